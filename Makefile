@@ -1,0 +1,40 @@
+# `make help` lists what there is. Everything lands in .venv, which `make clean` removes.
+SHELL := bash
+VENV ?= .venv
+WORKDIR ?= runs/quickstart
+export VENV PYTHON
+unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the pinned versions
+.NOTPARALLEL:
+.PHONY: help quickstart test oracle lint clean
+
+help:
+	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
+	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips'
+	@echo 'make test         run the tests; ARGS="-m slow" or any other arguments of pytest'
+	@echo 'make oracle       compare with the reference implementations (installs PyTorch)'
+	@echo 'make lint         check style and types'
+	@echo 'make clean        remove what these targets made, except runs/'
+	@echo 'PYTHON=python3.12 chooses the Python (3.11, 3.12 or 3.13), VENV=folder where to install'
+
+quickstart:
+	@bash requirements/install.sh base
+	"$(VENV)/bin/python" -m launch.quickstart --workdir="$(WORKDIR)" $(if $(CLIPS),--clips="$(CLIPS)")
+
+test:
+	@bash requirements/install.sh test
+	"$(VENV)/bin/python" -m pytest $(ARGS)
+
+oracle:
+	@bash requirements/install.sh test
+	@bash requirements/install.sh oracle
+	"$(VENV)/bin/python" -m pytest -m oracle $(ARGS)
+
+lint:
+	@bash requirements/install.sh dev
+	"$(VENV)/bin/python" -m ruff check .
+	"$(VENV)/bin/python" -m ruff format --check .
+	"$(VENV)/bin/python" -m pyright
+
+clean:
+	rm -rf .venv .jax_cache .pytest_cache .ruff_cache .hypothesis build dist mgjax.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,50 @@
+"""Fields that every part has, with the values that most keep. Numbers and names only."""
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+  """Returns the common fields; a configuration adds part, data, buckets, model and objective."""
+  config = ConfigDict()
+  config.seed = 0
+  config.mesh = ConfigDict({'data': -1})  # sizes of the mesh axes; -1 takes what is left
+  config.rules = 'single'  # parallel/rules.py
+  config.optimizer = ConfigDict(
+    {
+      'kind': 'constant',  # shape of the learning rate
+      'peak': 1e-4,
+      'warmup': 100,  # not in public sources
+      'final': 0.0,  # fraction of the peak where a decay ends
+      'beta1': 0.9,  # not in public sources
+      'beta2': 0.95,  # not in public sources
+      'weight_decay': 0.1,  # not in public sources for video; 0.1 for audio
+      'clip': 1.0,  # not in public sources
+    }
+  )
+  config.train = ConfigDict(
+    {
+      'steps': 1000,
+      'decay': 0.999,  # of the average of parameters; 0.999 for audio, not public for video
+      'accumulate': 1,
+      'log_every': 20,
+      'evaluate_every': 500,
+      'save_every': 500,
+      'show_every': 0,
+      'validation_batches': 4,
+      'keep': 3,  # checkpoints
+    }
+  )
+  return config
+
+
+def sampling() -> ConfigDict:
+  """Returns the report's sampler: 50 Euler steps, linear-quadratic, guidance 7.5."""
+  return ConfigDict(
+    {
+      'solver': 'euler',
+      'schedule': 'linear_quadratic',
+      'steps': 50,
+      'emulated': 1000,  # accounts of the report disagree; 250 is quoted as well
+      'guidance': {'text': 7.5},
+    }
+  )

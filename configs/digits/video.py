@@ -1,0 +1,67 @@
+r"""Text to video on the moving digits, a few minutes on two CPU cores.
+
+python -m launch.encode --config=configs/digits/video.py --workdir=runs/digits/latents \
+  --config.autoencoder=runs/digits/autoencoder
+python -m launch.train --config=configs/digits/video.py --workdir=runs/digits/video \
+  --config.autoencoder=runs/digits/autoencoder --config.data.latents=runs/digits/latents
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import base, sampling
+
+
+def get_config() -> ConfigDict:
+  config = base()
+  config.part = 'video'
+  config.autoencoder = 'runs/digits/autoencoder'
+  config.start_from = ''
+  config.data = ConfigDict(
+    {'kind': 'digits', 'digits': {}, 'latents': 'runs/digits/latents', 'fps': 8, 'threads': 2}
+  )
+  config.buckets = ConfigDict(
+    {
+      'video': {'frames': 16, 'height': 32, 'width': 32, 'batch_size': 64, 'weight': 10},
+      'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 64, 'weight': 1},
+    }
+  )
+  config.model = ConfigDict(
+    {
+      'dim': 128,
+      'depth': 4,
+      'heads': 4,
+      'hidden': 384,
+      'positions': (4, 4, 4),
+      'patch': (1, 2, 2),
+      'epsilon': 1e-5,
+      'remat': 'nothing',
+      'attention': 'auto',
+      'unroll': 1,
+      'compute': 'float32',
+      'conditionings': {
+        'text': {
+          'class': 'mgjax.text.conditioning.ByteText',
+          'width': 64,
+          'depth': 2,
+          'heads': 2,
+          'length': 40,
+        }
+      },
+    }
+  )
+  config.objective = ConfigDict(
+    {'dropout': {'text': 0.1}, 'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0}}
+  )
+  config.encode = ConfigDict({'train': 6144, 'validation': 512})  # rows of each bucket
+  config.sample = sampling()
+  config.sample.steps = 25
+  config.sample.guidance.text = 3.0
+  config.optimizer.kind = 'cosine'
+  config.optimizer.peak = 2e-3
+  config.optimizer.warmup = 100
+  config.optimizer.final = 0.02
+  config.optimizer.beta2 = 0.99
+  config.optimizer.weight_decay = 0.01
+  config.train.steps = 2000
+  config.train.decay = 0.995
+  return config

@@ -1,0 +1,120 @@
+"""What every binary does with its command line: help, configurations, errors, exit codes."""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from mgjax.core.config import did_you_mean, flatten
+from mgjax.core.errors import ConfigError, MgjaxError
+
+
+def define_config() -> flags.FlagHolder:
+  """Defines --config=path.py[:argument], --config.key=value and --print_config."""
+  flags.DEFINE_bool('print_config', False, 'Print the resolved configuration and stop.')
+  return config_flags.DEFINE_config_file(
+    'config', None, 'Configuration file; override keys as in --config.model.depth=8.'
+  )
+
+
+def print_config(config) -> bool:
+  """Prints the configuration if --print_config asks for it, and says whether it did."""
+  if flags.FLAGS.print_config:
+    print(json.dumps(config.to_dict(), indent=2))
+  return flags.FLAGS.print_config
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+  """Runs a binary: `main` gets what is left of the command line.
+
+  A wrong flag or configuration ends with a sentence and exit code 2, other errors that the user
+  can mend with their own codes, without a traceback. `--help` is the binary's docstring, its
+  flags and nothing else.
+  """
+  absl_logging.set_verbosity(absl_logging.INFO)
+  absl_logging.use_absl_handler()
+  for talkative in ('absl', 'jax', 'orbax'):
+    logging.getLogger(talkative).setLevel(logging.WARNING)
+  logging.getLogger('mgjax').setLevel(logging.INFO)
+  absl_logging.get_absl_handler().setFormatter(logging.Formatter('%(message)s'))
+
+  def guarded(arguments: Sequence[str]) -> None:
+    if len(arguments) > 1:
+      raise ConfigError(f'unexpected argument {arguments[1]!r}; flags start with --')
+    main(arguments)
+
+  try:
+    app.run(lambda arguments: _report(guarded, arguments), flags_parser=_parse)
+  except SystemExit:
+    raise
+  except KeyboardInterrupt:
+    sys.exit(130)
+
+
+def _report(main, arguments) -> None:
+  try:
+    main(arguments)
+  except MgjaxError as error:
+    print(f'{os.path.basename(sys.argv[0])}: {error}', file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+  if any(argument in ('--help', '-h', '-help', '--helpshort') for argument in arguments[1:]):
+    _help()
+  try:
+    _check_keys(arguments)
+    return flags.FLAGS(list(arguments))
+  except ConfigError as error:
+    message = str(error)
+  except Exception as error:  # a configuration file is code: anything may go wrong in it
+    message = str(error) or type(error).__name__
+  print(f'{os.path.basename(arguments[0])}: {message}', file=sys.stderr)
+  raise SystemExit(2)
+
+
+def _check_keys(arguments: Sequence[str]) -> None:
+  """Raises ConfigError for a --config.key that the configuration does not have."""
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', None, '', flag_values=values)
+  plain = [a for a in arguments[1:] if re.match(r'--?config=', a)]
+  values([arguments[0], *plain])
+  if values['config'].value is None:
+    return
+  known = flatten(values['config'].value.to_dict())
+  for argument in arguments[1:]:
+    match = re.match(r'--?config\.([\w.]+)', argument)
+    if match and match[1] not in known and not any(key.startswith(match[1] + '.') for key in known):
+      raise ConfigError(did_you_mean(match[1], known))
+
+
+def _help() -> None:
+  main = sys.modules['__main__']
+  print((main.__doc__ or '').strip(), end='\n\nFlags:\n')
+  shown = ('config', 'print_config')
+  ours = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(main)} | set(shown)
+  for name in sorted(ours & set(flags.FLAGS)):
+    print(f'  --{name} (default {flags.FLAGS[name].default!r})\n      {flags.FLAGS[name].help}')
+  raise SystemExit(0)
+
+
+def required(flag: flags.FlagHolder, example: str):
+  """Returns a flag's value; without one, ends with a sentence that shows an example."""
+  if not flag.value:
+    raise ConfigError(f'--{flag.name} is missing; for example --{flag.name}={example}')
+  return flag.value
+
+
+def size(values: Sequence[str]) -> tuple[int, int]:
+  """Reads 'height,width'."""
+  try:
+    height, width = (int(value) for value in values)
+  except ValueError:
+    raise ConfigError(f'--size={",".join(values)}: expected height,width, as in 256,256') from None
+  return height, width

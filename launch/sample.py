@@ -1,0 +1,55 @@
+"""Generates videos from prompts with a trained text-to-video model.
+
+python -m launch.sample --workdir=runs/video --prompt='the green digit 3 moves left' --out=out.mp4
+python -m launch.sample --workdir=runs/video --prompts=prompts.txt --samples=4 --seed=7 --out=videos/
+Writes mp4s (png for images), a contact sheet and a json with everything needed to make them again.
+"""
+
+from absl import flags
+
+from launch import command_line
+from mgjax.core.errors import ConfigError
+from mgjax.train.sample_files import read_prompts, write_samples
+from mgjax.train.sampling import Sampler
+
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained video model.')
+_PROMPT = flags.DEFINE_string('prompt', None, 'What to show.')
+_PROMPTS = flags.DEFINE_string('prompts', None, 'A text file with one prompt a line.')
+_OUT = flags.DEFINE_string('out', 'out.mp4', 'An .mp4 for a single video, else a directory.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.')
+_SAMPLES = flags.DEFINE_integer('samples', 1, 'Videos a prompt.', lower_bound=1)
+_STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
+_GUIDANCE = flags.DEFINE_float('guidance', None, 'Guidance scale of the text.')
+_SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')
+_SCHEDULE = flags.DEFINE_string('schedule', None, 'linear or linear_quadratic.')
+_FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.')
+_SIZE = flags.DEFINE_list('size', None, 'Height,width in pixels.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
+
+
+def main(_) -> None:
+  workdir = command_line.required(_WORKDIR, 'runs/video')
+  if (_PROMPT.value is None) == (_PROMPTS.value is None):
+    raise ConfigError("give one of --prompt='what to show' and --prompts=file.txt")
+  prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
+  guidance = None if _GUIDANCE.value is None else {'text': _GUIDANCE.value}
+  sampler = Sampler(
+    workdir,
+    steps=_STEPS.value,
+    guidance=guidance,
+    solver=_SOLVER.value,
+    schedule=_SCHEDULE.value,
+  )
+  frames, height, width = sampler.default_shape
+  if _SIZE.value is not None:
+    height, width = command_line.size(_SIZE.value)
+  shape = (frames if _FRAMES.value is None else _FRAMES.value, height, width)
+  prompts = [prompt for prompt in prompts for _ in range(_SAMPLES.value)]
+  for path in write_samples(
+    sampler, prompts, _OUT.value, seed=_SEED.value, shape=shape, batch_size=_BATCH_SIZE.value
+  ):
+    print(path)
+
+
+if __name__ == '__main__':
+  command_line.run(main)

@@ -1,0 +1,61 @@
+"""One layer of the backbone (Movie Gen §3.1.3)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mgjax.backbone.modulation import modulate
+from mgjax.core.typing import Array, Bool, Float
+from mgjax.nn.linear import ZEROS, parameter
+from mgjax.nn.mlp import SwiGLU
+from mgjax.nn.multihead import MultiHeadAttention
+from mgjax.nn.norm import RMSNorm
+
+
+class Block(nn.Module):
+  """The Llama 3 block with the report's three changes: cross-attention, adaptive norms, no causality.
+
+  x <- x + phi
+  x <- x + gate_a * SelfAttention(modulate(RMSNorm(x), shift_a, scale_a))
+  x <- x + CrossAttention(RMSNorm(x), context)
+  x <- x + gate_f * SwiGLU(modulate(RMSNorm(x), shift_f, scale_f))
+
+  where phi are the positions and shift, scale, gate = shared modulation + this layer's table.
+  """
+
+  heads: int
+  hidden: int
+  epsilon: float = 1e-5
+  attention: str = 'auto'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'b n d'],
+    modulation: Float[Array, 'b 6 d'],
+    positions: Float[Array, 'n d'],
+    context: Float[Array, 'b m d'] | None,
+    context_mask: Bool[Array, 'b m'] | None,
+  ) -> tuple[Float[Array, 'b n d'], None]:
+    dim = x.shape[-1]
+    table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (6, dim))
+    modulation = modulation + table[None].astype(self.dtype)
+    shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = jnp.split(modulation, 6, axis=1)
+
+    def norm(name: str) -> nn.Module:
+      return RMSNorm(self.epsilon, self.dtype, name=name)
+
+    def multihead(name: str) -> nn.Module:
+      return MultiHeadAttention(
+        self.heads, dim // self.heads, self.attention, self.dtype, name=name
+      )
+
+    x = x + positions[None].astype(x.dtype)
+    y = modulate(norm('self_norm')(x), shift_a, scale_a)
+    x = x + gate_a * multihead('self_attention')(y)
+    if context is not None:
+      y = norm('cross_norm')(x)
+      x = x + multihead('cross_attention')(y, context, context_mask)
+    y = modulate(norm('feed_norm')(x), shift_f, scale_f)
+    x = x + gate_f * SwiGLU(self.hidden, self.dtype, name='feed_forward')(y)
+    return x, None

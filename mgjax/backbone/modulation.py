@@ -1,0 +1,57 @@
+"""Adaptive normalisation from the flow time, shared by all layers (Movie Gen §3.1.3).
+
+A modulation network in every layer would add 6 d^2 a layer and overshoot 30B by 10.9B, so one
+network serves all layers and each adds a table of its own, the form that the report states for its
+audio model. The form in the video model is not in public sources.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.typing import Array, Float
+from mgjax.nn.linear import ZEROS, Linear
+
+FREQUENCIES = 256  # not in public sources
+
+
+def sinusoids(time: Float[Array, ' b'], count: int = FREQUENCIES) -> Float[Array, 'b k']:
+  """Returns [cos(1000 t w_i), sin(1000 t w_i)] with w_i = 10000^(-i / (count / 2)), in float32.
+
+  The lowest frequency is nearly constant over [0, 1]; it stands in for the missing bias.
+  """
+  half = count // 2
+  frequencies = 10000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  angles = 1000.0 * time.astype(jnp.float32)[:, None] * frequencies[None, :]
+  return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class TimeModulation(nn.Module):
+  """time -> (embedding (b d), modulation (b 6 d)): shift, scale, gate of attention, then of FFN.
+
+  The last map starts at zero, so at initialisation every gate is closed and a layer passes its
+  input on (adaLN-Zero).
+  """
+
+  dim: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, time: Float[Array, ' b'], vector: Float[Array, 'b d'] | None
+  ) -> tuple[Float[Array, 'b d'], Float[Array, 'b 6 d']]:
+    x = sinusoids(time)
+    x = Linear(self.dim, ('frequencies', 'embed'), dtype=self.dtype, name='into')(x)
+    x = Linear(self.dim, ('embed', 'embed'), dtype=self.dtype, name='out')(jax.nn.silu(x))
+    if vector is not None:
+      x = x + vector.astype(x.dtype)
+    axes = ('embed', 'modulation')
+    shared = Linear(6 * self.dim, axes, init=ZEROS, dtype=self.dtype, name='shared')
+    return x, shared(jax.nn.silu(x)).reshape(x.shape[0], 6, self.dim)
+
+
+def modulate(
+  x: Float[Array, 'b n d'], shift: Float[Array, 'b 1 d'], scale: Float[Array, 'b 1 d']
+) -> Float[Array, 'b n d']:
+  """Returns x (1 + scale) + shift."""
+  return x * (1 + scale) + shift

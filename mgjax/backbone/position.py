@@ -1,0 +1,76 @@
+"""Factorised learned positions (Movie Gen §3.1.3)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.typing import Array, Float, Tree
+from mgjax.nn.linear import parameter
+
+TABLES = ('time', 'height', 'width')
+INIT = jax.nn.initializers.normal(0.02)  # not in public sources
+
+
+class Positions(nn.Module):
+  """phi(t, h, w) = phi_t[t] + phi_h[h] + phi_w[w], one vector a patch.
+
+  The same sum is added to the input of *every* layer, which the report found to reduce distortion.
+
+  Attributes:
+    lengths: entries of the three tables, the largest grid the model can see.
+    dim: model width d.
+
+  Raises:
+    ValueError: the grid is larger than the tables.
+  """
+
+  lengths: tuple[int, int, int]
+  dim: int
+
+  @nn.compact
+  def __call__(self, grid: tuple[int, int, int]) -> Float[Array, 'n d']:
+    if any(size > length for size, length in zip(grid, self.lengths, strict=True)):
+      raise ValueError(
+        f'a grid of {grid} patches (t, h, w) is larger than the position tables {self.lengths}; '
+        'raise model.positions, or grow a checkpoint with grow_positions'
+      )
+    tables = [
+      parameter(self, name, INIT, ('positions', 'embed'), (length, self.dim))[:size]
+      for name, length, size in zip(TABLES, self.lengths, grid, strict=True)
+    ]
+    t, h, w = tables
+    shape = (*grid, self.dim)
+    total = (
+      jnp.broadcast_to(t[:, None, None], shape)
+      + jnp.broadcast_to(h[None, :, None], shape)
+      + jnp.broadcast_to(w[None, None, :], shape)
+    )
+    return total.reshape(-1, self.dim)
+
+
+def grow_positions(tables: Tree, lengths: tuple[int, int, int]) -> Tree:
+  """Stretches trained position tables to new lengths by linear interpolation.
+
+  Between stages the report doubles the spatial tables (256 px images to 256 px joint) and triples
+  them (256 px to 768 px), Movie Gen §3.2.2. Entry j of the new table reads the old one at
+  (j + 1/2) l / l' - 1/2, held at the ends, so the ends of a picture stay its ends.
+
+  Args:
+    tables: the parameters of `Positions`.
+    lengths: the new lengths, each at least the old one.
+
+  Raises:
+    ValueError: a new length is smaller than the old one.
+  """
+  grown = {}
+  for name, length in zip(TABLES, lengths, strict=True):
+    table = tables[name]
+    if length < table.shape[0]:
+      raise ValueError(f'table {name!r} has {table.shape[0]} entries and cannot shrink to {length}')
+    place = (jnp.arange(length) + 0.5) * table.shape[0] / length - 0.5
+    place = jnp.clip(place, 0, table.shape[0] - 1)
+    below = jnp.floor(place).astype(jnp.int32)
+    above = jnp.minimum(below + 1, table.shape[0] - 1)
+    weight = (place - below)[:, None]
+    grown[name] = table[below] * (1 - weight) + table[above] * weight
+  return grown

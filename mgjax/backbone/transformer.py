@@ -1,0 +1,76 @@
+"""The backbone: a Llama 3 transformer adapted to flow matching (Movie Gen §3.1.3, Table 1)."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mgjax.backbone.block import Block
+from mgjax.backbone.modulation import TimeModulation, modulate
+from mgjax.backbone.patch import grid, patchify, unpatchify
+from mgjax.backbone.position import Positions
+from mgjax.core.ports import Ports
+from mgjax.core.typing import Array, Float
+from mgjax.nn.linear import ZEROS, Linear, parameter
+from mgjax.nn.norm import RMSNorm
+from mgjax.nn.stack import stack
+
+
+class Transformer(nn.Module):
+  """u(X_t, ports, t): the velocity of latents X_t (b t h w c) at flow time t.
+
+  Latents -> patches -> linear -> `depth` blocks -> norm, modulation, linear -> latents. The last
+  linear map starts at zero, so an untrained model answers zero everywhere.
+
+  Attributes:
+    dim: model width d; heads of size d / heads.
+    depth: number of layers.
+    heads: attention heads.
+    hidden: FFN width f.
+    positions: entries of the position tables along t, h, w, counted in patches.
+    patch: patch size along t, h, w.
+    epsilon: of the norms (not in public sources).
+    remat: what the backward pass computes again (`nn/stack.py`).
+    attention: implementation of `nn.attention.attend`.
+    unroll: layers a scan step.
+    dtype: compute type.
+  """
+
+  dim: int
+  depth: int
+  heads: int
+  hidden: int
+  positions: tuple[int, int, int]
+  patch: tuple[int, int, int] = (1, 2, 2)
+  epsilon: float = 1e-5
+  remat: str = 'nothing'
+  attention: str = 'auto'
+  unroll: int = 1
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports
+  ) -> Float[Array, 'b t h w c']:
+    sizes = grid(x.shape, self.patch)
+    tokens = Linear(self.dim, ('patch', 'embed'), dtype=self.dtype, name='patch_in')(
+      patchify(x, self.patch)
+    )
+    if ports.tokens is not None:
+      tokens = tokens + ports.tokens.astype(tokens.dtype)
+    positions = Positions(self.positions, self.dim, name='positions')(sizes)
+    embedding, modulation = TimeModulation(self.dim, self.dtype, name='time')(time, ports.vector)
+    context = None if ports.context is None else ports.context.astype(self.dtype)
+    layers = stack(Block, depth=self.depth, remat=self.remat, unroll=self.unroll)(
+      self.heads, self.hidden, self.epsilon, self.attention, self.dtype, name='layers'
+    )
+    tokens, _ = layers(tokens, modulation, positions, context, ports.context_mask)
+
+    table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (2, self.dim))
+    final = embedding[:, None] + table[None].astype(self.dtype)
+    shift, scale = jnp.split(final, 2, axis=1)
+    tokens = modulate(RMSNorm(self.epsilon, self.dtype, name='norm')(tokens), shift, scale)
+    values = math.prod(self.patch) * x.shape[-1]
+    # The velocity leaves in float32: solvers add fifty of them.
+    y = Linear(values, ('embed', 'patch'), init=ZEROS, name='patch_out')(tokens)
+    return unpatchify(y, sizes, self.patch)

@@ -1,0 +1,31 @@
+"""Errors that a user can act on, each with the exit code that the binaries end with."""
+
+
+class MgjaxError(Exception):
+  """Something the user can mend: the message says what was given, expected and what to do."""
+
+  exit_code = 1
+
+
+class ConfigError(MgjaxError):
+  """A flag, a configuration value or a combination of them is wrong."""
+
+  exit_code = 2
+
+
+class DataError(MgjaxError):
+  """The data cannot be used: missing, empty, damaged or not what the configuration says."""
+
+  exit_code = 3
+
+
+class NonFiniteError(MgjaxError):
+  """The loss or the gradients stopped being finite."""
+
+  exit_code = 4
+
+
+class CheckpointError(MgjaxError):
+  """No checkpoint in the work directory can be trusted or used."""
+
+  exit_code = 5

@@ -1,0 +1,44 @@
+"""Small files that are never seen half-written."""
+
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+  """Writes `data` to `path` so that a reader sees the old file or the new one, never a part."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  try:
+    with os.fdopen(handle, 'wb') as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+    os.replace(temporary, path)
+  except BaseException:
+    pathlib.Path(temporary).unlink(missing_ok=True)
+    raise
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+  """Writes `value` as indented JSON, atomically."""
+  write_bytes(path, (json.dumps(value, indent=2) + '\n').encode())
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+  """Reads a JSON file."""
+  return json.loads(pathlib.Path(path).read_text())
+
+
+def append_json_line(path: str | os.PathLike[str], value: Any) -> None:
+  """Appends one JSON line; a crash can only cut the last line, never an earlier one."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('a') as file:
+    file.write(json.dumps(value) + '\n')

@@ -1,0 +1,45 @@
+"""Named views of parameter trees."""
+
+import math
+from collections.abc import Callable
+
+import jax
+
+from mgjax.core.typing import Tree
+
+
+def named_leaves(tree: Tree) -> dict[str, Tree]:
+  """Maps 'backbone/layers/feed_forward/up/kernel' to its leaf, in tree order."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {'/'.join(_key(entry) for entry in path): leaf for path, leaf in leaves}
+
+
+def count_parameters(tree: Tree) -> int:
+  """Counts the numbers in a tree of arrays or of shapes."""
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def parameters_by_group(
+  tree: Tree, group: Callable[[str], str] = lambda name: '/'.join(name.split('/')[:3])
+) -> dict[str, int]:
+  """Counts the numbers of each group of leaves; `group` maps a leaf's name to its group's."""
+  counts: dict[str, int] = {}
+  for name, leaf in named_leaves(tree).items():
+    counts[group(name)] = counts.get(group(name), 0) + math.prod(leaf.shape)
+  return counts
+
+
+def parameter_table(tree: Tree) -> str:
+  """Formats `parameters_by_group` as a table with shares and a total, for people."""
+  counts = parameters_by_group(tree)
+  total = sum(counts.values())
+  width = max(map(len, [*counts, 'total']))
+  rows = [f'{name:{width}}  {count:>16,}  {count / total:6.1%}' for name, count in counts.items()]
+  return '\n'.join([*rows, f'{"total":{width}}  {total:>16,}  {1:6.1%}'])
+
+
+def _key(entry) -> str:
+  for attribute in ('key', 'name', 'idx'):
+    if hasattr(entry, attribute):
+      return str(getattr(entry, attribute))
+  return str(entry)

@@ -1,0 +1,24 @@
+"""The types that every room shares.
+
+Axis letters in annotations: `b` batch, `t h w` frames, height, width, `c` channels, `n` tokens,
+`m` context tokens, `d` width, `k` head size, `g` heads, `f` hidden, `s` audio samples, `l` layers.
+Channels come last everywhere. Flow time is called `time` and lies in [0, 1]: 0 is noise, 1 is data.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8
+
+__all__ = [
+  'Array', 'Batch', 'Bool', 'Drop', 'Float', 'Int', 'Key', 'Metrics', 'Num', 'Objective',
+  'Predict', 'Tree', 'UInt8',
+]  # fmt: skip
+
+Key = PRNGKeyArray
+Tree = Any  # any pytree of arrays
+Batch = dict[str, Any]  # name -> array, every array with the batch axis first
+Metrics = dict[str, Any]  # name -> scalar array
+Drop = dict[str, Any]  # conditioning name -> (b,) bool; True rows see no condition
+Predict = Callable[..., Any]  # a model with its parameters bound
+Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]

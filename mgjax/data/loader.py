@@ -1,0 +1,154 @@
+"""Iteration over batches whose whole state is the step, and the guard of the data's order."""
+
+import hashlib
+import json
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from mgjax.core.errors import ConfigError
+from mgjax.data.mixture import Bucket, make_ordered_batches
+
+
+class StepIterator:
+  """Iterates over batches from a step on, prepared ahead in threads or in worker processes.
+
+  The state is `step`, the index of the batch that comes next. To resume, make another iterator with
+  `start_step=step`, with as many threads or workers as you like: the batches are the same. A batch
+  that raises does not advance `step`; the next call asks for it again.
+
+  Threads are enough for decoding video (PyAV releases the interpreter lock) and start at once;
+  workers are for samples made in Python, take seconds to start, and import the main module again,
+  which therefore needs its `if __name__ == '__main__'`. Use as a context manager, or `close`.
+  """
+
+  def __init__(
+    self, batches: grain.MapDataset, start_step: int = 0, *, threads: int = 16, workers: int = 0
+  ):
+    """Makes the iterator; nothing is read before the first batch is asked for.
+
+    Args:
+      batches: step -> batch, from `make_batches`.
+      start_step: the first step.
+      threads: that prepare one batch each, so as many batches are held in memory; 0 reads in the
+        calling thread. With workers, the threads of each worker.
+      workers: processes; 0 for none.
+    """
+    self._batches = batches
+    self._threads = threads
+    self._workers = workers
+    self._running = []  # Grain's iterator while there is one
+    self._stop = None
+    self._closed = False
+    self.seek(start_step)
+
+  def __iter__(self) -> 'StepIterator':
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._closed:
+      raise ValueError('this StepIterator is closed; make another one')
+    try:
+      if self._stop is None:
+        self._start()
+      batch = next(self._running[0])
+    except BaseException:
+      self._halt()
+      raise
+    self.step += 1
+    if self._workers:
+      # Out of the shared memory of the worker, which must be released before the interpreter ends.
+      batch = {name: np.array(value) for name, value in batch.items()}
+    return batch
+
+  def seek(self, step: int) -> None:
+    """Makes `step` the next one."""
+    if step < 0:
+      raise ValueError(f'step {step} must not be negative')
+    self._halt()
+    self.step = step
+
+  def close(self) -> None:
+    """Stops the threads and the worker processes; may be called twice."""
+    self._halt()
+    self._closed = True
+
+  def __enter__(self) -> 'StepIterator':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self.close()
+
+  def _start(self) -> None:
+    options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._threads)
+    dataset = self._batches[self.step :].to_iter_dataset(options)
+    if self._workers:
+      if not flags.FLAGS.is_parsed():  # Grain reads a flag of its own, outside absl's app.run too
+        flags.FLAGS.mark_as_parsed()
+      dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
+    self._running = [iter(dataset)]
+    # Also runs when this object is forgotten and at interpreter exit, where Grain's own clean-up
+    # comes too late for its shared memory.
+    self._stop = weakref.finalize(self, _close, self._running)
+
+  def _halt(self) -> None:
+    if self._stop is not None:
+      self._stop()
+      self._stop = None
+
+
+def _close(running: list[grain.DatasetIterator]) -> None:
+  running.pop().close()
+
+
+def validation_batches(
+  bucket: Bucket, count: int, *, host: int = 0, hosts: int = 1, threads: int = 16
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields the first `count` batches of a bucket, unshuffled: the same at every call.
+
+  Raises:
+    ConfigError: the bucket has fewer than `count` whole batches.
+  """
+  batches = make_ordered_batches(bucket, count, host=host, hosts=hosts)
+  return _iterate(batches, threads)
+
+
+def _iterate(batches: grain.MapDataset, threads: int) -> Iterator[dict[str, np.ndarray]]:
+  with StepIterator(batches, threads=threads) as iterator:
+    yield from iterator
+
+
+def data_hash(description: dict[str, Any]) -> str:
+  """Returns 16 hex digits that name a data configuration; the order of its keys does not matter.
+
+  Args:
+    description: plain JSON values, at least those of `mgjax.data.mixture.describe`.
+
+  Raises:
+    ConfigError: a value that JSON cannot hold, whose text might differ from run to run.
+  """
+  try:
+    text = json.dumps(description, sort_keys=True)
+  except TypeError as error:
+    raise ConfigError(
+      f'a description of the data holds plain numbers, strings, lists and dicts only: {error}'
+    ) from error
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_data_hash(old: str, new: str) -> None:
+  """Refuses to resume a run on another order of the data.
+
+  Raises:
+    ConfigError: the hash in the checkpoint (`old`) is not that of the configuration (`new`).
+  """
+  if old != new:
+    raise ConfigError(
+      f'the data configuration has changed: the checkpoint was trained on {old}, this run describes'
+      f' {new}, so its step no longer says which samples were seen; restore the buckets (names, '
+      'samples, batch sizes, weights) and the seed, or train in a new work directory'
+    )

@@ -1,0 +1,222 @@
+"""Buckets of samples, and the mixture of their batches as a pure function of the step.
+
+The batch at step s depends on (seed, s, host) and on nothing else: not on threads, not on worker
+processes, not on what was read before. So the whole state of the data is one integer, a restart is
+exact, and every host takes its batch from the same bucket at every step. What the order does depend
+on is in `describe`: whoever changes one of those values starts another order of the data.
+"""
+
+import dataclasses
+import fractions
+import functools
+import hashlib
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import grain
+import numpy as np
+
+from mgjax.core.errors import ConfigError, DataError
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Samples in random access; must be picklable if worker processes read it."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Bucket:
+  """Samples of one shape, the size of their batches and how often a batch of them comes.
+
+  Attributes:
+    name: unique among the buckets; the shuffle is seeded with it, so other buckets may come and go.
+    source: the samples; one that is shorter than a batch is repeated within it.
+    batch_size: samples in a batch over all hosts.
+    weight: relative number of *batches* (not samples) taken from this bucket.
+    transform: maps a sample to a dict of numpy arrays, equal in names, shapes and types for every
+      sample. It must not draw random numbers of its own. None if the source gives such dicts.
+  """
+
+  name: str
+  source: Source
+  batch_size: int
+  weight: float = 1.0
+  transform: Callable[[dict[str, Any]], dict[str, np.ndarray]] | None = None
+
+
+def make_batches(
+  buckets: Sequence[Bucket], *, seed: int, host: int = 0, hosts: int = 1
+) -> grain.MapDataset:
+  """Returns the endless sequence step -> batch of `host`, a dict of arrays, batch axis first.
+
+  In each bucket every sample comes once per epoch, and every epoch has its own order. Host h of n
+  holds the rows [h B/n, (h+1) B/n) of the batch of size B that a single host would hold, so the
+  global batch does not depend on the number of hosts.
+
+  Args:
+    buckets: at least one, with different names.
+    seed: of all shuffles.
+    host: the index of this host.
+    hosts: the number of hosts; must divide every batch size.
+
+  Raises:
+    ConfigError: no buckets, a repeated name, a weight, a batch size or a host that cannot be.
+    DataError: a bucket without samples; later, on reading, a sample that does not fit its bucket.
+  """
+  _check_names(buckets)
+  turns = _Turns([_check_weight(bucket) for bucket in buckets])
+  parts = []
+  for bucket in buckets:
+    _check_bucket(bucket, host, hosts)
+    samples = grain.MapDataset.source(bucket.source).shuffle(seed=_shuffle_seed(seed, bucket.name))
+    parts.append(_host_batches(samples.repeat(None), bucket, host, hosts))
+  return grain.MapDataset.select_from_datasets(parts, turns)
+
+
+def make_ordered_batches(
+  bucket: Bucket, count: int, *, host: int = 0, hosts: int = 1
+) -> grain.MapDataset:
+  """Returns the first `count` batches of a bucket in the order of its source, as `host` sees them.
+
+  Raises:
+    ConfigError: the source has fewer than `count` whole batches, so a sample would count twice.
+    DataError: a bucket without samples.
+  """
+  _check_bucket(bucket, host, hosts)
+  needed, given = count * bucket.batch_size, len(bucket.source)
+  if not 0 < needed <= given:
+    raise ConfigError(
+      f'bucket {bucket.name!r}: {count} batches of {bucket.batch_size} need {needed} samples, but '
+      f'its {given} make {given // bucket.batch_size} batches; ask for fewer or smaller ones'
+    )
+  samples = grain.MapDataset.source(bucket.source)[:needed]
+  return _host_batches(samples, bucket, host, hosts)
+
+
+def describe(buckets: Sequence[Bucket], seed: int) -> dict[str, Any]:
+  """Returns, as plain JSON values, all that the mapping step -> batch depends on."""
+  return {
+    'seed': int(seed),
+    'buckets': [
+      {
+        'name': bucket.name,
+        'samples': len(bucket.source),
+        'batch_size': bucket.batch_size,
+        'weight': float(bucket.weight),
+      }
+      for bucket in buckets
+    ],
+  }
+
+
+class _Turns(grain.transforms.DatasetSelectionMap):
+  """Whose turn it is: step -> (bucket, index of the batch in that bucket).
+
+  With integer weights w_i of sum W, any W steps from a multiple of W on hold exactly w_i batches of
+  bucket i, spread evenly. Grain's own mix rounds its weights (7:3 becomes 233:100).
+  """
+
+  def __init__(self, weights: Sequence[fractions.Fraction]):
+    unit = math.lcm(*(weight.denominator for weight in weights))
+    self._weights = [int(weight * unit) for weight in weights]
+
+  def __len__(self) -> int:
+    return sys.maxsize
+
+  def __getitem__(self, index: int) -> tuple[int, int]:
+    # The first bucket takes its share of the turns, the second its share of the rest, and so on:
+    # of k turns, k - floor(k (W - w) / W) are the first bucket's.
+    before, after, total = index, index + 1, sum(self._weights)
+    for bucket, weight in enumerate(self._weights):
+      rest_before = before * (total - weight) // total
+      rest_after = after * (total - weight) // total
+      if after - rest_after > before - rest_before:
+        return bucket, before - rest_before
+      before, after, total = rest_before, rest_after, total - weight
+    raise AssertionError('the last bucket takes every turn that is left')
+
+
+def _host_batches(
+  samples: grain.MapDataset, bucket: Bucket, host: int, hosts: int
+) -> grain.MapDataset:
+  if bucket.transform is not None:
+    samples = samples.map(bucket.transform)
+  stack = functools.partial(_stack, bucket.name)
+  size = bucket.batch_size // hosts
+  # Batches of the host's size first, then every hosts-th of them: rows in the order of one host.
+  return samples.batch(size, drop_remainder=True, batch_fn=stack)[host::hosts]
+
+
+def _stack(name: str, samples: Sequence[Any]) -> dict[str, np.ndarray]:
+  for sample in samples:
+    _check_sample(name, sample, samples[0])
+  return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def _check_sample(name: str, sample: Any, first: Any) -> None:
+  if not isinstance(sample, dict) or not sample:
+    raise DataError(
+      f'bucket {name!r}: a sample is {sample!r:.80}, expected a dict of numpy arrays; '
+      'mend its transform or its source'
+    )
+  for key, value in sample.items():
+    if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind in 'OSUTMm':
+      raise DataError(
+        f'bucket {name!r}: the field {key!r} is of type {type(value).__name__}, but a batch holds '
+        'numpy arrays of numbers only; give the bucket a transform that converts or drops it'
+      )
+  if sample.keys() != first.keys():
+    raise DataError(
+      f'bucket {name!r}: one sample has the fields {sorted(first)}, another {sorted(sample)}; '
+      'give the bucket a transform that makes them equal'
+    )
+  for key, value in sample.items():
+    given, expected = (value.shape, value.dtype), (first[key].shape, first[key].dtype)
+    if given != expected:
+      raise DataError(
+        f'bucket {name!r}: {key!r} is {expected[1]}{list(expected[0])} in one sample and '
+        f'{given[1]}{list(given[0])} in another; put samples of different shapes into different '
+        'buckets, or give the bucket a transform that makes them equal'
+      )
+
+
+def _shuffle_seed(seed: int, name: str) -> int:
+  # Grain's shuffle adds the epoch to its seed, so neighbouring seeds would share their orders.
+  return int.from_bytes(hashlib.sha256(f'{seed}/{name}'.encode()).digest()[:4], 'little')
+
+
+def _check_names(buckets: Sequence[Bucket]) -> None:
+  names = [bucket.name for bucket in buckets]
+  if not names:
+    raise ConfigError('a mixture needs at least one bucket, none was given')
+  if len(set(names)) < len(names):
+    raise ConfigError(f'the names of the buckets must differ, got {names}')
+
+
+def _check_weight(bucket: Bucket) -> fractions.Fraction:
+  if not (math.isfinite(bucket.weight) and bucket.weight > 0):
+    raise ConfigError(
+      f'bucket {bucket.name!r}: weight {bucket.weight} must be a positive number; '
+      'leave the bucket out if it shall give no batches'
+    )
+  return fractions.Fraction(str(float(bucket.weight)))  # 0.1 as written, not its binary neighbour
+
+
+def _check_bucket(bucket: Bucket, host: int, hosts: int) -> None:
+  if not 0 <= host < hosts:
+    raise ConfigError(f'host {host} of {hosts} hosts: expected 0 <= host < hosts')
+  if bucket.batch_size < 1 or bucket.batch_size % hosts:
+    below = max(bucket.batch_size // hosts, 0) * hosts
+    sizes = f'{below} or {below + hosts}' if below else f'{hosts} or a multiple of it'
+    raise ConfigError(
+      f'bucket {bucket.name!r}: {hosts} host(s) cannot share a batch of {bucket.batch_size}; '
+      f'set its batch_size to {sizes}'
+    )
+  if len(bucket.source) == 0:
+    raise DataError(f'bucket {bucket.name!r} has no samples; check the path of its source')

@@ -1,0 +1,102 @@
+"""Configurations to sources of samples."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.data.clips import Clips, find_clips
+from mgjax.data.digits import Digits
+from mgjax.data.mixture import Source
+from mgjax.data.records import Records
+
+SPLITS = ('train', 'validation')
+
+
+def make_source(
+  data: Mapping[str, Any],
+  name: str,
+  shape: Mapping[str, Any],
+  split: str,
+  report: str | os.PathLike[str] | None = None,
+) -> Source:
+  """Makes the source of one bucket's samples: {'video' or 'latents', 'caption', 'fps'}.
+
+  Args:
+    data: `kind` is 'digits' (with their fields under `digits`) or 'clips' (a folder or manifest at
+      `path`); `fps` of videos; `latents`, where `launch.encode` put the same data in encoded form,
+      or '' to read it as it is.
+    name: of the bucket.
+    shape: the bucket's `frames`, `height` and `width`.
+    split: 'train' or 'validation'. Clips have no split of their own: `validation_path` names
+      others, without it training clips validate.
+    report: where rejected clips are listed.
+
+  Raises:
+    ConfigError: the kind is unknown.
+    DataError: there is no usable data.
+  """
+  fps = None if shape['frames'] == 1 else data['fps']
+  if data.get('latents'):
+    return WithFrameRate(Records(pathlib.Path(data['latents']) / split / name), fps)
+  makers = {'digits': _digits, 'clips': _clips}
+  if data['kind'] not in makers:
+    raise ConfigError(f'unknown data kind {data["kind"]!r}; expected one of {", ".join(makers)}')
+  return WithFrameRate(makers[data['kind']](data, name, shape, split, report), fps)
+
+
+class WithFrameRate:
+  """Adds the frame rate of videos to every sample; images have none."""
+
+  def __init__(self, source: Source, fps: float | None):
+    self.source, self.fps = source, fps
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return self.source[index] | ({} if self.fps is None else {'fps': self.fps})
+
+
+def _digits(data, name, shape, split, report) -> Source:
+  del name, report
+  fields = dict(data['digits'])
+  if split == 'validation':
+    # Other handwriting, and of videos the combinations that training never shows.
+    captions = 'held_out' if shape['frames'] > 1 else 'all'
+    fields |= {'split': 'test', 'captions': captions, 'length': 4096}
+  fields |= {'frames': shape['frames'], 'size': (shape['height'], shape['width'])}
+  return Digits(**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+
+
+def _clips(data, name, shape, split, report) -> Source:
+  path = data['path']
+  if split == 'validation':
+    path = data.get('validation_path') or path
+    report = None
+  size = (shape['height'], shape['width'])
+  shared = {'frames': shape['frames'], 'fps': data['fps'], 'size': size}
+  if report is not None:
+    report = pathlib.Path(report).with_name(f'rejected_{name}.jsonl')
+  return Clips(find_clips(path, **shared, report=report), **shared)
+
+
+def make_transform(prepares, keep: tuple[str, ...]):
+  """Makes the map from a sample to the arrays of a batch, safe to send to worker processes.
+
+  Args:
+    prepares: functions sample -> arrays, one a conditioning.
+    keep: array fields of the sample itself that the batch keeps.
+  """
+  return functools.partial(_transform, tuple(prepares), keep)
+
+
+def _transform(prepares, keep, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  arrays = {name: np.asarray(sample[name]) for name in keep}
+  for prepare in prepares:
+    arrays |= prepare(sample)
+  return arrays

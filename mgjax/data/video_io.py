@@ -1,0 +1,360 @@
+"""Reads and writes video files; a file that cannot be trusted or used is a sentence, not a crash.
+
+A clip may come from anywhere, so a file is opened only as one of a few containers that hold their
+own data (a text file that names other files is one that does not), and its pixels, seconds, decoded
+frames and wall time are bounded. FFmpeg runs inside the process, through PyAV, which releases the
+interpreter's lock: threads are enough to read many clips at once.
+"""
+
+import contextlib
+import dataclasses
+import fractions
+import io
+import math
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from mgjax.core.errors import DataError
+from mgjax.core.files import write_bytes
+from mgjax.core.typing import UInt8
+
+CONTAINERS = (
+  'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,'
+  'png_pipe,jpeg_pipe,webp_pipe,'  # still images, one file each; image2 would read numbered files
+  'wav,flac,ogg,mp3'  # so that sound alone is called sound alone
+)
+TOLERANCE = 5e-4  # seconds; Matroska rounds the times of frames to a millisecond
+_RESIZE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+_BT709, _UNSPECIFIED = 1, 2  # the colour spaces' numbers in ITU-T H.273
+_FAILURES = (av.error.FFmpegError, OSError, ValueError, LookupError, MemoryError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """What one file may cost before it is refused."""
+
+  pixels: int = 4096 * 2304  # of one frame, as stored or as resized
+  seconds: float = 4 * 3600.0  # of the whole video
+  frames: int = 20_000  # decoded by one call
+  wall_seconds: float = 60.0  # of one call, looked at between frames
+
+
+LIMITS = Limits()
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipInfo:
+  """A video as it is shown: turned upright, with square pixels; `frames` is an estimate."""
+
+  width: int
+  height: int
+  fps: float
+  seconds: float
+  frames: int
+  has_audio: bool
+
+
+def probe(path: str | os.PathLike[str], limits: Limits = LIMITS) -> ClipInfo:
+  """Describes a video after decoding its first frame and looking where its last packet ends.
+
+  Raises:
+    DataError: the file is missing, not a video, damaged, cut off or beyond `limits`.
+  """
+  with _opened(path, limits) as (container, stream, deadline):
+    frame = next(container.decode(stream), None)
+    if frame is None:
+      raise DataError(f'{path}: holds no frame that can be decoded')
+    upright = (frame.height, round(frame.width * _pixel_aspect(stream)))
+    height, width = upright[::-1] if frame.rotation % 180 else upright
+    seconds = _measured_seconds(path, container, stream, deadline)
+    fps = float(stream.average_rate or stream.guessed_rate or 1 / seconds)
+    return ClipInfo(
+      width=width,
+      height=height,
+      fps=fps,
+      seconds=seconds,
+      frames=stream.frames or max(1, round(seconds * fps)),
+      has_audio=bool(container.streams.audio),
+    )
+
+
+def read_clip(
+  path: str | os.PathLike[str],
+  *,
+  frames: int,
+  size: tuple[int, int],
+  fps: float,
+  start: float = 0.0,
+  limits: Limits = LIMITS,
+) -> UInt8[np.ndarray, 't h w 3']:
+  """Reads the `frames` frames that are on show at the times start + i / fps, i = 0, 1, ...
+
+  The frame is turned upright, resized to cover `size` with its shape kept (pixels that are not
+  square made so) and cropped at the centre. Exact to the frame: it seeks to the key frame before
+  `start` and decodes from there. A still image is a video of one frame.
+
+  Args:
+    path: the file.
+    frames: how many frames to return.
+    size: (height, width) in pixels.
+    fps: frames per second of what is returned, whatever those of the file.
+    start: seconds from the first frame of the file.
+    limits: what the file may cost.
+
+  Raises:
+    DataError: as `probe`, or the video ends too early.
+  """
+  if frames < 1 or fps <= 0 or start < 0 or min(size) < 1:
+    raise ValueError(f'need frames, fps, size > 0, start >= 0: {frames}, {fps}, {size}, {start}')
+  times = [start + i / fps for i in range(frames)]
+  clip = _read_from(path, times, start, size, limits)
+  if clip is None:  # the seek landed after the first time: an index that lies, or none at all
+    clip = _read_from(path, times, 0.0, size, limits)
+  assert clip is not None
+  return clip
+
+
+def cover_size(
+  height: float, width: float, size: tuple[int, int], limits: Limits = LIMITS
+) -> tuple[int, int]:
+  """The least (height, width) of the shape height : width that covers `size`.
+
+  Raises:
+    DataError: the shape is so long that its resized frame is beyond `limits.pixels`.
+  """
+  scale = max(size[0] / height, size[1] / width)
+  resized = max(size[0], round(height * scale)), max(size[1], round(width * scale))
+  if math.prod(resized) > limits.pixels:
+    raise DataError(
+      f'its shape, {width:.0f} x {height:.0f}, is too long to be cut to {size[1]} x {size[0]}'
+    )
+  return resized
+
+
+def write_video(
+  path: str | os.PathLike[str], frames: UInt8[np.ndarray, 't h w 3'], fps: float
+) -> None:
+  """Writes an H.264 mp4 (BT.709, 4:2:0, near transparent) that any player opens, atomically.
+
+  An odd height or width grows by one repeated row or column, since 4:2:0 needs even ones.
+  """
+  frames = np.asarray(frames)
+  if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+    raise ValueError(f'expected uint8 (t h w 3), got {frames.dtype} {frames.shape}')
+  _, height, width, _ = frames.shape
+  frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode='edge')
+  buffer = io.BytesIO()
+  with av.open(buffer, 'w', format='mp4') as container:
+    rate = fractions.Fraction(fps).limit_denominator(1001)
+    stream = container.add_stream('libx264', rate=rate, options={'crf': '12'})
+    stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], 'yuv420p'
+    context = stream.codec_context
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = 1  # 16 to 235
+    for array in frames:
+      frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array)).reformat(
+        format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=_RESIZE
+      )
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+  write_bytes(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _opened(
+  path: str | os.PathLike[str], limits: Limits
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, float]]:
+  """Yields container, video stream and deadline; whatever FFmpeg says in it becomes a DataError."""
+  deadline = time.monotonic() + limits.wall_seconds
+  try:
+    with _container(pathlib.Path(path), limits) as container:
+      stream = _video_stream(path, container, limits)
+      stream.codec_context.thread_count = 1  # many clips at once beat many threads on one
+      stream.codec_context.options = {'max_pixels': str(limits.pixels)}  # a stream may change size
+      yield container, stream, deadline
+  except av.error.ExitError as error:
+    raise DataError(f'{path}: reading it took over {limits.wall_seconds:g} s') from error
+  except _FAILURES as error:
+    reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+    raise DataError(f'{path}: cannot be decoded, it is damaged or cut off ({reason})') from error
+
+
+def _container(path: pathlib.Path, limits: Limits) -> av.container.InputContainer:
+  if not path.exists():
+    raise DataError(f'{path}: there is no such file')
+  if not path.is_file():  # opening a pipe or a device could wait for ever
+    raise DataError(f'{path}: is not a regular file')
+  if not path.stat().st_size:
+    raise DataError(f'{path}: is empty')
+  try:
+    return av.open(
+      os.path.abspath(path),  # begins with a slash, so that no name is taken for a protocol
+      options={'max_pixels': str(limits.pixels)},  # the frames that FFmpeg decodes while opening
+      container_options={'format_whitelist': CONTAINERS, 'protocol_whitelist': 'file'},
+      metadata_errors='replace',
+      timeout=limits.wall_seconds,
+    )
+  except av.error.ArgumentError as error:
+    raise DataError(
+      f'{path}: is not of a kind that is read here (mp4, mov, mkv, webm, avi, gif, png, jpg, webp)'
+    ) from error
+  except (av.error.InvalidDataError, av.error.EOFError) as error:
+    raise DataError(f'{path}: is not a video, or its header is damaged or missing') from error
+  except PermissionError as error:
+    raise DataError(f'{path}: may not be read by this user') from error
+
+
+def _video_stream(
+  path: str | os.PathLike[str], container: av.container.InputContainer, limits: Limits
+) -> av.VideoStream:
+  pictures = av.stream.Disposition.attached_pic  # the cover of a song is not a video
+  streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
+  if not streams:
+    raise DataError(f'{path}: has no video stream')
+  stream = streams[0]
+  context = stream.codec_context
+  if context is None:
+    raise DataError(f'{path}: its codec cannot be decoded here')
+  if context.width * context.height > limits.pixels:
+    raise DataError(
+      f'{path}: has frames of {context.width} x {context.height}, more than {limits.pixels} pixels'
+    )
+  seconds = _declared_seconds(container, stream)
+  if seconds > limits.seconds:
+    raise DataError(f'{path}: lasts {seconds:.0f} s, more than {limits.seconds:.0f} s')
+  return stream
+
+
+def _declared_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+  if stream.duration and stream.time_base:
+    return float(stream.duration * stream.time_base)
+  return (container.duration or 0) / av.time_base
+
+
+def _measured_seconds(
+  path: str | os.PathLike[str],
+  container: av.container.InputContainer,
+  stream: av.VideoStream,
+  deadline: float,
+) -> float:
+  """Seconds from the first frame to the end of the last packet, read after the last key frame.
+
+  What the header declares is no proof: a download that broke off still declares its full length.
+  """
+  first, declared = stream.start_time or 0, _declared_seconds(container, stream)
+  with contextlib.suppress(av.error.FFmpegError):  # where there is no seeking, read on
+    container.seek(first + int(declared / stream.time_base), stream=stream)
+  end = None
+  for packet in container.demux(stream):
+    shown = packet.dts if packet.pts is None else packet.pts
+    if shown is not None and not packet.is_corrupt:
+      end = max(end or 0, shown + (packet.duration or 0))
+    if time.monotonic() > deadline:
+      raise DataError(f'{path}: looking for its end took too long')
+  seconds = 0.0 if end is None else float((end - first) * stream.time_base)
+  if stream.duration and seconds < declared - max(0.1, 0.02 * declared):
+    raise DataError(f'{path}: is cut off, it declares {declared:.2f} s that are not all there')
+  if seconds <= 0:
+    raise DataError(f'{path}: lasts no time at all, or its end is missing')
+  return seconds
+
+
+def _read_from(
+  path: str | os.PathLike[str],
+  times: list[float],
+  begin: float,
+  size: tuple[int, int],
+  limits: Limits,
+) -> UInt8[np.ndarray, 't h w 3'] | None:
+  """The frames on show at `times`, decoded from `begin`; None if decoding began after the first."""
+  clip = np.empty((len(times), *size, 3), np.uint8)
+  filled, shown, end = 0, None, 0.0
+  with _opened(path, limits) as (container, stream, deadline):
+    resize = _make_resize(path, stream, size, limits)
+    for count, (seconds, frame) in enumerate(_timed_frames(container, stream, begin)):
+      if shown is None and begin and seconds > times[0] + TOLERANCE:
+        return None
+      if count >= limits.frames:
+        raise DataError(f'{path}: takes over {limits.frames} decoded frames to read')
+      if time.monotonic() > deadline:
+        raise DataError(f'{path}: reading it took over {limits.wall_seconds:g} s')
+      upto = filled
+      while upto < len(times) and shown is not None and times[upto] + TOLERANCE < seconds:
+        upto += 1
+      if upto > filled:
+        clip[filled:upto] = resize(shown)
+      filled, shown, end = upto, frame, seconds + _frame_seconds(frame, stream)
+      if filled == len(times):
+        return clip
+    rest = [moment for moment in times[filled:] if moment + TOLERANCE < end]
+    if shown is None:
+      if begin:
+        return None  # past the end, or a seek that went astray: reading from 0 tells which
+      raise DataError(f'{path}: holds no frame that can be decoded')
+    if len(rest) < len(times) - filled:
+      raise DataError(
+        f'{path}: ends at {end:.2f} s, {times[-1]:.2f} s is needed for {len(times)} frames'
+      )
+    clip[filled:] = resize(shown)
+  return clip
+
+
+def _timed_frames(
+  container: av.container.InputContainer, stream: av.VideoStream, begin: float
+) -> Iterator[tuple[float, av.VideoFrame]]:
+  """Decodes from the key frame before `begin`: (seconds after the file's first frame, frame)."""
+  first = stream.start_time or 0
+  if begin:
+    container.seek(first + int(begin / stream.time_base), stream=stream)
+  following = begin
+  for frame in container.decode(stream):
+    seconds = following
+    if frame.pts is not None:
+      seconds = float((frame.pts - first) * stream.time_base)
+    following = seconds + _frame_seconds(frame, stream)
+    yield seconds, frame
+
+
+def _frame_seconds(frame: av.VideoFrame, stream: av.VideoStream) -> float:
+  if frame.duration:
+    return float(frame.duration * stream.time_base)
+  return float(1 / (stream.average_rate or stream.guessed_rate or 25))
+
+
+def _pixel_aspect(stream: av.VideoStream) -> float:
+  return float(stream.sample_aspect_ratio or 1)
+
+
+def _make_resize(
+  path: str | os.PathLike[str], stream: av.VideoStream, size: tuple[int, int], limits: Limits
+):
+  """Returns frame -> uint8 (h w 3): upright, covering `size`, cropped at the centre."""
+  reformatter = VideoReformatter()
+
+  def resize(frame: av.VideoFrame) -> UInt8[np.ndarray, 'h w 3']:
+    target = size[::-1] if frame.rotation % 180 else size
+    try:
+      height, width = cover_size(frame.height, frame.width * _pixel_aspect(stream), target, limits)
+    except DataError as error:
+      raise DataError(f'{path}: {error}') from None
+    large = frame.colorspace == _UNSPECIFIED and frame.height >= 720
+    image = reformatter.reformat(
+      frame,
+      width=width,
+      height=height,
+      format='rgb24',
+      interpolation=_RESIZE,
+      src_colorspace='ITU709' if large else None,  # what players take an untagged HD video for
+      threads=1,
+    ).to_ndarray()
+    top, left = (height - target[0]) // 2, (width - target[1]) // 2
+    image = image[top : top + target[0], left : left + target[1]]
+    return np.rot90(image, round(frame.rotation / 90))
+
+  return resize

@@ -1,0 +1,78 @@
+"""The training loss of every flow model (Movie Gen §3.1.2), checked by
+tests/flow/test_objective.py.
+"""
+
+import zlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.typing import Array, Batch, Drop, Key, Metrics, Objective, Predict
+from mgjax.flow import path, times
+
+
+def make_objective(
+  *,
+  dropout: Mapping[str, float],
+  sample_time: times.SampleTime = times.logit_normal,
+  data: str = 'latents',
+  sigma_min: float = path.SIGMA_MIN,
+) -> Objective:
+  """Makes `objective(predict, batch, key) -> (loss, metrics)`, the flow matching loss.
+
+  `loss = E || u(X_t, P, t) - V_t ||^2`, the mean over all elements in float32, with X_1 the batch's
+  `data`, `X_0 ~ N(0, 1)`, one t per row, and P the rest of the batch (Movie Gen §3.1.2).
+
+  Args:
+    dropout: conditioning name -> probability that a row does not see it, which trains the
+      unconditional model that guidance needs. The rates are not in public sources.
+    sample_time: key, shape (b,) -> times.
+    data: the batch key of X_1, (b ...).
+    sigma_min: the noise left at t = 1.
+
+  The objective calls `predict(x, time, batch, drop)` once, where `drop` holds a mask (b,) for every
+  name in `dropout`. Times, noise and masks are drawn from the key for the whole batch: they depend
+  on its shape but not on its contents, and a conditioning's mask depends on its own name and rate
+  alone, so that adding another conditioning changes no other draw. A row's draws do depend on its
+  place in the batch and on the batch size.
+
+  Raises:
+    ConfigError: a dropout rate is not a probability.
+    DataError: (from the objective) the batch has no `data`.
+  """
+  dropout = dict(dropout)
+  for name, rate in dropout.items():
+    if not 0 <= rate <= 1:
+      raise ConfigError(f'dropout of {name!r} is {rate}; a probability lies in [0, 1]')
+
+  def objective(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+    if data not in batch:
+      raise DataError(f'the batch has no {data!r}, it has {", ".join(sorted(batch)) or "nothing"}')
+    latents = batch[data].astype(jnp.float32)
+    count = latents.shape[0]
+    time_key, noise_key, drop_key = jax.random.split(key, 3)
+
+    time = sample_time(time_key, (count,))
+    noise = jax.random.normal(noise_key, latents.shape, jnp.float32)
+    drop = draw_drop(drop_key, dropout, count)
+
+    x = path.interpolate(latents, noise, time, sigma_min)
+    target = path.velocity_target(latents, noise, sigma_min)
+    velocity = predict(x, time, batch, drop)
+    if velocity.shape != target.shape:  # or a broadcast would make a loss that looks sane
+      raise ValueError(f'predict returned {velocity.shape} for {data!r} of shape {target.shape}')
+    loss = jnp.mean(jnp.square(velocity.astype(jnp.float32) - target))
+    return loss, {'loss': loss}
+
+  return objective
+
+
+def draw_drop(key: Key, dropout: Mapping[str, float], count: int) -> Drop:
+  """Draws for each conditioning the (count,) mask of the rows that do not see it."""
+  return {
+    # A hash that is the same in every process and version, unlike Python's own.
+    name: jax.random.bernoulli(jax.random.fold_in(key, zlib.crc32(name.encode())), rate, (count,))
+    for name, rate in dropout.items()
+  }

@@ -1,0 +1,57 @@
+"""The straight path from noise to data (Movie Gen §3.1.2), checked by tests/flow/test_path.py.
+
+X_0 is noise, X_1 is data, t = 0 is noise and t = 1 is data. The noise level never quite reaches
+zero: sigma_min of it is left at t = 1.
+"""
+
+import jax.numpy as jnp
+
+from mgjax.core.typing import Array, Float
+
+SIGMA_MIN = 1e-5
+
+
+def interpolate(
+  data: Float[Array, 'b *axes'],
+  noise: Float[Array, 'b *axes'],
+  time: Float[Array, ' b'],
+  sigma_min: float = SIGMA_MIN,
+) -> Float[Array, 'b *axes']:
+  """Returns the point of the path, `X_t = t X_1 + (1 - (1 - sigma_min) t) X_0` (Movie Gen §3.1.2).
+
+  Every row has its own time; the trailing axes are free.
+  """
+  time = _over_axes(time, data)
+  return time * data + _noise_level(time, sigma_min) * noise
+
+
+def velocity_target(
+  data: Float[Array, 'b *axes'],
+  noise: Float[Array, 'b *axes'],
+  sigma_min: float = SIGMA_MIN,
+) -> Float[Array, 'b *axes']:
+  """Returns the path's velocity, `V_t = X_1 - (1 - sigma_min) X_0` (Movie Gen §3.1.2)."""
+  return data - (1 - sigma_min) * noise
+
+
+def predict_data(
+  x: Float[Array, 'b *axes'],
+  velocity: Float[Array, 'b *axes'],
+  time: Float[Array, ' b'],
+  sigma_min: float = SIGMA_MIN,
+) -> Float[Array, 'b *axes']:
+  """Returns where the path through `x` ends if `velocity` is right: the estimate of X_1.
+
+  Solving X_t and V_t for X_1: `X_1 = (1 - sigma_min) X_t + (1 - (1 - sigma_min) t) V_t`.
+  """
+  time = _over_axes(time, x)
+  return (1 - sigma_min) * x + _noise_level(time, sigma_min) * velocity
+
+
+def _noise_level(time: Array, sigma_min: float) -> Array:
+  # 1 - (1 - sigma_min) t, arranged so that float32 cancels nothing near t = 1.
+  return (1 - time) + sigma_min * time
+
+
+def _over_axes(time: Array, like: Array) -> Array:
+  return jnp.reshape(time, time.shape + (1,) * (like.ndim - 1))

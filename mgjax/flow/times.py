@@ -1,0 +1,63 @@
+"""Where on the path training looks (Movie Gen §3.1.2), checked by tests/flow/test_times.py.
+
+A sampler maps a key and a shape to float32 times in [0, 1]; 0 is noise, 1 is data.
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Float, Key
+
+SampleTime = Callable[[Key, tuple[int, ...]], Array]
+
+
+def logit_normal(
+  key: Key, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0
+) -> Float[Array, '...']:
+  """Draws `t = 1 / (1 + exp(-z))`, `z ~ N(mean, std^2)` (Movie Gen §3.1.2: mean 0, std 1)."""
+  return jax.nn.sigmoid(mean + std * jax.random.normal(key, shape, jnp.float32))
+
+
+def uniform(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:
+  """Draws `t ~ U[0, 1)`."""
+  return jax.random.uniform(key, shape, jnp.float32)
+
+
+def stratified(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:
+  """Returns the fixed grid `t_i = (i + 1/2) / n` over n places and ignores the key.
+
+  A validation loss on it does not move with the luck of the draw.
+  """
+  del key
+  count = math.prod(shape)
+  return ((jnp.arange(count, dtype=jnp.float32) + 0.5) / count).reshape(shape)
+
+
+TIMES: dict[str, SampleTime] = {
+  'logit_normal': logit_normal,
+  'uniform': uniform,
+  'stratified': stratified,
+}
+
+
+def make_sampler(name: str, **parameters: float) -> SampleTime:
+  """Makes the sampler that a configuration names, `make_sampler('logit_normal', mean=1.)`.
+
+  Raises:
+    ConfigError: no sampler has this name, or it does not take one of the parameters.
+  """
+  if name not in TIMES:
+    raise ConfigError(f'unknown time sampler {name!r}; choose one of {", ".join(TIMES)}')
+  takes = list(inspect.signature(TIMES[name]).parameters)[2:]
+  if unknown := sorted(set(parameters) - set(takes)):
+    raise ConfigError(
+      f'time sampler {name!r} does not take {", ".join(unknown)}; '
+      f'it takes {", ".join(takes) or "no parameters"}'
+    )
+  return functools.partial(TIMES[name], **parameters)

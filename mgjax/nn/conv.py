@@ -1,0 +1,92 @@
+"""The 2.5D convolutions: over one frame, and over time at one place (Movie Gen §3.1.1)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.typing import Array, Float
+from mgjax.nn.linear import FAN_IN, ZEROS, parameter
+
+
+class SpatialConv(nn.Module):
+  """A 2D convolution of every frame by itself, with bias.
+
+  Stride 1 keeps the size (zero padding); stride 2 pads one row and one column at the far ends and
+  halves the size, as the image autoencoder of Rombach et al. does.
+  """
+
+  features: int
+  window: int = 3
+  stride: int = 1
+  init: jax.nn.initializers.Initializer = FAN_IN
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t i j o']:
+    b, t, h, w, c = x.shape
+    shape = (self.window, self.window, c, self.features)
+    axes = ('window', 'window', 'channels_in', 'channels')
+    kernel = parameter(self, 'kernel', self.init, axes, shape)
+    bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
+    edge = (0, 1) if self.stride == 2 else (self.window // 2, self.window // 2)
+    y = jax.lax.conv_general_dilated(
+      x.reshape(b * t, h, w, c).astype(self.dtype),
+      kernel.astype(self.dtype),
+      window_strides=(self.stride, self.stride),
+      padding=(edge, edge),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    y = y + bias[None, None, None].astype(self.dtype)
+    return y.reshape(b, t, *y.shape[1:])
+
+
+def centred(key, shape: tuple[int, ...], dtype) -> Array:
+  """Initialises a temporal kernel (taps, in, out) to pass the present frame on unchanged.
+
+  With it a video model made from an image model equals that model frame by frame.
+  """
+  del key
+  taps, inputs, outputs = shape
+  return jnp.zeros(shape, dtype).at[taps // 2].set(jnp.eye(inputs, outputs, dtype=dtype))
+
+
+class TemporalConv(nn.Module):
+  """A 1D convolution over time at every place, with bias, starting as the identity.
+
+  Symmetric replicate padding: the first and last frames are repeated, and the model is not causal
+  (Movie Gen §3.1.1). Stride 2 gives ceil(t / 2) frames, so any length works, one frame included.
+  """
+
+  features: int
+  window: int = 3
+  stride: int = 1
+  init: jax.nn.initializers.Initializer = centred
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u h w o']:
+    b, t, h, w, c = x.shape
+    shape = (self.window, c, self.features)
+    kernel = parameter(self, 'kernel', self.init, ('window', 'channels_in', 'channels'), shape)
+    bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
+    edge = self.window // 2
+    x = jnp.pad(x.astype(self.dtype), ((0, 0), (edge, edge), (0, 0), (0, 0), (0, 0)), mode='edge')
+    # As a 2D convolution over (time, place) with a window of (taps, 1): the form that every
+    # backend has a fast kernel for.
+    y = jax.lax.conv_general_dilated(
+      x.reshape(b, t + 2 * edge, h * w, c),
+      kernel[:, None].astype(self.dtype),
+      window_strides=(self.stride, 1),
+      padding=((0, 0), (0, 0)),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    y = y + bias[None, None, None].astype(self.dtype)
+    return y.reshape(b, -1, h, w, self.features)
+
+
+def nearest(x: Float[Array, 'b t h w c'], factors: tuple[int, int, int]) -> Array:
+  """Repeats every frame, row and column: nearest-neighbour upsampling along t, h, w."""
+  for axis, factor in enumerate(factors, start=1):
+    if factor > 1:
+      x = jnp.repeat(x, factor, axis=axis)
+  return x

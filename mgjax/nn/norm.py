@@ -1,0 +1,76 @@
+"""Normalisations; statistics are always taken in float32."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.typing import Array, Float
+from mgjax.nn.linear import ONES, ZEROS, parameter
+
+
+class RMSNorm(nn.Module):
+  """y = w x / sqrt(mean(x^2) + eps) over the last axis (Movie Gen §3.1.3, as Llama 3)."""
+
+  epsilon: float = 1e-5  # not in public sources
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
+    scale = parameter(self, 'scale', ONES, ('embed',), (x.shape[-1],))
+    x = x.astype(jnp.float32)
+    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
+    return (x * jnp.broadcast_to(scale, x.shape)).astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+  """y = w (x - mean(x)) / sqrt(var(x) + eps) + b over the last axis."""
+
+  epsilon: float = 1e-5
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
+    scale = parameter(self, 'scale', ONES, ('embed',), (x.shape[-1],))
+    bias = parameter(self, 'bias', ZEROS, ('embed',), (x.shape[-1],))
+    x = x.astype(jnp.float32)
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
+    x = x * jnp.broadcast_to(scale, x.shape) + jnp.broadcast_to(bias, x.shape)
+    return x.astype(self.dtype)
+
+
+class FrameGroupNorm(nn.Module):
+  """Group normalisation of each frame by itself: statistics over h, w and the group's channels.
+
+  Frames do not see each other here, so that an image is exactly a one-frame video.
+
+  Raises:
+    ValueError: the channels do not divide into the groups.
+  """
+
+  groups: int = 32
+  epsilon: float = 1e-6
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w c']:
+    channels = x.shape[-1]
+    if channels % self.groups:
+      raise ValueError(f'{channels} channels do not divide into {self.groups} groups')
+    scale = parameter(self, 'scale', ONES, ('channels',), (channels,))
+    bias = parameter(self, 'bias', ZEROS, ('channels',), (channels,))
+    x = x.astype(jnp.float32)
+    # Per-channel moments first, then the small matrix that averages channels within a group: the
+    # large array is read once and never reshaped, which is what makes this fast on every backend.
+    count = x.shape[2] * x.shape[3] * (channels // self.groups)
+    first = self._within_groups(jnp.sum(x, axis=(2, 3))) / count
+    centred = x - first[:, :, None, None, :]
+    second = self._within_groups(jnp.sum(centred * centred, axis=(2, 3))) / count
+    factor = jax.lax.rsqrt(second + self.epsilon) * scale[None, None, :]
+    y = centred * factor[:, :, None, None, :] + bias[None, None, None, None, :]
+    return y.astype(self.dtype)
+
+  def _within_groups(self, sums: Float[Array, 'b t c']) -> Float[Array, 'b t c']:
+    b, t, c = sums.shape
+    total = sums.reshape(b, t, self.groups, c // self.groups).sum(axis=-1, keepdims=True)
+    return jnp.broadcast_to(total, (b, t, self.groups, c // self.groups)).reshape(b, t, c)

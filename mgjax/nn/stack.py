@@ -1,0 +1,46 @@
+"""A stack of equal layers as one scan, with rematerialisation by name."""
+
+import flax.linen as nn
+import jax
+
+from mgjax.core.errors import ConfigError
+
+# What the backward pass finds saved, beside each layer's input; everything else is computed again.
+SAVED = {
+  'full': (),
+  'attention': ('attention',),
+  'attention_and_projections': ('attention', 'projections'),
+}
+REMAT = ('nothing', *SAVED)
+
+
+def stack(layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1) -> type[nn.Module]:
+  """Turns `layer.__call__(x, *shared) -> (x, None)` into a module of `depth` such layers.
+
+  Parameters get a leading axis `layers`; `shared` arguments go unchanged to every layer. Compile
+  time does not grow with depth.
+
+  Args:
+    layer: the module to repeat.
+    depth: number of layers.
+    remat: 'nothing' saves every activation; 'full' saves the layers' inputs alone; 'attention' and
+      'attention_and_projections' save what their names say.
+    unroll: layers a scan step; `depth` removes the loop, for counting operations.
+
+  Raises:
+    ConfigError: `remat` is not a known policy.
+  """
+  if remat not in REMAT:
+    raise ConfigError(f'unknown remat policy {remat!r}; expected one of {", ".join(REMAT)}')
+  if remat != 'nothing':
+    policy = jax.checkpoint_policies.save_only_these_names(*SAVED[remat])
+    layer = nn.remat(layer, policy=policy, prevent_cse=False)
+  return nn.scan(
+    layer,
+    variable_axes={'params': 0},
+    split_rngs={'params': True},
+    in_axes=nn.broadcast,
+    length=depth,
+    unroll=unroll,
+    metadata_params={nn.PARTITION_NAME: 'layers'},
+  )

@@ -1,0 +1,181 @@
+"""The temporal autoencoder, TAE (Movie Gen §3.1.1)."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import einops
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.precision import compute_type
+from mgjax.core.typing import Array, Float, Key
+from mgjax.nn.conv import SpatialConv
+from mgjax.nn.norm import FrameGroupNorm
+from mgjax.tae.blocks import AttentionBlock, Conv, Downsample, ResidualBlock, Strides, Upsample
+
+# Small first reconstructions: the last convolution starts a tenth as large as the others.
+QUIET = jax.nn.initializers.variance_scaling(0.01, 'fan_in', 'truncated_normal')
+
+
+@flax.struct.dataclass
+class Posterior:
+  """q(z | x) = N(mean, exp(log_variance)), a diagonal Gaussian a latent number."""
+
+  mean: Float[Array, 'b t h w c']
+  log_variance: Float[Array, 'b t h w c']
+
+  def sample(self, key: Key) -> Float[Array, 'b t h w c']:
+    """Draws mean + exp(log_variance / 2) * N(0, 1)."""
+    noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+    return self.mean + jnp.exp(0.5 * self.log_variance) * noise
+
+
+class Encoder(nn.Module):
+  """Pixels in [-1, 1] -> mean and log-variance, 2 C channels."""
+
+  widths: tuple[int, ...]
+  strides: tuple[Strides, ...]
+  blocks: int
+  channels: int
+  groups: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
+    x = Conv(self.widths[0], dtype=self.dtype, name='conv_in')(x)
+    for level, width in enumerate(self.widths):
+      for block in range(self.blocks):
+        x = ResidualBlock(width, self.groups, self.dtype, name=f'level_{level}_block_{block}')(x)
+      if level < len(self.strides):
+        x = Downsample(self.strides[level], self.dtype, name=f'level_{level}_down')(x)
+    x = _middle(x, self.groups, self.dtype)
+    x = jax.nn.silu(FrameGroupNorm(self.groups, dtype=self.dtype, name='norm_out')(x))
+    return Conv(2 * self.channels, name='conv_out')(x)
+
+
+class Decoder(nn.Module):
+  """Latents of C channels -> pixels in [-1, 1]; one more block a level than the encoder."""
+
+  widths: tuple[int, ...]
+  strides: tuple[Strides, ...]
+  blocks: int
+  channels: int
+  groups: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
+    x = Conv(self.widths[-1], dtype=self.dtype, name='conv_in')(x)
+    x = _middle(x, self.groups, self.dtype)
+    for level, width in reversed(list(enumerate(self.widths))):
+      if level < len(self.strides):
+        x = Upsample(self.strides[level], self.dtype, name=f'level_{level}_up')(x)
+      for block in range(self.blocks + 1):
+        x = ResidualBlock(width, self.groups, self.dtype, name=f'level_{level}_block_{block}')(x)
+    x = jax.nn.silu(FrameGroupNorm(self.groups, dtype=self.dtype, name='norm_out')(x))
+    return SpatialConv(self.channels, init=QUIET, name='conv_out')(x)
+
+
+def _middle(x: Array, groups: int, dtype) -> Array:
+  width = x.shape[-1]
+  x = ResidualBlock(width, groups, dtype, name='middle_block_0')(x)
+  x = AttentionBlock(groups, dtype, name='middle_attention')(x)
+  return ResidualBlock(width, groups, dtype, name='middle_block_1')(x)
+
+
+class Autoencoder(nn.Module):
+  """A variational autoencoder of video that compresses time, height and width.
+
+  The image encoder and decoder of Rombach et al. (2022) with a temporal layer after each spatial
+  one. Images are one-frame videos. T frames give ceil(T / c_t) latent frames; decoding gives
+  c_t ceil(T / c_t) frames, of which the first T are kept. Not causal.
+
+  Attributes:
+    latent_channels: C; 16 in the report.
+    widths: channels of each level, finest first.
+    strides: (t, h, w) strides between levels, each 1 or 2; three times (2, 2, 2) compress 8 x 8 x 8.
+    blocks: residual blocks of an encoder level.
+    groups: of the group normalisation.
+    patch: (t, h, w) pixels folded into channels before the first convolution. (1, 1, 1) is the
+      report's; a larger one makes small models on CPUs several times faster. Time must be 1.
+    dtype: compute type.
+  """
+
+  latent_channels: int = 16
+  widths: tuple[int, ...] = (128, 256, 512, 512)
+  strides: tuple[Strides, ...] = ((2, 2, 2),) * 3
+  blocks: int = 2
+  groups: int = 32
+  patch: Strides = (1, 1, 1)
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self._check()
+    pixels = 3 * math.prod(self.patch)
+    shared = (self.groups, self.dtype)
+    self.encoder = Encoder(self.widths, self.strides, self.blocks, self.latent_channels, *shared)
+    self.decoder = Decoder(self.widths, self.strides, self.blocks, pixels, *shared)
+
+  @property
+  def compression(self) -> Strides:
+    """Pixels to latent places along t, h, w."""
+    return tuple(math.prod(steps) for steps in zip(self.patch, *self.strides, strict=True))
+
+  def latent_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """Returns (t, h, w, c) of the latents of a video of `shape` (t, h, w)."""
+    sizes = tuple(-(-s // c) for s, c in zip(shape, self.compression, strict=True))
+    return (*sizes, self.latent_channels)
+
+  def encode(self, video: Float[Array, 'b t h w 3']) -> Posterior:
+    """Encodes pixels in [-1, 1].
+
+    Raises:
+      ValueError: height or width does not divide by the compression.
+    """
+    _, height, width = self.compression
+    if video.shape[2] % height or video.shape[3] % width:
+      raise ValueError(
+        f'{video.shape[2]} x {video.shape[3]} pixels do not divide by the compression '
+        f'{height} x {width}; resize or crop the video'
+      )
+    _, dh, dw = self.patch
+    x = einops.rearrange(video, 'b t (h dh) (w dw) c -> b t h w (dh dw c)', dh=dh, dw=dw)
+    mean, log_variance = jnp.split(self.encoder(x), 2, axis=-1)
+    return Posterior(mean, jnp.clip(log_variance, -30.0, 20.0))
+
+  def decode(
+    self, latents: Float[Array, 'b t h w c'], frames: int | None = None
+  ) -> Float[Array, 'b u i j 3']:
+    """Decodes latents into the first `frames` frames, by default all that they stand for."""
+    _, dh, dw = self.patch
+    x = self.decoder(latents)
+    x = einops.rearrange(x, 'b t h w (dh dw c) -> b t (h dh) (w dw) c', dh=dh, dw=dw, c=3)
+    return x[:, :frames]
+
+  def __call__(
+    self, video: Float[Array, 'b t h w 3'], key: Key
+  ) -> tuple[Float[Array, 'b t h w 3'], Posterior]:
+    """Returns the reconstruction from one posterior sample, and the posterior."""
+    posterior = self.encode(video)
+    return self.decode(posterior.sample(key), video.shape[1]), posterior
+
+  def _check(self) -> None:
+    if len(self.strides) > len(self.widths):
+      raise ValueError(f'{len(self.strides)} strides need as many widths; got {self.widths}')
+    for time, height, width in self.strides:
+      if time not in (1, 2) or height not in (1, 2) or height != width:
+        raise ValueError(f'strides are 1 or 2 and equal in height and width; got {self.strides}')
+    if self.patch[0] != 1:
+      raise ValueError(f'patches do not fold time; got patch {self.patch}')
+
+
+def make_autoencoder(fields: Mapping[str, Any]) -> Autoencoder:
+  """Makes the module that a configuration's `model` describes; `compute` names its type."""
+  fields = dict(fields)
+  fields['dtype'] = compute_type(fields.pop('compute'))
+  fields['strides'] = tuple(tuple(stride) for stride in fields['strides'])
+  fields |= {key: tuple(fields[key]) for key in ('widths', 'patch')}
+  return Autoencoder(**fields)

@@ -1,0 +1,102 @@
+"""The 2.5D blocks of the autoencoder: each spatial layer is followed by its temporal one.
+
+Spatial parts are those of the image autoencoder of Rombach et al. (2022); temporal convolutions
+start as the identity and temporal attention starts at zero, so at initialisation every block acts
+on each frame as the image model does (Movie Gen §3.1.1). Kernel sizes, widths, blocks a level,
+groups and where attention sits are not in public sources; the defaults are Rombach et al.'s.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.typing import Array, Float
+from mgjax.nn.attention import attend
+from mgjax.nn.conv import SpatialConv, TemporalConv, nearest
+from mgjax.nn.linear import FAN_IN, ZEROS, Linear
+from mgjax.nn.norm import FrameGroupNorm
+
+Strides = tuple[int, int, int]
+
+
+class Conv(nn.Module):
+  """A spatial convolution, then a temporal one of the same width."""
+
+  features: int
+  window: int = 3
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w o']:
+    x = SpatialConv(self.features, self.window, dtype=self.dtype, name='spatial')(x)
+    return TemporalConv(self.features, dtype=self.dtype, name='temporal')(x)
+
+
+class ResidualBlock(nn.Module):
+  """x + conv(silu(norm(conv(silu(norm(x)))))), with a 1 x 1 shortcut where the width changes."""
+
+  features: int
+  groups: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w o']:
+    y = jax.nn.silu(FrameGroupNorm(self.groups, dtype=self.dtype, name='norm_1')(x))
+    y = Conv(self.features, dtype=self.dtype, name='conv_1')(y)
+    y = jax.nn.silu(FrameGroupNorm(self.groups, dtype=self.dtype, name='norm_2')(y))
+    y = Conv(self.features, dtype=self.dtype, name='conv_2')(y)
+    if x.shape[-1] != self.features:
+      x = SpatialConv(self.features, window=1, dtype=self.dtype, name='shortcut')(x)
+    return x + y
+
+
+class AttentionBlock(nn.Module):
+  """Single-head attention among the places of a frame, then among the frames of a place."""
+
+  groups: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w c']:
+    b, t, h, w, c = x.shape
+    y = FrameGroupNorm(self.groups, dtype=self.dtype, name='spatial_norm')(x)
+    y = self._attention('spatial', y.reshape(b * t, h * w, c), FAN_IN)
+    x = x + y.reshape(x.shape)
+    y = FrameGroupNorm(self.groups, dtype=self.dtype, name='temporal_norm')(x)
+    y = self._attention('temporal', y.transpose(0, 2, 3, 1, 4).reshape(b * h * w, t, c), ZEROS)
+    return x + y.reshape(b, h, w, t, c).transpose(0, 3, 1, 2, 4)
+
+  def _attention(self, name: str, x: Float[Array, 'b n c'], out_init) -> Float[Array, 'b n c']:
+    def linear(part: str, init=FAN_IN):
+      axes = ('channels_in', 'channels')
+      return Linear(x.shape[-1], axes, True, init, self.dtype, name=f'{name}_{part}')
+
+    query, key, value = (linear(part)(x)[:, :, None] for part in ('query', 'key', 'value'))
+    return linear('out', out_init)(attend(query, key, value)[:, :, 0])
+
+
+class Downsample(nn.Module):
+  """Strided convolutions: spatial first, then temporal (Movie Gen §3.1.1)."""
+
+  strides: Strides
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j c']:
+    time, height, _ = self.strides
+    if height == 2:
+      x = SpatialConv(x.shape[-1], stride=2, dtype=self.dtype, name='spatial')(x)
+    if time == 2:
+      x = TemporalConv(x.shape[-1], stride=2, dtype=self.dtype, name='temporal')(x)
+    return x
+
+
+class Upsample(nn.Module):
+  """Nearest-neighbour repetition, then a convolution (Movie Gen §3.1.1)."""
+
+  strides: Strides
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j c']:
+    return Conv(x.shape[-1], dtype=self.dtype, name='conv')(nearest(x, self.strides))

@@ -1,0 +1,48 @@
+"""Prompts as people type them, made safe and put into the form that training used."""
+
+import logging
+import unicodedata
+
+from mgjax.core.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+LONGEST = 4096  # characters; far more than any encoder reads
+# Marks that change the order in which text is shown but not what it says.
+_BIDIRECTIONAL = frozenset('\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')
+
+
+def clean_prompt(prompt: str) -> str:
+  """Returns a prompt in NFC without control characters, bidirectional marks and doubled spaces.
+
+  Emoji, joined sequences of them and right-to-left scripts pass unchanged. A prompt of more than
+  `LONGEST` characters is cut, with a warning.
+
+  Raises:
+    ConfigError: nothing is left of it.
+  """
+  kept = []
+  for character in prompt[: 4 * LONGEST]:
+    category = unicodedata.category(character)
+    if character.isspace():
+      kept.append(' ')
+    elif category not in ('Cc', 'Cs') and character not in _BIDIRECTIONAL:
+      kept.append(character)
+  text = unicodedata.normalize('NFC', ' '.join(''.join(kept).split()))
+  if not text:
+    raise ConfigError(
+      f'the prompt {prompt[:40]!r} holds no text; describe what the video shows, '
+      "for example 'the green digit 3 moves left'"
+    )
+  if len(text) > LONGEST or len(prompt) > 4 * LONGEST:
+    _log.warning('a prompt of %d characters was cut to %d', len(prompt), LONGEST)
+    text = text[:LONGEST]
+  return text
+
+
+def with_frame_rate(prompt: str, fps: float | None) -> str:
+  """Returns 'FPS-16 <prompt>', the report's control of the frame rate (Movie Gen §3.1.4).
+
+  Images have no frame rate and no prefix: `fps=None` returns the prompt as it is.
+  """
+  return prompt if fps is None else f'FPS-{fps:g} {prompt}'

@@ -1,0 +1,86 @@
+"""The temporal autoencoder as a part to train (Movie Gen §3.1.1)."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.core.typing import Batch, Tree
+from mgjax.data.contact_sheet import contact_sheet
+from mgjax.data.loader import validation_batches
+from mgjax.data.mixture import Bucket
+from mgjax.data.sources import make_source, make_transform
+from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.tae.latents import estimate_statistics, to_bytes, to_unit
+from mgjax.tae.objective import make_objective
+from mgjax.train.part import Part
+
+SHOWN = 4  # clips in a picture
+STATISTICS_BATCHES = 8  # per bucket
+
+
+def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+  """Builds the part: pixels in, reconstructions out, latent statistics kept with the weights."""
+  model = make_autoencoder(config.model.to_dict())
+  transform = make_transform((), ('video',))
+
+  def bucket(name: str, split: str) -> Bucket:
+    shape = config.buckets[name]
+    source = make_source(config.data, name, shape, split, workdir / 'rejected.jsonl')
+    return Bucket(name, source, shape.batch_size, shape.weight, transform)
+
+  def prepare(batch: Batch) -> Batch:
+    return {'video': to_unit(batch['video'])}
+
+  buckets = [bucket(name, 'train') for name in config.buckets]
+  validation = [bucket(name, 'validation') for name in config.buckets]
+  longest = max(buckets, key=lambda bucket: config.buckets[bucket.name].frames)
+  shape = config.buckets[longest.name]
+  example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
+
+  @jax.jit
+  def encode(params: Tree, video: jax.Array) -> jax.Array:
+    return model.apply({'params': params}, to_unit(video), method='encode').mean
+
+  @jax.jit
+  def reconstruct(params: Tree, video: jax.Array) -> jax.Array:
+    mean = encode(params, video)
+    return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
+
+  def notes(params: Tree) -> dict[str, Any]:
+    # Over training data: latents that the flow model will see.
+    arrays = []
+    for bucket in buckets:
+      count = min(STATISTICS_BATCHES, len(bucket.source) // bucket.batch_size)
+      if count:
+        for batch in validation_batches(bucket, count):
+          arrays.append(np.asarray(encode(params, batch['video'])))
+      else:
+        video = np.stack([bucket.source[i]['video'] for i in range(len(bucket.source))])
+        arrays.append(np.asarray(encode(params, video)))
+    return {'latents': estimate_statistics(arrays).as_dict()}
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = make_source(config.data, longest.name, shape, 'validation')
+    video = np.stack([source[i]['video'] for i in range(min(SHOWN, len(source)))])
+    again = np.asarray(reconstruct(params, video))
+    rows = [row for pair in zip(video, again, strict=True) for row in pair]
+    path = directory / 'reconstruction.png'
+    contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
+    return path
+
+  objective = make_objective(**config.objective.to_dict())
+  return Part(
+    model=model,
+    inputs=(example, jax.random.key(0)),
+    objective=objective,
+    validate=objective,
+    buckets=buckets,
+    validation=validation,
+    prepare=prepare,
+    show=show,
+    notes=notes,
+  )

@@ -1,0 +1,40 @@
+"""What distinguishes one trainable part of Movie Gen from another."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from mgjax.core.typing import Batch, Objective, Tree
+from mgjax.data.mixture import Bucket
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A model and everything the common loop needs to train it.
+
+  Attributes:
+    model: the Linen module.
+    inputs: arguments of `model.init` after the key, arrays or shapes.
+    objective: what training minimises.
+    validate: the objective of validation, without drawn times or dropped conditions.
+    buckets: the training data.
+    validation: the validation data, read in order.
+    prepare: maps a batch from the loader, on the devices, to what the objective reads.
+    show: `show(params, directory) -> path` writes pictures of what the model does, or None.
+    notes: `notes(params) -> dict` what every checkpoint keeps beside the weights, or None.
+    start: parameters to begin from instead of random ones, or None.
+  """
+
+  model: nn.Module
+  inputs: tuple[Any, ...]
+  objective: Objective
+  validate: Objective
+  buckets: Sequence[Bucket]
+  validation: Sequence[Bucket]
+  prepare: Callable[[Batch], Batch]
+  show: Callable[[Tree, pathlib.Path], pathlib.Path] | None = None
+  notes: Callable[[Tree], dict[str, Any]] | None = None
+  start: Callable[[], Tree] | None = None

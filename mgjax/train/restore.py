@@ -1,0 +1,74 @@
+"""Finished work directories back into models."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.core.typing import Tree
+from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.tae.latents import LatentCodec, Statistics
+from mgjax.train.checkpoint import Checkpoints
+
+
+def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+  """Reads the configuration that a run was started with.
+
+  Raises:
+    ConfigError: no run was ever started there.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
+      'train first, or mend the path'
+    )
+  return ConfigDict(json.loads(path.read_text()))
+
+
+def load_params(
+  workdir: str | os.PathLike[str], which: str = 'average'
+) -> tuple[Tree, dict[str, Any]]:
+  """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
+
+  Raises:
+    CheckpointError: there is no checkpoint that can be trusted.
+  """
+  shapes = pathlib.Path(workdir) / 'parameters.json'
+  if not shapes.exists():
+    raise CheckpointError(f'{os.fspath(workdir)!r} has no parameters.json; train there first')
+  abstract = _unflatten(json.loads(shapes.read_text()))
+  return Checkpoints(pathlib.Path(workdir) / 'checkpoints').restore_params(abstract, which)
+
+
+def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
+  """Reads a trained autoencoder with its latent statistics.
+
+  Raises:
+    ConfigError: the directory is not that of an autoencoder.
+    CheckpointError: there is no checkpoint that can be trusted.
+  """
+  config = read_config(workdir)
+  if config.part != 'autoencoder':
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} trained the part {config.part!r}; expected an autoencoder, '
+      'set --config.autoencoder to its work directory'
+    )
+  params, meta = load_params(workdir)
+  statistics = Statistics.from_dict(meta['notes']['latents'])
+  return LatentCodec(make_autoencoder(config.model.to_dict()), params, statistics)
+
+
+def _unflatten(shapes: dict[str, list[int]]) -> Tree:
+  tree: Tree = {}
+  for name, shape in shapes.items():
+    *path, leaf = name.split('/')
+    node = tree
+    for key in path:
+      node = node.setdefault(key, {})
+    node[leaf] = jax.ShapeDtypeStruct(tuple(shape), 'float32')
+  return tree

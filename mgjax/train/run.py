@@ -1,0 +1,215 @@
+"""A configuration and a work directory to a training run: objects are built here, once."""
+
+import functools
+import importlib.metadata
+import logging
+import os
+import pathlib
+import sys
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+import mgjax
+from mgjax.core.config import did_you_mean, differences
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import read_json, write_json
+from mgjax.core.tree import count_parameters, named_leaves, parameter_table
+from mgjax.core.typing import Metrics, Tree
+from mgjax.data.loader import StepIterator, check_data_hash, data_hash, validation_batches
+from mgjax.data.mixture import describe, make_batches
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import make_initialise, put_batch, replicated
+from mgjax.train import autoencoder_part, video_part
+from mgjax.train.average import start_average
+from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.loop import Schedule, Tasks, run_loop
+from mgjax.train.optimizer import make_optimizer
+from mgjax.train.part import Part
+from mgjax.train.schedule import make_schedule
+from mgjax.train.state import State
+from mgjax.train.step import make_step
+
+PARTS = {'autoencoder': autoencoder_part.make_part, 'video': video_part.make_part}
+# What may change between a run and its resumption: how often it reports, not what it computes.
+FREE = ('train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every')
+RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+
+_log = logging.getLogger(__name__)
+
+
+def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+  """Builds the part that `config.part` names.
+
+  Raises:
+    ConfigError: there is no such part.
+  """
+  if config.part not in PARTS:
+    raise ConfigError(did_you_mean(config.part, PARTS).replace('key', 'part'))
+  return PARTS[config.part](config, workdir)
+
+
+def train(
+  config: ConfigDict, workdir: str | os.PathLike[str], *, stop_at: int | None = None
+) -> State:
+  """Trains the part that a configuration describes, or goes on with it where it stopped.
+
+  Args:
+    config: from `configs/`.
+    workdir: of this run; another run with another configuration needs another one.
+    stop_at: save and return after this step; a later call goes on from there.
+
+  Returns:
+    The final state.
+
+  Raises:
+    ConfigError: the configuration is wrong, or not the one that the work directory was begun with.
+    DataError: there is no usable data.
+    NonFiniteError: the loss stopped being finite.
+    CheckpointError: there are checkpoints and none can be trusted.
+  """
+  workdir = pathlib.Path(workdir)
+  _claim(config, workdir)
+  mesh = make_mesh(config.mesh.to_dict())
+  part = make_part(config, workdir)
+  optimizer = _make_optimizer(config)
+  order = data_hash(describe(part.buckets, config.seed))
+
+  with Checkpoints(workdir / 'checkpoints', keep=config.train.keep) as checkpoints:
+    state = _initial_state(config, part, optimizer, mesh, checkpoints, order)
+    shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
+    write_json(workdir / 'parameters.json', shapes)
+    _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
+    step = make_step(
+      part.model, part.objective, optimizer,
+      seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+    )  # fmt: skip
+    batches = make_batches(
+      part.buckets, seed=config.seed, host=jax.process_index(), hosts=jax.process_count()
+    )
+    tasks = Tasks(
+      prepare=part.prepare,
+      evaluate=_make_evaluate(part, config, mesh),
+      show=part.show,
+      meta=lambda state: _meta(config, part, order, state),
+    )
+    every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
+    with StepIterator(batches, int(state.step), threads=config.data.threads) as loader:
+      return run_loop(
+        state, jax.jit(step, donate_argnums=0), loader, tasks, Schedule(**every),
+        mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
+      )  # fmt: skip
+
+
+def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
+  """Says what a run would train, without allocating or compiling anything.
+
+  Returns:
+    A table of parameters by group, and the shapes of one batch of each bucket.
+  """
+  part = make_part(config, pathlib.Path(workdir))
+  shapes = jax.eval_shape(functools.partial(_init, part), jax.random.key(0))
+  lines = [parameter_table(nn.unbox(shapes)), '']
+  for bucket in part.buckets:
+    batch = next(iter(make_batches([bucket], seed=config.seed)))
+    arrays = {name: f'{array.dtype}{list(array.shape)}' for name, array in batch.items()}
+    lines.append(f'bucket {bucket.name}: {len(bucket.source):,} samples, {arrays}')
+  return '\n'.join(lines)
+
+
+def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Writes the configuration into the work directory, or checks that it is the one there."""
+  path = workdir / 'config.json'
+  resolved = config.to_dict()
+  if path.exists():
+    changed = [
+      line for line in differences(read_json(path), resolved) if line.partition(':')[0] not in FREE
+    ]
+    if changed:
+      raise ConfigError(
+        f'{os.fspath(workdir)!r} was begun with another configuration: {"; ".join(changed[:5])}'
+        f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
+      )
+  elif jax.process_index() == 0:
+    write_json(path, resolved)
+    versions = {name: importlib.metadata.version(name) for name in RECORDED}
+    about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
+    write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
+
+
+def _make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+  fields = config.optimizer.to_dict()
+  names = ('kind', 'peak', 'warmup', 'final')
+  rate = make_schedule(steps=config.train.steps, **{name: fields.pop(name) for name in names})
+  return make_optimizer(learning_rate=rate, **fields)
+
+
+def _init(part: Part, key: jax.Array) -> Tree:
+  return part.model.init(key, *part.inputs)['params']
+
+
+def _initial_state(config, part, optimizer, mesh, checkpoints, order) -> State:
+  initialise, shardings = make_initialise(functools.partial(_init, part), mesh, config.rules)
+  whole = replicated(mesh)
+
+  def with_optimizer(params: Tree) -> State:
+    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), start_average(params))
+
+  key = jax.random.key(config.seed)
+  abstract = jax.eval_shape(lambda key: with_optimizer(nn.unbox(_init(part, key))), key)
+  moments = optax.tree_map_params(
+    optimizer,
+    lambda _, sharding: sharding,
+    abstract.opt_state,
+    shardings,
+    transform_non_params=lambda _: whole,
+  )
+  placed = State(whole, shardings, moments, shardings)
+  target = jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+    abstract,
+    placed,
+  )
+  restored = checkpoints.restore(target)
+  if restored is not None:
+    state, meta = restored
+    check_data_hash(meta['order'], order)
+    return state
+  params = initialise(key)
+  if part.start is not None:
+    params = jax.tree.map(jax.device_put, part.start(), shardings)
+  return jax.jit(with_optimizer, out_shardings=placed)(params)
+
+
+def _make_evaluate(part: Part, config: ConfigDict, mesh):
+  @jax.jit
+  def loss(params: Tree, batch: Any, key: jax.Array) -> Metrics:
+    return part.validate(functools.partial(part.model.apply, {'params': params}), batch, key)[1]
+
+  def evaluate(params: Tree) -> Metrics:
+    """Fixed samples, noise and times: the curve moves with the model alone."""
+    metrics: dict[str, list[Any]] = {}
+    for bucket in part.validation:
+      count = min(config.train.validation_batches, len(bucket.source) // bucket.batch_size)
+      hosts = {'host': jax.process_index(), 'hosts': jax.process_count()}
+      for index, batch in enumerate(validation_batches(bucket, count, **hosts) if count else ()):
+        key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
+        for name, value in loss(params, part.prepare(put_batch(batch, mesh)), key).items():
+          metrics.setdefault(f'validation/{bucket.name}/{name}', []).append(value)
+    return {name: float(sum(values) / len(values)) for name, values in metrics.items()}
+
+  return evaluate
+
+
+def _meta(config: ConfigDict, part: Part, order: str, state: State) -> dict[str, Any]:
+  return {
+    'step': int(state.step),
+    'config': config.to_dict(),
+    'order': order,
+    'notes': part.notes(state.average) if part.notes else {},
+    'version': mgjax.__version__,
+  }

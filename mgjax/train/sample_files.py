@@ -1,0 +1,105 @@
+"""Prompts from files, and samples to files."""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.files import write_json
+from mgjax.data.contact_sheet import contact_sheet
+from mgjax.data.video_io import write_video
+from mgjax.text.prompts import clean_prompt
+from mgjax.train.sampling import Sampler
+
+SHEET_ROWS = 32
+
+
+def read_prompts(prompt: str | None, path: str | os.PathLike[str] | None) -> list[str]:
+  """Returns the one prompt, or those of a file, cleaned; empty lines of a file are skipped.
+
+  Raises:
+    ConfigError: a prompt holds no text.
+    DataError: the file cannot be read, or holds no prompt.
+  """
+  if prompt is not None:
+    return [clean_prompt(prompt)]
+  try:
+    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise DataError(f'cannot read prompts from {os.fspath(path)!r}: {error}') from error
+  prompts = [clean_prompt(line) for line in lines if line.strip()]
+  if not prompts:
+    raise DataError(f'{os.fspath(path)!r} holds no prompts; write one a line')
+  return prompts
+
+
+def write_samples(
+  sampler: Sampler,
+  prompts: Sequence[str],
+  out: str | os.PathLike[str],
+  *,
+  seed: int,
+  shape: tuple[int, int, int],
+  batch_size: int,
+) -> list[pathlib.Path]:
+  """Generates a video a prompt and writes them with a contact sheet and a json that describes them.
+
+  A single video goes to `out` if that is a file name, with the sheet and the json beside it; else
+  `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
+
+  Returns:
+    What was written: videos, then the contact sheet, then the json.
+  """
+  out = pathlib.Path(out)
+  kind = '.mp4' if shape[0] > 1 else '.png'
+  alone = out.suffix in ('.mp4', '.png')
+  if alone and len(prompts) > 1:
+    raise ConfigError(
+      f'--out={out} is one file, but there are {len(prompts)} videos; give a directory'
+    )
+  if alone and out.suffix != kind:
+    raise ConfigError(f'--out={out}: {shape[0]} frame(s) are written as {kind}')
+  videos = sampler(prompts, seed=seed, shape=shape, batch_size=batch_size)
+  base = out.with_suffix('') if alone else out / 'sheet'
+  paths = [out] if alone else [out / f'{i:04d}_{_hash(p)}{kind}' for i, p in enumerate(prompts)]
+  for path, video in zip(paths, videos, strict=True):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if shape[0] > 1:
+      write_video(path, video, sampler.config.data.fps)
+    else:
+      Image.fromarray(video[0]).save(path)
+  sheet = base.with_name(f'{base.name}_sheet.png' if alone else 'sheet.png')
+  contact_sheet(sheet, list(videos[:SHEET_ROWS]), list(prompts[:SHEET_ROWS]))
+  record = base.with_name(f'{base.name}.json' if alone else 'samples.json')
+  write_json(record, _describe(sampler, prompts, paths, videos, seed, shape, batch_size))
+  return [*paths, sheet, record]
+
+
+def _describe(sampler, prompts, paths, videos, seed, shape, batch_size) -> dict[str, Any]:
+  return {
+    'weights': sampler.provenance,
+    'settings': sampler.settings,
+    'seed': seed,
+    'frames': shape[0],
+    'height': shape[1],
+    'width': shape[2],
+    'batch_size': batch_size,
+    'fps': sampler.config.data.fps,
+    'samples': [
+      {'index': index, 'prompt': prompt, 'file': path.name, 'pixels': _digest(video)}
+      for index, (prompt, path, video) in enumerate(zip(prompts, paths, videos, strict=True))
+    ],
+  }
+
+
+def _hash(prompt: str) -> str:
+  return hashlib.sha256(prompt.encode()).hexdigest()[:8]
+
+
+def _digest(video: np.ndarray) -> str:
+  return hashlib.sha256(video.tobytes()).hexdigest()[:16]

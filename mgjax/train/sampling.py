@@ -1,0 +1,120 @@
+"""A trained text-to-video model with its autoencoder: prompts in, videos out."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import UInt8
+from mgjax.train.restore import load_codec, load_params, read_config
+from mgjax.train.video_part import make_sampler_of, make_video_model, prepare_prompts
+from mgjax.video.generate import draw_noise
+
+
+class Sampler:
+  """Generates videos from a work directory of `launch.train`.
+
+  Attributes:
+    config: of the run.
+    provenance: the work directory and the step of the weights.
+    settings: solver, schedule, steps and guidance in use, all that a sample depends on beside the
+      weights, its prompt, seed, index and size.
+  """
+
+  def __init__(self, workdir: str | os.PathLike[str], **changes: Any):
+    """Reads the averaged weights.
+
+    Args:
+      workdir: of a run of the part 'video'.
+      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
+
+    Raises:
+      ConfigError: the directory does not hold a text-to-video model.
+      CheckpointError: it has no checkpoint that can be trusted.
+    """
+    self.config = read_config(workdir)
+    if self.config.part != 'video':
+      raise ConfigError(
+        f'{os.fspath(workdir)!r} trained the part {self.config.part!r}; expected a video model'
+      )
+    self._model = make_video_model(self.config)
+    self._params, meta = load_params(workdir)
+    self.provenance = {'workdir': os.fspath(workdir), 'step': meta['step']}
+    self._codec = load_codec(_beside(workdir, self.config.autoencoder))
+    changes = {key: value for key, value in changes.items() if value is not None}
+    self.settings = self.config.sample.to_dict() | changes
+    self._generate = make_sampler_of(self.config, self._model, **changes)
+
+  @property
+  def default_shape(self) -> tuple[int, int, int]:
+    """Frames, height and width of the longest clips that the model was trained on."""
+    shape = max(self.config.buckets.values(), key=lambda shape: shape.frames)
+    return shape.frames, shape.height, shape.width
+
+  def __call__(
+    self,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    first: int = 0,
+    shape: tuple[int, int, int] | None = None,
+    batch_size: int = 32,
+  ) -> UInt8[np.ndarray, 'b t h w 3']:
+    """Generates one video a prompt.
+
+    Video i depends on (seed, first + i), its prompt and the shape alone: not on what else is asked
+    for, and not on the batch size beyond rounding.
+
+    Args:
+      prompts: cleaned prompts.
+      seed: of all noise.
+      first: index of the first video among those of this seed.
+      shape: frames, height, width; one frame makes images.
+      batch_size: videos at a time; one program serves all of them.
+
+    Raises:
+      ConfigError: the model cannot make videos of this shape.
+    """
+    shape = shape or self.default_shape
+    self._check(shape)
+    fps = self.config.data.fps if shape[0] > 1 else None
+    batch_size = min(batch_size, len(prompts))
+    latent_shape = self._codec.latent_shape(shape)
+    videos = []
+    for begin in range(0, len(prompts), batch_size):
+      chosen = list(prompts[begin : begin + batch_size])
+      padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
+      indices = first + begin + np.arange(batch_size)
+      noise = draw_noise(seed, indices, latent_shape)
+      latents = self._generate(self._params, prepare_prompts(self._model, padded, fps), noise)
+      videos.append(np.asarray(self._codec.decode(latents, shape[0]))[: len(chosen)])
+    return np.concatenate(videos)
+
+  def _check(self, shape: tuple[int, int, int]) -> None:
+    _, height, width = self._codec.model.compression
+    patch, most = self.config.model.patch, self.config.model.positions
+    latents = self._codec.latent_shape(shape)[:3]
+    fits = (
+      min(shape) > 0
+      and shape[1] % (height * patch[1]) == 0
+      and shape[2] % (width * patch[2]) == 0
+      and all(size <= step * count for size, step, count in zip(latents, patch, most, strict=True))
+    )
+    if not fits:
+      largest = [
+        s * c * f for s, c, f in zip(patch, most, self._codec.model.compression, strict=True)
+      ]
+      raise ConfigError(
+        f'this model cannot make {shape[0]} frames of {shape[1]} x {shape[2]}: height is a '
+        f'multiple of {height * patch[1]}, width of {width * patch[2]}, and at most {largest[0]} '
+        f'frames of {largest[1]} x {largest[2]}'
+      )
+
+
+def _beside(workdir: str | os.PathLike[str], autoencoder: str) -> str:
+  """A moved pair of work directories still finds its autoencoder next to the model."""
+  sibling = pathlib.Path(workdir).absolute().parent / pathlib.Path(autoencoder).name
+  return autoencoder if pathlib.Path(autoencoder).exists() else os.fspath(sibling)

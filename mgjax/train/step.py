@@ -1,0 +1,79 @@
+"""One training step: the same pure function for every part of Movie Gen."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Tree
+from mgjax.train.average import update_average
+from mgjax.train.state import State
+
+Step = Callable[[State, Batch], tuple[State, Metrics]]
+
+
+def make_step(
+  model: nn.Module,
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  *,
+  seed: int,
+  decay: float,
+  accumulate: int = 1,
+) -> Step:
+  """Makes the pure function `step(state, batch) -> (state, metrics)`, meant for `jax.jit`.
+
+  All randomness is `fold_in(seed, step)`, and no key is kept in the state: a run that is stopped
+  and resumed draws what an undisturbed one draws.
+
+  Args:
+    model: a Linen module.
+    objective: `objective(predict, batch, key) -> (loss, metrics)`.
+    optimizer: an optax transformation.
+    seed: of all draws.
+    decay: of the average of the parameters, from which evaluation samples.
+    accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
+      makes the update. The batch size must divide by it.
+  """
+
+  def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Metrics]:
+    def loss(params: Tree) -> tuple[Array, Metrics]:
+      return objective(functools.partial(model.apply, {'params': params}), batch, key)
+
+    return jax.grad(loss, has_aux=True)(params)
+
+  def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    if accumulate == 1:
+      gradients, metrics = gradient(state.params, batch, key)
+    else:
+      gradients, metrics = _accumulated(gradient, state.params, batch, key, accumulate)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = update_average(state.average, params, decay, state.step)
+    metrics = metrics | {'gradient_norm': optax.global_norm(gradients)}
+    return State(state.step + 1, params, opt_state, average), metrics
+
+  return step
+
+
+def _accumulated(gradient, params: Tree, batch: Batch, key: Key, count: int):
+  def cut(array: Array) -> Array:
+    # Rows i, i + count, ... make micro-batch i: rows stay on the device that holds them.
+    return jnp.swapaxes(array.reshape(array.shape[0] // count, count, *array.shape[1:]), 0, 1)
+
+  def add(total: Tree, inputs):
+    micro_batch, index = inputs
+    return jax.tree.map(
+      jnp.add, total, gradient(params, micro_batch, jax.random.fold_in(key, index))
+    ), None
+
+  micro_batches = jax.tree.map(cut, batch)
+  first = jax.tree.map(lambda array: array[0], micro_batches)
+  shapes = jax.eval_shape(gradient, params, first, key)
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+  total, _ = jax.lax.scan(add, zeros, (micro_batches, jnp.arange(count)))
+  return jax.tree.map(lambda array: array / count, total)

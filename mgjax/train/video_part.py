@@ -1,0 +1,140 @@
+"""Text to video as a part to train (Movie Gen §3.1.2-3.1.4)."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.backbone.transformer import Transformer
+from mgjax.core.config import build
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.precision import compute_type
+from mgjax.core.typing import Batch, Tree
+from mgjax.data.contact_sheet import contact_sheet
+from mgjax.data.mixture import Bucket
+from mgjax.data.sources import make_source, make_transform
+from mgjax.data.video_io import write_video
+from mgjax.flow.objective import make_objective
+from mgjax.flow.schedules import make_schedule
+from mgjax.flow.times import make_sampler
+from mgjax.tae.latents import Statistics
+from mgjax.train.part import Part
+from mgjax.train.restore import load_codec, load_params
+from mgjax.video.generate import draw_noise, make_generate
+from mgjax.video.model import VideoModel
+from mgjax.video.stages import grow
+
+SHOWN = 8  # samples in a picture
+
+
+def make_video_model(config: ConfigDict) -> VideoModel:
+  """Makes the module that `config.model` describes; a conditioning is built from its `class`."""
+  fields = config.model.to_dict()
+  dtype = compute_type(fields.pop('compute'))
+  described = fields.pop('conditionings')
+  fields |= {key: tuple(fields[key]) for key in ('positions', 'patch')}
+  conditionings = [
+    build(described[name], name=name, dim=fields['dim'], dtype=dtype) for name in sorted(described)
+  ]
+  backbone = Transformer(**fields, dtype=dtype, name='backbone')
+  return VideoModel(backbone, tuple(conditionings))
+
+
+def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+  """Builds the part: latents, read or encoded on the fly, and prompts in, velocities out."""
+  model = make_video_model(config)
+  stored = bool(config.data.latents)
+  prepares = [conditioning.prepare for conditioning in model.conditionings]
+  transform = make_transform(prepares, ('latents',) if stored else ('video',))
+
+  def bucket(name: str, split: str) -> Bucket:
+    shape = config.buckets[name]
+    source = make_source(config.data, name, shape, split, workdir / 'rejected.jsonl')
+    return Bucket(name, source, shape.batch_size, shape.weight, transform)
+
+  buckets = [bucket(name, 'train') for name in config.buckets]
+  validation = [bucket(name, 'validation') for name in config.buckets]
+  codec = load_codec(config.autoencoder)
+  for each in (*buckets, *validation) if stored else ():
+    _check_latents(each.source.source.meta, codec.statistics, each.name)
+
+  def prepare(batch: Batch) -> Batch:
+    if not stored:
+      return {k: v for k, v in batch.items() if k != 'video'} | {
+        'latents': codec.encode(batch['video'])
+      }
+    return batch | {'latents': batch['latents'].astype(jnp.float32)}
+
+  name, shape = max(config.buckets.items(), key=lambda item: item[1].frames)
+  sizes = (shape.frames, shape.height, shape.width)
+  sample = {'caption': 'a', 'fps': config.data.fps}
+  arrays = [prepare_sample(sample) for prepare_sample in prepares]
+  example = {key: jnp.asarray(value)[None] for array in arrays for key, value in array.items()}
+  latents = jnp.zeros((1, *codec.latent_shape(sizes)))
+  generate = make_sampler_of(config, model)
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = make_source(config.data, name, shape, 'validation')
+    prompts = [source[index]['caption'] for index in range(min(SHOWN, len(source)))]
+    batch = prepare_prompts(model, prompts, config.data.fps if shape.frames > 1 else None)
+    noise = draw_noise(config.seed, np.arange(len(prompts)), codec.latent_shape(sizes))
+    videos = np.asarray(codec.decode(generate(params, batch, noise), shape.frames))
+    path = directory / 'samples.png'
+    contact_sheet(path, list(videos), prompts)
+    if shape.frames > 1:
+      for index, video in enumerate(videos):
+        write_video(directory / f'{index:03d}.mp4', video, config.data.fps)
+    return path
+
+  fields = config.objective.to_dict()
+  draw = make_sampler(fields['time'].pop('name'), **fields['time'])
+
+  def start() -> Tree:
+    return grow(load_params(config.start_from)[0], tuple(config.model.positions))
+
+  return Part(
+    model=model,
+    inputs=(latents, jnp.zeros(1), example, {}),
+    objective=make_objective(dropout=fields['dropout'], sample_time=draw),
+    validate=make_objective(dropout={}, sample_time=make_sampler('stratified')),
+    buckets=buckets,
+    validation=validation,
+    prepare=prepare,
+    show=show,
+    start=start if config.start_from else None,
+  )
+
+
+def make_sampler_of(config: ConfigDict, model: VideoModel, **changes: Any):
+  """Makes `generate(params, batch, noise) -> latents` from `config.sample`, with changes."""
+  fields = config.sample.to_dict() | {k: v for k, v in changes.items() if v is not None}
+  unknown = sorted(set(fields['guidance']) - {each.name for each in model.conditionings})
+  if unknown:
+    raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
+  schedule = {k: v for k, v in fields.items() if k not in ('solver', 'guidance', 'schedule')}
+  times = make_schedule(fields['schedule'], **schedule)
+  guidance = fields['guidance']
+  return make_generate(model, times=times, solver=fields['solver'], guidance=guidance)
+
+
+def prepare_prompts(model: VideoModel, prompts: Sequence[str], fps: float | None) -> Batch:
+  """Turns prompts into the arrays that the model's conditionings read."""
+  rows: list[Mapping[str, np.ndarray]] = []
+  for prompt in prompts:
+    sample = {'caption': prompt} | ({} if fps is None else {'fps': fps})
+    row: dict[str, np.ndarray] = {}
+    for conditioning in model.conditionings:
+      row |= conditioning.prepare(sample)
+    rows.append(row)
+  return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
+
+
+def _check_latents(meta: Mapping[str, Any], statistics: Statistics, name: str) -> None:
+  if Statistics.from_dict(meta['statistics']) != statistics:
+    raise DataError(
+      f'the latents of bucket {name!r} were normalised for another autoencoder than the one at '
+      'config.autoencoder; encode the data again with launch.encode'
+    )

@@ -1,0 +1,41 @@
+"""Movie Gen Video: the backbone and whatever conditions it (Movie Gen §3.1)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mgjax.backbone.transformer import Transformer
+from mgjax.core.errors import DataError
+from mgjax.core.ports import Ports, combine
+from mgjax.core.typing import Array, Batch, Drop, Float
+
+
+class VideoModel(nn.Module):
+  """u(X_t, P, t): velocity of latents under the conditions that a batch carries.
+
+  Attributes:
+    backbone: the transformer, which knows ports only.
+    conditionings: modules `(batch, drop) -> Ports`. Each is named (`name='text'`), and its
+      parameters, its dropout and its guidance scale go by that name.
+  """
+
+  backbone: Transformer
+  conditionings: tuple[nn.Module, ...] = ()
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], batch: Batch, drop: Drop
+  ) -> Float[Array, 'b t h w c']:
+    """Returns the velocity; a conditioning that `drop` does not name is never dropped.
+
+    Raises:
+      DataError: the batch lacks what a conditioning requires.
+    """
+    ports: list[Ports] = []
+    keep = jnp.zeros(x.shape[0], bool)
+    for conditioning in self.conditionings:
+      if missing := [key for key in conditioning.requires() if key not in batch]:
+        raise DataError(
+          f'conditioning {conditioning.name!r} requires {missing}, the batch has {sorted(batch)}'
+        )
+      ports.append(conditioning(batch, drop.get(conditioning.name, keep)))
+    return self.backbone(x, time, combine(ports))

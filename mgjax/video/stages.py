@@ -1,0 +1,15 @@
+"""From one training stage to the next (Movie Gen §3.2.2)."""
+
+from mgjax.backbone.position import grow_positions
+from mgjax.core.typing import Tree
+
+
+def grow(params: Tree, positions: tuple[int, int, int]) -> Tree:
+  """Returns the parameters of a `VideoModel` with position tables stretched to `positions`.
+
+  All else is the same array: from 256 px images to 256 px joint the spatial tables double, from
+  256 px to 768 px they triple.
+  """
+  backbone = params['backbone']
+  grown = grow_positions(backbone['positions'], positions)
+  return {**params, 'backbone': {**backbone, 'positions': grown}}

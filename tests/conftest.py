@@ -1,0 +1,69 @@
+"""The ground that every test stands on: eight CPU devices, strict JAX, checked types."""
+
+import functools
+import os
+import pathlib
+import platform
+import zlib
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
+
+
+def _processor() -> str:
+  """Names what the processor can do: compiled code must not travel to one that can do less."""
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:
+    lines = []
+  features = next((line for line in lines if line.startswith(('flags', 'Features'))), '')
+  return f'{platform.machine()}-{zlib.crc32(features.encode()):08x}'
+
+
+# In the environment, before JAX is imported, so that processes which tests start have it too.
+os.environ.update(
+  JAX_PLATFORMS=os.environ.get('MGJAX_TEST_PLATFORMS', 'cpu'),
+  JAX_NUM_CPU_DEVICES='8',
+  JAX_NUMPY_RANK_PROMOTION='raise',
+  JAX_COMPILATION_CACHE_DIR=str(CHECKOUT / '.jax_cache' / _processor()),
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
+  JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='0',
+)
+
+import beartype  # noqa: E402
+import beartype.roar  # noqa: E402
+import hypothesis  # noqa: E402
+import jaxtyping  # noqa: E402
+from absl import flags  # noqa: E402
+
+_CONF = beartype.BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
+
+
+def check(function):
+  """Beartype for every function and dataclass of mgjax, but not for the fields of Flax dataclasses.
+
+  Those are pytrees: JAX rebuilds them around shapes, shardings, axis numbers and None, which are
+  no arrays. The functions that take their fields are checked.
+  """
+  try:
+    checked = beartype.beartype(function, conf=_CONF)
+  except beartype.roar.BeartypeDecorHintPep673Exception:
+    return function  # beartype knows `Self` only where it decorates the whole class
+  if not function.__qualname__.endswith('.__init__'):
+    return checked
+
+  @functools.wraps(function)
+  def initialize(self, *args, **kwargs):
+    target = function if hasattr(self, '_flax_dataclass') else checked
+    return target(self, *args, **kwargs)
+
+  return initialize
+
+
+jaxtyping.install_import_hook(
+  'mgjax', f'{__name__}.check'
+)  # works on what is imported from here on
+
+hypothesis.settings.register_profile('suite', deadline=None, max_examples=20, derandomize=True)
+hypothesis.settings.load_profile('suite')
+
+flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own

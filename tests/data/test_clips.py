@@ -1,0 +1,285 @@
+"""A stranger's clips: what is usable is used, what is not is named, nothing is fatal."""
+
+import collections
+import itertools
+import json
+import logging
+import os
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgjax.core.errors import DataError
+from mgjax.data.clips import Clip, Clips, find_clips
+from mgjax.data.video_io import Limits, write_video
+
+WANTED = {'frames': 4, 'fps': 8.0, 'size': (16, 16)}
+
+
+def write_clip(path, seconds=1.0, caption=None):
+  """A clip at 16 frames per second whose frame i has brightness 2 i."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  levels = 2 * np.arange(round(16 * seconds), dtype=np.uint8)
+  write_video(path, np.broadcast_to(levels[:, None, None, None], (len(levels), 32, 32, 3)), fps=16)
+  if caption is not None:
+    path.with_suffix('.txt').write_text(caption)
+  return path
+
+
+def rejected(path, **changes):
+  """Clips found by name of file, and reasons by entry."""
+  report = path.parent / 'rejected.jsonl'
+  clips = find_clips(path, **{**WANTED, **changes}, report=report)
+  rows = [json.loads(line) for line in report.read_text().splitlines()]
+  return {os.path.basename(clip.path): clip for clip in clips}, {
+    row['entry']: row['reason'] for row in rows
+  }
+
+
+def test_captions_come_from_the_text_beside_or_from_the_name(tmp_path):
+  root = tmp_path / 'clips'
+  write_clip(root / 'a.mp4', caption='  a red\nball \x1b[2J \u202efalls ')
+  write_clip(root / 'deep' / 'red_ball-bounces_012.mp4')
+  write_clip(root / '猫 è.mp4', caption='\ufeffun chat')
+  write_clip(root / '.hidden.mp4')
+  clips, reasons = rejected(root)
+  assert {name: clip.caption for name, clip in clips.items()} == {
+    'a.mp4': 'a red ball [2J falls',
+    'red_ball-bounces_012.mp4': 'red ball bounces',
+    '猫 è.mp4': 'un chat',
+  }
+  assert not reasons
+
+
+def test_every_unusable_file_is_reported_and_none_is_fatal(tmp_path, caplog):
+  root = tmp_path / 'clips'
+  good = write_clip(root / 'good.mp4')
+  write_clip(root / 'short.mp4', seconds=0.25)
+  write_clip(root / 'silent.mp4', caption=' \n')
+  write_clip(root / 'binary.mp4').with_suffix('.txt').write_bytes(b'\xff\xfe\x00')
+  (root / 'empty.mp4').touch()
+  (root / 'text.mp4').write_text('no video ' * 99)
+  (root / 'script.mp4').write_text('ffconcat version 1.0\nfile good.mp4\n')
+  (root / 'cut.mp4').write_bytes(good.read_bytes()[:1000])
+  (root / 'alone.txt').write_text('a caption')
+  (root / 'notes.json').write_text('{}')
+  os.mkfifo(root / 'pipe.mp4')
+  write_clip(tmp_path / 'outside' / 'secret.mp4', caption='secret')
+  (root / 'link.mp4').symlink_to(tmp_path / 'outside' / 'secret.mp4')
+  (root / 'folder').symlink_to(tmp_path / 'outside')
+  write_clip(root / 'leak.mp4').with_suffix('.txt').symlink_to(tmp_path / 'outside' / 'secret.txt')
+  with caplog.at_level(logging.WARNING):
+    clips, reasons = rejected(root)
+  assert set(clips) == {'good.mp4'}
+  expected = {
+    'short.mp4': 'is too short: it lasts 0.25 s',
+    'silent.mp4': 'caption is empty',
+    'binary.mp4': 'cannot be read as UTF-8',
+    'empty.mp4': 'is empty',
+    'text.mp4': 'is not a video',
+    'script.mp4': 'is not of a kind',
+    'cut.mp4': 'damaged or missing',
+    'alone.txt': 'without a video',
+    'notes.json': 'is not a video',
+    'pipe.mp4': 'not a regular file',
+    'link.mp4': 'leaves the folder',
+    'folder': 'not followed',
+    'leak.mp4': 'leaves the folder',
+  }
+  assert set(reasons) == set(expected)
+  for entry, part in expected.items():
+    assert part in reasons[entry] and str(tmp_path) not in reasons[entry]
+  assert '1 clips, 13 rejected' in caplog.text and 'rejected.jsonl' in caplog.text
+
+
+def test_a_report_in_the_folder_is_not_taken_for_an_entry(tmp_path):
+  write_clip(tmp_path / 'a.mp4')
+  for _ in range(2):
+    assert len(find_clips(tmp_path, **WANTED, report=tmp_path / 'rejected.jsonl')) == 1
+    assert not (tmp_path / 'rejected.jsonl').read_text()
+
+
+def test_a_csv_lists_clips_relative_to_itself(tmp_path):
+  for name in ('a.mp4', 'b, c.mp4', 'long.mp4'):
+    write_clip(tmp_path / 'sub' / name, seconds=3.0)
+  (tmp_path / 'list.csv').write_text(
+    'video, caption ,start\n'
+    'sub/a.mp4,"a ball, falling",\n'
+    '"sub/b, c.mp4",b\n'
+    'sub/long.mp4,second,1.5\n'
+    'sub/long.mp4,too late,2.9\n'
+    'sub/long.mp4,no number,x\n'
+    'sub/a.mp4,a ball, falling,\n'
+    'sub/a.mp4\n'
+    'sub/none.mp4,gone\n'
+    ',nothing\n'
+  )
+  clips, reasons = rejected(tmp_path / 'list.csv')
+  assert clips['a.mp4'].caption == 'a ball, falling' and clips['a.mp4'].start is None
+  assert clips['long.mp4'].start == 1.5
+  parts = ['too short', 'start is', 'quote captions', 'no caption', 'no such file', 'no video']
+  assert [part in reason for part, reason in zip(parts, reasons.values(), strict=True)] == [
+    True
+  ] * 6
+  assert next(iter(reasons)) == 'line 5: sub/long.mp4'
+
+
+def test_a_jsonl_lists_clips_line_by_line(tmp_path):
+  write_clip(tmp_path / 'a.mp4')
+  rows = [
+    '{"video": "a.mp4", "caption": "a\\u2028ball"}',
+    '{"video": "a.mp4"}',
+    '{"video": 3, "caption": "x"}',
+    '[1]',
+    '{broken',
+    '',
+    '[' * 100_000,
+    '{"video": "a.mp4", "caption": "x", "start": -1}',
+    '{"video": "a.mp4", "caption": "x", "start": NaN}',
+  ]
+  (tmp_path / 'list.jsonl').write_text('\n'.join(rows))
+  clips, reasons = rejected(tmp_path / 'list.jsonl')
+  assert clips['a.mp4'].caption == 'a ball'
+  parts = ['no caption', 'no video', 'not a JSON object', 'not JSON', 'not JSON', 'start', 'start']
+  assert [part in reason for part, reason in zip(parts, reasons.values(), strict=True)] == [
+    True
+  ] * 7
+
+
+def test_a_manifest_reads_nothing_outside_its_folder(tmp_path):
+  write_clip(tmp_path / 'secret.mp4')
+  root = tmp_path / 'root'
+  write_clip(root / 'a.mp4')
+  (root / 'link.mp4').symlink_to(tmp_path / 'secret.mp4')
+  (root / 'loop.mp4').symlink_to(root / 'loop.mp4')
+  names = {
+    str(tmp_path / 'secret.mp4'): 'absolute',
+    '../secret.mp4': 'upwards',
+    'x/../../secret.mp4': 'upwards',
+    'link.mp4': 'leaves the folder',
+    'loop.mp4': '',
+    'http://example.com/a.mp4': 'URL',
+    'file:///etc/passwd': 'URL',
+    'a.mp4\0.txt': 'NUL',
+    'concat:a.mp4|a.mp4': 'no such file',
+  }
+  lines = [json.dumps({'video': name, 'caption': 'x'}) for name in ['a.mp4', *names]]
+  (root / 'list.jsonl').write_text('\n'.join(lines))
+  clips, reasons = rejected(root / 'list.jsonl')
+  assert set(clips) == {'a.mp4'} and len(reasons) == len(names)
+  for part, reason in zip(names.values(), reasons.values(), strict=True):
+    assert part in reason
+
+
+def test_nothing_usable_is_a_sentence_with_the_commonest_reasons(tmp_path):
+  root = tmp_path / 'clips'
+  for i in range(3):
+    write_clip(root / f'{i}.mp4', seconds=(i + 1) / 16)
+  (root / 'x.mp4').touch()
+  with pytest.raises(DataError) as refusal:
+    rejected(root)
+  sentence = str(refusal.value)
+  assert refusal.value.exit_code == 3
+  for part in (
+    str(root),
+    '4 rejected',
+    '3 x is too short',
+    '1 x is empty',
+    'rejected.jsonl',
+    'give',
+  ):
+    assert part in sentence
+  assert len((tmp_path / 'rejected.jsonl').read_text().splitlines()) == 4
+  assert 'at least 0.50 s' in sentence
+
+
+def test_what_is_no_list_of_clips_is_a_sentence(tmp_path):
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'bare.csv').write_text('a.mp4,a ball\n')
+  (tmp_path / 'empty.csv').touch()
+  (tmp_path / 'binary.csv').write_bytes(b'\xff\xfe\x00')
+  write_clip(tmp_path / 'a.mp4')
+  sentences = {
+    'empty': 'no usable clip',
+    'bare.csv': 'no columns named video and caption',
+    'empty.csv': 'no columns named video and caption',
+    'binary.csv': 'UTF-8',
+    'a.mp4': 'neither a folder nor',
+    'none': 'does not exist',
+  }
+  for name, part in sentences.items():
+    with pytest.raises(DataError, match=part):
+      find_clips(tmp_path / name, **WANTED)
+
+
+def test_limits_hold_while_finding(tmp_path):
+  write_clip(tmp_path / 'a.mp4')
+  with pytest.raises(DataError, match='more than 100 pixels'):
+    find_clips(tmp_path, **WANTED, limits=Limits(pixels=100))
+
+
+def test_long_clips_give_windows_that_do_not_overlap(tmp_path):
+  write_clip(tmp_path / 'a.mp4', seconds=1.0)  # windows of 4 frames at 8 per second: 0.5 s
+  write_clip(tmp_path / 'b.mp4', seconds=4.2)
+  write_clip(tmp_path / 'c.mp4', seconds=0.45)
+  source = Clips(find_clips(tmp_path, **WANTED), **WANTED)
+  captions = [source[i]['caption'] for i in range(len(source))]
+  assert captions == ['a'] * 2 + ['b'] * 8 + ['c']
+  starts = [int(source[2 + i]['video'][0].mean() / 2 + 0.5) for i in range(8)]
+  assert all(after - before >= 8 for before, after in itertools.pairwise(starts))
+  sample = source[5]['video']
+  assert sample.dtype == np.uint8 and sample.shape == (4, 16, 16, 3)
+  levels = sample.mean(axis=(1, 2, 3))
+  np.testing.assert_allclose(np.diff(levels), 4, atol=1.5)  # every second frame, in order
+  with pytest.raises(IndexError):
+    source[len(source)]
+  assert source.failures == 0
+
+
+def test_a_sample_is_a_function_of_its_index(tmp_path):
+  write_clip(tmp_path / 'a.mp4', seconds=3.3)
+  source = Clips(find_clips(tmp_path, **WANTED), **WANTED)
+  twin = pickle.loads(pickle.dumps(source))
+  for i in (4, 0, 5):
+    np.testing.assert_array_equal(source[i]['video'], twin[np.int64(i)]['video'])
+
+
+def test_a_start_gives_one_window_exactly_there(tmp_path):
+  write_clip(tmp_path / 'a.mp4', seconds=4.0)
+  (tmp_path / 'list.csv').write_text('video,caption,start\na.mp4,x,2\na.mp4,y,0\n')
+  source = Clips(find_clips(tmp_path / 'list.csv', **WANTED), **WANTED)
+  firsts = [source[i]['video'][0].mean() for i in range(len(source))]
+  np.testing.assert_allclose(firsts, [64, 0], atol=1.5)
+
+
+def test_single_frames_come_from_pictures_and_once_a_second_from_videos(tmp_path):
+  write_clip(tmp_path / 'a.mp4', seconds=3.0)
+  Image.new('RGB', (20, 30), (9, 90, 200)).save(tmp_path / 'b.png')
+  wanted = {**WANTED, 'frames': 1}
+  source = Clips(find_clips(tmp_path, **wanted), **wanted)
+  assert len(source) == 3 + 1
+  assert {source[i]['video'].shape for i in range(4)} == {(1, 16, 16, 3)}
+  assert len(find_clips(tmp_path, **WANTED)) == 1  # the picture is no video
+
+
+def test_what_breaks_later_is_replaced_counted_and_named_once(tmp_path, caplog):
+  for name in 'abc':
+    write_clip(tmp_path / f'{name}.mp4', seconds=1.0)
+  source = Clips(find_clips(tmp_path, **WANTED), **WANTED)
+  (tmp_path / 'b.mp4').write_text('gone')
+  with caplog.at_level(logging.WARNING):
+    captions = [source[i]['caption'] for i in range(6)] + [source[2]['caption']]
+  assert captions == ['a', 'a', 'c', 'c', 'c', 'c', 'c']
+  assert source.failures == 3 and caplog.text.count('b.mp4') == 1
+  fresh = Clips(find_clips(tmp_path, **WANTED), **WANTED)
+  assert collections.Counter(fresh[i]['caption'] for i in range(4)) == {'a': 2, 'c': 2}
+
+
+def test_nothing_left_to_read_is_a_sentence(tmp_path):
+  source = Clips([Clip(str(tmp_path / 'none.mp4'), 'x', 1.0)], **WANTED)
+  with pytest.raises(DataError, match='1 clips in a row could not be read'):
+    source[0]
+  with pytest.raises(DataError, match='at least one clip'):
+    Clips([], **WANTED)

@@ -1,0 +1,330 @@
+"""The order of the batches: exact, resumable, and the same on any number of hosts."""
+
+import collections
+import gc
+import multiprocessing
+import pathlib
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.loader import StepIterator, check_data_hash, data_hash, validation_batches
+from mgjax.data.mixture import Bucket, describe, make_batches
+
+
+class Numbered:
+  """Samples that know their bucket and index, with a shape of their own per bucket."""
+
+  def __init__(self, mark: int, size: int, frames: int = 1):
+    self.mark, self.size, self.frames = mark, size, frames
+
+  def __len__(self):
+    return self.size
+
+  def __getitem__(self, index):
+    return {
+      'mark': np.int32(self.mark),
+      'index': np.array(index),
+      'video': np.full((self.frames, 2, 2, 3), index, np.uint8),
+    }
+
+
+def image_and_video(image_weight=10, video_weight=1):
+  return [
+    Bucket('image', Numbered(0, 250), 24, image_weight),
+    Bucket('video', Numbered(1, 100, frames=4), 12, video_weight),
+  ]
+
+
+def read(batches, start, stop, **options):
+  with StepIterator(batches, start, **options) as iterator:
+    result = [next(iterator) for _ in range(start, stop)]
+    assert iterator.step == stop
+  return result
+
+
+def assert_same(actual, expected):
+  assert len(actual) == len(expected)
+  for one, other in zip(actual, expected, strict=True):
+    assert one.keys() == other.keys()
+    for name in one:
+      np.testing.assert_array_equal(one[name], other[name])
+
+
+def indices(batches, count):
+  return np.concatenate([batches[step]['index'] for step in range(count)])
+
+
+@pytest.mark.parametrize('threads', [0, 1, 16])
+def test_batches_do_not_depend_on_the_threads(threads):
+  batches = make_batches(image_and_video(), seed=3)
+  assert_same(read(batches, 0, 30, threads=threads), [batches[step] for step in range(30)])
+
+
+@pytest.mark.parametrize('stop', [0, 1, 11, 29])
+def test_stopped_at_any_step_the_rest_is_the_same(stop):
+  whole = read(make_batches(image_and_video(), seed=3), 0, 30)
+  again = read(make_batches(image_and_video(), seed=3), stop, 30, threads=2)
+  assert_same(again, whole[stop:])
+
+
+def test_workers_give_the_same_batches_and_leave_nothing_behind():
+  batches = make_batches(image_and_video(), seed=3, host=1, hosts=2)
+  expected = [batches[step] for step in range(12)]
+  assert_same(read(batches, 5, 12, threads=2, workers=2), expected[5:])
+  assert not multiprocessing.active_children()
+
+
+def test_seek_goes_back_and_forth():
+  batches = make_batches(image_and_video(), seed=3)
+  with StepIterator(batches) as iterator:
+    first = [next(iterator) for _ in range(4)]
+    iterator.seek(1)
+    assert iterator.step == 1
+    assert_same([next(iterator) for _ in range(3)], first[1:])
+
+
+@pytest.mark.parametrize('hosts', [1, 2, 3, 4])
+def test_the_hosts_together_hold_the_batch_of_one_host_in_order(hosts):
+  buckets = image_and_video(3, 2)
+  one = make_batches(buckets, seed=5)
+  parts = [make_batches(buckets, seed=5, host=host, hosts=hosts) for host in range(hosts)]
+  for step in range(40):
+    shared = [part[step] for part in parts]
+    assert len({batch['mark'][0] for batch in shared}) == 1
+    assert len({batch['video'].shape for batch in shared}) == 1
+    joined = {name: np.concatenate([batch[name] for batch in shared]) for name in one[step]}
+    assert_same([joined], [one[step]])
+
+
+def test_every_batch_comes_from_one_bucket():
+  batches = make_batches(image_and_video(), seed=3)
+  for step in range(22):
+    batch = batches[step]
+    assert len(set(batch['mark'])) == 1
+    assert batch['video'].shape == ((24, 1, 2, 2, 3), (12, 4, 2, 2, 3))[batch['mark'][0]]
+
+
+@pytest.mark.parametrize(
+  ('weights', 'counts'),
+  [
+    ((1, 3), (1, 3)),
+    ((10, 1), (10, 1)),
+    ((7, 3), (7, 3)),
+    ((0.1, 0.3), (1, 3)),
+    ((10, 0.5, 0.3, 0.2), (100, 5, 3, 2)),
+    ((2,), (1,)),
+  ],
+)
+def test_the_ratio_is_exact_over_every_cycle(weights, counts):
+  buckets = [Bucket(f'b{i}', Numbered(i, 200), 1, weight) for i, weight in enumerate(weights)]
+  batches, cycle = make_batches(buckets, seed=0), sum(counts)
+  for start in (0, cycle, 5 * cycle, 10**9 * cycle):
+    seen = collections.Counter(int(batches[start + step]['mark'][0]) for step in range(cycle))
+    assert tuple(seen[i] for i in range(len(counts))) == counts
+
+
+def test_a_rare_bucket_is_spread_evenly():
+  batches = make_batches(image_and_video(10, 1), seed=0)
+  turns = [step for step in range(110) if batches[step]['mark'][0] == 1]
+  assert np.ptp(np.diff(turns)) == 0
+
+
+@pytest.mark.parametrize('hosts', [1, 3])
+def test_each_sample_comes_once_per_epoch(hosts):
+  bucket = Bucket('only', Numbered(0, 10), 6)
+  parts = [make_batches([bucket], seed=1, host=host, hosts=hosts) for host in range(hosts)]
+  order = np.concatenate([part[step]['index'] for step in range(5) for part in parts])
+  for epoch in order.reshape(3, 10):
+    assert sorted(epoch) == list(range(10))
+
+
+def test_a_source_shorter_than_its_batch_is_repeated():
+  batch = make_batches([Bucket('short', Numbered(0, 3), 6)], seed=1)[0]
+  assert sorted(batch['index']) == [0, 0, 1, 1, 2, 2]
+
+
+def test_epochs_seeds_and_buckets_have_orders_of_their_own():
+  def order(seed, name='a'):
+    return indices(make_batches([Bucket(name, Numbered(0, 40), 10)], seed=seed), 8)
+
+  first, second = np.split(order(1), 2)
+  assert not np.array_equal(first, second)
+  assert not np.array_equal(second, order(2)[:40])
+  assert not np.array_equal(first, order(2)[:40])
+  assert not np.array_equal(first, order(1, name='b')[:40])
+  np.testing.assert_array_equal(order(1), order(1))
+
+
+def test_another_bucket_does_not_change_the_order_within_a_bucket():
+  alone = make_batches(image_and_video()[:1], seed=3)
+  mixed = make_batches(image_and_video(1, 1), seed=3)
+  images = [mixed[step] for step in range(10) if mixed[step]['mark'][0] == 0]
+  assert_same(images, [alone[step] for step in range(5)])
+
+
+def test_the_transform_makes_arrays_of_captions():
+  class Captioned(Numbered):
+    def __getitem__(self, index):
+      return {'caption': 'x' * (index + 1)}
+
+  def count_letters(sample):
+    return {'text': np.array([len(sample['caption'])], np.int32)}
+
+  batches = make_batches([Bucket('text', Captioned(0, 4), 4, transform=count_letters)], seed=0)
+  assert sorted(batches[0]['text'][:, 0]) == [1, 2, 3, 4]
+  with pytest.raises(DataError, match=r"'text'.*'caption'.*str.*transform"):
+    make_batches([Bucket('text', Captioned(0, 4), 4)], seed=0)[0]
+
+
+@pytest.mark.parametrize(
+  ('transform', 'message'),
+  [
+    (lambda sample: None, 'expected a dict'),
+    (lambda sample: {'words': np.array(['a'])}, "'words'.*numbers only"),
+    (lambda sample: {'x': np.zeros(int(sample['index']) + 1)}, "'x' is float64.*different buckets"),
+    (lambda sample: {f'x{sample["index"]}': np.zeros(1)}, 'has the fields'),
+  ],
+)
+def test_a_sample_that_does_not_fit_its_bucket_is_named(transform, message):
+  batches = make_batches([Bucket('odd', Numbered(0, 4), 4, transform=transform)], seed=0)
+  with pytest.raises(DataError, match=f"'odd'.*{message}"):
+    batches[0]
+
+
+@pytest.mark.parametrize(
+  ('change', 'hosts', 'error', 'message'),
+  [
+    ({'weight': 0}, 1, ConfigError, 'weight 0 must be a positive number'),
+    ({'weight': -1.0}, 1, ConfigError, 'weight -1.0'),
+    ({'weight': float('nan')}, 1, ConfigError, 'weight nan'),
+    ({'batch_size': 10}, 4, ConfigError, '4 .* batch of 10; .* 8 or 12'),
+    ({'batch_size': 2}, 4, ConfigError, 'batch_size to 4 or a multiple'),
+    ({'batch_size': 0}, 1, ConfigError, 'batch of 0'),
+    ({'source': Numbered(0, 0)}, 1, DataError, 'no samples'),
+  ],
+)
+def test_a_wrong_bucket_is_refused(change, hosts, error, message):
+  bucket = Bucket(**{'name': 'a', 'source': Numbered(0, 4), 'batch_size': 4} | change)
+  with pytest.raises(error, match=f"bucket 'a'.*{message}"):
+    make_batches([bucket], seed=0, hosts=hosts)
+
+
+def test_a_wrong_mixture_is_refused():
+  bucket = Bucket('a', Numbered(0, 4), 4)
+  with pytest.raises(ConfigError, match='at least one bucket'):
+    make_batches([], seed=0)
+  with pytest.raises(ConfigError, match='names of the buckets must differ'):
+    make_batches([bucket, bucket], seed=0)
+  with pytest.raises(ConfigError, match='host 2 of 2 hosts'):
+    make_batches([bucket], seed=0, host=2, hosts=2)
+
+
+def test_a_batch_that_raises_is_asked_for_again():
+  broken = {'now': True}
+
+  def fail_once(sample):
+    if broken['now'] and sample['index'] == 3:
+      raise OSError('a disk is away')
+    return sample
+
+  bucket = Bucket('a', Numbered(0, 8), 2, transform=fail_once)
+  expected = [make_batches([Bucket('a', Numbered(0, 8), 2)], seed=0)[step] for step in range(4)]
+  with StepIterator(make_batches([bucket], seed=0)) as iterator:
+    result = []
+    with pytest.raises(OSError, match='a disk is away'):
+      result.extend(next(iterator) for _ in range(4))
+    result = result[: iterator.step]
+    broken['now'] = False
+    while iterator.step < 4:
+      result.append(next(iterator))
+  assert_same(result, expected)
+
+
+def test_closed_is_closed_and_the_threads_are_gone():
+  iterator = StepIterator(make_batches(image_and_video(), seed=3))
+  next(iterator)
+  iterator.close()
+  iterator.close()
+  with pytest.raises(ValueError, match='closed'):
+    next(iterator)
+  with pytest.raises(ValueError, match='negative'):
+    StepIterator(make_batches(image_and_video(), seed=3), -1)
+
+
+def test_a_forgotten_iterator_stops_its_threads():
+  def prefetching():
+    return [t for t in threading.enumerate() if t.name.startswith('grain-prefetch')]
+
+  iterator = StepIterator(make_batches(image_and_video(), seed=3))
+  next(iterator)
+  assert prefetching()
+  del iterator
+  gc.collect()
+  for thread in prefetching():
+    thread.join(timeout=10)
+  assert not prefetching()
+
+
+def test_nothing_is_said_at_exit_by_iterators_left_open(tmp_path):
+  program = """
+    import numpy as np
+    from mgjax.data.loader import StepIterator
+    from mgjax.data.mixture import Bucket, make_batches
+
+    if __name__ == '__main__':
+      rows = [{'x': np.full(300_000, index)} for index in range(8)]
+      batches = make_batches([Bucket('a', rows, 4)], seed=0)
+      threads, workers = StepIterator(batches), StepIterator(batches, threads=1, workers=1)
+      kept = next(threads), next(workers)
+      assert np.array_equal(kept[0]['x'], kept[1]['x'])
+  """
+  path = tmp_path / 'program.py'
+  path.write_text(textwrap.dedent(program))
+  root = pathlib.Path(__file__).parents[2]
+  run = subprocess.run(
+    [sys.executable, '-W', 'error::ResourceWarning', str(path)],
+    env={'PYTHONPATH': str(root), 'PATH': '', 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert (run.returncode, run.stdout, run.stderr) == (0, '', '')
+
+
+def test_validation_batches_are_the_first_ones_in_order_at_every_call():
+  bucket = Bucket('held out', Numbered(0, 13), 6)
+  for _ in range(2):
+    batches = list(validation_batches(bucket, 2))
+    assert [list(batch['index']) for batch in batches] == [list(range(6)), list(range(6, 12))]
+  second = list(validation_batches(bucket, 2, host=1, hosts=2))
+  assert [list(batch['index']) for batch in second] == [[3, 4, 5], [9, 10, 11]]
+  with pytest.raises(ConfigError, match=r'3 batches of 6 need 18 samples.*13 make 2 batches'):
+    validation_batches(bucket, 3)
+
+
+def test_the_hash_names_what_the_order_depends_on():
+  base = describe(image_and_video(), seed=1)
+  assert data_hash(base) == data_hash(dict(reversed(base.items())))
+  assert data_hash(base) == data_hash(describe(image_and_video(10.0, 1), seed=1))
+  for other in (
+    describe(image_and_video(), seed=2),
+    describe(image_and_video(9, 1), seed=1),
+    describe(image_and_video()[::-1], seed=1),
+    describe(image_and_video()[:1], seed=1),
+  ):
+    assert data_hash(other) != data_hash(base)
+  assert data_hash({'seed': 1}) == 'a4bbadc1c78966d2'  # the same in every run and release
+
+
+def test_a_changed_hash_is_refused_with_both():
+  check_data_hash('aa', 'aa')
+  with pytest.raises(ConfigError, match=r'trained on aa.*describes bb.*new work directory'):
+    check_data_hash('aa', 'bb')
+  with pytest.raises(ConfigError, match='not JSON serializable'):
+    data_hash({'source': object()})

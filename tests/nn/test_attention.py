@@ -1,0 +1,188 @@
+"""Every implementation of attention against softmax attention in float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError
+from mgjax.nn import attention
+from mgjax.nn.attention import attend
+
+IMPLEMENTATIONS = sorted(set(attention.IMPLEMENTATIONS) - {'auto'})  # which only chooses
+
+# (b, n, m, g, k): one token, odd lengths, context shorter and longer than the queries.
+SHAPES = [
+  (1, 1, 1, 1, 8),
+  (2, 7, 7, 3, 8),
+  (2, 33, 5, 2, 16),
+  (3, 5, 37, 2, 16),
+  (1, 301, 301, 1, 8),
+]
+
+
+def arrays(shape, dtype=np.float32, seed=0):
+  """Returns q, k, v and the cotangent of the result."""
+  b, n, m, g, k = shape
+  rng = np.random.default_rng(seed)
+  sizes = [(b, n, g, k), (b, m, g, k), (b, m, g, k), (b, n, g, k)]
+  return [jnp.asarray(rng.normal(size=size), dtype) for size in sizes]
+
+
+def some_keys(b, m):
+  """Returns a mask that leaves every row some key, and a different number of them."""
+  return np.arange(m)[None] <= np.arange(1, b + 1)[:, None] * m // (b + 1)
+
+
+def exact(q, k, v, dy, mask=None):
+  """Returns Y, dQ, dK, dV of softmax(Q K^T / sqrt(k)) V in float64, by the textbook."""
+  q, k, v, dy = (np.asarray(x, np.float64) for x in (q, k, v, dy))
+  scale = q.shape[-1] ** -0.5
+  scores = np.einsum('bngk,bmgk->bgnm', q, k) * scale
+  if mask is not None:
+    scores = np.where(mask[:, None, None], scores, -np.inf)
+  weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+  weights /= weights.sum(axis=-1, keepdims=True)
+  dweights = np.einsum('bngk,bmgk->bgnm', dy, v)
+  dscores = weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True)) * scale
+  return (
+    np.einsum('bgnm,bmgk->bngk', weights, v),
+    np.einsum('bgnm,bmgk->bngk', dscores, k),
+    np.einsum('bgnm,bngk->bmgk', dscores, q),
+    np.einsum('bgnm,bngk->bmgk', weights, dy),
+  )
+
+
+@functools.partial(jax.jit, static_argnames='impl')
+def with_gradients(q, k, v, dy, mask, impl):
+  y, pull = jax.vjp(lambda q, k, v: attend(q, k, v, mask=mask, impl=impl), q, k, v)
+  return y, *pull(dy)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+  """Makes short sequences span several blocks, the last one padded."""
+  monkeypatch.setattr(attention, 'SMALLEST_BLOCK', 4)
+  monkeypatch.setattr(attention, 'BLOCK_SCORES', 1)
+  with_gradients.clear_cache()
+  yield
+  with_gradients.clear_cache()
+
+
+@pytest.mark.parametrize('masked', [False, True])
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
+def test_values_and_gradients_are_softmax_attention(impl, shape, masked):
+  inputs = arrays(shape)
+  mask = some_keys(shape[0], shape[2]) if masked else None
+  for ours, theirs in zip(with_gradients(*inputs, mask, impl), exact(*inputs, mask), strict=True):
+    np.testing.assert_allclose(ours, theirs, atol=5e-6)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_blocks_change_nothing(small_blocks, shape):
+  inputs, mask = arrays(shape), some_keys(shape[0], shape[2])
+  ours = with_gradients(*inputs, mask, 'blockwise')
+  for mine, theirs in zip(ours, exact(*inputs, mask), strict=True):
+    np.testing.assert_allclose(mine, theirs, atol=5e-6)
+
+
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
+def test_bfloat16_keeps_its_type_and_float32_softmax(impl):
+  inputs = arrays((2, 65, 65, 2, 16), jnp.bfloat16)
+  for ours, theirs in zip(with_gradients(*inputs, None, impl), exact(*inputs), strict=True):
+    assert ours.dtype == jnp.bfloat16
+    # bfloat16 rounds at 2^-9 relative to the value; P, dS and the result are each rounded once.
+    np.testing.assert_allclose(ours.astype(np.float32), theirs, atol=1e-2, rtol=3 * 2**-8)
+
+
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
+def test_a_row_that_may_read_nothing_returns_zeros(impl):
+  inputs = arrays((2, 9, 6, 2, 8))
+  mask = np.array([[True] * 6, [False] * 6])
+  for result in with_gradients(*inputs, mask, impl):
+    assert np.isfinite(result).all()
+    assert np.abs(result[0]).max() > 0
+    assert not result[1].any()
+
+
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
+def test_masked_keys_have_no_influence(impl):
+  q, k, v, dy = arrays((2, 9, 6, 2, 8))
+  mask = np.arange(6)[None] < np.array([[4], [2]])
+  hidden = mask[..., None, None]
+  plain = with_gradients(q, k, v, dy, mask, impl)
+  changed = with_gradients(q, jnp.where(hidden, k, 1e4), jnp.where(hidden, v, -1e4), dy, mask, impl)
+  for one, other in zip(plain, changed, strict=True):
+    np.testing.assert_array_equal(one, other)
+  assert not np.where(hidden, 0, plain[2]).any() and not np.where(hidden, 0, plain[3]).any()
+
+
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
+def test_large_scores_do_not_overflow(impl):
+  q, k, v, dy = arrays((1, 5, 7, 1, 8))
+  for ours, theirs in zip(
+    with_gradients(100 * q, 100 * k, v, dy, None, impl), exact(100 * q, 100 * k, v, dy), strict=True
+  ):
+    # Scores near 3e4 carry an absolute error of 3e4 x 2^-23 = 4e-3; gradients are 100 times that.
+    np.testing.assert_allclose(ours, theirs, atol=1)
+    assert np.isfinite(ours).all()
+
+
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
+def test_batch_rows_and_heads_do_not_mix(impl):
+  q, k, v, _ = arrays((3, 6, 6, 4, 8))
+  whole = attend(q, k, v, impl=impl)
+  rows, heads = np.array([2, 0, 1]), np.array([3, 1, 0, 2])
+  shuffled = attend(*(x[rows][:, :, heads] for x in (q, k, v)), impl=impl)
+  # Only the order of additions may differ.
+  np.testing.assert_allclose(shuffled, whole[rows][:, :, heads], atol=1e-6)
+
+
+@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
+def test_rematerialisation_changes_nothing(impl):
+  inputs = arrays((2, 17, 17, 2, 8))
+
+  def loss(q, k, v):
+    return jnp.sum(attend(q, k, v, impl=impl) ** 2)
+
+  policy = jax.checkpoint_policies.save_only_these_names('attention')
+  plain = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*inputs[:3])
+  again = jax.jit(jax.grad(jax.checkpoint(loss, policy=policy), argnums=(0, 1, 2)))(*inputs[:3])
+  for one, other in zip(plain, again, strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_saving_attention_saves_all_that_blockwise_needs():
+  q, k, v, _ = arrays((1, 16, 16, 1, 8))
+  policy = jax.checkpoint_policies.save_only_these_names('attention')
+  layer = jax.checkpoint(lambda q: jnp.sum(attend(q, k, v, impl='blockwise')), policy=policy)
+  # One exponential forward, one backward; a third would be the forward pass computed again.
+  assert str(jax.make_jaxpr(jax.grad(layer))(q)).count(' exp ') == 2
+
+
+def test_memory_of_blockwise_is_linear_in_the_length():
+  def peak(n):
+    q = jax.ShapeDtypeStruct((1, n, 1, 8), jnp.float32)
+    step = jax.jit(jax.grad(lambda q, k, v: attend(q, k, v, impl='blockwise').sum(), (0, 1, 2)))
+    return step.lower(q, q, q).compile().memory_analysis().temp_size_in_bytes
+
+  assert peak(16384) < 2.2 * peak(8192)
+
+
+def test_auto_chooses_by_the_number_of_scores():
+  def chosen(n):
+    q = jax.ShapeDtypeStruct((1, n, 4, 8), jnp.float32)
+    jaxpr = str(jax.make_jaxpr(lambda q: attend(q, q, q))(q))
+    return 'blockwise' if 'custom_vjp_call' in jaxpr else 'xla'
+
+  assert chosen(1023) == 'xla'
+  assert chosen(1024) == 'blockwise'
+
+
+def test_an_unknown_implementation_is_refused():
+  q, k, v, _ = arrays((1, 2, 2, 1, 4))
+  with pytest.raises(ConfigError, match="'flash'; expected one of auto, xla, blockwise"):
+    attend(q, k, v, impl='flash')

@@ -1,0 +1,293 @@
+"""The arrows of the house, read from its imports, and the habits that keep it readable.
+
+A rule is a function of a folder that holds `mgjax/`, `launch/`, `configs/` and `tests/`; it returns
+what breaks it, each as `path:line: what is wrong`. Every rule is tried on made-up trees as well.
+"""
+
+import ast
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
+
+# Each room may import those of earlier lines, never a neighbour on its own line.
+MODELS = (
+  ('core',),
+  ('parallel',),
+  ('nn',),
+  ('flow', 'backbone', 'text', 'tae'),
+  ('video',),
+  ('upsampler', 'personalization', 'editing', 'audio'),
+)
+DATA = (('core',), ('curation',), ('data',))  # data knows no model, models know no data
+MEET = (('train',), ('evaluation', 'scaling'))  # here they meet
+
+
+def _arrows() -> dict[str, set[str]]:
+  arrows = {}
+  for lines in (MODELS, DATA, (*MODELS, *DATA, *MEET)):
+    earlier = set()
+    for line in lines:
+      for room in line:
+        arrows.setdefault(room, set(earlier))
+      earlier |= set(line)
+  arrows['flow'] -= {'nn'}  # mathematics on arrays: no module, no parameter
+  return arrows
+
+
+ARROWS = _arrows()
+LIBRARY = ('mgjax',)
+PROGRAM = ('mgjax', 'launch', 'configs')
+EVERYTHING = (*PROGRAM, 'tests')
+LINEN = {
+  # What parameters, stacks and shardings need ...
+  'Module', 'compact', 'scan', 'remat', 'broadcast', 'unbox', 'meta', 'PARTITION_NAME',
+  'with_logical_partitioning', 'with_logical_constraint', 'logical_axis_rules', 'logical_to_mesh',
+  'logical_to_mesh_axes', 'logical_to_mesh_sharding', 'get_partition_spec', 'LogicallyPartitioned',
+  # ... and the plain layers.
+  'Dense', 'DenseGeneral', 'Conv', 'Embed', 'LayerNorm', 'RMSNorm', 'GroupNorm', 'Dropout',
+}  # fmt: skip
+FLAX = {'flax.struct', 'flax.core.meta', *(f'flax.linen.{name}' for name in LINEN)}
+MESHES = {'Mesh', 'make_mesh', 'create_device_mesh', 'create_hybrid_device_mesh'}
+FLAGS = ('absl.flags', 'absl.app', 'ml_collections.config_flags')
+# Grain reads a flag of its own, so outside absl's `app.run` flags have to count as parsed.
+PARSED = (
+  'absl.flags',
+  *(f'absl.flags.FLAGS{end}' for end in ('', '.is_parsed', '.mark_as_parsed')),
+)
+VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
+LONGEST = 400
+
+
+class File:
+  """One parsed source file."""
+
+  def __init__(self, root: pathlib.Path, path: pathlib.Path):
+    self.path = path.relative_to(root)
+    self.text = path.read_text()
+    self.tree = ast.parse(self.text)
+    self.top = self.path.parts[0]
+    self.room = self.path.parts[1] if self.top == 'mgjax' and len(self.path.parts) > 2 else None
+
+  def at(self, node: ast.AST | int, message: str) -> str:
+    line = node if isinstance(node, int) else node.lineno
+    return f'{self.path.as_posix()}:{line}: {message}'
+
+  def imports(self) -> Iterator[tuple[ast.AST, str, str | None]]:
+    """Yields node, absolute dotted name and the local name that it is bound to."""
+    package = self.path.parts[:-1]
+    for node in ast.walk(self.tree):
+      if isinstance(node, ast.Import):
+        for alias in node.names:
+          yield node, alias.name, alias.asname
+      elif isinstance(node, ast.ImportFrom):
+        base = package[: len(package) - node.level + 1] if node.level else ()
+        module = '.'.join((*base, *filter(None, [node.module])))
+        for alias in node.names:
+          yield node, f'{module}.{alias.name}', alias.asname or alias.name
+      elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        called = ast.unparse(node.func).split('.')[-1]
+        if called in ('import_module', '__import__') and isinstance(node.args[0].value, str):
+          yield node, node.args[0].value, None
+
+  def uses(self) -> Iterator[tuple[ast.AST, str]]:
+    """Yields every imported name and every dotted name that starts with one, spelt in full."""
+    bound = {}
+    for node, name, local in self.imports():
+      top = name.split('.')[0]
+      bound[local or top] = name if local else top
+      yield node, name
+    for node in ast.walk(self.tree):
+      if isinstance(node, ast.Attribute | ast.Name):
+        first, *rest = ast.unparse(node).split('.')
+        if first in bound:
+          yield node, '.'.join((bound[first], *rest))
+
+
+def files(root: pathlib.Path, tops: tuple[str, ...]) -> list[File]:
+  paths = (path for top in tops for path in sorted((root / top).rglob('*.py')))
+  return [File(root, path) for path in paths]
+
+
+def within(name: str, modules) -> bool:
+  return any(name == module or name.startswith(f'{module}.') for module in modules)
+
+
+def rooms_import_along_the_arrows(root):
+  for file in files(root, LIBRARY):
+    if file.room is not None and file.room not in ARROWS:
+      yield file.at(1, f'room {file.room} has no place among the arrows; give it one in this test')
+      continue
+    for node, name, _ in file.imports():
+      top, room, *_ = (*name.split('.'), '')
+      is_room = room and (room in ARROWS or (root / 'mgjax' / room).is_dir())
+      if top == 'mgjax' and is_room and room != file.room:
+        if file.room is None or room not in ARROWS[file.room]:
+          yield file.at(node, f'{file.room or "mgjax itself"} must not import {room}')
+
+
+def flow_is_mathematics_on_arrays(root):
+  for file in files(root, LIBRARY):
+    for node, name, _ in file.imports():
+      if file.room == 'flow' and within(name, ['flax']):
+        yield file.at(node, 'flow must not import flax')
+
+
+def library_is_below_its_users(root):
+  above = {
+    'mgjax': {'configs', 'launch', 'tests'},
+    'configs': {'launch', 'tests'},
+    'launch': {'tests'},
+  }
+  for file in files(root, PROGRAM):
+    for node, name, _ in file.imports():
+      if name.split('.')[0] in above[file.top]:
+        yield file.at(node, f'{file.top} must not import {name.split(".")[0]}')
+
+
+def only_launch_reads_flags(root):
+  for file in files(root, ('mgjax', 'configs')):
+    for node, name in file.uses():
+      if within(name, FLAGS) and name not in PARSED:
+        yield file.at(node, f'only launch/ reads flags: {name}')
+
+
+def only_checkpoint_knows_orbax(root):
+  for file in files(root, PROGRAM):
+    for node, name, _ in file.imports():
+      if within(name, ['orbax']) and file.path.as_posix() != 'mgjax/train/checkpoint.py':
+        yield file.at(node, 'only mgjax/train/checkpoint.py imports orbax')
+
+
+def meshes_are_made_in_one_place(root):
+  for file in files(root, PROGRAM):
+    called = {id(node.func) for node in ast.walk(file.tree) if isinstance(node, ast.Call)}
+    for node, name in file.uses():
+      made = id(node) in called and within(name, ['jax']) and name.split('.')[-1] in MESHES
+      if made and file.path.as_posix() != 'mgjax/parallel/mesh.py':
+        yield file.at(node, f'only mgjax/parallel/mesh.py makes a mesh: {name}')
+
+
+def only_the_stable_core_of_flax(root):
+  for file in files(root, PROGRAM):
+    for node, name in file.uses():
+      on_the_way = any(within(module, [name]) for module in FLAX)
+      if within(name, ['flax']) and not on_the_way and not within(name, FLAX):
+        yield file.at(node, f'not in the stable core of Linen: {name}')
+
+
+def names_say_what_is_inside(root):
+  for file in files(root, EVERYTHING):
+    for part in (*file.path.parts[:-1], file.path.stem):
+      if part in VAGUE:
+        yield file.at(1, f'{part} says nothing about what is inside')
+
+
+def files_are_short(root):
+  for file in files(root, EVERYTHING):
+    length = len(file.text.splitlines())
+    if length > LONGEST:
+      yield file.at(length, f'{length} lines, more than {LONGEST}')
+
+
+def what_is_public_has_a_docstring(root):
+  for file in files(root, LIBRARY):
+    for node in file.tree.body:
+      if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if not node.name.startswith('_') and not ast.get_docstring(node):
+          yield file.at(node, f'{node.name} has no docstring')
+
+
+RULES = (
+  rooms_import_along_the_arrows,
+  flow_is_mathematics_on_arrays,
+  library_is_below_its_users,
+  only_launch_reads_flags,
+  only_checkpoint_knows_orbax,
+  meshes_are_made_in_one_place,
+  only_the_stable_core_of_flax,
+  names_say_what_is_inside,
+  files_are_short,
+  what_is_public_has_a_docstring,
+)
+
+
+@pytest.mark.parametrize('rule', RULES, ids=lambda rule: rule.__name__)
+def test_house_keeps(rule):
+  broken = sorted(set(rule(CHECKOUT)))
+  assert not broken, '\n'.join(broken)
+
+
+GOOD = {
+  'mgjax/__init__.py': "__version__ = '0'\n",
+  'mgjax/core/tree.py': 'import numpy as np\n\ndef size(tree):\n  "Counts."\n',
+  'mgjax/flow/path.py': 'from mgjax import __version__\nfrom ..core import tree\n',
+  'mgjax/nn/linear.py': (
+    'import flax.linen as nn\nfrom flax import struct\nfrom jax.sharding import Mesh\n'
+    'def _build(mesh: Mesh):\n  return nn.scan(nn.Dense)\n@struct.dataclass\nclass _Row: pass\n'
+  ),
+  'mgjax/parallel/mesh.py': 'import jax\nmesh = jax.make_mesh((8,), ("data",))\n',
+  'mgjax/train/checkpoint.py': 'import orbax.checkpoint\nfrom mgjax.data import loader\n',
+  'mgjax/data/loader.py': 'from absl import flags\nflags.FLAGS.mark_as_parsed()\n',
+  'mgjax/scaling/fit.py': 'from mgjax.parallel.mesh import make_mesh\nmake_mesh((8,))\n',
+  'launch/train.py': 'from absl import app\nfrom mgjax.train import run\nimport configs.tae\n',
+  'configs/tae.py': 'import ml_collections\n',
+}
+BAD = (
+  (rooms_import_along_the_arrows, 'mgjax/core/a.py', '\nimport mgjax.parallel.mesh', 2),
+  (rooms_import_along_the_arrows, 'mgjax/core/a.py', 'from .. import nn', 1),
+  (rooms_import_along_the_arrows, 'mgjax/tae/a.py', 'from mgjax import text', 1),
+  (rooms_import_along_the_arrows, 'mgjax/tae/a.py', 'from ..backbone.block import Block', 1),
+  (rooms_import_along_the_arrows, 'mgjax/flow/a.py', 'import mgjax.nn.linear as linear', 1),
+  (rooms_import_along_the_arrows, 'mgjax/video/a.py', 'from mgjax.data.loader import batches', 1),
+  (rooms_import_along_the_arrows, 'mgjax/data/a.py', 'from mgjax.parallel import mesh', 1),
+  (rooms_import_along_the_arrows, 'mgjax/curation/a.py', 'from mgjax.data import records', 1),
+  (rooms_import_along_the_arrows, 'mgjax/train/a.py', 'from mgjax.evaluation import judge', 1),
+  (rooms_import_along_the_arrows, 'mgjax/scaling/a.py', 'from mgjax.evaluation import judge', 1),
+  (rooms_import_along_the_arrows, 'mgjax/audio/a.py', 'def f():\n  import mgjax.editing', 2),
+  (rooms_import_along_the_arrows, 'mgjax/nn/a.py', 'import_module("mgjax.train.step")', 1),
+  (rooms_import_along_the_arrows, 'mgjax/__init__.py', 'from mgjax.core import tree', 1),
+  (rooms_import_along_the_arrows, 'mgjax/pipelines/a.py', '', 1),
+  (flow_is_mathematics_on_arrays, 'mgjax/flow/a.py', 'from flax import struct', 1),
+  (library_is_below_its_users, 'mgjax/train/a.py', 'from configs.video import t2iv_256', 1),
+  (library_is_below_its_users, 'mgjax/train/a.py', 'import launch.train', 1),
+  (library_is_below_its_users, 'launch/a.py', 'from tests.oracles import path', 1),
+  (only_launch_reads_flags, 'mgjax/train/a.py', 'from absl import flags\nflags.FLAGS.seed', 2),
+  (only_launch_reads_flags, 'mgjax/train/a.py', 'from absl.flags import DEFINE_string', 1),
+  (only_launch_reads_flags, 'configs/a.py', 'from ml_collections import config_flags', 1),
+  (only_checkpoint_knows_orbax, 'mgjax/train/a.py', 'import orbax.checkpoint as ocp', 1),
+  (only_checkpoint_knows_orbax, 'launch/a.py', 'from orbax import checkpoint', 1),
+  (meshes_are_made_in_one_place, 'mgjax/nn/a.py', 'import jax\njax.make_mesh((8,), ("d",))', 2),
+  (meshes_are_made_in_one_place, 'launch/a.py', 'from jax.sharding import Mesh as M\nM([], ())', 2),
+  (only_the_stable_core_of_flax, 'mgjax/nn/a.py', 'from flax import nnx', 1),
+  (only_the_stable_core_of_flax, 'mgjax/nn/a.py', 'from flax.linen import vmap', 1),
+  (only_the_stable_core_of_flax, 'mgjax/nn/a.py', 'from flax import linen\nlinen.gelu(1)', 2),
+  (only_the_stable_core_of_flax, 'mgjax/nn/a.py', 'import flax\nflax.linen.initializers.ones', 2),
+  (names_say_what_is_inside, 'mgjax/nn/utils.py', '', 1),
+  (names_say_what_is_inside, 'tests/helpers/a.py', '', 1),
+  (files_are_short, 'mgjax/nn/a.py', 'x = 1\n' * 401, 401),
+  (what_is_public_has_a_docstring, 'mgjax/nn/a.py', 'def _f(): pass\ndef f(): pass', 2),
+  (what_is_public_has_a_docstring, 'mgjax/nn/a.py', 'class Linear: pass', 1),
+)
+
+
+def _build(root: pathlib.Path, sources: dict[str, str]) -> None:
+  for path, source in sources.items():
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(source)
+
+
+@pytest.mark.parametrize('rule', RULES, ids=lambda rule: rule.__name__)
+def test_rule_passes_a_good_tree(rule, tmp_path):
+  _build(tmp_path, GOOD)
+  assert not list(rule(tmp_path))
+
+
+@pytest.mark.parametrize(('rule', 'path', 'source', 'line'), BAD)
+def test_rule_finds_what_breaks_it(rule, path, source, line, tmp_path):
+  _build(tmp_path, GOOD | {path: source})
+  broken = list(rule(tmp_path))
+  assert broken
+  assert all(message.startswith(f'{path}:{line}: ') for message in broken)

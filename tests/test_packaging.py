@@ -1,0 +1,192 @@
+"""What is installed is what is written down: metadata, exact versions, a complete wheel."""
+
+import ast
+import functools
+import importlib.metadata
+import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import setuptools
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
+INSTALLED = ('mgjax', 'configs', 'launch')
+GROUPS = ('base', 'test', 'dev', 'oracle')
+PIN = re.compile(r'[a-z0-9-]+==[0-9][0-9a-z.]*')
+
+
+@pytest.fixture
+def metadata(monkeypatch):
+  """The arguments that setup.py gives to setuptools."""
+  given = {}
+  monkeypatch.chdir(CHECKOUT)
+  monkeypatch.setattr(setuptools, 'setup', lambda **arguments: given.update(arguments))
+  runpy.run_path('setup.py')
+  return given
+
+
+def pins(group: str) -> dict[str, str]:
+  """The versions of one requirements file and of those that it includes, by name."""
+  found = {}
+  for line in (CHECKOUT / 'requirements' / f'{group}.txt').read_text().splitlines():
+    if line.startswith('-r '):
+      found |= pins(line.removeprefix('-r ').removesuffix('.txt'))
+    elif line and not line.startswith(('#', '--extra-index-url ')):
+      assert PIN.fullmatch(line), f'{group}.txt: {line!r} is not name==version in lower case'
+      name, version = line.split('==')
+      found[name] = version
+  return found
+
+
+@pytest.fixture
+def exact_environment():
+  """Skips a test of what the exact versions need where others are installed."""
+  for name, version in pins('test').items():
+    try:
+      installed = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      installed = 'missing'
+    if installed != version:
+      pytest.skip(f'{name} is {installed}, not the {version} of requirements/test.txt')
+
+
+def needed_by(requirements: list[str]) -> set[str]:
+  """All distributions that the requirements need on this machine, themselves included."""
+  seen, waiting = set(), [Requirement(text) for text in requirements]
+  while waiting:
+    requirement = waiting.pop()
+    name, extras = canonicalize_name(requirement.name), requirement.extras | {''}
+    if (name, frozenset(extras)) in seen:
+      continue
+    seen.add((name, frozenset(extras)))
+    for text in importlib.metadata.requires(name) or []:
+      need = Requirement(text)
+      if need.marker is None or any(need.marker.evaluate({'extra': extra}) for extra in extras):
+        waiting.append(need)
+  return {name for name, _ in seen}
+
+
+def imports(path: pathlib.Path) -> tuple[set[str], set[str]]:
+  """The top-level modules that a file imports: when it is imported itself, and only later."""
+  tree = ast.parse(path.read_text())
+  late = {
+    id(node)
+    for function in ast.walk(tree)
+    if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+    for node in ast.walk(function)
+  }
+  found = set(), set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      found[id(node) in late].update(alias.name.split('.')[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+      found[id(node) in late].add(node.module.split('.')[0])
+  ours = {*sys.stdlib_module_names, *INSTALLED}
+  return found[0] - ours, found[1] - ours
+
+
+@functools.cache
+def _owners():
+  return importlib.metadata.packages_distributions()
+
+
+def distributions(modules: set[str]) -> set[str]:
+  """The distributions that modules come from; a module that is not installed stands for itself."""
+  owners = _owners()
+  return {canonicalize_name(name) for module in modules for name in owners.get(module, [module])}
+
+
+def names(requirements: list[str]) -> set[str]:
+  return {canonicalize_name(Requirement(text).name) for text in requirements}
+
+
+def test_metadata_says_name_version_and_python(metadata):
+  assert metadata['name'] == 'mgjax'
+  assert re.fullmatch(r'\d+\.\d+\.\d+', metadata['version'])
+  supported = SpecifierSet(metadata['python_requires'])
+  assert [minor for minor in range(9, 16) if f'3.{minor}.0' in supported] == [11, 12, 13]
+
+
+def test_every_folder_with_code_is_a_package(metadata):
+  folders = {
+    '.'.join(path.parent.relative_to(CHECKOUT).parts)
+    for top in INSTALLED
+    for path in (CHECKOUT / top).rglob('*.py')
+  }
+  assert folders <= set(metadata['packages']), 'an __init__.py is missing'
+
+
+@pytest.mark.parametrize('group', GROUPS)
+def test_requirements_are_exact(group):
+  assert pins(group)
+
+
+@pytest.mark.parametrize('group', GROUPS)
+def test_exact_versions_are_within_the_ranges_of_setup(metadata, group):
+  wanted = metadata['install_requires'] + metadata['extras_require'].get(group, [])
+  for requirement in map(Requirement, wanted):
+    version = pins(group)[canonicalize_name(requirement.name)]
+    assert version in requirement.specifier, f'{requirement} against {group}.txt: {version}'
+
+
+@pytest.mark.usefixtures('exact_environment')
+def test_base_holds_what_mgjax_needs_and_nothing_else(metadata):
+  assert set(pins('base')) == needed_by(metadata['install_requires']) | {'setuptools'}
+
+
+@pytest.mark.usefixtures('exact_environment')
+def test_test_holds_what_tests_need_and_nothing_else(metadata):
+  wanted = needed_by(metadata['install_requires'] + metadata['extras_require']['test'])
+  assert set(pins('test')) == wanted | {'setuptools'}
+
+
+def test_every_import_is_declared(metadata):
+  required = names(metadata['install_requires'])
+  groups = metadata['extras_require'].items()
+  optional = names(
+    [text for group, texts in groups if group not in ('test', 'oracle', 'dev') for text in texts]
+  )
+  for top in INSTALLED:
+    for path in (CHECKOUT / top).rglob('*.py'):
+      at_once, later = map(distributions, imports(path))
+      assert at_once <= required, f'{path}: declare {at_once - required} in install_requires'
+      undeclared = later - required - optional
+      assert not undeclared, f'{path}: declare {undeclared} in setup.py'
+
+
+@pytest.mark.slow
+def test_wheel_imports_outside_the_checkout(tmp_path):
+  source, site = tmp_path / 'source', tmp_path / 'site'
+  skip = shutil.ignore_patterns('.*', '__pycache__', 'build', 'dist', '*.egg-info', 'runs')
+  shutil.copytree(CHECKOUT, source, ignore=skip)
+  pip = (sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check')
+  build = ('wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', tmp_path, source)
+  subprocess.run([*pip, *build], check=True, cwd=tmp_path)
+  (wheel,) = tmp_path.glob('*.whl')
+  with zipfile.ZipFile(wheel) as archive:
+    files = {name for name in archive.namelist() if '.dist-info/' not in name}
+    archive.extractall(site)
+  in_checkout = {path for top in INSTALLED for path in (CHECKOUT / top).rglob('*.py')}
+  assert files >= {str(path.relative_to(CHECKOUT)) for path in in_checkout}
+  assert {name.split('/')[0] for name in files} == set(INSTALLED)
+  modules = sorted(
+    name.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
+    for name in files
+    if name.endswith('.py')
+  )
+  code = f"""
+import importlib, sys
+sys.path.insert(0, {str(site)!r})
+for name in {modules!r}:
+  module = importlib.import_module(name)
+  assert module.__file__.startswith({str(site)!r}), module.__file__
+"""
+  subprocess.run([sys.executable, '-P', '-c', code], check=True, cwd=tmp_path)

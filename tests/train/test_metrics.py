@@ -1,0 +1,88 @@
+"""Metrics: strict JSON, no doubled lines after a resume, an honest ETA."""
+
+import io
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mgjax.train.metrics import MetricWriter, Progress
+
+
+def read_lines(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line, parse_constant=pytest.fail) for line in lines]
+
+
+def test_lines_are_appended_as_strict_json(tmp_path):
+  with MetricWriter(tmp_path, tensorboard=False) as writer:
+    writer.write(1, {'loss': np.float32(0.5), 'gradient_norm': float('nan')})
+    writer.write(2, {'loss': float('inf'), 'gradient_norm': float('-inf')})
+  assert read_lines(tmp_path) == [
+    {'step': 1, 'loss': 0.5, 'gradient_norm': 'nan'},
+    {'step': 2, 'loss': 'inf', 'gradient_norm': '-inf'},
+  ]
+
+
+def test_resume_drops_later_and_broken_lines(tmp_path):
+  with MetricWriter(tmp_path, tensorboard=False) as writer:
+    for step in (10, 20, 30):
+      writer.write(step, {'loss': step})
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 20, "lo')  # a crash in the middle of a line
+  with MetricWriter(tmp_path, tensorboard=False, resume_step=20) as writer:
+    writer.write(30, {'loss': 31.0})
+  assert read_lines(tmp_path) == [
+    {'step': 10, 'loss': 10.0},
+    {'step': 20, 'loss': 20.0},
+    {'step': 30, 'loss': 31.0},
+  ]
+
+
+def test_without_resume_step_all_lines_are_kept(tmp_path):
+  for step in (1, 2):
+    with MetricWriter(tmp_path, tensorboard=False) as writer:
+      writer.write(step, {'loss': 0.0})
+  assert [line['step'] for line in read_lines(tmp_path)] == [1, 2]
+
+
+def test_tensorboard_gets_scalars_and_images(tmp_path):
+  image = np.zeros((4, 6, 3), np.uint8)
+  PIL.Image.fromarray(image).save(tmp_path / 'sheet.png')
+  with MetricWriter(tmp_path, resume_step=0) as writer:
+    writer.write(1, {'loss_of_the_run': 0.5})
+    writer.image(1, 'sheet_from_file', tmp_path / 'sheet.png')
+    writer.image(1, 'sheet_from_array', image / np.float32(255))
+    writer.flush()
+  written = b''.join(path.read_bytes() for path in (tmp_path / 'tensorboard').iterdir())
+  for name in (b'loss_of_the_run', b'sheet_from_file', b'sheet_from_array'):
+    assert name in written
+
+
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def report_four(stream):
+  """Compiling takes 100 s; then a step takes 2 s."""
+  times = iter([100.0, 120.0, 140.0, 160.0])
+  progress = Progress(steps=100, start=0, stream=stream, clock=lambda: next(times))
+  for step in (10, 20, 30, 40):
+    progress.report(step, {'loss': 0.25, 'gradient_norm': np.float32(1.5), 'other': 1.0})
+  progress.close()
+  return stream.getvalue()
+
+
+def test_plain_lines_where_there_is_no_terminal():
+  lines = report_four(io.StringIO()).splitlines()
+  assert lines[0] == 'step 10/100, loss 0.25, gradient_norm 1.5'
+  assert lines[3] == 'step 40/100, loss 0.25, gradient_norm 1.5, 2 s/step, ETA 0:02:00'
+  assert len(lines) == 4
+
+
+def test_bar_with_eta_on_a_terminal():
+  shown = report_four(Terminal())
+  assert '40/100' in shown
+  assert 'ETA 0:02:00' in shown.splitlines()[-1].split('\r')[-1]
