@@ -1,7 +1,7 @@
 """Generates videos from prompts with a trained text-to-video model.
 
 python -m launch.sample --workdir=runs/video --prompt='the green digit 3 moves left' --out=out.mp4
-python -m launch.sample --workdir=runs/video --prompts=prompts.txt --samples=4 --seed=7 --out=videos/
+python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --seed=7 --out=videos/
 Writes mp4s (png for images), a contact sheet and a json with everything needed to make them again.
 """
 

@@ -33,9 +33,14 @@ import beartype  # noqa: E402
 import beartype.roar  # noqa: E402
 import hypothesis  # noqa: E402
 import jaxtyping  # noqa: E402
+import numpy as np  # noqa: E402
 from absl import flags  # noqa: E402
 
-_CONF = beartype.BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
+# An int will do where a float is asked for, and jnp.bfloat16, a type, where a dtype is.
+_CONF = beartype.BeartypeConf(
+  is_pep484_tower=True,
+  hint_overrides=beartype.FrozenDict({np.dtype: np.dtype | type}),
+)
 
 
 def check(function):
@@ -59,9 +64,8 @@ def check(function):
   return initialize
 
 
-jaxtyping.install_import_hook(
-  'mgjax', f'{__name__}.check'
-)  # works on what is imported from here on
+# This works on what is imported from here on.
+jaxtyping.install_import_hook('mgjax', f'{__name__}.check')
 
 hypothesis.settings.register_profile('suite', deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile('suite')

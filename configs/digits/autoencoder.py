@@ -14,8 +14,8 @@ def get_config() -> ConfigDict:
   config.data = ConfigDict({'kind': 'digits', 'digits': {}, 'latents': '', 'fps': 8, 'threads': 2})
   config.buckets = ConfigDict(
     {
-      'video': {'frames': 16, 'height': 32, 'width': 32, 'batch_size': 8, 'weight': 3},
-      'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 32, 'weight': 1},
+      'video': {'frames': 16, 'height': 32, 'width': 32, 'batch_size': 2, 'weight': 3},
+      'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 16, 'weight': 1},
     }
   )
   config.model = ConfigDict(
@@ -23,22 +23,23 @@ def get_config() -> ConfigDict:
       'latent_channels': 16,
       'widths': (64, 64),
       'strides': ((2, 1, 1), (2, 1, 1)),
-      'blocks': 1,
+      'blocks': 0,
       'groups': 8,
       'patch': (1, 4, 4),  # four times cheaper than convolutions on the full frame
       'compute': 'float32',
     }
   )
-  config.objective = ConfigDict({'prior_weight': 1e-6})
+  config.objective = ConfigDict({'squared_weight': 4.0, 'prior_weight': 1e-6})
   config.optimizer.kind = 'cosine'
   config.optimizer.peak = 2e-3
   config.optimizer.warmup = 50
   config.optimizer.final = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 1e-4
-  config.train.steps = 1500
-  config.train.decay = 0.99
-  config.train.evaluate_every = 500
-  config.train.save_every = 500
+  config.train.steps = 4000
+  config.train.decay = 0.995
+  config.train.log_every = 100
+  config.train.evaluate_every = 1000
+  config.train.save_every = 1000
   config.train.validation_batches = 4
   return config

@@ -12,7 +12,7 @@ from mgjax.nn.norm import RMSNorm
 
 
 class Block(nn.Module):
-  """The Llama 3 block with the report's three changes: cross-attention, adaptive norms, no causality.
+  """The Llama 3 block with three changes: cross-attention, adaptive norms, no causal mask.
 
   x <- x + phi
   x <- x + gate_a * SelfAttention(modulate(RMSNorm(x), shift_a, scale_a))

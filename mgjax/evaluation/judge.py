@@ -63,7 +63,7 @@ def _blurring(length: int) -> Float[np.ndarray, 'h h']:
   return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _window(centre: Float[np.ndarray, 't'], length: int) -> Float[np.ndarray, 't h h']:
+def _window(centre: Float[np.ndarray, 't'], length: int) -> Float[np.ndarray, 't i h']:
   """Linear interpolation at `_CROP` pixels around a sub-pixel centre."""
   position = centre[:, None] + np.arange(_CROP, dtype=np.float32) - np.float32((_CROP - 1) / 2)
   return np.maximum(1 - np.abs(position[..., None] - np.arange(length, dtype=np.float32)), 0)

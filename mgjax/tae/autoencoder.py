@@ -96,7 +96,7 @@ class Autoencoder(nn.Module):
   Attributes:
     latent_channels: C; 16 in the report.
     widths: channels of each level, finest first.
-    strides: (t, h, w) strides between levels, each 1 or 2; three times (2, 2, 2) compress 8 x 8 x 8.
+    strides: (t, h, w) between levels, each 1 or 2; three times (2, 2, 2) is 8 x 8 x 8.
     blocks: residual blocks of an encoder level.
     groups: of the group normalisation.
     patch: (t, h, w) pixels folded into channels before the first convolution. (1, 1, 1) is the

@@ -50,7 +50,7 @@ class ByteText(nn.Module):
     return ('text',)
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Turns a sample's 'caption' and, for videos, its 'fps' into the batch's arrays, on the host."""
+    """Turns a sample's 'caption' and, of videos, 'fps' into the batch's arrays, on the host."""
     text = with_frame_rate(sample['caption'], sample.get('fps'))
     if (size := len(text.encode('utf-8', errors='replace'))) > self.length - 1:
       _log.warning('a prompt of %d bytes was cut to the %d read', size, self.length - 1)

@@ -93,6 +93,14 @@ class Sampler:
       videos.append(np.asarray(self._codec.decode(latents, shape[0]))[: len(chosen)])
     return np.concatenate(videos)
 
+  def reconstruction_psnr(self, videos: UInt8[np.ndarray, 'b t h w 3']) -> float:
+    """Returns 10 log10(255^2 / mse) of the autoencoder's reconstructions, in dB."""
+    errors = []
+    for video in videos:
+      again = self._codec.decode(self._codec.encode(video[None]), video.shape[0])
+      errors.append(np.mean((np.asarray(again[0], np.float64) - video) ** 2))
+    return float(10 * np.log10(255**2 / max(np.mean(errors), 1e-10)))
+
   def _check(self, shape: tuple[int, int, int]) -> None:
     _, height, width = self._codec.model.compression
     patch, most = self.config.model.patch, self.config.model.positions

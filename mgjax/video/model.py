@@ -20,6 +20,8 @@ class VideoModel(nn.Module):
 
   backbone: Transformer
   conditionings: tuple[nn.Module, ...] = ()
+  # Or Linen would call the first one 'conditionings_0', and no dropout would ever find 'text'.
+  preserve_adopted_names = True
 
   @nn.compact
   def __call__(

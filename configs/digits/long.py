@@ -1,0 +1,25 @@
+r"""The moving digits learnt well: two hours on two CPU cores.
+
+python -m launch.train --config=configs/digits/long.py:autoencoder --workdir=runs/long/autoencoder
+python -m launch.encode --config=configs/digits/long.py:video --workdir=runs/long/latents
+python -m launch.train --config=configs/digits/long.py:video --workdir=runs/long/video
+python -m launch.evaluate --workdir=runs/long/video --samples=432
+"""
+
+from ml_collections import ConfigDict
+
+from configs.digits import autoencoder, video
+from mgjax.core.errors import ConfigError
+
+
+def get_config(part: str = 'video') -> ConfigDict:
+  if part == 'autoencoder':
+    config = autoencoder.get_config()
+    config.train.steps = 20_000
+  elif part == 'video':
+    config = video.get_config()
+    config.autoencoder = 'runs/long/autoencoder'
+    config.data.latents = 'runs/long/latents'
+  else:
+    raise ConfigError(f'part {part!r}: expected long.py:autoencoder or long.py:video')
+  return config

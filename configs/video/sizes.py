@@ -1,0 +1,47 @@
+"""The family of text-to-video models: widths and depths (Movie Gen §3.1.3, Table 1; §3.6.2)."""
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+
+SIZES = {
+  # Small enough to run anywhere; learns nothing worth looking at.
+  'debug': {'dim': 64, 'depth': 2, 'heads': 4, 'hidden': 128},
+  # Not in public sources; the size that an open re-implementation calls 1B.
+  '1b': {'dim': 1536, 'depth': 24, 'heads': 16, 'hidden': 4096},
+  # The model of the report's ablations.
+  '5b': {'dim': 3072, 'depth': 32, 'heads': 24, 'hidden': 8192},
+  # The report names a 7B model but not its sizes. Chosen: the depth of 5B, heads of 128 as in all
+  # the report's models, and FFN = 3 d, which makes 7.0B.
+  '7b': {'dim': 3584, 'depth': 32, 'heads': 28, 'hidden': 10752},
+  '30b': {'dim': 6144, 'depth': 48, 'heads': 48, 'hidden': 16384},
+}
+
+# The byte encoder that stands where the report has three frozen ones: its size is chosen so that it
+# is a small part of the model, its length so that captions of about 100 words fit.
+TEXT = {
+  'debug': {'width': 32, 'depth': 1, 'heads': 2, 'length': 64},
+  '1b': {'width': 512, 'depth': 4, 'heads': 8, 'length': 768},
+  '5b': {'width': 512, 'depth': 4, 'heads': 8, 'length': 768},
+  '7b': {'width': 768, 'depth': 6, 'heads': 12, 'length': 768},
+  '30b': {'width': 1024, 'depth': 6, 'heads': 16, 'length': 768},
+}
+
+
+def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
+  """Returns the fields of a model of a named size, with position tables of the stage's lengths."""
+  if size not in SIZES:
+    raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
+  return ConfigDict(
+    {
+      **SIZES[size],
+      'positions': positions,
+      'patch': (1, 2, 2),
+      'epsilon': 1e-5,  # not in public sources
+      'remat': 'nothing' if size in ('debug', '1b') else 'full',
+      'attention': 'auto',
+      'unroll': 1,
+      'compute': 'float32' if size == 'debug' else 'bfloat16',
+      'conditionings': {'text': {'class': 'mgjax.text.conditioning.ByteText', **TEXT[size]}},
+    }
+  )

@@ -1,0 +1,113 @@
+"""How well a model's videos of the small world show what their prompts say."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import UInt8
+from mgjax.data.digits import Digits, all_captions, held_out
+from mgjax.evaluation.judge import ceiling, diversity, floor, train_judge
+from mgjax.train.sampling import Sampler
+
+LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size')
+ATTRIBUTES = ('digit', 'colour', 'direction', 'all')
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+  """Shares of videos in which the judge reads what the prompt says.
+
+  Attributes:
+    scores: of the model, by attribute; 'all' wants all three in the same video.
+    ceiling: of real clips by handwriting that the judge never saw.
+    floor: of real clips under shuffled captions.
+    diversity: of the model's digits relative to real ones; 0 for copies of a template.
+    samples: number of videos that were judged.
+    captions: number of different held-out captions among the prompts.
+    held_out_share: of all captions that training never shows.
+  """
+
+  scores: dict[str, float]
+  ceiling: dict[str, float]
+  floor: dict[str, float]
+  diversity: float
+  samples: int
+  captions: int
+  held_out_share: float
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values; the model's scores go by the name `alignment`."""
+    values = dataclasses.asdict(self)
+    return {'alignment': values.pop('scores'), **values}
+
+  def table(self) -> str:
+    """Formats the scores next to ceiling and floor, for people."""
+    header = f'{"":22}' + ''.join(f'{name:>11}' for name in ATTRIBUTES)
+    rows = (
+      ('held-out captions', self.scores),
+      ('real clips (ceiling)', self.ceiling),
+      ('shuffled (floor)', self.floor),
+    )
+    lines = [
+      f'{name:22}' + ''.join(f'{scores[key]:11.3f}' for key in ATTRIBUTES) for name, scores in rows
+    ]
+    note = f'{self.samples} videos of {self.captions} captions; diversity {self.diversity:.2f}'
+    return '\n'.join([header, *lines, note])
+
+
+def judge_model(
+  sampler: Sampler, *, samples: int = 216, seed: int = 0
+) -> tuple[Alignment, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
+  """Samples every held-out caption equally often and judges the videos.
+
+  Args:
+    sampler: of a model that was trained on moving digits.
+    samples: videos to judge, at least one a caption.
+    seed: of the noise.
+
+  Returns:
+    The alignment, the videos and their prompts.
+
+  Raises:
+    ConfigError: the model was trained on something else.
+  """
+  world = _world(sampler)
+  captions = all_captions(world['colours'], world['motions'])
+  unseen = [caption for caption in captions if held_out(*caption[:3])]
+  labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
+  prompts = [label[3] for label in labels]
+  videos = sampler(prompts, seed=seed)
+  judge = train_judge(**world)
+  alignment = Alignment(
+    scores=judge.score(videos, labels),
+    ceiling=ceiling(judge, **world),
+    floor=floor(judge, **world),
+    diversity=diversity(judge, videos, labels),
+    samples=len(videos),
+    captions=len(unseen),
+    held_out_share=len(unseen) / len(captions),
+  )
+  return alignment, videos, prompts
+
+
+def _world(sampler: Sampler) -> dict[str, Any]:
+  """The fields of `Digits` that say how the model's training clips look."""
+  data = sampler.config.data.to_dict()
+  if data['kind'] != 'digits':
+    raise ConfigError(
+      f'the judge reads moving digits; this model was trained on {data["kind"]!r} data'
+    )
+  given = {key: tuple(v) if isinstance(v, list) else v for key, v in data['digits'].items()}
+  frames, height, width = sampler.default_shape
+  world = Digits(**given | {'frames': frames, 'size': (height, width)})
+  return {name: getattr(world, name) for name in LOOKS}
+
+
+def spread(prompts: Sequence[str], count: int) -> list[int]:
+  """Chooses `count` indices of different prompts, evenly spread over them."""
+  first = {prompt: index for index, prompt in reversed(list(enumerate(prompts)))}
+  chosen = sorted(first.values())
+  return [chosen[place * len(chosen) // count] for place in range(min(count, len(chosen)))]
