@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.data.clips import Clips, find_clips
@@ -15,12 +16,13 @@ from mgjax.data.mixture import Source
 from mgjax.data.records import Records
 
 SPLITS = ('train', 'validation')
+Fields = Mapping[str, Any] | ConfigDict  # which is a mapping in all but name
 
 
 def make_source(
-  data: Mapping[str, Any],
+  data: Fields,
   name: str,
-  shape: Mapping[str, Any],
+  shape: Fields,
   split: str,
   report: str | os.PathLike[str] | None = None,
 ) -> Source:

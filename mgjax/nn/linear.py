@@ -39,8 +39,38 @@ class Linear(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, '... i']) -> Float[Array, '... o']:
     kernel = parameter(self, 'kernel', self.init, self.axes, (x.shape[-1], self.features))
-    y = jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+    y = product(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.use_bias:
       bias = parameter(self, 'bias', ZEROS, self.axes[1:], (self.features,))
       y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
     return y
+
+
+@jax.custom_vjp
+def product(x: Float[Array, '... i'], kernel: Float[Array, 'i o']) -> Float[Array, '... o']:
+  """Returns x W; its gradient dW = x^T dy is a plain matrix product where that is much faster."""
+  return jnp.dot(x, kernel)
+
+
+def _forward(x: Array, kernel: Array):
+  return jnp.dot(x, kernel), (x, kernel)
+
+
+def _backward(saved, dy: Array):
+  x, kernel = saved
+  leading = tuple(range(x.ndim - 1))
+
+  def flattened(x: Array, dy: Array) -> Array:
+    return jnp.dot(x.reshape(-1, x.shape[-1]).T, dy.reshape(-1, dy.shape[-1]))
+
+  def contracted(x: Array, dy: Array) -> Array:
+    return jnp.tensordot(x, dy, (leading, leading))
+
+  # On a CPU, XLA copies both sides of a contraction over (b, n) into transposed layouts first: the
+  # backward pass of d = 512, f = 2048 takes 2.5 times as long. On a mesh, though, flattening (b, n)
+  # would gather what is sharded along n. So it is decided where the program is lowered.
+  dkernel = jax.lax.platform_dependent(x, dy, cpu=flattened, default=contracted)
+  return jnp.dot(dy, kernel.T), dkernel
+
+
+product.defvjp(_forward, _backward)

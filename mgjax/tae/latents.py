@@ -63,11 +63,11 @@ class LatentCodec:
     self._encode = jax.jit(self._raw_encode)
     self._decode = jax.jit(self._raw_decode, static_argnames='frames')
 
-  def encode(self, video: UInt8[Array, 'b t h w 3']) -> Float[Array, 'b t h w c']:
+  def encode(self, video: UInt8[Array, 'b t h w 3']) -> Float[Array, 'b u i j c']:
     """Encodes bytes into normalised latents."""
     return self._encode(self.params, video)
 
-  def decode(self, latents: Float[Array, 'b t h w c'], frames: int) -> UInt8[Array, 'b t h w 3']:
+  def decode(self, latents: Float[Array, 'b t h w c'], frames: int) -> UInt8[Array, 'b u i j 3']:
     """Decodes normalised latents into the first `frames` frames."""
     return self._decode(self.params, latents, frames=frames)
 

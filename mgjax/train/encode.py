@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -68,6 +69,6 @@ def _rows(
     video = np.stack([sample['video'] for sample in samples])
     # One shape for all batches, so that one program serves them; what is added is dropped again.
     video = np.pad(video, [(0, batch_size - len(video)), *[(0, 0)] * 4], mode='edge')
-    latents = np.asarray(codec.encode(video), np.float16)
+    latents = np.asarray(codec.encode(jnp.asarray(video)), np.float16)
     for sample, row in zip(samples, latents, strict=False):
       yield {'latents': row, 'caption': sample['caption']}

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 import mgjax
 from mgjax.core.config import did_you_mean, differences
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
 from mgjax.core.typing import Metrics, Tree
@@ -24,12 +24,14 @@ from mgjax.data.loader import StepIterator, check_data_hash, data_hash, validati
 from mgjax.data.mixture import describe, make_batches
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_initialise, put_batch, replicated
+from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import autoencoder_part, video_part
 from mgjax.train.average import start_average
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Part
+from mgjax.train.restore import read_config
 from mgjax.train.schedule import make_schedule
 from mgjax.train.state import State
 from mgjax.train.step import make_step
@@ -76,7 +78,7 @@ def train(
   _claim(config, workdir)
   mesh = make_mesh(config.mesh.to_dict())
   part = make_part(config, workdir)
-  optimizer = _make_optimizer(config)
+  optimizer = make_run_optimizer(config)
   order = data_hash(describe(part.buckets, config.seed))
 
   with Checkpoints(workdir / 'checkpoints', keep=config.train.keep) as checkpoints:
@@ -109,16 +111,38 @@ def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
   """Says what a run would train, without allocating or compiling anything.
 
   Returns:
-    A table of parameters by group, and the shapes of one batch of each bucket.
+    A table of parameters by group, and the shapes of one batch of each bucket; where the data or
+    the autoencoder are not there yet, a note instead.
   """
-  part = make_part(config, pathlib.Path(workdir))
-  shapes = jax.eval_shape(functools.partial(_init, part), jax.random.key(0))
-  lines = [parameter_table(nn.unbox(shapes)), '']
-  for bucket in part.buckets:
-    batch = next(iter(make_batches([bucket], seed=config.seed)))
-    arrays = {name: f'{array.dtype}{list(array.shape)}' for name, array in batch.items()}
-    lines.append(f'bucket {bucket.name}: {len(bucket.source):,} samples, {arrays}')
+  model, inputs, notes = _outline(config)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
+  lines = [parameter_table(nn.unbox(shapes)), '', *notes]
+  try:
+    part = make_part(config, pathlib.Path(workdir))
+    for bucket in part.buckets:
+      batch = next(iter(make_batches([bucket], seed=config.seed)))
+      arrays = {name: f'{array.dtype}{list(array.shape)}' for name, array in batch.items()}
+      lines.append(f'bucket {bucket.name}: {len(bucket.source):,} samples, {arrays}')
+  except MgjaxError as error:
+    lines.append(f'note: it cannot train yet: {error}')
   return '\n'.join(lines)
+
+
+def _outline(config: ConfigDict) -> tuple[nn.Module, tuple[Any, ...], list[str]]:
+  """Returns the model, small inputs for its `init` and notes, from the configuration alone."""
+  if config.part == 'autoencoder':
+    model = make_autoencoder(config.model.to_dict())
+    return model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)), []
+  if config.part != 'video':
+    raise ConfigError(did_you_mean(config.part, PARTS).replace('key', 'part'))
+  model, notes = video_part.make_video_model(config), []
+  try:
+    channels = read_config(config.autoencoder).model.latent_channels
+  except ConfigError:
+    channels = Autoencoder.latent_channels
+    notes = [f'note: no autoencoder at {config.autoencoder!r}; latents of {channels} channels']
+  batch = video_part.prepare_prompts(model, ['a'], config.data.fps)
+  return model, (jnp.zeros((1, *config.model.patch, channels)), jnp.zeros(1), batch, {}), notes
 
 
 def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -141,7 +165,8 @@ def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
     write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
 
 
-def _make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+def make_run_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+  """Makes the optimizer, with its learning rate, that a configuration describes."""
   fields = config.optimizer.to_dict()
   names = ('kind', 'peak', 'warmup', 'final')
   rate = make_schedule(steps=config.train.steps, **{name: fields.pop(name) for name in names})

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
@@ -97,7 +98,7 @@ class Sampler:
     """Returns 10 log10(255^2 / mse) of the autoencoder's reconstructions, in dB."""
     errors = []
     for video in videos:
-      again = self._codec.decode(self._codec.encode(video[None]), video.shape[0])
+      again = self._codec.decode(self._codec.encode(jnp.asarray(video[None])), video.shape[0])
       errors.append(np.mean((np.asarray(again[0], np.float64) - video) ** 2))
     return float(10 * np.log10(255**2 / max(np.mean(errors), 1e-10)))
 

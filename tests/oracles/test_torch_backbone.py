@@ -45,8 +45,9 @@ def case(twin):
   model = Transformer(
     dim=64, depth=3, heads=4, hidden=96, positions=sizes.positions, patch=sizes.patch
   )
-  ports = Ports(context=jnp.asarray(data['context']), context_mask=jnp.asarray(data['mask']))
-  variables = nn.meta.unbox(model.init(jax.random.key(0), data['x'], data['time'], ports))
+  x, time, context, mask = (jnp.asarray(data[name]) for name in ('x', 'time', 'context', 'mask'))
+  ports = Ports(context=context, context_mask=mask)
+  variables = nn.meta.unbox(model.init(jax.random.key(0), x, time, ports))
   params = jax.tree.map(lambda p: np.asarray(p) + 0.1 * draw(*p.shape), variables['params'])
   return sizes, data, model, ports, params
 
@@ -55,9 +56,11 @@ def case(twin):
 def test_values_and_gradients_agree_with_torch(twin, case, impl):
   sizes, data, model, ports, params = case
   model = model.clone(attention=impl)
+  params = jax.tree.map(jnp.asarray, params)
 
   def loss(params):
-    y = model.apply({'params': params}, data['x'], data['time'], ports)
+    x, time = jnp.asarray(data['x']), jnp.asarray(data['time'])
+    y = model.apply({'params': params}, x, time, ports)
     return jnp.mean((y - data['target']) ** 2), y
 
   (_, ours), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)

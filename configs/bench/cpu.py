@@ -1,0 +1,19 @@
+"""A model of 44M parameters at 2 x 1,024 tokens, to be timed on a CPU.
+
+python -m launch.bench --config=configs/bench/cpu.py --rival=tests/oracles/torch_backbone.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs.digits.video import get_config as digits
+
+
+def get_config() -> ConfigDict:
+  config = digits()
+  config.model.update(
+    dim=512, depth=8, heads=8, hidden=2048, positions=(4, 16, 16), unroll=1,
+    # Less to write and read again beats less to compute, even on a CPU (docs/performance.md).
+    remat='attention_and_projections',
+  )  # fmt: skip
+  config.model.conditionings.text.length = 64
+  return config

@@ -1,0 +1,73 @@
+"""Positions factorise, and tables grow without moving what they hold."""
+
+import jax
+import numpy as np
+import pytest
+
+from mgjax.backbone.position import TABLES, Positions, grow_positions
+from tests.random_parameters import random_parameters
+
+EPS = np.finfo(np.float32).eps
+
+
+def tables(lengths, dim=8):
+  return random_parameters(lambda key: Positions(lengths, dim).init(key, lengths))
+
+
+grow = jax.jit(grow_positions, static_argnums=1)
+
+
+def test_a_position_is_the_sum_of_its_three_entries():
+  params = tables((3, 4, 5))
+  phi = jax.jit(lambda params: Positions((3, 4, 5), 8).apply({'params': params}, (2, 3, 4)))(params)
+  phi = np.asarray(phi).reshape(2, 3, 4, 8)
+  for t, h, w in np.ndindex(2, 3, 4):
+    expected = params['time'][t] + params['height'][h] + params['width'][w]
+    np.testing.assert_allclose(phi[t, h, w], expected, atol=4 * EPS)
+
+
+def test_a_grid_beyond_the_tables_says_what_to_do():
+  with pytest.raises(ValueError, match=r'\(1, 5, 2\).*tables \(3, 4, 5\).*grow_positions'):
+    Positions((3, 4, 5), 8).apply({'params': tables((3, 4, 5))}, (1, 5, 2))
+
+
+@pytest.mark.parametrize('factor', [1, 2, 3])
+def test_growing_keeps_the_ends_and_the_order(factor):
+  params = {name: np.linspace(0, 1, 4, dtype=np.float32)[:, None] for name in TABLES}
+  grown = grow(params, (4 * factor,) * 3)
+  for table in grown.values():
+    assert table.shape == (4 * factor, 1)
+    assert (table[0, 0], table[-1, 0]) == (0, 1)
+    assert (np.diff(table[:, 0]) >= 0).all()
+
+
+def test_growing_once_is_growing_not():
+  params = tables((3, 4, 5))
+  jax.tree.map(np.testing.assert_array_equal, grow(params, (3, 4, 5)), params)
+
+
+@pytest.mark.parametrize('factor', [2, 3])
+def test_a_constant_stays_constant(factor):
+  params = {name: np.full((4, 2), 0.7, np.float32) for name in TABLES}
+  for table in grow(params, (4 * factor,) * 3).values():
+    np.testing.assert_allclose(table, 0.7, atol=2 * EPS)
+
+
+def test_growing_is_linear_interpolation():
+  """Three times as many entries: the middle one of each three is the old one."""
+  params = tables((3, 4, 5))
+  grown = grow(params, (9, 12, 15))
+  for name in TABLES:
+    old, new = np.asarray(params[name], np.float64), grown[name]
+    np.testing.assert_allclose(new[1::3], old, atol=8 * EPS)
+    np.testing.assert_allclose(new[2::3][:-1], old[:-1] * 2 / 3 + old[1:] / 3, atol=8 * EPS)
+
+
+def test_an_image_model_gets_the_same_time_for_every_frame():
+  time = np.asarray(grow(tables((1, 4, 4)), (32, 8, 8))['time'])
+  np.testing.assert_array_equal(time, np.broadcast_to(time[:1], (32, 8)))
+
+
+def test_shrinking_is_refused():
+  with pytest.raises(ValueError, match="table 'height' has 4 entries and cannot shrink to 3"):
+    grow_positions(tables((3, 4, 5)), (3, 3, 5))

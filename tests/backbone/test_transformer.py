@@ -1,0 +1,169 @@
+"""The backbone: what it answers before training, and what may and may not change its answer."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.backbone.block import Block
+from mgjax.backbone.modulation import TimeModulation, sinusoids
+from mgjax.backbone.patch import patchify, unpatchify
+from mgjax.backbone.position import Positions
+from mgjax.backbone.transformer import Transformer
+from mgjax.core.ports import Ports
+from mgjax.nn.norm import RMSNorm
+from tests.random_parameters import random_parameters
+
+ROWS, DIM, DEPTH, CONTEXT = 3, 32, 2, 5
+EPS = np.finfo(np.float32).eps
+# Per layer the roundings of one block (tests/backbone/test_block.py), and some around them.
+TOLERANCE = (DEPTH + 1) * 400 * EPS
+
+
+def model(**fields):
+  defaults = {'dim': DIM, 'depth': DEPTH, 'heads': 4, 'hidden': 48, 'positions': (4, 4, 4)}
+  return Transformer(**(defaults | fields))
+
+
+def draw(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def inputs():
+  mask = np.arange(CONTEXT)[None] < np.array([[5], [3], [1]])
+  ports = Ports(context=draw(ROWS, CONTEXT, DIM, seed=1), context_mask=jnp.asarray(mask))
+  return draw(ROWS, 2, 4, 8, 3), jnp.array([0.1, 0.5, 0.9]), ports
+
+
+@pytest.fixture(scope='module')
+def fresh():
+  """Parameters as they start."""
+  return nn.unbox(jax.jit(model().init)(jax.random.key(0), *inputs()))['params']
+
+
+@pytest.fixture(scope='module')
+def params():
+  return random_parameters(model().init, *inputs())
+
+
+@functools.partial(jax.jit, static_argnames='dtype')
+def apply(params, x, time, ports, dtype=jnp.float32):
+  return model(dtype=dtype).apply({'params': params}, x, time, ports)
+
+
+def close(ours, theirs):
+  np.testing.assert_allclose(ours, theirs, atol=TOLERANCE * np.abs(theirs).max())
+
+
+def differs(ours, theirs):
+  return np.abs(np.asarray(ours) - theirs).max() > 1e-2
+
+
+def test_an_untrained_model_answers_zero(fresh):
+  x, time, ports = inputs()
+  y = apply(fresh, x, time, ports)
+  assert y.shape == x.shape
+  assert not y.any()
+
+
+def test_gates_are_closed_at_first(fresh):
+  embed = jax.jit(lambda params, time: TimeModulation(DIM).apply({'params': params}, time, None))
+  embedding, modulation = embed(fresh['time'], jnp.array([0.0, 0.5, 1.0]))
+  assert not modulation.any()
+  assert differs(embedding[0], np.asarray(embedding[1]))  # and yet time is seen
+  assert not fresh['layers']['modulation'].any()
+
+
+def test_gradients_reach_every_parameter_after_a_step(params):
+  loss = lambda params: jnp.sum(jnp.sin(apply(params, *inputs())))  # noqa: E731
+  gradients = jax.jit(jax.grad(loss))(params)
+  unused = [path for path, g in jax.tree_util.tree_leaves_with_path(gradients) if not g.any()]
+  assert not unused
+
+
+def test_velocity_is_float32_whatever_the_compute_type(params):
+  exact, y = (np.asarray(apply(params, *inputs(), dtype)) for dtype in (jnp.float32, jnp.bfloat16))
+  assert y.dtype == np.float32
+  # Forty roundings to 8 bits a layer (tests/backbone/test_block.py) add like their square root.
+  rms = lambda a: np.sqrt(np.mean(a * a))  # noqa: E731
+  assert 0 < rms(y - exact) < np.sqrt(40 * (DEPTH + 1)) * 2**-8 * rms(exact)
+
+
+def test_rows_do_not_see_each_other(params):
+  x, time, ports = inputs()
+  order = np.array([2, 0, 1])
+  shuffled = jax.tree.map(lambda array: np.asarray(array)[order], (x, time, ports))
+  close(apply(params, *shuffled), np.asarray(apply(params, x, time, ports))[order])
+
+
+@functools.partial(jax.jit, static_argnames='places')
+def by_hand(params, x, time, ports, places):
+  """The model as a loop over its layers, `places` of which get positions."""
+  phi = Positions((4, 4, 4), DIM).apply({'params': params['positions']}, (2, 2, 4))
+  embedding, modulation = TimeModulation(DIM).apply({'params': params['time']}, time, None)
+  tokens = patchify(x, (1, 2, 2)) @ params['patch_in']['kernel']
+  context = (ports.context, ports.context_mask)
+  for layer in range(DEPTH):
+    own = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params['layers'])
+    given = phi * (layer in places)
+    tokens, _ = Block(4, 48).apply({'params': own}, tokens, modulation, given, *context)
+  shift, scale = jnp.split(embedding[:, None] + params['modulation'][None], 2, axis=1)
+  tokens = RMSNorm().apply({'params': params['norm']}, tokens) * (1 + scale) + shift
+  return unpatchify(tokens @ params['patch_out']['kernel'], (2, 2, 4), (1, 2, 2))
+
+
+def test_positions_are_added_at_every_layer(params):
+  y = apply(params, *inputs())
+  close(y, by_hand(params, *inputs(), places=tuple(range(DEPTH))))
+  assert differs(y, by_hand(params, *inputs(), places=(0,)))
+
+
+def test_masked_context_is_neutral(params):
+  x, time, ports = inputs()
+  mask = np.asarray(ports.context_mask)
+  y = apply(params, x, time, ports)
+  changed = ports.replace(context=np.where(mask[..., None], ports.context, np.float32(1e3)))
+  np.testing.assert_array_equal(apply(params, x, time, changed), y)
+  longer = Ports(
+    context=np.pad(ports.context, ((0, 0), (0, 4), (0, 0)), constant_values=1),
+    context_mask=np.pad(mask, ((0, 0), (0, 4))),
+  )
+  close(apply(params, x, time, longer), y)
+
+
+def test_ports_that_hold_zeros_change_nothing(params):
+  """So a conditioning whose projections start at zero leaves a base model's output untouched."""
+  x, time, ports = inputs()
+  tokens, vector = np.zeros((ROWS, 16, DIM), np.float32), np.zeros((ROWS, DIM), np.float32)
+  close(
+    apply(params, x, time, ports.replace(tokens=tokens, vector=vector)),
+    apply(params, x, time, ports),
+  )
+
+
+@pytest.mark.parametrize('port', ['tokens', 'vector', 'context'])
+def test_every_port_is_read(params, port):
+  x, time, ports = inputs()
+  shape = {'tokens': (ROWS, 16, DIM), 'vector': (ROWS, DIM), 'context': (ROWS, CONTEXT, DIM)}[port]
+  changed = ports.replace(**{port: draw(*shape, seed=9)})
+  assert differs(apply(params, x, time, changed), apply(params, x, time, ports))
+
+
+def test_grids_of_any_size_share_the_parameters(params):
+  _, time, ports = inputs()
+  for shape in [(ROWS, 1, 2, 2, 3), (ROWS, 4, 8, 6, 3)]:
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    assert jax.eval_shape(apply, params, x, time, ports).shape == shape
+
+
+def test_time_embedding_tells_times_apart_and_is_its_formula():
+  time = jnp.array([0.0, 0.3, 1.0])
+  angles = 1000 * np.array([0.0, 0.3, 1.0])[:, None] * 10000.0 ** (-np.arange(4) / 4)
+  exact = np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
+  # An angle of 1000 is rounded, twice, to 6e-5, and a sine is no steeper than its angle.
+  np.testing.assert_allclose(
+    jax.jit(sinusoids, static_argnums=1)(time, 8), exact, atol=4 * 1000 * EPS
+  )

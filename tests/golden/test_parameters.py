@@ -1,0 +1,144 @@
+"""Every parameter of every size: name, shape, logical axes and where `fsdp` over 8 devices puts it.
+
+A change of this is a change of every checkpoint. When it is meant, write the files anew with
+MGJAX_UPDATE_GOLDEN=1 python -m pytest tests/golden
+and let the difference be reviewed.
+"""
+
+import functools
+import os
+import pathlib
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs.tae import tae
+from configs.video import t2i_256, t2iv_256, t2iv_768
+from configs.video.sizes import SIZES
+from mgjax.core.axes import AXES
+from mgjax.core.tree import count_parameters, named_leaves
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.rules import partition
+from mgjax.parallel.shard import parameter_shardings
+from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.train.video_part import make_video_model, prepare_prompts
+
+HERE = pathlib.Path(__file__).parent
+CHANNELS = 16
+
+
+@functools.cache
+def parameters(name):
+  """Returns the abstract parameters with their axes, made as training makes them."""
+  if name == 'tae':
+    model = make_autoencoder(tae.get_config().model.to_dict())
+    inputs = (jnp.zeros((1, 9, 64, 64, 3)), jax.random.key(0))
+  else:
+    model = make_video_model(t2iv_768.get_config(name))
+    inputs = (
+      jnp.zeros((1, 2, 4, 4, CHANNELS)),
+      jnp.zeros(1),
+      prepare_prompts(model, ['a'], 16),
+      {},
+    )
+  return jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
+
+
+def boxes(name):
+  """Maps each parameter's name to its box of shape and axes."""
+  is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)  # noqa: E731
+  leaves, _ = jax.tree_util.tree_flatten_with_path(parameters(name), is_leaf=is_box)
+  names = named_leaves(nn.unbox(parameters(name)))
+  return dict(zip(names, [leaf for _, leaf in leaves], strict=True))
+
+
+@pytest.mark.parametrize('name', [*SIZES, 'tae'])
+def test_parameters_are_the_golden_ones(name):
+  mesh = make_mesh({'data': 1, 'fsdp': 8})
+  lines = []
+  for path, box in boxes(name).items():
+    spec = partition(box.names, box.value.shape, mesh, 'fsdp')
+    columns = (path, box.value.shape, ' '.join(box.names), tuple(spec))
+    lines.append('  '.join(str(column) for column in columns))
+  text = '\n'.join([*lines, f'total  {count_parameters(parameters(name)):,}']) + '\n'
+  file = HERE / f'parameters_{name}.txt'
+  if os.environ.get('MGJAX_UPDATE_GOLDEN'):
+    file.write_text(text)
+  assert text == file.read_text(), f'{file.name} differs; see the docstring of {__name__}'
+
+
+@pytest.mark.parametrize('name', [*SIZES, 'tae'])
+def test_every_parameter_names_all_its_axes(name):
+  for path, box in boxes(name).items():
+    assert isinstance(box, nn.LogicallyPartitioned), f'{path} has no axes'
+    assert len(box.names) == len(box.value.shape), f'{path}: {box.names} for {box.value.shape}'
+    assert set(box.names) <= AXES.keys(), f'{path}: {box.names}'
+    assert box.value.dtype == jnp.float32, f'{path} is {box.value.dtype}'
+
+
+def test_every_parameter_is_declared_with_axes():
+  """What the sizes above do not use cannot lack axes either: one function declares parameters."""
+  library = HERE.parent.parent / 'mgjax'
+  bare = re.compile(
+    r'\.param\(|\bnn\.(Dense|DenseGeneral|Conv|Embed|LayerNorm|RMSNorm|GroupNorm)\b'
+  )
+  found = {path.relative_to(library).as_posix() for path in library.rglob('*.py')
+           if bare.search(path.read_text())}  # fmt: skip
+  assert found == {'nn/linear.py'}
+
+
+@pytest.mark.parametrize('name', [*SIZES, 'tae'])
+def test_every_large_parameter_is_sharded(name):
+  """Under fsdp nothing above a million numbers is left whole on every device."""
+  shardings = named_leaves(parameter_shardings(parameters(name), make_mesh({'fsdp': 8}), 'fsdp'))
+  for path, box in boxes(name).items():
+    assert box.value.size < 1e6 or 'fsdp' in shardings[path].spec, path
+
+
+def test_the_30b_model_is_30b():
+  total = count_parameters(parameters('30b'))
+  blocks = count_parameters(parameters('30b')['backbone']['layers'])
+  weights = 48 * (8 * 6144**2 + 3 * 6144 * 16384)
+  assert weights == pytest.approx(28.99e9, abs=0.005e9)
+  # Beside its matrices a layer has three norms and the six vectors of its modulation.
+  assert blocks == weights + 48 * (3 + 6) * 6144
+  assert total == pytest.approx(29.3e9, abs=0.2e9)
+
+
+@pytest.mark.parametrize(('size', 'billions'), [('1b', 1), ('5b', 5), ('7b', 7)])
+def test_sizes_are_what_they_are_called(size, billions):
+  assert count_parameters(parameters(size)) == pytest.approx(billions * 1e9, rel=0.1)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_stages_differ_in_position_tables_alone(size):
+  models = [stage.get_config(size).model.to_dict() for stage in (t2i_256, t2iv_256, t2iv_768)]
+  lengths = [model.pop('positions') for model in models]
+  assert models[0] == models[1] == models[2]
+  assert lengths == [(1, 16, 16), (32, 32, 32), (32, 96, 96)]
+  assert [tables[1] for tables in lengths] == [16, 2 * 16, 3 * 2 * 16]
+
+
+@pytest.mark.parametrize('stage', [t2i_256, t2iv_256, t2iv_768])
+def test_every_bucket_fits_the_position_tables(stage):
+  config = stage.get_config('debug')
+  codec = make_autoencoder(tae.get_config().model.to_dict())
+  for name, shape in config.buckets.items():
+    *sizes, channels = codec.latent_shape((shape.frames, shape.height, shape.width))
+    assert shape.height % 16 == shape.width % 16 == 0, name
+    patches = (sizes[0], sizes[1] // 2, sizes[2] // 2)
+    assert all(n <= most for n, most in zip(patches, config.model.positions, strict=True)), name
+    assert channels == CHANNELS
+    if stage is t2iv_768:
+      assert patches[0] * patches[1] * patches[2] <= 73_728, name
+
+
+@pytest.mark.parametrize('stage', [t2iv_256, t2iv_768])
+def test_ten_videos_come_to_one_image(stage):
+  weights = {1: 0, 10: 0}
+  for shape in stage.get_config('debug').buckets.values():
+    weights[1 if shape.frames == 1 else 10] += shape.weight
+  assert weights[10] == 10 * weights[1]

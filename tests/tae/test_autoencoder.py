@@ -1,0 +1,194 @@
+"""The autoencoder: lengths and sizes, images as one-frame videos, what it is before training."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.tae.autoencoder import Autoencoder, Posterior, make_autoencoder
+from mgjax.tae.blocks import AttentionBlock
+from tests.random_parameters import random_parameters
+
+EPS = np.finfo(np.float32).eps
+FIELDS = {'latent_channels': 4, 'widths': (8, 8), 'blocks': 0, 'groups': 4}
+STILL = {**FIELDS, 'strides': ((1, 2, 2),)}  # no compression of time
+QUARTER = {**FIELDS, 'strides': ((2, 2, 2), (2, 1, 1))}
+# Two dozen convolutions of at most 9 x 8 terms in a row, between values that norms keep near 1.
+TOLERANCE = 24 * 72 * EPS
+
+
+def video(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).uniform(-1, 1, shape), jnp.float32)
+
+
+MODELS = {'still': Autoencoder(**STILL), 'quarter': Autoencoder(**QUARTER)}
+
+
+@functools.cache
+def parameters(name, fresh):
+  model = MODELS[name]
+  inputs = (video(1, 2, 16, 16, 3), jax.random.key(0))
+  if fresh:
+    return nn.unbox(jax.jit(model.init)(jax.random.key(1), *inputs))['params']
+  return random_parameters(model.init, *inputs)
+
+
+def encode(name, x, fresh=False):
+  apply = jax.jit(functools.partial(MODELS[name].apply, method='encode'))
+  return np.asarray(apply({'params': parameters(name, fresh)}, x).mean)
+
+
+def decode(name, latents, fresh=False):
+  apply = jax.jit(functools.partial(MODELS[name].apply, method='decode'))
+  return np.asarray(apply({'params': parameters(name, fresh)}, latents))
+
+
+@pytest.mark.parametrize('frames', [1, 2, 7, 8, 9, 17, 32])
+def test_any_length_becomes_ceil_of_an_eighth_and_comes_back(frames):
+  model = Autoencoder(widths=(8, 8, 8, 8), groups=4)
+  x = jax.ShapeDtypeStruct((2, frames, 16, 24, 3), jnp.float32)
+  shapes = jax.eval_shape(model.init_with_output, jax.random.key(0), x, jax.random.key(0))
+  (again, posterior), _ = shapes
+  assert model.compression == (8, 8, 8)
+  assert posterior.mean.shape == (2, -(-frames // 8), 2, 3, 16)
+  assert posterior.mean.shape[1:] == model.latent_shape((frames, 16, 24))
+  assert again.shape == x.shape
+
+
+def test_a_patch_of_pixels_compresses_as_strides_do():
+  model = Autoencoder(widths=(8, 8), strides=((2, 1, 1),), groups=4, patch=(1, 4, 4))
+  x = jax.ShapeDtypeStruct((1, 5, 16, 24, 3), jnp.float32)
+  (again, posterior), _ = jax.eval_shape(
+    model.init_with_output, jax.random.key(0), x, jax.random.key(0)
+  )
+  assert model.compression == (2, 4, 4)
+  assert posterior.mean.shape[1:] == model.latent_shape((5, 16, 24)) == (3, 4, 6, 16)
+  assert again.shape == x.shape
+
+
+def test_at_first_a_video_is_its_images():
+  """Temporal convolutions start as the identity, temporal attention at zero (§3.1.1)."""
+  x = video(1, 3, 16, 16, 3)
+  frames = x.reshape(3, 1, 16, 16, 3)
+  latents = encode('still', x, fresh=True)
+  alone = encode('still', frames, fresh=True)
+  np.testing.assert_allclose(latents[0], alone[:, 0], atol=TOLERANCE)
+  again = decode('still', jnp.asarray(latents), fresh=True)
+  np.testing.assert_allclose(
+    again[0], decode('still', jnp.asarray(alone), fresh=True)[:, 0], atol=TOLERANCE
+  )
+
+
+def test_at_first_strides_take_every_fourth_frame_and_show_it_four_times():
+  x = video(1, 8, 16, 16, 3)
+  latents = encode('quarter', x, fresh=True)
+  alone = encode('quarter', x[0, ::4, None], fresh=True)
+  np.testing.assert_allclose(latents[0], alone[:, 0], atol=TOLERANCE)
+  again = decode('quarter', jnp.asarray(latents), fresh=True)
+  assert again.shape == x.shape
+  np.testing.assert_allclose(again, np.repeat(again[:, ::4], 4, axis=1), atol=TOLERANCE)
+
+
+def test_after_training_frames_see_each_other_both_ways():
+  """Not causal: the first latent frame depends on the last frame, too (§3.1.1)."""
+  x = video(1, 8, 16, 16, 3)
+  for changed, seen in ((0, -1), (-1, 0)):
+    other = encode('quarter', x.at[:, changed].set(0.0))
+    assert np.abs(other[:, seen] - encode('quarter', x)[:, seen]).max() > 1e-3
+
+
+def test_rows_do_not_see_each_other():
+  x = video(3, 2, 16, 16, 3)
+  order = np.array([2, 0, 1])
+  latents = encode('quarter', x)
+  np.testing.assert_allclose(encode('quarter', x[order]), latents[order], atol=TOLERANCE)
+
+
+def test_only_the_wanted_frames_come_back():
+  model, x = MODELS['quarter'], video(1, 2, 16, 16, 3)
+  latents = jnp.asarray(encode('quarter', x))
+  full = decode('quarter', latents)
+  assert full.shape[1] == 4
+  apply = functools.partial(model.apply, {'params': parameters('quarter', False)}, method='decode')
+  some = jax.jit(lambda latents: apply(latents, 3))(latents)
+  np.testing.assert_allclose(some, full[:, :3], atol=TOLERANCE)
+
+
+def test_sizes_that_do_not_divide_are_a_sentence():
+  model = Autoencoder(**{**STILL, 'patch': (1, 2, 2)})
+  with pytest.raises(ValueError, match='18 x 16 pixels do not divide by the compression 4 x 4'):
+    jax.eval_shape(model.init, jax.random.key(0), video(1, 1, 18, 16, 3), jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'strides': ((2, 2, 2),) * 3}, '3 strides need as many widths'),
+    ({'strides': ((4, 2, 2),)}, 'strides are 1 or 2 and equal in height and width'),
+    ({'strides': ((1, 2, 1),)}, 'strides are 1 or 2 and equal in height and width'),
+    ({'strides': (), 'patch': (2, 2, 2)}, 'patches do not fold time'),
+  ],
+)
+def test_sizes_that_cannot_be_are_refused(fields, message):
+  model = Autoencoder(**(FIELDS | fields))
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(model.init, jax.random.key(0), video(1, 1, 16, 16, 3), jax.random.key(0))
+
+
+def test_posterior_samples_have_its_moments():
+  posterior = Posterior(jnp.full((1, 1, 100, 100, 1), 2.0), jnp.full((1, 1, 100, 100, 1), -2.0))
+  sample = np.asarray(posterior.sample(jax.random.key(0)))
+  deviation = np.exp(-1)
+  # Five standard errors of 10,000 draws.
+  assert sample.mean() == pytest.approx(2, abs=5 * deviation / 100)
+  assert sample.std() == pytest.approx(deviation, rel=5 / np.sqrt(2 * 10_000))
+
+
+def test_bfloat16_is_read_from_its_name():
+  described = {**FIELDS, 'strides': [[1, 2, 2]], 'patch': [1, 1, 1], 'compute': 'bfloat16'}
+  model = make_autoencoder(described | {'widths': [8, 16]})
+  assert model.dtype == jnp.bfloat16
+  assert (model.widths, model.strides) == ((8, 16), ((1, 2, 2),))
+  x = video(1, 1, 16, 16, 3)
+  shapes = jax.eval_shape(model.init_with_output, jax.random.key(0), x, jax.random.key(0))
+  assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
+
+
+def test_attention_is_among_places_then_among_frames():
+  x = video(2, 3, 2, 4, 8)
+  params = random_parameters(AttentionBlock(4).init, x)
+  y = jax.jit(AttentionBlock(4).apply)({'params': params}, x)
+  p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+
+  def norm(part, x):
+    groups = x.reshape(*x.shape[:4], 4, 2)
+    axes = (2, 3, 5)
+    z = groups - groups.mean(axes, keepdims=True)
+    z = (z / np.sqrt((z**2).mean(axes, keepdims=True) + 1e-6)).reshape(x.shape)
+    return z * p[f'{part}_norm']['scale'] + p[f'{part}_norm']['bias']
+
+  def attention(part, x):  # (... n c)
+    q, k, v = (
+      x @ p[f'{part}_{name}']['kernel'] + p[f'{part}_{name}']['bias']
+      for name in ('query', 'key', 'value')
+    )
+    weights = np.exp(q @ np.swapaxes(k, -1, -2) / np.sqrt(8))
+    y = weights / weights.sum(-1, keepdims=True) @ v
+    return y @ p[f'{part}_out']['kernel'] + p[f'{part}_out']['bias']
+
+  exact = np.asarray(x, np.float64)
+  exact = exact + attention('spatial', norm('spatial', exact).reshape(2, 3, 8, 8)).reshape(x.shape)
+  moved = np.moveaxis(norm('temporal', exact), 1, 3)  # b h w t c
+  exact = exact + np.moveaxis(attention('temporal', moved), 3, 1)
+  # Sums over 16 numbers of a group, 8 channels four times, 8 places and 3 frames, for each part.
+  np.testing.assert_allclose(y, exact, atol=2 * (16 + 4 * 8 + 8) * EPS * np.abs(exact).max())
+
+
+def test_temporal_attention_starts_at_zero():
+  params = jax.jit(AttentionBlock(4).init)(jax.random.key(0), video(1, 2, 2, 2, 8))
+  params = nn.unbox(params)['params']
+  assert not params['temporal_out']['kernel'].any()
+  assert params['spatial_out']['kernel'].any()

@@ -1,0 +1,67 @@
+"""The autoencoder's loss against its formulas in numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.tae.autoencoder import Posterior
+from mgjax.tae.objective import make_objective, prior_divergence, reconstruction_loss
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+def arrays():
+  rng = np.random.default_rng(0)
+  shapes = [(2, 3, 4, 4, 3)] * 2 + [(2, 1, 2, 2, 4)] * 2
+  return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def divergence(mean, log_variance):
+  """KL(N(m, s^2) || N(0, 1)) = log(1 / s) + (s^2 + m^2) / 2 - 1 / 2, as the textbooks write it."""
+  mean, deviation = np.float64(mean), np.exp(np.float64(log_variance) / 2)
+  return np.mean(np.log(1 / deviation) + (deviation**2 + mean**2) / 2 - 0.5)
+
+
+def test_divergence_is_the_textbooks():
+  _, _, mean, log_variance = arrays()
+  found = prior_divergence(Posterior(jnp.asarray(mean), jnp.asarray(log_variance)))
+  assert float(found) == pytest.approx(divergence(mean, log_variance), rel=32 * EPS)
+
+
+def test_the_prior_itself_costs_nothing():
+  zeros = jnp.zeros((1, 1, 2, 2, 4))
+  assert float(prior_divergence(Posterior(zeros, zeros))) == 0
+
+
+@pytest.mark.parametrize('weights', [{}, {'prior_weight': 0.1}, {'squared_weight': 4.0}])
+def test_loss_is_the_weighted_sum(weights):
+  video, again, mean, log_variance = arrays()
+  posterior = Posterior(jnp.asarray(mean), jnp.asarray(log_variance))
+  seen = []
+
+  def predict(video, key):
+    seen.append(key)
+    return jnp.asarray(again), posterior
+
+  key = jax.random.key(3)
+  loss, metrics = make_objective(**weights)(predict, {'video': jnp.asarray(video)}, key)
+  difference = np.float64(video) - np.float64(again)
+  l1, mse = np.abs(difference).mean(), (difference**2).mean()
+  kl = divergence(mean, log_variance)
+  weights = {'squared_weight': 0.0, 'prior_weight': 1e-6} | weights
+  exact = l1 + weights['squared_weight'] * mse + weights['prior_weight'] * kl
+  # Sums over 288 numbers.
+  assert float(loss) == pytest.approx(exact, rel=300 * EPS)
+  assert float(metrics['loss']) == float(loss)
+  assert float(metrics['l1']) == pytest.approx(l1, rel=300 * EPS)
+  assert float(metrics['kl']) == pytest.approx(kl, rel=300 * EPS)
+  assert float(metrics['psnr']) == pytest.approx(10 * np.log10(4 / mse), rel=300 * EPS)
+  assert seen == [key]
+
+
+def test_loss_is_float32_whatever_the_reconstruction():
+  video = jnp.ones((1, 1, 64, 64, 3))
+  low = video.astype(jnp.bfloat16) * 0.5
+  assert reconstruction_loss(video, low).dtype == jnp.float32
+  assert float(reconstruction_loss(video, low)) == 0.5

@@ -1,0 +1,156 @@
+"""Every conditioning of the library keeps the contract, and text means what it says."""
+
+import functools
+import importlib
+import inspect
+import logging
+import pkgutil
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mgjax
+from mgjax.core.axes import AXES
+from mgjax.core.ports import Ports
+from mgjax.text.conditioning import ByteText
+from mgjax.text.tokenizers import EOS, byte_tokens
+from tests.random_parameters import random_parameters
+
+DIM = 32
+# Fields of each conditioning that make it small; one that is not here is tried with its defaults.
+SMALL = {'ByteText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24}}
+SAMPLES = (
+  {'caption': 'the green digit 3', 'fps': 16},
+  {'caption': 'a', 'fps': 16},
+  {'caption': 'x' * 100, 'fps': 16},  # longer than any small one reads
+)
+
+
+def conditionings():
+  """Finds the classes that say what they require, by walking the packages."""
+  found = set()
+  for module in pkgutil.walk_packages(mgjax.__path__, 'mgjax.'):
+    for _, each in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+      if issubclass(each, nn.Module) and hasattr(each, 'requires'):
+        found.add(each)
+  return sorted(found, key=lambda each: each.__qualname__)
+
+
+ALL = pytest.mark.parametrize('kind', conditionings(), ids=lambda kind: kind.__name__)
+
+
+def make(kind):
+  return kind(dim=DIM, **SMALL.get(kind.__name__, {}))
+
+
+@functools.cache
+def batch_of(kind):
+  rows = [make(kind).prepare(sample) for sample in SAMPLES]
+  return {name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+
+@functools.cache
+def parameters(kind):
+  return random_parameters(make(kind).init, batch_of(kind), jnp.zeros(len(SAMPLES), bool))
+
+
+def apply(kind, batch, drop):
+  return jax.jit(make(kind).apply)({'params': parameters(kind)}, batch, jnp.array(drop))
+
+
+def arrays(ports):
+  return {name: np.asarray(a) for name, a in vars(ports).items() if a is not None}
+
+
+def test_text_is_among_them():
+  assert ByteText in conditionings()
+
+
+@ALL
+def test_prepare_gives_what_it_requires(kind):
+  assert set(make(kind).requires()) == set(batch_of(kind))
+
+
+@ALL
+def test_it_speaks_through_ports_of_the_model_width(kind):
+  ports = apply(kind, batch_of(kind), [False] * 3)
+  assert isinstance(ports, Ports)
+  given = arrays(ports)
+  assert given
+  for name, array in given.items():
+    assert array.shape[0] == len(SAMPLES)
+    assert name == 'context_mask' or array.shape[-1] == DIM
+  assert ('context' in given) == ('context_mask' in given)
+
+
+@ALL
+def test_a_dropped_row_says_the_same_whatever_it_held(kind):
+  batch = batch_of(kind)
+  other = {name: array[::-1] for name, array in batch.items()}
+  for mine, theirs in zip(
+    arrays(apply(kind, batch, [True] * 3)).values(),
+    arrays(apply(kind, other, [True] * 3)).values(),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(mine, np.broadcast_to(mine[:1], mine.shape))
+
+
+@ALL
+def test_a_row_that_is_kept_does_not_notice_dropped_ones(kind):
+  some = arrays(apply(kind, batch_of(kind), [False, True, True]))
+  none = arrays(apply(kind, batch_of(kind), [False, False, False]))
+  for name, array in some.items():
+    np.testing.assert_array_equal(array[0], none[name][0])
+  assert any((array[2] != none[name][2]).any() for name, array in some.items())
+
+
+@ALL
+def test_every_parameter_names_all_its_axes(kind):
+  init = lambda key: make(kind).init(key, batch_of(kind), jnp.zeros(3, bool))  # noqa: E731
+  boxed = jax.eval_shape(init, jax.random.key(0))['params']
+  for box in jax.tree.leaves(boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)):
+    assert len(box.names) == len(box.value.shape)
+    assert set(box.names) <= AXES.keys()
+
+
+def test_dropped_text_is_the_empty_prompt():
+  empty = {'text': jnp.asarray(np.stack([byte_tokens('', 24)] * 3))}
+  dropped = arrays(apply(ByteText, batch_of(ByteText), [True] * 3))
+  for name, array in arrays(apply(ByteText, empty, [False] * 3)).items():
+    np.testing.assert_array_equal(dropped[name], array)
+
+
+def test_padding_is_masked_and_not_read():
+  tokens = np.array(batch_of(ByteText)['text'])
+  ports = apply(ByteText, {'text': jnp.asarray(tokens)}, [False] * 3)
+  lengths = (tokens == EOS).argmax(axis=1) + 1
+  np.testing.assert_array_equal(ports.context_mask, np.arange(24)[None] < lengths[:, None])
+  # Fewer columns of padding: the same context of what is left.
+  shorter = {'text': jnp.asarray(tokens[1:2, :10])}
+  context = jax.jit(make(ByteText).apply)(
+    {'params': parameters(ByteText)}, shorter, jnp.zeros(1, bool)
+  ).context
+  # Some 200 roundings of numbers of a LayerNorm's size, at most sqrt(width) = 5.7.
+  kept = lengths[1]
+  np.testing.assert_allclose(context[0, :kept], ports.context[1, :kept], atol=200 * 6 * 2**-23)
+
+
+def test_frame_rate_of_videos_reaches_the_tokens():
+  text = make(ByteText)
+  video = text.prepare({'caption': 'a cat', 'fps': 16})['text']
+  image = text.prepare({'caption': 'a cat'})['text']
+  np.testing.assert_array_equal(video, byte_tokens('FPS-16 a cat', 24))
+  np.testing.assert_array_equal(image, byte_tokens('a cat', 24))
+
+
+def test_a_prompt_that_is_cut_is_cut_aloud(caplog):
+  with caplog.at_level(logging.WARNING, logger='mgjax.text.conditioning'):
+    make(ByteText).prepare({'caption': 'x' * 24})
+    assert 'a prompt of 24 bytes was cut to the 23 read' in caplog.text
+    caplog.clear()
+    make(ByteText).prepare({'caption': 'x' * 23})
+    assert not caplog.text

@@ -1,0 +1,78 @@
+"""Prompts as people type them: what passes, what is taken out, what is refused."""
+
+import logging
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mgjax.core.errors import ConfigError
+from mgjax.text.prompts import LONGEST, clean_prompt, with_frame_rate
+
+
+@pytest.mark.parametrize(
+  'prompt',
+  [
+    'the green digit 3 moves left',
+    '👩🏽‍🚀 waves 🎉',  # a joined sequence: woman, skin, joiner, rocket
+    'قطة تركض على الشاطئ',
+    'כלב רץ',
+    '一只猫',
+    'naïve café',
+  ],
+)
+def test_what_people_write_passes_unchanged(prompt):
+  assert clean_prompt(prompt) == prompt
+
+
+@pytest.mark.parametrize(
+  ('prompt', 'clean'),
+  [
+    ('  a \t cat\n\nruns\r\n', 'a cat runs'),
+    ('a\u00a0cat\u2028runs\u3000far', 'a cat runs far'),  # spaces of other scripts
+    ('a\x00b\x07c\x1b[31md\x7f', 'abc[31md'),  # NUL, bell, escape, delete
+    ('\u202eevil\u202c \u2066cat\u2069\u200f', 'evil cat'),  # marks that turn text around
+    ('\ud83da cat\udc00', 'a cat'),  # halves of surrogate pairs
+    ('cafe\u0301', 'caf\u00e9'),  # composed
+  ],
+)
+def test_what_says_nothing_is_taken_out(prompt, clean):
+  assert clean_prompt(prompt) == clean
+
+
+@pytest.mark.parametrize('prompt', ['', '   ', '\n\t', '\x00\x01', '\u202e\u2069', '\ud800'])
+def test_a_prompt_without_text_is_refused(prompt):
+  with pytest.raises(ConfigError, match='holds no text; describe what the video shows'):
+    clean_prompt(prompt)
+
+
+def test_a_megabyte_is_cut_aloud_and_at_once(caplog):
+  began = time.monotonic()
+  with caplog.at_level(logging.WARNING, logger='mgjax.text.prompts'):
+    clean = clean_prompt('a cat ' * 200_000)
+  assert len(clean) <= LONGEST
+  assert clean.startswith('a cat a cat')
+  assert 'was cut to 4096' in caplog.text
+  assert time.monotonic() - began < 5
+
+
+@given(st.text(st.characters(), min_size=1))
+def test_cleaning_twice_is_cleaning_once(prompt):
+  try:
+    clean = clean_prompt(prompt)
+  except ConfigError:
+    return
+  assert clean_prompt(clean) == clean
+  clean.encode()  # no half of a surrogate pair is left
+
+
+@pytest.mark.parametrize(
+  ('fps', 'text'), [(16, 'FPS-16 a cat'), (24.0, 'FPS-24 a cat'), (23.976, 'FPS-23.976 a cat')]
+)
+def test_frame_rate_stands_before_the_prompt(fps, text):
+  assert with_frame_rate('a cat', fps) == text
+
+
+def test_images_have_no_frame_rate():
+  assert with_frame_rate('a cat', None) == 'a cat'

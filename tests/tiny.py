@@ -1,0 +1,110 @@
+"""A world small enough to train in seconds: 4 frames of 16 x 16 pixels, models of width 8 and 16."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from configs.digits import autoencoder as autoencoder_config
+from configs.digits import video as video_config
+from mgjax.core.tree import named_leaves
+from mgjax.train.restore import read_config
+from mgjax.train.run import train
+
+# Overrides of the two configurations, as the command line takes them too.
+SHARED = {
+  'buckets.video.frames': 4,
+  'buckets.video.height': 16,
+  'buckets.video.width': 16,
+  'buckets.video.batch_size': 8,
+  'buckets.video.weight': 2,
+  'buckets.image.height': 16,
+  'buckets.image.width': 16,
+  'buckets.image.batch_size': 8,
+  'buckets.image.weight': 1,
+  'data.threads': 1,
+  'optimizer.warmup': 2,
+  'train.steps': 8,
+  'train.log_every': 1,
+  'train.save_every': 3,
+  'train.evaluate_every': 4,
+  'train.validation_batches': 1,
+}
+AUTOENCODER = SHARED | {
+  'model.latent_channels': 4,
+  'model.widths': (8, 8),
+  'model.strides': ((2, 1, 1),),
+  'model.groups': 4,
+}
+VIDEO = SHARED | {
+  'model.dim': 16,
+  'model.depth': 1,
+  'model.heads': 2,
+  'model.hidden': 32,
+  'model.positions': (2, 2, 2),
+  'model.conditionings.text.width': 8,
+  'model.conditionings.text.depth': 1,
+  'encode.train': 48,
+  'encode.validation': 16,
+  'sample.steps': 3,
+}
+
+
+def flags(overrides):
+  """The overrides as arguments of a binary."""
+  return [f'--config.{key}={value}' for key, value in overrides.items()]
+
+
+def autoencoder(**changes):
+  config = autoencoder_config.get_config()
+  config.update_from_flattened_dict(AUTOENCODER | _dotted(changes))
+  return config
+
+
+def video(runs: pathlib.Path, latents: bool = True, **changes):
+  """The video model's configuration on the autoencoder and the latents in `runs`."""
+  config = video_config.get_config()
+  config.autoencoder = str(runs / 'autoencoder')
+  config.data.latents = str(runs / 'latents') if latents else ''
+  config.update_from_flattened_dict(VIDEO | _dotted(changes))
+  return config
+
+
+def _dotted(changes):
+  return {key.replace('__', '.'): value for key, value in changes.items()}
+
+
+def bits(state):
+  """Every leaf of a state as bytes, by name."""
+  return {name: np.asarray(leaf).tobytes() for name, leaf in named_leaves(state).items()}
+
+
+def final_state(workdir: pathlib.Path):
+  """The state that a finished run left behind; starting it again trains nothing."""
+  before = metrics(workdir)
+  state = train(read_config(workdir), workdir)
+  assert metrics(workdir) == before
+  return state
+
+
+def metrics(workdir: pathlib.Path):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def losses(workdir: pathlib.Path):
+  """Step -> loss, and of the validation all its numbers."""
+  kept = {}
+  for row in metrics(workdir):
+    named = {k: v for k, v in row.items() if k == 'loss' or k.startswith('validation/')}
+    kept.setdefault(row['step'], {}).update(named)
+  return kept
+
+
+def same_state(first, second):
+  """Whether two states are equal bit by bit; says where they are not."""
+  first, second = bits(first), bits(second)
+  assert first.keys() == second.keys()
+  assert [name for name in first if first[name] != second[name]] == []
+  return jax.tree.structure(first) == jax.tree.structure(second)
