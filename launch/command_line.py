@@ -63,6 +63,10 @@ def _report(main, arguments) -> None:
   except MgjaxError as error:
     print(f'{os.path.basename(sys.argv[0])}: {error}', file=sys.stderr)
     sys.exit(error.exit_code)
+  except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    name = os.path.basename(sys.argv[0])
+    print(f'{name}: cannot use {error.filename!r}: {error.strerror}', file=sys.stderr)
+    sys.exit(2)
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
@@ -83,7 +87,8 @@ def _check_keys(arguments: Sequence[str]) -> None:
   """Raises ConfigError for a --config.key that the configuration does not have."""
   values = flags.FlagValues()
   config_flags.DEFINE_config_file('config', None, '', flag_values=values)
-  plain = [a for a in arguments[1:] if re.match(r'--?config=', a)]
+  joined = re.sub(r'(?<=\0)(--?config)\0', r'\1=', '\0'.join(arguments)).split('\0')
+  plain = [a for a in joined[1:] if re.match(r'--?config=', a)]
   values([arguments[0], *plain])
   if values['config'].value is None:
     return

@@ -24,14 +24,17 @@ _SAMPLES = flags.DEFINE_integer('samples', 216, 'Videos that the judge reads.', 
 def main(_) -> None:
   workdir = _WORKDIR.value
   if _CLIPS.value:
-    stages, model = quickstart.train_both(
-      clips_autoencoder.get_config(_CLIPS.value), clips_video.get_config(_CLIPS.value), workdir
-    )
+    autoencoder = clips_autoencoder.get_config(_CLIPS.value)
+    video = clips_video.get_config(_CLIPS.value)
+  else:
+    autoencoder, video = digits_autoencoder.get_config(), digits_video.get_config()
+  trained = quickstart.train_both(autoencoder, video, workdir)
+  if trained is None:
+    return  # stopped by a signal, as the log says
+  stages, model = trained
+  if _CLIPS.value:
     text, paths = quickstart.report_clips(stages, model, workdir)
   else:
-    stages, model = quickstart.train_both(
-      digits_autoencoder.get_config(), digits_video.get_config(), workdir
-    )
     text, paths = quickstart.report_digits(stages, model, workdir, samples=_SAMPLES.value)
   print(f'\n{text}\n', *paths, sep='\n')
   print(f"\nMake your own: python -m launch.sample --workdir={model} --prompt='...' --out=out.mp4")

@@ -15,7 +15,9 @@ from mgjax.train.sampling import Sampler
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained video model.')
 _PROMPT = flags.DEFINE_string('prompt', None, 'What to show.')
 _PROMPTS = flags.DEFINE_string('prompts', None, 'A text file with one prompt a line.')
-_OUT = flags.DEFINE_string('out', 'out.mp4', 'An .mp4 for a single video, else a directory.')
+_OUT = flags.DEFINE_string(
+  'out', None, 'An .mp4 (image: .png) or, for several, a directory; out.mp4, out.png or samples/.'
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.')
 _SAMPLES = flags.DEFINE_integer('samples', 1, 'Videos a prompt.', lower_bound=1)
 _STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
@@ -45,8 +47,9 @@ def main(_) -> None:
     height, width = command_line.size(_SIZE.value)
   shape = (frames if _FRAMES.value is None else _FRAMES.value, height, width)
   prompts = [prompt for prompt in prompts for _ in range(_SAMPLES.value)]
+  out = _OUT.value or ('samples' if len(prompts) > 1 else f'out.{"mp4" if shape[0] > 1 else "png"}')
   for path in write_samples(
-    sampler, prompts, _OUT.value, seed=_SEED.value, shape=shape, batch_size=_BATCH_SIZE.value
+    sampler, prompts, out, seed=_SEED.value, shape=shape, batch_size=_BATCH_SIZE.value
   ):
     print(path)
 

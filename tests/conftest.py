@@ -34,6 +34,7 @@ import beartype.roar  # noqa: E402
 import hypothesis  # noqa: E402
 import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
 # An int will do where a float is asked for, and jnp.bfloat16, a type, where a dtype is.
@@ -71,3 +72,11 @@ hypothesis.settings.register_profile('suite', deadline=None, max_examples=20, de
 hypothesis.settings.load_profile('suite')
 
 flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own
+
+
+@pytest.fixture(scope='session')
+def tiny_runs(tmp_path_factory) -> pathlib.Path:
+  """Work directories of a trained autoencoder, its latents and a video model; not to be changed."""
+  from tests import tiny
+
+  return tiny.make_runs(tmp_path_factory.mktemp('tiny'))

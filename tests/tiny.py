@@ -1,4 +1,4 @@
-"""A world small enough to train in seconds: 4 frames of 16 x 16 pixels, models of width 8 and 16."""
+"""A world small enough to train in seconds: 4 frames of 16 x 16 pixels, models 8 and 16 wide."""
 
 import json
 import pathlib
@@ -9,8 +9,11 @@ import numpy as np
 from configs.digits import autoencoder as autoencoder_config
 from configs.digits import video as video_config
 from mgjax.core.tree import named_leaves
+from mgjax.train.encode import encode
 from mgjax.train.restore import read_config
 from mgjax.train.run import train
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # Overrides of the two configurations, as the command line takes them too.
 SHARED = {
@@ -33,7 +36,7 @@ SHARED = {
 }
 AUTOENCODER = SHARED | {
   'model.latent_channels': 4,
-  'model.widths': (8, 8),
+  'model.widths': (8,),
   'model.strides': ((2, 1, 1),),
   'model.groups': 4,
 }
@@ -59,6 +62,7 @@ def flags(overrides):
 def autoencoder(**changes):
   config = autoencoder_config.get_config()
   config.update_from_flattened_dict(AUTOENCODER | _dotted(changes))
+  del config.buckets.image  # one program less to compile
   return config
 
 
@@ -69,6 +73,14 @@ def video(runs: pathlib.Path, latents: bool = True, **changes):
   config.data.latents = str(runs / 'latents') if latents else ''
   config.update_from_flattened_dict(VIDEO | _dotted(changes))
   return config
+
+
+def make_runs(runs: pathlib.Path) -> pathlib.Path:
+  """Trains both models in `runs`: autoencoder/, latents/, video/."""
+  train(autoencoder(), runs / 'autoencoder')
+  encode(video(runs), runs / 'latents')
+  train(video(runs), runs / 'video')
+  return runs
 
 
 def _dotted(changes):

@@ -46,7 +46,7 @@ class TimeModulation(nn.Module):
     if vector is not None:
       x = x + vector.astype(x.dtype)
     axes = ('embed', 'modulation')
-    shared = Linear(6 * self.dim, axes, init=ZEROS, dtype=self.dtype, name='shared')
+    shared = Linear(6 * self.dim, axes, initializer=ZEROS, dtype=self.dtype, name='shared')
     return x, shared(jax.nn.silu(x)).reshape(x.shape[0], 6, self.dim)
 
 

@@ -72,5 +72,5 @@ class Transformer(nn.Module):
     tokens = modulate(RMSNorm(self.epsilon, self.dtype, name='norm')(tokens), shift, scale)
     values = math.prod(self.patch) * x.shape[-1]
     # The velocity leaves in float32: solvers add fifty of them.
-    y = Linear(values, ('embed', 'patch'), init=ZEROS, name='patch_out')(tokens)
+    y = Linear(values, ('embed', 'patch'), initializer=ZEROS, name='patch_out')(tokens)
     return unpatchify(y, sizes, self.patch)

@@ -15,8 +15,13 @@ def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     if isinstance(value, Mapping):
       flat |= flatten(value, f'{prefix}{key}.')
     else:
-      flat[f'{prefix}{key}'] = list(value) if isinstance(value, tuple) else value
+      flat[f'{prefix}{key}'] = _listed(value)
   return flat
+
+
+def _listed(value: Any) -> Any:
+  """Tuples as lists, at any depth, as JSON gives them back."""
+  return [_listed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:

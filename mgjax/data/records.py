@@ -26,6 +26,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from mgjax.core import files
+from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 
 _FORMAT = 1
@@ -190,9 +191,10 @@ class RecordWriter:
   def _check_plan(self, begun: dict[str, Any]) -> None:
     for key, value in self._plan.items():
       if begun[key] != value:
+        changed = differences({key: begun[key]}, {key: value})
         raise ConfigError(
-          f'{self.directory} was begun with {key} = {begun[key]}, this run has {value}; '
-          'use the same values, or another directory'
+          f'{self.directory} was begun with other values: {"; ".join(changed):.500}; use the same '
+          'ones, or another directory'
         )
 
 

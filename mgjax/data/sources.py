@@ -77,6 +77,11 @@ def _digits(data, name, shape, split, report) -> Source:
 
 def _clips(data, name, shape, split, report) -> Source:
   path = data['path']
+  if not path:
+    raise ConfigError(
+      'config.data.path is empty; name a folder of clips with captions, as in '
+      '--config.data.path=my_clips/ or --config=...:my_clips/'
+    )
   if split == 'validation':
     path = data.get('validation_path') or path
     report = None

@@ -16,11 +16,13 @@ from mgjax.data.sources import make_source
 from mgjax.data.video_io import write_video
 from mgjax.evaluation.alignment import judge_model, spread
 from mgjax.text.prompts import clean_prompt
+from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.encode import encode
 from mgjax.train.run import train
 from mgjax.train.sampling import Sampler
 
 SHOWN = 12  # videos on the contact sheet
+LOOKED_AT = 256  # windows of clips, to find as many captions
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class Stages:
 
 def train_both(
   autoencoder: ConfigDict, video: ConfigDict, workdir: str | os.PathLike[str]
-) -> tuple[Stages, pathlib.Path]:
+) -> tuple[Stages, pathlib.Path] | None:
   """Trains an autoencoder, encodes the data with it and trains a text-to-video model on that.
 
   Every stage resumes: the same call again goes on where it stopped.
@@ -57,15 +59,20 @@ def train_both(
     workdir: gets a directory a stage.
 
   Returns:
-    The stages with their times, and the work directory of the text-to-video model.
+    The stages with their times, and the work directory of the text-to-video model; None if a
+    signal asked to stop, what is done is saved.
   """
   workdir = pathlib.Path(workdir)
   stages = Stages(workdir)
   video.autoencoder = os.fspath(workdir / 'autoencoder')
   video.data.latents = os.fspath(workdir / 'latents')
-  stages.run('autoencoder', lambda: train(autoencoder, video.autoencoder))
+  state = stages.run('autoencoder', lambda: train(autoencoder, video.autoencoder))
+  if int(state.step) < autoencoder.train.steps:
+    return None  # nothing may be built on a half-trained autoencoder
   stages.run('latents', lambda: encode(video, video.data.latents))
-  stages.run('video', lambda: train(video, workdir / 'video'))
+  state = stages.run('video', lambda: train(video, workdir / 'video'))
+  if int(state.step) < video.train.steps:
+    return None
   return stages, workdir / 'video'
 
 
@@ -78,6 +85,9 @@ def report_digits(
     A table for people, and the paths of the contact sheet, the videos and the report.
   """
   workdir = pathlib.Path(workdir)
+  about = {'step': _last_step(model), 'samples': samples}
+  if report := _earlier_report(workdir, about):
+    return report
 
   def work():
     sampler = Sampler(model)
@@ -85,10 +95,9 @@ def report_digits(
     return alignment, *write_shown(workdir, videos, prompts, sampler.config.data.fps)
 
   alignment, sheet, paths = stages.run('samples', work)
-  report = workdir / 'report.json'
-  seconds = round(sum(stages.seconds.values()), 1)
-  write_json(report, {**alignment.as_dict(), 'seconds': seconds, 'stages': stages.seconds})
-  return alignment.table(), [sheet, *paths, report]
+  return _write_report(
+    workdir, about, stages, alignment.as_dict(), alignment.table(), [sheet, *paths]
+  )
 
 
 def write_shown(
@@ -117,6 +126,9 @@ def report_clips(
     A table for people, and the paths of the contact sheet, the videos and the report.
   """
   workdir = pathlib.Path(workdir)
+  about = {'step': _last_step(model), 'samples': SHOWN}
+  if report := _earlier_report(workdir, about):
+    return report
 
   def work():
     sampler = Sampler(model)
@@ -134,16 +146,34 @@ def report_clips(
 
   prompts, found, psnr, paths = stages.run('samples', work)
   own = sum(index == place for place, index in enumerate(found)) / len(found)
-  report = workdir / 'report.json'
-  seconds = round(sum(stages.seconds.values()), 1)
-  write_json(
-    report,
-    {'nearest_is_own': own, 'reconstruction_psnr': psnr, 'captions': prompts, 'nearest': found,
-     'seconds': seconds, 'stages': stages.seconds},
-  )  # fmt: skip
   lines = [f'{prompts[i]} -> nearest clip: {prompts[j]}' for i, j in enumerate(found)]
   lines += [f'nearest is its own clip: {own:.0%}', f'reconstruction: {psnr:.1f} dB']
-  return '\n'.join(lines), [workdir / 'samples.png', *paths, report]
+  scores = {
+    'nearest_is_own': own, 'reconstruction_psnr': psnr, 'captions': prompts, 'nearest': found
+  }  # fmt: skip
+  paths = [workdir / 'samples.png', *paths]
+  return _write_report(workdir, about, stages, scores, '\n'.join(lines), paths)
+
+
+def _last_step(model: pathlib.Path) -> int:
+  return Checkpoints(model / 'checkpoints').steps()[-1]
+
+
+def _write_report(workdir, about, stages, scores, text, paths) -> tuple[str, list[pathlib.Path]]:
+  """Writes what was found, what it is about, what it took, and how it was shown."""
+  seconds = {'seconds': round(sum(stages.seconds.values()), 1), 'stages': stages.seconds}
+  shown = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}
+  write_json(workdir / 'report.json', {**scores, **seconds, 'about': about, 'shown': shown})
+  return text, [*paths, workdir / 'report.json']
+
+
+def _earlier_report(workdir, about) -> tuple[str, list[pathlib.Path]] | None:
+  """What an earlier call showed of the same weights, so that a finished quickstart ends at once."""
+  path = workdir / 'report.json'
+  if not path.exists() or (report := read_json(path)).get('about') != about:
+    return None
+  shown = report['shown']
+  return '\n'.join(shown['text']), [*(workdir / name for name in shown['files']), path]
 
 
 def nearest(videos: np.ndarray, originals: np.ndarray) -> list[int]:
@@ -153,12 +183,12 @@ def nearest(videos: np.ndarray, originals: np.ndarray) -> list[int]:
 
 
 def _distinct(sampler: Sampler, most: int) -> list[dict[str, Any]]:
-  """The first window of each of the first clips with different captions."""
+  """Windows with different captions, from all over the data; not every one of it is looked at."""
   config = sampler.config
   name, shape = max(config.buckets.items(), key=lambda item: item[1].frames)
   source = make_source(config.data.to_dict() | {'latents': ''}, name, shape, 'train')
   clips: dict[str, dict[str, Any]] = {}
-  for index in range(len(source)):
+  for index in np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).round().astype(int)).tolist():
     clip = source[index]
     clips.setdefault(clip['caption'], clip)
     if len(clips) == most:

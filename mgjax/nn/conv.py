@@ -18,7 +18,7 @@ class SpatialConv(nn.Module):
   features: int
   window: int = 3
   stride: int = 1
-  init: jax.nn.initializers.Initializer = FAN_IN
+  initializer: jax.nn.initializers.Initializer = FAN_IN
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -26,7 +26,7 @@ class SpatialConv(nn.Module):
     b, t, h, w, c = x.shape
     shape = (self.window, self.window, c, self.features)
     axes = ('window', 'window', 'channels_in', 'channels')
-    kernel = parameter(self, 'kernel', self.init, axes, shape)
+    kernel = parameter(self, 'kernel', self.initializer, axes, shape)
     bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
     edge = (0, 1) if self.stride == 2 else (self.window // 2, self.window // 2)
     y = jax.lax.conv_general_dilated(
@@ -60,14 +60,16 @@ class TemporalConv(nn.Module):
   features: int
   window: int = 3
   stride: int = 1
-  init: jax.nn.initializers.Initializer = centred
+  initializer: jax.nn.initializers.Initializer = centred
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u h w o']:
     b, t, h, w, c = x.shape
     shape = (self.window, c, self.features)
-    kernel = parameter(self, 'kernel', self.init, ('window', 'channels_in', 'channels'), shape)
+    kernel = parameter(
+      self, 'kernel', self.initializer, ('window', 'channels_in', 'channels'), shape
+    )
     bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
     edge = self.window // 2
     x = jnp.pad(x.astype(self.dtype), ((0, 0), (edge, edge), (0, 0), (0, 0), (0, 0)), mode='edge')

@@ -26,19 +26,19 @@ class Linear(nn.Module):
     features: size of the last axis of the result.
     axes: logical names of W's two axes.
     use_bias: adds b; the backbone has none (Movie Gen Table 9), the image autoencoder has.
-    init: initialiser of W.
+    initializer: of W.
     dtype: type of the product.
   """
 
   features: int
   axes: tuple[str, str]
   use_bias: bool = False
-  init: jax.nn.initializers.Initializer = FAN_IN
+  initializer: jax.nn.initializers.Initializer = FAN_IN
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, '... i']) -> Float[Array, '... o']:
-    kernel = parameter(self, 'kernel', self.init, self.axes, (x.shape[-1], self.features))
+    kernel = parameter(self, 'kernel', self.initializer, self.axes, (x.shape[-1], self.features))
     y = product(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.use_bias:
       bias = parameter(self, 'bias', ZEROS, self.axes[1:], (self.features,))

@@ -76,7 +76,7 @@ class Decoder(nn.Module):
       for block in range(self.blocks + 1):
         x = ResidualBlock(width, self.groups, self.dtype, name=f'level_{level}_block_{block}')(x)
     x = jax.nn.silu(FrameGroupNorm(self.groups, dtype=self.dtype, name='norm_out')(x))
-    return SpatialConv(self.channels, init=QUIET, name='conv_out')(x)
+    return SpatialConv(self.channels, initializer=QUIET, name='conv_out')(x)
 
 
 def _middle(x: Array, groups: int, dtype) -> Array:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.errors import ConfigError
 from mgjax.data.mixture import Source
 from mgjax.data.records import RecordWriter
 from mgjax.data.sources import SPLITS, make_source
@@ -39,19 +40,25 @@ def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     DataError: there is no usable data.
   """
   workdir = pathlib.Path(workdir)
+  if config.part != 'video':
+    raise ConfigError(
+      f'encoding takes the configuration of a video model, this one is of the part {config.part!r}'
+    )
   codec = load_codec(config.autoencoder)
   data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
   for split in SPLITS:
     for name, shape in config.buckets.items():
       source = make_source(data, name, shape, split, workdir / 'rejected.jsonl')
       rows = min(len(source), config.encode[split])
-      meta = {'statistics': codec.statistics.as_dict(), 'data': json.dumps(data)}
+      content = {key: value for key, value in data.items() if key not in ('threads', 'latents')}
+      meta = {'statistics': codec.statistics.as_dict(), 'data': json.dumps(content)}
       writer = RecordWriter(
         workdir / split / name, rows=rows, rows_per_shard=ROWS_PER_SHARD, meta=meta
       )
       missing = writer.missing_shards()
       done = rows - sum(len(writer.shard_rows(shard)) for shard in missing)
-      _log.info('%s/%s: %d of %d rows are encoded', split, name, done, rows)
+      left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
+      _log.info('%s/%s: %d of %d rows are encoded%s', split, name, done, rows, left_out)
       progress = Progress(rows, done)
       for shard in missing:
         writer.write_shard(shard, _rows(codec, source, writer.shard_rows(shard), shape.batch_size))

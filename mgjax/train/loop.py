@@ -92,36 +92,32 @@ def run_loop(
   """
   done = int(state.step)
   last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
-  pending: list[Metrics] = []
-  waited, began = 0.0, time.monotonic()
   with (
     MetricWriter(workdir, resume_step=done) as writer,
     contextlib.closing(Progress(schedule.steps, done)) as progress,
     stop_signal() as stopped,
   ):
+    window = _Window(writer, progress)
     while done < last and not stopped():
       asked = time.monotonic()
       batch = tasks.prepare(put_batch(next(loader), mesh))
-      waited += time.monotonic() - asked
+      window.waited += time.monotonic() - asked
       state, metrics = step(state, batch)
-      pending.append(metrics)
+      window.pending.append(metrics)
       done += 1
       if due(done, schedule.log_every) or done == last:
-        means = _mean(pending, done)
-        spent = time.monotonic() - began
-        means |= {'seconds_per_step': spent / len(pending), 'data_wait': waited / spent}
-        writer.write(done, means)
-        progress.report(done, means)
-        pending, waited, began = [], 0.0, time.monotonic()
+        window.report(done)
       if due(done, schedule.evaluate_every) or done == schedule.steps:
-        writer.write(done, tasks.evaluate(state.average))
+        if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
+          writer.write(done, found)
       if tasks.show and (due(done, schedule.show_every) or done == schedule.steps):
         directory = workdir / 'samples' / f'step_{done:06d}'
         writer.image(done, 'samples', tasks.show(state.average, directory))
       if due(done, schedule.save_every) and done < last:
+        finite(window.pending, done)
         checkpoints.save(state, tasks.meta(state))
-    if pending:
-      _mean(pending, done)  # never save what is not finite
+    if window.pending:
+      window.report(done)
     if done not in checkpoints.steps():
       checkpoints.save(state, tasks.meta(state))
     checkpoints.wait()
@@ -135,17 +131,44 @@ def due(step: int, every: int) -> bool:
   return every > 0 and step % every == 0
 
 
-def _mean(pending: list[Metrics], done: int) -> dict[str, float]:
-  # The one place where the host waits for the devices.
+class _Window:
+  """The steps since the last line of metrics."""
+
+  def __init__(self, writer: MetricWriter, progress: Progress):
+    self._writer, self._progress = writer, progress
+    self._clear()
+
+  def _clear(self) -> None:
+    self.pending: list[Metrics] = []
+    self.waited, self._began = 0.0, time.monotonic()
+
+  def report(self, done: int) -> None:
+    """Writes the means over the steps that end with step `done`."""
+    rows = finite(self.pending, done)
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    spent = time.monotonic() - self._began
+    means |= {'seconds_per_step': spent / len(rows), 'data_wait': self.waited / spent}
+    self._writer.write(done, means)
+    self._progress.report(done, means)
+    self._clear()
+
+
+def finite(pending: list[Metrics], done: int) -> list[Metrics]:
+  """Fetches the metrics of the last steps; here alone the host waits for the devices.
+
+  Raises:
+    NonFiniteError: a loss or a gradient is not finite, so neither are parameters after it.
+  """
   rows = jax.device_get(pending)
-  first = done - len(rows)
-  for offset, row in enumerate(rows):
-    if not math.isfinite(float(row['loss'])):
-      raise NonFiniteError(
-        f'the loss of step {first + offset + 1} is {float(row["loss"])}; the last checkpoint is '
-        'good: lower optimizer.peak or optimizer.clip, or look at the data, and run again'
-      )
-  return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+  for step, row in enumerate(rows, done - len(rows) + 1):
+    for name in ('loss', 'gradient_norm'):
+      if not math.isfinite(value := float(row.get(name, 0))):
+        raise NonFiniteError(
+          f'the {name} of step {step} is {value}; checkpoints hold earlier steps only. The same '
+          'command would end the same way: take another --workdir with a lower optimizer.peak or '
+          'optimizer.clip, or look at the data of that step'
+        )
+  return rows
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ class Part:
     prepare: maps a batch from the loader, on the devices, to what the objective reads.
     show: `show(params, directory) -> path` writes pictures of what the model does, or None.
     notes: `notes(params) -> dict` what every checkpoint keeps beside the weights, or None.
+    check: raises if a checkpoint with these notes was trained on something else, or None.
     start: parameters to begin from instead of random ones, or None.
   """
 
@@ -37,4 +38,5 @@ class Part:
   prepare: Callable[[Batch], Batch]
   show: Callable[[Tree, pathlib.Path], pathlib.Path] | None = None
   notes: Callable[[Tree], dict[str, Any]] | None = None
+  check: Callable[[dict[str, Any]], None] | None = None
   start: Callable[[], Tree] | None = None

@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 import mgjax
-from mgjax.core.config import did_you_mean, differences
+from mgjax.core.config import did_you_mean, differences, flatten
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
@@ -37,8 +38,13 @@ from mgjax.train.state import State
 from mgjax.train.step import make_step
 
 PARTS = {'autoencoder': autoencoder_part.make_part, 'video': video_part.make_part}
-# What may change between a run and its resumption: how often it reports, not what it computes.
-FREE = ('train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every')
+# What may change between a run and its resumption: how it reports, on what it runs and where things
+# lie (what lies there is compared with the checkpoint), not what it computes.
+FREE = (
+  'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
+  'train.validation_batches', 'data.threads', 'rules', 'autoencoder', 'data.path',
+  'data.validation_path',
+)  # fmt: skip
 RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 _log = logging.getLogger(__name__)
@@ -78,6 +84,7 @@ def train(
   _claim(config, workdir)
   mesh = make_mesh(config.mesh.to_dict())
   part = make_part(config, workdir)
+  _check_accumulate(config)
   optimizer = make_run_optimizer(config)
   order = data_hash(describe(part.buckets, config.seed))
 
@@ -146,23 +153,45 @@ def _outline(config: ConfigDict) -> tuple[nn.Module, tuple[Any, ...], list[str]]
 
 
 def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
-  """Writes the configuration into the work directory, or checks that it is the one there."""
+  """Writes the configuration into the work directory, or checks that it is the one there.
+
+  Without a checkpoint there is nothing to protect: a first attempt may be corrected.
+  """
   path = workdir / 'config.json'
-  resolved = config.to_dict()
-  if path.exists():
-    changed = [
-      line for line in differences(read_json(path), resolved) if line.partition(':')[0] not in FREE
-    ]
-    if changed:
-      raise ConfigError(
-        f'{os.fspath(workdir)!r} was begun with another configuration: {"; ".join(changed[:5])}'
-        f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
-      )
-  elif jax.process_index() == 0:
-    write_json(path, resolved)
+  begun = path.exists() and any((workdir / 'checkpoints').glob('*'))
+  if begun and (changed := differences(_fixed(read_json(path)), _fixed(config.to_dict()))):
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} was begun with another configuration: {"; ".join(changed[:5])}'
+      f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
+    )
+  if jax.process_index() == 0:
+    write_json(path, config.to_dict())
+  if jax.process_index() == 0 and not begun:
     versions = {name: importlib.metadata.version(name) for name in RECORDED}
     about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
     write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What a resumption must not change, by name."""
+  flat = {
+    key: value
+    for key, value in flatten(config).items()
+    if key not in FREE and not key.startswith('mesh.')
+  }
+  if 'data.latents' in flat:  # another place is fine, but not another precision
+    flat['data.latents'] = 'read' if flat['data.latents'] else 'encoded on the fly'
+  return flat
+
+
+def _check_accumulate(config: ConfigDict) -> None:
+  count = config.train.accumulate
+  for name, bucket in config.buckets.items():
+    if count < 1 or bucket.batch_size % count:
+      raise ConfigError(
+        f'train.accumulate = {count} does not cut the batch of {bucket.batch_size} of bucket '
+        f'{name!r} into equal parts; take a divisor of it'
+      )
 
 
 def make_run_optimizer(config: ConfigDict) -> optax.GradientTransformation:
@@ -203,11 +232,27 @@ def _initial_state(config, part, optimizer, mesh, checkpoints, order) -> State:
   if restored is not None:
     state, meta = restored
     check_data_hash(meta['order'], order)
+    if part.check is not None:
+      part.check(meta['notes'])
     return state
   params = initialise(key)
   if part.start is not None:
-    params = jax.tree.map(jax.device_put, part.start(), shardings)
+    start = part.start()
+    _check_start(start, params)
+    params = jax.tree.map(jax.device_put, start, shardings)
   return jax.jit(with_optimizer, out_shardings=placed)(params)
+
+
+def _check_start(start: Tree, params: Tree) -> None:
+  given, wanted = (
+    {name: leaf.shape for name, leaf in named_leaves(tree).items()} for tree in (start, params)
+  )
+  for name in sorted(given.keys() | wanted.keys()):
+    if given.get(name) != wanted.get(name):
+      raise ConfigError(
+        f'config.start_from does not fit this model: {name} is {given.get(name, "absent")} there '
+        f'and {wanted.get(name, "absent")} here; the models may differ in model.positions only'
+      )
 
 
 def _make_evaluate(part: Part, config: ConfigDict, mesh):

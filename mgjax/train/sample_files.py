@@ -29,7 +29,7 @@ def read_prompts(prompt: str | None, path: str | os.PathLike[str] | None) -> lis
   if prompt is not None:
     return [clean_prompt(prompt)]
   try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
+    lines = pathlib.Path(path).read_text(encoding='utf-8-sig').splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise DataError(f'cannot read prompts from {os.fspath(path)!r}: {error}') from error
   prompts = [clean_prompt(line) for line in lines if line.strip()]
@@ -54,30 +54,44 @@ def write_samples(
 
   Returns:
     What was written: videos, then the contact sheet, then the json.
+
+  Raises:
+    ConfigError: the model cannot make this shape, or `out` does not suit; before anything is made.
   """
-  out = pathlib.Path(out)
-  kind = '.mp4' if shape[0] > 1 else '.png'
-  alone = out.suffix in ('.mp4', '.png')
+  sampler.check(shape)
+  paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
+  videos = sampler(prompts, seed=seed, shape=shape, batch_size=batch_size)
+  for path, video in zip(paths, videos, strict=True):
+    if shape[0] > 1:
+      write_video(path, video, sampler.config.data.fps)
+    else:
+      Image.fromarray(video[0]).save(path)
+  contact_sheet(sheet, list(videos[:SHEET_ROWS]), list(prompts[:SHEET_ROWS]))
+  write_json(record, _describe(sampler, prompts, paths, videos, seed, shape, batch_size))
+  return [*paths, sheet, record]
+
+
+def _name_files(
+  out: pathlib.Path, prompts: Sequence[str], frames: int
+) -> tuple[list[pathlib.Path], pathlib.Path, pathlib.Path]:
+  """Returns the paths of videos, contact sheet and json, and makes their directory."""
+  kind = '.mp4' if frames > 1 else '.png'
+  alone = out.suffix[1:].isalnum() and not out.suffix[1:].isdigit() and not out.is_dir()
   if alone and len(prompts) > 1:
     raise ConfigError(
       f'--out={out} is one file, but there are {len(prompts)} videos; give a directory'
     )
   if alone and out.suffix != kind:
-    raise ConfigError(f'--out={out}: {shape[0]} frame(s) are written as {kind}')
-  videos = sampler(prompts, seed=seed, shape=shape, batch_size=batch_size)
-  base = out.with_suffix('') if alone else out / 'sheet'
-  paths = [out] if alone else [out / f'{i:04d}_{_hash(p)}{kind}' for i, p in enumerate(prompts)]
-  for path, video in zip(paths, videos, strict=True):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if shape[0] > 1:
-      write_video(path, video, sampler.config.data.fps)
-    else:
-      Image.fromarray(video[0]).save(path)
-  sheet = base.with_name(f'{base.name}_sheet.png' if alone else 'sheet.png')
-  contact_sheet(sheet, list(videos[:SHEET_ROWS]), list(prompts[:SHEET_ROWS]))
-  record = base.with_name(f'{base.name}.json' if alone else 'samples.json')
-  write_json(record, _describe(sampler, prompts, paths, videos, seed, shape, batch_size))
-  return [*paths, sheet, record]
+    raise ConfigError(f'--out={out}: {frames} frame(s) are written as {kind}; name it so')
+  directory = out.parent if alone else out
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ConfigError(f'--out={out}: cannot make {directory}: {error.strerror}') from error
+  if alone:
+    return [out], out.with_name(f'{out.stem}_sheet.png'), out.with_suffix('.json')
+  paths = [out / f'{index:04d}_{_hash(prompt)}{kind}' for index, prompt in enumerate(prompts)]
+  return paths, out / 'sheet.png', out / 'samples.json'
 
 
 def _describe(sampler, prompts, paths, videos, seed, shape, batch_size) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
+from mgjax.tae.latents import LatentCodec
 from mgjax.train.restore import load_codec, load_params, read_config
 from mgjax.train.video_part import make_sampler_of, make_video_model, prepare_prompts
 from mgjax.video.generate import draw_noise
@@ -44,7 +45,7 @@ class Sampler:
     self._model = make_video_model(self.config)
     self._params, meta = load_params(workdir)
     self.provenance = {'workdir': os.fspath(workdir), 'step': meta['step']}
-    self._codec = load_codec(_beside(workdir, self.config.autoencoder))
+    self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'])
     changes = {key: value for key, value in changes.items() if value is not None}
     self.settings = self.config.sample.to_dict() | changes
     self._generate = make_sampler_of(self.config, self._model, **changes)
@@ -80,7 +81,7 @@ class Sampler:
       ConfigError: the model cannot make videos of this shape.
     """
     shape = shape or self.default_shape
-    self._check(shape)
+    self.check(shape)
     fps = self.config.data.fps if shape[0] > 1 else None
     batch_size = min(batch_size, len(prompts))
     latent_shape = self._codec.latent_shape(shape)
@@ -102,7 +103,8 @@ class Sampler:
       errors.append(np.mean((np.asarray(again[0], np.float64) - video) ** 2))
     return float(10 * np.log10(255**2 / max(np.mean(errors), 1e-10)))
 
-  def _check(self, shape: tuple[int, int, int]) -> None:
+  def check(self, shape: tuple[int, int, int]) -> None:
+    """Raises ConfigError if the model cannot make videos of this shape (frames, height, width)."""
     _, height, width = self._codec.model.compression
     patch, most = self.config.model.patch, self.config.model.positions
     latents = self._codec.latent_shape(shape)[:3]
@@ -123,7 +125,22 @@ class Sampler:
       )
 
 
-def _beside(workdir: str | os.PathLike[str], autoencoder: str) -> str:
-  """A moved pair of work directories still finds its autoencoder next to the model."""
+def _find_codec(
+  workdir: str | os.PathLike[str], autoencoder: str, notes: Mapping[str, Any]
+) -> LatentCodec:
+  """Loads the autoencoder whose latents the model learnt, also from beside a moved model."""
   sibling = pathlib.Path(workdir).absolute().parent / pathlib.Path(autoencoder).name
-  return autoencoder if pathlib.Path(autoencoder).exists() else os.fspath(sibling)
+  places = [path for path in (pathlib.Path(autoencoder), sibling) if path.exists()]
+  for place in places:
+    codec = load_codec(place)
+    if notes.get('latents', codec.statistics.as_dict()) == codec.statistics.as_dict():
+      return codec
+  if places:
+    raise ConfigError(
+      f'the autoencoder at {os.fspath(places[0])!r} is not the one that {os.fspath(workdir)!r} '
+      'learnt the latents of (was it trained on?); put that one back'
+    )
+  raise ConfigError(
+    f'the autoencoder of {os.fspath(workdir)!r} is neither at {autoencoder!r} nor at '
+    f'{os.fspath(sibling)!r}; put it at one of them'
+  )

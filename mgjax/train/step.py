@@ -54,7 +54,7 @@ def make_step(
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = update_average(state.average, params, decay, state.step)
-    metrics = metrics | {'gradient_norm': optax.global_norm(gradients)}
+    metrics = metrics | {'gradient_norm': optax.tree.norm(gradients)}
     return State(state.step + 1, params, opt_state, average), metrics
 
   return step

@@ -22,7 +22,7 @@ from mgjax.flow.schedules import make_schedule
 from mgjax.flow.times import make_sampler
 from mgjax.tae.latents import Statistics
 from mgjax.train.part import Part
-from mgjax.train.restore import load_codec, load_params
+from mgjax.train.restore import load_codec, load_params, read_config
 from mgjax.video.generate import draw_noise, make_generate
 from mgjax.video.model import VideoModel
 from mgjax.video.stages import grow
@@ -92,7 +92,20 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   fields = config.objective.to_dict()
   draw = make_sampler(fields['time'].pop('name'), **fields['time'])
 
+  learnt = {'latents': codec.statistics.as_dict()}
+
+  def check(notes: Mapping[str, Any]) -> None:
+    if notes.get('latents', learnt['latents']) != learnt['latents']:
+      raise ConfigError(
+        f'the autoencoder at {config.autoencoder!r} is not the one that this run learnt the '
+        'latents of (was it trained on?); put that one back, or take another --workdir'
+      )
+
   def start() -> Tree:
+    if (part := read_config(config.start_from).part) != 'video':
+      raise ConfigError(
+        f'config.start_from={config.start_from!r} trained {part!r}, not a video model'
+      )
     return grow(load_params(config.start_from)[0], tuple(config.model.positions))
 
   return Part(
@@ -104,6 +117,8 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     validation=validation,
     prepare=prepare,
     show=show,
+    notes=lambda params: learnt,
+    check=check,
     start=start if config.start_from else None,
   )
 

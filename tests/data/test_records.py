@@ -209,7 +209,7 @@ def test_a_directory_begun_with_other_values_is_refused(directory, change, finis
   writer.write_shard(0, make_rows())
   if finished:
     writer.finish()
-  with pytest.raises(ConfigError, match=f'begun with {next(iter(change))} = '):
+  with pytest.raises(ConfigError, match=f'begun with other values: {next(iter(change))}'):
     RecordWriter(directory, **options | change)
 
 

@@ -48,7 +48,7 @@ def test_temporal_convolution_starts_as_the_identity(frames, stride):
 
 def test_temporal_convolution_does_not_mix_places():
   x = jax.random.normal(jax.random.key(2), (1, 4, 2, 3, 4))
-  model = TemporalConv(4, init=jax.nn.initializers.normal())
+  model = TemporalConv(4, initializer=jax.nn.initializers.normal())
   _, params = model.init_with_output(jax.random.key(0), x)
   changed = model.apply(params, x.at[:, :, 0, 0].set(9.0))
   kept = changed == model.apply(params, x)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.nn.conv import centred
 from mgjax.tae.autoencoder import Autoencoder, Posterior, make_autoencoder
-from mgjax.tae.blocks import AttentionBlock
+from mgjax.tae.blocks import AttentionBlock, Conv
 from tests.random_parameters import random_parameters
 
 EPS = np.finfo(np.float32).eps
@@ -29,11 +30,16 @@ MODELS = {'still': Autoencoder(**STILL), 'quarter': Autoencoder(**QUARTER)}
 
 @functools.cache
 def parameters(name, fresh):
-  model = MODELS[name]
-  inputs = (video(1, 2, 16, 16, 3), jax.random.key(0))
-  if fresh:
-    return nn.unbox(jax.jit(model.init)(jax.random.key(1), *inputs))['params']
-  return random_parameters(model.init, *inputs)
+  params = random_parameters(MODELS[name].init, video(1, 2, 16, 16, 3), jax.random.key(0))
+  return jax.tree_util.tree_map_with_path(_untrained_in_time, params) if fresh else params
+
+
+def _untrained_in_time(path, leaf):
+  """Gives temporal layers the values they start with; the two tests at the end hold those."""
+  *_, module, name = (entry.key for entry in path)
+  if module == 'temporal':
+    return np.asarray(centred(None, leaf.shape, leaf.dtype)) if name == 'kernel' else 0 * leaf
+  return 0 * leaf if module == 'temporal_out' else leaf
 
 
 def encode(name, x, fresh=False):
@@ -46,7 +52,7 @@ def decode(name, latents, fresh=False):
   return np.asarray(apply({'params': parameters(name, fresh)}, latents))
 
 
-@pytest.mark.parametrize('frames', [1, 2, 7, 8, 9, 17, 32])
+@pytest.mark.parametrize('frames', [1, 7, 8, 17])
 def test_any_length_becomes_ceil_of_an_eighth_and_comes_back(frames):
   model = Autoencoder(widths=(8, 8, 8, 8), groups=4)
   x = jax.ShapeDtypeStruct((2, frames, 16, 24, 3), jnp.float32)
@@ -134,8 +140,10 @@ def test_sizes_that_do_not_divide_are_a_sentence():
 )
 def test_sizes_that_cannot_be_are_refused(fields, message):
   model = Autoencoder(**(FIELDS | fields))
-  with pytest.raises(ValueError, match=message):
+  # The checks of types in tests stand between: they hand on the error as the cause of theirs.
+  with pytest.raises((ValueError, TypeError)) as caught:
     jax.eval_shape(model.init, jax.random.key(0), video(1, 1, 16, 16, 3), jax.random.key(0))
+  assert message in str(caught.value.__cause__ or caught.value)
 
 
 def test_posterior_samples_have_its_moments():
@@ -190,5 +198,12 @@ def test_attention_is_among_places_then_among_frames():
 def test_temporal_attention_starts_at_zero():
   params = jax.jit(AttentionBlock(4).init)(jax.random.key(0), video(1, 2, 2, 2, 8))
   params = nn.unbox(params)['params']
-  assert not params['temporal_out']['kernel'].any()
+  assert not any(leaf.any() for leaf in params['temporal_out'].values())
   assert params['spatial_out']['kernel'].any()
+
+
+def test_temporal_convolutions_start_as_the_identity():
+  _, variables = jax.jit(Conv(4).init_with_output)(jax.random.key(0), video(1, 2, 2, 2, 4))
+  params = nn.unbox(variables)['params']['temporal']
+  np.testing.assert_array_equal(params['kernel'], centred(None, (3, 4, 4), jnp.float32))
+  assert not params['bias'].any()

@@ -24,6 +24,16 @@ def params():
   return random_parameters(MODEL.init, to_unit(clip()), jax.random.key(0))
 
 
+@pytest.fixture(scope='module')
+def plain(params):
+  return LatentCodec(MODEL, params, Statistics((0.0,) * 4, (1.0,) * 4))
+
+
+@pytest.fixture(scope='module')
+def codec(params):
+  return LatentCodec(MODEL, params, STATISTICS)
+
+
 def test_every_byte_comes_back():
   values = jnp.arange(256, dtype=jnp.uint8).reshape(1, 1, 1, 256, 1).repeat(3, axis=-1)
   unit = to_unit(values)
@@ -61,36 +71,25 @@ def test_statistics_survive_json():
   assert Statistics.from_dict(STATISTICS.as_dict()) == STATISTICS
 
 
-def test_codec_normalises_the_posterior_mean(params):
-  latents = np.asarray(LatentCodec(MODEL, params, STATISTICS).encode(clip()))
-  encode = jax.jit(lambda x: MODEL.apply({'params': params}, x, method='encode'))
-  mean = np.asarray(encode(to_unit(clip())).mean)
-  assert latents.shape == (2, *MODEL.latent_shape((3, 8, 8)))
+def test_codec_normalises_the_posterior_mean(params, codec):
+  encode = jax.jit(lambda x: MODEL.apply({'params': params}, x, method='encode').mean)
+  mean = np.asarray(encode(to_unit(clip())))
+  latents = np.asarray(codec.encode(clip()))
+  assert latents.shape == (2, *codec.latent_shape((3, 8, 8)))
   exact = (mean - np.array(STATISTICS.mean)) / np.array(STATISTICS.std)
   # Compiled apart, the encoder's sums of 9 x 8 terms, a dozen in a row, may differ in their order.
   np.testing.assert_allclose(latents, exact, atol=12 * 72 * EPS * np.abs(exact).max())
 
 
-def test_statistics_cancel_between_encoding_and_decoding(params):
-  plain = LatentCodec(MODEL, params, Statistics((0.0,) * 4, (1.0,) * 4))
-  codec = LatentCodec(MODEL, params, STATISTICS)
+def test_statistics_cancel_between_encoding_and_decoding(plain, codec):
   expected = np.asarray(plain.decode(plain.encode(clip()), 3), np.int32)
   again = np.asarray(codec.decode(codec.encode(clip()), 3), np.int32)
   assert again.shape == clip().shape
   assert np.abs(again - expected).max() <= 1  # a rounding may fall on the other side of a half
 
 
-def test_normalised_latents_of_the_data_have_zero_mean_and_unit_deviation(params):
-  data = clip(rows=8)
-  plain = LatentCodec(MODEL, params, Statistics((0.0,) * 4, (1.0,) * 4))
-  found = estimate_statistics([np.asarray(plain.encode(data))])
-  latents = np.asarray(LatentCodec(MODEL, params, found).encode(data)).reshape(-1, 4)
+def test_latents_of_the_data_itself_have_zero_mean_and_unit_deviation(params, plain):
+  found = estimate_statistics([np.asarray(plain.encode(clip()))])
+  latents = np.asarray(LatentCodec(MODEL, params, found).encode(clip())).reshape(-1, 4)
   np.testing.assert_allclose(latents.mean(0), 0, atol=1e-4)
   np.testing.assert_allclose(latents.std(0), 1, atol=1e-4)
-
-
-def test_an_image_is_a_one_frame_video(params):
-  codec = LatentCodec(MODEL, params, STATISTICS)
-  latents = codec.encode(clip(frames=1))
-  assert latents.shape[1] == 1
-  assert codec.decode(latents, 1).shape == (2, 1, 8, 8, 3)

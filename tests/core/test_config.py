@@ -1,0 +1,51 @@
+"""Configurations: keys that people mistype, values that changed, classes by their name."""
+
+import pytest
+
+from mgjax.core.config import build, did_you_mean, differences, flatten
+from mgjax.core.errors import ConfigError
+from mgjax.nn.norm import RMSNorm
+
+
+def test_leaves_have_dotted_names():
+  config = {'model': {'dim': 64, 'patch': (1, 2, 2)}, 'seed': 0}
+  assert flatten(config) == {'model.dim': 64, 'model.patch': [1, 2, 2], 'seed': 0}
+
+
+def test_a_mistyped_key_finds_its_neighbour():
+  known = ['model.dim', 'model.depth', 'seed']
+  assert did_you_mean('model.dmi', known) == 'unknown key model.dmi; did you mean model.dim?'
+  assert did_you_mean('xyzzy', known) == 'unknown key xyzzy'
+
+
+def test_differences_name_both_values():
+  old = {'model': {'dim': 64}, 'seed': 0, 'gone': 1, 'none': None}
+  new = {'model': {'dim': 128}, 'seed': 0, 'come': (1, 2)}
+  assert differences(old, new) == [
+    "come: 'absent' -> [1, 2]",
+    "gone: 1 -> 'absent'",
+    'model.dim: 64 -> 128',
+    "none: None -> 'absent'",
+  ]
+  assert not differences({'patch': (1, 2)}, {'patch': [1, 2]})  # JSON knows no tuples
+
+
+def test_a_class_is_built_by_its_name():
+  assert build({'class': 'mgjax.nn.norm.RMSNorm', 'epsilon': 0.5}, name='a') == RMSNorm(
+    0.5, name='a'
+  )
+
+
+@pytest.mark.parametrize(
+  ('description', 'message'),
+  [
+    ({}, "class '' is not one of mgjax"),
+    ({'class': 'os.path.join'}, "class 'os.path.join' is not one of mgjax"),
+    ({'class': 'mgjax.nn.norm.Norm'}, "there is no class 'mgjax.nn.norm.Norm'"),
+    ({'class': 'mgjax.nowhere.Norm'}, "there is no class 'mgjax.nowhere.Norm'"),
+    ({'class': 'mgjax.nn.norm.RMSNorm', 'eps': 1.0}, "unexpected keyword argument 'eps'"),
+  ],
+)
+def test_what_cannot_be_built_is_a_sentence(description, message):
+  with pytest.raises(ConfigError, match=message):
+    build(description)

@@ -1,0 +1,146 @@
+"""What every binary says: help, configurations and sentences instead of tracebacks."""
+
+import concurrent.futures
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.tiny import CHECKOUT
+
+BINARIES = sorted(
+  path.stem
+  for path in (CHECKOUT / 'launch').glob('*.py')
+  if path.stem not in ('__init__', 'command_line')
+)
+VIDEO = '--config=configs/digits/video.py'
+# name: (arguments, exit code, what is printed). `{tmp}` is an empty directory.
+CASES = {
+  'misspelt key': (
+    ['train', VIDEO, '--config.model.dmi=1', '--workdir={tmp}/w'],
+    2, r'^train\.py: unknown key model\.dmi; did you mean model\.dim\?$',
+  ),
+  'misspelt key, path apart': (
+    ['train', '--config', 'configs/digits/video.py', '--config.model.dmi', '1'],
+    2, r'^train\.py: unknown key model\.dmi; did you mean model\.dim\?$',
+  ),
+  'wrong type': (
+    ['train', VIDEO, '--config.model.dim=wide', '--workdir={tmp}/w'], 2, r'^train\.py: .*wide',
+  ),
+  'no such file': (
+    ['train', '--config=configs/none.py', '--workdir={tmp}/w'], 2,
+    r'^train\.py: .*configs/none\.py',
+  ),
+  'unknown flag': (
+    ['train', VIDEO, '--workdri={tmp}/w'], 2, r"^train\.py: .*'workdri'.*--workdir",
+  ),
+  'no configuration': (
+    ['train', '--workdir={tmp}/w'], 2,
+    r'^train\.py: --config is missing; for example --config=configs/\S+\.py$',
+  ),
+  'no work directory': (
+    ['train', VIDEO], 2, r'^train\.py: --workdir is missing; for example --workdir=\S+$',
+  ),
+  'work directory is a file': (
+    ['train', VIDEO, '--workdir={tmp}/file'], 2, r'^train\.py: cannot use .*file.*: \w+',
+  ),
+  'stray argument': (
+    ['train', 'configs/digits/video.py'], 2,
+    r"^train\.py: unexpected argument 'configs/digits/video\.py'; flags start with --$",
+  ),
+  'unknown argument of a configuration': (
+    ['train', '--config=configs/digits/long.py:sound', '--workdir={tmp}/w'], 2,
+    r"^train\.py: part 'sound': expected",
+  ),
+  'no clips': (
+    ['train', '--config=configs/clips/autoencoder.py:{tmp}/empty', '--workdir={tmp}/w'], 3,
+    r'^train\.py: no usable clip in .*empty: 0 rejected.*; give videos of at least 2\.00 s',
+  ),
+  'no folder of clips': (
+    ['quickstart', '--clips={tmp}/nowhere', '--workdir={tmp}/w'], 3,
+    r'^quickstart\.py: .*nowhere does not exist; give a folder of clips',
+  ),
+  'no path of clips': (
+    ['train', '--config=configs/clips/autoencoder.py', '--workdir={tmp}/w'], 2,
+    r'^train\.py: config\.data\.path is empty; name a folder',
+  ),
+  'no autoencoder': (
+    ['encode', VIDEO, '--workdir={tmp}/w', '--config.autoencoder={tmp}/empty'], 2,
+    r"^encode\.py: .*empty' is not a work directory of launch\.train.*; train first",
+  ),
+  'encode a pixel model': (
+    ['encode', '--config=configs/digits/autoencoder.py', '--workdir={tmp}/w'], 2,
+    r"^encode\.py: .*of the part 'autoencoder'",
+  ),
+  'no prompt': (
+    ['sample', '--workdir={tmp}/w'], 2, r"^sample\.py: give one of --prompt='.*--prompts=",
+  ),
+  'empty prompt': (
+    ['sample', '--workdir={tmp}/w', '--prompt= \x01 '], 2, r'^sample\.py: the prompt .* no text;',
+  ),
+  'sample from nothing': (
+    ['sample', '--workdir={tmp}/empty', '--prompt=a'], 2, r'^sample\.py: .*is not a work directory',
+  ),
+  'judge nothing': (
+    ['evaluate', '--workdir={tmp}/empty'], 2, r'^evaluate\.py: .*is not a work directory',
+  ),
+  'print': (
+    ['train', VIDEO, '--config.model.depth=7', '--print_config'], 0, r'"depth": 7',
+  ),
+  'dry run': (
+    ['train', '--config=configs/digits/autoencoder.py', '--workdir={tmp}/dry', '--dry_run'], 0,
+    r'(?s)decoder/.*\ntotal +[\d,]+ +100\.0%.*bucket video: 50,000 samples',
+  ),
+}  # fmt: skip
+CASES |= {
+  f'help of {name}': ([name, '--help'], 0, rf'python -m launch\.{name}') for name in BINARIES
+}
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+  directory = tmp_path_factory.mktemp('place')
+  (directory / 'empty').mkdir()
+  (directory / 'file').touch()
+  return directory
+
+
+@pytest.fixture(scope='module')
+def outcomes(place):
+  """All of them at once, since most of their time is spent on imports."""
+
+  def run(arguments):
+    name, *rest = (argument.format(tmp=place) for argument in arguments)
+    command = [sys.executable, '-m', f'launch.{name}', *rest]
+    return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    yield {name: pool.submit(run, case[0]) for name, case in CASES.items()}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_binary_says_what_it_means(outcomes, place, name):
+  _, code, said = CASES[name]
+  outcome = outcomes[name].result()
+  text = outcome.stderr if code else outcome.stdout
+  assert outcome.returncode == code, outcome.stderr
+  assert re.search(said, text.strip(), re.MULTILINE), text
+  assert 'Traceback' not in outcome.stderr
+  if code:
+    assert len(outcome.stderr.strip().splitlines()) <= 2, outcome.stderr
+    assert outcome.stdout == ''
+  if name == 'print':
+    assert json.loads(outcome.stdout)['part'] == 'video'
+  if name.startswith('help'):
+    assert '--helpfull' not in outcome.stdout  # its own flags, not those of the libraries
+    assert 'default' in outcome.stdout
+  assert not (place / 'dry').exists()
+
+
+def test_every_binary_shows_a_command_in_its_help():
+  for name in BINARIES:
+    text = pathlib.Path(CHECKOUT / 'launch' / f'{name}.py').read_text()
+    assert f'python -m launch.{name} ' in text
