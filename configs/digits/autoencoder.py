@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
   )
   config.model = ConfigDict(
     {
-      'latent_channels': 16,
+      'latent_channels': 8,  # enough for strokes, and half as much for the flow model to learn
       'widths': (64, 64),
       'strides': ((2, 1, 1), (2, 1, 1)),
       'blocks': 0,

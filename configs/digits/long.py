@@ -1,4 +1,4 @@
-r"""The moving digits learnt well: two hours on two CPU cores.
+r"""The moving digits learnt well: within two hours on two CPU cores.
 
 python -m launch.train --config=configs/digits/long.py:autoencoder --workdir=runs/long/autoencoder
 python -m launch.encode --config=configs/digits/long.py:video --workdir=runs/long/latents
@@ -15,11 +15,20 @@ from mgjax.core.errors import ConfigError
 def get_config(part: str = 'video') -> ConfigDict:
   if part == 'autoencoder':
     config = autoencoder.get_config()
-    config.train.steps = 20_000
+    config.train.steps = 6000
   elif part == 'video':
     config = video.get_config()
     config.autoencoder = 'runs/long/autoencoder'
     config.data.latents = 'runs/long/latents'
+    config.encode.train = 12_288
+    config.model.dim = 192
+    config.model.heads = 6
+    config.model.hidden = 512
+    config.optimizer.peak = 1.5e-3
+    config.train.steps = 9000
+    config.train.decay = 0.999
+    config.train.evaluate_every = 1000
+    config.train.save_every = 1000
   else:
     raise ConfigError(f'part {part!r}: expected long.py:autoencoder or long.py:video')
   return config

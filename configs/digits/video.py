@@ -21,8 +21,8 @@ def get_config() -> ConfigDict:
   )
   config.buckets = ConfigDict(
     {
-      'video': {'frames': 16, 'height': 32, 'width': 32, 'batch_size': 64, 'weight': 10},
-      'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 64, 'weight': 1},
+      'video': {'frames': 16, 'height': 32, 'width': 32, 'batch_size': 32, 'weight': 10},
+      'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 32, 'weight': 1},
     }
   )
   config.model = ConfigDict(
@@ -49,19 +49,25 @@ def get_config() -> ConfigDict:
       },
     }
   )
+  # The report draws times around mean 0. Which way the digit moves is settled while hardly anything
+  # can be seen of it, t < 0.1, and mean 0 seldom trains there: with mean -1 the model follows the
+  # words for motion many times sooner (docs/results.md).
   config.objective = ConfigDict(
-    {'dropout': {'text': 0.1}, 'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0}}
+    {'dropout': {'text': 0.1}, 'time': {'name': 'logit_normal', 'mean': -1.0, 'std': 1.0}}
   )
   config.encode = ConfigDict({'train': 6144, 'validation': 512})  # rows of each bucket
   config.sample = sampling()
   config.sample.steps = 25
-  config.sample.guidance.text = 3.0
+  config.sample.guidance.text = 6.0
   config.optimizer.kind = 'cosine'
   config.optimizer.peak = 2e-3
   config.optimizer.warmup = 100
   config.optimizer.final = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.01
-  config.train.steps = 2000
-  config.train.decay = 0.995
+  config.train.steps = 3600
+  config.train.decay = 0.997
+  config.train.log_every = 100
+  config.train.evaluate_every = 1200
+  config.train.save_every = 1200
   return config

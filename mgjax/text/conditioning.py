@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.ports import Ports
-from mgjax.core.typing import Array, Batch, Bool, Float
-from mgjax.nn.linear import Linear, parameter
+from mgjax.core.typing import Array, Batch, Bool, Float, Int
+from mgjax.nn.conv import TemporalConv
+from mgjax.nn.linear import FAN_IN, Linear, parameter
 from mgjax.nn.mlp import SwiGLU
 from mgjax.nn.multihead import MultiHeadAttention
 from mgjax.nn.norm import LayerNorm, RMSNorm
@@ -19,11 +20,13 @@ from mgjax.text.prompts import with_frame_rate
 from mgjax.text.tokenizers import BYTE_VOCABULARY, EOS, PAD, byte_tokens
 
 _log = logging.getLogger(__name__)
-_EMBEDDING = jax.nn.initializers.normal(1.0)
+_BYTES = jax.nn.initializers.normal(1.0)
+_PLACES = jax.nn.initializers.normal(0.1)  # what a word says matters more than where it stands
+WINDOW = 7  # bytes
 
 
 class ByteText(nn.Module):
-  """A prompt's bytes, encoded by a small bidirectional transformer, as cross-attention context.
+  """A prompt's bytes, through a convolution and a small bidirectional transformer, as context.
 
   ByT5's tokens, and as in the report the encoder's output goes through a linear map to the model
   width and a LayerNorm (Movie Gen §3.1.4); the encoder itself is trained from nothing with the
@@ -62,14 +65,20 @@ class ByteText(nn.Module):
     empty = jnp.zeros((1, tokens.shape[1]), tokens.dtype).at[:, 0].set(EOS)
     tokens = jnp.where(drop[:, None], empty, tokens)
     mask = tokens != PAD
-    table_axes, place_axes = ('vocabulary', 'embed'), ('positions', 'embed')
-    table = parameter(self, 'table', _EMBEDDING, table_axes, (BYTE_VOCABULARY, self.width))
-    places = parameter(self, 'places', _EMBEDDING, place_axes, (self.length, self.width))
-    x = table[tokens] + places[None, : tokens.shape[1]]
-    x = x.astype(self.dtype)
+    x = self._embed(tokens, mask)
     for layer in range(self.depth):
       x = _EncoderLayer(self.heads, self.dtype, name=f'layer_{layer}')(x, mask)
     return Ports(context=self._project(x), context_mask=mask)
+
+  def _embed(self, tokens: Int[Array, 'b m'], mask: Bool[Array, 'b m']) -> Float[Array, 'b m e']:
+    table_axes, place_axes = ('vocabulary', 'embed'), ('positions', 'embed')
+    table = parameter(self, 'table', _BYTES, table_axes, (BYTE_VOCABULARY, self.width))
+    places = parameter(self, 'places', _PLACES, place_axes, (self.length, self.width))
+    x = (table[tokens] * mask[..., None]).astype(self.dtype)
+    # A byte says little alone; a window of them is a word wherever it stands.
+    words = TemporalConv(self.width, WINDOW, initializer=FAN_IN, dtype=self.dtype, name='words')
+    x = x + words(x[:, :, None, None])[:, :, 0, 0]
+    return x + places[None, : tokens.shape[1]].astype(self.dtype)
 
   def _project(self, x: Float[Array, 'b m e']) -> Float[Array, 'b m d']:
     x = RMSNorm(dtype=self.dtype, name='norm')(x)

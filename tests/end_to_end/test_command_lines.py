@@ -84,9 +84,6 @@ CASES = {
   'sample from nothing': (
     ['sample', '--workdir={tmp}/empty', '--prompt=a'], 2, r'^sample\.py: .*is not a work directory',
   ),
-  'judge nothing': (
-    ['evaluate', '--workdir={tmp}/empty'], 2, r'^evaluate\.py: .*is not a work directory',
-  ),
   'print': (
     ['train', VIDEO, '--config.model.depth=7', '--print_config'], 0, r'"depth": 7',
   ),

@@ -31,8 +31,8 @@ def checkpoints(workdir):
 
 def test_stopped_after_any_step_a_run_ends_as_if_undisturbed(tiny_runs, tmp_path):
   config = tiny.video(tiny_runs)
-  # Checkpoints are due after 3 and 6: one step before, there, one later, and at both ends.
-  for stop in (1, 2, 3, 4, 7):
+  # Checkpoints are due after 3 and 6: there, one step later, one before, and after the first step.
+  for stop in (1, 3, 4, 5):
     state = train(config, tmp_path / 'stopped', stop_at=stop)
     assert int(state.step) == stop == checkpoints(tmp_path / 'stopped')[-1]
   state = train(config, tmp_path / 'stopped')
@@ -53,7 +53,10 @@ def test_the_autoencoder_resumes_bit_by_bit_too(tiny_runs, tmp_path):
   assert first == second  # the last line is the validation's: fixed samples, fixed noise
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+  'number',
+  [signal.SIGTERM, signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_a_process_that_is_stopped_or_killed_resumes_bit_by_bit(tiny_runs, tmp_path, number):
   workdir = tmp_path / 'video'
   command = [sys.executable, '-m', 'launch.train', '--config=configs/digits/video.py']

@@ -1,0 +1,121 @@
+"""The quickstart from nothing to a report, with a budget of seconds."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from configs.clips import autoencoder as clips_autoencoder
+from configs.clips import video as clips_video
+from mgjax.core.errors import ConfigError
+from mgjax.data.video_io import write_video
+from mgjax.evaluation import quickstart
+from mgjax.train.run import train
+from mgjax.train.sampling import Sampler
+from tests import tiny
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Two clips of a second and a file that is none."""
+  folder = tmp_path_factory.mktemp('clips')
+  ramp = np.arange(16, dtype=np.uint8)[:, None, None, None] * 8
+  for name, colour in (('red', (1, 0, 0)), ('blue', (0, 0, 1))):
+    frames = np.broadcast_to((100 + ramp) * np.array(colour, np.uint8), (16, 32, 32, 3))
+    write_video(folder / f'{name}.mp4', frames, 16)
+    (folder / f'{name}.txt').write_text(f'a {name} screen grows brighter')
+  (folder / 'broken.mp4').write_bytes(b'not a video' * 99)
+  return folder
+
+
+def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
+  autoencoder, video = (made.get_config(str(folder)) for made in (clips_autoencoder, clips_video))
+  del autoencoder.buckets.image
+  for config, overrides in ((autoencoder, tiny.AUTOENCODER), (video, tiny.VIDEO)):
+    keep = {k: v for k, v in overrides.items() if not k.startswith('buckets.image')}
+    config.update_from_flattened_dict(keep | {'train.steps': 2})
+  stages, model = quickstart.train_both(autoencoder, video, tmp_path)
+  text, paths = quickstart.report_clips(stages, model, tmp_path)
+  report = json.loads((tmp_path / 'report.json').read_text())
+  assert sorted(report['captions']) == [
+    'a blue screen grows brighter', 'a red screen grows brighter'
+  ]  # fmt: skip
+  assert report['nearest_is_own'] in (0, 0.5, 1) and report['reconstruction_psnr'] > 0
+  assert set(report['stages']) == {'autoencoder', 'latents', 'video', 'samples'}
+  assert all(path.exists() for path in paths) and paths[0].name == 'samples.png'
+  assert 'nearest is its own clip' in text
+  rejected = (tmp_path / 'autoencoder' / 'rejected_video.jsonl').read_text().splitlines()
+  assert [json.loads(row)['entry'] for row in rejected] == ['broken.mp4']
+
+
+def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path):
+  workdir = shutil.copytree(tiny_runs, tmp_path / 'quickstart')  # trained already, and moved
+
+  def call():
+    began = time.monotonic()
+    stages, model = quickstart.train_both(tiny.autoencoder(), tiny.video(workdir), workdir)
+    shown = quickstart.report_digits(stages, model, workdir, samples=27)
+    return shown, time.monotonic() - began
+
+  (text, paths), first = call()
+  report = json.loads((workdir / 'report.json').read_text())
+  for name in ('alignment', 'ceiling', 'floor'):
+    assert report[name].keys() == {'digit', 'colour', 'direction', 'all'}
+    assert all(0 <= value <= 1 for value in report[name].values())
+  assert report['ceiling']['all'] > report['floor']['all']
+  assert report['samples'] == report['captions'] == 27 and report['seconds'] > 0
+  assert 'held-out captions' in text and all(path.exists() for path in paths)
+  again, second = call()
+  assert again == (text, paths)
+  assert json.loads((workdir / 'report.json').read_text()) == report
+  assert second < first
+
+
+def test_nothing_is_built_on_a_half_trained_autoencoder(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    quickstart, 'train', lambda config, workdir: train(config, workdir, stop_at=1)
+  )
+  video = tiny.video(tmp_path)
+  assert quickstart.train_both(tiny.autoencoder(), video, tmp_path) is None
+  assert not (tmp_path / 'latents').exists()
+
+
+def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_path):
+  moved = shutil.copytree(tiny_runs, tmp_path / 'moved')
+  config = json.loads((moved / 'video' / 'config.json').read_text())
+  config['autoencoder'] = str(tmp_path / 'gone' / 'autoencoder')
+  (moved / 'video' / 'config.json').write_text(json.dumps(config))
+  here = Sampler(moved / 'video')(['a'], seed=1)
+  np.testing.assert_array_equal(here, Sampler(tiny_runs / 'video')(['a'], seed=1))
+  shutil.rmtree(moved / 'autoencoder')
+  with pytest.raises(ConfigError, match=r'is neither at .*gone/autoencoder.* nor at .*moved'):
+    Sampler(moved / 'video')
+  train(tiny.autoencoder(seed=1), moved / 'autoencoder', stop_at=1)
+  with pytest.raises(ConfigError, match=r'is not the one that .* learnt the latents of'):
+    Sampler(moved / 'video')
+
+
+def test_the_binaries_encode_and_judge(tiny_runs, tmp_path):
+  latents = tmp_path / 'latents'
+  flags = tiny.flags(tiny.VIDEO | {'autoencoder': tiny_runs / 'autoencoder'})
+  config = '--config=configs/digits/video.py'
+  run('encode', config, f'--workdir={latents}', *flags)
+  for path in (tiny_runs / 'latents').rglob('*.arrayrecord'):
+    again = latents / path.relative_to(tiny_runs / 'latents')
+    assert again.read_bytes() == path.read_bytes()
+  workdir = shutil.copytree(tiny_runs / 'video', tmp_path / 'video')
+  output = run('evaluate', f'--workdir={workdir}', '--samples=27', '--guidance=1')
+  assert 'real clips (ceiling)' in output
+  record = json.loads((workdir / 'evaluation.json').read_text())
+  assert record['settings']['guidance'] == {'text': 1.0} and 'alignment' in record
+
+
+def run(name, *arguments):
+  command = [sys.executable, '-m', f'launch.{name}', *arguments]
+  done = subprocess.run(command, capture_output=True, text=True, cwd=tiny.CHECKOUT, timeout=280)
+  assert done.returncode == 0, done.stderr
+  return done.stdout

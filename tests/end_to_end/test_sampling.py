@@ -1,0 +1,147 @@
+"""Prompts in, files out: what is written, that it can be made again, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.video_io import probe
+from mgjax.train.sample_files import read_prompts, write_samples
+from mgjax.train.sampling import Sampler
+from tests.tiny import CHECKOUT
+
+PROMPT = 'the green digit 3 moves left'
+VIDEO = (4, 16, 16)
+WEIRD = (
+  'le chiffre 3 é 👩‍👩‍👧 bouge',
+  'الرقم ثلاثة يتحرك',
+  'red\x1b[31m digit\x00 3\t\u202e moves',
+  '../../etc/passwd; rm -rf *',
+  'x' * 100_000,
+)
+
+
+@pytest.fixture(scope='module')
+def sampler(tiny_runs):
+  return Sampler(tiny_runs / 'video')
+
+
+def make(sampler, out, prompts=(PROMPT,), seed=0, shape=VIDEO, batch_size=2):
+  paths = write_samples(sampler, prompts, out, seed=seed, shape=shape, batch_size=batch_size)
+  return paths, json.loads(paths[-1].read_text())
+
+
+def sample(workdir, *arguments):
+  command = [sys.executable, '-m', 'launch.sample', f'--workdir={workdir}', *arguments]
+  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+
+
+def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(tiny_runs, sampler, tmp_path):
+  out = tmp_path / 'new' / 'three.mp4'
+  done = sample(tiny_runs / 'video', f'--prompt={PROMPT}', '--seed=5', f'--out={out}')
+  assert done.returncode == 0, done.stderr
+  written = [tmp_path / 'new' / name for name in ('three.mp4', 'three_sheet.png', 'three.json')]
+  assert done.stdout.split() == [str(path) for path in written]
+  assert probe(out).height == 16
+  record = json.loads(written[2].read_text())
+  assert record['samples'][0]['prompt'] == PROMPT and record['seed'] == 5
+  assert record['settings']['solver'] == 'euler' and record['weights']['step'] == 8
+  # Another process, the same seed: the same pixels.
+  _, again = make(sampler, tmp_path / 'again.mp4', seed=5, batch_size=record['batch_size'])
+  assert again['samples'][0]['pixels'] == record['samples'][0]['pixels']
+  _, other = make(sampler, tmp_path / 'other.mp4', seed=6)
+  assert other['samples'][0]['pixels'] != record['samples'][0]['pixels']
+
+
+def test_a_file_of_prompts_gives_a_directory(sampler, tmp_path):
+  file = tmp_path / 'prompts.txt'
+  file.write_bytes(('\ufeff' + '\r\n\n'.join(WEIRD)).encode())
+  prompts = read_prompts(None, file)
+  assert len(prompts) == len(WEIRD) and prompts[0] == WEIRD[0]
+  paths, record = make(sampler, tmp_path / 'out', prompts)
+  videos = paths[:-2]
+  assert [path.name[:5] for path in videos] == ['0000_', '0001_', '0002_', '0003_', '0004_']
+  assert all(path.parent == tmp_path / 'out' and len(path.name) == 17 for path in videos)
+  assert [entry['prompt'] for entry in record['samples']] == prompts
+  assert not any(c in ''.join(prompts) for c in '\x1b\x00\t\u202e\ufeff')
+  assert max(map(len, prompts)) == 4096
+  # The same prompt twice draws two noises.
+  _, record = make(sampler, tmp_path / 'twice', [PROMPT, PROMPT])
+  assert len({entry['pixels'] for entry in record['samples']}) == 2
+
+
+def test_the_batch_size_changes_no_more_than_rounding(sampler):
+  prompts = [f'the red digit {digit} moves up' for digit in range(5)]
+  one, two, all_at_once = (
+    sampler(prompts, seed=1, batch_size=size).astype(int) for size in (1, 2, 32)
+  )
+  # Programs of other batch sizes add up in other orders; a byte can then round the other way.
+  for other in (one, two):
+    assert abs(other - all_at_once).max() <= 1
+  np.testing.assert_array_equal(sampler(prompts, seed=1, batch_size=2), two)
+  # Sample i is the same, whichever others are asked for.
+  later = sampler(prompts[3:], seed=1, first=3, batch_size=2).astype(int)
+  assert abs(later - all_at_once[3:]).max() <= 1
+
+
+def test_one_frame_makes_an_image(sampler, tmp_path):
+  paths, record = make(
+    sampler, tmp_path / 'a.png', ['a photo of the red digit 1'], shape=(1, 16, 16)
+  )
+  assert [path.name for path in paths] == ['a.png', 'a_sheet.png', 'a.json']
+  assert Image.open(paths[0]).size == (16, 16) and record['frames'] == 1
+
+
+@pytest.mark.parametrize(
+  'shape', [(5, 16, 16), (4, 20, 16), (4, 16, 64), (0, 16, 16), (4, -16, 16)]
+)
+def test_a_shape_that_does_not_fit_is_refused(sampler, tmp_path, shape):
+  said = rf'cannot make {shape[0]} frames of {shape[1]} x {shape[2]}: .*at most 4 frames of 16 x 16'
+  with pytest.raises(ConfigError, match=said):
+    make(sampler, tmp_path / 'a.mp4', shape=shape)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_does_not_suit_is_refused_before_anything_is_made(sampler, tmp_path):
+  (tmp_path / 'file').touch()
+  (tmp_path / 'folder.mp4').mkdir()
+  for out, prompts, shape, said in (
+    ('a.mp4', [PROMPT] * 2, VIDEO, 'is one file, but there are 2 videos; give a directory'),
+    ('a.png', [PROMPT], VIDEO, r'4 frame\(s\) are written as \.mp4'),
+    ('a.mp4', [PROMPT], (1, 16, 16), r'1 frame\(s\) are written as \.png'),
+    ('a.mov', [PROMPT], VIDEO, r'written as \.mp4'),
+    ('file', [PROMPT], VIDEO, 'cannot make .*file: File exists'),
+    ('file/a.mp4', [PROMPT], VIDEO, 'cannot make'),
+  ):
+    with pytest.raises(ConfigError, match=said):
+      make(sampler, tmp_path / out, prompts, shape=shape)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'folder.mp4']
+  paths, _ = make(sampler, tmp_path / 'folder.mp4')
+  assert paths[0].parent == tmp_path / 'folder.mp4'
+
+
+def test_prompts_that_cannot_be_read_are_refused(tmp_path):
+  (tmp_path / 'empty').write_text(' \n\n')
+  (tmp_path / 'binary').write_bytes(b'\xff\xfe\xfd')
+  with pytest.raises(DataError, match='holds no prompts; write one a line'):
+    read_prompts(None, tmp_path / 'empty')
+  with pytest.raises(DataError, match='cannot read prompts'):
+    read_prompts(None, tmp_path / 'binary')
+  with pytest.raises(DataError, match='No such file'):
+    read_prompts(None, tmp_path / 'none')
+  with pytest.raises(ConfigError, match='holds no text'):
+    read_prompts('\u202e \x00', None)
+
+
+def test_settings_that_cannot_be_are_refused(tiny_runs):
+  for changes in (
+    {'solver': 'leap'}, {'schedule': 'square'}, {'steps': 0}, {'guidance': {'sound': 1.0}},
+  ):  # fmt: skip
+    with pytest.raises(ConfigError):
+      Sampler(tiny_runs / 'video', **changes)([PROMPT])
+  with pytest.raises(ConfigError, match="trained the part 'autoencoder'; expected a video model"):
+    Sampler(tiny_runs / 'autoencoder')
