@@ -86,10 +86,15 @@ def _parse(arguments: Sequence[str]) -> list[str]:
 def _check_keys(arguments: Sequence[str]) -> None:
   """Raises ConfigError for a --config.key that the configuration does not have."""
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file('config', None, '', flag_values=values)
   joined = re.sub(r'(?<=\0)(--?config)\0', r'\1=', '\0'.join(arguments)).split('\0')
   plain = [a for a in joined[1:] if re.match(r'--?config=', a)]
-  values([arguments[0], *plain])
+  for argument in plain:
+    path = argument.partition('=')[2].partition(':')[0]
+    if not os.path.isfile(path):
+      raise ConfigError(f'--config={path}: there is no such file; see the folder configs/')
+  plain.insert(0, arguments[0])
+  config_flags.DEFINE_config_file('config', None, '', flag_values=values, sys_argv=plain)
+  values(plain)
   if values['config'].value is None:
     return
   known = flatten(values['config'].value.to_dict())

@@ -90,7 +90,7 @@ def find_clips(
   if report is not None:
     lines = [json.dumps({'entry': entry.name, 'reason': entry.reason}) for entry in rejected]
     write_bytes(report, ''.join(line + '\n' for line in lines).encode())
-    reasons += f'; all reasons are in {report}'
+    reasons += f'; all reasons are in {report}' if rejected else ''
   if not clips:
     raise DataError(
       f'no usable clip in {path}: {len(rejected)} rejected{reasons}; give '

@@ -1,6 +1,7 @@
 """From nothing to judged videos: autoencoder, latents, text-to-video model, samples."""
 
 import logging
+import operator
 import os
 import pathlib
 import time
@@ -22,6 +23,7 @@ from mgjax.train.run import train
 from mgjax.train.sampling import Sampler
 
 SHOWN = 12  # videos on the contact sheet
+WINDOWS = 256  # of the user's clips among which the nearest is sought
 LOOKED_AT = 256  # windows of clips, to find as many captions
 
 _log = logging.getLogger(__name__)
@@ -117,10 +119,10 @@ def write_shown(
 def report_clips(
   stages: Stages, model: pathlib.Path, workdir: str | os.PathLike[str]
 ) -> tuple[str, list[pathlib.Path]]:
-  """Samples the captions of the user's clips and writes each sample below the clip itself.
+  """Samples the captions of the user's clips and writes each sample below the nearest clip.
 
-  The report has the reconstruction's signal to noise ratio, and for each caption the clip to which
-  its sample is nearest in mean squared error: its own, once the model has learnt the clips.
+  The report has the reconstruction's signal to noise ratio, and for each caption the clip of which
+  a window is nearest to its sample in mean squared error: its own, once the clips are learnt.
 
   Returns:
     A table for people, and the paths of the contact sheet, the videos and the report.
@@ -132,21 +134,28 @@ def report_clips(
 
   def work():
     sampler = Sampler(model)
-    clips = _distinct(sampler, SHOWN)
-    prompts = [clip['caption'] for clip in clips]
-    originals = np.stack([clip['video'] for clip in clips])
+    windows = _windows(sampler)
+    captions = [window['caption'] for window in windows]
+    originals = np.stack([window['video'] for window in windows])
+    prompts = list(dict.fromkeys(captions))[:SHOWN]
     videos = sampler([clean_prompt(prompt) for prompt in prompts])
-    rows = [row for pair in zip(originals, videos, strict=True) for row in pair]
-    titles = [title for prompt in prompts for title in (prompt, 'sample')]
+    closest = nearest(videos, originals)
+    rows = [row for i, video in zip(closest, videos, strict=True) for row in (originals[i], video)]
+    titles = [t for i, prompt in zip(closest, prompts, strict=True) for t in (captions[i], prompt)]
+    titles = [
+      f'{kind}: {title}'
+      for kind, title in zip(('nearest clip', 'sample') * len(videos), titles, strict=True)
+    ]
     contact_sheet(workdir / 'samples.png', rows, titles)
     paths = [workdir / 'samples' / f'{index:03d}.mp4' for index in range(len(videos))]
     for path, video in zip(paths, videos, strict=True):
       write_video(path, video, sampler.config.data.fps)
-    return prompts, nearest(videos, originals), sampler.reconstruction_psnr(originals), paths
+    found = [captions[index] for index in closest]
+    return prompts, found, sampler.reconstruction_psnr(originals), paths
 
   prompts, found, psnr, paths = stages.run('samples', work)
-  own = sum(index == place for place, index in enumerate(found)) / len(found)
-  lines = [f'{prompts[i]} -> nearest clip: {prompts[j]}' for i, j in enumerate(found)]
+  own = sum(map(operator.eq, prompts, found)) / len(prompts)
+  lines = [f'{asked} -> nearest clip: {got}' for asked, got in zip(prompts, found, strict=True)]
   lines += [f'nearest is its own clip: {own:.0%}', f'reconstruction: {psnr:.1f} dB']
   scores = {
     'nearest_is_own': own, 'reconstruction_psnr': psnr, 'captions': prompts, 'nearest': found
@@ -178,19 +187,13 @@ def _earlier_report(workdir, about) -> tuple[str, list[pathlib.Path]] | None:
 
 def nearest(videos: np.ndarray, originals: np.ndarray) -> list[int]:
   """Returns for each video the index of the original with the least mean squared difference."""
-  differences = videos[:, None].astype(np.float32) - originals[None].astype(np.float32)
-  return np.mean(differences**2, axis=(2, 3, 4, 5)).argmin(axis=1).tolist()
+  floats = originals.astype(np.float32)
+  return [int(np.mean((floats - video) ** 2, axis=(1, 2, 3, 4)).argmin()) for video in videos]
 
 
-def _distinct(sampler: Sampler, most: int) -> list[dict[str, Any]]:
-  """Windows with different captions, from all over the data; not every one of it is looked at."""
+def _windows(sampler: Sampler) -> list[dict[str, Any]]:
+  """The windows of the clips that the model was trained on; the first ones, if they are many."""
   config = sampler.config
   name, shape = max(config.buckets.items(), key=lambda item: item[1].frames)
   source = make_source(config.data.to_dict() | {'latents': ''}, name, shape, 'train')
-  clips: dict[str, dict[str, Any]] = {}
-  for index in np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).round().astype(int)).tolist():
-    clip = source[index]
-    clips.setdefault(clip['caption'], clip)
-    if len(clips) == most:
-      break
-  return list(clips.values())
+  return [source[index] for index in range(min(len(source), WINDOWS))]

@@ -35,7 +35,7 @@ CASES = {
     r'^train\.py: .*configs/none\.py',
   ),
   'unknown flag': (
-    ['train', VIDEO, '--workdri={tmp}/w'], 2, r"^train\.py: .*'workdri'.*--workdir",
+    ['train', VIDEO, '--workdri={tmp}/w'], 2, r"^train\.py: .*'workdri'. Did you mean: workdir",
   ),
   'no configuration': (
     ['train', '--workdir={tmp}/w'], 2,
@@ -57,7 +57,7 @@ CASES = {
   ),
   'no clips': (
     ['train', '--config=configs/clips/autoencoder.py:{tmp}/empty', '--workdir={tmp}/w'], 3,
-    r'^train\.py: no usable clip in .*empty: 0 rejected.*; give videos of at least 2\.00 s',
+    r'^train\.py: no usable clip in .*empty: 0 rejected; give videos of at least \d',
   ),
   'no folder of clips': (
     ['quickstart', '--clips={tmp}/nowhere', '--workdir={tmp}/w'], 3,

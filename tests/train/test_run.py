@@ -9,6 +9,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -176,7 +177,7 @@ def test_latents_read_and_encoded_on_the_fly_make_the_same_batch(tiny_runs, tmp_
     batches = []
     for part, bucket in ((stored, one), (fly, other)):
       rows = [bucket.transform(bucket.source[index]) for index in range(8)]
-      batches.append(part.prepare(jax.tree.map(lambda *x: np.stack(x), *rows)))
+      batches.append(part.prepare(jax.tree.map(lambda *x: jnp.stack(x), *rows)))
     assert batches[0].keys() == batches[1].keys() == {'latents', 'text'}
     np.testing.assert_array_equal(batches[0]['text'], batches[1]['text'])
     # Half a unit in the last of float16's eleven bits, and as much for its smallest numbers.
@@ -215,8 +216,8 @@ def test_gradients_may_be_accumulated(tiny_runs, tmp_path):
 
 def test_a_model_starts_from_another_with_grown_positions(tiny_runs, tmp_path):
   start = {'start_from': str(tiny_runs / 'video')}
-  config = tiny.video(tiny_runs, model__positions=(4, 2, 2), train__steps=1, **start)
-  train(config, tmp_path / 'grown')
+  config = tiny.video(tiny_runs, model__positions=(4, 2, 2), **start)
+  train(config, tmp_path / 'grown', stop_at=1)
   before, after = (run.read_config(path) for path in (tiny_runs / 'video', tmp_path / 'grown'))
   assert (before.model.positions[0], after.model.positions[0]) == (2, 4)
   with pytest.raises(ConfigError, match=r'does not fit this model: .* is \(.*16.*\) there'):
