@@ -7,12 +7,11 @@ The argument is a folder of videos with captions (clip.mp4, clip.txt) or a .csv 
 
 from ml_collections import ConfigDict
 
-from configs.base import base
+from configs.digits import autoencoder
 
 
 def get_config(path: str = '') -> ConfigDict:
-  config = base()
-  config.part = 'autoencoder'
+  config = autoencoder.get_config()
   config.data = ConfigDict(
     {'kind': 'clips', 'path': path, 'validation_path': '', 'latents': '', 'fps': 8, 'threads': 4}
   )
@@ -22,28 +21,6 @@ def get_config(path: str = '') -> ConfigDict:
       'image': {'frames': 1, 'height': 64, 'width': 64, 'batch_size': 8, 'weight': 1},
     }
   )
-  config.model = ConfigDict(
-    {
-      'latent_channels': 16,
-      'widths': (64, 64),
-      'strides': ((2, 1, 1), (2, 1, 1)),
-      'blocks': 0,
-      'groups': 8,
-      'patch': (1, 4, 4),
-      'compute': 'float32',
-    }
-  )
-  config.objective = ConfigDict({'squared_weight': 4.0, 'prior_weight': 1e-6})
-  config.optimizer.kind = 'cosine'
-  config.optimizer.peak = 2e-3
-  config.optimizer.warmup = 50
-  config.optimizer.final = 0.02
-  config.optimizer.beta2 = 0.99
-  config.optimizer.weight_decay = 1e-4
+  config.model.latent_channels = 16  # footage has more to say than strokes
   config.train.steps = 3000
-  config.train.decay = 0.995
-  config.train.log_every = 100
-  config.train.evaluate_every = 1000
-  config.train.save_every = 1000
-  config.train.validation_batches = 4
   return config

@@ -48,7 +48,7 @@ class _Sight(NamedTuple):
 
 
 @functools.cache
-def _averaging(length: int, wanted: int) -> Float[np.ndarray, 'h h']:
+def _averaging(length: int, wanted: int) -> Float[np.ndarray, 'i h']:
   """Rows that average the `length` input pixels under each of `wanted` output pixels."""
   edges = np.linspace(0, length, wanted + 1, dtype=np.float32)[:, None]
   pixels = np.arange(length, dtype=np.float32)
@@ -131,7 +131,7 @@ class Judge:
   classify: Callable[[Float[np.ndarray, 'b d']], np.ndarray]  # crops -> digits
   spread: Float[np.ndarray, '10']  # variance of the crops of each digit in real handwriting
 
-  def read(self, video: UInt8[np.ndarray, 't h w 3']) -> Reading:
+  def read(self, video: np.ndarray) -> Reading:
     """Says what one clip shows. Raises DataError unless it is uint8 (t h w 3)."""
     return self._readings([video])[0]
 

@@ -37,7 +37,7 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
   del autoencoder.buckets.image
   for config, overrides in ((autoencoder, tiny.AUTOENCODER), (video, tiny.VIDEO)):
     keep = {k: v for k, v in overrides.items() if not k.startswith('buckets.image')}
-    config.update_from_flattened_dict(keep | {'train.steps': 2})
+    config.update_from_flattened_dict(keep | {'train.steps': 2, 'optimizer.warmup': 1})
   stages, model = quickstart.train_both(autoencoder, video, tmp_path)
   text, paths = quickstart.report_clips(stages, model, tmp_path)
   report = json.loads((tmp_path / 'report.json').read_text())

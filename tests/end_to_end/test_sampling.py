@@ -93,7 +93,8 @@ def test_one_frame_makes_an_image(sampler, tmp_path):
     sampler, tmp_path / 'a.png', ['a photo of the red digit 1'], shape=(1, 16, 16)
   )
   assert [path.name for path in paths] == ['a.png', 'a_sheet.png', 'a.json']
-  assert Image.open(paths[0]).size == (16, 16) and record['frames'] == 1
+  with Image.open(paths[0]) as image:
+    assert image.size == (16, 16) and record['frames'] == 1
 
 
 @pytest.mark.parametrize(
