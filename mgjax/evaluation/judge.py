@@ -85,7 +85,7 @@ def _motion(centroids: Float[np.ndarray, 't 2'], seen: np.ndarray, frames: int) 
   return 'down' if down > 0 else 'up'
 
 
-def _look(video: UInt8[np.ndarray, 't h w 3']) -> _Sight:
+def _look(video: np.ndarray) -> _Sight:
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
     raise DataError(
       f'the judge got {video.dtype} {video.shape}, expected uint8 (frames, height, width, 3); '
