@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Float
 from mgjax.data.digits import COLOURS, Digits
 
 _SIDE = 32  # shorter side at which the judge looks
@@ -137,7 +137,7 @@ class Judge:
 
   def score(
     self,
-    videos: Iterable[UInt8[np.ndarray, 't h w 3']],
+    videos: Iterable[np.ndarray],
     labels: Sequence[tuple],
   ) -> dict[str, float]:
     """The share of clips that show the digit, colour and direction asked for, and all three.
@@ -156,7 +156,7 @@ class Judge:
     shares = dict(zip(('digit', 'colour', 'direction'), right.mean(0).tolist(), strict=True))
     return {**shares, 'all': float(right.all(1).mean())}
 
-  def _readings(self, videos: Iterable[UInt8[np.ndarray, 't h w 3']]) -> list[Reading]:
+  def _readings(self, videos: Iterable[np.ndarray]) -> list[Reading]:
     sights = [_look(np.asarray(video)) for video in videos]
     digits = self.classify(np.stack([sight.crop for sight in sights])) if sights else []
     return [
@@ -225,9 +225,7 @@ def floor(judge: Judge, *, clips: int = 500, **world: Any) -> dict[str, float]:
   return judge.score(videos, labels[1:] + labels[:1])
 
 
-def diversity(
-  judge: Judge, videos: Sequence[UInt8[np.ndarray, 't h w 3']], labels: Sequence[tuple]
-) -> float:
+def diversity(judge: Judge, videos: Sequence[np.ndarray], labels: Sequence[tuple]) -> float:
   """How much the digits of one class differ, relative to real handwriting: 0 copies, 1 is real.
 
   The root of the mean over digits of (mean squared pairwise distance / that of real ones), each
