@@ -29,8 +29,8 @@ def sinusoids(time: Float[Array, ' b'], count: int = FREQUENCIES) -> Float[Array
 class TimeModulation(nn.Module):
   """time -> (embedding (b d), modulation (b 6 d)): shift, scale, gate of attention, then of FFN.
 
-  The last map starts at zero, so at initialisation every gate is closed and a layer passes its
-  input on (adaLN-Zero).
+  The last map starts at zero, so at initialisation every gate is closed: self-attention and FFN add
+  nothing (adaLN-Zero). Cross-attention and positions have no gate.
   """
 
   dim: int

@@ -2,6 +2,7 @@
 
 import einops
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float
 
 Patch = tuple[int, int, int]
@@ -11,11 +12,11 @@ def grid(shape: tuple[int, ...], patch: Patch) -> Patch:
   """Returns the number of patches along t, h, w of an array (b t h w c).
 
   Raises:
-    ValueError: a size does not divide by the patch's.
+    ConfigError: a size does not divide by the patch's.
   """
   sizes = shape[1:4]
   if any(size % step for size, step in zip(sizes, patch, strict=True)):
-    raise ValueError(f'latents of (t, h, w) = {sizes} do not divide into patches of {patch}')
+    raise ConfigError(f'latents of (t, h, w) = {sizes} do not divide into patches of {patch}')
   return tuple(size // step for size, step in zip(sizes, patch, strict=True))
 
 

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float, Tree
 from mgjax.nn.linear import parameter
 
@@ -21,7 +22,7 @@ class Positions(nn.Module):
     dim: model width d.
 
   Raises:
-    ValueError: the grid is larger than the tables.
+    ConfigError: the grid is larger than the tables.
   """
 
   lengths: tuple[int, int, int]
@@ -30,7 +31,7 @@ class Positions(nn.Module):
   @nn.compact
   def __call__(self, grid: tuple[int, int, int]) -> Float[Array, 'n d']:
     if any(size > length for size, length in zip(grid, self.lengths, strict=True)):
-      raise ValueError(
+      raise ConfigError(
         f'a grid of {grid} patches (t, h, w) is larger than the position tables {self.lengths}; '
         'raise model.positions, or grow a checkpoint with grow_positions'
       )
@@ -60,13 +61,16 @@ def grow_positions(tables: Tree, lengths: tuple[int, int, int]) -> Tree:
     lengths: the new lengths, each at least the old one.
 
   Raises:
-    ValueError: a new length is smaller than the old one.
+    ConfigError: a new length is smaller than the old one.
   """
   grown = {}
   for name, length in zip(TABLES, lengths, strict=True):
     table = tables[name]
     if length < table.shape[0]:
-      raise ValueError(f'table {name!r} has {table.shape[0]} entries and cannot shrink to {length}')
+      raise ConfigError(
+        f'table {name!r} has {table.shape[0]} entries and cannot shrink to {length}; take '
+        'model.positions of at least the lengths of the run that is started from'
+      )
     place = (jnp.arange(length) + 0.5) * table.shape[0] / length - 0.5
     place = jnp.clip(place, 0, table.shape[0] - 1)
     below = jnp.floor(place).astype(jnp.int32)

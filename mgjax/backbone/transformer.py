@@ -9,6 +9,7 @@ from mgjax.backbone.block import Block
 from mgjax.backbone.modulation import TimeModulation, modulate
 from mgjax.backbone.patch import grid, patchify, unpatchify
 from mgjax.backbone.position import Positions
+from mgjax.core.errors import ConfigError
 from mgjax.core.ports import Ports
 from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import ZEROS, Linear, parameter
@@ -34,6 +35,9 @@ class Transformer(nn.Module):
     attention: implementation of `nn.attention.attend`.
     unroll: layers a scan step.
     dtype: compute type.
+
+  Raises:
+    ConfigError: the width does not divide into the heads.
   """
 
   dim: int
@@ -52,6 +56,8 @@ class Transformer(nn.Module):
   def __call__(
     self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports
   ) -> Float[Array, 'b t h w c']:
+    if self.dim % self.heads:
+      raise ConfigError(f'model.dim = {self.dim} does not divide into {self.heads} heads')
     sizes = grid(x.shape, self.patch)
     tokens = Linear(self.dim, ('patch', 'embed'), dtype=self.dtype, name='patch_in')(
       patchify(x, self.patch)

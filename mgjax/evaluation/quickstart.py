@@ -24,7 +24,6 @@ from mgjax.train.sampling import Sampler
 
 SHOWN = 12  # videos on the contact sheet
 WINDOWS = 256  # of the user's clips among which the nearest is sought
-LOOKED_AT = 256  # windows of clips, to find as many captions
 
 _log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import ONES, ZEROS, parameter
 
@@ -45,7 +46,7 @@ class FrameGroupNorm(nn.Module):
   Frames do not see each other here, so that an image is exactly a one-frame video.
 
   Raises:
-    ValueError: the channels do not divide into the groups.
+    ConfigError: the channels do not divide into the groups.
   """
 
   groups: int = 32
@@ -56,7 +57,7 @@ class FrameGroupNorm(nn.Module):
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w c']:
     channels = x.shape[-1]
     if channels % self.groups:
-      raise ValueError(f'{channels} channels do not divide into {self.groups} groups')
+      raise ConfigError(f'{channels} channels do not divide into {self.groups} groups')
     scale = parameter(self, 'scale', ONES, ('channels',), (channels,))
     bias = parameter(self, 'bias', ZEROS, ('channels',), (channels,))
     x = x.astype(jnp.float32)

@@ -10,6 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Array, Float, Key
 from mgjax.nn.conv import SpatialConv
@@ -133,11 +134,11 @@ class Autoencoder(nn.Module):
     """Encodes pixels in [-1, 1].
 
     Raises:
-      ValueError: height or width does not divide by the compression.
+      ConfigError: height or width does not divide by the compression.
     """
     _, height, width = self.compression
     if video.shape[2] % height or video.shape[3] % width:
-      raise ValueError(
+      raise ConfigError(
         f'{video.shape[2]} x {video.shape[3]} pixels do not divide by the compression '
         f'{height} x {width}; resize or crop the video'
       )
@@ -164,12 +165,12 @@ class Autoencoder(nn.Module):
 
   def _check(self) -> None:
     if len(self.strides) > len(self.widths):
-      raise ValueError(f'{len(self.strides)} strides need as many widths; got {self.widths}')
+      raise ConfigError(f'{len(self.strides)} strides need as many widths; got {self.widths}')
     for time, height, width in self.strides:
       if time not in (1, 2) or height not in (1, 2) or height != width:
-        raise ValueError(f'strides are 1 or 2 and equal in height and width; got {self.strides}')
+        raise ConfigError(f'strides are 1 or 2 and equal in height and width; got {self.strides}')
     if self.patch[0] != 1:
-      raise ValueError(f'patches do not fold time; got patch {self.patch}')
+      raise ConfigError(f'patches do not fold time; got patch {self.patch}')
 
 
 def make_autoencoder(fields: Mapping[str, Any]) -> Autoencoder:

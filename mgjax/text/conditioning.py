@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.ports import Ports
 from mgjax.core.typing import Array, Batch, Bool, Float, Int
 from mgjax.nn.conv import TemporalConv
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 _BYTES = jax.nn.initializers.normal(1.0)
 _PLACES = jax.nn.initializers.normal(0.1)  # what a word says matters more than where it stands
 WINDOW = 7  # bytes
+_warned: set[int] = set()  # lengths for which this process has said that a prompt was cut
 
 
 class ByteText(nn.Module):
@@ -39,6 +41,9 @@ class ByteText(nn.Module):
     heads: attention heads of the encoder.
     length: tokens m; longer prompts are cut.
     dtype: compute type.
+
+  Raises:
+    ConfigError: the width does not divide into the heads.
   """
 
   dim: int
@@ -56,11 +61,13 @@ class ByteText(nn.Module):
     """Turns a sample's 'caption' and, of videos, 'fps' into the batch's arrays, on the host."""
     text = with_frame_rate(sample['caption'], sample.get('fps'))
     if (size := len(text.encode('utf-8', errors='replace'))) > self.length - 1:
-      _log.warning('a prompt of %d bytes was cut to the %d read', size, self.length - 1)
+      _warn_of_cut(size, self.length - 1)
     return {'text': byte_tokens(text, self.length)}
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b']) -> Ports:
+    if self.width % self.heads:
+      raise ConfigError(f'{self.name}.width = {self.width} does not divide into {self.heads} heads')
     tokens = batch['text']
     empty = jnp.zeros((1, tokens.shape[1]), tokens.dtype).at[:, 0].set(EOS)
     tokens = jnp.where(drop[:, None], empty, tokens)
@@ -84,6 +91,13 @@ class ByteText(nn.Module):
     x = RMSNorm(dtype=self.dtype, name='norm')(x)
     x = Linear(self.dim, ('hidden', 'embed'), dtype=self.dtype, name='project')(x)
     return LayerNorm(dtype=self.dtype, name='project_norm')(x)
+
+
+def _warn_of_cut(size: int, read: int) -> None:
+  # Training prepares a sample in every epoch: a line for each would bury all others.
+  if read not in _warned:
+    _warned.add(read)
+    _log.warning('a prompt of %d bytes was cut to the %d read; others are cut unsaid', size, read)
 
 
 class _EncoderLayer(nn.Module):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mgjax.backbone.patch import grid, patchify, unpatchify
+from mgjax.core.errors import ConfigError
 
 
 @pytest.mark.parametrize('patch', [(1, 2, 2), (1, 1, 1), (2, 4, 1)])
@@ -29,5 +30,5 @@ def test_the_longest_clip_has_73728_tokens():
 
 
 def test_sizes_that_do_not_divide_are_a_sentence():
-  with pytest.raises(ValueError, match=r'\(2, 5, 6\) do not divide into patches of \(1, 2, 2\)'):
+  with pytest.raises(ConfigError, match=r'\(2, 5, 6\) do not divide into patches of \(1, 2, 2\)'):
     patchify(jnp.zeros((1, 2, 5, 6, 3)), (1, 2, 2))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mgjax.backbone.position import TABLES, Positions, grow_positions
+from mgjax.core.errors import ConfigError
 from tests.random_parameters import random_parameters
 
 EPS = np.finfo(np.float32).eps
@@ -27,7 +28,7 @@ def test_a_position_is_the_sum_of_its_three_entries():
 
 
 def test_a_grid_beyond_the_tables_says_what_to_do():
-  with pytest.raises(ValueError, match=r'\(1, 5, 2\).*tables \(3, 4, 5\).*grow_positions'):
+  with pytest.raises(ConfigError, match=r'\(1, 5, 2\).*tables \(3, 4, 5\).*grow_positions'):
     Positions((3, 4, 5), 8).apply({'params': tables((3, 4, 5))}, (1, 5, 2))
 
 
@@ -69,5 +70,5 @@ def test_an_image_model_gets_the_same_time_for_every_frame():
 
 
 def test_shrinking_is_refused():
-  with pytest.raises(ValueError, match="table 'height' has 4 entries and cannot shrink to 3"):
+  with pytest.raises(ConfigError, match="table 'height' has 4 entries and cannot shrink to 3"):
     grow_positions(tables((3, 4, 5)), (3, 3, 5))

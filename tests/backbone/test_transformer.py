@@ -13,6 +13,7 @@ from mgjax.backbone.modulation import TimeModulation, sinusoids
 from mgjax.backbone.patch import patchify, unpatchify
 from mgjax.backbone.position import Positions
 from mgjax.backbone.transformer import Transformer
+from mgjax.core.errors import ConfigError
 from mgjax.core.ports import Ports
 from mgjax.nn.norm import RMSNorm
 from tests.random_parameters import random_parameters
@@ -167,3 +168,8 @@ def test_time_embedding_tells_times_apart_and_is_its_formula():
   np.testing.assert_allclose(
     jax.jit(sinusoids, static_argnums=1)(time, 8), exact, atol=4 * 1000 * EPS
   )
+
+
+def test_a_width_that_does_not_divide_into_the_heads_is_refused():
+  with pytest.raises(ConfigError, match='model.dim = 32 does not divide into 5 heads'):
+    jax.eval_shape(model(heads=5).init, jax.random.key(0), *inputs())

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.core.errors import ConfigError
 from mgjax.nn.norm import FrameGroupNorm, LayerNorm, RMSNorm
 
 EPS = np.finfo(np.float32).eps
@@ -74,5 +75,5 @@ def test_statistics_are_float32_whatever_goes_in():
 
 
 def test_channels_that_do_not_divide_are_refused():
-  with pytest.raises(ValueError, match='6 channels do not divide into 4 groups'):
+  with pytest.raises(ConfigError, match='6 channels do not divide into 4 groups'):
     FrameGroupNorm(4).init(jax.random.key(0), jnp.zeros((1, 1, 2, 2, 6)))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.core.errors import ConfigError
 from mgjax.nn.conv import centred
 from mgjax.tae.autoencoder import Autoencoder, Posterior, make_autoencoder
 from mgjax.tae.blocks import AttentionBlock, Conv
@@ -125,7 +126,7 @@ def test_only_the_wanted_frames_come_back():
 
 def test_sizes_that_do_not_divide_are_a_sentence():
   model = Autoencoder(**{**STILL, 'patch': (1, 2, 2)})
-  with pytest.raises(ValueError, match='18 x 16 pixels do not divide by the compression 4 x 4'):
+  with pytest.raises(ConfigError, match='18 x 16 pixels do not divide by the compression 4 x 4'):
     jax.eval_shape(model.init, jax.random.key(0), video(1, 1, 18, 16, 3), jax.random.key(0))
 
 
@@ -141,7 +142,7 @@ def test_sizes_that_do_not_divide_are_a_sentence():
 def test_sizes_that_cannot_be_are_refused(fields, message):
   model = Autoencoder(**(FIELDS | fields))
   # The checks of types in tests stand between: they hand on the error as the cause of theirs.
-  with pytest.raises((ValueError, TypeError)) as caught:
+  with pytest.raises((ConfigError, TypeError)) as caught:
     jax.eval_shape(model.init, jax.random.key(0), video(1, 1, 16, 16, 3), jax.random.key(0))
   assert message in str(caught.value.__cause__ or caught.value)
 

@@ -14,7 +14,9 @@ import pytest
 
 import mgjax
 from mgjax.core.axes import AXES
+from mgjax.core.errors import ConfigError
 from mgjax.core.ports import Ports
+from mgjax.text import conditioning
 from mgjax.text.conditioning import ByteText
 from mgjax.text.tokenizers import EOS, byte_tokens
 from tests.random_parameters import random_parameters
@@ -147,10 +149,18 @@ def test_frame_rate_of_videos_reaches_the_tokens():
   np.testing.assert_array_equal(image, byte_tokens('a cat', 24))
 
 
-def test_a_prompt_that_is_cut_is_cut_aloud(caplog):
+def test_the_first_prompt_that_is_cut_is_cut_aloud(caplog, monkeypatch):
+  monkeypatch.setattr(conditioning, '_warned', set())
   with caplog.at_level(logging.WARNING, logger='mgjax.text.conditioning'):
-    make(ByteText).prepare({'caption': 'x' * 24})
-    assert 'a prompt of 24 bytes was cut to the 23 read' in caplog.text
-    caplog.clear()
     make(ByteText).prepare({'caption': 'x' * 23})
     assert not caplog.text
+    for _ in range(3):
+      make(ByteText).prepare({'caption': 'x' * 24})
+    assert caplog.text.count('a prompt of 24 bytes was cut to the 23 read') == 1
+
+
+def test_a_width_that_does_not_divide_into_the_heads_is_refused():
+  text = ByteText(32, width=16, depth=1, heads=3, length=8, name='text')
+  batch = {'text': jnp.ones((1, 8), jnp.int32)}
+  with pytest.raises(ConfigError, match='text.width = 16 does not divide into 3 heads'):
+    text.init(jax.random.key(0), batch, jnp.zeros(1, bool))
