@@ -40,7 +40,7 @@ def main(_) -> None:
     steps=_STEPS.value,
     guidance=guidance,
     solver=_SOLVER.value,
-    schedule=_SCHEDULE.value,
+    schedule=None if _SCHEDULE.value is None else {'name': _SCHEDULE.value},
   )
   frames, height, width = sampler.default_shape
   if _SIZE.value is not None:

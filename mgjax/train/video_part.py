@@ -129,8 +129,8 @@ def make_sampler_of(config: ConfigDict, model: VideoModel, **changes: Any):
   unknown = sorted(set(fields['guidance']) - {each.name for each in model.conditionings})
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
-  schedule = {k: v for k, v in fields.items() if k not in ('solver', 'guidance', 'schedule')}
-  times = make_schedule(fields['schedule'], **schedule)
+  schedule = dict(fields['schedule'])
+  times = make_schedule(schedule.pop('name'), fields['steps'], **schedule)
   guidance = fields['guidance']
   return make_generate(model, times=times, solver=fields['solver'], guidance=guidance)
 

@@ -138,10 +138,18 @@ def test_prompts_that_cannot_be_read_are_refused(tmp_path):
     read_prompts('\u202e \x00', None)
 
 
+def test_another_schedule_and_solver_sample_too(tiny_runs):
+  sampler = Sampler(tiny_runs / 'video', schedule={'name': 'linear'}, solver='midpoint', steps=2)
+  assert sampler([PROMPT]).shape == (1, *sampler.default_shape, 3)
+
+
 def test_settings_that_cannot_be_are_refused(tiny_runs):
   for changes in (
-    {'solver': 'leap'}, {'schedule': 'square'}, {'steps': 0}, {'guidance': {'sound': 1.0}},
-  ):  # fmt: skip
+    {'solver': 'leap'},
+    {'schedule': {'name': 'square'}},
+    {'steps': 0},
+    {'guidance': {'sound': 1.0}},
+  ):
     with pytest.raises(ConfigError):
       Sampler(tiny_runs / 'video', **changes)([PROMPT])
   with pytest.raises(ConfigError, match="trained the part 'autoencoder'; expected a video model"):
