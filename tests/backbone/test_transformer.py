@@ -171,5 +171,5 @@ def test_time_embedding_tells_times_apart_and_is_its_formula():
 
 
 def test_a_width_that_does_not_divide_into_the_heads_is_refused():
-  with pytest.raises(ConfigError, match='model.dim = 32 does not divide into 5 heads'):
+  with pytest.raises(ConfigError, match=r'model\.dim = 32 does not divide into 5 heads'):
     jax.eval_shape(model(heads=5).init, jax.random.key(0), *inputs())

@@ -162,5 +162,5 @@ def test_the_first_prompt_that_is_cut_is_cut_aloud(caplog, monkeypatch):
 def test_a_width_that_does_not_divide_into_the_heads_is_refused():
   text = ByteText(32, width=16, depth=1, heads=3, length=8, name='text')
   batch = {'text': jnp.ones((1, 8), jnp.int32)}
-  with pytest.raises(ConfigError, match='text.width = 16 does not divide into 3 heads'):
+  with pytest.raises(ConfigError, match=r'text\.width = 16 does not divide into 3 heads'):
     text.init(jax.random.key(0), batch, jnp.zeros(1, bool))
