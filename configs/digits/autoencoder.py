@@ -11,7 +11,20 @@ from configs.base import base
 def get_config() -> ConfigDict:
   config = base()
   config.part = 'autoencoder'
-  config.data = ConfigDict({'kind': 'digits', 'digits': {}, 'latents': '', 'fps': 8, 'threads': 2})
+  config.data = ConfigDict(
+    {
+      'kind': 'digits',
+      'digits': {
+        'colours': ('red', 'green', 'blue', 'yellow'),
+        'motions': ('left', 'right', 'up', 'down'),  # also: 'still', 'bounce'
+        'background': 'black',  # or 'coloured', 'gradient'
+        'jitter': 3.0,
+      },
+      'latents': '',
+      'fps': 8,
+      'threads': 2,
+    }
+  )
   config.buckets = ConfigDict(
     {
       'video': {'frames': 16, 'height': 32, 'width': 32, 'batch_size': 2, 'weight': 3},

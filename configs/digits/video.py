@@ -9,6 +9,7 @@ python -m launch.train --config=configs/digits/video.py --workdir=runs/digits/vi
 from ml_collections import ConfigDict
 
 from configs.base import base, sampling
+from configs.digits import autoencoder
 
 
 def get_config() -> ConfigDict:
@@ -16,9 +17,8 @@ def get_config() -> ConfigDict:
   config.part = 'video'
   config.autoencoder = 'runs/digits/autoencoder'
   config.start_from = ''
-  config.data = ConfigDict(
-    {'kind': 'digits', 'digits': {}, 'latents': 'runs/digits/latents', 'fps': 8, 'threads': 2}
-  )
+  config.data = autoencoder.get_config().data
+  config.data.latents = 'runs/digits/latents'
   config.buckets = ConfigDict(
     {
       'video': {'frames': 16, 'height': 32, 'width': 32, 'batch_size': 32, 'weight': 10},

@@ -225,7 +225,7 @@ def floor(judge: Judge, *, clips: int = 500, **world: Any) -> dict[str, float]:
   return judge.score(videos, labels[1:] + labels[:1])
 
 
-def diversity(judge: Judge, videos: Sequence[np.ndarray], labels: Sequence[tuple]) -> float:
+def diversity(judge: Judge, videos: Iterable[np.ndarray], labels: Sequence[tuple]) -> float:
   """How much the digits of one class differ, relative to real handwriting: 0 copies, 1 is real.
 
   The root of the mean over digits of (mean squared pairwise distance / that of real ones), each

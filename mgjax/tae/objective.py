@@ -27,7 +27,8 @@ def make_objective(*, squared_weight: float = 0.0, prior_weight: float = 1e-6) -
     squared_weight: of the mean squared error; 0 is the report's loss. L1 alone wants the median,
       which is background wherever a small bright thing *may* be: it learns thin strokes on black
       an order of magnitude more slowly.
-    prior_weight: not in public sources; 1e-6 is HunyuanVideo's.
+    prior_weight: of the mean over latent numbers; not in public sources. HunyuanVideo's 1e-6 may
+      be of a sum over a video, which is far stronger.
 
   Returns:
     objective(predict, batch, key); `predict(video, key)` is the autoencoder, `batch['video']` holds

@@ -51,7 +51,12 @@ def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
       source = make_source(data, name, shape, split, workdir / 'rejected.jsonl')
       rows = min(len(source), config.encode[split])
       content = {key: value for key, value in data.items() if key not in ('threads', 'latents')}
-      meta = {'statistics': codec.statistics.as_dict(), 'data': json.dumps(content)}
+      meta = {
+        'statistics': codec.statistics.as_dict(),
+        'shape': [shape.frames, shape.height, shape.width],
+        'fps': config.data.fps,
+        'data': json.dumps(content),
+      }
       writer = RecordWriter(
         workdir / split / name, rows=rows, rows_per_shard=ROWS_PER_SHARD, meta=meta
       )

@@ -177,7 +177,7 @@ def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
   flat = {
     key: value
     for key, value in flatten(config).items()
-    if key not in FREE and not key.startswith('mesh.')
+    if key not in FREE and not key.startswith(('mesh.', 'sample.', 'encode.'))
   }
   if 'data.latents' in flat:  # another place is fine, but not another precision
     flat['data.latents'] = 'read' if flat['data.latents'] else 'encoded on the fly'
@@ -237,13 +237,17 @@ def _initial_state(config, part, optimizer, mesh, checkpoints, order) -> State:
     return state
   params = initialise(key)
   if part.start is not None:
-    start = part.start()
-    _check_start(start, params)
-    params = jax.tree.map(jax.device_put, start, shardings)
+    params = jax.tree.map(jax.device_put, _start_from(part.start(), params), shardings)
   return jax.jit(with_optimizer, out_shardings=placed)(params)
 
 
-def _check_start(start: Tree, params: Tree) -> None:
+def _start_from(start: Tree, params: Tree) -> Tree:
+  """Takes the parameters of another run, and those of conditionings that it lacked as initialised.
+
+  A new conditioning starts neutral, so that the model still answers what the other one does.
+  """
+  added = sorted(set(params) - set(start))
+  start = {**{name: params[name] for name in added}, **start}
   given, wanted = (
     {name: leaf.shape for name, leaf in named_leaves(tree).items()} for tree in (start, params)
   )
@@ -251,8 +255,12 @@ def _check_start(start: Tree, params: Tree) -> None:
     if given.get(name) != wanted.get(name):
       raise ConfigError(
         f'config.start_from does not fit this model: {name} is {given.get(name, "absent")} there '
-        f'and {wanted.get(name, "absent")} here; the models may differ in model.positions only'
+        f'and {wanted.get(name, "absent")} here; the models may differ in model.positions, and '
+        'this one may have more conditionings'
       )
+  if added:
+    _log.info('start_from has no %s: new parameters', ', '.join(added))
+  return {name: start[name] for name in params}
 
 
 def _make_evaluate(part: Part, config: ConfigDict, mesh):

@@ -3,10 +3,11 @@
 import hashlib
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import tqdm
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
@@ -60,14 +61,18 @@ def write_samples(
   """
   sampler.check(shape)
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
-  videos = sampler(prompts, seed=seed, shape=shape, batch_size=batch_size)
-  for path, video in zip(paths, videos, strict=True):
+  videos = sampler.stream(prompts, seed=seed, shape=shape, batch_size=batch_size)
+  bar = tqdm.tqdm(videos, total=len(prompts), unit='video', disable=not sys.stderr.isatty())
+  shown, digests = [], []
+  for path, video in zip(paths, bar, strict=True):
     if shape[0] > 1:
       write_video(path, video, sampler.config.data.fps)
     else:
       Image.fromarray(video[0]).save(path)
-  contact_sheet(sheet, list(videos[:SHEET_ROWS]), list(prompts[:SHEET_ROWS]))
-  write_json(record, _describe(sampler, prompts, paths, videos, seed, shape, batch_size))
+    shown += [video] if len(shown) < SHEET_ROWS else []
+    digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
+  contact_sheet(sheet, shown, list(prompts[:SHEET_ROWS]))
+  write_json(record, _describe(sampler, prompts, paths, digests, seed, shape, batch_size))
   return [*paths, sheet, record]
 
 
@@ -94,7 +99,7 @@ def _name_files(
   return paths, out / 'sheet.png', out / 'samples.json'
 
 
-def _describe(sampler, prompts, paths, videos, seed, shape, batch_size) -> dict[str, Any]:
+def _describe(sampler, prompts, paths, digests, seed, shape, batch_size) -> dict[str, Any]:
   return {
     'weights': sampler.provenance,
     'settings': sampler.settings,
@@ -105,15 +110,11 @@ def _describe(sampler, prompts, paths, videos, seed, shape, batch_size) -> dict[
     'batch_size': batch_size,
     'fps': sampler.config.data.fps,
     'samples': [
-      {'index': index, 'prompt': prompt, 'file': path.name, 'pixels': _digest(video)}
-      for index, (prompt, path, video) in enumerate(zip(prompts, paths, videos, strict=True))
+      {'index': index, 'prompt': prompt, 'file': path.name, 'pixels': digest}
+      for index, (prompt, path, digest) in enumerate(zip(prompts, paths, digests, strict=True))
     ],
   }
 
 
 def _hash(prompt: str) -> str:
   return hashlib.sha256(prompt.encode()).hexdigest()[:8]
-
-
-def _digest(video: np.ndarray) -> str:
-  return hashlib.sha256(video.tobytes()).hexdigest()[:16]

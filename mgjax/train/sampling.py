@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from mgjax.tae.latents import LatentCodec
 from mgjax.train.restore import load_codec, load_params, read_config
 from mgjax.train.video_part import make_sampler_of, make_video_model, prepare_prompts
 from mgjax.video.generate import draw_noise
+from mgjax.video.model import check_shape
 
 
 class Sampler:
@@ -65,10 +66,24 @@ class Sampler:
     shape: tuple[int, int, int] | None = None,
     batch_size: int = 32,
   ) -> UInt8[np.ndarray, 'b t h w 3']:
-    """Generates one video a prompt.
+    """Generates one video a prompt, all at once; see `stream`."""
+    options = {'seed': seed, 'first': first, 'shape': shape, 'batch_size': batch_size}
+    return np.stack(list(self.stream(prompts, **options)))
+
+  def stream(
+    self,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    first: int = 0,
+    shape: tuple[int, int, int] | None = None,
+    batch_size: int = 32,
+  ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+    """Generates one video a prompt, in their order, as soon as its batch is done.
 
     Video i depends on (seed, first + i), its prompt and the shape alone: not on what else is asked
-    for, and not on the batch size beyond rounding.
+    for, and not on the batch size beyond rounding. (With 'dormand_prince' all videos of a batch
+    share their steps, which therefore do depend on the others.)
 
     Args:
       prompts: cleaned prompts.
@@ -85,15 +100,13 @@ class Sampler:
     fps = self.config.data.fps if shape[0] > 1 else None
     batch_size = min(batch_size, len(prompts))
     latent_shape = self._codec.latent_shape(shape)
-    videos = []
     for begin in range(0, len(prompts), batch_size):
       chosen = list(prompts[begin : begin + batch_size])
       padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
       indices = first + begin + np.arange(batch_size)
       noise = draw_noise(seed, indices, latent_shape)
       latents = self._generate(self._params, prepare_prompts(self._model, padded, fps), noise)
-      videos.append(np.asarray(self._codec.decode(latents, shape[0]))[: len(chosen)])
-    return np.concatenate(videos)
+      yield from np.asarray(self._codec.decode(latents, shape[0]))[: len(chosen)]
 
   def reconstruction_psnr(self, videos: UInt8[np.ndarray, 'b t h w 3']) -> float:
     """Returns 10 log10(255^2 / mse) of the autoencoder's reconstructions, in dB."""
@@ -105,24 +118,7 @@ class Sampler:
 
   def check(self, shape: tuple[int, int, int]) -> None:
     """Raises ConfigError if the model cannot make videos of this shape (frames, height, width)."""
-    _, height, width = self._codec.model.compression
-    patch, most = self.config.model.patch, self.config.model.positions
-    latents = self._codec.latent_shape(shape)[:3]
-    fits = (
-      min(shape) > 0
-      and shape[1] % (height * patch[1]) == 0
-      and shape[2] % (width * patch[2]) == 0
-      and all(size <= step * count for size, step, count in zip(latents, patch, most, strict=True))
-    )
-    if not fits:
-      largest = [
-        s * c * f for s, c, f in zip(patch, most, self._codec.model.compression, strict=True)
-      ]
-      raise ConfigError(
-        f'this model cannot make {shape[0]} frames of {shape[1]} x {shape[2]}: height is a '
-        f'multiple of {height * patch[1]}, width of {width * patch[2]}, and at most {largest[0]} '
-        f'frames of {largest[1]} x {largest[2]}'
-      )
+    check_shape(self._model.backbone, self._codec.model, shape)
 
 
 def _find_codec(

@@ -24,7 +24,7 @@ from mgjax.tae.latents import Statistics
 from mgjax.train.part import Part
 from mgjax.train.restore import load_codec, load_params, read_config
 from mgjax.video.generate import draw_noise, make_generate
-from mgjax.video.model import VideoModel
+from mgjax.video.model import VideoModel, check_shape
 from mgjax.video.stages import grow
 
 SHOWN = 8  # samples in a picture
@@ -58,8 +58,11 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   buckets = [bucket(name, 'train') for name in config.buckets]
   validation = [bucket(name, 'validation') for name in config.buckets]
   codec = load_codec(config.autoencoder)
+  for bucket_shape in config.buckets.values():
+    sizes = (bucket_shape.frames, bucket_shape.height, bucket_shape.width)
+    check_shape(model.backbone, codec.model, sizes)
   for each in (*buckets, *validation) if stored else ():
-    _check_latents(each.source.source.meta, codec.statistics, each.name)
+    _check_latents(each.source.source.meta, codec.statistics, config, each.name)
 
   def prepare(batch: Batch) -> Batch:
     if not stored:
@@ -90,6 +93,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     return path
 
   fields = config.objective.to_dict()
+  _check_dropout(fields['dropout'], model)
   draw = make_sampler(fields['time'].pop('name'), **fields['time'])
 
   learnt = {'latents': codec.statistics.as_dict()}
@@ -147,9 +151,27 @@ def prepare_prompts(model: VideoModel, prompts: Sequence[str], fps: float | None
   return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
 
 
-def _check_latents(meta: Mapping[str, Any], statistics: Statistics, name: str) -> None:
+def _check_dropout(dropout: Mapping[str, float], model: VideoModel) -> None:
+  names = {each.name for each in model.conditionings}
+  if set(dropout) != names:
+    raise ConfigError(
+      f'objective.dropout names {sorted(dropout)}, the conditionings are {sorted(names)}; give '
+      'each a rate, 0 for never: guidance means nothing for a condition that is never dropped'
+    )
+
+
+def _check_latents(
+  meta: Mapping[str, Any], statistics: Statistics, config: ConfigDict, name: str
+) -> None:
   if Statistics.from_dict(meta['statistics']) != statistics:
     raise DataError(
       f'the latents of bucket {name!r} were normalised for another autoencoder than the one at '
       'config.autoencoder; encode the data again with launch.encode'
+    )
+  shape = config.buckets[name]
+  wanted = ([shape.frames, shape.height, shape.width], config.data.fps)
+  if (given := (meta['shape'], meta['fps'])) != wanted:
+    raise DataError(
+      f'the latents of bucket {name!r} are of {given[0]} (frames, height, width) at {given[1]} '
+      f'frames a second, the configuration says {wanted[0]} at {wanted[1]}; encode the data again'
     )
