@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -109,10 +110,16 @@ def place(tmp_path_factory):
 def outcomes(place):
   """All of them at once, since most of their time is spent on imports."""
 
+  environment = dict(
+    os.environ
+  )  # pytest goes on changing its own while the threads start processes
+
   def run(arguments):
     name, *rest = (argument.format(tmp=place) for argument in arguments)
     command = [sys.executable, '-m', f'launch.{name}', *rest]
-    return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+    return subprocess.run(
+      command, capture_output=True, text=True, cwd=CHECKOUT, env=environment, timeout=280
+    )
 
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     yield {name: pool.submit(run, case[0]) for name, case in CASES.items()}
