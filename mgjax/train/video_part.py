@@ -1,7 +1,7 @@
 """Text to video as a part to train (Movie Gen §3.1.2-3.1.4)."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from mgjax.data.video_io import write_video
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
 from mgjax.flow.times import make_sampler
-from mgjax.tae.latents import Statistics
+from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.train.part import Part
 from mgjax.train.restore import load_codec, load_params, read_config
 from mgjax.video.generate import draw_noise, make_generate
@@ -73,24 +73,8 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
 
   name, shape = max(config.buckets.items(), key=lambda item: item[1].frames)
   sizes = (shape.frames, shape.height, shape.width)
-  sample = {'caption': 'a', 'fps': config.data.fps}
-  arrays = [prepare_sample(sample) for prepare_sample in prepares]
-  example = {key: jnp.asarray(value)[None] for array in arrays for key, value in array.items()}
+  example = prepare_prompts(model, ['a'], config.data.fps)
   latents = jnp.zeros((1, *codec.latent_shape(sizes)))
-  generate = make_sampler_of(config, model)
-
-  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    source = make_source(config.data, name, shape, 'validation')
-    prompts = [source[index]['caption'] for index in range(min(SHOWN, len(source)))]
-    batch = prepare_prompts(model, prompts, config.data.fps if shape.frames > 1 else None)
-    noise = draw_noise(config.seed, np.arange(len(prompts)), codec.latent_shape(sizes))
-    videos = np.asarray(codec.decode(generate(params, batch, noise), shape.frames))
-    path = directory / 'samples.png'
-    contact_sheet(path, list(videos), prompts)
-    if shape.frames > 1:
-      for index, video in enumerate(videos):
-        write_video(directory / f'{index:03d}.mp4', video, config.data.fps)
-    return path
 
   fields = config.objective.to_dict()
   _check_dropout(fields['dropout'], model)
@@ -120,11 +104,35 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     buckets=buckets,
     validation=validation,
     prepare=prepare,
-    show=show,
+    show=_make_show(config, model, codec, name),
     notes=lambda params: learnt,
     check=check,
     start=start if config.start_from else None,
   )
+
+
+def _make_show(
+  config: ConfigDict, model: VideoModel, codec: LatentCodec, name: str
+) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
+  """Makes the function that samples captions of a bucket's validation data into a directory."""
+  shape = config.buckets[name]
+  generate = make_sampler_of(config, model)
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = make_source(config.data, name, shape, 'validation')
+    prompts = [source[index]['caption'] for index in range(min(SHOWN, len(source)))]
+    batch = prepare_prompts(model, prompts, config.data.fps if shape.frames > 1 else None)
+    latents = codec.latent_shape((shape.frames, shape.height, shape.width))
+    noise = draw_noise(config.seed, np.arange(len(prompts)), latents)
+    videos = np.asarray(codec.decode(generate(params, batch, noise), shape.frames))
+    path = directory / 'samples.png'
+    contact_sheet(path, list(videos), prompts)
+    if shape.frames > 1:
+      for index, video in enumerate(videos):
+        write_video(directory / f'{index:03d}.mp4', video, config.data.fps)
+    return path
+
+  return show
 
 
 def make_sampler_of(config: ConfigDict, model: VideoModel, **changes: Any):
