@@ -37,6 +37,20 @@ def base() -> ConfigDict:
   return config
 
 
+def clips(path: str = 'data/clips', fps: int = 16, threads: int = 16) -> ConfigDict:
+  """Returns data that are video files: a folder with captions, or a manifest."""
+  return ConfigDict(
+    {
+      'kind': 'clips',
+      'path': path,
+      'validation_path': '',  # '' validates on the training clips
+      'latents': '',  # where launch.encode put them; without, every batch is encoded on the fly
+      'fps': fps,
+      'threads': threads,
+    }
+  )
+
+
 def sampling() -> ConfigDict:
   """Returns the report's sampler: 50 Euler steps, linear-quadratic, guidance 7.5."""
   return ConfigDict(

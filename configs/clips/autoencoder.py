@@ -7,14 +7,13 @@ The argument is a folder of videos with captions (clip.mp4, clip.txt) or a .csv 
 
 from ml_collections import ConfigDict
 
+from configs.base import clips
 from configs.digits import autoencoder
 
 
 def get_config(path: str = '') -> ConfigDict:
   config = autoencoder.get_config()
-  config.data = ConfigDict(
-    {'kind': 'clips', 'path': path, 'validation_path': '', 'latents': '', 'fps': 8, 'threads': 4}
-  )
+  config.data = clips(path, fps=8, threads=4)
   config.buckets = ConfigDict(
     {
       'video': {'frames': 16, 'height': 64, 'width': 64, 'batch_size': 1, 'weight': 3},

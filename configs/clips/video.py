@@ -8,15 +8,14 @@ Encodes on the fly; for more than a few epochs encode once (launch.encode) and a
 
 from ml_collections import ConfigDict
 
+from configs.base import clips
 from configs.digits import video
 
 
 def get_config(path: str = '') -> ConfigDict:
   config = video.get_config()
   config.autoencoder = 'runs/mine/autoencoder'
-  config.data = ConfigDict(
-    {'kind': 'clips', 'path': path, 'validation_path': '', 'latents': '', 'fps': 8, 'threads': 4}
-  )
+  config.data = clips(path, fps=8, threads=4)
   config.buckets = ConfigDict(
     {'video': {'frames': 16, 'height': 64, 'width': 64, 'batch_size': 8, 'weight': 1}}
   )

@@ -5,7 +5,7 @@ python -m launch.train --config=configs/tae/tae.py --workdir=runs/tae --config.d
 
 from ml_collections import ConfigDict
 
-from configs.base import base
+from configs.base import base, clips
 
 
 def get_config() -> ConfigDict:
@@ -13,16 +13,7 @@ def get_config() -> ConfigDict:
   config.part = 'autoencoder'
   config.mesh = ConfigDict({'data': 1, 'fsdp': -1})
   config.rules = 'fsdp'
-  config.data = ConfigDict(
-    {
-      'kind': 'clips',
-      'path': 'data/clips',
-      'validation_path': '',
-      'latents': '',
-      'fps': 16,
-      'threads': 16,
-    }
-  )
+  config.data = clips()
   # Sizes and batches are not in public sources; one batch of images comes to three of videos.
   config.buckets = ConfigDict(
     {

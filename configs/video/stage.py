@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs.base import base, sampling
+from configs.base import base, clips, sampling
 from configs.video.sizes import model
 
 FPS = 16  # of all clips here; the report keeps each clip's own rate, 16 to 32
@@ -22,16 +22,7 @@ def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   config.start_from = ''
   config.mesh = ConfigDict({'data': 1, 'fsdp': -1})
   config.rules = 'fsdp'
-  config.data = ConfigDict(
-    {
-      'kind': 'clips',
-      'path': 'data/clips',
-      'validation_path': '',
-      'latents': '',  # where launch.encode put them; without, every batch is encoded on the fly
-      'fps': FPS,
-      'threads': 16,
-    }
-  )
+  config.data = clips(fps=FPS)
   config.model = model(size, positions)
   config.objective = ConfigDict(
     {

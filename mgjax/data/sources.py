@@ -51,6 +51,11 @@ def make_source(
   return WithFrameRate(makers[data['kind']](data, name, shape, split, report), fps)
 
 
+def longest_bucket(buckets: Fields) -> tuple[str, Fields]:
+  """Returns name and shape of the bucket with the most frames, the first of several."""
+  return max(buckets.items(), key=lambda item: item[1]['frames'])
+
+
 class WithFrameRate:
   """Adds the frame rate of videos to every sample; images have none."""
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.files import read_json, write_json
 from mgjax.data.contact_sheet import contact_sheet
-from mgjax.data.sources import make_source
+from mgjax.data.sources import longest_bucket, make_source
 from mgjax.data.video_io import write_video
 from mgjax.evaluation.alignment import judge_model, spread
 from mgjax.text.prompts import clean_prompt
@@ -24,6 +24,8 @@ from mgjax.train.sampling import Sampler
 
 SHOWN = 12  # videos on the contact sheet
 WINDOWS = 256  # of the user's clips among which the nearest is sought
+
+Findings = tuple[dict[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
 
 _log = logging.getLogger(__name__)
 
@@ -86,19 +88,14 @@ def report_digits(
     A table for people, and the paths of the contact sheet, the videos and the report.
   """
   workdir = pathlib.Path(workdir)
-  about = {'step': _last_step(model), 'samples': samples}
-  if report := _earlier_report(workdir, about):
-    return report
 
-  def work():
+  def work() -> Findings:
     sampler = Sampler(model)
     alignment, videos, prompts = judge_model(sampler, samples=samples)
-    return alignment, *write_shown(workdir, videos, prompts, sampler.config.data.fps)
+    sheet, paths = write_shown(workdir, videos, prompts, sampler.config.data.fps)
+    return alignment.as_dict(), alignment.table(), [sheet, *paths]
 
-  alignment, sheet, paths = stages.run('samples', work)
-  return _write_report(
-    workdir, about, stages, alignment.as_dict(), alignment.table(), [sheet, *paths]
-  )
+  return _report(stages, model, workdir, samples, work)
 
 
 def write_shown(
@@ -127,11 +124,8 @@ def report_clips(
     A table for people, and the paths of the contact sheet, the videos and the report.
   """
   workdir = pathlib.Path(workdir)
-  about = {'step': _last_step(model), 'samples': SHOWN}
-  if report := _earlier_report(workdir, about):
-    return report
 
-  def work():
+  def work() -> Findings:
     sampler = Sampler(model)
     windows = _windows(sampler)
     captions = [window['caption'] for window in windows]
@@ -150,25 +144,31 @@ def report_clips(
     for path, video in zip(paths, videos, strict=True):
       write_video(path, video, sampler.config.data.fps)
     found = [captions[index] for index in closest]
-    return prompts, found, sampler.reconstruction_psnr(originals), paths
+    psnr = sampler.reconstruction_psnr(originals)
+    own = sum(map(operator.eq, prompts, found)) / len(prompts)
+    lines = [f'{asked} -> nearest clip: {got}' for asked, got in zip(prompts, found, strict=True)]
+    lines += [f'nearest is its own clip: {own:.0%}', f'reconstruction: {psnr:.1f} dB']
+    scores = {
+      'nearest_is_own': own, 'reconstruction_psnr': psnr, 'captions': prompts, 'nearest': found
+    }  # fmt: skip
+    return scores, '\n'.join(lines), [workdir / 'samples.png', *paths]
 
-  prompts, found, psnr, paths = stages.run('samples', work)
-  own = sum(map(operator.eq, prompts, found)) / len(prompts)
-  lines = [f'{asked} -> nearest clip: {got}' for asked, got in zip(prompts, found, strict=True)]
-  lines += [f'nearest is its own clip: {own:.0%}', f'reconstruction: {psnr:.1f} dB']
-  scores = {
-    'nearest_is_own': own, 'reconstruction_psnr': psnr, 'captions': prompts, 'nearest': found
-  }  # fmt: skip
-  paths = [workdir / 'samples.png', *paths]
-  return _write_report(workdir, about, stages, scores, '\n'.join(lines), paths)
-
-
-def _last_step(model: pathlib.Path) -> int:
-  return Checkpoints(model / 'checkpoints').steps()[-1]
+  return _report(stages, model, workdir, SHOWN, work)
 
 
-def _write_report(workdir, about, stages, scores, text, paths) -> tuple[str, list[pathlib.Path]]:
-  """Writes what was found, what it is about, what it took, and how it was shown."""
+def _report(
+  stages: Stages,
+  model: pathlib.Path,
+  workdir: pathlib.Path,
+  samples: int,
+  work: Callable[[], Findings],
+) -> tuple[str, list[pathlib.Path]]:
+  """Writes what `work` finds, what it is about, what it took and how it was shown."""
+  step = Checkpoints(model / 'checkpoints').steps()[-1]
+  about = {'step': step, 'samples': samples}
+  if report := _earlier_report(workdir, about):
+    return report
+  scores, text, paths = stages.run('samples', work)
   seconds = {'seconds': round(sum(stages.seconds.values()), 1), 'stages': stages.seconds}
   shown = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}
   write_json(workdir / 'report.json', {**scores, **seconds, 'about': about, 'shown': shown})
@@ -193,6 +193,6 @@ def nearest(videos: np.ndarray, originals: np.ndarray) -> list[int]:
 def _windows(sampler: Sampler) -> list[dict[str, Any]]:
   """The windows of the clips that the model was trained on; the first ones, if they are many."""
   config = sampler.config
-  name, shape = max(config.buckets.items(), key=lambda item: item[1].frames)
+  name, shape = longest_bucket(config.buckets)
   source = make_source(config.data.to_dict() | {'latents': ''}, name, shape, 'train')
   return [source[index] for index in range(min(len(source), WINDOWS))]

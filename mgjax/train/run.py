@@ -244,7 +244,7 @@ def _initial_state(config, part, optimizer, mesh, checkpoints, order) -> State:
 def _start_from(start: Tree, params: Tree) -> Tree:
   """Takes the parameters of another run, and those of conditionings that it lacked as initialised.
 
-  A new conditioning starts neutral, so that the model still answers what the other one does.
+  The model still answers what the other one does where the new conditionings start neutral.
   """
   added = sorted(set(params) - set(start))
   start = {**{name: params[name] for name in added}, **start}

@@ -10,6 +10,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
+from mgjax.data.sources import longest_bucket
 from mgjax.tae.latents import LatentCodec
 from mgjax.train.restore import load_codec, load_params, read_config
 from mgjax.train.video_part import make_sampler_of, make_video_model, prepare_prompts
@@ -54,20 +55,11 @@ class Sampler:
   @property
   def default_shape(self) -> tuple[int, int, int]:
     """Frames, height and width of the longest clips that the model was trained on."""
-    shape = max(self.config.buckets.values(), key=lambda shape: shape.frames)
+    _, shape = longest_bucket(self.config.buckets)
     return shape.frames, shape.height, shape.width
 
-  def __call__(
-    self,
-    prompts: Sequence[str],
-    *,
-    seed: int = 0,
-    first: int = 0,
-    shape: tuple[int, int, int] | None = None,
-    batch_size: int = 32,
-  ) -> UInt8[np.ndarray, 'b t h w 3']:
-    """Generates one video a prompt, all at once; see `stream`."""
-    options = {'seed': seed, 'first': first, 'shape': shape, 'batch_size': batch_size}
+  def __call__(self, prompts: Sequence[str], **options: Any) -> UInt8[np.ndarray, 'b t h w 3']:
+    """Generates one video a prompt, all at once, with the options of `stream`."""
     return np.stack(list(self.stream(prompts, **options)))
 
   def stream(

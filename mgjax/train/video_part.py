@@ -15,7 +15,7 @@ from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.mixture import Bucket
-from mgjax.data.sources import make_source, make_transform
+from mgjax.data.sources import longest_bucket, make_source, make_transform
 from mgjax.data.video_io import write_video
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
@@ -71,7 +71,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
       }
     return batch | {'latents': batch['latents'].astype(jnp.float32)}
 
-  name, shape = max(config.buckets.items(), key=lambda item: item[1].frames)
+  name, shape = longest_bucket(config.buckets)
   sizes = (shape.frames, shape.height, shape.width)
   example = prepare_prompts(model, ['a'], config.data.fps)
   latents = jnp.zeros((1, *codec.latent_shape(sizes)))
