@@ -46,8 +46,10 @@ def measure(
     times its seconds are ours.
 
   Raises:
-    ConfigError: there is no such rival.
+    ConfigError: the configuration is not of a video model, or there is no such rival.
   """
+  if config.part != 'video':
+    raise ConfigError(f'the bench times video models; this configuration is of {config.part!r}')
   ours, about = _make_ours(config, latents)
   steps = {'mgjax': ours}
   if rival:
