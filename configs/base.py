@@ -7,7 +7,8 @@ def base() -> ConfigDict:
   """Returns the common fields; a configuration adds part, data, buckets, model and objective."""
   config = ConfigDict()
   config.seed = 0
-  config.mesh = ConfigDict({'data': -1})  # sizes of the mesh axes; -1 takes what is left
+  # Devices along each axis of the mesh; -1 takes what is left.
+  config.mesh = ConfigDict({'slice': 1, 'data': -1, 'fsdp': 1, 'context': 1, 'tensor': 1})
   config.rules = 'single'  # parallel/rules.py
   config.optimizer = ConfigDict(
     {

@@ -1,22 +1,32 @@
-"""Times the training step of a video configuration, here and now, on random data.
+r"""Times a video configuration, here and now, on random data: seconds, rates, MFU and memory.
 
 python -m launch.bench --config=configs/bench/cpu.py --rival=tests/oracles/torch_backbone.py
-A rival is a Python file with the same network in another library; both take turns.
+python -m launch.bench --config=configs/bench/h200.py:73728 --what=blocks --layers=0 --out=out.json
+python -m launch.bench --config=configs/bench/h200.py:8192 --what=attention --rival=jax.nn \
+  --rival=tests/oracles/torch_attention.py
+--what=step is a whole training step, forward one pass of the model, blocks its layers alone and
+attention that of one layer, both forward and with gradients. A rival is jax.nn (attention alone) or
+a Python file (mgjax/planning/rivals.py); all take turns on one device.
 """
 
-import json
-
+import jax
 from absl import flags
 
 from launch import command_line
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
-from mgjax.train.benchmark import measure
+from mgjax.parallel import distributed
+from mgjax.planning.benchmark import measure
+from mgjax.planning.results import describe
+from mgjax.planning.subjects import SUBJECTS
 
 _CONFIG = command_line.define_config()
-_LATENTS = flags.DEFINE_list('latents', ['2', '4', '32', '32', '16'], 'Sizes b,t,h,w,c.')
-_RIVAL = flags.DEFINE_string('rival', '', 'Python file of a rival, timed in turns with ours.')
-_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Steps of each that are timed.', lower_bound=1)
+_WHAT = flags.DEFINE_enum('what', 'step', list(SUBJECTS), 'What is timed.')
+_LATENTS = flags.DEFINE_list('latents', [], 'b,t,h,w,c; by default of the longest bucket.')
+_LAYERS = flags.DEFINE_integer('layers', None, '0: as many as fit; by default as configured.')
+_RIVAL = flags.DEFINE_multi_string('rival', [], 'jax.nn or a Python file; may be repeated.')
+_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed runs of each program.', lower_bound=1)
+_PROFILE = flags.DEFINE_string('profile', '', 'Directory for a trace, for TensorBoard or XProf.')
 _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
 
 
@@ -24,13 +34,22 @@ def main(_) -> None:
   config = command_line.required(_CONFIG, 'configs/bench/cpu.py')
   if command_line.print_config(config):
     return
-  latents = tuple(int(size) for size in _LATENTS.value if size.isdigit())
-  if len(latents) != 5:
-    raise ConfigError(f'--latents={",".join(_LATENTS.value)}: expected five sizes b,t,h,w,c')
-  report = measure(config, latents, rival=_RIVAL.value, rounds=_ROUNDS.value)
-  print(json.dumps(report, indent=2))
-  if _OUT.value:
-    write_json(_OUT.value, report)
+  distributed.initialize()
+  report = measure(
+    config, _WHAT.value, latents=_latents(_LATENTS.value), layers=_LAYERS.value,
+    rivals=_RIVAL.value, rounds=_ROUNDS.value, profile=_PROFILE.value,
+  )  # fmt: skip
+  if jax.process_index() == 0:
+    print(describe(report))
+    if _OUT.value:
+      write_json(_OUT.value, report)
+
+
+def _latents(words: list[str]) -> tuple[int, ...] | None:
+  sizes = tuple(int(word) for word in words if word.isdigit())
+  if words and (len(sizes) != 5 or len(words) != 5 or 0 in sizes):
+    raise ConfigError(f'--latents={",".join(words)}: expected five sizes b,t,h,w,c')
+  return sizes or None
 
 
 if __name__ == '__main__':

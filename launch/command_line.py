@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
@@ -13,6 +14,7 @@ from ml_collections import config_flags
 
 from mgjax.core.config import did_you_mean, flatten
 from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.parallel import distributed
 
 
 def define_config() -> flags.FlagHolder:
@@ -51,10 +53,15 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
   try:
     app.run(lambda arguments: _report(guarded, arguments), flags_parser=_parse)
-  except SystemExit:
-    raise
+  except SystemExit as end:
+    code = end.code
   except KeyboardInterrupt:
-    sys.exit(130)
+    code = 130
+  except Exception:
+    traceback.print_exc()
+    code = 1
+  if code:
+    distributed.leave(code)
 
 
 def _report(main, arguments) -> None:

@@ -2,11 +2,13 @@
 
 python -m launch.train --config=configs/digits/autoencoder.py --workdir=runs/autoencoder
 python -m launch.train --config=configs/video/t2iv_256.py:30b --workdir=runs/30b --dry_run
+On several hosts each of them runs it, with a --workdir that all share; see launch/recipes/.
 """
 
 from absl import flags
 
 from launch import command_line
+from mgjax.parallel import distributed
 from mgjax.train import run
 
 _CONFIG = command_line.define_config()
@@ -22,6 +24,8 @@ def main(_) -> None:
   if _DRY_RUN.value:
     print(run.dry_run(config, workdir))
   else:
+    distributed.initialize()
+    distributed.check_shared(workdir)
     run.train(config, workdir)
 
 

@@ -22,7 +22,7 @@ MODELS = (
   ('upsampler', 'personalization', 'editing', 'audio'),
 )
 DATA = (('core',), ('curation',), ('data',))  # data knows no model, models know no data
-MEET = (('train',), ('evaluation', 'scaling'))  # here they meet
+MEET = (('train',), ('planning', 'evaluation', 'scaling'))  # here they meet
 
 
 def _arrows() -> dict[str, set[str]]:

@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
       'epsilon': 1e-5,
       'remat': 'nothing',
       'attention': 'auto',
+      'exchange': 'auto',
       'unroll': 4,  # a loop over layers costs more than it saves at this size
       'compute': 'float32',
       'conditionings': {

@@ -11,7 +11,7 @@ from configs.base import base, clips
 def get_config() -> ConfigDict:
   config = base()
   config.part = 'autoencoder'
-  config.mesh = ConfigDict({'data': 1, 'fsdp': -1})
+  config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp'
   config.data = clips()
   # Sizes and batches are not in public sources; one batch of images comes to three of videos.

@@ -38,8 +38,9 @@ def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       'positions': positions,
       'patch': (1, 2, 2),
       'epsilon': 1e-5,  # not in public sources
-      'remat': 'nothing' if size in ('debug', '1b') else 'full',
+      'remat': 'nothing' if size in ('debug', '1b') else 'attention',
       'attention': 'auto',
+      'exchange': 'auto',
       'unroll': 1,
       'compute': 'float32' if size == 'debug' else 'bfloat16',
       'conditionings': {'text': {'class': 'mgjax.text.conditioning.ByteText', **TEXT[size]}},

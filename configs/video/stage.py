@@ -20,8 +20,9 @@ def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   config.part = 'video'
   config.autoencoder = 'runs/tae'
   config.start_from = ''
-  config.mesh = ConfigDict({'data': 1, 'fsdp': -1})
-  config.rules = 'fsdp'
+  # `launch.plan` says what fits a machine; the report has tensor = 4 and context up to 2.
+  config.mesh.update(data=1, fsdp=-1)
+  config.rules = 'fsdp_tp_cp'
   config.data = clips(fps=FPS)
   config.model = model(size, positions)
   config.objective = ConfigDict(

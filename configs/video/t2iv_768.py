@@ -30,6 +30,7 @@ POSITIONS = (32, 96, 96)
 
 def get_config(size: str = '30b') -> ConfigDict:
   config = stage(size, POSITIONS)
+  config.mesh.context = 8  # 9,216 tokens of the longest clips on each
   # The report lowers the batch to 512 and halves the learning rate, down to 1e-5, whenever the
   # validation loss is flat, 74,500 steps and 73.8M samples in all: so about 34,800 steps with this
   # batch and 39,700 with the small one. Each is a run with --config.start_from of the one before.

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from mgjax.backbone.modulation import modulate
 from mgjax.core.typing import Array, Bool, Float
@@ -9,6 +10,7 @@ from mgjax.nn.linear import ZEROS, parameter
 from mgjax.nn.mlp import SwiGLU
 from mgjax.nn.multihead import MultiHeadAttention
 from mgjax.nn.norm import RMSNorm
+from mgjax.parallel.rules import place_tokens
 
 
 class Block(nn.Module):
@@ -26,6 +28,7 @@ class Block(nn.Module):
   hidden: int
   epsilon: float = 1e-5
   attention: str = 'auto'
+  exchange: str = 'auto'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -33,9 +36,10 @@ class Block(nn.Module):
     self,
     x: Float[Array, 'b n d'],
     modulation: Float[Array, 'b 6 d'],
-    positions: Float[Array, 'n d'],
+    positions: Float[Array, '_b n d'],
     context: Float[Array, 'b m d'] | None,
     context_mask: Bool[Array, 'b m'] | None,
+    valid: Bool[Array, 'b n'] | None = None,
   ) -> tuple[Float[Array, 'b n d'], None]:
     dim = x.shape[-1]
     table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (6, dim))
@@ -46,16 +50,15 @@ class Block(nn.Module):
       return RMSNorm(self.epsilon, self.dtype, name=name)
 
     def multihead(name: str) -> nn.Module:
-      return MultiHeadAttention(
-        self.heads, dim // self.heads, self.attention, self.dtype, name=name
-      )
+      fields = (self.attention, self.exchange, self.dtype)
+      return MultiHeadAttention(self.heads, dim // self.heads, *fields, name=name)
 
-    x = x + positions[None].astype(x.dtype)
+    x = checkpoint_name(x, 'inputs') + positions.astype(x.dtype)
     y = modulate(norm('self_norm')(x), shift_a, scale_a)
-    x = x + gate_a * multihead('self_attention')(y)
+    x = x + gate_a * multihead('self_attention')(y, mask=valid)
     if context is not None:
       y = norm('cross_norm')(x)
       x = x + multihead('cross_attention')(y, context, context_mask)
     y = modulate(norm('feed_norm')(x), shift_f, scale_f)
     x = x + gate_f * SwiGLU(self.hidden, self.dtype, name='feed_forward')(y)
-    return x, None
+    return place_tokens(x), None

@@ -15,6 +15,7 @@ from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.norm import RMSNorm
 from mgjax.nn.stack import stack
+from mgjax.parallel.rules import ambient, place_rows, place_tokens, tokens_missing
 
 
 class Transformer(nn.Module):
@@ -32,12 +33,13 @@ class Transformer(nn.Module):
     patch: patch size along t, h, w.
     epsilon: of the norms (not in public sources).
     remat: what the backward pass computes again (`nn/stack.py`).
-    attention: implementation of `nn.attention.attend`.
+    attention: kernel of `nn.attention.attend`.
+    exchange: how the devices that share a row's tokens meet in it.
     unroll: layers a scan step.
     dtype: compute type.
 
   Raises:
-    ConfigError: the width does not divide into the heads.
+    ConfigError: the width does not divide into the heads, or these over `tensor`.
   """
 
   dim: int
@@ -49,6 +51,7 @@ class Transformer(nn.Module):
   epsilon: float = 1e-5
   remat: str = 'nothing'
   attention: str = 'auto'
+  exchange: str = 'auto'
   unroll: int = 1
   dtype: jnp.dtype = jnp.float32
 
@@ -58,19 +61,39 @@ class Transformer(nn.Module):
   ) -> Float[Array, 'b t h w c']:
     if self.dim % self.heads:
       raise ConfigError(f'model.dim = {self.dim} does not divide into {self.heads} heads')
+    mesh = ambient()
+    if mesh is not None and self.heads % mesh.shape['tensor']:
+      fitting = [str(n) for n in range(1, self.heads + 1) if self.heads % n == 0]
+      raise ConfigError(
+        f'{self.heads} heads do not divide over mesh.tensor = {mesh.shape["tensor"]}; take one of '
+        f'{", ".join(fitting)}'
+      )
     sizes = grid(x.shape, self.patch)
-    tokens = Linear(self.dim, ('patch', 'embed'), dtype=self.dtype, name='patch_in')(
-      patchify(x, self.patch)
-    )
+    count = math.prod(sizes)
+    # So that the devices of a mesh share the tokens equally; once here, not in every layer.
+    missing = tokens_missing(count)
+    valid = (jnp.arange(count + missing) < count)[None] if missing else None
+    valid = None if valid is None else jnp.broadcast_to(valid, (x.shape[0], count + missing))
+
+    def fill(tokens: Float[Array, 'b n _d']) -> Float[Array, 'b _n _d']:
+      return place_tokens(jnp.pad(tokens, ((0, 0), (0, missing), (0, 0))))
+
+    patches = fill(patchify(x, self.patch))
+    tokens = Linear(self.dim, ('patch', 'embed'), dtype=self.dtype, name='patch_in')(patches)
     if ports.tokens is not None:
-      tokens = tokens + ports.tokens.astype(tokens.dtype)
-    positions = Positions(self.positions, self.dim, name='positions')(sizes)
+      tokens = tokens + fill(ports.tokens.astype(tokens.dtype))
+    positions = Positions(self.positions, self.dim, name='positions')(sizes)[None]
+    # On a mesh one copy a row: their gradients then meet once, and not in every layer.
+    positions = fill(positions if mesh is None else jnp.repeat(positions, x.shape[0], axis=0))
     embedding, modulation = TimeModulation(self.dim, self.dtype, name='time')(time, ports.vector)
     context = None if ports.context is None else ports.context.astype(self.dtype)
     layers = stack(Block, depth=self.depth, remat=self.remat, unroll=self.unroll)(
-      self.heads, self.hidden, self.epsilon, self.attention, self.dtype, name='layers'
+      self.heads, self.hidden, self.epsilon, self.attention, self.exchange, self.dtype,
+      name='layers',
+    )  # fmt: skip
+    tokens, _ = layers(
+      place_tokens(tokens), modulation, positions, context, ports.context_mask, valid
     )
-    tokens, _ = layers(tokens, modulation, positions, context, ports.context_mask)
 
     table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (2, self.dim))
     final = embedding[:, None] + table[None].astype(self.dtype)
@@ -79,4 +102,4 @@ class Transformer(nn.Module):
     values = math.prod(self.patch) * x.shape[-1]
     # The velocity leaves in float32: solvers add fifty of them.
     y = Linear(values, ('embed', 'patch'), initializer=ZEROS, name='patch_out')(tokens)
-    return unpatchify(y, sizes, self.patch)
+    return unpatchify(place_rows(y)[:, :count], sizes, self.patch)

@@ -1,23 +1,36 @@
-"""Softmax attention behind one signature (Movie Gen §3.1.3)."""
+"""Softmax attention behind one signature, on one device or a mesh (Movie Gen §3.1.3, §3.1.6)."""
 
-from collections.abc import Callable
+import functools
+import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import AbstractMesh
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Bool, Float
+from mgjax.nn.kernels import blockwise, cudnn, splash, xla
+from mgjax.nn.kernels.kernel import NOTHING, Kernel
+from mgjax.parallel import ring, ulysses
+from mgjax.parallel.rules import BATCH, Entry, ambient, fit, size, spec
 
-# Finite: a row of -inf alone would make the softmax 0 / 0.
-MASKED = -1e30
-
-# Below, XLA's batched products win on a CPU, because the scores stay in its caches; above, the
-# loop of `blockwise` wins, because its scores do. `docs/performance.md` has the measurements.
+# Below, XLA's batched products win, because on a CPU the scores stay in its caches and elsewhere a
+# kernel's start costs more; above, a kernel that never writes scores to memory wins.
+# `docs/performance.md` has the measurements.
 FEW_SCORES = 2**22
-BLOCK_SCORES = 2**19
-SMALLEST_BLOCK = 256
+
+PARTS = (1, 2, 3, 4)  # in which heads are traded
+
+XLA = Kernel(xla.forward, xla.backward)
+BLOCKWISE = Kernel(blockwise.forward, blockwise.backward)
+SPLASH = Kernel(splash.forward, splash.backward)
+CUDNN = Kernel(cudnn.forward, cudnn.backward, takes_output=True)
+
+KERNELS = ('auto', 'xla', 'blockwise', 'flash')
+EXCHANGES = ('auto', 'gather', 'ring', 'ulysses', 'ring_ulysses')
 
 
 def attend(
@@ -27,162 +40,287 @@ def attend(
   *,
   mask: Bool[Array, 'b m'] | None = None,
   impl: str = 'auto',
+  exchange: str = 'auto',
+  saved_as: str = 'attention',
 ) -> Float[Array, 'b n g k']:
   """Returns softmax(Q K^T / sqrt(k)) V for every head, in the type of `q`.
 
-  Scores and softmax are float32 whatever the inputs are. All implementations give the same numbers
-  (float32: within 5e-6, `test_values_and_gradients_are_softmax_attention`). The result is named
-  'attention' for rematerialisation, and with it all that the backward pass of 'blockwise' needs.
+  Scores and softmax are float32 whatever the inputs are. All kernels and exchanges give the same
+  numbers (float32: within 5e-6, `test_values_and_gradients_are_softmax_attention`). The result and
+  its log-sum-exp are named `saved_as` and `saved_as`_sums for rematerialisation, which is all that
+  the backward pass needs beside q, k and v; those, as the kernel read them, are 'projections'.
 
   Args:
     q: queries.
     k: keys.
     v: values.
     mask: True where a key may be read. A row that may read nothing returns zeros.
-    impl: 'xla' stores all scores; 'blockwise' computes them again in the backward pass, its memory
-      is linear in n; 'auto' chooses between them by shape and platform.
+    impl: the kernel of one device. 'xla' stores all scores; 'blockwise' computes them again in the
+      backward pass, its memory is linear in n; 'flash' is the accelerator's own kernel, splash on a
+      TPU and cuDNN on a GPU; 'auto' chooses by shape, type and platform.
+    exchange: how devices along the mesh axis `context`, which hold the tokens in pieces, meet.
+      'gather' brings all keys and values to everyone (the report's); 'ulysses' trades tokens for
+      heads; 'ring' lets keys and values travel; 'ring_ulysses' trades as many heads as divide, and
+      lets the rest travel; 'auto' is 'ulysses' where heads divide, else 'ring_ulysses'.
+    saved_as: what `nn/stack.py` calls the result when it chooses what to save.
 
   Raises:
-    ConfigError: `impl` has no implementation.
+    ConfigError: there is no such kernel or exchange, or the heads do not divide.
   """
-  if impl not in IMPLEMENTATIONS:
+  for name, value, known in (('kernel', impl, KERNELS), ('exchange', exchange, EXCHANGES)):
+    if value not in known:
+      raise ConfigError(f'unknown attention {name} {value!r}; expected one of {", ".join(known)}')
+  shapes = tuple((x.shape, jnp.dtype(x.dtype)) for x in (q, k))
+  return _make_attend(*shapes, mask is not None, impl, exchange, saved_as, ambient())(q, k, v, mask)
+
+
+def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
+  """Returns u, the devices among which heads are traded; a ring goes around the other c / u.
+
+  Args:
+    heads: g on one device.
+    devices: c, of the context axis.
+    exchange: 'auto', 'ring', 'ulysses' or 'ring_ulysses'.
+
+  Raises:
+    ConfigError: 'ulysses' and heads that do not divide.
+  """
+  common = math.gcd(heads, devices)
+  if exchange == 'ulysses' and common != devices:
+    fitting = [u for u in range(1, heads + 1) if heads % u == 0]
     raise ConfigError(
-      f'unknown attention implementation {impl!r}; expected one of {", ".join(IMPLEMENTATIONS)}'
+      f"exchange 'ulysses' trades {heads} heads a device over mesh.context = {devices}, which does "
+      f'not divide them; take a context of {", ".join(map(str, fitting))}, or exchange '
+      "'ring_ulysses'"
     )
-  y = IMPLEMENTATIONS[impl](q, k, v, mask)
-  if mask is not None:
-    y = jnp.where(mask.any(axis=-1)[:, None, None, None], y, 0)
-  return checkpoint_name(y, 'attention')
+  return 1 if exchange == 'ring' else common
 
 
-def xla(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-  """Computes attention as written, all scores (b g n m) at once: the reference."""
-  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
-  scores = jnp.einsum('bgnk,bgmk->bgnm', q, k, preferred_element_type=jnp.float32)
-  if mask is not None:
-    scores = jnp.where(mask[:, None, None], scores, MASKED)
-  weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-  y = jnp.einsum('bgnm,bgmk->bgnk', weights, v, preferred_element_type=jnp.float32)
-  return jnp.swapaxes(y, 1, 2).astype(q.dtype)
+@functools.lru_cache(maxsize=256)  # or equal layers would be traced each by itself
+def _make_attend(
+  query, key, masked: bool, impl: str, exchange: str, saved_as: str, mesh: AbstractMesh | None
+) -> Callable[..., Array]:
+  """Makes the attention of given shapes and types; on a mesh, as islands of explicit programs."""
+  forward, backward = _on_devices(query, key, masked, impl, exchange, mesh)
+
+  @jax.custom_vjp
+  def attention(q, k, v, mask):
+    return run(q, k, v, mask)[0]
+
+  def run(q, k, v, mask):
+    y, lse, saved = forward(q, k, v, mask)
+    y, lse = checkpoint_name(y, saved_as), checkpoint_name(lse, f'{saved_as}_sums')
+    saved = tuple(checkpoint_name(x, 'projections') for x in saved)
+    return y, (saved, mask, y, lse)
+
+  def run_back(residuals, dy):
+    saved, mask, y, lse = residuals
+    return *backward(saved, mask, y, lse, dy), None
+
+  attention.defvjp(run, run_back)
+  return attention
 
 
-def auto(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-  """Chooses by static shape: a loop over heads suits few cores and caches, not accelerators."""
-  b, n, g, _ = q.shape
-  many = b * g * n * k.shape[1] >= FEW_SCORES
-  return (blockwise if many and jax.default_backend() == 'cpu' else xla)(q, k, v, mask)
+def _on_devices(query, key, masked, impl, exchange, mesh):
+  (q_shape, dtype), (k_shape, _) = query, key
+  if mesh is None:
+    one = _Gathered(split=False, devices=1)
+    return _by_platform(one, q_shape, k_shape, dtype, impl)
+
+  def entries(shape: tuple[int, ...]) -> list[Entry]:
+    b, n, g, _ = shape
+    return [fit(BATCH, b, mesh), fit(('context',), n, mesh), fit(('tensor',), g, mesh), ()]
+
+  q_in, k_in = entries(q_shape), entries(k_shape)
+  devices = mesh.shape['context']
+  heads = q_shape[2] // size(mesh, q_in[2])
+  if exchange == 'gather' or not (q_in[1] and k_in[1]):
+    plan = _Gathered(split=bool(q_in[1]), devices=devices if k_in[1] else 1)
+    saved_spec = (spec(q_in), spec(k_in), spec(k_in))
+    lse_spec = spec([q_in[0], q_in[2], q_in[1]])
+  else:
+    plan = _Traded(devices, heads_exchanged(heads, devices, exchange), heads)
+    # After trading, an array is (b, u n, g / u, k) on every device: described as if the devices'
+    # pieces stood side by side along tokens, whatever they hold.
+    saved_spec = (spec(q_in),) * 3
+    lse_spec = spec([q_in[0], q_in[2], q_in[1]])
+  mask_spec = spec(k_in[:2]) if masked else None
+  q_spec, k_spec = spec(q_in), spec(k_in)
+
+  def local(shape, entry):
+    return tuple(length // size(mesh, axes) for length, axes in zip(shape, entry, strict=True))
+
+  forward, backward = _by_platform(plan, local(q_shape, q_in), local(k_shape, k_in), dtype, impl)
+  inputs = (q_spec, k_spec, k_spec, mask_spec)
+  saved = (saved_spec, mask_spec, q_spec, lse_spec, q_spec)
+  return (
+    jax.shard_map(
+      forward, in_specs=inputs, out_specs=(q_spec, lse_spec, saved_spec), check_vma=False
+    ),
+    jax.shard_map(backward, in_specs=saved, out_specs=inputs[:3], check_vma=False),
+  )
 
 
-@jax.custom_vjp
-def blockwise(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-  """Computes attention head by head and block of queries by block of queries.
+def _by_platform(plan, q_shape, k_shape, dtype, impl):
+  """Makes forward and backward of one device; which kernel, is settled where they are lowered.
 
-  A block sees all keys, so its softmax needs no running maximum. The backward pass computes P
-  again from the saved log-sum-exp L: P = exp(S - L), dV = P^T dO, dS = P * (dO V^T - rowsum(dO O)),
-  dQ = dS K, dK = dS^T Q.
+  That is so because a program for a TPU may be compiled on a machine that has none.
   """
-  return _forward(q, k, v, mask)[0]
+  choices = {
+    platform: (functools.partial(plan.forward, kernel), functools.partial(plan.backward, kernel))
+    for platform, kernel in _kernels(*plan.seen(q_shape, k_shape), dtype, impl).items()
+  }
+  if len(choices) == 1:
+    return choices['default']
+
+  def choose(which: int):
+    return lambda *args: lax.platform_dependent(
+      *args, **{platform: pair[which] for platform, pair in choices.items()}
+    )
+
+  return choose(0), choose(1)
 
 
-def _forward(q: Array, k: Array, v: Array, mask: Array | None):
-  scale = q.shape[-1] ** -0.5
-
-  def head(inputs):
-    queries, keys, values, valid = inputs
-
-    def block(query):
-      scores = _scores(query, keys, valid)
-      top = scores.max(axis=-1, keepdims=True)
-      weights = jnp.exp(scores - top)
-      total = weights.sum(axis=-1, keepdims=True)
-      y = _product(weights.astype(values.dtype), values) / total
-      return y.astype(q.dtype), top + jnp.log(total)
-
-    return lax.map(block, queries)
-
-  keys = _transposed(_heads(k))
-  y, logsum = lax.map(head, (_blocks(q * scale, k), keys, _heads(v), _per_head(mask, q)))
-  y = checkpoint_name(_unblock(y, q), 'attention')
-  return y, (q, k, v, mask, y, checkpoint_name(logsum, 'attention'))
+def _kernels(q_shape, k_shape, dtype, impl) -> dict[str, Kernel]:
+  """Returns the kernel of each platform; 'default' is that of all others."""
+  b, n, g, _ = q_shape
+  few = b * n * g * k_shape[1] < FEW_SCORES
+  if impl in ('xla', 'blockwise') or (impl == 'auto' and few):
+    return {'default': BLOCKWISE if impl == 'blockwise' else XLA}
+  kernels = {'default': BLOCKWISE, 'tpu': SPLASH}
+  if cudnn.supported(q_shape, k_shape, dtype):
+    kernels['cuda'] = CUDNN
+  return kernels
 
 
-def _backward(saved, dy: Array):
-  q, k, v, mask, y, logsum = saved
-  scale = q.shape[-1] ** -0.5
-  delta = jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1, keepdims=True)
-  queries, dys = _blocks(q * scale, k), _blocks(dy, k)
-  keys, values = _heads(k), _heads(v)
+class _Traded:
+  """Heads are traded for tokens within groups of u devices; keys travel between the groups.
 
-  # XLA's A^T B is several times slower than A B on a CPU when A is large and B narrow. So dK and dV
-  # are computed as their transposes, (narrow) x (large), from narrow transposes made out here.
-  def head(inputs):
-    queries, keys, keys_t, values_t, valid = inputs
-
-    def block(total, inputs):
-      query, query_t, dy, dy_t, delta, logsum = inputs
-      weights = jnp.exp(_scores(query, keys_t, valid) - logsum)
-      dscores = (weights * (_product(dy, values_t) - delta)).astype(q.dtype)
-      dk_t = total[0] + _product(query_t, dscores)
-      dv_t = total[1] + _product(dy_t, weights.astype(q.dtype))
-      return (dk_t, dv_t), _product(dscores, keys)
-
-    zeros = jnp.zeros(keys_t.shape, jnp.float32)
-    return lax.scan(block, (zeros, zeros), queries)
-
-  queries = (queries, _transposed(queries), dys, _transposed(dys), _blocks(delta, k), logsum)
-  inputs = (queries, keys, _transposed(keys), _transposed(values), _per_head(mask, q))
-  (dk, dv), dq = lax.map(head, inputs)
-
-  def per_key(x, like):
-    x = x.reshape(q.shape[0], q.shape[2], *x.shape[1:])  # b g k m
-    return jnp.transpose(x, (0, 3, 1, 2)).astype(like.dtype)
-
-  return (_unblock(dq, q) * scale).astype(q.dtype), per_key(dk, k), per_key(dv, v), None
-
-
-blockwise.defvjp(_forward, _backward)
-
-
-def _product(x: Array, y: Array) -> Array:
-  return jnp.dot(x, y, preferred_element_type=jnp.float32)
-
-
-def _scores(query: Array, keys_t: Array, valid: Array | None) -> Array:
-  scores = _product(query, keys_t)
-  return scores if valid is None else jnp.where(valid[None], scores, MASKED)
-
-
-def _transposed(x: Array) -> Array:
-  return jnp.swapaxes(x, -1, -2)
-
-
-def _heads(x: Float[Array, 'b n g k']) -> Float[Array, 'bg n k']:
-  return jnp.swapaxes(x, 1, 2).reshape(-1, x.shape[1], x.shape[3])
-
-
-def _per_head(mask: Array | None, q: Array) -> Array | None:
-  return None if mask is None else jnp.repeat(mask, q.shape[2], axis=0)
-
-
-def _blocks(x: Float[Array, 'b n g k'], k: Array) -> Float[Array, 'bg blocks block k']:
-  """Cuts queries into equal blocks of about `BLOCK_SCORES` scores, with at most one padding each.
-
-  Padding takes no part in any gradient: its dO is zero.
+  Where no keys travel, heads are traded and worked on in a few parts, so that the wires carry one
+  part while the kernel works on another.
   """
-  length = x.shape[1]
-  count = -(-length // max(SMALLEST_BLOCK, BLOCK_SCORES // k.shape[1]))
-  block = -(-length // count)
-  x = jnp.pad(_heads(x), ((0, 0), (0, count * block - length), (0, 0)))
-  return x.reshape(-1, count, block, x.shape[-1])
+
+  def __init__(self, devices: int, among: int, heads: int):
+    self._groups = ulysses.groups(devices, among)
+    self._among = among
+    self._ring = {'steps': devices // among, 'stride': among, 'devices': devices}
+    self._alone = among == devices
+    own = heads // among
+    self._parts = max(n for n in PARTS if own % n == 0) if self._alone else 1
+
+  def seen(self, q_shape, k_shape):
+    """Returns the shapes of queries and keys that a kernel sees, of all parts together."""
+
+    def traded(shape):
+      b, n, g, k = shape
+      return b, n * self._among, g // self._among, k
+
+    return traded(q_shape), traded(k_shape)
+
+  def forward(self, kernel: Kernel, q, k, v, mask):
+    mask = self._whole(mask)
+
+    def part(*piece):
+      q, *keys = (self._to_heads(x) for x in piece)
+      if self._alone:
+        y, lse = kernel.forward(q, *keys, mask)
+      else:
+        y, lse = ring.forward(kernel.forward, q, (*keys, mask), **self._ring)
+      return self._to_tokens(_readable(y, lse)), lse, (q, *keys)
+
+    ys, sums, saved = zip(*map(part, *map(self._cut, (q, k, v))), strict=True)
+    saved = (jnp.concatenate(pieces, axis=2) for pieces in zip(*saved, strict=True))
+    return self._join(ys), jnp.concatenate(sums, axis=1), tuple(saved)
+
+  def backward(self, kernel: Kernel, saved, mask, y, lse, dy):
+    mask = self._whole(mask)
+    output = y if kernel.takes_output else _delta(y, dy)[..., None]
+
+    def part(q, k, v, lse, output, dy):
+      output, dy = self._to_heads(output), _readable(self._to_heads(dy), lse)
+      output = output if kernel.takes_output else jnp.swapaxes(output[..., 0], 1, 2)
+
+      def of_keys(k, v, mask):
+        return kernel.backward((q, k, v, mask, output, lse), dy)
+
+      if self._alone:
+        gradients = of_keys(k, v, mask)
+      else:
+        gradients = ring.backward(of_keys, (k, v, mask), **self._ring)
+      pairs = zip(gradients, (q, k, v), strict=True)
+      return tuple(self._to_tokens(gradient.astype(x.dtype)) for gradient, x in pairs)
+
+    own = [jnp.split(x, self._parts, axis=2) for x in saved]
+    sums = jnp.split(lse, self._parts, axis=1)
+    found = map(part, *own, sums, self._cut(output), self._cut(dy))
+    return tuple(map(self._join, zip(*found, strict=True)))
+
+  def _cut(self, x: Float[Array, 'b n g _k']) -> list[Array]:
+    b, n, g, k = x.shape
+    x = x.reshape(b, n, self._among, self._parts, -1, k)
+    return [x[:, :, :, part].reshape(b, n, g // self._parts, k) for part in range(self._parts)]
+
+  def _join(self, pieces: Sequence[Array]) -> Float[Array, 'b n g _k']:
+    b, n, g, k = pieces[0].shape
+    x = jnp.stack([piece.reshape(b, n, self._among, -1, k) for piece in pieces], axis=3)
+    return x.reshape(b, n, g * self._parts, k)
+
+  def _to_heads(self, x: Array) -> Array:
+    return x if self._among == 1 else ulysses.to_heads(x, self._groups)
+
+  def _to_tokens(self, x: Array) -> Array:
+    return x if self._among == 1 else ulysses.to_tokens(x, self._groups)
+
+  def _whole(self, mask: Array | None) -> Array | None:
+    if mask is None or self._among == 1:
+      return mask
+    return lax.all_gather(mask, 'context', axis=1, axis_index_groups=self._groups, tiled=True)
 
 
-def _unblock(x: Float[Array, 'bg blocks block k'], q: Array) -> Float[Array, 'b n g k']:
-  b, n, g, size = q.shape
-  return jnp.swapaxes(x.reshape(b, g, -1, size)[:, :, :n], 1, 2)
+class _Gathered:
+  """Keys and values come to every device, which sees its own queries."""
+
+  def __init__(self, *, split: bool, devices: int):
+    self._split, self._devices = split, devices
+
+  def seen(self, q_shape, k_shape):
+    """Returns the shapes of queries and keys that a kernel sees."""
+    b, m, g, k = k_shape
+    return q_shape, (b, m * self._devices, g, k)
+
+  def forward(self, kernel: Kernel, q, k, v, mask):
+    y, lse = kernel.forward(q, *self._whole(k, v, mask))
+    return _readable(y, lse), lse, (q, k, v)
+
+  def backward(self, kernel: Kernel, saved, mask, y, lse, dy):
+    q, k, v = saved
+    output = y if kernel.takes_output else jnp.swapaxes(_delta(y, dy), 1, 2)
+    keys = self._whole(k, v, mask)
+    dq, dk, dv = kernel.backward((q, *keys, output, lse), _readable(dy, lse))
+    return dq, self._own(dk, k), self._own(dv, v)
+
+  def _whole(self, *keys):
+    if self._devices == 1:
+      return keys
+    return tuple(
+      None if x is None else lax.all_gather(x, 'context', axis=1, tiled=True) for x in keys
+    )
+
+  def _own(self, gradient: Array, like: Array) -> Array:
+    if self._split and self._devices > 1:
+      return lax.psum_scatter(gradient, 'context', scatter_dimension=1, tiled=True)
+    if self._split:
+      return lax.psum(gradient, 'context')
+    if self._devices > 1:  # every device saw all queries, and has the whole gradient
+      begin = lax.axis_index('context') * like.shape[1]
+      return lax.dynamic_slice_in_dim(gradient, begin, like.shape[1], 1)
+    return gradient
 
 
-IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
-  'auto': auto,
-  'xla': xla,
-  'blockwise': blockwise,
-}
+def _delta(y: Array, dy: Array) -> Float[Array, 'b n g']:
+  return jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1)
+
+
+def _readable(y: Float[Array, 'b n g k'], lse: Float[Array, 'b g n']) -> Array:
+  """Makes rows zero that may read nothing."""
+  return jnp.where(jnp.swapaxes(lse > NOTHING, 1, 2)[..., None], y, jnp.zeros((), y.dtype))

@@ -1,11 +1,14 @@
 """The 2.5D convolutions: over one frame, and over time at one place (Movie Gen §3.1.1)."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mgjax.core.typing import Array, Float
-from mgjax.nn.linear import FAN_IN, ZEROS, parameter
+from mgjax.nn.linear import FAN_IN, ZEROS, parameter, weight
+from mgjax.parallel.gather import Local, weighted
 
 
 class SpatialConv(nn.Module):
@@ -23,21 +26,13 @@ class SpatialConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t i j o']:
-    b, t, h, w, c = x.shape
-    shape = (self.window, self.window, c, self.features)
+    shape = (self.window, self.window, x.shape[-1], self.features)
     axes = ('window', 'window', 'channels_in', 'channels')
-    kernel = parameter(self, 'kernel', self.initializer, axes, shape)
+    kernel = weight(self, self.initializer, axes, shape)
     bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
     edge = (0, 1) if self.stride == 2 else (self.window // 2, self.window // 2)
-    y = jax.lax.conv_general_dilated(
-      x.reshape(b * t, h, w, c).astype(self.dtype),
-      kernel.astype(self.dtype),
-      window_strides=(self.stride, self.stride),
-      padding=(edge, edge),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-    y = y + bias[None, None, None].astype(self.dtype)
-    return y.reshape(b, t, *y.shape[1:])
+    (y,) = weighted(_spatial(self.stride, edge), x, (kernel,), axes, jnp.dtype(self.dtype))
+    return y + bias[None, None, None, None].astype(self.dtype)
 
 
 def centred(key, shape: tuple[int, ...], dtype) -> Array:
@@ -65,25 +60,47 @@ class TemporalConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u h w o']:
-    b, t, h, w, c = x.shape
-    shape = (self.window, c, self.features)
-    kernel = parameter(
-      self, 'kernel', self.initializer, ('window', 'channels_in', 'channels'), shape
-    )
+    axes = ('window', 'channels_in', 'channels')
+    kernel = weight(self, self.initializer, axes, (self.window, x.shape[-1], self.features))
     bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
-    edge = self.window // 2
-    x = jnp.pad(x.astype(self.dtype), ((0, 0), (edge, edge), (0, 0), (0, 0), (0, 0)), mode='edge')
+    (y,) = weighted(_temporal(self.stride), x, (kernel,), axes, jnp.dtype(self.dtype))
+    return y + bias[None, None, None, None].astype(self.dtype)
+
+
+@functools.cache
+def _spatial(stride: int, edge: tuple[int, int]) -> Local:
+  def convolve(x: Array, kernel: Array) -> tuple[Array]:
+    b, t, *image = x.shape
+    y = jax.lax.conv_general_dilated(
+      x.reshape(b * t, *image),
+      kernel,
+      window_strides=(stride, stride),
+      padding=(edge, edge),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    return (y.reshape(b, t, *y.shape[1:]),)
+
+  return convolve
+
+
+@functools.cache
+def _temporal(stride: int) -> Local:
+  def convolve(x: Array, kernel: Array) -> tuple[Array]:
+    b, t, h, w, c = x.shape
+    edge = kernel.shape[0] // 2
+    x = jnp.pad(x, ((0, 0), (edge, edge), (0, 0), (0, 0), (0, 0)), mode='edge')
     # As a 2D convolution over (time, place) with a window of (taps, 1): the form that every
     # backend has a fast kernel for.
     y = jax.lax.conv_general_dilated(
       x.reshape(b, t + 2 * edge, h * w, c),
-      kernel[:, None].astype(self.dtype),
-      window_strides=(self.stride, 1),
+      kernel[:, None],
+      window_strides=(stride, 1),
       padding=((0, 0), (0, 0)),
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
-    y = y + bias[None, None, None].astype(self.dtype)
-    return y.reshape(b, -1, h, w, self.features)
+    return (y.reshape(b, -1, h, w, y.shape[-1]),)
+
+  return convolve
 
 
 def nearest(x: Float[Array, 'b t h w c'], factors: tuple[int, int, int]) -> Array:

@@ -1,11 +1,15 @@
 """Linear maps whose parameters carry logical axes."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mgjax.core.precision import PARAMETER
 from mgjax.core.typing import Array, Float
+from mgjax.parallel.gather import weighted
+from mgjax.parallel.rules import place_whole
 
 # Fan-in scaling lets one setting train every width; at d = 6144 it is a standard deviation of
 # 0.0128, beside the 0.01 that one public recipe of the 30B model uses (not in public sources).
@@ -15,8 +19,41 @@ ONES = jax.nn.initializers.ones
 
 
 def parameter(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
-  """Declares a float32 parameter with one logical name (`core/axes.py`) an axis."""
-  return module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER)
+  """Declares a float32 parameter with one logical name (`core/axes.py`) an axis.
+
+  It comes back whole, on a mesh too: this is for vectors and tables; see `weight`.
+  """
+  return place_whole(_declare(module, name, init, axes, shape))
+
+
+def weight(module: nn.Module, init, axes: tuple[str, ...], shape: tuple[int, ...]):
+  """Declares 'kernel', the float32 weight of a product: outputs last, inputs last but one.
+
+  On a mesh it stays in its pieces; `parallel.gather.weighted` makes products of it.
+  """
+  return _declare(module, 'kernel', init, axes, shape)
+
+
+def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
+  return jnp.asarray(module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER))
+
+
+class Kernel(nn.Module):
+  """The weight W of one of several maps that `products` makes of the same x, by its own name.
+
+  Attributes:
+    shape: of W, (in, out).
+    axes: logical names of its axes.
+    initializer: of W.
+  """
+
+  shape: tuple[int, int]
+  axes: tuple[str, str]
+  initializer: jax.nn.initializers.Initializer = FAN_IN
+
+  @nn.compact
+  def __call__(self) -> Float[Array, 'i o']:
+    return weight(self, self.initializer, self.axes, self.shape)
 
 
 class Linear(nn.Module):
@@ -38,39 +75,40 @@ class Linear(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, '... i']) -> Float[Array, '... o']:
-    kernel = parameter(self, 'kernel', self.initializer, self.axes, (x.shape[-1], self.features))
-    y = product(x.astype(self.dtype), kernel.astype(self.dtype))
+    shape = (x.shape[-1], self.features)
+    kernel = weight(self, self.initializer, self.axes, shape)
+    (y,) = products(x, (kernel,), self.axes, self.dtype)
     if self.use_bias:
       bias = parameter(self, 'bias', ZEROS, self.axes[1:], (self.features,))
       y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
     return y
 
 
+def products(
+  x: Float[Array, '... i'],
+  kernels: Sequence[Float[Array, 'i _o']],
+  axes: tuple[str, str],
+  dtype: jnp.dtype,
+) -> tuple[Float[Array, '... _o'], ...]:
+  """Returns x W for every W, reading `x` once: on a mesh it is gathered once for all of them."""
+  return weighted(_products, x, kernels, axes, jnp.dtype(dtype))
+
+
+def _products(x: Array, *kernels: Array) -> tuple[Array, ...]:
+  flat = x.reshape(-1, x.shape[-1])
+  return tuple(_product(flat, kernel).reshape(*x.shape[:-1], -1) for kernel in kernels)
+
+
 @jax.custom_vjp
-def product(x: Float[Array, '... i'], kernel: Float[Array, 'i o']) -> Float[Array, '... o']:
-  """Returns x W; its gradient dW = x^T dy is a plain matrix product where that is much faster."""
+def _product(x: Float[Array, 'n i'], kernel: Float[Array, 'i o']) -> Float[Array, 'n o']:
   return jnp.dot(x, kernel)
 
 
-def _forward(x: Array, kernel: Array):
-  return jnp.dot(x, kernel), (x, kernel)
-
-
 def _backward(saved, dy: Array):
+  # Of two matrices: as a contraction over (b, n), dW makes XLA copy both sides into transposed
+  # layouts on a CPU, and the backward pass of d = 512, f = 2048 takes 2.5 times as long.
   x, kernel = saved
-  leading = tuple(range(x.ndim - 1))
-
-  def flattened(x: Array, dy: Array) -> Array:
-    return jnp.dot(x.reshape(-1, x.shape[-1]).T, dy.reshape(-1, dy.shape[-1]))
-
-  def contracted(x: Array, dy: Array) -> Array:
-    return jnp.tensordot(x, dy, (leading, leading))
-
-  # On a CPU, XLA copies both sides of a contraction over (b, n) into transposed layouts first: the
-  # backward pass of d = 512, f = 2048 takes 2.5 times as long. On a mesh, though, flattening (b, n)
-  # would gather what is sharded along n. So it is decided where the program is lowered.
-  dkernel = jax.lax.platform_dependent(x, dy, cpu=flattened, default=contracted)
-  return jnp.dot(dy, kernel.T), dkernel
+  return jnp.dot(dy, kernel.T), jnp.dot(x.T, dy)
 
 
-product.defvjp(_forward, _backward)
+_product.defvjp(lambda x, kernel: (jnp.dot(x, kernel), (x, kernel)), _backward)

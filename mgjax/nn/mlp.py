@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from mgjax.core.typing import Array, Float
-from mgjax.nn.linear import Linear
+from mgjax.nn.linear import Kernel, Linear, products
 
 
 class SwiGLU(nn.Module):
@@ -17,8 +17,8 @@ class SwiGLU(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
-    gate = Linear(self.hidden, ('embed', 'hidden'), dtype=self.dtype, name='gate')(x)
-    up = Linear(self.hidden, ('embed', 'hidden'), dtype=self.dtype, name='up')(x)
-    gate, up = checkpoint_name(gate, 'projections'), checkpoint_name(up, 'projections')
+    axes, shape = ('embed', 'hidden'), (x.shape[-1], self.hidden)
+    kernels = [Kernel(shape, axes, name=name)() for name in ('gate', 'up')]
+    gate, up = (checkpoint_name(y, 'projections') for y in products(x, kernels, axes, self.dtype))
     down = Linear(x.shape[-1], ('hidden', 'embed'), dtype=self.dtype, name='down')
     return down(jax.nn.silu(gate) * up)

@@ -2,11 +2,12 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.attention import attend
-from mgjax.nn.linear import Linear
+from mgjax.nn.linear import Kernel, Linear, products
+
+FEW_KEYS = {'exchange': 'gather', 'saved_as': 'projections'}
 
 
 class MultiHeadAttention(nn.Module):
@@ -19,6 +20,7 @@ class MultiHeadAttention(nn.Module):
   heads: int
   head_size: int
   impl: str = 'auto'
+  exchange: str = 'auto'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -29,14 +31,20 @@ class MultiHeadAttention(nn.Module):
     mask: Bool[Array, 'b m'] | None = None,
   ) -> Float[Array, 'b n d']:
     width = self.heads * self.head_size
-    source = x if context is None else context
-
-    def project(name: str, value: Array) -> Array:
-      y = Linear(width, ('embed', 'heads'), dtype=self.dtype, name=name)(value)
-      y = checkpoint_name(y, 'projections')
-      return y.reshape(*y.shape[:2], self.heads, self.head_size)
-
-    query, key, value = project('query', x), project('key', source), project('value', source)
-    y = attend(query, key, value, mask=mask, impl=self.impl)
+    if context is None:
+      query, key, value = self._project(x, 'query', 'key', 'value')
+    else:
+      (query,) = self._project(x, 'query')
+      key, value = self._project(context, 'key', 'value')
+    # Few keys: text is gathered whole, queries stay where they are, and the result is as cheap to
+    # compute again as a projection.
+    how = {'exchange': self.exchange} if context is None else FEW_KEYS
+    y = attend(query, key, value, mask=mask, impl=self.impl, **how)
     y = y.reshape(*y.shape[:2], width)
     return Linear(x.shape[-1], ('heads', 'embed'), dtype=self.dtype, name='out')(y)
+
+  def _project(self, x: Float[Array, 'b n d'], *names: str) -> list[Float[Array, 'b n g k']]:
+    axes, shape = ('embed', 'heads'), (x.shape[-1], self.heads * self.head_size)
+    kernels = [Kernel(shape, axes, name=name)() for name in names]
+    ys = products(x, kernels, axes, self.dtype)  # `attend` names them
+    return [y.reshape(*y.shape[:2], self.heads, self.head_size) for y in ys]

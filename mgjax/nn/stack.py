@@ -6,11 +6,17 @@ import jax
 from mgjax.core.errors import ConfigError
 
 # What the backward pass finds saved, beside each layer's input; everything else is computed again.
+# Weights that a mesh gathers are never saved, whatever the policy (parallel/gather.py).
 SAVED = {
   'full': (),
-  'attention': ('attention',),
-  'attention_and_projections': ('attention', 'projections'),
-}
+  'attention': ('attention', 'attention_sums'),
+  'attention_and_projections': (
+    'attention', 'attention_sums', 'projections', 'projections_sums',
+  ),
+  'offload': ('attention_sums',),
+}  # fmt: skip
+# What waits in the host's memory instead.
+OFFLOADED = ('inputs', 'attention')
 REMAT = ('nothing', *SAVED)
 
 
@@ -24,7 +30,8 @@ def stack(layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1) ->
     layer: the module to repeat.
     depth: number of layers.
     remat: 'nothing' saves every activation; 'full' saves the layers' inputs alone; 'attention' and
-      'attention_and_projections' save what their names say.
+      'attention_and_projections' save what their names say; 'offload' keeps the layers' inputs and
+      attention in the host's memory.
     unroll: layers a scan step; `depth` removes the loop, for counting operations.
 
   Raises:
@@ -33,7 +40,16 @@ def stack(layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1) ->
   if remat not in REMAT:
     raise ConfigError(f'unknown remat policy {remat!r}; expected one of {", ".join(REMAT)}')
   if remat != 'nothing':
-    policy = jax.checkpoint_policies.save_only_these_names(*SAVED[remat])
+    policies = jax.checkpoint_policies
+    if remat == 'offload':
+      policy = policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=list(SAVED[remat]),
+        names_which_can_be_offloaded=list(OFFLOADED),
+        offload_src='device',
+        offload_dst='pinned_host',
+      )
+    else:
+      policy = policies.save_only_these_names(*SAVED[remat])
     layer = nn.remat(layer, policy=policy, prevent_cse=False)
   return nn.scan(
     layer,

@@ -1,30 +1,63 @@
 """The device mesh; the only place where one is made."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from mgjax.core.errors import ConfigError
+from mgjax.parallel.rules import AXES, PRESETS
+from mgjax.parallel.torus import assign
 
-AXES = ('data', 'fsdp', 'context', 'tensor')
 
-
-def make_mesh(sizes: Mapping[str, int] | None = None) -> Mesh:
-  """Makes the mesh over all devices.
+def make_mesh(
+  sizes: Mapping[str, int] | None = None,
+  rules: str = 'fsdp_tp_cp',
+  *,
+  devices: Sequence[Any] | None = None,
+  torus: tuple[int, ...] = (),
+) -> Mesh:
+  """Makes the mesh over devices, by default over all there are.
 
   Args:
     sizes: axis name -> size; an axis that is missing has size 1, and at most one may be -1, which
       takes what is left. By default all devices are on `data`.
+    rules: a preset of `parallel/rules.py`, which names the axes that may be larger than 1.
+    devices: of a topology that is only compiled for.
+    torus: the shape of the interconnect of those devices; every mesh axis is then a product of
+      whole torus axes, so that its neighbours in the mesh are neighbours on wires.
 
   Raises:
-    ConfigError: an unknown axis, or sizes that do not make up the number of devices.
+    ConfigError: an unknown axis or preset, sizes that do not make up the number of devices, an axis
+      that the preset does not use, or one that is no product of torus axes.
   """
-  devices = jax.device_count()
+  devices = jax.devices() if devices is None else list(devices)
+  shape = _shape(sizes, rules, len(devices))
+  # Auto, not the default Explicit: Linen's constraints and partial shardings need it.
+  types = (AxisType.Auto,) * len(AXES)
+  if torus:
+    assign(dict(zip(AXES, shape, strict=True)), torus)
+    return Mesh(mesh_utils.create_device_mesh(shape, devices), AXES, axis_types=types)
+  slices = len({getattr(device, 'slice_index', 0) for device in devices})
+  if slices > 1 and shape[0] == slices:
+    across = (slices, *[1] * (len(AXES) - 1))
+    inside = (1, *shape[1:])
+    placed = mesh_utils.create_hybrid_device_mesh(inside, across, devices)
+  else:
+    placed = mesh_utils.create_device_mesh(shape, devices)
+  return Mesh(np.asarray(placed), AXES, axis_types=types)
+
+
+def _shape(sizes: Mapping[str, int] | None, rules: str, devices: int) -> tuple[int, ...]:
   given = {'data': -1} if sizes is None else dict(sizes)
   if unknown := sorted(set(given) - set(AXES)):
     raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
+  if rules not in PRESETS:
+    raise ConfigError(f'unknown sharding rules {rules!r}; expected one of {", ".join(PRESETS)}')
   shape = [given.get(axis, 1) for axis in AXES]
   fixed = math.prod(size for size in shape if size != -1)
   if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape) or devices % fixed:
@@ -34,6 +67,15 @@ def make_mesh(sizes: Mapping[str, int] | None = None) -> Mesh:
     )
   shape = [devices // fixed if size == -1 else size for size in shape]
   if math.prod(shape) != devices:
-    raise ConfigError(f'the mesh {given} uses {math.prod(shape)} of {devices} device(s)')
-  # Auto, not the default Explicit: Linen's constraints and partial shardings need it.
-  return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    raise ConfigError(
+      f'the mesh {given} uses {math.prod(shape)} of {devices} device(s); multiply one of its sizes '
+      f'by {devices // math.prod(shape)}, or give one as -1 to take the rest'
+    )
+  for axis, size in zip(AXES, shape, strict=True):
+    if size > 1 and axis not in PRESETS[rules]:
+      fitting = [name for name, axes in PRESETS.items() if axis in axes]
+      raise ConfigError(
+        f'mesh.{axis} = {size}, but the rules {rules!r} do not use that axis; take '
+        f'--config.rules={fitting[0]}, or mesh.{axis} = 1'
+      )
+  return tuple(shape)

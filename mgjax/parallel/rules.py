@@ -1,41 +1,164 @@
-"""THE table: which mesh axes each logical axis (`core/axes.py`) meets."""
+"""THE table: which mesh axes each logical axis meets, of parameters and of what is computed.
 
-from collections.abc import Mapping
+The mesh is ambient: inside `with jax.set_mesh(mesh)` every model of the project is sharded by this
+table, and without one it runs on one device. An axis of the mesh that has size 1 changes nothing.
+"""
 
-from jax.sharding import Mesh, PartitionSpec
+import math
+from collections.abc import Sequence
 
-from mgjax.core.axes import AXES
+import jax
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+
+from mgjax.core.axes import AXES as LOGICAL
 from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array
 
-# The batch axis of every input meets all axes that split the data.
-BATCH = ('data', 'fsdp')
+# From the slowest network to the fastest: neighbours along the last axes talk most.
+AXES = ('slice', 'data', 'fsdp', 'context', 'tensor')
 
-# Axes that a preset does not name are replicated.
-RULES: dict[str, dict[str, str]] = {
-  'single': {},
-  'fsdp': {'embed': 'fsdp', 'channels': 'fsdp'},
+# A preset names the axes that may be larger than 1.
+PRESETS = {
+  'single': ('slice', 'data'),
+  'fsdp': ('slice', 'data', 'fsdp'),
+  'fsdp_tp': ('slice', 'data', 'fsdp', 'tensor'),
+  'fsdp_cp': ('slice', 'data', 'fsdp', 'context'),
+  'fsdp_tp_cp': AXES,
 }
+
+# What is computed: rows of a batch, and the tokens of a row. Between the products of a layer tokens
+# are split over `tensor` as well (sequence parallelism); inside, features are (tensor parallelism).
+BATCH = ('slice', 'data', 'fsdp')
+TOKENS = ('context', 'tensor')
+
+# Parameters: float32 masters lie in pieces over everything that shares a row's work; what is not
+# named here is whole on every device. The first axis that asks gets a mesh axis, so a weight (in,
+# out) is cut along its inputs: pieces a few columns wide would be padded to 128 on a TPU.
+PIECES = ('fsdp', 'context')
+PARAMETERS = {
+  'embed': PIECES,
+  'channels_in': PIECES,
+  'channels': PIECES,
+  'heads': ('tensor', *PIECES),
+  'hidden': ('tensor', *PIECES),
+}
+
+Entry = tuple[str, ...]  # mesh axes of one array axis, slowest first
+
+
+def ambient() -> AbstractMesh | None:
+  """Returns the mesh that `jax.set_mesh` gave, or None where there is but one device."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return None if mesh.empty or mesh.size == 1 else mesh
+
+
+def size(mesh: Mesh | AbstractMesh, axes: Sequence[str]) -> int:
+  """Returns the number of pieces that some mesh axes make."""
+  return math.prod(mesh.shape[axis] for axis in axes)
+
+
+def fit(axes: Sequence[str], length: int, mesh: Mesh | AbstractMesh) -> Entry:
+  """Returns the first of `axes`, as many as divide `length` together; axes of size 1 are left out.
+
+  The choice depends on the length alone, so that whoever asks about equal arrays gets one answer.
+  """
+  chosen: list[str] = []
+  for axis in axes:
+    if mesh.shape[axis] > 1:
+      if length % size(mesh, [*chosen, axis]):
+        break
+      chosen.append(axis)
+  return tuple(chosen)
+
+
+def parameter_entries(
+  names: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh
+) -> tuple[Entry, ...]:
+  """Returns the mesh axes of every axis of a parameter.
+
+  A mesh axis is used once, by the first logical axis that asks for it and whose size it divides. A
+  vector stays whole: its shards would cost more in latency than they save.
+
+  Raises:
+    ConfigError: an axis has no name or an unknown one.
+  """
+  if len(names) != len(shape) or any(name not in LOGICAL for name in names):
+    raise ConfigError(f'a parameter of shape {shape} names its axes {names}; see core/axes.py')
+  entries: list[Entry] = []
+  if sum(name != 'layers' for name in names) < 2:
+    return ((),) * len(names)
+  for name, length in zip(names, shape, strict=True):
+    used = {axis for entry in entries for axis in entry}
+    free = [axis for axis in PARAMETERS.get(name, ()) if axis not in used]
+    # The slowest axis of an entry is gathered last, when there is most to send: that is the larger
+    # of the two, which spans more of a torus' wires.
+    free.sort(key=lambda axis: (axis in PIECES, -mesh.shape[axis]))
+    entries.append(fit(free, length, mesh))
+  return tuple(entries)
+
+
+def token_entries(
+  shape: Sequence[int], mesh: Mesh | AbstractMesh, *, features: bool = False
+) -> tuple[Entry, ...]:
+  """Returns the mesh axes of an activation: rows first, tokens second where it has three axes.
+
+  Args:
+    shape: (b d), (b n d), or any other shape that begins with rows.
+    mesh: the mesh.
+    features: whether the last axis is split over `tensor`, and tokens therefore are not.
+  """
+  entries: list[Entry] = [()] * len(shape)
+  entries[0] = fit(BATCH, shape[0], mesh)
+  if len(shape) == 3:
+    entries[1] = fit(TOKENS[:1] if features else TOKENS, shape[1], mesh)
+  if features:
+    entries[-1] = fit(('tensor',), shape[-1], mesh)
+  return tuple(entries)
+
+
+def spec(entries: Sequence[Entry]) -> PartitionSpec:
+  """Spells entries as JAX does."""
+  return PartitionSpec(*(entry[0] if len(entry) == 1 else entry or None for entry in entries))
 
 
 def partition(
-  names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh, preset: str
+  names: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh
 ) -> PartitionSpec:
-  """Returns where the axes of one parameter lie.
+  """Returns where the axes of one parameter lie; see `parameter_entries`."""
+  return spec(parameter_entries(names, shape, mesh))
 
-  A mesh axis is used once, by the first logical axis that asks for it and whose size it divides;
-  an axis that it does not divide stays whole.
 
-  Raises:
-    ConfigError: the preset is unknown, or an axis has no name or an unknown one.
+def place_tokens(x: Array) -> Array:
+  """Keeps an activation (b n d) split over rows and tokens; nothing without a mesh."""
+  mesh = ambient()
+  if mesh is None:
+    return x
+  return jax.lax.with_sharding_constraint(x, spec(token_entries(x.shape, mesh)))
+
+
+def place_rows(x: Array) -> Array:
+  """Splits an array over rows alone; nothing without a mesh."""
+  mesh = ambient()
+  if mesh is None:
+    return x
+  return jax.lax.with_sharding_constraint(x, spec([fit(BATCH, x.shape[0], mesh)]))
+
+
+def tokens_missing(count: int) -> int:
+  """Returns how many tokens to add so that the devices that share a row hold equally many.
+
+  Many tokens are filled up to whole lanes of 128 a device, which kernels want.
   """
-  if preset not in RULES:
-    raise ConfigError(f'unknown sharding rules {preset!r}; expected one of {", ".join(RULES)}')
-  if len(names) != len(shape) or any(name not in AXES for name in names):
-    raise ConfigError(f'a parameter of shape {shape} names its axes {names}; see core/axes.py')
-  rules: Mapping[str, str] = RULES[preset]
-  entries: list[str | None] = []
-  for name, size in zip(names, shape, strict=True):
-    axis = rules.get(name)
-    free = axis is not None and axis not in entries and size % mesh.shape[axis] == 0
-    entries.append(axis if free else None)
-  return PartitionSpec(*entries)
+  mesh = ambient()
+  if mesh is None:
+    return 0
+  pieces = size(mesh, TOKENS)
+  lanes = pieces * 128
+  return -count % (lanes if count >= 16 * lanes else pieces)
+
+
+def place_whole(x: Array) -> Array:
+  """Makes a small parameter whole on every device before it is used; nothing without a mesh."""
+  if ambient() is None:
+    return x
+  return jax.lax.with_sharding_constraint(x, PartitionSpec())

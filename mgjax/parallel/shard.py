@@ -9,10 +9,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Key, Tree
-from mgjax.parallel.rules import BATCH, partition
+from mgjax.parallel.distributed import rows_of_process
+from mgjax.parallel.rules import BATCH, partition, size
+
+Place = Callable[[str, tuple[int, ...]], NamedSharding]
 
 
-def parameter_shardings(boxed: Tree, mesh: Mesh, preset: str) -> Tree:
+def parameter_shardings(boxed: Tree, mesh: Mesh) -> Tree:
   """Returns the sharding of every parameter of an initialised (or abstract) tree with axis names.
 
   Raises:
@@ -22,9 +25,29 @@ def parameter_shardings(boxed: Tree, mesh: Mesh, preset: str) -> Tree:
   def place(box) -> NamedSharding:
     if not isinstance(box, nn.LogicallyPartitioned):
       raise ConfigError(f'a parameter of shape {box.shape} has no logical axes')
-    return NamedSharding(mesh, partition(box.names, box.value.shape, mesh, preset))
+    return NamedSharding(mesh, partition(box.names, box.value.shape, mesh))
 
-  return jax.tree.map(place, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+  return jax.tree.map(place, boxed, is_leaf=_is_box)
+
+
+def make_place(boxed: Tree, mesh: Mesh) -> Place:
+  """Makes `place(name, shape) -> sharding` of parameters, by the axes that `boxed` names.
+
+  Shapes may differ from those in `boxed`; what it does not have is whole on every device.
+  """
+  leaves, _ = jax.tree_util.tree_flatten_with_path(boxed, is_leaf=_is_box)
+  axes = {jax.tree_util.keystr(path, simple=True, separator='/'): box.names for path, box in leaves}
+
+  def place(name: str, shape: tuple[int, ...]) -> NamedSharding:
+    if name not in axes:
+      return replicated(mesh)
+    return NamedSharding(mesh, partition(axes[name], shape, mesh))
+
+  return place
+
+
+def _is_box(leaf) -> bool:
+  return isinstance(leaf, nn.LogicallyPartitioned)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -32,38 +55,45 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def make_initialise(
-  init: Callable[[Key], Tree], mesh: Mesh, preset: str
-) -> tuple[Callable[[Key], Tree], Tree]:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of an array whose first axis is the rows of a batch."""
+  return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def make_initialise(init: Callable[[Key], Tree], mesh: Mesh) -> tuple[Callable[[Key], Tree], Tree]:
   """Makes `initialise(key) -> params`, which allocates every parameter in its shards.
 
   Args:
     init: key -> parameters with logical axes, as a Linen module's `init` gives them.
     mesh: from `make_mesh`.
-    preset: a name in `parallel.rules.RULES`.
 
   Returns:
     The function, and the shardings of what it returns.
   """
-  shardings = parameter_shardings(jax.eval_shape(init, jax.random.key(0)), mesh, preset)
+  shardings = parameter_shardings(jax.eval_shape(init, jax.random.key(0)), mesh)
   return jax.jit(lambda key: nn.unbox(init(key)), out_shardings=shardings), shardings
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
-  """Places this host's rows of a batch on its devices, split over the axes that split the data.
+  """Places this host's rows of a batch on its devices, split over the axes that split the rows.
+
+  Hosts that share rows (`rows_of_process`) bring the same ones.
 
   Raises:
     ConfigError: the rows do not divide over the devices.
   """
-  sharding = NamedSharding(mesh, PartitionSpec(BATCH))
-  parts = int(np.prod([mesh.shape[axis] for axis in BATCH])) // jax.process_count()
+  sharding = batch_sharding(mesh)
+  _, hosts = rows_of_process(mesh, jax.process_index())
+  parts = size(mesh, BATCH)
   for name, array in batch.items():
-    if array.shape[0] % max(parts, 1):
+    if array.shape[0] * hosts % parts:
       raise ConfigError(
-        f'{name!r} has {array.shape[0]} rows on this host, which {parts} device groups cannot '
-        f'share; take a batch size that is a multiple of {parts * jax.process_count()}'
+        f'{name!r} has {array.shape[0] * hosts} rows, which {parts} groups of devices cannot '
+        f'share; take a batch size that is a multiple of {parts}, or fewer devices'
       )
   return {
-    name: jax.make_array_from_process_local_data(sharding, np.asarray(array))
+    name: jax.make_array_from_process_local_data(
+      sharding, np.asarray(array), (array.shape[0] * hosts, *array.shape[1:])
+    )
     for name, array in batch.items()
   }

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
+import os
 import pathlib
 import signal
 import time
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from mgjax.core.errors import NonFiniteError
@@ -23,12 +25,17 @@ from mgjax.train.metrics import MetricWriter, Progress
 from mgjax.train.state import State
 from mgjax.train.step import Step
 
+# Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
+# them, hears soon of a loss that is not finite, and the host never runs far ahead.
+PENDING = 100
+
 _log = logging.getLogger(__name__)
+_polls = itertools.count(1)  # over all loops of this process: see `stop_signal`
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-  """When what happens, in steps; 0 is never, and the last step always saves.
+  """When what happens, in steps; 0 is never, and the last step always reports and saves.
 
   Attributes:
     steps: length of the run.
@@ -52,8 +59,11 @@ class Tasks:
   Attributes:
     prepare: a batch on the devices to what the step reads.
     evaluate: averaged parameters to validation metrics.
-    show: averaged parameters and a directory to a picture.
+    show: averaged parameters and a directory to a picture, which the first process alone writes.
     meta: the state to what a checkpoint keeps beside it.
+
+  Every process calls all of them at the same steps: where the state lies in shards over several
+  hosts, each has its share in what they compute.
   """
 
   prepare: Callable[[Batch], Batch]
@@ -90,21 +100,22 @@ def run_loop(
   Raises:
     NonFiniteError: the loss of a step was not finite; that state is not saved.
   """
-  done = int(state.step)
+  done = saved = int(state.step)
   last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
+  stopping = False
   with (
     MetricWriter(workdir, resume_step=done) as writer,
     contextlib.closing(Progress(schedule.steps, done)) as progress,
     stop_signal() as stopped,
   ):
     window = _Window(writer, progress)
-    while done < last and not stopped():
+    while done < last and not (stopping := stopped()):
       asked = time.monotonic()
       batch = tasks.prepare(put_batch(next(loader), mesh))
       window.waited += time.monotonic() - asked
       state, metrics = step(state, batch)
-      window.pending.append(metrics)
       done += 1
+      window.add(done, metrics)
       if due(done, schedule.log_every) or done == last:
         window.report(done)
       if due(done, schedule.evaluate_every) or done == schedule.steps:
@@ -114,14 +125,15 @@ def run_loop(
         directory = workdir / 'samples' / f'step_{done:06d}'
         writer.image(done, 'samples', tasks.show(state.average, directory))
       if due(done, schedule.save_every) and done < last:
-        finite(window.pending, done)
+        window.check(done)
         checkpoints.save(state, tasks.meta(state))
-    if window.pending:
-      window.report(done)
-    if done not in checkpoints.steps():
+        saved = done
+    window.report(done)
+    # Not asked of the disk, which may not show every host the same files at the same moment.
+    if done != saved or done == 0:
       checkpoints.save(state, tasks.meta(state))
     checkpoints.wait()
-    if stopped():
+    if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)
   return state
 
@@ -139,18 +151,35 @@ class _Window:
     self._clear()
 
   def _clear(self) -> None:
-    self.pending: list[Metrics] = []
+    self._pending: list[Metrics] = []
+    self._sums: dict[str, float] = {}
+    self._steps = 0
     self.waited, self._began = 0.0, time.monotonic()
 
+  def add(self, done: int, metrics: Metrics) -> None:
+    """Takes up the metrics of step `done`, which may still be on their way."""
+    self._pending.append(metrics)
+    if len(self._pending) >= PENDING:
+      self.check(done)
+
+  def check(self, done: int) -> None:
+    """Fetches what is pending, the last of it from step `done`; raises as `finite` does."""
+    rows, self._pending = finite(self._pending, done), []
+    self._steps += len(rows)
+    for row in rows:
+      for name, value in row.items():
+        self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
   def report(self, done: int) -> None:
-    """Writes the means over the steps that end with step `done`."""
-    rows = finite(self.pending, done)
-    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    spent = time.monotonic() - self._began
-    means |= {'seconds_per_step': spent / len(rows), 'data_wait': self.waited / spent}
-    self._writer.write(done, means)
-    self._progress.report(done, means)
-    self._clear()
+    """Writes the means over the steps that end with step `done`, if there are any."""
+    self.check(done)
+    if self._steps:
+      means = {name: value / self._steps for name, value in self._sums.items()}
+      spent = time.monotonic() - self._began
+      means |= {'seconds_per_step': spent / self._steps, 'data_wait': self.waited / spent}
+      self._writer.write(done, means)
+      self._progress.report(done, means)
+      self._clear()
 
 
 def finite(pending: list[Metrics], done: int) -> list[Metrics]:
@@ -173,7 +202,14 @@ def finite(pending: list[Metrics], done: int) -> list[Metrics]:
 
 @contextlib.contextmanager
 def stop_signal() -> Iterator[Callable[[], bool]]:
-  """Turns the first SIGTERM or Ctrl-C into a request to stop; the second one quits at once."""
+  """Turns the first SIGTERM or Ctrl-C into a request to stop; a second Ctrl-C quits at once.
+
+  What it yields is asked once before each step and says whether to stop instead. A signal to any of
+  several processes stops all of them before the same step: JAX's preemption service, which takes
+  SIGTERM for itself, settles on a poll that none has reached yet. Polls are therefore counted over
+  the life of the process: steps begin anew with each loop, and late when a run is resumed.
+  """
+  several = jax.distributed.is_initialized()
   asked: list[int] = []
 
   def handle(number: int, frame: Any) -> None:
@@ -181,14 +217,19 @@ def stop_signal() -> Iterator[Callable[[], bool]]:
       signal.default_int_handler(number, frame)
     asked.append(number)
     _log.warning('stopping after this step; again to quit at once')
+    if several:
+      os.kill(os.getpid(), signal.SIGTERM)
 
-  numbers = (signal.SIGTERM, signal.SIGINT)
+  def stopped() -> bool:
+    return multihost_utils.reached_preemption_sync_point(next(_polls)) if several else bool(asked)
+
+  numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
   try:
     before = {number: signal.signal(number, handle) for number in numbers}
   except ValueError:  # not in the main thread: whoever owns it handles signals
     before = {}
   try:
-    yield lambda: bool(asked)
+    yield stopped
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)

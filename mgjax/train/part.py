@@ -9,6 +9,7 @@ import flax.linen as nn
 
 from mgjax.core.typing import Batch, Objective, Tree
 from mgjax.data.mixture import Bucket
+from mgjax.parallel.shard import Place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Part:
     show: `show(params, directory) -> path` writes pictures of what the model does, or None.
     notes: `notes(params) -> dict` what every checkpoint keeps beside the weights, or None.
     check: raises if a checkpoint with these notes was trained on something else, or None.
-    start: parameters to begin from instead of random ones, or None.
+    start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
+      where `place(name, shape)` says; or None.
   """
 
   model: nn.Module
@@ -39,4 +41,4 @@ class Part:
   show: Callable[[Tree, pathlib.Path], pathlib.Path] | None = None
   notes: Callable[[Tree], dict[str, Any]] | None = None
   check: Callable[[dict[str, Any]], None] | None = None
-  start: Callable[[], Tree] | None = None
+  start: Callable[[Place], Tree] | None = None

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.typing import Tree
+from mgjax.parallel.shard import Place
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.train.checkpoint import Checkpoints
@@ -30,18 +31,32 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
   return ConfigDict(json.loads(path.read_text()))
 
 
+def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
+  """Reads the shape of every parameter of a run, by name.
+
+  Raises:
+    CheckpointError: nothing was ever trained there.
+  """
+  path = pathlib.Path(workdir) / 'parameters.json'
+  if not path.exists():
+    raise CheckpointError(f'{os.fspath(workdir)!r} has no parameters.json; train there first')
+  return json.loads(path.read_text())
+
+
 def load_params(
-  workdir: str | os.PathLike[str], which: str = 'average'
+  workdir: str | os.PathLike[str], which: str = 'average', place: Place | None = None
 ) -> tuple[Tree, dict[str, Any]]:
   """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
+
+  Args:
+    workdir: of the run.
+    which: 'average' or 'params'.
+    place: where each parameter goes, straight from disk; by default to one device.
 
   Raises:
     CheckpointError: there is no checkpoint that can be trusted.
   """
-  shapes = pathlib.Path(workdir) / 'parameters.json'
-  if not shapes.exists():
-    raise CheckpointError(f'{os.fspath(workdir)!r} has no parameters.json; train there first')
-  abstract = _unflatten(json.loads(shapes.read_text()))
+  abstract = _unflatten(read_shapes(workdir), place)
   return Checkpoints(pathlib.Path(workdir) / 'checkpoints').restore_params(abstract, which)
 
 
@@ -63,12 +78,13 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
   return LatentCodec(make_autoencoder(config.model.to_dict()), params, statistics)
 
 
-def _unflatten(shapes: dict[str, list[int]]) -> Tree:
+def _unflatten(shapes: dict[str, list[int]], place: Place | None) -> Tree:
   tree: Tree = {}
   for name, shape in shapes.items():
     *path, leaf = name.split('/')
     node = tree
     for key in path:
       node = node.setdefault(key, {})
-    node[leaf] = jax.ShapeDtypeStruct(tuple(shape), 'float32')
+    where = None if place is None else place(name, tuple(shape))
+    node[leaf] = jax.ShapeDtypeStruct(tuple(shape), 'float32', sharding=where)
   return tree

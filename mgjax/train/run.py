@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import mgjax
@@ -23,18 +24,20 @@ from mgjax.core.tree import count_parameters, named_leaves, parameter_table
 from mgjax.core.typing import Metrics, Tree
 from mgjax.data.loader import StepIterator, check_data_hash, data_hash, validation_batches
 from mgjax.data.mixture import describe, make_batches
+from mgjax.parallel.compiler import compiler_options
+from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
-from mgjax.parallel.shard import make_initialise, put_batch, replicated
+from mgjax.parallel.rules import BATCH, size
+from mgjax.parallel.shard import make_initialise, make_place, put_batch
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import autoencoder_part, video_part
-from mgjax.train.average import start_average
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Part
 from mgjax.train.restore import read_config
 from mgjax.train.schedule import make_schedule
-from mgjax.train.state import State
+from mgjax.train.state import State, abstract_state, shardings_of, start_state
 from mgjax.train.step import make_step
 
 PARTS = {'autoencoder': autoencoder_part.make_part, 'video': video_part.make_part}
@@ -82,24 +85,33 @@ def train(
   """
   workdir = pathlib.Path(workdir)
   _claim(config, workdir)
-  mesh = make_mesh(config.mesh.to_dict())
+  mesh = make_mesh(config.mesh.to_dict(), config.rules)
+  _check_batches(config, mesh)
   part = make_part(config, workdir)
-  _check_accumulate(config)
   optimizer = make_run_optimizer(config)
   order = data_hash(describe(part.buckets, config.seed))
 
-  with Checkpoints(workdir / 'checkpoints', keep=config.train.keep) as checkpoints:
+  with (
+    jax.set_mesh(mesh),
+    Checkpoints(workdir / 'checkpoints', keep=config.train.keep) as checkpoints,
+  ):
     state = _initial_state(config, part, optimizer, mesh, checkpoints, order)
     shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
-    write_json(workdir / 'parameters.json', shapes)
+    if jax.process_index() == 0:
+      write_json(workdir / 'parameters.json', shapes)
     _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
     step = make_step(
       part.model, part.objective, optimizer,
       seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
     )  # fmt: skip
-    batches = make_batches(
-      part.buckets, seed=config.seed, host=jax.process_index(), hosts=jax.process_count()
+    step = jax.jit(
+      step,
+      donate_argnums=0,
+      out_shardings=(shardings_of(state), None),
+      compiler_options=compiler_options(mesh.devices.flat[0]),
     )
+    host, hosts = rows_of_process(mesh, jax.process_index())
+    batches = make_batches(part.buckets, seed=config.seed, host=host, hosts=hosts)
     tasks = Tasks(
       prepare=part.prepare,
       evaluate=_make_evaluate(part, config, mesh),
@@ -109,7 +121,7 @@ def train(
     every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
     with StepIterator(batches, int(state.step), threads=config.data.threads) as loader:
       return run_loop(
-        state, jax.jit(step, donate_argnums=0), loader, tasks, Schedule(**every),
+        state, step, loader, tasks, Schedule(**every),
         mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
       )  # fmt: skip
 
@@ -148,8 +160,7 @@ def _outline(config: ConfigDict) -> tuple[nn.Module, tuple[Any, ...], list[str]]
   except ConfigError:
     channels = Autoencoder.latent_channels
     notes = [f'note: no autoencoder at {config.autoencoder!r}; latents of {channels} channels']
-  batch = video_part.prepare_prompts(model, ['a'], config.data.fps)
-  return model, (jnp.zeros((1, *config.model.patch, channels)), jnp.zeros(1), batch, {}), notes
+  return model, video_part.small_inputs(model, channels), notes
 
 
 def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -184,13 +195,18 @@ def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
   return flat
 
 
-def _check_accumulate(config: ConfigDict) -> None:
-  count = config.train.accumulate
+def _check_batches(config: ConfigDict, mesh: Mesh) -> None:
+  count, parts = config.train.accumulate, size(mesh, BATCH)
+  if count < 1:
+    raise ConfigError(f'train.accumulate = {count}; take 1 or more')
   for name, bucket in config.buckets.items():
-    if count < 1 or bucket.batch_size % count:
+    if bucket.batch_size % (count * parts):
+      below = bucket.batch_size // (count * parts) * count * parts
+      near = [str(rows) for rows in (below, below + count * parts) if rows]
       raise ConfigError(
-        f'train.accumulate = {count} does not cut the batch of {bucket.batch_size} of bucket '
-        f'{name!r} into equal parts; take a divisor of it'
+        f'the batch of {bucket.batch_size} of bucket {name!r} does not divide into {count} '
+        f'micro-batch(es) (train.accumulate) over {parts} group(s) of devices; take a batch size '
+        f'of {" or ".join(near)}, or another mesh'
       )
 
 
@@ -207,27 +223,8 @@ def _init(part: Part, key: jax.Array) -> Tree:
 
 
 def _initial_state(config, part, optimizer, mesh, checkpoints, order) -> State:
-  initialise, shardings = make_initialise(functools.partial(_init, part), mesh, config.rules)
-  whole = replicated(mesh)
-
-  def with_optimizer(params: Tree) -> State:
-    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), start_average(params))
-
-  key = jax.random.key(config.seed)
-  abstract = jax.eval_shape(lambda key: with_optimizer(nn.unbox(_init(part, key))), key)
-  moments = optax.tree_map_params(
-    optimizer,
-    lambda _, sharding: sharding,
-    abstract.opt_state,
-    shardings,
-    transform_non_params=lambda _: whole,
-  )
-  placed = State(whole, shardings, moments, shardings)
-  target = jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-    abstract,
-    placed,
-  )
+  init = functools.partial(_init, part)
+  target = abstract_state(init, optimizer, mesh)
   restored = checkpoints.restore(target)
   if restored is not None:
     state, meta = restored
@@ -235,10 +232,13 @@ def _initial_state(config, part, optimizer, mesh, checkpoints, order) -> State:
     if part.check is not None:
       part.check(meta['notes'])
     return state
-  params = initialise(key)
+  initialise, shardings = make_initialise(init, mesh)
+  params = initialise(jax.random.key(config.seed))
   if part.start is not None:
-    params = jax.tree.map(jax.device_put, _start_from(part.start(), params), shardings)
-  return jax.jit(with_optimizer, out_shardings=placed)(params)
+    place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
+    params = jax.tree.map(jax.device_put, _start_from(part.start(place), params), shardings)
+  begin = functools.partial(start_state, optimizer=optimizer)
+  return jax.jit(begin, out_shardings=shardings_of(target))(params)
 
 
 def _start_from(start: Tree, params: Tree) -> Tree:
@@ -263,18 +263,20 @@ def _start_from(start: Tree, params: Tree) -> Tree:
   return {name: start[name] for name in params}
 
 
-def _make_evaluate(part: Part, config: ConfigDict, mesh):
+def _make_evaluate(part: Part, config: ConfigDict, mesh: Mesh):
   @jax.jit
   def loss(params: Tree, batch: Any, key: jax.Array) -> Metrics:
     return part.validate(functools.partial(part.model.apply, {'params': params}), batch, key)[1]
+
+  host, hosts = rows_of_process(mesh, jax.process_index())
 
   def evaluate(params: Tree) -> Metrics:
     """Fixed samples, noise and times: the curve moves with the model alone."""
     metrics: dict[str, list[Any]] = {}
     for bucket in part.validation:
       count = min(config.train.validation_batches, len(bucket.source) // bucket.batch_size)
-      hosts = {'host': jax.process_index(), 'hosts': jax.process_count()}
-      for index, batch in enumerate(validation_batches(bucket, count, **hosts) if count else ()):
+      share = {'host': host, 'hosts': hosts}
+      for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
         key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
         for name, value in loss(params, part.prepare(put_batch(batch, mesh)), key).items():
           metrics.setdefault(f'validation/{bucket.name}/{name}', []).append(value)

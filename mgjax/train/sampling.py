@@ -1,19 +1,29 @@
 """A trained text-to-video model with its autoencoder: prompts in, videos out."""
 
+import contextlib
+import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
 from mgjax.data.sources import longest_bucket
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import Place, make_place
 from mgjax.tae.latents import LatentCodec
-from mgjax.train.restore import load_codec, load_params, read_config
-from mgjax.train.video_part import make_sampler_of, make_video_model, prepare_prompts
+from mgjax.train.restore import load_codec, load_params, read_config, read_shapes
+from mgjax.train.video_part import (
+  make_sampler_of,
+  make_video_model,
+  prepare_prompts,
+  small_inputs,
+)
 from mgjax.video.generate import draw_noise
 from mgjax.video.model import check_shape
 
@@ -28,11 +38,19 @@ class Sampler:
       weights, its prompt, seed, index and size.
   """
 
-  def __init__(self, workdir: str | os.PathLike[str], **changes: Any):
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    mesh: Mapping[str, int] | None = None,
+    **changes: Any,
+  ):
     """Reads the averaged weights.
 
     Args:
       workdir: of a run of the part 'video'.
+      mesh: sizes of the mesh axes; all devices then hold the weights in pieces and share the
+        tokens ('context') or the videos ('data') of a batch. By default one device does all.
       **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
 
     Raises:
@@ -45,7 +63,8 @@ class Sampler:
         f'{os.fspath(workdir)!r} trained the part {self.config.part!r}; expected a video model'
       )
     self._model = make_video_model(self.config)
-    self._params, meta = load_params(workdir)
+    self._mesh = None if mesh is None else make_mesh(mesh)
+    self._params, meta = load_params(workdir, place=self._place(workdir))
     self.provenance = {'workdir': os.fspath(workdir), 'step': meta['step']}
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'])
     changes = {key: value for key, value in changes.items() if value is not None}
@@ -97,8 +116,19 @@ class Sampler:
       padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
       indices = first + begin + np.arange(batch_size)
       noise = draw_noise(seed, indices, latent_shape)
-      latents = self._generate(self._params, prepare_prompts(self._model, padded, fps), noise)
-      yield from np.asarray(self._codec.decode(latents, shape[0]))[: len(chosen)]
+      prompts_of_batch = prepare_prompts(self._model, padded, fps)
+      with contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
+        latents = self._generate(self._params, prompts_of_batch, noise)
+        videos = np.asarray(self._codec.decode(latents, shape[0]))
+      yield from videos[: len(chosen)]
+
+  def _place(self, workdir: str | os.PathLike[str]) -> Place | None:
+    if self._mesh is None:
+      return None
+    channels = read_shapes(workdir)['backbone/patch_in/kernel'][0]
+    inputs = small_inputs(self._model, channels // math.prod(self._model.backbone.patch))
+    boxed = jax.eval_shape(self._model.init, jax.random.key(0), *inputs)['params']
+    return make_place(boxed, self._mesh)
 
   def reconstruction_psnr(self, videos: UInt8[np.ndarray, 'b t h w 3']) -> float:
     """Returns 10 log10(255^2 / mse) of the autoencoder's reconstructions, in dB."""

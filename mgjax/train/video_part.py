@@ -20,6 +20,7 @@ from mgjax.data.video_io import write_video
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
 from mgjax.flow.times import make_sampler
+from mgjax.parallel.shard import Place
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.train.part import Part
 from mgjax.train.restore import load_codec, load_params, read_config
@@ -71,11 +72,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
       }
     return batch | {'latents': batch['latents'].astype(jnp.float32)}
 
-  name, shape = longest_bucket(config.buckets)
-  sizes = (shape.frames, shape.height, shape.width)
-  example = prepare_prompts(model, ['a'], config.data.fps)
-  latents = jnp.zeros((1, *codec.latent_shape(sizes)))
-
+  name, _ = longest_bucket(config.buckets)
   fields = config.objective.to_dict()
   _check_dropout(fields['dropout'], model)
   draw = make_sampler(fields['time'].pop('name'), **fields['time'])
@@ -89,16 +86,16 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
         'latents of (was it trained on?); put that one back, or take another --workdir'
       )
 
-  def start() -> Tree:
+  def start(place: Place) -> Tree:
     if (part := read_config(config.start_from).part) != 'video':
       raise ConfigError(
         f'config.start_from={config.start_from!r} trained {part!r}, not a video model'
       )
-    return grow(load_params(config.start_from)[0], tuple(config.model.positions))
+    return grow(load_params(config.start_from, place=place)[0], tuple(config.model.positions))
 
   return Part(
     model=model,
-    inputs=(latents, jnp.zeros(1), example, {}),
+    inputs=small_inputs(model, codec.model.latent_channels),
     objective=make_objective(dropout=fields['dropout'], sample_time=draw),
     validate=make_objective(dropout={}, sample_time=make_sampler('stratified')),
     buckets=buckets,
@@ -157,6 +154,12 @@ def prepare_prompts(model: VideoModel, prompts: Sequence[str], fps: float | None
       row |= conditioning.prepare(sample)
     rows.append(row)
   return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
+
+
+def small_inputs(model: VideoModel, channels: int) -> tuple[Any, ...]:
+  """Returns the smallest arguments of `model.init` after the key: parameters depend on no more."""
+  latents = jnp.zeros((1, *model.backbone.patch, channels))
+  return latents, jnp.zeros(1), prepare_prompts(model, ['a'], None), {}
 
 
 def _check_dropout(dropout: Mapping[str, float], model: VideoModel) -> None:

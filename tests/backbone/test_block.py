@@ -26,7 +26,7 @@ def data():
   return {
     'x': draw(ROWS, TOKENS, DIM),
     'modulation': draw(ROWS, 6, DIM),
-    'positions': draw(TOKENS, DIM),
+    'positions': draw(1, TOKENS, DIM),
     'context': draw(ROWS, CONTEXT, DIM),
     'context_mask': MASK,
   }
@@ -39,7 +39,7 @@ def parameters(inputs):
 
 @functools.partial(jax.jit, static_argnames=('attention', 'dtype'))
 def apply(params, inputs, attention='auto', dtype=jnp.float32):
-  block = Block(HEADS, HIDDEN, EPSILON, attention, dtype)
+  block = Block(HEADS, HIDDEN, EPSILON, attention, dtype=dtype)
   return block.apply({'params': params}, **inputs)[0]
 
 

@@ -16,6 +16,7 @@ from mgjax.backbone.transformer import Transformer
 from mgjax.core.errors import ConfigError
 from mgjax.core.ports import Ports
 from mgjax.nn.norm import RMSNorm
+from mgjax.parallel.mesh import make_mesh
 from tests.random_parameters import random_parameters
 
 ROWS, DIM, DEPTH, CONTEXT = 3, 32, 2, 5
@@ -103,7 +104,7 @@ def test_rows_do_not_see_each_other(params):
 @functools.partial(jax.jit, static_argnames='places')
 def by_hand(params, x, time, ports, places):
   """The model as a loop over its layers, `places` of which get positions."""
-  phi = Positions((4, 4, 4), DIM).apply({'params': params['positions']}, (2, 2, 4))
+  phi = Positions((4, 4, 4), DIM).apply({'params': params['positions']}, (2, 2, 4))[None]
   embedding, modulation = TimeModulation(DIM).apply({'params': params['time']}, time, None)
   tokens = patchify(x, (1, 2, 2)) @ params['patch_in']['kernel']
   context = (ports.context, ports.context_mask)
@@ -173,3 +174,14 @@ def test_time_embedding_tells_times_apart_and_is_its_formula():
 def test_a_width_that_does_not_divide_into_the_heads_is_refused():
   with pytest.raises(ConfigError, match=r'model\.dim = 32 does not divide into 5 heads'):
     jax.eval_shape(model(heads=5).init, jax.random.key(0), *inputs())
+
+
+def test_heads_that_do_not_divide_over_the_mesh_are_a_sentence():
+  with (
+    jax.set_mesh(make_mesh({'tensor': 8})),
+    pytest.raises(
+      ConfigError, match=r'4 heads do not divide over mesh\.tensor = 8; take one of 1, 2, 4'
+    ),
+  ):
+    model = Transformer(32, 1, 4, 48, (2, 2, 2))
+    model.init(jax.random.key(0), jnp.zeros((1, 2, 4, 4, 4)), jnp.zeros(1), Ports())

@@ -1,4 +1,4 @@
-"""Every parameter of every size: name, shape, logical axes and where `fsdp` over 8 devices puts it.
+"""Every parameter of every size: name, shape, logical axes and where a mesh of 2 x 2 x 2 puts it.
 
 A change of this is a change of every checkpoint. When it is meant, write the files anew with
 MGJAX_UPDATE_GOLDEN=1 python -m pytest tests/golden
@@ -57,10 +57,10 @@ def boxes(name):
 
 @pytest.mark.parametrize('name', [*SIZES, 'tae'])
 def test_parameters_are_the_golden_ones(name):
-  mesh = make_mesh({'data': 1, 'fsdp': 8})
+  mesh = make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})
   lines = []
   for path, box in boxes(name).items():
-    spec = partition(box.names, box.value.shape, mesh, 'fsdp')
+    spec = partition(box.names, box.value.shape, mesh)
     columns = (path, box.value.shape, ' '.join(box.names), tuple(spec))
     lines.append('  '.join(str(column) for column in columns))
   text = '\n'.join([*lines, f'total  {count_parameters(parameters(name)):,}']) + '\n'
@@ -93,7 +93,7 @@ def test_every_parameter_is_declared_with_axes():
 @pytest.mark.parametrize('name', [*SIZES, 'tae'])
 def test_every_large_parameter_is_sharded(name):
   """Under fsdp nothing above a million numbers is left whole on every device."""
-  shardings = named_leaves(parameter_shardings(parameters(name), make_mesh({'fsdp': 8}), 'fsdp'))
+  shardings = named_leaves(parameter_shardings(parameters(name), make_mesh({'fsdp': 8})))
   for path, box in boxes(name).items():
     assert box.value.size < 1e6 or 'fsdp' in shardings[path].spec, path
 

@@ -6,12 +6,16 @@ It shares no code with `mgjax.backbone`: `test_torch_backbone.py` holds both to 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+WHAT = ('step', 'blocks')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,15 +85,25 @@ class Block(nn.Module):
     return x + gate_f * self.feed_forward(y)
 
 
+def through(layers: nn.ModuleList, x, modulation, positions, context, mask, *, again: bool):
+  """Applies layers, of which the backward pass may keep the inputs alone and compute all again."""
+  for layer in layers:
+    inputs = (x, modulation, positions, context, mask)
+    keep = again and torch.is_grad_enabled()
+    x = checkpoint(layer, *inputs, use_reentrant=False) if keep else layer(*inputs)
+  return x
+
+
 class Time(nn.Module):
   def __init__(self, dim: int):
     super().__init__()
     self.into, self.out, self.shared = linear(256, dim), linear(dim, dim), linear(dim, 6 * dim)
 
   def forward(self, time):
-    frequencies = torch.exp(-math.log(10000) * torch.arange(128) / 128)
-    angles = 1000 * time[:, None] * frequencies
-    x = self.out(F.silu(self.into(torch.cat([angles.cos(), angles.sin()], dim=1))))
+    places = torch.arange(128, device=time.device)
+    angles = 1000 * time.float()[:, None] * torch.exp(-math.log(10000) * places / 128)
+    waves = torch.cat([angles.cos(), angles.sin()], dim=1).to(time.dtype)
+    x = self.out(F.silu(self.into(waves)))
     return x, self.shared(F.silu(x)).unflatten(-1, (6, -1))
 
 
@@ -107,8 +121,9 @@ class Positions(nn.Module):
 class Backbone(nn.Module):
   """u(x, context, time) for latents (b t h w c)."""
 
-  def __init__(self, sizes: Sizes):
+  def __init__(self, sizes: Sizes, again: bool = False):
     super().__init__()
+    self.again = again
     values = math.prod(sizes.patch) * sizes.latents[-1]
     self.patch = sizes.patch
     self.patch_in = linear(values, sizes.dim)
@@ -128,8 +143,7 @@ class Backbone(nn.Module):
     x = self.patch_in(x.reshape(b, t * h * w, -1))
     positions = self.positions(t, h, w)
     embedding, modulation = self.time(time)
-    for layer in self.layers:
-      x = layer(x, modulation, positions, context, mask)
+    x = through(self.layers, x, modulation, positions, context, mask, again=self.again)
     shift, scale = (embedding[:, None] + self.modulation).split(1, dim=1)
     x = self.patch_out(self.norm(x) * (1 + scale) + shift)
     x = x.reshape(b, t, h, w, dt, dh, dw, c).permute(0, 1, 4, 2, 5, 3, 6, 7)
@@ -173,15 +187,50 @@ def from_jax(params: dict, sizes: Sizes) -> Backbone:
   return model
 
 
-def make_step(sizes: Sizes, threads: int = 2) -> Callable[[], float]:
+def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
+  """Makes what `launch.bench` times, on random data: a training step, or the layers alone.
+
+  With the compute type bfloat16 everything is bfloat16, weights and moments too: less to read than
+  ours. Layers are computed again where our policy saves little of them.
+  """
+  torch.set_num_threads(task['threads'])
+  device = 'cuda' if task['platform'] == 'gpu' else 'cpu'
+  sizes = Sizes(**{field.name: task[field.name] for field in dataclasses.fields(Sizes)})
+  place = {'device': device, 'dtype': getattr(torch, task['compute'])}
+  again = task['remat'] in ('full', 'attention', 'offload')
+
+  def waited(run: Callable[[], Any]) -> Callable[[], Any]:
+    def wait() -> Any:
+      results = run()
+      if device == 'cuda':
+        torch.cuda.synchronize()
+      return results
+
+    return wait
+
+  if task['what'] == 'step':
+    programs = {'step': make_step(sizes, task['threads'], again=again, **place)}
+  else:
+    programs = make_blocks(sizes, again=again, **place)
+  return {f'PyTorch {torch.__version__}': {name: waited(run) for name, run in programs.items()}}
+
+
+def make_step(
+  sizes: Sizes, threads: int = 2, again: bool = False, **place: Any
+) -> Callable[[], float]:
   """Returns a training step on fixed random data: forward, MSE, backward, AdamW; gives the loss."""
   torch.set_num_threads(threads)
   generator = torch.Generator().manual_seed(0)
-  x, target = (torch.randn(sizes.latents, generator=generator) for _ in range(2))
-  context = torch.randn(sizes.latents[0], sizes.context, sizes.dim, generator=generator)
-  mask = torch.ones(sizes.latents[0], sizes.context, dtype=torch.bool)
-  time = torch.rand(sizes.latents[0], generator=generator)
-  model = Backbone(sizes)
+
+  def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=generator).to(**place)
+
+  x, target = (draw(*sizes.latents) for _ in range(2))
+  context = draw(sizes.latents[0], sizes.context, sizes.dim)
+  mask = torch.ones(sizes.latents[0], sizes.context, dtype=torch.bool, device=x.device)
+  time = torch.rand(sizes.latents[0], generator=generator).to(**place)
+  with torch.device(x.device):
+    model = Backbone(sizes, again).to(x.dtype)
   # The fused form is the fastest of the three on a CPU.
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
@@ -193,3 +242,31 @@ def make_step(sizes: Sizes, threads: int = 2) -> Callable[[], float]:
     return loss.item()
 
   return step
+
+
+def make_blocks(
+  sizes: Sizes, again: bool = False, device: str = 'cpu', dtype: torch.dtype = torch.float32
+) -> dict[str, Callable[[], Any]]:
+  """Returns the layers alone on random data: forward, and with gradients of what they read."""
+  rows, dim = sizes.latents[0], sizes.dim
+  tokens = math.prod(sizes.latents[1:4]) // math.prod(sizes.patch)
+  with torch.device(device):
+    layers = nn.ModuleList([Block(sizes) for _ in range(sizes.depth)]).to(dtype)
+    shapes = ((rows, tokens, dim), (rows, 6, dim), (tokens, dim), (rows, sizes.context, dim))
+    inputs = [(0.1 * torch.randn(shape, dtype=dtype)).requires_grad_() for shape in shapes]
+    mask = torch.ones(rows, sizes.context, dtype=torch.bool)
+    dy = torch.randn(shapes[0], dtype=dtype)
+
+  def apply() -> torch.Tensor:
+    x, *others = inputs
+    return through(layers, x, *others, mask, again=again)
+
+  def forward() -> torch.Tensor:
+    with torch.no_grad():
+      return apply()
+
+  def both() -> tuple[torch.Tensor, ...]:
+    y = apply()
+    return y, *torch.autograd.grad(y, [*inputs, *layers.parameters()], dy)
+
+  return {'forward': forward, 'forward_backward': both}

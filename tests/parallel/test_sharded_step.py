@@ -1,76 +1,185 @@
-"""A step over eight devices is the step of one: losses and gradients at steps 0 and 1."""
+"""A step over eight devices is the step of one: losses, gradients and two updates, every model."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.core.tree import named_leaves
 from mgjax.flow.objective import make_objective
 from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.rules import PRESETS
 from mgjax.parallel.shard import parameter_shardings, put_batch
+from mgjax.tae import objective as tae_objective
+from mgjax.tae.autoencoder import Autoencoder
 from mgjax.text.conditioning import ByteText
+from mgjax.train.state import start_state
+from mgjax.train.step import make_step
 from mgjax.video.model import VideoModel
 from tests.random_parameters import random_parameters
 
 RATE = 0.1
-# Sums of at most 8 rows x 8 tokens of gradients, each some 400 roundings a layer deep, in another
+# Sums of at most 8 rows x 32 tokens of gradients, each some 400 roundings a layer deep, in another
 # order: roundings of either sign add like their square root.
-TOLERANCE = float(np.sqrt(64 * 3 * 400) * np.finfo(np.float32).eps)
+TOLERANCE = float(np.sqrt(8 * 32 * 3 * 400) * np.finfo(np.float32).eps)
+
+MESHES = {
+  'single': {'data': 8},
+  'fsdp': {'slice': 2, 'fsdp': 4},
+  'fsdp_tp': {'fsdp': 2, 'tensor': 4},
+  'fsdp_cp': {'fsdp': 2, 'context': 4},
+  'fsdp_tp_cp': {'fsdp': 2, 'context': 2, 'tensor': 2},
+}
+# 27 tokens and 7 bytes of text divide by nothing; 4 heads divide by 4.
+CASES = [
+  *((rules, 'auto') for rules in PRESETS),
+  ('fsdp_cp', 'gather'),
+  ('fsdp_cp', 'ring'),
+  ('fsdp_tp_cp', 'ring'),
+]
 
 
-def model():
-  text = ByteText(32, width=16, depth=1, heads=2, length=8, name='text')
-  return VideoModel(Transformer(32, 2, 4, 48, (2, 2, 2), name='backbone'), (text,))
+def video_model(exchange='auto', remat='nothing'):
+  text = ByteText(32, width=16, depth=1, heads=2, length=7, name='text')
+  backbone = Transformer(32, 2, 4, 48, (3, 3, 3), exchange=exchange, remat=remat, name='backbone')
+  return VideoModel(backbone, (text,))
 
 
-def data():
+def video_batch():
   rng = np.random.default_rng(0)
   return {
-    'latents': rng.normal(size=(8, 2, 4, 4, 4)).astype(np.float32),
-    'text': rng.integers(1, 200, (8, 8)).astype(np.int32),
+    'latents': rng.normal(size=(8, 3, 6, 6, 4)).astype(np.float32),
+    'text': rng.integers(1, 200, (8, 7)).astype(np.int32),
   }
 
 
-@jax.jit
-def step(params, batch, number):
-  """Returns the loss, the gradients, and the parameters after plain descent."""
-  objective = make_objective(dropout={'text': 0.5})
-  key = jax.random.fold_in(jax.random.key(0), number)
-
-  def loss(params):
-    return objective(functools.partial(model().apply, {'params': params}), batch, key)[0]
-
-  value, gradients = jax.value_and_grad(loss)(params)
-  return value, gradients, jax.tree.map(lambda p, g: p - RATE * g, params, gradients)
+def autoencoder():
+  return Autoencoder(4, widths=(8,), strides=((2, 2, 2),), blocks=1, groups=4)
 
 
-@pytest.fixture(scope='module')
-def start():
-  batch = data()
-  inputs = (jnp.asarray(batch['latents']), jnp.zeros(8), {'text': jnp.asarray(batch['text'])}, {})
-  boxed = jax.eval_shape(model().init, jax.random.key(0), *inputs)['params']
-  return random_parameters(model().init, *inputs), boxed
+def autoencoder_batch():
+  return {'video': np.random.default_rng(0).uniform(-1, 1, (8, 3, 8, 8, 3)).astype(np.float32)}
 
 
-@pytest.mark.parametrize('sizes', [{'fsdp': 8}, {'data': 2, 'fsdp': 4}], ids=str)
-def test_sharded_steps_are_the_unsharded_ones(start, sizes):
-  params, boxed = start
-  mesh = make_mesh(sizes)
-  shardings = parameter_shardings(boxed, mesh, 'fsdp')
-  sharded = jax.tree.map(jax.device_put, params, shardings)
-  assert not sharded['backbone']['layers']['feed_forward']['up']['kernel'].is_fully_replicated
-  batch, placed = jax.tree.map(jnp.asarray, data()), put_batch(data(), mesh)
-  for number in (0, 1):
-    loss, gradients, params = step(params, batch, number)
-    sharded_loss, sharded_gradients, sharded = step(sharded, placed, number)
-    assert float(sharded_loss) == pytest.approx(float(loss), rel=TOLERANCE)
-    largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
-    expected = named_leaves(gradients)
-    for name, leaf in named_leaves(sharded_gradients).items():
-      np.testing.assert_allclose(
-        leaf, expected[name], atol=TOLERANCE * largest, err_msg=f'{name} at step {number}'
+def video_inputs():
+  batch = video_batch()
+  return jnp.asarray(batch['latents']), jnp.zeros(8), {'text': jnp.asarray(batch['text'])}, {}
+
+
+def autoencoder_inputs():
+  return jnp.asarray(autoencoder_batch()['video']), jax.random.key(0)
+
+
+FLOW = make_objective(dropout={'text': 0.5})
+PIXELS = tae_objective.make_objective()
+
+
+def two_steps(model, objective, params, batch):
+  """Returns the losses and gradients of two steps of plain descent, and the parameters after."""
+  optimizer = optax.chain(optax.trace(0.0), optax.scale(-RATE))  # its state is the gradient
+  step = jax.jit(make_step(model, objective, optimizer, seed=0, decay=0.9))
+  state, found = start_state(params, optimizer), []
+  for _ in range(2):
+    state, metrics = step(state, batch)
+    found.append((float(metrics['loss']), state.opt_state[0].trace))
+  return found, state.params
+
+
+def sharded_steps(model, objective, start, batch, inputs, rules):
+  mesh = make_mesh(MESHES[rules], rules)
+  boxed = jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
+  params = jax.tree.map(jax.device_put, start, parameter_shardings(boxed, mesh))
+  with jax.set_mesh(mesh):
+    return two_steps(model, objective, params, put_batch(batch, mesh)), params
+
+
+def same(expected, found):
+  (steps, params), (sharded_steps, sharded_params) = expected, found
+  for number, (one, other) in enumerate(zip(steps, sharded_steps, strict=True)):
+    assert other[0] == pytest.approx(one[0], rel=1e-5)
+    close(one[1], other[1], f'gradient at step {number}')
+  close(params, sharded_params, 'parameters')
+
+
+def close(expected, found, what):
+  expected, found = named_leaves(expected), named_leaves(found)
+  largest = max(float(np.abs(leaf).max()) for leaf in expected.values())
+  for name, leaf in expected.items():
+    np.testing.assert_allclose(
+      found[name], leaf, atol=TOLERANCE * largest, err_msg=f'{what}: {name}'
+    )
+
+
+@functools.cache
+def video_truth():
+  params = random_parameters(video_model().init, *video_inputs())
+  batch = jax.tree.map(jnp.asarray, video_batch())
+  return params, two_steps(video_model(), FLOW, params, batch)
+
+
+@functools.cache
+def autoencoder_truth():
+  params = random_parameters(autoencoder().init, *autoencoder_inputs())
+  batch = jax.tree.map(jnp.asarray, autoencoder_batch())
+  return params, two_steps(autoencoder(), PIXELS, params, batch)
+
+
+@pytest.mark.parametrize(('rules', 'exchange'), CASES)
+def test_sharded_steps_of_the_video_model_are_the_unsharded_ones(rules, exchange):
+  start, expected = video_truth()
+  found, params = sharded_steps(
+    video_model(exchange), FLOW, start, video_batch(), video_inputs(), rules
+  )
+  kernel = params['backbone']['layers']['feed_forward']['up']['kernel']
+  assert kernel.is_fully_replicated == (rules == 'single')
+  same(expected, found)
+
+
+@pytest.mark.parametrize('remat', ['attention_and_projections', 'offload'])
+def test_sharded_steps_may_save_less(remat):
+  start, expected = video_truth()
+  model = video_model(remat=remat)
+  found, _ = sharded_steps(model, FLOW, start, video_batch(), video_inputs(), 'fsdp_cp')
+  same(expected, found)
+
+
+@pytest.mark.parametrize('rules', ['fsdp', 'fsdp_tp_cp'])
+def test_sharded_steps_of_the_autoencoder_are_the_unsharded_ones(rules):
+  start, expected = autoencoder_truth()
+  found, params = sharded_steps(
+    autoencoder(), PIXELS, start, autoencoder_batch(), autoencoder_inputs(), rules
+  )
+  assert not params['encoder']['conv_in']['spatial']['kernel'].is_fully_replicated
+  same(expected, found)
+
+
+def test_devices_share_the_work():
+  """The operations of one device are an eighth of all, not those of all rows or of all tokens."""
+  model, inputs = video_model(), video_inputs()
+  params = jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
+
+  def operations(mesh):
+    boxed = jax.tree.map(lambda leaf: leaf, params)
+    shapes = jax.eval_shape(lambda: random_parameters(model.init, *inputs))
+    if mesh is None:
+      lowered = jax.jit(gradient).lower(shapes, *inputs)
+    else:
+      placed = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        parameter_shardings(boxed, mesh),
       )
+      with jax.set_mesh(mesh):
+        lowered = jax.jit(gradient).lower(placed, *inputs)
+    return lowered.compile().cost_analysis()['flops']
+
+  def gradient(params, *inputs):
+    return jax.grad(lambda params: model.apply({'params': params}, *inputs).sum())(params)
+
+  whole = operations(None)
+  for rules in ('fsdp', 'fsdp_cp'):
+    assert operations(make_mesh(MESHES[rules])) < 0.3 * whole, rules

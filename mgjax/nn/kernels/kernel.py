@@ -1,0 +1,40 @@
+"""What an attention kernel is: two functions of the arrays that one device holds.
+
+forward(q, k, v, mask) -> (O, L)
+  S = Q K^T / sqrt(k), L = log sum_m exp S, O = exp(S - L) V; scores and softmax in float32.
+
+backward((q, k, v, mask, D, L), dO) -> (dQ, dK, dV)
+  P = exp(S - L), dV = P^T dO, dS = P * (dO V^T - D), dQ = dS K / sqrt(k), dK = dS^T Q / sqrt(k)
+  with D = rowsum(dO * O).
+
+L and D may come from more keys than `k` holds: that is what lets a ring take keys in turns. `q` is
+(b n g k), `k` and `v` (b m g k), O like `q` in its type, L and D (b g n) in float32; `mask` (b m)
+is True where a key may be read. A row that may read nothing has L <= NOTHING, and O of no meaning
+but finite; `attend` makes it zero.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from mgjax.core.typing import Array
+
+# Finite: a row of -inf alone would make the softmax 0 / 0.
+MASKED = -1e30
+NOTHING = -1e29
+
+Saved = tuple[Array, Array, Array, Array | None, Array, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+  """A pair of functions.
+
+  Attributes:
+    forward: see above.
+    backward: see above.
+    takes_output: the backward pass wants O (b n g k) itself in the place of D.
+  """
+
+  forward: Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]
+  backward: Callable[[Saved, Array], tuple[Array, Array, Array]]
+  takes_output: bool = False

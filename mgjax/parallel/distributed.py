@@ -1,0 +1,244 @@
+"""Several processes as one program: who they are, which rows each reads, what all may look at."""
+
+import functools
+import logging
+import os
+import pathlib
+import random
+import re
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Tree
+from mgjax.parallel.rules import BATCH
+
+_ADDRESS, _COUNT, _INDEX = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'
+# What xpk calls the last two on GPU nodes of GKE, where it sets the first as well.
+_XPK = {_COUNT: 'NNODES', _INDEX: 'NODE_RANK'}
+_SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_STEP_NUM_TASKS', 'SLURM_PROCID')
+PATIENCE = 5  # seconds that a process which failed waits for the others to fail as well
+
+_log = logging.getLogger(__name__)
+
+
+def initialize() -> None:
+  """Makes this process one of several, if it was started as one; before any device is asked for.
+
+  Raises:
+    ConfigError: see `find_processes`.
+  """
+  if jax.distributed.is_initialized():
+    return
+  arguments = find_processes(os.environ)
+  if arguments is not None:
+    # Emulated devices wait for one another on the threads of one pool. With one thread a device,
+    # as on a machine of few cores, two programs in flight can wait for ever.
+    threads = max(os.cpu_count() or 1, 2 * jax.config.jax_num_cpu_devices + 2)
+    os.environ.setdefault('PJRT_NPROC', str(threads))
+    if arguments:
+      names = ('process_id', 'num_processes', 'coordinator_address')
+      _log.info('process %d of %d; the first one is at %s', *(arguments[name] for name in names))
+    jax.distributed.initialize(**arguments)
+
+
+def leave(code: int) -> NoReturn:
+  """Ends this process with an exit code other than 0.
+
+  One of several does not wait for the others, as an orderly exit would for minutes: they cannot go
+  on without it, and end when they notice. Where all fail alike, all still say why.
+  """
+  if jax.distributed.is_initialized():
+    goodbye = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    goodbye.start()
+    goodbye.join(PATIENCE)
+    if goodbye.is_alive():
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(code)
+  sys.exit(code)
+
+
+def find_processes(environment: Mapping[str, str]) -> dict[str, Any] | None:
+  """Returns the arguments of `jax.distributed.initialize`, or None for a process on its own.
+
+  In this order: JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+  JAX_PROCESS_ID; tasks that `srun` started; hosts of TPUs, which JAX asks about itself.
+
+  Args:
+    environment: variables by name.
+
+  Raises:
+    ConfigError: one or two of the three variables are given, or they make no sense.
+  """
+  given = {name: environment.get(name, '') for name in (_ADDRESS, _COUNT, _INDEX)}
+  if given[_ADDRESS]:
+    given |= {name: given[name] or environment.get(xpk, '') for name, xpk in _XPK.items()}
+  missing = [name for name, value in given.items() if not value]
+  if not missing:
+    return _explicit(given, environment.get('JAX_COORDINATOR_PORT', ''))
+  slurm, tpus = _in_slurm(environment), _on_tpus(environment)
+  if len(missing) < 3 and not (given[_ADDRESS] and (slurm or tpus)):
+    present = ', '.join(name for name in given if name not in missing)
+    raise ConfigError(
+      f'{present} is set, but not {" and ".join(missing)}; set all three to run several processes, '
+      'or none of them'
+    )
+  if slurm:
+    return _of_slurm(environment)
+  return {} if tpus else None
+
+
+def _explicit(given: dict[str, str], port: str) -> dict[str, Any] | None:
+  address, count, index = given.values()
+  if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
+    raise ConfigError(
+      f'{_COUNT}={count}, {_INDEX}={index}: expected how many processes there are, and which of '
+      'them this one is, counted from 0'
+    )
+  address = address if ':' in address else f'{address}:{port}'
+  if not re.fullmatch(r'.+:\d+', address):
+    raise ConfigError(f'{_ADDRESS}={given[_ADDRESS]}: expected host:port, as in 10.0.0.1:1234')
+  if int(count) == 1:
+    return None
+  return {
+    'coordinator_address': address,
+    'num_processes': int(count),
+    'process_id': int(index),
+    'cluster_detection_method': 'deactivate',
+  }
+
+
+def _in_slurm(environment: Mapping[str, str]) -> bool:
+  # The variables of a step: those of the job alone are also there in a batch script, which is one
+  # process however many tasks the job has.
+  return all(environment.get(name) for name in _SLURM) and int(environment[_SLURM[2]]) > 1
+
+
+def _of_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
+  job, hosts, count, index = (environment[name] for name in _SLURM)
+  # 'node[007-015,021]-ib,host2' begins with node007-ib.
+  prefix, number, suffix = re.match(r'([^,\[]*)(?:\[(\w+)[^]]*])?([^,\[]*)', hosts).groups('')
+  # Ports that nobody registers; another one for other jobs on the same nodes.
+  port = environment.get('JAX_COORDINATOR_PORT') or 61440 + int(job) % 4096
+  return {
+    'coordinator_address': environment.get(_ADDRESS) or f'{prefix}{number}{suffix}:{port}',
+    'num_processes': int(count),
+    'process_id': int(index),
+    'local_device_ids': _devices_of_task(environment),
+    'cluster_detection_method': 'deactivate',  # JAX's own takes one GPU a task, however few tasks
+  }
+
+
+def _devices_of_task(environment: Mapping[str, str]) -> list[int] | None:
+  """Returns which of the GPUs that this task sees it shall use, or None for all of them."""
+  tasks = int(re.match(r'\d*', environment.get('SLURM_STEP_TASKS_PER_NODE', ''))[0] or 1)
+  if tasks == 1:
+    return None
+  local = int(environment.get('SLURM_LOCALID', 0))
+  visible = environment.get('CUDA_VISIBLE_DEVICES')
+  each = len(visible.split(',')) // tasks if visible else 1
+  # Fewer GPUs than tasks: Slurm has already given each task its own.
+  return list(range(local * each, (local + 1) * each)) or None
+
+
+def _on_tpus(environment: Mapping[str, str]) -> bool:
+  if 'tpu' not in environment.get('JAX_PLATFORMS', 'tpu').split(','):
+    return False
+  names = environment.get('TPU_PROCESS_ADDRESSES') or environment.get('TPU_WORKER_HOSTNAMES')
+  if names:
+    return ',' in names or int(environment.get('MEGASCALE_NUM_SLICES') or 1) > 1
+  # Where `import jax` finds chips it sets the first; where it finds none, the second: then there is
+  # no metadata server to ask either.
+  return 'TPU_ML_PLATFORM' in environment and 'TPU_SKIP_MDS_QUERY' not in environment
+
+
+@functools.lru_cache
+def rows_of_process(mesh: Mesh, process: int) -> tuple[int, int]:
+  """Returns (group, groups): of the `groups` equal parts of every batch, a process reads one.
+
+  A batch is cut over the mesh axes of `rules.BATCH`. Processes whose devices hold the same pieces
+  read the same rows: they differ in the tokens or the heads they work on. On a torus the pieces of
+  a group need not be neighbours; then the rows of a batch stand in another order than on one host.
+
+  Args:
+    mesh: of all processes' devices.
+    process: its index.
+
+  Raises:
+    ConfigError: two processes share some of their pieces only.
+  """
+  rows = [mesh.axis_names.index(axis) for axis in BATCH]
+  pieces = np.prod([mesh.devices.shape[axis] for axis in rows])
+  cut = np.moveaxis(mesh.devices, rows, range(len(rows))).reshape(pieces, -1)
+  held: dict[int, set[int]] = {}
+  for (piece, _), device in np.ndenumerate(cut):
+    held.setdefault(device.process_index, set()).add(piece)
+  groups = sorted({tuple(sorted(each)) for each in held.values()})
+  if sum(map(len, groups)) != pieces or len({len(group) for group in groups}) > 1:
+    raise ConfigError(_uneven(mesh, len(held), cut.shape[1]))
+  return groups.index(tuple(sorted(held[process]))), len(groups)
+
+
+def _uneven(mesh: Mesh, processes: int, inner: int) -> str:
+  total = mesh.devices.size
+  local = total // processes
+  divisors = [size for size in range(1, total + 1) if total % size == 0]
+  fitting = [size for size in divisors if local % size == 0 or size % local == 0]
+  nearest = [size for size in fitting if size < inner][-1:]
+  nearest += [size for size in fitting if size > inner][:1]
+  given = {axis: size for axis, size in mesh.shape.items() if size > 1}
+  return (
+    f'the mesh {given} gives {processes} processes of {local} devices rows that only partly '
+    f'coincide: context x tensor is {inner}, expected a divisor or a multiple of {local}; the '
+    f'nearest are {" and ".join(map(str, nearest))}'
+  )
+
+
+def check_shared(directory: str | os.PathLike[str]) -> None:
+  """Makes sure that all processes see the same directory, which is made if it is missing.
+
+  Raises:
+    ConfigError: some process does not see a file that the first one wrote.
+  """
+  if jax.process_count() == 1:
+    return
+  number = multihost_utils.broadcast_one_to_all(np.int32(random.SystemRandom().getrandbits(31)))
+  token = pathlib.Path(directory) / f'.shared_{number}'
+  if jax.process_index() == 0:
+    token.parent.mkdir(parents=True, exist_ok=True)
+    token.touch()
+  multihost_utils.sync_global_devices('shared file written')
+  deadline = time.monotonic() + PATIENCE  # a network disk may show it a little later
+  while not (seen := token.exists()) and time.monotonic() < deadline:
+    time.sleep(0.1)
+  everywhere = multihost_utils.process_allgather(np.asarray(seen))
+  if jax.process_index() == 0:
+    token.unlink()
+  if not everywhere.all():
+    raise ConfigError(
+      f'{os.fspath(directory)!r} is not the same directory for process {np.argmin(everywhere)} as '
+      'for the first one; expected one on a disk that all hosts share'
+    )
+
+
+def fetch(tree: Tree) -> Tree:
+  """Returns arrays as whole numpy arrays, also where each process holds shards only.
+
+  On several processes all of them must call it, with the same arrays in the same order.
+  """
+  return jax.tree.map(_fetch, tree)
+
+
+def _fetch(x: Any) -> np.ndarray:
+  if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    return multihost_utils.process_allgather(x, tiled=True)
+  return np.asarray(x)

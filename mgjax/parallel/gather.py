@@ -1,0 +1,148 @@
+"""Products with weights that lie in pieces: gathered on the way in, gradients scattered back.
+
+A weight is a float32 master in pieces over `fsdp` and `context` (and `tensor`). Where it is used,
+its pieces are cast to the compute type, *then* gathered, over the smaller of the two axes first;
+its gradient, a partial sum on every device, goes back the same way as two reduce-scatters. Written
+as constraints for the compiler, a gather over all axes of a three-dimensional torus becomes an
+all-reduce of zero-padded matrices, and so does the gradient: twice the bytes. Weights are gathered
+again in the backward pass; no policy of rematerialisation ever keeps a whole one.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
+from jax.sharding import AbstractMesh
+
+from mgjax.core.typing import Array
+from mgjax.parallel.rules import Entry, ambient, parameter_entries, spec, token_entries
+
+Local = Callable[..., tuple[Array, ...]]
+
+
+def weighted(
+  local: Local, x: Array, kernels: Sequence[Array], names: tuple[str, ...], dtype: jnp.dtype
+) -> tuple[Array, ...]:
+  """Returns local(x, *kernels), on a mesh with rows and tokens of `x` and kernels in their pieces.
+
+  Kernels split over `tensor` along their last axis make results split along features, and read `x`
+  gathered along tokens; split along the last but one they read `x` split along features, and their
+  results are summed and scattered along tokens: tensor parallelism with sequence-parallel norms.
+
+  Args:
+    local: bilinear in x and each kernel, one result a kernel; rows and tokens do not mix in it.
+    x: activation, rows first.
+    kernels: float32, of equal shape but for the last axis.
+    names: logical axes of each kernel.
+    dtype: the compute type.
+  """
+  mesh = ambient()
+  x, kernels = x.astype(dtype), tuple(kernels)
+  if mesh is None:
+    return local(x, *(kernel.astype(dtype) for kernel in kernels))
+  return _make_island(local, x.shape, tuple(k.shape for k in kernels), names, dtype, mesh)(
+    x, kernels
+  )
+
+
+@functools.lru_cache(maxsize=512)  # or equal calls would be traced each by itself
+def _make_island(local, x_shape, shapes, names, dtype, mesh: AbstractMesh):
+  entries = [parameter_entries(names, shape, mesh) for shape in shapes]
+  columns = all('tensor' in entry[-1] for entry in entries)
+  rows = all('tensor' in entry[-2] for entry in entries)
+  outer = (*x_shape[:-1],)
+  x_in = token_entries(x_shape, mesh, features=rows)
+  y_shapes = jax.eval_shape(local, *(jax.ShapeDtypeStruct(s, dtype) for s in (x_shape, *shapes)))
+  y_out = [token_entries(y.shape, mesh, features=columns) for y in y_shapes]
+  x_spec, w_spec, y_spec = spec(x_in), tuple(map(spec, entries)), tuple(map(spec, y_out))
+  scattered = len(outer) == 2 and 'tensor' in token_entries(x_shape, mesh)[1]
+  split = {axis for entry in x_in[:-1] for axis in entry} - ({'tensor'} if columns else set())
+
+  def enter(array: Array, is_split: bool) -> Array:
+    return lax.all_gather(array, 'tensor', axis=1, tiled=True) if is_split and scattered else array
+
+  def leave(array: Array, is_partial: bool) -> Array:
+    if not is_partial:
+      return array
+    if scattered:
+      return lax.psum_scatter(array, 'tensor', scatter_dimension=1, tiled=True)
+    return lax.psum(array, 'tensor')
+
+  def gathered(kernels) -> tuple[Array, ...]:
+    pairs = zip(kernels, entries, strict=True)
+    return tuple(gather(kernel.astype(dtype), entry) for kernel, entry in pairs)
+
+  def forward(x, kernels):
+    ys = local(enter(x, columns), *gathered(kernels))
+    return tuple(leave(y, rows) for y in ys)
+
+  def backward(x, kernels, dys):
+    dys = tuple(enter(dy, rows) for dy in dys)
+    _, transpose = jax.vjp(local, enter(x, columns), *gathered(kernels))
+    dx, *gradients = transpose(dys)
+    scattered_gradients = tuple(
+      scatter(gradient, entry, split).astype(kernel.dtype)
+      for gradient, entry, kernel in zip(gradients, entries, kernels, strict=True)
+    )
+    return leave(dx, columns), scattered_gradients
+
+  run = jax.shard_map(forward, in_specs=(x_spec, w_spec), out_specs=y_spec, check_vma=False)
+  run_back = jax.shard_map(
+    backward, in_specs=(x_spec, w_spec, y_spec), out_specs=(x_spec, w_spec), check_vma=False
+  )
+
+  @jax.custom_vjp
+  def island(x, kernels):
+    return run(x, kernels)
+
+  island.defvjp(
+    lambda x, kernels: (run(x, kernels), (x, kernels)), lambda saved, dys: run_back(*saved, dys)
+  )
+  return island
+
+
+def gather(piece: Array, entries: Sequence[Entry]) -> Array:
+  """Gathers a device's piece over all its mesh axes but `tensor`, fastest axis first."""
+  for dimension, entry in enumerate(entries):
+    for axis in reversed(entry):
+      if axis != 'tensor':
+        piece = lax.all_gather(piece, axis, axis=dimension, tiled=True)
+  return piece
+
+
+def scatter(partial: Array, entries: Sequence[Entry], split: set[str]) -> Array:
+  """Sums a whole array over the axes in `split` and returns this device's piece: `gather` reversed.
+
+  Always in stages: a sum over two mesh axes at once becomes an all-reduce of the whole. Over an
+  axis that is not in `split` devices hold equal arrays: there the piece is cut out.
+  """
+  left = set(split)
+  for dimension, entry in enumerate(entries):
+    axes = [axis for axis in entry if axis != 'tensor']
+    # What is equal is cut first, so that less travels.
+    for axis in reversed([axis for axis in axes if axis not in split]):
+      partial = _cut(partial, dimension, axes, axis)
+    for axis in [axis for axis in axes if axis in split]:
+      left.remove(axis)
+      # On a TPU a sum cannot be scattered along the axis that its layout makes the last one, and
+      # the compiler would fall back on an all-reduce of the whole.
+      partial = with_layout_constraint(partial, Layout(tuple(range(partial.ndim))))
+      partial = lax.psum_scatter(partial, axis, scatter_dimension=dimension, tiled=True)
+  return lax.psum(partial, tuple(sorted(left))) if left else partial
+
+
+def _cut(x: Array, dimension: int, axes: Sequence[str], axis: str) -> Array:
+  """Keeps this device's part along one of the mesh axes that a dimension is cut over.
+
+  Axes that come before it in `axes` are not cut yet, those that come after it are if equal.
+  """
+  outer = [lax.axis_size(name) for name in axes[: axes.index(axis)]]
+  shape, count = x.shape, lax.axis_size(axis)
+  inner = shape[dimension] // (math.prod(outer) * count)
+  x = x.reshape(*shape[:dimension], math.prod(outer), count, inner, *shape[dimension + 1 :])
+  x = lax.dynamic_index_in_dim(x, lax.axis_index(axis), dimension + 1, keepdims=False)
+  return x.reshape(*shape[:dimension], math.prod(outer) * inner, *shape[dimension + 1 :])

@@ -1,0 +1,99 @@
+"""Attention with keys and values that travel around a ring of devices (Movie Gen §3.1.6).
+
+Every device keeps its queries. In step i of r it works on the keys that began i devices behind it,
+while they already travel on: the permutation does not depend on the work, so that both run at once.
+Results are merged in float32 by their log-sum-exp L,
+
+  L = log(exp L_1 + exp L_2),    O = O_1 exp(L_1 - L) + O_2 exp(L_2 - L).
+
+The backward pass goes around again with the global L; dK and dV travel one step behind the keys
+that they belong to, and are home after r steps.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mgjax.core.typing import Array
+
+AXIS = 'context'
+
+
+def forward(
+  kernel: Callable[..., tuple[Array, Array]],
+  q: Array,
+  keys: Any,
+  *,
+  steps: int,
+  stride: int,
+  devices: int,
+) -> tuple[Array, Array]:
+  """Returns O in the type of `q` and L over all keys of the ring.
+
+  Args:
+    kernel: `(q, *keys) -> (O, L)` on one device, O (b n g k) and L (b g n).
+    q: queries of this device.
+    keys: what travels: keys, values and their mask or None.
+    steps: r, devices of a ring.
+    stride: between neighbours of a ring along the context axis.
+    devices: of the context axis.
+  """
+  around = _permutation(stride, devices)
+
+  def merge(total, lse, y, other):
+    merged = jnp.logaddexp(lse, other)
+    weights = (jnp.exp(x - merged).swapaxes(1, 2)[..., None] for x in (lse, other))
+    first, second = weights
+    return total * first + y.astype(jnp.float32) * second, merged
+
+  def step(carry, _):
+    total, lse, keys = carry
+    following = around(keys)
+    total, lse = merge(total, lse, *kernel(q, *keys))
+    return (total, lse, following), None
+
+  following = around(keys)
+  y, lse = kernel(q, *keys)
+  carry = (y.astype(jnp.float32), lse, following)
+  (total, lse, keys), _ = lax.scan(step, carry, None, length=steps - 2)
+  total, lse = merge(total, lse, *kernel(q, *keys))
+  return total.astype(q.dtype), lse
+
+
+def backward(
+  kernel: Callable[..., tuple[Array, Array, Array]],
+  keys: Any,
+  *,
+  steps: int,
+  stride: int,
+  devices: int,
+) -> tuple[Array, Array, Array]:
+  """Returns dQ, dK, dV in float32; `kernel(*keys)` gives one device's part of them."""
+  around = _permutation(stride, devices)
+
+  def float32(parts):
+    return tuple(part.astype(jnp.float32) for part in parts)
+
+  def step(carry, _):
+    dq, travelling, keys = carry
+    following, arrived = around(keys), around(travelling)
+    more, *parts = float32(kernel(*keys))
+    travelling = tuple(a + b for a, b in zip(arrived, parts, strict=True))
+    return (dq + more, travelling, following), None
+
+  following = around(keys)
+  dq, *travelling = float32(kernel(*keys))
+  carry = (dq, tuple(travelling), following)
+  (dq, travelling, keys), _ = lax.scan(step, carry, None, length=steps - 2)
+  arrived = around(travelling)
+  more, *parts = float32(kernel(*keys))
+  dk, dv = around(tuple(a + b for a, b in zip(arrived, parts, strict=True)))
+  return dq + more, dk, dv
+
+
+def _permutation(stride: int, devices: int) -> Callable[[Any], Any]:
+  pairs = [(i, (i + stride) % devices) for i in range(devices)]
+  return lambda tree: jax.tree.map(lambda x: lax.ppermute(x, AXIS, pairs), tree)

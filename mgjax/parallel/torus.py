@@ -1,0 +1,106 @@
+"""Which axes of a torus each axis of the mesh lies on: arithmetic on sizes, no devices."""
+
+import functools
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from mgjax.core.errors import ConfigError
+from mgjax.parallel.rules import AXES
+
+# `slice` crosses the network between tori.
+INSIDE = AXES[1:]
+
+
+def assign(sizes: Mapping[str, int], torus: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+  """Returns the torus axes, by number, that each mesh axis larger than 1 is made of.
+
+  A mesh axis takes whole torus axes, so that its neighbours in the mesh are neighbours on wires.
+  The choice is that of `jax.experimental.mesh_utils.create_device_mesh`: the last mesh axis, which
+  talks most, chooses first and takes as many torus axes as it can
+  (`test_the_assignment_is_the_one_that_jax_makes`).
+
+  Args:
+    sizes: mesh axis -> size; `slice` is no part of a torus and is left out.
+    torus: devices along each axis, as (8, 8, 8).
+
+  Raises:
+    ConfigError: the sizes do not make up the torus, or one is no product of what is left of it.
+  """
+  wanted = {axis: sizes[axis] for axis in reversed(INSIDE) if sizes.get(axis, 1) > 1}
+  if math.prod(wanted.values()) != math.prod(torus):
+    given = _listed(dict(reversed(wanted.items())))
+    raise ConfigError(
+      f'the mesh {given} has {math.prod(wanted.values())} devices, the {_shown(torus)} torus '
+      f'{math.prod(torus)}; sizes of its axes are products of {_words(_products(torus))}'
+    )
+  free = {index: length for index, length in enumerate(torus) if length > 1}
+  taken: dict[str, tuple[int, ...]] = {}
+  for axis, size in wanted.items():
+    found = _choose(free, size)
+    if found is None:
+      raise ConfigError(_no_product(axis, size, torus, free, {a: wanted[a] for a in taken}))
+    taken[axis] = found
+    free = {index: length for index, length in free.items() if index not in found}
+  return {axis: taken[axis] for axis in INSIDE if axis in taken}
+
+
+@functools.lru_cache
+def valid_meshes(torus: tuple[int, ...]) -> tuple[dict[str, int], ...]:
+  """Returns the sizes of every mesh that `assign` accepts, each with all axes inside a torus."""
+  found = {}
+  for owners in itertools.product(INSIDE, repeat=len(torus)):
+    sizes = dict.fromkeys(INSIDE, 1)
+    for owner, length in zip(owners, torus, strict=True):
+      sizes[owner] *= length
+    try:
+      assign(sizes, torus)
+    except ConfigError:  # jax would not find this assignment
+      continue
+    found[tuple(sizes.values())] = sizes
+  return tuple(found[key] for key in sorted(found))
+
+
+def _choose(free: Mapping[int, int], size: int) -> tuple[int, ...] | None:
+  for count in range(len(free), 0, -1):
+    for indices in itertools.combinations(free, count):
+      if math.prod(free[index] for index in indices) == size:
+        return indices
+  return None
+
+
+def _no_product(
+  axis: str, size: int, torus: tuple[int, ...], free: Mapping[int, int], taken: Mapping[str, int]
+) -> str:
+  whole = _products(torus)
+  if size not in whole:
+    return f'{axis} = {size} is no product of axes of the {_shown(torus)} torus; {_are(whole)}'
+  left = _products(tuple(free.values()))
+  return (
+    f'{axis} = {size} is no product of the axes that {_listed(taken)} leaves of the '
+    f'{_shown(torus)} torus; {_are(left) if left else "none are left"}'
+  )
+
+
+def _products(lengths: Sequence[int]) -> list[int]:
+  products = {1}
+  for length in lengths:
+    products |= {product * length for product in products}
+  return sorted(products - {1})
+
+
+def _are(values: Sequence[int]) -> str:
+  return f'{_words(values)} {"is" if len(values) == 1 else "are"}'
+
+
+def _words(values: Sequence[object]) -> str:
+  *most, last = [str(value) for value in values] or ['1']
+  return f'{", ".join(most)} and {last}' if most else last
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+  return ', '.join(f'{axis} = {size}' for axis, size in sizes.items()) or 'of size 1'
+
+
+def _shown(torus: tuple[int, ...]) -> str:
+  return 'x'.join(map(str, torus))

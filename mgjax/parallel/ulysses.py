@@ -1,0 +1,32 @@
+"""Tokens for heads: the all-to-all of context parallelism (Movie Gen §3.1.6; Ulysses).
+
+Before, a device holds n / c tokens of all its heads; after, all tokens of its group and g / u
+heads, so that attention needs no other device. u devices make a group, c the `context` axis.
+"""
+
+from jax import lax
+
+from mgjax.core.typing import Array, Float
+
+AXIS = 'context'
+
+
+def groups(devices: int, heads: int) -> list[list[int]] | None:
+  """Returns the neighbours along the context axis that exchange heads; None for all of them."""
+  if devices == heads:
+    return None
+  return [list(range(begin, begin + heads)) for begin in range(0, devices, heads)]
+
+
+def to_heads(
+  x: Float[Array, 'b n g _k'], among: list[list[int]] | None
+) -> Float[Array, 'b un ug _k']:
+  """Gives away tokens' heads for heads' tokens: (b n g k) -> (b u n, g / u, k) of a group of u."""
+  return lax.all_to_all(x, AXIS, 2, 1, axis_index_groups=among, tiled=True)
+
+
+def to_tokens(
+  x: Float[Array, 'b un ug _k'], among: list[list[int]] | None
+) -> Float[Array, 'b n g _k']:
+  """Inverts `to_heads`."""
+  return lax.all_to_all(x, AXIS, 1, 2, axis_index_groups=among, tiled=True)

@@ -1,0 +1,130 @@
+"""What chips can do, and topologies of them by name."""
+
+import dataclasses
+import math
+import re
+
+from mgjax.core.errors import ConfigError
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """One kind of device, as the program sees it: a TPU7x chip is two devices.
+
+  Attributes:
+    name: as in a topology's name.
+    flops: peak of bfloat16 matrix products, operations a second.
+    memory: bytes.
+    memory_bandwidth: bytes a second.
+    link: bytes a second one way, of one link of the torus; of a GPU, of its NVLink as a whole.
+    rank: axes of the torus; 0 for GPUs.
+    wraps: the lengths of a torus axis, in multiples, whose ends are joined.
+    cores: devices a chip, which share its links and talk over one of their own.
+    network: bytes a second one way between nodes, a GPU.
+    gathers_ahead: whether its compiler gathers weights while other work runs, without being asked:
+      seen in programs compiled for v5e and not in those for v5p or v6e, assumed of GPUs.
+    exchanges_ahead: whether heads are traded while other work runs, as `parallel/compiler.py` asks.
+  """
+
+  name: str
+  flops: float
+  memory: float
+  memory_bandwidth: float
+  link: float
+  rank: int = 0
+  wraps: int = 1
+  cores: int = 1
+  network: float = 0.0
+  gathers_ahead: bool = False
+  exchanges_ahead: bool = False
+
+
+# Peaks, memory and bandwidths are those of the vendors' pages. Google's links carry 100 GB/s (v5p,
+# v6e, TPU7x) or 50 GB/s (v5e) one way; nine tenths of that is assumed to be had. NVLink is 450 GB/s
+# one way, the network of Movie Gen's own machines 400 Gb/s a GPU, both taken as they are.
+CHIPS = {
+  chip.name: chip
+  for chip in (
+    Chip('v5p', 459e12, 95 * GIB, 2.765e12, 90e9, rank=3, wraps=4, exchanges_ahead=True),
+    Chip('v5e', 197e12, 16 * GIB, 0.819e12, 45e9, rank=2, wraps=16, gathers_ahead=True),
+    Chip('v6e', 918e12, 32 * GIB, 1.64e12, 90e9, rank=2, wraps=16, exchanges_ahead=True),
+    # Half a chip of 2,307 TFLOP/s, 192 GiB, 7.37 TB/s; two devices share the chip's links.
+    Chip(
+      'tpu7x', 1153.5e12, 96 * GIB, 3.69e12, 45e9, rank=3, wraps=4, cores=2, exchanges_ahead=True
+    ),
+    Chip('h100', 989e12, 80e9, 3.35e12, 450e9, network=50e9, gathers_ahead=True),
+    Chip('h200', 989e12, 141e9, 4.8e12, 450e9, network=50e9, gathers_ahead=True),
+  )
+}
+NODE = 8  # GPUs that NVLink joins
+
+# Between the two devices of a TPU7x chip: six links' worth, from memory of the vendor's page.
+BETWEEN_CORES = 6 * 90e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+  """Many chips of a kind.
+
+  Attributes:
+    name: as it was given.
+    chip: the kind.
+    shape: devices along each axis of the torus, with one for the cores of a chip; of GPUs, those of
+      a node and the nodes.
+  """
+
+  name: str
+  chip: Chip
+  shape: tuple[int, ...]
+
+  @property
+  def devices(self) -> int:
+    """How many devices the program sees."""
+    return math.prod(self.shape)
+
+  @property
+  def torus(self) -> tuple[int, ...]:
+    """The shape of the torus, () for GPUs."""
+    return self.shape if self.chip.rank else ()
+
+
+def parse_topology(name: str) -> Topology:
+  """Reads 'v5p:8x8x8' (chips along the axes of the torus) or 'h100:8x64' (64 nodes of 8 GPUs).
+
+  Raises:
+    ConfigError: an unknown chip, or sizes that it does not come in.
+  """
+  kind, _, sizes = name.partition(':')
+  if kind not in CHIPS:
+    raise ConfigError(
+      f'topology {name!r}: there is no chip {kind!r}; take one of {", ".join(CHIPS)}, as in '
+      'v5p:8x8x8 or h100:8x64'
+    )
+  chip = CHIPS[kind]
+  shape = tuple(map(int, sizes.split('x'))) if re.fullmatch(r'\d+(x\d+)*', sizes) else ()
+  if not shape or 0 in shape:
+    raise ConfigError(f'topology {name!r}: expected sizes after the colon, as in {_example(chip)}')
+  if not chip.rank:
+    return Topology(name, chip, _nodes(name, shape))
+  if len(shape) != chip.rank:
+    raise ConfigError(
+      f'topology {name!r}: the torus of {kind} has {chip.rank} axes, as in {_example(chip)}'
+    )
+  return Topology(name, chip, shape + (chip.cores,) * (chip.cores > 1))
+
+
+def _nodes(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+  """GPUs of a node and nodes: several nodes are whole ones."""
+  gpus, nodes = (*shape, 1)[:2]
+  if len(shape) > 2 or gpus > NODE or (nodes > 1 and gpus != NODE):
+    raise ConfigError(
+      f'topology {name!r}: expected up to {NODE} GPUs of one node, or {NODE} x the number of '
+      f'nodes, as in {name.partition(":")[0]}:{NODE}x{max(math.prod(shape) // NODE, 2)}'
+    )
+  return (gpus, nodes)
+
+
+def _example(chip: Chip) -> str:
+  return {0: f'{chip.name}:8x64', 2: f'{chip.name}:16x16'}.get(chip.rank, f'{chip.name}:8x8x8')

@@ -1,0 +1,172 @@
+"""Bytes on every chip, by kind: what a training step holds when it holds most."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from mgjax.nn.attention import heads_exchanged
+from mgjax.planning.chips import Chip
+from mgjax.planning.policies import find_policy
+from mgjax.planning.workload import Parameter, Workload, cut
+
+FLOAT32 = 4
+STATE = {'parameters': 1, 'moments': 2, 'average': 1}  # float32 copies of every parameter
+BLOCK = 2048  # keys that one step of the fused backward attention kernel reads
+
+# Arrays of width d that the backward pass of one layer holds when it holds most: the inputs of its
+# three parts and what they are norms of (6), q, k, v and the result of self-attention (4), query
+# and result of cross-attention with the kernel's float32 copy (4), dQ, dK and dV, for which room is
+# made before they are computed (3), and the gradient (1).
+LAYER_D = 18
+# ... and of width f: gate, up and their product's gradient.
+LAYER_F = 3
+# What the backward attention kernel reads and writes: q, k, v, dO, dQ, dK, dV, the sum of dQ.
+KERNEL_D = 8
+# ... and a ring besides: dQ, dK, dV in float32, and keys and values on their way.
+RING_D = 10
+# Outside the layers: their input, their result, its gradient.
+OUTSIDE_D = 3
+# Layers whose checkpoints are on the way to the host's memory or back.
+IN_FLIGHT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Local:
+  """What one chip has of a step.
+
+  Attributes:
+    rows: samples of its group.
+    tokens: of a sample, between the products of a layer.
+    gathered: of a sample, inside products (tensor parallelism splits features there).
+    context: shards of a sample.
+    tensor: shards of heads and FFN.
+  """
+
+  rows: int
+  tokens: int
+  gathered: int
+  context: int
+  tensor: int
+
+
+def split(work: Workload, sizes: Mapping[str, int], rows: int) -> Local:
+  """Returns what one chip has of a step of `rows` samples in all; tokens are padded to divide."""
+  groups = sizes['slice'] * sizes['data'] * sizes['fsdp']
+  context, tensor = sizes['context'], sizes['tensor']
+  tokens = math.ceil(work.tokens / (context * tensor))
+  return Local(rows // groups, tokens, tokens * tensor, context, tensor)
+
+
+def parameter_bytes(work: Workload, sizes: Mapping[str, int], width: int = FLOAT32) -> int:
+  """Counts the bytes of one copy of all parameters on one chip, in numbers of `width` bytes."""
+  entries = cut(work.parameters, tuple(sizes.values()))
+  pairs = zip(work.parameters, entries, strict=True)
+  return sum(_piece(parameter, entry, sizes) * width for parameter, entry in pairs)
+
+
+def chip_bytes(
+  work: Workload,
+  sizes: Mapping[str, int],
+  rows: int,
+  remat: str,
+  exchange: str,
+  chip: Chip,
+) -> dict[str, int]:
+  """Returns kind -> bytes on one chip at the height of the backward pass; their sum is the peak.
+
+  parameters, moments, average   float32, in pieces over fsdp, context and tensor
+  gradients                      float32, in the same pieces
+  cast weights                   the layers' pieces in the compute type, cast before the loop
+  checkpoints                    what the policy keeps of all layers (`policies.py`)
+  weights outside the layers     whole, kept from the forward pass for the backward one
+  weights of a layer             all its matrices, whole: gathered once for what is computed again
+                                 and for the gradients; where gathers are asynchronous, two more
+  activations outside the layers positions and their gradient, ends of the loop
+  activations of a layer         in the backward pass of its FFN, or of its attention
+
+  Args:
+    work: the model and its samples.
+    sizes: of the mesh.
+    rows: samples a step.
+    remat: policy.
+    exchange: how context shards meet.
+    chip: the kind of chip.
+  """
+  local = split(work, sizes, rows)
+  copy = parameter_bytes(work, sizes)
+  one = local.rows * local.tokens * work.dim * work.width  # an activation of width d
+  wide = local.rows * local.tokens * work.hidden * work.width
+  offloads = find_policy(remat).offloads
+  kinds = {kind: copies * copy for kind, copies in STATE.items()}
+  kinds['gradients'] = copy
+  kinds['cast weights'] = _layers(work, sizes) * work.width if work.width < FLOAT32 else 0
+  kept = kept_bytes(work, sizes, rows, remat)
+  kinds['checkpoints'] = IN_FLIGHT * kept // work.depth if offloads else kept
+  kinds['weights outside the layers'] = _outside(work, sizes) * work.width
+  positions = local.tokens * work.dim * (work.width + FLOAT32)
+  kinds['activations outside the layers'] = positions + OUTSIDE_D * one
+  return kinds | _layer(work, local, one, wide, exchange, chip)
+
+
+def kept_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat: str) -> int:
+  """Counts the bytes that a policy keeps of all layers, here or in the host's memory."""
+  policy, local = find_policy(remat), split(work, sizes, rows)
+  widths = policy.keeps_d * work.dim + policy.keeps_f * work.hidden
+  # A log-sum-exp for each kept result of attention.
+  sums = min(policy.keeps_d - 1, 2) * work.heads * FLOAT32
+  return work.depth * local.rows * local.tokens * (widths * work.width + sums)
+
+
+def _layer(
+  work: Workload, local: Local, one: int, wide: int, exchange: str, chip: Chip
+) -> dict[str, int]:
+  """The larger of two moments: the backward pass of the FFN, and that of self-attention."""
+  matrices = [p.size // p.depth for p in work.parameters if p.depth and len(p.shape) > 2]
+  ahead = 2 * max(matrices, default=0) if chip.gathers_ahead else 0
+  square = work.dim**2
+  ffn = (sum(matrices) + ahead) * work.width // local.tensor
+  ffn_activations = LAYER_D * one + LAYER_F * wide
+  attention = (4 * square + ahead) * work.width // local.tensor
+  attention_activations = LAYER_D * one + _kernel(work, local, exchange, one)
+  weights, activations = max(
+    (ffn, ffn_activations), (attention, attention_activations), key=lambda pair: sum(pair)
+  )
+  return {'weights of a layer': weights, 'activations of a layer': activations}
+
+
+def _kernel(work: Workload, local: Local, exchange: str, one: int) -> int:
+  """What the backward attention kernel has beside the layer's activations (`nn/attention.py`).
+
+  Arrays it reads and writes, and a partial dQ for every block of keys, of one head of one row: keys
+  / 2048 x queries x k numbers. Trading heads brings all tokens of u of c shards to a device; a ring
+  goes on to the other c / u in float32; without trading, all keys and their gradients come whole.
+  """
+  size = work.dim // work.heads
+  queries = keys = local.gathered * local.context
+  arrays = KERNEL_D * one
+  if local.context > 1 and exchange == 'gather':
+    queries = local.gathered
+    arrays += 4 * (local.context - 1) * one
+  elif local.context > 1:
+    among = heads_exchanged(work.heads // local.tensor, local.context, exchange)
+    queries = keys = local.gathered * among
+    arrays += RING_D * one if among < local.context else 0
+  return arrays + math.ceil(keys / BLOCK) * queries * size * work.width
+
+
+def _piece(parameter: Parameter, entry: tuple[str, ...], sizes: Mapping[str, int]) -> int:
+  return parameter.size // math.prod(sizes[axis] for axis in entry)
+
+
+def _layers(work: Workload, sizes: Mapping[str, int]) -> int:
+  """Numbers of the layers' matrices on one chip."""
+  entries = cut(work.parameters, tuple(sizes.values()))
+  pairs = zip(work.parameters, entries, strict=True)
+  return sum(_piece(each, entry, sizes) for each, entry in pairs if each.depth)
+
+
+def _outside(work: Workload, sizes: Mapping[str, int]) -> int:
+  """Numbers of the matrices outside the layers that are gathered before they are used."""
+  entries = cut(work.parameters, tuple(sizes.values()))
+  pairs = zip(work.parameters, entries, strict=True)
+  return sum(each.size for each, entry in pairs if entry and not each.depth)

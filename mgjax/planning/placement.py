@@ -1,0 +1,113 @@
+"""What a compiled program's collectives are for, and how long they take on their wires."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from mgjax.planning.audit import Found
+from mgjax.planning.chips import Topology
+from mgjax.planning.communication import Collective, exchange_seconds
+from mgjax.planning.network import Axis, lay
+
+SMALL = 2**20  # bytes; below, collectives are reported together
+
+
+def place(found: Sequence[Found], sizes: Mapping[str, int], topology: Topology) -> list[Collective]:
+  """Sums collectives by purpose, kind and mesh axis.
+
+  Args:
+    found: from `audit`.
+    sizes: of the mesh, slowest axis first.
+    topology: that the program was compiled for.
+  """
+  sums: dict[tuple[str, str, str, bool, bool], list[float]] = {}
+  for each in found:
+    axis = axis_of(each, sizes)
+    what = purpose(each)
+    total = each.bytes * each.executions
+    key = (what, each.kind, axis, each.asynchronous, what == 'attention' and each.asynchronous)
+    entry = sums.setdefault(key, [0.0, 0, 0.0])
+    entry[0] += total
+    entry[1] += each.executions
+    entry[2] += _seconds(each.kind, total, each, _wires(axis, sizes, topology))
+  return [
+    Collective(what, kind, axis, total, int(count), seconds, asynchronous, behind)
+    for (what, kind, axis, asynchronous, behind), (total, count, seconds) in sums.items()
+  ]
+
+
+def purpose(each: Found) -> str:
+  """Names what a collective is for, from where in the model it stands."""
+  *path, _ = each.source.split('/') if each.source else ['']
+  inside = path[path.index('shard_map') - 1] if 'shard_map' in path[1:] else ''
+  if inside == 'self_attention':
+    return 'attention'
+  if inside == 'cross_attention' or '/text/' in each.source:
+    return 'text'
+  if each.kind == 'reduce-scatter':
+    return 'gradients'
+  if inside and each.kind == 'all-gather':
+    return 'weights'
+  return 'other'
+
+
+def axis_of(each: Found, sizes: Mapping[str, int]) -> str:
+  """Returns the mesh axis, or axes joined by '+', that a collective's groups lie along.
+
+  Devices are numbered with the last axis fastest, so an axis has the stride of all after it.
+  """
+  order, stride, after = [axis for axis in sizes if sizes[axis] > 1], 1, {}
+  for axis in reversed(order):
+    after[axis] = stride
+    stride *= sizes[axis]
+  for first in range(len(order)):
+    for last in range(first, len(order)):
+      axes = order[first : last + 1]
+      size = math.prod(sizes[axis] for axis in axes)
+      if (each.group, each.stride) == (size, after[axes[-1]]):
+        return '+'.join(axes)
+  # Parts of an axis: trading heads in groups, steps of a ring.
+  within = [axis for axis in order if after[axis] <= each.stride < after[axis] * sizes[axis]]
+  return within[-1] if within else ''
+
+
+def complaints(found: Sequence[Found], matrix: int) -> list[str]:
+  """Says which collectives move more than they should, one sentence each.
+
+  Weights are gathered in the compute type and gradients scattered: nothing as large as a matrix
+  then travels as an all-reduce, nor in float32.
+
+  Args:
+    found: from `audit`.
+    matrix: bytes of a layer's smallest matrix, in the compute type, over tensor.
+  """
+  said = []
+  for each in found:
+    if each.executions == 1 or each.largest < matrix:
+      continue
+    if each.kind == 'all-reduce':
+      said.append(f'FAIL an all-reduce of {each.largest / 2**20:.0f} MiB: {each.source or "?"}')
+    elif each.kind in ('all-gather', 'reduce-scatter') and each.dtype == 'f32':
+      said.append(f'FAIL {each.kind} in float32, {each.largest / 2**20:.0f} MiB: {each.source}')
+  return sorted(set(said))
+
+
+def _wires(axis: str, sizes: Mapping[str, int], topology: Topology) -> Axis | None:
+  names = axis.split('+')
+  if names == ['']:
+    return None
+  # Several axes together are like one on the wires of all.
+  joined = dict.fromkeys(sizes, 1) | {
+    name: size for name, size in sizes.items() if name not in names
+  }
+  joined[names[-1]] = math.prod(sizes[name] for name in names)
+  return lay(joined, topology).get(names[-1])
+
+
+def _seconds(kind: str, total: float, each: Found, wires: Axis | None) -> float:
+  if wires is None:
+    return 0.0
+  if kind == 'collective-permute':
+    return wires.permute(total)
+  if kind == 'all-to-all':
+    return exchange_seconds(wires, total, each.group)
+  return wires.gather(total) * (2 if kind == 'all-reduce' else 1)

@@ -1,0 +1,225 @@
+"""A configuration and a topology to a plan: will it fit, and how fast could it be."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.parallel.rules import AXES
+from mgjax.planning.audit import audit
+from mgjax.planning.chips import GIB, Topology, parse_topology
+from mgjax.planning.placement import complaints, place
+from mgjax.planning.policies import ORDER, find_policy
+from mgjax.planning.search import (
+  FREE,
+  Candidate,
+  Longest,
+  check_exchange,
+  estimate,
+  fits,
+  longest,
+  preference,
+  search,
+  with_collectives,
+)
+from mgjax.planning.workload import Workload, check_preset, make_workload
+
+# Samples that the report's stages see (Movie Gen Table 3), by the tokens of their longest sample.
+STAGES = {
+  't2i_256': (256, 1.94e9),
+  't2iv_256': (8_192, 394.8e6),
+  't2iv_768': (73_728, 73.8e6),
+}
+EACH = (1, 2, 3, 4)  # samples for every group of chips that a search tries
+ESTIMATED, COMPILED = 'estimated by formula', 'compiled, not run'
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What is known about a configuration on a topology.
+
+  Attributes:
+    work: the model and its samples.
+    topology: the chips.
+    chosen: how a step runs, with its estimate.
+    policies: the other policies on the same mesh, by name; None for one that cannot run.
+    notes: how the numbers came about, and what is wrong with the compiled program.
+    measured: the compiler's own memory, GiB by kind; empty for an estimate.
+  """
+
+  work: Workload
+  topology: Topology
+  chosen: Candidate
+  policies: Mapping[str, Candidate]
+  notes: tuple[str, ...] = (ESTIMATED,)
+  measured: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def peak_gib(self) -> float:
+    """GiB on one chip: the compiler's where it was asked."""
+    return self.measured.get('peak', self.chosen.peak / GIB)
+
+  @property
+  def fits(self) -> bool:
+    """Whether a tenth of the memory stays free."""
+    return self.free >= FREE
+
+  @property
+  def free(self) -> float:
+    """The share of a chip's memory that is left.
+
+    A compiled program is given its arguments and one block for the rest, gaps between what lives at
+    different times included; it may be well above the most that lives at once.
+    """
+    taken = self.measured.get('allocated', self.peak_gib)
+    return 1 - taken * GIB / self.topology.chip.memory
+
+  def stage(self) -> tuple[str, float] | None:
+    """Returns the report's stage that has samples of this length, and its days."""
+    for name, (tokens, samples) in STAGES.items():
+      if 0.8 < self.work.tokens / tokens < 1.25:
+        return name, samples / self.chosen.rate / 86_400
+    return None
+
+
+def make_plan(
+  config: ConfigDict,
+  topology: str,
+  *,
+  mesh: Mapping[str, int] | None = None,
+  bucket: str = '',
+  rows: int = 0,
+  remat: str = '',
+  exchange: str = '',
+) -> Plan:
+  """Makes a plan by formula, in seconds.
+
+  Args:
+    config: of the part 'video'.
+    topology: as 'v5p:8x8x8' or 'h100:8x64'.
+    mesh: axis -> size; by default the configuration's where all its sizes are positive and make up
+      the topology, else the one that the search ranks first.
+    bucket: whose samples to plan for; '' takes the one with the most tokens.
+    rows: samples a step; 0 is one for every group of chips that shares a sample.
+    remat: policy; '' takes the fastest that fits.
+    exchange: how context shards meet; '' takes the configuration's.
+
+  Raises:
+    ConfigError: something does not exist or does not fit together.
+  """
+  place, work = parse_topology(topology), make_workload(config, bucket)
+  exchange = exchange or work.exchange
+  if remat:
+    find_policy(remat)
+  check_exchange(exchange)
+  mesh = mesh or _mesh_of(work, place)
+  if mesh:
+    _try_aloud(work, place, mesh, remat, exchange, rows)
+  options = {'mesh': mesh, 'exchange': exchange, 'rows': rows}
+  found = search(work, place, remat=remat, everything=True, **options)
+  if not found:
+    raise ConfigError(
+      f'no mesh on {topology} takes {rows or work.batch} rows in equal parts; give other --rows'
+    )
+  chosen = found[0]
+  same = search(work, place, everything=True, **(options | {'mesh': chosen.sizes}))
+  return Plan(work, place, chosen, {each.remat: each for each in same})
+
+
+def _try_aloud(work, place, mesh, remat: str, exchange: str, rows: int) -> None:
+  """Raises ConfigError for what keeps a mesh from working; a search passes over it in silence."""
+  estimate(work, place, mesh, remat=remat or ORDER[0], exchange=exchange, rows=rows)
+
+
+def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
+  sizes = {axis: work.mesh.get(axis, 1) for axis in AXES}
+  positive = all(size > 0 for size in sizes.values())
+  return sizes if positive and math.prod(sizes.values()) == topology.devices else None
+
+
+def search_plans(
+  config: ConfigDict,
+  topology: str,
+  *,
+  mesh: Mapping[str, int] | None = None,
+  bucket: str = '',
+  rows: int = 0,
+  remat: str = '',
+  exchange: str = '',
+) -> tuple[Workload, Topology, list[Candidate], Longest | None]:
+  """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits.
+
+  Args:
+    config: of the part 'video'.
+    topology: as 'v5p:8x8x8' or 'h100:8x64'.
+    mesh: this mesh alone.
+    bucket: as for `make_plan`.
+    rows: as for `make_plan`.
+    remat: this policy alone.
+    exchange: this exchange alone.
+
+  Returns:
+    What was planned for, the topology, what fits with the fastest first, and the longest video.
+  """
+  place, work = parse_topology(topology), make_workload(config, bucket)
+  if exchange:
+    check_exchange(exchange)
+  if remat:
+    find_policy(remat)
+  if mesh:
+    _try_aloud(work, place, mesh, remat, exchange or work.exchange, rows)
+  found = search(work, place, mesh=mesh, remat=remat, exchange=exchange, rows=rows, each=EACH)
+  return work, place, found, longest(work, place)
+
+
+def configure(config: ConfigDict, plan: Plan) -> ConfigDict:
+  """Returns the configuration as the plan runs it: mesh, rules, policy, and the bucket alone."""
+  chosen = plan.chosen
+  changed = config.copy_and_resolve_references()
+  changed.mesh = ConfigDict(dict(chosen.sizes))
+  changed.rules = check_preset(config.rules, chosen.sizes)
+  changed.model.remat = chosen.remat
+  changed.model.exchange = chosen.exchange
+  changed.buckets = ConfigDict({plan.work.bucket: config.buckets[plan.work.bucket].to_dict()})
+  changed.buckets[plan.work.bucket].batch_size = chosen.rows
+  return changed
+
+
+def compiled(config: ConfigDict, plan: Plan) -> Plan:
+  """Compiles a plan's step for its topology, without devices, and takes in what the compiler says.
+
+  Memory is the compiler's. Where it gives its program as text, collectives are those found there.
+
+  Raises:
+    ConfigError: the topology is not of TPUs, or the compiler for them is not installed.
+  """
+  # Not above: an estimate needs no compiler.
+  from mgjax.planning.compiling import compile_step
+
+  work, chosen = plan.work, plan.chosen
+  result = compile_step(
+    configure(config, plan), plan.topology, chosen.sizes, work.latents, chosen.rows
+  )
+  measured = {
+    'arguments': result.arguments_gib,
+    'temporary': result.temporary_gib,
+    'peak': result.peak_gib,
+    'allocated': result.arguments_gib + result.temporary_gib,
+  }
+  notes = [f'{COMPILED}, in {result.seconds:.0f} s']
+  if result.hlo is None:
+    notes.append('the compiler gave no text: collectives are those of the formula')
+  else:
+    found = audit(result.hlo)
+    notes += complaints(found, work.dim**2 * work.width // chosen.sizes['tensor'])
+    placed = place(found, chosen.sizes, plan.topology)
+    chosen = with_collectives(work, plan.topology, chosen, placed)
+  return dataclasses.replace(plan, chosen=chosen, notes=tuple(notes), measured=measured)
+
+
+def recommended(plan: Plan) -> str:
+  """Returns the fastest policy that leaves a tenth of the memory free on the plan's mesh, or ''."""
+  able = [each for each in plan.policies.values() if fits(each, plan.topology)]
+  return min(able, key=preference).remat if able else ''

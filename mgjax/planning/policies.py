@@ -1,0 +1,76 @@
+"""What each policy of rematerialisation keeps of a layer, and what it computes again.
+
+Counted a token in numbers of width d and f, and in products of d^2 and d f; `nn/stack.py` has the
+policies, `tests/planning/test_policies.py` holds these counts against the traced programs.
+"""
+
+import dataclasses
+
+from mgjax.core.errors import ConfigError
+from mgjax.planning.workload import Workload
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """One policy of `nn/stack.py`.
+
+  Attributes:
+    keeps_d: arrays of width d kept of every layer, its input included.
+    keeps_f: arrays of width f.
+    again_square: products of d^2 computed again, of the layer's six with tokens.
+    again_hidden: products of d f, of the layer's three.
+    again_context: whether keys and values of the context are computed again.
+    again_self: whether the kernel of self-attention runs again.
+    again_cross: whether the kernel of cross-attention does.
+    again_exchange: arrays that cross the context axis again.
+    offloads: whether what is kept waits in the host's memory.
+  """
+
+  keeps_d: int
+  keeps_f: int
+  again_square: int
+  again_hidden: int
+  again_context: bool
+  again_self: bool
+  again_cross: bool
+  again_exchange: int
+  offloads: bool = False
+
+
+# A layer's products: query, key, value, out, cross query, cross out (d^2); gate, up, down (d f).
+# Gates of the modulation learn from what they multiply, so the outputs of `out` and `down` are
+# needed again. 'attention' keeps the result of self-attention, 'projections' are q, k, v, the query
+# and the result of cross-attention, gate and up.
+POLICIES = {
+  'full': Policy(1, 0, 6, 3, True, True, True, 4),
+  'attention': Policy(2, 0, 6, 3, True, False, True, 3),
+  'attention_and_projections': Policy(7, 2, 2, 1, False, False, False, 0),
+  'offload': Policy(2, 0, 6, 3, True, False, True, 3, offloads=True),
+  'nothing': Policy(33, 6, 0, 0, False, False, False, 0),
+}
+ORDER = ('offload', 'full', 'attention', 'attention_and_projections', 'nothing')  # leanest first
+
+
+def find_policy(name: str) -> Policy:
+  """Returns a policy by name.
+
+  Raises:
+    ConfigError: there is none of that name.
+  """
+  if name not in POLICIES:
+    raise ConfigError(f'unknown remat policy {name!r}; expected one of {", ".join(POLICIES)}')
+  return POLICIES[name]
+
+
+def kernels_again(policy: Policy, work: Workload) -> int:
+  """Counts the operations of attention that one sample's backward pass computes again."""
+  flops = work.flops
+  return policy.again_self * flops.self_attention + policy.again_cross * flops.cross_attention
+
+
+def linear_again(policy: Policy, work: Workload) -> int:
+  """Counts the operations of the linear maps that one sample's backward pass computes again."""
+  square, hidden = work.dim**2, work.dim * work.hidden
+  a_token = policy.again_square * square + policy.again_hidden * hidden
+  context = 2 * work.context * square if policy.again_context else 0
+  return work.depth * 2 * (work.tokens * a_token + context)

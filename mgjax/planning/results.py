@@ -1,0 +1,143 @@
+"""What a measurement says: rates, utilisation, and a table that a person reads."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mgjax.planning.chips import CHIPS, Chip
+
+Timings = Mapping[tuple[str, str], Mapping[str, float]]
+
+OURS = 'mgjax'
+# What devices call themselves. Others of a family have other peaks: names must be whole.
+KINDS = {
+  'NVIDIA H100 80GB HBM3': 'h100',
+  'NVIDIA H200': 'h200',
+  'TPU v5': 'v5p',
+  'TPU v5p': 'v5p',
+  'TPU v5 lite': 'v5e',
+  'TPU v5e': 'v5e',
+  'TPU v6 lite': 'v6e',
+  'TPU v6e': 'v6e',
+  'TPU7x': 'tpu7x',
+}
+COUNTED = (
+  'FLOPs are those of the model: all matrix products, attention counted (4 b n^2 d a layer and '
+  'forward pass), forward and backward as 3 forward passes, nothing for what is computed again'
+)
+# Dao et al. count the backward pass as 2.5 forward passes, with the scores that it computes again.
+ATTENTION_COUNTED = f'{COUNTED}; papers on attention kernels count 3.5, 7/6 of these'
+
+
+def find_chip(kind: str) -> Chip | None:
+  """Returns the chip that a device's kind stands for, or None if its peak is not known."""
+  return CHIPS[KINDS[kind]] if kind in KINDS else None
+
+
+def rates(
+  seconds: float, flops: int, *, tokens: int, rows: int, devices: int, chip: Chip | None
+) -> dict[str, float | None]:
+  """Returns what a program does in a second, and how much of the chips' peak that is.
+
+    MFU = flops / (seconds x devices x peak of bfloat16 products)
+
+  Args:
+    seconds: of one run.
+    flops: of one run, on all devices.
+    tokens: of one run.
+    rows: samples of one run.
+    devices: that share it.
+    chip: what they are, or None.
+  """
+  return {
+    'tokens_per_second': tokens / seconds,
+    'samples_per_second': rows / seconds,
+    'tflops_per_second': flops / seconds / 1e12,
+    'mfu': None if chip is None else flops / (seconds * devices * chip.flops),
+  }
+
+
+def rated(
+  timings: Timings, flops: Mapping[str, int], **sizes: Any
+) -> dict[str, dict[str, dict[str, Any]]]:
+  """Returns contender -> program -> its times, its operations, and the rates of the median.
+
+  Args:
+    timings: (contender, program) -> 'min', 'median' and 'cpu' seconds.
+    flops: of every program.
+    sizes: as `rates` takes them.
+  """
+  found: dict[str, dict[str, dict[str, Any]]] = {}
+  for (contender, program), times in timings.items():
+    numbers = rates(times['median'], flops[program], **sizes)
+    found.setdefault(contender, {})[program] = {**times, 'flops': flops[program], **numbers}
+  return found
+
+
+def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
+  """Returns rival -> program -> how many times our seconds it takes."""
+  found: dict[str, dict[str, dict[str, float]]] = {}
+  for (contender, program), times in timings.items():
+    if contender != OURS:
+      ours = timings[OURS, program]
+      found.setdefault(contender, {})[program] = {key: times[key] / ours[key] for key in ours}
+  return found
+
+
+def describe(report: Mapping[str, Any]) -> str:
+  """Returns a report of `benchmark.measure` as text."""
+  parts = [_heading(report), *_table(_rows(report))]
+  for name, variant in report['rival_over_mgjax'].items():
+    for program, times in variant.items():
+      parts.append(f'{name} / {OURS}, {program}: {times["min"]:.2f} (min), {times["median"]:.2f}')
+  parts += [f'{name} failed: {message}' for name, message in report['failed'].items()]
+  parts.append(
+    f'peak memory {report["peak_gib"]:.3g} GiB a device, as the {report["peak_from"]} says'
+  )
+  if report['peak_tflops'] is not None:
+    parts.append(f'MFU is of {report["peak_tflops"]:.4g} TFLOP/s a device, its bfloat16 peak')
+  return '\n'.join([*parts, report['counted'], *report['notes']])
+
+
+def _heading(report: Mapping[str, Any]) -> str:
+  rows, tokens = report['latents'][0], report['tokens_per_sample']
+  mesh = ', '.join(f'{axis} {size}' for axis, size in report['mesh'].items() if size > 1)
+  devices = f'{report["devices"]} x {report["device"]}' + (f' ({mesh})' if mesh else '')
+  depth = f'{report["layers"]} of {report["layers_configured"]} layers, ' * bool(report['layers'])
+  how = ', '.join(f'{key} {report[key]}' for key in ('remat', 'attention', 'exchange'))
+  return (
+    f'{report["what"]} on {devices}: {depth}{rows} x {tokens:,} tokens, {report["compute"]}, {how}'
+  )
+
+
+def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+  rows = [
+    (
+      '', '', 'median s', 'min s', 'cpu s', 'TFLOP/s', 'MFU', 'tokens/s', 'samples/s', 'GiB',
+      'compiled in s',
+    )
+  ]  # fmt: skip
+  for contender, programs in report['programs'].items():
+    for program, numbers in programs.items():
+      rows.append(
+        (
+          contender, program, f'{numbers["median"]:.4g}', f'{numbers["min"]:.4g}',
+          f'{numbers["cpu"]:.4g}', f'{numbers["tflops_per_second"]:.4g}',
+          '-' if numbers['mfu'] is None else f'{numbers["mfu"]:.1%}',
+          f'{numbers["tokens_per_second"]:,.0f}', f'{numbers["samples_per_second"]:.4g}',
+          f'{numbers["compiled_gib"]:.3g}' if 'compiled_gib' in numbers else '-',
+          f'{numbers["compile_seconds"]:.1f}' if 'compile_seconds' in numbers else '-',
+        )
+      )  # fmt: skip
+  return rows
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+  """Columns as wide as they need: two of names, then numbers to the right."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return [
+    '  '.join(
+      cell.ljust(width) if column < 2 else cell.rjust(width)
+      for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ).rstrip()
+    for row in rows
+  ]

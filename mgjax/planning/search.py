@@ -1,0 +1,246 @@
+"""Meshes, policies and exchanges tried by formula, and the longest video that fits."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+from mgjax.core.errors import ConfigError
+from mgjax.nn.attention import EXCHANGES
+from mgjax.parallel.rules import AXES
+from mgjax.parallel.torus import valid_meshes
+from mgjax.planning.chips import Topology
+from mgjax.planning.communication import Collective, collectives
+from mgjax.planning.memory import chip_bytes
+from mgjax.planning.network import Axis, lay
+from mgjax.planning.policies import ORDER, POLICIES
+from mgjax.planning.roofline import Roofline, roofline
+from mgjax.planning.workload import Workload, make_sizes
+
+LEANEST = 'full'  # that needs no memory of the host
+FREE = 0.1  # of a chip's memory, left for what no formula counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """One way to run a step, with its estimate."""
+
+  sizes: Mapping[str, int]
+  axes: Mapping[str, Axis]
+  rows: int
+  remat: str
+  exchange: str
+  bytes: Mapping[str, int]
+  found: tuple[Collective, ...]
+  time: Roofline
+
+  @property
+  def peak(self) -> int:
+    """Bytes on one chip."""
+    return sum(self.bytes.values())
+
+  @property
+  def rate(self) -> float:
+    """Samples a second, of all chips."""
+    return self.rows / self.time.step
+
+
+def estimate(
+  work: Workload,
+  topology: Topology,
+  sizes: Mapping[str, int],
+  *,
+  remat: str,
+  exchange: str,
+  rows: int = 0,
+) -> Candidate:
+  """Estimates one way to run a step.
+
+  Args:
+    work: the model and its samples.
+    topology: the chips.
+    sizes: of the mesh.
+    remat: policy.
+    exchange: how context shards meet.
+    rows: samples a step; 0 is one for every group of chips that shares a sample.
+
+  Raises:
+    ConfigError: the mesh does not fit the topology, the rows the mesh, or the heads the exchange.
+  """
+  sizes = make_sizes(sizes)
+  axes = lay(sizes, topology)
+  groups = sizes['slice'] * sizes['data'] * sizes['fsdp']
+  if rows % groups:
+    nearest = sorted({max(rows // groups, 1) * groups, (rows // groups + 1) * groups})
+    raise ConfigError(
+      f'{rows} rows do not divide over the {groups} groups of slice x data x fsdp; take '
+      f'{" or ".join(map(str, nearest))}'
+    )
+  rows = rows or groups
+  _check_heads(work, sizes)
+  chip = topology.chip
+  found = tuple(collectives(work, sizes, axes, rows, remat, exchange, chip))
+  kinds = chip_bytes(work, sizes, rows, remat, exchange, chip)
+  time = roofline(work, topology, sizes, rows, remat, found)
+  return Candidate(sizes, axes, rows, remat, exchange, kinds, found, time)
+
+
+def with_collectives(
+  work: Workload, topology: Topology, candidate: Candidate, found: Sequence[Collective]
+) -> Candidate:
+  """Returns the candidate with other collectives, as a compiled program has them."""
+  time = roofline(work, topology, candidate.sizes, candidate.rows, candidate.remat, found)
+  return dataclasses.replace(candidate, found=tuple(found), time=time)
+
+
+def check_exchange(exchange: str) -> None:
+  """Raises ConfigError for an exchange that attention does not know."""
+  if exchange not in EXCHANGES:
+    raise ConfigError(f'unknown exchange {exchange!r}; expected one of {", ".join(EXCHANGES)}')
+
+
+def _check_heads(work: Workload, sizes: Mapping[str, int]) -> None:
+  if work.heads % sizes['tensor']:
+    fitting = [size for size in range(1, work.heads + 1) if work.heads % size == 0]
+    raise ConfigError(
+      f'{work.heads} heads do not divide over tensor = {sizes["tensor"]}; take one of '
+      f'{", ".join(map(str, fitting))}'
+    )
+
+
+def meshes(topology: Topology) -> Iterator[dict[str, int]]:
+  """Yields every mesh that the topology can have, without `slice`."""
+  if topology.torus:
+    yield from (dict(sizes) for sizes in valid_meshes(topology.torus))
+    return
+  inside, nodes = topology.shape
+  divisors = [size for size in range(1, inside + 1) if inside % size == 0]
+  for tensor in divisors:
+    for context in divisors:
+      if inside % (tensor * context) == 0:
+        rest = inside // (tensor * context) * nodes
+        for fsdp in (size for size in range(1, rest + 1) if rest % size == 0):
+          sizes = {'data': rest // fsdp, 'fsdp': fsdp, 'context': context, 'tensor': tensor}
+          yield sizes
+  if nodes > 1:  # all of them on one sample, for what is too long for a node
+    yield {'data': 1, 'fsdp': 1, 'context': inside * nodes, 'tensor': 1}
+
+
+def search(
+  work: Workload,
+  topology: Topology,
+  *,
+  mesh: Mapping[str, int] | None = None,
+  remat: str = '',
+  exchange: str = '',
+  rows: int = 0,
+  each: Sequence[int] = (1,),
+  everything: bool = False,
+) -> list[Candidate]:
+  """Estimates all ways to run a step and ranks those that fit by samples a second.
+
+  Args:
+    work: the model and its samples.
+    topology: the chips.
+    mesh: these sizes alone.
+    remat: this policy alone.
+    exchange: this exchange alone.
+    rows: samples a step; 0 tries what follows, as far as the configuration's batch divides by it.
+    each: samples for every group of chips.
+    everything: also what does not fit, after the rest, smallest first.
+  """
+  tried: list[Candidate] = []
+  for sizes in [mesh] if mesh else meshes(topology):
+    ways = (exchange,) if exchange else _exchanges(work, sizes)
+    policies = (remat,) if remat else ORDER
+    for policy, way, count in itertools.product(policies, ways, _rows(work, sizes, rows, each)):
+      try:
+        tried.append(estimate(work, topology, sizes, remat=policy, exchange=way, rows=count))
+      except ConfigError:  # heads or rows do not divide: there are other ways
+        continue
+  fitting = [each for each in tried if fits(each, topology)]
+  fitting.sort(key=preference)
+  if not everything:
+    return fitting
+  return fitting + sorted((e for e in tried if not fits(e, topology)), key=lambda e: e.peak)
+
+
+def _rows(work: Workload, sizes: Mapping[str, int], rows: int, each: Sequence[int]) -> list[int]:
+  groups = sizes.get('data', 1) * sizes.get('fsdp', 1)
+  return [rows] if rows else [n * groups for n in each if work.batch % (n * groups) == 0]
+
+
+def preference(candidate: Candidate) -> tuple[bool, float, int]:
+  """Sorts the best first: the fastest, and what leans on the host's memory after all others."""
+  return POLICIES[candidate.remat].offloads, -candidate.rate, candidate.peak
+
+
+def fits(candidate: Candidate, topology: Topology) -> bool:
+  """Whether a tenth of the chip's memory stays free."""
+  return candidate.peak <= (1 - FREE) * topology.chip.memory
+
+
+def _exchanges(work: Workload, sizes: Mapping[str, int]) -> tuple[str, ...]:
+  """Returns the exchanges that differ on a mesh: with heads for all, no ring is left to combine."""
+  context, heads = sizes.get('context', 1), work.heads // sizes.get('tensor', 1)
+  if context == 1:
+    return EXCHANGES[:1]
+  return ('gather', 'ring', 'ring_ulysses' if heads % context else 'ulysses')
+
+
+@dataclasses.dataclass(frozen=True)
+class Longest:
+  """The longest video that fits: its latent frames and tokens, and how it is run."""
+
+  frames: int
+  tokens: int
+  candidate: Candidate
+
+
+def longest(work: Workload, topology: Topology) -> Longest | None:
+  """Finds the most latent frames, of the bucket's height and width, that fit on the topology.
+
+  One sample for every group of chips, on any mesh, with any exchange, saving no more than layers'
+  inputs. Bytes grow with the tokens, so the frames are found by halving.
+  """
+  ways = [
+    (make_sizes(sizes), exchange)
+    for sizes in meshes(topology)
+    if work.heads % sizes['tensor'] == 0
+    for exchange in _exchanges(work, sizes)
+  ]
+
+  def fit(frames: int) -> bool:
+    longer, most = _with_frames(work, frames), (1 - FREE) * topology.chip.memory
+    return any(
+      sum(chip_bytes(longer, s, s['data'] * s['fsdp'], LEANEST, way, topology.chip).values())
+      <= most
+      for s, way in ways
+    )
+
+  low, high = 0, 1
+  while fit(high) and high < 2**20:
+    low, high = high, 2 * high
+  while high - low > 1:
+    middle = (low + high) // 2
+    low, high = (middle, high) if fit(middle) else (low, middle)
+  longer = _with_frames(work, low)
+  found = search(longer, topology, remat=LEANEST) if low else []
+  return Longest(low, longer.tokens, found[0]) if found else None
+
+
+def _with_frames(work: Workload, frames: int) -> Workload:
+  tokens = work.tokens // work.latents[0] * frames
+  scale = tokens / work.tokens
+  flops = dataclasses.replace(
+    work.flops,
+    linear=round(work.flops.linear * scale),
+    self_attention=round(work.flops.self_attention * scale**2),
+    cross_attention=round(work.flops.cross_attention * scale),
+  )
+  return dataclasses.replace(work, tokens=tokens, flops=flops)
+
+
+def mesh_words(sizes: Mapping[str, int]) -> str:
+  """Returns 'fsdp=32,context=16', as --mesh takes it."""
+  large = [f'{axis}={sizes[axis]}' for axis in AXES if sizes[axis] > 1]
+  return ','.join(large) or 'data=1'

@@ -1,0 +1,183 @@
+"""Programs against the clock: compiled once, warmed up, in turns, each waited for."""
+
+import contextlib
+import dataclasses
+import gc
+import math
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+
+Timed = Callable[[], object]  # runs a program once and returns when it is done
+T = TypeVar('T')
+K = TypeVar('K', bound=Hashable)
+
+WARM_UP = 2  # untimed runs: clocks rise, caches fill
+FREE = 0.06  # of the memory that may be allocated, left for what the compiler does not count
+DEPTHS = (2, 4)  # a loop of one layer is compiled as no loop, and needs other memory
+COMPILED = '/jax/core/compile/backend_compile_duration'
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """A program, compiled for arguments of given shapes: it cannot be compiled a second time.
+
+  Attributes:
+    call: takes the arguments.
+    seconds: to lower and to compile.
+    bytes: on one device, of arguments, results and what is temporary; what is shared counts once.
+    temporary: bytes on one device of what lives during the run alone.
+  """
+
+  call: Callable[..., Any]
+  seconds: float
+  bytes: int
+  temporary: int
+
+
+def compile_program(
+  function: Callable[..., Any],
+  shapes: tuple[Any, ...],
+  *,
+  donates: bool = False,
+  out_shardings: Any = None,
+) -> Compiled:
+  """Compiles a function for arguments that need not exist yet.
+
+  Args:
+    function: of arrays.
+    shapes: of its arguments, with their shardings.
+    donates: the first argument may be written over.
+    out_shardings: of the results, as `jax.jit` takes them; by default the compiler's choice.
+  """
+  begin = time.perf_counter()
+  jitted = jax.jit(function, donate_argnums=(0,) * donates, out_shardings=out_shardings)
+  compiled = jitted.lower(*shapes).compile()
+  seconds = time.perf_counter() - begin
+  memory = compiled.memory_analysis()
+  held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+  temporary = memory.temp_size_in_bytes
+  return Compiled(compiled, seconds, held + temporary, temporary)
+
+
+def repeated(call: Callable[..., Any], arguments: list[Any], *, donates: bool = False) -> Timed:
+  """Binds a program to its arguments; a first one that it uses up is replaced by its first result.
+
+  Args:
+    call: the program.
+    arguments: of every run.
+    donates: whether the first is used up.
+  """
+
+  def run() -> None:
+    results = jax.block_until_ready(call(*arguments))
+    if donates:
+      arguments[0] = results[0]
+
+  return run
+
+
+def warm_up(run: Timed) -> None:
+  """Runs a program as often as it takes until it runs as it will."""
+  for _ in range(WARM_UP):
+    run()
+
+
+def race(contenders: Mapping[K, Timed], rounds: int) -> dict[K, dict[str, float]]:
+  """Times programs in turns, so that a busy machine is busy for all.
+
+  Returns:
+    Name -> minimum and median of the wall seconds, and minimum of the processor seconds.
+  """
+  taken: dict[K, list[tuple[float, float]]] = {name: [] for name in contenders}
+  for _ in range(rounds):
+    for name, run in contenders.items():
+      wall, cpu = time.perf_counter(), time.process_time()
+      run()
+      taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+  return {
+    name: {
+      'min': min(wall for wall, _ in times),
+      'median': float(np.median([wall for wall, _ in times])),
+      'cpu': min(cpu for _, cpu in times),
+    }
+    for name, times in taken.items()
+  }
+
+
+@contextlib.contextmanager
+def counted_compilations() -> Iterator[list[float]]:
+  """Gives a list that grows by the seconds of every compilation while the context lasts."""
+  seconds: list[float] = []
+
+  def listen(event: str, duration: float, **_: Any) -> None:
+    if event == COMPILED:
+      seconds.append(duration)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield seconds
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+  """Says whether an error, of JAX or of another library, is about too little memory."""
+  message = str(error)
+  return isinstance(error, MemoryError) or (
+    isinstance(error, RuntimeError)
+    and ('RESOURCE_EXHAUSTED' in message or 'out of memory' in message.lower())
+  )
+
+
+def estimate_depth(most: int, capacity: float, bytes_of: Callable[[int], int]) -> int:
+  """Returns the most layers, at least 1, that leave `FREE` of the memory free.
+
+  Args:
+    most: layers of the configuration.
+    capacity: bytes that may be allocated on one device.
+    bytes_of: layers -> bytes, a straight line above one layer; it may raise that memory does not
+      suffice.
+  """
+  fewer, more = DEPTHS
+  if most <= fewer:
+    return most
+  try:
+    few, many = bytes_of(fewer), bytes_of(more)
+  except Exception as error:
+    if not is_out_of_memory(error):
+      raise
+    return 1
+  layer = (many - few) / (more - fewer)
+  if layer <= 0:
+    return most
+  return min(max(fewer + math.floor(((1 - FREE) * capacity - few) / layer), 1), most)
+
+
+def halve_until_it_fits(attempt: Callable[[int], T], layers: int) -> tuple[T, int, list[str]]:
+  """Calls attempt(layers), with half the layers after each time that memory does not suffice.
+
+  Returns:
+    What it returned, the layers, and a note for each time.
+
+  Raises:
+    ConfigError: not even one layer fits.
+  """
+  notes: list[str] = []
+  while True:
+    try:
+      return attempt(layers), layers, notes
+    except Exception as error:
+      if not is_out_of_memory(error):
+        raise
+    # Here, because the error's traceback kept the arrays of the attempt alive.
+    gc.collect()
+    if layers == 1:
+      raise ConfigError('not even one layer fits; give fewer rows or tokens in --latents')
+    notes.append(f'{layers} layers were out of memory (a peak of the device is theirs): halved')
+    layers //= 2

@@ -1,0 +1,200 @@
+"""What one training step of a video configuration has to do: sizes, parameters, operations."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mgjax.backbone.patch import grid
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import named_leaves
+from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
+from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
+from mgjax.train.flops import Flops, backbone_flops
+from mgjax.train.restore import read_config
+from mgjax.train.video_part import make_video_model, prepare_prompts
+from mgjax.video.model import check_shape
+
+LAYERS = 'backbone/layers/'
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+  """One array of parameters: its name, logical axes and shape."""
+
+  name: str
+  axes: tuple[str, ...]
+  shape: tuple[int, ...]
+
+  @property
+  def size(self) -> int:
+    """How many numbers it has."""
+    return math.prod(self.shape)
+
+  @property
+  def depth(self) -> int:
+    """Layers of the scan that it is cut into; 0 where it belongs to none."""
+    return self.shape[0] if self.name.startswith(LAYERS) else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+  """A model and the samples that it is to be trained on.
+
+  Attributes:
+    bucket: name of the bucket that the samples come from.
+    shape: frames, height and width of a sample.
+    latents: (t h w c) of a sample.
+    tokens: n, of a sample.
+    context: m, tokens that cross-attention reads.
+    dim: width d.
+    hidden: FFN width f.
+    depth: layers L.
+    heads: attention heads g.
+    width: bytes of a number in the compute type.
+    parameters: all arrays of the model.
+    flops: of one sample's forward pass.
+    preset: the configuration's `rules`.
+    mesh: the configuration's mesh sizes.
+    remat: the configuration's policy.
+    exchange: the configuration's way for context shards to meet.
+    batch: samples of the configuration's batch.
+  """
+
+  bucket: str
+  shape: tuple[int, int, int]
+  latents: tuple[int, int, int, int]
+  tokens: int
+  context: int
+  dim: int
+  hidden: int
+  depth: int
+  heads: int
+  width: int
+  parameters: tuple[Parameter, ...]
+  flops: Flops
+  preset: str
+  mesh: Mapping[str, int]
+  remat: str
+  exchange: str
+  batch: int
+
+  @property
+  def count(self) -> int:
+    """How many numbers are trained."""
+    return sum(parameter.size for parameter in self.parameters)
+
+
+def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
+  """Reads a configuration; arrays are only ever shapes here.
+
+  Latents are those of the configuration's autoencoder where there is one, else of the report's, 8 x
+  8 x 8 with 16 channels (configs/tae/tae.py).
+
+  Args:
+    config: of the part 'video'.
+    bucket: a name in `config.buckets`; '' takes the one with the most tokens.
+
+  Raises:
+    ConfigError: the configuration is of another part, or has no such bucket.
+  """
+  if config.part != 'video':
+    raise ConfigError(f'plans are made for video models; this configuration is of {config.part!r}')
+  model, codec = make_video_model(config), _autoencoder(config)
+  grids = {}
+  for name, each in config.buckets.items():
+    shape = (each.frames, each.height, each.width)
+    check_shape(model.backbone, codec, shape)
+    latents = codec.latent_shape(shape)
+    grids[name] = (shape, latents, math.prod(grid((1, *latents), model.backbone.patch)))
+  bucket = bucket or max(grids, key=lambda name: grids[name][2])
+  if bucket not in grids:
+    raise ConfigError(f'there is no bucket {bucket!r}; take one of {", ".join(grids)}')
+  shape, latents, tokens = grids[bucket]
+  batch = prepare_prompts(model, ['a'], config.data.fps)
+  context = _context(model, batch)
+  backbone = model.backbone
+  return Workload(
+    bucket=bucket,
+    shape=shape,
+    latents=latents,
+    tokens=tokens,
+    context=context,
+    dim=backbone.dim,
+    hidden=backbone.hidden,
+    depth=backbone.depth,
+    heads=backbone.heads,
+    width=jnp.dtype(backbone.dtype).itemsize,
+    parameters=_parameters(model, latents, batch),
+    flops=backbone_flops(backbone, (1, *latents), context),
+    preset=config.rules,
+    mesh=config.mesh.to_dict(),
+    remat=config.model.remat,
+    exchange=config.model.exchange,
+    batch=config.buckets[bucket].batch_size,
+  )
+
+
+def _autoencoder(config: ConfigDict) -> Autoencoder:
+  try:
+    return make_autoencoder(read_config(config.autoencoder).model.to_dict())
+  except ConfigError:  # not trained yet
+    return Autoencoder()
+
+
+def _context(model, batch) -> int:
+  """Counts the tokens that the conditionings give to cross-attention."""
+  keep = jnp.zeros(1, bool)
+  total = 0
+  for conditioning in model.conditionings:
+    module, key = conditioning.clone(parent=None), jax.random.key(0)
+    ports, _ = jax.eval_shape(lambda m=module, k=key: m.init_with_output(k, batch, keep))
+    total += 0 if ports.context is None else ports.context.shape[1]
+  return total
+
+
+def _parameters(model, latents: Sequence[int], batch) -> tuple[Parameter, ...]:
+  example = (jnp.zeros((1, *model.backbone.patch, latents[-1])), jnp.zeros(1), batch, {})
+  boxed = jax.eval_shape(lambda key: model.init(key, *example)['params'], jax.random.key(0))
+  names = named_leaves(nn.unbox(boxed))
+  boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+  return tuple(
+    Parameter(name, tuple(box.names), tuple(leaf.shape))
+    for (name, leaf), box in zip(names.items(), boxes, strict=True)
+  )
+
+
+def make_sizes(mesh: Mapping[str, int]) -> dict[str, int]:
+  """Completes mesh sizes with ones, in the order of the axes.
+
+  Raises:
+    ConfigError: there is no such axis.
+  """
+  if unknown := sorted(set(mesh) - set(AXES)):
+    raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
+  return {axis: mesh.get(axis, 1) for axis in AXES}
+
+
+def check_preset(preset: str, sizes: Mapping[str, int]) -> str:
+  """Returns the preset if it uses all axes that are larger than 1, else the first that does."""
+  large = {axis for axis, size in sizes.items() if size > 1}
+  fitting = [name for name, axes in PRESETS.items() if large <= set(axes)]
+  return preset if preset in fitting else fitting[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def cut(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
+  """Returns the mesh axes, slowest first, that cut each parameter (`parallel/rules.py`).
+
+  Args:
+    parameters: of a workload.
+    sizes: of all mesh axes, in their order.
+  """
+  mesh = jax.sharding.AbstractMesh(sizes, AXES)
+  entries = (parameter_entries(each.axes, each.shape, mesh) for each in parameters)
+  return tuple(tuple(axis for entry in entry_of for axis in entry) for entry_of in entries)

@@ -1,0 +1,206 @@
+"""Two real processes on this machine train, save, stop, die and resume together, as hosts would."""
+
+import contextlib
+import itertools
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.core.tree import named_leaves
+from mgjax.parallel import distributed
+from mgjax.parallel.mesh import make_mesh
+from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.loop import Schedule, Tasks, run_loop
+from mgjax.train.restore import load_params
+from mgjax.train.state import State
+from tests import tiny
+
+DEVICES = 2  # of each of the two processes
+CONFIG = """
+from tests import tiny
+
+def get_config():
+  config = tiny.autoencoder(rules='fsdp_tp_cp', train__save_every=4)
+  config.mesh = {mesh}
+  return config
+"""
+COUNT = 'from tests.end_to_end.test_processes import count_steps as f; import sys; f(sys.argv[1])'
+
+
+def start_training(workdir, mesh, log):
+  """Starts the recipe that trains the tiny autoencoder in two processes."""
+  config = workdir.with_name('config.py')
+  config.write_text(CONFIG.format(mesh=mesh))
+  command = ['bash', 'launch/recipes/local.sh', '2', f'--config={config}', f'--workdir={workdir}']
+  environment = {**os.environ, 'PYTHON': sys.executable, 'JAX_NUM_CPU_DEVICES': str(DEVICES)}
+  return subprocess.Popen(command, cwd=tiny.CHECKOUT, stderr=log, stdout=log, env=environment)
+
+
+def test_two_processes_that_died_end_as_one_undisturbed(tiny_runs, tmp_path):
+  workdir, log, alone = tmp_path / 'run', tmp_path / 'log', tiny_runs / 'autoencoder'
+  with log.open('w') as file:
+    # Each process reads half of the rows and holds half of the parameters.
+    recipe = start_training(workdir, {'fsdp': 4}, file)
+    wait_for(lambda: checkpoints(workdir) == [4] and steps_done(workdir) >= 5, [recipe], log)
+    os.kill(child(recipe.pid, 'JAX_PROCESS_ID=1'), signal.SIGKILL)
+    assert recipe.wait(timeout=120) == 128 + signal.SIGKILL, log.read_text()
+    assert checkpoints(workdir) == [4]
+    # Now both processes read all rows, and the pieces of the parameters lie elsewhere.
+    recipe = start_training(workdir, {'context': 4}, file)
+    assert recipe.wait(timeout=240) == 0, log.read_text()
+  assert checkpoints(workdir) == [4, 8]
+
+  found, expected = tiny.losses(workdir), tiny.losses(alone)
+  assert found.keys() == expected.keys()
+  for step, numbers in found.items():
+    # Validation comes when it came there, and is the same in between.
+    for name, value in numbers.items():
+      assert value == pytest.approx(expected[step][name], rel=1e-5), (step, name)
+  (average, meta), (other, other_meta) = load_params(workdir), load_params(alone)
+  other = named_leaves(other)
+  for name, leaf in named_leaves(average).items():
+    np.testing.assert_allclose(leaf, other[name], rtol=1e-4, atol=1e-5, err_msg=name)
+  one, two = (each['notes']['latents']['std'] for each in (meta, other_meta))
+  np.testing.assert_allclose(one, two, rtol=1e-4)
+  assert list(workdir.rglob('reconstruction.png'))
+
+
+def count_steps(workdir):
+  """What one of two processes does: steps that only count, until a signal; writes down the last."""
+  workdir = pathlib.Path(workdir)
+  distributed.initialize()
+  mesh = make_mesh({'fsdp': -1}, 'fsdp')
+  state = State(place(mesh, jnp.int32(0)), {'x': place(mesh, jnp.zeros(8), 'fsdp')}, {}, {})
+
+  @jax.jit
+  def add(state):
+    state = jax.tree.map(lambda x: x + 1, state)
+    return state, {'loss': jnp.sum(state.params['x'])}
+
+  def step(state, batch):
+    del batch
+    time.sleep(0.05)
+    return add(state)
+
+  with Checkpoints(workdir / 'checkpoints') as saved:
+    state = (saved.restore(state) or (state,))[0]
+    (workdir / f'ready{jax.process_index()}').touch()
+    while not (workdir / 'go').exists():
+      time.sleep(0.05)
+    state = run_loop(
+      state,
+      step,
+      itertools.repeat({'x': np.zeros((8 // jax.process_count(), 1))}),
+      Tasks(lambda batch: batch, lambda params: {}, None, lambda state: {}),
+      Schedule(10**6, log_every=1, save_every=0, evaluate_every=0, show_every=0),
+      mesh=mesh,
+      workdir=workdir,
+      checkpoints=saved,
+    )
+  total = float(jnp.sum(state.params['x']))
+  (workdir / f'ended{jax.process_index()}').write_text(f'{int(state.step)} {total}')
+
+
+def place(mesh, value, *axes):
+  sharding = jax.NamedSharding(mesh, jax.P(*axes))
+  return jax.make_array_from_callback(value.shape, sharding, lambda index: np.asarray(value[index]))
+
+
+@contextlib.contextmanager
+def counting(workdir):
+  """Two processes in `count_steps` that wait for a file `go`, and where they write."""
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+  for name in ('go', 'ready0', 'ready1', 'ended0', 'ended1'):
+    (workdir / name).unlink(missing_ok=True)
+  several = {
+    'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
+    'JAX_NUM_PROCESSES': '2',
+    'JAX_NUM_CPU_DEVICES': str(DEVICES),
+  }
+  log = workdir / 'log'
+  with log.open('w') as file:
+    processes = [
+      subprocess.Popen(
+        [sys.executable, '-c', COUNT, str(workdir)],
+        cwd=tiny.CHECKOUT,
+        env={**os.environ, **several, 'JAX_PROCESS_ID': str(index)},
+        stdout=file,
+        stderr=file,
+      )
+      for index in range(2)
+    ]
+  try:
+    wait_for(
+      lambda: all((workdir / f'ready{index}').exists() for index in range(2)), processes, log
+    )
+    yield processes, log
+  finally:
+    for process in processes:
+      process.kill()
+      process.wait()
+
+
+def ended_at(processes, log):
+  """The step that both processes ended at, without an error."""
+  codes = [process.wait(timeout=200) for process in processes]
+  assert codes == [0, 0], log.read_text()
+  (one, total), (other, _) = ((log.parent / f'ended{i}').read_text().split() for i in range(2))
+  assert one == other and float(total) == 8 * int(one)
+  return int(one)
+
+
+def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
+  with counting(tmp_path) as (processes, log):
+    (tmp_path / 'go').touch()
+    wait_for(lambda: steps_done(tmp_path) >= 5, processes, log)
+    processes[1].send_signal(signal.SIGINT)
+    step = ended_at(processes, log)
+  assert checkpoints(tmp_path) == [step]
+  # One that comes before the first step of a resumed run is not forgotten.
+  with counting(tmp_path) as (processes, log):
+    processes[0].send_signal(signal.SIGTERM)
+    time.sleep(2)
+    (tmp_path / 'go').touch()
+    assert step <= ended_at(processes, log) <= step + 2
+
+
+def child(parent, variable):
+  """The process that another one started with a variable in its environment."""
+  for folder in pathlib.Path('/proc').glob('[0-9]*'):
+    try:
+      status = (folder / 'stat').read_text().rpartition(')')[2].split()
+      if int(status[1]) == parent and variable in (folder / 'environ').read_text().split('\0'):
+        return int(folder.name)
+    except OSError:
+      continue  # it ended while we looked
+  raise AssertionError(f'no child of {parent} with {variable}')
+
+
+def checkpoints(workdir):
+  return sorted(int(p.name) for p in workdir.glob('checkpoints/*') if p.name.isdecimal())
+
+
+def steps_done(workdir):
+  try:
+    return max(tiny.losses(workdir), default=0)
+  except (OSError, ValueError):
+    return 0
+
+
+def wait_for(condition, processes, log):
+  deadline = time.monotonic() + 240
+  while not condition():
+    ended = [process.poll() for process in processes]
+    assert ended == [None] * len(ended) and time.monotonic() < deadline, log.read_text()
+    time.sleep(0.02)

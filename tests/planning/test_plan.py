@@ -1,0 +1,202 @@
+"""Plans of the 30B model by formula: the report's numbers, what compilers said, and sentences."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from configs.digits import autoencoder
+from configs.video import t2iv_256, t2iv_768
+from mgjax.core.errors import ConfigError
+from mgjax.planning.chips import GIB, parse_topology
+from mgjax.planning.memory import parameter_bytes
+from mgjax.planning.plan import configure, make_plan, search_plans
+from mgjax.planning.report import describe, describe_search, plan_as_json, search_as_json
+from mgjax.planning.search import estimate, longest, search
+from mgjax.planning.workload import make_sizes, make_workload
+
+TOPOLOGIES = (
+  'v5p:8x8x8',
+  'v5p:4x4x4',
+  'v5e:16x16',
+  'v6e:16x16',
+  'tpu7x:4x4x4',
+  'h100:8x64',
+  'h200:8',
+)
+
+
+@pytest.fixture(scope='module')
+def config():
+  return t2iv_768.get_config('30b')
+
+
+@pytest.fixture(scope='module')
+def work(config):
+  return make_workload(config, 'video_1x1_256')
+
+
+def test_the_workload_is_the_report_s(work):
+  assert work.tokens == 73_728
+  assert 29.2e9 < work.count < 29.5e9
+  assert work.flops.training == pytest.approx(30.6e15, rel=5e-3)
+  assert work.latents == (32, 96, 96, 16)
+
+
+def test_state_lies_in_equal_pieces_on_all_chips(work):
+  whole = parameter_bytes(work, make_sizes({}))
+  assert whole == 4 * work.count
+  for sizes in ({'fsdp': 4, 'context': 16}, {'fsdp': 8, 'context': 4, 'tensor': 2}):
+    chips = math.prod(sizes.values())
+    # Vectors and a few odd tables are whole everywhere.
+    assert parameter_bytes(work, make_sizes(sizes)) == pytest.approx(whole / chips, rel=0.02)
+  assert parameter_bytes(work, make_sizes({'data': 64})) == whole
+
+
+# What the compiler said of whole steps, forward, backward and AdamW (docs/performance.md).
+V5P_64 = ('v5p:4x4x4', {'fsdp': 4, 'context': 16})
+V5P_512 = ('v5p:8x8x8', {'fsdp': 64, 'context': 8})
+V5E_256 = ('v5e:16x16', {'fsdp': 16, 'context': 16})
+V6E_256 = ('v6e:16x16', {'fsdp': 16, 'context': 16})
+COMPILED = [
+  (*V5P_64, 'full', 4, 15.21),
+  (*V5P_64, 'attention', 4, 18.00),
+  (*V5P_64, 'attention_and_projections', 4, 43.75),
+  (*V5P_64, 'attention_and_projections', 8, 76.33),
+  (*V5P_64, 'offload', 4, 12.93),
+  ('v5p:4x4x4', {'fsdp': 16, 'context': 4}, 'attention', 16, 36.90),
+  (*V5P_512, 'full', 64, 11.84),
+  (*V5P_512, 'attention_and_projections', 64, 68.57),
+  (*V5E_256, 'full', 16, 8.67),
+  (*V5E_256, 'attention', 16, 11.24),
+  (*V6E_256, 'attention', 32, 17.90),
+  (*V6E_256, 'attention', 48, 24.65),
+]
+
+
+@pytest.mark.parametrize(('topology', 'mesh', 'remat', 'rows', 'gib'), COMPILED)
+def test_the_peak_is_within_a_tenth_of_the_compiler_s(work, topology, mesh, remat, rows, gib):
+  place = parse_topology(topology)
+  way = estimate(work, place, mesh, remat=remat, exchange='auto', rows=rows)
+  assert way.peak / GIB == pytest.approx(gib, rel=0.1)
+
+
+@pytest.mark.parametrize('topology', TOPOLOGIES)
+def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
+  plan = make_plan(config, topology)
+  assert plan.fits
+  assert math.prod(plan.chosen.sizes.values()) == plan.topology.devices
+  text = describe(plan)
+  for word in ('29,', 'parameters', 'linear', 'MFU', 'bound by', 'assumed', 'samples/s', 'days'):
+    assert word in text
+  assert all(len(line) <= 200 for line in text.splitlines())
+  answer = json.loads(json.dumps(plan_as_json(plan)))
+  low, high = answer['roofline_mfu']['low'], answer['roofline_mfu']['high']
+  assert 0.2 < low <= answer['roofline_mfu']['audited'] <= high < 0.75
+  assert answer['step_seconds'] >= answer['ideal_seconds'] > 0
+  assert answer['peak_gib_per_chip'] == pytest.approx(sum(answer['gib_per_chip'].values()))
+  assert {'parameters', 'flops_per_sample', 'collectives'} <= set(answer)
+  assert answer['recommended_remat'] == plan.chosen.remat
+
+
+def test_collectives_move_the_bytes_that_the_arrays_have(config):
+  plan = make_plan(config, 'v6e:16x16', mesh={'fsdp': 16, 'context': 16}, remat='attention')
+  moved = {(each.what, each.kind, each.axis): each for each in plan.chosen.found}
+  work = plan.work
+  # All matrices in bfloat16, twice; their gradients once.
+  assert moved['weights', 'all-gather', 'fsdp'].bytes == pytest.approx(4 * work.count, rel=0.01)
+  assert moved['gradients', 'reduce-scatter', 'fsdp'].bytes == pytest.approx(
+    2 * work.count, rel=0.01
+  )
+  # Pieces over both axes become pieces over fsdp: a sixteenth.
+  assert moved['weights', 'all-gather', 'context'].bytes == pytest.approx(work.count / 4, rel=0.01)
+  one = work.tokens // 16 * work.dim * 2
+  assert moved['attention', 'all-to-all', 'context'].bytes == 11 * work.depth * one
+
+
+def test_fewer_bytes_kept_are_more_seconds(work):
+  place = parse_topology('v5p:8x8x8')
+  ways = [
+    estimate(work, place, {'fsdp': 64, 'context': 8}, remat=remat, exchange='ulysses')
+    for remat in ('full', 'attention', 'attention_and_projections', 'nothing')
+  ]
+  assert [way.peak for way in ways] == sorted(way.peak for way in ways)
+  assert [way.time.compute for way in ways] == sorted((w.time.compute for w in ways), reverse=True)
+  for way in ways:
+    assert way.time.fastest <= way.time.step <= way.time.slowest
+
+
+def test_a_search_ranks_what_fits(config):
+  found = search_plans(config, 'v6e:16x16', bucket='video_1x1_256')
+  _, place, candidates, video = found
+  ordinary = [each for each in candidates if each.remat != 'offload']
+  assert [each.rate for each in ordinary] == sorted((e.rate for e in ordinary), reverse=True)
+  assert all(each.peak <= 0.9 * place.chip.memory for each in candidates)
+  text = describe_search(*found)
+  assert 'longest video of 768 x 768' in text and 'fsdp=16,context=16' in text
+  assert json.loads(json.dumps(search_as_json(*found)))['longest']['tokens'] == video.tokens
+
+
+def test_the_longest_video_fits_and_one_frame_more_does_not(work):
+  place = parse_topology('v5p:8x8x8')
+  video = longest(work, place)
+  assert video.tokens == video.frames * 2304 >= 4 * 73_728
+  assert video.candidate.peak <= 0.9 * place.chip.memory
+  longer = dataclasses.replace(work, tokens=(video.frames + 1) * 2304)
+  assert not search(longer, place, remat=video.candidate.remat)
+
+
+def test_short_videos_take_less(config):
+  short, long = (
+    make_plan(each.get_config('30b'), 'v5e:16x16', mesh={'fsdp': 256}, remat='full')
+    for each in (t2iv_256, t2iv_768)
+  )
+  assert short.fits and not long.fits
+  assert short.stage()[0] == 't2iv_256' and long.stage()[0] == 't2iv_768'
+  assert 'does not fit' in describe(long)
+
+
+def test_the_plan_s_own_configuration_says_how_it_runs(config):
+  plan = make_plan(config, 'h200:8', mesh={'context': 4, 'tensor': 2}, rows=2, remat='full')
+  changed = configure(config, plan)
+  assert changed.rules == 'fsdp_tp_cp'
+  assert changed.mesh.to_dict() == {'slice': 1, 'data': 1, 'fsdp': 1, 'context': 4, 'tensor': 2}
+  assert [bucket.batch_size for bucket in changed.buckets.values()] == [2]
+  assert changed.model.remat == 'full' != config.model.remat
+
+
+@pytest.mark.parametrize(
+  ('options', 'sentence'),
+  [
+    ({'bucket': 'long'}, r"^there is no bucket 'long'; take one of image_16x9, "),
+    ({'remat': 'most'}, r"^unknown remat policy 'most'; expected one of full, "),
+    ({'mesh': {'fsdp': 3}}, r'^the mesh fsdp=3 has 3 devices, h200:8 has 8; '),
+    ({'mesh': {'fsdp': 8}, 'rows': 9}, r'^9 rows do not divide over the 8 groups .* take 8 or 16$'),
+    (
+      {'mesh': {'tensor': 8}, 'exchange': 'mail'},
+      r"^unknown exchange 'mail'; expected one of ",
+    ),
+    (
+      {'mesh': {'fsdp': 2, 'contex': 4}},
+      r"^unknown mesh axes \['contex'\]; expected some of slice, data, fsdp, context, tensor$",
+    ),
+  ],
+)
+def test_what_does_not_fit_together_is_said_in_a_sentence(config, options, sentence):
+  with pytest.raises(ConfigError, match=sentence):
+    make_plan(config, 'h200:8', **options)
+
+
+def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
+  with pytest.raises(
+    ConfigError, match=r'^48 heads do not divide over tensor = 64; .* 1, 2, 3, 4, '
+  ):
+    make_plan(config, 'v5p:4x4x4', mesh={'tensor': 64})
+  with pytest.raises(ConfigError, match=r'trades 48 heads a device over mesh\.context = 64'):
+    make_plan(config, 'v5p:4x4x4', mesh={'context': 64}, exchange='ulysses')
+
+
+def test_other_parts_have_no_plan_yet():
+  with pytest.raises(ConfigError, match=r"video models; this configuration is of 'autoencoder'$"):
+    make_plan(autoencoder.get_config(), 'h200:8')

@@ -1,0 +1,103 @@
+"""What is computed again and kept, against the programs that JAX traces."""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.interpreters import partial_eval
+
+from mgjax.backbone.transformer import Transformer
+from mgjax.core.errors import ConfigError
+from mgjax.core.ports import Ports
+from mgjax.nn.stack import REMAT
+from mgjax.planning.policies import ORDER, POLICIES, find_policy, kernels_again, linear_again
+from mgjax.planning.workload import Workload
+from mgjax.train.flops import backbone_flops
+
+DIM, HIDDEN, DEPTH, HEADS, ROWS, CONTEXT = 48, 80, 3, 4, 2, 5
+LATENTS = (ROWS, 2, 8, 8, 4)
+TOKENS = 32
+
+
+def products(jaxpr) -> int:
+  """Counts the operations of all matrix products, loops included."""
+  total = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'dot_general':
+      (contracted, _), _ = equation.params['dimension_numbers']
+      left = equation.invars[0].aval.shape
+      total += (
+        2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+      )
+    turns = equation.params.get('length', 1) if equation.primitive.name == 'scan' else 1
+    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+      if _is_jaxpr(inner):
+        total += turns * products(getattr(inner, 'jaxpr', inner))
+  return total
+
+
+def _is_jaxpr(value) -> bool:
+  return hasattr(value, 'eqns') or hasattr(value, 'jaxpr')
+
+
+@functools.cache
+def traced(remat: str):
+  """Returns the program of a training step's gradients, without what nobody needs."""
+  model = Transformer(
+    DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4), remat=remat, attention='blockwise', dtype=jnp.bfloat16
+  )
+  ports = Ports(context=jnp.zeros((ROWS, CONTEXT, DIM)))
+  inputs = (jnp.zeros(LATENTS), jnp.zeros(ROWS), ports)
+  params = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), *inputs)))
+
+  def loss(params):
+    return (model.apply(params, *inputs) ** 2).sum()
+
+  traced = jax.make_jaxpr(jax.grad(loss))(params)
+  return partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))[0]
+
+
+def kept(remat: str) -> int:
+  """Counts the bytes of every token that the loop over layers leaves for the backward pass."""
+  loop = next(each for each in traced(remat).eqns if each.primitive.name == 'scan')
+  left = [each.aval for each in loop.outvars[loop.params['num_carry'] :]]
+  # (layers, rows, tokens, ...), or rows and tokens as one; heads before tokens in log-sum-exps.
+  ours = [each for each in left if math.prod(each.shape[1:3]) in (ROWS * TOKENS, ROWS * HEADS)]
+  ours += [each for each in left if each.shape[1] == ROWS * TOKENS]
+  return sum(each.size * each.dtype.itemsize for each in ours)
+
+
+def workload() -> Workload:
+  model = Transformer(DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4))
+  flops = backbone_flops(model, (1, *LATENTS[1:]), CONTEXT)
+  sizes = {'dim': DIM, 'hidden': HIDDEN, 'depth': DEPTH, 'heads': HEADS, 'width': 2}
+  samples = {'bucket': 'video', 'shape': (16, 64, 64), 'latents': LATENTS[1:], 'tokens': TOKENS}
+  chosen = {'preset': 'single', 'mesh': {}, 'remat': 'full', 'exchange': 'auto', 'batch': 8}
+  return Workload(context=CONTEXT, parameters=(), flops=flops, **sizes, **samples, **chosen)
+
+
+@pytest.mark.parametrize('remat', [name for name in ORDER if name != 'nothing'])
+def test_what_a_policy_computes_again_is_what_the_traced_program_does(remat):
+  policy, work = find_policy(remat), workload()
+  again = linear_again(policy, work) + kernels_again(policy, work)
+  assert products(traced(remat)) - products(traced('nothing')) == ROWS * again
+
+
+@pytest.mark.parametrize('remat', ORDER)
+def test_what_a_policy_keeps_is_what_the_traced_program_does(remat):
+  policy, places = find_policy(remat), DEPTH * ROWS * TOKENS
+  widths = 2 * (policy.keeps_d * DIM + policy.keeps_f * HIDDEN)
+  log_sums = 4 * HEADS * ((policy.keeps_d > 1) + (policy.keeps_d > 2))
+  norms = 4 * 6 if remat == 'nothing' else 0  # means and inverse deviations, below a number in d
+  assert kept(remat) == places * (widths + log_sums + norms)
+
+
+def test_every_policy_of_the_model_is_known_from_the_leanest_on():
+  assert set(POLICIES) == set(REMAT) == set(ORDER)
+  kept = [POLICIES[name].keeps_d * (not POLICIES[name].offloads) for name in ORDER]
+  assert kept == sorted(kept)
+  with pytest.raises(ConfigError, match=r"^unknown remat policy 'most'; expected one of full, "):
+    find_policy('most')

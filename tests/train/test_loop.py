@@ -1,0 +1,141 @@
+"""What the loop reports, when it saves, and what it does about signals and broken losses."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import NonFiniteError
+from mgjax.data.loader import StepIterator
+from mgjax.parallel.mesh import make_mesh
+from mgjax.train import loop
+from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.loop import Schedule, Tasks, run_loop
+from mgjax.train.state import State
+from tests import tiny
+
+TASKS = Tasks(lambda batch: batch, lambda params: {}, None, lambda state: {})
+
+
+class Rows(StepIterator):
+  """Eight rows of nothing, again and again."""
+
+  def __init__(self):
+    pass
+
+  def __next__(self):
+    return {'x': np.zeros((8, 1))}
+
+
+class Saves(Checkpoints):
+  """Remembers the steps that were saved, and writes nothing."""
+
+  def __init__(self):
+    self.saved = []
+
+  def save(self, state, meta):
+    self.saved.append(int(state.step))
+    return True
+
+  def wait(self):
+    pass
+
+
+class Loss:
+  """A loss that is still on its way until the host asks for it."""
+
+  waiting = 0
+
+  def __init__(self, value):
+    self.value = value
+    Loss.waiting += 1
+
+  def __array__(self, dtype=None, copy=None):
+    Loss.waiting -= 1
+    return np.asarray(self.value, dtype)
+
+
+def run(workdir, step, *, begin=0, **schedule):
+  """The state after a loop, and the steps that it saved."""
+  checkpoints = Saves()
+  never = {'log_every': 0, 'save_every': 0, 'evaluate_every': 0, 'show_every': 0}
+  state = run_loop(
+    State(np.int32(begin), {}, {}, {}),
+    step,
+    Rows(),
+    TASKS,
+    Schedule(**never | schedule),
+    mesh=make_mesh(),
+    workdir=workdir,
+    checkpoints=checkpoints,
+  )
+  return state, checkpoints.saved
+
+
+def counting(losses):
+  """A step whose losses are `losses(step)`."""
+
+  def step(state, batch):
+    del batch
+    done = int(state.step) + 1
+    return State(np.int32(done), {}, {}, {}), {'loss': losses(done)}
+
+  return step
+
+
+def test_a_run_that_never_reports_keeps_few_metrics_and_says_their_mean_at_the_end(tmp_path):
+  most = 0
+
+  def losses(done):
+    nonlocal most
+    most = max(most, Loss.waiting)
+    return Loss(float(done))
+
+  _, saved = run(tmp_path, counting(losses), steps=3 * loop.PENDING + 7)
+  assert most < loop.PENDING
+  (row,) = tiny.metrics(tmp_path)
+  last = 3 * loop.PENDING + 7
+  assert row['step'] == last and row['loss'] == (last + 1) / 2
+  assert saved == [last]
+
+
+def test_a_line_of_metrics_is_the_mean_since_the_last_one(tmp_path):
+  _, saved = run(tmp_path, counting(float), steps=7, log_every=3, save_every=2)
+  rows = {row['step']: row['loss'] for row in tiny.metrics(tmp_path)}
+  assert rows == {3: 2.0, 6: 5.0, 7: 7.0}  # what was fetched for a checkpoint counts once
+  assert saved == [2, 4, 6, 7]
+
+
+def test_a_loss_that_is_not_finite_is_noticed_without_a_line_of_metrics(tmp_path):
+  with pytest.raises(NonFiniteError, match='the loss of step 5 is nan'):
+    run(tmp_path, counting(lambda done: np.nan if done == 5 else 1.0), steps=10**9)
+
+
+def test_what_is_saved_already_is_not_saved_again(tmp_path):
+  assert run(tmp_path, counting(float), steps=4, save_every=2)[1] == [2, 4]
+  assert run(tmp_path, counting(float), begin=4, steps=4)[1] == []
+  assert run(tmp_path, counting(float), steps=0)[1] == [0]
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_after_the_step_and_saves_it(tmp_path, number):
+  def losses(done):
+    if done == 3:
+      os.kill(os.getpid(), number)
+    return 1.0
+
+  before = signal.getsignal(number)
+  state, saved = run(tmp_path, counting(losses), steps=100)
+  assert int(state.step) == 3 and saved == [3]
+  assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_quits_at_once(tmp_path):
+  def losses(done):
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+    return 1.0
+
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path, counting(losses), steps=100)
