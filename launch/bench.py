@@ -23,8 +23,10 @@ from mgjax.planning.subjects import SUBJECTS
 _CONFIG = command_line.define_config()
 _WHAT = flags.DEFINE_enum('what', 'step', list(SUBJECTS), 'What is timed.')
 _LATENTS = flags.DEFINE_list('latents', [], 'b,t,h,w,c; by default of the longest bucket.')
-_LAYERS = flags.DEFINE_integer('layers', None, '0: as many as fit; by default as configured.')
-_RIVAL = flags.DEFINE_multi_string('rival', [], 'jax.nn or a Python file; may be repeated.')
+_LAYERS = flags.DEFINE_integer(
+  'layers', None, 'Layers; 0 is as many as fit, by default those configured.', lower_bound=0
+)
+_RIVAL = flags.DEFINE_multi_string('rival', [], 'jax.nn or a Python file')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed runs of each program.', lower_bound=1)
 _PROFILE = flags.DEFINE_string('profile', '', 'Directory for a trace, for TensorBoard or XProf.')
 _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')

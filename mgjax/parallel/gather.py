@@ -1,7 +1,7 @@
 """Products with weights that lie in pieces: gathered on the way in, gradients scattered back.
 
 A weight is a float32 master in pieces over `fsdp` and `context` (and `tensor`). Where it is used,
-its pieces are cast to the compute type, *then* gathered, over the smaller of the two axes first;
+its pieces are cast to the compute type, *then* gathered, over `fsdp` first and `context` second;
 its gradient, a partial sum on every device, goes back the same way as two reduce-scatters. Written
 as constraints for the compiler, a gather over all axes of a three-dimensional torus becomes an
 all-reduce of zero-padded matrices, and so does the gradient: twice the bytes. Weights are gathered

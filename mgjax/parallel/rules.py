@@ -34,7 +34,9 @@ TOKENS = ('context', 'tensor')
 # Parameters: float32 masters lie in pieces over everything that shares a row's work; what is not
 # named here is whole on every device. The first axis that asks gets a mesh axis, so a weight (in,
 # out) is cut along its inputs: pieces a few columns wide would be padded to 128 on a TPU.
-PIECES = ('fsdp', 'context')
+# Context is gathered last, when there is most to send: its devices are the nearest neighbours, GPUs
+# of one node, and what fsdp sends over the network is then a context-th.
+PIECES = ('context', 'fsdp')
 PARAMETERS = {
   'embed': PIECES,
   'channels_in': PIECES,
@@ -90,9 +92,6 @@ def parameter_entries(
   for name, length in zip(names, shape, strict=True):
     used = {axis for entry in entries for axis in entry}
     free = [axis for axis in PARAMETERS.get(name, ()) if axis not in used]
-    # The slowest axis of an entry is gathered last, when there is most to send: that is the larger
-    # of the two, which spans more of a torus' wires.
-    free.sort(key=lambda axis: (axis in PIECES, -mesh.shape[axis]))
     entries.append(fit(free, length, mesh))
   return tuple(entries)
 

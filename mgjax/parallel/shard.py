@@ -55,6 +55,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def everywhere() -> Place | None:
+  """Returns a place whole on all devices of the ambient mesh, or None where there is no mesh."""
+  mesh = jax.sharding.get_mesh()
+  return None if mesh.empty else lambda name, shape: replicated(mesh)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of an array whose first axis is the rows of a batch."""
   return NamedSharding(mesh, PartitionSpec(BATCH))

@@ -7,7 +7,6 @@ It stands beside the planner because it answers the same question by measuring: 
 import dataclasses
 import gc
 import math
-import os
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,11 +24,13 @@ from mgjax.planning.subjects import Subject, make_subject
 from mgjax.planning.timing import (
   Compiled,
   Timed,
+  capacity,
   compile_program,
   counted_compilations,
   estimate_depth,
   halve_until_it_fits,
   is_out_of_memory,
+  peak_bytes,
   race,
   repeated,
   warm_up,
@@ -92,7 +93,7 @@ def measure(
 
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, depth, notes = _fitted(make, config.model.depth, layers)
-    peak = _peak_bytes()
+    peak = peak_bytes()
     task = make_task(what, _with_depth(config, depth), latents, work.context)
     runs, failed = _enter(found, task)
     runs = {(OURS, name): run for name, run in ours.runs.items()} | runs
@@ -104,36 +105,16 @@ def measure(
       _trace(ours.runs, profile)
 
   kind = mesh.devices.flat[0].device_kind
-  chip = find_chip(kind)
-  if chip is None:
+  if find_chip(kind) is None:
     notes.append(f'no peak is known of {kind!r}, so there is no MFU')
-  tokens = math.prod(grid(latents, tuple(config.model.patch)))
-  sizes = {'rows': latents[0], 'tokens': latents[0] * tokens, 'devices': mesh.size}
-  programs = rated(timings, ours.subject.flops, **sizes, chip=chip)
-  for name, program in ours.compiled.items():
-    programs[OURS][name] |= {
-      'compile_seconds': program.seconds,
-      'compiled_gib': program.bytes / GIB,
-      'temporary_mib': program.temporary / MIB,
-    }
   compiler = max(program.bytes for program in ours.compiled.values())
-  how = ('compute', 'remat', 'attention', 'exchange')
   return {
-    'what': what,
-    'device': kind,
-    'devices': mesh.size,
-    'mesh': dict(mesh.shape),
-    'jax': jax.__version__,
-    'latents': list(latents),
-    'tokens_per_sample': tokens,
-    'context': work.context,
+    **_circumstances(config, what, latents, work.context, mesh),
     'layers': 0 if what == 'attention' else depth,
     'layers_configured': config.model.depth,
     'parameters': ours.subject.parameters,
-    **{name: config.model[name] for name in how},
     'rounds': rounds,
-    'peak_tflops': chip and chip.flops / 1e12,
-    'programs': programs,
+    'programs': _programs(ours, timings, config, latents, mesh),
     'rival_over_mgjax': ratios(timings),
     'failed': failed,
     'peak_gib': (peak or compiler) / GIB,
@@ -143,6 +124,43 @@ def measure(
     'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,
     'notes': notes,
   }
+
+
+def _circumstances(config: ConfigDict, what: str, latents, context: int, mesh) -> dict[str, Any]:
+  kind = mesh.devices.flat[0].device_kind
+  chip = find_chip(kind)
+  return {
+    'what': what,
+    'device': kind,
+    'devices': mesh.size,
+    'mesh': dict(mesh.shape),
+    'peak_tflops': chip and chip.flops / 1e12,
+    'jax': jax.__version__,
+    'latents': list(latents),
+    'tokens_per_sample': math.prod(grid(latents, tuple(config.model.patch))),
+    'context': context,
+    **{name: config.model[name] for name in ('compute', 'remat', 'attention', 'exchange')},
+  }
+
+
+def _programs(ours: _Ours, timings, config: ConfigDict, latents, mesh) -> dict[str, Any]:
+  """Returns contender -> program -> its numbers; of ours with what the compiler says."""
+  tokens = latents[0] * math.prod(grid(latents, tuple(config.model.patch)))
+  programs = rated(
+    timings,
+    ours.subject.flops,
+    rows=latents[0],
+    tokens=tokens,
+    devices=mesh.size,
+    chip=find_chip(mesh.devices.flat[0].device_kind),
+  )
+  for name, program in ours.compiled.items():
+    programs[OURS][name] |= {
+      'compile_seconds': program.seconds,
+      'compiled_gib': program.bytes / GIB,
+      'temporary_mib': program.temporary / MIB,
+    }
+  return programs
 
 
 def _fitted(
@@ -156,7 +174,7 @@ def _fitted(
     except Exception as error:
       if not is_out_of_memory(error):
         raise
-      message = str(error).splitlines()[0]
+      message = _first_line(error)
     raise ConfigError(
       f'out of memory with {depth} layers ({message}); take --layers=0 for as many as fit, another '
       '--config.model.remat, or fewer rows or tokens in --latents'
@@ -167,7 +185,7 @@ def _fitted(
     *_, last = subject.programs  # the one with a backward pass
     return _compile(subject, last).bytes
 
-  depth = estimate_depth(configured, _capacity(), needed)
+  depth = estimate_depth(configured, capacity(), needed)
   ours, depth, notes = halve_until_it_fits(lambda depth: _prepare(make(depth)), depth)
   return ours, depth, [*notes, f'as many layers as fit: {depth} of {configured}']
 
@@ -228,21 +246,6 @@ def _with_depth(config: ConfigDict, depth: int) -> ConfigDict:
   changed.model.depth = depth
   changed.model.unroll = min(config.model.unroll, depth)
   return changed
-
-
-def _capacity() -> float:
-  """Bytes that may be allocated on one device."""
-  devices = jax.local_devices()
-  stats = [device.memory_stats() or {} for device in devices]
-  if all('bytes_limit' in each for each in stats):
-    return float(min(each['bytes_limit'] for each in stats))
-  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / len(devices)
-
-
-def _peak_bytes() -> int | None:
-  """The most bytes that one device of this process ever held, or None if it cannot say."""
-  stats = [device.memory_stats() or {} for device in jax.local_devices()]
-  return max(each.get('peak_bytes_in_use', 0) for each in stats) or None
 
 
 def _first_line(error: Exception) -> str:

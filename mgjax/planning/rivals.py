@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from mgjax.backbone.patch import grid
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
-from mgjax.planning.subjects import BOTH, FORWARD, draw
-from mgjax.planning.timing import Timed, compile_program, repeated
+from mgjax.planning.subjects import BOTH, FORWARD
+from mgjax.planning.timing import Timed, compile_program, draw, repeated
 
 JAX = 'jax.nn'
 FIELDS = ('dim', 'depth', 'heads', 'hidden', 'positions', 'patch', 'epsilon', 'compute', 'remat')

@@ -23,6 +23,7 @@ from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
 from mgjax.parallel.shard import make_initialise, put_batch
+from mgjax.planning.timing import draw
 from mgjax.train.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.train.run import make_run_optimizer
 from mgjax.train.state import abstract_state, shardings_of, start_state
@@ -31,8 +32,6 @@ from mgjax.train.video_part import make_video_model, prepare_prompts
 from mgjax.video.model import VideoModel
 
 FORWARD, BOTH, STEP = 'forward', 'forward_backward', 'step'
-# Small numbers: gates and scales of all layers multiply.
-SPREAD = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +195,8 @@ def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject
     y, pull = jax.vjp(lambda q, k, v: forward(q, k, v, dy, mask), q, k, v)
     return y, pull(dy)
 
-  flops = attention_flops(b, math.prod(grid(latents, backbone.patch)), g, k)
+  # Q K^T and P V of all heads; what fills tokens up on a mesh does not count.
+  flops = 4 * b * math.prod(grid(latents, backbone.patch)) ** 2 * g * k
   shapes = (x, x, x, x, mask)
   return Subject(
     programs={FORWARD: forward, BOTH: both},
@@ -207,27 +207,6 @@ def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject
 
 
 SUBJECTS = {'step': _step, 'forward': _forward, 'blocks': _blocks, 'attention': _attention}
-
-
-def attention_flops(b: int, n: int, g: int, k: int) -> int:
-  """Counts the operations of Q K^T and P V of all heads: 4 b n^2 g k."""
-  return 4 * b * n**2 * g * k
-
-
-def draw(shapes: Tree) -> Tree:
-  """Draws normal numbers into arrays of given shapes, types and shardings; bools are True."""
-  leaves, structure = jax.tree.flatten(shapes)
-
-  def fill(key: Key) -> list[jax.Array]:
-    return [
-      jnp.ones(leaf.shape, bool)
-      if leaf.dtype == bool
-      else SPREAD * jax.random.normal(jax.random.fold_in(key, index), leaf.shape, leaf.dtype)
-      for index, leaf in enumerate(leaves)
-    ]
-
-  arrays = jax.jit(fill, out_shardings=shardings_of(leaves))(jax.random.key(0))
-  return jax.tree.unflatten(structure, arrays)
 
 
 def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry]):

@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import gc
 import math
+import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
@@ -17,6 +19,7 @@ Timed = Callable[[], object]  # runs a program once and returns when it is done
 T = TypeVar('T')
 K = TypeVar('K', bound=Hashable)
 
+SPREAD = 0.1  # small: gates and scales of all layers multiply
 WARM_UP = 2  # untimed runs: clocks rise, caches fill
 FREE = 0.06  # of the memory that may be allocated, left for what the compiler does not count
 DEPTHS = (2, 4)  # a loop of one layer is compiled as no loop, and needs other memory
@@ -63,6 +66,22 @@ def compile_program(
   held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
   temporary = memory.temp_size_in_bytes
   return Compiled(compiled, seconds, held + temporary, temporary)
+
+
+def draw(shapes: Any) -> Any:
+  """Draws normal numbers into arrays of given shapes, types and shardings; bools are True."""
+  leaves, structure = jax.tree.flatten(shapes)
+
+  def fill(key: jax.Array) -> list[jax.Array]:
+    return [
+      jnp.ones(leaf.shape, bool)
+      if leaf.dtype == bool
+      else SPREAD * jax.random.normal(jax.random.fold_in(key, index), leaf.shape, leaf.dtype)
+      for index, leaf in enumerate(leaves)
+    ]
+
+  arrays = jax.jit(fill, out_shardings=[leaf.sharding for leaf in leaves])(jax.random.key(0))
+  return jax.tree.unflatten(structure, arrays)
 
 
 def repeated(call: Callable[..., Any], arguments: list[Any], *, donates: bool = False) -> Timed:
@@ -124,6 +143,21 @@ def counted_compilations() -> Iterator[list[float]]:
     yield seconds
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def capacity() -> float:
+  """Returns the bytes that may be allocated on one device."""
+  devices = jax.local_devices()
+  stats = [device.memory_stats() or {} for device in devices]
+  if all('bytes_limit' in each for each in stats):
+    return float(min(each['bytes_limit'] for each in stats))
+  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / len(devices)
+
+
+def peak_bytes() -> int | None:
+  """Returns the most bytes that one device of this process ever held, or None if it cannot say."""
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  return max(each.get('peak_bytes_in_use', 0) for each in stats) or None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

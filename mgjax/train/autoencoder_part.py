@@ -13,6 +13,7 @@ from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.loader import validation_batches
 from mgjax.data.mixture import Bucket
 from mgjax.data.sources import make_source, make_transform
+from mgjax.parallel.distributed import fetch
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import estimate_statistics, to_bytes, to_unit
 from mgjax.tae.objective import make_objective
@@ -57,19 +58,20 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
       count = min(STATISTICS_BATCHES, len(bucket.source) // bucket.batch_size)
       if count:
         for batch in validation_batches(bucket, count):
-          arrays.append(np.asarray(encode(params, batch['video'])))
+          arrays.append(fetch(encode(params, batch['video'])))
       else:
         video = np.stack([bucket.source[i]['video'] for i in range(len(bucket.source))])
-        arrays.append(np.asarray(encode(params, video)))
+        arrays.append(fetch(encode(params, video)))
     return {'latents': estimate_statistics(arrays).as_dict()}
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = make_source(config.data, longest.name, shape, 'validation')
     video = np.stack([source[i]['video'] for i in range(min(SHOWN, len(source)))])
-    again = np.asarray(reconstruct(params, video))
+    again = fetch(reconstruct(params, video))
     rows = [row for pair in zip(video, again, strict=True) for row in pair]
     path = directory / 'reconstruction.png'
-    contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
+    if jax.process_index() == 0:
+      contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
     return path
 
   objective = make_objective(**config.objective.to_dict())

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.typing import Tree
-from mgjax.parallel.shard import Place
+from mgjax.parallel.shard import Place, everywhere
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.train.checkpoint import Checkpoints
@@ -73,7 +73,7 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
       f'{os.fspath(workdir)!r} trained the part {config.part!r}; expected an autoencoder, '
       'set --config.autoencoder to its work directory'
     )
-  params, meta = load_params(workdir)
+  params, meta = load_params(workdir, place=everywhere())
   statistics = Statistics.from_dict(meta['notes']['latents'])
   return LatentCodec(make_autoencoder(config.model.to_dict()), params, statistics)
 

@@ -86,8 +86,9 @@ def train(
   workdir = pathlib.Path(workdir)
   _claim(config, workdir)
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
+  with jax.set_mesh(mesh):
+    part = make_part(config, workdir)
   _check_batches(config, mesh)
-  part = make_part(config, workdir)
   optimizer = make_run_optimizer(config)
   order = data_hash(describe(part.buckets, config.seed))
 

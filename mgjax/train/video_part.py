@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -20,6 +21,7 @@ from mgjax.data.video_io import write_video
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
 from mgjax.flow.times import make_sampler
+from mgjax.parallel.distributed import fetch
 from mgjax.parallel.shard import Place
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.train.part import Part
@@ -121,8 +123,11 @@ def _make_show(
     batch = prepare_prompts(model, prompts, config.data.fps if shape.frames > 1 else None)
     latents = codec.latent_shape((shape.frames, shape.height, shape.width))
     noise = draw_noise(config.seed, np.arange(len(prompts)), latents)
-    videos = np.asarray(codec.decode(generate(params, batch, noise), shape.frames))
+    batch, noise = jax.tree.map(np.asarray, (batch, noise))  # on every host the same
+    videos = fetch(codec.decode(generate(params, batch, noise), shape.frames))
     path = directory / 'samples.png'
+    if jax.process_index() > 0:
+      return path
     contact_sheet(path, list(videos), prompts)
     if shape.frames > 1:
       for index, video in enumerate(videos):

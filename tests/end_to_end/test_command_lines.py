@@ -19,7 +19,14 @@ BINARIES = sorted(
 )
 VIDEO = '--config=configs/digits/video.py'
 # name: (arguments, exit code, what is printed). `{tmp}` is an empty directory.
+PLAN = '--config=configs/video/t2iv_768.py:30b'
 CASES = {
+  'no topology': (['plan', PLAN], 2, r'^plan\.py: --topology is missing; for example --topology='),
+  'mesh off the torus': (
+    ['plan', PLAN, '--topology=v5p:8x8x8', '--mesh=fsdp=32,context=16'],
+    2,
+    r'^plan\.py: context = 16 is no product of axes of the 8x8x8 torus; 8, 64 and 512 are$',
+  ),
   'misspelt key': (
     ['train', VIDEO, '--config.model.dmi=1', '--workdir={tmp}/w'],
     2, r'^train\.py: unknown key model\.dmi; did you mean model\.dim\?$',

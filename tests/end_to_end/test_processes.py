@@ -24,7 +24,13 @@ from mgjax.train.restore import load_params
 from mgjax.train.state import State
 from tests import tiny
 
-DEVICES = 2  # of each of the two processes
+# The first process alone would find programs in the compilation cache, and wait for the other one
+# longer than Gloo lets it. So both compile, but hastily.
+PROCESS = {
+  'JAX_NUM_CPU_DEVICES': '2',
+  'JAX_ENABLE_COMPILATION_CACHE': 'false',
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
+}
 CONFIG = """
 from tests import tiny
 
@@ -41,7 +47,7 @@ def start_training(workdir, mesh, log):
   config = workdir.with_name('config.py')
   config.write_text(CONFIG.format(mesh=mesh))
   command = ['bash', 'launch/recipes/local.sh', '2', f'--config={config}', f'--workdir={workdir}']
-  environment = {**os.environ, 'PYTHON': sys.executable, 'JAX_NUM_CPU_DEVICES': str(DEVICES)}
+  environment = {**os.environ, **PROCESS, 'PYTHON': sys.executable}
   return subprocess.Popen(command, cwd=tiny.CHECKOUT, stderr=log, stdout=log, env=environment)
 
 
@@ -68,6 +74,8 @@ def test_two_processes_that_died_end_as_one_undisturbed(tiny_runs, tmp_path):
   (average, meta), (other, other_meta) = load_params(workdir), load_params(alone)
   other = named_leaves(other)
   for name, leaf in named_leaves(average).items():
+    if name.endswith('_key/bias'):
+      continue  # softmax does not see it: its gradient is rounding alone, which AdamW makes steps of
     np.testing.assert_allclose(leaf, other[name], rtol=1e-4, atol=1e-5, err_msg=name)
   one, two = (each['notes']['latents']['std'] for each in (meta, other_meta))
   np.testing.assert_allclose(one, two, rtol=1e-4)
@@ -126,7 +134,7 @@ def counting(workdir):
   several = {
     'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
     'JAX_NUM_PROCESSES': '2',
-    'JAX_NUM_CPU_DEVICES': str(DEVICES),
+    **PROCESS,
   }
   log = workdir / 'log'
   with log.open('w') as file:

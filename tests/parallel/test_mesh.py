@@ -70,8 +70,8 @@ def test_a_mesh_axis_is_used_once_and_only_where_it_divides():
   assert partition(('embed', 'embed'), (16, 16), mesh) == P('fsdp', None)
   assert partition(('embed', 'embed'), (12, 16), mesh) == P(None, 'fsdp')
   mesh = make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})
-  assert partition(('embed', 'hidden'), (16, 24), mesh) == P(('fsdp', 'context'), 'tensor')
-  assert partition(('hidden', 'embed'), (7, 6), mesh) == P(None, 'fsdp')  # 6 divides by 2, not by 4
+  assert partition(('embed', 'hidden'), (16, 24), mesh) == P(('context', 'fsdp'), 'tensor')
+  assert partition(('hidden', 'embed'), (7, 6), mesh) == P(None, 'context')  # by 2, not by 4
 
 
 def test_vectors_stay_whole():
