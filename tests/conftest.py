@@ -23,6 +23,8 @@ def _processor() -> str:
 os.environ.update(
   JAX_PLATFORMS=os.environ.get('MGJAX_TEST_PLATFORMS', 'cpu'),
   JAX_NUM_CPU_DEVICES='8',
+  # With one thread a device, two programs in flight could wait for each other for ever.
+  PJRT_NPROC='18',
   JAX_NUMPY_RANK_PROMOTION='raise',
   JAX_COMPILATION_CACHE_DIR=str(CHECKOUT / '.jax_cache' / _processor()),
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',

@@ -36,14 +36,13 @@ def initialize() -> None:
   Raises:
     ConfigError: see `find_processes`.
   """
-  if jax.distributed.is_initialized():
-    return
-  arguments = find_processes(os.environ)
-  if arguments is not None:
+  devices = jax.config.jax_num_cpu_devices
+  if devices > 1:
     # Emulated devices wait for one another on the threads of one pool. With one thread a device,
     # as on a machine of few cores, two programs in flight can wait for ever.
-    threads = max(os.cpu_count() or 1, 2 * jax.config.jax_num_cpu_devices + 2)
-    os.environ.setdefault('PJRT_NPROC', str(threads))
+    os.environ.setdefault('PJRT_NPROC', str(max(os.cpu_count() or 1, 2 * devices + 2)))
+  arguments = None if jax.distributed.is_initialized() else find_processes(os.environ)
+  if arguments is not None:
     if arguments:
       names = ('process_id', 'num_processes', 'coordinator_address')
       _log.info('process %d of %d; the first one is at %s', *(arguments[name] for name in names))

@@ -75,7 +75,7 @@ def test_two_processes_that_died_end_as_one_undisturbed(tiny_runs, tmp_path):
   other = named_leaves(other)
   for name, leaf in named_leaves(average).items():
     if name.endswith('_key/bias'):
-      continue  # softmax does not see it: its gradient is rounding alone, which AdamW makes steps of
+      continue  # softmax does not see it: its gradient is rounding, which AdamW makes steps of
     np.testing.assert_allclose(leaf, other[name], rtol=1e-4, atol=1e-5, err_msg=name)
   one, two = (each['notes']['latents']['std'] for each in (meta, other_meta))
   np.testing.assert_allclose(one, two, rtol=1e-4)
