@@ -1,5 +1,6 @@
 """The recipes start `launch.train` with the arguments they were given, and end as it ended."""
 
+import contextlib
 import os
 import pathlib
 import shlex
@@ -46,12 +47,23 @@ def programs(tmp_path):
 
 def run(recipe, arguments, environment):
   command = ['bash', str(CHECKOUT / 'launch' / 'recipes' / recipe), *arguments]
-  return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+  return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-def start(arguments, environment):
-  command = ['bash', str(CHECKOUT / 'launch' / 'recipes' / 'local.sh'), *arguments]
-  return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+@contextlib.contextmanager
+def started(arguments, environment):
+  """The recipe at work; Ctrl-C means something to it even where the tests themselves ignore it."""
+  process = subprocess.Popen(
+    ['bash', str(CHECKOUT / 'launch' / 'recipes' / 'local.sh'), *arguments],
+    env=environment,
+    stderr=subprocess.DEVNULL,
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+  )
+  try:
+    yield process
+  finally:
+    process.terminate()
+    process.wait(timeout=120)
 
 
 @pytest.mark.parametrize('recipe', RECIPES, ids=lambda path: path.stem)
@@ -128,10 +140,10 @@ def test_local_ends_those_that_hang_after_one_has_failed(programs, tmp_path):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_local_passes_a_signal_on_to_all(programs, tmp_path, number):
-  process = start(['2', '--wait'], programs)
-  wait_for(lambda: all((tmp_path / f'ready{index}').exists() for index in range(2)))
-  process.send_signal(number)
-  assert process.wait(timeout=120) == 0
+  with started(['2', '--wait'], programs) as process:
+    wait_for(lambda: all((tmp_path / f'ready{index}').exists() for index in range(2)))
+    process.send_signal(number)
+    assert process.wait(timeout=120) == 0
   for index in range(2):
     caught = f'caught {signal.Signals(number).name.removeprefix("SIG")}'
     assert caught in (tmp_path / f'process{index}').read_text()
