@@ -60,6 +60,7 @@ def training(workdir, mesh, log):
       recipe.wait()
 
 
+@pytest.mark.timeout(900)  # both starts compile in both processes
 def test_two_processes_that_died_end_as_one_undisturbed(tiny_runs, tmp_path):
   workdir, log, alone = tmp_path / 'run', tmp_path / 'log', tiny_runs / 'autoencoder'
   # Each process reads half of the rows and holds half of the parameters.
