@@ -8,11 +8,12 @@ import pytest
 from configs.bench.cpu import get_config as cpu
 from configs.bench.h200 import get_config as h200
 from mgjax.core.errors import ConfigError
+from mgjax.parallel.mesh import make_mesh
 from mgjax.planning import benchmark
 from mgjax.planning.benchmark import measure
 from mgjax.planning.chips import Chip
 from mgjax.planning.results import describe, find_chip, rates
-from mgjax.planning.subjects import SUBJECTS
+from mgjax.planning.subjects import SUBJECTS, make_subject
 from mgjax.planning.workload import make_workload
 from mgjax.train.flops import backbone_flops
 from mgjax.train.video_part import make_video_model
@@ -253,6 +254,24 @@ def test_configurations_have_the_sizes_they_speak_of():
     assert (work.tokens, work.dim, work.heads, work.hidden) == (tokens, 6144, 48, 16384)
   with pytest.raises(ConfigError, match='expected one of 73728, 8192'):
     h200('1')
+
+
+def test_the_30b_layers_are_programs_for_a_gpu_without_one():
+  config = h200('73728')
+  config.model.depth = 4
+  work, mesh = (
+    make_workload(config),
+    make_mesh(config.mesh.to_dict(), 'single', devices=one_device()),
+  )
+  with jax.set_mesh(mesh):
+    subject = make_subject('blocks', config, (1, *work.latents), work.context, mesh)
+    traced = jax.jit(subject.programs['forward_backward']).trace(*subject.shapes)
+    text = traced.lower(lowering_platforms=('cuda',)).as_text()
+  assert subject.parameters == pytest.approx(4 * 604e6, rel=1e-3)  # 8 d^2 + 3 d f a layer
+  assert subject.flops['forward'] == pytest.approx(
+    4 / 48 * 10.20e15, rel=0.005
+  )  # 10.2 PFLOP a sample
+  assert text.count('cudnn') >= 3  # self-attention forward and backward, and cross-attention
 
 
 @pytest.mark.oracle
