@@ -41,15 +41,14 @@ def main(_) -> None:
   if _ESTIMATE.value + _COMPILE.value + _SEARCH.value > 1:
     raise ConfigError('--estimate, --compile and --search exclude each other; give one of them')
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
-  options = {
-    'mesh': _mesh(_MESH.value), 'bucket': _BUCKET.value, 'rows': _ROWS.value,
-    'remat': _REMAT.value, 'exchange': _EXCHANGE.value,
-  }  # fmt: skip
+  choices = planning.Choices(
+    _mesh(_MESH.value), _BUCKET.value, _ROWS.value, _REMAT.value, _EXCHANGE.value
+  )
   if _SEARCH.value:
-    found = planning.search_plans(config, topology, **options)
+    found = planning.search_plans(config, topology, choices)
     text, answer = report.describe_search(*found), report.search_as_json(*found)
   else:
-    plan = planning.make_plan(config, topology, **options)
+    plan = planning.make_plan(config, topology, choices)
     if _COMPILE.value:
       plan = planning.compiled(config, plan)
     text, answer = report.describe(plan), report.plan_as_json(plan)

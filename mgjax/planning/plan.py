@@ -84,53 +84,65 @@ class Plan:
     return None
 
 
-def make_plan(
-  config: ConfigDict,
-  topology: str,
-  *,
-  mesh: Mapping[str, int] | None = None,
-  bucket: str = '',
-  rows: int = 0,
-  remat: str = '',
-  exchange: str = '',
-) -> Plan:
+@dataclasses.dataclass(frozen=True)
+class Choices:
+  """What is settled before planning; the rest is searched.
+
+  Attributes:
+    mesh: axis -> size.
+    bucket: whose samples to plan for; '' takes the one with the most tokens.
+    rows: samples a step; 0 is one for every group of chips that shares a sample.
+    remat: policy.
+    exchange: how context shards meet.
+  """
+
+  mesh: Mapping[str, int] | None = None
+  bucket: str = ''
+  rows: int = 0
+  remat: str = ''
+  exchange: str = ''
+
+
+def make_plan(config: ConfigDict, topology: str, choices: Choices = Choices()) -> Plan:
   """Makes a plan by formula, in seconds.
+
+  Without a mesh it takes the configuration's where all its sizes are positive and make up the
+  topology, else the one that the search ranks first; without an exchange, the configuration's.
 
   Args:
     config: of the part 'video'.
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
-    mesh: axis -> size; by default the configuration's where all its sizes are positive and make up
-      the topology, else the one that the search ranks first.
-    bucket: whose samples to plan for; '' takes the one with the most tokens.
-    rows: samples a step; 0 is one for every group of chips that shares a sample.
-    remat: policy; '' takes the fastest that fits.
-    exchange: how context shards meet; '' takes the configuration's.
+    choices: what is settled.
 
   Raises:
     ConfigError: something does not exist or does not fit together.
   """
-  place, work = parse_topology(topology), make_workload(config, bucket)
-  exchange = exchange or work.exchange
-  if remat:
-    find_policy(remat)
-  check_exchange(exchange)
-  mesh = mesh or _mesh_of(work, place)
-  if mesh:
-    _try_aloud(work, place, mesh, remat, exchange, rows)
-  options = {'mesh': mesh, 'exchange': exchange, 'rows': rows}
-  found = search(work, place, remat=remat, everything=True, **options)
+  place, work = parse_topology(topology), make_workload(config, choices.bucket)
+  exchange = choices.exchange or work.exchange
+  mesh = choices.mesh or _mesh_of(work, place)
+  choices = dataclasses.replace(choices, mesh=mesh, exchange=exchange)
+  _check(work, place, choices)
+  options = {'mesh': mesh, 'exchange': exchange, 'rows': choices.rows}
+  found = search(work, place, remat=choices.remat, everything=True, **options)
   if not found:
     raise ConfigError(
-      f'no mesh on {topology} takes {rows or work.batch} rows in equal parts; give other --rows'
+      f'no mesh on {topology} takes {choices.rows or work.batch} rows in equal parts; '
+      'give other --rows'
     )
   chosen = found[0]
   same = search(work, place, everything=True, **(options | {'mesh': chosen.sizes}))
   return Plan(work, place, chosen, {each.remat: each for each in same})
 
 
-def _try_aloud(work, place, mesh, remat: str, exchange: str, rows: int) -> None:
-  """Raises ConfigError for what keeps a mesh from working; a search passes over it in silence."""
-  estimate(work, place, mesh, remat=remat or ORDER[0], exchange=exchange, rows=rows)
+def _check(work: Workload, topology: Topology, choices: Choices) -> None:
+  """Raises ConfigError for choices that cannot work; a search passes over them in silence."""
+  exchange = choices.exchange or work.exchange
+  check_exchange(exchange)
+  if choices.remat:
+    find_policy(choices.remat)
+  if choices.mesh:
+    remat = choices.remat or ORDER[0]
+    estimate(work, topology, choices.mesh, remat=remat, exchange=exchange, rows=choices.rows)
 
 
 def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
@@ -140,37 +152,25 @@ def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
 
 
 def search_plans(
-  config: ConfigDict,
-  topology: str,
-  *,
-  mesh: Mapping[str, int] | None = None,
-  bucket: str = '',
-  rows: int = 0,
-  remat: str = '',
-  exchange: str = '',
+  config: ConfigDict, topology: str, choices: Choices = Choices()
 ) -> tuple[Workload, Topology, list[Candidate], Longest | None]:
   """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits.
 
   Args:
     config: of the part 'video'.
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
-    mesh: this mesh alone.
-    bucket: as for `make_plan`.
-    rows: as for `make_plan`.
-    remat: this policy alone.
-    exchange: this exchange alone.
+    choices: what is settled, and tried alone.
 
   Returns:
     What was planned for, the topology, what fits with the fastest first, and the longest video.
+
+  Raises:
+    ConfigError: something does not exist or does not fit together.
   """
-  place, work = parse_topology(topology), make_workload(config, bucket)
-  if exchange:
-    check_exchange(exchange)
-  if remat:
-    find_policy(remat)
-  if mesh:
-    _try_aloud(work, place, mesh, remat, exchange or work.exchange, rows)
-  found = search(work, place, mesh=mesh, remat=remat, exchange=exchange, rows=rows, each=EACH)
+  place, work = parse_topology(topology), make_workload(config, choices.bucket)
+  _check(work, place, choices)
+  options = {'mesh': choices.mesh, 'remat': choices.remat, 'exchange': choices.exchange}
+  found = search(work, place, rows=choices.rows, each=EACH, **options)
   return work, place, found, longest(work, place)
 
 

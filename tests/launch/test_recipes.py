@@ -30,6 +30,12 @@ case $JAX_PROCESS_ID,"$*" in
   *--wait* | *--hang*) touch "$OUT/ready$JAX_PROCESS_ID"; while true; do sleep 0.05; done ;;
 esac
 """
+# Becomes the command it is given; a `preexec_fn` would fork this process, JAX's threads and all.
+HEAR_INTERRUPTS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.fixture
@@ -53,11 +59,11 @@ def run(recipe, arguments, environment):
 @contextlib.contextmanager
 def started(arguments, environment):
   """The recipe at work; Ctrl-C means something to it even where the tests themselves ignore it."""
+  recipe = str(CHECKOUT / 'launch' / 'recipes' / 'local.sh')
   process = subprocess.Popen(
-    ['bash', str(CHECKOUT / 'launch' / 'recipes' / 'local.sh'), *arguments],
+    [sys.executable, '-c', HEAR_INTERRUPTS, 'bash', recipe, *arguments],
     env=environment,
     stderr=subprocess.DEVNULL,
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
   try:
     yield process

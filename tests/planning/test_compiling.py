@@ -25,8 +25,8 @@ def small():
   return config
 
 
-def compiled(config, topology, **options):
-  return plan_as_json(planning.compiled(config, planning.make_plan(config, topology, **options)))
+def compiled(config, topology, choices):
+  return plan_as_json(planning.compiled(config, planning.make_plan(config, topology, choices)))
 
 
 def by_kind(answer, what):
@@ -37,9 +37,9 @@ def by_kind(answer, what):
 @pytest.mark.parametrize(('topology', 'exchange'), [('v5e:4x4', 'ulysses'), ('v6e:4x4', 'ring')])
 def test_weights_are_gathered_in_bfloat16_and_gradients_scattered(topology, exchange):
   mesh = {'fsdp': 4, 'context': 4}
-  options = {'mesh': mesh, 'remat': 'attention', 'exchange': exchange}
-  estimated = plan_as_json(planning.make_plan(small(), topology, **options))
-  answer = compiled(small(), topology, **options)
+  choices = planning.Choices(mesh, remat='attention', exchange=exchange)
+  estimated = plan_as_json(planning.make_plan(small(), topology, choices))
+  answer = compiled(small(), topology, choices)
   assert not [note for note in answer['notes'] if note.startswith('FAIL')]
   assert any(note.startswith('compiled, not run') for note in answer['notes'])
   assert {kind for kind, _ in by_kind(answer, 'weights')} == {'all-gather'}
@@ -79,9 +79,9 @@ PODS = {
 def test_the_30b_model_at_73728_tokens_fits_its_pods(topology):
   mesh, leanest, remat, rows, utilisation = PODS[topology]
   config = t2iv_768.get_config('30b')
-  lean = compiled(config, topology, mesh=mesh, remat='offload')
+  lean = compiled(config, topology, planning.Choices(mesh, remat='offload'))
   assert lean['peak_gib_per_chip'] <= leanest
-  default = planning.make_plan(config, topology, mesh=mesh, remat=remat, rows=rows)
+  default = planning.make_plan(config, topology, planning.Choices(mesh, remat=remat, rows=rows))
   answer = plan_as_json(planning.compiled(config, default))
   assert answer['fits'] and not [note for note in answer['notes'] if note.startswith('FAIL')]
   assert answer['peak_gib_per_chip'] == pytest.approx(default.peak_gib, rel=0.1)

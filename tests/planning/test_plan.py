@@ -11,7 +11,7 @@ from configs.video import t2iv_256, t2iv_768
 from mgjax.core.errors import ConfigError
 from mgjax.planning.chips import GIB, parse_topology
 from mgjax.planning.memory import parameter_bytes
-from mgjax.planning.plan import configure, make_plan, search_plans
+from mgjax.planning.plan import Choices, configure, make_plan, search_plans
 from mgjax.planning.report import describe, describe_search, plan_as_json, search_as_json
 from mgjax.planning.search import estimate, longest, search
 from mgjax.planning.workload import make_sizes, make_workload
@@ -101,7 +101,9 @@ def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
 
 
 def test_collectives_move_the_bytes_that_the_arrays_have(config):
-  plan = make_plan(config, 'v6e:16x16', mesh={'fsdp': 16, 'context': 16}, remat='attention')
+  plan = make_plan(
+    config, 'v6e:16x16', Choices(mesh={'fsdp': 16, 'context': 16}, remat='attention')
+  )
   moved = {(each.what, each.kind, each.axis): each for each in plan.chosen.found}
   work = plan.work
   # All matrices in bfloat16, twice; their gradients once.
@@ -127,7 +129,7 @@ def test_fewer_bytes_kept_are_more_seconds(work):
 
 
 def test_a_search_ranks_what_fits(config):
-  found = search_plans(config, 'v6e:16x16', bucket='video_1x1_256')
+  found = search_plans(config, 'v6e:16x16', Choices(bucket='video_1x1_256'))
   _, place, candidates, video = found
   ordinary = [each for each in candidates if each.remat != 'offload']
   assert [each.rate for each in ordinary] == sorted((e.rate for e in ordinary), reverse=True)
@@ -148,7 +150,7 @@ def test_the_longest_video_fits_and_one_frame_more_does_not(work):
 
 def test_short_videos_take_less(config):
   short, long = (
-    make_plan(each.get_config('30b'), 'v5e:16x16', mesh={'fsdp': 256}, remat='full')
+    make_plan(each.get_config('30b'), 'v5e:16x16', Choices(mesh={'fsdp': 256}, remat='full'))
     for each in (t2iv_256, t2iv_768)
   )
   assert short.fits and not long.fits
@@ -157,7 +159,9 @@ def test_short_videos_take_less(config):
 
 
 def test_the_plan_s_own_configuration_says_how_it_runs(config):
-  plan = make_plan(config, 'h200:8', mesh={'context': 4, 'tensor': 2}, rows=2, remat='full')
+  plan = make_plan(
+    config, 'h200:8', Choices(mesh={'context': 4, 'tensor': 2}, rows=2, remat='full')
+  )
   changed = configure(config, plan)
   assert changed.rules == 'fsdp_tp_cp'
   assert changed.mesh.to_dict() == {'slice': 1, 'data': 1, 'fsdp': 1, 'context': 4, 'tensor': 2}
@@ -184,16 +188,16 @@ def test_the_plan_s_own_configuration_says_how_it_runs(config):
 )
 def test_what_does_not_fit_together_is_said_in_a_sentence(config, options, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    make_plan(config, 'h200:8', **options)
+    make_plan(config, 'h200:8', Choices(**options))
 
 
 def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
   with pytest.raises(
     ConfigError, match=r'^48 heads do not divide over tensor = 64; .* 1, 2, 3, 4, '
   ):
-    make_plan(config, 'v5p:4x4x4', mesh={'tensor': 64})
+    make_plan(config, 'v5p:4x4x4', Choices(mesh={'tensor': 64}))
   with pytest.raises(ConfigError, match=r'trades 48 heads a device over mesh\.context = 64'):
-    make_plan(config, 'v5p:4x4x4', mesh={'context': 64}, exchange='ulysses')
+    make_plan(config, 'v5p:4x4x4', Choices(mesh={'context': 64}, exchange='ulysses'))
 
 
 def test_other_parts_have_no_plan_yet():

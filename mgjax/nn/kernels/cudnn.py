@@ -35,16 +35,7 @@ def forward(
   v: Float[Array, 'b m g k'],
   mask: Bool[Array, 'b m'] | None,
 ) -> tuple[Float[Array, 'b n g k'], Float[Array, 'b g n']]:
-  """Returns O = softmax(S) V and L = log sum exp S, with S = Q K^T / sqrt(k), for every head.
-
-  Args:
-    q: queries.
-    k: keys.
-    v: values.
-    mask: True where a key may be read. A row that may read nothing has O = 0 and L = -1e30.
-
-  Returns:
-    O in the type of `q`, and L in float32.
+  """Returns O and L; see `kernel.py`. A row that may read nothing has O = 0 and L = -1e30.
 
   Raises:
     ConfigError: this version of JAX has no such primitive.

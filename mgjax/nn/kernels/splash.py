@@ -49,17 +49,9 @@ def forward(
   *,
   interpret: bool = False,
 ) -> tuple[Float[Array, 'b n g k'], Float[Array, 'b g n']]:
-  """Returns O = softmax(S) V and L = log sum exp S, with S = Q K^T / sqrt(k), for every head.
+  """Returns O and L; see `kernel.py`. A row that may read nothing has O = 0 and L = -1e30.
 
-  Args:
-    q: queries.
-    k: keys.
-    v: values.
-    mask: True where a key may be read. A row that may read nothing has O = 0 and L = -1e30.
-    interpret: runs the kernel without a TPU, slowly.
-
-  Returns:
-    O in the type of `q`, and L in float32.
+  `interpret` runs the kernel without a TPU, slowly.
   """
   n = q.shape[1]
   blocks = _blocks(q, k, FORWARD_TILE)
