@@ -63,7 +63,8 @@ class TemporalConv(nn.Module):
     axes = ('window', 'channels_in', 'channels')
     kernel = weight(self, self.initializer, axes, (self.window, x.shape[-1], self.features))
     bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
-    (y,) = weighted(_temporal(self.stride), x, (kernel,), axes, jnp.dtype(self.dtype))
+    dtype, edge = jnp.dtype(self.dtype), self.window // 2
+    (y,) = weighted(_temporal(self.stride), x, (kernel,), axes, dtype, edge)
     return y + bias[None, None, None, None].astype(self.dtype)
 
 
@@ -87,12 +88,10 @@ def _spatial(stride: int, edge: tuple[int, int]) -> Local:
 def _temporal(stride: int) -> Local:
   def convolve(x: Array, kernel: Array) -> tuple[Array]:
     b, t, h, w, c = x.shape
-    edge = kernel.shape[0] // 2
-    x = jnp.pad(x, ((0, 0), (edge, edge), (0, 0), (0, 0), (0, 0)), mode='edge')
     # As a 2D convolution over (time, place) with a window of (taps, 1): the form that every
     # backend has a fast kernel for.
     y = jax.lax.conv_general_dilated(
-      x.reshape(b, t + 2 * edge, h * w, c),
+      x.reshape(b, t, h * w, c),
       kernel[:, None],
       window_strides=(stride, 1),
       padding=((0, 0), (0, 0)),

@@ -19,13 +19,19 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AbstractMesh
 
 from mgjax.core.typing import Array
-from mgjax.parallel.rules import Entry, ambient, parameter_entries, spec, token_entries
+from mgjax.parallel.halo import extend
+from mgjax.parallel.rules import Entry, ambient, parameter_entries, size, spec, token_entries
 
 Local = Callable[..., tuple[Array, ...]]
 
 
 def weighted(
-  local: Local, x: Array, kernels: Sequence[Array], names: tuple[str, ...], dtype: jnp.dtype
+  local: Local,
+  x: Array,
+  kernels: Sequence[Array],
+  names: tuple[str, ...],
+  dtype: jnp.dtype,
+  edge: int = 0,
 ) -> tuple[Array, ...]:
   """Returns local(x, *kernels), on a mesh with rows and tokens of `x` and kernels in their pieces.
 
@@ -33,33 +39,41 @@ def weighted(
   gathered along tokens; split along the last but one they read `x` split along features, and their
   results are summed and scattered along tokens: tensor parallelism with sequence-parallel norms.
 
+  Videos (b t h w c) are split along time where a device's frames give a device's frames, so that a
+  stride of 2 wants an even number of them a device; else every device sees all frames.
+
   Args:
-    local: bilinear in x and each kernel, one result a kernel; rows and tokens do not mix in it.
+    local: bilinear in x and each kernel, one result a kernel; rows and tokens do not mix in it,
+      and frames within its window alone.
     x: activation, rows first.
     kernels: float32, of equal shape but for the last axis.
     names: logical axes of each kernel.
     dtype: the compute type.
+    edge: frames that `local`, of window 2 edge + 1 and stride 1 or 2 in time, reads beyond both
+      ends of `x`: its neighbours', and copies of the first and last frame beyond those.
   """
   mesh = ambient()
   x, kernels = x.astype(dtype), tuple(kernels)
   if mesh is None:
-    return local(x, *(kernel.astype(dtype) for kernel in kernels))
-  return _make_island(local, x.shape, tuple(k.shape for k in kernels), names, dtype, mesh)(
-    x, kernels
-  )
+    return _extending(local, edge)(x, *(kernel.astype(dtype) for kernel in kernels))
+  shapes = tuple(kernel.shape for kernel in kernels)
+  return _make_island(local, x.shape, shapes, names, dtype, edge, mesh)(x, kernels)
 
 
 @functools.lru_cache(maxsize=512)  # or equal calls would be traced each by itself
-def _make_island(local, x_shape, shapes, names, dtype, mesh: AbstractMesh):
+def _make_island(local, x_shape, shapes, names, dtype, edge: int, mesh: AbstractMesh):
   entries = [parameter_entries(names, shape, mesh) for shape in shapes]
   columns = all('tensor' in entry[-1] for entry in entries)
   rows = all('tensor' in entry[-2] for entry in entries)
-  outer = (*x_shape[:-1],)
   x_in = token_entries(x_shape, mesh, features=rows)
-  y_shapes = jax.eval_shape(local, *(jax.ShapeDtypeStruct(s, dtype) for s in (x_shape, *shapes)))
+  arrays = [jax.ShapeDtypeStruct(shape, dtype) for shape in (x_shape, *shapes)]
+  y_shapes = jax.eval_shape(_extending(local, edge), *arrays)
   y_out = [token_entries(y.shape, mesh, features=columns) for y in y_shapes]
+  if len(x_shape) == 5:
+    x_in, *y_out = _in_step([x_in, *y_out], x_shape[1], edge, mesh)
+    local = _extending(local, edge, 'context' if x_in[1] else None)
   x_spec, w_spec, y_spec = spec(x_in), tuple(map(spec, entries)), tuple(map(spec, y_out))
-  scattered = len(outer) == 2 and 'tensor' in token_entries(x_shape, mesh)[1]
+  scattered = len(x_shape) == 3 and 'tensor' in token_entries(x_shape, mesh)[1]
   split = {axis for entry in x_in[:-1] for axis in entry} - ({'tensor'} if columns else set())
 
   def enter(array: Array, is_split: bool) -> Array:
@@ -103,6 +117,22 @@ def _make_island(local, x_shape, shapes, names, dtype, mesh: AbstractMesh):
     lambda x, kernels: (run(x, kernels), (x, kernels)), lambda saved, dys: run_back(*saved, dys)
   )
   return island
+
+
+def _extending(local: Local, edge: int, axis_name: str | None = None) -> Local:
+  if not edge:
+    return local
+  return lambda x, *kernels: local(extend(x, edge, axis_name), *kernels)
+
+
+def _in_step(
+  entries: Sequence[tuple[Entry, ...]], frames: int, edge: int, mesh: AbstractMesh
+) -> list[tuple[Entry, ...]]:
+  """Keeps time whole in all videos of a product unless all are split, and in long enough pieces."""
+  first = entries[0][1]
+  if all(entry[1] == first for entry in entries) and frames // size(mesh, first) >= edge:
+    return list(entries)
+  return [(rows, (), *rest) for rows, _, *rest in entries]
 
 
 def gather(piece: Array, entries: Sequence[Entry]) -> Array:

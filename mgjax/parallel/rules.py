@@ -30,6 +30,7 @@ PRESETS = {
 # are split over `tensor` as well (sequence parallelism); inside, features are (tensor parallelism).
 BATCH = ('slice', 'data', 'fsdp')
 TOKENS = ('context', 'tensor')
+TIME = ('context',)  # frames of a video, which the autoencoder splits as the backbone does tokens
 
 # Parameters: float32 masters lie in pieces over everything that shares a row's work; what is not
 # named here is whole on every device. The first axis that asks gets a mesh axis, so a weight (in,
@@ -99,10 +100,10 @@ def parameter_entries(
 def token_entries(
   shape: Sequence[int], mesh: Mesh | AbstractMesh, *, features: bool = False
 ) -> tuple[Entry, ...]:
-  """Returns the mesh axes of an activation: rows first, tokens second where it has three axes.
+  """Returns the mesh axes of an activation: rows first, then tokens, or the time of a video.
 
   Args:
-    shape: (b d), (b n d), or any other shape that begins with rows.
+    shape: (b d), (b n d), (b t h w c), or any other shape that begins with rows.
     mesh: the mesh.
     features: whether the last axis is split over `tensor`, and tokens therefore are not.
   """
@@ -110,6 +111,8 @@ def token_entries(
   entries[0] = fit(BATCH, shape[0], mesh)
   if len(shape) == 3:
     entries[1] = fit(TOKENS[:1] if features else TOKENS, shape[1], mesh)
+  if len(shape) == 5:
+    entries[1] = fit(TIME, shape[1], mesh)
   if features:
     entries[-1] = fit(('tensor',), shape[-1], mesh)
   return tuple(entries)
