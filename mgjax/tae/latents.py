@@ -1,15 +1,21 @@
-"""Latents as the flow model sees them: encoded, and normalised channel by channel."""
+"""Latents as the flow model sees them: encoded in tiles, and normalised channel by channel."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.errors import DataError
 from mgjax.core.typing import Array, Float, Tree, UInt8
 from mgjax.tae.autoencoder import Autoencoder
+from mgjax.tae.tiling import Cover, Frames, Tiling, over_tiles, regroup, stitch
+
+_log = logging.getLogger(__name__)
 
 
 def to_unit(video: UInt8[Array, 'b t h w 3']) -> Float[Array, 'b t h w 3']:
@@ -53,38 +59,194 @@ def estimate_statistics(latents: Iterable[np.ndarray]) -> Statistics:
 
 
 class LatentCodec:
-  """A trained autoencoder with its statistics: bytes to normalised latents and back.
+  """A trained autoencoder with its statistics: bytes to normalised latents and back, in tiles.
 
   z = (mean of q(z | x) - m_c) / s_c. Encoding takes the posterior's mean, not a sample of it.
+  Whatever fits into one tile is as the model alone encodes or decodes it; what a longer or a larger
+  video becomes depends on the tiling (Movie Gen §3.1.1). Height and width that do not divide by the
+  compression are filled up by repeating the last row and column.
+
+  Attributes:
+    model: the autoencoder.
+    params: its parameters.
+    statistics: of its latents.
+    tiling: sizes of tiles; by default the report's, of time alone.
   """
 
-  def __init__(self, model: Autoencoder, params: Tree, statistics: Statistics):
+  def __init__(
+    self, model: Autoencoder, params: Tree, statistics: Statistics, tiling: Tiling | None = None
+  ):
+    """Binds what makes up the codec.
+
+    Raises:
+      ConfigError: the tiles do not fit the model's compression.
+    """
     self.model, self.params, self.statistics = model, params, statistics
-    self._encode = jax.jit(self._raw_encode)
-    self._decode = jax.jit(self._raw_decode, static_argnames='frames')
+    self.tiling = tiling or Tiling()
+    self.tiling.check(model.compression)
+    self._encode = jax.jit(self.encode_tile)
+    self._decode = jax.jit(self.decode_tile, static_argnames='size')
 
-  def encode(self, video: UInt8[Array, 'b t h w 3']) -> Float[Array, 'b u i j c']:
-    """Encodes bytes into normalised latents."""
-    return self._encode(self.params, video)
+  def encode(self, video: Frames) -> Float[Array, 'b t h w c']:
+    """Encodes bytes (b t h w 3) into normalised latents.
 
-  def decode(self, latents: Float[Array, 'b t h w c'], frames: int) -> UInt8[Array, 'b u i j 3']:
-    """Decodes normalised latents into the first `frames` frames."""
-    return self._decode(self.params, latents, frames=frames)
+    Raises:
+      DataError: the video is empty, or no bytes, or has other axes or channels.
+    """
+    return jnp.concatenate(list(self._encoded([video])), axis=1)
+
+  def decode(
+    self, latents: Frames, frames: int, size: tuple[int, int] | None = None
+  ) -> UInt8[Array, 'b t h w 3']:
+    """Decodes normalised latents (b t h w c) into the first `frames` frames.
+
+    Args:
+      latents: floats.
+      frames: at most as many as the latents stand for.
+      size: height and width to keep of what was filled up; by default all.
+
+    Raises:
+      DataError: latents are empty, not finite, no floats, or of other axes or channels, or they do
+        not stand for so many frames or pixels.
+    """
+    return jnp.concatenate(list(self._decoded([latents], frames, size)), axis=1)
+
+  def encode_stream(self, video: Iterable[Frames]) -> Iterator[Float[Array, 'b t h w c']]:
+    """Encodes a video that comes in chunks of any lengths, tile by tile; see `encode`.
+
+    Memory does not grow with the length: a tile is done before the next one is begun.
+    """
+    for latents in self._encoded(video):
+      yield jax.block_until_ready(latents)
+
+  def decode_stream(
+    self, latents: Iterable[Frames], frames: int, size: tuple[int, int] | None = None
+  ) -> Iterator[UInt8[Array, 'b t h w 3']]:
+    """Decodes latents that come in chunks of any lengths, tile by tile; see `decode`.
+
+    Memory does not grow with the length: a tile is done before the next one is begun, and beside it
+    there are only the frames that it shares with the one before.
+    """
+    for video in self._decoded(latents, frames, size):
+      yield jax.block_until_ready(video)
 
   def latent_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
     """Returns (t, h, w, c) of the latents of a video of `shape` (t, h, w)."""
     return self.model.latent_shape(shape)
 
-  def _raw_encode(self, params: Tree, video: Array) -> Array:
-    posterior = self.model.apply({'params': params}, to_unit(video), method='encode')
+  def encode_tile(self, params: Tree, video: UInt8[Array, 'b t h w 3']) -> Array:
+    """Encodes one tile of time; a function to compile, for which `encode` cuts and checks."""
+    height, width = self._filled(video.shape[2], video.shape[3])
+    edges = (height - video.shape[2], width - video.shape[3])
+    video = jnp.pad(video, [(0, 0), (0, 0), *((0, edge) for edge in edges), (0, 0)], mode='edge')
     mean, std = self._moments()
-    return (posterior.mean.astype(jnp.float32) - mean) / std
 
-  def _raw_decode(self, params: Tree, latents: Array, *, frames: int) -> Array:
+    def run(tile: Array) -> Array:
+      posterior = self.model.apply({'params': params}, to_unit(tile), method='encode')
+      return (posterior.mean.astype(jnp.float32) - mean) / std
+
+    pixels, places = self._covers(height, width)
+    return over_tiles(run, video, pixels, places)
+
+  def decode_tile(
+    self, params: Tree, latents: Float[Array, 'b t h w c'], *, size: tuple[int, int] | None = None
+  ) -> Float[Array, 'b u i j 3']:
+    """Decodes one tile of time into pixels in [-1, 1]; a function to compile, as `encode_tile`."""
     mean, std = self._moments()
-    latents = latents * std + mean
-    return to_bytes(self.model.apply({'params': params}, latents, frames, method='decode'))
+
+    def run(tile: Array) -> Array:
+      tile = tile.astype(jnp.float32) * std + mean
+      return self.model.apply({'params': params}, tile, method='decode')
+
+    _, *steps = self.model.compression
+    height, width = (n * step for n, step in zip(latents.shape[2:4], steps, strict=True))
+    size = size or (height, width)
+    if self._filled(*size) != (height, width):
+      raise DataError(
+        f'latents that stand for {height} x {width} pixels cannot become {size[0]} x {size[1]}; '
+        'expected the size of the video that was encoded'
+      )
+    pixels, places = self._covers(height, width)
+    return over_tiles(run, latents, places, pixels)[:, :, : size[0], : size[1]]
+
+  def _encoded(self, chunks: Iterable[Frames]) -> Iterator[Array]:
+    for tile in regroup(_checked(chunks, 3, of_bytes=True), self.tiling.frames):
+      given = (tile.shape[2], tile.shape[3])
+      if (filled := self._filled(*given)) != given:
+        _say_filled(given, filled)
+      yield self._encode(self.params, tile)
+
+  def _decoded(
+    self, chunks: Iterable[Frames], frames: int, size: tuple[int, int] | None
+  ) -> Iterator[Array]:
+    if frames < 1:
+      raise DataError(f'{frames} frames were asked for; expected at least one')
+    step, *_ = self.model.compression
+    chunks = _checked(chunks, self.model.latent_channels, of_bytes=False)
+    tiles = regroup(chunks, self.tiling.frames // step, self.tiling.overlap // step)
+    pixels = (self._decode(self.params, tile, size=size) for tile in tiles)
+    made = 0
+    for video in stitch(pixels, self.tiling.overlap):
+      video = video[:, : frames - made]
+      made += video.shape[1]
+      yield _to_bytes(video)
+      if made == frames:
+        return
+    raise DataError(
+      f'{frames} frames were asked for, the latents stand for {made}; ask for at most that many'
+    )
+
+  def _filled(self, height: int, width: int) -> tuple[int, int]:
+    _, *steps = self.model.compression
+    _, *places, _ = self.latent_shape((1, height, width))
+    return places[0] * steps[0], places[1] * steps[1]
+
+  def _covers(self, *pixels: int) -> list[tuple[Cover, Cover]]:
+    """Returns how tiles cover a frame, in pixels and in places of the latents."""
+    _, *steps = self.model.compression
+    return [self.tiling.covers(pixels, tuple(units)) for units in ((1, 1), steps)]
 
   def _moments(self) -> tuple[Array, Array]:
     mean, std = (jnp.array(x, jnp.float32) for x in (self.statistics.mean, self.statistics.std))
     return mean[None, None, None, None], std[None, None, None, None]
+
+
+_to_bytes = jax.jit(to_bytes)
+
+
+@functools.cache  # once for each size
+def _say_filled(given: tuple[int, int], filled: tuple[int, int]) -> None:
+  _log.warning(
+    'videos of %d x %d are filled up to %d x %d pixels, which the autoencoder compresses; decode '
+    'with size=(%d, %d) to cut that off again',
+    *given,
+    *filled,
+    *given,
+  )
+
+
+def _checked(chunks: Iterable[Frames], channels: int, *, of_bytes: bool) -> Iterator[Frames]:
+  """Hands on the chunks of a video, or of latents, if they are what they should be."""
+  name = 'a video' if of_bytes else 'latents'
+  wanted = 'bytes; see to_bytes' if of_bytes else 'floats, as encode makes them'
+  first, frames = None, 0
+  for chunk in chunks:
+    if chunk.ndim != 5 or chunk.shape[-1] != channels:
+      raise DataError(
+        f'{name} of shape {chunk.shape}: expected 5 axes, (b t h w c), with {channels} channels'
+      )
+    if not jnp.issubdtype(chunk.dtype, jnp.uint8 if of_bytes else jnp.floating):
+      raise DataError(f'{name} of type {chunk.dtype}: expected {wanted}')
+    b, t, h, w, _ = chunk.shape
+    first = first or (b, h, w)
+    if (b, h, w) != first or 0 in first:
+      raise DataError(
+        f'{name} of shape {chunk.shape}: expected one row and one pixel at least, and as many of '
+        'both as in the chunks before'
+      )
+    if not of_bytes and not jnp.isfinite(chunk).all():
+      raise DataError(f'{name} that are not all finite: expected none that are; look at the model')
+    frames += t
+    yield chunk
+  if not frames:
+    raise DataError(f'{name} without a frame: expected at least one')

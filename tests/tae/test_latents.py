@@ -1,12 +1,21 @@
-"""Bytes, units, statistics and the codec that joins them."""
+"""Bytes, units, statistics and the codec that joins them, in tiles."""
+
+import gc
+import logging
+import weakref
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.nn.conv import centred
+from mgjax.parallel.mesh import make_mesh
+from mgjax.planning.timing import counted_compilations
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics, estimate_statistics, to_bytes, to_unit
+from mgjax.tae.tiling import Tiling
 from tests.random_parameters import random_parameters
 
 EPS = np.finfo(np.float32).eps
@@ -93,3 +102,266 @@ def test_latents_of_the_data_itself_have_zero_mean_and_unit_deviation(params, pl
   latents = np.asarray(LatentCodec(MODEL, params, found).encode(clip())).reshape(-1, 4)
   np.testing.assert_allclose(latents.mean(0), 0, atol=1e-4)
   np.testing.assert_allclose(latents.std(0), 1, atol=1e-4)
+
+
+IN_TIME = Tiling(frames=8, overlap=4)  # 4 latents, of which 2 are shared
+IN_SPACE = Tiling(frames=8, overlap=4, size=8, feather=4)
+# Two dozen convolutions of at most 9 x 8 terms in a row, between values that norms keep near 1.
+TOLERANCE = 24 * 72 * EPS
+
+
+def movie(rows, frames, height=8, width=8):
+  shape = (rows, frames, height, width, 3)
+  return np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def tiled(params):
+  return LatentCodec(MODEL, params, STATISTICS, IN_TIME)
+
+
+@pytest.fixture(scope='module')
+def quilted(params):
+  return LatentCodec(MODEL, params, STATISTICS, IN_SPACE)
+
+
+def joined(pieces):
+  return np.concatenate([np.asarray(piece) for piece in pieces], axis=1)
+
+
+@pytest.fixture(scope='module')
+def pixels(codec):
+  """What one tile of time becomes, in float64 before it is rounded to bytes."""
+  decode = jax.jit(codec.decode_tile)
+  return lambda latents: np.asarray(decode(codec.params, latents), np.float64)
+
+
+def as_bytes(pixels):
+  return np.clip(np.round((pixels + 1) * 127.5), 0, 255).astype(np.int32)
+
+
+def test_a_video_of_one_tile_is_what_the_model_makes_of_it(params, tiled, quilted):
+  moments = (STATISTICS.mean, STATISTICS.std)
+  mean, std = (np.array(x, np.float32).reshape(1, 1, 1, 1, 4) for x in moments)
+
+  @jax.jit
+  def encode(video):
+    return (MODEL.apply({'params': params}, to_unit(video), method='encode').mean - mean) / std
+
+  @jax.jit
+  def decode(latents):
+    return to_bytes(MODEL.apply({'params': params}, latents * std + mean, method='decode'))
+
+  video = movie(1, 8)
+  latents = encode(video)
+  for codec in (tiled, quilted):
+    np.testing.assert_array_equal(codec.encode(video), latents)
+    np.testing.assert_array_equal(codec.decode(latents, 8), decode(latents))
+
+
+def test_tiles_are_encoded_by_themselves(tiled):
+  """Movie Gen §3.1.1: the encoder's tiles do not overlap."""
+  video = movie(1, 21)
+  alone = [tiled.encode(video[:, start : start + 8]) for start in (0, 8, 16)]
+  np.testing.assert_array_equal(tiled.encode(video), joined(alone))
+
+
+def test_a_tile_is_not_causal_but_knows_nothing_of_other_tiles(tiled):
+  video = movie(1, 16)
+  changed = video.copy()
+  changed[:, 7] = 255 - video[:, 7]
+  difference = np.abs(tiled.encode(changed) - tiled.encode(video))
+  assert difference[:, 0].max() > 1e-3
+  assert not difference[:, 4:].any()
+
+
+def test_decoded_tiles_share_frames_that_are_blended_by_a_linear_ramp(tiled, pixels):
+  """Movie Gen §3.1.1, Fig. 6, here with half the frames and half the latents."""
+  latents = np.asarray(tiled.encode(movie(1, 21)))  # 11
+  exact, weights = np.zeros((1, 22, 8, 8, 3)), np.zeros(22)
+  for start in (0, 2, 4, 6, 8):
+    frames = pixels(latents[:, start : start + 4])
+    window = np.ones(frames.shape[1])
+    if start > 0:
+      window[:4] = (np.arange(4) + 0.5) / 4
+    if start < 8:
+      window[-4:] = 1 - (np.arange(4) + 0.5) / 4
+    span = slice(2 * start, 2 * start + len(window))
+    exact[:, span] += window[:, None, None, None] * frames
+    weights[span] += window
+  assert (weights == 1).all()
+  found = np.asarray(tiled.decode(latents, 21), np.int32)
+  assert found.shape == (1, 21, 8, 8, 3)
+  assert np.abs(found - as_bytes(exact[:, :21])).max() <= 1  # roundings beside a half
+
+
+def test_tiles_of_space_are_blended_both_ways(plain, quilted, pixels):
+  video = movie(1, 3, 8, 14)
+  starts, step = (0, 4, 6), 2
+  covers = IN_SPACE.covers((8, 14), (step, step))
+  exact = np.zeros((1, 2, 4, 7, 4))
+  for start, window in zip(starts, covers[1].windows, strict=True):
+    tile = np.asarray(plain.encode(video[:, :, :, start : start + 8]), np.float64)
+    exact[:, :, :, start // 2 : start // 2 + 4] += window[:, None] * tile
+  exact = (exact - np.array(STATISTICS.mean)) / np.array(STATISTICS.std)
+  latents = np.asarray(quilted.encode(video))
+  np.testing.assert_allclose(latents, exact, atol=TOLERANCE * np.abs(exact).max())
+
+  exact = np.zeros((1, 4, 8, 14, 3))
+  for start, window in zip(starts, IN_SPACE.covers((8, 14), (1, 1))[1].windows, strict=True):
+    tile = pixels(latents[:, :, :, start // 2 : start // 2 + 4])
+    exact[:, :, :, start : start + 8] += window[:, None] * tile
+  found = np.asarray(quilted.decode(latents, 3), np.int32)
+  assert np.abs(found - as_bytes(exact[:, :3])).max() <= 1
+
+
+def test_a_model_that_is_untrained_in_time_does_not_show_its_tiles(params):
+  """Then no frame sees another: the receptive field in time is a frame."""
+
+  def untrained(path, leaf):
+    *_, module, name = (entry.key for entry in path)
+    if module == 'temporal':
+      return np.asarray(centred(None, leaf.shape, leaf.dtype)) if name == 'kernel' else 0 * leaf
+    return 0 * leaf if module == 'temporal_out' else leaf
+
+  still = jax.tree_util.tree_map_with_path(untrained, params)
+  video = movie(1, 21)
+  tiled, whole = (LatentCodec(MODEL, still, STATISTICS, each) for each in (IN_TIME, None))
+  latents = whole.encode(video)
+  np.testing.assert_allclose(tiled.encode(video), latents, atol=TOLERANCE)
+  found, exact = (np.asarray(each.decode(latents, 21), np.int32) for each in (tiled, whole))
+  assert np.abs(found - exact).max() <= 1
+
+
+def test_videos_of_any_length_come_back_as_long(tiled):
+  for frames in (1, 2, 5, 8, 9, 13, 21):
+    latents = tiled.encode(movie(1, frames))
+    assert latents.shape == (1, *tiled.latent_shape((frames, 8, 8)))
+    assert tiled.decode(latents, frames).shape == (1, frames, 8, 8, 3)
+  assert tiled.decode(latents, 6).shape == (1, 6, 8, 8, 3)  # the first ones
+
+
+@pytest.mark.parametrize('places', [(), (8, 16), (1, 2, 3), (7, 7, 20), (3, 11, 12, 18)])
+def test_a_stream_is_the_whole_in_whatever_chunks_it_comes(tiled, places):
+  video = movie(1, 21)
+  whole = tiled.encode(video)
+  latents = list(tiled.encode_stream(np.split(video, places, axis=1)))
+  assert [piece.shape[1] for piece in latents] == [4, 4, 3]
+  np.testing.assert_array_equal(joined(latents), whole)
+  chunks = np.split(np.asarray(whole), np.array(places) // 2, axis=1)
+  for given in (chunks, map(jnp.asarray, chunks), latents):
+    again = list(tiled.decode_stream(given, 21))
+    assert [piece.shape[1] for piece in again] == [4, 4, 4, 4, 2, 3]
+    np.testing.assert_array_equal(joined(again), tiled.decode(whole, 21))
+
+
+def reconstruct(codec, rounds):
+  """Streams 16 frames a round; the most bytes on devices, and the most chunks on the host."""
+  alive, most_bytes, most_chunks = [], 0, 0
+
+  def watched():
+    for frames in (3, 13) * rounds:  # every other tile is made of two chunks
+      chunk = movie(1, frames)
+      alive.append(weakref.ref(chunk))
+      yield chunk
+      del chunk
+
+  seen = 0
+  for piece in codec.decode_stream(codec.encode_stream(watched()), 16 * rounds):
+    seen += piece.shape[1]
+    most_bytes = max(most_bytes, sum(array.nbytes for array in jax.live_arrays()))
+    most_chunks = max(most_chunks, sum(each() is not None for each in alive))
+  assert seen == 16 * rounds
+  return most_bytes, most_chunks
+
+
+def test_memory_does_not_grow_with_the_length_and_nothing_is_compiled_again(tiled):
+  gc.collect()
+  few = reconstruct(tiled, 4)  # 8 tiles
+  with counted_compilations() as compilations:
+    many = reconstruct(tiled, 32)
+  assert many[0] == few[0]
+  assert max(few[1], many[1]) <= 4  # how soon the runtime lets go of one is its own affair
+  assert not compilations
+
+
+def test_sizes_that_do_not_divide_are_filled_up_aloud_and_cut_off_again(tiled, caplog):
+  video = movie(1, 8, 7, 5)
+  with caplog.at_level(logging.WARNING, 'mgjax'):
+    latents = [tiled.encode(each) for each in (video, video)]
+  assert [record.getMessage() for record in caplog.records] == [
+    'videos of 7 x 5 are filled up to 8 x 6 pixels, which the autoencoder compresses; decode with '
+    'size=(7, 5) to cut that off again'
+  ]
+  filled = np.pad(video, ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)), mode='edge')
+  np.testing.assert_allclose(latents[0], tiled.encode(filled), atol=TOLERANCE)
+  assert latents[0].shape == (1, *tiled.latent_shape((8, 7, 5)))
+  whole = np.asarray(tiled.decode(latents[0], 8), np.int32)
+  assert whole.shape == filled.shape
+  found = np.asarray(tiled.decode(latents[0], 8, size=(7, 5)), np.int32)
+  assert found.shape == video.shape
+  assert np.abs(found - whole[:, :, :7, :5]).max() <= 1
+  with pytest.raises(DataError, match='stand for 8 x 6 pixels cannot become 7 x 8; expected'):
+    tiled.decode(latents[0], 8, size=(7, 8))
+
+
+def test_tiles_over_eight_devices_are_those_of_one(quilted):
+  video = movie(1, 8, 14, 14)
+  latents = np.asarray(quilted.encode(video))
+  again = np.asarray(quilted.decode(latents, 8), np.int32)
+  with jax.set_mesh(make_mesh({'data': 8})):
+    shared = np.asarray(quilted.encode(video))
+    shared_again = np.asarray(quilted.decode(latents, 8), np.int32)
+  np.testing.assert_allclose(shared, latents, atol=TOLERANCE * np.abs(latents).max())
+  assert np.abs(shared_again - again).max() <= 1
+
+
+LATENTS = np.zeros((1, 2, 4, 4, 4), np.float32)
+HOLE = LATENTS.copy()
+HOLE[0, 1, 2, 3, 0] = np.nan
+
+
+@pytest.mark.parametrize(
+  ('video', 'message'),
+  [
+    (movie(1, 0), 'a video without a frame: expected at least one'),
+    (movie(0, 4), r'a video of shape \(0, 4, 8, 8, 3\): expected one row and one pixel at least'),
+    (movie(1, 4, 8, 0), r'\(1, 4, 8, 0, 3\): expected one row and one pixel'),
+    (movie(1, 4)[0], r'shape \(4, 8, 8, 3\): expected 5 axes, \(b t h w c\), with 3 channels'),
+    (movie(1, 4)[..., :1], r'shape \(1, 4, 8, 8, 1\): expected .* with 3 channels'),
+    (movie(1, 4) / np.float32(255), 'a video of type float32: expected bytes; see to_bytes'),
+  ],
+)
+def test_what_is_no_video_is_a_sentence(tiled, video, message):
+  for encode in (tiled.encode, lambda video: list(tiled.encode_stream([video]))):
+    with pytest.raises(DataError, match=message):
+      encode(video)
+
+
+@pytest.mark.parametrize(
+  ('latents', 'frames', 'message'),
+  [
+    (LATENTS[:, :0], 1, 'latents without a frame'),
+    (LATENTS[0], 4, r'latents of shape \(2, 4, 4, 4\): expected 5 axes'),
+    (LATENTS[..., :3], 4, r'latents of shape \(1, 2, 4, 4, 3\): expected .* with 4 channels'),
+    (LATENTS.astype(np.uint8), 4, 'latents of type uint8: expected floats, as encode makes them'),
+    (HOLE, 4, 'latents that are not all finite'),
+    (jnp.asarray(HOLE), 4, 'latents that are not all finite'),
+    (LATENTS, 0, '0 frames were asked for; expected at least one'),
+    (LATENTS, 5, '5 frames were asked for, the latents stand for 4; ask for at most that many'),
+  ],
+)
+def test_what_are_no_latents_is_a_sentence(tiled, latents, frames, message):
+  for decode in (tiled.decode, lambda z, n: list(tiled.decode_stream([z], n))):
+    with pytest.raises(DataError, match=message):
+      decode(latents, frames)
+
+
+def test_chunks_of_different_sizes_are_a_sentence(tiled):
+  with pytest.raises(DataError, match='as many of both as in the chunks before'):
+    list(tiled.encode_stream([movie(1, 3), movie(1, 3, 8, 10)]))
+
+
+def test_tiles_that_do_not_fit_the_model_are_a_sentence(params):
+  with pytest.raises(ConfigError, match=r'tiling\.frames=7'):
+    LatentCodec(MODEL, params, STATISTICS, Tiling(frames=7, overlap=2))

@@ -1,0 +1,214 @@
+"""Tiles of time and of space: how videos of any length and size pass the autoencoder.
+
+In time, tiles of 32 frames are encoded without overlap and decoded with an overlap of 16 frames,
+blended by a linear ramp (Movie Gen §3.1.1, Fig. 6). Tiles of space are not in public sources; here
+they overlap and are blended both ways. All the functions are of arrays (b t h w c).
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Float, Num
+from mgjax.parallel.rules import BATCH, ambient, place_rows, size
+
+Frames = Array | np.ndarray  # (b t h w c), on the devices or on the host
+
+
+@dataclasses.dataclass(frozen=True)
+class Cover:
+  """Tiles of one size along an axis: the first begins at 0, the last one ends where the axis does.
+
+  Attributes:
+    length: of the axis.
+    size: of a tile, at most the length.
+    feather: places that neighbours share; the last two may share more.
+  """
+
+  length: int
+  size: int
+  feather: int
+
+  @property
+  def starts(self) -> tuple[int, ...]:
+    """Where each tile begins."""
+    last, step = self.length - self.size, max(self.size - self.feather, 1)
+    return tuple(min(start, last) for start in range(0, last + step, step))
+
+  @property
+  def windows(self) -> Float[np.ndarray, 'tiles places']:
+    """The weight of each tile at its own places, a partition of unity over the axis.
+
+    w_i(x) = u_i(x) / sum_j u_j(x), where u rises from either end of a tile over the feather.
+    """
+    places = np.arange(self.size) + 0.5
+    hat = np.minimum(np.minimum(places, self.size - places), max(self.feather, 0.5))
+    spans = [slice(start, start + self.size) for start in self.starts]
+    total = np.zeros(self.length)
+    for span in spans:
+      total[span] += hat
+    return np.stack([hat / total[span] for span in spans])
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+  """Sizes of tiles, in frames and pixels.
+
+  Attributes:
+    frames: of a tile of time; 32 in the report.
+    overlap: frames that neighbours share when they are decoded; 16 in the report.
+    size: height and width of a tile of space; None is the whole frame, however large.
+    feather: pixels that neighbours in space share. HunyuanVideo's code has 64 for tiles of 256.
+  """
+
+  frames: int = 32
+  overlap: int = 16
+  size: int | None = None
+  feather: int = 64
+
+  def check(self, compression: tuple[int, int, int]) -> None:
+    """Checks that tiles are whole latents of an autoencoder that compresses t, h, w so much.
+
+    Raises:
+      ConfigError: they are not, or more than half of a tile is shared.
+    """
+    time, height, width = compression
+    pairs = [('frames', self.frames, 'overlap', self.overlap, time)]
+    if self.size is not None:
+      pairs.append(('size', self.size, 'feather', self.feather, math.lcm(height, width)))
+    for name, tile, of_shared, shared, step in pairs:
+      if tile < 1 or not 0 <= shared <= tile // 2 or tile % step or shared % step:
+        raise ConfigError(
+          f'tiling.{name}={tile} and tiling.{of_shared}={shared} do not fit the autoencoder; both '
+          f'are multiples of {step}, what it compresses, and {of_shared} is at most half of {name}'
+        )
+
+  def covers(self, pixels: tuple[int, int], step: tuple[int, int]) -> tuple[Cover, Cover]:
+    """Returns how tiles cover a frame of `pixels` (h, w), counted in places of `step` pixels."""
+    largest = max(pixels) if self.size is None else self.size
+    rows, columns = (
+      Cover(length // unit, min(largest, length) // unit, self.feather // unit)
+      for length, unit in zip(pixels, step, strict=True)
+    )
+    return rows, columns
+
+
+def regroup(chunks: Iterable[Frames], length: int, overlap: int = 0) -> Iterator[Frames]:
+  """Cuts a video that comes in chunks of any lengths into tiles of `length` frames.
+
+  Each tile begins with the last `overlap` frames of the one before. The last tile is as long as the
+  video is, and always longer than the overlap unless it is the only one. One tile is held.
+  """
+  held: list[Frames] = []
+  count = known = 0  # frames held, and how many of them were in the tile before
+  for chunk in chunks:
+    end = 0
+    while end < chunk.shape[1]:
+      begin, end = end, min(end + length - count, chunk.shape[1])
+      held.append(_cut(chunk, begin, end))
+      count += end - begin
+      if count == length:
+        tile = _join(held)
+        held, count, known = [], overlap, overlap
+        if overlap:
+          held.append(_cut(tile, length - overlap, length))
+        yield tile
+        del tile
+  if count > known:
+    yield _join(held)
+
+
+def stitch(tiles: Iterable[Array], overlap: int) -> Iterator[Array]:
+  """Joins tiles that share `overlap` frames with the next, holding no more than those.
+
+  Frame j of the n shared ones is (1 - w) x_i + w x_{i + 1} with w = (j + 1/2) / n (Movie Gen
+  §3.1.1; a linear ramp. Which one is not in public sources: this one is the same backwards).
+  """
+  held = None
+  for tile in tiles:
+    ready, held = _sew(held, tile, overlap)
+    del tile
+    if ready.shape[1]:
+      yield ready
+    del ready
+  if held is not None and held.shape[1]:
+    yield held
+
+
+@functools.partial(jax.jit, static_argnames='overlap')
+def _sew(held: Array | None, tile: Array, overlap: int) -> tuple[Array, Array]:
+  """Returns the frames that are done, and those that wait for the next tile."""
+  if held is not None:
+    n = held.shape[1]
+    weight = jnp.asarray((np.arange(n) + 0.5) / n, tile.dtype)[None, :, None, None, None]
+    blend = (1 - weight) * held + weight * tile[:, :n]
+    tile = jnp.concatenate([blend, tile[:, n:]], axis=1)
+  done = max(tile.shape[1] - overlap, 0)
+  return tile[:, :done], tile[:, done:]
+
+
+def over_tiles(
+  run: Callable[[Array], Array],
+  x: Num[Array, 'b t h w c'],
+  read: tuple[Cover, Cover],
+  write: tuple[Cover, Cover],
+) -> Float[Array, 'b u i j o']:
+  """Returns `run` of tiles of space, blended: sum_i w_i run(x_i).
+
+  One tile is worked on at a time, or on a mesh as many as make the rows divide over the devices, so
+  that no device holds more than it would alone. A frame of one tile is just `run(x)`.
+
+  Args:
+    run: (b t h w c) -> (b u i j o), rows by themselves.
+    x: what is cut.
+    read: how tiles cover height and width of `x`.
+    write: how they cover those of the result.
+  """
+  corners = list(itertools.product(*(cover.starts for cover in read)))
+  if len(corners) == 1:
+    return run(x)
+  rows = x.shape[0]
+  mesh = ambient()
+  groups = 1 if mesh is None else size(mesh, BATCH)
+  together = groups // math.gcd(groups, rows)
+  padded = corners + corners[-1:] * (-len(corners) % together)
+  height, width = (cover.size for cover in read)
+  tiles = jnp.stack([x[:, :, i : i + height, j : j + width] for i, j in padded])
+  tiles = tiles.reshape(-1, together * rows, *tiles.shape[2:])
+  done = jax.lax.map(lambda tile: run(place_rows(tile)), tiles)
+  return place_rows(_paste(done.reshape(len(padded), rows, *done.shape[2:]), write))
+
+
+def _paste(tiles: Float[Array, 'n b t h w c'], covers: tuple[Cover, Cover]) -> Array:
+  rows, columns = covers
+  _, b, t, h, w, c = tiles.shape
+  canvas = jnp.zeros((b, t, rows.length, columns.length, c), tiles.dtype)
+  places = (
+    zip(rows.starts, rows.windows, strict=True),
+    zip(columns.starts, columns.windows, strict=True),
+  )
+  for tile, ((i, down), (j, across)) in zip(tiles, itertools.product(*places), strict=False):
+    window = jnp.asarray(np.outer(down, across), tiles.dtype)[None, None, :, :, None]
+    canvas = canvas.at[:, :, i : i + h, j : j + w].add(window * tile)
+  return canvas
+
+
+def _cut(frames: Frames, begin: int, end: int) -> Frames:
+  if isinstance(frames, np.ndarray):
+    return frames[:, begin:end]
+  # The place is an operand, or a program would be compiled for each.
+  return jax.lax.dynamic_slice_in_dim(frames, begin, end - begin, axis=1)
+
+
+def _join(pieces: list[Frames]) -> Frames:
+  if len(pieces) == 1:
+    return pieces[0]
+  on_host = all(isinstance(piece, np.ndarray) for piece in pieces)
+  return (np if on_host else jnp).concatenate(pieces, axis=1)
