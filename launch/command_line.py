@@ -32,8 +32,8 @@ def print_config(config) -> bool:
   return flags.FLAGS.print_config
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
-  """Runs a binary: `main` gets what is left of the command line.
+def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> None:
+  """Runs a binary: `main` gets its name and, if it has `commands`, the one that was given.
 
   A wrong flag or configuration ends with a sentence and exit code 2, other errors that the user
   can mend with their own codes, without a traceback. `--help` is the binary's docstring, its
@@ -47,8 +47,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   absl_logging.get_absl_handler().setFormatter(logging.Formatter('%(message)s'))
 
   def guarded(arguments: Sequence[str]) -> None:
-    if len(arguments) > 1:
-      raise ConfigError(f'unexpected argument {arguments[1]!r}; flags start with --')
+    words = list(arguments[1:])
+    if commands and (not words or words.pop(0) not in commands):
+      raise ConfigError(f'expected {" or ".join(commands)} as the first word; see --help')
+    if words:
+      raise ConfigError(f'unexpected argument {words[0]!r}; flags start with --')
     main(arguments)
 
   try:

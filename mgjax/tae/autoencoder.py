@@ -102,6 +102,9 @@ class Autoencoder(nn.Module):
     groups: of the group normalisation.
     patch: (t, h, w) pixels folded into channels before the first convolution. (1, 1, 1) is the
       report's; a larger one makes small models on CPUs several times faster. Time must be 1.
+    quant_convolutions: 1 x 1 convolutions on the moments and on what is decoded, as the image
+      autoencoders of Stable Diffusion 1, 2 and XL have them. Where the decoder pads with zeros, the
+      bias of the second one does not reach, so it cannot be folded into its neighbour.
     dtype: compute type.
   """
 
@@ -111,6 +114,7 @@ class Autoencoder(nn.Module):
   blocks: int = 2
   groups: int = 32
   patch: Strides = (1, 1, 1)
+  quant_convolutions: bool = False
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
@@ -119,6 +123,9 @@ class Autoencoder(nn.Module):
     shared = (self.groups, self.dtype)
     self.encoder = Encoder(self.widths, self.strides, self.blocks, self.latent_channels, *shared)
     self.decoder = Decoder(self.widths, self.strides, self.blocks, pixels, *shared)
+    if self.quant_convolutions:
+      self.quant_conv = SpatialConv(2 * self.latent_channels, window=1)
+      self.post_quant_conv = SpatialConv(self.latent_channels, window=1)
 
   @property
   def compression(self) -> Strides:
@@ -144,7 +151,10 @@ class Autoencoder(nn.Module):
       )
     _, dh, dw = self.patch
     x = einops.rearrange(video, 'b t (h dh) (w dw) c -> b t h w (dh dw c)', dh=dh, dw=dw)
-    mean, log_variance = jnp.split(self.encoder(x), 2, axis=-1)
+    moments = self.encoder(x)
+    if self.quant_convolutions:
+      moments = self.quant_conv(moments)
+    mean, log_variance = jnp.split(moments, 2, axis=-1)
     return Posterior(mean, jnp.clip(log_variance, -30.0, 20.0))
 
   def decode(
@@ -152,6 +162,8 @@ class Autoencoder(nn.Module):
   ) -> Float[Array, 'b u i j 3']:
     """Decodes latents into the first `frames` frames, by default all that they stand for."""
     _, dh, dw = self.patch
+    if self.quant_convolutions:
+      latents = self.post_quant_conv(latents)
     x = self.decoder(latents)
     x = einops.rearrange(x, 'b t h w (dh dw c) -> b t (h dh) (w dw) c', dh=dh, dw=dw, c=3)
     return x[:, :frames]

@@ -1,0 +1,43 @@
+r"""Imports an image autoencoder to begin a video one with; exports the weights of a run.
+
+python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
+python -m launch.weights import --input=tae.safetensors --config=configs/tae/tae.py \
+  --workdir=runs/imported
+python -m launch.weights export --workdir=runs/tae --out=tae.safetensors
+python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
+The input is a folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX: config.json
+and diffusion_pytorch_model.safetensors), its .safetensors file alone, or an exported file. What it
+fixes of config.model replaces what stands there. The work directory then serves launch.encode, and
+launch.train with --config.start_from. The image model alone goes back to diffusers.
+"""
+
+from absl import flags
+
+from launch import command_line
+from mgjax.train.weights import FORMATS, export_weights, import_weights
+
+COMMANDS = ('import', 'export')
+
+_CONFIG = command_line.define_config()
+_INPUT = flags.DEFINE_string('input', '', 'import: folder or .safetensors file.')
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory, made by import, read by export.')
+_OUT = flags.DEFINE_string('out', '', 'export: .safetensors file; for diffusers a folder.')
+_FORMAT = flags.DEFINE_enum(
+  'format', 'mgjax', list(FORMATS), 'export: all parameters, or the image model for diffusers.'
+)
+
+
+def main(arguments) -> None:
+  if arguments[1] == 'export':
+    workdir = command_line.required(_WORKDIR, 'runs/tae')
+    export_weights(workdir, command_line.required(_OUT, 'tae.safetensors'), _FORMAT.value)
+    return
+  config = command_line.required(_CONFIG, 'configs/tae/tae.py')
+  if command_line.print_config(config):
+    return
+  source = command_line.required(_INPUT, 'vae/')
+  import_weights(config, source, command_line.required(_WORKDIR, 'runs/inflated'))
+
+
+if __name__ == '__main__':
+  command_line.run(main, commands=COMMANDS)

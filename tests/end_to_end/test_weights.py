@@ -1,0 +1,267 @@
+"""Weights in and out of work directories: by the binary, bit by bit, and what is refused."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from configs.digits import autoencoder as digits
+from configs.tae import tae
+from mgjax.core.config import differences
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import named_leaves
+from mgjax.tae.inflate import deflate, read_image_autoencoder
+from mgjax.train.restore import load_codec, load_params, read_config, read_shapes
+from mgjax.train.weights import export_weights, import_weights
+from tests.oracles import image_autoencoder as oracle
+from tests.tiny import CHECKOUT
+
+EPS = np.finfo(np.float32).eps
+
+
+def weights(*arguments):
+  command = [sys.executable, '-m', 'launch.weights', *map(str, arguments)]
+  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+
+
+def vectors():
+  with np.load(oracle.VECTORS) as file:
+    found = {key.split('/')[1]: file[key] for key in file if key.startswith('plain/')}
+  return found | json.loads(str(found.pop('about')))
+
+
+def tensors():
+  return {key: oracle.draw(key, tuple(shape)) for key, shape in vectors()['shapes'].items()}
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+  """An image autoencoder, vae/, and what the binary makes of it: runs/, out.safetensors."""
+  place = tmp_path_factory.mktemp('weights')
+  (place / 'vae').mkdir()
+  (place / 'vae/config.json').write_text(json.dumps(vectors()['config']))
+  save_file(tensors(), place / 'vae/diffusion_pytorch_model.safetensors')
+  given = (f'--input={place}/vae', '--config=configs/tae/tae.py', '--config.model.compute=float32')
+  done = weights('import', *given, f'--workdir={place}/run')
+  assert done.returncode == 0, done.stderr
+  (place / 'said').write_text(done.stderr)
+  done = weights('export', f'--workdir={place}/run', f'--out={place}/out.safetensors')
+  assert done.returncode == 0, done.stderr
+  return place
+
+
+@pytest.fixture
+def copy(place, tmp_path):
+  """The exported file again, with `change(tensors, header)` applied."""
+
+  def write(change):
+    values = load_file(place / 'out.safetensors')
+    with safe_open(place / 'out.safetensors', 'numpy') as file:
+      header = json.loads(file.metadata()['mgjax'])
+    text = change(values, header) or json.dumps(header)
+    save_file(values, tmp_path / 'copy.safetensors', {'mgjax': text})
+    return tmp_path / 'copy.safetensors'
+
+  return write
+
+
+def test_what_the_weights_change_in_the_configuration_is_said(place):
+  said = (place / 'said').read_text()
+  assert 'model.latent_channels: 16 -> 6, as the weights need it' in said
+  assert f'train them with --config.start_from={place}/run and another --workdir' in said
+  wanted = tae.get_config().to_dict()
+  changed = differences(wanted, read_config(place / 'run').to_dict())
+  assert "model.compute: 'bfloat16' -> 'float32'" in changed
+  assert all(change.startswith('model.') for change in changed)
+
+
+def test_the_work_directory_is_that_of_a_run(place):
+  params, meta = load_params(place / 'run')
+  shapes = {name: list(leaf.shape) for name, leaf in named_leaves(params).items()}
+  assert read_shapes(place / 'run') == shapes
+  assert meta['step'] == 0
+  assert json.loads((place / 'run/run.json').read_text())['command'][1] == 'import'
+  found, left_out = deflate(params)
+  assert {key: x.tobytes() for key, x in found.items()} == {
+    key: x.tobytes() for key, x in tensors().items()
+  }
+  # As initialised: without effect, but with projections that can learn.
+  assert all(left_out.values())
+  assert params['encoder']['middle_attention']['temporal_query']['kernel'].std() > 0.1
+
+
+def test_latents_are_those_of_diffusers_pipelines(place):
+  """They scale the mean as (z - shift_factor) * scaling_factor."""
+  codec = load_codec(place / 'run')
+  latents = codec.encode(jnp.asarray(oracle.draw_bytes()[:1, None]))
+  config = vectors()['config']
+  exact = (vectors()['mean'][:1] - config['shift_factor']) * config['scaling_factor']
+  # As in tests/tae/test_inflate.py.
+  tolerance = (24 * 9 * 16) ** 0.5 * EPS * np.abs(exact).max()
+  np.testing.assert_allclose(latents[:, 0], exact, atol=tolerance)
+
+
+def test_exported_and_imported_every_bit_is_the_same(place, tmp_path):
+  # Of another shape: what the file says of its model replaces all of it but the compute type.
+  import_weights(digits.get_config(), place / 'out.safetensors', tmp_path / 'run')
+  export_weights(tmp_path / 'run', tmp_path / 'again.safetensors')
+  assert (tmp_path / 'again.safetensors').read_bytes() == (place / 'out.safetensors').read_bytes()
+  first, second = (load_codec(path) for path in (place / 'run', tmp_path / 'run'))
+  assert first.statistics == second.statistics and first.model == second.model
+  jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
+
+
+def test_the_image_model_goes_back_to_diffusers(place, tmp_path, caplog):
+  with caplog.at_level(logging.INFO, 'mgjax'):
+    export_weights(place / 'run', tmp_path / 'vae', 'diffusers')
+  assert '110 temporal parameters are left out, 0 of them no longer neutral' in caplog.messages
+  first, second = (read_image_autoencoder(path / 'vae') for path in (place, tmp_path))
+  assert (first.fields, first.statistics) == (second.fields, second.statistics)
+  jax.tree.map(np.testing.assert_array_equal, first.tensors, second.tensors)
+  assert json.loads((tmp_path / 'vae/config.json').read_text())['scaling_factor'] == 1.5305
+
+
+def test_what_training_made_of_it_is_said_and_kept(copy, tmp_path, caplog):
+  """Learnt temporal layers are no part of an image model; statistics of data have no one scale."""
+  latents = {'mean': [0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 'std': [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
+
+  def train(values, header):
+    values['encoder/conv_in/temporal/bias'] = np.ones(8, np.float32)
+    header['latents'] = latents
+
+  import_weights(tae.get_config(), copy(train), tmp_path / 'run')
+  export_weights(tmp_path / 'run', tmp_path / 'vae', 'diffusers')
+  assert caplog.messages[-1] == (
+    '110 temporal parameters are left out, 1 of them no longer neutral '
+    '(encoder/conv_in/temporal/bias, ...): images come out otherwise than from the video model'
+  )
+  assert read_image_autoencoder(tmp_path / 'vae').statistics.as_dict() == latents
+
+
+def test_strides_of_the_configuration_may_treat_time_otherwise(place, tmp_path):
+  config = tae.get_config()
+  config.model.strides = ((2, 2, 2), (1, 2, 2))
+  import_weights(config, place / 'vae', tmp_path / 'run')
+  assert load_codec(tmp_path / 'run').model.compression == (2, 4, 4)
+
+
+def test_a_file_alone_has_no_statistics_and_says_so(place, tmp_path, caplog):
+  path = place / 'vae/diffusion_pytorch_model.safetensors'
+  with pytest.raises(ConfigError, match='8 channels do not divide into 32 groups'):
+    import_weights(tae.get_config(), path, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  wide = {
+    key: np.zeros([4 * size if size in (8, 16) else size for size in tensor.shape], np.float32)
+    for key, tensor in tensors().items()
+  }
+  save_file(wide, tmp_path / 'wide.safetensors')
+  import_weights(tae.get_config(), tmp_path / 'wide.safetensors', tmp_path / 'run')
+  assert 'no config.json tells the scale of the latents: taken as mean 0, deviation 1' in (
+    caplog.messages
+  )
+  assert load_codec(tmp_path / 'run').statistics.as_dict() == {'mean': [0.0] * 6, 'std': [1.0] * 6}
+
+
+def test_a_work_directory_with_checkpoints_is_left_alone(place):
+  before = (place / 'run/config.json').read_bytes()
+  with pytest.raises(ConfigError, match='already has checkpoints; take another --workdir'):
+    import_weights(tae.get_config(), place / 'vae', place / 'run')
+  assert (place / 'run/config.json').read_bytes() == before
+
+
+def drop(values, header):
+  del values['encoder/conv_in/spatial/bias']
+
+
+def add(values, header):
+  values['encoder/conv_in/more'] = np.zeros(1, np.float32)
+
+
+def reshape(values, header):
+  values['encoder/conv_in/spatial/bias'] = np.zeros((1, 8), np.float32)
+
+
+def spoil(values, header):
+  return '{"widths": '
+
+
+def forget(values, header):
+  del header['latents']
+
+
+def invent(values, header):
+  header['model']['blokcs'] = header['model'].pop('blocks')
+
+
+def other_part(values, header):
+  header['part'] = 'video'
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (drop, r': 1 missing \(encoder/conv_in/spatial/bias\); expected those that the header'),
+    (add, r': 1 unknown \(encoder/conv_in/more\); '),
+    (reshape, r': 1 of another shape \(encoder/conv_in/spatial/bias \(1, 8\)\); '),
+    (spoil, r'^the header of .*copy\.safetensors. is damaged '),
+    (forget, r'^the header of .*copy\.safetensors. is damaged \(KeyError\(.latents.\)\)'),
+    (invent, r'^this version does not know the model that the header of the file describes: '),
+    (other_part, r"holds the part 'video'; expected an autoencoder"),
+  ],
+)
+def test_a_file_that_was_tampered_with_is_a_sentence(copy, tmp_path, change, message):
+  with pytest.raises(ConfigError, match=message):
+    import_weights(tae.get_config(), copy(change), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_what_is_no_autoencoder_is_refused(place, tmp_path):
+  config = tae.get_config()
+  config.part = 'video'
+  with pytest.raises(ConfigError, match="of the part 'video'; weights are imported for auto"):
+    import_weights(config, place / 'vae', tmp_path / 'run')
+  shutil.copytree(place / 'run', tmp_path / 'run')
+  (tmp_path / 'run/config.json').write_text(json.dumps({'part': 'video'}))
+  with pytest.raises(ConfigError, match="trained the part 'video'; autoencoders alone"):
+    export_weights(tmp_path / 'run', tmp_path / 'a.safetensors')
+
+
+def test_a_place_that_does_not_suit_is_refused(place, tmp_path):
+  (tmp_path / 'file').touch()
+  for out, form, message in (
+    (tmp_path, 'mgjax', r'expected a \.safetensors file, as in --out=tae\.safetensors'),
+    (tmp_path / 'vae', 'mgjax', r'expected a \.safetensors file'),
+    (tmp_path / 'file', 'diffusers', 'is a file; expected a folder'),
+    (tmp_path / 'vae', 'pickle', "there is no format 'pickle'"),
+  ):
+    with pytest.raises(ConfigError, match=message):
+      export_weights(place / 'run', out, form)
+  assert [path.name for path in tmp_path.iterdir()] == ['file']
+  with pytest.raises(ConfigError, match='is not a work directory'):
+    export_weights(tmp_path, tmp_path / 'a.safetensors')
+
+
+def test_the_binary_wants_one_of_its_words():
+  done = weights('exprt', '--workdir=runs/tae')
+  assert done.returncode == 2
+  assert done.stderr == 'weights.py: expected import or export as the first word; see --help\n'
+
+
+@pytest.mark.oracle
+def test_diffusers_reads_what_was_exported(place, tmp_path):
+  diffusers = pytest.importorskip('diffusers')
+  export_weights(place / 'run', tmp_path / 'vae', 'diffusers')
+  twin = diffusers.AutoencoderKL.from_pretrained(tmp_path / 'vae').double()
+  found = oracle.answers(twin, oracle.draw_images())
+  assert twin.config.scaling_factor == vectors()['config']['scaling_factor']
+  assert twin.config.shift_factor == vectors()['config']['shift_factor']
+  for key, array in found.items():
+    np.testing.assert_array_equal(array.astype(np.float32), vectors()[key], err_msg=key)
