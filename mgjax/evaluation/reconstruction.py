@@ -1,0 +1,296 @@
+"""How well an autoencoder gives back the clips that it is given (Movie Gen §3.1.1)."""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from ml_collections import ConfigDict
+from PIL import Image
+
+from mgjax.core.errors import ConfigError, DataError, NonFiniteError
+from mgjax.core.typing import Float, UInt8
+from mgjax.data.contact_sheet import contact_sheet
+from mgjax.data.sources import longest_bucket, make_source
+from mgjax.data.video_io import write_video
+from mgjax.evaluation.frechet import few_rows, frechet_distance
+from mgjax.evaluation.similarity import (
+  FEATURES,
+  Perceive,
+  Perception,
+  decibels,
+  flicker,
+  squared_errors,
+  structural_similarity,
+)
+from mgjax.tae.latents import LatentCodec
+from mgjax.tae.outlier import distances
+from mgjax.tae.perceptual import COMMAND
+
+SHOWN = 4  # clips of which pictures are drawn
+DOT = 3.0  # a latent norm above the report's r is a dot
+LABELS = {
+  'psnr': ('PSNR of a frame, dB', '.2f'),
+  'psnr_of_clip': ('PSNR of a clip, dB', '.2f'),
+  'ssim': ('SSIM', '.4f'),
+  'lpips': ('LPIPS (VGG16)', '.4f'),
+  'flicker': ('flicker, grey levels', '.3f'),
+  'highest_norm': ('highest latent norm', '.2f'),
+  'dots': (f'share of latent norms above {DOT:g}', '.5f'),
+}
+_CONTRAST = 4  # of the drawn differences
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """A clip and what the autoencoder made of it.
+
+  Attributes:
+    original: the clip.
+    reconstruction: after encoding and decoding.
+    norms: of each latent place, see `latent_norms`.
+    compression: pixels a latent place, along t, h, w.
+  """
+
+  original: UInt8[np.ndarray, 't h w 3']
+  reconstruction: UInt8[np.ndarray, 't h w 3']
+  norms: Float[np.ndarray, 'u i j']
+  compression: tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+  """Numbers of an autoencoder's reconstructions.
+
+  Attributes:
+    clips: of each clip its numbers, named as in `LABELS`; images have no flicker.
+    shapes: the different (frames, height, width) of the clips.
+    frechet: the distance between the features of all original and all reconstructed frames, the
+      number of rows and their dimensions; None if no network looked.
+    notes: what a reader of the numbers has to know.
+    shown: the first clips, for pictures.
+  """
+
+  clips: list[dict[str, float]]
+  shapes: list[tuple[int, int, int]]
+  frechet: tuple[float, int, int] | None
+  notes: list[str]
+  shown: list[Pair]
+
+  def scores(self) -> dict[str, tuple[float, float | None]]:
+    """Returns the mean over clips and its standard error, None of a single clip, by name."""
+    scores = {}
+    for name in LABELS:
+      values = np.array([clip[name] for clip in self.clips if name in clip])
+      if len(values):
+        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+        scores[name] = float(values.mean()), None if error is None else float(error)
+    return scores
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values."""
+    scores = {
+      name: {'mean': mean, 'standard_error': error} for name, (mean, error) in self.scores().items()
+    }
+    frechet = None
+    if self.frechet is not None:
+      named = zip(('distance', 'rows', 'dimensions'), self.frechet, strict=True)
+      frechet = {'features': FEATURES, **dict(named)}
+    values = {'scores': scores, 'frechet': frechet, 'shapes': [list(s) for s in self.shapes]}
+    return {**values, 'notes': self.notes, 'clips': self.clips}
+
+  def table(self) -> str:
+    """Formats the means and their standard errors, for people."""
+    lines = [f'{"":32}{"mean":>11}{"std. error":>12}']
+    for name, (mean, error) in self.scores().items():
+      label, digits = LABELS[name]
+      after = '-' if error is None else format(error, digits)
+      lines.append(f'{label:32}{mean:11{digits}}{after:>12}')
+    if self.frechet is not None:
+      lines.append(f'{f"Frechet ({FEATURES})":32}{self.frechet[0]:11.4g}{"-":>12}')
+    shapes = ', '.join(f'{t} frame(s) of {h} x {w}' for t, h, w in self.shapes)
+    return '\n'.join([*lines, f'{len(self.clips)} clip(s): {shapes}', *self.notes])
+
+
+def evaluate_reconstruction(
+  codec: LatentCodec,
+  videos: Iterable[np.ndarray],
+  *,
+  perceive: Perceive | None = None,
+  shown: int = SHOWN,
+) -> Reconstruction:
+  """Encodes and decodes clips and compares what comes back with what went in.
+
+  Args:
+    codec: the autoencoder.
+    videos: uint8 (t h w 3), of any sizes that the autoencoder takes; one frame is an image.
+    perceive: from `make_perceive`; LPIPS and the Frechet distance are left out without it.
+    shown: how many of the first clips to keep for pictures.
+
+  Raises:
+    DataError: there is no clip, or one is not of bytes, too small or empty.
+    NonFiniteError: a latent is not finite.
+  """
+  clips, shapes, kept, perceptions = [], {}, [], []
+  for index, video in enumerate(videos):
+    pair = reconstruct(codec, video, f'clip {index}')
+    clips.append(_numbers(pair))
+    shapes[pair.original.shape[:3]] = pair.norms[0].size
+    if perceive is not None:
+      perceptions.append(perceive(pair.original, pair.reconstruction))
+      clips[-1]['lpips'] = float(perceptions[-1].distances.mean())
+    if len(kept) < shown:
+      kept.append(pair)
+  if not clips:
+    raise DataError('there is no clip to judge; give one or more')
+  notes, frechet = [], None
+  if perceive is None:
+    notes.append(
+      'no LPIPS and no Frechet distance: they need weights, --perceptual=lpips.safetensors; where '
+      f'the lpips package is installed, {COMMAND} makes them'
+    )
+  if places := [places for places in shapes.values() if places <= DOT**2 + 1]:
+    notes.append(
+      f'no latent norm can be above {DOT:g} in frames of {min(places)} latent places: the highest '
+      f'there can be is {np.sqrt(min(places) - 1):.1f}; take larger clips to look for dots'
+    )
+  if perceptions:
+    frechet, note = _frechet(perceptions)
+    notes += [note] if note else []
+  return Reconstruction(clips, list(shapes), frechet, notes, kept)
+
+
+def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -> Pair:
+  """Encodes and decodes one clip; raises what `evaluate_reconstruction` does, with its name."""
+  if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
+    raise DataError(
+      f'{name} is {video.dtype} {video.shape}, expected uint8 (frames, height, width, 3); scale to '
+      '0..255 and round, and give a single image a leading axis of one frame'
+    )
+  latents = codec.encode(jnp.asarray(video[None]))
+  std, mean = (np.asarray(x, np.float32) for x in (codec.statistics.std, codec.statistics.mean))
+  raw = np.asarray(latents, np.float32) * std + mean
+  if not np.isfinite(raw).all():
+    raise NonFiniteError(f'the latents of {name} are not finite; was the training stable?')
+  again = np.asarray(codec.decode(latents, len(video), size=video.shape[1:3])[0])
+  return Pair(video, again, latent_norms(raw)[0], codec.model.compression)
+
+
+def latent_norms(latents: Float[np.ndarray, 'b t h w c']) -> Float[np.ndarray, 'b t h w']:
+  """Returns ||X_ij - Mean(X)|| / ||Std(X)|| of every place of every latent frame X.
+
+  Mean and Std are over the places of the frame, channel by channel, of latents as the encoder gives
+  them, not normalised: above r the outlier penalty is at work, and what is bright there shows as a
+  spot in the pixels (Movie Gen §3.1.1, Figure 5). The mean square over a frame is 1, and no place
+  of n is above sqrt(n - 1). A frame that is constant but for rounding has norms near 0.
+  """
+  distance, spread = (np.asarray(x) for x in distances(jnp.asarray(latents)))
+  rounding = 1e-5 * np.abs(latents).max() + np.finfo(np.float32).tiny
+  return distance / np.maximum(spread, rounding)
+
+
+def sample_clips(
+  config: ConfigDict,
+  samples: int,
+  *,
+  clips: str = '',
+  frames: int | None = None,
+  size: tuple[int, int] | None = None,
+) -> tuple[Iterator[UInt8[np.ndarray, 't h w 3']], dict[str, Any]]:
+  """Chooses clips for the autoencoder of a run, evenly spread over its data.
+
+  Args:
+    config: of the run.
+    samples: how many, if there are as many.
+    clips: a folder or manifest; by default the run's own validation data.
+    frames: of a clip; by default those of the run's longest bucket, as the size.
+    size: (height, width).
+
+  Returns:
+    The clips, read one by one, and a description of them for a record.
+
+  Raises:
+    ConfigError: the size is not one.
+    DataError: there is no usable clip.
+  """
+  name, bucket = longest_bucket(config.buckets)
+  height, width = size or (bucket.height, bucket.width)
+  if min(height, width) < 1:
+    raise ConfigError(f'clips of {height} x {width} pixels: take a height and width of 1 or more')
+  shape = {'frames': frames or bucket.frames, 'height': height, 'width': width}
+  data = config.data.to_dict() | {'latents': ''}
+  if clips:
+    data |= {'kind': 'clips', 'path': clips, 'validation_path': ''}
+  source = make_source(data, name, shape, 'validation')
+  chosen = np.unique(np.linspace(0, len(source) - 1, samples).round().astype(int)).tolist()
+  bar = tqdm.tqdm(chosen, unit='clip', disable=not sys.stderr.isatty())
+  described = {'clips': clips or 'validation data of the run', **shape, 'chosen': chosen}
+  return (source[index]['video'] for index in bar), described
+
+
+def write_pictures(
+  directory: pathlib.Path, pairs: Sequence[Pair], fps: float
+) -> list[pathlib.Path]:
+  """Writes original | reconstruction | difference x 4 of each pair, and all on one contact sheet.
+
+  The sheet has a row more a clip: its latent norms, black 0, red up to 2, yellow up to 4, white 6.
+  """
+  rows, titles, paths = [], [], []
+  (directory / 'side_by_side').mkdir(parents=True, exist_ok=True)
+  for earlier in (directory / 'side_by_side').glob('[0-9][0-9][0-9].*'):
+    earlier.unlink()  # of an evaluation that showed more clips
+  for index, pair in enumerate(pairs):
+    panels = (pair.original, pair.reconstruction, _difference(pair))
+    beside = np.concatenate(panels, axis=2)
+    path = directory / 'side_by_side' / f'{index:03d}.{"mp4" if len(beside) > 1 else "png"}'
+    if len(beside) > 1:
+      write_video(path, beside, fps)
+    else:
+      Image.fromarray(beside[0]).save(path)
+    paths.append(path)
+    rows += [*panels, _norm_map(pair)]
+    norms = f'latent norms up to {pair.norms.max():.1f}; above {DOT:g}, orange to white, is a dot'
+    titles += [f'original {index}', 'reconstruction', f'difference x {_CONTRAST}', norms]
+  sheet = directory / 'reconstruction.png'
+  contact_sheet(sheet, rows, titles)
+  return [sheet, *paths]
+
+
+def _numbers(pair: Pair) -> dict[str, float]:
+  errors = squared_errors(pair.original, pair.reconstruction)
+  numbers = {
+    'psnr': decibels(errors).mean(),
+    'psnr_of_clip': decibels(errors.mean(keepdims=True))[0],
+    'ssim': structural_similarity(pair.original, pair.reconstruction).mean(),
+    'highest_norm': pair.norms.max(),
+    'dots': np.mean(pair.norms > DOT),
+  }
+  if len(pair.original) > 1:
+    numbers['flicker'] = flicker(pair.original, pair.reconstruction)
+  return {name: float(number) for name, number in numbers.items()}
+
+
+def _frechet(perceptions: Sequence[Perception]) -> tuple[tuple[float, int, int] | None, str]:
+  """Distance, rows and dimensions, and what to know about them."""
+  x = np.concatenate([perception.originals for perception in perceptions])
+  y = np.concatenate([perception.reconstructions for perception in perceptions])
+  if len(x) < 2:
+    return None, 'no Frechet distance: it needs two frames or more'
+  return (frechet_distance(x, y), *x.shape), few_rows(*x.shape)
+
+
+def _difference(pair: Pair) -> UInt8[np.ndarray, 't h w 3']:
+  error = np.abs(pair.reconstruction.astype(np.int16) - pair.original)
+  return np.minimum(_CONTRAST * error, 255).astype(np.uint8)
+
+
+def _norm_map(pair: Pair) -> UInt8[np.ndarray, 't h w 3']:
+  norms = pair.norms
+  for axis, (step, length) in enumerate(zip(pair.compression, pair.original.shape, strict=False)):
+    norms = norms.repeat(step, axis).take(range(length), axis)
+  heat = norms[..., None] / 2 - np.arange(3, dtype=np.float32)
+  return np.rint(255 * np.clip(heat, 0, 1)).astype(np.uint8)

@@ -1,0 +1,138 @@
+"""launch.evaluate on an autoencoder: a table, pictures, and a record of where it all is from."""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.video_io import probe, write_video
+from mgjax.evaluation.reconstruction import sample_clips
+from mgjax.tae.perceptual import NUMBERS
+from mgjax.train.restore import read_config
+from tests.tiny import CHECKOUT
+
+
+def small_weights(path):
+  """A file of VGG16 and LPIPS with random numbers and two channels a layer."""
+  generator, tensors, before = np.random.default_rng(3), {}, 3
+  for stage, numbers in enumerate(NUMBERS):
+    for number in numbers:
+      kernel = generator.normal(size=(2, before, 3, 3)).astype(np.float32)
+      tensors[f'features.{number}.weight'] = kernel
+      tensors[f'features.{number}.bias'] = np.ones(2, np.float32)
+      before = 2
+    tensors[f'lin{stage}.model.1.weight'] = np.ones((1, 2, 1, 1), np.float32)
+  safetensors.numpy.save_file(tensors, path)
+
+
+def evaluate(workdir, *arguments):
+  command = [sys.executable, '-m', 'launch.evaluate', f'--workdir={workdir}', *arguments]
+  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+
+
+@pytest.fixture(scope='module')
+def place(tiny_runs, tmp_path_factory):
+  """Holds copies of the autoencoder, since the fixture's own must not change, clips and weights."""
+  directory = tmp_path_factory.mktemp('evaluate')
+  for name in ('of_videos', 'of_images'):
+    shutil.copytree(tiny_runs / 'autoencoder', directory / name)
+  (directory / 'clips').mkdir()
+  noise = np.random.default_rng(0).integers(0, 256, (16, 24, 24, 3)).astype(np.uint8)
+  write_video(directory / 'clips' / 'noise.mp4', noise, 8)
+  small_weights(directory / 'lpips.safetensors')
+  return directory
+
+
+@pytest.fixture(scope='module')
+def outcomes(tiny_runs, place):
+  """All of them at once, since most of their time is spent on imports."""
+  images = (
+    f'--clips={place / "clips"}', '--frames=1', '--size=20,18',
+    f'--perceptual={place / "lpips.safetensors"}',
+  )  # fmt: skip
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    yield {
+      'videos': pool.submit(evaluate, place / 'of_videos', '--samples=5'),
+      'images': pool.submit(evaluate, place / 'of_images', *images),
+      'autoencoder with guidance': pool.submit(evaluate, place / 'of_videos', '--guidance=2'),
+      'video model with clips': pool.submit(evaluate, tiny_runs / 'video', '--clips=anywhere'),
+    }
+
+
+def test_videos_leave_numbers_and_pictures(outcomes, place):
+  done, folder = outcomes['videos'].result(), place / 'of_videos' / 'evaluation'
+  assert done.returncode == 0, done.stderr
+  *table, sheet, first, second, third, fourth, record = done.stdout.splitlines()
+  assert '5 clip(s): 4 frame(s) of 16 x 16' in table
+  assert any(line.startswith('flicker, grey levels') for line in table)
+  assert any(line.startswith('no LPIPS and no Frechet distance') for line in table)
+  assert sheet == str(folder / 'reconstruction.png')
+  videos = [folder / 'side_by_side' / f'{index:03d}.mp4' for index in range(4)]
+  assert [first, second, third, fourth] == [str(path) for path in videos]
+  info = probe(first)
+  assert (info.height, info.width, info.frames) == (16, 48, 4)
+  with Image.open(sheet) as image:
+    assert image.height == 4 * 4 * 122  # four rows a clip: a title and a frame of 96 pixels
+  assert record == str(folder / 'reconstruction.json')
+  found = json.loads((folder / 'reconstruction.json').read_text())
+  assert found['weights'] == {'workdir': str(place / 'of_videos'), 'step': 8}
+  assert found['settings']['clips'] == 'validation data of the run'
+  assert len(found['clips']) == 5 and found['frechet'] is found['perceptual'] is None
+  mean = np.mean([clip['psnr'] for clip in found['clips']])
+  assert found['scores']['psnr']['mean'] == pytest.approx(mean) and 5 < mean < 40
+
+
+def test_images_of_any_size_are_seen_by_the_network_too(outcomes, place):
+  done, folder = outcomes['images'].result(), place / 'of_images' / 'evaluation'
+  assert done.returncode == 0, done.stderr
+  assert 'Frechet (VGG16 relu5_3)' in done.stdout and 'flicker' not in done.stdout
+  assert '2 clip(s): 1 frame(s) of 20 x 18' in done.stdout
+  with Image.open(folder / 'side_by_side' / '000.png') as image:
+    assert image.size == (3 * 18, 20)
+  found = json.loads((folder / 'reconstruction.json').read_text())
+  weights = place / 'lpips.safetensors'
+  digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+  assert found['perceptual'] == {'path': os.fspath(weights), 'sha256': digest}
+  assert found['frechet']['rows'] == found['frechet']['dimensions'] == 2
+  assert found['scores']['lpips']['mean'] > 0
+  assert found['settings'] == {
+    'clips': str(place / 'clips'), 'frames': 1, 'height': 20, 'width': 18, 'chosen': [0, 1],
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('name', 'said'),
+  [
+    ('autoencoder with guidance', "--guidance says nothing to the part 'autoencoder' of "),
+    ('video model with clips', "--clips says nothing to the part 'video' of "),
+  ],
+  ids=['guidance', 'clips'],
+)
+def test_a_flag_of_another_part_is_refused(outcomes, name, said):
+  done = outcomes[name].result()
+  assert done.returncode == 2 and done.stdout == ''
+  assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  ('options', 'error', 'said'),
+  [
+    ({'frames': 40}, DataError, r'too short: .*40 frames at 8 per second need more than 4\.88 s'),
+    ({'size': (0, 16)}, ConfigError, 'clips of 0 x 16 pixels: take a height and width of 1'),
+    ({'clips': 'nowhere'}, DataError, 'nowhere does not exist; give a folder of clips'),
+  ],
+  ids=['too short', 'no size', 'no clips'],
+)
+def test_clips_that_cannot_be_had_are_refused(tiny_runs, place, options, error, said):
+  config = read_config(tiny_runs / 'autoencoder')
+  with pytest.raises(error, match=said):
+    sample_clips(config, 4, **{'clips': str(place / 'clips')} | options)
