@@ -47,6 +47,7 @@ def clips(path: str = 'data/clips', fps: int = 16, threads: int = 16) -> ConfigD
       'validation_path': '',  # '' validates on the training clips
       'latents': '',  # where launch.encode put them; without, every batch is encoded on the fly
       'fps': fps,
+      'intervals': (1,),  # between frames of training clips; one of them is drawn
       'threads': threads,
     }
   )
@@ -63,3 +64,34 @@ def sampling() -> ConfigDict:
       'guidance': {'text': 7.5},
     }
   )
+
+
+def reconstruction(**changes: float) -> ConfigDict:
+  """Returns the autoencoder's objective: weights of all terms beside L1 (tae/objective.py)."""
+  weights = {
+    'squared': 0.0,
+    'prior': 1e-6,  # not in public sources; HunyuanVideo's
+    'perceptual': 0.0,  # LPIPS; needs perceptual_weights
+    'outlier': 0.0,  # 1e5 in the report, which others could not reproduce; see docs/results.md
+    'deviations': 3.0,
+    'adversarial': 0.0,
+    'adaptive': True,  # not in public sources
+    'gradient_penalty': 0.0,  # not in public sources
+  }
+  return ConfigDict(weights | changes)
+
+
+def discriminator(**changes) -> ConfigDict:
+  """Returns the autoencoder's opponent, of which all is not in public sources."""
+  fields = {'widths': (64, 128, 256), 'groups': 8, 'start': 0}
+  optimizer = {
+    'kind': 'constant',
+    'peak': 1e-4,
+    'warmup': 100,
+    'final': 1.0,
+    'beta1': 0.5,
+    'beta2': 0.9,
+    'weight_decay': 0.0,
+    'clip': 1.0,
+  }
+  return ConfigDict(fields | changes | {'optimizer': optimizer})

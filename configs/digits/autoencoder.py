@@ -5,7 +5,7 @@ python -m launch.train --config=configs/digits/autoencoder.py --workdir=runs/dig
 
 from ml_collections import ConfigDict
 
-from configs.base import base
+from configs.base import base, discriminator, reconstruction
 
 
 def get_config() -> ConfigDict:
@@ -42,7 +42,10 @@ def get_config() -> ConfigDict:
       'compute': 'float32',
     }
   )
-  config.objective = ConfigDict({'squared_weight': 4.0, 'prior_weight': 1e-6})
+  config.objective = reconstruction(squared=4.0)
+  config.discriminator = discriminator(widths=(16, 32))
+  config.perceptual_weights = ''
+  config.start_from = ''
   config.optimizer.kind = 'cosine'
   config.optimizer.peak = 2e-3
   config.optimizer.warmup = 50

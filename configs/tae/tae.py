@@ -1,24 +1,39 @@
 """The temporal autoencoder in the report's size: 8 x 8 x 8 compression, 16 channels (§3.1.1).
 
 python -m launch.train --config=configs/tae/tae.py --workdir=runs/tae --config.data.path=data/clips
+A curriculum, from small and short to large and long: :128, then :256 and :512, each with
+--config.start_from=<the work directory before>; the first may start from an image autoencoder that
+launch.weights imported.
 """
 
 from ml_collections import ConfigDict
 
-from configs.base import base, clips
+from configs.base import base, clips, discriminator, reconstruction
+from mgjax.core.errors import ConfigError
+
+# Sizes, batches and steps are not in public sources; HunyuanVideo also goes from small to large.
+STAGES = {
+  '128': {'frames': 16, 'side': 128, 'videos': 256, 'images': 2048, 'steps': 100_000},
+  '256': {'frames': 32, 'side': 256, 'videos': 64, 'images': 512, 'steps': 200_000},
+  '512': {'frames': 64, 'side': 512, 'videos': 16, 'images': 256, 'steps': 50_000},
+}
 
 
-def get_config() -> ConfigDict:
+def get_config(stage: str = '256') -> ConfigDict:
+  if stage not in STAGES:
+    raise ConfigError(f'there is no stage {stage!r}; choose one of {", ".join(STAGES)}')
+  fields = STAGES[stage]
   config = base()
   config.part = 'autoencoder'
   config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp'
   config.data = clips()
-  # Sizes and batches are not in public sources; one batch of images comes to three of videos.
-  config.buckets = ConfigDict(
+  config.data.intervals = tuple(range(1, 9))  # HunyuanVideo's
+  shape = {'height': fields['side'], 'width': fields['side']}
+  config.buckets = ConfigDict(  # one batch of images comes to three of videos
     {
-      'video': {'frames': 32, 'height': 256, 'width': 256, 'batch_size': 64, 'weight': 3},
-      'image': {'frames': 1, 'height': 256, 'width': 256, 'batch_size': 512, 'weight': 1},
+      'video': {'frames': fields['frames'], **shape, 'batch_size': fields['videos'], 'weight': 3},
+      'image': {'frames': 1, **shape, 'batch_size': fields['images'], 'weight': 1},
     }
   )
   config.model = ConfigDict(
@@ -31,19 +46,23 @@ def get_config() -> ConfigDict:
       'blocks': 2,
       'groups': 32,
       'patch': (1, 1, 1),
+      'quant_convolutions': False,  # True for weights of Stable Diffusion 1, 2 and XL
       'compute': 'bfloat16',
     }
   )
-  config.objective = ConfigDict(
-    {'squared_weight': 0.0, 'prior_weight': 1e-6}
-  )  # the latter not public
+  config.objective = reconstruction(perceptual=0.1, adversarial=0.05)  # HunyuanVideo's
+  config.discriminator = discriminator(start=fields['steps'] // 10)
+  config.perceptual_weights = ''  # LPIPS with VGG16; mgjax/tae/perceptual.py says how to make it
+  # Of time as in the report; of space None: 32 frames of 768 x 768 fit a chip.
+  config.tiling = ConfigDict({'frames': 32, 'overlap': 16, 'size': None, 'feather': 64})
+  config.start_from = ''  # a work directory: an image autoencoder of launch.weights, a stage before
   # None of what follows is in public sources.
   config.optimizer.kind = 'cosine'
   config.optimizer.peak = 1e-4
   config.optimizer.warmup = 1000
   config.optimizer.final = 0.1
   config.optimizer.weight_decay = 1e-4
-  config.train.steps = 200_000
+  config.train.steps = fields['steps']
   config.train.save_every = 1000
   config.train.evaluate_every = 1000
   return config

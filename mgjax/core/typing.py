@@ -6,12 +6,12 @@ Channels come last everywhere. Flow time is called `time` and lies in [0, 1]: 0 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8
 
 __all__ = [
-  'Array', 'Batch', 'Bool', 'Drop', 'Float', 'Int', 'Key', 'Metrics', 'Num', 'Objective',
+  'Array', 'Batch', 'Bool', 'Drop', 'Float', 'Int', 'Judge', 'Key', 'Metrics', 'Num', 'Objective',
   'Predict', 'Tree', 'UInt8',
 ]  # fmt: skip
 
@@ -22,3 +22,15 @@ Metrics = dict[str, Any]  # name -> scalar array
 Drop = dict[str, Any]  # conditioning name -> (b,) bool; True rows see no condition
 Predict = Callable[..., Any]  # a model with its parameters bound
 Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
+
+
+class Judge(NamedTuple):
+  """An opponent as the objective of the player that it judges sees it; see `train/two_player.py`.
+
+  Attributes:
+    predict: the opponent with its parameters bound.
+    active: (), bool; before that its judgement must not count.
+  """
+
+  predict: Predict
+  active: Array

@@ -113,6 +113,10 @@ class Clips:
   window lies in its own equal part of the clip, at an offset that the hash of the index chooses: a
   sample is a function of its index alone. A clip with a `start` gives one window, there.
 
+  With `intervals` a window takes every frame, every second, ... of those at `fps`: one of them, by
+  the hash of the index again, of those that the clip is long enough for. Autoencoders see fast
+  motion so (HunyuanVideo draws from 1 to 8).
+
   A window that cannot be read after all is replaced by one of the next clip of the list that can,
   again a function of the index alone; `failures` counts them, in this process, and the log names
   each bad file once.
@@ -128,14 +132,18 @@ class Clips:
     frames: int,
     fps: float,
     size: tuple[int, int],
+    intervals: Sequence[int] = (1,),
     limits: video_io.Limits = video_io.LIMITS,
   ):
     if not clips:
       raise DataError('a source of clips needs at least one clip')
+    if not intervals or min(intervals) < 1:
+      raise DataError(f'intervals are {tuple(intervals)}; expected whole numbers of frames from 1')
     self.failures = 0
     self._bad_files: set[str] = set()
     self._clips = tuple(clips)
     self._frames, self._fps, self._size, self._limits = frames, fps, size, limits
+    self._intervals = tuple(sorted(intervals)) if frames > 1 else (1,)
     self._window = frames / fps if frames > 1 else max(1.0, 1 / fps)  # seconds
     self._ends = np.cumsum([self._windows(clip) for clip in self._clips])
 
@@ -153,7 +161,7 @@ class Clips:
     tries = min(len(self._clips), _IN_A_ROW)
     for attempt in range(1, tries + 1):
       try:
-        return self._read(clip, window, chance)
+        return self._read(clip, window, chance, self._interval(clip, index))
       except DataError as error:
         self._count(clip, error)
         reason = error
@@ -165,19 +173,26 @@ class Clips:
       'is their disk still there?'
     )
 
+  def _interval(self, clip: Clip, index: int) -> int:
+    left = clip.seconds - (clip.start or 0.0)
+    fitting = [i for i in self._intervals if self._frames * i / self._fps <= left]
+    fitting = fitting or self._intervals[:1]
+    return fitting[int(_chance(index, -1) * len(fitting))]
+
   def _windows(self, clip: Clip) -> int:
     if clip.start is not None:
       return 1
     return max(1, math.floor(clip.seconds / self._window + 1e-6))
 
-  def _read(self, clip: Clip, window: int, chance: float) -> dict[str, Any]:
-    part = clip.seconds / self._windows(clip)
-    start = window * part + chance * max(0.0, part - self._frames / self._fps)
+  def _read(self, clip: Clip, window: int, chance: float, interval: int) -> dict[str, Any]:
+    part, length = clip.seconds / self._windows(clip), self._frames * interval / self._fps
+    start = window * part + chance * max(0.0, part - length)
+    start = min(start, max(0.0, clip.seconds - length))
     video = video_io.read_clip(
       clip.path,
       frames=self._frames,
       size=self._size,
-      fps=self._fps,
+      fps=self._fps / interval,
       start=start if clip.start is None else clip.start,
       limits=self._limits,
     )

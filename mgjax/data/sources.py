@@ -30,8 +30,8 @@ def make_source(
 
   Args:
     data: `kind` is 'digits' (with their fields under `digits`) or 'clips' (a folder or manifest at
-      `path`); `fps` of videos; `latents`, where `launch.encode` put the same data in encoded form,
-      or '' to read it as it is.
+      `path`); `fps` of videos; `intervals` between frames of training clips, of which one is drawn;
+      `latents`, where `launch.encode` put the same data in encoded form, or '' to read it as it is.
     name: of the bucket.
     shape: the bucket's `frames`, `height` and `width`.
     split: 'train' or 'validation'. Clips have no split of their own: `validation_path` names
@@ -94,7 +94,8 @@ def _clips(data, name, shape, split, report) -> Source:
   shared = {'frames': shape['frames'], 'fps': data['fps'], 'size': size}
   if report is not None:
     report = pathlib.Path(report).with_name(f'rejected_{name}.jsonl')
-  return Clips(find_clips(path, **shared, report=report), **shared)
+  intervals = tuple(data.get('intervals') or (1,)) if split == 'train' else (1,)
+  return Clips(find_clips(path, **shared, report=report), **shared, intervals=intervals)
 
 
 def make_transform(prepares, keep: tuple[str, ...]):

@@ -4,24 +4,26 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Batch
 from mgjax.flow.objective import make_objective
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.chips import Topology
 from mgjax.train.run import make_run_optimizer
-from mgjax.train.state import abstract_state, shardings_of
-from mgjax.train.step import make_step
+from mgjax.train.state import State, abstract_state, shardings_of
+from mgjax.train.step import Step, make_step
 from mgjax.train.video_part import make_video_model, small_inputs
 
 GIB = 2**30
@@ -70,7 +72,7 @@ def compile_step(
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
   model = make_video_model(config)
   inputs = small_inputs(model, latents[-1])
-  optimizer = make_run_optimizer(config)
+  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   state = abstract_state(lambda key: model.init(key, *inputs)['params'], optimizer, mesh)
   shapes = {name: (array.shape[1:], array.dtype) for name, array in inputs[2].items()}
   shapes['latents'] = (latents, jnp.float32)
@@ -84,10 +86,21 @@ def compile_step(
     model, objective, optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
   )  # fmt: skip
-  began = time.monotonic()
+  return compile_for(mesh, step, state, abstract)
+
+
+def compile_for(mesh: Mesh, step: Step, state: State, batch: Batch) -> Compiled:
+  """Compiles a training step for the devices of a mesh; `state` and `batch` are shapes."""
+  shardings = (shardings_of(state), None)
   with jax.set_mesh(mesh):
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings_of(state), None))
-    compiled = jitted.lower(state, abstract).compile(compiler_options=compiler_options(devices[0]))
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
+    return compile_lowered(lambda: jitted.lower(state, batch), mesh.devices.flat[0])
+
+
+def compile_lowered(lower: Callable[[], Any], device: Any) -> Compiled:
+  """Compiles what `lower` returns, for devices like this one."""
+  began = time.monotonic()
+  compiled = lower().compile(compiler_options=compiler_options(device))
   seconds = time.monotonic() - began
   memory = compiled.memory_analysis()  # before the text, whose making may fail
   # The compiler's peak counts what waits in the host's memory as well; this sum cannot.

@@ -89,7 +89,8 @@ def make_subject(
 
 
 def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
-  model, optimizer = make_video_model(config), make_run_optimizer(config)
+  model = make_video_model(config)
+  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   init = _make_init(model, latents[-1])
   initialise, _ = make_initialise(init, mesh)
   shapes = abstract_state(init, optimizer, mesh)

@@ -1,9 +1,46 @@
-"""What the autoencoder minimises alone: reconstruction and the prior (Movie Gen §3.1.1)."""
+"""What the autoencoder minimises, and what its discriminator does (Movie Gen §3.1.1)."""
 
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 
-from mgjax.core.typing import Array, Batch, Float, Key, Metrics, Objective, Predict
+from mgjax.core.typing import Array, Batch, Float, Judge, Key, Metrics, Objective, Predict
 from mgjax.tae.autoencoder import Posterior
+from mgjax.tae.discriminator import generator_loss, gradient_penalty, hinge_loss
+from mgjax.tae.outlier import outlier_penalty
+from mgjax.tae.perceptual import Perceptual
+
+LARGEST = 1e4  # adaptive weight, as Esser et al. (2021) have it
+
+
+class Weights(NamedTuple):
+  """Weights of the terms beside L1; none of them but the outlier penalty's is in public sources.
+
+  Attributes:
+    squared: of the mean squared error; 0 is the report's loss. L1 alone wants the median, which is
+      background wherever a small bright thing *may* be: it learns thin strokes on black an order of
+      magnitude more slowly.
+    prior: of the mean over latent numbers of KL(q(z | x) || N(0, 1)). HunyuanVideo's 1e-6 may be of
+      a sum over a video, which is far stronger.
+    perceptual: of LPIPS; 0.1 for HunyuanVideo.
+    outlier: of the outlier penalty; 1e5 in the report.
+    deviations: r of the outlier penalty; 3 in the report.
+    adversarial: of the discriminator's judgement; 0.05 for HunyuanVideo.
+    adaptive: whether that weight is relative: the gradients that pixels get from the discriminator
+      are first made as long as those they get from the distances to the original. Esser et al.
+      (2021) compare them at the last layer, which needs a second pass through the decoder.
+    gradient_penalty: of R1, for the discriminator.
+  """
+
+  squared: float = 0.0
+  prior: float = 1e-6
+  perceptual: float = 0.0
+  outlier: float = 0.0
+  deviations: float = 3.0
+  adversarial: float = 0.0
+  adaptive: bool = True
+  gradient_penalty: float = 0.0
 
 
 def reconstruction_loss(
@@ -20,31 +57,112 @@ def prior_divergence(posterior: Posterior) -> Float[Array, '']:
   return 0.5 * jnp.mean(mean * mean + jnp.exp(log_variance) - log_variance - 1)
 
 
-def make_objective(*, squared_weight: float = 0.0, prior_weight: float = 1e-6) -> Objective:
-  """Makes loss = L1 + squared_weight * MSE + prior_weight * KL.
+def make_objective(weights: Weights, perceptual: Perceptual | None = None) -> Objective:
+  """Makes loss = L1 + squared MSE + perceptual LPIPS + prior KL + outlier OPL.
 
   Args:
-    squared_weight: of the mean squared error; 0 is the report's loss. L1 alone wants the median,
-      which is background wherever a small bright thing *may* be: it learns thin strokes on black
-      an order of magnitude more slowly.
-    prior_weight: of the mean over latent numbers; not in public sources. HunyuanVideo's 1e-6 may
-      be of a sum over a video, which is far stronger.
+    weights: of the terms.
+    perceptual: LPIPS, whose parameters the batch has under 'frozen'; None leaves it out.
 
   Returns:
     objective(predict, batch, key); `predict(video, key)` is the autoencoder, `batch['video']` holds
     pixels in [-1, 1].
   """
+  distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
   def objective(predict: Predict, batch: Batch, key: Key) -> tuple[Float[Array, ''], Metrics]:
-    video = batch['video']
-    reconstruction, posterior = predict(video, key)
-    distance = reconstruction_loss(video, reconstruction)
-    difference = video.astype(jnp.float32) - reconstruction.astype(jnp.float32)
-    squared = jnp.mean(difference * difference)
-    divergence = prior_divergence(posterior)
-    loss = distance + squared_weight * squared + prior_weight * divergence
-    # Pixels span 2, so the peak signal is 2: psnr = 10 log10(4 / mse).
-    psnr = 10 * jnp.log10(4 / jnp.maximum(squared, 1e-10))
-    return loss, {'loss': loss, 'l1': distance, 'kl': divergence, 'psnr': psnr}
+    reconstruction, posterior = predict(batch['video'], key)
+    value, metrics = distance(reconstruction, batch)
+    extra, more = latent_loss(posterior)
+    return value + extra, {'loss': value + extra, **metrics, **more}
 
   return objective
+
+
+def make_adversarial_objective(weights: Weights, perceptual: Perceptual | None = None):
+  """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `train/two_player.py`.
+
+  Returns:
+    objective(predict, batch, key, judge) -> loss, metrics and what the discriminator has to judge.
+    Until `judge.active` the discriminator has no say.
+  """
+  distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
+
+  def objective(
+    predict: Predict, batch: Batch, key: Key, judge: Judge
+  ) -> tuple[Float[Array, ''], Metrics, Float[Array, 'b t h w c']]:
+    reconstruction, posterior = predict(batch['video'], key)
+    made = jax.lax.stop_gradient(reconstruction)
+    (value, metrics), pull = jax.value_and_grad(distance, has_aux=True)(made, batch)
+    judged, push = jax.value_and_grad(lambda made: generator_loss(judge.predict(made)))(made)
+    scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), LARGEST) if weights.adaptive else 1
+    weight = weights.adversarial * scale * judge.active
+    value = value + weight * judged
+    extra, more = latent_loss(posterior)
+    # The gradients that pixels get are known: the decoder is gone through once for all of them.
+    loss = _with_gradient(reconstruction, value, pull + weight * push) + extra
+    metrics = {'loss': loss, **metrics, **more, 'judged': judged, 'adversarial_weight': weight}
+    return loss, metrics, made
+
+  return objective
+
+
+def make_discriminator_objective(weights: Weights):
+  """Makes loss = hinge + gradient_penalty / 2 * R1.
+
+  Returns:
+    objective(predict, batch, made, key) -> loss and metrics; `made` are reconstructions.
+  """
+
+  def objective(
+    predict: Predict, batch: Batch, made: Float[Array, 'b t h w c'], key: Key
+  ) -> tuple[Float[Array, ''], Metrics]:
+    real, fake = predict(batch['video']), predict(made)
+    loss = hinge_loss(real, fake)
+    if weights.gradient_penalty:
+      loss = loss + weights.gradient_penalty / 2 * gradient_penalty(
+        predict, batch['video'], real, key
+      )
+    gap = sum(jnp.mean(x) - jnp.mean(y) for x, y in zip(real, fake, strict=True)) / len(real)
+    return loss, {'discriminator_loss': loss, 'discriminator_gap': gap}
+
+  return objective
+
+
+def _make_distance(weights: Weights, perceptual: Perceptual | None):
+  def distance(
+    reconstruction: Float[Array, 'b t h w c'], batch: Batch
+  ) -> tuple[Float[Array, ''], Metrics]:
+    video = batch['video']
+    absolute = reconstruction_loss(video, reconstruction)
+    difference = video.astype(jnp.float32) - reconstruction.astype(jnp.float32)
+    squared = jnp.mean(difference * difference)
+    # Pixels span 2, so the peak signal is 2: psnr = 10 log10(4 / mse).
+    psnr = 10 * jnp.log10(4 / jnp.maximum(squared, 1e-10))
+    value, metrics = absolute + weights.squared * squared, {'l1': absolute, 'psnr': psnr}
+    if perceptual is not None:
+      lpips = jnp.mean(perceptual.apply({'params': batch['frozen']}, video, reconstruction))
+      value, metrics = value + weights.perceptual * lpips, {**metrics, 'lpips': lpips}
+    return value, metrics
+
+  return distance
+
+
+def _make_latent_loss(weights: Weights):
+  def latent_loss(posterior: Posterior) -> tuple[Float[Array, ''], Metrics]:
+    divergence = prior_divergence(posterior)
+    outliers = outlier_penalty(posterior.mean, weights.deviations)
+    value = weights.prior * divergence + weights.outlier * outliers
+    return value, {'kl': divergence, 'outliers': outliers}
+
+  return latent_loss
+
+
+def _length(x: Array) -> Float[Array, '']:
+  return jnp.sqrt(jnp.sum(x.astype(jnp.float32) ** 2))
+
+
+def _with_gradient(x: Array, value: Float[Array, ''], gradient: Array) -> Float[Array, '']:
+  """Returns `value`, with `gradient` as its derivative by x."""
+  moved = jnp.sum(jax.lax.stop_gradient(gradient) * (x - jax.lax.stop_gradient(x)))
+  return jax.lax.stop_gradient(value) + moved

@@ -1,6 +1,8 @@
 """The temporal autoencoder as a part to train (Movie Gen §3.1.1)."""
 
+import logging
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,19 +10,32 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.errors import ConfigError
+from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.loader import validation_batches
 from mgjax.data.mixture import Bucket
 from mgjax.data.sources import make_source, make_transform
 from mgjax.parallel.distributed import fetch
+from mgjax.parallel.shard import Place, everywhere
 from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.tae.discriminator import Discriminator
 from mgjax.tae.latents import estimate_statistics, to_bytes, to_unit
-from mgjax.tae.objective import make_objective
-from mgjax.train.part import Part
+from mgjax.tae.objective import (
+  Weights,
+  make_adversarial_objective,
+  make_discriminator_objective,
+  make_objective,
+)
+from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
+from mgjax.train.part import Opponent, Part
+from mgjax.train.restore import load_params, read_config
 
 SHOWN = 4  # clips in a picture
 STATISTICS_BATCHES = 8  # per bucket
+
+_log = logging.getLogger(__name__)
 
 
 def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
@@ -74,7 +89,9 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
       contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
     return path
 
-  objective = make_objective(**config.objective.to_dict())
+  weights = Weights(**config.objective)
+  perceptual, frozen = _perceptual(config)
+  objective = make_objective(weights, perceptual)
   return Part(
     model=model,
     inputs=(example, jax.random.key(0)),
@@ -85,4 +102,55 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     prepare=prepare,
     show=show,
     notes=notes,
+    start=_make_start(config),
+    opponent=make_opponent(config, weights, perceptual),
+    frozen=frozen,
   )
+
+
+def _perceptual(config: ConfigDict) -> tuple[Perceptual | None, Tree]:
+  if not config.objective.perceptual:
+    return None, None
+  if not config.perceptual_weights:
+    _log.warning(
+      'objective.perceptual = %g, but config.perceptual_weights names no file: training goes on '
+      'without LPIPS; mgjax/tae/perceptual.py says how to make the file',
+      config.objective.perceptual,
+    )
+    return None, None
+  params = read_perceptual(config.perceptual_weights)
+  place = everywhere()
+  params = jax.tree.map(lambda leaf: jax.device_put(leaf, place and place('', leaf.shape)), params)
+  return Perceptual(widths_of(params), compute_type(config.model.compute)), params
+
+
+def make_opponent(
+  config: ConfigDict, weights: Weights, perceptual: Perceptual | None
+) -> Opponent | None:
+  """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
+  if not weights.adversarial:
+    return None
+  fields = config.discriminator.to_dict()
+  start, optimizer = fields.pop('start'), fields.pop('optimizer')
+  fields['widths'] = tuple(fields['widths'])
+  side = 2 ** len(fields['widths'])
+  discriminator = Discriminator(**fields, dtype=compute_type(config.model.compute))
+  return Opponent(
+    model=discriminator,
+    inputs=(jnp.zeros((1, 1, side, side, 3)),),
+    judged=make_adversarial_objective(weights, perceptual),
+    objective=make_discriminator_objective(weights),
+    optimizer=optimizer,
+    start=start,
+  )
+
+
+def _make_start(config: ConfigDict) -> Callable[[Place], Tree] | None:
+  def start(place: Place) -> Tree:
+    if (part := read_config(config.start_from).part) != 'autoencoder':
+      raise ConfigError(
+        f'config.start_from={config.start_from!r} trained {part!r}, not an autoencoder'
+      )
+    return load_params(config.start_from, place=place)[0]
+
+  return start if config.start_from else None

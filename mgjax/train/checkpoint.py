@@ -4,9 +4,10 @@ Orbax writes atomically but does not checksum array data: half of all single-bit
 checkpoint load silently as wrong values. So every leaf's fingerprint is computed on the devices,
 stored beside the arrays, and computed again after a restore.
 
-A checkpoint is one directory `<step>` with the items `params`, `opt_state`, `average` (those that
-have leaves) and `meta`, a JSON value `{'record': {'meta', 'leaves'}, 'digest'}`: the caller's own
-meta, and for each item each leaf's dtype, shape and fingerprint, under a SHA-256 of its own.
+A checkpoint is one directory `<step>` with the items `params`, `opt_state`, `average`, `opponent`
+(those that have leaves) and `meta`, a JSON value `{'record': {'meta', 'leaves'}, 'digest'}`: the
+caller's own meta, and for each item each leaf's dtype, shape and fingerprint, under a SHA-256 of
+its own.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from mgjax.core.errors import CheckpointError
 from mgjax.core.typing import Array, Tree
 from mgjax.train.state import State
 
-_ITEMS = ('params', 'opt_state', 'average')
+_ITEMS = ('params', 'opt_state', 'average', 'opponent')
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
 # These say that reading was impossible here and now, not that the files are bad.
 _NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)

@@ -190,7 +190,7 @@ def finite(pending: list[Metrics], done: int) -> list[Metrics]:
   """
   rows = jax.device_get(pending)
   for step, row in enumerate(rows, done - len(rows) + 1):
-    for name in ('loss', 'gradient_norm'):
+    for name in ('loss', 'gradient_norm', 'opponent_gradient_norm'):
       if not math.isfinite(value := float(row.get(name, 0))):
         raise NonFiniteError(
           f'the {name} of step {step} is {value}; checkpoints hold earlier steps only. The same '

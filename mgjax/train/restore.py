@@ -13,6 +13,7 @@ from mgjax.core.typing import Tree
 from mgjax.parallel.shard import Place, everywhere
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
+from mgjax.tae.tiling import Tiling
 from mgjax.train.checkpoint import Checkpoints
 
 
@@ -75,7 +76,13 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
     )
   params, meta = load_params(workdir, place=everywhere())
   statistics = Statistics.from_dict(meta['notes']['latents'])
-  return LatentCodec(make_autoencoder(config.model.to_dict()), params, statistics)
+  model = make_autoencoder(config.model.to_dict())
+  return LatentCodec(model, params, statistics, make_tiling(config))
+
+
+def make_tiling(config: ConfigDict) -> Tiling:
+  """Returns the tiles that an autoencoder's configuration asks for, else those of the report."""
+  return Tiling(**config.get('tiling', {}))
 
 
 def _unflatten(shapes: dict[str, list[int]], place: Place | None) -> Tree:

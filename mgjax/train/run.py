@@ -21,7 +21,7 @@ from mgjax.core.config import did_you_mean, differences, flatten
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
-from mgjax.core.typing import Metrics, Tree
+from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator, check_data_hash, data_hash, validation_batches
 from mgjax.data.mixture import describe, make_batches
 from mgjax.parallel.compiler import compiler_options
@@ -34,11 +34,12 @@ from mgjax.train import autoencoder_part, video_part
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.optimizer import make_optimizer
-from mgjax.train.part import Part
+from mgjax.train.part import Opponent, Part
 from mgjax.train.restore import read_config
 from mgjax.train.schedule import make_schedule
-from mgjax.train.state import State, abstract_state, shardings_of, start_state
-from mgjax.train.step import make_step
+from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
+from mgjax.train.step import Step, bind, make_step, with_frozen
+from mgjax.train.two_player import make_two_player_step
 
 PARTS = {'autoencoder': autoencoder_part.make_part, 'video': video_part.make_part}
 # What may change between a run and its resumption: how it reports, on what it runs and where things
@@ -89,28 +90,27 @@ def train(
   with jax.set_mesh(mesh):
     part = make_part(config, workdir)
   _check_batches(config, mesh)
-  optimizer = make_run_optimizer(config)
+  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
+  opponent = part.opponent and make_run_optimizer(part.opponent.optimizer, config.train.steps)
   order = data_hash(describe(part.buckets, config.seed))
 
   with (
     jax.set_mesh(mesh),
     Checkpoints(workdir / 'checkpoints', keep=config.train.keep) as checkpoints,
   ):
-    state = _initial_state(config, part, optimizer, mesh, checkpoints, order)
+    state = _initial_state(config, part, optimizer, opponent, mesh, checkpoints, order)
     shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
     if jax.process_index() == 0:
       write_json(workdir / 'parameters.json', shapes)
     _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
-    step = make_step(
-      part.model, part.objective, optimizer,
-      seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
-    )  # fmt: skip
     step = jax.jit(
-      step,
+      _make_step(config, part, optimizer, opponent),
       donate_argnums=0,
       out_shardings=(shardings_of(state), None),
       compiler_options=compiler_options(mesh.devices.flat[0]),
     )
+    if part.frozen is not None:
+      step = functools.partial(step, frozen=part.frozen)
     host, hosts = rows_of_process(mesh, jax.process_index())
     batches = make_batches(part.buckets, seed=config.seed, host=host, hosts=hosts)
     tasks = Tasks(
@@ -211,21 +211,36 @@ def _check_batches(config: ConfigDict, mesh: Mesh) -> None:
       )
 
 
-def make_run_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-  """Makes the optimizer, with its learning rate, that a configuration describes."""
-  fields = config.optimizer.to_dict()
+def make_run_optimizer(
+  fields: Mapping[str, Any] | ConfigDict, steps: int
+) -> optax.GradientTransformation:
+  """Makes the optimizer that `optimizer` of a configuration describes, with its learning rate."""
+  fields = dict(fields)
   names = ('kind', 'peak', 'warmup', 'final')
-  rate = make_schedule(steps=config.train.steps, **{name: fields.pop(name) for name in names})
+  rate = make_schedule(steps=steps, **{name: fields.pop(name) for name in names})
   return make_optimizer(learning_rate=rate, **fields)
 
 
-def _init(part: Part, key: jax.Array) -> Tree:
-  return part.model.init(key, *part.inputs)['params']
+def _make_step(config: ConfigDict, part: Part, optimizer, opponent_optimizer) -> Step:
+  options = {
+    'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate
+  }  # fmt: skip
+  if part.opponent is None:
+    return make_step(part.model, part.objective, optimizer, **options)
+  return make_two_player_step(part.model, part.opponent, optimizer, opponent_optimizer, **options)
 
 
-def _initial_state(config, part, optimizer, mesh, checkpoints, order) -> State:
-  init = functools.partial(_init, part)
-  target = abstract_state(init, optimizer, mesh)
+def _init(player: Part | Opponent, key: jax.Array) -> Tree:
+  return player.model.init(key, *player.inputs)['params']
+
+
+def _initial_state(
+  config, part: Part, optimizer, opponent_optimizer, mesh, checkpoints, order
+) -> State:
+  init, other = functools.partial(_init, part), None
+  if part.opponent is not None:
+    other = functools.partial(_init, part.opponent), opponent_optimizer
+  target = abstract_state(init, optimizer, mesh, other)
   restored = checkpoints.restore(target)
   if restored is not None:
     state, meta = restored
@@ -233,13 +248,20 @@ def _initial_state(config, part, optimizer, mesh, checkpoints, order) -> State:
     if part.check is not None:
       part.check(meta['notes'])
     return state
+  key = jax.random.key(config.seed)
   initialise, shardings = make_initialise(init, mesh)
-  params = initialise(jax.random.key(config.seed))
+  params, opponent = initialise(key), None
   if part.start is not None:
     place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
     params = jax.tree.map(jax.device_put, _start_from(part.start(place), params), shardings)
-  begin = functools.partial(start_state, optimizer=optimizer)
-  return jax.jit(begin, out_shardings=shardings_of(target))(params)
+  if other is not None:
+    opponent = make_initialise(other[0], mesh)[0](jax.random.fold_in(key, 1))
+
+  def begin(params: Tree, opponent: Tree) -> State:
+    against = None if other is None else start_opponent(opponent, opponent_optimizer)
+    return start_state(params, optimizer, against)
+
+  return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent)
 
 
 def _start_from(start: Tree, params: Tree) -> Tree:
@@ -266,8 +288,8 @@ def _start_from(start: Tree, params: Tree) -> Tree:
 
 def _make_evaluate(part: Part, config: ConfigDict, mesh: Mesh):
   @jax.jit
-  def loss(params: Tree, batch: Any, key: jax.Array) -> Metrics:
-    return part.validate(functools.partial(part.model.apply, {'params': params}), batch, key)[1]
+  def loss(params: Tree, batch: Batch, key: jax.Array, frozen: Tree) -> Metrics:
+    return part.validate(bind(part.model, params), with_frozen(batch, frozen), key)[1]
 
   host, hosts = rows_of_process(mesh, jax.process_index())
 
@@ -279,7 +301,8 @@ def _make_evaluate(part: Part, config: ConfigDict, mesh: Mesh):
       share = {'host': host, 'hosts': hosts}
       for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
         key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
-        for name, value in loss(params, part.prepare(put_batch(batch, mesh)), key).items():
+        found = loss(params, part.prepare(put_batch(batch, mesh)), key, part.frozen)
+        for name, value in found.items():
           metrics.setdefault(f'validation/{bucket.name}/{name}', []).append(value)
     return {name: float(sum(values) / len(values)) for name, values in metrics.items()}
 

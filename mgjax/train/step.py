@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Tree
+from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tree
 from mgjax.train.average import update_average
 from mgjax.train.state import State
 
-Step = Callable[[State, Batch], tuple[State, Metrics]]
+Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
 
 
 def make_step(
@@ -24,10 +24,12 @@ def make_step(
   decay: float,
   accumulate: int = 1,
 ) -> Step:
-  """Makes the pure function `step(state, batch) -> (state, metrics)`, meant for `jax.jit`.
+  """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
 
   All randomness is `fold_in(seed, step)`, and no key is kept in the state: a run that is stopped
-  and resumed draws what an undisturbed one draws.
+  and resumed draws what an undisturbed one draws. Where a part has frozen parameters, those of
+  networks that its objective asks but never trains, the objective finds them as `batch['frozen']`:
+  arguments of the program, for what it closes over would be compiled into it.
 
   Args:
     model: a Linen module.
@@ -39,28 +41,46 @@ def make_step(
       makes the update. The batch size must divide by it.
   """
 
-  def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Metrics]:
-    def loss(params: Tree) -> tuple[Array, Metrics]:
-      return objective(functools.partial(model.apply, {'params': params}), batch, key)
+  def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+    def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Metrics]:
+      def loss(params: Tree) -> tuple[Array, Metrics]:
+        return objective(bind(model, params), with_frozen(batch, frozen), key)
 
-    return jax.grad(loss, has_aux=True)(params)
+      return jax.grad(loss, has_aux=True)(params)
 
-  def step(state: State, batch: Batch) -> tuple[State, Metrics]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    if accumulate == 1:
-      gradients, metrics = gradient(state.params, batch, key)
-    else:
-      gradients, metrics = _accumulated(gradient, state.params, batch, key, accumulate)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    gradients, metrics = accumulated(gradient, state.params, batch, key, accumulate)
+    params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
     average = update_average(state.average, params, decay, state.step)
     metrics = metrics | {'gradient_norm': optax.tree.norm(gradients)}
-    return State(state.step + 1, params, opt_state, average), metrics
+    return State(state.step + 1, params, opt_state, average, state.opponent), metrics
 
   return step
 
 
-def _accumulated(gradient, params: Tree, batch: Batch, key: Key, count: int):
+def bind(model: nn.Module, params: Tree) -> Predict:
+  """Returns the model as a function of its inputs."""
+  return functools.partial(model.apply, {'params': params})
+
+
+def with_frozen(batch: Batch, frozen: Tree) -> Batch:
+  """Adds frozen parameters, if there are any, to what an objective reads."""
+  return batch if frozen is None else batch | {'frozen': frozen}
+
+
+def apply(
+  optimizer: optax.GradientTransformation, gradients: Tree, opt_state: Tree, params: Tree
+) -> tuple[Tree, Tree]:
+  """Returns parameters and optimizer state after one update."""
+  updates, opt_state = optimizer.update(gradients, opt_state, params)
+  return optax.apply_updates(params, updates), opt_state
+
+
+def accumulated(gradient, params: Tree, batch: Batch, key: Key, count: int) -> Tree:
+  """Returns the mean of gradient(params, micro_batch, key) over `count` parts of a batch."""
+  if count == 1:
+    return gradient(params, batch, key)
+
   def cut(array: Array) -> Array:
     # Rows i, i + count, ... make micro-batch i: rows stay on the device that holds them.
     return jnp.swapaxes(array.reshape(array.shape[0] // count, count, *array.shape[1:]), 0, 1)

@@ -75,7 +75,7 @@ def autoencoder_inputs():
 
 
 FLOW = make_objective(dropout={'text': 0.5})
-PIXELS = tae_objective.make_objective()
+PIXELS = tae_objective.make_objective(tae_objective.Weights())
 
 
 def two_steps(model, objective, params, batch):

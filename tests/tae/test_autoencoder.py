@@ -208,3 +208,24 @@ def test_temporal_convolutions_start_as_the_identity():
   params = nn.unbox(variables)['params']['temporal']
   np.testing.assert_array_equal(params['kernel'], centred(None, (3, 4, 4), jnp.float32))
   assert not params['bias'].any()
+
+
+def mirrored(path, leaf):
+  """Temporal kernels, the taps of which come first, read backwards."""
+  *_, module, name = (entry.key for entry in path)
+  return leaf[::-1] if (module, name) == ('temporal', 'kernel') else leaf
+
+
+def test_time_has_no_direction():
+  """With mirrored weights a video played backwards gives its latents backwards (§3.1.1)."""
+  model, params = MODELS['quarter'], parameters('quarter', False)
+  turned = jax.tree_util.tree_map_with_path(mirrored, params)
+  x = video(1, 9, 16, 16, 3)  # 9, 5, 3 frames: strides meet the last one, too
+  run = jax.jit(lambda params, x: model.apply({'params': params}, x, method='encode').mean)
+  latents = np.asarray(run(params, x))
+  assert np.abs(np.asarray(run(params, x[:, ::-1]))[:, ::-1] - latents).max() > 1e-3
+  np.testing.assert_allclose(run(turned, x[:, ::-1])[:, ::-1], latents, atol=TOLERANCE)
+  again = decode('quarter', jnp.asarray(latents))
+  run = jax.jit(lambda params, x: model.apply({'params': params}, x, method='decode'))
+  backwards = run(turned, jnp.asarray(latents[:, ::-1]))
+  np.testing.assert_allclose(backwards[:, ::-1], again, atol=TOLERANCE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.tae.autoencoder import Posterior
-from mgjax.tae.objective import make_objective, prior_divergence, reconstruction_loss
+from mgjax.tae.objective import Weights, make_objective, prior_divergence, reconstruction_loss
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -34,7 +34,7 @@ def test_the_prior_itself_costs_nothing():
   assert float(prior_divergence(Posterior(zeros, zeros))) == 0
 
 
-@pytest.mark.parametrize('weights', [{}, {'prior_weight': 0.1}, {'squared_weight': 4.0}])
+@pytest.mark.parametrize('weights', [{}, {'prior': 0.1}, {'squared': 4.0}])
 def test_loss_is_the_weighted_sum(weights):
   video, again, mean, log_variance = arrays()
   posterior = Posterior(jnp.asarray(mean), jnp.asarray(log_variance))
@@ -45,12 +45,12 @@ def test_loss_is_the_weighted_sum(weights):
     return jnp.asarray(again), posterior
 
   key = jax.random.key(3)
-  loss, metrics = make_objective(**weights)(predict, {'video': jnp.asarray(video)}, key)
+  loss, metrics = make_objective(Weights(**weights))(predict, {'video': jnp.asarray(video)}, key)
   difference = np.float64(video) - np.float64(again)
   l1, mse = np.abs(difference).mean(), (difference**2).mean()
   kl = divergence(mean, log_variance)
-  weights = {'squared_weight': 0.0, 'prior_weight': 1e-6} | weights
-  exact = l1 + weights['squared_weight'] * mse + weights['prior_weight'] * kl
+  weights = {'squared': 0.0, 'prior': 1e-6} | weights
+  exact = l1 + weights['squared'] * mse + weights['prior'] * kl
   # Sums over 288 numbers.
   assert float(loss) == pytest.approx(exact, rel=300 * EPS)
   assert float(metrics['loss']) == float(loss)

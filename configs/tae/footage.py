@@ -1,0 +1,38 @@
+r"""Autoencoder of footage at 128 px, 8 x 8 x 8 with 16 channels, in half an hour of two cores.
+
+python -m launch.train --config=configs/tae/footage.py:my_clips/ --workdir=runs/footage
+  --config.objective.adversarial=0.05 adds the discriminators, --config.objective.outlier=1e5 the
+  outlier penalty.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import clips
+from configs.tae import tae
+
+
+def get_config(path: str = '') -> ConfigDict:
+  config = tae.get_config('128')
+  config.mesh.update(data=-1, fsdp=1)
+  config.rules = 'single'
+  config.data = clips(path, fps=16, threads=4)
+  config.buckets = ConfigDict(
+    {
+      'video': {'frames': 8, 'height': 128, 'width': 128, 'batch_size': 1, 'weight': 3},
+      'image': {'frames': 1, 'height': 128, 'width': 128, 'batch_size': 8, 'weight': 1},
+    }
+  )
+  config.model.update(widths=(16, 32, 64, 64), blocks=1, groups=8, compute='float32')
+  config.objective.update(squared=4.0, perceptual=0.0, adversarial=0.0)
+  config.discriminator.update(widths=(16, 32, 64), start=200)
+  config.discriminator.optimizer.peak = 5e-4
+  config.optimizer.peak = 2e-3
+  config.optimizer.warmup = 50
+  config.optimizer.final = 0.02
+  config.optimizer.beta2 = 0.99
+  config.train.steps = 600
+  config.train.decay = 0.995
+  config.train.log_every = 50
+  config.train.evaluate_every = 300
+  config.train.save_every = 300
+  return config

@@ -1,0 +1,133 @@
+r"""Trains diffusers' image autoencoder frame by frame, beside `configs/tae/footage.py`.
+
+python -m tests.oracles.train_image_autoencoder --config=configs/tae/footage.py:my_clips/ \
+  --workdir=runs/footage_diffusers
+The same batches in the same order, widths, steps, learning rates and losses (without temporal
+layers and compression of time, of course); afterwards the PSNR of the averaged weights on every
+window of the clips, as `launch.evaluate` measures it. Needs requirements/oracle.txt.
+"""
+
+import copy
+import json
+import logging
+import pathlib
+import time
+
+import numpy as np
+import torch
+from absl import flags
+from diffusers import AutoencoderKL
+
+from launch import command_line
+from mgjax.data.contact_sheet import contact_sheet
+from mgjax.data.loader import StepIterator
+from mgjax.data.mixture import Bucket, make_batches
+from mgjax.data.sources import longest_bucket, make_source, make_transform
+from mgjax.train.schedule import make_schedule
+
+_CONFIG = command_line.define_config()
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory for metrics and the picture.')
+_SHOWN = 4
+
+
+def make_model(fields) -> AutoencoderKL:
+  levels = len(fields.widths)
+  return AutoencoderKL(
+    block_out_channels=tuple(fields.widths),
+    down_block_types=('DownEncoderBlock2D',) * levels,
+    up_block_types=('UpDecoderBlock2D',) * levels,
+    layers_per_block=fields.blocks,
+    latent_channels=fields.latent_channels,
+    norm_num_groups=fields.groups,
+    use_quant_conv=False,
+    use_post_quant_conv=False,
+    sample_size=128,
+  )
+
+
+def frames_of(video: np.ndarray) -> torch.Tensor:
+  """(b t h w 3) bytes to (b t, 3, h, w) in [-1, 1]."""
+  flat = np.ascontiguousarray(video.reshape(-1, *video.shape[2:]).transpose(0, 3, 1, 2))
+  return torch.from_numpy(flat).float() / 127.5 - 1
+
+
+def train(config, workdir: pathlib.Path) -> AutoencoderKL:
+  torch.manual_seed(config.seed)
+  torch.set_num_threads(2)
+  model = make_model(config.model)
+  average = copy.deepcopy(model)
+  fields, weights = config.optimizer, config.objective
+  rate = make_schedule(
+    steps=config.train.steps, kind=fields.kind, peak=fields.peak, warmup=fields.warmup,
+    final=fields.final,
+  )  # fmt: skip
+  optimizer = torch.optim.AdamW(
+    model.parameters(), betas=(fields.beta1, fields.beta2), weight_decay=fields.weight_decay
+  )
+  transform = make_transform((), ('video',))
+  buckets = [
+    Bucket(name, make_source(config.data, name, shape, 'train'), shape.batch_size, shape.weight,
+           transform)
+    for name, shape in config.buckets.items()
+  ]  # fmt: skip
+  batches = make_batches(buckets, seed=config.seed)
+  began, rows = time.monotonic(), []
+  with StepIterator(batches, 0, threads=config.data.threads) as loader:
+    for step in range(config.train.steps):
+      for group in optimizer.param_groups:
+        group['lr'] = float(rate(step))
+      x = frames_of(next(loader)['video'])
+      posterior = model.encode(x).latent_dist
+      y = model.decode(posterior.sample()).sample
+      squared = (x - y).square().mean()
+      divergence = 0.5 * (posterior.mean.square() + posterior.var - posterior.logvar - 1).mean()
+      loss = (x - y).abs().mean() + weights.squared * squared + weights.prior * divergence
+      optimizer.zero_grad()
+      loss.backward()
+      torch.nn.utils.clip_grad_norm_(model.parameters(), fields.clip)
+      optimizer.step()
+      decay = min(config.train.decay, (1 + step) / (10 + step))
+      with torch.no_grad():
+        for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+          kept.lerp_(new, 1 - decay)
+      rows.append(float(10 * torch.log10(4 / squared)))
+      if (step + 1) % config.train.log_every == 0:
+        line = {'step': step + 1, 'psnr': np.mean(rows), 'loss': float(loss),
+                'seconds': time.monotonic() - began}  # fmt: skip
+        with open(workdir / 'metrics.jsonl', 'a') as file:
+          file.write(json.dumps(line) + '\n')
+        logging.info('%s', line)
+        rows = []
+  return average.eval()
+
+
+@torch.no_grad()
+def evaluate(model: AutoencoderKL, config, workdir: pathlib.Path) -> None:
+  name, shape = longest_bucket(config.buckets)
+  source = make_source(config.data, name, shape, 'validation')
+  scores, sheet, titles = [], [], []
+  for index in range(len(source)):
+    video = source[index]['video']
+    y = model.decode(model.encode(frames_of(video[None])).latent_dist.mean).sample
+    again = ((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    error = np.mean((video.astype(np.float64) - again) ** 2, axis=(1, 2, 3)) / 255**2
+    scores.append(float(np.mean(-10 * np.log10(error))))
+    if index % -(-len(source) // _SHOWN) == 0:
+      sheet += [video, again]
+      titles += ['original', 'frame by frame']
+  contact_sheet(workdir / 'reconstruction.png', sheet, titles)
+  (workdir / 'evaluation.json').write_text(
+    json.dumps({'psnr': np.mean(scores), 'clips': len(scores), 'scores': scores})
+  )
+  print(f'PSNR {np.mean(scores):.2f} dB over {len(scores)} windows')
+
+
+def main(_) -> None:
+  config = command_line.required(_CONFIG, 'configs/tae/footage.py:my_clips/')
+  workdir = pathlib.Path(command_line.required(_WORKDIR, 'runs/footage_diffusers'))
+  workdir.mkdir(parents=True, exist_ok=True)
+  evaluate(train(config, workdir), config, workdir)
+
+
+if __name__ == '__main__':
+  command_line.run(main)
