@@ -1,12 +1,15 @@
-r"""Times a video configuration, here and now, on random data: seconds, rates, MFU and memory.
+r"""Times a configuration, here and now, on random data: seconds, rates, MFU and memory.
 
 python -m launch.bench --config=configs/bench/cpu.py --rival=tests/oracles/torch_backbone.py
 python -m launch.bench --config=configs/bench/h200.py:73728 --what=blocks --layers=0 --out=out.json
 python -m launch.bench --config=configs/bench/h200.py:8192 --what=attention --rival=jax.nn \
   --rival=tests/oracles/torch_attention.py
---what=step is a whole training step, forward one pass of the model, blocks its layers alone and
-attention that of one layer, both forward and with gradients. A rival is jax.nn (attention alone) or
-a Python file (mgjax/planning/rivals.py); all take turns on one device.
+python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1,17,128,128 \
+  --rival=tests/oracles/torch_autoencoder.py
+--what=step is a whole training step. Of a video model forward is one pass, blocks its layers alone
+and attention that of one layer, both forward and with gradients; of an autoencoder encode takes
+pixels to latents and decode takes them back. A rival is jax.nn (attention alone) or a Python file
+(mgjax/planning/rivals.py); all take turns on one device.
 """
 
 import jax
@@ -17,15 +20,22 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.parallel import distributed
 from mgjax.planning.benchmark import measure
+from mgjax.planning.reconstruction_benchmark import PASSES, measure_reconstruction
 from mgjax.planning.results import describe
 from mgjax.planning.subjects import SUBJECTS
 
 _CONFIG = command_line.define_config()
-_WHAT = flags.DEFINE_enum('what', 'step', list(SUBJECTS), 'What is timed.')
-_LATENTS = flags.DEFINE_list('latents', [], 'b,t,h,w,c; by default of the longest bucket.')
-_LAYERS = flags.DEFINE_integer(
-  'layers', None, 'Layers; 0 is as many as fit, by default those configured.', lower_bound=0
+_WHAT = flags.DEFINE_enum('what', 'step', sorted({*SUBJECTS, *PASSES}), 'What is timed.')
+_LATENTS = flags.DEFINE_list(
+  'latents', [], 'b,t,h,w,c, for a video model; by default of the longest bucket.'
 )
+_VIDEO = flags.DEFINE_list(
+  'video', [], 'b,t,h,w in pixels, for an autoencoder; by default of the longest bucket.'
+)
+_LAYERS = flags.DEFINE_integer(
+  'layers', None, 'Layers of a video model; 0 is as many as fit, by default those configured.',
+  lower_bound=0,
+)  # fmt: skip
 _RIVAL = flags.DEFINE_multi_string('rival', [], 'jax.nn or a Python file')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed runs of each program.', lower_bound=1)
 _PROFILE = flags.DEFINE_string('profile', '', 'Directory for a trace, for TensorBoard or XProf.')
@@ -37,20 +47,32 @@ def main(_) -> None:
   if command_line.print_config(config):
     return
   distributed.initialize()
-  report = measure(
-    config, _WHAT.value, latents=_latents(_LATENTS.value), layers=_LAYERS.value,
-    rivals=_RIVAL.value, rounds=_ROUNDS.value, profile=_PROFILE.value,
-  )  # fmt: skip
+  options = {'rivals': _RIVAL.value, 'rounds': _ROUNDS.value, 'profile': _PROFILE.value}
+  if config.part == 'autoencoder':
+    _refuse(latents=_LATENTS.value, layers=_LAYERS.value is not None)
+    video = _sizes('video', _VIDEO.value, 'b,t,h,w')
+    report = measure_reconstruction(config, _WHAT.value, video=video, **options)
+  else:
+    _refuse(video=_VIDEO.value)
+    latents = _sizes('latents', _LATENTS.value, 'b,t,h,w,c')
+    report = measure(config, _WHAT.value, latents=latents, layers=_LAYERS.value, **options)
   if jax.process_index() == 0:
     print(describe(report))
     if _OUT.value:
       write_json(_OUT.value, report)
 
 
-def _latents(words: list[str]) -> tuple[int, ...] | None:
+def _refuse(**given) -> None:
+  for flag, value in given.items():
+    if value:
+      raise ConfigError(f'--{flag} is for configurations of another part; leave it away')
+
+
+def _sizes(flag: str, words: list[str], names: str) -> tuple[int, ...] | None:
   sizes = tuple(int(word) for word in words if word.isdigit())
-  if words and (len(sizes) != 5 or len(words) != 5 or 0 in sizes):
-    raise ConfigError(f'--latents={",".join(words)}: expected five sizes b,t,h,w,c')
+  count = len(names.split(','))
+  if words and (len(sizes) != count or len(words) != count or 0 in sizes):
+    raise ConfigError(f'--{flag}={",".join(words)}: expected {count} sizes {names}')
   return sizes or None
 
 

@@ -21,7 +21,8 @@ def get_config(path: str = '') -> ConfigDict:
   )
   # Few channels behind norms that take a frame's brightness away: what tells it apart has to be
   # carried past them, and a few places with large numbers do that.
-  config.model.update(latent_channels=4, widths=(16, 32, 32), strides=((2, 2, 2), (2, 2, 2)))
+  config.model.update(latent_channels=4, widths=(16, 32, 32))
+  config.model.update(patch=(1, 1, 1), strides=((2, 2, 2), (2, 2, 2)))
   config.model.groups = 2
   config.objective.prior = 0.0
   config.optimizer.peak = 3e-3

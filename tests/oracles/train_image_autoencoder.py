@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from absl import flags
 from diffusers import AutoencoderKL
 
@@ -31,9 +32,12 @@ _SHOWN = 4
 
 
 def make_model(fields) -> AutoencoderKL:
-  levels = len(fields.widths)
+  halvings = sum(stride[1] == 2 for stride in fields.strides)
+  levels, pixels = halvings + 1, 3 * fields.patch[1] * fields.patch[2]
   return AutoencoderKL(
-    block_out_channels=tuple(fields.widths),
+    in_channels=pixels,
+    out_channels=pixels,
+    block_out_channels=tuple(fields.widths)[:levels],
     down_block_types=('DownEncoderBlock2D',) * levels,
     up_block_types=('UpDecoderBlock2D',) * levels,
     layers_per_block=fields.blocks,
@@ -45,10 +49,10 @@ def make_model(fields) -> AutoencoderKL:
   )
 
 
-def frames_of(video: np.ndarray) -> torch.Tensor:
-  """(b t h w 3) bytes to (b t, 3, h, w) in [-1, 1]."""
+def frames_of(video: np.ndarray, patch: int) -> torch.Tensor:
+  """(b t h w 3) bytes to (b t, 3 patch^2, h / patch, w / patch) in [-1, 1]."""
   flat = np.ascontiguousarray(video.reshape(-1, *video.shape[2:]).transpose(0, 3, 1, 2))
-  return torch.from_numpy(flat).float() / 127.5 - 1
+  return F.pixel_unshuffle(torch.from_numpy(flat).float() / 127.5 - 1, patch)
 
 
 def train(config, workdir: pathlib.Path) -> AutoencoderKL:
@@ -76,7 +80,7 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
     for step in range(config.train.steps):
       for group in optimizer.param_groups:
         group['lr'] = float(rate(step))
-      x = frames_of(next(loader)['video'])
+      x = frames_of(next(loader)['video'], config.model.patch[1])
       posterior = model.encode(x).latent_dist
       y = model.decode(posterior.sample()).sample
       squared = (x - y).square().mean()
@@ -108,7 +112,10 @@ def evaluate(model: AutoencoderKL, config, workdir: pathlib.Path) -> None:
   scores, sheet, titles = [], [], []
   for index in range(len(source)):
     video = source[index]['video']
-    y = model.decode(model.encode(frames_of(video[None])).latent_dist.mean).sample
+    y = model.decode(
+      model.encode(frames_of(video[None], config.model.patch[1])).latent_dist.mean
+    ).sample
+    y = F.pixel_shuffle(y, config.model.patch[1])
     again = ((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     error = np.mean((video.astype(np.float64) - again) ** 2, axis=(1, 2, 3)) / 255**2
     scores.append(float(np.mean(-10 * np.log10(error))))

@@ -16,9 +16,12 @@ from mgjax.parallel.rules import PRESETS
 from mgjax.parallel.shard import parameter_shardings, put_batch
 from mgjax.tae import objective as tae_objective
 from mgjax.tae.autoencoder import Autoencoder
+from mgjax.tae.discriminator import Discriminator
 from mgjax.text.conditioning import ByteText
-from mgjax.train.state import start_state
+from mgjax.train.part import Opponent
+from mgjax.train.state import start_opponent, start_state
 from mgjax.train.step import make_step
+from mgjax.train.two_player import make_two_player_step
 from mgjax.video.model import VideoModel
 from tests.random_parameters import random_parameters
 
@@ -155,6 +158,44 @@ def test_sharded_steps_of_the_autoencoder_are_the_unsharded_ones(rules):
   )
   assert not params['encoder']['conv_in']['spatial']['kernel'].is_fully_replicated
   same(expected, found)
+
+
+def two_player_steps(params, batch, mesh=None):
+  """Returns the losses of two steps against a discriminator, and both players' parameters."""
+  weights = tae_objective.Weights(adversarial=0.5)
+  discriminator, example = Discriminator(widths=(8, 8), groups=4), jnp.zeros((1, 1, 8, 8, 3))
+  opponent = Opponent(
+    model=discriminator,
+    inputs=(example,),
+    judged=tae_objective.make_adversarial_objective(weights),
+    objective=tae_objective.make_discriminator_objective(weights),
+    optimizer={},
+    start=0,
+  )
+  others = random_parameters(discriminator.init, example)
+  if mesh is not None:
+    boxed = jax.eval_shape(discriminator.init, jax.random.key(0), example)['params']
+    others = jax.tree.map(jax.device_put, others, parameter_shardings(boxed, mesh))
+  sgd, found = optax.sgd(RATE), []
+  step = jax.jit(make_two_player_step(autoencoder(), opponent, sgd, sgd, seed=0, decay=0.9))
+  state = start_state(params, sgd, start_opponent(others, sgd))
+  for _ in range(2):
+    state, metrics = step(state, batch)
+    found += [float(metrics['loss']), float(metrics['discriminator_loss'])]
+  return found, {'player': state.params, 'opponent': state.opponent['params']}
+
+
+def test_sharded_steps_of_two_players_are_the_unsharded_ones():
+  start = random_parameters(autoencoder().init, *autoencoder_inputs())
+  losses, expected = two_player_steps(start, jax.tree.map(jnp.asarray, autoencoder_batch()))
+  mesh = make_mesh(MESHES['fsdp_cp'], 'fsdp_cp')
+  boxed = jax.eval_shape(autoencoder().init, jax.random.key(0), *autoencoder_inputs())['params']
+  params = jax.tree.map(jax.device_put, start, parameter_shardings(boxed, mesh))
+  with jax.set_mesh(mesh):
+    sharded_losses, found = two_player_steps(params, put_batch(autoencoder_batch(), mesh), mesh)
+  assert not found['opponent']['videos']['spatial_1']['kernel'].is_fully_replicated
+  assert sharded_losses == pytest.approx(losses, rel=1e-5)
+  close(expected, found, 'parameters of both')
 
 
 def test_devices_share_the_work():

@@ -1,0 +1,23 @@
+"""A temporal autoencoder of 4M parameters, 8 x 8 x 8 and 16 channels, to be timed on a CPU.
+
+python -m launch.bench --config=configs/bench/tae_cpu.py --what=encode --video=1,33,128,128 \\
+  --rival=tests/oracles/torch_autoencoder.py --rival=tests/oracles/diffusers_autoencoder.py
+The same with --what=decode.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import reconstruction
+from configs.tae.tae import get_config as tae
+
+
+def get_config() -> ConfigDict:
+  config = tae()
+  config.mesh.update(data=-1, fsdp=1)
+  config.rules = 'single'
+  config.buckets = ConfigDict(
+    {'video': {'frames': 17, 'height': 128, 'width': 128, 'batch_size': 1, 'weight': 1}}
+  )
+  config.model.update(widths=(32, 64, 128, 128), blocks=1, groups=8, compute='float32')
+  config.objective = reconstruction()
+  return config
