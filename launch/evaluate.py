@@ -23,7 +23,13 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.evaluation.alignment import judge_model
 from mgjax.evaluation.quickstart import write_shown
-from mgjax.evaluation.reconstruction import evaluate_reconstruction, sample_clips, write_pictures
+from mgjax.evaluation.reconstruction import (
+  SHOWN,
+  evaluate_reconstruction,
+  evenly,
+  sample_clips,
+  write_pictures,
+)
 from mgjax.evaluation.similarity import make_perceive
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.restore import load_codec, read_config
@@ -93,7 +99,8 @@ def judge_reconstruction(workdir: pathlib.Path, config: ConfigDict) -> None:
   videos, record['settings'] = sample_clips(
     config, _SAMPLES.value or 64, clips=_CLIPS.value, frames=_FRAMES.value, size=size
   )
-  found = evaluate_reconstruction(codec, videos, perceive=perceive)
+  shown = evenly(len(record['settings']['chosen']), SHOWN)
+  found = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown)
   paths = write_pictures(workdir / 'evaluation', found.shown, config.data.fps)
   paths.append(workdir / 'evaluation' / 'reconstruction.json')
   write_json(paths[-1], record | found.as_dict())

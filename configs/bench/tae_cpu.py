@@ -1,4 +1,4 @@
-"""A temporal autoencoder of 4M parameters, 8 x 8 x 8 and 16 channels, to be timed on a CPU.
+"""A temporal autoencoder of 5M parameters, 8 x 8 x 8 and 16 channels, to be timed on a CPU.
 
 python -m launch.bench --config=configs/bench/tae_cpu.py --what=encode --video=1,33,128,128 \\
   --rival=tests/oracles/torch_autoencoder.py --rival=tests/oracles/diffusers_autoencoder.py

@@ -11,11 +11,12 @@ from ml_collections import ConfigDict
 from configs.base import base, clips, discriminator, reconstruction
 from mgjax.core.errors import ConfigError
 
-# Sizes, batches and steps are not in public sources; HunyuanVideo also goes from small to large.
+# Sizes, batches and steps are not in public sources; HunyuanVideo also goes from small to large. An
+# image is decoded as the 8 frames that its latent frame stands for, so batches cost about the same.
 STAGES = {
-  '128': {'frames': 16, 'side': 128, 'videos': 256, 'images': 2048, 'steps': 100_000},
-  '256': {'frames': 32, 'side': 256, 'videos': 64, 'images': 512, 'steps': 200_000},
-  '512': {'frames': 64, 'side': 512, 'videos': 16, 'images': 256, 'steps': 50_000},
+  '128': {'frames': 16, 'side': 128, 'videos': 256, 'images': 512, 'steps': 100_000},
+  '256': {'frames': 32, 'side': 256, 'videos': 64, 'images': 256, 'steps': 200_000},
+  '512': {'frames': 64, 'side': 512, 'videos': 16, 'images': 128, 'steps': 50_000},
 }
 
 

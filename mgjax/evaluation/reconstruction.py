@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -121,7 +121,7 @@ def evaluate_reconstruction(
   videos: Iterable[np.ndarray],
   *,
   perceive: Perceive | None = None,
-  shown: int = SHOWN,
+  shown: Collection[int] = range(SHOWN),
 ) -> Reconstruction:
   """Encodes and decodes clips and compares what comes back with what went in.
 
@@ -129,7 +129,7 @@ def evaluate_reconstruction(
     codec: the autoencoder.
     videos: uint8 (t h w 3), of any sizes that the autoencoder takes; one frame is an image.
     perceive: from `make_perceive`; LPIPS and the Frechet distance are left out without it.
-    shown: how many of the first clips to keep for pictures.
+    shown: numbers of the clips to keep for pictures.
 
   Raises:
     DataError: there is no clip, or one is not of bytes, too small or empty.
@@ -143,7 +143,7 @@ def evaluate_reconstruction(
     if perceive is not None:
       perceptions.append(perceive(pair.original, pair.reconstruction))
       clips[-1]['lpips'] = float(perceptions[-1].distances.mean())
-    if len(kept) < shown:
+    if index in shown:
       kept.append(pair)
   if not clips:
     raise DataError('there is no clip to judge; give one or more')
@@ -226,10 +226,15 @@ def sample_clips(
   if clips:
     data |= {'kind': 'clips', 'path': clips, 'validation_path': ''}
   source = make_source(data, name, shape, 'validation')
-  chosen = np.unique(np.linspace(0, len(source) - 1, samples).round().astype(int)).tolist()
+  chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='clip', disable=not sys.stderr.isatty())
   described = {'clips': clips or 'validation data of the run', **shape, 'chosen': chosen}
   return (source[index]['video'] for index in bar), described
+
+
+def evenly(length: int, count: int) -> list[int]:
+  """Returns `count` numbers below `length`, or all of them, evenly spread."""
+  return np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist()
 
 
 def write_pictures(

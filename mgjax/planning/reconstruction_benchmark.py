@@ -26,7 +26,7 @@ from mgjax.planning.contest import Check, Prepared, compete, prepare, report_of
 from mgjax.planning.results import RECONSTRUCTION_COUNTED, find_chip
 from mgjax.planning.rivals import Rival, find_rivals, make_reconstruction_task
 from mgjax.planning.subjects import STEP, Subject, make_step_subject, shapes_of
-from mgjax.planning.timing import Timed, counted_compilations, draw
+from mgjax.planning.timing import SPREAD, Timed, counted_compilations
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.objective import Weights, make_objective
 from mgjax.train.flops import FORWARD_AND_BACKWARD
@@ -85,8 +85,8 @@ def measure_reconstruction(
       f'{video[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple in --video'
     )
-  subject = _make_subject(what, config, video, mesh)
-  notes: list[str] = []
+  subject = make_reconstruction_subject(what, config, video, mesh)
+  notes = ['LPIPS and discriminator are not in the step'] if what == STEP else []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, task, check = prepare(subject), {}, None
@@ -145,9 +145,20 @@ def _count(jaxpr) -> int:
   return total
 
 
-def _make_subject(
+def make_reconstruction_subject(
   what: str, config: ConfigDict, video: tuple[int, int, int, int], mesh: Mesh
 ) -> Subject:
+  """Makes the program to be timed, without allocating anything large; no mesh may be ambient.
+
+  Args:
+    what: 'encode', 'decode' or 'step'.
+    config: of the part 'autoencoder'.
+    video: shape (b t h w).
+    mesh: from `make_mesh`.
+
+  Raises:
+    ConfigError: the pixels do not divide by the compression.
+  """
   model = make_autoencoder(config.model.to_dict())
 
   def init(key):
@@ -177,8 +188,7 @@ def _make_subject(
     programs={what: program},
     flops={what: flops[what]},
     shapes=(params, x),
-    # Random parameters, not initialised ones, of which the temporal layers would do nothing.
-    allocate=lambda: draw((params, x)),
+    allocate=lambda: _draw((params, x)),
     parameters=count_parameters(params),
   )
 
@@ -188,6 +198,16 @@ def _make_step(config: ConfigDict, model: Autoencoder, init, video, mesh: Mesh, 
   batch: Batch = {'video': np.random.default_rng(0).uniform(-1, 1, (*video, 3)).astype(np.float32)}
   batch = put_batch(batch, mesh)
   return make_step_subject(config, model, make_objective(weights), init, batch, mesh, flops=flops)
+
+
+def _draw(shapes: Tree) -> Tree:
+  """Draws arguments, the parameters too: as initialised, temporal layers would do nothing."""
+  rng = np.random.default_rng(0)
+
+  def fill(leaf: jax.ShapeDtypeStruct) -> Array:
+    return jax.device_put(SPREAD * rng.standard_normal(leaf.shape, np.float32), leaf.sharding)
+
+  return jax.tree.map(fill, shapes)
 
 
 def _make_check(ours: Prepared, apart: dict[str, dict[str, float]], notes: list[str]) -> Check:

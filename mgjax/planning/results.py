@@ -26,6 +26,10 @@ COUNTED = (
 )
 # Dao et al. count the backward pass as 2.5 forward passes, with the scores that it computes again.
 ATTENTION_COUNTED = f'{COUNTED}; papers on attention kernels count 3.5, 7/6 of these'
+RECONSTRUCTION_COUNTED = (
+  'FLOPs are those of our program before it is compiled: all convolutions, with the zeros that they'
+  ' read at edges, and all matrix products; forward and backward as 3 forward passes'
+)
 
 
 def find_chip(kind: str) -> Chip | None:
@@ -34,7 +38,7 @@ def find_chip(kind: str) -> Chip | None:
 
 
 def rates(
-  seconds: float, flops: int, *, tokens: int, rows: int, devices: int, chip: Chip | None
+  seconds: float, flops: int, *, rows: int, devices: int, chip: Chip | None, **counts: int
 ) -> dict[str, float | None]:
   """Returns what a program does in a second, and how much of the chips' peak that is.
 
@@ -43,13 +47,13 @@ def rates(
   Args:
     seconds: of one run.
     flops: of one run, on all devices.
-    tokens: of one run.
     rows: samples of one run.
     devices: that share it.
     chip: what they are, or None.
+    counts: tokens of one run, or frames.
   """
   return {
-    'tokens_per_second': tokens / seconds,
+    **{f'{name}_per_second': count / seconds for name, count in counts.items()},
     'samples_per_second': rows / seconds,
     'tflops_per_second': flops / seconds / 1e12,
     'mfu': None if chip is None else flops / (seconds * devices * chip.flops),
@@ -84,7 +88,7 @@ def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def describe(report: Mapping[str, Any]) -> str:
-  """Returns a report of `benchmark.measure` as text."""
+  """Returns a report of `benchmark.py` or `reconstruction_benchmark.py` as text."""
   parts = [_heading(report), *_table(_rows(report))]
   for name, variant in report['rival_over_mgjax'].items():
     for program, times in variant.items():
@@ -99,20 +103,26 @@ def describe(report: Mapping[str, Any]) -> str:
 
 
 def _heading(report: Mapping[str, Any]) -> str:
-  rows, tokens = report['latents'][0], report['tokens_per_sample']
   mesh = ', '.join(f'{axis} {size}' for axis, size in report['mesh'].items() if size > 1)
   devices = f'{report["devices"]} x {report["device"]}' + (f' ({mesh})' if mesh else '')
+  return f'{report["what"]} on {devices}: {_sizes(report)}'
+
+
+def _sizes(report: Mapping[str, Any]) -> str:
+  if 'video' in report:
+    rows, frames, height, width = report['video']
+    return f'{rows} x {frames} frames of {height} x {width}, {report["compute"]}'
+  rows, tokens = report['latents'][0], report['tokens_per_sample']
   depth = f'{report["layers"]} of {report["layers_configured"]} layers, ' * bool(report['layers'])
   how = ', '.join(f'{key} {report[key]}' for key in ('remat', 'attention', 'exchange'))
-  return (
-    f'{report["what"]} on {devices}: {depth}{rows} x {tokens:,} tokens, {report["compute"]}, {how}'
-  )
+  return f'{depth}{rows} x {tokens:,} tokens, {report["compute"]}, {how}'
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+  unit = 'frames' if 'video' in report else 'tokens'
   rows = [
     (
-      '', '', 'median s', 'min s', 'cpu s', 'TFLOP/s', 'MFU', 'tokens/s', 'samples/s', 'GiB',
+      '', '', 'median s', 'min s', 'cpu s', 'TFLOP/s', 'MFU', f'{unit}/s', 'samples/s', 'GiB',
       'compiled in s',
     )
   ]  # fmt: skip
@@ -123,7 +133,7 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
           contender, program, f'{numbers["median"]:.4g}', f'{numbers["min"]:.4g}',
           f'{numbers["cpu"]:.4g}', f'{numbers["tflops_per_second"]:.4g}',
           '-' if numbers['mfu'] is None else f'{numbers["mfu"]:.1%}',
-          f'{numbers["tokens_per_second"]:,.0f}', f'{numbers["samples_per_second"]:.4g}',
+          f'{numbers[f"{unit}_per_second"]:,.0f}', f'{numbers["samples_per_second"]:.4g}',
           f'{numbers["compiled_gib"]:.3g}' if 'compiled_gib' in numbers else '-',
           f'{numbers["compile_seconds"]:.1f}' if 'compile_seconds' in numbers else '-',
         )

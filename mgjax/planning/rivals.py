@@ -3,6 +3,9 @@
 A file, such as `tests/oracles/torch_attention.py`, has WHAT, the names of what it can run, and
 `make_programs(task) -> {variant: {program: run}}`. A program goes by the name that ours has
 (`subjects.py`), `run()` returns when it is done, and `task` is what `make_task` returns.
+Against autoencoders `task` is what `make_reconstruction_task` returns, and `run()` gives its
+result, an array (b t h w c), to be compared with ours before anything is timed. A file has DIFFERS
+where its work is another: words for the report, and nothing is compared.
 """
 
 import dataclasses
@@ -13,11 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.backbone.patch import grid
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
+from mgjax.core.tree import named_leaves
+from mgjax.core.typing import Array, Tree
 from mgjax.planning.subjects import BOTH, FORWARD
 from mgjax.planning.timing import Timed, compile_program, draw, repeated
 
@@ -29,10 +35,17 @@ Programs = dict[str, Timed]
 
 @dataclasses.dataclass(frozen=True)
 class Rival:
-  """A name, and what makes its programs: task -> variant -> program -> run."""
+  """Another implementation.
+
+  Attributes:
+    name: as it was asked for.
+    make_programs: task -> variant -> program -> run.
+    differs: how what it does is not what ours does; '' if it is the same.
+  """
 
   name: str
   make_programs: Callable[[Mapping[str, Any]], Mapping[str, Mapping[str, Timed]]]
+  differs: str = ''
 
 
 def find_rivals(names: Sequence[str], what: str, devices: int) -> list[Rival]:
@@ -53,13 +66,13 @@ def find_rivals(names: Sequence[str], what: str, devices: int) -> list[Rival]:
     )
   found = []
   for name in names:
-    able, make = (('attention',), _jax_programs) if name == JAX else _load(name)
+    able, rival = (('attention',), Rival(JAX, _jax_programs)) if name == JAX else _load(name)
     if what not in able:
       raise ConfigError(
         f'--rival={name} runs {" and ".join(able)}, not {what!r}; take --what={able[0]}, or '
         'another rival'
       )
-    found.append(Rival(name, make))
+    found.append(rival)
   return found
 
 
@@ -80,12 +93,33 @@ def make_task(
     'grid': grid(latents, tuple(model['patch'])),
     'context': context,
     **{name: model[name] for name in FIELDS},
-    'platform': jax.default_backend(),
-    'threads': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+    **_machine(),
   }
 
 
-def _load(path: str) -> tuple[Sequence[str], Callable[..., Any]]:
+def make_reconstruction_task(
+  what: str, config: ConfigDict, frames: int, x: Array, params: Tree
+) -> dict[str, Any]:
+  """Returns what a rival of an autoencoder has to do, in plain values and arrays of numpy.
+
+  Returns:
+    `what`; `frames` of the video; `x`, pixels in [-1, 1] or latents (b t h w c); `params`, our
+    parameters by name; the fields of `config.model`; `platform` and `threads`, as `make_task`.
+  """
+  params = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
+  given = {'what': what, 'frames': frames, 'x': np.asarray(x), 'params': params}
+  return given | config.model.to_dict() | _machine()
+
+
+def _machine() -> dict[str, Any]:
+  affinity = getattr(os, 'sched_getaffinity', None)
+  return {
+    'platform': jax.default_backend(),
+    'threads': len(affinity(0)) if affinity else os.cpu_count(),
+  }
+
+
+def _load(path: str) -> tuple[Sequence[str], Rival]:
   if not pathlib.Path(path).is_file():
     raise ConfigError(f'--rival={path}: there is no such file; give {JAX} or a Python file')
   spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
@@ -98,7 +132,7 @@ def _load(path: str) -> tuple[Sequence[str], Callable[..., Any]]:
     raise ConfigError(
       f'--rival={path} lacks WHAT or make_programs(task); see mgjax/planning/rivals.py'
     )
-  return module.WHAT, module.make_programs
+  return module.WHAT, Rival(path, module.make_programs, getattr(module, 'DIFFERS', ''))
 
 
 def _jax_programs(task: Mapping[str, Any]) -> dict[str, Programs]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
@@ -16,7 +17,7 @@ from mgjax.backbone.patch import grid
 from mgjax.backbone.transformer import Transformer
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
-from mgjax.core.typing import Batch, Key, Tree
+from mgjax.core.typing import Batch, Key, Objective, Tree
 from mgjax.flow.objective import make_objective
 from mgjax.nn.attention import attend
 from mgjax.nn.stack import stack
@@ -90,13 +91,43 @@ def make_subject(
 
 def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
   model = make_video_model(config)
+  return make_step_subject(
+    config,
+    model,
+    make_objective(dropout=config.objective.dropout.to_dict()),
+    _make_init(model, latents[-1]),
+    _make_batch(model, latents, context, mesh),
+    mesh,
+    flops=backbone_flops(model.backbone, latents, context).training,
+  )
+
+
+def make_step_subject(
+  config: ConfigDict,
+  model: nn.Module,
+  objective: Objective,
+  init: Callable[[Key], Tree],
+  batch: Batch,
+  mesh: Mesh,
+  *,
+  flops: int,
+) -> Subject:
+  """Makes a training step of any part, with its optimizer and average, as a run takes it.
+
+  Args:
+    config: seed, optimizer and train are read.
+    model: that is trained.
+    objective: what it minimises.
+    init: key -> its parameters with logical axes.
+    batch: on the devices.
+    mesh: of the devices.
+    flops: of a step.
+  """
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
-  init = _make_init(model, latents[-1])
   initialise, _ = make_initialise(init, mesh)
   shapes = abstract_state(init, optimizer, mesh)
-  batch = _make_batch(model, latents, context, mesh)
   step = make_step(
-    model, make_objective(dropout=config.objective.dropout.to_dict()), optimizer,
+    model, objective, optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
   )  # fmt: skip
   # Given up, or the parameters would be there twice.
@@ -107,7 +138,7 @@ def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
   )
   return Subject(
     programs={STEP: step},
-    flops={STEP: backbone_flops(model.backbone, latents, context).training},
+    flops={STEP: flops},
     shapes=(shapes, batch),
     allocate=lambda: (begin(initialise(jax.random.key(0))), batch),
     parameters=count_parameters(shapes.params),
@@ -119,7 +150,7 @@ def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
 def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
   model = make_video_model(config)
   initialise, shardings = make_initialise(_make_init(model, latents[-1]), mesh)
-  shapes = _shapes(initialise, shardings)
+  shapes = shapes_of(initialise, shardings)
   batch = _make_batch(model, latents, context, mesh)
 
   def forward(params: Tree, batch: Batch) -> Any:
@@ -168,7 +199,7 @@ def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
     y, pull = jax.vjp(lambda params, inputs: forward(params, inputs, masks, None), params, inputs)
     return y, pull(dy)
 
-  shapes = (_shapes(initialise, shardings), inputs, masks, inputs[0])
+  shapes = (shapes_of(initialise, shardings), inputs, masks, inputs[0])
   whole = backbone_flops(backbone, latents, context)
   rest = backbone_flops(backbone.clone(depth=0), latents, context)
   return Subject(
@@ -229,7 +260,8 @@ def _make_batch(model: VideoModel, latents: tuple[int, ...], context: int, mesh:
   return put_batch(batch, mesh)
 
 
-def _shapes(make: Callable[[Key], Tree], shardings: Tree) -> Tree:
+def shapes_of(make: Callable[[Key], Tree], shardings: Tree) -> Tree:
+  """Returns the shapes of what `make(key)` makes, with the given shardings."""
   return jax.tree.map(
     lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
     jax.eval_shape(make, jax.random.key(0)),

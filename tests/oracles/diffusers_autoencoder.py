@@ -39,12 +39,12 @@ def make_model(task: Mapping[str, Any]) -> diffusers.AutoencoderKL:
     use_post_quant_conv=False,
   )
   tensors, _ = deflate(task['params'])
-  model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
+  model.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()})
   return model.eval()
 
 
 def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
-  """Makes what `launch.bench` times, in each of PyTorch's memory formats; all frames are a batch."""
+  """Makes what `launch.bench` times, all frames one batch, in each of PyTorch's memory formats."""
   torch.set_num_threads(task['threads'])
   model, what = make_model(task), task['what']
   x = task['x'].reshape(-1, *task['x'].shape[2:])
