@@ -27,6 +27,8 @@ test:
 oracle:
 	@bash requirements/install.sh test
 	@bash requirements/install.sh oracle
+	@# By itself: it asks for torchvision, of which it needs one class and whose CUDA build breaks PyTorch's for CPUs.
+	"$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps lpips==0.1.4
 	"$(VENV)/bin/python" -m pytest -m oracle $(ARGS)
 
 lint:

@@ -4,7 +4,8 @@ python -m tests.oracles.train_image_autoencoder --config=configs/tae/footage.py:
   --workdir=runs/footage_diffusers
 The same batches in the same order, widths, steps, learning rates and losses (without temporal
 layers and compression of time, of course); afterwards the PSNR of the averaged weights on every
-window of the clips, as `launch.evaluate` measures it. Needs requirements/oracle.txt.
+window of the clips, as `launch.evaluate` measures it. The weights stay in WORKDIR/vae. Needs
+requirements/oracle.txt.
 """
 
 import copy
@@ -102,6 +103,7 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
           file.write(json.dumps(line) + '\n')
         logging.info('%s', line)
         rows = []
+  average.save_pretrained(workdir / 'vae')
   return average.eval()
 
 
