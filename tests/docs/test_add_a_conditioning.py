@@ -105,6 +105,7 @@ def test_an_untrained_label_changes_nothing(case):
   close(case.velocity(case.params | {'colour': nn.unbox(fresh)['params']}, [False] * 3), case.plain)
 
 
+@pytest.mark.slow
 def test_it_trains_and_shows_its_scales(labelled, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config = small(labelled)

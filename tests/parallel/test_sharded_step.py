@@ -142,7 +142,9 @@ def test_sharded_steps_of_the_video_model_are_the_unsharded_ones(rules, exchange
   same(expected, found)
 
 
-@pytest.mark.parametrize('remat', ['attention_and_projections', 'offload'])
+@pytest.mark.parametrize(
+  'remat', [pytest.param('attention_and_projections', marks=pytest.mark.slow), 'offload']
+)
 def test_sharded_steps_may_save_less(remat):
   start, expected = video_truth()
   model = video_model(remat=remat)
