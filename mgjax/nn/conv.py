@@ -1,6 +1,7 @@
 """The 2.5D convolutions: over one frame, and over time at one place (Movie Gen §3.1.1)."""
 
 import functools
+import itertools
 
 import flax.linen as nn
 import jax
@@ -10,17 +11,24 @@ from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import FAN_IN, ZEROS, parameter, weight
 from mgjax.parallel.gather import Local, weighted
 
+# The padding of windows of two taps, whose edges are laid beside what they read: the gradient of an
+# even window that is padded on both sides takes a CPU thirty times as long.
+WITHIN = ((0, 0), (0, 0))
+Frames = tuple[Array, Array, Array]  # before, of, and after a video or a device's piece of it
+
 
 class SpatialConv(nn.Module):
   """A 2D convolution of every frame by itself, with bias.
 
   Stride 1 keeps the size (zero padding); stride 2 pads one row and one column at the far ends and
-  halves the size, as the image autoencoder of Rombach et al. does.
+  halves the size, as the image autoencoder of Rombach et al. does. With `upsample` every row and
+  column is first repeated, nearest-neighbour upsampling, and the window is 3.
   """
 
   features: int
   window: int = 3
   stride: int = 1
+  upsample: bool = False
   initializer: jax.nn.initializers.Initializer = FAN_IN
   dtype: jnp.dtype = jnp.float32
 
@@ -30,8 +38,8 @@ class SpatialConv(nn.Module):
     axes = ('window', 'window', 'channels_in', 'channels')
     kernel = weight(self, self.initializer, axes, shape)
     bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
-    edge = (0, 1) if self.stride == 2 else (self.window // 2, self.window // 2)
-    (y,) = weighted(_spatial(self.stride, edge), x, (kernel,), axes, jnp.dtype(self.dtype))
+    local = _spatial_upsampled if self.upsample else _spatial(self.window, self.stride)
+    (y,) = weighted(local, x, (kernel,), axes, jnp.dtype(self.dtype))
     return y + bias[None, None, None, None].astype(self.dtype)
 
 
@@ -50,11 +58,13 @@ class TemporalConv(nn.Module):
 
   Symmetric replicate padding: the first and last frames are repeated, and the model is not causal
   (Movie Gen §3.1.1). Stride 2 gives ceil(t / 2) frames, so any length works, one frame included.
+  With `upsample` every frame is first repeated, and the window is 3.
   """
 
   features: int
   window: int = 3
   stride: int = 1
+  upsample: bool = False
   initializer: jax.nn.initializers.Initializer = centred
   dtype: jnp.dtype = jnp.float32
 
@@ -64,47 +74,107 @@ class TemporalConv(nn.Module):
     kernel = weight(self, self.initializer, axes, (self.window, x.shape[-1], self.features))
     bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
     dtype, edge = jnp.dtype(self.dtype), self.window // 2
-    (y,) = weighted(_temporal(self.stride), x, (kernel,), axes, dtype, edge)
+    local = _temporal_upsampled if self.upsample else _temporal(self.stride)
+    (y,) = weighted(local, x, (kernel,), axes, dtype, edge)
     return y + bias[None, None, None, None].astype(self.dtype)
 
 
+def folded(kernel: Array, axis: int) -> tuple[Array, Array]:
+  """Returns what three taps do to a sequence whose every element is repeated once.
+
+  y_j = sum_k w_k r_(j+k-1) with r_2i = r_(2i+1) = x_i is
+
+    y_2i     = w_0 x_(i-1) + (w_1 + w_2) x_i
+    y_(2i+1) = (w_0 + w_1) x_i + w_2 x_(i+1)
+
+  so that two kernels of two taps each, on half the elements, do what three taps do on all: 2/3 of
+  the products along each axis.
+
+  Args:
+    kernel: w, three taps along `axis`.
+    axis: of the taps.
+  """
+  first, middle, last = jnp.split(kernel, 3, axis)
+  even, odd = (first, middle + last), (first + middle, last)
+  return jnp.concatenate(even, axis), jnp.concatenate(odd, axis)
+
+
+def _interleave(y: Array, axis: int) -> Array:
+  """Merges what `folded` kernels made of n + 2 elements into 2 n.
+
+  Args:
+    y: n + 1 results along `axis`, and on the last axis but one those of the even kernel, which
+      count but for the last, and of the odd one, which count but for the first.
+    axis: along which results are merged.
+  """
+  count = y.shape[axis] - 1
+  pairs = [
+    jax.lax.slice_in_dim(y[..., parity, :], parity, parity + count, axis=axis) for parity in (0, 1)
+  ]
+  y = jnp.stack(pairs, axis + 1)
+  return y.reshape(*y.shape[:axis], 2 * count, *y.shape[axis + 2 :])
+
+
+def _convolve(x: Array, kernel: Array, stride: tuple[int, int], edges) -> Array:
+  return jax.lax.conv_general_dilated(
+    x, kernel, stride, edges, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+
+
 @functools.cache
-def _spatial(stride: int, edge: tuple[int, int]) -> Local:
+def _spatial(window: int, stride: int) -> Local:
+  edge = (0, 1) if stride == 2 else (window // 2, window // 2)
+
   def convolve(x: Array, kernel: Array) -> tuple[Array]:
+    if window == 1:  # a CPU gives a 1 x 1 convolution one thread, and a product all
+      return (x @ kernel[0, 0],)
     b, t, *image = x.shape
-    y = jax.lax.conv_general_dilated(
-      x.reshape(b * t, *image),
-      kernel,
-      window_strides=(stride, stride),
-      padding=(edge, edge),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
+    y = _convolve(x.reshape(b * t, *image), kernel, (stride, stride), (edge, edge))
     return (y.reshape(b, t, *y.shape[1:]),)
 
   return convolve
 
 
+def _spatial_upsampled(x: Array, kernel: Array) -> tuple[Array]:
+  b, t, h, w, _ = x.shape
+  kernels = [columns for rows in folded(kernel, 0) for columns in folded(rows, 1)]
+  kernel = jnp.concatenate(kernels, axis=-1)
+  x = jnp.pad(x.reshape(b * t, *x.shape[2:]), ((0, 0), (1, 1), (1, 1), (0, 0)))
+  y = _convolve(x, kernel, (1, 1), WITHIN)
+  y = y.reshape(b, t, h + 1, w + 1, 2, -1)  # even rows, odd rows
+  y = _interleave(y, 2)
+  y = y.reshape(b, t, 2 * h, w + 1, 2, -1)  # even columns, odd columns
+  return (_interleave(y, 3),)
+
+
+def _over_time(frames: Frames, kernel: Array, stride: int) -> Array:
+  """Convolves x, the frames (before, x, after) of which the outer ones count as its edges.
+
+  As a 2D convolution over (time, place) with a window of (taps, 1), the form that every backend has
+  a fast kernel for. What the edges add to the first and last results is added to them in place, so
+  that x is not copied next to its edges.
+  """
+  before, x, after = frames
+  (b, t, h, w, c), edge = x.shape, before.shape[1]
+  edges = ((edge, edge), (0, 0))
+  y = _convolve(x.reshape(b, t, h * w, c), kernel[:, None], (stride, 1), edges)
+  y = y.reshape(b, -1, h, w, y.shape[-1])
+  for part, start in ((before, 0), (after, edge + t)):
+    for frame, tap in itertools.product(range(edge), range(len(kernel))):
+      place, between = divmod(start + frame - tap, stride)
+      if not between and 0 <= place < y.shape[1]:
+        y = y.at[:, place].add(part[:, frame] @ kernel[tap])
+  return y
+
+
 @functools.cache
 def _temporal(stride: int) -> Local:
-  def convolve(x: Array, kernel: Array) -> tuple[Array]:
-    b, t, h, w, c = x.shape
-    # As a 2D convolution over (time, place) with a window of (taps, 1): the form that every
-    # backend has a fast kernel for.
-    y = jax.lax.conv_general_dilated(
-      x.reshape(b, t, h * w, c),
-      kernel[:, None],
-      window_strides=(stride, 1),
-      padding=((0, 0), (0, 0)),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-    return (y.reshape(b, -1, h, w, y.shape[-1]),)
-
-  return convolve
+  return lambda frames, kernel: (_over_time(frames, kernel, stride),)
 
 
-def nearest(x: Float[Array, 'b t h w c'], factors: tuple[int, int, int]) -> Array:
-  """Repeats every frame, row and column: nearest-neighbour upsampling along t, h, w."""
-  for axis, factor in enumerate(factors, start=1):
-    if factor > 1:
-      x = jnp.repeat(x, factor, axis=axis)
-  return x
+def _temporal_upsampled(frames: Frames, kernel: Array) -> tuple[Array]:
+  x = jnp.concatenate(frames, axis=1)
+  b, t, h, w, c = x.shape
+  kernel = jnp.concatenate(folded(kernel, 0), axis=-1)[:, None]
+  y = _convolve(x.reshape(b, t, h * w, c), kernel, (1, 1), WITHIN)
+  return (_interleave(y.reshape(b, t - 1, h, w, 2, -1), 1),)  # even frames, odd frames

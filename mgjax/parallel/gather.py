@@ -19,7 +19,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AbstractMesh
 
 from mgjax.core.typing import Array
-from mgjax.parallel.halo import extend
+from mgjax.parallel.halo import halo
 from mgjax.parallel.rules import Entry, ambient, parameter_entries, size, spec, token_entries
 
 Local = Callable[..., tuple[Array, ...]]
@@ -34,6 +34,8 @@ def weighted(
   edge: int = 0,
 ) -> tuple[Array, ...]:
   """Returns local(x, *kernels), on a mesh with rows and tokens of `x` and kernels in their pieces.
+
+  With an `edge` it is local((before, x, after), *kernels) with that many frames more (`halo`).
 
   Kernels split over `tensor` along their last axis make results split along features, and read `x`
   gathered along tokens; split along the last but one they read `x` split along features, and their
@@ -122,7 +124,12 @@ def _make_island(local, x_shape, shapes, names, dtype, edge: int, mesh: Abstract
 def _extending(local: Local, edge: int, axis_name: str | None = None) -> Local:
   if not edge:
     return local
-  return lambda x, *kernels: local(extend(x, edge, axis_name), *kernels)
+
+  def extended(x: Array, *kernels: Array) -> tuple[Array, ...]:
+    before, after = halo(x, edge, axis_name)
+    return local((before, x, after), *kernels)
+
+  return extended
 
 
 def _in_step(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from mgjax.core.typing import Array, Float
 from mgjax.nn.attention import attend
-from mgjax.nn.conv import SpatialConv, TemporalConv, nearest
+from mgjax.nn.conv import SpatialConv, TemporalConv
 from mgjax.nn.linear import FAN_IN, ZEROS, Linear
 from mgjax.nn.norm import FrameGroupNorm
 
@@ -20,16 +20,20 @@ Strides = tuple[int, int, int]
 
 
 class Conv(nn.Module):
-  """A spatial convolution, then a temporal one of the same width."""
+  """A spatial convolution, then a temporal one of the same width.
+
+  With `upsample` = (t, h, w) frames, rows and columns are first repeated so often, 1 or 2.
+  """
 
   features: int
-  window: int = 3
+  upsample: Strides = (1, 1, 1)
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w o']:
-    x = SpatialConv(self.features, self.window, dtype=self.dtype, name='spatial')(x)
-    return TemporalConv(self.features, dtype=self.dtype, name='temporal')(x)
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
+    frames, rows, _ = (factor == 2 for factor in self.upsample)
+    x = SpatialConv(self.features, upsample=rows, dtype=self.dtype, name='spatial')(x)
+    return TemporalConv(self.features, upsample=frames, dtype=self.dtype, name='temporal')(x)
 
 
 class ResidualBlock(nn.Module):
@@ -99,4 +103,4 @@ class Upsample(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j c']:
-    return Conv(x.shape[-1], dtype=self.dtype, name='conv')(nearest(x, self.strides))
+    return Conv(x.shape[-1], self.strides, dtype=self.dtype, name='conv')(x)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.nn.conv import SpatialConv, TemporalConv, nearest
+from mgjax.nn.conv import SpatialConv, TemporalConv
 
 EPS = np.finfo(np.float32).eps
 
@@ -24,17 +24,18 @@ def close(y, exact, terms):
   np.testing.assert_allclose(y, exact, atol=terms * EPS * max(np.abs(exact).max(), 1))
 
 
+@pytest.mark.parametrize('window', [3, 5])
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('frames', [1, 2, 5, 8])
-def test_temporal_convolution_repeats_the_first_and_last_frame(frames, stride):
+def test_temporal_convolution_repeats_the_first_and_last_frame(frames, stride, window):
   x = jax.random.normal(jax.random.key(2), (2, frames, 2, 3, 4))
-  y, kernel, bias = apply(TemporalConv(5, stride=stride), x)
+  y, kernel, bias = apply(TemporalConv(5, window, stride), x)
   assert y.shape == (2, -(-frames // stride), 2, 3, 5)
   x = np.asarray(x, np.float64)
   for place in range(y.shape[1]):
-    taps = [np.clip(place * stride + tap - 1, 0, frames - 1) for tap in range(3)]
+    taps = [np.clip(place * stride + tap - window // 2, 0, frames - 1) for tap in range(window)]
     exact = sum(x[:, at] @ kernel[tap] for tap, at in enumerate(taps)) + bias
-    close(y[:, place], exact, 3 * 4 + 1)
+    close(y[:, place], exact, window * 4 + 1)
 
 
 @pytest.mark.parametrize('stride', [1, 2])
@@ -80,7 +81,20 @@ def test_frames_do_not_see_each_other_in_space():
   np.testing.assert_array_equal(changed[:, 1:], model.apply(params, x)[:, 1:])
 
 
-def test_nearest_repeats():
-  x = jnp.arange(8.0).reshape(1, 2, 2, 2, 1)
-  y = nearest(x, (2, 1, 3))
-  np.testing.assert_array_equal(y, np.kron(x[0, :, :, :, 0], np.ones((2, 1, 3)))[None, ..., None])
+@pytest.mark.parametrize(('layer', 'axes'), [(SpatialConv, (2, 3)), (TemporalConv, (1,))])
+@pytest.mark.parametrize('frames', [1, 2, 5])
+def test_upsampling_convolution_is_that_of_the_repeated_video(layer, axes, frames):
+  x = jax.random.normal(jax.random.key(2), (2, frames, 3, 4, 2))
+  repeated = x
+  for axis in axes:
+    repeated = jnp.repeat(repeated, 2, axis=axis)
+  y, _, _ = apply(layer(5, upsample=True), x)
+  exact, _, _ = apply(layer(5), repeated)
+  # Either is at most 3 x 3 x 2 products, of numbers of which three sum two or four.
+  close(y, exact, 2 * (3 * 3 * 2 + 4))
+
+
+def test_upsampling_in_time_starts_as_repetition():
+  x = jax.random.normal(jax.random.key(2), (2, 3, 2, 3, 4))
+  y, _ = TemporalConv(4, upsample=True).init_with_output(jax.random.key(0), x)
+  np.testing.assert_array_equal(y, np.repeat(x, 2, axis=1))

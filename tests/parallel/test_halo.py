@@ -11,8 +11,8 @@ from jax.sharding import PartitionSpec
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.nn.conv import TemporalConv
-from mgjax.parallel.halo import extend
+from mgjax.nn.conv import SpatialConv, TemporalConv
+from mgjax.parallel.halo import halo
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import parameter_shardings, put_batch
 from mgjax.planning.audit import audit
@@ -48,6 +48,11 @@ def pieces(x, edge, devices):
   own = x.shape[1] // devices
   whole = padded(x, edge)
   return [whole[:, i * own : (i + 1) * own + 2 * edge] for i in range(devices)]
+
+
+def extend(x, edge, axis_name=None):
+  before, after = halo(x, edge, axis_name)
+  return jnp.concatenate([before, x, after], axis=1)
 
 
 @pytest.mark.parametrize(('frames', 'edge'), [(1, 1), (1, 2), (5, 2)])
@@ -109,6 +114,9 @@ def test_neighbours_with_too_few_frames_are_a_sentence():
     (TemporalConv(4, window=5), 4),  # wider than what a neighbour has: whole
     (TemporalConv(4, window=5), 8),
     (TemporalConv(4, stride=2), 8),
+    (TemporalConv(4, upsample=True), 4),
+    (TemporalConv(4, upsample=True), 8),
+    (SpatialConv(4, upsample=True), 8),
     (Downsample((2, 2, 2)), 12),  # an odd number a device: whole where time is strided
   ],
 )
