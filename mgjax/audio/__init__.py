@@ -1,0 +1,1 @@
+"""Sound (Movie Gen §6): the codec between sound and latents."""
