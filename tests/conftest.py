@@ -76,6 +76,7 @@ hypothesis.settings.load_profile('suite')
 flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   """Where processes share the tests, one runs what is in a file, or all that needs trained models.
 

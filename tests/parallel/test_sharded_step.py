@@ -152,7 +152,7 @@ def test_sharded_steps_may_save_less(remat):
   same(expected, found)
 
 
-@pytest.mark.parametrize('rules', ['fsdp', 'fsdp_tp_cp'])
+@pytest.mark.parametrize('rules', [pytest.param('fsdp', marks=pytest.mark.slow), 'fsdp_tp_cp'])
 def test_sharded_steps_of_the_autoencoder_are_the_unsharded_ones(rules):
   start, expected = autoencoder_truth()
   found, params = sharded_steps(
