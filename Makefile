@@ -22,7 +22,7 @@ quickstart:
 
 test:
 	@bash requirements/install.sh test
-	"$(VENV)/bin/python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup $(ARGS)
+	"$(VENV)/bin/python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 oracle:
 	@bash requirements/install.sh test

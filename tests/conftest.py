@@ -76,18 +76,6 @@ hypothesis.settings.load_profile('suite')
 flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-  """Where processes share the tests, one runs what is in a file, or all that needs trained models.
-
-  What these share is then made once: compiled programs, and `tiny_runs`.
-  """
-  for item in items:
-    needs = getattr(item, 'fixturenames', ())
-    group = 'tiny_runs' if 'tiny_runs' in needs else str(item.path.relative_to(CHECKOUT))
-    item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope='session')
 def tiny_runs(tmp_path_factory) -> pathlib.Path:
   """Work directories of a trained autoencoder, its latents and a video model; not to be changed."""
