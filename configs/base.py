@@ -66,6 +66,34 @@ def sampling() -> ConfigDict:
   )
 
 
+def masked_audio() -> tuple[ConfigDict, ConfigDict]:
+  """Returns the audio model's objective and masking (Movie Gen §6.1.4)."""
+  objective = {
+    # Each by itself, and with probability `together` all that are ever dropped.
+    'dropout': {'text': 0.1, 'video': 0.1, 'context': 0.0},
+    'together': 0.2,
+    'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0},
+  }
+  masking = {
+    'everything': 0.5,
+    'least': 0.75,
+    'extension': 0.5,  # not in public sources
+  }
+  return ConfigDict(objective), ConfigDict(masking)
+
+
+def sound_sampling() -> ConfigDict:
+  """Returns the report's sampler of sound: 64 midpoint steps, guidance 3 over text and video."""
+  return ConfigDict(
+    {
+      'solver': 'midpoint',
+      'schedule': {'name': 'linear'},
+      'steps': 64,
+      'guidance': {'text': 3.0, 'video': 3.0},
+    }
+  )
+
+
 def reconstruction(**changes: float) -> ConfigDict:
   """Returns the autoencoder's objective: weights of all terms beside L1 (tae/objective.py)."""
   weights = {

@@ -7,7 +7,7 @@ from jax.ad_checkpoint import checkpoint_name
 from mgjax.backbone.modulation import modulate
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.linear import ZEROS, parameter
-from mgjax.nn.mlp import SwiGLU
+from mgjax.nn.mlp import FEED_FORWARD
 from mgjax.nn.multihead import MultiHeadAttention
 from mgjax.nn.norm import RMSNorm
 from mgjax.parallel.rules import place_tokens
@@ -21,7 +21,8 @@ class Block(nn.Module):
   x <- x + CrossAttention(RMSNorm(x), context)
   x <- x + gate_f * SwiGLU(modulate(RMSNorm(x), shift_f, scale_f))
 
-  where phi are the positions and shift, scale, gate = shared modulation + this layer's table.
+  where phi are the positions and shift, scale, gate = shared modulation + this layer's table. With
+  `feed_forward` 'gelu' the last line has the two matrices of a DiT instead (Movie Gen §6.1).
   """
 
   heads: int
@@ -29,6 +30,7 @@ class Block(nn.Module):
   epsilon: float = 1e-5
   attention: str = 'auto'
   exchange: str = 'auto'
+  feed_forward: str = 'swiglu'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -60,5 +62,6 @@ class Block(nn.Module):
       y = norm('cross_norm')(x)
       x = x + multihead('cross_attention')(y, context, context_mask)
     y = modulate(norm('feed_norm')(x), shift_f, scale_f)
-    x = x + gate_f * SwiGLU(self.hidden, self.dtype, name='feed_forward')(y)
+    feed = FEED_FORWARD[self.feed_forward]
+    x = x + gate_f * feed(self.hidden, self.dtype, name='feed_forward')(y)
     return place_tokens(x), None

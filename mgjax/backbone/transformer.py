@@ -13,6 +13,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.ports import Ports
 from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import ZEROS, Linear, parameter
+from mgjax.nn.mlp import FEED_FORWARD
 from mgjax.nn.norm import RMSNorm
 from mgjax.nn.stack import stack
 from mgjax.parallel.rules import ambient, place_rows, place_tokens, tokens_missing
@@ -31,6 +32,7 @@ class Transformer(nn.Module):
     hidden: FFN width f.
     positions: entries of the position tables along t, h, w, counted in patches.
     patch: patch size along t, h, w.
+    feed_forward: 'swiglu', as Llama 3, or 'gelu', as DiT.
     epsilon: of the norms (not in public sources).
     remat: what the backward pass computes again (`nn/stack.py`).
     attention: kernel of `nn.attention.attend`.
@@ -39,7 +41,8 @@ class Transformer(nn.Module):
     dtype: compute type.
 
   Raises:
-    ConfigError: the width does not divide into the heads, or these over `tensor`.
+    ConfigError: the width does not divide into the heads, or these over `tensor`; there is no such
+      feed-forward network.
   """
 
   dim: int
@@ -48,6 +51,7 @@ class Transformer(nn.Module):
   hidden: int
   positions: tuple[int, int, int]
   patch: tuple[int, int, int] = (1, 2, 2)
+  feed_forward: str = 'swiglu'
   epsilon: float = 1e-5
   remat: str = 'nothing'
   attention: str = 'auto'
@@ -61,6 +65,10 @@ class Transformer(nn.Module):
   ) -> Float[Array, 'b t h w c']:
     if self.dim % self.heads:
       raise ConfigError(f'model.dim = {self.dim} does not divide into {self.heads} heads')
+    if self.feed_forward not in FEED_FORWARD:
+      raise ConfigError(
+        f'model.feed_forward = {self.feed_forward!r}; expected {" or ".join(FEED_FORWARD)}'
+      )
     mesh = ambient()
     if mesh is not None and self.heads % mesh.shape['tensor']:
       fitting = [str(n) for n in range(1, self.heads + 1) if self.heads % n == 0]
@@ -88,8 +96,8 @@ class Transformer(nn.Module):
     embedding, modulation = TimeModulation(self.dim, self.dtype, name='time')(time, ports.vector)
     context = None if ports.context is None else ports.context.astype(self.dtype)
     layers = stack(Block, depth=self.depth, remat=self.remat, unroll=self.unroll)(
-      self.heads, self.hidden, self.epsilon, self.attention, self.exchange, self.dtype,
-      name='layers',
+      self.heads, self.hidden, self.epsilon, self.attention, self.exchange, self.feed_forward,
+      self.dtype, name='layers',
     )  # fmt: skip
     tokens, _ = layers(
       place_tokens(tokens), modulation, positions, context, ports.context_mask, valid

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.core.resampling import averaging
 from mgjax.core.typing import Float
 from mgjax.data.digits import COLOURS, Digits
 
@@ -45,15 +46,6 @@ class _Sight(NamedTuple):
   colour: str
   motion: str
   crop: Float[np.ndarray, 'd']  # unit length; zeros if nothing stands out
-
-
-@functools.cache
-def _averaging(length: int, wanted: int) -> Float[np.ndarray, 'i h']:
-  """Rows that average the `length` input pixels under each of `wanted` output pixels."""
-  edges = np.linspace(0, length, wanted + 1, dtype=np.float32)[:, None]
-  pixels = np.arange(length, dtype=np.float32)
-  overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-  return np.maximum(overlap, 0) * np.float32(wanted / length)
 
 
 @functools.cache
@@ -94,7 +86,7 @@ def _look(video: np.ndarray) -> _Sight:
   frames, height, width = video.shape[:3]
   sides = [round(_SIDE * side / min(height, width)) for side in (height, width)]
   planes = np.moveaxis(video, -1, 1).astype(np.float32) / 255  # t c h w
-  planes = _averaging(height, sides[0]) @ planes @ _averaging(width, sides[1]).T
+  planes = averaging(height, sides[0]) @ planes @ averaging(width, sides[1]).T
   background = np.median(planes, axis=(0, 2, 3), keepdims=True)
   above = planes - background
   strength = np.abs(_blurring(sides[0]) @ above @ _blurring(sides[1]).T).max(1)  # t h w

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Array, Batch, Drop, Key, Metrics, Objective, Predict
+from mgjax.core.typing import Array, Batch, Bool, Drop, Key, Metrics, Objective, Predict
 from mgjax.flow import path, times
 
 
 def make_objective(
   *,
   dropout: Mapping[str, float],
+  together: float = 0.0,
   sample_time: times.SampleTime = times.logit_normal,
   data: str = 'latents',
   sigma_min: float = path.SIGMA_MIN,
@@ -27,7 +28,9 @@ def make_objective(
 
   Args:
     dropout: conditioning name -> probability that a row does not see it, which trains the
-      unconditional model that guidance needs. The rates are not in public sources.
+      unconditional model that guidance needs. For video the rates are not in public sources.
+    together: probability that a row sees none of the conditionings that are ever dropped, beside
+      what drops each by itself (Movie Gen §6.1.4: 0.2 for sound).
     sample_time: key, shape (b,) -> times.
     data: the batch key of X_1, (b ...).
     sigma_min: the noise left at t = 1.
@@ -43,7 +46,7 @@ def make_objective(
     DataError: (from the objective) the batch has no `data`.
   """
   dropout = dict(dropout)
-  for name, rate in dropout.items():
+  for name, rate in (*dropout.items(), ('all of them together', together)):
     if not 0 <= rate <= 1:
       raise ConfigError(f'dropout of {name!r} is {rate}; a probability lies in [0, 1]')
 
@@ -56,7 +59,7 @@ def make_objective(
 
     time = sample_time(time_key, (count,))
     noise = jax.random.normal(noise_key, latents.shape, jnp.float32)
-    drop = draw_drop(drop_key, dropout, count)
+    drop = draw_drop(drop_key, dropout, count, together)
 
     x = path.interpolate(latents, noise, time, sigma_min)
     target = path.velocity_target(latents, noise, sigma_min)
@@ -69,10 +72,18 @@ def make_objective(
   return objective
 
 
-def draw_drop(key: Key, dropout: Mapping[str, float], count: int) -> Drop:
-  """Draws for each conditioning the (count,) mask of the rows that do not see it."""
-  return {
+def draw_drop(key: Key, dropout: Mapping[str, float], count: int, together: float = 0.0) -> Drop:
+  """Draws for each conditioning the (count,) mask of the rows that do not see it.
+
+  A rate of 0 says never, whatever `together` says.
+  """
+
+  def draw(name: str, rate: float) -> Bool[Array, ' b']:
     # A hash that is the same in every process and version, unlike Python's own.
-    name: jax.random.bernoulli(jax.random.fold_in(key, zlib.crc32(name.encode())), rate, (count,))
-    for name, rate in dropout.items()
-  }
+    return jax.random.bernoulli(jax.random.fold_in(key, zlib.crc32(name.encode())), rate, (count,))
+
+  masks = {name: draw(name, rate) for name, rate in dropout.items()}
+  if not together:
+    return masks
+  all_of_them = draw('', together)
+  return {name: mask | all_of_them if dropout[name] else mask for name, mask in masks.items()}

@@ -22,3 +22,19 @@ class SwiGLU(nn.Module):
     gate, up = (checkpoint_name(y, 'projections') for y in products(x, kernels, axes, self.dtype))
     down = Linear(x.shape[-1], ('hidden', 'embed'), dtype=self.dtype, name='down')
     return down(jax.nn.silu(gate) * up)
+
+
+class GeluMLP(nn.Module):
+  """y = gelu(x W_up) W_down, no biases: the feed-forward network of a DiT (Movie Gen §6.1)."""
+
+  hidden: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
+    up = Linear(self.hidden, ('embed', 'hidden'), dtype=self.dtype, name='up')
+    down = Linear(x.shape[-1], ('hidden', 'embed'), dtype=self.dtype, name='down')
+    return down(jax.nn.gelu(checkpoint_name(up(x), 'projections')))
+
+
+FEED_FORWARD: dict[str, type[nn.Module]] = {'swiglu': SwiGLU, 'gelu': GeluMLP}

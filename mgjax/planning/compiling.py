@@ -21,10 +21,10 @@ from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.chips import Topology
+from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.run import make_run_optimizer
 from mgjax.train.state import State, abstract_state, shardings_of
 from mgjax.train.step import Step, make_step
-from mgjax.train.video_part import make_video_model, small_inputs
 
 GIB = 2**30
 
@@ -70,7 +70,7 @@ def compile_step(
   """
   devices = tpu_devices(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
-  model = make_video_model(config)
+  model = make_flow_model(config)
   inputs = small_inputs(model, latents[-1])
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   state = abstract_state(lambda key: model.init(key, *inputs)['params'], optimizer, mesh)

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from mgjax.backbone.block import Block
+from mgjax.backbone.model import FlowModel
 from mgjax.backbone.patch import grid
 from mgjax.backbone.transformer import Transformer
 from mgjax.core.errors import ConfigError
@@ -26,11 +27,10 @@ from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, t
 from mgjax.parallel.shard import make_initialise, put_batch
 from mgjax.planning.timing import draw
 from mgjax.train.flops import FORWARD_AND_BACKWARD, backbone_flops
+from mgjax.train.flow_model import make_flow_model, prepare_prompts
 from mgjax.train.run import make_run_optimizer
 from mgjax.train.state import abstract_state, shardings_of, start_state
 from mgjax.train.step import make_step
-from mgjax.train.video_part import make_video_model, prepare_prompts
-from mgjax.video.model import VideoModel
 
 FORWARD, BOTH, STEP = 'forward', 'forward_backward', 'step'
 
@@ -90,7 +90,7 @@ def make_subject(
 
 
 def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
-  model = make_video_model(config)
+  model = make_flow_model(config)
   return make_step_subject(
     config,
     model,
@@ -148,7 +148,7 @@ def make_step_subject(
 
 
 def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
-  model = make_video_model(config)
+  model = make_flow_model(config)
   initialise, shardings = make_initialise(_make_init(model, latents[-1]), mesh)
   shapes = shapes_of(initialise, shardings)
   batch = _make_batch(model, latents, context, mesh)
@@ -167,11 +167,11 @@ def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
 
 
 def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
-  backbone = make_video_model(config).backbone
+  backbone = make_flow_model(config).backbone
   d, dtype = backbone.dim, backbone.dtype
   layers = stack(Block, depth=backbone.depth, remat=backbone.remat, unroll=backbone.unroll)(
-    heads=backbone.heads, hidden=backbone.hidden, epsilon=backbone.epsilon,
-    attention=backbone.attention, exchange=backbone.exchange, dtype=dtype,
+    heads=backbone.heads, hidden=backbone.hidden, feed_forward=backbone.feed_forward,
+    epsilon=backbone.epsilon, attention=backbone.attention, exchange=backbone.exchange, dtype=dtype,
   )  # fmt: skip
   small = [jnp.zeros((1, length, d)) for length in (1, 6, 1, 1)]
   initialise, shardings = make_initialise(
@@ -212,7 +212,7 @@ def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
 
 
 def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
-  backbone = make_video_model(config).backbone
+  backbone = make_flow_model(config).backbone
   g, k = backbone.heads, backbone.dim // backbone.heads
   b, n, valid = _tokens(backbone, latents)
   entries = [fit(BATCH, b, mesh), fit(('context',), n, mesh), fit(('tensor',), g, mesh), ()]
@@ -246,13 +246,13 @@ def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry
   return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
 
 
-def _make_init(model: VideoModel, channels: int) -> Callable[[Key], Tree]:
+def _make_init(model: FlowModel, channels: int) -> Callable[[Key], Tree]:
   latents = jnp.zeros((1, *model.backbone.patch, channels))
   example = (latents, jnp.zeros(1), prepare_prompts(model, ['x'], None), {})
   return lambda key: model.init(key, *example)['params']
 
 
-def _make_batch(model: VideoModel, latents: tuple[int, ...], context: int, mesh: Mesh) -> Batch:
+def _make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: Mesh) -> Batch:
   """Random latents, and prompts as long as they may be, on the devices."""
   rows = latents[0] // rows_of_process(mesh, jax.process_index())[1]  # those of this process
   batch = prepare_prompts(model, ['x' * max(context - 1, 1)] * rows, None)

@@ -16,9 +16,9 @@ from mgjax.core.tree import named_leaves
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train.flops import Flops, backbone_flops
+from mgjax.train.flow_model import make_flow_model, prepare_prompts
 from mgjax.train.restore import read_config
-from mgjax.train.video_part import make_video_model, prepare_prompts
-from mgjax.video.model import check_shape
+from mgjax.video.shape import check_shape
 
 LAYERS = 'backbone/layers/'
 
@@ -105,7 +105,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   """
   if config.part != 'video':
     raise ConfigError(f'plans are made for video models; this configuration is of {config.part!r}')
-  model, codec = make_video_model(config), _autoencoder(config)
+  model, codec = make_flow_model(config), _autoencoder(config)
   grids = {}
   for name, each in config.buckets.items():
     shape = (each.frames, each.height, each.width)

@@ -7,19 +7,25 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import ConfigError
 from mgjax.data.mixture import Source
 from mgjax.data.records import RecordWriter
 from mgjax.data.sources import SPLITS, make_source
 from mgjax.tae.latents import LatentCodec
+from mgjax.train.audio_part import samples_of
 from mgjax.train.metrics import Progress
-from mgjax.train.restore import load_codec
+from mgjax.train.restore import load_codec, load_sound_codec
 
 ROWS_PER_SHARD = 512
+KEPT = ('caption', 'frame_features')  # of a sample, beside its latents
+
+Codec = LatentCodec | SoundCodec
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +33,8 @@ _log = logging.getLogger(__name__)
 def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
   """Encodes every bucket of `config.data` into `workdir/<split>/<bucket>`.
 
-  A row holds the normalised latents in float16 and the caption. The command can be stopped at any
+  A row holds the normalised latents in float16, the caption and, of sound, features of the frames
+  on show. The command can be stopped at any
   moment; run again, it goes on with the first shard that is missing.
 
   Args:
@@ -40,23 +47,19 @@ def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
     DataError: there is no usable data.
   """
   workdir = pathlib.Path(workdir)
-  if config.part != 'video':
+  if config.part not in ('video', 'audio'):
     raise ConfigError(
-      f'encoding takes the configuration of a video model, this one is of the part {config.part!r}'
+      'encoding takes the configuration of a video or an audio model, this one is of the part '
+      f'{config.part!r}'
     )
-  codec = load_codec(config.autoencoder)
+  codec = (load_sound_codec if config.part == 'audio' else load_codec)(config.autoencoder)
   data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
+  content = {key: value for key, value in data.items() if key not in ('threads', 'latents')}
   for split in SPLITS:
     for name, shape in config.buckets.items():
-      source = make_source(data, name, shape, split, workdir / 'rejected.jsonl')
+      source, about = _source(config, data, codec, name, split, workdir / 'rejected.jsonl')
       rows = min(len(source), config.encode[split])
-      content = {key: value for key, value in data.items() if key not in ('threads', 'latents')}
-      meta = {
-        'statistics': codec.statistics.as_dict(),
-        'shape': [shape.frames, shape.height, shape.width],
-        'fps': config.data.fps,
-        'data': json.dumps(content),
-      }
+      meta = {'statistics': codec.statistics.as_dict(), **about, 'data': json.dumps(content)}
       writer = RecordWriter(
         workdir / split / name, rows=rows, rows_per_shard=ROWS_PER_SHARD, meta=meta
       )
@@ -73,14 +76,31 @@ def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
       writer.finish()
 
 
+def _source(
+  config: ConfigDict, data: dict[str, Any], codec: Codec, name: str, split: str, report: Any
+) -> tuple[Source, dict[str, Any]]:
+  """Returns a bucket's samples, and what else than the data their latents depend on."""
+  shape = config.buckets[name]
+  if config.part == 'audio':
+    return samples_of(data, shape, codec, name, split, report), {'seconds': shape.seconds}
+  sizes = [shape.frames, shape.height, shape.width]
+  return make_source(data, name, shape, split, report), {'shape': sizes, 'fps': data['fps']}
+
+
 def _rows(
-  codec: LatentCodec, source: Source, indices: range, batch_size: int
+  codec: Codec, source: Source, indices: range, batch_size: int
 ) -> Iterator[dict[str, Any]]:
   for begin in range(0, len(indices), batch_size):
-    samples = [source[index] for index in indices[begin : begin + batch_size]]
-    video = np.stack([sample['video'] for sample in samples])
+    samples = [dict(source[index]) for index in indices[begin : begin + batch_size]]
+    name = 'sound' if 'sound' in samples[0] else 'video'
+    array = np.stack([sample.pop(name) for sample in samples])
     # One shape for all batches, so that one program serves them; what is added is dropped again.
-    video = np.pad(video, [(0, batch_size - len(video)), *[(0, 0)] * 4], mode='edge')
-    latents = np.asarray(codec.encode(jnp.asarray(video)), np.float16)
+    more = [(0, batch_size - len(array)), *[(0, 0)] * (array.ndim - 1)]
+    latents = np.asarray(codec.encode(jnp.asarray(np.pad(array, more, mode='edge'))), np.float16)
     for sample, row in zip(samples, latents, strict=False):
-      yield {'latents': row, 'caption': sample['caption']}
+      kept = {key: sample[key] for key in KEPT if key in sample}
+      yield {'latents': row, **jax.tree.map(_halved, kept)}
+
+
+def _halved(value: Any) -> Any:
+  return value.astype(np.float16) if isinstance(value, np.ndarray) else value

@@ -9,6 +9,7 @@ from mgjax.backbone.transformer import Transformer
 
 # The backward pass multiplies each matrix twice: for the input's gradient and for the weight's.
 FORWARD_AND_BACKWARD = 3
+MATRICES = {'swiglu': 3, 'gelu': 2}  # of a feed-forward network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +41,13 @@ def backbone_flops(model: Transformer, latents: tuple[int, ...], context: int) -
   A row of n tokens that reads m context tokens, with L layers, width d, FFN width f, p numbers a
   patch and s sinusoids of the flow time:
 
-    linear           L (2 n (6 d^2 + 3 d f) + 4 m d^2) + 4 n d p + 2 (s d + 7 d^2)
+    linear           L (2 n (6 d^2 + w d f) + 4 m d^2) + 4 n d p + 2 (s d + 7 d^2)
     self-attention   4 L n^2 d
     cross-attention  4 L n m d
 
   The 6 d^2 are four projections of self-attention and two of cross-attention, whose keys and
-  values, 2 d^2, see the context alone. There is no causal mask to halve attention: for the 30B
+  values, 2 d^2, see the context alone; w, the matrices of the feed-forward network, is 3 of SwiGLU
+  and 2 of a DiT's. There is no causal mask to halve attention: for the 30B
   model, n = 73,728 and m = 512 it is 63% of 10.2 PFLOP, and 6 x parameters x tokens would miss it
   (`test_a_sample_of_the_30b_model_takes_30_6_pflop`).
 
@@ -61,7 +63,10 @@ def backbone_flops(model: Transformer, latents: tuple[int, ...], context: int) -
   patch = math.prod(model.patch) * latents[-1]
   square, d = model.dim**2, model.dim
   attending = 6 * square if context else 4 * square
-  layer = 2 * tokens * (attending + 3 * d * model.hidden) + 4 * context * square
+  layer = (
+    2 * tokens * (attending + MATRICES[model.feed_forward] * d * model.hidden)
+    + 4 * context * square
+  )
   once = 4 * tokens * d * patch + 2 * (FREQUENCIES * d + 7 * square)
   return Flops(
     linear=rows * (model.depth * layer + once),

@@ -17,15 +17,15 @@ from mgjax.data.sources import longest_bucket
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
 from mgjax.tae.latents import LatentCodec
-from mgjax.train.restore import load_codec, load_params, read_config, read_shapes
-from mgjax.train.video_part import (
+from mgjax.train.flow_model import (
+  make_flow_model,
   make_sampler_of,
-  make_video_model,
   prepare_prompts,
   small_inputs,
 )
+from mgjax.train.restore import load_codec, load_params, read_config, read_shapes
 from mgjax.video.generate import draw_noise
-from mgjax.video.model import check_shape
+from mgjax.video.shape import check_shape
 
 
 class Sampler:
@@ -62,7 +62,7 @@ class Sampler:
       raise ConfigError(
         f'{os.fspath(workdir)!r} trained the part {self.config.part!r}; expected a video model'
       )
-    self._model = make_video_model(self.config)
+    self._model = make_flow_model(self.config)
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))
     self.provenance = {'workdir': os.fspath(workdir), 'step': meta['step']}

@@ -28,7 +28,7 @@ def make_generate(
   """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
 
   Args:
-    model: a `VideoModel`.
+    model: a `FlowModel`.
     times: the schedule, from `flow.schedules.make_schedule`.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
     guidance: conditioning name -> scale; the report's scale for text is 7.5.

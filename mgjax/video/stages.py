@@ -5,7 +5,7 @@ from mgjax.core.typing import Tree
 
 
 def grow(params: Tree, positions: tuple[int, int, int]) -> Tree:
-  """Returns the parameters of a `VideoModel` with position tables stretched to `positions`.
+  """Returns the parameters of a `FlowModel` with position tables stretched to `positions`.
 
   All else is the same array: from 256 px images to 256 px joint the spatial tables double, from
   256 px to 768 px they triple.

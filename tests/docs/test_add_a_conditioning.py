@@ -15,8 +15,8 @@ import pytest
 import configs.digits
 import mgjax.text
 from mgjax.train.encode import encode
+from mgjax.train.flow_model import make_flow_model, prepare_prompts
 from mgjax.train.run import train
-from mgjax.train.video_part import make_video_model, prepare_prompts
 from tests import tiny
 from tests.random_parameters import random_parameters
 
@@ -57,10 +57,10 @@ def small(labelled):
 def case(labelled):
   """The label, a velocity with it and one without, and parameters as training might leave them."""
   config = small(labelled)
-  model = make_video_model(config)
+  model = make_flow_model(config)
   (label,) = (each for each in model.conditionings if each.name == 'colour')
   del config.model.conditionings.colour
-  without = make_video_model(config)
+  without = make_flow_model(config)
   batch = prepare_prompts(model, PROMPTS, None)
   x = jax.random.normal(jax.random.key(0), (len(PROMPTS), 1, 4, 4, 4))
   inputs = (x, jnp.array([0.1, 0.5, 0.9]), batch)

@@ -14,20 +14,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
+from configs.audio import sizes as audio_sizes
 from configs.tae import tae
 from configs.video import t2i_256, t2iv_256, t2iv_768
 from configs.video.sizes import SIZES
+from mgjax.audio.codec import Codec
 from mgjax.core.axes import AXES
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import parameter_shardings
 from mgjax.tae.autoencoder import make_autoencoder
-from mgjax.train.video_part import make_video_model, prepare_prompts
+from mgjax.train.flow_model import make_flow_model, small_inputs
 
 HERE = pathlib.Path(__file__).parent
 CHANNELS = 16
+AUDIO = tuple(f'audio_{size}' for size in audio_sizes.SIZES)
 
 
 @functools.cache
@@ -36,14 +40,13 @@ def parameters(name):
   if name == 'tae':
     model = make_autoencoder(tae.get_config().model.to_dict())
     inputs = (jnp.zeros((1, 9, 64, 64, 3)), jax.random.key(0))
+  elif name.startswith('audio_'):
+    size = name.removeprefix('audio_')
+    model = make_flow_model(ConfigDict({'model': audio_sizes.model(size, 750)}))
+    inputs = small_inputs(model, Codec.latent_channels)
   else:
-    model = make_video_model(t2iv_768.get_config(name))
-    inputs = (
-      jnp.zeros((1, 2, 4, 4, CHANNELS)),
-      jnp.zeros(1),
-      prepare_prompts(model, ['a'], 16),
-      {},
-    )
+    model = make_flow_model(t2iv_768.get_config(name))
+    inputs = small_inputs(model, CHANNELS)
   return jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
 
 
@@ -55,7 +58,7 @@ def boxes(name):
   return dict(zip(names, [leaf for _, leaf in leaves], strict=True))
 
 
-@pytest.mark.parametrize('name', [*SIZES, 'tae'])
+@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae'])
 def test_parameters_are_the_golden_ones(name):
   mesh = make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})
   lines = []
@@ -70,7 +73,7 @@ def test_parameters_are_the_golden_ones(name):
   assert text == file.read_text(), f'{file.name} differs; see the docstring of {__name__}'
 
 
-@pytest.mark.parametrize('name', [*SIZES, 'tae'])
+@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae'])
 def test_every_parameter_names_all_its_axes(name):
   for path, box in boxes(name).items():
     assert isinstance(box, nn.LogicallyPartitioned), f'{path} has no axes'
@@ -90,7 +93,7 @@ def test_every_parameter_is_declared_with_axes():
   assert found == {'nn/linear.py'}
 
 
-@pytest.mark.parametrize('name', [*SIZES, 'tae'])
+@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae'])
 def test_every_large_parameter_is_sharded(name):
   """Under fsdp nothing above a million numbers is left whole on every device."""
   shardings = named_leaves(parameter_shardings(parameters(name), make_mesh({'fsdp': 8})))
@@ -111,6 +114,19 @@ def test_the_30b_model_is_30b():
 @pytest.mark.parametrize(('size', 'billions'), [('1b', 1), ('5b', 5), ('7b', 7)])
 def test_sizes_are_what_they_are_called(size, billions):
   assert count_parameters(parameters(size)) == pytest.approx(billions * 1e9, rel=0.1)
+
+
+def test_the_13b_audio_model_has_12_2b_in_its_blocks():
+  blocks = count_parameters(parameters('audio_13b')['backbone']['layers'])
+  weights = 36 * (8 * 4608**2 + 2 * 4608 * 18432)
+  assert weights == pytest.approx(12.2e9, abs=0.05e9)
+  assert blocks == weights + 36 * (3 + 6) * 4608
+
+
+@pytest.mark.parametrize(('size', 'billions'), [('300m', 0.3), ('3b', 3), ('9b', 9)])
+def test_audio_blocks_are_what_their_size_says(size, billions):
+  blocks = count_parameters(parameters(f'audio_{size}')['backbone']['layers'])
+  assert blocks == pytest.approx(billions * 1e9, rel=0.05)
 
 
 @pytest.mark.parametrize('size', SIZES)

@@ -8,6 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from mgjax.audio.conditioning import AudioContext, FrameFeatures
+from mgjax.audio.objective import make_masked_objective
+from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
 from mgjax.core.tree import named_leaves
 from mgjax.flow.objective import make_objective
@@ -22,7 +25,6 @@ from mgjax.train.part import Opponent
 from mgjax.train.state import start_opponent, start_state
 from mgjax.train.step import make_step
 from mgjax.train.two_player import make_two_player_step
-from mgjax.video.model import VideoModel
 from tests.random_parameters import random_parameters
 
 RATE = 0.1
@@ -49,7 +51,7 @@ CASES = [
 def video_model(exchange='auto', remat='nothing'):
   text = ByteText(32, width=16, depth=1, heads=2, length=7, name='text')
   backbone = Transformer(32, 2, 4, 48, (3, 3, 3), exchange=exchange, remat=remat, name='backbone')
-  return VideoModel(backbone, (text,))
+  return FlowModel(backbone, (text,))
 
 
 def video_batch():
@@ -58,6 +60,28 @@ def video_batch():
     'latents': rng.normal(size=(8, 3, 6, 6, 4)).astype(np.float32),
     'text': rng.integers(1, 200, (8, 7)).astype(np.int32),
   }
+
+
+def audio_model():
+  backbone = Transformer(32, 2, 4, 48, (7, 1, 1), (1, 1, 1), feed_forward='gelu', name='backbone')
+  text = ByteText(32, width=16, depth=1, heads=2, length=7, name='text')
+  context, video = AudioContext(32, name='context'), FrameFeatures(32, 6, name='video')
+  return FlowModel(backbone, (context, text, video))
+
+
+def audio_batch():
+  """Seven latents, of which no mesh makes equal parts."""
+  rng = np.random.default_rng(1)
+  return {
+    'latents': rng.normal(size=(8, 7, 1, 1, 4)).astype(np.float32),
+    'frame_features': rng.normal(size=(8, 7, 6)).astype(np.float32),
+    'text': rng.integers(1, 200, (8, 7)).astype(np.int32),
+  }
+
+
+def audio_inputs():
+  batch = jax.tree.map(jnp.asarray, audio_batch())
+  return batch['latents'], jnp.zeros(8), batch | {'context': batch['latents']}, {}
 
 
 def autoencoder():
@@ -78,6 +102,8 @@ def autoencoder_inputs():
 
 
 FLOW = make_objective(dropout={'text': 0.5})
+DROPOUT = {'text': 0.3, 'video': 0.3, 'context': 0.0}
+MASKED = make_masked_objective(make_objective(dropout=DROPOUT, together=0.2))
 PIXELS = tae_objective.make_objective(tae_objective.Weights())
 
 
@@ -139,6 +165,16 @@ def test_sharded_steps_of_the_video_model_are_the_unsharded_ones(rules, exchange
   )
   kernel = params['backbone']['layers']['feed_forward']['up']['kernel']
   assert kernel.is_fully_replicated == (rules == 'single')
+  same(expected, found)
+
+
+@pytest.mark.parametrize('rules', [pytest.param('fsdp', marks=pytest.mark.slow), 'fsdp_tp_cp'])
+def test_sharded_steps_of_the_audio_model_are_the_unsharded_ones(rules):
+  start = random_parameters(audio_model().init, *audio_inputs())
+  batch = jax.tree.map(jnp.asarray, audio_batch())
+  expected = two_steps(audio_model(), MASKED, start, batch)
+  found, params = sharded_steps(audio_model(), MASKED, start, audio_batch(), audio_inputs(), rules)
+  assert not params['backbone']['layers']['feed_forward']['up']['kernel'].is_fully_replicated
   same(expected, found)
 
 

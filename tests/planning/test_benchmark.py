@@ -16,7 +16,7 @@ from mgjax.planning.results import describe, find_chip, rates
 from mgjax.planning.subjects import SUBJECTS, make_subject
 from mgjax.planning.workload import make_workload
 from mgjax.train.flops import backbone_flops
-from mgjax.train.video_part import make_video_model
+from mgjax.train.flow_model import make_flow_model
 
 ORACLES = 'tests/oracles'
 PROGRAMS = {
@@ -48,7 +48,7 @@ def timed(what, config=None, **options):
 
 def expected_flops(what, tokens=TOKENS, latents=LATENTS):
   """Operations of each program; those of the layers by hand, with L = 2."""
-  backbone = make_video_model(tiny()).backbone
+  backbone = make_flow_model(tiny()).backbone
   forward = backbone_flops(backbone, (ROWS, *latents), CONTEXT).forward
   attention = 4 * tokens**2 * WIDTH
   square, hidden = WIDTH**2, WIDTH * 32

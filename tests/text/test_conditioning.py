@@ -23,11 +23,20 @@ from tests.random_parameters import random_parameters
 
 DIM = 32
 # Fields of each conditioning that make it small; one that is not here is tried with its defaults.
-SMALL = {'ByteText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24}}
-SAMPLES = (
-  {'caption': 'the green digit 3', 'fps': 16},
-  {'caption': 'a', 'fps': 16},
-  {'caption': 'x' * 100, 'fps': 16},  # longer than any small one reads
+SMALL = {
+  'ByteText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24},
+  'FrameFeatures': {'features': 5},
+}
+SAMPLES = tuple(
+  {
+    'caption': caption,
+    'fps': 16,
+    'frame_features': np.random.default_rng(row).normal(size=(6, 5)),
+    'context': np.random.default_rng(row + 10).normal(size=(6, 1, 1, 3)),
+  }
+  for row, caption in enumerate(
+    ('the green digit 3', 'a', 'x' * 100)
+  )  # longer than small ones read
 )
 
 

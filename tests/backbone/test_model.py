@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
 from mgjax.core.errors import DataError
 from mgjax.flow.guidance import make_guided
 from mgjax.text.conditioning import ByteText
 from mgjax.text.tokenizers import byte_tokens
 from mgjax.video.generate import draw_noise, make_generate
-from mgjax.video.model import VideoModel
 from mgjax.video.stages import grow
 from tests.random_parameters import random_parameters
 
@@ -24,7 +24,7 @@ TOLERANCE = 1200 * float(np.finfo(np.float32).eps)
 
 def model(positions=(2, 2, 2)):
   text = ByteText(32, width=16, depth=1, heads=2, length=LENGTH, name='text')
-  return VideoModel(Transformer(32, 2, 4, 48, positions, name='backbone'), (text,))
+  return FlowModel(Transformer(32, 2, 4, 48, positions, name='backbone'), (text,))
 
 
 def draw(*shape, seed=0):

@@ -1,0 +1,59 @@
+r"""Sound for videos and text: the audio model's pre-training, and :13b,finetune (§6.1.4).
+
+python -m launch.train --config=configs/audio/audio.py:13b --workdir=runs/audio \
+  --config.autoencoder=runs/codec --config.data.path=data/clips
+python -m launch.train --config=configs/audio/audio.py:13b,finetune --workdir=runs/audio_finetuned \
+  --config.autoencoder=runs/codec --config.data.path=data/cinematic --config.start_from=runs/audio
+Sizes: debug, 300m, 3b, 9b, 13b. With --config.data.latents=... read what launch.encode encoded.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.audio.sizes import model
+from configs.base import base, clips, masked_audio, sound_sampling
+from mgjax.core.errors import ConfigError
+
+SECONDS = 30.0  # 750 latents; longer sounds are cropped
+
+
+def get_config(argument: str = '13b') -> ConfigDict:
+  size, _, stage = argument.partition(',')
+  if stage not in ('', 'finetune'):
+    raise ConfigError(f'there is no stage {stage!r}; leave it out or write {size},finetune')
+  config = base()
+  config.part = 'audio'
+  config.autoencoder = 'runs/codec'
+  config.start_from = ''
+  config.mesh.update(data=1, fsdp=-1)
+  config.rules = 'fsdp_tp_cp'
+  config.data = clips(fps=25)
+  config.data.rate, config.data.channels = 48_000, 1
+  config.model = model(size, round(SECONDS * 25))
+  config.objective, config.masking = masked_audio()
+  config.encode = ConfigDict({'train': 1_000_000_000, 'validation': 4096})  # rows of each bucket
+  config.sample = sound_sampling()
+  picture = {'height': 256, 'width': 256}
+  config.optimizer.peak = 1e-4
+  config.optimizer.weight_decay = 0.1
+  config.train.decay = 0.999
+  config.train.save_every = 1000
+  config.train.evaluate_every = 1000
+  if stage:
+    buckets = {10.0: 5, 30.0: 1}
+    config.optimizer.kind = 'linear'
+    config.optimizer.warmup = 5000  # not in public sources
+    config.optimizer.final = 1e-4  # of the peak: 1e-8
+    batch_size, config.train.steps = 256, 50_000
+  else:
+    buckets = {SECONDS: 1}
+    config.optimizer.warmup = 5000
+    batch_size, config.train.steps = 1536, 500_000
+  config.buckets = ConfigDict(
+    {
+      f'seconds_{seconds:.0f}': {
+        'seconds': seconds, **picture, 'batch_size': batch_size, 'weight': weight
+      }
+      for seconds, weight in buckets.items()
+    }  # fmt: skip
+  )
+  return config

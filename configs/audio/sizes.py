@@ -1,0 +1,52 @@
+"""The family of audio models: widths and depths (Movie Gen §6.1.2, Table 35)."""
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+
+SIZES = {
+  # Small enough to run anywhere; learns nothing worth looking at.
+  'debug': {'dim': 64, 'depth': 2, 'heads': 4, 'hidden': 256},
+  # The report trains 300M, 3B and 9B too but names no sizes (its 300M is another architecture).
+  # Chosen: heads of 128 and FFN = 4 d as in 13B, and depths that make the numbers.
+  '300m': {'dim': 1024, 'depth': 18, 'heads': 8, 'hidden': 4096},
+  '3b': {'dim': 2560, 'depth': 28, 'heads': 20, 'hidden': 10240},
+  '9b': {'dim': 4096, 'depth': 34, 'heads': 32, 'hidden': 16384},
+  '13b': {'dim': 4608, 'depth': 36, 'heads': 36, 'hidden': 18432},
+}
+
+# The byte encoder that stands where the report has T5-base, frozen, 512 tokens.
+TEXT = {
+  'debug': {'width': 32, 'depth': 1, 'heads': 2, 'length': 64},
+  '300m': {'width': 512, 'depth': 4, 'heads': 8, 'length': 512},
+  '3b': {'width': 768, 'depth': 6, 'heads': 12, 'length': 512},
+  '9b': {'width': 768, 'depth': 6, 'heads': 12, 'length': 512},
+  '13b': {'width': 768, 'depth': 6, 'heads': 12, 'length': 512},
+}
+
+FEATURES = 768  # of a frame: mgjax/audio/frames.py; 1024 of the report's Long-prompt MetaCLIP
+
+
+def model(size: str, latents: int) -> ConfigDict:
+  """Returns the fields of a model of a named size for at most so many latents, 25 a second."""
+  if size not in SIZES:
+    raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
+  return ConfigDict(
+    {
+      **SIZES[size],
+      'positions': (latents, 1, 1),  # a sound is a video of one pixel
+      'patch': (1, 1, 1),
+      'feed_forward': 'gelu',
+      'epsilon': 1e-5,  # not in public sources
+      'remat': 'nothing' if size in ('debug', '300m') else 'attention',
+      'attention': 'auto',
+      'exchange': 'auto',
+      'unroll': 1,
+      'compute': 'float32' if size == 'debug' else 'bfloat16',
+      'conditionings': {
+        'context': {'class': 'mgjax.audio.conditioning.AudioContext'},
+        'text': {'class': 'mgjax.text.conditioning.ByteText', **TEXT[size]},
+        'video': {'class': 'mgjax.audio.conditioning.FrameFeatures', 'features': FEATURES},
+      },
+    }
+  )

@@ -1,0 +1,71 @@
+r"""Sound for moving digits: a click and the digit's tone at each bounce and stop, in minutes.
+
+python -m launch.train --config=configs/digits/codec.py --workdir=runs/sound/codec
+python -m launch.encode --config=configs/digits/audio.py --workdir=runs/sound/latents \
+  --config.autoencoder=runs/sound/codec
+python -m launch.train --config=configs/digits/audio.py --workdir=runs/sound/audio \
+  --config.autoencoder=runs/sound/codec --config.data.latents=runs/sound/latents
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import base, masked_audio, sound_sampling
+from configs.digits import codec
+
+SECONDS = 2.0
+
+
+def get_config() -> ConfigDict:
+  config = base()
+  config.part = 'audio'
+  config.autoencoder = 'runs/sound/codec'
+  config.start_from = ''
+  config.data = codec.get_config().data
+  config.data.latents = 'runs/sound/latents'
+  config.buckets = ConfigDict(
+    {'sound': {'seconds': SECONDS, 'height': 32, 'width': 32, 'batch_size': 32, 'weight': 1}}
+  )
+  config.model = ConfigDict(
+    {
+      'dim': 128,
+      'depth': 4,
+      'heads': 4,
+      'hidden': 512,
+      'positions': (round(SECONDS * 25), 1, 1),
+      'patch': (1, 1, 1),
+      'feed_forward': 'gelu',
+      'epsilon': 1e-5,
+      'remat': 'nothing',
+      'attention': 'auto',
+      'exchange': 'auto',
+      'unroll': 4,  # a loop over layers costs more than it saves at this size
+      'compute': 'float32',
+      'conditionings': {
+        'context': {'class': 'mgjax.audio.conditioning.AudioContext'},
+        'text': {
+          'class': 'mgjax.text.conditioning.ByteText',
+          'width': 64,
+          'depth': 2,
+          'heads': 2,
+          'length': 40,
+        },
+        'video': {'class': 'mgjax.audio.conditioning.FrameFeatures', 'features': 768},
+      },
+    }
+  )
+  config.objective, config.masking = masked_audio()
+  config.encode = ConfigDict({'train': 4096, 'validation': 256})  # rows of each bucket
+  config.sample = sound_sampling()
+  config.sample.steps = 16
+  config.optimizer.kind = 'cosine'
+  config.optimizer.peak = 2e-3
+  config.optimizer.warmup = 100
+  config.optimizer.final = 0.02
+  config.optimizer.beta2 = 0.99
+  config.optimizer.weight_decay = 0.01
+  config.train.steps = 3000
+  config.train.decay = 0.997
+  config.train.log_every = 100
+  config.train.evaluate_every = 1000
+  config.train.save_every = 1000
+  return config

@@ -1,0 +1,48 @@
+"""Frames of a video to one vector a latent of its sound (Movie Gen §6.1.3)."""
+
+import numpy as np
+
+from mgjax.core.errors import DataError
+from mgjax.core.resampling import averaging
+from mgjax.core.typing import Float
+
+SIDE = 16  # pixels that a frame is averaged to
+PIXELS = 3 * SIDE**2  # features a frame
+
+
+def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
+  """Averages every frame of bytes (t h w 3) to 16 x 16 pixels in [-1, 1].
+
+  Features that need no trained network, for those of Long-prompt MetaCLIP where its weights are not
+  at hand.
+
+  Raises:
+    DataError: the video is no bytes, has other axes, or a frame is smaller than 16 x 16.
+  """
+  if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3:
+    raise DataError(f'a video of {video.dtype} {video.shape}; expected uint8 (t h w 3)')
+  frames, height, width, _ = video.shape
+  if min(height, width) < SIDE or not frames:
+    raise DataError(
+      f'a video of {frames} frame(s) of {height} x {width}; expected one at least, and no side '
+      f'below {SIDE} pixels'
+    )
+  weights = (averaging(side, SIDE) for side in (height, width))
+  averaged = np.einsum('thwc,ih,jw->tijc', video.astype(np.float32), *weights, optimize=True)
+  return averaged.reshape(frames, PIXELS) / np.float32(127.5) - 1
+
+
+def resample(
+  features: Float[np.ndarray, 't e'], fps: float, count: int, rate: float
+) -> Float[np.ndarray, 'n e']:
+  """Brings features of frames at `fps` to `count` of them at `rate`, linearly between frames.
+
+  Latent j stands for the sound around (j + 1/2) / rate, frame i for the picture around (i + 1/2) /
+  fps; beyond the first and the last frame they are held.
+  """
+  place = (np.arange(count) + 0.5) / rate * fps - 0.5
+  place = np.clip(place, 0, len(features) - 1).astype(np.float32)
+  low = np.floor(place).astype(np.int64)
+  share = (place - low)[:, None]
+  high = np.minimum(low + 1, len(features) - 1)
+  return features[low] * (1 - share) + features[high] * share

@@ -1,0 +1,176 @@
+"""Sound for videos and text as a part to train (Movie Gen §6.1)."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.audio.frames import PIXELS, pixel_features, resample
+from mgjax.audio.latents import SoundCodec
+from mgjax.audio.objective import make_masked_objective, make_unmasked_objective
+from mgjax.backbone.model import FlowModel
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Batch, Tree
+from mgjax.data.mixture import Bucket, Source
+from mgjax.data.records import Records
+from mgjax.data.sound_io import write_wav
+from mgjax.data.sound_sheet import sound_sheet
+from mgjax.data.sound_sources import make_sound_source
+from mgjax.data.sources import make_transform
+from mgjax.parallel.distributed import fetch
+from mgjax.train.flow_model import (
+  check_learnt,
+  check_records,
+  make_flow_model,
+  make_objectives,
+  make_sampler_of,
+  prepare_samples,
+  read_start,
+  small_inputs,
+)
+from mgjax.train.part import Part
+from mgjax.train.restore import load_sound_codec
+from mgjax.video.generate import draw_noise
+
+SHOWN = 4  # samples in a picture
+
+
+def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+  """Builds the part: latents of sound, read or encoded on the fly, and conditions in."""
+  model = make_flow_model(config)
+  codec = load_sound_codec(config.autoencoder)
+  for name, shape in config.buckets.items():
+    check_length(model, codec, shape.seconds, f'bucket {name!r}')
+
+  def bucket(name: str, split: str) -> Bucket:
+    shape = config.buckets[name]
+    source = samples_of(config.data, shape, codec, name, split, workdir / 'rejected.jsonl')
+    keep = ('latents',) if config.data.latents else ('sound',)
+    transform = make_transform([each.prepare for each in model.conditionings], keep)
+    return Bucket(name, source, shape.batch_size, shape.weight, transform)
+
+  def prepare(batch: Batch) -> Batch:
+    if 'sound' in batch:
+      batch = {k: v for k, v in batch.items() if k != 'sound'} | {
+        'latents': codec.encode(batch['sound'])
+      }
+    return batch | {'latents': batch['latents'].astype(jnp.float32)[:, :, None, None]}
+
+  objective, validate = make_objectives(config, model)
+  learnt = {'latents': codec.statistics.as_dict()}
+
+  return Part(
+    model=model,
+    inputs=small_inputs(model, codec.model.latent_channels),
+    objective=make_masked_objective(objective, **config.masking),
+    validate=make_unmasked_objective(validate),
+    buckets=[bucket(name, 'train') for name in config.buckets],
+    validation=[bucket(name, 'validation') for name in config.buckets],
+    prepare=prepare,
+    show=_make_show(config, model, codec),
+    notes=lambda params: learnt,
+    check=functools.partial(check_learnt, config.autoencoder, learnt),
+    start=functools.partial(read_start, config) if config.start_from else None,
+  )
+
+
+def longest_bucket(config: ConfigDict) -> str:
+  """Returns the name of the bucket with the longest sounds, the first of several."""
+  return max(config.buckets, key=lambda name: config.buckets[name].seconds)
+
+
+def check_length(model: FlowModel, codec: SoundCodec, seconds: float, what: str) -> int:
+  """Returns how many latents so many seconds have.
+
+  Raises:
+    ConfigError: they are not a whole number of latents, or more than the model has positions for.
+  """
+  latents = seconds * codec.rate / codec.compression
+  most = model.backbone.positions[0]
+  if latents < 1 or abs(latents - round(latents)) > 1e-6 or round(latents) > most:
+    step = codec.compression / codec.rate
+    raise ConfigError(
+      f'{what} has sounds of {seconds:g} s; expected a multiple of {step:g} s, which one latent '
+      f'stands for, and at most {most * step:g} s, for which the model has positions'
+    )
+  return round(latents)
+
+
+def samples_of(
+  data: Mapping[str, Any] | ConfigDict,
+  shape: Mapping[str, Any] | ConfigDict,
+  codec: SoundCodec,
+  name: str,
+  split: str,
+  report: pathlib.Path | None = None,
+) -> Source:
+  """Returns the samples of a bucket: 'sound' or 'latents', 'frame_features' and 'caption'.
+
+  Args:
+    data: as a configuration's; with `latents`, what `launch.encode` put there is read.
+    shape: the bucket's `seconds` and, where there are pictures, `height` and `width`.
+    codec: that the latents are of.
+    name: of the bucket.
+    split: 'train' or 'validation'.
+    report: where rejected clips are listed.
+
+  Raises:
+    DataError: there is no usable data, or the latents are others.
+  """
+  if data['latents']:
+    records = Records(pathlib.Path(data['latents']) / split / name)
+    wanted = {'statistics': codec.statistics.as_dict(), 'seconds': shape['seconds']}
+    check_records(records.meta, wanted, name)
+    return records
+  source = make_sound_source(data, name, shape, split, report)
+  rate = codec.rate / codec.compression
+  return WithFeatures(source, data['fps'], round(shape['seconds'] * rate), rate)
+
+
+class WithFeatures:
+  """Turns the pictures of samples into features, a vector a latent; zeros where there are none."""
+
+  def __init__(self, source: Source, fps: float, count: int, rate: float):
+    self.source, self._how = source, (fps, count, rate)
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    sample = dict(self.source[index])
+    video, (fps, count, rate) = sample.pop('video', None), self._how
+    features = np.zeros((count, PIXELS), np.float32)
+    if video is not None:
+      features = resample(pixel_features(video), fps, count, rate)
+    return sample | {'frame_features': features}
+
+
+def _make_show(
+  config: ConfigDict, model: FlowModel, codec: SoundCodec
+) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
+  """Makes the function that samples sounds for validation data into a directory."""
+  name = longest_bucket(config)
+  generate = make_sampler_of(config, model)
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = samples_of(config.data, config.buckets[name], codec, name, 'validation')
+    samples = [source[index] for index in range(min(SHOWN, len(source)))]
+    frames = round(config.buckets[name].seconds * codec.rate / codec.compression)
+    shape = (frames, 1, 1, codec.model.latent_channels)
+    samples = [sample | {'context': np.zeros(shape, np.float32)} for sample in samples]
+    noise = draw_noise(config.seed, np.arange(len(samples)), shape)
+    batch, noise = jax.tree.map(np.asarray, (prepare_samples(model, samples), noise))
+    sounds = fetch(codec.decode(generate(params, batch, noise)[:, :, 0, 0]))
+    path = directory / 'samples.png'
+    if jax.process_index() == 0:
+      sound_sheet(path, list(sounds), [sample['caption'] for sample in samples], codec.rate)
+      for index, sound in enumerate(sounds):
+        write_wav(directory / f'{index:03d}.wav', np.clip(sound, -1, 1), codec.rate)
+    return path
+
+  return show

@@ -1,0 +1,141 @@
+"""What every part that trains a flow model shares: configurations to objects, samples to inputs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.backbone.model import FlowModel
+from mgjax.backbone.transformer import Transformer
+from mgjax.core.config import build, differences
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.precision import compute_type
+from mgjax.core.typing import Batch, Objective, Tree
+from mgjax.flow.objective import make_objective
+from mgjax.flow.schedules import make_schedule
+from mgjax.flow.times import make_sampler
+from mgjax.parallel.shard import Place
+from mgjax.train.restore import load_params, read_config
+from mgjax.video.generate import make_generate
+
+
+def make_flow_model(config: ConfigDict) -> FlowModel:
+  """Makes the module that `config.model` describes; a conditioning is built from its `class`."""
+  fields = config.model.to_dict()
+  dtype = compute_type(fields.pop('compute'))
+  described = fields.pop('conditionings')
+  fields |= {key: tuple(fields[key]) for key in ('positions', 'patch')}
+  conditionings = [
+    build(described[name], name=name, dim=fields['dim'], dtype=dtype) for name in sorted(described)
+  ]
+  backbone = Transformer(**fields, dtype=dtype, name='backbone')
+  return FlowModel(backbone, tuple(conditionings))
+
+
+def make_objectives(config: ConfigDict, model: FlowModel) -> tuple[Objective, Objective]:
+  """Makes the objectives of training and of validation that `config.objective` describes.
+
+  Raises:
+    ConfigError: dropout names other conditionings than the model has.
+  """
+  fields = config.objective.to_dict()
+  dropout, names = fields['dropout'], {each.name for each in model.conditionings}
+  if set(dropout) != names:
+    raise ConfigError(
+      f'objective.dropout names {sorted(dropout)}, the conditionings are {sorted(names)}; give '
+      'each a rate, 0 for never: guidance means nothing for a condition that is never dropped'
+    )
+  draw = make_sampler(fields['time'].pop('name'), **fields['time'])
+  together = fields.get('together', 0.0)
+  return (
+    make_objective(dropout=dropout, together=together, sample_time=draw),
+    make_objective(dropout={}, sample_time=make_sampler('stratified')),
+  )
+
+
+def make_sampler_of(config: ConfigDict, model: FlowModel, **changes: Any):
+  """Makes `generate(params, batch, noise) -> latents` from `config.sample`, with changes."""
+  fields = config.sample.to_dict() | {k: v for k, v in changes.items() if v is not None}
+  unknown = sorted(set(fields['guidance']) - {each.name for each in model.conditionings})
+  if unknown:
+    raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
+  schedule = dict(fields['schedule'])
+  times = make_schedule(schedule.pop('name'), fields['steps'], **schedule)
+  guidance = fields['guidance']
+  return make_generate(model, times=times, solver=fields['solver'], guidance=guidance)
+
+
+def prepare_samples(model: FlowModel, samples: Sequence[Mapping[str, Any]]) -> Batch:
+  """Turns samples into the arrays that the model's conditionings read."""
+  rows: list[Mapping[str, np.ndarray]] = []
+  for sample in samples:
+    row: dict[str, np.ndarray] = {}
+    for conditioning in model.conditionings:
+      row |= conditioning.prepare(sample)
+    rows.append(row)
+  return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
+
+
+def prepare_prompts(model: FlowModel, prompts: Sequence[str], fps: float | None) -> Batch:
+  """Turns prompts into the arrays that the conditionings of a model of videos read."""
+  rate = {} if fps is None else {'fps': fps}
+  return prepare_samples(model, [{'caption': prompt} | rate for prompt in prompts])
+
+
+def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
+  """Returns the smallest arguments of `model.init` after the key: parameters depend on no more."""
+  latents = np.zeros((*model.backbone.patch, channels), np.float32)
+  batch = prepare_samples(model, [{'caption': 'a', 'context': latents}])
+  return jnp.asarray(latents[None]), jnp.zeros(1), batch, {}
+
+
+def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
+  """Checks that latents on disk are those that a configuration asks for.
+
+  Args:
+    meta: of their records.
+    wanted: 'statistics' of the autoencoder's latents, and what else must agree.
+    name: of the bucket.
+
+  Raises:
+    DataError: they are of another autoencoder, or other data.
+  """
+  if meta['statistics'] != wanted['statistics']:
+    raise DataError(
+      f'the latents of bucket {name!r} were normalised for another autoencoder than the one at '
+      'config.autoencoder; encode the data again with launch.encode'
+    )
+  if changed := differences({key: meta[key] for key in wanted}, dict(wanted)):
+    raise DataError(
+      f'the latents of bucket {name!r} are not those that the configuration asks for: '
+      f'{"; ".join(changed)}; encode the data again'
+    )
+
+
+def check_learnt(autoencoder: str, learnt: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+  """Checks that a checkpoint with these notes learnt the latents of this autoencoder.
+
+  Raises:
+    ConfigError: it learnt others.
+  """
+  if notes.get('latents', learnt['latents']) != learnt['latents']:
+    raise ConfigError(
+      f'the autoencoder at {autoencoder!r} is not the one that this run learnt the latents of (was '
+      'it trained on?); put that one back, or take another --workdir'
+    )
+
+
+def read_start(config: ConfigDict, place: Place) -> Tree:
+  """Reads the parameters that a run of the same part begins from.
+
+  Raises:
+    ConfigError: `config.start_from` trained another part.
+  """
+  if (part := read_config(config.start_from).part) != config.part:
+    a = 'an' if config.part[0] in 'aeiou' else 'a'
+    raise ConfigError(
+      f'config.start_from={config.start_from!r} trained {part!r}, not {a} {config.part} model'
+    )
+  return load_params(config.start_from, place=place)[0]
