@@ -26,9 +26,10 @@ def make_schedule(
 
   with shape(u) = 1 (constant), final + (1 - final) (1 - u) (linear), final + (1 - final)
   (1 + cos(pi u)) / 2 (cosine) or final^u (exponential). The first step already learns, step
-  `warmup` has the peak, step `steps` and all after it have `peak * final` (constant: the peak). Movie Gen pre-trains with a constant rate (lowered by hand when the loss
-  is flat), fine-tunes on selected video with a cosine (§3.3) and fine-tunes the audio model with
-  a warm-up and a linear decay from 1e-4 to 1e-8 (§6). The sound codec decays exponentially (DAC).
+  `warmup` has the peak, step `steps` and all after it have `peak * final` (constant: the peak).
+  Movie Gen pre-trains with a constant rate (lowered by hand when the loss is flat), fine-tunes on
+  selected video with a cosine (§3.3) and fine-tunes the audio model with a warm-up and a linear
+  decay from 1e-4 to 1e-8 (§6); the codec of sound decays exponentially, as DAC does.
 
   Args:
     kind: 'constant', 'cosine', 'exponential' or 'linear'.
