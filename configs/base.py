@@ -123,3 +123,31 @@ def discriminator(**changes) -> ConfigDict:
     'clip': 1.0,
   }
   return ConfigDict(fields | changes | {'optimizer': optimizer})
+
+
+def sound_reconstruction(**changes: float) -> ConfigDict:
+  """Returns the codec's objective: DAC's weights (audio/codec_objective.py)."""
+  weights = {'mel': 15.0, 'features': 2.0, 'adversarial': 1.0, 'prior': 1e-4}  # Stable Audio's
+  return ConfigDict(weights | changes)
+
+
+def sound_discriminator(**changes) -> ConfigDict:
+  """Returns the codec's opponents, borrowed from DAC."""
+  fields = {
+    'periods': (2, 3, 5, 7, 11),
+    'period_widths': (32, 128, 512, 1024, 1024),
+    'windows': (2048, 1024, 512),
+    'window_width': 32,
+    'start': 0,
+  }
+  optimizer = {
+    'kind': 'constant',
+    'peak': 1e-4,
+    'warmup': 0,
+    'final': 1.0,
+    'beta1': 0.8,
+    'beta2': 0.99,
+    'weight_decay': 0.01,
+    'clip': 10.0,
+  }
+  return ConfigDict(fields | changes | {'optimizer': optimizer})

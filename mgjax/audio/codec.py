@@ -1,6 +1,8 @@
 """The codec of sound, a DAC-VAE: 48 kHz to 25 latents a second and back (Movie Gen §6)."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -10,6 +12,7 @@ import numpy as np
 
 from mgjax.audio.layers import DILATIONS, DownConv, ResidualUnit, Snake, SoundConv, UpConv
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.precision import compute_type
 from mgjax.core.typing import Array, Float, Key, Num
 
 RATE = 48_000  # samples a second that the published dimensions are for
@@ -182,3 +185,11 @@ class Codec(nn.Module):
         f'decoder_width {self.decoder_width} is halved {len(self.strides)} times; expected a '
         f'multiple of {2 ** len(self.strides)}'
       )
+
+
+def make_codec(fields: Mapping[str, Any]) -> Codec:
+  """Makes the module that a configuration's `model` describes; `compute` names its type."""
+  fields = dict(fields)
+  fields['dtype'] = compute_type(fields.pop('compute'))
+  fields['strides'] = tuple(fields['strides'])
+  return Codec(**fields)

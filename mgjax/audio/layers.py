@@ -12,7 +12,7 @@ from mgjax.parallel.gather import Local, weighted
 
 WINDOW = 7
 DILATIONS = (1, 3, 9)  # of the residual units of a level
-AXES = ('window', 'channels_in', 'channels')
+OUTPUTS, INPUTS = -1, -2  # axes of a kernel
 # What published codecs start from: the truncated normal that their code asks for is lost, because
 # weight norm computes the weight anew from g and v, which PyTorch had drawn before.
 FAN_IN = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
@@ -28,24 +28,24 @@ def snake(x: Float[Array, '... c'], alpha: Float[Array, 'c']) -> Float[Array, '.
 
 
 def weight_norm(
-  kernel: Float[Array, 'k i o'], scale: Float[Array, 'n'], axis: int
-) -> Float[Array, 'k i o']:
+  kernel: Float[Array, '*k i o'], scale: Float[Array, 'n'], axis: int = OUTPUTS
+) -> Float[Array, '*k i o']:
   """Returns g v / |v|, the norm over all axes but `axis` (Salimans and Kingma 2016).
 
   Args:
     kernel: v.
     scale: g, one number for each place of `axis`.
-    axis: 2, the outputs, of a convolution; 1, the inputs, of a transposed one, because there they
-      are the first axis of PyTorch's weights.
+    axis: OUTPUTS of a convolution; INPUTS of a transposed one, because there they are the first
+      axis of PyTorch's weights.
   """
-  shape = [1, 1, 1]
+  shape = [1] * kernel.ndim
   shape[axis] = len(scale)
   factor = scale / _norms(kernel, axis)
   return kernel * jnp.broadcast_to(factor.reshape(shape), kernel.shape)
 
 
 def _norms(kernel: Array, axis: int) -> Array:
-  others = tuple(other for other in range(3) if other != axis)
+  others = tuple(other for other in range(kernel.ndim) if other != axis % kernel.ndim)
   return jnp.sqrt(jnp.sum(kernel**2, others))
 
 
@@ -74,7 +74,7 @@ class SoundConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b s c']) -> Float[Array, 'b s o']:
-    return _normalised(self, _make_convolve(self.dilation), x, self.window, self.features)
+    return normalised(self, _make_convolve(self.dilation), x, (self.window,), self.features)
 
 
 class DownConv(nn.Module):
@@ -93,7 +93,7 @@ class DownConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b s c']) -> Float[Array, 'b t o']:
-    return _normalised(self, _down, x, 2 * self.stride, self.features)
+    return normalised(self, _down, x, (2 * self.stride,), self.features)
 
 
 class UpConv(nn.Module):
@@ -110,7 +110,7 @@ class UpConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b s o']:
-    return _normalised(self, _up, x, 2 * self.stride, self.features, FAN_OUT, axis=1)
+    return normalised(self, _up, x, (2 * self.stride,), self.features, FAN_OUT, INPUTS)
 
 
 class ResidualUnit(nn.Module):
@@ -128,24 +128,40 @@ class ResidualUnit(nn.Module):
     return x + SoundConv(width, 1, dtype=self.dtype, name='conv_2')(y)
 
 
-def _normalised(
-  module: SoundConv | DownConv | UpConv,
+def normalised(
+  module: nn.Module,
   local: Local,
-  x: Array,
-  window: int,
+  x: Float[Array, 'b *n i'],
+  window: tuple[int, ...],
   features: int,
   initializer: jax.nn.initializers.Initializer = FAN_IN,
-  axis: int = 2,
-) -> Array:
-  """Declares v, g and bias, and returns local(x, g v / |v|) + bias."""
-  shape = (window, x.shape[-1], features)
-  kernel = weight(module, initializer, AXES, shape)
-  scale = parameter(module, 'scale', lambda *_: _norms(kernel, axis), (AXES[axis],), (shape[axis],))
+  axis: int = OUTPUTS,
+) -> Float[Array, 'b *m o']:
+  """Declares v, g and bias of a module, and returns local(x, g v / |v|) + bias.
+
+  Args:
+    module: has a `dtype`, that of the product.
+    local: sees its own rows alone, and sound (b s c) as (b s 1 c).
+    x: sound, or (b h w c).
+    window: taps along each axis of the kernel.
+    features: channels of the result.
+    initializer: of v.
+    axis: see `weight_norm`.
+  """
+  names = ('window',) * len(window) + ('channels_in', 'channels')
+  shape = (*window, x.shape[-1], features)
+  kernel = weight(module, initializer, names, shape)
+  scale = parameter(
+    module, 'scale', lambda *_: _norms(kernel, axis), (names[axis],), (shape[axis],)
+  )
   bias = parameter(module, 'bias', ZEROS, ('channels',), (features,))
   dtype = jnp.dtype(module.dtype)
-  # With an axis more than tokens have: on a mesh rows are split, and time is not.
-  (y,) = weighted(local, x[:, :, None], (weight_norm(kernel, scale, axis),), AXES, dtype)
-  y = y[:, :, 0]
+  # Sound with an axis more than tokens have: on a mesh rows are split, and time is not.
+  flat = x.ndim == 3
+  (y,) = weighted(
+    local, x[:, :, None] if flat else x, (weight_norm(kernel, scale, axis),), names, dtype
+  )
+  y = y[:, :, 0] if flat else y
   return y + jnp.broadcast_to(bias.astype(dtype), y.shape)
 
 

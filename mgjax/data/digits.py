@@ -1,7 +1,8 @@
 """The small world: captioned clips of real handwritten digits in motion, made on the fly.
 
-'the green digit 3 moves left': a coloured digit crosses the frame, bounces or stands still. The
-handwriting is the 1,797 images that ship inside scikit-learn; nothing is downloaded or stored.
+'the green digit 3 moves left': a coloured digit crosses the frame, bounces, falls or stands still.
+The handwriting is the 1,797 images that ship inside scikit-learn; nothing is downloaded or stored.
+Where the digit hits a wall or the floor, it can be heard (`digit_sounds`).
 Lengths (digit size, jitter) are pixels of a frame whose shorter side is 32 and scale with it, so
 the same index at another `size` or number of frames shows the same clip at another resolution.
 """
@@ -9,12 +10,13 @@ the same index at another `size` or number of frames shows the same clip at anot
 import dataclasses
 import functools
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Float, UInt8
+from mgjax.data import digit_sounds
 
 COLOURS = {
   'red': (1.0, 0.1, 0.1),
@@ -31,10 +33,13 @@ MOTIONS = {
   'down': 'moves down',
   'still': 'stands still',
   'bounce': 'bounces',
+  'fall': 'falls and lands',
 }
+AUDIBLE = ('bounce', 'fall')  # motions with something to hear
 BACKGROUNDS = ('black', 'coloured', 'gradient')
 SPLITS = ('train', 'test')
 _BOUNCES = (2.5, 1.25)  # vertical and horizontal crossings of the frame in one bouncing clip
+_LANDING = (0.3, 0.8)  # of a clip, when what falls comes to rest
 
 
 def caption_of(digit: int, colour: str, motion: str) -> str:
@@ -102,22 +107,48 @@ def _choices(captions: str, colours: tuple[str, ...], motions: tuple[str, ...]) 
   return [choice for choice in all_captions(colours, motions) if held_out(*choice[:3]) in keep]
 
 
+class _Course(NamedTuple):
+  """What chance decides about a motion."""
+
+  offset: Float[np.ndarray, '2']  # of the line or place from the centre, in [-1, 1] of the jitter
+  phase: Float[
+    np.ndarray, '2'
+  ]  # in [0, 2): where a bouncing digit begins, when a falling one lands
+
+  @property
+  def landing(self) -> float:
+    return _LANDING[0] + (_LANDING[1] - _LANDING[0]) * float(self.phase[0]) / 2
+
+
 def _path(
-  motion: str, frames: int, room: np.ndarray, jitter: float, generator: np.random.Generator
+  motion: str, course: _Course, frames: int, room: np.ndarray, jitter: float
 ) -> Float[np.ndarray, 't 2']:
   """The digit's upper left corner (y, x) in each frame; it never leaves the frame."""
-  offset = generator.uniform(-jitter, jitter, 2)
-  phase = generator.uniform(0, 2, 2)
   time = np.linspace(0, 1, frames)
-  path = np.tile(np.clip(room / 2 + offset, 0, room), (frames, 1))
+  path = np.tile(np.clip(room / 2 + jitter * course.offset, 0, room), (frames, 1))
   if motion in ('left', 'right'):
     path[:, 1] = room[1] * (time if motion == 'right' else 1 - time)
   elif motion in ('up', 'down'):
     path[:, 0] = room[0] * (time if motion == 'down' else 1 - time)
   elif motion == 'bounce':
-    travelled = phase + np.outer(time, _BOUNCES)
+    travelled = course.phase + np.outer(time, _BOUNCES)
     path = room * (1 - np.abs(1 - travelled % 2))
+  elif motion == 'fall':
+    path[:, 0] = room[0] * np.minimum(time / course.landing, 1) ** 2
   return path
+
+
+def _events(motion: str, course: _Course) -> Float[np.ndarray, '_']:
+  """When the path of `_path` hits a wall or comes to rest, in order; 0 is its start, 1 its end."""
+  if motion == 'fall':
+    return np.array([course.landing])
+  if motion != 'bounce':
+    return np.zeros(0)
+  hits = [
+    (np.arange(np.ceil(phase), np.floor(phase + crossings) + 1) - phase) / crossings
+    for phase, crossings in zip(course.phase, _BOUNCES, strict=True)
+  ]
+  return np.sort(np.concatenate(hits))
 
 
 def _resampling(
@@ -149,6 +180,9 @@ class Digits:
 
   `source[index]` is {'video': uint8 (t h w 3), 'caption', 'digit', 'colour', 'motion'}. One frame
   makes images: 'a photo of the green digit 3', motion ''. Raises ConfigError for unknown names.
+
+  With `sound` a sample has also 'sound', float32 (s 1) of frames / fps seconds at 48 kHz, and
+  'events', the seconds at which the digit hits something: between frames as a rule, not on one.
   """
 
   split: str = 'train'  # handwriting: 'train' or 'test', see `handwriting`
@@ -163,6 +197,7 @@ class Digits:
   digit_size: float = 14.0
   fps: int = 8  # frames a second, for whoever plays or writes the clips
   seed: int = 0
+  sound: bool = False
 
   def __post_init__(self):
     for name, given, known in (
@@ -180,6 +215,11 @@ class Digits:
         f'frames={self.frames}, size={self.size}, digit_size={self.digit_size}: '
         'expected at least 1 frame of 8 x 8 pixels and a digit size from 8 to 32'
       )
+    if self.sound and (self.fps < 1 or self.frames * digit_sounds.RATE % self.fps):
+      raise ConfigError(
+        f'frames={self.frames}, fps={self.fps}: their sound is not a whole number of samples; '
+        f'choose frames a second that divide {digit_sounds.RATE}, such as 8, 24 or 25'
+      )
     if not self._choices:
       raise ConfigError(
         f'captions={self.captions!r} leaves nothing to show with frames={self.frames}, '
@@ -195,7 +235,13 @@ class Digits:
     return self.length
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    index = operator.index(index)
+    return self._sample(operator.index(index), pictures=True)
+
+  def listen(self, index: int) -> dict[str, Any]:
+    """Returns `self[index]` without its 'video', which takes most of the time to make."""
+    return self._sample(operator.index(index), pictures=False)
+
+  def _sample(self, index: int, pictures: bool) -> dict[str, Any]:
     if not 0 <= index < self.length:
       raise IndexError(f'index {index} of a source of {self.length} samples')
     generator = np.random.default_rng((self.seed, SPLITS.index(self.split), index))
@@ -203,22 +249,29 @@ class Digits:
     digit, colour, motion, caption = choices[generator.integers(len(choices))]
     images = _images_of(self.split, digit)
     image = images[generator.integers(len(images))]
-    video = self._render(image, colour, motion, generator)
-    labels = {'digit': digit, 'colour': colour, 'motion': motion}
-    return {'video': video, 'caption': caption, **labels}
+    course = _Course(generator.uniform(-1, 1, 2), generator.uniform(0, 2, 2))
+    sample = {'caption': caption, 'digit': digit, 'colour': colour, 'motion': motion}
+    if self.sound:
+      events = _events(motion, course) * (self.frames - 1) / self.fps
+      samples = self.frames * digit_sounds.RATE // self.fps
+      sample |= {'sound': digit_sounds.digit_sound(digit, events, samples), 'events': events}
+    if pictures:
+      sample['video'] = self._render(image, colour, motion, course, generator)
+    return sample
 
   def _render(
     self,
     image: Float[np.ndarray, '8 8'],
     colour: str,
     motion: str,
+    course: _Course,
     generator: np.random.Generator,
   ) -> UInt8[np.ndarray, 't h w 3']:
     height, width = self.size
     scale = min(self.size) / 32
     digit_size = self.digit_size * scale
     room = np.array(self.size, np.float64) - digit_size
-    path = _path(motion, self.frames, room, self.jitter * scale, generator)
+    path = _path(motion, course, self.frames, room, self.jitter * scale)
     rows = _resampling(path[:, 0], height, digit_size)
     columns = _resampling(path[:, 1], width, digit_size)
     opacity = rows @ image @ columns.transpose(0, 2, 1)

@@ -71,13 +71,20 @@ class WithFrameRate:
 
 def _digits(data, name, shape, split, report) -> Source:
   del name, report
-  fields = dict(data['digits'])
+  size = (shape['height'], shape['width'])
+  return make_digits(data['digits'], split, frames=shape['frames'], size=size)
+
+
+def make_digits(fields: Fields, split: str, **more: Any) -> Digits:
+  """Makes the small world of a configuration; `more` are fields of `Digits` that come first.
+
+  Validation has other handwriting and, of videos, the combinations that training never shows.
+  """
+  fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()} | more
   if split == 'validation':
-    # Other handwriting, and of videos the combinations that training never shows.
-    captions = 'held_out' if shape['frames'] > 1 else 'all'
+    captions = 'held_out' if fields['frames'] > 1 else 'all'
     fields |= {'split': 'test', 'captions': captions, 'length': 4096}
-  fields |= {'frames': shape['frames'], 'size': (shape['height'], shape['width'])}
-  return Digits(**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+  return Digits(**fields)
 
 
 def _clips(data, name, shape, split, report) -> Source:

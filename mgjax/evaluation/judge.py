@@ -26,6 +26,8 @@ _CROP = 20  # side of the window around the centroid
 _BLUR = 0.7  # pixels; averages noise, keeps strokes
 _THRESHOLD = 0.3  # of full brightness above the background
 _STILL = 0.15 * _SIDE  # a shorter way than this is no movement
+_LANDINGS = np.linspace(0.2, 0.9, 36)  # of a clip, when something may come to rest
+_BEND = 0.04  # of its height: a fall leaves at least 0.075, root mean square, to a line
 _BOUNCE = 0.08 * _SIDE  # a straight path leaves less than this, root mean square, to a line
 
 
@@ -67,7 +69,11 @@ def _motion(centroids: Float[np.ndarray, 't 2'], seen: np.ndarray, frames: int) 
   time = (seen - seen.mean())[:, None]
   away = centroids - centroids.mean(0, keepdims=True)
   slope = (time * away).sum(0, keepdims=True) / max(float((time**2).sum()), 1.0)
-  if np.sqrt(((away - time * slope) ** 2).sum(1).mean()) > _BOUNCE:
+  beside = float(((away - time * slope) ** 2).sum(1).mean())  # mean square distance from a line
+  height, beside_fall = _as_fall(away, seen / (frames - 1))
+  if height > _STILL and max(2 * beside_fall, (_BEND * height) ** 2) < beside:
+    return 'fall'
+  if np.sqrt(beside) > _BOUNCE:
     return 'bounce'
   down, right = slope[0] * (frames - 1)
   if np.hypot(down, right) < _STILL:
@@ -75,6 +81,19 @@ def _motion(centroids: Float[np.ndarray, 't 2'], seen: np.ndarray, frames: int) 
   if abs(right) > abs(down):
     return 'right' if right > 0 else 'left'
   return 'down' if down > 0 else 'up'
+
+
+def _as_fall(away: Float[np.ndarray, 't 2'], time: Float[np.ndarray, 't']) -> tuple[float, float]:
+  """Fits a fall that lands at one of many times: its height and the mean square of what it leaves.
+
+  `away` are (y, x) less their means, `time` is in [0, 1].
+  """
+  course = np.minimum(time / _LANDINGS[:, None], 1) ** 2
+  course -= course.mean(1, keepdims=True)
+  height = course @ away[:, 0] / np.maximum((course**2).sum(1), 1e-6)
+  beside = ((away[:, 0] - height[:, None] * course) ** 2).mean(1) + (away[:, 1] ** 2).mean()
+  best = int(beside.argmin())
+  return float(height[best]), float(beside[best])
 
 
 def _look(video: np.ndarray) -> _Sight:

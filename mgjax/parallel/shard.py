@@ -8,9 +8,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Batch, Key, Tree
+from mgjax.core.typing import Array, Batch, Key, Tree
 from mgjax.parallel.distributed import rows_of_process
-from mgjax.parallel.rules import BATCH, partition, size
+from mgjax.parallel.rules import BATCH, ambient, fit, partition, size, spec
 
 Place = Callable[[str, tuple[int, ...]], NamedSharding]
 
@@ -78,6 +78,19 @@ def make_initialise(init: Callable[[Key], Tree], mesh: Mesh) -> tuple[Callable[[
   """
   shardings = parameter_shardings(jax.eval_shape(init, jax.random.key(0)), mesh)
   return jax.jit(lambda key: nn.unbox(init(key)), out_shardings=shardings), shardings
+
+
+def over_rows(local: Callable[[Array], Tree], x: Array) -> Tree:
+  """Returns local(x), where rows do not mix: on a mesh every device sees its own rows alone.
+
+  For what the compiler does not split by itself, as Fourier transforms, for which it would gather
+  all rows on every device.
+  """
+  mesh = ambient()
+  if mesh is None:
+    return local(x)
+  rows = spec([fit(BATCH, x.shape[0], mesh)])
+  return jax.shard_map(local, in_specs=rows, out_specs=rows)(x)
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:

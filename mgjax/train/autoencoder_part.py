@@ -2,7 +2,6 @@
 
 import logging
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,18 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.contact_sheet import contact_sheet
-from mgjax.data.loader import validation_batches
 from mgjax.data.mixture import Bucket
 from mgjax.data.sources import make_source, make_transform
 from mgjax.parallel.distributed import fetch
-from mgjax.parallel.shard import Place, everywhere
+from mgjax.parallel.shard import everywhere
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.discriminator import Discriminator
-from mgjax.tae.latents import estimate_statistics, to_bytes, to_unit
+from mgjax.tae.latents import to_bytes, to_unit
 from mgjax.tae.objective import (
   Weights,
   make_adversarial_objective,
@@ -29,11 +26,11 @@ from mgjax.tae.objective import (
   make_objective,
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
+from mgjax.train.latent_statistics import latent_statistics
 from mgjax.train.part import Opponent, Part
-from mgjax.train.restore import load_params, read_config
+from mgjax.train.restore import make_start
 
 SHOWN = 4  # clips in a picture
-STATISTICS_BATCHES = 8  # per bucket
 
 _log = logging.getLogger(__name__)
 
@@ -67,17 +64,8 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
 
   def notes(params: Tree) -> dict[str, Any]:
-    # Over training data: latents that the flow model will see.
-    arrays = []
-    for bucket in buckets:
-      count = min(STATISTICS_BATCHES, len(bucket.source) // bucket.batch_size)
-      if count:
-        for batch in validation_batches(bucket, count):
-          arrays.append(fetch(encode(params, batch['video'])))
-      else:
-        video = np.stack([bucket.source[i]['video'] for i in range(len(bucket.source))])
-        arrays.append(fetch(encode(params, video)))
-    return {'latents': estimate_statistics(arrays).as_dict()}
+    run = lambda batch: encode(params, batch['video'])  # noqa: E731
+    return {'latents': latent_statistics(buckets, run).as_dict()}
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = make_source(config.data, longest.name, shape, 'validation')
@@ -102,7 +90,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     prepare=prepare,
     show=show,
     notes=notes,
-    start=_make_start(config),
+    start=make_start(config),
     opponent=make_opponent(config, weights, perceptual),
     frozen=frozen,
   )
@@ -143,14 +131,3 @@ def make_opponent(
     optimizer=optimizer,
     start=start,
   )
-
-
-def _make_start(config: ConfigDict) -> Callable[[Place], Tree] | None:
-  def start(place: Place) -> Tree:
-    if (part := read_config(config.start_from).part) != 'autoencoder':
-      raise ConfigError(
-        f'config.start_from={config.start_from!r} trained {part!r}, not an autoencoder'
-      )
-    return load_params(config.start_from, place=place)[0]
-
-  return start if config.start_from else None

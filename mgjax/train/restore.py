@@ -3,11 +3,14 @@
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from mgjax.audio.codec import make_codec
+from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.typing import Tree
 from mgjax.parallel.shard import Place, everywhere
@@ -78,6 +81,38 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
   statistics = Statistics.from_dict(meta['notes']['latents'])
   model = make_autoencoder(config.model.to_dict())
   return LatentCodec(model, params, statistics, make_tiling(config))
+
+
+def load_sound_codec(workdir: str | os.PathLike[str]) -> SoundCodec:
+  """Reads a trained codec of sound with its latent statistics.
+
+  Raises:
+    ConfigError: the directory is not that of a codec.
+    CheckpointError: there is no checkpoint that can be trusted.
+  """
+  config = read_config(workdir)
+  if config.part != 'codec':
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} trained the part {config.part!r}; expected a codec of sound, as '
+      'launch.train makes with configs/audio/codec.py'
+    )
+  params, meta = load_params(workdir, place=everywhere())
+  statistics = Statistics.from_dict(meta['notes']['latents'])
+  return SoundCodec(make_codec(config.model.to_dict()), params, statistics)
+
+
+def make_start(config: ConfigDict) -> Callable[[Place], Tree] | None:
+  """Makes what reads the parameters of `config.start_from`, a run of the same part; see `Part`."""
+
+  def start(place: Place) -> Tree:
+    if (part := read_config(config.start_from).part) != config.part:
+      raise ConfigError(
+        f'config.start_from={config.start_from!r} trained the part {part!r}; expected one that '
+        f'trained {config.part!r}, as this run does'
+      )
+    return load_params(config.start_from, place=place)[0]
+
+  return start if config.start_from else None
 
 
 def make_tiling(config: ConfigDict) -> Tiling:

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import mgjax
-from mgjax.audio.codec import Codec
+from mgjax.audio.codec import Codec, make_codec
 from mgjax.core.config import did_you_mean, differences, flatten
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
@@ -31,7 +31,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import make_initialise, make_place, put_batch
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
-from mgjax.train import audio_part, autoencoder_part, video_part
+from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.loop import Schedule, Tasks, run_loop
@@ -45,6 +45,7 @@ from mgjax.train.two_player import make_two_player_step
 
 PARTS = {
   'autoencoder': autoencoder_part.make_part,
+  'codec': codec_part.make_part,
   'video': video_part.make_part,
   'audio': audio_part.make_part,
 }
@@ -160,6 +161,9 @@ def _outline(config: ConfigDict) -> tuple[nn.Module, tuple[Any, ...], list[str]]
   if config.part == 'autoencoder':
     model = make_autoencoder(config.model.to_dict())
     return model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)), []
+  if config.part == 'codec':
+    codec = make_codec(config.model.to_dict())
+    return codec, codec_part.small_inputs(codec), []
   if config.part not in LATENT_CHANNELS:
     raise ConfigError(did_you_mean(config.part, PARTS).replace('key', 'part'))
   model, notes = make_flow_model(config), []

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from mgjax.audio.codec import RATE, Codec, Posterior, kl
-from mgjax.audio.layers import DownConv, ResidualUnit, SoundConv, UpConv, snake, weight_norm
+from mgjax.audio.layers import (
+  INPUTS,
+  OUTPUTS,
+  DownConv,
+  ResidualUnit,
+  SoundConv,
+  UpConv,
+  snake,
+  weight_norm,
+)
 from mgjax.audio.weights import import_published
 from mgjax.core.axes import AXES
 from mgjax.core.errors import ConfigError, DataError
@@ -85,7 +94,7 @@ def test_snake_is_its_formula():
   np.testing.assert_array_equal(at_zero, jnp.ones((1, 3)))
 
 
-@pytest.mark.parametrize('axis', [1, 2])
+@pytest.mark.parametrize('axis', [INPUTS, OUTPUTS])
 def test_weight_norm_keeps_directions_and_sets_lengths(axis):
   rng = np.random.default_rng(0)
   kernel = rng.normal(size=(5, 3, 4)).astype(np.float32)
@@ -185,7 +194,7 @@ def test_weights_start_as_drawn():
   params = nn.unbox(jax.jit(layer.init)(jax.random.key(0), jnp.zeros((1, 3, 6))))['params']
   kernel = params['kernel']
   assert params['scale'].shape == (6,)
-  close(weight_norm(kernel, params['scale'], 1), kernel, 2 * EPS)
+  close(weight_norm(kernel, params['scale'], INPUTS), kernel, 2 * EPS)
   assert 0 < jnp.abs(kernel).max() <= 16**-0.5
 
 

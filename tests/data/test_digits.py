@@ -84,6 +84,7 @@ def test_captions_say_what_is_shown():
   assert words[3, 'green', 'left'] == 'the green digit 3 moves left'
   assert words[0, 'red', 'still'] == 'the red digit 0 stands still'
   assert words[9, 'white', 'bounce'] == 'the white digit 9 bounces'
+  assert words[4, 'blue', 'fall'] == 'the blue digit 4 falls and lands'
   source = Digits(colours=tuple(COLOURS), motions=tuple(MOTIONS), captions='all', length=20)
   for sample in source:
     assert sample['caption'] == words[sample['digit'], sample['colour'], sample['motion']]
@@ -127,6 +128,12 @@ def test_the_digit_moves_as_the_caption_says(motion):
       np.testing.assert_allclose(steps, expected, atol=2 / 12)
     elif motion == 'still':
       assert (sample['video'] == sample['video'][:1]).all()
+    elif motion == 'fall':  # ever faster, straight down, until it lies on the floor
+      at_rest = (sample['video'] == sample['video'][-1]).all((1, 2, 3))
+      landed = int(at_rest.argmax())
+      assert 0.3 * 15 <= landed < 0.8 * 15 + 1 and at_rest[landed:].all()
+      assert (np.diff(steps[: landed - 1, 0]) > -2 / 12).all()
+      np.testing.assert_allclose(steps[:, 1], 0, atol=2 / 12)
     else:  # it turns at both the floor and the ceiling
       assert {-1, 1} <= set(np.sign(steps[np.abs(steps[:, 0]) > 1, 0]))
 

@@ -81,6 +81,15 @@ def test_a_reversed_clip_moves_the_other_way(judge, clips):
     assert judge.read(video[::-1]).motion == opposite[judge.read(video).motion]
 
 
+@pytest.mark.parametrize('world', [{}, {'frames': 5, 'size': (48, 80)}, {'frames': 50}])
+def test_what_falls_and_lands_is_told_from_what_moves_down(judge, world):
+  motions = ('down', 'fall', 'bounce')
+  generator = np.random.default_rng(0)
+  for sample in Digits(split='test', captions='all', motions=motions, length=60, **world):
+    assert judge.read(sample['video']).motion == sample['motion']
+    assert judge.read(_noisy(sample['video'], generator)).motion == sample['motion']
+
+
 def test_an_empty_clip_reads_as_nothing(judge):
   assert judge.read(np.zeros((4, 32, 32, 3), np.uint8)) == Reading(-1, '', '')
 

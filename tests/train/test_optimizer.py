@@ -30,10 +30,12 @@ def rate_twin(kind, peak, steps, warmup, final, step):
   progress = min(max((step - warmup) / (steps - warmup), 0), 1)
   shape = {'constant': 1, 'linear': 1 - progress, 'cosine': (1 + np.cos(np.pi * progress)) / 2}
   warm = min(1, (step + 1) / warmup) if warmup else 1
+  if kind == 'exponential':
+    return peak * warm * final**progress
   return peak * warm * (final + (1 - final) * shape[kind])
 
 
-@pytest.mark.parametrize('kind', ['constant', 'linear', 'cosine'])
+@pytest.mark.parametrize('kind', ['constant', 'linear', 'cosine', 'exponential'])
 @pytest.mark.parametrize('warmup', [0, 10])
 def test_schedule_equals_its_formula(kind, warmup):
   rate = make_schedule(kind=kind, peak=1e-4, steps=50, warmup=warmup, final=0.1)
@@ -51,12 +53,20 @@ def test_schedule_begins_above_zero_peaks_and_ends():
   assert float(rate(100)) == float(rate(1000)) == 0.5
 
 
+def test_an_exponential_decay_is_one_factor_a_step():
+  rate = make_schedule(kind='exponential', peak=1.0, steps=400_000, final=0.999996**400_000)
+  # The fraction in float32 errs by 1.6 eps, its logarithm; the power by a few more.
+  for step in (0, 1000, 250_000, 400_000):
+    assert float(rate(step)) == pytest.approx(0.999996**step, rel=8 * EPSILON)
+
+
 @pytest.mark.parametrize(
   ('change', 'sentence'),
   [
-    ({'kind': 'cosin'}, "kind is 'cosin', expected one of constant, cosine, linear"),
+    ({'kind': 'cosin'}, "kind is 'cosin', expected one of constant, cosine, exponential, linear"),
     ({'warmup': 100}, 'warmup is 100 of 100 steps'),
     ({'final': 2.0}, r'final is 2.0, expected a fraction'),
+    ({'kind': 'exponential', 'final': 0.0}, 'an exponential schedule does not reach 0'),
   ],
 )
 def test_schedule_says_what_is_wrong(change, sentence):

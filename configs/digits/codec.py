@@ -1,0 +1,49 @@
+"""Codec of the small world's sounds, a few minutes on two CPU cores.
+
+python -m launch.train --config=configs/digits/codec.py --workdir=runs/digits/codec
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import base, sound_discriminator, sound_reconstruction
+
+
+def get_config() -> ConfigDict:
+  config = base()
+  config.part = 'codec'
+  config.data = ConfigDict(
+    {
+      'kind': 'digits',
+      'digits': {'colours': ('red', 'green', 'blue', 'yellow'), 'motions': ('bounce', 'fall')},
+      'fps': 25,
+      'threads': 2,
+    }
+  )
+  config.buckets = ConfigDict({'sound': {'seconds': 0.4, 'batch_size': 8, 'weight': 1}})
+  config.model = ConfigDict(
+    {
+      'channels': 1,
+      'width': 4,
+      'strides': (8, 10, 24),  # 25 latents a second with little at the full rate
+      'latent_channels': 16,
+      'decoder_width': 64,
+      'compute': 'float32',
+    }
+  )
+  config.objective = sound_reconstruction(adversarial=0.0, features=0.0)
+  config.discriminator = sound_discriminator()
+  config.start_from = ''
+  config.optimizer.kind = 'cosine'
+  config.optimizer.peak = 2e-3
+  config.optimizer.warmup = 50
+  config.optimizer.final = 0.02
+  config.optimizer.beta1 = 0.8
+  config.optimizer.beta2 = 0.99
+  config.optimizer.weight_decay = 0.0
+  config.optimizer.clip = 1e3
+  config.train.steps = 1000
+  config.train.decay = 0.99
+  config.train.log_every = 50
+  config.train.evaluate_every = 500
+  config.train.save_every = 500
+  return config

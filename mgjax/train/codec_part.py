@@ -1,0 +1,90 @@
+"""The codec of sound as a part to train (Movie Gen §6)."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mgjax.audio.codec import RATE, Codec, make_codec
+from mgjax.audio.codec_objective import (
+  Weights,
+  make_adversarial_objective,
+  make_discriminator_objective,
+  make_objective,
+)
+from mgjax.audio.discriminators import Discriminators
+from mgjax.core.precision import compute_type
+from mgjax.core.typing import Batch, Tree
+from mgjax.data.mixture import Bucket
+from mgjax.data.sound_sources import make_sound_source
+from mgjax.data.sources import make_transform
+from mgjax.train.latent_statistics import latent_statistics
+from mgjax.train.part import Opponent, Part
+from mgjax.train.restore import make_start
+
+STATISTICS_BATCHES = 32  # per bucket: samples are short
+
+
+def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+  """Builds the part: sound in, sound out, latent statistics kept with the weights."""
+  model = make_codec(config.model.to_dict())
+  transform = make_transform((), ('sound',))
+
+  def bucket(name: str, split: str) -> Bucket:
+    shape = config.buckets[name]
+    source = make_sound_source(config.data, name, shape, split, workdir / 'rejected.jsonl')
+    return Bucket(name, source, shape.batch_size, shape.weight, transform)
+
+  buckets = [bucket(name, 'train') for name in config.buckets]
+
+  @jax.jit
+  def encode(params: Tree, sound: jax.Array) -> jax.Array:
+    return model.apply({'params': params}, sound, method='encode').mean
+
+  def notes(params: Tree) -> dict[str, Any]:
+    run = lambda batch: encode(params, batch['sound'])  # noqa: E731
+    return {'latents': latent_statistics(buckets, run, STATISTICS_BATCHES).as_dict()}
+
+  weights = Weights(**config.objective)
+  objective = make_objective(weights)
+  return Part(
+    model=model,
+    inputs=small_inputs(model),
+    objective=objective,
+    validate=objective,
+    buckets=buckets,
+    validation=[bucket(name, 'validation') for name in config.buckets],
+    prepare=_sound_alone,
+    notes=notes,
+    start=make_start(config),
+    opponent=make_opponent(config, weights),
+  )
+
+
+def small_inputs(codec: Codec) -> tuple[Any, ...]:
+  """Returns what `codec.init` wants beside a key."""
+  return jnp.zeros((1, codec.compression, codec.channels)), jax.random.key(0)
+
+
+def make_opponent(config: ConfigDict, weights: Weights) -> Opponent | None:
+  """Makes the discriminators that `config.discriminator` describes; None where they have no say."""
+  if not (weights.adversarial or weights.features):
+    return None
+  fields = config.discriminator.to_dict()
+  start, optimizer = fields.pop('start'), fields.pop('optimizer')
+  fields |= {key: tuple(fields[key]) for key in ('periods', 'period_widths', 'windows')}
+  samples = max(round(shape.seconds * RATE) for shape in config.buckets.values())
+  return Opponent(
+    model=Discriminators(**fields, dtype=compute_type(config.model.compute)),
+    inputs=(jnp.zeros((1, samples, config.model.channels)),),
+    judged=make_adversarial_objective(weights),
+    objective=make_discriminator_objective(),
+    optimizer=optimizer,
+    start=start,
+  )
+
+
+def _sound_alone(batch: Batch) -> Batch:
+  return {'sound': batch['sound']}
