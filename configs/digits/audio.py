@@ -22,6 +22,8 @@ def get_config() -> ConfigDict:
   config.start_from = ''
   config.data = codec.get_config().data
   config.data.latents = 'runs/sound/latents'
+  # Two that sound and three that do not.
+  config.data.digits.motions = ('bounce', 'fall', 'still', 'left', 'right')
   config.buckets = ConfigDict(
     {'sound': {'seconds': SECONDS, 'height': 32, 'width': 32, 'batch_size': 32, 'weight': 1}}
   )
