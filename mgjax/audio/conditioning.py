@@ -39,10 +39,10 @@ class FrameFeatures(nn.Module):
     return ('frame_features',)
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Turns a sample's 'frame_features' (t e) into the batch's; one frame of none without."""
+    """Turns a sample's 'frame_features' (t e) into the batch's; without, 'frames' of zeros."""
     features = sample.get('frame_features')
     if features is None:
-      features = np.zeros((1, self.features))
+      features = np.zeros((sample.get('frames', 1), self.features))
     return {'frame_features': np.asarray(features, np.float32)}
 
   @nn.compact

@@ -16,12 +16,16 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch
-from mgjax.flow.objective import make_objective
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.chips import Topology
-from mgjax.train.flow_model import make_flow_model, small_inputs
+from mgjax.train.flow_model import (
+  example_batch,
+  make_flow_model,
+  make_objectives,
+  small_inputs,
+)
 from mgjax.train.run import make_run_optimizer
 from mgjax.train.state import State, abstract_state, shardings_of
 from mgjax.train.step import Step, make_step
@@ -58,7 +62,7 @@ def compile_step(
   """Compiles forward, backward, AdamW and average for a topology; nothing runs.
 
   Args:
-    config: of the part 'video'.
+    config: of the part 'video' or 'audio'.
     topology: of TPUs.
     sizes: of the mesh axes.
     latents: (t h w c) of one row.
@@ -74,16 +78,16 @@ def compile_step(
   inputs = small_inputs(model, latents[-1])
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   state = abstract_state(lambda key: model.init(key, *inputs)['params'], optimizer, mesh)
-  shapes = {name: (array.shape[1:], array.dtype) for name, array in inputs[2].items()}
+  conditions = example_batch(model, 'a', latents)
+  shapes = {name: (array.shape[1:], array.dtype) for name, array in conditions.items()}
   shapes['latents'] = (latents, jnp.float32)
   place = batch_sharding(mesh)
   abstract = {
     name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
     for name, (shape, dtype) in shapes.items()
   }
-  objective = make_objective(dropout=config.objective.dropout.to_dict())
   step = make_step(
-    model, objective, optimizer,
+    model, make_objectives(config, model)[0], optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
   )  # fmt: skip
   return compile_for(mesh, step, state, abstract)

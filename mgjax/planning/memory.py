@@ -18,8 +18,8 @@ BLOCK = 2048  # keys that one step of the fused backward attention kernel reads
 # and result of cross-attention with the kernel's float32 copy (4), dQ, dK and dV, for which room is
 # made before they are computed (3), and the gradient (1).
 LAYER_D = 18
-# ... and of width f: gate, up and their product's gradient.
-LAYER_F = 3
+# ... and of width f: gate, up and their product's gradient; a DiT's network has no gate.
+LAYER_F = {'swiglu': 3, 'gelu': 2}
 # What the backward attention kernel reads and writes: q, k, v, dO, dQ, dK, dV, the sum of dQ.
 KERNEL_D = 8
 # ... and a ring besides: dQ, dK, dV in float32, and keys and values on their way.
@@ -111,7 +111,7 @@ def chip_bytes(
 def kept_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat: str) -> int:
   """Counts the bytes that a policy keeps of all layers, here or in the host's memory."""
   policy, local = find_policy(remat), split(work, sizes, rows)
-  widths = policy.keeps_d * work.dim + policy.keeps_f * work.hidden
+  widths = policy.keeps_d * work.dim + policy.keeps_f[work.feed_forward] * work.hidden
   # A log-sum-exp for each kept result of attention.
   sums = min(policy.keeps_d - 1, 2) * work.heads * FLOAT32
   return work.depth * local.rows * local.tokens * (widths * work.width + sums)
@@ -125,7 +125,7 @@ def _layer(
   ahead = 2 * max(matrices, default=0) if chip.gathers_ahead else 0
   square = work.dim**2
   ffn = (sum(matrices) + ahead) * work.width // local.tensor
-  ffn_activations = LAYER_D * one + LAYER_F * wide
+  ffn_activations = LAYER_D * one + LAYER_F[work.feed_forward] * wide
   attention = (4 * square + ahead) * work.width // local.tensor
   attention_activations = LAYER_D * one + _kernel(work, local, exchange, one)
   weights, activations = max(

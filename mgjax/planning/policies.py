@@ -5,9 +5,11 @@ policies, `tests/planning/test_policies.py` holds these counts against the trace
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from mgjax.core.errors import ConfigError
 from mgjax.planning.workload import Workload
+from mgjax.train.flops import MATRICES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +18,9 @@ class Policy:
 
   Attributes:
     keeps_d: arrays of width d kept of every layer, its input included.
-    keeps_f: arrays of width f.
+    keeps_f: arrays of width f, by kind of feed-forward network.
     again_square: products of d^2 computed again, of the layer's six with tokens.
-    again_hidden: products of d f, of the layer's three.
+    again_hidden: products of d f, of the layer's three or two, by kind of feed-forward network.
     again_context: whether keys and values of the context are computed again.
     again_self: whether the kernel of self-attention runs again.
     again_cross: whether the kernel of cross-attention does.
@@ -27,9 +29,9 @@ class Policy:
   """
 
   keeps_d: int
-  keeps_f: int
+  keeps_f: Mapping[str, int]
   again_square: int
-  again_hidden: int
+  again_hidden: Mapping[str, int]
   again_context: bool
   again_self: bool
   again_cross: bool
@@ -41,12 +43,15 @@ class Policy:
 # Gates of the modulation learn from what they multiply, so the outputs of `out` and `down` are
 # needed again. 'attention' keeps the result of self-attention, 'projections' are q, k, v, the query
 # and the result of cross-attention, gate and up.
+_NONE, _ALL = {'swiglu': 0, 'gelu': 0}, MATRICES
 POLICIES = {
-  'full': Policy(1, 0, 6, 3, True, True, True, 4),
-  'attention': Policy(2, 0, 6, 3, True, False, True, 3),
-  'attention_and_projections': Policy(7, 2, 2, 1, False, False, False, 0),
-  'offload': Policy(2, 0, 6, 3, True, False, True, 3, offloads=True),
-  'nothing': Policy(33, 6, 0, 0, False, False, False, 0),
+  'full': Policy(1, _NONE, 6, _ALL, True, True, True, 4),
+  'attention': Policy(2, _NONE, 6, _ALL, True, False, True, 3),
+  'attention_and_projections': Policy(
+    7, {'swiglu': 2, 'gelu': 1}, 2, {'swiglu': 1, 'gelu': 1}, False, False, False, 0
+  ),
+  'offload': Policy(2, _NONE, 6, _ALL, True, False, True, 3, offloads=True),
+  'nothing': Policy(33, {'swiglu': 6, 'gelu': 6}, 0, _NONE, False, False, False, 0),
 }
 ORDER = ('offload', 'full', 'attention', 'attention_and_projections', 'nothing')  # leanest first
 
@@ -71,6 +76,6 @@ def kernels_again(policy: Policy, work: Workload) -> int:
 def linear_again(policy: Policy, work: Workload) -> int:
   """Counts the operations of the linear maps that one sample's backward pass computes again."""
   square, hidden = work.dim**2, work.dim * work.hidden
-  a_token = policy.again_square * square + policy.again_hidden * hidden
+  a_token = policy.again_square * square + policy.again_hidden[work.feed_forward] * hidden
   context = 2 * work.context * square if policy.again_context else 0
   return work.depth * 2 * (work.tokens * a_token + context)

@@ -53,10 +53,13 @@ def describe_search(
 def _longest(work: Workload, longest: Longest | None) -> str:
   if longest is None:
     return 'longest video: none fits'
-  height, width = work.shape[1:]
+  _, height, width = work.shape
   candidate = longest.candidate
+  name, frames = ('sound', f'{longest.frames:,} latents')
+  if work.is_video:
+    name, frames = f'video of {height} x {width}', f'{8 * longest.frames:,} frames'
   return (
-    f'longest video of {height} x {width}: {8 * longest.frames:,} frames, {longest.tokens:,} '
+    f'longest {name}: {frames}, {longest.tokens:,} '
     f'tokens ({longest.tokens / 73_728:.1f} x 73,728), with {mesh_words(candidate.sizes)}, '
     f'{candidate.remat}, {candidate.exchange}'
   )
@@ -71,10 +74,10 @@ def _model(work: Workload) -> list[str]:
   )
   shares = ', '.join(f'{name} {value / flops.forward:.1%}' for name, value in parts)
   frames, height, width = work.shape
+  what = f'{frames} frames of {height} x {width}' if work.is_video else f'{frames} latents of sound'
   return [
     f'model       {work.count:,} parameters',
-    f'sample      {work.bucket}: {frames} frames of {height} x {width}, {work.tokens:,} tokens, '
-    f'{work.context:,} of text',
+    f'sample      {work.bucket}: {what}, {work.tokens:,} tokens, {work.context:,} of text',
     f'work        {flops.training:.4g} FLOP a sample, forward and backward ({shares})',
   ]
 

@@ -25,7 +25,7 @@ ASSUMED = (
 # layout of q, k, v and the result for the kernel (2 each); and of width f: silu(gate) * up (3).
 # Backward has about twice that.
 PASSES_D = 6 + 6 + 1 + 8
-PASSES_F = 3
+PASSES_F = {'swiglu': 3, 'gelu': 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _elementwise(work: Workload, sizes: Mapping[str, int], rows: int, policy: Po
   """Bytes that element-wise work moves on one chip."""
   local = split(work, sizes, rows)
   places = local.rows * local.tokens * work.width
-  forward = places * (PASSES_D * work.dim + PASSES_F * work.hidden)
+  forward = places * (PASSES_D * work.dim + PASSES_F[work.feed_forward] * work.hidden)
   again = 0.5 if policy.again_square == 2 else float(policy.again_square > 0)
   # Partial dQ, one a block of keys, written and read: bfloat16, n / block x n x d over the shards.
   partial = local.rows * work.tokens / BLOCK * local.tokens * work.dim * work.width

@@ -19,7 +19,6 @@ from mgjax.backbone.transformer import Transformer
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Batch, Key, Objective, Tree
-from mgjax.flow.objective import make_objective
 from mgjax.nn.attention import attend
 from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
@@ -27,7 +26,12 @@ from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, t
 from mgjax.parallel.shard import make_initialise, put_batch
 from mgjax.planning.timing import draw
 from mgjax.train.flops import FORWARD_AND_BACKWARD, backbone_flops
-from mgjax.train.flow_model import make_flow_model, prepare_prompts
+from mgjax.train.flow_model import (
+  example_batch,
+  make_flow_model,
+  make_objectives,
+  small_inputs,
+)
 from mgjax.train.run import make_run_optimizer
 from mgjax.train.state import abstract_state, shardings_of, start_state
 from mgjax.train.step import make_step
@@ -71,7 +75,7 @@ def make_subject(
 
   Args:
     what: one of these.
-    config: of the part 'video'.
+    config: of the part 'video' or 'audio'.
     latents: (b t h w c) of a batch.
     context: m, tokens that cross-attention reads.
     mesh: from `make_mesh`.
@@ -94,7 +98,7 @@ def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
   return make_step_subject(
     config,
     model,
-    make_objective(dropout=config.objective.dropout.to_dict()),
+    make_objectives(config, model)[0],
     _make_init(model, latents[-1]),
     _make_batch(model, latents, context, mesh),
     mesh,
@@ -247,15 +251,14 @@ def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry
 
 
 def _make_init(model: FlowModel, channels: int) -> Callable[[Key], Tree]:
-  latents = jnp.zeros((1, *model.backbone.patch, channels))
-  example = (latents, jnp.zeros(1), prepare_prompts(model, ['x'], None), {})
+  example = small_inputs(model, channels)
   return lambda key: model.init(key, *example)['params']
 
 
 def _make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: Mesh) -> Batch:
   """Random latents, and prompts as long as they may be, on the devices."""
   rows = latents[0] // rows_of_process(mesh, jax.process_index())[1]  # those of this process
-  batch = prepare_prompts(model, ['x' * max(context - 1, 1)] * rows, None)
+  batch = example_batch(model, 'x' * max(context - 1, 1), latents[1:], rows)
   batch['latents'] = jax.random.normal(jax.random.key(0), (rows, *latents[1:]))
   return put_batch(batch, mesh)
 

@@ -1,4 +1,4 @@
-"""What one training step of a video configuration has to do: sizes, parameters, operations."""
+"""What one training step has to do: sizes, parameters, operations."""
 
 import dataclasses
 import functools
@@ -10,17 +10,23 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from mgjax.audio.codec import Codec, make_codec
+from mgjax.backbone.model import FlowModel
 from mgjax.backbone.patch import grid
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
+from mgjax.train.audio_part import check_length
 from mgjax.train.flops import Flops, backbone_flops
-from mgjax.train.flow_model import make_flow_model, prepare_prompts
+from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.restore import read_config
 from mgjax.video.shape import check_shape
 
 LAYERS = 'backbone/layers/'
+
+# Bucket -> frames, height and width, and the shape of their latents.
+Shapes = dict[str, tuple[tuple[int, int, int], tuple[int, int, int, int]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +54,13 @@ class Workload:
 
   Attributes:
     bucket: name of the bucket that the samples come from.
-    shape: frames, height and width of a sample.
+    shape: frames, height and width of a sample; of a sound its latents, 1 and 1.
     latents: (t h w c) of a sample.
     tokens: n, of a sample.
     context: m, tokens that cross-attention reads.
     dim: width d.
     hidden: FFN width f.
+    feed_forward: kind of the FFN.
     depth: layers L.
     heads: attention heads g.
     width: bytes of a number in the compute type.
@@ -73,6 +80,7 @@ class Workload:
   context: int
   dim: int
   hidden: int
+  feed_forward: str
   depth: int
   heads: int
   width: int
@@ -83,6 +91,11 @@ class Workload:
   remat: str
   exchange: str
   batch: int
+
+  @property
+  def is_video(self) -> bool:
+    """Whether the samples are videos; a sound is a video of one pixel."""
+    return self.shape[1:] != (1, 1)
 
   @property
   def count(self) -> int:
@@ -97,26 +110,27 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   8 x 8 with 16 channels (configs/tae/tae.py).
 
   Args:
-    config: of the part 'video'.
+    config: of the part 'video' or 'audio'.
     bucket: a name in `config.buckets`; '' takes the one with the most tokens.
 
   Raises:
     ConfigError: the configuration is of another part, or has no such bucket.
   """
-  if config.part != 'video':
-    raise ConfigError(f'plans are made for video models; this configuration is of {config.part!r}')
-  model, codec = make_flow_model(config), _autoencoder(config)
-  grids = {}
-  for name, each in config.buckets.items():
-    shape = (each.frames, each.height, each.width)
-    check_shape(model.backbone, codec, shape)
-    latents = codec.latent_shape(shape)
-    grids[name] = (shape, latents, math.prod(grid((1, *latents), model.backbone.patch)))
+  if config.part not in ('video', 'audio'):
+    raise ConfigError(
+      f'plans are made for video models and audio models; this configuration is of {config.part!r}'
+    )
+  model = make_flow_model(config)
+  of = _sound_shapes if config.part == 'audio' else _video_shapes
+  grids = {
+    name: (shape, latents, math.prod(grid((1, *latents), model.backbone.patch)))
+    for name, (shape, latents) in of(config, model).items()
+  }
   bucket = bucket or max(grids, key=lambda name: grids[name][2])
   if bucket not in grids:
     raise ConfigError(f'there is no bucket {bucket!r}; take one of {", ".join(grids)}')
   shape, latents, tokens = grids[bucket]
-  batch = prepare_prompts(model, ['a'], config.data.fps)
+  batch = small_inputs(model, latents[-1])[2]
   context = _context(model, batch)
   backbone = model.backbone
   return Workload(
@@ -127,6 +141,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     context=context,
     dim=backbone.dim,
     hidden=backbone.hidden,
+    feed_forward=backbone.feed_forward,
     depth=backbone.depth,
     heads=backbone.heads,
     width=jnp.dtype(backbone.dtype).itemsize,
@@ -140,11 +155,31 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   )
 
 
-def _autoencoder(config: ConfigDict) -> Autoencoder:
+def _video_shapes(config: ConfigDict, model: FlowModel) -> Shapes:
+  """Returns bucket -> frames, height and width, and the shape of their latents."""
   try:
-    return make_autoencoder(read_config(config.autoencoder).model.to_dict())
+    codec = make_autoencoder(read_config(config.autoencoder).model.to_dict())
   except ConfigError:  # not trained yet
-    return Autoencoder()
+    codec = Autoencoder()
+  found: Shapes = {}
+  for name, each in config.buckets.items():
+    shape = (each.frames, each.height, each.width)
+    check_shape(model.backbone, codec, shape)
+    found[name] = (shape, codec.latent_shape(shape))
+  return found
+
+
+def _sound_shapes(config: ConfigDict, model: FlowModel) -> Shapes:
+  """Returns the same of sounds, which are videos of one pixel, a frame a latent."""
+  try:
+    codec = make_codec(read_config(config.autoencoder).model.to_dict())
+  except ConfigError:  # not trained yet
+    codec = Codec()
+  found: Shapes = {}
+  for name, each in config.buckets.items():
+    frames = check_length(model, codec, each.seconds, f'bucket {name!r}')
+    found[name] = ((frames, 1, 1), (frames, 1, 1, codec.latent_channels))
+  return found
 
 
 def _context(model, batch) -> int:

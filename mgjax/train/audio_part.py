@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.audio.codec import RATE, Codec
 from mgjax.audio.frames import PIXELS, pixel_features, resample
 from mgjax.audio.latents import SoundCodec
-from mgjax.audio.objective import make_masked_objective, make_unmasked_objective
 from mgjax.backbone.model import FlowModel
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch
@@ -38,7 +38,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   model = make_flow_model(config)
   codec = load_sound_codec(config.autoencoder)
   for name, shape in config.buckets.items():
-    check_length(model, codec, shape.seconds, f'bucket {name!r}')
+    check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
 
   def bucket(name: str, split: str) -> Bucket:
     shape = config.buckets[name]
@@ -60,8 +60,8 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   return Part(
     model=model,
     inputs=small_inputs(model, codec.model.latent_channels),
-    objective=make_masked_objective(objective, **config.masking),
-    validate=make_unmasked_objective(validate),
+    objective=objective,
+    validate=validate,
     buckets=[bucket(name, 'train') for name in config.buckets],
     validation=[bucket(name, 'validation') for name in config.buckets],
     prepare=prepare,
@@ -76,21 +76,20 @@ def longest_bucket(config: ConfigDict) -> str:
   return max(config.buckets, key=lambda name: config.buckets[name].seconds)
 
 
-def check_length(model: FlowModel, codec: SoundCodec, seconds: float, what: str) -> int:
+def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> int:
   """Returns how many latents so many seconds have.
 
   Raises:
     ConfigError: they are not a whole number of latents, or more than the model has positions for.
   """
-  latents = seconds * codec.rate / codec.compression
-  most = model.backbone.positions[0]
-  if latents < 1 or abs(latents - round(latents)) > 1e-6 or round(latents) > most:
-    step = codec.compression / codec.rate
+  step, most = codec.compression / RATE, model.backbone.positions[0]
+  latents = round(seconds / step)
+  if not 1 <= latents <= most or abs(seconds - latents * step) > 1e-6:
     raise ConfigError(
       f'{what} has sounds of {seconds:g} s; expected a multiple of {step:g} s, which one latent '
       f'stands for, and at most {most * step:g} s, for which the model has positions'
     )
-  return round(latents)
+  return latents
 
 
 def samples_of(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.audio.objective import make_masked_objective, make_unmasked_objective
 from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
 from mgjax.core.config import build, differences
@@ -37,6 +38,8 @@ def make_flow_model(config: ConfigDict) -> FlowModel:
 def make_objectives(config: ConfigDict, model: FlowModel) -> tuple[Objective, Objective]:
   """Makes the objectives of training and of validation that `config.objective` describes.
 
+  With `config.masking` they are those of masked audio prediction.
+
   Raises:
     ConfigError: dropout names other conditionings than the model has.
   """
@@ -49,10 +52,11 @@ def make_objectives(config: ConfigDict, model: FlowModel) -> tuple[Objective, Ob
     )
   draw = make_sampler(fields['time'].pop('name'), **fields['time'])
   together = fields.get('together', 0.0)
-  return (
-    make_objective(dropout=dropout, together=together, sample_time=draw),
-    make_objective(dropout={}, sample_time=make_sampler('stratified')),
-  )
+  objective = make_objective(dropout=dropout, together=together, sample_time=draw)
+  validate = make_objective(dropout={}, sample_time=make_sampler('stratified'))
+  if 'masking' not in config:
+    return objective, validate
+  return make_masked_objective(objective, **config.masking), make_unmasked_objective(validate)
 
 
 def make_sampler_of(config: ConfigDict, model: FlowModel, **changes: Any):
@@ -84,11 +88,17 @@ def prepare_prompts(model: FlowModel, prompts: Sequence[str], fps: float | None)
   return prepare_samples(model, [{'caption': prompt} | rate for prompt in prompts])
 
 
+def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows: int = 1) -> Batch:
+  """Returns the conditions of latents of a shape (t h w c): a caption, no video, nothing known."""
+  nothing = np.zeros(latents, np.float32)
+  sample = {'caption': caption, 'frames': latents[0], 'context': nothing}
+  return prepare_samples(model, [sample] * rows)
+
+
 def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
   """Returns the smallest arguments of `model.init` after the key: parameters depend on no more."""
-  latents = np.zeros((*model.backbone.patch, channels), np.float32)
-  batch = prepare_samples(model, [{'caption': 'a', 'context': latents}])
-  return jnp.asarray(latents[None]), jnp.zeros(1), batch, {}
+  latents = (*model.backbone.patch, channels)
+  return jnp.zeros((1, *latents)), jnp.zeros(1), example_batch(model, 'a', latents), {}
 
 
 def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:

@@ -15,7 +15,7 @@ from mgjax.core.ports import Ports
 from mgjax.nn.stack import REMAT
 from mgjax.planning.policies import ORDER, POLICIES, find_policy, kernels_again, linear_again
 from mgjax.planning.workload import Workload
-from mgjax.train.flops import backbone_flops
+from mgjax.train.flops import MATRICES, backbone_flops
 
 DIM, HIDDEN, DEPTH, HEADS, ROWS, CONTEXT = 48, 80, 3, 4, 2, 5
 LATENTS = (ROWS, 2, 8, 8, 4)
@@ -44,10 +44,18 @@ def _is_jaxpr(value) -> bool:
 
 
 @functools.cache
-def traced(remat: str):
+def traced(remat: str, feed_forward: str):
   """Returns the program of a training step's gradients, without what nobody needs."""
   model = Transformer(
-    DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4), remat=remat, attention='blockwise', dtype=jnp.bfloat16
+    DIM,
+    DEPTH,
+    HEADS,
+    HIDDEN,
+    (2, 4, 4),
+    remat=remat,
+    attention='blockwise',
+    feed_forward=feed_forward,
+    dtype=jnp.bfloat16,
   )
   ports = Ports(context=jnp.zeros((ROWS, CONTEXT, DIM)))
   inputs = (jnp.zeros(LATENTS), jnp.zeros(ROWS), ports)
@@ -60,9 +68,9 @@ def traced(remat: str):
   return partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))[0]
 
 
-def kept(remat: str) -> int:
+def kept(remat: str, feed_forward: str) -> int:
   """Counts the bytes of every token that the loop over layers leaves for the backward pass."""
-  loop = next(each for each in traced(remat).eqns if each.primitive.name == 'scan')
+  loop = next(each for each in traced(remat, feed_forward).eqns if each.primitive.name == 'scan')
   left = [each.aval for each in loop.outvars[loop.params['num_carry'] :]]
   # (layers, rows, tokens, ...), or rows and tokens as one; heads before tokens in log-sum-exps.
   ours = [each for each in left if math.prod(each.shape[1:3]) in (ROWS * TOKENS, ROWS * HEADS)]
@@ -70,29 +78,41 @@ def kept(remat: str) -> int:
   return sum(each.size * each.dtype.itemsize for each in ours)
 
 
-def workload() -> Workload:
-  model = Transformer(DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4))
+def workload(feed_forward: str) -> Workload:
+  model = Transformer(DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4), feed_forward=feed_forward)
   flops = backbone_flops(model, (1, *LATENTS[1:]), CONTEXT)
-  sizes = {'dim': DIM, 'hidden': HIDDEN, 'depth': DEPTH, 'heads': HEADS, 'width': 2}
+  sizes = {
+    'dim': DIM,
+    'hidden': HIDDEN,
+    'feed_forward': feed_forward,
+    'depth': DEPTH,
+    'heads': HEADS,
+    'width': 2,
+  }
   samples = {'bucket': 'video', 'shape': (16, 64, 64), 'latents': LATENTS[1:], 'tokens': TOKENS}
   chosen = {'preset': 'single', 'mesh': {}, 'remat': 'full', 'exchange': 'auto', 'batch': 8}
   return Workload(context=CONTEXT, parameters=(), flops=flops, **sizes, **samples, **chosen)
 
 
+KINDS = pytest.mark.parametrize('kind', MATRICES)
+
+
+@KINDS
 @pytest.mark.parametrize('remat', [name for name in ORDER if name != 'nothing'])
-def test_what_a_policy_computes_again_is_what_the_traced_program_does(remat):
-  policy, work = find_policy(remat), workload()
+def test_what_a_policy_computes_again_is_what_the_traced_program_does(remat, kind):
+  policy, work = find_policy(remat), workload(kind)
   again = linear_again(policy, work) + kernels_again(policy, work)
-  assert products(traced(remat)) - products(traced('nothing')) == ROWS * again
+  assert products(traced(remat, kind)) - products(traced('nothing', kind)) == ROWS * again
 
 
+@KINDS
 @pytest.mark.parametrize('remat', ORDER)
-def test_what_a_policy_keeps_is_what_the_traced_program_does(remat):
+def test_what_a_policy_keeps_is_what_the_traced_program_does(remat, kind):
   policy, places = find_policy(remat), DEPTH * ROWS * TOKENS
-  widths = 2 * (policy.keeps_d * DIM + policy.keeps_f * HIDDEN)
+  widths = 2 * (policy.keeps_d * DIM + policy.keeps_f[kind] * HIDDEN)
   log_sums = 4 * HEADS * ((policy.keeps_d > 1) + (policy.keeps_d > 2))
   norms = 4 * 6 if remat == 'nothing' else 0  # means and inverse deviations, below a number in d
-  assert kept(remat) == places * (widths + log_sums + norms)
+  assert kept(remat, kind) == places * (widths + log_sums + norms)
 
 
 def test_every_policy_of_the_model_is_known_from_the_leanest_on():
