@@ -1,12 +1,12 @@
-"""Lists the entries of a folder or a manifest of clips, without opening the videos.
+"""Lists the entries of a folder or a manifest of clips or sounds, without opening them.
 
-A folder, with the folders inside it: each video or picture is an entry. Its caption is the text of
-the file of the same name that ends in .txt (`clip.mp4`, `clip.txt`); without one it is the name of
-the file, punctuation read as spaces and a trailing number dropped: `red_ball-bounces_012.mp4` says
-'red ball bounces'. Names that begin with a dot are left alone.
+A folder, with the folders inside it: each video or picture, or each file with sound, is an entry.
+Its caption is the text of the file of the same name that ends in .txt (`clip.mp4`, `clip.txt`);
+without one it is the name of the file, punctuation read as spaces and a trailing number dropped:
+`red_ball-bounces_012.mp4` says 'red ball bounces'. Names that begin with a dot are left alone.
 
-A manifest, .csv with a header or .jsonl: columns `video` (a path relative to the manifest),
-`caption` and, if wanted, `start` in seconds.
+A manifest, .csv with a header or .jsonl: columns `video` or `sound` (a path relative to the
+manifest), `caption` and, if wanted, `start` in seconds.
 """
 
 import csv
@@ -23,16 +23,34 @@ from typing import Any
 
 from mgjax.core.errors import DataError
 
-_SUFFIXES = (
-  '.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.gif', '.png', '.jpg', '.jpeg', '.webp',
-)  # fmt: skip
+_MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
 _CAPTION_BYTES = 65_536
 _CAPTION_CHARACTERS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
+class Medium:
+  """What entries are: the word for one, which names its column too, and how its file may end."""
+
+  word: str
+  suffixes: tuple[str, ...]
+
+  @property
+  def wanted(self) -> str:
+    """What to give, in words."""
+    first = f'clip{self.suffixes[0]}'
+    return f'captions ({first}, clip.txt), or a manifest with the columns {self.word} and caption'
+
+
+VIDEO = Medium('video', (*_MOVIES, '.gif', '.png', '.jpg', '.jpeg', '.webp'))
+SOUND = Medium(
+  'sound', ('.wav', '.flac', '.mp3', '.ogg', '.oga', '.opus', '.aif', '.aiff', '.m4a', *_MOVIES)
+)
+
+
+@dataclasses.dataclass(frozen=True)
 class Entry:
-  """A video that is named, with its caption; whether it can be read is not known yet."""
+  """A file that is named, with its caption; whether it can be read is not known yet."""
 
   name: str  # as the user wrote it
   path: pathlib.Path
@@ -49,79 +67,78 @@ class Rejected:
 
 
 def list_entries(
-  path: pathlib.Path, report: str | os.PathLike[str] | None = None
+  path: pathlib.Path, report: str | os.PathLike[str] | None = None, medium: Medium = VIDEO
 ) -> list[Entry | Rejected]:
   """Lists what a folder or manifest names, in a fixed order.
 
   Args:
     path: a folder, a .csv or a .jsonl.
     report: a file that is not an entry, should it lie in the folder.
+    medium: what is looked for.
 
   Raises:
     DataError: there is no such path, or it is of another kind.
   """
   if path.is_dir():
-    return list(_folder_entries(path, report))
+    return list(_folder_entries(path, report, medium))
   if path.suffix.lower() in ('.csv', '.jsonl') and path.is_file():
-    return list(_manifest_entries(path))
+    return list(_manifest_entries(path, medium.word))
   what = 'is neither a folder nor a .csv or .jsonl' if path.exists() else 'does not exist'
-  raise DataError(
-    f'{path} {what}; give a folder of clips with captions (clip.mp4, clip.txt) or a manifest '
-    'with the columns video and caption'
-  )
+  raise DataError(f'{path} {what}; give a folder of clips with {medium.wanted}')
 
 
 def _folder_entries(
-  root: pathlib.Path, report: str | os.PathLike[str] | None
+  root: pathlib.Path, report: str | os.PathLike[str] | None, medium: Medium
 ) -> Iterator[Entry | Rejected]:
   found, unlisted = _walk(root)
   for error in unlisted:
     yield Rejected(str(error.filename), f'cannot be listed: {error.strerror}')
-  videos = {path.with_suffix('') for path in found if path.suffix.lower() in _SUFFIXES}
+  named = {path.with_suffix('') for path in found if path.suffix.lower() in medium.suffixes}
   for path in found:
     name, suffix = str(path.relative_to(root)), path.suffix.lower()
     try:
       if path.is_dir():
         raise DataError('is a link to a folder, and those are not followed')
-      elif suffix in _SUFFIXES:
+      elif suffix in medium.suffixes:
         caption = path.with_suffix('.txt')
         text = _read_caption(root, caption) if caption.exists() else _spoken(path.stem)
         yield Entry(name, _resolved(root, name), _cleaned(text))
       elif suffix == '.txt':
-        if path.with_suffix('') not in videos:
-          raise DataError('is a caption without a video of the same name')
+        if path.with_suffix('') not in named:
+          raise DataError(f'is a caption without a {medium.word} of the same name')
       elif report is None or path.resolve() != pathlib.Path(report).resolve():
-        raise DataError(f'is not a video: a name that ends in {", ".join(_SUFFIXES)} is expected')
+        ends = ', '.join(medium.suffixes)
+        raise DataError(f'is not a {medium.word}: a name that ends in {ends} is expected')
     except DataError as error:
       yield Rejected(name, str(error))
 
 
-def _manifest_entries(path: pathlib.Path) -> Iterator[Entry | Rejected]:
-  rows = _csv_rows if path.suffix.lower() == '.csv' else _json_rows
-  for line, row in rows(path):
+def _manifest_entries(path: pathlib.Path, word: str) -> Iterator[Entry | Rejected]:
+  rows = _csv_rows(path, word) if path.suffix.lower() == '.csv' else _json_rows(path)
+  for line, row in rows:
     name = f'line {line}'
     try:
       if isinstance(row, DataError):
         raise row
-      if not isinstance(row.get('video'), str) or not row['video'].strip():
-        raise DataError('has no video')
-      video = row['video'].strip()
-      name = f'line {line}: {video}'
+      if not isinstance(row.get(word), str) or not row[word].strip():
+        raise DataError(f'has no {word}')
+      file = row[word].strip()
+      name = f'line {line}: {file}'
       if not isinstance(row.get('caption'), str):
         raise DataError('has no caption')
-      entry_path = _resolved(path.parent, video)
+      entry_path = _resolved(path.parent, file)
       yield Entry(name, entry_path, _cleaned(row['caption']), _start(row.get('start')))
     except DataError as error:
       yield Rejected(name, str(error))
 
 
-def _csv_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+def _csv_rows(path: pathlib.Path, word: str) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
   reader = csv.reader(io.StringIO(_text(path), newline=''), strict=True)
   header = [column.strip() for column in next(reader, [])]
-  if not {'video', 'caption'} <= set(header):
+  if not {word, 'caption'} <= set(header):
     raise DataError(
-      f'{path} has no columns named video and caption; its first line must name them: '
-      f'video,caption[,start]. It reads: {",".join(header)[:200]!r}'
+      f'{path} has no columns named {word} and caption; its first line must name them: '
+      f'{word},caption[,start]. It reads: {",".join(header)[:200]!r}'
     )
   while True:
     try:

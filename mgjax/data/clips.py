@@ -6,6 +6,7 @@ What cannot be used is skipped, with its reason, and the reasons are kept: one b
 neither stops a run nor passes unseen.
 """
 
+import abc
 import collections
 import concurrent.futures
 import dataclasses
@@ -18,15 +19,15 @@ import os
 import pathlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
-from mgjax.data import video_io
-from mgjax.data.clip_files import Entry, Rejected, list_entries
+from mgjax.data import sound_io, video_io
+from mgjax.data.clip_files import VIDEO, Entry, Medium, Rejected, list_entries
 
 _IN_A_ROW = 32  # clips that fail one after another: more look like a lost disk than like bad files
 _LOCK = threading.Lock()  # of the counts of failures; outside the sources, which are pickled
@@ -51,6 +52,7 @@ def find_clips(
   size: tuple[int, int],
   limits: video_io.Limits = video_io.LIMITS,
   report: str | os.PathLike[str] | None = None,
+  sounding: bool = False,
 ) -> list[Clip]:
   """Finds the clips in a folder or manifest that can give `frames` frames at `fps` and `size`.
 
@@ -60,6 +62,45 @@ def find_clips(
     fps: frames per second of a sample.
     size: (height, width) of a sample.
     limits: what one file may cost.
+    report: see `find`.
+    sounding: whether to take only those with sound, as far as it goes.
+
+  Raises:
+    DataError: as `find`.
+  """
+
+  def seconds(file: pathlib.Path) -> float:
+    info = video_io.probe(file, limits)
+    video_io.cover_size(info.height, info.width, size, limits)
+    return min(info.seconds, sound_io.probe_sound(file, limits).seconds if sounding else math.inf)
+
+  def lack(entry: Entry, seconds: float) -> str | None:
+    last = (entry.start or 0.0) + (frames - 1) / fps
+    if last + 2 * video_io.TOLERANCE < seconds:
+      return None
+    since = f' from {entry.start:.2f} s on' if entry.start else ''
+    return f'{frames} frames at {fps:g} per second{since} need more than {last:.2f} s'
+
+  wanted = f'videos of at least {frames / fps:.2f} s ({frames} frames at {fps:g} per second)'
+  return find(path, VIDEO, seconds, lack, wanted, report)
+
+
+def find(
+  path: str | os.PathLike[str],
+  medium: Medium,
+  seconds: Callable[[pathlib.Path], float],
+  lack: Callable[[Entry, float], str | None],
+  wanted: str,
+  report: str | os.PathLike[str] | None,
+) -> list[Clip]:
+  """Finds the usable files of a folder or manifest, and reports the others aloud.
+
+  Args:
+    path: a folder, a .csv or a .jsonl.
+    medium: of the files.
+    seconds: how long a file is; a DataError says why it cannot be used.
+    lack: says what an entry needs that its seconds do not give, or None.
+    wanted: what to give if there is nothing usable.
     report: where to write the rejected entries, one JSON line {"entry", "reason"} each.
 
   Raises:
@@ -67,21 +108,19 @@ def find_clips(
       and the commonest reasons.
   """
   path = pathlib.Path(path)
-  entries = list_entries(path, report)
+  entries = list_entries(path, report, medium)
 
-  def describe(file: pathlib.Path) -> video_io.ClipInfo | DataError:
+  def describe(file: pathlib.Path) -> float | DataError:
     try:
-      info = video_io.probe(file, limits)
-      video_io.cover_size(info.height, info.width, size, limits)
-      return info
+      return seconds(file)
     except DataError as error:
       return error
 
   files = list(dict.fromkeys(entry.path for entry in entries if isinstance(entry, Entry)))
   with concurrent.futures.ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-    infos = dict(zip(files, pool.map(describe, files), strict=True))
+    lengths = dict(zip(files, pool.map(describe, files), strict=True))
   checked = [
-    entry if isinstance(entry, Rejected) else _checked(entry, infos[entry.path], frames, fps)
+    entry if isinstance(entry, Rejected) else _checked(entry, lengths[entry.path], lack)
     for entry in entries
   ]
   clips = [entry for entry in checked if isinstance(entry, Clip)]
@@ -93,9 +132,8 @@ def find_clips(
     reasons += f'; all reasons are in {report}' if rejected else ''
   if not clips:
     raise DataError(
-      f'no usable clip in {path}: {len(rejected)} rejected{reasons}; give '
-      f'videos of at least {frames / fps:.2f} s ({frames} frames at {fps:g} per second) with '
-      'captions (clip.mp4, clip.txt), or a manifest with the columns video and caption'
+      f'no usable clip in {path}: {len(rejected)} rejected{reasons}; give {wanted} with '
+      f'{medium.wanted}'
     )
   if rejected:
     _log.warning('%s: %d clips, %d rejected%s', path, len(clips), len(rejected), reasons)
@@ -104,18 +142,13 @@ def find_clips(
   return clips
 
 
-class Clips:
-  """Windows of clips as a random-access source: `source[i]` is {'video', 'caption'}.
+class Windows(abc.ABC):
+  """Windows of clips as a random-access source; what a sample holds is up to `read`.
 
-  A clip of D seconds gives max(1, floor(D / L)) windows of L = frames / fps seconds that do not
-  overlap, so a long clip gives several samples and a second of film counts alike wherever it is
-  from; single frames (frames = 1) are taken one a second, since neighbours are near copies. Each
-  window lies in its own equal part of the clip, at an offset that the hash of the index chooses: a
-  sample is a function of its index alone. A clip with a `start` gives one window, there.
-
-  With `intervals` a window takes every frame, every second, ... of those at `fps`: one of them, by
-  the hash of the index again, of those that the clip is long enough for. Autoencoders see fast
-  motion so (HunyuanVideo draws from 1 to 8).
+  A clip of D seconds gives max(1, floor(D / L)) windows of L seconds that do not overlap, so a long
+  clip gives several samples and a second of film counts alike wherever it is from. Each window lies
+  in its own equal part of the clip, at an offset that the hash of the index chooses: a sample is a
+  function of its index alone. A clip with a `start` gives one window, there.
 
   A window that cannot be read after all is replaced by one of the next clip of the list that can,
   again a function of the index alone; `failures` counts them, in this process, and the log names
@@ -125,27 +158,23 @@ class Clips:
     DataError: no clip in a long row of them could be read.
   """
 
-  def __init__(
-    self,
-    clips: Sequence[Clip],
-    *,
-    frames: int,
-    fps: float,
-    size: tuple[int, int],
-    intervals: Sequence[int] = (1,),
-    limits: video_io.Limits = video_io.LIMITS,
-  ):
+  def __init__(self, clips: Sequence[Clip], seconds: float):
     if not clips:
       raise DataError('a source of clips needs at least one clip')
-    if not intervals or min(intervals) < 1:
-      raise DataError(f'intervals are {tuple(intervals)}; expected whole numbers of frames from 1')
     self.failures = 0
     self._bad_files: set[str] = set()
     self._clips = tuple(clips)
-    self._frames, self._fps, self._size, self._limits = frames, fps, size, limits
-    self._intervals = tuple(sorted(intervals)) if frames > 1 else (1,)
-    self._window = frames / fps if frames > 1 else max(1.0, 1 / fps)  # seconds
+    self._window = seconds
     self._ends = np.cumsum([self._windows(clip) for clip in self._clips])
+
+  @abc.abstractmethod
+  def read(self, clip: Clip, start: float, stride: int) -> dict[str, Any]:
+    """Reads the window of a clip that begins at `start` seconds."""
+
+  def stride(self, clip: Clip, index: int) -> tuple[int, float]:
+    """How much faster than usual window `index` passes, and the seconds that it takes of a clip."""
+    del clip, index
+    return 1, self._window
 
   def __len__(self) -> int:
     return int(self._ends[-1])
@@ -161,7 +190,8 @@ class Clips:
     tries = min(len(self._clips), _IN_A_ROW)
     for attempt in range(1, tries + 1):
       try:
-        return self._read(clip, window, chance, self._interval(clip, index))
+        stride, length = self.stride(clip, index)
+        return self.read(clip, self._start(clip, window, chance, length), stride)
       except DataError as error:
         self._count(clip, error)
         reason = error
@@ -173,30 +203,17 @@ class Clips:
       'is their disk still there?'
     )
 
-  def _interval(self, clip: Clip, index: int) -> int:
-    left = clip.seconds - (clip.start or 0.0)
-    fitting = [i for i in self._intervals if self._frames * i / self._fps <= left]
-    fitting = fitting or self._intervals[:1]
-    return fitting[int(_chance(index, -1) * len(fitting))]
-
   def _windows(self, clip: Clip) -> int:
     if clip.start is not None:
       return 1
     return max(1, math.floor(clip.seconds / self._window + 1e-6))
 
-  def _read(self, clip: Clip, window: int, chance: float, interval: int) -> dict[str, Any]:
-    part, length = clip.seconds / self._windows(clip), self._frames * interval / self._fps
+  def _start(self, clip: Clip, window: int, chance: float, length: float) -> float:
+    if clip.start is not None:
+      return clip.start
+    part = clip.seconds / self._windows(clip)
     start = window * part + chance * max(0.0, part - length)
-    start = min(start, max(0.0, clip.seconds - length))
-    video = video_io.read_clip(
-      clip.path,
-      frames=self._frames,
-      size=self._size,
-      fps=self._fps / interval,
-      start=start if clip.start is None else clip.start,
-      limits=self._limits,
-    )
-    return {'video': video, 'caption': clip.caption}
+    return min(start, max(0.0, clip.seconds - length))
 
   def _count(self, clip: Clip, error: DataError) -> None:
     with _LOCK:
@@ -207,6 +224,52 @@ class Clips:
       _log.warning('replaced a sample, since %s', error)
 
 
+class Clips(Windows):
+  """Windows of videos: `source[i]` is {'video', 'caption'}.
+
+  A window lasts frames / fps seconds; single frames (frames = 1) are taken one a second, since
+  neighbours are near copies. With `intervals` it takes every frame, every second, ... of those at
+  `fps`: one of them, by the hash of the index again, of those that the clip is long enough for.
+  Autoencoders see fast motion so (HunyuanVideo draws from 1 to 8).
+  """
+
+  def __init__(
+    self,
+    clips: Sequence[Clip],
+    *,
+    frames: int,
+    fps: float,
+    size: tuple[int, int],
+    intervals: Sequence[int] = (1,),
+    limits: video_io.Limits = video_io.LIMITS,
+  ):
+    if not intervals or min(intervals) < 1:
+      raise DataError(f'intervals are {tuple(intervals)}; expected whole numbers of frames from 1')
+    super().__init__(clips, frames / fps if frames > 1 else max(1.0, 1 / fps))
+    self._frames, self._fps, self._size, self._limits = frames, fps, size, limits
+    self._intervals = tuple(sorted(intervals)) if frames > 1 else (1,)
+
+  def stride(self, clip: Clip, index: int) -> tuple[int, float]:
+    """The interval between frames, and how long so many last."""
+    left = clip.seconds - (clip.start or 0.0)
+    fitting = [i for i in self._intervals if self._frames * i / self._fps <= left]
+    fitting = fitting or self._intervals[:1]
+    interval = fitting[int(_chance(index, -1) * len(fitting))]
+    return interval, self._frames * interval / self._fps
+
+  def read(self, clip: Clip, start: float, stride: int) -> dict[str, Any]:
+    """Reads the frames of a window."""
+    video = video_io.read_clip(
+      clip.path,
+      frames=self._frames,
+      size=self._size,
+      fps=self._fps / stride,
+      start=start,
+      limits=self._limits,
+    )
+    return {'video': video, 'caption': clip.caption}
+
+
 def _chance(index: int, attempt: int) -> float:
   """A number in [0, 1) that only its arguments decide, the same on every machine."""
   digest = hashlib.blake2b(f'{index} {attempt}'.encode(), digest_size=6).digest()
@@ -214,19 +277,16 @@ def _chance(index: int, attempt: int) -> float:
 
 
 def _checked(
-  entry: Entry, info: video_io.ClipInfo | DataError, frames: int, fps: float
+  entry: Entry,
+  seconds: float | DataError,
+  lack: Callable[[Entry, float], str | None],
 ) -> Clip | Rejected:
-  if isinstance(info, DataError):
-    return Rejected(entry.name, str(info).removeprefix(f'{entry.path}: '))
-  last = (entry.start or 0.0) + (frames - 1) / fps
-  if last + 2 * video_io.TOLERANCE >= info.seconds:
-    since = f' from {entry.start:.2f} s on' if entry.start else ''
-    return Rejected(
-      entry.name,
-      f'is too short: it lasts {info.seconds:.2f} s, {frames} frames at {fps:g} per second{since} '
-      f'need more than {last:.2f} s',
-    )
-  return Clip(str(entry.path), entry.caption, info.seconds, entry.start)
+  if isinstance(seconds, DataError):
+    return Rejected(entry.name, str(seconds).removeprefix(f'{entry.path}: '))
+  needed = lack(entry, seconds)
+  if needed is not None:
+    return Rejected(entry.name, f'is too short: it lasts {seconds:.2f} s, {needed}')
+  return Clip(str(entry.path), entry.caption, seconds, entry.start)
 
 
 def _commonest(rejected: Sequence[Rejected]) -> str:

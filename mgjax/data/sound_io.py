@@ -83,8 +83,8 @@ def read_sound(
 ) -> Float[np.ndarray, 's c']:
   """Reads `seconds` seconds from `start` on, as float32 in [-1, 1].
 
-  Exact to the sample wherever it starts, in Matroska and WebM to the millisecond that their times
-  are rounded to.
+  Exact to the nearest sample wherever it starts, in Matroska and WebM to the millisecond that their
+  times are rounded to.
 
   Any rate is resampled and any number of channels mixed down to one or two, with weights that sum
   to 1, so that a mix is never louder than what it is of. Samples beyond full scale are cut there.
@@ -104,7 +104,7 @@ def read_sound(
     raise ValueError(f'need start >= 0, seconds, rate > 0, 1 or 2 channels: {start}, {seconds}, '
                      f'{rate}, {channels}')  # fmt: skip
   first = round(start * rate)
-  wanted = None if seconds is None else round((start + seconds) * rate) - first
+  wanted = None if seconds is None else round(seconds * rate)
   deadline = time.monotonic() + limits.wall_seconds
   pieces, count = [], 0
   for piece in decode_sound(path, first, rate, channels, limits):

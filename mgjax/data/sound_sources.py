@@ -2,14 +2,19 @@
 
 import operator
 import os
+import pathlib
+from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.data.clip_files import SOUND, Entry
+from mgjax.data.clips import Clip, Clips, Windows, find, find_clips
 from mgjax.data.digit_sounds import RATE
 from mgjax.data.digits import AUDIBLE, SPLITS, Digits
 from mgjax.data.mixture import Source
+from mgjax.data.sound_io import probe_sound, read_sound
 from mgjax.data.sources import Fields, make_digits
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
@@ -26,7 +31,10 @@ def make_sound_source(
   """Makes the source of one bucket's samples: {'sound': float32 (s c), 'caption', ...}.
 
   Args:
-    data: `kind` is 'digits' (their fields under `digits`; `fps` of their clips).
+    data: `kind` is 'digits' (their fields under `digits`; `fps` of their clips), 'sounds' (a folder
+      or manifest of any files with sound at `path`) or 'clips' (videos with sound, taken at `fps`).
+      The last two have `rate`, 48,000 by default, and `channels`, 1 or 2, and their
+      `validation_path` names others for validation, without it the same are taken.
     name: of the bucket.
     shape: the bucket's `seconds`; with `height` and `width` samples have 'video' too, uint8
       (t h w 3) of seconds * fps frames.
@@ -37,7 +45,7 @@ def make_sound_source(
     ConfigError: the kind is unknown, or lengths and rates do not fit each other.
     DataError: there is no usable data.
   """
-  makers = {'digits': _digits}
+  makers = {'digits': _digits, 'sounds': _sounds, 'clips': _clips}
   if data['kind'] not in makers:
     raise ConfigError(
       f'unknown kind of sound data {data["kind"]!r}; expected one of {", ".join(makers)}'
@@ -89,6 +97,53 @@ class DigitSounds:
     return int(np.clip(start, 0, self._last)) * step
 
 
+class Sounds(Windows):
+  """Windows of sound files: `source[i]` is {'sound': float32 (s c), 'caption'}."""
+
+  def __init__(self, clips: Sequence[Clip], *, seconds: float, rate: int, channels: int):
+    super().__init__(clips, seconds)
+    self._rate, self._channels = rate, channels
+
+  def read(self, clip: Clip, start: float, stride: int) -> dict[str, Any]:
+    """Reads the sound of a window."""
+    sound = read_sound(
+      clip.path, start=start, seconds=self._window, rate=self._rate, channels=self._channels
+    )
+    return {'sound': sound, 'caption': clip.caption}
+
+
+class SoundingClips(Clips):
+  """Windows of videos with what is heard meanwhile: {'video', 'sound', 'caption'}."""
+
+  def __init__(self, clips: Sequence[Clip], *, rate: int, channels: int, **video: Any):
+    super().__init__(clips, **video)
+    self._rate, self._channels = rate, channels
+
+  def read(self, clip: Clip, start: float, stride: int) -> dict[str, Any]:
+    """Reads the frames and the sound of a window."""
+    seconds = self._frames / self._fps
+    sound = read_sound(
+      clip.path, start=start, seconds=seconds, rate=self._rate, channels=self._channels
+    )
+    return {**super().read(clip, start, stride), 'sound': sound}
+
+
+def find_sounds(
+  path: str | os.PathLike[str],
+  *,
+  seconds: float,
+  report: str | os.PathLike[str] | None = None,
+) -> list[Clip]:
+  """Finds the files with at least `seconds` seconds of sound; see `mgjax.data.clips.find`."""
+
+  def lack(entry: Entry, lasting: float) -> str | None:
+    needed = (entry.start or 0.0) + seconds
+    return None if needed <= lasting + 1e-6 else f'{needed:.2f} s are needed'
+
+  wanted = f'sounds of at least {seconds:.2f} s'
+  return find(path, SOUND, lambda file: probe_sound(file).seconds, lack, wanted, report)
+
+
 def whole(number: float, what: str) -> int:
   """Returns a count that must be whole but for rounding; ConfigError names `what` if it is not."""
   if abs(number - round(number)) > 1e-6 or round(number) < 1:
@@ -112,3 +167,33 @@ def _digits(data, name, shape, split, report) -> Source:
       f'config.data.digits.motions={digits.motions} are silent; add one of {", ".join(AUDIBLE)}'
     )
   return DigitSounds(digits, seconds, pictures)
+
+
+def _sounds(data, name, shape, split, report) -> Source:
+  rate, channels, path, report = _files(data, name, split, report)
+  whole(shape['seconds'] * rate, f'{shape["seconds"]} s at {rate} samples a second')
+  clips = find_sounds(path, seconds=shape['seconds'], report=report)
+  return Sounds(clips, seconds=shape['seconds'], rate=rate, channels=channels)
+
+
+def _clips(data, name, shape, split, report) -> Source:
+  rate, channels, path, report = _files(data, name, split, report)
+  seconds, fps = shape['seconds'], data['fps']
+  whole(seconds * rate, f'{seconds} s at {rate} samples a second')
+  frames = whole(seconds * fps, f'{seconds} s at {fps} frames a second')
+  video = {'frames': frames, 'fps': fps, 'size': (shape['height'], shape['width'])}
+  clips = find_clips(path, **video, report=report, sounding=True)
+  return SoundingClips(clips, rate=rate, channels=channels, **video)
+
+
+def _files(data, name, split, report) -> tuple[int, int, Any, Any]:
+  rate, channels, path = data.get('rate', RATE), data.get('channels', 1), data.get('path')
+  if channels not in (1, 2):
+    raise ConfigError(f'config.data.channels={channels}, expected 1 or 2')
+  if not path:
+    raise ConfigError('config.data.path is empty; name a folder, as in --config.data.path=sounds/')
+  if split == 'validation':
+    return rate, channels, data.get('validation_path') or path, None
+  if report is not None:
+    report = pathlib.Path(report).with_name(f'rejected_{name}.jsonl')
+  return rate, channels, path, report
