@@ -17,7 +17,7 @@ def get_config(path: str = 'data/sounds') -> ConfigDict:
   config.model.update(width=8, strides=(8, 10, 24), latent_channels=32, decoder_width=128)
   config.objective.update(adversarial=0.0, features=0.0)  # twice the time of a step on a CPU
   config.optimizer.kind = 'cosine'
-  config.optimizer.peak = 2e-3
+  config.optimizer.peak = 1e-3
   config.optimizer.warmup = 50
   config.optimizer.final = 0.02
   config.optimizer.beta2 = 0.99
