@@ -14,9 +14,9 @@ import numpy as np
 
 from mgjax.audio.layers import DILATIONS
 from mgjax.core.errors import ConfigError
+from mgjax.core.tensors import Tensors, check_complete
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.tae.inflate import Tensors, check_complete
 
 WATERMARK = re.compile(
   r'decoder\.(model\.\d+\.block\.(2|3|6|7|10|11)\.'

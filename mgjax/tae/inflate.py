@@ -13,20 +13,16 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
+from mgjax.core.tensors import Tensors, check_complete, listed, read_tensors
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.nn.conv import centred
 from mgjax.tae.latents import Statistics
 
-Tensors = dict[str, np.ndarray]
-
-SHOWN = 3  # names in a message
 # What config.json must say; where it is silent, diffusers means the same.
 FIXED = {
   '_class_name': 'AutoencoderKL',
@@ -40,7 +36,6 @@ GROUPS = 32
 SCALING = 0.18215
 _KINDS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 _OLD_NAMES = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'}
-_PICKLES = (b'PK', b'\x80\x02')  # of PyTorch, now and long ago
 
 
 def image_layers(levels: int, blocks: int) -> dict[str, str]:
@@ -126,17 +121,6 @@ def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
   return jax.tree.unflatten(jax.tree.structure(params), values)
 
 
-def check_complete(
-  *, missing: Collection[str], unknown: Collection[str], misshapen: Collection[str], expected: str
-) -> None:
-  """Raises ConfigError, naming the first tensors of each kind, unless there are none."""
-  if missing or unknown or misshapen:
-    kinds = {'missing': missing, 'unknown': unknown, 'of another shape': misshapen}
-    raise ConfigError(
-      f'the tensors do not make this autoencoder: {_listed(kinds)}; expected {expected}'
-    )
-
-
 def deflate(params: Tree) -> tuple[Tensors, dict[str, bool]]:
   """Takes the image autoencoder out of a video autoencoder: `inflate` reversed.
 
@@ -159,7 +143,7 @@ def deflate(params: Tree) -> tuple[Tensors, dict[str, bool]]:
     raise ConfigError(
       "this autoencoder holds no image model of diffusers' kind: it folds pixels into patches or "
       'does not halve the frames between all its levels; expected patch (1, 1, 1) and strides of '
-      f'(1 or 2, 2, 2), one fewer than widths{"; " * bool(absent)}{_listed({"absent": absent})}'
+      f'(1 or 2, 2, 2), one fewer than widths{"; " * bool(absent)}{listed({"absent": absent})}'
     )
   tensors = {theirs: _as_theirs(leaves[ours]) for ours, theirs in names.items()}
   return tensors, {name: _is_neutral(name, leaves) for name in temporal}
@@ -179,7 +163,7 @@ def _image_names(names: Collection[str]) -> tuple[dict[str, str], list[str]]:
       other.append(name)
   if other:
     raise ConfigError(
-      f'an image autoencoder has no layers like these of the model: {_listed({"spatial": other})}; '
+      f'an image autoencoder has no layers like these of the model: {listed({"spatial": other})}; '
       'take one stride fewer than widths'
     )
   return spatial, temporal
@@ -221,15 +205,6 @@ def _is_neutral(name: str, leaves: Tensors) -> bool:
     return bool(np.all(array == start))
   out = f'{layer.rpartition("/")[0]}/temporal_out'
   return not (leaves[f'{out}/kernel'].any() or leaves[f'{out}/bias'].any())
-
-
-def _listed(kinds: Mapping[str, Collection[str]]) -> str:
-  """'2 missing (a, b), 5 unknown (c, d, e, ...)'."""
-  return ', '.join(
-    f'{len(names)} {kind} ({", ".join([*names][:SHOWN])}{", ..." * (len(names) > SHOWN)})'
-    for kind, names in kinds.items()
-    if names
-  )
 
 
 def _hint(tensors: Collection[str]) -> str:
@@ -281,37 +256,6 @@ def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoder:
   _check_config(config, {name: sizes[name] for name in sizes.keys() & config.keys()})
   statistics = _read_statistics(config, fields['latent_channels']) if folder else None
   return ImageAutoencoder(fields, tensors, statistics)
-
-
-def read_tensors(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, str]]:
-  """Reads the tensors and the metadata of a .safetensors file.
-
-  Raises:
-    ConfigError: there is no such file, or it is of another kind or holds no finite floats.
-  """
-  try:
-    with safe_open(path, 'numpy') as file:
-      tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-      metadata = file.metadata() or {}
-  except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
-    raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
-  for name, tensor in tensors.items():
-    if not jnp.issubdtype(tensor.dtype, jnp.floating) or not np.isfinite(tensor).all():
-      raise ConfigError(
-        f'{name} in {os.fspath(path)!r} is of {tensor.dtype} or not finite; expected finite floats'
-      )
-  return tensors, metadata
-
-
-def _why_unreadable(path: pathlib.Path, error: Exception) -> str:
-  if path.is_file():
-    with path.open('rb') as file:
-      if file.read(2) in _PICKLES:
-        return (
-          f'{os.fspath(path)!r} is a pickle, which may run any code when it is read; save the '
-          'model with safetensors, as diffusers does by default'
-        )
-  return f'{os.fspath(path)!r} is not a readable .safetensors file: {error}'
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:

@@ -26,17 +26,11 @@ import mgjax
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
+from mgjax.core.tensors import Tensors, check_complete, read_tensors
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Tree
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
-from mgjax.tae.inflate import (
-  Tensors,
-  check_complete,
-  deflate,
-  inflate,
-  read_image_autoencoder,
-  read_tensors,
-)  # fmt: skip
+from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.restore import load_params, read_config

@@ -1,0 +1,65 @@
+"""Named arrays of a model: read from files, and compared with what it needs."""
+
+import os
+import pathlib
+from collections.abc import Collection, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from mgjax.core.errors import ConfigError
+
+Tensors = dict[str, np.ndarray]
+
+SHOWN = 3  # names in a message
+_PICKLES = (b'PK', b'\x80\x02')  # of PyTorch, now and long ago
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, str]]:
+  """Reads the tensors and the metadata of a .safetensors file.
+
+  Raises:
+    ConfigError: there is no such file, or it is of another kind or holds no finite floats.
+  """
+  try:
+    with safe_open(path, 'numpy') as file:
+      tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+      metadata = file.metadata() or {}
+  except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
+    raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
+  for name, tensor in tensors.items():
+    if not jnp.issubdtype(tensor.dtype, jnp.floating) or not np.isfinite(tensor).all():
+      raise ConfigError(
+        f'{name} in {os.fspath(path)!r} is of {tensor.dtype} or not finite; expected finite floats'
+      )
+  return tensors, metadata
+
+
+def _why_unreadable(path: pathlib.Path, error: Exception) -> str:
+  if path.is_file():
+    with path.open('rb') as file:
+      if file.read(2) in _PICKLES:
+        return (
+          f'{os.fspath(path)!r} is a pickle, which may run any code when it is read; save the '
+          'model with safetensors, as diffusers does by default'
+        )
+  return f'{os.fspath(path)!r} is not a readable .safetensors file: {error}'
+
+
+def check_complete(
+  *, missing: Collection[str], unknown: Collection[str], misshapen: Collection[str], expected: str
+) -> None:
+  """Raises ConfigError, naming the first tensors of each kind, unless there are none."""
+  if missing or unknown or misshapen:
+    kinds = {'missing': missing, 'unknown': unknown, 'of another shape': misshapen}
+    raise ConfigError(f'the tensors do not make this model: {listed(kinds)}; expected {expected}')
+
+
+def listed(kinds: Mapping[str, Collection[str]]) -> str:
+  """Says '2 missing (a, b), 5 unknown (c, d, e, ...)'."""
+  return ', '.join(
+    f'{len(names)} {kind} ({", ".join([*names][:SHOWN])}{", ..." * (len(names) > SHOWN)})'
+    for kind, names in kinds.items()
+    if names
+  )
