@@ -1,0 +1,30 @@
+"""A small codec of real sounds, 48 kHz to 25 latents a second of 32 channels, on CPU cores.
+
+python -m launch.train --config=configs/audio/small.py:my_sounds/ --workdir=runs/small_codec
+"""
+
+from ml_collections import ConfigDict
+
+from configs.audio import codec
+
+
+def get_config(path: str = 'data/sounds') -> ConfigDict:
+  config = codec.get_config(path)
+  config.mesh.update(data=-1, fsdp=1)
+  config.rules = 'single'
+  config.data.threads = 2
+  config.buckets.sound.batch_size = 4
+  config.model.update(width=8, strides=(8, 10, 24), latent_channels=32, decoder_width=128)
+  config.objective.update(adversarial=0.0, features=0.0)  # twice the time of a step on a CPU
+  config.optimizer.kind = 'cosine'
+  config.optimizer.peak = 2e-3
+  config.optimizer.warmup = 50
+  config.optimizer.final = 0.02
+  config.optimizer.beta2 = 0.99
+  config.optimizer.weight_decay = 0.0
+  config.train.steps = 1500
+  config.train.decay = 0.99
+  config.train.log_every = 50
+  config.train.evaluate_every = 500
+  config.train.save_every = 250
+  return config
