@@ -1,29 +1,39 @@
 """Small files that are never seen half-written."""
 
+import contextlib
 import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-  """Writes `data` to `path` so that a reader sees the old file or the new one, never a part."""
+@contextlib.contextmanager
+def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """Yields a file to write beside `path`, which then takes its place, or vanishes on an error."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  os.close(handle)
+  temporary = pathlib.Path(name)
   try:
-    with os.fdopen(handle, 'wb') as file:
-      file.write(data)
-      file.flush()
+    yield temporary
+    with temporary.open('rb') as file:
       os.fsync(file.fileno())
     umask = os.umask(0)
     os.umask(umask)
     os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
     os.replace(temporary, path)
   except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
+    temporary.unlink(missing_ok=True)
     raise
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+  """Writes `data` to `path` so that a reader sees the old file or the new one, never a part."""
+  with replaced(path) as temporary:
+    temporary.write_bytes(data)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -1,18 +1,14 @@
 """Reads and writes video files; a file that cannot be trusted or used is a sentence, not a crash.
 
-A clip may come from anywhere, so a file is opened only as one of a few containers that hold their
-own data (a text file that names other files is one that does not), and its pixels, seconds, decoded
-frames and wall time are bounded. FFmpeg runs inside the process, through PyAV, which releases the
+How files are opened, and what they may cost, stands in `containers.py`. PyAV releases the
 interpreter's lock: threads are enough to read many clips at once.
 """
 
-import contextlib
 import dataclasses
 import fractions
 import io
 import math
 import os
-import pathlib
 import time
 from collections.abc import Iterator
 
@@ -23,29 +19,11 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
+from mgjax.data.containers import LIMITS, Limits, measured_seconds, opened, video_stream
 
-CONTAINERS = (
-  'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,'
-  'png_pipe,jpeg_pipe,webp_pipe,'  # still images, one file each; image2 would read numbered files
-  'wav,flac,ogg,mp3'  # so that sound alone is called sound alone
-)
 TOLERANCE = 5e-4  # seconds; Matroska rounds the times of frames to a millisecond
 _RESIZE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 _BT709, _UNSPECIFIED = 1, 2  # the colour spaces' numbers in ITU-T H.273
-_FAILURES = (av.error.FFmpegError, OSError, ValueError, LookupError, MemoryError)
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-  """What one file may cost before it is refused."""
-
-  pixels: int = 4096 * 2304  # of one frame, as stored or as resized
-  seconds: float = 4 * 3600.0  # of the whole video
-  frames: int = 20_000  # decoded by one call
-  wall_seconds: float = 60.0  # of one call, looked at between frames
-
-
-LIMITS = Limits()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +44,13 @@ def probe(path: str | os.PathLike[str], limits: Limits = LIMITS) -> ClipInfo:
   Raises:
     DataError: the file is missing, not a video, damaged, cut off or beyond `limits`.
   """
-  with _opened(path, limits) as (container, stream, deadline):
+  with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
     frame = next(container.decode(stream), None)
     if frame is None:
       raise DataError(f'{path}: holds no frame that can be decoded')
     upright = (frame.height, round(frame.width * _pixel_aspect(stream)))
     height, width = upright[::-1] if frame.rotation % 180 else upright
-    seconds = _measured_seconds(path, container, stream, deadline)
+    seconds = measured_seconds(path, container, stream, deadline)
     fps = float(stream.average_rate or stream.guessed_rate or 1 / seconds)
     return ClipInfo(
       width=width,
@@ -166,105 +144,6 @@ def write_video(
   write_bytes(path, buffer.getvalue())
 
 
-@contextlib.contextmanager
-def _opened(
-  path: str | os.PathLike[str], limits: Limits
-) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, float]]:
-  """Yields container, video stream and deadline; whatever FFmpeg says in it becomes a DataError."""
-  deadline = time.monotonic() + limits.wall_seconds
-  try:
-    with _container(pathlib.Path(path), limits) as container:
-      stream = _video_stream(path, container, limits)
-      stream.codec_context.thread_count = 1  # many clips at once beat many threads on one
-      stream.codec_context.options = {'max_pixels': str(limits.pixels)}  # a stream may change size
-      yield container, stream, deadline
-  except av.error.ExitError as error:
-    raise DataError(f'{path}: reading it took over {limits.wall_seconds:g} s') from error
-  except _FAILURES as error:
-    reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-    raise DataError(f'{path}: cannot be decoded, it is damaged or cut off ({reason})') from error
-
-
-def _container(path: pathlib.Path, limits: Limits) -> av.container.InputContainer:
-  if not path.exists():
-    raise DataError(f'{path}: there is no such file')
-  if not path.is_file():  # opening a pipe or a device could wait for ever
-    raise DataError(f'{path}: is not a regular file')
-  if not path.stat().st_size:
-    raise DataError(f'{path}: is empty')
-  try:
-    return av.open(
-      os.path.abspath(path),  # begins with a slash, so that no name is taken for a protocol
-      options={'max_pixels': str(limits.pixels)},  # the frames that FFmpeg decodes while opening
-      container_options={'format_whitelist': CONTAINERS, 'protocol_whitelist': 'file'},
-      metadata_errors='replace',
-      timeout=limits.wall_seconds,
-    )
-  except av.error.ArgumentError as error:
-    raise DataError(
-      f'{path}: is not of a kind that is read here (mp4, mov, mkv, webm, avi, gif, png, jpg, webp)'
-    ) from error
-  except (av.error.InvalidDataError, av.error.EOFError) as error:
-    raise DataError(f'{path}: is not a video, or its header is damaged or missing') from error
-  except PermissionError as error:
-    raise DataError(f'{path}: may not be read by this user') from error
-
-
-def _video_stream(
-  path: str | os.PathLike[str], container: av.container.InputContainer, limits: Limits
-) -> av.VideoStream:
-  pictures = av.stream.Disposition.attached_pic  # the cover of a song is not a video
-  streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
-  if not streams:
-    raise DataError(f'{path}: has no video stream')
-  stream = streams[0]
-  context = stream.codec_context
-  if context is None:
-    raise DataError(f'{path}: its codec cannot be decoded here')
-  if context.width * context.height > limits.pixels:
-    raise DataError(
-      f'{path}: has frames of {context.width} x {context.height}, more than {limits.pixels} pixels'
-    )
-  seconds = _declared_seconds(container, stream)
-  if seconds > limits.seconds:
-    raise DataError(f'{path}: lasts {seconds:.0f} s, more than {limits.seconds:.0f} s')
-  return stream
-
-
-def _declared_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-  if stream.duration and stream.time_base:
-    return float(stream.duration * stream.time_base)
-  return (container.duration or 0) / av.time_base
-
-
-def _measured_seconds(
-  path: str | os.PathLike[str],
-  container: av.container.InputContainer,
-  stream: av.VideoStream,
-  deadline: float,
-) -> float:
-  """Seconds from the first frame to the end of the last packet, read after the last key frame.
-
-  What the header declares is no proof: a download that broke off still declares its full length.
-  """
-  first, declared = stream.start_time or 0, _declared_seconds(container, stream)
-  with contextlib.suppress(av.error.FFmpegError):  # where there is no seeking, read on
-    container.seek(first + int(declared / stream.time_base), stream=stream)
-  end = None
-  for packet in container.demux(stream):
-    shown = packet.dts if packet.pts is None else packet.pts
-    if shown is not None and not packet.is_corrupt:
-      end = max(end or 0, shown + (packet.duration or 0))
-    if time.monotonic() > deadline:
-      raise DataError(f'{path}: looking for its end took too long')
-  seconds = 0.0 if end is None else float((end - first) * stream.time_base)
-  if stream.duration and seconds < declared - max(0.1, 0.02 * declared):
-    raise DataError(f'{path}: is cut off, it declares {declared:.2f} s that are not all there')
-  if seconds <= 0:
-    raise DataError(f'{path}: lasts no time at all, or its end is missing')
-  return seconds
-
-
 def _read_from(
   path: str | os.PathLike[str],
   times: list[float],
@@ -275,7 +154,7 @@ def _read_from(
   """The frames on show at `times`, decoded from `begin`; None if decoding began after the first."""
   clip = np.empty((len(times), *size, 3), np.uint8)
   filled, shown, end = 0, None, 0.0
-  with _opened(path, limits) as (container, stream, deadline):
+  with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
     resize = _make_resize(path, stream, size, limits)
     for count, (seconds, frame) in enumerate(_timed_frames(container, stream, begin)):
       if shown is None and begin and seconds > times[0] + TOLERANCE:
