@@ -36,7 +36,7 @@ def clean_prompt(prompt: str) -> str:
     )
   if len(text) > LONGEST or len(prompt) > 4 * LONGEST:
     _log.warning('a prompt of %d characters was cut to %d', len(prompt), LONGEST)
-    text = text[:LONGEST]
+    text = text[:LONGEST].rstrip()
   return text
 
 

@@ -1,0 +1,112 @@
+"""What there is to say of a trained model, whatever part it is: a table, a record, pictures."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from mgjax.core.files import write_json
+from mgjax.evaluation.alignment import judge_model
+from mgjax.evaluation.quickstart import write_shown
+from mgjax.evaluation.reconstruction import (
+  SHOWN,
+  evaluate_reconstruction,
+  evenly,
+  sample_clips,
+  write_pictures,
+)
+from mgjax.evaluation.similarity import make_perceive
+from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.restore import load_codec, read_config
+from mgjax.train.sampling import Sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """What an evaluation leaves.
+
+  Attributes:
+    table: the numbers, for people.
+    paths: what was written; the last is the record: weights, settings and numbers in JSON.
+  """
+
+  table: str
+  paths: list[pathlib.Path]
+
+
+def evaluate_video(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 216,
+  seed: int = 0,
+  steps: int | None = None,
+  guidance: float | None = None,
+) -> Findings:
+  """Samples captions of the small world that training never showed, and reads the videos.
+
+  Args:
+    workdir: of the model.
+    samples: videos, at least one a caption.
+    seed: of the noise.
+    steps: of sampling; the run decides by default.
+    guidance: scale of the text; the run decides by default.
+  """
+  guidance_scales = None if guidance is None else {'text': guidance}
+  sampler = Sampler(workdir, steps=steps, guidance=guidance_scales)
+  found, videos, prompts = judge_model(sampler, samples=samples, seed=seed)
+  sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, sampler.config.data.fps)
+  record = {'weights': sampler.provenance, 'settings': sampler.settings, 'seed': seed}
+  return _finish(found, record, workdir / 'evaluation.json', [sheet])
+
+
+def evaluate_autoencoder(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 64,
+  clips: str = '',
+  frames: int | None = None,
+  size: tuple[int, int] | None = None,
+  perceptual: str = '',
+) -> Findings:
+  """Encodes and decodes clips.
+
+  Args:
+    workdir: of the autoencoder.
+    samples: clips.
+    clips: a folder or manifest; the run's validation data by default.
+    frames: of a clip, 1 for images; the run decides by default.
+    size: height and width; the run decides by default.
+    perceptual: weights of LPIPS; those that the run was trained with by default, if there.
+  """
+  config, codec = read_config(workdir), load_codec(workdir)
+  record = {'weights': _weights(workdir), 'perceptual': None}
+  weights, perceive = pathlib.Path(perceptual or config.get('perceptual_weights', '')), None
+  if perceptual or weights.is_file():
+    perceive = make_perceive(weights)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    record['perceptual'] = {'path': os.fspath(weights), 'sha256': digest}
+  videos, record['settings'] = sample_clips(config, samples, clips=clips, frames=frames, size=size)
+  shown = evenly(len(record['settings']['chosen']), SHOWN)
+  found = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown)
+  pictures = write_pictures(workdir / 'evaluation', found.shown, config.data.fps)
+  return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', pictures)
+
+
+PARTS: dict[str, Callable[..., Findings]] = {
+  'video': evaluate_video,
+  'autoencoder': evaluate_autoencoder,
+}
+
+
+def _weights(workdir: pathlib.Path) -> dict[str, Any]:
+  step = Checkpoints(workdir / 'checkpoints').steps()[-1]
+  return {'workdir': os.fspath(workdir), 'step': step}
+
+
+def _finish(
+  found: Any, record: dict[str, Any], path: pathlib.Path, pictures: list[pathlib.Path]
+) -> Findings:
+  write_json(path, record | found.as_dict())
+  return Findings(found.table(), [*pictures, path])

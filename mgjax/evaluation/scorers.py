@@ -1,0 +1,215 @@
+"""Networks of others that judge sounds, each in its own Python: CLAP, aesthetics, any command.
+
+They want versions of libraries that would not fit beside JAX, so a scorer is a command. It gets two
+more arguments, the path of a request and the path where its answer is wanted, both JSON:
+
+  request  {"rate": 48000, "sounds": ["/tmp/x/000.wav", ...], "captions": [...], "videos": [...]}
+  answer   {"name of a number": [one a sound, the higher the better], ...}
+
+The wavs are of 16 bits. Captions and videos (paths) are one a sound, null if there are none. What
+the command prints is shown if it fails. ImageBind, for which there is no package, or PE-AV take a
+script of twenty lines, of which `score_clap.py` beside this file is an example.
+"""
+
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.files import read_json, write_json
+from mgjax.core.typing import Float
+from mgjax.data.sound_io import write_wav
+
+AXES = ('PQ', 'PC', 'CE', 'CU')  # production quality, complexity; content enjoyment, usefulness
+PATIENCE = 1800.0  # seconds
+_FOLDER = pathlib.Path(__file__).parent
+_SHOWN = 300  # characters of what a command printed last
+
+
+@dataclasses.dataclass(frozen=True)
+class CommandScorer:
+  """A command that judges sounds.
+
+  Attributes:
+    command: the program and its arguments.
+    name: of the number that `score` returns; '' if the command gives one only.
+    patience: seconds that it may take.
+  """
+
+  command: Sequence[str]
+  name: str = ''
+  patience: float = PATIENCE
+
+  def __call__(
+    self, sounds: Float[np.ndarray, 'n s c'], rate: int, *, caption: str = '', **_: Any
+  ) -> Float[np.ndarray, 'n']:
+    """Scores candidates for one caption, as re-ranking asks; see `mgjax.audio.rerank`."""
+    return self.score(list(sounds), rate, captions=[caption] * len(sounds) if caption else None)
+
+  def score(
+    self,
+    sounds: Sequence[Float[np.ndarray, '_ _']],
+    rate: int,
+    *,
+    captions: Sequence[str] | None = None,
+    videos: Sequence[str | os.PathLike[str]] | None = None,
+  ) -> Float[np.ndarray, 'b']:
+    """Returns the number called `name` of each sound; arguments and errors are those of `measure`.
+
+    Raises:
+      DataError: the command gives no such number.
+    """
+    numbers = self.measure(sounds, rate, captions=captions, videos=videos)
+    if not self.name and len(numbers) == 1:
+      return next(iter(numbers.values()))
+    if self.name not in numbers:
+      raise DataError(
+        f'the scorer {self._called} gives {", ".join(numbers)}, not {self.name!r}; name one of them'
+      )
+    return numbers[self.name]
+
+  def measure(
+    self,
+    sounds: Sequence[Float[np.ndarray, '_ _']],
+    rate: int,
+    *,
+    captions: Sequence[str] | None = None,
+    videos: Sequence[str | os.PathLike[str]] | None = None,
+  ) -> dict[str, Float[np.ndarray, 'b']]:
+    """Returns all numbers that the command gives, by name.
+
+    Args:
+      sounds: (s c) in [-1, 1], of any lengths.
+      rate: samples a second; most networks know one rate, CLAP 48000.
+      captions: what each is judged against; bare descriptions, not structured captions.
+      videos: files that each is judged against.
+
+    Raises:
+      ConfigError: the command does not start, fails, or takes too long.
+      DataError: there is not one caption and one video a sound, a sound is not finite, or the
+        answer is not one finite number a sound.
+    """
+    for name, given in (('captions', captions), ('videos', videos)):
+      if given is not None and len(given) != len(sounds):
+        raise DataError(f'{len(sounds)} sounds and {len(given)} {name}: give one a sound')
+    if not sounds or not all(np.isfinite(sound).all() for sound in sounds):
+      raise DataError('a scorer needs one finite sound or more; look at what made them')
+    with tempfile.TemporaryDirectory(prefix='mgjax-scorer-') as temporary:
+      folder = pathlib.Path(temporary)
+      paths = [folder / f'{index:03d}.wav' for index in range(len(sounds))]
+      for path, sound in zip(paths, sounds, strict=True):
+        write_wav(path, sound, rate)
+      request = {
+        'rate': rate,
+        'sounds': [os.fspath(path) for path in paths],
+        'captions': None if captions is None else list(captions),
+        'videos': None if videos is None else [os.path.abspath(video) for video in videos],
+      }
+      write_json(folder / 'request.json', request)
+      self._run(folder)
+      return self._read(folder / 'answer.json', len(sounds))
+
+  @property
+  def _called(self) -> str:
+    return repr(' '.join(self.command)[:100])
+
+  def _run(self, folder: pathlib.Path) -> None:
+    words = [*self.command, folder / 'request.json', folder / 'answer.json']
+    with (folder / 'log').open('wb') as log:
+      try:
+        # A session of its own, so that what it starts ends with it.
+        process = subprocess.Popen(
+          words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+      except OSError as error:
+        raise ConfigError(
+          f'the scorer {self._called} does not start: {error.strerror}; name a Python, or another '
+          'program, that is there'
+        ) from None
+      try:
+        code = process.wait(self.patience)
+      except subprocess.TimeoutExpired:
+        raise ConfigError(
+          f'the scorer {self._called} was stopped after {self.patience:g} s; score fewer sounds, '
+          'or give it more time'
+        ) from None
+      finally:
+        if process.poll() is None:
+          os.killpg(process.pid, signal.SIGKILL)
+          process.wait()
+    if code:
+      printed = (folder / 'log').read_text(errors='replace').strip()[-_SHOWN:]
+      raise ConfigError(
+        f'the scorer {self._called} failed with {code}; the end of what it printed: {printed!r}'
+      )
+
+  def _read(self, path: pathlib.Path, count: int) -> dict[str, Float[np.ndarray, 'b']]:
+    try:
+      answer = {name: np.asarray(values, np.float64) for name, values in read_json(path).items()}
+    except FileNotFoundError:
+      raise DataError(f'the scorer {self._called} wrote no answer to its last argument') from None
+    except (ValueError, TypeError, AttributeError):
+      raise DataError(
+        f'the answer of the scorer {self._called} is not {{"name": [numbers]}} in JSON'
+      ) from None
+    if not answer:
+      raise DataError(f'the answer of the scorer {self._called} holds no number')
+    for name, numbers in answer.items():
+      if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise DataError(
+          f'the scorer {self._called} gives {numbers.size} number(s) {name!r} for {count} sound(s)'
+          f', {np.isfinite(numbers).sum()} of them finite; it has to give one finite number a sound'
+        )
+    return answer
+
+
+def clap_scorer(
+  python: str | os.PathLike[str],
+  weights: str | os.PathLike[str],
+  *,
+  device: str = 'cpu',
+  patience: float = PATIENCE,
+) -> CommandScorer:
+  """Makes the scorer of CLAP: cosine of sound and caption, sounds of more than 10 s in pieces.
+
+  Args:
+    python: one that has torch and transformers.
+    weights: a folder as transformers saves it, with the processor; `laion/clap-htsat-fused` say.
+    device: as torch calls it.
+    patience: seconds that it may take.
+  """
+  script = os.fspath(_FOLDER / 'score_clap.py')
+  words = (os.fspath(python), script, f'--weights={os.fspath(weights)}', f'--device={device}')
+  return CommandScorer(words, 'clap', patience)
+
+
+def aesthetics_scorer(
+  python: str | os.PathLike[str],
+  weights: str | os.PathLike[str] = '',
+  *,
+  axis: str = 'PQ',
+  patience: float = PATIENCE,
+) -> CommandScorer:
+  """Makes the scorer of Audiobox Aesthetics, which gives four numbers from 1 to 10, see `AXES`.
+
+  Args:
+    python: one that has audiobox_aesthetics.
+    weights: its checkpoint; '' for the one that the package finds or fetches itself.
+    axis: which of the numbers `score` returns.
+    patience: seconds that it may take.
+
+  Raises:
+    ConfigError: there is no such axis.
+  """
+  if axis not in AXES:
+    raise ConfigError(f'unknown axis {axis!r} of aesthetics; expected one of {", ".join(AXES)}')
+  script = os.fspath(_FOLDER / 'score_aesthetics.py')
+  words = (os.fspath(python), script, f'--weights={os.fspath(weights)}')
+  return CommandScorer(words, axis, patience)

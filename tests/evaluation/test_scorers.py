@@ -1,0 +1,195 @@
+"""Scorers are other programs: what they are asked, and what becomes of what they answer."""
+
+import os
+import pathlib
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.evaluation.scorers import AXES, CommandScorer, aesthetics_scorer, clap_scorer
+
+RATE = 48_000
+SOUNDS = [
+  np.full((samples, 1), volume, np.float32) for samples, volume in ((480, 0.5), (960, -0.25))
+]
+START = 'import json, pathlib, sys; request = json.loads(pathlib.Path(sys.argv[-2]).read_text())'
+
+
+def program(*lines, start=START, name='', patience=60.0):
+  """A scorer that runs these lines; `answer` writes what it gets."""
+  answer = 'answer = lambda value: pathlib.Path(sys.argv[-1]).write_text(json.dumps(value))'
+  return CommandScorer((sys.executable, '-c', '\n'.join([start, answer, *lines])), name, patience)
+
+
+LOOK = """
+import wave
+found = []
+for path in request['sounds']:
+  with wave.open(path) as file:
+    size = file.getnframes()
+    first = int.from_bytes(file.readframes(1)[:2], 'little', signed=True)
+  found.append((size, file.getnchannels(), file.getframerate(), file.getsampwidth(), first))
+"""
+
+
+def test_a_scorer_finds_the_sounds_the_rate_and_what_they_are_judged_against():
+  scorer = program(
+    LOOK,
+    "answer({'size': [row[0] for row in found], 'first': [row[4] for row in found],",
+    " 'form': [row[1] * 10 + row[3] for row in found], 'rate': [row[2] for row in found],",
+    " 'same': [row[2] == request['rate'] for row in found],",
+    " 'caption': [len(caption) for caption in request['captions']],",
+    " 'video': [path.startswith('/') and path.endswith('a.mp4') for path in request['videos']]})",
+  )
+  found = scorer.measure(SOUNDS, RATE, captions=['rain', ''], videos=['a.mp4', '/b/a.mp4'])
+  wanted = {
+    'size': [480, 960], 'form': [12, 12], 'rate': [RATE, RATE], 'same': [1, 1], 'caption': [4, 0],
+    'video': [1, 1],
+  }  # fmt: skip
+  assert {name: list(numbers) for name, numbers in found.items() if name != 'first'} == wanted
+  np.testing.assert_allclose(found['first'], [2**14, -(2**13)], atol=1)  # rounding to 16 bits
+
+
+def test_what_is_not_given_is_null():
+  scorer = program("answer({'x': [request[name] is None for name in ('captions', 'videos')]})")
+  assert list(scorer.score(SOUNDS, RATE)) == [1, 1]
+
+
+def test_one_number_of_several_is_named():
+  lines = "answer({'a': [1, 2], 'b': [3.5, 4]})"
+  assert list(program(lines, name='b').score(SOUNDS, RATE)) == [3.5, 4]
+  for name in ('', 'c'):
+    with pytest.raises(DataError, match=rf"gives a, b, not '{name}'; name one of them"):
+      program(lines, name=name).score(SOUNDS, RATE)
+
+
+def test_candidates_of_one_caption_are_scored_as_reranking_asks():
+  scorer = program("answer({'x': [len(caption) for caption in request['captions']]})")
+  assert (
+    list(scorer(np.zeros((3, 480, 1), np.float32), RATE, caption='rain', motion=None)) == [4] * 3
+  )
+  without = program("answer({'x': [request['captions'] is None] * 3})")
+  assert list(without(np.zeros((3, 480, 1), np.float32), RATE)) == [1] * 3
+
+
+@pytest.mark.parametrize(
+  ('line', 'said'),
+  [
+    ('', 'wrote no answer to its last argument'),
+    ("pathlib.Path(sys.argv[-1]).write_text('{')", r'is not {"name": \[numbers\]} in JSON'),
+    ('answer([1, 2])', 'is not {"name"'),
+    ("answer({'x': 'loud'})", 'is not {"name"'),
+    ("answer({'x': [[1], [2, 3]]})", 'is not {"name"'),
+    ('answer({})', 'holds no number'),
+    ("answer({'x': [1]})", r"gives 1 number\(s\) 'x' for 2 sound\(s\), 1 of them finite"),
+    ("answer({'x': 7})", r"gives 1 number\(s\) 'x' for 2"),
+    ("answer({'x': [[1, 2]]})", r"gives 2 number\(s\) 'x' for 2"),
+    ("answer({'x': [1, float('nan')]})", r'1 of them finite; it has to give one finite number'),
+    ("answer({'x': [1, None]})", '1 of them finite'),
+  ],
+)
+def test_an_answer_that_is_none_is_refused(line, said):
+  with pytest.raises(DataError, match=said):
+    program(line).measure(SOUNDS, RATE)
+
+
+def test_a_program_that_fails_says_its_last_words():
+  scorer = program("print('x' * 1000)", "raise SystemExit('there is no such model')")
+  with pytest.raises(
+    ConfigError, match=r'failed with 1; the end of what .* no such model'
+  ) as caught:
+    scorer.score(SOUNDS, RATE)
+  assert len(str(caught.value)) < 1000
+
+
+def test_a_program_that_is_not_there_is_a_sentence(tmp_path):
+  with pytest.raises(ConfigError, match='does not start: No such file or directory; name a Python'):
+    CommandScorer((str(tmp_path / 'python'),)).score(SOUNDS, RATE)
+  with pytest.raises(ConfigError, match='does not start: Permission denied'):
+    CommandScorer((str(tmp_path),)).score(SOUNDS, RATE)
+
+
+def test_a_program_that_hangs_ends_with_all_that_it_started(tmp_path):
+  alive = tmp_path / 'alive'
+  child = (
+    f'import pathlib, time\nwhile True: pathlib.Path({os.fspath(alive)!r}).touch(); time.sleep(.01)'
+  )
+  lines = f'import subprocess; subprocess.Popen([sys.executable, "-c", {child!r}]).wait()'
+  with pytest.raises(
+    ConfigError, match=r'was stopped after 4 s; score fewer sounds, or give it more'
+  ):
+    program(lines, patience=4.0).score(SOUNDS, RATE)
+  time.sleep(0.1)
+  alive.unlink()  # it was there
+  time.sleep(0.1)
+  assert not alive.exists()
+
+
+def test_nothing_stays_behind(tmp_path, monkeypatch):
+  monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+  program("answer({'x': [1, 2]})").score(SOUNDS, RATE)
+  with pytest.raises(ConfigError):
+    program('raise SystemExit(3)').score(SOUNDS, RATE)
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_scored_is_refused():
+  scorer = program('')
+  with pytest.raises(DataError, match='2 sounds and 1 captions: give one a sound'):
+    scorer.score(SOUNDS, RATE, captions=['rain'])
+  with pytest.raises(DataError, match='2 sounds and 3 videos'):
+    scorer.score(SOUNDS, RATE, videos=['a', 'b', 'c'])
+  for sounds in ([], [np.full((480, 1), np.nan, np.float32)]):
+    with pytest.raises(DataError, match='needs one finite sound or more'):
+      scorer.score(sounds, RATE)
+
+
+def python_with(tmp_path, package, source):
+  """A Python that has a package with this source."""
+  folder = tmp_path / 'packages' / package
+  folder.mkdir(parents=True)
+  (folder / '__init__.py').touch()
+  (folder / 'infer.py').write_text(textwrap.dedent(source))
+  python = tmp_path / 'python'
+  python.write_text(f'#!/bin/sh\nPYTHONPATH={folder.parent} exec {sys.executable} "$@"\n')
+  python.chmod(0o755)
+  return python
+
+
+def test_aesthetics_are_four_numbers_a_sound(tmp_path):
+  python = python_with(
+    tmp_path, 'audiobox_aesthetics',
+    """
+    class Predictor:
+      def __init__(self, ckpt): self.ckpt = ckpt
+      def forward(self, batch):
+        assert len(batch) <= 16
+        count = [int(item['path'][-7:-4]) for item in batch]
+        return [{'CE': x, 'CU': x + 1, 'PC': x + 2, 'PQ': len(self.ckpt or '')} for x in count]
+    def initialize_predictor(ckpt=None): return Predictor(ckpt)
+    """,
+  )  # fmt: skip
+  sounds = [np.zeros((48, 1), np.float32)] * 20
+  found = aesthetics_scorer(python).measure(sounds, RATE)
+  assert set(found) == set(AXES)
+  assert list(found['PC']) == list(range(2, 22)) and set(found['PQ']) == {0}
+  named = aesthetics_scorer(python, 'weights.pt', axis='PQ')
+  assert set(named.score(sounds[:2], RATE)) == {10}
+  with pytest.raises(ConfigError, match="unknown axis 'XX' of aesthetics; expected one of PQ, PC"):
+    aesthetics_scorer(python, axis='XX')
+
+
+def test_scripts_import_nothing_of_mgjax():
+  """So that any Python can run them."""
+  folder = pathlib.Path(sys.modules['mgjax.evaluation.scorers'].__file__).parent
+  for script in sorted(folder.glob('score_*.py')):
+    assert 'import mgjax' not in script.read_text() and 'from mgjax' not in script.read_text()
+
+
+def test_clap_wants_captions(tmp_path):
+  with pytest.raises(ConfigError, match=r'failed with 2; .*the request has none'):
+    clap_scorer(sys.executable, tmp_path).score(SOUNDS, RATE)
