@@ -20,11 +20,11 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Batch, Float
+from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.solvers import Velocity
 from mgjax.tae.tiling import Cover
 
 Generate = Callable[[Batch, Array], Array]  # batch, noise (b t 1 1 c) -> latents
-MakeVelocity = Callable[[Batch], Velocity]
 Conditions = Callable[[int, int], Batch]  # start, stop of frames -> batch of one row
 Noise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
 Score = Callable[[np.ndarray, int], np.ndarray]  # windows (n t 1 1 c), their start -> (n,)
