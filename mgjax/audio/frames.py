@@ -33,14 +33,27 @@ def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
 
 
 def resample(
-  features: Float[np.ndarray, 't e'], fps: float, count: int, rate: float
+  features: Float[np.ndarray, 't e'],
+  fps: float,
+  count: int,
+  rate: float,
+  first: int = 0,
+  start: int = 0,
 ) -> Float[np.ndarray, 'n e']:
   """Brings features of frames at `fps` to `count` of them at `rate`, linearly between frames.
 
   Latent j stands for the sound around (j + 1/2) / rate, frame i for the picture around (i + 1/2) /
   fps; beyond the first and the last frame they are held.
+
+  Args:
+    features: of frames one after another.
+    fps: of the frames.
+    count: of latents.
+    rate: latents a second.
+    first: latent to begin with.
+    start: frame that `features` begin with.
   """
-  place = (np.arange(count) + 0.5) / rate * fps - 0.5
+  place = (first + np.arange(count) + 0.5) / rate * fps - 0.5 - start
   place = np.clip(place, 0, len(features) - 1).astype(np.float32)
   low = np.floor(place).astype(np.int64)
   share = (place - low)[:, None]

@@ -57,13 +57,13 @@ class SoundCodec:
     plain = (self._plain(jnp.asarray(chunk)) for chunk in chunks)
     yield from decode_stream(self.model, self.params, plain, samples, step)
 
-  def encode_rows(self, params: Tree, sound: Float[Array, 'b s c']) -> Float[Array, 'b t c']:
+  def encode_rows(self, params: Tree, sound: Float[Array, 'b s c']) -> Float[Array, 'b t e']:
     """Encodes as `encode` does; a function to compile."""
     posterior = self.model.apply({'params': params}, sound, method='encode')
     return self._normalised(posterior.mean)
 
   def decode_rows(
-    self, params: Tree, latents: Float[Array, 'b t c'], *, samples: int | None = None
+    self, params: Tree, latents: Float[Array, 'b t e'], *, samples: int | None = None
   ) -> Float[Array, 'b s c']:
     """Decodes as `decode` does; a function to compile."""
     plain = self._plain(latents)

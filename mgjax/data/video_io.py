@@ -98,6 +98,28 @@ def read_clip(
   return clip
 
 
+def stream_clip(
+  path: str | os.PathLike[str], *, size: tuple[int, int], fps: float, limits: Limits = LIMITS
+) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
+  """Yields one after another the frames that `read_clip` would return, to the end of the video.
+
+  Each is decoded once and none is held, so neither their number nor the wall time is bounded.
+
+  Raises:
+    DataError: as `probe`, at the start or where the file is damaged.
+  """
+  with opened(path, limits, 'a video', video_stream) as (container, stream, _):
+    count, resize = 0, _make_resize(path, stream, size, limits)
+    for frame, _, end in _shown(container, stream, 0.0):
+      image = None
+      while count / fps + TOLERANCE < end:
+        image = resize(frame) if image is None else image
+        yield image
+        count += 1
+  if not count:
+    raise DataError(f'{path}: holds no frame that can be decoded')
+
+
 def cover_size(
   height: float, width: float, size: tuple[int, int], limits: Limits = LIMITS
 ) -> tuple[int, int]:
@@ -153,35 +175,47 @@ def _read_from(
 ) -> UInt8[np.ndarray, 't h w 3'] | None:
   """The frames on show at `times`, decoded from `begin`; None if decoding began after the first."""
   clip = np.empty((len(times), *size, 3), np.uint8)
-  filled, shown, end = 0, None, 0.0
+  filled, end = 0, None
   with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
     resize = _make_resize(path, stream, size, limits)
-    for count, (seconds, frame) in enumerate(_timed_frames(container, stream, begin)):
-      if shown is None and begin and seconds > times[0] + TOLERANCE:
+    for count, (frame, start, end) in enumerate(_shown(container, stream, begin)):
+      if count == 0 and begin and start > times[0] + TOLERANCE:
         return None
       if count >= limits.frames:
         raise DataError(f'{path}: takes over {limits.frames} decoded frames to read')
       if time.monotonic() > deadline:
         raise DataError(f'{path}: reading it took over {limits.wall_seconds:g} s')
       upto = filled
-      while upto < len(times) and shown is not None and times[upto] + TOLERANCE < seconds:
+      while upto < len(times) and times[upto] + TOLERANCE < end:
         upto += 1
       if upto > filled:
-        clip[filled:upto] = resize(shown)
-      filled, shown, end = upto, frame, seconds + _frame_seconds(frame, stream)
+        clip[filled:upto] = resize(frame)
+      filled = upto
       if filled == len(times):
         return clip
-    rest = [moment for moment in times[filled:] if moment + TOLERANCE < end]
-    if shown is None:
-      if begin:
-        return None  # past the end, or a seek that went astray: reading from 0 tells which
-      raise DataError(f'{path}: holds no frame that can be decoded')
-    if len(rest) < len(times) - filled:
-      raise DataError(
-        f'{path}: ends at {end:.2f} s, {times[-1]:.2f} s is needed for {len(times)} frames'
-      )
-    clip[filled:] = resize(shown)
-  return clip
+  if end is not None:
+    raise DataError(
+      f'{path}: ends at {end:.2f} s, {times[-1]:.2f} s is needed for {len(times)} frames'
+    )
+  if begin:
+    return None  # past the end, or a seek that went astray: reading from 0 tells which
+  raise DataError(f'{path}: holds no frame that can be decoded')
+
+
+def _shown(
+  container: av.container.InputContainer, stream: av.VideoStream, begin: float
+) -> Iterator[tuple[av.VideoFrame, float, float]]:
+  """Yields each frame from the key frame before `begin` on, and from when until when it is shown.
+
+  Times are seconds after the file's first frame; a frame is shown until the next one is.
+  """
+  shown, start = None, 0.0
+  for seconds, frame in _timed_frames(container, stream, begin):
+    if shown is not None:
+      yield shown, start, seconds
+    shown, start = frame, seconds
+  if shown is not None:
+    yield shown, start, start + _frame_seconds(shown, stream)
 
 
 def _timed_frames(

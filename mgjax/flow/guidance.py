@@ -2,7 +2,7 @@
 tests/flow/test_guidance.py.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ import numpy as np
 
 from mgjax.core.typing import Array, Batch, Float, Predict
 from mgjax.flow.solvers import Velocity
+
+MakeVelocity = Callable[[Batch], Velocity]
 
 
 def make_guided(

@@ -1,6 +1,6 @@
 """What every part that trains a flow model shares: configurations to objects, samples to inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from mgjax.core.config import build, differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Objective, Tree
+from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
 from mgjax.flow.times import make_sampler
@@ -59,8 +60,17 @@ def make_objectives(config: ConfigDict, model: FlowModel) -> tuple[Objective, Ob
   return make_masked_objective(objective, **config.masking), make_unmasked_objective(validate)
 
 
-def make_sampler_of(config: ConfigDict, model: FlowModel, **changes: Any):
-  """Makes `generate(params, batch, noise) -> latents` from `config.sample`, with changes."""
+def make_sampler_of(
+  config: ConfigDict,
+  model: FlowModel,
+  widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
+  **changes: Any,
+) -> Callable[..., Any]:
+  """Makes `generate(params, batch, noise) -> latents` from `config.sample`, with changes.
+
+  Raises:
+    ConfigError: guidance of a condition that the model does not have.
+  """
   fields = config.sample.to_dict() | {k: v for k, v in changes.items() if v is not None}
   unknown = sorted(set(fields['guidance']) - {each.name for each in model.conditionings})
   if unknown:
@@ -68,7 +78,7 @@ def make_sampler_of(config: ConfigDict, model: FlowModel, **changes: Any):
   schedule = dict(fields['schedule'])
   times = make_schedule(schedule.pop('name'), fields['steps'], **schedule)
   guidance = fields['guidance']
-  return make_generate(model, times=times, solver=fields['solver'], guidance=guidance)
+  return make_generate(model, times=times, solver=fields['solver'], guidance=guidance, widen=widen)
 
 
 def prepare_samples(model: FlowModel, samples: Sequence[Mapping[str, Any]]) -> Batch:

@@ -1,42 +1,23 @@
 """A trained text-to-video model with its autoencoder: prompts in, videos out."""
 
-import contextlib
-import math
 import os
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
 from mgjax.data.sources import longest_bucket
-from mgjax.parallel.mesh import make_mesh
-from mgjax.parallel.shard import Place, make_place
-from mgjax.tae.latents import LatentCodec
-from mgjax.train.flow_model import (
-  make_flow_model,
-  make_sampler_of,
-  prepare_prompts,
-  small_inputs,
-)
-from mgjax.train.restore import load_codec, load_params, read_config, read_shapes
+from mgjax.train.flow_model import prepare_prompts
+from mgjax.train.restore import load_codec
+from mgjax.train.trained import TrainedModel
 from mgjax.video.generate import draw_noise
 from mgjax.video.shape import check_shape
 
 
-class Sampler:
-  """Generates videos from a work directory of `launch.train`.
-
-  Attributes:
-    config: of the run.
-    provenance: the work directory and the step of the weights.
-    settings: solver, schedule, steps and guidance in use, all that a sample depends on beside the
-      weights, its prompt, seed, index and size.
-  """
+class Sampler(TrainedModel):
+  """Generates videos from a work directory of `launch.train`; attributes as `TrainedModel`."""
 
   def __init__(
     self,
@@ -57,19 +38,7 @@ class Sampler:
       ConfigError: the directory does not hold a text-to-video model.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    self.config = read_config(workdir)
-    if self.config.part != 'video':
-      raise ConfigError(
-        f'{os.fspath(workdir)!r} trained the part {self.config.part!r}; expected a video model'
-      )
-    self._model = make_flow_model(self.config)
-    self._mesh = None if mesh is None else make_mesh(mesh)
-    self._params, meta = load_params(workdir, place=self._place(workdir))
-    self.provenance = {'workdir': os.fspath(workdir), 'step': meta['step']}
-    self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'])
-    changes = {key: value for key, value in changes.items() if value is not None}
-    self.settings = self.config.sample.to_dict() | changes
-    self._generate = make_sampler_of(self.config, self._model, **changes)
+    super().__init__(workdir, 'video', load_codec, mesh, changes)
 
   @property
   def default_shape(self) -> tuple[int, int, int]:
@@ -117,18 +86,10 @@ class Sampler:
       indices = first + begin + np.arange(batch_size)
       noise = draw_noise(seed, indices, latent_shape)
       prompts_of_batch = prepare_prompts(self._model, padded, fps)
-      with contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
+      with self._devices():
         latents = self._generate(self._params, prompts_of_batch, noise)
         videos = np.asarray(self._codec.decode(latents, shape[0]))
       yield from videos[: len(chosen)]
-
-  def _place(self, workdir: str | os.PathLike[str]) -> Place | None:
-    if self._mesh is None:
-      return None
-    channels = read_shapes(workdir)['backbone/patch_in/kernel'][0]
-    inputs = small_inputs(self._model, channels // math.prod(self._model.backbone.patch))
-    boxed = jax.eval_shape(self._model.init, jax.random.key(0), *inputs)['params']
-    return make_place(boxed, self._mesh)
 
   def reconstruction_psnr(self, videos: UInt8[np.ndarray, 'b t h w 3']) -> float:
     """Returns 10 log10(255^2 / mse) of the autoencoder's reconstructions, in dB."""
@@ -141,24 +102,3 @@ class Sampler:
   def check(self, shape: tuple[int, int, int]) -> None:
     """Raises ConfigError if the model cannot make videos of this shape (frames, height, width)."""
     check_shape(self._model.backbone, self._codec.model, shape)
-
-
-def _find_codec(
-  workdir: str | os.PathLike[str], autoencoder: str, notes: Mapping[str, Any]
-) -> LatentCodec:
-  """Loads the autoencoder whose latents the model learnt, also from beside a moved model."""
-  sibling = pathlib.Path(workdir).absolute().parent / pathlib.Path(autoencoder).name
-  places = [path for path in (pathlib.Path(autoencoder), sibling) if path.exists()]
-  for place in places:
-    codec = load_codec(place)
-    if notes.get('latents', codec.statistics.as_dict()) == codec.statistics.as_dict():
-      return codec
-  if places:
-    raise ConfigError(
-      f'the autoencoder at {os.fspath(places[0])!r} is not the one that {os.fspath(workdir)!r} '
-      'learnt the latents of (was it trained on?); put that one back'
-    )
-  raise ConfigError(
-    f'the autoencoder of {os.fspath(workdir)!r} is neither at {autoencoder!r} nor at '
-    f'{os.fspath(sibling)!r}; put it at one of them'
-  )

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.typing import Array, Batch, Float, Tree
-from mgjax.flow.guidance import make_guided
+from mgjax.flow.guidance import MakeVelocity, make_guided
 from mgjax.flow.sample import sample
+from mgjax.flow.solvers import Velocity
 
 
 def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[Array, 'b t h w c']:
@@ -23,7 +24,12 @@ def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[
 
 
 def make_generate(
-  model: nn.Module, *, times: np.ndarray, solver: str, guidance: Mapping[str, float]
+  model: nn.Module,
+  *,
+  times: np.ndarray,
+  solver: str,
+  guidance: Mapping[str, float],
+  widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
 ) -> Callable[[Tree, Batch, Float[Array, 'b t h w c']], Float[Array, 'b t h w c']]:
   """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
 
@@ -32,11 +38,18 @@ def make_generate(
     times: the schedule, from `flow.schedules.make_schedule`.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
     guidance: conditioning name -> scale; the report's scale for text is 7.5.
+    widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
+      multi-diffusion.
   """
 
   @jax.jit
   def generate(params: Tree, batch: Batch, noise: Array) -> Array:
     predict = functools.partial(model.apply, {'params': params})
-    return sample(make_guided(predict, batch, guidance), noise, times, solver)
+
+    def make_velocity(batch: Batch) -> Velocity:
+      return make_guided(predict, batch, guidance)
+
+    velocity = (widen(make_velocity) if widen else make_velocity)(batch)
+    return sample(velocity, noise, times, solver)
 
   return generate

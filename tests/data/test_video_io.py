@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mgjax.core.errors import DataError
-from mgjax.data.video_io import Limits, cover_size, probe, read_clip, write_video
+from mgjax.data.video_io import Limits, cover_size, probe, read_clip, stream_clip, write_video
 from tests.data.real_clips import real_clip
 
 
@@ -149,6 +149,17 @@ def test_the_last_frame_is_shown_until_it_ends(tmp_path):
   assert numbers(read_clip(path, frames=4, size=(64, 64), fps=100, start=0.36)) == [9] * 4
   assert 'ends at 0.40 s' in reason(path, frames=5, fps=100, start=0.36)
   assert reason(path, frames=1, start=5.0)
+
+
+@pytest.mark.parametrize('fps', [8, 25, 30.0])
+def test_a_stream_shows_what_a_clip_does(tmp_path, fps):
+  path = encode(tmp_path / 'a.mp4', numbered(60))
+  count = int(np.ceil(60 / 25 * fps - 1e-6))
+  whole = np.stack(list(stream_clip(path, size=(64, 64), fps=fps)))
+  clip = read_clip(path, frames=count, size=(64, 64), fps=fps)
+  np.testing.assert_array_equal(whole, clip)
+  with pytest.raises(DataError, match='no such file'):
+    next(stream_clip(tmp_path / 'b.mp4', size=(64, 64), fps=fps))
 
 
 def test_shape_is_kept_and_centre_is_cropped(tmp_path):

@@ -1,0 +1,348 @@
+"""Long sound is windows that agree: checked on models small enough that the answer is known."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.audio import extend
+from mgjax.core.errors import ConfigError
+from mgjax.flow.guidance import make_guided
+from mgjax.flow.sample import sample
+from mgjax.flow.schedules import linear
+
+EPS = np.finfo(np.float32).eps
+CHANNELS = 3
+TOTAL, SIZE, OVERLAP = 50, 16, 6
+
+
+def noise_of(seed=0):
+  return functools.partial(extend.frame_noise, seed, channels=CHANNELS)
+
+
+def whole_noise(total=TOTAL, seed=0):
+  return noise_of(seed)(np.arange(1), 0, total)
+
+
+def conditions_of(features):
+  """A batch is a row of words, and a number for every frame."""
+
+  def conditions(start, stop):
+    words = np.full((1, 2), 0.5, np.float32)
+    return {'text': words, 'frame_features': features[None, start:stop]}
+
+  return conditions
+
+
+def features(total=TOTAL):
+  return np.sin(np.arange(total, dtype=np.float32))[:, None]
+
+
+def predict(x, time, batch, drop):
+  """A linear model that is pointwise in time: it knows a frame, its features and the text."""
+  kept = jnp.where(drop.get('text', jnp.zeros(len(x), bool)), 0, batch['text'].sum(1))
+  pull = batch['frame_features'][:, :, None, None, :] + kept.reshape(-1, 1, 1, 1, 1)
+  pull += batch.get('context', 0.0)
+  return pull - x * time.reshape(-1, 1, 1, 1, 1)
+
+
+def guided(batch):
+  return make_guided(predict, batch, {'text': 3.0})
+
+
+def position_in_window(batch):
+  """A model whose velocity is the place in the window: no two windows agree."""
+
+  def velocity(x, time):
+    places = jnp.arange(x.shape[1], dtype=x.dtype).reshape(1, -1, 1, 1, 1)
+    return jnp.broadcast_to(places, x.shape)
+
+  return velocity
+
+
+def generate(batch, noise, make_velocity=guided, steps=4):
+  return sample(make_velocity(batch), jnp.asarray(noise), linear(steps), 'midpoint')
+
+
+def join(chunks):
+  return np.concatenate(list(chunks))
+
+
+@pytest.mark.parametrize('total', [1, 15, 16, 17, 26, 27, 50, 1000])
+def test_windows_are_of_one_size_and_cover_everything(total):
+  cover = extend.windows(total, SIZE, OVERLAP)
+  assert cover.size == min(SIZE, total)
+  assert cover.starts[0] == 0 and cover.starts[-1] + cover.size == total
+  steps = np.diff(cover.starts)
+  assert (steps > 0).all() and (steps <= SIZE - OVERLAP).all()
+  assert (steps[:-1] == SIZE - OVERLAP).all()
+
+
+@pytest.mark.parametrize('arguments', [(0, 16, 4), (50, 16, 16), (50, 16, -1), (50, 0, 0)])
+def test_windows_that_would_not_go_on_are_refused(arguments):
+  with pytest.raises(ConfigError, match='expected a frame at least'):
+    extend.windows(*arguments)
+
+
+@pytest.mark.parametrize('shape', extend.SHAPES)
+@pytest.mark.parametrize('total', [7, 16, 50, 51])
+@pytest.mark.parametrize('overlap', [0, 1, 8, 15])
+def test_weights_are_positive_and_sum_to_one(shape, total, overlap):
+  cover = extend.windows(total, SIZE, overlap)
+  share = extend.weights(cover, shape)
+  together = np.zeros(total)
+  for start, row in zip(cover.starts, share, strict=True):
+    together[start : start + cover.size] += row
+  assert (share > 0).all()
+  np.testing.assert_allclose(together, 1, rtol=4 * np.finfo(float).eps)
+
+
+def test_the_triangle_counts_the_middle_of_a_window_most():
+  np.testing.assert_array_equal(extend.bartlett(5), [0.5, 1.5, 2.5, 1.5, 0.5])
+  cover = extend.windows(12, 8, 4)
+  first, second = extend.weights(cover)
+  # On the four shared places one window falls as the other rises, in equal steps.
+  np.testing.assert_allclose(first[4:], [0.875, 0.625, 0.375, 0.125])
+  np.testing.assert_allclose(second[:4], [0.125, 0.375, 0.625, 0.875])
+  assert (extend.weights(cover, 'uniform')[0][4:] == 0.5).all()
+  with pytest.raises(ConfigError, match="unknown window 'hann'; choose one of bartlett, uniform"):
+    extend.weights(cover, 'hann')
+
+
+def test_noise_belongs_to_a_frame():
+  whole = whole_noise()
+  assert whole.shape == (1, TOTAL, 1, 1, CHANNELS)
+  np.testing.assert_array_equal(noise_of()(np.arange(1), 10, 20), whole[:, 10:20])
+  others = noise_of()(np.array([1, 0]), 10, 20)
+  np.testing.assert_array_equal(others[1:], whole[:, 10:20])
+  assert not (others[0] == others[1]).any() and not (whole_noise(seed=1) == whole).any()
+  many = np.asarray(noise_of()(np.arange(4), 0, 4000))
+  assert abs(many.mean()) < 4 / np.sqrt(many.size) and abs(many.var() - 1) < 6 / np.sqrt(many.size)
+
+
+@pytest.mark.parametrize('shape', extend.SHAPES)
+@pytest.mark.parametrize('rows', [1, 3, 8, 100])
+def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape, rows):
+  batch = conditions_of(features())(0, TOTAL)
+  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+  wide = extend.multi_diffusion(guided, cover, shape=shape, rows=rows)
+  noise = jnp.concatenate([whole_noise(), whole_noise(seed=1)])
+  two = {name: np.concatenate([value, value]) for name, value in batch.items()}
+  # Weights that sum to 1 up to a rounding each, in 8 evaluations of numbers below 10.
+  np.testing.assert_allclose(
+    generate(two, noise, wide), generate(two, noise), atol=8 * 4 * 10 * EPS, rtol=0
+  )
+
+
+@pytest.mark.parametrize('shape', extend.SHAPES)
+@pytest.mark.parametrize('rows', [1, 2, 8])
+def test_multi_diffusion_is_the_weighted_mean_of_what_windows_say(shape, rows):
+  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+  wide = extend.multi_diffusion(position_in_window, cover, shape=shape, rows=rows)
+  velocity = jax.jit(wide({}))(whole_noise(), jnp.zeros(1))
+  expected = np.zeros(TOTAL)
+  for start, share in zip(cover.starts, extend.weights(cover, shape), strict=True):
+    expected[start : start + SIZE] += share * np.arange(SIZE)
+  np.testing.assert_allclose(velocity[0, :, 0, 0, 0], expected, rtol=0, atol=8 * SIZE * EPS)
+
+
+def test_the_triangle_makes_smaller_steps_at_the_edges_of_windows_than_equal_weights():
+  cover = extend.windows(200, 32, 16)
+  jumps = {}
+  for shape in extend.SHAPES:
+    wide = extend.multi_diffusion(position_in_window, cover, shape=shape)
+    velocity = np.asarray(wide({})(whole_noise(200), jnp.zeros(1)))[0, :, 0, 0, 0]
+    jumps[shape] = np.abs(np.diff(velocity)).max()
+  # Equal weights step by half of what two windows disagree, 16 places; the triangle never by more
+  # than a sixteenth of it a frame, and one for the slope of the model itself.
+  assert jumps['uniform'] >= 7
+  assert jumps['bartlett'] <= 2.01
+
+
+def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
+  width = 64
+
+  def heavy(batch):
+    def velocity(x, time):
+      # (b t t width): what a window costs grows with its rows, and is much beside its latents.
+      inner = jnp.sin(
+        x[:, :, None, 0, 0, :1] * x[:, None, :, 0, 0, :1] * jnp.ones((1, 1, 1, width))
+      )
+      return x + jnp.tanh(inner * inner[::-1]).sum((2, 3)).reshape(*x.shape[:2], 1, 1, 1)
+
+    return velocity
+
+  def needs(total, rows):
+    cover = extend.windows(total, 32, 16)
+    wide = extend.multi_diffusion(heavy, cover, rows=rows)
+    compiled = jax.jit(wide({})).lower(whole_noise(total), jnp.zeros(1)).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  short, long = needs(64, 2), needs(2048, 2)
+  latents = 2048 * CHANNELS * 4
+  assert long < short + 8 * latents  # a few copies of the latents, and no window more
+  assert needs(2048, 16) > 3 * long  # what counts is the group
+
+
+def test_concatenation_is_the_windows_side_by_side():
+  cover = extend.windows(TOTAL, SIZE)
+  made = join(extend.concatenate(generate, conditions_of(features()), noise_of(), cover))
+  whole = generate(conditions_of(features())(0, TOTAL), whole_noise())
+  # The model is pointwise in time and the noise a frame's own, so this is exact but for rounding.
+  np.testing.assert_allclose(made, whole[0], atol=8 * 10 * EPS, rtol=0)
+
+
+def seen_by(cover, way=extend.autoregress, **options):
+  """The contexts and results of every window, of a model that adds 1 to its noise."""
+  seen = []
+
+  def spy(batch, noise):
+    seen.append(batch['context'][0, :, 0, 0, 0].copy())
+    return noise + 1
+
+  made = list(way(spy, conditions_of(features(cover.length)), noise_of(), cover, **options))
+  return seen, made
+
+
+def test_each_window_sees_the_end_of_what_was_made_and_keeps_it_bit_for_bit():
+  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+  seen, made = seen_by(cover)
+  whole = join(made)
+  assert len(seen) == len(cover.starts) == len(made) and len(whole) == TOTAL
+  assert [len(part) for part in made] == [16, 10, 10, 10, 4]
+  assert not seen[0].any()
+  done = SIZE
+  for start, context in zip(cover.starts[1:], seen[1:], strict=True):
+    np.testing.assert_array_equal(context[: done - start], whole[start:done, 0, 0, 0])
+    assert not context[done - start :].any()
+    done = start + SIZE
+  np.testing.assert_array_equal(whole, np.asarray(whole_noise())[0] + 1)
+
+
+def test_concatenation_sees_nothing():
+  seen, made = seen_by(extend.windows(TOTAL, SIZE, OVERLAP), extend.concatenate)
+  assert not np.any(seen)
+  assert [len(part) for part in made] == [16, 16, 16, 2]
+
+
+def test_what_is_given_is_in_sight_and_stays_wherever_it_lies():
+  total = 40
+  known = np.zeros(total, bool)
+  known[[3, 4, *range(12, 30), 39]] = True
+  sound = np.random.default_rng(0).normal(size=(total, 1, 1, CHANNELS)).astype(np.float32)
+
+  def given(start, stop):
+    return sound[start:stop], known[start:stop]
+
+  cover = extend.windows(total, 12, 4)
+  seen, made = seen_by(cover, given=given)
+  whole = join(made)
+  np.testing.assert_array_equal(whole[known], sound[known])
+  np.testing.assert_array_equal(whole[~known], np.asarray(whole_noise(total))[0][~known] + 1)
+  assert cover.starts == (0, 8, 16, 24, 28)
+  # The windows from 8 and from 16 hold nothing unknown once those before are made.
+  assert len(seen) == 3
+  np.testing.assert_array_equal(seen[0] != 0, known[:12])
+  np.testing.assert_array_equal(seen[1] != 0, [True] * 4 + list(known[28:36]))
+  _, apart = seen_by(cover, extend.concatenate, given=given)
+  np.testing.assert_array_equal(join(apart)[known], sound[known])
+
+
+def test_the_candidate_of_the_best_score_is_taken():
+  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+  scored = []
+
+  def score(windows, start):
+    scored.append((start, windows.shape))
+    return np.array([0.0, 0.0, 1.0, 0.5, 0.0])
+
+  seen, made = seen_by(cover, candidates=5, score=score, rows=2)
+  np.testing.assert_array_equal(join(made), np.asarray(noise_of()(np.array([2]), 0, TOTAL))[0] + 1)
+  assert scored == [(start, (5, SIZE, 1, 1, CHANNELS)) for start in cover.starts]
+  assert len(seen) == 3 * len(cover.starts)  # two rows at a time, always two
+
+
+def chain(batch, noise):
+  """Each new frame is the last known one, plus or minus 1 by the sign of its noise."""
+  context = batch['context']
+  last = np.array([row[np.flatnonzero(row.any((1, 2, 3)))[-1:]].sum((0, 1, 2)) for row in context])
+  step = np.sign(np.asarray(noise)[:, -1:])
+  return np.broadcast_to(last.reshape(len(last), 1, 1, 1, -1) + step, noise.shape)
+
+
+def test_a_beam_finds_what_the_greedy_choice_misses():
+  # One candidate steps up at every window, the other down. A first step down is worth 1, to stand
+  # at +2 in the end is worth 100.
+  cover = extend.windows(6, 4, 2)
+  assert cover.starts == (0, 2)
+
+  def noise(candidates, start, stop):
+    signs = np.where(np.asarray(candidates) % 2, 1.0, -1.0)
+    return np.broadcast_to(signs.reshape(-1, 1, 1, 1, 1), (len(signs), stop - start, 1, 1, 1))
+
+  def score(windows, start):
+    place = windows[:, -1, 0, 0, 0]
+    return (place < 0) * (start == 0) + 100 * (place == 2)
+
+  def run(beams):
+    options = {'candidates': 2, 'beams': beams, 'score': score}
+    return join(extend.autoregress(chain, lambda start, stop: {}, noise, cover, **options))[
+      :, 0, 0, 0
+    ]
+
+  assert run(beams=1)[0] == -1
+  np.testing.assert_array_equal(run(beams=2), [1, 1, 1, 1, 2, 2])
+
+
+def test_beams_yield_what_they_agree_on_as_soon_as_they_do():
+  cover = extend.windows(200, 8, 2)
+
+  def score(windows, start):
+    return np.array([1.0, 0.0])  # the second candidate never survives two segments
+
+  yielded, asked = [], []
+
+  def conditions(start, stop):
+    asked.append(start)
+    return {}
+
+  for part in extend.autoregress(
+    lambda batch, noise: noise, conditions, noise_of(), cover, candidates=2, beams=2, score=score
+  ):
+    yielded.append(len(asked))
+    assert len(part)
+  assert len(yielded) == len(cover.starts)
+  assert all(made - place <= 2 for place, made in enumerate(yielded))
+
+
+def test_a_choice_without_a_score_is_refused():
+  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+  for options, said in (
+    ({'candidates': 2}, '2 candidates and no score'),
+    ({'candidates': 0}, 'expected 1 at least'),
+    ({'beams': 2}, '2 beams of 1 candidates'),
+  ):
+    with pytest.raises(ConfigError, match=said):
+      seen_by(cover, **options)
+  with pytest.raises(ConfigError, match='0 rows at a time'):
+    extend.multi_diffusion(guided, cover, rows=0)
+
+
+def test_one_program_serves_every_window():
+  traced = []
+
+  @jax.jit
+  def counted(batch, noise):
+    traced.append(noise.shape)
+    return generate(batch, noise)
+
+  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+
+  def score(windows, start):
+    return np.arange(len(windows))
+
+  for options in ({}, {'candidates': 3, 'score': score, 'beams': 2, 'rows': 1}):
+    join(extend.autoregress(counted, conditions_of(features()), noise_of(), cover, **options))
+  assert traced == [(1, SIZE, 1, 1, CHANNELS)]
