@@ -213,6 +213,19 @@ def test_any_length_is_filled_up_by_reflection():
     assert decoded.shape == sound.shape
 
 
+def test_a_patch_is_samples_folded_into_channels():
+  plain = SMALL.clone(channels=3 * 2)
+  folded = SMALL.clone(patch=3)
+  params = random_parameters(plain.init, jnp.zeros((1, 8, 6)), jax.random.key(0))
+  sound, latents = oracle.draw_sound('stereo')[:, : 2 * 24], oracle.draw_latents('stereo')[:, :2]
+  posterior, decoded = both(plain, params, sound.reshape(2, -1, 6), latents)
+  found, sounds = both(folded, params, sound, latents)
+  np.testing.assert_array_equal(found.mean, posterior.mean)
+  np.testing.assert_array_equal(sounds, np.asarray(decoded).reshape(2, -1, 2))
+  assert folded.compression == 3 * plain.compression == 24
+  assert both(folded, params, sound[:, :25], latents)[0].mean.shape == (2, 2, 5)
+
+
 def test_reconstruction_decodes_one_draw_of_the_posterior():
   codec, params = drawn('stereo')
   sound, key = oracle.draw_sound('stereo'), jax.random.key(3)
@@ -304,6 +317,7 @@ def test_bad_latents_are_told_in_a_sentence(shape, samples, message):
   [
     ({'strides': (2, 5)}, 'strides are even, as 2 or 12; got (2, 5)'),
     ({'strides': ()}, 'strides are even'),
+    ({'patch': 0}, 'a patch of 0 samples; expected 1 at least'),
     ({'decoder_width': 6}, 'decoder_width 6 is halved 2 times; expected a multiple of 4'),
   ],
 )
