@@ -31,7 +31,7 @@ AUDIO = SHARED | {
   'model.depth': 1,
   'model.heads': 2,
   'model.hidden': 32,
-  'model.positions': (10, 1, 1),
+  'model.positions': (20, 1, 1),
   'model.conditionings.text.width': 8,
   'model.conditionings.text.depth': 1,
   'encode.train': 48,
