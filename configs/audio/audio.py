@@ -51,7 +51,10 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.buckets = ConfigDict(
     {
       f'seconds_{seconds:.0f}': {
-        'seconds': seconds, **picture, 'batch_size': batch_size, 'weight': weight
+        'seconds': seconds,
+        **picture,
+        'batch_size': batch_size,
+        'weight': weight,
       }
       for seconds, weight in buckets.items()
     }  # fmt: skip
