@@ -67,7 +67,7 @@ def sampling() -> ConfigDict:
 
 
 def masked_audio() -> tuple[ConfigDict, ConfigDict]:
-  """Returns the audio model's objective and masking (Movie Gen §6.1.4)."""
+  """Returns the audio model's objective and masking (Movie Gen §6)."""
   objective = {
     # Each by itself, and with probability `together` all that are ever dropped.
     'dropout': {'text': 0.1, 'video': 0.1, 'context': 0.0},

@@ -1,4 +1,4 @@
-r"""Sound for videos and text: the audio model's pre-training, and :13b,finetune (§6.1.4).
+r"""Sound for videos and text: the audio model's pre-training, and :13b,finetune (§6).
 
 python -m launch.train --config=configs/audio/audio.py:13b --workdir=runs/audio \
   --config.autoencoder=runs/codec --config.data.path=data/clips
@@ -57,6 +57,6 @@ def get_config(argument: str = '13b') -> ConfigDict:
         'weight': weight,
       }
       for seconds, weight in buckets.items()
-    }  # fmt: skip
+    }
   )
   return config

@@ -1,4 +1,4 @@
-"""Sound for videos and text as a part to train (Movie Gen §6.1)."""
+"""Sound for videos and text as a part to train (Movie Gen §6)."""
 
 import functools
 import pathlib
