@@ -10,6 +10,12 @@ An autoencoder: encodes and decodes clips and prints PSNR, SSIM, flicker and the
 and with --perceptual=lpips.safetensors LPIPS and a Frechet distance. Writes reconstruction.json,
 videos of original, reconstruction and difference, and a contact sheet into the folder evaluation/
 of the work directory.
+
+python -m launch.evaluate --workdir=runs/codec --sounds=my_sounds/ --seconds=4
+A codec of sound: encodes and decodes sounds and prints distances of spectra and waveforms, changes
+of loudness, how well onsets are kept and what the latents are like, beside a transform (MDCT) of as
+many numbers a second. Writes reconstruction.json, wavs of the originals and of what came back, and
+a sheet of their spectra into evaluation/.
 """
 
 import inspect
@@ -26,7 +32,7 @@ from mgjax.train.restore import read_config
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained model.')
 _OPTIONS = (
   flags.DEFINE_integer(
-    'samples', None, 'Videos or clips; 216 of a video model, 64 of others.', lower_bound=1
+    'samples', None, 'How many are judged; 216 of a video model, 64 of others.', lower_bound=1
   ),
   flags.DEFINE_integer('seed', 0, 'Video model: of the noise.'),
   flags.DEFINE_integer('steps', None, 'Video model: sampling steps; the run decides if not given.'),
@@ -41,6 +47,10 @@ _OPTIONS = (
   flags.DEFINE_string(
     'perceptual', '', 'Autoencoder: weights of LPIPS; those that the run was trained with.'
   ),
+  flags.DEFINE_string(
+    'sounds', '', "Codec: a folder of sounds; the run's validation data if not given."
+  ),
+  flags.DEFINE_float('seconds', None, 'Codec: of a sound; 2 if not given.', lower_bound=0.4),
 )
 _READ = {'size': command_line.size}
 

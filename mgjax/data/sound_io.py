@@ -8,7 +8,6 @@ hear (its sound begins later, or packets are missing) there is silence.
 import contextlib
 import dataclasses
 import fractions
-import io
 import logging
 import os
 import time
@@ -19,7 +18,7 @@ import av
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.core.files import replaced, write_bytes
+from mgjax.core.files import replaced
 from mgjax.core.typing import Float
 from mgjax.data.containers import (
   LIMITS,
@@ -150,14 +149,27 @@ def write_wav(path: str | os.PathLike[str], sound: Float[np.ndarray, 's c'], rat
   Raises:
     DataError: there is no sound, or a sample is not a number within [-1, 1].
   """
-  sound = _checked(path, sound)
-  if not len(sound):
-    raise DataError(f'{path}: there is no sound to write, it lasts 0 s')
-  buffer = io.BytesIO()
-  with wave.open(buffer, 'wb') as file:
-    file.setparams((sound.shape[1], 2, rate, 0, 'NONE', ''))
-    file.writeframes(np.rint(sound * 32767).astype('<i2').tobytes())
-  write_bytes(path, buffer.getvalue())
+  write_wav_stream(path, [sound], rate)
+
+
+def write_wav_stream(
+  path: str | os.PathLike[str], chunks: Iterable[Float[np.ndarray, 's c']], rate: int
+) -> None:
+  """Writes a wav of a sound that comes in pieces, as `write_wav` does the whole."""
+  with contextlib.ExitStack() as stack:
+    file, channels = None, 0
+    for chunk in chunks:
+      chunk = _checked(path, chunk)
+      if file is None and len(chunk):
+        channels = chunk.shape[1]
+        file = stack.enter_context(wave.open(str(stack.enter_context(replaced(path))), 'wb'))
+        file.setparams((channels, 2, rate, 0, 'NONE', ''))
+      if len(chunk):
+        if chunk.shape[1] != channels:
+          raise DataError(f'{path}: channels change from {channels} to {chunk.shape[1]}')
+        file.writeframes(np.rint(chunk * 32767).astype('<i2').tobytes())
+    if file is None:
+      raise DataError(f'{path}: there is no sound to write, it lasts 0 s')
 
 
 def write_soundtrack(

@@ -8,18 +8,25 @@ from collections.abc import Callable
 from typing import Any
 
 from mgjax.core.files import write_json
+from mgjax.evaluation import reconstruction, sound_reconstruction
 from mgjax.evaluation.alignment import judge_model
+from mgjax.evaluation.codec_comparison import make_truncated_mdct
 from mgjax.evaluation.quickstart import write_shown
 from mgjax.evaluation.reconstruction import (
-  SHOWN,
   evaluate_reconstruction,
   evenly,
   sample_clips,
   write_pictures,
 )
 from mgjax.evaluation.similarity import make_perceive
+from mgjax.evaluation.sound_reconstruction import (
+  SECONDS,
+  evaluate_sounds,
+  sample_sounds,
+  write_sounds,
+)
 from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.restore import load_codec, read_config
+from mgjax.train.restore import load_codec, load_sound_codec, read_config
 from mgjax.train.sampling import Sampler
 
 
@@ -88,15 +95,37 @@ def evaluate_autoencoder(
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     record['perceptual'] = {'path': os.fspath(weights), 'sha256': digest}
   videos, record['settings'] = sample_clips(config, samples, clips=clips, frames=frames, size=size)
-  shown = evenly(len(record['settings']['chosen']), SHOWN)
+  shown = evenly(len(record['settings']['chosen']), reconstruction.SHOWN)
   found = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown)
   pictures = write_pictures(workdir / 'evaluation', found.shown, config.data.fps)
   return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', pictures)
 
 
+def evaluate_codec(
+  workdir: pathlib.Path, *, samples: int = 64, sounds: str = '', seconds: float = SECONDS
+) -> Findings:
+  """Encodes and decodes sounds, beside a transform of as many numbers a second.
+
+  Args:
+    workdir: of the codec.
+    samples: sounds.
+    sounds: a folder of files; the run's validation data by default.
+    seconds: of a sound.
+  """
+  config, codec = read_config(workdir), load_sound_codec(workdir)
+  record = {'weights': _weights(workdir)}
+  chosen, record['settings'] = sample_sounds(config, samples, sounds=sounds, seconds=seconds)
+  shown = evenly(len(record['settings']['chosen']), sound_reconstruction.SHOWN)
+  others = {'MDCT': make_truncated_mdct(codec)}
+  found = evaluate_sounds(codec, chosen, others=others, shown=shown)
+  written = write_sounds(workdir / 'evaluation', found.shown, codec.rate)
+  return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', written)
+
+
 PARTS: dict[str, Callable[..., Findings]] = {
   'video': evaluate_video,
   'autoencoder': evaluate_autoencoder,
+  'codec': evaluate_codec,
 }
 
 

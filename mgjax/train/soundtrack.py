@@ -29,7 +29,7 @@ from mgjax.train.restore import load_sound_codec
 from mgjax.train.trained import TrainedModel
 
 WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
-_LONGEST = 24 * 3600.0  # seconds
+_LONGEST = 4 * 3600.0  # seconds, as of files that are read
 _CANDIDATES = 2**16  # noises that are set apart for each sample of a seed
 
 

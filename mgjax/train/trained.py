@@ -41,7 +41,8 @@ class TrainedModel:
       part: 'video' or 'audio'.
       load: reads the autoencoder from its work directory.
       mesh: sizes of the mesh axes over which the weights are spread; None for one device.
-      changes: of `config.sample`; None keeps the run's.
+      changes: of `config.sample`; None keeps the run's, a number for guidance is the scale of
+        every condition that the run guides.
 
     Raises:
       ConfigError: the directory does not hold a model of this part.
@@ -59,7 +60,10 @@ class TrainedModel:
     self.provenance = {'workdir': os.fspath(workdir), 'step': meta['step']}
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
     self._changes = {key: value for key, value in changes.items() if value is not None}
-    self.settings = self.config.sample.to_dict() | self._changes
+    settings = self.config.sample.to_dict()
+    if isinstance(scale := self._changes.get('guidance'), float):
+      self._changes['guidance'] = dict.fromkeys(settings['guidance'], scale)
+    self.settings = settings | self._changes
     self._generate = make_sampler_of(self.config, self._model, **self._changes)
 
   def _devices(self) -> contextlib.AbstractContextManager:

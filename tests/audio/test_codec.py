@@ -320,3 +320,12 @@ def test_bad_dimensions_are_told_in_a_sentence(fields, message):
   with pytest.raises((ConfigError, TypeError)) as caught:
     shapes(SMALL.clone(**fields))
   assert message in str(caught.value.__cause__ or caught.value)
+
+
+@pytest.mark.parametrize('stride', [2, 8, 10])
+def test_changing_the_rate_up_keeps_the_variance(stride):
+  """Sums of 2 x 64 products of independent numbers: 1, to four deviations of 200 rows' mean."""
+  x = jax.random.normal(jax.random.key(0), (200, 5, 64))
+  y, _ = UpConv(32, stride).init_with_output(jax.random.key(1), x)
+  middle = np.asarray(y)[:, 2 * stride : 3 * stride]
+  assert middle.var() == pytest.approx(1, rel=4 / np.sqrt(200 * stride / 2))

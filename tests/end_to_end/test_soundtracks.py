@@ -1,0 +1,291 @@
+"""A video and a prompt in, a soundtrack out: of any length, the same again, or a sentence."""
+
+import json
+import subprocess
+import sys
+import tracemalloc
+import wave
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgjax.audio.rerank import Alignment
+from mgjax.core.errors import ConfigError, DataError, NonFiniteError
+from mgjax.data.digits import Digits
+from mgjax.data.loudness import loudness
+from mgjax.data.sound_io import probe_sound, read_sound, write_wav
+from mgjax.data.video_io import probe, read_clip, write_video
+from mgjax.train.soundtrack import Extension, Soundtracker
+from mgjax.train.soundtrack_files import Request, caption_of, write_files
+from tests.tiny import CHECKOUT
+
+PROMPT = 'the green digit 3 bounces'
+RATE, STEP = 48_000, 1920
+WINDOW = 10  # latents of training
+
+
+@pytest.fixture(scope='module')
+def tracker(tiny_sound_runs):
+  return Soundtracker(tiny_sound_runs / 'audio')
+
+
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+  """A digit that bounces for 1.6 s."""
+  path = tmp_path_factory.mktemp('clips') / 'clip.mp4'
+  digits = Digits(captions='all', frames=40, size=(32, 32), motions=('bounce',), fps=25)
+  write_video(path, digits[0]['video'], 25)
+  return path
+
+
+def noise(seconds, seed=0, channels=1):
+  size = (round(seconds * RATE), channels)
+  return np.random.default_rng(seed).uniform(-0.4, 0.4, size).astype(np.float32)
+
+
+def whole(tracker, seconds, how='multi_diffusion', prompt=PROMPT, extension=None, **options):
+  extension = extension or Extension(how)
+  return np.concatenate(list(tracker.soundtrack(prompt, seconds, extension=extension, **options)))
+
+
+def make(tracker, out, **fields):
+  paths = write_files(tracker, Request(PROMPT, **fields), out)
+  return paths, json.loads(paths[-1].read_text())
+
+
+def soundtrack(workdir, *arguments):
+  command = [sys.executable, '-m', 'launch.soundtrack', f'--workdir={workdir}', *arguments]
+  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+
+
+def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
+  tiny_sound_runs, tracker, clip, tmp_path
+):
+  out = tmp_path / 'new' / 'three.mp4'
+  flags = [f'--video={clip}', f'--prompt={PROMPT}', '--seed=5', f'--out={out}', '--candidates=2']
+  done = soundtrack(tiny_sound_runs / 'audio', *flags)
+  assert done.returncode == 0, done.stderr
+  written = [out.with_suffix(kind) for kind in ('.mp4', '.wav', '.png', '.json')]
+  assert done.stdout.split() == [str(path) for path in written]
+  record = json.loads(written[3].read_text())
+  assert record['request']['prompt'] == PROMPT and record['request']['seed'] == 5
+  assert record['settings']['solver'] == 'midpoint' and record['weights']['step'] == 8
+  # The pictures are those of the clip, untouched, and there is a sound as long as they.
+  info = probe(out)
+  assert info.has_audio and info.seconds == pytest.approx(1.6, abs=0.02)
+  frames = [read_clip(path, frames=40, size=(32, 32), fps=25) for path in (clip, out)]
+  np.testing.assert_array_equal(*frames)
+  sound = read_sound(written[1], rate=RATE)
+  assert len(sound) == 1.6 * RATE and np.abs(sound).max() <= 10 ** (-1 / 20) + 1 / 32767
+  # Another process, the same seed: the same samples.
+  _, again = make(tracker, tmp_path / 'again.mp4', video=str(clip), seed=5, candidates=2)
+  assert again['sound'] == record['sound']
+  _, other = make(tracker, tmp_path / 'other.wav', video=str(clip), seed=6, candidates=2)
+  assert other['sound']['samples'] != record['sound']['samples']
+  assert not (tmp_path / 'other.mp4').exists()
+
+
+@pytest.mark.parametrize('how', ['multi_diffusion', 'autoregressive', 'concatenate'])
+def test_sound_of_any_length_is_made(tracker, how):
+  for seconds in (0.03, 0.4, 0.41, 3.0):
+    sound = whole(tracker, seconds, how)
+    assert sound.shape == (round(seconds * RATE), 1) and np.isfinite(sound).all()
+  # What fits into a window is the same, whatever would make more of it.
+  np.testing.assert_array_equal(whole(tracker, 0.4, how), whole(tracker, 0.4, 'whole'))
+
+
+def test_as_a_whole_is_what_the_model_has_positions_for(tracker):
+  assert whole(tracker, 0.8, 'whole').shape == (0.8 * RATE, 1)
+  with pytest.raises(ConfigError, match=r'has positions for 0\.8 s; choose one of multi_diffusion'):
+    tracker.soundtrack(PROMPT, 0.9, extension=Extension('whole'))
+
+
+def test_a_long_soundtrack_holds_no_more_memory_than_a_short_one(tiny_sound_runs):
+  tracker = Soundtracker(tiny_sound_runs / 'audio', solver='euler', steps=1, guidance=1.0)
+
+  def peak(seconds):
+    tracemalloc.start()
+    try:
+      samples = 0
+      for chunk in tracker.soundtrack(PROMPT, seconds, extension=Extension('autoregressive')):
+        samples += len(chunk)
+      assert samples == seconds * RATE
+      return tracemalloc.get_traced_memory()[1]
+    finally:
+      tracemalloc.stop()
+
+  peak(24.0)  # what is compiled stays
+  short, long = peak(24.0), peak(72.0)
+  # The sound alone is 9 MB more. What may grow is the list of where windows begin.
+  assert long < short + 1e6
+
+
+def test_the_prompt_and_the_pictures_matter_and_the_seed(tracker, clip):
+  def sound(prompt=PROMPT, seed=0, film=True):
+    return whole(tracker, 1.0, prompt=prompt, seed=seed, film=tracker.film(clip) if film else None)
+
+  usual = sound()
+  np.testing.assert_array_equal(sound(), usual)
+  for other in (sound(prompt='the red digit 7 falls'), sound(seed=1), sound(film=False)):
+    assert (other != usual).any()
+
+
+def test_the_best_candidate_is_the_best_in_the_scorers_eyes(tracker, clip):
+  heard = []
+
+  def scorer(sounds, rate, *, caption='', motion=None):
+    assert rate == RATE and caption == PROMPT and motion.shape == (sounds.shape[1] // STEP,)
+    heard.append(sounds)
+    return np.arange(len(sounds), dtype=float)  # the last one, always
+
+  options = {'film': tracker.film(clip), 'scorer': scorer, 'candidates': 3, 'rows': 2}
+  sound = whole(tracker, 0.4, 'autoregressive', **options)
+  (candidates,) = heard
+  assert candidates.shape == (3, 0.4 * RATE, 1)
+  np.testing.assert_allclose(sound, candidates[2], atol=1e-6)
+  assert (candidates[0] != candidates[1]).any()
+  for how in ('multi_diffusion', 'autoregressive'):
+    chosen = whole(tracker, 1.6, how, film=tracker.film(clip), candidates=2)  # by alignment
+    assert chosen.shape == (1.6 * RATE, 1)
+
+
+def test_given_sound_stays_and_the_rest_is_made(tracker, tmp_path):
+  path = tmp_path / 'given.wav'
+  write_wav(path, noise(1.0), RATE)
+  kept = read_sound(path, rate=RATE)
+  paths, record = make(tracker, tmp_path / 'more.wav', seconds=2.0, given=str(path), loudness=None)
+  more = read_sound(paths[0], rate=RATE)
+  gain = record['sound']['gain']
+  assert len(more) == 2 * RATE and gain == 1
+  # A sixteen bit file of a sixteen bit file, but for the latent of 40 ms where it is blended.
+  np.testing.assert_allclose(more[: RATE - STEP], kept[: RATE - STEP], atol=1 / 32767)
+  assert (more[RATE:] != 0).any()
+  spans = [(0.0, 0.2), (0.6, 1.0)]
+  paths, _ = make(
+    tracker, tmp_path / 'gap.wav', seconds=1.0, given=str(path), spans=spans, loudness=None
+  )
+  filled = read_sound(paths[0], rate=RATE)
+  end, begin = round(0.2 * RATE), round(0.6 * RATE)
+  np.testing.assert_allclose(filled[: end - STEP], kept[: end - STEP], atol=1 / 32767)
+  np.testing.assert_allclose(filled[begin + STEP :], kept[begin + STEP :], atol=1 / 32767)
+  assert np.abs(filled[end:begin] - kept[end:begin]).mean() > 0.05
+
+
+def test_sounds_of_other_rates_and_channels_are_gone_on_with(tracker, tmp_path):
+  for rate, channels in ((44_100, 2), (8_000, 8)):
+    path = tmp_path / f'{rate}.wav'
+    tone = np.sin(np.arange(rate)[:, None] / rate * 2 * np.pi * 200) * np.full(channels, 0.3)[None]
+    with wave.open(str(path), 'wb') as file:
+      file.setparams((channels, 2, rate, 0, 'NONE', ''))
+      file.writeframes(np.rint(tone * 32767).astype('<i2').tobytes())
+    paths, _ = make(tracker, tmp_path / 'out.wav', seconds=1.5, given=str(path), loudness=None)
+    sound = read_sound(paths[0], rate=RATE)
+    assert probe_sound(paths[0]).seconds == pytest.approx(1.5)
+    middle = sound[RATE // 4 : RATE // 2]
+    assert np.abs(middle).max() == pytest.approx(0.3, abs=0.02)
+
+
+def test_loudness_is_what_is_asked_for_without_clipping(tracker, tmp_path):
+  for target in (-30.0, -16.0, -3.0):
+    paths, record = make(tracker, tmp_path / 'a.wav', seconds=1.0, loudness=target)
+    sound = read_sound(paths[0], rate=RATE)
+    peak = np.abs(sound).max()
+    assert peak <= 10 ** (-1 / 20) + 1 / 32767
+    reached = loudness(sound, RATE)
+    # As loud as asked for, or as the loudest sample allows.
+    assert reached == pytest.approx(target, abs=0.1) or peak == pytest.approx(0.891, abs=1e-3)
+    assert record['request']['loudness'] == target
+
+
+def test_the_picture_of_a_sound_is_drawn(tracker, tmp_path):
+  paths, record = make(tracker, tmp_path / 'a.wav', seconds=1.0)
+  assert [path.name for path in paths] == ['a.wav', 'a.png', 'a.json']
+  assert record['files'] == ['a.wav', 'a.png'] and record['joints'] == []
+  with Image.open(paths[1]) as image:
+    assert image.width == 1000
+
+
+def test_several_sounds_are_made_at_once_whatever_the_batch(tracker):
+  prompts = ['a', 'b', 'c']
+  features = np.random.default_rng(0).normal(size=(3, WINDOW, 768)).astype(np.float32)
+  together = tracker.generate(prompts, features, seed=3)
+  assert together.shape == (3, 0.4 * RATE, 1)
+  alone = tracker.generate(prompts[1:2], features[1:2], seed=3, first=1)
+  small = tracker.generate(prompts, features, seed=3, batch_size=2)
+  scale = np.abs(together).max()
+  # Programs of other batch sizes add up in other orders.
+  np.testing.assert_allclose(alone[0], together[1], atol=1e-4 * scale)
+  np.testing.assert_allclose(small, together, atol=1e-4 * scale)
+  assert (together[0] != together[1]).any()
+  motions = np.zeros((3, WINDOW))
+  chosen = tracker.generate(prompts, features, motions=motions, candidates=2, scorer=Alignment())
+  assert chosen.shape == together.shape
+
+
+def test_bare_and_structured_captions(tracker):
+  assert caption_of(tracker, PROMPT) == PROMPT  # as the small world has them
+  assert 'quality: 8.0' in caption_of(tracker, PROMPT, music='slow piano')
+  assert 'quality: 6.5' in caption_of(tracker, PROMPT, quality=6.5)
+
+
+def test_what_does_not_fit_together_is_refused_before_anything_is_made(tracker, clip, tmp_path):
+  sound = tmp_path / 'in.wav'
+  write_wav(sound, noise(0.5), RATE)
+  video, given = str(clip), str(sound)
+  for out, fields, said in (
+    ('a.mp4', {'seconds': 1.0}, 'there is no video to go into an .mp4; name it .wav'),
+    ('a.avi', {'video': video}, 'written as .mp4 or .wav'),
+    ('a.mp4', {'video': video, 'seconds': 1.0}, 'a video says itself how long it is'),
+    ('a.wav', {}, 'how long'),
+    ('a.wav', {'seconds': 0.0}, 'a soundtrack of 0 s'),
+    ('a.wav', {'seconds': -1.0}, 'a soundtrack of -1 s'),
+    ('a.wav', {'seconds': float('nan')}, 'a soundtrack of nan s'),
+    ('a.wav', {'seconds': 1e9}, 'at most 14400 s'),
+    ('a.wav', {'seconds': 1.0, 'spans': [(0.0, 1.0)]}, 'give it with --continue'),
+    ('in.wav', {'seconds': 1.0, 'given': given}, 'would be overwritten'),
+    ('a.wav', {'seconds': 1.0, 'candidates': 4}, 'nothing to choose the best of 4 candidates by'),
+    ('a.wav', {'seconds': 1.0, 'extension': Extension('magic')}, "unknown way .* 'magic'"),
+    ('a.wav', {'seconds': 1.0, 'extension': Extension(window=9.0)}, 'at most 0.8 s'),
+    ('a.wav', {'seconds': 1.0, 'extension': Extension(overlap=0.4)}, 'fewer that are shared'),
+    ('in.wav/a.wav', {'seconds': 1.0}, 'cannot make'),
+  ):
+    with pytest.raises(ConfigError, match=said):
+      make(tracker, tmp_path / out, **fields)
+  assert [path.name for path in tmp_path.iterdir()] == ['in.wav']
+
+
+def test_what_cannot_be_read_is_refused(tracker, tmp_path):
+  (tmp_path / 'a.mp4').write_bytes(b'no video')
+  for fields in ({'video': str(tmp_path / 'a.mp4')}, {'video': str(tmp_path / 'none.mp4')}):
+    with pytest.raises(DataError, match=r'a\.mp4|none\.mp4'):
+      make(tracker, tmp_path / 'out.mp4', **fields)
+  for given in ('a.mp4', 'none.wav'):
+    with pytest.raises(DataError, match=given):
+      make(tracker, tmp_path / 'out.wav', seconds=1.0, given=str(tmp_path / given))
+  assert [path.name for path in tmp_path.iterdir()] == ['a.mp4']
+
+
+def test_a_model_that_answers_with_no_numbers_is_told(tiny_sound_runs):
+  tracker = Soundtracker(tiny_sound_runs / 'audio', guidance=1e38)
+  with pytest.raises(NonFiniteError, match='no number; look at the weights'):
+    whole(tracker, 0.4)
+
+
+@pytest.mark.parametrize(
+  ('flags', 'code', 'said'),
+  [
+    (['--prompt=a', '--seconds=0'], 2, 'a soundtrack of 0 s'),
+    (['--prompt=a', '--seconds=1', '--known=1-2-3'], 2, '--known=1-2-3: expected seconds'),
+    (['--prompt=a', '--video=none.mp4'], 3, 'there is no such file'),
+  ],
+)
+def test_the_binary_ends_with_a_sentence_and_its_code(tiny_sound_runs, flags, code, said):
+  done = soundtrack(tiny_sound_runs / 'audio', *flags)
+  assert done.returncode == code and said in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_another_part_is_refused(tiny_sound_runs):
+  with pytest.raises(ConfigError, match="trained the part 'codec'; expected an audio model"):
+    Soundtracker(tiny_sound_runs / 'codec')
