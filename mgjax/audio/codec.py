@@ -99,9 +99,9 @@ class Codec(nn.Module):
   """A variational autoencoder of sound: DAC (Kumar et al. 2023) without its quantisation.
 
   S samples give ceil(S / r) latents, r the product of strides and patch; what is missing to a
-  multiple of r is filled up by reflection at the end. Decoding gives r samples a latent, of which the
-  first S are kept. Neither side is causal. The published decoder mixes a watermark into what it makes; this
-  one does not.
+  multiple of r is filled up by reflection at the end. Decoding gives r samples a latent, of which
+  the first S are kept. Neither side is causal. The published decoder mixes a watermark into what it
+  makes; this one does not.
 
   Attributes:
     channels: of the sound; 1, 2 for stereo.
