@@ -15,12 +15,16 @@ from mgjax.core.files import read_json, write_json
 from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.sources import longest_bucket, make_source
 from mgjax.data.video_io import write_video
+from mgjax.evaluation import soundtracks
 from mgjax.evaluation.alignment import judge_model, spread
+from mgjax.evaluation.reconstruction import evenly
+from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
 from mgjax.text.prompts import clean_prompt
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.encode import encode
 from mgjax.train.run import train
 from mgjax.train.sampling import Sampler
+from mgjax.train.soundtrack import Soundtracker
 
 SHOWN = 12  # videos on the contact sheet
 WINDOWS = 256  # of the user's clips among which the nearest is sought
@@ -110,6 +114,26 @@ def write_shown(
   sheet = directory / 'samples.png'
   contact_sheet(sheet, [videos[i] for i in chosen], [prompts[i] for i in chosen])
   return sheet, paths
+
+
+def report_sounds(
+  stages: Stages, model: pathlib.Path, workdir: str | os.PathLike[str], *, samples: int
+) -> tuple[str, list[pathlib.Path]]:
+  """Makes sounds for clips that training never showed, judges them and writes what is heard.
+
+  Returns:
+    A table for people, and the paths of the sheet, the sounds, the videos and the report.
+  """
+  workdir = pathlib.Path(workdir)
+
+  def work() -> Findings:
+    tracker = Soundtracker(model)
+    found, clips = judge_soundtracks(tracker, samples=samples)
+    shown = [clips[index] for index in evenly(len(clips), soundtracks.SHOWN)]
+    paths = write_clips(workdir / 'samples', shown, tracker.config.data.fps, tracker.rate)
+    return found.as_dict(), found.table(), paths
+
+  return _report(stages, model, workdir, samples, work)
 
 
 def report_clips(

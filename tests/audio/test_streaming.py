@@ -97,7 +97,7 @@ def test_published_codec_sees_a_fifth_of_a_second():
     (TWO, 20, 8 * 70 - 5, (300, 3)),
     (FOLDED, 20, 8 * 70 - 5, (300, 3)),
   ],
-  ids=['short steps', 'one step', 'two levels'],
+  ids=['short steps', 'one step', 'two levels', 'patches'],
 )
 def test_encoding_in_pieces_is_encoding_the_whole(codec, step, samples, lengths):
   sound = noise(2, samples, codec.channels)
@@ -118,7 +118,7 @@ def test_encoding_in_pieces_is_encoding_the_whole(codec, step, samples, lengths)
     (TWO, 30, 80, 70 * 8 - 3, (13,)),
     (FOLDED, 30, 80, 70 * 8 - 3, (13,)),
   ],
-  ids=['short steps', 'one step', 'two levels'],
+  ids=['short steps', 'one step', 'two levels', 'patches'],
 )
 def test_decoding_in_pieces_is_decoding_the_whole(codec, step, count, samples, lengths):
   latents = noise(2, count, codec.latent_channels)

@@ -1,0 +1,35 @@
+"""Ways to longer sound are compared on the same clips, at the joints that each of them has."""
+
+import pytest
+
+from mgjax.evaluation.long_sounds import WAYS, compare_ways, joints_of, long_clips, table
+from mgjax.train.soundtrack import Extension, Soundtracker
+
+
+@pytest.fixture(scope='module')
+def tracker(tiny_sound_runs):
+  return Soundtracker(tiny_sound_runs / 'audio')
+
+
+def test_long_clips_bounce_all_the_way(tracker):
+  """A lap has 2.5 + 1.25 hits on average; they go on to the end."""
+  (clip,) = long_clips(tracker, factor=4, count=1)
+  assert clip['video'].shape[0] == 4 * 10 and len(clip['sound']) == 4 * 19_200
+  assert 13 <= len(clip['events']) <= 17
+  assert clip['events'][-1] > 0.75 * 1.6
+
+
+def test_joints_are_where_windows_end(tracker):
+  joints = {how: joints_of(tracker, 1.6, Extension(how=how)) for how in WAYS}
+  assert joints['concatenate'] == pytest.approx([0.4, 0.8, 1.2])
+  assert joints['autoregressive'][0] == pytest.approx(0.4) and len(joints['autoregressive']) > 3
+  assert len(joints['multi_diffusion']) > len(joints['autoregressive'])
+
+
+def test_every_way_is_judged(tracker):
+  found = compare_ways(tracker, factor=4, clips=1)
+  assert list(found) == list(WAYS)
+  for how, way in found.items():
+    assert way.sounds[0].shape == (4 * 19_200, 1), how
+    assert way.seams.ratio > 0 and way.scores.clips == 1
+  assert table(found).count('\n') == len(WAYS)
