@@ -56,7 +56,9 @@ def get_config() -> ConfigDict:
     }
   )
   config.objective, config.masking = masked_audio()
-  config.objective.time.mean = -1.0  # small worlds train nearer to noise, as configs/digits/video.py
+  config.objective.time.mean = (
+    -1.0
+  )  # small worlds train nearer to noise, as configs/digits/video.py
   config.encode = ConfigDict({'train': 8192, 'validation': 256})  # rows of each bucket
   config.sample = sound_sampling()
   config.sample.steps = 16
