@@ -98,10 +98,10 @@ def _units(x: Array, level: int, dtype) -> Array:
 class Codec(nn.Module):
   """A variational autoencoder of sound: DAC (Kumar et al. 2023) without its quantisation.
 
-  S samples give ceil(S / r) latents, r the product of strides and patch; as many as not to divide
-  by r are filled up by reflection at the end. Decoding gives r samples a latent, of which the first
-  S are kept. Neither side is causal. The published decoder mixes a watermark into what it makes;
-  this one does not.
+  S samples give ceil(S / r) latents, r the product of strides and patch; what is missing to a
+  multiple of r is filled up by reflection at the end. Decoding gives r samples a latent, of which
+  the first S are kept. Neither side is causal. The published decoder mixes a watermark into what it
+  makes; this one does not.
 
   Attributes:
     channels: of the sound; 1, 2 for stereo.

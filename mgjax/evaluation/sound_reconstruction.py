@@ -55,8 +55,8 @@ class SoundReconstruction:
 
   Attributes:
     sounds: of each sound, by the name of the way, its numbers, named as in `LABELS`; what has no
-      meaning is left out: all but the mel distance beside silence, the change of loudness to
-      silence, and the error of onsets where none are heard.
+      meaning is left out: all but the mel distance beside silence (below -70 LUFS), the change of
+      loudness to silence, and the error of onsets where none are heard.
     latents: `a_second`, `channels`, `unused` channels (of a deviation below 0.1, before they are
       normalised), and of the normalised ones `mean`, the root mean square over channels, which
       should be 0, and `std`, the mean over channels, which should be 1.
@@ -135,9 +135,9 @@ def evaluate_sounds(
       raise NonFiniteError(f'the latents of sound {index} are not finite; was the training stable?')
     again = {CODEC: np.asarray(codec.decode(jnp.asarray(latents[-1][None]), len(sound)))[0]}
     again |= {name: way(sound) for name, way in ways.items()}
-    for name, other in again.items():
-      muted[name] = muted.get(name, 0) + bool(sound.any() and not other.any())
     numbers.append({name: compare(sound, other, codec.rate) for name, other in again.items()})
+    for name, found in numbers[-1].items():
+      muted[name] = muted.get(name, 0) + ('distortion' in found and 'loudness' not in found)
     seconds[len(sound) / codec.rate] = None
     if index in shown:
       kept.append(Heard(sound, again))
@@ -157,18 +157,16 @@ def compare(
   Raises:
     DataError: the sound is shorter than 0.4 s, over which loudness is.
   """
-  numbers = {
-    'mel': float(_mel_distance(jnp.asarray(original[None]), jnp.asarray(again[None]), rate))
-  }
-  if not original.any():
+  x, y = jnp.asarray(original[None]), jnp.asarray(again[None])
+  numbers, level = {'mel': float(_mel_distance(x, y, rate))}, loudness(original, rate)
+  if not np.isfinite(level) or not np.ptp(original, axis=0).any():
     return numbers
   numbers['distortion'] = signal_to_distortion(original, again)
-  change = loudness(again, rate) - loudness(original, rate)
+  change = loudness(again, rate) - level
   if np.isfinite(change):
     numbers['loudness'] = abs(change)
   together = synchrony(original, again, rate)
-  if together.correlation is not None or not again.any():
-    numbers['correlation'] = together.correlation or 0.0  # of silence with what is not
+  numbers['correlation'] = together.correlation or 0.0  # of what is even with what is not
   if together.onset_error is not None:
     numbers['onset_error'] = 1000 * together.onset_error
   return numbers

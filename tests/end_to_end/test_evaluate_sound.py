@@ -67,3 +67,36 @@ def test_a_flag_of_another_part_is_refused(codec):
   done = evaluate(codec, '--clips=anywhere')
   assert done.returncode == 2 and done.stdout == ''
   assert "--clips says nothing to the part 'codec' of " in done.stderr
+
+
+def test_an_audio_model_leaves_scores_wavs_and_videos(tiny_sound_runs, tmp_path):
+  workdir = shutil.copytree(tiny_sound_runs / 'audio', tmp_path / 'audio')
+  shutil.copytree(tiny_sound_runs / 'codec', tmp_path / 'codec')
+  script = tmp_path / 'score.py'
+  script.write_text(
+    'import json, pathlib, sys\n'
+    'request = json.loads(pathlib.Path(sys.argv[1]).read_text())\n'
+    'numbers = [len(caption) for caption in request["captions"]]\n'
+    'pathlib.Path(sys.argv[2]).write_text(json.dumps({"letters": numbers}))\n'
+  )
+  scorer = f'--scorer={sys.executable} {script}'
+  done, folder = evaluate(workdir, '--samples=3', '--steps=1', scorer), workdir / 'evaluation'
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines()
+  table, paths = lines[:7], lines[7:]
+  assert [line[:24].strip() for line in table[1:5]] == [
+    'held-out clips', 'real, through the codec', 'real (ceiling)', 'of another clip (floor)',
+  ]  # fmt: skip
+  assert table[5].startswith('letters: ') and table[6] == '3 clip(s)'
+  names = [f'{index:03d}_{way}.wav' for index in range(3) for way in ('original', 'codec', 'model')]
+  names += [f'{index:03d}.mp4' for index in range(3)]
+  wanted = [folder / 'sounds.png', *(folder / 'sounds' / name for name in names)]
+  assert paths == [str(path) for path in (*wanted, workdir / 'evaluation.json')]
+  assert read_sound(folder / 'sounds' / '000.mp4').shape == (round(0.4 * RATE), 1)
+  found = json.loads((workdir / 'evaluation.json').read_text())
+  assert found['weights'] == {'workdir': str(workdir), 'step': 6}
+  assert found['settings']['steps'] == 1 and found['seed'] == 0
+  assert found['scorer'] == [sys.executable, str(script)]
+  assert found['real']['missed'] in (0, None) and found['real']['clips'] == 3
+  letters = found['networks']['letters']
+  assert letters['model'] == letters['codec'] > 10
