@@ -39,7 +39,7 @@ class Planted(Soundtracker):
 
   def __init__(self, change, **data):
     self.config = audio_config.get_config()
-    self.config.buckets.sound.update({'seconds': 1.0, 'height': 16, 'width': 16})
+    self.config.buckets.sound.update({'seconds': 2.0, 'height': 16, 'width': 16})
     self.config.data.update(data)
     self._codec, self._change, self.asked = WholeCodec(), change, None
 
@@ -63,7 +63,7 @@ def test_a_model_that_is_right_scores_as_the_true_sounds_do(right):
   assert found.floor.missed > 0.3
   prompts, features, options = tracker.asked
   assert [clip.prompt for clip in clips] == prompts and options == {'seed': 3}
-  assert features.shape == (SAMPLES, 25, 768) and np.ptp(features) > 1
+  assert features.shape == (SAMPLES, 50, 768) and np.ptp(features) > 1
   lines = found.table().splitlines()
   assert lines[1].split()[2:] == lines[3].split()[2:] and lines[-1] == f'{SAMPLES} clip(s)'
   json.dumps(found.as_dict(), allow_nan=False)
@@ -87,7 +87,7 @@ def test_clips_are_written_with_their_pictures(right, tmp_path):
   names = [f'{i:03d}_{way}.wav' for i in range(2) for way in ('original', 'codec', 'model')]
   assert [path.name for path in paths] == [*names, '000.mp4', '001.mp4'] and sheet.exists()
   info = probe(paths[-1])
-  assert (info.height, info.width, info.frames) == (16, 16, 25)
+  assert (info.height, info.width, info.frames) == (16, 16, 50)
   heard, true = read_sound(paths[-1]), clips[1].heard.original
   # AAC keeps the loudest moment, and where it is within a frame of 1024 samples.
   assert abs(int(np.abs(heard).argmax()) - int(np.abs(true).argmax())) < 1024
