@@ -67,7 +67,7 @@ def sampling() -> ConfigDict:
 
 
 def masked_audio() -> tuple[ConfigDict, ConfigDict]:
-  """Returns the audio model's objective and masking (Movie Gen §6.1.4)."""
+  """Returns the audio model's objective and masking (Movie Gen §6)."""
   objective = {
     # Each by itself, and with probability `together` all that are ever dropped.
     'dropout': {'text': 0.1, 'video': 0.1, 'context': 0.0},
@@ -127,7 +127,14 @@ def discriminator(**changes) -> ConfigDict:
 
 def sound_reconstruction(**changes: float) -> ConfigDict:
   """Returns the codec's objective: DAC's weights (audio/codec_objective.py)."""
-  weights = {'mel': 15.0, 'features': 2.0, 'adversarial': 1.0, 'prior': 1e-4}  # Stable Audio's
+  weights = {
+    'mel': 15.0,
+    'features': 2.0,
+    'adversarial': 1.0,
+    'squared': 0.0,
+    'smallest': 1e-5,
+    'prior': 1e-4,  # Stable Audio's
+  }
   return ConfigDict(weights | changes)
 
 

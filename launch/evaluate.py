@@ -10,11 +10,26 @@ An autoencoder: encodes and decodes clips and prints PSNR, SSIM, flicker and the
 and with --perceptual=lpips.safetensors LPIPS and a Frechet distance. Writes reconstruction.json,
 videos of original, reconstruction and difference, and a contact sheet into the folder evaluation/
 of the work directory.
+
+python -m launch.evaluate --workdir=runs/codec --sounds=my_sounds/ --seconds=4
+A codec of sound: encodes and decodes sounds and prints distances of spectra and waveforms, changes
+of loudness, how well onsets are kept and what the latents are like, beside a transform (MDCT) of as
+many numbers a second. Writes reconstruction.json, wavs of the originals and of what came back, and
+a sheet of their spectra into evaluation/.
+
+python -m launch.evaluate --workdir=runs/sound/audio --samples=128
+Sound for moving digits: makes sounds for clips that training never showed, hears when something
+begins and in which tone, and prints the scores beside those of the real sounds through the codec.
+With --long=4 it makes clips four times as long as in training, by multi-diffusion, window by window
+and side by side, and compares seams and onsets.
+With --scorer='/other/python score.py' a network judges them as well (mgjax/evaluation/scorers.py).
+Writes evaluation.json, and wavs, videos and a sheet into evaluation/.
 """
 
 import inspect
 import os
 import pathlib
+import shlex
 
 from absl import flags
 
@@ -26,11 +41,15 @@ from mgjax.train.restore import read_config
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained model.')
 _OPTIONS = (
   flags.DEFINE_integer(
-    'samples', None, 'Videos or clips; 216 of a video model, 64 of others.', lower_bound=1
+    'samples', None, 'How many are judged; 216 of a video model, 64 of others.', lower_bound=1
   ),
-  flags.DEFINE_integer('seed', 0, 'Video model: of the noise.'),
-  flags.DEFINE_integer('steps', None, 'Video model: sampling steps; the run decides if not given.'),
-  flags.DEFINE_float('guidance', None, 'Video model: guidance scale of the text.'),
+  flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.'),
+  flags.DEFINE_integer(
+    'steps', None, 'Models of video and sound: sampling steps; the run decides.'
+  ),
+  flags.DEFINE_float(
+    'guidance', None, 'Guidance scale of the text, of a model of sound of text and pictures.'
+  ),
   flags.DEFINE_string(
     'clips', '', "Autoencoder: a folder or manifest; the run's validation data if not given."
   ),
@@ -41,8 +60,16 @@ _OPTIONS = (
   flags.DEFINE_string(
     'perceptual', '', 'Autoencoder: weights of LPIPS; those that the run was trained with.'
   ),
+  flags.DEFINE_string(
+    'sounds', '', "Codec: a folder of sounds; the run's validation data if not given."
+  ),
+  flags.DEFINE_float('seconds', None, 'Codec: of a sound; 2 if not given.', lower_bound=0.4),
+  flags.DEFINE_integer(
+    'long', None, 'Model of sound: times the length of training, made in every way.', lower_bound=2
+  ),
+  flags.DEFINE_string('scorer', '', 'Model of sound: a command that judges its sounds as well.'),
 )
-_READ = {'size': command_line.size}
+_READ = {'size': command_line.size, 'scorer': shlex.split}
 
 
 def main(_) -> None:

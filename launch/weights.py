@@ -1,14 +1,19 @@
-r"""Imports an image autoencoder to begin a video one with; exports the weights of a run.
+r"""Imports an autoencoder of images or a codec of sound to begin with; exports weights of a run.
 
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
 python -m launch.weights import --input=tae.safetensors --config=configs/tae/tae.py \
   --workdir=runs/imported
+python -m launch.weights import --input=weights.pth --config=configs/audio/codec.py \
+  --workdir=runs/codec
 python -m launch.weights export --workdir=runs/tae --out=tae.safetensors
 python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
-The input is a folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX: config.json
-and diffusion_pytorch_model.safetensors), its .safetensors file alone, or an exported file. What it
-fixes of config.model replaces what stands there. The work directory then serves launch.encode, and
-launch.train with --config.start_from. The image model alone goes back to diffusers.
+python -m launch.weights export --workdir=runs/codec --out=codec.safetensors --format=dacvae
+The input is an exported file; or, of images, a folder of diffusers' AutoencoderKL (Stable Diffusion
+1, 2, 3, XL, FLUX: config.json and diffusion_pytorch_model.safetensors) or its .safetensors file
+alone; or, of sound, a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as
+transformers has it. What it fixes of config.model replaces what stands there. The work directory
+then serves launch.encode, and launch.train with --config.start_from. The image model alone goes
+back to diffusers, a codec to DAC-VAE's names.
 """
 
 from absl import flags
@@ -19,11 +24,14 @@ from mgjax.train.weights import FORMATS, export_weights, import_weights
 COMMANDS = ('import', 'export')
 
 _CONFIG = command_line.define_config()
-_INPUT = flags.DEFINE_string('input', '', 'import: folder or .safetensors file.')
+_INPUT = flags.DEFINE_string('input', '', 'import: folder, .safetensors or .pth file.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory, made by import, read by export.')
 _OUT = flags.DEFINE_string('out', '', 'export: .safetensors file; for diffusers a folder.')
 _FORMAT = flags.DEFINE_enum(
-  'format', 'mgjax', list(FORMATS), 'export: all parameters, or the image model for diffusers.'
+  'format',
+  'mgjax',
+  list(FORMATS),
+  'export: all parameters, the image model for diffusers, a codec by its published names.',
 )
 
 

@@ -86,7 +86,7 @@ def tiny_runs(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope='session')
 def tiny_sound_runs(tmp_path_factory) -> pathlib.Path:
-  """Work directories of a trained codec of sound and an audio model; not to be changed."""
-  from tests import tiny
+  """Work directories of a trained codec, its latents and an audio model; not to be changed."""
+  from tests import tiny_sound
 
-  return tiny.make_sound_runs(tmp_path_factory.mktemp('tiny_sound'))
+  return tiny_sound.make_runs(tmp_path_factory.mktemp('tiny_sound'))

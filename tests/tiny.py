@@ -1,6 +1,4 @@
-"""A world small enough to train in seconds: 4 frames of 16 x 16 pixels, 0.4 s of sound, and models
-8 and 16 wide.
-"""
+"""A world small enough to train in seconds: 4 frames of 16 x 16 pixels, models 8 and 16 wide."""
 
 import json
 import pathlib
@@ -8,9 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
-from configs.digits import audio as audio_config
 from configs.digits import autoencoder as autoencoder_config
-from configs.digits import codec as codec_config
 from configs.digits import video as video_config
 from mgjax.core.tree import named_leaves
 from mgjax.train.encode import encode
@@ -57,36 +53,6 @@ VIDEO = SHARED | {
   'sample.steps': 3,
 }
 
-SHORT = {
-  'data.threads': 1,
-  'optimizer.warmup': 2,
-  'train.steps': 8,
-  'train.log_every': 1,
-  'train.save_every': 8,
-  'train.evaluate_every': 8,
-  'train.validation_batches': 1,
-}
-CODEC = SHORT | {
-  'model.width': 2,
-  'model.decoder_width': 16,
-  'model.latent_channels': 4,
-  'buckets.sound.batch_size': 8,
-}
-AUDIO = SHORT | {
-  'model.dim': 16,
-  'model.depth': 1,
-  'model.heads': 2,
-  'model.hidden': 32,
-  'model.positions': (20, 1, 1),
-  'model.conditionings.text.width': 8,
-  'model.conditionings.text.depth': 1,
-  'buckets.sound.seconds': 0.4,
-  'buckets.sound.height': 16,
-  'buckets.sound.width': 16,
-  'buckets.sound.batch_size': 8,
-  'sample.steps': 2,
-}
-
 
 def flags(overrides):
   """The overrides as arguments of a binary."""
@@ -107,28 +73,6 @@ def video(runs: pathlib.Path, latents: bool = True, **changes):
   config.data.latents = str(runs / 'latents') if latents else ''
   config.update_from_flattened_dict(VIDEO | _dotted(changes))
   return config
-
-
-def codec(**changes):
-  config = codec_config.get_config()
-  config.update_from_flattened_dict(CODEC | _dotted(changes))
-  return config
-
-
-def audio(runs: pathlib.Path, **changes):
-  """The audio model's configuration on the codec in `runs`, which encodes as it trains."""
-  config = audio_config.get_config()
-  config.autoencoder = str(runs / 'codec')
-  config.data.latents = ''
-  config.update_from_flattened_dict(AUDIO | _dotted(changes))
-  return config
-
-
-def make_sound_runs(runs: pathlib.Path) -> pathlib.Path:
-  """Trains both models of sound in `runs`: codec/, audio/."""
-  train(codec(), runs / 'codec')
-  train(audio(runs), runs / 'audio')
-  return runs
 
 
 def make_runs(runs: pathlib.Path) -> pathlib.Path:

@@ -1,4 +1,4 @@
-r"""Sound for videos and text: the audio model's pre-training, and :13b,finetune (§6.1.4).
+r"""Sound for videos and text: the audio model's pre-training, and :13b,finetune (§6).
 
 python -m launch.train --config=configs/audio/audio.py:13b --workdir=runs/audio \
   --config.autoencoder=runs/codec --config.data.path=data/clips
@@ -51,9 +51,12 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.buckets = ConfigDict(
     {
       f'seconds_{seconds:.0f}': {
-        'seconds': seconds, **picture, 'batch_size': batch_size, 'weight': weight
+        'seconds': seconds,
+        **picture,
+        'batch_size': batch_size,
+        'weight': weight,
       }
       for seconds, weight in buckets.items()
-    }  # fmt: skip
+    }
   )
   return config

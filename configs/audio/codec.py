@@ -27,6 +27,7 @@ def get_config(path: str = 'data/sounds') -> ConfigDict:
       'strides': (2, 8, 10, 12),
       'latent_channels': 128,
       'decoder_width': 1536,
+      'patch': 1,
       'compute': 'float32',  # borrowed
     }
   )

@@ -1,4 +1,4 @@
-"""The family of audio models: widths and depths (Movie Gen §6.1.2, Table 35)."""
+"""The family of audio models: widths and depths (Movie Gen §6, Table 35)."""
 
 from ml_collections import ConfigDict
 

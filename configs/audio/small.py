@@ -14,7 +14,7 @@ def get_config(path: str = 'data/sounds') -> ConfigDict:
   config.rules = 'single'
   config.data.threads = 2
   config.buckets.sound.batch_size = 4
-  config.model.update(width=8, strides=(8, 10, 24), latent_channels=32, decoder_width=128)
+  config.model.update(width=64, strides=(8, 10), latent_channels=32, decoder_width=256, patch=24)
   config.objective.update(adversarial=0.0, features=0.0)  # twice the time of a step on a CPU
   config.optimizer.kind = 'cosine'
   config.optimizer.peak = 1e-3

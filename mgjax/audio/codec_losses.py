@@ -25,9 +25,12 @@ Judged = Sequence[tuple[Sequence[Array], Array]]  # features and logits of every
 
 
 def mel_distance(
-  sound: Float[Array, 'b s c'], other: Float[Array, 'b s c'], rate: int = RATE
+  sound: Float[Array, 'b s c'],
+  other: Float[Array, 'b s c'],
+  rate: int = RATE,
+  smallest: float = SMALLEST,
 ) -> Float[Array, '']:
-  """Sums mean |log10 max(M x, 1e-5) - log10 max(M y, 1e-5)| over seven lengths of windows.
+  """Sums mean |log10 max(M x, m) - log10 max(M y, m)| over seven lengths of windows.
 
   M x is the magnitude of x in 5 bands of pitch (windows of 32 samples) to 320 (of 2048).
 
@@ -35,14 +38,16 @@ def mel_distance(
     sound: x.
     other: y.
     rate: samples a second.
+    smallest: m, the magnitude that counts.
   """
 
   def levels(sound: Array) -> tuple[Array, ...]:
     found = []
-    for window, bands in zip(WINDOWS, BANDS, strict=True):
+    for window, count in zip(WINDOWS, BANDS, strict=True):
       magnitudes = jnp.abs(stft(sound, window))
-      filters = jnp.asarray(mel_filters(rate, window, bands))
-      found.append(_log(jnp.matmul(magnitudes, filters, precision=Precision.HIGHEST)))
+      filters = jnp.asarray(mel_filters(rate, window, count))
+      bands = jnp.matmul(magnitudes, filters, precision=Precision.HIGHEST)
+      found.append(_log(bands, smallest))
     return tuple(found)
 
   return _distance(over_rows(levels, sound), over_rows(levels, other))
@@ -82,8 +87,8 @@ def feature_distance(real: Judged, fake: Judged) -> Float[Array, '']:
   return sum(distances, start=jnp.zeros(()))
 
 
-def _log(magnitudes: Array) -> Array:
-  return jnp.log10(jnp.maximum(magnitudes, SMALLEST))
+def _log(magnitudes: Array, smallest: float = SMALLEST) -> Array:
+  return jnp.log10(jnp.maximum(magnitudes, smallest))
 
 
 def _distance(found: Sequence[Array], others: Sequence[Array]) -> Float[Array, '']:

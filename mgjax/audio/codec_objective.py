@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mgjax.audio.codec import RATE, Posterior, kl
 from mgjax.audio.codec_losses import (
+  SMALLEST,
   adversarial_loss,
   discriminator_loss,
   feature_distance,
@@ -24,6 +25,9 @@ class Weights(NamedTuple):
     mel: of the distance of levels in bands of pitch.
     features: of the distance of the opponents' features.
     adversarial: of what they say; 0 trains without opponents.
+    squared: of the mean squared error of samples, which DAC does not have; what else is said of
+      sounds with much digital silence has silence itself for an answer, and stays there.
+    smallest: magnitude that counts in the first.
     prior: of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that
       of Stable Audio, for the same formula.
   """
@@ -31,11 +35,13 @@ class Weights(NamedTuple):
   mel: float = 15.0
   features: float = 2.0
   adversarial: float = 1.0
+  squared: float = 0.0
+  smallest: float = SMALLEST
   prior: float = 1e-4
 
 
 def make_objective(weights: Weights, rate: int = RATE) -> Objective:
-  """Makes loss = mel D_mel + prior KL.
+  """Makes loss = mel D_mel + squared mean (x - y)^2 + prior KL.
 
   Args:
     weights: of the terms.
@@ -92,10 +98,11 @@ def _distances(
   weights: Weights, rate: int, batch: Batch, made: jax.Array, posterior: Posterior
 ) -> tuple[Float[jax.Array, ''], Metrics]:
   sound = batch['sound']
-  mel, divergence = mel_distance(sound, made, rate), kl(posterior)
-  loss = weights.mel * mel + weights.prior * divergence
+  mel, divergence = mel_distance(sound, made, rate, weights.smallest), kl(posterior)
+  squared = jnp.mean((sound - made) ** 2)
+  loss = weights.mel * mel + weights.squared * squared + weights.prior * divergence
   measured = {
-    'mel': mel, 'kl': divergence, 'stft': stft_distance(sound, made),
+    'mel': mel, 'squared': squared, 'kl': divergence, 'stft': stft_distance(sound, made),
     'waveform': waveform_distance(sound, made),
   }  # fmt: skip
   return loss, {'loss': loss, **jax.lax.stop_gradient(measured)}

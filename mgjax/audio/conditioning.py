@@ -1,4 +1,4 @@
-"""What the audio model hears of a video and of known sound (Movie Gen §6.1.3).
+"""What the audio model hears of a video and of known sound (Movie Gen §6).
 
 Text comes in through a conditioning of `mgjax/text/`, as for video, by cross-attention.
 """

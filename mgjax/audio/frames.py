@@ -1,4 +1,4 @@
-"""Frames of a video to one vector a latent of its sound (Movie Gen §6.1.3)."""
+"""Frames of a video to one vector a latent of its sound (Movie Gen §6)."""
 
 import numpy as np
 

@@ -1,12 +1,13 @@
 """The layers of the sound codec: snake, and convolutions with weight norm (Movie Gen §6)."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.typing import Array, Float
+from mgjax.core.typing import Array, Float, Key
 from mgjax.nn.linear import ONES, ZEROS, parameter, weight
 from mgjax.parallel.gather import Local, weighted
 
@@ -16,8 +17,18 @@ OUTPUTS, INPUTS = -1, -2  # axes of a kernel
 # What published codecs start from: the truncated normal that their code asks for is lost, because
 # weight norm computes the weight anew from g and v, which PyTorch had drawn before.
 FAN_IN = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
-# The same where PyTorch takes the outputs of a transposed convolution for its inputs.
-FAN_OUT = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform', in_axis=-1, out_axis=-2)
+
+
+def keep_variance(key: Key, shape: tuple[int, int, int], dtype: Any) -> Array:
+  """Draws a transposed convolution's W (k i o) so that results vary as much as what they are of.
+
+  Each sees two taps of i channels. PyTorch divides by all taps and the outputs instead: strides of
+  8 and 10 then leave a hundredth of the variance, and a small codec of sounds with much silence
+  answers silence from there on.
+  """
+  draw = jax.nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform')
+  taps, inputs, outputs = shape
+  return draw(key, (2, inputs, taps * outputs // 2), dtype).reshape(shape)  # all places are alike
 
 
 def snake(x: Float[Array, '... c'], alpha: Float[Array, 'c']) -> Float[Array, '... c']:
@@ -110,7 +121,7 @@ class UpConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t c']) -> Float[Array, 'b s o']:
-    return normalised(self, _up, x, (2 * self.stride,), self.features, FAN_OUT, INPUTS)
+    return normalised(self, _up, x, (2 * self.stride,), self.features, keep_variance, INPUTS)
 
 
 class ResidualUnit(nn.Module):

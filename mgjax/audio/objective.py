@@ -1,4 +1,4 @@
-"""Masked audio prediction: the flow matching loss with part of the sound known (Movie Gen §6.1.4),
+"""Masked audio prediction: the flow matching loss with part of the sound known (Movie Gen §6),
 checked by tests/audio/test_objective.py.
 """
 

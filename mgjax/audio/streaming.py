@@ -23,7 +23,7 @@ _EDGE = WINDOW // 2
 
 
 def encoder_reach(strides: tuple[int, ...]) -> tuple[int, int]:
-  """Returns how many samples a latent sees before and after the `compression` that are its own."""
+  """Returns how many samples, or patches, a latent sees before and after those of its own."""
   first, last = -1, 1  # what latent 0 sees: at first of the input of a convolution of window 3
   compression = 1
   for stride in reversed(strides):
@@ -34,7 +34,7 @@ def encoder_reach(strides: tuple[int, ...]) -> tuple[int, int]:
 
 
 def decoder_reach(strides: tuple[int, ...]) -> tuple[int, int]:
-  """Returns how many latents before and after their own the samples of a latent see."""
+  """Returns how many latents before and after their own the samples, or patches, of one see."""
   first, last = -_EDGE, math.prod(strides) - 1 + _EDGE  # what the samples of latent 0 see
   for stride in strides:
     first, last = first - _EDGE * sum(DILATIONS), last + _EDGE * sum(DILATIONS)
@@ -61,7 +61,8 @@ def encode_stream(
     ConfigError: `step` is not positive.
     DataError: there is no sound, or the codec cannot read it.
   """
-  before, after = (-(-reach // codec.compression) for reach in encoder_reach(codec.strides))
+  own = math.prod(codec.strides)
+  before, after = (-(-reach // own) for reach in encoder_reach(codec.strides))
   for piece, skip, keep in _pieces(chunks, step, before, after, codec.compression):
     posterior = _encode(codec, params, piece)
     yield jax.tree.map(lambda x, kept=slice(skip, skip + keep): x[:, kept], posterior)

@@ -8,6 +8,7 @@ folded. Either form is read by either name. Convolutions of PyTorch are (o i k),
 
 import re
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -78,6 +79,64 @@ def _level(
 
 def _places(prefix: str, places: Collection[int], between: str = '.') -> list[str]:
   return [f'{prefix}{between}{place}' for place in places]
+
+
+def published_fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Reads the sizes of a published DAC-VAE from its tensors: fields of `Codec`.
+
+  Raises:
+    ConfigError: a tensor that tells them is missing.
+  """
+  levels = sum(bool(re.fullmatch(r'encoder\.block\.\d+\.block\.4\.bias', name)) for name in tensors)
+  width, channels, _ = _shape(tensors, 'encoder.block.0')
+  downs = [_shape(tensors, f'encoder.block.{level + 1}.block.4') for level in range(levels)]
+  return {
+    'channels': channels,
+    'width': width,
+    'strides': tuple(taps // 2 for *_, taps in downs),
+    'latent_channels': _shape(tensors, 'quantizer.out_proj')[1],
+    'decoder_width': _shape(tensors, 'decoder.model.0')[0],
+    'patch': 1,
+  }
+
+
+def transformers_side(tensors: Collection[str]) -> str | None:
+  """Returns which side of transformers' DAC tensors are of, None if of neither."""
+  if 'conv1.bias' not in tensors:
+    return None
+  return SIDES['block.0.conv_t1.bias' in tensors]
+
+
+def transformers_fields(tensors: Mapping[str, np.ndarray], side: str) -> dict[str, Any]:
+  """Reads the sizes of one side of transformers' DAC from its tensors: fields of `Codec`.
+
+  Raises:
+    ConfigError: a tensor that tells them is missing.
+  """
+  levels = sum(bool(re.fullmatch(r'block\.\d+\.snake1\.alpha', name)) for name in tensors)
+  change = 'conv1' if side == 'encoder' else 'conv_t1'
+  taps = [_shape(tensors, f'block.{level}.{change}')[2] for level in range(levels)]
+  outputs, inputs, _ = _shape(tensors, 'conv1')
+  if side == 'encoder':
+    fields = {'channels': inputs, 'width': outputs, 'strides': tuple(each // 2 for each in taps)}
+  else:
+    fields = {
+      'channels': _shape(tensors, 'conv2')[0],
+      'width': inputs // 2**levels,
+      'strides': tuple(each // 2 for each in reversed(taps)),
+      'decoder_width': outputs,
+    }
+  return {**fields, 'patch': 1}
+
+
+def _shape(tensors: Mapping[str, np.ndarray], layer: str) -> tuple[int, ...]:
+  for name in (f'{layer}.weight_v', f'{layer}{_FOLDED}'):
+    if name in tensors and tensors[name].ndim == 3:
+      return tensors[name].shape
+  raise ConfigError(
+    f'there is no weight of {layer} among the tensors; expected those of the published DAC-VAE, or '
+    "of transformers' encoder or decoder of DAC"
+  )
 
 
 def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[Tree, int]:

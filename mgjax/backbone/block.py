@@ -22,7 +22,7 @@ class Block(nn.Module):
   x <- x + gate_f * SwiGLU(modulate(RMSNorm(x), shift_f, scale_f))
 
   where phi are the positions and shift, scale, gate = shared modulation + this layer's table. With
-  `feed_forward` 'gelu' the last line has the two matrices of a DiT instead (Movie Gen §6.1).
+  `feed_forward` 'gelu' the last line has the two matrices of a DiT instead (Movie Gen §6).
   """
 
   heads: int

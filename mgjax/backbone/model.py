@@ -1,4 +1,4 @@
-"""A flow model: the backbone and whatever conditions it (Movie Gen §3.1, §6.1)."""
+"""A flow model: the backbone and whatever conditions it (Movie Gen §3.1, §6)."""
 
 import flax.linen as nn
 import jax.numpy as jnp

@@ -38,7 +38,7 @@ MOTIONS = {
 AUDIBLE = ('bounce', 'fall')  # motions with something to hear
 BACKGROUNDS = ('black', 'coloured', 'gradient')
 SPLITS = ('train', 'test')
-_BOUNCES = (2.5, 1.25)  # vertical and horizontal crossings of the frame in one bouncing clip
+_BOUNCES = np.array([2.5, 1.25])  # vertical and horizontal crossings of the frame in one lap
 _LANDING = (0.3, 0.8)  # of a clip, when what falls comes to rest
 
 
@@ -121,7 +121,7 @@ class _Course(NamedTuple):
 
 
 def _path(
-  motion: str, course: _Course, frames: int, room: np.ndarray, jitter: float
+  motion: str, course: _Course, frames: int, room: np.ndarray, jitter: float, laps: float
 ) -> Float[np.ndarray, 't 2']:
   """The digit's upper left corner (y, x) in each frame; it never leaves the frame."""
   time = np.linspace(0, 1, frames)
@@ -131,14 +131,14 @@ def _path(
   elif motion in ('up', 'down'):
     path[:, 0] = room[0] * (time if motion == 'down' else 1 - time)
   elif motion == 'bounce':
-    travelled = course.phase + np.outer(time, _BOUNCES)
+    travelled = course.phase + np.outer(time, laps * _BOUNCES)
     path = room * (1 - np.abs(1 - travelled % 2))
   elif motion == 'fall':
     path[:, 0] = room[0] * np.minimum(time / course.landing, 1) ** 2
   return path
 
 
-def _events(motion: str, course: _Course) -> Float[np.ndarray, '_']:
+def _events(motion: str, course: _Course, laps: float) -> Float[np.ndarray, '_']:
   """When the path of `_path` hits a wall or comes to rest, in order; 0 is its start, 1 its end."""
   if motion == 'fall':
     return np.array([course.landing])
@@ -146,7 +146,7 @@ def _events(motion: str, course: _Course) -> Float[np.ndarray, '_']:
     return np.zeros(0)
   hits = [
     (np.arange(np.ceil(phase), np.floor(phase + crossings) + 1) - phase) / crossings
-    for phase, crossings in zip(course.phase, _BOUNCES, strict=True)
+    for phase, crossings in zip(course.phase, laps * _BOUNCES, strict=True)
   ]
   return np.sort(np.concatenate(hits))
 
@@ -193,6 +193,7 @@ class Digits:
   colours: tuple[str, ...] = ('red', 'green', 'blue', 'yellow')
   motions: tuple[str, ...] = ('left', 'right', 'up', 'down')
   background: str = 'black'
+  laps: float = 1.0  # how far a bouncing digit goes: more in longer clips
   jitter: float = 3.0  # distance from the centre line, at most
   digit_size: float = 14.0
   fps: int = 8  # frames a second, for whoever plays or writes the clips
@@ -252,7 +253,7 @@ class Digits:
     course = _Course(generator.uniform(-1, 1, 2), generator.uniform(0, 2, 2))
     sample = {'caption': caption, 'digit': digit, 'colour': colour, 'motion': motion}
     if self.sound:
-      events = _events(motion, course) * (self.frames - 1) / self.fps
+      events = _events(motion, course, self.laps) * (self.frames - 1) / self.fps
       samples = self.frames * digit_sounds.RATE // self.fps
       sample |= {'sound': digit_sounds.digit_sound(digit, events, samples), 'events': events}
     if pictures:
@@ -271,7 +272,7 @@ class Digits:
     scale = min(self.size) / 32
     digit_size = self.digit_size * scale
     room = np.array(self.size, np.float64) - digit_size
-    path = _path(motion, course, self.frames, room, self.jitter * scale)
+    path = _path(motion, course, self.frames, room, self.jitter * scale, self.laps)
     rows = _resampling(path[:, 0], height, digit_size)
     columns = _resampling(path[:, 1], width, digit_size)
     opacity = rows @ image @ columns.transpose(0, 2, 1)

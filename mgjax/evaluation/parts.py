@@ -4,23 +4,36 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mgjax.core.files import write_json
+from mgjax.evaluation import reconstruction, sound_reconstruction, soundtracks
 from mgjax.evaluation.alignment import judge_model
+from mgjax.evaluation.codec_comparison import make_truncated_mdct
+from mgjax.evaluation.long_sounds import compare_ways
 from mgjax.evaluation.quickstart import write_shown
 from mgjax.evaluation.reconstruction import (
-  SHOWN,
   evaluate_reconstruction,
   evenly,
   sample_clips,
   write_pictures,
 )
+from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.similarity import make_perceive
+from mgjax.evaluation.sound_reconstruction import (
+  SECONDS,
+  evaluate_sounds,
+  sample_sounds,
+  write_sounds,
+)
+from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
 from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.restore import load_codec, read_config
+from mgjax.train.restore import load_codec, load_sound_codec, read_config
 from mgjax.train.sampling import Sampler
+from mgjax.train.soundtrack import Soundtracker
+
+LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,15 +101,73 @@ def evaluate_autoencoder(
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     record['perceptual'] = {'path': os.fspath(weights), 'sha256': digest}
   videos, record['settings'] = sample_clips(config, samples, clips=clips, frames=frames, size=size)
-  shown = evenly(len(record['settings']['chosen']), SHOWN)
+  shown = evenly(len(record['settings']['chosen']), reconstruction.SHOWN)
   found = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown)
   pictures = write_pictures(workdir / 'evaluation', found.shown, config.data.fps)
   return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', pictures)
 
 
+def evaluate_codec(
+  workdir: pathlib.Path, *, samples: int = 64, sounds: str = '', seconds: float = SECONDS
+) -> Findings:
+  """Encodes and decodes sounds, beside a transform of as many numbers a second.
+
+  Args:
+    workdir: of the codec.
+    samples: sounds.
+    sounds: a folder of files; the run's validation data by default.
+    seconds: of a sound.
+  """
+  config, codec = read_config(workdir), load_sound_codec(workdir)
+  record = {'weights': _weights(workdir)}
+  chosen, record['settings'] = sample_sounds(config, samples, sounds=sounds, seconds=seconds)
+  shown = evenly(len(record['settings']['chosen']), sound_reconstruction.SHOWN)
+  others = {'MDCT': make_truncated_mdct(codec)}
+  found = evaluate_sounds(codec, chosen, others=others, shown=shown)
+  written = write_sounds(workdir / 'evaluation', found.shown, codec.rate)
+  return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', written)
+
+
+def evaluate_audio(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 64,
+  seed: int = 0,
+  steps: int | None = None,
+  guidance: float | None = None,
+  scorer: Sequence[str] = (),
+  long: int = 0,
+) -> Findings:
+  """Makes sounds for clips of the small world that training never showed, and listens to them.
+
+  Args:
+    workdir: of the model.
+    samples: clips.
+    seed: of the noise.
+    steps: of sampling; the run decides by default.
+    guidance: scale of text and pictures; the run decides by default.
+    scorer: a command that judges the sounds as well, see `mgjax.evaluation.scorers`.
+    long: instead, makes clips so many times as long as in training in every way, and compares them.
+  """
+  tracker = Soundtracker(workdir, steps=steps, guidance=guidance)
+  record = {'weights': tracker.provenance, 'settings': tracker.settings, 'seed': seed}
+  if long:
+    compared = compare_ways(tracker, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
+    written = compared.write(workdir / 'evaluation', tracker.rate)
+    return _finish(compared, record, workdir / 'evaluation' / 'long.json', written)
+  network = CommandScorer(tuple(scorer)) if scorer else None
+  found, clips = judge_soundtracks(tracker, samples=samples, seed=seed, scorer=network)
+  shown = [clips[index] for index in evenly(len(clips), soundtracks.SHOWN)]
+  written = write_clips(workdir / 'evaluation', shown, tracker.config.data.fps, tracker.rate)
+  record |= {'scorer': list(scorer)}
+  return _finish(found, record, workdir / 'evaluation.json', written)
+
+
 PARTS: dict[str, Callable[..., Findings]] = {
   'video': evaluate_video,
   'autoencoder': evaluate_autoencoder,
+  'codec': evaluate_codec,
+  'audio': evaluate_audio,
 }
 
 

@@ -1,4 +1,4 @@
-"""From nothing to judged videos: autoencoder, latents, text-to-video model, samples."""
+"""From nothing to judged videos or sounds: autoencoder, latents, flow model, samples."""
 
 import logging
 import operator
@@ -15,12 +15,16 @@ from mgjax.core.files import read_json, write_json
 from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.sources import longest_bucket, make_source
 from mgjax.data.video_io import write_video
+from mgjax.evaluation import soundtracks
 from mgjax.evaluation.alignment import judge_model, spread
+from mgjax.evaluation.reconstruction import evenly
+from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
 from mgjax.text.prompts import clean_prompt
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.encode import encode
 from mgjax.train.run import train
 from mgjax.train.sampling import Sampler
+from mgjax.train.soundtrack import Soundtracker
 
 SHOWN = 12  # videos on the contact sheet
 WINDOWS = 256  # of the user's clips among which the nearest is sought
@@ -50,33 +54,33 @@ class Stages:
 
 
 def train_both(
-  autoencoder: ConfigDict, video: ConfigDict, workdir: str | os.PathLike[str]
+  autoencoder: ConfigDict, model: ConfigDict, workdir: str | os.PathLike[str]
 ) -> tuple[Stages, pathlib.Path] | None:
-  """Trains an autoencoder, encodes the data with it and trains a text-to-video model on that.
+  """Trains an autoencoder, encodes the data with it and trains a flow model on that.
 
   Every stage resumes: the same call again goes on where it stopped.
 
   Args:
-    autoencoder: configuration of the first; its data is encoded for the second.
-    video: configuration of the second; `autoencoder` and `data.latents` are set here.
-    workdir: gets a directory a stage.
+    autoencoder: configuration of the first, of videos or of sound.
+    model: configuration of the second; its `autoencoder` and `data.latents` are set here.
+    workdir: gets a directory a stage, named after the parts.
 
   Returns:
-    The stages with their times, and the work directory of the text-to-video model; None if a
-    signal asked to stop, what is done is saved.
+    The stages with their times, and the work directory of the flow model; None if a signal asked to
+    stop, what is done is saved.
   """
   workdir = pathlib.Path(workdir)
   stages = Stages(workdir)
-  video.autoencoder = os.fspath(workdir / 'autoencoder')
-  video.data.latents = os.fspath(workdir / 'latents')
-  state = stages.run('autoencoder', lambda: train(autoencoder, video.autoencoder))
+  model.autoencoder = os.fspath(workdir / autoencoder.part)
+  model.data.latents = os.fspath(workdir / 'latents')
+  state = stages.run(autoencoder.part, lambda: train(autoencoder, model.autoencoder))
   if int(state.step) < autoencoder.train.steps:
     return None  # nothing may be built on a half-trained autoencoder
-  stages.run('latents', lambda: encode(video, video.data.latents))
-  state = stages.run('video', lambda: train(video, workdir / 'video'))
-  if int(state.step) < video.train.steps:
+  stages.run('latents', lambda: encode(model, model.data.latents))
+  state = stages.run(model.part, lambda: train(model, workdir / model.part))
+  if int(state.step) < model.train.steps:
     return None
-  return stages, workdir / 'video'
+  return stages, workdir / model.part
 
 
 def report_digits(
@@ -110,6 +114,26 @@ def write_shown(
   sheet = directory / 'samples.png'
   contact_sheet(sheet, [videos[i] for i in chosen], [prompts[i] for i in chosen])
   return sheet, paths
+
+
+def report_sounds(
+  stages: Stages, model: pathlib.Path, workdir: str | os.PathLike[str], *, samples: int
+) -> tuple[str, list[pathlib.Path]]:
+  """Makes sounds for clips that training never showed, judges them and writes what is heard.
+
+  Returns:
+    A table for people, and the paths of the sheet, the sounds, the videos and the report.
+  """
+  workdir = pathlib.Path(workdir)
+
+  def work() -> Findings:
+    tracker = Soundtracker(model)
+    found, clips = judge_soundtracks(tracker, samples=samples)
+    shown = [clips[index] for index in evenly(len(clips), soundtracks.SHOWN)]
+    paths = write_clips(workdir / 'samples', shown, tracker.config.data.fps, tracker.rate)
+    return found.as_dict(), found.table(), paths
+
+  return _report(stages, model, workdir, samples, work)
 
 
 def report_clips(

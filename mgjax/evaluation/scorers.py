@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.audio.captions import structured
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.typing import Float
@@ -50,8 +51,16 @@ class CommandScorer:
   def __call__(
     self, sounds: Float[np.ndarray, 'n s c'], rate: int, *, caption: str = '', **_: Any
   ) -> Float[np.ndarray, 'n']:
-    """Scores candidates for one caption, as re-ranking asks; see `mgjax.audio.rerank`."""
-    return self.score(list(sounds), rate, captions=[caption] * len(sounds) if caption else None)
+    """Scores candidates for one caption, as re-ranking asks; see `mgjax.audio.rerank`.
+
+    Of a structured caption the descriptions alone are what the network is asked about.
+    """
+    captions = None
+    if caption:
+      asked = structured(caption)
+      both = [text for text in (asked.description, asked.music_description) if text]
+      captions = ['; '.join(both)] * len(sounds)
+    return self.score(list(sounds), rate, captions=captions)
 
   def score(
     self,

@@ -25,7 +25,7 @@ class SwiGLU(nn.Module):
 
 
 class GeluMLP(nn.Module):
-  """y = gelu(x W_up) W_down, no biases: the feed-forward network of a DiT (Movie Gen §6.1)."""
+  """y = gelu(x W_up) W_down, no biases: the feed-forward network of a DiT (Movie Gen §6)."""
 
   hidden: int
   dtype: jnp.dtype = jnp.float32

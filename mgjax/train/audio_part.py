@@ -1,10 +1,11 @@
-"""Sound for videos and text as a part to train (Movie Gen §6.1)."""
+"""Sound for videos and text as a part to train (Movie Gen §6)."""
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,21 +15,27 @@ from mgjax.audio.frames import PIXELS, pixel_features, resample
 from mgjax.audio.latents import SoundCodec
 from mgjax.backbone.model import FlowModel
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Batch
+from mgjax.core.typing import Batch, Tree
 from mgjax.data.mixture import Bucket, Source
 from mgjax.data.records import Records
+from mgjax.data.sound_io import write_wav
+from mgjax.data.sound_sheet import sound_sheet
 from mgjax.data.sound_sources import make_sound_source
 from mgjax.data.sources import make_transform
+from mgjax.parallel.distributed import fetch
 from mgjax.train.flow_model import (
   check_learnt,
   check_records,
   make_flow_model,
   make_objectives,
+  make_sampler_of,
+  prepare_samples,
   read_start,
   small_inputs,
 )
 from mgjax.train.part import Part
 from mgjax.train.restore import load_sound_codec
+from mgjax.video.generate import draw_noise
 
 SHOWN = 4  # samples in a picture
 
@@ -65,6 +72,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     buckets=[bucket(name, 'train') for name in config.buckets],
     validation=[bucket(name, 'validation') for name in config.buckets],
     prepare=prepare,
+    show=_make_show(config, model, codec),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config.autoencoder, learnt),
     start=functools.partial(read_start, config) if config.start_from else None,
@@ -139,3 +147,29 @@ class WithFeatures:
     if video is not None:
       features = resample(pixel_features(video), fps, count, rate)
     return sample | {'frame_features': features}
+
+
+def _make_show(
+  config: ConfigDict, model: FlowModel, codec: SoundCodec
+) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
+  """Makes the function that samples sounds for validation data into a directory."""
+  name = longest_bucket(config)
+  generate = make_sampler_of(config, model)
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = samples_of(config.data, config.buckets[name], codec, name, 'validation')
+    samples = [source[index] for index in range(min(SHOWN, len(source)))]
+    frames = round(config.buckets[name].seconds * codec.rate / codec.compression)
+    shape = (frames, 1, 1, codec.model.latent_channels)
+    samples = [sample | {'context': np.zeros(shape, np.float32)} for sample in samples]
+    noise = draw_noise(config.seed, np.arange(len(samples)), shape)
+    batch, noise = jax.tree.map(np.asarray, (prepare_samples(model, samples), noise))
+    sounds = fetch(codec.decode(generate(params, batch, noise)[:, :, 0, 0]))
+    path = directory / 'samples.png'
+    if jax.process_index() == 0:
+      sound_sheet(path, list(sounds), [sample['caption'] for sample in samples], codec.rate)
+      for index, sound in enumerate(sounds):
+        write_wav(directory / f'{index:03d}.wav', sound, codec.rate)
+    return path
+
+  return show

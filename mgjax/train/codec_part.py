@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.audio.codec import RATE, Codec, make_codec
@@ -18,12 +19,16 @@ from mgjax.audio.discriminators import Discriminators
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.mixture import Bucket
+from mgjax.data.sound_io import write_wav
+from mgjax.data.sound_sheet import sound_sheet
 from mgjax.data.sound_sources import make_sound_source
 from mgjax.data.sources import make_transform
+from mgjax.parallel.distributed import fetch
 from mgjax.train.latent_statistics import latent_statistics
 from mgjax.train.part import Opponent, Part
 from mgjax.train.restore import make_start
 
+SHOWN = 4  # sounds in a picture
 STATISTICS_BATCHES = 32  # per bucket: samples are short
 
 
@@ -38,6 +43,8 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     return Bucket(name, source, shape.batch_size, shape.weight, transform)
 
   buckets = [bucket(name, 'train') for name in config.buckets]
+  validation = [bucket(name, 'validation') for name in config.buckets]
+  longest = max(validation, key=lambda bucket: config.buckets[bucket.name].seconds)
 
   @jax.jit
   def encode(params: Tree, sound: jax.Array) -> jax.Array:
@@ -47,6 +54,24 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     run = lambda batch: encode(params, batch['sound'])  # noqa: E731
     return {'latents': latent_statistics(buckets, run, STATISTICS_BATCHES).as_dict()}
 
+  @jax.jit
+  def reconstruct(params: Tree, sound: jax.Array) -> jax.Array:
+    latents = encode(params, sound)
+    return model.apply({'params': params}, latents, sound.shape[1], method='decode')
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = longest.source
+    sound = np.stack([source[i]['sound'] for i in range(min(SHOWN, len(source)))])
+    again = fetch(reconstruct(params, sound))
+    sounds = [each for pair in zip(sound, again, strict=True) for each in pair]
+    titles = [f'{i} {kind}' for i in range(len(sound)) for kind in ('original', 'reconstruction')]
+    path = directory / 'reconstruction.png'
+    if jax.process_index() == 0:
+      sound_sheet(path, sounds, titles, RATE)
+      for title, each in zip(titles, sounds, strict=True):
+        write_wav(directory / f'{title.replace(" ", "_")}.wav', each, RATE)
+    return path
+
   weights = Weights(**config.objective)
   objective = make_objective(weights)
   return Part(
@@ -55,8 +80,9 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     objective=objective,
     validate=objective,
     buckets=buckets,
-    validation=[bucket(name, 'validation') for name in config.buckets],
+    validation=validation,
     prepare=_sound_alone,
+    show=show,
     notes=notes,
     start=make_start(config),
     opponent=make_opponent(config, weights),

@@ -17,6 +17,7 @@ from mgjax.audio.extend import (
   multi_diffusion,
   windows,
 )
+from mgjax.audio.latents import SoundCodec
 from mgjax.audio.rerank import Alignment, Scorer, best_of
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.core.typing import Array, Batch, Float
@@ -82,6 +83,11 @@ class Soundtracker(TrainedModel):
     widths = [each.features for each in self._model.conditionings if hasattr(each, 'features')]
     self._width = widths[0] if widths else 1
     self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
+
+  @property
+  def codec(self) -> SoundCodec:
+    """The codec whose latents the model makes."""
+    return self._codec
 
   @property
   def rate(self) -> int:

@@ -25,6 +25,7 @@ from mgjax.core.axes import AXES
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tree import count_parameters
 from mgjax.parallel.mesh import make_mesh
+from tests.audio.shapes import boxed_shapes, shapes
 from tests.oracles import codec as oracle
 from tests.random_parameters import random_parameters
 
@@ -34,12 +35,6 @@ EPS = np.finfo(np.float32).eps
 # number. A layer left out, or alpha + 1e-4 for alpha + 1e-9, would be seen.
 CLOSE = 1e-6
 SMALL = Codec(**oracle.MODELS['stereo'])
-
-
-@functools.cache
-def shapes(codec):
-  sound = jax.ShapeDtypeStruct((1, codec.compression, codec.channels), jnp.float32)
-  return jax.eval_shape(codec.init, jax.random.key(0), sound, jax.random.key(0))['params']
 
 
 @functools.cache
@@ -55,7 +50,7 @@ def drawn(name):
   """The codec and parameters that the twin had."""
   codec = Codec(**oracle.MODELS[name])
   tensors = {key: oracle.draw(key, tuple(s)) for key, s in vectors(name)['shapes'].items()}
-  params, _ = import_published(tensors, nn.unbox(shapes(codec)))
+  params, _ = import_published(tensors, shapes(codec))
   return codec, jax.tree.map(jnp.asarray, params)
 
 
@@ -173,7 +168,7 @@ def test_codec_has_the_published_parameters():
 def test_codec_makes_25_latents_of_128_channels_a_second():
   codec = Codec()
   sound = jax.ShapeDtypeStruct((1, 2 * RATE, 1), jnp.float32)
-  variables = {'params': nn.unbox(shapes(codec))}
+  variables = {'params': shapes(codec)}
   posterior = jax.eval_shape(functools.partial(codec.apply, method='encode'), variables, sound)
   assert posterior.mean.shape == posterior.scale.shape == (1, 50, 128)
   decode = functools.partial(codec.apply, method='decode')
@@ -182,7 +177,7 @@ def test_codec_makes_25_latents_of_128_channels_a_second():
 
 def test_every_parameter_names_its_axes():
   boxes = jax.tree.leaves(
-    shapes(SMALL), is_leaf=lambda leaf: isinstance(leaf, nn.meta.AxisMetadata)
+    boxed_shapes(SMALL), is_leaf=lambda leaf: isinstance(leaf, nn.meta.AxisMetadata)
   )
   for box in boxes:
     assert set(box.names) <= set(AXES)
@@ -211,6 +206,19 @@ def test_any_length_is_filled_up_by_reflection():
     close(posterior.mean, encode(variables, filled).mean)
     decoded, _ = jax.eval_shape(codec.apply, variables, sound, jax.random.key(0))
     assert decoded.shape == sound.shape
+
+
+def test_a_patch_is_samples_folded_into_channels():
+  plain = SMALL.clone(channels=3 * 2)
+  folded = SMALL.clone(patch=3)
+  params = random_parameters(plain.init, jnp.zeros((1, 8, 6)), jax.random.key(0))
+  sound, latents = oracle.draw_sound('stereo')[:, : 2 * 24], oracle.draw_latents('stereo')[:, :2]
+  posterior, decoded = both(plain, params, sound.reshape(2, -1, 6), latents)
+  found, sounds = both(folded, params, sound, latents)
+  np.testing.assert_array_equal(found.mean, posterior.mean)
+  np.testing.assert_array_equal(sounds, np.asarray(decoded).reshape(2, -1, 2))
+  assert folded.compression == 3 * plain.compression == 24
+  assert both(folded, params, sound[:, :25], latents)[0].mean.shape == (2, 2, 5)
 
 
 def test_reconstruction_decodes_one_draw_of_the_posterior():
@@ -264,7 +272,7 @@ def test_layers_on_a_mesh_answer_and_learn_as_on_one_device():
 def test_products_in_bfloat16_give_float32_at_both_ends():
   codec = SMALL.clone(dtype=jnp.bfloat16)
   sound, key = jax.ShapeDtypeStruct((1, 8, 2), jnp.float32), jax.random.key(0)
-  variables = {'params': nn.unbox(shapes(SMALL))}
+  variables = {'params': shapes(SMALL)}
   decoded, posterior = jax.eval_shape(codec.apply, variables, sound, key)
   assert {decoded.dtype, posterior.mean.dtype, posterior.scale.dtype} == {jnp.dtype(jnp.float32)}
 
@@ -281,7 +289,7 @@ def test_products_in_bfloat16_give_float32_at_both_ends():
 def test_bad_sound_is_told_in_a_sentence(shape, dtype, message):
   sound = jnp.zeros(shape, dtype)
   with pytest.raises(DataError, match=message):
-    SMALL.apply({'params': nn.unbox(shapes(SMALL))}, sound, method='encode')
+    SMALL.apply({'params': shapes(SMALL)}, sound, method='encode')
 
 
 @pytest.mark.parametrize(
@@ -294,7 +302,7 @@ def test_bad_sound_is_told_in_a_sentence(shape, dtype, message):
   ],
 )
 def test_bad_latents_are_told_in_a_sentence(shape, samples, message):
-  variables = {'params': nn.unbox(shapes(SMALL))}
+  variables = {'params': shapes(SMALL)}
   with pytest.raises(DataError, match=message):
     SMALL.apply(variables, jnp.zeros(shape), samples, method='decode')
 
@@ -304,6 +312,7 @@ def test_bad_latents_are_told_in_a_sentence(shape, samples, message):
   [
     ({'strides': (2, 5)}, 'strides are even, as 2 or 12; got (2, 5)'),
     ({'strides': ()}, 'strides are even'),
+    ({'patch': 0}, 'a patch of 0 samples; expected 1 at least'),
     ({'decoder_width': 6}, 'decoder_width 6 is halved 2 times; expected a multiple of 4'),
   ],
 )
@@ -311,3 +320,12 @@ def test_bad_dimensions_are_told_in_a_sentence(fields, message):
   with pytest.raises((ConfigError, TypeError)) as caught:
     shapes(SMALL.clone(**fields))
   assert message in str(caught.value.__cause__ or caught.value)
+
+
+@pytest.mark.parametrize('stride', [2, 8, 10])
+def test_changing_the_rate_up_keeps_the_variance(stride):
+  """Sums of 2 x 64 products of independent numbers: 1, to four deviations of 200 rows' mean."""
+  x = jax.random.normal(jax.random.key(0), (200, 5, 64))
+  y, _ = UpConv(32, stride).init_with_output(jax.random.key(1), x)
+  middle = np.asarray(y)[:, 2 * stride : 3 * stride]
+  assert middle.var() == pytest.approx(1, rel=4 / np.sqrt(200 * stride / 2))

@@ -3,9 +3,7 @@
 import functools
 import json
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,11 +12,15 @@ from mgjax.audio.weights import (
   export_published,
   import_published,
   import_transformers,
+  published_fields,
   published_layers,
+  transformers_fields,
   transformers_layers,
+  transformers_side,
 )  # fmt: skip
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from tests.audio.shapes import shapes
 from tests.oracles import codec as oracle
 
 CODEC = Codec(width=2, strides=(2, 4), latent_channels=3, decoder_width=8)
@@ -40,15 +42,9 @@ OF_THE_MODEL = [
 
 
 @functools.cache
-def shapes(codec=CODEC):
-  sound = jax.ShapeDtypeStruct((1, codec.compression, codec.channels), jnp.float32)
-  return nn.unbox(jax.eval_shape(codec.init, jax.random.key(0), sound, jax.random.key(0)))['params']
-
-
-@functools.cache
 def drawn():
   """Published tensors, drawn by name."""
-  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes())
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes(CODEC))
   return {name: oracle.draw(name, tensor.shape) for name, tensor in export_published(zeros).items()}
 
 
@@ -76,9 +72,9 @@ def equal(one, other):
 
 
 def test_import_and_export_keep_every_bit():
-  params, _ = import_published(drawn(), shapes())
+  params, _ = import_published(drawn(), shapes(CODEC))
   equal(export_published(params), drawn())
-  again, _ = import_published(export_published(params), shapes())
+  again, _ = import_published(export_published(params), shapes(CODEC))
   equal(named_leaves(again), named_leaves(params))
 
 
@@ -92,9 +88,9 @@ def test_names_are_those_that_pytorch_gives_the_published_layers():
 
 
 def test_the_watermark_is_left_out_and_counted():
-  params, skipped = import_published(drawn() | watermark(), shapes())
+  params, skipped = import_published(drawn() | watermark(), shapes(CODEC))
   assert skipped == 2 * 12 + 25
-  expected, none = import_published(drawn(), shapes())
+  expected, none = import_published(drawn(), shapes(CODEC))
   assert none == 0
   equal(named_leaves(params), named_leaves(expected))
 
@@ -114,8 +110,8 @@ def effective(params):
 
 
 def test_folded_weights_are_the_same_weights():
-  params, _ = import_published(folded(drawn()), shapes())
-  expected = effective(import_published(drawn(), shapes())[0])
+  params, _ = import_published(folded(drawn()), shapes(CODEC))
+  expected = effective(import_published(drawn(), shapes(CODEC))[0])
   for name, weight in effective(params).items():
     np.testing.assert_allclose(weight, expected[name], rtol=1e-6, atol=1e-8)
 
@@ -125,13 +121,13 @@ def test_a_folded_row_of_zeros_stays_zero():
   name = 'encoder.block.0.weight'
   tensors[name] = tensors[name].copy()
   tensors[name][1] = 0
-  weight = effective(import_published(tensors, shapes())[0])['encoder/conv_in']
+  weight = effective(import_published(tensors, shapes(CODEC))[0])['encoder/conv_in']
   np.testing.assert_array_equal(weight[:, :, 1], 0)
   assert np.isfinite(weight).all()
 
 
-@pytest.mark.parametrize('side', ['encoder', 'decoder'])
-def test_one_side_comes_from_transformers_and_the_other_stays(side):
+def of_transformers(side):
+  """The drawn tensors of a side by the names of transformers."""
   ours, theirs = published_layers(2), transformers_layers(2, side)
   back = {published: theirs[layer] for layer, published in ours.items() if layer in theirs}
   tensors = {}
@@ -139,14 +135,37 @@ def test_one_side_comes_from_transformers_and_the_other_stays(side):
     layer, _, kind = name.rpartition('.')
     if layer in back:
       tensors[f'{back[layer]}.{kind}'] = tensor
-  kept = jax.tree.map(lambda leaf: np.full(leaf.shape, 7, np.float32), shapes())
-  params = import_transformers(tensors, kept, side)
-  expected, _ = import_published(folded(drawn()), shapes())
+  return tensors
+
+
+@pytest.mark.parametrize('side', ['encoder', 'decoder'])
+def test_one_side_comes_from_transformers_and_the_other_stays(side):
+  kept = jax.tree.map(lambda leaf: np.full(leaf.shape, 7, np.float32), shapes(CODEC))
+  params = import_transformers(of_transformers(side), kept, side)
+  expected, _ = import_published(folded(drawn()), shapes(CODEC))
   mixed = {
     name: leaf if name.startswith(side) else np.full(leaf.shape, 7, np.float32)
     for name, leaf in named_leaves(expected).items()
   }
   equal(named_leaves(params), mixed)
+
+
+@pytest.mark.parametrize('form', [lambda tensors: tensors, folded])
+def test_sizes_are_read_from_the_tensors(form):
+  fields = published_fields(form(drawn()))
+  assert Codec(**fields) == CODEC
+  with pytest.raises(ConfigError, match=r'no weight of encoder\.block\.0 among the tensors'):
+    published_fields({})
+
+
+@pytest.mark.parametrize('side', ['encoder', 'decoder'])
+def test_sizes_of_a_side_are_read_from_the_tensors(side):
+  tensors = of_transformers(side)
+  assert transformers_side(tensors) == side
+  assert transformers_side(drawn()) is None
+  fields = transformers_fields(tensors, side)
+  assert CODEC.clone(**fields) == CODEC
+  assert fields.keys() >= {'channels', 'width', 'strides'}
 
 
 def without(name):
@@ -175,7 +194,7 @@ def without(name):
 )
 def test_wrong_tensors_are_listed(tensors, message):
   with pytest.raises(ConfigError, match=message):
-    import_published(tensors(), shapes())
+    import_published(tensors(), shapes(CODEC))
 
 
 def test_weights_of_another_model_are_listed():
@@ -184,4 +203,4 @@ def test_weights_of_another_model_are_listed():
   with pytest.raises(ConfigError, match='missing'):
     import_published(drawn(), shapes(CODEC.clone(strides=(2, 2, 2))))
   with pytest.raises(ConfigError, match="no side 'quantizer'"):
-    import_transformers({}, shapes(), 'quantizer')
+    import_transformers({}, shapes(CODEC), 'quantizer')

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from mgjax.audio.captions import SoundCaption
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.scorers import AXES, CommandScorer, aesthetics_scorer, clap_scorer
 
@@ -67,13 +68,20 @@ def test_one_number_of_several_is_named():
       program(lines, name=name).score(SOUNDS, RATE)
 
 
-def test_candidates_of_one_caption_are_scored_as_reranking_asks():
-  scorer = program("answer({'x': [len(caption) for caption in request['captions']]})")
-  assert (
-    list(scorer(np.zeros((3, 480, 1), np.float32), RATE, caption='rain', motion=None)) == [4] * 3
-  )
-  without = program("answer({'x': [request['captions'] is None] * 3})")
-  assert list(without(np.zeros((3, 480, 1), np.float32), RATE)) == [1] * 3
+@pytest.mark.parametrize(
+  ('caption', 'asked'),
+  [
+    ('rain', 'rain'),
+    (str(SoundCaption('rain', 7.0)), 'rain'),
+    (str(SoundCaption('rain', 8.0, music=0.9, music_description='jazz')), 'rain; jazz'),
+    ('', None),
+  ],
+)
+def test_candidates_are_scored_against_what_their_caption_describes(caption, asked):
+  wanted = None if asked is None else [asked] * 3
+  right = f"answer({{'x': [request['captions'] == {wanted!r}] * 3}})"
+  candidates = np.zeros((3, 480, 1), np.float32)
+  assert list(program(right)(candidates, RATE, caption=caption, motion=None)) == [1] * 3
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@
 import functools
 import types
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mgjax.audio.codec import Codec
 from mgjax.audio.weights import import_transformers
+from tests.audio.shapes import shapes
 from tests.oracles import codec as oracle
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')
@@ -44,9 +43,7 @@ def sides(side):
     theirs = pytest.importorskip('transformers.models.dac.modeling_dac').DacDecoder(CONFIG)
   tensors = {key: oracle.draw(key, tuple(t.shape)) for key, t in theirs.state_dict().items()}
   theirs.load_state_dict({key: torch.tensor(tensor) for key, tensor in tensors.items()})
-  sound = jax.ShapeDtypeStruct((1, CODEC.compression, 1), jnp.float32)
-  shapes = jax.eval_shape(CODEC.init, jax.random.key(0), sound, jax.random.key(0))['params']
-  params = import_transformers(tensors, nn.unbox(shapes), side)
+  params = import_transformers(tensors, shapes(CODEC), side)
   # An input of the side, and not of the whole codec: its features, which no method gives.
   run = functools.partial(CODEC.apply, method=lambda codec, x: getattr(codec, side)(x))
   return theirs.double().eval(), jax.jit(lambda x: run({'params': {side: params[side]}}, x))

@@ -1,0 +1,192 @@
+"""Weights of other projects, by the part that they belong to: what reads them and writes them."""
+
+import functools
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+from safetensors.numpy import save
+
+from mgjax.audio.codec import Codec, make_codec
+from mgjax.audio.weights import (
+  export_published,
+  import_published,
+  import_transformers,
+  published_fields,
+  transformers_fields,
+  transformers_side,
+)
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import write_bytes, write_json
+from mgjax.core.pickles import SUFFIXES, read_pickle
+from mgjax.core.tensors import read_tensors
+from mgjax.core.tree import named_leaves
+from mgjax.core.typing import Tree
+from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
+from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
+from mgjax.tae.latents import Statistics
+
+_log = logging.getLogger(__name__)
+
+
+class Foreign(NamedTuple):
+  """What a file of another project makes of a part.
+
+  Attributes:
+    model: all fields of `config.model`.
+    params: of the model.
+    statistics: of its latents.
+  """
+
+  model: dict[str, Any]
+  params: Tree
+  statistics: Statistics
+
+
+class Kind(NamedTuple):
+  """A part whose weights go in and out.
+
+  Attributes:
+    make: the module that `config.model` describes.
+    init: model, key -> its parameters.
+    read: configuration and path -> what is there.
+    form: the word for what `write` makes.
+    folder: whether that is a folder, not a file.
+    write: parameters, `config.model`, statistics and path -> what was written, for the log.
+  """
+
+  make: Callable[[Mapping[str, Any]], nn.Module]
+  init: Callable[[Any, jax.Array], Tree]
+  read: Callable[[ConfigDict, str | os.PathLike[str]], Foreign]
+  form: str
+  folder: bool
+  write: Callable[[Tree, ConfigDict, Statistics, pathlib.Path], str]
+
+
+def _init_autoencoder(model: Autoencoder, key: jax.Array) -> Tree:
+  video = jnp.zeros((1, *model.compression, 3))
+  return nn.unbox(model.init(key, video, jax.random.key(0))['params'])
+
+
+def _read_image(config: ConfigDict, source: str | os.PathLike[str]) -> Foreign:
+  fields, tensors, statistics = read_image_autoencoder(source)
+  strides = [tuple(stride) for stride in config.model.strides]
+  if [stride[1:] for stride in strides] == [stride[1:] for stride in fields['strides']]:
+    fields['strides'] = tuple(strides)
+  fields = config.model.to_dict() | fields
+  params = inflate(tensors, _with_temporal(make_autoencoder(fields), config.seed))
+  if statistics is None:
+    statistics = _neutral(fields)
+    _log.warning('no config.json tells the scale of the latents: taken as mean 0, deviation 1')
+  else:
+    _log.info('latents, from config.json: %s', statistics.as_dict())
+  return Foreign(fields, params, statistics)
+
+
+def _with_temporal(model: Autoencoder, seed: int) -> Tree:
+  """Initialises temporal parameters; spatial ones, which the file brings, are left as shapes."""
+
+  @jax.jit
+  def temporal(key: jax.Array) -> dict[str, jax.Array]:
+    leaves = named_leaves(_init_autoencoder(model, key))
+    return {name: leaf for name, leaf in leaves.items() if '/temporal' in name}
+
+  key = jax.random.key(seed)
+  shapes = jax.eval_shape(functools.partial(_init_autoencoder, model), key)
+  values = named_leaves(shapes) | temporal(key)
+  return jax.tree.unflatten(jax.tree.structure(shapes), values.values())
+
+
+def _write_image(params: Tree, model: ConfigDict, statistics: Statistics, out: pathlib.Path) -> str:
+  tensors, left_out = deflate(params)
+  write_json(out / 'config.json', _image_config(model, statistics))
+  write_bytes(out / 'diffusion_pytorch_model.safetensors', save(tensors, {'format': 'pt'}))
+  learnt = [name for name, neutral in left_out.items() if not neutral]
+  _log.log(
+    logging.WARNING if learnt else logging.INFO,
+    '%d temporal parameters are left out, %d of them no longer neutral%s', len(left_out),
+    len(learnt),
+    f' ({learnt[0]}, ...): images come out otherwise than from the video model' if learnt else '',
+  )  # fmt: skip
+  return 'the image model'
+
+
+def _image_config(model: ConfigDict, statistics: Statistics) -> dict[str, Any]:
+  """Returns the config.json of the image model; one scale for all channels is written as that."""
+  levels = len(model.widths)
+  mean, std = list(statistics.mean), list(statistics.std)
+  one = len(set(mean)) == len(set(std)) == 1
+  return {
+    '_class_name': 'AutoencoderKL',
+    'act_fn': 'silu',
+    'block_out_channels': list(model.widths),
+    'down_block_types': ['DownEncoderBlock2D'] * levels,
+    'in_channels': 3,
+    'latent_channels': model.latent_channels,
+    'latents_mean': None if one else mean,
+    'latents_std': None if one else std,
+    'layers_per_block': model.blocks,
+    'norm_num_groups': model.groups,
+    'out_channels': 3,
+    'scaling_factor': 1 / std[0] if one else 1.0,
+    'shift_factor': (mean[0] or None) if one else None,
+    'up_block_types': ['UpDecoderBlock2D'] * levels,
+    'use_post_quant_conv': model.get('quant_convolutions', False),
+    'use_quant_conv': model.get('quant_convolutions', False),
+  }
+
+
+def _init_codec(codec: Codec, key: jax.Array) -> Tree:
+  sound = jnp.zeros((1, codec.compression, codec.channels))
+  return nn.unbox(codec.init(key, sound, jax.random.key(0))['params'])
+
+
+def _read_dac(config: ConfigDict, source: str | os.PathLike[str]) -> Foreign:
+  """Reads a published DAC-VAE, or one side of transformers' DAC beside a new other one."""
+  tensors = read_pickle(source) if os.fspath(source).endswith(SUFFIXES) else read_tensors(source)[0]
+  side = transformers_side(tensors)
+  fields = config.model.to_dict() | (
+    transformers_fields(tensors, side) if side else published_fields(tensors)
+  )
+  init = functools.partial(_init_codec, make_codec(fields))
+  key = jax.random.key(config.seed)
+  if side:
+    params = import_transformers(tensors, jax.jit(init)(key), side)
+    _log.warning("the file holds DAC's %s alone; the rest of the codec starts anew", side)
+  else:
+    params, skipped = import_published(tensors, jax.eval_shape(init, key))
+    if skipped:
+      _log.warning('%d tensors of a watermark are left out: sound will bear none', skipped)
+  _log.info('latents are taken as mean 0, deviation 1, as DAC-VAE publishes them')
+  return Foreign(fields, params, _neutral(fields))
+
+
+def _write_dac(params: Tree, model: ConfigDict, statistics: Statistics, out: pathlib.Path) -> str:
+  if (patch := model.get('patch', 1)) != 1:
+    raise ConfigError(
+      f'the published codec folds no samples, this one has model.patch = {patch}; export it '
+      'with --format=mgjax'
+    )
+  write_bytes(out, save(export_published(params), {'format': 'pt'}))
+  if statistics != _neutral(model):
+    _log.warning('the statistics of the latents are left out: the published codec has none')
+  return "the codec by DAC-VAE's names"
+
+
+def _neutral(model: Mapping[str, Any] | ConfigDict) -> Statistics:
+  channels = model['latent_channels']
+  return Statistics((0.0,) * channels, (1.0,) * channels)
+
+
+KINDS = {
+  'autoencoder': Kind(
+    make_autoencoder, _init_autoencoder, _read_image, 'diffusers', True, _write_image
+  ),
+  'codec': Kind(make_codec, _init_codec, _read_dac, 'dacvae', False, _write_dac),
+}

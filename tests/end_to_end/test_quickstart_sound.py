@@ -1,0 +1,32 @@
+"""The quickstart of sound: what two trained models lead to, in a world that is very small."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+from mgjax.data.sound_io import probe_sound
+from mgjax.evaluation import quickstart
+from tests import tiny_sound
+from tests.tiny import CHECKOUT
+
+
+def test_sounds_are_judged_and_a_second_call_says_the_same(tiny_sound_runs, tmp_path):
+  workdir = shutil.copytree(tiny_sound_runs, tmp_path / 'quickstart')  # trained already, and moved
+  stages, model = quickstart.train_both(tiny_sound.codec(), tiny_sound.audio(workdir), workdir)
+  text, paths = quickstart.report_sounds(stages, model, workdir, samples=4)
+  report = json.loads((workdir / 'report.json').read_text())
+  assert report['real']['clips'] == report['scores']['clips'] == 4
+  assert report['real']['missed'] in (0, None)
+  assert set(report['stages']) == {'codec', 'latents', 'audio', 'samples'}
+  assert 'real (ceiling)' in text and all(path.exists() for path in paths)
+  films = [path for path in paths if path.suffix == '.mp4']
+  assert films and all(probe_sound(path).rate == 48_000 for path in films)
+  assert quickstart.report_sounds(stages, model, workdir, samples=4) == (text, paths)
+
+
+def test_sound_of_clips_is_not_offered():
+  command = [sys.executable, '-m', 'launch.quickstart', '--sound', '--clips=anywhere']
+  done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+  assert done.returncode == 2
+  assert '--sound is for moving digits' in done.stderr

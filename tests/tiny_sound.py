@@ -1,0 +1,67 @@
+"""The sounding small world, small enough to train in seconds: 0.4 s of sound, models 8 wide."""
+
+import pathlib
+
+from configs.digits import audio as audio_config
+from configs.digits import codec as codec_config
+from mgjax.train.encode import encode
+from mgjax.train.run import train
+
+SHARED = {
+  'buckets.sound.batch_size': 8,
+  'data.threads': 1,
+  'optimizer.warmup': 2,
+  'train.steps': 6,
+  'train.log_every': 1,
+  'train.save_every': 3,
+  'train.evaluate_every': 3,
+  'train.validation_batches': 1,
+}
+CODEC = SHARED | {
+  'buckets.sound.seconds': 0.16,
+  'model.width': 2,
+  'model.latent_channels': 4,
+  'model.decoder_width': 16,
+}
+AUDIO = SHARED | {
+  'buckets.sound.seconds': 0.4,
+  'buckets.sound.height': 16,
+  'buckets.sound.width': 16,
+  'model.dim': 16,
+  'model.depth': 1,
+  'model.heads': 2,
+  'model.hidden': 32,
+  'model.positions': (20, 1, 1),
+  'model.conditionings.text.width': 8,
+  'model.conditionings.text.depth': 1,
+  'encode.train': 48,
+  'encode.validation': 16,
+  'sample.steps': 2,
+}
+
+
+def codec(**changes):
+  config = codec_config.get_config()
+  config.update_from_flattened_dict(CODEC | _dotted(changes))
+  return config
+
+
+def audio(runs: pathlib.Path, latents: bool = True, **changes):
+  """The audio model's configuration on the codec and the latents in `runs`."""
+  config = audio_config.get_config()
+  config.autoencoder = str(runs / 'codec')
+  config.data.latents = str(runs / 'latents') if latents else ''
+  config.update_from_flattened_dict(AUDIO | _dotted(changes))
+  return config
+
+
+def make_runs(runs: pathlib.Path) -> pathlib.Path:
+  """Trains both models in `runs`: codec/, latents/, audio/."""
+  train(codec(), runs / 'codec')
+  encode(audio(runs), runs / 'latents')
+  train(audio(runs), runs / 'audio')
+  return runs
+
+
+def _dotted(changes):
+  return {key.replace('__', '.'): value for key, value in changes.items()}
