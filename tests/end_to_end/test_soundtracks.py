@@ -71,7 +71,7 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
   assert done.stdout.split() == [str(path) for path in written]
   record = json.loads(written[3].read_text())
   assert record['request']['prompt'] == PROMPT and record['request']['seed'] == 5
-  assert record['settings']['solver'] == 'midpoint' and record['weights']['step'] == 8
+  assert record['settings']['solver'] == 'midpoint' and record['weights']['step'] == 6
   # The pictures are those of the clip, untouched, and there is a sound as long as they.
   info = probe(out)
   assert info.has_audio and info.seconds == pytest.approx(1.6, abs=0.02)
