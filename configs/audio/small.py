@@ -23,9 +23,9 @@ def get_config(path: str = 'data/sounds') -> ConfigDict:
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.0
   config.optimizer.clip = 1.0
-  config.train.steps = 1500
+  config.train.steps = 1600
   config.train.decay = 0.99
   config.train.log_every = 50
-  config.train.evaluate_every = 500
-  config.train.save_every = 250
+  config.train.evaluate_every = 400
+  config.train.save_every = 400
   return config
