@@ -20,6 +20,8 @@ a sheet of their spectra into evaluation/.
 python -m launch.evaluate --workdir=runs/sound/audio --samples=128
 Sound for moving digits: makes sounds for clips that training never showed, hears when something
 begins and in which tone, and prints the scores beside those of the real sounds through the codec.
+With --long=4 it makes clips four times as long as in training, by multi-diffusion, window by window
+and side by side, and compares seams and onsets.
 With --scorer='/other/python score.py' a network judges them as well (mgjax/evaluation/scorers.py).
 Writes evaluation.json, and wavs, videos and a sheet into evaluation/.
 """
@@ -62,6 +64,9 @@ _OPTIONS = (
     'sounds', '', "Codec: a folder of sounds; the run's validation data if not given."
   ),
   flags.DEFINE_float('seconds', None, 'Codec: of a sound; 2 if not given.', lower_bound=0.4),
+  flags.DEFINE_integer(
+    'long', None, 'Model of sound: times the length of training, made in every way.', lower_bound=2
+  ),
   flags.DEFINE_string('scorer', '', 'Model of sound: a command that judges its sounds as well.'),
 )
 _READ = {'size': command_line.size, 'scorer': shlex.split}

@@ -51,6 +51,7 @@ _LOUDNESS = flags.DEFINE_float('loudness', -16.0, 'LUFS to bring the sound to; 0
 def main(_) -> None:
   workdir = command_line.required(_WORKDIR, 'runs/audio')
   prompt = command_line.required(_PROMPT, "'rain on a tin roof'")
+  spans = None if _KNOWN.value is None else [_span(text) for text in _KNOWN.value]
   tracker = Soundtracker(
     workdir,
     steps=_STEPS.value,
@@ -62,7 +63,7 @@ def main(_) -> None:
     video=_VIDEO.value,
     seconds=_SECONDS.value,
     given=_CONTINUE.value,
-    spans=None if _KNOWN.value is None else [_span(text) for text in _KNOWN.value],
+    spans=spans,
     extension=Extension(_EXTEND.value, window=_WINDOW.value, overlap=_OVERLAP.value),
     seed=_SEED.value,
     candidates=_CANDIDATES.value,

@@ -56,7 +56,9 @@ def get_config() -> ConfigDict:
     }
   )
   config.objective, config.masking = masked_audio()
-  config.objective.time.mean = -1.0  # small worlds train nearer to noise, as configs/digits/video.py
+  config.objective.time.mean = (
+    -1.0
+  )  # small worlds train nearer to noise, as configs/digits/video.py
   config.encode = ConfigDict({'train': 8192, 'validation': 256})  # rows of each bucket
   config.sample = sound_sampling()
   config.sample.steps = 16
@@ -66,9 +68,9 @@ def get_config() -> ConfigDict:
   config.optimizer.final = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.01
-  config.train.steps = 6000
+  config.train.steps = 9000
   config.train.decay = 0.997
   config.train.log_every = 100
-  config.train.evaluate_every = 2000
-  config.train.save_every = 2000
+  config.train.evaluate_every = 3000
+  config.train.save_every = 3000
   return config

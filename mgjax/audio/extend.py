@@ -24,7 +24,7 @@ from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.solvers import Velocity
 from mgjax.tae.tiling import Cover
 
-Generate = Callable[[Batch, Array], Array]  # batch, noise (b t 1 1 c) -> latents
+Generate = Callable[[Batch, np.ndarray], Array | np.ndarray]  # batch, noise (b t 1 1 c) -> latents
 Conditions = Callable[[int, int], Batch]  # start, stop of frames -> batch of one row
 Noise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
 Score = Callable[[np.ndarray, int], np.ndarray]  # windows (n t 1 1 c), their start -> (n,)

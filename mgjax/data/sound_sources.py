@@ -178,6 +178,10 @@ def _sounds(data, name, shape, split, report) -> Source:
 
 def _clips(data, name, shape, split, report) -> Source:
   rate, channels, path, report = _files(data, name, split, report)
+  if 'height' not in shape or 'width' not in shape:
+    raise ConfigError(
+      f"bucket {name!r}: kind='clips' needs height and width; for sound alone say kind='sounds'"
+    )
   seconds, fps = shape['seconds'], data['fps']
   whole(seconds * rate, f'{seconds} s at {rate} samples a second')
   frames = whole(seconds * fps, f'{seconds} s at {fps} frames a second')

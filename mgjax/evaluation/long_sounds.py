@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.typing import Float
+from mgjax.data.digit_sounds import RATE
 from mgjax.data.digits import Digits
+from mgjax.data.sound_io import write_wav
+from mgjax.data.sound_sheet import sound_sheet
 from mgjax.data.video_io import write_video
 from mgjax.evaluation.seams import Seams, gather_seams
 from mgjax.evaluation.sound_judge import SoundScores, judge_sound, judge_sounds
@@ -25,12 +28,51 @@ class Way:
   Attributes:
     seams: of the sounds, where windows end.
     scores: of the sounds against the pictures.
-    sounds: the first of them, one a clip.
+    sounds: one a clip.
   """
 
   seams: Seams
   scores: SoundScores
   sounds: Sequence[Float[np.ndarray, 's c']]
+
+
+@dataclasses.dataclass(frozen=True)
+class LongSounds:
+  """The ways side by side, by name, and the clips that they were made for."""
+
+  ways: dict[str, Way]
+  clips: Sequence[dict[str, Any]]
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values."""
+    return {
+      how: {'seams': dataclasses.asdict(way.seams), 'scores': way.scores.as_dict()}
+      for how, way in self.ways.items()
+    }
+
+  def table(self) -> str:
+    """Formats the ways for people."""
+    labels = ('flux at seams', 'rank', 'onset error', 'missed', 'extra', 'right tone')
+    lines = [f'{"":16}' + ''.join(f'{label:>15}' for label in labels)]
+    for how, way in self.ways.items():
+      seams, scores = way.seams, way.scores
+      shares = (scores.missed, scores.extra, scores.tone)
+      cells = [f'{seams.ratio:.2f} x', f'{seams.rank:.2f}', f'{scores.onset_error:.1f} ms']
+      cells += [f'{share:.1%}' for share in shares]
+      lines.append(f'{how:16}' + ''.join(f'{cell:>15}' for cell in cells))
+    seconds = len(self.clips[0]['sound']) / RATE
+    lines.append(f'{len(self.clips)} clip(s) of {seconds:g} s; flux: at seams over elsewhere')
+    return '\n'.join(lines)
+
+  def write(self, directory: pathlib.Path, rate: int) -> list[pathlib.Path]:
+    """Writes the first clip's sounds, the true one with them, as wavs and on one sheet."""
+    heard = {'original': self.clips[0]['sound']}
+    heard |= {how: way.sounds[0] for how, way in self.ways.items()}
+    paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in heard)]
+    sound_sheet(paths[0], list(heard.values()), list(heard), rate)
+    for path, sound in zip(paths[1:], heard.values(), strict=True):
+      write_wav(path, np.clip(sound, -1, 1), rate)
+    return paths
 
 
 def long_clips(tracker: Soundtracker, factor: int, count: int) -> list[dict[str, Any]]:
@@ -53,7 +95,7 @@ def compare_ways(
   clips: int = 8,
   seed: int = 0,
   report: Callable[[str], None] = lambda line: None,
-) -> dict[str, Way]:
+) -> LongSounds:
   """Makes soundtracks of long clips of the small world in every way.
 
   Args:
@@ -61,11 +103,7 @@ def compare_ways(
     factor: length, in lengths of training.
     clips: how many.
     seed: of the noise, the same for every way.
-    report: is told what was made.
-
-  Returns:
-    Way -> what it comes to.
-  """
+    report: is told what was made."""
   samples, fps = long_clips(tracker, factor, clips), tracker.config.data.fps
   seconds = factor * tracker.default_seconds
   found = {}
@@ -89,7 +127,7 @@ def compare_ways(
       ]
       seams = gather_seams([(sound, joints) for sound in sounds], tracker.rate)
       found[how] = Way(seams, judge_sounds(readings), sounds)
-  return found
+  return LongSounds(found, samples)
 
 
 def joints_of(tracker: Soundtracker, seconds: float, extension: Extension) -> list[float]:
@@ -97,17 +135,3 @@ def joints_of(tracker: Soundtracker, seconds: float, extension: Extension) -> li
   outer, inner = tracker.plan(seconds, extension)
   cover = outer if inner is None else inner
   return [(start + cover.size) / tracker.latent_rate for start in cover.starts[:-1]]
-
-
-def table(found: dict[str, Way]) -> str:
-  """Formats the ways for people."""
-  lines = [
-    f'{"":18}{"seam flux":>10}{"rank":>7}{"onsets":>10}{"missed":>8}{"extra":>8}{"tones":>8}'
-  ]
-  for how, way in found.items():
-    scores = way.scores
-    lines.append(
-      f'{how:18}{way.seams.ratio:9.2f}x{way.seams.rank:7.2f}{scores.onset_error:7.1f} ms'
-      f'{scores.missed:8.1%}{scores.extra:8.1%}{scores.tone:8.1%}'
-    )
-  return '\n'.join(lines)

@@ -12,6 +12,7 @@ from mgjax.core.files import write_json
 from mgjax.evaluation import reconstruction, sound_reconstruction, soundtracks
 from mgjax.evaluation.alignment import judge_model
 from mgjax.evaluation.codec_comparison import make_truncated_mdct
+from mgjax.evaluation.long_sounds import compare_ways
 from mgjax.evaluation.quickstart import write_shown
 from mgjax.evaluation.reconstruction import (
   evaluate_reconstruction,
@@ -32,6 +33,8 @@ from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.restore import load_codec, load_sound_codec, read_config
 from mgjax.train.sampling import Sampler
 from mgjax.train.soundtrack import Soundtracker
+
+LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +138,7 @@ def evaluate_audio(
   steps: int | None = None,
   guidance: float | None = None,
   scorer: Sequence[str] = (),
+  long: int = 0,
 ) -> Findings:
   """Makes sounds for clips of the small world that training never showed, and listens to them.
 
@@ -145,13 +149,18 @@ def evaluate_audio(
     steps: of sampling; the run decides by default.
     guidance: scale of text and pictures; the run decides by default.
     scorer: a command that judges the sounds as well, see `mgjax.evaluation.scorers`.
+    long: instead, makes clips so many times as long as in training in every way, and compares them.
   """
   tracker = Soundtracker(workdir, steps=steps, guidance=guidance)
+  record = {'weights': tracker.provenance, 'settings': tracker.settings, 'seed': seed}
+  if long:
+    compared = compare_ways(tracker, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
+    written = compared.write(workdir / 'evaluation', tracker.rate)
+    return _finish(compared, record, workdir / 'evaluation' / 'long.json', written)
   network = CommandScorer(tuple(scorer)) if scorer else None
   found, clips = judge_soundtracks(tracker, samples=samples, seed=seed, scorer=network)
   shown = [clips[index] for index in evenly(len(clips), soundtracks.SHOWN)]
   written = write_clips(workdir / 'evaluation', shown, tracker.config.data.fps, tracker.rate)
-  record = {'weights': tracker.provenance, 'settings': tracker.settings, 'seed': seed}
   record |= {'scorer': list(scorer)}
   return _finish(found, record, workdir / 'evaluation.json', written)
 

@@ -147,29 +147,29 @@ def _spatial_upsampled(x: Array, kernel: Array) -> tuple[Array]:
   return (_interleave(y, 3),)
 
 
-def _over_time(frames: Frames, kernel: Array, stride: int) -> Array:
-  """Convolves x, the frames (before, x, after) of which the outer ones count as its edges.
+@functools.cache
+def _temporal(stride: int) -> Local:
+  """Makes the convolution of x, the frames (before, x, after) of which the outer are its edges.
 
   As a 2D convolution over (time, place) with a window of (taps, 1), the form that every backend has
   a fast kernel for. What the edges add to the first and last results is added to them in place, so
   that x is not copied next to its edges.
   """
-  before, x, after = frames
-  (b, t, h, w, c), edge = x.shape, before.shape[1]
-  edges = ((edge, edge), (0, 0))
-  y = _convolve(x.reshape(b, t, h * w, c), kernel[:, None], (stride, 1), edges)
-  y = y.reshape(b, -1, h, w, y.shape[-1])
-  for part, start in ((before, 0), (after, edge + t)):
-    for frame, tap in itertools.product(range(edge), range(len(kernel))):
-      place, between = divmod(start + frame - tap, stride)
-      if not between and 0 <= place < y.shape[1]:
-        y = y.at[:, place].add(part[:, frame] @ kernel[tap])
-  return y
 
+  def convolve(frames: Frames, kernel: Array) -> tuple[Array]:
+    before, x, after = frames
+    (b, t, h, w, c), edge = x.shape, before.shape[1]
+    edges = ((edge, edge), (0, 0))
+    y = _convolve(x.reshape(b, t, h * w, c), kernel[:, None], (stride, 1), edges)
+    y = y.reshape(b, -1, h, w, y.shape[-1])
+    for part, start in ((before, 0), (after, edge + t)):
+      for frame, tap in itertools.product(range(edge), range(len(kernel))):
+        place, between = divmod(start + frame - tap, stride)
+        if not between and 0 <= place < y.shape[1]:
+          y = y.at[:, place].add(part[:, frame] @ kernel[tap])
+    return (y,)
 
-@functools.cache
-def _temporal(stride: int) -> Local:
-  return lambda frames, kernel: (_over_time(frames, kernel, stride),)
+  return convolve
 
 
 def _temporal_upsampled(frames: Frames, kernel: Array) -> tuple[Array]:

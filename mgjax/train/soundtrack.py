@@ -176,7 +176,7 @@ class Soundtracker(TrainedModel):
       NonFiniteError: the model answers with what is no number.
     """
     seconds = self.default_seconds if seconds is None else seconds
-    frames = check_length(self._model, self._codec, seconds, 'what is asked for')
+    frames = check_length(self._model, self._codec.model, seconds, 'what is asked for')
     scorer = _chosen(scorer, candidates, motions is not None)
     rows = [row for row in range(len(prompts)) for _ in range(candidates)]
     noises = [(first + row) * _CANDIDATES + i % candidates for i, row in enumerate(rows)]
@@ -292,7 +292,7 @@ class Soundtracker(TrainedModel):
       )
     total = math.ceil(seconds * self.latent_rate - 1e-6)
     window = self.default_seconds if extension.window is None else extension.window
-    size = check_length(self._model, self._codec, window, 'a window')
+    size = check_length(self._model, self._codec.model, window, 'a window')
     overlap, known = extension.overlap, size // 4
     if how == 'whole':
       most = self._model.backbone.positions[0]
@@ -325,7 +325,7 @@ class Soundtracker(TrainedModel):
         generate = make_sampler_of(self.config, self._model, widen, **self._changes)
       self._programs[key] = generate
 
-    def run(batch: Batch, noise: Array) -> np.ndarray:
+    def run(batch: Batch, noise: np.ndarray) -> np.ndarray:
       with self._devices():
         return _checked(self._programs[key](self._params, batch, noise))
 

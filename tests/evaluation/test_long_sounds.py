@@ -2,7 +2,8 @@
 
 import pytest
 
-from mgjax.evaluation.long_sounds import WAYS, compare_ways, joints_of, long_clips, table
+from mgjax.data.sound_io import read_sound
+from mgjax.evaluation.long_sounds import WAYS, compare_ways, joints_of, long_clips
 from mgjax.train.soundtrack import Extension, Soundtracker
 
 
@@ -26,10 +27,12 @@ def test_joints_are_where_windows_end(tracker):
   assert len(joints['multi_diffusion']) > len(joints['autoregressive'])
 
 
-def test_every_way_is_judged(tracker):
+def test_every_way_is_judged(tracker, tmp_path):
   found = compare_ways(tracker, factor=4, clips=1)
-  assert list(found) == list(WAYS)
-  for how, way in found.items():
+  assert list(found.ways) == list(WAYS) == list(found.as_dict())
+  for how, way in found.ways.items():
     assert way.sounds[0].shape == (4 * 19_200, 1), how
     assert way.seams.ratio > 0 and way.scores.clips == 1
-  assert table(found).count('\n') == len(WAYS)
+  assert '1 clip(s) of 1.6 s' in found.table()
+  sheet, *wavs = found.write(tmp_path, tracker.rate)
+  assert sheet.exists() and [read_sound(wav).shape for wav in wavs] == [(4 * 19_200, 1)] * 4

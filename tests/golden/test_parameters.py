@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
+from configs.audio import codec as audio_codec
 from configs.audio import sizes as audio_sizes
 from configs.tae import tae
 from configs.video import t2i_256, t2iv_256, t2iv_768
 from configs.video.sizes import SIZES
-from mgjax.audio.codec import Codec
+from mgjax.audio.codec import Codec, make_codec
 from mgjax.core.axes import AXES
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.parallel.mesh import make_mesh
@@ -28,6 +29,7 @@ from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import parameter_shardings
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.train.flow_model import make_flow_model, small_inputs
+from tests.audio.shapes import boxed_shapes
 
 HERE = pathlib.Path(__file__).parent
 CHANNELS = 16
@@ -40,6 +42,8 @@ def parameters(name):
   if name == 'tae':
     model = make_autoencoder(tae.get_config().model.to_dict())
     inputs = (jnp.zeros((1, 9, 64, 64, 3)), jax.random.key(0))
+  elif name == 'codec':
+    return boxed_shapes(make_codec(audio_codec.get_config().model.to_dict()))
   elif name.startswith('audio_'):
     size = name.removeprefix('audio_')
     model = make_flow_model(ConfigDict({'model': audio_sizes.model(size, 750)}))
@@ -58,7 +62,7 @@ def boxes(name):
   return dict(zip(names, [leaf for _, leaf in leaves], strict=True))
 
 
-@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae'])
+@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae', 'codec'])
 def test_parameters_are_the_golden_ones(name):
   mesh = make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})
   lines = []
@@ -73,7 +77,7 @@ def test_parameters_are_the_golden_ones(name):
   assert text == file.read_text(), f'{file.name} differs; see the docstring of {__name__}'
 
 
-@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae'])
+@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae', 'codec'])
 def test_every_parameter_names_all_its_axes(name):
   for path, box in boxes(name).items():
     assert isinstance(box, nn.LogicallyPartitioned), f'{path} has no axes'
@@ -93,7 +97,7 @@ def test_every_parameter_is_declared_with_axes():
   assert found == {'nn/linear.py'}
 
 
-@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae'])
+@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae', 'codec'])
 def test_every_large_parameter_is_sharded(name):
   """Under fsdp nothing above a million numbers is left whole on every device."""
   shardings = named_leaves(parameter_shardings(parameters(name), make_mesh({'fsdp': 8})))

@@ -8,7 +8,10 @@ import numpy as np
 import optax
 import pytest
 
+from mgjax.audio import codec_objective
+from mgjax.audio.codec import Codec
 from mgjax.audio.conditioning import AudioContext, FrameFeatures
+from mgjax.audio.discriminators import Discriminators
 from mgjax.audio.objective import make_masked_objective
 from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
@@ -198,24 +201,54 @@ def test_sharded_steps_of_the_autoencoder_are_the_unsharded_ones(rules):
   same(expected, found)
 
 
-def two_player_steps(params, batch, mesh=None):
-  """Returns the losses of two steps against a discriminator, and both players' parameters."""
+def opponent_of_videos():
   weights = tae_objective.Weights(adversarial=0.5)
-  discriminator, example = Discriminator(widths=(8, 8), groups=4), jnp.zeros((1, 1, 8, 8, 3))
-  opponent = Opponent(
-    model=discriminator,
-    inputs=(example,),
+  return Opponent(
+    model=Discriminator(widths=(8, 8), groups=4),
+    inputs=(jnp.zeros((1, 1, 8, 8, 3)),),
     judged=tae_objective.make_adversarial_objective(weights),
     objective=tae_objective.make_discriminator_objective(weights),
     optimizer={},
     start=0,
   )
-  others = random_parameters(discriminator.init, example)
+
+
+def codec():
+  return Codec(width=4, strides=(2,), latent_channels=3, decoder_width=8, patch=4)
+
+
+def codec_batch():
+  time = np.arange(1300)[:, None] / 48_000
+  tones = np.linspace(300, 3000, 8)[:, None, None]
+  noise = np.random.default_rng(0).normal(size=(8, 1300, 1))
+  sound = 0.3 * np.sin(2 * np.pi * tones * time) + 0.1 * noise
+  return {'sound': sound.astype(np.float32)}
+
+
+def codec_inputs():
+  return jnp.zeros((1, 8, 1)), jax.random.key(0)
+
+
+def opponent_of_sounds():
+  weights = codec_objective.Weights(mel=0.1, features=0.1, adversarial=0.1)
+  return Opponent(
+    model=Discriminators(periods=(3,), period_widths=(4, 4), windows=()),
+    inputs=(jnp.zeros((1, 1300, 1)),),
+    judged=codec_objective.make_adversarial_objective(weights),
+    objective=codec_objective.make_discriminator_objective(),
+    optimizer={},
+    start=0,
+  )
+
+
+def two_player_steps(model, opponent, params, batch, mesh=None):
+  """Returns the losses of two steps against a discriminator, and both players' parameters."""
+  others = random_parameters(opponent.model.init, *opponent.inputs)
   if mesh is not None:
-    boxed = jax.eval_shape(discriminator.init, jax.random.key(0), example)['params']
+    boxed = jax.eval_shape(opponent.model.init, jax.random.key(0), *opponent.inputs)['params']
     others = jax.tree.map(jax.device_put, others, parameter_shardings(boxed, mesh))
   sgd, found = optax.sgd(RATE), []
-  step = jax.jit(make_two_player_step(autoencoder(), opponent, sgd, sgd, seed=0, decay=0.9))
+  step = jax.jit(make_two_player_step(model, opponent, sgd, sgd, seed=0, decay=0.9))
   state = start_state(params, sgd, start_opponent(others, sgd))
   for _ in range(2):
     state, metrics = step(state, batch)
@@ -223,15 +256,27 @@ def two_player_steps(params, batch, mesh=None):
   return found, {'player': state.params, 'opponent': state.opponent['params']}
 
 
-def test_sharded_steps_of_two_players_are_the_unsharded_ones():
-  start = random_parameters(autoencoder().init, *autoencoder_inputs())
-  losses, expected = two_player_steps(start, jax.tree.map(jnp.asarray, autoencoder_batch()))
+@pytest.mark.parametrize(
+  ('model', 'inputs', 'batch', 'opponent', 'cut'),
+  [
+    (autoencoder, autoencoder_inputs, autoencoder_batch, opponent_of_videos, 'videos/spatial_1'),
+    (codec, codec_inputs, codec_batch, opponent_of_sounds, 'period_3/conv_1'),
+  ],
+  ids=['autoencoder', 'codec'],
+)
+def test_sharded_steps_of_two_players_are_the_unsharded_ones(model, inputs, batch, opponent, cut):
+  start = random_parameters(model().init, *inputs())
+  losses, expected = two_player_steps(
+    model(), opponent(), start, jax.tree.map(jnp.asarray, batch())
+  )
   mesh = make_mesh(MESHES['fsdp_cp'], 'fsdp_cp')
-  boxed = jax.eval_shape(autoencoder().init, jax.random.key(0), *autoencoder_inputs())['params']
+  boxed = jax.eval_shape(model().init, jax.random.key(0), *inputs())['params']
   params = jax.tree.map(jax.device_put, start, parameter_shardings(boxed, mesh))
   with jax.set_mesh(mesh):
-    sharded_losses, found = two_player_steps(params, put_batch(autoencoder_batch(), mesh), mesh)
-  assert not found['opponent']['videos']['spatial_1']['kernel'].is_fully_replicated
+    sharded_losses, found = two_player_steps(
+      model(), opponent(), params, put_batch(batch(), mesh), mesh
+    )
+  assert not named_leaves(found['opponent'])[f'{cut}/kernel'].is_fully_replicated
   assert sharded_losses == pytest.approx(losses, rel=1e-5)
   close(expected, found, 'parameters of both')
 
