@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mgjax.audio.codec_losses import SMALLEST
 from mgjax.core.files import write_json
 from mgjax.evaluation import reconstruction, sound_reconstruction, soundtracks
 from mgjax.evaluation.alignment import judge_model
@@ -123,7 +124,8 @@ def evaluate_codec(
   chosen, record['settings'] = sample_sounds(config, samples, sounds=sounds, seconds=seconds)
   shown = evenly(len(record['settings']['chosen']), sound_reconstruction.SHOWN)
   others = {'MDCT': make_truncated_mdct(codec)}
-  found = evaluate_sounds(codec, chosen, others=others, shown=shown)
+  smallest = config.objective.get('smallest', SMALLEST)
+  found = evaluate_sounds(codec, chosen, others=others, smallest=smallest, shown=shown)
   written = write_sounds(workdir / 'evaluation', found.shown, codec.rate)
   return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', written)
 

@@ -12,7 +12,7 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from mgjax.audio.codec_losses import mel_distance
+from mgjax.audio.codec_losses import SMALLEST, mel_distance
 from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.core.typing import Float
@@ -29,6 +29,7 @@ SECONDS = 2.0  # of a sound; loudness needs 0.4
 CODEC = 'codec'
 LABELS = {
   'mel': ('mel distance', '.3f'),
+  'mel_as_trained': ('mel distance as trained', '.3f'),
   'distortion': ('SI-SDR, dB', '.2f'),
   'loudness': ('change of loudness, LU', '.2f'),
   'correlation': ('correlation of onsets', '.3f'),
@@ -36,7 +37,7 @@ LABELS = {
 }
 _UNUSED = 0.1  # standard deviation of a channel that says next to nothing; the prior's is 1
 
-_mel_distance = jax.jit(mel_distance, static_argnums=2)
+_mel_distance = jax.jit(mel_distance, static_argnums=(2, 3))
 
 Way = Callable[[Float[np.ndarray, 's c']], Float[np.ndarray, 's c']]
 
@@ -55,7 +56,7 @@ class SoundReconstruction:
 
   Attributes:
     sounds: of each sound, by the name of the way, its numbers, named as in `LABELS`; what has no
-      meaning is left out: all but the mel distance beside silence (below -70 LUFS), the change of
+      meaning is left out: all but mel distances beside silence (below -70 LUFS), the change of
       loudness to silence, and the error of onsets where none are heard.
     latents: `a_second`, `channels`, `unused` channels (of a deviation below 0.1, before they are
       normalised), and of the normalised ones `mean`, the root mean square over channels, which
@@ -98,7 +99,8 @@ class SoundReconstruction:
     lines = [f'{"":26}' + ''.join(f'{way:>20}' for way in scores)]
     for name, (label, digits) in LABELS.items():
       cells = [_cell(scores[way].get(name), digits) for way in scores]
-      lines.append(f'{label:26}' + ''.join(f'{cell:>20}' for cell in cells))
+      if set(cells) != {'-'}:
+        lines.append(f'{label:26}' + ''.join(f'{cell:>20}' for cell in cells))
     length = ', '.join(f'{seconds:g}' for seconds in self.seconds)
     lines.append(f'{len(self.sounds)} sound(s) of {length} s')
     lines.append(
@@ -113,6 +115,7 @@ def evaluate_sounds(
   sounds: Iterable[np.ndarray],
   *,
   others: Mapping[str, Way] | None = None,
+  smallest: float = SMALLEST,
   shown: Collection[int] = range(SHOWN),
 ) -> SoundReconstruction:
   """Encodes and decodes sounds and compares what comes back with what went in.
@@ -121,6 +124,8 @@ def evaluate_sounds(
     codec: the codec.
     sounds: float (s c) in [-1, 1], at the codec's rate.
     others: ways to have a sound back from as many numbers a second, to compare with.
+    smallest: magnitude that counted in training, of which there is a mel distance too if it is not
+      the usual one: that sees the least noise in digital silence.
     shown: numbers of the sounds to keep.
 
   Raises:
@@ -135,7 +140,9 @@ def evaluate_sounds(
       raise NonFiniteError(f'the latents of sound {index} are not finite; was the training stable?')
     again = {CODEC: np.asarray(codec.decode(jnp.asarray(latents[-1][None]), len(sound)))[0]}
     again |= {name: way(sound) for name, way in ways.items()}
-    numbers.append({name: compare(sound, other, codec.rate) for name, other in again.items()})
+    numbers.append(
+      {name: compare(sound, other, codec.rate, smallest) for name, other in again.items()}
+    )
     for name, found in numbers[-1].items():
       muted[name] = muted.get(name, 0) + ('distortion' in found and 'loudness' not in found)
     seconds[len(sound) / codec.rate] = None
@@ -144,21 +151,27 @@ def evaluate_sounds(
   if not numbers:
     raise DataError('there is no sound to judge; give one or more')
   silent = sum('distortion' not in each[CODEC] for each in numbers)
-  notes = [f'{silent} silent sound(s) have a mel distance only'] if silent else []
+  notes = [f'{silent} silent sound(s) have mel distances only'] if silent else []
   notes += [f'{count} sound(s) came back silent: {name}' for name, count in muted.items() if count]
   return SoundReconstruction(numbers, _describe(codec, latents), list(seconds), notes, kept)
 
 
 def compare(
-  original: Float[np.ndarray, 's c'], again: Float[np.ndarray, 's c'], rate: int
+  original: Float[np.ndarray, 's c'],
+  again: Float[np.ndarray, 's c'],
+  rate: int,
+  smallest: float = SMALLEST,
 ) -> dict[str, float]:
-  """Returns the numbers of `LABELS` that have a meaning.
+  """Returns the numbers of `LABELS` that have a meaning; `smallest` is the one of training.
 
   Raises:
     DataError: the sound is shorter than 0.4 s, over which loudness is.
   """
   x, y = jnp.asarray(original[None]), jnp.asarray(again[None])
-  numbers, level = {'mel': float(_mel_distance(x, y, rate))}, loudness(original, rate)
+  numbers = {'mel': float(_mel_distance(x, y, rate, SMALLEST))}
+  if smallest != SMALLEST:
+    numbers['mel_as_trained'] = float(_mel_distance(x, y, rate, smallest))
+  level = loudness(original, rate)
   if not np.isfinite(level) or not np.ptp(original, axis=0).any():
     return numbers
   numbers['distortion'] = signal_to_distortion(original, again)
