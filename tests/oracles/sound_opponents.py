@@ -7,6 +7,7 @@ the gradients that the compared sound gets. The filters of pitch are those of tr
 """
 
 import pathlib
+import warnings
 
 import numpy as np
 
@@ -120,7 +121,11 @@ def distances(sound: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray]:
 
   def levels(x, window, bands):
     options = {'norm': 'slaney', 'mel_scale': 'slaney'}
-    filters = mel_filter_bank(window // 2 + 1, bands, 0.0, RATE / 2, RATE, **options)
+    with warnings.catch_warnings():
+      warnings.simplefilter(
+        'ignore', UserWarning
+      )  # narrow bands lie between places: they are silent
+      filters = mel_filter_bank(window // 2 + 1, bands, 0.0, RATE / 2, RATE, **options)
     return torch.einsum('bft,fn->bnt', magnitudes(x, window), torch.tensor(filters))
 
   def log(x):
