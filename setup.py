@@ -45,6 +45,8 @@ setup(
     'cuda': ['jax[cuda13]>=0.10.2'],
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.
     'tpu': ['libtpu>=0.0.51', 'requests'],
+    # For mgjax/evaluation/score_*.py, which run in an environment of their own.
+    'scorers': ['audiobox-aesthetics>=0.0.4', 'torch>=2.13.0', 'transformers>=5.23.0'],
     'test': [
       'beartype>=0.23.1',
       'chex>=0.1.92',
