@@ -30,7 +30,8 @@ def test_a_codec_leaves_numbers_and_wavs(codec):
   assert done.returncode == 0, done.stderr
   lines = done.stdout.splitlines()
   assert lines[0].split() == ['codec', 'MDCT']
-  assert [line.split('  ')[0] for line in lines[1:3]] == ['mel distance', 'SI-SDR, dB']
+  names = [line.split('  ')[0] for line in lines[1:4]]
+  assert names == ['mel distance', 'mel distance as trained', 'SI-SDR, dB']
   assert '3 sound(s) of 0.8 s' in lines
   assert any(line.startswith('25 latents of 4 a second') for line in lines)
   assert lines[-1] == str(folder / 'reconstruction.json')
