@@ -29,6 +29,11 @@ class SoundCodec:
     self._encode = jax.jit(self.encode_rows)
     self._decode = jax.jit(self.decode_rows, static_argnames='samples')
 
+  @property
+  def latent_rate(self) -> float:
+    """Latents a second."""
+    return self.rate / self.compression
+
   def encode(self, sound: Rows) -> Float[Array, 'b t c']:
     """Encodes samples (b s c) in [-1, 1] into ceil(s / compression) normalised latents.
 

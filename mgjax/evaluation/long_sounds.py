@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,13 @@ from mgjax.data.sound_io import write_wav
 from mgjax.data.sound_sheet import sound_sheet
 from mgjax.data.video_io import write_video
 from mgjax.evaluation.seams import Seams, gather_seams
-from mgjax.evaluation.sound_judge import SoundScores, judge_sound, judge_sounds
+from mgjax.evaluation.sound_judge import SoundScores, judge_clips
+from mgjax.evaluation.soundtracks import check_digits
+from mgjax.train import soundtrack
+from mgjax.train.audio_part import longest_bucket
 from mgjax.train.soundtrack import Extension, Soundtracker
 
-WAYS = ('multi_diffusion', 'autoregressive', 'concatenate')
+WAYS = tuple(how for how in soundtrack.WAYS if how != 'whole')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +80,9 @@ class LongSounds:
 
 def long_clips(tracker: Soundtracker, factor: int, count: int) -> list[dict[str, Any]]:
   """Returns clips of bouncing digits, of unseen handwriting, `factor` times as long."""
-  config = tracker.config
+  config = check_digits(tracker)
   fps, seconds = config.data.fps, factor * tracker.default_seconds
-  shape = next(iter(config.buckets.values()))
+  shape = config.buckets[longest_bucket(config)]
   digits = Digits(
     split='test', captions='all', motions=('bounce',), colours=tuple(config.data.digits.colours),
     frames=round(seconds * fps), size=(shape.height, shape.width), fps=fps, laps=factor,
@@ -89,12 +92,7 @@ def long_clips(tracker: Soundtracker, factor: int, count: int) -> list[dict[str,
 
 
 def compare_ways(
-  tracker: Soundtracker,
-  *,
-  factor: int = 4,
-  clips: int = 8,
-  seed: int = 0,
-  report: Callable[[str], None] = lambda line: None,
+  tracker: Soundtracker, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> LongSounds:
   """Makes soundtracks of long clips of the small world in every way.
 
@@ -103,7 +101,10 @@ def compare_ways(
     factor: length, in lengths of training.
     clips: how many.
     seed: of the noise, the same for every way.
-    report: is told what was made."""
+
+  Raises:
+    ConfigError: the model was trained on something else.
+  """
   samples, fps = long_clips(tracker, factor, clips), tracker.config.data.fps
   seconds = factor * tracker.default_seconds
   found = {}
@@ -119,14 +120,9 @@ def compare_ways(
           seed=seed + index,
         )  # fmt: skip
         sounds.append(np.concatenate(list(parts)))
-        report(f'{how}: {index + 1} of {clips}')
       joints = joints_of(tracker, seconds, extension)
-      readings = [
-        judge_sound(sound, sample['events'], sample['digit'])
-        for sound, sample in zip(sounds, samples, strict=True)
-      ]
       seams = gather_seams([(sound, joints) for sound in sounds], tracker.rate)
-      found[how] = Way(seams, judge_sounds(readings), sounds)
+      found[how] = Way(seams, judge_clips(sounds, samples), sounds)
   return LongSounds(found, samples)
 
 

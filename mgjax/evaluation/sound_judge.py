@@ -12,7 +12,7 @@ The score is a proxy: it hears what the small world sounds like, and no other so
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -176,20 +176,22 @@ def judge_sounds(readings: Sequence[Reading]) -> SoundScores:
   )
 
 
+def judge_clips(
+  sounds: Iterable[Float[np.ndarray, 's c']], samples: Iterable[dict[str, Any]]
+) -> SoundScores:
+  """Scores sounds by the events and digits of as many samples of `Digits(sound=True)`."""
+  pairs = zip(sounds, samples, strict=True)
+  return judge_sounds([judge_sound(sound, s['events'], s['digit']) for sound, s in pairs])
+
+
 def ceiling(samples: Sequence[dict[str, Any]]) -> SoundScores:
   """Scores the true sounds of samples of `Digits(sound=True)`: nothing can be better."""
-  return judge_sounds([judge_sound(s['sound'], s['events'], s['digit']) for s in samples])
+  return judge_clips([sample['sound'] for sample in samples], samples)
 
 
 def floor(samples: Sequence[dict[str, Any]]) -> SoundScores:
   """Scores each true sound by the events and the digit of the next sample: the score of chance."""
-  following = [*samples[1:], *samples[:1]]
-  return judge_sounds(
-    [
-      judge_sound(heard['sound'], true['events'], true['digit'])
-      for heard, true in zip(samples, following, strict=True)
-    ]
-  )
+  return judge_clips([sample['sound'] for sample in samples], [*samples[1:], *samples[:1]])
 
 
 def _share(part: int, whole: int) -> float:

@@ -235,7 +235,7 @@ def _describe(codec: SoundCodec, latents: Sequence[np.ndarray]) -> dict[str, flo
   found = estimate_statistics(latents)
   mean, std = np.array(found.mean), np.array(found.std)
   return {
-    'a_second': codec.rate / codec.compression,
+    'a_second': codec.latent_rate,
     'channels': len(mean),
     'unused': int(np.sum(std * np.array(codec.statistics.std) < _UNUSED)),
     'mean': float(np.sqrt(np.mean(mean**2))),

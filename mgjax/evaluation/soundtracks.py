@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from mgjax.audio.frames import pixel_features, resample
 from mgjax.core.errors import ConfigError
@@ -17,7 +18,7 @@ from mgjax.data.sound_sources import make_sound_source
 from mgjax.data.video_io import write_video
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.scorers import CommandScorer
-from mgjax.evaluation.sound_judge import SoundScores, ceiling, floor, judge_sound, judge_sounds
+from mgjax.evaluation.sound_judge import SoundScores, ceiling, floor, judge_clips
 from mgjax.evaluation.sound_reconstruction import CODEC, Heard, write_sounds
 from mgjax.text.prompts import clean_prompt
 from mgjax.train.audio_part import longest_bucket
@@ -107,11 +108,7 @@ def judge_soundtracks(
   Raises:
     ConfigError: the model was trained on something else.
   """
-  config = tracker.config
-  if config.data.kind != 'digits':
-    raise ConfigError(
-      f'the judge hears moving digits; this model was trained on {config.data.kind!r} data'
-    )
+  config = check_digits(tracker)
   name = longest_bucket(config)
   source = make_sound_source(config.data, name, config.buckets[name], 'validation')
   clips = [source[index] for index in evenly(len(source), samples)]
@@ -132,8 +129,8 @@ def judge_soundtracks(
       number: {way: float(found[way][number].mean()) for way in both} for number in found[MODEL]
     }
   accompaniment = Accompaniment(
-    scores=_judge(made, clips),
-    codec=_judge(again, clips),
+    scores=judge_clips(made, clips),
+    codec=judge_clips(again, clips),
     real=ceiling(clips),
     floor=floor(clips),
     networks=networks,
@@ -143,6 +140,20 @@ def judge_soundtracks(
     for prompt, clip, truth, decoded, sound in zip(prompts, clips, real, again, made, strict=True)
   ]
   return accompaniment, shown
+
+
+def check_digits(tracker: Soundtracker) -> ConfigDict:
+  """Returns the configuration of a model that was trained on moving digits.
+
+  Raises:
+    ConfigError: it was trained on something else.
+  """
+  config = tracker.config
+  if config.data.kind != 'digits':
+    raise ConfigError(
+      f'the judge hears moving digits; this model was trained on {config.data.kind!r} data'
+    )
+  return config
 
 
 def write_clips(
@@ -172,8 +183,3 @@ def _features(
 def _through(tracker: Soundtracker, sounds: Float[np.ndarray, 'b s c']) -> np.ndarray:
   latents = tracker.codec.encode(jnp.asarray(sounds))
   return np.asarray(tracker.codec.decode(latents, sounds.shape[1]))
-
-
-def _judge(sounds: Float[np.ndarray, 'b s c'], clips: Sequence[dict[str, Any]]) -> SoundScores:
-  pairs = zip(sounds, clips, strict=True)
-  return judge_sounds([judge_sound(sound, clip['events'], clip['digit']) for sound, clip in pairs])

@@ -30,11 +30,10 @@ from mgjax.train.flow_model import (
   make_objectives,
   make_sampler_of,
   prepare_samples,
-  read_start,
   small_inputs,
 )
 from mgjax.train.part import Part
-from mgjax.train.restore import load_sound_codec
+from mgjax.train.restore import load_sound_codec, make_start
 from mgjax.video.generate import draw_noise
 
 SHOWN = 4  # samples in a picture
@@ -75,7 +74,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     show=_make_show(config, model, codec),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config.autoencoder, learnt),
-    start=functools.partial(read_start, config) if config.start_from else None,
+    start=make_start(config),
   )
 
 
@@ -127,8 +126,8 @@ def samples_of(
     check_records(records.meta, wanted, name)
     return records
   source = make_sound_source(data, name, shape, split, report)
-  rate = codec.rate / codec.compression
-  return WithFeatures(source, data['fps'], round(shape['seconds'] * rate), rate)
+  count = round(shape['seconds'] * codec.latent_rate)
+  return WithFeatures(source, data['fps'], count, codec.latent_rate)
 
 
 class WithFeatures:
@@ -159,7 +158,7 @@ def _make_show(
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = samples_of(config.data, config.buckets[name], codec, name, 'validation')
     samples = [source[index] for index in range(min(SHOWN, len(source)))]
-    frames = round(config.buckets[name].seconds * codec.rate / codec.compression)
+    frames = round(config.buckets[name].seconds * codec.latent_rate)
     shape = (frames, 1, 1, codec.model.latent_channels)
     samples = [sample | {'context': np.zeros(shape, np.float32)} for sample in samples]
     noise = draw_noise(config.seed, np.arange(len(samples)), shape)

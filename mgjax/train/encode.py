@@ -34,8 +34,8 @@ def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
   """Encodes every bucket of `config.data` into `workdir/<split>/<bucket>`.
 
   A row holds the normalised latents in float16, the caption and, of sound, features of the frames
-  on show. The command can be stopped at any
-  moment; run again, it goes on with the first shard that is missing.
+  on show. The command can be stopped at any moment; run again, it goes on with the first shard that
+  is missing.
 
   Args:
     config: `autoencoder`, `data`, `buckets` and `encode` (rows to encode of each split, where a

@@ -13,13 +13,11 @@ from mgjax.backbone.transformer import Transformer
 from mgjax.core.config import build, differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.precision import compute_type
-from mgjax.core.typing import Batch, Objective, Tree
+from mgjax.core.typing import Batch, Objective
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
 from mgjax.flow.times import make_sampler
-from mgjax.parallel.shard import Place
-from mgjax.train.restore import load_params, read_config
 from mgjax.video.generate import make_generate
 
 
@@ -145,17 +143,3 @@ def check_learnt(autoencoder: str, learnt: Mapping[str, Any], notes: Mapping[str
       f'the autoencoder at {autoencoder!r} is not the one that this run learnt the latents of (was '
       'it trained on?); put that one back, or take another --workdir'
     )
-
-
-def read_start(config: ConfigDict, place: Place) -> Tree:
-  """Reads the parameters that a run of the same part begins from.
-
-  Raises:
-    ConfigError: `config.start_from` trained another part.
-  """
-  if (part := read_config(config.start_from).part) != config.part:
-    a = 'an' if config.part[0] in 'aeiou' else 'a'
-    raise ConfigError(
-      f'config.start_from={config.start_from!r} trained {part!r}, not {a} {config.part} model'
-    )
-  return load_params(config.start_from, place=place)[0]

@@ -41,7 +41,7 @@ class GivenSound:
     """
     self._stream, self._step = stream, codec.compression
     self._samples, length = round(seconds * codec.rate), 0
-    rate = codec.rate / codec.compression
+    rate = codec.latent_rate
     total = math.ceil(seconds * rate - 1e-6)
 
     def rows() -> Iterator[np.ndarray]:

@@ -19,6 +19,13 @@ from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.tiling import Tiling
 from mgjax.train.checkpoint import Checkpoints
 
+NOUNS = {
+  'autoencoder': 'an autoencoder',
+  'codec': 'a codec of sound',
+  'video': 'a video model',
+  'audio': 'an audio model',
+}
+
 
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
   """Reads the configuration that a run was started with.
@@ -33,6 +40,20 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
       'train first, or mend the path'
     )
   return ConfigDict(json.loads(path.read_text()))
+
+
+def read_config_of(workdir: str | os.PathLike[str], part: str, hint: str = '') -> ConfigDict:
+  """Reads the configuration of a run of one part.
+
+  Raises:
+    ConfigError: the run was of another part, or there was none.
+  """
+  config = read_config(workdir)
+  if config.part != part:
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} trained the part {config.part!r}; expected {NOUNS[part]}{hint}'
+    )
+  return config
 
 
 def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
@@ -71,14 +92,8 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
     ConfigError: the directory is not that of an autoencoder.
     CheckpointError: there is no checkpoint that can be trusted.
   """
-  config = read_config(workdir)
-  if config.part != 'autoencoder':
-    raise ConfigError(
-      f'{os.fspath(workdir)!r} trained the part {config.part!r}; expected an autoencoder, '
-      'set --config.autoencoder to its work directory'
-    )
-  params, meta = load_params(workdir, place=everywhere())
-  statistics = Statistics.from_dict(meta['notes']['latents'])
+  hint = ', set --config.autoencoder to its work directory'
+  config, params, statistics = _load(workdir, 'autoencoder', hint)
   model = make_autoencoder(config.model.to_dict())
   return LatentCodec(model, params, statistics, make_tiling(config))
 
@@ -90,29 +105,38 @@ def load_sound_codec(workdir: str | os.PathLike[str]) -> SoundCodec:
     ConfigError: the directory is not that of a codec.
     CheckpointError: there is no checkpoint that can be trusted.
   """
-  config = read_config(workdir)
-  if config.part != 'codec':
-    raise ConfigError(
-      f'{os.fspath(workdir)!r} trained the part {config.part!r}; expected a codec of sound, as '
-      'launch.train makes with configs/audio/codec.py'
-    )
-  params, meta = load_params(workdir, place=everywhere())
-  statistics = Statistics.from_dict(meta['notes']['latents'])
+  hint = ', as launch.train makes with configs/audio/codec.py'
+  config, params, statistics = _load(workdir, 'codec', hint)
   return SoundCodec(make_codec(config.model.to_dict()), params, statistics)
 
 
-def make_start(config: ConfigDict) -> Callable[[Place], Tree] | None:
-  """Makes what reads the parameters of `config.start_from`, a run of the same part; see `Part`."""
+def make_start(
+  config: ConfigDict, adapt: Callable[[Tree], Tree] = lambda params: params
+) -> Callable[[Place], Tree] | None:
+  """Makes what reads the parameters of `config.start_from`, a run of the same part; see `Part`.
+
+  Args:
+    config: of the run that begins; None is returned where it starts from nothing.
+    adapt: what is done to the parameters.
+  """
 
   def start(place: Place) -> Tree:
     if (part := read_config(config.start_from).part) != config.part:
       raise ConfigError(
-        f'config.start_from={config.start_from!r} trained the part {part!r}; expected one that '
-        f'trained {config.part!r}, as this run does'
+        f'config.start_from={config.start_from!r} trained {part!r}, not {NOUNS[config.part]}'
       )
-    return load_params(config.start_from, place=place)[0]
+    return adapt(load_params(config.start_from, place=place)[0])
 
   return start if config.start_from else None
+
+
+def _load(
+  workdir: str | os.PathLike[str], part: str, hint: str
+) -> tuple[ConfigDict, Tree, Statistics]:
+  """Reads configuration, parameters and latent statistics of a trained autoencoder."""
+  config = read_config_of(workdir, part, hint)
+  params, meta = load_params(workdir, place=everywhere())
+  return config, params, Statistics.from_dict(meta['notes']['latents'])
 
 
 def make_tiling(config: ConfigDict) -> Tiling:

@@ -102,7 +102,7 @@ class Soundtracker(TrainedModel):
   @property
   def latent_rate(self) -> float:
     """Latents a second."""
-    return self._codec.rate / self._codec.compression
+    return self._codec.latent_rate
 
   @property
   def default_seconds(self) -> float:

@@ -13,7 +13,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
 from mgjax.train.flow_model import make_flow_model, make_sampler_of, small_inputs
-from mgjax.train.restore import load_params, read_config, read_shapes
+from mgjax.train.restore import load_params, read_config_of, read_shapes
 
 
 class TrainedModel:
@@ -48,12 +48,7 @@ class TrainedModel:
       ConfigError: the directory does not hold a model of this part.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    self.config = read_config(workdir)
-    if self.config.part != part:
-      a = 'an' if part[0] in 'aeiou' else 'a'
-      raise ConfigError(
-        f'{os.fspath(workdir)!r} trained the part {self.config.part!r}; expected {a} {part} model'
-      )
+    self.config = read_config_of(workdir, part)
     self._model = make_flow_model(self.config)
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))

@@ -16,7 +16,6 @@ from mgjax.data.mixture import Bucket
 from mgjax.data.sources import longest_bucket, make_source, make_transform
 from mgjax.data.video_io import write_video
 from mgjax.parallel.distributed import fetch
-from mgjax.parallel.shard import Place
 from mgjax.tae.latents import LatentCodec
 from mgjax.train.flow_model import (
   check_learnt,
@@ -25,11 +24,10 @@ from mgjax.train.flow_model import (
   make_objectives,
   make_sampler_of,
   prepare_prompts,
-  read_start,
   small_inputs,
 )
 from mgjax.train.part import Part
-from mgjax.train.restore import load_codec
+from mgjax.train.restore import load_codec, make_start
 from mgjax.video.generate import draw_noise
 from mgjax.video.shape import check_shape
 from mgjax.video.stages import grow
@@ -75,9 +73,6 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   objective, validate = make_objectives(config, model)
   learnt = {'latents': codec.statistics.as_dict()}
 
-  def start(place: Place) -> Tree:
-    return grow(read_start(config, place), tuple(config.model.positions))
-
   return Part(
     model=model,
     inputs=small_inputs(model, codec.model.latent_channels),
@@ -89,7 +84,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     show=_make_show(config, model, codec, name),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config.autoencoder, learnt),
-    start=start if config.start_from else None,
+    start=make_start(config, lambda params: grow(params, tuple(config.model.positions))),
   )
 
 
