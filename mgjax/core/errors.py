@@ -19,6 +19,10 @@ class DataError(MgjaxError):
   exit_code = 3
 
 
+class StorageError(DataError):
+  """A whole shard, or what it lies on, is gone: reading another sample instead would not help."""
+
+
 class NonFiniteError(MgjaxError):
   """The loss or the gradients stopped being finite."""
 
