@@ -22,6 +22,7 @@ from mgjax.core.files import replaced
 from mgjax.core.typing import Float
 from mgjax.data.containers import (
   LIMITS,
+  File,
   Limits,
   measured_seconds,
   open_container,
@@ -51,7 +52,7 @@ class SoundInfo:
   seconds: float
 
 
-def probe_sound(path: str | os.PathLike[str], limits: Limits = LIMITS) -> SoundInfo:
+def probe_sound(path: File, limits: Limits = LIMITS) -> SoundInfo:
   """Describes a sound after decoding its first samples and looking where its last packet ends.
 
   Raises:
@@ -72,7 +73,7 @@ def probe_sound(path: str | os.PathLike[str], limits: Limits = LIMITS) -> SoundI
 
 
 def read_sound(
-  path: str | os.PathLike[str],
+  path: File,
   *,
   start: float = 0.0,
   seconds: float | None = None,
@@ -123,7 +124,7 @@ def read_sound(
 
 
 def stream_sound(
-  path: str | os.PathLike[str],
+  path: File,
   *,
   rate: int = 48_000,
   channels: int = 1,
@@ -174,7 +175,7 @@ def write_wav_stream(
 
 def write_soundtrack(
   out: str | os.PathLike[str],
-  video: str | os.PathLike[str] | None,
+  video: File | None,
   chunks: Iterable[Float[np.ndarray, '_ c']],
   rate: int,
 ) -> None:
@@ -233,7 +234,7 @@ def write_soundtrack(
 class _Pictures:
   """The packets of a video on their way into another file."""
 
-  def __init__(self, path: str | os.PathLike[str], stack: contextlib.ExitStack):
+  def __init__(self, path: File, stack: contextlib.ExitStack):
     with opened(path, LIMITS, 'a video', video_stream) as (container, stream, deadline):
       self.seconds = measured_seconds(path, container, stream, deadline)
     # Opened again by itself: what goes wrong with the sound must not be taken for the video's.
@@ -258,7 +259,7 @@ class _Pictures:
 
 
 def _packets(
-  path: str | os.PathLike[str], container: av.container.InputContainer, stream: av.VideoStream
+  path: File, container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[av.Packet]:
   """The packets of a video, on a clock on which its first frame is shown at 0."""
   first, last, waiting = stream.start_time or 0, 0, []

@@ -19,7 +19,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
-from mgjax.data.containers import LIMITS, Limits, measured_seconds, opened, video_stream
+from mgjax.data.containers import LIMITS, File, Limits, measured_seconds, opened, video_stream
 
 TOLERANCE = 5e-4  # seconds; Matroska rounds the times of frames to a millisecond
 _RESIZE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
@@ -38,7 +38,7 @@ class ClipInfo:
   has_audio: bool
 
 
-def probe(path: str | os.PathLike[str], limits: Limits = LIMITS) -> ClipInfo:
+def probe(path: File, limits: Limits = LIMITS) -> ClipInfo:
   """Describes a video after decoding its first frame and looking where its last packet ends.
 
   Raises:
@@ -63,7 +63,7 @@ def probe(path: str | os.PathLike[str], limits: Limits = LIMITS) -> ClipInfo:
 
 
 def read_clip(
-  path: str | os.PathLike[str],
+  path: File,
   *,
   frames: int,
   size: tuple[int, int],
@@ -99,7 +99,7 @@ def read_clip(
 
 
 def stream_clip(
-  path: str | os.PathLike[str], *, size: tuple[int, int], fps: float, limits: Limits = LIMITS
+  path: File, *, size: tuple[int, int], fps: float, limits: Limits = LIMITS
 ) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
   """Yields one after another the frames that `read_clip` would return, to the end of the video.
 
@@ -167,7 +167,7 @@ def write_video(
 
 
 def _read_from(
-  path: str | os.PathLike[str],
+  path: File,
   times: list[float],
   begin: float,
   size: tuple[int, int],
@@ -244,9 +244,7 @@ def _pixel_aspect(stream: av.VideoStream) -> float:
   return float(stream.sample_aspect_ratio or 1)
 
 
-def _make_resize(
-  path: str | os.PathLike[str], stream: av.VideoStream, size: tuple[int, int], limits: Limits
-):
+def _make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limits: Limits):
   """Returns frame -> uint8 (h w 3): upright, covering `size`, cropped at the centre."""
   reformatter = VideoReformatter()
 
