@@ -4,7 +4,6 @@ A catalogue of files is made by probing them; one of records reads its columns f
 neighbours, so that a hundred million clips cost some numbers each and no object.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -14,16 +13,15 @@ import logging
 import math
 import os
 import pathlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
-from mgjax.data.clip_files import Entry, Medium, Rejected, list_entries
-from mgjax.data.clip_rows import COLUMNS
-from mgjax.data.containers import Blob, File
+from mgjax.data.clip_files import Entry, Medium, Rejected, commonest, list_entries
+from mgjax.data.clip_rows import COLUMNS, WHOLE, open_row
+from mgjax.data.containers import File
 from mgjax.data.records import Records
 
 _log = logging.getLogger(__name__)
@@ -107,8 +105,9 @@ class Catalogue:
 def catalogue_of(clips: Sequence[Clip]) -> Catalogue:
   """Returns a catalogue of clips that are at hand."""
   clips = tuple(clips)
-  columns = {name: np.array([getattr(clip, name) for clip in clips]) for name in COLUMNS}
-  starts = [math.nan if clip.start is None else clip.start for clip in clips]
+  given = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
+  given['start'] = [math.nan if start is None else start for start in given['start']]
+  columns = {name: np.array(values) for name, values in given.items()}
   # Where the files lie may change between a run and its resumption, what they are may not.
   names = tuple(clip.name or str(clip.file) for clip in clips)
   known = [
@@ -116,7 +115,6 @@ def catalogue_of(clips: Sequence[Clip]) -> Catalogue:
     for name, clip in zip(names, clips, strict=True)
   ]
   digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
-  columns['start'] = np.array(starts, float)
   return Catalogue(columns, clips.__getitem__, names.__getitem__, digest)
 
 
@@ -127,16 +125,16 @@ def recorded_clips(records: Records) -> Catalogue:
     DataError: the records hold something else.
   """
   columns = {name: records.column(name) for name in COLUMNS}
-  nowhere = np.full(len(records), math.nan, np.float32)
+  columns['start'] = np.where(columns['start'] == WHOLE, math.nan, columns['start'])
   get = functools.partial(_recorded_clip, records)
-  return Catalogue({**columns, 'start': nowhere}, get, 'row {}'.format, records.fingerprint)
+  return Catalogue(columns, get, 'row {}'.format, records.fingerprint)
 
 
 def _recorded_clip(records: Records, index: int) -> Clip:
   row = records[index]
-  name = f'{records.directory} row {index} ({row["source"]})'
   fields = {key: row[key] for key in COLUMNS}
-  return Clip(Blob(name, row['media']), row['caption'], name=row['source'], **fields)
+  fields['start'] = None if fields['start'] == WHOLE else fields['start']
+  return Clip(open_row(row), row['caption'], name=row['source'], **fields)
 
 
 def probe_entries(
@@ -199,7 +197,7 @@ def announce(
   Raises:
     DataError: none is used; says how many were rejected and the commonest reasons.
   """
-  reasons = _commonest(rejected)
+  reasons = commonest(rejected)
   if report is not None:
     lines = [json.dumps({'entry': entry.name, 'reason': entry.reason}) for entry in rejected]
     write_bytes(report, ''.join(line + '\n' for line in lines).encode())
@@ -210,12 +208,3 @@ def announce(
     _log.warning('%s: %d clips, %d rejected%s', path, used, len(rejected), reasons)
   else:
     _log.info('%s: %d clips, none rejected', path, used)
-
-
-def _commonest(rejected: Sequence[Rejected]) -> str:
-  """' (3 x ..., 2 x ...)': reasons that differ in numbers alone are counted together."""
-  alike = collections.defaultdict(list)
-  for entry in rejected:
-    alike[re.sub(r'\d+(\.\d+)?', '0', entry.reason)].append(entry.reason)
-  groups = sorted(alike.values(), key=len, reverse=True)[:3]
-  return f' ({"; ".join(f"{len(group)} x {group[0]}" for group in groups)})' if groups else ''
