@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.data.buckets import make_shape, sort_out
@@ -21,12 +21,11 @@ from mgjax.data.records import Records
 
 SPLITS = ('train', 'validation')
 EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none
-Fields = Mapping[str, Any] | ConfigDict  # which is a mapping in all but name
 
 
 def make_sources(
   data: Fields,
-  buckets: Mapping[str, Fields],
+  buckets: Fields,
   split: str,
   report: str | os.PathLike[str] | None = None,
 ) -> dict[str, Source]:
@@ -74,7 +73,7 @@ def make_digits(fields: Fields, split: str, **more: Any) -> Digits:
   return Digits(**fields)
 
 
-def stored_latents(data: Fields, buckets: Mapping[str, Fields], split: str) -> dict[str, Records]:
+def stored_latents(data: Fields, buckets: Fields, split: str) -> dict[str, Records]:
   """Opens what `launch.encode` wrote for the buckets that had any clips."""
   directory = pathlib.Path(data['latents']) / split
   empty = read_json(directory / EMPTY) if (directory / EMPTY).exists() else ()
