@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,16 +14,19 @@ from ml_collections import ConfigDict
 
 from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import ConfigError
+from mgjax.core.files import write_json
+from mgjax.data.buckets import make_shape
+from mgjax.data.faults import Replacing
 from mgjax.data.mixture import Source
 from mgjax.data.records import RecordWriter
-from mgjax.data.sources import SPLITS, make_source
+from mgjax.data.sources import EMPTY, SPLITS, make_sources
 from mgjax.tae.latents import LatentCodec
 from mgjax.train.audio_part import samples_of
 from mgjax.train.metrics import Progress
 from mgjax.train.restore import load_codec, load_sound_codec
 
 ROWS_PER_SHARD = 512
-KEPT = ('caption', 'frame_features')  # of a sample, beside its latents
+KEPT = ('caption', 'source', 'fps', 'frame_features')  # of a sample, beside its latents
 
 Codec = LatentCodec | SoundCodec
 
@@ -56,8 +59,13 @@ def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
   data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
   content = {key: value for key, value in data.items() if key not in ('threads', 'latents')}
   for split in SPLITS:
+    sources = _sources(config, data, codec, split, workdir / 'rejected.jsonl')
+    write_json(workdir / split / EMPTY, [name for name in config.buckets if name not in sources])
     for name, shape in config.buckets.items():
-      source, about = _source(config, data, codec, name, split, workdir / 'rejected.jsonl')
+      if name not in sources:
+        continue
+      source, about = sources[name], _about(config, name)
+      source = Replacing(source, name, workdir / 'quarantine.jsonl')
       rows = min(len(source), config.encode[split])
       meta = {'statistics': codec.statistics.as_dict(), **about, 'data': json.dumps(content)}
       writer = RecordWriter(
@@ -76,15 +84,21 @@ def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
       writer.finish()
 
 
-def _source(
-  config: ConfigDict, data: dict[str, Any], codec: Codec, name: str, split: str, report: Any
-) -> tuple[Source, dict[str, Any]]:
-  """Returns a bucket's samples, and what else than the data their latents depend on."""
+def _sources(
+  config: ConfigDict, data: dict[str, Any], codec: Codec, split: str, report: pathlib.Path
+) -> Mapping[str, Source]:
+  if isinstance(codec, SoundCodec):
+    return samples_of(data, config.buckets, codec, split, report)
+  return make_sources(data, config.buckets, split, report)
+
+
+def _about(config: ConfigDict, name: str) -> dict[str, Any]:
+  """What else than the data the latents of a bucket depend on."""
   shape = config.buckets[name]
   if config.part == 'audio':
-    return samples_of(data, shape, codec, name, split, report), {'seconds': shape.seconds}
+    return {'seconds': shape.seconds}
   sizes = [shape.frames, shape.height, shape.width]
-  return make_source(data, name, shape, split, report), {'shape': sizes, 'fps': data['fps']}
+  return {'shape': sizes, 'fps': list(make_shape(shape, config.data.fps).fps)}
 
 
 def _rows(
