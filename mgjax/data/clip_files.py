@@ -9,6 +9,7 @@ A manifest, .csv with a header or .jsonl: columns `video` or `sound` (a path rel
 manifest), `caption` and, if wanted, `start` in seconds.
 """
 
+import collections
 import csv
 import dataclasses
 import io
@@ -18,7 +19,7 @@ import os
 import pathlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mgjax.core.errors import DataError
@@ -87,6 +88,30 @@ def list_entries(
   raise DataError(f'{path} {what}; give a folder of clips with {medium.wanted}')
 
 
+def clean_caption(caption: str) -> str:
+  """The caption on one line, without the characters that control a terminal or turn its text.
+
+  Raises:
+    DataError: nothing is left of it.
+  """
+  caption = unicodedata.normalize('NFC', caption.encode('utf-8', 'replace').decode())
+  caption = re.sub('[\x00-\x1f\x7f-\x9f]+', ' ', caption)
+  caption = re.sub('[\u202a-\u202e\u2066-\u2069]', '', caption)
+  caption = ' '.join(caption.split())[:_CAPTION_CHARACTERS]
+  if not caption:
+    raise DataError('its caption is empty')
+  return caption
+
+
+def commonest(rejected: Sequence[Rejected]) -> str:
+  """' (3 x ..., 2 x ...)': reasons that differ in numbers alone are counted together."""
+  alike = collections.defaultdict(list)
+  for entry in rejected:
+    alike[re.sub(r'\d+(\.\d+)?', '0', entry.reason)].append(entry.reason)
+  groups = sorted(alike.values(), key=len, reverse=True)[:3]
+  return f' ({"; ".join(f"{len(group)} x {group[0]}" for group in groups)})' if groups else ''
+
+
 def _folder_entries(
   root: pathlib.Path, report: str | os.PathLike[str] | None, medium: Medium
 ) -> Iterator[Entry | Rejected]:
@@ -102,7 +127,7 @@ def _folder_entries(
       elif suffix in medium.suffixes:
         caption = path.with_suffix('.txt')
         text = _read_caption(root, caption) if caption.exists() else _spoken(path.stem)
-        yield Entry(name, _resolved(root, name), _cleaned(text))
+        yield Entry(name, _resolved(root, name), clean_caption(text))
       elif suffix == '.txt':
         if path.with_suffix('') not in named:
           raise DataError(f'is a caption without a {medium.word} of the same name')
@@ -127,7 +152,7 @@ def _manifest_entries(path: pathlib.Path, word: str) -> Iterator[Entry | Rejecte
       if not isinstance(row.get('caption'), str):
         raise DataError('has no caption')
       entry_path = _resolved(path.parent, file)
-      yield Entry(name, entry_path, _cleaned(row['caption']), _start(row.get('start')))
+      yield Entry(name, entry_path, clean_caption(row['caption']), _start(row.get('start')))
     except DataError as error:
       yield Rejected(name, str(error))
 
@@ -214,17 +239,6 @@ def _read_caption(root: pathlib.Path, path: pathlib.Path) -> str:
 def _spoken(stem: str) -> str:
   words = re.sub(r'[\W_]+', ' ', stem).strip()
   return re.sub(r' \d+$', '', words)
-
-
-def _cleaned(caption: str) -> str:
-  """The caption on one line, without the characters that control a terminal or turn its text."""
-  caption = unicodedata.normalize('NFC', caption.encode('utf-8', 'replace').decode())
-  caption = re.sub('[\x00-\x1f\x7f-\x9f]+', ' ', caption)
-  caption = re.sub('[\u202a-\u202e\u2066-\u2069]', '', caption)
-  caption = ' '.join(caption.split())[:_CAPTION_CHARACTERS]
-  if not caption:
-    raise DataError('its caption is empty')
-  return caption
 
 
 def _walk(root: pathlib.Path) -> tuple[list[pathlib.Path], list[OSError]]:

@@ -7,7 +7,6 @@ neither stops a run nor passes unseen.
 """
 
 import abc
-import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -17,7 +16,6 @@ import math
 import operator
 import os
 import pathlib
-import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex
@@ -27,7 +25,7 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
 from mgjax.data import sound_io, video_io
-from mgjax.data.clip_files import VIDEO, Entry, Medium, Rejected, list_entries
+from mgjax.data.clip_files import VIDEO, Entry, Medium, Rejected, commonest, list_entries
 
 _IN_A_ROW = 32  # clips that fail one after another: more look like a lost disk than like bad files
 _LOCK = threading.Lock()  # of the counts of failures; outside the sources, which are pickled
@@ -125,7 +123,7 @@ def find(
   ]
   clips = [entry for entry in checked if isinstance(entry, Clip)]
   rejected = [entry for entry in checked if isinstance(entry, Rejected)]
-  reasons = _commonest(rejected)
+  reasons = commonest(rejected)
   if report is not None:
     lines = [json.dumps({'entry': entry.name, 'reason': entry.reason}) for entry in rejected]
     write_bytes(report, ''.join(line + '\n' for line in lines).encode())
@@ -287,12 +285,3 @@ def _checked(
   if needed is not None:
     return Rejected(entry.name, f'is too short: it lasts {seconds:.2f} s, {needed}')
   return Clip(str(entry.path), entry.caption, seconds, entry.start)
-
-
-def _commonest(rejected: Sequence[Rejected]) -> str:
-  """' (3 x ..., 2 x ...)': reasons that differ in numbers alone are counted together."""
-  alike = collections.defaultdict(list)
-  for entry in rejected:
-    alike[re.sub(r'\d+(\.\d+)?', '0', entry.reason)].append(entry.reason)
-  groups = sorted(alike.values(), key=len, reverse=True)[:3]
-  return f' ({"; ".join(f"{len(group)} x {group[0]}" for group in groups)})' if groups else ''

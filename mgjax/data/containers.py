@@ -1,12 +1,13 @@
 """Opens files of pictures and sound, which may come from anywhere; what is wrong is a sentence.
 
-A file is opened only as one of a few containers that hold their own data (a text file that names
-other files is one that does not), and its pixels, seconds, decoded frames and wall time are
-bounded. FFmpeg runs inside the process, through PyAV.
+A file lies on the disk or, as a `Blob`, in memory. It is opened only as one of a few containers
+that hold their own data (a text file that names other files is one that does not), and its pixels,
+seconds, decoded frames and wall time are bounded. FFmpeg runs inside the process, through PyAV.
 """
 
 import contextlib
 import dataclasses
+import io
 import os
 import pathlib
 import time
@@ -28,6 +29,20 @@ _KINDS = {
 _FAILURES = (av.error.FFmpegError, OSError, ValueError, LookupError, MemoryError)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Blob:
+  """A file in memory; `name` is what is said when something is wrong with it."""
+
+  name: str
+  data: bytes | memoryview = dataclasses.field(repr=False)
+
+  def __str__(self) -> str:
+    return self.name
+
+
+File = str | os.PathLike[str] | Blob
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
   """What one file may cost before it is refused."""
@@ -39,11 +54,11 @@ class Limits:
 
 
 LIMITS = Limits()
-Pick = Callable[[str | os.PathLike[str], av.container.InputContainer, Limits], av.stream.Stream]
+Pick = Callable[[File, av.container.InputContainer, Limits], av.stream.Stream]
 
 
 @contextlib.contextmanager
-def sentences(path: str | os.PathLike[str], limits: Limits) -> Iterator[None]:
+def sentences(path: File, limits: Limits) -> Iterator[None]:
   """Turns whatever FFmpeg says inside it about the file `path` into a DataError."""
   try:
     yield
@@ -56,12 +71,12 @@ def sentences(path: str | os.PathLike[str], limits: Limits) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened(
-  path: str | os.PathLike[str], limits: Limits, what: str, pick: Pick
+  path: File, limits: Limits, what: str, pick: Pick
 ) -> Iterator[tuple[av.container.InputContainer, av.stream.Stream, float]]:
   """Yields the container, the stream that `pick` takes from it, and the deadline of the call.
 
   Args:
-    path: a regular file.
+    path: a regular file, or one in memory.
     limits: what it may cost.
     what: it is expected to be: 'a video' or 'a sound'.
     pick: (path, container, limits) -> stream, or a DataError.
@@ -78,7 +93,7 @@ def opened(
 
 
 def video_stream(
-  path: str | os.PathLike[str], container: av.container.InputContainer, limits: Limits
+  path: File, container: av.container.InputContainer, limits: Limits
 ) -> av.VideoStream:
   """Picks the pictures of a file, if they are within the limits."""
   streams = moving_pictures(container)
@@ -103,7 +118,7 @@ def moving_pictures(container: av.container.InputContainer) -> list[av.VideoStre
 
 
 def check_seconds(
-  path: str | os.PathLike[str],
+  path: File,
   container: av.container.InputContainer,
   stream: av.stream.Stream,
   limits: Limits,
@@ -115,7 +130,7 @@ def check_seconds(
 
 
 def measured_seconds(
-  path: str | os.PathLike[str],
+  path: File,
   container: av.container.InputContainer,
   stream: av.stream.Stream,
   deadline: float,
@@ -143,22 +158,16 @@ def measured_seconds(
   return seconds
 
 
-def open_container(
-  path: str | os.PathLike[str], limits: Limits, what: str
-) -> av.container.InputContainer:
+def open_container(path: File, limits: Limits, what: str) -> av.container.InputContainer:
   """Opens a file, which the caller closes; what fails later is no sentence yet, see `opened`."""
-  path = pathlib.Path(path)
-  if not path.exists():
-    raise DataError(f'{path}: there is no such file')
-  if not path.is_file():  # opening a pipe or a device could wait for ever
-    raise DataError(f'{path}: is not a regular file')
-  if not path.stat().st_size:
-    raise DataError(f'{path}: is empty')
   try:
     return av.open(
-      os.path.abspath(path),  # begins with a slash, so that no name is taken for a protocol
+      _source(path),
       options={'max_pixels': str(limits.pixels)},  # the frames that FFmpeg decodes while opening
-      container_options={'format_whitelist': CONTAINERS, 'protocol_whitelist': 'file'},
+      container_options={
+        'format_whitelist': CONTAINERS,
+        'protocol_whitelist': 'none' if isinstance(path, Blob) else 'file',
+      },
       metadata_errors='replace',
       timeout=limits.wall_seconds,
     )
@@ -168,6 +177,35 @@ def open_container(
     raise DataError(f'{path}: is not {what}, or its header is damaged or missing') from error
   except PermissionError as error:
     raise DataError(f'{path}: may not be read by this user') from error
+
+
+def first_bytes(path: File, count: int) -> bytes:
+  """The first bytes of a file, `count` at most."""
+  if isinstance(path, Blob):
+    return bytes(path.data[:count])
+  with open(path, 'rb') as file:
+    return file.read(count)
+
+
+def byte_count(path: File) -> int:
+  """The length of a file."""
+  return len(path.data) if isinstance(path, Blob) else os.path.getsize(path)
+
+
+def _source(path: File) -> str | io.BytesIO:
+  """What PyAV opens, after the checks that FFmpeg would not survive or not explain."""
+  if isinstance(path, Blob):
+    if not len(path.data):
+      raise DataError(f'{path}: is empty')
+    return io.BytesIO(path.data)
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise DataError(f'{path}: there is no such file')
+  if not path.is_file():  # opening a pipe or a device could wait for ever
+    raise DataError(f'{path}: is not a regular file')
+  if not path.stat().st_size:
+    raise DataError(f'{path}: is empty')
+  return os.path.abspath(path)  # begins with a slash, so that no name is taken for a protocol
 
 
 def _declared_seconds(container: av.container.InputContainer, stream: av.stream.Stream) -> float:

@@ -5,7 +5,6 @@ missing) there is silence; what lies before time 0 or twice is left out.
 """
 
 import itertools
-import os
 from collections.abc import Iterator
 
 import av
@@ -14,7 +13,15 @@ from av.filter import Graph
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
-from mgjax.data.containers import Limits, check_seconds, moving_pictures, opened
+from mgjax.data.containers import (
+  File,
+  Limits,
+  byte_count,
+  check_seconds,
+  first_bytes,
+  moving_pictures,
+  opened,
+)
 
 # 137 dB and more between a tone below 20 kHz and what resampling it from 44.1 kHz adds.
 _FILTER = 'filter_size=128:filter_type=kaiser:kaiser_beta=14:cutoff=0.97'
@@ -23,7 +30,7 @@ _GAP = 0.02  # seconds between packets that are silence, and no rounding of thei
 
 
 def sound_stream(
-  path: str | os.PathLike[str], container: av.container.InputContainer, limits: Limits
+  path: File, container: av.container.InputContainer, limits: Limits
 ) -> av.AudioStream:
   """Picks the sound of a file, if it is within the limits."""
   if not container.streams.audio:
@@ -32,15 +39,14 @@ def sound_stream(
   if stream.codec_context is None:
     raise DataError(f'{path}: the codec of its sound cannot be decoded here')
   check_seconds(path, container, stream, limits)
-  if container.format.name == 'wav' and _riff_bytes(path) > os.path.getsize(path):
+  if container.format.name == 'wav' and _riff_bytes(path) > byte_count(path):
     raise DataError(f'{path}: is cut off, its header speaks of more than there is')
   return stream
 
 
-def _riff_bytes(path: str | os.PathLike[str]) -> int:
+def _riff_bytes(path: File) -> int:
   """The length that a wav declares; 0 if it was written before its length was known."""
-  with open(path, 'rb') as file:
-    header = file.read(8)
+  header = first_bytes(path, 8)
   declared = int.from_bytes(header[4:], 'little')
   return 0 if header[:4] != b'RIFF' or declared >= 2**32 - 256 else 8 + declared
 
@@ -59,7 +65,7 @@ def trusted_seconds(container: av.container.InputContainer, stream: av.AudioStre
 
 
 def decode_sound(
-  path: str | os.PathLike[str],
+  path: File,
   first: int,
   rate: int,
   channels: int,
@@ -100,7 +106,7 @@ def decode_sound(
 
 
 def _resampled(
-  path: str | os.PathLike[str],
+  path: File,
   container: av.container.InputContainer,
   stream: av.AudioStream,
   zero: float,

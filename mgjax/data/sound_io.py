@@ -8,6 +8,7 @@ hear (its sound begins later, or packets are missing) there is silence.
 import contextlib
 import dataclasses
 import fractions
+import io
 import logging
 import os
 import time
@@ -22,6 +23,8 @@ from mgjax.core.files import replaced
 from mgjax.core.typing import Float
 from mgjax.data.containers import (
   LIMITS,
+  Blob,
+  File,
   Limits,
   measured_seconds,
   open_container,
@@ -51,7 +54,7 @@ class SoundInfo:
   seconds: float
 
 
-def probe_sound(path: str | os.PathLike[str], limits: Limits = LIMITS) -> SoundInfo:
+def probe_sound(path: File, limits: Limits = LIMITS) -> SoundInfo:
   """Describes a sound after decoding its first samples and looking where its last packet ends.
 
   Raises:
@@ -72,7 +75,7 @@ def probe_sound(path: str | os.PathLike[str], limits: Limits = LIMITS) -> SoundI
 
 
 def read_sound(
-  path: str | os.PathLike[str],
+  path: File,
   *,
   start: float = 0.0,
   seconds: float | None = None,
@@ -123,7 +126,7 @@ def read_sound(
 
 
 def stream_sound(
-  path: str | os.PathLike[str],
+  path: File,
   *,
   rate: int = 48_000,
   channels: int = 1,
@@ -174,7 +177,7 @@ def write_wav_stream(
 
 def write_soundtrack(
   out: str | os.PathLike[str],
-  video: str | os.PathLike[str] | None,
+  video: File | None,
   chunks: Iterable[Float[np.ndarray, '_ c']],
   rate: int,
 ) -> None:
@@ -193,6 +196,30 @@ def write_soundtrack(
   Raises:
     DataError: as `write_wav`, or the video cannot be read, or mp4 cannot hold it.
   """
+  _write_soundtrack(out, replaced(out), video, chunks, rate)
+
+
+def soundtrack(video: File, chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> bytes:
+  """Returns the mp4 that `write_soundtrack` writes, and is silent about a sound it must fit."""
+  buffer = io.BytesIO()
+  _write_soundtrack(video, contextlib.nullcontext(buffer), video, chunks, rate, aloud=False)
+  return buffer.getvalue()
+
+
+def encodable_rate(rate: int) -> int:
+  """The samples a second to encode a sound of `rate` with: its own where AAC has them."""
+  return rate if rate in _AAC_RATES else 48_000
+
+
+def _write_soundtrack(
+  out: File,
+  opening: contextlib.AbstractContextManager,
+  video: File | None,
+  chunks: Iterable[np.ndarray],
+  rate: int,
+  aloud: bool = True,
+) -> None:
+  """Writes into what `opening` gives: a path or a file in memory; errors speak of `out`."""
   if rate not in _AAC_RATES:
     raise DataError(f'{out}: AAC has no {rate} samples a second; use one of {_AAC_RATES}')
   chunks = (_checked(out, chunk) for chunk in chunks)
@@ -211,14 +238,10 @@ def write_soundtrack(
 
   with contextlib.ExitStack() as stack:
     pictures = None if video is None else _Pictures(video, stack)
-    target = stack.enter_context(
-      av.open(
-        str(stack.enter_context(replaced(out))),
-        'w',
-        format='mp4',
-        options={'movie_timescale': str(rate)},
-      )
-    )
+    place = stack.enter_context(opening)
+    place = str(place) if isinstance(place, os.PathLike) else place
+    options = {'movie_timescale': str(rate)}
+    target = stack.enter_context(av.open(place, 'w', format='mp4', options=options))
     layout, bits = _LAYOUTS[first.shape[1]], _BITS * first.shape[1]
     try:
       if pictures is not None:
@@ -227,13 +250,13 @@ def write_soundtrack(
       target.start_encoding()
     except (av.error.FFmpegError, ValueError) as error:
       raise DataError(f'{video}: mp4 cannot hold its pictures; convert it to H.264') from error
-    _mux(out, target, stream, pieces(), pictures)
+    _mux(out, target, stream, pieces(), pictures, aloud)
 
 
 class _Pictures:
   """The packets of a video on their way into another file."""
 
-  def __init__(self, path: str | os.PathLike[str], stack: contextlib.ExitStack):
+  def __init__(self, path: File, stack: contextlib.ExitStack):
     with opened(path, LIMITS, 'a video', video_stream) as (container, stream, deadline):
       self.seconds = measured_seconds(path, container, stream, deadline)
     # Opened again by itself: what goes wrong with the sound must not be taken for the video's.
@@ -258,7 +281,7 @@ class _Pictures:
 
 
 def _packets(
-  path: str | os.PathLike[str], container: av.container.InputContainer, stream: av.VideoStream
+  path: File, container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[av.Packet]:
   """The packets of a video, on a clock on which its first frame is shown at 0."""
   first, last, waiting = stream.start_time or 0, 0, []
@@ -278,11 +301,12 @@ def _packets(
 
 
 def _mux(
-  out: str | os.PathLike[str],
+  out: File,
   target: av.container.OutputContainer,
   stream: av.AudioStream,
   pieces: Iterator[np.ndarray],
   pictures: _Pictures | None,
+  aloud: bool,
 ) -> None:
   """Encodes the sound second by second, with the pictures of each second after it."""
   rate, layout = stream.sample_rate, stream.layout.name
@@ -306,11 +330,11 @@ def _mux(
     encode(fitting)
     rest = len(piece) - len(fitting)
     if rest:
-      if rest > _SAID * rate or next(pieces, None) is not None:
+      if aloud and (rest > _SAID * rate or next(pieces, None) is not None):
         _log.warning('%s: the sound is cut at %.2f s, where its video ends', out, count / rate)
       break
   if length is not None and count < length:
-    if length - count > _SAID * rate:
+    if aloud and length - count > _SAID * rate:
       _log.warning(
         '%s: the sound ends at %.2f s and is followed by silence, since its video lasts %.2f s',
         out, count / rate, length / rate,
@@ -322,11 +346,11 @@ def _mux(
     pictures.copy()
 
 
-def _checked(path: str | os.PathLike[str], sound: np.ndarray) -> Float[np.ndarray, 's c']:
+def _checked(path: File, sound: np.ndarray) -> Float[np.ndarray, 's c']:
   sound = np.asarray(sound)
   if sound.ndim != 2 or sound.dtype.kind != 'f':
     raise DataError(f'{path}: a sound is {sound.dtype} {sound.shape}, expected float (samples, c)')
-  if os.path.isdir(path):
+  if not isinstance(path, Blob) and os.path.isdir(path):
     raise DataError(f'{path}: is a folder; name a file in it')
   if not np.isfinite(sound).all():
     raise DataError(f'{path}: the sound to write holds samples that are no numbers')

@@ -10,7 +10,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import av
 import numpy as np
@@ -19,10 +19,11 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
-from mgjax.data.containers import LIMITS, Limits, measured_seconds, opened, video_stream
+from mgjax.data.containers import LIMITS, File, Limits, measured_seconds, opened, video_stream
 
 TOLERANCE = 5e-4  # seconds; Matroska rounds the times of frames to a millisecond
 _RESIZE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+_MOST_WIDE = 16  # times as wide as high a pixel may be
 _BT709, _UNSPECIFIED = 1, 2  # the colour spaces' numbers in ITU-T H.273
 
 
@@ -38,7 +39,7 @@ class ClipInfo:
   has_audio: bool
 
 
-def probe(path: str | os.PathLike[str], limits: Limits = LIMITS) -> ClipInfo:
+def probe(path: File, limits: Limits = LIMITS) -> ClipInfo:
   """Describes a video after decoding its first frame and looking where its last packet ends.
 
   Raises:
@@ -48,8 +49,7 @@ def probe(path: str | os.PathLike[str], limits: Limits = LIMITS) -> ClipInfo:
     frame = next(container.decode(stream), None)
     if frame is None:
       raise DataError(f'{path}: holds no frame that can be decoded')
-    upright = (frame.height, round(frame.width * _pixel_aspect(stream)))
-    height, width = upright[::-1] if frame.rotation % 180 else upright
+    height, width = _upright(path, frame, stream)
     seconds = measured_seconds(path, container, stream, deadline)
     fps = float(stream.average_rate or stream.guessed_rate or 1 / seconds)
     return ClipInfo(
@@ -63,7 +63,7 @@ def probe(path: str | os.PathLike[str], limits: Limits = LIMITS) -> ClipInfo:
 
 
 def read_clip(
-  path: str | os.PathLike[str],
+  path: File,
   *,
   frames: int,
   size: tuple[int, int],
@@ -99,7 +99,7 @@ def read_clip(
 
 
 def stream_clip(
-  path: str | os.PathLike[str], *, size: tuple[int, int], fps: float, limits: Limits = LIMITS
+  path: File, *, size: tuple[int, int], fps: float, limits: Limits = LIMITS
 ) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
   """Yields one after another the frames that `read_clip` would return, to the end of the video.
 
@@ -118,6 +118,45 @@ def stream_clip(
         count += 1
   if not count:
     raise DataError(f'{path}: holds no frame that can be decoded')
+
+
+def stream_frames(
+  path: File, limits: Limits = LIMITS
+) -> Iterator[tuple[float, float, UInt8[np.ndarray, 'h w 3']]]:
+  """Yields every frame of a video at full size: from when until when it is shown, and the frame.
+
+  Times are seconds after the first frame. Frames are upright, with square pixels.
+
+  Raises:
+    DataError: as `probe`, at the start or where the file is damaged.
+  """
+  with opened(path, limits, 'a video', video_stream) as (container, stream, _):
+    resize = None
+    for count, (frame, start, end) in enumerate(_shown(container, stream, 0.0)):
+      if count >= limits.frames:
+        raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
+      if resize is None:
+        resize = _make_resize(path, stream, _upright(path, frame, stream), limits)
+      yield start, end, resize(frame)
+  if resize is None:
+    raise DataError(f'{path}: holds no frame that can be decoded')
+
+
+def decode_all(path: File, limits: Limits = LIMITS) -> int:
+  """Decodes a whole video, and returns how many frames it has.
+
+  Raises:
+    DataError: as `probe`, or a frame is damaged.
+  """
+  count = 0
+  with opened(path, limits, 'a video', video_stream) as (container, stream, _):
+    for frame in container.decode(stream):
+      if frame.is_corrupt:
+        raise DataError(f'{path}: its frame {count} is damaged')
+      count += 1
+      if count > limits.frames:
+        raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
+  return count
 
 
 def cover_size(
@@ -147,27 +186,61 @@ def write_video(
   frames = np.asarray(frames)
   if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
     raise ValueError(f'expected uint8 (t h w 3), got {frames.dtype} {frames.shape}')
-  _, height, width, _ = frames.shape
-  frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode='edge')
-  buffer = io.BytesIO()
+  rate = fractions.Fraction(fps).limit_denominator(1001)
+  times = ((i / rate, (i + 1) / rate, frame) for i, frame in enumerate(frames))
+  write_bytes(path, encode_frames(times, fps=fps, clock=rate, crf=12))
+
+
+def encode_frames(
+  frames: Iterable[tuple[float | fractions.Fraction, float | fractions.Fraction, np.ndarray]],
+  *,
+  fps: float,
+  clock: fractions.Fraction | int,
+  crf: float,
+  gop: int | None = None,
+) -> bytes:
+  """Encodes frames as they come: an mp4 as `write_video` writes it.
+
+  Args:
+    frames: (second from which it is shown, second until which, uint8 (h w 3)), all of one size; one
+      that is over before the next tick of the clock is left out.
+    fps: about how many come in a second.
+    clock: ticks a second.
+    crf: the constant rate factor of x264.
+    gop: most frames from one key frame to the next, by default 250.
+  """
+  buffer, encoded = io.BytesIO(), -1
+  options = {'crf': f'{crf:g}'} | ({} if gop is None else {'g': str(gop)})
   with av.open(buffer, 'w', format='mp4') as container:
     rate = fractions.Fraction(fps).limit_denominator(1001)
-    stream = container.add_stream('libx264', rate=rate, options={'crf': '12'})
-    stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], 'yuv420p'
+    stream = container.add_stream('libx264', rate=rate, options=options)
+    stream.pix_fmt = 'yuv420p'
     context = stream.codec_context
+    context.time_base = 1 / fractions.Fraction(clock)
+    context.thread_count = 1 if gop else 0  # many clips at once beat many threads on one
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.color_range = 1  # 16 to 235
-    for array in frames:
+    for start, end, array in frames:
+      tick = round(start * clock)
+      if tick <= encoded:
+        continue
+      height, width, _ = array.shape
+      array = np.pad(array, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge')
+      if encoded < 0:
+        stream.height, stream.width = array.shape[:2]
+      encoded = tick
       frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array)).reformat(
         format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=_RESIZE
       )
+      frame.pts, frame.time_base = tick, context.time_base
+      frame.duration = max(1, round(end * clock) - tick)
       container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
-  write_bytes(path, buffer.getvalue())
+  return buffer.getvalue()
 
 
 def _read_from(
-  path: str | os.PathLike[str],
+  path: File,
   times: list[float],
   begin: float,
   size: tuple[int, int],
@@ -240,13 +313,19 @@ def _frame_seconds(frame: av.VideoFrame, stream: av.VideoStream) -> float:
   return float(1 / (stream.average_rate or stream.guessed_rate or 25))
 
 
+def _upright(path: File, frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
+  """(height, width) of a frame as it is shown."""
+  size = (frame.height, round(frame.width * _pixel_aspect(stream)))
+  if not 0 < size[1] < _MOST_WIDE * frame.width:
+    raise DataError(f'{path}: its pixels are said to have the shape {stream.sample_aspect_ratio}')
+  return size[::-1] if frame.rotation % 180 else size
+
+
 def _pixel_aspect(stream: av.VideoStream) -> float:
   return float(stream.sample_aspect_ratio or 1)
 
 
-def _make_resize(
-  path: str | os.PathLike[str], stream: av.VideoStream, size: tuple[int, int], limits: Limits
-):
+def _make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limits: Limits):
   """Returns frame -> uint8 (h w 3): upright, covering `size`, cropped at the centre."""
   reformatter = VideoReformatter()
 
