@@ -58,6 +58,18 @@ def clips(path: str = 'data/clips', fps: int = 16, threads: int = 16) -> ConfigD
   )
 
 
+def encoding(train: int = 1_000_000_000, validation: int = 4096) -> ConfigDict:
+  """Returns what launch.encode does, at most so many rows of each bucket."""
+  return ConfigDict(
+    {
+      'train': train,
+      'validation': validation,
+      'dtype': 'bfloat16',  # of the latents on disk
+      'at_once': 2**21,  # pixels, or samples of sound, on a device: 32 frames of 256 x 256
+    }
+  )
+
+
 def sampling() -> ConfigDict:
   """Returns the report's sampler: 50 Euler steps, linear-quadratic, guidance 7.5."""
   return ConfigDict(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs.base import base, clips, sampling
+from configs.base import base, clips, encoding, sampling
 from configs.video.sizes import model
 from mgjax.data.buckets import rows_for
 
@@ -38,7 +38,7 @@ def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0},
     }
   )
-  config.encode = ConfigDict({'train': 1_000_000_000, 'validation': 4096})  # rows of each bucket
+  config.encode = encoding()
   config.sample = sampling()
   config.train.save_every = 1000
   config.train.evaluate_every = 1000
