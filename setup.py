@@ -45,6 +45,7 @@ setup(
     'cuda': ['jax[cuda13]>=0.10.2'],
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.
     'tpu': ['libtpu>=0.0.51', 'requests'],
+    'parquet': ['pyarrow>=26.0.1'],  # clips in parquet files, for launch.data convert
     # For mgjax/evaluation/score_*.py, which run in an environment of their own.
     'scorers': ['audiobox-aesthetics>=0.0.4', 'torch>=2.13.0', 'transformers>=5.23.0'],
     'test': [
@@ -52,6 +53,7 @@ setup(
       'chex>=0.1.92',
       'hypothesis>=6.170.15',
       'libtpu>=0.0.51',  # a compiler here: no TPU is needed
+      'pyarrow>=26.0.1',
       'pytest>=9.2.0',
       'pytest-timeout>=2.4.0',
       'pytest-xdist>=3.8.0',

@@ -10,7 +10,7 @@ import hashlib
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import DataError, StorageError
 from mgjax.data.clip_files import Entry, Rejected
 
 
@@ -51,8 +51,9 @@ class Inputs(abc.ABC):
 class FileInputs(Inputs):
   """The files that `clip_files.list_entries` lists."""
 
-  def __init__(self, entries: list[Entry | Rejected]):
-    self._entries = entries
+  def __init__(self, root: pathlib.Path, entries: list[Entry | Rejected]):
+    """Takes what `list_entries(root)` found."""
+    self._root, self._entries = root, entries
     self.identity = {'layout': 'files', 'names': digest(entry.name for entry in entries)}
 
   def __len__(self) -> int:
@@ -64,22 +65,15 @@ class FileInputs(Inputs):
       if isinstance(entry, Rejected):
         yield entry
         continue
-      try:
-        if not entry.path.is_file():  # opening a pipe or a device could wait for ever
-          raise DataError(
-            'is not a regular file' if entry.path.exists() else 'there is no such file'
-          )
-        yield Input(
-          entry.name,
-          entry.caption,
-          entry.path.stat().st_size,
-          functools.partial(_read, entry.path),
-          entry.start,
-        )
-      except OSError as error:
-        yield Rejected(entry.name, f'cannot be read: {error.strerror}')
-      except DataError as error:
-        yield Rejected(entry.name, str(error))
+      if not entry.path.is_file():  # opening a pipe or a device could wait for ever
+        if not self._root.exists():
+          raise StorageError(f'{self._root} is gone; is its disk still there?')
+        there = entry.path.exists()
+        yield Rejected(entry.name, 'is not a regular file' if there else 'there is no such file')
+        continue
+      size = entry.path.stat().st_size
+      load = functools.partial(read_part, entry.path, 0, size)
+      yield Input(entry.name, entry.caption, size, load, entry.start)
 
 
 def digest(names: Iterable[str]) -> str:
@@ -94,21 +88,17 @@ def read_part(path: pathlib.Path, offset: int, size: int) -> bytes:
   """Reads `size` bytes from `offset` on.
 
   Raises:
-    DataError: they are not there.
+    StorageError: what the file lies on does not answer.
+    DataError: the bytes are not there, or may not be read.
   """
   try:
     with path.open('rb') as file:
       file.seek(offset)
       data = file.read(size)
+  except PermissionError as error:
+    raise DataError('may not be read by this user') from error
   except OSError as error:
-    raise DataError(f'{path} cannot be read: {error.strerror}') from error
+    raise StorageError(f'{path} cannot be read any more: {error.strerror}') from error
   if len(data) != size:
-    raise DataError(f'{path} is cut off: {size} bytes from {offset} on are not all there')
+    raise DataError(f'is cut off: {size} bytes from {offset} on are not all there')
   return data
-
-
-def _read(path: pathlib.Path) -> bytes:
-  try:
-    return path.read_bytes()
-  except OSError as error:
-    raise DataError(f'cannot be read: {error.strerror}') from error

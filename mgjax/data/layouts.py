@@ -44,7 +44,7 @@ def open_inputs(
       )
     layout = 'tar' if tars else 'parquet' if parquets else 'files'
   if layout == 'files':
-    return FileInputs(list_entries(path))
+    return FileInputs(path, list_entries(path))
   found = tars if layout == 'tar' else parquets
   if not found:
     raise DataError(f'{path} is no .{layout} and holds none')

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.clip_files import Rejected, clean_caption
 from mgjax.data.inputs import Input, Inputs, digest
 
@@ -89,6 +89,8 @@ class ParquetInputs(Inputs):
             if done == high:
               break
           lost = 'is not there, though the file declares it'
+        except FileNotFoundError as error:
+          raise StorageError(f'{path} is gone; is its disk still there?') from error
         except self._failures as error:
           lost = f'cannot be read, its row group is damaged ({error!s:.200})'
         for number in range(done, high):

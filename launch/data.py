@@ -1,0 +1,136 @@
+r"""Converts clips into records that training reads, and says what records hold.
+
+python -m launch.data convert --input=clips/ --output=data/clips
+python -m launch.data convert --input=shards/ --output=gs://bucket/clips --reencode \
+  --process=0 --processes=8
+python -m launch.data inspect --input=data/clips --sheet=clips.png
+python -m launch.data verify --input=data/clips
+--input of convert is a folder of clips with captions (clip.mp4, clip.txt), a .csv or .jsonl that
+names them, WebDataset tars or parquet files. The same command again goes on where it stopped; what
+cannot be used is listed, with the reason, in rejected.jsonl beside the records. inspect and verify
+take records of clips and of latents.
+"""
+
+import pathlib
+import sys
+import time
+
+from absl import flags
+
+from launch import command_line
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.data import inspection
+from mgjax.data.convert import REJECTED, Treatment, convert
+from mgjax.data.layouts import LAYOUTS, open_inputs
+from mgjax.data.records import Records, verify
+from mgjax.train.metrics import Progress
+
+_COMMANDS = ('convert', 'inspect', 'verify')
+_PAUSE = 5.0  # seconds between two lines where there is no bar
+_DEFAULT = Treatment()
+
+_INPUT = flags.DEFINE_string('input', '', 'Clips to convert; records to inspect or verify.')
+_OUTPUT = flags.DEFINE_string('output', '', 'Directory or URL of the records to make.')
+_LAYOUT = flags.DEFINE_enum('layout', 'auto', LAYOUTS, 'How the clips lie.')
+_MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the clips.')
+_CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
+_REENCODE = flags.DEFINE_bool('reencode', False, 'Encode anew, for quick reads at any moment.')
+_GOP = flags.DEFINE_integer(
+  'gop', _DEFAULT.gop, 'Frames from key frame to key frame of --reencode.', lower_bound=1
+)
+_CRF = flags.DEFINE_float(
+  'crf', _DEFAULT.crf, 'Rate factor of --reencode: lower is better.', lower_bound=0, upper_bound=51
+)
+_FULL = flags.DEFINE_bool('full', False, 'Decode all of each clip before it is taken.')
+_MEGABYTES = flags.DEFINE_integer(
+  'megabytes', _DEFAULT.megabytes, 'A larger file is rejected.', lower_bound=1
+)
+_ROWS_PER_SHARD = flags.DEFINE_integer('rows_per_shard', 256, 'Clips in a file.', lower_bound=1)
+_PROCESS = flags.DEFINE_integer('process', 0, 'Of the processes that convert, this one.')
+_PROCESSES = flags.DEFINE_integer('processes', 1, 'How many convert at once.', lower_bound=1)
+_THREADS = flags.DEFINE_integer('threads', 0, 'Clips at once; four a core, 16 at most.')
+_SHEET = flags.DEFINE_string('sheet', 'clips.png', 'Contact sheet that inspect writes.')
+_SHOWN = flags.DEFINE_integer('shown', 8, 'Clips on the contact sheet.', lower_bound=1)
+
+
+def main(arguments) -> None:
+  {'convert': _convert, 'inspect': _inspect, 'verify': _verify}[arguments[1]]()
+
+
+def _convert() -> None:
+  source = command_line.required(_INPUT, 'clips/')
+  output = command_line.required(_OUTPUT, 'data/clips')
+  if '://' not in output:
+    folder = pathlib.Path(output).resolve()
+    if pathlib.Path(source).resolve() in (folder, *folder.parents):
+      raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
+  inputs = open_inputs(
+    source, _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value
+  )
+  treatment = Treatment(
+    reencode=_REENCODE.value,
+    gop=_GOP.value,
+    crf=_CRF.value,
+    full=_FULL.value,
+    megabytes=_MEGABYTES.value,
+  )
+  report = _Report()
+  try:
+    outcome = convert(
+      inputs,
+      output,
+      treatment,
+      rows_per_shard=_ROWS_PER_SHARD.value,
+      process=_PROCESS.value,
+      processes=_PROCESSES.value,
+      threads=_THREADS.value,
+      progress=report,
+    )
+  finally:
+    report.close()
+  print(outcome)
+  if not outcome.finished:
+    print('the shards of other processes have yet to be written')
+  elif outcome.rejected:
+    print(f'all reasons are in {output.rstrip("/")}/{REJECTED}')
+
+
+def _inspect() -> None:
+  records = Records(command_line.required(_INPUT, 'data/clips'))
+  for line in inspection.describe(records):
+    print(line)
+  if len(records) and inspection.holds_clips(records[0]):
+    inspection.draw_clips(records, _SHEET.value, _SHOWN.value)
+    print(_SHEET.value)
+
+
+def _verify() -> None:
+  directory = command_line.required(_INPUT, 'data/clips')
+  if faults := verify(directory):
+    raise DataError('\n'.join(faults))
+  print(f'{directory}: every file is as it was written, {len(Records(directory))} rows')
+
+
+class _Report:
+  """Passes on how far a conversion is, not more often than a reader can follow."""
+
+  def __init__(self):
+    self._progress: Progress | None = None
+    self._last = -_PAUSE
+
+  def __call__(self, done: int, total: int) -> None:
+    if not total:
+      return
+    self._progress = self._progress or Progress(total)
+    pause = 0.1 if sys.stderr.isatty() else _PAUSE
+    if done == total or time.monotonic() - self._last > pause:
+      self._last = time.monotonic()
+      self._progress.report(done, {})
+
+  def close(self) -> None:
+    if self._progress is not None:
+      self._progress.close()
+
+
+if __name__ == '__main__':
+  command_line.run(main, _COMMANDS)
