@@ -100,8 +100,9 @@ def test_encoded_anew_what_is_whole_has_all_its_frames(hostile):
   assert set(usable) <= set(rows) | entries and not set(rows) & entries
   assert set(rows) >= {name for name, expected in usable.items() if expected}
   for name, row in rows.items():
-    before, after = frames(folder / 'clips' / name), frames(open_row(row))
+    after = frames(open_row(row))
     if usable[name]:
+      before = frames(folder / 'clips' / name)
       assert [start for start, _ in after] == pytest.approx([s for s, _ in before], abs=1e-3), name
     assert after and row['height'] % 2 == row['width'] % 2 == 0
     assert probe(open_row(row)).seconds == pytest.approx(row['seconds'])
@@ -140,10 +141,8 @@ def test_latents_are_a_table_of_names_and_numbers(tmp_path):
   ('arguments', 'code', 'sentence'),
   [
     (['convert'], 2, r'--input is missing'),
-    (['convert', '--input={tmp}'], 2, r'--output is missing'),
     (['convert', '--input={tmp}', '--output={tmp}/out'], 2, r'lies in --input'),
     (['convert', '--input={tmp}', '--output={tmp}x'], 3, r'nothing to convert'),
-    (['convert', '--input={tmp}/no', '--output={tmp}x'], 3, r'does not exist'),
     (['inspect', '--input={tmp}'], 3, r'no records'),
     (['show'], 2, r'expected convert or inspect or verify'),
   ],
