@@ -10,7 +10,7 @@ Sizes: debug, 300m, 3b, 9b, 13b. With --config.data.latents=... read what launch
 from ml_collections import ConfigDict
 
 from configs.audio.sizes import model
-from configs.base import base, clips, masked_audio, sound_sampling
+from configs.base import base, clips, encoding, masked_audio, sound_sampling
 from mgjax.core.errors import ConfigError
 
 SECONDS = 30.0  # 750 latents; longer sounds are cropped
@@ -30,7 +30,7 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.data.rate, config.data.channels = 48_000, 1
   config.model = model(size, round(SECONDS * 25))
   config.objective, config.masking = masked_audio()
-  config.encode = ConfigDict({'train': 1_000_000_000, 'validation': 4096})  # rows of each bucket
+  config.encode = encoding()
   config.sample = sound_sampling()
   picture = {'height': 256, 'width': 256}
   config.optimizer.peak = 1e-4

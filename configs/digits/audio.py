@@ -9,7 +9,7 @@ python -m launch.train --config=configs/digits/audio.py --workdir=runs/sound/aud
 
 from ml_collections import ConfigDict
 
-from configs.base import base, masked_audio, sound_sampling
+from configs.base import base, encoding, masked_audio, sound_sampling
 from configs.digits import codec
 
 SECONDS = 2.0
@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
   config.objective.time.mean = (
     -1.0
   )  # small worlds train nearer to noise, as configs/digits/video.py
-  config.encode = ConfigDict({'train': 8192, 'validation': 256})  # rows of each bucket
+  config.encode = encoding(train=8192, validation=256)
   config.sample = sound_sampling()
   config.sample.steps = 16
   config.optimizer.kind = 'cosine'

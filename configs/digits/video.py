@@ -8,7 +8,7 @@ python -m launch.train --config=configs/digits/video.py --workdir=runs/digits/vi
 
 from ml_collections import ConfigDict
 
-from configs.base import base, sampling
+from configs.base import base, encoding, sampling
 from configs.digits import autoencoder
 
 
@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
   config.objective = ConfigDict(
     {'dropout': {'text': 0.1}, 'time': {'name': 'logit_normal', 'mean': -1.0, 'std': 1.0}}
   )
-  config.encode = ConfigDict({'train': 6144, 'validation': 512})  # rows of each bucket
+  config.encode = encoding(train=6144, validation=512)
   config.sample = sampling()
   config.sample.steps = 25
   config.sample.guidance.text = 6.0

@@ -13,10 +13,10 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.catalogue import Catalogue, announce
 from mgjax.data.clip_files import VIDEO, Rejected
@@ -54,7 +54,7 @@ class Shape:
     return self.frames / self.rates(seconds)
 
 
-def make_shape(fields: Mapping[str, Any], fps: float) -> Shape:
+def make_shape(fields: Fields, fps: float) -> Shape:
   """Makes a shape of a configuration's bucket; without an `fps` of its own it has the one given.
 
   Raises:
@@ -84,13 +84,13 @@ def kept(clips: Catalogue, shape: Shape) -> np.ndarray:
 def assign(clips: Catalogue, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
   """Returns the indices of the clips that each bucket takes, in order.
 
-  Among buckets that keep as much of a clip, the one with more frames wins, then the one named
-  first.
+  Among buckets that keep as much of a clip, the one with more frames wins, then the one with fewer
+  frame rates.
   """
   taken = {}
   for images in (True, False):
     names = [name for name, shape in shapes.items() if (shape.frames == 1) == images]
-    names.sort(key=lambda name: -shapes[name].frames)  # stable: ties stay in order
+    names.sort(key=lambda name: (-shapes[name].frames, np.ptp(shapes[name].fps)))
     best, whose = np.zeros(len(clips)), np.full(len(clips), -1)
     for number, name in enumerate(names):
       share = kept(clips, shapes[name])
@@ -126,7 +126,7 @@ def sort_out(
   left = np.ones(len(clips), bool)
   for indices in assigned.values():
     left[indices] = False
-  lacking = [_lack(clips, index, shapes) for index in np.flatnonzero(left)]
+  lacking = [_lack(clips, index, shapes) for index in np.flatnonzero(left).tolist()]
   least = min(shapes.values(), key=lambda shape: shape.frames / shape.fps[1])
   wanted = (
     f'videos of at least {least.frames / least.fps[1]:.2f} s ({least.frames} frames at '
@@ -154,18 +154,17 @@ def _lack(clips: Catalogue, index: int, shapes: Mapping[str, Shape]) -> Rejected
 
 def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> None:
   """Raises DataError if a frame is of so long a shape that it can be resized for no bucket."""
-  error = None
+  refusals = []
   for shape in shapes.values():
     try:
       cover_size(height, width, shape.size)
-      return
     except DataError as refusal:
-      error = refusal
-  if error is not None:
-    raise error
+      refusals.append(refusal)
+  if len(refusals) == len(shapes):
+    raise refusals[0]
 
 
-def rows_for(shape: Mapping[str, Any], like: Mapping[str, Any], rows: int, multiple: int = 1,
+def rows_for(shape: Fields, like: Fields, rows: int, multiple: int = 1,
              compression: tuple[int, int, int] = (8, 8, 8)) -> int:  # fmt: skip
   """Returns the batch size with which a bucket has about as many latent places as another.
 
@@ -180,6 +179,8 @@ def rows_for(shape: Mapping[str, Any], like: Mapping[str, Any], rows: int, multi
   return max(1, round(wanted / multiple)) * multiple
 
 
-def _places(shape: Mapping[str, Any], compression: tuple[int, int, int]) -> int:
+def _places(shape: Fields, compression: tuple[int, int, int]) -> int:
   frames, height, width = compression
-  return -(-shape['frames'] // frames) * (shape['height'] // height) * (shape['width'] // width)
+  return (
+    -(-int(shape['frames']) // frames) * (shape['height'] // height) * (shape['width'] // width)
+  )

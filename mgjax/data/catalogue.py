@@ -107,7 +107,8 @@ def catalogue_of(clips: Sequence[Clip]) -> Catalogue:
   clips = tuple(clips)
   given = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
   given['start'] = [math.nan if start is None else start for start in given['start']]
-  columns = {name: np.array(values) for name, values in given.items()}
+  kinds = {'sounding': bool}
+  columns = {name: np.array(each, kinds.get(name, float)) for name, each in given.items()}
   # Where the files lie may change between a run and its resumption, what they are may not.
   names = tuple(clip.name or str(clip.file) for clip in clips)
   known = [

@@ -147,7 +147,7 @@ def data_hash(description: dict[str, Any]) -> str:
 
 
 def continue_orders(
-  orders: Sequence[tuple[int, str]], step: int, new: str, *, allow: bool = False
+  orders: Sequence[Sequence[Any]], step: int, new: str, *, allow: bool = False
 ) -> list[tuple[int, str]]:
   """Returns the orders of the data of a run that goes on at `step`: (first step, hash) of each.
 

@@ -3,11 +3,11 @@
 import operator
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
 
+from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.catalogue import Catalogue, Clip, announce
@@ -17,7 +17,7 @@ from mgjax.data.digit_sounds import RATE
 from mgjax.data.digits import AUDIBLE, SPLITS, Digits
 from mgjax.data.mixture import Source
 from mgjax.data.sound_io import probe_sound, read_sound
-from mgjax.data.sources import Fields, make_digits, open_catalogue, path_of
+from mgjax.data.sources import make_digits, open_catalogue, path_of
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
@@ -25,7 +25,7 @@ _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
 
 def make_sound_sources(
   data: Fields,
-  buckets: Mapping[str, Fields],
+  buckets: Fields,
   split: str,
   report: str | os.PathLike[str] | None = None,
 ) -> dict[str, Source]:
@@ -167,7 +167,7 @@ def _sounds(data, buckets, split, report) -> dict[str, Source]:
   lengths = {name: shape['seconds'] for name, shape in buckets.items()}
   least = min(lengths.values())
   needed = clips.begin + least
-  for index in np.flatnonzero(needed > clips.columns['seconds'] + 1e-6):
+  for index in np.flatnonzero(needed > clips.columns['seconds'] + 1e-6).tolist():
     lasting = clips.columns['seconds'][index]
     reason = f'is too short: it lasts {lasting:.2f} s, {needed[index]:.2f} s are needed'
     rejected.append(Rejected(clips.name(index), reason))
@@ -213,7 +213,7 @@ def _records(data, buckets, split, report) -> dict[str, Source]:
   return (_clips if pictures else _sounds)(data, buckets, split, report)
 
 
-def _form(data: Fields, buckets: Mapping[str, Fields]) -> dict[str, int]:
+def _form(data: Fields, buckets: Fields) -> dict[str, int]:
   """Rate and channels, if the lengths are whole at that rate."""
   rate, channels = data.get('rate', RATE), data.get('channels', 1)
   if channels not in (1, 2):

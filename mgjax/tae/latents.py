@@ -45,17 +45,60 @@ class Statistics:
     return cls(tuple(values['mean']), tuple(values['std']))
 
 
+@dataclasses.dataclass(frozen=True)
+class Sums:
+  """Sums over latents, channel by channel, in float64: what statistics of any parts add up from.
+
+  Attributes:
+    count: of places.
+    total: of the values.
+    squares: of their squares.
+  """
+
+  count: int = 0
+  total: tuple[float, ...] = ()
+  squares: tuple[float, ...] = ()
+
+  @classmethod
+  def of(cls, latents: np.ndarray) -> 'Sums':
+    """Returns the sums over an array (... c)."""
+    rows = np.asarray(latents, np.float64).reshape(-1, latents.shape[-1])
+    return cls(len(rows), tuple(rows.sum(0).tolist()), tuple((rows**2).sum(0).tolist()))
+
+  def __add__(self, other: 'Sums') -> 'Sums':
+    if not self.count or not other.count:
+      return self if self.count else other
+    total, squares = (
+      tuple(x + y for x, y in zip(one, two, strict=True))
+      for one, two in ((self.total, other.total), (self.squares, other.squares))
+    )
+    return Sums(self.count + other.count, total, squares)
+
+  def statistics(self) -> Statistics:
+    """Returns what they add up to.
+
+    Raises:
+      ValueError: they are of nothing.
+    """
+    if not self.count:
+      raise ValueError('no latents were given to estimate statistics over')
+    mean = np.asarray(self.total) / self.count
+    std = np.sqrt(np.maximum(np.asarray(self.squares) / self.count - mean**2, 1e-12))
+    return Statistics(tuple(mean.tolist()), tuple(std.tolist()))
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values."""
+    return {'count': self.count, 'total': list(self.total), 'squares': list(self.squares)}
+
+  @classmethod
+  def from_dict(cls, values: Mapping[str, Any]) -> 'Sums':
+    """Reads what `as_dict` gave."""
+    return cls(values['count'], tuple(values['total']), tuple(values['squares']))
+
+
 def estimate_statistics(latents: Iterable[np.ndarray]) -> Statistics:
   """Estimates the statistics over arrays (... c), summed in float64."""
-  count, total, squares = 0, 0.0, 0.0
-  for array in latents:
-    rows = np.asarray(array, np.float64).reshape(-1, array.shape[-1])
-    count, total, squares = count + len(rows), total + rows.sum(0), squares + (rows**2).sum(0)
-  if not count:
-    raise ValueError('no latents were given to estimate statistics over')
-  mean = total / count
-  std = np.sqrt(np.maximum(squares / count - mean**2, 1e-12))
-  return Statistics(tuple(mean.tolist()), tuple(std.tolist()))
+  return sum(map(Sums.of, latents), Sums()).statistics()
 
 
 class LatentCodec:

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,13 +14,14 @@ from mgjax.audio.codec import RATE, Codec
 from mgjax.audio.frames import PIXELS, pixel_features, resample
 from mgjax.audio.latents import SoundCodec
 from mgjax.backbone.model import FlowModel
+from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.mixture import Source
 from mgjax.data.sound_io import write_wav
 from mgjax.data.sound_sheet import sound_sheet
 from mgjax.data.sound_sources import make_sound_sources
-from mgjax.data.sources import Fields, make_transform, stored_latents
+from mgjax.data.sources import make_transform, stored_latents
 from mgjax.parallel.distributed import fetch
 from mgjax.train.flow_model import (
   check_learnt,
@@ -97,7 +98,7 @@ def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> i
 
 def samples_of(
   data: Fields,
-  buckets: Mapping[str, Fields],
+  buckets: Fields,
   codec: SoundCodec,
   split: str,
   report: pathlib.Path | None = None,

@@ -1,15 +1,17 @@
 """Clips to latent records, so that training need not run the autoencoder (Movie Gen §3.1.6)."""
 
+import itertools
 import json
 import logging
+import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgjax.audio.latents import SoundCodec
@@ -20,30 +22,55 @@ from mgjax.data.faults import Replacing
 from mgjax.data.mixture import Source
 from mgjax.data.records import RecordWriter
 from mgjax.data.sources import EMPTY, SPLITS, make_sources
-from mgjax.tae.latents import LatentCodec
+from mgjax.parallel.distributed import check_shared
+from mgjax.parallel.mesh import make_mesh
+from mgjax.tae.latents import Sums
 from mgjax.train.audio_part import samples_of
+from mgjax.train.latent_rows import (
+  Codec,
+  RowEncoder,
+  read_ahead,
+  rows_of_device,
+  stored_type,
+)
 from mgjax.train.metrics import Progress
 from mgjax.train.restore import load_codec, load_sound_codec
 
-ROWS_PER_SHARD = 512
-KEPT = ('caption', 'source', 'fps', 'frame_features')  # of a sample, beside its latents
-
-Codec = LatentCodec | SoundCodec
+ROWS_PER_SHARD = 512  # at most
+BYTES_PER_SHARD = 2**28
+# Of `config.data`: what samples depend on, beside the files themselves, which may be moved.
+CONTENT = ('kind', 'digits', 'fps', 'intervals', 'rate', 'channels')
+_PAUSE = 2  # seconds between looks at what others have done
 
 _log = logging.getLogger(__name__)
 
 
-def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
+def encode(
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  *,
+  process: int | None = None,
+  processes: int | None = None,
+) -> bool:
   """Encodes every bucket of `config.data` into `workdir/<split>/<bucket>`.
 
-  A row holds the normalised latents in float16, the caption and, of sound, features of the frames
-  on show. The command can be stopped at any moment; run again, it goes on with the first shard that
-  is missing.
+  A row holds the normalised latents, the caption and what else `latent_rows.KEPT` names. The
+  records' summary has mean and deviation of each channel over all latents as they are stored.
+
+  The command can be stopped at any moment; run again, it goes on with the first shard that is
+  missing. Of several processes each writes the shards i with i % processes == process, on its own
+  devices; the last one makes the directory readable. What one has left undone, another finishes
+  that is run later, as with process 0 of 1.
 
   Args:
     config: `autoencoder`, `data`, `buckets` and `encode` (rows to encode of each split, where a
-      source has more).
-    workdir: of the records.
+      source has more; type of the latents; how much a device takes at once).
+    workdir: of the records, seen by all processes.
+    process: the index of this one; by default JAX's, and 0 where there is one alone.
+    processes: how many there are.
+
+  Returns:
+    Whether all rows are encoded, those of other processes too.
 
   Raises:
     ConfigError: the directory was begun with another autoencoder or other data.
@@ -55,41 +82,54 @@ def encode(config: ConfigDict, workdir: str | os.PathLike[str]) -> None:
       'encoding takes the configuration of a video or an audio model, this one is of the part '
       f'{config.part!r}'
     )
-  codec = (load_sound_codec if config.part == 'audio' else load_codec)(config.autoencoder)
+  process, processes = _stripe(process, processes)
+  check_shared(workdir)
+  mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
-  content = {key: value for key, value in data.items() if key not in ('threads', 'latents')}
-  for split in SPLITS:
-    sources = _sources(config, data, codec, split, workdir / 'rejected.jsonl')
-    write_json(workdir / split / EMPTY, [name for name in config.buckets if name not in sources])
-    for name, shape in config.buckets.items():
-      if name not in sources:
-        continue
-      source, about = sources[name], _about(config, name)
-      source = Replacing(source, name, workdir / 'quarantine.jsonl')
+  content = {key: data[key] for key in CONTENT if key in data}
+  unfinished = []
+  with jax.set_mesh(mesh):
+    codec = (load_sound_codec if config.part == 'audio' else load_codec)(config.autoencoder)
+    for split, name, source in _sources(config, data, codec, workdir):
       rows = min(len(source), config.encode[split])
-      meta = {'statistics': codec.statistics.as_dict(), **about, 'data': json.dumps(content)}
+      kind = {'statistics': codec.statistics.as_dict(), 'dtype': config.encode.dtype}
       writer = RecordWriter(
-        workdir / split / name, rows=rows, rows_per_shard=ROWS_PER_SHARD, meta=meta
+        workdir / split / name,
+        rows=rows,
+        rows_per_shard=_rows_per_shard(config, codec, name),
+        meta={**kind, **_about(config, name), 'data': json.dumps([source.fingerprint, content])},
       )
-      missing = writer.missing_shards()
-      done = rows - sum(len(writer.shard_rows(shard)) for shard in missing)
       left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
-      _log.info('%s/%s: %d of %d rows are encoded%s', split, name, done, rows, left_out)
-      progress = Progress(rows, done)
-      for shard in missing:
-        writer.write_shard(shard, _rows(codec, source, writer.shard_rows(shard), shape.batch_size))
-        done += len(writer.shard_rows(shard))
-        progress.report(done, {})
-      progress.close()
-      writer.finish()
+      _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
+      mine = writer.missing_shards(process, processes)
+      _write(writer, mine, source, _row_encoder(config, codec, name, mesh), data['threads'])
+      if not _finish(writer):
+        unfinished.append(writer)
+  if jax.process_count() > 1:
+    # Who leaves early is waited for at the end, though for minutes only.
+    while unfinished := [writer for writer in unfinished if not _finish(writer)]:
+      time.sleep(_PAUSE)
+  for writer in unfinished:
+    _log.warning(
+      '%s: process %d of %d is done, %d shards of others are still missing',
+      writer.directory, process, processes, len(writer.missing_shards()),
+    )  # fmt: skip
+  return not unfinished
 
 
 def _sources(
-  config: ConfigDict, data: dict[str, Any], codec: Codec, split: str, report: pathlib.Path
-) -> Mapping[str, Source]:
-  if isinstance(codec, SoundCodec):
-    return samples_of(data, config.buckets, codec, split, report)
-  return make_sources(data, config.buckets, split, report)
+  config: ConfigDict, data: dict[str, Any], codec: Codec, workdir: pathlib.Path
+) -> Iterator[tuple[str, str, Replacing]]:
+  """Yields the samples of each split and bucket that has any, and notes which have none."""
+  for split in SPLITS:
+    report = workdir / 'rejected.jsonl'
+    if isinstance(codec, SoundCodec):
+      sources = samples_of(data, config.buckets, codec, split, report)
+    else:
+      sources = make_sources(data, config.buckets, split, report)
+    write_json(workdir / split / EMPTY, [name for name in config.buckets if name not in sources])
+    for name, source in sources.items():
+      yield split, name, Replacing(source, name, workdir / 'quarantine.jsonl')
 
 
 def _about(config: ConfigDict, name: str) -> dict[str, Any]:
@@ -101,20 +141,75 @@ def _about(config: ConfigDict, name: str) -> dict[str, Any]:
   return {'shape': sizes, 'fps': list(make_shape(shape, config.data.fps).fps)}
 
 
-def _rows(
-  codec: Codec, source: Source, indices: range, batch_size: int
-) -> Iterator[dict[str, Any]]:
-  for begin in range(0, len(indices), batch_size):
-    samples = [dict(source[index]) for index in indices[begin : begin + batch_size]]
-    name = 'sound' if 'sound' in samples[0] else 'video'
-    array = np.stack([sample.pop(name) for sample in samples])
-    # One shape for all batches, so that one program serves them; what is added is dropped again.
-    more = [(0, batch_size - len(array)), *[(0, 0)] * (array.ndim - 1)]
-    latents = np.asarray(codec.encode(jnp.asarray(np.pad(array, more, mode='edge'))), np.float16)
-    for sample, row in zip(samples, latents, strict=False):
-      kept = {key: sample[key] for key in KEPT if key in sample}
-      yield {'latents': row, **jax.tree.map(_halved, kept)}
+def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:
+  """Returns which of how many this process is."""
+  if (process is None) != (processes is None):
+    raise ConfigError('--process and --processes go together, as in --process=0 --processes=4')
+  if process is None or processes is None:
+    return jax.process_index(), jax.process_count()
+  if jax.process_count() > 1:
+    raise ConfigError(
+      f'--process={process} --processes={processes}: this process already is '
+      f'{jax.process_index()} of {jax.process_count()}; leave them away'
+    )
+  if not 0 <= process < processes:
+    raise ConfigError(f'--process={process} --processes={processes}: expected 0 <= process < many')
+  return process, processes
 
 
-def _halved(value: Any) -> Any:
-  return value.astype(np.float16) if isinstance(value, np.ndarray) else value
+def _tile(config: ConfigDict, codec: Codec, name: str) -> tuple[int, ...]:
+  """Returns the shape of what a device takes in of one row at once."""
+  shape = config.buckets[name]
+  if isinstance(codec, SoundCodec):
+    return (round(shape.seconds * codec.rate),)
+  return min(shape.frames, codec.tiling.frames), shape.height, shape.width
+
+
+def _rows_per_shard(config: ConfigDict, codec: Codec, name: str) -> int:
+  shape = config.buckets[name]
+  if isinstance(codec, SoundCodec):
+    count = math.ceil(shape.seconds * codec.latent_rate) * codec.model.latent_channels
+  else:
+    count = math.prod(codec.latent_shape((shape.frames, shape.height, shape.width)))
+  size = count * stored_type(config.encode.dtype).itemsize
+  return max(1, min(ROWS_PER_SHARD, BYTES_PER_SHARD // size))
+
+
+def _row_encoder(config: ConfigDict, codec: Codec, name: str, mesh: Mesh) -> RowEncoder:
+  most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
+  rows = rows_of_device(_tile(config, codec, name), config.encode.at_once, most)
+  return RowEncoder(codec, rows * mesh.size, stored_type(config.encode.dtype), mesh)
+
+
+def _write(
+  writer: RecordWriter, shards: Sequence[int], source: Source, encoder: RowEncoder, threads: int
+) -> None:
+  """Writes shards, in the notes of each the sums over its latents."""
+  total = sum(len(writer.shard_rows(shard)) for shard in shards)
+  progress = Progress(total, unit='row')
+  indices = itertools.chain.from_iterable(writer.shard_rows(shard) for shard in shards)
+  samples = read_ahead(source, indices, threads=threads, ahead=max(encoder.rows, threads))
+  done = 0
+
+  def counted(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    nonlocal done
+    for row in rows:
+      yield row
+      done += 1
+      if done % encoder.rows == 0 or done == total:
+        progress.report(done, {})
+
+  for shard in shards:
+    mine = itertools.islice(samples, len(writer.shard_rows(shard)))
+    rows = counted(encoder.encode(mine))
+    writer.write_shard(shard, rows, lambda: {'latents': encoder.take_sums().as_dict()})
+  progress.close()
+
+
+def _finish(writer: RecordWriter) -> bool:
+  """Makes the directory readable if no shard is missing, with statistics over all its latents."""
+  if writer.missing_shards():
+    return False
+  sums = sum((Sums.from_dict(shard['notes']['latents']) for shard in writer.shards()), Sums())
+  writer.finish({'latents': {'count': sums.count, **sums.statistics().as_dict()}})
+  return True

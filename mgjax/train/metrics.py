@@ -100,10 +100,14 @@ class Progress:
     start: int = 0,
     stream: io.TextIOBase | None = None,
     clock: Callable[[], float] = time.monotonic,
+    unit: str = 'step',
   ):
-    """Begins at step `start` of `steps`; `stream` is the standard error if not given."""
+    """Begins at step `start` of `steps`; `stream` is the standard error if not given.
+
+    With another `unit`, such as rows or files, the speed is told in these a second.
+    """
     stream = stream or sys.stderr
-    self._steps, self._stream, self._clock = steps, stream, clock
+    self._steps, self._stream, self._clock, self._unit = steps, stream, clock, unit
     self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=32)
     self._bar = None
     if jax.process_index() != 0:
@@ -123,9 +127,12 @@ class Progress:
     if step > first:
       pace = (now - began) / (step - first)
       left = datetime.timedelta(seconds=round(pace * max(self._steps - step, 0)))
-      parts += [f'{pace:.3g} s/step', f'ETA {left}']
+      fast = f'{1 / pace:.3g} {self._unit}s/s' if pace else ''
+      parts += [f'{pace:.3g} s/step' if self._unit == 'step' else fast, f'ETA {left}']
     if self._bar is None:
-      print(', '.join([f'step {step}/{self._steps}', *parts]), file=self._stream, flush=True)
+      print(
+        ', '.join([f'{self._unit} {step}/{self._steps}', *parts]), file=self._stream, flush=True
+      )
     else:
       self._bar.set_postfix_str(', '.join(parts), refresh=False)
       self._bar.update(step - self._bar.n)

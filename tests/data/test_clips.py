@@ -132,11 +132,11 @@ def test_a_csv_lists_clips_relative_to_itself(tmp_path):
   clips, reasons = rejected(tmp_path / 'list.csv')
   assert clips['a.mp4'].caption == 'a ball, falling' and clips['a.mp4'].start is None
   assert clips['long.mp4'].start == 1.5
-  parts = ['too short', 'start is', 'quote captions', 'no caption', 'no such file', 'no video']
+  parts = ['start is', 'quote captions', 'no caption', 'no such file', 'no video', 'too short']
   assert [part in reason for part, reason in zip(parts, reasons.values(), strict=True)] == [
     True
   ] * 6
-  assert next(iter(reasons)) == 'line 5: sub/long.mp4'
+  assert 'line 5: sub/long.mp4' in reasons
 
 
 def test_a_jsonl_lists_clips_line_by_line(tmp_path):
