@@ -148,8 +148,7 @@ def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_run
   with Checkpoints(tmp_path / 'a' / 'checkpoints') as saved:
     _, meta = saved.restore(jax.eval_shape(lambda: state))
   assert [step for step, _ in meta['orders']] == [0, 3]
-  batches = make_batches(make_part(second, tmp_path / 'c').buckets, seed=second.seed)
-  assert batches[0]['latents'].shape[0] == 16
+  assert len({name for _, name in meta['orders']}) == 2
 
 
 def test_another_autoencoder_is_refused(tiny_runs, tmp_path):
