@@ -119,6 +119,8 @@ class _Report:
     self._last = -_PAUSE
 
   def __call__(self, done: int, total: int) -> None:
+    if not total:
+      return
     self._progress = self._progress or Progress(total)
     pause = 0.1 if sys.stderr.isatty() else _PAUSE
     if done == total or time.monotonic() - self._last > pause:

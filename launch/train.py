@@ -13,6 +13,9 @@ from mgjax.train import run
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of this run: checkpoints, metrics.')
+_NEW_DATA = flags.DEFINE_bool(
+  'new_data', False, 'Go on with other data or buckets: their order begins anew at this step.'
+)
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print parameters and shapes, then stop.')
 
 
@@ -26,7 +29,7 @@ def main(_) -> None:
   else:
     distributed.initialize()
     distributed.check_shared(workdir)
-    run.train(config, workdir)
+    run.train(config, workdir, new_data=_NEW_DATA.value)
 
 
 if __name__ == '__main__':

@@ -6,12 +6,19 @@ from ml_collections import ConfigDict
 
 from configs.base import base, clips, encoding, sampling
 from configs.video.sizes import model
+from mgjax.data.buckets import rows_for
 
-FPS = 16  # of all clips here; the report keeps each clip's own rate, 16 to 32
+FPS = 16  # of what is sampled; clips are taken at the rates below, which their prompts name
 
-# Frames of a clip: 32, 24 and 16 latent frames. The report has five durations, of which three give
-# 256 frames and differ in frame rate alone.
-LENGTHS = (256, 192, 128)
+# The report's five durations (App. J.1): frames, and from the lowest to the highest rate. A clip of
+# 16 s or more gives windows of 16 s; the first is for clips of just that length.
+DURATIONS = {
+  '11s': (256, (24, 24)),
+  '16s': (256, (16, 16)),
+  '12_16s': (256, (16, 21)),
+  '8_12s': (192, (16, 24)),
+  '4_8s': (128, (16, 32)),
+}
 
 
 def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
@@ -38,17 +45,31 @@ def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   return config
 
 
-def joint_buckets(ratios: Mapping[str, tuple[int, int]], batch_size: int) -> ConfigDict:
-  """Returns buckets of videos and images of every (height, width).
+def joint_buckets(
+  ratios: Mapping[str, tuple[int, int]], batch_size: int, multiple: int = 512
+) -> ConfigDict:
+  """Returns buckets of videos of five durations and of images, for every (height, width).
 
-  The five values of the aspect ratio, and how much of the data has each, are not in public sources:
-  all are equally frequent. Ten batches of videos come to one of images (1 : 10 in the report).
+  Batches cost about the same: those of shorter clips, and of images, have as many more rows. Ten
+  batches of videos come to one of images (1 : 10 in the report); among each the buckets share the
+  turns by what they hold (`data.share`). The five values of the aspect ratio are not in public
+  sources.
+
+  Args:
+    ratios: name -> (height, width).
+    batch_size: of the longest clips of the first ratio.
+    multiple: of which all batch sizes are one, so that as many groups of devices can share them.
   """
-  shared = {'batch_size': batch_size}
+  longest = max(frames for frames, _ in DURATIONS.values())
+  height, width = next(iter(ratios.values()))
+  like = {'frames': longest, 'height': height, 'width': width}
   buckets = {}
   for name, (height, width) in ratios.items():
-    sizes = {'height': height, 'width': width, **shared}
-    for frames in LENGTHS:
-      buckets[f'video_{name}_{frames}'] = {'frames': frames, **sizes, 'weight': 10}
-    buckets[f'image_{name}'] = {'frames': 1, **sizes, 'weight': len(LENGTHS)}
+    for length, (frames, fps) in DURATIONS.items():
+      shape = {'frames': frames, 'height': height, 'width': width, 'fps': fps}
+      buckets[f'video_{name}_{length}'] = {**shape, 'weight': 10 / len(DURATIONS)}
+    shape = {'frames': 1, 'height': height, 'width': width}
+    buckets[f'image_{name}'] = {**shape, 'weight': 1}
+  for bucket in buckets.values():
+    bucket['batch_size'] = rows_for(bucket, like, batch_size, multiple)
   return ConfigDict(buckets)

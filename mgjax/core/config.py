@@ -5,7 +5,11 @@ import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from mgjax.core.errors import ConfigError
+
+Fields = Mapping[str, Any] | ConfigDict  # which is a mapping in all but name
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

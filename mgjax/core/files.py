@@ -13,21 +13,65 @@ from typing import Any
 def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """Yields a file to write beside `path`, which then takes its place, or vanishes on an error."""
   path = pathlib.Path(path)
+  with _beside(path) as temporary:
+    yield temporary
+    _settle(temporary)
+    os.replace(temporary, path)
+  synchronise(path.parent)
+
+
+def create(path: str | os.PathLike[str], data: bytes) -> bool:
+  """Writes `data` to `path` if nothing is there: of several writers at once the first one wins.
+
+  Returns:
+    Whether it was written. Others see the whole file or none.
+  """
+  path = pathlib.Path(path)
+  with _beside(path) as temporary:
+    temporary.write_bytes(data)
+    _settle(temporary)
+    try:
+      os.link(temporary, path)
+    except FileExistsError:
+      return False
+    except OSError:  # a file system without hard links
+      if path.exists():
+        return False
+      os.replace(temporary, path)
+  synchronise(path.parent)
+  return True
+
+
+def synchronise(path: str | os.PathLike[str]) -> None:
+  """Returns once a file, or the names in a folder, would outlive a loss of power."""
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  except OSError:
+    if not os.path.isdir(path):  # not every file system can do it for folders
+      raise
+  finally:
+    os.close(handle)
+
+
+@contextlib.contextmanager
+def _beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields an empty file in the folder of `path`, which does not outlive the block."""
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
   os.close(handle)
   temporary = pathlib.Path(name)
   try:
     yield temporary
-    with temporary.open('rb') as file:
-      os.fsync(file.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
-    os.replace(temporary, path)
-  except BaseException:
+  finally:
     temporary.unlink(missing_ok=True)
-    raise
+
+
+def _settle(temporary: pathlib.Path) -> None:
+  synchronise(temporary)
+  umask = os.umask(0)
+  os.umask(umask)
+  os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

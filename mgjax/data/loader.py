@@ -3,7 +3,7 @@
 import hashlib
 import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain
@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 
 from mgjax.core.errors import ConfigError
-from mgjax.data.mixture import Bucket, make_ordered_batches
+from mgjax.data.mixture import REPLACED, Bucket, make_ordered_batches
 
 
 class StepIterator:
@@ -24,6 +24,10 @@ class StepIterator:
   Threads are enough for decoding video (PyAV releases the interpreter lock) and start at once;
   workers are for samples made in Python, take seconds to start, and import the main module again,
   which therefore needs its `if __name__ == '__main__'`. Use as a context manager, or `close`.
+
+  Attributes:
+    step: of the batch that comes next.
+    replaced: how many samples of the batches so far, on this host, stand for broken ones.
   """
 
   def __init__(
@@ -44,6 +48,7 @@ class StepIterator:
     self._running = []  # Grain's iterator while there is one
     self._stop = None
     self._closed = False
+    self.replaced = 0
     self.seek(start_step)
 
   def __iter__(self) -> 'StepIterator':
@@ -63,6 +68,7 @@ class StepIterator:
     if self._workers:
       # Out of the shared memory of the worker, which must be released before the interpreter ends.
       batch = {name: np.array(value) for name, value in batch.items()}
+    self.replaced += int(np.sum(batch.pop(REPLACED, 0)))
     return batch
 
   def seek(self, step: int) -> None:
@@ -140,15 +146,30 @@ def data_hash(description: dict[str, Any]) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check_data_hash(old: str, new: str) -> None:
-  """Refuses to resume a run on another order of the data.
+def continue_orders(
+  orders: Sequence[Sequence[Any]], step: int, new: str, *, allow: bool = False
+) -> list[tuple[int, str]]:
+  """Returns the orders of the data of a run that goes on at `step`: (first step, hash) of each.
+
+  The first batch of an order is its batch 0: of a step, the data's own is `step` minus the first.
+
+  Args:
+    orders: those in the checkpoint, the last one in force.
+    step: of the checkpoint.
+    new: the hash of the data as they are now.
+    allow: whether a new order may begin here.
 
   Raises:
-    ConfigError: the hash in the checkpoint (`old`) is not that of the configuration (`new`).
+    ConfigError: the data are others, and that is not allowed.
   """
-  if old != new:
+  orders = [(int(first), name) for first, name in orders]
+  if orders[-1][1] == new:
+    return orders
+  if not allow:
     raise ConfigError(
-      f'the data configuration has changed: the checkpoint was trained on {old}, this run describes'
-      f' {new}, so its step no longer says which samples were seen; restore the buckets (names, '
-      'samples, batch sizes, weights) and the seed, or train in a new work directory'
+      f'the data have changed: the checkpoint of step {step} was trained on {orders[-1][1]}, this '
+      f'run describes {new}, so its step no longer says which samples were seen; restore the '
+      'buckets (names, samples, batch sizes, weights), the files and the seed, or accept that a '
+      'new order of the data begins here with --new_data'
     )
+  return [*(order for order in orders if order[0] < step), (step, new)]

@@ -20,6 +20,8 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
 
+REPLACED = 'replaced'  # field of a sample, 1 if it stands for a broken one
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -41,13 +43,16 @@ class Bucket:
     weight: relative number of *batches* (not samples) taken from this bucket.
     transform: maps a sample to a dict of numpy arrays, equal in names, shapes and types for every
       sample. It must not draw random numbers of its own. None if the source gives such dicts.
+    group: buckets of one group, such as those of images, share turns: of W steps, the sum of all
+      weights, theirs are exactly as many as their weights sum to.
   """
 
   name: str
   source: Source
   batch_size: int
-  weight: float = 1.0
+  weight: float | fractions.Fraction = 1.0
   transform: Callable[[dict[str, Any]], dict[str, np.ndarray]] | None = None
+  group: str = ''
 
 
 def make_batches(
@@ -70,13 +75,29 @@ def make_batches(
     DataError: a bucket without samples; later, on reading, a sample that does not fit its bucket.
   """
   _check_names(buckets)
-  turns = _Turns([_check_weight(bucket) for bucket in buckets])
+  turns = _Turns([(bucket.group, _check_weight(bucket)) for bucket in buckets])
   parts = []
   for bucket in buckets:
     _check_bucket(bucket, host, hosts)
     samples = grain.MapDataset.source(bucket.source).shuffle(seed=_shuffle_seed(seed, bucket.name))
     parts.append(_host_batches(samples.repeat(None), bucket, host, hosts))
   return grain.MapDataset.select_from_datasets(parts, turns)
+
+
+def share_by_samples(buckets: Sequence[Bucket]) -> list[Bucket]:
+  """Returns the buckets with new weights, by which every sample of a group comes equally often.
+
+  The weight of each group stays what it is; within it, that of a bucket is in proportion to its
+  samples divided by its batch size.
+  """
+  shared = []
+  for bucket in buckets:
+    group = [other for other in buckets if other.group == bucket.group]
+    total = sum(_check_weight(other) for other in group)
+    batches = [fractions.Fraction(len(other.source), other.batch_size) for other in group]
+    weight = total * fractions.Fraction(len(bucket.source), bucket.batch_size) / sum(batches)
+    shared.append(dataclasses.replace(bucket, weight=weight))
+  return shared
 
 
 def make_ordered_batches(
@@ -108,7 +129,9 @@ def describe(buckets: Sequence[Bucket], seed: int) -> dict[str, Any]:
         'name': bucket.name,
         'samples': len(bucket.source),
         'batch_size': bucket.batch_size,
-        'weight': float(bucket.weight),
+        'weight': str(_check_weight(bucket)),
+        'group': bucket.group,
+        'content': getattr(bucket.source, 'fingerprint', None),
       }
       for bucket in buckets
     ],
@@ -119,38 +142,61 @@ class _Turns(grain.transforms.DatasetSelectionMap):
   """Whose turn it is: step -> (bucket, index of the batch in that bucket).
 
   With integer weights w_i of sum W, any W steps from a multiple of W on hold exactly w_i batches of
-  bucket i, spread evenly. Grain's own mix rounds its weights (7:3 becomes 233:100).
+  bucket i, spread evenly; so do those of a group of buckets by their sum. Grain's own mix rounds
+  its weights (7:3 becomes 233:100).
   """
 
-  def __init__(self, weights: Sequence[fractions.Fraction]):
-    unit = math.lcm(*(weight.denominator for weight in weights))
-    self._weights = [int(weight * unit) for weight in weights]
+  def __init__(self, weights: Sequence[tuple[str, fractions.Fraction]]):
+    """Takes the group and the weight of every bucket."""
+    self._members: dict[str, list[int]] = {}
+    for number, (group, _) in enumerate(weights):
+      self._members.setdefault(group, []).append(number)
+    inside = {g: [weights[i][1] for i in members] for g, members in self._members.items()}
+    self._groups = _whole([sum(shares, fractions.Fraction()) for shares in inside.values()])
+    self._inside = [_whole(shares) for shares in inside.values()]
 
   def __len__(self) -> int:
     return sys.maxsize
 
   def __getitem__(self, index: int) -> tuple[int, int]:
-    # The first bucket takes its share of the turns, the second its share of the rest, and so on:
-    # of k turns, k - floor(k (W - w) / W) are the first bucket's.
-    before, after, total = index, index + 1, sum(self._weights)
-    for bucket, weight in enumerate(self._weights):
-      rest_before = before * (total - weight) // total
-      rest_after = after * (total - weight) // total
-      if after - rest_after > before - rest_before:
-        return bucket, before - rest_before
-      before, after, total = rest_before, rest_after, total - weight
-    raise AssertionError('the last bucket takes every turn that is left')
+    group, turn = _turn(self._groups, index)
+    member, batch = _turn(self._inside[group], turn)
+    return list(self._members.values())[group][member], batch
+
+
+def _whole(weights: Sequence[fractions.Fraction]) -> list[int]:
+  unit = math.lcm(*(weight.denominator for weight in weights))
+  return [int(weight * unit) for weight in weights]
+
+
+def _turn(weights: Sequence[int], index: int) -> tuple[int, int]:
+  """Who of several comes at turn `index`, and how often it has come before."""
+  # The first takes its share of the turns, the second its share of the rest, and so on: of k turns,
+  # k - floor(k (W - w) / W) are the first one's.
+  before, after, total = index, index + 1, sum(weights)
+  for number, weight in enumerate(weights):
+    rest_before = before * (total - weight) // total
+    rest_after = after * (total - weight) // total
+    if after - rest_after > before - rest_before:
+      return number, before - rest_before
+    before, after, total = rest_before, rest_after, total - weight
+  raise AssertionError('the last one takes every turn that is left')
 
 
 def _host_batches(
   samples: grain.MapDataset, bucket: Bucket, host: int, hosts: int
 ) -> grain.MapDataset:
   if bucket.transform is not None:
-    samples = samples.map(bucket.transform)
+    samples = samples.map(functools.partial(_transformed, bucket.transform))
   stack = functools.partial(_stack, bucket.name)
   size = bucket.batch_size // hosts
   # Batches of the host's size first, then every hosts-th of them: rows in the order of one host.
   return samples.batch(size, drop_remainder=True, batch_fn=stack)[host::hosts]
+
+
+def _transformed(transform: Callable[[Any], Any], sample: Any) -> Any:
+  arrays = transform(sample)
+  return {**arrays, REPLACED: sample[REPLACED]} if REPLACED in sample else arrays
 
 
 def _stack(name: str, samples: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -200,6 +246,8 @@ def _check_names(buckets: Sequence[Bucket]) -> None:
 
 
 def _check_weight(bucket: Bucket) -> fractions.Fraction:
+  if isinstance(bucket.weight, fractions.Fraction) and bucket.weight > 0:
+    return bucket.weight
   if not (math.isfinite(bucket.weight) and bucket.weight > 0):
     raise ConfigError(
       f'bucket {bucket.name!r}: weight {bucket.weight} must be a positive number; '

@@ -3,41 +3,44 @@
 import operator
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
 
+from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
-from mgjax.data.clip_files import SOUND, Entry
-from mgjax.data.clips import Clip, Clips, Windows, find, find_clips
+from mgjax.data.buckets import Shape, sort_out
+from mgjax.data.catalogue import Catalogue, Clip, announce
+from mgjax.data.clip_files import SOUND, VIDEO, Rejected
+from mgjax.data.clips import Clips, Windows, probe_video
 from mgjax.data.digit_sounds import RATE
 from mgjax.data.digits import AUDIBLE, SPLITS, Digits
 from mgjax.data.mixture import Source
 from mgjax.data.sound_io import probe_sound, read_sound
-from mgjax.data.sources import Fields, make_digits
+from mgjax.data.sources import make_digits, open_catalogue, path_of
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
 
 
-def make_sound_source(
+def make_sound_sources(
   data: Fields,
-  name: str,
-  shape: Fields,
+  buckets: Fields,
   split: str,
   report: str | os.PathLike[str] | None = None,
-) -> Source:
-  """Makes the source of one bucket's samples: {'sound': float32 (s c), 'caption', ...}.
+) -> dict[str, Source]:
+  """Makes the sources of the buckets' samples: {'sound': float32 (s c), 'caption', ...}.
+
+  A file serves every bucket that it is long enough for; buckets without any are left out.
 
   Args:
     data: `kind` is 'digits' (their fields under `digits`; `fps` of their clips), 'sounds' (a folder
-      or manifest of any files with sound at `path`) or 'clips' (videos with sound, taken at `fps`).
-      The last two have `rate`, 48,000 by default, and `channels`, 1 or 2, and their
-      `validation_path` names others for validation, without it the same are taken.
-    name: of the bucket.
-    shape: the bucket's `seconds`; with `height` and `width` samples have 'video' too, uint8
-      (t h w 3) of seconds * fps frames.
+      or manifest of any files with sound at `path`), 'clips' (videos with sound, taken at `fps`) or
+      'records' (clip records, of which those with sound count). All but the first have `rate`,
+      48,000 by default, and `channels`, 1 or 2, and their `validation_path` names others for
+      validation, without it the same are taken.
+    buckets: name -> `seconds`; with `height` and `width` samples have 'video' too, uint8 (t h w 3)
+      of seconds * fps frames.
     split: 'train' or 'validation'.
     report: where rejected files are listed.
 
@@ -45,14 +48,15 @@ def make_sound_source(
     ConfigError: the kind is unknown, or lengths and rates do not fit each other.
     DataError: there is no usable data.
   """
-  makers = {'digits': _digits, 'sounds': _sounds, 'clips': _clips}
+  makers = {'digits': _digits, 'sounds': _sounds, 'clips': _clips, 'records': _records}
   if data['kind'] not in makers:
     raise ConfigError(
       f'unknown kind of sound data {data["kind"]!r}; expected one of {", ".join(makers)}'
     )
-  if not shape['seconds'] > 0:
-    raise ConfigError(f'bucket {name!r}: seconds={shape["seconds"]}, expected more than 0')
-  return makers[data['kind']](data, name, shape, split, report)
+  for name, shape in buckets.items():
+    if not shape['seconds'] > 0:
+      raise ConfigError(f'bucket {name!r}: seconds={shape["seconds"]}, expected more than 0')
+  return makers[data['kind']](data, buckets, split, report if split == 'train' else None)
 
 
 class DigitSounds:
@@ -98,50 +102,33 @@ class DigitSounds:
 
 
 class Sounds(Windows):
-  """Windows of sound files: `source[i]` is {'sound': float32 (s c), 'caption'}."""
+  """Windows of sound files: `source[i]` is {'sound': float32 (s c), 'caption', 'source'}."""
 
-  def __init__(self, clips: Sequence[Clip], *, seconds: float, rate: int, channels: int):
+  def __init__(self, clips: Catalogue, *, seconds: float, rate: int, channels: int):
     super().__init__(clips, seconds)
-    self._rate, self._channels = rate, channels
+    self._seconds, self._rate, self._channels = seconds, rate, channels
 
-  def read(self, clip: Clip, start: float, stride: int) -> dict[str, Any]:
+  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
     """Reads the sound of a window."""
-    sound = read_sound(
-      clip.path, start=start, seconds=self._window, rate=self._rate, channels=self._channels
-    )
-    return {'sound': sound, 'caption': clip.caption}
+    return {'sound': _read(clip, start, self._seconds, self._rate, self._channels)}
 
 
 class SoundingClips(Clips):
-  """Windows of videos with what is heard meanwhile: {'video', 'sound', 'caption'}."""
+  """Windows of videos with what is heard meanwhile: {'video', 'sound', 'caption', 'source'}."""
 
-  def __init__(self, clips: Sequence[Clip], *, rate: int, channels: int, **video: Any):
-    super().__init__(clips, **video)
+  def __init__(self, clips: Catalogue, shape: Shape, *, rate: int, channels: int):
+    super().__init__(clips, shape)
     self._rate, self._channels = rate, channels
 
-  def read(self, clip: Clip, start: float, stride: int) -> dict[str, Any]:
+  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
     """Reads the frames and the sound of a window."""
-    seconds = self._frames / self._fps
-    sound = read_sound(
-      clip.path, start=start, seconds=seconds, rate=self._rate, channels=self._channels
-    )
-    return {**super().read(clip, start, stride), 'sound': sound}
+    seconds = self.length(number, index)
+    sound = _read(clip, start, seconds, self._rate, self._channels)
+    return {'video': super().read(clip, start, number, index)['video'], 'sound': sound}
 
 
-def find_sounds(
-  path: str | os.PathLike[str],
-  *,
-  seconds: float,
-  report: str | os.PathLike[str] | None = None,
-) -> list[Clip]:
-  """Finds the files with at least `seconds` seconds of sound; see `mgjax.data.clips.find`."""
-
-  def lack(entry: Entry, lasting: float) -> str | None:
-    needed = (entry.start or 0.0) + seconds
-    return None if needed <= lasting + 1e-6 else f'{needed:.2f} s are needed'
-
-  wanted = f'sounds of at least {seconds:.2f} s'
-  return find(path, SOUND, lambda file: probe_sound(file).seconds, lack, wanted, report)
+def _read(clip: Clip, start: float, seconds: float, rate: int, channels: int) -> np.ndarray:
+  return read_sound(clip.file, start=start, seconds=seconds, rate=rate, channels=channels)
 
 
 def whole(number: float, what: str) -> int:
@@ -151,8 +138,12 @@ def whole(number: float, what: str) -> int:
   return round(number)
 
 
-def _digits(data, name, shape, split, report) -> Source:
-  del name, report
+def _digits(data, buckets, split, report) -> dict[str, Source]:
+  del report
+  return {name: _digit_sounds(data, shape, split) for name, shape in buckets.items()}
+
+
+def _digit_sounds(data: Fields, shape: Fields, split: str) -> DigitSounds:
   seconds, fps, pictures = shape['seconds'], data['fps'], 'height' in shape
   frames = seconds * fps
   if pictures:
@@ -169,35 +160,64 @@ def _digits(data, name, shape, split, report) -> Source:
   return DigitSounds(digits, seconds, pictures)
 
 
-def _sounds(data, name, shape, split, report) -> Source:
-  rate, channels, path, report = _files(data, name, split, report)
-  whole(shape['seconds'] * rate, f'{shape["seconds"]} s at {rate} samples a second')
-  clips = find_sounds(path, seconds=shape['seconds'], report=report)
-  return Sounds(clips, seconds=shape['seconds'], rate=rate, channels=channels)
+def _sounds(data, buckets, split, report) -> dict[str, Source]:
+  form = _form(data, buckets)
+  probe = lambda file: {'seconds': probe_sound(file).seconds, 'sounding': True}  # noqa: E731
+  clips, rejected = open_catalogue(data, split, SOUND, probe, report)
+  lengths = {name: shape['seconds'] for name, shape in buckets.items()}
+  least = min(lengths.values())
+  needed = clips.begin + least
+  for index in np.flatnonzero(needed > clips.columns['seconds'] + 1e-6).tolist():
+    lasting = clips.columns['seconds'][index]
+    reason = f'is too short: it lasts {lasting:.2f} s, {needed[index]:.2f} s are needed'
+    rejected.append(Rejected(clips.name(index), reason))
+  fitting = {name: _at_least(clips, seconds) for name, seconds in lengths.items()}
+  wanted = f'sounds of at least {least:.2f} s with {SOUND.wanted}'
+  announce(path_of(data, split), max(map(len, fitting.values())), rejected, wanted, report)
+  return {
+    name: Sounds(clips.take(indices), seconds=lengths[name], **form)
+    for name, indices in fitting.items()
+    if len(indices)
+  }
 
 
-def _clips(data, name, shape, split, report) -> Source:
-  rate, channels, path, report = _files(data, name, split, report)
-  if 'height' not in shape or 'width' not in shape:
-    raise ConfigError(
-      f"bucket {name!r}: kind='clips' needs height and width; for sound alone say kind='sounds'"
-    )
-  seconds, fps = shape['seconds'], data['fps']
-  whole(seconds * rate, f'{seconds} s at {rate} samples a second')
-  frames = whole(seconds * fps, f'{seconds} s at {fps} frames a second')
-  video = {'frames': frames, 'fps': fps, 'size': (shape['height'], shape['width'])}
-  clips = find_clips(path, **video, report=report, sounding=True)
-  return SoundingClips(clips, rate=rate, channels=channels, **video)
+def _at_least(clips: Catalogue, seconds: float) -> np.ndarray:
+  lasts = clips.begin + seconds <= clips.columns['seconds'] + 1e-6
+  return np.flatnonzero(lasts & clips.columns['sounding'])
 
 
-def _files(data, name, split, report) -> tuple[int, int, Any, Any]:
-  rate, channels, path = data.get('rate', RATE), data.get('channels', 1), data.get('path')
+def _clips(data, buckets, split, report) -> dict[str, Source]:
+  form, shapes = _form(data, buckets), {}
+  for name, shape in buckets.items():
+    if 'height' not in shape or 'width' not in shape:
+      raise ConfigError(
+        f"bucket {name!r}: kind='clips' needs height and width; for sound alone say kind='sounds'"
+      )
+    frames = whole(shape['seconds'] * data['fps'], f'{shape["seconds"]} s at {data["fps"]} frames')
+    shapes[name] = Shape(frames, shape['height'], shape['width'], (data['fps'], data['fps']))
+
+  def probe(file: pathlib.Path) -> dict[str, float | bool]:
+    return probe_video(file, shapes, sounding=True)
+
+  clips, rejected = open_catalogue(data, split, VIDEO, probe, report)
+  clips = clips.take(np.flatnonzero(clips.columns['sounding']))
+  assigned = sort_out(clips, rejected, shapes, path_of(data, split), report)
+  return {
+    name: SoundingClips(clips.take(indices), shapes[name], **form)
+    for name, indices in assigned.items()
+  }
+
+
+def _records(data, buckets, split, report) -> dict[str, Source]:
+  pictures = all('height' in shape for shape in buckets.values())
+  return (_clips if pictures else _sounds)(data, buckets, split, report)
+
+
+def _form(data: Fields, buckets: Fields) -> dict[str, int]:
+  """Rate and channels, if the lengths are whole at that rate."""
+  rate, channels = data.get('rate', RATE), data.get('channels', 1)
   if channels not in (1, 2):
     raise ConfigError(f'config.data.channels={channels}, expected 1 or 2')
-  if not path:
-    raise ConfigError('config.data.path is empty; name a folder, as in --config.data.path=sounds/')
-  if split == 'validation':
-    return rate, channels, data.get('validation_path') or path, None
-  if report is not None:
-    report = pathlib.Path(report).with_name(f'rejected_{name}.jsonl')
-  return rate, channels, path, report
+  for shape in buckets.values():
+    whole(shape['seconds'] * rate, f'{shape["seconds"]} s at {rate} samples a second')
+  return {'rate': rate, 'channels': channels}

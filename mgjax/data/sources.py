@@ -7,33 +7,39 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
-from mgjax.data.clips import Clips, find_clips
+from mgjax.core.files import read_json
+from mgjax.data.buckets import make_shape, sort_out
+from mgjax.data.catalogue import Catalogue, catalogue_of, probe_entries, recorded_clips
+from mgjax.data.clip_files import VIDEO, Medium, Rejected
+from mgjax.data.clips import Clips, probe_video
 from mgjax.data.digits import Digits
 from mgjax.data.mixture import Source
 from mgjax.data.records import Records
 
 SPLITS = ('train', 'validation')
-Fields = Mapping[str, Any] | ConfigDict  # which is a mapping in all but name
+EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none
 
 
-def make_source(
+def make_sources(
   data: Fields,
-  name: str,
-  shape: Fields,
+  buckets: Fields,
   split: str,
   report: str | os.PathLike[str] | None = None,
-) -> Source:
-  """Makes the source of one bucket's samples: {'video' or 'latents', 'caption', 'fps'}.
+) -> dict[str, Source]:
+  """Makes the sources of the buckets' samples: {'video' or 'latents', 'caption', 'fps'}.
+
+  Buckets that no clip belongs to are left out.
 
   Args:
-    data: `kind` is 'digits' (with their fields under `digits`) or 'clips' (a folder or manifest at
-      `path`); `fps` of videos; `intervals` between frames of training clips, of which one is drawn;
-      `latents`, where `launch.encode` put the same data in encoded form, or '' to read it as it is.
-    name: of the bucket.
-    shape: the bucket's `frames`, `height` and `width`.
+    data: `kind` is 'digits' (with their fields under `digits`), 'clips' (a folder or manifest at
+      `path`) or 'records' (clip records there, which `launch.data convert` makes); `fps` of videos
+      in buckets that do not give a range of their own; `intervals` between frames of training
+      clips, of which one is drawn; `latents`, where `launch.encode` put the same data in encoded
+      form, or '' to read it as it is; `skip_missing`, whether to go on without lost shards.
+    buckets: name -> `frames`, `height`, `width` and, if wanted, `fps`.
     split: 'train' or 'validation'. Clips have no split of their own: `validation_path` names
       others, without it training clips validate.
     report: where rejected clips are listed.
@@ -42,37 +48,17 @@ def make_source(
     ConfigError: the kind is unknown.
     DataError: there is no usable data.
   """
-  fps = None if shape['frames'] == 1 else data['fps']
   if data.get('latents'):
-    return WithFrameRate(Records(pathlib.Path(data['latents']) / split / name), fps)
-  makers = {'digits': _digits, 'clips': _clips}
+    return dict(stored_latents(data, buckets, split))
+  makers = {'digits': _digits, 'clips': _clips, 'records': _clips}
   if data['kind'] not in makers:
     raise ConfigError(f'unknown data kind {data["kind"]!r}; expected one of {", ".join(makers)}')
-  return WithFrameRate(makers[data['kind']](data, name, shape, split, report), fps)
+  return makers[data['kind']](data, buckets, split, report)
 
 
 def longest_bucket(buckets: Fields) -> tuple[str, Fields]:
   """Returns name and shape of the bucket with the most frames, the first of several."""
   return max(buckets.items(), key=lambda item: item[1]['frames'])
-
-
-class WithFrameRate:
-  """Adds the frame rate of videos to every sample; images have none."""
-
-  def __init__(self, source: Source, fps: float | None):
-    self.source, self.fps = source, fps
-
-  def __len__(self) -> int:
-    return len(self.source)
-
-  def __getitem__(self, index: int) -> dict[str, Any]:
-    return self.source[index] | ({} if self.fps is None else {'fps': self.fps})
-
-
-def _digits(data, name, shape, split, report) -> Source:
-  del name, report
-  size = (shape['height'], shape['width'])
-  return make_digits(data['digits'], split, frames=shape['frames'], size=size)
 
 
 def make_digits(fields: Fields, split: str, **more: Any) -> Digits:
@@ -87,22 +73,52 @@ def make_digits(fields: Fields, split: str, **more: Any) -> Digits:
   return Digits(**fields)
 
 
-def _clips(data, name, shape, split, report) -> Source:
+def stored_latents(data: Fields, buckets: Fields, split: str) -> dict[str, Records]:
+  """Opens what `launch.encode` wrote for the buckets that had any clips."""
+  directory = pathlib.Path(data['latents']) / split
+  empty = read_json(directory / EMPTY) if (directory / EMPTY).exists() else ()
+  skip = data.get('skip_missing', False)
+  return {
+    name: Records(directory / name, skip_missing=skip) for name in buckets if name not in empty
+  }
+
+
+def open_catalogue(
+  data: Fields,
+  split: str,
+  medium: Medium,
+  probe: Any,
+  report: str | os.PathLike[str] | None = None,
+) -> tuple[Catalogue, list[Rejected]]:
+  """Opens the clips of a configuration: a folder, a manifest or clip records.
+
+  Args:
+    data: see `make_sources`.
+    split: 'train' or 'validation'.
+    medium: of files.
+    probe: file -> fields of a `Clip`; records were probed when they were made.
+    report: where rejected clips will be listed.
+
+  Raises:
+    ConfigError: there is no path.
+    DataError: there is nothing at it.
+  """
+  path = path_of(data, split)
+  if data['kind'] == 'records':
+    return recorded_clips(Records(path, skip_missing=data.get('skip_missing', False))), []
+  clips, rejected = probe_entries(pathlib.Path(path), medium, probe, report)
+  return catalogue_of(clips), rejected
+
+
+def path_of(data: Fields, split: str) -> str:
+  """Returns where the clips of a split lie; ConfigError if nowhere."""
   path = data['path']
   if not path:
     raise ConfigError(
       'config.data.path is empty; name a folder of clips with captions, as in '
       '--config.data.path=my_clips/ or --config=...:my_clips/'
     )
-  if split == 'validation':
-    path = data.get('validation_path') or path
-    report = None
-  size = (shape['height'], shape['width'])
-  shared = {'frames': shape['frames'], 'fps': data['fps'], 'size': size}
-  if report is not None:
-    report = pathlib.Path(report).with_name(f'rejected_{name}.jsonl')
-  intervals = tuple(data.get('intervals') or (1,)) if split == 'train' else (1,)
-  return Clips(find_clips(path, **shared, report=report), **shared, intervals=intervals)
+  return (data.get('validation_path') or path) if split == 'validation' else path
 
 
 def make_transform(prepares, keep: tuple[str, ...]):
@@ -120,3 +136,39 @@ def _transform(prepares, keep, sample: Mapping[str, Any]) -> dict[str, np.ndarra
   for prepare in prepares:
     arrays |= prepare(sample)
   return arrays
+
+
+class _WithFrameRate:
+  """Adds the frame rate to every sample of the small world."""
+
+  def __init__(self, source: Digits, fps: float):
+    self.source, self.fps = source, fps
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return self.source[index] | {'fps': self.fps}
+
+
+def _digits(data, buckets, split, report) -> dict[str, Source]:
+  del report
+  sources = {}
+  for name, shape in buckets.items():
+    size = (shape['height'], shape['width'])
+    source = make_digits(data['digits'], split, frames=shape['frames'], size=size)
+    sources[name] = source if shape['frames'] == 1 else _WithFrameRate(source, data['fps'])
+  return sources
+
+
+def _clips(data, buckets, split, report) -> dict[str, Source]:
+  shapes = {name: make_shape(fields, data['fps']) for name, fields in buckets.items()}
+  report = report if split == 'train' else None
+  probe = functools.partial(probe_video, shapes=shapes)
+  clips, rejected = open_catalogue(data, split, VIDEO, probe, report)
+  assigned = sort_out(clips, rejected, shapes, path_of(data, split), report)
+  intervals = tuple(data.get('intervals') or (1,)) if split == 'train' else (1,)
+  return {
+    name: Clips(clips.take(indices), shapes[name], intervals=intervals)
+    for name, indices in assigned.items()
+  }

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import DataError, StorageError
 from mgjax.data.clip_files import VIDEO, Rejected, clean_caption
 from mgjax.data.inputs import Input, Inputs, digest, read_part
 
@@ -67,6 +67,8 @@ class TarInputs(Inputs):
         media = sample.media
         load = functools.partial(read_part, sample.tar, media.offset, media.size)
         yield Input(sample.name, _caption(sample), media.size, load)
+      except StorageError:
+        raise
       except DataError as error:
         yield Rejected(sample.name, str(error))
 
@@ -123,8 +125,7 @@ def _members(file: BinaryIO, length: int) -> Iterator[Member]:
         yield Member(name or _plain_name(header), place, stored, wrong)
       name, size, sparse = None, None, False
     place += -(-stored // _BLOCK) * _BLOCK
-  if place < length or not length:
-    yield Member('', place, 0, 'is empty' if not length else f'is cut off at byte {place}')
+  yield Member('', place, 0, 'is cut off, it has no mark of its end' if length else 'is empty')
 
 
 def _is_header(header: bytes) -> bool:

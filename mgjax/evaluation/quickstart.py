@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.files import read_json, write_json
 from mgjax.data.contact_sheet import contact_sheet
-from mgjax.data.sources import longest_bucket, make_source
+from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.data.video_io import write_video
 from mgjax.evaluation import soundtracks
 from mgjax.evaluation.alignment import judge_model, spread
@@ -218,5 +218,5 @@ def _windows(sampler: Sampler) -> list[dict[str, Any]]:
   """The windows of the clips that the model was trained on; the first ones, if they are many."""
   config = sampler.config
   name, shape = longest_bucket(config.buckets)
-  source = make_source(config.data.to_dict() | {'latents': ''}, name, shape, 'train')
+  source = make_sources(config.data.to_dict() | {'latents': ''}, {name: shape}, 'train')[name]
   return [source[index] for index in range(min(len(source), WINDOWS))]

@@ -15,7 +15,7 @@ from PIL import Image
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.contact_sheet import contact_sheet
-from mgjax.data.sources import longest_bucket, make_source
+from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.data.video_io import write_video
 from mgjax.evaluation.frechet import few_rows, frechet_distance
 from mgjax.evaluation.similarity import (
@@ -225,7 +225,7 @@ def sample_clips(
   data = config.data.to_dict() | {'latents': ''}
   if clips:
     data |= {'kind': 'clips', 'path': clips, 'validation_path': ''}
-  source = make_source(data, name, shape, 'validation')
+  source = make_sources(data, {name: shape}, 'validation')[name]
   chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='clip', disable=not sys.stderr.isatty())
   described = {'clips': clips or 'validation data of the run', **shape, 'chosen': chosen}

@@ -19,7 +19,7 @@ from mgjax.core.typing import Float
 from mgjax.data.loudness import loudness
 from mgjax.data.sound_io import write_wav
 from mgjax.data.sound_sheet import sound_sheet
-from mgjax.data.sound_sources import make_sound_source
+from mgjax.data.sound_sources import make_sound_sources
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.sound_metrics import signal_to_distortion, synchrony
 from mgjax.tae.latents import estimate_statistics
@@ -207,7 +207,7 @@ def sample_sounds(
   if sounds:
     data |= {'kind': 'sounds', 'path': sounds, 'validation_path': ''}
     data |= {'channels': config.model.channels}
-  source = make_sound_source(data, name, {'seconds': seconds}, 'validation')
+  source = make_sound_sources(data, {name: {'seconds': seconds}}, 'validation')[name]
   chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='sound', disable=not sys.stderr.isatty())
   described = {'sounds': sounds or 'validation data of the run', 'seconds': seconds}

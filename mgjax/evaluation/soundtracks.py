@@ -14,7 +14,7 @@ from mgjax.audio.frames import pixel_features, resample
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.sound_io import write_soundtrack
-from mgjax.data.sound_sources import make_sound_source
+from mgjax.data.sound_sources import make_sound_sources
 from mgjax.data.video_io import write_video
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.scorers import CommandScorer
@@ -110,7 +110,7 @@ def judge_soundtracks(
   """
   config = check_digits(tracker)
   name = longest_bucket(config)
-  source = make_sound_source(config.data, name, config.buckets[name], 'validation')
+  source = make_sound_sources(config.data, {name: config.buckets[name]}, 'validation')[name]
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['sound'] for clip in clips])
   prompts = [clean_prompt(clip['caption']) for clip in clips]

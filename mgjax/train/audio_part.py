@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,14 +14,14 @@ from mgjax.audio.codec import RATE, Codec
 from mgjax.audio.frames import PIXELS, pixel_features, resample
 from mgjax.audio.latents import SoundCodec
 from mgjax.backbone.model import FlowModel
+from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
-from mgjax.data.mixture import Bucket, Source
-from mgjax.data.records import Records
+from mgjax.data.mixture import Source
 from mgjax.data.sound_io import write_wav
 from mgjax.data.sound_sheet import sound_sheet
-from mgjax.data.sound_sources import make_sound_source
-from mgjax.data.sources import make_transform
+from mgjax.data.sound_sources import make_sound_sources
+from mgjax.data.sources import make_transform, stored_latents
 from mgjax.parallel.distributed import fetch
 from mgjax.train.flow_model import (
   check_learnt,
@@ -32,7 +32,7 @@ from mgjax.train.flow_model import (
   prepare_samples,
   small_inputs,
 )
-from mgjax.train.part import Part
+from mgjax.train.part import Part, make_buckets
 from mgjax.train.restore import load_sound_codec, make_start
 from mgjax.video.generate import draw_noise
 
@@ -45,13 +45,10 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   codec = load_sound_codec(config.autoencoder)
   for name, shape in config.buckets.items():
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
-
-  def bucket(name: str, split: str) -> Bucket:
-    shape = config.buckets[name]
-    source = samples_of(config.data, shape, codec, name, split, workdir / 'rejected.jsonl')
-    keep = ('latents',) if config.data.latents else ('sound',)
-    transform = make_transform([each.prepare for each in model.conditionings], keep)
-    return Bucket(name, source, shape.batch_size, shape.weight, transform)
+  keep = ('latents',) if config.data.latents else ('sound',)
+  transform = make_transform([each.prepare for each in model.conditionings], keep)
+  sources = functools.partial(samples_of, config.data, config.buckets, codec)
+  buckets, validation = make_buckets(config, workdir, sources, transform)
 
   def prepare(batch: Batch) -> Batch:
     if 'sound' in batch:
@@ -68,8 +65,8 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     inputs=small_inputs(model, codec.model.latent_channels),
     objective=objective,
     validate=validate,
-    buckets=[bucket(name, 'train') for name in config.buckets],
-    validation=[bucket(name, 'validation') for name in config.buckets],
+    buckets=buckets,
+    validation=validation,
     prepare=prepare,
     show=_make_show(config, model, codec),
     notes=lambda params: learnt,
@@ -100,20 +97,18 @@ def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> i
 
 
 def samples_of(
-  data: Mapping[str, Any] | ConfigDict,
-  shape: Mapping[str, Any] | ConfigDict,
+  data: Fields,
+  buckets: Fields,
   codec: SoundCodec,
-  name: str,
   split: str,
   report: pathlib.Path | None = None,
-) -> Source:
-  """Returns the samples of a bucket: 'sound' or 'latents', 'frame_features' and 'caption'.
+) -> dict[str, Source]:
+  """Returns the buckets' samples: 'sound' or 'latents', 'frame_features' and 'caption'.
 
   Args:
     data: as a configuration's; with `latents`, what `launch.encode` put there is read.
-    shape: the bucket's `seconds` and, where there are pictures, `height` and `width`.
+    buckets: name -> `seconds` and, where there are pictures, `height` and `width`.
     codec: that the latents are of.
-    name: of the bucket.
     split: 'train' or 'validation'.
     report: where rejected clips are listed.
 
@@ -121,13 +116,16 @@ def samples_of(
     DataError: there is no usable data, or the latents are others.
   """
   if data['latents']:
-    records = Records(pathlib.Path(data['latents']) / split / name)
-    wanted = {'statistics': codec.statistics.as_dict(), 'seconds': shape['seconds']}
-    check_records(records.meta, wanted, name)
-    return records
-  source = make_sound_source(data, name, shape, split, report)
-  count = round(shape['seconds'] * codec.latent_rate)
-  return WithFeatures(source, data['fps'], count, codec.latent_rate)
+    stored = stored_latents(data, buckets, split)
+    for name, records in stored.items():
+      wanted = {'statistics': codec.statistics.as_dict(), 'seconds': buckets[name]['seconds']}
+      check_records(records.meta, wanted, name)
+    return dict(stored)
+  rate = codec.latent_rate
+  return {
+    name: WithFeatures(source, data['fps'], round(buckets[name]['seconds'] * rate), rate)
+    for name, source in make_sound_sources(data, buckets, split, report).items()
+  }
 
 
 class WithFeatures:
@@ -135,6 +133,11 @@ class WithFeatures:
 
   def __init__(self, source: Source, fps: float, count: int, rate: float):
     self.source, self._how = source, (fps, count, rate)
+
+  @property
+  def fingerprint(self) -> Any:
+    """That of the source."""
+    return getattr(self.source, 'fingerprint', None)
 
   def __len__(self) -> int:
     return len(self.source)
@@ -156,7 +159,7 @@ def _make_show(
   generate = make_sampler_of(config, model)
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    source = samples_of(config.data, config.buckets[name], codec, name, 'validation')
+    source = samples_of(config.data, {name: config.buckets[name]}, codec, 'validation')[name]
     samples = [source[index] for index in range(min(SHOWN, len(source)))]
     frames = round(config.buckets[name].seconds * codec.latent_rate)
     shape = (frames, 1, 1, codec.model.latent_channels)

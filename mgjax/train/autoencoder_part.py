@@ -1,5 +1,6 @@
 """The temporal autoencoder as a part to train (Movie Gen §3.1.1)."""
 
+import functools
 import logging
 import pathlib
 from typing import Any
@@ -12,8 +13,7 @@ from ml_collections import ConfigDict
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.contact_sheet import contact_sheet
-from mgjax.data.mixture import Bucket
-from mgjax.data.sources import make_source, make_transform
+from mgjax.data.sources import make_sources, make_transform
 from mgjax.parallel.distributed import fetch
 from mgjax.parallel.shard import everywhere
 from mgjax.tae.autoencoder import make_autoencoder
@@ -27,7 +27,7 @@ from mgjax.tae.objective import (
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
 from mgjax.train.latent_statistics import latent_statistics
-from mgjax.train.part import Opponent, Part
+from mgjax.train.part import Opponent, Part, make_buckets
 from mgjax.train.restore import make_start
 
 SHOWN = 4  # clips in a picture
@@ -39,17 +39,12 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   """Builds the part: pixels in, reconstructions out, latent statistics kept with the weights."""
   model = make_autoencoder(config.model.to_dict())
   transform = make_transform((), ('video',))
-
-  def bucket(name: str, split: str) -> Bucket:
-    shape = config.buckets[name]
-    source = make_source(config.data, name, shape, split, workdir / 'rejected.jsonl')
-    return Bucket(name, source, shape.batch_size, shape.weight, transform)
+  sources = functools.partial(make_sources, config.data, config.buckets)
+  buckets, validation = make_buckets(config, workdir, sources, transform)
 
   def prepare(batch: Batch) -> Batch:
     return {'video': to_unit(batch['video'])}
 
-  buckets = [bucket(name, 'train') for name in config.buckets]
-  validation = [bucket(name, 'validation') for name in config.buckets]
   longest = max(buckets, key=lambda bucket: config.buckets[bucket.name].frames)
   shape = config.buckets[longest.name]
   example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
@@ -68,7 +63,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     return {'latents': latent_statistics(buckets, run).as_dict()}
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    source = make_source(config.data, longest.name, shape, 'validation')
+    source = make_sources(config.data, {longest.name: shape}, 'validation')[longest.name]
     video = np.stack([source[i]['video'] for i in range(min(SHOWN, len(source)))])
     again = fetch(reconstruct(params, video))
     rows = [row for pair in zip(video, again, strict=True) for row in pair]

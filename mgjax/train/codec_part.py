@@ -1,5 +1,6 @@
 """The codec of sound as a part to train (Movie Gen §6)."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -18,14 +19,13 @@ from mgjax.audio.codec_objective import (
 from mgjax.audio.discriminators import Discriminators
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
-from mgjax.data.mixture import Bucket
 from mgjax.data.sound_io import write_wav
 from mgjax.data.sound_sheet import sound_sheet
-from mgjax.data.sound_sources import make_sound_source
+from mgjax.data.sound_sources import make_sound_sources
 from mgjax.data.sources import make_transform
 from mgjax.parallel.distributed import fetch
 from mgjax.train.latent_statistics import latent_statistics
-from mgjax.train.part import Opponent, Part
+from mgjax.train.part import Opponent, Part, make_buckets
 from mgjax.train.restore import make_start
 
 SHOWN = 4  # sounds in a picture
@@ -36,14 +36,8 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   """Builds the part: sound in, sound out, latent statistics kept with the weights."""
   model = make_codec(config.model.to_dict())
   transform = make_transform((), ('sound',))
-
-  def bucket(name: str, split: str) -> Bucket:
-    shape = config.buckets[name]
-    source = make_sound_source(config.data, name, shape, split, workdir / 'rejected.jsonl')
-    return Bucket(name, source, shape.batch_size, shape.weight, transform)
-
-  buckets = [bucket(name, 'train') for name in config.buckets]
-  validation = [bucket(name, 'validation') for name in config.buckets]
+  sources = functools.partial(make_sound_sources, config.data, config.buckets)
+  buckets, validation = make_buckets(config, workdir, sources, transform)
   longest = max(validation, key=lambda bucket: config.buckets[bucket.name].seconds)
 
   @jax.jit

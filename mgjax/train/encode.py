@@ -16,9 +16,12 @@ from ml_collections import ConfigDict
 
 from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import ConfigError
+from mgjax.core.files import write_json
+from mgjax.data.buckets import make_shape
+from mgjax.data.faults import Replacing
 from mgjax.data.mixture import Source
 from mgjax.data.records import RecordWriter
-from mgjax.data.sources import SPLITS, make_source
+from mgjax.data.sources import EMPTY, SPLITS, make_sources
 from mgjax.parallel.distributed import check_shared
 from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Sums
@@ -35,6 +38,8 @@ from mgjax.train.restore import load_codec, load_sound_codec
 
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
+# Of `config.data`: what samples depend on, beside the files themselves, which may be moved.
+CONTENT = ('kind', 'digits', 'fps', 'intervals', 'rate', 'channels')
 _PAUSE = 2  # seconds between looks at what others have done
 
 _log = logging.getLogger(__name__)
@@ -81,23 +86,22 @@ def encode(
   check_shared(workdir)
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
-  content = {key: value for key, value in data.items() if key not in ('threads', 'latents')}
+  content = {key: data[key] for key in CONTENT if key in data}
   unfinished = []
   with jax.set_mesh(mesh):
     codec = (load_sound_codec if config.part == 'audio' else load_codec)(config.autoencoder)
-    for split, name in itertools.product(SPLITS, config.buckets):
-      source, about = _source(config, data, codec, name, split, workdir / 'rejected.jsonl')
+    for split, name, source in _sources(config, data, codec, workdir):
       rows = min(len(source), config.encode[split])
       kind = {'statistics': codec.statistics.as_dict(), 'dtype': config.encode.dtype}
       writer = RecordWriter(
         workdir / split / name,
         rows=rows,
         rows_per_shard=_rows_per_shard(config, codec, name),
-        meta={**kind, **about, 'data': json.dumps(content)},
+        meta={**kind, **_about(config, name), 'data': json.dumps([source.fingerprint, content])},
       )
       left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
       _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
-      mine = [shard for shard in writer.missing_shards() if shard % processes == process]
+      mine = writer.missing_shards(process, processes)
       _write(writer, mine, source, _row_encoder(config, codec, name, mesh), data['threads'])
       if not _finish(writer):
         unfinished.append(writer)
@@ -113,15 +117,28 @@ def encode(
   return not unfinished
 
 
-def _source(
-  config: ConfigDict, data: dict[str, Any], codec: Codec, name: str, split: str, report: Any
-) -> tuple[Source, dict[str, Any]]:
-  """Returns a bucket's samples, and what else than the data their latents depend on."""
+def _sources(
+  config: ConfigDict, data: dict[str, Any], codec: Codec, workdir: pathlib.Path
+) -> Iterator[tuple[str, str, Replacing]]:
+  """Yields the samples of each split and bucket that has any, and notes which have none."""
+  for split in SPLITS:
+    report = workdir / 'rejected.jsonl'
+    if isinstance(codec, SoundCodec):
+      sources = samples_of(data, config.buckets, codec, split, report)
+    else:
+      sources = make_sources(data, config.buckets, split, report)
+    write_json(workdir / split / EMPTY, [name for name in config.buckets if name not in sources])
+    for name, source in sources.items():
+      yield split, name, Replacing(source, name, workdir / 'quarantine.jsonl')
+
+
+def _about(config: ConfigDict, name: str) -> dict[str, Any]:
+  """What else than the data the latents of a bucket depend on."""
   shape = config.buckets[name]
   if config.part == 'audio':
-    return samples_of(data, shape, codec, name, split, report), {'seconds': shape.seconds}
+    return {'seconds': shape.seconds}
   sizes = [shape.frames, shape.height, shape.width]
-  return make_source(data, name, shape, split, report), {'shape': sizes, 'fps': data['fps']}
+  return {'shape': sizes, 'fps': list(make_shape(shape, config.data.fps).fps)}
 
 
 def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:

@@ -15,13 +15,14 @@ from jax.sharding import Mesh
 from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array
+from mgjax.data.clip_rows import text_key
 from mgjax.data.mixture import Source
 from mgjax.parallel.shard import batch_sharding
 from mgjax.tae.latents import LatentCodec, Sums
 from mgjax.tae.tiling import Frames, regroup
 
-# Of a sample, beside its latents. `text_key` names a caption whatever becomes of its spelling.
-KEPT = ('caption', 'text_key', 'source', 'fps', 'seconds', 'frame_features')
+# Of a sample, beside its latents and the `text_key` that names its caption.
+KEPT = ('caption', 'source', 'fps', 'frame_features')
 DTYPES = {
   'bfloat16': np.dtype(ml_dtypes.bfloat16),
   'float16': np.dtype(np.float16),
@@ -121,7 +122,7 @@ class RowEncoder:
         kept[key] = value.astype(self._dtype)
       elif isinstance(value, np.generic):
         kept[key] = value.item()
-    return kept
+    return {**kept, 'text_key': text_key(sample['caption'])}
 
 
 def read_ahead(

@@ -26,8 +26,11 @@ from mgjax.train.state import State
 from mgjax.train.step import Step
 
 # Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
-# them, hears soon of a loss that is not finite, and the host never runs far ahead.
+# them and hears soon of a loss that is not finite.
 PENDING = 100
+# Steps that may be under way when the next batch is sent to the devices: one runs, one waits with
+# its batch in place. More would hold more batches there and win nothing.
+AHEAD = 2
 
 _log = logging.getLogger(__name__)
 _polls = itertools.count(1)  # over all loops of this process: see `stop_signal`
@@ -111,11 +114,14 @@ def run_loop(
     window = _Window(writer, progress)
     while done < last and not (stopping := stopped()):
       asked = time.monotonic()
-      batch = tasks.prepare(put_batch(next(loader), mesh))
+      batch = next(loader)
       window.waited += time.monotonic() - asked
-      state, metrics = step(state, batch)
+      window.bound()
+      state, metrics = step(state, tasks.prepare(put_batch(batch, mesh)))
+      del batch
       done += 1
       window.add(done, metrics)
+      window.replaced = loader.replaced
       if due(done, schedule.log_every) or done == last:
         window.report(done)
       if due(done, schedule.evaluate_every) or done == schedule.steps:
@@ -148,12 +154,14 @@ class _Window:
 
   def __init__(self, writer: MetricWriter, progress: Progress):
     self._writer, self._progress = writer, progress
+    self.replaced = 0  # samples of this host that stand for broken ones, since the loop began
     self._clear()
 
   def _clear(self) -> None:
     self._pending: list[Metrics] = []
     self._sums: dict[str, float] = {}
     self._steps = 0
+    self._replaced_before = self.replaced
     self.waited, self._began = 0.0, time.monotonic()
 
   def add(self, done: int, metrics: Metrics) -> None:
@@ -161,6 +169,11 @@ class _Window:
     self._pending.append(metrics)
     if len(self._pending) >= PENDING:
       self.check(done)
+
+  def bound(self) -> None:
+    """Waits until all steps but the last `AHEAD` - 1 are done, so that few batches are in place."""
+    if len(self._pending) >= AHEAD:
+      jax.block_until_ready(self._pending[-AHEAD])
 
   def check(self, done: int) -> None:
     """Fetches what is pending, the last of it from step `done`; raises as `finite` does."""
@@ -177,6 +190,7 @@ class _Window:
       means = {name: value / self._steps for name, value in self._sums.items()}
       spent = time.monotonic() - self._began
       means |= {'seconds_per_step': spent / self._steps, 'data_wait': self.waited / spent}
+      means['replaced_samples'] = self.replaced - self._replaced_before
       self._writer.write(done, means)
       self._progress.report(done, means)
       self._clear()

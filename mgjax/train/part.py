@@ -1,15 +1,22 @@
 """What distinguishes one trainable part of Movie Gen from another."""
 
 import dataclasses
+import fractions
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
+from ml_collections import ConfigDict
 
 from mgjax.core.typing import Batch, Metrics, Objective, Tree
-from mgjax.data.mixture import Bucket
+from mgjax.data.faults import Replacing
+from mgjax.data.mixture import Bucket, Source, share_by_samples
 from mgjax.parallel.shard import Place
+
+# Makes the sources of a split: (split, where to list what is rejected) -> name -> source.
+MakeSources = Callable[[str, pathlib.Path], Mapping[str, Source]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,3 +76,42 @@ class Part:
   start: Callable[[Place], Tree] | None = None
   opponent: Opponent | None = None
   frozen: Tree = None
+
+
+def make_buckets(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  make_sources: MakeSources,
+  transform: Callable[[dict[str, Any]], dict[str, np.ndarray]],
+) -> tuple[list[Bucket], list[Bucket]]:
+  """Makes the buckets of training and of validation.
+
+  Broken samples are replaced and listed in `quarantine.jsonl`, rejected files in `rejected.jsonl`.
+  A bucket without samples is left out, its weight goes to the others of its group (images, videos);
+  with `config.data.share` = 'samples' the weights of a group are shared out by its samples.
+
+  Args:
+    config: with `buckets` and `data`.
+    workdir: of the run.
+    make_sources: see `MakeSources`.
+    transform: of every sample.
+  """
+
+  def group(name: str) -> str:
+    return 'image' if config.buckets[name].get('frames') == 1 else ''
+
+  def split(which: str) -> list[Bucket]:
+    sources = make_sources(which, workdir / 'rejected.jsonl')
+    quarantine = workdir / 'quarantine.jsonl' if which == 'train' else None
+    buckets = []
+    for name, source in sources.items():
+      shape = config.buckets[name]
+      alike = [other for other in config.buckets if group(other) == group(name)]
+      weights = {other: fractions.Fraction(str(config.buckets[other].weight)) for other in alike}
+      present = sum(weights[other] for other in alike if other in sources)
+      weight = weights[name] * sum(weights.values()) / present
+      source = Replacing(source, name, quarantine)
+      buckets.append(Bucket(name, source, shape.batch_size, weight, transform, group(name)))
+    return share_by_samples(buckets) if config.data.get('share') == 'samples' else buckets
+
+  return split('train'), split('validation')

@@ -23,7 +23,7 @@ from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
 from mgjax.core.typing import Batch, Metrics, Tree
-from mgjax.data.loader import StepIterator, check_data_hash, data_hash, validation_batches
+from mgjax.data.loader import StepIterator, continue_orders, data_hash, validation_batches
 from mgjax.data.mixture import describe, make_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
@@ -54,8 +54,8 @@ LATENT_CHANNELS = {'video': Autoencoder.latent_channels, 'audio': Codec.latent_c
 # lie (what lies there is compared with the checkpoint), not what it computes.
 FREE = (
   'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
-  'train.validation_batches', 'data.threads', 'rules', 'autoencoder', 'data.path',
-  'data.validation_path',
+  'train.validation_batches', 'data.threads', 'data.workers', 'rules', 'autoencoder', 'data.path',
+  'data.validation_path', 'data.skip_missing',
 )  # fmt: skip
 RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
@@ -74,7 +74,11 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
 
 
 def train(
-  config: ConfigDict, workdir: str | os.PathLike[str], *, stop_at: int | None = None
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  *,
+  stop_at: int | None = None,
+  new_data: bool = False,
 ) -> State:
   """Trains the part that a configuration describes, or goes on with it where it stopped.
 
@@ -82,6 +86,8 @@ def train(
     config: from `configs/`.
     workdir: of this run; another run with another configuration needs another one.
     stop_at: save and return after this step; a later call goes on from there.
+    new_data: go on although the data or the buckets are others: a new order of the data begins at
+      the step of the checkpoint, which the next ones record.
 
   Returns:
     The final state.
@@ -93,7 +99,7 @@ def train(
     CheckpointError: there are checkpoints and none can be trusted.
   """
   workdir = pathlib.Path(workdir)
-  _claim(config, workdir)
+  _claim(config, workdir, new_data)
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
     part = make_part(config, workdir)
@@ -106,7 +112,9 @@ def train(
     jax.set_mesh(mesh),
     Checkpoints(workdir / 'checkpoints', keep=config.train.keep) as checkpoints,
   ):
-    state = _initial_state(config, part, optimizer, opponent, mesh, checkpoints, order)
+    state, orders = _initial_state(
+      config, part, optimizer, opponent, mesh, checkpoints, order, new_data
+    )
     shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
     if jax.process_index() == 0:
       write_json(workdir / 'parameters.json', shapes)
@@ -125,10 +133,12 @@ def train(
       prepare=part.prepare,
       evaluate=_make_evaluate(part, config, mesh),
       show=part.show,
-      meta=lambda state: _meta(config, part, order, state),
+      meta=lambda state: _meta(config, part, orders, state),
     )
     every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
-    with StepIterator(batches, int(state.step), threads=config.data.threads) as loader:
+    begin = int(state.step) - orders[-1][0]
+    options = {'threads': config.data.threads, 'workers': config.data.get('workers', 0)}
+    with StepIterator(batches, begin, **options) as loader:
       return run_loop(
         state, step, loader, tasks, Schedule(**every),
         mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
@@ -175,14 +185,19 @@ def _outline(config: ConfigDict) -> tuple[nn.Module, tuple[Any, ...], list[str]]
   return model, small_inputs(model, channels), notes
 
 
-def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
+def _claim(config: ConfigDict, workdir: pathlib.Path, new_data: bool) -> None:
   """Writes the configuration into the work directory, or checks that it is the one there.
 
-  Without a checkpoint there is nothing to protect: a first attempt may be corrected.
+  Without a checkpoint there is nothing to protect: a first attempt may be corrected. With
+  `new_data` the data and the buckets may be others.
   """
   path = workdir / 'config.json'
   begun = path.exists() and any((workdir / 'checkpoints').glob('*'))
-  if begun and (changed := differences(_fixed(read_json(path)), _fixed(config.to_dict()))):
+  if begun and (
+    changed := differences(
+      *(_fixed(fields, new_data) for fields in (read_json(path), config.to_dict()))
+    )
+  ):
     raise ConfigError(
       f'{os.fspath(workdir)!r} was begun with another configuration: {"; ".join(changed[:5])}'
       f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
@@ -195,12 +210,13 @@ def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
     write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
 
 
-def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   """What a resumption must not change, by name."""
+  free = ('mesh.', 'sample.', 'encode.', *(('data.', 'buckets.') if new_data else ()))
   flat = {
     key: value
     for key, value in flatten(config).items()
-    if key not in FREE and not key.startswith(('mesh.', 'sample.', 'encode.'))
+    if key not in FREE and not key.startswith(free)
   }
   if 'data.latents' in flat:  # another place is fine, but not another precision
     flat['data.latents'] = 'read' if flat['data.latents'] else 'encoded on the fly'
@@ -246,8 +262,9 @@ def _init(player: Part | Opponent, key: jax.Array) -> Tree:
 
 
 def _initial_state(
-  config, part: Part, optimizer, opponent_optimizer, mesh, checkpoints, order
-) -> State:
+  config, part: Part, optimizer, opponent_optimizer, mesh, checkpoints, order: str, new_data: bool
+) -> tuple[State, list[tuple[int, str]]]:
+  """Returns where to begin, and the orders of the data until then and from then on."""
   init, other = functools.partial(_init, part), None
   if part.opponent is not None:
     other = functools.partial(_init, part.opponent), opponent_optimizer
@@ -255,10 +272,10 @@ def _initial_state(
   restored = checkpoints.restore(target)
   if restored is not None:
     state, meta = restored
-    check_data_hash(meta['order'], order)
+    orders = continue_orders(meta['orders'], int(state.step), order, allow=new_data)
     if part.check is not None:
       part.check(meta['notes'])
-    return state
+    return state, orders
   key = jax.random.key(config.seed)
   initialise, shardings = make_initialise(init, mesh)
   params, opponent = initialise(key), None
@@ -272,7 +289,7 @@ def _initial_state(
     against = None if other is None else start_opponent(opponent, opponent_optimizer)
     return start_state(params, optimizer, against)
 
-  return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent)
+  return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent), [(0, order)]
 
 
 def _start_from(start: Tree, params: Tree) -> Tree:
@@ -320,11 +337,13 @@ def _make_evaluate(part: Part, config: ConfigDict, mesh: Mesh):
   return evaluate
 
 
-def _meta(config: ConfigDict, part: Part, order: str, state: State) -> dict[str, Any]:
+def _meta(
+  config: ConfigDict, part: Part, orders: list[tuple[int, str]], state: State
+) -> dict[str, Any]:
   return {
     'step': int(state.step),
     'config': config.to_dict(),
-    'order': order,
+    'orders': orders,
     'notes': part.notes(state.average) if part.notes else {},
     'version': mgjax.__version__,
   }

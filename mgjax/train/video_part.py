@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from mgjax.backbone.model import FlowModel
 from mgjax.core.typing import Batch, Tree
+from mgjax.data.buckets import make_shape
 from mgjax.data.contact_sheet import contact_sheet
-from mgjax.data.mixture import Bucket
-from mgjax.data.sources import longest_bucket, make_source, make_transform
+from mgjax.data.sources import longest_bucket, make_sources, make_transform
 from mgjax.data.video_io import write_video
 from mgjax.parallel.distributed import fetch
 from mgjax.tae.latents import LatentCodec
@@ -26,7 +26,7 @@ from mgjax.train.flow_model import (
   prepare_prompts,
   small_inputs,
 )
-from mgjax.train.part import Part
+from mgjax.train.part import Part, make_buckets
 from mgjax.train.restore import load_codec, make_start
 from mgjax.video.generate import draw_noise
 from mgjax.video.shape import check_shape
@@ -41,14 +41,8 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   stored = bool(config.data.latents)
   prepares = [conditioning.prepare for conditioning in model.conditionings]
   transform = make_transform(prepares, ('latents',) if stored else ('video',))
-
-  def bucket(name: str, split: str) -> Bucket:
-    shape = config.buckets[name]
-    source = make_source(config.data, name, shape, split, workdir / 'rejected.jsonl')
-    return Bucket(name, source, shape.batch_size, shape.weight, transform)
-
-  buckets = [bucket(name, 'train') for name in config.buckets]
-  validation = [bucket(name, 'validation') for name in config.buckets]
+  sources = functools.partial(make_sources, config.data, config.buckets)
+  buckets, validation = make_buckets(config, workdir, sources, transform)
   codec = load_codec(config.autoencoder)
   for bucket_shape in config.buckets.values():
     sizes = (bucket_shape.frames, bucket_shape.height, bucket_shape.width)
@@ -58,7 +52,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     wanted = {
       'statistics': codec.statistics.as_dict(),
       'shape': [shape.frames, shape.height, shape.width],
-      'fps': config.data.fps,
+      'fps': list(make_shape(shape, config.data.fps).fps),
     }
     check_records(each.source.source.meta, wanted, each.name)
 
@@ -96,7 +90,7 @@ def _make_show(
   generate = make_sampler_of(config, model)
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    source = make_source(config.data, name, shape, 'validation')
+    source = make_sources(config.data, {name: shape}, 'validation')[name]
     prompts = [source[index]['caption'] for index in range(min(SHOWN, len(source)))]
     batch = prepare_prompts(model, prompts, config.data.fps if shape.frames > 1 else None)
     latents = codec.latent_shape((shape.frames, shape.height, shape.width))

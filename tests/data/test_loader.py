@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.loader import StepIterator, check_data_hash, data_hash, validation_batches
+from mgjax.data.loader import StepIterator, continue_orders, data_hash, validation_batches
 from mgjax.data.mixture import Bucket, describe, make_batches
 
 
@@ -322,9 +322,28 @@ def test_the_hash_names_what_the_order_depends_on():
   assert data_hash({'seed': 1}) == 'a4bbadc1c78966d2'  # the same in every run and release
 
 
-def test_a_changed_hash_is_refused_with_both():
-  check_data_hash('aa', 'aa')
-  with pytest.raises(ConfigError, match=r'trained on aa.*describes bb.*new work directory'):
-    check_data_hash('aa', 'bb')
+def test_changed_data_are_refused_or_begin_an_order_of_their_own():
+  begun = [(0, 'aa')]
+  assert continue_orders(begun, 7, 'aa') == begun
+  with pytest.raises(ConfigError, match=r'step 7 was trained on aa.*describes bb.*--new_data'):
+    continue_orders(begun, 7, 'bb')
+  second = continue_orders(begun, 7, 'bb', allow=True)
+  assert second == [(0, 'aa'), (7, 'bb')]
+  assert continue_orders(second, 9, 'bb') == second
+  # As JSON gives it back; a change at a step at which one has begun leaves no empty order behind.
+  assert continue_orders([[0, 'aa'], [7, 'bb']], 7, 'cc', allow=True) == [(0, 'aa'), (7, 'cc')]
   with pytest.raises(ConfigError, match='not JSON serializable'):
     data_hash({'source': object()})
+
+
+def test_other_files_of_the_same_number_are_other_data():
+  class Files(Numbered):
+    fingerprint = 'first'
+
+  def order(source):
+    return data_hash(describe([Bucket('a', source, 2)], seed=1))
+
+  files = Files(0, 10)
+  first = order(files)
+  files.fingerprint = 'second'
+  assert order(files) != first != order(Numbered(0, 10))

@@ -9,9 +9,10 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.digits import AUDIBLE, Digits
+from mgjax.data.faults import Replacing
 from mgjax.data.mixture import Source
 from mgjax.data.sound_io import read_sound, write_wav
-from mgjax.data.sound_sources import make_sound_source
+from mgjax.data.sound_sources import make_sound_sources
 from tests.data.sound_files import delay, encode_sound, encode_video, noise
 
 DIGITS = {'kind': 'digits', 'fps': 25, 'digits': {'motions': [*AUDIBLE, 'still']}}
@@ -19,7 +20,7 @@ WORLD = {'motions': (*AUDIBLE, 'still'), 'fps': 25, 'sound': True, 'frames': 50}
 
 
 def digits(split='train', **shape):
-  return make_sound_source(DIGITS, 'bucket', shape, split)
+  return make_sound_sources(DIGITS, {'bucket': shape}, split)['bucket']
 
 
 def test_a_whole_clip_is_the_clip_with_its_sound():
@@ -113,7 +114,7 @@ def test_validation_shows_other_handwriting_and_captions():
 )
 def test_what_cannot_be_is_explained(data, shape, words):
   with pytest.raises(ConfigError, match=words):
-    make_sound_source(data, 'bucket', shape, 'train')
+    make_sound_sources(data, {'bucket': shape}, 'train')['bucket']
 
 
 @pytest.fixture
@@ -134,14 +135,14 @@ def songs(tmp_path):
 def test_a_folder_gives_windows_of_each_sound_and_names_what_it_skips(songs, tmp_path, caplog):
   data, report = {'kind': 'sounds', 'path': str(songs)}, tmp_path / 'rejected.jsonl'
   with caplog.at_level(logging.WARNING):
-    source = make_sound_source(data, 'second', {'seconds': 1.0}, 'train', report)
+    source = make_sound_sources(data, {'second': {'seconds': 1.0}}, 'train', report)['second']
   assert isinstance(source, Source) and len(source) == 3 + 2 + 1
   assert {sample['caption'] for sample in source} == {'rain', 'a bell rings', 'drum'}
   for sample in source:
     assert sample['sound'].shape == (48_000, 1) and sample['sound'].dtype == np.float32
     assert sample['sound'].std() > 0.01
   assert '3 clips, 3 rejected' in caplog.text
-  lines = (tmp_path / 'rejected_second.jsonl').read_text().splitlines()
+  lines = (tmp_path / 'rejected.jsonl').read_text().splitlines()
   reasons = {line['entry']: line['reason'] for line in map(json.loads, lines)}
   assert 'too short: it lasts 0.30 s, 1.00 s are needed' in reasons['short.wav']
   assert 'not a sound' in reasons['broken.mp3'] and 'has no sound' in reasons['silent.mp4']
@@ -149,7 +150,7 @@ def test_a_folder_gives_windows_of_each_sound_and_names_what_it_skips(songs, tmp
 
 def test_a_window_of_a_sound_is_a_function_of_its_index_and_a_part_of_its_file(songs):
   data = {'kind': 'sounds', 'path': str(songs), 'rate': 24_000, 'channels': 2}
-  source = make_sound_source(data, 'b', {'seconds': 0.7}, 'train')
+  source = make_sound_sources(data, {'b': {'seconds': 0.7}}, 'train')['b']
   copy = pickle.loads(pickle.dumps(source))
   wholes = {
     'rain': read_sound(songs / 'rain_01.wav', rate=24_000, channels=2),
@@ -174,7 +175,7 @@ def test_a_window_of_a_sound_is_a_function_of_its_index_and_a_part_of_its_file(s
 def test_a_manifest_of_sounds_may_say_where_to_begin(songs):
   (songs / 'list.csv').write_text('sound,caption,start\nrain_01.wav,it rains,1.5\n')
   data = {'kind': 'sounds', 'path': str(songs / 'list.csv')}
-  (sample,) = make_sound_source(data, 'b', {'seconds': 0.5}, 'train')
+  (sample,) = make_sound_sources(data, {'b': {'seconds': 0.5}}, 'train')['b']
   assert sample['caption'] == 'it rains'
   expected = read_sound(songs / 'rain_01.wav', start=1.5, seconds=0.5)
   np.testing.assert_array_equal(sample['sound'], expected)
@@ -182,17 +183,18 @@ def test_a_manifest_of_sounds_may_say_where_to_begin(songs):
 
 def test_a_sound_that_breaks_later_is_replaced(songs):
   data = {'kind': 'sounds', 'path': str(songs)}
-  source = make_sound_source(data, 'b', {'seconds': 1.0}, 'train')
+  source = Replacing(make_sound_sources(data, {'b': {'seconds': 1.0}}, 'train')['b'])
   (songs / 'rain_01.wav').unlink()
-  assert 'rain' not in {sample['caption'] for sample in source}
-  assert source.failures == 3
+  samples = list(source)
+  assert 'rain' not in {sample['caption'] for sample in samples}
+  assert sum(sample['replaced'] for sample in samples) == 3
 
 
 def test_other_files_validate(songs, tmp_path):
   (tmp_path / 'other').mkdir()
   write_wav(tmp_path / 'other' / 'wind.wav', noise(1.0), 48_000)
   data = {'kind': 'sounds', 'path': str(songs), 'validation_path': str(tmp_path / 'other')}
-  (sample,) = make_sound_source(data, 'b', {'seconds': 1.0}, 'validation')
+  (sample,) = make_sound_sources(data, {'b': {'seconds': 1.0}}, 'validation')['b']
   assert sample['caption'] == 'wind'
 
 
@@ -200,13 +202,13 @@ def test_nothing_usable_is_explained(tmp_path):
   (tmp_path / 'a.txt').write_text('a caption')
   data = {'kind': 'sounds', 'path': str(tmp_path)}
   with pytest.raises(DataError, match=r'no usable clip.*sounds of at least 1\.00 s.*clip\.wav'):
-    make_sound_source(data, 'b', {'seconds': 1.0}, 'train')
+    make_sound_sources(data, {'b': {'seconds': 1.0}}, 'train')['b']
   with pytest.raises(ConfigError, match='path is empty'):
-    make_sound_source({'kind': 'sounds', 'path': ''}, 'b', {'seconds': 1.0}, 'train')
+    make_sound_sources({'kind': 'sounds', 'path': ''}, {'b': {'seconds': 1.0}}, 'train')['b']
   with pytest.raises(ConfigError, match='channels=5'):
-    make_sound_source({**data, 'channels': 5}, 'b', {'seconds': 1.0}, 'train')
+    make_sound_sources({**data, 'channels': 5}, {'b': {'seconds': 1.0}}, 'train')['b']
   with pytest.raises(ConfigError, match='needs height and width'):
-    make_sound_source({**data, 'kind': 'clips', 'fps': 25}, 'b', {'seconds': 1.0}, 'train')
+    make_sound_sources({**data, 'kind': 'clips', 'fps': 25}, {'b': {'seconds': 1.0}}, 'train')['b']
 
 
 def test_videos_come_with_what_is_heard_meanwhile(tmp_path):
@@ -220,7 +222,7 @@ def test_videos_come_with_what_is_heard_meanwhile(tmp_path):
   encode_video(tmp_path / 'silent.mp4', frames)
   data = {'kind': 'clips', 'path': str(tmp_path), 'fps': 25}
   shape = {'seconds': 0.8, 'height': 32, 'width': 32}
-  source = make_sound_source(data, 'b', shape, 'train')
+  source = make_sound_sources(data, {'b': shape}, 'train')['b']
   assert len(source) >= 4
   for sample in source:
     assert sample['video'].shape == (20, 32, 32, 3) and sample['sound'].shape == (38_400, 1)

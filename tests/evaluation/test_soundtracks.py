@@ -10,7 +10,7 @@ from mgjax.audio.codec import Codec
 from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import ConfigError
 from mgjax.data.sound_io import read_sound
-from mgjax.data.sound_sources import make_sound_source
+from mgjax.data.sound_sources import make_sound_sources
 from mgjax.data.video_io import probe
 from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
 from mgjax.tae.latents import Statistics
@@ -45,7 +45,7 @@ class Planted(Soundtracker):
 
   def generate(self, prompts, features=None, **options):
     self.asked = prompts, features, options
-    source = make_sound_source(self.config.data, 'sound', self.config.buckets.sound, 'validation')
+    source = make_sound_sources(self.config.data, self.config.buckets, 'validation')['sound']
     places = np.linspace(0, len(source) - 1, len(prompts)).round().astype(int)
     return self._change(np.stack([source[int(place)]['sound'] for place in places]))
 

@@ -24,7 +24,7 @@ from launch import command_line
 from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import Bucket, make_batches
-from mgjax.data.sources import longest_bucket, make_source, make_transform
+from mgjax.data.sources import longest_bucket, make_sources, make_transform
 from mgjax.train.schedule import make_schedule
 
 _CONFIG = command_line.define_config()
@@ -70,9 +70,9 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
     model.parameters(), betas=(fields.beta1, fields.beta2), weight_decay=fields.weight_decay
   )
   transform = make_transform((), ('video',))
+  sources = make_sources(config.data, config.buckets, 'train')
   buckets = [
-    Bucket(name, make_source(config.data, name, shape, 'train'), shape.batch_size, shape.weight,
-           transform)
+    Bucket(name, sources[name], shape.batch_size, shape.weight, transform)
     for name, shape in config.buckets.items()
   ]  # fmt: skip
   batches = make_batches(buckets, seed=config.seed)
@@ -110,7 +110,7 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
 @torch.no_grad()
 def evaluate(model: AutoencoderKL, config, workdir: pathlib.Path) -> None:
   name, shape = longest_bucket(config.buckets)
-  source = make_source(config.data, name, shape, 'validation')
+  source = make_sources(config.data, {name: shape}, 'validation')[name]
   scores, sheet, titles = [], [], []
   for index in range(len(source)):
     video = source[index]['video']

@@ -1,0 +1,185 @@
+"""Buckets of one shape each, and which clip belongs to which (Movie Gen App. J.1, Table 2).
+
+All samples of a bucket have one shape, so all their latents have: the shapes that a program is
+compiled for are as many as the buckets. A clip goes to the bucket that cuts the least off it, of
+its pixels times its seconds, once among the buckets of videos and once among those of images.
+
+A bucket of videos has a number of frames and a range of frame rates: a clip of D seconds is taken
+at the lowest whole rate f of the range with `frames` / f <= D, so that as much of it as possible is
+seen. The model learns the rate from the prompt's prefix 'FPS-f'.
+"""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mgjax.core.config import Fields
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.catalogue import Catalogue, announce
+from mgjax.data.clip_files import VIDEO, Rejected
+from mgjax.data.video_io import TOLERANCE, cover_size
+
+_log = logging.getLogger(__name__)
+_EVEN = 1e-6  # shares of a clip that differ by less are equal
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """The shape of a bucket's samples; one frame makes an image."""
+
+  frames: int
+  height: int
+  width: int
+  fps: tuple[float, float]  # the lowest and the highest rate of videos
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """(height, width)."""
+    return self.height, self.width
+
+  def rates(self, seconds: np.ndarray) -> np.ndarray:
+    """The frame rate at which clips that last so long are taken."""
+    low, high = self.fps
+    if low == high:
+      return np.full(len(seconds), float(low))
+    return np.clip(np.ceil(self.frames / np.maximum(seconds, 1e-9) - _EVEN), low, high)
+
+  def windows(self, seconds: np.ndarray) -> np.ndarray:
+    """How long a sample of such clips lasts; images are taken one a second."""
+    if self.frames == 1:
+      return np.full(len(seconds), max(1.0, 1 / self.fps[1]))
+    return self.frames / self.rates(seconds)
+
+
+def make_shape(fields: Fields, fps: float) -> Shape:
+  """Makes a shape of a configuration's bucket; without an `fps` of its own it has the one given.
+
+  Raises:
+    ConfigError: the range is none.
+  """
+  given = fields.get('fps', fps)
+  low, high = (given, given) if isinstance(given, int | float) else given
+  if not 0 < low <= high:
+    raise ConfigError(f'a bucket has fps={given}; expected a rate, or (lowest, highest)')
+  return Shape(fields['frames'], fields['height'], fields['width'], (low, high))
+
+
+def kept(clips: Catalogue, shape: Shape) -> np.ndarray:
+  """The share of each clip's pixels times seconds that one sample keeps; 0 where it cannot be."""
+  seconds, begin = clips.columns['seconds'], clips.begin
+  left = np.maximum(seconds - begin, 0)
+  rates = shape.rates(left)
+  fits = begin + (shape.frames - 1) / rates + 2 * TOLERANCE < seconds
+  height, width = np.maximum(clips.columns['height'], 1), np.maximum(clips.columns['width'], 1)
+  ratio = width / height * shape.height / shape.width
+  share = np.minimum(ratio, 1 / ratio)
+  if shape.frames > 1:
+    share = share * np.minimum(1, shape.windows(left) / np.maximum(left, 1e-9))
+  return np.where(fits, share, 0.0)
+
+
+def assign(clips: Catalogue, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+  """Returns the indices of the clips that each bucket takes, in order.
+
+  Among buckets that keep as much of a clip, the one with more frames wins, then the one with fewer
+  frame rates.
+  """
+  taken = {}
+  for images in (True, False):
+    names = [name for name, shape in shapes.items() if (shape.frames == 1) == images]
+    names.sort(key=lambda name: (-shapes[name].frames, np.ptp(shapes[name].fps)))
+    best, whose = np.zeros(len(clips)), np.full(len(clips), -1)
+    for number, name in enumerate(names):
+      share = kept(clips, shapes[name])
+      better = share > best + _EVEN
+      best, whose = np.where(better, share, best), np.where(better, number, whose)
+    taken |= {name: np.flatnonzero(whose == number) for number, name in enumerate(names)}
+  return {name: taken[name] for name in shapes}
+
+
+def sort_out(
+  clips: Catalogue,
+  rejected: Sequence[Rejected],
+  shapes: Mapping[str, Shape],
+  path: str | os.PathLike[str],
+  report: str | os.PathLike[str] | None = None,
+) -> dict[str, np.ndarray]:
+  """Assigns clips to buckets, and says aloud which stay empty and which clips none takes.
+
+  Args:
+    clips: to assign.
+    rejected: what was not usable before.
+    shapes: of the buckets.
+    path: where the clips lie.
+    report: where to list all that is left over.
+
+  Returns:
+    Name -> indices of the clips, for the buckets that have any.
+
+  Raises:
+    DataError: no bucket has any.
+  """
+  assigned = assign(clips, shapes)
+  left = np.ones(len(clips), bool)
+  for indices in assigned.values():
+    left[indices] = False
+  lacking = [_lack(clips, index, shapes) for index in np.flatnonzero(left).tolist()]
+  least = min(shapes.values(), key=lambda shape: shape.frames / shape.fps[1])
+  wanted = (
+    f'videos of at least {least.frames / least.fps[1]:.2f} s ({least.frames} frames at '
+    f'{least.fps[1]:g} per second) with {VIDEO.wanted}'
+  )
+  announce(path, int(len(clips) - left.sum()), [*rejected, *lacking], wanted, report)
+  if empty := [name for name, indices in assigned.items() if not len(indices)]:
+    _log.warning('no clip belongs to the buckets %s: they are left out', ', '.join(empty))
+  return {name: indices for name, indices in assigned.items() if len(indices)}
+
+
+def _lack(clips: Catalogue, index: int, shapes: Mapping[str, Shape]) -> Rejected:
+  """Says what a clip lacks for the bucket that asks for the least."""
+  clip = clips.take(np.array([index]))
+  seconds, begin = float(clip.columns['seconds'][0]), float(clip.begin[0])
+  needs = []
+  for shape in shapes.values():
+    rate = float(shape.rates(np.array([seconds - begin]))[0])
+    needs.append((begin + (shape.frames - 1) / rate, shape.frames, rate))
+  last, frames, rate = min(needs)
+  since = f' from {begin:.2f} s on' if begin else ''
+  need = f'{frames} frames at {rate:g} per second{since} need more than {last:.2f} s'
+  return Rejected(clip.name(0), f'is too short: it lasts {seconds:.2f} s, {need}')
+
+
+def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> None:
+  """Raises DataError if a frame is of so long a shape that it can be resized for no bucket."""
+  error = None
+  for shape in shapes.values():
+    try:
+      cover_size(height, width, shape.size)
+      return
+    except DataError as refusal:
+      error = refusal
+  if error is not None:
+    raise error
+
+
+def rows_for(shape: Fields, like: Fields, rows: int, multiple: int = 1,
+             compression: tuple[int, int, int] = (8, 8, 8)) -> int:  # fmt: skip
+  """Returns the batch size with which a bucket has about as many latent places as another.
+
+  Args:
+    shape: `frames`, `height` and `width` of the bucket.
+    like: those of the other.
+    rows: batch size of the other.
+    multiple: of which the result is one, at least once: over so many devices rows are divided.
+    compression: of the autoencoder.
+  """
+  wanted = rows * _places(like, compression) / _places(shape, compression)
+  return max(1, round(wanted / multiple)) * multiple
+
+
+def _places(shape: Fields, compression: tuple[int, int, int]) -> int:
+  frames, height, width = compression
+  return -(-shape['frames'] // frames) * (shape['height'] // height) * (shape['width'] // width)

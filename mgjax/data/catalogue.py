@@ -1,0 +1,211 @@
+"""Clips as a catalogue: what is known of every one of them, without opening any.
+
+A catalogue of files is made by probing them; one of records reads its columns from the manifest's
+neighbours, so that a hundred million clips cost some numbers each and no object.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from mgjax.core.errors import DataError
+from mgjax.core.files import write_bytes
+from mgjax.data.clip_files import Entry, Medium, Rejected, commonest, list_entries
+from mgjax.data.clip_rows import COLUMNS, WHOLE, open_row
+from mgjax.data.containers import File
+from mgjax.data.records import Records
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """A file that can be read; with a `start`, only what follows it counts.
+
+  Of a sound alone, `fps`, `height` and `width` are 0. Sizes are as shown, upright.
+  """
+
+  file: File
+  caption: str
+  seconds: float
+  start: float | None = None
+  fps: float = 0.0
+  height: float = 0.0
+  width: float = 0.0
+  sounding: bool = False
+  name: str = ''  # as the user wrote it
+
+
+class Catalogue:
+  """Clips in random access, and columns of what is known of all.
+
+  Attributes:
+    columns: name -> array with an element a clip: `seconds`, `start` (NaN where any window may be
+      taken), `fps`, `height`, `width`, `sounding`.
+  """
+
+  def __init__(
+    self,
+    columns: Mapping[str, np.ndarray],
+    get: Callable[[int], Clip],
+    name: Callable[[int], str],
+    fingerprint: str,
+  ):
+    """Makes a catalogue.
+
+    Args:
+      columns: see the attribute.
+      get: reads clip `i`; picklable, as is `name`.
+      name: what a report calls clip `i`, without reading it.
+      fingerprint: of the content: whatever is read through `get` depends on nothing else.
+    """
+    self.columns = {key: np.asarray(column) for key, column in columns.items()}
+    self._get, self._name, self._fingerprint = get, name, fingerprint
+    self._chosen = np.arange(len(self.columns['seconds']))
+
+  def __len__(self) -> int:
+    return len(self._chosen)
+
+  def __getitem__(self, index: int) -> Clip:
+    return self._get(int(self._chosen[index]))
+
+  def name(self, index: int) -> str:
+    """What a report calls a clip."""
+    return self._name(int(self._chosen[index]))
+
+  @property
+  def fingerprint(self) -> str:
+    """Names the clips that are in it and their order."""
+    chosen = hashlib.sha256(np.ascontiguousarray(self._chosen, np.int64)).hexdigest()
+    return f'{self._fingerprint}/{chosen[:16]}'
+
+  @property
+  def begin(self) -> np.ndarray:
+    """Where the usable part of each clip begins, in seconds."""
+    return np.nan_to_num(self.columns['start'])
+
+  def take(self, indices: np.ndarray) -> 'Catalogue':
+    """Returns a catalogue of some of the clips."""
+    part = object.__new__(Catalogue)
+    part.columns = {name: column[indices] for name, column in self.columns.items()}
+    part._get, part._name, part._fingerprint = self._get, self._name, self._fingerprint
+    part._chosen = self._chosen[indices]
+    return part
+
+
+def catalogue_of(clips: Sequence[Clip]) -> Catalogue:
+  """Returns a catalogue of clips that are at hand."""
+  clips = tuple(clips)
+  given = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
+  given['start'] = [math.nan if start is None else start for start in given['start']]
+  kinds = {'sounding': bool}
+  columns = {name: np.array(each, kinds.get(name, float)) for name, each in given.items()}
+  # Where the files lie may change between a run and its resumption, what they are may not.
+  names = tuple(clip.name or str(clip.file) for clip in clips)
+  known = [
+    (name, clip.caption, round(clip.seconds, 2), clip.start)
+    for name, clip in zip(names, clips, strict=True)
+  ]
+  digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+  return Catalogue(columns, clips.__getitem__, names.__getitem__, digest)
+
+
+def recorded_clips(records: Records) -> Catalogue:
+  """Returns a catalogue of clip records; a clip's file is read when the clip is asked for.
+
+  Raises:
+    DataError: the records hold something else.
+  """
+  columns = {name: records.column(name) for name in COLUMNS}
+  columns['start'] = np.where(columns['start'] == WHOLE, math.nan, columns['start'])
+  get = functools.partial(_recorded_clip, records)
+  return Catalogue(columns, get, 'row {}'.format, records.fingerprint)
+
+
+def _recorded_clip(records: Records, index: int) -> Clip:
+  row = records[index]
+  fields = {key: row[key] for key in COLUMNS}
+  fields['start'] = None if fields['start'] == WHOLE else fields['start']
+  return Clip(open_row(row), row['caption'], name=row['source'], **fields)
+
+
+def probe_entries(
+  path: pathlib.Path,
+  medium: Medium,
+  probe: Callable[[pathlib.Path], Mapping[str, float | bool]],
+  report: str | os.PathLike[str] | None = None,
+) -> tuple[list[Clip], list[Rejected]]:
+  """Probes what a folder or manifest names, many files at once, each file once.
+
+  Args:
+    path: a folder, a .csv or a .jsonl.
+    medium: of the files.
+    probe: fields of a `Clip`, at least `seconds`; a DataError says why it cannot be used.
+    report: a file that is no entry, should it lie in the folder.
+
+  Raises:
+    DataError: there is no such path.
+  """
+  entries = list_entries(path, report, medium)
+
+  def describe(file: pathlib.Path) -> Mapping[str, float | bool] | DataError:
+    try:
+      return probe(file)
+    except DataError as error:
+      return error
+
+  files = list(dict.fromkeys(entry.path for entry in entries if isinstance(entry, Entry)))
+  with concurrent.futures.ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
+    found = dict(zip(files, pool.map(describe, files), strict=True))
+  clips, rejected = [], []
+  for entry in entries:
+    if isinstance(entry, Rejected):
+      rejected.append(entry)
+    elif isinstance(known := found[entry.path], DataError):
+      reason = str(known).removeprefix(f'{entry.path}: ')
+      rejected.append(Rejected(entry.name, reason))
+    else:
+      file, caption = str(entry.path), entry.caption
+      clips.append(Clip(file, caption, start=entry.start, name=entry.name, **known))
+  return clips, rejected
+
+
+def announce(
+  path: str | os.PathLike[str],
+  used: int,
+  rejected: Sequence[Rejected],
+  wanted: str,
+  report: str | os.PathLike[str] | None = None,
+) -> None:
+  """Says aloud how many clips are used and why others are not.
+
+  Args:
+    path: where they lie.
+    used: number of clips.
+    rejected: the others.
+    wanted: what to give if there is nothing usable.
+    report: where to write the rejected entries, one JSON line {"entry", "reason"} each.
+
+  Raises:
+    DataError: none is used; says how many were rejected and the commonest reasons.
+  """
+  reasons = commonest(rejected)
+  if report is not None:
+    lines = [json.dumps({'entry': entry.name, 'reason': entry.reason}) for entry in rejected]
+    write_bytes(report, ''.join(line + '\n' for line in lines).encode())
+    reasons += f'; all reasons are in {report}' if rejected else ''
+  if not used:
+    raise DataError(f'no usable clip in {path}: {len(rejected)} rejected{reasons}; give {wanted}')
+  if rejected:
+    _log.warning('%s: %d clips, %d rejected%s', path, used, len(rejected), reasons)
+  else:
+    _log.info('%s: %d clips, none rejected', path, used)

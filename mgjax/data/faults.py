@@ -1,0 +1,87 @@
+"""Broken samples are replaced, counted and put on a list; lost shards stop the run.
+
+One bad file in a million neither stops a run nor passes unseen. Which sample takes the place of a
+broken one depends on its index alone, so the batches are the same on every host, with any number of
+threads or workers, and after every restart.
+"""
+
+import logging
+import operator
+import os
+import pathlib
+import threading
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from mgjax.core.errors import DataError, StorageError
+from mgjax.core.files import append_json_line
+from mgjax.data.clips import chance
+from mgjax.data.mixture import REPLACED, Source
+
+_IN_A_ROW = 32  # samples that fail one after another: more look like a lost disk than bad files
+_LOCK = threading.Lock()  # of what is known; outside the sources, which are pickled
+_log = logging.getLogger(__name__)
+
+
+class Replacing:
+  """A source whose broken samples are replaced by others of it.
+
+  Every sample gets the field 'replaced', 0 or 1. The first time that a process meets a reason,
+  which names the file, it goes to the log and to the list: a JSON line {"bucket", "sample",
+  "reason"}.
+
+  Raises (from `source[i]`):
+    StorageError: a shard is gone.
+    DataError: no sample in a long row of them could be read.
+  """
+
+  def __init__(
+    self, source: Source, name: str = '', quarantine: str | os.PathLike[str] | None = None
+  ):
+    """Wraps a source.
+
+    Args:
+      source: whose DataErrors mean broken samples.
+      name: of the bucket, for the list.
+      quarantine: the file of the list; None for no list.
+    """
+    self.source, self._name = source, name
+    self._quarantine = quarantine and pathlib.Path(quarantine)
+    self._known: set[str] = set()
+
+  @property
+  def fingerprint(self) -> Any:
+    """That of the source."""
+    return getattr(self.source, 'fingerprint', None)
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+    index = operator.index(index)
+    tried = index
+    for attempt in range(1, _IN_A_ROW + 1):
+      try:
+        sample = self.source[tried]
+        return {**sample, REPLACED: np.int32(attempt > 1)}
+      except StorageError:
+        raise
+      except DataError as error:
+        self._report(tried, error)
+        reason = error
+      tried = int(chance(index, attempt) * len(self))
+    raise DataError(
+      f'sample {index}: {_IN_A_ROW} samples in a row could not be read, the last because {reason}; '
+      'is their disk still there?'
+    )
+
+  def _report(self, index: int, error: DataError) -> None:
+    with _LOCK:
+      if str(error) in self._known:
+        return
+      self._known.add(str(error))
+      if self._quarantine is not None:
+        line = {'bucket': self._name, 'sample': index, 'reason': str(error)}
+        append_json_line(self._quarantine, line)
+    _log.warning('replaced a sample, since %s', error)

@@ -1,0 +1,138 @@
+"""Which clip belongs where, at which rate, and batches of equal cost."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs.video import t2iv_256
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.buckets import Shape, assign, kept, make_shape, rows_for, sort_out
+from mgjax.data.catalogue import Clip, catalogue_of
+
+CONFIG = t2iv_256.get_config()
+SHAPES = {name: make_shape(fields, CONFIG.data.fps) for name, fields in CONFIG.buckets.items()}
+VIDEOS = {name: shape for name, shape in SHAPES.items() if shape.frames > 1}
+
+
+def clip(seconds, width=1280, height=720, start=None):
+  return Clip('x.mp4', 'x', seconds, start, 25.0, height, width, True, f'{seconds:g}.mp4')
+
+
+def home(shapes=VIDEOS, **fields):
+  """The bucket that takes a clip, and the rate at which it is taken."""
+  given = clip(**fields)
+  clips = catalogue_of([given])
+  (name,) = [name for name, indices in assign(clips, shapes).items() if len(indices)]
+  left = np.array([given.seconds - (given.start or 0)])
+  return name, shapes[name].rates(left)[0]
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'length', 'fps'),
+  [
+    (10.67, '11s', 24),
+    (16.0, '16s', 16),
+    (60.0, '16s', 16),
+    (14.0, '12_16s', 19),  # 256 / 14 = 18.3: the next whole rate, so that it fits
+    (12.5, '12_16s', 21),
+    (11.5, '8_12s', 17),
+    (11.0, '11s', 24),  # 192 / 11 s would be taken at 18: 10.67 s as well, with fewer frames
+    (8.0, '8_12s', 24),
+    (6.0, '4_8s', 22),
+    (4.0, '4_8s', 32),
+  ],
+)
+def test_the_five_durations_are_those_of_the_report(seconds, length, fps):
+  name, rate = home(seconds=seconds)
+  assert name == f'video_16x9_{length}' and rate == fps
+
+
+@pytest.mark.parametrize(
+  ('width', 'height', 'ratio'),
+  [(1920, 1080, '16x9'), (1080, 1920, '9x16'), (500, 500, '1x1'), (640, 480, '4x3'),
+   (480, 640, '3x4'), (4000, 500, '16x9'), (720, 700, '1x1')],
+)  # fmt: skip
+def test_a_clip_goes_where_the_least_is_cut_off(width, height, ratio):
+  assert home(seconds=16.0, width=width, height=height)[0] == f'video_{ratio}_16s'
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+  seconds=st.floats(3.0, 100.0),
+  width=st.integers(16, 4000),
+  height=st.integers(16, 2000),
+  start=st.one_of(st.none(), st.floats(0.0, 50.0)),
+)
+def test_no_other_bucket_keeps_more_and_what_is_taken_is_there(seconds, width, height, start):
+  given = clip(seconds, width, height, start)
+  clips = catalogue_of([given])
+  shares = {name: kept(clips, shape)[0] for name, shape in SHAPES.items()}
+  for images in (True, False):
+    alike = {n: share for n, share in shares.items() if (SHAPES[n].frames == 1) == images}
+    takers = [n for n, indices in assign(clips, SHAPES).items() if len(indices) and n in alike]
+    assert len(takers) == (max(alike.values()) > 0)
+    for name in takers:
+      assert shares[name] > max(alike.values()) - 1e-5
+      left = seconds - (start or 0.0)
+      shape = SHAPES[name]
+      rate = shape.rates(np.array([left]))[0]
+      assert shape.fps[0] <= rate <= shape.fps[1] and rate == round(rate)
+      assert (shape.frames - 1) / rate < left
+      assert 0 < shares[name] <= 1 + 1e-9
+
+
+def test_every_clip_has_one_bucket_of_videos_and_one_of_images():
+  generator = np.random.default_rng(0)
+  clips = catalogue_of([clip(*row) for row in generator.uniform((4, 200, 200), (40, 900, 900),
+                                                                (300, 3))])  # fmt: skip
+  assigned = assign(clips, SHAPES)
+  for images in (True, False):
+    found = np.concatenate(
+      [indices for name, indices in assigned.items() if (SHAPES[name].frames == 1) == images]
+    )
+    np.testing.assert_array_equal(np.sort(found), np.arange(300))
+  assert all((np.diff(indices) > 0).all() for indices in assigned.values())
+
+
+def test_empty_buckets_and_clips_without_a_bucket_are_said_aloud(tmp_path, caplog):
+  clips = catalogue_of([clip(16.0), clip(1.5)])
+  taken = sort_out(clips, [], VIDEOS, 'clips/', tmp_path / 'rejected.jsonl')
+  assert list(taken) == ['video_16x9_16s'] and list(taken['video_16x9_16s']) == [0]
+  assert '1 clips, 1 rejected' in caplog.text and 'video_1x1_16s' in caplog.text
+  assert '1.5.mp4' in (tmp_path / 'rejected.jsonl').read_text()
+  with pytest.raises(DataError, match=r'too short: it lasts 1.50 s, 128 frames at 32.*4\.00 s'):
+    sort_out(clips.take(np.array([1])), [], VIDEOS, 'clips/')
+
+
+def test_what_is_taken_out_of_a_catalogue_has_another_fingerprint():
+  clips = catalogue_of([clip(16.0), clip(1.5)])
+  assert clips.fingerprint == catalogue_of([clip(16.0), clip(1.5)]).fingerprint
+  others = [catalogue_of([clip(16.0), clip(1.6)]), clips.take(np.array([1, 0]))]
+  assert all(other.fingerprint != clips.fingerprint for other in others)
+  assert clips.take(np.array([1]))[0].seconds == 1.5
+
+
+def test_a_range_of_rates_must_be_one():
+  assert make_shape({'frames': 8, 'height': 8, 'width': 8}, 16).fps == (16, 16)
+  assert make_shape({'frames': 8, 'height': 8, 'width': 8, 'fps': (9, 12)}, 16).fps == (9, 12)
+  with pytest.raises(ConfigError, match='lowest, highest'):
+    make_shape({'frames': 8, 'height': 8, 'width': 8, 'fps': (12, 9)}, 16)
+
+
+def test_batches_cost_about_the_same_in_every_bucket():
+  costs = {}
+  for name, bucket in CONFIG.buckets.items():
+    latents = -(-bucket.frames // 8) * bucket.height // 16 * (bucket.width // 16)
+    costs[name] = bucket.batch_size * latents
+  videos = [cost for name, cost in costs.items() if SHAPES[name].frames > 1]
+  assert max(videos) / min(videos) < 1.05
+  assert max(costs.values()) / min(costs.values()) < 1.05
+
+
+def test_rows_are_a_multiple_of_what_is_asked():
+  large, small = Shape(256, 256, 256, (16, 16)), Shape(128, 256, 256, (16, 16))
+  fields = [{'frames': s.frames, 'height': 256, 'width': 256} for s in (large, small)]
+  assert rows_for(fields[1], fields[0], 100) == 200
+  assert rows_for(fields[1], fields[0], 100, 64) == 192
+  assert rows_for(fields[0], fields[1], 4, 64) == 64
