@@ -154,15 +154,14 @@ def _lack(clips: Catalogue, index: int, shapes: Mapping[str, Shape]) -> Rejected
 
 def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> None:
   """Raises DataError if a frame is of so long a shape that it can be resized for no bucket."""
-  error = None
+  refusals = []
   for shape in shapes.values():
     try:
       cover_size(height, width, shape.size)
-      return
     except DataError as refusal:
-      error = refusal
-  if error is not None:
-    raise error
+      refusals.append(refusal)
+  if len(refusals) == len(shapes):
+    raise refusals[0]
 
 
 def rows_for(shape: Fields, like: Fields, rows: int, multiple: int = 1,
@@ -182,4 +181,6 @@ def rows_for(shape: Fields, like: Fields, rows: int, multiple: int = 1,
 
 def _places(shape: Fields, compression: tuple[int, int, int]) -> int:
   frames, height, width = compression
-  return -(-shape['frames'] // frames) * (shape['height'] // height) * (shape['width'] // width)
+  return (
+    -(-int(shape['frames']) // frames) * (shape['height'] // height) * (shape['width'] // width)
+  )

@@ -97,6 +97,12 @@ class Records:
     self._index = functools.lru_cache(_INDICES)(read)
     self._open = functools.lru_cache(_OPEN_FILES)(self._storage.open)
 
+  @property
+  def fingerprint(self) -> str:
+    """Names the content of all rows and their order."""
+    digests = ' '.join(shard['sha256'] for shard in self._shards)
+    return hashlib.sha256(digests.encode()).hexdigest()[:16]
+
   def __len__(self) -> int:
     return self._ends[-1] if self._ends else 0
 
@@ -177,5 +183,5 @@ def _read_index(storage: Storage, entries: list[dict[str, Any]], number: int) ->
   if data is None:
     raise StorageError(f'{storage.location}/{stored["name"]} is gone; {_MEND}')
   if hashlib.sha256(data).hexdigest() != stored['sha256']:
-    raise DataError(f'{storage.location}/{stored["name"]} is damaged; {_MEND}')
+    raise StorageError(f'{storage.location}/{stored["name"]} is damaged; {_MEND}')
   return shards.Index.from_bytes(data)

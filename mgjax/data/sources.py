@@ -1,6 +1,7 @@
 """Configurations to sources of samples."""
 
 import functools
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -10,7 +11,6 @@ import numpy as np
 
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import read_json
 from mgjax.data.buckets import make_shape, sort_out
 from mgjax.data.catalogue import Catalogue, catalogue_of, probe_entries, recorded_clips
 from mgjax.data.clip_files import VIDEO, Medium, Rejected
@@ -18,6 +18,7 @@ from mgjax.data.clips import Clips, probe_video
 from mgjax.data.digits import Digits
 from mgjax.data.mixture import Source
 from mgjax.data.records import Records
+from mgjax.data.storage import inside, open_storage
 
 SPLITS = ('train', 'validation')
 EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none
@@ -75,11 +76,13 @@ def make_digits(fields: Fields, split: str, **more: Any) -> Digits:
 
 def stored_latents(data: Fields, buckets: Fields, split: str) -> dict[str, Records]:
   """Opens what `launch.encode` wrote for the buckets that had any clips."""
-  directory = pathlib.Path(data['latents']) / split
-  empty = read_json(directory / EMPTY) if (directory / EMPTY).exists() else ()
+  directory = inside(data['latents'], split)
+  empty = json.loads(open_storage(directory).read(EMPTY) or '[]')
   skip = data.get('skip_missing', False)
   return {
-    name: Records(directory / name, skip_missing=skip) for name in buckets if name not in empty
+    name: Records(inside(directory, name), skip_missing=skip)
+    for name in buckets
+    if name not in empty
   }
 
 

@@ -78,6 +78,13 @@ class Storage(Protocol):
     ...
 
 
+def inside(directory: str | os.PathLike[str], *names: str) -> str:
+  """Returns the path or URL of what lies in a directory under these names."""
+  if '://' in str(directory):
+    return '/'.join([str(directory).rstrip('/'), *names])
+  return os.path.join(directory, *names)
+
+
 def open_storage(directory: str | os.PathLike[str]) -> Storage:
   """Opens a local path, `file:///path`, or a URL that tensorstore's key-value stores take."""
   scheme, separator, rest = str(directory).partition('://')
