@@ -158,13 +158,14 @@ def _clip_programs(
     }  # fmt: skip
     shape = {'frames': config.frames, 'height': config.height, 'width': config.width}
     source = Replacing(make_sources(data, {WHAT: shape}, 'train')[WHAT], WHAT)
-    bucket = Bucket(WHAT, source, config.batch_size, 1, make_transform((), ('video', 'replaced')))
+    bucket = Bucket(WHAT, source, config.batch_size, 1, make_transform((), ('video',)))
     whole = config.windows // config.batch_size
     with StepIterator(make_ordered_batches(bucket, whole), threads=config.threads) as iterator:
       first = next(iterator)
       for _ in range(batches - 1):
-        if next(iterator)['replaced'].any():
-          raise DataError('a clip of the benchmark could not be read')
+        next(iterator)
+      if iterator.replaced:
+        raise DataError('a clip of the benchmark could not be read')
     return first['video']
 
   whole = config.windows // config.batch_size

@@ -1,5 +1,6 @@
 """Footage and latents to time loaders with: made anew from anyone's videos, in a directory."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -84,15 +85,14 @@ def _videos(path: str | os.PathLike[str]) -> list[pathlib.Path]:
 def _encode(source: pathlib.Path, target: pathlib.Path, config: ConfigDict, gop: int) -> float:
   """Encodes the first seconds of a video; returns how many there are."""
   size = config.height, round(config.width * 1.75 / 2) * 2
+  most = round(RATE * config.seconds)
+  images = itertools.islice(stream_clip(source, size=size, fps=RATE), most)
   count = 0
 
   def frames():
     nonlocal count
-    for frame in stream_clip(source, size=size, fps=RATE):
-      if count == round(config.seconds * RATE):
-        return
-      yield count / RATE, (count + 1) / RATE, frame
-      count += 1
+    for count, image in enumerate(images, 1):
+      yield (count - 1) / RATE, count / RATE, image
 
   target.write_bytes(encode_frames(frames(), fps=RATE, clock=RATE, crf=CRF, gop=gop))
   return count / RATE
