@@ -41,6 +41,9 @@ _GOP = flags.DEFINE_integer(
 _CRF = flags.DEFINE_float(
   'crf', _DEFAULT.crf, 'Rate factor of --reencode: lower is better.', lower_bound=0, upper_bound=51
 )
+_SIDE = flags.DEFINE_integer(
+  'side', _DEFAULT.side, 'What --reencode shrinks the shorter side to; 0 for none.', lower_bound=0
+)
 _FULL = flags.DEFINE_bool('full', False, 'Decode all of each clip before it is taken.')
 _MEGABYTES = flags.DEFINE_integer(
   'megabytes', _DEFAULT.megabytes, 'A larger file is rejected.', lower_bound=1
@@ -71,6 +74,7 @@ def _convert() -> None:
     reencode=_REENCODE.value,
     gop=_GOP.value,
     crf=_CRF.value,
+    side=_SIDE.value,
     full=_FULL.value,
     megabytes=_MEGABYTES.value,
   )

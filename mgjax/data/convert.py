@@ -34,6 +34,7 @@ class Treatment:
   reencode: bool = False  # or keep the bytes as they are
   gop: int = 16  # frames from one key frame to the next, if encoded anew
   crf: float = 20.0  # its quality, lower is better
+  side: int = 0  # pixels that its shorter side is shrunk to, 0 for none
   full: bool = False  # decode all of a clip, and not only its first frame and its end
   megabytes: int = 256  # a larger file is rejected
 
@@ -133,7 +134,7 @@ def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int)
 
 def _described(treatment: Treatment) -> dict[str, Any]:
   described = dataclasses.asdict(treatment)
-  return described if treatment.reencode else described | {'gop': None, 'crf': None}
+  return described if treatment.reencode else described | {'gop': None, 'crf': None, 'side': None}
 
 
 def _converted(
@@ -176,7 +177,13 @@ def _row(each: Input | Rejected, treatment: Treatment, limits: Limits) -> dict[s
     )
     if not treatment.reencode:
       return row
-    data = reencode(Blob(each.name, data), gop=treatment.gop, crf=treatment.crf, limits=limits)
+    data = reencode(
+      Blob(each.name, data),
+      gop=treatment.gop,
+      crf=treatment.crf,
+      side=treatment.side,
+      limits=limits,
+    )
     anew = make_row(data, each.caption, each.name, start=each.start, limits=limits)
     return anew | {'sounding': row['sounding']}
   except StorageError:

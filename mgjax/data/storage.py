@@ -2,7 +2,8 @@
 
 Both are flat sets of named files that appear whole or not at all. A folder is read with `preadv`
 straight into the memory of the arrays. A bucket (`gs://`, `s3://` and whatever else tensorstore's
-key-value stores open) is read by byte ranges; credentials and endpoints are those of tensorstore.
+key-value stores open) is read by byte ranges. Credentials are looked up by tensorstore; for S3 the
+variable AWS_ENDPOINT_URL names another server than that of Amazon.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from mgjax.core import files
 from mgjax.core.errors import ConfigError, StorageError
 
 _MOST_BUFFERS = 1000  # Linux takes 1024 in one call
+_RETRIES = 10  # three minutes, each wait twice as long as the one before
 
 
 @runtime_checkable
@@ -197,7 +199,7 @@ class Bucket:
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.location = state['location']
     try:
-      self._store = tensorstore.KvStore.open(f'{self.location}/', context=_context()).result()
+      self._store = tensorstore.KvStore.open(_spec(self.location), context=_context()).result()
     except ValueError as error:
       raise ConfigError(
         f'{self.location} is not a place for records ({error}); expected a local path, '
@@ -205,9 +207,8 @@ class Bucket:
       ) from error
 
   def names(self, prefix: str = '') -> dict[str, int | None]:
-    begin = prefix.encode()
-    keys = tensorstore.KvStore.KeyRange(begin, begin + b'\xff' if prefix else b'')
-    keys = _ask(self.location, self._store.list(keys))
+    end = prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ''
+    keys = _ask(self.location, self._store.list(tensorstore.KvStore.KeyRange(prefix, end)))
     return {key.decode(): None for key in keys if b'/' not in key}
 
   def read(self, name: str) -> bytes | None:
@@ -266,7 +267,18 @@ class _Object:
 @functools.cache
 def _context() -> tensorstore.Context:
   """What all buckets of a process share: connections, credentials, limits."""
-  return tensorstore.Context()
+  retries = {'max_retries': _RETRIES}
+  return tensorstore.Context({'gcs_request_retries': retries, 's3_request_retries': retries})
+
+
+def _spec(url: str) -> Any:
+  """What tensorstore opens; unlike other clients it does not look up where S3 is by itself."""
+  parts, endpoint = urllib.parse.urlsplit(url), os.environ.get('AWS_ENDPOINT_URL')
+  if parts.scheme != 's3' or not endpoint:
+    return f'{url}/'
+  region = os.environ.get('AWS_REGION', 'us-east-1')
+  place = {'bucket': parts.netloc, 'path': f'{parts.path.lstrip("/")}/'}
+  return {'driver': 's3', 'endpoint': endpoint, 'aws_region': region, **place}
 
 
 def _ask(place: str, answer: Any) -> Any:

@@ -121,11 +121,12 @@ def stream_clip(
 
 
 def stream_frames(
-  path: File, limits: Limits = LIMITS
+  path: File, side: int = 0, limits: Limits = LIMITS
 ) -> Iterator[tuple[float, float, UInt8[np.ndarray, 'h w 3']]]:
-  """Yields every frame of a video at full size: from when until when it is shown, and the frame.
+  """Yields every frame of a video: from when until when it is shown, and the frame.
 
-  Times are seconds after the first frame. Frames are upright, with square pixels.
+  Times are seconds after the first frame. Frames are upright, with square pixels, and of full size,
+  or, where the shorter side is longer than `side`, shrunk to that and both sides made even.
 
   Raises:
     DataError: as `probe`, at the start or where the file is damaged.
@@ -136,7 +137,11 @@ def stream_frames(
       if count >= limits.frames:
         raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
       if resize is None:
-        resize = _make_resize(path, stream, _upright(path, frame, stream), limits)
+        height, width = _upright(path, frame, stream)
+        if 0 < side < min(height, width):
+          scale = side / min(height, width)
+          height, width = (2 * max(1, round(length * scale / 2)) for length in (height, width))
+        resize = _make_resize(path, stream, (height, width), limits)
       yield start, end, resize(frame)
   if resize is None:
     raise DataError(f'{path}: holds no frame that can be decoded')

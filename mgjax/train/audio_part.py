@@ -17,7 +17,7 @@ from mgjax.backbone.model import FlowModel
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
-from mgjax.data.mixture import Source
+from mgjax.data.mixture import Bucket, Source
 from mgjax.data.sound_io import write_wav
 from mgjax.data.sound_sheet import sound_sheet
 from mgjax.data.sound_sources import make_sound_sources
@@ -32,7 +32,7 @@ from mgjax.train.flow_model import (
   prepare_samples,
   small_inputs,
 )
-from mgjax.train.part import Part, make_buckets
+from mgjax.train.part import Part, longest_of, make_buckets
 from mgjax.train.restore import load_sound_codec, make_start
 from mgjax.video.generate import draw_noise
 
@@ -68,7 +68,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     buckets=buckets,
     validation=validation,
     prepare=prepare,
-    show=_make_show(config, model, codec),
+    show=_make_show(config, model, codec, longest_of(validation, config)),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config.autoencoder, learnt),
     start=make_start(config),
@@ -152,16 +152,14 @@ class WithFeatures:
 
 
 def _make_show(
-  config: ConfigDict, model: FlowModel, codec: SoundCodec
+  config: ConfigDict, model: FlowModel, codec: SoundCodec, bucket: Bucket
 ) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
   """Makes the function that samples sounds for validation data into a directory."""
-  name = longest_bucket(config)
   generate = make_sampler_of(config, model)
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    source = samples_of(config.data, {name: config.buckets[name]}, codec, 'validation')[name]
-    samples = [source[index] for index in range(min(SHOWN, len(source)))]
-    frames = round(config.buckets[name].seconds * codec.latent_rate)
+    samples = [bucket.source[index] for index in range(min(SHOWN, len(bucket.source)))]
+    frames = round(config.buckets[bucket.name].seconds * codec.latent_rate)
     shape = (frames, 1, 1, codec.model.latent_channels)
     samples = [sample | {'context': np.zeros(shape, np.float32)} for sample in samples]
     noise = draw_noise(config.seed, np.arange(len(samples)), shape)

@@ -27,7 +27,7 @@ from mgjax.tae.objective import (
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
 from mgjax.train.latent_statistics import latent_statistics
-from mgjax.train.part import Opponent, Part, make_buckets
+from mgjax.train.part import Opponent, Part, longest_of, make_buckets
 from mgjax.train.restore import make_start
 
 SHOWN = 4  # clips in a picture
@@ -45,7 +45,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   def prepare(batch: Batch) -> Batch:
     return {'video': to_unit(batch['video'])}
 
-  longest = max(buckets, key=lambda bucket: config.buckets[bucket.name].frames)
+  longest = longest_of(validation, config)
   shape = config.buckets[longest.name]
   example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
 
@@ -63,7 +63,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     return {'latents': latent_statistics(buckets, run).as_dict()}
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    source = make_sources(config.data, {longest.name: shape}, 'validation')[longest.name]
+    source = longest.source
     video = np.stack([source[i]['video'] for i in range(min(SHOWN, len(source)))])
     again = fetch(reconstruct(params, video))
     rows = [row for pair in zip(video, again, strict=True) for row in pair]

@@ -25,7 +25,7 @@ from mgjax.data.sound_sources import make_sound_sources
 from mgjax.data.sources import make_transform
 from mgjax.parallel.distributed import fetch
 from mgjax.train.latent_statistics import latent_statistics
-from mgjax.train.part import Opponent, Part, make_buckets
+from mgjax.train.part import Opponent, Part, longest_of, make_buckets
 from mgjax.train.restore import make_start
 
 SHOWN = 4  # sounds in a picture
@@ -38,7 +38,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   transform = make_transform((), ('sound',))
   sources = functools.partial(make_sound_sources, config.data, config.buckets)
   buckets, validation = make_buckets(config, workdir, sources, transform)
-  longest = max(validation, key=lambda bucket: config.buckets[bucket.name].seconds)
+  longest = longest_of(validation, config)
 
   @jax.jit
   def encode(params: Tree, sound: jax.Array) -> jax.Array:

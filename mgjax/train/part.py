@@ -115,3 +115,13 @@ def make_buckets(
     return share_by_samples(buckets) if config.data.get('share') == 'samples' else buckets
 
   return split('train'), split('validation')
+
+
+def longest_of(buckets: Sequence[Bucket], config: ConfigDict) -> Bucket:
+  """Returns the bucket with the most frames or seconds, the first of several."""
+
+  def length(bucket: Bucket) -> float:
+    shape = config.buckets[bucket.name]
+    return shape.get('frames') or shape.seconds
+
+  return max(buckets, key=length)

@@ -1,5 +1,6 @@
 """A configuration and a work directory to a training run: objects are built here, once."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import logging
@@ -24,7 +25,7 @@ from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator, continue_orders, data_hash, validation_batches
-from mgjax.data.mixture import describe, make_batches
+from mgjax.data.mixture import REPLACED, describe, make_batches, make_ordered_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
@@ -158,8 +159,12 @@ def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
   try:
     part = make_part(config, pathlib.Path(workdir))
     for bucket in part.buckets:
-      batch = next(iter(make_batches([bucket], seed=config.seed)))
-      arrays = {name: f'{array.dtype}{list(array.shape)}' for name, array in batch.items()}
+      sample = make_ordered_batches(dataclasses.replace(bucket, batch_size=1), 1)[0]
+      arrays = {
+        name: f'{array.dtype}{[bucket.batch_size, *array.shape[1:]]}'
+        for name, array in sample.items()
+        if name != REPLACED
+      }
       lines.append(f'bucket {bucket.name}: {len(bucket.source):,} samples, {arrays}')
   except MgjaxError as error:
     lines.append(f'note: it cannot train yet: {error}')

@@ -13,7 +13,8 @@ from mgjax.backbone.model import FlowModel
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.buckets import make_shape
 from mgjax.data.contact_sheet import contact_sheet
-from mgjax.data.sources import longest_bucket, make_sources, make_transform
+from mgjax.data.mixture import Bucket
+from mgjax.data.sources import make_sources, make_transform
 from mgjax.data.video_io import write_video
 from mgjax.parallel.distributed import fetch
 from mgjax.tae.latents import LatentCodec
@@ -26,7 +27,7 @@ from mgjax.train.flow_model import (
   prepare_prompts,
   small_inputs,
 )
-from mgjax.train.part import Part, make_buckets
+from mgjax.train.part import Part, longest_of, make_buckets
 from mgjax.train.restore import load_codec, make_start
 from mgjax.video.generate import draw_noise
 from mgjax.video.shape import check_shape
@@ -63,7 +64,6 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
       }
     return batch | {'latents': batch['latents'].astype(jnp.float32)}
 
-  name, _ = longest_bucket(config.buckets)
   objective, validate = make_objectives(config, model)
   learnt = {'latents': codec.statistics.as_dict()}
 
@@ -75,7 +75,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     buckets=buckets,
     validation=validation,
     prepare=prepare,
-    show=_make_show(config, model, codec, name),
+    show=_make_show(config, model, codec, longest_of(validation, config)),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config.autoencoder, learnt),
     start=make_start(config, lambda params: grow(params, tuple(config.model.positions))),
@@ -83,14 +83,13 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
 
 
 def _make_show(
-  config: ConfigDict, model: FlowModel, codec: LatentCodec, name: str
+  config: ConfigDict, model: FlowModel, codec: LatentCodec, bucket: Bucket
 ) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
   """Makes the function that samples captions of a bucket's validation data into a directory."""
-  shape = config.buckets[name]
+  shape, source = config.buckets[bucket.name], bucket.source
   generate = make_sampler_of(config, model)
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    source = make_sources(config.data, {name: shape}, 'validation')[name]
     prompts = [source[index]['caption'] for index in range(min(SHOWN, len(source)))]
     batch = prepare_prompts(model, prompts, config.data.fps if shape.frames > 1 else None)
     latents = codec.latent_shape((shape.frames, shape.height, shape.width))

@@ -1,5 +1,6 @@
 """Files that are never seen half-written."""
 
+import concurrent.futures
 import json
 import os
 import stat
@@ -27,6 +28,26 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     files.write_bytes(path, b'new')
   assert path.read_bytes() == b'old'
   assert os.listdir(tmp_path) == ['a.txt']
+
+
+@pytest.mark.parametrize('links', [True, False])
+def test_of_many_creators_one_wins_and_its_file_is_whole(tmp_path, monkeypatch, links):
+  def refuse(*_):
+    raise PermissionError('no hard links here')
+
+  if not links:
+    monkeypatch.setattr(os, 'link', refuse)
+  path = tmp_path / 'a' / 'b'
+  assert files.create(path, b'first')
+  assert not files.create(path, b'second')
+  assert path.read_bytes() == b'first'
+  if links:  # without them two that come at the same instant cannot be told apart
+    values = [bytes([value]) * 10_000 for value in range(16)]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+      created = list(pool.map(lambda value: files.create(tmp_path / 'a' / 'c', value), values))
+    assert created.count(True) == 1
+    assert (tmp_path / 'a' / 'c').read_bytes() == values[created.index(True)]
+  assert {path.name for path in path.parent.iterdir()} <= {'b', 'c'}
 
 
 def test_others_may_read_what_was_written(tmp_path):

@@ -163,3 +163,15 @@ def test_a_video_with_too_many_frames_is_refused(tmp_path):
   assert numbers(read_clip(Blob('a', reencode(path, gop=4)), frames=3, size=(64, 64), fps=25)) == [
     0, 1, 2
   ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('size', 'side', 'expected'),
+  [((48, 64), 24, (24, 32)), ((64, 36), 18, (32, 18)), ((48, 64), 100, (48, 64))],
+)
+def test_encoded_anew_the_shorter_side_may_shrink(tmp_path, size, side, expected):
+  write_video(tmp_path / 'a.mp4', smooth(4, *size), fps=8)
+  small = Blob('a', reencode(tmp_path / 'a.mp4', side=side))
+  assert (probe(small).height, probe(small).width) == expected
+  whole = read_clip(tmp_path / 'a.mp4', frames=4, size=expected, fps=8)
+  assert decibels(read_clip(small, frames=4, size=expected, fps=8), whole) > 30

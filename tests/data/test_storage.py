@@ -7,14 +7,26 @@ import pytest
 
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.data.storage import open_storage
+from tests.data.object_server import PAGE, object_server
 
 
-@pytest.fixture(params=['folder', 'memory', 'file'])
-def place(request, tmp_path):
+@pytest.fixture(scope='module')
+def server():
+  with object_server() as server:
+    yield server
+
+
+@pytest.fixture(params=['folder', 'memory', 'file', 'gs', 's3'])
+def place(request, tmp_path, server, monkeypatch):
+  for name, value in server.environment().items():
+    monkeypatch.setenv(name, value)
+  name = uuid.uuid4()
   return {
     'folder': str(tmp_path / 'here'),
-    'file': f'file://{tmp_path}/over there',
-    'memory': f'memory://{uuid.uuid4()}/here',
+    'file': f'file://{tmp_path}/over%20there',
+    'memory': f'memory://{name}/here',
+    'gs': f'gs://bucket/{name}/over there',
+    's3': f's3://bucket/{name}/here/',
   }[request.param]
 
 
@@ -61,6 +73,16 @@ def test_what_is_gone_or_cut_off_is_said_with_its_name(place):
     read(storage.open('a'), 2, 1, 3)
   with pytest.raises(StorageError, match='/b is gone'):
     read(storage.open('b'), 0, 1)
+
+
+def test_long_listings_are_whole_and_show_one_folder_only(place):
+  storage, below = open_storage(place), open_storage(f'{place.rstrip("/")}/below')
+  names = [f'{index:05d}' for index in range(3 * PAGE + 2)]
+  for name in names:
+    storage.replace(name, b'')
+    below.replace(f'{name} below', b'')
+  assert sorted(storage.names()) == names
+  assert sorted(storage.names('0001')) == names[10:20]
 
 
 def test_what_is_no_place_is_refused():

@@ -1,5 +1,6 @@
 """What the loop reports, when it saves, and what it does about signals and broken losses."""
 
+import json
 import os
 import signal
 
@@ -22,9 +23,10 @@ class Rows(StepIterator):
   """Eight rows of nothing, again and again."""
 
   def __init__(self):
-    pass
+    self.replaced = 0
 
   def __next__(self):
+    self.replaced += 3
     return {'x': np.zeros((8, 1))}
 
 
@@ -139,3 +141,38 @@ def test_a_second_signal_quits_at_once(tmp_path):
 
   with pytest.raises(KeyboardInterrupt):
     run(tmp_path, counting(losses), steps=100)
+
+
+def test_few_steps_are_under_way_at_once_however_far_the_host_could_run(tmp_path):
+  class Pending(Loss):
+    """A loss of a step that is not done before somebody waits for it."""
+
+    running = 0
+
+    def __init__(self):
+      super().__init__(1.0)
+      self.done = False
+      Pending.running += 1
+
+    def block_until_ready(self):
+      Pending.running -= not self.done
+      self.done = True
+      return self
+
+  seen = []
+
+  def step(state, batch):
+    seen.append(Pending.running)
+    return state.replace(step=state.step + 1), {'loss': Pending()}
+
+  run(tmp_path, step, steps=50)
+  assert max(seen) == loop.AHEAD - 1
+
+
+def test_replaced_samples_are_counted_since_the_last_line(tmp_path):
+  def step(state, batch):
+    return state.replace(step=state.step + 1), {'loss': np.float32(1)}
+
+  run(tmp_path, step, steps=10, log_every=4)
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert [line['replaced_samples'] for line in lines] == [12, 12, 6]

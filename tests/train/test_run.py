@@ -17,6 +17,7 @@ from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.data.mixture import make_batches
 from mgjax.data.records import Records
 from mgjax.train import run
+from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.encode import encode
 from mgjax.train.loop import Schedule
 from mgjax.train.run import make_part, train
@@ -130,8 +131,24 @@ def test_other_data_under_the_same_name_are_refused(tiny_runs, tmp_path):
   moved = shutil.copytree(tiny_runs, tmp_path / 'moved')
   shutil.rmtree(moved / 'latents')
   encode(tiny.video(moved, encode__train=40), moved / 'latents')
-  with pytest.raises(ConfigError, match='the data configuration has changed'):
+  with pytest.raises(ConfigError, match=r'the data have changed.*--new_data'):
     train(tiny.video(moved, encode__train=48), moved / 'video')
+
+
+def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_runs, tmp_path):
+  first = tiny.video(tiny_runs)
+  second = tiny.video(tiny_runs, buckets__video__batch_size=16, data__share='samples')
+  train(first, tmp_path / 'a', stop_at=3)
+  with pytest.raises(ConfigError, match=r'buckets\.video\.batch_size'):
+    train(second, tmp_path / 'a')
+  shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+  train(second, tmp_path / 'a', stop_at=5, new_data=True)
+  state = train(second, tmp_path / 'a')  # from then on the new data are the run's own
+  tiny.same_state(state, train(second, tmp_path / 'b', new_data=True))
+  with Checkpoints(tmp_path / 'a' / 'checkpoints') as saved:
+    _, meta = saved.restore(jax.eval_shape(lambda: state))
+  assert [step for step, _ in meta['orders']] == [0, 3]
+  assert len({name for _, name in meta['orders']}) == 2
 
 
 def test_another_autoencoder_is_refused(tiny_runs, tmp_path):

@@ -1,0 +1,152 @@
+"""launch.data: hostile clips end in rows or sentences, within little memory; records are shown."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgjax.core.errors import DataError
+from mgjax.data.clip_rows import open_row
+from mgjax.data.records import Records, write_records
+from mgjax.data.video_io import probe, stream_frames
+from tests.data.hostile_clips import make_clips
+from tests.data.test_video_io import numbered_file
+from tests.tiny import CHECKOUT
+
+GIGABYTE = 1 << 30
+
+
+def launch(*arguments):
+  """Runs launch.data: (exit code, what it prints, what it complains of, peak memory in bytes)."""
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'launch.data', *map(str, arguments)],
+    cwd=CHECKOUT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+  with process.stdout:
+    said = process.stdout.read()
+  _, status, usage = os.wait4(process.pid, 0)
+  process.returncode = os.waitstatus_to_exitcode(status)
+  return process.returncode, said, usage.ru_maxrss * 1024
+
+
+@pytest.fixture(scope='module')
+def hostile(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('hostile')
+  return folder, make_clips(folder / 'clips')
+
+
+@pytest.fixture(scope='module')
+def converted(hostile):
+  folder, _ = hostile
+  return launch('convert', f'--input={folder}/clips', f'--output={folder}/records')
+
+
+def frames(file):
+  """Times and numbers of all frames, up to where the file is damaged."""
+  seen = []
+  with contextlib.suppress(DataError):
+    for start, _, frame in stream_frames(file):
+      seen.append((start, hash(frame.tobytes())))
+  return seen
+
+
+def rejected(directory):
+  return [json.loads(line) for line in (directory / 'rejected.jsonl').read_text().splitlines()]
+
+
+def test_each_of_two_hundred_hostile_clips_is_a_row_or_a_reason(hostile, converted):
+  folder, usable = hostile
+  code, said, memory = converted
+  assert code == 0, said
+  records, refused = Records(folder / 'records'), rejected(folder / 'records')
+  taken = {row['source'] for row in records}
+  reasons = {line['entry']: line['reason'] for line in refused if line['entry'] in usable}
+  assert len(usable) >= 200 and taken | set(reasons) == set(usable)
+  assert len(taken) == len(records) and not taken & set(reasons)
+  for name, expected in usable.items():
+    assert expected is None or (name in taken) is expected, (name, reasons.get(name))
+  assert all(re.fullmatch(r'[a-z].{5,300}', reason, re.DOTALL) for reason in reasons.values())
+  assert f'{len(records)} clips, {len(refused)} rejected' in said and 'Traceback' not in said
+  assert memory < GIGABYTE, f'{memory / GIGABYTE:.2f} GiB'
+
+
+def test_the_records_give_the_frames_of_the_files(hostile, converted):
+  folder, _ = hostile
+  assert converted[0] == 0
+  for row in Records(folder / 'records'):
+    path = folder / 'clips' / row['source']
+    assert row['media'].tobytes() == path.read_bytes()
+    assert frames(open_row(row)) == frames(path), row['source']
+
+
+def test_encoded_anew_what_is_whole_has_all_its_frames(hostile):
+  folder, usable = hostile
+  code, said, memory = launch(
+    'convert', f'--input={folder}/clips', f'--output={folder}/anew', '--reencode', '--full'
+  )
+  assert code == 0 and 'Traceback' not in said, said
+  assert memory < GIGABYTE, f'{memory / GIGABYTE:.2f} GiB'
+  rows = {row['source']: row for row in Records(folder / 'anew')}
+  entries = {line['entry'] for line in rejected(folder / 'anew')}
+  assert set(usable) <= set(rows) | entries and not set(rows) & entries
+  assert set(rows) >= {name for name, expected in usable.items() if expected}
+  for name, row in rows.items():
+    after = frames(open_row(row))
+    if usable[name]:
+      before = frames(folder / 'clips' / name)
+      assert [start for start, _ in after] == pytest.approx([s for s, _ in before], abs=1e-3), name
+    assert after and row['height'] % 2 == row['width'] % 2 == 0
+    assert probe(open_row(row)).seconds == pytest.approx(row['seconds'])
+
+
+def test_clips_are_shown_and_verified(tmp_path):
+  (tmp_path / 'clips').mkdir()
+  numbered_file(tmp_path / 'clips', 'a_numbered_clip.mp4', count=20)
+  records = tmp_path / 'records'
+  assert launch('convert', f'--input={tmp_path}/clips', f'--output={records}')[0] == 0
+  code, said, _ = launch('inspect', f'--input={records}', f'--sheet={tmp_path}/sheet.png')
+  assert code == 0 and '1 rows' in said and 'a numbered clip' in said
+  with Image.open(tmp_path / 'sheet.png') as sheet:
+    assert sheet.width > 8 * 160 and sheet.height > 160
+  code, said, _ = launch('verify', f'--input={records}')
+  assert code == 0 and 'every file is as it was written, 1 rows' in said
+  (shard,) = records.glob('*.arrayrecord')
+  shard.write_bytes(shard.read_bytes()[:-1] + b'?')
+  code, said, _ = launch('verify', f'--input={records}')
+  assert code == 3 and 'checksum' in said and 'Traceback' not in said
+
+
+def test_latents_are_a_table_of_names_and_numbers(tmp_path):
+  rows = [
+    {'latents': np.full((2, 4 + i, 4, 8), i, np.float16), 'caption': 'red \x1b[31m', 'fps': 16.0}
+    for i in range(3)
+  ]
+  write_records(tmp_path / 'latents', rows, rows_per_shard=2, meta={'config': 'abc'})
+  code, said, _ = launch('inspect', f'--input={tmp_path}/latents')
+  assert code == 0 and '3 rows' in said and "'config': 'abc'" in said and '\x1b' not in said
+  assert re.search(r'latents: float16 \(2, 4, 4, 8\) or .*, mean 1\.13\d*, .* from 0 to 2', said)
+  assert 'fps: float (), mean 16, deviation 0, from 16 to 16' in said
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'code', 'sentence'),
+  [
+    (['convert'], 2, r'--input is missing'),
+    (['convert', '--input={tmp}', '--output={tmp}/out'], 2, r'lies in --input'),
+    (['convert', '--input={tmp}', '--output={tmp}x'], 3, r'nothing to convert'),
+    (['inspect', '--input={tmp}'], 3, r'no records'),
+    (['show'], 2, r'expected convert or inspect or verify'),
+  ],
+)
+def test_mistakes_are_sentences(tmp_path, arguments, code, sentence):
+  found, said, _ = launch(*(argument.format(tmp=tmp_path) for argument in arguments))
+  assert found == code and re.search(sentence, said) and 'Traceback' not in said, said
