@@ -51,7 +51,10 @@ _MEGABYTES = flags.DEFINE_integer(
 _ROWS_PER_SHARD = flags.DEFINE_integer('rows_per_shard', 256, 'Clips in a file.', lower_bound=1)
 _PROCESS = flags.DEFINE_integer('process', 0, 'Of the processes that convert, this one.')
 _PROCESSES = flags.DEFINE_integer('processes', 1, 'How many convert at once.', lower_bound=1)
-_THREADS = flags.DEFINE_integer('threads', 0, 'Clips at once; four a core, 16 at most.')
+_THREADS = flags.DEFINE_integer('threads', 0, 'Clips at once; 0 for four a core, 16 at most.')
+_ISOLATE = flags.DEFINE_bool(
+  'isolate', False, 'Decode in processes, so that a clip which kills its decoder is rejected.'
+)
 _SHEET = flags.DEFINE_string('sheet', 'clips.png', 'Contact sheet that inspect writes.')
 _SHOWN = flags.DEFINE_integer('shown', 8, 'Clips on the contact sheet.', lower_bound=1)
 
@@ -88,6 +91,7 @@ def _convert() -> None:
       process=_PROCESS.value,
       processes=_PROCESSES.value,
       threads=_THREADS.value,
+      isolate=_ISOLATE.value,
       progress=report,
     )
   finally:

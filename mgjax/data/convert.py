@@ -8,6 +8,7 @@ the input belongs to, so a restart knows those of the shards that it does not ma
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from mgjax.data.clip_files import Rejected, commonest
 from mgjax.data.clip_rows import COLUMNS, make_row
 from mgjax.data.containers import LIMITS, Blob, Limits
 from mgjax.data.inputs import Input, Inputs
+from mgjax.data.isolation import Isolated, Workers
 from mgjax.data.record_writer import RecordWriter
 from mgjax.data.reencoding import reencode
 from mgjax.data.storage import open_storage
@@ -61,6 +63,7 @@ def convert(
   process: int = 0,
   processes: int = 1,
   threads: int = 0,
+  isolate: bool = False,
   limits: Limits = LIMITS,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
@@ -74,6 +77,8 @@ def convert(
     process: of the processes that convert at once, this one.
     processes: how many they are; the one that comes last finishes the records.
     threads: that look at clips at once; by default four a core, 16 at most.
+    isolate: whether to have processes in their place, one a core by default: a clip that kills the
+      one that decodes it is rejected, and does not end the run. `inputs` must hold what pickles.
     limits: what one file may cost.
     progress: called with how many inputs of this process are done, and of how many.
 
@@ -95,8 +100,7 @@ def convert(
   missing = writer.missing_shards(process, processes)
   done, total = 0, sum(len(writer.shard_rows(shard)) for shard in missing)
   progress(0, total)
-  threads = threads or min(16, 4 * (os.cpu_count() or 1))
-  with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+  with _workers(functools.partial(_row, treatment, limits), threads, isolate) as workers:
     for shard in missing:
       rejected: list[Rejected] = []
       indices = writer.shard_rows(shard)
@@ -104,7 +108,7 @@ def convert(
       def rows(indices: range = indices, rejected: list[Rejected] = rejected) -> Iterator:
         nonlocal done
         found = inputs.between(indices.start, indices.stop)
-        for row in _converted(found, pool, threads, treatment, limits):
+        for row in _converted(found, workers):
           done += 1
           if isinstance(row, Rejected):
             rejected.append(row)
@@ -116,6 +120,17 @@ def convert(
         shard, rows(), lambda rejected=rejected: [[each.name, each.reason] for each in rejected]
       )
   return _finish(writer, directory, len(inputs))
+
+
+def _workers(function: Callable[[Any], Any], count: int, isolate: bool) -> Workers:
+  cores = os.cpu_count() or 1
+  if isolate:
+    return Isolated(function, count or min(16, cores), _deadly)
+  return Workers(function, count or min(16, 4 * cores))
+
+
+def _deadly(each: Input | Rejected) -> Rejected:
+  return Rejected(each.name, 'ends the process that decodes it')
 
 
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> Outcome:
@@ -138,32 +153,34 @@ def _described(treatment: Treatment) -> dict[str, Any]:
 
 
 def _converted(
-  found: Iterator[Input | Rejected],
-  pool: concurrent.futures.ThreadPoolExecutor,
-  threads: int,
-  treatment: Treatment,
-  limits: Limits,
+  found: Iterator[Input | Rejected], workers: Workers
 ) -> Iterator[dict[str, Any] | Rejected]:
-  """Rows in the order of the inputs, made by threads; what they hold in memory is bounded."""
-  waiting: collections.deque[tuple[int, concurrent.futures.Future]] = collections.deque()
+  """Rows in the order of the inputs, made by workers; what they hold in memory is bounded."""
+  waiting: collections.deque[tuple[Input | Rejected, concurrent.futures.Future]] = (
+    collections.deque()
+  )
   held = 0
   try:
     for each in found:
-      size = 0 if isinstance(each, Rejected) else each.size
-      while waiting and (len(waiting) > 2 * threads or held + size > _HELD):
-        freed, future = waiting.popleft()
-        yield future.result()
-        held -= freed
-      waiting.append((size, pool.submit(_row, each, treatment, limits)))
+      size = _size(each)
+      while waiting and (len(waiting) > 2 * workers.count or held + size > _HELD):
+        first, future = waiting.popleft()
+        yield workers.result(first, future)
+        held -= _size(first)
+      waiting.append((each, workers.submit(each)))
       held += size
     while waiting:
-      yield waiting.popleft()[1].result()
+      yield workers.result(*waiting.popleft())
   finally:
     for _, future in waiting:
       future.cancel()
 
 
-def _row(each: Input | Rejected, treatment: Treatment, limits: Limits) -> dict[str, Any] | Rejected:
+def _size(each: Input | Rejected) -> int:
+  return 0 if isinstance(each, Rejected) else each.size
+
+
+def _row(treatment: Treatment, limits: Limits, each: Input | Rejected) -> dict[str, Any] | Rejected:
   if isinstance(each, Rejected):
     return each
   try:
@@ -190,3 +207,5 @@ def _row(each: Input | Rejected, treatment: Treatment, limits: Limits) -> dict[s
     raise  # what is read next would fail as well: better to stop and go on another day
   except DataError as error:
     return Rejected(each.name, str(error).removeprefix(f'{each.name}: '))
+  except Exception as error:  # whatever a stranger's file brings about must not end the run
+    return Rejected(each.name, f'cannot be used ({type(error).__name__}: {error!s:.200})')

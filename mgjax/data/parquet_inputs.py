@@ -5,6 +5,7 @@ but a page of the file, a few of them as most writers make it, is decoded whole.
 """
 
 import contextlib
+import functools
 import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -151,6 +152,6 @@ def _input(
   try:
     if not isinstance(row[caption], str):
       raise DataError('has no caption')
-    return Input(name, clean_caption(row[caption]), len(cell), lambda: cell)
+    return Input(name, clean_caption(row[caption]), len(cell), functools.partial(bytes, cell))
   except DataError as error:
     return Rejected(name, str(error))

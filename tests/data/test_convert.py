@@ -1,6 +1,9 @@
 """Clips become rows, and each one that does not is named with its reason, restarts or not."""
 
+import functools
 import json
+import os
+import signal
 import threading
 
 import numpy as np
@@ -180,3 +183,39 @@ def test_rejected_inputs_keep_their_reason(tmp_path, data):
 
   convert(Some(data, 2), tmp_path)
   assert reasons(tmp_path) == {'list.csv line 1': 'has no caption'}
+
+
+def kill(data):
+  os.kill(os.getpid(), signal.SIGKILL)
+  return data
+
+
+class Deadly(Made):
+  """Inputs 4 and 11 kill whoever reads them."""
+
+  def between(self, first, last):
+    for index in range(first, last):
+      load = functools.partial(kill if index in (4, 11) else bytes, self.data)
+      yield Input(f'clip {index}', f'caption {index}', 1000, load)
+
+
+def test_a_clip_that_kills_its_decoder_is_rejected_alone(tmp_path, data):
+  outcome = convert(Deadly(data, 14), tmp_path, rows_per_shard=7, threads=2, isolate=True)
+  assert outcome.rows == 12
+  assert reasons(tmp_path) == dict.fromkeys(
+    ['clip 4', 'clip 11'], 'ends the process that decodes it'
+  )
+  assert [row['source'] for row in Records(tmp_path)] == [
+    f'clip {i}' for i in range(14) if i not in (4, 11)
+  ]
+
+
+def test_what_only_a_strangers_file_can_bring_about_does_not_end_the_run(tmp_path, data):
+  class Strange(Made):
+    def load(self, index):
+      if index == 1:
+        raise ZeroDivisionError('by 0')
+      return self.data
+
+  convert(Strange(data, 3), tmp_path)
+  assert reasons(tmp_path) == {'clip 1': 'cannot be used (ZeroDivisionError: by 0)'}

@@ -2,10 +2,11 @@
 
 import contextlib
 import json
-import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from mgjax.core.errors import DataError
 from mgjax.data.clip_rows import open_row
-from mgjax.data.records import Records, write_records
+from mgjax.data.records import Records, verify, write_records
 from mgjax.data.video_io import probe, stream_frames
 from tests.data.hostile_clips import make_clips
 from tests.data.test_video_io import numbered_file
@@ -22,20 +23,22 @@ from tests.tiny import CHECKOUT
 GIGABYTE = 1 << 30
 
 
+# A process starts with the peak of the one that forks it, and pytest's may be large.
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stderr=subprocess.STDOUT)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
 def launch(*arguments):
-  """Runs launch.data: (exit code, what it prints, what it complains of, peak memory in bytes)."""
-  process = subprocess.Popen(
-    [sys.executable, '-m', 'launch.data', *map(str, arguments)],
-    cwd=CHECKOUT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
+  """Runs launch.data: (exit code, what it says, peak memory in bytes)."""
+  command = [sys.executable, '-c', MEASURE, sys.executable, '-m', 'launch.data']
+  process = subprocess.run(
+    [*command, *map(str, arguments)], cwd=CHECKOUT, capture_output=True, text=True
   )
-  with process.stdout:
-    said = process.stdout.read()
-  _, status, usage = os.wait4(process.pid, 0)
-  process.returncode = os.waitstatus_to_exitcode(status)
-  return process.returncode, said, usage.ru_maxrss * 1024
+  return process.returncode, process.stdout, int(process.stderr) * 1024
 
 
 @pytest.fixture(scope='module')
@@ -150,3 +153,30 @@ def test_latents_are_a_table_of_names_and_numbers(tmp_path):
 def test_mistakes_are_sentences(tmp_path, arguments, code, sentence):
   found, said, _ = launch(*(argument.format(tmp=tmp_path) for argument in arguments))
   assert found == code and re.search(sentence, said) and 'Traceback' not in said, said
+
+
+def test_a_killed_conversion_goes_on_and_loses_nothing(tmp_path):
+  (tmp_path / 'clips').mkdir()
+  data = numbered_file(tmp_path, count=8).read_bytes()
+  for number in range(60):
+    (tmp_path / 'clips' / f'clip_{number:02d}.mp4').write_bytes(data if number % 3 else b'no video')
+  command = [
+    sys.executable, '-m', 'launch.data', 'convert', f'--input={tmp_path}/clips',
+    f'--output={tmp_path}/records', '--rows_per_shard=1', '--reencode',
+  ]  # fmt: skip
+  killed = 0
+  for wanted in (1, 12, 30):  # shards that are there when it is killed
+    process = subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.DEVNULL)
+    while len(list((tmp_path / 'records').glob('*.arrayrecord'))) < wanted:
+      if process.poll() is not None:
+        break
+      time.sleep(0.002)
+    process.kill()
+    killed += process.wait() == -signal.SIGKILL
+  assert killed
+  assert subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL).returncode == 0
+  names = [f'clip_{number:02d}.mp4' for number in range(60)]
+  records = Records(tmp_path / 'records')
+  assert [row['source'] for row in records] == [n for i, n in enumerate(names) if i % 3]
+  assert [line['entry'] for line in rejected(tmp_path / 'records')] == names[::3]
+  assert not verify(tmp_path / 'records')

@@ -1,0 +1,77 @@
+"""Calls a function of many things at once, in threads or in processes that one of them may kill."""
+
+import concurrent.futures
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Self
+
+
+class Workers:
+  """Threads that call `function`; what they raise is raised by `result`."""
+
+  def __init__(self, function: Callable[[Any], Any], count: int):
+    self.count, self._function = count, function
+    self._pool: concurrent.futures.Executor = self._start(count)
+
+  def _start(self, count: int) -> concurrent.futures.Executor:
+    return concurrent.futures.ThreadPoolExecutor(count)
+
+  def submit(self, thing: Any) -> concurrent.futures.Future:
+    """Begins a call."""
+    return self._pool.submit(self._function, thing)
+
+  def result(self, thing: Any, future: concurrent.futures.Future) -> Any:
+    """Waits for what a call returns."""
+    del thing
+    return future.result()
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._pool.shutdown(cancel_futures=True)
+
+
+class Isolated(Workers):
+  """Processes that call `function`, which is pickled as the things are.
+
+  When one dies, what was under way is called again, each thing in a process of its own: that shows
+  which one is deadly.
+  """
+
+  def __init__(self, function: Callable[[Any], Any], count: int, deadly: Callable[[Any], Any]):
+    """Starts the processes.
+
+    Args:
+      function: of one thing.
+      count: of processes.
+      deadly: says, of a thing that ends the process that works on it, what its result is.
+    """
+    self._deadly = deadly
+    super().__init__(function, count)
+
+  def _start(self, count: int) -> concurrent.futures.Executor:
+    # Not forked: the locks of JAX's and FFmpeg's threads would be copied as they are.
+    context = multiprocessing.get_context('spawn')
+    return concurrent.futures.ProcessPoolExecutor(count, context)
+
+  def submit(self, thing: Any) -> concurrent.futures.Future:
+    """Begins a call."""
+    try:
+      return super().submit(thing)
+    except BrokenProcessPool:
+      self._pool.shutdown(wait=False)
+      self._pool = self._start(self.count)
+      return super().submit(thing)
+
+  def result(self, thing: Any, future: concurrent.futures.Future) -> Any:
+    """Waits for what a call returns."""
+    try:
+      return future.result()
+    except BrokenProcessPool:
+      with self._start(1) as pool:
+        try:
+          return pool.submit(self._function, thing).result()
+        except BrokenProcessPool:
+          return self._deadly(thing)
