@@ -8,9 +8,12 @@ python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1
   --rival=tests/oracles/torch_autoencoder.py
 --what=step is a whole training step. Of a video model forward is one pass, blocks its layers alone
 and attention that of one layer, both forward and with gradients; of an autoencoder encode takes
-pixels to latents and decode takes them back. A rival is jax.nn (attention alone) or a Python file
+pixels to latents and decode takes them back; --what=data reads clips and latents, with
+configs/bench/data.py. A rival is jax.nn (attention alone) or a Python file
 (mgjax/planning/rivals.py); all take turns on one device.
 """
+
+from typing import Any
 
 import jax
 from absl import flags
@@ -20,12 +23,14 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.parallel import distributed
 from mgjax.planning.benchmark import measure
+from mgjax.planning.data_benchmark import WHAT as DATA
+from mgjax.planning.data_benchmark import describe_data, measure_data
 from mgjax.planning.reconstruction_benchmark import PASSES, measure_reconstruction
 from mgjax.planning.results import describe
 from mgjax.planning.subjects import SUBJECTS
 
 _CONFIG = command_line.define_config()
-_WHAT = flags.DEFINE_enum('what', 'step', sorted({*SUBJECTS, *PASSES}), 'What is timed.')
+_WHAT = flags.DEFINE_enum('what', 'step', sorted({*SUBJECTS, *PASSES, DATA}), 'What is timed.')
 _LATENTS = flags.DEFINE_list(
   'latents', [], 'b,t,h,w,c, for a video model; by default of the longest bucket.'
 )
@@ -48,6 +53,15 @@ def main(_) -> None:
     return
   distributed.initialize()
   options = {'rivals': _RIVAL.value, 'rounds': _ROUNDS.value, 'profile': _PROFILE.value}
+  if (config.part == DATA) != (_WHAT.value == DATA):
+    raise ConfigError(
+      f'--what={DATA} and a configuration of data go together: configs/bench/data.py'
+    )
+  if config.part == DATA:
+    _refuse(latents=_LATENTS.value, video=_VIDEO.value, profile=_PROFILE.value)
+    _refuse(layers=_LAYERS.value is not None)
+    report = measure_data(config, rivals=_RIVAL.value, rounds=_ROUNDS.value)
+    return _show(describe_data(report), report)
   if config.part == 'autoencoder':
     _refuse(latents=_LATENTS.value, layers=_LAYERS.value is not None)
     video = _sizes('video', _VIDEO.value, 'b,t,h,w')
@@ -57,9 +71,13 @@ def main(_) -> None:
     latents = _sizes('latents', _LATENTS.value, 'b,t,h,w,c')
     report = measure(config, _WHAT.value, latents=latents, layers=_LAYERS.value, **options)
   if jax.process_index() == 0:
-    print(describe(report))
-    if _OUT.value:
-      write_json(_OUT.value, report)
+    _show(describe(report), report)
+
+
+def _show(text: str, report: dict[str, Any]) -> None:
+  print(text)
+  if _OUT.value:
+    write_json(_OUT.value, report)
 
 
 def _refuse(**given) -> None:

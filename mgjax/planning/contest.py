@@ -110,7 +110,7 @@ def compete(
       they do not do what they should.
   """
   peak = peak_bytes()
-  runs, failed = _enter(rivals, task, check)
+  runs, failed = enter(rivals, task, check)
   runs = {(OURS, name): run for name, run in ours.runs.items()} | runs
   before = len(compilations)
   timings = race(runs, rounds)
@@ -179,15 +179,19 @@ def report_of(
   }
 
 
-def first_line(error: Exception) -> str:
-  """Returns the first line of an error's message, or its name if it has none."""
-  return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _enter(
+def enter(
   rivals: Sequence[Rival], task: Mapping[str, Any], check: Check | None
 ) -> tuple[Runs, dict[str, str]]:
-  """Makes rivals and warms them up; one that fails is named, and does not stop the others."""
+  """Makes rivals and warms them up; one that fails is named, and does not stop the others.
+
+  Args:
+    rivals: from `find_rivals`.
+    task: what they have to do.
+    check: see `compete`.
+
+  Returns:
+    Their programs, and rival or variant -> why it has none.
+  """
   runs: Runs = {}
   failed: dict[str, str] = {}
   for rival in rivals:
@@ -208,6 +212,11 @@ def _enter(
       runs |= {(variant, name): run for name, run in programs.items()}
   gc.collect()
   return runs, failed
+
+
+def first_line(error: Exception) -> str:
+  """Returns the first line of an error's message, or its name if it has none."""
+  return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _trace(runs: Mapping[str, Timed], directory: str) -> None:

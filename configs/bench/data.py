@@ -1,0 +1,26 @@
+"""How fast data comes in: clips against other loaders, latents against a copy in memory.
+
+python -m launch.bench --config=configs/bench/data.py:footage/ --what=data \\
+  --rival=tests/oracles/torch_loader.py --rival=tests/oracles/decord_loader.py
+footage/ holds videos; up to `seconds` of each are encoded with a key frame every `gops` frames.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(path: str = 'footage') -> ConfigDict:
+  """Returns the configuration; `path` is a folder of videos."""
+  config = ConfigDict()
+  config.part = 'data'
+  config.path = path
+  config.seconds = 10.0
+  config.gops = (16, 250)
+  config.windows = 128  # read in one run
+  config.frames = 16
+  config.fps = 16
+  config.height = 256
+  config.width = 256
+  config.batch_size = 8
+  config.threads = 16
+  config.latents = ConfigDict({'rows': 512, 'shape': (8, 32, 32, 16), 'batch_size': 16})
+  return config

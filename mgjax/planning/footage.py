@@ -1,0 +1,110 @@
+"""Footage and latents to time loaders with: made anew from anyone's videos, in a directory."""
+
+import itertools
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import DataError
+from mgjax.data.clip_files import VIDEO
+from mgjax.data.clip_rows import COLUMNS, make_row
+from mgjax.data.records import Records, write_records
+from mgjax.data.video_io import encode_frames, stream_clip
+
+RATE = 25  # frames a second of the files
+CRF = 20.0
+_ROWS_PER_SHARD = 64
+
+Windows = list[tuple[str, float]]  # (file, second that it begins at)
+
+
+def make_footage(config: ConfigDict, directory: pathlib.Path) -> dict[int, Windows]:
+  """Encodes the beginning of every video of a folder, and writes records of random windows of them.
+
+  The files are as high as the samples and may be wider. A window is a row of the records with the
+  whole file it is of, as it would be of a clip that is read once an epoch.
+
+  Args:
+    config: `path`, `seconds` of each file, `gops`, how many `windows`, and of a sample `frames`,
+      `fps`, `height` and `width`.
+    directory: gets `gop_<n>/` with files and `gop_<n>/records/`.
+
+  Returns:
+    Frames from key frame to key frame -> windows, the same ones each time.
+
+  Raises:
+    DataError: there is no video that is long enough.
+  """
+  length, found = config.frames / config.fps, {}
+  for gop in config.gops:
+    folder = directory / f'gop_{gop}'
+    folder.mkdir(parents=True)
+    files = {}
+    for path in _videos(config.path):
+      name = str(folder / f'{path.stem}.mp4')
+      if (seconds := _encode(path, pathlib.Path(name), config, gop)) > length + 2 / RATE:
+        files[name] = seconds
+    if not files:
+      raise DataError(f'{config.path!r} holds no video of more than {length:g} s; give some')
+    generator = np.random.default_rng(0)
+    names = generator.choice(sorted(files), config.windows)
+    found[gop] = [
+      (str(name), float(generator.uniform(0, files[name] - length - 1 / RATE))) for name in names
+    ]
+    _write(folder / 'records', found[gop])
+  return found
+
+
+def make_latents(fields: Mapping[str, Any], directory: pathlib.Path) -> Records:
+  """Writes records of random latents in bfloat16: `rows` of a `shape`."""
+  generator = np.random.default_rng(0)
+
+  class Rows:
+    def __len__(self) -> int:
+      return fields['rows']
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+      latents = generator.standard_normal(fields['shape'], np.float32)
+      return {'latents': latents.astype(ml_dtypes.bfloat16), 'caption': f'row {index}'}
+
+  return write_records(directory, Rows(), rows_per_shard=_ROWS_PER_SHARD)
+
+
+def _videos(path: str | os.PathLike[str]) -> list[pathlib.Path]:
+  folder = pathlib.Path(path)
+  if not folder.is_dir():
+    raise DataError(f'{os.fspath(path)!r} is no folder; give one with videos')
+  return sorted(each for each in folder.iterdir() if each.suffix.lower() in VIDEO.suffixes)
+
+
+def _encode(source: pathlib.Path, target: pathlib.Path, config: ConfigDict, gop: int) -> float:
+  """Encodes the first seconds of a video; returns how many there are."""
+  size = config.height, round(config.width * 1.75 / 2) * 2
+  most = round(RATE * config.seconds)
+  images = itertools.islice(stream_clip(source, size=size, fps=RATE), most)
+  count = 0
+
+  def frames():
+    nonlocal count
+    for count, image in enumerate(images, 1):
+      yield (count - 1) / RATE, count / RATE, image
+
+  target.write_bytes(encode_frames(frames(), fps=RATE, clock=RATE, crf=CRF, gop=gop))
+  return count / RATE
+
+
+def _write(directory: pathlib.Path, windows: Windows) -> None:
+  class Rows:
+    def __len__(self) -> int:
+      return len(windows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+      name, start = windows[index]
+      return make_row(pathlib.Path(name).read_bytes(), 'footage', name, start=start)
+
+  write_records(directory, Rows(), rows_per_shard=_ROWS_PER_SHARD, columns=COLUMNS)
