@@ -22,10 +22,10 @@ from mgjax.core.errors import DataError, StorageError
 from mgjax.data import shards
 from mgjax.data.record_writer import RecordWriter, fault, read_manifest
 from mgjax.data.rows import decode_row
-from mgjax.data.storage import Handle, open_storage
+from mgjax.data.storage import Handle, Storage, open_storage
 
 # Of all records of a process, which may often have no more than 1024 files open at once.
-_OPEN_FILES = 256
+_OPEN_FILES = 128
 _INDICES = 4096  # each of some kilobytes
 _REQUESTS = 32
 _MEND = 'delete it and run the command that made the records again: it writes only what is missing'
@@ -114,11 +114,11 @@ class Records:
     number = bisect.bisect_right(self._ends, index)
     shard = self._shards[number]
     row = index - self._ends[number] + shard['rows']
-    place, stored = self._storage.location, shard['columns']
-    places = _kept_index(place, stored['name'], stored['sha256'])
-    data = shards.read_row(_open(place, shard['name']), places, row)
+    stored = shard['columns']
+    places = _kept_index(self._storage, stored['name'], stored['sha256'])
+    data = shards.read_row(_open(self._storage, shard['name']), places, row)
     if not shards.is_whole(places, row, data):
-      path = f'{place}/{shard["name"]}'
+      path = f'{self._storage.location}/{shard["name"]}'
       raise DataError(f'{path} is damaged at its row {row}; {_MEND}')
     return decode_row(data)
 
@@ -141,7 +141,7 @@ class Records:
 
     def read(number: int) -> shards.Index:
       stored = self._shards[number]['columns']
-      return _read_index(self._storage.location, stored['name'], stored['sha256'])
+      return _read_index(self._storage, stored['name'], stored['sha256'])
 
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
       parts = [index.columns for index in pool.map(read, filled)]
@@ -172,19 +172,19 @@ def verify(directory: str | os.PathLike[str]) -> list[str]:
   return faults
 
 
-def _read_index(location: str, name: str, sha256: str) -> shards.Index:
-  data = open_storage(location).read(name)
+def _read_index(storage: Storage, name: str, sha256: str) -> shards.Index:
+  data = storage.read(name)
   if data is None:
-    raise StorageError(f'{location}/{name} is gone; {_MEND}')
+    raise StorageError(f'{storage.location}/{name} is gone; {_MEND}')
   if hashlib.sha256(data).hexdigest() != sha256:
-    raise StorageError(f'{location}/{name} is damaged; {_MEND}')
+    raise StorageError(f'{storage.location}/{name} is damaged; {_MEND}')
   return shards.Index.from_bytes(data)
 
 
+# What files are called depends on their content, so what was kept of one is never that of another.
 _kept_index = functools.lru_cache(_INDICES)(_read_index)
 
 
 @functools.lru_cache(_OPEN_FILES)
-def _open(location: str, name: str) -> Handle:
-  """Opens a shard; what it is called depends on its content, so it is never another one."""
-  return open_storage(location).open(name)
+def _open(storage: Storage, name: str) -> Handle:
+  return storage.open(name)

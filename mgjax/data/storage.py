@@ -104,6 +104,12 @@ class Folder:
     self._path = pathlib.Path(path)
     self.location = str(path)
 
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, Folder) and self.location == other.location
+
+  def __hash__(self) -> int:
+    return hash(self.location)
+
   def names(self, prefix: str = '') -> dict[str, int | None]:
     sizes = {}
     try:

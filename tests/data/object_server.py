@@ -14,7 +14,7 @@ PAGE = 20  # names in one answer, so that listings have several
 
 
 class ObjectServer(http.server.ThreadingHTTPServer):
-  """Serves the objects of one bucket.
+  """Serves objects, whatever the bucket is called.
 
   Attributes:
     objects: name -> bytes.
@@ -76,10 +76,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self._answer(503, b'try again')
       if self.server.forbidden or not self.headers.get('authorization'):
         return self._answer(403, b'no')
-      if match := re.fullmatch(r'(/upload)?/storage/v1/b/bucket/o(/.*)?', path):
+      if match := re.fullmatch(r'(/upload)?/storage/v1/b/[^/]+/o(/.*)?', path):
         name = urllib.parse.unquote(match[2][1:]) if match[2] else query.get('name')
         return self._google(name, query, body)
-      name = urllib.parse.unquote(path.removeprefix('/bucket/'))
+      name = urllib.parse.unquote(re.sub('^/[^/]+/?', '', path))
       return self._amazon(name, query, body)
 
   do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815

@@ -3,8 +3,10 @@
 import concurrent.futures
 import json
 import os
+import pathlib
 import pickle
 import resource
+import shutil
 
 import grain
 import ml_dtypes
@@ -217,11 +219,12 @@ def test_a_shard_that_vanishes_later_is_told_from_a_damaged_row(directory):
   third.write_bytes(third.read_bytes()[:300])
   with pytest.raises(StorageError, match=f'{third.name} ends before its byte'):
     records[9]
-  index = first.with_name(first.name.replace('arrayrecord', 'columns.npz'))
+  copy = pathlib.Path(shutil.copytree(directory, directory.with_name('copy')))
+  index = copy / first.name.replace('arrayrecord', 'columns.npz')
   index.write_bytes(index.read_bytes()[:-1] + b'x')
   # Without its index no row of a shard can be read: they are lost together.
   with pytest.raises(StorageError, match=f'{index.name} is damaged'):
-    Records(directory, skip_missing=True)[0]
+    Records(copy, skip_missing=True)[0]
 
 
 def test_a_flipped_bit_is_found_by_verify_and_on_reading(directory):
@@ -321,7 +324,7 @@ def test_more_shards_than_files_may_be_open_are_read(directory):
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
   rows = make_rows(300)
   records = write_records(directory, rows, rows_per_shard=1)
-  resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir('/proc/self/fd')) + 100, hard))
+  resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir('/proc/self/fd')) + 160, hard))
   try:
     for index, row in enumerate(rows):
       assert_same_row(records[index], row)
