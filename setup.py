@@ -24,6 +24,7 @@ setup(
     'array-record>=0.8.6',
     'av>=18.1.0',
     'einops>=0.8.2',
+    'etils[epath]>=1.15.0',
     'flax>=0.12.8',
     'grain>=0.2.18',
     'jax>=0.10.2',
@@ -43,6 +44,7 @@ setup(
   ],
   extras_require={
     'cuda': ['jax[cuda13]>=0.10.2'],
+    'gcs': ['gcsfs>=2026.10.1'],  # checkpoints at gs://; records there need nothing more
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.
     'tpu': ['libtpu>=0.0.51', 'requests'],
     'parquet': ['pyarrow>=26.0.1'],  # clips in parquet files, for launch.data convert

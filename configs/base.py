@@ -33,6 +33,7 @@ def base() -> ConfigDict:
       'show_every': 0,
       'validation_batches': 4,
       'keep': 3,  # checkpoints
+      'checkpoints': '',  # an absolute path or a URL; '' has them in the work directory
     }
   )
   return config

@@ -22,10 +22,11 @@ from mgjax.core.errors import DataError, StorageError
 from mgjax.data import shards
 from mgjax.data.record_writer import RecordWriter, fault, read_manifest
 from mgjax.data.rows import decode_row
-from mgjax.data.storage import Storage, open_storage
+from mgjax.data.storage import Handle, open_storage
 
-_OPEN_FILES = 64  # of one `Records`; a process may often have no more than 1024
-_INDICES = 4096  # each of a few kilobytes
+# Of all records of a process, which may often have no more than 1024 files open at once.
+_OPEN_FILES = 256
+_INDICES = 4096  # each of some kilobytes
 _REQUESTS = 32
 _MEND = 'delete it and run the command that made the records again: it writes only what is missing'
 
@@ -90,12 +91,6 @@ class Records:
       else:
         raise StorageError(f'{self._storage.location}: {problem}; {_MEND}')
     self._ends = list(itertools.accumulate(shard['rows'] for shard in self._shards))
-    self._prepare()
-
-  def _prepare(self) -> None:
-    read = functools.partial(_read_index, self._storage, self._shards)
-    self._index = functools.lru_cache(_INDICES)(read)
-    self._open = functools.lru_cache(_OPEN_FILES)(self._storage.open)
 
   @property
   def fingerprint(self) -> str:
@@ -119,10 +114,11 @@ class Records:
     number = bisect.bisect_right(self._ends, index)
     shard = self._shards[number]
     row = index - self._ends[number] + shard['rows']
-    places = self._index(number)
-    data = shards.read_row(self._open(shard['name']), places, row)
+    place, stored = self._storage.location, shard['columns']
+    places = _kept_index(place, stored['name'], stored['sha256'])
+    data = shards.read_row(_open(place, shard['name']), places, row)
     if not shards.is_whole(places, row, data):
-      path = f'{self._storage.location}/{shard["name"]}'
+      path = f'{place}/{shard["name"]}'
       raise DataError(f'{path} is damaged at its row {row}; {_MEND}')
     return decode_row(data)
 
@@ -142,18 +138,17 @@ class Records:
     # Shards without rows do not know the type of their columns, so they count only if all are.
     numbers = range(len(self._shards))
     filled = [number for number in numbers if self._shards[number]['rows']] or numbers
-    read = functools.partial(_read_index, self._storage, self._shards)
+
+    def read(number: int) -> shards.Index:
+      stored = self._shards[number]['columns']
+      return _read_index(self._storage.location, stored['name'], stored['sha256'])
+
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
       parts = [index.columns for index in pool.map(read, filled)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
   def __getstate__(self) -> dict[str, Any]:
-    left_behind = ('_index', '_open', '_columns')
-    return {key: value for key, value in self.__dict__.items() if key not in left_behind}
-
-  def __setstate__(self, state: dict[str, Any]) -> None:
-    self.__dict__.update(state)
-    self._prepare()
+    return {key: value for key, value in self.__dict__.items() if key != '_columns'}
 
 
 def verify(directory: str | os.PathLike[str]) -> list[str]:
@@ -177,11 +172,19 @@ def verify(directory: str | os.PathLike[str]) -> list[str]:
   return faults
 
 
-def _read_index(storage: Storage, entries: list[dict[str, Any]], number: int) -> shards.Index:
-  stored = entries[number]['columns']
-  data = storage.read(stored['name'])
+def _read_index(location: str, name: str, sha256: str) -> shards.Index:
+  data = open_storage(location).read(name)
   if data is None:
-    raise StorageError(f'{storage.location}/{stored["name"]} is gone; {_MEND}')
-  if hashlib.sha256(data).hexdigest() != stored['sha256']:
-    raise StorageError(f'{storage.location}/{stored["name"]} is damaged; {_MEND}')
+    raise StorageError(f'{location}/{name} is gone; {_MEND}')
+  if hashlib.sha256(data).hexdigest() != sha256:
+    raise StorageError(f'{location}/{name} is damaged; {_MEND}')
   return shards.Index.from_bytes(data)
+
+
+_kept_index = functools.lru_cache(_INDICES)(_read_index)
+
+
+@functools.lru_cache(_OPEN_FILES)
+def _open(location: str, name: str) -> Handle:
+  """Opens a shard; what it is called depends on its content, so it is never another one."""
+  return open_storage(location).open(name)

@@ -29,8 +29,7 @@ from mgjax.evaluation.sound_reconstruction import (
   write_sounds,
 )
 from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
-from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.restore import load_codec, load_sound_codec, read_config
+from mgjax.train.restore import load_codec, load_sound_codec, open_checkpoints, read_config
 from mgjax.train.sampling import Sampler
 from mgjax.train.soundtrack import Soundtracker
 
@@ -174,7 +173,7 @@ PARTS: dict[str, Callable[..., Findings]] = {
 
 
 def _weights(workdir: pathlib.Path) -> dict[str, Any]:
-  step = Checkpoints(workdir / 'checkpoints').steps()[-1]
+  step = open_checkpoints(workdir).steps()[-1]
   return {'workdir': os.fspath(workdir), 'step': step}
 
 

@@ -20,8 +20,8 @@ from mgjax.evaluation.alignment import judge_model, spread
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
 from mgjax.text.prompts import clean_prompt
-from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.encode import encode
+from mgjax.train.restore import open_checkpoints
 from mgjax.train.run import train
 from mgjax.train.sampling import Sampler
 from mgjax.train.soundtrack import Soundtracker
@@ -188,7 +188,7 @@ def _report(
   work: Callable[[], Findings],
 ) -> tuple[str, list[pathlib.Path]]:
   """Writes what `work` finds, what it is about, what it took and how it was shown."""
-  step = Checkpoints(model / 'checkpoints').steps()[-1]
+  step = open_checkpoints(model).steps()[-1]
   about = {'step': step, 'samples': samples}
   if report := _earlier_report(workdir, about):
     return report

@@ -4,6 +4,7 @@ Orbax writes atomically but does not checksum array data: half of all single-bit
 checkpoint load silently as wrong values. So every leaf's fingerprint is computed on the devices,
 stored beside the arrays, and computed again after a restore.
 
+The directory may be a URL, such as `gs://bucket/path`, that orbax can write to (the extra `gcs`).
 A checkpoint is one directory `<step>` with the items `params`, `opt_state`, `average`, `opponent`
 (those that have leaves) and `meta`, a JSON value `{'record': {'meta', 'leaves'}, 'digest'}`: the
 caller's own meta, and for each item each leaf's dtype, shape and fingerprint, under a SHA-256 of
@@ -14,7 +15,7 @@ import hashlib
 import json
 import logging
 import os
-import pathlib
+import re
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -22,52 +23,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 
 from mgjax.core.errors import CheckpointError
 from mgjax.core.typing import Array, Tree
+from mgjax.train.fingerprints import describe
 from mgjax.train.state import State
 
 _ITEMS = ('params', 'opt_state', 'average', 'opponent')
-_WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
-# These say that reading was impossible here and now, not that the files are bad.
-_NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+# These say that reading was impossible here and now, not that the files are bad ...
+_NOT_DAMAGE = (
+  *(MemoryError, PermissionError, ConnectionError, TimeoutError),
+  jax.errors.JaxRuntimeError,
+)
+# ... and so do the errors of these packages, and these words in ValueErrors of tensorstore.
+_NETWORK = ('aiohttp', 'gcsfs', 'google', 'requests', 'urllib3')
+_UNREACHABLE = re.compile(
+  'UNAVAILABLE|DEADLINE_EXCEEDED|UNAUTHENTICATED|PERMISSION_DENIED|RESOURCE_EXHAUSTED'
+)
 
 _log = logging.getLogger(__name__)
 
 
 class _Damaged(Exception):
   """The files of a checkpoint are not what was written."""
-
-
-def fingerprint(x: Array) -> Array:
-  """The 32-bit fingerprint of an array, the same however the array is sharded.
-
-    F(x) = sum_i mix(w_i + 2654435769 i)  mod 2^32
-
-  w_i are the bits of element i in row-major order as an unsigned integer and `mix` is the 32-bit
-  finaliser of MurmurHash3. It is a bijection, so any change within one element changes F; other
-  changes go unseen with probability 2^-32. The sum of integers does not depend on the order, and
-  indices made from iotas instead of a reshape keep a sharded array where it is: no all-gather.
-
-  Args:
-    x: an array of a 1, 2, 4 or 8 byte dtype.
-
-  Returns:
-    A uint32 scalar.
-  """
-  if x.dtype == jnp.bool_:
-    x = x.astype(jnp.uint8)
-  word = jax.lax.bitcast_convert_type(x, _WORDS[x.dtype.itemsize]).astype(jnp.uint32)
-  index, stride = jnp.zeros(word.shape, jnp.uint32), 1
-  for axis in reversed(range(word.ndim)):
-    position = jax.lax.broadcasted_iota(jnp.uint32, word.shape, axis)
-    index = index + position * jnp.uint32(stride % 2**32)
-    stride *= word.shape[axis]
-  mixed = word + index * jnp.uint32(0x9E3779B9)
-  mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B)
-  mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
-  return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
 
 
 class Checkpoints:
@@ -79,7 +59,7 @@ class Checkpoints:
   """
 
   def __init__(self, directory: str | os.PathLike[str], keep: int = 3):
-    self.directory = pathlib.Path(directory).absolute()
+    self.directory = epath.Path(directory if _is_url(directory) else os.path.abspath(directory))
     self._keep = keep
     self._manager: ocp.CheckpointManager | None = None
 
@@ -100,7 +80,7 @@ class Checkpoints:
     if step in self.steps():
       return False
     items = _items(state)
-    leaves = {name: _describe(item, values=True) for name, item in items.items()}
+    leaves = {name: describe(item, values=True) for name, item in items.items()}
     record = json.loads(json.dumps({'meta': meta, 'leaves': leaves}))
     saves = {
       name: ocp.args.PyTreeSave(item) for name, item in items.items() if jax.tree.leaves(item)
@@ -118,10 +98,19 @@ class Checkpoints:
       )
     return True
 
+  def begun(self) -> bool:
+    """Says whether anything was ever saved, also what was damaged or is half-written."""
+    return any(_asked(self.directory, lambda: list(self.directory.glob('*'))))
+
   def steps(self) -> list[int]:
     """The steps that have a finished checkpoint, ascending; waits for a save on its way."""
     self.wait()
-    return sorted(ocp.utils.checkpoint_steps(self.directory)) if self.directory.exists() else []
+
+    def find() -> list[int]:
+      exists = self.directory.exists()
+      return sorted(ocp.utils.checkpoint_steps(self.directory)) if exists else []
+
+    return _asked(self.directory, find)
 
   def restore(self, abstract_state: State) -> tuple[State, dict[str, Any]] | None:
     """Reads the newest checkpoint that is as it was written.
@@ -234,7 +223,25 @@ class Checkpoints:
     self._manager = None  # a manager remembers the steps it once saw, and would refuse this one
 
 
-def _open_manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
+def _is_url(directory: str | os.PathLike[str]) -> bool:
+  return '://' in os.fspath(directory)
+
+
+def _asked(directory: epath.Path, question: Callable[[], Any]) -> Any:
+  """Asks about a directory; without a way to its URL nothing may pass for an empty one."""
+  try:
+    return question()
+  except Exception as error:
+    if not _is_url(directory):
+      raise
+    problem = f'{type(error).__name__}: {_first_line(error)}'
+    raise CheckpointError(
+      f'cannot look for checkpoints at {directory} ({problem}); mend the URL, the credentials or'
+      ' the connection; gs:// needs `pip install mgjax[gcs]`'
+    ) from error
+
+
+def _open_manager(directory: epath.Path, keep: int) -> ocp.CheckpointManager:
   options = ocp.CheckpointManagerOptions(
     preservation_policy=ocp.checkpoint_managers.LatestN(keep),
     cleanup_tmp_directories=True,
@@ -250,29 +257,11 @@ def _items(state: State) -> dict[str, Tree]:
   return {name: getattr(state, name) for name in _ITEMS}
 
 
-def _describe(tree: Tree, values: bool) -> dict[str, list[Any]]:
-  """Path -> [dtype, shape] of every leaf, and its fingerprint if `values`."""
-  leaves = {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
-  described = {path: [str(x.dtype), list(x.shape)] for path, x in leaves.items()}
-  if values:
-    # One function a leaf: the leaves of a state need not lie on the same devices.
-    prints = jax.device_get({path: _jitted_fingerprint(x) for path, x in leaves.items()})
-    for path, value in prints.items():
-      described[path].append(int(value))
-  return described
-
-
-_jitted_fingerprint = jax.jit(fingerprint)
-
-
 def _digest(record: dict[str, Any]) -> str:
   return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _read(path: pathlib.Path, targets: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Any]]:
+def _read(path: epath.Path, targets: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Any]]:
   """The items of one checkpoint and its meta; raises _Damaged if they are not what was saved."""
   record = _everywhere(_load_record, path)
   for name, target in targets.items():
@@ -289,7 +278,7 @@ def _read(path: pathlib.Path, targets: dict[str, Tree]) -> tuple[dict[str, Tree]
   return items, record['meta']
 
 
-def _everywhere(load: Callable[..., Any], path: pathlib.Path, **requests: Any) -> Any:
+def _everywhere(load: Callable[..., Any], path: epath.Path, **requests: Any) -> Any:
   """What `load` returns; raises _Damaged on all hosts if files are bad for any one of them."""
   loaded, problem = None, None
   try:
@@ -297,6 +286,9 @@ def _everywhere(load: Callable[..., Any], path: pathlib.Path, **requests: Any) -
   except _NOT_DAMAGE:
     raise
   except Exception as error:  # orbax raises bare Exceptions, KeyErrors, ValueErrors, JSON errors
+    package = type(error).__module__.partition('.')[0]
+    if package in _NETWORK or _UNREACHABLE.search(str(error)):
+      raise
     problem = f'{type(error).__name__}: {_first_line(error)}'
   if jax.process_count() > 1:
     well = multihost_utils.process_allgather(np.asarray(problem is None))
@@ -307,7 +299,7 @@ def _everywhere(load: Callable[..., Any], path: pathlib.Path, **requests: Any) -
   return loaded
 
 
-def _load(path: pathlib.Path, **requests: Any) -> Any:
+def _load(path: epath.Path, **requests: Any) -> Any:
   # Each process reads for itself: with orbax's own barriers, a process that cannot read its part
   # would leave the others waiting. `_everywhere` brings them together again.
   alone = ocp.options.MultiprocessingOptions(
@@ -322,7 +314,7 @@ def _load(path: pathlib.Path, **requests: Any) -> Any:
     return reader.restore(path, args=ocp.args.Composite(**requests))
 
 
-def _load_record(path: pathlib.Path) -> dict[str, Any]:
+def _load_record(path: epath.Path) -> dict[str, Any]:
   stored = _load(path, meta=ocp.args.JsonRestore())['meta']
   if _digest(stored['record']) != stored['digest']:
     raise _Damaged('the meta does not have the digest stored with it')
@@ -345,10 +337,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_same_leaves(
-  path: pathlib.Path, name: str, saved: dict[str, list[Any]], target: Tree
+  path: epath.Path, name: str, saved: dict[str, list[Any]], target: Tree
 ) -> None:
   """Raises CheckpointError if the config that saved differs from the one that restores."""
-  wanted = _describe(target, values=False)
+  wanted = describe(target, values=False)
   found = {leaf: description[:2] for leaf, description in saved.items()}
   wrong = sorted(
     leaf for leaf in wanted.keys() | found.keys() if wanted.get(leaf) != found.get(leaf)
@@ -366,7 +358,7 @@ def _check_same_leaves(
 
 
 def _check_same_values(name: str, saved: dict[str, list[Any]], tree: Tree) -> None:
-  read = _describe(tree, values=True)
+  read = describe(tree, values=True)
   wrong = sorted(leaf for leaf in read if read[leaf] != saved[leaf])
   if wrong:
     raise _Damaged(

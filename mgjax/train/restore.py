@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -56,6 +56,31 @@ def read_config_of(workdir: str | os.PathLike[str], part: str, hint: str = '') -
   return config
 
 
+def open_checkpoints(
+  workdir: str | os.PathLike[str], train: Mapping[str, Any] | ConfigDict | None = None
+) -> Checkpoints:
+  """Opens the checkpoints of a run: at its `train.checkpoints`, by default in its work directory.
+
+  Args:
+    workdir: of the run.
+    train: the field of its configuration; by default of the one in the work directory.
+
+  Raises:
+    ConfigError: `train.checkpoints` is a path that depends on where one stands.
+  """
+  if train is None and (pathlib.Path(workdir) / 'config.json').exists():
+    train = read_config(workdir).get('train')
+  place = (train or {}).get('checkpoints') or ''
+  if place and '://' not in place and not os.path.isabs(place):
+    raise ConfigError(
+      f'train.checkpoints = {place!r} is a relative path; give an absolute path, a URL such as '
+      "gs://bucket/path, or '' for the work directory"
+    )
+  return Checkpoints(
+    place or pathlib.Path(workdir) / 'checkpoints', keep=(train or {}).get('keep', 3)
+  )
+
+
 def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
   """Reads the shape of every parameter of a run, by name.
 
@@ -82,7 +107,7 @@ def load_params(
     CheckpointError: there is no checkpoint that can be trusted.
   """
   abstract = _unflatten(read_shapes(workdir), place)
-  return Checkpoints(pathlib.Path(workdir) / 'checkpoints').restore_params(abstract, which)
+  return open_checkpoints(workdir).restore_params(abstract, which)
 
 
 def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:

@@ -33,12 +33,11 @@ from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import make_initialise, make_place, put_batch
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
-from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Opponent, Part
-from mgjax.train.restore import read_config
+from mgjax.train.restore import open_checkpoints, read_config
 from mgjax.train.schedule import make_schedule
 from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
 from mgjax.train.step import Step, bind, make_step, with_frozen
@@ -111,7 +110,7 @@ def train(
 
   with (
     jax.set_mesh(mesh),
-    Checkpoints(workdir / 'checkpoints', keep=config.train.keep) as checkpoints,
+    open_checkpoints(workdir, config.train) as checkpoints,
   ):
     state, orders = _initial_state(
       config, part, optimizer, opponent, mesh, checkpoints, order, new_data
@@ -197,22 +196,25 @@ def _claim(config: ConfigDict, workdir: pathlib.Path, new_data: bool) -> None:
   `new_data` the data and the buckets may be others.
   """
   path = workdir / 'config.json'
-  begun = path.exists() and any((workdir / 'checkpoints').glob('*'))
-  if begun and (
-    changed := differences(
-      *(_fixed(fields, new_data) for fields in (read_json(path), config.to_dict()))
-    )
-  ):
-    raise ConfigError(
-      f'{os.fspath(workdir)!r} was begun with another configuration: {"; ".join(changed[:5])}'
-      f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
-    )
+  # Those of the run that is there, wherever this configuration would have its own.
+  begun = path.exists() and open_checkpoints(workdir).begun()
+  if begun:
+    _check_same(read_json(path), config, os.fspath(workdir), new_data)
   if jax.process_index() == 0:
     write_json(path, config.to_dict())
   if jax.process_index() == 0 and not begun:
     versions = {name: importlib.metadata.version(name) for name in RECORDED}
     about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
     write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
+
+
+def _check_same(before: Mapping[str, Any], config: ConfigDict, where: str, new_data: bool) -> None:
+  fixed = [_fixed(fields, new_data) for fields in (before, config.to_dict())]
+  if changed := differences(*fixed):
+    raise ConfigError(
+      f'{where!r} was begun with another configuration: {"; ".join(changed[:5])}'
+      f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
+    )
 
 
 def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
@@ -223,6 +225,7 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
     for key, value in flatten(config).items()
     if key not in FREE and not key.startswith(free)
   }
+  flat.setdefault('train.checkpoints', '')  # runs of before it was a field
   if 'data.latents' in flat:  # another place is fine, but not another precision
     flat['data.latents'] = 'read' if flat['data.latents'] else 'encoded on the fly'
   return flat
@@ -277,6 +280,8 @@ def _initial_state(
   restored = checkpoints.restore(target)
   if restored is not None:
     state, meta = restored
+    if config.train.get('checkpoints'):  # a new work directory cannot tell whose they are
+      _check_same(meta['config'], config, os.fspath(checkpoints.directory), new_data)
     orders = continue_orders(meta['orders'], int(state.step), order, allow=new_data)
     if part.check is not None:
       part.check(meta['notes'])

@@ -30,9 +30,8 @@ from mgjax.core.tensors import Tensors, check_complete, read_tensors
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Tree
 from mgjax.tae.latents import Statistics
-from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.foreign_weights import KINDS, Foreign, Kind
-from mgjax.train.restore import load_params, read_config
+from mgjax.train.restore import load_params, open_checkpoints, read_config
 from mgjax.train.state import State
 
 FORMATS = ('mgjax', *(kind.form for kind in KINDS.values()))
@@ -67,7 +66,7 @@ def import_weights(
       f'the configuration is of the part {config.part!r}; weights are imported for '
       f'{" and ".join(KINDS)}'
     )
-  if any((workdir / 'checkpoints').glob('*')):
+  if open_checkpoints(workdir, config.train).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
   kind = KINDS[config.part]
   ours = _read_ours(source, config.part)
@@ -146,7 +145,7 @@ def _write_workdir(
     'version': mgjax.__version__,
   }
   state = State(step=jnp.zeros((), jnp.int32), params=params, opt_state={}, average=params)
-  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+  with open_checkpoints(workdir, config.train) as checkpoints:
     checkpoints.save(state, meta)
 
 

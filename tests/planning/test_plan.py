@@ -34,7 +34,7 @@ def config():
 
 @pytest.fixture(scope='module')
 def work(config):
-  return make_workload(config, 'video_1x1_256')
+  return make_workload(config, 'video_1x1_16s')
 
 
 def test_the_workload_is_the_report_s(work):
@@ -129,7 +129,7 @@ def test_fewer_bytes_kept_are_more_seconds(work):
 
 
 def test_a_search_ranks_what_fits(config):
-  found = search_plans(config, 'v6e:16x16', Choices(bucket='video_1x1_256'))
+  found = search_plans(config, 'v6e:16x16', Choices(bucket='video_1x1_16s'))
   _, place, candidates, video = found
   ordinary = [each for each in candidates if each.remat != 'offload']
   assert [each.rate for each in ordinary] == sorted((e.rate for e in ordinary), reverse=True)

@@ -1,0 +1,82 @@
+"""Checkpoints that lie elsewhere than in the work directory of their run."""
+
+import importlib.util
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.restore import open_checkpoints
+from mgjax.train.run import train
+from tests import tiny
+from tests.train.test_checkpoint import make_abstract, make_state
+
+
+def begin(workdir, **train):
+  workdir.mkdir()
+  (workdir / 'config.json').write_text(json.dumps({'part': 'video', 'train': train}))
+
+
+def test_a_run_says_where_its_checkpoints_are(tmp_path):
+  workdir = tmp_path / 'run'
+  assert os.fspath(open_checkpoints(workdir).directory) == f'{workdir}/checkpoints'
+  begin(workdir, checkpoints='/elsewhere/run')
+  assert os.fspath(open_checkpoints(workdir).directory) == '/elsewhere/run'
+  for place, expected in (
+    ('', f'{workdir}/checkpoints'),
+    ('gs://bucket/run', 'gs://bucket/run'),
+    ('s3://bucket/run', 's3://bucket/run'),
+  ):
+    found = open_checkpoints(workdir, {'checkpoints': place, 'keep': 2})
+    assert os.fspath(found.directory) == expected
+  with pytest.raises(ConfigError, match=r"'nearby' is a relative path; give an absolute"):
+    open_checkpoints(workdir, {'checkpoints': 'nearby'})
+
+
+def test_configurations_of_before_have_them_in_the_work_directory(tmp_path):
+  begin(tmp_path / 'run', keep=3)
+  assert os.fspath(open_checkpoints(tmp_path / 'run').directory) == f'{tmp_path}/run/checkpoints'
+
+
+def test_states_are_saved_there_and_found_again(tmp_path):
+  workdir, place = tmp_path / 'run', tmp_path / 'far' / 'away'
+  begin(workdir, checkpoints=str(place))
+  state = make_state(3)
+  with open_checkpoints(workdir) as checkpoints:
+    assert not checkpoints.begun()
+    checkpoints.save(state, {'note': 1})
+  assert (place / '3').is_dir()
+  assert not (workdir / 'checkpoints').exists()
+  with open_checkpoints(workdir) as checkpoints:
+    assert checkpoints.begun()
+    restored, meta = checkpoints.restore(make_abstract(state))
+  assert meta == {'note': 1}
+  for leaf, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+    np.testing.assert_array_equal(leaf, expected)
+
+
+@pytest.mark.skipif(importlib.util.find_spec('gcsfs') is not None, reason='gcsfs is installed')
+def test_without_a_way_to_a_url_nothing_passes_for_an_empty_directory():
+  checkpoints = Checkpoints('gs://bucket/run')
+  for ask in (checkpoints.begun, checkpoints.steps, lambda: checkpoints.restore(make_state(0))):
+    with pytest.raises(CheckpointError, match=r'gs://bucket/run .*pip install mgjax\[gcs\]'):
+      ask()
+
+
+@pytest.mark.slow
+def test_a_lost_work_directory_is_replaced_and_another_run_is_kept_out(tmp_path):
+  place = str(tmp_path / 'bucket')
+  config = tiny.autoencoder(train__checkpoints=place)
+  first = train(config, tmp_path / 'lost', stop_at=1)
+  again = train(config, tmp_path / 'new', stop_at=1)
+  tiny.same_state(tiny.bits(first), tiny.bits(again))
+  assert open_checkpoints(tmp_path / 'new').steps() == [1]
+  other = tiny.autoencoder(train__checkpoints=place, seed=config.seed + 1)
+  with pytest.raises(ConfigError, match=rf'bucket.*another configuration: seed: {config.seed} ->'):
+    train(other, tmp_path / 'other')
+  with pytest.raises(ConfigError, match=r'another configuration: train\.checkpoints'):
+    train(tiny.autoencoder(), tmp_path / 'lost')
