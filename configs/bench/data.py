@@ -21,6 +21,6 @@ def get_config(path: str = 'footage') -> ConfigDict:
   config.height = 256
   config.width = 256
   config.batch_size = 8
-  config.threads = 16
+  config.threads = 0  # of our loader; 0 is two a core. Rivals have a worker a core
   config.latents = ConfigDict({'rows': 512, 'shape': (8, 32, 32, 16), 'batch_size': 16})
   return config

@@ -61,9 +61,10 @@ def measure_data(
     raise ConfigError('windows and latents.rows must be at least one batch of theirs')
   found = find_rivals(rivals, WHAT, devices=1)
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  threads = config.threads or 2 * cores
   with tempfile.TemporaryDirectory(dir=directory or None) as folder:
     footage = make_footage(config, pathlib.Path(folder))
-    ours = _clip_programs(config, pathlib.Path(folder), footage)
+    ours = _clip_programs(config, pathlib.Path(folder), footage, threads)
     theirs, failed = enter(found, _task(config, footage, cores), _make_check(ours))
     for run in ours.values():
       warm_up(run)
@@ -84,7 +85,7 @@ def measure_data(
   return {
     'what': WHAT,
     'cores': cores,
-    'threads': config.threads,
+    'threads': threads,
     'rounds': rounds,
     'clips': [clips, config.frames, config.height, config.width],
     'fps': config.fps,
@@ -106,7 +107,7 @@ def describe_data(report: Mapping[str, Any]) -> str:
   clips, frames, height, width = report['clips']
   lines = [
     f'{clips} clips of {frames} frames of {height} x {width} at {report["fps"]} a second, in '
-    f'batches of {report["batch_size"]}, on {report["cores"]} cores'
+    f'batches of {report["batch_size"]}, on {report["cores"]} cores in {report["threads"]} threads'
   ]
   for contender, programs in report['programs'].items():
     for program, numbers in programs.items():
@@ -147,7 +148,7 @@ def _name(gop: int) -> str:
 
 
 def _clip_programs(
-  config: ConfigDict, folder: pathlib.Path, footage: Mapping[int, Windows]
+  config: ConfigDict, folder: pathlib.Path, footage: Mapping[int, Windows], threads: int
 ) -> Programs:
   """Returns our programs; each gives the first batch that it reads."""
 
@@ -160,7 +161,7 @@ def _clip_programs(
     source = Replacing(make_sources(data, {WHAT: shape}, 'train')[WHAT], WHAT)
     bucket = Bucket(WHAT, source, config.batch_size, 1, make_transform((), ('video',)))
     whole = config.windows // config.batch_size
-    with StepIterator(make_ordered_batches(bucket, whole), threads=config.threads) as iterator:
+    with StepIterator(make_ordered_batches(bucket, whole), threads=threads) as iterator:
       first = next(iterator)
       for _ in range(batches - 1):
         next(iterator)
