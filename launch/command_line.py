@@ -55,11 +55,17 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
     main(arguments)
 
   try:
-    app.run(lambda arguments: _report(guarded, arguments), flags_parser=_parse)
+    try:
+      app.run(lambda arguments: _report(guarded, arguments), flags_parser=_parse)
+    finally:
+      sys.stdout.flush()
   except SystemExit as end:
     code = end.code
   except KeyboardInterrupt:
     code = 130
+  except BrokenPipeError:  # whoever read what is printed, such as `head`, has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = 141
   except Exception:
     traceback.print_exc()
     code = 1

@@ -155,3 +155,17 @@ def test_every_binary_shows_a_command_in_its_help():
   for name in BINARIES:
     text = pathlib.Path(CHECKOUT / 'launch' / f'{name}.py').read_text()
     assert f'python -m launch.{name} ' in text
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+  command = [sys.executable, '-m', 'launch.train', '--config=configs/video/t2iv_768.py']
+  reading, writing = os.pipe()
+  os.close(reading)
+  try:
+    run = subprocess.run(
+      [*command, '--print_config'],
+      stdout=writing, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT, timeout=120,
+    )  # fmt: skip
+  finally:
+    os.close(writing)
+  assert (run.returncode, run.stderr) == (141, '')
