@@ -127,9 +127,17 @@ def _sources(
       sources = samples_of(data, config.buckets, codec, split, report)
     else:
       sources = make_sources(data, config.buckets, split, report)
-    write_json(workdir / split / EMPTY, [name for name in config.buckets if name not in sources])
+    empty = [name for name in config.buckets if name not in sources]
+    for name in empty:
+      if os.path.isdir(workdir / split / name):
+        raise ConfigError(
+          f'{workdir / split / name} holds latents, but none of these data belong to that bucket: '
+          'the directory was begun with others; use the same ones, or another directory'
+        )
     for name, source in sources.items():
       yield split, name, Replacing(source, name, workdir / 'quarantine.jsonl')
+    # Only now: of a directory that was begun with other data, which is refused, nothing changes.
+    write_json(workdir / split / EMPTY, empty)
 
 
 def _about(config: ConfigDict, name: str) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Latents are encoded once: by many processes, stopped at any moment, with what they depend on."""
 
+import shutil
 import tracemalloc
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
@@ -56,6 +58,22 @@ def test_what_a_process_left_undone_another_one_does(tiny_runs, tmp_path, small_
   assert not encode(config, tmp_path, process=2, processes=3)
   assert encode(config, tmp_path)
   assert same_rows(tmp_path, tiny_runs / 'latents')
+
+
+def test_data_that_are_refused_leave_finished_latents_as_they_are(tiny_runs, tmp_path):
+  config = tiny.video(tiny_runs, data__kind='clips')
+  pictures = tmp_path / 'pictures'
+  pictures.mkdir()
+  for index in range(2):
+    PIL.Image.new('RGB', (24, 24)).save(pictures / f'{index}.png')
+  with config.unlocked():
+    config.data.path = str(pictures)
+  shutil.copytree(tiny_runs / 'latents', tmp_path / 'latents')
+  with pytest.raises(ConfigError, match='video holds latents'):
+    encode(config, tmp_path / 'latents')
+  for split in ('train', 'validation'):
+    name = f'{split}/empty.json'
+    assert (tmp_path / 'latents' / name).read_text() == (tiny_runs / 'latents' / name).read_text()
 
 
 def test_the_summary_has_the_statistics_of_all_latents(tiny_runs):
