@@ -143,6 +143,8 @@ class Records:
       stored = self._shards[number]['columns']
       return _read_index(self._storage, stored['name'], stored['sha256'])
 
+    if not self._shards:
+      raise StorageError(f'{self._storage.location}: every shard is missing or cut off; {_MEND}')
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
       parts = [index.columns for index in pool.map(read, filled)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

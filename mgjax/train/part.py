@@ -2,6 +2,7 @@
 
 import dataclasses
 import fractions
+import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import flax.linen as nn
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.errors import DataError
 from mgjax.core.typing import Batch, Metrics, Objective, Tree
 from mgjax.data.faults import Replacing
 from mgjax.data.mixture import Bucket, Source, share_by_samples
@@ -17,6 +19,8 @@ from mgjax.parallel.shard import Place
 
 # Makes the sources of a split: (split, where to list what is rejected) -> name -> source.
 MakeSources = Callable[[str, pathlib.Path], Mapping[str, Source]]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +99,21 @@ def make_buckets(
     workdir: of the run.
     make_sources: see `MakeSources`.
     transform: of every sample.
+
+  Raises:
+    DataError: no bucket has a sample.
   """
 
   def group(name: str) -> str:
     return 'image' if config.buckets[name].get('frames') == 1 else ''
 
   def split(which: str) -> list[Bucket]:
-    sources = make_sources(which, workdir / 'rejected.jsonl')
+    made = make_sources(which, workdir / 'rejected.jsonl')
+    sources = {name: source for name, source in made.items() if len(source)}
+    if not sources:
+      raise DataError(f'no bucket has a sample left to use for {which}; see the lines above')
+    for name in made.keys() - sources.keys():
+      _log.warning('the bucket %s has no samples left: it is left out', name)
     quarantine = workdir / 'quarantine.jsonl' if which == 'train' else None
     buckets = []
     for name, source in sources.items():

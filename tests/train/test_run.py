@@ -44,6 +44,24 @@ def test_stopped_after_any_step_a_run_ends_as_if_undisturbed(tiny_runs, tmp_path
   assert len(tiny.losses(tmp_path / 'stopped')) == config.train.steps
 
 
+def test_a_bucket_whose_every_shard_is_lost_is_left_out_if_asked_for(tiny_runs, tmp_path, caplog):
+  shutil.copytree(tiny_runs / 'latents', tmp_path / 'latents')
+  config = tiny.video(tiny_runs, data__latents=str(tmp_path / 'latents'))
+  with config.unlocked():
+    config.data.skip_missing = True
+
+  def lose(name):
+    for shard in (tmp_path / 'latents' / 'train' / name).glob('*.arrayrecord'):
+      shard.unlink()
+
+  lose('image')
+  assert [bucket.name for bucket in make_part(config, tmp_path).buckets] == ['video']
+  assert 'the bucket image has no samples left' in caplog.text
+  lose('video')
+  with pytest.raises(DataError, match='no bucket has a sample'):
+    make_part(config, tmp_path)
+
+
 def test_the_autoencoder_resumes_bit_by_bit_too(tiny_runs, tmp_path):
   train(tiny.autoencoder(), tmp_path, stop_at=5)
   state = train(tiny.autoencoder(), tmp_path)
