@@ -1,5 +1,6 @@
 """What every binary does with its command line: help, configurations, errors, exit codes."""
 
+import errno
 import json
 import logging
 import os
@@ -13,8 +14,10 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from mgjax.core.config import did_you_mean, flatten
-from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.errors import ConfigError, MgjaxError, StorageError
 from mgjax.parallel import distributed
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def define_config() -> flags.FlagHolder:
@@ -83,6 +86,12 @@ def _report(main, arguments) -> None:
     name = os.path.basename(sys.argv[0])
     print(f'{name}: cannot use {error.filename!r}: {error.strerror}', file=sys.stderr)
     sys.exit(2)
+  except OSError as error:
+    if error.errno not in _FULL:
+      raise
+    name, place = os.path.basename(sys.argv[0]), error.filename or 'a file'
+    print(f'{name}: cannot write {place}: {error.strerror}; make room', file=sys.stderr)
+    sys.exit(StorageError.exit_code)
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:

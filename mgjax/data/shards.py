@@ -8,19 +8,21 @@ bytes and the data, which end with the row. Beside each shard lies its index, `*
 place, length and CRC-32 of every row, and the numbers that are wanted without reading the rows.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import pathlib
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from array_record.python import array_record_module
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import DataError, StorageError
 from mgjax.data.rows import encode_row
 from mgjax.data.storage import Folder, Handle
 
@@ -73,20 +75,18 @@ def write_rows(
 
   Raises:
     DataError: a row that cannot be serialised, or without one of the columns.
+    StorageError: the file cannot be written, as on a full disk.
   """
   sizes, checks = [], []
   values = {name: [] for name in columns}
-  writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
-  try:
+  with _writer(path) as write:
     for row in rows:
       for name, column in values.items():
         column.append(_number(row, name))
       data = encode_row(row)
-      writer.write(data)
+      write(data)
       sizes.append(len(data))
       checks.append(zlib.crc32(data))
-  finally:
-    writer.close()
   handle = Folder(path.parent).open(path.name)
   index = Index(
     offsets=np.array(_find_rows(handle, sizes), np.int64),
@@ -98,6 +98,29 @@ def write_rows(
     if not is_whole(index, row, read_row(handle, index, row)):
       raise DataError(f'row {row} of {path} is not what was written; the disk cannot be trusted')
   return index
+
+
+@contextlib.contextmanager
+def _writer(path: pathlib.Path) -> Iterator[Callable[[bytes], None]]:
+  """Yields what writes a row, of whose failures a full disk is the likeliest."""
+
+  def guarded(function: Callable[..., Any], *given: Any) -> Any:
+    try:
+      return function(*given)
+    except RuntimeError as error:
+      reason = str(error).split(';')[0]
+      raise StorageError(
+        f'{path.parent} cannot be written to: {reason}; make room, then the same command goes on'
+      ) from error
+
+  writer = guarded(array_record_module.ArrayRecordWriter, str(path), _WRITER_OPTIONS)
+  try:
+    yield functools.partial(guarded, writer.write)
+  except BaseException:
+    with contextlib.suppress(RuntimeError):  # of what went wrong first
+      writer.close()
+    raise
+  guarded(writer.close)
 
 
 def read_row(handle: Handle, index: Index, row: int) -> np.ndarray:

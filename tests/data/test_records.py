@@ -208,6 +208,26 @@ def test_rows_of_missing_shards_are_left_out_aloud_if_asked_for(directory, caplo
     assert sentence in caplog.text
 
 
+def test_records_without_any_shard_left_say_so(directory):
+  write_records(directory, make_rows(), rows_per_shard=3, columns=['index'])
+  for shard in shard_files(directory):
+    shard.unlink()
+  with pytest.raises(StorageError, match='every shard is missing'):
+    Records(directory, skip_missing=True).column('index')
+
+
+def test_a_full_disk_is_named_and_the_same_call_goes_on_later(directory):
+  rows = [{'index': i, 'array': np.zeros(4096, np.uint8)} for i in range(8)]
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+  try:
+    with pytest.raises(StorageError, match=r'cannot be written to: .*too large.*make room'):
+      write_records(directory, rows, rows_per_shard=4)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert len(write_records(directory, rows, rows_per_shard=4)) == 8
+
+
 def test_a_shard_that_vanishes_later_is_told_from_a_damaged_row(directory):
   rows = make_rows()
   records = write_records(directory, rows, rows_per_shard=4)
