@@ -273,8 +273,10 @@ class _Object:
 @functools.cache
 def _context() -> tensorstore.Context:
   """What all buckets of a process share: connections, credentials, limits."""
-  retries = {'max_retries': _RETRIES}
-  return tensorstore.Context({'gcs_request_retries': retries, 's3_request_retries': retries})
+  kinds = ('gcs', 's3', 'http')
+  return tensorstore.Context(
+    {f'{kind}_request_retries': {'max_retries': _RETRIES} for kind in kinds}
+  )
 
 
 def _spec(url: str) -> Any:
