@@ -129,7 +129,7 @@ class _Report:
   def __call__(self, done: int, total: int) -> None:
     if not total:
       return
-    self._progress = self._progress or Progress(total)
+    self._progress = self._progress or Progress(total, unit='clip')
     pause = 0.1 if sys.stderr.isatty() else _PAUSE
     if done == total or time.monotonic() - self._last > pause:
       self._last = time.monotonic()
