@@ -206,8 +206,13 @@ def check_shared(directory: str | os.PathLike[str]) -> None:
   """Makes sure that all processes see the same directory, which is made if it is missing.
 
   Raises:
-    ConfigError: some process does not see a file that the first one wrote.
+    ConfigError: it is a URL, or some process does not see a file that the first one wrote.
   """
+  if '://' in os.fspath(directory):  # or a folder of that name would be made on this machine
+    raise ConfigError(
+      f'{os.fspath(directory)!r} is a URL; expected a folder, on a disk that all hosts share. '
+      'Records may be copied behind a URL later, and train.checkpoints may be one'
+    )
   if jax.process_count() == 1:
     return
   number = multihost_utils.broadcast_one_to_all(np.int32(random.SystemRandom().getrandbits(31)))

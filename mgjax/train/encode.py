@@ -76,6 +76,7 @@ def encode(
     ConfigError: the directory was begun with another autoencoder or other data.
     DataError: there is no usable data.
   """
+  check_shared(workdir)
   workdir = pathlib.Path(workdir)
   if config.part not in ('video', 'audio'):
     raise ConfigError(
@@ -83,7 +84,6 @@ def encode(
       f'{config.part!r}'
     )
   process, processes = _stripe(process, processes)
-  check_shared(workdir)
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
   content = {key: data[key] for key in CONTENT if key in data}

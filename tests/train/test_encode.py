@@ -76,6 +76,13 @@ def test_data_that_are_refused_leave_finished_latents_as_they_are(tiny_runs, tmp
     assert (tmp_path / 'latents' / name).read_text() == (tiny_runs / 'latents' / name).read_text()
 
 
+def test_a_url_is_not_made_a_folder(tiny_runs, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ConfigError, match='is a URL; expected a folder'):
+    encode(tiny.video(tiny_runs), 'gs://bucket/latents')
+  assert not list(tmp_path.iterdir())
+
+
 def test_the_summary_has_the_statistics_of_all_latents(tiny_runs):
   records = Records(tiny_runs / 'latents' / 'train' / 'video')
   rows = [records[index] for index in range(len(records))]
