@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -58,14 +59,14 @@ class Loss:
     return np.asarray(self.value, dtype)
 
 
-def run(workdir, step, *, begin=0, **schedule):
+def run(workdir, step, *, begin=0, rows=None, **schedule):
   """The state after a loop, and the steps that it saved."""
   checkpoints = Saves()
   never = {'log_every': 0, 'save_every': 0, 'evaluate_every': 0, 'show_every': 0}
   state = run_loop(
     State(np.int32(begin), {}, {}, {}),
     step,
-    Rows(),
+    rows or Rows(),
     TASKS,
     Schedule(**never | schedule),
     mesh=make_mesh(),
@@ -176,3 +177,22 @@ def test_replaced_samples_are_counted_since_the_last_line(tmp_path):
   run(tmp_path, step, steps=10, log_every=4)
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert [line['replaced_samples'] for line in lines] == [12, 12, 6]
+
+
+def test_slow_storage_shows_as_the_share_of_the_time_that_steps_waited(tmp_path):
+  class Slow(Rows):
+    def __next__(self):
+      time.sleep(0.03)
+      return super().__next__()
+
+  def step(state, batch):
+    time.sleep(0.01)
+    return state.replace(step=state.step + 1), {'loss': np.float32(1)}
+
+  shares = {}
+  for name, rows in (('slow', Slow()), ('quick', Rows())):
+    run(tmp_path / name, step, rows=rows, steps=10, log_every=10)
+    (line,) = (tmp_path / name / 'metrics.jsonl').read_text().splitlines()
+    shares[name] = json.loads(line)['data_wait']
+  # 30 of 40 ms, of which a busy machine may lengthen either part.
+  assert shares['slow'] > 0.4 > 0.2 > shares['quick']
