@@ -23,6 +23,7 @@ from mgjax.data.clip_files import VIDEO, Rejected
 from mgjax.data.video_io import TOLERANCE, cover_size
 
 _log = logging.getLogger(__name__)
+_LISTED = 10_000  # of a hundred million clips the rest is counted
 _EVEN = 1e-6  # shares of a clip that differ by less are equal
 
 
@@ -114,7 +115,7 @@ def sort_out(
     rejected: what was not usable before.
     shapes: of the buckets.
     path: where the clips lie.
-    report: where to list all that is left over.
+    report: where to list what is left over, of what no bucket takes the first 10,000.
 
   Returns:
     Name -> indices of the clips, for the buckets that have any.
@@ -126,13 +127,15 @@ def sort_out(
   left = np.ones(len(clips), bool)
   for indices in assigned.values():
     left[indices] = False
-  lacking = [_lack(clips, index, shapes) for index in np.flatnonzero(left).tolist()]
+  over = np.flatnonzero(left)
+  lacking = [_lack(clips, index, shapes) for index in over[:_LISTED].tolist()]
   least = min(shapes.values(), key=lambda shape: shape.frames / shape.fps[1])
   wanted = (
     f'videos of at least {least.frames / least.fps[1]:.2f} s ({least.frames} frames at '
     f'{least.fps[1]:g} per second) with {VIDEO.wanted}'
   )
-  announce(path, int(len(clips) - left.sum()), [*rejected, *lacking], wanted, report)
+  used, more = len(clips) - len(over), len(over) - len(lacking)
+  announce(path, used, [*rejected, *lacking], wanted, report, more)
   if empty := [name for name, indices in assigned.items() if not len(indices)]:
     _log.warning('no clip belongs to the buckets %s: they are left out', ', '.join(empty))
   return {name: indices for name, indices in assigned.items() if len(indices)}

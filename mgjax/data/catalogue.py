@@ -185,6 +185,7 @@ def announce(
   rejected: Sequence[Rejected],
   wanted: str,
   report: str | os.PathLike[str] | None = None,
+  more: int = 0,
 ) -> None:
   """Says aloud how many clips are used and why others are not.
 
@@ -194,6 +195,7 @@ def announce(
     rejected: the others.
     wanted: what to give if there is nothing usable.
     report: where to write the rejected entries, one JSON line {"entry", "reason"} each.
+    more: how many others were rejected as the last of them were.
 
   Raises:
     DataError: none is used; says how many were rejected and the commonest reasons.
@@ -203,9 +205,11 @@ def announce(
     lines = [json.dumps({'entry': entry.name, 'reason': entry.reason}) for entry in rejected]
     write_bytes(report, ''.join(line + '\n' for line in lines).encode())
     reasons += f'; all reasons are in {report}' if rejected else ''
+    reasons += f', but for {more} like the last' if more else ''
+  count = len(rejected) + more
   if not used:
-    raise DataError(f'no usable clip in {path}: {len(rejected)} rejected{reasons}; give {wanted}')
+    raise DataError(f'no usable clip in {path}: {count} rejected{reasons}; give {wanted}')
   if rejected:
-    _log.warning('%s: %d clips, %d rejected%s', path, used, len(rejected), reasons)
+    _log.warning('%s: %d clips, %d rejected%s', path, used, count, reasons)
   else:
     _log.info('%s: %d clips, none rejected', path, used)

@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import tempfile
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import tensorstore
@@ -169,9 +169,9 @@ class _Descriptor:
     except OSError as error:
       raise _lost(path, error) from error
 
-  def __del__(self) -> None:
+  def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be gone by then
     if self._number >= 0:
-      os.close(self._number)
+      close(self._number)
 
   def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
     left = [buffer for buffer in buffers if len(buffer)]

@@ -22,6 +22,8 @@ MakeSources = Callable[[str, pathlib.Path], Mapping[str, Source]]
 
 _log = logging.getLogger(__name__)
 
+_log = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Opponent:
@@ -126,7 +128,10 @@ def make_buckets(
       buckets.append(Bucket(name, source, shape.batch_size, weight, transform, group(name)))
     return share_by_samples(buckets) if config.data.get('share') == 'samples' else buckets
 
-  return split('train'), split('validation')
+  train, validation = split('train'), split('validation')
+  if few := [bucket.name for bucket in validation if len(bucket.source) < bucket.batch_size]:
+    _log.warning('too few samples for one batch: no validation of %s', ', '.join(few))
+  return train, validation
 
 
 def longest_of(buckets: Sequence[Bucket], config: ConfigDict) -> Bucket:

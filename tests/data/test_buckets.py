@@ -136,3 +136,14 @@ def test_rows_are_a_multiple_of_what_is_asked():
   assert rows_for(fields[1], fields[0], 100) == 200
   assert rows_for(fields[1], fields[0], 100, 64) == 192
   assert rows_for(fields[0], fields[1], 4, 64) == 64
+
+
+def test_of_very_many_clips_without_a_bucket_the_first_are_listed_and_all_counted(
+  monkeypatch, tmp_path, caplog
+):
+  monkeypatch.setattr('mgjax.data.buckets._LISTED', 3)
+  clips = catalogue_of([clip(16.0), *[clip(1 + index / 100) for index in range(9)]])
+  report = tmp_path / 'rejected.jsonl'
+  sort_out(clips, [], VIDEOS, 'clips/', report)
+  assert '1 clips, 9 rejected' in caplog.text and 'but for 6 like the last' in caplog.text
+  assert len(report.read_text().splitlines()) == 3
