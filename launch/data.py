@@ -8,7 +8,7 @@ python -m launch.data verify --input=data/clips
 --input of convert is a folder of clips with captions (clip.mp4, clip.txt), a .csv or .jsonl that
 names them, WebDataset tars or parquet files. The same command again goes on where it stopped; what
 cannot be used is listed, with the reason, in rejected.jsonl beside the records. inspect and verify
-take records of clips and of latents.
+take records of clips and of latents, or a directory of launch.encode with several.
 """
 
 import pathlib
@@ -103,8 +103,23 @@ def _convert() -> None:
     print(f'all reasons are in {output.rstrip("/")}/{REJECTED}')
 
 
+def _directories() -> list[str]:
+  """The records that --input names: itself, or those below it, as launch.encode lays them out."""
+  given = command_line.required(_INPUT, 'data/clips')
+  below = [] if '://' in given else sorted(pathlib.Path(given).glob('*/*/manifest.json'))
+  whole = pathlib.Path(given, 'manifest.json').exists() or not below
+  return [given] if whole else [str(path.parent) for path in below]
+
+
 def _inspect() -> None:
-  records = Records(command_line.required(_INPUT, 'data/clips'))
+  directories = _directories()
+  for directory in directories:
+    if len(directories) > 1:
+      print(f'\n{directory}')
+    _inspect_records(Records(directory))
+
+
+def _inspect_records(records: Records) -> None:
   for line in inspection.describe(records):
     print(line)
   if len(records) and inspection.holds_clips(records[0]):
@@ -113,10 +128,14 @@ def _inspect() -> None:
 
 
 def _verify() -> None:
-  directory = command_line.required(_INPUT, 'data/clips')
-  if faults := verify(directory):
+  faults = []
+  for directory in _directories():
+    if found := verify(directory):
+      faults += found
+    else:
+      print(f'{directory}: every file is as it was written, {len(Records(directory))} rows')
+  if faults:
     raise DataError('\n'.join(faults))
-  print(f'{directory}: every file is as it was written, {len(Records(directory))} rows')
 
 
 class _Report:

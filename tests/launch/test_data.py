@@ -140,6 +140,17 @@ def test_latents_are_a_table_of_names_and_numbers(tmp_path):
   assert 'fps: float (), mean 16, deviation 0, from 16 to 16' in said
 
 
+def test_latents_of_several_buckets_are_shown_and_verified_together(tmp_path):
+  for name in ('train/video', 'train/image', 'validation/video'):
+    write_records(tmp_path / name, [{'latents': np.zeros((1, 2, 2, 4))}], rows_per_shard=1)
+  for command in ('inspect', 'verify'):
+    code, said, _ = launch(command, f'--input={tmp_path}')
+    assert code == 0 and said.count(str(tmp_path)) >= 3 and 'train/image' in said
+  next((tmp_path / 'train' / 'image').glob('*.arrayrecord')).unlink()
+  code, said, _ = launch('verify', f'--input={tmp_path}')
+  assert code == 3 and 'train/image' in said and 'train/video: every file' in said
+
+
 @pytest.mark.parametrize(
   ('arguments', 'code', 'sentence'),
   [
