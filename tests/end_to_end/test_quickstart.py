@@ -48,7 +48,7 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
   assert set(report['stages']) == {'autoencoder', 'latents', 'video', 'samples'}
   assert all(path.exists() for path in paths) and paths[0].name == 'samples.png'
   assert 'nearest is its own clip' in text
-  rejected = (tmp_path / 'autoencoder' / 'rejected_video.jsonl').read_text().splitlines()
+  rejected = (tmp_path / 'autoencoder' / 'rejected.jsonl').read_text().splitlines()
   assert [json.loads(row)['entry'] for row in rejected] == ['broken.mp4']
 
 
