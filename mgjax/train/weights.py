@@ -26,7 +26,8 @@ from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.pickles import SUFFIXES
-from mgjax.core.tensors import Tensors, check_complete, read_tensors
+from mgjax.core.rename import place
+from mgjax.core.tensors import Tensors, read_tensors
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Tree
 from mgjax.tae.latents import Statistics
@@ -112,18 +113,10 @@ def _from_ours(
       f'this version does not know the model that the header of the file describes: {error}'
     ) from error
   shapes = jax.eval_shape(functools.partial(kind.init, model), jax.random.key(0))
-  wanted = named_leaves(shapes)
-  check_complete(
-    missing=[name for name in wanted if name not in tensors],
-    unknown=[name for name in tensors if name not in wanted],
-    misshapen=[
-      f'{name} {tensors[name].shape}'
-      for name, leaf in wanted.items()
-      if name in tensors and tensors[name].shape != leaf.shape
-    ],
-    expected='those that the header of the file describes; export them again',
-  )
-  params = jax.tree.unflatten(jax.tree.structure(shapes), [tensors[name] for name in wanted])
+  names = {name: name for name in named_leaves(shapes)}
+  found = {name: tensors[name] for name in names if name in tensors}
+  expected = 'those that the header of the file describes; export them again'
+  params = place(shapes, names, found, tensors, expected)
   return Foreign(fields, params, Statistics.from_dict(header['latents']))
 
 
