@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
@@ -73,7 +74,9 @@ def import_tensors(
       missing += [] if present else [names[0]]
       wanted = _shape_of_tensor(table[ours], leaf.shape)
       misshapen += [
-        f'{name} {s}' for name in present if (s := tuple(tensors[name].shape)) != wanted
+        f'{name} {tensors[name].shape} {tensors[name].dtype}'
+        for name in present
+        if tensors[name].shape != wanted or not jnp.issubdtype(tensors[name].dtype, jnp.floating)
       ]
   rest = [name for name in tensors if name not in used]
   left_out = [row.theirs for row in rows if row.ours is None]

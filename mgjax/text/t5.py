@@ -179,3 +179,8 @@ def make_t5(fields: Mapping[str, Any]) -> T5Encoder:
   """Makes the encoder that `config.model` describes; `compute` is its type by name."""
   fields = dict(fields)
   return T5Encoder(dtype=compute_type(fields.pop('compute')), **fields)
+
+
+def t5_inputs() -> tuple[Array, Array]:
+  """Returns what `T5Encoder.init` wants beside a key."""
+  return jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)

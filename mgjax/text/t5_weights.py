@@ -86,6 +86,26 @@ def t5_fields(
   return fields if config is None else fields | _from_config(config, fields)
 
 
+def t5_config(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the config.json with which transformers reads an encoder with these fields."""
+  each = fields['bias_in_every_layer']
+  said = {answer: name for name, answer in PROJECTIONS.items()}
+  return {
+    'architectures': ['UMT5EncoderModel' if each else 'T5EncoderModel'],
+    'model_type': 'umt5' if each else 't5',
+    'vocab_size': fields['vocabulary'],
+    'd_model': fields['dim'],
+    'd_kv': fields['head_size'],
+    'd_ff': fields['hidden'],
+    'num_layers': fields['depth'],
+    'num_heads': fields['heads'],
+    'feed_forward_proj': said[fields['activation'], fields['gated']],
+    'relative_attention_num_buckets': fields['buckets'],
+    'relative_attention_max_distance': fields['distance'],
+    'layer_norm_epsilon': fields['epsilon'],
+  }
+
+
 def _shape(tensors: Mapping[str, np.ndarray], *names: str) -> tuple[int, int]:
   for name in names:
     if name in tensors and tensors[name].ndim == 2:

@@ -112,8 +112,8 @@ def test_what_rows_leave_out_is_named():
     ({'shared.weight': None, 'fused.weight': None}, r'3 missing \(shared.weight, fused'),
     ({'block.12.up.weight': (8, 4)}, r'1 unknown \(block.12.up.weight\)'),
     ({'other.0.weight': (3,)}, r'1 unknown \(other.0.weight\)'),
-    ({'block.3.up.weight': (4, 8)}, r'1 of another shape \(block.3.up.weight \(4, 8\)\)'),
-    ({'block.3.norm.weight': ()}, r'1 of another shape \(block.3.norm.weight \(\)\)'),
+    ({'block.3.up.weight': (4, 8)}, r'1 of another shape \(block.3.up.weight \(4, 8\) float32\)'),
+    ({'block.3.norm.weight': ()}, r'1 of another shape \(block.3.norm.weight \(\) float32\)'),
     ({'fused.weight': (7, 4)}, r'of another shape \(fused.weight \(7, 4\)'),
     ({'embed.weight': (7, 4), 'block.5.up.weight': None}, '1 missing .*, 1 unknown .*of a test'),
   ],
@@ -125,6 +125,12 @@ def test_every_name_and_shape_is_accounted_for(change, message):
     if shape is not None:
       tensors[name] = np.ones(shape, np.float32)
   with pytest.raises(ConfigError, match=message):
+    read(tensors)
+
+
+def test_numbers_without_fractions_are_no_parameters():
+  tensors = drawn() | {'shared.weight': np.ones((7, 4), np.int32)}
+  with pytest.raises(ConfigError, match=r'of another shape \(shared.weight \(7, 4\) int32\)'):
     read(tensors)
 
 
