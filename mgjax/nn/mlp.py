@@ -1,5 +1,7 @@
 """Feed-forward networks."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,14 @@ from jax.ad_checkpoint import checkpoint_name
 from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import Kernel, Linear, products
 
-# 'gelu' is the approximation by tanh, as in T5 and DiT.
-ACTIVATIONS = {'silu': jax.nn.silu, 'gelu': jax.nn.gelu, 'relu': jax.nn.relu}
+# 'gelu' is the approximation by tanh, as in T5 and DiT; 'quick_gelu' that of OpenAI's CLIP.
+ACTIVATIONS = {
+  'silu': jax.nn.silu,
+  'gelu': jax.nn.gelu,
+  'relu': jax.nn.relu,
+  'exact_gelu': functools.partial(jax.nn.gelu, approximate=False),
+  'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
+}
 
 
 class GatedMLP(nn.Module):
@@ -33,16 +41,18 @@ class SwiGLU(GatedMLP):
 
 
 class MLP(nn.Module):
-  """y = act(x W_up) W_down, no biases; `activation` is one of `ACTIVATIONS`."""
+  """y = act(x W_up (+ b)) W_down (+ b); `activation` is one of `ACTIVATIONS`."""
 
   hidden: int
   dtype: jnp.dtype = jnp.float32
   activation: str = 'gelu'
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
-    up = Linear(self.hidden, ('embed', 'hidden'), dtype=self.dtype, name='up')
-    down = Linear(x.shape[-1], ('hidden', 'embed'), dtype=self.dtype, name='down')
+    how = {'use_bias': self.use_bias, 'dtype': self.dtype}
+    up = Linear(self.hidden, ('embed', 'hidden'), name='up', **how)
+    down = Linear(x.shape[-1], ('hidden', 'embed'), name='down', **how)
     return down(ACTIVATIONS[self.activation](checkpoint_name(up(x), 'projections')))
 
 

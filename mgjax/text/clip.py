@@ -4,7 +4,6 @@ The networks of Radford et al. (2021), as OpenAI, OpenCLIP and MetaCLIP publish 
 Long-prompt MetaCLIP is the text tower with a table of 256 positions; its vision tower reads faces.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,22 +16,19 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Array, Bool, Float, Int
 from mgjax.nn.attention import attend
+from mgjax.nn.kernels.kernel import MASKED
 from mgjax.nn.linear import FAN_IN, Linear, parameter, products, weight
+from mgjax.nn.mlp import ACTIVATIONS, MLP
 from mgjax.nn.norm import LayerNorm
 from mgjax.nn.stack import stack
 from mgjax.parallel.rules import place_tokens
 
 POOLING = ('first_eos', 'largest')
-ACTIVATIONS = {
-  'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI's, MetaCLIP's
-  'gelu': functools.partial(jax.nn.gelu, approximate=False),  # OpenCLIP's
-}
 # Of the pixels that OpenAI trained on; those who came later kept them.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 _TABLE = jax.nn.initializers.normal(0.02)
-_UNREADABLE = -1e30  # a score; a row that may read nothing then reads everything, and is no number
 
 
 class ClipText(nn.Module):
@@ -50,7 +46,7 @@ class ClipText(nn.Module):
     pooling: whose state becomes the vector: 'first_eos', the first end token's, or 'largest', that
       of the largest token, which is the end token in OpenAI's vocabulary. Published configurations
       mean 'largest' where their eos_token_id is 2. Padding is never read.
-    activation: 'quick_gelu' or 'gelu'.
+    activation: of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
     epsilon: of the norms.
     dtype: compute type.
 
@@ -83,7 +79,7 @@ class ClipText(nn.Module):
       mask: False where a token is padding, on either side.
     """
     if self.pooling not in POOLING:
-      raise ConfigError(f'unknown pooling {self.pooling!r}; expected one of {", ".join(POOLING)}')
+      raise ConfigError(f'model.pooling = {self.pooling!r}; expected one of {", ".join(POOLING)}')
     if (length := tokens.shape[1]) > self.positions:
       raise ConfigError(
         f'{length} tokens do not fit model.positions = {self.positions}; cut the prompts, or take '
@@ -117,7 +113,7 @@ class ClipVision(nn.Module):
     heads: attention heads.
     hidden: FFN width f.
     projection: size p of the vector; None leaves it as wide as the tokens.
-    activation: 'quick_gelu' or 'gelu'.
+    activation: of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
     epsilon: of the norms.
     dtype: compute type.
 
@@ -188,7 +184,7 @@ def _layers(tower: ClipText | ClipVision):
     raise ConfigError(f'model.dim = {tower.dim} does not divide into {tower.heads} heads')
   if tower.activation not in ACTIVATIONS:
     raise ConfigError(
-      f'unknown activation {tower.activation!r}; expected one of {", ".join(ACTIVATIONS)}'
+      f'model.activation = {tower.activation!r}; expected one of {", ".join(ACTIVATIONS)}'
     )
   layers = stack(_Layer, depth=tower.depth, remat='nothing')(
     tower.heads, tower.hidden, tower.activation, tower.epsilon, tower.dtype, name='layers'
@@ -219,13 +215,8 @@ class _Layer(nn.Module):
     y = norm('self_norm')(x)
     x = x + _SelfAttention(self.heads, self.dtype, name='self_attention')(y, mask)
     y = norm('feed_norm')(x)
-    y = self._linear(self.hidden, ('embed', 'hidden'), 'up')(y)
-    y = ACTIVATIONS[self.activation](y)
-    x = x + self._linear(x.shape[-1], ('hidden', 'embed'), 'down')(y)
-    return place_tokens(x), None
-
-  def _linear(self, features: int, axes: tuple[str, str], name: str) -> nn.Module:
-    return Linear(features, axes, use_bias=True, dtype=self.dtype, name=name)
+    feed = MLP(self.hidden, self.dtype, self.activation, use_bias=True, name='feed_forward')
+    return place_tokens(x + feed(y)), None
 
 
 class _SelfAttention(nn.Module):
@@ -259,8 +250,15 @@ def _read(
   """Returns softmax(Q K^T / sqrt(k)) V where row n may read what its own mask says."""
   scores = jnp.einsum('bngk,bmgk->bgnm', q * q.shape[-1] ** -0.5, k,
                       preferred_element_type=jnp.float32)  # fmt: skip
-  weights = jax.nn.softmax(jnp.where(mask[:, None], scores, _UNREADABLE), axis=-1)
+  weights = jax.nn.softmax(jnp.where(mask[:, None], scores, MASKED), axis=-1)
   return jnp.einsum('bgnm,bmgk->bngk', weights.astype(v.dtype), v)
+
+
+def clip_inputs(tower: ClipText | ClipVision) -> tuple[Array, ...]:
+  """Returns what `init` of a tower wants beside a key."""
+  if isinstance(tower, ClipVision):
+    return (jnp.zeros((1, tower.size, tower.size, 3)),)
+  return jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
 
 
 def make_clip_text(fields: Mapping[str, Any]) -> ClipText:

@@ -15,6 +15,13 @@ from mgjax.core.rename import LAYER, TRANSPOSED, Row
 
 LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token
 _FROM_CONVOLUTION = (2, 3, 1, 0)  # (o i h w) to (h w i o)
+# hidden_act of config.json -> ours; of two that are one the last is written.
+ACTIVATIONS = {
+  'gelu_pytorch_tanh': 'gelu',
+  'gelu_new': 'gelu',
+  'gelu': 'exact_gelu',
+  'quick_gelu': 'quick_gelu',
+}
 # What transformers means where config.json is silent.
 _HEADS = {'text': 8, 'vision': 12}
 _EOS = 49407
@@ -52,8 +59,8 @@ def _transformers_rows(*prefixes: str) -> Rows:
     'self_norm': 'layer_norm1',
     **{f'self_attention/{ours}': f'self_attn.{theirs}' for ours, theirs in names.items()},
     'feed_norm': 'layer_norm2',
-    'up': 'mlp.fc1',
-    'down': 'mlp.fc2',
+    'feed_forward/up': 'mlp.fc1',
+    'feed_forward/down': 'mlp.fc2',
   }
   rows = [
     _both(f'layers/{ours}', f'{layer}.{theirs}.', prefixes) for ours, theirs in places.items()
@@ -71,8 +78,8 @@ def _own_rows(*prefixes: str) -> Rows:
     'self_norm': 'ln_1',
     'self_attention/out': 'attn.out_proj',
     'feed_norm': 'ln_2',
-    'up': 'mlp.c_fc',
-    'down': 'mlp.c_proj',
+    'feed_forward/up': 'mlp.c_fc',
+    'feed_forward/down': 'mlp.c_proj',
   }
   rows = [
     _both(f'layers/{ours}', f'{layer}.{theirs}.', prefixes) for ours, theirs in places.items()
@@ -129,71 +136,102 @@ _OWN = {
 
 
 def clip_fields(
-  tower: str, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]
+  tower: str, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-  """Reads fields of `ClipText` or `ClipVision` from the tensors and from transformers' config.json.
-
-  Sizes are those of the tensors, which do not tell heads, activation and end token.
+  """Reads fields of `ClipText` or `ClipVision` from the tensors and from config.json.
 
   Args:
     tower: 'text' or 'vision'.
     tensors: by their names.
-    about: what config.json says, of the tower or of both; {} where there is none.
+    config: the object in transformers' config.json, of the tower or of both, or None where there is
+      none: then heads, activation, epsilon and the end token are not among the fields.
 
   Raises:
-    ConfigError: a tensor that tells a size is missing, or config.json is of another model.
+    ConfigError: a tensor that tells a size is missing, or `config` is of another model.
   """
   rows = {row.ours: row for row in clip_rows(tower, tensors)}
 
-  def shape(ours: str, layer: int = 0) -> tuple[int, ...] | None:
+  def shape(ours: str, rank: int, layer: int = 0) -> tuple[int, ...]:
     names = rows[ours].theirs
-    names = [
-      name.replace(LAYER, str(layer)) for name in ([names] if isinstance(names, str) else names)
-    ]
-    found = [tensors[name].shape for name in names if name in tensors]
-    if not found and ours != 'project/kernel' and not layer:
-      raise ConfigError(
-        f'there is no tensor {names[0]}; expected those of a {tower} tower of CLIP by the names of '
-        'transformers, OpenAI or OpenCLIP'
-      )
-    return found[0] if found else None
+    for name in (names,) if isinstance(names, str) else names:
+      tensor = tensors.get(name.replace(LAYER, str(layer)))
+      if tensor is not None and tensor.ndim == rank:
+        return tensor.shape
+    if ours == 'project/kernel' or layer:
+      return ()
+    raise ConfigError(f'there is no tensor {names[0]} of rank {rank}; expected {expected(tower)}')
 
   depth = 0
-  while shape('layers/self_norm/scale', depth):
+  while shape('layers/self_norm/scale', 1, depth):
     depth += 1
-  positions, dim = shape('places')
-  projection = shape('project/kernel')
-  across = rows['project/kernel'].axes == TRANSPOSED
+  positions, dim = shape('places', 2)
+  projection = shape('project/kernel', 2)
+  outputs = 0 if rows['project/kernel'].axes == TRANSPOSED else 1
   fields = {
     'dim': dim,
     'depth': depth,
-    'hidden': shape('layers/up/bias')[0],
-    'projection': projection and projection[0 if across else 1],
+    'hidden': shape('layers/feed_forward/up/bias', 1)[0],
+    'projection': projection[outputs] if projection else None,
   }
   if tower == 'text':
-    fields |= {'vocabulary': shape('table')[0], 'positions': positions}
+    fields |= {'vocabulary': shape('table', 2)[0], 'positions': positions}
   else:
-    patch = shape('patch_in/kernel')[-1]
+    patch = shape('patch_in/kernel', 4)[-1]
     fields |= {'patch': patch, 'size': patch * math.isqrt(positions - 1)}
-  return fields | _told(tower, about)
+  return fields if config is None else fields | _from_config(tower, config)
 
 
-def _told(tower: str, about: Mapping[str, Any]) -> dict[str, Any]:
+def expected(tower: str) -> str:
+  """Says whose tensors those of a tower should be, for messages."""
+  return f"those of CLIP's {tower} tower by the names of transformers, OpenAI or OpenCLIP"
+
+
+def _from_config(tower: str, config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns what config.json says, or means where it is silent."""
-  if not about:
-    return {}
-  about = about.get(f'{tower}_config') or about
-  kind = about.get('model_type', 'clip')
+  config = config.get(f'{tower}_config') or config
+  kind = config.get('model_type', 'clip')
   if kind not in ('clip', f'clip_{tower}_model'):
     raise ConfigError(
-      f"config.json is of the model_type {kind!r}; expected 'clip' or 'clip_{tower}_model'"
+      f"config.json is of a model {kind!r}; expected 'clip' or 'clip_{tower}_model'"
+    )
+  activation = config.get('hidden_act', 'quick_gelu')
+  if activation not in ACTIVATIONS:
+    raise ConfigError(
+      f'config.json has hidden_act = {activation!r}; expected one of {", ".join(ACTIVATIONS)}'
     )
   fields = {
-    'heads': about.get('num_attention_heads', _HEADS[tower]),
-    'activation': about.get('hidden_act', 'quick_gelu'),
-    'epsilon': about.get('layer_norm_eps', 1e-5),
+    'heads': config.get('num_attention_heads', _HEADS[tower]),
+    'activation': ACTIVATIONS[activation],
+    'epsilon': config.get('layer_norm_eps', 1e-5),
   }
   if tower == 'text':
-    eos = about.get('eos_token_id', _EOS)
+    eos = config.get('eos_token_id', _EOS)
     fields |= {'pooling': 'largest'} if eos == LARGEST else {'pooling': 'first_eos', 'eos': eos}
   return fields
+
+
+def clip_config(tower: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the config.json with which transformers reads a tower with these fields.
+
+  By OpenAI's and OpenCLIP's own names only `clip_fields` understands it.
+  """
+  projected = 'WithProjection' * (fields['projection'] is not None)
+  config = {
+    'architectures': [f'CLIP{tower.capitalize()}Model{projected}'],
+    'model_type': f'clip_{tower}_model',
+    'hidden_size': fields['dim'],
+    'intermediate_size': fields['hidden'],
+    'num_hidden_layers': fields['depth'],
+    'num_attention_heads': fields['heads'],
+    'hidden_act': {ours: theirs for theirs, ours in ACTIVATIONS.items()}[fields['activation']],
+    'layer_norm_eps': fields['epsilon'],
+  }
+  if projected:
+    config['projection_dim'] = fields['projection']
+  if tower == 'vision':
+    return config | {'image_size': fields['size'], 'patch_size': fields['patch']}
+  return config | {
+    'vocab_size': fields['vocabulary'],
+    'max_position_embeddings': fields['positions'],
+    'eos_token_id': LARGEST if fields['pooling'] == 'largest' else fields['eos'],
+  }

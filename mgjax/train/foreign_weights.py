@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -34,6 +34,9 @@ from mgjax.core.weight_files import read_weights
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics
+from mgjax.text.clip import ClipText, ClipVision, clip_inputs, make_clip_text, make_clip_vision
+from mgjax.text.clip_weights import clip_config, clip_fields, clip_rows
+from mgjax.text.clip_weights import expected as clip_expected
 from mgjax.text.t5 import T5Encoder, make_t5, t5_inputs
 from mgjax.text.t5_weights import EXPECTED as T5_EXPECTED
 from mgjax.text.t5_weights import t5_config, t5_fields, t5_rows
@@ -204,7 +207,7 @@ class Family(NamedTuple):
     make: the module that `config.model` describes.
     init: model, key -> its parameters.
     fields: tensors and config.json, or None -> the fields of `config.model` that they tell.
-    rows: fields of `config.model` -> the table of names.
+    rows: fields of `config.model`, and names that tensors have -> the table of names.
     config: fields of `config.model` -> config.json.
     expected: whose tensors these should be.
   """
@@ -212,7 +215,7 @@ class Family(NamedTuple):
   make: Callable[[Mapping[str, Any]], nn.Module]
   init: Callable[[Any, jax.Array], Tree]
   fields: Callable[[Mapping[str, np.ndarray], Mapping[str, Any] | None], dict[str, Any]]
-  rows: Callable[[Mapping[str, Any]], Sequence[Row]]
+  rows: Callable[[Mapping[str, Any], Collection[str]], Sequence[Row]]
   config: Callable[[Mapping[str, Any]], dict[str, Any]]
   expected: str
 
@@ -227,7 +230,7 @@ def _encoder(family: Family) -> Kind:
       _log.warning('no config.json: what tensors do not show is taken from config.model')
     shapes = jax.eval_shape(functools.partial(family.init, family.make(fields)), jax.random.key(0))
     params, left_out = import_tensors(
-      family.rows(fields), weights.tensors, shapes, expected=family.expected,
+      family.rows(fields, weights.tensors), weights.tensors, shapes, expected=family.expected,
       keep_type=config.keep_type,
     )  # fmt: skip
     if left_out:
@@ -239,7 +242,8 @@ def _encoder(family: Family) -> Kind:
 
   def write(params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path) -> str:
     fields = model.to_dict()
-    tensors = export_tensors(family.rows(fields), params, notes['source']['types'])
+    types = notes['source']['types']
+    tensors = export_tensors(family.rows(fields, types), params, types)
     write_json(out / 'config.json', family.config(fields))
     write_bytes(out / 'model.safetensors', save(tensors, {'format': 'pt'}))
     return 'the encoder by the names of its source'
@@ -251,10 +255,31 @@ def _init_t5(model: T5Encoder, key: jax.Array) -> Tree:
   return nn.unbox(model.init(key, *t5_inputs())['params'])
 
 
+def _init_clip(tower: ClipText | ClipVision, key: jax.Array) -> Tree:
+  return nn.unbox(tower.init(key, *clip_inputs(tower))['params'])
+
+
+def _clip(tower: str, make: Callable[[Mapping[str, Any]], nn.Module]) -> Kind:
+  return _encoder(
+    Family(
+      make,
+      _init_clip,
+      functools.partial(clip_fields, tower),
+      lambda _, names: clip_rows(tower, names),
+      functools.partial(clip_config, tower),
+      clip_expected(tower),
+    )
+  )
+
+
 KINDS = {
   'autoencoder': Kind(
     make_autoencoder, _init_autoencoder, _read_image, 'diffusers', True, _write_image
   ),
   'codec': Kind(make_codec, _init_codec, _read_dac, 'dacvae', False, _write_dac),
-  't5': _encoder(Family(make_t5, _init_t5, t5_fields, t5_rows, t5_config, T5_EXPECTED)),
+  't5': _encoder(
+    Family(make_t5, _init_t5, t5_fields, lambda fields, _: t5_rows(fields), t5_config, T5_EXPECTED)
+  ),
+  'clip_text': _clip('text', make_clip_text),
+  'clip_vision': _clip('vision', make_clip_vision),
 }

@@ -26,6 +26,8 @@ NOUNS = {
   'video': 'a video model',
   'audio': 'an audio model',
   't5': 'an encoder of the T5 family',
+  'clip_text': "CLIP's text tower",
+  'clip_vision': "CLIP's vision tower",
 }
 
 

@@ -5,11 +5,10 @@ import json
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.rename import import_tensors
-from mgjax.text.clip import make_clip_text, make_clip_vision
+from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.text.clip_weights import clip_fields, clip_rows
 from tests.oracles import clip as oracle
 
@@ -30,15 +29,12 @@ def tensors_of(tower, name):
 
 def make(tower, fields):
   """The module that fields describe, in float32, and the shapes of its parameters."""
-  fields = {'compute': 'float32', 'eos': 2} | fields
-  if tower == 'vision':
-    del fields['eos']
-    model = make_clip_vision(fields)
-    inputs = (jnp.zeros((1, model.size, model.size, 3)),)
-  else:
-    model = make_clip_text(fields)
-    inputs = (jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool))
-  return model, nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *inputs)['params'])
+  end = {'eos': 2} if tower == 'text' else {}
+  model = {'text': make_clip_text, 'vision': make_clip_vision}[tower](
+    {'compute': 'float32'} | end | fields
+  )
+  init = jax.eval_shape(model.init, jax.random.key(0), *clip_inputs(model))
+  return model, nn.unbox(init['params'])
 
 
 @functools.cache
