@@ -93,61 +93,63 @@ def draw_images(name: str) -> np.ndarray:
   return np.random.RandomState(1).uniform(size=(3, side, side, 3)).astype(np.float32)
 
 
-def make_model(kind: str, name: str, double: bool = True):
-  """Makes transformers' text or vision tower with drawn weights, in double precision."""
+def make_model(tower: str, name: str):
+  """Makes transformers' tower, 'text' or 'vision', with drawn weights."""
   import torch
   from transformers.models.clip import configuration_clip, modeling_clip
 
-  fields = dict((TEXTS if kind == 'Text' else IMAGES)[name])
+  kind, fields = tower.capitalize(), dict((TEXTS if tower == 'text' else IMAGES)[name])
   projected = 'WithProjection' * (fields['projection_dim'] is not None)
   if not projected:
     del fields['projection_dim']
-  special = {'bos_token_id': BEGIN, 'pad_token_id': PAD} if kind == 'Text' else {}
+  special = {'bos_token_id': BEGIN, 'pad_token_id': PAD} if tower == 'text' else {}
   config = getattr(configuration_clip, f'CLIP{kind}Config')(**fields, **special)
   model = getattr(modeling_clip, f'CLIP{kind}Model{projected}')(config)
   state = {key: torch.tensor(draw(key, tuple(t.shape))) for key, t in model.state_dict().items()}
   model.load_state_dict(state)
-  return (model.double() if double else model).eval()
+  return model.eval()
 
 
-def text_answers(name: str, double: bool = True) -> dict[str, np.ndarray]:
-  """Returns the states and the vector of every set of prompts, and names and shapes."""
+def text_answers(name: str, model) -> dict[str, np.ndarray]:
+  """Returns the model's states and vector of every set of prompts."""
   import torch
 
-  model, found = make_model('Text', name, double), {}
+  found = {}
   for case, (tokens, mask) in draw_prompts(name).items():
     with torch.no_grad():
       output = model(torch.tensor(tokens).long(), attention_mask=torch.tensor(mask).long())
     found[f'{case}/states'] = output.last_hidden_state.numpy()
-    found[f'{case}/pooled'] = output[0 if 'text_embeds' in output else 1].numpy()
-  return found | _about(model)
+    found[f'{case}/pooled'] = output['text_embeds' if 'text_embeds' in output else 1].numpy()
+  return found
 
 
-def vision_answers(name: str, double: bool = True) -> dict[str, np.ndarray]:
-  """Returns the states and the vector of drawn images, and names and shapes."""
+def vision_answers(name: str, model) -> dict[str, np.ndarray]:
+  """Returns the model's states and vector of drawn images."""
   import torch
 
-  model = make_model('Vision', name, double)
   pixels = torch.tensor((draw_images(name) - MEAN) / STD).permute(0, 3, 1, 2)
   with torch.no_grad():
-    output = model(pixels.double() if double else pixels)
-  pooled = output[0 if 'image_embeds' in output else 1]
-  found = {'states': output.last_hidden_state.numpy(), 'pooled': pooled.numpy()}
-  return found | _about(model)
+    output = model(pixels.to(model.dtype))
+  pooled = output['image_embeds' if 'image_embeds' in output else 1]
+  return {'states': output.last_hidden_state.numpy(), 'pooled': pooled.numpy()}
 
 
-def _about(model) -> dict[str, np.ndarray]:
+def _about(model) -> np.ndarray:
   shapes = {key: list(tensor.shape) for key, tensor in model.state_dict().items()}
-  return {'about': np.array(json.dumps({'config': model.config.to_diff_dict(), 'shapes': shapes}))}
+  return np.array(json.dumps({'config': model.config.to_diff_dict(), 'shapes': shapes}))
 
 
 def main() -> None:
   found = {}
-  for kind, names, answers in (('text', TEXTS, text_answers), ('vision', IMAGES, vision_answers)):
+  for tower, names, answers in (
+    ('text', TEXTS, text_answers),
+    ('vision', IMAGES, vision_answers),
+  ):
     for name in names:
-      for key, array in answers(name).items():
-        array = array if key == 'about' else array.astype(np.float32)
-        found[f'{kind}/{name}/{key}'] = array
+      model = make_model(tower, name).double()
+      found[f'{tower}/{name}/about'] = _about(model)
+      for key, array in answers(name, model).items():
+        found[f'{tower}/{name}/{key}'] = array.astype(np.float32)
   np.savez_compressed(VECTORS, **found)
 
 
