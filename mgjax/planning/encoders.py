@@ -18,6 +18,8 @@ from mgjax.parallel.rules import AXES, BATCH, partition, size
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.chips import GIB, Topology, parse_topology
 from mgjax.planning.compiling import compile_lowered, tpu_devices
+from mgjax.planning.contest import first_line
+from mgjax.planning.timing import is_out_of_memory
 from mgjax.train.foreign_weights import KINDS
 
 ENCODERS = tuple(name for name, kind in KINDS.items() if kind.frozen)
@@ -84,7 +86,7 @@ def plan_encoder(
   memory = place.chip.memory
   for program in programs.values():
     held = program.get('peak_gib', program['weights_gib'])
-    program |= {'fits': held * GIB <= (1 - FREE) * memory}
+    program['fits'] = 'refused' not in program and held * GIB <= (1 - FREE) * memory
   return {
     'topology': topology,
     'mesh': every,
@@ -107,12 +109,11 @@ def describe_encoder(answer: Mapping[str, Any]) -> str:
     f'{"on":10} {"weights, GiB":>13} {"peak":>7} {"compiled in":>12}',
   ]
   for name, row in answer['programs'].items():
-    compiled = 'peak_gib' in row
-    lines.append(
-      f'{name:10} {row["weights_gib"]:13.2f} {f"{row['peak_gib']:.2f}" if compiled else "-":>7} '
-      f'{f"{row['compile_seconds']:.0f} s" if compiled else "-":>12}'
-      f'{"" if row["fits"] else "  does not fit"}'
-    )
+    peak, seconds = '-', '-'
+    if 'peak_gib' in row:
+      peak, seconds = f'{row["peak_gib"]:.2f}', f'{row["compile_seconds"]:.0f} s'
+    verdict = '' if row['fits'] else f'  does not fit {row.get("refused", "")}'.rstrip()
+    lines.append(f'{name:10} {row["weights_gib"]:13.2f} {peak:>7} {seconds:>12}{verdict}')
   return '\n'.join(lines)
 
 
@@ -130,7 +131,7 @@ def _weights(boxes: Tree, sizes: Mapping[str, int]) -> int:
 
 def _compile(
   config: ConfigDict, boxes: Tree, topology: Topology, sizes: Mapping[str, int]
-) -> dict[str, float]:
+) -> dict[str, Any]:
   model, devices = make_encoder(config), tpu_devices(topology)
   whole = math.prod(sizes.values()) == topology.devices
   mesh = make_mesh(
@@ -158,7 +159,12 @@ def _compile(
   out = NamedSharding(mesh, PartitionSpec(rows.spec[0]))
   with jax.set_mesh(mesh):
     jitted = jax.jit(encode, out_shardings=out)
-    result = compile_lowered(lambda: jitted.lower(params, *inputs), mesh.devices.flat[0])
+    try:
+      result = compile_lowered(lambda: jitted.lower(params, *inputs), mesh.devices.flat[0])
+    except jax.errors.JaxRuntimeError as error:
+      if not is_out_of_memory(error):
+        raise
+      return {'refused': first_line(error)}
   return {
     'peak_gib': result.peak_gib,
     'temporary_gib': result.temporary_gib,
