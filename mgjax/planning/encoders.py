@@ -27,10 +27,22 @@ ENCODE = 'encode'
 FREE = 0.1  # of a chip's memory, that fits leaves
 
 
-def encoder_inputs(config: ConfigDict) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-  """Returns the shapes of tokens and mask (b m): `config.rows` prompts of `config.length`."""
+def encoder_inputs(config: ConfigDict) -> tuple[jax.ShapeDtypeStruct, ...]:
+  """Returns the shapes of what an encoder reads, `config.rows` of them.
+
+  Of text tokens and mask (b m), `config.length` long; else images (b h w 3).
+  """
+  if 'length' not in config:
+    return (jax.ShapeDtypeStruct((config.rows, *[config.model.size] * 2, 3), jnp.float32),)
   shape = (config.rows, config.length)
   return jax.ShapeDtypeStruct(shape, jnp.int32), jax.ShapeDtypeStruct(shape, jnp.bool_)
+
+
+def tokens_read(config: ConfigDict) -> int:
+  """Returns how many tokens an encoder makes of one row."""
+  if 'length' in config:
+    return config.length
+  return 1 + (config.model.size // config.model.patch) ** 2  # of the whole image, and patches
 
 
 def make_encoder(config: ConfigDict) -> nn.Module:
@@ -92,7 +104,7 @@ def plan_encoder(
     'mesh': every,
     'parameters': count_parameters(nn.unbox(boxes)),
     'rows': config.rows,
-    'length': config.length,
+    'length': tokens_read(config),
     'compute': config.model.compute,
     'gib_of_a_chip': memory / GIB,
     'notes': ['compiled, not run' if compiled else 'weights alone, by formula'],

@@ -1,4 +1,4 @@
-"""Weights of CLIP's towers in and out, by transformers' names and by OpenAI's and OpenCLIP's own.
+"""Published weights of CLIP by transformers' names, and OpenAI's and OpenCLIP's (Movie Gen §3.1.4).
 
 A file may hold both towers or one, with the prefix that says which or without: what belongs to the
 other tower is left out.

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from configs.audio import codec as audio_codec
 from configs.audio import sizes as audio_sizes
 from configs.tae import tae
-from configs.text import byt5_large, t5_base, ul2
+from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul2
 from configs.video import t2i_256, t2iv_256, t2iv_768
 from configs.video.sizes import SIZES
 from mgjax.audio.codec import Codec, make_codec
@@ -35,7 +35,10 @@ from tests.audio.shapes import boxed_shapes
 
 HERE = pathlib.Path(__file__).parent
 CHANNELS = 16
-ENCODERS = {'ul2': ul2, 'byt5_large': byt5_large, 't5_base': t5_base}
+ENCODERS = {
+  'ul2': ul2, 'byt5_large': byt5_large, 't5_base': t5_base, 'metaclip_text': metaclip_text,
+  'metaclip_vision': metaclip_vision,
+}  # fmt: skip
 AUDIO = tuple(f'audio_{size}' for size in audio_sizes.SIZES)
 
 

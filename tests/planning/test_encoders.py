@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs.digits import video
-from configs.text import byt5_large, t5_base, ul2
+from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul2
 from mgjax.core.errors import ConfigError
 from mgjax.planning.encoders import describe_encoder, plan_encoder
 
@@ -32,7 +32,9 @@ def test_weights_lie_in_equal_pieces_and_in_their_type():
   assert 'one chip' in describe_encoder(exact) and 'by formula' in describe_encoder(exact)
 
 
-@pytest.mark.parametrize(('config', 'millions'), [(byt5_large, 864), (t5_base, 110)])
+@pytest.mark.parametrize(('config', 'millions'), [
+  (byt5_large, 864), (t5_base, 110), (metaclip_text, 354), (metaclip_vision, 632),
+])  # fmt: skip
 def test_others_have_the_sizes_of_their_names(config, millions):
   answer = plan_encoder(config.get_config(), 'v5e:2x2', compiled=False)
   assert answer['parameters'] == pytest.approx(millions * 1e6, rel=0.01)
@@ -59,3 +61,12 @@ def test_the_encoder_of_ul2_compiles_for_one_chip_and_for_four():
   assert 'RESOURCE_EXHAUSTED' in one['refused'] and not one['fits']
   assert all_four['fits']
   assert 'does not fit RESOURCE_EXHAUSTED' in describe_encoder(small)
+
+
+def test_a_tower_of_images_compiles_for_one_chip_and_for_four():
+  pytest.importorskip('libtpu')
+  config = metaclip_vision.get_config()
+  config.model.depth = 1
+  answer = plan_encoder(config, 'v5e:2x2', compiled=True)
+  assert answer['length'] == 1 + 16 * 16
+  assert all(program['fits'] for program in answer['programs'].values())
