@@ -54,8 +54,8 @@ def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
   elif len(shape) > 1:
     noise = noise * np.prod(shape[1:]) ** -0.5
   else:
-    noise = noise / 10 + ('norm' in name and name.endswith('weight'))
-  return noise.astype(np.float32)
+    noise = noise / 10 + (('norm' in name or 'ln_' in name) and name.endswith('weight'))
+  return np.asarray(noise, np.float32)
 
 
 def end(name: str) -> int:

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -10,8 +11,11 @@ from configs.text import metaclip_text, metaclip_vision
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.text.clip_weights import clip_config, clip_fields
+from mgjax.train.foreign_weights import KINDS
 from mgjax.train.restore import load_params, open_checkpoints, read_config
 from mgjax.train.weights import export_weights, import_weights
+from tests.oracles import clip as oracle
+from tests.oracles import openclip
 from tests.text.clip_vectors import imported, tensors_of, vectors
 
 CONFIGS = {'text': metaclip_text, 'vision': metaclip_vision}
@@ -88,6 +92,33 @@ def test_a_tower_of_transformers_goes_back_as_it_came(tower, name, tmp_path):
     key: said[key] for key in said if key in config
   }
   assert len(config) > 9
+
+
+@pytest.mark.parametrize('name', openclip.MODELS)
+@pytest.mark.parametrize('tower', CONFIGS)
+def test_openclip_s_models_answer_as_they_do_there(tower, name, tmp_path):
+  with np.load(openclip.VECTORS) as file:
+    shapes, pooled = json.loads(str(file[f'{name}/shapes'])), file[f'{name}/{tower}']
+  tensors = {key: oracle.draw(key, tuple(shape)) for key, shape in shapes.items()}
+  given = write(tmp_path / 'given', tensors)
+  fields = {'activation': 'quick_gelu' if openclip.MODELS[name] else 'exact_gelu'}
+  if tower == 'text':
+    fields |= {'heads': openclip.TEXT['heads'], 'eos': openclip.END}
+    inputs = (openclip.draw_tokens(), openclip.draw_tokens() > 0)
+  else:
+    fields |= {'heads': openclip.VISION['width'] // openclip.VISION['head_width']}
+    inputs = (openclip.draw_images(),)
+  take(tower, given, tmp_path / 'run', compute='float32', **fields)
+  model = KINDS[f'clip_{tower}'].make(read_config(tmp_path / 'run').model.to_dict())
+  params, _ = load_params(tmp_path / 'run')
+  np.testing.assert_allclose(
+    jax.jit(model.apply)({'params': params}, *inputs)[1], pooled, rtol=0, atol=3e-6
+  )
+  export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
+  out = load_file(tmp_path / 'out/model.safetensors')
+  equal(out, {key: tensors[key] for key in out})
+  assert all(key.startswith('visual.') == (tower == 'vision') for key in out)
+  assert len(out) == {'text': 29, 'vision': 32}[tower]
 
 
 @pytest.mark.parametrize('prefix', ['', 'text.'])
