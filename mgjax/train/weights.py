@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 def import_weights(
   config: ConfigDict, source: str | os.PathLike[str], workdir: str | os.PathLike[str]
 ) -> None:
-  """Makes a work directory of an autoencoder or codec from a file, as of a run stopped at step 0.
+  """Makes a work directory of a part in `KINDS` from files, as of a run stopped at step 0.
 
   A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated; of
   DAC's encoder or decoder alone the rest is as initialised. What the file fixes of `config.model`
@@ -52,10 +52,12 @@ def import_weights(
   often as the image model does, however they treat time.
 
   Args:
-    config: of the part 'autoencoder' or 'codec'.
+    config: of such a part; of an encoder `keep_type` says whether parameters stay in the types of
+      the files.
     source: a .safetensors file of `export_weights`; for an autoencoder a folder that diffusers
       wrote, or its .safetensors file; for a codec a .safetensors or .pth file by the published
-      names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC.
+      names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC; for an
+      encoder a folder of transformers, its index or a file of its tensors.
     workdir: new, or without checkpoints.
 
   Raises:
@@ -153,13 +155,14 @@ def _write_workdir(
 def export_weights(
   workdir: str | os.PathLike[str], out: str | os.PathLike[str], form: str = 'mgjax'
 ) -> None:
-  """Writes the averaged parameters of the newest checkpoint of an autoencoder or codec.
+  """Writes the averaged parameters of the newest checkpoint of a part in `KINDS`.
 
   Args:
     workdir: of `launch.train` or `import_weights`.
-    out: a .safetensors file; for 'diffusers' a folder.
+    out: a .safetensors file; for 'diffusers' and 'transformers' a folder.
     form: 'mgjax' for all of them; 'diffusers' for the image autoencoder among those of an
-      autoencoder; 'dacvae' for a codec by the published names.
+      autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by the
+      names and in the types that it came with.
 
   Raises:
     ConfigError: `workdir` holds none, or none that is what `form` says.

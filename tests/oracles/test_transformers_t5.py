@@ -1,5 +1,7 @@
 """The T5 family against transformers: vectors made anew, its own initial weights, its files."""
 
+import pathlib
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from configs.text import t5_base
 from mgjax.core.rename import import_tensors
+from mgjax.planning.encoder_benchmark import measure_encoder
 from mgjax.text.t5 import buckets_of, make_t5, t5_inputs
 from mgjax.text.t5_weights import EXPECTED, t5_fields, t5_rows
 from mgjax.train.restore import load_params, read_config
@@ -76,3 +79,12 @@ def test_files_of_transformers_go_in_and_come_back_to_it(name, how, tmp_path):
   ours = jax.jit(encoder.apply)({'params': load_params(tmp_path / 'run')[0]}, tokens, mask)
   expected = oracle.answer(again.eval(), tokens, mask)
   np.testing.assert_allclose(np.asarray(ours)[mask], expected[mask], rtol=0, atol=WITHIN)
+
+
+def test_the_rival_of_the_bench_answers_as_ours_does():
+  config = t5_base.get_config()
+  config.model.update(oracle.MODELS['umt5'], compute='float32')
+  config.rows, config.length = 2, 9
+  rival = pathlib.Path(__file__).with_name('transformers_t5.py')
+  report = measure_encoder(config, rivals=[str(rival)], rounds=1, devices=jax.devices()[:1])
+  assert not report['failed'] and len(report['apart']) == 2
