@@ -10,7 +10,7 @@ python -m launch.bench --config=configs/text/t5_base.py --what=encode \
   --config.model.compute=float32 --rival=tests/oracles/transformers_t5.py
 --what=step is a whole training step. Of a video model forward is one pass, blocks its layers alone
 and attention that of one layer, both forward and with gradients; of an autoencoder encode takes
-pixels to latents and decode takes them back; of an encoder of text encode reads prompts;
+pixels to latents and decode takes them back; of an encoder of text or images encode reads them;
 --what=data reads clips and latents, with configs/bench/data.py. A rival is jax.nn (attention alone)
 or a Python file (mgjax/planning/rivals.py); all take turns on one device.
 """

@@ -1,4 +1,4 @@
-r"""Imports an autoencoder of images, a codec or an encoder of text; exports weights of a run.
+r"""Imports an autoencoder of images, a codec or a frozen encoder; exports weights of a run.
 
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
 python -m launch.weights import --input=tae.safetensors --config=configs/tae/tae.py \
@@ -6,6 +6,8 @@ python -m launch.weights import --input=tae.safetensors --config=configs/tae/tae
 python -m launch.weights import --input=weights.pth --config=configs/audio/codec.py \
   --workdir=runs/codec
 python -m launch.weights import --input=ul2/ --config=configs/text/ul2.py --workdir=runs/ul2
+python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
+  --workdir=runs/metaclip
 python -m launch.weights export --workdir=runs/tae --out=tae.safetensors
 python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
 python -m launch.weights export --workdir=runs/codec --out=codec.safetensors --format=dacvae
@@ -13,10 +15,11 @@ python -m launch.weights export --workdir=runs/ul2 --out=ul2/ --format=transform
 The input is an exported file; or, of images, a folder of diffusers' AutoencoderKL (Stable Diffusion
 1, 2, 3, XL, FLUX: config.json and diffusion_pytorch_model.safetensors) or its .safetensors file
 alone; or, of sound, a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as
-transformers has it; or, of text, a folder of T5, UL2, ByT5 or UMT5 as transformers has them, in one
-file or several with their index. What it fixes of config.model replaces what stands there. The
-work directory then serves launch.encode, and launch.train with --config.start_from. The image model
-alone goes back to diffusers, a codec to DAC-VAE's names, an encoder to its own names and types.
+transformers has it; or, of encoders, a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has
+them, in one file or several with their index, or a file of CLIP by OpenCLIP's own names. What it
+fixes of config.model replaces what stands there. The work directory then serves launch.encode, and
+launch.train with --config.start_from. The image model alone goes back to diffusers, a codec to
+DAC-VAE's names, an encoder to its own names and types.
 """
 
 from absl import flags

@@ -20,7 +20,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import batch_sharding, make_initialise
 from mgjax.planning.contest import compete, prepare, report_of
-from mgjax.planning.encoders import ENCODE, encoder_inputs, make_encoder
+from mgjax.planning.encoders import ENCODE, encoder_inputs, make_encoder, tokens_read
 from mgjax.planning.reconstruction_benchmark import count_products, make_check
 from mgjax.planning.results import ENCODER_COUNTED, find_chip
 from mgjax.planning.rivals import find_rivals, make_encoder_task
@@ -36,7 +36,8 @@ def measure_encoder(
   profile: str = '',
   devices: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
-  """Times an encoder on random tokens, `config.rows` prompts that are `config.length` long.
+  """Times an encoder on what `encoder_inputs` describes: random tokens, none of them padding, or
+  random images.
 
   Args:
     config: of an encoder; its mesh and rules say how devices share the rows.
@@ -56,25 +57,25 @@ def measure_encoder(
   found = find_rivals(rivals, ENCODE, mesh.size)
   if config.rows % (groups := size(mesh, BATCH)):
     raise ConfigError(f'config.rows = {config.rows} do not divide over {groups} groups of devices')
-  subject = make_encoder_subject(config, mesh)
+  subject, length = make_encoder_subject(config, mesh), tokens_read(config)
   notes: list[str] = []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, task, check = prepare(subject), {}, None
     if found:
-      params, tokens, mask = ours.arguments
-      task = make_encoder_task(config, tokens, mask, params)
+      params, *inputs = ours.arguments
+      task = make_encoder_task(config, inputs, params)
       check = make_check(ours, apart, notes)
     outcome = compete(
       ours, found, task, compilations, rounds=rounds, profile=profile, check=check
     )  # fmt: skip
   report = report_of(
     ENCODE, ours, outcome, mesh, find_chip(mesh.devices.flat[0].device_kind),
-    rounds=rounds, notes=notes, rows=config.rows, tokens=config.rows * config.length,
+    rounds=rounds, notes=notes, rows=config.rows, tokens=config.rows * length,
   )  # fmt: skip
   return report | {
     'part': config.part,
-    'prompts': [config.rows, config.length],
+    'prompts': [config.rows, length],
     'compute': config.model.compute,
     'apart': apart,
     'counted': ENCODER_COUNTED,
@@ -89,8 +90,9 @@ def make_encoder_subject(config: ConfigDict, mesh: Mesh) -> Subject:
     ones = (jnp.ones(each.shape, each.dtype) for each in encoder_inputs(config))
     return model.init(key, *ones)['params']
 
-  def encode(params: Tree, tokens: Array, mask: Array) -> Array:
-    return model.apply({'params': params}, tokens, mask)
+  def encode(params: Tree, *inputs: Array) -> Array:
+    found = model.apply({'params': params}, *inputs)
+    return found[0] if isinstance(found, tuple) else found  # the states; a row's vector costs none
 
   initialise, shardings = make_initialise(init, mesh)
   rows = batch_sharding(mesh)
@@ -99,11 +101,18 @@ def make_encoder_subject(config: ConfigDict, mesh: Mesh) -> Subject:
   ]
   params = shapes_of(initialise, shardings)
 
-  def allocate() -> tuple[Tree, Array, Array]:
-    tokens = np.random.default_rng(0).integers(1, config.model.vocabulary, shapes[0].shape)
-    mask = np.ones(shapes[1].shape, bool)
-    placed = (jax.device_put(each, rows) for each in (tokens.astype(np.int32), mask))
-    return (initialise(jax.random.key(0)), *placed)
+  def allocate() -> tuple[Tree, ...]:
+    random = np.random.default_rng(0)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> Array:
+      if leaf.dtype == bool:
+        return jax.device_put(np.ones(leaf.shape, bool), rows)
+      if leaf.dtype == np.int32:
+        tokens = random.integers(1, config.model.vocabulary, leaf.shape)
+        return jax.device_put(tokens.astype(np.int32), rows)
+      return jax.device_put(random.uniform(size=leaf.shape).astype(np.float32), rows)
+
+    return (initialise(jax.random.key(0)), *map(draw, shapes))
 
   return Subject(
     programs={ENCODE: encode},

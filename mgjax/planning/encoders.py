@@ -41,7 +41,7 @@ def encoder_inputs(config: ConfigDict) -> tuple[jax.ShapeDtypeStruct, ...]:
 def tokens_read(config: ConfigDict) -> int:
   """Returns how many tokens an encoder makes of one row."""
   if 'length' in config:
-    return config.length
+    return int(config.length)
   return 1 + (config.model.size // config.model.patch) ** 2  # of the whole image, and patches
 
 

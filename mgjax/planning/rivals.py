@@ -111,18 +111,17 @@ def make_reconstruction_task(
   return given | config.model.to_dict() | _machine()
 
 
-def make_encoder_task(
-  config: ConfigDict, tokens: Array, mask: Array, params: Tree
-) -> dict[str, Any]:
+def make_encoder_task(config: ConfigDict, inputs: Sequence[Array], params: Tree) -> dict[str, Any]:
   """Returns what a rival of an encoder has to do, in plain values and arrays of numpy.
 
   Returns:
-    `what`, 'encode'; `tokens` and `mask` (b m); `params`, our parameters as a tree; the fields of
-    `config.model`; `platform` and `threads`, as `make_task`.
+    `what`, 'encode'; `part`; `tokens` and `mask` (b m), or `images` (b h w 3) in [0, 1]; `params`,
+    ours as a tree; the fields of `config.model`; `platform` and `threads`, as `make_task`.
   """
-  given = {'what': 'encode', 'tokens': np.asarray(tokens), 'mask': np.asarray(mask)}
-  params = jax.tree.map(np.asarray, params)
-  return given | {'params': params} | config.model.to_dict() | _machine()
+  names = ('tokens', 'mask') if len(inputs) == 2 else ('images',)
+  given = {name: np.asarray(each) for name, each in zip(names, inputs, strict=True)}
+  given |= {'what': 'encode', 'part': config.part, 'params': jax.tree.map(np.asarray, params)}
+  return given | config.model.to_dict() | _machine()
 
 
 def _machine() -> dict[str, Any]:

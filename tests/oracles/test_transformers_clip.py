@@ -1,5 +1,7 @@
 """CLIP's towers against transformers: vectors made anew, its own initial weights, its files."""
 
+import pathlib
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from configs.text import metaclip_text, metaclip_vision
 from mgjax.core.rename import import_tensors
+from mgjax.planning.encoder_benchmark import measure_encoder
 from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.text.clip_weights import clip_fields, clip_rows, expected
 from mgjax.train.restore import load_params, read_config
@@ -124,3 +127,18 @@ def test_both_towers_of_one_file_are_those_of_transformers(tmp_path):
     params, _ = load_params(tmp_path / tower)
     _, pooled = jax.jit(model.apply)({'params': params}, *inputs[tower])
     np.testing.assert_allclose(pooled, found[tower].pooler_output.numpy(), rtol=0, atol=WITHIN)
+
+
+@pytest.mark.parametrize('module', [metaclip_text, metaclip_vision])
+def test_the_rival_of_the_bench_answers_as_ours_does(module):
+  config = module.get_config()
+  config.model.update(dim=24, depth=2, heads=3, hidden=40, projection=8, compute='float32')
+  if module is metaclip_text:
+    config.model.update(vocabulary=50, positions=9, eos=49)
+    config.length = 9
+  else:
+    config.model.update(size=12, patch=4)
+  config.rows = 2
+  rival = pathlib.Path(__file__).with_name('transformers_clip.py')
+  report = measure_encoder(config, rivals=[str(rival)], rounds=1, devices=jax.devices()[:1])
+  assert not report['failed'] and len(report['apart']) == 2

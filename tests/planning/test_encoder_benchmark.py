@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from configs.digits import video
-from configs.text import t5_base
+from configs.text import metaclip_text, metaclip_vision, t5_base
 from mgjax.core.errors import ConfigError
 from mgjax.planning.encoder_benchmark import measure_encoder
 from mgjax.planning.results import describe
@@ -38,6 +38,26 @@ def test_numbers_of_an_encoder():
   assert numbers['flops'] == 2 * 2 * 24 * token
   assert numbers['tokens_per_second'] == pytest.approx(24 / numbers['median'])
   assert '4 x 6 tokens, float32' in describe(report)
+
+
+@pytest.mark.parametrize('module', [metaclip_text, metaclip_vision])
+def test_numbers_of_a_tower_of_clip(module):
+  config = module.get_config()
+  config.model.update(dim=16, depth=2, heads=2, hidden=24, projection=8, compute='float32')
+  if config.part == 'clip_text':
+    config.model.update(vocabulary=20, positions=9, eos=19)
+    config.length = 9
+  else:
+    config.model.update(size=6, patch=2)
+  config.rows = 4
+  report = measure_encoder(config, rounds=2, devices=jax.devices()[:2])
+  images = config.part == 'clip_vision'
+  tokens = 4 * (1 + 9 if images else 9)
+  assert report['prompts'] == [4, tokens // 4]
+  token = 4 * 16 * 16 + 2 * 16 * 24 + 2 * tokens // 4 * 16
+  whole = 4 * 16 * 8 + images * 4 * 9 * 12 * 16  # the vectors, and what patches go through
+  flops = report['programs']['mgjax']['encode']['flops']
+  assert flops == 2 * (2 * tokens * token + whole)
 
 
 def test_a_rival_with_other_states_is_not_timed(tmp_path):

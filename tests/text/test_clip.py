@@ -114,7 +114,10 @@ VISION = {'size': 4, 'patch': 2, 'dim': 8, 'depth': 1, 'heads': 2, 'hidden': 8, 
   ('change', 'message'),
   [
     ({'pooling': 'mean'}, "model.pooling = 'mean'; expected one of first_eos, largest"),
-    ({'activation': 'tanh'}, "model.activation = 'tanh'; expected one of silu, gelu, relu, exact_gelu"),
+    (
+      {'activation': 'tanh'},
+      "model.activation = 'tanh'; expected one of silu, gelu, relu, exact_gelu",
+    ),
     ({'heads': 3}, 'model.dim = 8 does not divide into 3 heads'),
     ({'positions': 2}, '3 tokens do not fit model.positions = 2'),
   ],
