@@ -39,6 +39,18 @@ def base() -> ConfigDict:
   return config
 
 
+def encoder(part: str) -> ConfigDict:
+  """Returns the common fields of a frozen encoder of text or images; a configuration adds model."""
+  config = ConfigDict()
+  config.part = part
+  config.seed = 0
+  config.mesh = ConfigDict({'slice': 1, 'data': 1, 'fsdp': -1, 'context': 1, 'tensor': 1})
+  config.rules = 'fsdp'
+  config.keep_type = False  # True keeps weights in the type of the files, half the bytes or fewer
+  config.train = ConfigDict({'keep': 1, 'checkpoints': ''})
+  return config
+
+
 def clips(path: str = 'data/clips', fps: int = 16, threads: int = 16) -> ConfigDict:
   """Returns data that are video files: a folder with captions, or a manifest."""
   return ConfigDict(

@@ -6,11 +6,13 @@ python -m launch.bench --config=configs/bench/h200.py:8192 --what=attention --ri
   --rival=tests/oracles/torch_attention.py
 python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1,17,128,128 \
   --rival=tests/oracles/torch_autoencoder.py
+python -m launch.bench --config=configs/text/t5_base.py --what=encode \
+  --config.model.compute=float32 --rival=tests/oracles/transformers_t5.py
 --what=step is a whole training step. Of a video model forward is one pass, blocks its layers alone
 and attention that of one layer, both forward and with gradients; of an autoencoder encode takes
-pixels to latents and decode takes them back; --what=data reads clips and latents, with
-configs/bench/data.py. A rival is jax.nn (attention alone) or a Python file
-(mgjax/planning/rivals.py); all take turns on one device.
+pixels to latents and decode takes them back; of an encoder of text or images encode reads them;
+--what=data reads clips and latents, with configs/bench/data.py. A rival is jax.nn (attention alone)
+or a Python file (mgjax/planning/rivals.py); all take turns on one device.
 """
 
 from typing import Any
@@ -25,6 +27,8 @@ from mgjax.parallel import distributed
 from mgjax.planning.benchmark import measure
 from mgjax.planning.data_benchmark import WHAT as DATA
 from mgjax.planning.data_benchmark import describe_data, measure_data
+from mgjax.planning.encoder_benchmark import measure_encoder
+from mgjax.planning.encoders import ENCODE, ENCODERS
 from mgjax.planning.reconstruction_benchmark import PASSES, measure_reconstruction
 from mgjax.planning.results import describe
 from mgjax.planning.subjects import SUBJECTS
@@ -62,7 +66,12 @@ def main(_) -> None:
     _refuse(layers=_LAYERS.value is not None)
     report = measure_data(config, rivals=_RIVAL.value, rounds=_ROUNDS.value)
     return _show(describe_data(report), report)
-  if config.part == 'autoencoder':
+  if config.part in ENCODERS:
+    _refuse(latents=_LATENTS.value, video=_VIDEO.value, layers=_LAYERS.value is not None)
+    if _WHAT.value != ENCODE:
+      raise ConfigError(f'of an encoder --what={ENCODE} is timed')
+    report = measure_encoder(config, **options)
+  elif config.part == 'autoencoder':
     _refuse(latents=_LATENTS.value, layers=_LAYERS.value is not None)
     video = _sizes('video', _VIDEO.value, 'b,t,h,w')
     report = measure_reconstruction(config, _WHAT.value, video=video, **options)

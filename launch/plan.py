@@ -4,6 +4,7 @@ python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:8x8x
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:4x4x4 --compile
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=h200:8 --search
 python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x1 --compile
+python -m launch.plan --config=configs/text/ul2.py --topology=v5p:2x2x1 --compile
 Topologies are v5p:8x8x8, v5e:16x16, v6e:16x16, tpu7x:4x4x4 (chips along the torus), h100:8x64 (64
 nodes of 8 GPUs), h200:8. Estimates are formulas and take seconds; --compile compiles for TPUs that
 are not there, in minutes, and takes memory and collectives from the compiler.
@@ -19,6 +20,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.planning import plan as planning
 from mgjax.planning import report
+from mgjax.planning.encoders import ENCODERS, describe_encoder, plan_encoder
 from mgjax.planning.reconstruction import compile_autoencoder, describe_autoencoder
 
 _CONFIG = command_line.define_config()
@@ -51,6 +53,11 @@ def main(_) -> None:
       raise ConfigError('of an autoencoder there is no formula; add --compile')
     answer = compile_autoencoder(config, topology, choices.mesh)
     text = describe_autoencoder(answer)
+  elif config.part in ENCODERS:
+    if _SEARCH.value:
+      raise ConfigError('of an encoder there is nothing to search; leave --search away')
+    answer = plan_encoder(config, topology, choices.mesh, compiled=_COMPILE.value)
+    text = describe_encoder(answer)
   elif _SEARCH.value:
     found = planning.search_plans(config, topology, choices)
     text, answer = report.describe_search(*found), report.search_as_json(*found)

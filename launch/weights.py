@@ -1,19 +1,25 @@
-r"""Imports an autoencoder of images or a codec of sound to begin with; exports weights of a run.
+r"""Imports an autoencoder of images, a codec or a frozen encoder; exports weights of a run.
 
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
 python -m launch.weights import --input=tae.safetensors --config=configs/tae/tae.py \
   --workdir=runs/imported
 python -m launch.weights import --input=weights.pth --config=configs/audio/codec.py \
   --workdir=runs/codec
+python -m launch.weights import --input=ul2/ --config=configs/text/ul2.py --workdir=runs/ul2
+python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
+  --workdir=runs/metaclip
 python -m launch.weights export --workdir=runs/tae --out=tae.safetensors
 python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
 python -m launch.weights export --workdir=runs/codec --out=codec.safetensors --format=dacvae
+python -m launch.weights export --workdir=runs/ul2 --out=ul2/ --format=transformers
 The input is an exported file; or, of images, a folder of diffusers' AutoencoderKL (Stable Diffusion
 1, 2, 3, XL, FLUX: config.json and diffusion_pytorch_model.safetensors) or its .safetensors file
 alone; or, of sound, a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as
-transformers has it. What it fixes of config.model replaces what stands there. The work directory
-then serves launch.encode, and launch.train with --config.start_from. The image model alone goes
-back to diffusers, a codec to DAC-VAE's names.
+transformers has it; or, of encoders, a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has
+them, in one file or several with their index, or a file of CLIP by OpenCLIP's own names. What it
+fixes of config.model replaces what stands there. The work directory then serves launch.encode, and
+launch.train with --config.start_from. The image model alone goes back to diffusers, a codec to
+DAC-VAE's names, an encoder to its own names and types.
 """
 
 from absl import flags
@@ -24,14 +30,16 @@ from mgjax.train.weights import FORMATS, export_weights, import_weights
 COMMANDS = ('import', 'export')
 
 _CONFIG = command_line.define_config()
-_INPUT = flags.DEFINE_string('input', '', 'import: folder, .safetensors or .pth file.')
+_INPUT = flags.DEFINE_string('input', '', 'import: folder, .safetensors, .pth or index file.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory, made by import, read by export.')
-_OUT = flags.DEFINE_string('out', '', 'export: .safetensors file; for diffusers a folder.')
+_OUT = flags.DEFINE_string(
+  'out', '', 'export: .safetensors file; for diffusers and transformers a folder.'
+)
 _FORMAT = flags.DEFINE_enum(
   'format',
   'mgjax',
   list(FORMATS),
-  'export: all parameters, the image model for diffusers, a codec by its published names.',
+  'export: all parameters, the image model for diffusers, a codec or encoder by published names.',
 )
 
 

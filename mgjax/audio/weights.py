@@ -10,12 +10,12 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from mgjax.audio.layers import DILATIONS
 from mgjax.core.errors import ConfigError
-from mgjax.core.tensors import Tensors, check_complete
+from mgjax.core.rename import place
+from mgjax.core.tensors import Tensors
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 
@@ -199,19 +199,9 @@ def _import(
   found = {
     ours: _as_ours(ours, unfolded[theirs]) for ours, theirs in names.items() if theirs in unfolded
   }
-  used = {sources[theirs] for theirs in names.values() if theirs in sources}
-  check_complete(
-    missing=[theirs for ours, theirs in names.items() if ours not in found],
-    unknown=sorted(tensors.keys() - used),
-    misshapen=[
-      f'{sources[names[ours]]} {tensors[sources[names[ours]]].shape}'
-      for ours, array in found.items()
-      if array.shape != leaves[ours].shape
-    ],
-    expected=f"{whose}, of this model's widths, strides and channels",
-  )
-  values = [found.get(name, leaf) for name, leaf in leaves.items()]
-  return jax.tree.unflatten(jax.tree.structure(params), values)
+  names = {ours: sources.get(theirs, theirs) for ours, theirs in names.items()}
+  expected = f"{whose}, of this model's widths, strides and channels"
+  return place(params, names, found, tensors, expected)
 
 
 def _levels(params: Tree) -> int:

@@ -1,8 +1,10 @@
 """Named arrays of a model: read from files, and compared with what it needs."""
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,24 +18,48 @@ SHOWN = 3  # names in a message
 _PICKLES = (b'PK', b'\x80\x02')  # of PyTorch, now and long ago
 
 
-def read_tensors(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, str]]:
+def read_tensors(
+  path: str | os.PathLike[str], *, integers: bool = False
+) -> tuple[Tensors, dict[str, str]]:
   """Reads the tensors and the metadata of a .safetensors file.
+
+  Args:
+    path: of the file.
+    integers: whether there may be tensors of integers as well.
 
   Raises:
     ConfigError: there is no such file, or it is of another kind or holds no finite floats.
   """
-  try:
-    with safe_open(path, 'numpy') as file:
-      tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-      metadata = file.metadata() or {}
-  except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
-    raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
+  with _opened(path) as file:
+    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    metadata = file.metadata() or {}
   for name, tensor in tensors.items():
+    if integers and jnp.issubdtype(tensor.dtype, jnp.integer):
+      continue
     if not jnp.issubdtype(tensor.dtype, jnp.floating) or not np.isfinite(tensor).all():
       raise ConfigError(
         f'{name} in {os.fspath(path)!r} is of {tensor.dtype} or not finite; expected finite floats'
       )
   return tensors, metadata
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+  """Reads the metadata of a .safetensors file, and none of its tensors.
+
+  Raises:
+    ConfigError: there is no such file, or it is of another kind.
+  """
+  with _opened(path) as file:
+    return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+  try:
+    with safe_open(path, 'numpy') as file:
+      yield file
+  except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
+    raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
 
 
 def _why_unreadable(path: pathlib.Path, error: Exception) -> str:

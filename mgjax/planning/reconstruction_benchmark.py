@@ -93,7 +93,7 @@ def measure_reconstruction(
     if found:
       params, x = ours.arguments
       task = make_reconstruction_task(what, config, video[1], x, params)
-      check = _make_check(ours, apart, notes)
+      check = make_check(ours, apart, notes)
     outcome = compete(
       ours, found, task, compilations, rounds=rounds, profile=profile, check=check
     )  # fmt: skip
@@ -210,7 +210,7 @@ def _draw(shapes: Tree) -> Tree:
   return jax.tree.map(fill, shapes)
 
 
-def _make_check(ours: Prepared, apart: dict[str, dict[str, float]], notes: list[str]) -> Check:
+def make_check(ours: Prepared, apart: dict[str, dict[str, float]], notes: list[str]) -> Check:
   """Makes what compares a rival's results with ours, and notes how far they are apart."""
   expected = {
     name: np.asarray(program.call(*ours.arguments)) for name, program in ours.compiled.items()

@@ -30,6 +30,9 @@ RECONSTRUCTION_COUNTED = (
   'FLOPs are those of our program before it is compiled: all convolutions, with the zeros that they'
   ' read at edges, and all matrix products; forward and backward as 3 forward passes'
 )
+ENCODER_COUNTED = (
+  'FLOPs are those of our program before it is compiled: all matrix products, attention counted'
+)
 
 
 def find_chip(kind: str) -> Chip | None:
@@ -88,7 +91,7 @@ def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def describe(report: Mapping[str, Any]) -> str:
-  """Returns a report of `benchmark.py` or `reconstruction_benchmark.py` as text."""
+  """Returns a report of `benchmark.py` or of a benchmark of autoencoders or encoders as text."""
   parts = [_heading(report), *_table(_rows(report))]
   for name, variant in report['rival_over_mgjax'].items():
     for program, times in variant.items():
@@ -112,6 +115,9 @@ def _sizes(report: Mapping[str, Any]) -> str:
   if 'video' in report:
     rows, frames, height, width = report['video']
     return f'{rows} x {frames} frames of {height} x {width}, {report["compute"]}'
+  if 'prompts' in report:
+    rows, length = report['prompts']
+    return f'{rows} x {length} tokens, {report["compute"]}'
   rows, tokens = report['latents'][0], report['tokens_per_sample']
   depth = f'{report["layers"]} of {report["layers_configured"]} layers, ' * bool(report['layers'])
   how = ', '.join(f'{key} {report[key]}' for key in ('remat', 'attention', 'exchange'))

@@ -3,9 +3,9 @@
 A file, such as `tests/oracles/torch_attention.py`, has WHAT, the names of what it can run, and
 `make_programs(task) -> {variant: {program: run}}`. A program goes by the name that ours has
 (`subjects.py`), `run()` returns when it is done, and `task` is what `make_task` returns.
-Against autoencoders `task` is what `make_reconstruction_task` returns, and `run()` gives its
-result, an array (b t h w c), to be compared with ours before anything is timed. A file has DIFFERS
-where its work is another: words for the report, and nothing is compared.
+Against autoencoders and encoders `task` is what `make_reconstruction_task` or `make_encoder_task`
+returns, and `run()` gives its result, an array, to be compared with ours before anything is timed.
+A file has DIFFERS where its work is another: words for the report, and nothing is compared.
 """
 
 import dataclasses
@@ -108,6 +108,19 @@ def make_reconstruction_task(
   """
   params = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
   given = {'what': what, 'frames': frames, 'x': np.asarray(x), 'params': params}
+  return given | config.model.to_dict() | _machine()
+
+
+def make_encoder_task(config: ConfigDict, inputs: Sequence[Array], params: Tree) -> dict[str, Any]:
+  """Returns what a rival of an encoder has to do, in plain values and arrays of numpy.
+
+  Returns:
+    `what`, 'encode'; `part`; `tokens` and `mask` (b m), or `images` (b h w 3) in [0, 1]; `params`,
+    ours as a tree; the fields of `config.model`; `platform` and `threads`, as `make_task`.
+  """
+  names = ('tokens', 'mask') if len(inputs) == 2 else ('images',)
+  given = {name: np.asarray(each) for name, each in zip(names, inputs, strict=True)}
+  given |= {'what': 'encode', 'part': config.part, 'params': jax.tree.map(np.asarray, params)}
   return given | config.model.to_dict() | _machine()
 
 

@@ -12,12 +12,12 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
-from mgjax.core.tensors import Tensors, check_complete, listed, read_tensors
+from mgjax.core.rename import place
+from mgjax.core.tensors import Tensors, listed, read_tensors
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.nn.conv import centred
@@ -106,19 +106,8 @@ def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
     for ours, theirs in names.items()
     if theirs in tensors
   }
-  check_complete(
-    missing=[theirs for ours, theirs in names.items() if ours not in found],
-    unknown=sorted(tensors.keys() - set(names.values())),
-    misshapen=[
-      f'{names[ours]} {tensors[names[ours]].shape}'
-      for ours, array in found.items()
-      if array.shape != leaves[ours].shape
-    ],
-    expected="those of diffusers' AutoencoderKL, of this model's widths, blocks and channels"
-    + _hint(tensors),
-  )
-  values = [found.get(name, leaf) for name, leaf in leaves.items()]
-  return jax.tree.unflatten(jax.tree.structure(params), values)
+  expected = "those of diffusers' AutoencoderKL, of this model's widths, blocks and channels"
+  return place(params, names, found, tensors, expected + _hint(tensors))
 
 
 def deflate(params: Tree) -> tuple[Tensors, dict[str, bool]]:

@@ -4,12 +4,13 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 from safetensors.numpy import save
 
@@ -25,12 +26,20 @@ from mgjax.audio.weights import (
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.pickles import SUFFIXES, read_pickle
-from mgjax.core.tensors import read_tensors
+from mgjax.core.rename import Row, export_tensors, import_tensors
+from mgjax.core.tensors import listed, read_tensors
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
+from mgjax.core.weight_files import read_weights
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics
+from mgjax.text.clip import ClipText, ClipVision, clip_inputs, make_clip_text, make_clip_vision
+from mgjax.text.clip_weights import clip_config, clip_fields, clip_rows
+from mgjax.text.clip_weights import expected as clip_expected
+from mgjax.text.t5 import T5Encoder, make_t5, t5_inputs
+from mgjax.text.t5_weights import EXPECTED as T5_EXPECTED
+from mgjax.text.t5_weights import t5_config, t5_fields, t5_rows
 
 _log = logging.getLogger(__name__)
 
@@ -41,12 +50,12 @@ class Foreign(NamedTuple):
   Attributes:
     model: all fields of `config.model`.
     params: of the model.
-    statistics: of its latents.
+    notes: what goes along in every checkpoint and file: statistics of latents, or a source.
   """
 
   model: dict[str, Any]
   params: Tree
-  statistics: Statistics
+  notes: dict[str, Any]
 
 
 class Kind(NamedTuple):
@@ -58,7 +67,9 @@ class Kind(NamedTuple):
     read: configuration and path -> what is there.
     form: the word for what `write` makes.
     folder: whether that is a folder, not a file.
-    write: parameters, `config.model`, statistics and path -> what was written, for the log.
+    write: parameters, `config.model`, notes and path -> what was written, for the log.
+    noted: the names of its notes.
+    frozen: whether nothing trains it, and one copy of its parameters is enough.
   """
 
   make: Callable[[Mapping[str, Any]], nn.Module]
@@ -66,7 +77,9 @@ class Kind(NamedTuple):
   read: Callable[[ConfigDict, str | os.PathLike[str]], Foreign]
   form: str
   folder: bool
-  write: Callable[[Tree, ConfigDict, Statistics, pathlib.Path], str]
+  write: Callable[[Tree, ConfigDict, Mapping[str, Any], pathlib.Path], str]
+  noted: tuple[str, ...] = ('latents',)
+  frozen: bool = False
 
 
 def _init_autoencoder(model: Autoencoder, key: jax.Array) -> Tree:
@@ -86,7 +99,7 @@ def _read_image(config: ConfigDict, source: str | os.PathLike[str]) -> Foreign:
     _log.warning('no config.json tells the scale of the latents: taken as mean 0, deviation 1')
   else:
     _log.info('latents, from config.json: %s', statistics.as_dict())
-  return Foreign(fields, params, statistics)
+  return Foreign(fields, params, {'latents': statistics.as_dict()})
 
 
 def _with_temporal(model: Autoencoder, seed: int) -> Tree:
@@ -103,8 +116,11 @@ def _with_temporal(model: Autoencoder, seed: int) -> Tree:
   return jax.tree.unflatten(jax.tree.structure(shapes), values.values())
 
 
-def _write_image(params: Tree, model: ConfigDict, statistics: Statistics, out: pathlib.Path) -> str:
+def _write_image(
+  params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path
+) -> str:
   tensors, left_out = deflate(params)
+  statistics = Statistics.from_dict(notes['latents'])
   write_json(out / 'config.json', _image_config(model, statistics))
   write_bytes(out / 'diffusion_pytorch_model.safetensors', save(tensors, {'format': 'pt'}))
   learnt = [name for name, neutral in left_out.items() if not neutral]
@@ -164,17 +180,17 @@ def _read_dac(config: ConfigDict, source: str | os.PathLike[str]) -> Foreign:
     if skipped:
       _log.warning('%d tensors of a watermark are left out: sound will bear none', skipped)
   _log.info('latents are taken as mean 0, deviation 1, as DAC-VAE publishes them')
-  return Foreign(fields, params, _neutral(fields))
+  return Foreign(fields, params, {'latents': _neutral(fields).as_dict()})
 
 
-def _write_dac(params: Tree, model: ConfigDict, statistics: Statistics, out: pathlib.Path) -> str:
+def _write_dac(params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path) -> str:
   if (patch := model.get('patch', 1)) != 1:
     raise ConfigError(
       f'the published codec folds no samples, this one has model.patch = {patch}; export it '
       'with --format=mgjax'
     )
   write_bytes(out, save(export_published(params), {'format': 'pt'}))
-  if statistics != _neutral(model):
+  if Statistics.from_dict(notes['latents']) != _neutral(model):
     _log.warning('the statistics of the latents are left out: the published codec has none')
   return "the codec by DAC-VAE's names"
 
@@ -184,9 +200,86 @@ def _neutral(model: Mapping[str, Any] | ConfigDict) -> Statistics:
   return Statistics((0.0,) * channels, (1.0,) * channels)
 
 
+class Family(NamedTuple):
+  """Encoders of one kind, as transformers has them.
+
+  Attributes:
+    make: the module that `config.model` describes.
+    init: model, key -> its parameters.
+    fields: tensors and config.json, or None -> the fields of `config.model` that they tell.
+    rows: fields of `config.model`, and names that tensors have -> the table of names.
+    config: fields of `config.model` -> config.json.
+    expected: whose tensors these should be.
+  """
+
+  make: Callable[[Mapping[str, Any]], nn.Module]
+  init: Callable[[Any, jax.Array], Tree]
+  fields: Callable[[Mapping[str, np.ndarray], Mapping[str, Any] | None], dict[str, Any]]
+  rows: Callable[[Mapping[str, Any], Collection[str]], Sequence[Row]]
+  config: Callable[[Mapping[str, Any]], dict[str, Any]]
+  expected: str
+
+
+def _encoder(family: Family) -> Kind:
+  """Makes the kind of a frozen encoder, which goes back as it came: names, types and bits."""
+
+  def read(config: ConfigDict, source: str | os.PathLike[str]) -> Foreign:
+    weights = read_weights(source)
+    fields = config.model.to_dict() | family.fields(weights.tensors, weights.config)
+    if weights.config is None:
+      _log.warning('no config.json: what tensors do not show is taken from config.model')
+    shapes = jax.eval_shape(functools.partial(family.init, family.make(fields)), jax.random.key(0))
+    params, left_out = import_tensors(
+      family.rows(fields, weights.tensors), weights.tensors, shapes, expected=family.expected,
+      keep_type=config.keep_type,
+    )  # fmt: skip
+    if left_out:
+      _log.info('%s are left out: no part of the encoder', listed({'tensors': left_out}))
+    for name, digest in weights.digests.items():
+      _log.info('%s  %s', digest, name)
+    types = {name: kind for name, kind in weights.types().items() if name not in left_out}
+    return Foreign(fields, params, {'source': {'sha256': weights.digests, 'types': types}})
+
+  def write(params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path) -> str:
+    fields = model.to_dict()
+    types = notes['source']['types']
+    tensors = export_tensors(family.rows(fields, types), params, types)
+    write_json(out / 'config.json', family.config(fields))
+    write_bytes(out / 'model.safetensors', save(tensors, {'format': 'pt'}))
+    return 'the encoder by the names of its source'
+
+  return Kind(family.make, family.init, read, 'transformers', True, write, ('source',), frozen=True)
+
+
+def _init_t5(model: T5Encoder, key: jax.Array) -> Tree:
+  return nn.unbox(model.init(key, *t5_inputs())['params'])
+
+
+def _init_clip(tower: ClipText | ClipVision, key: jax.Array) -> Tree:
+  return nn.unbox(tower.init(key, *clip_inputs(tower))['params'])
+
+
+def _clip(tower: str, make: Callable[[Mapping[str, Any]], nn.Module]) -> Kind:
+  return _encoder(
+    Family(
+      make,
+      _init_clip,
+      functools.partial(clip_fields, tower),
+      lambda _, names: clip_rows(tower, names),
+      functools.partial(clip_config, tower),
+      clip_expected(tower),
+    )
+  )
+
+
 KINDS = {
   'autoencoder': Kind(
     make_autoencoder, _init_autoencoder, _read_image, 'diffusers', True, _write_image
   ),
   'codec': Kind(make_codec, _init_codec, _read_dac, 'dacvae', False, _write_dac),
+  't5': _encoder(
+    Family(make_t5, _init_t5, t5_fields, lambda fields, _: t5_rows(fields), t5_config, T5_EXPECTED)
+  ),
+  'clip_text': _clip('text', make_clip_text),
+  'clip_vision': _clip('vision', make_clip_vision),
 }

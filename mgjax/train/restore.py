@@ -19,11 +19,15 @@ from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.tiling import Tiling
 from mgjax.train.checkpoint import Checkpoints
 
+TYPES = 'types.json'  # of parameters, in work directories where not all are float32
 NOUNS = {
   'autoencoder': 'an autoencoder',
   'codec': 'a codec of sound',
   'video': 'a video model',
   'audio': 'an audio model',
+  't5': 'an encoder of the T5 family',
+  'clip_text': "CLIP's text tower",
+  'clip_vision': "CLIP's vision tower",
 }
 
 
@@ -106,7 +110,9 @@ def load_params(
   Raises:
     CheckpointError: there is no checkpoint that can be trusted.
   """
-  abstract = _unflatten(read_shapes(workdir), place)
+  types = pathlib.Path(workdir) / TYPES
+  named = json.loads(types.read_text()) if types.exists() else {}
+  abstract = _unflatten(read_shapes(workdir), named, place)
   return open_checkpoints(workdir).restore_params(abstract, which)
 
 
@@ -169,7 +175,9 @@ def make_tiling(config: ConfigDict) -> Tiling:
   return Tiling(**config.get('tiling', {}))
 
 
-def _unflatten(shapes: dict[str, list[int]], place: Place | None) -> Tree:
+def _unflatten(
+  shapes: Mapping[str, list[int]], types: Mapping[str, str], place: Place | None
+) -> Tree:
   tree: Tree = {}
   for name, shape in shapes.items():
     *path, leaf = name.split('/')
@@ -177,5 +185,5 @@ def _unflatten(shapes: dict[str, list[int]], place: Place | None) -> Tree:
     for key in path:
       node = node.setdefault(key, {})
     where = None if place is None else place(name, tuple(shape))
-    node[leaf] = jax.ShapeDtypeStruct(tuple(shape), 'float32', sharding=where)
+    node[leaf] = jax.ShapeDtypeStruct(tuple(shape), types.get(name, 'float32'), sharding=where)
   return tree

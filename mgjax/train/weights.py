@@ -26,15 +26,16 @@ from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.pickles import SUFFIXES
-from mgjax.core.tensors import Tensors, check_complete, read_tensors
+from mgjax.core.rename import place
+from mgjax.core.tensors import Tensors, read_metadata, read_tensors
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Tree
-from mgjax.tae.latents import Statistics
+from mgjax.core.weight_files import INDEX
 from mgjax.train.foreign_weights import KINDS, Foreign, Kind
-from mgjax.train.restore import load_params, open_checkpoints, read_config
+from mgjax.train.restore import TYPES, load_params, open_checkpoints, read_config
 from mgjax.train.state import State
 
-FORMATS = ('mgjax', *(kind.form for kind in KINDS.values()))
+FORMATS = tuple(dict.fromkeys(['mgjax', *(kind.form for kind in KINDS.values())]))
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ _log = logging.getLogger(__name__)
 def import_weights(
   config: ConfigDict, source: str | os.PathLike[str], workdir: str | os.PathLike[str]
 ) -> None:
-  """Makes a work directory of an autoencoder or codec from a file, as of a run stopped at step 0.
+  """Makes a work directory of a part in `KINDS` from files, as of a run stopped at step 0.
 
   A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated; of
   DAC's encoder or decoder alone the rest is as initialised. What the file fixes of `config.model`
@@ -51,10 +52,12 @@ def import_weights(
   often as the image model does, however they treat time.
 
   Args:
-    config: of the part 'autoencoder' or 'codec'.
+    config: of such a part; of an encoder `keep_type` says whether parameters stay in the types of
+      the files.
     source: a .safetensors file of `export_weights`; for an autoencoder a folder that diffusers
       wrote, or its .safetensors file; for a codec a .safetensors or .pth file by the published
-      names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC.
+      names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC; for an
+      encoder a folder of transformers, its index or a file of its tensors.
     workdir: new, or without checkpoints.
 
   Raises:
@@ -70,13 +73,16 @@ def import_weights(
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
   kind = KINDS[config.part]
   ours = _read_ours(source, config.part)
-  model, params, statistics = (
+  model, params, notes = (
     kind.read(config, source) if ours is None else _from_ours(kind, config, *ours)
   )
   for changed in differences(config.model.to_dict(), model):
     _log.info('model.%s, as the weights need it', changed)
   config = ConfigDict(config.to_dict() | {'model': dict(model)})
-  _write_workdir(config, params, statistics, workdir)
+  _write_workdir(config, params, notes, workdir, frozen=kind.frozen)
+  if kind.frozen:
+    _log.info('%d parameters in %s', count_parameters(params), workdir)
+    return
   _log.info(
     '%d parameters in %s; train them with --config.start_from=%s and another --workdir',
     count_parameters(params), workdir, workdir,
@@ -84,21 +90,22 @@ def import_weights(
 
 
 def _read_ours(path: str | os.PathLike[str], wanted: str) -> tuple[Tensors, dict[str, Any]] | None:
-  if os.path.isdir(path) or os.fspath(path).endswith(SUFFIXES):
+  if os.path.isdir(path) or os.fspath(path).endswith((*SUFFIXES, INDEX)):
     return None
-  tensors, metadata = read_tensors(path)
+  metadata = read_metadata(path)
   if 'mgjax' not in metadata:
     return None
   try:
     header = json.loads(metadata['mgjax'])
-    part, _, _ = (header[name] for name in ('part', 'model', 'latents'))
+    part, _ = header['part'], header['model']
+    _ = [header[name] for name in KINDS[wanted].noted if part == wanted]
   except (KeyError, ValueError, TypeError) as error:
     raise ConfigError(
       f'the header of {os.fspath(path)!r} is damaged ({error!r}); export the weights again'
     ) from error
   if part != wanted:
     raise ConfigError(f'{os.fspath(path)!r} holds the part {part!r}; expected {wanted!r}')
-  return tensors, header
+  return read_tensors(path)[0], header
 
 
 def _from_ours(
@@ -112,23 +119,15 @@ def _from_ours(
       f'this version does not know the model that the header of the file describes: {error}'
     ) from error
   shapes = jax.eval_shape(functools.partial(kind.init, model), jax.random.key(0))
-  wanted = named_leaves(shapes)
-  check_complete(
-    missing=[name for name in wanted if name not in tensors],
-    unknown=[name for name in tensors if name not in wanted],
-    misshapen=[
-      f'{name} {tensors[name].shape}'
-      for name, leaf in wanted.items()
-      if name in tensors and tensors[name].shape != leaf.shape
-    ],
-    expected='those that the header of the file describes; export them again',
-  )
-  params = jax.tree.unflatten(jax.tree.structure(shapes), [tensors[name] for name in wanted])
-  return Foreign(fields, params, Statistics.from_dict(header['latents']))
+  names = {name: name for name in named_leaves(shapes)}
+  found = {name: tensors[name] for name in names if name in tensors}
+  expected = 'those that the header of the file describes; export them again'
+  params = place(shapes, names, found, tensors, expected)
+  return Foreign(fields, params, {name: header[name] for name in kind.noted})
 
 
 def _write_workdir(
-  config: ConfigDict, params: Tree, statistics: Statistics, workdir: pathlib.Path
+  config: ConfigDict, params: Tree, notes: Mapping[str, Any], workdir: pathlib.Path, *, frozen: bool
 ) -> None:
   versions = {name: importlib.metadata.version(name) for name in RECORDED}
   about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
@@ -136,15 +135,19 @@ def _write_workdir(
   write_json(workdir / 'config.json', config.to_dict())
   write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
   write_json(workdir / 'parameters.json', {name: list(leaf.shape) for name, leaf in leaves.items()})
+  types = {name: str(leaf.dtype) for name, leaf in leaves.items()}
+  if set(types.values()) != {'float32'}:
+    write_json(workdir / TYPES, types)
   params = jax.tree.map(jnp.asarray, params)
   meta = {
     'step': 0,
     'config': config.to_dict(),
     'order': 'imported',
-    'notes': {'latents': statistics.as_dict()},
+    'notes': dict(notes),
     'version': mgjax.__version__,
   }
-  state = State(step=jnp.zeros((), jnp.int32), params=params, opt_state={}, average=params)
+  trained = {} if frozen else params
+  state = State(step=jnp.zeros((), jnp.int32), params=trained, opt_state={}, average=params)
   with open_checkpoints(workdir, config.train) as checkpoints:
     checkpoints.save(state, meta)
 
@@ -152,13 +155,14 @@ def _write_workdir(
 def export_weights(
   workdir: str | os.PathLike[str], out: str | os.PathLike[str], form: str = 'mgjax'
 ) -> None:
-  """Writes the averaged parameters of the newest checkpoint of an autoencoder or codec.
+  """Writes the averaged parameters of the newest checkpoint of a part in `KINDS`.
 
   Args:
     workdir: of `launch.train` or `import_weights`.
-    out: a .safetensors file; for 'diffusers' a folder.
+    out: a .safetensors file; for 'diffusers' and 'transformers' a folder.
     form: 'mgjax' for all of them; 'diffusers' for the image autoencoder among those of an
-      autoencoder; 'dacvae' for a codec by the published names.
+      autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by the
+      names and in the types that it came with.
 
   Raises:
     ConfigError: `workdir` holds none, or none that is what `form` says.
@@ -181,15 +185,15 @@ def export_weights(
   elif out.suffix != '.safetensors' or out.is_dir():
     raise ConfigError(f'--out={out}: expected a .safetensors file, as in --out=tae.safetensors')
   params, meta = load_params(workdir)
-  statistics = Statistics.from_dict(meta['notes']['latents'])
+  notes = {name: meta['notes'][name] for name in kind.noted}
   if form != 'mgjax':
-    written = kind.write(params, config.model, statistics, out)
+    written = kind.write(params, config.model, notes, out)
     _log.info('%s of step %d in %s', written, meta['step'], out)
     return
   header = {
     'part': config.part,
     'model': config.model.to_dict(),
-    'latents': statistics.as_dict(),
+    **notes,
     'step': meta['step'],
     'version': mgjax.__version__,
   }

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from configs.audio import codec as audio_codec
 from configs.audio import sizes as audio_sizes
 from configs.tae import tae
+from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul2
 from configs.video import t2i_256, t2iv_256, t2iv_768
 from configs.video.sizes import SIZES
 from mgjax.audio.codec import Codec, make_codec
@@ -27,12 +28,17 @@ from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import parameter_shardings
+from mgjax.planning.encoders import encoder_inputs, make_encoder
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.train.flow_model import make_flow_model, small_inputs
 from tests.audio.shapes import boxed_shapes
 
 HERE = pathlib.Path(__file__).parent
 CHANNELS = 16
+ENCODERS = {
+  'ul2': ul2, 'byt5_large': byt5_large, 't5_base': t5_base, 'metaclip_text': metaclip_text,
+  'metaclip_vision': metaclip_vision,
+}  # fmt: skip
 AUDIO = tuple(f'audio_{size}' for size in audio_sizes.SIZES)
 
 
@@ -44,6 +50,9 @@ def parameters(name):
     inputs = (jnp.zeros((1, 9, 64, 64, 3)), jax.random.key(0))
   elif name == 'codec':
     return boxed_shapes(make_codec(audio_codec.get_config().model.to_dict()))
+  elif name in ENCODERS:
+    config = ENCODERS[name].get_config()
+    model, inputs = make_encoder(config), encoder_inputs(config)
   elif name.startswith('audio_'):
     size = name.removeprefix('audio_')
     model = make_flow_model(ConfigDict({'model': audio_sizes.model(size, 750)}))
@@ -62,7 +71,7 @@ def boxes(name):
   return dict(zip(names, [leaf for _, leaf in leaves], strict=True))
 
 
-@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae', 'codec'])
+@pytest.mark.parametrize('name', [*SIZES, *AUDIO, *ENCODERS, 'tae', 'codec'])
 def test_parameters_are_the_golden_ones(name):
   mesh = make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})
   lines = []
@@ -77,7 +86,7 @@ def test_parameters_are_the_golden_ones(name):
   assert text == file.read_text(), f'{file.name} differs; see the docstring of {__name__}'
 
 
-@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae', 'codec'])
+@pytest.mark.parametrize('name', [*SIZES, *AUDIO, *ENCODERS, 'tae', 'codec'])
 def test_every_parameter_names_all_its_axes(name):
   for path, box in boxes(name).items():
     assert isinstance(box, nn.LogicallyPartitioned), f'{path} has no axes'
@@ -97,7 +106,7 @@ def test_every_parameter_is_declared_with_axes():
   assert found == {'nn/linear.py'}
 
 
-@pytest.mark.parametrize('name', [*SIZES, *AUDIO, 'tae', 'codec'])
+@pytest.mark.parametrize('name', [*SIZES, *AUDIO, *ENCODERS, 'tae', 'codec'])
 def test_every_large_parameter_is_sharded(name):
   """Under fsdp nothing above a million numbers is left whole on every device."""
   shardings = named_leaves(parameter_shardings(parameters(name), make_mesh({'fsdp': 8})))

@@ -1,0 +1,34 @@
+"""The text tower of Long-prompt MetaCLIP, which reads whole prompts (§3.1.4): 354M parameters.
+
+python -m launch.weights import --config=configs/text/metaclip_text.py --input=c/ --workdir=runs/c
+The folder is one of transformers, the file one of OpenCLIP or OpenAI; of both towers this takes its
+own. The report trained 256 positions where the published towers have 77, and its weights are not
+public; nor is which of MetaCLIP's towers it was. Sizes here are those of the published ViT-H/14,
+whose vectors of 1024 the report names where it uses the vision tower (§6).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import encoder
+
+
+def get_config() -> ConfigDict:
+  config = encoder('clip_text')
+  config.rows, config.length = 8, 256  # of launch.bench
+  config.model = ConfigDict(
+    {
+      'vocabulary': 49408,
+      'dim': 1024,
+      'depth': 24,
+      'heads': 16,
+      'hidden': 4096,
+      'positions': 256,
+      'projection': 1024,
+      'eos': 49407,
+      'pooling': 'first_eos',
+      'activation': 'quick_gelu',
+      'epsilon': 1e-5,
+      'compute': 'bfloat16',
+    }
+  )
+  return config

@@ -1,0 +1,30 @@
+"""The vision tower of MetaCLIP, which reads faces and frames (§4, §6): 632M parameters.
+
+python -m launch.weights import --config=configs/text/metaclip_vision.py --input=c/ --workdir=runs/v
+Which of MetaCLIP's towers the report trained further is not public. Sizes here are those of the
+published ViT-H/14, whose vectors have the 1024 numbers that the report names.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import encoder
+
+
+def get_config() -> ConfigDict:
+  config = encoder('clip_vision')
+  config.rows = 8  # of launch.bench
+  config.model = ConfigDict(
+    {
+      'size': 224,
+      'patch': 14,
+      'dim': 1280,
+      'depth': 32,
+      'heads': 16,
+      'hidden': 5120,
+      'projection': 1024,
+      'activation': 'quick_gelu',
+      'epsilon': 1e-5,
+      'compute': 'bfloat16',
+    }
+  )
+  return config

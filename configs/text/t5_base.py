@@ -1,0 +1,23 @@
+"""The encoder of T5-base, which reads the captions of sounds (§6): 110M parameters.
+
+python -m launch.weights import --config=configs/text/t5_base.py --input=t5/ --workdir=runs/t5
+python -m launch.bench --config=configs/text/t5_base.py --what=encode \\
+  --config.model.compute=float32 --config.length=128 --rival=tests/oracles/transformers_t5.py
+Sizes are those of the published google-t5/t5-base; T5 1.1 of this size has model.hidden = 2048,
+model.activation = 'gelu' and model.gated = True. Which of them the report's authors took is not
+public.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.text.ul2 import get_config as ul2
+
+
+def get_config() -> ConfigDict:
+  config = ul2()
+  config.keep_type = False
+  config.length = 512
+  config.model.update(
+    dim=768, depth=12, heads=12, head_size=64, hidden=3072, activation='relu', gated=False
+  )
+  return config

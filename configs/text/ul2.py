@@ -1,0 +1,35 @@
+"""The encoder of UL2, which reads whole prompts (§3.1.4): 8.7B parameters.
+
+python -m launch.weights import --config=configs/text/ul2.py --input=ul2/ --workdir=runs/ul2
+python -m launch.plan --config=configs/text/ul2.py --topology=v5p:2x2x1 --compile
+The folder is one of transformers, config.json and weights; a decoder among them is left out. Sizes
+are those of the published google/ul2; which UL2 the report's authors took is not public.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import encoder
+
+
+def get_config() -> ConfigDict:
+  config = encoder('t5')
+  config.keep_type = True
+  config.rows, config.length = 8, 512  # of a plan and of launch.bench; length not in public sources
+  config.model = ConfigDict(
+    {
+      'vocabulary': 32128,
+      'dim': 4096,
+      'depth': 32,
+      'heads': 16,
+      'head_size': 256,
+      'hidden': 16384,
+      'activation': 'silu',
+      'gated': True,
+      'buckets': 32,
+      'distance': 128,
+      'bias_in_every_layer': False,
+      'epsilon': 1e-6,
+      'compute': 'bfloat16',
+    }
+  )
+  return config

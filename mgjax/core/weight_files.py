@@ -1,0 +1,100 @@
+"""Published weights as they lie on disk: one file or many with an index, and what they were."""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import read_json
+from mgjax.core.pickles import SUFFIXES, read_pickle
+from mgjax.core.tensors import Tensors, listed, read_tensors
+
+INDEX = '.index.json'
+
+
+class Weights(NamedTuple):
+  """What a model's files hold.
+
+  Attributes:
+    tensors: by their names, in their types.
+    config: the object in config.json beside them, or None: a file given by itself has none.
+    digests: SHA-256 of every file that tensors were read from, by its name.
+  """
+
+  tensors: Tensors
+  config: dict[str, Any] | None
+  digests: dict[str, str]
+
+  def types(self) -> dict[str, str]:
+    """Returns the type of every tensor."""
+    return {name: str(tensor.dtype) for name, tensor in self.tensors.items()}
+
+
+def read_weights(path: str | os.PathLike[str]) -> Weights:
+  """Reads a file of tensors, an index of several, or a folder that has either and a config.json.
+
+  Of a folder with files of both kinds safetensors are read, and not PyTorch's own.
+
+  Raises:
+    ConfigError: there are no such files, or they are damaged, or are not what their index says.
+  """
+  path = pathlib.Path(path)
+  config = _read_config(path / 'config.json') if path.is_dir() else None
+  path = _in_folder(path) if path.is_dir() else path
+  parts = _read_index(path) if path.name.endswith(INDEX) else {path.name: None}
+  tensors: Tensors = {}
+  digests = {}
+  for name, wanted in parts.items():
+    file = path.parent / name
+    found = read_pickle(file) if name.endswith(SUFFIXES) else read_tensors(file, integers=True)[0]
+    if wanted is not None and found.keys() != wanted:
+      kinds = {'missing': sorted(wanted - found.keys()), 'more': sorted(found.keys() - wanted)}
+      raise ConfigError(
+        f'{os.fspath(file)!r} does not hold what {path.name} says: {listed(kinds)}; get both again'
+      )
+    tensors |= found
+    with file.open('rb') as opened:
+      digests[name] = hashlib.file_digest(opened, 'sha256').hexdigest()
+  return Weights(tensors, config, digests)
+
+
+def _in_folder(folder: pathlib.Path) -> pathlib.Path:
+  """Finds the index or the only file; of two precisions the one with the shorter name."""
+  for suffixes in (('.safetensors',), SUFFIXES):
+    for endings in ([f'{suffix}{INDEX}' for suffix in suffixes], suffixes):
+      found = [each for each in folder.iterdir() if each.name.endswith(tuple(endings))]
+      found.sort(key=lambda each: (len(each.name), each.name))
+      if len(found) > 1 and len(found[0].name) == len(found[1].name):
+        raise ConfigError(
+          f'{os.fspath(folder)!r} has {found[0].name}, {found[1].name} and no index; give one file'
+        )
+      if found:
+        return found[0]
+  raise ConfigError(
+    f'{os.fspath(folder)!r} has no weights; expected model.safetensors, or files with '
+    f'model.safetensors{INDEX}, or such of PyTorch'
+  )
+
+
+def _read_index(path: pathlib.Path) -> Mapping[str, set[str]]:
+  """Returns which tensors are in which file."""
+  parts: dict[str, set[str]] = {}
+  try:
+    for tensor, file in dict(read_json(path)['weight_map']).items():
+      if pathlib.PurePath(file).name != file:
+        raise ValueError(f'{file!r} lies outside of its folder')
+      parts.setdefault(file, set()).add(tensor)
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ConfigError(f'{os.fspath(path)!r} is not a readable index: {error!r}') from error
+  if absent := [file for file in parts if not (path.parent / file).is_file()]:
+    raise ConfigError(f'{path.name} names files that are not there: {listed({"absent": absent})}')
+  return parts
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any] | None:
+  try:
+    return dict(read_json(path)) if path.exists() else None
+  except (OSError, ValueError, TypeError) as error:
+    raise ConfigError(f'{os.fspath(path)!r} is not readable: {error}') from error

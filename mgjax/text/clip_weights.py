@@ -1,0 +1,237 @@
+"""Published weights of CLIP by transformers' names, and OpenAI's and OpenCLIP's (Movie Gen §3.1.4).
+
+A file may hold both towers or one, with the prefix that says which or without: what belongs to the
+other tower is left out.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.rename import LAYER, TRANSPOSED, Row
+
+LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token
+_FROM_CONVOLUTION = (2, 3, 1, 0)  # (o i h w) to (h w i o)
+# hidden_act of config.json -> ours; of two that are one the last is written.
+ACTIVATIONS = {
+  'gelu_pytorch_tanh': 'gelu',
+  'gelu_new': 'gelu',
+  'gelu': 'exact_gelu',
+  'quick_gelu': 'quick_gelu',
+}
+# What transformers means where config.json is silent.
+_HEADS = {'text': 8, 'vision': 12}
+_EOS = 49407
+_IN = ('query', 'key', 'value')
+
+Rows = tuple[Row, ...]
+
+
+def clip_rows(tower: str, names: Collection[str]) -> Rows:
+  """Returns the table of a tower, 'text' or 'vision', in the layout that the names are of."""
+  own = any('.resblocks.' in name for name in names)
+  return (_OWN if own else _TRANSFORMERS)[tower]
+
+
+def _both(ours: str, theirs: str, prefixes: tuple[str, ...], **how: Any) -> Rows:
+  """Makes the rows of a layer's weight and bias."""
+  norm = ours.endswith(('norm', 'norm_in'))
+  weight = {} if norm else {'axes': TRANSPOSED}
+  return (
+    Row(
+      f'{ours}/{"scale" if norm else "kernel"}', _of(f'{theirs}weight', prefixes), **weight, **how
+    ),
+    Row(f'{ours}/bias', _of(f'{theirs}bias', prefixes), **how),
+  )
+
+
+def _of(name: str, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+  return tuple(f'{prefix}{name}' for prefix in prefixes)
+
+
+def _transformers_rows(*prefixes: str) -> Rows:
+  layer = f'encoder.layers.{LAYER}'
+  names = {'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj', 'out': 'out_proj'}
+  places = {
+    'self_norm': 'layer_norm1',
+    **{f'self_attention/{ours}': f'self_attn.{theirs}' for ours, theirs in names.items()},
+    'feed_norm': 'layer_norm2',
+    'feed_forward/up': 'mlp.fc1',
+    'feed_forward/down': 'mlp.fc2',
+  }
+  rows = [
+    _both(f'layers/{ours}', f'{layer}.{theirs}.', prefixes) for ours, theirs in places.items()
+  ]
+  return (
+    Row('places', _of('embeddings.position_embedding.weight', prefixes)),
+    *sum(rows, ()),
+    *(Row(None, f'{prefix}embeddings.position_ids') for prefix in prefixes),
+  )
+
+
+def _own_rows(*prefixes: str) -> Rows:
+  layer = f'transformer.resblocks.{LAYER}'
+  places = {
+    'self_norm': 'ln_1',
+    'self_attention/out': 'attn.out_proj',
+    'feed_norm': 'ln_2',
+    'feed_forward/up': 'mlp.c_fc',
+    'feed_forward/down': 'mlp.c_proj',
+  }
+  rows = [
+    _both(f'layers/{ours}', f'{layer}.{theirs}.', prefixes) for ours, theirs in places.items()
+  ]
+  for index, ours in enumerate(_IN):
+    part = {'part': (index, len(_IN))}
+    rows.append(_both(f'layers/self_attention/{ours}', f'{layer}.attn.in_proj_', prefixes, **part))
+  return (Row('places', _of('positional_embedding', prefixes)), *sum(rows, ()))
+
+
+_TEXT, _VISION = ('text_model.', ''), ('vision_model.', '')
+_TRANSFORMERS = {
+  'text': (
+    Row('table', _of('embeddings.token_embedding.weight', _TEXT)),
+    *_transformers_rows(*_TEXT),
+    *_both('norm', 'final_layer_norm.', _TEXT),
+    Row('project/kernel', 'text_projection.weight', TRANSPOSED),
+    *(Row(None, name) for name in ('vision_model.*', 'visual_projection.weight', 'logit_scale')),
+  ),
+  'vision': (
+    Row('patch_in/kernel', _of('embeddings.patch_embedding.weight', _VISION), _FROM_CONVOLUTION),
+    Row('class_token', _of('embeddings.class_embedding', _VISION)),
+    *_transformers_rows(*_VISION),
+    *_both('norm_in', 'pre_layrnorm.', _VISION),
+    *_both('norm', 'post_layernorm.', _VISION),
+    Row('project/kernel', 'visual_projection.weight', TRANSPOSED),
+    *(Row(None, name) for name in ('text_model.*', 'text_projection.weight', 'logit_scale')),
+  ),
+}
+_OWN_TEXT = ('', 'text.')  # OpenCLIP's models of two classes have the second
+_TRIFLES = ('logit_scale', 'logit_bias', 'input_resolution', 'context_length', 'vocab_size')
+_OWN = {
+  'text': (
+    Row('table', _of('token_embedding.weight', _OWN_TEXT)),
+    *_own_rows(*_OWN_TEXT),
+    *_both('norm', 'ln_final.', _OWN_TEXT),
+    Row('project/kernel', _of('text_projection', _OWN_TEXT)),
+    *(Row(None, name) for name in ('visual.*', *_of('attn_mask', _OWN_TEXT), *_TRIFLES)),
+  ),
+  'vision': (
+    Row('patch_in/kernel', 'visual.conv1.weight', _FROM_CONVOLUTION),
+    Row('class_token', 'visual.class_embedding'),
+    *_own_rows('visual.'),
+    *_both('norm_in', 'visual.ln_pre.', ('',)),
+    *_both('norm', 'visual.ln_post.', ('',)),
+    Row('project/kernel', 'visual.proj'),
+    *(
+      Row(None, name)
+      for name in ('transformer.*', 'text.*', 'token_embedding.*', 'positional_embedding',
+                   'ln_final.*', 'text_projection', 'attn_mask', *_TRIFLES)
+    ),
+  ),
+}  # fmt: skip
+
+
+def clip_fields(
+  tower: str, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+  """Reads fields of `ClipText` or `ClipVision` from the tensors and from config.json.
+
+  Args:
+    tower: 'text' or 'vision'.
+    tensors: by their names.
+    config: the object in transformers' config.json, of the tower or of both, or None where there is
+      none: then heads, activation, epsilon and the end token are not among the fields.
+
+  Raises:
+    ConfigError: a tensor that tells a size is missing, or `config` is of another model.
+  """
+  rows = {row.ours: row for row in clip_rows(tower, tensors)}
+
+  def shape(ours: str, rank: int, layer: int = 0) -> tuple[int, ...]:
+    names = rows[ours].theirs
+    for name in (names,) if isinstance(names, str) else names:
+      tensor = tensors.get(name.replace(LAYER, str(layer)))
+      if tensor is not None and tensor.ndim == rank:
+        return tensor.shape
+    if ours == 'project/kernel' or layer:
+      return ()
+    raise ConfigError(f'there is no tensor {names[0]} of rank {rank}; expected {expected(tower)}')
+
+  depth = 0
+  while shape('layers/self_norm/scale', 1, depth):
+    depth += 1
+  positions, dim = shape('places', 2)
+  projection = shape('project/kernel', 2)
+  outputs = 0 if rows['project/kernel'].axes == TRANSPOSED else 1
+  fields = {
+    'dim': dim,
+    'depth': depth,
+    'hidden': shape('layers/feed_forward/up/bias', 1)[0],
+    'projection': projection[outputs] if projection else None,
+  }
+  if tower == 'text':
+    fields |= {'vocabulary': shape('table', 2)[0], 'positions': positions}
+  else:
+    patch = shape('patch_in/kernel', 4)[-1]
+    fields |= {'patch': patch, 'size': patch * math.isqrt(positions - 1)}
+  return fields if config is None else fields | _from_config(tower, config)
+
+
+def expected(tower: str) -> str:
+  """Says whose tensors those of a tower should be, for messages."""
+  return f"those of CLIP's {tower} tower by the names of transformers, OpenAI or OpenCLIP"
+
+
+def _from_config(tower: str, config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what config.json says, or means where it is silent."""
+  config = config.get(f'{tower}_config') or config
+  kind = config.get('model_type', 'clip')
+  if kind not in ('clip', f'clip_{tower}_model'):
+    raise ConfigError(
+      f"config.json is of a model {kind!r}; expected 'clip' or 'clip_{tower}_model'"
+    )
+  activation = config.get('hidden_act', 'quick_gelu')
+  if activation not in ACTIVATIONS:
+    raise ConfigError(
+      f'config.json has hidden_act = {activation!r}; expected one of {", ".join(ACTIVATIONS)}'
+    )
+  fields = {
+    'heads': config.get('num_attention_heads', _HEADS[tower]),
+    'activation': ACTIVATIONS[activation],
+    'epsilon': config.get('layer_norm_eps', 1e-5),
+  }
+  if tower == 'text':
+    eos = config.get('eos_token_id', _EOS)
+    fields |= {'pooling': 'largest'} if eos == LARGEST else {'pooling': 'first_eos', 'eos': eos}
+  return fields
+
+
+def clip_config(tower: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the config.json with which transformers reads a tower with these fields.
+
+  By OpenAI's and OpenCLIP's own names only `clip_fields` understands it.
+  """
+  projected = 'WithProjection' * (fields['projection'] is not None)
+  config = {
+    'architectures': [f'CLIP{tower.capitalize()}Model{projected}'],
+    'model_type': f'clip_{tower}_model',
+    'hidden_size': fields['dim'],
+    'intermediate_size': fields['hidden'],
+    'num_hidden_layers': fields['depth'],
+    'num_attention_heads': fields['heads'],
+    'hidden_act': {ours: theirs for theirs, ours in ACTIVATIONS.items()}[fields['activation']],
+    'layer_norm_eps': fields['epsilon'],
+  }
+  if projected:
+    config['projection_dim'] = fields['projection']
+  if tower == 'vision':
+    return config | {'image_size': fields['size'], 'patch_size': fields['patch']}
+  return config | {
+    'vocab_size': fields['vocabulary'],
+    'max_position_embeddings': fields['positions'],
+    'eos_token_id': LARGEST if fields['pooling'] == 'largest' else fields['eos'],
+  }

@@ -1,0 +1,149 @@
+"""Published weights of the T5 family by the names of transformers (Movie Gen §3.1.4)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.rename import TRANSPOSED, Row
+
+EXPECTED = "those of transformers' T5 or UMT5 encoder"
+# model_type of config.json -> whether every layer has its own biases of distances.
+FAMILIES = {'t5': False, 'mt5': False, 'byt5': False, 'umt5': True}
+# feed_forward_proj of config.json -> activation, gated. transformers approximates 'gated-gelu' by
+# tanh as well.
+PROJECTIONS = {
+  'relu': ('relu', False),
+  'gelu_new': ('gelu', False),
+  'gated-gelu': ('gelu', True),
+  'gated-silu': ('silu', True),
+}
+_BLOCK = 'encoder.block.{layer}.layer'
+_BIAS = 'layer.0.SelfAttention.relative_attention_bias.weight'
+
+# A published file of the whole model has a decoder as well.
+ROWS = (
+  Row('tokens/kernel', ('shared.weight', 'encoder.embed_tokens.weight')),
+  Row('position_bias', f'encoder.block.0.{_BIAS}'),
+  Row('layers/position_bias', f'encoder.block.{{layer}}.{_BIAS}'),
+  Row('layers/self_norm/scale', f'{_BLOCK}.0.layer_norm.weight'),
+  Row('layers/attention/query/kernel', f'{_BLOCK}.0.SelfAttention.q.weight', TRANSPOSED),
+  Row('layers/attention/key/kernel', f'{_BLOCK}.0.SelfAttention.k.weight', TRANSPOSED),
+  Row('layers/attention/value/kernel', f'{_BLOCK}.0.SelfAttention.v.weight', TRANSPOSED),
+  Row('layers/attention/out/kernel', f'{_BLOCK}.0.SelfAttention.o.weight', TRANSPOSED),
+  Row('layers/feed_norm/scale', f'{_BLOCK}.1.layer_norm.weight'),
+  Row('layers/feed_forward/gate/kernel', f'{_BLOCK}.1.DenseReluDense.wi_0.weight', TRANSPOSED),
+  Row('layers/feed_forward/up/kernel', f'{_BLOCK}.1.DenseReluDense.wi_1.weight', TRANSPOSED),
+  Row('layers/feed_forward/down/kernel', f'{_BLOCK}.1.DenseReluDense.wo.weight', TRANSPOSED),
+  Row('norm/scale', 'encoder.final_layer_norm.weight'),
+  Row(None, 'decoder.*'),
+  Row(None, 'lm_head.weight'),
+)
+_UP = 'layers/feed_forward/up/kernel'
+PLAIN = Row(_UP, f'{_BLOCK}.1.DenseReluDense.wi.weight', TRANSPOSED)
+
+
+def t5_rows(fields: Mapping[str, Any]) -> Sequence[Row]:
+  """Returns the table of an encoder with these fields."""
+  return ROWS if fields['gated'] else [PLAIN if row.ours == _UP else row for row in ROWS]
+
+
+def t5_fields(
+  tensors: Mapping[str, np.ndarray], config: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+  """Reads the sizes of an encoder from its tensors, and from config.json what they do not show.
+
+  Args:
+    tensors: by the published names.
+    config: the object in config.json, or None where there is none.
+
+  Returns:
+    Fields of `T5Encoder`; without `config` all but activation, distance and epsilon.
+
+  Raises:
+    ConfigError: a tensor that tells them is missing, or `config` is of another model.
+  """
+  named = 'encoder.block.0.layer.{}.weight'
+  vocabulary, dim = _shape(tensors, 'shared.weight', 'encoder.embed_tokens.weight')
+  buckets, heads = _shape(tensors, f'encoder.block.0.{_BIAS}')
+  layers = {int(m[1]) for name in tensors if (m := re.match(r'encoder\.block\.(\d+)\.', name))}
+  query, _ = _shape(tensors, named.format('0.SelfAttention.q'))
+  gated = named.format('1.DenseReluDense.wi_0') in tensors
+  hidden, _ = _shape(tensors, named.format(f'1.DenseReluDense.{"wi_0" if gated else "wi"}'))
+  fields = {
+    'vocabulary': vocabulary,
+    'dim': dim,
+    'depth': 1 + max(layers),
+    'heads': heads,
+    'head_size': query // heads,
+    'hidden': hidden,
+    'gated': gated,
+    'buckets': buckets,
+    'bias_in_every_layer': f'encoder.block.1.{_BIAS}' in tensors,
+  }
+  return fields if config is None else fields | _from_config(config, fields)
+
+
+def t5_config(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the config.json with which transformers reads an encoder with these fields."""
+  each = fields['bias_in_every_layer']
+  said = {answer: name for name, answer in PROJECTIONS.items()}
+  return {
+    'architectures': ['UMT5EncoderModel' if each else 'T5EncoderModel'],
+    'model_type': 'umt5' if each else 't5',
+    'vocab_size': fields['vocabulary'],
+    'd_model': fields['dim'],
+    'd_kv': fields['head_size'],
+    'd_ff': fields['hidden'],
+    'num_layers': fields['depth'],
+    'num_heads': fields['heads'],
+    'feed_forward_proj': said[fields['activation'], fields['gated']],
+    'relative_attention_num_buckets': fields['buckets'],
+    'relative_attention_max_distance': fields['distance'],
+    'layer_norm_epsilon': fields['epsilon'],
+  }
+
+
+def _shape(tensors: Mapping[str, np.ndarray], *names: str) -> tuple[int, int]:
+  for name in names:
+    if name in tensors and tensors[name].ndim == 2:
+      return tensors[name].shape
+  raise ConfigError(f'there is no matrix {names[0]} among the tensors; expected {EXPECTED}')
+
+
+def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+  family = config.get('model_type', 't5')
+  if family not in FAMILIES:
+    raise ConfigError(
+      f'config.json is of a model {family!r}; expected one of {", ".join(FAMILIES)}'
+    )
+  projection = config.get('feed_forward_proj', 'relu')
+  if projection not in PROJECTIONS:
+    raise ConfigError(
+      f'config.json has feed_forward_proj = {projection!r}; expected one of '
+      f'{", ".join(PROJECTIONS)}'
+    )
+  activation, gated = PROJECTIONS[projection]
+  # One layer alone does not show whose its biases are.
+  own = FAMILIES[family] if fields['depth'] == 1 else fields['bias_in_every_layer']
+  said = {
+    'vocabulary': config.get('vocab_size', fields['vocabulary']),
+    'heads': config.get('num_heads', fields['heads']),
+    'head_size': config.get('d_kv', fields['head_size']),
+    'gated': gated,
+    'bias_in_every_layer': FAMILIES[family],
+  }
+  for name, value in said.items():
+    found = own if name == 'bias_in_every_layer' else fields[name]
+    if found != value:
+      raise ConfigError(
+        f'config.json says {name} = {value}, the tensors {found}; take both from one model'
+      )
+  return {
+    'activation': activation,
+    'distance': config.get('relative_attention_max_distance', 128),
+    'epsilon': config.get('layer_norm_epsilon', 1e-6),
+    'bias_in_every_layer': own,
+  }

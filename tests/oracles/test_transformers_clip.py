@@ -1,0 +1,144 @@
+"""CLIP's towers against transformers: vectors made anew, its own initial weights, its files."""
+
+import pathlib
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from configs.text import metaclip_text, metaclip_vision
+from mgjax.core.rename import import_tensors
+from mgjax.planning.encoder_benchmark import measure_encoder
+from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
+from mgjax.text.clip_weights import clip_fields, clip_rows, expected
+from mgjax.train.restore import load_params, read_config
+from mgjax.train.weights import export_weights, import_weights
+from tests.oracles import clip as oracle
+
+torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')
+transformers = pytest.importorskip('transformers')
+
+pytestmark = pytest.mark.oracle
+
+WITHIN = 3e-6
+TOWERS = [
+  *[('text', name) for name in oracle.TEXTS], *[('vision', name) for name in oracle.IMAGES]
+]  # fmt: skip
+MAKE = {'text': make_clip_text, 'vision': make_clip_vision}
+
+
+def answers(tower, name, model):
+  """States that mean something, and vectors, of transformers' model: case -> both."""
+  if tower == 'vision':
+    found = oracle.vision_answers(name, model)
+    return {'': (found['states'], found['pooled'])}
+  found = oracle.text_answers(name, model)
+  return {
+    case: (found[f'{case}/states'][mask], found[f'{case}/pooled'])
+    for case, (_, mask) in oracle.draw_prompts(name).items()
+  }
+
+
+def ours(tower, name, model, params):
+  run = jax.jit(lambda *inputs: model.apply({'params': params}, *inputs))
+  if tower == 'vision':
+    return {'': run(oracle.draw_images(name))}
+  found = {}
+  for case, (tokens, mask) in oracle.draw_prompts(name).items():
+    states, pooled = run(tokens, mask)
+    found[case] = (np.asarray(states)[mask], pooled)
+  return found
+
+
+def compare(one, other):
+  assert one.keys() == other.keys()
+  for case, pair in one.items():
+    for x, y in zip(pair, other[case], strict=True):
+      np.testing.assert_allclose(x, y, rtol=0, atol=WITHIN, err_msg=case)
+
+
+@pytest.mark.parametrize(('tower', 'name'), TOWERS)
+def test_frozen_vectors_are_what_transformers_answers(tower, name):
+  find = {'text': oracle.text_answers, 'vision': oracle.vision_answers}[tower]
+  with np.load(oracle.VECTORS) as file:
+    for key, array in find(name, oracle.make_model(tower, name).double()).items():
+      np.testing.assert_allclose(file[f'{tower}/{name}/{key}'], array, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(('tower', 'name'), TOWERS)
+def test_initial_weights_of_transformers_give_its_answers_in_float32(tower, name):
+  torch.manual_seed(0)
+  drawn = oracle.make_model(tower, name)
+  theirs = type(drawn)(drawn.config).eval()
+  tensors = {key: tensor.numpy() for key, tensor in theirs.state_dict().items()}
+  fields = {'compute': 'float32'} | clip_fields(tower, tensors, theirs.config.to_dict())
+  model = MAKE[tower](fields | ({'eos': 2} if fields.get('pooling') == 'largest' else {}))
+  shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *clip_inputs(model))['params'])
+  rows = clip_rows(tower, tensors)
+  params, _ = import_tensors(rows, tensors, shapes, expected=expected(tower))
+  compare(ours(tower, name, model, params), answers(tower, name, theirs))
+
+
+@pytest.mark.parametrize(('tower', 'name'), TOWERS)
+@pytest.mark.parametrize('how', ['whole', 'sharded', 'pickle'])
+def test_files_of_transformers_go_in_and_come_back_to_it(tower, name, how, tmp_path):
+  theirs = oracle.make_model(tower, name)
+  if how == 'pickle':
+    theirs.config.save_pretrained(tmp_path / 'given')
+    torch.save(theirs.state_dict(), tmp_path / 'given/pytorch_model.bin')
+  else:
+    size = '9KB' if how == 'sharded' else '1GB'
+    theirs.save_pretrained(tmp_path / 'given', max_shard_size=size)
+    assert len(list((tmp_path / 'given').glob('*.safetensors'))) > (how == 'sharded')
+  config = {'text': metaclip_text, 'vision': metaclip_vision}[tower].get_config()
+  import_weights(config, tmp_path / 'given', tmp_path / 'run')
+  export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
+  again = type(theirs).from_pretrained(tmp_path / 'out').eval()
+  for key, tensor in theirs.state_dict().items():
+    assert torch.equal(again.state_dict()[key], tensor), key
+  model = MAKE[tower](read_config(tmp_path / 'run').model.to_dict() | {'compute': 'float32'})
+  params, _ = load_params(tmp_path / 'run')
+  compare(ours(tower, name, model, params), answers(tower, name, again))
+
+
+def test_both_towers_of_one_file_are_those_of_transformers(tmp_path):
+  """CLIPModel, and what it says of prompts and images."""
+  parts = {tower: oracle.make_model(tower, 'metaclip').config for tower in MAKE}
+  config = transformers.CLIPConfig(
+    text_config=parts['text'].to_dict(), vision_config=parts['vision'].to_dict(), projection_dim=16
+  )
+  torch.manual_seed(1)
+  theirs = transformers.CLIPModel(config).eval()
+  theirs.save_pretrained(tmp_path / 'given')
+  tokens, mask = oracle.draw_prompts('metaclip')['right']
+  inputs = {'text': (tokens, mask), 'vision': (oracle.draw_images('metaclip'),)}
+  pixels = torch.tensor((inputs['vision'][0] - oracle.MEAN) / oracle.STD).permute(0, 3, 1, 2)
+  with torch.no_grad():
+    found = {
+      'text': theirs.get_text_features(
+        torch.tensor(tokens).long(), attention_mask=torch.tensor(mask).long()
+      ),
+      'vision': theirs.get_image_features(pixels),
+    }
+  for tower, module in (('text', metaclip_text), ('vision', metaclip_vision)):
+    import_weights(module.get_config(), tmp_path / 'given', tmp_path / tower)
+    model = MAKE[tower](read_config(tmp_path / tower).model.to_dict() | {'compute': 'float32'})
+    params, _ = load_params(tmp_path / tower)
+    _, pooled = jax.jit(model.apply)({'params': params}, *inputs[tower])
+    np.testing.assert_allclose(pooled, found[tower].pooler_output.numpy(), rtol=0, atol=WITHIN)
+
+
+@pytest.mark.parametrize('module', [metaclip_text, metaclip_vision])
+def test_the_rival_of_the_bench_answers_as_ours_does(module):
+  config = module.get_config()
+  config.model.update(dim=24, depth=2, heads=3, hidden=40, projection=8, compute='float32')
+  if module is metaclip_text:
+    config.model.update(vocabulary=50, positions=9, eos=49)
+    config.length = 9
+  else:
+    config.model.update(size=12, patch=4)
+  config.rows = 2
+  rival = pathlib.Path(__file__).with_name('transformers_clip.py')
+  report = measure_encoder(config, rivals=[str(rival)], rounds=1, devices=jax.devices()[:1])
+  assert not report['failed'] and len(report['apart']) == 2

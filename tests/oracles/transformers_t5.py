@@ -1,0 +1,51 @@
+"""transformers' encoders of the T5 family, to be timed in turns with ours.
+
+python -m launch.bench --config=configs/text/t5_base.py --what=encode \\
+  --config.model.compute=float32 --config.length=128 --rival=tests/oracles/transformers_t5.py
+It gets our weights, and its states are compared with ours.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from mgjax.core.rename import export_tensors
+from mgjax.text.t5_weights import t5_config, t5_rows
+
+WHAT = ('encode',)
+ATTENTION = ('eager', 'sdpa')
+
+
+def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
+  """Makes what `launch.bench` times, with each of transformers' kernels of attention."""
+  torch.set_num_threads(task['threads'])
+  device = 'cuda' if task['platform'] == 'gpu' else 'cpu'
+  said = t5_config(task)
+  kind, family = said.pop('architectures')[0], said.pop('model_type')
+  make = transformers.UMT5Config if family == 'umt5' else transformers.T5Config
+  state = {
+    name: torch.tensor(np.asarray(tensor, np.float32))
+    for name, tensor in export_tensors(t5_rows(task), task['params']).items()
+  }
+  state['encoder.embed_tokens.weight'] = state['shared.weight']
+  tokens = torch.tensor(task['tokens'], device=device, dtype=torch.long)
+  mask = torch.tensor(task['mask'], device=device, dtype=torch.long)
+
+  def program(attention: str) -> Callable[[], Any]:
+    config = make(**said)
+    config._attn_implementation = attention
+    model = getattr(transformers, kind)(config)
+    model.load_state_dict(state)
+    model = model.to(device, getattr(torch, task['compute'])).eval()
+
+    def run() -> np.ndarray:
+      with torch.inference_mode():
+        return model(tokens, mask).last_hidden_state.float().cpu().numpy()
+
+    return run
+
+  name = f'transformers {transformers.__version__}, PyTorch {torch.__version__}'
+  return {f'{name}, {attention}': {'encode': program(attention)} for attention in ATTENTION}
