@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import pathlib
+import subprocess
+import sys
 
 import pytest
 from safetensors.numpy import save_file
@@ -17,6 +20,7 @@ from tests.oracles import t5 as oracle
 from tests.text.clip_vectors import tensors_of, vectors
 from tests.text.test_t5_weights import REST, tensors
 
+CHECKOUT = pathlib.Path(__file__).parents[2]
 TEXT = 'a cat'
 EXTRA = {'tokenizer_config.json': '{"model_max_length": 512}\n', 'README.md': 'not a tokenizer'}
 
@@ -88,6 +92,22 @@ def test_a_tokenizer_may_lie_elsewhere(weights, tmp_path):
   folder = tmp_path / 'run/tokenizer'
   assert sorted(each.name for each in folder.iterdir()) == ['sha256.json', 'tokenizer.json']
   assert load_tokenizer_of(tmp_path / 'run').end == 8
+
+
+def test_the_binary_takes_a_tokenizer_or_says_what_it_wants(weights, tmp_path):
+  import_ = (sys.executable, '-m', 'launch.weights', 'import', '--config=configs/text/t5_base.py',
+             f'--input={weights}', f'--workdir={tmp_path / "run"}')  # fmt: skip
+  wrong, right = tmp_path / 'tokenizer.txt', write_json(tmp_path / 'tokenizer.json')
+  wrong.write_bytes(b'PNG')
+  for path, code in ((wrong, 2), (right, 0)):
+    done = subprocess.run(
+      [*import_, f'--tokenizer={path}'], capture_output=True, text=True, cwd=CHECKOUT, timeout=280
+    )
+    assert done.returncode == code, done.stderr
+    if code:
+      assert 'is no tokenizer file by its name; expected spiece.model' in done.stderr
+      assert 'Traceback' not in done.stderr and not (tmp_path / 'run').exists()
+  assert load_tokenizer_of(tmp_path / 'run')(TEXT).tolist() == [0, 7]
 
 
 def test_without_a_tokenizer_it_is_said_how_to_add_one(weights, tmp_path, caplog):
