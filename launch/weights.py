@@ -7,7 +7,7 @@ python -m launch.weights import --input=weights.pth --config=configs/audio/codec
   --workdir=runs/codec
 python -m launch.weights import --input=ul2/ --config=configs/text/ul2.py --workdir=runs/ul2
 python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
-  --workdir=runs/metaclip
+  --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
 python -m launch.weights export --workdir=runs/tae --out=tae.safetensors
 python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
 python -m launch.weights export --workdir=runs/codec --out=codec.safetensors --format=dacvae
@@ -19,7 +19,8 @@ transformers has it; or, of encoders, a folder of T5, UL2, ByT5, UMT5 or CLIP as
 them, in one file or several with their index, or a file of CLIP by OpenCLIP's own names. What it
 fixes of config.model replaces what stands there. The work directory then serves launch.encode, and
 launch.train with --config.start_from. The image model alone goes back to diffusers, a codec to
-DAC-VAE's names, an encoder to its own names and types.
+DAC-VAE's names, an encoder to its own names and types. Tokenizer files beside an encoder's weights,
+or those that --tokenizer names, go along both ways.
 """
 
 from absl import flags
@@ -34,6 +35,11 @@ _INPUT = flags.DEFINE_string('input', '', 'import: folder, .safetensors, .pth or
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory, made by import, read by export.')
 _OUT = flags.DEFINE_string(
   'out', '', 'export: .safetensors file; for diffusers and transformers a folder.'
+)
+_TOKENIZER = flags.DEFINE_string(
+  'tokenizer',
+  None,
+  'import: file or folder of the tokenizer; by default what lies beside the weights.',
 )
 _FORMAT = flags.DEFINE_enum(
   'format',
@@ -52,7 +58,8 @@ def main(arguments) -> None:
   if command_line.print_config(config):
     return
   source = command_line.required(_INPUT, 'vae/')
-  import_weights(config, source, command_line.required(_WORKDIR, 'runs/inflated'))
+  workdir = command_line.required(_WORKDIR, 'runs/inflated')
+  import_weights(config, source, workdir, _TOKENIZER.value)
 
 
 if __name__ == '__main__':
