@@ -166,7 +166,10 @@ class Checkpoints:
     Raises:
       CheckpointError: there is no checkpoint, or none is good.
     """
-    return self.restore_params({}, '')[1]
+    found = self._read_newest_good({})
+    if found is None:
+      raise CheckpointError(f'no checkpoint in {self.directory}; train first, or mend the path')
+    return found[2]
 
   def wait(self) -> None:
     """Blocks until the save on its way is safely on disk.
@@ -288,7 +291,7 @@ def _read(path: epath.Path, targets: dict[str, Tree]) -> tuple[dict[str, Tree], 
     for name, target in targets.items()
     if jax.tree.leaves(target)  # orbax refuses to save an item without leaves
   }
-  loaded = _everywhere(_load, path, **requests)
+  loaded = _everywhere(_load, path, **requests) if requests else {}  # orbax would read everything
   items = {name: jax.tree.map(_place, loaded.get(name, targets[name])) for name in targets}
   for name in targets:
     _check_same_values(name, record['leaves'].get(name, {}), items[name])

@@ -17,10 +17,9 @@ from mgjax.parallel.shard import make_place, put_batch
 from mgjax.text.tokenizers import encode_texts
 from mgjax.train.foreign_weights import KINDS
 from mgjax.train.restore import NOUNS, load_params, open_checkpoints, read_config
-from mgjax.train.tokenizer_files import load_tokenizer_of
+from mgjax.train.tokenizer_folder import READERS, digests, load_tokenizer_of, read_tokenizer
 
 STATES = 'states'
-PARTS = ('t5', 'clip_text')
 BATCH_SIZE = 64  # texts at once; of UL2 some GB of activations
 _SHORTEST = 16  # tokens; from here on the lengths of batches double, for each is a program
 
@@ -37,7 +36,8 @@ def identity_of(workdir: str | os.PathLike[str]) -> str:
   """
   config = _read_config(workdir)
   notes = open_checkpoints(workdir).restore_meta()['notes']
-  told = [config.part, config.model.to_dict(), config.length, notes]
+  tokenizer = digests(read_tokenizer(workdir))
+  told = [config.part, config.model.to_dict(), config.length, notes, tokenizer]
   return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -92,10 +92,10 @@ class TextEncoder:
 
 def _read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
   config = read_config(workdir)
-  if config.part not in PARTS:
+  if config.part not in READERS:
     raise ConfigError(
       f'{os.fspath(workdir)!r} is of the part {config.part!r}; expected '
-      f'{" or ".join(NOUNS[part] for part in PARTS)}, as launch.weights import makes'
+      f'{" or ".join(NOUNS[part] for part in READERS)}, as launch.weights import makes'
     )
   return config
 
