@@ -2,6 +2,8 @@
 
 import logging
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 from mgjax.core.errors import ConfigError
 
@@ -50,3 +52,8 @@ def with_frame_rate(prompt: str, fps: float | None) -> str:
   Images have no frame rate and no prefix: `fps=None` returns the prompt as it is.
   """
   return prompt if fps is None else f'FPS-{fps:g} {prompt}'
+
+
+def prompt_of(sample: Mapping[str, Any]) -> str:
+  """Returns what is read of a sample: its 'caption', of videos with their 'fps' in front."""
+  return with_frame_rate(sample['caption'], sample.get('fps'))

@@ -25,6 +25,9 @@ DIM = 32
 # Fields of each conditioning that make it small; one that is not here is tried with its defaults.
 SMALL = {
   'ByteText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24},
+  'EncodedText': {
+    'encoders': {'long': {'features': 7, 'length': 9}, 'short': {'features': 3, 'length': 4}}
+  },
   'FrameFeatures': {'features': 5},
 }
 SAMPLES = tuple(
@@ -33,6 +36,11 @@ SAMPLES = tuple(
     'fps': 16,
     'frame_features': np.random.default_rng(row).normal(size=(6, 5)),
     'context': np.random.default_rng(row + 10).normal(size=(6, 1, 1, 3)),
+    'embeddings': {
+      'long': np.random.default_rng(row + 20).normal(size=(9 - row, 7)),
+      # The last quotes nothing: its encoder read nothing.
+      **({'short': np.random.default_rng(row + 30).normal(size=(3, 3))} if row < 2 else {}),
+    },
   }
   for row, caption in enumerate(
     ('the green digit 3', 'a', 'x' * 100)
