@@ -95,7 +95,10 @@ def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
     raise ConfigError(
       f'{os.fspath(path)!r} has no tokenizer; {EXPECTED}: get it from where the weights are'
     )
-  data = [file.read_bytes() for file in files]
+  try:
+    data = [file.read_bytes() for file in files]
+  except OSError as error:
+    raise ConfigError(f'{_names(files)} cannot be read: {error}; mend the path') from error
   for file, content in zip(files, data, strict=True):
     if not content:
       raise ConfigError(f'the tokenizer file {os.fspath(file)!r} is empty; get it again')
