@@ -225,13 +225,15 @@ def test_a_file_that_was_tampered_with_is_a_sentence(copy, tmp_path, change, mes
 
 def test_what_is_no_autoencoder_is_refused(place, tmp_path):
   config = tae.get_config()
-  config.part = 'video'
-  with pytest.raises(ConfigError, match="of the part 'video'; weights are imported for auto"):
+  config.part = 'voice'
+  with pytest.raises(ConfigError, match="of the part 'voice'; expected one of video, audio, auto"):
     import_weights(config, place / 'vae', tmp_path / 'run')
   shutil.copytree(place / 'run', tmp_path / 'run')
-  (tmp_path / 'run/config.json').write_text(json.dumps({'part': 'video'}))
-  with pytest.raises(ConfigError, match="trained the part 'video'; what is exported is an auto"):
+  (tmp_path / 'run/config.json').write_text(json.dumps({'part': 'voice'}))
+  with pytest.raises(ConfigError, match="holds the part 'voice'; expected one of video, audio"):
     export_weights(tmp_path / 'run', tmp_path / 'a.safetensors')
+  with pytest.raises(ConfigError, match='vea: there is no such file or folder'):
+    import_weights(tae.get_config(), place / 'vea', tmp_path / 'other')
 
 
 def test_a_place_that_does_not_suit_is_refused(place, tmp_path):
