@@ -1,10 +1,11 @@
 """Weights that go in and out, by part: what describes ours, what reads and writes others'."""
 
+import contextlib
 import functools
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -86,28 +87,25 @@ class Kind(NamedTuple):
   how: tuple[str, ...] = ('compute',)
 
 
-# What a description from outside may raise where it describes nothing.
-_NONSENSE = (TypeError, KeyError, ValueError, AttributeError, ArithmeticError)
+def shapes_of(kind: Kind, fields: Mapping[str, Any], notes: Mapping[str, Any]) -> Tree:
+  """Returns the shapes of the parameters of the model that fields of `config.model` describe."""
+  init = functools.partial(kind.init, kind.make(fields), notes)
+  return jax.eval_shape(init, jax.random.key(0))
 
 
-def shapes_of(kind: Kind, fields: Mapping[str, Any], notes: Mapping[str, Any], said: str) -> Tree:
-  """Returns the shapes of the parameters of the model that fields from outside describe.
+@contextlib.contextmanager
+def understanding(what: str) -> Iterator[None]:
+  """Makes a ConfigError of whatever a description from outside raises where it describes nothing.
 
   Args:
-    kind: of the part.
-    fields: of `config.model`.
-    notes: what goes along with the parameters.
-    said: where the fields stand, for the message.
-
-  Raises:
-    ConfigError: they describe no model that this version can make.
+    what: that holds the description, for the message.
   """
   try:
-    init = functools.partial(kind.init, kind.make(fields), notes)
-    return jax.eval_shape(init, jax.random.key(0))
-  except _NONSENSE as error:
-    what = f'this version does not know the model that {said} describes'
-    raise ConfigError(f'{what}: {error!r}') from error
+    yield
+  except (TypeError, KeyError, ValueError, AttributeError, ArithmeticError) as error:
+    raise ConfigError(
+      f'this version does not know the model that {what} describes: {error!r}'
+    ) from error
 
 
 def _init_autoencoder(model: Autoencoder, _: Mapping[str, Any], key: jax.Array) -> Tree:
@@ -256,10 +254,13 @@ def _encoder(family: Family) -> Kind:
 
   def read(config: ConfigDict, source: str | os.PathLike[str]) -> Foreign:
     weights = read_weights(source)
-    fields = config.model.to_dict() | family.fields(weights.tensors, weights.config)
+    with understanding(repr(os.fspath(source))):
+      told = family.fields(weights.tensors, weights.config)
+      fields = config.model.to_dict() | told
+      shapes = shapes_of(kind, fields, {})
     if weights.config is None:
-      _log.warning('no config.json: what tensors do not show is taken from config.model')
-    shapes = shapes_of(kind, fields, {}, os.fspath(source))
+      unseen = [f'{name} = {fields[name]!r}' for name in sorted(fields.keys() - {*told, *kind.how})]
+      _log.warning('no config.json: taken from config.model: %s', ', '.join(unseen))
     params, left_out = import_tensors(
       family.rows(fields, weights.tensors), weights.tensors, shapes, expected=family.expected,
       keep_type=config.keep_type,

@@ -31,7 +31,7 @@ from mgjax.core.tensors import Tensors, read_metadata, read_tensors
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Tree
 from mgjax.core.weight_files import INDEX
-from mgjax.train.foreign_weights import KINDS, Foreign, Kind, shapes_of
+from mgjax.train.foreign_weights import KINDS, Foreign, Kind, shapes_of, understanding
 from mgjax.train.restore import TYPES, load_params, open_checkpoints, read_config
 from mgjax.train.state import State
 
@@ -120,7 +120,8 @@ def _from_ours(
 ) -> Foreign:
   fields = header['model'] | {name: config.model[name] for name in kind.how if name in config.model}
   notes = {name: value for name, value in header.items() if name not in ABOUT}
-  shapes = shapes_of(kind, fields, notes, 'the header of the file')
+  with understanding('the header of the file'):
+    shapes = shapes_of(kind, fields, notes)
   names = {name: name for name in named_leaves(shapes)}
   found = {name: tensors[name] for name in names if name in tensors}
   expected = 'those that the header of the file describes; export them again'
