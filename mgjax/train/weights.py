@@ -59,10 +59,11 @@ def import_weights(
       wrote, or its .safetensors file; for a codec a .safetensors or .pth file by the published
       names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC; for an
       encoder a folder of transformers, its index or a file of its tensors.
-    workdir: new, or without checkpoints.
+    workdir: new, or what a killed import of the same left.
 
   Raises:
-    ConfigError: the files cannot be used, or the work directory has checkpoints.
+    ConfigError: the files cannot be used, or the work directory is of another run or has
+      checkpoints.
   """
   workdir = pathlib.Path(workdir)
   if config.part not in KINDS:
@@ -86,6 +87,8 @@ def import_weights(
   for changed in differences(config.model.to_dict(), model):
     _log.info('model.%s, as the weights need it', changed)
   config = ConfigDict(config.to_dict() | {'model': dict(model)})
+  if _is_another_run(workdir, config):
+    raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
   _write_workdir(config, params, notes, workdir, frozen=kind.frozen)
   if kind.frozen:
     _log.info('%d parameters in %s', count_parameters(params), workdir)
@@ -94,6 +97,15 @@ def import_weights(
     '%d parameters in %s; train them with --config.start_from=%s and another --workdir',
     count_parameters(params), workdir, workdir,
   )  # fmt: skip
+
+
+def _is_another_run(workdir: pathlib.Path, config: ConfigDict) -> bool:
+  try:
+    return bool(differences(read_config(workdir).to_dict(), config.to_dict()))
+  except ValueError:  # what is no configuration is not ours to replace
+    return True
+  except ConfigError:
+    return False
 
 
 def _read_ours(path: str | os.PathLike[str], wanted: str) -> tuple[Tensors, dict[str, Any]] | None:

@@ -177,6 +177,24 @@ def test_a_work_directory_with_checkpoints_is_left_alone(place):
   assert (place / 'run/config.json').read_bytes() == before
 
 
+def test_a_run_that_has_only_begun_is_left_alone(place, tmp_path):
+  for number, text in enumerate(('{"part": "video", "model": {}}', '{"part": ')):
+    workdir = tmp_path / str(number)
+    workdir.mkdir()
+    (workdir / 'config.json').write_text(text)
+    with pytest.raises(ConfigError, match='is of another run; take another --workdir'):
+      import_weights(tae.get_config(), place / 'out.safetensors', workdir)
+    assert [path.name for path in workdir.iterdir()] == ['config.json']
+    assert (workdir / 'config.json').read_text() == text
+
+
+def test_an_import_that_was_killed_may_be_done_again(place, tmp_path):
+  for name in ('config.json', 'run.json', 'parameters.json'):
+    shutil.copy(place / 'run' / name, tmp_path / name)
+  import_weights(read_config(place / 'run'), place / 'out.safetensors', tmp_path)
+  assert load_codec(tmp_path).model == load_codec(place / 'run').model
+
+
 def drop(values, header):
   del values['encoder/conv_in/spatial/bias']
 
