@@ -1,4 +1,4 @@
-r"""Imports an autoencoder of images, a codec or a frozen encoder; exports weights of a run.
+r"""Weights in and out: of any run in one file, of published autoencoders, codecs and encoders.
 
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
 python -m launch.weights import --input=tae.safetensors --config=configs/tae/tae.py \
@@ -8,19 +8,23 @@ python -m launch.weights import --input=weights.pth --config=configs/audio/codec
 python -m launch.weights import --input=ul2/ --config=configs/text/ul2.py --workdir=runs/ul2
 python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
   --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
+python -m launch.weights export --workdir=runs/video --out=video.safetensors
+python -m launch.weights import --input=video.safetensors --workdir=runs/imported \
+  --config=configs/video/t2iv_256.py --config.autoencoder=runs/tae
 python -m launch.weights export --workdir=runs/tae --out=tae.safetensors
 python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
 python -m launch.weights export --workdir=runs/codec --out=codec.safetensors --format=dacvae
 python -m launch.weights export --workdir=runs/ul2 --out=ul2/ --format=transformers
-The input is an exported file; or, of images, a folder of diffusers' AutoencoderKL (Stable Diffusion
-1, 2, 3, XL, FLUX: config.json and diffusion_pytorch_model.safetensors) or its .safetensors file
-alone; or, of sound, a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as
-transformers has it; or, of encoders, a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has
-them, in one file or several with their index, or a file of CLIP by OpenCLIP's own names. What it
-fixes of config.model replaces what stands there. The work directory then serves launch.encode, and
-launch.train with --config.start_from. The image model alone goes back to diffusers, a codec to
-DAC-VAE's names, an encoder to its own names and types. Tokenizer files beside an encoder's weights,
-or those that --tokenizer names, go along both ways.
+The input is an exported file of any part, which holds its model's description; or, of images, a
+folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX: config.json and
+diffusion_pytorch_model.safetensors) or its .safetensors file alone; or, of sound, a .pth or
+.safetensors file of DAC-VAE, or of the encoder or decoder of DAC as transformers has it; or, of
+encoders, a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has them, in one file or several
+with their index, or a file of CLIP by OpenCLIP's own names. What it fixes of config.model replaces
+what stands there. The work directory then serves launch.encode and launch.sample as the run it
+came from, and launch.train with --config.start_from. The image model alone goes back to diffusers,
+a codec to DAC-VAE's names, an encoder to its own names and types. Tokenizer files beside an
+encoder's weights, or those that --tokenizer names, go along both ways.
 """
 
 from absl import flags
@@ -45,7 +49,8 @@ _FORMAT = flags.DEFINE_enum(
   'format',
   'mgjax',
   list(FORMATS),
-  'export: all parameters, the image model for diffusers, a codec or encoder by published names.',
+  'export: any part as one file; the image model for diffusers, a codec or encoder by its '
+  'published names.',
 )
 
 

@@ -61,6 +61,8 @@ def build(description: Mapping[str, Any], **more: Any) -> Any:
     made = getattr(importlib.import_module(module), name)
   except (ImportError, AttributeError) as error:
     raise ConfigError(f'there is no class {path!r}: {error}') from error
+  if not isinstance(made, type):  # files from elsewhere name them, too, and may name any function
+    raise ConfigError(f'{path!r} is no class; expected mgjax.<room>.<file>.<Class>')
   try:
     return made(**fields, **more)
   except TypeError as error:

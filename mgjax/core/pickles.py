@@ -1,8 +1,10 @@
 """Tensors of PyTorch's own files, read without PyTorch and without running what is in them."""
 
+import math
 import os
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from typing import Any
 
@@ -34,8 +36,9 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
     with zipfile.ZipFile(path) as archive:
       (name,) = [name for name in archive.namelist() if name.endswith('/data.pkl')]
       found = _Unpickler(archive, name).load()
-  except (OSError, ValueError, KeyError, EOFError, IndexError, TypeError, AttributeError,
-          zipfile.BadZipFile, pickle.UnpicklingError) as error:  # fmt: skip
+  except (OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, ArithmeticError,
+          MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError
+          ) as error:  # fmt: skip
     raise ConfigError(
       f'{os.fspath(path)!r} is not a readable file of tensors of PyTorch: {error}; save the state '
       'of the model with safetensors'
@@ -80,7 +83,8 @@ class _Unpickler(pickle.Unpickler):
 
 def _rebuild(storage: np.ndarray, offset: int, shape: tuple, strides: tuple, *_: Any) -> np.ndarray:
   last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-  if min((offset, *shape, *strides), default=0) < 0 or (0 not in shape and last >= len(storage)):
+  outside = min((offset, *shape, *strides)) < 0 or (0 not in shape and last >= len(storage))
+  if outside or math.prod(shape) > len(storage):  # by strides of 0 a number may be many
     raise pickle.UnpicklingError(f'a tensor of shape {shape} lies outside of its storage')
   steps = [stride * storage.itemsize for stride in strides]
   return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps).copy()

@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.tensors import Tensors, check_complete
+from mgjax.core.tensors import Tensors, are_finite_floats, check_complete, listed
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 
@@ -39,6 +38,11 @@ class Row(NamedTuple):
   axes: tuple[int, ...] = ()
   part: tuple[int, int] = (0, 1)
 
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Those of `theirs`."""
+    return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+
 
 def import_tensors(
   rows: Sequence[Row],
@@ -61,27 +65,27 @@ def import_tensors(
     The parameters, and the names of the tensors that the table leaves out.
 
   Raises:
-    ConfigError: a tensor is missing, in no row, of another shape, or there twice and unequal; or a
-      parameter is in no row.
+    ConfigError: a tensor is missing, in no row, of another shape, not of finite floats, or there
+      twice and unequal; or a parameter is in no row.
   """
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
-  used, missing, misshapen = set(), [], []
+  used, missing, misshapen = {}, [], []
   for ours, leaf in leaves.items():
     for names in _names(table[ours], leaf.shape):
       present = [name for name in names if name in tensors]
-      used.update(present)
+      used |= dict.fromkeys(present)
       missing += [] if present else [names[0]]
       wanted = _shape_of_tensor(table[ours], leaf.shape)
       misshapen += [
-        f'{name} {tensors[name].shape} {tensors[name].dtype}'
-        for name in present
-        if tensors[name].shape != wanted or not jnp.issubdtype(tensors[name].dtype, jnp.floating)
+        f'{name} {tensors[name].shape}' for name in present if tensors[name].shape != wanted
       ]
   rest = [name for name in tensors if name not in used]
   left_out = [row.theirs for row in rows if row.ours is None]
   unknown = [n for n in rest if not any(fnmatch.fnmatchcase(n, str(p)) for p in left_out)]
   check_complete(missing=missing, unknown=unknown, misshapen=misshapen, expected=expected)
+  if spoilt := [f'{n} {tensors[n].dtype}' for n in used if not are_finite_floats(tensors[n])]:
+    raise ConfigError(f'{listed({"tensors are not of finite floats": spoilt})}; get them again')
   values = [_as_ours(tensors, table[ours], leaf.shape, keep_type) for ours, leaf in leaves.items()]
   return jax.tree.unflatten(jax.tree.structure(params), values), sorted(set(rest) - set(unknown))
 
@@ -106,7 +110,7 @@ def export_tensors(
   parts: dict[str, dict[int, np.ndarray]] = {}
   for ours, leaf in leaves.items():
     row, array = table[ours], np.asarray(leaf)
-    slices = array if LAYER in _first(row) else array[None]
+    slices = array if LAYER in row.names[0] else array[None]
     for names, each in zip(_names(row, array.shape), slices, strict=True):
       tensor = each.transpose(np.argsort(row.axes)) if row.axes else each
       for name in [name for name in names if types and name in types] or names[:1]:
@@ -164,19 +168,14 @@ def _by_parameter(rows: Sequence[Row], leaves: Collection[str]) -> dict[str, Row
   return table
 
 
-def _first(row: Row) -> str:
-  return row.theirs if isinstance(row.theirs, str) else row.theirs[0]
-
-
 def _names(row: Row, shape: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
   """Yields the tensor's names; those of every layer where the parameter is a stack."""
-  names = (row.theirs,) if isinstance(row.theirs, str) else row.theirs
-  for layer in range(shape[0] if LAYER in names[0] else 1):
-    yield tuple(name.replace(LAYER, str(layer)) for name in names)
+  for layer in range(shape[0] if LAYER in row.names[0] else 1):
+    yield tuple(name.replace(LAYER, str(layer)) for name in row.names)
 
 
 def _shape_of_tensor(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
-  shape = shape[1:] if LAYER in _first(row) else shape
+  shape = shape[1:] if LAYER in row.names[0] else shape
   if row.axes:
     shape = tuple(shape[axis] for axis in np.argsort(row.axes))
   return (shape[0] * row.part[1], *shape[1:])
@@ -197,4 +196,4 @@ def _as_ours(
     tensor = tensor if size is None else tensor[index * size : (index + 1) * size]
     tensor = tensor.transpose(row.axes) if row.axes else tensor
     arrays.append(tensor if keep_type else tensor.astype(np.float32))
-  return np.stack(arrays) if LAYER in _first(row) else np.ascontiguousarray(arrays[0])
+  return np.stack(arrays) if LAYER in row.names[0] else np.ascontiguousarray(arrays[0])

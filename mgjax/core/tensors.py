@@ -19,13 +19,13 @@ _PICKLES = (b'PK', b'\x80\x02')  # of PyTorch, now and long ago
 
 
 def read_tensors(
-  path: str | os.PathLike[str], *, integers: bool = False
+  path: str | os.PathLike[str], *, anything: bool = False
 ) -> tuple[Tensors, dict[str, str]]:
   """Reads the tensors and the metadata of a .safetensors file.
 
   Args:
     path: of the file.
-    integers: whether there may be tensors of integers as well.
+    anything: whether there may be more than finite floats, as what a model leaves out.
 
   Raises:
     ConfigError: there is no such file, or it is of another kind or holds no finite floats.
@@ -34,13 +34,16 @@ def read_tensors(
     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     metadata = file.metadata() or {}
   for name, tensor in tensors.items():
-    if integers and jnp.issubdtype(tensor.dtype, jnp.integer):
-      continue
-    if not jnp.issubdtype(tensor.dtype, jnp.floating) or not np.isfinite(tensor).all():
+    if not anything and not are_finite_floats(tensor):
       raise ConfigError(
         f'{name} in {os.fspath(path)!r} is of {tensor.dtype} or not finite; expected finite floats'
       )
   return tensors, metadata
+
+
+def are_finite_floats(tensor: np.ndarray) -> bool:
+  """Returns whether these can be parameters."""
+  return bool(jnp.issubdtype(tensor.dtype, jnp.floating) and np.isfinite(tensor).all())
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -80,6 +83,21 @@ def check_complete(
   if missing or unknown or misshapen:
     kinds = {'missing': missing, 'unknown': unknown, 'of another shape': misshapen}
     raise ConfigError(f'the tensors do not make this model: {listed(kinds)}; expected {expected}')
+
+
+def check_agrees(said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+  """Raises ConfigError unless sizes that config.json says are those of the tensors.
+
+  Args:
+    said: the sizes; None where config.json is silent.
+    found: those of the tensors.
+  """
+  for name, value in said.items():
+    if value is not None and value != found[name]:
+      raise ConfigError(
+        f'config.json says {name} = {value!r}, the tensors {found[name]!r}; take both from one '
+        'model'
+      )
 
 
 def listed(kinds: Mapping[str, Collection[str]]) -> str:

@@ -19,7 +19,7 @@ class Weights(NamedTuple):
 
   Attributes:
     tensors: by their names, in their types.
-    config: the object in config.json beside them, or None: a file given by itself has none.
+    config: the object in config.json of the folder, or None: a file given by itself has none.
     digests: SHA-256 of every file that tensors were read from, by its name.
   """
 
@@ -41,14 +41,15 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     ConfigError: there are no such files, or they are damaged, or are not what their index says.
   """
   path = pathlib.Path(path)
-  config = _read_config(path / 'config.json') if path.is_dir() else None
+  folder = path.parent if path.name.endswith(INDEX) else path
+  config = _read_config(folder / 'config.json') if folder.is_dir() else None
   path = _in_folder(path) if path.is_dir() else path
   parts = _read_index(path) if path.name.endswith(INDEX) else {path.name: None}
   tensors: Tensors = {}
   digests = {}
   for name, wanted in parts.items():
     file = path.parent / name
-    found = read_pickle(file) if name.endswith(SUFFIXES) else read_tensors(file, integers=True)[0]
+    found = read_pickle(file) if name.endswith(SUFFIXES) else read_tensors(file, anything=True)[0]
     if wanted is not None and found.keys() != wanted:
       kinds = {'missing': sorted(wanted - found.keys()), 'more': sorted(found.keys() - wanted)}
       raise ConfigError(

@@ -51,8 +51,8 @@ class ClipText(nn.Module):
     dtype: compute type.
 
   Raises:
-    ConfigError: there is no such pooling or activation, the width does not divide into the heads,
-      or there are more tokens than positions.
+    ConfigError: there is no such pooling, end token or activation, the width does not divide into
+      the heads, or there are more tokens than positions.
   """
 
   vocabulary: int
@@ -85,6 +85,8 @@ class ClipText(nn.Module):
         f'{length} tokens do not fit model.positions = {self.positions}; cut the prompts, or take '
         'the weights of a longer table'
       )
+    if self.pooling == 'first_eos' and not 0 <= self.eos < self.vocabulary:
+      raise ConfigError(f'model.eos = {self.eos} is none of {self.vocabulary} tokens')
     axes = ('vocabulary', 'embed'), ('positions', 'embed')
     table = parameter(self, 'table', _TABLE, axes[0], (self.vocabulary, self.dim))
     places = parameter(self, 'places', _TABLE, axes[1], (self.positions, self.dim))

@@ -12,6 +12,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.rename import LAYER, TRANSPOSED, Row
+from mgjax.core.tensors import check_agrees, listed
 
 LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token
 _FROM_CONVOLUTION = (2, 3, 1, 0)  # (o i h w) to (h w i o)
@@ -22,6 +23,12 @@ ACTIVATIONS = {
   'gelu': 'exact_gelu',
   'quick_gelu': 'quick_gelu',
 }
+# Sizes that tensors show -> what config.json calls them.
+SIZES = {
+  'dim': 'hidden_size', 'hidden': 'intermediate_size', 'depth': 'num_hidden_layers',
+  'vocabulary': 'vocab_size', 'positions': 'max_position_embeddings', 'size': 'image_size',
+  'patch': 'patch_size',
+}  # fmt: skip
 # What transformers means where config.json is silent.
 _HEADS = {'text': 8, 'vision': 12}
 _EOS = 49407
@@ -150,16 +157,20 @@ def clip_fields(
     ConfigError: a tensor that tells a size is missing, or `config` is of another model.
   """
   rows = {row.ours: row for row in clip_rows(tower, tensors)}
+  said = None if config is None else _of_tower(tower, config)
 
   def shape(ours: str, rank: int, layer: int = 0) -> tuple[int, ...]:
-    names = rows[ours].theirs
-    for name in (names,) if isinstance(names, str) else names:
+    names = rows[ours].names
+    for name in names:
       tensor = tensors.get(name.replace(LAYER, str(layer)))
       if tensor is not None and tensor.ndim == rank:
         return tensor.shape
     if ours == 'project/kernel' or layer:
       return ()
-    raise ConfigError(f'there is no tensor {names[0]} of rank {rank}; expected {expected(tower)}')
+    name, there = names[0].replace(LAYER, '0'), listed({'tensors': tensors})
+    raise ConfigError(
+      f'there is no tensor {name} of rank {rank} among {there}; expected {expected(tower)}'
+    )
 
   depth = 0
   while shape('layers/self_norm/scale', 1, depth):
@@ -178,7 +189,7 @@ def clip_fields(
   else:
     patch = shape('patch_in/kernel', 4)[-1]
     fields |= {'patch': patch, 'size': patch * math.isqrt(positions - 1)}
-  return fields if config is None else fields | _from_config(tower, config)
+  return fields if said is None else fields | _from_config(tower, said, fields)
 
 
 def expected(tower: str) -> str:
@@ -186,14 +197,20 @@ def expected(tower: str) -> str:
   return f"those of CLIP's {tower} tower by the names of transformers, OpenAI or OpenCLIP"
 
 
-def _from_config(tower: str, config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what config.json says, or means where it is silent."""
+def _of_tower(tower: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+  """Returns what config.json says of one tower."""
   config = config.get(f'{tower}_config') or config
   kind = config.get('model_type', 'clip')
   if kind not in ('clip', f'clip_{tower}_model'):
     raise ConfigError(
       f"config.json is of a model {kind!r}; expected 'clip' or 'clip_{tower}_model'"
     )
+  return config
+
+
+def _from_config(tower: str, config: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what config.json says beside sizes, or means where it is silent."""
+  check_agrees({ours: config.get(SIZES[ours]) for ours in SIZES if ours in sizes}, sizes)
   activation = config.get('hidden_act', 'quick_gelu')
   if activation not in ACTIVATIONS:
     raise ConfigError(
@@ -219,19 +236,13 @@ def clip_config(tower: str, fields: Mapping[str, Any]) -> dict[str, Any]:
   config = {
     'architectures': [f'CLIP{tower.capitalize()}Model{projected}'],
     'model_type': f'clip_{tower}_model',
-    'hidden_size': fields['dim'],
-    'intermediate_size': fields['hidden'],
-    'num_hidden_layers': fields['depth'],
+    **{theirs: fields[ours] for ours, theirs in SIZES.items() if ours in fields},
     'num_attention_heads': fields['heads'],
     'hidden_act': {ours: theirs for theirs, ours in ACTIVATIONS.items()}[fields['activation']],
     'layer_norm_eps': fields['epsilon'],
   }
   if projected:
     config['projection_dim'] = fields['projection']
-  if tower == 'vision':
-    return config | {'image_size': fields['size'], 'patch_size': fields['patch']}
-  return config | {
-    'vocab_size': fields['vocabulary'],
-    'max_position_embeddings': fields['positions'],
-    'eos_token_id': LARGEST if fields['pooling'] == 'largest' else fields['eos'],
-  }
+  if tower == 'text':
+    config['eos_token_id'] = LARGEST if fields['pooling'] == 'largest' else fields['eos']
+  return config

@@ -8,10 +8,16 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.rename import TRANSPOSED, Row
+from mgjax.core.tensors import check_agrees, listed
 
 EXPECTED = "those of transformers' T5 or UMT5 encoder"
 # model_type of config.json -> whether every layer has its own biases of distances.
 FAMILIES = {'t5': False, 'mt5': False, 'byt5': False, 'umt5': True}
+# Sizes that tensors show -> what config.json calls them.
+SIZES = {
+  'vocabulary': 'vocab_size', 'dim': 'd_model', 'depth': 'num_layers', 'heads': 'num_heads',
+  'head_size': 'd_kv', 'hidden': 'd_ff', 'buckets': 'relative_attention_num_buckets',
+}  # fmt: skip
 # feed_forward_proj of config.json -> activation, gated. transformers approximates 'gated-gelu' by
 # tanh as well.
 PROJECTIONS = {
@@ -46,8 +52,19 @@ PLAIN = Row(_UP, f'{_BLOCK}.1.DenseReluDense.wi.weight', TRANSPOSED)
 
 
 def t5_rows(fields: Mapping[str, Any]) -> Sequence[Row]:
-  """Returns the table of an encoder with these fields."""
-  return ROWS if fields['gated'] else [PLAIN if row.ours == _UP else row for row in ROWS]
+  """Returns the table of an encoder with these fields.
+
+  Raises:
+    ConfigError: there is no such encoder.
+  """
+  activation, gated = fields['activation'], fields['gated']
+  if (activation, gated) not in PROJECTIONS.values():
+    known = sorted({name for name, gate in PROJECTIONS.values() if gate == gated})
+    raise ConfigError(
+      f'no encoder of the T5 family has model.activation = {activation!r} with model.gated = '
+      f'{gated}; expected {" or ".join(known)}'
+    )
+  return ROWS if gated else [PLAIN if row.ours == _UP else row for row in ROWS]
 
 
 def t5_fields(
@@ -65,6 +82,10 @@ def t5_fields(
   Raises:
     ConfigError: a tensor that tells them is missing, or `config` is of another model.
   """
+  if config is not None and config.get('model_type', 't5') not in FAMILIES:
+    raise ConfigError(
+      f'config.json is of a model {config["model_type"]!r}; expected one of {", ".join(FAMILIES)}'
+    )
   named = 'encoder.block.0.layer.{}.weight'
   vocabulary, dim = _shape(tensors, 'shared.weight', 'encoder.embed_tokens.weight')
   buckets, heads = _shape(tensors, f'encoder.block.0.{_BIAS}')
@@ -75,7 +96,7 @@ def t5_fields(
   fields = {
     'vocabulary': vocabulary,
     'dim': dim,
-    'depth': 1 + max(layers),
+    'depth': len(layers),
     'heads': heads,
     'head_size': query // heads,
     'hidden': hidden,
@@ -93,14 +114,8 @@ def t5_config(fields: Mapping[str, Any]) -> dict[str, Any]:
   return {
     'architectures': ['UMT5EncoderModel' if each else 'T5EncoderModel'],
     'model_type': 'umt5' if each else 't5',
-    'vocab_size': fields['vocabulary'],
-    'd_model': fields['dim'],
-    'd_kv': fields['head_size'],
-    'd_ff': fields['hidden'],
-    'num_layers': fields['depth'],
-    'num_heads': fields['heads'],
+    **{theirs: fields[ours] for ours, theirs in SIZES.items()},
     'feed_forward_proj': said[fields['activation'], fields['gated']],
-    'relative_attention_num_buckets': fields['buckets'],
     'relative_attention_max_distance': fields['distance'],
     'layer_norm_epsilon': fields['epsilon'],
   }
@@ -110,15 +125,12 @@ def _shape(tensors: Mapping[str, np.ndarray], *names: str) -> tuple[int, int]:
   for name in names:
     if name in tensors and tensors[name].ndim == 2:
       return tensors[name].shape
-  raise ConfigError(f'there is no matrix {names[0]} among the tensors; expected {EXPECTED}')
+  there = listed({'tensors': tensors})
+  raise ConfigError(f'there is no matrix {names[0]} among {there}; expected {EXPECTED}')
 
 
 def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
   family = config.get('model_type', 't5')
-  if family not in FAMILIES:
-    raise ConfigError(
-      f'config.json is of a model {family!r}; expected one of {", ".join(FAMILIES)}'
-    )
   projection = config.get('feed_forward_proj', 'relu')
   if projection not in PROJECTIONS:
     raise ConfigError(
@@ -128,19 +140,9 @@ def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str,
   activation, gated = PROJECTIONS[projection]
   # One layer alone does not show whose its biases are.
   own = FAMILIES[family] if fields['depth'] == 1 else fields['bias_in_every_layer']
-  said = {
-    'vocabulary': config.get('vocab_size', fields['vocabulary']),
-    'heads': config.get('num_heads', fields['heads']),
-    'head_size': config.get('d_kv', fields['head_size']),
-    'gated': gated,
-    'bias_in_every_layer': FAMILIES[family],
-  }
-  for name, value in said.items():
-    found = own if name == 'bias_in_every_layer' else fields[name]
-    if found != value:
-      raise ConfigError(
-        f'config.json says {name} = {value}, the tensors {found}; take both from one model'
-      )
+  sizes = {ours: config.get(theirs) for ours, theirs in SIZES.items()}
+  shown = {'gated': gated, 'bias_in_every_layer': FAMILIES[family]}
+  check_agrees(sizes | shown, fields | {'bias_in_every_layer': own})
   return {
     'activation': activation,
     'distance': config.get('relative_attention_max_distance', 128),

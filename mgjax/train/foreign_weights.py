@@ -1,10 +1,11 @@
-"""Weights of other projects, by the part that they belong to: what reads them and writes them."""
+"""Weights that go in and out, by part: what describes ours, what reads and writes others'."""
 
+import contextlib
 import functools
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -23,6 +24,7 @@ from mgjax.audio.weights import (
   transformers_fields,
   transformers_side,
 )
+from mgjax.backbone.model import FlowModel
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.pickles import SUFFIXES, read_pickle
@@ -34,12 +36,13 @@ from mgjax.core.weight_files import read_weights
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics
-from mgjax.text.clip import ClipText, ClipVision, clip_inputs, make_clip_text, make_clip_vision
+from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.text.clip_weights import clip_config, clip_fields, clip_rows
 from mgjax.text.clip_weights import expected as clip_expected
-from mgjax.text.t5 import T5Encoder, make_t5, t5_inputs
+from mgjax.text.t5 import make_t5, t5_inputs
 from mgjax.text.t5_weights import EXPECTED as T5_EXPECTED
 from mgjax.text.t5_weights import t5_config, t5_fields, t5_rows
+from mgjax.train.flow_model import make_flow_model, small_inputs
 
 _log = logging.getLogger(__name__)
 
@@ -63,26 +66,49 @@ class Kind(NamedTuple):
 
   Attributes:
     make: the module that `config.model` describes.
-    init: model, key -> its parameters.
-    read: configuration and path -> what is there.
+    init: model, notes, key -> its parameters.
+    read: configuration and path -> what is there; None where no other project has such a part.
     form: the word for what `write` makes.
     folder: whether that is a folder, not a file.
     write: parameters, `config.model`, notes and path -> what was written, for the log.
-    noted: the names of its notes.
+    noted: the names of notes that there must be.
     frozen: whether nothing trains it, and one copy of its parameters is enough.
+    how: fields of `config.model` that say how it is computed, and stay as they are configured.
   """
 
   make: Callable[[Mapping[str, Any]], nn.Module]
-  init: Callable[[Any, jax.Array], Tree]
-  read: Callable[[ConfigDict, str | os.PathLike[str]], Foreign]
-  form: str
-  folder: bool
-  write: Callable[[Tree, ConfigDict, Mapping[str, Any], pathlib.Path], str]
+  init: Callable[[Any, Mapping[str, Any], jax.Array], Tree]
+  read: Callable[[ConfigDict, str | os.PathLike[str]], Foreign] | None = None
+  form: str = ''
+  folder: bool = False
+  write: Callable[[Tree, ConfigDict, Mapping[str, Any], pathlib.Path], str] | None = None
   noted: tuple[str, ...] = ('latents',)
   frozen: bool = False
+  how: tuple[str, ...] = ('compute',)
 
 
-def _init_autoencoder(model: Autoencoder, key: jax.Array) -> Tree:
+def shapes_of(kind: Kind, fields: Mapping[str, Any], notes: Mapping[str, Any]) -> Tree:
+  """Returns the shapes of the parameters of the model that fields of `config.model` describe."""
+  init = functools.partial(kind.init, kind.make(fields), notes)
+  return jax.eval_shape(init, jax.random.key(0))
+
+
+@contextlib.contextmanager
+def understanding(what: str) -> Iterator[None]:
+  """Makes a ConfigError of whatever a description from outside raises where it describes nothing.
+
+  Args:
+    what: that holds the description, for the message.
+  """
+  try:
+    yield
+  except (TypeError, KeyError, ValueError, AttributeError, ArithmeticError) as error:
+    raise ConfigError(
+      f'this version does not know the model that {what} describes: {error!r}'
+    ) from error
+
+
+def _init_autoencoder(model: Autoencoder, _: Mapping[str, Any], key: jax.Array) -> Tree:
   video = jnp.zeros((1, *model.compression, 3))
   return nn.unbox(model.init(key, video, jax.random.key(0))['params'])
 
@@ -107,11 +133,11 @@ def _with_temporal(model: Autoencoder, seed: int) -> Tree:
 
   @jax.jit
   def temporal(key: jax.Array) -> dict[str, jax.Array]:
-    leaves = named_leaves(_init_autoencoder(model, key))
+    leaves = named_leaves(_init_autoencoder(model, {}, key))
     return {name: leaf for name, leaf in leaves.items() if '/temporal' in name}
 
   key = jax.random.key(seed)
-  shapes = jax.eval_shape(functools.partial(_init_autoencoder, model), key)
+  shapes = jax.eval_shape(functools.partial(_init_autoencoder, model, {}), key)
   values = named_leaves(shapes) | temporal(key)
   return jax.tree.unflatten(jax.tree.structure(shapes), values.values())
 
@@ -158,7 +184,7 @@ def _image_config(model: ConfigDict, statistics: Statistics) -> dict[str, Any]:
   }
 
 
-def _init_codec(codec: Codec, key: jax.Array) -> Tree:
+def _init_codec(codec: Codec, _: Mapping[str, Any], key: jax.Array) -> Tree:
   sound = jnp.zeros((1, codec.compression, codec.channels))
   return nn.unbox(codec.init(key, sound, jax.random.key(0))['params'])
 
@@ -170,7 +196,7 @@ def _read_dac(config: ConfigDict, source: str | os.PathLike[str]) -> Foreign:
   fields = config.model.to_dict() | (
     transformers_fields(tensors, side) if side else published_fields(tensors)
   )
-  init = functools.partial(_init_codec, make_codec(fields))
+  init = functools.partial(_init_codec, make_codec(fields), {})
   key = jax.random.key(config.seed)
   if side:
     params = import_transformers(tensors, jax.jit(init)(key), side)
@@ -205,7 +231,7 @@ class Family(NamedTuple):
 
   Attributes:
     make: the module that `config.model` describes.
-    init: model, key -> its parameters.
+    inputs: model -> what its `init` wants beside a key.
     fields: tensors and config.json, or None -> the fields of `config.model` that they tell.
     rows: fields of `config.model`, and names that tensors have -> the table of names.
     config: fields of `config.model` -> config.json.
@@ -213,7 +239,7 @@ class Family(NamedTuple):
   """
 
   make: Callable[[Mapping[str, Any]], nn.Module]
-  init: Callable[[Any, jax.Array], Tree]
+  inputs: Callable[[Any], tuple[Any, ...]]
   fields: Callable[[Mapping[str, np.ndarray], Mapping[str, Any] | None], dict[str, Any]]
   rows: Callable[[Mapping[str, Any], Collection[str]], Sequence[Row]]
   config: Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -223,12 +249,18 @@ class Family(NamedTuple):
 def _encoder(family: Family) -> Kind:
   """Makes the kind of a frozen encoder, which goes back as it came: names, types and bits."""
 
+  def init(model: nn.Module, _: Mapping[str, Any], key: jax.Array) -> Tree:
+    return nn.unbox(model.init(key, *family.inputs(model))['params'])
+
   def read(config: ConfigDict, source: str | os.PathLike[str]) -> Foreign:
     weights = read_weights(source)
-    fields = config.model.to_dict() | family.fields(weights.tensors, weights.config)
+    with understanding(repr(os.fspath(source))):
+      told = family.fields(weights.tensors, weights.config)
+      fields = config.model.to_dict() | told
+      shapes = shapes_of(kind, fields, {})
     if weights.config is None:
-      _log.warning('no config.json: what tensors do not show is taken from config.model')
-    shapes = jax.eval_shape(functools.partial(family.init, family.make(fields)), jax.random.key(0))
+      unseen = [f'{name} = {fields[name]!r}' for name in sorted(fields.keys() - {*told, *kind.how})]
+      _log.warning('no config.json: taken from config.model: %s', ', '.join(unseen))
     params, left_out = import_tensors(
       family.rows(fields, weights.tensors), weights.tensors, shapes, expected=family.expected,
       keep_type=config.keep_type,
@@ -248,22 +280,15 @@ def _encoder(family: Family) -> Kind:
     write_bytes(out / 'model.safetensors', save(tensors, {'format': 'pt'}))
     return 'the encoder by the names of its source'
 
-  return Kind(family.make, family.init, read, 'transformers', True, write, ('source',), frozen=True)
-
-
-def _init_t5(model: T5Encoder, key: jax.Array) -> Tree:
-  return nn.unbox(model.init(key, *t5_inputs())['params'])
-
-
-def _init_clip(tower: ClipText | ClipVision, key: jax.Array) -> Tree:
-  return nn.unbox(tower.init(key, *clip_inputs(tower))['params'])
+  kind = Kind(family.make, init, read, 'transformers', True, write, ('source',), frozen=True)
+  return kind
 
 
 def _clip(tower: str, make: Callable[[Mapping[str, Any]], nn.Module]) -> Kind:
   return _encoder(
     Family(
       make,
-      _init_clip,
+      clip_inputs,
       functools.partial(clip_fields, tower),
       lambda _, names: clip_rows(tower, names),
       functools.partial(clip_config, tower),
@@ -272,13 +297,34 @@ def _clip(tower: str, make: Callable[[Mapping[str, Any]], nn.Module]) -> Kind:
   )
 
 
+def _init_flow(model: FlowModel, notes: Mapping[str, Any], key: jax.Array) -> Tree:
+  inputs = small_inputs(model, len(notes['latents']['mean']))
+  return nn.unbox(model.init(key, *inputs)['params'])
+
+
+# Of videos and of sound. No other project has such a model, and the autoencoder goes by itself.
+_FLOW = Kind(
+  lambda fields: make_flow_model(ConfigDict({'model': dict(fields)})),
+  _init_flow,
+  how=('compute', 'remat', 'attention', 'exchange', 'unroll'),
+)
+
 KINDS = {
+  'video': _FLOW,
+  'audio': _FLOW,
   'autoencoder': Kind(
     make_autoencoder, _init_autoencoder, _read_image, 'diffusers', True, _write_image
   ),
   'codec': Kind(make_codec, _init_codec, _read_dac, 'dacvae', False, _write_dac),
   't5': _encoder(
-    Family(make_t5, _init_t5, t5_fields, lambda fields, _: t5_rows(fields), t5_config, T5_EXPECTED)
+    Family(
+      make_t5,
+      lambda _: t5_inputs(),
+      t5_fields,
+      lambda fields, _: t5_rows(fields),
+      t5_config,
+      T5_EXPECTED,
+    )
   ),
   'clip_text': _clip('text', make_clip_text),
   'clip_vision': _clip('vision', make_clip_vision),

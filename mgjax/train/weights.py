@@ -2,12 +2,11 @@
 
 A file of the format 'mgjax' is one .safetensors: every averaged parameter by its name, and in the
 metadata of its header the entry 'mgjax', a JSON object: `part`, `model` (as in the configuration),
-`latents` (their statistics), `step` and `version`; of an encoder of text also `tokenizer`, its
-files in base64. Equal weights make equal files.
+`step`, `version` and the notes of the checkpoint, such as `latents` (their statistics); of an
+encoder of text also `tokenizer`, its files in base64. Equal weights make equal files.
 """
 
 import base64
-import functools
 import importlib.metadata
 import json
 import logging
@@ -33,7 +32,7 @@ from mgjax.core.tensors import Tensors, read_metadata, read_tensors
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Tree
 from mgjax.core.weight_files import INDEX
-from mgjax.train.foreign_weights import KINDS, Foreign, Kind
+from mgjax.train.foreign_weights import KINDS, Foreign, Kind, shapes_of, understanding
 from mgjax.train.restore import TYPES, load_params, open_checkpoints, read_config
 from mgjax.train.state import State
 from mgjax.train.tokenizer_folder import (
@@ -45,7 +44,8 @@ from mgjax.train.tokenizer_folder import (
   write_tokenizer,
 )
 
-FORMATS = tuple(dict.fromkeys(['mgjax', *(kind.form for kind in KINDS.values())]))
+FORMATS = tuple(dict.fromkeys(['mgjax', *(kind.form for kind in KINDS.values() if kind.form)]))
+ABOUT = ('part', 'model', 'step', 'version', 'tokenizer')  # of a file's header; others are notes
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 
 _log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ def import_weights(
 
   A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated; of
   DAC's encoder or decoder alone the rest is as initialised. What the file fixes of `config.model`
-  replaces what stands there; the compute type stays, and so do strides that halve the frames as
-  often as the image model does, however they treat time.
+  replaces what stands there; `Kind.how` stays, and so do strides that halve the frames as often as
+  the image model does, however they treat time.
 
   Args:
     config: of such a part; of an encoder `keep_type` says whether parameters stay in the types of
@@ -71,25 +71,32 @@ def import_weights(
       wrote, or its .safetensors file; for a codec a .safetensors or .pth file by the published
       names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC; for an
       encoder a folder of transformers, its index or a file of its tensors.
-    workdir: new, or without checkpoints.
+    workdir: new, or what a killed import of the same left.
     tokenizer: of an encoder of text, a file or folder; by default what lies beside the weights.
 
   Raises:
-    ConfigError: the files cannot be used, or the work directory has checkpoints.
+    ConfigError: the files cannot be used, or the work directory is of another run or has
+      checkpoints.
   """
   workdir = pathlib.Path(workdir)
   if config.part not in KINDS:
     raise ConfigError(
-      f'the configuration is of the part {config.part!r}; weights are imported for '
-      f'{" and ".join(KINDS)}'
+      f'the configuration is of the part {config.part!r}; expected one of {", ".join(KINDS)}'
     )
+  if not os.path.exists(source):
+    raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
   if open_checkpoints(workdir, config.train).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
   kind = KINDS[config.part]
-  ours = _read_ours(source, config.part)
-  model, params, notes = (
-    kind.read(config, source) if ours is None else _from_ours(kind, config, *ours)
-  )
+  if (ours := _read_ours(source, config.part)) is not None:
+    model, params, notes = _from_ours(kind, config, *ours)
+  elif kind.read is not None:
+    model, params, notes = kind.read(config, source)
+  else:
+    raise ConfigError(
+      f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
+      f'part {config.part!r}'
+    )
   files = {} if ours is None or tokenizer is not None else _unpack(ours[1], source)
   files = files or find_tokenizer(config, model, source, tokenizer)
   if files:
@@ -99,6 +106,8 @@ def import_weights(
   for changed in differences(config.model.to_dict(), model):
     _log.info('model.%s, as the weights need it', changed)
   config = ConfigDict(config.to_dict() | {'model': dict(model)})
+  if _is_another_run(workdir, config):
+    raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
   write_tokenizer(workdir, files)
   _write_workdir(config, params, notes, workdir, frozen=kind.frozen)
   if kind.frozen:
@@ -110,6 +119,15 @@ def import_weights(
   )  # fmt: skip
 
 
+def _is_another_run(workdir: pathlib.Path, config: ConfigDict) -> bool:
+  try:
+    return bool(differences(read_config(workdir).to_dict(), config.to_dict()))
+  except ValueError:  # what is no configuration is not ours to replace
+    return True
+  except ConfigError:
+    return False
+
+
 def _read_ours(path: str | os.PathLike[str], wanted: str) -> tuple[Tensors, dict[str, Any]] | None:
   if os.path.isdir(path) or os.fspath(path).endswith((*SUFFIXES, INDEX)):
     return None
@@ -118,7 +136,7 @@ def _read_ours(path: str | os.PathLike[str], wanted: str) -> tuple[Tensors, dict
     return None
   try:
     header = json.loads(metadata['mgjax'])
-    part, _ = header['part'], header['model']
+    part, _ = header['part'], dict(header['model'])
     _ = [header[name] for name in KINDS[wanted].noted if part == wanted]
   except (KeyError, ValueError, TypeError) as error:
     raise ConfigError(
@@ -132,19 +150,15 @@ def _read_ours(path: str | os.PathLike[str], wanted: str) -> tuple[Tensors, dict
 def _from_ours(
   kind: Kind, config: ConfigDict, tensors: Tensors, header: Mapping[str, Any]
 ) -> Foreign:
-  fields = header['model'] | {'compute': config.model.compute}
-  try:
-    model = kind.make(fields)
-  except (TypeError, KeyError) as error:
-    raise ConfigError(
-      f'this version does not know the model that the header of the file describes: {error}'
-    ) from error
-  shapes = jax.eval_shape(functools.partial(kind.init, model), jax.random.key(0))
+  fields = header['model'] | {name: config.model[name] for name in kind.how if name in config.model}
+  notes = {name: value for name, value in header.items() if name not in ABOUT}
+  with understanding('the header of the file'):
+    shapes = shapes_of(kind, fields, notes)
   names = {name: name for name in named_leaves(shapes)}
   found = {name: tensors[name] for name in names if name in tensors}
   expected = 'those that the header of the file describes; export them again'
   params = place(shapes, names, found, tensors, expected)
-  return Foreign(fields, params, {name: header[name] for name in kind.noted})
+  return Foreign(fields, params, notes)
 
 
 def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
@@ -206,13 +220,12 @@ def export_weights(
   config, out = read_config(workdir), pathlib.Path(out)
   if config.part not in KINDS:
     raise ConfigError(
-      f'{os.fspath(workdir)!r} trained the part {config.part!r}; what is exported is an '
-      f'{" or a ".join(KINDS)}'
+      f'{os.fspath(workdir)!r} holds the part {config.part!r}; expected one of {", ".join(KINDS)}'
     )
   kind = KINDS[config.part]
-  if form not in ('mgjax', kind.form):
+  if form not in (known := ['mgjax', *[kind.form] * (kind.write is not None)]):
     raise ConfigError(
-      f'there is no format {form!r} for the part {config.part!r}; expected mgjax or {kind.form}'
+      f'there is no format {form!r} for the part {config.part!r}; expected {" or ".join(known)}'
     )
   if form != 'mgjax' and kind.folder:
     if out.exists() and not out.is_dir():
@@ -220,9 +233,9 @@ def export_weights(
   elif out.suffix != '.safetensors' or out.is_dir():
     raise ConfigError(f'--out={out}: expected a .safetensors file, as in --out=tae.safetensors')
   params, meta = load_params(workdir)
-  notes = {name: meta['notes'][name] for name in kind.noted}
+  notes = meta['notes']
   files = read_tokenizer(workdir) if config.part in READERS else {}
-  if form != 'mgjax':
+  if form != 'mgjax' and kind.write is not None:
     written = kind.write(params, config.model, notes, out)
     for name, data in files.items():
       write_bytes(out / name, data)

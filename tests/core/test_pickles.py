@@ -101,6 +101,7 @@ def test_a_state_may_be_the_whole_file(tmp_path):
     (tensor(Storage('FloatStorage', 0, 4), 0, (3, 2), (2, 1)), 'lies outside of its storage'),
     (tensor(Storage('FloatStorage', 0, 4), -1, (2,), (1,)), 'lies outside of its storage'),
     (tensor(Storage('FloatStorage', 7, 4), 0, (2,), (1,)), 'is not a readable file'),
+    (tensor(Storage('FloatStorage', 0, 4), 0, (10**9, 10**9), (0, 0)), 'lies outside of its stor'),
     ('text', 'holds no dictionary of tensors'),
   ],
 )
@@ -130,3 +131,33 @@ def test_what_pytorch_saves_is_read(tmp_path):
   read = read_pickle(tmp_path / 'a.pth')
   for name, tensor in state.items():
     np.testing.assert_array_equal(read[name].astype(np.float64), tensor.detach().double().numpy())
+
+
+@pytest.mark.parametrize(
+  'stream',
+  [
+    b'\x80\x02B\xff\xff\xff\x7fabc.',  # bytes of 2 GB that are not there
+    b'\x80\x02\x8e\xff\xff\xff\xff\xff\xff\xff\xffabc.',  # and more than there can be
+    b'\x80\x02j\x07\x00\x00\x00.',  # what nothing was remembered as
+    b'\x80\x02).' + b'(' * 9,
+    b'\x80\x02' + b'(' * 100_000 + b'.',
+    b'',
+  ],
+)
+def test_a_stream_of_nonsense_is_a_sentence(stream, tmp_path):
+  with pytest.raises(
+    ConfigError, match=r'is not a readable file of|holds no dictionary of tensors'
+  ):
+    read_pickle(write(tmp_path / 'a.pth', stream))
+
+
+@pytest.mark.parametrize(('at', 'value'), [(10, 99), (8, 1), (6, 200)])
+def test_an_archive_in_ways_unknown_is_a_sentence(at, value, tmp_path):
+  """Of another compression, encrypted, of a later version: what zipfile does not read."""
+  path = write(tmp_path / 'a.pth', dumps({}))
+  data = bytearray(path.read_bytes())
+  data[data.index(b'PK\x01\x02') + at] = value
+  data[at - 2] = value
+  path.write_bytes(data)
+  with pytest.raises(ConfigError, match='is not a readable file of tensors of PyTorch'):
+    read_pickle(path)

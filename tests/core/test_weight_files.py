@@ -51,6 +51,8 @@ def test_several_files_by_their_index(tmp_path):
   files = [folder / f'model-{i}-of-2.safetensors' for i in (1, 2)]
   check(read_weights(folder), *files)
   check(read_weights(folder / INDEX), *files)
+  (folder / 'config.json').write_text('{"model_type": "t5"}')
+  assert read_weights(folder / INDEX).config == read_weights(folder).config == {'model_type': 't5'}
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,24 @@ def test_a_work_directory_with_checkpoints_is_left_alone(place):
   assert (place / 'run/config.json').read_bytes() == before
 
 
+def test_a_run_that_has_only_begun_is_left_alone(place, tmp_path):
+  for number, text in enumerate(('{"part": "video", "model": {}}', '{"part": ')):
+    workdir = tmp_path / str(number)
+    workdir.mkdir()
+    (workdir / 'config.json').write_text(text)
+    with pytest.raises(ConfigError, match='is of another run; take another --workdir'):
+      import_weights(tae.get_config(), place / 'out.safetensors', workdir)
+    assert [path.name for path in workdir.iterdir()] == ['config.json']
+    assert (workdir / 'config.json').read_text() == text
+
+
+def test_an_import_that_was_killed_may_be_done_again(place, tmp_path):
+  for name in ('config.json', 'run.json', 'parameters.json'):
+    shutil.copy(place / 'run' / name, tmp_path / name)
+  import_weights(read_config(place / 'run'), place / 'out.safetensors', tmp_path)
+  assert load_codec(tmp_path).model == load_codec(place / 'run').model
+
+
 def drop(values, header):
   del values['encoder/conv_in/spatial/bias']
 
@@ -225,13 +243,15 @@ def test_a_file_that_was_tampered_with_is_a_sentence(copy, tmp_path, change, mes
 
 def test_what_is_no_autoencoder_is_refused(place, tmp_path):
   config = tae.get_config()
-  config.part = 'video'
-  with pytest.raises(ConfigError, match="of the part 'video'; weights are imported for auto"):
+  config.part = 'voice'
+  with pytest.raises(ConfigError, match="of the part 'voice'; expected one of video, audio, auto"):
     import_weights(config, place / 'vae', tmp_path / 'run')
   shutil.copytree(place / 'run', tmp_path / 'run')
-  (tmp_path / 'run/config.json').write_text(json.dumps({'part': 'video'}))
-  with pytest.raises(ConfigError, match="trained the part 'video'; what is exported is an auto"):
+  (tmp_path / 'run/config.json').write_text(json.dumps({'part': 'voice'}))
+  with pytest.raises(ConfigError, match="holds the part 'voice'; expected one of video, audio"):
     export_weights(tmp_path / 'run', tmp_path / 'a.safetensors')
+  with pytest.raises(ConfigError, match='vea: there is no such file or folder'):
+    import_weights(tae.get_config(), place / 'vea', tmp_path / 'other')
 
 
 def test_a_place_that_does_not_suit_is_refused(place, tmp_path):

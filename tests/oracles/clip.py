@@ -41,6 +41,7 @@ IMAGES = {
     'image_size': 24, 'patch_size': 8, 'projection_dim': None, 'hidden_act': 'gelu',
   },
 }  # fmt: skip
+SHOWN = 9
 BEGIN, PAD = 38, 0  # of 'metaclip' the end is not the largest token
 MEAN = np.float32([0.48145466, 0.4578275, 0.40821073])
 STD = np.float32([0.26862954, 0.26130258, 0.27577711])
@@ -65,9 +66,10 @@ def end(name: str) -> int:
 
 
 def draw_prompts(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Returns tokens and masks (b m): padded on the right, on the left, of length 1, and full.
+  """Returns tokens and masks (b m): padded on the right, on the left, of length 1, and all three.
 
-  What is padded on the right ends in further end tokens, as transformers' tokenizer does it.
+  The last, 'full', have as many tokens as there are positions. What is padded on the right ends in
+  further end tokens, as transformers' tokenizer does it.
   """
   random, most = np.random.RandomState(0), TEXTS[name]['max_position_embeddings']
   prompts = {}
@@ -80,11 +82,19 @@ def draw_prompts(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     if side == 'right':
       tokens[~mask] = end(name)
     prompts[side] = (tokens.astype(np.int32), mask)
-  words = random.randint(3, 37, (1, most - 1))
-  full = np.concatenate([words, np.full((1, 1), end(name))], axis=1).astype(np.int32)
   prompts['one'] = (np.full((2, 1), end(name), np.int32), np.ones((2, 1), bool))
-  prompts['full'] = (full, np.ones((1, most), bool))
+  place, last = np.arange(most), np.array([[most - 1], [most // 2], [most - 1]])
+  full = np.where(place < last, random.randint(3, 37, (3, most)), end(name))
+  full[2, : most // 3] = PAD
+  mask = (place <= last) & (full != PAD)
+  prompts['full'] = (full.astype(np.int32), mask)
   return prompts
+
+
+def shown(states: np.ndarray) -> np.ndarray:
+  """Returns the states (b m e) of at most some ten tokens, the last among them."""
+  count = states.shape[1]
+  return states[:, sorted({*range(0, count, max(1, count // SHOWN)), count - 1})]
 
 
 def draw_images(name: str) -> np.ndarray:
@@ -149,6 +159,7 @@ def main() -> None:
       model = make_model(tower, name).double()
       found[f'{tower}/{name}/about'] = _about(model)
       for key, array in answers(name, model).items():
+        array = shown(array) if tower == 'text' and key.endswith('states') else array
         found[f'{tower}/{name}/{key}'] = array.astype(np.float32)
   np.savez_compressed(VECTORS, **found)
 

@@ -26,6 +26,10 @@ MODELS = {
     'vocabulary': 61, 'dim': 16, 'depth': 2, 'heads': 2, 'head_size': 16, 'hidden': 64,
     'activation': 'silu', 'gated': True,
   },
+  'byt5': {
+    'vocabulary': 384, 'dim': 20, 'depth': 4, 'heads': 7, 'head_size': 6, 'hidden': 30,
+    'activation': 'gelu', 'gated': True,
+  },
   'umt5': {
     'vocabulary': 61, 'dim': 24, 'depth': 2, 'heads': 3, 'head_size': 8, 'hidden': 40,
     'activation': 'gelu', 'gated': True, 'buckets': 16, 'distance': 50, 'bias_in_every_layer': True,

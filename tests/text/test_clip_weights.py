@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from configs.text import metaclip_text, metaclip_vision
+from configs.text import metaclip_text, metaclip_vision, t5_base
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.text.clip_weights import clip_config, clip_fields
@@ -169,7 +169,7 @@ def test_a_file_of_both_towers_gives_either(tmp_path, caplog):
 def test_a_tower_without_a_prefix_may_hold_positions_in_numbers(tmp_path):
   ids = {'embeddings.position_ids': np.arange(77)[None]}
   given = write(tmp_path / 'given', tensors_of('text', 'openclip') | ids)
-  params, fields = take('text', given, tmp_path / 'run', heads=5)
+  params, fields = take('text', given, tmp_path / 'run', heads=5, eos=39)
   equal(params, named_leaves(imported('text', 'openclip')[1]))
   assert fields['projection'] is None
 
@@ -214,6 +214,14 @@ LAYER = 'text_model.encoder.layers.1.'
   [
     ({'model_type': 'siglip_text_model'}, {}, "is of a model 'siglip_text_model'; expected 'clip'"),
     ({'hidden_act': 'relu'}, {}, "hidden_act = 'relu'; expected one of gelu_pytorch_tanh, gelu_n"),
+    ({'num_hidden_layers': 4}, {}, 'says depth = 4, the tensors 3; take both from one model'),
+    ({'hidden_size': 48}, {}, 'says dim = 48, the tensors 32'),
+    ({'max_position_embeddings': 77}, {}, 'says positions = 77, the tensors 256'),
+    ({'num_attention_heads': 0}, {}, "does not know the model that '.*given' describes: ZeroDivis"),
+    ({'num_attention_heads': 5}, {}, 'model.dim = 32 does not divide into 5 heads'),
+    ({'eos_token_id': 40}, {}, 'model.eos = 40 is none of 40 tokens'),
+    ({'eos_token_id': None}, {}, "does not know the model that '.*given' describes: Type"),
+    ({'text_config': [1]}, {}, "does not know the model that '.*given' describes: AttributeError"),
     ({}, {f'{LAYER}mlp.fc1.bias': None}, r'1 missing \(text_model.encoder.layers.1.mlp.fc1.bias\)'),
     ({}, {'text_model.pooler.weight': (3,)}, r'1 unknown \(text_model.pooler.weight\); expected'),
     ({}, {f'{LAYER}self_attn.q_proj.weight': (32, 8)}, '1 of another shape'),
@@ -236,5 +244,22 @@ def test_what_is_no_such_tower_is_refused_and_nothing_is_written(config, change,
 def test_one_tower_taken_for_the_other_is_refused(tmp_path):
   for tower, other in (('text', 'vision'), ('vision', 'text')):
     given = write(tmp_path / tower, tensors_of(tower, 'openclip'))
-    with pytest.raises(ConfigError, match=f"those of CLIP's {other} tower by the names"):
+    wanted = rf"among \d\d tensors \(.*those of CLIP's {other} tower by the names"
+    with pytest.raises(ConfigError, match=wanted):
       take(other, given, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_tower_is_no_encoder_of_the_t5_family(tmp_path):
+  for name, config, message in (
+    (
+      'told',
+      vectors('text', 'openclip')['config'],
+      "is of a model 'clip_text_model'; expected one",
+    ),
+    ('silent', None, r'no matrix shared.weight among 36 tensors \(embeddings.*; expected those of'),
+  ):
+    given = write(tmp_path / name, tensors_of('text', 'openclip'), config)
+    with pytest.raises(ConfigError, match=message):
+      import_weights(t5_base.get_config(), given, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

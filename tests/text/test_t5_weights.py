@@ -102,7 +102,7 @@ def test_several_files_and_a_decoder_make_the_same_encoder(tmp_path, caplog):
     import_weights(config, tmp_path / 'many', tmp_path / 'again')
   said = ' '.join(caplog.messages)
   assert '2 tensors (decoder.block.0.layer.0.layer_norm.weight, lm_head.weight) are left' in said
-  assert 'no config.json: what tensors do not show is taken from config.model' in said
+  assert "no config.json: taken from config.model: activation = 'relu', distance =" in said
   one, other = (named_leaves(load_params(tmp_path / run)[0]) for run in ('run', 'again'))
   equal(one, other)
 
@@ -112,7 +112,19 @@ def test_several_files_and_a_decoder_make_the_same_encoder(tmp_path, caplog):
   [
     ({'model_type': 'bert'}, {}, r"config\.json is of a model 'bert'; expected one of t5"),
     ({'feed_forward_proj': 'gated-swish'}, {}, "feed_forward_proj = 'gated-swish'; expected"),
-    ({'num_heads': 4}, {}, 'says heads = 4, the tensors 5'),
+    ({'num_heads': 4}, {}, 'says heads = 4, the tensors 5; take both from one model'),
+    ({'num_layers': 7}, {}, 'says depth = 7, the tensors 3'),
+    ({'d_model': 32}, {}, 'says dim = 32, the tensors 24'),
+    ({'d_ff': 64}, {}, 'says hidden = 64, the tensors 40'),
+    ({'d_kv': '4'}, {}, "says head_size = '4', the tensors 4"),
+    ({'feed_forward_proj': 'relu'}, {}, 'says gated = False, the tensors True'),
+    (
+      {'layer_norm_epsilon': 'x'},
+      {},
+      "does not know the model that '.*given' describes: Type",
+    ),
+    ({'feed_forward_proj': []}, {}, "does not know the model that '.*given' describes: Type"),
+    ({}, {'encoder.block.7.layer.0.layer_norm.weight': (24,)}, 'depth = 3, the tensors 4'),
     ({}, {'shared.weight': None, 'encoder.embed_tokens.weight': None}, 'no matrix shared.weight'),
     ({}, {'pooler.weight': (3,)}, r'1 unknown \(pooler.weight\); expected those of transformers'),
     ({}, {'encoder.final_layer_norm.weight': None}, r'1 missing \(encoder.final_layer_norm'),
@@ -133,3 +145,15 @@ def test_what_is_no_such_encoder_is_refused_and_nothing_is_written(
     import_weights(t5_base.get_config(), given, tmp_path / 'run')
   assert not open_checkpoints(tmp_path / 'run').begun()
   assert not (tmp_path / 'run/config.json').exists()
+
+
+def test_without_a_config_the_activation_must_be_one_of_the_family(tmp_path):
+  (folder(tmp_path / 'given', 't5_1_1') / 'config.json').unlink()
+  config = t5_base.get_config()
+  with pytest.raises(
+    ConfigError, match=r"model\.activation = 'relu' with model\.gated = True; exp"
+  ):
+    import_weights(config, tmp_path / 'given', tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  config.model.activation = 'gelu'
+  import_weights(config, tmp_path / 'given', tmp_path / 'run')
