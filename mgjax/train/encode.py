@@ -39,7 +39,7 @@ from mgjax.train.restore import load_codec, load_sound_codec
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
 # Of `config.data`: what samples depend on, beside the files themselves, which may be moved.
-CONTENT = ('kind', 'digits', 'fps', 'intervals', 'rate', 'channels')
+CONTENT = ('kind', 'digits', 'signs', 'fps', 'intervals', 'rate', 'channels')
 _PAUSE = 2  # seconds between looks at what others have done
 
 _log = logging.getLogger(__name__)
