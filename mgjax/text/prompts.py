@@ -8,8 +8,12 @@ from mgjax.core.errors import ConfigError
 _log = logging.getLogger(__name__)
 
 LONGEST = 4096  # characters; far more than any encoder reads
-# Marks that change the order in which text is shown but not what it says.
-_BIDIRECTIONAL = frozenset('\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')
+# Marks that change how text is shown (its order, its digits, its letters' forms) but not what it
+# says, and the byte order mark that editors put before a file.
+_UNSEEN = frozenset(
+  '\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'
+  '\u206a\u206b\u206c\u206d\u206e\u206f\ufeff'
+)
 
 
 def clean_prompt(prompt: str) -> str:
@@ -26,7 +30,7 @@ def clean_prompt(prompt: str) -> str:
     category = unicodedata.category(character)
     if character.isspace():
       kept.append(' ')
-    elif category not in ('Cc', 'Cs') and character not in _BIDIRECTIONAL:
+    elif category not in ('Cc', 'Cs') and character not in _UNSEEN:
       kept.append(character)
   text = unicodedata.normalize('NFC', ' '.join(''.join(kept).split()))
   if not text:
