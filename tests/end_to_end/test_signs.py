@@ -17,7 +17,7 @@ from tests.tiny import CHECKOUT, flags
 SHARED = {
   'buckets.sign.height': 16,
   'buckets.sign.width': 24,
-  'buckets.sign.batch_size': 4,
+  'buckets.sign.batch_size': 8,
   'data.threads': 1,
   'optimizer.warmup': 1,
   'train.steps': 2,
@@ -61,6 +61,7 @@ def launch(binary, *arguments):
   return done.stdout
 
 
+@pytest.mark.slow
 def test_images_from_the_configuration_to_a_table(tmp_path):
   runs = tmp_path
   train(configuration('autoencoder', runs), runs / 'autoencoder')
@@ -86,14 +87,14 @@ def test_images_from_the_configuration_to_a_table(tmp_path):
     assert sheet.width > 8 * 24 and sheet.height > 4 * 16
 
 
-@pytest.mark.parametrize('part', ['characters'])
-def test_signs_move_in_videos(part, tmp_path):
+@pytest.mark.slow
+def test_signs_move_in_videos(tmp_path):
   moving = {'buckets.sign.frames': 4}
   train(configuration('autoencoder', tmp_path, **moving), tmp_path / 'autoencoder')
-  model = configuration(part, tmp_path, **moving)
+  model = configuration('characters', tmp_path, **moving)
   encode(model, tmp_path / 'latents')
-  train(model, tmp_path / part)
-  found = evaluate_video(tmp_path / part, samples=4)
+  train(model, tmp_path / 'video')
+  found = evaluate_video(tmp_path / 'video', samples=4)
   assert found.table.splitlines()[1].startswith('seen in training')
   assert all(path.exists() for path in found.paths)
 
