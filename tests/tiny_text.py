@@ -58,4 +58,3 @@ def video(runs: pathlib.Path, encoders: dict[str, pathlib.Path], **changes):
   }
   config.embeddings = ''
   return config
-

@@ -1,6 +1,7 @@
 """What a prompt wants to be read in the picture: its quoted parts, for the character encoder."""
 
 import unicodedata
+from collections.abc import Callable
 
 # Marks that open, and those that close them. A mark that may do both closes if it can.
 _QUOTES = {
@@ -54,3 +55,10 @@ def visual_text(prompt: str) -> str:
 def _in_word(character: str) -> bool:
   """Says whether an apostrophe beside the character (none is '') would belong to a word."""
   return character.isalnum() and unicodedata.east_asian_width(character) not in 'WF'
+
+
+# What an encoder may be given of a prompt, by the names of configurations.
+READS: dict[str, Callable[[str], str]] = {
+  'prompt': lambda prompt: prompt,
+  'visual_text': visual_text,
+}

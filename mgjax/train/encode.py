@@ -41,7 +41,7 @@ from mgjax.train.text_embeddings import embed_prompts, encoders_of, store_of
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
 # Of `config.data`: what samples depend on, beside the files themselves, which may be moved.
-CONTENT = ('kind', 'digits', 'fps', 'intervals', 'rate', 'channels')
+CONTENT = ('kind', 'digits', 'signs', 'fps', 'intervals', 'rate', 'channels')
 _PAUSE = 2  # seconds between looks at what others have done
 
 _log = logging.getLogger(__name__)

@@ -19,15 +19,11 @@ from mgjax.data.mixture import Source
 from mgjax.data.storage import inside
 from mgjax.text.encoded import EMBEDDINGS
 from mgjax.text.prompts import prompt_of
-from mgjax.text.visual_text import visual_text
+from mgjax.text.visual_text import READS
 from mgjax.train.metrics import Progress
 from mgjax.train.restore import places_of
 from mgjax.train.text_encoder import STATES, TextEncoder, identity_of
 
-READS: dict[str, Callable[[str], str]] = {
-  'prompt': lambda prompt: prompt,
-  'visual_text': visual_text,
-}
 _AT_ONCE = 1024  # texts that are sorted by length
 _FOLDER = 'embeddings'  # beside latents
 

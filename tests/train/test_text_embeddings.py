@@ -1,4 +1,4 @@
-"""Frozen encoders read each prompt once: into stores, from there to models, and anew for samples."""
+"""Frozen encoders read each prompt once, for stores that models read, and others for samples."""
 
 import shutil
 
@@ -130,7 +130,7 @@ def test_a_model_trains_on_stored_states_and_samples_prompts_stored_or_not(
 
 def test_a_text_that_is_not_stored_stops_the_run_by_its_name(latents, tiny_runs, encoders):
   lookup = Lookup(config_of(tiny_runs, encoders, latents))
-  with pytest.raises(StorageError, match="no embedding of 'FPS-8 a cat'; run launch.encode"):
+  with pytest.raises(StorageError, match=r"no embedding of 'FPS-8 a cat'; run launch\.encode"):
     lookup('FPS-8 a cat')
 
 
@@ -139,7 +139,7 @@ def test_without_stores_it_is_said_what_to_do(tiny_runs, encoders, tmp_path):
   with pytest.raises(ConfigError, match=r'no embeddings at .*long; let launch\.encode make them'):
     train(config, tmp_path / 'run')
   config.text = {}
-  with pytest.raises(ConfigError, match='name the encoders in config.text'):
+  with pytest.raises(ConfigError, match=r'name the encoders in config\.text'):
     train(config, tmp_path / 'run')
 
 
