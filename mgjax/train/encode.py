@@ -37,6 +37,7 @@ from mgjax.train.latent_rows import (
 from mgjax.train.metrics import Progress
 from mgjax.train.restore import load_codec, load_sound_codec
 from mgjax.train.text_embeddings import embed_prompts, encoders_of, store_of
+from mgjax.train.text_encoder import identity_of
 
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
@@ -87,6 +88,8 @@ def encode(
       f'{config.part!r}'
     )
   process, processes = _stripe(process, processes)
+  for encoder in encoders_of(config).values():
+    identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
   content = {key: data[key] for key in CONTENT if key in data}
@@ -148,8 +151,8 @@ def encode_prompts(
   """
   if not encoders_of(config):
     raise ConfigError(
-      'config.text names no encoders, so there is nothing to encode prompts with; for example '
-      "--config.text=\"{'byt5': {'workdir': 'runs/byt5', 'reads': 'visual_text'}}\""
+      'config.text names no encoders, so there is nothing to encode prompts with; take a '
+      'configuration that does, as --config=configs/video/t2iv_256.py:30b,encoders'
     )
   process, processes = _stripe(process, processes)
   still = any(shape.get('frames') == 1 or 'seconds' in shape for shape in config.buckets.values())

@@ -91,6 +91,11 @@ class TextEncoder:
 
 
 def _read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    raise ConfigError(
+      f'there is no encoder at {os.fspath(workdir)!r}; import one with launch.weights import '
+      f'--input=... --config=configs/text/... --workdir={os.fspath(workdir)}, or mend config.text'
+    )
   config = read_config(workdir)
   if config.part not in READERS:
     raise ConfigError(

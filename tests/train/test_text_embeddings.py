@@ -143,6 +143,14 @@ def test_without_stores_it_is_said_what_to_do(tiny_runs, encoders, tmp_path):
     train(config, tmp_path / 'run')
 
 
+def test_an_encoder_that_is_not_there_is_said_before_anything_is_encoded(tiny_runs, tmp_path):
+  gone = dict.fromkeys(tiny_text.READS, tmp_path / 'gone')
+  config = tiny_text.video(tiny_runs, gone, **{'data.latents': ''})
+  with pytest.raises(ConfigError, match=r'there is no encoder at .*gone.*launch\.weights import'):
+    encode(config, tmp_path / 'latents')
+  assert not (tmp_path / 'latents').exists()
+
+
 def test_stores_of_another_encoder_are_refused(latents, tiny_runs, encoders, tmp_path):
   other = {**encoders, 'long': tiny_text.make_encoder(tmp_path / 'other', seed=2)}
   with pytest.raises(ConfigError, match=r'has embeddings of the encoder .*; name another'):
