@@ -22,8 +22,6 @@ MakeSources = Callable[[str, pathlib.Path], Mapping[str, Source]]
 
 _log = logging.getLogger(__name__)
 
-_log = logging.getLogger(__name__)
-
 
 @dataclasses.dataclass(frozen=True)
 class Opponent:
