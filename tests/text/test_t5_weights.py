@@ -1,6 +1,11 @@
 """Published encoders in and out of work directories: names, sizes, types, every bit."""
 
 import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from mgjax.text.t5_weights import t5_config, t5_fields
 from mgjax.train.restore import load_params, open_checkpoints, read_config
 from mgjax.train.weights import export_weights, import_weights
 from tests.oracles import t5 as oracle
+from tests.tiny import CHECKOUT
 
 REST = {'buckets': 32, 'distance': 128, 'bias_in_every_layer': False, 'epsilon': 1e-6}
 # Of the whole model, of which the encoder is a part.
@@ -157,3 +163,41 @@ def test_without_a_config_the_activation_must_be_one_of_the_family(tmp_path):
   assert not (tmp_path / 'run').exists()
   config.model.activation = 'gelu'
   import_weights(config, tmp_path / 'given', tmp_path / 'run')
+
+
+class Harm:
+  """Touches a file where it is unpickled as Python does it."""
+
+  def __init__(self, marker):
+    self.marker = marker
+
+  def __reduce__(self):
+    return os.system, (f'touch {self.marker}',)
+
+
+def test_code_in_a_pickle_does_not_run_and_is_a_sentence(tmp_path):
+  given = folder(tmp_path / 'given', 't5_1_1')
+  (given / 'model.safetensors').unlink()
+  stream = pickle.dumps({'shared.weight': Harm(tmp_path / 'marker')})
+  for name, zipped in (('pytorch_model.bin', True), ('model.safetensors', True), ('old.pt', False)):
+    (given / name).write_bytes(stream)
+    if zipped:
+      with zipfile.ZipFile(given / name, 'w') as archive:
+        archive.writestr('archive/data.pkl', stream)
+    command = [sys.executable, '-m', 'launch.weights', 'import', f'--input={given / name}',
+               '--config=configs/text/t5_base.py', f'--workdir={tmp_path}/run']  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith(f"weights.py: '{given / name}' is ")
+    assert [path.name for path in tmp_path.iterdir()] == ['given']
+  pickle.loads(stream)
+  assert (tmp_path / 'marker').exists()  # so it would have
+
+
+@pytest.mark.parametrize('left', [0, 7, 60, -1])
+def test_a_cut_file_is_a_sentence_and_nothing_is_written(left, tmp_path):
+  file = folder(tmp_path / 'given', 't5_1_1') / 'model.safetensors'
+  file.write_bytes(file.read_bytes()[:left])
+  with pytest.raises(ConfigError, match=r'is not a readable \.safetensors file'):
+    import_weights(t5_base.get_config(), tmp_path / 'given', tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
