@@ -23,14 +23,14 @@ from mgjax.core.config import did_you_mean, differences, flatten
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
-from mgjax.core.typing import Batch, Metrics, Tree
-from mgjax.data.loader import StepIterator, continue_orders, data_hash, validation_batches
+from mgjax.core.typing import Tree
+from mgjax.data.loader import StepIterator, continue_orders, data_hash
 from mgjax.data.mixture import REPLACED, describe, make_batches, make_ordered_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
-from mgjax.parallel.shard import make_initialise, make_place, put_batch
+from mgjax.parallel.shard import make_initialise, make_place
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
 from mgjax.train.flow_model import make_flow_model, small_inputs
@@ -40,8 +40,9 @@ from mgjax.train.part import Opponent, Part
 from mgjax.train.restore import open_checkpoints, read_config
 from mgjax.train.schedule import make_schedule
 from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
-from mgjax.train.step import Step, bind, make_step, with_frozen
+from mgjax.train.step import Step, make_step
 from mgjax.train.two_player import make_two_player_step
+from mgjax.train.validation import make_evaluate
 
 PARTS = {
   'autoencoder': autoencoder_part.make_part,
@@ -54,8 +55,8 @@ LATENT_CHANNELS = {'video': Autoencoder.latent_channels, 'audio': Codec.latent_c
 # lie (what lies there is compared with the checkpoint), not what it computes.
 FREE = (
   'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
-  'train.validation_batches', 'data.threads', 'data.workers', 'rules', 'autoencoder', 'data.path',
-  'data.validation_path', 'data.skip_missing',
+  'train.keep_every', 'train.keep_best', 'train.validation_batches', 'data.threads', 'data.workers',
+  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing',
 )  # fmt: skip
 RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
@@ -131,7 +132,7 @@ def train(
     batches = make_batches(part.buckets, seed=config.seed, host=host, hosts=hosts)
     tasks = Tasks(
       prepare=part.prepare,
-      evaluate=_make_evaluate(part, config, mesh),
+      evaluate=make_evaluate(part, config, mesh),
       show=part.show,
       meta=lambda state: _meta(config, part, orders, state),
     )
@@ -322,29 +323,6 @@ def _start_from(start: Tree, params: Tree) -> Tree:
   if added:
     _log.info('start_from has no %s: new parameters', ', '.join(added))
   return {name: start[name] for name in params}
-
-
-def _make_evaluate(part: Part, config: ConfigDict, mesh: Mesh):
-  @jax.jit
-  def loss(params: Tree, batch: Batch, key: jax.Array, frozen: Tree) -> Metrics:
-    return part.validate(bind(part.model, params), with_frozen(batch, frozen), key)[1]
-
-  host, hosts = rows_of_process(mesh, jax.process_index())
-
-  def evaluate(params: Tree) -> Metrics:
-    """Fixed samples, noise and times: the curve moves with the model alone."""
-    metrics: dict[str, list[Any]] = {}
-    for bucket in part.validation:
-      count = min(config.train.validation_batches, len(bucket.source) // bucket.batch_size)
-      share = {'host': host, 'hosts': hosts}
-      for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
-        key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
-        found = loss(params, part.prepare(put_batch(batch, mesh)), key, part.frozen)
-        for name, value in found.items():
-          metrics.setdefault(f'validation/{bucket.name}/{name}', []).append(value)
-    return {name: float(sum(values) / len(values)) for name, values in metrics.items()}
-
-  return evaluate
 
 
 def _meta(
