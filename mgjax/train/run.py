@@ -39,6 +39,7 @@ from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Opponent, Part
 from mgjax.train.restore import open_checkpoints, read_config
 from mgjax.train.schedule import make_schedule
+from mgjax.train.start import start_from
 from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
 from mgjax.train.step import Step, make_step
 from mgjax.train.two_player import make_two_player_step
@@ -292,7 +293,7 @@ def _initial_state(
   params, opponent = initialise(key), None
   if part.start is not None:
     place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
-    params = jax.tree.map(jax.device_put, _start_from(part.start(place), params), shardings)
+    params = jax.tree.map(jax.device_put, start_from(part.start(place), params), shardings)
   if other is not None:
     opponent = make_initialise(other[0], mesh)[0](jax.random.fold_in(key, 1))
 
@@ -301,28 +302,6 @@ def _initial_state(
     return start_state(params, optimizer, against)
 
   return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent), [(0, order)]
-
-
-def _start_from(start: Tree, params: Tree) -> Tree:
-  """Takes the parameters of another run, and those of conditionings that it lacked as initialised.
-
-  The model still answers what the other one does where the new conditionings start neutral.
-  """
-  added = sorted(set(params) - set(start))
-  start = {**{name: params[name] for name in added}, **start}
-  given, wanted = (
-    {name: leaf.shape for name, leaf in named_leaves(tree).items()} for tree in (start, params)
-  )
-  for name in sorted(given.keys() | wanted.keys()):
-    if given.get(name) != wanted.get(name):
-      raise ConfigError(
-        f'config.start_from does not fit this model: {name} is {given.get(name, "absent")} there '
-        f'and {wanted.get(name, "absent")} here; the models may differ in model.positions, and '
-        'this one may have more conditionings'
-      )
-  if added:
-    _log.info('start_from has no %s: new parameters', ', '.join(added))
-  return {name: start[name] for name in params}
 
 
 def _meta(
