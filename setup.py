@@ -38,8 +38,10 @@ setup(
     'safetensors>=0.8.0',
     'scikit-learn>=1.9.1',
     'scipy>=1.17.1',
+    'sentencepiece>=0.2.3',
     'tensorboardX>=2.6.5',
     'tensorstore>=0.1.86',
+    'tokenizers>=0.23.3',
     'tqdm>=4.70.1',
   ],
   extras_require={

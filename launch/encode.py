@@ -3,6 +3,8 @@ r"""Encodes clips into latent records; training on them need not run the autoenc
 python -m launch.encode --config=configs/digits/video.py --workdir=runs/latents \
   --config.autoencoder=runs/autoencoder
 Then train with --config.data.latents=runs/latents. The same command again goes on where it stopped.
+With --config.text a model's frozen encoders of text read the prompts of all clips too, into stores
+beside the latents; with --prompts=file.txt those of a file, one a line, and nothing else.
 Several processes share the work, on one host or on many that see the same directory: give each its
 own --process of --processes, or start them as those of a training run (launch/recipes/).
 """
@@ -11,10 +13,12 @@ from absl import flags
 
 from launch import command_line
 from mgjax.parallel import distributed
-from mgjax.train.encode import encode
+from mgjax.train.encode import encode, encode_prompts
+from mgjax.train.sample_files import read_prompts
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory for the records.')
+_PROMPTS = flags.DEFINE_string('prompts', None, 'Encode the prompts of this text file alone.')
 _PROCESS = flags.DEFINE_integer('process', None, 'Which of the processes this is, from 0 on.')
 _PROCESSES = flags.DEFINE_integer('processes', None, 'How many processes share the work.')
 
@@ -25,7 +29,11 @@ def main(_) -> None:
     return
   distributed.initialize()
   workdir = command_line.required(_WORKDIR, 'runs/latents')
-  encode(config, workdir, process=_PROCESS.value, processes=_PROCESSES.value)
+  stripe = {'process': _PROCESS.value, 'processes': _PROCESSES.value}
+  if _PROMPTS.value is None:
+    encode(config, workdir, **stripe)
+  else:
+    encode_prompts(config, workdir, read_prompts(None, _PROMPTS.value), **stripe)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,10 @@ Text to video on moving digits: samples captions that training never showed, rea
 direction back from the pixels and prints the shares beside those of real clips. Writes
 evaluation.json into the work directory.
 
+python -m launch.evaluate --workdir=runs/signs/words
+Text to image or video on signs: reads the quoted numbers back and prints the accuracy of characters
+and the share of whole numbers, for numbers that training showed and for those that it never did.
+
 python -m launch.evaluate --workdir=runs/tae --clips=my_clips/ --frames=17 --size=128,128
 An autoencoder: encodes and decodes clips and prints PSNR, SSIM, flicker and the norms of latents,
 and with --perceptual=lpips.safetensors LPIPS and a Frechet distance. Writes reconstruction.json,

@@ -7,7 +7,7 @@ python -m launch.weights import --input=weights.pth --config=configs/audio/codec
   --workdir=runs/codec
 python -m launch.weights import --input=ul2/ --config=configs/text/ul2.py --workdir=runs/ul2
 python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
-  --workdir=runs/metaclip
+  --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
 python -m launch.weights export --workdir=runs/video --out=video.safetensors
 python -m launch.weights import --input=video.safetensors --workdir=runs/imported \
   --config=configs/video/t2iv_256.py --config.autoencoder=runs/tae
@@ -23,7 +23,8 @@ encoders, a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has them, in o
 with their index, or a file of CLIP by OpenCLIP's own names. What it fixes of config.model replaces
 what stands there. The work directory then serves launch.encode and launch.sample as the run it
 came from, and launch.train with --config.start_from. The image model alone goes back to diffusers,
-a codec to DAC-VAE's names, an encoder to its own names and types.
+a codec to DAC-VAE's names, an encoder to its own names and types. Tokenizer files beside an
+encoder's weights, or those that --tokenizer names, go along both ways.
 """
 
 from absl import flags
@@ -38,6 +39,11 @@ _INPUT = flags.DEFINE_string('input', '', 'import: folder, .safetensors, .pth or
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory, made by import, read by export.')
 _OUT = flags.DEFINE_string(
   'out', '', 'export: .safetensors file; for diffusers and transformers a folder.'
+)
+_TOKENIZER = flags.DEFINE_string(
+  'tokenizer',
+  None,
+  'import: file or folder of the tokenizer; by default what lies beside the weights.',
 )
 _FORMAT = flags.DEFINE_enum(
   'format',
@@ -57,7 +63,8 @@ def main(arguments) -> None:
   if command_line.print_config(config):
     return
   source = command_line.required(_INPUT, 'vae/')
-  import_weights(config, source, command_line.required(_WORKDIR, 'runs/inflated'))
+  workdir = command_line.required(_WORKDIR, 'runs/inflated')
+  import_weights(config, source, workdir, _TOKENIZER.value)
 
 
 if __name__ == '__main__':

@@ -4,22 +4,21 @@ python -m launch.train --config=configs/audio/audio.py:13b --workdir=runs/audio 
   --config.autoencoder=runs/codec --config.data.path=data/clips
 python -m launch.train --config=configs/audio/audio.py:13b,finetune --workdir=runs/audio_finetuned \
   --config.autoencoder=runs/codec --config.data.path=data/cinematic --config.start_from=runs/audio
-Sizes: debug, 300m, 3b, 9b, 13b. With --config.data.latents=... read what launch.encode encoded.
+Sizes: debug, 300m, 3b, 9b, 13b; :13b,encoders reads T5's states of captions, not their bytes.
+With --config.data.latents=... read what launch.encode encoded.
 """
 
 from ml_collections import ConfigDict
 
 from configs.audio.sizes import model
 from configs.base import base, clips, encoding, masked_audio, sound_sampling
-from mgjax.core.errors import ConfigError
+from configs.text.encoders import AUDIO, places, split
 
 SECONDS = 30.0  # 750 latents; longer sounds are cropped
 
 
 def get_config(argument: str = '13b') -> ConfigDict:
-  size, _, stage = argument.partition(',')
-  if stage not in ('', 'finetune'):
-    raise ConfigError(f'there is no stage {stage!r}; leave it out or write {size},finetune')
+  size, words = split(argument, 'finetune', 'encoders')
   config = base()
   config.part = 'audio'
   config.autoencoder = 'runs/codec'
@@ -28,7 +27,9 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.rules = 'fsdp_tp_cp'
   config.data = clips(fps=25)
   config.data.rate, config.data.channels = 48_000, 1
-  config.model = model(size, round(SECONDS * 25))
+  config.model = model(f'{size},encoders' if 'encoders' in words else size, round(SECONDS * 25))
+  config.text = places(AUDIO) if 'encoders' in words else ConfigDict()
+  config.embeddings = ''  # of prompts, by that encoder; '' has them beside the latents
   config.objective, config.masking = masked_audio()
   config.encode = encoding()
   config.sample = sound_sampling()
@@ -38,7 +39,7 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.train.decay = 0.999
   config.train.save_every = 1000
   config.train.evaluate_every = 1000
-  if stage:
+  if 'finetune' in words:
     buckets = {10.0: 5, 30.0: 1}
     config.optimizer.kind = 'linear'
     config.optimizer.warmup = 5000  # not in public sources

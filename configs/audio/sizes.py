@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from configs.text.encoders import AUDIO, conditioning, split
 from mgjax.core.errors import ConfigError
 
 SIZES = {
@@ -15,7 +16,8 @@ SIZES = {
   '13b': {'dim': 4608, 'depth': 36, 'heads': 36, 'hidden': 18432},
 }
 
-# The byte encoder that stands where the report has T5-base, frozen, 512 tokens.
+# The byte encoder that stands where the report has T5-base, frozen, 512 tokens, as '13b,encoders'
+# does: it needs no weights of others.
 TEXT = {
   'debug': {'width': 32, 'depth': 1, 'heads': 2, 'length': 64},
   '300m': {'width': 512, 'depth': 4, 'heads': 8, 'length': 512},
@@ -28,7 +30,11 @@ FEATURES = 768  # of a frame: mgjax/audio/frames.py; 1024 of the report's Long-p
 
 
 def model(size: str, latents: int) -> ConfigDict:
-  """Returns the fields of a model of a named size for at most so many latents, 25 a second."""
+  """Returns the fields of a model of a named size for at most so many latents, 25 a second.
+
+  '13b,encoders' reads the report's frozen encoder of text, '13b' bytes.
+  """
+  size, words = split(size, 'encoders')
   if size not in SIZES:
     raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
   return ConfigDict(
@@ -45,7 +51,9 @@ def model(size: str, latents: int) -> ConfigDict:
       'compute': 'float32' if size == 'debug' else 'bfloat16',
       'conditionings': {
         'context': {'class': 'mgjax.audio.conditioning.AudioContext'},
-        'text': {'class': 'mgjax.text.conditioning.ByteText', **TEXT[size]},
+        'text': conditioning(AUDIO)
+        if words
+        else {'class': 'mgjax.text.conditioning.ByteText', **TEXT[size]},
         'video': {'class': 'mgjax.audio.conditioning.FrameFeatures', 'features': FEATURES},
       },
     }

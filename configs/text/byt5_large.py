@@ -13,6 +13,7 @@ from configs.text.ul2 import get_config as ul2
 def get_config() -> ConfigDict:
   config = ul2()
   config.keep_type = False
+  config.tokenizer = 'bytes'
   config.length = 100  # not in public sources
   config.model.update(
     vocabulary=384, dim=1536, depth=36, head_size=64, hidden=3840, activation='gelu'

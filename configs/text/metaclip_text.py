@@ -14,6 +14,7 @@ from configs.base import encoder
 
 def get_config() -> ConfigDict:
   config = encoder('clip_text')
+  config.tokenizer = 'file'  # beside the weights, or import's --tokenizer
   config.rows, config.length = 8, 256  # of launch.bench
   config.model = ConfigDict(
     {

@@ -14,6 +14,7 @@ from configs.base import encoder
 def get_config() -> ConfigDict:
   config = encoder('t5')
   config.keep_type = True
+  config.tokenizer = 'file'  # beside the weights, or import's --tokenizer
   config.rows, config.length = 8, 512  # of a plan and of launch.bench; length not in public sources
   config.model = ConfigDict(
     {

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from configs.text.encoders import VIDEO, conditioning, split
 from mgjax.core.errors import ConfigError
 
 SIZES = {
@@ -17,8 +18,9 @@ SIZES = {
   '30b': {'dim': 6144, 'depth': 48, 'heads': 48, 'hidden': 16384},
 }
 
-# The byte encoder that stands where the report has three frozen ones: its size is chosen so that it
-# is a small part of the model, its length so that captions of about 100 words fit.
+# The byte encoder that stands where the report has three frozen ones, as '30b,encoders' does: it
+# needs no weights of others. Its size is chosen so that it is a small part of the model, its length
+# so that captions of about 100 words fit.
 TEXT = {
   'debug': {'width': 32, 'depth': 1, 'heads': 2, 'length': 64},
   '1b': {'width': 512, 'depth': 4, 'heads': 8, 'length': 768},
@@ -29,7 +31,11 @@ TEXT = {
 
 
 def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
-  """Returns the fields of a model of a named size, with position tables of the stage's lengths."""
+  """Returns the fields of a model of a named size, with position tables of the stage's lengths.
+
+  '30b,encoders' reads the report's frozen encoders of text, '30b' bytes.
+  """
+  size, words = split(size, 'encoders')
   if size not in SIZES:
     raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
   return ConfigDict(
@@ -43,6 +49,10 @@ def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       'exchange': 'auto',
       'unroll': 1,
       'compute': 'float32' if size == 'debug' else 'bfloat16',
-      'conditionings': {'text': {'class': 'mgjax.text.conditioning.ByteText', **TEXT[size]}},
+      'conditionings': {
+        'text': conditioning(VIDEO)
+        if words
+        else {'class': 'mgjax.text.conditioning.ByteText', **TEXT[size]}
+      },
     }
   )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from configs.base import base, clips, encoding, sampling
+from configs.text.encoders import VIDEO, places, split
 from configs.video.sizes import model
 from mgjax.data.buckets import rows_for
 
@@ -32,6 +33,8 @@ def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   config.rules = 'fsdp_tp_cp'
   config.data = clips(fps=FPS)
   config.model = model(size, positions)
+  config.text = places(VIDEO) if split(size, 'encoders')[1] else ConfigDict()
+  config.embeddings = ''  # of prompts, by those encoders; '' has them beside the latents
   config.objective = ConfigDict(
     {
       'dropout': {'text': 0.1},  # not in public sources

@@ -3,7 +3,9 @@
 python -m launch.train --config=configs/video/t2iv_256.py:30b --workdir=runs/t2iv_256 \\
   --config.autoencoder=runs/tae --config.data.path=data/clips --config.start_from=runs/t2i_256
 
-The size is one of configs/video/sizes.py. Add --dry_run to see the model's parameters and stop.
+The size is one of configs/video/sizes.py; :30b,encoders reads the report's encoders of text, which
+launch.weights imports and launch.encode runs (docs/text.md), where :30b reads bytes. Add --dry_run
+to see the model's parameters and stop.
 """
 
 from ml_collections import ConfigDict

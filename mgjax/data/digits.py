@@ -96,7 +96,8 @@ def handwriting(split: str) -> tuple[Float[np.ndarray, 'b 8 8'], np.ndarray]:
 
 
 @functools.cache
-def _images_of(split: str, digit: int) -> Float[np.ndarray, 'b 8 8']:
+def images_of(split: str, digit: int) -> Float[np.ndarray, 'b 8 8']:
+  """Returns the images of one digit, see `handwriting`."""
   images, labels = handwriting(split)
   return images[labels == digit]
 
@@ -152,12 +153,19 @@ def _events(motion: str, course: _Course, laps: float) -> Float[np.ndarray, '_']
 
 
 def _resampling(
-  start: Float[np.ndarray, 't'], length: int, digit_size: float
-) -> Float[np.ndarray, 't h 8']:
-  """Weights that place 8 samples, stretched to `digit_size` pixels, at a sub-pixel `start`."""
+  start: Float[np.ndarray, 't'], length: int, digit_size: float, count: int = 8
+) -> Float[np.ndarray, 't h c']:
+  """Weights that place samples, 8 of them stretched to `digit_size` pixels, at a sub-pixel place.
+
+  Args:
+    start: of the first sample.
+    length: pixels.
+    digit_size: pixels that a digit takes.
+    count: samples; 8 make a digit.
+  """
   centres = np.arange(length, dtype=np.float32) + np.float32(0.5)
   position = (centres - start[:, None].astype(np.float32)) * np.float32(8 / digit_size)
-  samples = np.arange(8, dtype=np.float32) + np.float32(0.5)
+  samples = np.arange(count, dtype=np.float32) + np.float32(0.5)
   return np.maximum(1 - np.abs(position[..., None] - samples), 0)
 
 
@@ -228,7 +236,7 @@ class Digits:
       )
 
   @property
-  def _choices(self) -> list[tuple[int, str, str, str]]:
+  def _choices(self) -> list[Any]:
     motions = tuple(self.motions) if self.frames > 1 else ('',)
     return _choices(self.captions, tuple(self.colours), motions)
 
@@ -246,23 +254,33 @@ class Digits:
     if not 0 <= index < self.length:
       raise IndexError(f'index {index} of a source of {self.length} samples')
     generator = np.random.default_rng((self.seed, SPLITS.index(self.split), index))
+    sample, image = self._draw(generator)
+    course = _Course(generator.uniform(-1, 1, 2), generator.uniform(0, 2, 2))
+    if self.sound:
+      events = _events(sample['motion'], course, self.laps) * (self.frames - 1) / self.fps
+      samples = self.frames * digit_sounds.RATE // self.fps
+      sound = digit_sounds.digit_sound(sample['digit'], events, samples)
+      sample |= {'sound': sound, 'events': events}
+    if pictures:
+      sample['video'] = self._render(image, sample['colour'], sample['motion'], course, generator)
+    return sample
+
+  def _draw(
+    self, generator: np.random.Generator
+  ) -> tuple[dict[str, Any], Float[np.ndarray, '8 c']]:
+    """Chooses what to show: the labels and the caption, and the handwriting."""
     choices = self._choices
     digit, colour, motion, caption = choices[generator.integers(len(choices))]
-    images = _images_of(self.split, digit)
-    image = images[generator.integers(len(images))]
-    course = _Course(generator.uniform(-1, 1, 2), generator.uniform(0, 2, 2))
-    sample = {'caption': caption, 'digit': digit, 'colour': colour, 'motion': motion}
-    if self.sound:
-      events = _events(motion, course, self.laps) * (self.frames - 1) / self.fps
-      samples = self.frames * digit_sounds.RATE // self.fps
-      sample |= {'sound': digit_sounds.digit_sound(digit, events, samples), 'events': events}
-    if pictures:
-      sample['video'] = self._render(image, colour, motion, course, generator)
-    return sample
+    image = self._write(digit, generator)
+    return {'caption': caption, 'digit': digit, 'colour': colour, 'motion': motion}, image
+
+  def _write(self, digit: int, generator: np.random.Generator) -> Float[np.ndarray, '8 8']:
+    images = images_of(self.split, digit)
+    return images[generator.integers(len(images))]
 
   def _render(
     self,
-    image: Float[np.ndarray, '8 8'],
+    image: Float[np.ndarray, '8 c'],
     colour: str,
     motion: str,
     course: _Course,
@@ -271,10 +289,10 @@ class Digits:
     height, width = self.size
     scale = min(self.size) / 32
     digit_size = self.digit_size * scale
-    room = np.array(self.size, np.float64) - digit_size
+    room = np.array(self.size, np.float64) - digit_size * np.array([1, image.shape[1] / 8])
     path = _path(motion, course, self.frames, room, self.jitter * scale, self.laps)
     rows = _resampling(path[:, 0], height, digit_size)
-    columns = _resampling(path[:, 1], width, digit_size)
+    columns = _resampling(path[:, 1], width, digit_size, image.shape[1])
     opacity = rows @ image @ columns.transpose(0, 2, 1)
     behind = _background(self.background, self.size, generator)
     video = np.empty((*opacity.shape, 3), np.uint8)

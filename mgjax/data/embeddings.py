@@ -75,6 +75,12 @@ class Embeddings:
     return list(itertools.compress(texts, ~known))
 
 
+def encoder_of(directory: str) -> str | None:
+  """Returns the name of the encoder of a store's embeddings; None if nobody began to fill it."""
+  found = open_storage(directory).read(_ENCODER)
+  return None if found is None else found.decode()
+
+
 def embed(
   directory: str,
   texts: Iterable[str],
@@ -109,7 +115,7 @@ def embed(
   """
   storage = open_storage(directory)
   storage.create(_ENCODER, encoder.encode())
-  if (known := (storage.read(_ENCODER) or b'').decode()) != encoder:
+  if (known := encoder_of(directory)) != encoder:
     raise ConfigError(
       f'{directory} has embeddings of the encoder {known}, not of {encoder}; name another directory'
     )

@@ -15,6 +15,7 @@ import hashlib
 import io
 import pathlib
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -29,6 +30,9 @@ from mgjax.data.storage import Folder, Handle
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 _BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65536, 24, 40
 _PIECE = 1 << 24
+# NumPy reads headers with Python's own parser, which up to Python 3.11 fails now and then when
+# several threads are in it (CPython issue 106905).
+_PARSING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Index:
   @classmethod
   def from_bytes(cls, data: bytes) -> 'Index':
     """Undoes `to_bytes`; ValueError and its kin if the bytes are no index."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+    with _PARSING, np.load(io.BytesIO(data), allow_pickle=False) as stored:
       arrays = dict(stored)
     fixed = [arrays.pop(name) for name in ('offsets', 'sizes', 'checks')]
     return cls(*fixed, {name.removeprefix('column '): array for name, array in arrays.items()})

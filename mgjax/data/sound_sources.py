@@ -152,7 +152,7 @@ def _digit_sounds(data: Fields, shape: Fields, split: str) -> DigitSounds:
   if pictures:
     more['size'] = (shape['height'], shape['width'])
   frames = max(data['digits'].get('frames', _CLIP_FRAMES), int(np.ceil(frames - 1e-6)))
-  digits = make_digits(data['digits'], split, frames=frames, **more)
+  digits = make_digits(data, split, frames=frames, **more)
   if not set(digits.motions) & set(AUDIBLE):
     raise ConfigError(
       f'config.data.digits.motions={digits.motions} are silent; add one of {", ".join(AUDIBLE)}'

@@ -15,6 +15,7 @@ from mgjax.data.buckets import make_shape, sort_out
 from mgjax.data.catalogue import Catalogue, catalogue_of, probe_entries, recorded_clips
 from mgjax.data.clip_files import VIDEO, Medium, Rejected
 from mgjax.data.clips import Clips, probe_video
+from mgjax.data.digit_signs import Signs
 from mgjax.data.digits import Digits
 from mgjax.data.mixture import Source
 from mgjax.data.records import Records
@@ -35,11 +36,12 @@ def make_sources(
   Buckets that no clip belongs to are left out.
 
   Args:
-    data: `kind` is 'digits' (with their fields under `digits`), 'clips' (a folder or manifest at
-      `path`) or 'records' (clip records there, which `launch.data convert` makes); `fps` of videos
-      in buckets that do not give a range of their own; `intervals` between frames of training
-      clips, of which one is drawn; `latents`, where `launch.encode` put the same data in encoded
-      form, or '' to read it as it is; `skip_missing`, whether to go on without lost shards.
+    data: `kind` is 'digits' or 'signs' (with their fields under that name), 'clips' (a folder or
+      manifest at `path`) or 'records' (clip records there, which `launch.data convert` makes);
+      `fps` of videos in buckets that do not give a range of their own; `intervals` between frames
+      of training clips, of which one is drawn; `latents`, where `launch.encode` put the same data
+      in encoded form, or '' to read it as it is; `skip_missing`, whether to go on without lost
+      shards.
     buckets: name -> `frames`, `height`, `width` and, if wanted, `fps`.
     split: 'train' or 'validation'. Clips have no split of their own: `validation_path` names
       others, without it training clips validate.
@@ -51,7 +53,7 @@ def make_sources(
   """
   if data.get('latents'):
     return dict(stored_latents(data, buckets, split))
-  makers = {'digits': _digits, 'clips': _clips, 'records': _clips}
+  makers = {'digits': _digits, 'signs': _digits, 'clips': _clips, 'records': _clips}
   if data['kind'] not in makers:
     raise ConfigError(f'unknown data kind {data["kind"]!r}; expected one of {", ".join(makers)}')
   return makers[data['kind']](data, buckets, split, report)
@@ -62,16 +64,19 @@ def longest_bucket(buckets: Fields) -> tuple[str, Fields]:
   return max(buckets.items(), key=lambda item: item[1]['frames'])
 
 
-def make_digits(fields: Fields, split: str, **more: Any) -> Digits:
-  """Makes the small world of a configuration; `more` are fields of `Digits` that come first.
+def make_digits(data: Fields, split: str, **more: Any) -> Digits:
+  """Makes the small world of `config.data`; `more` are fields of `Digits` that come first.
 
-  Validation has other handwriting and, of videos, the combinations that training never shows.
+  Validation has other handwriting and the combinations or numbers that training never shows; of
+  images of single digits, all.
   """
+  make = {'digits': Digits, 'signs': Signs}[data['kind']]
+  fields = data[data['kind']]
   fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()} | more
   if split == 'validation':
-    captions = 'held_out' if fields['frames'] > 1 else 'all'
+    captions = 'held_out' if make is Signs or fields['frames'] > 1 else 'all'
     fields |= {'split': 'test', 'captions': captions, 'length': 4096}
-  return Digits(**fields)
+  return make(**fields)
 
 
 def stored_latents(data: Fields, buckets: Fields, split: str) -> dict[str, Records]:
@@ -159,7 +164,7 @@ def _digits(data, buckets, split, report) -> dict[str, Source]:
   sources = {}
   for name, shape in buckets.items():
     size = (shape['height'], shape['width'])
-    source = make_digits(data['digits'], split, frames=shape['frames'], size=size)
+    source = make_digits(data, split, frames=shape['frames'], size=size)
     sources[name] = source if shape['frames'] == 1 else _WithFrameRate(source, data['fps'])
   return sources
 

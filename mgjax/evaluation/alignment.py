@@ -8,7 +8,8 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
-from mgjax.data.digits import Digits, all_captions, held_out
+from mgjax.data.digits import all_captions, held_out
+from mgjax.data.sources import make_digits
 from mgjax.evaluation.judge import ceiling, diversity, floor, train_judge
 from mgjax.train.sampling import Sampler
 
@@ -74,7 +75,7 @@ def judge_model(
   Raises:
     ConfigError: the model was trained on something else.
   """
-  world = _world(sampler)
+  world = world_of(sampler, 'digits')
   captions = all_captions(world['colours'], world['motions'])
   unseen = [caption for caption in captions if held_out(*caption[:3])]
   labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
@@ -93,17 +94,25 @@ def judge_model(
   return alignment, videos, prompts
 
 
-def _world(sampler: Sampler) -> dict[str, Any]:
-  """The fields of `Digits` that say how the model's training clips look."""
+def world_of(sampler: Sampler, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
+  """Returns the fields of the small world that say how the model's training clips look.
+
+  Args:
+    sampler: of the model.
+    kind: of `config.data` that there is a judge for.
+    looks: names of the fields.
+
+  Raises:
+    ConfigError: the model was trained on data of another kind.
+  """
   data = sampler.config.data.to_dict()
-  if data['kind'] != 'digits':
+  if data['kind'] != kind:
     raise ConfigError(
-      f'the judge reads moving digits; this model was trained on {data["kind"]!r} data'
+      f'the judge reads moving {kind}; this model was trained on {data["kind"]!r} data'
     )
-  given = {key: tuple(v) if isinstance(v, list) else v for key, v in data['digits'].items()}
   frames, height, width = sampler.default_shape
-  world = Digits(**given | {'frames': frames, 'size': (height, width)})
-  return {name: getattr(world, name) for name in LOOKS}
+  world = make_digits(data, 'train', frames=frames, size=(height, width))
+  return {name: getattr(world, name) for name in looks}
 
 
 def spread(prompts: Sequence[str], count: int) -> list[int]:

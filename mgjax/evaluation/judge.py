@@ -18,17 +18,17 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.resampling import averaging
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, UInt8
 from mgjax.data.digits import COLOURS, Digits
 
-_SIDE = 32  # shorter side at which the judge looks
-_CROP = 20  # side of the window around the centroid
+SIDE = 32  # shorter side at which the judge looks
+CROP = 20  # side of the window around the centroid
 _BLUR = 0.7  # pixels; averages noise, keeps strokes
-_THRESHOLD = 0.3  # of full brightness above the background
-_STILL = 0.15 * _SIDE  # a shorter way than this is no movement
+THRESHOLD = 0.3  # of full brightness above the background
+_STILL = 0.15 * SIDE  # a shorter way than this is no movement
 _LANDINGS = np.linspace(0.2, 0.9, 36)  # of a clip, when something may come to rest
 _BEND = 0.04  # of its height: a fall leaves at least 0.075, root mean square, to a line
-_BOUNCE = 0.08 * _SIDE  # a straight path leaves less than this, root mean square, to a line
+_BOUNCE = 0.08 * SIDE  # a straight path leaves less than this, root mean square, to a line
 
 
 class Reading(NamedTuple):
@@ -44,22 +44,37 @@ def labels_of(samples: Iterable[dict[str, Any]]) -> list[Reading]:
   return [Reading(sample['digit'], sample['colour'], sample['motion']) for sample in samples]
 
 
-class _Sight(NamedTuple):
+class Sight(NamedTuple):
+  """What stands out of a clip; '', '' and zeros if nothing does."""
+
   colour: str
   motion: str
-  crop: Float[np.ndarray, 'd']  # unit length; zeros if nothing stands out
+  picture: Float[np.ndarray, 'h w']  # its mean over time, motion taken out, around its centroid
+
+  @property
+  def crop(self) -> Float[np.ndarray, 'd']:
+    """The picture as one row of unit length."""
+    return unit(self.picture)
+
+
+def unit(picture: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'd']:
+  """Returns a picture as one row of unit length; zeros stay zeros."""
+  return picture.ravel() / max(float(np.linalg.norm(picture)), 1e-12)
 
 
 @functools.cache
-def _blurring(length: int) -> Float[np.ndarray, 'h h']:
+def blurring(length: int) -> Float[np.ndarray, 'h h']:
+  """Returns the weights of a slight blur of so many pixels."""
   distance = np.subtract.outer(np.arange(length), np.arange(length))
   weights = np.exp(-0.5 * (distance / _BLUR) ** 2)
   return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _window(centre: Float[np.ndarray, 't'], length: int) -> Float[np.ndarray, 't i h']:
-  """Linear interpolation at `_CROP` pixels around a sub-pixel centre."""
-  position = centre[:, None] + np.arange(_CROP, dtype=np.float32) - np.float32((_CROP - 1) / 2)
+def window(
+  centre: Float[np.ndarray, 't'], length: int, size: int = CROP
+) -> Float[np.ndarray, 't i h']:
+  """Weights of the linear interpolation at `size` of `length` pixels around a sub-pixel centre."""
+  position = centre[:, None] + np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
   return np.maximum(1 - np.abs(position[..., None] - np.arange(length, dtype=np.float32)), 0)
 
 
@@ -96,24 +111,33 @@ def _as_fall(away: Float[np.ndarray, 't 2'], time: Float[np.ndarray, 't']) -> tu
   return float(height[best]), float(beside[best])
 
 
-def _look(video: np.ndarray) -> _Sight:
+def look(video: np.ndarray, size: tuple[int, int] = (CROP, CROP)) -> Sight:
+  """Finds what stands out of a clip.
+
+  Args:
+    video: uint8 (t h w 3).
+    size: of the picture, at 32 pixels on the shorter side of a frame.
+
+  Raises:
+    DataError: the video is something else.
+  """
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
     raise DataError(
       f'the judge got {video.dtype} {video.shape}, expected uint8 (frames, height, width, 3); '
       'scale to 0..255 and round, and give a single image a leading axis of one frame'
     )
   frames, height, width = video.shape[:3]
-  sides = [round(_SIDE * side / min(height, width)) for side in (height, width)]
+  sides = [round(SIDE * side / min(height, width)) for side in (height, width)]
   planes = np.moveaxis(video, -1, 1).astype(np.float32) / 255  # t c h w
   planes = averaging(height, sides[0]) @ planes @ averaging(width, sides[1]).T
   background = np.median(planes, axis=(0, 2, 3), keepdims=True)
   above = planes - background
-  strength = np.abs(_blurring(sides[0]) @ above @ _blurring(sides[1]).T).max(1)  # t h w
-  strength = np.where(strength > _THRESHOLD, strength, 0)
+  strength = np.abs(blurring(sides[0]) @ above @ blurring(sides[1]).T).max(1)  # t h w
+  strength = np.where(strength > THRESHOLD, strength, 0)
   mass = strength.sum((1, 2))
   seen = np.flatnonzero(mass)  # frames with a digit in sight
   if not seen.size:
-    return _Sight('', '', np.zeros(_CROP**2, np.float32))
+    return Sight('', '', np.zeros(size, np.float32))
   strength, above, mass = strength[seen], above[seen], mass[seen]
 
   rows = strength.sum(2) @ np.arange(sides[0], dtype=np.float32) / mass
@@ -126,9 +150,9 @@ def _look(video: np.ndarray) -> _Sight:
   # Signed, along the digit's own colour: what is noise then averages away over the frames.
   direction = np.einsum('thw,tchw->c', strength, above)
   digit = np.einsum('tchw,c->thw', above, direction)
-  crops = _window(rows, sides[0]) @ digit @ _window(columns, sides[1]).transpose(0, 2, 1)
-  crop = np.maximum(crops.mean(0).ravel(), 0)
-  return _Sight(colour, motion, crop / max(float(np.linalg.norm(crop)), 1e-12))
+  across = window(columns, sides[1], size[1]).transpose(0, 2, 1)
+  crops = window(rows, sides[0], size[0]) @ digit @ across
+  return Sight(colour, motion, np.maximum(crops.mean(0), 0))
 
 
 def _tint(colour: Any) -> Float[np.ndarray, '3']:
@@ -168,7 +192,7 @@ class Judge:
     return {**shares, 'all': float(right.all(1).mean())}
 
   def _readings(self, videos: Iterable[np.ndarray]) -> list[Reading]:
-    sights = [_look(np.asarray(video)) for video in videos]
+    sights = [look(np.asarray(video)) for video in videos]
     digits = self.classify(np.stack([sight.crop for sight in sights])) if sights else []
     return [
       Reading(int(digit), sight.colour, sight.motion) if sight.colour else Reading(-1, '', '')
@@ -178,6 +202,16 @@ class Judge:
 
 def _spread(crops: Float[np.ndarray, 'b d']) -> float:
   return float(crops.var(0, ddof=1).sum()) if len(crops) > 1 else float('nan')
+
+
+def worn(video: UInt8[np.ndarray, 't h w 3'], generator: np.random.Generator) -> np.ndarray:
+  """Returns a clip a little blurred and noisy, as decoders leave it or worse."""
+  from scipy.ndimage import gaussian_filter
+
+  blur, noise = generator.uniform(0, 1), generator.uniform(0, 30)
+  soft = gaussian_filter(video.astype(np.float32), (0, blur, blur, 0))
+  rough = soft + noise * generator.standard_normal(video.shape, np.float32)
+  return np.clip(np.rint(rough), 0, 255).astype(np.uint8)
 
 
 def train_judge(
@@ -194,10 +228,9 @@ def train_judge(
   further fields of `Digits` (background, digit_size, ...). Only the proportions of `size` matter:
   the judge looks at 32 pixels, so there it trains.
   """
-  from scipy.ndimage import gaussian_filter
   from sklearn.svm import SVC
 
-  small = tuple(round(_SIDE * side / min(size)) for side in size)
+  small = tuple(round(SIDE * side / min(size)) for side in size)
   source = Digits(captions='all', frames=frames, size=small, length=clips, seed=seed, **world)
   generator = np.random.default_rng((seed, clips))
   crops, digits = [], []
@@ -205,11 +238,8 @@ def train_judge(
     sample = source[index]
     video = sample['video']
     if index % 2:
-      blur, noise = generator.uniform(0, 1), generator.uniform(0, 30)
-      soft = gaussian_filter(video.astype(np.float32), (0, blur, blur, 0))
-      rough = soft + noise * generator.standard_normal(video.shape, np.float32)
-      video = np.clip(np.rint(rough), 0, 255).astype(np.uint8)
-    crops.append(_look(video).crop)
+      video = worn(video, generator)
+    crops.append(look(video).crop)
     digits.append(sample['digit'])
   crops, digits = np.stack(crops), np.array(digits)
   clean = np.arange(clips) % 2 == 0
@@ -243,7 +273,7 @@ def diversity(judge: Judge, videos: Iterable[np.ndarray], labels: Sequence[tuple
   digit seen with its motion taken out and unit length. Digits with fewer than two clips do not
   count, nan if there are none. Noise and broken shapes differ too: read it beside the score.
   """
-  crops = np.stack([_look(np.asarray(video)).crop for video in videos])
+  crops = np.stack([look(np.asarray(video)).crop for video in videos])
   digits = np.array([label[0] for label in labels])
   ratios = [
     _spread(crops[digits == digit]) / judge.spread[digit]

@@ -21,6 +21,7 @@ from mgjax.evaluation.reconstruction import (
   write_pictures,
 )
 from mgjax.evaluation.scorers import CommandScorer
+from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.evaluation.similarity import make_perceive
 from mgjax.evaluation.sound_reconstruction import (
   SECONDS,
@@ -59,17 +60,22 @@ def evaluate_video(
 ) -> Findings:
   """Samples captions of the small world that training never showed, and reads the videos.
 
+  Of signs, numbers that training showed are sampled as well.
+
   Args:
     workdir: of the model.
-    samples: videos, at least one a caption.
+    samples: videos, at least one a caption; of signs, of either kind of numbers.
     seed: of the noise.
     steps: of sampling; the run decides by default.
-    guidance: scale of the text; the run decides by default.
+    guidance: scale of all text; the run decides by default.
   """
-  guidance_scales = None if guidance is None else {'text': guidance}
-  sampler = Sampler(workdir, steps=steps, guidance=guidance_scales)
-  found, videos, prompts = judge_model(sampler, samples=samples, seed=seed)
-  sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, sampler.config.data.fps)
+  sampler = Sampler(workdir, steps=steps, guidance=guidance)
+  if sampler.config.data.kind == 'signs':
+    found, made = judge_signs(sampler, samples=samples, seed=seed)
+    sheet = write_sheet(workdir / 'evaluation', made)
+  else:
+    found, videos, prompts = judge_model(sampler, samples=samples, seed=seed)
+    sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, sampler.config.data.fps)
   record = {'weights': sampler.provenance, 'settings': sampler.settings, 'seed': seed}
   return _finish(found, record, workdir / 'evaluation.json', [sheet])
 

@@ -1,8 +1,8 @@
-"""Text as a condition: a byte-level encoder that is trained with the model."""
+"""Text as a condition: encoders of bytes and of words that are trained with the model."""
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,14 +17,16 @@ from mgjax.nn.linear import FAN_IN, Linear, parameter
 from mgjax.nn.mlp import SwiGLU
 from mgjax.nn.multihead import MultiHeadAttention
 from mgjax.nn.norm import LayerNorm, RMSNorm
-from mgjax.text.prompts import with_frame_rate
+from mgjax.text.prompts import prompt_of
 from mgjax.text.tokenizers import BYTE_VOCABULARY, EOS, PAD, byte_tokens
+from mgjax.text.visual_text import READS
+from mgjax.text.words import SPECIAL, word_tokens, words_of
 
 _log = logging.getLogger(__name__)
 _BYTES = jax.nn.initializers.normal(1.0)
 _PLACES = jax.nn.initializers.normal(0.1)  # what a word says matters more than where it stands
 WINDOW = 7  # bytes
-_warned: set[int] = set()  # lengths for which this process has said that a prompt was cut
+_warned: set[tuple[int, str]] = set()  # lengths for which this process has said that one was cut
 
 
 class ByteText(nn.Module):
@@ -34,16 +36,20 @@ class ByteText(nn.Module):
   width and a LayerNorm (Movie Gen §3.1.4); the encoder itself is trained from nothing with the
   model, which suits small worlds. A dropped row reads the empty prompt, the end token alone.
 
+  A model may have several: each reads the batch key of its own name. With reads='visual_text' it
+  reads what the prompt quotes and no more, as the report's ByT5 does.
+
   Attributes:
     dim: model width d.
     width: of the encoder.
     depth: layers of the encoder.
     heads: attention heads of the encoder.
     length: tokens m; longer prompts are cut.
+    reads: 'prompt', whole and with the frame rate of videos, or 'visual_text'.
     dtype: compute type.
 
   Raises:
-    ConfigError: the width does not divide into the heads.
+    ConfigError: the width does not divide into the heads, or there is no such text to read.
   """
 
   dim: int
@@ -51,24 +57,39 @@ class ByteText(nn.Module):
   depth: int = 2
   heads: int = 4
   length: int = 128
+  reads: str = 'prompt'
   dtype: jnp.dtype = jnp.float32
+  unit: ClassVar[str] = 'bytes'
 
   def requires(self) -> tuple[str, ...]:
     """Names the batch keys that `__call__` reads."""
-    return ('text',)
+    return (self.name or 'text',)
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Turns a sample's 'caption' and, of videos, 'fps' into the batch's arrays, on the host."""
-    text = with_frame_rate(sample['caption'], sample.get('fps'))
-    if (size := len(text.encode('utf-8', errors='replace'))) > self.length - 1:
-      _warn_of_cut(size, self.length - 1)
-    return {'text': byte_tokens(text, self.length)}
+    if self.reads not in READS:
+      raise ConfigError(f'{self.name}.reads = {self.reads!r}; expected one of {", ".join(READS)}')
+    text = READS[self.reads](prompt_of(sample))
+    size, tokens = self.tokens(text)
+    if size > self.length - 1:
+      _warn_of_cut(size, self.length - 1, self.unit)
+    return {self.requires()[0]: tokens}
+
+  @property
+  def vocabulary_size(self) -> int:
+    """Entries of the table of tokens."""
+    return BYTE_VOCABULARY
+
+  def tokens(self, text: str) -> tuple[int, Int[np.ndarray, ' m']]:
+    """Returns how many tokens a text has without its end, and as many as are read."""
+    size = len(text.encode('utf-8', errors='replace'))
+    return size, byte_tokens(text, self.length)
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b']) -> Ports:
     if self.width % self.heads:
       raise ConfigError(f'{self.name}.width = {self.width} does not divide into {self.heads} heads')
-    tokens = batch['text']
+    tokens = batch[self.requires()[0]]
     empty = jnp.zeros((1, tokens.shape[1]), tokens.dtype).at[:, 0].set(EOS)
     tokens = jnp.where(drop[:, None], empty, tokens)
     mask = tokens != PAD
@@ -79,10 +100,11 @@ class ByteText(nn.Module):
 
   def _embed(self, tokens: Int[Array, 'b m'], mask: Bool[Array, 'b m']) -> Float[Array, 'b m e']:
     table_axes, place_axes = ('vocabulary', 'embed'), ('positions', 'embed')
-    table = parameter(self, 'table', _BYTES, table_axes, (BYTE_VOCABULARY, self.width))
+    table = parameter(self, 'table', _BYTES, table_axes, (self.vocabulary_size, self.width))
     places = parameter(self, 'places', _PLACES, place_axes, (self.length, self.width))
     x = (table[tokens] * mask[..., None]).astype(self.dtype)
-    # A byte says little alone; a window of them is a word wherever it stands.
+    # A byte says little alone; a window of them is a word wherever it stands. (To words it does no
+    # harm: what is compared differs in its tokens alone.)
     words = TemporalConv(self.width, WINDOW, initializer=FAN_IN, dtype=self.dtype, name='words')
     x = x + words(x[:, :, None, None])[:, :, 0, 0]
     return x + places[None, : tokens.shape[1]].astype(self.dtype)
@@ -93,11 +115,35 @@ class ByteText(nn.Module):
     return LayerNorm(dtype=self.dtype, name='project_norm')(x)
 
 
-def _warn_of_cut(size: int, read: int) -> None:
+class WordText(ByteText):
+  """A prompt's words, whole numbers and marks, through the same encoder: what `ByteText` is beside.
+
+  A vocabulary of words knows nothing of how they are spelt (`mgjax/text/words.py`).
+
+  Attributes:
+    vocabulary: tokens that words are spread over.
+  """
+
+  vocabulary: int = 2**15
+  unit: ClassVar[str] = 'words'
+
+  @property
+  def vocabulary_size(self) -> int:
+    """Entries of the table of tokens."""
+    return SPECIAL + self.vocabulary
+
+  def tokens(self, text: str) -> tuple[int, Int[np.ndarray, ' m']]:
+    """Returns how many tokens a text has without its end, and as many as are read."""
+    return len(words_of(text)), word_tokens(text, self.length, self.vocabulary)
+
+
+def _warn_of_cut(size: int, read: int, unit: str) -> None:
   # Training prepares a sample in every epoch: a line for each would bury all others.
-  if read not in _warned:
-    _warned.add(read)
-    _log.warning('a prompt of %d bytes was cut to the %d read; others are cut unsaid', size, read)
+  if (read, unit) not in _warned:
+    _warned.add((read, unit))
+    _log.warning(
+      'a prompt of %d %s was cut to the %d read; others are cut unsaid', size, unit, read
+    )
 
 
 class _EncoderLayer(nn.Module):

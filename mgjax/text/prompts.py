@@ -2,14 +2,20 @@
 
 import logging
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 from mgjax.core.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
 LONGEST = 4096  # characters; far more than any encoder reads
-# Marks that change the order in which text is shown but not what it says.
-_BIDIRECTIONAL = frozenset('\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')
+# Marks that change how text is shown (its order, its digits, its letters' forms) but not what it
+# says, and the byte order mark that editors put before a file.
+_UNSEEN = frozenset(
+  '\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069'
+  '\u206a\u206b\u206c\u206d\u206e\u206f\ufeff'
+)
 
 
 def clean_prompt(prompt: str) -> str:
@@ -26,7 +32,7 @@ def clean_prompt(prompt: str) -> str:
     category = unicodedata.category(character)
     if character.isspace():
       kept.append(' ')
-    elif category not in ('Cc', 'Cs') and character not in _BIDIRECTIONAL:
+    elif category not in ('Cc', 'Cs') and character not in _UNSEEN:
       kept.append(character)
   text = unicodedata.normalize('NFC', ' '.join(''.join(kept).split()))
   if not text:
@@ -46,3 +52,8 @@ def with_frame_rate(prompt: str, fps: float | None) -> str:
   Images have no frame rate and no prefix: `fps=None` returns the prompt as it is.
   """
   return prompt if fps is None else f'FPS-{fps:g} {prompt}'
+
+
+def prompt_of(sample: Mapping[str, Any]) -> str:
+  """Returns what is read of a sample: its 'caption', of videos with their 'fps' in front."""
+  return with_frame_rate(sample['caption'], sample.get('fps'))

@@ -1,12 +1,22 @@
-"""Text to integer tokens."""
+"""Text to integer tokens: of bytes, and by the tokenizer files of published encoders."""
+
+import logging
+import os
+from collections.abc import Sequence
 
 import numpy as np
 
-from mgjax.core.typing import Int
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Bool, Int
+from mgjax.text.tokenizer_files import Vocabulary, read_vocabulary
 
 PAD, EOS = 0, 1
 BYTE_OFFSET = 3
 BYTE_VOCABULARY = 384  # 3 special tokens, 256 bytes, and the 125 that ByT5 keeps for other uses
+BYTES = 'bytes'  # in place of a path
+
+_log = logging.getLogger(__name__)
+_warned: set[int] = set()  # lengths for which this process has said that a text was cut
 
 
 def byte_tokens(text: str, length: int) -> Int[np.ndarray, ' m']:
@@ -22,6 +32,95 @@ def byte_tokens(text: str, length: int) -> Int[np.ndarray, ' m']:
   if len(data) > length - 1:
     data = data[: length - 1].decode('utf-8', errors='ignore').encode('utf-8')
   tokens = np.full(length, PAD, np.int32)
-  tokens[: len(data)] = np.frombuffer(data, np.uint8).astype(np.int32) + BYTE_OFFSET
-  tokens[len(data)] = EOS
+  tokens[: len(data) + 1] = _encode_bytes(data)
   return tokens
+
+
+def _encode_bytes(data: bytes) -> np.ndarray:
+  return np.append(np.frombuffer(data, np.uint8).astype(np.int32) + BYTE_OFFSET, np.int32(EOS))
+
+
+class Tokenizer:
+  """Text to tokens, as `load_tokenizer` makes it; it can be pickled.
+
+  Attributes:
+    pad: the token to fill up with.
+    end: the token that ends every text.
+    size: the largest token + 1: what the encoder's vocabulary must have room for.
+  """
+
+  def __init__(self, vocabulary: Vocabulary):
+    self._vocabulary = vocabulary
+    self.pad = vocabulary.pad
+    self.end = int(vocabulary.encode('')[-1])
+    self.size = vocabulary.size
+
+  def __call__(self, text: str) -> Int[np.ndarray, ' m']:
+    """Returns all tokens of a text, those that begin and end it included.
+
+    What UTF-8 cannot hold (lone surrogates) becomes '?'.
+    """
+    text = text.encode('utf-8', errors='replace').decode()
+    return np.array(self._vocabulary.encode(text), np.int32)
+
+  def cut(self, tokens: Int[np.ndarray, ' m'], length: int) -> Int[np.ndarray, ' n']:
+    """Returns at most `length` of a text's tokens: its first ones and the end token.
+
+    This is the truncation that published encoders were trained with; of bytes it may leave a part
+    of a character, where `byte_tokens` leaves none.
+
+    Raises:
+      ConfigError: not even the tokens that begin and end every text would fit.
+    """
+    ends = self._vocabulary.ends
+    if length < self._vocabulary.begins + ends:
+      raise ConfigError(
+        f'length = {length} has no room for the {self._vocabulary.begins + ends} tokens that begin '
+        'and end a text; take a greater length'
+      )
+    if len(tokens) <= length:
+      return tokens
+    return np.concatenate([tokens[: length - ends], tokens[-ends:]])
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+  """Reads a tokenizer.
+
+  Args:
+    path: 'bytes' for that of ByT5, which needs no file; else a file or a folder with `spiece.model`
+      (T5, UL2: sentencepiece), `tokenizer.json` (tokenizers), `vocab.json` and `merges.txt` or
+      `bpe_simple_vocab_16e6.txt.gz` (CLIP).
+
+  Raises:
+    ConfigError: there is no such file, or it is damaged, or its tokenizer ends texts with no token.
+  """
+  if path == BYTES:
+    size = BYTE_OFFSET + 256
+    return Tokenizer(Vocabulary(_encode_as_bytes, PAD, begins=0, ends=1, size=size))
+  return Tokenizer(read_vocabulary(path))
+
+
+def _encode_as_bytes(text: str) -> np.ndarray:
+  return _encode_bytes(text.encode())
+
+
+def encode_texts(
+  tokenizer: Tokenizer, texts: Sequence[str], length: int
+) -> tuple[Int[np.ndarray, 'b m'], Bool[np.ndarray, 'b m']]:
+  """Returns the tokens of texts, cut and filled up on the right to `length`, and which are theirs.
+
+  That one was cut is logged, once for a length in a process.
+  """
+  rows = [tokenizer(text) for text in texts]
+  longest = max(map(len, rows), default=0)
+  if longest > length and length not in _warned:
+    _warned.add(length)
+    _log.warning(
+      'a text of %d tokens was cut to the %d read; others are cut unsaid', longest, length
+    )
+  tokens = np.full((len(rows), length), tokenizer.pad, np.int32)
+  mask = np.zeros(tokens.shape, bool)
+  for row, whole in enumerate(rows):
+    kept = tokenizer.cut(whole, length)
+    tokens[row, : len(kept)], mask[row, : len(kept)] = kept, True
+  return tokens, mask

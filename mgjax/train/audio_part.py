@@ -34,6 +34,7 @@ from mgjax.train.flow_model import (
 )
 from mgjax.train.part import Part, longest_of, make_buckets
 from mgjax.train.restore import load_sound_codec, make_start
+from mgjax.train.text_embeddings import stored_encoders, with_embeddings
 from mgjax.video.generate import draw_noise
 
 SHOWN = 4  # samples in a picture
@@ -48,7 +49,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   keep = ('latents',) if config.data.latents else ('sound',)
   transform = make_transform([each.prepare for each in model.conditionings], keep)
   sources = functools.partial(samples_of, config.data, config.buckets, codec)
-  buckets, validation = make_buckets(config, workdir, sources, transform)
+  buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
 
   def prepare(batch: Batch) -> Batch:
     if 'sound' in batch:
@@ -58,7 +59,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     return batch | {'latents': batch['latents'].astype(jnp.float32)[:, :, None, None]}
 
   objective, validate = make_objectives(config, model)
-  learnt = {'latents': codec.statistics.as_dict()}
+  learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(config)}
 
   return Part(
     model=model,
@@ -70,7 +71,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     prepare=prepare,
     show=_make_show(config, model, codec, longest_of(validation, config)),
     notes=lambda params: learnt,
-    check=functools.partial(check_learnt, config.autoencoder, learnt),
+    check=functools.partial(check_learnt, config, learnt),
     start=make_start(config),
   )
 

@@ -21,10 +21,11 @@ from mgjax.data.buckets import make_shape
 from mgjax.data.faults import Replacing
 from mgjax.data.mixture import Source
 from mgjax.data.records import RecordWriter
-from mgjax.data.sources import EMPTY, SPLITS, make_sources
+from mgjax.data.sources import EMPTY, SPLITS, make_sources, stored_latents
 from mgjax.parallel.distributed import check_shared
 from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Sums
+from mgjax.text.prompts import prompt_of, with_frame_rate
 from mgjax.train.audio_part import samples_of
 from mgjax.train.latent_rows import (
   Codec,
@@ -35,11 +36,13 @@ from mgjax.train.latent_rows import (
 )
 from mgjax.train.metrics import Progress
 from mgjax.train.restore import load_codec, load_sound_codec
+from mgjax.train.text_embeddings import embed_prompts, encoders_of, store_of
+from mgjax.train.text_encoder import identity_of
 
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
 # Of `config.data`: what samples depend on, beside the files themselves, which may be moved.
-CONTENT = ('kind', 'digits', 'fps', 'intervals', 'rate', 'channels')
+CONTENT = ('kind', 'digits', 'signs', 'fps', 'intervals', 'rate', 'channels')
 _PAUSE = 2  # seconds between looks at what others have done
 
 _log = logging.getLogger(__name__)
@@ -58,9 +61,10 @@ def encode(
   records' summary has mean and deviation of each channel over all latents as they are stored.
 
   The command can be stopped at any moment; run again, it goes on with the first shard that is
-  missing. Of several processes each writes the shards i with i % processes == process, on its own
-  devices; the last one makes the directory readable. What one has left undone, another finishes
-  that is run later, as with process 0 of 1.
+  missing. With `config.text` the prompts of all rows are encoded afterwards, into stores beside the
+  latents or at `config.embeddings`. Of several processes each writes the shards i with
+  i % processes == process, on its own devices; the last one makes the directory readable. What one
+  has left undone, another finishes that is run later, as with process 0 of 1.
 
   Args:
     config: `autoencoder`, `data`, `buckets` and `encode` (rows to encode of each split, where a
@@ -84,6 +88,8 @@ def encode(
       f'{config.part!r}'
     )
   process, processes = _stripe(process, processes)
+  for encoder in encoders_of(config).values():
+    identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
   content = {key: data[key] for key in CONTENT if key in data}
@@ -114,7 +120,53 @@ def encode(
       '%s: process %d of %d is done, %d shards of others are still missing',
       writer.directory, process, processes, len(writer.missing_shards()),
     )  # fmt: skip
-  return not unfinished
+  if unfinished or not encoders_of(config):
+    return not unfinished
+  directory = store_of(config, workdir)
+  return embed_prompts(config, directory, _stored_prompts(config, workdir), process, processes)
+
+
+def encode_prompts(
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  prompts: Sequence[str],
+  *,
+  process: int | None = None,
+  processes: int | None = None,
+) -> bool:
+  """Encodes prompts alone, each as for every rate and kind of samples that the buckets have.
+
+  Args:
+    config: with `text`, and `embeddings` if they are not to lie in `workdir`.
+    workdir: of latents, there or to come.
+    prompts: cleaned.
+    process: as of `encode`.
+    processes: as of `encode`.
+
+  Returns:
+    Whether all are encoded, those of other processes too.
+
+  Raises:
+    ConfigError: the configuration names no encoders, or the stores were filled by others.
+  """
+  if not encoders_of(config):
+    raise ConfigError(
+      'config.text names no encoders, so there is nothing to encode prompts with; take a '
+      'configuration that does, as --config=configs/video/t2iv_256.py:30b,encoders'
+    )
+  process, processes = _stripe(process, processes)
+  still = any(shape.get('frames') == 1 or 'seconds' in shape for shape in config.buckets.values())
+  moving = any(shape.get('frames', 1) > 1 for shape in config.buckets.values())
+  rates = [None] * still + [config.data.fps] * moving
+  texts = [with_frame_rate(prompt, rate) for prompt in prompts for rate in rates]
+  return embed_prompts(config, store_of(config, workdir), texts, process, processes)
+
+
+def _stored_prompts(config: ConfigDict, workdir: pathlib.Path) -> Iterator[str]:
+  for split in SPLITS:
+    for records in stored_latents({'latents': os.fspath(workdir)}, config.buckets, split).values():
+      for index in range(len(records)):
+        yield prompt_of(records[index])
 
 
 def _sources(

@@ -18,6 +18,7 @@ from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
 from mgjax.flow.times import make_sampler
+from mgjax.text.encoded import EMBEDDINGS
 from mgjax.video.generate import make_generate
 
 
@@ -90,16 +91,10 @@ def prepare_samples(model: FlowModel, samples: Sequence[Mapping[str, Any]]) -> B
   return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
 
 
-def prepare_prompts(model: FlowModel, prompts: Sequence[str], fps: float | None) -> Batch:
-  """Turns prompts into the arrays that the conditionings of a model of videos read."""
-  rate = {} if fps is None else {'fps': fps}
-  return prepare_samples(model, [{'caption': prompt} | rate for prompt in prompts])
-
-
 def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows: int = 1) -> Batch:
   """Returns the conditions of latents of a shape (t h w c): a caption, no video, nothing known."""
   nothing = np.zeros(latents, np.float32)
-  sample = {'caption': caption, 'frames': latents[0], 'context': nothing}
+  sample = {'caption': caption, 'frames': latents[0], 'context': nothing, EMBEDDINGS: {}}
   return prepare_samples(model, [sample] * rows)
 
 
@@ -132,14 +127,26 @@ def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str)
     )
 
 
-def check_learnt(autoencoder: str, learnt: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
-  """Checks that a checkpoint with these notes learnt the latents of this autoencoder.
+def check_learnt(config: ConfigDict, learnt: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+  """Checks that a checkpoint with these notes learnt what the configuration has now.
+
+  Args:
+    config: of the run.
+    learnt: `latents`, the statistics of those of its autoencoder, and `encoders`, the identities of
+      its encoders of text.
+    notes: of the checkpoint.
 
   Raises:
     ConfigError: it learnt others.
   """
+  autoencoder = config.autoencoder
   if notes.get('latents', learnt['latents']) != learnt['latents']:
     raise ConfigError(
       f'the autoencoder at {autoencoder!r} is not the one that this run learnt the latents of (was '
       'it trained on?); put that one back, or take another --workdir'
+    )
+  if changed := differences(notes.get('encoders', {}), learnt['encoders']):
+    raise ConfigError(
+      f'the embeddings are of other encoders than those that this run learnt to read: '
+      f'{"; ".join(changed)}; put those back, or take another --workdir'
     )

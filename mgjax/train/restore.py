@@ -60,6 +60,13 @@ def read_config_of(workdir: str | os.PathLike[str], part: str, hint: str = '') -
   return config
 
 
+def places_of(
+  workdir: str | os.PathLike[str], given: str | os.PathLike[str]
+) -> tuple[pathlib.Path, pathlib.Path]:
+  """Returns where a work directory that another one names may be: there, or moved along with it."""
+  return pathlib.Path(given), pathlib.Path(workdir).absolute().parent / pathlib.Path(given).name
+
+
 def open_checkpoints(
   workdir: str | os.PathLike[str], train: Mapping[str, Any] | ConfigDict | None = None
 ) -> Checkpoints:

@@ -9,7 +9,9 @@ import numpy as np
 
 from mgjax.core.typing import UInt8
 from mgjax.data.sources import longest_bucket
-from mgjax.train.flow_model import prepare_prompts
+from mgjax.text.encoded import EMBEDDINGS
+from mgjax.text.prompts import prompt_of
+from mgjax.train.flow_model import prepare_samples
 from mgjax.train.restore import load_codec
 from mgjax.train.trained import TrainedModel
 from mgjax.video.generate import draw_noise
@@ -77,17 +79,20 @@ class Sampler(TrainedModel):
     """
     shape = shape or self.default_shape
     self.check(shape)
-    fps = self.config.data.fps if shape[0] > 1 else None
+    rate = {'fps': self.config.data.fps} if shape[0] > 1 else {}
+    samples = [{'caption': prompt} | rate for prompt in prompts]
+    embeddings = self._embed([prompt_of(sample) for sample in samples])
+    samples = [s | {EMBEDDINGS: found} for s, found in zip(samples, embeddings, strict=True)]
     batch_size = min(batch_size, len(prompts))
     latent_shape = self._codec.latent_shape(shape)
     for begin in range(0, len(prompts), batch_size):
-      chosen = list(prompts[begin : begin + batch_size])
+      chosen = samples[begin : begin + batch_size]
       padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
       indices = first + begin + np.arange(batch_size)
       noise = draw_noise(seed, indices, latent_shape)
-      prompts_of_batch = prepare_prompts(self._model, padded, fps)
+      batch = prepare_samples(self._model, padded)
       with self._devices():
-        latents = self._generate(self._params, prompts_of_batch, noise)
+        latents = self._generate(self._params, batch, noise)
         videos = np.asarray(self._codec.decode(latents, shape[0]))
       yield from videos[: len(chosen)]
 

@@ -22,6 +22,7 @@ from mgjax.audio.rerank import Alignment, Scorer, best_of
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.core.typing import Array, Batch, Float
 from mgjax.tae.tiling import Cover
+from mgjax.text.encoded import EMBEDDINGS
 from mgjax.train.audio_part import check_length, longest_bucket
 from mgjax.train.film import Film
 from mgjax.train.flow_model import make_sampler_of, prepare_samples
@@ -181,12 +182,16 @@ class Soundtracker(TrainedModel):
     rows = [row for row in range(len(prompts)) for _ in range(candidates)]
     noises = [(first + row) * _CANDIDATES + i % candidates for i, row in enumerate(rows)]
     batch_size = min(batch_size, len(rows))
+    read = self._embed(prompts)
     made = []
     for begin in range(0, len(rows), batch_size):
       chosen = [min(place, len(rows) - 1) for place in range(begin, begin + batch_size)]
       batch = prepare_samples(
         self._model,
-        [self._sample(prompts[rows[i]], _row(features, rows[i]), frames) for i in chosen],
+        [
+          self._sample(prompts[row], read[row], _row(features, row), frames)
+          for row in (rows[i] for i in chosen)
+        ],
       )
       zeros = np.zeros((len(prompts), frames, 1, 1, self._codec.model.latent_channels), np.float32)
       known = zeros if context is None else context
@@ -244,10 +249,11 @@ class Soundtracker(TrainedModel):
     """
     outer, inner = self.plan(seconds, extension)
     scorer = _chosen(scorer, candidates, film is not None)
+    read = self._embed([prompt])[0]
 
     def conditions(start: int, stop: int) -> Batch:
       features = None if film is None else film.features(start, stop)
-      return prepare_samples(self._model, [self._sample(prompt, features, stop - start)])
+      return prepare_samples(self._model, [self._sample(prompt, read, features, stop - start)])
 
     def score(made: np.ndarray, start: int) -> np.ndarray:
       motion = None if film is None else film.motion(start, start + made.shape[1])
@@ -331,10 +337,13 @@ class Soundtracker(TrainedModel):
 
     return run
 
-  def _sample(self, prompt: str, features: np.ndarray | None, frames: int) -> dict[str, Any]:
+  def _sample(
+    self, prompt: str, read: dict[str, Any], features: np.ndarray | None, frames: int
+  ) -> dict[str, Any]:
     # All zeros are no pictures, and as many as there are latents can be cut into windows.
     none = np.zeros((frames, self._width), np.float32)
-    return {'caption': prompt, 'frame_features': none if features is None else features}
+    frame_features = none if features is None else features
+    return {'caption': prompt, EMBEDDINGS: read, 'frame_features': frame_features}
 
   def _noise(self, seed: int, candidates: np.ndarray, start: int, stop: int) -> Array:
     return frame_noise(seed, candidates, start, stop, self._codec.model.latent_channels)

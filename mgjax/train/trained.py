@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +12,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
 from mgjax.train.flow_model import make_flow_model, make_sampler_of, small_inputs
-from mgjax.train.restore import load_params, read_config_of, read_shapes
+from mgjax.train.restore import load_params, places_of, read_config_of, read_shapes
+from mgjax.train.text_embeddings import Embedder
 
 
 class TrainedModel:
@@ -53,6 +53,7 @@ class TrainedModel:
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))
     self.provenance = {'workdir': os.fspath(workdir), 'step': meta['step']}
+    self._embed = Embedder(self.config, workdir, meta['notes'].get('encoders', {}))
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
     self._changes = {key: value for key, value in changes.items() if value is not None}
     settings = self.config.sample.to_dict()
@@ -80,8 +81,8 @@ def _find_codec(
   load: Callable[[str | os.PathLike[str]], Any],
 ) -> Any:
   """Loads the autoencoder whose latents the model learnt, also from beside a moved model."""
-  sibling = pathlib.Path(workdir).absolute().parent / pathlib.Path(autoencoder).name
-  places = [path for path in (pathlib.Path(autoencoder), sibling) if path.exists()]
+  given, sibling = places_of(workdir, autoencoder)
+  places = [path for path in (given, sibling) if path.exists()]
   for place in places:
     codec = load(place)
     if notes.get('latents', codec.statistics.as_dict()) == codec.statistics.as_dict():

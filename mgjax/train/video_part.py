@@ -24,11 +24,12 @@ from mgjax.train.flow_model import (
   make_flow_model,
   make_objectives,
   make_sampler_of,
-  prepare_prompts,
+  prepare_samples,
   small_inputs,
 )
 from mgjax.train.part import Part, longest_of, make_buckets
 from mgjax.train.restore import load_codec, make_start
+from mgjax.train.text_embeddings import stored_encoders, with_embeddings
 from mgjax.video.generate import draw_noise
 from mgjax.video.shape import check_shape
 from mgjax.video.stages import grow
@@ -43,7 +44,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   prepares = [conditioning.prepare for conditioning in model.conditionings]
   transform = make_transform(prepares, ('latents',) if stored else ('video',))
   sources = functools.partial(make_sources, config.data, config.buckets)
-  buckets, validation = make_buckets(config, workdir, sources, transform)
+  buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
   codec = load_codec(config.autoencoder)
   for bucket_shape in config.buckets.values():
     sizes = (bucket_shape.frames, bucket_shape.height, bucket_shape.width)
@@ -65,7 +66,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     return batch | {'latents': batch['latents'].astype(jnp.float32)}
 
   objective, validate = make_objectives(config, model)
-  learnt = {'latents': codec.statistics.as_dict()}
+  learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(config)}
 
   return Part(
     model=model,
@@ -77,7 +78,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     prepare=prepare,
     show=_make_show(config, model, codec, longest_of(validation, config)),
     notes=lambda params: learnt,
-    check=functools.partial(check_learnt, config.autoencoder, learnt),
+    check=functools.partial(check_learnt, config, learnt),
     start=make_start(config, lambda params: grow(params, tuple(config.model.positions))),
   )
 
@@ -90,8 +91,9 @@ def _make_show(
   generate = make_sampler_of(config, model)
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    prompts = [source[index]['caption'] for index in range(min(SHOWN, len(source)))]
-    batch = prepare_prompts(model, prompts, config.data.fps if shape.frames > 1 else None)
+    samples = [source[index] for index in range(min(SHOWN, len(source)))]
+    prompts = [sample['caption'] for sample in samples]
+    batch = prepare_samples(model, samples)
     latents = codec.latent_shape((shape.frames, shape.height, shape.width))
     noise = draw_noise(config.seed, np.arange(len(prompts)), latents)
     batch, noise = jax.tree.map(np.asarray, (batch, noise))  # on every host the same
@@ -102,7 +104,8 @@ def _make_show(
     contact_sheet(path, list(videos), prompts)
     if shape.frames > 1:
       for index, video in enumerate(videos):
-        write_video(directory / f'{index:03d}.mp4', video, config.data.fps)
+        fps = samples[index].get('fps', config.data.fps)
+        write_video(directory / f'{index:03d}.mp4', video, fps)
     return path
 
   return show

@@ -2,10 +2,11 @@
 
 A file of the format 'mgjax' is one .safetensors: every averaged parameter by its name, and in the
 metadata of its header the entry 'mgjax', a JSON object: `part`, `model` (as in the configuration),
-`step`, `version` and the notes of the checkpoint, such as `latents` (their statistics). Equal
-weights make equal files.
+`step`, `version` and the notes of the checkpoint, such as `latents` (their statistics); of an
+encoder of text also `tokenizer`, its files in base64. Equal weights make equal files.
 """
 
+import base64
 import importlib.metadata
 import json
 import logging
@@ -34,16 +35,27 @@ from mgjax.core.weight_files import INDEX
 from mgjax.train.foreign_weights import KINDS, Foreign, Kind, shapes_of, understanding
 from mgjax.train.restore import TYPES, load_params, open_checkpoints, read_config
 from mgjax.train.state import State
+from mgjax.train.tokenizer_folder import (
+  READERS,
+  Files,
+  digests,
+  find_tokenizer,
+  read_tokenizer,
+  write_tokenizer,
+)
 
 FORMATS = tuple(dict.fromkeys(['mgjax', *(kind.form for kind in KINDS.values() if kind.form)]))
-ABOUT = ('part', 'model', 'step', 'version')  # of a file's header; the rest are notes
+ABOUT = ('part', 'model', 'step', 'version', 'tokenizer')  # of a file's header; others are notes
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 
 _log = logging.getLogger(__name__)
 
 
 def import_weights(
-  config: ConfigDict, source: str | os.PathLike[str], workdir: str | os.PathLike[str]
+  config: ConfigDict,
+  source: str | os.PathLike[str],
+  workdir: str | os.PathLike[str],
+  tokenizer: str | os.PathLike[str] | None = None,
 ) -> None:
   """Makes a work directory of a part in `KINDS` from files, as of a run stopped at step 0.
 
@@ -60,6 +72,7 @@ def import_weights(
       names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC; for an
       encoder a folder of transformers, its index or a file of its tensors.
     workdir: new, or what a killed import of the same left.
+    tokenizer: of an encoder of text, a file or folder; by default what lies beside the weights.
 
   Raises:
     ConfigError: the files cannot be used, or the work directory is of another run or has
@@ -84,11 +97,18 @@ def import_weights(
       f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
       f'part {config.part!r}'
     )
+  files = {} if ours is None or tokenizer is not None else _unpack(ours[1], source)
+  files = files or find_tokenizer(config, model, source, tokenizer)
+  if files:
+    notes['source'] = notes['source'] | {'tokenizer': digests(files)}
+  for name, digest in digests(files).items():
+    _log.info('%s  %s', digest, name)
   for changed in differences(config.model.to_dict(), model):
     _log.info('model.%s, as the weights need it', changed)
   config = ConfigDict(config.to_dict() | {'model': dict(model)})
   if _is_another_run(workdir, config):
     raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
+  write_tokenizer(workdir, files)
   _write_workdir(config, params, notes, workdir, frozen=kind.frozen)
   if kind.frozen:
     _log.info('%d parameters in %s', count_parameters(params), workdir)
@@ -139,6 +159,20 @@ def _from_ours(
   expected = 'those that the header of the file describes; export them again'
   params = place(shapes, names, found, tensors, expected)
   return Foreign(fields, params, notes)
+
+
+def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
+  """Returns the tokenizer files that an exported encoder brings along."""
+  try:
+    files = {name: base64.b64decode(text) for name, text in header.get('tokenizer', {}).items()}
+    intact = digests(files) == header.get('source', {}).get('tokenizer', {})
+  except (AttributeError, TypeError, ValueError):
+    intact = False
+  if not intact or any(pathlib.PurePath(name).name != name for name in files):
+    raise ConfigError(
+      f'the tokenizer in the header of {os.fspath(path)!r} is damaged; export the weights again'
+    )
+  return files
 
 
 def _write_workdir(
@@ -200,8 +234,11 @@ def export_weights(
     raise ConfigError(f'--out={out}: expected a .safetensors file, as in --out=tae.safetensors')
   params, meta = load_params(workdir)
   notes = meta['notes']
+  files = read_tokenizer(workdir) if config.part in READERS else {}
   if form != 'mgjax' and kind.write is not None:
     written = kind.write(params, config.model, notes, out)
+    for name, data in files.items():
+      write_bytes(out / name, data)
     _log.info('%s of step %d in %s', written, meta['step'], out)
     return
   header = {
@@ -211,6 +248,9 @@ def export_weights(
     'step': meta['step'],
     'version': mgjax.__version__,
   }
+  if files:
+    header['source'] = header['source'] | {'tokenizer': digests(files)}
+    header['tokenizer'] = {name: base64.b64encode(data).decode() for name, data in files.items()}
   leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
   write_bytes(out, save(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)

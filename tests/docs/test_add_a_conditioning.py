@@ -15,7 +15,7 @@ import pytest
 import configs.digits
 import mgjax.text
 from mgjax.train.encode import encode
-from mgjax.train.flow_model import make_flow_model, prepare_prompts
+from mgjax.train.flow_model import make_flow_model, prepare_samples
 from mgjax.train.run import train
 from tests import tiny
 from tests.random_parameters import random_parameters
@@ -61,7 +61,7 @@ def case(labelled):
   (label,) = (each for each in model.conditionings if each.name == 'colour')
   del config.model.conditionings.colour
   without = make_flow_model(config)
-  batch = prepare_prompts(model, PROMPTS, None)
+  batch = prepare_samples(model, [{'caption': prompt} for prompt in PROMPTS])
   x = jax.random.normal(jax.random.key(0), (len(PROMPTS), 1, 4, 4, 4))
   inputs = (x, jnp.array([0.1, 0.5, 0.9]), batch)
   params = random_parameters(model.init, *inputs, {})

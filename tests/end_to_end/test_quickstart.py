@@ -32,6 +32,7 @@ def folder(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
   autoencoder, video = (made.get_config(str(folder)) for made in (clips_autoencoder, clips_video))
   del autoencoder.buckets.image

@@ -39,7 +39,9 @@ ENCODERS = {
   'ul2': ul2, 'byt5_large': byt5_large, 't5_base': t5_base, 'metaclip_text': metaclip_text,
   'metaclip_vision': metaclip_vision,
 }  # fmt: skip
-AUDIO = tuple(f'audio_{size}' for size in audio_sizes.SIZES)
+READING = '30b,encoders'  # of text, frozen ones
+AUDIO = tuple(f'audio_{size}' for size in (*audio_sizes.SIZES, '13b,encoders'))
+NAMES = (*SIZES, READING, *AUDIO, *ENCODERS, 'tae', 'codec')
 
 
 @functools.cache
@@ -71,7 +73,7 @@ def boxes(name):
   return dict(zip(names, [leaf for _, leaf in leaves], strict=True))
 
 
-@pytest.mark.parametrize('name', [*SIZES, *AUDIO, *ENCODERS, 'tae', 'codec'])
+@pytest.mark.parametrize('name', NAMES)
 def test_parameters_are_the_golden_ones(name):
   mesh = make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})
   lines = []
@@ -80,13 +82,13 @@ def test_parameters_are_the_golden_ones(name):
     columns = (path, box.value.shape, ' '.join(box.names), tuple(spec))
     lines.append('  '.join(str(column) for column in columns))
   text = '\n'.join([*lines, f'total  {count_parameters(parameters(name)):,}']) + '\n'
-  file = HERE / f'parameters_{name}.txt'
+  file = HERE / f'parameters_{name.replace(",", "_")}.txt'
   if os.environ.get('MGJAX_UPDATE_GOLDEN'):
     file.write_text(text)
   assert text == file.read_text(), f'{file.name} differs; see the docstring of {__name__}'
 
 
-@pytest.mark.parametrize('name', [*SIZES, *AUDIO, *ENCODERS, 'tae', 'codec'])
+@pytest.mark.parametrize('name', NAMES)
 def test_every_parameter_names_all_its_axes(name):
   for path, box in boxes(name).items():
     assert isinstance(box, nn.LogicallyPartitioned), f'{path} has no axes'
@@ -106,7 +108,7 @@ def test_every_parameter_is_declared_with_axes():
   assert found == {'nn/linear.py'}
 
 
-@pytest.mark.parametrize('name', [*SIZES, *AUDIO, *ENCODERS, 'tae', 'codec'])
+@pytest.mark.parametrize('name', NAMES)
 def test_every_large_parameter_is_sharded(name):
   """Under fsdp nothing above a million numbers is left whole on every device."""
   shardings = named_leaves(parameter_shardings(parameters(name), make_mesh({'fsdp': 8})))

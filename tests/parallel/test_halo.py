@@ -197,7 +197,12 @@ def test_lengths_that_do_not_divide_give_the_numbers_of_one_device(frames, sizes
 
 
 @pytest.mark.parametrize(
-  ('frames', 'sizes'), [(16, {'context': 4}), (8, {'fsdp': 2, 'context': 2})], ids=str
+  ('frames', 'sizes'),
+  [
+    pytest.param(16, {'context': 4}, marks=pytest.mark.slow),
+    (8, {'fsdp': 2, 'context': 2}),
+  ],
+  ids=str,
 )
 def test_latents_reconstruction_and_gradient_are_those_of_one_device(frames, sizes):
   expected, gradient = alone(backward, frames)[1]

@@ -259,7 +259,10 @@ def two_player_steps(model, opponent, params, batch, mesh=None):
 @pytest.mark.parametrize(
   ('model', 'inputs', 'batch', 'opponent', 'cut'),
   [
-    (autoencoder, autoencoder_inputs, autoencoder_batch, opponent_of_videos, 'videos/spatial_1'),
+    pytest.param(
+      *(autoencoder, autoencoder_inputs, autoencoder_batch, opponent_of_videos, 'videos/spatial_1'),
+      marks=pytest.mark.slow,
+    ),
     (codec, codec_inputs, codec_batch, opponent_of_sounds, 'period_3/conv_1'),
   ],
   ids=['autoencoder', 'codec'],

@@ -98,7 +98,11 @@ MESHES = {
 
 @pytest.mark.parametrize(
   ('what', 'rules'),
-  [('step', 'fsdp'), ('blocks', 'fsdp_tp_cp'), ('attention', 'fsdp_tp_cp')],
+  [
+    pytest.param('step', 'fsdp', marks=pytest.mark.slow),
+    ('blocks', 'fsdp_tp_cp'),
+    ('attention', 'fsdp_tp_cp'),
+  ],
 )
 def test_devices_of_a_mesh_share_what_is_timed(what, rules):
   config = tiny(rules=rules)

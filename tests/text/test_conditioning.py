@@ -13,18 +13,25 @@ import numpy as np
 import pytest
 
 import mgjax
+from mgjax.backbone.model import FlowModel
+from mgjax.backbone.transformer import Transformer
 from mgjax.core.axes import AXES
 from mgjax.core.errors import ConfigError
 from mgjax.core.ports import Ports
 from mgjax.text import conditioning
-from mgjax.text.conditioning import ByteText
+from mgjax.text.conditioning import ByteText, WordText
 from mgjax.text.tokenizers import EOS, byte_tokens
+from mgjax.text.words import word_tokens
 from tests.random_parameters import random_parameters
 
 DIM = 32
 # Fields of each conditioning that make it small; one that is not here is tried with its defaults.
 SMALL = {
   'ByteText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24},
+  'EncodedText': {
+    'encoders': {'long': {'features': 7, 'length': 9}, 'short': {'features': 3, 'length': 4}}
+  },
+  'WordText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24, 'vocabulary': 64},
   'FrameFeatures': {'features': 5},
 }
 SAMPLES = tuple(
@@ -33,6 +40,11 @@ SAMPLES = tuple(
     'fps': 16,
     'frame_features': np.random.default_rng(row).normal(size=(6, 5)),
     'context': np.random.default_rng(row + 10).normal(size=(6, 1, 1, 3)),
+    'embeddings': {
+      'long': np.random.default_rng(row + 20).normal(size=(9 - row, 7)),
+      # The last quotes nothing: its encoder read nothing.
+      **({'short': np.random.default_rng(row + 30).normal(size=(3, 3))} if row < 2 else {}),
+    },
   }
   for row, caption in enumerate(
     ('the green digit 3', 'a', 'x' * 100)
@@ -166,6 +178,69 @@ def test_the_first_prompt_that_is_cut_is_cut_aloud(caplog, monkeypatch):
     for _ in range(3):
       make(ByteText).prepare({'caption': 'x' * 24})
     assert caplog.text.count('a prompt of 24 bytes was cut to the 23 read') == 1
+
+
+def test_words_are_read_by_the_same_encoder():
+  text = make(WordText)
+  tokens = text.prepare({'caption': 'a cat', 'fps': 16})['text']
+  np.testing.assert_array_equal(tokens, word_tokens('FPS-16 a cat', 24, 64))
+  shapes = [jax.tree.map(jnp.shape, parameters(kind)) for kind in (ByteText, WordText)]
+  assert shapes[0].pop('table') != shapes[1].pop('table') == (3 + 64, 16)
+  assert shapes[0] == shapes[1]
+
+
+def test_words_that_are_cut_are_counted_as_words(caplog, monkeypatch):
+  monkeypatch.setattr(conditioning, '_warned', set())
+  with caplog.at_level(logging.WARNING, logger='mgjax.text.conditioning'):
+    for words in (23, 24, 24):
+      make(WordText).prepare({'caption': 'x ' * words})
+  assert caplog.text.count('a prompt of 24 words was cut to the 23 read') == 1
+
+
+def test_what_is_quoted_can_be_read_alone():
+  caption = 'the green sign says "407"'
+  text = ByteText(DIM, length=24, reads='visual_text', name='characters')
+  tokens = text.prepare({'caption': caption, 'fps': 16})
+  assert list(tokens) == ['characters'] == list(text.requires())
+  np.testing.assert_array_equal(tokens['characters'], byte_tokens('407', 24))
+  nothing = text.prepare({'caption': 'the green digit 3'})['characters']
+  np.testing.assert_array_equal(nothing, byte_tokens('', 24))  # as if dropped
+  with pytest.raises(ConfigError, match=r"a\.reads = 'quotes'; expected one of prompt, visual_tex"):
+    ByteText(DIM, reads='quotes', name='a').prepare({'caption': caption})
+
+
+def test_two_encoders_of_text_are_named_and_dropped_each_by_itself():
+  small = {'width': 16, 'depth': 1, 'heads': 2, 'length': 24}
+  encoders = (
+    WordText(DIM, **small, vocabulary=64, name='text'),
+    ByteText(DIM, **small, reads='visual_text', name='characters'),
+  )
+  sizes = {'dim': DIM, 'depth': 1, 'heads': 2, 'hidden': 32, 'patch': (1, 1, 1)}
+  model = FlowModel(Transformer(**sizes, positions=(1, 1, 2), name='backbone'), encoders)
+  x, time = jnp.ones((1, 1, 1, 2, 3)), jnp.zeros(1)
+
+  def batch(caption):
+    rows = {}
+    for encoder in encoders:
+      rows |= encoder.prepare({'caption': caption})
+    return {name: jnp.asarray(row[None]) for name, row in rows.items()}
+
+  params = random_parameters(model.init, x, time, batch('a'), {})
+  assert {'text', 'characters', 'backbone'} == set(params)
+  call = jax.jit(model.apply)
+
+  def velocity(caption, *dropped):
+    drop = {name: jnp.array([name in dropped]) for name in ('text', 'characters')}
+    return np.asarray(call({'params': params}, x, time, batch(caption), drop))
+
+  green, red = 'the green sign says "407"', 'the red sign says "407"'
+  assert (velocity(green) != velocity(red)).any()
+  np.testing.assert_array_equal(velocity(green, 'text'), velocity(red, 'text'))
+  other = 'the green sign says "12"'
+  assert (velocity(green, 'text') != velocity(other, 'text')).any()
+  assert (velocity(green, 'characters') != velocity(other, 'characters')).any()
+  both = ('text', 'characters')
+  np.testing.assert_array_equal(velocity(green, *both), velocity('a cat', *both))
 
 
 def test_a_width_that_does_not_divide_into_the_heads_is_refused():

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,7 @@ def test_what_people_write_passes_unchanged(prompt):
     ('a\u00a0cat\u2028runs\u3000far', 'a cat runs far'),  # spaces of other scripts
     ('a\x00b\x07c\x1b[31md\x7f', 'abc[31md'),  # NUL, bell, escape, delete
     ('\u202eevil\u202c \u2066cat\u2069\u200f', 'evil cat'),  # marks that turn text around
+    ('\ufeffa\u061c cat\u206a\u206f', 'a cat'),  # a byte order mark, deprecated marks
     ('\ud83da cat\udc00', 'a cat'),  # halves of surrogate pairs
     ('cafe\u0301', 'caf\u00e9'),  # composed
   ],
@@ -55,6 +57,14 @@ def test_a_megabyte_is_cut_aloud_and_at_once(caplog):
   assert clean.startswith('a cat a cat')
   assert 'was cut to 4096' in caplog.text
   assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+  'prompt',
+  ['a “sign” says «no»', "it's 'so'", '「営業中」', 'a\u200cb \u200d', '\u00ad', 'a\u0323\u0301'],
+)
+def test_quotes_joiners_and_accents_are_kept(prompt):
+  assert clean_prompt(prompt) == unicodedata.normalize('NFC', prompt)
 
 
 @given(st.text(st.characters(), min_size=1))

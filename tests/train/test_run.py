@@ -75,7 +75,10 @@ def test_the_autoencoder_resumes_bit_by_bit_too(tiny_runs, tmp_path):
 
 @pytest.mark.parametrize(
   'number',
-  [signal.SIGTERM, signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+  [
+    signal.SIGTERM,
+    *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGKILL, signal.SIGINT)),
+  ],
 )
 def test_a_process_that_is_stopped_or_killed_resumes_bit_by_bit(tiny_runs, tmp_path, number):
   workdir = tmp_path / 'video'

@@ -1,0 +1,111 @@
+"""Text as a condition: what frozen encoders made of a prompt (Movie Gen §3.1.4, §6)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.ports import Ports
+from mgjax.core.typing import Array, Batch, Bool, Float
+from mgjax.nn.linear import Linear, parameter
+from mgjax.nn.norm import LayerNorm
+
+EMBEDDINGS = 'embeddings'  # field of a sample: encoder -> states (m e) of what it read
+_NULL = jax.nn.initializers.normal(1.0)  # as large as what a LayerNorm gives
+
+
+class EncodedText(nn.Module):
+  """One encoder's tokens after another's, each brought to the model width, as context.
+
+    context = [LayerNorm_e(states_e W_e) for every encoder e], along m
+
+  The report has UL2 and Long-prompt MetaCLIP read the prompt, and ByT5 what it quotes. Of an
+  encoder that read nothing, since the prompt quotes nothing or the row is dropped, there is one
+  learned token instead; that it is learned is not in public sources. Parameters are named after
+  the encoders.
+
+  Attributes:
+    dim: model width d.
+    encoders: name -> `features`, the width e of its states, and `length`, how many of them m. Its
+      states come as the sample's field 'embeddings'.
+    dtype: compute type; states of batches are bfloat16, half as much to move.
+  """
+
+  dim: int
+  encoders: Mapping[str, Mapping[str, int]]
+  dtype: jnp.dtype = jnp.float32
+
+  def requires(self) -> tuple[str, ...]:
+    """Names the batch keys that `__call__` reads."""
+    return tuple(key for name in sorted(self.encoders) for key in _keys(name))
+
+  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Turns a sample's 'embeddings' into the batch's arrays, padded, with their masks.
+
+    Raises:
+      ConfigError: the sample has none at all, so nobody looked them up.
+      DataError: they are of another encoder than the configuration says.
+    """
+    if EMBEDDINGS not in sample:
+      raise ConfigError(
+        'the model reads stored embeddings of prompts, and there are none: name the encoders in '
+        'config.text and let launch.encode make them'
+      )
+    arrays: dict[str, np.ndarray] = {}
+    for name, shape in sorted(self.encoders.items()):
+      states = sample[EMBEDDINGS].get(name)
+      if states is None:
+        states = np.zeros((0, shape['features']), np.float32)
+      length, width = states.shape
+      if width != shape['features'] or length > shape['length']:
+        raise DataError(
+          f'{name} gave {length} tokens of {width} numbers; expected at most {shape["length"]} of '
+          f'{shape["features"]}: mend config.model.conditionings.{self.name}.encoders.{name}, or '
+          'the encoder that config.text names'
+        )
+      padded = np.zeros((shape['length'], width), jnp.bfloat16)
+      padded[:length] = states
+      key, mask = _keys(name)
+      arrays |= {key: padded, mask: np.arange(shape['length']) < length}
+    return arrays
+
+  @nn.compact
+  def __call__(self, batch: Batch, drop: Bool[Array, ' b']) -> Ports:
+    contexts, masks = [], []
+    for name in sorted(self.encoders):
+      key, mask = _keys(name)
+      read = _Read(self.dim, self.dtype, name=name)
+      context, valid = read(batch[key], batch[mask] & ~drop[:, None])
+      contexts.append(context)
+      masks.append(valid)
+    return Ports(
+      context=jnp.concatenate(contexts, axis=1), context_mask=jnp.concatenate(masks, axis=1)
+    )
+
+
+class _Read(nn.Module):
+  """States of one encoder and their mask -> context and its mask; a learned token for none."""
+
+  dim: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(
+    self, states: Float[Array, 'b m e'], mask: Bool[Array, 'b m']
+  ) -> tuple[Float[Array, 'b m d'], Bool[Array, 'b m']]:
+    x = jnp.where(mask[..., None], states, 0).astype(self.dtype)
+    x = Linear(self.dim, ('patch', 'embed'), dtype=self.dtype, name='project')(x)
+    x = LayerNorm(dtype=self.dtype, name='norm')(x)
+    null = parameter(self, 'null', _NULL, ('embed',), (self.dim,)).astype(self.dtype)
+    first = jnp.arange(mask.shape[1])[None] == 0
+    nothing = first & ~jnp.any(mask, axis=1, keepdims=True)
+    x = jnp.where(nothing[..., None], null[None, None], jnp.where(mask[..., None], x, 0))
+    return x, mask | nothing
+
+
+def _keys(name: str) -> tuple[str, str]:
+  return f'text_{name}', f'text_{name}_mask'

@@ -1,0 +1,270 @@
+"""The tokenizer files of published encoders: which there are, and what is in them.
+
+Of the T5 family `spiece.model`, of CLIP `vocab.json` with `merges.txt` or OpenAI's and OpenCLIP's
+`bpe_simple_vocab_16e6.txt.gz`, of either `tokenizer.json`. The libraries that read them are loaded
+when they are needed. Special tokens that somebody types are text to sentencepiece, and themselves
+to the others, as in the reference tokenizers.
+"""
+
+import functools
+import gzip
+import json
+import os
+import pathlib
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+
+VOCABULARY, MERGES = 'vocab.json', 'merges.txt'
+EXPECTED = (
+  f'expected spiece.model, tokenizer.json, {VOCABULARY} with {MERGES}, or '
+  'bpe_simple_vocab_16e6.txt.gz'
+)
+# What else transformers has, which this project writes back but does not read.
+COMPANIONS = ('tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json')
+KNOWN = ('spiece.model', 'tokenizer.json', VOCABULARY, MERGES, *COMPANIONS)
+
+# OpenAI's CLIP: what begins and ends a text, how many merges of its file count, what is a word.
+BEGIN, END, WORD_END = '<|startoftext|>', '<|endoftext|>', '</w>'
+_MERGES_READ = 49152 - 256 - 2
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+
+
+class Vocabulary(NamedTuple):
+  """What tokenizer files say.
+
+  Attributes:
+    encode: text -> tokens, those that begin and end it included.
+    pad: the token to fill up with.
+    begins: how many tokens stand before any text.
+    ends: how many stand behind it, at least one.
+    size: the largest token + 1.
+  """
+
+  encode: Callable[[str], Sequence[int] | np.ndarray]
+  pad: int
+  begins: int
+  ends: int
+  size: int
+
+
+def tokenizer_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
+  """Returns the files, one or two, that make the tokenizer at `path`, a folder or one of them.
+
+  Of a folder with several tokenizers it is that of sentencepiece, which the T5 family was trained
+  with, before `tokenizer.json`, before the others; of one without any there are no files.
+
+  Raises:
+    ConfigError: there is no such file, or one of two that belong together is missing.
+  """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    for pattern in ('spiece.model', '*.model', 'tokenizer.json', VOCABULARY, MERGES, '*.txt.gz'):
+      found = sorted(path.glob(pattern))
+      if len(found) > 1:
+        raise ConfigError(
+          f'{os.fspath(path)!r} has {found[0].name} and {found[1].name}; name one of them'
+        )
+      if found:
+        return tokenizer_files(found[0])
+    return []
+  pair = [path.with_name(VOCABULARY), path.with_name(MERGES)]
+  files = pair if path in pair else [path]
+  for file in files:
+    if not file.is_file():
+      beside = f' beside {path.name}' if file != path else ''
+      raise ConfigError(
+        f'there is no tokenizer file {os.fspath(file)!r}{beside}; {EXPECTED}: mend the path, or '
+        'get the file from where the weights are'
+      )
+  return files
+
+
+def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
+  """Reads the tokenizer at `path`, a folder or a file.
+
+  Raises:
+    ConfigError: there is none, or it is damaged, or it does not end a text with a token.
+  """
+  files = tokenizer_files(path)
+  if not files:
+    raise ConfigError(
+      f'{os.fspath(path)!r} has no tokenizer; {EXPECTED}: get it from where the weights are'
+    )
+  try:
+    data = [file.read_bytes() for file in files]
+  except OSError as error:
+    raise ConfigError(f'{_names(files)} cannot be read: {error}; mend the path') from error
+  for file, content in zip(files, data, strict=True):
+    if not content:
+      raise ConfigError(f'the tokenizer file {os.fspath(file)!r} is empty; get it again')
+  name = files[0].name
+  if name.endswith('.model'):
+    read = _read_pieces
+  elif name == VOCABULARY:
+    read = _read_pair
+  elif name.endswith('.json'):
+    read = _read_json
+  elif name.endswith('.txt.gz'):
+    read = _read_merges_alone
+  else:
+    raise ConfigError(f'{os.fspath(files[0])!r} is no tokenizer file by its name; {EXPECTED}')
+  try:
+    return read(*data)
+  except _Unfit as error:
+    raise ConfigError(f'{_names(files)} {error}') from error
+  except ImportError:
+    raise
+  except Exception as error:  # the libraries raise Exception itself
+    reason = str(error).partition('\n')[0] or repr(error)
+    raise ConfigError(
+      f'{_names(files)} cannot be read as a tokenizer: {reason}; {EXPECTED}: get it again'
+    ) from error
+
+
+def _names(files: Sequence[pathlib.Path]) -> str:
+  return ' with '.join([repr(os.fspath(files[0])), *[file.name for file in files[1:]]])
+
+
+class _Unfit(Exception):
+  """A file can be read and is yet no tokenizer of such an encoder."""
+
+
+def _read_pieces(data: bytes) -> Vocabulary:
+  import sentencepiece
+
+  processor = sentencepiece.SentencePieceProcessor()
+  processor.LoadFromSerializedProto(data)
+  # Cut between two of its parts such a file still loads: with fewer pieces, or without its rules.
+  rules = sentencepiece.SentencePieceNormalizer(model_proto=data).serialized_normalizer_spec()
+  if not rules:
+    raise _Unfit('ends before the rules by which it normalises texts; get it again')
+  special = {'<pad>': processor.pad_id(), '</s>': processor.eos_id()}
+  if absent := [name for name, token in special.items() if token < 0]:
+    raise _Unfit(
+      f'has no token {" and no ".join(absent)}, by which the T5 family fills up and ends a text; '
+      'take the spiece.model that came with the weights'
+    )
+  return Vocabulary(
+    functools.partial(_encode_pieces, processor), special['<pad>'], 0, 1, processor.vocab_size()
+  )
+
+
+def _encode_pieces(processor: Any, text: str) -> list[int]:
+  return [*processor.encode(text), processor.eos_id()]
+
+
+def _read_json(data: bytes) -> Vocabulary:
+  import tokenizers
+
+  tokenizer = tokenizers.Tokenizer.from_str(data.decode())
+  padding = tokenizer.padding
+  tokenizer.no_padding()
+  tokenizer.no_truncation()
+  # Of a text, -1 stands for the tokens that its post-processor adds.
+  added = [-1 if place is None else place for place in tokenizer.encode('a').sequence_ids]
+  begins = next((place for place, of in enumerate(added) if of >= 0), len(added))
+  ends = next((place for place, of in enumerate(reversed(added)) if of >= 0), 0)
+  if not ends:
+    raise _Unfit(
+      'ends a text with no token; expected a post_processor that adds </s> or <|endoftext|>: take '
+      'the tokenizer.json that came with the weights'
+    )
+  if padding is not None:
+    pad = padding['pad_id']
+  else:
+    pad = tokenizer.token_to_id('<pad>')
+    pad = tokenizer.encode('').ids[-1] if pad is None else pad
+  size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+  return Vocabulary(functools.partial(_encode_fast, tokenizer), pad, begins, ends, size)
+
+
+def _encode_fast(tokenizer: Any, text: str) -> list[int]:
+  return tokenizer.encode(text).ids
+
+
+def _read_pair(vocabulary: bytes, merges: bytes) -> Vocabulary:
+  """Reads CLIP's two files; as in transformers the end token fills up."""
+  tokens = json.loads(vocabulary)
+  if not isinstance(tokens, dict) or not all(type(token) is int for token in tokens.values()):
+    raise _Unfit('is no object of words and whole numbers; get it again')
+  lines = merges.decode().splitlines()
+  if lines and lines[0].startswith('#version'):
+    del lines[0]
+  pairs = _pairs(lines)
+  read = _clip(tokens, pairs, pad=tokens.get(END, 0))
+  made = {''.join(pair) for pair in pairs}.union(_own_tokens())
+  if rest := [word for word in tokens if word not in made]:
+    raise _Unfit(
+      f'has {len(rest)} words ({", ".join(rest[:3])}) that no merge makes: one of the two is of '
+      'another tokenizer, or not whole; get both again'
+    )
+  return read
+
+
+def _read_merges_alone(data: bytes) -> Vocabulary:
+  """Reads OpenAI's file, whose merges make the vocabulary; 0 fills up."""
+  try:
+    lines = gzip.decompress(data).decode().splitlines()
+  except (OSError, EOFError, zlib.error) as error:
+    raise _Unfit(f'is no whole gzip file ({error}); get it again') from error
+  merges = _pairs(lines[1 : 1 + _MERGES_READ])  # the first line is a title
+  letters = _letters()
+  words = [*letters, *[f'{letter}{WORD_END}' for letter in letters]]
+  words += [''.join(pair) for pair in merges] + [BEGIN, END]
+  return _clip({word: token for token, word in enumerate(words)}, merges, pad=0)
+
+
+def _letters() -> list[str]:
+  """Returns the letters that stand for the 256 bytes, in OpenAI's order."""
+  from tokenizers.pre_tokenizers import ByteLevel
+
+  return sorted(ByteLevel.alphabet())
+
+
+def _own_tokens() -> list[str]:
+  """Returns CLIP's tokens that no merge makes."""
+  return [BEGIN, END, *[f'{letter}{end}' for letter in _letters() for end in ('', WORD_END)]]
+
+
+def _pairs(lines: Sequence[str]) -> list[tuple[str, str]]:
+  pairs = [tuple(line.split()) for line in lines if line.strip()]
+  if wrong := [pair for pair in pairs if len(pair) != 2]:
+    raise _Unfit(
+      f'merges {" ".join(wrong[0])[:40]!r}, where two parts of a word are expected; get it again'
+    )
+  return pairs
+
+
+def _clip(tokens: dict[str, int], merges: list[tuple[str, str]], pad: int) -> Vocabulary:
+  """Makes CLIP's tokenizer: NFC, one space for many, lower case, pairs of bytes within words."""
+  from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+  wanted = _own_tokens()
+  if absent := [word for word in wanted if word not in tokens]:
+    raise _Unfit(
+      f"lacks {len(absent)} of CLIP's {len(wanted)} own tokens ({', '.join(absent[:3])}); take the "
+      'files that came with the weights'
+    )
+  tokenizer = Tokenizer(
+    models.BPE(tokens, merges, unk_token=END, end_of_word_suffix=WORD_END, fuse_unk=False)
+  )
+  tokenizer.normalizer = normalizers.Sequence(
+    [normalizers.NFC(), normalizers.Replace(Regex(r'\s+'), ' '), normalizers.Lowercase()]
+  )
+  tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    [
+      pre_tokenizers.Split(Regex(_WORDS), 'removed', invert=True),
+      pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+  )
+  tokenizer.add_special_tokens([BEGIN, END])
+  tokenizer.post_processor = processors.TemplateProcessing(
+    single=[BEGIN, '$A', END], special_tokens=[(word, tokens[word]) for word in (BEGIN, END)]
+  )
+  size = 1 + max(tokens.values())
+  return Vocabulary(functools.partial(_encode_fast, tokenizer), pad, 1, 1, size)

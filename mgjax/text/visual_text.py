@@ -1,0 +1,64 @@
+"""What a prompt wants to be read in the picture: its quoted parts, for the character encoder."""
+
+import unicodedata
+from collections.abc import Callable
+
+# Marks that open, and those that close them. A mark that may do both closes if it can.
+_QUOTES = {
+  '"': '"',
+  "'": "'",
+  '\u201c': '\u201d',  # “ ”
+  '\u2018': '\u2019',  # ‘ ’
+  '\u00ab': '\u00bb',  # « »
+  '\u2039': '\u203a',  # ‹ ›
+  '\u201e': '\u201c\u201d',  # „ “
+  '\u201a': '\u2018\u2019',  # ‚ ‘
+  '\u300c': '\u300d',  # 「 」
+  '\u300e': '\u300f',  # 『 』
+}
+_CLOSE = {
+  mark: [opening for opening, closing in _QUOTES.items() if mark in closing]
+  for mark in ''.join(_QUOTES.values())
+}
+_APOSTROPHES = frozenset("'\u2018\u2019")
+
+
+def visual_text(prompt: str) -> str:
+  """Returns the quoted parts of a prompt, joined by spaces: what ByT5 reads (Movie Gen §3.1.4).
+
+  'a sign says "open", a door «exit»' -> 'open exit'; '' if nothing is quoted. Of quotes in quotes
+  the outer ones count, marks without a partner do not. A straight single quote opens only where no
+  letter or digit stands before it, and single quotes close only where none stands behind: all
+  others are apostrophes. Scripts without spaces (Chinese, Japanese, Korean) have no apostrophes.
+  """
+  spans: list[tuple[int, int]] = []
+  opened: list[tuple[str, int]] = []  # marks that wait for their partner, with their places
+  waiting = dict.fromkeys(_QUOTES, 0)  # how many of each these are
+  for place, mark in enumerate(prompt):
+    before, behind = prompt[max(place - 1, 0) : place], prompt[place + 1 : place + 2]
+    apostrophe = mark in _APOSTROPHES and _in_word(behind)
+    if not apostrophe and any(waiting[each] for each in _CLOSE.get(mark, ())):
+      opening = ''
+      while opening not in _CLOSE[mark]:
+        opening, start = opened.pop()
+        waiting[opening] -= 1
+      while spans and spans[-1][0] > start:
+        spans.pop()
+      spans.append((start, place))
+    elif mark in _QUOTES and not (mark == "'" and _in_word(before)):
+      opened.append((mark, place))
+      waiting[mark] += 1
+  parts = [prompt[start + 1 : end].strip() for start, end in spans]
+  return ' '.join(part for part in parts if part)
+
+
+def _in_word(character: str) -> bool:
+  """Says whether an apostrophe beside the character (none is '') would belong to a word."""
+  return character.isalnum() and unicodedata.east_asian_width(character) not in 'WF'
+
+
+# What an encoder may be given of a prompt, by the names of configurations.
+READS: dict[str, Callable[[str], str]] = {
+  'prompt': lambda prompt: prompt,
+  'visual_text': visual_text,
+}

@@ -1,0 +1,166 @@
+"""The tokenizer of an imported encoder: files beside the weights in its work directory."""
+
+import hashlib
+import logging
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.config import Fields
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import read_json, synchronise, write_bytes, write_json
+from mgjax.text.tokenizer_files import EXPECTED, KNOWN, tokenizer_files
+from mgjax.text.tokenizers import BYTES, Tokenizer, load_tokenizer
+from mgjax.train.restore import read_config
+
+FOLDER = 'tokenizer'
+DIGESTS = 'sha256.json'  # of the files as they were imported
+READERS = ('t5', 'clip_text')  # parts that read text
+
+_log = logging.getLogger(__name__)
+
+Files = dict[str, bytes]
+
+
+def find_tokenizer(
+  config: ConfigDict,
+  model: Mapping[str, Any],
+  source: str | os.PathLike[str],
+  given: str | os.PathLike[str] | None,
+) -> Files:
+  """Reads the tokenizer files of an encoder that is imported, and tries them.
+
+  Args:
+    config: of the import; its field `tokenizer` is 'file', 'bytes', or absent for other parts.
+    model: the fields of `config.model` as the weights need them.
+    source: the folder of the weights, or a file in it, where the tokenizer is looked for.
+    given: a tokenizer's file or folder instead, or None.
+
+  Returns:
+    What each file holds, by its name; nothing if none is needed, or if there are none, aloud.
+
+  Raises:
+    ConfigError: the files cannot be used, or are not of this encoder.
+  """
+  if config.get('tokenizer') != 'file':
+    if given is None:
+      return {}
+    needs = 'is one of bytes' if config.get('tokenizer') == BYTES else 'reads no text'
+    raise ConfigError(
+      f'--tokenizer={os.fspath(given)}: this {config.part} {needs} and needs no file; leave it out'
+    )
+  source = pathlib.Path(source)
+  place = pathlib.Path(given) if given is not None else source if source.is_dir() else source.parent
+  found = tokenizer_files(place)
+  if not found and given is None:
+    _log.warning(
+      'there is no tokenizer beside the weights: tokens can be encoded, texts cannot; %s, with '
+      '--tokenizer=FILE in another import or by hand in the folder %s of the work directory',
+      EXPECTED, FOLDER,
+    )  # fmt: skip
+    return {}
+  _check(load_tokenizer(place), model, os.fspath(place))
+  if place.is_dir():
+    found += [file for name in KNOWN if (file := place / name).is_file() and file not in found]
+  elif place.suffix == '.json' and len(found) == 1:
+    return {'tokenizer.json': place.read_bytes()}  # by which a folder's is known
+  return {file.name: file.read_bytes() for file in found}
+
+
+def _check(tokenizer: Tokenizer, model: Fields, place: str) -> None:
+  """Raises ConfigError if the encoder cannot have been trained with the tokenizer."""
+  if tokenizer.size > model['vocabulary']:
+    wrong = f'makes tokens up to {tokenizer.size - 1}, the encoder has {model["vocabulary"]}'
+  elif model.get('pooling') == 'first_eos' and tokenizer.end != model['eos']:
+    wrong = f'ends a text with {tokenizer.end}, the encoder expects {model["eos"]}'
+  elif model.get('pooling') == 'largest' and tokenizer.end != tokenizer.size - 1:
+    wrong = (
+      f'ends a text with {tokenizer.end}, the encoder expects the largest, {tokenizer.size - 1}'
+    )
+  else:
+    return
+  raise ConfigError(
+    f'the tokenizer {place!r} {wrong}: it is of another encoder; give the one that came with the '
+    'weights, as --tokenizer=FILE'
+  )
+
+
+def digests(files: Files) -> dict[str, str]:
+  """Returns the SHA-256 of every file, by its name."""
+  return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+
+
+def write_tokenizer(workdir: pathlib.Path, files: Files) -> None:
+  """Writes the tokenizer of a work directory, whole or not at all, in place of any before it."""
+  if not files:
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=workdir, prefix=f'.{FOLDER}.') as temporary:
+    folder = pathlib.Path(temporary) / FOLDER
+    for name, data in files.items():
+      write_bytes(folder / name, data)
+    write_json(folder / DIGESTS, digests(files))
+    if (workdir / FOLDER).exists():
+      shutil.rmtree(workdir / FOLDER)
+    os.rename(folder, workdir / FOLDER)
+  synchronise(workdir)
+
+
+def read_tokenizer(workdir: str | os.PathLike[str]) -> Files:
+  """Reads the tokenizer files of a work directory; none if it has none.
+
+  Raises:
+    ConfigError: they are not those that were imported.
+  """
+  folder = pathlib.Path(workdir) / FOLDER
+  if not folder.is_dir():
+    return {}
+  files = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
+  if files.pop(DIGESTS, None) is not None:
+    imported = _read_digests(folder / DIGESTS)
+    for name, digest in imported.items():
+      if name not in files or hashlib.sha256(files[name]).hexdigest() != digest:
+        change = 'has changed since it was' if name in files else 'is missing of those'
+        raise ConfigError(
+          f'{os.fspath(folder / name)!r} {change} imported; put it back, or remove {DIGESTS} if '
+          'the change is meant'
+        )
+  return files
+
+
+def _read_digests(path: pathlib.Path) -> dict[str, str]:
+  try:
+    return dict(read_json(path))
+  except (OSError, ValueError, TypeError) as error:
+    raise ConfigError(f'{os.fspath(path)!r} is not readable: {error}; import again') from error
+
+
+def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
+  """Reads the tokenizer of an imported encoder.
+
+  Raises:
+    ConfigError: there is no such encoder, it was imported without a tokenizer, or the files are
+      damaged or of another encoder.
+  """
+  config = read_config(workdir)
+  folder = pathlib.Path(workdir) / FOLDER
+  if config.part not in READERS:
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} holds the part {config.part!r}, which reads no text; expected '
+      f'{" or ".join(READERS)}'
+    )
+  if config.get('tokenizer') == BYTES:
+    return load_tokenizer(BYTES)
+  if not read_tokenizer(workdir):
+    raise ConfigError(
+      f'the encoder in {os.fspath(workdir)!r} has no tokenizer; {EXPECTED}: copy what came with '
+      f'its weights into {os.fspath(folder)!r}'
+    )
+  tokenizer = load_tokenizer(folder)
+  _check(tokenizer, config.model, os.fspath(folder))
+  return tokenizer

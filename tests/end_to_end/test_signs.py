@@ -1,0 +1,104 @@
+"""Signs from a configuration to a judged model: images by the binaries, videos by the library."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from configs.digits import signs
+from mgjax.core.errors import ConfigError
+from mgjax.evaluation.parts import evaluate_video
+from mgjax.train.encode import encode
+from mgjax.train.run import train
+from tests.tiny import CHECKOUT, flags
+
+SHARED = {
+  'buckets.sign.height': 16,
+  'buckets.sign.width': 24,
+  'buckets.sign.batch_size': 8,
+  'data.threads': 1,
+  'optimizer.warmup': 1,
+  'train.steps': 2,
+  'train.evaluate_every': 2,
+  'train.save_every': 2,
+  'train.validation_batches': 1,
+}
+AUTOENCODER = SHARED | {
+  'model.latent_channels': 4,
+  'model.widths': (8,),
+  'model.strides': ((2, 1, 1),),
+  'model.groups': 4,
+}
+MODEL = SHARED | {
+  'model.dim': 16,
+  'model.depth': 1,
+  'model.heads': 2,
+  'model.hidden': 32,
+  'model.positions': (2, 2, 3),
+  'model.conditionings.text.width': 8,
+  'model.conditionings.text.depth': 1,
+  'encode.train': 8,
+  'encode.validation': 4,
+  'sample.steps': 2,
+}
+
+
+def configuration(part, runs, **changes):
+  config = signs.get_config(part)
+  if part != 'autoencoder':
+    config.autoencoder, config.data.latents = str(runs / 'autoencoder'), str(runs / 'latents')
+  overrides = AUTOENCODER if part == 'autoencoder' else MODEL
+  config.update_from_flattened_dict(overrides | changes)
+  return config
+
+
+def launch(binary, *arguments):
+  command = [sys.executable, '-m', f'launch.{binary}', *arguments]
+  done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+@pytest.mark.slow
+def test_images_from_the_configuration_to_a_table(tmp_path):
+  runs = tmp_path
+  train(configuration('autoencoder', runs), runs / 'autoencoder')
+  encode(configuration('words', runs), runs / 'latents')
+  places = {'autoencoder': runs / 'autoencoder', 'data.latents': runs / 'latents'}
+  config = '--config=configs/digits/signs.py:words_and_characters'
+  workdir = runs / 'words_and_characters'
+  launch('train', config, f'--workdir={workdir}', *flags(MODEL | places))
+  lines = launch('evaluate', f'--workdir={workdir}', '--samples=10', '--guidance=2').splitlines()
+  scores = ['characters', 'number', '2', 'digits', '3', 'digits', 'colour', 'direction']
+  assert lines[0].split() == scores
+  titles = ['seen in training', 'held out', 'real signs (ceiling)', 'shuffled (floor)']
+  assert [line[:22].strip() for line in lines[1:5]] == titles
+  assert lines[-2:] == [
+    str(workdir / 'evaluation' / 'samples.png'),
+    str(workdir / 'evaluation.json'),
+  ]
+  found = json.loads((workdir / 'evaluation.json').read_text())
+  assert found['settings']['guidance'] == {'text': 2.0, 'characters': 2.0}
+  assert found['ceiling']['number'] > 0.9 > 0.1 > found['floor']['number']
+  assert set(found['signs']) == {'seen', 'held_out'} and found['samples'] == 10
+  with Image.open(workdir / 'evaluation' / 'samples.png') as sheet:
+    assert sheet.width > 8 * 24 and sheet.height > 4 * 16
+
+
+@pytest.mark.slow
+def test_signs_move_in_videos(tmp_path):
+  moving = {'buckets.sign.frames': 4}
+  train(configuration('autoencoder', tmp_path, **moving), tmp_path / 'autoencoder')
+  model = configuration('characters', tmp_path, **moving)
+  encode(model, tmp_path / 'latents')
+  train(model, tmp_path / 'video')
+  found = evaluate_video(tmp_path / 'video', samples=4)
+  assert found.table.splitlines()[1].startswith('seen in training')
+  assert all(path.exists() for path in found.paths)
+
+
+def test_a_part_that_there_is_not_is_refused():
+  with pytest.raises(ConfigError, match="part 'letters': expected autoencoder, words"):
+    signs.get_config('letters')

@@ -1,0 +1,85 @@
+"""What is found of a model that draws real signs, of the number asked for or of another."""
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from mgjax.core.errors import ConfigError
+from mgjax.data.digit_signs import PITCH, held_out, read_caption
+from mgjax.data.digits import COLOURS, handwriting
+from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
+from mgjax.train.sampling import Sampler
+
+SAMPLES = 40
+
+
+class Painter(Sampler):
+  """Stands for a model: paints what a prompt asks for, or what `change` makes of it."""
+
+  default_shape = (1, 32, 48)
+
+  def __init__(self, frames=1, kind='signs', change=str, **signs):
+    fields = {'digit_size': 16.0, 'motions': ('still',)} | signs
+    self.config = ConfigDict({'data': {'kind': kind, kind: fields}})
+    self.default_shape, self._change = (frames, 32, 48), change
+    self.prompts: list[str] = []
+
+  def __call__(self, prompts, *, seed, first):
+    self.prompts += prompts
+    generator = np.random.default_rng((seed, first))
+    images = np.stack([self._paint(prompt, generator) for prompt in prompts])
+    return np.repeat(images[:, None], self.default_shape[0], axis=1)
+
+  def _paint(self, prompt, generator):
+    number, colour, _ = read_caption(prompt)
+    image = np.zeros((32, 48), np.float32)
+    for place, digit in enumerate(self._change(number)):
+      columns = slice(1 + 2 * PITCH * place, 1 + 2 * PITCH * place + 16)
+      images, digits = handwriting('train')
+      written = generator.choice(images[digits == int(digit)])
+      large = np.kron(written, np.ones((2, 2), np.float32))
+      image[8:24, columns] = np.maximum(image[8:24, columns], large)
+    return np.rint(255 * image[..., None] * np.array(COLOURS[colour])).astype(np.uint8)
+
+
+def test_a_model_that_writes_what_it_is_told_scores_like_real_signs(tmp_path):
+  painter = Painter(frames=2)
+  found, made = judge_signs(painter, samples=SAMPLES)
+  numbers = [read_caption(prompt)[0] for prompt in painter.prompts]
+  assert [held_out(number) for number in numbers] == [False] * SAMPLES + [True] * SAMPLES
+  assert len({*numbers}) > SAMPLES  # many different ones, of both lengths alike
+  assert sum(len(number) == 2 for number in numbers) == SAMPLES
+  for scores in found.scores.values():
+    # Handwriting that the judge was trained on: as good as its ceiling, less five deviations.
+    assert scores['number'] > 0.96 - 5 * np.sqrt(0.96 * 0.04 / SAMPLES)
+    assert scores['colour'] == scores['direction'] == 1
+  assert found.ceiling['number'] > 0.9 and found.floor['number'] < 0.03
+  assert set(found.as_dict()) == {'signs', 'ceiling', 'floor', 'samples'}
+  assert [len(line) for line in found.table().splitlines()[:5]] == [22 + 6 * 11] * 5
+  with Image.open(write_sheet(tmp_path, made)) as sheet:
+    assert sheet.width > 2 * 96 and sheet.height > 6 * 64  # six videos of two frames
+
+
+def test_one_wrong_digit_costs_its_share_of_the_characters(tmp_path):
+  wrong = lambda number: number[:-1] + str((int(number[-1]) + 1) % 10)  # noqa: E731
+  found, made = judge_signs(Painter(change=wrong, lengths=(3,)), samples=SAMPLES)
+  for scores in found.scores.values():
+    # What the judge misreads is far less than the deviation of five that is left to it.
+    assert scores['number'] < 0.1
+    assert scores['characters'] == pytest.approx(2 / 3, abs=0.05)
+    assert '2 digits' not in scores
+  with Image.open(write_sheet(tmp_path, made)) as sheet:
+    assert sheet.width > 8 * 96 and sheet.height > 6 * 64  # six rows of eight images
+
+
+@pytest.mark.parametrize(
+  'fields, words',
+  [
+    ({'kind': 'clips'}, "reads moving signs; this model was trained on 'clips' data"),
+    ({'lengths': (1,)}, r'lengths=\(1,\): no number is held out'),
+  ],
+)
+def test_another_model_is_refused(fields, words):
+  with pytest.raises(ConfigError, match=words):
+    judge_signs(Painter(**fields), samples=2)
