@@ -27,6 +27,7 @@ def a_run(config, workdir):
   """A work directory as launch.train leaves it: what trains and its average, which differ."""
   model = make_flow_model(config)
   average = random_parameters(model.init, *small_inputs(model, len(LATENTS['mean'])))
+  average = jax.tree.map(jnp.asarray, average)
   shapes = {name: list(leaf.shape) for name, leaf in named_leaves(average).items()}
   workdir.mkdir()
   (workdir / 'config.json').write_text(json.dumps(config.to_dict()))
