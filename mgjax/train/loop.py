@@ -65,6 +65,7 @@ class Tasks:
     evaluate: averaged parameters to validation metrics.
     show: averaged parameters and a directory to a picture, which the first process alone writes.
     meta: the state to what a checkpoint keeps beside it.
+    react: the state and what validation found to the state that goes on; None for the same.
 
   Every process calls all of them at the same steps: where the state lies in shards over several
   hosts, each has its share in what they compute.
@@ -74,6 +75,7 @@ class Tasks:
   evaluate: Callable[[Tree], Metrics]
   show: Callable[[Tree, pathlib.Path], pathlib.Path] | None
   meta: Callable[[State], dict[str, Any]]
+  react: Callable[[State, Metrics], State] | None = None
 
 
 def run_loop(
@@ -129,6 +131,8 @@ def run_loop(
       if due(done, schedule.evaluate_every) or done == schedule.steps:
         if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
           writer.write(done, found)
+        if tasks.react is not None:
+          state = tasks.react(state, found)
       if tasks.show and (due(done, schedule.show_every) or done == schedule.steps):
         directory = workdir / 'samples' / f'step_{done:06d}'
         writer.image(done, 'samples', tasks.show(state.average, directory))

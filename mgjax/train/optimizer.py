@@ -8,6 +8,7 @@ import optax
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Tree
+from mgjax.train.plateau import scale_by_plateau
 
 
 def make_optimizer(
@@ -18,6 +19,7 @@ def make_optimizer(
   epsilon: float = 1e-8,
   weight_decay: float = 0.1,
   clip: float = 1.0,
+  plateau: bool = False,
 ) -> optax.GradientTransformation:
   """Makes AdamW behind a clipping of the gradient's global norm.
 
@@ -37,6 +39,7 @@ def make_optimizer(
     epsilon: keeps the division finite.
     weight_decay: relative to the learning rate.
     clip: the largest global norm that passes unchanged; inf never clips.
+    plateau: whether the rate can be lowered in the state (`plateau.py`).
 
   Returns:
     An optax transformation; `update` needs the parameters.
@@ -56,6 +59,7 @@ def make_optimizer(
     optax.scale_by_adam(beta1, beta2, epsilon),
     optax.add_decayed_weights(weight_decay, mask=decays),
     optax.scale_by_learning_rate(learning_rate),
+    *([scale_by_plateau()] if plateau else []),  # without it, states are what they always were
   )
 
   def update(gradients: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:

@@ -23,7 +23,7 @@ from mgjax.core.config import did_you_mean, differences, flatten
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
-from mgjax.core.typing import Tree
+from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator, continue_orders, data_hash
 from mgjax.data.mixture import REPLACED, describe, make_batches, make_ordered_batches
 from mgjax.parallel.compiler import compiler_options
@@ -37,6 +37,7 @@ from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Opponent, Part
+from mgjax.train.plateau import learning_rate, make_patience, make_react
 from mgjax.train.restore import open_checkpoints, read_config
 from mgjax.train.schedule import make_schedule
 from mgjax.train.start import start_from
@@ -57,8 +58,11 @@ LATENT_CHANNELS = {'video': Autoencoder.latent_channels, 'audio': Codec.latent_c
 FREE = (
   'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
   'train.keep_every', 'train.keep_best', 'train.validation_batches', 'data.threads', 'data.workers',
-  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing',
+  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing', 'train.groups',
 )  # fmt: skip
+# Of these, what decides about learning rates where those fall with the validation loss.
+DECISIVE = ('train.evaluate_every', 'train.validation_batches')
+SCHEDULE = ('kind', 'peak', 'warmup', 'final')  # of an optimizer's fields
 RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 _log = logging.getLogger(__name__)
@@ -122,7 +126,7 @@ def train(
       write_json(workdir / 'parameters.json', shapes)
     _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
     step = jax.jit(
-      _make_step(config, part, optimizer, opponent),
+      _make_step(config, part, optimizer, opponent, accumulation(config, mesh)),
       donate_argnums=0,
       out_shardings=(shardings_of(state), None),
       compiler_options=compiler_options(mesh.devices.flat[0]),
@@ -136,6 +140,7 @@ def train(
       evaluate=make_evaluate(part, config, mesh),
       show=part.show,
       meta=lambda state: _meta(config, part, orders, state),
+      react=make_react(config.optimizer, part.opponent and part.opponent.optimizer),
     )
     every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
     begin = int(state.step) - orders[-1][0]
@@ -145,6 +150,19 @@ def train(
         state, step, loader, tasks, Schedule(**every),
         mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
       )  # fmt: skip
+
+
+def finished(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
+  """Says whether a run has come to its end, without reading its weights.
+
+  Raises:
+    ConfigError: it was begun with another configuration.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  steps = open_checkpoints(workdir).steps() if path.exists() else []
+  if steps:
+    _check_same(read_json(path), config, os.fspath(workdir), new_data=False)
+  return bool(steps) and steps[-1] >= config.train.steps
 
 
 def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -222,10 +240,14 @@ def _check_same(before: Mapping[str, Any], config: ConfigDict, where: str, new_d
 def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   """What a resumption must not change, by name."""
   free = ('mesh.', 'sample.', 'encode.', *(('data.', 'buckets.') if new_data else ()))
+  flat = flatten(config)
+  falls = flat.get('optimizer.plateau.patience', 0)
+  if not falls:  # its other fields say nothing then, and there are runs of before it was a field
+    free = (*free, 'optimizer.plateau.')
   flat = {
     key: value
-    for key, value in flatten(config).items()
-    if key not in FREE and not key.startswith(free)
+    for key, value in flat.items()
+    if not key.startswith(free) and (key not in FREE or (falls and key in DECISIVE))
   }
   flat.setdefault('train.checkpoints', '')  # runs of before it was a field
   if 'data.latents' in flat:  # another place is fine, but not another precision
@@ -233,8 +255,24 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   return flat
 
 
+def accumulation(config: ConfigDict, mesh: Mesh) -> int:
+  """Returns into how many micro-batches a batch is cut.
+
+  Those of `train.accumulate`, and more where there are fewer groups of devices than the
+  `train.groups` that it is meant for: the batch stays what it is, and so does what each device
+  holds of it at once. Noise and times are drawn for each micro-batch anew, so the draws are others.
+  """
+  fewer = -(-config.train.get('groups', 0) // size(mesh, BATCH))
+  return config.train.accumulate * max(1, fewer)
+
+
 def _check_batches(config: ConfigDict, mesh: Mesh) -> None:
-  count, parts = config.train.accumulate, size(mesh, BATCH)
+  count, parts = accumulation(config, mesh), size(mesh, BATCH)
+  if count > config.train.accumulate:
+    _log.warning(
+      '%d groups of devices instead of %d: every batch in %d micro-batches',
+      parts, config.train.groups, count,
+    )  # fmt: skip
   if count < 1:
     raise ConfigError(f'train.accumulate = {count}; take 1 or more')
   for name, bucket in config.buckets.items():
@@ -252,19 +290,32 @@ def make_run_optimizer(
   fields: Mapping[str, Any] | ConfigDict, steps: int
 ) -> optax.GradientTransformation:
   """Makes the optimizer that `optimizer` of a configuration describes, with its learning rate."""
-  fields = dict(fields)
-  names = ('kind', 'peak', 'warmup', 'final')
-  rate = make_schedule(steps=steps, **{name: fields.pop(name) for name in names})
-  return make_optimizer(learning_rate=rate, **fields)
+  others = {name: value for name, value in dict(fields).items() if name not in SCHEDULE}
+  others['plateau'] = make_patience(fields).patience > 0
+  return make_optimizer(learning_rate=make_run_schedule(fields, steps), **others)
 
 
-def _make_step(config: ConfigDict, part: Part, optimizer, opponent_optimizer) -> Step:
-  options = {
-    'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate
-  }  # fmt: skip
+def make_run_schedule(fields: Mapping[str, Any] | ConfigDict, steps: int):
+  """Makes the learning rate that `optimizer` of a configuration describes."""
+  return make_schedule(steps=steps, **{name: fields[name] for name in SCHEDULE})
+
+
+def _make_step(
+  config: ConfigDict, part: Part, optimizer, opponent_optimizer, accumulate: int
+) -> Step:
+  options = {'seed': config.seed, 'decay': config.train.decay, 'accumulate': accumulate}
   if part.opponent is None:
-    return make_step(part.model, part.objective, optimizer, **options)
-  return make_two_player_step(part.model, part.opponent, optimizer, opponent_optimizer, **options)
+    step = make_step(part.model, part.objective, optimizer, **options)
+  else:
+    players = (optimizer, opponent_optimizer)
+    step = make_two_player_step(part.model, part.opponent, *players, **options)
+  schedule = make_run_schedule(config.optimizer, config.train.steps)
+
+  def step_and_rate(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+    after, metrics = step(state, batch, frozen)
+    return after, metrics | {'learning_rate': learning_rate(state.opt_state, schedule)}
+
+  return step_and_rate
 
 
 def _init(player: Part | Opponent, key: jax.Array) -> Tree:

@@ -1,0 +1,245 @@
+"""A recipe: stages of training, each from the weights of an earlier one (Movie Gen §3.2.2, §3.3).
+
+A recipe is a configuration with `stages`, name -> configuration, and their `order`. In a stage,
+`start_from` and `autoencoder` may name an earlier stage instead of a work directory; `data.latents`
+without a slash names a folder of the recipe, into which the stage's data are encoded before it
+trains and which stages of the same shapes may share. Everything lies in one directory, a folder a
+stage.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from mgjax.core.config import did_you_mean
+from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.files import read_json, write_json
+from mgjax.train.encode import encode
+from mgjax.train.report import write_report
+from mgjax.train.restore import open_checkpoints
+from mgjax.train.run import dry_run, finished, train
+
+RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
+POINTERS = ('start_from', 'autoencoder')
+CONTENT = ('autoencoder', 'data', 'buckets', 'encode')  # what latents depend on
+
+_log = logging.getLogger(__name__)
+
+
+class Stages:
+  """Runs named stages in order and remembers what each one took, over restarts too."""
+
+  def __init__(self, workdir: pathlib.Path):
+    self._path = workdir / 'seconds.json'
+    self.seconds: dict[str, float] = read_json(self._path) if self._path.exists() else {}
+
+  def run(self, name: str, work: Callable[[], Any]) -> Any:
+    """Runs one stage; what it took is added to what earlier attempts at it took."""
+    _log.info('%s', f'[{name}]')
+    began = time.monotonic()
+    try:
+      return work()
+    finally:
+      spent = time.monotonic() - began
+      self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 1)
+      if jax.process_index() == 0:
+        write_json(self._path, self.seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One thing to do.
+
+  Attributes:
+    name: for people, and of its seconds.
+    kind: 'train' or 'encode'.
+    config: with every path in its place.
+    workdir: where what it makes goes.
+    after: the names of the stages that it builds on.
+  """
+
+  name: str
+  kind: str
+  config: ConfigDict
+  workdir: pathlib.Path
+  after: tuple[str, ...] = ()
+
+  @property
+  def digest(self) -> str:
+    """Of the fields that an encoding depends on."""
+    fields = {name: self.config.to_dict()[name] for name in CONTENT}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def plan(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Stage]:
+  """Returns what a recipe does, in order.
+
+  Args:
+    config: with `stages` and `order`.
+    workdir: of the recipe.
+
+  Raises:
+    ConfigError: a stage builds on one that does not come before it, or there is no such stage.
+  """
+  workdir, stages, order = pathlib.Path(workdir), [], list(config.get('order', ()))
+  if not order:
+    raise ConfigError('a recipe needs stages and their order; see configs/digits/recipe.py')
+  for place, name in enumerate(order):
+    if name not in config.stages:
+      raise ConfigError(f'order names the stage {name!r}: {did_you_mean(name, config.stages)}')
+    if name in order[:place]:
+      raise ConfigError(f'order names the stage {name!r} twice; give the second one another name')
+    stage = config.stages[name].copy_and_resolve_references()
+    after = [_point(stage, key, name, order[:place], config, workdir) for key in POINTERS]
+    latents = stage.get('data', {}).get('latents') or ''
+    if latents and '/' not in latents:
+      if latents in config.stages:
+        raise ConfigError(f'stage {name!r}: data.latents = {latents!r} is the name of a stage')
+      stage.data.latents = os.fspath(workdir / latents)
+      encoded = (f'{latents} for {name}', 'encode', stage, workdir / latents)
+      stages.append(Stage(*encoded, after=tuple(filter(None, after[1:]))))
+    stages.append(Stage(name, 'train', stage, workdir / name, tuple(filter(None, after))))
+  return stages
+
+
+def _point(
+  stage: ConfigDict, key: str, name: str, earlier: list[str], config: ConfigDict, workdir
+) -> str | None:
+  """Makes a field that names a stage its work directory, and returns the name."""
+  other = stage.get(key) or ''
+  if other not in config.stages:
+    return None
+  if other not in earlier:
+    raise ConfigError(
+      f'stage {name!r}: {key} = {other!r} does not come before it in {config.order}; change '
+      'the order, or give the path of a work directory'
+    )
+  if key == 'start_from' and config.stages[other].part != stage.part:
+    raise ConfigError(
+      f'stage {name!r} of the part {stage.part!r} cannot start from {other!r}, which is of the '
+      f'part {config.stages[other].part!r}'
+    )
+  stage[key] = os.fspath(workdir / other)
+  return other
+
+
+def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
+  """Runs all stages of a recipe, or goes on with it where it stopped.
+
+  What is finished is passed over at once; a stage that was stopped resumes as `train` does.
+
+  Returns:
+    Whether all is done: False if a signal asked to stop, what is done is saved.
+
+  Raises:
+    MgjaxError: of a stage, whose name it tells; the stages after it did not begin.
+  """
+  workdir = pathlib.Path(workdir)
+  stages = plan(config, workdir)
+  record, log = Stages(workdir), _Log(workdir, stages)
+  for number, stage in enumerate(stages, 1):
+    title = f'stage {number} of {len(stages)}, {stage.name}'
+    try:
+      if _agreed(log.done(stage)):
+        _log.info('%s: done', title)
+        continue
+      since = f' on {" and ".join(stage.after)}' if stage.after else ''
+      _log.info('%s: begins or goes on%s', title, since)
+      ended = record.run(stage.name, lambda stage=stage: _work(stage))
+    except MgjaxError as error:
+      error.args = (f'stage {stage.name!r}: {error}', *error.args[1:])
+      raise
+    finally:
+      log.report()
+    if not ended:
+      _log.warning('%s: stopped; the same command goes on', title)
+      return False
+    log.note(stage)
+  return True
+
+
+def _work(stage: Stage) -> bool:
+  if stage.kind == 'encode':
+    return encode(stage.config, stage.workdir)
+  return int(train(stage.config, stage.workdir).step) >= stage.config.train.steps
+
+
+def _agreed(done: bool) -> bool:
+  """What the first process says: a disk may not show all hosts the same files at once."""
+  if jax.process_count() == 1:
+    return done
+  return bool(multihost_utils.broadcast_one_to_all(np.asarray(done)))
+
+
+class _Log:
+  """What a recipe leaves beside its stages."""
+
+  def __init__(self, workdir: pathlib.Path, stages: list[Stage]):
+    self._workdir, self._path = workdir, workdir / RECIPE
+    self._encoded = read_json(self._path)['encoded'] if self._path.exists() else {}
+    self._stages = [
+      {
+        'name': stage.name,
+        'kind': stage.kind,
+        'folder': stage.workdir.name,
+        'after': list(stage.after),
+        'steps': stage.config.train.steps if stage.kind == 'train' else None,
+      }
+      for stage in stages
+    ]
+    self._write()
+
+  def _write(self) -> None:
+    if jax.process_index() == 0:
+      write_json(self._path, {'stages': self._stages, 'encoded': self._encoded})
+
+  def done(self, stage: Stage) -> bool:
+    """Says whether there is nothing left to do; raises ConfigError if something else was done."""
+    if stage.kind == 'train':
+      return finished(stage.config, stage.workdir)
+    return self._encoded.get(stage.name) == stage.digest and stage.workdir.is_dir()
+
+  def note(self, stage: Stage) -> None:
+    """Remembers that a stage is done, where its files alone do not say so at once."""
+    if stage.kind == 'encode':
+      self._encoded[stage.name] = stage.digest
+      self._write()
+
+  def report(self) -> None:
+    """Brings the report up to date; on several hosts the first one writes it."""
+    if jax.process_index() == 0:
+      write_report(self._workdir)
+
+
+def describe_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
+  """Says what a recipe would do and what of it is done, without allocating or compiling anything.
+
+  Raises:
+    ConfigError: as `plan`, or a stage was begun with another configuration.
+  """
+  stages, paragraphs = plan(config, workdir), []
+  log = read_json(path) if (path := pathlib.Path(workdir) / RECIPE).exists() else {'encoded': {}}
+  for number, stage in enumerate(stages, 1):
+    title = f'stage {number} of {len(stages)}, {stage.name}'
+    title += f' ({" and ".join(stage.after)} before it)' if stage.after else ''
+    if stage.kind == 'encode':
+      done = log['encoded'].get(stage.name) == stage.digest
+      paragraphs.append(f'{title}: {"done" if done else "to do"}\n')
+      continue
+    done = finished(stage.config, stage.workdir)
+    steps = open_checkpoints(stage.workdir).steps() if stage.workdir.exists() else []
+    state = 'done' if done else f'at step {steps[-1]} of' if steps else 'to do,'
+    state += '' if done else f' {stage.config.train.steps:,} steps'
+    paragraphs.append(f'{title}: {state}\n\n{dry_run(stage.config, stage.workdir)}\n')
+  return '\n'.join(paragraphs)
