@@ -100,6 +100,16 @@ class Checkpoints:
 
     return _asked(self.directory, lambda: finished_steps(self.directory))
 
+  def path_of(self, step: int) -> epath.Path:
+    """Returns where the checkpoint of a step lies.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    if step not in (steps := self.steps()):
+      raise CheckpointError(f'no checkpoint of step {step} in {self.directory}; it has {steps}')
+    return self.directory / str(step)
+
   def loss_of(self, step: int) -> float | None:
     """Returns the validation loss that a step was saved with; None if there was none to be had."""
     if step not in self._losses:
@@ -236,10 +246,9 @@ class Checkpoints:
     return _NONE_GOOD if steps or self.aside() else _NONE
 
   def _read_exactly(self, step: int, targets: dict[str, Tree]) -> tuple[Tree, dict[str, Any]]:
-    if step not in (steps := self.steps()):
-      raise CheckpointError(f'no checkpoint of step {step} in {self.directory}; it has {steps}')
+    path = self.path_of(step)
     try:
-      items, meta = read(self.directory / str(step), targets, cast=True)
+      items, meta = read(path, targets, cast=True)
     except Damaged as error:
       raise CheckpointError(
         f'the checkpoint of step {step} in {self.directory} is damaged: {error}; take another step'

@@ -241,33 +241,35 @@ def verify(path: epath.Path) -> None:
       check_same_values(name, {leaf: saved[leaf] for leaf in read_now}, read_now)
 
 
-def look(path: epath.Path) -> tuple[int, dict[str, Any]]:
-  """Looks whether a checkpoint has all its parts, reading its record alone.
-
-  Returns:
-    Its size in bytes, and its record.
+def look(path: epath.Path) -> dict[str, Any]:
+  """Looks whether a checkpoint has all its parts, and returns its record, which alone it reads.
 
   Raises:
     Damaged: a part is missing, cut, or has other leaves than the record.
   """
   record = read_record(path)
-  total = 0
   for name, saved in record['leaves'].items():
     if not saved:
       continue
     found = describe(_structure(path, name), values=False)
     if found != {leaf: description[:2] for leaf, description in saved.items()}:
       raise Damaged(f'{name} has other leaves than were saved')
-    size, expected = size_of(path / name), sum(map(byte_count, saved.values()))
+    size, expected = weigh(path / name)[0], sum(map(byte_count, saved.values()))
     if size < expected:
       raise Damaged(f'{name} has {size} bytes for leaves of {expected}')
-    total += size
-  return total, record
+  return record
 
 
-def size_of(path: epath.Path) -> int:
-  """Returns the bytes of all files in a directory."""
-  return sum(file.stat().length for file in path.rglob('*') if file.is_file())
+def weigh(path: epath.Path) -> tuple[int, float]:
+  """Returns the bytes of all files in a directory, and when the last was written (since 1970)."""
+  total, last = 0, 0.0
+  for each in path.iterdir():  # a folder behind a URL has no time of its own
+    if each.is_dir():
+      size, written = weigh(each)
+    else:
+      size, written = each.stat().length, float(each.stat().mtime)
+    total, last = total + size, max(last, written)
+  return total, last
 
 
 def _portions(sizes: Sequence[int]) -> list[list[int]]:
@@ -294,7 +296,8 @@ def everywhere(load: Callable[..., Any], path: epath.Path, *rest: Any, **request
     package = type(error).__module__.partition('.')[0]
     if package in _NETWORK or _UNREACHABLE.search(str(error)):
       raise
-    problem = f'{type(error).__name__}: {first_line(error)}'
+    known = isinstance(error, Damaged)
+    problem = str(error) if known else f'{type(error).__name__}: {first_line(error)}'
   if jax.process_count() > 1:
     well = multihost_utils.process_allgather(np.asarray(problem is None))
     if not well.all():

@@ -116,7 +116,10 @@ def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
 
 
 def load_params(
-  workdir: str | os.PathLike[str], which: str = 'average', place: Place | None = None
+  workdir: str | os.PathLike[str],
+  which: str = 'average',
+  place: Place | None = None,
+  step: int | None = None,
 ) -> tuple[Tree, dict[str, Any]]:
   """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
 
@@ -124,6 +127,7 @@ def load_params(
     workdir: of the run.
     which: 'average' or 'params'.
     place: where each parameter goes, straight from disk; by default to one device.
+    step: another checkpoint than the newest good one.
 
   Raises:
     CheckpointError: there is no checkpoint that can be trusted.
@@ -131,7 +135,7 @@ def load_params(
   types = pathlib.Path(workdir) / TYPES
   named = json.loads(types.read_text()) if types.exists() else {}
   abstract = _unflatten(read_shapes(workdir), named, place)
-  return open_checkpoints(workdir).restore_params(abstract, which)
+  return open_checkpoints(workdir).restore_params(abstract, which, step)
 
 
 def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
