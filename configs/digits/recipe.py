@@ -2,11 +2,13 @@
 
 python -m launch.recipe --config=configs/digits/recipe.py --workdir=runs/recipe
 python -m launch.recipe --config=configs/digits/recipe.py:scratch --workdir=runs/recipe
+python -m launch.recipe --config=configs/digits/recipe.py:finetunes --workdir=runs/recipe
 
 An autoencoder for both sizes; then images of 32 px; images and videos of 32 px, with temporal
 positions added; images and videos of 64 px, with spatial positions doubled. The second command goes
 on with the same place and trains the last stage from nothing, for as much compute as the three
-together: docs/results.md compares.
+together; the third fine-tunes what the stages made three times and averages: docs/results.md
+compares.
 """
 
 from ml_collections import ConfigDict
@@ -15,10 +17,10 @@ from configs.digits import autoencoder, video
 from mgjax.core.errors import ConfigError
 
 FRAMES = 16
-# Of the backbone of one row, forward and backward, relative to an image of 32 px (16 tokens):
-# test_recipe counts them.
 STEPS = {'images': 600, 'joint': 1200, 'double': 500}
-SCRATCH = 900
+# At least as many operations as the three together (tests/train/test_recipe.py counts them).
+SCRATCH = 1130
+RATES = (2e-4, 4e-4, 8e-4)  # of the finetunes
 
 
 def get_config(what: str = 'stages') -> ConfigDict:
@@ -27,12 +29,17 @@ def get_config(what: str = 'stages') -> ConfigDict:
     'images': _stage(32, 32, (1, 4, 4), STEPS['images'], videos=False),
     'joint': _stage(32, 32, (4, 4, 4), STEPS['joint'], start_from='images'),
     'double': _stage(64, 16, (4, 8, 8), STEPS['double'], start_from='joint'),
-    'scratch': _stage(64, 16, (4, 8, 8), SCRATCH),
   }
-  if what == 'stages':
-    del stages['scratch']
-  elif what != 'scratch':
-    raise ConfigError(f'{what!r}: expected recipe.py or recipe.py:scratch')
+  if what == 'scratch':
+    stages['scratch'] = _stage(64, 16, (4, 8, 8), SCRATCH)
+  elif what == 'finetunes':
+    names = [f'finetune_{number}' for number in range(1, len(RATES) + 1)]
+    for seed, (name, rate) in enumerate(zip(names, RATES, strict=True), 1):
+      stages[name] = tuned = _stage(64, 16, (4, 8, 8), 150, start_from='double')
+      tuned.seed, tuned.optimizer.peak = seed, rate
+    stages['average'] = ConfigDict({'part': 'average', 'of': tuple(names), 'greedy': False})
+  elif what != 'stages':
+    raise ConfigError(f'{what!r}: expected recipe.py, recipe.py:scratch or recipe.py:finetunes')
   return ConfigDict({'stages': stages, 'order': tuple(stages)})
 
 

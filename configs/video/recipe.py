@@ -3,12 +3,13 @@
 python -m launch.recipe --config=configs/video/recipe.py:30b --workdir=runs/30b \\
   --config.autoencoder=runs/tae --config.path=data/clips --config.selected=data/selected
 
-| Stage | Positions | Batch | Rate | Steps |
-| t2i_256 | 1 x 16 x 16 | 9,216 | 1e-4 | 210,000 |
-| t2iv_256, t2iv_256_large | 32 x 32 x 32: time is new, space doubled | 1,536, 3,072 | 6e-5 | 113,000, 72,000 |
-| t2iv_768, t2iv_768_small | 32 x 96 x 96: space tripled | 1,536, 512 | 6e-5 to 1e-5 | 34,800, 39,700 |
-| finetune_1 to 3 | the same | 64* | 1e-5*, cosine | 5,000* |
-| average | the same | | | |
+  t2i_256         1 x 16 x 16   batch 9,216   rate 1e-4   210,000 steps
+  t2iv_256        32 x 32 x 32  batch 1,536   rate 6e-5   113,000 steps   time is new, space doubles
+  t2iv_256_large  32 x 32 x 32  batch 3,072   rate 6e-5    72,000 steps
+  t2iv_768        32 x 96 x 96  batch 1,536   rate 6e-5    34,800 steps   space triples
+  t2iv_768_small  32 x 96 x 96  batch   512   rate 3e-5*   39,700 steps   both down to 1e-5
+  finetune_1..3*  32 x 96 x 96  batch    64*  rate 1e-5*    5,000 steps*  cosine
+  average
 
 * not in public sources; nor are the number of finetunes, what they differ in (here the seed and the
 rate) and the weights of their average. A stage that shall read latents from disk gets the name of
@@ -51,6 +52,8 @@ def get_config(size: str = '30b') -> ConfigDict:
     stage.autoencoder = config.get_oneway_ref('autoencoder')
     stage.data.path = config.get_oneway_ref(path)
     stage.data.validation_path = config.get_oneway_ref('validation_path')
+  finetunes = tuple(name for name in stages if name.startswith('finetune'))
+  stages['average'] = ConfigDict({'part': 'average', 'of': finetunes, 'greedy': False})
   config.stages = stages
   config.order = tuple(stages)
   return config

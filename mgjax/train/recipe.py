@@ -3,8 +3,9 @@
 A recipe is a configuration with `stages`, name -> configuration, and their `order`. In a stage,
 `start_from` and `autoencoder` may name an earlier stage instead of a work directory; `data.latents`
 without a slash names a folder of the recipe, into which the stage's data are encoded before it
-trains and which stages of the same shapes may share. Everything lies in one directory, a folder a
-stage.
+trains and which stages of the same shapes may share. A stage of the part 'average' averages the
+stages that it names in `of`, uniformly, by `weights` or `greedy`. Everything lies in one directory,
+a folder a stage.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +27,7 @@ from ml_collections import ConfigDict
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
+from mgjax.train.average_runs import REPORT, Candidate, average_runs
 from mgjax.train.encode import encode
 from mgjax.train.report import write_report
 from mgjax.train.restore import open_checkpoints
@@ -32,6 +35,7 @@ from mgjax.train.run import dry_run, finished, train
 
 RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
 POINTERS = ('start_from', 'autoencoder')
+AVERAGE = 'average'  # the part of a stage that trains nothing
 CONTENT = ('autoencoder', 'data', 'buckets', 'encode')  # what latents depend on
 
 _log = logging.getLogger(__name__)
@@ -63,7 +67,7 @@ class Stage:
 
   Attributes:
     name: for people, and of its seconds.
-    kind: 'train' or 'encode'.
+    kind: 'train', 'encode' or 'average'.
     config: with every path in its place.
     workdir: where what it makes goes.
     after: the names of the stages that it builds on.
@@ -101,15 +105,22 @@ def plan(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Stage]:
     if name in order[:place]:
       raise ConfigError(f'order names the stage {name!r} twice; give the second one another name')
     stage = config.stages[name].copy_and_resolve_references()
-    after = [_point(stage, key, name, order[:place], config, workdir) for key in POINTERS]
+    if stage.part == AVERAGE:
+      _check_averaged(stage, name, order[:place], config)
+      stages.append(Stage(name, AVERAGE, stage, workdir / name, tuple(stage.of)))
+      continue
+    places = {key: _point(stage, key, name, order[:place], config, workdir) for key in POINTERS}
+    after = tuple(filter(None, places.values()))
     latents = stage.get('data', {}).get('latents') or ''
     if latents and '/' not in latents:
       if latents in config.stages:
         raise ConfigError(f'stage {name!r}: data.latents = {latents!r} is the name of a stage')
       stage.data.latents = os.fspath(workdir / latents)
-      encoded = (f'{latents} for {name}', 'encode', stage, workdir / latents)
-      stages.append(Stage(*encoded, after=tuple(filter(None, after[1:]))))
-    stages.append(Stage(name, 'train', stage, workdir / name, tuple(filter(None, after))))
+      encoder = tuple(filter(None, [places['autoencoder']]))
+      encoding = Stage(f'{latents} for {name}', 'encode', stage, workdir / latents, encoder)
+      if encoding.digest not in (each.digest for each in stages if each.kind == 'encode'):
+        stages.append(encoding)
+    stages.append(Stage(name, 'train', stage, workdir / name, after))
   return stages
 
 
@@ -125,13 +136,30 @@ def _point(
       f'stage {name!r}: {key} = {other!r} does not come before it in {config.order}; change '
       'the order, or give the path of a work directory'
     )
-  if key == 'start_from' and config.stages[other].part != stage.part:
+  part = _part(config, other)
+  if key == 'start_from' and part != stage.part:
     raise ConfigError(
       f'stage {name!r} of the part {stage.part!r} cannot start from {other!r}, which is of the '
-      f'part {config.stages[other].part!r}'
+      f'part {part!r}'
     )
   stage[key] = os.fspath(workdir / other)
   return other
+
+
+def _check_averaged(stage: ConfigDict, name: str, earlier: list[str], config: ConfigDict) -> None:
+  if not stage.of or not set(stage.of) <= set(earlier):
+    raise ConfigError(
+      f'stage {name!r} averages {list(stage.of)}; expected one or more of {earlier}, which come '
+      'before it'
+    )
+  if len({_part(config, other) for other in stage.of}) > 1:
+    raise ConfigError(f'stage {name!r} averages {list(stage.of)}, which are of different parts')
+
+
+def _part(config: ConfigDict, name: str) -> str:
+  """Returns the part that a stage leaves a model of."""
+  stage = config.stages[name]
+  return _part(config, stage.of[0]) if stage.part == AVERAGE else stage.part
 
 
 def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
@@ -148,6 +176,7 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
   workdir = pathlib.Path(workdir)
   stages = plan(config, workdir)
   record, log = Stages(workdir), _Log(workdir, stages)
+  log.write()
   for number, stage in enumerate(stages, 1):
     title = f'stage {number} of {len(stages)}, {stage.name}'
     try:
@@ -172,6 +201,15 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
 def _work(stage: Stage) -> bool:
   if stage.kind == 'encode':
     return encode(stage.config, stage.workdir)
+  if stage.kind == AVERAGE:
+    shutil.rmtree(stage.workdir, ignore_errors=True)  # half of what an earlier attempt made
+    runs = [Candidate(os.fspath(stage.workdir.parent / name)) for name in stage.config.of]
+    weights = list(stage.config.get('weights') or ()) or None
+    averaged = average_runs(
+      runs, stage.workdir, weights=weights, greedy=stage.config.get('greedy', False)
+    )
+    _log.info('%s', averaged.table())
+    return True
   return int(train(stage.config, stage.workdir).step) >= stage.config.train.steps
 
 
@@ -198,9 +236,9 @@ class _Log:
       }
       for stage in stages
     ]
-    self._write()
 
-  def _write(self) -> None:
+  def write(self) -> None:
+    """Tells whoever makes the report."""
     if jax.process_index() == 0:
       write_json(self._path, {'stages': self._stages, 'encoded': self._encoded})
 
@@ -208,13 +246,15 @@ class _Log:
     """Says whether there is nothing left to do; raises ConfigError if something else was done."""
     if stage.kind == 'train':
       return finished(stage.config, stage.workdir)
+    if stage.kind == AVERAGE:
+      return (stage.workdir / REPORT).exists()
     return self._encoded.get(stage.name) == stage.digest and stage.workdir.is_dir()
 
   def note(self, stage: Stage) -> None:
     """Remembers that a stage is done, where its files alone do not say so at once."""
     if stage.kind == 'encode':
       self._encoded[stage.name] = stage.digest
-      self._write()
+      self.write()
 
   def report(self) -> None:
     """Brings the report up to date; on several hosts the first one writes it."""
@@ -229,17 +269,19 @@ def describe_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
     ConfigError: as `plan`, or a stage was begun with another configuration.
   """
   stages, paragraphs = plan(config, workdir), []
-  log = read_json(path) if (path := pathlib.Path(workdir) / RECIPE).exists() else {'encoded': {}}
+  log = _Log(pathlib.Path(workdir), stages)
   for number, stage in enumerate(stages, 1):
-    title = f'stage {number} of {len(stages)}, {stage.name}'
-    title += f' ({" and ".join(stage.after)} before it)' if stage.after else ''
-    if stage.kind == 'encode':
-      done = log['encoded'].get(stage.name) == stage.digest
-      paragraphs.append(f'{title}: {"done" if done else "to do"}\n')
-      continue
-    done = finished(stage.config, stage.workdir)
-    steps = open_checkpoints(stage.workdir).steps() if stage.workdir.exists() else []
-    state = 'done' if done else f'at step {steps[-1]} of' if steps else 'to do,'
-    state += '' if done else f' {stage.config.train.steps:,} steps'
-    paragraphs.append(f'{title}: {state}\n\n{dry_run(stage.config, stage.workdir)}\n')
+    lines = [f'stage {number} of {len(stages)}, {stage.name}']
+    lines[0] += f', on {" and ".join(stage.after)}' if stage.after else ''
+    done = log.done(stage)
+    if stage.kind == 'train':
+      steps = open_checkpoints(stage.workdir).steps() if stage.workdir.exists() else []
+      begun = f'at step {steps[-1]:,} of' if steps else 'to do,'
+      lines[0] += ': done' if done else f': {begun} {stage.config.train.steps:,} steps'
+      table = dry_run(stage.config, stage.workdir).splitlines()
+      total = next(index for index, line in enumerate(table) if line.startswith('total'))
+      lines += [f'  {line}' for line in table[total:] if line]
+    else:
+      lines[0] += ': done' if done else ': to do'
+    paragraphs.append('\n'.join(lines))
   return '\n'.join(paragraphs)
