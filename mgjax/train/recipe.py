@@ -29,7 +29,7 @@ from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.train.average_runs import REPORT, Candidate, average_runs
 from mgjax.train.encode import encode
-from mgjax.train.report import write_report
+from mgjax.train.report import reported
 from mgjax.train.restore import open_checkpoints
 from mgjax.train.run import dry_run, finished, train
 
@@ -185,12 +185,11 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
         continue
       since = f' on {" and ".join(stage.after)}' if stage.after else ''
       _log.info('%s: begins or goes on%s', title, since)
-      ended = record.run(stage.name, lambda stage=stage: _work(stage))
+      with reported(workdir):
+        ended = record.run(stage.name, lambda stage=stage: _work(stage))
     except MgjaxError as error:
       error.args = (f'stage {stage.name!r}: {error}', *error.args[1:])
       raise
-    finally:
-      log.report()
     if not ended:
       _log.warning('%s: stopped; the same command goes on', title)
       return False
@@ -255,11 +254,6 @@ class _Log:
     if stage.kind == 'encode':
       self._encoded[stage.name] = stage.digest
       self.write()
-
-  def report(self) -> None:
-    """Brings the report up to date; on several hosts the first one writes it."""
-    if jax.process_index() == 0:
-      write_report(self._workdir)
 
 
 def describe_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:

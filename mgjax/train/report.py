@@ -5,14 +5,17 @@ made at any time, of what has failed too.
 """
 
 import base64
+import contextlib
 import html
 import json
+import logging
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from mgjax.core.errors import ConfigError
@@ -21,6 +24,7 @@ from mgjax.train.charts import chart, shown
 
 PAGE = 'report.html'
 PICTURE = 2**20  # bytes of a picture that goes on the page
+_log = logging.getLogger(__name__)
 Curves = dict[str, list[tuple[float, float]]]
 
 _STYLE = """
@@ -89,6 +93,22 @@ def write_report(
     f'<style>{_STYLE}</style><body><h1>{title}</h1>{body}</body></html>\n'.encode(),
   )
   return path
+
+
+@contextlib.contextmanager
+def reported(workdir: str | os.PathLike[str]) -> Iterator[None]:
+  """Writes the page of a run or a recipe when it ends, however it ends.
+
+  A page that cannot be written is no reason to fail. On several hosts the first one writes it.
+  """
+  try:
+    yield
+  finally:
+    if jax.process_index() == 0:
+      try:
+        _log.info('curves and numbers: %s', write_report(workdir))
+      except Exception:
+        _log.warning('no report of %s', os.fspath(workdir), exc_info=True)
 
 
 def read_curves(workdir: str | os.PathLike[str]) -> Curves:

@@ -38,6 +38,7 @@ from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Opponent, Part
 from mgjax.train.plateau import learning_rate, make_patience, make_react
+from mgjax.train.report import reported
 from mgjax.train.restore import open_checkpoints, read_config
 from mgjax.train.schedule import make_schedule
 from mgjax.train.start import start_from
@@ -145,7 +146,7 @@ def train(
     every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
     begin = int(state.step) - orders[-1][0]
     options = {'threads': config.data.threads, 'workers': config.data.get('workers', 0)}
-    with StepIterator(batches, begin, **options) as loader:
+    with StepIterator(batches, begin, **options) as loader, reported(workdir):
       return run_loop(
         state, step, loader, tasks, Schedule(**every),
         mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
