@@ -9,6 +9,7 @@ import pytest
 
 from mgjax.core.errors import CheckpointError
 from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.checkpoint_care import verify_all
 from tests.train.test_checkpoint import make_abstract, make_state, save
 
 # What orbax had begun when a file failed it is collected later.
@@ -52,7 +53,14 @@ def harm(directory, kind, numbers):
 
 
 def outcome(directory, older):
-  """What a restart makes of it."""
+  """What a restart makes of it; a verification before says the same."""
+  problem = verify_all(Checkpoints(directory), [2])[2]
+  found = restart(directory, older)
+  assert (found == 'harmless') == (problem == ''), problem
+  return found
+
+
+def restart(directory, older):
   try:
     with Checkpoints(directory) as checkpoints:
       state, meta = checkpoints.restore(make_abstract(make_state(0)))
