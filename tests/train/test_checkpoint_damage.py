@@ -6,11 +6,13 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mgjax.core.errors import CheckpointError
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.checkpoint_care import verify_all
-from tests.train.test_checkpoint import make_abstract, make_state, save
+from tests.train.test_checkpoint import make_abstract, make_state
 
 # What orbax had begun when a file failed it is collected later.
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
@@ -20,9 +22,16 @@ KINDS = ('flip', 'truncate', 'delete')
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-  """Checkpoints of steps 1 and 2 that nobody may change."""
+  """Checkpoints of steps 1 and 2 in pieces from 8 devices, that nobody may change."""
   directory = tmp_path_factory.mktemp('damage') / 'whole'
-  save(directory, 1, 2)
+  mesh = jax.make_mesh((8,), ('fsdp',), axis_types=(jax.sharding.AxisType.Auto,))
+  with Checkpoints(directory) as checkpoints:
+    for step in (1, 2):
+      pieces = jax.tree.map(
+        lambda x: jax.device_put(x, NamedSharding(mesh, P('fsdp') if x.ndim else P())),
+        make_state(step),
+      )
+      checkpoints.save(pieces, {'config': {'seed': step}})
   return directory
 
 
