@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 import mgjax
 from mgjax.audio.codec import Codec, make_codec
 from mgjax.core.config import did_you_mean, differences, flatten
-from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.errors import CheckpointError, ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
 from mgjax.core.typing import Tree
@@ -35,6 +35,7 @@ from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
 from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.loop import Schedule, Tasks, run_loop
+from mgjax.train.metrics import reached_step
 from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Opponent, Part
 from mgjax.train.restore import open_checkpoints, read_config
@@ -117,6 +118,8 @@ def train(
     state, orders = _initial_state(
       config, part, optimizer, opponent, mesh, checkpoints, order, new_data
     )
+    if not int(state.step):
+      _check_not_lost(workdir, config.train.save_every, os.fspath(checkpoints.directory))
     shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
     if jax.process_index() == 0:
       write_json(workdir / 'parameters.json', shapes)
@@ -302,6 +305,16 @@ def _initial_state(
     return start_state(params, optimizer, against)
 
   return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent), [(0, order)]
+
+
+def _check_not_lost(workdir: pathlib.Path, save_every: int, where: str) -> None:
+  """Raises CheckpointError where a run must have saved and would begin at step 0 all the same."""
+  reached = reached_step(workdir)
+  if 0 < 2 * save_every < reached:  # whoever saves twice has waited for the first one
+    raise CheckpointError(
+      f'the metrics in {os.fspath(workdir)!r} have reached step {reached}, but {where} has no '
+      'checkpoint after step 0; bring them back, or begin anew in an empty work directory'
+    )
 
 
 def _meta(

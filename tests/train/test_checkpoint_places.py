@@ -80,3 +80,13 @@ def test_a_lost_work_directory_is_replaced_and_another_run_is_kept_out(tmp_path)
     train(other, tmp_path / 'other')
   with pytest.raises(ConfigError, match=r'another configuration: train\.checkpoints'):
     train(tiny.autoencoder(), tmp_path / 'lost')
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_again_silently(tmp_path):
+  config = tiny.autoencoder(train__save_every=2)
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 5, "loss": 1.0}\n')
+  said = r'have reached step 5, but .*checkpoints has no checkpoint after step 0; bring them back'
+  with pytest.raises(CheckpointError, match=said):
+    train(config, tmp_path)
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 4, "loss": 1.0}\n{"step": 5, "lo')
+  assert int(train(config, tmp_path, stop_at=0).step) == 0  # nothing need have been saved yet
