@@ -102,6 +102,7 @@ def train(
     CheckpointError: there are checkpoints and none can be trusted.
   """
   workdir = pathlib.Path(workdir)
+  save_every = _save_every(config, workdir)
   _claim(config, workdir, new_data)
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
@@ -119,7 +120,7 @@ def train(
       config, part, optimizer, opponent, mesh, checkpoints, order, new_data
     )
     if not int(state.step):
-      _check_not_lost(workdir, config.train.save_every, os.fspath(checkpoints.directory))
+      _check_not_lost(workdir, save_every, os.fspath(checkpoints.directory))
     shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
     if jax.process_index() == 0:
       write_json(workdir / 'parameters.json', shapes)
@@ -305,6 +306,14 @@ def _initial_state(
     return start_state(params, optimizer, against)
 
   return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent), [(0, order)]
+
+
+def _save_every(config: ConfigDict, workdir: pathlib.Path) -> int:
+  """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
+  path = workdir / 'config.json'
+  before = read_json(path).get('train', {}).get('save_every') if path.exists() else None
+  each = [every for every in (before, config.train.save_every) if every is not None]
+  return max(each) if all(each) else 0
 
 
 def _check_not_lost(workdir: pathlib.Path, save_every: int, where: str) -> None:
