@@ -43,12 +43,13 @@ MESHES = {
   'fsdp_tp_cp': {'fsdp': 2, 'context': 2, 'tensor': 2},
 }
 # 27 tokens and 7 bytes of text divide by nothing; 4 heads divide by 4.
-CASES = [
-  *((rules, 'auto') for rules in PRESETS),
+QUICK = [('fsdp', 'auto'), ('fsdp_cp', 'ring'), ('fsdp_tp_cp', 'auto')]
+SLOW = [
+  *((rules, 'auto') for rules in PRESETS if (rules, 'auto') not in QUICK),
   ('fsdp_cp', 'gather'),
-  ('fsdp_cp', 'ring'),
   ('fsdp_tp_cp', 'ring'),
 ]
+CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
 
 
 def video_model(exchange='auto', remat='nothing'):
@@ -263,7 +264,10 @@ def two_player_steps(model, opponent, params, batch, mesh=None):
       *(autoencoder, autoencoder_inputs, autoencoder_batch, opponent_of_videos, 'videos/spatial_1'),
       marks=pytest.mark.slow,
     ),
-    (codec, codec_inputs, codec_batch, opponent_of_sounds, 'period_3/conv_1'),
+    pytest.param(
+      *(codec, codec_inputs, codec_batch, opponent_of_sounds, 'period_3/conv_1'),
+      marks=pytest.mark.slow,
+    ),
   ],
   ids=['autoencoder', 'codec'],
 )

@@ -62,6 +62,7 @@ def test_a_bucket_whose_every_shard_is_lost_is_left_out_if_asked_for(tiny_runs, 
     make_part(config, tmp_path)
 
 
+@pytest.mark.slow  # as it does against a discriminator, in test_two_player.py
 def test_the_autoencoder_resumes_bit_by_bit_too(tiny_runs, tmp_path):
   train(tiny.autoencoder(), tmp_path, stop_at=5)
   state = train(tiny.autoencoder(), tmp_path)
@@ -245,10 +246,14 @@ def test_validation_repeats_exactly(tiny_runs):
   )
 
 
-def test_gradients_may_be_accumulated(tiny_runs, tmp_path):
+def test_micro_batches_that_groups_of_devices_cannot_share_are_refused(tiny_runs, tmp_path):
   refused = 'batch of 8 of bucket .* into 2 micro-batch.* over 8 group.* take a batch size of 16'
   with pytest.raises(ConfigError, match=refused):
     train(tiny.video(tiny_runs, train__accumulate=2), tmp_path)
+
+
+@pytest.mark.slow
+def test_gradients_may_be_accumulated(tiny_runs, tmp_path):
   shared = {'mesh__data': 4, 'mesh__context': 2, 'rules': 'fsdp_cp'}
   config = tiny.video(tiny_runs, train__accumulate=2, **shared)
   state = train(config, tmp_path, stop_at=2)
