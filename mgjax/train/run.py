@@ -116,11 +116,11 @@ def train(
     jax.set_mesh(mesh),
     open_checkpoints(workdir, config.train) as checkpoints,
   ):
+    if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
+      _check_not_lost(workdir, save_every, os.fspath(checkpoints.directory))
     state, orders = _initial_state(
       config, part, optimizer, opponent, mesh, checkpoints, order, new_data
     )
-    if not int(state.step):
-      _check_not_lost(workdir, save_every, os.fspath(checkpoints.directory))
     shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
     if jax.process_index() == 0:
       write_json(workdir / 'parameters.json', shapes)
