@@ -47,7 +47,7 @@ class Mean:
     p = sum_i w_i p_i / sum_i w_i
 
   A sum in float32 would lose a bit of every parameter with each model; here the result alone is
-  rounded. It takes 8 bytes a parameter.
+  rounded. It takes 8 bytes a parameter, and as many again while one more is added.
   """
 
   def __init__(self, total: Tree = None, weight: float = 0.0):
@@ -60,8 +60,12 @@ class Mean:
       params: of the structure and shapes of those before.
       weight: above 0.
     """
-    added = jax.tree.map(lambda p: weight * p.astype(np.float64), fetch(params))
-    total = added if self._total is None else jax.tree.map(np.add, self._total, added)
+    if self._total is None:
+      total = jax.tree.map(lambda p: weight * p.astype(np.float64), fetch(params))
+    else:  # leaf by leaf, or the products would lie in memory all at once
+      total = jax.tree.map(
+        lambda t, p: t + weight * p.astype(np.float64), self._total, fetch(params)
+      )
     return Mean(total, self._weight + weight)
 
   def value(self) -> Tree:

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 import mgjax
 from mgjax.audio.codec import Codec, make_codec
 from mgjax.core.config import did_you_mean, differences, flatten
-from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.errors import CheckpointError, ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
 from mgjax.core.typing import Batch, Metrics, Tree
@@ -35,6 +35,7 @@ from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
 from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.loop import Schedule, Tasks, run_loop
+from mgjax.train.metrics import reached_step
 from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Opponent, Part
 from mgjax.train.plateau import learning_rate, make_patience, make_react
@@ -106,6 +107,7 @@ def train(
     CheckpointError: there are checkpoints and none can be trusted.
   """
   workdir = pathlib.Path(workdir)
+  save_every = _save_every(config, workdir)
   _claim(config, workdir, new_data)
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
@@ -119,6 +121,8 @@ def train(
     jax.set_mesh(mesh),
     open_checkpoints(workdir, config.train) as checkpoints,
   ):
+    if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
+      _check_not_lost(workdir, save_every, os.fspath(checkpoints.directory))
     state, orders = _initial_state(
       config, part, optimizer, opponent, mesh, checkpoints, order, new_data
     )
@@ -354,6 +358,24 @@ def _initial_state(
     return start_state(params, optimizer, against)
 
   return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent), [(0, order)]
+
+
+def _save_every(config: ConfigDict, workdir: pathlib.Path) -> int:
+  """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
+  path = workdir / 'config.json'
+  before = read_json(path).get('train', {}).get('save_every') if path.exists() else None
+  each = [every for every in (before, config.train.save_every) if every is not None]
+  return max(each) if all(each) else 0
+
+
+def _check_not_lost(workdir: pathlib.Path, save_every: int, where: str) -> None:
+  """Raises CheckpointError where a run must have saved and would begin at step 0 all the same."""
+  reached = reached_step(workdir)
+  if 0 < 2 * save_every < reached:  # whoever saves twice has waited for the first one
+    raise CheckpointError(
+      f'the metrics in {os.fspath(workdir)!r} have reached step {reached}, but {where} has no '
+      'checkpoint after step 0; bring them back, or begin anew in an empty work directory'
+    )
 
 
 def _meta(
