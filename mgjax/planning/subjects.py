@@ -32,6 +32,7 @@ from mgjax.train.flow_model import (
   make_objectives,
   small_inputs,
 )
+from mgjax.train.gate import make_gate
 from mgjax.train.run import make_run_optimizer
 from mgjax.train.state import abstract_state, shardings_of, start_state
 from mgjax.train.step import make_step
@@ -133,6 +134,7 @@ def make_step_subject(
   step = make_step(
     model, objective, optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+    gate=make_gate(config.train),
   )  # fmt: skip
   # Given up, or the parameters would be there twice.
   begin = jax.jit(

@@ -33,8 +33,11 @@ from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import make_initialise, make_place, put_batch
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
+from mgjax.train.faults import make_explain
 from mgjax.train.flow_model import make_flow_model, small_inputs
+from mgjax.train.gate import from_json, make_gate, to_json
 from mgjax.train.loop import Schedule, Tasks, run_loop
+from mgjax.train.metrics import Means
 from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Opponent, Part
 from mgjax.train.restore import open_checkpoints, read_config
@@ -134,6 +137,7 @@ def train(
       evaluate=_make_evaluate(part, config, mesh),
       show=part.show,
       meta=lambda state: _meta(config, part, orders, state),
+      explain=make_explain(config, part, mesh, workdir, orders[-1][0]),
     )
     every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
     begin = int(state.step) - orders[-1][0]
@@ -219,7 +223,13 @@ def _check_same(before: Mapping[str, Any], config: ConfigDict, where: str, new_d
 
 def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   """What a resumption must not change, by name."""
-  free = ('mesh.', 'sample.', 'encode.', *(('data.', 'buckets.') if new_data else ()))
+  free = (
+    'mesh.',
+    'sample.',
+    'encode.',
+    'train.faults.',
+    *(('data.', 'buckets.') if new_data else ()),
+  )
   flat = {
     key: value
     for key, value in flatten(config).items()
@@ -258,7 +268,8 @@ def make_run_optimizer(
 
 def _make_step(config: ConfigDict, part: Part, optimizer, opponent_optimizer) -> Step:
   options = {
-    'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate
+    'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate,
+    'gate': make_gate(config.train),
   }  # fmt: skip
   if part.opponent is None:
     return make_step(part.model, part.objective, optimizer, **options)
@@ -285,7 +296,8 @@ def _initial_state(
     orders = continue_orders(meta['orders'], int(state.step), order, allow=new_data)
     if part.check is not None:
       part.check(meta['notes'])
-    return state, orders
+    counters = from_json(meta.get('counters'), target.counters, make_gate(config.train))
+    return state.replace(counters=counters), orders
   key = jax.random.key(config.seed)
   initialise, shardings = make_initialise(init, mesh)
   params, opponent = initialise(key), None
@@ -333,16 +345,17 @@ def _make_evaluate(part: Part, config: ConfigDict, mesh: Mesh):
 
   def evaluate(params: Tree) -> Metrics:
     """Fixed samples, noise and times: the curve moves with the model alone."""
-    metrics: dict[str, list[Any]] = {}
+    metrics: dict[str, float] = {}
     for bucket in part.validation:
       count = min(config.train.validation_batches, len(bucket.source) // bucket.batch_size)
-      share = {'host': host, 'hosts': hosts}
+      share, rows, means = {'host': host, 'hosts': hosts}, [], Means()
       for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
         key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
-        found = loss(params, part.prepare(put_batch(batch, mesh)), key, part.frozen)
-        for name, value in found.items():
-          metrics.setdefault(f'validation/{bucket.name}/{name}', []).append(value)
-    return {name: float(sum(values) / len(values)) for name, values in metrics.items()}
+        rows.append(loss(params, part.prepare(put_batch(batch, mesh)), key, part.frozen))
+      for row in jax.device_get(rows):
+        means.add(row)
+      metrics |= {f'validation/{bucket.name}/{name}': x for name, x in means.means().items()}
+    return metrics
 
   return evaluate
 
@@ -355,5 +368,6 @@ def _meta(
     'config': config.to_dict(),
     'orders': orders,
     'notes': part.notes(state.average) if part.notes else {},
+    'counters': to_json(state.counters),
     'version': mgjax.__version__,
   }
