@@ -36,7 +36,7 @@ from mgjax.train.step import Learn, make_learn
 from mgjax.train.two_player import make_two_player_learn
 
 JUDGED = ('loss', 'gradient_norm', 'opponent_gradient_norm')
-COUNTED = ('skipped', 'broken', 'stopped', 'skipped_in_a_row')
+COUNTED = ('skipped', 'stopped', 'skipped_in_a_row')
 SHOWN = 64  # samples whose files are looked up: that reads them
 TREES = ('batch', 'prepared', 'parameters', 'opponent_parameters', 'loss', 'gradients')
 
@@ -70,9 +70,26 @@ def good(rows: Sequence[Metrics], done: int) -> list[Metrics]:
   return kept
 
 
+def check_norms(norms: Metrics, done: int) -> Metrics:
+  """Returns norms of parameters, on the host, if they are finite.
+
+  Raises:
+    NonFiniteError: one is not, which no gate mends: nothing brings a parameter back.
+  """
+  norms = jax.device_get(norms)
+  if bad := [name for name, norm in norms.items() if not math.isfinite(norm)]:
+    raise NonFiniteError(
+      f'the parameters of step {done} are not all finite (see {bad[0]}); checkpoints hold earlier '
+      'steps only, and the same command goes on from there. If it ends the same way, take another '
+      '--workdir with a lower optimizer.peak; if not, a device erred',
+      done,
+    )
+  return norms
+
+
 def _row_of(row: Metrics) -> str:
   count = int(row.get('skipped_in_a_row', 1))
-  return f', the last of {count} bad steps in a row' if count > 1 and not row['broken'] else ''
+  return f', the last of {count} bad steps in a row' if count > 1 else ''
 
 
 def _finite(row: Metrics) -> bool:
@@ -80,8 +97,6 @@ def _finite(row: Metrics) -> bool:
 
 
 def _what(row: Metrics, step: int) -> str:
-  if row.get('broken'):
-    return f'the parameters of step {step} are not all finite'
   for name in JUDGED:
     if not math.isfinite(value := float(row.get(name, 0))):
       return f'the {name} of step {step} is {value}'

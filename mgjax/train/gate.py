@@ -2,9 +2,11 @@
 
 A step is bad if its loss or a norm of gradients is not finite or, where that is asked for, if a
 norm is a spike. After a bad step parameters, optimizer, average and opponent are what they were,
-bit by bit; the step counts, and the data go on. More bad steps in a row than are let pass, or one
-parameter that is not finite, close the gate for good: no later step changes anything, so whenever
-the host looks it finds the parameters that failed.
+bit by bit; the step counts, and the data go on. More bad steps in a row than are let pass close the
+gate for good: no later step changes anything, so whenever the host looks it finds the parameters
+that failed. A parameter that is not finite shows in the loss of every step; one that no loss reads
+is found when norms are reported and before a state is saved, for reading all of them at every step
+costs more than the gate.
 """
 
 import dataclasses
@@ -94,9 +96,8 @@ def through(
     gradients: by prefix of the player's norms: '' and 'opponent_'.
 
   Returns:
-    The state, and metrics: norms of gradients and of parameters, whole and by group, and with a
-    gate `skipped` (1 if the step was bad), `broken` (1 if a parameter is not finite, which no gate
-    mends), `stopped` (1 if the gate is closed for good), counts and running means.
+    The state, and metrics: norms of gradients, whole and by group, and with a gate `skipped` (1 if
+    the step was bad), `stopped` (1 if the gate is closed for good), counts and running means.
   """
   norms = {f'{player}gradient_norm': optax.tree.norm(tree) for player, tree in gradients.items()}
   groups = {
@@ -105,7 +106,7 @@ def through(
     for name, norm in norms_by_group(f'{player}gradient_norm', tree).items()
   }
   if gate is None:
-    return after, norms | groups | _parameter_norms(after)
+    return after, norms | groups
   counters = before.counters
   good = jnp.isfinite(loss) & (counters.in_a_row <= gate.skip)
   for name, norm in norms.items():
@@ -114,30 +115,27 @@ def through(
       mean = counters.norms[name]  # 0 of an opponent that has not begun to learn: no yardstick
       good &= (norm <= gate.spike * mean) | (mean == 0) | (counters.taken < WARM_UP)
   kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
-  # Of what is kept, not of what might have been: that would have to lie beside it.
-  parameters = _parameter_norms(kept)
-  broken = ~jnp.all(jnp.isfinite(jnp.stack(list(parameters.values()))))
   gain = jnp.maximum(1 / (counters.taken + 1), 1 / HORIZON)
   means = {
     name: jnp.where(good, mean + gain * (norms[name] - mean), mean)
     for name, mean in counters.norms.items()
   }
   bad = 1 - good.astype(jnp.int32)
-  in_a_row = jnp.where(broken, gate.skip + 1, (counters.in_a_row + 1) * bad)
+  in_a_row = (counters.in_a_row + 1) * bad
   counters = Counters(counters.skipped + bad, in_a_row, counters.taken + 1 - bad, means)
   counted = {
     'skipped': bad,
-    'broken': broken.astype(jnp.int32),
     'stopped': (in_a_row > gate.skip).astype(jnp.int32),
     'skipped_in_a_row': in_a_row,
     'skipped_steps': counters.skipped,
     **{f'running_{name}': mean for name, mean in means.items()},
   }
   kept = kept.replace(step=after.step, counters=counters)
-  return kept, norms | groups | parameters | counted
+  return kept, norms | groups | counted
 
 
-def _parameter_norms(state: Tree) -> Metrics:
+def parameter_norms(state: Tree) -> Metrics:
+  """Returns the norms of a state's parameters by group, those of both players."""
   norms = norms_by_group('parameter_norm', state.params)
   if state.opponent is not None:
     norms |= norms_by_group('opponent_parameter_norm', state.opponent['params'])

@@ -19,7 +19,7 @@ from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.shard import put_batch
 from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.faults import explained, good
+from mgjax.train.faults import check_norms, explained, good
 from mgjax.train.gate import momentary
 from mgjax.train.metrics import Means, MetricWriter, Progress
 from mgjax.train.state import State
@@ -64,6 +64,7 @@ class Tasks:
     evaluate: averaged parameters to validation metrics.
     show: averaged parameters and a directory to a picture, which the first process alone writes.
     meta: the state to what a checkpoint keeps beside it.
+    norms: the state to the norms of its parameters.
     explain: the state and the step that ended the run to a sentence on what was found and kept.
 
   Every process calls all of them at the same steps: where the state lies in shards over several
@@ -74,6 +75,7 @@ class Tasks:
   evaluate: Callable[[Tree], Metrics]
   show: Callable[[Tree, pathlib.Path], pathlib.Path] | None
   meta: Callable[[State], dict[str, Any]]
+  norms: Callable[[State], Metrics] = lambda state: {}
   explain: Callable[[State, int], str] | None = None
 
 
@@ -126,7 +128,7 @@ def run_loop(
       window.add(done, metrics)
       window.replaced = loader.replaced
       if due(done, schedule.log_every) or done == last:
-        window.report(done)
+        window.report(done, tasks.norms(state))
       if due(done, schedule.evaluate_every) or done == schedule.steps:
         if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
           writer.write(done, found)
@@ -135,9 +137,10 @@ def run_loop(
         writer.image(done, 'samples', tasks.show(state.average, directory))
       if due(done, schedule.save_every) and done < last:
         window.check(done)
+        check_norms(tasks.norms(state), done)
         checkpoints.save(state, tasks.meta(state))
         saved = done
-    window.report(done)
+    window.report(done, tasks.norms(state))
     # Not asked of the disk, which may not show every host the same files at the same moment.
     if done != saved or done == 0:
       checkpoints.save(state, tasks.meta(state))
@@ -187,11 +190,12 @@ class _Window:
     for row in good(rows, done):
       self._means.add(row)
 
-  def report(self, done: int) -> None:
-    """Writes the means over the steps that end with step `done`, if there are any."""
+  def report(self, done: int, norms: Metrics) -> None:
+    """Writes the means over the steps that end with step `done`, if there are any, and norms."""
     self.check(done)
+    norms = check_norms(norms, done)
     if self._steps:
-      means = self._means.means() | jax.device_get(self._momentary)
+      means = self._means.means() | norms | jax.device_get(self._momentary)
       spent = time.monotonic() - self._began
       means |= {'seconds_per_step': spent / self._steps, 'data_wait': self.waited / spent}
       means['replaced_samples'] = self.replaced - self._replaced_before

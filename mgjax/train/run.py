@@ -35,7 +35,7 @@ from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
 from mgjax.train.faults import make_explain
 from mgjax.train.flow_model import make_flow_model, small_inputs
-from mgjax.train.gate import from_json, make_gate, to_json
+from mgjax.train.gate import from_json, make_gate, parameter_norms, to_json
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.metrics import Means
 from mgjax.train.optimizer import make_optimizer
@@ -137,6 +137,7 @@ def train(
       evaluate=_make_evaluate(part, config, mesh),
       show=part.show,
       meta=lambda state: _meta(config, part, orders, state),
+      norms=jax.jit(parameter_norms),
       explain=make_explain(config, part, mesh, workdir, orders[-1][0]),
     )
     every = {key: config.train[key] for key in Schedule.__dataclass_fields__}

@@ -145,14 +145,14 @@ def test_a_parameter_that_is_not_finite_ends_the_run_by_name(tiny_runs, tmp_path
     return state.replace(params=params), orders
 
   monkeypatch.setattr(run, '_initial_state', damaged)
-  config = tiny.video(tiny_runs, train__faults__skip=5, train__steps=6, train__log_every=100)
-  with pytest.raises(NonFiniteError, match='the parameters of step 1 are not all finite') as caught:
+  config = tiny.video(tiny_runs, train__faults__skip=1, train__steps=6, train__log_every=100)
+  with pytest.raises(NonFiniteError, match='the loss of step 2 is nan, the last of 2') as caught:
     train(config, tmp_path)
   assert 'the first that is not finite is parameters/backbone/norm/scale, 1 numbers' in str(
     caught.value
   )
   assert not list((tmp_path / 'checkpoints').glob('*'))
-  shown = replay(tmp_path / 'faults' / 'step_000001')
+  shown = replay(tmp_path / 'faults' / 'step_000002')
   assert re.search(r'backbone/norm/scale +1 NOT FINITE', shown)
 
 
@@ -211,7 +211,7 @@ def _named(buckets):
 
 
 def test_what_was_skipped_is_no_part_of_the_means_and_spikes_are_told_as_such(caplog):
-  fine = {'loss': 1.0, 'gradient_norm': 2.0, 'skipped': 0, 'broken': 0, 'stopped': 0}
+  fine = {'loss': 1.0, 'gradient_norm': 2.0, 'skipped': 0, 'stopped': 0}
   fine |= {'skipped_in_a_row': 0}
   spike = fine | {'gradient_norm': 200.0, 'skipped': 1, 'skipped_in_a_row': 1}
   assert good([fine, spike, fine], 7) == [{'loss': 1.0, 'gradient_norm': 2.0}] * 2

@@ -18,6 +18,7 @@ from mgjax.train.gate import (
   from_json,
   make_gate,
   norms_by_group,
+  parameter_norms,
   start_counters,
   to_json,
 )
@@ -114,7 +115,7 @@ def test_a_bad_batch_changes_nothing_and_the_next_goes_on(players, accumulate, s
       state, metrics = step(state, spoilt(batch_of(1), name, value))
       assert learnt(state) == before and int(metrics['skipped']) == 1
       assert int(state.step) == count + 2  # the step counts: its data and its draws are used up
-      assert not metrics['stopped'] and not metrics['broken']
+      assert not metrics['stopped']
       state = state.replace(counters=state.counters.replace(in_a_row=jnp.int32(0)))
   skipped = 2 * len(PLACES[players])
   state, metrics = step(state, batch_of(2))
@@ -161,17 +162,20 @@ def test_where_none_may_pass_the_first_closes_it():
 
 
 @pytest.mark.parametrize('player', ['model', 'opponent'])
-def test_a_parameter_that_is_not_finite_closes_the_gate_at_once(player):
-  # It would be so after every step to come, whether or not a gradient shows it.
-  step, state = made(Gate(skip=5), 2), start(2)
+def test_a_parameter_that_is_not_finite_stops_the_run_and_shows_in_the_norms(player):
+  step, state = made(Gate(skip=1), 2), start(2)
   scale = jnp.ones(WIDTH).at[3].set(jnp.nan)
   if player == 'model':
     state = state.replace(params={'scale': scale})
   else:
     state = state.replace(opponent=state.opponent | {'params': {'scale': scale}})
-  before = learnt(state)
-  state, metrics = step(state, batch_of(0))
-  assert metrics['broken'] and metrics['stopped'] and learnt(state) == before
+  before, stops = learnt(state), []
+  for index in range(3):
+    state, metrics = step(state, batch_of(index))
+    stops.append(bool(metrics['stopped']))
+  assert stops == [False, True, True] and learnt(state) == before
+  bad = {name for name, norm in parameter_norms(state).items() if not np.isfinite(norm)}
+  assert bad == {'parameter_norm/scale' if player == 'model' else 'opponent_parameter_norm/scale'}
 
 
 def settled(gate, steps):
@@ -231,11 +235,13 @@ def test_counters_come_back_from_json_exactly_and_begin_at_nothing_without():
 
 
 def test_norms_are_told_by_group():
-  _, metrics = made(None, 2)(start(2), batch_of(0))
+  state, metrics = made(None, 2)(start(2), batch_of(0))
   for player in ('', 'opponent_'):
     assert metrics[f'{player}gradient_norm/scale'] == metrics[f'{player}gradient_norm']
   expected = np.linalg.norm(np.linspace(0.5, 1, WIDTH))
-  assert abs(metrics['parameter_norm/scale'] - expected) < 1  # after one step of 0.1 a number
+  assert (
+    abs(parameter_norms(state)['parameter_norm/scale'] - expected) < 1
+  )  # after one step of 0.1 a number
   many = {'a': {'b': {'c': jnp.full(4, 1.5)}, 'd': jnp.zeros(2)}, 'e': jnp.full(1, -2.0)}
   found = {name: float(norm) for name, norm in norms_by_group('n', many).items()}
   assert found == {'n/a/b': 3.0, 'n/a/d': 0.0, 'n/e': 2.0}
