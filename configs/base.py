@@ -42,6 +42,14 @@ def base() -> ConfigDict:
       'keep_every': 0,  # those whose step is a multiple of it stay for ever
       'keep_best': 0,  # so many with the lowest validation losses stay
       'checkpoints': '',  # an absolute path or a URL; '' has them in the work directory
+      'faults': {
+        # Bad steps in a row that are passed over; one more ends the run. A bad batch or two are no
+        # reason to lose a night, and whatever is broken for good is bad at every step.
+        'skip': 10,
+        # How many times its running mean a gradient's norm may be; 0 for any. Clipping bounds what
+        # a finite gradient does, and how far norms range only a run that has been seen can tell.
+        'spike': 0.0,
+      },
     }
   )
   return config

@@ -1,14 +1,19 @@
 """The optimizer: clipping by the global norm, then AdamW."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Tree
-from mgjax.train.plateau import scale_by_plateau
+from mgjax.train.plateau import make_patience, scale_by_plateau
+from mgjax.train.schedule import make_schedule
+
+SCHEDULE = ('kind', 'peak', 'warmup', 'final')  # of the fields in a configuration
 
 
 def make_optimizer(
@@ -66,6 +71,20 @@ def make_optimizer(
     return chain.update(_float32(gradients), state, _float32(params))
 
   return optax.GradientTransformation(lambda params: chain.init(_float32(params)), update)
+
+
+def make_run_optimizer(
+  fields: Mapping[str, Any] | ConfigDict, steps: int
+) -> optax.GradientTransformation:
+  """Makes the optimizer that `optimizer` of a configuration describes, with its learning rate."""
+  others = {name: value for name, value in dict(fields).items() if name not in SCHEDULE}
+  others['plateau'] = make_patience(fields).patience > 0
+  return make_optimizer(learning_rate=make_run_schedule(fields, steps), **others)
+
+
+def make_run_schedule(fields: Mapping[str, Any] | ConfigDict, steps: int):
+  """Makes the learning rate that `optimizer` of a configuration describes."""
+  return make_schedule(steps=steps, **{name: fields[name] for name in SCHEDULE})
 
 
 def decays(params: Tree) -> Tree:

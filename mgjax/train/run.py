@@ -13,8 +13,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import mgjax
@@ -29,19 +27,20 @@ from mgjax.data.mixture import REPLACED, describe, make_batches, make_ordered_ba
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
-from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import make_initialise, make_place
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
+from mgjax.train.faults import make_explain
 from mgjax.train.flow_model import make_flow_model, small_inputs
+from mgjax.train.gate import from_json, make_gate, parameter_norms, to_json
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.metrics import reached_step
-from mgjax.train.optimizer import make_optimizer
+from mgjax.train.micro_batches import accumulation, check_batches
+from mgjax.train.optimizer import make_run_optimizer, make_run_schedule
 from mgjax.train.part import Opponent, Part
-from mgjax.train.plateau import learning_rate, make_patience, make_react
+from mgjax.train.plateau import learning_rate, make_react
 from mgjax.train.report import reported
 from mgjax.train.restore import open_checkpoints, read_config
-from mgjax.train.schedule import make_schedule
 from mgjax.train.start import start_from
 from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
 from mgjax.train.step import Step, make_step
@@ -64,7 +63,6 @@ FREE = (
 )  # fmt: skip
 # Of these, what decides about learning rates where those fall with the validation loss.
 DECISIVE = ('train.evaluate_every', 'train.validation_batches')
-SCHEDULE = ('kind', 'peak', 'warmup', 'final')  # of an optimizer's fields
 RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 _log = logging.getLogger(__name__)
@@ -112,7 +110,7 @@ def train(
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
     part = make_part(config, workdir)
-  _check_batches(config, mesh)
+  check_batches(config, mesh)
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   opponent = part.opponent and make_run_optimizer(part.opponent.optimizer, config.train.steps)
   order = data_hash(describe(part.buckets, config.seed))
@@ -146,6 +144,8 @@ def train(
       show=part.show,
       meta=lambda state: _meta(config, part, orders, state),
       react=make_react(config.optimizer, part.opponent and part.opponent.optimizer),
+      norms=jax.jit(parameter_norms),
+      explain=make_explain(config, part, mesh, workdir, orders[-1][0]),
     )
     every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
     begin = int(state.step) - orders[-1][0]
@@ -244,7 +244,13 @@ def _check_same(before: Mapping[str, Any], config: ConfigDict, where: str, new_d
 
 def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   """What a resumption must not change, by name."""
-  free = ('mesh.', 'sample.', 'encode.', *(('data.', 'buckets.') if new_data else ()))
+  free = (
+    'mesh.',
+    'sample.',
+    'encode.',
+    'train.faults.',
+    *(('data.', 'buckets.') if new_data else ()),
+  )
   flat = flatten(config)
   falls = flat.get('optimizer.plateau.patience', 0)
   if not falls:  # its other fields say nothing then, and there are runs of before it was a field
@@ -260,55 +266,11 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   return flat
 
 
-def accumulation(config: ConfigDict, mesh: Mesh) -> int:
-  """Returns into how many micro-batches a batch is cut.
-
-  Those of `train.accumulate`, and more where there are fewer groups of devices than the
-  `train.groups` that it is meant for: the batch stays what it is, and so does what each device
-  holds of it at once. Noise and times are drawn for each micro-batch anew, so the draws are others.
-  """
-  fewer = -(-config.train.get('groups', 0) // size(mesh, BATCH))
-  return config.train.accumulate * max(1, fewer)
-
-
-def _check_batches(config: ConfigDict, mesh: Mesh) -> None:
-  count, parts = accumulation(config, mesh), size(mesh, BATCH)
-  if count > config.train.accumulate:
-    _log.warning(
-      '%d groups of devices instead of %d: every batch in %d micro-batches',
-      parts, config.train.groups, count,
-    )  # fmt: skip
-  if count < 1:
-    raise ConfigError(f'train.accumulate = {count}; take 1 or more')
-  for name, bucket in config.buckets.items():
-    if bucket.batch_size % (count * parts):
-      below = bucket.batch_size // (count * parts) * count * parts
-      near = [str(rows) for rows in (below, below + count * parts) if rows]
-      raise ConfigError(
-        f'the batch of {bucket.batch_size} of bucket {name!r} does not divide into {count} '
-        f'micro-batch(es) (train.accumulate) over {parts} group(s) of devices; take a batch size '
-        f'of {" or ".join(near)}, or another mesh'
-      )
-
-
-def make_run_optimizer(
-  fields: Mapping[str, Any] | ConfigDict, steps: int
-) -> optax.GradientTransformation:
-  """Makes the optimizer that `optimizer` of a configuration describes, with its learning rate."""
-  others = {name: value for name, value in dict(fields).items() if name not in SCHEDULE}
-  others['plateau'] = make_patience(fields).patience > 0
-  return make_optimizer(learning_rate=make_run_schedule(fields, steps), **others)
-
-
-def make_run_schedule(fields: Mapping[str, Any] | ConfigDict, steps: int):
-  """Makes the learning rate that `optimizer` of a configuration describes."""
-  return make_schedule(steps=steps, **{name: fields[name] for name in SCHEDULE})
-
-
 def _make_step(
   config: ConfigDict, part: Part, optimizer, opponent_optimizer, accumulate: int
 ) -> Step:
   options = {'seed': config.seed, 'decay': config.train.decay, 'accumulate': accumulate}
+  options['gate'] = make_gate(config.train)
   if part.opponent is None:
     step = make_step(part.model, part.objective, optimizer, **options)
   else:
@@ -343,7 +305,8 @@ def _initial_state(
     orders = continue_orders(meta['orders'], int(state.step), order, allow=new_data)
     if part.check is not None:
       part.check(meta['notes'])
-    return state, orders
+    counters = from_json(meta.get('counters'), target.counters, make_gate(config.train))
+    return state.replace(counters=counters), orders
   key = jax.random.key(config.seed)
   initialise, shardings = make_initialise(init, mesh)
   params, opponent = initialise(key), None
@@ -386,5 +349,6 @@ def _meta(
     'config': config.to_dict(),
     'orders': orders,
     'notes': part.notes(state.average) if part.notes else {},
+    'counters': to_json(state.counters),
     'version': mgjax.__version__,
   }

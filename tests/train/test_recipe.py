@@ -15,9 +15,10 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.train import recipe
 from mgjax.train.flops import backbone_flops
 from mgjax.train.flow_model import make_flow_model
+from mgjax.train.micro_batches import accumulation
 from mgjax.train.recipe import describe_recipe, plan, run_recipe
 from mgjax.train.restore import load_params
-from mgjax.train.run import accumulation, train
+from mgjax.train.run import train
 from tests import tiny
 
 
