@@ -78,7 +78,8 @@ def scale_by_plateau() -> optax.GradientTransformation:
   """Makes the last link of an optimizer's chain: updates times `Plateau.factor`."""
 
   def init(params: Tree) -> Plateau:
-    return Plateau(jnp.ones(()), jnp.full((), jnp.inf), jnp.zeros((), jnp.int32))
+    one, best = jnp.ones((), jnp.float32), jnp.full((), jnp.inf, jnp.float32)
+    return Plateau(one, best, jnp.zeros((), jnp.int32))
 
   def update(updates: Tree, state: Plateau, params: Tree = None) -> tuple[Tree, Plateau]:
     return jax.tree.map(lambda leaf: leaf * state.factor, updates), state

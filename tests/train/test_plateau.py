@@ -13,6 +13,7 @@ from mgjax.train.plateau import (
   after_validation,
   learning_rate,
   make_react,
+  scale_by_plateau,
 )
 from mgjax.train.run import train
 from mgjax.train.schedule import make_schedule
@@ -23,7 +24,7 @@ FIELDS = {'patience': 2, 'factor': 0.5, 'improvement': 0.01, 'lowest': 0.2}
 
 
 def factors(losses, **fields):
-  plateau, found = Plateau(jnp.ones(()), jnp.full((), jnp.inf), jnp.zeros((), jnp.int32)), []
+  plateau, found = scale_by_plateau().init({}), []
   for loss in losses:
     plateau = after_validation(plateau, jnp.float32(loss), Patience(**(FIELDS | fields)))
     found.append(float(plateau.factor))
@@ -51,6 +52,7 @@ def test_an_update_is_the_schedules_times_the_factor_and_nothing_compiles_again(
   params = {'kernel': jnp.ones((2, 2))}
   optimizers = [make_optimizer(learning_rate=rate, plateau=plateau) for plateau in (True, False)]
   state, plain = (start_state(params, each) for each in optimizers)
+  state = jax.device_put(state, jax.devices()[0])  # in its place, as that of a run
   react = make_react({'plateau': FIELDS | {'patience': 1}})
   update = jax.jit(optimizers[0].update)
   for step, factor in enumerate((1.0, 0.5, 0.25)):
