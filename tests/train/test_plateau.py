@@ -90,6 +90,7 @@ def test_two_players_fall_each_by_fields_of_its_own():
   assert float(learning_rate(state.opponent['opt_state'], one)) == 0.25
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_halves_where_an_undisturbed_one_does(tiny_runs, tmp_path):
   # Nothing is ever better by 90 %: the rate falls after steps 4, 6 and 8.
   plateau = {'patience': 1, 'factor': 0.5, 'improvement': 0.9, 'lowest': 0.1}
