@@ -32,7 +32,9 @@ def base() -> ConfigDict:
       'save_every': 500,
       'show_every': 0,
       'validation_batches': 4,
-      'keep': 3,  # checkpoints
+      'keep': 3,  # of the newest checkpoints
+      'keep_every': 0,  # those whose step is a multiple of it stay for ever
+      'keep_best': 0,  # so many with the lowest validation losses stay
       'checkpoints': '',  # an absolute path or a URL; '' has them in the work directory
     }
   )

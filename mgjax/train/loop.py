@@ -24,6 +24,7 @@ from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.metrics import MetricWriter, Progress
 from mgjax.train.state import State
 from mgjax.train.step import Step
+from mgjax.train.validation import validation_loss
 
 # Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
 # them and hears soon of a loss that is not finite.
@@ -105,7 +106,7 @@ def run_loop(
   """
   done = saved = int(state.step)
   last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
-  stopping = False
+  stopping, found = False, {}
   with (
     MetricWriter(workdir, resume_step=done) as writer,
     contextlib.closing(Progress(schedule.steps, done)) as progress,
@@ -124,6 +125,7 @@ def run_loop(
       window.replaced = loader.replaced
       if due(done, schedule.log_every) or done == last:
         window.report(done)
+      found = {}
       if due(done, schedule.evaluate_every) or done == schedule.steps:
         if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
           writer.write(done, found)
@@ -132,12 +134,12 @@ def run_loop(
         writer.image(done, 'samples', tasks.show(state.average, directory))
       if due(done, schedule.save_every) and done < last:
         window.check(done)
-        checkpoints.save(state, tasks.meta(state))
+        checkpoints.save(state, tasks.meta(state), validation_loss(found))
         saved = done
     window.report(done)
     # Not asked of the disk, which may not show every host the same files at the same moment.
     if done != saved or done == 0:
-      checkpoints.save(state, tasks.meta(state))
+      checkpoints.save(state, tasks.meta(state), validation_loss(found))
     checkpoints.wait()
     if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)

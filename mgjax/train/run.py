@@ -20,28 +20,31 @@ from ml_collections import ConfigDict
 import mgjax
 from mgjax.audio.codec import Codec, make_codec
 from mgjax.core.config import did_you_mean, differences, flatten
-from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.errors import CheckpointError, ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
-from mgjax.core.typing import Batch, Metrics, Tree
-from mgjax.data.loader import StepIterator, continue_orders, data_hash, validation_batches
+from mgjax.core.typing import Tree
+from mgjax.data.loader import StepIterator, continue_orders, data_hash
 from mgjax.data.mixture import REPLACED, describe, make_batches, make_ordered_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
-from mgjax.parallel.shard import make_initialise, make_place, put_batch
+from mgjax.parallel.shard import make_initialise, make_place
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
 from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.loop import Schedule, Tasks, run_loop
+from mgjax.train.metrics import reached_step
 from mgjax.train.optimizer import make_optimizer
 from mgjax.train.part import Opponent, Part
 from mgjax.train.restore import open_checkpoints, read_config
 from mgjax.train.schedule import make_schedule
+from mgjax.train.start import start_from
 from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
-from mgjax.train.step import Step, bind, make_step, with_frozen
+from mgjax.train.step import Step, make_step
 from mgjax.train.two_player import make_two_player_step
+from mgjax.train.validation import make_evaluate
 
 PARTS = {
   'autoencoder': autoencoder_part.make_part,
@@ -54,8 +57,8 @@ LATENT_CHANNELS = {'video': Autoencoder.latent_channels, 'audio': Codec.latent_c
 # lie (what lies there is compared with the checkpoint), not what it computes.
 FREE = (
   'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
-  'train.validation_batches', 'data.threads', 'data.workers', 'rules', 'autoencoder', 'data.path',
-  'data.validation_path', 'data.skip_missing',
+  'train.keep_every', 'train.keep_best', 'train.validation_batches', 'data.threads', 'data.workers',
+  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing',
 )  # fmt: skip
 RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
@@ -99,6 +102,7 @@ def train(
     CheckpointError: there are checkpoints and none can be trusted.
   """
   workdir = pathlib.Path(workdir)
+  save_every = _save_every(config, workdir)
   _claim(config, workdir, new_data)
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
@@ -112,6 +116,8 @@ def train(
     jax.set_mesh(mesh),
     open_checkpoints(workdir, config.train) as checkpoints,
   ):
+    if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
+      _check_not_lost(workdir, save_every, os.fspath(checkpoints.directory))
     state, orders = _initial_state(
       config, part, optimizer, opponent, mesh, checkpoints, order, new_data
     )
@@ -131,7 +137,7 @@ def train(
     batches = make_batches(part.buckets, seed=config.seed, host=host, hosts=hosts)
     tasks = Tasks(
       prepare=part.prepare,
-      evaluate=_make_evaluate(part, config, mesh),
+      evaluate=make_evaluate(part, config, mesh),
       show=part.show,
       meta=lambda state: _meta(config, part, orders, state),
     )
@@ -291,7 +297,7 @@ def _initial_state(
   params, opponent = initialise(key), None
   if part.start is not None:
     place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
-    params = jax.tree.map(jax.device_put, _start_from(part.start(place), params), shardings)
+    params = jax.tree.map(jax.device_put, start_from(part.start(place), params), shardings)
   if other is not None:
     opponent = make_initialise(other[0], mesh)[0](jax.random.fold_in(key, 1))
 
@@ -302,49 +308,22 @@ def _initial_state(
   return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent), [(0, order)]
 
 
-def _start_from(start: Tree, params: Tree) -> Tree:
-  """Takes the parameters of another run, and those of conditionings that it lacked as initialised.
-
-  The model still answers what the other one does where the new conditionings start neutral.
-  """
-  added = sorted(set(params) - set(start))
-  start = {**{name: params[name] for name in added}, **start}
-  given, wanted = (
-    {name: leaf.shape for name, leaf in named_leaves(tree).items()} for tree in (start, params)
-  )
-  for name in sorted(given.keys() | wanted.keys()):
-    if given.get(name) != wanted.get(name):
-      raise ConfigError(
-        f'config.start_from does not fit this model: {name} is {given.get(name, "absent")} there '
-        f'and {wanted.get(name, "absent")} here; the models may differ in model.positions, and '
-        'this one may have more conditionings'
-      )
-  if added:
-    _log.info('start_from has no %s: new parameters', ', '.join(added))
-  return {name: start[name] for name in params}
+def _save_every(config: ConfigDict, workdir: pathlib.Path) -> int:
+  """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
+  path = workdir / 'config.json'
+  before = read_json(path).get('train', {}).get('save_every') if path.exists() else None
+  each = [every for every in (before, config.train.save_every) if every is not None]
+  return max(each) if all(each) else 0
 
 
-def _make_evaluate(part: Part, config: ConfigDict, mesh: Mesh):
-  @jax.jit
-  def loss(params: Tree, batch: Batch, key: jax.Array, frozen: Tree) -> Metrics:
-    return part.validate(bind(part.model, params), with_frozen(batch, frozen), key)[1]
-
-  host, hosts = rows_of_process(mesh, jax.process_index())
-
-  def evaluate(params: Tree) -> Metrics:
-    """Fixed samples, noise and times: the curve moves with the model alone."""
-    metrics: dict[str, list[Any]] = {}
-    for bucket in part.validation:
-      count = min(config.train.validation_batches, len(bucket.source) // bucket.batch_size)
-      share = {'host': host, 'hosts': hosts}
-      for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
-        key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
-        found = loss(params, part.prepare(put_batch(batch, mesh)), key, part.frozen)
-        for name, value in found.items():
-          metrics.setdefault(f'validation/{bucket.name}/{name}', []).append(value)
-    return {name: float(sum(values) / len(values)) for name, values in metrics.items()}
-
-  return evaluate
+def _check_not_lost(workdir: pathlib.Path, save_every: int, where: str) -> None:
+  """Raises CheckpointError where a run must have saved and would begin at step 0 all the same."""
+  reached = reached_step(workdir)
+  if 0 < 2 * save_every < reached:  # whoever saves twice has waited for the first one
+    raise CheckpointError(
+      f'the metrics in {os.fspath(workdir)!r} have reached step {reached}, but {where} has no '
+      'checkpoint after step 0; bring them back, or begin anew in an empty work directory'
+    )
 
 
 def _meta(

@@ -92,6 +92,18 @@ CASES = {
   'sample from nothing': (
     ['sample', '--workdir={tmp}/empty', '--prompt=a'], 2, r'^sample\.py: .*is not a work directory',
   ),
+  'nothing to average': (
+    ['checkpoints', 'average', '--workdir={tmp}/w'],
+    2, r'^checkpoints\.py: --runs is missing; for example --runs=runs/a,runs/b$',
+  ),
+  'weights that are no numbers': (
+    ['checkpoints', 'average', '--runs=a,b', '--weights=2,x', '--workdir={tmp}/w'],
+    2, r'^checkpoints\.py: --weights=2,x: expected numbers, as in 2,1,1$',
+  ),
+  'checkpoints of no run': (
+    ['checkpoints', 'list', '--workdir={tmp}/empty'], 2,
+    r"^checkpoints\.py: .*empty' is not a work directory",
+  ),
   'print': (
     ['train', VIDEO, '--config.model.depth=7', '--print_config'], 0, r'"depth": 7',
   ),
