@@ -180,10 +180,15 @@ def test_another_autoencoder_is_refused(tiny_runs, tmp_path):
     train(tiny.video(tiny_runs, autoencoder=other), tmp_path / 'video')
   with pytest.raises(ConfigError, match=r'begun with other values: meta\.statistics\.mean'):
     encode(tiny.video(tiny_runs, autoencoder=other), tiny_runs / 'latents')
+
+
+@pytest.mark.slow
+def test_on_the_fly_too_another_autoencoder_is_refused(tiny_runs, tmp_path):
+  train(tiny.autoencoder(seed=1), tmp_path / 'autoencoder', stop_at=1)
   # On the fly there are no stored latents to compare with; the checkpoint remembers.
   fly = tiny.video(tiny_runs, latents=False)
   train(fly, tmp_path / 'fly', stop_at=1)
-  fly.autoencoder = other
+  fly.autoencoder = str(tmp_path / 'autoencoder')
   with pytest.raises(ConfigError, match='is not the one that this run learnt'):
     train(fly, tmp_path / 'fly')
 
