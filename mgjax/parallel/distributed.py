@@ -30,12 +30,18 @@ PATIENCE = 5  # seconds that a process which failed waits for the others to fail
 _log = logging.getLogger(__name__)
 
 
-def initialize() -> None:
+def initialize(heartbeat: int = 0) -> None:
   """Makes this process one of several, if it was started as one; before any device is asked for.
 
+  Args:
+    heartbeat: seconds without a sign of life from one of several processes after which the others
+      end; 0 for JAX's own choice.
+
   Raises:
-    ConfigError: see `find_processes`.
+    ConfigError: see `find_processes`, or a heartbeat that is none.
   """
+  if heartbeat < 0:
+    raise ConfigError(f'a heartbeat of {heartbeat} s; take some, or 0 for what JAX takes')
   devices = jax.config.jax_num_cpu_devices
   if devices > 1:
     # Emulated devices wait for one another on the threads of one pool. With one thread a device,
@@ -46,7 +52,8 @@ def initialize() -> None:
     if arguments:
       names = ('process_id', 'num_processes', 'coordinator_address')
       _log.info('process %d of %d; the first one is at %s', *(arguments[name] for name in names))
-    jax.distributed.initialize(**arguments)
+    more = {'heartbeat_timeout_seconds': int(heartbeat)} if heartbeat else {}
+    jax.distributed.initialize(**arguments, **more)
 
 
 def leave(code: int) -> NoReturn:

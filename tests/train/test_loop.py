@@ -12,7 +12,7 @@ import pytest
 from mgjax.core.errors import NonFiniteError
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.mesh import make_mesh
-from mgjax.train import loop
+from mgjax.train import window
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.state import State
@@ -97,10 +97,10 @@ def test_a_run_that_never_reports_keeps_few_metrics_and_says_their_mean_at_the_e
     most = max(most, Loss.waiting)
     return Loss(float(done))
 
-  _, saved = run(tmp_path, counting(losses), steps=3 * loop.PENDING + 7)
-  assert most < loop.PENDING
+  _, saved = run(tmp_path, counting(losses), steps=3 * window.PENDING + 7)
+  assert most < window.PENDING
   (row,) = tiny.metrics(tmp_path)
-  last = 3 * loop.PENDING + 7
+  last = 3 * window.PENDING + 7
   assert row['step'] == last and row['loss'] == (last + 1) / 2
   assert saved == [last]
 
@@ -182,7 +182,7 @@ def test_few_steps_are_under_way_at_once_however_far_the_host_could_run(tmp_path
     return state.replace(step=state.step + 1), {'loss': Pending()}
 
   run(tmp_path, step, steps=50)
-  assert max(seen) == loop.AHEAD - 1
+  assert max(seen) == window.AHEAD - 1
 
 
 def test_replaced_samples_are_counted_since_the_last_line(tmp_path):
