@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from mgjax.train.goodput import Ledger
 from mgjax.train.phases import Phases
 from mgjax.train.stop_signal import stop_signal
@@ -34,7 +36,7 @@ class Attempt:
 
 @contextlib.contextmanager
 def attempted(
-  workdir: str | os.PathLike[str], limits: Mapping[str, Any], spent: float = 0.0
+  workdir: str | os.PathLike[str], limits: Mapping[str, Any] | ConfigDict, spent: float = 0.0
 ) -> Iterator[Attempt]:
   """Watches over a run, hears signals and keeps account of its time in the work directory.
 

@@ -61,7 +61,7 @@ class Ledger:
     self._path = pathlib.Path(workdir) / FILE
     self._writes = jax.process_index() == 0
     began = time.time() - sum(phases.seconds().values())
-    self._attempt = {'attempt': f'{began:.3f}-{os.getpid()}', 'began': began}
+    self._attempt = {'attempt': os.urandom(8).hex(), 'began': began}
     self._step: int | None = None
     self._written = -SELDOM
     self._before: Goodput | None = None

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from mgjax.core.errors import ConfigError
 from mgjax.train.phases import Phases
 
@@ -22,7 +24,7 @@ LIMITS = ('compile', 'step', 'evaluate', 'save', 'restore', 'stop')
 OFTEN = 1.0  # seconds between two looks
 
 
-def read_limits(fields: Mapping[str, Any]) -> dict[str, float]:
+def read_limits(fields: Mapping[str, Any] | ConfigDict) -> dict[str, float]:
   """Reads `train.limits` of a configuration: seconds that each phase may take.
 
   Phases that it does not name, as in configurations of before there were limits, have none.
@@ -80,7 +82,7 @@ def _overdue(phases: Phases, limits: Mapping[str, float]) -> tuple[str, int] | N
   if phases.stopping is not None and limits['stop']:
     spent = moment - phases.stopping
     if spent > limits['stop']:
-      said = f'a signal asked to stop {spent:.0f} s ago (train.limits.stop = {limits["stop"]:g})'
+      said = f'a signal asked to stop {spent:.3g} s ago (train.limits.stop = {limits["stop"]:g})'
       if not phases.unsaved:
         return f'{said}; nothing is unsaved, so it ends now, in the phase {now.name}', 0
       return f'{said}, but the phase {now.name} does not end; unsaved steps are done again', (
@@ -95,7 +97,7 @@ def _overdue(phases: Phases, limits: Mapping[str, float]) -> tuple[str, int] | N
     return None
   more = ' with that of compile' if now.compiles else ''
   return (
-    f'the phase {now.name} has taken {spent:.0f} s, its limit{more} is {limit:g} s '
+    f'the phase {now.name} has taken {spent:.3g} s, its limit{more} is {limit:g} s '
     f'(train.limits.{name}); this process is stuck, or the limit too low. The same command goes on '
     'from the newest checkpoint',
     EXIT_CODE,
