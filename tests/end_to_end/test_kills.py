@@ -67,7 +67,7 @@ def learn_step(state, batch):
   return after, {'loss': mean}
 
 
-def learn(workdir, steps, pause):
+def learn(workdir, steps, pause, stop_at=None):
   """What a process does: steps of at least `pause` seconds, every second one saved."""
   distributed.initialize(HEARTBEAT)
   workdir, mesh = pathlib.Path(workdir), make_mesh({'fsdp': -1}, 'fsdp')
@@ -87,6 +87,7 @@ def learn(workdir, steps, pause):
       Tasks(lambda batch: batch, lambda params: {}, None, lambda state: {}),
       Schedule(int(steps), log_every=1, save_every=2, evaluate_every=0, show_every=0),
       mesh=mesh, workdir=workdir, checkpoints=saved, attempt=attempt,
+      stop_at=int(stop_at) if stop_at else None,
     )  # fmt: skip
 
 
@@ -117,10 +118,10 @@ def running(workdir, command, processes=1, **variables):
       process.wait()
 
 
-def learning(workdir, steps=12, pause=0.0, processes=1):
-  command = [sys.executable, '-c', LEARN, str(workdir), str(steps), str(pause)]
+def learning(workdir, steps=12, pause=0.0, stop_at='', processes=1, **variables):
+  command = [sys.executable, '-c', LEARN, str(workdir), str(steps), str(pause), str(stop_at)]
   if processes == 1:
-    return running(workdir, command)
+    return running(workdir, command, **variables)
   devices = str(8 // processes)
   return running(workdir, command, processes, JAX_NUM_CPU_DEVICES=devices, **SHORT)
 
@@ -256,9 +257,36 @@ def kill_often(run, start, least, seconds, expected, state, processes=1):
   assert run.same(expected, state)
 
 
+def undisturbed(workdir, start):
+  """Runs to the end twice; returns how long that takes once programs are in the cache."""
+  for again in range(2):
+    shutil.rmtree(workdir, ignore_errors=True)
+    began = time.monotonic()
+    assert Run(workdir).survive(start, finish), again
+  seconds = time.monotonic() - began
+  print(f'an undisturbed run takes {seconds:.1f} s', flush=True)
+  return seconds
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_a_hundred_kills_at_random_moments(tiny_runs, tmp_path):
+@pytest.mark.parametrize(('processes', 'least'), [(1, 100), (2, 20)])
+def test_kills_at_random_moments(tmp_path, processes, least):
+  alone, run = tmp_path / 'alone', Run(tmp_path / 'run')
+
+  def start(workdir):
+    return learning(workdir, steps=40, pause=0.05, processes=processes)
+
+  seconds = undisturbed(alone, lambda: start(alone))
+  LASTED.clear()
+  state = final_state(alone)
+  kill_often(run, lambda: start(run.workdir), least, seconds, alone, state, processes)
+  print('others lived on for', [f'{each:.1f}' for each in sorted(LASTED)], 's')
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_kills_of_a_model_that_trains(tiny_runs, tmp_path):
   over = {'train.steps': 20, 'train.save_every': 2, 'train.evaluate_every': 0}
   config = tiny.VIDEO | over
 
@@ -270,25 +298,5 @@ def test_a_hundred_kills_at_random_moments(tiny_runs, tmp_path):
     return running(workdir, command)
 
   alone, run = tmp_path / 'alone', Run(tmp_path / 'run')
-  for again in range(2):  # the second time programs are found in the cache
-    shutil.rmtree(alone, ignore_errors=True)
-    began = time.monotonic()
-    assert Run(alone).survive(lambda: train(alone), finish), again
-  seconds = time.monotonic() - began
-  print(f'an undisturbed run takes {seconds:.1f} s', flush=True)
-  state = tiny.final_state(alone)
-  kill_often(run, lambda: train(run.workdir), 100, seconds, alone, state)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_twenty_kills_of_one_of_two_processes(tmp_path):
-  alone, run = tmp_path / 'alone', Run(tmp_path / 'run')
-  began = time.monotonic()
-  start = lambda workdir: learning(workdir, steps=40, pause=0.1, processes=2)  # noqa: E731
-  assert Run(alone).survive(lambda: start(alone), finish)
-  seconds = time.monotonic() - began
-  print(f'an undisturbed run takes {seconds:.1f} s', flush=True)
-  LASTED.clear()
-  kill_often(run, lambda: start(run.workdir), 20, seconds, alone, final_state(alone), processes=2)
-  print('the other one lived on for', [f'{each:.1f}' for each in sorted(LASTED)], 's')
+  seconds = undisturbed(alone, lambda: train(alone))
+  kill_often(run, lambda: train(run.workdir), 20, seconds, alone, tiny.final_state(alone))

@@ -149,6 +149,46 @@ def test_a_signal_stops_after_the_step_and_saves_it(tmp_path, number):
   assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize('when', ['compile', 'data', 'evaluate', 'save'])
+def test_a_signal_at_any_moment_stops_after_the_step_and_saves_it(tmp_path, when):
+  """The handler runs when the main thread is back in Python, whatever it did in between."""
+  sent = []
+
+  def send(step):
+    if not sent and step >= (0 if when == 'compile' else 4):
+      sent.append(step)
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def step(state, batch):
+    if when == 'compile':
+      send(int(state.step))
+    return State(state.step + 1, {}, {}, {}), {'loss': 1.0}
+
+  class Data(Rows):
+    def __next__(self):
+      if when == 'data':
+        send(self.replaced)
+      return super().__next__()
+
+  def evaluate(params):
+    if when == 'evaluate':
+      send(4)
+    return {}
+
+  def meta(state):
+    if when == 'save':
+      send(int(state.step))
+    return {}
+
+  tasks = dataclasses.replace(TASKS, evaluate=evaluate, meta=meta)
+  state, saved = run(
+    tmp_path, step, rows=Data(), tasks=tasks, steps=100, save_every=4, evaluate_every=4
+  )
+  # The step after the one whose batch it interrupted is still taken.
+  assert int(state.step) == saved[-1] == {'compile': 1, 'data': 3, 'evaluate': 4, 'save': 4}[when]
+  assert len(set(saved)) == len(saved)
+
+
 def test_a_second_signal_quits_at_once(tmp_path):
   def losses(done):
     os.kill(os.getpid(), signal.SIGINT)
