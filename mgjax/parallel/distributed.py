@@ -27,6 +27,14 @@ _XPK = {_COUNT: 'NNODES', _INDEX: 'NODE_RANK'}
 _SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_STEP_NUM_TASKS', 'SLURM_PROCID')
 PATIENCE = 5  # seconds that a process which failed waits for the others to fail as well
 
+LOST = (
+  'another process ended or cannot be reached, and none can go on without it; its log says why. '
+  'Start all of them again: the same command goes on from the newest checkpoint'
+)
+_UNREACHABLE = re.compile(
+  'gloo|nccl|connection (reset|closed|refused)|UNAVAILABLE|DEADLINE_EXCEEDED|coordination', re.I
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +62,15 @@ def initialize(heartbeat: int = 0) -> None:
       _log.info('process %d of %d; the first one is at %s', *(arguments[name] for name in names))
     more = {'heartbeat_timeout_seconds': int(heartbeat)} if heartbeat else {}
     jax.distributed.initialize(**arguments, **more)
+
+
+def lost_peer(error: BaseException) -> bool:
+  """Says whether an error is what one of several processes sees of the end of another one."""
+  return (
+    jax.distributed.is_initialized()
+    and isinstance(error, jax.errors.JaxRuntimeError)
+    and bool(_UNREACHABLE.search(str(error)))
+  )
 
 
 def leave(code: int) -> NoReturn:

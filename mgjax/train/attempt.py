@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
+from mgjax.parallel.distributed import PATIENCE
 from mgjax.train.goodput import Ledger
 from mgjax.train.phases import Phases
 from mgjax.train.stop_signal import stop_signal
@@ -49,7 +51,11 @@ def attempted(
     ConfigError: a limit makes no sense.
   """
   phases = Phases(spent)
-  with watched(phases, read_limits(limits)), stop_signal(phases.stop) as stopped:
+  patience = PATIENCE if jax.distributed.is_initialized() else 0
+  with (
+    watched(phases, read_limits(limits), patience=patience),
+    stop_signal(phases.stop) as stopped,
+  ):
     yield Attempt(phases, stopped, Ledger(workdir, phases))
 
 

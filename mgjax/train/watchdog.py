@@ -41,7 +41,10 @@ def read_limits(fields: Mapping[str, Any] | ConfigDict) -> dict[str, float]:
 
 @contextlib.contextmanager
 def watched(
-  phases: Phases, limits: Mapping[str, float], leave: Callable[[int], Any] = os._exit
+  phases: Phases,
+  limits: Mapping[str, float],
+  leave: Callable[[int], Any] = os._exit,
+  patience: float = 0.0,
 ) -> Iterator[None]:
   """Watches over a block, in which no phase may take longer than its limit.
 
@@ -53,6 +56,8 @@ def watched(
     phases: of the block.
     limits: seconds by name, of LIMITS; 0 for none.
     leave: ends the process at once.
+    patience: seconds before that in which others of several processes, which this one's end would
+      take along, may show where they are themselves.
   """
   over = threading.Event()
   pause = min([OFTEN, *(limit / 4 for limit in limits.values() if limit)])
@@ -62,7 +67,8 @@ def watched(
       if (found := _overdue(phases, limits)) is not None:
         message, code = found
         _tell(message, stacks=code != 0)
-        leave(code)
+        if not over.wait(patience):
+          leave(code)
         return
 
   thread = threading.Thread(target=watch, name='watchdog', daemon=True)

@@ -67,19 +67,25 @@ def learn_step(state, batch):
   return after, {'loss': mean}
 
 
-def learn(workdir, steps, pause, stop_at=None):
-  """What a process does: steps of at least `pause` seconds, every second one saved."""
+def learn(workdir, steps, pause, stop_at='', stuck_at='', limit=0):
+  """What a process does: steps of at least `pause` seconds, every second one saved.
+
+  With `stuck_at` the last process is stuck in that step, for which `limit` seconds are enough.
+  """
   distributed.initialize(HEARTBEAT)
   workdir, mesh = pathlib.Path(workdir), make_mesh({'fsdp': -1}, 'fsdp')
 
   def step(state, batch):
     time.sleep(float(pause))
+    if stuck_at and last and int(state.step) == int(stuck_at):
+      time.sleep(600)
     return learn_step(state, batch)
 
-  state = beginning(mesh)
+  state, last = beginning(mesh), jax.process_index() == jax.process_count() - 1
+  limits = {'step': float(limit), 'compile': 60}
   rows = grain.MapDataset.source(Numbers(jax.process_index(), jax.process_count()))
   (workdir / f'ready{jax.process_index()}').touch()
-  with attempted(workdir, {}) as attempt, Checkpoints(workdir / 'checkpoints') as saved:
+  with attempted(workdir, limits) as attempt, Checkpoints(workdir / 'checkpoints') as saved:
     with attempt.phases.during('restore'):
       state = (saved.restore(state) or (state,))[0]
     run_loop(
@@ -118,8 +124,8 @@ def running(workdir, command, processes=1, **variables):
       process.wait()
 
 
-def learning(workdir, steps=12, pause=0.0, stop_at='', processes=1, **variables):
-  command = [sys.executable, '-c', LEARN, str(workdir), str(steps), str(pause), str(stop_at)]
+def learning(workdir, steps=12, pause=0.0, more=(), processes=1, **variables):
+  command = [sys.executable, '-c', LEARN, *map(str, (workdir, steps, pause, *more))]
   if processes == 1:
     return running(workdir, command, **variables)
   devices = str(8 // processes)

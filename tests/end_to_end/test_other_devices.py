@@ -39,7 +39,7 @@ def test_eight_devices_then_four_then_eight_see_the_same_data(tmp_path):
   learn(straight, 12, 0.0)
   run.mkdir()
   learn(run, 12, 0.0, stop_at=4)
-  with learning(run, stop_at=8, JAX_NUM_CPU_DEVICES='4') as (processes, _):
+  with learning(run, more=[8], JAX_NUM_CPU_DEVICES='4') as (processes, _):
     finish(processes)
   learn(run, 12, 0.0)
   assert begun(run) == [0, 4, 8]
