@@ -252,7 +252,7 @@ def kill_often(run, start, least, seconds, expected, state, processes=1):
   """Kills at random moments of a life of `seconds`, again and again; compares whatever ends."""
   chance = random.Random(0)
   while run.kills < least:
-    moment, index = chance.uniform(0.1, 1.0) * seconds, chance.randrange(processes)
+    moment, index = chance.uniform(0.3, 1.1) * seconds, chance.randrange(processes)
     grace = 3.0 * HEARTBEAT if processes > 1 else 0.0
     if run.survive(start, kill_after(moment, index, grace)):
       assert run.same(expected, state)
