@@ -8,7 +8,8 @@ python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1
   --rival=tests/oracles/torch_autoencoder.py
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \
   --config.model.compute=float32 --rival=tests/oracles/transformers_t5.py
---what=step is a whole training step. Of a video model forward is one pass, blocks its layers alone
+--what=step is a whole training step; guards are a video model's with and without gate and reports,
+and the fingerprints of a checkpoint. Of a video model forward is one pass, blocks its layers alone
 and attention that of one layer, both forward and with gradients; of an autoencoder encode takes
 pixels to latents and decode takes them back; of an encoder of text or images encode reads them;
 --what=data reads clips and latents, with configs/bench/data.py. A rival is jax.nn (attention alone)

@@ -2,7 +2,10 @@
 
 python -m launch.train --config=configs/digits/autoencoder.py --workdir=runs/autoencoder
 python -m launch.train --config=configs/video/t2iv_256.py:30b --workdir=runs/30b --dry_run
+python -m launch.train --replay=runs/30b/faults/step_001234
 On several hosts each of them runs it, with a --workdir that all share; see launch/recipes/.
+A run that ends with exit code 4, for its numbers were not finite, says what to give as --replay:
+that step is taken again, and shown is where the first bad number comes from.
 """
 
 from absl import flags
@@ -10,6 +13,7 @@ from absl import flags
 from launch import command_line
 from mgjax.parallel import distributed
 from mgjax.train import run
+from mgjax.train.replay import replay
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of this run: checkpoints, metrics.')
@@ -17,9 +21,15 @@ _NEW_DATA = flags.DEFINE_bool(
   'new_data', False, 'Go on with other data or buckets: their order begins anew at this step.'
 )
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print parameters and shapes, then stop.')
+_REPLAY = flags.DEFINE_string(
+  'replay', '', 'Folder faults/step_N of a work directory: take that step again, and stop.'
+)
 
 
 def main(_) -> None:
+  if _REPLAY.value:
+    distributed.initialize()
+    return print(replay(_REPLAY.value))
   config = command_line.required(_CONFIG, 'configs/digits/autoencoder.py')
   if command_line.print_config(config):
     return

@@ -24,9 +24,17 @@ class StorageError(DataError):
 
 
 class NonFiniteError(MgjaxError):
-  """The loss or the gradients stopped being finite."""
+  """The loss or the gradients stopped being finite, or their norms are far above what they were.
+
+  Attributes:
+    step: the number of steps done with the bad one, or None where no step is known.
+  """
 
   exit_code = 4
+
+  def __init__(self, message: str, step: int | None = None):
+    super().__init__(message)
+    self.step = step
 
 
 class CheckpointError(MgjaxError):

@@ -11,9 +11,10 @@ import fractions
 import functools
 import hashlib
 import math
+import operator
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import grain
 import numpy as np
@@ -98,6 +99,38 @@ def share_by_samples(buckets: Sequence[Bucket]) -> list[Bucket]:
     weight = total * fractions.Fraction(len(bucket.source), bucket.batch_size) / sum(batches)
     shared.append(dataclasses.replace(bucket, weight=weight))
   return shared
+
+
+def samples_of_batch(
+  buckets: Sequence[Bucket], step: int, *, seed: int
+) -> tuple[Bucket, list[int]]:
+  """Returns the bucket of the batch of a step over all hosts, and the samples of its rows.
+
+  Args:
+    buckets: as for `make_batches`.
+    step: index of the batch.
+    seed: of all shuffles.
+  """
+  numbered = [
+    dataclasses.replace(bucket, source=_Numbers(place, len(bucket.source)), transform=None)
+    for place, bucket in enumerate(buckets)
+  ]
+  batch = make_batches(numbered, seed=seed)[step]
+  return buckets[int(batch['bucket'][0])], batch['sample'].tolist()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Numbers:
+  """As many samples as a source has, each of nothing but its numbers."""
+
+  bucket: int
+  count: int
+
+  def __len__(self) -> int:
+    return self.count
+
+  def __getitem__(self, index: SupportsIndex) -> dict[str, np.ndarray]:
+    return {'bucket': np.asarray(self.bucket), 'sample': np.asarray(operator.index(index))}
 
 
 def make_ordered_batches(

@@ -12,6 +12,8 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array, Batch, Bool, Drop, Key, Metrics, Objective, Predict
 from mgjax.flow import path, times
 
+RANGES = 4  # of time, in which the loss is reported
+
 
 def make_objective(
   *,
@@ -66,10 +68,26 @@ def make_objective(
     velocity = predict(x, time, batch, drop)
     if velocity.shape != target.shape:  # or a broadcast would make a loss that looks sane
       raise ValueError(f'predict returned {velocity.shape} for {data!r} of shape {target.shape}')
-    loss = jnp.mean(jnp.square(velocity.astype(jnp.float32) - target))
-    return loss, {'loss': loss}
+    errors = jnp.square(velocity.astype(jnp.float32) - target)
+    loss = jnp.mean(errors)
+    return loss, {'loss': loss, **_losses_by_kind(loss, errors, time)}
 
   return objective
+
+
+def _losses_by_kind(loss: Array, errors: Array, time: Array) -> Metrics:
+  """The loss of images or of videos (b t h w c), and (sum, rows) of the loss by ranges of time."""
+  rows = jnp.mean(errors, axis=tuple(range(1, errors.ndim)))
+  which = jnp.clip(jnp.floor(time * RANGES), 0, RANGES - 1)
+  found: Metrics = {}
+  if errors.ndim == 5:
+    found['loss/image' if errors.shape[1] == 1 else 'loss/video'] = loss
+  for index in range(RANGES):
+    inside = (which == index).astype(jnp.float32)
+    name = f'loss/time_{index / RANGES:g}_{(index + 1) / RANGES:g}'
+    # Where, not a product: what is not finite in another range must not be seen in this one.
+    found[name] = jnp.stack([jnp.sum(jnp.where(inside > 0, rows, 0.0)), jnp.sum(inside)])
+  return found
 
 
 def draw_drop(key: Key, dropout: Mapping[str, float], count: int, together: float = 0.0) -> Drop:

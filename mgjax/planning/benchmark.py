@@ -50,7 +50,7 @@ def measure(
 
   Args:
     config: of the part 'video'; its mesh and rules say how devices share the work.
-    what: 'step', 'forward', 'blocks' or 'attention' (`subjects.py`).
+    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`subjects.py`).
     latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
     layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
     rivals: 'jax.nn', or Python files (`rivals.py`); all take turns in this process.

@@ -26,7 +26,8 @@ from mgjax.train.flow_model import (
   make_objectives,
   small_inputs,
 )
-from mgjax.train.run import make_run_optimizer
+from mgjax.train.gate import make_gate
+from mgjax.train.optimizer import make_run_optimizer
 from mgjax.train.state import State, abstract_state, shardings_of
 from mgjax.train.step import Step, make_step
 
@@ -89,6 +90,7 @@ def compile_step(
   step = make_step(
     model, make_objectives(config, model)[0], optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+    gate=make_gate(config.train),
   )  # fmt: skip
   return compile_for(mesh, step, state, abstract)
 

@@ -22,8 +22,9 @@ from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.objective import Weights, make_objective
 from mgjax.train.autoencoder_part import make_opponent
+from mgjax.train.gate import make_gate
+from mgjax.train.optimizer import make_run_optimizer
 from mgjax.train.restore import make_tiling
-from mgjax.train.run import make_run_optimizer
 from mgjax.train.state import abstract_state
 from mgjax.train.step import make_step
 from mgjax.train.two_player import make_two_player_step
@@ -100,7 +101,8 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
   model, weights = make_autoencoder(config.model.to_dict()), Weights(**config.objective)
   _, bucket = longest_bucket(config.buckets)
   options = {
-    'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate
+    'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate,
+    'gate': make_gate(config.train),
   }  # fmt: skip
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   init = functools.partial(_init, model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))

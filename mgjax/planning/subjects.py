@@ -18,13 +18,14 @@ from mgjax.backbone.patch import grid
 from mgjax.backbone.transformer import Transformer
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
-from mgjax.core.typing import Batch, Key, Objective, Tree
+from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
 from mgjax.nn.attention import attend
 from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
 from mgjax.parallel.shard import make_initialise, put_batch
 from mgjax.planning.timing import draw
+from mgjax.train.fingerprints import fingerprint
 from mgjax.train.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.train.flow_model import (
   example_batch,
@@ -32,11 +33,13 @@ from mgjax.train.flow_model import (
   make_objectives,
   small_inputs,
 )
-from mgjax.train.run import make_run_optimizer
-from mgjax.train.state import abstract_state, shardings_of, start_state
+from mgjax.train.gate import make_gate
+from mgjax.train.optimizer import make_run_optimizer
+from mgjax.train.state import State, abstract_state, shardings_of, start_state
 from mgjax.train.step import make_step
 
 FORWARD, BOTH, STEP = 'forward', 'forward_backward', 'step'
+BARE, FINGERPRINTS = 'bare_step', 'fingerprints'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,7 @@ def make_subject(
   """Makes the programs to be timed, without allocating anything large; the mesh is ambient.
 
   step        forward, backward, AdamW and average, as a run takes it
+  guards      the same; without gate and reports but the loss; and a checkpoint's fingerprints
   forward     latents, flow times and prompts to velocities
   blocks      the layers alone: tokens to tokens, and with gradients of whatever they read
   attention   self-attention of one layer: q, k, v to its result, and with their gradients
@@ -133,6 +137,7 @@ def make_step_subject(
   step = make_step(
     model, objective, optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+    gate=make_gate(config.train),
   )  # fmt: skip
   # Given up, or the parameters would be there twice.
   begin = jax.jit(
@@ -148,6 +153,33 @@ def make_step_subject(
     parameters=count_parameters(shapes.params),
     out_shardings=(shardings_of(shapes), None),
     donates=True,
+  )
+
+
+def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+  """What watching over a run costs: a step with all of it, one with none, and what a save adds."""
+  model = make_flow_model(config)
+  watched = _step(config, latents, context, mesh)
+  unwatched = make_step(
+    model, make_objectives(config, model)[0],
+    make_run_optimizer(config.optimizer, config.train.steps),
+    seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+  )  # fmt: skip
+
+  def bare(state: State, batch: Batch) -> tuple[State, Metrics]:
+    state, metrics = unwatched(state, batch)
+    # What nobody reads is not computed.
+    return state, {name: metrics[name] for name in ('loss', 'gradient_norm')}
+
+  def fingerprints(state: State, batch: Batch) -> tuple[State, Tree]:
+    del batch
+    return state, jax.tree.map(fingerprint, (state.params, state.opt_state, state.average))
+
+  flops = watched.flops[STEP]
+  return dataclasses.replace(
+    watched,
+    programs={FINGERPRINTS: fingerprints, BARE: bare, **watched.programs},
+    flops={FINGERPRINTS: 0, BARE: flops, STEP: flops},
   )
 
 
@@ -242,7 +274,9 @@ def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject
   )
 
 
-SUBJECTS = {'step': _step, 'forward': _forward, 'blocks': _blocks, 'attention': _attention}
+SUBJECTS = {
+  'step': _step, 'guards': _guards, 'forward': _forward, 'blocks': _blocks, 'attention': _attention
+}  # fmt: skip
 
 
 def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry]):

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-import math
 import os
 import pathlib
 import signal
@@ -16,12 +15,13 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from mgjax.core.errors import NonFiniteError
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.shard import put_batch
 from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.metrics import MetricWriter, Progress
+from mgjax.train.faults import check_norms, explained, good
+from mgjax.train.gate import momentary
+from mgjax.train.metrics import Means, MetricWriter, Progress
 from mgjax.train.state import State
 from mgjax.train.step import Step
 from mgjax.train.validation import validation_loss
@@ -65,6 +65,9 @@ class Tasks:
     evaluate: averaged parameters to validation metrics.
     show: averaged parameters and a directory to a picture, which the first process alone writes.
     meta: the state to what a checkpoint keeps beside it.
+    react: the state and what validation found to the state that goes on; None for the same.
+    norms: the state to the norms of its parameters.
+    explain: the state and the step that ended the run to a sentence on what was found and kept.
 
   Every process calls all of them at the same steps: where the state lies in shards over several
   hosts, each has its share in what they compute.
@@ -74,6 +77,9 @@ class Tasks:
   evaluate: Callable[[Tree], Metrics]
   show: Callable[[Tree, pathlib.Path], pathlib.Path] | None
   meta: Callable[[State], dict[str, Any]]
+  react: Callable[[State, Metrics], State] | None = None
+  norms: Callable[[State], Metrics] = lambda state: {}
+  explain: Callable[[State, int], str] | None = None
 
 
 def run_loop(
@@ -102,7 +108,7 @@ def run_loop(
     stop_at: save and return after this step, as on a signal.
 
   Raises:
-    NonFiniteError: the loss of a step was not finite; that state is not saved.
+    NonFiniteError: more bad steps in a row than the gate lets pass; that state is not saved.
   """
   done = saved = int(state.step)
   last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
@@ -111,6 +117,7 @@ def run_loop(
     MetricWriter(workdir, resume_step=done) as writer,
     contextlib.closing(Progress(schedule.steps, done)) as progress,
     stop_signal() as stopped,
+    explained(tasks.explain, lambda: state),
   ):
     window = _Window(writer, progress)
     while done < last and not (stopping := stopped()):
@@ -124,19 +131,22 @@ def run_loop(
       window.add(done, metrics)
       window.replaced = loader.replaced
       if due(done, schedule.log_every) or done == last:
-        window.report(done)
+        window.report(done, tasks.norms(state))
       found = {}
       if due(done, schedule.evaluate_every) or done == schedule.steps:
         if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
           writer.write(done, found)
+        if tasks.react is not None:
+          state = tasks.react(state, found)
       if tasks.show and (due(done, schedule.show_every) or done == schedule.steps):
         directory = workdir / 'samples' / f'step_{done:06d}'
         writer.image(done, 'samples', tasks.show(state.average, directory))
       if due(done, schedule.save_every) and done < last:
         window.check(done)
+        check_norms(tasks.norms(state), done)
         checkpoints.save(state, tasks.meta(state), validation_loss(found))
         saved = done
-    window.report(done)
+    window.report(done, tasks.norms(state))
     # Not asked of the disk, which may not show every host the same files at the same moment.
     if done != saved or done == 0:
       checkpoints.save(state, tasks.meta(state), validation_loss(found))
@@ -161,14 +171,16 @@ class _Window:
 
   def _clear(self) -> None:
     self._pending: list[Metrics] = []
-    self._sums: dict[str, float] = {}
+    self._means = Means()
+    self._momentary: Metrics = {}
     self._steps = 0
     self._replaced_before = self.replaced
     self.waited, self._began = 0.0, time.monotonic()
 
   def add(self, done: int, metrics: Metrics) -> None:
     """Takes up the metrics of step `done`, which may still be on their way."""
-    self._pending.append(metrics)
+    self._momentary = {name: each for name, each in metrics.items() if momentary(name)}
+    self._pending.append({name: metrics[name] for name in metrics.keys() - self._momentary.keys()})
     if len(self._pending) >= PENDING:
       self.check(done)
 
@@ -178,42 +190,24 @@ class _Window:
       jax.block_until_ready(self._pending[-AHEAD])
 
   def check(self, done: int) -> None:
-    """Fetches what is pending, the last of it from step `done`; raises as `finite` does."""
-    rows, self._pending = finite(self._pending, done), []
+    """Fetches what is pending, the last of it from step `done`; raises as `good` does."""
+    rows, self._pending = jax.device_get(self._pending), []  # here alone the host waits for devices
     self._steps += len(rows)
-    for row in rows:
-      for name, value in row.items():
-        self._sums[name] = self._sums.get(name, 0.0) + float(value)
+    for row in good(rows, done):
+      self._means.add(row)
 
-  def report(self, done: int) -> None:
-    """Writes the means over the steps that end with step `done`, if there are any."""
+  def report(self, done: int, norms: Metrics) -> None:
+    """Writes the means over the steps that end with step `done`, if there are any, and norms."""
     self.check(done)
+    norms = check_norms(norms, done)
     if self._steps:
-      means = {name: value / self._steps for name, value in self._sums.items()}
+      means = self._means.means() | norms | jax.device_get(self._momentary)
       spent = time.monotonic() - self._began
       means |= {'seconds_per_step': spent / self._steps, 'data_wait': self.waited / spent}
       means['replaced_samples'] = self.replaced - self._replaced_before
       self._writer.write(done, means)
       self._progress.report(done, means)
       self._clear()
-
-
-def finite(pending: list[Metrics], done: int) -> list[Metrics]:
-  """Fetches the metrics of the last steps; here alone the host waits for the devices.
-
-  Raises:
-    NonFiniteError: a loss or a gradient is not finite, so neither are parameters after it.
-  """
-  rows = jax.device_get(pending)
-  for step, row in enumerate(rows, done - len(rows) + 1):
-    for name in ('loss', 'gradient_norm', 'opponent_gradient_norm'):
-      if not math.isfinite(value := float(row.get(name, 0))):
-        raise NonFiniteError(
-          f'the {name} of step {step} is {value}; checkpoints hold earlier steps only. The same '
-          'command would end the same way: take another --workdir with a lower optimizer.peak or '
-          'optimizer.clip, or look at the data of that step'
-        )
-  return rows
 
 
 @contextlib.contextmanager

@@ -87,6 +87,28 @@ class MetricWriter:
     self.close()
 
 
+class Means:
+  """Means of metrics over steps, of which not every one need have the same.
+
+  A metric of two numbers is a sum and its weight, such as the losses of the rows of some kind and
+  their number; its mean is that over all rows of all steps.
+  """
+
+  def __init__(self):
+    self._sums: dict[str, np.ndarray] = {}
+
+  def add(self, metrics: Mapping[str, Any]) -> None:
+    """Adds the metrics of one step."""
+    for name, value in metrics.items():
+      value = np.asarray(value, np.float64)
+      pair = value if value.shape == (2,) else np.array([value, 1.0])
+      self._sums[name] = self._sums.get(name, 0.0) + pair
+
+  def means(self) -> dict[str, float]:
+    """Returns name -> mean, of those that have any weight."""
+    return {name: float(total / weight) for name, (total, weight) in self._sums.items() if weight}
+
+
 class Progress:
   """Shows how far a run is: a bar on a terminal, elsewhere one plain line per report.
 

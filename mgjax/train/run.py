@@ -13,8 +13,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import mgjax
@@ -23,23 +21,26 @@ from mgjax.core.config import did_you_mean, differences, flatten
 from mgjax.core.errors import CheckpointError, ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
-from mgjax.core.typing import Tree
+from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator, continue_orders, data_hash
 from mgjax.data.mixture import REPLACED, describe, make_batches, make_ordered_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
-from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import make_initialise, make_place
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
+from mgjax.train.faults import make_explain
 from mgjax.train.flow_model import make_flow_model, small_inputs
+from mgjax.train.gate import from_json, make_gate, parameter_norms, to_json
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.metrics import reached_step
-from mgjax.train.optimizer import make_optimizer
+from mgjax.train.micro_batches import accumulation, check_batches
+from mgjax.train.optimizer import make_run_optimizer, make_run_schedule
 from mgjax.train.part import Opponent, Part
+from mgjax.train.plateau import learning_rate, make_react
+from mgjax.train.report import reported
 from mgjax.train.restore import open_checkpoints, read_config
-from mgjax.train.schedule import make_schedule
 from mgjax.train.start import start_from
 from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
 from mgjax.train.step import Step, make_step
@@ -58,8 +59,10 @@ LATENT_CHANNELS = {'video': Autoencoder.latent_channels, 'audio': Codec.latent_c
 FREE = (
   'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
   'train.keep_every', 'train.keep_best', 'train.validation_batches', 'data.threads', 'data.workers',
-  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing',
+  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing', 'train.groups',
 )  # fmt: skip
+# Of these, what decides about learning rates where those fall with the validation loss.
+DECISIVE = ('train.evaluate_every', 'train.validation_batches')
 RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 _log = logging.getLogger(__name__)
@@ -107,7 +110,7 @@ def train(
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
     part = make_part(config, workdir)
-  _check_batches(config, mesh)
+  check_batches(config, mesh)
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   opponent = part.opponent and make_run_optimizer(part.opponent.optimizer, config.train.steps)
   order = data_hash(describe(part.buckets, config.seed))
@@ -126,7 +129,7 @@ def train(
       write_json(workdir / 'parameters.json', shapes)
     _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
     step = jax.jit(
-      _make_step(config, part, optimizer, opponent),
+      _make_step(config, part, optimizer, opponent, accumulation(config, mesh)),
       donate_argnums=0,
       out_shardings=(shardings_of(state), None),
       compiler_options=compiler_options(mesh.devices.flat[0]),
@@ -140,15 +143,31 @@ def train(
       evaluate=make_evaluate(part, config, mesh),
       show=part.show,
       meta=lambda state: _meta(config, part, orders, state),
+      react=make_react(config.optimizer, part.opponent and part.opponent.optimizer),
+      norms=jax.jit(parameter_norms),
+      explain=make_explain(config, part, mesh, workdir, orders[-1][0]),
     )
     every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
     begin = int(state.step) - orders[-1][0]
     options = {'threads': config.data.threads, 'workers': config.data.get('workers', 0)}
-    with StepIterator(batches, begin, **options) as loader:
+    with StepIterator(batches, begin, **options) as loader, reported(workdir):
       return run_loop(
         state, step, loader, tasks, Schedule(**every),
         mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
       )  # fmt: skip
+
+
+def finished(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
+  """Says whether a run has come to its end, without reading its weights.
+
+  Raises:
+    ConfigError: it was begun with another configuration.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  steps = open_checkpoints(workdir).steps() if path.exists() else []
+  if steps:
+    _check_same(read_json(path), config, os.fspath(workdir), new_data=False)
+  return bool(steps) and steps[-1] >= config.train.steps
 
 
 def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -225,11 +244,21 @@ def _check_same(before: Mapping[str, Any], config: ConfigDict, where: str, new_d
 
 def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   """What a resumption must not change, by name."""
-  free = ('mesh.', 'sample.', 'encode.', *(('data.', 'buckets.') if new_data else ()))
+  free = (
+    'mesh.',
+    'sample.',
+    'encode.',
+    'train.faults.',
+    *(('data.', 'buckets.') if new_data else ()),
+  )
+  flat = flatten(config)
+  falls = flat.get('optimizer.plateau.patience', 0)
+  if not falls:  # its other fields say nothing then, and there are runs of before it was a field
+    free = (*free, 'optimizer.plateau.')
   flat = {
     key: value
-    for key, value in flatten(config).items()
-    if key not in FREE and not key.startswith(free)
+    for key, value in flat.items()
+    if not key.startswith(free) and (key not in FREE or (falls and key in DECISIVE))
   }
   flat.setdefault('train.checkpoints', '')  # runs of before it was a field
   if 'data.latents' in flat:  # another place is fine, but not another precision
@@ -237,38 +266,23 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   return flat
 
 
-def _check_batches(config: ConfigDict, mesh: Mesh) -> None:
-  count, parts = config.train.accumulate, size(mesh, BATCH)
-  if count < 1:
-    raise ConfigError(f'train.accumulate = {count}; take 1 or more')
-  for name, bucket in config.buckets.items():
-    if bucket.batch_size % (count * parts):
-      below = bucket.batch_size // (count * parts) * count * parts
-      near = [str(rows) for rows in (below, below + count * parts) if rows]
-      raise ConfigError(
-        f'the batch of {bucket.batch_size} of bucket {name!r} does not divide into {count} '
-        f'micro-batch(es) (train.accumulate) over {parts} group(s) of devices; take a batch size '
-        f'of {" or ".join(near)}, or another mesh'
-      )
-
-
-def make_run_optimizer(
-  fields: Mapping[str, Any] | ConfigDict, steps: int
-) -> optax.GradientTransformation:
-  """Makes the optimizer that `optimizer` of a configuration describes, with its learning rate."""
-  fields = dict(fields)
-  names = ('kind', 'peak', 'warmup', 'final')
-  rate = make_schedule(steps=steps, **{name: fields.pop(name) for name in names})
-  return make_optimizer(learning_rate=rate, **fields)
-
-
-def _make_step(config: ConfigDict, part: Part, optimizer, opponent_optimizer) -> Step:
-  options = {
-    'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate
-  }  # fmt: skip
+def _make_step(
+  config: ConfigDict, part: Part, optimizer, opponent_optimizer, accumulate: int
+) -> Step:
+  options = {'seed': config.seed, 'decay': config.train.decay, 'accumulate': accumulate}
+  options['gate'] = make_gate(config.train)
   if part.opponent is None:
-    return make_step(part.model, part.objective, optimizer, **options)
-  return make_two_player_step(part.model, part.opponent, optimizer, opponent_optimizer, **options)
+    step = make_step(part.model, part.objective, optimizer, **options)
+  else:
+    players = (optimizer, opponent_optimizer)
+    step = make_two_player_step(part.model, part.opponent, *players, **options)
+  schedule = make_run_schedule(config.optimizer, config.train.steps)
+
+  def step_and_rate(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+    after, metrics = step(state, batch, frozen)
+    return after, metrics | {'learning_rate': learning_rate(state.opt_state, schedule)}
+
+  return step_and_rate
 
 
 def _init(player: Part | Opponent, key: jax.Array) -> Tree:
@@ -291,7 +305,8 @@ def _initial_state(
     orders = continue_orders(meta['orders'], int(state.step), order, allow=new_data)
     if part.check is not None:
       part.check(meta['notes'])
-    return state, orders
+    counters = from_json(meta.get('counters'), target.counters, make_gate(config.train))
+    return state.replace(counters=counters), orders
   key = jax.random.key(config.seed)
   initialise, shardings = make_initialise(init, mesh)
   params, opponent = initialise(key), None
@@ -334,5 +349,6 @@ def _meta(
     'config': config.to_dict(),
     'orders': orders,
     'notes': part.notes(state.average) if part.notes else {},
+    'counters': to_json(state.counters),
     'version': mgjax.__version__,
   }

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from mgjax.core.typing import Array, Key, Tree
 from mgjax.parallel.shard import parameter_shardings, replicated
 from mgjax.train.average import start_average
+from mgjax.train.gate import Counters, start_counters
 
 
 @flax.struct.dataclass
@@ -25,6 +26,7 @@ class State:
     opt_state: the optimizer's state.
     average: the exponential moving average of `params`, float32; an empty tree if none is kept.
     opponent: {'params', 'opt_state'} of the other player, where there are two; else None.
+    counters: what the gate remembers (`gate.py`); None where there is no gate.
   """
 
   step: Array
@@ -32,6 +34,7 @@ class State:
   opt_state: Tree
   average: Tree
   opponent: Tree = None
+  counters: Counters | None = None
 
 
 def start_state(
@@ -39,7 +42,8 @@ def start_state(
 ) -> State:
   """Returns the state before the first step; `opponent` comes from `start_opponent`."""
   average = start_average(params)
-  return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), average, opponent)
+  step, counters = jnp.zeros((), jnp.int32), start_counters(opponent is not None)
+  return State(step, params, optimizer.init(params), average, opponent, counters)
 
 
 def start_opponent(params: Tree, optimizer: optax.GradientTransformation) -> Tree:
@@ -75,7 +79,11 @@ def abstract_state(
   other = None
   if opponent is not None:
     other = dict(zip(('params', 'opt_state'), _abstract_player(*opponent, mesh), strict=True))
-  return State(step, params, opt_state, average, other)
+  counters = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
+    jax.eval_shape(lambda: start_counters(opponent is not None)),
+  )
+  return State(step, params, opt_state, average, other, counters)
 
 
 def _abstract_player(

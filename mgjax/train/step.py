@@ -10,9 +10,12 @@ import optax
 
 from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tree
 from mgjax.train.average import update_average
+from mgjax.train.gate import Gate, through
 from mgjax.train.state import State
 
 Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
+# (state, batch, frozen) -> gradients, the loss that was minimised, metrics
+Learn = Callable[..., tuple[Tree, Array, Metrics]]
 
 
 def make_step(
@@ -23,6 +26,7 @@ def make_step(
   seed: int,
   decay: float,
   accumulate: int = 1,
+  gate: Gate | None = None,
 ) -> Step:
   """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
 
@@ -39,23 +43,36 @@ def make_step(
     decay: of the average of the parameters, from which evaluation samples.
     accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
       makes the update. The batch size must divide by it.
+    gate: what keeps bad updates out (`gate.py`); None makes every update.
   """
+  learn = make_learn(model, objective, seed=seed, accumulate=accumulate)
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
-    def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Metrics]:
+    gradients, loss, metrics = learn(state, batch, frozen)
+    params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
+    average = update_average(state.average, params, decay, state.step)
+    after = state.replace(step=state.step + 1, params=params, opt_state=opt_state, average=average)
+    after, found = through(gate, state, after, loss, {'': gradients})
+    return after, metrics | found
+
+  return step
+
+
+def make_learn(model: nn.Module, objective: Objective, *, seed: int, accumulate: int = 1) -> Learn:
+  """Makes what a step learns from a batch, without the update; arguments as for `make_step`."""
+
+  def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
+    def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Array, Metrics]:
       def loss(params: Tree) -> tuple[Array, Metrics]:
         return objective(bind(model, params), with_frozen(batch, frozen), key)
 
-      return jax.grad(loss, has_aux=True)(params)
+      (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+      return gradients, value, metrics
 
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    gradients, metrics = accumulated(gradient, state.params, batch, key, accumulate)
-    params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
-    average = update_average(state.average, params, decay, state.step)
-    metrics = metrics | {'gradient_norm': optax.tree.norm(gradients)}
-    return State(state.step + 1, params, opt_state, average, state.opponent), metrics
+    return accumulated(gradient, state.params, batch, key, accumulate)
 
-  return step
+  return learn
 
 
 def bind(model: nn.Module, params: Tree) -> Predict:

@@ -14,9 +14,10 @@ import optax
 
 from mgjax.core.typing import Array, Batch, Judge, Key, Metrics, Tree
 from mgjax.train.average import update_average
+from mgjax.train.gate import Gate, through
 from mgjax.train.part import Opponent
 from mgjax.train.state import State
-from mgjax.train.step import Step, accumulated, apply, bind, with_frozen
+from mgjax.train.step import Learn, Step, accumulated, apply, bind, with_frozen
 
 
 def make_two_player_step(
@@ -28,6 +29,7 @@ def make_two_player_step(
   seed: int,
   decay: float,
   accumulate: int = 1,
+  gate: Gate | None = None,
 ) -> Step:
   """Makes `step(state, batch, frozen=None) -> (state, metrics)`, as `make_step` does, for two.
 
@@ -43,9 +45,34 @@ def make_two_player_step(
     seed: of all draws.
     decay: of the average of the model's parameters; none is kept of the opponent's.
     accumulate: as for `make_step`.
+    gate: as for `make_step`; a step that is bad for one player is taken by neither.
   """
+  learn = make_two_player_learn(model, opponent, seed=seed, accumulate=accumulate)
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+    (gradients, learnt), loss, metrics = learn(state, batch, frozen)
+    params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
+    opposing = state.opponent['params'], state.opponent['opt_state']
+    others = apply(opponent_optimizer, learnt, opposing[1], opposing[0])
+    moved = dict(zip(('params', 'opt_state'), others, strict=True))
+    active = state.step >= opponent.start
+    other = jax.tree.map(functools.partial(jnp.where, active), moved, state.opponent)
+    average = update_average(state.average, params, decay, state.step)
+    after = state.replace(
+      step=state.step + 1, params=params, opt_state=opt_state, average=average, opponent=other
+    )
+    after, found = through(gate, state, after, loss, {'': gradients, 'opponent_': learnt})
+    return after, metrics | found
+
+  return step
+
+
+def make_two_player_learn(
+  model: nn.Module, opponent: Opponent, *, seed: int, accumulate: int = 1
+) -> Learn:
+  """Makes what both learn from a batch, without the updates: a pair of gradients, one loss."""
+
+  def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
     active = state.step >= opponent.start
 
     def gradient(players: tuple[Tree, Tree], batch: Batch, key: Key):
@@ -61,22 +88,12 @@ def make_two_player_step(
       def opposing(others: Tree) -> tuple[Array, Metrics]:
         return opponent.objective(bind(opponent.model, others), batch, made, second)
 
-      gradients, (metrics, made) = jax.grad(loss, has_aux=True)(params)
-      learnt, more = jax.grad(opposing, has_aux=True)(others)
-      return (gradients, learnt), metrics | more
+      (value, (metrics, made)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+      (other, more), learnt = jax.value_and_grad(opposing, has_aux=True)(others)
+      return (gradients, learnt), value + other, metrics | more
 
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     players = (state.params, state.opponent['params'])
-    (gradients, learnt), metrics = accumulated(gradient, players, batch, key, accumulate)
-    params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
-    others = apply(opponent_optimizer, learnt, state.opponent['opt_state'], players[1])
-    moved = dict(zip(('params', 'opt_state'), others, strict=True))
-    other = jax.tree.map(functools.partial(jnp.where, active), moved, state.opponent)
-    average = update_average(state.average, params, decay, state.step)
-    norms = {
-      'gradient_norm': optax.tree.norm(gradients),
-      'opponent_gradient_norm': optax.tree.norm(learnt),
-    }
-    return State(state.step + 1, params, opt_state, average, other), metrics | norms
+    return accumulated(gradient, players, batch, key, accumulate)
 
-  return step
+  return learn

@@ -11,6 +11,7 @@ from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import validation_batches
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
+from mgjax.train.metrics import Means
 from mgjax.train.part import Part
 from mgjax.train.step import bind, with_frozen
 
@@ -31,16 +32,17 @@ def make_evaluate(part: Part, config: ConfigDict, mesh: Mesh) -> Callable[[Tree]
   host, hosts = rows_of_process(mesh, jax.process_index())
 
   def evaluate(params: Tree) -> Metrics:
-    metrics: dict[str, list[Any]] = {}
+    metrics: dict[str, float] = {}
     for bucket in part.validation:
       count = min(config.train.validation_batches, len(bucket.source) // bucket.batch_size)
-      share = {'host': host, 'hosts': hosts}
+      share, rows, means = {'host': host, 'hosts': hosts}, [], Means()
       for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
         key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
-        found = loss(params, part.prepare(put_batch(batch, mesh)), key, part.frozen)
-        for name, value in found.items():
-          metrics.setdefault(f'validation/{bucket.name}/{name}', []).append(value)
-    return {name: float(sum(values) / len(values)) for name, values in metrics.items()}
+        rows.append(loss(params, part.prepare(put_batch(batch, mesh)), key, part.frozen))
+      for row in jax.device_get(rows):
+        means.add(row)
+      metrics |= {f'validation/{bucket.name}/{name}': x for name, x in means.means().items()}
+    return metrics
 
   return evaluate
 

@@ -21,6 +21,7 @@ from mgjax.train.flow_model import make_flow_model
 ORACLES = 'tests/oracles'
 PROGRAMS = {
   'step': ['step'],
+  'guards': ['fingerprints', 'bare_step', 'step'],
   'forward': ['forward'],
   'blocks': ['forward', 'forward_backward'],
   'attention': ['forward', 'forward_backward'],
@@ -57,6 +58,7 @@ def expected_flops(what, tokens=TOKENS, latents=LATENTS):
   layers = 2 * (linear + attention + 4 * tokens * CONTEXT * WIDTH)
   return {
     'step': {'step': 3 * forward},
+    'guards': {'fingerprints': 0, 'bare_step': 3 * forward, 'step': 3 * forward},
     'forward': {'forward': forward},
     'blocks': {'forward': ROWS * layers, 'forward_backward': 3 * ROWS * layers},
     'attention': {'forward': ROWS * attention, 'forward_backward': 3 * ROWS * attention},

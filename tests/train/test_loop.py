@@ -61,7 +61,7 @@ class Loss:
     return np.asarray(self.value, dtype)
 
 
-def run(workdir, step, *, begin=0, rows=None, **schedule):
+def run(workdir, step, *, begin=0, rows=None, tasks=TASKS, **schedule):
   """The state after a loop, and the steps that it saved."""
   checkpoints = Saves()
   never = {'log_every': 0, 'save_every': 0, 'evaluate_every': 0, 'show_every': 0}
@@ -69,7 +69,7 @@ def run(workdir, step, *, begin=0, rows=None, **schedule):
     State(np.int32(begin), {}, {}, {}),
     step,
     rows or Rows(),
-    TASKS,
+    tasks,
     Schedule(**never | schedule),
     mesh=make_mesh(),
     workdir=workdir,
@@ -115,6 +115,19 @@ def test_a_line_of_metrics_is_the_mean_since_the_last_one(tmp_path):
 def test_a_loss_that_is_not_finite_is_noticed_without_a_line_of_metrics(tmp_path):
   with pytest.raises(NonFiniteError, match='the loss of step 5 is nan'):
     run(tmp_path, counting(lambda done: np.nan if done == 5 else 1.0), steps=10**9)
+
+
+def test_parameters_that_are_not_finite_are_never_saved_though_no_loss_reads_them(tmp_path):
+  def norms(state):
+    return {'parameter_norm/table': np.float32(np.inf if int(state.step) >= 4 else 1)}
+
+  tasks = dataclasses.replace(TASKS, norms=norms)
+  with pytest.raises(NonFiniteError, match=r'the parameters of step 4 are not all .*table'):
+    run(tmp_path, counting(float), tasks=tasks, steps=10, save_every=2)
+  with pytest.raises(NonFiniteError, match='the parameters of step 5 are not all finite'):
+    run(tmp_path, counting(float), tasks=tasks, steps=5)
+  run(tmp_path / 'fine', counting(float), tasks=tasks, steps=3, log_every=2)
+  assert [row['parameter_norm/table'] for row in tiny.metrics(tmp_path / 'fine')] == [1, 1]
 
 
 def test_what_is_saved_already_is_not_saved_again(tmp_path):

@@ -1,0 +1,185 @@
+"""The gate inside a step: an update that would spoil the state is not made, and is counted.
+
+A step is bad if its loss or a norm of gradients is not finite or, where that is asked for, if a
+norm is a spike. After a bad step parameters, optimizer, average and opponent are what they were,
+bit by bit; the step counts, and the data go on. More bad steps in a row than are let pass close the
+gate for good: no later step changes anything, so whenever the host looks it finds the parameters
+that failed. A parameter that is not finite shows in the loss of every step; one that no loss reads
+is found when norms are reported and before a state is saved, for reading all of them at every step
+costs more than the gate.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import named_leaves
+from mgjax.core.typing import Array, Metrics, Tree
+
+HORIZON = 100  # steps over which norms are averaged
+WARM_UP = 20  # good steps before any norm is called a spike
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+  """What is let through.
+
+  Attributes:
+    skip: bad steps in a row that are passed over; one more ends the run.
+    spike: how many times its running mean a norm of gradients may be; 0 for any finite one.
+  """
+
+  skip: int = 10
+  spike: float = 0.0
+
+  def __post_init__(self):
+    if self.skip < 0:
+      raise ConfigError(
+        f'train.faults.skip = {self.skip}; take 0, which ends a run at once, or more'
+      )
+    if self.spike and not self.spike > 1:
+      raise ConfigError(f'train.faults.spike = {self.spike}; take a factor above 1, or 0 for none')
+
+
+@flax.struct.dataclass
+class Counters:
+  """What the gate remembers.
+
+  Attributes:
+    skipped: int32 scalar, bad steps so far.
+    in_a_row: int32 scalar, those since the last good one.
+    taken: int32 scalar, good steps so far.
+    norms: name -> float32 scalar, the running mean of each norm over good steps.
+  """
+
+  skipped: Array
+  in_a_row: Array
+  taken: Array
+  norms: dict[str, Array]
+
+
+def make_gate(train: Mapping[str, Any] | ConfigDict) -> Gate:
+  """Makes the gate that `train.faults` of a configuration describes.
+
+  Raises:
+    ConfigError: a value is out of its range.
+  """
+  return Gate(**dict(train.get('faults', {})))
+
+
+def start_counters(two_players: bool = False) -> Counters:
+  """Returns the counters before the first step."""
+  names = ('gradient_norm', *(('opponent_gradient_norm',) if two_players else ()))
+  numbers = (jnp.zeros((), jnp.int32) for _ in range(3))  # arrays of their own: all are donated
+  return Counters(*numbers, {name: jnp.zeros((), jnp.float32) for name in names})
+
+
+def through(
+  gate: Gate | None, before: Tree, after: Tree, loss: Array, gradients: Mapping[str, Tree]
+) -> tuple[Tree, Metrics]:
+  """Returns the state after a step, or the one before it where the step was bad.
+
+    mean <- mean + (norm - mean) max(1 / (taken + 1), 1 / HORIZON)    over good steps
+
+  Args:
+    gate: None lets everything through and counts nothing.
+    before: a `State`, with counters if there is a gate.
+    after: what the step would make of it.
+    loss: that was minimised; the sum of both where there are two players.
+    gradients: by prefix of the player's norms: '' and 'opponent_'.
+
+  Returns:
+    The state, and metrics: norms of gradients, whole and by group, and with a gate `skipped` (1 if
+    the step was bad), `stopped` (1 if the gate is closed for good), counts and running means.
+  """
+  norms = {f'{player}gradient_norm': optax.tree.norm(tree) for player, tree in gradients.items()}
+  groups = {
+    name: norm
+    for player, tree in gradients.items()
+    for name, norm in norms_by_group(f'{player}gradient_norm', tree).items()
+  }
+  if gate is None:
+    return after, norms | groups
+  counters = before.counters
+  good = jnp.isfinite(loss) & (counters.in_a_row <= gate.skip)
+  for name, norm in norms.items():
+    good &= jnp.isfinite(norm)
+    if gate.spike:
+      mean = counters.norms[name]  # 0 of an opponent that has not begun to learn: no yardstick
+      good &= (norm <= gate.spike * mean) | (mean == 0) | (counters.taken < WARM_UP)
+  kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+  gain = jnp.maximum(1 / (counters.taken + 1), 1 / HORIZON)
+  means = {
+    name: jnp.where(good, mean + gain * (norms[name] - mean), mean)
+    for name, mean in counters.norms.items()
+  }
+  bad = 1 - good.astype(jnp.int32)
+  in_a_row = (counters.in_a_row + 1) * bad
+  counters = Counters(counters.skipped + bad, in_a_row, counters.taken + 1 - bad, means)
+  counted = {
+    'skipped': bad,
+    'stopped': (in_a_row > gate.skip).astype(jnp.int32),
+    'skipped_in_a_row': in_a_row,
+    'skipped_steps': counters.skipped,
+    **{f'running_{name}': mean for name, mean in means.items()},
+  }
+  kept = kept.replace(step=after.step, counters=counters)
+  return kept, norms | groups | counted
+
+
+def parameter_norms(state: Tree) -> Metrics:
+  """Returns the norms of a state's parameters by group, those of both players."""
+  norms = norms_by_group('parameter_norm', state.params)
+  if state.opponent is not None:
+    norms |= norms_by_group('opponent_parameter_norm', state.opponent['params'])
+  return norms
+
+
+def momentary(name: str) -> bool:
+  """Says whether of a metric the last value is reported, and not the mean over steps.
+
+  That keeps what is many numbers, the norms by group, from being fetched for every step.
+  """
+  return '_norm/' in name or name.startswith('running_') or name == 'skipped_steps'
+
+
+def norms_by_group(name: str, tree: Tree) -> Metrics:
+  """Returns the norms of the groups of a tree of parameters or gradients: two levels of names."""
+  groups: dict[str, list[Array]] = {}
+  for leaf_name, leaf in named_leaves(tree).items():
+    groups.setdefault('/'.join(leaf_name.split('/')[:2]), []).append(leaf)
+  return {f'{name}/{group}': optax.tree.norm(leaves) for group, leaves in groups.items()}
+
+
+def to_json(counters: Counters) -> dict[str, Any]:
+  """Returns counters as JSON values, which hold them exactly."""
+  found = jax.device_get(counters)
+  numbers = {name: int(getattr(found, name)) for name in ('skipped', 'in_a_row', 'taken')}
+  return numbers | {'norms': {name: float(norm) for name, norm in found.norms.items()}}
+
+
+def from_json(values: Mapping[str, Any] | None, like: Counters, gate: Gate) -> Counters:
+  """Undoes `to_json`; counters that were not saved begin at 0.
+
+  A gate that now lets fewer pass in a row is not closed by what an earlier one let pass.
+
+  Args:
+    values: from a checkpoint, or None from one that has no counters.
+    like: shapes with shardings.
+    gate: of the run that goes on.
+  """
+  values = values or {}
+  numbers = {name: values.get(name, 0) for name in ('skipped', 'in_a_row', 'taken')}
+  numbers['in_a_row'] = min(numbers['in_a_row'], gate.skip)
+  norms = {name: values.get('norms', {}).get(name, 0.0) for name in like.norms}
+  found = Counters(**numbers, norms=norms)
+  return jax.tree.map(
+    lambda value, leaf: jax.device_put(jnp.asarray(value, leaf.dtype), leaf.sharding), found, like
+  )
