@@ -20,6 +20,9 @@ def base() -> ConfigDict:
       'beta2': 0.95,  # not in public sources
       'weight_decay': 0.1,  # not in public sources for video; 0.1 for audio
       'clip': 1.0,  # not in public sources
+      # The rate falls when so many validations in a row bring nothing new; 0 for never. The report
+      # halves it; what counts as flat is not in public sources (mgjax/train/plateau.py).
+      'plateau': {'patience': 0, 'factor': 0.5, 'improvement': 1e-3, 'lowest': 0.1},
     }
   )
   config.train = ConfigDict(
@@ -27,12 +30,17 @@ def base() -> ConfigDict:
       'steps': 1000,
       'decay': 0.999,  # of the average of parameters; 0.999 for audio, not public for video
       'accumulate': 1,
+      # Groups of devices that `accumulate` is meant for: with fewer of them it rises, so that the
+      # batch stays what it is. 0 for any number.
+      'groups': 0,
       'log_every': 20,
       'evaluate_every': 500,
       'save_every': 500,
       'show_every': 0,
       'validation_batches': 4,
-      'keep': 3,  # checkpoints
+      'keep': 3,  # of the newest checkpoints
+      'keep_every': 0,  # those whose step is a multiple of it stay for ever
+      'keep_best': 0,  # so many with the lowest validation losses stay
       'checkpoints': '',  # an absolute path or a URL; '' has them in the work directory
       'faults': {
         # Bad steps in a row that are passed over; one more ends the run. A bad batch or two are no

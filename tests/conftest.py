@@ -1,9 +1,11 @@
 """The ground that every test stands on: eight CPU devices, strict JAX, checked types."""
 
+import fcntl
 import functools
 import os
 import pathlib
 import platform
+import shutil
 import zlib
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
@@ -30,6 +32,9 @@ os.environ.update(
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='0',
 )
+# Half of the time of the tests is LLVM's, on programs that run for milliseconds. Bits are compared
+# between programs that were compiled alike; bounds hold for the one rounding as for the other.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
 import beartype  # noqa: E402
 import beartype.roar  # noqa: E402
@@ -81,7 +86,7 @@ def tiny_runs(tmp_path_factory) -> pathlib.Path:
   """Work directories of a trained autoencoder, its latents and a video model; not to be changed."""
   from tests import tiny
 
-  return tiny.make_runs(tmp_path_factory.mktemp('tiny'))
+  return _made_once(tmp_path_factory, 'tiny', tiny.make_runs)
 
 
 @pytest.fixture(scope='session')
@@ -89,4 +94,18 @@ def tiny_sound_runs(tmp_path_factory) -> pathlib.Path:
   """Work directories of a trained codec, its latents and an audio model; not to be changed."""
   from tests import tiny_sound
 
-  return tiny_sound.make_runs(tmp_path_factory.mktemp('tiny_sound'))
+  return _made_once(tmp_path_factory, 'tiny_sound', tiny_sound.make_runs)
+
+
+def _made_once(tmp_path_factory, name, make) -> pathlib.Path:
+  """A copy of what the first of the processes that test makes, and the others wait for."""
+  mine = tmp_path_factory.getbasetemp()
+  everyones = mine.parent if 'PYTEST_XDIST_WORKER' in os.environ else mine
+  made, whole = everyones / f'made_{name}', everyones / f'{name}.whole'
+  with (everyones / f'{name}.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not whole.exists():
+      shutil.rmtree(made, ignore_errors=True)  # of a process that died
+      make(made)
+      whole.touch()
+  return shutil.copytree(made, mine / name)

@@ -49,9 +49,13 @@ def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
 
 
 def joint_buckets(
-  ratios: Mapping[str, tuple[int, int]], batch_size: int, multiple: int = 512
+  ratios: Mapping[str, tuple[int, int]],
+  batch_size: int,
+  multiple: int = 512,
+  durations: Mapping[str, tuple[int, tuple[int, int]]] = DURATIONS,
+  images: bool = True,
 ) -> ConfigDict:
-  """Returns buckets of videos of five durations and of images, for every (height, width).
+  """Returns buckets of videos of some durations and of images, for every (height, width).
 
   Batches cost about the same: those of shorter clips, and of images, have as many more rows. Ten
   batches of videos come to one of images (1 : 10 in the report); among each the buckets share the
@@ -62,17 +66,20 @@ def joint_buckets(
     ratios: name -> (height, width).
     batch_size: of the longest clips of the first ratio.
     multiple: of which all batch sizes are one, so that as many groups of devices can share them.
+    durations: of videos, as `DURATIONS`.
+    images: whether there are images.
   """
-  longest = max(frames for frames, _ in DURATIONS.values())
+  longest = max(frames for frames, _ in durations.values())
   height, width = next(iter(ratios.values()))
   like = {'frames': longest, 'height': height, 'width': width}
   buckets = {}
   for name, (height, width) in ratios.items():
-    for length, (frames, fps) in DURATIONS.items():
+    for length, (frames, fps) in durations.items():
       shape = {'frames': frames, 'height': height, 'width': width, 'fps': fps}
-      buckets[f'video_{name}_{length}'] = {**shape, 'weight': 10 / len(DURATIONS)}
-    shape = {'frames': 1, 'height': height, 'width': width}
-    buckets[f'image_{name}'] = {**shape, 'weight': 1}
+      buckets[f'video_{name}_{length}'] = {**shape, 'weight': 10 / len(durations)}
+    if images:
+      shape = {'frames': 1, 'height': height, 'width': width}
+      buckets[f'image_{name}'] = {**shape, 'weight': 1}
   for bucket in buckets.values():
     bucket['batch_size'] = rows_for(bucket, like, batch_size, multiple)
   return ConfigDict(buckets)

@@ -29,9 +29,15 @@ POSITIONS = (32, 32, 32)
 
 def get_config(size: str = '30b') -> ConfigDict:
   config = stage(size, POSITIONS)
-  # The report goes on with a batch of 3,072 for another 72,000 steps, 394.8M samples in all: a
-  # second run with --config.start_from of this one.
   config.buckets = joint_buckets(RATIOS, batch_size=1536)
   config.optimizer.peak = 6e-5
   config.train.steps = 113_000
+  return config
+
+
+def larger_batch(size: str = '30b') -> ConfigDict:
+  """Returns how the report goes on: twice the devices and the batch, 394.8M samples in all."""
+  config = get_config(size)
+  config.buckets = joint_buckets(RATIOS, batch_size=3072)
+  config.train.steps = 72_000
   return config

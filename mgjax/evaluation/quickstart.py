@@ -1,10 +1,8 @@
 """From nothing to judged videos or sounds: autoencoder, latents, flow model, samples."""
 
-import logging
 import operator
 import os
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +19,7 @@ from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
 from mgjax.text.prompts import clean_prompt
 from mgjax.train.encode import encode
+from mgjax.train.recipe import Stages
 from mgjax.train.restore import open_checkpoints
 from mgjax.train.run import train
 from mgjax.train.sampling import Sampler
@@ -30,27 +29,6 @@ SHOWN = 12  # videos on the contact sheet
 WINDOWS = 256  # of the user's clips among which the nearest is sought
 
 Findings = tuple[dict[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
-
-_log = logging.getLogger(__name__)
-
-
-class Stages:
-  """Runs named stages in order and remembers what each one took, over restarts too."""
-
-  def __init__(self, workdir: pathlib.Path):
-    self._path = workdir / 'seconds.json'
-    self.seconds: dict[str, float] = read_json(self._path) if self._path.exists() else {}
-
-  def run(self, name: str, work: Callable[[], Any]) -> Any:
-    """Runs one stage; what it took is added to what earlier attempts at it took."""
-    _log.info('%s', f'[{name}]')
-    began = time.monotonic()
-    try:
-      return work()
-    finally:
-      spent = time.monotonic() - began
-      self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 1)
-      write_json(self._path, self.seconds)
 
 
 def train_both(

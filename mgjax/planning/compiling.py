@@ -27,7 +27,7 @@ from mgjax.train.flow_model import (
   small_inputs,
 )
 from mgjax.train.gate import make_gate
-from mgjax.train.run import make_run_optimizer
+from mgjax.train.optimizer import make_run_optimizer
 from mgjax.train.state import State, abstract_state, shardings_of
 from mgjax.train.step import Step, make_step
 

@@ -23,8 +23,8 @@ from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.objective import Weights, make_objective
 from mgjax.train.autoencoder_part import make_opponent
 from mgjax.train.gate import make_gate
+from mgjax.train.optimizer import make_run_optimizer
 from mgjax.train.restore import make_tiling
-from mgjax.train.run import make_run_optimizer
 from mgjax.train.state import abstract_state
 from mgjax.train.step import make_step
 from mgjax.train.two_player import make_two_player_step

@@ -1,8 +1,9 @@
 """What a measurement says: rates, utilisation, and a table that a person reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from mgjax.core.tables import aligned
 from mgjax.planning.chips import CHIPS, Chip
 
 Timings = Mapping[tuple[str, str], Mapping[str, float]]
@@ -92,7 +93,7 @@ def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
 
 def describe(report: Mapping[str, Any]) -> str:
   """Returns a report of `benchmark.py` or of a benchmark of autoencoders or encoders as text."""
-  parts = [_heading(report), *_table(_rows(report))]
+  parts = [_heading(report), *aligned(_rows(report), names=2)]
   for name, variant in report['rival_over_mgjax'].items():
     for program, times in variant.items():
       parts.append(f'{name} / {OURS}, {program}: {times["min"]:.2f} (min), {times["median"]:.2f}')
@@ -145,15 +146,3 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
         )
       )  # fmt: skip
   return rows
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-  """Columns as wide as they need: two of names, then numbers to the right."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return [
-    '  '.join(
-      cell.ljust(width) if column < 2 else cell.rjust(width)
-      for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ).rstrip()
-    for row in rows
-  ]

@@ -1,55 +1,39 @@
-"""Checkpoints that are verified when they are read; the only file that knows orbax.
+"""The checkpoints of a run: which are written, kept, trusted and read.
 
-Orbax writes atomically but does not checksum array data: half of all single-bit flips in a
-checkpoint load silently as wrong values. So every leaf's fingerprint is computed on the devices,
-stored beside the arrays, and computed again after a restore.
-
-The directory may be a URL, such as `gs://bucket/path`, that orbax can write to (the extra `gcs`).
-A checkpoint is one directory `<step>` with the items `params`, `opt_state`, `average`, `opponent`
-(those that have leaves) and `meta`, a JSON value `{'record': {'meta', 'leaves'}, 'digest'}`: the
-caller's own meta, and for each item each leaf's dtype, shape and fingerprint, under a SHA-256 of
-its own.
+They lie in a directory of their own, which may be a URL, such as `gs://bucket/path`, that orbax can
+write to (the extra `gcs`); `checkpoint_files.py` says what is in each.
 """
 
-import hashlib
-import json
 import logging
 import os
-import re
 from collections.abc import Callable
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
 from mgjax.core.errors import CheckpointError
-from mgjax.core.typing import Array, Tree
-from mgjax.train.fingerprints import describe
+from mgjax.core.typing import Tree
+from mgjax.train.checkpoint_files import (
+  Keep,
+  begin_write,
+  finished_steps,
+  first_line,
+  open_manager,
+  place,
+  read,
+  read_record,
+)
+from mgjax.train.fingerprints import Damaged
 from mgjax.train.state import State
 
-_ITEMS = ('params', 'opt_state', 'average', 'opponent')
-# These say that reading was impossible here and now, not that the files are bad ...
-_NOT_DAMAGE = (
-  *(MemoryError, PermissionError, ConnectionError, TimeoutError),
-  jax.errors.JaxRuntimeError,
-)
-# ... and so do the errors of these packages, and these words in ValueErrors of tensorstore.
-_NETWORK = ('aiohttp', 'gcsfs', 'google', 'requests', 'urllib3')
-_UNREACHABLE = re.compile(
-  'UNAVAILABLE|DEADLINE_EXCEEDED|UNAUTHENTICATED|PERMISSION_DENIED|RESOURCE_EXHAUSTED'
-)
-
-_SMALL = 2**20  # bytes of an array that one device writes by itself
+ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside
+_NONE, _NONE_GOOD, _UNKNOWN = -1, -2, -3  # what the first process may say instead of a step
+_ITEMS = tuple(name for name in State.__dataclass_fields__ if name != 'step')
 
 _log = logging.getLogger(__name__)
-
-
-class _Damaged(Exception):
-  """The files of a checkpoint are not what was written."""
 
 
 class Checkpoints:
@@ -57,20 +41,29 @@ class Checkpoints:
 
   Saving is asynchronous. Restoring verifies every leaf and, if the newest checkpoint is damaged,
   falls back aloud to the one before. Reading alone never changes the directory of a live run:
-  what a killed process left half-written is removed by the first save.
+  what a killed process left half-written is removed by the first save. Of several processes the
+  first one says which steps there are: a shared file system may show them different ones.
   """
 
-  def __init__(self, directory: str | os.PathLike[str], keep: int = 3):
-    self.directory = epath.Path(directory if _is_url(directory) else os.path.abspath(directory))
-    self._keep = keep
-    self._manager: ocp.CheckpointManager | None = None
+  def __init__(self, directory: str | os.PathLike[str], keep: Keep | int = 3):
+    """Opens a directory, which need not be there yet.
 
-  def save(self, state: State, meta: dict[str, Any]) -> bool:
+    Args:
+      directory: a path or a URL.
+      keep: which checkpoints stay when a new one is written; a number of the newest.
+    """
+    self.directory = epath.Path(directory if _is_url(directory) else os.path.abspath(directory))
+    self.keep = Keep(keep) if isinstance(keep, int) else keep
+    self._losses: dict[int, float | None] = {}
+    self._manager: Any = None
+
+  def save(self, state: State, meta: dict[str, Any], loss: float | None = None) -> bool:
     """Starts to write `state` as checkpoint `state.step` and returns once it may be donated.
 
     Args:
       state: the state; its items without leaves are left out.
       meta: anything that JSON can hold, handed back by the restores.
+      loss: of the validation at this step, where it is known; the lower the better.
 
     Returns:
       False if this step is already there, else True.
@@ -79,18 +72,15 @@ class Checkpoints:
       CheckpointError: this save could not begin, or the one before could not be finished.
     """
     step = int(state.step)
-    if step in self.steps():
+    self.wait()
+    if (there := _first_says(lambda: int(step in self.steps()))) == _UNKNOWN:
+      raise self._unknown()
+    if there:
       return False
-    items = _items(state)
-    leaves = {name: describe(item, values=True) for name, item in items.items()}
-    record = json.loads(json.dumps({'meta': meta, 'leaves': leaves}))
-    saves = {
-      name: ocp.args.PyTreeSave(item) for name, item in items.items() if jax.tree.leaves(item)
-    }
-    saves['meta'] = ocp.args.JsonSave({'record': record, 'digest': _digest(record)})
+    self._losses[step] = loss
     try:
-      self._manager = self._manager or _open_manager(self.directory, self._keep)
-      saved = self._manager.save(step, args=ocp.args.Composite(**saves))
+      self._manager = self._manager or open_manager(self.directory, _ITEMS, self.keep, self.loss_of)
+      saved = begin_write(self._manager, step, _items(state), meta, loss)
     except Exception as error:
       raise self._write_error(error) from error
     if not saved:
@@ -108,11 +98,27 @@ class Checkpoints:
     """The steps that have a finished checkpoint, ascending; waits for a save on its way."""
     self.wait()
 
-    def find() -> list[int]:
-      exists = self.directory.exists()
-      return sorted(ocp.utils.checkpoint_steps(self.directory)) if exists else []
+    return _asked(self.directory, lambda: finished_steps(self.directory))
 
-    return _asked(self.directory, find)
+  def path_of(self, step: int) -> epath.Path:
+    """Returns where the checkpoint of a step lies.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    if step not in (steps := self.steps()):
+      raise CheckpointError(f'no checkpoint of step {step} in {self.directory}; it has {steps}')
+    return self.directory / str(step)
+
+  def loss_of(self, step: int) -> float | None:
+    """Returns the validation loss that a step was saved with; None if there was none to be had."""
+    if step not in self._losses:
+      try:
+        self._losses[step] = read_record(self.directory / str(step)).get('loss')
+      except Exception:  # of any kind: whoever reads that checkpoint will say that it is damaged
+        self._losses[step] = None
+    loss = self._losses[step]
+    return loss if loss is not None and np.isfinite(loss) else None
 
   def restore(self, abstract_state: State) -> tuple[State, dict[str, Any]] | None:
     """Reads the newest checkpoint that is as it was written.
@@ -137,16 +143,18 @@ class Checkpoints:
     for bad_step in damaged:
       self._set_aside(bad_step)
     count = np.asarray(step, abstract_state.step.dtype)
-    return State(step=_place(count, getattr(abstract_state.step, 'sharding', None)), **items), meta
+    return State(step=place(count, getattr(abstract_state.step, 'sharding', None)), **items), meta
 
   def restore_params(
-    self, abstract_params: Tree, which: str = 'average'
+    self, abstract_params: Tree, which: str = 'average', step: int | None = None
   ) -> tuple[Tree, dict[str, Any]]:
     """Reads only the parameters of the newest good checkpoint, and changes nothing on disk.
 
     Args:
-      abstract_params: as in `restore`.
+      abstract_params: as in `restore`, but of any floating types: once they are verified, the
+        parameters are rounded to them.
       which: 'average' for the moving average of the parameters, 'params' for themselves.
+      step: another checkpoint than the newest good one; if it is damaged, none takes its place.
 
     Returns:
       The parameters and the meta they were saved with.
@@ -154,7 +162,9 @@ class Checkpoints:
     Raises:
       CheckpointError: there is no checkpoint, none is good, or they come from another config.
     """
-    found = self._read_newest_good({which: abstract_params})
+    if step is not None:
+      return self._read_exactly(step, {which: abstract_params})
+    found = self._read_newest_good({which: abstract_params}, cast=True)
     if found is None:
       raise CheckpointError(f'no checkpoint in {self.directory}; train first, or mend the path')
     _, items, meta, _ = found
@@ -200,33 +210,58 @@ class Checkpoints:
     # The manager goes on listing a step that failed to be written: only a new one is right.
     self._manager = None
     return CheckpointError(
-      f'cannot write a checkpoint to {self.directory}: {_first_line(error)};'
+      f'cannot write a checkpoint to {self.directory}: {first_line(error)};'
       ' is the disk full, or the path not a writable directory?'
     )
 
   def _read_newest_good(
-    self, targets: dict[str, Tree]
+    self, targets: dict[str, Tree], cast: bool = False
   ) -> tuple[int, dict[str, Tree], dict[str, Any], list[int]] | None:
-    steps, damaged = self.steps(), []
-    for step in reversed(steps):
+    damaged: list[int] = []
+    while (step := _first_says(lambda: self._next(damaged))) >= 0:
       try:
-        return step, *_read(self.directory / str(step), targets), damaged
-      except _Damaged as error:
+        return step, *read(self.directory / str(step), targets, cast), damaged
+      except Damaged as error:
         _log.warning('checkpoint of step %d in %s is damaged: %s', step, self.directory, error)
         damaged.append(step)
-    # Checkpoints set aside count: a run must never silently begin again beside them.
-    aside = list(self.directory.glob('*.corrupt*'))
-    if not steps and not aside:
+    if step == _NONE:
       return None
+    if step == _UNKNOWN:
+      raise self._unknown()
     raise CheckpointError(
-      f'no checkpoint in {self.directory} is good: {len(steps)} damaged (steps {steps}; the log'
-      f' says how), {len(aside)} set aside before; bring the directory back from a backup, or'
-      ' begin anew in an empty work directory'
+      f'no checkpoint in {self.directory} is good: {len(damaged)} damaged (steps'
+      f' {sorted(damaged)}; the log says how), {len(self.aside())} set aside before; bring the'
+      ' directory back from a backup, or begin anew in an empty work directory'
     )
+
+  def _unknown(self) -> CheckpointError:
+    return CheckpointError(f'the first process cannot look for checkpoints at {self.directory}')
+
+  def _next(self, damaged: list[int]) -> int:
+    """The newest step that nobody has found damaged yet, or why there is none."""
+    steps = self.steps()
+    if left := [step for step in steps if step not in damaged]:
+      return left[-1]
+    # Checkpoints set aside count: a run must never silently begin again beside them.
+    return _NONE_GOOD if steps or self.aside() else _NONE
+
+  def _read_exactly(self, step: int, targets: dict[str, Tree]) -> tuple[Tree, dict[str, Any]]:
+    path = self.path_of(step)
+    try:
+      items, meta = read(path, targets, cast=True)
+    except Damaged as error:
+      raise CheckpointError(
+        f'the checkpoint of step {step} in {self.directory} is damaged: {error}; take another step'
+      ) from error
+    return next(iter(items.values())), meta
+
+  def aside(self) -> list[epath.Path]:
+    """The directories of damaged checkpoints that were set aside."""
+    return sorted(_asked(self.directory, lambda: list(self.directory.glob(f'*{ASIDE}*'))))
 
   def _set_aside(self, step: int) -> None:
     if jax.process_index() == 0:
-      target = self.directory / f'{step}.corrupt'
+      target = self.directory / f'{step}{ASIDE}'
       while target.exists():
         target = target.with_name(f'{target.name}-again')
       (self.directory / str(step)).rename(target)
@@ -247,141 +282,28 @@ def _asked(directory: epath.Path, question: Callable[[], Any]) -> Any:
   except Exception as error:
     if not _is_url(directory):
       raise
-    problem = f'{type(error).__name__}: {_first_line(error)}'
+    problem = f'{type(error).__name__}: {first_line(error)}'
     raise CheckpointError(
       f'cannot look for checkpoints at {directory} ({problem}); mend the URL, the credentials or'
       ' the connection; gs:// needs `pip install mgjax[gcs]`'
     ) from error
 
 
-def _open_manager(directory: epath.Path, keep: int) -> ocp.CheckpointManager:
-  options = ocp.CheckpointManagerOptions(
-    preservation_policy=ocp.checkpoint_managers.LatestN(keep),
-    cleanup_tmp_directories=True,
-    enable_async_checkpointing=True,
-  )
-  # Float weights hardly compress (8 %), and without compression they are written 2-4x faster.
-  # What every device holds whole, orbax cuts so that each writes a piece: of small arrays the cuts
-  # cost more than they save.
-  arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SMALL)
-  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
-  handlers = {
-    name: ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
-    for name in _ITEMS
-  }
-  handlers['meta'] = ocp.JsonCheckpointHandler()
-  return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
-
-
 def _items(state: State) -> dict[str, Tree]:
   return {name: getattr(state, name) for name in _ITEMS}
 
 
-def _digest(record: dict[str, Any]) -> str:
-  return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _read(path: epath.Path, targets: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Any]]:
-  """The items of one checkpoint and its meta; raises _Damaged if they are not what was saved."""
-  record = _everywhere(_load_record, path)
-  for name, target in targets.items():
-    _check_same_leaves(path, name, record['leaves'].get(name, {}), target)
-  requests = {
-    name: ocp.args.PyTreeRestore(target, restore_args=jax.tree.map(_restore_args, target))
-    for name, target in targets.items()
-    if jax.tree.leaves(target)  # orbax refuses to save an item without leaves
-  }
-  loaded = _everywhere(_load, path, **requests) if requests else {}  # orbax would read everything
-  items = {name: jax.tree.map(_place, loaded.get(name, targets[name])) for name in targets}
-  for name in targets:
-    _check_same_values(name, record['leaves'].get(name, {}), items[name])
-  return items, record['meta']
-
-
-def _everywhere(load: Callable[..., Any], path: epath.Path, **requests: Any) -> Any:
-  """What `load` returns; raises _Damaged on all hosts if files are bad for any one of them."""
-  loaded, problem = None, None
-  try:
-    loaded = load(path, **requests)
-  except _NOT_DAMAGE:
-    raise
-  except Exception as error:  # orbax raises bare Exceptions, KeyErrors, ValueErrors, JSON errors
-    package = type(error).__module__.partition('.')[0]
-    if package in _NETWORK or _UNREACHABLE.search(str(error)):
-      raise
-    problem = f'{type(error).__name__}: {_first_line(error)}'
-  if jax.process_count() > 1:
-    well = multihost_utils.process_allgather(np.asarray(problem is None))
-    if not well.all():
-      problem = problem or f'read well here, but not by process {int(np.argmin(well))}'
+def _first_says(question: Callable[[], int]) -> int:
+  """What the first process answers to a question; what it raises it raises on all of them."""
+  if jax.process_count() == 1:
+    return question()
+  answer, problem = _UNKNOWN, None
+  if jax.process_index() == 0:
+    try:
+      answer = question()
+    except Exception as error:
+      problem = error
+  answer = int(multihost_utils.broadcast_one_to_all(np.int32(answer)))
   if problem is not None:
-    raise _Damaged(problem)
-  return loaded
-
-
-def _load(path: epath.Path, **requests: Any) -> Any:
-  # Each process reads for itself: with orbax's own barriers, a process that cannot read its part
-  # would leave the others waiting. `_everywhere` brings them together again.
-  alone = ocp.options.MultiprocessingOptions(
-    primary_host=None,
-    active_processes={jax.process_index()},
-    barrier_sync_key_prefix=f'reader{jax.process_index()}',
-  )
-  handler = ocp.CompositeCheckpointHandler(
-    composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
-  )
-  with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-    return reader.restore(path, args=ocp.args.Composite(**requests))
-
-
-def _load_record(path: epath.Path) -> dict[str, Any]:
-  stored = _load(path, meta=ocp.args.JsonRestore())['meta']
-  if _digest(stored['record']) != stored['digest']:
-    raise _Damaged('the meta does not have the digest stored with it')
-  return stored['record']
-
-
-def _restore_args(leaf: Any) -> ocp.RestoreArgs:
-  sharding = getattr(leaf, 'sharding', None)
-  if sharding is None:
-    return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
-  return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=leaf.shape, dtype=leaf.dtype)
-
-
-def _place(value: Any, sharding: Any = None) -> Array:
-  return jnp.asarray(value) if sharding is None else jax.device_put(value, sharding)
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error).splitlines() or [''])[0][:200]
-
-
-def _check_same_leaves(
-  path: epath.Path, name: str, saved: dict[str, list[Any]], target: Tree
-) -> None:
-  """Raises CheckpointError if the config that saved differs from the one that restores."""
-  wanted = describe(target, values=False)
-  found = {leaf: description[:2] for leaf, description in saved.items()}
-  wrong = sorted(
-    leaf for leaf in wanted.keys() | found.keys() if wanted.get(leaf) != found.get(leaf)
-  )
-  if wrong:
-    given, expected = (
-      f'{tree[wrong[0]][0]} {tuple(tree[wrong[0]][1])}' if wrong[0] in tree else 'no such leaf'
-      for tree in (found, wanted)
-    )
-    raise CheckpointError(
-      f'the checkpoint {path} does not fit this config: leaf {name}/{wrong[0]} is {given} in the'
-      f' checkpoint, expected {expected} ({len(wrong)} leaves of {name} differ); use the config it'
-      ' was trained with, or another work directory'
-    )
-
-
-def _check_same_values(name: str, saved: dict[str, list[Any]], tree: Tree) -> None:
-  read = describe(tree, values=True)
-  wrong = sorted(leaf for leaf in read if read[leaf] != saved[leaf])
-  if wrong:
-    raise _Damaged(
-      f'leaf {name}/{wrong[0]} has fingerprint {read[wrong[0]][2]:#010x}, expected'
-      f' {saved[wrong[0]][2]:#010x} ({len(wrong)} leaves of {name} differ)'
-    )
+    raise problem
+  return answer

@@ -30,6 +30,7 @@ from mgjax.data.rows import decode_row, encode_row
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
 from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.micro_batches import accumulation
 from mgjax.train.part import Part
 from mgjax.train.state import State
 from mgjax.train.step import Learn, make_learn
@@ -287,7 +288,7 @@ def examine(
     For each of TREES, name of leaf -> [norm of its finite numbers, how many are not].
   """
   placed = put_batch(dict(batch), mesh)
-  learn = make_learn_of(part, seed=config.seed, accumulate=config.train.accumulate)
+  learn = make_learn_of(part, seed=config.seed, accumulate=accumulation(config, mesh))
   return make_examine(learn)(state, placed, part.prepare(placed), part.frozen)
 
 

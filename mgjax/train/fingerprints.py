@@ -1,13 +1,22 @@
-"""Fingerprints of arrays, computed where they lie."""
+"""Fingerprints of arrays, computed where they lie, and what leaves they tell apart."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.errors import CheckpointError
 from mgjax.core.typing import Array, Tree
 
+Descriptions = dict[str, list[Any]]  # a leaf's name -> its dtype, shape and fingerprint
+
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
+
+
+class Damaged(Exception):
+  """The files of a checkpoint are not what was written."""
 
 
 def fingerprint(x: Array) -> Array:
@@ -40,7 +49,7 @@ def fingerprint(x: Array) -> Array:
   return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
 
 
-def describe(tree: Tree, values: bool) -> dict[str, list[Any]]:
+def describe(tree: Tree, values: bool) -> Descriptions:
   """Returns path -> [dtype, shape] of every leaf, with its fingerprint if `values`."""
   leaves = {
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
@@ -53,6 +62,71 @@ def describe(tree: Tree, values: bool) -> dict[str, list[Any]]:
     for path, value in prints.items():
       described[path].append(int(value))
   return described
+
+
+def check_same_leaves(
+  where: str, name: str, saved: Descriptions, target: Tree, cast: bool = False
+) -> Tree:
+  """Returns an abstract item in the types that were saved.
+
+  Args:
+    where: the checkpoint.
+    name: of the item.
+    saved: the leaves that the checkpoint has.
+    target: those that are wanted, arrays or shapes.
+    cast: whether another floating type is no difference.
+
+  Raises:
+    CheckpointError: the config that saved differs from the one that restores.
+  """
+  wanted = describe(target, values=False)
+  found = {leaf: description[:2] for leaf, description in saved.items()}
+
+  def differ(leaf: str) -> bool:
+    ours, theirs = wanted.get(leaf), found.get(leaf)
+    if not cast or ours is None or theirs is None:
+      return ours != theirs
+    floats = all(jnp.issubdtype(jnp.dtype(dtype), jnp.floating) for dtype in (ours[0], theirs[0]))
+    return ours[1] != theirs[1] or not (floats or ours[0] == theirs[0])
+
+  wrong = sorted(leaf for leaf in wanted.keys() | found.keys() if differ(leaf))
+  if wrong:
+    given, expected = (
+      f'{tree[wrong[0]][0]} {tuple(tree[wrong[0]][1])}' if wrong[0] in tree else 'no such leaf'
+      for tree in (found, wanted)
+    )
+    raise CheckpointError(
+      f'the checkpoint {where} does not fit this config: leaf {name}/{wrong[0]} is {given} in the'
+      f' checkpoint, expected {expected} ({len(wrong)} leaves of {name} differ); use the config it'
+      ' was trained with, or another work directory'
+    )
+  types = [found[leaf][0] for leaf in wanted]
+  leaves, structure = jax.tree.flatten(target)
+  return jax.tree.unflatten(structure, list(map(_typed, leaves, types)))
+
+
+def _typed(leaf: Any, dtype: str) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=getattr(leaf, 'sharding', None))
+
+
+def check_same_values(name: str, saved: Descriptions, tree: Tree) -> None:
+  """Compares the fingerprints of leaves with those saved.
+
+  Raises:
+    Damaged: one differs.
+  """
+  read_now = describe(tree, values=True)
+  wrong = sorted(leaf for leaf in read_now if read_now[leaf] != saved[leaf])
+  if wrong:
+    raise Damaged(
+      f'leaf {name}/{wrong[0]} has fingerprint {read_now[wrong[0]][2]:#010x}, expected'
+      f' {saved[wrong[0]][2]:#010x} ({len(wrong)} leaves of {name} differ)'
+    )
+
+
+def byte_count(description: Sequence[Any]) -> int:
+  """Returns the bytes of a leaf from its dtype and shape."""
+  return math.prod(description[1]) * jnp.dtype(description[0]).itemsize
 
 
 _jitted_fingerprint = jax.jit(fingerprint)

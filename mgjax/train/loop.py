@@ -24,6 +24,7 @@ from mgjax.train.gate import momentary
 from mgjax.train.metrics import Means, MetricWriter, Progress
 from mgjax.train.state import State
 from mgjax.train.step import Step
+from mgjax.train.validation import validation_loss
 
 # Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
 # them and hears soon of a loss that is not finite.
@@ -64,6 +65,7 @@ class Tasks:
     evaluate: averaged parameters to validation metrics.
     show: averaged parameters and a directory to a picture, which the first process alone writes.
     meta: the state to what a checkpoint keeps beside it.
+    react: the state and what validation found to the state that goes on; None for the same.
     norms: the state to the norms of its parameters.
     explain: the state and the step that ended the run to a sentence on what was found and kept.
 
@@ -75,6 +77,7 @@ class Tasks:
   evaluate: Callable[[Tree], Metrics]
   show: Callable[[Tree, pathlib.Path], pathlib.Path] | None
   meta: Callable[[State], dict[str, Any]]
+  react: Callable[[State, Metrics], State] | None = None
   norms: Callable[[State], Metrics] = lambda state: {}
   explain: Callable[[State, int], str] | None = None
 
@@ -109,7 +112,7 @@ def run_loop(
   """
   done = saved = int(state.step)
   last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
-  stopping = False
+  stopping, found = False, {}
   with (
     MetricWriter(workdir, resume_step=done) as writer,
     contextlib.closing(Progress(schedule.steps, done)) as progress,
@@ -129,21 +132,24 @@ def run_loop(
       window.replaced = loader.replaced
       if due(done, schedule.log_every) or done == last:
         window.report(done, tasks.norms(state))
+      found = {}
       if due(done, schedule.evaluate_every) or done == schedule.steps:
         if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
           writer.write(done, found)
+        if tasks.react is not None:
+          state = tasks.react(state, found)
       if tasks.show and (due(done, schedule.show_every) or done == schedule.steps):
         directory = workdir / 'samples' / f'step_{done:06d}'
         writer.image(done, 'samples', tasks.show(state.average, directory))
       if due(done, schedule.save_every) and done < last:
         window.check(done)
         check_norms(tasks.norms(state), done)
-        checkpoints.save(state, tasks.meta(state))
+        checkpoints.save(state, tasks.meta(state), validation_loss(found))
         saved = done
     window.report(done, tasks.norms(state))
     # Not asked of the disk, which may not show every host the same files at the same moment.
     if done != saved or done == 0:
-      checkpoints.save(state, tasks.meta(state))
+      checkpoints.save(state, tasks.meta(state), validation_loss(found))
     checkpoints.wait()
     if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)

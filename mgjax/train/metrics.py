@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import jax
@@ -169,15 +169,23 @@ def _strict(value: float) -> float | str:
   return value if math.isfinite(value) else str(value)
 
 
+def reached_step(workdir: str | os.PathLike[str]) -> int:
+  """Returns the last step that `metrics.jsonl` speaks of; 0 without one."""
+  return max((step for step, _ in _lines(pathlib.Path(workdir) / 'metrics.jsonl')), default=0)
+
+
 def _drop_after(path: pathlib.Path, step: int) -> None:
-  """Keeps the whole lines up to `step`; what a crash cut short is not one."""
-  if not path.exists():
-    return
-  kept = []
-  for line in path.read_bytes().splitlines(keepends=True):
+  """Keeps the whole lines up to `step`."""
+  if path.exists():
+    write_bytes(path, b''.join(line for at, line in _lines(path) if at <= step))
+
+
+def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
+  """Yields whole lines with their steps; what a crash cut short is not one."""
+  for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
     try:
-      if line.endswith(b'\n') and json.loads(line)['step'] <= step:
-        kept.append(line)
+      step = json.loads(line)['step']
     except ValueError:
       continue
-  write_bytes(path, b''.join(kept))
+    if line.endswith(b'\n'):
+      yield step, line

@@ -1,13 +1,19 @@
 """The optimizer: clipping by the global norm, then AdamW."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Tree
+from mgjax.train.plateau import make_patience, scale_by_plateau
+from mgjax.train.schedule import make_schedule
+
+SCHEDULE = ('kind', 'peak', 'warmup', 'final')  # of the fields in a configuration
 
 
 def make_optimizer(
@@ -18,6 +24,7 @@ def make_optimizer(
   epsilon: float = 1e-8,
   weight_decay: float = 0.1,
   clip: float = 1.0,
+  plateau: bool = False,
 ) -> optax.GradientTransformation:
   """Makes AdamW behind a clipping of the gradient's global norm.
 
@@ -37,6 +44,7 @@ def make_optimizer(
     epsilon: keeps the division finite.
     weight_decay: relative to the learning rate.
     clip: the largest global norm that passes unchanged; inf never clips.
+    plateau: whether the rate can be lowered in the state (`plateau.py`).
 
   Returns:
     An optax transformation; `update` needs the parameters.
@@ -56,12 +64,27 @@ def make_optimizer(
     optax.scale_by_adam(beta1, beta2, epsilon),
     optax.add_decayed_weights(weight_decay, mask=decays),
     optax.scale_by_learning_rate(learning_rate),
+    *([scale_by_plateau()] if plateau else []),  # without it, states are what they always were
   )
 
   def update(gradients: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
     return chain.update(_float32(gradients), state, _float32(params))
 
   return optax.GradientTransformation(lambda params: chain.init(_float32(params)), update)
+
+
+def make_run_optimizer(
+  fields: Mapping[str, Any] | ConfigDict, steps: int
+) -> optax.GradientTransformation:
+  """Makes the optimizer that `optimizer` of a configuration describes, with its learning rate."""
+  others = {name: value for name, value in dict(fields).items() if name not in SCHEDULE}
+  others['plateau'] = make_patience(fields).patience > 0
+  return make_optimizer(learning_rate=make_run_schedule(fields, steps), **others)
+
+
+def make_run_schedule(fields: Mapping[str, Any] | ConfigDict, steps: int):
+  """Makes the learning rate that `optimizer` of a configuration describes."""
+  return make_schedule(steps=steps, **{name: fields[name] for name in SCHEDULE})
 
 
 def decays(params: Tree) -> Tree:

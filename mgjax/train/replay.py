@@ -16,6 +16,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import put_batch
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.faults import bare, examine, first_bad, load_batch, make_learn_of
+from mgjax.train.micro_batches import accumulation
 from mgjax.train.part import Part
 from mgjax.train.restore import read_config
 from mgjax.train.run import make_part
@@ -56,7 +57,7 @@ def replay(folder: str | os.PathLike[str]) -> str:
     for tree, leaves in found.items():
       lines += _table(tree, leaves)
     if not any(bad for tree in ('batch', 'parameters') for _, bad in found[tree].values()):
-      lines.append(_first_operation(part, config, put_batch(batch, mesh), state))
+      lines.append(_first_operation(part, config, mesh, put_batch(batch, mesh), state))
   return '\n'.join(lines)
 
 
@@ -78,12 +79,12 @@ def _table(tree: str, leaves: Mapping[str, Sequence[float]]) -> list[str]:
   return [f'{tree}:', *lines] if lines else []
 
 
-def _first_operation(part: Part, config, batch, state: State) -> str:
+def _first_operation(part: Part, config, mesh, batch, state: State) -> str:
   """Says which line makes a NaN or infinity; JAX runs the program again, operation by operation.
 
   NaNs are looked for first: of infinities some are meant, such as those of a mask.
   """
-  learn = make_learn_of(part, seed=config.seed, accumulate=config.train.accumulate)
+  learn = make_learn_of(part, seed=config.seed, accumulate=accumulation(config, mesh))
   for looking in (jax.debug_nans, jax.debug_infs):
     try:
       with looking(True):

@@ -18,6 +18,7 @@ from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.tiling import Tiling
 from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.checkpoint_files import Keep
 
 TYPES = 'types.json'  # of parameters, in work directories where not all are float32
 NOUNS = {
@@ -77,7 +78,8 @@ def open_checkpoints(
     train: the field of its configuration; by default of the one in the work directory.
 
   Raises:
-    ConfigError: `train.checkpoints` is a path that depends on where one stands.
+    ConfigError: `train.checkpoints` is a path that depends on where one stands, or what `train`
+      keeps makes no sense.
   """
   if train is None and (pathlib.Path(workdir) / 'config.json').exists():
     train = read_config(workdir).get('train')
@@ -87,9 +89,18 @@ def open_checkpoints(
       f'train.checkpoints = {place!r} is a relative path; give an absolute path, a URL such as '
       "gs://bucket/path, or '' for the work directory"
     )
-  return Checkpoints(
-    place or pathlib.Path(workdir) / 'checkpoints', keep=(train or {}).get('keep', 3)
-  )
+  return Checkpoints(place or pathlib.Path(workdir) / 'checkpoints', _keep(train or {}))
+
+
+def _keep(train: Mapping[str, Any] | ConfigDict) -> Keep:
+  keep = Keep(train.get('keep', 3), train.get('keep_every', 0), train.get('keep_best', 0))
+  save, evaluate = train.get('save_every', 0), train.get('evaluate_every', 0)
+  if keep.best and not (evaluate and save % evaluate == 0):
+    raise ConfigError(
+      f'train.keep_best = {keep.best} needs the validation loss of every checkpoint, but '
+      f'train.save_every = {save} is no multiple of train.evaluate_every = {evaluate}'
+    )
+  return keep
 
 
 def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
@@ -105,7 +116,10 @@ def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
 
 
 def load_params(
-  workdir: str | os.PathLike[str], which: str = 'average', place: Place | None = None
+  workdir: str | os.PathLike[str],
+  which: str = 'average',
+  place: Place | None = None,
+  step: int | None = None,
 ) -> tuple[Tree, dict[str, Any]]:
   """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
 
@@ -113,6 +127,7 @@ def load_params(
     workdir: of the run.
     which: 'average' or 'params'.
     place: where each parameter goes, straight from disk; by default to one device.
+    step: another checkpoint than the newest good one.
 
   Raises:
     CheckpointError: there is no checkpoint that can be trusted.
@@ -120,7 +135,7 @@ def load_params(
   types = pathlib.Path(workdir) / TYPES
   named = json.loads(types.read_text()) if types.exists() else {}
   abstract = _unflatten(read_shapes(workdir), named, place)
-  return open_checkpoints(workdir).restore_params(abstract, which)
+  return open_checkpoints(workdir).restore_params(abstract, which, step)
 
 
 def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:

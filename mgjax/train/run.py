@@ -13,38 +13,39 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import mgjax
 from mgjax.audio.codec import Codec, make_codec
 from mgjax.core.config import did_you_mean, differences, flatten
-from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.errors import CheckpointError, ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves, parameter_table
 from mgjax.core.typing import Batch, Metrics, Tree
-from mgjax.data.loader import StepIterator, continue_orders, data_hash, validation_batches
+from mgjax.data.loader import StepIterator, continue_orders, data_hash
 from mgjax.data.mixture import REPLACED, describe, make_batches, make_ordered_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
-from mgjax.parallel.rules import BATCH, size
-from mgjax.parallel.shard import make_initialise, make_place, put_batch
+from mgjax.parallel.shard import make_initialise, make_place
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
 from mgjax.train.faults import make_explain
 from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.gate import from_json, make_gate, parameter_norms, to_json
 from mgjax.train.loop import Schedule, Tasks, run_loop
-from mgjax.train.metrics import Means
-from mgjax.train.optimizer import make_optimizer
+from mgjax.train.metrics import reached_step
+from mgjax.train.micro_batches import accumulation, check_batches
+from mgjax.train.optimizer import make_run_optimizer, make_run_schedule
 from mgjax.train.part import Opponent, Part
+from mgjax.train.plateau import learning_rate, make_react
+from mgjax.train.report import reported
 from mgjax.train.restore import open_checkpoints, read_config
-from mgjax.train.schedule import make_schedule
+from mgjax.train.start import start_from
 from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
-from mgjax.train.step import Step, bind, make_step, with_frozen
+from mgjax.train.step import Step, make_step
 from mgjax.train.two_player import make_two_player_step
+from mgjax.train.validation import make_evaluate
 
 PARTS = {
   'autoencoder': autoencoder_part.make_part,
@@ -57,9 +58,11 @@ LATENT_CHANNELS = {'video': Autoencoder.latent_channels, 'audio': Codec.latent_c
 # lie (what lies there is compared with the checkpoint), not what it computes.
 FREE = (
   'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
-  'train.validation_batches', 'data.threads', 'data.workers', 'rules', 'autoencoder', 'data.path',
-  'data.validation_path', 'data.skip_missing',
+  'train.keep_every', 'train.keep_best', 'train.validation_batches', 'data.threads', 'data.workers',
+  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing', 'train.groups',
 )  # fmt: skip
+# Of these, what decides about learning rates where those fall with the validation loss.
+DECISIVE = ('train.evaluate_every', 'train.validation_batches')
 RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 _log = logging.getLogger(__name__)
@@ -102,11 +105,12 @@ def train(
     CheckpointError: there are checkpoints and none can be trusted.
   """
   workdir = pathlib.Path(workdir)
+  save_every = _save_every(config, workdir)
   _claim(config, workdir, new_data)
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
     part = make_part(config, workdir)
-  _check_batches(config, mesh)
+  check_batches(config, mesh)
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   opponent = part.opponent and make_run_optimizer(part.opponent.optimizer, config.train.steps)
   order = data_hash(describe(part.buckets, config.seed))
@@ -115,6 +119,8 @@ def train(
     jax.set_mesh(mesh),
     open_checkpoints(workdir, config.train) as checkpoints,
   ):
+    if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
+      _check_not_lost(workdir, save_every, os.fspath(checkpoints.directory))
     state, orders = _initial_state(
       config, part, optimizer, opponent, mesh, checkpoints, order, new_data
     )
@@ -123,7 +129,7 @@ def train(
       write_json(workdir / 'parameters.json', shapes)
     _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
     step = jax.jit(
-      _make_step(config, part, optimizer, opponent),
+      _make_step(config, part, optimizer, opponent, accumulation(config, mesh)),
       donate_argnums=0,
       out_shardings=(shardings_of(state), None),
       compiler_options=compiler_options(mesh.devices.flat[0]),
@@ -134,20 +140,34 @@ def train(
     batches = make_batches(part.buckets, seed=config.seed, host=host, hosts=hosts)
     tasks = Tasks(
       prepare=part.prepare,
-      evaluate=_make_evaluate(part, config, mesh),
+      evaluate=make_evaluate(part, config, mesh),
       show=part.show,
       meta=lambda state: _meta(config, part, orders, state),
+      react=make_react(config.optimizer, part.opponent and part.opponent.optimizer),
       norms=jax.jit(parameter_norms),
       explain=make_explain(config, part, mesh, workdir, orders[-1][0]),
     )
     every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
     begin = int(state.step) - orders[-1][0]
     options = {'threads': config.data.threads, 'workers': config.data.get('workers', 0)}
-    with StepIterator(batches, begin, **options) as loader:
+    with StepIterator(batches, begin, **options) as loader, reported(workdir):
       return run_loop(
         state, step, loader, tasks, Schedule(**every),
         mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
       )  # fmt: skip
+
+
+def finished(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
+  """Says whether a run has come to its end, without reading its weights.
+
+  Raises:
+    ConfigError: it was begun with another configuration.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  steps = open_checkpoints(workdir).steps() if path.exists() else []
+  if steps:
+    _check_same(read_json(path), config, os.fspath(workdir), new_data=False)
+  return bool(steps) and steps[-1] >= config.train.steps
 
 
 def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -231,10 +251,14 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
     'train.faults.',
     *(('data.', 'buckets.') if new_data else ()),
   )
+  flat = flatten(config)
+  falls = flat.get('optimizer.plateau.patience', 0)
+  if not falls:  # its other fields say nothing then, and there are runs of before it was a field
+    free = (*free, 'optimizer.plateau.')
   flat = {
     key: value
-    for key, value in flatten(config).items()
-    if key not in FREE and not key.startswith(free)
+    for key, value in flat.items()
+    if not key.startswith(free) and (key not in FREE or (falls and key in DECISIVE))
   }
   flat.setdefault('train.checkpoints', '')  # runs of before it was a field
   if 'data.latents' in flat:  # another place is fine, but not another precision
@@ -242,39 +266,23 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   return flat
 
 
-def _check_batches(config: ConfigDict, mesh: Mesh) -> None:
-  count, parts = config.train.accumulate, size(mesh, BATCH)
-  if count < 1:
-    raise ConfigError(f'train.accumulate = {count}; take 1 or more')
-  for name, bucket in config.buckets.items():
-    if bucket.batch_size % (count * parts):
-      below = bucket.batch_size // (count * parts) * count * parts
-      near = [str(rows) for rows in (below, below + count * parts) if rows]
-      raise ConfigError(
-        f'the batch of {bucket.batch_size} of bucket {name!r} does not divide into {count} '
-        f'micro-batch(es) (train.accumulate) over {parts} group(s) of devices; take a batch size '
-        f'of {" or ".join(near)}, or another mesh'
-      )
-
-
-def make_run_optimizer(
-  fields: Mapping[str, Any] | ConfigDict, steps: int
-) -> optax.GradientTransformation:
-  """Makes the optimizer that `optimizer` of a configuration describes, with its learning rate."""
-  fields = dict(fields)
-  names = ('kind', 'peak', 'warmup', 'final')
-  rate = make_schedule(steps=steps, **{name: fields.pop(name) for name in names})
-  return make_optimizer(learning_rate=rate, **fields)
-
-
-def _make_step(config: ConfigDict, part: Part, optimizer, opponent_optimizer) -> Step:
-  options = {
-    'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate,
-    'gate': make_gate(config.train),
-  }  # fmt: skip
+def _make_step(
+  config: ConfigDict, part: Part, optimizer, opponent_optimizer, accumulate: int
+) -> Step:
+  options = {'seed': config.seed, 'decay': config.train.decay, 'accumulate': accumulate}
+  options['gate'] = make_gate(config.train)
   if part.opponent is None:
-    return make_step(part.model, part.objective, optimizer, **options)
-  return make_two_player_step(part.model, part.opponent, optimizer, opponent_optimizer, **options)
+    step = make_step(part.model, part.objective, optimizer, **options)
+  else:
+    players = (optimizer, opponent_optimizer)
+    step = make_two_player_step(part.model, part.opponent, *players, **options)
+  schedule = make_run_schedule(config.optimizer, config.train.steps)
+
+  def step_and_rate(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+    after, metrics = step(state, batch, frozen)
+    return after, metrics | {'learning_rate': learning_rate(state.opt_state, schedule)}
+
+  return step_and_rate
 
 
 def _init(player: Part | Opponent, key: jax.Array) -> Tree:
@@ -304,7 +312,7 @@ def _initial_state(
   params, opponent = initialise(key), None
   if part.start is not None:
     place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
-    params = jax.tree.map(jax.device_put, _start_from(part.start(place), params), shardings)
+    params = jax.tree.map(jax.device_put, start_from(part.start(place), params), shardings)
   if other is not None:
     opponent = make_initialise(other[0], mesh)[0](jax.random.fold_in(key, 1))
 
@@ -315,50 +323,22 @@ def _initial_state(
   return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent), [(0, order)]
 
 
-def _start_from(start: Tree, params: Tree) -> Tree:
-  """Takes the parameters of another run, and those of conditionings that it lacked as initialised.
-
-  The model still answers what the other one does where the new conditionings start neutral.
-  """
-  added = sorted(set(params) - set(start))
-  start = {**{name: params[name] for name in added}, **start}
-  given, wanted = (
-    {name: leaf.shape for name, leaf in named_leaves(tree).items()} for tree in (start, params)
-  )
-  for name in sorted(given.keys() | wanted.keys()):
-    if given.get(name) != wanted.get(name):
-      raise ConfigError(
-        f'config.start_from does not fit this model: {name} is {given.get(name, "absent")} there '
-        f'and {wanted.get(name, "absent")} here; the models may differ in model.positions, and '
-        'this one may have more conditionings'
-      )
-  if added:
-    _log.info('start_from has no %s: new parameters', ', '.join(added))
-  return {name: start[name] for name in params}
+def _save_every(config: ConfigDict, workdir: pathlib.Path) -> int:
+  """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
+  path = workdir / 'config.json'
+  before = read_json(path).get('train', {}).get('save_every') if path.exists() else None
+  each = [every for every in (before, config.train.save_every) if every is not None]
+  return max(each) if all(each) else 0
 
 
-def _make_evaluate(part: Part, config: ConfigDict, mesh: Mesh):
-  @jax.jit
-  def loss(params: Tree, batch: Batch, key: jax.Array, frozen: Tree) -> Metrics:
-    return part.validate(bind(part.model, params), with_frozen(batch, frozen), key)[1]
-
-  host, hosts = rows_of_process(mesh, jax.process_index())
-
-  def evaluate(params: Tree) -> Metrics:
-    """Fixed samples, noise and times: the curve moves with the model alone."""
-    metrics: dict[str, float] = {}
-    for bucket in part.validation:
-      count = min(config.train.validation_batches, len(bucket.source) // bucket.batch_size)
-      share, rows, means = {'host': host, 'hosts': hosts}, [], Means()
-      for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
-        key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
-        rows.append(loss(params, part.prepare(put_batch(batch, mesh)), key, part.frozen))
-      for row in jax.device_get(rows):
-        means.add(row)
-      metrics |= {f'validation/{bucket.name}/{name}': x for name, x in means.means().items()}
-    return metrics
-
-  return evaluate
+def _check_not_lost(workdir: pathlib.Path, save_every: int, where: str) -> None:
+  """Raises CheckpointError where a run must have saved and would begin at step 0 all the same."""
+  reached = reached_step(workdir)
+  if 0 < 2 * save_every < reached:  # whoever saves twice has waited for the first one
+    raise CheckpointError(
+      f'the metrics in {os.fspath(workdir)!r} have reached step {reached}, but {where} has no '
+      'checkpoint after step 0; bring them back, or begin anew in an empty work directory'
+    )
 
 
 def _meta(

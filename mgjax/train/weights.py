@@ -7,17 +7,13 @@ encoder of text also `tokenizer`, its files in base64. Equal weights make equal 
 """
 
 import base64
-import importlib.metadata
 import json
 import logging
 import os
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from safetensors.numpy import save
@@ -25,16 +21,15 @@ from safetensors.numpy import save
 import mgjax
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_bytes, write_json
+from mgjax.core.files import write_bytes
 from mgjax.core.pickles import SUFFIXES
 from mgjax.core.rename import place
 from mgjax.core.tensors import Tensors, read_metadata, read_tensors
 from mgjax.core.tree import count_parameters, named_leaves
-from mgjax.core.typing import Tree
 from mgjax.core.weight_files import INDEX
 from mgjax.train.foreign_weights import KINDS, Foreign, Kind, shapes_of, understanding
-from mgjax.train.restore import TYPES, load_params, open_checkpoints, read_config
-from mgjax.train.state import State
+from mgjax.train.restore import load_params, open_checkpoints, read_config
+from mgjax.train.store import write_workdir
 from mgjax.train.tokenizer_folder import (
   READERS,
   Files,
@@ -46,7 +41,6 @@ from mgjax.train.tokenizer_folder import (
 
 FORMATS = tuple(dict.fromkeys(['mgjax', *(kind.form for kind in KINDS.values() if kind.form)]))
 ABOUT = ('part', 'model', 'step', 'version', 'tokenizer')  # of a file's header; others are notes
-RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +103,7 @@ def import_weights(
   if _is_another_run(workdir, config):
     raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
   write_tokenizer(workdir, files)
-  _write_workdir(config, params, notes, workdir, frozen=kind.frozen)
+  write_workdir(config, params, notes, workdir, origin={'order': 'imported'}, frozen=kind.frozen)
   if kind.frozen:
     _log.info('%d parameters in %s', count_parameters(params), workdir)
     return
@@ -175,36 +169,15 @@ def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
   return files
 
 
-def _write_workdir(
-  config: ConfigDict, params: Tree, notes: Mapping[str, Any], workdir: pathlib.Path, *, frozen: bool
-) -> None:
-  versions = {name: importlib.metadata.version(name) for name in RECORDED}
-  about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
-  leaves = named_leaves(params)
-  write_json(workdir / 'config.json', config.to_dict())
-  write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
-  write_json(workdir / 'parameters.json', {name: list(leaf.shape) for name, leaf in leaves.items()})
-  types = {name: str(leaf.dtype) for name, leaf in leaves.items()}
-  if set(types.values()) != {'float32'}:
-    write_json(workdir / TYPES, types)
-  params = jax.tree.map(jnp.asarray, params)
-  meta = {
-    'step': 0,
-    'config': config.to_dict(),
-    'order': 'imported',
-    'notes': dict(notes),
-    'version': mgjax.__version__,
-  }
-  trained = {} if frozen else params
-  state = State(step=jnp.zeros((), jnp.int32), params=trained, opt_state={}, average=params)
-  with open_checkpoints(workdir, config.train) as checkpoints:
-    checkpoints.save(state, meta)
-
-
 def export_weights(
-  workdir: str | os.PathLike[str], out: str | os.PathLike[str], form: str = 'mgjax'
+  workdir: str | os.PathLike[str],
+  out: str | os.PathLike[str],
+  form: str = 'mgjax',
+  *,
+  which: str = 'average',
+  step: int | None = None,
 ) -> None:
-  """Writes the averaged parameters of the newest checkpoint of a part in `KINDS`.
+  """Writes the parameters of one checkpoint of a part in `KINDS`.
 
   Args:
     workdir: of `launch.train` or `import_weights`.
@@ -212,6 +185,8 @@ def export_weights(
     form: 'mgjax' for all of them; 'diffusers' for the image autoencoder among those of an
       autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by the
       names and in the types that it came with.
+    which: 'average' for the averaged parameters, 'params' for themselves.
+    step: of the checkpoint; by default the newest good one.
 
   Raises:
     ConfigError: `workdir` holds none, or none that is what `form` says.
@@ -232,7 +207,7 @@ def export_weights(
       raise ConfigError(f'--out={out} is a file; expected a folder')
   elif out.suffix != '.safetensors' or out.is_dir():
     raise ConfigError(f'--out={out}: expected a .safetensors file, as in --out=tae.safetensors')
-  params, meta = load_params(workdir)
+  params, meta = load_params(workdir, which, step=step)
   notes = meta['notes']
   files = read_tokenizer(workdir) if config.part in READERS else {}
   if form != 'mgjax' and kind.write is not None:

@@ -67,7 +67,9 @@ def test_stopped_anywhere_and_resumed_on_other_hosts_the_samples_are_the_same(
     np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize('workers', [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  'workers', [1, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 3))]
+)
 def test_any_number_of_workers_on_any_number_of_hosts_gives_the_same_samples(workers):
   expected = read(0, STEPS)
   for hosts in (1, 4) if workers == 3 else (workers + 1,):

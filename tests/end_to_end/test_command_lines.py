@@ -92,6 +92,29 @@ CASES = {
   'sample from nothing': (
     ['sample', '--workdir={tmp}/empty', '--prompt=a'], 2, r'^sample\.py: .*is not a work directory',
   ),
+  'stages out of order': (
+    ['recipe', '--config=configs/digits/recipe.py', '--workdir={tmp}', '--config.order=("joint",)'],
+    2, r"^recipe\.py: stage 'joint': start_from = 'images' does not come before it",
+  ),
+  'a recipe, dry': (
+    ['recipe', '--config=configs/digits/recipe.py', '--workdir={tmp}/dry', '--dry_run'], 0,
+    r'(?s)stage 1 of \d, autoencoder: to do, 2,000 steps.*double, on joint and autoencoder: to do',
+  ),
+  'report of nothing': (
+    ['report', '--workdir={tmp}/empty'], 2, r'^report\.py: .*is the work directory of neither',
+  ),
+  'nothing to average': (
+    ['checkpoints', 'average', '--workdir={tmp}/w'],
+    2, r'^checkpoints\.py: --runs is missing; for example --runs=runs/a,runs/b$',
+  ),
+  'weights that are no numbers': (
+    ['checkpoints', 'average', '--runs=a,b', '--weights=2,x', '--workdir={tmp}/w'],
+    2, r'^checkpoints\.py: --weights=2,x: expected numbers, as in 2,1,1$',
+  ),
+  'checkpoints of no run': (
+    ['checkpoints', 'list', '--workdir={tmp}/empty'], 2,
+    r"^checkpoints\.py: .*empty' is not a work directory",
+  ),
   'print': (
     ['train', VIDEO, '--config.model.depth=7', '--print_config'], 0, r'"depth": 7',
   ),

@@ -99,7 +99,7 @@ def count_steps(workdir):
   workdir = pathlib.Path(workdir)
   distributed.initialize()
   mesh = make_mesh({'fsdp': -1}, 'fsdp')
-  state = State(place(mesh, jnp.int32(0)), {'x': place(mesh, jnp.zeros(8), 'fsdp')}, {}, {})
+  state = counted(mesh)
 
   @jax.jit
   def add(state):
@@ -129,6 +129,11 @@ def count_steps(workdir):
     )
   total = float(jnp.sum(state.params['x']))
   (workdir / f'ended{jax.process_index()}').write_text(f'{int(state.step)} {total}')
+
+
+def counted(mesh):
+  """A state that has counted to 0."""
+  return State(place(mesh, jnp.int32(0)), {'x': place(mesh, jnp.zeros(8), 'fsdp')}, {}, {})
 
 
 def place(mesh, value, *axes):
@@ -188,7 +193,14 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
     processes[1].send_signal(signal.SIGINT)
     step = ended_at(processes, log)
   assert checkpoints(tmp_path) == [step]
-  # One that comes before the first step of a resumed run is not forgotten.
+  # One process with eight devices reads what two with two each have written, and writes for them.
+  with Checkpoints(tmp_path / 'checkpoints') as saved:
+    state, _ = saved.restore(counted(make_mesh({'fsdp': -1}, 'fsdp')))
+    assert len(state.params['x'].sharding.device_set) == 8
+    assert (int(state.step), state.params['x'].tolist()) == (step, [step] * 8)
+    saved.save(jax.tree.map(lambda x: x + 1, state), {})
+  step += 1
+  # A signal that comes before the first step of a resumed run is not forgotten.
   with counting(tmp_path) as (processes, log):
     processes[0].send_signal(signal.SIGTERM)
     time.sleep(2)

@@ -187,7 +187,8 @@ def close(expected, found, scale=None):
 @pytest.mark.parametrize(
   ('frames', 'sizes'),
   [
-    (7, {'fsdp': 2, 'context': 4}),  # whole at first; 4 latent frames divide; 7 of 8 are kept
+    # Whole at first; 4 latent frames divide; 7 of 8 are kept.
+    pytest.param(7, {'fsdp': 2, 'context': 4}, marks=pytest.mark.slow),
     (1, {'context': 4}),  # an image
   ],
   ids=str,
@@ -227,6 +228,7 @@ def test_frames_at_the_seams_travel_and_nothing_but_weights_is_gathered():
   assert {(size, back) for size in (4 * frame, frame) for back in (False, True)} <= halos
 
 
+@pytest.mark.slow
 def test_memory_a_device_falls_with_the_context_axis():
   whole = alone(backward, 16)[0].memory_analysis()
   part = split(backward, 16, context=4)[0].memory_analysis()

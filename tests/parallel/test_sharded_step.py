@@ -43,12 +43,13 @@ MESHES = {
   'fsdp_tp_cp': {'fsdp': 2, 'context': 2, 'tensor': 2},
 }
 # 27 tokens and 7 bytes of text divide by nothing; 4 heads divide by 4.
-CASES = [
-  *((rules, 'auto') for rules in PRESETS),
+QUICK = [('fsdp_cp', 'ring'), ('fsdp_tp_cp', 'auto')]
+SLOW = [
+  *((rules, 'auto') for rules in PRESETS if (rules, 'auto') not in QUICK),
   ('fsdp_cp', 'gather'),
-  ('fsdp_cp', 'ring'),
   ('fsdp_tp_cp', 'ring'),
 ]
+CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
 
 
 def video_model(exchange='auto', remat='nothing'):
@@ -171,7 +172,8 @@ def test_sharded_steps_of_the_video_model_are_the_unsharded_ones(rules, exchange
   same(expected, found)
 
 
-@pytest.mark.parametrize('rules', [pytest.param('fsdp', marks=pytest.mark.slow), 'fsdp_tp_cp'])
+@pytest.mark.slow
+@pytest.mark.parametrize('rules', ['fsdp', 'fsdp_tp_cp'])
 def test_sharded_steps_of_the_audio_model_are_the_unsharded_ones(rules):
   start = random_parameters(audio_model().init, *audio_inputs())
   batch = jax.tree.map(jnp.asarray, audio_batch())
@@ -181,9 +183,8 @@ def test_sharded_steps_of_the_audio_model_are_the_unsharded_ones(rules):
   same(expected, found)
 
 
-@pytest.mark.parametrize(
-  'remat', [pytest.param('attention_and_projections', marks=pytest.mark.slow), 'offload']
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('remat', ['attention_and_projections', 'offload'])
 def test_sharded_steps_may_save_less(remat):
   start, expected = video_truth()
   model = video_model(remat=remat)
@@ -263,7 +264,10 @@ def two_player_steps(model, opponent, params, batch, mesh=None):
       *(autoencoder, autoencoder_inputs, autoencoder_batch, opponent_of_videos, 'videos/spatial_1'),
       marks=pytest.mark.slow,
     ),
-    (codec, codec_inputs, codec_batch, opponent_of_sounds, 'period_3/conv_1'),
+    pytest.param(
+      *(codec, codec_inputs, codec_batch, opponent_of_sounds, 'period_3/conv_1'),
+      marks=pytest.mark.slow,
+    ),
   ],
   ids=['autoencoder', 'codec'],
 )

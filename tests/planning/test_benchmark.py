@@ -227,6 +227,7 @@ def out_of_memory_above(depth, monkeypatch):
   monkeypatch.setattr(benchmark, 'make_subject', make_subject)
 
 
+@pytest.mark.slow
 def test_layers_are_halved_until_they_fit(monkeypatch):
   out_of_memory_above(1, monkeypatch)
   report = timed('blocks', layers=0)

@@ -40,7 +40,9 @@ def test_numbers_of_an_encoder():
   assert '4 x 6 tokens, float32' in describe(report)
 
 
-@pytest.mark.parametrize('module', [metaclip_text, metaclip_vision])
+@pytest.mark.parametrize(
+  'module', [metaclip_text, pytest.param(metaclip_vision, marks=pytest.mark.slow)]
+)
 def test_numbers_of_a_tower_of_clip(module):
   config = module.get_config()
   config.model.update(dim=16, depth=2, heads=2, hidden=24, projection=8, compute='float32')

@@ -50,6 +50,7 @@ def test_what_is_no_encoder_is_refused():
     plan_encoder(config, 'v5e:2x2', compiled=True)
 
 
+@pytest.mark.tpu_aot
 def test_the_encoder_of_ul2_is_compiled_where_it_fits_and_refused_where_not():
   pytest.importorskip('libtpu')
   answer = plan_encoder(ul2.get_config(), 'v5e:2x2', compiled=True)
@@ -69,6 +70,7 @@ def test_the_encoder_of_ul2_fits_one_large_chip():
     assert program['weights_gib'] < program['peak_gib'] < 1.2 * program['weights_gib']
 
 
+@pytest.mark.tpu_aot
 def test_a_tower_of_images_compiles_for_one_chip_and_for_four():
   pytest.importorskip('libtpu')
   config = metaclip_vision.get_config()

@@ -53,7 +53,10 @@ def expected_flops(what):
   }[what]
 
 
-@pytest.mark.parametrize('what', PASSES)
+@pytest.mark.parametrize(
+  'what',
+  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'step')) for each in PASSES],
+)
 def test_numbers_of_everything_that_can_be_timed(what):
   report = json.loads(json.dumps(timed(what)))
   assert report['video'] == [1, FRAMES, SIDE, SIDE] and not report['failed']

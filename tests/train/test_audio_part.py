@@ -42,6 +42,7 @@ def test_a_resumed_run_is_the_undisturbed_one(tiny_sound_runs, tmp_path):
   assert tiny.same_state(state, tiny.final_state(tiny_sound_runs / 'audio'))
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_from_another(tiny_sound_runs, tmp_path):
   start = str(tiny_sound_runs / 'audio')
   config = tiny_sound.audio(tiny_sound_runs, start_from=start, train__steps=3)

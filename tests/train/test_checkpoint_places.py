@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.train import run
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.restore import open_checkpoints
 from mgjax.train.run import train
@@ -80,3 +81,24 @@ def test_a_lost_work_directory_is_replaced_and_another_run_is_kept_out(tmp_path)
     train(other, tmp_path / 'other')
   with pytest.raises(ConfigError, match=r'another configuration: train\.checkpoints'):
     train(tiny.autoencoder(), tmp_path / 'lost')
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_again_silently(tmp_path, monkeypatch):
+  def begin(*_):
+    raise InterruptedError('it begins')
+
+  monkeypatch.setattr(run, '_initial_state', begin)
+  config = tiny.autoencoder(train__save_every=2)
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 5, "loss": 1.0}\n')
+  said = r'have reached step 5, but .*checkpoints has no checkpoint after step 0; bring them back'
+  with pytest.raises(CheckpointError, match=said):
+    run.train(config, tmp_path)
+  with pytest.raises(CheckpointError, match=said):  # nor with another configuration
+    run.train(tiny.autoencoder(train__save_every=1), tmp_path)
+  # Nothing need have been saved before two saves were due.
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 4, "loss": 1.0}\n{"step": 5, "lo')
+  with pytest.raises(InterruptedError):
+    run.train(config, tmp_path)
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 5, "loss": 1.0}\n')
+  with pytest.raises(InterruptedError):
+    run.train(tiny.autoencoder(train__save_every=3), tmp_path)

@@ -36,10 +36,11 @@ class Saves(Checkpoints):
   """Remembers the steps that were saved, and writes nothing."""
 
   def __init__(self):
-    self.saved = []
+    self.saved, self.losses = [], []
 
-  def save(self, state, meta):
+  def save(self, state, meta, loss=None):
     self.saved.append(int(state.step))
+    self.losses.append(loss)
     return True
 
   def wait(self):
@@ -210,3 +211,22 @@ def test_slow_storage_shows_as_the_share_of_the_time_that_steps_waited(tmp_path)
     shares[name] = json.loads(line)['data_wait']
   # 30 of 40 ms, of which a busy machine may lengthen either part.
   assert shares['slow'] > 0.4 > 0.2 > shares['quick']
+
+
+def test_a_checkpoint_has_the_validation_loss_of_its_own_step(tmp_path):
+  def evaluate(params):
+    return {'validation/a/loss': 1.0, 'validation/b/loss': 2.0, 'validation/b/other': 9.0}
+
+  checkpoints = Saves()
+  run_loop(
+    State(np.int32(0), {}, {}, {}),
+    counting(float),
+    Rows(),
+    dataclasses.replace(TASKS, evaluate=evaluate),
+    Schedule(7, log_every=0, save_every=2, evaluate_every=4, show_every=0),
+    mesh=make_mesh(),
+    workdir=tmp_path,
+    checkpoints=checkpoints,
+  )
+  assert checkpoints.saved == [2, 4, 6, 7]
+  assert checkpoints.losses == [None, 1.5, None, 1.5]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.train.average import mean_params, start_average, update_average
+from mgjax.train.average import start_average, update_average
 from mgjax.train.optimizer import decays, make_optimizer
 from mgjax.train.schedule import make_schedule
 
@@ -176,11 +176,3 @@ def test_average_is_a_float32_copy():
   after = update_average(average, params, 0.999, 5)
   assert after['h'].dtype == jnp.float32
   assert after['p'].tolist() == [1.0, 1.0, 1.0]  # what does not change is not moved by rounding
-
-
-def test_mean_of_runs_is_weighted():
-  trees = [{'p': jnp.full(2, value)} for value in (1.0, 2.0, 6.0)]
-  assert mean_params(trees)['p'].tolist() == pytest.approx([3.0, 3.0], rel=4 * EPSILON)
-  assert mean_params(trees, [2, 1, 1])['p'].tolist() == [2.5, 2.5]
-  with pytest.raises(ConfigError, match='cannot average 3 sets of parameters with weights'):
-    mean_params(trees, [1.0])

@@ -62,6 +62,7 @@ def test_a_bucket_whose_every_shard_is_lost_is_left_out_if_asked_for(tiny_runs, 
     make_part(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_resumes_bit_by_bit_too(tiny_runs, tmp_path):
   train(tiny.autoencoder(), tmp_path, stop_at=5)
   state = train(tiny.autoencoder(), tmp_path)
@@ -179,10 +180,15 @@ def test_another_autoencoder_is_refused(tiny_runs, tmp_path):
     train(tiny.video(tiny_runs, autoencoder=other), tmp_path / 'video')
   with pytest.raises(ConfigError, match=r'begun with other values: meta\.statistics\.mean'):
     encode(tiny.video(tiny_runs, autoencoder=other), tiny_runs / 'latents')
+
+
+@pytest.mark.slow
+def test_on_the_fly_too_another_autoencoder_is_refused(tiny_runs, tmp_path):
+  train(tiny.autoencoder(seed=1), tmp_path / 'autoencoder', stop_at=1)
   # On the fly there are no stored latents to compare with; the checkpoint remembers.
   fly = tiny.video(tiny_runs, latents=False)
   train(fly, tmp_path / 'fly', stop_at=1)
-  fly.autoencoder = other
+  fly.autoencoder = str(tmp_path / 'autoencoder')
   with pytest.raises(ConfigError, match='is not the one that this run learnt'):
     train(fly, tmp_path / 'fly')
 
@@ -245,10 +251,14 @@ def test_validation_repeats_exactly(tiny_runs):
   )
 
 
-def test_gradients_may_be_accumulated(tiny_runs, tmp_path):
+def test_micro_batches_that_groups_of_devices_cannot_share_are_refused(tiny_runs, tmp_path):
   refused = 'batch of 8 of bucket .* into 2 micro-batch.* over 8 group.* take a batch size of 16'
   with pytest.raises(ConfigError, match=refused):
     train(tiny.video(tiny_runs, train__accumulate=2), tmp_path)
+
+
+@pytest.mark.slow
+def test_gradients_may_be_accumulated(tiny_runs, tmp_path):
   shared = {'mesh__data': 4, 'mesh__context': 2, 'rules': 'fsdp_cp'}
   config = tiny.video(tiny_runs, train__accumulate=2, **shared)
   state = train(config, tmp_path, stop_at=2)

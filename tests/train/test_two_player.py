@@ -147,8 +147,11 @@ ADVERSARIAL = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_of_two_resumes_bit_by_bit(tmp_path):
-  config = tiny.autoencoder(**ADVERSARIAL, train__steps=5, train__save_every=2)
+  config = tiny.autoencoder(
+    **ADVERSARIAL, train__steps=5, train__save_every=2, train__evaluate_every=0
+  )
   whole = train(config, tmp_path / 'whole')
   train(config, tmp_path / 'stopped', stop_at=3)
   tiny.same_state(train(config, tmp_path / 'stopped'), whole)

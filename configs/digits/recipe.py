@@ -1,0 +1,88 @@
+"""The report's stages in small: moving digits, some minutes on one or two CPU cores.
+
+python -m launch.recipe --config=configs/digits/recipe.py --workdir=runs/recipe
+python -m launch.recipe --config=configs/digits/recipe.py:scratch --workdir=runs/recipe
+python -m launch.recipe --config=configs/digits/recipe.py:finetunes --workdir=runs/recipe
+
+An autoencoder for both sizes; then images of 32 px; images and videos of 32 px, with temporal
+positions added; images and videos of 64 px, with spatial positions doubled. The second command goes
+on with the same place and trains the last stage from nothing, for as much compute as the three
+together; the third fine-tunes what the stages made three times and averages: docs/results.md
+compares.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.digits import autoencoder, video
+from mgjax.core.errors import ConfigError
+
+FRAMES = 16
+STEPS = {'images': 600, 'joint': 1200, 'double': 500}
+# At least as many operations as the three together (tests/train/test_recipe.py counts them).
+SCRATCH = 1130
+RATES = (2e-4, 4e-4, 8e-4)  # of the finetunes
+
+
+def get_config(what: str = 'stages') -> ConfigDict:
+  stages = {
+    'autoencoder': _autoencoder(),
+    'images': _stage(32, 32, (1, 4, 4), STEPS['images'], videos=False),
+    'joint': _stage(32, 32, (4, 4, 4), STEPS['joint'], start_from='images'),
+    'double': _stage(64, 16, (4, 8, 8), STEPS['double'], start_from='joint'),
+  }
+  if what == 'scratch':
+    stages['scratch'] = _stage(64, 16, (4, 8, 8), SCRATCH)
+  elif what == 'finetunes':
+    names = [f'finetune_{number}' for number in range(1, len(RATES) + 1)]
+    for seed, (name, rate) in enumerate(zip(names, RATES, strict=True), 1):
+      stages[name] = tuned = _stage(64, 16, (4, 8, 8), 150, start_from='double')
+      tuned.seed, tuned.optimizer.peak = seed, rate
+    stages['average'] = ConfigDict({'part': 'average', 'of': tuple(names), 'greedy': False})
+  elif what != 'stages':
+    raise ConfigError(f'{what!r}: expected recipe.py, recipe.py:scratch or recipe.py:finetunes')
+  return ConfigDict({'stages': stages, 'order': tuple(stages)})
+
+
+def _bucket(frames: int, pixels: int, batch_size: int, weight: int) -> dict[str, int]:
+  shape = {'frames': frames, 'height': pixels, 'width': pixels}
+  return {**shape, 'batch_size': batch_size, 'weight': weight}
+
+
+def _autoencoder() -> ConfigDict:
+  config = autoencoder.get_config()
+  config.buckets = ConfigDict(
+    {
+      'small': _bucket(FRAMES, 32, 2, 2),
+      'large': _bucket(FRAMES, 64, 1, 2),
+      'image': _bucket(1, 64, 4, 1),
+    }
+  )
+  config.train.steps = 2000
+  return config
+
+
+def _stage(
+  pixels: int,
+  batch_size: int,
+  positions: tuple[int, int, int],
+  steps: int,
+  videos: bool = True,
+  start_from: str = '',
+) -> ConfigDict:
+  config = video.get_config()
+  config.autoencoder = 'autoencoder'
+  config.data.latents = f'latents_{pixels}'
+  buckets = {'image': _bucket(1, pixels, batch_size, 1)}
+  if videos:
+    buckets['video'] = _bucket(FRAMES, pixels, batch_size, 10)
+  config.buckets = ConfigDict(buckets)
+  config.model.positions = positions
+  config.start_from = start_from
+  config.encode.train = 4096
+  config.encode.validation = 256
+  config.train.steps = steps
+  config.train.log_every = 20
+  config.train.evaluate_every = 100
+  config.train.save_every = 200
+  config.train.validation_batches = 8
+  return config

@@ -1,0 +1,147 @@
+r"""The checkpoints of a run: looked at, verified, cleared away, averaged with others', exported.
+
+python -m launch.checkpoints list --workdir=runs/video
+python -m launch.checkpoints verify --workdir=runs/video
+python -m launch.checkpoints prune --workdir=runs/video --keep=2 --keep_every=10000 --keep_best=1 \
+  --dry_run
+python -m launch.checkpoints average --runs=runs/a,runs/b@4000,runs/c --workdir=runs/averaged
+python -m launch.checkpoints average --runs=runs/a,runs/b --weights=2,1 --workdir=runs/averaged
+python -m launch.checkpoints average --runs=runs/a,runs/b,runs/c --greedy --workdir=runs/averaged
+python -m launch.checkpoints export --workdir=runs/video --step=4000 --out=video.safetensors
+list reads no arrays: it sees what is missing or cut. verify reads every number and compares its
+fingerprint with the one taken on the devices when it was saved. prune keeps the newest, those at
+multiples of a step and the best by validation loss, by default as the run itself does; it removes
+nothing unless the newest of them is verified, and is not for a run that is going on. average takes
+the averaged parameters of runs of the same model, of the newest good checkpoint or of run@step,
+alike, by weights, or greedily: in the order of their losses, those alone that lower the loss of the
+average. Each candidate and the average are validated on the data of the first run; the result is
+the work directory of a run, for launch.sample, launch.evaluate and --config.start_from.
+list and verify end with exit code 5 if a checkpoint is damaged.
+"""
+
+import time
+
+from absl import flags
+
+from launch import command_line
+from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.core.tables import aligned
+from mgjax.train.average_runs import Candidate, average_runs
+from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.checkpoint_care import look_at, plan_pruning, remove, verify_all
+from mgjax.train.checkpoint_files import Keep
+from mgjax.train.restore import open_checkpoints, read_config
+from mgjax.train.weights import export_weights
+
+COMMANDS = ('list', 'verify', 'prune', 'average', 'export')
+
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the run; average makes one.')
+_STEP = flags.DEFINE_integer(
+  'step', None, 'verify, export: of one checkpoint; by default of all, of the newest good one.'
+)
+_KEEP = flags.DEFINE_integer('keep', None, 'prune: the newest that stay; by default as the run.')
+_KEEP_EVERY = flags.DEFINE_integer(
+  'keep_every', None, 'prune: steps that are a multiple of it stay; by default as the run.'
+)
+_KEEP_BEST = flags.DEFINE_integer(
+  'keep_best', None, 'prune: those with the lowest losses that stay; by default as the run.'
+)
+_CORRUPT = flags.DEFINE_bool('corrupt', False, 'prune: what was set aside as damaged goes too.')
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'prune: say what would go, and remove nothing.')
+_RUNS = flags.DEFINE_list('runs', [], 'average: work directories, or work directory@step.')
+_WEIGHTS = flags.DEFINE_list('weights', None, 'average: one for each run; by default all alike.')
+_GREEDY = flags.DEFINE_bool('greedy', False, 'average: those runs alone that make it better.')
+_VALIDATE = flags.DEFINE_bool('validate', True, 'average: validate each run, and the average.')
+_OUT = flags.DEFINE_string('out', '', 'export: .safetensors file.')
+_WHICH = flags.DEFINE_enum(
+  'which', 'average', ['average', 'params'], 'export: the averaged parameters, or themselves.'
+)
+
+
+def main(arguments) -> None:
+  if arguments[1] == 'average':
+    _average()
+  elif arguments[1] == 'export':
+    workdir = command_line.required(_WORKDIR, 'runs/video')
+    out = command_line.required(_OUT, 'video.safetensors')
+    export_weights(workdir, out, which=_WHICH.value, step=_STEP.value)
+  else:
+    workdir = command_line.required(_WORKDIR, 'runs/video')
+    read_config(workdir)  # or an empty folder would pass for a run without checkpoints
+    {'list': _list, 'verify': _verify, 'prune': _prune}[arguments[1]](open_checkpoints(workdir))
+
+
+def _list(checkpoints: Checkpoints) -> None:
+  rows, damaged = [('step', 'written', 'MiB', 'validation loss', '')], []
+  for seen in look_at(checkpoints):
+    written = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seen.written))
+    loss = '-' if seen.loss is None else f'{seen.loss:.6g}'
+    rows.append((seen.name, written, f'{seen.size / 2**20:,.1f}', loss, seen.problem))
+    damaged += [seen.name] * bool(seen.problem and seen.name.isdecimal())
+  # What is wrong is a sentence: it stands behind the columns.
+  lines = aligned([row[:-1] for row in rows])
+  for line, row in zip(lines, rows, strict=True):
+    print(f'{line}  {row[-1]}'.rstrip())
+  _end_if(damaged, checkpoints)
+
+
+def _verify(checkpoints: Checkpoints) -> None:
+  def report(step: int, problem: str) -> None:
+    print(f'{step:>9}  {problem or "good"}', flush=True)
+
+  asked = None if _STEP.value is None else [_STEP.value]
+  found = verify_all(checkpoints, asked, report)
+  _end_if([str(step) for step, problem in found.items() if problem], checkpoints)
+
+
+def _end_if(damaged: list[str], checkpoints: Checkpoints) -> None:
+  if damaged:
+    raise CheckpointError(
+      f'{len(damaged)} damaged in {checkpoints.directory}: step {", ".join(damaged)}; a run that '
+      'goes on sets such aside and begins at the newest good one'
+    )
+
+
+def _prune(checkpoints: Checkpoints) -> None:
+  ours = checkpoints.keep
+  given = (_KEEP.value, _KEEP_EVERY.value, _KEEP_BEST.value)
+  usual = (ours.latest, ours.every, ours.best)
+  keep = Keep(*(b if a is None else a for a, b in zip(given, usual, strict=True)))
+  plan = plan_pruning(checkpoints, keep, _CORRUPT.value)
+  for step, problem in plan.damaged.items():
+    print(f'{step:>9}  damaged, left alone: {problem}')
+  for step in plan.stay:
+    print(f'{step:>9}  stays{", verified" * (step == plan.stay[-1])}')
+  for name in plan.remove:
+    if not _DRY_RUN.value:
+      remove(checkpoints, name)
+    print(f'{name:>9}  {"would go" if _DRY_RUN.value else "removed"}', flush=True)
+
+
+def _average() -> None:
+  runs = command_line.required(_RUNS, 'runs/a,runs/b')
+  workdir = command_line.required(_WORKDIR, 'runs/averaged')
+  averaged = average_runs(
+    [_candidate(run) for run in runs],
+    workdir,
+    weights=None if _WEIGHTS.value is None else _numbers(_WEIGHTS.value),
+    greedy=_GREEDY.value,
+    validate=_VALIDATE.value,
+  )
+  print(averaged.table())
+
+
+def _candidate(run: str) -> Candidate:
+  workdir, _, step = run.rpartition('@')
+  return Candidate(workdir, int(step)) if workdir and step.isdecimal() else Candidate(run)
+
+
+def _numbers(words: list[str]) -> list[float]:
+  try:
+    return [float(word) for word in words]
+  except ValueError:
+    raise ConfigError(f'--weights={",".join(words)}: expected numbers, as in 2,1,1') from None
+
+
+if __name__ == '__main__':
+  command_line.run(main, commands=COMMANDS)

@@ -1,0 +1,36 @@
+"""Runs the stages of a recipe end to end; the same command again goes on where it stopped.
+
+python -m launch.recipe --config=configs/digits/recipe.py --workdir=runs/recipe
+python -m launch.recipe --config=configs/video/recipe.py:30b --workdir=runs/30b --dry_run
+A stage's fields are overridden as in --config.stages.joint.train.steps=2000. What stages build on
+is found by their names; each has a folder in --workdir, and report.html there shows all of them.
+"""
+
+from absl import flags
+
+from launch import command_line
+from mgjax.parallel import distributed
+from mgjax.train.recipe import describe_recipe, run_recipe
+
+_CONFIG = command_line.define_config()
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of the recipe: a folder a stage.')
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'Print the stages, what of them is done, their parameters, then stop.'
+)
+
+
+def main(_) -> None:
+  config = command_line.required(_CONFIG, 'configs/digits/recipe.py')
+  if command_line.print_config(config):
+    return
+  workdir = command_line.required(_WORKDIR, 'runs/recipe')
+  if _DRY_RUN.value:
+    print(describe_recipe(config, workdir))
+  else:
+    distributed.initialize()
+    distributed.check_shared(workdir)
+    run_recipe(config, workdir)
+
+
+if __name__ == '__main__':
+  command_line.run(main)

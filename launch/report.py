@@ -1,0 +1,21 @@
+"""Shows a run or a recipe, finished or not, on one page: report.html in its work directory.
+
+python -m launch.report --workdir=runs/digits/video
+"""
+
+from absl import flags
+
+from launch import command_line
+from mgjax.train.report import write_report
+
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of a run, or of a recipe.')
+_OUT = flags.DEFINE_string('out', None, 'The page; report.html in the directory.')
+
+
+def main(_) -> None:
+  workdir = command_line.required(_WORKDIR, 'runs/digits/video')
+  print(write_report(workdir, _OUT.value))
+
+
+if __name__ == '__main__':
+  command_line.run(main)

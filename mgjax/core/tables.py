@@ -1,0 +1,21 @@
+"""Tables for people: columns as wide as they need."""
+
+from collections.abc import Sequence
+
+
+def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
+  """Formats rows of cells as lines.
+
+  Args:
+    rows: of equal length, a header among them.
+    names: so many columns begin at their left edge; those after them hold numbers and end at their
+      right edge.
+  """
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return [
+    '  '.join(
+      cell.ljust(width) if column < names else cell.rjust(width)
+      for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ).rstrip()
+    for row in rows
+  ]

@@ -1,0 +1,124 @@
+"""Curves as SVG: what a page shows without a library to draw it."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+Points = Sequence[tuple[float, float]]
+
+WIDTH, HEIGHT = 520, 240
+LEFT, RIGHT, TOP, BOTTOM = 58, 10, 26, 30  # margins
+MOST = 400  # points of a curve that are drawn; of more, the lowest and highest of each stretch
+DECADES = 1.5  # that values span from which on their axis is logarithmic
+COLOURS = ('#1f6fb4', '#d9622b', '#2b8a3e', '#8a3ea8', '#b8860b', '#555555', '#c2255c', '#0b7285')
+
+
+def chart(
+  title: str, curves: Mapping[str, Points], marks: Mapping[str, float] | None = None
+) -> str:
+  """Draws curves over one another: an SVG element.
+
+  Args:
+    title: above the curves.
+    curves: name -> (x, y) by ascending x. What is not finite is left out.
+    marks: name -> x of vertical lines.
+
+  Returns:
+    The element, or '' where no curve has a point.
+  """
+  kept = {
+    name: [p for p in points if all(map(math.isfinite, p))] for name, points in curves.items()
+  }
+  kept = {name: thinned(points) for name, points in kept.items() if points}
+  if not kept:
+    return ''
+  xs, ys = zip(*(point for points in kept.values() for point in points), strict=True)
+  logarithmic = min(ys) > 0 and math.log10(max(ys) / min(ys)) > DECADES
+  across = _axis(min(0.0, *xs), max(xs), LEFT, WIDTH - RIGHT)
+  up = _axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP, logarithmic)
+  parts = [f'<text class="title" x="{LEFT}" y="15">{html.escape(title)}</text>']
+  for value in ticks(min(0.0, *xs), max(xs)):
+    parts.append(_line(across(value), HEIGHT - BOTTOM, across(value), HEIGHT - BOTTOM + 4, 'axis'))
+    parts.append(
+      f'<text class="x" x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 16}">{shown(value)}</text>'
+    )
+  for value in ticks(min(ys), max(ys), logarithmic):
+    parts.append(_line(LEFT, up(value), WIDTH - RIGHT, up(value), 'grid'))
+    parts.append(f'<text class="y" x="{LEFT - 5}" y="{up(value) + 4:.1f}">{shown(value)}</text>')
+  for name, value in (marks or {}).items():
+    parts.append(_line(across(value), TOP, across(value), HEIGHT - BOTTOM, 'mark'))
+    parts.append(
+      f'<text class="mark" x="{across(value) + 3:.1f}" y="{TOP + 10}">{html.escape(name)}</text>'
+    )
+  for index, (name, points) in enumerate(kept.items()):
+    colour = COLOURS[index % len(COLOURS)]
+    path = ' '.join(f'{across(x):.1f},{up(y):.1f}' for x, y in points)
+    told = html.escape(f'{name}: {shown(points[-1][1])} at {shown(points[-1][0])}')
+    if len(points) == 1:
+      x, y = path.split(',')
+      parts.append(
+        f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"><title>{told}</title></circle>'
+      )
+    else:
+      parts.append(f'<polyline points="{path}" stroke="{colour}"><title>{told}</title></polyline>')
+  return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>' + _legend(kept)
+
+
+def _legend(curves: Mapping[str, Points]) -> str:
+  entries = [
+    f'<span style="color:{COLOURS[index % len(COLOURS)]}">{html.escape(name)}</span>'
+    for index, name in enumerate(curves)
+  ]
+  return f'<div class="legend">{" ".join(entries)}</div>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+  return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _axis(low: float, high: float, start: float, end: float, logarithmic: bool = False):
+  """Returns the function from values to places."""
+  if logarithmic:
+    linear = _axis(math.log10(low), math.log10(high), start, end)
+    return lambda value: linear(math.log10(value))
+  if high == low:
+    return lambda value: (start + end) / 2
+  return lambda value: start + (end - start) * (value - low) / (high - low)
+
+
+def thinned(points: Points, most: int = MOST) -> list[tuple[float, float]]:
+  """Returns at most about `most` points: of each stretch the lowest and the highest, and the last.
+
+  So a spike of a single point stays to be seen.
+  """
+  if len(points) <= most:
+    return list(points)
+  size = -(-2 * len(points) // most)
+  kept = []
+  for start in range(0, len(points), size):
+    stretch = points[start : start + size]
+    kept += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
+  return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def ticks(low: float, high: float, logarithmic: bool = False) -> list[float]:
+  """Returns three to eight round numbers in [low, high]; one where both are the same."""
+  if high == low:
+    return [low]
+  if logarithmic:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    step = -(-len(decades) // 6)
+    found = [10.0**decade for decade in decades[::step]]
+    return [value for value in found if low <= value <= high] or [low, high]
+  rough = (high - low) / 5
+  decade = 10.0 ** math.floor(math.log10(rough))
+  step = next(decade * factor for factor in (1, 2, 5, 10) if decade * factor >= rough)
+  first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+  return [index * step for index in range(first, last + 1)]
+
+
+def shown(value: float) -> str:
+  """Writes a number in few letters: 12,000, 0.25, 3e-05."""
+  if value == int(value) and 1000 <= abs(value) < 1e7:
+    return f'{int(value):,}'
+  return f'{value:.4g}'

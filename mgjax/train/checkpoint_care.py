@@ -1,0 +1,143 @@
+"""What people do with the checkpoints of a run beside training: look, verify, clear away."""
+
+import dataclasses
+from collections.abc import Callable
+
+from mgjax.core.errors import CheckpointError
+from mgjax.train.checkpoint import ASIDE, Checkpoints
+from mgjax.train.checkpoint_files import Keep, everywhere, kept, look, verify, weigh
+from mgjax.train.fingerprints import Damaged
+
+_GOING = '-going'  # how the name of what is being removed ends
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+  """A checkpoint at a glance.
+
+  Attributes:
+    name: of its directory, the step; `<step>.corrupt` if it was set aside.
+    size: bytes.
+    written: when, in seconds since 1970.
+    loss: of the validation at its step, None if it is not known.
+    problem: why it is no good, '' if at a glance it is.
+  """
+
+  name: str
+  size: int
+  written: float
+  loss: float | None
+  problem: str
+
+
+def look_at(checkpoints: Checkpoints) -> list[Seen]:
+  """Looks at every checkpoint without reading arrays: their parts, sizes and records.
+
+  Raises:
+    CheckpointError: there never was one.
+  """
+  found = []
+  for step in checkpoints.steps():
+    path, loss, problem = checkpoints.directory / str(step), None, ''
+    try:
+      loss = everywhere(look, path).get('loss')
+    except Damaged as error:
+      problem = str(error)
+    found.append(Seen(str(step), *weigh(path), loss, problem))
+  found += [
+    Seen(path.name, *weigh(path), None, 'set aside as damaged') for path in checkpoints.aside()
+  ]
+  if not found:
+    raise nothing(checkpoints)
+  return found
+
+
+def nothing(checkpoints: Checkpoints) -> CheckpointError:
+  """Returns the error that there is no checkpoint."""
+  return CheckpointError(f'no checkpoint in {checkpoints.directory}; train first, or mend the path')
+
+
+def verify_all(
+  checkpoints: Checkpoints,
+  steps: list[int] | None = None,
+  report: Callable[[int, str], None] = lambda step, problem: None,
+) -> dict[int, str]:
+  """Reads checkpoints whole, and returns for each step what is wrong with it, '' if nothing.
+
+  Args:
+    checkpoints: of a run.
+    steps: which of them; all by default, oldest first.
+    report: hears of each as soon as it is read.
+
+  Raises:
+    CheckpointError: there never was one, or none of a step that is asked for.
+  """
+  found: dict[int, str] = {}
+  for step in checkpoints.steps() if steps is None else steps:
+    path = checkpoints.path_of(step)
+    try:
+      verify(path)
+      found[step] = ''
+    except Damaged as error:
+      found[step] = str(error)
+    report(step, found[step])
+  if not found and not checkpoints.aside():
+    raise nothing(checkpoints)
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruning:
+  """What is to be cleared away.
+
+  Attributes:
+    remove: directories of steps that nothing asks to be kept, and of those set aside if wanted.
+    stay: steps that stay, of which the last is good.
+    damaged: steps newer than that, with what is wrong; a run that goes on sets them aside.
+  """
+
+  remove: list[str]
+  stay: list[int]
+  damaged: dict[int, str]
+
+
+def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> Pruning:
+  """Decides what may go; the newest checkpoint that is good, read whole, counts as the newest.
+
+  Args:
+    checkpoints: of a run that is not going on.
+    keep: what stays.
+    aside: whether what was set aside as damaged may go.
+
+  Raises:
+    CheckpointError: there is no checkpoint, or none is good; then none may go.
+  """
+  steps, damaged = checkpoints.steps(), {}
+  while steps:
+    problem = verify_all(checkpoints, [steps[-1]])[steps[-1]]
+    if not problem:
+      break
+    damaged[steps.pop()] = problem
+  if not steps:
+    if not damaged:
+      raise nothing(checkpoints)
+    raise CheckpointError(
+      f'no checkpoint in {checkpoints.directory} is good (steps {sorted(damaged)}), so none is '
+      'removed; bring the directory back from a backup'
+    )
+  stay = kept(steps, keep, checkpoints.loss_of)
+  remove = [str(step) for step in steps if step not in stay]
+  names = [path.name for path in checkpoints.aside()]
+  remove += [name for name in names if aside or name.endswith(_GOING)]
+  return Pruning(remove, stay, damaged)
+
+
+def remove(checkpoints: Checkpoints, name: str) -> None:
+  """Removes one checkpoint; if it is interrupted, what is left is no step any more."""
+  path = checkpoints.directory / name
+  if ASIDE not in name and '://' not in str(path):  # a bucket cannot rename a folder at once
+    target = checkpoints.directory / f'{name}{ASIDE}{_GOING}'
+    if target.exists():  # of a removal that was interrupted, before training came by again
+      target.rmtree()
+    path = path.rename(target)
+  path.rmtree()

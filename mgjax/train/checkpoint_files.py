@@ -1,0 +1,380 @@
+"""The files of one checkpoint; the only module that knows orbax.
+
+Orbax writes atomically but does not checksum array data: half of all single-bit flips in a
+checkpoint load silently as wrong values. So every leaf's fingerprint is computed on the devices,
+stored beside the arrays, and computed again after a restore.
+
+A checkpoint is one directory `<step>` with an item for every field of the state that has leaves
+(`params`, `opt_state`, `average`, `opponent`, ...) and `meta`, a JSON value `{'record': {'meta',
+'loss', 'leaves'}, 'digest'}`: the caller's own meta, the validation loss if it is known, and for
+each item each leaf's dtype, shape and fingerprint, under a SHA-256 of its own.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Tree
+from mgjax.train.fingerprints import (
+  Damaged,
+  byte_count,
+  check_same_leaves,
+  check_same_values,
+  describe,
+)
+
+# Fields of a state that every checkpoint has. Later ones begin at zero where it lacks them.
+_ALWAYS = ('params', 'opt_state', 'average', 'opponent')
+# These say that reading was impossible here and now, not that the files are bad ...
+_NOT_DAMAGE = (
+  *(MemoryError, PermissionError, ConnectionError, TimeoutError),
+  jax.errors.JaxRuntimeError,
+)
+# ... and so do the errors of these packages, and these words in ValueErrors of tensorstore.
+_NETWORK = ('aiohttp', 'gcsfs', 'google', 'requests', 'urllib3')
+_UNREACHABLE = re.compile(
+  'UNAVAILABLE|DEADLINE_EXCEEDED|UNAUTHENTICATED|PERMISSION_DENIED|RESOURCE_EXHAUSTED'
+)
+
+_SMALL = 2**20  # bytes of an array that one device writes by itself
+_PORTION = 2**30  # bytes of leaves that a verification reads at once
+
+Losses = Callable[[int], float | None]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+  """Which checkpoints stay when a new one is written: those that any of the three asks for.
+
+  Attributes:
+    latest: so many of the newest.
+    every: those whose step is a multiple of it, for ever; 0 for none.
+    best: so many of those with the lowest validation losses; 0 for none.
+  """
+
+  latest: int = 3
+  every: int = 0
+  best: int = 0
+
+  def __post_init__(self):
+    if self.latest < 1 or self.every < 0 or self.best < 0:
+      raise ConfigError(
+        f'cannot keep the newest {self.latest}, every {self.every}, the best {self.best}; the '
+        'newest is always kept, and neither of the others may be negative'
+      )
+
+
+class _WithLosses:
+  """A policy of orbax that sees validation losses, from wherever they are known."""
+
+  def __init__(self, policy: Any, losses: Losses):
+    self._policy, self._losses = policy, losses
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+    known = [dataclasses.replace(info, metrics=self._losses(info.step)) for info in checkpoints]
+    return self._policy.should_preserve(known, context=context)
+
+
+def _policy(keep: Keep, losses: Losses) -> Any:
+  policies = ocp.checkpoint_managers
+  parts: list[Any] = [policies.LatestN(keep.latest)]
+  if keep.every:
+    parts.append(policies.EveryNSteps(keep.every))
+  if keep.best:
+    best = policies.BestN(
+      get_metric_fn=float, reverse=True, n=keep.best, keep_checkpoints_without_metrics=False
+    )
+    parts.append(_WithLosses(best, losses))
+  return policies.AnyPreservationPolicy(parts)
+
+
+@dataclasses.dataclass
+class _Info:
+  """What orbax's policies ask of a checkpoint."""
+
+  step: int
+  metrics: float | None = None
+
+
+def kept(steps: Sequence[int], keep: Keep, losses: Losses) -> list[int]:
+  """Returns those of ascending `steps` that stay, by the policy that writing has too."""
+  context = ocp.checkpoint_managers.PreservationContext()
+  infos = [_Info(step) for step in steps]
+  stays = _policy(keep, losses).should_preserve(infos, context=context)
+  return [step for step, stay in zip(steps, stays, strict=True) if stay]
+
+
+def finished_steps(directory: epath.Path) -> list[int]:
+  """Returns the steps that have a finished checkpoint, ascending."""
+  return sorted(ocp.utils.checkpoint_steps(directory)) if directory.exists() else []
+
+
+def open_manager(
+  directory: epath.Path, names: Sequence[str], keep: Keep, losses: Losses
+) -> ocp.CheckpointManager:
+  """Opens what writes checkpoints and deletes old ones; removes what is half-written.
+
+  Args:
+    directory: of the checkpoints.
+    names: of the items.
+    keep: which checkpoints stay.
+    losses: the validation loss of each step, None where it is not known.
+  """
+  options = ocp.CheckpointManagerOptions(
+    preservation_policy=_policy(keep, losses),
+    cleanup_tmp_directories=True,
+    enable_async_checkpointing=True,
+  )
+  # Float weights hardly compress (8 %), and without compression they are written 2-4x faster.
+  # What every device holds whole, orbax cuts so that each writes a piece: of small arrays the cuts
+  # cost more than they save.
+  arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SMALL)
+  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+  handlers = {
+    name: ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
+    for name in names
+  }
+  handlers['meta'] = ocp.JsonCheckpointHandler()
+  return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+
+
+def begin_write(
+  manager: ocp.CheckpointManager,
+  step: int,
+  items: Mapping[str, Tree],
+  meta: dict[str, Any],
+  loss: float | None,
+) -> bool:
+  """Starts to write a checkpoint; returns False where the manager has a newer one."""
+  leaves = {name: describe(item, values=True) for name, item in items.items()}
+  record = json.loads(json.dumps({'meta': meta, 'loss': loss, 'leaves': leaves}))
+  saves: dict[str, Any] = {
+    name: ocp.args.PyTreeSave(item) for name, item in items.items() if jax.tree.leaves(item)
+  }
+  saves['meta'] = ocp.args.JsonSave({'record': record, 'digest': _digest(record)})
+  return manager.save(step, args=ocp.args.Composite(**saves))
+
+
+def _digest(record: dict[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def read(
+  path: epath.Path, targets: Mapping[str, Tree], cast: bool = False
+) -> tuple[dict[str, Tree], dict[str, Any]]:
+  """Reads items of one checkpoint and its meta.
+
+  Args:
+    path: of the checkpoint.
+    targets: abstract items; see `Checkpoints.restore`.
+    cast: whether leaves of another floating type are turned into that of their target, once they
+      are verified.
+
+  Raises:
+    Damaged: they are not what was saved, on this host or on another one.
+    CheckpointError: the targets have leaves of other names, shapes or dtypes.
+  """
+  record = everywhere(read_record, path)
+  saved, items = record['leaves'], {}
+  later = [name for name in targets if name not in saved and name not in _ALWAYS]
+  for name in later:
+    if jax.tree.leaves(targets[name]):
+      _log.info('the checkpoint %s is of before there was %s, which begins at zero', path, name)
+    items[name] = jax.tree.map(_zeros, targets[name])
+  typed = {
+    name: check_same_leaves(f'{path}', name, saved.get(name, {}), target, cast)
+    for name, target in targets.items()
+    if name not in later
+  }
+  requests = {
+    name: ocp.args.PyTreeRestore(target, restore_args=jax.tree.map(_restore_args, target))
+    for name, target in typed.items()
+    if jax.tree.leaves(target)  # orbax refuses to save an item without leaves
+  }
+  loaded = everywhere(_load, path, **requests) if requests else {}  # orbax would read everything
+  for name, target in typed.items():
+    item = jax.tree.map(place, loaded.get(name, target))
+    check_same_values(name, saved.get(name, {}), item)
+    items[name] = jax.tree.map(_cast, item, targets[name])
+  return {name: items[name] for name in targets}, record['meta']
+
+
+def verify(path: epath.Path) -> None:
+  """Reads all of a checkpoint, some leaves at a time, whatever model it is of.
+
+  Raises:
+    Damaged: a leaf is not what was saved.
+  """
+  for name, saved in everywhere(read_record, path)['leaves'].items():
+    if not saved:
+      continue
+    tree = everywhere(_structure, path, name)
+    leaves, structure = jax.tree.flatten(tree)
+    names = list(describe(tree, values=False))
+    if sorted(names) != sorted(saved):
+      raise Damaged(f'{name} has other leaves than were saved')
+    for portion in _portions([byte_count(saved[leaf]) for leaf in names]):
+      asked = [ocp.PLACEHOLDER] * len(leaves)
+      for index in portion:
+        asked[index] = jax.ShapeDtypeStruct(saved[names[index]][1], saved[names[index]][0])
+      item = jax.tree.unflatten(structure, asked)
+      restore_args = jax.tree.unflatten(
+        structure, [ocp.RestoreArgs(restore_type=np.ndarray)] * len(leaves)
+      )
+      request = {name: ocp.args.PyTreeRestore(item, restore_args=restore_args)}
+      values = jax.tree.leaves(everywhere(_load, path, **request)[name])
+      read_now = {names[index]: values[index] for index in portion}
+      check_same_values(name, {leaf: saved[leaf] for leaf in read_now}, read_now)
+
+
+def look(path: epath.Path) -> dict[str, Any]:
+  """Looks whether a checkpoint has all its parts, and returns its record, which alone it reads.
+
+  Raises:
+    Damaged: a part is missing, cut, or has other leaves than the record.
+  """
+  record = read_record(path)
+  for name, saved in record['leaves'].items():
+    if not saved:
+      continue
+    found = describe(_structure(path, name), values=False)
+    if found != {leaf: description[:2] for leaf, description in saved.items()}:
+      raise Damaged(f'{name} has other leaves than were saved')
+    size, expected = weigh(path / name)[0], sum(map(byte_count, saved.values()))
+    if size < expected:
+      raise Damaged(f'{name} has {size} bytes for leaves of {expected}')
+  return record
+
+
+def weigh(path: epath.Path) -> tuple[int, float]:
+  """Returns the bytes of all files in a directory, and when the last was written (since 1970)."""
+  total, last = 0, 0.0
+  for each in path.iterdir():  # a folder behind a URL has no time of its own
+    if each.is_dir():
+      size, written = weigh(each)
+    else:
+      size, written = each.stat().length, float(each.stat().mtime)
+    total, last = total + size, max(last, written)
+  return total, last
+
+
+def _portions(sizes: Sequence[int]) -> list[list[int]]:
+  """Consecutive indices in groups of at most `_PORTION` bytes, or of one."""
+  portions: list[list[int]] = []
+  room = 0
+  for index, size in enumerate(sizes):
+    if not portions or size > room:
+      portions.append([])
+      room = _PORTION
+    portions[-1].append(index)
+    room -= size
+  return portions
+
+
+def everywhere(load: Callable[..., Any], path: epath.Path, *rest: Any, **requests: Any) -> Any:
+  """Returns what `load` does; raises Damaged on all hosts if files are bad for any one of them."""
+  loaded, problem = None, None
+  try:
+    loaded = load(path, *rest, **requests)
+  except _NOT_DAMAGE:
+    raise
+  except Exception as error:  # orbax raises bare Exceptions, KeyErrors, ValueErrors, JSON errors
+    package = type(error).__module__.partition('.')[0]
+    if package in _NETWORK or _UNREACHABLE.search(str(error)):
+      raise
+    known = isinstance(error, Damaged)
+    problem = str(error) if known else f'{type(error).__name__}: {first_line(error)}'
+  if jax.process_count() > 1:
+    well = multihost_utils.process_allgather(np.asarray(problem is None))
+    if not well.all():
+      problem = problem or f'read well here, but not by process {int(np.argmin(well))}'
+  if problem is not None:
+    raise Damaged(problem)
+  return loaded
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+  # Each process reads for itself: with orbax's own barriers, a process that cannot read its part
+  # would leave the others waiting. `everywhere` brings them together again.
+  return ocp.options.MultiprocessingOptions(
+    primary_host=None,
+    active_processes={jax.process_index()},
+    barrier_sync_key_prefix=f'reader{jax.process_index()}',
+  )
+
+
+def _load(path: epath.Path, **requests: Any) -> Any:
+  alone = _alone()
+  handler = ocp.CompositeCheckpointHandler(
+    composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
+  )
+  with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+    return reader.restore(path, args=ocp.args.Composite(**requests))
+
+
+def _structure(path: epath.Path, name: str) -> Tree:
+  """Returns an item as a tree of what has `shape` and `dtype`."""
+  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, _Shapes()))
+  handler = ocp.PyTreeCheckpointHandler(
+    multiprocessing_options=_alone(), type_handler_registry=registry
+  )
+  metadata: Any = handler.metadata(path / name)
+  return metadata.tree
+
+
+class _Shapes(ocp.type_handlers.ArrayHandler):
+  """Reads of jax's arrays their shapes alone, not where they lay, which nobody needs any more."""
+
+  async def metadata(self, infos: Sequence[Any]) -> Sequence[Any]:
+    return await ocp.type_handlers.NumpyHandler().metadata(infos)
+
+
+def read_record(path: epath.Path) -> dict[str, Any]:
+  """Reads what a checkpoint says of itself.
+
+  Raises:
+    Exception: of any kind, where the file is damaged.
+  """
+  stored = _load(path, meta=ocp.args.JsonRestore())['meta']
+  if _digest(stored['record']) != stored['digest']:
+    raise Damaged('the meta does not have the digest stored with it')
+  return stored['record']
+
+
+def _restore_args(leaf: Any) -> ocp.RestoreArgs:
+  sharding = getattr(leaf, 'sharding', None)
+  if sharding is None:
+    return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
+  return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=leaf.shape, dtype=leaf.dtype)
+
+
+def _cast(x: Array, wanted: Any) -> Array:
+  return x if x.dtype == wanted.dtype else x.astype(wanted.dtype)
+
+
+def _zeros(leaf: Any) -> Array:
+  return place(np.zeros(leaf.shape, leaf.dtype), getattr(leaf, 'sharding', None))
+
+
+def place(value: Any, sharding: Any = None) -> Array:
+  """Puts an array where `sharding` says, by default, uncommitted, onto the default device."""
+  return jnp.asarray(value) if sharding is None else jax.device_put(value, sharding)
+
+
+def first_line(error: Exception) -> str:
+  """Returns the start of what an error says."""
+  return (str(error).splitlines() or [''])[0][:200]

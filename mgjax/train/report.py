@@ -1,0 +1,232 @@
+"""One page that shows a run or a recipe: curves, speeds, stages, the last samples.
+
+The page is one HTML file that needs nothing else. It is made from `metrics.jsonl`, so it can be
+made at any time, of what has failed too.
+"""
+
+import base64
+import contextlib
+import html
+import json
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import read_json, write_bytes
+from mgjax.train.charts import chart, shown
+
+PAGE = 'report.html'
+PICTURE = 2**20  # bytes of a picture that goes on the page
+_log = logging.getLogger(__name__)
+Curves = dict[str, list[tuple[float, float]]]
+
+_STYLE = """
+body{font:15px/1.4 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse}td,th{padding:.2em .8em .2em 0;text-align:right;white-space:nowrap}
+td:first-child,th:first-child{text-align:left}th{border-bottom:1px solid #999}
+.charts{display:flex;flex-wrap:wrap;gap:8px 20px}.charts>div{width:520px;max-width:100%}
+svg{width:100%;display:block}polyline{fill:none;stroke-width:1.6}img{max-width:100%}
+text{font-size:11px;fill:#444}text.title{font-size:13px;font-weight:600;fill:#111}
+text.x{text-anchor:middle}text.y{text-anchor:end}.grid{stroke:#e4e4e4}.axis{stroke:#888}
+.mark{stroke:#999;stroke-dasharray:3 3}text.mark{stroke:none;fill:#666}
+.legend{font-size:12px}.legend span{margin-right:1em}.legend span:before{content:"\\2501 "}
+.note{color:#666}
+"""
+
+
+def _is(*names: str) -> Callable[[str], bool]:
+  return lambda name: name in names
+
+
+def _ends(end: str) -> Callable[[str], bool]:
+  return lambda name: name == end or (name.startswith('validation/') and name.endswith(f'/{end}'))
+
+
+# Title of a chart -> which metrics it shows. A metric goes to the first that takes it.
+CHARTS: dict[str, Callable[[str], bool]] = {
+  'Loss': _ends('loss'),
+  'Loss by kind': lambda name: '/' not in name and name.startswith('loss'),
+  'Gradient norm': lambda name: '/' not in name and name.endswith('gradient_norm'),
+  'Learning rate': lambda name: name.endswith('learning_rate'),
+  'Seconds per step': lambda name: 'seconds' in name,
+  'Share of time spent waiting for data': _is('data_wait'),
+  'Bad steps and replaced samples': lambda name: 'skipped' in name or name == 'replaced_samples',
+  'Gradient norm by module': lambda name: 'gradient_norm/' in name,
+  'Parameter norm by module': lambda name: 'parameter_norm/' in name,
+}
+
+
+def write_report(
+  workdir: str | os.PathLike[str], path: str | os.PathLike[str] | None = None
+) -> pathlib.Path:
+  """Writes the page of a run or a recipe, and returns where it is.
+
+  Args:
+    workdir: of the run or the recipe.
+    path: of the page; by default report.html in the work directory.
+
+  Raises:
+    ConfigError: there is neither a run nor a recipe.
+  """
+  workdir = pathlib.Path(workdir)
+  path = workdir / PAGE if path is None else pathlib.Path(path)
+  if (workdir / 'recipe.json').exists():
+    body = _recipe(workdir)
+  elif (workdir / 'config.json').exists():
+    body = _table([_row(workdir, workdir.name)]) + _run(workdir)
+  else:
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} is the work directory of neither a run nor a recipe; train first, '
+      'or mend the path'
+    )
+  title = html.escape(workdir.absolute().name)
+  write_bytes(
+    path,
+    f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+    f'<style>{_STYLE}</style><body><h1>{title}</h1>{body}</body></html>\n'.encode(),
+  )
+  return path
+
+
+@contextlib.contextmanager
+def reported(workdir: str | os.PathLike[str]) -> Iterator[None]:
+  """Writes the page of a run or a recipe when it ends, however it ends.
+
+  A page that cannot be written is no reason to fail. On several hosts the first one writes it.
+  """
+  try:
+    yield
+  finally:
+    if jax.process_index() == 0:
+      try:
+        _log.info('curves and numbers: %s', write_report(workdir))
+      except Exception:
+        _log.warning('no report of %s', os.fspath(workdir), exc_info=True)
+
+
+def read_curves(workdir: str | os.PathLike[str]) -> Curves:
+  """Reads the metrics of a run: name -> (step, value); lines that were cut short are left out."""
+  path, curves = pathlib.Path(workdir) / 'metrics.jsonl', {}
+  for line in path.read_text().splitlines() if path.exists() else ():
+    try:
+      row = json.loads(line)
+      step = float(row.pop('step'))
+      values = {name: float(value) for name, value in row.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+      continue
+    for name, value in values.items():
+      curves.setdefault(name, []).append((step, value))
+  return curves
+
+
+def validation_curve(curves: Mapping[str, list[tuple[float, float]]]) -> list[tuple[float, float]]:
+  """Returns the mean of the validation losses of all buckets, by step."""
+  steps: dict[float, list[float]] = {}
+  for name, points in curves.items():
+    if name.startswith('validation/') and name.endswith('/loss'):
+      for step, value in points:
+        steps.setdefault(step, []).append(value)
+  return [(step, sum(values) / len(values)) for step, values in sorted(steps.items())]
+
+
+def _recipe(workdir: pathlib.Path) -> str:
+  stages = read_json(workdir / 'recipe.json')['stages']
+  spent = workdir / 'seconds.json'
+  seconds = read_json(spent) if spent.exists() else {}
+  rows, sections, marks, first = [], [], {}, 0.0
+  together: Curves = {}
+  for stage in stages:
+    place, name = workdir / stage['folder'], stage['name']
+    row = _row(place, name) if stage['steps'] else {'': name}
+    row |= {'builds on': ', '.join(stage['after'])}
+    row['minutes'] = shown(round(seconds.get(name, 0) / 60, 1)) if name in seconds else ''
+    rows.append(row)
+    if not stage['steps'] or not (curves := read_curves(place)):
+      continue
+    sections.append(f'<h2>{html.escape(name)}</h2>{_run(place)}')
+    marks[name] = first
+    found = {'training': curves.get('loss', []), 'validation': validation_curve(curves)}
+    for title, points in found.items():
+      together[f'{name}: {title}'] = [(first + x, y) for x, y in points]
+    first += max(x for points in curves.values() for x, _ in points)
+  overview = chart('Loss over all stages, by steps', together, marks)
+  return f'{_table(rows)}<div class="charts"><div>{overview}</div></div>{"".join(sections)}'
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  head = ''.join(f'<th>{html.escape(name)}</th>' for name in names)
+  body = ''.join(
+    '<tr>' + ''.join(f'<td>{html.escape(row.get(name, ""))}</td>' for name in names) + '</tr>'
+    for row in rows
+  )
+  return f'<table><tr>{head}</tr>{body}</table>'
+
+
+def _row(workdir: pathlib.Path, name: str) -> dict[str, str]:
+  """What the table says of a run."""
+  curves, row = read_curves(workdir), {'': name}
+  if not (workdir / 'config.json').exists():
+    return row | {'part': 'not begun'}
+  config = read_json(workdir / 'config.json')
+  row['part'] = str(config.get('part', ''))
+  if (workdir / 'parameters.json').exists():
+    shapes = read_json(workdir / 'parameters.json')
+    row['parameters'] = f'{sum(math.prod(shape) for shape in shapes.values()):,}'
+  done = max((x for points in curves.values() for x, _ in points), default=0)
+  row['steps'] = f'{int(done):,} of {config["train"]["steps"]:,}'
+  if points := curves.get('loss'):
+    row['loss'] = f'{points[-1][1]:.4g}'
+  if points := validation_curve(curves):
+    row['validation loss'] = f'{points[-1][1]:.4g}'
+  row |= _speeds(curves)
+  return row
+
+
+def _speeds(curves: Curves) -> dict[str, str]:
+  """Step time as p50 and p99, measured by step where the run has them, else over its reports."""
+  found = {}
+  seconds = [value for _, value in curves.get('seconds_per_step', ())]
+  for percentile in (50, 99):
+    exact = [
+      points for name, points in curves.items() if 'second' in name and f'p{percentile}' in name
+    ]
+    values = [value for _, value in exact[0]] if exact else seconds
+    if values:
+      value = float(np.median(values) if exact else np.percentile(values, percentile))
+      found[f'step p{percentile}'] = f'{value:.3g} s'
+  if points := curves.get('data_wait'):
+    found['data wait'] = f'{np.mean([value for _, value in points]):.1%}'
+  return found
+
+
+def _run(workdir: pathlib.Path) -> str:
+  """All charts of a run, and its last picture."""
+  curves = read_curves(workdir)
+  if not curves:
+    return '<p class="note">No metrics yet.</p>'
+  groups: dict[str, dict[str, Any]] = {title: {} for title in CHARTS}
+  for name, points in curves.items():
+    title = next((title for title, takes in CHARTS.items() if takes(name)), name.split('/')[-1])
+    groups.setdefault(title, {})[name] = points
+  drawn = [f'<div>{chart(title, group)}</div>' for title, group in groups.items() if group]
+  return f'<div class="charts">{"".join(drawn)}</div>{_picture(workdir)}'
+
+
+def _picture(workdir: pathlib.Path) -> str:
+  """The last samples of a run, if it shows any."""
+  pictures = sorted((workdir / 'samples').glob('step_*/samples.png'))
+  if not pictures or pictures[-1].stat().st_size > PICTURE:
+    return ''
+  data = base64.b64encode(pictures[-1].read_bytes()).decode()
+  return (
+    f'<p>Samples, {html.escape(pictures[-1].parent.name)}</p>'
+    f'<img src="data:image/png;base64,{data}">'
+  )

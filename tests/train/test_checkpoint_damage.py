@@ -1,0 +1,131 @@
+"""Whatever happens to the files of a checkpoint: never a wrong value that nobody hears of."""
+
+import collections
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mgjax.core.errors import CheckpointError
+from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.checkpoint_care import verify_all
+from tests.train.test_checkpoint import make_abstract, make_state
+
+# What orbax had begun when a file failed it is collected later.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
+KINDS = ('flip', 'truncate', 'delete')
+
+
+def state_of(step):
+  # A device's piece of the matrix, 8 kB, lies in the file as it is. Much smaller ones would lie
+  # in the nodes of the database, which have checksums: they are not what large models consist of.
+  return make_state(step, width=2048)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """Checkpoints of steps 1 and 2 in pieces from 8 devices, that nobody may change."""
+  directory = tmp_path_factory.mktemp('damage') / 'whole'
+  mesh = jax.make_mesh((8,), ('fsdp',), axis_types=(jax.sharding.AxisType.Auto,))
+  with Checkpoints(directory) as checkpoints:
+    for step in (1, 2):
+      pieces = jax.tree.map(
+        lambda x: jax.device_put(x, NamedSharding(mesh, P('fsdp') if x.ndim else P())),
+        state_of(step),
+      )
+      checkpoints.save(pieces, {'config': {'seed': step}})
+  return directory
+
+
+def same(given, expected):
+  pairs = zip(given, expected, strict=True)
+  return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
+
+
+def harm(directory, kind, numbers):
+  """Flips one bit of one file of the newest checkpoint, cuts the file short or deletes it."""
+  files = sorted(path for path in (directory / '2').rglob('*') if path.is_file())
+  if kind == 'flip':  # every bit of the checkpoint is as likely as any other
+    files = [path for path in files if path.stat().st_size]
+    sizes = np.asarray([path.stat().st_size for path in files])
+    # Half of the time every file is, lest the large ones with the numbers hide the small ones.
+    shares = sizes / sizes.sum() if numbers.random() < 0.5 else np.full(len(files), 1 / len(files))
+    path = files[numbers.choice(len(files), p=shares)]
+    data = bytearray(path.read_bytes())
+    data[numbers.integers(len(data))] ^= 1 << numbers.integers(8)
+    path.write_bytes(data)
+  else:
+    path = files[numbers.integers(len(files))]
+    if kind == 'delete':
+      path.unlink()
+    else:
+      path.write_bytes(path.read_bytes()[: numbers.integers(path.stat().st_size)])
+  return path
+
+
+def outcome(directory, older):
+  """What a restart makes of it; a verification before that misses nothing of it."""
+  problem = verify_all(Checkpoints(directory), [2])[2]
+  found = restart(directory, older)
+  # It may say more: a restart knows its leaves without the file that lists them.
+  assert found == 'harmless' or problem
+  assert not problem or found != 'harmless' or '_METADATA' in problem, problem
+  return found
+
+
+def restart(directory, older):
+  try:
+    with Checkpoints(directory) as checkpoints:
+      state, meta = checkpoints.restore(make_abstract(state_of(0)))
+  except CheckpointError as error:
+    assert error.exit_code == 5
+    return 'exit 5'
+  step = int(state.step)
+  expected = state_of(step)
+  right = same(jax.tree.leaves(state), jax.tree.leaves(expected))
+  if not right or meta != {'config': {'seed': step}}:
+    return 'silently wrong'
+  assert older or step == 2
+  return 'harmless' if step == 2 else 'older step'
+
+
+def try_all(whole, tmp_path, caplog, count):
+  """How often each kind of harm had which outcome."""
+  numbers, counts = np.random.default_rng(0), collections.Counter()
+  for trial in range(count):
+    kind, older = KINDS[trial % 3], trial % 2 == 0
+    directory = tmp_path / str(trial)
+    shutil.copytree(whole, directory)
+    if not older:
+      shutil.rmtree(directory / '1')
+    path = harm(directory, kind, numbers)
+    found = outcome(directory, older)
+    counts[kind, found] += 1
+    counts[kind, 'seen by fingerprints alone'] += 'has fingerprint' in caplog.text
+    caplog.clear()
+    assert found in ('harmless', 'older step' if older else 'exit 5'), (kind, path, found)
+    shutil.rmtree(directory)
+  return counts
+
+
+ENDS = ('harmless', 'older step', 'exit 5')
+
+
+def test_damage_is_harmless_or_heard_of(whole, tmp_path, caplog):
+  counts = try_all(whole, tmp_path, caplog, 24)
+  heard = sum(counts[kind, end] for kind in KINDS for end in ENDS[1:])
+  assert 6 < heard < 24
+
+
+@pytest.mark.slow
+def test_five_hundred_damages_are_harmless_or_heard_of(whole, tmp_path, caplog):
+  counts = try_all(whole, tmp_path, caplog, 501)
+  for kind in KINDS:
+    row = {end: counts[kind, end] for end in (*ENDS, 'seen by fingerprints alone')}
+    assert sum(counts[kind, end] for end in ENDS) == 167
+    print(kind, row)
+  assert counts['flip', 'seen by fingerprints alone'] > 10  # or nothing hit the numbers

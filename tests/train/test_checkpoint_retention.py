@@ -1,0 +1,121 @@
+"""Which checkpoints stay, and as which types and on which fields of a state they come back."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.core.typing import Tree
+from mgjax.train import checkpoint
+from mgjax.train.checkpoint import Checkpoints
+from mgjax.train.checkpoint_files import Keep, kept
+from mgjax.train.restore import open_checkpoints
+from mgjax.train.state import State
+from tests.train.test_checkpoint import assert_same, damage, make_abstract, make_state, save
+
+LOSSES = {1: 0.5, 2: 0.1, 3: 0.3, 4: 0.2, 5: float('nan'), 6: None, 7: 0.4}
+
+
+def save_all(directory, keep, steps):
+  for step in steps:  # each by a process of its own, as after so many restarts
+    with Checkpoints(directory, keep) as checkpoints:
+      checkpoints.save(make_state(step, width=8), {}, LOSSES[step])
+
+
+@pytest.mark.parametrize(
+  ('keep', 'stay'),
+  [
+    (Keep(2), [6, 7]),
+    (Keep(1, every=3), [3, 6, 7]),
+    (Keep(1, best=2), [2, 4, 7]),
+    (Keep(2, every=5, best=1), [2, 5, 6, 7]),
+  ],
+  ids=str,
+)
+def test_newest_every_and_best_stay_over_restarts(tmp_path, keep, stay):
+  save_all(tmp_path, keep, range(1, 8))
+  assert Checkpoints(tmp_path).steps() == stay
+  assert kept(range(1, 8), keep, LOSSES.get if not keep.best else finite) == stay
+
+
+def finite(step):
+  return None if LOSSES[step] is None or np.isnan(LOSSES[step]) else LOSSES[step]
+
+
+def test_one_process_keeps_the_same_as_many(tmp_path):
+  with Checkpoints(tmp_path, Keep(1, best=2)) as checkpoints:
+    for step in range(1, 8):
+      checkpoints.save(make_state(step, width=8), {}, LOSSES[step])
+  assert Checkpoints(tmp_path).steps() == [2, 4, 7]
+  assert [Checkpoints(tmp_path).loss_of(step) for step in (2, 7)] == [0.1, 0.4]
+
+
+@pytest.mark.parametrize(
+  ('train', 'said'),
+  [
+    ({'keep': 0}, 'cannot keep the newest 0'),
+    ({'keep_every': -1}, 'neither of the others may be negative'),
+    ({'keep_best': 1, 'save_every': 3, 'evaluate_every': 2}, '= 3 is no multiple of .* = 2'),
+    ({'keep_best': 1, 'save_every': 3, 'evaluate_every': 0}, 'needs the validation loss'),
+  ],
+)
+def test_what_cannot_be_kept_is_an_error(tmp_path, train, said):
+  with pytest.raises(ConfigError, match=said):
+    open_checkpoints(tmp_path, train)
+  train = {'keep_best': 1, 'save_every': 4, 'evaluate_every': 2, 'keep_every': 10}
+  assert open_checkpoints(tmp_path, train).keep == Keep(3, 10, 1)
+
+
+def test_parameters_are_verified_and_then_rounded_to_another_type(tmp_path):
+  save(tmp_path, 1, 2)
+  target = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), make_state(0).average
+  )
+  average, _ = Checkpoints(tmp_path).restore_params(target)
+  assert_same(average, jax.tree.map(lambda x: x.astype(jnp.bfloat16), make_state(2).average))
+  damage(tmp_path, 2, make_state(2).average['block']['kernel'])
+  average, _ = Checkpoints(tmp_path).restore_params(target)
+  assert_same(average, jax.tree.map(lambda x: x.astype(jnp.bfloat16), make_state(1).average))
+  whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.int32), target)
+  with pytest.raises(CheckpointError, match=r'is float32 \(256,\) .* expected int32 \(256,\)'):
+    Checkpoints(tmp_path).restore_params(whole)
+  with pytest.raises(CheckpointError, match='expected bfloat16'):  # a run keeps its types
+    Checkpoints(tmp_path).restore(make_abstract(make_state(0)).replace(average=target))
+
+
+def test_one_step_is_read_or_none(tmp_path):
+  save(tmp_path, 1, 2)
+  target = make_abstract(make_state(0).average)
+  average, meta = Checkpoints(tmp_path).restore_params(target, step=1)
+  assert_same(average, make_state(1).average)
+  assert meta == {'config': {'seed': 1}}
+  damage(tmp_path, 2, make_state(2).average['block']['kernel'])
+  with pytest.raises(CheckpointError, match=r'step 2 in .* is damaged: leaf average/block/kernel'):
+    Checkpoints(tmp_path).restore_params(target, step=2)
+  with pytest.raises(CheckpointError, match=r'no checkpoint of step 3 in .*; it has \[1, 2\]'):
+    Checkpoints(tmp_path).restore_params(target, step=3)
+
+
+@flax.struct.dataclass
+class Later(State):
+  """A state as it may be one day, with a field that no checkpoint has yet."""
+
+  tally: Tree = None
+
+
+def test_fields_that_a_checkpoint_is_too_old_for_begin_at_zero(tmp_path, monkeypatch, caplog):
+  save(tmp_path, 1)
+  fields = {name: getattr(make_state(0), name) for name in State.__dataclass_fields__}
+  tally = {'bad': jnp.int32(5), 'norm': jnp.float32(2.0)}
+  monkeypatch.setattr(checkpoint, 'State', Later)
+  monkeypatch.setattr(checkpoint, '_ITEMS', (*checkpoint._ITEMS, 'tally'))
+  with Checkpoints(tmp_path) as checkpoints, caplog.at_level('INFO'):
+    state, _ = checkpoints.restore(Later(**make_abstract(fields), tally=make_abstract(tally)))
+    assert_same(state.params, make_state(1).params)
+    assert_same(state.tally, {'bad': jnp.int32(0), 'norm': jnp.float32(0.0)})
+    assert 'is of before there was tally, which begins at zero' in caplog.text
+    checkpoints.save(state.replace(step=jnp.int32(2), tally=tally), {})
+    state, _ = checkpoints.restore(Later(**make_abstract(fields), tally=make_abstract(tally)))
+    assert_same(state.tally, tally)
