@@ -50,6 +50,17 @@ def base() -> ConfigDict:
         # a finite gradient does, and how far norms range only a run that has been seen can tell.
         'spike': 0.0,
       },
+      # Seconds; 0 for any time. Whatever takes longer is taken for stuck: the process shows where
+      # it is and ends with exit code 124 (docs/runs.md).
+      'limits': {
+        'compile': 7200,
+        'step': 900,
+        'evaluate': 3600,
+        'save': 3600,
+        'restore': 3600,
+        'stop': 270,  # from a signal to the end; Slurm's recipe gives it 300
+        'heartbeat': 100,  # of several processes, without a sign of life from one of them
+      },
     }
   )
   return config

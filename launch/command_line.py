@@ -69,8 +69,11 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
   except BrokenPipeError:  # whoever read what is printed, such as `head`, has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 141
-  except Exception:
+  except Exception as error:
     traceback.print_exc()
+    if distributed.lost_peer(error):
+      name = os.path.basename(sys.argv[0])
+      print(f'{name}: {distributed.LOST}', file=sys.stderr)
     code = 1
   if code:
     distributed.leave(code)

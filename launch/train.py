@@ -13,6 +13,7 @@ from absl import flags
 from launch import command_line
 from mgjax.parallel import distributed
 from mgjax.train import run
+from mgjax.train.phases import since_start
 from mgjax.train.replay import replay
 
 _CONFIG = command_line.define_config()
@@ -37,9 +38,9 @@ def main(_) -> None:
   if _DRY_RUN.value:
     print(run.dry_run(config, workdir))
   else:
-    distributed.initialize()
+    distributed.initialize(config.train.get('limits', {}).get('heartbeat', 0))
     distributed.check_shared(workdir)
-    run.train(config, workdir, new_data=_NEW_DATA.value)
+    run.train(config, workdir, new_data=_NEW_DATA.value, spent=since_start())
 
 
 if __name__ == '__main__':

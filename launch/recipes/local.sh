@@ -62,6 +62,7 @@ while ((${#running[@]})); do
       ended=$?
       if ((ended && !code)); then
         code=$ended
+        echo "local.sh: a process ended with exit code $code; the same command goes on" >&2
         deadline=$((SECONDS + patience))
       fi
     fi

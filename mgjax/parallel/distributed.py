@@ -27,15 +27,29 @@ _XPK = {_COUNT: 'NNODES', _INDEX: 'NODE_RANK'}
 _SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_STEP_NUM_TASKS', 'SLURM_PROCID')
 PATIENCE = 5  # seconds that a process which failed waits for the others to fail as well
 
+LOST = (
+  'another process ended or cannot be reached, and none can go on without it; its log says why. '
+  'Start all of them again: the same command goes on from the newest checkpoint'
+)
+_UNREACHABLE = re.compile(
+  'gloo|nccl|connection (reset|closed|refused)|UNAVAILABLE|DEADLINE_EXCEEDED|coordination', re.I
+)
+
 _log = logging.getLogger(__name__)
 
 
-def initialize() -> None:
+def initialize(heartbeat: int = 0) -> None:
   """Makes this process one of several, if it was started as one; before any device is asked for.
 
+  Args:
+    heartbeat: seconds without a sign of life from one of several processes after which the others
+      end; 0 for JAX's own choice.
+
   Raises:
-    ConfigError: see `find_processes`.
+    ConfigError: see `find_processes`, or a heartbeat that is none.
   """
+  if heartbeat < 0:
+    raise ConfigError(f'a heartbeat of {heartbeat} s; take some, or 0 for what JAX takes')
   devices = jax.config.jax_num_cpu_devices
   if devices > 1:
     # Emulated devices wait for one another on the threads of one pool. With one thread a device,
@@ -46,7 +60,17 @@ def initialize() -> None:
     if arguments:
       names = ('process_id', 'num_processes', 'coordinator_address')
       _log.info('process %d of %d; the first one is at %s', *(arguments[name] for name in names))
-    jax.distributed.initialize(**arguments)
+    more = {'heartbeat_timeout_seconds': int(heartbeat)} if heartbeat else {}
+    jax.distributed.initialize(**arguments, **more)
+
+
+def lost_peer(error: BaseException) -> bool:
+  """Says whether an error is what one of several processes sees of the end of another one."""
+  return (
+    jax.distributed.is_initialized()
+    and isinstance(error, jax.errors.JaxRuntimeError)
+    and bool(_UNREACHABLE.search(str(error)))
+  )
 
 
 def leave(code: int) -> NoReturn:

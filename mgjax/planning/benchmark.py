@@ -1,7 +1,7 @@
 """A video configuration against the clock, on the devices that there are, alone or with rivals.
 
 It stands beside the planner because it answers the same question by measuring: the same sizes
-(`workload.py`) against the same peaks (`chips.py`).
+(`workload.py`) against the same peaks (`parallel/chips.py`).
 """
 
 import math
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mgjax.backbone.patch import grid
 from mgjax.core.errors import ConfigError
+from mgjax.parallel.chips import find_chip
 from mgjax.parallel.mesh import make_mesh
 from mgjax.planning.contest import (
   Prepared,
@@ -22,7 +23,7 @@ from mgjax.planning.contest import (
   prepare,
   report_of,
 )
-from mgjax.planning.results import ATTENTION_COUNTED, COUNTED, find_chip
+from mgjax.planning.results import ATTENTION_COUNTED, COUNTED
 from mgjax.planning.rivals import find_rivals, make_task
 from mgjax.planning.subjects import Subject, make_subject
 from mgjax.planning.timing import (

@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch
+from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
-from mgjax.planning.chips import Topology
 from mgjax.train.flow_model import (
   example_batch,
   make_flow_model,

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mgjax.planning.chips import GIB, Chip
+from mgjax.parallel.chips import GIB, Chip, peak_bytes
 from mgjax.planning.results import OURS, rated, ratios
 from mgjax.planning.rivals import Rival
 from mgjax.planning.subjects import Subject
@@ -17,7 +17,6 @@ from mgjax.planning.timing import (
   Compiled,
   Timed,
   compile_program,
-  peak_bytes,
   race,
   repeated,
   warm_up,

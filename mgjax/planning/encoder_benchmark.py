@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Tree
+from mgjax.parallel.chips import find_chip
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import batch_sharding, make_initialise
 from mgjax.planning.contest import compete, prepare, report_of
 from mgjax.planning.encoders import ENCODE, encoder_inputs, make_encoder, tokens_read
 from mgjax.planning.reconstruction_benchmark import count_products, make_check
-from mgjax.planning.results import ENCODER_COUNTED, find_chip
+from mgjax.planning.results import ENCODER_COUNTED
 from mgjax.planning.rivals import find_rivals, make_encoder_task
 from mgjax.planning.subjects import Subject, shapes_of
 from mgjax.planning.timing import counted_compilations

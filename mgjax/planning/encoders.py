@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
+from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import AXES, BATCH, partition, size
 from mgjax.parallel.shard import batch_sharding
-from mgjax.planning.chips import GIB, Topology, parse_topology
 from mgjax.planning.compiling import compile_lowered, tpu_devices
 from mgjax.planning.contest import first_line
 from mgjax.planning.timing import is_out_of_memory

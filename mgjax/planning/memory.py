@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 
 from mgjax.nn.attention import heads_exchanged
-from mgjax.planning.chips import Chip
+from mgjax.parallel.chips import Chip
 from mgjax.planning.policies import find_policy
 from mgjax.planning.workload import Parameter, Workload, cut
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping
 
 from mgjax.core.errors import ConfigError
+from mgjax.parallel.chips import BETWEEN_CORES, Topology
 from mgjax.parallel.rules import AXES
 from mgjax.parallel.torus import assign
-from mgjax.planning.chips import BETWEEN_CORES, Topology
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from mgjax.parallel.chips import Topology
 from mgjax.planning.audit import Found
-from mgjax.planning.chips import Topology
 from mgjax.planning.communication import Collective, exchange_seconds
 from mgjax.planning.network import Axis, lay
 

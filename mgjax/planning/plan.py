@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
+from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES
 from mgjax.planning.audit import audit
-from mgjax.planning.chips import GIB, Topology, parse_topology
 from mgjax.planning.placement import complaints, place
 from mgjax.planning.policies import ORDER, find_policy
 from mgjax.planning.search import (

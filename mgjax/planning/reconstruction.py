@@ -14,9 +14,9 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
 from mgjax.data.sources import longest_bucket
+from mgjax.parallel.chips import Topology, parse_topology
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
-from mgjax.planning.chips import Topology, parse_topology
 from mgjax.planning.compiling import Compiled, compile_for, compile_lowered, tpu_devices
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics

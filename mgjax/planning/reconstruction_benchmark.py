@@ -19,11 +19,12 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Batch, Float, Tree
 from mgjax.data.sources import longest_bucket
+from mgjax.parallel.chips import find_chip
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import batch_sharding, make_initialise, put_batch
 from mgjax.planning.contest import Check, Prepared, compete, prepare, report_of
-from mgjax.planning.results import RECONSTRUCTION_COUNTED, find_chip
+from mgjax.planning.results import RECONSTRUCTION_COUNTED
 from mgjax.planning.rivals import Rival, find_rivals, make_reconstruction_task
 from mgjax.planning.subjects import STEP, Subject, make_step_subject, shapes_of
 from mgjax.planning.timing import SPREAD, Timed, counted_compilations

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mgjax.planning.chips import GIB, Topology
+from mgjax.parallel.chips import GIB, Topology
 from mgjax.planning.plan import ESTIMATED, Plan, recommended
 from mgjax.planning.policies import ORDER
 from mgjax.planning.roofline import ASSUMED, Roofline

@@ -4,23 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mgjax.core.tables import aligned
-from mgjax.planning.chips import CHIPS, Chip
+from mgjax.parallel.chips import Chip
 
 Timings = Mapping[tuple[str, str], Mapping[str, float]]
 
 OURS = 'mgjax'
-# What devices call themselves. Others of a family have other peaks: names must be whole.
-KINDS = {
-  'NVIDIA H100 80GB HBM3': 'h100',
-  'NVIDIA H200': 'h200',
-  'TPU v5': 'v5p',
-  'TPU v5p': 'v5p',
-  'TPU v5 lite': 'v5e',
-  'TPU v5e': 'v5e',
-  'TPU v6 lite': 'v6e',
-  'TPU v6e': 'v6e',
-  'TPU7x': 'tpu7x',
-}
 COUNTED = (
   'FLOPs are those of the model: all matrix products, attention counted (4 b n^2 d a layer and '
   'forward pass), forward and backward as 3 forward passes, nothing for what is computed again'
@@ -34,11 +22,6 @@ RECONSTRUCTION_COUNTED = (
 ENCODER_COUNTED = (
   'FLOPs are those of our program before it is compiled: all matrix products, attention counted'
 )
-
-
-def find_chip(kind: str) -> Chip | None:
-  """Returns the chip that a device's kind stands for, or None if its peak is not known."""
-  return CHIPS[KINDS[kind]] if kind in KINDS else None
 
 
 def rates(

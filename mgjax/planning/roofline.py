@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from mgjax.planning.chips import Topology
+from mgjax.parallel.chips import Topology
 from mgjax.planning.communication import Collective
 from mgjax.planning.memory import BLOCK, kept_bytes, parameter_bytes, split
 from mgjax.planning.policies import Policy, find_policy, kernels_again, linear_again

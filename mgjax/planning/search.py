@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mgjax.core.errors import ConfigError
 from mgjax.nn.attention import EXCHANGES
+from mgjax.parallel.chips import Topology
 from mgjax.parallel.rules import AXES
 from mgjax.parallel.torus import valid_meshes
-from mgjax.planning.chips import Topology
 from mgjax.planning.communication import Collective, collectives
 from mgjax.planning.memory import chip_bytes
 from mgjax.planning.network import Axis, lay

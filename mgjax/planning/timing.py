@@ -183,12 +183,6 @@ def capacity() -> float:
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / len(devices)
 
 
-def peak_bytes() -> int | None:
-  """Returns the most bytes that one device of this process ever held, or None if it cannot say."""
-  stats = [device.memory_stats() or {} for device in jax.local_devices()]
-  return max(each.get('peak_bytes_in_use', 0) for each in stats) or None
-
-
 def is_out_of_memory(error: BaseException) -> bool:
   """Says whether an error, of JAX or of another library, is about too little memory."""
   message = str(error)

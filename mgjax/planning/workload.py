@@ -19,7 +19,7 @@ from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train.audio_part import check_length
 from mgjax.train.flops import Flops, backbone_flops
-from mgjax.train.flow_model import make_flow_model, small_inputs
+from mgjax.train.flow_model import context_length, make_flow_model, small_inputs
 from mgjax.train.restore import read_config
 from mgjax.video.shape import check_shape
 
@@ -131,7 +131,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     raise ConfigError(f'there is no bucket {bucket!r}; take one of {", ".join(grids)}')
   shape, latents, tokens = grids[bucket]
   batch = small_inputs(model, latents[-1])[2]
-  context = _context(model, batch)
+  context = context_length(model, batch)
   backbone = model.backbone
   return Workload(
     bucket=bucket,
@@ -180,17 +180,6 @@ def _sound_shapes(config: ConfigDict, model: FlowModel) -> Shapes:
     frames = check_length(model, codec, each.seconds, f'bucket {name!r}')
     found[name] = ((frames, 1, 1), (frames, 1, 1, codec.latent_channels))
   return found
-
-
-def _context(model, batch) -> int:
-  """Counts the tokens that the conditionings give to cross-attention."""
-  keep = jnp.zeros(1, bool)
-  total = 0
-  for conditioning in model.conditionings:
-    module, key = conditioning.clone(parent=None), jax.random.key(0)
-    ports, _ = jax.eval_shape(lambda m=module, k=key: m.init_with_output(k, batch, keep))
-    total += 0 if ports.context is None else ports.context.shape[1]
-  return total
 
 
 def _parameters(model, latents: Sequence[int], batch) -> tuple[Parameter, ...]:

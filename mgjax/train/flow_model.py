@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -19,6 +20,7 @@ from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
 from mgjax.flow.times import make_sampler
 from mgjax.text.encoded import EMBEDDINGS
+from mgjax.train.flops import backbone_flops
 from mgjax.video.generate import make_generate
 
 
@@ -102,6 +104,33 @@ def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
   """Returns the smallest arguments of `model.init` after the key: parameters depend on no more."""
   latents = (*model.backbone.patch, channels)
   return jnp.zeros((1, *latents)), jnp.zeros(1), example_batch(model, 'a', latents), {}
+
+
+def context_length(model: FlowModel, batch: Batch) -> int:
+  """Counts the tokens that the conditionings give to cross-attention, by the shapes of a batch."""
+  rows, total = next(iter(batch.values())).shape[0], 0
+  for conditioning in model.conditionings:
+    module, key = conditioning.clone(parent=None), jax.random.key(0)
+    ports, _ = jax.eval_shape(
+      lambda each, m=module, k=key: m.init_with_output(k, each, jnp.zeros(rows, bool)), batch
+    )
+    total += 0 if ports.context is None else ports.context.shape[1]
+  return total
+
+
+def make_flops(model: FlowModel) -> Callable[[Batch], int]:
+  """Makes the function from a prepared batch to the operations of a training step on it."""
+  known: dict[Any, int] = {}
+
+  def flops(batch: Batch) -> int:
+    shape = tuple(sorted((name, array.shape) for name, array in batch.items()))
+    if shape not in known:
+      shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
+      latents = batch['latents'].shape
+      known[shape] = backbone_flops(model.backbone, latents, context_length(model, shapes)).training
+    return known[shape]
+
+  return flops
 
 
 def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:

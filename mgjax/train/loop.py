@@ -2,39 +2,26 @@
 
 import contextlib
 import dataclasses
-import itertools
 import logging
-import os
 import pathlib
-import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import jax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.shard import put_batch
+from mgjax.train.attempt import Attempt, unattended
 from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.faults import check_norms, explained, good
-from mgjax.train.gate import momentary
-from mgjax.train.metrics import Means, MetricWriter, Progress
+from mgjax.train.faults import check_norms, explained
+from mgjax.train.metrics import MetricWriter, Progress
 from mgjax.train.state import State
 from mgjax.train.step import Step
 from mgjax.train.validation import validation_loss
-
-# Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
-# them and hears soon of a loss that is not finite.
-PENDING = 100
-# Steps that may be under way when the next batch is sent to the devices: one runs, one waits with
-# its batch in place. More would hold more batches there and win nothing.
-AHEAD = 2
+from mgjax.train.window import Window
 
 _log = logging.getLogger(__name__)
-_polls = itertools.count(1)  # over all loops of this process: see `stop_signal`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +55,7 @@ class Tasks:
     react: the state and what validation found to the state that goes on; None for the same.
     norms: the state to the norms of its parameters.
     explain: the state and the step that ended the run to a sentence on what was found and kept.
+    flops: what the step reads to the operations that it takes on all devices, by its shapes alone.
 
   Every process calls all of them at the same steps: where the state lies in shards over several
   hosts, each has its share in what they compute.
@@ -80,6 +68,7 @@ class Tasks:
   react: Callable[[State, Metrics], State] | None = None
   norms: Callable[[State], Metrics] = lambda state: {}
   explain: Callable[[State, int], str] | None = None
+  flops: Callable[[Batch], int] | None = None
 
 
 def run_loop(
@@ -93,6 +82,7 @@ def run_loop(
   workdir: pathlib.Path,
   checkpoints: Checkpoints,
   stop_at: int | None = None,
+  attempt: Attempt | None = None,
 ) -> State:
   """Trains from `state.step` to the end of the schedule, or until a signal asks to stop.
 
@@ -106,51 +96,71 @@ def run_loop(
     workdir: where metrics and pictures go.
     checkpoints: where states go.
     stop_at: save and return after this step, as on a signal.
+    attempt: what surrounds the loop; by default it hears signals, and that is all.
 
   Raises:
     NonFiniteError: more bad steps in a row than the gate lets pass; that state is not saved.
   """
   done = saved = int(state.step)
   last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
-  stopping, found = False, {}
-  with (
-    MetricWriter(workdir, resume_step=done) as writer,
-    contextlib.closing(Progress(schedule.steps, done)) as progress,
-    stop_signal() as stopped,
-    explained(tasks.explain, lambda: state),
-  ):
-    window = _Window(writer, progress)
-    while done < last and not (stopping := stopped()):
-      asked = time.monotonic()
-      batch = next(loader)
-      window.waited += time.monotonic() - asked
+  stopping, evaluated, found = False, False, {}
+  shapes = set()  # of batches: for each of them programs are compiled
+  with contextlib.ExitStack() as around:
+    attempt = attempt or around.enter_context(unattended())
+    during = attempt.phases.during
+    writer = around.enter_context(MetricWriter(workdir, resume_step=done))
+    progress = around.enter_context(contextlib.closing(Progress(schedule.steps, done)))
+    explain = tasks.explain and during('evaluate', compiles=True)(tasks.explain)
+    around.enter_context(explained(explain, lambda: state))
+    around.enter_context(during('step'))
+    if attempt.ledger is not None:
+      attempt.ledger.begin(done)
+    window = Window(writer, progress, attempt, mesh, tasks.flops)
+    while done < last and not (stopping := attempt.stopped()):
+      with during('data'):
+        batch = next(loader)
       window.bound()
-      state, metrics = step(state, tasks.prepare(put_batch(batch, mesh)))
-      del batch
+      shape = frozenset((name, array.shape, str(array.dtype)) for name, array in batch.items())
+      with during('step' if shape in shapes else 'compile'):
+        prepared = tasks.prepare(put_batch(batch, mesh))
+        window.count(prepared)
+        state, metrics = step(state, prepared)
+      attempt.phases.unsaved = True
+      shapes.add(shape)
+      del batch, prepared
       done += 1
       window.add(done, metrics)
       window.replaced = loader.replaced
       if due(done, schedule.log_every) or done == last:
         window.report(done, tasks.norms(state))
+        attempt.note(done, always=False)
       found = {}
       if due(done, schedule.evaluate_every) or done == schedule.steps:
-        if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
-          writer.write(done, found)
-        if tasks.react is not None:
-          state = tasks.react(state, found)
+        with during('evaluate', compiles=not evaluated):
+          if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
+            writer.write(done, found)
+          if tasks.react is not None:
+            state = tasks.react(state, found)
+        evaluated = True
       if tasks.show and (due(done, schedule.show_every) or done == schedule.steps):
-        directory = workdir / 'samples' / f'step_{done:06d}'
-        writer.image(done, 'samples', tasks.show(state.average, directory))
+        with during('evaluate', compiles=True):
+          directory = workdir / 'samples' / f'step_{done:06d}'
+          writer.image(done, 'samples', tasks.show(state.average, directory))
       if due(done, schedule.save_every) and done < last:
         window.check(done)
-        check_norms(tasks.norms(state), done)
-        checkpoints.save(state, tasks.meta(state), validation_loss(found))
+        with during('save', compiles=True):
+          check_norms(tasks.norms(state), done)
+          checkpoints.save(state, tasks.meta(state), validation_loss(found))
         saved = done
+        attempt.note(done, always=False)
     window.report(done, tasks.norms(state))
-    # Not asked of the disk, which may not show every host the same files at the same moment.
-    if done != saved or done == 0:
-      checkpoints.save(state, tasks.meta(state), validation_loss(found))
-    checkpoints.wait()
+    with during('save', compiles=True):
+      # Not asked of the disk, which may not show every host the same files at the same moment.
+      if done != saved or done == 0:
+        checkpoints.save(state, tasks.meta(state), validation_loss(found))
+      checkpoints.wait()
+    attempt.phases.unsaved = False
+    attempt.note(done, finished=done == schedule.steps)
     if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)
   return state
@@ -159,87 +169,3 @@ def run_loop(
 def due(step: int, every: int) -> bool:
   """Whether something that happens every so many steps happens after this one."""
   return every > 0 and step % every == 0
-
-
-class _Window:
-  """The steps since the last line of metrics."""
-
-  def __init__(self, writer: MetricWriter, progress: Progress):
-    self._writer, self._progress = writer, progress
-    self.replaced = 0  # samples of this host that stand for broken ones, since the loop began
-    self._clear()
-
-  def _clear(self) -> None:
-    self._pending: list[Metrics] = []
-    self._means = Means()
-    self._momentary: Metrics = {}
-    self._steps = 0
-    self._replaced_before = self.replaced
-    self.waited, self._began = 0.0, time.monotonic()
-
-  def add(self, done: int, metrics: Metrics) -> None:
-    """Takes up the metrics of step `done`, which may still be on their way."""
-    self._momentary = {name: each for name, each in metrics.items() if momentary(name)}
-    self._pending.append({name: metrics[name] for name in metrics.keys() - self._momentary.keys()})
-    if len(self._pending) >= PENDING:
-      self.check(done)
-
-  def bound(self) -> None:
-    """Waits until all steps but the last `AHEAD` - 1 are done, so that few batches are in place."""
-    if len(self._pending) >= AHEAD:
-      jax.block_until_ready(self._pending[-AHEAD])
-
-  def check(self, done: int) -> None:
-    """Fetches what is pending, the last of it from step `done`; raises as `good` does."""
-    rows, self._pending = jax.device_get(self._pending), []  # here alone the host waits for devices
-    self._steps += len(rows)
-    for row in good(rows, done):
-      self._means.add(row)
-
-  def report(self, done: int, norms: Metrics) -> None:
-    """Writes the means over the steps that end with step `done`, if there are any, and norms."""
-    self.check(done)
-    norms = check_norms(norms, done)
-    if self._steps:
-      means = self._means.means() | norms | jax.device_get(self._momentary)
-      spent = time.monotonic() - self._began
-      means |= {'seconds_per_step': spent / self._steps, 'data_wait': self.waited / spent}
-      means['replaced_samples'] = self.replaced - self._replaced_before
-      self._writer.write(done, means)
-      self._progress.report(done, means)
-      self._clear()
-
-
-@contextlib.contextmanager
-def stop_signal() -> Iterator[Callable[[], bool]]:
-  """Turns the first SIGTERM or Ctrl-C into a request to stop; a second Ctrl-C quits at once.
-
-  What it yields is asked once before each step and says whether to stop instead. A signal to any of
-  several processes stops all of them before the same step: JAX's preemption service, which takes
-  SIGTERM for itself, settles on a poll that none has reached yet. Polls are therefore counted over
-  the life of the process: steps begin anew with each loop, and late when a run is resumed.
-  """
-  several = jax.distributed.is_initialized()
-  asked: list[int] = []
-
-  def handle(number: int, frame: Any) -> None:
-    if asked:
-      signal.default_int_handler(number, frame)
-    asked.append(number)
-    _log.warning('stopping after this step; again to quit at once')
-    if several:
-      os.kill(os.getpid(), signal.SIGTERM)
-
-  def stopped() -> bool:
-    return multihost_utils.reached_preemption_sync_point(next(_polls)) if several else bool(asked)
-
-  numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
-  try:
-    before = {number: signal.signal(number, handle) for number in numbers}
-  except ValueError:  # not in the main thread: whoever owns it handles signals
-    before = {}
-  try:
-    yield stopped
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)

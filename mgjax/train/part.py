@@ -65,6 +65,8 @@ class Part:
       where `place(name, shape)` says; or None.
     opponent: the player it trains against, or None.
     frozen: parameters that the objectives find as `batch['frozen']`, or None.
+    flops: a prepared batch to the operations of a step on it, by its shapes alone; None where they
+      are not known.
   """
 
   model: nn.Module
@@ -80,6 +82,7 @@ class Part:
   start: Callable[[Place], Tree] | None = None
   opponent: Opponent | None = None
   frozen: Tree = None
+  flops: Callable[[Batch], int] | None = None
 
 
 def make_buckets(

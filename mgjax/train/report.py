@@ -21,10 +21,15 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes
 from mgjax.train.charts import chart, shown
+from mgjax.train.goodput import read_goodput
 
 PAGE = 'report.html'
 PICTURE = 2**20  # bytes of a picture that goes on the page
 _log = logging.getLogger(__name__)
+_SPENT = (
+  'Shares of the time since the first attempt began. step: steps that were kept, which is the '
+  'goodput; lost: steps that were done again; idle: between attempts.'
+)
 Curves = dict[str, list[tuple[float, float]]]
 
 _STYLE = """
@@ -57,6 +62,12 @@ CHARTS: dict[str, Callable[[str], bool]] = {
   'Learning rate': lambda name: name.endswith('learning_rate'),
   'Seconds per step': lambda name: 'seconds' in name,
   'Share of time spent waiting for data': _is('data_wait'),
+  'Where the time of all attempts went': lambda name: (
+    name.startswith('spent/') or name == 'goodput'
+  ),
+  'Share of the peak of the chips (MFU)': _is('mfu'),
+  'TFLOP/s a device': _is('tflops_per_device'),
+  'Memory, GiB': lambda name: name.endswith('_memory_gib'),
   'Bad steps and replaced samples': lambda name: 'skipped' in name or name == 'replaced_samples',
   'Gradient norm by module': lambda name: 'gradient_norm/' in name,
   'Parameter norm by module': lambda name: 'parameter_norm/' in name,
@@ -217,7 +228,18 @@ def _run(workdir: pathlib.Path) -> str:
     title = next((title for title, takes in CHARTS.items() if takes(name)), name.split('/')[-1])
     groups.setdefault(title, {})[name] = points
   drawn = [f'<div>{chart(title, group)}</div>' for title, group in groups.items() if group]
-  return f'<div class="charts">{"".join(drawn)}</div>{_picture(workdir)}'
+  return f'{_account(workdir)}<div class="charts">{"".join(drawn)}</div>{_picture(workdir)}'
+
+
+def _account(workdir: pathlib.Path) -> str:
+  """Where the time of a run went, over all its attempts."""
+  account = read_goodput(workdir)
+  if account is None or not account.total:
+    return ''
+  shares, row = account.shares(), {'': 'all attempts', 'attempts': f'{account.attempts:,}'}
+  row |= {'hours': f'{account.total / 3600:.3g}', 'goodput': f'{account.share:.1%}'}
+  row |= {name: f'{shares[name]:.1%}' for name in shares}
+  return f'{_table([row])}<p class="note">{html.escape(_SPENT)}</p>'
 
 
 def _picture(workdir: pathlib.Path) -> str:

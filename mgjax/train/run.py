@@ -30,6 +30,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_initialise, make_place
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
+from mgjax.train.attempt import attempted
 from mgjax.train.faults import make_explain
 from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.gate import from_json, make_gate, parameter_norms, to_json
@@ -85,6 +86,7 @@ def train(
   *,
   stop_at: int | None = None,
   new_data: bool = False,
+  spent: float = 0.0,
 ) -> State:
   """Trains the part that a configuration describes, or goes on with it where it stopped.
 
@@ -94,6 +96,7 @@ def train(
     stop_at: save and return after this step; a later call goes on from there.
     new_data: go on although the data or the buckets are others: a new order of the data begins at
       the step of the checkpoint, which the next ones record.
+    spent: seconds that the process had been there before, for the account of its time.
 
   Returns:
     The final state.
@@ -105,56 +108,62 @@ def train(
     CheckpointError: there are checkpoints and none can be trusted.
   """
   workdir = pathlib.Path(workdir)
-  save_every = _save_every(config, workdir)
-  _claim(config, workdir, new_data)
-  mesh = make_mesh(config.mesh.to_dict(), config.rules)
-  with jax.set_mesh(mesh):
-    part = make_part(config, workdir)
-  check_batches(config, mesh)
-  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
-  opponent = part.opponent and make_run_optimizer(part.opponent.optimizer, config.train.steps)
-  order = data_hash(describe(part.buckets, config.seed))
+  limits = config.train.get('limits', {})
+  with attempted(workdir, limits, spent) as attempt:
+    save_every = _save_every(config, workdir)
+    _claim(config, workdir, new_data)
+    attempt.note()
+    mesh = make_mesh(config.mesh.to_dict(), config.rules)
+    with jax.set_mesh(mesh):
+      part = make_part(config, workdir)
+    check_batches(config, mesh)
+    optimizer = make_run_optimizer(config.optimizer, config.train.steps)
+    opponent = part.opponent and make_run_optimizer(part.opponent.optimizer, config.train.steps)
+    order = data_hash(describe(part.buckets, config.seed))
 
-  with (
-    jax.set_mesh(mesh),
-    open_checkpoints(workdir, config.train) as checkpoints,
-  ):
-    if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
-      _check_not_lost(workdir, save_every, os.fspath(checkpoints.directory))
-    state, orders = _initial_state(
-      config, part, optimizer, opponent, mesh, checkpoints, order, new_data
-    )
-    shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
-    if jax.process_index() == 0:
-      write_json(workdir / 'parameters.json', shapes)
-    _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
-    step = jax.jit(
-      _make_step(config, part, optimizer, opponent, accumulation(config, mesh)),
-      donate_argnums=0,
-      out_shardings=(shardings_of(state), None),
-      compiler_options=compiler_options(mesh.devices.flat[0]),
-    )
-    if part.frozen is not None:
-      step = functools.partial(step, frozen=part.frozen)
-    host, hosts = rows_of_process(mesh, jax.process_index())
-    batches = make_batches(part.buckets, seed=config.seed, host=host, hosts=hosts)
-    tasks = Tasks(
-      prepare=part.prepare,
-      evaluate=make_evaluate(part, config, mesh),
-      show=part.show,
-      meta=lambda state: _meta(config, part, orders, state),
-      react=make_react(config.optimizer, part.opponent and part.opponent.optimizer),
-      norms=jax.jit(parameter_norms),
-      explain=make_explain(config, part, mesh, workdir, orders[-1][0]),
-    )
-    every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
-    begin = int(state.step) - orders[-1][0]
-    options = {'threads': config.data.threads, 'workers': config.data.get('workers', 0)}
-    with StepIterator(batches, begin, **options) as loader, reported(workdir):
-      return run_loop(
-        state, step, loader, tasks, Schedule(**every),
-        mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
-      )  # fmt: skip
+    with (
+      jax.set_mesh(mesh),
+      open_checkpoints(workdir, config.train) as checkpoints,
+    ):
+      if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
+        _check_not_lost(workdir, save_every, os.fspath(checkpoints.directory))
+      with attempt.phases.during('restore', compiles=True):
+        state, orders = _initial_state(
+          config, part, optimizer, opponent, mesh, checkpoints, order, new_data
+        )
+      shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
+      if jax.process_index() == 0:
+        write_json(workdir / 'parameters.json', shapes)
+      _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
+      step = jax.jit(
+        _make_step(config, part, optimizer, opponent, accumulation(config, mesh)),
+        donate_argnums=0,
+        out_shardings=(shardings_of(state), None),
+        compiler_options=compiler_options(mesh.devices.flat[0]),
+      )
+      if part.frozen is not None:
+        step = functools.partial(step, frozen=part.frozen)
+      host, hosts = rows_of_process(mesh, jax.process_index())
+      batches = make_batches(part.buckets, seed=config.seed, host=host, hosts=hosts)
+      tasks = Tasks(
+        prepare=part.prepare,
+        evaluate=make_evaluate(part, config, mesh),
+        show=part.show,
+        meta=lambda state: _meta(config, part, orders, state),
+        react=make_react(config.optimizer, part.opponent and part.opponent.optimizer),
+        norms=jax.jit(parameter_norms),
+        explain=make_explain(config, part, mesh, workdir, orders[-1][0]),
+        flops=part.flops,
+      )
+      every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
+      begin = int(state.step) - orders[-1][0]
+      options = {'threads': config.data.threads, 'workers': config.data.get('workers', 0)}
+      with StepIterator(batches, begin, **options) as loader, reported(workdir):
+        return run_loop(
+          state, step, loader, tasks, Schedule(**every),
+          mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
+          attempt=attempt,
+        )  # fmt: skip
 
 
 def finished(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
@@ -249,6 +258,7 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
     'sample.',
     'encode.',
     'train.faults.',
+    'train.limits.',
     *(('data.', 'buckets.') if new_data else ()),
   )
   flat = flatten(config)

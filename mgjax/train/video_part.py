@@ -21,6 +21,7 @@ from mgjax.tae.latents import LatentCodec
 from mgjax.train.flow_model import (
   check_learnt,
   check_records,
+  make_flops,
   make_flow_model,
   make_objectives,
   make_sampler_of,
@@ -79,6 +80,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     show=_make_show(config, model, codec, longest_of(validation, config)),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config, learnt),
+    flops=make_flops(model),
     start=make_start(config, lambda params: grow(params, tuple(config.model.positions))),
   )
 

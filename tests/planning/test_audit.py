@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
+from mgjax.parallel.chips import parse_topology
 from mgjax.planning.audit import audit
-from mgjax.planning.chips import parse_topology
 from mgjax.planning.placement import axis_of, complaints, place
 
 SIZES = {'slice': 1, 'data': 1, 'fsdp': 4, 'context': 16, 'tensor': 1}

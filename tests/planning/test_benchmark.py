@@ -8,11 +8,11 @@ import pytest
 from configs.bench.cpu import get_config as cpu
 from configs.bench.h200 import get_config as h200
 from mgjax.core.errors import ConfigError
+from mgjax.parallel.chips import Chip, find_chip
 from mgjax.parallel.mesh import make_mesh
 from mgjax.planning import benchmark
 from mgjax.planning.benchmark import measure
-from mgjax.planning.chips import Chip
-from mgjax.planning.results import describe, find_chip, rates
+from mgjax.planning.results import describe, rates
 from mgjax.planning.subjects import SUBJECTS, make_subject
 from mgjax.planning.workload import make_workload
 from mgjax.train.flops import backbone_flops
@@ -207,7 +207,7 @@ def test_a_rival_that_cannot_run_is_refused(tmp_path):
 def test_what_does_not_fit_together_is_refused():
   with pytest.raises(ConfigError, match='attention alone has no layers'):
     timed('attention', layers=1)
-  with pytest.raises(ConfigError, match="no 'sound' to time; expected one of step, forward"):
+  with pytest.raises(ConfigError, match="no 'sound' to time; expected one of step, guards, forward"):
     timed('sound')
   with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
     timed('blocks', latents=(12, 1, 2, 2, 16), devices=None)

@@ -3,8 +3,8 @@
 import pytest
 
 from configs.video import t2iv_768
+from mgjax.parallel.chips import parse_topology
 from mgjax.planning import plan as planning
-from mgjax.planning.chips import parse_topology
 from mgjax.planning.compiling import tpu_devices
 from mgjax.planning.report import plan_as_json
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.planning.chips import CHIPS, parse_topology
+from mgjax.parallel.chips import CHIPS, parse_topology
 from mgjax.planning.network import lay
 
 LINK = 90e9

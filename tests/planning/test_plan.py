@@ -9,7 +9,7 @@ import pytest
 from configs.digits import autoencoder
 from configs.video import t2iv_256, t2iv_768
 from mgjax.core.errors import ConfigError
-from mgjax.planning.chips import GIB, parse_topology
+from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.planning.memory import parameter_bytes
 from mgjax.planning.plan import Choices, configure, make_plan, search_plans
 from mgjax.planning.report import describe, describe_search, plan_as_json, search_as_json

@@ -12,7 +12,7 @@ import pytest
 from mgjax.core.errors import NonFiniteError
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.mesh import make_mesh
-from mgjax.train import loop
+from mgjax.train import window
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.state import State
@@ -97,10 +97,10 @@ def test_a_run_that_never_reports_keeps_few_metrics_and_says_their_mean_at_the_e
     most = max(most, Loss.waiting)
     return Loss(float(done))
 
-  _, saved = run(tmp_path, counting(losses), steps=3 * loop.PENDING + 7)
-  assert most < loop.PENDING
+  _, saved = run(tmp_path, counting(losses), steps=3 * window.PENDING + 7)
+  assert most < window.PENDING
   (row,) = tiny.metrics(tmp_path)
-  last = 3 * loop.PENDING + 7
+  last = 3 * window.PENDING + 7
   assert row['step'] == last and row['loss'] == (last + 1) / 2
   assert saved == [last]
 
@@ -149,6 +149,46 @@ def test_a_signal_stops_after_the_step_and_saves_it(tmp_path, number):
   assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize('when', ['compile', 'data', 'evaluate', 'save'])
+def test_a_signal_at_any_moment_stops_after_the_step_and_saves_it(tmp_path, when):
+  """The handler runs when the main thread is back in Python, whatever it did in between."""
+  sent = []
+
+  def send(step):
+    if not sent and step >= (0 if when == 'compile' else 4):
+      sent.append(step)
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def step(state, batch):
+    if when == 'compile':
+      send(int(state.step))
+    return State(state.step + 1, {}, {}, {}), {'loss': 1.0}
+
+  class Data(Rows):
+    def __next__(self):
+      if when == 'data':
+        send(self.replaced)
+      return super().__next__()
+
+  def evaluate(params):
+    if when == 'evaluate':
+      send(4)
+    return {}
+
+  def meta(state):
+    if when == 'save':
+      send(int(state.step))
+    return {}
+
+  tasks = dataclasses.replace(TASKS, evaluate=evaluate, meta=meta)
+  state, saved = run(
+    tmp_path, step, rows=Data(), tasks=tasks, steps=100, save_every=4, evaluate_every=4
+  )
+  # The step after the one whose batch it interrupted is still taken.
+  assert int(state.step) == saved[-1] == {'compile': 1, 'data': 3, 'evaluate': 4, 'save': 4}[when]
+  assert len(set(saved)) == len(saved)
+
+
 def test_a_second_signal_quits_at_once(tmp_path):
   def losses(done):
     os.kill(os.getpid(), signal.SIGINT)
@@ -182,7 +222,7 @@ def test_few_steps_are_under_way_at_once_however_far_the_host_could_run(tmp_path
     return state.replace(step=state.step + 1), {'loss': Pending()}
 
   run(tmp_path, step, steps=50)
-  assert max(seen) == loop.AHEAD - 1
+  assert max(seen) == window.AHEAD - 1
 
 
 def test_replaced_samples_are_counted_since_the_last_line(tmp_path):

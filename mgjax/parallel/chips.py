@@ -4,6 +4,8 @@ import dataclasses
 import math
 import re
 
+import jax
+
 from mgjax.core.errors import ConfigError
 
 GIB = 2**30
@@ -58,10 +60,33 @@ CHIPS = {
     Chip('h200', 989e12, 141e9, 4.8e12, 450e9, network=50e9, gathers_ahead=True),
   )
 }
+# What devices call themselves. Others of a family have other peaks: names must be whole.
+KINDS = {
+  'NVIDIA H100 80GB HBM3': 'h100',
+  'NVIDIA H200': 'h200',
+  'TPU v5': 'v5p',
+  'TPU v5p': 'v5p',
+  'TPU v5 lite': 'v5e',
+  'TPU v5e': 'v5e',
+  'TPU v6 lite': 'v6e',
+  'TPU v6e': 'v6e',
+  'TPU7x': 'tpu7x',
+}
 NODE = 8  # GPUs that NVLink joins
 
 # Between the two devices of a TPU7x chip: six links' worth, from memory of the vendor's page.
 BETWEEN_CORES = 6 * 90e9
+
+
+def find_chip(kind: str) -> Chip | None:
+  """Returns the chip that a device's kind stands for, or None if its peak is not known."""
+  return CHIPS[KINDS[kind]] if kind in KINDS else None
+
+
+def peak_bytes() -> int | None:
+  """Returns the most bytes that one device of this process ever held, or None if it cannot say."""
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  return max(each.get('peak_bytes_in_use', 0) for each in stats) or None
 
 
 @dataclasses.dataclass(frozen=True)

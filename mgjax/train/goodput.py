@@ -1,0 +1,200 @@
+"""Where the time of a run went, over all its attempts.
+
+`goodput.jsonl` in the work directory only grows: each line says what one attempt, one process from
+its start to its end, spent in each phase so far. A line that a kill cut short is passed over. What
+no line tells of, the end of an attempt that was killed and the pause before the next one, is idle.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from mgjax.core.files import append_json_line
+from mgjax.train.phases import PHASES, Phases
+
+FILE = 'goodput.jsonl'
+SELDOM = 1.0  # seconds between two lines, at least
+
+
+@dataclasses.dataclass(frozen=True)
+class Goodput:
+  """Where the time of a run went.
+
+  Attributes:
+    attempts: how many there were.
+    again: steps that were done again, as far as lines tell.
+    seconds: of each phase, of `lost` steps that were done again, and `idle` between attempts.
+  """
+
+  attempts: int
+  again: float
+  seconds: dict[str, float]
+
+  @property
+  def total(self) -> float:
+    """Seconds since the first attempt began."""
+    return sum(self.seconds.values())
+
+  @property
+  def share(self) -> float:
+    """The share of all time that went into steps which were not done again."""
+    return self.seconds['step'] / self.total if self.total else 0.0
+
+  def shares(self) -> dict[str, float]:
+    """Returns the share of each."""
+    return {name: value / (self.total or 1.0) for name, value in self.seconds.items()}
+
+
+class Ledger:
+  """What the first process of a run writes about itself."""
+
+  def __init__(self, workdir: str | os.PathLike[str], phases: Phases):
+    """Begins an attempt; nothing is written before the first `note`."""
+    self.phases = phases
+    self._path = pathlib.Path(workdir) / FILE
+    self._writes = jax.process_index() == 0
+    began = time.time() - sum(phases.seconds().values())
+    self._attempt = {'attempt': os.urandom(8).hex(), 'began': began}
+    self._step: int | None = None
+    self._written = -SELDOM
+    self._before: Goodput | None = None
+
+  def begin(self, step: int) -> None:
+    """Notes that the attempt goes on from a step."""
+    self._attempt |= {'from': step}
+    self.note(step)
+    if self._writes:
+      self._before = add_up(_drop_attempt(read_lines(self._path), self._attempt, step))
+
+  def note(self, step: int | None = None, finished: bool = False, always: bool = True) -> None:
+    """Writes a line, unless it need not `always` and the last one is not old.
+
+    Args:
+      step: the number of steps done; None before that is known.
+      finished: whether they are all that the run has.
+      always: whether to write in any case.
+    """
+    moment = self.phases.clock()
+    if not self._writes or (not always and moment - self._written < SELDOM):
+      return
+    if self._written < 0:
+      _end_line(self._path)
+    self._written = moment
+    seconds = {name: round(value, 3) for name, value in self.phases.seconds().items()}
+    line = self._attempt | {'at': time.time(), 'step': step, 'seconds': seconds}
+    append_json_line(self._path, line | ({'finished': True} if finished else {}))
+
+  def now(self) -> Goodput | None:
+    """Returns where the time went so far; None in processes that keep no account."""
+    if self._before is None:
+      return None
+    seconds = dict(self._before.seconds)
+    for name, value in self.phases.seconds().items():
+      seconds[name] += value
+    return dataclasses.replace(self._before, seconds=seconds)
+
+
+def read_goodput(workdir: str | os.PathLike[str]) -> Goodput | None:
+  """Returns where the time of a run went; None where nothing is known of it."""
+  lines = read_lines(pathlib.Path(workdir) / FILE)
+  return add_up(lines) if lines else None
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the whole lines of a ledger; what a kill or a disk broke is passed over."""
+  if not path.exists():
+    return []
+  return [line for text in path.read_bytes().split(b'\n') if (line := _parsed(text))]
+
+
+def add_up(lines: Sequence[Mapping[str, Any]]) -> Goodput:
+  """Adds up the lines of a ledger.
+
+  Steps that a later attempt did again are lost: of the seconds that the steps between two lines
+  took, as large a share as of these steps. Of attempts after the one that finished a run, which
+  find nothing to do, nothing is counted.
+  """
+  seconds = dict.fromkeys((*PHASES, 'lost', 'idle'), 0.0)
+  spans: list[tuple[float, float, float]] = []  # of steps: first, last, and seconds they took
+  attempts, again, end, done = 0, 0.0, None, None
+  for attempt in _attempts(lines):
+    first, last = attempt[0], attempt[-1]
+    begin = last.get('from')
+    if done is not None and (begin is None or begin >= done):
+      continue
+    attempts += 1
+    seconds['idle'] += max(first['began'] - end, 0.0) if end is not None else 0.0
+    end = last['at']
+    for name in PHASES:
+      seconds[name] += last['seconds'].get(name, 0.0)
+    if begin is not None:
+      spans, steps, lost = _cut(spans, begin)
+      again += steps
+      seconds['lost'] += lost
+      seconds['step'] -= lost
+      spans += _spans(attempt)
+    done = last['step'] if last.get('finished') else None
+  return Goodput(attempts, again, seconds)
+
+
+def _attempts(lines: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+  """The lines of each attempt, in the order in which they began."""
+  found: dict[str, list[Mapping[str, Any]]] = {}
+  for line in lines:
+    found.setdefault(line['attempt'], []).append(line)
+  return sorted(found.values(), key=lambda attempt: attempt[0]['began'])
+
+
+def _spans(attempt: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, float, float]]:
+  known = [line for line in attempt if line.get('step') is not None]
+  for one, other in itertools.pairwise(known):
+    if other['step'] > one['step']:
+      took = other['seconds'].get('step', 0.0) - one['seconds'].get('step', 0.0)
+      yield one['step'], other['step'], took
+
+
+def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, float]:
+  """Spans up to a step, and how many steps and seconds lay behind it."""
+  kept, steps, lost = [], 0.0, 0.0
+  for first, last, took in spans:
+    over = max(last - max(first, begin), 0.0)
+    part = took * over / (last - first)
+    steps, lost = steps + over, lost + part
+    if last - over > first:
+      kept.append((first, last - over, took - part))
+  return kept, steps, lost
+
+
+def _drop_attempt(
+  lines: Sequence[Mapping[str, Any]], attempt: Mapping[str, Any], step: int
+) -> list[Mapping[str, Any]]:
+  """The lines, those of one attempt without its seconds, which its phases know better."""
+  others = [line for line in lines if line['attempt'] != attempt['attempt']]
+  now = time.time()
+  bare = {**attempt, 'at': now, 'step': step, 'seconds': {}}
+  return [*others, bare]
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+  try:
+    line = json.loads(text)
+    whole = {'attempt', 'began', 'at', 'step', 'seconds'} <= set(line)
+  except (ValueError, TypeError):
+    return None
+  return line if whole else None
+
+
+def _end_line(path: pathlib.Path) -> None:
+  """Ends a line that was cut short, so that the next one stands by itself."""
+  if path.exists() and path.stat().st_size:
+    with path.open('rb+') as file:
+      file.seek(-1, os.SEEK_END)
+      if file.read(1) != b'\n':
+        file.write(b'\n')

@@ -1,0 +1,102 @@
+"""Signals that ask a run to stop."""
+
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+GRACE = 5  # seconds in which a second Ctrl-C may end the process in order
+
+_log = logging.getLogger(__name__)
+_polls = itertools.count(1)  # over all runs of this process: see `stop_signal`
+
+
+@contextlib.contextmanager
+def stop_signal(
+  heard: Callable[[], None] = lambda: None, leave: Callable[[int], Any] = os._exit
+) -> Iterator[Callable[[], bool]]:
+  """Turns the first SIGTERM or Ctrl-C into a request to stop; a second Ctrl-C quits at once.
+
+  What it yields is asked once before each step and says whether to stop instead. A signal to any of
+  several processes stops all of them before the same step: JAX's preemption service, which takes
+  SIGTERM for itself, settles on a poll that none has reached yet. Polls are therefore counted over
+  the life of the process: steps begin anew with each loop, and late when a run is resumed.
+
+  Python runs no handler before the main thread comes back to it, which from a compilation takes
+  minutes. So a thread hears of signals as well: it says that one was heard, and ends a process that
+  does not react to the second Ctrl-C.
+
+  Args:
+    heard: called at the first signal, by that thread or by whoever asks whether to stop.
+    leave: ends the process at once.
+  """
+  several = jax.distributed.is_initialized()
+  asked: list[int] = []
+
+  def handle(number: int, frame: Any) -> None:
+    if asked:
+      signal.default_int_handler(number, frame)
+    asked.append(number)
+    if several:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def stopped() -> bool:
+    stop = multihost_utils.reached_preemption_sync_point(next(_polls)) if several else bool(asked)
+    if stop:
+      heard()
+    return stop
+
+  numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
+  try:
+    before = {number: signal.signal(number, handle) for number in numbers}
+  except ValueError:  # not in the main thread: whoever owns it handles signals
+    yield stopped
+    return
+  try:
+    with _listening(numbers, heard, leave):
+      yield stopped
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _listening(
+  numbers: tuple[int, ...], heard: Callable[[], None], leave: Callable[[int], Any]
+) -> Iterator[None]:
+  """Hears signals in a thread, through the pipe that Python writes their numbers to."""
+  ours, pythons = socket.socketpair()
+  pythons.setblocking(False)
+  over = threading.Event()
+
+  def listen() -> None:
+    count = 0
+    while number := ours.recv(1):
+      if number[0] not in numbers:
+        continue
+      count += 1
+      if count == 1:
+        heard()
+        _log.warning('stopping after this step; Ctrl-C again quits at once')
+      elif not over.wait(GRACE):
+        leave(128 + number[0])
+
+  thread = threading.Thread(target=listen, name='signals', daemon=True)
+  previous = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
+  thread.start()
+  try:
+    yield
+  finally:
+    over.set()
+    signal.set_wakeup_fd(previous)
+    pythons.close()
+    thread.join()
+    ours.close()

@@ -1,0 +1,121 @@
+"""Ends a process that is stuck: a supervisor can start it again, a hang waits for ever.
+
+Where one of several processes is stuck and yet alive, its heart goes on beating and the others
+wait for it in the next exchange. So every process has a watchdog of its own, a thread that looks at
+the clock once in a while; steps know nothing of it.
+"""
+
+import contextlib
+import faulthandler
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.train.phases import Phases
+
+EXIT_CODE = 124
+LIMITS = ('compile', 'step', 'evaluate', 'save', 'restore', 'stop')
+OFTEN = 1.0  # seconds between two looks
+
+
+def read_limits(fields: Mapping[str, Any] | ConfigDict) -> dict[str, float]:
+  """Reads `train.limits` of a configuration: seconds that each phase may take.
+
+  Phases that it does not name, as in configurations of before there were limits, have none.
+
+  Raises:
+    ConfigError: a limit is negative or no number.
+  """
+  limits = {name: float(fields.get(name, 0)) for name in LIMITS}
+  for name, limit in limits.items():
+    if not 0 <= limit < math.inf:
+      raise ConfigError(f'train.limits.{name} = {limit}; take seconds, or 0 for no limit')
+  return limits
+
+
+@contextlib.contextmanager
+def watched(
+  phases: Phases,
+  limits: Mapping[str, float],
+  leave: Callable[[int], Any] = os._exit,
+  patience: float = 0.0,
+) -> Iterator[None]:
+  """Watches over a block, in which no phase may take longer than its limit.
+
+  If one does, all threads' stacks are printed below a sentence, and the process ends with exit code
+  124. Waiting for data is part of a step. What may compile first has that limit as well. After a
+  signal the block has `stop` seconds to end; if nothing is unsaved then, the exit code is 0.
+
+  Args:
+    phases: of the block.
+    limits: seconds by name, of LIMITS; 0 for none.
+    leave: ends the process at once.
+    patience: seconds before that in which others of several processes, which this one's end would
+      take along, may show where they are themselves.
+  """
+  over = threading.Event()
+  pause = min([OFTEN, *(limit / 4 for limit in limits.values() if limit)])
+
+  def watch() -> None:
+    while not over.wait(pause):
+      if (found := _overdue(phases, limits)) is not None:
+        message, code = found
+        _tell(message, stacks=code != 0)
+        if not over.wait(patience):
+          leave(code)
+        return
+
+  thread = threading.Thread(target=watch, name='watchdog', daemon=True)
+  if any(limits.values()):
+    thread.start()
+  try:
+    yield
+  finally:
+    over.set()
+    if thread.ident is not None and thread is not threading.current_thread():
+      thread.join()
+
+
+def _overdue(phases: Phases, limits: Mapping[str, float]) -> tuple[str, int] | None:
+  """Returns what takes too long, and the exit code; None if nothing does."""
+  moment, now = phases.clock(), phases.now
+  if phases.stopping is not None and limits['stop']:
+    spent = moment - phases.stopping
+    if spent > limits['stop']:
+      said = f'a signal asked to stop {spent:.3g} s ago (train.limits.stop = {limits["stop"]:g})'
+      if not phases.unsaved:
+        return f'{said}; nothing is unsaved, so it ends now, in the phase {now.name}', 0
+      return f'{said}, but the phase {now.name} does not end; unsaved steps are done again', (
+        EXIT_CODE
+      )
+  name = 'step' if now.name == 'data' else now.name
+  limit = limits.get(name, 0.0)
+  if now.compiles and limit:
+    limit = limit + limits['compile'] if limits['compile'] else 0.0
+  spent = moment - now.since
+  if not limit or spent <= limit:
+    return None
+  more = ' with that of compile' if now.compiles else ''
+  return (
+    f'the phase {now.name} has taken {spent:.3g} s, its limit{more} is {limit:g} s '
+    f'(train.limits.{name}); this process is stuck, or the limit too low. The same command goes on '
+    'from the newest checkpoint',
+    EXIT_CODE,
+  )
+
+
+def _tell(message: str, stacks: bool) -> None:
+  """Prints to the standard error; that it cannot be written to must not keep it from ending."""
+  with contextlib.suppress(Exception):
+    stream = sys.__stderr__
+    print(f'watchdog: {message}.', file=stream, flush=True)
+    if stacks:
+      print('Where its threads are:', file=stream, flush=True)
+      faulthandler.dump_traceback(file=stream, all_threads=True)
+      stream.flush()

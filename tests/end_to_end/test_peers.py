@@ -1,0 +1,60 @@
+"""One of two processes is stopped, stuck or asked to stop: the other one does not wait for ever."""
+
+import signal
+import time
+
+import pytest
+
+from tests import tiny
+from tests.end_to_end.test_kills import HEARTBEAT, finish, learning, wait_until
+
+STEP = 3  # seconds that a step may take
+
+
+def reach(step, workdir, processes):
+  path = workdir / 'metrics.jsonl'
+  wait_until(lambda: path.exists() and f'"step": {step},' in path.read_text(), processes)
+
+
+def test_a_stuck_process_and_those_that_wait_for_it_end_by_their_watchdogs(tmp_path):
+  workdir = tmp_path / 'run'
+  with learning(workdir, more=['', 5, STEP], processes=2) as (processes, log):
+    reach(4, workdir, processes)
+    began = time.monotonic()
+    codes = {process.wait(timeout=60) for process in processes}
+    lasted, said = time.monotonic() - began, log.read_text()
+  # Whoever is first ends with 124. The other one has its own watchdog, unless it learns of the
+  # first one's end before.
+  assert 124 in codes and 0 not in codes, said
+  assert 'watchdog: the phase step has taken' in said or 'the phase compile has' in said
+  assert 'test_kills.py' in said and ' in step' in said  # where the stuck one is
+  print(f'ended with {codes} {lasted:.1f} s after the last step')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize('index', [0, 1])
+def test_a_process_does_not_outlive_another_one_for_long(tmp_path, number, index):
+  workdir = tmp_path / 'run'
+  with learning(workdir, 10_000, 0.05, processes=2) as (processes, log):
+    reach(5, workdir, processes)
+    processes[index].send_signal(number)
+    began = time.monotonic()
+    code = processes[1 - index].wait(timeout=10 * HEARTBEAT)
+    lasted = time.monotonic() - began
+    said = log.read_text()
+  assert code != 0
+  assert 'another task died' in said or 'reset by peer' in said or 'another process ended' in said
+  print(f'{number.name} of process {index}: the other one ended with {code} after {lasted:.1f} s')
+  assert lasted < 2 * HEARTBEAT  # half of it on a machine that is not busy
+
+
+def test_a_signal_before_the_first_step_ends_both_at_the_same_one(tmp_path):
+  workdir = tmp_path / 'run'
+  with learning(workdir, 10_000, 0.05, processes=2) as (processes, log):
+    wait_until(lambda: all((workdir / f'ready{i}').exists() for i in range(2)), processes)
+    processes[1].send_signal(signal.SIGTERM)
+    finish(processes)
+    assert 'stopped by a signal' in log.read_text()
+  (newest,) = (path.name for path in workdir.glob('checkpoints/*') if path.name.isdecimal())
+  assert max(tiny.losses(workdir), default=0) == int(newest)
