@@ -10,8 +10,8 @@ costs more than the gate.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -81,23 +81,33 @@ def start_counters(two_players: bool = False) -> Counters:
   return Counters(*numbers, {name: jnp.zeros((), jnp.float32) for name in names})
 
 
-def through(
-  gate: Gate | None, before: Tree, after: Tree, loss: Array, gradients: Mapping[str, Tree]
-) -> tuple[Tree, Metrics]:
-  """Returns the state after a step, or the one before it where the step was bad.
+class Verdict(NamedTuple):
+  """What the gate says of a step.
+
+  Attributes:
+    good: bool scalar, or None where there is no gate.
+    counters: after the step; None where there is no gate.
+    metrics: norms of gradients, whole and by group, and with a gate `skipped` (1 if the step was
+      bad), `stopped` (1 if the gate is closed for good), counts and running means.
+  """
+
+  good: Array | None
+  counters: Counters | None
+  metrics: Metrics
+
+
+def judge(
+  gate: Gate | None, counters: Counters | None, loss: Array, gradients: Mapping[str, Tree]
+) -> Verdict:
+  """Says whether an update may be made.
 
     mean <- mean + (norm - mean) max(1 / (taken + 1), 1 / HORIZON)    over good steps
 
   Args:
     gate: None lets everything through and counts nothing.
-    before: a `State`, with counters if there is a gate.
-    after: what the step would make of it.
+    counters: before the step.
     loss: that was minimised; the sum of both where there are two players.
     gradients: by prefix of the player's norms: '' and 'opponent_'.
-
-  Returns:
-    The state, and metrics: norms of gradients, whole and by group, and with a gate `skipped` (1 if
-    the step was bad), `stopped` (1 if the gate is closed for good), counts and running means.
   """
   norms = {f'{player}gradient_norm': optax.tree.norm(tree) for player, tree in gradients.items()}
   groups = {
@@ -105,16 +115,14 @@ def through(
     for player, tree in gradients.items()
     for name, norm in norms_by_group(f'{player}gradient_norm', tree).items()
   }
-  if gate is None:
-    return after, norms | groups
-  counters = before.counters
+  if gate is None or counters is None:
+    return Verdict(None, counters, norms | groups)
   good = jnp.isfinite(loss) & (counters.in_a_row <= gate.skip)
   for name, norm in norms.items():
     good &= jnp.isfinite(norm)
     if gate.spike:
       mean = counters.norms[name]  # 0 of an opponent that has not begun to learn: no yardstick
       good &= (norm <= gate.spike * mean) | (mean == 0) | (counters.taken < WARM_UP)
-  kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
   gain = jnp.maximum(1 / (counters.taken + 1), 1 / HORIZON)
   means = {
     name: jnp.where(good, mean + gain * (norms[name] - mean), mean)
@@ -130,8 +138,18 @@ def through(
     'skipped_steps': counters.skipped,
     **{f'running_{name}': mean for name, mean in means.items()},
   }
-  kept = kept.replace(step=after.step, counters=counters)
-  return kept, norms | groups | counted
+  return Verdict(good, counters, norms | groups | counted)
+
+
+def when(good: Array | None, update: Callable[[Tree], Tree], state: Tree) -> Tree:
+  """Returns update(state) if a step is good or there is no gate, else the state.
+
+  A branch, not a choice between two results: choosing number by number has the old moments lie
+  beside the new ones, a copy of all of them at every step.
+  """
+  if good is None:
+    return update(state)
+  return jax.lax.cond(good, update, lambda state: state, state)
 
 
 def parameter_norms(state: Tree) -> Metrics:

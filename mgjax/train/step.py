@@ -10,7 +10,7 @@ import optax
 
 from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tree
 from mgjax.train.average import update_average
-from mgjax.train.gate import Gate, through
+from mgjax.train.gate import Gate, judge, when
 from mgjax.train.state import State
 
 Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
@@ -49,11 +49,15 @@ def make_step(
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
     gradients, loss, metrics = learn(state, batch, frozen)
-    params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
-    average = update_average(state.average, params, decay, state.step)
-    after = state.replace(step=state.step + 1, params=params, opt_state=opt_state, average=average)
-    after, found = through(gate, state, after, loss, {'': gradients})
-    return after, metrics | found
+    good, counters, found = judge(gate, state.counters, loss, {'': gradients})
+
+    def update(state: State) -> State:
+      params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
+      average = update_average(state.average, params, decay, state.step)
+      return state.replace(params=params, opt_state=opt_state, average=average)
+
+    state = when(good, update, state).replace(step=state.step + 1, counters=counters)
+    return state, metrics | found
 
   return step
 

@@ -14,7 +14,7 @@ import optax
 
 from mgjax.core.typing import Array, Batch, Judge, Key, Metrics, Tree
 from mgjax.train.average import update_average
-from mgjax.train.gate import Gate, through
+from mgjax.train.gate import Gate, judge, when
 from mgjax.train.part import Opponent
 from mgjax.train.state import State
 from mgjax.train.step import Learn, Step, accumulated, apply, bind, with_frozen
@@ -51,18 +51,21 @@ def make_two_player_step(
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
     (gradients, learnt), loss, metrics = learn(state, batch, frozen)
-    params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
-    opposing = state.opponent['params'], state.opponent['opt_state']
-    others = apply(opponent_optimizer, learnt, opposing[1], opposing[0])
-    moved = dict(zip(('params', 'opt_state'), others, strict=True))
-    active = state.step >= opponent.start
-    other = jax.tree.map(functools.partial(jnp.where, active), moved, state.opponent)
-    average = update_average(state.average, params, decay, state.step)
-    after = state.replace(
-      step=state.step + 1, params=params, opt_state=opt_state, average=average, opponent=other
-    )
-    after, found = through(gate, state, after, loss, {'': gradients, 'opponent_': learnt})
-    return after, metrics | found
+    both = {'': gradients, 'opponent_': learnt}
+    good, counters, found = judge(gate, state.counters, loss, both)
+
+    def update(state: State) -> State:
+      params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
+      opposing = state.opponent['params'], state.opponent['opt_state']
+      others = apply(opponent_optimizer, learnt, opposing[1], opposing[0])
+      moved = dict(zip(('params', 'opt_state'), others, strict=True))
+      active = state.step >= opponent.start
+      other = jax.tree.map(functools.partial(jnp.where, active), moved, state.opponent)
+      average = update_average(state.average, params, decay, state.step)
+      return state.replace(params=params, opt_state=opt_state, average=average, opponent=other)
+
+    state = when(good, update, state).replace(step=state.step + 1, counters=counters)
+    return state, metrics | found
 
   return step
 

@@ -207,7 +207,9 @@ def test_a_rival_that_cannot_run_is_refused(tmp_path):
 def test_what_does_not_fit_together_is_refused():
   with pytest.raises(ConfigError, match='attention alone has no layers'):
     timed('attention', layers=1)
-  with pytest.raises(ConfigError, match="no 'sound' to time; expected one of step, guards, forward"):
+  with pytest.raises(
+    ConfigError, match="no 'sound' to time; expected one of step, guards, forward"
+  ):
     timed('sound')
   with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
     timed('blocks', latents=(12, 1, 2, 2, 16), devices=None)

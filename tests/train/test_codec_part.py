@@ -21,7 +21,7 @@ AGAINST = {
 }
 
 
-@pytest.mark.slow  # the autoencoder's, in test_two_player.py, goes the same way
+@pytest.mark.slow
 def test_a_run_of_two_resumes_bit_by_bit(tmp_path):
   config = tiny_sound.codec(**AGAINST, train__steps=4, train__evaluate_every=0)
   whole = train(config, tmp_path / 'whole')

@@ -72,6 +72,7 @@ def spoil(monkeypatch):
   return spoil
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_finite_ends_the_run_with_its_samples_and_a_replay(
   tiny_runs, tmp_path, spoil
 ):
@@ -115,6 +116,7 @@ def test_bad_batches_are_passed_over_and_counted_and_the_run_resumes_among_them(
   tiny.same_state(train(config, tmp_path / 'stopped'), whole)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_before_there_were_counters_goes_on(tiny_runs, tmp_path, monkeypatch):
   config = tiny.video(tiny_runs)
   with monkeypatch.context() as patch:

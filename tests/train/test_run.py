@@ -62,7 +62,7 @@ def test_a_bucket_whose_every_shard_is_lost_is_left_out_if_asked_for(tiny_runs, 
     make_part(config, tmp_path)
 
 
-@pytest.mark.slow  # as it does against a discriminator, in test_two_player.py
+@pytest.mark.slow
 def test_the_autoencoder_resumes_bit_by_bit_too(tiny_runs, tmp_path):
   train(tiny.autoencoder(), tmp_path, stop_at=5)
   state = train(tiny.autoencoder(), tmp_path)

@@ -147,6 +147,7 @@ ADVERSARIAL = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_of_two_resumes_bit_by_bit(tmp_path):
   config = tiny.autoencoder(
     **ADVERSARIAL, train__steps=5, train__save_every=2, train__evaluate_every=0
