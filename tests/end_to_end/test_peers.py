@@ -16,6 +16,7 @@ def reach(step, workdir, processes):
   wait_until(lambda: path.exists() and f'"step": {step},' in path.read_text(), processes)
 
 
+@pytest.mark.slow  # test_watchdog.py has a single one
 def test_a_stuck_process_and_those_that_wait_for_it_end_by_their_watchdogs(tmp_path):
   workdir = tmp_path / 'run'
   with learning(workdir, more=['', 5, STEP], processes=2) as (processes, log):
