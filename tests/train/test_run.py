@@ -21,6 +21,7 @@ from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.encode import encode
 from mgjax.train.loop import Schedule
 from mgjax.train.run import make_part, train
+from mgjax.train.validation import make_evaluate
 from tests import tiny
 
 # The default configuration has all devices on `data`: with the eight of the tests, every batch here
@@ -238,7 +239,7 @@ def test_validation_repeats_exactly(tiny_runs):
   part = make_part(config, tiny_runs / 'video')
   state = tiny.final_state(tiny_runs / 'video')
   mesh = run.make_mesh(config.mesh.to_dict(), config.rules)
-  evaluate = run._make_evaluate(part, config, mesh)
+  evaluate = make_evaluate(part, config, mesh)
   first, second = evaluate(state.average), evaluate(state.average)
   assert (
     first
