@@ -49,15 +49,21 @@ def _ends(end: str) -> Callable[[str], bool]:
   return lambda name: name == end or (name.startswith('validation/') and name.endswith(f'/{end}'))
 
 
+BAD = ('replaced_samples', 'stopped')
 # Title of a chart -> which metrics it shows. A metric goes to the first that takes it.
 CHARTS: dict[str, Callable[[str], bool]] = {
   'Loss': _ends('loss'),
-  'Loss by kind': lambda name: '/' not in name and name.startswith('loss'),
+  'Loss of images and videos, and by time': lambda name: name.startswith('loss/'),
+  'Validation loss by kind and time': lambda name: (
+    name.startswith('validation/') and '/loss/' in name
+  ),
   'Gradient norm': lambda name: '/' not in name and name.endswith('gradient_norm'),
   'Learning rate': lambda name: name.endswith('learning_rate'),
   'Seconds per step': lambda name: 'seconds' in name,
+  'Where the time went, over restarts': lambda name: name == 'goodput' or name.startswith('spent/'),
   'Share of time spent waiting for data': _is('data_wait'),
-  'Bad steps and replaced samples': lambda name: 'skipped' in name or name == 'replaced_samples',
+  'GiB held': _is('device_memory_gib', 'host_memory_gib'),
+  'Bad steps and replaced samples': lambda name: 'skipped' in name or name in BAD,
   'Gradient norm by module': lambda name: 'gradient_norm/' in name,
   'Parameter norm by module': lambda name: 'parameter_norm/' in name,
 }
@@ -204,6 +210,8 @@ def _speeds(curves: Curves) -> dict[str, str]:
       found[f'step p{percentile}'] = f'{value:.3g} s'
   if points := curves.get('data_wait'):
     found['data wait'] = f'{np.mean([value for _, value in points]):.1%}'
+  if points := curves.get('goodput'):  # of all time so far, so the last one tells
+    found['goodput'] = f'{points[-1][1]:.1%}'
   return found
 
 
