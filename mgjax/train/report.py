@@ -219,8 +219,6 @@ def _speeds(curves: Curves) -> dict[str, str]:
       found[f'step p{percentile}'] = f'{value:.3g} s'
   if points := curves.get('data_wait'):
     found['data wait'] = f'{np.mean([value for _, value in points]):.1%}'
-  if points := curves.get('goodput'):  # of all time so far, so the last one tells
-    found['goodput'] = f'{points[-1][1]:.1%}'
   return found
 
 
