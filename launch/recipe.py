@@ -10,7 +10,7 @@ from absl import flags
 
 from launch import command_line
 from mgjax.parallel import distributed
-from mgjax.train.recipe import describe_recipe, run_recipe
+from mgjax.train.recipe import describe_recipe, heartbeat, run_recipe
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of the recipe: a folder a stage.')
@@ -27,7 +27,7 @@ def main(_) -> None:
   if _DRY_RUN.value:
     print(describe_recipe(config, workdir))
   else:
-    distributed.initialize()
+    distributed.initialize(heartbeat(config))
     distributed.check_shared(workdir)
     run_recipe(config, workdir)
 

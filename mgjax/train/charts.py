@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 520, 240
-LEFT, RIGHT, TOP, BOTTOM = 58, 10, 26, 30  # margins
+LEFT, RIGHT, TOP, BOTTOM = 58, 24, 26, 30  # margins
+APART = 70  # names of vertical lines that are nearer to one another are left out
 MOST = 400  # points of a curve that are drawn; of more, the lowest and highest of each stretch
 DECADES = 1.5  # that values span from which on their axis is logarithmic
 COLOURS = ('#1f6fb4', '#d9622b', '#2b8a3e', '#8a3ea8', '#b8860b', '#555555', '#c2255c', '#0b7285')
@@ -45,11 +46,15 @@ def chart(
   for value in ticks(min(ys), max(ys), logarithmic):
     parts.append(_line(LEFT, up(value), WIDTH - RIGHT, up(value), 'grid'))
     parts.append(f'<text class="y" x="{LEFT - 5}" y="{up(value) + 4:.1f}">{shown(value)}</text>')
+  named = -APART
   for name, value in (marks or {}).items():
-    parts.append(_line(across(value), TOP, across(value), HEIGHT - BOTTOM, 'mark'))
-    parts.append(
-      f'<text class="mark" x="{across(value) + 3:.1f}" y="{TOP + 10}">{html.escape(name)}</text>'
-    )
+    place = across(value)
+    parts.append(_line(place, TOP, place, HEIGHT - BOTTOM, 'mark'))
+    if place - named >= APART:
+      parts.append(
+        f'<text class="mark" x="{place + 3:.1f}" y="{TOP + 10}">{html.escape(name)}</text>'
+      )
+      named = place
   for index, (name, points) in enumerate(kept.items()):
     colour = COLOURS[index % len(COLOURS)]
     path = ' '.join(f'{across(x):.1f},{up(y):.1f}' for x, y in points)
@@ -102,13 +107,13 @@ def thinned(points: Points, most: int = MOST) -> list[tuple[float, float]]:
 
 
 def ticks(low: float, high: float, logarithmic: bool = False) -> list[float]:
-  """Returns three to eight round numbers in [low, high]; one where both are the same."""
+  """Returns two to eight round numbers in [low, high]; one where both are the same."""
   if high == low:
     return [low]
   if logarithmic:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    step = -(-len(decades) // 6)
-    found = [10.0**decade for decade in decades[::step]]
+    step, within = -(-len(decades) // 6), (1, 3) if len(decades) < 5 else (1,)
+    found = [factor * 10.0**decade for decade in decades[::step] for factor in within]
     return [value for value in found if low <= value <= high] or [low, high]
   rough = (high - low) / 5
   decade = 10.0 ** math.floor(math.log10(rough))

@@ -256,6 +256,12 @@ class _Log:
       self.write()
 
 
+def heartbeat(config: ConfigDict) -> int:
+  """Returns the longest of the stages' `train.limits.heartbeat`, 0 where none has one."""
+  stages = (config.stages[name].get('train') or {} for name in config.order)
+  return max((stage.get('limits', {}).get('heartbeat', 0) for stage in stages), default=0)
+
+
 def describe_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
   """Says what a recipe would do and what of it is done, without allocating or compiling anything.
 

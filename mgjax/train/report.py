@@ -42,7 +42,7 @@ text{font-size:11px;fill:#444}text.title{font-size:13px;font-weight:600;fill:#11
 text.x{text-anchor:middle}text.y{text-anchor:end}.grid{stroke:#e4e4e4}.axis{stroke:#888}
 .mark{stroke:#999;stroke-dasharray:3 3}text.mark{stroke:none;fill:#666}
 .legend{font-size:12px}.legend span{margin-right:1em}.legend span:before{content:"\\2501 "}
-.note{color:#666}
+.note{color:#666}summary{font-size:1.3em;font-weight:600;margin:.6em 0;cursor:pointer}
 """
 
 
@@ -54,10 +54,14 @@ def _ends(end: str) -> Callable[[str], bool]:
   return lambda name: name == end or (name.startswith('validation/') and name.endswith(f'/{end}'))
 
 
+BAD = ('replaced_samples', 'stopped')
 # Title of a chart -> which metrics it shows. A metric goes to the first that takes it.
 CHARTS: dict[str, Callable[[str], bool]] = {
   'Loss': _ends('loss'),
-  'Loss by kind': lambda name: '/' not in name and name.startswith('loss'),
+  'Loss of images and videos, and by time': lambda name: name.startswith('loss/'),
+  'Validation loss by kind and time': lambda name: (
+    name.startswith('validation/') and '/loss/' in name
+  ),
   'Gradient norm': lambda name: '/' not in name and name.endswith('gradient_norm'),
   'Learning rate': lambda name: name.endswith('learning_rate'),
   'Seconds per step': lambda name: 'seconds' in name,
@@ -68,7 +72,7 @@ CHARTS: dict[str, Callable[[str], bool]] = {
   'Share of the peak of the chips (MFU)': _is('mfu'),
   'TFLOP/s a device': _is('tflops_per_device'),
   'Memory, GiB': lambda name: name.endswith('_memory_gib'),
-  'Bad steps and replaced samples': lambda name: 'skipped' in name or name == 'replaced_samples',
+  'Bad steps and replaced samples': lambda name: 'skipped' in name or name in BAD,
   'Gradient norm by module': lambda name: 'gradient_norm/' in name,
   'Parameter norm by module': lambda name: 'parameter_norm/' in name,
 }
@@ -152,7 +156,7 @@ def _recipe(workdir: pathlib.Path) -> str:
   spent = workdir / 'seconds.json'
   seconds = read_json(spent) if spent.exists() else {}
   rows, sections, marks, first = [], [], {}, 0.0
-  together: Curves = {}
+  together: Curves = {'training': [], 'validation': []}
   for stage in stages:
     place, name = workdir / stage['folder'], stage['name']
     row = _row(place, name) if stage['steps'] else {'': name}
@@ -161,11 +165,11 @@ def _recipe(workdir: pathlib.Path) -> str:
     rows.append(row)
     if not stage['steps'] or not (curves := read_curves(place)):
       continue
-    sections.append(f'<h2>{html.escape(name)}</h2>{_run(place)}')
+    sections.append(f'<details><summary>{html.escape(name)}</summary>{_run(place)}</details>')
     marks[name] = first
     found = {'training': curves.get('loss', []), 'validation': validation_curve(curves)}
     for title, points in found.items():
-      together[f'{name}: {title}'] = [(first + x, y) for x, y in points]
+      together[title] += [(first + x, y) for x, y in points]
     first += max(x for points in curves.values() for x, _ in points)
   overview = chart('Loss over all stages, by steps', together, marks)
   return f'{_table(rows)}<div class="charts"><div>{overview}</div></div>{"".join(sections)}'

@@ -63,7 +63,7 @@ def test_stages_build_on_one_another_and_a_second_call_ends_at_once(
     mean = (np.float64(tuned[0][name]) + np.float64(tuned[1][name])) / 2
     np.testing.assert_array_equal(leaf, np.float32(mean))
   page = (tmp_path / 'report.html').read_text()
-  assert all(f'<h2>{name}</h2>' in page for name in config.order[:-1])
+  assert all(f'<summary>{name}</summary>' in page for name in config.order[:-1])
 
   def never(*arguments, **options):
     raise AssertionError('nothing is left to do')

@@ -57,6 +57,27 @@ def test_the_page_of_two_players_has_both(tiny_runs, tmp_path):
   assert 'psnr' in page
 
 
+def test_metrics_of_a_kind_share_a_chart_and_none_is_lost(tmp_path):
+  (tmp_path / 'config.json').write_text(json.dumps({'part': 'video', 'train': {'steps': 9}}))
+  kinds = {
+    'Loss': ('loss', 'validation/video/loss'),
+    'Loss of images and videos, and by time': ('loss/image', 'loss/time_0_0.25'),
+    'Validation loss by kind and time': ('validation/video/loss/video',),
+    'Where the time of all attempts went': ('goodput', 'spent/step'),
+    'Seconds per step': ('seconds_per_step', 'seconds_per_step_p99'),
+    'psnr': ('psnr', 'validation/video/psnr'),
+    'something new': ('something new',),
+  }
+  row = {'step': 1} | {name: 0.25 for names in kinds.values() for name in names}
+  (tmp_path / 'metrics.jsonl').write_text(json.dumps(row) + '\n')
+  page = read(write_report(tmp_path))
+  assert sorted(TITLES.findall(page)) == sorted(kinds)
+  for chart_ in page.split('<svg')[1:]:
+    names = kinds[TITLES.search(chart_)[1]]
+    assert all(f'>{name}</span>' in chart_ for name in names)
+    assert chart_.count('</span>') == len(names)
+
+
 def test_a_run_that_failed_or_just_began_has_a_page(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps({'part': 'video', 'train': {'steps': 9}}))
   assert 'No metrics yet' in read(write_report(tmp_path))
