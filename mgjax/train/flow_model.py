@@ -125,7 +125,9 @@ def make_flops(model: FlowModel) -> Callable[[Batch], int]:
   def flops(batch: Batch) -> int:
     shape = tuple(sorted((name, array.shape) for name, array in batch.items()))
     if shape not in known:
-      shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
+      # What of a sound is known, which the objective draws, is as large as the sound.
+      inputs = {'context': batch['latents']} | batch
+      shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs.items()}
       latents = batch['latents'].shape
       known[shape] = backbone_flops(model.backbone, latents, context_length(model, shapes)).training
     return known[shape]
