@@ -18,7 +18,7 @@ restarts=${RESTARTS:-100} pause=${PAUSE:-10}
 stopping=
 child=
 stop() {
-  stopping=1
+  stopping=$1 heard=1
   if [[ $child ]]; then
     kill "-$1" -- "-$child" 2>/dev/null
   fi
@@ -31,11 +31,21 @@ for ((attempt = 1; ; attempt++)); do
   "$@" &
   child=$!
   set +m
-  wait "$child"
-  code=$?
-  while kill -0 "$child" 2>/dev/null; do # a trap ends `wait` early
+  if [[ $stopping ]]; then # a signal came when the command had no number yet
+    stop "$stopping"
+  fi
+  code=
+  while true; do
+    heard=
     wait "$child"
-    code=$?
+    now=$?
+    if [[ $code ]] && ((now == 127)); then
+      break # there was nothing left to wait for
+    fi
+    code=$now
+    if [[ -z $heard ]]; then
+      break # else a trap ended `wait`, perhaps before the command ended
+    fi
   done
   child=
   case $code in 0 | 2 | 3 | 4 | 5) exit "$code" ;; esac
