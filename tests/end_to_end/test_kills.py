@@ -214,6 +214,7 @@ def test_a_killed_run_goes_on_and_ends_bit_by_bit_alike(tmp_path):
   assert account.attempts == 2 and account.seconds['idle'] > 0
 
 
+@pytest.mark.slow
 def test_two_processes_of_which_one_is_killed_end_and_go_on(tmp_path):
   run = Run(tmp_path / 'run')
   start = lambda pause=0.0: learning(run.workdir, pause=pause, processes=2)  # noqa: E731

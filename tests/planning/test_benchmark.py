@@ -65,7 +65,10 @@ def expected_flops(what, tokens=TOKENS, latents=LATENTS):
   }[what]
 
 
-@pytest.mark.parametrize('what', SUBJECTS)
+@pytest.mark.parametrize(
+  'what',  # guards have the step too
+  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'step')) for each in SUBJECTS],
+)
 def test_numbers_of_everything_that_can_be_timed(what):
   report = json.loads(json.dumps(timed(what)))
   assert report['latents'] == [ROWS, *LATENTS]
