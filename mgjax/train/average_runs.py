@@ -1,6 +1,7 @@
 """Several finetunes into one work directory (Movie Gen §3.3)."""
 
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -21,7 +22,7 @@ from mgjax.core.typing import Tree
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place
 from mgjax.train.average import greedy_mean, mean_params
-from mgjax.train.part import Part
+from mgjax.train.part import Part, init_params
 from mgjax.train.restore import load_params, open_checkpoints, read_config, read_shapes
 from mgjax.train.run import make_part
 from mgjax.train.store import write_workdir
@@ -194,9 +195,7 @@ def make_judge(part: Part, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], f
   Raises:
     ConfigError: when it is called, if there is too little data to validate on.
   """
-  boxed = jax.eval_shape(
-    lambda key: part.model.init(key, *part.inputs)['params'], jax.random.key(0)
-  )
+  boxed = jax.eval_shape(functools.partial(init_params, part), jax.random.key(0))
   place, evaluate = make_place(boxed, mesh), make_evaluate(part, config, mesh)
 
   def judge(params: Tree) -> float:

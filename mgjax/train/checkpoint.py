@@ -166,7 +166,7 @@ class Checkpoints:
       return self._read_exactly(step, {which: abstract_params})
     found = self._read_newest_good({which: abstract_params}, cast=True)
     if found is None:
-      raise CheckpointError(f'no checkpoint in {self.directory}; train first, or mend the path')
+      raise self.nothing()
     _, items, meta, _ = found
     return items[which], meta
 
@@ -178,8 +178,12 @@ class Checkpoints:
     """
     found = self._read_newest_good({})
     if found is None:
-      raise CheckpointError(f'no checkpoint in {self.directory}; train first, or mend the path')
+      raise self.nothing()
     return found[2]
+
+  def nothing(self) -> CheckpointError:
+    """Returns the error that there is no checkpoint."""
+    return CheckpointError(f'no checkpoint in {self.directory}; train first, or mend the path')
 
   def wait(self) -> None:
     """Blocks until the save on its way is safely on disk.

@@ -48,13 +48,8 @@ def look_at(checkpoints: Checkpoints) -> list[Seen]:
     Seen(path.name, *weigh(path), None, 'set aside as damaged') for path in checkpoints.aside()
   ]
   if not found:
-    raise nothing(checkpoints)
+    raise checkpoints.nothing()
   return found
-
-
-def nothing(checkpoints: Checkpoints) -> CheckpointError:
-  """Returns the error that there is no checkpoint."""
-  return CheckpointError(f'no checkpoint in {checkpoints.directory}; train first, or mend the path')
 
 
 def verify_all(
@@ -82,7 +77,7 @@ def verify_all(
       found[step] = str(error)
     report(step, found[step])
   if not found and not checkpoints.aside():
-    raise nothing(checkpoints)
+    raise checkpoints.nothing()
   return found
 
 
@@ -120,7 +115,7 @@ def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> P
     damaged[steps.pop()] = problem
   if not steps:
     if not damaged:
-      raise nothing(checkpoints)
+      raise checkpoints.nothing()
     raise CheckpointError(
       f'no checkpoint in {checkpoints.directory} is good (steps {sorted(damaged)}), so none is '
       'removed; bring the directory back from a backup'

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import DataError
-from mgjax.core.typing import Batch, Metrics, Objective, Tree
+from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
 from mgjax.data.faults import Replacing
 from mgjax.data.mixture import Bucket, Source, share_by_samples
 from mgjax.parallel.shard import Place
@@ -83,6 +83,11 @@ class Part:
   opponent: Opponent | None = None
   frozen: Tree = None
   flops: Callable[[Batch], int] | None = None
+
+
+def init_params(player: Part | Opponent, key: Key) -> Tree:
+  """Returns parameters that a part or its opponent may begin with, in their boxes."""
+  return player.model.init(key, *player.inputs)['params']
 
 
 def make_buckets(

@@ -17,7 +17,7 @@ from mgjax.parallel.shard import put_batch
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.faults import bare, examine, first_bad, load_batch, make_learn_of
 from mgjax.train.micro_batches import accumulation
-from mgjax.train.part import Part
+from mgjax.train.part import Part, init_params
 from mgjax.train.restore import read_config
 from mgjax.train.run import make_part
 from mgjax.train.state import State, abstract_state
@@ -62,11 +62,8 @@ def replay(folder: str | os.PathLike[str]) -> str:
 
 
 def _abstract(part: Part, mesh) -> State:
-  def init(player, key):
-    return player.model.init(key, *player.inputs)['params']
-
-  other = part.opponent and (functools.partial(init, part.opponent), optax.identity())
-  return abstract_state(functools.partial(init, part), optax.identity(), mesh, other)
+  other = part.opponent and (functools.partial(init_params, part.opponent), optax.identity())
+  return abstract_state(functools.partial(init_params, part), optax.identity(), mesh, other)
 
 
 def _table(tree: str, leaves: Mapping[str, Sequence[float]]) -> list[str]:

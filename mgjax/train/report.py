@@ -22,6 +22,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes
 from mgjax.train.charts import chart, shown
 from mgjax.train.goodput import read_goodput
+from mgjax.train.validation import validation_loss
 
 PAGE = 'report.html'
 PICTURE = 2**20  # bytes of a picture that goes on the page
@@ -95,7 +96,8 @@ def write_report(
   if (workdir / 'recipe.json').exists():
     body = _recipe(workdir)
   elif (workdir / 'config.json').exists():
-    body = _table([_row(workdir, workdir.name)]) + _run(workdir)
+    curves = read_curves(workdir)
+    body = _table([_row(workdir, workdir.name, curves)]) + _run(workdir, curves)
   else:
     raise ConfigError(
       f'{os.fspath(workdir)!r} is the work directory of neither a run nor a recipe; train first, '
@@ -143,12 +145,12 @@ def read_curves(workdir: str | os.PathLike[str]) -> Curves:
 
 def validation_curve(curves: Mapping[str, list[tuple[float, float]]]) -> list[tuple[float, float]]:
   """Returns the mean of the validation losses of all buckets, by step."""
-  steps: dict[float, list[float]] = {}
+  steps: dict[float, dict[str, float]] = {}
   for name, points in curves.items():
-    if name.startswith('validation/') and name.endswith('/loss'):
-      for step, value in points:
-        steps.setdefault(step, []).append(value)
-  return [(step, sum(values) / len(values)) for step, values in sorted(steps.items())]
+    for step, value in points:
+      steps.setdefault(step, {})[name] = value
+  losses = [(step, validation_loss(found)) for step, found in sorted(steps.items())]
+  return [(step, loss) for step, loss in losses if loss is not None]
 
 
 def _recipe(workdir: pathlib.Path) -> str:
@@ -159,13 +161,16 @@ def _recipe(workdir: pathlib.Path) -> str:
   together: Curves = {'training': [], 'validation': []}
   for stage in stages:
     place, name = workdir / stage['folder'], stage['name']
-    row = _row(place, name) if stage['steps'] else {'': name}
+    curves = read_curves(place) if stage['steps'] else {}
+    row = _row(place, name, curves) if stage['steps'] else {'': name}
     row |= {'builds on': ', '.join(stage['after'])}
     row['minutes'] = shown(round(seconds.get(name, 0) / 60, 1)) if name in seconds else ''
     rows.append(row)
-    if not stage['steps'] or not (curves := read_curves(place)):
+    if not curves:
       continue
-    sections.append(f'<details><summary>{html.escape(name)}</summary>{_run(place)}</details>')
+    sections.append(
+      f'<details><summary>{html.escape(name)}</summary>{_run(place, curves)}</details>'
+    )
     marks[name] = first
     found = {'training': curves.get('loss', []), 'validation': validation_curve(curves)}
     for title, points in found.items():
@@ -185,9 +190,9 @@ def _table(rows: list[dict[str, str]]) -> str:
   return f'<table><tr>{head}</tr>{body}</table>'
 
 
-def _row(workdir: pathlib.Path, name: str) -> dict[str, str]:
+def _row(workdir: pathlib.Path, name: str, curves: Curves) -> dict[str, str]:
   """What the table says of a run."""
-  curves, row = read_curves(workdir), {'': name}
+  row = {'': name}
   if not (workdir / 'config.json').exists():
     return row | {'part': 'not begun'}
   config = read_json(workdir / 'config.json')
@@ -222,9 +227,8 @@ def _speeds(curves: Curves) -> dict[str, str]:
   return found
 
 
-def _run(workdir: pathlib.Path) -> str:
+def _run(workdir: pathlib.Path, curves: Curves) -> str:
   """All charts of a run, and its last picture."""
-  curves = read_curves(workdir)
   if not curves:
     return '<p class="note">No metrics yet.</p>'
   groups: dict[str, dict[str, Any]] = {title: {} for title in CHARTS}

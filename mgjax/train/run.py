@@ -2,11 +2,9 @@
 
 import dataclasses
 import functools
-import importlib.metadata
 import logging
 import os
 import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,13 +36,14 @@ from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.metrics import reached_step
 from mgjax.train.micro_batches import accumulation, check_batches
 from mgjax.train.optimizer import make_run_optimizer, make_run_schedule
-from mgjax.train.part import Opponent, Part
+from mgjax.train.part import Part, init_params
 from mgjax.train.plateau import learning_rate, make_react
 from mgjax.train.report import reported
 from mgjax.train.restore import open_checkpoints, read_config
 from mgjax.train.start import start_from
 from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
 from mgjax.train.step import Step, make_step
+from mgjax.train.store import write_about
 from mgjax.train.two_player import make_two_player_step
 from mgjax.train.validation import make_evaluate
 
@@ -237,9 +236,7 @@ def _claim(config: ConfigDict, workdir: pathlib.Path, new_data: bool) -> None:
   if jax.process_index() == 0:
     write_json(path, config.to_dict())
   if jax.process_index() == 0 and not begun:
-    versions = {name: importlib.metadata.version(name) for name in RECORDED}
-    about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
-    write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
+    write_about(workdir, RECORDED)
 
 
 def _check_same(before: Mapping[str, Any], config: ConfigDict, where: str, new_data: bool) -> None:
@@ -295,17 +292,13 @@ def _make_step(
   return step_and_rate
 
 
-def _init(player: Part | Opponent, key: jax.Array) -> Tree:
-  return player.model.init(key, *player.inputs)['params']
-
-
 def _initial_state(
   config, part: Part, optimizer, opponent_optimizer, mesh, checkpoints, order: str, new_data: bool
 ) -> tuple[State, list[tuple[int, str]]]:
   """Returns where to begin, and the orders of the data until then and from then on."""
-  init, other = functools.partial(_init, part), None
+  init, other = functools.partial(init_params, part), None
   if part.opponent is not None:
-    other = functools.partial(_init, part.opponent), opponent_optimizer
+    other = functools.partial(init_params, part.opponent), opponent_optimizer
   target = abstract_state(init, optimizer, mesh, other)
   restored = checkpoints.restore(target)
   if restored is not None:

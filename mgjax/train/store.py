@@ -3,7 +3,7 @@
 import importlib.metadata
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,11 +42,9 @@ def write_workdir(
     loss: of a validation, where it is known.
     frozen: whether nobody trains them: the average alone is written.
   """
-  versions = {name: importlib.metadata.version(name) for name in RECORDED}
-  about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
   leaves = named_leaves(params)
   write_json(workdir / 'config.json', config.to_dict())
-  write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
+  write_about(workdir, RECORDED)
   write_json(workdir / 'parameters.json', {name: list(leaf.shape) for name, leaf in leaves.items()})
   types = {name: str(leaf.dtype) for name, leaf in leaves.items()}
   if set(types.values()) != {'float32'}:
@@ -63,3 +61,10 @@ def write_workdir(
   state = State(step=jnp.zeros((), jnp.int32), params=trained, opt_state={}, average=params)
   with open_checkpoints(workdir, config.train) as checkpoints:
     checkpoints.save(state, meta, loss)
+
+
+def write_about(workdir: pathlib.Path, packages: Sequence[str]) -> None:
+  """Writes `run.json`: the command that made a work directory, and versions of some packages."""
+  versions = {name: importlib.metadata.version(name) for name in packages}
+  about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
+  write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})
