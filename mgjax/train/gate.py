@@ -176,28 +176,6 @@ def norms_by_group(name: str, tree: Tree) -> Metrics:
   return {f'{name}/{group}': optax.tree.norm(leaves) for group, leaves in groups.items()}
 
 
-def to_json(counters: Counters) -> dict[str, Any]:
-  """Returns counters as JSON values, which hold them exactly."""
-  found = jax.device_get(counters)
-  numbers = {name: int(getattr(found, name)) for name in ('skipped', 'in_a_row', 'taken')}
-  return numbers | {'norms': {name: float(norm) for name, norm in found.norms.items()}}
-
-
-def from_json(values: Mapping[str, Any] | None, like: Counters, gate: Gate) -> Counters:
-  """Undoes `to_json`; counters that were not saved begin at 0.
-
-  A gate that now lets fewer pass in a row is not closed by what an earlier one let pass.
-
-  Args:
-    values: from a checkpoint, or None from one that has no counters.
-    like: shapes with shardings.
-    gate: of the run that goes on.
-  """
-  values = values or {}
-  numbers = {name: values.get(name, 0) for name in ('skipped', 'in_a_row', 'taken')}
-  numbers['in_a_row'] = min(numbers['in_a_row'], gate.skip)
-  norms = {name: values.get('norms', {}).get(name, 0.0) for name in like.norms}
-  found = Counters(**numbers, norms=norms)
-  return jax.tree.map(
-    lambda value, leaf: jax.device_put(jnp.asarray(value, leaf.dtype), leaf.sharding), found, like
-  )
+def reopened(counters: Counters, gate: Gate) -> Counters:
+  """Returns counters by which a gate that now lets fewer pass in a row is not closed already."""
+  return counters.replace(in_a_row=jnp.minimum(counters.in_a_row, gate.skip))

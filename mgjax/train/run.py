@@ -31,7 +31,7 @@ from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
 from mgjax.train.attempt import attempted
 from mgjax.train.faults import make_explain
 from mgjax.train.flow_model import make_flow_model, small_inputs
-from mgjax.train.gate import from_json, make_gate, parameter_norms, to_json
+from mgjax.train.gate import make_gate, parameter_norms, reopened
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.metrics import reached_step
 from mgjax.train.micro_batches import accumulation, check_batches
@@ -308,8 +308,7 @@ def _initial_state(
     orders = continue_orders(meta['orders'], int(state.step), order, allow=new_data)
     if part.check is not None:
       part.check(meta['notes'])
-    counters = from_json(meta.get('counters'), target.counters, make_gate(config.train))
-    return state.replace(counters=counters), orders
+    return state.replace(counters=reopened(state.counters, make_gate(config.train))), orders
   key = jax.random.key(config.seed)
   initialise, shardings = make_initialise(init, mesh)
   params, opponent = initialise(key), None
@@ -352,6 +351,5 @@ def _meta(
     'config': config.to_dict(),
     'orders': orders,
     'notes': part.notes(state.average) if part.notes else {},
-    'counters': to_json(state.counters),
     'version': mgjax.__version__,
   }
