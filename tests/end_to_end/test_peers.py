@@ -1,14 +1,31 @@
 """One of two processes is stopped, stuck or asked to stop: the other one does not wait for ever."""
 
 import signal
+import sys
 import time
 
 import pytest
 
+from mgjax.parallel.distributed import LOST
 from tests import tiny
-from tests.end_to_end.test_kills import HEARTBEAT, Run, finish, learning, wait_until
+from tests.end_to_end.test_kills import (
+  HEARTBEAT,
+  SHORT,
+  Run,
+  finish,
+  learning,
+  running,
+  wait_until,
+)
 
 STEP = 3  # seconds that a step may take
+BINARY = """
+import sys
+from launch.command_line import run
+from tests.end_to_end.test_kills import learn
+workdir = sys.argv.pop()
+run(lambda arguments: learn(workdir, 10_000, 0.05))
+"""
 
 
 def reach(step, workdir, processes):
@@ -48,6 +65,21 @@ def test_a_process_does_not_outlive_another_one_for_long(tmp_path, number, index
   assert 'another task died' in said or 'reset by peer' in said or 'another process ended' in said
   print(f'{number.name} of process {index}: the other one ended with {code} after {lasted:.1f} s')
   assert lasted < 2 * HEARTBEAT  # half of it on a machine that is not busy
+
+
+@pytest.mark.slow
+def test_a_binary_whose_peer_died_says_so_and_what_to_do(tmp_path):
+  workdir = tmp_path / 'run'
+  command = [sys.executable, '-c', BINARY, str(workdir)]
+  with running(workdir, command, 2, JAX_NUM_CPU_DEVICES='1', **SHORT) as (processes, log):
+    reach(5, workdir, processes)
+    processes[1].kill()
+    code = processes[0].wait(timeout=10 * HEARTBEAT)
+    said = log.read_text()
+  # Either an exchange fails at once, which is told in our words, or it waits for ever, until JAX
+  # ends the process by the heartbeat, in its own.
+  told = LOST in said and 'Traceback' in said if code == 1 else 'another task died' in said
+  assert told and code in (1, -signal.SIGABRT), (code, said)
 
 
 def test_a_signal_as_the_steps_begin_ends_both_at_the_same_one(tmp_path):
