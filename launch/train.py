@@ -8,6 +8,7 @@ A run that ends with exit code 4, for its numbers were not finite, says what to 
 that step is taken again, and shown is where the first bad number comes from.
 """
 
+import jax
 from absl import flags
 
 from launch import command_line
@@ -30,7 +31,8 @@ _REPLAY = flags.DEFINE_string(
 def main(_) -> None:
   if _REPLAY.value:
     distributed.initialize()
-    return print(replay(_REPLAY.value))
+    found = replay(_REPLAY.value)
+    return print(found) if jax.process_index() == 0 else None
   config = command_line.required(_CONFIG, 'configs/digits/autoencoder.py')
   if command_line.print_config(config):
     return

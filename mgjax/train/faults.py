@@ -264,10 +264,8 @@ def make_explain(
     report = {'step': step, 'first': first_bad(found), 'bucket': bucket.name}
     report |= {'samples': samples, 'leaves': found}
     save_fault(folder, state, batch, share, config.to_dict(), report)
-    return (
-      f'There {first_bad(found)}; of the bucket {bucket.name!r} it read {_listed(samples)}. '
-      f'Take that step again with --replay={folder}'
-    )
+    read = f'; of the bucket {bucket.name!r} it read {_listed(samples)}' if samples else ''
+    return f'There {first_bad(found)}{read}. Take that step again with --replay={folder}'
 
   return explain
 

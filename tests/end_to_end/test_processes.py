@@ -44,11 +44,17 @@ COUNT = 'from tests.end_to_end.test_processes import count_steps as f; import sy
 
 
 @contextlib.contextmanager
-def training(workdir, mesh, log):
+def training(workdir, mesh, log, *more):
   """The recipe that trains the tiny autoencoder in two processes; none outlives the block."""
   config = workdir.with_name('config.py')
   config.write_text(CONFIG.format(mesh=mesh))
-  command = ['bash', 'launch/recipes/local.sh', '2', f'--config={config}', f'--workdir={workdir}']
+  with two_processes(log, f'--config={config}', f'--workdir={workdir}', *more) as recipe:
+    yield recipe
+
+
+@contextlib.contextmanager
+def two_processes(log, *flags):
+  command = ['bash', 'launch/recipes/local.sh', '2', *flags]
   environment = {**os.environ, **PROCESS, 'PYTHON': sys.executable}
   with log.open('w') as file:
     recipe = subprocess.Popen(command, cwd=tiny.CHECKOUT, stderr=file, stdout=file, env=environment)
@@ -92,6 +98,22 @@ def test_two_processes_that_died_end_as_one_undisturbed(tiny_runs, tmp_path):
   one, two = (each['notes']['latents']['std'] for each in (meta, other_meta))
   np.testing.assert_allclose(one, two, rtol=1e-4)
   assert list(workdir.rglob('reconstruction.png'))
+
+
+@pytest.mark.slow
+def test_a_step_that_ended_two_processes_is_kept_whole_and_taken_again_by_two(tmp_path):
+  workdir, log = tmp_path / 'run', tmp_path / 'log'
+  too_large = ('--config.optimizer.peak=1e30', '--config.optimizer.warmup=0')
+  with training(workdir, {'fsdp': 4}, log, *too_large) as recipe:
+    assert recipe.wait(timeout=240) == 4, log.read_text()
+  (folder,) = (workdir / 'faults').iterdir()
+  assert log.read_text().count(f'--replay={folder}') == 2  # both say so
+  assert len(list(folder.glob('batch-*'))) == 2
+  with two_processes(log, f'--replay={folder}') as recipe:
+    assert recipe.wait(timeout=240) == 0, log.read_text()
+  said = log.read_text()
+  assert said.count('loss:') == said.count('the first of them: ') == 1  # one of them prints
+  assert said.count("{'index': ") == tiny.AUTOENCODER['buckets.video.batch_size']
 
 
 def count_steps(workdir):
