@@ -15,12 +15,12 @@ def get_config(path: str = 'footage') -> ConfigDict:
   config.path = path
   config.seconds = 10.0
   config.gops = (16, 250)
-  config.windows = 128  # read in one run
+  config.windows = 256  # read in one run
   config.frames = 16
   config.fps = 16
   config.height = 256
   config.width = 256
   config.batch_size = 8
-  config.threads = 0  # of our loader; 0 is two a core. Rivals have a worker a core
+  config.threads = 0  # of our loader; 0 is one a core, as rivals have a worker a core
   config.latents = ConfigDict({'rows': 512, 'shape': (8, 32, 32, 16), 'batch_size': 16})
   return config

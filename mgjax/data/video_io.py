@@ -269,7 +269,7 @@ def _read_from(
       while upto < len(times) and times[upto] + TOLERANCE < end:
         upto += 1
       if upto > filled:
-        clip[filled:upto] = resize(frame)
+        clip[filled + 1 : upto] = resize(frame, clip[filled])
       filled = upto
       if filled == len(times):
         return clip
@@ -287,7 +287,12 @@ def _upright(path: File, frame: av.VideoFrame, stream: av.VideoStream) -> tuple[
   size = (frame.height, round(frame.width * _pixel_aspect(stream)))
   if not 0 < size[1] < _MOST_WIDE * frame.width:
     raise DataError(f'{path}: its pixels are said to have the shape {stream.sample_aspect_ratio}')
-  return size[::-1] if frame.rotation % 180 else size
+  return size[::-1] if _quarter_turns(frame) % 2 else size
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+  """How often a frame is to be turned to the left by 90 degrees until it is upright."""
+  return round(frame.rotation / 90)
 
 
 def _pixel_aspect(stream: av.VideoStream) -> float:
@@ -295,11 +300,18 @@ def _pixel_aspect(stream: av.VideoStream) -> float:
 
 
 def _make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limits: Limits):
-  """Returns frame -> uint8 (h w 3): upright, covering `size`, cropped at the centre."""
+  """Returns frame -> uint8 (h w 3): upright, covering `size`, cropped at the centre.
+
+  A second argument of it, of that shape, is written to and returned.
+  """
   reformatter = VideoReformatter()
 
-  def resize(frame: av.VideoFrame) -> UInt8[np.ndarray, 'h w 3']:
-    target = size[::-1] if frame.rotation % 180 else size
+  def resize(
+    frame: av.VideoFrame, out: UInt8[np.ndarray, 'h w 3'] | None = None
+  ) -> UInt8[np.ndarray, 'h w 3']:
+    out = np.empty((*size, 3), np.uint8) if out is None else out
+    turns = _quarter_turns(frame)
+    target = size[::-1] if turns % 2 else size
     try:
       height, width = cover_size(frame.height, frame.width * _pixel_aspect(stream), target, limits)
     except DataError as error:
@@ -315,10 +327,9 @@ def _make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limi
       threads=1,
     )
     top, left = (height - target[0]) // 2, (width - target[1]) // 2
-    image = np.empty((*target, 3), np.uint8)
     for channel, plane in zip((1, 2, 0), picture.planes, strict=True):
       whole = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-      image[..., channel] = whole[top : top + target[0], left : left + target[1]]
-    return np.rot90(image, round(frame.rotation / 90))
+      out[..., channel] = np.rot90(whole[top : top + target[0], left : left + target[1]], turns)
+    return out
 
   return resize

@@ -61,7 +61,7 @@ def measure_data(
     raise ConfigError('windows and latents.rows must be at least one batch of theirs')
   found = find_rivals(rivals, WHAT, devices=1)
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  threads = config.threads or 2 * cores
+  threads = config.threads or cores
   with tempfile.TemporaryDirectory(dir=directory or None) as folder:
     footage = make_footage(config, pathlib.Path(folder))
     ours = _clip_programs(config, pathlib.Path(folder), footage, threads)

@@ -66,8 +66,10 @@ def make_programs(task, read=read_with_av, name='torch DataLoader + PyAV'):
     loader = make_loader(windows, persistent_workers=True)
 
     def epoch():
-      first, *_ = (batch.numpy() for batch in loader)
-      return first
+      first = None
+      for batch in loader:  # none but the first is held on to
+        first = batch if first is None else first
+      return first.numpy()
 
     return epoch
 
