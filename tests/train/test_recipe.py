@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
 import shutil
+import signal
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +23,15 @@ from mgjax.train.recipe import describe_recipe, plan, run_recipe
 from mgjax.train.restore import load_params
 from mgjax.train.run import train
 from tests import tiny
+from tests.end_to_end.test_kills import SHORT, finish, running, wait_until
+
+CONFIG = """
+import pathlib
+from tests.train.test_recipe import stages
+
+def get_config():
+  return stages(pathlib.Path({runs!r}), order=('images', 'joint'))
+"""
 
 
 def stages(runs, **changes):
@@ -72,6 +84,24 @@ def test_stages_build_on_one_another_and_a_second_call_ends_at_once(
     monkeypatch.setattr(recipe, name, never)
   assert run_recipe(config, tmp_path)
   assert describe_recipe(config, tmp_path).count(': done') == len(plan(config, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # both processes compile, at both starts
+def test_two_processes_are_stopped_together_in_a_stage_and_go_on_to_the_end(tiny_runs, tmp_path):
+  workdir, path = tmp_path / 'run', tmp_path / 'config.py'
+  path.write_text(CONFIG.format(runs=os.fspath(tiny_runs)))
+  command = [sys.executable, '-m', 'launch.recipe', f'--config={path}', f'--workdir={workdir}']
+  both = {'processes': 2, 'JAX_NUM_CPU_DEVICES': '2', **SHORT}
+  with running(workdir, command, **both) as (processes, log):
+    wait_until(lambda: log.read_text().count('[joint]') == 2, processes, seconds=300)
+    processes[1].send_signal(signal.SIGTERM)
+    finish(processes)
+    assert 'stage 4 of 4, joint: stopped; the same command goes on' in log.read_text()
+  with running(workdir, command, **both) as (processes, log):
+    finish(processes)
+    assert log.read_text().count('stage 2 of 4, images: done') == 2
+  assert sorted(tiny.losses(workdir / 'joint')) == [1, 2]
 
 
 @pytest.mark.slow
