@@ -32,7 +32,9 @@ def main(_) -> None:
   if _REPLAY.value:
     distributed.initialize()
     found = replay(_REPLAY.value)
-    return print(found) if jax.process_index() == 0 else None
+    if jax.process_index() == 0:
+      print(found)
+    return
   config = command_line.required(_CONFIG, 'configs/digits/autoencoder.py')
   if command_line.print_config(config):
     return

@@ -43,17 +43,16 @@ def get_config():
 COUNT = 'from tests.end_to_end.test_processes import count_steps as f; import sys; f(sys.argv[1])'
 
 
-@contextlib.contextmanager
 def training(workdir, mesh, log, *more):
-  """The recipe that trains the tiny autoencoder in two processes; none outlives the block."""
+  """The tiny autoencoder, trained in two processes."""
   config = workdir.with_name('config.py')
   config.write_text(CONFIG.format(mesh=mesh))
-  with two_processes(log, f'--config={config}', f'--workdir={workdir}', *more) as recipe:
-    yield recipe
+  return two_processes(log, f'--config={config}', f'--workdir={workdir}', *more)
 
 
 @contextlib.contextmanager
 def two_processes(log, *flags):
+  """The recipe that starts launch.train twice; no process outlives the block."""
   command = ['bash', 'launch/recipes/local.sh', '2', *flags]
   environment = {**os.environ, **PROCESS, 'PYTHON': sys.executable}
   with log.open('w') as file:
