@@ -17,7 +17,9 @@ MODELS = (
   ('core',),
   ('parallel',),
   ('nn',),
-  ('flow', 'backbone', 'text', 'tae'),
+  ('flow', 'text', 'tae'),
+  ('conditioning',),
+  ('backbone',),
   ('video',),
   ('upsampler', 'personalization', 'editing', 'audio'),
 )

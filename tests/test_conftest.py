@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jaxtyping
 import pytest
 
-from mgjax.core import ports
+from mgjax.conditioning import ports
 
 
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='MGJAX_TEST_PLATFORMS asks for others')

@@ -50,7 +50,7 @@ def video(runs: pathlib.Path, encoders: dict[str, pathlib.Path], **changes):
   config = tiny.video(runs, **changes)
   shapes = {name: {'features': 8 + seed, 'length': 40} for seed, name in enumerate(READS)}
   config.model.conditionings.text = {
-    'class': 'mgjax.text.encoded.EncodedText',
+    'kind': 'encoded_text',
     'encoders': shapes,
   }
   config.text = {

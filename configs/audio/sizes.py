@@ -50,11 +50,9 @@ def model(size: str, latents: int) -> ConfigDict:
       'unroll': 1,
       'compute': 'float32' if size == 'debug' else 'bfloat16',
       'conditionings': {
-        'context': {'class': 'mgjax.audio.conditioning.AudioContext'},
-        'text': conditioning(AUDIO)
-        if words
-        else {'class': 'mgjax.text.conditioning.ByteText', **TEXT[size]},
-        'video': {'class': 'mgjax.audio.conditioning.FrameFeatures', 'features': FEATURES},
+        'context': {'kind': 'known_latents'},
+        'text': conditioning(AUDIO) if words else {'kind': 'byte_text', **TEXT[size]},
+        'video': {'kind': 'frame_features', 'features': FEATURES},
       },
     }
   )

@@ -43,15 +43,15 @@ def get_config() -> ConfigDict:
       'unroll': 4,  # a loop over layers costs more than it saves at this size
       'compute': 'float32',
       'conditionings': {
-        'context': {'class': 'mgjax.audio.conditioning.AudioContext'},
+        'context': {'kind': 'known_latents'},
         'text': {
-          'class': 'mgjax.text.conditioning.ByteText',
+          'kind': 'byte_text',
           'width': 64,
           'depth': 2,
           'heads': 2,
           'length': 40,
         },
-        'video': {'class': 'mgjax.audio.conditioning.FrameFeatures', 'features': 768},
+        'video': {'kind': 'frame_features', 'features': 768},
       },
     }
   )

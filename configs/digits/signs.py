@@ -18,11 +18,11 @@ from mgjax.core.errors import ConfigError
 
 SMALL = {'width': 64, 'depth': 2, 'heads': 2}
 WORDS = SMALL | {
-  'class': 'mgjax.text.conditioning.WordText',
+  'kind': 'word_text',
   'vocabulary': 8192,
   'length': 16,
 }
-BYTES = SMALL | {'class': 'mgjax.text.conditioning.ByteText'}
+BYTES = SMALL | {'kind': 'byte_text'}
 ENCODERS = {
   'words': {'text': WORDS},
   # The report's arrangement: what the prompt means from one encoder, what it quotes from another.

@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
       'compute': 'float32',
       'conditionings': {
         'text': {
-          'class': 'mgjax.text.conditioning.ByteText',
+          'kind': 'byte_text',
           'width': 64,
           'depth': 2,
           'heads': 2,

@@ -36,7 +36,7 @@ def conditioning(encoders: Encoders) -> dict[str, Any]:
   shapes = {
     name: {'features': width, 'length': length} for name, (_, _, width, length) in encoders.items()
   }
-  return {'class': 'mgjax.text.encoded.EncodedText', 'encoders': shapes}
+  return {'kind': 'encoded_text', 'encoders': shapes}
 
 
 def places(encoders: Encoders) -> ConfigDict:

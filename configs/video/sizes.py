@@ -50,9 +50,7 @@ def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       'unroll': 1,
       'compute': 'float32' if size == 'debug' else 'bfloat16',
       'conditionings': {
-        'text': conditioning(VIDEO)
-        if words
-        else {'class': 'mgjax.text.conditioning.ByteText', **TEXT[size]}
+        'text': conditioning(VIDEO) if words else {'kind': 'byte_text', **TEXT[size]}
       },
     }
   )

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.ports import Ports, combine
 from mgjax.core.errors import DataError
-from mgjax.core.ports import Ports, combine
 from mgjax.core.typing import Array, Batch, Drop, Float
 
 

@@ -9,8 +9,8 @@ from mgjax.backbone.block import Block
 from mgjax.backbone.modulation import TimeModulation, modulate
 from mgjax.backbone.patch import grid, patchify, unpatchify
 from mgjax.backbone.position import Positions
+from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
-from mgjax.core.ports import Ports
 from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.mlp import FEED_FORWARD

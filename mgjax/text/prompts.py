@@ -9,6 +9,7 @@ from mgjax.core.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
+EMBEDDINGS = 'embeddings'  # field of a sample: encoder -> states (m e) of what it read
 LONGEST = 4096  # characters; far more than any encoder reads
 # Marks that change how text is shown (its order, its digits, its letters' forms) but not what it
 # says, and the byte order mark that editors put before a file.

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from mgjax.audio.objective import make_masked_objective, make_unmasked_objective
 from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
-from mgjax.core.config import build, differences
+from mgjax.conditioning.kinds import make_conditioning
+from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Objective
@@ -19,19 +20,20 @@ from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
 from mgjax.flow.times import make_sampler
-from mgjax.text.encoded import EMBEDDINGS
+from mgjax.text.prompts import EMBEDDINGS
 from mgjax.train.flops import backbone_flops
 from mgjax.video.generate import make_generate
 
 
 def make_flow_model(config: ConfigDict) -> FlowModel:
-  """Makes the module that `config.model` describes; a conditioning is built from its `class`."""
+  """Makes the module that `config.model` describes; a conditioning is found by its `kind`."""
   fields = config.model.to_dict()
   dtype = compute_type(fields.pop('compute'))
   described = fields.pop('conditionings')
   fields |= {key: tuple(fields[key]) for key in ('positions', 'patch')}
   conditionings = [
-    build(described[name], name=name, dim=fields['dim'], dtype=dtype) for name in sorted(described)
+    make_conditioning(described[name], name=name, dim=fields['dim'], dtype=dtype)
+    for name in sorted(described)
   ]
   backbone = Transformer(**fields, dtype=dtype, name='backbone')
   return FlowModel(backbone, tuple(conditionings))

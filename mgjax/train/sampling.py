@@ -9,8 +9,7 @@ import numpy as np
 
 from mgjax.core.typing import UInt8
 from mgjax.data.sources import longest_bucket
-from mgjax.text.encoded import EMBEDDINGS
-from mgjax.text.prompts import prompt_of
+from mgjax.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.train.flow_model import prepare_samples
 from mgjax.train.restore import load_codec
 from mgjax.train.trained import TrainedModel

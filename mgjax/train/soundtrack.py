@@ -22,7 +22,7 @@ from mgjax.audio.rerank import Alignment, Scorer, best_of
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.core.typing import Array, Batch, Float
 from mgjax.tae.tiling import Cover
-from mgjax.text.encoded import EMBEDDINGS
+from mgjax.text.prompts import EMBEDDINGS
 from mgjax.train.audio_part import check_length, longest_bucket
 from mgjax.train.film import Film
 from mgjax.train.flow_model import make_sampler_of, prepare_samples

@@ -17,8 +17,7 @@ from mgjax.core.errors import ConfigError, StorageError
 from mgjax.data.embeddings import Embeddings, embed, encoder_of
 from mgjax.data.mixture import Source
 from mgjax.data.storage import inside
-from mgjax.text.encoded import EMBEDDINGS
-from mgjax.text.prompts import prompt_of
+from mgjax.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.text.visual_text import READS
 from mgjax.train.metrics import Progress
 from mgjax.train.restore import places_of

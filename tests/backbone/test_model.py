@@ -9,9 +9,9 @@ import pytest
 
 from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.byte_text import ByteText
 from mgjax.core.errors import DataError
 from mgjax.flow.guidance import make_guided
-from mgjax.text.conditioning import ByteText
 from mgjax.text.tokenizers import byte_tokens
 from mgjax.video.generate import draw_noise, make_generate
 from mgjax.video.stages import grow

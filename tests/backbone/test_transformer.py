@@ -13,8 +13,8 @@ from mgjax.backbone.modulation import TimeModulation, sinusoids
 from mgjax.backbone.patch import patchify, unpatchify
 from mgjax.backbone.position import Positions
 from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
-from mgjax.core.ports import Ports
 from mgjax.nn.norm import RMSNorm
 from mgjax.parallel.mesh import make_mesh
 from tests.random_parameters import random_parameters

@@ -1,10 +1,6 @@
 """Configurations: keys that people mistype, values that changed, classes by their name."""
 
-import pytest
-
-from mgjax.core.config import build, did_you_mean, differences, flatten
-from mgjax.core.errors import ConfigError
-from mgjax.nn.norm import RMSNorm
+from mgjax.core.config import did_you_mean, differences, flatten
 
 
 def test_leaves_have_dotted_names():
@@ -28,24 +24,3 @@ def test_differences_name_both_values():
     "none: None -> 'absent'",
   ]
   assert not differences({'patch': (1, 2)}, {'patch': [1, 2]})  # JSON knows no tuples
-
-
-def test_a_class_is_built_by_its_name():
-  assert build({'class': 'mgjax.nn.norm.RMSNorm', 'epsilon': 0.5}, name='a') == RMSNorm(
-    0.5, name='a'
-  )
-
-
-@pytest.mark.parametrize(
-  ('description', 'message'),
-  [
-    ({}, "class '' is not one of mgjax"),
-    ({'class': 'os.path.join'}, "class 'os.path.join' is not one of mgjax"),
-    ({'class': 'mgjax.nn.norm.Norm'}, "there is no class 'mgjax.nn.norm.Norm'"),
-    ({'class': 'mgjax.nowhere.Norm'}, "there is no class 'mgjax.nowhere.Norm'"),
-    ({'class': 'mgjax.nn.norm.RMSNorm', 'eps': 1.0}, "unexpected keyword argument 'eps'"),
-  ],
-)
-def test_what_cannot_be_built_is_a_sentence(description, message):
-  with pytest.raises(ConfigError, match=message):
-    build(description)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import configs.digits
-import mgjax.text
+import mgjax.conditioning
 from mgjax.train.encode import encode
 from mgjax.train.flow_model import make_flow_model, prepare_samples
 from mgjax.train.run import train
@@ -36,11 +36,11 @@ def labelled(tmp_path_factory):
       file = folder / title
       file.parent.mkdir(parents=True)
       file.write_text(body)
-    for package in (mgjax.text, configs.digits):
+    for package in (mgjax.conditioning, configs.digits):
       place = str(folder / package.__name__.replace('.', '/'))
       patch.setattr(package, '__path__', [*package.__path__, place])
     yield __import__('configs.digits.labelled', fromlist=['labelled'])
-  for name in ('configs.digits.labelled', 'mgjax.text.colour_label'):
+  for name in ('configs.digits.labelled', 'mgjax.conditioning.colour_label'):
     sys.modules.pop(name, None)
 
 

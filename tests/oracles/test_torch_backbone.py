@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mgjax.backbone.transformer import Transformer
-from mgjax.core.ports import Ports
+from mgjax.conditioning.ports import Ports
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')
 

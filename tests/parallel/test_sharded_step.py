@@ -10,11 +10,13 @@ import pytest
 
 from mgjax.audio import codec_objective
 from mgjax.audio.codec import Codec
-from mgjax.audio.conditioning import AudioContext, FrameFeatures
 from mgjax.audio.discriminators import Discriminators
 from mgjax.audio.objective import make_masked_objective
 from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.byte_text import ByteText
+from mgjax.conditioning.frame_features import FrameFeatures
+from mgjax.conditioning.known_latents import KnownLatents
 from mgjax.core.tree import named_leaves
 from mgjax.flow.objective import make_objective
 from mgjax.parallel.mesh import make_mesh
@@ -23,7 +25,6 @@ from mgjax.parallel.shard import parameter_shardings, put_batch
 from mgjax.tae import objective as tae_objective
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.discriminator import Discriminator
-from mgjax.text.conditioning import ByteText
 from mgjax.train.part import Opponent
 from mgjax.train.state import start_opponent, start_state
 from mgjax.train.step import make_step
@@ -69,7 +70,7 @@ def video_batch():
 def audio_model():
   backbone = Transformer(32, 2, 4, 48, (7, 1, 1), (1, 1, 1), feed_forward='gelu', name='backbone')
   text = ByteText(32, width=16, depth=1, heads=2, length=7, name='text')
-  context, video = AudioContext(32, name='context'), FrameFeatures(32, 6, name='video')
+  context, video = KnownLatents(32, name='context'), FrameFeatures(32, 6, name='video')
   return FlowModel(backbone, (context, text, video))
 
 

@@ -10,8 +10,8 @@ import pytest
 from jax.interpreters import partial_eval
 
 from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
-from mgjax.core.ports import Ports
 from mgjax.nn.stack import REMAT
 from mgjax.planning.policies import ORDER, POLICIES, find_policy, kernels_again, linear_again
 from mgjax.planning.workload import Workload

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from mgjax.backbone.transformer import Transformer
-from mgjax.core.ports import Ports
+from mgjax.conditioning.ports import Ports
 from mgjax.train.flops import backbone_flops
 
 

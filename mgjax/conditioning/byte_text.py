@@ -1,4 +1,4 @@
-"""Text as a condition: encoders of bytes and of words that are trained with the model."""
+"""Text as a condition: a small encoder of bytes, trained with the model (Movie Gen §3.1.4)."""
 
 import logging
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
-from mgjax.core.ports import Ports
 from mgjax.core.typing import Array, Batch, Bool, Float, Int
 from mgjax.nn.conv import TemporalConv
 from mgjax.nn.linear import FAN_IN, Linear, parameter
@@ -20,7 +20,6 @@ from mgjax.nn.norm import LayerNorm, RMSNorm
 from mgjax.text.prompts import prompt_of
 from mgjax.text.tokenizers import BYTE_VOCABULARY, EOS, PAD, byte_tokens
 from mgjax.text.visual_text import READS
-from mgjax.text.words import SPECIAL, word_tokens, words_of
 
 _log = logging.getLogger(__name__)
 _BYTES = jax.nn.initializers.normal(1.0)
@@ -113,28 +112,6 @@ class ByteText(nn.Module):
     x = RMSNorm(dtype=self.dtype, name='norm')(x)
     x = Linear(self.dim, ('hidden', 'embed'), dtype=self.dtype, name='project')(x)
     return LayerNorm(dtype=self.dtype, name='project_norm')(x)
-
-
-class WordText(ByteText):
-  """A prompt's words, whole numbers and marks, through the same encoder: what `ByteText` is beside.
-
-  A vocabulary of words knows nothing of how they are spelt (`mgjax/text/words.py`).
-
-  Attributes:
-    vocabulary: tokens that words are spread over.
-  """
-
-  vocabulary: int = 2**15
-  unit: ClassVar[str] = 'words'
-
-  @property
-  def vocabulary_size(self) -> int:
-    """Entries of the table of tokens."""
-    return SPECIAL + self.vocabulary
-
-  def tokens(self, text: str) -> tuple[int, Int[np.ndarray, ' m']]:
-    """Returns how many tokens a text has without its end, and as many as are read."""
-    return len(words_of(text)), word_tokens(text, self.length, self.vocabulary)
 
 
 def _warn_of_cut(size: int, read: int, unit: str) -> None:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.ports import Ports, combine
+from mgjax.conditioning.ports import Ports, combine
 
 
 def test_nothing_combines_to_nothing():

@@ -1,7 +1,4 @@
-"""What the audio model hears of a video and of known sound (Movie Gen §6).
-
-Text comes in through a conditioning of `mgjax/text/`, as for video, by cross-attention.
-"""
+"""Features of video frames as a condition of the audio model (Movie Gen §6)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.ports import Ports
+from mgjax.conditioning.ports import Ports
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.norm import LayerNorm
@@ -53,34 +50,3 @@ class FrameFeatures(nn.Module):
     x = LayerNorm(dtype=self.dtype, name='norm')(x)
     gate = jnp.tanh(parameter(self, 'gate', ZEROS, ('embed',), (self.dim,))).astype(self.dtype)
     return Ports(tokens=jnp.where(seen[:, None, None], x * gate[None, None], 0))
-
-
-class AudioContext(nn.Module):
-  """Latents that are known, zeros where they are not: sound to go on with or to fill up.
-
-  The report lays them beside the noisy latents as more channels; a linear map of a concatenation is
-  a sum of linear maps, of which this one starts at zero.
-
-  Attributes:
-    dim: model width d.
-    dtype: compute type.
-  """
-
-  dim: int
-  dtype: jnp.dtype = jnp.float32
-
-  def requires(self) -> tuple[str, ...]:
-    """Names the batch keys that `__call__` reads."""
-    return ('context',)
-
-  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Takes a sample's 'context' (t 1 1 c) over; in training the objective draws it instead."""
-    return {'context': np.asarray(sample['context'], np.float32)} if 'context' in sample else {}
-
-  @nn.compact
-  def __call__(self, batch: Batch, drop: Bool[Array, ' b']) -> Ports:
-    context = batch['context'].astype(self.dtype)
-    context = jnp.where(drop[:, None, None], 0, context.reshape(*context.shape[:2], -1))
-    axes = ('patch', 'embed')
-    project = Linear(self.dim, axes, initializer=ZEROS, dtype=self.dtype, name='project')
-    return Ports(tokens=project(context))

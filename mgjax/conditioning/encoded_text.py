@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.ports import Ports
 from mgjax.core.typing import Array, Batch, Bool, Float
 from mgjax.nn.linear import Linear, parameter
 from mgjax.nn.norm import LayerNorm
+from mgjax.text.prompts import EMBEDDINGS
 
-EMBEDDINGS = 'embeddings'  # field of a sample: encoder -> states (m e) of what it read
 _NULL = jax.nn.initializers.normal(1.0)  # as large as what a LayerNorm gives
 
 

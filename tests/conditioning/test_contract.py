@@ -15,11 +15,12 @@ import pytest
 import mgjax
 from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning import byte_text
+from mgjax.conditioning.byte_text import ByteText
+from mgjax.conditioning.ports import Ports
+from mgjax.conditioning.word_text import WordText
 from mgjax.core.axes import AXES
 from mgjax.core.errors import ConfigError
-from mgjax.core.ports import Ports
-from mgjax.text import conditioning
-from mgjax.text.conditioning import ByteText, WordText
 from mgjax.text.tokenizers import EOS, byte_tokens
 from mgjax.text.words import word_tokens
 from tests.random_parameters import random_parameters
@@ -72,7 +73,8 @@ def make(kind):
 @functools.cache
 def batch_of(kind):
   rows = [make(kind).prepare(sample) for sample in SAMPLES]
-  return {name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]}
+  with jax.ensure_compile_time_eval():  # a tracer must not be cached
+    return {name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]}
 
 
 @functools.cache
@@ -171,8 +173,8 @@ def test_frame_rate_of_videos_reaches_the_tokens():
 
 
 def test_the_first_prompt_that_is_cut_is_cut_aloud(caplog, monkeypatch):
-  monkeypatch.setattr(conditioning, '_warned', set())
-  with caplog.at_level(logging.WARNING, logger='mgjax.text.conditioning'):
+  monkeypatch.setattr(byte_text, '_warned', set())
+  with caplog.at_level(logging.WARNING, logger='mgjax.conditioning.byte_text'):
     make(ByteText).prepare({'caption': 'x' * 23})
     assert not caplog.text
     for _ in range(3):
@@ -190,8 +192,8 @@ def test_words_are_read_by_the_same_encoder():
 
 
 def test_words_that_are_cut_are_counted_as_words(caplog, monkeypatch):
-  monkeypatch.setattr(conditioning, '_warned', set())
-  with caplog.at_level(logging.WARNING, logger='mgjax.text.conditioning'):
+  monkeypatch.setattr(byte_text, '_warned', set())
+  with caplog.at_level(logging.WARNING, logger='mgjax.conditioning.byte_text'):
     for words in (23, 24, 24):
       make(WordText).prepare({'caption': 'x ' * words})
   assert caplog.text.count('a prompt of 24 words was cut to the 23 read') == 1

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.audio.conditioning import AudioContext, FrameFeatures
 from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.frame_features import FrameFeatures
+from mgjax.conditioning.known_latents import KnownLatents
 from tests.random_parameters import random_parameters
 
 ROWS, FRAMES, DIM = 3, 5, 16
@@ -15,7 +16,7 @@ BATCH = {
   'frame_features': jax.random.normal(jax.random.key(0), (ROWS, FRAMES, 6)),
   'context': jax.random.normal(jax.random.key(1), (ROWS, FRAMES, 1, 1, 4)),
 }
-KINDS = {'video': FrameFeatures(DIM, 6, name='video'), 'context': AudioContext(DIM, name='context')}
+KINDS = {'video': FrameFeatures(DIM, 6, name='video'), 'context': KnownLatents(DIM, name='context')}
 
 
 def tokens(kind, batch, drop, params):

@@ -1,0 +1,91 @@
+"""Finds the conditioning that a configuration names: `{'kind': 'byte_text', **fields}`.
+
+A kind is a short name that outlives the layout of the source tree: the name of a file in this
+folder, or one that another package registers. Names are only looked up; nothing that a saved
+configuration says is imported or called by its path.
+"""
+
+import importlib
+import importlib.metadata
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from mgjax.core.config import did_you_mean
+from mgjax.core.errors import ConfigError
+
+ENTRY_POINTS = 'mgjax.conditionings'  # group of packaging entry points: kind -> class
+_NOT_KINDS = {'__init__', 'kinds', 'ports'}
+_registered: dict[str, type[nn.Module]] = {}
+
+
+def register(kind: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
+  """Returns a class decorator that makes a conditioning of another package known as `kind`.
+
+  A configuration file may call it, since it is Python. So that commands which read a finished run
+  find the class too, an installed package names it among its entry points:
+
+    entry_points={'mgjax.conditionings': ['depth_map = my_package.depth_map:DepthMap']}
+
+  Raises:
+    ConfigError: mgjax or another package already has a conditioning of this kind.
+  """
+
+  def add(cls: type[nn.Module]) -> type[nn.Module]:
+    known = _registered.get(kind)
+    same = known is not None and (known.__module__, known.__qualname__) == (
+      cls.__module__, cls.__qualname__
+    )  # fmt: skip
+    if kind in _built_in() or (known is not None and not same):
+      raise ConfigError(f'there already is a conditioning of the kind {kind!r}; take another name')
+    _registered[kind] = cls
+    return cls
+
+  return add
+
+
+def make_conditioning(description: Mapping[str, Any], **more: Any) -> nn.Module:
+  """Makes the module that `{'kind': ..., **fields}` describes.
+
+  Args:
+    description: the kind and the module's fields.
+    **more: fields that come from elsewhere, such as `name`, `dim` and `dtype`.
+
+  Raises:
+    ConfigError: no conditioning of this kind is known, or it does not take the fields.
+  """
+  fields = {key: value for key, value in description.items() if key != 'kind'}
+  kind = description.get('kind', '')
+  cls = _find(kind)
+  try:
+    return cls(**fields, **more)
+  except TypeError as error:
+    raise ConfigError(
+      f'the conditioning {kind!r} does not take what the configuration gives it: {error}'
+    ) from error
+
+
+def _find(kind: str) -> type[nn.Module]:
+  if kind in _registered:
+    return _registered[kind]
+  if kind in _built_in():
+    module = importlib.import_module(f'mgjax.conditioning.{kind}')
+    return getattr(module, ''.join(word.capitalize() for word in kind.split('_')))
+  entries = {each.name: each for each in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+  if kind in entries:
+    return entries[kind].load()
+  known = sorted(_built_in() | _registered.keys() | entries.keys())
+  raise ConfigError(
+    f'{did_you_mean(str(kind), known).replace("unknown key", "unknown conditioning")} '
+    f'(known: {", ".join(known)}). If another package defines it, install that package, or import '
+    'it first, so that mgjax.conditioning.kinds.register is called'
+  )
+
+
+def _built_in() -> set[str]:
+  folders = importlib.import_module('mgjax.conditioning').__path__
+  return {
+    path.stem for folder in folders for path in pathlib.Path(folder).glob('*.py')
+  } - _NOT_KINDS

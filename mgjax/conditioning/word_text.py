@@ -1,0 +1,31 @@
+"""Text as a condition: a small encoder of words, trained with the model, to compare bytes with."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from mgjax.conditioning.byte_text import ByteText
+from mgjax.core.typing import Int
+from mgjax.text.words import SPECIAL, word_tokens, words_of
+
+
+class WordText(ByteText):
+  """A prompt's words, whole numbers and marks, through the same encoder: what `ByteText` is beside.
+
+  A vocabulary of words knows nothing of how they are spelt (`mgjax/text/words.py`).
+
+  Attributes:
+    vocabulary: tokens that words are spread over.
+  """
+
+  vocabulary: int = 2**15
+  unit: ClassVar[str] = 'words'
+
+  @property
+  def vocabulary_size(self) -> int:
+    """Entries of the table of tokens."""
+    return SPECIAL + self.vocabulary
+
+  def tokens(self, text: str) -> tuple[int, Int[np.ndarray, ' m']]:
+    """Returns how many tokens a text has without its end, and as many as are read."""
+    return len(words_of(text)), word_tokens(text, self.length, self.vocabulary)
