@@ -19,10 +19,10 @@ from absl import flags
 
 from launch import command_line
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data import inspection
-from mgjax.data.convert import REJECTED, Treatment, convert
-from mgjax.data.layouts import LAYOUTS, open_inputs
-from mgjax.data.records import Records, verify
+from mgjax.data.ingest import inspection
+from mgjax.data.ingest.convert import REJECTED, Treatment, convert
+from mgjax.data.ingest.open_inputs import LAYOUTS, open_inputs
+from mgjax.data.records.reader import Records, verify
 from mgjax.train.metrics import Progress
 
 _COMMANDS = ('convert', 'inspect', 'verify')

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.core.resampling import averaging
+from mgjax.core.resize import averaging
 from mgjax.core.typing import Float
 
 SIDE = 16  # pixels that a frame is averaged to

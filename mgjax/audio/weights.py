@@ -14,10 +14,10 @@ import numpy as np
 
 from mgjax.audio.layers import DILATIONS
 from mgjax.core.errors import ConfigError
-from mgjax.core.rename import place
 from mgjax.core.tensors import Tensors
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
+from mgjax.core.weight_names import place
 
 WATERMARK = re.compile(
   r'decoder\.(model\.\d+\.block\.(2|3|6|7|10|11)\.'

@@ -19,8 +19,8 @@ import numpy as np
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.catalogue import Catalogue, announce
-from mgjax.data.clip_files import VIDEO, Rejected
-from mgjax.data.video_io import TOLERANCE, cover_size
+from mgjax.data.ingest.entries import VIDEO, Rejected
+from mgjax.media.video import TOLERANCE, cover_size
 
 _log = logging.getLogger(__name__)
 _LISTED = 10_000  # of a hundred million clips the rest is counted

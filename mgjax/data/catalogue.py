@@ -19,10 +19,10 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
-from mgjax.data.clip_files import Entry, Medium, Rejected, commonest, list_entries
-from mgjax.data.clip_rows import COLUMNS, WHOLE, open_row
-from mgjax.data.containers import File
-from mgjax.data.records import Records
+from mgjax.data.ingest.clip_rows import COLUMNS, WHOLE, open_row
+from mgjax.data.ingest.entries import Entry, Medium, Rejected, commonest, list_entries
+from mgjax.data.records.reader import Records
+from mgjax.media.containers import File
 
 _log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.data import sound_io, video_io
 from mgjax.data.buckets import Shape, check_covers
 from mgjax.data.catalogue import Catalogue, Clip
+from mgjax.media import audio, video
 
 
 class Windows(abc.ABC):
@@ -98,7 +98,7 @@ class Clips(Windows):
     shape: Shape,
     *,
     intervals: Sequence[int] = (1,),
-    limits: video_io.Limits = video_io.LIMITS,
+    limits: video.Limits = video.LIMITS,
   ):
     if not intervals or min(intervals) < 1:
       raise DataError(f'intervals are {tuple(intervals)}; expected whole numbers of frames from 1')
@@ -115,10 +115,10 @@ class Clips(Windows):
     """Reads the frames of a window."""
     fps = float(self._rates[number]) / self._interval(number, index)
     shape = self._shape
-    video = video_io.read_clip(
+    frames = video.read_clip(
       clip.file, frames=shape.frames, size=shape.size, fps=fps, start=start, limits=self._limits
     )
-    return {'video': video} | ({'fps': fps} if shape.frames > 1 else {})
+    return {'video': frames} | ({'fps': fps} if shape.frames > 1 else {})
 
   def _interval(self, number: int, index: int) -> int:
     window = float(self._lengths[number])
@@ -132,18 +132,18 @@ def probe_video(
   shapes: Mapping[str, Shape],
   *,
   sounding: bool = False,
-  limits: video_io.Limits = video_io.LIMITS,
+  limits: video.Limits = video.LIMITS,
 ) -> dict[str, float | bool]:
   """Returns the fields of a `Clip`; with `sounding` it must have sound and lasts as long as that.
 
   Raises:
     DataError: it cannot be used.
   """
-  info = video_io.probe(file, limits)
+  info = video.probe(file, limits)
   check_covers(info.height, info.width, shapes)
   seconds = info.seconds
   if sounding:
-    seconds = min(seconds, sound_io.probe_sound(file, limits).seconds)
+    seconds = min(seconds, audio.probe_sound(file, limits).seconds)
   size = {'height': info.height, 'width': info.width}
   return {'seconds': seconds, 'fps': info.fps, 'sounding': info.has_audio, **size}
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.clip_rows import text_key
-from mgjax.data.record_writer import RecordWriter
-from mgjax.data.records import Records
-from mgjax.data.storage import inside, open_storage
+from mgjax.data.records.reader import Records
+from mgjax.data.records.rows import text_key
+from mgjax.data.records.storage import inside, open_storage
+from mgjax.data.records.writer import RecordWriter
 
 # texts -> arrays of each by name, such as {'states': (m e)}
 Embed = Callable[[Sequence[str]], Sequence[Mapping[str, np.ndarray]]]

@@ -13,13 +13,13 @@ from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.data.buckets import make_shape, sort_out
 from mgjax.data.catalogue import Catalogue, catalogue_of, probe_entries, recorded_clips
-from mgjax.data.clip_files import VIDEO, Medium, Rejected
 from mgjax.data.clips import Clips, probe_video
-from mgjax.data.digit_signs import Signs
-from mgjax.data.digits import Digits
+from mgjax.data.ingest.entries import VIDEO, Medium, Rejected
 from mgjax.data.mixture import Source
-from mgjax.data.records import Records
-from mgjax.data.storage import inside, open_storage
+from mgjax.data.records.reader import Records
+from mgjax.data.records.storage import inside, open_storage
+from mgjax.digits.clips import Digits
+from mgjax.digits.signs import Signs
 
 SPLITS = ('train', 'validation')
 EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none

@@ -8,9 +8,9 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
-from mgjax.data.digits import all_captions, held_out
 from mgjax.data.sources import make_digits
-from mgjax.evaluation.judge import ceiling, diversity, floor, train_judge
+from mgjax.digits.clips import all_captions, held_out
+from mgjax.digits.judge import ceiling, diversity, floor, train_judge
 from mgjax.train.sampling import Sampler
 
 LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size')

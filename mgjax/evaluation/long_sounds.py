@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.typing import Float
-from mgjax.data.digit_sounds import RATE
-from mgjax.data.digits import Digits
-from mgjax.data.sound_io import write_wav
-from mgjax.data.sound_sheet import sound_sheet
-from mgjax.data.video_io import write_video
+from mgjax.digits.clips import Digits
+from mgjax.digits.sound_judge import SoundScores, judge_clips
+from mgjax.digits.sounds import RATE
 from mgjax.evaluation.seams import Seams, gather_seams
-from mgjax.evaluation.sound_judge import SoundScores, judge_clips
 from mgjax.evaluation.soundtracks import check_digits
+from mgjax.media.audio import write_wav
+from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.video import write_video
 from mgjax.train import soundtrack
 from mgjax.train.audio_part import longest_bucket
 from mgjax.train.soundtrack import Extension, Soundtracker

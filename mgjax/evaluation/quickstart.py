@@ -10,13 +10,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.files import read_json, write_json
-from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.sources import longest_bucket, make_sources
-from mgjax.data.video_io import write_video
 from mgjax.evaluation import soundtracks
 from mgjax.evaluation.alignment import judge_model, spread
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.video import write_video
 from mgjax.text.prompts import clean_prompt
 from mgjax.train.encode import encode
 from mgjax.train.recipe import Stages

@@ -14,9 +14,7 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.typing import Float, UInt8
-from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.sources import longest_bucket, make_sources
-from mgjax.data.video_io import write_video
 from mgjax.evaluation.frechet import few_rows, frechet_distance
 from mgjax.evaluation.similarity import (
   FEATURES,
@@ -27,6 +25,8 @@ from mgjax.evaluation.similarity import (
   squared_errors,
   structural_similarity,
 )
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.video import write_video
 from mgjax.tae.latents import LatentCodec
 from mgjax.tae.outlier import distances
 from mgjax.tae.perceptual import COMMAND

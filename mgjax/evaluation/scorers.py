@@ -26,7 +26,7 @@ from mgjax.audio.captions import structured
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.typing import Float
-from mgjax.data.sound_io import write_wav
+from mgjax.media.audio import write_wav
 
 AXES = ('PQ', 'PC', 'CE', 'CU')  # production quality, complexity; content enjoyment, usefulness
 PATIENCE = 1800.0  # seconds

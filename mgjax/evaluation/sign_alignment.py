@@ -9,10 +9,10 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
-from mgjax.data.contact_sheet import contact_sheet
-from mgjax.data.digit_signs import Signs, caption_of, numbers
+from mgjax.digits.sign_judge import SignReading, sign_labels, train_sign_judge
+from mgjax.digits.signs import Signs, caption_of, numbers
 from mgjax.evaluation.alignment import LOOKS, world_of
-from mgjax.evaluation.sign_judge import SignReading, sign_labels, train_sign_judge
+from mgjax.media.contact_sheet import contact_sheet
 from mgjax.train.sampling import Sampler
 
 REAL = 500  # signs that say what can be read of real ones

@@ -16,12 +16,12 @@ from mgjax.audio.codec_losses import SMALLEST, mel_distance
 from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.core.typing import Float
-from mgjax.data.loudness import loudness
-from mgjax.data.sound_io import write_wav
-from mgjax.data.sound_sheet import sound_sheet
-from mgjax.data.sound_sources import make_sound_sources
+from mgjax.data.audio_sources import make_sound_sources
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.sound_metrics import signal_to_distortion, synchrony
+from mgjax.media.audio import write_wav
+from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.loudness import loudness
 from mgjax.tae.latents import estimate_statistics
 
 SHOWN = 4  # sounds that are written

@@ -13,13 +13,13 @@ from ml_collections import ConfigDict
 from mgjax.audio.frames import pixel_features, resample
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Float, UInt8
-from mgjax.data.sound_io import write_soundtrack
-from mgjax.data.sound_sources import make_sound_sources
-from mgjax.data.video_io import write_video
+from mgjax.data.audio_sources import make_sound_sources
+from mgjax.digits.sound_judge import SoundScores, ceiling, floor, judge_clips
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.scorers import CommandScorer
-from mgjax.evaluation.sound_judge import SoundScores, ceiling, floor, judge_clips
 from mgjax.evaluation.sound_reconstruction import CODEC, Heard, write_sounds
+from mgjax.media.audio import write_soundtrack
+from mgjax.media.video import write_video
 from mgjax.text.prompts import clean_prompt
 from mgjax.train.audio_part import longest_bucket
 from mgjax.train.soundtrack import Soundtracker

@@ -17,10 +17,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.faults import Replacing
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import Bucket, make_ordered_batches
-from mgjax.data.records import Records
+from mgjax.data.records.reader import Records
+from mgjax.data.replacement import Replacing
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.planning.contest import enter
 from mgjax.planning.footage import Windows, make_footage, make_latents

@@ -11,10 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import DataError
-from mgjax.data.clip_files import VIDEO
-from mgjax.data.clip_rows import COLUMNS, make_row
-from mgjax.data.records import Records, write_records
-from mgjax.data.video_io import encode_frames, stream_clip
+from mgjax.data.ingest.clip_rows import COLUMNS, make_row
+from mgjax.data.ingest.entries import VIDEO
+from mgjax.data.records.reader import Records, write_records
+from mgjax.media.video import encode_frames, stream_clip
 
 RATE = 25  # frames a second of the files
 CRF = 20.0

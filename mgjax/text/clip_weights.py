@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.rename import LAYER, TRANSPOSED, Row
 from mgjax.core.tensors import check_agrees, listed
+from mgjax.core.weight_names import LAYER, TRANSPOSED, Row
 
 LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token
 _FROM_CONVOLUTION = (2, 3, 1, 0)  # (o i h w) to (h w i o)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.rename import TRANSPOSED, Row
 from mgjax.core.tensors import check_agrees, listed
+from mgjax.core.weight_names import TRANSPOSED, Row
 
 EXPECTED = "those of transformers' T5 or UMT5 encoder"
 # model_type of config.json -> whether every layer has its own biases of distances.

@@ -17,11 +17,11 @@ from mgjax.backbone.model import FlowModel
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
+from mgjax.data.audio_sources import make_sound_sources
 from mgjax.data.mixture import Bucket, Source
-from mgjax.data.sound_io import write_wav
-from mgjax.data.sound_sheet import sound_sheet
-from mgjax.data.sound_sources import make_sound_sources
 from mgjax.data.sources import make_transform, stored_latents
+from mgjax.media.audio import write_wav
+from mgjax.media.audio_sheet import sound_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.train.flow_model import (
   check_learnt,

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
-from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.sources import make_sources, make_transform
+from mgjax.media.contact_sheet import contact_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.parallel.shard import everywhere
 from mgjax.tae.autoencoder import make_autoencoder

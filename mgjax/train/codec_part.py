@@ -19,10 +19,10 @@ from mgjax.audio.codec_objective import (
 from mgjax.audio.discriminators import Discriminators
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
-from mgjax.data.sound_io import write_wav
-from mgjax.data.sound_sheet import sound_sheet
-from mgjax.data.sound_sources import make_sound_sources
+from mgjax.data.audio_sources import make_sound_sources
 from mgjax.data.sources import make_transform
+from mgjax.media.audio import write_wav
+from mgjax.media.audio_sheet import sound_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.train.latent_statistics import latent_statistics
 from mgjax.train.part import Opponent, Part, longest_of, make_buckets

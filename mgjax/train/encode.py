@@ -18,9 +18,9 @@ from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.data.buckets import make_shape
-from mgjax.data.faults import Replacing
 from mgjax.data.mixture import Source
-from mgjax.data.records import RecordWriter
+from mgjax.data.records.reader import RecordWriter
+from mgjax.data.replacement import Replacing
 from mgjax.data.sources import EMPTY, SPLITS, make_sources, stored_latents
 from mgjax.parallel.distributed import check_shared
 from mgjax.parallel.mesh import make_mesh

@@ -26,7 +26,7 @@ from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Batch, Metrics, Tree
 from mgjax.data.mixture import REPLACED, Bucket, make_batches, samples_of_batch
-from mgjax.data.rows import decode_row, encode_row
+from mgjax.data.records.rows import decode_row, encode_row
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
 from mgjax.train.checkpoint import Checkpoints

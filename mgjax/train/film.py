@@ -9,7 +9,7 @@ import numpy as np
 from mgjax.audio.frames import PIXELS, pixel_features, resample
 from mgjax.audio.rerank import motion_change, velocities
 from mgjax.core.typing import Float
-from mgjax.data.video_io import probe, stream_clip
+from mgjax.media.video import probe, stream_clip
 
 _CHUNK = 50  # frames that are decoded at a time
 

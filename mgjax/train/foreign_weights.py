@@ -27,12 +27,12 @@ from mgjax.audio.weights import (
 from mgjax.backbone.model import FlowModel
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
-from mgjax.core.pickles import SUFFIXES, read_pickle
-from mgjax.core.rename import Row, export_tensors, import_tensors
 from mgjax.core.tensors import listed, read_tensors
+from mgjax.core.torch_pickle import SUFFIXES, read_pickle
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.core.weight_files import read_weights
+from mgjax.core.weight_names import Row, export_tensors, import_tensors
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics

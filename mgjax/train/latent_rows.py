@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array
-from mgjax.data.clip_rows import text_key
 from mgjax.data.mixture import Source
+from mgjax.data.records.rows import text_key
 from mgjax.parallel.shard import batch_sharding
 from mgjax.tae.latents import LatentCodec, Sums
 from mgjax.tae.tiling import Frames, regroup

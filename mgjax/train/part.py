@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
-from mgjax.data.faults import Replacing
 from mgjax.data.mixture import Bucket, Source, share_by_samples
+from mgjax.data.replacement import Replacing
 from mgjax.parallel.shard import Place
 
 # Makes the sources of a split: (split, where to list what is rejected) -> name -> source.

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_json
-from mgjax.data.contact_sheet import contact_sheet
-from mgjax.data.video_io import write_video
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.video import write_video
 from mgjax.text.prompts import clean_prompt
 from mgjax.train.sampling import Sampler
 

@@ -17,9 +17,9 @@ from mgjax.audio.rerank import Scorer
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.typing import Float
-from mgjax.data.loudness import Level, amplified, measure
-from mgjax.data.sound_io import probe_sound, stream_sound, write_soundtrack, write_wav_stream
-from mgjax.data.sound_sheet import sound_sheet
+from mgjax.media.audio import probe_sound, stream_sound, write_soundtrack, write_wav_stream
+from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.loudness import Level, amplified, measure
 from mgjax.tae.tiling import Cover
 from mgjax.text.prompts import clean_prompt
 from mgjax.train.metrics import Progress

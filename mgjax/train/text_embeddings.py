@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.data.embeddings import Embeddings, embed, encoder_of
 from mgjax.data.mixture import Source
-from mgjax.data.storage import inside
+from mgjax.data.records.storage import inside
 from mgjax.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.text.visual_text import READS
 from mgjax.train.metrics import Progress

@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 from mgjax.backbone.model import FlowModel
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.buckets import make_shape
-from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.mixture import Bucket
 from mgjax.data.sources import make_sources, make_transform
-from mgjax.data.video_io import write_video
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.video import write_video
 from mgjax.parallel.distributed import fetch
 from mgjax.tae.latents import LatentCodec
 from mgjax.train.flow_model import (

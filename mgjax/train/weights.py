@@ -22,11 +22,11 @@ import mgjax
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
-from mgjax.core.pickles import SUFFIXES
-from mgjax.core.rename import place
 from mgjax.core.tensors import Tensors, read_metadata, read_tensors
+from mgjax.core.torch_pickle import SUFFIXES
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.weight_files import INDEX
+from mgjax.core.weight_names import place
 from mgjax.train.foreign_weights import KINDS, Foreign, Kind, shapes_of, understanding
 from mgjax.train.restore import load_params, open_checkpoints, read_config
 from mgjax.train.store import write_workdir

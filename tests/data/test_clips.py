@@ -15,10 +15,10 @@ from PIL import Image
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.catalogue import Clip, catalogue_of
-from mgjax.data.clip_files import VIDEO
 from mgjax.data.clips import Clips, probe_video
+from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.sources import open_catalogue
-from mgjax.data.video_io import LIMITS, Limits, write_video
+from mgjax.media.video import LIMITS, Limits, write_video
 
 WANTED = Shape(frames=4, height=16, width=16, fps=(8.0, 8.0))
 

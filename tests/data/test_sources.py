@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError, StorageError
-from mgjax.data.convert import convert
-from mgjax.data.faults import Replacing
-from mgjax.data.layouts import open_inputs
-from mgjax.data.sound_sources import make_sound_sources
+from mgjax.data.audio_sources import make_sound_sources
+from mgjax.data.ingest.convert import convert
+from mgjax.data.ingest.open_inputs import open_inputs
+from mgjax.data.replacement import Replacing
 from mgjax.data.sources import make_sources
-from mgjax.data.video_io import write_video
-from tests.data.sound_files import encode_video, noise
+from mgjax.media.video import write_video
+from tests.media.audio_files import encode_video, noise
 
 BUCKETS = {
   'wide': {'frames': 6, 'height': 16, 'width': 32, 'fps': (4, 12)},

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from mgjax.data.sound_io import probe_sound, read_sound, write_wav
+from mgjax.media.audio import probe_sound, read_sound, write_wav
 from tests.tiny import CHECKOUT
 
 RATE = 48_000

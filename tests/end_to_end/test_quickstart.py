@@ -12,8 +12,8 @@ import pytest
 from configs.clips import autoencoder as clips_autoencoder
 from configs.clips import video as clips_video
 from mgjax.core.errors import ConfigError
-from mgjax.data.video_io import write_video
 from mgjax.evaluation import quickstart
+from mgjax.media.video import write_video
 from mgjax.train.run import train
 from mgjax.train.sampling import Sampler
 from tests import tiny

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from mgjax.data.video_io import write_video
+from mgjax.media.video import write_video
 from tests import tiny
 
 SIZES = tiny.AUTOENCODER | {'data.kind': 'records', 'data.fps': 8, 'train.save_every': 4}

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.video_io import probe
+from mgjax.media.video import probe
 from mgjax.train.sample_files import read_prompts, write_samples
 from mgjax.train.sampling import Sampler
 from tests.tiny import CHECKOUT

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from mgjax.data.records import write_records
+from mgjax.data.records.reader import write_records
 from tests import tiny
 
 STEPS = 20_000
@@ -33,7 +33,7 @@ import json, os, sys
 import numpy as np
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import Bucket, make_batches
-from mgjax.data.records import Records
+from mgjax.data.records.reader import Records
 from tests.end_to_end.test_soak import descriptors, only_latents, resident
 
 if __name__ == '__main__':

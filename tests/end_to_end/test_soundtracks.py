@@ -13,10 +13,10 @@ from PIL import Image
 
 from mgjax.audio.rerank import Alignment
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
-from mgjax.data.digits import Digits
-from mgjax.data.loudness import loudness
-from mgjax.data.sound_io import probe_sound, read_sound, write_wav
-from mgjax.data.video_io import probe, read_clip, write_video
+from mgjax.digits.clips import Digits
+from mgjax.media.audio import probe_sound, read_sound, write_wav
+from mgjax.media.loudness import loudness
+from mgjax.media.video import probe, read_clip, write_video
 from mgjax.train.soundtrack import Extension, Soundtracker
 from mgjax.train.soundtrack_files import Request, caption_of, write_files
 from tests.tiny import CHECKOUT

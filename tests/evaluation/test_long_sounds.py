@@ -2,8 +2,8 @@
 
 import pytest
 
-from mgjax.data.sound_io import read_sound
 from mgjax.evaluation.long_sounds import WAYS, compare_ways, joints_of, long_clips
+from mgjax.media.audio import read_sound
 from mgjax.train.soundtrack import Extension, Soundtracker
 
 

@@ -10,7 +10,6 @@ import safetensors.numpy
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
-from mgjax.data.video_io import read_clip
 from mgjax.evaluation.reconstruction import (
   evaluate_reconstruction,
   latent_norms,
@@ -24,6 +23,7 @@ from mgjax.evaluation.similarity import (
   squared_errors,
   structural_similarity,
 )
+from mgjax.media.video import read_clip
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics, to_unit
 from mgjax.tae.perceptual import NUMBERS, Perceptual, read_perceptual

@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from mgjax.core.errors import ConfigError
-from mgjax.data.digit_signs import PITCH, held_out, read_caption
-from mgjax.data.digits import COLOURS, handwriting
+from mgjax.digits.clips import COLOURS, handwriting
+from mgjax.digits.signs import PITCH, held_out, read_caption
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.train.sampling import Sampler
 

@@ -8,8 +8,8 @@ import pytest
 from mgjax.audio.codec import Codec
 from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import DataError, NonFiniteError
-from mgjax.data.sound_io import read_sound
 from mgjax.evaluation.sound_reconstruction import LABELS, evaluate_sounds, write_sounds
+from mgjax.media.audio import read_sound
 from mgjax.tae.latents import Statistics
 
 RATE = 48_000

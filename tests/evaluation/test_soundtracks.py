@@ -9,10 +9,10 @@ from configs.digits import audio as audio_config
 from mgjax.audio.codec import Codec
 from mgjax.audio.latents import SoundCodec
 from mgjax.core.errors import ConfigError
-from mgjax.data.sound_io import read_sound
-from mgjax.data.sound_sources import make_sound_sources
-from mgjax.data.video_io import probe
+from mgjax.data.audio_sources import make_sound_sources
 from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
+from mgjax.media.audio import read_sound
+from mgjax.media.video import probe
 from mgjax.tae.latents import Statistics
 from mgjax.train.soundtrack import Soundtracker
 

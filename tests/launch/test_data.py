@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from mgjax.core.errors import DataError
-from mgjax.data.clip_rows import open_row
-from mgjax.data.records import Records, verify, write_records
-from mgjax.data.video_io import probe, stream_frames
-from tests.data.hostile_clips import make_clips
-from tests.data.test_video_io import numbered_file
+from mgjax.data.ingest.clip_rows import open_row
+from mgjax.data.records.reader import Records, verify, write_records
+from mgjax.media.video import probe, stream_frames
+from tests.media.hostile_clips import make_clips
+from tests.media.test_video import numbered_file
 from tests.tiny import CHECKOUT
 
 GIGABYTE = 1 << 30

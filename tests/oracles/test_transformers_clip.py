@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.text import metaclip_text, metaclip_vision
-from mgjax.core.rename import import_tensors
+from mgjax.core.weight_names import import_tensors
 from mgjax.planning.encoder_benchmark import measure_encoder
 from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.text.clip_weights import clip_fields, clip_rows, expected

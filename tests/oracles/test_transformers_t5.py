@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.text import t5_base
-from mgjax.core.rename import import_tensors
+from mgjax.core.weight_names import import_tensors
 from mgjax.planning.encoder_benchmark import measure_encoder
 from mgjax.text.t5 import buckets_of, make_t5, t5_inputs
 from mgjax.text.t5_weights import EXPECTED, t5_fields, t5_rows

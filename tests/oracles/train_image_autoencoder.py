@@ -21,10 +21,10 @@ from absl import flags
 from diffusers import AutoencoderKL
 
 from launch import command_line
-from mgjax.data.contact_sheet import contact_sheet
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import Bucket, make_batches
 from mgjax.data.sources import longest_bucket, make_sources, make_transform
+from mgjax.media.contact_sheet import contact_sheet
 from mgjax.train.schedule import make_schedule
 
 _CONFIG = command_line.define_config()

@@ -9,14 +9,14 @@ import pytest
 
 from configs.bench.data import get_config
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.video_io import write_video
+from mgjax.media.video import write_video
 from mgjax.planning.data_benchmark import describe_data, measure_data
 from mgjax.planning.timing import processor_seconds_of_family
 
 # Reads with the reader that ours has; `changed` is what becomes of its batches.
 RIVAL = """
 import numpy as np
-from mgjax.data.video_io import read_clip
+from mgjax.media.video import read_clip
 
 WHAT = ('data',)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.records import Records
+from mgjax.data.records.reader import Records
 from mgjax.train.encode import encode
 from mgjax.train.run import dry_run, make_part, train
 from tests import tiny, tiny_sound

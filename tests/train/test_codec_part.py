@@ -6,7 +6,7 @@ import pytest
 
 from mgjax.audio.codec import RATE
 from mgjax.core.errors import ConfigError
-from mgjax.data.sound_io import read_sound
+from mgjax.media.audio import read_sound
 from mgjax.train.restore import load_sound_codec
 from mgjax.train.run import dry_run, make_part, train
 from tests import tiny, tiny_sound

@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.clip_rows import text_key
-from mgjax.data.records import Records
+from mgjax.data.records.reader import Records
+from mgjax.data.records.rows import text_key
 from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Statistics, Sums, estimate_statistics
 from mgjax.train.encode import encode

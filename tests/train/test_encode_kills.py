@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from mgjax.data.records import verify
+from mgjax.data.records.reader import verify
 from mgjax.train import encode as encoding
 from tests import tiny
 from tests.train.test_encode import BUCKETS, same_rows

@@ -6,7 +6,7 @@ import pytest
 from mgjax.audio.frames import pixel_features, resample
 from mgjax.audio.rerank import motion_change, velocities
 from mgjax.core.errors import DataError
-from mgjax.data.video_io import probe, read_clip, write_video
+from mgjax.media.video import probe, read_clip, write_video
 from mgjax.train.film import Film
 
 RATE, SIZE = 25.0, (24, 32)

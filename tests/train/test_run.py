@@ -15,7 +15,7 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.data.mixture import make_batches
-from mgjax.data.records import Records
+from mgjax.data.records.reader import Records
 from mgjax.train import run
 from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.encode import encode
@@ -285,7 +285,7 @@ def test_encoding_goes_on_where_it_was_killed(tiny_runs, tmp_path, monkeypatch):
     written.append(index)
     return write(self, index, rows, notes)
 
-  from mgjax.data.records import RecordWriter
+  from mgjax.data.records.reader import RecordWriter
 
   write = RecordWriter.write_shard
   with monkeypatch.context() as patched:

@@ -1,0 +1,223 @@
+"""Configurations to sources of sound, with or without the pictures that it belongs to."""
+
+import operator
+import os
+import pathlib
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from mgjax.core.config import Fields
+from mgjax.core.errors import ConfigError
+from mgjax.data.buckets import Shape, sort_out
+from mgjax.data.catalogue import Catalogue, Clip, announce
+from mgjax.data.clips import Clips, Windows, probe_video
+from mgjax.data.ingest.entries import SOUND, VIDEO, Rejected
+from mgjax.data.mixture import Source
+from mgjax.data.sources import make_digits, open_catalogue, path_of
+from mgjax.digits.clips import AUDIBLE, SPLITS, Digits
+from mgjax.digits.sounds import RATE
+from mgjax.media.audio import probe_sound, read_sound
+
+_CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
+_NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
+
+
+def make_sound_sources(
+  data: Fields,
+  buckets: Fields,
+  split: str,
+  report: str | os.PathLike[str] | None = None,
+) -> dict[str, Source]:
+  """Makes the sources of the buckets' samples: {'sound': float32 (s c), 'caption', ...}.
+
+  A file serves every bucket that it is long enough for; buckets without any are left out.
+
+  Args:
+    data: `kind` is 'digits' (their fields under `digits`; `fps` of their clips), 'sounds' (a folder
+      or manifest of any files with sound at `path`), 'clips' (videos with sound, taken at `fps`) or
+      'records' (clip records, of which those with sound count). All but the first have `rate`,
+      48,000 by default, and `channels`, 1 or 2, and their `validation_path` names others for
+      validation, without it the same are taken.
+    buckets: name -> `seconds`; with `height` and `width` samples have 'video' too, uint8 (t h w 3)
+      of seconds * fps frames.
+    split: 'train' or 'validation'.
+    report: where rejected files are listed.
+
+  Raises:
+    ConfigError: the kind is unknown, or lengths and rates do not fit each other.
+    DataError: there is no usable data.
+  """
+  makers = {'digits': _digits, 'sounds': _sounds, 'clips': _clips, 'records': _records}
+  if data['kind'] not in makers:
+    raise ConfigError(
+      f'unknown kind of sound data {data["kind"]!r}; expected one of {", ".join(makers)}'
+    )
+  for name, shape in buckets.items():
+    if not shape['seconds'] > 0:
+      raise ConfigError(f'bucket {name!r}: seconds={shape["seconds"]}, expected more than 0')
+  return makers[data['kind']](data, buckets, split, report if split == 'train' else None)
+
+
+class DigitSounds:
+  """Windows of the sounding small world: `source[i]` is cut from `digits[i]`.
+
+  Seven of ten windows hold an event at a random place, if their clip has one, since most of a clip
+  is silent; the others lie anywhere. Where a window lies is a function of the index alone. Beside
+  'sound' there are the labels and the caption of the clip, and the 'events' inside the window, in
+  seconds from its start. Windows with 'video' begin on a frame.
+  """
+
+  def __init__(self, digits: Digits, seconds: float, pictures: bool):
+    samples = whole(seconds * RATE, f'{seconds} s at {RATE} samples a second')
+    self._digits, self._samples, self._pictures = digits, samples, pictures
+    self._step = RATE // digits.fps if pictures else 1
+    self._last = (digits.frames * RATE // digits.fps - samples) // self._step
+
+  def __len__(self) -> int:
+    return len(self._digits)
+
+  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+    index = operator.index(index)
+    sample = self._digits[index] if self._pictures else self._digits.listen(index)
+    events = np.rint(sample['events'] * RATE)  # the samples that they are heard at
+    start = self._start(index, events)
+    inside = (events >= start) & (events < start + self._samples)
+    sample['sound'] = sample['sound'][start : start + self._samples]
+    sample['events'] = np.maximum(sample['events'][inside] - start / RATE, 0)
+    if self._pictures:
+      first, count = start // self._step, self._samples // self._step
+      sample['video'] = sample['video'][first : first + count]
+    return sample
+
+  def _start(self, index: int, events: np.ndarray) -> int:
+    digits, step = self._digits, self._step
+    generator = np.random.default_rng((digits.seed, SPLITS.index(digits.split), index, 1))
+    near, place, which = generator.uniform(size=3)
+    if near >= _NEAR_EVENTS or not events.size:
+      return int(place * (self._last + 1)) * step
+    event = events[int(which * events.size)]
+    start = (event - place * (self._samples - step)) // step
+    return int(np.clip(start, 0, self._last)) * step
+
+
+class Sounds(Windows):
+  """Windows of sound files: `source[i]` is {'sound': float32 (s c), 'caption', 'source'}."""
+
+  def __init__(self, clips: Catalogue, *, seconds: float, rate: int, channels: int):
+    super().__init__(clips, seconds)
+    self._seconds, self._rate, self._channels = seconds, rate, channels
+
+  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+    """Reads the sound of a window."""
+    return {'sound': _read(clip, start, self._seconds, self._rate, self._channels)}
+
+
+class SoundingClips(Clips):
+  """Windows of videos with what is heard meanwhile: {'video', 'sound', 'caption', 'source'}."""
+
+  def __init__(self, clips: Catalogue, shape: Shape, *, rate: int, channels: int):
+    super().__init__(clips, shape)
+    self._rate, self._channels = rate, channels
+
+  def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
+    """Reads the frames and the sound of a window."""
+    seconds = self.length(number, index)
+    sound = _read(clip, start, seconds, self._rate, self._channels)
+    return {'video': super().read(clip, start, number, index)['video'], 'sound': sound}
+
+
+def _read(clip: Clip, start: float, seconds: float, rate: int, channels: int) -> np.ndarray:
+  return read_sound(clip.file, start=start, seconds=seconds, rate=rate, channels=channels)
+
+
+def whole(number: float, what: str) -> int:
+  """Returns a count that must be whole but for rounding; ConfigError names `what` if it is not."""
+  if abs(number - round(number)) > 1e-6 or round(number) < 1:
+    raise ConfigError(f'{what} make {number:g}, expected a whole number; choose other seconds')
+  return round(number)
+
+
+def _digits(data, buckets, split, report) -> dict[str, Source]:
+  del report
+  return {name: _digit_sounds(data, shape, split) for name, shape in buckets.items()}
+
+
+def _digit_sounds(data: Fields, shape: Fields, split: str) -> DigitSounds:
+  seconds, fps, pictures = shape['seconds'], data['fps'], 'height' in shape
+  frames = seconds * fps
+  if pictures:
+    frames = whole(frames, f'{seconds} s at {fps} frames a second')
+  more = {'fps': fps, 'sound': True}
+  if pictures:
+    more['size'] = (shape['height'], shape['width'])
+  frames = max(data['digits'].get('frames', _CLIP_FRAMES), int(np.ceil(frames - 1e-6)))
+  digits = make_digits(data, split, frames=frames, **more)
+  if not set(digits.motions) & set(AUDIBLE):
+    raise ConfigError(
+      f'config.data.digits.motions={digits.motions} are silent; add one of {", ".join(AUDIBLE)}'
+    )
+  return DigitSounds(digits, seconds, pictures)
+
+
+def _sounds(data, buckets, split, report) -> dict[str, Source]:
+  form = _form(data, buckets)
+  probe = lambda file: {'seconds': probe_sound(file).seconds, 'sounding': True}  # noqa: E731
+  clips, rejected = open_catalogue(data, split, SOUND, probe, report)
+  lengths = {name: shape['seconds'] for name, shape in buckets.items()}
+  least = min(lengths.values())
+  needed = clips.begin + least
+  for index in np.flatnonzero(needed > clips.columns['seconds'] + 1e-6).tolist():
+    lasting = clips.columns['seconds'][index]
+    reason = f'is too short: it lasts {lasting:.2f} s, {needed[index]:.2f} s are needed'
+    rejected.append(Rejected(clips.name(index), reason))
+  fitting = {name: _at_least(clips, seconds) for name, seconds in lengths.items()}
+  wanted = f'sounds of at least {least:.2f} s with {SOUND.wanted}'
+  announce(path_of(data, split), max(map(len, fitting.values())), rejected, wanted, report)
+  return {
+    name: Sounds(clips.take(indices), seconds=lengths[name], **form)
+    for name, indices in fitting.items()
+    if len(indices)
+  }
+
+
+def _at_least(clips: Catalogue, seconds: float) -> np.ndarray:
+  lasts = clips.begin + seconds <= clips.columns['seconds'] + 1e-6
+  return np.flatnonzero(lasts & clips.columns['sounding'])
+
+
+def _clips(data, buckets, split, report) -> dict[str, Source]:
+  form, shapes = _form(data, buckets), {}
+  for name, shape in buckets.items():
+    if 'height' not in shape or 'width' not in shape:
+      raise ConfigError(
+        f"bucket {name!r}: kind='clips' needs height and width; for sound alone say kind='sounds'"
+      )
+    frames = whole(shape['seconds'] * data['fps'], f'{shape["seconds"]} s at {data["fps"]} frames')
+    shapes[name] = Shape(frames, shape['height'], shape['width'], (data['fps'], data['fps']))
+
+  def probe(file: pathlib.Path) -> dict[str, float | bool]:
+    return probe_video(file, shapes, sounding=True)
+
+  clips, rejected = open_catalogue(data, split, VIDEO, probe, report)
+  clips = clips.take(np.flatnonzero(clips.columns['sounding']))
+  assigned = sort_out(clips, rejected, shapes, path_of(data, split), report)
+  return {
+    name: SoundingClips(clips.take(indices), shapes[name], **form)
+    for name, indices in assigned.items()
+  }
+
+
+def _records(data, buckets, split, report) -> dict[str, Source]:
+  pictures = all('height' in shape for shape in buckets.values())
+  return (_clips if pictures else _sounds)(data, buckets, split, report)
+
+
+def _form(data: Fields, buckets: Fields) -> dict[str, int]:
+  """Rate and channels, if the lengths are whole at that rate."""
+  rate, channels = data.get('rate', RATE), data.get('channels', 1)
+  if channels not in (1, 2):
+    raise ConfigError(f'config.data.channels={channels}, expected 1 or 2')
+  for shape in buckets.values():
+    whole(shape['seconds'] * rate, f'{shape["seconds"]} s at {rate} samples a second')
+  return {'rate': rate, 'channels': channels}

@@ -1,0 +1,83 @@
+"""Rows of clip records: a whole video file with its caption and what it was found to be.
+
+media       uint8, the bytes of the file, opened only as `containers` opens files
+caption     str
+source      str, where it came from
+text_key    str, names the caption, for caches of text embeddings
+seconds     float, from the first frame to the end of the last
+fps         float, average
+height, width  int, as it is shown: turned upright, with square pixels
+sounding    bool, whether there is sound from the beginning to the end
+start       float, the second from which on it counts, or -1: all of it counts
+"""
+
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import DataError
+from mgjax.data.records.rows import text_key
+from mgjax.media.audio import probe_sound, stream_sound
+from mgjax.media.containers import LIMITS, Blob, Limits
+from mgjax.media.video import decode_all, probe
+
+COLUMNS = ('seconds', 'fps', 'height', 'width', 'sounding', 'start')
+WHOLE = -1.0  # what `start` is when all of a clip counts
+_SILENT_END = 0.1  # seconds that may lack sound: `read_sound` makes as much silence
+
+
+def make_row(
+  data: bytes,
+  caption: str,
+  source: str,
+  *,
+  start: float | None = None,
+  full: bool = False,
+  limits: Limits = LIMITS,
+) -> dict[str, Any]:
+  """Makes the row of a video file, after decoding its first frame and looking at its end.
+
+  Args:
+    data: the file.
+    caption: what it shows.
+    source: where it came from.
+    start: the second from which on it counts, if not all of it does.
+    full: whether to decode all of it.
+    limits: what it may cost.
+
+  Raises:
+    DataError: as `video_io.probe`, or it ends before `start`.
+  """
+  blob = Blob(source, data)
+  info = probe(blob, limits)
+  if full:
+    decode_all(blob, limits)
+  if start is not None and start >= info.seconds:
+    raise DataError(f'{source}: lasts {info.seconds:.2f} s, but counts from {start:.2f} s on')
+  return {
+    'media': np.frombuffer(data, np.uint8),
+    'caption': caption,
+    'source': source,
+    'text_key': text_key(caption),
+    'seconds': info.seconds,
+    'fps': info.fps,
+    'height': info.height,
+    'width': info.width,
+    'sounding': info.has_audio and _sounds(blob, info.seconds, full, limits),
+    'start': WHOLE if start is None else float(start),
+  }
+
+
+def open_row(row: dict[str, Any]) -> Blob:
+  """The file of a row, for `read_clip`, `read_sound` and the like."""
+  return Blob(row['source'], memoryview(row['media']))
+
+
+def _sounds(blob: Blob, seconds: float, full: bool, limits: Limits) -> bool:
+  try:
+    if full:
+      for _ in stream_sound(blob, limits=limits):
+        pass
+    return probe_sound(blob, limits).seconds >= seconds - _SILENT_END
+  except DataError:
+    return False

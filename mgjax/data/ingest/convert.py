@@ -1,0 +1,211 @@
+"""Converts clips, wherever they lie, into clip records; nothing that was given is lost silently.
+
+Each input becomes a row, or is rejected with its reason: the reasons are kept with the shard that
+the input belongs to, so a restart knows those of the shards that it does not make again, and
+`rejected.jsonl` beside the records lists all.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mgjax.core.errors import DataError, StorageError
+from mgjax.data.ingest.clip_rows import COLUMNS, make_row
+from mgjax.data.ingest.entries import Rejected, commonest
+from mgjax.data.ingest.inputs import Input, Inputs
+from mgjax.data.ingest.worker_pool import Isolated, Workers
+from mgjax.data.records.storage import open_storage
+from mgjax.data.records.writer import RecordWriter
+from mgjax.media.containers import LIMITS, Blob, Limits
+from mgjax.media.transcode import reencode
+
+REJECTED = 'rejected.jsonl'
+_HELD = 128 << 20  # bytes of clips that are read but not yet written; one more may be
+_MEGABYTE = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Treatment:
+  """What is done with each clip."""
+
+  reencode: bool = False  # or keep the bytes as they are
+  gop: int = 16  # frames from one key frame to the next, if encoded anew
+  crf: float = 20.0  # its quality, lower is better
+  side: int = 0  # pixels that its shorter side is shrunk to, 0 for none
+  full: bool = False  # decode all of a clip, and not only its first frame and its end
+  megabytes: int = 256  # a larger file is rejected
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What became of the inputs so far."""
+
+  inputs: int
+  rows: int
+  rejected: list[Rejected]
+  finished: bool  # else other processes are still at work
+
+  def __str__(self) -> str:
+    return f'{self.rows} clips, {len(self.rejected)} rejected{commonest(self.rejected)}'
+
+
+def convert(
+  inputs: Inputs,
+  directory: str | os.PathLike[str],
+  treatment: Treatment = Treatment(),
+  *,
+  rows_per_shard: int = 256,
+  process: int = 0,
+  processes: int = 1,
+  threads: int = 0,
+  isolate: bool = False,
+  limits: Limits = LIMITS,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Outcome:
+  """Writes clip records; the same call again goes on where it stopped.
+
+  Args:
+    inputs: what is converted, the same in each call.
+    directory: of the records, a path or a URL.
+    treatment: of each clip.
+    rows_per_shard: inputs of one shard.
+    process: of the processes that convert at once, this one.
+    processes: how many they are; the one that comes last finishes the records.
+    threads: that look at clips at once; by default four a core, 16 at most.
+    isolate: whether to have processes in their place, one a core by default: a clip that kills the
+      one that decodes it is rejected, and does not end the run. `inputs` must hold what pickles.
+    limits: what one file may cost.
+    progress: called with how many inputs of this process are done, and of how many.
+
+  Raises:
+    ConfigError: the directory was begun with other inputs or another treatment.
+    StorageError: what the inputs lie on does not answer.
+    DataError: there is no input, or none that can be used.
+  """
+  if not len(inputs):
+    raise DataError('there is nothing to convert: no clip was found')
+  writer = RecordWriter(
+    directory,
+    rows=len(inputs),
+    rows_per_shard=rows_per_shard,
+    meta={'inputs': inputs.identity, 'treatment': _described(treatment)},
+    columns=COLUMNS,
+    exact=False,
+  )
+  missing = writer.missing_shards(process, processes)
+  done, total = 0, sum(len(writer.shard_rows(shard)) for shard in missing)
+  progress(0, total)
+  with _workers(functools.partial(_row, treatment, limits), threads, isolate) as workers:
+    for shard in missing:
+      rejected: list[Rejected] = []
+      indices = writer.shard_rows(shard)
+
+      def rows(indices: range = indices, rejected: list[Rejected] = rejected) -> Iterator:
+        nonlocal done
+        found = inputs.between(indices.start, indices.stop)
+        for row in _converted(found, workers):
+          done += 1
+          if isinstance(row, Rejected):
+            rejected.append(row)
+          else:
+            yield row
+          progress(done, total)
+
+      writer.write_shard(
+        shard, rows(), lambda rejected=rejected: [[each.name, each.reason] for each in rejected]
+      )
+  return _finish(writer, directory, len(inputs))
+
+
+def _workers(function: Callable[[Any], Any], count: int, isolate: bool) -> Workers:
+  cores = os.cpu_count() or 1
+  if isolate:
+    return Isolated(function, count or min(16, cores), _deadly)
+  return Workers(function, count or min(16, 4 * cores))
+
+
+def _deadly(each: Input | Rejected) -> Rejected:
+  return Rejected(each.name, 'ends the process that decodes it')
+
+
+def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> Outcome:
+  finished = not writer.missing_shards()
+  shards = writer.shards()
+  rejected = [Rejected(*each) for shard in shards for each in shard['notes']]
+  outcome = Outcome(count, sum(shard['rows'] for shard in shards), rejected, finished)
+  if finished:
+    lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
+    open_storage(directory).replace(REJECTED, ''.join(lines).encode())
+    if not outcome.rows:
+      raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED}')
+    writer.finish({'inputs': count, 'rejected': len(rejected)})
+  return outcome
+
+
+def _described(treatment: Treatment) -> dict[str, Any]:
+  described = dataclasses.asdict(treatment)
+  return described if treatment.reencode else described | {'gop': None, 'crf': None, 'side': None}
+
+
+def _converted(
+  found: Iterator[Input | Rejected], workers: Workers
+) -> Iterator[dict[str, Any] | Rejected]:
+  """Rows in the order of the inputs, made by workers; what they hold in memory is bounded."""
+  waiting: collections.deque[tuple[Input | Rejected, concurrent.futures.Future]] = (
+    collections.deque()
+  )
+  held = 0
+  try:
+    for each in found:
+      size = _size(each)
+      while waiting and (len(waiting) > 2 * workers.count or held + size > _HELD):
+        first, future = waiting.popleft()
+        yield workers.result(first, future)
+        held -= _size(first)
+      waiting.append((each, workers.submit(each)))
+      held += size
+    while waiting:
+      yield workers.result(*waiting.popleft())
+  finally:
+    for _, future in waiting:
+      future.cancel()
+
+
+def _size(each: Input | Rejected) -> int:
+  return 0 if isinstance(each, Rejected) else each.size
+
+
+def _row(treatment: Treatment, limits: Limits, each: Input | Rejected) -> dict[str, Any] | Rejected:
+  if isinstance(each, Rejected):
+    return each
+  try:
+    if each.size > treatment.megabytes * _MEGABYTE:
+      raise DataError(
+        f'has {each.size / _MEGABYTE:.0f} MB, more than {treatment.megabytes}; cut it into clips'
+      )
+    data = each.load()
+    row = make_row(
+      data, each.caption, each.name, start=each.start, full=treatment.full, limits=limits
+    )
+    if not treatment.reencode:
+      return row
+    data = reencode(
+      Blob(each.name, data),
+      gop=treatment.gop,
+      crf=treatment.crf,
+      side=treatment.side,
+      limits=limits,
+    )
+    anew = make_row(data, each.caption, each.name, start=each.start, limits=limits)
+    return anew | {'sounding': row['sounding']}
+  except StorageError:
+    raise  # what is read next would fail as well: better to stop and go on another day
+  except DataError as error:
+    return Rejected(each.name, str(error).removeprefix(f'{each.name}: '))
+  except Exception as error:  # whatever a stranger's file brings about must not end the run
+    return Rejected(each.name, f'cannot be used ({type(error).__name__}: {error!s:.200})')

@@ -1,0 +1,104 @@
+"""What is converted into records: clips with captions, one after another, wherever they lie.
+
+Nothing is unpacked onto the disk, and no more than one clip is read before it is wanted.
+"""
+
+import abc
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+
+from mgjax.core.errors import DataError, StorageError
+from mgjax.data.ingest.entries import Entry, Rejected
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+  """A clip that is named, with its caption; whether it can be read is not known yet."""
+
+  name: str  # in words that the user knows: where it lies in what was given
+  caption: str
+  size: int  # in bytes
+  load: Callable[[], bytes] = dataclasses.field(repr=False)
+  start: float | None = None  # the second from which on it counts
+
+
+class Inputs(abc.ABC):
+  """Inputs in an order that is the same each time; what cannot be one is a `Rejected` among them.
+
+  Attributes:
+    identity: what tells these inputs from others, in plain JSON values.
+  """
+
+  identity: dict[str, object]
+
+  @abc.abstractmethod
+  def __len__(self) -> int:
+    """How many there are, rejected ones too."""
+
+  @abc.abstractmethod
+  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+    """Yields the inputs first, first + 1, ..., last - 1."""
+
+  def __getitem__(self, index: int) -> Input | Rejected:
+    if not 0 <= index < len(self):
+      raise IndexError(f'input {index} of {len(self)}')
+    return next(self.between(index, index + 1))
+
+
+class FileInputs(Inputs):
+  """The files that `clip_files.list_entries` lists."""
+
+  def __init__(self, root: pathlib.Path, entries: list[Entry | Rejected]):
+    """Takes what `list_entries(root)` found."""
+    self._root, self._entries = root, entries
+    self.identity = {'layout': 'files', 'names': digest(entry.name for entry in entries)}
+
+  def __len__(self) -> int:
+    return len(self._entries)
+
+  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+    """Yields them; their files are looked at now."""
+    for entry in self._entries[first:last]:
+      if isinstance(entry, Rejected):
+        yield entry
+        continue
+      if not entry.path.is_file():  # opening a pipe or a device could wait for ever
+        if not self._root.exists():
+          raise StorageError(f'{self._root} is gone; is its disk still there?')
+        there = entry.path.exists()
+        yield Rejected(entry.name, 'is not a regular file' if there else 'there is no such file')
+        continue
+      size = entry.path.stat().st_size
+      load = functools.partial(read_part, entry.path, 0, size)
+      yield Input(entry.name, entry.caption, size, load, entry.start)
+
+
+def digest(names: Iterable[str]) -> str:
+  """Names a list of names."""
+  state = hashlib.blake2b(digest_size=16)
+  for name in names:
+    state.update(name.encode('utf-8', 'surrogateescape') + b'\0')
+  return state.hexdigest()
+
+
+def read_part(path: pathlib.Path, offset: int, size: int) -> bytes:
+  """Reads `size` bytes from `offset` on.
+
+  Raises:
+    StorageError: what the file lies on does not answer.
+    DataError: the bytes are not there, or may not be read.
+  """
+  try:
+    with path.open('rb') as file:
+      file.seek(offset)
+      data = file.read(size)
+  except PermissionError as error:
+    raise DataError('may not be read by this user') from error
+  except OSError as error:
+    raise StorageError(f'{path} cannot be read any more: {error.strerror}') from error
+  if len(data) != size:
+    raise DataError(f'is cut off: {size} bytes from {offset} on are not all there')
+  return data

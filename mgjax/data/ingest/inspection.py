@@ -1,0 +1,128 @@
+"""Says what records hold: of clips their durations, sizes, rates and captions, of arrays numbers.
+
+Durations and sizes are those of all clips, from the columns; captions, bytes and numbers are those
+of some rows, evenly spaced.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.data.ingest.clip_rows import COLUMNS, open_row
+from mgjax.data.records.reader import Records
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.video import read_clip
+
+_BAR = 32  # characters of the longest bar of a histogram
+_BINS = 8
+_TALL = 160  # pixels of a frame on the contact sheet
+_FRAMES = 8  # of a clip on it
+_ASPECTS = {
+  'tall, 9:16': 9 / 16, '2:3': 2 / 3, '3:4': 3 / 4, '1:1': 1.0, '4:3': 4 / 3, '3:2': 3 / 2,
+  '16:9': 16 / 9, 'wide, 21:9': 21 / 9,
+}  # fmt: skip
+
+
+def describe(records: Records, rows: int = 64, captions: int = 8) -> list[str]:
+  """Returns lines to print.
+
+  Args:
+    records: of clips or of anything else.
+    rows: how many are read.
+    captions: how many are shown.
+  """
+  if not len(records):
+    return ['no rows']
+  taken = [records[index] for index in spread(len(records), rows)]
+  lines = [f'{len(records)} rows, {len(taken)} of them looked into']
+  lines += _clips(records, taken) if holds_clips(taken[0]) else _arrays(taken)
+  shown = [_printable(str(row['caption'])) for row in taken if 'caption' in row][:captions]
+  lines += ['', 'captions:', *(f'  {caption:.96}' for caption in shown)] if shown else []
+  for name, value in (('meta', records.meta), ('summary', records.summary)):
+    lines += [f'{name}: {value!s:.400}'] if value else []
+  return lines
+
+
+def draw_clips(records: Records, path: str | os.PathLike[str], clips: int = 8) -> None:
+  """Writes a PNG of some clips, evenly spaced, a row of frames each."""
+  videos, titles = [], []
+  for index in spread(len(records), clips):
+    row = records[index]
+    size = (_TALL, max(1, round(_TALL * row['width'] / row['height'])))
+    frames = min(_FRAMES, max(1, int(row['seconds'] * row['fps'])))
+    clip = read_clip(open_row(row), frames=frames, size=size, fps=frames / row['seconds'])
+    videos.append(clip)
+    titles.append(f'{index}: {row["caption"]}')
+  contact_sheet(path, videos, titles)
+
+
+def holds_clips(row: dict[str, Any]) -> bool:
+  """Whether a row is one of clip records."""
+  return {'media', *COLUMNS} <= set(row)
+
+
+def spread(length: int, count: int) -> list[int]:
+  """Up to `count` evenly spaced indices, the first and the last among them."""
+  return np.linspace(0, length - 1, min(length, count)).round().astype(int).tolist()
+
+
+def _printable(text: str) -> str:
+  """A stranger's text without what controls a terminal."""
+  return ''.join(letter if letter.isprintable() else ' ' for letter in text)
+
+
+def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
+  seconds, fps, height, width, sounding = (records.column(name) for name in COLUMNS[:5])
+  size = np.mean([row['media'].size for row in taken])
+  yield (
+    f'{seconds.sum() / 3600:.2f} hours, {seconds.mean():.2f} s a clip; '
+    f'{size / 1e6:.2f} MB a clip, about {size * len(records) / 1e9:.2f} GB in all'
+  )
+  yield f'{np.mean(sounding):.1%} with sound from beginning to end'
+  yield from _histogram('seconds', seconds)
+  yield from _histogram('frames a second', fps)
+  yield from _histogram('shorter side, pixels', np.minimum(height, width))
+  names, ratios = list(_ASPECTS), np.log(list(_ASPECTS.values()))
+  nearest = np.abs(np.log(width / height)[:, None] - ratios).argmin(axis=1)
+  yield from _bars('shape, the nearest of', names, np.bincount(nearest, minlength=len(names)))
+
+
+def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
+  first = taken[0]
+  for name in first:
+    values = [row[name] for row in taken if name in row]
+    if isinstance(first[name], str):
+      yield f'{name}: text, {np.mean([len(value) for value in values]):.0f} characters'
+      continue
+    arrays = [np.asarray(value, np.float64) for value in values]
+    shapes = sorted({str(array.shape).replace(',)', ')') for array in arrays})
+    kind = first[name].dtype if isinstance(first[name], np.ndarray) else type(first[name]).__name__
+    numbers = np.concatenate([array.ravel() for array in arrays])
+    odd = '' if np.isfinite(numbers).all() else ', NOT ALL ARE NUMBERS'
+    yield (
+      f'{name}: {kind} {" or ".join(shapes[:4])}{" ..." if shapes[4:] else ""}, '
+      f'mean {numbers.mean():.4g}, deviation {numbers.std():.4g}, '
+      f'from {numbers.min(initial=np.inf):.4g} to {numbers.max(initial=-np.inf):.4g}{odd}'
+    )
+
+
+def _histogram(title: str, values: np.ndarray) -> Iterator[str]:
+  """Bins that are equally wide, or one for each value where there are few."""
+  different = np.unique(values)
+  if len(different) <= _BINS:
+    counts = [int((values == value).sum()) for value in different]
+    yield from _bars(title, [f'{value:.4g}' for value in different], counts)
+    return
+  counts, edges = np.histogram(values, _BINS)
+  names = [f'{low:.4g} to {high:.4g}' for low, high in itertools.pairwise(edges)]
+  yield from _bars(title, names, counts)
+
+
+def _bars(title: str, names: Sequence[str], counts: Sequence[int] | np.ndarray) -> Iterator[str]:
+  yield f'{title}:'
+  for name, count in zip(names, counts, strict=True):
+    if count:
+      yield f'  {name:>18} {count:8d} {"#" * max(1, round(_BAR * count / max(counts)))}'

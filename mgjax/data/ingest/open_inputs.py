@@ -1,0 +1,65 @@
+"""What is at a path: files, WebDataset tars or parquet, as inputs of one kind."""
+
+import os
+import pathlib
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.ingest.entries import list_entries
+from mgjax.data.ingest.inputs import FileInputs, Inputs
+from mgjax.data.ingest.parquet import ParquetInputs
+from mgjax.data.ingest.tar import TarInputs
+
+LAYOUTS = ('auto', 'files', 'tar', 'parquet')
+_TARS = ('.tar',)
+_PARQUETS = ('.parquet',)
+
+
+def open_inputs(
+  path: str | os.PathLike[str],
+  layout: str = 'auto',
+  *,
+  media_column: str = '',
+  caption_column: str = '',
+) -> Inputs:
+  """Opens what is at `path`, without reading a clip.
+
+  Args:
+    path: a folder of clips, a manifest (.csv, .jsonl), a tar, a parquet file, or a folder of those.
+    layout: one of LAYOUTS; 'auto' goes by the ends of the names.
+    media_column: of parquet, see `ParquetInputs`.
+    caption_column: of parquet.
+
+  Raises:
+    ConfigError: the layout is unknown, or a folder holds several.
+    DataError: there is nothing at `path`.
+  """
+  path = pathlib.Path(path)
+  if layout not in LAYOUTS:
+    raise ConfigError(f'unknown layout {layout!r}; expected one of {", ".join(LAYOUTS)}')
+  tars, parquets = _ending(path, _TARS), _ending(path, _PARQUETS)
+  if layout == 'auto':
+    if tars and parquets:
+      raise ConfigError(
+        f'{path} holds tars and parquet files; say which with layout tar or parquet'
+      )
+    layout = 'tar' if tars else 'parquet' if parquets else 'files'
+  if layout == 'files':
+    return FileInputs(path, list_entries(path))
+  found = tars if layout == 'tar' else parquets
+  if not found:
+    raise DataError(f'{path} is no .{layout} and holds none')
+  return TarInputs(found) if layout == 'tar' else ParquetInputs(found, media_column, caption_column)
+
+
+def _ending(path: pathlib.Path, suffixes: tuple[str, ...]) -> list[pathlib.Path]:
+  """The files at or below a path whose names end so, but hidden ones, in order."""
+  if path.is_file():
+    return [path] if path.suffix.lower() in suffixes else []
+  return sorted(
+    pathlib.Path(here, name)
+    for here, folders, names in os.walk(path)
+    for name in names
+    if name.lower().endswith(suffixes)
+    and not name.startswith('.')
+    and not any(part.startswith('.') for part in pathlib.Path(here).relative_to(path).parts)
+  )

@@ -1,0 +1,192 @@
+"""Records: rows of arrays, strings and numbers in shards, read in any order.
+
+They hold latents or clips, which are made once and read many times. A directory, local or behind a
+URL, has for each shard an ArrayRecord file and its index (`shards.py`), and `manifest.json`, which
+is written last: without it the directory is unfinished (`record_writer.py`).
+"""
+
+import bisect
+import concurrent.futures
+import functools
+import hashlib
+import itertools
+import logging
+import operator
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import DataError, StorageError
+from mgjax.data.records import shards
+from mgjax.data.records.rows import decode_row
+from mgjax.data.records.storage import Handle, Storage, open_storage
+from mgjax.data.records.writer import RecordWriter, fault, read_manifest
+
+# Of all records of a process, which may often have no more than 1024 files open at once.
+_OPEN_FILES = 128
+_INDICES = 4096  # each of some kilobytes
+_REQUESTS = 32
+_MEND = 'delete it and run the command that made the records again: it writes only what is missing'
+
+_log = logging.getLogger(__name__)
+
+
+def write_records(
+  directory: str | os.PathLike[str],
+  rows: Any,
+  *,
+  rows_per_shard: int,
+  meta: dict[str, Any] | None = None,
+  columns: Sequence[str] = (),
+) -> 'Records':
+  """Writes a source of rows (`__len__`, `__getitem__`) and returns it as `Records`.
+
+  Rows of shards that are already finished are not asked for.
+  """
+  writer = RecordWriter(
+    directory, rows=len(rows), rows_per_shard=rows_per_shard, meta=meta, columns=columns
+  )
+  for shard in writer.missing_shards():
+    writer.write_shard(shard, (rows[index] for index in writer.shard_rows(shard)))
+  writer.finish()
+  return Records(directory)
+
+
+class Records:
+  """A finished directory as a source of rows; threads may read at once.
+
+  Attributes:
+    directory: as it was given.
+    meta: given when the directory was begun.
+    summary: given when it was finished.
+    skipped: a sentence for each shard that was left out.
+  """
+
+  def __init__(self, directory: str | os.PathLike[str], skip_missing: bool = False):
+    """Checks the manifest against a listing of the files, without reading them.
+
+    Args:
+      directory: a path or a URL (`open_storage`).
+      skip_missing: leave out, aloud, the rows of shards that are missing or cut off.
+
+    Raises:
+      StorageError: a shard is missing or cut off.
+      DataError: there are no records, or they are unfinished or damaged.
+    """
+    self.directory = directory
+    self._storage = open_storage(directory)
+    manifest = read_manifest(self._storage)
+    self.meta, self.summary = manifest['meta'], manifest['summary']
+    self.skipped, self._shards = [], []
+    names = self._storage.names()
+    for shard in manifest['shards']:
+      problem = fault(names, shard)
+      if not problem:
+        self._shards.append(shard)
+      elif skip_missing:
+        self.skipped.append(f'{self._storage.location}: {problem}; {shard["rows"]} rows left out')
+        _log.warning('%s', self.skipped[-1])
+      else:
+        raise StorageError(f'{self._storage.location}: {problem}; {_MEND}')
+    self._ends = list(itertools.accumulate(shard['rows'] for shard in self._shards))
+
+  @property
+  def fingerprint(self) -> str:
+    """Names the content of all rows and their order."""
+    digests = ' '.join(shard['sha256'] for shard in self._shards)
+    return hashlib.sha256(digests.encode()).hexdigest()[:16]
+
+  def __len__(self) -> int:
+    return self._ends[-1] if self._ends else 0
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    """Reads a row, whose arrays are writable.
+
+    Raises:
+      StorageError: its shard is gone.
+      DataError: the row is damaged.
+    """
+    index = operator.index(index)
+    if not 0 <= index < len(self):
+      raise IndexError(f'row {index} of {len(self)}')
+    number = bisect.bisect_right(self._ends, index)
+    shard = self._shards[number]
+    row = index - self._ends[number] + shard['rows']
+    stored = shard['columns']
+    places = _kept_index(self._storage, stored['name'], stored['sha256'])
+    data = shards.read_row(_open(self._storage, shard['name']), places, row)
+    if not shards.is_whole(places, row, data):
+      path = f'{self._storage.location}/{shard["name"]}'
+      raise DataError(f'{path} is damaged at its row {row}; {_MEND}')
+    return decode_row(data)
+
+  def column(self, name: str) -> np.ndarray:
+    """Returns one of the columns that were chosen on writing: a number for each row.
+
+    Raises:
+      DataError: there is no such column.
+    """
+    if name not in self._columns:
+      names = ', '.join(self._columns) or 'none'
+      raise DataError(f'{self._storage.location} has no column {name!r}; its columns: {names}')
+    return self._columns[name]
+
+  @functools.cached_property
+  def _columns(self) -> dict[str, np.ndarray]:
+    # Shards without rows do not know the type of their columns, so they count only if all are.
+    numbers = range(len(self._shards))
+    filled = [number for number in numbers if self._shards[number]['rows']] or numbers
+
+    def read(number: int) -> shards.Index:
+      stored = self._shards[number]['columns']
+      return _read_index(self._storage, stored['name'], stored['sha256'])
+
+    if not self._shards:
+      raise StorageError(f'{self._storage.location}: every shard is missing or cut off; {_MEND}')
+    with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
+      parts = [index.columns for index in pool.map(read, filled)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+  def __getstate__(self) -> dict[str, Any]:
+    return {key: value for key, value in self.__dict__.items() if key != '_columns'}
+
+
+def verify(directory: str | os.PathLike[str]) -> list[str]:
+  """Reads every file in full and returns a sentence for each that is not what was written.
+
+  Raises:
+    DataError: there is no manifest to compare with.
+  """
+  storage = open_storage(directory)
+  names, faults = storage.names(), []
+  for shard in read_manifest(storage)['shards']:
+    problem = fault(names, shard)
+    for file in () if problem else (shard, shard['columns']):
+      try:
+        if shards.checksum(storage.open(file['name']), file['bytes']) != file['sha256']:
+          problem = f'{file["name"]} does not have the checksum in the manifest'
+      except StorageError as error:
+        problem = str(error)
+    if problem:
+      faults.append(f'{storage.location}: {problem}; {_MEND}')
+  return faults
+
+
+def _read_index(storage: Storage, name: str, sha256: str) -> shards.Index:
+  data = storage.read(name)
+  if data is None:
+    raise StorageError(f'{storage.location}/{name} is gone; {_MEND}')
+  if hashlib.sha256(data).hexdigest() != sha256:
+    raise StorageError(f'{storage.location}/{name} is damaged; {_MEND}')
+  return shards.Index.from_bytes(data)
+
+
+# What files are called depends on their content, so what was kept of one is never that of another.
+_kept_index = functools.lru_cache(_INDICES)(_read_index)
+
+
+@functools.lru_cache(_OPEN_FILES)
+def _open(storage: Storage, name: str) -> Handle:
+  return storage.open(name)

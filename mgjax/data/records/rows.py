@@ -1,0 +1,69 @@
+"""Rows: arrays, strings and numbers in a run of bytes.
+
+A row is the length of its header (4 bytes, little endian), the header (JSON: name -> {"dtype",
+"shape"} or {"value"}), and the bytes of the arrays in the order of the header, C order, little
+endian. Spaces at the end of the header make the arrays begin at a multiple of 16 bytes, so that
+they can be used where they were read to. No pickle: reading a stranger's records runs none of the
+stranger's code.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from mgjax.core.errors import DataError
+
+_ALIGNMENT = 16  # of numpy's own memory
+
+
+def encode_row(row: dict[str, Any]) -> bytes:
+  """Serialises a row: numpy arrays (also bfloat16 and its kin), strings, numbers, truth values."""
+  header, arrays = {}, []
+  for name, value in row.items():
+    if isinstance(value, np.ndarray | np.generic) and _is_number(value.dtype):
+      header[name] = {'dtype': value.dtype.name, 'shape': value.shape}
+      arrays.append(value.astype(value.dtype.newbyteorder('<'), copy=False).tobytes())
+    elif isinstance(value, str | int | float):
+      header[name] = {'value': value}
+    else:
+      raise DataError(
+        f'the field {name!r} of a row is of type {type(value).__name__}; '
+        'a row holds numpy arrays of numbers, strings and numbers only'
+      )
+  text = json.dumps(header).encode()
+  text += b' ' * (-(4 + len(text)) % _ALIGNMENT)
+  return b''.join([len(text).to_bytes(4, 'little'), text, *arrays])
+
+
+def decode_row(data: bytes | np.ndarray) -> dict[str, Any]:
+  """Undoes `encode_row`; scalars of numpy come back as arrays without axes.
+
+  Args:
+    data: the bytes; of a writable uint8 array the arrays of the row are views where they can be.
+  """
+  view = memoryview(data)
+  end = 4 + int.from_bytes(view[:4], 'little')
+  row = {}
+  for name, field in json.loads(bytes(view[4:end])).items():
+    if 'value' in field:
+      row[name] = field['value']
+    else:
+      dtype, shape = np.dtype(field['dtype']), tuple(field['shape'])
+      count = int(np.prod(shape, dtype=np.int64))
+      array = np.frombuffer(view, dtype, count, end).reshape(shape)
+      usable = array.flags.writeable and array.flags.aligned
+      row[name] = array if usable else array.copy()
+      end += count * dtype.itemsize
+  return row
+
+
+def _is_number(dtype: np.dtype) -> bool:
+  return dtype.kind in 'biufc' or hasattr(ml_dtypes, dtype.name)
+
+
+def text_key(caption: str) -> str:
+  """Names a caption: 32 hexadecimal digits, the same everywhere."""
+  return hashlib.blake2b(caption.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,302 @@
+"""Writing records: many processes on many hosts, each of which may die at any moment.
+
+A shard is made whole under a temporary name, and takes the name `<index>-<start of its
+SHA-256>.arrayrecord`: what differs has different names, so two processes that make the same shard
+by mistake never mix. Then one of them makes the entry `<index>.json`, which names the files of the
+shard; the first wins and the other removes what it made. `plan.json` is written first and says what
+the directory is for; `manifest.json` is written last, holds all entries, and replaces both.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mgjax.core.config import differences
+from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.data.records import shards
+from mgjax.data.records.storage import Folder, Storage, open_storage
+
+FORMAT = 2
+MANIFEST, PLAN = 'manifest.json', 'plan.json'
+REMAKE = 'delete the directory and make the records again'
+_PLAN_KEYS = ('format', 'rows', 'rows_per_shard', 'exact', 'columns', 'meta')
+# What a directory holds while it is unfinished, and what the killed leave.
+_LEFTOVER = re.compile(
+  r'plan\.json|\d{5,}\.json|\d{5,}-[0-9a-f]+\.(arrayrecord|columns\.npz)'
+  r'|\.(manifest\.json|plan\.json|\d{5,}[.-]).*'
+)
+
+_REQUESTS = 32  # at once, where entries are read from a bucket
+_TRIES = 3
+
+_log = logging.getLogger(__name__)
+
+
+class RecordWriter:
+  """Writes the shards of a directory in any order, those that are missing only.
+
+  writer = RecordWriter(directory, rows=len(clips), rows_per_shard=1024, meta={'config': hash})
+  for shard in writer.missing_shards(process, processes):
+    writer.write_shard(shard, (encode(clips[index]) for index in writer.shard_rows(shard)))
+  if not writer.missing_shards():
+    writer.finish()
+  """
+
+  def __init__(
+    self,
+    directory: str | os.PathLike[str],
+    *,
+    rows: int,
+    rows_per_shard: int,
+    meta: dict[str, Any] | None = None,
+    columns: Sequence[str] = (),
+    exact: bool = True,
+  ):
+    """Begins a directory or goes on with one.
+
+    Args:
+      directory: a path, made if it does not exist, or a URL (`open_storage`).
+      rows: number of all rows.
+      rows_per_shard: a few hundred megabytes a shard is good.
+      meta: what the rows depend on, in plain JSON values, such as the hash of a configuration.
+      columns: fields of every row that are numbers or truth values; `Records.column` has them
+        without reading the rows.
+      exact: if not, `rows` counts inputs, of which some may give no row.
+
+    Raises:
+      ConfigError: a size that is not positive, or the directory was begun with other values.
+    """
+    if rows < 1 or rows_per_shard < 1:
+      raise ConfigError(f'{rows=} and {rows_per_shard=} must be at least 1')
+    self.directory = directory
+    self._storage = open_storage(directory)
+    values = (FORMAT, rows, rows_per_shard, exact, columns, meta or {})
+    plan = dict(zip(_PLAN_KEYS, values, strict=True))
+    self._plan = json.loads(json.dumps(plan))  # as it is read back: tuples are lists
+    if not self._begun() and not self._storage.create(PLAN, _to_json(self._plan)):
+      self._begun()
+    if self._storage.read(MANIFEST) is not None:  # finished by another process in between
+      self._storage.remove(PLAN)
+
+  def shards(self) -> list[dict[str, Any]]:
+    """Returns the entries of the finished shards: name, rows, bytes, sha256, columns and notes."""
+    found = self._entries()
+    return [found[index] for index in sorted(found)]
+
+  def missing_shards(self, process: int = 0, processes: int = 1) -> list[int]:
+    """Returns the indices of the shards that have yet to be written.
+
+    Args:
+      process: of those that write at once, this one, which gets the shards that are
+        `process` modulo `processes`.
+      processes: how many they are; by default this one gets all.
+    """
+    if not 0 <= process < processes:
+      raise ConfigError(f'{process=} must be from 0 to {processes - 1}, one less than {processes=}')
+    finished = self._entries()
+    count = -(-self._plan['rows'] // self._plan['rows_per_shard'])
+    return [index for index in range(process, count, processes) if index not in finished]
+
+  def shard_rows(self, index: int) -> range:
+    """Returns the indices of the rows of a shard, or of its inputs."""
+    size = self._plan['rows_per_shard']
+    return range(index * size, min((index + 1) * size, self._plan['rows']))
+
+  def write_shard(
+    self, index: int, rows: Iterable[dict[str, Any]], notes: Callable[[], Any] | None = None
+  ) -> None:
+    """Writes one shard, which counts once it is whole and safely stored.
+
+    If another process has written it meanwhile, that one stays.
+
+    Args:
+      index: of the shard.
+      rows: those of `shard_rows(index)`, in order.
+      notes: called after the last row; its plain JSON value is kept in the shard's entry, for
+        statistics that `finish` sums over the shards, resumed or not.
+
+    Raises:
+      DataError: too few or too many rows, or one that cannot be serialised.
+    """
+    try:
+      self._enter(index, self._write_files(index, rows, notes))
+    except (StorageError, OSError):
+      if self._entry(index) is None:  # else another process has finished and cleared up
+        raise
+
+  def finish(self, summary: dict[str, Any] | None = None) -> None:
+    """Writes the manifest, which makes the directory readable, and clears what is left over.
+
+    Several processes may call it, also at once; of a finished directory nothing changes.
+
+    Args:
+      summary: what is known at the end only, in plain JSON values, such as statistics of latents.
+
+    Raises:
+      DataError: shards are missing.
+    """
+    if missing := self.missing_shards():
+      raise DataError(f'{self._storage.location}: the shards {missing} have yet to be written')
+    entries = self.shards()
+    before = self._manifest() or {'summary': {}, 'shards': []}
+    if before['shards'] != entries:
+      summary = before['summary'] if summary is None else summary
+      manifest = {**self._plan, 'summary': summary, 'shards': entries}
+      self._storage.replace(MANIFEST, _to_json(manifest))
+    kept = {name for entry in entries for name, _ in stored_files(entry)}
+    for name in self._storage.names():
+      if name not in kept and _LEFTOVER.fullmatch(name):
+        self._storage.remove(name)
+
+  def _begun(self) -> bool:
+    """Compares with what the directory was begun with; False if it was not."""
+    begun = self._manifest()
+    if begun is None:
+      plan = self._storage.read(PLAN)
+      if plan is None:
+        return False
+      begun = json.loads(plan)
+    for key, value in self._plan.items():
+      if begun.get(key) != value:
+        changed = differences({key: begun.get(key)}, {key: value})
+        raise ConfigError(
+          f'{self._storage.location} was begun with other values: {"; ".join(changed):.500}; use '
+          'the same ones, or another directory'
+        )
+    return True
+
+  def _manifest(self) -> dict[str, Any] | None:
+    return None if self._storage.read(MANIFEST) is None else read_manifest(self._storage)
+
+  def _entries(self) -> dict[int, dict[str, Any]]:
+    """Index -> entry of the shards whose files are there."""
+    indices = map(_entry_index, self._storage.names())
+    with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
+      found = list(pool.map(self._read_entry, (index for index in indices if index is not None)))
+    # The manifest is read after the entries, because whoever writes it then removes those.
+    return _present([*found, *self._finished()], self._storage.names())
+
+  def _entry(self, index: int) -> dict[str, Any] | None:
+    found = [self._read_entry(index), *self._finished()]
+    return _present(found, self._storage.names(f'{index:05d}')).get(index)
+
+  def _finished(self) -> list[dict[str, Any]]:
+    return (self._manifest() or {'shards': []})['shards']
+
+  def _read_entry(self, index: int) -> dict[str, Any] | None:
+    data = self._storage.read(f'{index:05d}.json')
+    try:
+      return None if data is None else json.loads(data)
+    except ValueError:
+      return None
+
+  def _write_files(
+    self, index: int, rows: Iterable[dict[str, Any]], notes: Callable[[], Any] | None
+  ) -> dict[str, Any]:
+    expected, stem = len(self.shard_rows(index)), f'{index:05d}'
+    with self._storage.partial(f'{stem}.arrayrecord') as partial:
+      found = shards.write_rows(partial, rows, self._plan['columns'])
+      count = len(found.sizes)
+      if count > expected or (self._plan['exact'] and count < expected):
+        raise DataError(f'shard {stem} has {expected} rows, but {count} were given')
+      size = partial.stat().st_size
+      digest = shards.checksum(Folder(partial.parent).open(partial.name), size)
+      stem = f'{stem}-{digest[:12]}'
+      shard = {'name': f'{stem}.arrayrecord', 'rows': count, 'bytes': size, 'sha256': digest}
+      columns = found.to_bytes()
+      shard['columns'] = {
+        'name': f'{stem}.columns.npz',
+        'bytes': len(columns),
+        'sha256': hashlib.sha256(columns).hexdigest(),
+      }
+      entry = shard | {'notes': notes and notes()}
+      self._storage.publish(partial, shard['name'])
+    self._storage.replace(shard['columns']['name'], columns)
+    return entry
+
+  def _enter(self, index: int, entry: dict[str, Any]) -> None:
+    name = f'{index:05d}.json'
+    for _ in range(_TRIES):
+      self._storage.create(name, _to_json(entry))
+      if winner := self._entry(index):
+        break
+      self._storage.remove(name)  # it is of files that were lost since
+    else:
+      raise StorageError(f'{self._storage.location}/{entry["name"]} was written, but is not there')
+    if winner in self._finished():
+      self._storage.remove(name)  # it came too late
+    if winner['name'] != entry['name']:
+      _log.info('%s: shard %d was written by another process', self._storage.location, index)
+      for file, _ in stored_files(entry):
+        self._storage.remove(file)
+
+
+def read_manifest(storage: Storage) -> dict[str, Any]:
+  """Reads the manifest of finished records.
+
+  Raises:
+    DataError: there is none, it is damaged or of another version.
+  """
+  data = storage.read(MANIFEST)
+  where = f'{storage.location}/{MANIFEST}'
+  if data is None:
+    if not storage.names():
+      raise DataError(f'there are no records at {storage.location}: nothing there; check the path')
+    raise DataError(
+      f'{storage.location} has no {MANIFEST}, so its records are unfinished; '
+      'run the command that makes them again, it goes on where it stopped'
+    )
+  try:
+    manifest = json.loads(data)
+    if manifest['format'] != FORMAT:
+      raise DataError(f'{where} has format {manifest["format"]}, expected {FORMAT}; {REMAKE}')
+    total = sum(shard['rows'] for shard in manifest['shards'])
+    if total > manifest['rows'] or (manifest['exact'] and total != manifest['rows']):
+      raise DataError(f'the shards in {where} have {total} rows, not {manifest["rows"]}; {REMAKE}')
+    for key in ('meta', 'summary'):
+      manifest[key]
+    for shard in manifest['shards']:
+      list(stored_files(shard))
+  except (ValueError, KeyError, TypeError) as error:
+    raise DataError(f'{where} is not a manifest of records ({error!r}); {REMAKE}') from error
+  return manifest
+
+
+def stored_files(shard: dict[str, Any]) -> list[tuple[str, int]]:
+  """Returns name and size of both files of a shard."""
+  return [(file['name'], file['bytes']) for file in (shard, shard['columns'])]
+
+
+def fault(names: dict[str, int | None], shard: dict[str, Any]) -> str:
+  """Says what a listing shows to be wrong with a shard, '' if nothing."""
+  for name, size in stored_files(shard):
+    if name not in names:
+      return f'{name} is missing'
+    if names[name] not in (None, size):
+      return f'{name} has {names[name]} bytes instead of {size}'
+  return ''
+
+
+def _entry_index(name: str) -> int | None:
+  stem, _, end = name.partition('.')
+  return int(stem) if end == 'json' and stem.isdigit() else None
+
+
+def _shard_index(entry: dict[str, Any]) -> int:
+  return int(entry['name'].split('-')[0])
+
+
+def _present(
+  entries: list[dict[str, Any] | None], names: dict[str, int | None]
+) -> dict[int, dict[str, Any]]:
+  """Index -> the last entry whose files are among the names."""
+  return {_shard_index(entry): entry for entry in entries if entry and not fault(names, entry)}
+
+
+def _to_json(value: Any) -> bytes:
+  return (json.dumps(value, indent=2) + '\n').encode()

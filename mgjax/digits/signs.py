@@ -1,0 +1,119 @@
+"""Signs in the small world: coloured numbers of one to three handwritten digits, side by side.
+
+'the green sign says "407"' is an image; a video adds how the sign moves, 'the green sign says "407"
+and moves left'. A sign is one wide image of handwriting, so that it moves, bounces and falls as a
+digit does (mgjax/digits/clips.py). Some numbers never appear in training: whoever writes those on a
+sign has learnt to spell.
+"""
+
+import dataclasses
+import functools
+import re
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Float
+from mgjax.digits.clips import MOTIONS, Digits
+
+PITCH = 7  # samples from one digit to the next: one less than a digit has, as its margins are empty
+LONGEST = 3  # digits
+_CAPTION = re.compile(r'the (\w+) sign says "(\d+)"(?: and (.+))?')
+
+
+def caption_of(number: str, colour: str, motion: str) -> str:
+  """Says what a sign shows; an image has no motion."""
+  caption = f'the {colour} sign says "{number}"'
+  return f'{caption} and {MOTIONS[motion]}' if motion else caption
+
+
+def read_caption(caption: str) -> tuple[str, str, str]:
+  """Returns number, colour and motion of what `caption_of` wrote.
+
+  Raises:
+    ConfigError: it did not write that.
+  """
+  if match := _CAPTION.fullmatch(caption):
+    colour, number, moves = match.groups(default='')
+    motion = next((name for name, words in MOTIONS.items() if words == moves), '')
+    if caption_of(number, colour, motion) == caption:
+      return number, colour, motion
+  raise ConfigError(
+    f'{caption!r} is no caption of a sign, as in {caption_of("407", "green", "")!r}'
+  )
+
+
+def held_out(number: str) -> bool:
+  """Whether a number is kept from training: it has two or three digits with a sum of 0 modulo 4.
+
+  22 of the 90 numbers of two digits and 225 of the 900 of three. Whatever digits stand at all
+  places but one, that place takes every remainder in training but one: every digit is seen at every
+  place, and every two digits of a number of three are seen together.
+  """
+  return len(number) > 1 and sum(map(int, number)) % 4 == 0
+
+
+@functools.cache
+def numbers(length: int, captions: str = 'all') -> tuple[str, ...]:
+  """Lists the numbers of so many digits, without leading zeros, in order.
+
+  Args:
+    length: digits, 1 to 3.
+    captions: 'seen' in training, 'held_out' or 'all'.
+  """
+  keep = {'all': (False, True), 'seen': (False,), 'held_out': (True,)}[captions]
+  first = 10 ** (length - 1) if length > 1 else 0
+  return tuple(n for n in map(str, range(first, 10**length)) if held_out(n) in keep)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signs(Digits):
+  """A random-access source of captioned signs; a sample is a function of (seed, split, index).
+
+  `source[index]` is {'video': uint8 (t h w 3), 'caption', 'number' (a string), 'colour', 'motion'}.
+  Every length, colour and motion comes as often as any other. Fields are those of `Digits`;
+  'captions' says which numbers, in images too. Signs are silent.
+
+  Raises:
+    ConfigError: unknown names, or signs that the frame has no room for.
+  """
+
+  size: tuple[int, int] = (32, 48)
+  lengths: tuple[int, ...] = (1, 2, 3)  # of numbers, in digits
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.sound:
+      raise ConfigError('signs make no sound; leave sound=True to digits')
+    longest = max(self.lengths)
+    width = self.digit_size * min(self.size) / 32 * (PITCH * longest + 1) / 8
+    if width > self.size[1]:
+      raise ConfigError(
+        f'a sign of {longest} digits is {width:.1f} pixels wide, the frame {self.size[1]}; make '
+        'the frame wider, or digit_size or lengths smaller'
+      )
+
+  @property
+  def _choices(self) -> list[Any]:
+    unknown = [each for each in self.lengths if not 1 <= each <= LONGEST]
+    if unknown or not self.lengths:
+      raise ConfigError(f'lengths: got {unknown or "nothing"}, expected 1 to {LONGEST} digits')
+    return [found for each in self.lengths if (found := numbers(each, self.captions))]
+
+  def _draw(
+    self, generator: np.random.Generator
+  ) -> tuple[dict[str, Any], Float[np.ndarray, '8 c']]:
+    of_length = _one_of(self._choices, generator)
+    number, colour = _one_of(of_length, generator), _one_of(self.colours, generator)
+    motion = _one_of(self.motions, generator) if self.frames > 1 else ''
+    image = np.zeros((8, PITCH * len(number) + 1), np.float32)
+    for place, digit in enumerate(number):
+      place = slice(PITCH * place, PITCH * place + 8)
+      image[:, place] = np.maximum(image[:, place], self._write(int(digit), generator))
+    labels = {'number': number, 'colour': colour, 'motion': motion}
+    return {'caption': caption_of(**labels), **labels}, image
+
+
+def _one_of(choices: Any, generator: np.random.Generator) -> Any:
+  return choices[generator.integers(len(choices))]

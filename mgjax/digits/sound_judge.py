@@ -1,0 +1,245 @@
+"""A judge for the sounds of the small world: when something is struck, in which tone, and silence.
+
+An onset is where the power of many bands rises at once: with P_k the power of band k in a window of
+5 ms, the rise is sum_k max(0, dB_k(t) - dB_k(t - 5 ms)), dB_k = 10 log10(P_k + noise_k). The noise
+is 60 dB below full scale or, if that is more, four times the median of P_k over the sound: what is
+softer or always there is no onset. Onsets are matched with the true events one to one. The tone
+after an onset is the one of `TONES` that holds most of its power.
+
+The score is a proxy: it hears what the small world sounds like, and no other sound. Report
+`ceiling` and `floor` beside it, which say what the score can be.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import fft, optimize, signal
+
+from mgjax.core.errors import DataError
+from mgjax.core.typing import Float, Int
+from mgjax.digits.sounds import RATE, TONES
+
+WITHIN = 0.15  # seconds between an event and an onset that may be its
+TOGETHER = 0.03  # seconds; events nearer than this are heard as one
+_WINDOW, _HOP = 256, 24  # samples of 48 kHz: 5.3 ms, every 0.5 ms
+_LAG = 10  # hops between the windows that are compared
+_EDGES = (100, 400, 900, 1600, 3000, 5000, 7500, 10_500, 14_000, 18_000)  # Hz, of nine bands
+_FLOOR = 1e-6  # of full scale's power
+_NOISE = 4.0  # times the median power of a band, below which it is noise
+_LEAST = 30.0  # dB that all bands together must rise; noise alone reaches 16
+_SHARE = 0.35  # of the steepest rise of a sound, that another must reach
+_TONE = 0.1  # of the power after an onset that a tone must hold
+_AFTER = (0.006, 0.15)  # seconds after an onset, between which its tone is looked for
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+  """What a sound says without knowing better: onsets in seconds, and the tone (0 to 9) of each.
+
+  A tone is -1 where none stands out.
+  """
+
+  onsets: Float[np.ndarray, '_']
+  tones: Int[np.ndarray, '_']
+
+
+def hear(sound: Float[np.ndarray, 's c']) -> Heard:
+  """Reads onsets and tones from a sound of 48 kHz; channels are averaged.
+
+  Raises:
+    DataError: it is not finite numbers (samples, channels).
+  """
+  if sound.ndim != 2 or not sound.size or not np.isfinite(sound).all():
+    raise DataError(
+      f'the judge of sounds got {sound.dtype} {sound.shape}, expected finite numbers (samples, '
+      'channels); a batch has an axis more'
+    )
+  mono = sound.astype(np.float32).mean(1)
+  rise = _rise(mono)
+  height = max(_LEAST, _SHARE * float(rise.max(initial=0)))
+  rise = np.pad(rise, 1)  # the first and the last may be peaks
+  places, _ = signal.find_peaks(rise, height=height, distance=round(TOGETHER * RATE / _HOP))
+  onsets = (places - 1) * _HOP / RATE
+  ends = np.append(onsets, np.inf)[1:]
+  tones = [_tone(mono, onset, end) for onset, end in zip(onsets, ends, strict=True)]
+  return Heard(onsets, np.array(tones, int))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """One sound against the truth.
+
+  Attributes:
+    errors: seconds by which each matched onset is late, negative if it is early.
+    missed: events without an onset.
+    extra: onsets without an event.
+    tones: tone heard after each matched onset, see `Heard`.
+    digit: whose tone it should be.
+  """
+
+  errors: Float[np.ndarray, '_']
+  missed: int
+  extra: int
+  tones: Int[np.ndarray, '_']
+  digit: int
+
+  @property
+  def events(self) -> int:
+    """How many true events there are."""
+    return len(self.errors) + self.missed
+
+
+def judge_sound(
+  sound: Float[np.ndarray, 's c'], events: Float[np.ndarray, '_'], digit: int
+) -> Reading:
+  """Compares what a sound of 48 kHz says with what should be heard.
+
+  Events less than 30 ms after the one before are part of it. As many onsets as possible are
+  matched, none further than 150 ms from its event, so that the errors sum to the least.
+
+  Args:
+    sound: what was made.
+    events: true times in seconds, in order, as `mgjax.digits.clips.Digits` gives them.
+    digit: the true digit.
+  """
+  heard, events = hear(sound), _apart(events)
+  distance = np.abs(heard.onsets[:, None] - events)
+  far = 1.0 + WITHIN * max(distance.shape)  # more than all that a match less could save
+  rows, columns = optimize.linear_sum_assignment(np.where(distance > WITHIN, far, distance))
+  near = distance[rows, columns] <= WITHIN
+  rows, columns = rows[near], columns[near]
+  return Reading(
+    errors=heard.onsets[rows] - events[columns],
+    missed=len(events) - len(rows),
+    extra=len(heard.onsets) - len(rows),
+    tones=heard.tones[rows],
+    digit=digit,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundScores:
+  """What a set of sounds scores; nan where there was nothing to score.
+
+  Attributes:
+    onset_error: median |error| of the matched onsets, in ms.
+    missed: share of the events that are not heard.
+    extra: share of what is heard that is no event.
+    tone: share of the matched onsets whose tone is the digit's.
+    silence: share of the clips without an event in which nothing is heard.
+    clips: how many sounds were judged.
+  """
+
+  onset_error: float
+  missed: float
+  extra: float
+  tone: float
+  silence: float
+  clips: int
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values, None for nan."""
+    values = dataclasses.asdict(self)
+    return {name: None if value != value else value for name, value in values.items()}
+
+  def table(self) -> str:
+    """Formats the scores for people."""
+    shares = (
+      ('events missed', self.missed),
+      ('onsets that are no event', self.extra),
+      ('tones right', self.tone),
+      ('silent clips silent', self.silence),
+    )
+    lines = [f'{"onset error, median":28}{self.onset_error:8.1f} ms']
+    lines += [f'{label:28}{100 * share:8.1f} %' for label, share in shares]
+    return '\n'.join([*lines, f'{self.clips} clip(s)'])
+
+
+def judge_sounds(readings: Sequence[Reading]) -> SoundScores:
+  """Sums up readings of `judge_sound`. Raises DataError if there are none."""
+  if not readings:
+    raise DataError('there are no sounds to judge')
+  errors = np.concatenate([np.abs(reading.errors) for reading in readings])
+  right = np.concatenate([reading.tones == reading.digit for reading in readings])
+  events, extra = sum(r.events for r in readings), sum(r.extra for r in readings)
+  silent = np.array([not reading.extra for reading in readings if not reading.events])
+  return SoundScores(
+    onset_error=1000 * float(np.median(errors)) if errors.size else float('nan'),
+    missed=_share(events - len(errors), events),
+    extra=_share(extra, extra + len(errors)),
+    tone=_share(int(right.sum()), len(right)),
+    silence=_share(int(silent.sum()), len(silent)),
+    clips=len(readings),
+  )
+
+
+def judge_clips(
+  sounds: Iterable[Float[np.ndarray, 's c']], samples: Iterable[dict[str, Any]]
+) -> SoundScores:
+  """Scores sounds by the events and digits of as many samples of `Digits(sound=True)`."""
+  pairs = zip(sounds, samples, strict=True)
+  return judge_sounds([judge_sound(sound, s['events'], s['digit']) for sound, s in pairs])
+
+
+def ceiling(samples: Sequence[dict[str, Any]]) -> SoundScores:
+  """Scores the true sounds of samples of `Digits(sound=True)`: nothing can be better."""
+  return judge_clips([sample['sound'] for sample in samples], samples)
+
+
+def floor(samples: Sequence[dict[str, Any]]) -> SoundScores:
+  """Scores each true sound by the events and the digit of the next sample: the score of chance."""
+  return judge_clips([sample['sound'] for sample in samples], [*samples[1:], *samples[:1]])
+
+
+def _share(part: int, whole: int) -> float:
+  return float(part / whole) if whole else float('nan')
+
+
+def _apart(events: np.ndarray) -> np.ndarray:
+  kept = []
+  for event in events:
+    if not kept or event - kept[-1] >= TOGETHER:
+      kept.append(event)
+  return np.array(kept, np.float64)
+
+
+def _rise(mono: np.ndarray) -> Float[np.ndarray, '_']:
+  """By how many dB, all bands together, each hop is above what was 5 ms earlier."""
+  before = _WINDOW // 2 + _LAG * _HOP
+  padded = np.pad(mono, (before, max(0, _WINDOW // 2 - len(mono))))
+  windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
+  power = np.abs(fft.rfft(windows * _hann())) ** 2 @ _bands()  # in single precision, twice as fast
+  noise = _NOISE * np.median(power[2 * _LAG :], axis=0) if len(power) > 2 * _LAG else 0.0
+  decibels = 10 * np.log10(power + np.maximum(noise, _FLOOR))
+  return np.maximum(decibels[_LAG:] - decibels[:-_LAG], 0).sum(1)
+
+
+@functools.cache
+def _hann() -> np.ndarray:
+  window = np.hanning(_WINDOW)
+  window /= np.sqrt((window**2).sum() * _WINDOW / 2)  # the power of noise is its mean square
+  return window.astype(np.float32)
+
+
+@functools.cache
+def _bands() -> Float[np.ndarray, 'n k']:
+  frequencies = np.fft.rfftfreq(_WINDOW, 1 / RATE)[:, None]
+  edges = np.array(_EDGES)
+  return ((frequencies >= edges[:-1]) & (frequencies < edges[1:])).astype(np.float32)
+
+
+def _tone(mono: np.ndarray, onset: float, following: float) -> int:
+  first = round((onset + _AFTER[0]) * RATE)
+  part = mono[first : round(min(onset + _AFTER[1], following) * RATE)]
+  energy = float((part**2).sum())
+  if len(part) < 64 or energy / len(part) < _FLOOR:
+    return -1
+  window = np.hanning(len(part))
+  time = np.arange(len(part)) / RATE
+  waves = np.exp(-2j * np.pi * np.outer(TONES, time)) * window
+  power = np.abs(waves @ part) ** 2 * 2 / (window**2).sum()
+  best = int(power.argmax())
+  return best if power[best] > _TONE * energy else -1

@@ -1,0 +1,363 @@
+"""Reads and writes sound, alone or beside a video; memory does not grow with its length.
+
+Time 0 is the first frame of the video that a sound belongs to, else its own first sample, so that
+what is read at t seconds is what is heard at t seconds of the pictures. Where a file has nothing to
+hear (its sound begins later, or packets are missing) there is silence.
+"""
+
+import contextlib
+import dataclasses
+import fractions
+import io
+import logging
+import os
+import time
+import wave
+from collections.abc import Iterable, Iterator
+
+import av
+import numpy as np
+
+from mgjax.core.errors import DataError
+from mgjax.core.files import replaced
+from mgjax.core.typing import Float
+from mgjax.media.audio_decoding import decode_sound, origin, sound_stream, trusted_seconds
+from mgjax.media.containers import (
+  LIMITS,
+  Blob,
+  File,
+  Limits,
+  measured_seconds,
+  open_container,
+  opened,
+  sentences,
+  video_stream,
+)
+
+_SHORT = 0.1  # seconds that may be missing at the end: the last packets of a video's sound
+_SAID = 0.05  # seconds of a difference between sound and video that is worth a word
+_LAYOUTS = {1: 'mono', 2: 'stereo'}
+_AAC_RATES = (
+  7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000,
+)  # fmt: skip
+_UNTIMED = 32  # packets in a row without a time of decoding, more than any codec puts off
+_BITS = 128_000  # a second, of one channel of AAC
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundInfo:
+  """The sound of a file: samples a second, channels, and the second at which it ends."""
+
+  rate: int
+  channels: int
+  seconds: float
+
+
+def probe_sound(path: File, limits: Limits = LIMITS) -> SoundInfo:
+  """Describes a sound after decoding its first samples and looking where its last packet ends.
+
+  Raises:
+    DataError: the file is missing, has no sound, is damaged, cut off or beyond `limits`.
+  """
+  with opened(path, limits, 'a sound', sound_stream) as (container, stream, deadline):
+    frame = next(container.decode(stream), None)
+    if frame is None:
+      raise DataError(f'{path}: holds no sound that can be decoded, it lasts 0 s')
+    seconds = measured_seconds(path, container, stream, deadline)
+    late = float((stream.start_time or 0) * stream.time_base) - origin(container, stream)
+    declared = trusted_seconds(container, stream)
+    return SoundInfo(
+      rate=frame.sample_rate,
+      channels=frame.layout.nb_channels,
+      seconds=late + (seconds if declared is None else min(seconds, declared)),
+    )
+
+
+def read_sound(
+  path: File,
+  *,
+  start: float = 0.0,
+  seconds: float | None = None,
+  rate: int = 48_000,
+  channels: int = 1,
+  limits: Limits = LIMITS,
+) -> Float[np.ndarray, 's c']:
+  """Reads `seconds` seconds from `start` on, as float32 in [-1, 1].
+
+  Exact to the nearest sample wherever it starts, in Matroska and WebM to the millisecond that their
+  times are rounded to.
+
+  Any rate is resampled and any number of channels mixed down to one or two, with weights that sum
+  to 1, so that a mix is never louder than what it is of. Samples beyond full scale are cut there.
+
+  Args:
+    path: wav, flac, mp3, ogg, aiff, m4a, or a video with sound.
+    start: seconds from time 0 of the file, see above.
+    seconds: how much to read, by default all; up to 0.1 s that are missing at the end are silence.
+    rate: samples a second of what is returned.
+    channels: 1 or 2.
+    limits: what the file may cost.
+
+  Raises:
+    DataError: as `probe_sound`, or the sound ends too early.
+  """
+  if start < 0 or (seconds is not None and seconds <= 0) or rate < 1 or channels not in _LAYOUTS:
+    raise ValueError(f'need start >= 0, seconds, rate > 0, 1 or 2 channels: {start}, {seconds}, '
+                     f'{rate}, {channels}')  # fmt: skip
+  first = round(start * rate)
+  wanted = None if seconds is None else round(seconds * rate)
+  deadline = time.monotonic() + limits.wall_seconds
+  pieces, count = [], 0
+  for piece in decode_sound(path, first, rate, channels, limits):
+    if time.monotonic() > deadline:
+      raise DataError(f'{path}: reading it took over {limits.wall_seconds:g} s')
+    pieces.append(piece if wanted is None else piece[: wanted - count])
+    count += len(pieces[-1])
+    if count == wanted:
+      break
+  missing = 0 if wanted is None else wanted - count
+  if not count or missing > _SHORT * rate:
+    end = (first + count) / rate if count else probe_sound(path, limits).seconds
+    raise DataError(
+      f'{path}: its sound ends at {end:.2f} s, {start + (seconds or 0):.2f} s is needed'
+    )
+  return np.concatenate([*pieces, np.zeros((missing, channels), np.float32)])
+
+
+def stream_sound(
+  path: File,
+  *,
+  rate: int = 48_000,
+  channels: int = 1,
+  seconds: float = 10.0,
+  limits: Limits = LIMITS,
+) -> Iterator[Float[np.ndarray, '_ c']]:
+  """Yields a whole sound in pieces of `seconds` seconds, the last shorter; see `read_sound`."""
+  size, kept, count = round(seconds * rate), [], 0
+  for piece in decode_sound(path, 0, rate, channels, limits):
+    kept.append(piece)
+    count += len(piece)
+    while count >= size:
+      whole = np.concatenate(kept)
+      yield whole[:size]
+      kept, count = [whole[size:]], count - size
+  if count:
+    yield np.concatenate(kept)
+
+
+def write_wav(path: str | os.PathLike[str], sound: Float[np.ndarray, 's c'], rate: int) -> None:
+  """Writes a wav of 16 bits, atomically.
+
+  Raises:
+    DataError: there is no sound, or a sample is not a number within [-1, 1].
+  """
+  write_wav_stream(path, [sound], rate)
+
+
+def write_wav_stream(
+  path: str | os.PathLike[str], chunks: Iterable[Float[np.ndarray, 's c']], rate: int
+) -> None:
+  """Writes a wav of a sound that comes in pieces, as `write_wav` does the whole."""
+  with contextlib.ExitStack() as stack:
+    file, channels = None, 0
+    for chunk in chunks:
+      chunk = _checked(path, chunk)
+      if file is None and len(chunk):
+        channels = chunk.shape[1]
+        file = stack.enter_context(wave.open(str(stack.enter_context(replaced(path))), 'wb'))
+        file.setparams((channels, 2, rate, 0, 'NONE', ''))
+      if len(chunk):
+        if chunk.shape[1] != channels:
+          raise DataError(f'{path}: channels change from {channels} to {chunk.shape[1]}')
+        file.writeframes(np.rint(chunk * 32767).astype('<i2').tobytes())
+    if file is None:
+      raise DataError(f'{path}: there is no sound to write, it lasts 0 s')
+
+
+def write_soundtrack(
+  out: str | os.PathLike[str],
+  video: File | None,
+  chunks: Iterable[Float[np.ndarray, '_ c']],
+  rate: int,
+) -> None:
+  """Writes an mp4 of the pictures of `video`, copied untouched, and a sound as AAC, atomically.
+
+  The sound begins with the first frame. It is cut where the pictures end, or followed by silence
+  until they do; the log says so. A sound that the video had is left out. Pieces are written as they
+  come, so neither sound nor video need fit into memory.
+
+  Args:
+    out: an .mp4; without a video an .m4a is the same.
+    video: the file with the pictures, or None for sound alone.
+    chunks: pieces of the sound, in order.
+    rate: samples a second, one of those that AAC has.
+
+  Raises:
+    DataError: as `write_wav`, or the video cannot be read, or mp4 cannot hold it.
+  """
+  _write_soundtrack(out, replaced(out), video, chunks, rate)
+
+
+def soundtrack(video: File, chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> bytes:
+  """Returns the mp4 that `write_soundtrack` writes, and is silent about a sound it must fit."""
+  buffer = io.BytesIO()
+  _write_soundtrack(video, contextlib.nullcontext(buffer), video, chunks, rate, aloud=False)
+  return buffer.getvalue()
+
+
+def encodable_rate(rate: int) -> int:
+  """The samples a second to encode a sound of `rate` with: its own where AAC has them."""
+  return rate if rate in _AAC_RATES else 48_000
+
+
+def _write_soundtrack(
+  out: File,
+  opening: contextlib.AbstractContextManager,
+  video: File | None,
+  chunks: Iterable[np.ndarray],
+  rate: int,
+  aloud: bool = True,
+) -> None:
+  """Writes into what `opening` gives: a path or a file in memory; errors speak of `out`."""
+  if rate not in _AAC_RATES:
+    raise DataError(f'{out}: AAC has no {rate} samples a second; use one of {_AAC_RATES}')
+  chunks = (_checked(out, chunk) for chunk in chunks)
+  first = next((chunk for chunk in chunks if len(chunk)), None)
+  if first is None:
+    raise DataError(f'{out}: there is no sound to write, it lasts 0 s')
+  if first.shape[1] not in _LAYOUTS:
+    raise DataError(f'{out}: the sound has {first.shape[1]} channels, expected 1 or 2')
+
+  def pieces() -> Iterator[np.ndarray]:
+    yield first
+    for chunk in chunks:
+      if chunk.shape[1] != first.shape[1]:
+        raise DataError(f'{out}: channels change from {first.shape[1]} to {chunk.shape[1]}')
+      yield chunk
+
+  with contextlib.ExitStack() as stack:
+    pictures = None if video is None else _Pictures(video, stack)
+    place = stack.enter_context(opening)
+    place = str(place) if isinstance(place, os.PathLike) else place
+    options = {'movie_timescale': str(rate)}
+    target = stack.enter_context(av.open(place, 'w', format='mp4', options=options))
+    layout, bits = _LAYOUTS[first.shape[1]], _BITS * first.shape[1]
+    try:
+      if pictures is not None:
+        pictures.join(target)
+      stream = target.add_stream('aac', rate=rate, layout=layout, bit_rate=bits)
+      target.start_encoding()
+    except (av.error.FFmpegError, ValueError) as error:
+      raise DataError(f'{video}: mp4 cannot hold its pictures; convert it to H.264') from error
+    _mux(out, target, stream, pieces(), pictures, aloud)
+
+
+class _Pictures:
+  """The packets of a video on their way into another file."""
+
+  def __init__(self, path: File, stack: contextlib.ExitStack):
+    with opened(path, LIMITS, 'a video', video_stream) as (container, stream, deadline):
+      self.seconds = measured_seconds(path, container, stream, deadline)
+    # Opened again by itself: what goes wrong with the sound must not be taken for the video's.
+    container = stack.enter_context(open_container(path, LIMITS, 'a video'))
+    self._source = video_stream(path, container, LIMITS)
+    self._packets = _packets(path, container, self._source)
+    self._next = next(self._packets, None)
+
+  def join(self, target: av.container.OutputContainer) -> None:
+    """Gives `target` a stream for the packets."""
+    self._target, self._stream = target, target.add_stream_from_template(self._source)
+
+  def copy(self, until: float | None = None) -> None:
+    """Copies the packets that come up to a second, or all."""
+    while self._next is not None:
+      packet = self._next
+      if until is not None and packet.dts * self._source.time_base > until:
+        return
+      packet.stream = self._stream
+      self._target.mux(packet)
+      self._next = next(self._packets, None)
+
+
+def _packets(
+  path: File, container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[av.Packet]:
+  """The packets of a video, on a clock on which its first frame is shown at 0."""
+  first, last, waiting = stream.start_time or 0, 0, []
+  with sentences(path, LIMITS):
+    for packet in container.demux(stream):
+      if packet.size:  # else it says that this is the end
+        waiting.append(packet)
+        if packet.dts is None and len(waiting) < _UNTIMED:
+          continue  # Matroska keeps no times of decoding, those of the first packets are unknown
+      for back, ready in enumerate(reversed(waiting)):
+        if not back:
+          last = ready.pts if ready.dts is None else ready.dts
+        ready.dts = last - back * (ready.duration or 1) - first
+        ready.pts = ready.dts if ready.pts is None else ready.pts - first
+      yield from waiting
+      waiting = []
+
+
+def _mux(
+  out: File,
+  target: av.container.OutputContainer,
+  stream: av.AudioStream,
+  pieces: Iterator[np.ndarray],
+  pictures: _Pictures | None,
+  aloud: bool,
+) -> None:
+  """Encodes the sound second by second, with the pictures of each second after it."""
+  rate, layout = stream.sample_rate, stream.layout.name
+  length = None if pictures is None else round(pictures.seconds * rate)
+  count = 0
+
+  def encode(sound: np.ndarray) -> None:
+    nonlocal count
+    for second in range(0, len(sound), rate):
+      part = np.ascontiguousarray(sound[second : second + rate].T)
+      frame = av.AudioFrame.from_ndarray(part, 'fltp', layout)
+      frame.sample_rate, frame.time_base = rate, fractions.Fraction(1, rate)
+      frame.pts = count
+      target.mux(stream.encode(frame))
+      count += part.shape[1]
+      if pictures is not None:
+        pictures.copy(until=count / rate)
+
+  for piece in pieces:
+    fitting = piece if length is None else piece[: length - count]
+    encode(fitting)
+    rest = len(piece) - len(fitting)
+    if rest:
+      if aloud and (rest > _SAID * rate or next(pieces, None) is not None):
+        _log.warning('%s: the sound is cut at %.2f s, where its video ends', out, count / rate)
+      break
+  if length is not None and count < length:
+    if aloud and length - count > _SAID * rate:
+      _log.warning(
+        '%s: the sound ends at %.2f s and is followed by silence, since its video lasts %.2f s',
+        out, count / rate, length / rate,
+      )  # fmt: skip
+    while count < length:
+      encode(np.zeros((min(rate, length - count), len(stream.layout.channels)), np.float32))
+  target.mux(stream.encode(None))
+  if pictures is not None:
+    pictures.copy()
+
+
+def _checked(path: File, sound: np.ndarray) -> Float[np.ndarray, 's c']:
+  sound = np.asarray(sound)
+  if sound.ndim != 2 or sound.dtype.kind != 'f':
+    raise DataError(f'{path}: a sound is {sound.dtype} {sound.shape}, expected float (samples, c)')
+  if not isinstance(path, Blob) and os.path.isdir(path):
+    raise DataError(f'{path}: is a folder; name a file in it')
+  if not np.isfinite(sound).all():
+    raise DataError(f'{path}: the sound to write holds samples that are no numbers')
+  loudest = float(np.abs(sound).max(initial=0))
+  if loudest > 1:
+    raise DataError(
+      f'{path}: the sound to write reaches {loudest:.3g}, full scale is 1; lower it as a whole, '
+      'with mgjax.media.loudness.normalise'
+    )
+  return sound.astype(np.float32, copy=False)

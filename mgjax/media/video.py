@@ -1,0 +1,335 @@
+"""Reads and writes video files; a file that cannot be trusted or used is a sentence, not a crash.
+
+How files are opened, and what they may cost, stands in `containers.py`. PyAV releases the
+interpreter's lock: threads are enough to read many clips at once.
+"""
+
+import dataclasses
+import fractions
+import io
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from mgjax.core.errors import DataError
+from mgjax.core.files import write_bytes
+from mgjax.core.typing import UInt8
+from mgjax.media.containers import LIMITS, File, Limits, measured_seconds, opened, video_stream
+from mgjax.media.frame_times import TOLERANCE, shown, shown_at
+
+_RESIZE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+_MOST_WIDE = 16  # times as wide as high a pixel may be
+_BT709, _UNSPECIFIED = 1, 2  # the colour spaces' numbers in ITU-T H.273
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipInfo:
+  """A video as it is shown: turned upright, with square pixels; `frames` is an estimate."""
+
+  width: int
+  height: int
+  fps: float
+  seconds: float
+  frames: int
+  has_audio: bool
+
+
+def probe(path: File, limits: Limits = LIMITS) -> ClipInfo:
+  """Describes a video after decoding its first frame and looking where its last packet ends.
+
+  Raises:
+    DataError: the file is missing, not a video, damaged, cut off or beyond `limits`.
+  """
+  with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
+    frame = next(container.decode(stream), None)
+    if frame is None:
+      raise DataError(f'{path}: holds no frame that can be decoded')
+    height, width = _upright(path, frame, stream)
+    seconds = measured_seconds(path, container, stream, deadline)
+    fps = float(stream.average_rate or stream.guessed_rate or 1 / seconds)
+    return ClipInfo(
+      width=width,
+      height=height,
+      fps=fps,
+      seconds=seconds,
+      frames=stream.frames or max(1, round(seconds * fps)),
+      has_audio=bool(container.streams.audio),
+    )
+
+
+def read_clip(
+  path: File,
+  *,
+  frames: int,
+  size: tuple[int, int],
+  fps: float,
+  start: float = 0.0,
+  limits: Limits = LIMITS,
+) -> UInt8[np.ndarray, 't h w 3']:
+  """Reads the `frames` frames that are on show at the times start + i / fps, i = 0, 1, ...
+
+  The frame is turned upright, resized to cover `size` with its shape kept (pixels that are not
+  square made so) and cropped at the centre. Exact to the frame: it seeks to the key frame before
+  `start` and decodes from there. A still image is a video of one frame.
+
+  Args:
+    path: the file.
+    frames: how many frames to return.
+    size: (height, width) in pixels.
+    fps: frames per second of what is returned, whatever those of the file.
+    start: seconds from the first frame of the file.
+    limits: what the file may cost.
+
+  Raises:
+    DataError: as `probe`, or the video ends too early.
+  """
+  if frames < 1 or fps <= 0 or start < 0 or min(size) < 1:
+    raise ValueError(f'need frames, fps, size > 0, start >= 0: {frames}, {fps}, {size}, {start}')
+  times = [start + i / fps for i in range(frames)]
+  clip = _read_from(path, times, start, size, limits)
+  if clip is None:  # the seek landed after the first time: an index that lies, or none at all
+    clip = _read_from(path, times, 0.0, size, limits)
+  assert clip is not None
+  return clip
+
+
+def stream_clip(
+  path: File, *, size: tuple[int, int], fps: float, limits: Limits = LIMITS
+) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
+  """Yields one after another the frames that `read_clip` would return, to the end of the video.
+
+  Each is decoded once and none is held, so neither their number nor the wall time is bounded.
+
+  Raises:
+    DataError: as `probe`, at the start or where the file is damaged.
+  """
+  with opened(path, limits, 'a video', video_stream) as (container, stream, _):
+    count, resize = 0, _make_resize(path, stream, size, limits)
+    for frame, _, end in shown(container, stream, 0.0):
+      image = None
+      while count / fps + TOLERANCE < end:
+        image = resize(frame) if image is None else image
+        yield image
+        count += 1
+  if not count:
+    raise DataError(f'{path}: holds no frame that can be decoded')
+
+
+def stream_frames(
+  path: File, side: int = 0, limits: Limits = LIMITS
+) -> Iterator[tuple[float, float, UInt8[np.ndarray, 'h w 3']]]:
+  """Yields every frame of a video: from when until when it is shown, and the frame.
+
+  Times are seconds after the first frame. Frames are upright, with square pixels, and of full size,
+  or, where the shorter side is longer than `side`, shrunk to that and both sides made even.
+
+  Raises:
+    DataError: as `probe`, at the start or where the file is damaged.
+  """
+  with opened(path, limits, 'a video', video_stream) as (container, stream, _):
+    resize = None
+    for count, (frame, start, end) in enumerate(shown(container, stream, 0.0)):
+      if count >= limits.frames:
+        raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
+      if resize is None:
+        height, width = _upright(path, frame, stream)
+        if 0 < side < min(height, width):
+          scale = side / min(height, width)
+          height, width = (2 * max(1, round(length * scale / 2)) for length in (height, width))
+        resize = _make_resize(path, stream, (height, width), limits)
+      yield start, end, resize(frame)
+  if resize is None:
+    raise DataError(f'{path}: holds no frame that can be decoded')
+
+
+def decode_all(path: File, limits: Limits = LIMITS) -> int:
+  """Decodes a whole video, and returns how many frames it has.
+
+  Raises:
+    DataError: as `probe`, or a frame is damaged.
+  """
+  count = 0
+  with opened(path, limits, 'a video', video_stream) as (container, stream, _):
+    for frame in container.decode(stream):
+      if frame.is_corrupt:
+        raise DataError(f'{path}: its frame {count} is damaged')
+      count += 1
+      if count > limits.frames:
+        raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
+  return count
+
+
+def cover_size(
+  height: float, width: float, size: tuple[int, int], limits: Limits = LIMITS
+) -> tuple[int, int]:
+  """The least (height, width) of the shape height : width that covers `size`.
+
+  Raises:
+    DataError: the shape is so long that its resized frame is beyond `limits.pixels`.
+  """
+  scale = max(size[0] / height, size[1] / width)
+  resized = max(size[0], round(height * scale)), max(size[1], round(width * scale))
+  if math.prod(resized) > limits.pixels:
+    raise DataError(
+      f'its shape, {width:.0f} x {height:.0f}, is too long to be cut to {size[1]} x {size[0]}'
+    )
+  return resized
+
+
+def write_video(
+  path: str | os.PathLike[str], frames: UInt8[np.ndarray, 't h w 3'], fps: float
+) -> None:
+  """Writes an H.264 mp4 (BT.709, 4:2:0, near transparent) that any player opens, atomically.
+
+  An odd height or width grows by one repeated row or column, since 4:2:0 needs even ones.
+  """
+  frames = np.asarray(frames)
+  if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+    raise ValueError(f'expected uint8 (t h w 3), got {frames.dtype} {frames.shape}')
+  rate = fractions.Fraction(fps).limit_denominator(1001)
+  times = ((i / rate, (i + 1) / rate, frame) for i, frame in enumerate(frames))
+  write_bytes(path, encode_frames(times, fps=fps, clock=rate, crf=12))
+
+
+def encode_frames(
+  frames: Iterable[tuple[float | fractions.Fraction, float | fractions.Fraction, np.ndarray]],
+  *,
+  fps: float,
+  clock: fractions.Fraction | int,
+  crf: float,
+  gop: int | None = None,
+) -> bytes:
+  """Encodes frames as they come: an mp4 as `write_video` writes it.
+
+  Args:
+    frames: (second from which it is shown, second until which, uint8 (h w 3)), all of one size; one
+      that is over before the next tick of the clock is left out.
+    fps: about how many come in a second.
+    clock: ticks a second.
+    crf: the constant rate factor of x264.
+    gop: most frames from one key frame to the next, by default 250.
+  """
+  buffer, encoded = io.BytesIO(), -1
+  options = {'crf': f'{crf:g}'} | ({} if gop is None else {'g': str(gop)})
+  with av.open(buffer, 'w', format='mp4') as container:
+    rate = fractions.Fraction(fps).limit_denominator(1001)
+    stream = container.add_stream('libx264', rate=rate, options=options)
+    stream.pix_fmt = 'yuv420p'
+    context = stream.codec_context
+    context.time_base = 1 / fractions.Fraction(clock)
+    context.thread_count = 1 if gop else 0  # many clips at once beat many threads on one
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = 1  # 16 to 235
+    for start, end, array in frames:
+      tick = round(start * clock)
+      if tick <= encoded:
+        continue
+      height, width, _ = array.shape
+      array = np.pad(array, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge')
+      if encoded < 0:
+        stream.height, stream.width = array.shape[:2]
+      encoded = tick
+      frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array)).reformat(
+        format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=_RESIZE
+      )
+      frame.pts, frame.time_base = tick, context.time_base
+      frame.duration = max(1, round(end * clock) - tick)
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+  return buffer.getvalue()
+
+
+def _read_from(
+  path: File,
+  times: list[float],
+  begin: float,
+  size: tuple[int, int],
+  limits: Limits,
+) -> UInt8[np.ndarray, 't h w 3'] | None:
+  """The frames on show at `times`, decoded from `begin`; None if decoding began after the first."""
+  clip = np.empty((len(times), *size, 3), np.uint8)
+  filled, end = 0, None
+  with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
+    resize = _make_resize(path, stream, size, limits)
+    moments = [time + TOLERANCE for time in times]
+    frames = shown_at(container, stream, moments, begin, limits.frames)
+    for count, (frame, start, end) in enumerate(frames):
+      if count == 0 and begin and start > times[0] + TOLERANCE:
+        return None
+      if count >= limits.frames:
+        raise DataError(f'{path}: takes over {limits.frames} decoded frames to read')
+      if time.monotonic() > deadline:
+        raise DataError(f'{path}: reading it took over {limits.wall_seconds:g} s')
+      upto = filled
+      while upto < len(times) and times[upto] + TOLERANCE < end:
+        upto += 1
+      if upto > filled:
+        clip[filled + 1 : upto] = resize(frame, clip[filled])
+      filled = upto
+      if filled == len(times):
+        return clip
+  if end is not None:
+    raise DataError(
+      f'{path}: ends at {end:.2f} s, {times[-1]:.2f} s is needed for {len(times)} frames'
+    )
+  if begin:
+    return None  # past the end, or a seek that went astray: reading from 0 tells which
+  raise DataError(f'{path}: holds no frame that can be decoded')
+
+
+def _upright(path: File, frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
+  """(height, width) of a frame as it is shown."""
+  size = (frame.height, round(frame.width * _pixel_aspect(stream)))
+  if not 0 < size[1] < _MOST_WIDE * frame.width:
+    raise DataError(f'{path}: its pixels are said to have the shape {stream.sample_aspect_ratio}')
+  return size[::-1] if _quarter_turns(frame) % 2 else size
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+  """How often a frame is to be turned to the left by 90 degrees until it is upright."""
+  return round(frame.rotation / 90)
+
+
+def _pixel_aspect(stream: av.VideoStream) -> float:
+  return float(stream.sample_aspect_ratio or 1)
+
+
+def _make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limits: Limits):
+  """Returns frame -> uint8 (h w 3): upright, covering `size`, cropped at the centre.
+
+  A second argument of it, of that shape, is written to and returned.
+  """
+  reformatter = VideoReformatter()
+
+  def resize(
+    frame: av.VideoFrame, out: UInt8[np.ndarray, 'h w 3'] | None = None
+  ) -> UInt8[np.ndarray, 'h w 3']:
+    out = np.empty((*size, 3), np.uint8) if out is None else out
+    turns = _quarter_turns(frame)
+    target = size[::-1] if turns % 2 else size
+    try:
+      height, width = cover_size(frame.height, frame.width * _pixel_aspect(stream), target, limits)
+    except DataError as error:
+      raise DataError(f'{path}: {error}') from None
+    large = frame.colorspace == _UNSPECIFIED and frame.height >= 720
+    picture = reformatter.reformat(
+      frame,
+      width=width,
+      height=height,
+      format='gbrp',  # the same numbers as rgb24 in a third of the time
+      interpolation=_RESIZE,
+      src_colorspace='ITU709' if large else None,  # what players take an untagged HD video for
+      threads=1,
+    )
+    top, left = (height - target[0]) // 2, (width - target[1]) // 2
+    for channel, plane in zip((1, 2, 0), picture.planes, strict=True):
+      whole = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+      out[..., channel] = np.rot90(whole[top : top + target[0], left : left + target[1]], turns)
+    return out
+
+  return resize

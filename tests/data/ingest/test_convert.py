@@ -1,0 +1,221 @@
+"""Clips become rows, and each one that does not is named with its reason, restarts or not."""
+
+import functools
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.data.ingest.clip_rows import open_row
+from mgjax.data.ingest.convert import Treatment, convert
+from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.inputs import Input, Inputs
+from mgjax.data.ingest.open_inputs import open_inputs
+from mgjax.data.records.reader import Records, verify
+from mgjax.media.video import read_clip
+from tests.media.test_video import numbered_file, numbers
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  return numbered_file(tmp_path_factory.mktemp('clip'), count=12).read_bytes()
+
+
+class Made(Inputs):
+  """Every third input is no video; reading number `broken` fails as a lost disk does."""
+
+  def __init__(self, data, count, broken=None):
+    self.data, self.count, self.broken = data, count, broken
+    self.identity = {'count': count}
+    self.read = []
+
+  def __len__(self):
+    return self.count
+
+  def between(self, first, last):
+    for index in range(first, last):
+      yield Input(f'clip {index}', f'caption {index}', 1000, lambda index=index: self.load(index))
+
+  def load(self, index):
+    if index == self.broken:
+      raise StorageError('the disk is gone')
+    self.read.append(index)
+    return b'no video' if index % 3 == 2 else self.data
+
+
+def reasons(directory):
+  lines = (directory / 'rejected.jsonl').read_text().splitlines()
+  return {line['entry']: line['reason'] for line in map(json.loads, lines)}
+
+
+def test_every_input_is_a_row_or_a_reason(tmp_path, data):
+  told = []
+  outcome = convert(
+    Made(data, 20), tmp_path, rows_per_shard=4, progress=lambda *numbers: told.append(numbers)
+  )
+  records = Records(tmp_path)
+  assert outcome.finished and outcome.inputs == 20 == outcome.rows + len(outcome.rejected)
+  assert [row['source'] for row in records] == [f'clip {i}' for i in range(20) if i % 3 != 2]
+  assert [row['caption'] for row in records] == [f'caption {i}' for i in range(20) if i % 3 != 2]
+  assert list(reasons(tmp_path)) == [f'clip {i}' for i in range(20) if i % 3 == 2]
+  assert set(reasons(tmp_path).values()) == {'is not a video, or its header is damaged or missing'}
+  assert str(outcome).startswith('14 clips, 6 rejected (6 x is not a video')
+  assert told == [(i, 20) for i in range(21)]
+  np.testing.assert_array_equal(records.column('height'), [64] * 14)
+  assert records.summary == {'inputs': 20, 'rejected': 6} and not verify(tmp_path)
+  clip = read_clip(open_row(records[13]), frames=12, size=(64, 64), fps=25)
+  assert numbers(clip) == list(range(12))
+
+
+def test_a_lost_disk_stops_it_and_the_same_command_goes_on(tmp_path, data):
+  with pytest.raises(StorageError, match='the disk is gone'):
+    convert(Made(data, 20, broken=9), tmp_path / 'a', rows_per_shard=4)
+  with pytest.raises(DataError, match='unfinished'):
+    Records(tmp_path / 'a')
+  again = Made(data, 20)
+  outcome = convert(again, tmp_path / 'a', rows_per_shard=4)
+  assert sorted(again.read) == list(range(8, 20))
+  convert(Made(data, 20), tmp_path / 'b', rows_per_shard=4)
+  assert reasons(tmp_path / 'a') == reasons(tmp_path / 'b') and outcome.rows == 14
+  for one, other in zip(Records(tmp_path / 'a'), Records(tmp_path / 'b'), strict=True):
+    assert one['source'] == other['source']
+    np.testing.assert_array_equal(one['media'], other['media'])
+  names = {path.name for path in (tmp_path / 'a').iterdir()}
+  assert names == {path.name for path in (tmp_path / 'b').iterdir()}
+  third = Made(data, 20)
+  assert str(convert(third, tmp_path / 'a', rows_per_shard=4)) == str(outcome) and not third.read
+
+
+def test_processes_share_the_work_and_the_last_one_finishes(tmp_path, data):
+  sources = [Made(data, 22) for _ in range(3)]
+  outcomes = [
+    convert(source, tmp_path, rows_per_shard=4, process=i, processes=3)
+    for i, source in enumerate(sources)
+  ]
+  assert [outcome.finished for outcome in outcomes] == [False, False, True]
+  assert sorted(i for source in sources for i in source.read) == list(range(22))
+  assert len(Records(tmp_path)) == 15 and len(reasons(tmp_path)) == 7
+
+
+def test_other_inputs_or_another_treatment_need_another_directory(tmp_path, data):
+  convert(Made(data, 4), tmp_path)
+  with pytest.raises(ConfigError, match='begun with other values'):
+    convert(Made(data, 5), tmp_path)
+  with pytest.raises(ConfigError, match=r'treatment\.full'):
+    convert(Made(data, 4), tmp_path, Treatment(full=True))
+  convert(Made(data, 4), tmp_path, Treatment(gop=3))  # of no account without encoding anew
+
+
+def test_nothing_usable_is_a_sentence_and_its_reasons_are_kept(tmp_path):
+  with pytest.raises(DataError, match=r'no usable clip: 0 clips, 3 rejected \(3 x is not a video'):
+    convert(Made(b'no video', 3), tmp_path)
+  assert len(reasons(tmp_path)) == 3
+  with pytest.raises(DataError, match='nothing to convert'):
+    convert(Made(b'', 0), tmp_path / 'none')
+
+
+def test_what_is_too_large_is_never_read(tmp_path, data):
+  class Large(Made):
+    def between(self, first, last):
+      for index, each in enumerate(super().between(first, last)):
+        size = 2 << 20 if index == 1 else each.size
+        yield Input(each.name, each.caption, size, each.load)
+
+  source = Large(data, 2)
+  convert(source, tmp_path, Treatment(megabytes=1))
+  assert source.read == [0]
+  assert reasons(tmp_path) == {'clip 1': 'has 2 MB, more than 1; cut it into clips'}
+
+
+def test_clips_that_wait_are_bounded_in_bytes(tmp_path, data):
+  alive, most, lock = 0, 0, threading.Lock()
+
+  class Held(bytes):
+    def __new__(cls, value):
+      nonlocal alive, most
+      with lock:
+        alive += 1
+        most = max(most, alive)
+      return super().__new__(cls, value)
+
+    def __del__(self):
+      nonlocal alive
+      with lock:
+        alive -= 1
+
+  class Heavy(Made):
+    def between(self, first, last):
+      for index in range(first, last):
+        yield Input(f'clip {index}', 'caption', 50 << 20, lambda: Held(self.data))
+
+  convert(Heavy(data, 12), tmp_path, threads=4)
+  assert 1 <= most <= 4  # 128 MB hold two, one is being written, and the next is read meanwhile
+
+
+def test_encoded_anew_it_is_read_frame_for_frame(tmp_path, data):
+  convert(Made(data, 2), tmp_path, Treatment(reencode=True, gop=4, full=True))
+  for row in Records(tmp_path):
+    assert row['media'].tobytes() != data
+    clip = read_clip(open_row(row), frames=12, size=(64, 64), fps=25)
+    assert numbers(clip) == list(range(12))
+
+
+def test_a_manifest_says_from_when_on_a_clip_counts(tmp_path, data):
+  (tmp_path / 'in').mkdir()
+  (tmp_path / 'in' / 'a.mp4').write_bytes(data)
+  lines = [('a.mp4', 'whole', ''), ('a.mp4', 'later', '0.2'), ('a.mp4', 'too late', '9')]
+  text = '\n'.join(','.join(line) for line in [('video', 'caption', 'start'), *lines])
+  (tmp_path / 'in' / 'list.csv').write_text(text)
+  convert(open_inputs(tmp_path / 'in' / 'list.csv'), tmp_path / 'out')
+  assert Records(tmp_path / 'out').column('start').tolist() == [-1.0, 0.2]
+  assert list(reasons(tmp_path / 'out').values()) == ['lasts 0.48 s, but counts from 9.00 s on']
+
+
+def test_rejected_inputs_keep_their_reason(tmp_path, data):
+  class Some(Made):
+    def between(self, first, last):
+      yield Rejected('list.csv line 1', 'has no caption')
+      yield from super().between(first + 1, last)
+
+  convert(Some(data, 2), tmp_path)
+  assert reasons(tmp_path) == {'list.csv line 1': 'has no caption'}
+
+
+def kill(data):
+  os.kill(os.getpid(), signal.SIGKILL)
+  return data
+
+
+class Deadly(Made):
+  """Inputs 4 and 11 kill whoever reads them."""
+
+  def between(self, first, last):
+    for index in range(first, last):
+      load = functools.partial(kill if index in (4, 11) else bytes, self.data)
+      yield Input(f'clip {index}', f'caption {index}', 1000, load)
+
+
+def test_a_clip_that_kills_its_decoder_is_rejected_alone(tmp_path, data):
+  outcome = convert(Deadly(data, 14), tmp_path, rows_per_shard=7, threads=2, isolate=True)
+  assert outcome.rows == 12
+  assert reasons(tmp_path) == dict.fromkeys(
+    ['clip 4', 'clip 11'], 'ends the process that decodes it'
+  )
+  assert [row['source'] for row in Records(tmp_path)] == [
+    f'clip {i}' for i in range(14) if i not in (4, 11)
+  ]
+
+
+def test_what_only_a_strangers_file_can_bring_about_does_not_end_the_run(tmp_path, data):
+  class Strange(Made):
+    def load(self, index):
+      if index == 1:
+        raise ZeroDivisionError('by 0')
+      return self.data
+
+  convert(Strange(data, 3), tmp_path)
+  assert reasons(tmp_path) == {'clip 1': 'cannot be used (ZeroDivisionError: by 0)'}

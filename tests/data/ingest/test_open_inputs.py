@@ -1,0 +1,243 @@
+"""Files, tars and parquet give the same inputs; what is hostile in them is refused in words."""
+
+import io
+import json
+import tarfile
+
+import pytest
+
+from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.open_inputs import open_inputs
+from mgjax.data.ingest.tar import list_members
+
+CLIPS = {'cat': (b'the bytes of a cat', 'a cat sleeps'), 'dog': (b'those of a dog', 'a dog runs')}
+
+
+def in_folder(folder):
+  folder.mkdir()
+  for key, (data, caption) in CLIPS.items():
+    (folder / f'{key}.mp4').write_bytes(data)
+    (folder / f'{key}.txt').write_text(caption)
+  return folder
+
+
+def in_manifest(folder):
+  in_folder(folder)
+  rows = [json.dumps({'video': f'{key}.mp4', 'caption': CLIPS[key][1]}) for key in CLIPS]
+  (folder / 'list.jsonl').write_text('\n'.join(rows))
+  return folder / 'list.jsonl'
+
+
+def make_tar(path, members, kind=tarfile.PAX_FORMAT):
+  """Members are (name, bytes) or TarInfo without bytes."""
+  with tarfile.open(path, 'w', format=kind) as tar:
+    for member in members:
+      if isinstance(member, tarfile.TarInfo):
+        tar.addfile(member)
+      else:
+        info = tarfile.TarInfo(member[0])
+        info.size = len(member[1])
+        tar.addfile(info, io.BytesIO(member[1]))
+  return path
+
+
+def in_tars(folder):
+  folder.mkdir()
+  (cat, cat_says), (dog, dog_says) = CLIPS.values()
+  make_tar(folder / '0.tar', [('cat.mp4', cat), ('cat.txt', cat_says.encode())])
+  fields = json.dumps({'caption': dog_says, 'fps': 25}).encode()
+  make_tar(folder / '1.tar', [('./set/dog.json', fields), ('./set/dog.mp4', dog)])
+  return folder
+
+
+def in_parquet(folder, nested=True, **options):
+  pyarrow = pytest.importorskip('pyarrow', reason='pyarrow is of requirements/test.txt')
+  parquet = pytest.importorskip('pyarrow.parquet')
+  folder.mkdir(exist_ok=True)
+  cells = [{'bytes': data, 'path': f'{key}.mp4'} for key, (data, _) in CLIPS.items()]
+  table = {
+    'video': cells if nested else [cell['bytes'] for cell in cells],
+    'caption': [caption for _, caption in CLIPS.values()],
+    'score': [0.5] * len(CLIPS),
+  }
+  parquet.write_table(pyarrow.table(table), folder / 'part.parquet', **options)
+  return folder
+
+
+def in_flat_parquet(folder):
+  return in_parquet(folder, nested=False, row_group_size=1)
+
+
+def rejections(inputs):
+  return {each.name: each.reason for each in inputs if isinstance(each, Rejected)}
+
+
+@pytest.mark.parametrize('lay', [in_folder, in_manifest, in_tars, in_parquet, in_flat_parquet])
+def test_every_layout_gives_the_same_clips(tmp_path, lay):
+  inputs = open_inputs(lay(tmp_path / 'clips'))
+  found = list(inputs.between(0, len(inputs)))
+  assert [(each.load(), each.caption) for each in found] == list(CLIPS.values())
+  assert [each.size for each in found] == [len(data) for data, _ in CLIPS.values()]
+  assert len({each.name for each in found}) == 2
+  assert inputs[1].caption == 'a dog runs' and next(inputs.between(1, 2)).name == found[1].name
+
+
+@pytest.mark.parametrize('lay', [in_folder, in_tars, in_parquet])
+def test_inputs_are_told_from_others(tmp_path, lay, monkeypatch):
+  first = open_inputs(lay(tmp_path / 'clips')).identity
+  assert open_inputs(tmp_path / 'clips').identity == first
+  monkeypatch.setitem(CLIPS, 'cow', (b'of a cow', 'a cow eats'))
+  if lay is in_tars:
+    make_tar(tmp_path / 'clips' / '2.tar', [('cow.mp4', b''), ('cow.txt', b'')])
+  else:
+    (tmp_path / 'clips').rename(tmp_path / 'before')
+    lay(tmp_path / 'clips')
+  assert open_inputs(tmp_path / 'clips').identity != first
+
+
+@pytest.mark.parametrize('kind', [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_are_found_where_they_are(tmp_path, kind):
+  members = [
+    ('a/b.mp4', b'x' * 700),
+    ('a/b.txt', b'one'),
+    ('empty.txt', b''),
+    ('c.mp4', b'y' * 512),
+  ]
+  if kind != tarfile.USTAR_FORMAT:
+    members += [('d' * 200 + '.mp4', b'long'), ('\u00e9\u00e8.mp4', b'accents')]
+  path = make_tar(tmp_path / 'a.tar', members, kind)
+  data = path.read_bytes()
+  found = [(m.name, data[m.offset : m.offset + m.size]) for m in list_members(path)]
+  assert found == members and not any(m.problem for m in list_members(path))
+
+
+def test_what_is_hostile_in_a_tar_is_refused(tmp_path):
+  link = tarfile.TarInfo('link.mp4')
+  link.type, link.linkname = tarfile.SYMTYPE, '/etc/passwd'
+  hard = tarfile.TarInfo('hard.mp4')
+  hard.type, hard.linkname = tarfile.LNKTYPE, 'a.mp4'
+  device = tarfile.TarInfo('device.mp4')
+  device.type = tarfile.CHRTYPE
+  folder = tarfile.TarInfo('folder')
+  folder.type = tarfile.DIRTYPE
+  sparse = tarfile.TarInfo('sparse.mp4')
+  sparse.pax_headers = {'GNU.sparse.major': '1', 'GNU.sparse.size': str(10**15)}
+  path = make_tar(
+    tmp_path / 'a.tar',
+    [
+      link, hard, device, folder, sparse,
+      ('../up.mp4', b'x'), ('up.txt', b'x'), ('/root.mp4', b'x'), ('.hidden.mp4', b'x'),
+      ('twice.mp4', b'1'), ('twice.mp4', b'2'), ('twice.txt', b'a caption'),
+      ('mute.mp4', b'x'), ('odd.mp4', b'x'), ('odd.json', b'{"words": 1}'),
+      ('blank.mp4', b'x'), ('blank.txt', b' \n'), ('deep.mp4', b'x'), ('deep.json', b'[' * 100_000),
+      ('good.mp4', b'good'), ('good.txt', b'good \x1b[31mwords'),
+    ],
+  )  # fmt: skip
+  inputs = open_inputs(path)
+  found = rejections(inputs)
+  for name, reason in {
+    'link.mp4': 'is a link', 'hard.mp4': 'is a link', 'device.mp4': 'is a device',
+    'sparse.mp4': 'sparse file', '../up.mp4': 'leads upwards', '/root.mp4': 'is absolute',
+    'twice.mp4': 'comes twice', 'mute.mp4': 'has no caption', 'odd.mp4': 'no text named caption',
+    'blank.mp4': 'is empty', 'deep.mp4': 'cannot be read', 'up': 'has no video',
+  }.items():  # fmt: skip
+    assert reason in found.pop(f'a.tar/{name}')
+  assert not found
+  good = {each.name: each for each in inputs if not isinstance(each, Rejected)}
+  assert good['a.tar/good.mp4'].caption == 'good [31mwords'
+  assert good['a.tar/twice.mp4'].load() == b'1' and len(good) == 2
+
+
+def test_a_tar_that_lies_about_sizes_or_breaks_off_gives_what_comes_before(tmp_path):
+  whole = make_tar(
+    tmp_path / 'a.tar',
+    [('a.mp4', b'a'), ('a.txt', b'one'), ('b.mp4', b'b' * 2000), ('b.txt', b'two')],
+  ).read_bytes()
+  for cut in range(0, 7 * 512 + 1, 100):
+    (tmp_path / 'cut.tar').write_bytes(whole[:cut])
+    inputs = open_inputs(tmp_path / 'cut.tar')
+    assert rejections(inputs), cut
+    assert [each.name for each in inputs if not isinstance(each, Rejected)] == (
+      ['cut.tar/a.mp4'] if cut >= 3 * 512 + len(b'one') else []
+    )
+  bomb = bytearray(whole)
+  bomb[124:136] = b'\x80' + (10**18).to_bytes(11, 'big')
+  bomb[148:156] = f'{sum(bomb[:148]) + sum(bomb[156:512]) + 256:06o}\0 '.encode()
+  (tmp_path / 'bomb.tar').write_bytes(bomb)
+  assert rejections(open_inputs(tmp_path / 'bomb.tar')) == {'bomb.tar/a.mp4': 'is cut off'}
+  (tmp_path / 'packed.tar').write_bytes(b'\x1f\x8b' + bytes(2000))
+  assert 'compressed' in rejections(open_inputs(tmp_path / 'packed.tar'))['packed.tar']
+
+
+def test_every_damaged_byte_of_a_header_is_survived(tmp_path):
+  whole = make_tar(tmp_path / 'a.tar', [('a.mp4', b'a'), ('a.txt', b'one')]).read_bytes()
+  for place in range(512):
+    for value in (ord('7'), 0xFF):
+      damaged = bytearray(whole)
+      damaged[place] = value
+      (tmp_path / 'b.tar').write_bytes(damaged)
+      for each in open_inputs(tmp_path / 'b.tar'):
+        assert isinstance(each, Rejected) or each.load() == b'a'
+
+
+def test_rows_of_parquet_without_clips_or_captions_are_refused(tmp_path):
+  pyarrow = pytest.importorskip('pyarrow', reason='pyarrow is of requirements/test.txt')
+  parquet = pytest.importorskip('pyarrow.parquet')
+  cells = [{'bytes': b'x', 'path': None}, {'bytes': None, 'path': 'far.mp4'}, None]
+  table = pyarrow.table({'clip': cells * 3, 'text': ['one', 'two', 'three', None, '', *'abcd']})
+  parquet.write_table(table, tmp_path / 'a.parquet')
+  (tmp_path / 'b.parquet').write_bytes(b'PAR1 and nothing that follows')
+  inputs = open_inputs(tmp_path)
+  found = rejections(inputs)
+  assert len(inputs) == 10 and len(found) == 8
+  assert 'no bytes' in found['a.parquet row 1: far.mp4'] and 'no bytes' in found['a.parquet row 2']
+  assert 'no caption' in found['a.parquet row 3']
+  assert 'is not a parquet file' in found['b.parquet']
+
+
+def test_damage_in_parquet_costs_the_rows_it_is_in(tmp_path):
+  in_parquet(tmp_path, row_group_size=1, compression='zstd')
+  whole = bytearray((tmp_path / 'part.parquet').read_bytes())
+  place = whole.find(b'the bytes of a cat')
+  whole[place - 20 : place + 18] = bytes(38)
+  (tmp_path / 'part.parquet').write_bytes(whole)
+  first, second = open_inputs(tmp_path)
+  assert isinstance(first, Rejected) and 'damaged' in first.reason
+  assert second.caption == 'a dog runs'
+
+
+def test_columns_of_parquet_may_be_named(tmp_path):
+  in_parquet(tmp_path)
+  assert len(open_inputs(tmp_path, media_column='video', caption_column='caption')) == 2
+  for wrong in ({'media_column': 'score'}, {'caption_column': 'score'}, {'media_column': 'none'}):
+    with pytest.raises(ConfigError, match=r'it has .*caption \(string\), score \(double\)'):
+      open_inputs(tmp_path, **wrong)
+
+
+def test_what_is_unclear_or_not_there_is_a_sentence(tmp_path):
+  in_tars(tmp_path / 'tars')
+  (tmp_path / 'tars' / 'a.parquet').touch()
+  with pytest.raises(ConfigError, match='tars and parquet'):
+    open_inputs(tmp_path / 'tars')
+  assert len(open_inputs(tmp_path / 'tars', 'tar')) == 2
+  with pytest.raises(ConfigError, match='unknown layout'):
+    open_inputs(tmp_path, 'zip')
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(DataError, match=r'is no \.tar'):
+    open_inputs(tmp_path / 'empty', 'tar')
+  with pytest.raises(DataError, match='does not exist'):
+    open_inputs(tmp_path / 'nowhere')
+
+
+def test_a_disk_that_is_gone_is_told_from_a_missing_file(tmp_path):
+  inputs = open_inputs(in_folder(tmp_path / 'clips'))
+  (tmp_path / 'clips' / 'cat.mp4').unlink()
+  assert inputs[0] == Rejected('cat.mp4', 'there is no such file')
+  (tmp_path / 'clips').rename(tmp_path / 'away')
+  with pytest.raises(StorageError, match='is gone'):
+    inputs[0]
+  tars = open_inputs(in_tars(tmp_path / 'tars'))
+  (tmp_path / 'tars' / '0.tar').unlink()
+  with pytest.raises(StorageError, match='cannot be read any more'):
+    tars[0]

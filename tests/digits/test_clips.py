@@ -1,0 +1,162 @@
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError
+from mgjax.digits.clips import COLOURS, MOTIONS, Digits, all_captions, handwriting, held_out
+
+
+def _centroids(video):
+  mass = video.astype(np.float64).sum(-1)
+  height, width = mass.shape[1:]
+  rows = (mass * np.arange(height)[:, None]).sum((1, 2)) / mass.sum((1, 2))
+  columns = (mass * np.arange(width)).sum((1, 2)) / mass.sum((1, 2))
+  return np.stack([rows, columns], 1)
+
+
+def test_a_sample_is_a_function_of_seed_split_and_index():
+  source = Digits()
+  copy = pickle.loads(pickle.dumps(source))
+  for index in (7, 3, 7):
+    first, second = source[index], copy[index]
+    assert first['caption'] == second['caption']
+    np.testing.assert_array_equal(first['video'], second['video'])
+  others = (source[8], Digits(seed=1)[7], Digits(split='test')[7])
+  assert all((source[7]['video'] != other['video']).any() for other in others)
+
+
+def test_a_source_ends_at_its_length():
+  source = Digits(length=3)
+  assert len(source) == 3 and len(list(source)) == 3
+  for index in (3, -1):
+    with pytest.raises(IndexError, match='of 3 samples'):
+      source[index]
+
+
+def test_no_handwriting_is_in_both_splits():
+  train, train_labels = handwriting('train')
+  test, test_labels = handwriting('test')
+  assert len(train) + len(test) == 1797
+  assert not {image.tobytes() for image in train} & {image.tobytes() for image in test}
+  np.testing.assert_allclose(np.bincount(test_labels) / np.bincount(train_labels), 0.25, atol=0.02)
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_a_split_shows_its_own_handwriting(split):
+  # At 8 pixels a digit standing still in the middle of a frame of 8 is the source image itself.
+  source = Digits(
+    split=split, frames=1, size=(8, 8), digit_size=32, jitter=0, colours=('white',), length=50
+  )
+  images, _ = handwriting(split)
+  known = {np.rint(image * 16).astype(np.uint8).tobytes() for image in images}
+  for sample in source:
+    shown = np.rint(sample['video'][0, ..., 0] / 255 * 16).astype(np.uint8)
+    assert shown.tobytes() in known
+
+
+def test_enough_combinations_are_held_out_and_every_pair_is_trained_on():
+  captions = all_captions()
+  assert len({caption for *_, caption in captions}) == 160
+  seen = [row for row in captions if not held_out(*row[:3])]
+  assert 0.15 <= 1 - len(seen) / len(captions) <= 0.2
+  for first, second in itertools.combinations(range(3), 2):
+    pairs = {(row[first], row[second]) for row in captions}
+    assert {(row[first], row[second]) for row in seen} == pairs
+
+
+def test_seen_and_held_out_captions_never_meet():
+  draws = {
+    captions: {sample['caption'] for sample in Digits(captions=captions, length=2500)}
+    for captions in ('seen', 'held_out', 'all')
+  }
+  assert not draws['seen'] & draws['held_out']
+  assert draws['seen'] | draws['held_out'] == draws['all']
+  assert len(draws['all']) == 160
+
+
+def test_captions_say_what_is_shown():
+  words = {
+    (digit, colour, motion): caption
+    for digit, colour, motion, caption in all_captions(tuple(COLOURS), tuple(MOTIONS))
+  }
+  assert words[3, 'green', 'left'] == 'the green digit 3 moves left'
+  assert words[0, 'red', 'still'] == 'the red digit 0 stands still'
+  assert words[9, 'white', 'bounce'] == 'the white digit 9 bounces'
+  assert words[4, 'blue', 'fall'] == 'the blue digit 4 falls and lands'
+  source = Digits(colours=tuple(COLOURS), motions=tuple(MOTIONS), captions='all', length=20)
+  for sample in source:
+    assert sample['caption'] == words[sample['digit'], sample['colour'], sample['motion']]
+
+
+def test_one_frame_is_an_image_of_every_digit_and_colour():
+  samples = list(Digits(frames=1, length=600))
+  assert {sample['video'].shape for sample in samples} == {(1, 32, 32, 3)}
+  assert {sample['motion'] for sample in samples} == {''}
+  expected = {f'a photo of the {c} digit {d}' for d in range(10) for c in list(COLOURS)[:4]}
+  assert {sample['caption'] for sample in samples} == expected
+
+
+@pytest.mark.parametrize(
+  'frames, size', [(16, (32, 32)), (5, (64, 64)), (2, (48, 80)), (1, (8, 9))]
+)
+@pytest.mark.parametrize('background', ['black', 'coloured', 'gradient'])
+def test_every_shape_and_background(frames, size, background):
+  video = Digits(frames=frames, size=size, background=background)[0]['video']
+  assert video.shape == (frames, *size, 3) and video.dtype == np.uint8
+  assert video.max() > 150
+  assert (video.min() > 0) <= (background != 'black')
+
+
+def test_another_size_and_frame_rate_show_the_same_clip():
+  for index in range(8):
+    small, large = Digits()[index], Digits(size=(64, 64), frames=31)[index]
+    assert small['caption'] == large['caption']
+    mean = large['video'][::2].reshape(16, 32, 2, 32, 2, 3).mean((2, 4))
+    assert np.abs(mean - small['video']).mean() < 2  # of 255
+
+
+@pytest.mark.parametrize('motion', tuple(MOTIONS))
+def test_the_digit_moves_as_the_caption_says(motion):
+  ways = {'left': (0, -1), 'right': (0, 1), 'up': (-1, 0), 'down': (1, 0)}
+  for sample in Digits(motions=(motion,), captions='all', length=20):
+    steps = np.diff(_centroids(sample['video']), axis=0)
+    if motion in ways:
+      expected = np.broadcast_to(np.array(ways[motion]) * (32 - 14) / 15, steps.shape)
+      # The tents that stretch 8 samples to 14 pixels, seen at whole pixels, are off by up to 1/12.
+      np.testing.assert_allclose(steps, expected, atol=2 / 12)
+    elif motion == 'still':
+      assert (sample['video'] == sample['video'][:1]).all()
+    elif motion == 'fall':  # ever faster, straight down, until it lies on the floor
+      at_rest = (sample['video'] == sample['video'][-1]).all((1, 2, 3))
+      landed = int(at_rest.argmax())
+      assert 0.3 * 15 <= landed < 0.8 * 15 + 1 and at_rest[landed:].all()
+      assert (np.diff(steps[: landed - 1, 0]) > -2 / 12).all()
+      np.testing.assert_allclose(steps[:, 1], 0, atol=2 / 12)
+    else:  # it turns at both the floor and the ceiling
+      assert {-1, 1} <= set(np.sign(steps[np.abs(steps[:, 0]) > 1, 0]))
+
+
+def test_the_digit_has_the_colour_of_the_caption():
+  for sample in Digits(colours=tuple(COLOURS), length=30):
+    pixels = sample['video'].reshape(-1, 3)
+    brightest = pixels[pixels.sum(-1).argmax()] / 255
+    wanted = np.array(COLOURS[sample['colour']])
+    np.testing.assert_allclose(brightest / brightest.max(), wanted / wanted.max(), atol=0.02)
+
+
+@pytest.mark.parametrize(
+  'field, words',
+  [
+    ({'split': 'valid'}, 'choose from train, test'),
+    ({'colours': ('gren',)}, 'gren.*green'),
+    ({'motions': ()}, 'nothing'),
+    ({'background': 'forest'}, 'gradient'),
+    ({'frames': 0}, 'at least 1 frame'),
+    ({'frames': 1, 'captions': 'held_out'}, "use captions='all'"),
+  ],
+)
+def test_a_wrong_field_is_named(field, words):
+  with pytest.raises(ConfigError, match=words):
+    Digits(**field)

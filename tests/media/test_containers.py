@@ -1,0 +1,76 @@
+"""A file in memory is read as one on the disk is, and refused with the same sentences."""
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import DataError
+from mgjax.media.audio import probe_sound, read_sound, stream_sound, write_wav
+from mgjax.media.containers import Blob, Limits
+from mgjax.media.video import probe, read_clip, stream_clip
+from tests.media.real_clips import real_clip
+from tests.media.test_video import numbered_file, reason
+
+
+def in_memory(path):
+  return Blob(f'memory of {path.name}', memoryview(path.read_bytes()))
+
+
+@pytest.mark.parametrize('name', ['bikes.mp4', 'bigbuckbunny.mp4', 'carphone_pristine.mp4'])
+def test_pictures_in_memory_are_those_on_the_disk(name):
+  path = real_clip(name)
+  assert probe(in_memory(path)) == probe(path)
+  wanted = {'frames': 8, 'size': (48, 64), 'fps': 12.0, 'start': 1.5}
+  np.testing.assert_array_equal(read_clip(in_memory(path), **wanted), read_clip(path, **wanted))
+
+
+def test_the_stream_of_a_film_in_memory_is_that_of_the_disk(tmp_path):
+  path = numbered_file(tmp_path, count=40)
+  for blob, file in zip(
+    stream_clip(in_memory(path), size=(32, 32), fps=25.0),
+    stream_clip(path, size=(32, 32), fps=25.0),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(blob, file)
+
+
+def test_sound_in_memory_is_that_on_the_disk(tmp_path):
+  wave = np.sin(np.arange(24_000, dtype=np.float32) / 20)[:, None] / 2
+  write_wav(tmp_path / 'a.wav', wave, 16_000)
+  for path in (tmp_path / 'a.wav', real_clip('bigbuckbunny.mp4')):
+    assert probe_sound(in_memory(path)) == probe_sound(path)
+    np.testing.assert_array_equal(
+      read_sound(in_memory(path), start=0.5, seconds=0.75),
+      read_sound(path, start=0.5, seconds=0.75),
+    )
+  pieces = list(stream_sound(in_memory(tmp_path / 'a.wav'), rate=16_000, seconds=0.4))
+  assert sum(map(len, pieces)) == 24_000
+
+
+def test_what_is_wrong_in_memory_is_a_sentence_with_its_name(tmp_path):
+  whole = numbered_file(tmp_path).read_bytes()
+  assert 'is empty' in reason(Blob('e', b''))
+  assert 'is not a video' in reason(Blob('text.mp4', b'hello\n' * 500))
+  assert 'damaged or missing' in reason(Blob('half', whole[: len(whole) // 2]))
+  assert '64 x 64, more than 1000 pixels' in reason(Blob('large', whole), Limits(pixels=1000))
+  assert 'took over 0 s' in reason(Blob('slow', whole), Limits(wall_seconds=0.0))
+  write_wav(tmp_path / 'a.wav', np.zeros((8000, 1), np.float32), 16_000)
+  cut = (tmp_path / 'a.wav').read_bytes()[:5000]
+  with pytest.raises(DataError, match=r'^cut: is cut off'):
+    probe_sound(Blob('cut', cut))
+
+
+@pytest.mark.parametrize(
+  'script',
+  [
+    'ffconcat version 1.0\nfile {secret}\n',
+    '#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n',
+  ],
+)
+def test_a_script_in_memory_opens_no_file(tmp_path, script):
+  secret = numbered_file(tmp_path, 'secret.mp4')
+  assert 'is not' in reason(Blob('clip.mp4', script.format(secret=secret).encode()))
+
+
+def test_a_blob_is_known_by_its_name_and_shows_no_bytes():
+  blob = Blob('pets/cat.mp4', bytes(1000))
+  assert str(blob) == 'pets/cat.mp4' and repr(blob) == "Blob(name='pets/cat.mp4')"

@@ -1,0 +1,124 @@
+"""Loudness as the standard measures it, and sounds that are brought to it without clipping."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from mgjax.core.errors import DataError
+from mgjax.media.loudness import Level, amplified, k_weighting, loudness, measure, normalise
+from tests.media.audio_files import noise
+
+
+def sine(frequency, seconds, rate=48_000, peak=1.0, channels=1):
+  time = np.arange(round(seconds * rate)) / rate
+  return np.tile(peak * np.sin(2 * np.pi * frequency * time)[:, None], channels)
+
+
+def test_the_filters_are_those_of_the_standard():
+  # Tables 1 and 2 of ITU-R BS.1770, for 48 kHz.
+  shelf = [1.53512485958697, -2.69169618940638, 1.19839281085285, 1,
+           -1.69065929318241, 0.73248077421585]  # fmt: skip
+  passing = [1, -2, 1, 1, -1.99004745483398, 0.99007225036621]
+  np.testing.assert_allclose(k_weighting(48_000), [shelf, passing], atol=1e-7)
+
+
+@pytest.mark.parametrize('rate', [44_100, 96_000, 16_000])
+def test_the_filters_sound_alike_at_every_rate(rate):
+  frequencies = np.geomspace(20, 5000, 50)  # the bilinear transform bends what is near rate / 2
+  responses = [
+    np.abs(signal.sosfreqz(k_weighting(r), frequencies, fs=r)[1]) for r in (48_000, rate)
+  ]
+  np.testing.assert_allclose(20 * np.log10(responses[0] / responses[1]), 0, atol=0.3)
+
+
+@pytest.mark.parametrize('rate', [48_000, 44_100, 96_000])
+def test_a_sine_of_full_scale_has_the_loudness_that_the_standard_says(rate):
+  assert loudness(sine(997, 5, rate), rate) == pytest.approx(-3.01, abs=0.02)
+  assert loudness(sine(997, 5, rate, peak=0.1), rate) == pytest.approx(-23.01, abs=0.02)
+  # In both channels there is twice the power.
+  assert loudness(sine(997, 5, rate, channels=2), rate) == pytest.approx(0.0, abs=0.02)
+
+
+def test_silence_between_sounds_does_not_count():
+  loud = sine(997, 5)
+  gap = np.zeros((480_000, 1))
+  # The blocks that overlap an end hold between 1/4 and 3/4 of the power; six of them in 53.
+  mean = (47 + 2 * (0.25 + 0.5 + 0.75)) / 53
+  expected = -3.01 + 10 * math.log10(mean)
+  assert loudness(np.concatenate([gap, loud, gap]), 48_000) == pytest.approx(expected, abs=0.02)
+  assert loudness(np.zeros((48_000, 1)), 48_000) == -math.inf
+  assert loudness(sine(997, 2, peak=1e-4), 48_000) == -math.inf  # -83 LUFS
+
+
+def test_what_is_much_softer_than_the_rest_does_not_count():
+  # By hand: 5 s at -23.01 and 5 s at -41.01 LUFS. The mean of all blocks is 3 dB below the louder
+  # part, the gate 10 LU below that, so only the louder blocks and those with a part of it count:
+  # 47 whole, and at the border 3 with 3/4, 2/4 and 1/4 of its power (the softer adds 1/63).
+  sound = np.concatenate([sine(997, 5, peak=0.1), sine(997, 5, peak=0.1 * 10 ** (-18 / 20))])
+  soft = 10**-1.8
+  mean = (47 + 0.75 + 0.5 + 0.25 + (0.25 + 0.5 + 0.75) * soft) / 50
+  expected = -23.01 + 10 * math.log10(mean)
+  assert loudness(sound, 48_000) == pytest.approx(expected, abs=0.02)
+
+
+def test_pieces_measure_as_the_whole():
+  sound = noise(3.3, 44_100, 2)
+  whole = measure([sound], 44_100)
+  pieces = np.split(sound, [1, 5, 5, 30_000, 99_999])
+  parts = measure(pieces, 44_100)
+  assert parts.loudness == pytest.approx(whole.loudness, abs=1e-9)
+  assert parts.peak == whole.peak == np.abs(sound).max()
+
+
+def test_a_sound_shorter_than_a_block_is_one():
+  assert loudness(sine(997, 0.25), 48_000) == pytest.approx(-3.01, abs=0.1)
+  assert math.isfinite(loudness(sine(997, 0.01), 48_000))
+
+
+@pytest.mark.parametrize('channels', [1, 2])
+def test_sounds_are_brought_to_the_target(channels):
+  sound = noise(2.0, channels=channels) * np.float32(0.05)
+  same = normalise(sound, 48_000)
+  assert same.dtype == np.float32
+  assert loudness(same, 48_000) == pytest.approx(-16, abs=1e-3)
+  factor = same / np.where(sound, sound, 1)
+  np.testing.assert_allclose(factor[sound != 0], factor.max(), rtol=1e-5)
+
+
+def test_a_peak_is_never_clipped_but_lowers_the_whole():
+  sound = sine(997, 2, peak=0.01).astype(np.float32)
+  sound[1000] = 0.9
+  normal = normalise(sound, 48_000, target=-16, ceiling=-1)
+  assert np.abs(normal).max() == pytest.approx(10 ** (-1 / 20), rel=1e-5)
+  np.testing.assert_allclose(normal / sound.max(), sound / sound.max() * normal.max() / sound.max(),
+                             rtol=1e-4, atol=1e-7)  # fmt: skip
+  assert loudness(normal, 48_000) < -16
+
+
+def test_silence_stays_silence():
+  assert not normalise(np.zeros((4800, 2), np.float32), 48_000).any()
+  assert Level(-math.inf, 0.0).gain() == 1.0
+
+
+def test_a_stream_is_brought_to_the_target_in_two_passes():
+  pieces = np.array_split(noise(2.0), 7)
+  gain = measure(pieces, 48_000).gain(-20.0)
+  assert loudness(np.concatenate(list(amplified(pieces, gain))), 48_000) == pytest.approx(
+    -20, abs=1e-3
+  )
+
+
+@pytest.mark.parametrize(
+  'chunks, words',
+  [
+    ([], '0 s'),
+    ([np.zeros((0, 1))], '0 s'),
+    ([np.zeros((10, 3))], '1 or 2 channels'),
+    ([np.full((10, 1), np.nan)], 'finite'),
+  ],
+)
+def test_what_cannot_be_measured_is_explained(chunks, words):
+  with pytest.raises(DataError, match=words):
+    measure(chunks, 48_000)
