@@ -24,13 +24,13 @@ import time
 from absl import flags
 
 from launch import command_line
+from mgjax.checkpoints.maintenance import look_at, plan_pruning, remove, verify_all
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.orbax_io import Keep
+from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tables import aligned
 from mgjax.train.average_runs import Candidate, average_runs
-from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.checkpoint_care import look_at, plan_pruning, remove, verify_all
-from mgjax.train.checkpoint_files import Keep
-from mgjax.train.restore import open_checkpoints, read_config
 from mgjax.train.weights import export_weights
 
 COMMANDS = ('list', 'verify', 'prune', 'average', 'export')

@@ -23,7 +23,7 @@ from mgjax.data.ingest import inspection
 from mgjax.data.ingest.convert import REJECTED, Treatment, convert
 from mgjax.data.ingest.open_inputs import LAYOUTS, open_inputs
 from mgjax.data.records.reader import Records, verify
-from mgjax.train.metrics import Progress
+from mgjax.runtime.metrics import Progress
 
 _COMMANDS = ('convert', 'inspect', 'verify')
 _PAUSE = 5.0  # seconds between two lines where there is no bar

@@ -6,7 +6,7 @@ python -m launch.report --workdir=runs/digits/video
 from absl import flags
 
 from launch import command_line
-from mgjax.train.report import write_report
+from mgjax.runtime.report import write_report
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of a run, or of a recipe.')
 _OUT = flags.DEFINE_string('out', None, 'The page; report.html in the directory.')

@@ -13,8 +13,8 @@ from absl import flags
 
 from launch import command_line
 from mgjax.parallel import distributed
+from mgjax.runtime.phases import since_start
 from mgjax.train import run
-from mgjax.train.phases import since_start
 from mgjax.train.replay import replay
 
 _CONFIG = command_line.define_config()

@@ -8,9 +8,9 @@ import numpy as np
 
 from configs.digits import autoencoder as autoencoder_config
 from configs.digits import video as video_config
+from mgjax.checkpoints.workdir import read_config
 from mgjax.core.tree import named_leaves
 from mgjax.train.encode import encode
-from mgjax.train.restore import read_config
 from mgjax.train.run import train
 
 CHECKOUT = pathlib.Path(__file__).parent.parent

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mgjax.audio.codec_losses import SMALLEST
+from mgjax.checkpoints.workdir import load_codec, load_sound_codec, open_checkpoints, read_config
 from mgjax.core.files import write_json
 from mgjax.evaluation import reconstruction, sound_reconstruction, soundtracks
 from mgjax.evaluation.alignment import judge_model
@@ -30,7 +31,6 @@ from mgjax.evaluation.sound_reconstruction import (
   write_sounds,
 )
 from mgjax.evaluation.soundtracks import judge_soundtracks, write_clips
-from mgjax.train.restore import load_codec, load_sound_codec, open_checkpoints, read_config
 from mgjax.train.sampling import Sampler
 from mgjax.train.soundtrack import Soundtracker
 

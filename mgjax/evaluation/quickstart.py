@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.files import read_json, write_json
 from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.evaluation import soundtracks
@@ -20,7 +21,6 @@ from mgjax.media.video import write_video
 from mgjax.text.prompts import clean_prompt
 from mgjax.train.encode import encode
 from mgjax.train.recipe import Stages
-from mgjax.train.restore import open_checkpoints
 from mgjax.train.run import train
 from mgjax.train.sampling import Sampler
 from mgjax.train.soundtrack import Soundtracker

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import make_tiling
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
@@ -24,7 +25,6 @@ from mgjax.tae.objective import Weights, make_objective
 from mgjax.train.autoencoder_part import make_opponent
 from mgjax.train.gate import make_gate
 from mgjax.train.optimizer import make_run_optimizer
-from mgjax.train.restore import make_tiling
 from mgjax.train.state import abstract_state
 from mgjax.train.step import make_step
 from mgjax.train.two_player import make_two_player_step

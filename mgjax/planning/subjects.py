@@ -16,6 +16,7 @@ from mgjax.backbone.block import Block
 from mgjax.backbone.model import FlowModel
 from mgjax.backbone.patch import grid
 from mgjax.backbone.transformer import Transformer
+from mgjax.checkpoints.fingerprints import fingerprint
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
@@ -25,7 +26,6 @@ from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
 from mgjax.parallel.shard import make_initialise, put_batch
 from mgjax.planning.timing import draw
-from mgjax.train.fingerprints import fingerprint
 from mgjax.train.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.train.flow_model import (
   example_batch,

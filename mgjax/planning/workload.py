@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from mgjax.audio.codec import Codec, make_codec
 from mgjax.backbone.model import FlowModel
 from mgjax.backbone.patch import grid
+from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
@@ -20,7 +21,6 @@ from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train.audio_part import check_length
 from mgjax.train.flops import Flops, backbone_flops
 from mgjax.train.flow_model import context_length, make_flow_model, small_inputs
-from mgjax.train.restore import read_config
 from mgjax.video.shape import check_shape
 
 LAYERS = 'backbone/layers/'

@@ -14,6 +14,7 @@ from mgjax.audio.codec import RATE, Codec
 from mgjax.audio.frames import PIXELS, pixel_features, resample
 from mgjax.audio.latents import SoundCodec
 from mgjax.backbone.model import FlowModel
+from mgjax.checkpoints.workdir import load_sound_codec, make_start
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
@@ -34,7 +35,6 @@ from mgjax.train.flow_model import (
   small_inputs,
 )
 from mgjax.train.part import Part, longest_of, make_buckets
-from mgjax.train.restore import load_sound_codec, make_start
 from mgjax.train.text_embeddings import stored_encoders, with_embeddings
 from mgjax.video.generate import draw_noise
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import make_start
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.sources import make_sources, make_transform
@@ -28,7 +29,6 @@ from mgjax.tae.objective import (
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
 from mgjax.train.latent_statistics import latent_statistics
 from mgjax.train.part import Opponent, Part, longest_of, make_buckets
-from mgjax.train.restore import make_start
 
 SHOWN = 4  # clips in a picture
 

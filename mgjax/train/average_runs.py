@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, read_shapes
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
@@ -23,7 +24,6 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place
 from mgjax.train.average import greedy_mean, mean_params
 from mgjax.train.part import Part, init_params
-from mgjax.train.restore import load_params, open_checkpoints, read_config, read_shapes
 from mgjax.train.run import make_part
 from mgjax.train.store import write_workdir
 from mgjax.train.validation import make_evaluate, validation_loss

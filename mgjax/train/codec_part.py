@@ -17,6 +17,7 @@ from mgjax.audio.codec_objective import (
   make_objective,
 )
 from mgjax.audio.discriminators import Discriminators
+from mgjax.checkpoints.workdir import make_start
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_sound_sources
@@ -26,7 +27,6 @@ from mgjax.media.audio_sheet import sound_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.train.latent_statistics import latent_statistics
 from mgjax.train.part import Opponent, Part, longest_of, make_buckets
-from mgjax.train.restore import make_start
 
 SHOWN = 4  # sounds in a picture
 STATISTICS_BATCHES = 32  # per bucket: samples are short

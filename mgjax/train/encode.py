@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgjax.audio.latents import SoundCodec
+from mgjax.checkpoints.workdir import load_codec, load_sound_codec
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.data.buckets import make_shape
@@ -24,6 +25,7 @@ from mgjax.data.replacement import Replacing
 from mgjax.data.sources import EMPTY, SPLITS, make_sources, stored_latents
 from mgjax.parallel.distributed import check_shared
 from mgjax.parallel.mesh import make_mesh
+from mgjax.runtime.metrics import Progress
 from mgjax.tae.latents import Sums
 from mgjax.text.prompts import prompt_of, with_frame_rate
 from mgjax.train.audio_part import samples_of
@@ -34,8 +36,6 @@ from mgjax.train.latent_rows import (
   rows_of_device,
   stored_type,
 )
-from mgjax.train.metrics import Progress
-from mgjax.train.restore import load_codec, load_sound_codec
 from mgjax.train.text_embeddings import embed_prompts, encoders_of, store_of
 from mgjax.train.text_encoder import identity_of
 

@@ -21,6 +21,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import MgjaxError, NonFiniteError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tree import named_leaves
@@ -29,7 +30,6 @@ from mgjax.data.mixture import REPLACED, Bucket, make_batches, samples_of_batch
 from mgjax.data.records.rows import decode_row, encode_row
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
-from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.micro_batches import accumulation
 from mgjax.train.part import Part
 from mgjax.train.state import State

@@ -9,13 +9,13 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.shard import put_batch
-from mgjax.train.attempt import Attempt, unattended
-from mgjax.train.checkpoint import Checkpoints
+from mgjax.runtime.metrics import MetricWriter, Progress
+from mgjax.runtime.session import Attempt, unattended
 from mgjax.train.faults import check_norms, explained
-from mgjax.train.metrics import MetricWriter, Progress
 from mgjax.train.state import State
 from mgjax.train.step import Step
 from mgjax.train.validation import validation_loss

@@ -24,13 +24,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
+from mgjax.runtime.report import reported
 from mgjax.train.average_runs import REPORT, Candidate, average_runs
 from mgjax.train.encode import encode
-from mgjax.train.report import reported
-from mgjax.train.restore import open_checkpoints
 from mgjax.train.run import dry_run, finished, train
 
 RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint

@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 import jax
 import optax
 
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import put_batch
-from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.faults import bare, examine, first_bad, load_batch, make_learn_of
 from mgjax.train.micro_batches import accumulation
 from mgjax.train.part import Part, init_params
-from mgjax.train.restore import read_config
 from mgjax.train.run import make_part
 from mgjax.train.state import State, abstract_state
 

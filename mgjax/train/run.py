@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 import mgjax
 from mgjax.audio.codec import Codec, make_codec
+from mgjax.checkpoints.warm_start import start_from
+from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.config import did_you_mean, differences, flatten
 from mgjax.core.errors import CheckpointError, ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
@@ -26,21 +28,19 @@ from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_initialise, make_place
+from mgjax.runtime.metrics import reached_step
+from mgjax.runtime.report import reported
+from mgjax.runtime.session import attempted
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.train import audio_part, autoencoder_part, codec_part, video_part
-from mgjax.train.attempt import attempted
 from mgjax.train.faults import make_explain
 from mgjax.train.flow_model import make_flow_model, small_inputs
 from mgjax.train.gate import make_gate, parameter_norms, reopened
 from mgjax.train.loop import Schedule, Tasks, run_loop
-from mgjax.train.metrics import reached_step
 from mgjax.train.micro_batches import accumulation, check_batches
 from mgjax.train.optimizer import make_run_optimizer, make_run_schedule
 from mgjax.train.part import Part, init_params
 from mgjax.train.plateau import learning_rate, make_react
-from mgjax.train.report import reported
-from mgjax.train.restore import open_checkpoints, read_config
-from mgjax.train.start import start_from
 from mgjax.train.state import State, abstract_state, shardings_of, start_opponent, start_state
 from mgjax.train.step import Step, make_step
 from mgjax.train.store import write_about

@@ -7,11 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.checkpoints.workdir import load_codec
 from mgjax.core.typing import UInt8
 from mgjax.data.sources import longest_bucket
 from mgjax.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.train.flow_model import prepare_samples
-from mgjax.train.restore import load_codec
 from mgjax.train.trained import TrainedModel
 from mgjax.video.generate import draw_noise
 from mgjax.video.shape import check_shape

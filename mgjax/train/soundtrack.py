@@ -19,6 +19,7 @@ from mgjax.audio.extend import (
 )
 from mgjax.audio.latents import SoundCodec
 from mgjax.audio.rerank import Alignment, Scorer, best_of
+from mgjax.checkpoints.workdir import load_sound_codec
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.core.typing import Array, Batch, Float
 from mgjax.tae.tiling import Cover
@@ -27,7 +28,6 @@ from mgjax.train.audio_part import check_length, longest_bucket
 from mgjax.train.film import Film
 from mgjax.train.flow_model import make_sampler_of, prepare_samples
 from mgjax.train.given_sound import GivenSound
-from mgjax.train.restore import load_sound_codec
 from mgjax.train.trained import TrainedModel
 
 WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')

@@ -20,9 +20,9 @@ from mgjax.core.typing import Float
 from mgjax.media.audio import probe_sound, stream_sound, write_soundtrack, write_wav_stream
 from mgjax.media.audio_sheet import sound_sheet
 from mgjax.media.loudness import Level, amplified, measure
+from mgjax.runtime.metrics import Progress
 from mgjax.tae.tiling import Cover
 from mgjax.text.prompts import clean_prompt
-from mgjax.train.metrics import Progress
 from mgjax.train.soundtrack import Extension, Soundtracker
 
 CEILING = -1.0  # dB under full scale that no sample goes above

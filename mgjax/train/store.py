@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import mgjax
+from mgjax.checkpoints.workdir import TYPES, open_checkpoints
 from mgjax.core.files import write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.train.restore import TYPES, open_checkpoints
 from mgjax.train.state import State
 
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')

@@ -13,14 +13,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import places_of
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.data.embeddings import Embeddings, embed, encoder_of
 from mgjax.data.mixture import Source
 from mgjax.data.records.storage import inside
+from mgjax.runtime.metrics import Progress
 from mgjax.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.text.visual_text import READS
-from mgjax.train.metrics import Progress
-from mgjax.train.restore import places_of
 from mgjax.train.text_encoder import STATES, TextEncoder, identity_of
 
 _AT_ONCE = 1024  # texts that are sorted by length

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import NOUNS, load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place, put_batch
 from mgjax.text.tokenizers import encode_texts
 from mgjax.train.foreign_weights import KINDS
-from mgjax.train.restore import NOUNS, load_params, open_checkpoints, read_config
 from mgjax.train.tokenizer_folder import READERS, digests, load_tokenizer_of, read_tokenizer
 
 STATES = 'states'

@@ -11,12 +11,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import read_config
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, synchronise, write_bytes, write_json
 from mgjax.text.tokenizer_files import EXPECTED, KNOWN, tokenizer_files
 from mgjax.text.tokenizers import BYTES, Tokenizer, load_tokenizer
-from mgjax.train.restore import read_config
 
 FOLDER = 'tokenizer'
 DIGESTS = 'sha256.json'  # of the files as they were imported

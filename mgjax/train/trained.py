@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 
+from mgjax.checkpoints.workdir import load_params, places_of, read_config_of, read_shapes
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
 from mgjax.train.flow_model import make_flow_model, make_sampler_of, small_inputs
-from mgjax.train.restore import load_params, places_of, read_config_of, read_shapes
 from mgjax.train.text_embeddings import Embedder
 
 

@@ -11,7 +11,7 @@ from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import validation_batches
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
-from mgjax.train.metrics import Means
+from mgjax.runtime.metrics import Means
 from mgjax.train.part import Part
 from mgjax.train.step import bind, with_frozen
 

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.backbone.model import FlowModel
+from mgjax.checkpoints.workdir import load_codec, make_start
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.buckets import make_shape
 from mgjax.data.mixture import Bucket
@@ -29,7 +30,6 @@ from mgjax.train.flow_model import (
   small_inputs,
 )
 from mgjax.train.part import Part, longest_of, make_buckets
-from mgjax.train.restore import load_codec, make_start
 from mgjax.train.text_embeddings import stored_encoders, with_embeddings
 from mgjax.video.generate import draw_noise
 from mgjax.video.shape import check_shape

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 import mgjax
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
@@ -28,7 +29,6 @@ from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.weight_files import INDEX
 from mgjax.core.weight_names import place
 from mgjax.train.foreign_weights import KINDS, Foreign, Kind, shapes_of, understanding
-from mgjax.train.restore import load_params, open_checkpoints, read_config
 from mgjax.train.store import write_workdir
 from mgjax.train.tokenizer_folder import (
   READERS,

@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 
 from mgjax.core.typing import Batch, Metrics
 from mgjax.parallel.chips import GIB, find_chip, peak_bytes
-from mgjax.train.attempt import Attempt
+from mgjax.runtime.metrics import Means, MetricWriter, Progress
+from mgjax.runtime.session import Attempt
 from mgjax.train.faults import check_norms, good
 from mgjax.train.gate import momentary
-from mgjax.train.metrics import Means, MetricWriter, Progress
 
 # Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
 # them and hears soon of a loss that is not finite.

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.orbax_io import Keep
+from mgjax.checkpoints.workdir import load_params, open_checkpoints
 from mgjax.core.tree import named_leaves
-from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.checkpoint_files import Keep
-from mgjax.train.restore import load_params, open_checkpoints
 from tests import tiny
-from tests.train.test_checkpoint import damage, make_state
+from tests.checkpoints.test_manager import damage, make_state
 
 
 def call(binary, *arguments):

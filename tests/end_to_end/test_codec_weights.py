@@ -9,9 +9,9 @@ from configs.audio import codec as published
 from configs.tae import tae
 from mgjax.audio.codec import Codec
 from mgjax.audio.weights import export_published, import_published
+from mgjax.checkpoints.workdir import load_params, load_sound_codec, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.train.restore import load_params, load_sound_codec, read_config
 from mgjax.train.weights import export_weights, import_weights
 from tests.audio.shapes import shapes
 from tests.oracles import codec as oracle

@@ -13,11 +13,11 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
+from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.reconstruction import sample_clips
 from mgjax.media.video import probe, write_video
 from mgjax.tae.perceptual import NUMBERS
-from mgjax.train.restore import read_config
 from tests.tiny import CHECKOUT
 
 

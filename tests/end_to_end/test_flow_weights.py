@@ -9,10 +9,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.train.flow_model import make_flow_model, small_inputs
-from mgjax.train.restore import load_params, open_checkpoints, read_config
 from mgjax.train.sampling import Sampler
 from mgjax.train.state import State
 from mgjax.train.weights import export_weights, import_weights

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.manager import Checkpoints
 from mgjax.data.loader import StepIterator
 from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
-from mgjax.train.attempt import attempted
-from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.goodput import read_goodput, read_lines
+from mgjax.runtime.goodput import read_goodput, read_lines
+from mgjax.runtime.session import attempted
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.state import State
 from tests import tiny

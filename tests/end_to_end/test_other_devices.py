@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mgjax.train.goodput import read_lines
+from mgjax.runtime.goodput import read_lines
 from mgjax.train.run import train
 from tests import tiny
 from tests.end_to_end.test_kills import finish, learn, learning

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.workdir import load_params
 from mgjax.core.tree import named_leaves
 from mgjax.data.loader import StepIterator
 from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
-from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.loop import Schedule, Tasks, run_loop
-from mgjax.train.restore import load_params
 from mgjax.train.state import State
 from tests import tiny
 

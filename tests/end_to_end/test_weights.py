@@ -15,11 +15,11 @@ from safetensors.numpy import load_file, save_file
 
 from configs.digits import autoencoder as digits
 from configs.tae import tae
+from mgjax.checkpoints.workdir import load_codec, load_params, read_config, read_shapes
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.tae.inflate import deflate, read_image_autoencoder
-from mgjax.train.restore import load_codec, load_params, read_config, read_shapes
 from mgjax.train.weights import export_weights, import_weights
 from tests.oracles import image_autoencoder as oracle
 from tests.tiny import CHECKOUT

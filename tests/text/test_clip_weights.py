@@ -8,11 +8,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from configs.text import metaclip_text, metaclip_vision, t5_base
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.text.clip_weights import clip_config, clip_fields
 from mgjax.train.foreign_weights import KINDS
-from mgjax.train.restore import load_params, open_checkpoints, read_config
 from mgjax.train.weights import export_weights, import_weights
 from tests.oracles import clip as oracle
 from tests.oracles import openclip

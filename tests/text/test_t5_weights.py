@@ -12,11 +12,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from configs.text import t5_base, ul2
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.text.t5 import make_t5
 from mgjax.text.t5_weights import t5_config, t5_fields
-from mgjax.train.restore import load_params, open_checkpoints, read_config
 from mgjax.train.weights import export_weights, import_weights
 from tests.oracles import t5 as oracle
 from tests.tiny import CHECKOUT

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.train.average_runs import Candidate, average_runs
-from mgjax.train.restore import load_params, open_checkpoints, read_config
 from mgjax.train.run import train
 from mgjax.train.store import write_workdir
 from mgjax.train.validation import validation_loss

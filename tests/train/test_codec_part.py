@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from mgjax.audio.codec import RATE
+from mgjax.checkpoints.workdir import load_sound_codec
 from mgjax.core.errors import ConfigError
 from mgjax.media.audio import read_sound
-from mgjax.train.restore import load_sound_codec
 from mgjax.train.run import dry_run, make_part, train
 from tests import tiny, tiny_sound
 

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from mgjax.checkpoints.workdir import load_codec
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records
 from mgjax.data.records.rows import text_key
@@ -15,7 +16,6 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Statistics, Sums, estimate_statistics
 from mgjax.train.encode import encode
 from mgjax.train.latent_rows import DTYPES, RowEncoder, read_ahead, rows_of_device
-from mgjax.train.restore import load_codec
 from tests import tiny
 
 BUCKETS = [('train', 'video'), ('train', 'image'), ('validation', 'video')]

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.checkpoints import manager
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.data.mixture import Bucket, make_batches, samples_of_batch
-from mgjax.train import checkpoint, run
+from mgjax.train import run
 from mgjax.train.faults import first_bad, good, load_batch
 from mgjax.train.replay import replay
 from mgjax.train.run import train
@@ -119,7 +120,7 @@ def test_bad_batches_are_passed_over_and_counted_and_the_run_resumes_among_them(
 def test_a_checkpoint_of_before_there_were_counters_goes_on(tiny_runs, tmp_path, monkeypatch):
   config = tiny.video(tiny_runs)
   with monkeypatch.context() as patch:
-    older = tuple(name for name in checkpoint._ITEMS if name != 'counters')
+    older = tuple(name for name in manager._ITEMS if name != 'counters')
     patch.setattr(checkpoint, '_ITEMS', older)
     train(config, tmp_path, stop_at=3)
   fields = json.loads((tmp_path / 'config.json').read_text())

@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import NonFiniteError
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.mesh import make_mesh
 from mgjax.train import window
-from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.loop import Schedule, Tasks, run_loop
 from mgjax.train.state import State
 from tests import tiny

@@ -12,6 +12,7 @@ import pytest
 
 from configs.digits import recipe as digits_recipe
 from configs.video import recipe as video_recipe
+from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tree import named_leaves
 from mgjax.parallel.mesh import make_mesh
@@ -20,7 +21,6 @@ from mgjax.train.flops import backbone_flops
 from mgjax.train.flow_model import make_flow_model
 from mgjax.train.micro_batches import accumulation
 from mgjax.train.recipe import describe_recipe, plan, run_recipe
-from mgjax.train.restore import load_params
 from mgjax.train.run import train
 from tests import tiny
 from tests.end_to_end.test_kills import SHORT, finish, running, wait_until

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.data.mixture import make_batches
 from mgjax.data.records.reader import Records
 from mgjax.train import run
-from mgjax.train.checkpoint import Checkpoints
 from mgjax.train.encode import encode
 from mgjax.train.loop import Schedule
 from mgjax.train.run import make_part, train

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.data.embeddings import Embeddings
 from mgjax.data.sources import SPLITS, stored_latents
@@ -14,7 +15,6 @@ from mgjax.text.t5 import make_t5
 from mgjax.text.tokenizers import byte_tokens
 from mgjax.text.visual_text import visual_text
 from mgjax.train.encode import encode, encode_prompts
-from mgjax.train.restore import load_params
 from mgjax.train.run import train
 from mgjax.train.sampling import Sampler
 from mgjax.train.text_embeddings import Embedder, Lookup, store_of

@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, processors
 
 from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base
+from mgjax.checkpoints.workdir import load_params, open_checkpoints
 from mgjax.core.errors import ConfigError
 from mgjax.text.t5_weights import t5_config
-from mgjax.train.restore import load_params, open_checkpoints
 from mgjax.train.tokenizer_folder import load_tokenizer_of
 from mgjax.train.weights import export_weights, import_weights
 from tests.oracles import t5 as oracle

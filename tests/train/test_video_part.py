@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.train import run
-from mgjax.train.restore import load_params
 from tests import tiny
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from mgjax.parallel import chips
 from mgjax.parallel.mesh import make_mesh
+from mgjax.runtime.metrics import MetricWriter, Progress
+from mgjax.runtime.phases import Phases
+from mgjax.runtime.session import attempted
 from mgjax.train import window as module
-from mgjax.train.attempt import attempted
 from mgjax.train.flops import backbone_flops
 from mgjax.train.flow_model import context_length, example_batch, make_flops, make_flow_model
-from mgjax.train.metrics import MetricWriter, Progress
-from mgjax.train.phases import Phases
 from mgjax.train.window import AHEAD, Window
 from tests import tiny
 

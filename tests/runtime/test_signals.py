@@ -8,15 +8,15 @@ import time
 
 import pytest
 
-from mgjax.train.stop_signal import stop_signal
+from mgjax.runtime.signals import stop_signal
 from tests import tiny
 
 # Like a compilation, this does not come back to Python for a minute, so that no handler runs.
 COMPILING = """
 import hashlib, logging, sys
 from mgjax.train import stop_signal
-from mgjax.train.phases import Phases
-from mgjax.train.watchdog import LIMITS, watched
+from mgjax.runtime.phases import Phases
+from mgjax.runtime.watchdog import LIMITS, watched
 
 logging.basicConfig(format='%(message)s')
 stop_signal.GRACE = 0.2

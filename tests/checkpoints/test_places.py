@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.train import run
-from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.restore import open_checkpoints
 from mgjax.train.run import train
 from tests import tiny
-from tests.train.test_checkpoint import make_abstract, make_state
+from tests.checkpoints.test_manager import make_abstract, make_state
 
 
 def begin(workdir, **train):

@@ -11,14 +11,14 @@ from ml_collections import ConfigDict
 
 from mgjax.audio.codec import make_codec
 from mgjax.audio.latents import SoundCodec
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.orbax_io import Keep
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.typing import Tree
 from mgjax.parallel.shard import Place, everywhere
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.tiling import Tiling
-from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.checkpoint_files import Keep
 
 TYPES = 'types.json'  # of parameters, in work directories where not all are float32
 NOUNS = {

@@ -10,10 +10,10 @@ import jax
 from ml_collections import ConfigDict
 
 from mgjax.parallel.distributed import PATIENCE
-from mgjax.train.goodput import Ledger
-from mgjax.train.phases import Phases
-from mgjax.train.stop_signal import stop_signal
-from mgjax.train.watchdog import read_limits, watched
+from mgjax.runtime.goodput import Ledger
+from mgjax.runtime.phases import Phases
+from mgjax.runtime.signals import stop_signal
+from mgjax.runtime.watchdog import read_limits, watched
 
 
 @dataclasses.dataclass(frozen=True)

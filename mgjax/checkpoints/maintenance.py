@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
+from mgjax.checkpoints.fingerprints import Damaged
+from mgjax.checkpoints.manager import ASIDE, Checkpoints
+from mgjax.checkpoints.orbax_io import Keep, everywhere, kept, look, verify, weigh
 from mgjax.core.errors import CheckpointError
-from mgjax.train.checkpoint import ASIDE, Checkpoints
-from mgjax.train.checkpoint_files import Keep, everywhere, kept, look, verify, weigh
-from mgjax.train.fingerprints import Damaged
 
 _GOING = '-going'  # how the name of what is being removed ends
 

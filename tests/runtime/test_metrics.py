@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mgjax.train.metrics import MetricWriter, Progress
+from mgjax.runtime.metrics import MetricWriter, Progress
 
 
 def read_lines(workdir):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.warm_start import start_from
 from mgjax.core.errors import ConfigError
-from mgjax.train.start import start_from
 
 THERE = {'backbone': {'kernel': jnp.full((2, 3), 5.0)}, 'text': {'bias': jnp.full(4, 6.0)}}
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes
-from mgjax.train.charts import chart, shown
-from mgjax.train.goodput import read_goodput
+from mgjax.runtime.charts import chart, shown
+from mgjax.runtime.goodput import read_goodput
 from mgjax.train.validation import validation_loss
 
 PAGE = 'report.html'

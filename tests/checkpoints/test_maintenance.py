@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.maintenance import look_at, plan_pruning, remove, verify_all
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.orbax_io import Keep
 from mgjax.core.errors import CheckpointError
-from mgjax.train import checkpoint_files
-from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.checkpoint_care import look_at, plan_pruning, remove, verify_all
-from mgjax.train.checkpoint_files import Keep
-from tests.train.test_checkpoint import damage, make_abstract, make_state
+from tests.checkpoints.test_manager import damage, make_abstract, make_state
 
 # What orbax had begun when a file failed it is collected later.
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from mgjax.core.files import append_json_line
-from mgjax.train.phases import PHASES, Phases
+from mgjax.runtime.phases import PHASES, Phases
 
 FILE = 'goodput.jsonl'
 SELDOM = 1.0  # seconds between two lines, at least

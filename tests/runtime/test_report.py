@@ -7,8 +7,8 @@ import re
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.train.charts import chart, thinned, ticks
-from mgjax.train.report import read_curves, write_report
+from mgjax.runtime.charts import chart, thinned, ticks
+from mgjax.runtime.report import read_curves, write_report
 from tests import tiny
 
 TITLES = re.compile(r'<text class="title"[^>]*>([^<]*)<')

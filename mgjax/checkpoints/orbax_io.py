@@ -25,15 +25,15 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Array, Tree
-from mgjax.train.fingerprints import (
+from mgjax.checkpoints.fingerprints import (
   Damaged,
   byte_count,
   check_same_leaves,
   check_same_values,
   describe,
 )
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Tree
 
 # Fields of a state that every checkpoint has. Later ones begin at zero where it lacks them.
 _ALWAYS = ('params', 'opt_state', 'average', 'opponent')

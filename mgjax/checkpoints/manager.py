@@ -14,9 +14,8 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from mgjax.core.errors import CheckpointError
-from mgjax.core.typing import Tree
-from mgjax.train.checkpoint_files import (
+from mgjax.checkpoints.fingerprints import Damaged
+from mgjax.checkpoints.orbax_io import (
   Keep,
   begin_write,
   finished_steps,
@@ -26,7 +25,8 @@ from mgjax.train.checkpoint_files import (
   read,
   read_record,
 )
-from mgjax.train.fingerprints import Damaged
+from mgjax.core.errors import CheckpointError
+from mgjax.core.typing import Tree
 from mgjax.train.state import State
 
 ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside

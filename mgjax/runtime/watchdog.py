@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.train.phases import Phases
+from mgjax.runtime.phases import Phases
 
 EXIT_CODE = 124
 LIMITS = ('compile', 'step', 'evaluate', 'save', 'restore', 'stop')

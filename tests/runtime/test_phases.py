@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mgjax.train.phases import Phases, since_start
+from mgjax.runtime.phases import Phases, since_start
 
 
 class Clock:

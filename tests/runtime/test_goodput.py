@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mgjax.train.goodput import Ledger, add_up, read_goodput
-from mgjax.train.phases import PHASES, Phases
+from mgjax.runtime.goodput import Ledger, add_up, read_goodput
+from mgjax.runtime.phases import PHASES, Phases
 
 
 def line(attempt, began, at, step, seconds, begin=None, **more):

@@ -9,10 +9,10 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mgjax.checkpoints.maintenance import verify_all
+from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import CheckpointError
-from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.checkpoint_care import verify_all
-from tests.train.test_checkpoint import make_abstract, make_state
+from tests.checkpoints.test_manager import make_abstract, make_state
 
 # What orbax had begun when a file failed it is collected later.
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')

@@ -8,15 +8,15 @@ import time
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.train.phases import Phases
-from mgjax.train.watchdog import LIMITS, read_limits, watched
+from mgjax.runtime.phases import Phases
+from mgjax.runtime.watchdog import LIMITS, read_limits, watched
 from tests import tiny
 
 NONE = dict.fromkeys(LIMITS, 0.0)
 STUCK = """
 import threading, time
-from mgjax.train.phases import Phases
-from mgjax.train.watchdog import LIMITS, watched
+from mgjax.runtime.phases import Phases
+from mgjax.runtime.watchdog import LIMITS, watched
 
 def other_thread():
   time.sleep(60)

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.checkpoints import manager
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.orbax_io import Keep, kept
+from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.typing import Tree
-from mgjax.train import checkpoint
-from mgjax.train.checkpoint import Checkpoints
-from mgjax.train.checkpoint_files import Keep, kept
-from mgjax.train.restore import open_checkpoints
 from mgjax.train.state import State
-from tests.train.test_checkpoint import assert_same, damage, make_abstract, make_state, save
+from tests.checkpoints.test_manager import assert_same, damage, make_abstract, make_state, save
 
 LOSSES = {1: 0.5, 2: 0.1, 3: 0.3, 4: 0.2, 5: float('nan'), 6: None, 7: 0.4}
 
@@ -110,7 +110,7 @@ def test_fields_that_a_checkpoint_is_too_old_for_begin_at_zero(tmp_path, monkeyp
   fields = {name: getattr(make_state(0), name) for name in State.__dataclass_fields__}
   tally = {'bad': jnp.int32(5), 'norm': jnp.float32(2.0)}
   monkeypatch.setattr(checkpoint, 'State', Later)
-  monkeypatch.setattr(checkpoint, '_ITEMS', (*checkpoint._ITEMS, 'tally'))
+  monkeypatch.setattr(checkpoint, '_ITEMS', (*manager._ITEMS, 'tally'))
   with Checkpoints(tmp_path) as checkpoints, caplog.at_level('INFO'):
     state, _ = checkpoints.restore(Later(**make_abstract(fields), tally=make_abstract(tally)))
     assert_same(state.params, make_state(1).params)
