@@ -21,7 +21,7 @@ def base() -> ConfigDict:
       'weight_decay': 0.1,  # not in public sources for video; 0.1 for audio
       'clip': 1.0,  # not in public sources
       # The rate falls when so many validations in a row bring nothing new; 0 for never. The report
-      # halves it; what counts as flat is not in public sources (mgjax/train/plateau.py).
+      # halves it; what counts as flat is not in public sources (mgjax/training/plateau.py).
       'plateau': {'patience': 0, 'factor': 0.5, 'improvement': 1e-3, 'lowest': 0.1},
     }
   )
@@ -183,7 +183,7 @@ def discriminator(**changes) -> ConfigDict:
 
 
 def sound_reconstruction(**changes: float) -> ConfigDict:
-  """Returns the codec's objective: DAC's weights (audio/codec_objective.py)."""
+  """Returns the codec's objective: DAC's weights (audio/codec/objective.py)."""
   weights = {
     'mel': 15.0,
     'features': 2.0,

@@ -13,7 +13,7 @@ and the fingerprints of a checkpoint. Of a video model forward is one pass, bloc
 and attention that of one layer, both forward and with gradients; of an autoencoder encode takes
 pixels to latents and decode takes them back; of an encoder of text or images encode reads them;
 --what=data reads clips and latents, with configs/bench/data.py. A rival is jax.nn (attention alone)
-or a Python file (mgjax/planning/rivals.py); all take turns on one device.
+or a Python file (mgjax/benchmarks/baselines.py); all take turns on one device.
 """
 
 from typing import Any
@@ -22,17 +22,17 @@ import jax
 from absl import flags
 
 from launch import command_line
+from mgjax.benchmarks.autoencoder import PASSES, measure_reconstruction
+from mgjax.benchmarks.data import WHAT as DATA
+from mgjax.benchmarks.data import describe_data, measure_data
+from mgjax.benchmarks.flow_model import measure
+from mgjax.benchmarks.programs import SUBJECTS
+from mgjax.benchmarks.report import describe
+from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.parallel import distributed
-from mgjax.planning.benchmark import measure
-from mgjax.planning.data_benchmark import WHAT as DATA
-from mgjax.planning.data_benchmark import describe_data, measure_data
-from mgjax.planning.encoder_benchmark import measure_encoder
-from mgjax.planning.encoders import ENCODE, ENCODERS
-from mgjax.planning.reconstruction_benchmark import PASSES, measure_reconstruction
-from mgjax.planning.results import describe
-from mgjax.planning.subjects import SUBJECTS
+from mgjax.planning.text_encoder import ENCODE, ENCODERS
 
 _CONFIG = command_line.define_config()
 _WHAT = flags.DEFINE_enum('what', 'step', sorted({*SUBJECTS, *PASSES, DATA}), 'What is timed.')

@@ -30,8 +30,8 @@ from mgjax.checkpoints.orbax_io import Keep
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tables import aligned
-from mgjax.train.average_runs import Candidate, average_runs
-from mgjax.train.weights import export_weights
+from mgjax.workflows.average_runs import Candidate, average_runs
+from mgjax.workflows.weights import export_weights
 
 COMMANDS = ('list', 'verify', 'prune', 'average', 'export')
 

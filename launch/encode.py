@@ -13,8 +13,8 @@ from absl import flags
 
 from launch import command_line
 from mgjax.parallel import distributed
-from mgjax.train.encode import encode, encode_prompts
-from mgjax.train.sample_files import read_prompts
+from mgjax.video.files import read_prompts
+from mgjax.workflows.encode import encode, encode_prompts
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory for the records.')

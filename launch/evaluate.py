@@ -40,7 +40,7 @@ from absl import flags
 from launch import command_line
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.parts import PARTS
+from mgjax.evaluation.evaluate import PARTS
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained model.')
 _OPTIONS = (

@@ -20,8 +20,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.planning import plan as planning
 from mgjax.planning import report
-from mgjax.planning.encoders import ENCODERS, describe_encoder, plan_encoder
-from mgjax.planning.reconstruction import compile_autoencoder, describe_autoencoder
+from mgjax.planning.autoencoder import compile_autoencoder, describe_autoencoder
+from mgjax.planning.text_encoder import ENCODERS, describe_encoder, plan_encoder
 
 _CONFIG = command_line.define_config()
 _TOPOLOGY = flags.DEFINE_string('topology', '', 'Chips, as v5p:8x8x8 or h100:8x64.')

@@ -19,7 +19,7 @@ from configs.digits import codec as digits_codec
 from configs.digits import video as digits_video
 from launch import command_line
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation import quickstart
+from mgjax.workflows import quickstart
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/quickstart', 'Directory for everything made.')
 _CLIPS = flags.DEFINE_string('clips', '', 'Folder or manifest of your own clips.')

@@ -10,7 +10,7 @@ from absl import flags
 
 from launch import command_line
 from mgjax.parallel import distributed
-from mgjax.train.recipe import describe_recipe, heartbeat, run_recipe
+from mgjax.workflows.recipe import describe_recipe, heartbeat, run_recipe
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of the recipe: a folder a stage.')

@@ -9,8 +9,8 @@ from absl import flags
 
 from launch import command_line
 from mgjax.core.errors import ConfigError
-from mgjax.train.sample_files import read_prompts, write_samples
-from mgjax.train.sampling import Sampler
+from mgjax.video.files import read_prompts, write_samples
+from mgjax.video.pipeline import Sampler
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained video model.')
 _PROMPT = flags.DEFINE_string('prompt', None, 'What to show.')

@@ -16,10 +16,10 @@ import shlex
 from absl import flags
 
 from launch import command_line
+from mgjax.audio.files import Request, caption_of, write_files
+from mgjax.audio.pipeline import WAYS, Extension, Soundtracker
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation.scorers import CommandScorer
-from mgjax.train.soundtrack import WAYS, Extension, Soundtracker
-from mgjax.train.soundtrack_files import Request, caption_of, write_files
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained audio model.')
 _PROMPT = flags.DEFINE_string('prompt', '', 'What is to be heard; or a whole structured caption.')

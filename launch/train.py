@@ -14,8 +14,8 @@ from absl import flags
 from launch import command_line
 from mgjax.parallel import distributed
 from mgjax.runtime.phases import since_start
-from mgjax.train import run
-from mgjax.train.replay import replay
+from mgjax.training import run
+from mgjax.workflows.replay import replay
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of this run: checkpoints, metrics.')

@@ -30,7 +30,7 @@ encoder's weights, or those that --tokenizer names, go along both ways.
 from absl import flags
 
 from launch import command_line
-from mgjax.train.weights import FORMATS, export_weights, import_weights
+from mgjax.workflows.weights import FORMATS, export_weights, import_weights
 
 COMMANDS = ('import', 'export')
 

@@ -249,7 +249,7 @@ BAD = (
   (rooms_import_along_the_arrows, 'mgjax/train/a.py', 'from mgjax.evaluation import judge', 1),
   (rooms_import_along_the_arrows, 'mgjax/scaling/a.py', 'from mgjax.evaluation import judge', 1),
   (rooms_import_along_the_arrows, 'mgjax/audio/a.py', 'def f():\n  import mgjax.editing', 2),
-  (rooms_import_along_the_arrows, 'mgjax/nn/a.py', 'import_module("mgjax.train.step")', 1),
+  (rooms_import_along_the_arrows, 'mgjax/nn/a.py', 'import_module("mgjax.training.step")', 1),
   (rooms_import_along_the_arrows, 'mgjax/__init__.py', 'from mgjax.core import tree', 1),
   (rooms_import_along_the_arrows, 'mgjax/pipelines/a.py', '', 1),
   (flow_is_mathematics_on_arrays, 'mgjax/flow/a.py', 'from flax import struct', 1),

@@ -10,8 +10,8 @@ from configs.digits import autoencoder as autoencoder_config
 from configs.digits import video as video_config
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.tree import named_leaves
-from mgjax.train.encode import encode
-from mgjax.train.run import train
+from mgjax.training.run import train
+from mgjax.workflows.encode import encode
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 

@@ -4,8 +4,8 @@ import pathlib
 
 from configs.digits import audio as audio_config
 from configs.digits import codec as codec_config
-from mgjax.train.encode import encode
-from mgjax.train.run import train
+from mgjax.training.run import train
+from mgjax.workflows.encode import encode
 
 SHARED = {
   'buckets.sound.batch_size': 8,

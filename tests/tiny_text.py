@@ -9,7 +9,7 @@ from configs.text import byt5_large
 from mgjax.core.weight_names import export_tensors
 from mgjax.text.t5 import make_t5, t5_inputs
 from mgjax.text.t5_weights import t5_config, t5_rows
-from mgjax.train.weights import import_weights
+from mgjax.workflows.weights import import_weights
 from tests import tiny
 from tests.random_parameters import random_parameters
 

@@ -26,7 +26,9 @@ TEXT = {
   '13b': {'width': 768, 'depth': 6, 'heads': 12, 'length': 512},
 }
 
-FEATURES = 768  # of a frame: mgjax/audio/frames.py; 1024 of the report's Long-prompt MetaCLIP
+FEATURES = (
+  768  # of a frame: mgjax/audio/frame_features.py; 1024 of the report's Long-prompt MetaCLIP
+)
 
 
 def model(size: str, latents: int) -> ConfigDict:

@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     }
   )
   # What digital silence and strikes have in common is what a short training finds first; squares
-  # and a floor under what counts make it listen to the strikes (mgjax/audio/codec_objective.py).
+  # and a floor under what counts make it listen to the strikes (mgjax/audio/codec/objective.py).
   config.objective = sound_reconstruction(
     adversarial=0.0, features=0.0, mel=1.0, squared=10_000.0, smallest=0.01
   )

@@ -18,7 +18,7 @@ from mgjax.core.errors import ConfigError
 
 FRAMES = 16
 STEPS = {'images': 600, 'joint': 1200, 'double': 500}
-# At least as many operations as the three together (tests/train/test_recipe.py counts them).
+# At least as many operations as the three together (tests/workflows/test_recipe.py counts them).
 SCRATCH = 1130
 RATES = (2e-4, 4e-4, 8e-4)  # of the finetunes
 

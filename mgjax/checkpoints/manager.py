@@ -27,7 +27,7 @@ from mgjax.checkpoints.orbax_io import (
 )
 from mgjax.core.errors import CheckpointError
 from mgjax.core.typing import Tree
-from mgjax.train.state import State
+from mgjax.training.state import State
 
 ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside
 _NONE, _NONE_GOOD, _UNKNOWN = -1, -2, -3  # what the first process may say instead of a step

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from mgjax.audio.codec import make_codec
-from mgjax.audio.latents import SoundCodec
+from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.model import make_codec
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep
 from mgjax.core.errors import CheckpointError, ConfigError

@@ -25,7 +25,7 @@ Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
 
 
 class Judge(NamedTuple):
-  """An opponent as the objective of the player that it judges sees it; see `train/two_player.py`.
+  """An opponent as the objective of the player that it judges sees it; see `training/adversarial.py`.
 
   Attributes:
     predict: the opponent with its parameters bound.

@@ -11,7 +11,7 @@ from mgjax.core.typing import UInt8
 from mgjax.data.sources import make_digits
 from mgjax.digits.clips import all_captions, held_out
 from mgjax.digits.judge import ceiling, diversity, floor, train_judge
-from mgjax.train.sampling import Sampler
+from mgjax.video.pipeline import Sampler
 
 LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size')
 ATTRIBUTES = ('digit', 'colour', 'direction', 'all')

@@ -15,8 +15,8 @@ from PIL import Image
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.sources import longest_bucket, make_sources
-from mgjax.evaluation.frechet import few_rows, frechet_distance
-from mgjax.evaluation.similarity import (
+from mgjax.evaluation.metrics.frechet import few_rows, frechet_distance
+from mgjax.evaluation.metrics.similarity import (
   FEATURES,
   Perceive,
   Perception,

@@ -13,7 +13,7 @@ from mgjax.digits.sign_judge import SignReading, sign_labels, train_sign_judge
 from mgjax.digits.signs import Signs, caption_of, numbers
 from mgjax.evaluation.alignment import LOOKS, world_of
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.train.sampling import Sampler
+from mgjax.video.pipeline import Sampler
 
 REAL = 500  # signs that say what can be read of real ones
 _ACROSS = 8  # images in a row of the sheet

@@ -196,7 +196,7 @@ def compiled(config: ConfigDict, plan: Plan) -> Plan:
     ConfigError: the topology is not of TPUs, or the compiler for them is not installed.
   """
   # Not above: an estimate needs no compiler.
-  from mgjax.planning.compiling import compile_step
+  from mgjax.planning.aot import compile_step
 
   work, chosen = plan.work, plan.chosen
   result = compile_step(

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from mgjax.core.errors import ConfigError
+from mgjax.flow_models.flops import MATRICES
 from mgjax.planning.workload import Workload
-from mgjax.train.flops import MATRICES
 
 
 @dataclasses.dataclass(frozen=True)

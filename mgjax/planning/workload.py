@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mgjax.audio.codec import Codec, make_codec
-from mgjax.backbone.model import FlowModel
+from mgjax.audio.codec.model import Codec, make_codec
+from mgjax.audio.task import check_length
 from mgjax.backbone.patch import grid
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.flow_models.build import context_length, make_flow_model, small_inputs
+from mgjax.flow_models.flops import Flops, backbone_flops
+from mgjax.flow_models.model import FlowModel
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
-from mgjax.train.audio_part import check_length
-from mgjax.train.flops import Flops, backbone_flops
-from mgjax.train.flow_model import context_length, make_flow_model, small_inputs
 from mgjax.video.shape import check_shape
 
 LAYERS = 'backbone/layers/'

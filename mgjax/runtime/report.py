@@ -22,7 +22,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes
 from mgjax.runtime.charts import chart, shown
 from mgjax.runtime.goodput import read_goodput
-from mgjax.train.validation import validation_loss
+from mgjax.training.validation import validation_loss
 
 PAGE = 'report.html'
 PICTURE = 2**20  # bytes of a picture that goes on the page

@@ -80,7 +80,7 @@ def make_objective(weights: Weights, perceptual: Perceptual | None = None) -> Ob
 
 
 def make_adversarial_objective(weights: Weights, perceptual: Perceptual | None = None):
-  """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `train/two_player.py`.
+  """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `training/adversarial.py`.
 
   Returns:
     objective(predict, batch, key, judge) -> loss, metrics and what the discriminator has to judge.

@@ -15,8 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from safetensors.numpy import save
 
-from mgjax.audio.codec import Codec, make_codec
-from mgjax.audio.weights import (
+from mgjax.audio.codec.model import Codec, make_codec
+from mgjax.audio.codec.weights import (
   export_published,
   import_published,
   import_transformers,
@@ -24,7 +24,6 @@ from mgjax.audio.weights import (
   transformers_fields,
   transformers_side,
 )
-from mgjax.backbone.model import FlowModel
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tensors import listed, read_tensors
@@ -33,6 +32,8 @@ from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.core.weight_files import read_weights
 from mgjax.core.weight_names import Row, export_tensors, import_tensors
+from mgjax.flow_models.build import make_flow_model, small_inputs
+from mgjax.flow_models.model import FlowModel
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics
@@ -42,7 +43,6 @@ from mgjax.text.clip_weights import expected as clip_expected
 from mgjax.text.t5 import make_t5, t5_inputs
 from mgjax.text.t5_weights import EXPECTED as T5_EXPECTED
 from mgjax.text.t5_weights import t5_config, t5_fields, t5_rows
-from mgjax.train.flow_model import make_flow_model, small_inputs
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from mgjax.checkpoints.workdir import TYPES, open_checkpoints
 from mgjax.core.files import write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.train.state import State
+from mgjax.training.state import State
 
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 

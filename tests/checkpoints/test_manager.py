@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mgjax.checkpoints.fingerprints import fingerprint
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import CheckpointError
-from mgjax.train.state import State
+from mgjax.training.state import State
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
 

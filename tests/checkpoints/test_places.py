@@ -11,8 +11,8 @@ import pytest
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import CheckpointError, ConfigError
-from mgjax.train import run
-from mgjax.train.run import train
+from mgjax.training import run
+from mgjax.training.run import train
 from tests import tiny
 from tests.checkpoints.test_manager import make_abstract, make_state
 

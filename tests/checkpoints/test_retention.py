@@ -12,7 +12,7 @@ from mgjax.checkpoints.orbax_io import Keep, kept
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.typing import Tree
-from mgjax.train.state import State
+from mgjax.training.state import State
 from tests.checkpoints.test_manager import assert_same, damage, make_abstract, make_state, save
 
 LOSSES = {1: 0.5, 2: 0.1, 3: 0.3, 4: 0.2, 5: float('nan'), 6: None, 7: 0.4}

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.frame_features import FrameFeatures
 from mgjax.conditioning.known_latents import KnownLatents
+from mgjax.flow_models.model import FlowModel
 from tests.random_parameters import random_parameters
 
 ROWS, FRAMES, DIM = 3, 5, 16

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import mgjax
-from mgjax.backbone.model import FlowModel
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning import byte_text
 from mgjax.conditioning.byte_text import ByteText
@@ -21,6 +20,7 @@ from mgjax.conditioning.ports import Ports
 from mgjax.conditioning.word_text import WordText
 from mgjax.core.axes import AXES
 from mgjax.core.errors import ConfigError
+from mgjax.flow_models.model import FlowModel
 from mgjax.text.tokenizers import EOS, byte_tokens
 from mgjax.text.words import word_tokens
 from tests.random_parameters import random_parameters

@@ -14,9 +14,9 @@ import pytest
 
 import configs.digits
 import mgjax.conditioning
-from mgjax.train.encode import encode
-from mgjax.train.flow_model import make_flow_model, prepare_samples
-from mgjax.train.run import train
+from mgjax.flow_models.build import make_flow_model, prepare_samples
+from mgjax.training.run import train
+from mgjax.workflows.encode import encode
 from tests import tiny
 from tests.random_parameters import random_parameters
 

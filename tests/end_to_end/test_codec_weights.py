@@ -7,13 +7,13 @@ from safetensors.numpy import load_file, save_file
 
 from configs.audio import codec as published
 from configs.tae import tae
-from mgjax.audio.codec import Codec
-from mgjax.audio.weights import export_published, import_published
+from mgjax.audio.codec.model import Codec
+from mgjax.audio.codec.weights import export_published, import_published
 from mgjax.checkpoints.workdir import load_params, load_sound_codec, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.train.weights import export_weights, import_weights
-from tests.audio.shapes import shapes
+from mgjax.workflows.weights import export_weights, import_weights
+from tests.audio.codec.shapes import shapes
 from tests.oracles import codec as oracle
 
 CODEC = Codec(width=2, strides=(2, 4), latent_channels=3, decoder_width=8)

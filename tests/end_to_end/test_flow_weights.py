@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.train.flow_model import make_flow_model, small_inputs
-from mgjax.train.sampling import Sampler
-from mgjax.train.state import State
-from mgjax.train.weights import export_weights, import_weights
+from mgjax.flow_models.build import make_flow_model, small_inputs
+from mgjax.training.state import State
+from mgjax.video.pipeline import Sampler
+from mgjax.workflows.weights import export_weights, import_weights
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
 

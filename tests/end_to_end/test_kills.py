@@ -23,8 +23,8 @@ from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
 from mgjax.runtime.goodput import read_goodput, read_lines
 from mgjax.runtime.session import attempted
-from mgjax.train.loop import Schedule, Tasks, run_loop
-from mgjax.train.state import State
+from mgjax.training.loop import Schedule, Tasks, run_loop
+from mgjax.training.state import State
 from tests import tiny
 
 LEARN = 'from tests.end_to_end.test_kills import learn as f; import sys; f(*sys.argv[1:])'

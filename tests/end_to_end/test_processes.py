@@ -21,8 +21,8 @@ from mgjax.core.tree import named_leaves
 from mgjax.data.loader import StepIterator
 from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
-from mgjax.train.loop import Schedule, Tasks, run_loop
-from mgjax.train.state import State
+from mgjax.training.loop import Schedule, Tasks, run_loop
+from mgjax.training.state import State
 from tests import tiny
 
 # The first process alone would find programs in the compilation cache, and wait for the other one

@@ -12,10 +12,10 @@ import pytest
 from configs.clips import autoencoder as clips_autoencoder
 from configs.clips import video as clips_video
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation import quickstart
 from mgjax.media.video import write_video
-from mgjax.train.run import train
-from mgjax.train.sampling import Sampler
+from mgjax.training.run import train
+from mgjax.video.pipeline import Sampler
+from mgjax.workflows import quickstart
 from tests import tiny
 
 

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 import sys
 
-from mgjax.evaluation import quickstart
 from mgjax.media.audio import probe_sound
+from mgjax.workflows import quickstart
 from tests import tiny_sound
 from tests.tiny import CHECKOUT
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.media.video import probe
-from mgjax.train.sample_files import read_prompts, write_samples
-from mgjax.train.sampling import Sampler
+from mgjax.video.files import read_prompts, write_samples
+from mgjax.video.pipeline import Sampler
 from tests.tiny import CHECKOUT
 
 PROMPT = 'the green digit 3 moves left'

@@ -9,9 +9,9 @@ from PIL import Image
 
 from configs.digits import signs
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.parts import evaluate_video
-from mgjax.train.encode import encode
-from mgjax.train.run import train
+from mgjax.evaluation.evaluate import evaluate_video
+from mgjax.training.run import train
+from mgjax.workflows.encode import encode
 from tests.tiny import CHECKOUT, flags
 
 SHARED = {

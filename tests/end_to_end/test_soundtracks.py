@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mgjax.audio.files import Request, caption_of, write_files
+from mgjax.audio.pipeline import Extension, Soundtracker
 from mgjax.audio.rerank import Alignment
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.digits.clips import Digits
 from mgjax.media.audio import probe_sound, read_sound, write_wav
 from mgjax.media.loudness import loudness
 from mgjax.media.video import probe, read_clip, write_video
-from mgjax.train.soundtrack import Extension, Soundtracker
-from mgjax.train.soundtrack_files import Request, caption_of, write_files
 from tests.tiny import CHECKOUT
 
 PROMPT = 'the green digit 3 bounces'

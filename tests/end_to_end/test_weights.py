@@ -20,7 +20,7 @@ from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.tae.inflate import deflate, read_image_autoencoder
-from mgjax.train.weights import export_weights, import_weights
+from mgjax.workflows.weights import export_weights, import_weights
 from tests.oracles import image_autoencoder as oracle
 from tests.tiny import CHECKOUT
 

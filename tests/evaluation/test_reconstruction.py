@@ -10,18 +10,18 @@ import safetensors.numpy
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
-from mgjax.evaluation.reconstruction import (
-  evaluate_reconstruction,
-  latent_norms,
-  write_pictures,
-)
-from mgjax.evaluation.similarity import (
+from mgjax.evaluation.metrics.similarity import (
   Perception,
   decibels,
   flicker,
   make_perceive,
   squared_errors,
   structural_similarity,
+)
+from mgjax.evaluation.reconstruction import (
+  evaluate_reconstruction,
+  latent_norms,
+  write_pictures,
 )
 from mgjax.media.video import read_clip
 from mgjax.tae.autoencoder import Autoencoder

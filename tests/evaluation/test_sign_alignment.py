@@ -9,7 +9,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.digits.clips import COLOURS, handwriting
 from mgjax.digits.signs import PITCH, held_out, read_caption
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
-from mgjax.train.sampling import Sampler
+from mgjax.video.pipeline import Sampler
 
 SAMPLES = 40
 

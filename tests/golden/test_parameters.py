@@ -22,16 +22,16 @@ from configs.tae import tae
 from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul2
 from configs.video import t2i_256, t2iv_256, t2iv_768
 from configs.video.sizes import SIZES
-from mgjax.audio.codec import Codec, make_codec
+from mgjax.audio.codec.model import Codec, make_codec
 from mgjax.core.axes import AXES
 from mgjax.core.tree import count_parameters, named_leaves
+from mgjax.flow_models.build import make_flow_model, small_inputs
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import parameter_shardings
-from mgjax.planning.encoders import encoder_inputs, make_encoder
+from mgjax.planning.text_encoder import encoder_inputs, make_encoder
 from mgjax.tae.autoencoder import make_autoencoder
-from mgjax.train.flow_model import make_flow_model, small_inputs
-from tests.audio.shapes import boxed_shapes
+from tests.audio.codec.shapes import boxed_shapes
 
 HERE = pathlib.Path(__file__).parent
 CHANNELS = 16

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from configs.bench.tae_cpu import get_config
+from mgjax.benchmarks.autoencoder import measure_reconstruction
 from mgjax.core.tree import named_leaves
 from mgjax.nn.conv import centred
-from mgjax.planning.reconstruction_benchmark import measure_reconstruction
 from mgjax.tae.autoencoder import Autoencoder
 from tests.random_parameters import random_parameters
 

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from mgjax.audio.codec import Codec
-from mgjax.audio.weights import import_transformers
-from tests.audio.shapes import shapes
+from mgjax.audio.codec.model import Codec
+from mgjax.audio.codec.weights import import_transformers
+from tests.audio.codec.shapes import shapes
 from tests.oracles import codec as oracle
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

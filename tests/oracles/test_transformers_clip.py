@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from configs.text import metaclip_text, metaclip_vision
+from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.weight_names import import_tensors
-from mgjax.planning.encoder_benchmark import measure_encoder
 from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.text.clip_weights import clip_fields, clip_rows, expected
-from mgjax.train.weights import export_weights, import_weights
+from mgjax.workflows.weights import export_weights, import_weights
 from tests.oracles import clip as oracle
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from configs.text import t5_base
+from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.weight_names import import_tensors
-from mgjax.planning.encoder_benchmark import measure_encoder
 from mgjax.text.t5 import buckets_of, make_t5, t5_inputs
 from mgjax.text.t5_weights import EXPECTED, t5_fields, t5_rows
-from mgjax.train.weights import export_weights, import_weights
+from mgjax.workflows.weights import export_weights, import_weights
 from tests.oracles import t5 as oracle
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

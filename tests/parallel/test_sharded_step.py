@@ -8,27 +8,27 @@ import numpy as np
 import optax
 import pytest
 
-from mgjax.audio import codec_objective
-from mgjax.audio.codec import Codec
-from mgjax.audio.discriminators import Discriminators
-from mgjax.audio.objective import make_masked_objective
-from mgjax.backbone.model import FlowModel
+from mgjax.audio.codec import objective
+from mgjax.audio.codec.discriminators import Discriminators
+from mgjax.audio.codec.model import Codec
+from mgjax.audio.masking import make_masked_objective
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.byte_text import ByteText
 from mgjax.conditioning.frame_features import FrameFeatures
 from mgjax.conditioning.known_latents import KnownLatents
 from mgjax.core.tree import named_leaves
 from mgjax.flow.objective import make_objective
+from mgjax.flow_models.model import FlowModel
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import PRESETS
 from mgjax.parallel.shard import parameter_shardings, put_batch
 from mgjax.tae import objective as tae_objective
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.discriminator import Discriminator
-from mgjax.train.part import Opponent
-from mgjax.train.state import start_opponent, start_state
-from mgjax.train.step import make_step
-from mgjax.train.two_player import make_two_player_step
+from mgjax.training.adversarial import make_two_player_step
+from mgjax.training.spec import Opponent
+from mgjax.training.state import start_opponent, start_state
+from mgjax.training.step import make_step
 from tests.random_parameters import random_parameters
 
 RATE = 0.1
@@ -232,12 +232,12 @@ def codec_inputs():
 
 
 def opponent_of_sounds():
-  weights = codec_objective.Weights(mel=0.1, features=0.1, adversarial=0.1)
+  weights = objective.Weights(mel=0.1, features=0.1, adversarial=0.1)
   return Opponent(
     model=Discriminators(periods=(3,), period_widths=(4, 4), windows=()),
     inputs=(jnp.zeros((1, 1300, 1)),),
-    judged=codec_objective.make_adversarial_objective(weights),
-    objective=codec_objective.make_discriminator_objective(),
+    judged=objective.make_adversarial_objective(weights),
+    objective=objective.make_discriminator_objective(),
     optimizer={},
     start=0,
   )

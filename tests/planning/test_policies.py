@@ -12,10 +12,10 @@ from jax.interpreters import partial_eval
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
+from mgjax.flow_models.flops import MATRICES, backbone_flops
 from mgjax.nn.stack import REMAT
 from mgjax.planning.policies import ORDER, POLICIES, find_policy, kernels_again, linear_again
 from mgjax.planning.workload import Workload
-from mgjax.train.flops import MATRICES, backbone_flops
 
 DIM, HIDDEN, DEPTH, HEADS, ROWS, CONTEXT = 48, 80, 3, 4, 2, 5
 LATENTS = (ROWS, 2, 8, 8, 4)

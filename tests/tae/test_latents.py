@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.benchmarks.timing import counted_compilations
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.nn.conv import centred
 from mgjax.parallel.mesh import make_mesh
-from mgjax.planning.timing import counted_compilations
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics, estimate_statistics, to_bytes, to_unit
 from mgjax.tae.tiling import Tiling

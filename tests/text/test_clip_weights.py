@@ -13,7 +13,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.text.clip_weights import clip_config, clip_fields
 from mgjax.train.foreign_weights import KINDS
-from mgjax.train.weights import export_weights, import_weights
+from mgjax.workflows.weights import export_weights, import_weights
 from tests.oracles import clip as oracle
 from tests.oracles import openclip
 from tests.text.clip_vectors import imported, tensors_of, vectors

@@ -17,7 +17,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.text.t5 import make_t5
 from mgjax.text.t5_weights import t5_config, t5_fields
-from mgjax.train.weights import export_weights, import_weights
+from mgjax.workflows.weights import export_weights, import_weights
 from tests.oracles import t5 as oracle
 from tests.tiny import CHECKOUT
 

@@ -1,0 +1,87 @@
+"""Sound to normalised latents and back, of any length (Movie Gen §6)."""
+
+from collections.abc import Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+
+from mgjax.audio.codec.model import RATE, Codec
+from mgjax.audio.codec.streaming import STEP, Rows, decode_stream, encode_stream
+from mgjax.core.typing import Array, Float, Tree
+from mgjax.tae.latents import Statistics
+
+
+class SoundCodec:
+  """A trained codec with its statistics: z = (mean of q(z | x) - m_c) / s_c, and back.
+
+  Attributes:
+    model: the codec.
+    params: its parameters.
+    statistics: of its latents.
+    rate: samples a second.
+    compression: samples a latent.
+  """
+
+  def __init__(self, model: Codec, params: Tree, statistics: Statistics, rate: int = RATE):
+    """Binds what makes up the codec."""
+    self.model, self.params, self.statistics, self.rate = model, params, statistics, rate
+    self.compression = model.compression
+    self._encode = jax.jit(self.encode_rows)
+    self._decode = jax.jit(self.decode_rows, static_argnames='samples')
+
+  @property
+  def latent_rate(self) -> float:
+    """Latents a second."""
+    return self.rate / self.compression
+
+  def encode(self, sound: Rows) -> Float[Array, 'b t c']:
+    """Encodes samples (b s c) in [-1, 1] into ceil(s / compression) normalised latents.
+
+    Raises:
+      DataError: there are no samples, they are not floats or their channels are others.
+    """
+    return self._encode(self.params, jnp.asarray(sound))
+
+  def decode(self, latents: Rows, samples: int | None = None) -> Float[Array, 'b s c']:
+    """Decodes normalised latents (b t c) into the first `samples`, by default all.
+
+    Raises:
+      DataError: there are no latents, their channels are others, or they are too few.
+    """
+    return self._decode(self.params, jnp.asarray(latents), samples=samples)
+
+  def encode_stream(self, chunks: Iterable[Rows], step: int = STEP) -> Iterator[Array]:
+    """Encodes sound that comes in chunks of any lengths; see `mgjax/audio/codec/streaming.py`."""
+    for posterior in encode_stream(self.model, self.params, chunks, step):
+      yield self._normalised(posterior.mean)
+
+  def decode_stream(
+    self, chunks: Iterable[Rows], samples: int | None = None, step: int = STEP
+  ) -> Iterator[Array]:
+    """Decodes latents that come in chunks of any lengths; see `mgjax/audio/codec/streaming.py`."""
+    plain = (self._plain(jnp.asarray(chunk)) for chunk in chunks)
+    yield from decode_stream(self.model, self.params, plain, samples, step)
+
+  def encode_rows(self, params: Tree, sound: Float[Array, 'b s c']) -> Float[Array, 'b t e']:
+    """Encodes as `encode` does; a function to compile."""
+    posterior = self.model.apply({'params': params}, sound, method='encode')
+    return self._normalised(posterior.mean)
+
+  def decode_rows(
+    self, params: Tree, latents: Float[Array, 'b t e'], *, samples: int | None = None
+  ) -> Float[Array, 'b s c']:
+    """Decodes as `decode` does; a function to compile."""
+    plain = self._plain(latents)
+    return self.model.apply({'params': params}, plain, samples, method='decode')
+
+  def _normalised(self, latents: Array) -> Array:
+    mean, std = self._moments()
+    return (latents.astype(jnp.float32) - mean) / std
+
+  def _plain(self, latents: Array) -> Array:
+    mean, std = self._moments()
+    return latents.astype(jnp.float32) * std + mean
+
+  def _moments(self) -> tuple[Array, Array]:
+    mean, std = (jnp.array(x, jnp.float32) for x in (self.statistics.mean, self.statistics.std))
+    return mean[None, None], std[None, None]

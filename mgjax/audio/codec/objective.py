@@ -1,0 +1,108 @@
+"""What the codec of sound minimises, and what its opponents do (Movie Gen §6)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mgjax.audio.codec.losses import (
+  SMALLEST,
+  adversarial_loss,
+  discriminator_loss,
+  feature_distance,
+  mel_distance,
+  stft_distance,
+  waveform_distance,
+)
+from mgjax.audio.codec.model import RATE, Posterior, kl
+from mgjax.core.typing import Batch, Float, Judge, Key, Metrics, Objective, Predict
+
+
+class Weights(NamedTuple):
+  """Weights of the terms; those of DAC, whose training code the codec of the report used.
+
+  Attributes:
+    mel: of the distance of levels in bands of pitch.
+    features: of the distance of the opponents' features.
+    adversarial: of what they say; 0 trains without opponents.
+    squared: of the mean squared error of samples, which DAC does not have; what else is said of
+      sounds with much digital silence has silence itself for an answer, and stays there.
+    smallest: magnitude that counts in the first.
+    prior: of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that
+      of Stable Audio, for the same formula.
+  """
+
+  mel: float = 15.0
+  features: float = 2.0
+  adversarial: float = 1.0
+  squared: float = 0.0
+  smallest: float = SMALLEST
+  prior: float = 1e-4
+
+
+def make_objective(weights: Weights, rate: int = RATE) -> Objective:
+  """Makes loss = mel D_mel + squared mean (x - y)^2 + prior KL.
+
+  Args:
+    weights: of the terms.
+    rate: samples a second.
+
+  Returns:
+    objective(predict, batch, key); `predict(sound, key)` is the codec, `batch['sound']` (b s c).
+  """
+
+  def objective(predict: Predict, batch: Batch, key: Key) -> tuple[Float[jax.Array, ''], Metrics]:
+    return _distances(weights, rate, batch, *predict(batch['sound'], key))
+
+  return objective
+
+
+def make_adversarial_objective(weights: Weights, rate: int = RATE):
+  """Makes the loss of `make_objective` + features D_feature + adversarial sum_k (1 - D_k(y))^2.
+
+  Returns:
+    objective(predict, batch, key, judge) -> loss, metrics and what the opponents have to judge.
+    Until `judge.active` they have no say.
+  """
+
+  def objective(
+    predict: Predict, batch: Batch, key: Key, judge: Judge
+  ) -> tuple[Float[jax.Array, ''], Metrics, Float[jax.Array, 'b s c']]:
+    made, posterior = predict(batch['sound'], key)
+    loss, metrics = _distances(weights, rate, batch, made, posterior)
+    real, fake = judge.predict(batch['sound']), judge.predict(made)
+    features, judged = feature_distance(real, fake), adversarial_loss(fake)
+    loss = loss + judge.active * (weights.features * features + weights.adversarial * judged)
+    metrics = metrics | {'loss': loss, 'features': features, 'judged': judged}
+    return loss, metrics, jax.lax.stop_gradient(made)
+
+  return objective
+
+
+def make_discriminator_objective():
+  """Makes the opponents' objective(predict, batch, made, key) -> loss and metrics."""
+
+  def objective(
+    predict: Predict, batch: Batch, made: Float[jax.Array, 'b s c'], key: Key
+  ) -> tuple[Float[jax.Array, ''], Metrics]:
+    del key
+    real, fake = predict(batch['sound']), predict(made)
+    loss = discriminator_loss(real, fake)
+    gaps = [jnp.mean(x) - jnp.mean(y) for (_, x), (_, y) in zip(real, fake, strict=True)]
+    return loss, {'discriminator_loss': loss, 'discriminator_gap': sum(gaps) / len(gaps)}
+
+  return objective
+
+
+def _distances(
+  weights: Weights, rate: int, batch: Batch, made: jax.Array, posterior: Posterior
+) -> tuple[Float[jax.Array, ''], Metrics]:
+  sound = batch['sound']
+  mel, divergence = mel_distance(sound, made, rate, weights.smallest), kl(posterior)
+  squared = jnp.mean((sound - made) ** 2)
+  loss = weights.mel * mel + weights.squared * squared + weights.prior * divergence
+  measured = {
+    'mel': mel, 'squared': squared, 'kl': divergence, 'stft': stft_distance(sound, made),
+    'waveform': waveform_distance(sound, made),
+  }  # fmt: skip
+  return loss, {'loss': loss, **jax.lax.stop_gradient(measured)}

@@ -1,0 +1,110 @@
+"""The codec of sound as a part to train (Movie Gen §6)."""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.audio.codec.discriminators import Discriminators
+from mgjax.audio.codec.model import RATE, Codec, make_codec
+from mgjax.audio.codec.objective import (
+  Weights,
+  make_adversarial_objective,
+  make_discriminator_objective,
+  make_objective,
+)
+from mgjax.checkpoints.workdir import make_start
+from mgjax.core.precision import compute_type
+from mgjax.core.typing import Batch, Tree
+from mgjax.data.audio_sources import make_sound_sources
+from mgjax.data.sources import make_transform
+from mgjax.media.audio import write_wav
+from mgjax.media.audio_sheet import sound_sheet
+from mgjax.parallel.distributed import fetch
+from mgjax.tae.latent_statistics import latent_statistics
+from mgjax.training.spec import Opponent, Part, longest_of, make_buckets
+
+SHOWN = 4  # sounds in a picture
+STATISTICS_BATCHES = 32  # per bucket: samples are short
+
+
+def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+  """Builds the part: sound in, sound out, latent statistics kept with the weights."""
+  model = make_codec(config.model.to_dict())
+  transform = make_transform((), ('sound',))
+  sources = functools.partial(make_sound_sources, config.data, config.buckets)
+  buckets, validation = make_buckets(config, workdir, sources, transform)
+  longest = longest_of(validation, config)
+
+  @jax.jit
+  def encode(params: Tree, sound: jax.Array) -> jax.Array:
+    return model.apply({'params': params}, sound, method='encode').mean
+
+  def notes(params: Tree) -> dict[str, Any]:
+    run = lambda batch: encode(params, batch['sound'])  # noqa: E731
+    return {'latents': latent_statistics(buckets, run, STATISTICS_BATCHES).as_dict()}
+
+  @jax.jit
+  def reconstruct(params: Tree, sound: jax.Array) -> jax.Array:
+    latents = encode(params, sound)
+    return model.apply({'params': params}, latents, sound.shape[1], method='decode')
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = longest.source
+    sound = np.stack([source[i]['sound'] for i in range(min(SHOWN, len(source)))])
+    again = fetch(reconstruct(params, sound))
+    sounds = [each for pair in zip(sound, again, strict=True) for each in pair]
+    titles = [f'{i} {kind}' for i in range(len(sound)) for kind in ('original', 'reconstruction')]
+    path = directory / 'reconstruction.png'
+    if jax.process_index() == 0:
+      sound_sheet(path, sounds, titles, RATE)
+      for title, each in zip(titles, sounds, strict=True):
+        write_wav(directory / f'{title.replace(" ", "_")}.wav', each, RATE)
+    return path
+
+  weights = Weights(**config.objective)
+  objective = make_objective(weights)
+  return Part(
+    model=model,
+    inputs=small_inputs(model),
+    objective=objective,
+    validate=objective,
+    buckets=buckets,
+    validation=validation,
+    prepare=_sound_alone,
+    show=show,
+    notes=notes,
+    start=make_start(config),
+    opponent=make_opponent(config, weights),
+  )
+
+
+def small_inputs(codec: Codec) -> tuple[Any, ...]:
+  """Returns what `codec.init` wants beside a key."""
+  return jnp.zeros((1, codec.compression, codec.channels)), jax.random.key(0)
+
+
+def make_opponent(config: ConfigDict, weights: Weights) -> Opponent | None:
+  """Makes the discriminators that `config.discriminator` describes; None where they have no say."""
+  if not (weights.adversarial or weights.features):
+    return None
+  fields = config.discriminator.to_dict()
+  start, optimizer = fields.pop('start'), fields.pop('optimizer')
+  fields |= {key: tuple(fields[key]) for key in ('periods', 'period_widths', 'windows')}
+  samples = max(round(shape.seconds * RATE) for shape in config.buckets.values())
+  return Opponent(
+    model=Discriminators(**fields, dtype=compute_type(config.model.compute)),
+    inputs=(jnp.zeros((1, samples, config.model.channels)),),
+    judged=make_adversarial_objective(weights),
+    objective=make_discriminator_objective(),
+    optimizer=optimizer,
+    start=start,
+  )
+
+
+def _sound_alone(batch: Batch) -> Batch:
+  return {'sound': batch['sound']}

@@ -1,0 +1,276 @@
+"""Soundtracks to files: the video with its sound, the sound, a picture of it, how it was made."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from mgjax.audio.captions import structured
+from mgjax.audio.pipeline import Extension, Soundtracker
+from mgjax.audio.rerank import Scorer
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import write_json
+from mgjax.core.typing import Float
+from mgjax.media.audio import probe_sound, stream_sound, write_soundtrack, write_wav_stream
+from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.loudness import Level, amplified, measure
+from mgjax.runtime.metrics import Progress
+from mgjax.tae.tiling import Cover
+from mgjax.text.prompts import clean_prompt
+
+CEILING = -1.0  # dB under full scale that no sample goes above
+_PIECE = 10  # seconds that are held at a time
+_ROW, _ROWS = (
+  30.0,
+  8,
+)  # seconds in a row of the picture, and its rows: of a long sound the beginning
+_PATIENCE = 5.0  # seconds between reports
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What is asked for.
+
+  Attributes:
+    prompt: the caption, from `caption_of`.
+    video: file that the sound is for, or None.
+    seconds: length without a video; with one None, for it has its own.
+    given: file with sound to go on with, or None.
+    spans: seconds of it that stay, begin and end; None is all.
+    extension: how to go beyond the length of training.
+    seed: of all noise.
+    candidates: of each window or block.
+    beams: histories that are carried on.
+    rows: windows in a call of the model.
+    loudness: in LUFS; None leaves the sound as loud as it comes, lowered if it would clip.
+  """
+
+  prompt: str
+  video: str | None = None
+  seconds: float | None = None
+  given: str | None = None
+  spans: Sequence[tuple[float, float]] | None = None
+  extension: Extension = dataclasses.field(default_factory=Extension)
+  seed: int = 0
+  candidates: int = 1
+  beams: int = 1
+  rows: int = 8
+  loudness: float | None = -16.0
+
+
+def caption_of(
+  tracker: Soundtracker, prompt: str, *, music: str = '', quality: float | None = None
+) -> str:
+  """Returns the caption that a model is asked with: a structured one, or as it is for digits.
+
+  The captions of the small world are bare; with `music` or a `quality` they are structured too.
+
+  Raises:
+    ConfigError: the prompt holds no text, or what it says cannot be.
+  """
+  bare = tracker.config.data.kind == 'digits' and not music and quality is None
+  return clean_prompt(prompt) if bare else str(structured(prompt, music=music, quality=quality))
+
+
+def write_files(
+  tracker: Soundtracker,
+  request: Request,
+  out: str | os.PathLike[str],
+  scorer: Scorer | None = None,
+) -> list[pathlib.Path]:
+  """Makes a soundtrack and writes it, in memory that hardly grows with its length.
+
+  Samples go to a temporary file beside `out`, and from there by one factor to the loudness that is
+  asked for. Beside an .mp4 (the pictures of the video untouched, the sound as AAC) or a .wav there
+  are a .wav, a .png with waveform and spectrogram, of the first four minutes, and a .json with
+  everything needed to make it again.
+
+  Returns:
+    What was written.
+
+  Raises:
+    ConfigError: what is asked for does not fit together; before anything is made.
+    DataError: a file cannot be read.
+    NonFiniteError: the model answers with what is no number.
+  """
+  paths = _paths(pathlib.Path(out), request)
+  film = None if request.video is None else tracker.film(request.video)
+  seconds = request.seconds if film is None else film.seconds
+  if seconds is None:
+    raise ConfigError('how long? without a video the length is given: --seconds=10')
+  outer, inner = tracker.plan(seconds, request.extension)
+  given = None
+  if request.given is not None:
+    probe_sound(request.given)
+
+    def stream() -> Iterator[np.ndarray]:
+      return stream_sound(request.given, rate=tracker.rate, channels=tracker.channels)
+
+    given = tracker.given(stream, seconds, request.spans)
+  with _progress(len(outer.starts)) as report, _held(paths[-1]) as file:
+    sound = tracker.soundtrack(
+      request.prompt,
+      seconds,
+      film=film,
+      given=given,
+      extension=request.extension,
+      seed=request.seed,
+      candidates=request.candidates,
+      beams=request.beams,
+      scorer=scorer,
+      rows=request.rows,
+      report=report,
+    )
+    level = measure(_written(sound, file), tracker.rate)
+    gain = _gain(level, request.loudness)
+    shape = (tracker.rate, tracker.channels)
+    for path in paths:
+      if path.suffix == '.mp4':
+        write_soundtrack(path, request.video, _read(file, gain, *shape), tracker.rate)
+      elif path.suffix == '.wav':
+        write_wav_stream(path, _read(file, gain, *shape), tracker.rate)
+      elif path.suffix == '.png':
+        _draw(path, _read(file, gain, *shape), request.prompt, tracker.rate)
+    record = _describe(tracker, request, seconds, outer, inner, scorer)
+    record['sound'] = {
+      'loudness': round(level.loudness, 2) if np.isfinite(level.loudness) else None,
+      'peak': level.peak,
+      'gain': gain,
+      'samples': _digest(file),
+    }
+  record['files'] = [path.name for path in paths[:-1]]
+  write_json(paths[-1], record)
+  return paths
+
+
+def _paths(out: pathlib.Path, request: Request) -> list[pathlib.Path]:
+  """Returns where things go, the json last, and makes their folder."""
+  if out.suffix not in ('.mp4', '.wav'):
+    raise ConfigError(f'--out={out}: a soundtrack is written as .mp4 or .wav; name it so')
+  if request.video is None and out.suffix == '.mp4':
+    raise ConfigError(f'--out={out}: there is no video to go into an .mp4; name it .wav')
+  if request.video is not None and request.seconds is not None:
+    raise ConfigError('--seconds is for sound without a video; a video says itself how long it is')
+  if request.spans is not None and request.given is None:
+    raise ConfigError('--known says which seconds of a sound stay; give it with --continue')
+  for given in (request.video, request.given):
+    for path in (out, out.with_suffix('.wav')):
+      if given is not None and path.exists() and path.samefile(given):
+        raise ConfigError(f'{path} is what is read and would be overwritten; take another --out')
+  try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ConfigError(f'--out={out}: cannot make {out.parent}: {error.strerror}') from error
+  kinds = (['.mp4'] if out.suffix == '.mp4' else []) + ['.wav', '.png', '.json']
+  return [out.with_suffix(kind) for kind in kinds]
+
+
+@contextlib.contextmanager
+def _progress(count: int):
+  """Yields a function that is told how many windows are done; says nothing of a single one."""
+  if count == 1:
+    yield lambda done: None
+    return
+  progress, last = Progress(count), time.monotonic()
+  progress.report(0, {})
+
+  def report(done: int) -> None:
+    nonlocal last
+    if done == count or time.monotonic() - last >= _PATIENCE:
+      last = time.monotonic()
+      progress.report(done, {})
+
+  try:
+    yield report
+  finally:
+    progress.close()
+
+
+@contextlib.contextmanager
+def _held(beside: pathlib.Path) -> Iterator[IO[bytes]]:
+  """A temporary file in the folder of `beside`, where there has to be room for the sound anyway."""
+  with tempfile.TemporaryFile(dir=beside.parent) as file:
+    yield file
+
+
+def _written(
+  chunks: Iterator[Float[np.ndarray, 's c']], file: IO[bytes]
+) -> Iterator[Float[np.ndarray, 's c']]:
+  for chunk in chunks:
+    file.write(np.ascontiguousarray(chunk, '<f4').tobytes())
+    yield chunk
+
+
+def _read(
+  file: IO[bytes], gain: float, rate: int, channels: int
+) -> Iterator[Float[np.ndarray, 's c']]:
+  """Yields the sound of the file again, times `gain`."""
+
+  def pieces() -> Iterator[np.ndarray]:
+    place = 0
+    while True:
+      file.seek(place)
+      if not (data := file.read(_PIECE * rate * channels * 4)):
+        return
+      place = file.tell()
+      yield np.frombuffer(data, '<f4').reshape(-1, channels)
+
+  return amplified(pieces(), gain)
+
+
+def _gain(level: Level, loudness: float | None) -> float:
+  if loudness is not None:
+    return level.gain(loudness, CEILING)
+  return min(1.0, 10 ** (CEILING / 20) / max(level.peak, 1e-9))
+
+
+def _draw(
+  path: pathlib.Path, chunks: Iterator[Float[np.ndarray, 's c']], prompt: str, rate: int
+) -> None:
+  held, most = [], round(_ROW * _ROWS * rate)
+  for chunk in chunks:
+    held.append(chunk)
+    if sum(map(len, held)) >= most:
+      break
+  sound, row = np.concatenate(held)[:most], round(_ROW * rate)
+  rows = [sound[begin : begin + row] for begin in range(0, len(sound), row)]
+  titles = [prompt, *(f'from {index * _ROW:g} s on' for index in range(1, len(rows)))]
+  sound_sheet(path, rows, titles, rate)
+
+
+def _digest(file: IO[bytes]) -> str:
+  file.seek(0)
+  return hashlib.file_digest(file, 'sha256').hexdigest()[:16]
+
+
+def _describe(
+  tracker: Soundtracker,
+  request: Request,
+  seconds: float,
+  outer: Cover,
+  inner: Cover | None,
+  scorer: Scorer | None,
+) -> dict[str, Any]:
+  asked = dataclasses.asdict(request)
+  for name in ('video', 'given'):
+    if asked[name] is not None:
+      with open(asked[name], 'rb') as file:
+        asked[name] = {'file': os.fspath(asked[name]), 'digest': _digest(file)}
+  ends = [start + outer.size for start in outer.starts[:-1]]
+  return {
+    'weights': tracker.provenance,
+    'settings': tracker.settings,
+    'request': asked,
+    'scorer': None if scorer is None else str(scorer),
+    'seconds': seconds,
+    'rate': tracker.rate,
+    'window': (outer if inner is None else inner).size / tracker.latent_rate,
+    'joints': [round(end / tracker.latent_rate, 3) for end in ends],
+  }

@@ -1,0 +1,74 @@
+"""Masked audio prediction: the flow matching loss with part of the sound known (Movie Gen §6),
+checked by tests/audio/test_masking.py.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Batch, Bool, Float, Key, Metrics, Objective, Predict
+
+
+def make_masked_objective(
+  objective: Objective, *, everything: float = 0.5, least: float = 0.75, extension: float = 0.5
+) -> Objective:
+  """Makes an objective that shows the model, as `batch['context']`, part of the latents.
+
+  With probability `everything` a row's context is empty, which trains generation. Otherwise a share
+  of its frames drawn from U[least, 1] is masked in one piece, and the rest is the context: what
+  comes before the piece (extension), or what comes before and after it (infilling). The loss is
+  over all frames; over which ones the report takes it is not in public sources.
+
+  Args:
+    objective: the flow matching loss, from `flow.objective.make_objective`.
+    everything: probability of an empty context; 0.5 in the report.
+    least: smallest share that is masked otherwise; 0.75 in the report.
+    extension: of the rows with a context, how many have it before the masked piece alone; the
+      others have it split at random. Not in public sources.
+
+  Raises:
+    ConfigError: a number is no probability.
+  """
+  given = {'everything': everything, 'least': least, 'extension': extension}
+  for name, value in given.items():
+    if not 0 <= value <= 1:
+      raise ConfigError(f'masking.{name} = {value}; expected a number in [0, 1]')
+
+  def masked(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+    mask_key, flow_key = jax.random.split(key)
+    latents = batch['latents']
+    known = draw_known(mask_key, latents.shape[0], latents.shape[1], **given)
+    return objective(predict, batch | {'context': keep(latents, known)}, flow_key)
+
+  return masked
+
+
+def make_unmasked_objective(objective: Objective) -> Objective:
+  """Makes the objective of pure generation: the context is always empty."""
+
+  def unmasked(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+    return objective(predict, batch | {'context': jnp.zeros_like(batch['latents'])}, key)
+
+  return unmasked
+
+
+def keep(
+  latents: Float[Array, 'b t h w c'], known: Bool[Array, 'b t']
+) -> Float[Array, 'b t h w c']:
+  """Returns the latents of the known frames, and zeros for the others."""
+  return jnp.where(known[:, :, None, None, None], latents, 0)
+
+
+def draw_known(
+  key: Key, count: int, frames: int, *, everything: float, least: float, extension: float
+) -> Bool[Array, 'b t']:
+  """Draws which frames of each row are known; see `make_masked_objective`."""
+  empty_key, share_key, kind_key, place_key = jax.random.split(key, 4)
+  share = jax.random.uniform(share_key, (count,), minval=least, maxval=1.0)
+  known = jnp.floor((1 - share) * frames + 0.5)
+  known = jnp.where(jax.random.bernoulli(empty_key, everything, (count,)), 0, known)
+  before = jnp.floor(jax.random.uniform(place_key, (count,)) * (known + 1))
+  before = jnp.where(jax.random.bernoulli(kind_key, extension, (count,)), known, before)
+  place = jnp.arange(frames)[None]
+  begin, end = before[:, None], (before + frames - known)[:, None]
+  return (place < begin) | (place >= end)

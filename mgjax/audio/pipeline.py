@@ -1,0 +1,385 @@
+"""A trained audio model with its codec: prompts and pictures in, sound of any length out."""
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.extend import (
+  autoregress,
+  concatenate,
+  frame_noise,
+  multi_diffusion,
+  windows,
+)
+from mgjax.audio.known_audio import GivenSound
+from mgjax.audio.rerank import Alignment, Scorer, best_of
+from mgjax.audio.task import check_length, longest_bucket
+from mgjax.audio.video_track import Film
+from mgjax.checkpoints.workdir import load_sound_codec
+from mgjax.core.errors import ConfigError, NonFiniteError
+from mgjax.core.typing import Array, Batch, Float
+from mgjax.flow_models.build import make_sampler_of, prepare_samples
+from mgjax.flow_models.pipeline import TrainedModel
+from mgjax.tae.tiling import Cover
+from mgjax.text.prompts import EMBEDDINGS
+
+WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
+_LONGEST = 4 * 3600.0  # seconds, as of files that are read
+_CANDIDATES = 2**16  # noises that are set apart for each sample of a seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Extension:
+  """How sound becomes longer than the windows that the model makes; lengths are in seconds.
+
+  Attributes:
+    how: 'multi_diffusion' averages overlapping windows at every step, block by block, each block
+      with the end of the one before in sight; 'autoregressive' makes window after window so;
+      'concatenate' lays them side by side; 'whole' makes all at once, if the model can.
+    window: what the model makes at a time; None is what it was trained on.
+    overlap: what windows share; None is half a window for multi-diffusion and else a quarter, the
+      report's 5 of 20 s, which is also the longest context of training.
+    block: of multi-diffusion; None is eight windows, of which the next block sees a quarter of one.
+      Not in public sources.
+    weights: of the windows of multi-diffusion, 'bartlett' or 'uniform'.
+  """
+
+  how: str = 'multi_diffusion'
+  window: float | None = None
+  overlap: float | None = None
+  block: float | None = None
+  weights: str = 'bartlett'
+
+
+class Soundtracker(TrainedModel):
+  """Makes sound from a work directory of `launch.train`; attributes as `TrainedModel`."""
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    mesh: Mapping[str, int] | None = None,
+    **changes: Any,
+  ):
+    """Reads the averaged weights.
+
+    Args:
+      workdir: of a run of the part 'audio'.
+      mesh: sizes of the mesh axes over which the weights are spread; by default one device.
+      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
+
+    Raises:
+      ConfigError: the directory does not hold an audio model.
+      CheckpointError: it has no checkpoint that can be trusted.
+    """
+    super().__init__(workdir, 'audio', load_sound_codec, mesh, changes)
+    self._reads = {key for each in self._model.conditionings for key in each.requires()}
+    widths = [each.features for each in self._model.conditionings if hasattr(each, 'features')]
+    self._width = widths[0] if widths else 1
+    self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
+
+  @property
+  def codec(self) -> SoundCodec:
+    """The codec whose latents the model makes."""
+    return self._codec
+
+  @property
+  def rate(self) -> int:
+    """Samples a second."""
+    return self._codec.rate
+
+  @property
+  def channels(self) -> int:
+    """Channels of the sound."""
+    return self._codec.model.channels
+
+  @property
+  def latent_rate(self) -> float:
+    """Latents a second."""
+    return self._codec.latent_rate
+
+  @property
+  def default_seconds(self) -> float:
+    """Length of the longest sounds that the model was trained on."""
+    return float(self.config.buckets[longest_bucket(self.config)].seconds)
+
+  def film(self, path: str | os.PathLike[str]) -> Film:
+    """Opens a video for `soundtrack`, to be looked at as in training.
+
+    Raises:
+      ConfigError: the model was trained without pictures.
+      DataError: the video cannot be read.
+    """
+    shape = self.config.buckets[longest_bucket(self.config)]
+    if 'frame_features' not in self._reads or 'height' not in shape:
+      raise ConfigError('this model was trained without pictures; leave the video out')
+    size = (shape.height, shape.width)
+    return Film(path, size=size, fps=self.config.data.fps, rate=self.latent_rate)
+
+  def given(
+    self,
+    stream: Callable[[], Iterable[np.ndarray]],
+    seconds: float,
+    spans: Sequence[tuple[float, float]] | None = None,
+  ) -> GivenSound:
+    """Takes up sound to go on with or to fill up.
+
+    Args:
+      stream: begins to read it: chunks (s c) at the codec's rate and channels.
+      seconds: length of the soundtrack that it becomes part of, from its beginning on.
+      spans: seconds that are to stay, begin and end; by default all of it.
+
+    Raises:
+      ConfigError: the model was trained without known sound, or nothing would stay.
+    """
+    self._needs_context('to go on with a sound')
+    return GivenSound(self._codec, stream, seconds, spans)
+
+  def generate(
+    self,
+    prompts: Sequence[str],
+    features: Float[np.ndarray, 'b t e'] | None = None,
+    *,
+    seconds: float | None = None,
+    seed: int = 0,
+    first: int = 0,
+    candidates: int = 1,
+    motions: Float[np.ndarray, 'b t'] | None = None,
+    scorer: Scorer | None = None,
+    context: Float[np.ndarray, 'b t 1 1 c'] | None = None,
+    batch_size: int = 8,
+  ) -> Float[np.ndarray, 'b s c']:
+    """Makes one sound a prompt, no longer than the model's windows.
+
+    Sound i depends on (seed, first + i), its prompt, features and length alone, but for rounding.
+
+    Args:
+      prompts: captions.
+      features: of the pictures, a vector a latent; None for text alone.
+      seconds: length; by default that of training.
+      seed: of all noise.
+      first: index of the first sound among those of this seed.
+      candidates: of each sound, of which the best is returned.
+      motions: of the pictures, for the scorer, from `motion_change`.
+      scorer: judges candidates; by default `Alignment`, which needs `motions`.
+      context: known latents, zeros where nothing is known.
+      batch_size: sounds at a time; one program serves all of them.
+
+    Raises:
+      ConfigError: the length does not suit, or there is nothing to choose candidates by.
+      NonFiniteError: the model answers with what is no number.
+    """
+    seconds = self.default_seconds if seconds is None else seconds
+    frames = check_length(self._model, self._codec.model, seconds, 'what is asked for')
+    scorer = _chosen(scorer, candidates, motions is not None)
+    rows = [row for row in range(len(prompts)) for _ in range(candidates)]
+    noises = [(first + row) * _CANDIDATES + i % candidates for i, row in enumerate(rows)]
+    batch_size = min(batch_size, len(rows))
+    read = self._embed(prompts)
+    made = []
+    for begin in range(0, len(rows), batch_size):
+      chosen = [min(place, len(rows) - 1) for place in range(begin, begin + batch_size)]
+      batch = prepare_samples(
+        self._model,
+        [
+          self._sample(prompts[row], read[row], _row(features, row), frames)
+          for row in (rows[i] for i in chosen)
+        ],
+      )
+      zeros = np.zeros((len(prompts), frames, 1, 1, self._codec.model.latent_channels), np.float32)
+      known = zeros if context is None else context
+      batch['context'] = jnp.asarray(known[[rows[i] for i in chosen]])
+      noise = self._noise(seed, np.array([noises[i] for i in chosen]), 0, frames)
+      with self._devices():
+        latents = self._generate(self._params, batch, noise)
+        sounds = np.asarray(self._codec.decode(_checked(latents)[:, :, 0, 0]))
+      made += list(sounds[: len(rows) - begin])
+    sounds = np.stack(made).reshape(len(prompts), candidates, *made[0].shape)
+    if scorer is None:
+      return sounds[:, 0]
+    places = [
+      best_of(few, self.rate, scorer, caption=prompt, motion=_row(motions, row))[0]
+      for row, (prompt, few) in enumerate(zip(prompts, sounds, strict=True))
+    ]
+    return sounds[np.arange(len(prompts)), places]
+
+  def soundtrack(
+    self,
+    prompt: str,
+    seconds: float,
+    *,
+    film: Film | None = None,
+    given: GivenSound | None = None,
+    extension: Extension = Extension(),
+    seed: int = 0,
+    candidates: int = 1,
+    beams: int = 1,
+    scorer: Scorer | None = None,
+    rows: int = 8,
+    report: Callable[[int], None] = lambda done: None,
+  ) -> Iterator[Float[np.ndarray, 's c']]:
+    """Makes sound of any length, in memory that hardly grows with it.
+
+    Args:
+      prompt: a caption, for all of it.
+      seconds: length.
+      film: pictures to make it for, from `film`.
+      given: sound that is known already, from `given`.
+      extension: how to go beyond the length of training.
+      seed: of all noise.
+      candidates: of each window, or block of multi-diffusion, of which the best is taken.
+      beams: histories that are carried on; see `mgjax.audio.extend.autoregress`.
+      scorer: judges candidates; by default `Alignment`, which needs a film.
+      rows: windows in a call of the model at most.
+      report: is told how many of the windows or blocks of `plan` are done.
+
+    Yields:
+      The next samples.
+
+    Raises:
+      ConfigError: lengths do not suit, or there is nothing to choose candidates by.
+      NonFiniteError: the model answers with what is no number.
+    """
+    outer, inner = self.plan(seconds, extension)
+    scorer = _chosen(scorer, candidates, film is not None)
+    read = self._embed([prompt])[0]
+
+    def conditions(start: int, stop: int) -> Batch:
+      features = None if film is None else film.features(start, stop)
+      return prepare_samples(self._model, [self._sample(prompt, read, features, stop - start)])
+
+    def score(made: np.ndarray, start: int) -> np.ndarray:
+      motion = None if film is None else film.motion(start, start + made.shape[1])
+      sounds = np.asarray(self._codec.decode(made[:, :, 0, 0]))
+      return best_of(sounds, self.rate, scorer, caption=prompt, motion=motion)[1]
+
+    def latents() -> Iterator[np.ndarray]:
+      way = concatenate if extension.how == 'concatenate' else autoregress
+      parts = way(
+        self._program(inner, extension.weights, rows),
+        conditions,
+        functools.partial(self._noise, seed),
+        outer,
+        given=None if given is None else given.window,
+        candidates=candidates,
+        beams=beams,
+        score=None if scorer is None else score,
+        rows=rows,
+      )
+      for done, part in enumerate(parts):
+        report(done + 1)
+        yield part[None, :, 0, 0]
+
+    samples = round(seconds * self.rate)
+    sound = (np.asarray(chunk)[0] for chunk in self._codec.decode_stream(latents(), samples))
+    return sound if given is None else given.splice(sound)
+
+  def plan(self, seconds: float, extension: Extension = Extension()) -> tuple[Cover, Cover | None]:
+    """Returns the windows of `soundtrack`, or of multi-diffusion the blocks and a block's windows.
+
+    Both are in latents; a window's joint is heard, if at all, where the one before ends.
+
+    Raises:
+      ConfigError: lengths do not suit the model, or no way has this name.
+    """
+    how = extension.how
+    if how not in WAYS:
+      raise ConfigError(f'unknown way to extend sound {how!r}; choose one of {", ".join(WAYS)}')
+    if not 0 < seconds <= _LONGEST:
+      raise ConfigError(
+        f'a soundtrack of {seconds:g} s; expected more than 0 and at most {_LONGEST:g} s'
+      )
+    total = math.ceil(seconds * self.latent_rate - 1e-6)
+    window = self.default_seconds if extension.window is None else extension.window
+    size = check_length(self._model, self._codec.model, window, 'a window')
+    overlap, known = extension.overlap, size // 4
+    if how == 'whole':
+      most = self._model.backbone.positions[0]
+      if total > most:
+        raise ConfigError(
+          f'{seconds:g} s cannot be made as a whole, the model has positions for '
+          f'{most / self.latent_rate:g} s; choose one of {", ".join(WAYS[:-1])}'
+        )
+      return windows(total, total), None
+    if how == 'concatenate':
+      return windows(total, size), None
+    if how == 'autoregressive':
+      cover = windows(total, size, known if overlap is None else self._count(overlap))
+      inner = None
+    else:
+      block = 8 * size if extension.block is None else self._count(extension.block)
+      cover = windows(total, block, known)
+      inner = windows(cover.size, size, size // 2 if overlap is None else self._count(overlap))
+    if len(cover.starts) > 1:
+      self._needs_context(f'for {seconds:g} s in pieces of {cover.size / self.latent_rate:g} s')
+    return cover, inner
+
+  def _program(self, inner: Cover | None, weights: str, rows: int):
+    """Returns batch, noise -> latents of a window, or of a block of windows."""
+    key = (inner, weights, rows)
+    if key not in self._programs:
+      generate = self._generate
+      if inner is not None and len(inner.starts) > 1:
+        widen = functools.partial(multi_diffusion, cover=inner, shape=weights, rows=rows)
+        generate = make_sampler_of(self.config, self._model, widen, **self._changes)
+      self._programs[key] = generate
+
+    def run(batch: Batch, noise: np.ndarray) -> np.ndarray:
+      with self._devices():
+        return _checked(self._programs[key](self._params, batch, noise))
+
+    return run
+
+  def _sample(
+    self, prompt: str, read: dict[str, Any], features: np.ndarray | None, frames: int
+  ) -> dict[str, Any]:
+    # All zeros are no pictures, and as many as there are latents can be cut into windows.
+    none = np.zeros((frames, self._width), np.float32)
+    frame_features = none if features is None else features
+    return {'caption': prompt, EMBEDDINGS: read, 'frame_features': frame_features}
+
+  def _noise(self, seed: int, candidates: np.ndarray, start: int, stop: int) -> Array:
+    return frame_noise(seed, candidates, start, stop, self._codec.model.latent_channels)
+
+  def _count(self, seconds: float) -> int:
+    return round(seconds * self.latent_rate)
+
+  def _needs_context(self, what: str) -> None:
+    if 'context' not in self._reads:
+      raise ConfigError(
+        f'{what} the model has to be trained with known sound in sight, config.model.conditionings.'
+        'context, which this one was not; choose concatenate or a longer block'
+      )
+
+
+def _chosen(scorer: Scorer | None, candidates: int, pictures: bool) -> Scorer | None:
+  """Returns what candidates are chosen by, None if there is one of each."""
+  if candidates == 1:
+    return None
+  if scorer is None and not pictures:
+    raise ConfigError(
+      f'there is nothing to choose the best of {candidates} candidates by: the alignment with the '
+      'pictures needs pictures; give a video, a scorer, or ask for one candidate'
+    )
+  return scorer or Alignment()
+
+
+def _row(array: np.ndarray | None, row: int) -> np.ndarray | None:
+  return None if array is None else array[row]
+
+
+def _checked(latents: Array) -> np.ndarray:
+  latents = np.asarray(latents)
+  if not np.isfinite(latents).all():
+    raise NonFiniteError(
+      'the model answers with what is no number; look at the weights, or take more --steps or less '
+      'guidance'
+    )
+  return latents

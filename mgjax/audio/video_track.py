@@ -1,0 +1,73 @@
+"""A video as the audio model sees it, read once from its beginning to its end."""
+
+import itertools
+import math
+import os
+
+import numpy as np
+
+from mgjax.audio.frame_features import PIXELS, pixel_features, resample
+from mgjax.audio.rerank import motion_change, velocities
+from mgjax.core.typing import Float
+from mgjax.media.video import probe, stream_clip
+
+_CHUNK = 50  # frames that are decoded at a time
+
+
+class Film:
+  """Features and motion of any stretch of a video, of which no more is held than is asked for.
+
+  Stretches are asked for in order: what lies before the last one is gone. Beyond the end of the
+  video its last frame stands still.
+
+  Attributes:
+    path: the file.
+    seconds: how long it lasts.
+    fps: its own frames a second.
+  """
+
+  def __init__(
+    self, path: str | os.PathLike[str], *, size: tuple[int, int], fps: float, rate: float
+  ):
+    """Looks at the file.
+
+    Args:
+      path: of a video.
+      size: height and width in pixels that frames are brought to.
+      fps: frames a second to look at.
+      rate: latents a second.
+
+    Raises:
+      DataError: the file is missing, not a video, damaged or too large.
+    """
+    info = probe(path)
+    self.path, self.seconds, self.fps = os.fspath(path), info.seconds, info.fps
+    self._fps, self._rate = fps, rate
+    self._frames = stream_clip(path, size=size, fps=fps)
+    self._features, self._start = np.zeros((0, PIXELS), np.float32), 0
+    self._velocity: list[np.ndarray] = []
+    self._last: list[np.ndarray] = []
+
+  def features(self, start: int, stop: int) -> Float[np.ndarray, 't e']:
+    """Returns the features of the latents from `start` to `stop`; `start` never goes back."""
+    first = max(math.floor((start + 0.5) / self._rate * self._fps - 0.5), 0)
+    self._read(math.ceil((stop + 0.5) / self._rate * self._fps))
+    gone = min(first - self._start, len(self._features) - 1)
+    self._features, self._start = self._features[gone:], self._start + gone
+    return resample(self._features, self._fps, stop - start, self._rate, start, self._start)
+
+  def motion(self, start: int, stop: int) -> Float[np.ndarray, ' t']:
+    """Returns how abruptly motion changes at those latents; see `mgjax.audio.rerank`."""
+    self._read(math.ceil((stop + 0.5) / self._rate * self._fps))
+    known = np.concatenate([np.zeros((0, 2)), *self._velocity])
+    return motion_change(known, self._fps, stop)[start:]
+
+  def _read(self, upto: int) -> None:
+    """Reads until frame `upto` is there, or the video ends."""
+    while self._start + len(self._features) <= upto:
+      chunk = list(itertools.islice(self._frames, _CHUNK))
+      if not chunk:
+        return
+      self._features = np.concatenate([self._features, pixel_features(np.stack(chunk))])
+      self._velocity.append(velocities(np.stack([*self._last, *chunk]), self._fps))
+      self._last = chunk[-1:]

@@ -1,0 +1,238 @@
+"""An autoencoder against the clock, on the devices that there are, alone or with rivals.
+
+Rivals get our weights and what ours reads, and before anything is timed their results are compared
+with ours.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mgjax.benchmarks.baselines import Rival, find_rivals, make_reconstruction_task
+from mgjax.benchmarks.compare import Check, Prepared, compete, prepare, report_of
+from mgjax.benchmarks.programs import STEP, Subject, make_step_subject, shapes_of
+from mgjax.benchmarks.report import RECONSTRUCTION_COUNTED
+from mgjax.benchmarks.timing import SPREAD, Timed, counted_compilations
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import count_parameters
+from mgjax.core.typing import Array, Batch, Float, Tree
+from mgjax.data.sources import longest_bucket
+from mgjax.flow_models.flops import FORWARD_AND_BACKWARD
+from mgjax.parallel.chips import find_chip
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.rules import BATCH, size
+from mgjax.parallel.shard import batch_sharding, make_initialise, put_batch
+from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
+from mgjax.tae.objective import Weights, make_objective
+
+ENCODE, DECODE = 'encode', 'decode'
+PASSES = (ENCODE, DECODE, STEP)
+# Results may be as far apart as sums of 10^3 products in float32 make them, layer after layer: 40
+# layers add to some 1e-5 of the largest number. Other weights or a missing layer make it some 0.1.
+CLOSE = 1e-4
+
+
+def measure_reconstruction(
+  config: ConfigDict,
+  what: str = STEP,
+  *,
+  video: tuple[int, int, int, int] | None = None,
+  rivals: Sequence[str] = (),
+  rounds: int = 5,
+  profile: str = '',
+  devices: Sequence[Any] | None = None,
+) -> dict[str, Any]:
+  """Times an autoencoder on random data.
+
+  encode   pixels to the posterior's mean
+  decode   latents to pixels
+  step     forward, backward, AdamW and average, without LPIPS and discriminator
+
+  Args:
+    config: of the part 'autoencoder'; its mesh and rules say how devices share the rows.
+    what: one of these.
+    video: shape (b t h w); by default of the bucket with the most frames.
+    rivals: Python files (`rivals.py`); all take turns in this process.
+    rounds: timed runs of every program.
+    profile: directory for a trace of some more runs; '' for none.
+    devices: by default all there are.
+
+  Returns:
+    Plain JSON values: `programs` is contender -> program -> seconds, rates of the median, memory;
+    `apart` is rival -> program -> how far its results are from ours, of our largest number.
+
+  Raises:
+    ConfigError: something does not exist or does not divide.
+  """
+  if what not in PASSES:
+    raise ConfigError(
+      f'there is no {what!r} of an autoencoder to time; expected one of {", ".join(PASSES)}'
+    )
+  if config.part != 'autoencoder':
+    raise ConfigError(f'the configuration is of the part {config.part!r}, not an autoencoder')
+  _, bucket = longest_bucket(config.buckets)
+  video = video or (bucket.batch_size, bucket.frames, bucket.height, bucket.width)
+  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
+  found = find_rivals(rivals, what, mesh.size)
+  if video[0] % (groups := size(mesh, BATCH)):
+    raise ConfigError(
+      f'{video[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
+      'multiple in --video'
+    )
+  subject = make_reconstruction_subject(what, config, video, mesh)
+  notes = ['LPIPS and discriminator are not in the step'] if what == STEP else []
+  apart: dict[str, dict[str, float]] = {}
+  with jax.set_mesh(mesh), counted_compilations() as compilations:
+    ours, task, check = prepare(subject), {}, None
+    if found:
+      params, x = ours.arguments
+      task = make_reconstruction_task(what, config, video[1], x, params)
+      check = make_check(ours, apart, notes)
+    outcome = compete(
+      ours, found, task, compilations, rounds=rounds, profile=profile, check=check
+    )  # fmt: skip
+  report = report_of(
+    what, ours, outcome, mesh, find_chip(mesh.devices.flat[0].device_kind),
+    rounds=rounds, notes=notes, rows=video[0], frames=video[0] * video[1],
+  )  # fmt: skip
+  return report | {
+    'video': list(video),
+    'compute': config.model.compute,
+    'apart': apart,
+    'counted': RECONSTRUCTION_COUNTED,
+  }
+
+
+def count_products(function: Callable[..., Any], *arguments: Tree) -> int:
+  """Counts the operations of a function's convolutions and matrix products; a multiply-add is two.
+
+    2 |y| |k| / o    of a convolution with kernel k of o output channels and result y
+    2 |y| m          of a product that sums over m numbers
+
+  Loops count as often as they run, but `while`, of which nobody knows, once; of branches the
+  largest counts.
+
+  Args:
+    function: is traced, not run; outside of `jax.set_mesh`, or its pieces would be counted.
+    arguments: arrays or shapes.
+  """
+  return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    params, shapes = equation.params, [variable.aval.shape for variable in equation.invars]
+    results = sum(math.prod(variable.aval.shape) for variable in equation.outvars)
+    match equation.primitive.name:
+      case 'conv_general_dilated':
+        outputs = shapes[1][params['dimension_numbers'].rhs_spec[0]]
+        total += 2 * results * math.prod(shapes[1]) // outputs
+      case 'dot_general':
+        (summed, _), _ = params['dimension_numbers']
+        total += 2 * results * math.prod(shapes[0][axis] for axis in summed)
+      case 'cond':
+        total += max(_count(branch.jaxpr) for branch in params['branches'])
+      case _:
+        inner = sum(map(_count, jax.extend.core.jaxprs_in_params(params)))
+        total += params.get('length', 1) * inner
+  return total
+
+
+def make_reconstruction_subject(
+  what: str, config: ConfigDict, video: tuple[int, int, int, int], mesh: Mesh
+) -> Subject:
+  """Makes the program to be timed, without allocating anything large; no mesh may be ambient.
+
+  Args:
+    what: 'encode', 'decode' or 'step'.
+    config: of the part 'autoencoder'.
+    video: shape (b t h w).
+    mesh: from `make_mesh`.
+
+  Raises:
+    ConfigError: the pixels do not divide by the compression.
+  """
+  model = make_autoencoder(config.model.to_dict())
+
+  def init(key):
+    return model.init(key, jnp.zeros((1, *model.compression, 3)), key)['params']
+
+  def encode(params: Tree, x: Float[Array, 'b t h w 3']) -> Float[Array, 'b u i j c']:
+    return model.apply({'params': params}, x, method='encode').mean
+
+  def decode(params: Tree, latents: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j 3']:
+    return model.apply({'params': params}, latents, video[1], method='decode')
+
+  initialise, shardings = make_initialise(init, mesh)
+  params = shapes_of(initialise, shardings)
+  rows = batch_sharding(mesh)
+  pixels = jax.ShapeDtypeStruct((*video, 3), jnp.float32, sharding=rows)
+  latents = jax.eval_shape(encode, params, pixels)  # raises where pixels do not divide
+  latents = jax.ShapeDtypeStruct(latents.shape, jnp.float32, sharding=rows)
+  flops = {
+    name: count_products(program, params, x)
+    for name, program, x in ((ENCODE, encode, pixels), (DECODE, decode, latents))
+  }
+  if what == STEP:
+    forward = flops[ENCODE] + flops[DECODE]
+    return _make_step(config, model, init, video, mesh, FORWARD_AND_BACKWARD * forward)
+  program, x = {ENCODE: (encode, pixels), DECODE: (decode, latents)}[what]
+  return Subject(
+    programs={what: program},
+    flops={what: flops[what]},
+    shapes=(params, x),
+    allocate=lambda: _draw((params, x)),
+    parameters=count_parameters(params),
+  )
+
+
+def _make_step(config: ConfigDict, model: Autoencoder, init, video, mesh: Mesh, flops: int):
+  weights = Weights(**config.objective)
+  batch: Batch = {'video': np.random.default_rng(0).uniform(-1, 1, (*video, 3)).astype(np.float32)}
+  batch = put_batch(batch, mesh)
+  return make_step_subject(config, model, make_objective(weights), init, batch, mesh, flops=flops)
+
+
+def _draw(shapes: Tree) -> Tree:
+  """Draws arguments, the parameters too: as initialised, temporal layers would do nothing."""
+  rng = np.random.default_rng(0)
+
+  def fill(leaf: jax.ShapeDtypeStruct) -> Array:
+    return jax.device_put(SPREAD * rng.standard_normal(leaf.shape, np.float32), leaf.sharding)
+
+  return jax.tree.map(fill, shapes)
+
+
+def make_check(ours: Prepared, apart: dict[str, dict[str, float]], notes: list[str]) -> Check:
+  """Makes what compares a rival's results with ours, and notes how far they are apart."""
+  expected = {
+    name: np.asarray(program.call(*ours.arguments)) for name, program in ours.compiled.items()
+  }
+
+  def check(rival: Rival, variant: str, programs: Mapping[str, Timed]) -> None:
+    if rival.differs:
+      notes.append(f'{variant} does other work: {rival.differs}')
+      return
+    for name, run in programs.items():
+      result = np.asarray(run())
+      if result.shape != expected[name].shape:
+        raise ValueError(f'{name} gives {result.shape} and ours {expected[name].shape}')
+      largest = np.max(np.abs(expected[name]))
+      distance = float(np.max(np.abs(result - expected[name])) / largest)
+      if not distance <= CLOSE:
+        raise ValueError(
+          f'{name} is {distance:.1e} of the largest number away from ours, more than {CLOSE:g}: it '
+          'does other work, or with other weights'
+        )
+      apart.setdefault(variant, {})[name] = distance
+      notes.append(f'{variant}, {name}: the same as ours to {distance:.0e} of the largest number')
+
+  return check

@@ -1,0 +1,175 @@
+"""Other implementations of what is timed: JAX's own attention, or a Python file.
+
+A file, such as `tests/oracles/torch_attention.py`, has WHAT, the names of what it can run, and
+`make_programs(task) -> {variant: {program: run}}`. A program goes by the name that ours has
+(`subjects.py`), `run()` returns when it is done, and `task` is what `make_task` returns.
+Against autoencoders and encoders `task` is what `make_reconstruction_task` or `make_encoder_task`
+returns, and `run()` gives its result, an array, to be compared with ours before anything is timed.
+A file has DIFFERS where its work is another: words for the report, and nothing is compared.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.backbone.patch import grid
+from mgjax.benchmarks.programs import BOTH, FORWARD
+from mgjax.benchmarks.timing import Timed, compile_program, draw, repeated
+from mgjax.core.errors import ConfigError
+from mgjax.core.precision import compute_type
+from mgjax.core.tree import named_leaves
+from mgjax.core.typing import Array, Tree
+
+JAX = 'jax.nn'
+FIELDS = ('dim', 'depth', 'heads', 'hidden', 'positions', 'patch', 'epsilon', 'compute', 'remat')
+
+Programs = dict[str, Timed]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rival:
+  """Another implementation.
+
+  Attributes:
+    name: as it was asked for.
+    make_programs: task -> variant -> program -> run.
+    differs: how what it does is not what ours does; '' if it is the same.
+  """
+
+  name: str
+  make_programs: Callable[[Mapping[str, Any]], Mapping[str, Mapping[str, Timed]]]
+  differs: str = ''
+
+
+def find_rivals(names: Sequence[str], what: str, devices: int) -> list[Rival]:
+  """Finds rivals by name, before anything slow begins.
+
+  Args:
+    names: 'jax.nn' or paths of Python files.
+    what: is timed.
+    devices: of the mesh.
+
+  Raises:
+    ConfigError: there is no such rival, or it cannot run this.
+  """
+  if names and devices > 1:
+    raise ConfigError(
+      f'a rival runs on one device, and this mesh has {devices}; leave --rival away, or show this '
+      'process one device, as with CUDA_VISIBLE_DEVICES=0'
+    )
+  found = []
+  for name in names:
+    able, rival = (('attention',), Rival(JAX, _jax_programs)) if name == JAX else _load(name)
+    if what not in able:
+      raise ConfigError(
+        f'--rival={name} runs {" and ".join(able)}, not {what!r}; take --what={able[0]}, or '
+        'another rival'
+      )
+    found.append(rival)
+  return found
+
+
+def make_task(
+  what: str, config: ConfigDict, latents: tuple[int, ...], context: int
+) -> dict[str, Any]:
+  """Returns what a rival has to do, in plain values.
+
+  Returns:
+    `what`; `latents` (b t h w c); `grid`, patches along t, h, w; `context`, tokens that
+    cross-attention reads; the fields of the model named in `FIELDS`; `platform`: cpu, gpu or tpu;
+    `threads` that a CPU may use.
+  """
+  model = config.model.to_dict()
+  return {
+    'what': what,
+    'latents': tuple(latents),
+    'grid': grid(latents, tuple(model['patch'])),
+    'context': context,
+    **{name: model[name] for name in FIELDS},
+    **_machine(),
+  }
+
+
+def make_reconstruction_task(
+  what: str, config: ConfigDict, frames: int, x: Array, params: Tree
+) -> dict[str, Any]:
+  """Returns what a rival of an autoencoder has to do, in plain values and arrays of numpy.
+
+  Returns:
+    `what`; `frames` of the video; `x`, pixels in [-1, 1] or latents (b t h w c); `params`, our
+    parameters by name; the fields of `config.model`; `platform` and `threads`, as `make_task`.
+  """
+  params = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
+  given = {'what': what, 'frames': frames, 'x': np.asarray(x), 'params': params}
+  return given | config.model.to_dict() | _machine()
+
+
+def make_encoder_task(config: ConfigDict, inputs: Sequence[Array], params: Tree) -> dict[str, Any]:
+  """Returns what a rival of an encoder has to do, in plain values and arrays of numpy.
+
+  Returns:
+    `what`, 'encode'; `part`; `tokens` and `mask` (b m), or `images` (b h w 3) in [0, 1]; `params`,
+    ours as a tree; the fields of `config.model`; `platform` and `threads`, as `make_task`.
+  """
+  names = ('tokens', 'mask') if len(inputs) == 2 else ('images',)
+  given = {name: np.asarray(each) for name, each in zip(names, inputs, strict=True)}
+  given |= {'what': 'encode', 'part': config.part, 'params': jax.tree.map(np.asarray, params)}
+  return given | config.model.to_dict() | _machine()
+
+
+def _machine() -> dict[str, Any]:
+  affinity = getattr(os, 'sched_getaffinity', None)
+  return {
+    'platform': jax.default_backend(),
+    'threads': len(affinity(0)) if affinity else os.cpu_count(),
+  }
+
+
+def _load(path: str) -> tuple[Sequence[str], Rival]:
+  if not pathlib.Path(path).is_file():
+    raise ConfigError(f'--rival={path}: there is no such file; give {JAX} or a Python file')
+  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+  except ImportError as error:
+    raise ConfigError(f'--rival={path}: {error}; install what it needs') from error
+  if not hasattr(module, 'make_programs') or not hasattr(module, 'WHAT'):
+    raise ConfigError(
+      f'--rival={path} lacks WHAT or make_programs(task); see mgjax/benchmarks/baselines.py'
+    )
+  return module.WHAT, Rival(path, module.make_programs, getattr(module, 'DIFFERS', ''))
+
+
+def _jax_programs(task: Mapping[str, Any]) -> dict[str, Programs]:
+  """`jax.nn.dot_product_attention`: cuDNN's kernel where there is one for the type, else XLA's."""
+  dtype = compute_type(task['compute'])
+  fused = task['platform'] == 'gpu' and dtype.itemsize == 2
+  kernel = 'cudnn' if fused else 'xla'
+  b, t, h, w = task['latents'][0], *task['grid']
+  place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  shape = (b, t * h * w, task['heads'], task['dim'] // task['heads'])
+  shapes = (jax.ShapeDtypeStruct(shape, dtype, sharding=place),) * 4
+
+  def forward(q, k, v, dy):
+    return jax.nn.dot_product_attention(q, k, v, implementation=kernel)
+
+  def both(q, k, v, dy):
+    y, pull = jax.vjp(lambda q, k, v: forward(q, k, v, dy), q, k, v)
+    return y, pull(dy)
+
+  arguments = list(draw(shapes))
+  programs = {FORWARD: forward, BOTH: both}
+  return {
+    f'{JAX} {kernel}': {
+      name: repeated(compile_program(program, shapes).call, arguments)
+      for name, program in programs.items()
+    }
+  }

@@ -1,0 +1,219 @@
+"""Programs of a subject against those of rivals: compiled, warmed up, timed in turns, reported."""
+
+import dataclasses
+import gc
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from mgjax.benchmarks.baselines import Rival
+from mgjax.benchmarks.programs import Subject
+from mgjax.benchmarks.report import OURS, rated, ratios
+from mgjax.benchmarks.timing import Compiled, Timed, compile_program, race, repeated, warm_up
+from mgjax.parallel.chips import GIB, Chip, peak_bytes
+
+PROFILED = 3  # runs of each program in a trace
+MIB = 2**20
+
+Runs = dict[tuple[str, str], Timed]  # (contender, program) -> its run
+Check = Callable[[Rival, str, Mapping[str, Timed]], None]  # of a variant's programs; it raises
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """A subject with its programs compiled, bound to arguments, and warm.
+
+  Attributes:
+    subject: what was prepared.
+    arguments: of every program.
+    compiled: name -> program.
+    runs: name -> the program with its arguments.
+  """
+
+  subject: Subject
+  arguments: Sequence[Any]
+  compiled: Mapping[str, Compiled]
+  runs: Mapping[str, Timed]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What came of a contest.
+
+  Attributes:
+    timings: (contender, program) -> its times, as `race` returns them.
+    failed: rival or variant -> why it has no times.
+    late: programs that were compiled while others were timed.
+    peak: bytes of a device that ours took, or None where the device cannot say.
+  """
+
+  timings: Mapping[tuple[str, str], Mapping[str, float]]
+  failed: Mapping[str, str]
+  late: int
+  peak: int | None
+
+
+def compile_one(subject: Subject, name: str) -> Compiled:
+  """Compiles one program of a subject."""
+  return compile_program(
+    subject.programs[name],
+    subject.shapes,
+    donates=subject.donates,
+    out_shardings=subject.out_shardings,
+  )
+
+
+def prepare(subject: Subject) -> Prepared:
+  """Compiles all programs of a subject, makes their arguments and warms them up."""
+  compiled = {name: compile_one(subject, name) for name in subject.programs}
+  arguments = list(subject.allocate())
+  runs = {
+    name: repeated(program.call, arguments, donates=subject.donates)
+    for name, program in compiled.items()
+  }
+  for run in runs.values():
+    warm_up(run)
+  return Prepared(subject, arguments, compiled, runs)
+
+
+def compete(
+  ours: Prepared,
+  rivals: Sequence[Rival],
+  task: Mapping[str, Any],
+  compilations: Sequence[float],
+  *,
+  rounds: int,
+  profile: str = '',
+  check: Check | None = None,
+) -> Outcome:
+  """Lets rivals do what ours does, in turns.
+
+  Args:
+    ours: prepared before, so that its peak of memory is its own.
+    rivals: from `find_rivals`.
+    task: what they have to do.
+    compilations: of this process, a list that grows (`counted_compilations`).
+    rounds: timed runs of every program.
+    profile: directory for a trace of some more runs of ours; '' for none.
+    check: of a rival, its variant and that one's programs, before they are timed: it raises where
+      they do not do what they should.
+  """
+  peak = peak_bytes()
+  runs, failed = enter(rivals, task, check)
+  runs = {(OURS, name): run for name, run in ours.runs.items()} | runs
+  before = len(compilations)
+  timings = race(runs, rounds)
+  late = len(compilations) - before
+  if profile:
+    _trace(ours.runs, profile)
+  return Outcome(timings, failed, late, peak)
+
+
+def report_of(
+  what: str,
+  ours: Prepared,
+  outcome: Outcome,
+  mesh: Mesh,
+  chip: Chip | None,
+  *,
+  rounds: int,
+  notes: Sequence[str],
+  **counts: int,
+) -> dict[str, Any]:
+  """Returns what every report has, in plain JSON values.
+
+  Args:
+    what: was timed.
+    ours: its programs.
+    outcome: of the contest.
+    mesh: of the devices.
+    chip: what they are, or None.
+    rounds: timed runs of every program.
+    notes: sentences to go with it.
+    counts: what one run takes in: `rows`, and the units of which rates are wanted.
+  """
+  kind = mesh.devices.flat[0].device_kind
+  notes = list(notes)
+  if outcome.late:
+    notes.append(
+      f'{outcome.late} programs were compiled while others were timed: the times are spoilt'
+    )
+  if chip is None:
+    notes.append(f'no peak is known of {kind!r}, so there is no MFU')
+  programs = rated(outcome.timings, ours.subject.flops, devices=mesh.size, chip=chip, **counts)
+  for name, program in ours.compiled.items():
+    programs[OURS][name] |= {
+      'compile_seconds': program.seconds,
+      'compiled_gib': program.bytes / GIB,
+      'temporary_mib': program.temporary / MIB,
+    }
+  compiler = max(program.bytes for program in ours.compiled.values())
+  return {
+    'what': what,
+    'device': kind,
+    'devices': mesh.size,
+    'mesh': dict(mesh.shape),
+    'peak_tflops': chip and chip.flops / 1e12,
+    'jax': jax.__version__,
+    'parameters': ours.subject.parameters,
+    'rounds': rounds,
+    'programs': programs,
+    'rival_over_mgjax': ratios(outcome.timings),
+    'failed': dict(outcome.failed),
+    'peak_gib': (outcome.peak or compiler) / GIB,
+    'peak_from': 'device' if outcome.peak else 'compiler',
+    'peak_rss_mib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    'compiled_while_timed': outcome.late,
+    'notes': notes,
+  }
+
+
+def enter(
+  rivals: Sequence[Rival], task: Mapping[str, Any], check: Check | None
+) -> tuple[Runs, dict[str, str]]:
+  """Makes rivals and warms them up; one that fails is named, and does not stop the others.
+
+  Args:
+    rivals: from `find_rivals`.
+    task: what they have to do.
+    check: see `compete`.
+
+  Returns:
+    Their programs, and rival or variant -> why it has none.
+  """
+  runs: Runs = {}
+  failed: dict[str, str] = {}
+  for rival in rivals:
+    try:
+      variants = rival.make_programs(task)
+    except Exception as error:
+      failed[rival.name] = first_line(error)
+      continue
+    for variant, programs in variants.items():
+      try:
+        for run in programs.values():
+          warm_up(run)
+        if check is not None:
+          check(rival, variant, programs)
+      except Exception as error:
+        failed[variant] = first_line(error)
+        continue
+      runs |= {(variant, name): run for name, run in programs.items()}
+  gc.collect()
+  return runs, failed
+
+
+def first_line(error: Exception) -> str:
+  """Returns the first line of an error's message, or its name if it has none."""
+  return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _trace(runs: Mapping[str, Timed], directory: str) -> None:
+  with jax.profiler.trace(directory):
+    for name, run in runs.items():
+      for _ in range(PROFILED):
+        with jax.profiler.TraceAnnotation(f'{OURS} {name}'):
+          run()

@@ -1,0 +1,123 @@
+"""A video configuration against the clock, on the devices that there are, alone or with rivals.
+
+It stands beside the planner because it answers the same question by measuring: the same sizes
+(`workload.py`) against the same peaks (`parallel/chips.py`).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from mgjax.backbone.patch import grid
+from mgjax.benchmarks.baselines import find_rivals, make_task
+from mgjax.benchmarks.compare import Prepared, compete, compile_one, first_line, prepare, report_of
+from mgjax.benchmarks.programs import Subject, make_subject
+from mgjax.benchmarks.report import ATTENTION_COUNTED, COUNTED
+from mgjax.benchmarks.timing import (
+  capacity,
+  counted_compilations,
+  estimate_depth,
+  halve_until_it_fits,
+  is_out_of_memory,
+)
+from mgjax.core.errors import ConfigError
+from mgjax.parallel.chips import find_chip
+from mgjax.parallel.mesh import make_mesh
+from mgjax.planning.workload import make_workload
+
+
+def measure(
+  config: ConfigDict,
+  what: str = 'step',
+  *,
+  latents: tuple[int, ...] | None = None,
+  layers: int | None = None,
+  rivals: Sequence[str] = (),
+  rounds: int = 5,
+  profile: str = '',
+  devices: Sequence[Any] | None = None,
+) -> dict[str, Any]:
+  """Times the programs of a video configuration on random data.
+
+  Args:
+    config: of the part 'video'; its mesh and rules say how devices share the work.
+    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`subjects.py`).
+    latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
+    layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
+    rivals: 'jax.nn', or Python files (`rivals.py`); all take turns in this process.
+    rounds: timed runs of every program.
+    profile: directory for a trace of some more runs; '' for none.
+    devices: by default all there are.
+
+  Returns:
+    Plain JSON values: `programs` is contender -> program -> seconds, rates of the median, memory.
+
+  Raises:
+    ConfigError: something does not exist, does not divide, or does not fit into memory.
+  """
+  if what == 'attention' and layers is not None:
+    raise ConfigError('attention alone has no layers to choose; leave --layers away')
+  work = make_workload(config)
+  latents = tuple(latents or (config.buckets[work.bucket].batch_size, *work.latents))
+  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
+  found = find_rivals(rivals, what, mesh.size)
+
+  def make(depth: int) -> Subject:
+    return make_subject(what, _with_depth(config, depth), latents, work.context, mesh)
+
+  with jax.set_mesh(mesh), counted_compilations() as compilations:
+    ours, depth, notes = _fitted(make, config.model.depth, layers)
+    task = make_task(what, _with_depth(config, depth), latents, work.context)
+    outcome = compete(ours, found, task, compilations, rounds=rounds, profile=profile)
+
+  tokens = math.prod(grid(latents, tuple(config.model.patch)))
+  report = report_of(
+    what, ours, outcome, mesh, find_chip(mesh.devices.flat[0].device_kind),
+    rounds=rounds, notes=notes, rows=latents[0], tokens=latents[0] * tokens,
+  )  # fmt: skip
+  return report | {
+    'latents': list(latents),
+    'tokens_per_sample': tokens,
+    'context': work.context,
+    **{name: config.model[name] for name in ('compute', 'remat', 'attention', 'exchange')},
+    'layers': 0 if what == 'attention' else depth,
+    'layers_configured': config.model.depth,
+    'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,
+  }
+
+
+def _fitted(
+  make: Callable[[int], Subject], configured: int, layers: int | None
+) -> tuple[Prepared, int, list[str]]:
+  """Compiles and warms up with the layers that are asked for, or with as many as fit."""
+  if layers != 0:
+    depth = configured if layers is None else layers
+    try:
+      return prepare(make(depth)), depth, []
+    except Exception as error:
+      if not is_out_of_memory(error):
+        raise
+      message = first_line(error)
+    raise ConfigError(
+      f'out of memory with {depth} layers ({message}); take --layers=0 for as many as fit, another '
+      '--config.model.remat, or fewer rows or tokens in --latents'
+    )
+
+  def needed(depth: int) -> int:
+    subject = make(depth)
+    *_, last = subject.programs  # the one with a backward pass
+    return compile_one(subject, last).bytes
+
+  depth = estimate_depth(configured, capacity(), needed)
+  ours, depth, notes = halve_until_it_fits(lambda depth: prepare(make(depth)), depth)
+  return ours, depth, [*notes, f'as many layers as fit: {depth} of {configured}']
+
+
+def _with_depth(config: ConfigDict, depth: int) -> ConfigDict:
+  changed = config.copy_and_resolve_references()
+  changed.model.depth = depth
+  changed.model.unroll = min(config.model.unroll, depth)
+  return changed

@@ -1,0 +1,309 @@
+"""What can be timed of a video configuration: its step, a forward pass, layers, attention."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from mgjax.backbone.block import Block
+from mgjax.backbone.patch import grid
+from mgjax.backbone.transformer import Transformer
+from mgjax.benchmarks.timing import draw
+from mgjax.checkpoints.fingerprints import fingerprint
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import count_parameters
+from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
+from mgjax.flow_models.build import example_batch, make_flow_model, make_objectives, small_inputs
+from mgjax.flow_models.flops import FORWARD_AND_BACKWARD, backbone_flops
+from mgjax.flow_models.model import FlowModel
+from mgjax.nn.attention import attend
+from mgjax.nn.stack import stack
+from mgjax.parallel.distributed import rows_of_process
+from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
+from mgjax.parallel.shard import make_initialise, put_batch
+from mgjax.training.guard import make_gate
+from mgjax.training.optimizer import make_run_optimizer
+from mgjax.training.state import State, abstract_state, shardings_of, start_state
+from mgjax.training.step import make_step
+
+FORWARD, BOTH, STEP = 'forward', 'forward_backward', 'step'
+BARE, FINGERPRINTS = 'bare_step', 'fingerprints'
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """Programs that read the same arguments.
+
+  Attributes:
+    programs: name -> pure function of the arguments.
+    flops: name -> operations of the model's matrix products, attention counted; what is computed
+      again to save memory is no part of them.
+    shapes: of the arguments, with their shardings.
+    allocate: makes random arguments.
+    parameters: numbers that are trained.
+    out_shardings: of the results; None leaves them to the compiler.
+    donates: the first argument is used up, and the first result takes its place.
+  """
+
+  programs: Mapping[str, Callable[..., Any]]
+  flops: Mapping[str, int]
+  shapes: tuple[Any, ...]
+  allocate: Callable[[], tuple[Any, ...]]
+  parameters: int = 0
+  out_shardings: Any = None
+  donates: bool = False
+
+
+def make_subject(
+  what: str, config: ConfigDict, latents: tuple[int, ...], context: int, mesh: Mesh
+) -> Subject:
+  """Makes the programs to be timed, without allocating anything large; the mesh is ambient.
+
+  step        forward, backward, AdamW and average, as a run takes it
+  guards      the same; without gate and reports but the loss; and a checkpoint's fingerprints
+  forward     latents, flow times and prompts to velocities
+  blocks      the layers alone: tokens to tokens, and with gradients of whatever they read
+  attention   self-attention of one layer: q, k, v to its result, and with their gradients
+
+  Args:
+    what: one of these.
+    config: of the part 'video' or 'audio'.
+    latents: (b t h w c) of a batch.
+    context: m, tokens that cross-attention reads.
+    mesh: from `make_mesh`.
+
+  Raises:
+    ConfigError: something does not exist or does not divide.
+  """
+  if what not in SUBJECTS:
+    raise ConfigError(f'there is no {what!r} to time; expected one of {", ".join(SUBJECTS)}')
+  if latents[0] % (groups := size(mesh, BATCH)):
+    raise ConfigError(
+      f'{latents[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
+      'multiple in --latents, or put devices that share a row on --config.mesh.context'
+    )
+  return SUBJECTS[what](config, latents, context, mesh)
+
+
+def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+  model = make_flow_model(config)
+  return make_step_subject(
+    config,
+    model,
+    make_objectives(config, model)[0],
+    _make_init(model, latents[-1]),
+    _make_batch(model, latents, context, mesh),
+    mesh,
+    flops=backbone_flops(model.backbone, latents, context).training,
+  )
+
+
+def make_step_subject(
+  config: ConfigDict,
+  model: nn.Module,
+  objective: Objective,
+  init: Callable[[Key], Tree],
+  batch: Batch,
+  mesh: Mesh,
+  *,
+  flops: int,
+) -> Subject:
+  """Makes a training step of any part, with its optimizer and average, as a run takes it.
+
+  Args:
+    config: seed, optimizer and train are read.
+    model: that is trained.
+    objective: what it minimises.
+    init: key -> its parameters with logical axes.
+    batch: on the devices.
+    mesh: of the devices.
+    flops: of a step.
+  """
+  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
+  initialise, _ = make_initialise(init, mesh)
+  shapes = abstract_state(init, optimizer, mesh)
+  step = make_step(
+    model, objective, optimizer,
+    seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+    gate=make_gate(config.train),
+  )  # fmt: skip
+  # Given up, or the parameters would be there twice.
+  begin = jax.jit(
+    lambda params: start_state(params, optimizer),
+    out_shardings=shardings_of(shapes),
+    donate_argnums=0,
+  )
+  return Subject(
+    programs={STEP: step},
+    flops={STEP: flops},
+    shapes=(shapes, batch),
+    allocate=lambda: (begin(initialise(jax.random.key(0))), batch),
+    parameters=count_parameters(shapes.params),
+    out_shardings=(shardings_of(shapes), None),
+    donates=True,
+  )
+
+
+def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+  """What watching over a run costs: a step with all of it, one with none, and what a save adds."""
+  model = make_flow_model(config)
+  watched = _step(config, latents, context, mesh)
+  unwatched = make_step(
+    model, make_objectives(config, model)[0],
+    make_run_optimizer(config.optimizer, config.train.steps),
+    seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+  )  # fmt: skip
+
+  def bare(state: State, batch: Batch) -> tuple[State, Metrics]:
+    state, metrics = unwatched(state, batch)
+    # What nobody reads is not computed.
+    return state, {name: metrics[name] for name in ('loss', 'gradient_norm')}
+
+  def fingerprints(state: State, batch: Batch) -> tuple[State, Tree]:
+    del batch
+    return state, jax.tree.map(fingerprint, (state.params, state.opt_state, state.average))
+
+  flops = watched.flops[STEP]
+  return dataclasses.replace(
+    watched,
+    programs={FINGERPRINTS: fingerprints, BARE: bare, **watched.programs},
+    flops={FINGERPRINTS: 0, BARE: flops, STEP: flops},
+  )
+
+
+def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+  model = make_flow_model(config)
+  initialise, shardings = make_initialise(_make_init(model, latents[-1]), mesh)
+  shapes = shapes_of(initialise, shardings)
+  batch = _make_batch(model, latents, context, mesh)
+
+  def forward(params: Tree, batch: Batch) -> Any:
+    time = jnp.full(latents[0], 0.5)
+    return model.apply({'params': params}, batch['latents'], time, batch, {})
+
+  return Subject(
+    programs={FORWARD: forward},
+    flops={FORWARD: backbone_flops(model.backbone, latents, context).forward},
+    shapes=(shapes, batch),
+    allocate=lambda: (initialise(jax.random.key(0)), batch),
+    parameters=count_parameters(shapes),
+  )
+
+
+def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+  backbone = make_flow_model(config).backbone
+  d, dtype = backbone.dim, backbone.dtype
+  layers = stack(Block, depth=backbone.depth, remat=backbone.remat, unroll=backbone.unroll)(
+    heads=backbone.heads, hidden=backbone.hidden, feed_forward=backbone.feed_forward,
+    epsilon=backbone.epsilon, attention=backbone.attention, exchange=backbone.exchange, dtype=dtype,
+  )  # fmt: skip
+  small = [jnp.zeros((1, length, d)) for length in (1, 6, 1, 1)]
+  initialise, shardings = make_initialise(
+    lambda key: layers.init(key, *small, jnp.ones((1, 1), bool))['params'], mesh
+  )
+  b, n, valid = _tokens(backbone, latents)
+  rows, place = fit(BATCH, b, mesh), token_entries((b, n, d), mesh)
+  array = functools.partial(_array, mesh)
+  inputs = (  # tokens, modulation, positions, context
+    array((b, n, d), dtype, place),
+    array((b, 6, d), dtype, [rows, (), ()]),
+    # As the backbone gives them: one copy on one device, on a mesh one a row.
+    array((1, n, d), jnp.float32, [(), (), ()])
+    if mesh.size == 1
+    else array((b, n, d), jnp.float32, place),
+    array((b, context, d), dtype, [rows, (), ()]) if context else None,
+  )
+  # Arguments, not constants: what multiplies by all True would vanish.
+  masks = (array((b, context), bool, [rows, ()]) if context else None, valid and array(*valid))
+
+  def forward(params, inputs, masks, _):
+    return layers.apply({'params': params}, *inputs, *masks)[0]
+
+  def both(params, inputs, masks, dy):
+    y, pull = jax.vjp(lambda params, inputs: forward(params, inputs, masks, None), params, inputs)
+    return y, pull(dy)
+
+  shapes = (shapes_of(initialise, shardings), inputs, masks, inputs[0])
+  whole = backbone_flops(backbone, latents, context)
+  rest = backbone_flops(backbone.clone(depth=0), latents, context)
+  return Subject(
+    programs={FORWARD: forward, BOTH: both},
+    flops={FORWARD: whole.forward - rest.forward, BOTH: whole.training - rest.training},
+    shapes=shapes,
+    allocate=lambda: (initialise(jax.random.key(0)), *draw(shapes[1:])),
+    parameters=count_parameters(shapes[0]),
+  )
+
+
+def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+  backbone = make_flow_model(config).backbone
+  g, k = backbone.heads, backbone.dim // backbone.heads
+  b, n, valid = _tokens(backbone, latents)
+  entries = [fit(BATCH, b, mesh), fit(('context',), n, mesh), fit(('tensor',), g, mesh), ()]
+  array = functools.partial(_array, mesh)
+  x, mask = array((b, n, g, k), backbone.dtype, entries), valid and array(*valid)
+
+  def forward(q, k, v, dy, mask):
+    how = {'impl': backbone.attention, 'exchange': backbone.exchange}
+    return attend(q, k, v, mask=mask, **how)
+
+  def both(q, k, v, dy, mask):
+    y, pull = jax.vjp(lambda q, k, v: forward(q, k, v, dy, mask), q, k, v)
+    return y, pull(dy)
+
+  # Q K^T and P V of all heads; what fills tokens up on a mesh does not count.
+  flops = 4 * b * math.prod(grid(latents, backbone.patch)) ** 2 * g * k
+  shapes = (x, x, x, x, mask)
+  return Subject(
+    programs={FORWARD: forward, BOTH: both},
+    flops={FORWARD: flops, BOTH: FORWARD_AND_BACKWARD * flops},
+    shapes=shapes,
+    allocate=lambda: draw(shapes),
+  )
+
+
+SUBJECTS = {
+  'step': _step, 'guards': _guards, 'forward': _forward, 'blocks': _blocks, 'attention': _attention
+}  # fmt: skip
+
+
+def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry]):
+  sharding = NamedSharding(mesh, spec(entries))
+  return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
+
+
+def _make_init(model: FlowModel, channels: int) -> Callable[[Key], Tree]:
+  example = small_inputs(model, channels)
+  return lambda key: model.init(key, *example)['params']
+
+
+def _make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: Mesh) -> Batch:
+  """Random latents, and prompts as long as they may be, on the devices."""
+  rows = latents[0] // rows_of_process(mesh, jax.process_index())[1]  # those of this process
+  batch = example_batch(model, 'x' * max(context - 1, 1), latents[1:], rows)
+  batch['latents'] = jax.random.normal(jax.random.key(0), (rows, *latents[1:]))
+  return put_batch(batch, mesh)
+
+
+def shapes_of(make: Callable[[Key], Tree], shardings: Tree) -> Tree:
+  """Returns the shapes of what `make(key)` makes, with the given shardings."""
+  return jax.tree.map(
+    lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+    jax.eval_shape(make, jax.random.key(0)),
+    shardings,
+  )
+
+
+def _tokens(backbone: Transformer, latents: tuple[int, ...]):
+  """Returns rows, tokens with those that fill them up on this mesh, and then their mask's shape."""
+  count = math.prod(grid(latents, backbone.patch))
+  missing = tokens_missing(count)
+  b, n = latents[0], count + missing
+  return b, n, ((b, n), bool, [(), ()]) if missing else None

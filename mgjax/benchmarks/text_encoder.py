@@ -1,0 +1,124 @@
+"""A frozen encoder against the clock, on the devices that there are, alone or with rivals.
+
+Rivals get our weights and the same tokens, and their states are compared with ours before anything
+is timed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mgjax.benchmarks.autoencoder import count_products, make_check
+from mgjax.benchmarks.baselines import find_rivals, make_encoder_task
+from mgjax.benchmarks.compare import compete, prepare, report_of
+from mgjax.benchmarks.programs import Subject, shapes_of
+from mgjax.benchmarks.report import ENCODER_COUNTED
+from mgjax.benchmarks.timing import counted_compilations
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import count_parameters
+from mgjax.core.typing import Array, Tree
+from mgjax.parallel.chips import find_chip
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.rules import BATCH, size
+from mgjax.parallel.shard import batch_sharding, make_initialise
+from mgjax.planning.text_encoder import ENCODE, encoder_inputs, make_encoder, tokens_read
+
+
+def measure_encoder(
+  config: ConfigDict,
+  *,
+  rivals: Sequence[str] = (),
+  rounds: int = 5,
+  profile: str = '',
+  devices: Sequence[Any] | None = None,
+) -> dict[str, Any]:
+  """Times an encoder on what `encoder_inputs` describes: random tokens, none of them padding, or
+  random images.
+
+  Args:
+    config: of an encoder; its mesh and rules say how devices share the rows.
+    rivals: Python files (`rivals.py`); all take turns in this process.
+    rounds: timed runs of every program.
+    profile: directory for a trace of some more runs; '' for none.
+    devices: by default all there are.
+
+  Returns:
+    Plain JSON values, as `measure_reconstruction`.
+
+  Raises:
+    ConfigError: something does not exist or does not divide.
+  """
+  make_encoder(config)  # raises where it is none
+  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
+  found = find_rivals(rivals, ENCODE, mesh.size)
+  if config.rows % (groups := size(mesh, BATCH)):
+    raise ConfigError(f'config.rows = {config.rows} do not divide over {groups} groups of devices')
+  subject, length = make_encoder_subject(config, mesh), tokens_read(config)
+  notes: list[str] = []
+  apart: dict[str, dict[str, float]] = {}
+  with jax.set_mesh(mesh), counted_compilations() as compilations:
+    ours, task, check = prepare(subject), {}, None
+    if found:
+      params, *inputs = ours.arguments
+      task = make_encoder_task(config, inputs, params)
+      check = make_check(ours, apart, notes)
+    outcome = compete(
+      ours, found, task, compilations, rounds=rounds, profile=profile, check=check
+    )  # fmt: skip
+  report = report_of(
+    ENCODE, ours, outcome, mesh, find_chip(mesh.devices.flat[0].device_kind),
+    rounds=rounds, notes=notes, rows=config.rows, tokens=config.rows * length,
+  )  # fmt: skip
+  return report | {
+    'part': config.part,
+    'prompts': [config.rows, length],
+    'compute': config.model.compute,
+    'apart': apart,
+    'counted': ENCODER_COUNTED,
+  }
+
+
+def make_encoder_subject(config: ConfigDict, mesh: Mesh) -> Subject:
+  """Makes the program to be timed, without allocating anything; no mesh may be ambient."""
+  model = make_encoder(config)
+
+  def init(key: Array) -> Tree:
+    ones = (jnp.ones(each.shape, each.dtype) for each in encoder_inputs(config))
+    return model.init(key, *ones)['params']
+
+  def encode(params: Tree, *inputs: Array) -> Array:
+    found = model.apply({'params': params}, *inputs)
+    return found[0] if isinstance(found, tuple) else found  # the states; a row's vector costs none
+
+  initialise, shardings = make_initialise(init, mesh)
+  rows = batch_sharding(mesh)
+  shapes = [
+    jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=rows) for each in encoder_inputs(config)
+  ]
+  params = shapes_of(initialise, shardings)
+
+  def allocate() -> tuple[Tree, ...]:
+    random = np.random.default_rng(0)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> Array:
+      if leaf.dtype == bool:
+        return jax.device_put(np.ones(leaf.shape, bool), rows)
+      if leaf.dtype == np.int32:
+        tokens = random.integers(1, config.model.vocabulary, leaf.shape)
+        return jax.device_put(tokens.astype(np.int32), rows)
+      return jax.device_put(random.uniform(size=leaf.shape).astype(np.float32), rows)
+
+    return (initialise(jax.random.key(0)), *map(draw, shapes))
+
+  return Subject(
+    programs={ENCODE: encode},
+    flops={ENCODE: count_products(encode, params, *shapes)},
+    shapes=(params, *shapes),
+    allocate=allocate,
+    parameters=count_parameters(params),
+  )

@@ -1,0 +1,190 @@
+"""What there is to say of a trained model, whatever part it is: a table, a record, pictures."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mgjax.audio.codec.losses import SMALLEST
+from mgjax.audio.pipeline import Soundtracker
+from mgjax.checkpoints.workdir import load_codec, load_sound_codec, open_checkpoints, read_config
+from mgjax.core.files import write_json
+from mgjax.evaluation import audio_alignment, audio_reconstruction, reconstruction
+from mgjax.evaluation.alignment import judge_model
+from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
+from mgjax.evaluation.audio_reconstruction import (
+  SECONDS,
+  evaluate_sounds,
+  sample_sounds,
+  write_sounds,
+)
+from mgjax.evaluation.long_audio import compare_ways
+from mgjax.evaluation.mdct_baseline import make_truncated_mdct
+from mgjax.evaluation.metrics.similarity import make_perceive
+from mgjax.evaluation.reconstruction import (
+  evaluate_reconstruction,
+  evenly,
+  sample_clips,
+  write_pictures,
+)
+from mgjax.evaluation.scorers import CommandScorer
+from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
+from mgjax.video.pipeline import Sampler
+from mgjax.workflows.quickstart import write_shown
+
+LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """What an evaluation leaves.
+
+  Attributes:
+    table: the numbers, for people.
+    paths: what was written; the last is the record: weights, settings and numbers in JSON.
+  """
+
+  table: str
+  paths: list[pathlib.Path]
+
+
+def evaluate_video(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 216,
+  seed: int = 0,
+  steps: int | None = None,
+  guidance: float | None = None,
+) -> Findings:
+  """Samples captions of the small world that training never showed, and reads the videos.
+
+  Of signs, numbers that training showed are sampled as well.
+
+  Args:
+    workdir: of the model.
+    samples: videos, at least one a caption; of signs, of either kind of numbers.
+    seed: of the noise.
+    steps: of sampling; the run decides by default.
+    guidance: scale of all text; the run decides by default.
+  """
+  sampler = Sampler(workdir, steps=steps, guidance=guidance)
+  if sampler.config.data.kind == 'signs':
+    found, made = judge_signs(sampler, samples=samples, seed=seed)
+    sheet = write_sheet(workdir / 'evaluation', made)
+  else:
+    found, videos, prompts = judge_model(sampler, samples=samples, seed=seed)
+    sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, sampler.config.data.fps)
+  record = {'weights': sampler.provenance, 'settings': sampler.settings, 'seed': seed}
+  return _finish(found, record, workdir / 'evaluation.json', [sheet])
+
+
+def evaluate_autoencoder(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 64,
+  clips: str = '',
+  frames: int | None = None,
+  size: tuple[int, int] | None = None,
+  perceptual: str = '',
+) -> Findings:
+  """Encodes and decodes clips.
+
+  Args:
+    workdir: of the autoencoder.
+    samples: clips.
+    clips: a folder or manifest; the run's validation data by default.
+    frames: of a clip, 1 for images; the run decides by default.
+    size: height and width; the run decides by default.
+    perceptual: weights of LPIPS; those that the run was trained with by default, if there.
+  """
+  config, codec = read_config(workdir), load_codec(workdir)
+  record = {'weights': _weights(workdir), 'perceptual': None}
+  weights, perceive = pathlib.Path(perceptual or config.get('perceptual_weights', '')), None
+  if perceptual or weights.is_file():
+    perceive = make_perceive(weights)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    record['perceptual'] = {'path': os.fspath(weights), 'sha256': digest}
+  videos, record['settings'] = sample_clips(config, samples, clips=clips, frames=frames, size=size)
+  shown = evenly(len(record['settings']['chosen']), reconstruction.SHOWN)
+  found = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown)
+  pictures = write_pictures(workdir / 'evaluation', found.shown, config.data.fps)
+  return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', pictures)
+
+
+def evaluate_codec(
+  workdir: pathlib.Path, *, samples: int = 64, sounds: str = '', seconds: float = SECONDS
+) -> Findings:
+  """Encodes and decodes sounds, beside a transform of as many numbers a second.
+
+  Args:
+    workdir: of the codec.
+    samples: sounds.
+    sounds: a folder of files; the run's validation data by default.
+    seconds: of a sound.
+  """
+  config, codec = read_config(workdir), load_sound_codec(workdir)
+  record = {'weights': _weights(workdir)}
+  chosen, record['settings'] = sample_sounds(config, samples, sounds=sounds, seconds=seconds)
+  shown = evenly(len(record['settings']['chosen']), audio_reconstruction.SHOWN)
+  others = {'MDCT': make_truncated_mdct(codec)}
+  smallest = config.objective.get('smallest', SMALLEST)
+  found = evaluate_sounds(codec, chosen, others=others, smallest=smallest, shown=shown)
+  written = write_sounds(workdir / 'evaluation', found.shown, codec.rate)
+  return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', written)
+
+
+def evaluate_audio(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 64,
+  seed: int = 0,
+  steps: int | None = None,
+  guidance: float | None = None,
+  scorer: Sequence[str] = (),
+  long: int = 0,
+) -> Findings:
+  """Makes sounds for clips of the small world that training never showed, and listens to them.
+
+  Args:
+    workdir: of the model.
+    samples: clips.
+    seed: of the noise.
+    steps: of sampling; the run decides by default.
+    guidance: scale of text and pictures; the run decides by default.
+    scorer: a command that judges the sounds as well, see `mgjax.evaluation.scorers`.
+    long: instead, makes clips so many times as long as in training in every way, and compares them.
+  """
+  tracker = Soundtracker(workdir, steps=steps, guidance=guidance)
+  record = {'weights': tracker.provenance, 'settings': tracker.settings, 'seed': seed}
+  if long:
+    compared = compare_ways(tracker, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
+    written = compared.write(workdir / 'evaluation', tracker.rate)
+    return _finish(compared, record, workdir / 'evaluation' / 'long.json', written)
+  network = CommandScorer(tuple(scorer)) if scorer else None
+  found, clips = judge_soundtracks(tracker, samples=samples, seed=seed, scorer=network)
+  shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
+  written = write_clips(workdir / 'evaluation', shown, tracker.config.data.fps, tracker.rate)
+  record |= {'scorer': list(scorer)}
+  return _finish(found, record, workdir / 'evaluation.json', written)
+
+
+PARTS: dict[str, Callable[..., Findings]] = {
+  'video': evaluate_video,
+  'autoencoder': evaluate_autoencoder,
+  'codec': evaluate_codec,
+  'audio': evaluate_audio,
+}
+
+
+def _weights(workdir: pathlib.Path) -> dict[str, Any]:
+  step = open_checkpoints(workdir).steps()[-1]
+  return {'workdir': os.fspath(workdir), 'step': step}
+
+
+def _finish(
+  found: Any, record: dict[str, Any], path: pathlib.Path, pictures: list[pathlib.Path]
+) -> Findings:
+  write_json(path, record | found.as_dict())
+  return Findings(found.table(), [*pictures, path])

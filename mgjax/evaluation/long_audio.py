@@ -1,0 +1,133 @@
+"""Soundtracks longer than the model: the ways to make them, side by side (Movie Gen §6)."""
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.audio import pipeline
+from mgjax.audio.pipeline import Extension, Soundtracker
+from mgjax.audio.task import longest_bucket
+from mgjax.core.typing import Float
+from mgjax.digits.clips import Digits
+from mgjax.digits.sound_judge import SoundScores, judge_clips
+from mgjax.digits.sounds import RATE
+from mgjax.evaluation.audio_alignment import check_digits
+from mgjax.evaluation.metrics.seams import Seams, gather_seams
+from mgjax.media.audio import write_wav
+from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.video import write_video
+
+WAYS = tuple(how for how in pipeline.WAYS if how != 'whole')
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+  """What one way to extend comes to.
+
+  Attributes:
+    seams: of the sounds, where windows end.
+    scores: of the sounds against the pictures.
+    sounds: one a clip.
+  """
+
+  seams: Seams
+  scores: SoundScores
+  sounds: Sequence[Float[np.ndarray, 's c']]
+
+
+@dataclasses.dataclass(frozen=True)
+class LongSounds:
+  """The ways side by side, by name, and the clips that they were made for."""
+
+  ways: dict[str, Way]
+  clips: Sequence[dict[str, Any]]
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values."""
+    return {
+      how: {'seams': dataclasses.asdict(way.seams), 'scores': way.scores.as_dict()}
+      for how, way in self.ways.items()
+    }
+
+  def table(self) -> str:
+    """Formats the ways for people."""
+    labels = ('flux at seams', 'rank', 'onset error', 'missed', 'extra', 'right tone')
+    lines = [f'{"":16}' + ''.join(f'{label:>15}' for label in labels)]
+    for how, way in self.ways.items():
+      seams, scores = way.seams, way.scores
+      shares = (scores.missed, scores.extra, scores.tone)
+      cells = [f'{seams.ratio:.2f} x', f'{seams.rank:.2f}', f'{scores.onset_error:.1f} ms']
+      cells += [f'{share:.1%}' for share in shares]
+      lines.append(f'{how:16}' + ''.join(f'{cell:>15}' for cell in cells))
+    seconds = len(self.clips[0]['sound']) / RATE
+    lines.append(f'{len(self.clips)} clip(s) of {seconds:g} s; flux: at seams over elsewhere')
+    return '\n'.join(lines)
+
+  def write(self, directory: pathlib.Path, rate: int) -> list[pathlib.Path]:
+    """Writes the first clip's sounds, the true one with them, as wavs and on one sheet."""
+    heard = {'original': self.clips[0]['sound']}
+    heard |= {how: way.sounds[0] for how, way in self.ways.items()}
+    paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in heard)]
+    sound_sheet(paths[0], list(heard.values()), list(heard), rate)
+    for path, sound in zip(paths[1:], heard.values(), strict=True):
+      write_wav(path, np.clip(sound, -1, 1), rate)
+    return paths
+
+
+def long_clips(tracker: Soundtracker, factor: int, count: int) -> list[dict[str, Any]]:
+  """Returns clips of bouncing digits, of unseen handwriting, `factor` times as long."""
+  config = check_digits(tracker)
+  fps, seconds = config.data.fps, factor * tracker.default_seconds
+  shape = config.buckets[longest_bucket(config)]
+  digits = Digits(
+    split='test', captions='all', motions=('bounce',), colours=tuple(config.data.digits.colours),
+    frames=round(seconds * fps), size=(shape.height, shape.width), fps=fps, laps=factor,
+    sound=True, length=count,
+  )  # fmt: skip
+  return [digits[index] for index in range(count)]
+
+
+def compare_ways(
+  tracker: Soundtracker, *, factor: int = 4, clips: int = 8, seed: int = 0
+) -> LongSounds:
+  """Makes soundtracks of long clips of the small world in every way.
+
+  Args:
+    tracker: trained on the small world.
+    factor: length, in lengths of training.
+    clips: how many.
+    seed: of the noise, the same for every way.
+
+  Raises:
+    ConfigError: the model was trained on something else.
+  """
+  samples, fps = long_clips(tracker, factor, clips), tracker.config.data.fps
+  seconds = factor * tracker.default_seconds
+  found = {}
+  with tempfile.TemporaryDirectory() as folder:
+    paths = [pathlib.Path(folder) / f'{index}.mp4' for index in range(clips)]
+    for path, sample in zip(paths, samples, strict=True):
+      write_video(path, sample['video'], fps)
+    for how in WAYS:
+      extension, sounds = Extension(how=how), []
+      for index, (path, sample) in enumerate(zip(paths, samples, strict=True)):
+        parts = tracker.soundtrack(
+          sample['caption'], seconds, film=tracker.film(path), extension=extension,
+          seed=seed + index,
+        )  # fmt: skip
+        sounds.append(np.concatenate(list(parts)))
+      joints = joints_of(tracker, seconds, extension)
+      seams = gather_seams([(sound, joints) for sound in sounds], tracker.rate)
+      found[how] = Way(seams, judge_clips(sounds, samples), sounds)
+  return LongSounds(found, samples)
+
+
+def joints_of(tracker: Soundtracker, seconds: float, extension: Extension) -> list[float]:
+  """Returns when windows, or of multi-diffusion a block's windows, end before the whole does."""
+  outer, inner = tracker.plan(seconds, extension)
+  cover = outer if inner is None else inner
+  return [(start + cover.size) / tracker.latent_rate for start in cover.starts[:-1]]

@@ -1,0 +1,185 @@
+"""What every part that trains a flow model shares: configurations to objects, samples to inputs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.audio.masking import make_masked_objective, make_unmasked_objective
+from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.kinds import make_conditioning
+from mgjax.core.config import differences
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.precision import compute_type
+from mgjax.core.typing import Batch, Objective
+from mgjax.flow.guidance import MakeVelocity
+from mgjax.flow.objective import make_objective
+from mgjax.flow.schedules import make_schedule
+from mgjax.flow.times import make_sampler
+from mgjax.flow_models.flops import backbone_flops
+from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.sampling import make_generate
+from mgjax.text.prompts import EMBEDDINGS
+
+
+def make_flow_model(config: ConfigDict) -> FlowModel:
+  """Makes the module that `config.model` describes; a conditioning is found by its `kind`."""
+  fields = config.model.to_dict()
+  dtype = compute_type(fields.pop('compute'))
+  described = fields.pop('conditionings')
+  fields |= {key: tuple(fields[key]) for key in ('positions', 'patch')}
+  conditionings = [
+    make_conditioning(described[name], name=name, dim=fields['dim'], dtype=dtype)
+    for name in sorted(described)
+  ]
+  backbone = Transformer(**fields, dtype=dtype, name='backbone')
+  return FlowModel(backbone, tuple(conditionings))
+
+
+def make_objectives(config: ConfigDict, model: FlowModel) -> tuple[Objective, Objective]:
+  """Makes the objectives of training and of validation that `config.objective` describes.
+
+  With `config.masking` they are those of masked audio prediction.
+
+  Raises:
+    ConfigError: dropout names other conditionings than the model has.
+  """
+  fields = config.objective.to_dict()
+  dropout, names = fields['dropout'], {each.name for each in model.conditionings}
+  if set(dropout) != names:
+    raise ConfigError(
+      f'objective.dropout names {sorted(dropout)}, the conditionings are {sorted(names)}; give '
+      'each a rate, 0 for never: guidance means nothing for a condition that is never dropped'
+    )
+  draw = make_sampler(fields['time'].pop('name'), **fields['time'])
+  together = fields.get('together', 0.0)
+  objective = make_objective(dropout=dropout, together=together, sample_time=draw)
+  validate = make_objective(dropout={}, sample_time=make_sampler('stratified'))
+  if 'masking' not in config:
+    return objective, validate
+  return make_masked_objective(objective, **config.masking), make_unmasked_objective(validate)
+
+
+def make_sampler_of(
+  config: ConfigDict,
+  model: FlowModel,
+  widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
+  **changes: Any,
+) -> Callable[..., Any]:
+  """Makes `generate(params, batch, noise) -> latents` from `config.sample`, with changes.
+
+  Raises:
+    ConfigError: guidance of a condition that the model does not have.
+  """
+  fields = config.sample.to_dict() | {k: v for k, v in changes.items() if v is not None}
+  unknown = sorted(set(fields['guidance']) - {each.name for each in model.conditionings})
+  if unknown:
+    raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
+  schedule = dict(fields['schedule'])
+  times = make_schedule(schedule.pop('name'), fields['steps'], **schedule)
+  guidance = fields['guidance']
+  return make_generate(model, times=times, solver=fields['solver'], guidance=guidance, widen=widen)
+
+
+def prepare_samples(model: FlowModel, samples: Sequence[Mapping[str, Any]]) -> Batch:
+  """Turns samples into the arrays that the model's conditionings read."""
+  rows: list[Mapping[str, np.ndarray]] = []
+  for sample in samples:
+    row: dict[str, np.ndarray] = {}
+    for conditioning in model.conditionings:
+      row |= conditioning.prepare(sample)
+    rows.append(row)
+  return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
+
+
+def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows: int = 1) -> Batch:
+  """Returns the conditions of latents of a shape (t h w c): a caption, no video, nothing known."""
+  nothing = np.zeros(latents, np.float32)
+  sample = {'caption': caption, 'frames': latents[0], 'context': nothing, EMBEDDINGS: {}}
+  return prepare_samples(model, [sample] * rows)
+
+
+def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
+  """Returns the smallest arguments of `model.init` after the key: parameters depend on no more."""
+  latents = (*model.backbone.patch, channels)
+  return jnp.zeros((1, *latents)), jnp.zeros(1), example_batch(model, 'a', latents), {}
+
+
+def context_length(model: FlowModel, batch: Batch) -> int:
+  """Counts the tokens that the conditionings give to cross-attention, by the shapes of a batch."""
+  rows, total = next(iter(batch.values())).shape[0], 0
+  for conditioning in model.conditionings:
+    module, key = conditioning.clone(parent=None), jax.random.key(0)
+    ports, _ = jax.eval_shape(
+      lambda each, m=module, k=key: m.init_with_output(k, each, jnp.zeros(rows, bool)), batch
+    )
+    total += 0 if ports.context is None else ports.context.shape[1]
+  return total
+
+
+def make_flops(model: FlowModel) -> Callable[[Batch], int]:
+  """Makes the function from a prepared batch to the operations of a training step on it."""
+  known: dict[Any, int] = {}
+
+  def flops(batch: Batch) -> int:
+    shape = tuple(sorted((name, array.shape) for name, array in batch.items()))
+    if shape not in known:
+      # What of a sound is known, which the objective draws, is as large as the sound.
+      inputs = {'context': batch['latents']} | batch
+      shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs.items()}
+      latents = batch['latents'].shape
+      known[shape] = backbone_flops(model.backbone, latents, context_length(model, shapes)).training
+    return known[shape]
+
+  return flops
+
+
+def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
+  """Checks that latents on disk are those that a configuration asks for.
+
+  Args:
+    meta: of their records.
+    wanted: 'statistics' of the autoencoder's latents, and what else must agree.
+    name: of the bucket.
+
+  Raises:
+    DataError: they are of another autoencoder, or other data.
+  """
+  if meta['statistics'] != wanted['statistics']:
+    raise DataError(
+      f'the latents of bucket {name!r} were normalised for another autoencoder than the one at '
+      'config.autoencoder; encode the data again with launch.encode'
+    )
+  if changed := differences({key: meta[key] for key in wanted}, dict(wanted)):
+    raise DataError(
+      f'the latents of bucket {name!r} are not those that the configuration asks for: '
+      f'{"; ".join(changed)}; encode the data again'
+    )
+
+
+def check_learnt(config: ConfigDict, learnt: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+  """Checks that a checkpoint with these notes learnt what the configuration has now.
+
+  Args:
+    config: of the run.
+    learnt: `latents`, the statistics of those of its autoencoder, and `encoders`, the identities of
+      its encoders of text.
+    notes: of the checkpoint.
+
+  Raises:
+    ConfigError: it learnt others.
+  """
+  autoencoder = config.autoencoder
+  if notes.get('latents', learnt['latents']) != learnt['latents']:
+    raise ConfigError(
+      f'the autoencoder at {autoencoder!r} is not the one that this run learnt the latents of (was '
+      'it trained on?); put that one back, or take another --workdir'
+    )
+  if changed := differences(notes.get('encoders', {}), learnt['encoders']):
+    raise ConfigError(
+      f'the embeddings are of other encoders than those that this run learnt to read: '
+      f'{"; ".join(changed)}; put those back, or take another --workdir'
+    )

@@ -1,0 +1,164 @@
+"""A training step compiled for a TPU pod that is not there."""
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Batch
+from mgjax.flow_models.build import example_batch, make_flow_model, make_objectives, small_inputs
+from mgjax.parallel.chips import Topology
+from mgjax.parallel.compiler import compiler_options
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import batch_sharding
+from mgjax.training.guard import make_gate
+from mgjax.training.optimizer import make_run_optimizer
+from mgjax.training.state import State, abstract_state, shardings_of
+from mgjax.training.step import Step, make_step
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """What the compiler says of one training step; sizes are GiB of one device.
+
+  Attributes:
+    arguments_gib: the state and the batch.
+    temporary_gib: everything else that lives during the step.
+    peak_gib: the most that lives at once.
+    seconds: to lower and compile.
+    hlo: the program, or None where its text cannot be made.
+  """
+
+  arguments_gib: float
+  temporary_gib: float
+  peak_gib: float
+  seconds: float
+  hlo: str | None
+
+
+def compile_step(
+  config: ConfigDict,
+  topology: Topology,
+  sizes: Mapping[str, int],
+  latents: tuple[int, int, int, int],
+  rows: int,
+) -> Compiled:
+  """Compiles forward, backward, AdamW and average for a topology; nothing runs.
+
+  Args:
+    config: of the part 'video' or 'audio'.
+    topology: of TPUs.
+    sizes: of the mesh axes.
+    latents: (t h w c) of one row.
+    rows: of the global batch.
+
+  Raises:
+    ConfigError: the topology is unknown to the compiler, or libtpu is not installed; or the mesh
+      does not fit it.
+  """
+  devices = tpu_devices(topology)
+  mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
+  model = make_flow_model(config)
+  inputs = small_inputs(model, latents[-1])
+  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
+  state = abstract_state(lambda key: model.init(key, *inputs)['params'], optimizer, mesh)
+  conditions = example_batch(model, 'a', latents)
+  shapes = {name: (array.shape[1:], array.dtype) for name, array in conditions.items()}
+  shapes['latents'] = (latents, jnp.float32)
+  place = batch_sharding(mesh)
+  abstract = {
+    name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
+    for name, (shape, dtype) in shapes.items()
+  }
+  step = make_step(
+    model, make_objectives(config, model)[0], optimizer,
+    seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+    gate=make_gate(config.train),
+  )  # fmt: skip
+  return compile_for(mesh, step, state, abstract)
+
+
+def compile_for(mesh: Mesh, step: Step, state: State, batch: Batch) -> Compiled:
+  """Compiles a training step for the devices of a mesh; `state` and `batch` are shapes."""
+  shardings = (shardings_of(state), None)
+  with jax.set_mesh(mesh):
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
+    return compile_lowered(lambda: jitted.lower(state, batch), mesh.devices.flat[0])
+
+
+def compile_lowered(lower: Callable[[], Any], device: Any) -> Compiled:
+  """Compiles what `lower` returns, for devices like this one."""
+  began = time.monotonic()
+  compiled = lower().compile(compiler_options=compiler_options(device))
+  seconds = time.monotonic() - began
+  memory = compiled.memory_analysis()  # before the text, whose making may fail
+  # The compiler's peak counts what waits in the host's memory as well; this sum cannot.
+  everything = (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+  )
+  try:
+    hlo = compiled.as_text()
+  except Exception:
+    hlo = None
+  return Compiled(
+    memory.argument_size_in_bytes / GIB,
+    memory.temp_size_in_bytes / GIB,
+    min(memory.peak_memory_in_bytes, everything) / GIB,
+    seconds,
+    hlo,
+  )
+
+
+def tpu_devices(topology: Topology) -> list[Any]:
+  """Returns the devices of a TPU pod that exists for the compiler alone.
+
+  Raises:
+    ConfigError: it is not of TPUs, or libtpu is not installed or knows no such topology.
+  """
+  if not topology.torus:
+    raise ConfigError(
+      f'{topology.name} is of GPUs, whose programs need one to be compiled; take --estimate'
+    )
+  chips = topology.shape[: topology.chip.rank]
+  name = f'{topology.chip.name}:{"x".join(map(str, chips))}'
+  with _without_tpu():
+    try:
+      description = topologies.get_topology_desc(platform='tpu', topology_name=name)
+    except Exception as error:
+      problem = (str(error).splitlines() or [type(error).__name__])[0]
+      raise ConfigError(
+        f'cannot compile for {topology.name}: {problem}; the compiler is libtpu, which '
+        "pip install -e '.[tpu]' installs, or --estimate needs no compiler"
+      ) from error
+  return list(np.asarray(description.devices).reshape(-1))
+
+
+@contextlib.contextmanager
+def _without_tpu() -> Iterator[None]:
+  """Tells libtpu not to look for a TPU, nor to refuse a second process that compiles as well."""
+  settings = {'TPU_SKIP_MDS_QUERY': '1', 'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'}
+  before = {name: os.environ.get(name) for name in settings}
+  os.environ.update(settings)
+  try:
+    yield
+  finally:
+    for name, value in before.items():
+      if value is None:
+        del os.environ[name]
+      else:
+        os.environ[name] = value

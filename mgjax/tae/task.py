@@ -1,0 +1,128 @@
+"""The temporal autoencoder as a part to train (Movie Gen §3.1.1)."""
+
+import functools
+import logging
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.workdir import make_start
+from mgjax.core.precision import compute_type
+from mgjax.core.typing import Batch, Tree
+from mgjax.data.sources import make_sources, make_transform
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.parallel.distributed import fetch
+from mgjax.parallel.shard import everywhere
+from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.tae.discriminator import Discriminator
+from mgjax.tae.latent_statistics import latent_statistics
+from mgjax.tae.latents import to_bytes, to_unit
+from mgjax.tae.objective import (
+  Weights,
+  make_adversarial_objective,
+  make_discriminator_objective,
+  make_objective,
+)
+from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
+from mgjax.training.spec import Opponent, Part, longest_of, make_buckets
+
+SHOWN = 4  # clips in a picture
+
+_log = logging.getLogger(__name__)
+
+
+def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+  """Builds the part: pixels in, reconstructions out, latent statistics kept with the weights."""
+  model = make_autoencoder(config.model.to_dict())
+  transform = make_transform((), ('video',))
+  sources = functools.partial(make_sources, config.data, config.buckets)
+  buckets, validation = make_buckets(config, workdir, sources, transform)
+
+  def prepare(batch: Batch) -> Batch:
+    return {'video': to_unit(batch['video'])}
+
+  longest = longest_of(validation, config)
+  shape = config.buckets[longest.name]
+  example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
+
+  @jax.jit
+  def encode(params: Tree, video: jax.Array) -> jax.Array:
+    return model.apply({'params': params}, to_unit(video), method='encode').mean
+
+  @jax.jit
+  def reconstruct(params: Tree, video: jax.Array) -> jax.Array:
+    mean = encode(params, video)
+    return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
+
+  def notes(params: Tree) -> dict[str, Any]:
+    run = lambda batch: encode(params, batch['video'])  # noqa: E731
+    return {'latents': latent_statistics(buckets, run).as_dict()}
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = longest.source
+    video = np.stack([source[i]['video'] for i in range(min(SHOWN, len(source)))])
+    again = fetch(reconstruct(params, video))
+    rows = [row for pair in zip(video, again, strict=True) for row in pair]
+    path = directory / 'reconstruction.png'
+    if jax.process_index() == 0:
+      contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
+    return path
+
+  weights = Weights(**config.objective)
+  perceptual, frozen = _perceptual(config)
+  objective = make_objective(weights, perceptual)
+  return Part(
+    model=model,
+    inputs=(example, jax.random.key(0)),
+    objective=objective,
+    validate=objective,
+    buckets=buckets,
+    validation=validation,
+    prepare=prepare,
+    show=show,
+    notes=notes,
+    start=make_start(config),
+    opponent=make_opponent(config, weights, perceptual),
+    frozen=frozen,
+  )
+
+
+def _perceptual(config: ConfigDict) -> tuple[Perceptual | None, Tree]:
+  if not config.objective.perceptual:
+    return None, None
+  if not config.perceptual_weights:
+    _log.warning(
+      'objective.perceptual = %g, but config.perceptual_weights names no file: training goes on '
+      'without LPIPS; mgjax/tae/perceptual.py says how to make the file',
+      config.objective.perceptual,
+    )
+    return None, None
+  params = read_perceptual(config.perceptual_weights)
+  place = everywhere()
+  params = jax.tree.map(lambda leaf: jax.device_put(leaf, place and place('', leaf.shape)), params)
+  return Perceptual(widths_of(params), compute_type(config.model.compute)), params
+
+
+def make_opponent(
+  config: ConfigDict, weights: Weights, perceptual: Perceptual | None
+) -> Opponent | None:
+  """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
+  if not weights.adversarial:
+    return None
+  fields = config.discriminator.to_dict()
+  start, optimizer = fields.pop('start'), fields.pop('optimizer')
+  fields['widths'] = tuple(fields['widths'])
+  side = 2 ** len(fields['widths'])
+  discriminator = Discriminator(**fields, dtype=compute_type(config.model.compute))
+  return Opponent(
+    model=discriminator,
+    inputs=(jnp.zeros((1, 1, side, side, 3)),),
+    judged=make_adversarial_objective(weights, perceptual),
+    objective=make_discriminator_objective(weights),
+    optimizer=optimizer,
+    start=start,
+  )

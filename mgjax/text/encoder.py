@@ -1,0 +1,112 @@
+"""Frozen encoders from their work directories: texts in, states out."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.workdir import NOUNS, load_params, open_checkpoints, read_config
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.typing import Array
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import make_place, put_batch
+from mgjax.text.tokenizer_folder import READERS, digests, load_tokenizer_of, read_tokenizer
+from mgjax.text.tokenizers import encode_texts
+from mgjax.train.foreign_weights import KINDS
+
+STATES = 'states'
+BATCH_SIZE = 64  # texts at once; of UL2 some GB of activations
+_SHORTEST = 16  # tokens; from here on the lengths of batches double, for each is a program
+
+
+def identity_of(workdir: str | os.PathLike[str]) -> str:
+  """Returns a hash of all that an encoder's states depend on beside the text.
+
+  Weights and tokenizer by the SHA-256 of the files they came from, the model's fields with its
+  compute type, and the length at which texts are cut.
+
+  Raises:
+    ConfigError: the directory does not hold an encoder of texts.
+    CheckpointError: it has no checkpoint that can be trusted.
+  """
+  config = _read_config(workdir)
+  notes = open_checkpoints(workdir).restore_meta()['notes']
+  tokenizer = digests(read_tokenizer(workdir))
+  told = [config.part, config.model.to_dict(), config.length, notes, tokenizer]
+  return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class TextEncoder:
+  """A frozen encoder on the devices of this process, its weights in pieces over them."""
+
+  def __init__(self, workdir: str | os.PathLike[str]):
+    """Reads an encoder that `launch.weights import` made.
+
+    Raises:
+      ConfigError: the directory does not hold an encoder of texts, or has no tokenizer.
+      CheckpointError: it has no checkpoint that can be trusted.
+    """
+    config = _read_config(workdir)
+    self._tokenizer, self._length = load_tokenizer_of(workdir), config.length
+    model = KINDS[config.part].make(config.model.to_dict())
+    nothing = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+    boxed = jax.eval_shape(model.init, jax.random.key(0), *nothing)['params']
+    self._mesh = make_mesh({'fsdp': -1}, config.rules, devices=jax.local_devices())
+    self._params, _ = load_params(workdir, place=make_place(boxed, self._mesh))
+
+    @jax.jit
+    def states(params, batch) -> Array:
+      found = model.apply({'params': params}, batch['tokens'], batch['mask'])
+      return found[0] if config.part == 'clip_text' else found  # the other is of the whole text
+
+    self._states = states
+
+  def __call__(self, texts: Sequence[str]) -> list[dict[str, np.ndarray]]:
+    """Returns {'states': (m e)} of every text, without padding, in the encoder's compute type.
+
+    Raises:
+      DataError: states that are not finite, as float16 gives them.
+    """
+    tokens, mask = encode_texts(self._tokenizer, texts, self._length)
+    counts = mask.sum(axis=1)
+    order = np.argsort(counts, kind='stable')  # short ones together
+    found: dict[int, np.ndarray] = {}
+    for first in range(0, len(texts), BATCH_SIZE):
+      chosen = order[first : first + BATCH_SIZE]
+      width = min(_doubled(_SHORTEST, int(counts[chosen].max())), self._length)
+      rows = np.resize(chosen, _doubled(self._mesh.size, len(chosen)))  # some of them repeated
+      batch = {'tokens': tokens[rows, :width], 'mask': mask[rows, :width]}
+      with jax.set_mesh(self._mesh):
+        states = np.asarray(self._states(self._params, put_batch(batch, self._mesh)))
+      for row, index in enumerate(chosen.tolist()):
+        found[index] = states[row, : counts[index]]
+        if not np.isfinite(found[index]).all():
+          raise DataError(f'the states of {texts[index]!r:.60} are not finite; compute in bfloat16')
+    return [{STATES: found[index]} for index in range(len(texts))]
+
+
+def _read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    raise ConfigError(
+      f'there is no encoder at {os.fspath(workdir)!r}; import one with launch.weights import '
+      f'--input=... --config=configs/text/... --workdir={os.fspath(workdir)}, or mend config.text'
+    )
+  config = read_config(workdir)
+  if config.part not in READERS:
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} is of the part {config.part!r}; expected '
+      f'{" or ".join(NOUNS[part] for part in READERS)}, as launch.weights import makes'
+    )
+  return config
+
+
+def _doubled(number: int, least: int) -> int:
+  """Returns the number, doubled until it is at least so large."""
+  while number < least:
+    number *= 2
+  return number

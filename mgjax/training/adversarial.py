@@ -1,0 +1,102 @@
+"""One training step of two players: a model, and the opponent that judges what it makes.
+
+The autoencoder (Movie Gen §3.1.1) and the audio codec train against discriminators. Both players
+take one step at a time, from the same reconstructions and each from the other as it was before the
+step; they lie in one state, and so are sharded, saved and resumed together.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from mgjax.core.typing import Array, Batch, Judge, Key, Metrics, Tree
+from mgjax.training.ema import update_average
+from mgjax.training.guard import Gate, judge, when
+from mgjax.training.spec import Opponent
+from mgjax.training.state import State
+from mgjax.training.step import Learn, Step, accumulated, apply, bind, with_frozen
+
+
+def make_two_player_step(
+  model: nn.Module,
+  opponent: Opponent,
+  optimizer: optax.GradientTransformation,
+  opponent_optimizer: optax.GradientTransformation,
+  *,
+  seed: int,
+  decay: float,
+  accumulate: int = 1,
+  gate: Gate | None = None,
+) -> Step:
+  """Makes `step(state, batch, frozen=None) -> (state, metrics)`, as `make_step` does, for two.
+
+  Before step `opponent.start` the opponent neither judges nor learns. What it would say is computed
+  all the same: one program for the whole run, and none of it in a branch, where XLA's convolutions
+  take several times as long on a CPU.
+
+  Args:
+    model: a Linen module.
+    opponent: with the objectives of both.
+    optimizer: of the model.
+    opponent_optimizer: of the opponent.
+    seed: of all draws.
+    decay: of the average of the model's parameters; none is kept of the opponent's.
+    accumulate: as for `make_step`.
+    gate: as for `make_step`; a step that is bad for one player is taken by neither.
+  """
+  learn = make_two_player_learn(model, opponent, seed=seed, accumulate=accumulate)
+
+  def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+    (gradients, learnt), loss, metrics = learn(state, batch, frozen)
+    both = {'': gradients, 'opponent_': learnt}
+    good, counters, found = judge(gate, state.counters, loss, both)
+
+    def update(state: State) -> State:
+      params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
+      opposing = state.opponent['params'], state.opponent['opt_state']
+      others = apply(opponent_optimizer, learnt, opposing[1], opposing[0])
+      moved = dict(zip(('params', 'opt_state'), others, strict=True))
+      active = state.step >= opponent.start
+      other = jax.tree.map(functools.partial(jnp.where, active), moved, state.opponent)
+      average = update_average(state.average, params, decay, state.step)
+      return state.replace(params=params, opt_state=opt_state, average=average, opponent=other)
+
+    state = when(good, update, state).replace(step=state.step + 1, counters=counters)
+    return state, metrics | found
+
+  return step
+
+
+def make_two_player_learn(
+  model: nn.Module, opponent: Opponent, *, seed: int, accumulate: int = 1
+) -> Learn:
+  """Makes what both learn from a batch, without the updates: a pair of gradients, one loss."""
+
+  def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
+    active = state.step >= opponent.start
+
+    def gradient(players: tuple[Tree, Tree], batch: Batch, key: Key):
+      params, others = players
+      batch = with_frozen(batch, frozen)
+      first, second = jax.random.split(key)
+
+      def loss(params: Tree) -> tuple[Array, tuple[Metrics, Array]]:
+        judge = Judge(bind(opponent.model, others), active)
+        value, metrics, made = opponent.judged(bind(model, params), batch, first, judge)
+        return value, (metrics, made)
+
+      def opposing(others: Tree) -> tuple[Array, Metrics]:
+        return opponent.objective(bind(opponent.model, others), batch, made, second)
+
+      (value, (metrics, made)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+      (other, more), learnt = jax.value_and_grad(opposing, has_aux=True)(others)
+      return (gradients, learnt), value + other, metrics | more
+
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    players = (state.params, state.opponent['params'])
+    return accumulated(gradient, players, batch, key, accumulate)
+
+  return learn

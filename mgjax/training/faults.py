@@ -1,0 +1,302 @@
+"""What happens when numbers go wrong: bad steps are told, and the last one is kept for a replay.
+
+A folder `faults/step_N` of the work directory holds the batch of step N as the loader gave it (one
+file of a row of arrays for each share of it), the parameters that the step began with, the
+configuration, and `report.json`: which samples these were, and every leaf that is not finite.
+`launch.train --replay=<folder>` takes that step again.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.core.errors import MgjaxError, NonFiniteError
+from mgjax.core.files import write_bytes, write_json
+from mgjax.core.tree import named_leaves
+from mgjax.core.typing import Array, Batch, Metrics, Tree
+from mgjax.data.mixture import REPLACED, Bucket, make_batches, samples_of_batch
+from mgjax.data.records.rows import decode_row, encode_row
+from mgjax.parallel.distributed import rows_of_process
+from mgjax.parallel.shard import put_batch
+from mgjax.training.accumulation import accumulation
+from mgjax.training.adversarial import make_two_player_learn
+from mgjax.training.spec import Part
+from mgjax.training.state import State
+from mgjax.training.step import Learn, make_learn
+
+JUDGED = ('loss', 'gradient_norm', 'opponent_gradient_norm')
+COUNTED = ('skipped', 'stopped', 'skipped_in_a_row')
+SHOWN = 64  # samples whose files are looked up: that reads them
+TREES = ('batch', 'prepared', 'parameters', 'opponent_parameters', 'loss', 'gradients')
+
+_log = logging.getLogger(__name__)
+
+
+def good(rows: Sequence[Metrics], done: int) -> list[Metrics]:
+  """Returns the metrics of the good ones among some steps, and tells of the others.
+
+  Args:
+    rows: of each step, on the host.
+    done: the number of the last one.
+
+  Raises:
+    NonFiniteError: the gate is closed; or a step without a gate was not finite.
+  """
+  kept = []
+  for step, row in enumerate(rows, done - len(rows) + 1):
+    if row.get('stopped', 'skipped' not in row and not _finite(row)):
+      raise NonFiniteError(
+        f'{_what(row, step)}{_row_of(row)}; checkpoints hold earlier steps only. The same command '
+        'goes on from there and ends the same way, unless it was a device that erred: then let '
+        'more steps pass with train.faults, take another --workdir with a lower optimizer.peak or '
+        'optimizer.clip, or mend the data of that step',
+        step,
+      )
+    if row.get('skipped'):
+      _log.warning('%s: skipped, as %d in a row now', _what(row, step), row['skipped_in_a_row'])
+    else:
+      kept.append({name: each for name, each in row.items() if name not in COUNTED})
+  return kept
+
+
+def check_norms(norms: Metrics, done: int) -> Metrics:
+  """Returns norms of parameters, on the host, if they are finite.
+
+  Raises:
+    NonFiniteError: one is not, which no gate mends: nothing brings a parameter back.
+  """
+  norms = jax.device_get(norms)
+  if bad := [name for name, norm in norms.items() if not math.isfinite(norm)]:
+    raise NonFiniteError(
+      f'the parameters of step {done} are not all finite (see {bad[0]}); checkpoints hold earlier '
+      'steps only, and the same command goes on from there. If it ends the same way, take another '
+      '--workdir with a lower optimizer.peak; if not, a device erred',
+      done,
+    )
+  return norms
+
+
+def _row_of(row: Metrics) -> str:
+  count = int(row.get('skipped_in_a_row', 1))
+  return f', the last of {count} bad steps in a row' if count > 1 else ''
+
+
+def _finite(row: Metrics) -> bool:
+  return all(math.isfinite(float(row.get(name, 0))) for name in JUDGED)
+
+
+def _what(row: Metrics, step: int) -> str:
+  for name in JUDGED:
+    if not math.isfinite(value := float(row.get(name, 0))):
+      return f'the {name} of step {step} is {value}'
+  norms = ', '.join(f'{name} {float(row[name]):.4g}' for name in JUDGED[1:] if name in row)
+  return f'step {step} is a spike ({norms}; see running_gradient_norm and train.faults.spike)'
+
+
+@contextlib.contextmanager
+def explained(
+  explain: Callable[[State, int], str] | None, state: Callable[[], State]
+) -> Iterator[None]:
+  """Adds to a NonFiniteError what was found out about it; `state()` is the one after the step."""
+  try:
+    yield
+  except NonFiniteError as error:
+    if explain is None or error.step is None:
+      raise
+    try:
+      more = explain(state(), error.step)
+    except Exception as other:  # a full disk, say, must not hide what happened
+      _log.warning('could not keep step %d for a replay', error.step, exc_info=True)
+      more = f'It could not be kept for a replay: {other}'
+    raise NonFiniteError(f'{error}. {more}', error.step) from error
+
+
+def make_examine(learn: Learn) -> Callable[..., dict[str, dict[str, list[float]]]]:
+  """Makes `examine(state, batch, prepared, frozen)`, which says where numbers are not finite.
+
+  It returns, for each of TREES, name of leaf -> [norm of the finite numbers, how many are not].
+  """
+
+  @jax.jit
+  def examine(state: State, batch: Batch, prepared: Batch, frozen: Tree) -> Tree:
+    gradients, loss, _ = learn(state, prepared, frozen)
+    trees = (batch, prepared, state.params, (state.opponent or {}).get('params', {}))
+    trees = (*map(named_leaves, trees), {'': loss}, named_leaves(gradients))
+    return {
+      name: {leaf: _measured(x) for leaf, x in tree.items() if jnp.issubdtype(x.dtype, jnp.inexact)}
+      for name, tree in zip(TREES, trees, strict=True)
+    }
+
+  def numbers(*arguments: Tree) -> dict[str, dict[str, list[float]]]:
+    found = jax.device_get(examine(*arguments))
+    # A program returns its dictionaries in alphabetical order; TREES are in that of the data's way.
+    return {
+      name: {leaf: [float(norm), int(bad)] for leaf, (norm, bad) in found[name].items()}
+      for name in TREES
+    }
+
+  return numbers
+
+
+def _measured(x: Array) -> tuple[Array, Array]:
+  finite = jnp.isfinite(x)
+  norm = optax.tree.norm(jnp.where(finite, x, 0).astype(jnp.float32))
+  return norm, jnp.sum(~finite, dtype=jnp.int32)
+
+
+def first_bad(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+  """Says which leaf is the first that is not finite, on the way from the batch to the gradients.
+
+  Where all are finite it says whose gradient is the largest.
+  """
+  for tree, leaves in found.items():
+    bad = {leaf: int(numbers[1]) for leaf, numbers in leaves.items() if numbers[1]}
+    if bad:
+      leaf, count = next(iter(bad.items()))
+      of = f' ({len(bad)} of {len(leaves)} leaves)' if len(leaves) > 1 else ''
+      return f'the first that is not finite is {f"{tree}/{leaf}".rstrip("/")}, {count} numbers{of}'
+  gradients = {leaf: numbers[0] for leaf, numbers in found['gradients'].items()}
+  largest = max(gradients, key=lambda leaf: gradients[leaf])
+  return f'all numbers are finite, and the largest norm is {gradients[largest]:.4g} of {largest}'
+
+
+def samples_of(bucket: Bucket, indices: Iterable[int]) -> list[dict[str, Any]]:
+  """Returns the index and, of the first few that have one, the file of every sample of a batch."""
+  named = []
+  for place, index in enumerate(indices):
+    sample: dict[str, Any] = {'index': int(index)}
+    if place < SHOWN:
+      try:
+        source = bucket.source[int(index)].get('source')
+      except MgjaxError as error:
+        source = f'unreadable: {error}'
+      named.append(sample | ({} if source is None else {'source': str(source)}))
+    else:
+      named.append(sample)
+  return named
+
+
+def save_fault(
+  folder: pathlib.Path,
+  state: State,
+  batch: Mapping[str, np.ndarray],
+  share: tuple[int, int],
+  config: Mapping[str, Any],
+  report: Mapping[str, Any],
+) -> None:
+  """Writes what a replay needs; every process calls it.
+
+  Args:
+    folder: to write to.
+    state: before the step; of the optimizer and of the average nothing is kept.
+    batch: the rows that this process brought.
+    share: their place among the processes, and how many bring others.
+    config: of the run.
+    report: JSON values.
+  """
+  host, hosts = share
+  write_bytes(folder / f'batch-{host:05d}-of-{hosts:05d}.row', encode_row(dict(batch)))
+  if jax.process_index() == 0:
+    write_json(folder / 'config.json', config)
+    write_json(folder / 'report.json', report)
+  with Checkpoints(folder / 'checkpoints') as checkpoints:
+    checkpoints.save(bare(state), {})
+
+
+def bare(state: State) -> State:
+  """Returns a state of parameters alone, those of both players."""
+  opponent = state.opponent and {'params': state.opponent['params']}
+  return State(state.step, state.params, {}, {}, opponent)
+
+
+def load_batch(folder: str | os.PathLike[str], share: tuple[int, int]) -> dict[str, np.ndarray]:
+  """Reads a share of the batch of a fault; there need not be as many shares as when it was saved.
+
+  Raises:
+    ConfigError: (from the caller's `put_batch`) the rows do not divide over the devices.
+  """
+  rows = [decode_row(path.read_bytes()) for path in sorted(pathlib.Path(folder).glob('batch-*'))]
+  whole = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+  host, hosts = share
+  return {
+    name: array[len(array) * host // hosts : len(array) * (host + 1) // hosts]
+    for name, array in whole.items()
+  }
+
+
+def make_explain(
+  config: ConfigDict, part: Part, mesh: Mesh, workdir: pathlib.Path, begin: int
+) -> Callable[[State, int], str]:
+  """Makes `explain(state, step) -> sentence`, which keeps a step that ended a run for a replay.
+
+  Args:
+    config: of the run.
+    part: that it trains.
+    mesh: of the devices.
+    workdir: of the run.
+    begin: step of the first batch of the order of the data in force.
+  """
+  share = rows_of_process(mesh, jax.process_index())
+
+  def explain(state: State, step: int) -> str:
+    # The gate is closed: these are the parameters that the step began with, or itself spoilt.
+    state = bare(state.replace(step=jnp.full_like(state.step, step - 1)))
+    host, hosts = share
+    batches = make_batches(part.buckets, seed=config.seed, host=host, hosts=hosts)
+    batch = {**batches[step - 1 - begin]}
+    batch.pop(REPLACED, None)
+    found = examine(part, config, mesh, state, batch)
+    bucket, indices = samples_of_batch(part.buckets, step - 1 - begin, seed=config.seed)
+    samples = samples_of(bucket, indices) if jax.process_index() == 0 else []
+    folder = workdir / 'faults' / f'step_{step:06d}'
+    report = {'step': step, 'first': first_bad(found), 'bucket': bucket.name}
+    report |= {'samples': samples, 'leaves': found}
+    save_fault(folder, state, batch, share, config.to_dict(), report)
+    read = f'; of the bucket {bucket.name!r} it read {_listed(samples)}' if samples else ''
+    return f'There {first_bad(found)}{read}. Take that step again with --replay={folder}'
+
+  return explain
+
+
+def examine(
+  part: Part, config: ConfigDict, mesh: Mesh, state: State, batch: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, list[float]]]:
+  """Takes a step again, without the update, and measures all that it reads and makes.
+
+  Args:
+    part: whose step it is.
+    config: seed and train are read.
+    mesh: of the devices.
+    state: before the step.
+    batch: the rows of this process, as the loader gave them.
+
+  Returns:
+    For each of TREES, name of leaf -> [norm of its finite numbers, how many are not].
+  """
+  placed = put_batch(dict(batch), mesh)
+  learn = make_learn_of(part, seed=config.seed, accumulate=accumulation(config, mesh))
+  return make_examine(learn)(state, placed, part.prepare(placed), part.frozen)
+
+
+def make_learn_of(part: Part, *, seed: int, accumulate: int) -> Learn:
+  """Makes what a step of a part learns from a batch, for one player or two."""
+  if part.opponent is None:
+    return make_learn(part.model, part.objective, seed=seed, accumulate=accumulate)
+  return make_two_player_learn(part.model, part.opponent, seed=seed, accumulate=accumulate)
+
+
+def _listed(samples: Sequence[Mapping[str, Any]], most: int = 8) -> str:
+  names = [str(sample.get('source', sample['index'])) for sample in samples]
+  return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')

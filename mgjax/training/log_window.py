@@ -1,0 +1,161 @@
+"""The steps between two lines of metrics: their means, and how fast they were."""
+
+import collections
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from mgjax.core.typing import Batch, Metrics
+from mgjax.parallel.chips import GIB, find_chip, peak_bytes
+from mgjax.runtime.metrics import Means, MetricWriter, Progress
+from mgjax.runtime.session import Attempt
+from mgjax.training.faults import check_norms, good
+from mgjax.training.guard import momentary
+
+# Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
+# them and hears soon of a loss that is not finite.
+PENDING = 100
+# Steps that may be under way when the next batch is sent to the devices: one runs, one waits with
+# its batch in place. More would hold more batches there and win nothing.
+AHEAD = 2
+TIMES = 10_000  # steps whose times are remembered, of a run that never reports
+
+
+class Window:
+  """The steps since the last line of metrics."""
+
+  def __init__(
+    self,
+    writer: MetricWriter,
+    progress: Progress,
+    attempt: Attempt,
+    mesh: Mesh,
+    flops: Callable[[Batch], int] | None = None,
+  ):
+    """Begins with no step.
+
+    Args:
+      writer: of metrics.
+      progress: shows them.
+      attempt: whose clock times the steps.
+      mesh: of all devices that share a step.
+      flops: operations that a step on a batch takes, where that is known.
+    """
+    self._writer, self._progress, self._attempt = writer, progress, attempt
+    self._mesh, self._flops = mesh, flops
+    self.replaced = 0  # samples of this host that stand for broken ones, since the loop began
+    self._clear()
+
+  def _clear(self) -> None:
+    self._pending: list[Metrics] = []
+    self._means = Means()
+    self._momentary: Metrics = {}
+    self._steps = 0
+    self._replaced_before = self.replaced
+    self._operations = 0
+    self._times: collections.deque[float] = collections.deque(maxlen=TIMES)
+    phases = self._attempt.phases
+    self._began = phases.clock()
+    self._data_before = phases.seconds()['data']
+    self._seen = self._worked = phases.working()  # when the last step was seen to be done
+    self._unseen = 0  # steps since then
+    self._waited = 0.0  # for devices
+
+  def count(self, batch: Batch) -> None:
+    """Counts the operations of a step on a batch, on all devices."""
+    if self._flops is not None:
+      self._operations += self._flops(batch)
+
+  def add(self, done: int, metrics: Metrics) -> None:
+    """Takes up the metrics of step `done`, which may still be on their way."""
+    self._momentary = {name: each for name, each in metrics.items() if momentary(name)}
+    self._pending.append({name: metrics[name] for name in metrics.keys() - self._momentary.keys()})
+    self._unseen += 1
+    if len(self._pending) >= PENDING:
+      self.check(done)
+
+  def bound(self) -> None:
+    """Waits until all steps but the last `AHEAD` - 1 are done, so that few batches are in place."""
+    if len(self._pending) >= AHEAD:
+      self._wait(lambda: jax.block_until_ready(self._pending[-AHEAD]), left=AHEAD - 1)
+
+  def check(self, done: int) -> None:
+    """Fetches what is pending, the last of it from step `done`; raises as `good` does."""
+    # Here alone the host waits for all that the devices do.
+    rows, self._pending = self._wait(lambda: jax.device_get(self._pending), left=0), []
+    self._steps += len(rows)
+    for row in good(rows, done):
+      self._means.add(row)
+
+  def report(self, done: int, norms: Metrics) -> None:
+    """Writes the means over the steps that end with step `done`, if there are any, and norms."""
+    self.check(done)
+    norms = check_norms(norms, done)
+    if self._steps:
+      means = self._means.means() | norms | jax.device_get(self._momentary)
+      means |= self._speed()
+      means['replaced_samples'] = self.replaced - self._replaced_before
+      self._writer.write(done, means)
+      self._progress.report(done, means)
+      self._clear()
+
+  def _wait(self, wait: Callable[[], Any], left: int) -> Any:
+    """Waits for devices; `left` of the steps may still run then."""
+    phases = self._attempt.phases
+    before = phases.clock()
+    found = wait()
+    self._waited += phases.clock() - before
+    if (count := self._unseen - left) > 0:
+      now = phases.working()
+      self._times.extend([(now - self._seen) / count] * count)
+      self._seen, self._unseen = now, left
+    return found
+
+  def _speed(self) -> Metrics:
+    """How long steps took, on what, and where the time of the run went; see docs/runs.md."""
+    phases = self._attempt.phases
+    spent = phases.clock() - self._began
+    seconds = phases.seconds()
+    working = phases.working() - self._worked
+    times = np.asarray(self._times or [0.0])
+    found: Metrics = {
+      'seconds_per_step': spent / self._steps,
+      'seconds_per_step_p50': np.percentile(times, 50),
+      'seconds_per_step_p99': np.percentile(times, 99),
+      'data_wait': (seconds['data'] - self._data_before) / spent,
+      'host_memory_gib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
+    }
+    if (held := peak_bytes()) is not None:
+      found['device_memory_gib'] = held / GIB
+    if self._operations and working:
+      each = self._operations / working / self._mesh.devices.size
+      found['tflops_per_device'] = each / 1e12
+      if chip := find_chip(self._mesh.devices.flat[0].device_kind):
+        found['mfu'] = each / chip.flops
+    found |= _gaps(np.percentile(times, 50), (working - self._waited) / self._steps)
+    if account := self._attempt.ledger and self._attempt.ledger.now():
+      found |= {f'spent/{name}': share for name, share in account.shares().items()}
+      found['goodput'] = account.share
+    return found
+
+
+def _gaps(step: float, host: float) -> Metrics:
+  """How far hosts differ; every process calls it at the same steps.
+
+  Hosts wait for one another in every step, so that their step times hardly differ; what tells
+  the slow one is the time that a host takes for itself, for its data and to send off the step.
+  """
+  if jax.process_count() == 1:
+    return {}
+  mine = np.asarray([step, host], np.float32)
+  steps, hosts = np.asarray(multihost_utils.process_allgather(mine)).T
+  return {
+    'seconds_per_step_gap': np.ptp(steps),
+    'host_seconds_gap': np.ptp(hosts),
+    'slowest_host': int(np.argmax(hosts)),
+  }

@@ -1,0 +1,171 @@
+"""The training loop: batches in, steps, reports, checkpoints; the same for every part."""
+
+import contextlib
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from jax.sharding import Mesh
+
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.core.typing import Batch, Metrics, Tree
+from mgjax.data.loader import StepIterator
+from mgjax.parallel.shard import put_batch
+from mgjax.runtime.metrics import MetricWriter, Progress
+from mgjax.runtime.session import Attempt, unattended
+from mgjax.training.faults import check_norms, explained
+from mgjax.training.log_window import Window
+from mgjax.training.state import State
+from mgjax.training.step import Step
+from mgjax.training.validation import validation_loss
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """When what happens, in steps; 0 is never, and the last step always reports and saves.
+
+  Attributes:
+    steps: length of the run.
+    log_every: a line of metrics, the mean over the steps since the last one.
+    save_every: a checkpoint.
+    evaluate_every: the validation loss.
+    show_every: pictures.
+  """
+
+  steps: int
+  log_every: int
+  save_every: int
+  evaluate_every: int
+  show_every: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+  """What the loop calls on, beside the step itself.
+
+  Attributes:
+    prepare: a batch on the devices to what the step reads.
+    evaluate: averaged parameters to validation metrics.
+    show: averaged parameters and a directory to a picture, which the first process alone writes.
+    meta: the state to what a checkpoint keeps beside it.
+    react: the state and what validation found to the state that goes on; None for the same.
+    norms: the state to the norms of its parameters.
+    explain: the state and the step that ended the run to a sentence on what was found and kept.
+    flops: what the step reads to the operations that it takes on all devices, by its shapes alone.
+
+  Every process calls all of them at the same steps: where the state lies in shards over several
+  hosts, each has its share in what they compute.
+  """
+
+  prepare: Callable[[Batch], Batch]
+  evaluate: Callable[[Tree], Metrics]
+  show: Callable[[Tree, pathlib.Path], pathlib.Path] | None
+  meta: Callable[[State], dict[str, Any]]
+  react: Callable[[State, Metrics], State] | None = None
+  norms: Callable[[State], Metrics] = lambda state: {}
+  explain: Callable[[State, int], str] | None = None
+  flops: Callable[[Batch], int] | None = None
+
+
+def run_loop(
+  state: State,
+  step: Step,
+  loader: StepIterator,
+  tasks: Tasks,
+  schedule: Schedule,
+  *,
+  mesh: Mesh,
+  workdir: pathlib.Path,
+  checkpoints: Checkpoints,
+  stop_at: int | None = None,
+  attempt: Attempt | None = None,
+) -> State:
+  """Trains from `state.step` to the end of the schedule, or until a signal asks to stop.
+
+  Args:
+    state: where to begin.
+    step: jitted; may donate its state.
+    loader: positioned at `state.step`.
+    tasks: see `Tasks`.
+    schedule: see `Schedule`.
+    mesh: of the devices.
+    workdir: where metrics and pictures go.
+    checkpoints: where states go.
+    stop_at: save and return after this step, as on a signal.
+    attempt: what surrounds the loop; by default it hears signals, and that is all.
+
+  Raises:
+    NonFiniteError: more bad steps in a row than the gate lets pass; that state is not saved.
+  """
+  done = saved = int(state.step)
+  last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
+  stopping, evaluated, found = False, False, {}
+  shapes = set()  # of batches: for each of them programs are compiled
+  with contextlib.ExitStack() as around:
+    attempt = attempt or around.enter_context(unattended())
+    during = attempt.phases.during
+    writer = around.enter_context(MetricWriter(workdir, resume_step=done))
+    progress = around.enter_context(contextlib.closing(Progress(schedule.steps, done)))
+    explain = tasks.explain and during('evaluate', compiles=True)(tasks.explain)
+    around.enter_context(explained(explain, lambda: state))
+    around.enter_context(during('step'))
+    if attempt.ledger is not None:
+      attempt.ledger.begin(done)
+    window = Window(writer, progress, attempt, mesh, tasks.flops)
+    while done < last and not (stopping := attempt.stopped()):
+      with during('data'):
+        batch = next(loader)
+      window.bound()
+      shape = frozenset((name, array.shape, str(array.dtype)) for name, array in batch.items())
+      with during('step' if shape in shapes else 'compile'):
+        prepared = tasks.prepare(put_batch(batch, mesh))
+        window.count(prepared)
+        state, metrics = step(state, prepared)
+      attempt.phases.unsaved = True
+      shapes.add(shape)
+      del batch, prepared
+      done += 1
+      window.add(done, metrics)
+      window.replaced = loader.replaced
+      if due(done, schedule.log_every) or done == last:
+        window.report(done, tasks.norms(state))
+        attempt.note(done, always=False)
+      found = {}
+      if due(done, schedule.evaluate_every) or done == schedule.steps:
+        with during('evaluate', compiles=not evaluated):
+          if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
+            writer.write(done, found)
+          if tasks.react is not None:
+            state = tasks.react(state, found)
+        evaluated = True
+      if tasks.show and (due(done, schedule.show_every) or done == schedule.steps):
+        with during('evaluate', compiles=True):
+          directory = workdir / 'samples' / f'step_{done:06d}'
+          writer.image(done, 'samples', tasks.show(state.average, directory))
+      if due(done, schedule.save_every) and done < last:
+        window.check(done)
+        with during('save', compiles=True):
+          check_norms(tasks.norms(state), done)
+          checkpoints.save(state, tasks.meta(state), validation_loss(found))
+        saved = done
+        attempt.note(done, always=False)
+    window.report(done, tasks.norms(state))
+    with during('save', compiles=True):
+      # Not asked of the disk, which may not show every host the same files at the same moment.
+      if done != saved or done == 0:
+        checkpoints.save(state, tasks.meta(state), validation_loss(found))
+      checkpoints.wait()
+    attempt.phases.unsaved = False
+    attempt.note(done, finished=done == schedule.steps)
+    if stopping:
+      _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)
+  return state
+
+
+def due(step: int, every: int) -> bool:
+  """Whether something that happens every so many steps happens after this one."""
+  return every > 0 and step % every == 0

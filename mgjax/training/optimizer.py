@@ -1,0 +1,109 @@
+"""The optimizer: clipping by the global norm, then AdamW."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Tree
+from mgjax.train.schedule import make_schedule
+from mgjax.training.plateau import make_patience, scale_by_plateau
+
+SCHEDULE = ('kind', 'peak', 'warmup', 'final')  # of the fields in a configuration
+
+
+def make_optimizer(
+  *,
+  learning_rate: Callable[[Array], Array],
+  beta1: float = 0.9,
+  beta2: float = 0.95,
+  epsilon: float = 1e-8,
+  weight_decay: float = 0.1,
+  clip: float = 1.0,
+  plateau: bool = False,
+) -> optax.GradientTransformation:
+  """Makes AdamW behind a clipping of the gradient's global norm.
+
+    g <- g min(1, clip / |g|)                      |g| over all leaves together
+    m <- beta1 m + (1 - beta1) g                   v <- beta2 v + (1 - beta2) g^2
+    update = -r(s) (m' / (sqrt(v') + epsilon) + weight_decay p)
+    m' = m / (1 - beta1^(s+1))                     v' = v / (1 - beta2^(s+1))
+
+  The weight decay acts only on the leaves that `decays` marks. Moments and updates are float32
+  whatever the dtype of parameters and gradients. Movie Gen Audio: AdamW, weight decay 0.1 (§6);
+  betas, epsilon, clipping, and all of Movie Gen Video's are not in public sources.
+
+  Args:
+    learning_rate: r, a function of the step counted from 0.
+    beta1: decay of the mean of the gradients.
+    beta2: decay of the mean of their squares.
+    epsilon: keeps the division finite.
+    weight_decay: relative to the learning rate.
+    clip: the largest global norm that passes unchanged; inf never clips.
+    plateau: whether the rate can be lowered in the state (`plateau.py`).
+
+  Returns:
+    An optax transformation; `update` needs the parameters.
+
+  Raises:
+    ConfigError: an argument is out of its range.
+  """
+  for name, beta in (('beta1', beta1), ('beta2', beta2)):
+    if not 0 <= beta < 1:
+      raise ConfigError(f'optimizer {name} is {beta}, expected a decay in [0, 1)')
+  if not clip > 0:
+    raise ConfigError(f'optimizer clip is {clip}, expected a norm above 0; inf never clips')
+  if not weight_decay >= 0:
+    raise ConfigError(f'optimizer weight_decay is {weight_decay}, expected at least 0')
+  chain = optax.chain(
+    optax.clip_by_global_norm(clip),
+    optax.scale_by_adam(beta1, beta2, epsilon),
+    optax.add_decayed_weights(weight_decay, mask=decays),
+    optax.scale_by_learning_rate(learning_rate),
+    *([scale_by_plateau()] if plateau else []),  # without it, states are what they always were
+  )
+
+  def update(gradients: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
+    return chain.update(_float32(gradients), state, _float32(params))
+
+  return optax.GradientTransformation(lambda params: chain.init(_float32(params)), update)
+
+
+def make_run_optimizer(
+  fields: Mapping[str, Any] | ConfigDict, steps: int
+) -> optax.GradientTransformation:
+  """Makes the optimizer that `optimizer` of a configuration describes, with its learning rate."""
+  others = {name: value for name, value in dict(fields).items() if name not in SCHEDULE}
+  others['plateau'] = make_patience(fields).patience > 0
+  return make_optimizer(learning_rate=make_run_schedule(fields, steps), **others)
+
+
+def make_run_schedule(fields: Mapping[str, Any] | ConfigDict, steps: int):
+  """Makes the learning rate that `optimizer` of a configuration describes."""
+  return make_schedule(steps=steps, **{name: fields[name] for name in SCHEDULE})
+
+
+def decays(params: Tree) -> Tree:
+  """Marks the leaves that weight decay acts on: those named `kernel`.
+
+  Matrices and convolutions are named so. Biases, the scales of norms, embeddings and position
+  tables have names of their own and are left alone. The number of axes cannot tell them apart:
+  the parameters of a scanned stack carry a layer axis, so a norm's scale has two.
+
+  Args:
+    params: the parameters, nested dictionaries.
+
+  Returns:
+    A tree of the same structure, of bools.
+  """
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: jax.tree_util.keystr(path[-1:], simple=True) == 'kernel', params
+  )
+
+
+def _float32(tree: Tree) -> Tree:
+  return jax.tree.map(lambda x: x.astype(jnp.float32), tree)

@@ -1,0 +1,178 @@
+"""Learning rates that fall when the validation loss stalls (Movie Gen §3.2.2).
+
+The report lowers the rate of its last stage of pre-training by half whenever the loss on fixed
+validation data is flat. What decides lies in the optimizer's state, so it is saved, resumed and the
+same on all hosts; the rate is a number in the step's program, which is compiled once.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Metrics, Tree
+from mgjax.training.state import State, shardings_of
+from mgjax.training.validation import validation_loss
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+  """When a loss stalls, and what follows.
+
+  Attributes:
+    patience: validations in a row without improvement that are a stall; 0 never lowers the rate.
+    factor: what the rate is multiplied with at a stall.
+    improvement: by which fraction of the best loss so far another one must be lower to be better.
+    lowest: the fraction of the schedule's rate below which it never falls.
+  """
+
+  patience: int = 0
+  factor: float = 0.5
+  improvement: float = 1e-3
+  lowest: float = 0.1
+
+  def __post_init__(self):
+    if self.patience < 0:
+      raise ConfigError(f'plateau patience is {self.patience}, expected 0 for never, or more')
+    for name in ('factor', 'lowest'):
+      if not 0 < (value := getattr(self, name)) <= 1:
+        raise ConfigError(f'plateau {name} is {value}, expected a fraction above 0, at most 1')
+    if not 0 <= self.improvement < 1:
+      raise ConfigError(f'plateau improvement is {self.improvement}, expected a fraction in [0, 1)')
+
+
+class Plateau(NamedTuple):
+  """What is remembered of validations, in the optimizer's state.
+
+  Attributes:
+    factor: float32 scalar that the schedule's rate is multiplied with.
+    best: float32 scalar, the lowest loss that counted as better.
+    stalled: int32 scalar, validations since then, or since the rate last fell.
+  """
+
+  factor: Array
+  best: Array
+  stalled: Array
+
+
+def make_patience(optimizer: Mapping[str, Any] | ConfigDict) -> Patience:
+  """Makes what `optimizer.plateau` of a configuration describes; without one, none.
+
+  Raises:
+    ConfigError: a value is out of its range.
+  """
+  return Patience(**dict(optimizer.get('plateau') or {}))
+
+
+def scale_by_plateau() -> optax.GradientTransformation:
+  """Makes the last link of an optimizer's chain: updates times `Plateau.factor`."""
+
+  def init(params: Tree) -> Plateau:
+    one, best = jnp.ones((), jnp.float32), jnp.full((), jnp.inf, jnp.float32)
+    return Plateau(one, best, jnp.zeros((), jnp.int32))
+
+  def update(updates: Tree, state: Plateau, params: Tree = None) -> tuple[Tree, Plateau]:
+    return jax.tree.map(lambda leaf: leaf * state.factor, updates), state
+
+  return optax.GradientTransformation(init, update)
+
+
+def after_validation(plateau: Plateau, loss: Array, patience: Patience) -> Plateau:
+  """Returns what is remembered after one more validation.
+
+    better  = loss < best (1 - improvement)
+    stalled = 0 if better else stalled + 1
+    factor <- max(lowest, factor_of_a_stall factor), stalled <- 0      if stalled = patience
+
+  A loss that is not finite is never better.
+  """
+  better = loss < jnp.where(
+    jnp.isinf(plateau.best), jnp.inf, plateau.best * (1 - patience.improvement)
+  )
+  stalled = jnp.where(better, 0, plateau.stalled + 1)
+  fall = stalled >= patience.patience
+  lower = jnp.maximum(patience.lowest, plateau.factor * patience.factor)
+  return Plateau(
+    factor=jnp.where(fall, jnp.minimum(plateau.factor, lower), plateau.factor),
+    best=jnp.where(better, loss, plateau.best),
+    stalled=jnp.where(fall, 0, stalled),
+  )
+
+
+def make_react(
+  optimizer: Mapping[str, Any] | ConfigDict, opponent: Mapping[str, Any] | None = None
+) -> Callable[[State, Metrics], State] | None:
+  """Makes `react(state, found) -> state`, which hears of every validation; None if none can matter.
+
+  Args:
+    optimizer: fields of the model's.
+    opponent: those of the other player's, where there is one; its rate falls by fields of its own,
+      at the same losses.
+  """
+  own = make_patience(optimizer)
+  other = make_patience(opponent or {})
+  if not own.patience and not other.patience:
+    return None
+
+  def react(state: State, found: Metrics) -> State:
+    loss = validation_loss(found)
+    if loss is None:
+      raise ConfigError(
+        'optimizer.plateau asks for a validation loss, and there is too little validation data for '
+        'one batch; give more, or set optimizer.plateau.patience to 0'
+      )
+    if jax.process_count() > 1:  # one loss for all, bit by bit
+      loss = float(multihost_utils.broadcast_one_to_all(np.float32(loss)))
+    state = state.replace(opt_state=_judged(state.opt_state, loss, own))
+    if state.opponent is not None:
+      opt_state = _judged(state.opponent['opt_state'], loss, other)
+      state = state.replace(opponent={**state.opponent, 'opt_state': opt_state})
+    return state
+
+  return react
+
+
+def _judged(opt_state: Tree, loss: float, patience: Patience) -> Tree:
+  def judge(leaf: Any) -> Any:
+    if not isinstance(leaf, Plateau):
+      return leaf
+    judged = jax.jit(after_validation, static_argnums=2, out_shardings=shardings_of(leaf))
+    after = judged(leaf, np.float32(loss), patience)
+    if float(after.factor) < float(leaf.factor):
+      _log.info(
+        'the validation loss %.6g stalls at %.6g: learning rates are %g of the schedule from here',
+        loss,
+        float(after.best),
+        float(after.factor),
+      )
+    return after
+
+  return jax.tree.map(judge, opt_state, is_leaf=lambda leaf: isinstance(leaf, Plateau))
+
+
+def learning_rate(opt_state: Tree, rate: Callable[[Array], Array]) -> Array:
+  """Returns the rate of the next update: of the schedule, lowered by what stalled.
+
+  Args:
+    opt_state: of an optimizer of `make_optimizer`.
+    rate: its schedule.
+  """
+  kinds = (optax.ScaleByScheduleState, Plateau)
+  known = jax.tree.leaves(opt_state, is_leaf=lambda leaf: isinstance(leaf, kinds))
+  found = jnp.float32(1)
+  for each in known:
+    if isinstance(each, optax.ScaleByScheduleState):
+      found = found * rate(each.count)
+    elif isinstance(each, Plateau):
+      found = found * each.factor
+  return found

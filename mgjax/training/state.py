@@ -1,0 +1,113 @@
+"""The state of a training run: everything that a step reads and writes, and where it lies."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+from mgjax.core.typing import Array, Key, Tree
+from mgjax.parallel.shard import parameter_shardings, replicated
+from mgjax.training.ema import start_average
+from mgjax.training.guard import Counters, start_counters
+
+
+@flax.struct.dataclass
+class State:
+  """What one training step turns into the next.
+
+  Attributes:
+    step: int32 scalar, the number of steps done.
+    params: the trained parameters, float32.
+    opt_state: the optimizer's state.
+    average: the exponential moving average of `params`, float32; an empty tree if none is kept.
+    opponent: {'params', 'opt_state'} of the other player, where there are two; else None.
+    counters: what the gate remembers (`gate.py`); None where there is no gate.
+  """
+
+  step: Array
+  params: Tree
+  opt_state: Tree
+  average: Tree
+  opponent: Tree = None
+  counters: Counters | None = None
+
+
+def start_state(
+  params: Tree, optimizer: optax.GradientTransformation, opponent: Tree = None
+) -> State:
+  """Returns the state before the first step; `opponent` comes from `start_opponent`."""
+  average = start_average(params)
+  step, counters = jnp.zeros((), jnp.int32), start_counters(opponent is not None)
+  return State(step, params, optimizer.init(params), average, opponent, counters)
+
+
+def start_opponent(params: Tree, optimizer: optax.GradientTransformation) -> Tree:
+  """Returns the other player before the first step."""
+  return {'params': params, 'opt_state': optimizer.init(params)}
+
+
+Init = Callable[[Key], Tree]  # key -> parameters with logical axes, as a module's `init` gives them
+Player = tuple[Init, optax.GradientTransformation]
+
+
+def abstract_state(
+  init: Init,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  opponent: Player | None = None,
+) -> State:
+  """Returns the shapes of a state and their shardings, without allocating anything.
+
+  Moments and average lie where their parameters lie; counters are everywhere.
+
+  Args:
+    init: of the model.
+    optimizer: an optax transformation.
+    mesh: of the devices, which may be those of a topology that is only compiled for.
+    opponent: the same two of the other player, where there is one.
+  """
+  params, opt_state = _abstract_player(init, optimizer, mesh)
+  step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
+  average = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), params
+  )
+  other = None
+  if opponent is not None:
+    other = dict(zip(('params', 'opt_state'), _abstract_player(*opponent, mesh), strict=True))
+  counters = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
+    jax.eval_shape(lambda: start_counters(opponent is not None)),
+  )
+  return State(step, params, opt_state, average, other, counters)
+
+
+def _abstract_player(
+  init: Init, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> tuple[Tree, Tree]:
+  boxed = jax.eval_shape(init, jax.random.key(0))
+  shardings = parameter_shardings(boxed, mesh)
+  params = nn.unbox(boxed)
+  opt_state = jax.eval_shape(optimizer.init, params)
+  moments = optax.tree_map_params(
+    optimizer,
+    lambda _, sharding: sharding,
+    opt_state,
+    shardings,
+    transform_non_params=lambda _: replicated(mesh),
+  )
+  place = functools.partial(jax.tree.map, _placed)
+  return place(params, shardings), place(opt_state, moments)
+
+
+def _placed(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def shardings_of(tree: Tree) -> Tree:
+  """Returns the shardings of a tree of arrays or shapes."""
+  return jax.tree.map(lambda leaf: leaf.sharding, tree)

@@ -1,0 +1,120 @@
+"""One training step: the same pure function for every part of Movie Gen."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tree
+from mgjax.training.ema import update_average
+from mgjax.training.guard import Gate, judge, when
+from mgjax.training.state import State
+
+Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
+# (state, batch, frozen) -> gradients, the loss that was minimised, metrics
+Learn = Callable[..., tuple[Tree, Array, Metrics]]
+
+
+def make_step(
+  model: nn.Module,
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  *,
+  seed: int,
+  decay: float,
+  accumulate: int = 1,
+  gate: Gate | None = None,
+) -> Step:
+  """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
+
+  All randomness is `fold_in(seed, step)`, and no key is kept in the state: a run that is stopped
+  and resumed draws what an undisturbed one draws. Where a part has frozen parameters, those of
+  networks that its objective asks but never trains, the objective finds them as `batch['frozen']`:
+  arguments of the program, for what it closes over would be compiled into it.
+
+  Args:
+    model: a Linen module.
+    objective: `objective(predict, batch, key) -> (loss, metrics)`.
+    optimizer: an optax transformation.
+    seed: of all draws.
+    decay: of the average of the parameters, from which evaluation samples.
+    accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
+      makes the update. The batch size must divide by it.
+    gate: what keeps bad updates out (`gate.py`); None makes every update.
+  """
+  learn = make_learn(model, objective, seed=seed, accumulate=accumulate)
+
+  def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+    gradients, loss, metrics = learn(state, batch, frozen)
+    good, counters, found = judge(gate, state.counters, loss, {'': gradients})
+
+    def update(state: State) -> State:
+      params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
+      average = update_average(state.average, params, decay, state.step)
+      return state.replace(params=params, opt_state=opt_state, average=average)
+
+    state = when(good, update, state).replace(step=state.step + 1, counters=counters)
+    return state, metrics | found
+
+  return step
+
+
+def make_learn(model: nn.Module, objective: Objective, *, seed: int, accumulate: int = 1) -> Learn:
+  """Makes what a step learns from a batch, without the update; arguments as for `make_step`."""
+
+  def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
+    def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Array, Metrics]:
+      def loss(params: Tree) -> tuple[Array, Metrics]:
+        return objective(bind(model, params), with_frozen(batch, frozen), key)
+
+      (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+      return gradients, value, metrics
+
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    return accumulated(gradient, state.params, batch, key, accumulate)
+
+  return learn
+
+
+def bind(model: nn.Module, params: Tree) -> Predict:
+  """Returns the model as a function of its inputs."""
+  return functools.partial(model.apply, {'params': params})
+
+
+def with_frozen(batch: Batch, frozen: Tree) -> Batch:
+  """Adds frozen parameters, if there are any, to what an objective reads."""
+  return batch if frozen is None else batch | {'frozen': frozen}
+
+
+def apply(
+  optimizer: optax.GradientTransformation, gradients: Tree, opt_state: Tree, params: Tree
+) -> tuple[Tree, Tree]:
+  """Returns parameters and optimizer state after one update."""
+  updates, opt_state = optimizer.update(gradients, opt_state, params)
+  return optax.apply_updates(params, updates), opt_state
+
+
+def accumulated(gradient, params: Tree, batch: Batch, key: Key, count: int) -> Tree:
+  """Returns the mean of gradient(params, micro_batch, key) over `count` parts of a batch."""
+  if count == 1:
+    return gradient(params, batch, key)
+
+  def cut(array: Array) -> Array:
+    # Rows i, i + count, ... make micro-batch i: rows stay on the device that holds them.
+    return jnp.swapaxes(array.reshape(array.shape[0] // count, count, *array.shape[1:]), 0, 1)
+
+  def add(total: Tree, inputs):
+    micro_batch, index = inputs
+    return jax.tree.map(
+      jnp.add, total, gradient(params, micro_batch, jax.random.fold_in(key, index))
+    ), None
+
+  micro_batches = jax.tree.map(cut, batch)
+  first = jax.tree.map(lambda array: array[0], micro_batches)
+  shapes = jax.eval_shape(gradient, params, first, key)
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+  total, _ = jax.lax.scan(add, zeros, (micro_batches, jnp.arange(count)))
+  return jax.tree.map(lambda array: array / count, total)

@@ -1,0 +1,120 @@
+"""Prompts from files, and samples to files."""
+
+import hashlib
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tqdm
+from PIL import Image
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.files import write_json
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.video import write_video
+from mgjax.text.prompts import clean_prompt
+from mgjax.video.pipeline import Sampler
+
+SHEET_ROWS = 32
+
+
+def read_prompts(prompt: str | None, path: str | os.PathLike[str] | None) -> list[str]:
+  """Returns the one prompt, or those of a file, cleaned; empty lines of a file are skipped.
+
+  Raises:
+    ConfigError: a prompt holds no text.
+    DataError: the file cannot be read, or holds no prompt.
+  """
+  if prompt is not None:
+    return [clean_prompt(prompt)]
+  try:
+    lines = pathlib.Path(path).read_text(encoding='utf-8-sig').splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise DataError(f'cannot read prompts from {os.fspath(path)!r}: {error}') from error
+  prompts = [clean_prompt(line) for line in lines if line.strip()]
+  if not prompts:
+    raise DataError(f'{os.fspath(path)!r} holds no prompts; write one a line')
+  return prompts
+
+
+def write_samples(
+  sampler: Sampler,
+  prompts: Sequence[str],
+  out: str | os.PathLike[str],
+  *,
+  seed: int,
+  shape: tuple[int, int, int],
+  batch_size: int,
+) -> list[pathlib.Path]:
+  """Generates a video a prompt and writes them with a contact sheet and a json that describes them.
+
+  A single video goes to `out` if that is a file name, with the sheet and the json beside it; else
+  `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
+
+  Returns:
+    What was written: videos, then the contact sheet, then the json.
+
+  Raises:
+    ConfigError: the model cannot make this shape, or `out` does not suit; before anything is made.
+  """
+  sampler.check(shape)
+  paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
+  videos = sampler.stream(prompts, seed=seed, shape=shape, batch_size=batch_size)
+  bar = tqdm.tqdm(videos, total=len(prompts), unit='video', disable=not sys.stderr.isatty())
+  shown, digests = [], []
+  for path, video in zip(paths, bar, strict=True):
+    if shape[0] > 1:
+      write_video(path, video, sampler.config.data.fps)
+    else:
+      Image.fromarray(video[0]).save(path)
+    shown += [video] if len(shown) < SHEET_ROWS else []
+    digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
+  contact_sheet(sheet, shown, list(prompts[:SHEET_ROWS]))
+  write_json(record, _describe(sampler, prompts, paths, digests, seed, shape, batch_size))
+  return [*paths, sheet, record]
+
+
+def _name_files(
+  out: pathlib.Path, prompts: Sequence[str], frames: int
+) -> tuple[list[pathlib.Path], pathlib.Path, pathlib.Path]:
+  """Returns the paths of videos, contact sheet and json, and makes their directory."""
+  kind = '.mp4' if frames > 1 else '.png'
+  alone = out.suffix[1:].isalnum() and not out.suffix[1:].isdigit() and not out.is_dir()
+  if alone and len(prompts) > 1:
+    raise ConfigError(
+      f'--out={out} is one file, but there are {len(prompts)} videos; give a directory'
+    )
+  if alone and out.suffix != kind:
+    raise ConfigError(f'--out={out}: {frames} frame(s) are written as {kind}; name it so')
+  directory = out.parent if alone else out
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ConfigError(f'--out={out}: cannot make {directory}: {error.strerror}') from error
+  if alone:
+    return [out], out.with_name(f'{out.stem}_sheet.png'), out.with_suffix('.json')
+  paths = [out / f'{index:04d}_{_hash(prompt)}{kind}' for index, prompt in enumerate(prompts)]
+  return paths, out / 'sheet.png', out / 'samples.json'
+
+
+def _describe(sampler, prompts, paths, digests, seed, shape, batch_size) -> dict[str, Any]:
+  return {
+    'weights': sampler.provenance,
+    'settings': sampler.settings,
+    'seed': seed,
+    'frames': shape[0],
+    'height': shape[1],
+    'width': shape[2],
+    'batch_size': batch_size,
+    'fps': sampler.config.data.fps,
+    'samples': [
+      {'index': index, 'prompt': prompt, 'file': path.name, 'pixels': digest}
+      for index, (prompt, path, digest) in enumerate(zip(prompts, paths, digests, strict=True))
+    ],
+  }
+
+
+def _hash(prompt: str) -> str:
+  return hashlib.sha256(prompt.encode()).hexdigest()[:8]

@@ -1,0 +1,108 @@
+"""A trained text-to-video model with its autoencoder: prompts in, videos out."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.checkpoints.workdir import load_codec
+from mgjax.core.typing import UInt8
+from mgjax.data.sources import longest_bucket
+from mgjax.flow_models.build import prepare_samples
+from mgjax.flow_models.pipeline import TrainedModel
+from mgjax.flow_models.sampling import draw_noise
+from mgjax.text.prompts import EMBEDDINGS, prompt_of
+from mgjax.video.shape import check_shape
+
+
+class Sampler(TrainedModel):
+  """Generates videos from a work directory of `launch.train`; attributes as `TrainedModel`."""
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    mesh: Mapping[str, int] | None = None,
+    **changes: Any,
+  ):
+    """Reads the averaged weights.
+
+    Args:
+      workdir: of a run of the part 'video'.
+      mesh: sizes of the mesh axes; all devices then hold the weights in pieces and share the
+        tokens ('context') or the videos ('data') of a batch. By default one device does all.
+      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
+
+    Raises:
+      ConfigError: the directory does not hold a text-to-video model.
+      CheckpointError: it has no checkpoint that can be trusted.
+    """
+    super().__init__(workdir, 'video', load_codec, mesh, changes)
+
+  @property
+  def default_shape(self) -> tuple[int, int, int]:
+    """Frames, height and width of the longest clips that the model was trained on."""
+    _, shape = longest_bucket(self.config.buckets)
+    return shape.frames, shape.height, shape.width
+
+  def __call__(self, prompts: Sequence[str], **options: Any) -> UInt8[np.ndarray, 'b t h w 3']:
+    """Generates one video a prompt, all at once, with the options of `stream`."""
+    return np.stack(list(self.stream(prompts, **options)))
+
+  def stream(
+    self,
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    first: int = 0,
+    shape: tuple[int, int, int] | None = None,
+    batch_size: int = 32,
+  ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+    """Generates one video a prompt, in their order, as soon as its batch is done.
+
+    Video i depends on (seed, first + i), its prompt and the shape alone: not on what else is asked
+    for, and not on the batch size beyond rounding. (With 'dormand_prince' all videos of a batch
+    share their steps, which therefore do depend on the others.)
+
+    Args:
+      prompts: cleaned prompts.
+      seed: of all noise.
+      first: index of the first video among those of this seed.
+      shape: frames, height, width; one frame makes images.
+      batch_size: videos at a time; one program serves all of them.
+
+    Raises:
+      ConfigError: the model cannot make videos of this shape.
+    """
+    shape = shape or self.default_shape
+    self.check(shape)
+    rate = {'fps': self.config.data.fps} if shape[0] > 1 else {}
+    samples = [{'caption': prompt} | rate for prompt in prompts]
+    embeddings = self._embed([prompt_of(sample) for sample in samples])
+    samples = [s | {EMBEDDINGS: found} for s, found in zip(samples, embeddings, strict=True)]
+    batch_size = min(batch_size, len(prompts))
+    latent_shape = self._codec.latent_shape(shape)
+    for begin in range(0, len(prompts), batch_size):
+      chosen = samples[begin : begin + batch_size]
+      padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
+      indices = first + begin + np.arange(batch_size)
+      noise = draw_noise(seed, indices, latent_shape)
+      batch = prepare_samples(self._model, padded)
+      with self._devices():
+        latents = self._generate(self._params, batch, noise)
+        videos = np.asarray(self._codec.decode(latents, shape[0]))
+      yield from videos[: len(chosen)]
+
+  def reconstruction_psnr(self, videos: UInt8[np.ndarray, 'b t h w 3']) -> float:
+    """Returns 10 log10(255^2 / mse) of the autoencoder's reconstructions, in dB."""
+    errors = []
+    for video in videos:
+      again = self._codec.decode(self._codec.encode(jnp.asarray(video[None])), video.shape[0])
+      errors.append(np.mean((np.asarray(again[0], np.float64) - video) ** 2))
+    return float(10 * np.log10(255**2 / max(np.mean(errors), 1e-10)))
+
+  def check(self, shape: tuple[int, int, int]) -> None:
+    """Raises ConfigError if the model cannot make videos of this shape (frames, height, width)."""
+    check_shape(self._model.backbone, self._codec.model, shape)

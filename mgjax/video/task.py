@@ -1,0 +1,113 @@
+"""Text to video as a part to train (Movie Gen §3.1.2-3.1.4)."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.workdir import load_codec, make_start
+from mgjax.core.typing import Batch, Tree
+from mgjax.data.buckets import make_shape
+from mgjax.data.mixture import Bucket
+from mgjax.data.sources import make_sources, make_transform
+from mgjax.flow_models.build import (
+  check_learnt,
+  check_records,
+  make_flops,
+  make_flow_model,
+  make_objectives,
+  make_sampler_of,
+  prepare_samples,
+  small_inputs,
+)
+from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.sampling import draw_noise
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.video import write_video
+from mgjax.parallel.distributed import fetch
+from mgjax.tae.latents import LatentCodec
+from mgjax.text.embeddings import stored_encoders, with_embeddings
+from mgjax.training.spec import Part, longest_of, make_buckets
+from mgjax.video.shape import check_shape
+from mgjax.video.stages import grow
+
+SHOWN = 8  # samples in a picture
+
+
+def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+  """Builds the part: latents, read or encoded on the fly, and prompts in, velocities out."""
+  model = make_flow_model(config)
+  stored = bool(config.data.latents)
+  prepares = [conditioning.prepare for conditioning in model.conditionings]
+  transform = make_transform(prepares, ('latents',) if stored else ('video',))
+  sources = functools.partial(make_sources, config.data, config.buckets)
+  buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
+  codec = load_codec(config.autoencoder)
+  for bucket_shape in config.buckets.values():
+    sizes = (bucket_shape.frames, bucket_shape.height, bucket_shape.width)
+    check_shape(model.backbone, codec.model, sizes)
+  for each in (*buckets, *validation) if stored else ():
+    shape = config.buckets[each.name]
+    wanted = {
+      'statistics': codec.statistics.as_dict(),
+      'shape': [shape.frames, shape.height, shape.width],
+      'fps': list(make_shape(shape, config.data.fps).fps),
+    }
+    check_records(each.source.source.meta, wanted, each.name)
+
+  def prepare(batch: Batch) -> Batch:
+    if not stored:
+      return {k: v for k, v in batch.items() if k != 'video'} | {
+        'latents': codec.encode(batch['video'])
+      }
+    return batch | {'latents': batch['latents'].astype(jnp.float32)}
+
+  objective, validate = make_objectives(config, model)
+  learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(config)}
+
+  return Part(
+    model=model,
+    inputs=small_inputs(model, codec.model.latent_channels),
+    objective=objective,
+    validate=validate,
+    buckets=buckets,
+    validation=validation,
+    prepare=prepare,
+    show=_make_show(config, model, codec, longest_of(validation, config)),
+    notes=lambda params: learnt,
+    check=functools.partial(check_learnt, config, learnt),
+    flops=make_flops(model),
+    start=make_start(config, lambda params: grow(params, tuple(config.model.positions))),
+  )
+
+
+def _make_show(
+  config: ConfigDict, model: FlowModel, codec: LatentCodec, bucket: Bucket
+) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
+  """Makes the function that samples captions of a bucket's validation data into a directory."""
+  shape, source = config.buckets[bucket.name], bucket.source
+  generate = make_sampler_of(config, model)
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    samples = [source[index] for index in range(min(SHOWN, len(source)))]
+    prompts = [sample['caption'] for sample in samples]
+    batch = prepare_samples(model, samples)
+    latents = codec.latent_shape((shape.frames, shape.height, shape.width))
+    noise = draw_noise(config.seed, np.arange(len(prompts)), latents)
+    batch, noise = jax.tree.map(np.asarray, (batch, noise))  # on every host the same
+    videos = fetch(codec.decode(generate(params, batch, noise), shape.frames))
+    path = directory / 'samples.png'
+    if jax.process_index() > 0:
+      return path
+    contact_sheet(path, list(videos), prompts)
+    if shape.frames > 1:
+      for index, video in enumerate(videos):
+        fps = samples[index].get('fps', config.data.fps)
+        write_video(directory / f'{index:03d}.mp4', video, fps)
+    return path
+
+  return show

@@ -1,0 +1,230 @@
+"""Several finetunes into one work directory (Movie Gen §3.3)."""
+
+import dataclasses
+import functools
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, read_shapes
+from mgjax.core.config import differences
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import write_json
+from mgjax.core.tables import aligned
+from mgjax.core.tree import named_leaves
+from mgjax.core.typing import Tree
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import make_place
+from mgjax.train.store import write_workdir
+from mgjax.training.ema import greedy_mean, mean_params
+from mgjax.training.run import make_part
+from mgjax.training.spec import Part, init_params
+from mgjax.training.validation import make_evaluate, validation_loss
+
+REPORT = 'average.json'
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """The averaged parameters of one checkpoint.
+
+  Attributes:
+    workdir: of its run.
+    step: None for the newest good one.
+  """
+
+  workdir: str
+  step: int | None = None
+
+  def __str__(self) -> str:
+    return self.workdir if self.step is None else f'{self.workdir}@{self.step}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Averaged:
+  """What an average came to.
+
+  Attributes:
+    steps: of the checkpoint that was read of each candidate.
+    losses: of each candidate alone, by the validation data of the first one's run; None where
+      nothing was validated.
+    trials: of a greedy average, in order: candidate, loss of the mean with it, whether it stayed.
+    shares: of each candidate in the average, in sum 1.
+    loss: of the average.
+  """
+
+  steps: dict[str, int]
+  losses: dict[str, float | None]
+  trials: list[tuple[str, float, bool]]
+  shares: dict[str, float]
+  loss: float | None
+
+  def table(self) -> str:
+    """Returns the numbers for people."""
+    rows = [('', 'step', 'validation loss', 'share')]
+    for name, loss in self.losses.items():
+      share = f'{self.shares.get(name, 0.0):.3f}'
+      rows.append((name, str(self.steps[name]), _shown(loss), share))
+    for name, loss, taken in self.trials[1:]:
+      rows.append((f'... with {name}', '', _shown(loss), 'taken' if taken else 'left out'))
+    return '\n'.join(aligned([*rows, ('average', '', _shown(self.loss), '1.000')]))
+
+
+def _shown(loss: float | None) -> str:
+  return 'not known' if loss is None else f'{loss:.6f}'
+
+
+def average_runs(
+  candidates: Sequence[Candidate],
+  workdir: str | os.PathLike[str],
+  *,
+  weights: Sequence[float] | None = None,
+  greedy: bool = False,
+  validate: bool = True,
+) -> Averaged:
+  """Averages checkpoints of one run or of several of the same model into a new work directory.
+
+  That directory serves sampling, evaluation and `config.start_from` as a run would. Its
+  configuration is that of the first candidate, and so is the validation data.
+
+  Args:
+    candidates: at least one.
+    workdir: without checkpoints.
+    weights: one for each candidate; by default all the same.
+    greedy: take candidates by ascending loss, those alone that lower the loss of the mean.
+    validate: measure each candidate alone, and the average.
+
+  Raises:
+    ConfigError: candidates of different models, weights that do not fit, or a work directory that
+      is in use.
+    CheckpointError: a candidate cannot be read.
+  """
+  workdir, config = pathlib.Path(workdir), _same_model(candidates)
+  if weights is not None and (greedy or len(weights) != len(candidates)):
+    raise ConfigError(
+      f'{len(weights)} weights for {len(candidates)} candidates; give one for each, and none to a '
+      'greedy average'
+    )
+  if greedy and not validate:
+    raise ConfigError('a greedy average needs validation')
+  config.train.checkpoints = ''  # those of the first run stay its own
+  if (workdir / 'config.json').exists() or open_checkpoints(workdir, config.train).begun():
+    raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
+  mesh = make_mesh(config.mesh.to_dict(), config.rules)
+  with jax.set_mesh(mesh):
+    return _average(candidates, workdir, config, mesh, weights, greedy, validate)
+
+
+def _average(
+  candidates: Sequence[Candidate],
+  workdir: pathlib.Path,
+  config: ConfigDict,
+  mesh: Mesh,
+  weights: Sequence[float] | None,
+  greedy: bool,
+  validate: bool,
+) -> Averaged:
+  names = list(map(str, candidates))
+  metas: list[dict[str, Any]] = [{} for _ in candidates]
+
+  def load(index: int) -> Tree:
+    chosen = candidates[index]
+    params, metas[index] = load_params(chosen.workdir, step=chosen.step)
+    _log.info('read %s: step %d', chosen, metas[index]['step'])
+    return params
+
+  part = make_part(config, workdir) if validate else None
+  judge = make_judge(part, config, mesh) if part is not None else lambda params: None
+  losses, trials = [], []
+  if validate:
+    losses = [judge(load(index)) for index in range(len(candidates))]
+    _log.info('validation loss alone: %s', dict(zip(names, losses, strict=True)))
+  if greedy:
+    params, found = greedy_mean(losses, load, judge)
+    trials = [(names[trial.index], trial.loss, trial.taken) for trial in found]
+    taken = [name for name, _, stays in trials if stays]
+    shares = {name: 1 / len(taken) for name in taken}
+    loss = [loss for _, loss, stays in trials if stays][-1]
+  else:
+    given = [1.0] * len(candidates) if weights is None else list(weights)
+    params = mean_params(map(load, range(len(candidates))), given)
+    shares = {name: w / math.fsum(given) for name, w in zip(names, given, strict=True)}
+    loss = judge(params)
+  steps = {name: meta['step'] for name, meta in zip(names, metas, strict=True)}
+  alone = dict(zip(names, losses or [None] * len(names), strict=True))
+  averaged = Averaged(steps, alone, trials, shares, loss)
+  kept = _notes(part, config, workdir, [meta['notes'] for meta in metas], params)
+  record = dataclasses.asdict(averaged)
+  origin = {'order': 'averaged', 'averaged': record}
+  write_workdir(config, params, kept, workdir, origin=origin, loss=loss)
+  write_json(workdir / REPORT, record)
+  return averaged
+
+
+def _same_model(candidates: Sequence[Candidate]) -> ConfigDict:
+  """Returns the configuration of the first candidate; all must be of its part and its model."""
+  if not candidates:
+    raise ConfigError('there is nothing to average; name at least one run')
+  if len(set(candidates)) < len(candidates):
+    raise ConfigError('a candidate is named twice; give it a larger weight instead')
+  first, *others = (read_config(candidate.workdir) for candidate in candidates)
+  shapes = read_shapes(candidates[0].workdir)
+  for candidate, config in zip(candidates[1:], others, strict=True):
+    changed = differences({'part': first.part}, {'part': config.part})
+    changed += differences({'model': first.model.to_dict()}, {'model': config.model.to_dict()})
+    if changed or read_shapes(candidate.workdir) != shapes:
+      raise ConfigError(
+        f'{candidates[0].workdir!r} and {candidate.workdir!r} are not of the same model: '
+        f'{"; ".join(changed[:5]) or "their parameters have other names or shapes"}'
+      )
+  return first
+
+
+def make_judge(part: Part, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], float]:
+  """Makes `judge(params) -> validation loss`, of parameters from anywhere.
+
+  Raises:
+    ConfigError: when it is called, if there is too little data to validate on.
+  """
+  boxed = jax.eval_shape(functools.partial(init_params, part), jax.random.key(0))
+  place, evaluate = make_place(boxed, mesh), make_evaluate(part, config, mesh)
+
+  def judge(params: Tree) -> float:
+    leaves = [
+      jax.device_put(leaf, place(name, leaf.shape)) for name, leaf in named_leaves(params).items()
+    ]
+    loss = validation_loss(evaluate(jax.tree.unflatten(jax.tree.structure(params), leaves)))
+    if loss is None:
+      raise ConfigError(
+        'there is too little validation data for one batch; take runs with more, or average '
+        'without validation'
+      )
+    return loss
+
+  return judge
+
+
+def _notes(
+  part: Part | None,
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  notes: Sequence[Mapping[str, Any]],
+  params: Tree,
+) -> Mapping[str, Any]:
+  """What the part keeps beside its weights: of the average, where it depends on them."""
+  if all(each == notes[0] for each in notes):
+    return notes[0]
+  part = part or make_part(config, workdir)
+  for each in notes:
+    if part.check is not None:
+      part.check(dict(each))
+  return part.notes(params) if part.notes is not None else notes[0]

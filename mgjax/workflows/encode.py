@@ -1,0 +1,269 @@
+"""Clips to latent records, so that training need not run the autoencoder (Movie Gen §3.1.6)."""
+
+import itertools
+import json
+import logging
+import math
+import os
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.task import samples_of
+from mgjax.checkpoints.workdir import load_codec, load_sound_codec
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import write_json
+from mgjax.data.buckets import make_shape
+from mgjax.data.mixture import Source
+from mgjax.data.records.reader import RecordWriter
+from mgjax.data.replacement import Replacing
+from mgjax.data.sources import EMPTY, SPLITS, make_sources, stored_latents
+from mgjax.parallel.distributed import check_shared
+from mgjax.parallel.mesh import make_mesh
+from mgjax.runtime.metrics import Progress
+from mgjax.tae.latents import Sums
+from mgjax.text.embeddings import embed_prompts, encoders_of, store_of
+from mgjax.text.encoder import identity_of
+from mgjax.text.prompts import prompt_of, with_frame_rate
+from mgjax.workflows.row_encoder import Codec, RowEncoder, read_ahead, rows_of_device, stored_type
+
+ROWS_PER_SHARD = 512  # at most
+BYTES_PER_SHARD = 2**28
+# Of `config.data`: what samples depend on, beside the files themselves, which may be moved.
+CONTENT = ('kind', 'digits', 'signs', 'fps', 'intervals', 'rate', 'channels')
+_PAUSE = 2  # seconds between looks at what others have done
+
+_log = logging.getLogger(__name__)
+
+
+def encode(
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  *,
+  process: int | None = None,
+  processes: int | None = None,
+) -> bool:
+  """Encodes every bucket of `config.data` into `workdir/<split>/<bucket>`.
+
+  A row holds the normalised latents, the caption and what else `latent_rows.KEPT` names. The
+  records' summary has mean and deviation of each channel over all latents as they are stored.
+
+  The command can be stopped at any moment; run again, it goes on with the first shard that is
+  missing. With `config.text` the prompts of all rows are encoded afterwards, into stores beside the
+  latents or at `config.embeddings`. Of several processes each writes the shards i with
+  i % processes == process, on its own devices; the last one makes the directory readable. What one
+  has left undone, another finishes that is run later, as with process 0 of 1.
+
+  Args:
+    config: `autoencoder`, `data`, `buckets` and `encode` (rows to encode of each split, where a
+      source has more; type of the latents; how much a device takes at once).
+    workdir: of the records, seen by all processes.
+    process: the index of this one; by default JAX's, and 0 where there is one alone.
+    processes: how many there are.
+
+  Returns:
+    Whether all rows are encoded, those of other processes too.
+
+  Raises:
+    ConfigError: the directory was begun with another autoencoder or other data.
+    DataError: there is no usable data.
+  """
+  check_shared(workdir)
+  workdir = pathlib.Path(workdir)
+  if config.part not in ('video', 'audio'):
+    raise ConfigError(
+      'encoding takes the configuration of a video or an audio model, this one is of the part '
+      f'{config.part!r}'
+    )
+  process, processes = _stripe(process, processes)
+  for encoder in encoders_of(config).values():
+    identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
+  mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
+  data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
+  content = {key: data[key] for key in CONTENT if key in data}
+  unfinished = []
+  with jax.set_mesh(mesh):
+    codec = (load_sound_codec if config.part == 'audio' else load_codec)(config.autoencoder)
+    for split, name, source in _sources(config, data, codec, workdir):
+      rows = min(len(source), config.encode[split])
+      kind = {'statistics': codec.statistics.as_dict(), 'dtype': config.encode.dtype}
+      writer = RecordWriter(
+        workdir / split / name,
+        rows=rows,
+        rows_per_shard=_rows_per_shard(config, codec, name),
+        meta={**kind, **_about(config, name), 'data': json.dumps([source.fingerprint, content])},
+      )
+      left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
+      _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
+      mine = writer.missing_shards(process, processes)
+      _write(writer, mine, source, _row_encoder(config, codec, name, mesh), data['threads'])
+      if not _finish(writer):
+        unfinished.append(writer)
+  if jax.process_count() > 1:
+    # Who leaves early is waited for at the end, though for minutes only.
+    while unfinished := [writer for writer in unfinished if not _finish(writer)]:
+      time.sleep(_PAUSE)
+  for writer in unfinished:
+    _log.warning(
+      '%s: process %d of %d is done, %d shards of others are still missing',
+      writer.directory, process, processes, len(writer.missing_shards()),
+    )  # fmt: skip
+  if unfinished or not encoders_of(config):
+    return not unfinished
+  directory = store_of(config, workdir)
+  return embed_prompts(config, directory, _stored_prompts(config, workdir), process, processes)
+
+
+def encode_prompts(
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  prompts: Sequence[str],
+  *,
+  process: int | None = None,
+  processes: int | None = None,
+) -> bool:
+  """Encodes prompts alone, each as for every rate and kind of samples that the buckets have.
+
+  Args:
+    config: with `text`, and `embeddings` if they are not to lie in `workdir`.
+    workdir: of latents, there or to come.
+    prompts: cleaned.
+    process: as of `encode`.
+    processes: as of `encode`.
+
+  Returns:
+    Whether all are encoded, those of other processes too.
+
+  Raises:
+    ConfigError: the configuration names no encoders, or the stores were filled by others.
+  """
+  if not encoders_of(config):
+    raise ConfigError(
+      'config.text names no encoders, so there is nothing to encode prompts with; take a '
+      'configuration that does, as --config=configs/video/t2iv_256.py:30b,encoders'
+    )
+  process, processes = _stripe(process, processes)
+  still = any(shape.get('frames') == 1 or 'seconds' in shape for shape in config.buckets.values())
+  moving = any(shape.get('frames', 1) > 1 for shape in config.buckets.values())
+  rates = [None] * still + [config.data.fps] * moving
+  texts = [with_frame_rate(prompt, rate) for prompt in prompts for rate in rates]
+  return embed_prompts(config, store_of(config, workdir), texts, process, processes)
+
+
+def _stored_prompts(config: ConfigDict, workdir: pathlib.Path) -> Iterator[str]:
+  for split in SPLITS:
+    for records in stored_latents({'latents': os.fspath(workdir)}, config.buckets, split).values():
+      for index in range(len(records)):
+        yield prompt_of(records[index])
+
+
+def _sources(
+  config: ConfigDict, data: dict[str, Any], codec: Codec, workdir: pathlib.Path
+) -> Iterator[tuple[str, str, Replacing]]:
+  """Yields the samples of each split and bucket that has any, and notes which have none."""
+  for split in SPLITS:
+    report = workdir / 'rejected.jsonl'
+    if isinstance(codec, SoundCodec):
+      sources = samples_of(data, config.buckets, codec, split, report)
+    else:
+      sources = make_sources(data, config.buckets, split, report)
+    empty = [name for name in config.buckets if name not in sources]
+    for name in empty:
+      if os.path.isdir(workdir / split / name):
+        raise ConfigError(
+          f'{workdir / split / name} holds latents, but none of these data belong to that bucket: '
+          'the directory was begun with others; use the same ones, or another directory'
+        )
+    for name, source in sources.items():
+      yield split, name, Replacing(source, name, workdir / 'quarantine.jsonl')
+    # Only now: of a directory that was begun with other data, which is refused, nothing changes.
+    write_json(workdir / split / EMPTY, empty)
+
+
+def _about(config: ConfigDict, name: str) -> dict[str, Any]:
+  """What else than the data the latents of a bucket depend on."""
+  shape = config.buckets[name]
+  if config.part == 'audio':
+    return {'seconds': shape.seconds}
+  sizes = [shape.frames, shape.height, shape.width]
+  return {'shape': sizes, 'fps': list(make_shape(shape, config.data.fps).fps)}
+
+
+def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:
+  """Returns which of how many this process is."""
+  if (process is None) != (processes is None):
+    raise ConfigError('--process and --processes go together, as in --process=0 --processes=4')
+  if process is None or processes is None:
+    return jax.process_index(), jax.process_count()
+  if jax.process_count() > 1:
+    raise ConfigError(
+      f'--process={process} --processes={processes}: this process already is '
+      f'{jax.process_index()} of {jax.process_count()}; leave them away'
+    )
+  if not 0 <= process < processes:
+    raise ConfigError(f'--process={process} --processes={processes}: expected 0 <= process < many')
+  return process, processes
+
+
+def _tile(config: ConfigDict, codec: Codec, name: str) -> tuple[int, ...]:
+  """Returns the shape of what a device takes in of one row at once."""
+  shape = config.buckets[name]
+  if isinstance(codec, SoundCodec):
+    return (round(shape.seconds * codec.rate),)
+  return min(shape.frames, codec.tiling.frames), shape.height, shape.width
+
+
+def _rows_per_shard(config: ConfigDict, codec: Codec, name: str) -> int:
+  shape = config.buckets[name]
+  if isinstance(codec, SoundCodec):
+    count = math.ceil(shape.seconds * codec.latent_rate) * codec.model.latent_channels
+  else:
+    count = math.prod(codec.latent_shape((shape.frames, shape.height, shape.width)))
+  size = count * stored_type(config.encode.dtype).itemsize
+  return max(1, min(ROWS_PER_SHARD, BYTES_PER_SHARD // size))
+
+
+def _row_encoder(config: ConfigDict, codec: Codec, name: str, mesh: Mesh) -> RowEncoder:
+  most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
+  rows = rows_of_device(_tile(config, codec, name), config.encode.at_once, most)
+  return RowEncoder(codec, rows * mesh.size, stored_type(config.encode.dtype), mesh)
+
+
+def _write(
+  writer: RecordWriter, shards: Sequence[int], source: Source, encoder: RowEncoder, threads: int
+) -> None:
+  """Writes shards, in the notes of each the sums over its latents."""
+  total = sum(len(writer.shard_rows(shard)) for shard in shards)
+  progress = Progress(total, unit='row')
+  indices = itertools.chain.from_iterable(writer.shard_rows(shard) for shard in shards)
+  samples = read_ahead(source, indices, threads=threads, ahead=max(encoder.rows, threads))
+  done = 0
+
+  def counted(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    nonlocal done
+    for row in rows:
+      yield row
+      done += 1
+      if done % encoder.rows == 0 or done == total:
+        progress.report(done, {})
+
+  for shard in shards:
+    mine = itertools.islice(samples, len(writer.shard_rows(shard)))
+    rows = counted(encoder.encode(mine))
+    writer.write_shard(shard, rows, lambda: {'latents': encoder.take_sums().as_dict()})
+  progress.close()
+
+
+def _finish(writer: RecordWriter) -> bool:
+  """Makes the directory readable if no shard is missing, with statistics over all its latents."""
+  if writer.missing_shards():
+    return False
+  sums = sum((Sums.from_dict(shard['notes']['latents']) for shard in writer.shards()), Sums())
+  writer.finish({'latents': {'count': sums.count, **sums.statistics().as_dict()}})
+  return True

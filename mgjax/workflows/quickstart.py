@@ -1,0 +1,200 @@
+"""From nothing to judged videos or sounds: autoencoder, latents, flow model, samples."""
+
+import operator
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.audio.pipeline import Soundtracker
+from mgjax.checkpoints.workdir import open_checkpoints
+from mgjax.core.files import read_json, write_json
+from mgjax.data.sources import longest_bucket, make_sources
+from mgjax.evaluation import audio_alignment
+from mgjax.evaluation.alignment import judge_model, spread
+from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
+from mgjax.evaluation.reconstruction import evenly
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.video import write_video
+from mgjax.text.prompts import clean_prompt
+from mgjax.training.run import train
+from mgjax.video.pipeline import Sampler
+from mgjax.workflows.encode import encode
+from mgjax.workflows.recipe import Stages
+
+SHOWN = 12  # videos on the contact sheet
+WINDOWS = 256  # of the user's clips among which the nearest is sought
+
+Findings = tuple[dict[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
+
+
+def train_both(
+  autoencoder: ConfigDict, model: ConfigDict, workdir: str | os.PathLike[str]
+) -> tuple[Stages, pathlib.Path] | None:
+  """Trains an autoencoder, encodes the data with it and trains a flow model on that.
+
+  Every stage resumes: the same call again goes on where it stopped.
+
+  Args:
+    autoencoder: configuration of the first, of videos or of sound.
+    model: configuration of the second; its `autoencoder` and `data.latents` are set here.
+    workdir: gets a directory a stage, named after the parts.
+
+  Returns:
+    The stages with their times, and the work directory of the flow model; None if a signal asked to
+    stop, what is done is saved.
+  """
+  workdir = pathlib.Path(workdir)
+  stages = Stages(workdir)
+  model.autoencoder = os.fspath(workdir / autoencoder.part)
+  model.data.latents = os.fspath(workdir / 'latents')
+  state = stages.run(autoencoder.part, lambda: train(autoencoder, model.autoencoder))
+  if int(state.step) < autoencoder.train.steps:
+    return None  # nothing may be built on a half-trained autoencoder
+  stages.run('latents', lambda: encode(model, model.data.latents))
+  state = stages.run(model.part, lambda: train(model, workdir / model.part))
+  if int(state.step) < model.train.steps:
+    return None
+  return stages, workdir / model.part
+
+
+def report_digits(
+  stages: Stages, model: pathlib.Path, workdir: str | os.PathLike[str], *, samples: int
+) -> tuple[str, list[pathlib.Path]]:
+  """Samples captions that training never showed, judges them and writes pictures and report.json.
+
+  Returns:
+    A table for people, and the paths of the contact sheet, the videos and the report.
+  """
+  workdir = pathlib.Path(workdir)
+
+  def work() -> Findings:
+    sampler = Sampler(model)
+    alignment, videos, prompts = judge_model(sampler, samples=samples)
+    sheet, paths = write_shown(workdir, videos, prompts, sampler.config.data.fps)
+    return alignment.as_dict(), alignment.table(), [sheet, *paths]
+
+  return _report(stages, model, workdir, samples, work)
+
+
+def write_shown(
+  directory: pathlib.Path, videos: np.ndarray, prompts: list[str], fps: float
+) -> tuple[pathlib.Path, list[pathlib.Path]]:
+  """Writes some of the videos as mp4 and on one contact sheet."""
+  chosen = spread(prompts, SHOWN)
+  paths = []
+  for place, index in enumerate(chosen):
+    paths.append(directory / 'samples' / f'{place:03d}.mp4')
+    write_video(paths[-1], videos[index], fps)
+  sheet = directory / 'samples.png'
+  contact_sheet(sheet, [videos[i] for i in chosen], [prompts[i] for i in chosen])
+  return sheet, paths
+
+
+def report_sounds(
+  stages: Stages, model: pathlib.Path, workdir: str | os.PathLike[str], *, samples: int
+) -> tuple[str, list[pathlib.Path]]:
+  """Makes sounds for clips that training never showed, judges them and writes what is heard.
+
+  Returns:
+    A table for people, and the paths of the sheet, the sounds, the videos and the report.
+  """
+  workdir = pathlib.Path(workdir)
+
+  def work() -> Findings:
+    tracker = Soundtracker(model)
+    found, clips = judge_soundtracks(tracker, samples=samples)
+    shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
+    paths = write_clips(workdir / 'samples', shown, tracker.config.data.fps, tracker.rate)
+    return found.as_dict(), found.table(), paths
+
+  return _report(stages, model, workdir, samples, work)
+
+
+def report_clips(
+  stages: Stages, model: pathlib.Path, workdir: str | os.PathLike[str]
+) -> tuple[str, list[pathlib.Path]]:
+  """Samples the captions of the user's clips and writes each sample below the nearest clip.
+
+  The report has the reconstruction's signal to noise ratio, and for each caption the clip of which
+  a window is nearest to its sample in mean squared error: its own, once the clips are learnt.
+
+  Returns:
+    A table for people, and the paths of the contact sheet, the videos and the report.
+  """
+  workdir = pathlib.Path(workdir)
+
+  def work() -> Findings:
+    sampler = Sampler(model)
+    windows = _windows(sampler)
+    captions = [window['caption'] for window in windows]
+    originals = np.stack([window['video'] for window in windows])
+    prompts = list(dict.fromkeys(captions))[:SHOWN]
+    videos = sampler([clean_prompt(prompt) for prompt in prompts])
+    closest = nearest(videos, originals)
+    rows = [row for i, video in zip(closest, videos, strict=True) for row in (originals[i], video)]
+    titles = [t for i, prompt in zip(closest, prompts, strict=True) for t in (captions[i], prompt)]
+    titles = [
+      f'{kind}: {title}'
+      for kind, title in zip(('nearest clip', 'sample') * len(videos), titles, strict=True)
+    ]
+    contact_sheet(workdir / 'samples.png', rows, titles)
+    paths = [workdir / 'samples' / f'{index:03d}.mp4' for index in range(len(videos))]
+    for path, video in zip(paths, videos, strict=True):
+      write_video(path, video, sampler.config.data.fps)
+    found = [captions[index] for index in closest]
+    psnr = sampler.reconstruction_psnr(originals)
+    own = sum(map(operator.eq, prompts, found)) / len(prompts)
+    lines = [f'{asked} -> nearest clip: {got}' for asked, got in zip(prompts, found, strict=True)]
+    lines += [f'nearest is its own clip: {own:.0%}', f'reconstruction: {psnr:.1f} dB']
+    scores = {
+      'nearest_is_own': own, 'reconstruction_psnr': psnr, 'captions': prompts, 'nearest': found
+    }  # fmt: skip
+    return scores, '\n'.join(lines), [workdir / 'samples.png', *paths]
+
+  return _report(stages, model, workdir, SHOWN, work)
+
+
+def _report(
+  stages: Stages,
+  model: pathlib.Path,
+  workdir: pathlib.Path,
+  samples: int,
+  work: Callable[[], Findings],
+) -> tuple[str, list[pathlib.Path]]:
+  """Writes what `work` finds, what it is about, what it took and how it was shown."""
+  step = open_checkpoints(model).steps()[-1]
+  about = {'step': step, 'samples': samples}
+  if report := _earlier_report(workdir, about):
+    return report
+  scores, text, paths = stages.run('samples', work)
+  seconds = {'seconds': round(sum(stages.seconds.values()), 1), 'stages': stages.seconds}
+  shown = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}
+  write_json(workdir / 'report.json', {**scores, **seconds, 'about': about, 'shown': shown})
+  return text, [*paths, workdir / 'report.json']
+
+
+def _earlier_report(workdir, about) -> tuple[str, list[pathlib.Path]] | None:
+  """What an earlier call showed of the same weights, so that a finished quickstart ends at once."""
+  path = workdir / 'report.json'
+  if not path.exists() or (report := read_json(path)).get('about') != about:
+    return None
+  shown = report['shown']
+  return '\n'.join(shown['text']), [*(workdir / name for name in shown['files']), path]
+
+
+def nearest(videos: np.ndarray, originals: np.ndarray) -> list[int]:
+  """Returns for each video the index of the original with the least mean squared difference."""
+  floats = originals.astype(np.float32)
+  return [int(np.mean((floats - video) ** 2, axis=(1, 2, 3, 4)).argmin()) for video in videos]
+
+
+def _windows(sampler: Sampler) -> list[dict[str, Any]]:
+  """The windows of the clips that the model was trained on; the first ones, if they are many."""
+  config = sampler.config
+  name, shape = longest_bucket(config.buckets)
+  source = make_sources(config.data.to_dict() | {'latents': ''}, {name: shape}, 'train')[name]
+  return [source[index] for index in range(min(len(source), WINDOWS))]

@@ -1,0 +1,287 @@
+"""A recipe: stages of training, each from the weights of an earlier one (Movie Gen §3.2.2, §3.3).
+
+A recipe is a configuration with `stages`, name -> configuration, and their `order`. In a stage,
+`start_from` and `autoencoder` may name an earlier stage instead of a work directory; `data.latents`
+without a slash names a folder of the recipe, into which the stage's data are encoded before it
+trains and which stages of the same shapes may share. A stage of the part 'average' averages the
+stages that it names in `of`, uniformly, by `weights` or `greedy`. Everything lies in one directory,
+a folder a stage.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.workdir import open_checkpoints
+from mgjax.core.config import did_you_mean
+from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.files import read_json, write_json
+from mgjax.runtime.report import reported
+from mgjax.training.run import dry_run, finished, train
+from mgjax.workflows.average_runs import REPORT, Candidate, average_runs
+from mgjax.workflows.encode import encode
+
+RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
+POINTERS = ('start_from', 'autoencoder')
+AVERAGE = 'average'  # the part of a stage that trains nothing
+CONTENT = ('autoencoder', 'data', 'buckets', 'encode')  # what latents depend on
+
+_log = logging.getLogger(__name__)
+
+
+class Stages:
+  """Runs named stages in order and remembers what each one took, over restarts too."""
+
+  def __init__(self, workdir: pathlib.Path):
+    self._path = workdir / 'seconds.json'
+    self.seconds: dict[str, float] = read_json(self._path) if self._path.exists() else {}
+
+  def run(self, name: str, work: Callable[[], Any]) -> Any:
+    """Runs one stage; what it took is added to what earlier attempts at it took."""
+    _log.info('%s', f'[{name}]')
+    began = time.monotonic()
+    try:
+      return work()
+    finally:
+      spent = time.monotonic() - began
+      self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 1)
+      if jax.process_index() == 0:
+        write_json(self._path, self.seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One thing to do.
+
+  Attributes:
+    name: for people, and of its seconds.
+    kind: 'train', 'encode' or 'average'.
+    config: with every path in its place.
+    workdir: where what it makes goes.
+    after: the names of the stages that it builds on.
+  """
+
+  name: str
+  kind: str
+  config: ConfigDict
+  workdir: pathlib.Path
+  after: tuple[str, ...] = ()
+
+  @property
+  def digest(self) -> str:
+    """Of the fields that an encoding depends on."""
+    fields = {name: self.config.to_dict()[name] for name in CONTENT}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def plan(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Stage]:
+  """Returns what a recipe does, in order.
+
+  Args:
+    config: with `stages` and `order`.
+    workdir: of the recipe.
+
+  Raises:
+    ConfigError: a stage builds on one that does not come before it, or there is no such stage.
+  """
+  workdir, stages, order = pathlib.Path(workdir), [], list(config.get('order', ()))
+  if not order:
+    raise ConfigError('a recipe needs stages and their order; see configs/digits/recipe.py')
+  for place, name in enumerate(order):
+    if name not in config.stages:
+      raise ConfigError(f'order names the stage {name!r}: {did_you_mean(name, config.stages)}')
+    if name in order[:place]:
+      raise ConfigError(f'order names the stage {name!r} twice; give the second one another name')
+    stage = config.stages[name].copy_and_resolve_references()
+    if stage.part == AVERAGE:
+      _check_averaged(stage, name, order[:place], config)
+      stages.append(Stage(name, AVERAGE, stage, workdir / name, tuple(stage.of)))
+      continue
+    places = {key: _point(stage, key, name, order[:place], config, workdir) for key in POINTERS}
+    after = tuple(filter(None, places.values()))
+    latents = stage.get('data', {}).get('latents') or ''
+    if latents and '/' not in latents:
+      if latents in config.stages:
+        raise ConfigError(f'stage {name!r}: data.latents = {latents!r} is the name of a stage')
+      stage.data.latents = os.fspath(workdir / latents)
+      encoder = tuple(filter(None, [places['autoencoder']]))
+      encoding = Stage(f'{latents} for {name}', 'encode', stage, workdir / latents, encoder)
+      if encoding.digest not in (each.digest for each in stages if each.kind == 'encode'):
+        stages.append(encoding)
+    stages.append(Stage(name, 'train', stage, workdir / name, after))
+  return stages
+
+
+def _point(
+  stage: ConfigDict, key: str, name: str, earlier: list[str], config: ConfigDict, workdir
+) -> str | None:
+  """Makes a field that names a stage its work directory, and returns the name."""
+  other = stage.get(key) or ''
+  if other not in config.stages:
+    return None
+  if other not in earlier:
+    raise ConfigError(
+      f'stage {name!r}: {key} = {other!r} does not come before it in {config.order}; change '
+      'the order, or give the path of a work directory'
+    )
+  part = _part(config, other)
+  if key == 'start_from' and part != stage.part:
+    raise ConfigError(
+      f'stage {name!r} of the part {stage.part!r} cannot start from {other!r}, which is of the '
+      f'part {part!r}'
+    )
+  stage[key] = os.fspath(workdir / other)
+  return other
+
+
+def _check_averaged(stage: ConfigDict, name: str, earlier: list[str], config: ConfigDict) -> None:
+  if not stage.of or not set(stage.of) <= set(earlier):
+    raise ConfigError(
+      f'stage {name!r} averages {list(stage.of)}; expected one or more of {earlier}, which come '
+      'before it'
+    )
+  if len({_part(config, other) for other in stage.of}) > 1:
+    raise ConfigError(f'stage {name!r} averages {list(stage.of)}, which are of different parts')
+
+
+def _part(config: ConfigDict, name: str) -> str:
+  """Returns the part that a stage leaves a model of."""
+  stage = config.stages[name]
+  return _part(config, stage.of[0]) if stage.part == AVERAGE else stage.part
+
+
+def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
+  """Runs all stages of a recipe, or goes on with it where it stopped.
+
+  What is finished is passed over at once; a stage that was stopped resumes as `train` does.
+
+  Returns:
+    Whether all is done: False if a signal asked to stop, what is done is saved.
+
+  Raises:
+    MgjaxError: of a stage, whose name it tells; the stages after it did not begin.
+  """
+  workdir = pathlib.Path(workdir)
+  stages = plan(config, workdir)
+  record, log = Stages(workdir), _Log(workdir, stages)
+  log.write()
+  for number, stage in enumerate(stages, 1):
+    title = f'stage {number} of {len(stages)}, {stage.name}'
+    try:
+      if _agreed(log.done(stage)):
+        _log.info('%s: done', title)
+        continue
+      since = f' on {" and ".join(stage.after)}' if stage.after else ''
+      _log.info('%s: begins or goes on%s', title, since)
+      with reported(workdir):
+        ended = record.run(stage.name, lambda stage=stage: _work(stage))
+    except MgjaxError as error:
+      error.args = (f'stage {stage.name!r}: {error}', *error.args[1:])
+      raise
+    if not ended:
+      _log.warning('%s: stopped; the same command goes on', title)
+      return False
+    log.note(stage)
+  return True
+
+
+def _work(stage: Stage) -> bool:
+  if stage.kind == 'encode':
+    return encode(stage.config, stage.workdir)
+  if stage.kind == AVERAGE:
+    shutil.rmtree(stage.workdir, ignore_errors=True)  # half of what an earlier attempt made
+    runs = [Candidate(os.fspath(stage.workdir.parent / name)) for name in stage.config.of]
+    weights = list(stage.config.get('weights') or ()) or None
+    averaged = average_runs(
+      runs, stage.workdir, weights=weights, greedy=stage.config.get('greedy', False)
+    )
+    _log.info('%s', averaged.table())
+    return True
+  return int(train(stage.config, stage.workdir).step) >= stage.config.train.steps
+
+
+def _agreed(done: bool) -> bool:
+  """What the first process says: a disk may not show all hosts the same files at once."""
+  if jax.process_count() == 1:
+    return done
+  return bool(multihost_utils.broadcast_one_to_all(np.asarray(done)))
+
+
+class _Log:
+  """What a recipe leaves beside its stages."""
+
+  def __init__(self, workdir: pathlib.Path, stages: list[Stage]):
+    self._workdir, self._path = workdir, workdir / RECIPE
+    self._encoded = read_json(self._path)['encoded'] if self._path.exists() else {}
+    self._stages = [
+      {
+        'name': stage.name,
+        'kind': stage.kind,
+        'folder': stage.workdir.name,
+        'after': list(stage.after),
+        'steps': stage.config.train.steps if stage.kind == 'train' else None,
+      }
+      for stage in stages
+    ]
+
+  def write(self) -> None:
+    """Tells whoever makes the report."""
+    if jax.process_index() == 0:
+      write_json(self._path, {'stages': self._stages, 'encoded': self._encoded})
+
+  def done(self, stage: Stage) -> bool:
+    """Says whether there is nothing left to do; raises ConfigError if something else was done."""
+    if stage.kind == 'train':
+      return finished(stage.config, stage.workdir)
+    if stage.kind == AVERAGE:
+      return (stage.workdir / REPORT).exists()
+    return self._encoded.get(stage.name) == stage.digest and stage.workdir.is_dir()
+
+  def note(self, stage: Stage) -> None:
+    """Remembers that a stage is done, where its files alone do not say so at once."""
+    if stage.kind == 'encode':
+      self._encoded[stage.name] = stage.digest
+      self.write()
+
+
+def heartbeat(config: ConfigDict) -> int:
+  """Returns the longest of the stages' `train.limits.heartbeat`, 0 where none has one."""
+  stages = (config.stages[name].get('train') or {} for name in config.order)
+  return max((stage.get('limits', {}).get('heartbeat', 0) for stage in stages), default=0)
+
+
+def describe_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
+  """Says what a recipe would do and what of it is done, without allocating or compiling anything.
+
+  Raises:
+    ConfigError: as `plan`, or a stage was begun with another configuration.
+  """
+  stages, paragraphs = plan(config, workdir), []
+  log = _Log(pathlib.Path(workdir), stages)
+  for number, stage in enumerate(stages, 1):
+    lines = [f'stage {number} of {len(stages)}, {stage.name}']
+    lines[0] += f', on {" and ".join(stage.after)}' if stage.after else ''
+    done = log.done(stage)
+    if stage.kind == 'train':
+      steps = open_checkpoints(stage.workdir).steps() if stage.workdir.exists() else []
+      begun = f'at step {steps[-1]:,} of' if steps else 'to do,'
+      lines[0] += ': done' if done else f': {begun} {stage.config.train.steps:,} steps'
+      table = dry_run(stage.config, stage.workdir).splitlines()
+      total = next(index for index, line in enumerate(table) if line.startswith('total'))
+      lines += [f'  {line}' for line in table[total:] if line]
+    else:
+      lines[0] += ': done' if done else ': to do'
+    paragraphs.append('\n'.join(lines))
+  return '\n'.join(paragraphs)

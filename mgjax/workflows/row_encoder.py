@@ -1,0 +1,169 @@
+"""Samples to rows of latents: read ahead in threads, encoded on all devices of this process."""
+
+import collections
+import concurrent.futures
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from jax.sharding import Mesh
+
+from mgjax.audio.codec.latents import SoundCodec
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.typing import Array
+from mgjax.data.mixture import Source
+from mgjax.data.records.rows import text_key
+from mgjax.parallel.shard import batch_sharding
+from mgjax.tae.latents import LatentCodec, Sums
+from mgjax.tae.tiling import Frames, regroup
+
+# Of a sample, beside its latents and the `text_key` that names its caption.
+KEPT = ('caption', 'source', 'fps', 'frame_features')
+DTYPES = {
+  'bfloat16': np.dtype(ml_dtypes.bfloat16),
+  'float16': np.dtype(np.float16),
+  'float32': np.dtype(np.float32),
+}
+
+Codec = LatentCodec | SoundCodec
+
+
+def stored_type(name: str) -> np.dtype:
+  """Returns the type that latents are stored in.
+
+  Raises:
+    ConfigError: the name is not one of `DTYPES`.
+  """
+  if name not in DTYPES:
+    raise ConfigError(f'config.encode.dtype={name!r}; expected one of {", ".join(DTYPES)}')
+  return DTYPES[name]
+
+
+class RowEncoder:
+  """Turns samples into rows {'latents', and of `KEPT` what a sample has}.
+
+  A batch is cut over the devices of a mesh of this process alone. A sample's 'video' is an array
+  (t h w 3), or an iterable of such arrays, its chunks one after another: then no more of it is held
+  than one tile of time of each row, however long it is.
+
+  A row depends on the rows before it in no way, but on their number only: the same ones, in the
+  same order, give the same bytes.
+
+  Attributes:
+    rows: of a batch; the last one is filled up, so that one program serves all.
+    sums: over the latents, as they are stored, since the last `take_sums`.
+  """
+
+  def __init__(self, codec: Codec, rows: int, dtype: np.dtype, mesh: Mesh):
+    """Binds the codec.
+
+    Args:
+      codec: with its parameters on the devices of the mesh.
+      rows: of a batch; a multiple of the devices.
+      dtype: of the latents in the rows.
+      mesh: of devices of this process, all along the rows of a batch.
+    """
+    self.codec, self.rows, self.sums = codec, rows, Sums()
+    self._dtype, self._sharding = dtype, batch_sharding(mesh)
+
+  def take_sums(self) -> Sums:
+    """Returns the sums and begins new ones."""
+    sums, self.sums = self.sums, Sums()
+    return sums
+
+  def encode(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yields the row of each sample.
+
+    Raises:
+      DataError: the samples of a batch differ in shape, or latents are not finite.
+    """
+    samples = iter(samples)
+    while batch := list(itertools.islice(samples, self.rows)):
+      parts = [self._counted(part, batch) for part in self._parts(batch)]
+      for sample, row in zip(batch, np.concatenate(parts, axis=1), strict=True):
+        yield {'latents': row, **self._kept(sample)}
+
+  def _parts(self, batch: Sequence[dict[str, Any]]) -> Iterator[Array]:
+    """Yields the latents of one tile of time after another; of sound there is one."""
+    if isinstance(self.codec, SoundCodec):
+      _check_shapes([sample['sound'] for sample in batch])
+      yield self.codec.encode(self._put(np.stack([sample['sound'] for sample in batch])))
+    else:
+      videos = [sample['video'] for sample in batch]
+      yield from self.codec.encode_stream(map(self._put, _tiles(videos, self.codec.tiling.frames)))
+
+  def _counted(self, part: Array, batch: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Returns latents as they are stored, without the rows that were filled up."""
+    latents = np.asarray(part.astype(jnp.dtype(self._dtype)))[: len(batch)]
+    for sample, row in zip(batch, latents, strict=True):
+      if not np.isfinite(row).all():
+        raise DataError(
+          f'the latents of {sample.get("source") or sample["caption"]!r:.80} are not all finite in '
+          f'{self._dtype}; take another config.encode.dtype, or look at the autoencoder'
+        )
+    self.sums += Sums.of(latents)
+    return latents
+
+  def _put(self, array: np.ndarray) -> Array:
+    """Fills up the rows and places them on the devices."""
+    missing = self.rows - len(array)
+    if missing:
+      array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+    return jax.device_put(array, self._sharding)
+
+  def _kept(self, sample: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: sample[key] for key in KEPT if key in sample}
+    for key, value in kept.items():
+      if isinstance(value, np.ndarray):
+        kept[key] = value.astype(self._dtype)
+      elif isinstance(value, np.generic):
+        kept[key] = value.item()
+    return {**kept, 'text_key': text_key(sample['caption'])}
+
+
+def read_ahead(
+  source: Source, indices: Iterable[int], *, threads: int, ahead: int
+) -> Iterator[dict[str, Any]]:
+  """Yields samples in the order of their indices, while threads read the next `ahead` ones."""
+  waiting: collections.deque[concurrent.futures.Future[dict[str, Any]]] = collections.deque()
+  with concurrent.futures.ThreadPoolExecutor(max(threads, 1)) as pool:
+    try:
+      for index in indices:
+        waiting.append(pool.submit(source.__getitem__, index))
+        if len(waiting) > ahead:
+          yield waiting.popleft().result()
+      while waiting:
+        yield waiting.popleft().result()
+    finally:
+      pool.shutdown(wait=False, cancel_futures=True)
+
+
+def rows_of_device(shape: Sequence[int], at_once: int, most: int) -> int:
+  """Returns how many rows of a tile of `shape` a device takes at once: at least 1."""
+  return max(1, min(at_once // int(np.prod(shape)), most))
+
+
+def _tiles(videos: Sequence[Any], frames: int) -> Iterator[np.ndarray]:
+  """Yields tiles of time (b t h w 3) of rows that are arrays or iterables of chunks (t h w 3)."""
+  rows = [regroup(_chunks(video), frames) for video in videos]
+  for tiles in itertools.zip_longest(*rows):
+    _check_shapes(tiles)
+    yield np.concatenate(tiles)
+
+
+def _chunks(video: Any) -> Iterator[Frames]:
+  for chunk in [video] if isinstance(video, np.ndarray) else video:
+    yield chunk[None]
+
+
+def _check_shapes(arrays: Sequence[np.ndarray | Frames | None]) -> None:
+  shapes = {None if array is None else tuple(array.shape) for array in arrays}
+  if len(shapes) > 1:
+    raise DataError(
+      f'samples of one bucket have the shapes {sorted(shapes, key=str)}; expected equal ones: put '
+      'others into another bucket'
+    )

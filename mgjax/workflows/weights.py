@@ -1,0 +1,231 @@
+"""Weights in and out: those of other projects into work directories, work directories into files.
+
+A file of the format 'mgjax' is one .safetensors: every averaged parameter by its name, and in the
+metadata of its header the entry 'mgjax', a JSON object: `part`, `model` (as in the configuration),
+`step`, `version` and the notes of the checkpoint, such as `latents` (their statistics); of an
+encoder of text also `tokenizer`, its files in base64. Equal weights make equal files.
+"""
+
+import base64
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from safetensors.numpy import save
+
+import mgjax
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.core.config import differences
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import write_bytes
+from mgjax.core.tensors import Tensors, read_metadata, read_tensors
+from mgjax.core.torch_pickle import SUFFIXES
+from mgjax.core.tree import count_parameters, named_leaves
+from mgjax.core.weight_files import INDEX
+from mgjax.core.weight_names import place
+from mgjax.text.tokenizer_folder import (
+  READERS,
+  Files,
+  digests,
+  find_tokenizer,
+  read_tokenizer,
+  write_tokenizer,
+)
+from mgjax.train.foreign_weights import KINDS, Foreign, Kind, shapes_of, understanding
+from mgjax.train.store import write_workdir
+
+FORMATS = tuple(dict.fromkeys(['mgjax', *(kind.form for kind in KINDS.values() if kind.form)]))
+ABOUT = ('part', 'model', 'step', 'version', 'tokenizer')  # of a file's header; others are notes
+
+_log = logging.getLogger(__name__)
+
+
+def import_weights(
+  config: ConfigDict,
+  source: str | os.PathLike[str],
+  workdir: str | os.PathLike[str],
+  tokenizer: str | os.PathLike[str] | None = None,
+) -> None:
+  """Makes a work directory of a part in `KINDS` from files, as of a run stopped at step 0.
+
+  A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated; of
+  DAC's encoder or decoder alone the rest is as initialised. What the file fixes of `config.model`
+  replaces what stands there; `Kind.how` stays, and so do strides that halve the frames as often as
+  the image model does, however they treat time.
+
+  Args:
+    config: of such a part; of an encoder `keep_type` says whether parameters stay in the types of
+      the files.
+    source: a .safetensors file of `export_weights`; for an autoencoder a folder that diffusers
+      wrote, or its .safetensors file; for a codec a .safetensors or .pth file by the published
+      names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC; for an
+      encoder a folder of transformers, its index or a file of its tensors.
+    workdir: new, or what a killed import of the same left.
+    tokenizer: of an encoder of text, a file or folder; by default what lies beside the weights.
+
+  Raises:
+    ConfigError: the files cannot be used, or the work directory is of another run or has
+      checkpoints.
+  """
+  workdir = pathlib.Path(workdir)
+  if config.part not in KINDS:
+    raise ConfigError(
+      f'the configuration is of the part {config.part!r}; expected one of {", ".join(KINDS)}'
+    )
+  if not os.path.exists(source):
+    raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
+  if open_checkpoints(workdir, config.train).begun():
+    raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
+  kind = KINDS[config.part]
+  if (ours := _read_ours(source, config.part)) is not None:
+    model, params, notes = _from_ours(kind, config, *ours)
+  elif kind.read is not None:
+    model, params, notes = kind.read(config, source)
+  else:
+    raise ConfigError(
+      f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
+      f'part {config.part!r}'
+    )
+  files = {} if ours is None or tokenizer is not None else _unpack(ours[1], source)
+  files = files or find_tokenizer(config, model, source, tokenizer)
+  if files:
+    notes['source'] = notes['source'] | {'tokenizer': digests(files)}
+  for name, digest in digests(files).items():
+    _log.info('%s  %s', digest, name)
+  for changed in differences(config.model.to_dict(), model):
+    _log.info('model.%s, as the weights need it', changed)
+  config = ConfigDict(config.to_dict() | {'model': dict(model)})
+  if _is_another_run(workdir, config):
+    raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
+  write_tokenizer(workdir, files)
+  write_workdir(config, params, notes, workdir, origin={'order': 'imported'}, frozen=kind.frozen)
+  if kind.frozen:
+    _log.info('%d parameters in %s', count_parameters(params), workdir)
+    return
+  _log.info(
+    '%d parameters in %s; train them with --config.start_from=%s and another --workdir',
+    count_parameters(params), workdir, workdir,
+  )  # fmt: skip
+
+
+def _is_another_run(workdir: pathlib.Path, config: ConfigDict) -> bool:
+  try:
+    return bool(differences(read_config(workdir).to_dict(), config.to_dict()))
+  except ValueError:  # what is no configuration is not ours to replace
+    return True
+  except ConfigError:
+    return False
+
+
+def _read_ours(path: str | os.PathLike[str], wanted: str) -> tuple[Tensors, dict[str, Any]] | None:
+  if os.path.isdir(path) or os.fspath(path).endswith((*SUFFIXES, INDEX)):
+    return None
+  metadata = read_metadata(path)
+  if 'mgjax' not in metadata:
+    return None
+  try:
+    header = json.loads(metadata['mgjax'])
+    part, _ = header['part'], dict(header['model'])
+    _ = [header[name] for name in KINDS[wanted].noted if part == wanted]
+  except (KeyError, ValueError, TypeError) as error:
+    raise ConfigError(
+      f'the header of {os.fspath(path)!r} is damaged ({error!r}); export the weights again'
+    ) from error
+  if part != wanted:
+    raise ConfigError(f'{os.fspath(path)!r} holds the part {part!r}; expected {wanted!r}')
+  return read_tensors(path)[0], header
+
+
+def _from_ours(
+  kind: Kind, config: ConfigDict, tensors: Tensors, header: Mapping[str, Any]
+) -> Foreign:
+  fields = header['model'] | {name: config.model[name] for name in kind.how if name in config.model}
+  notes = {name: value for name, value in header.items() if name not in ABOUT}
+  with understanding('the header of the file'):
+    shapes = shapes_of(kind, fields, notes)
+  names = {name: name for name in named_leaves(shapes)}
+  found = {name: tensors[name] for name in names if name in tensors}
+  expected = 'those that the header of the file describes; export them again'
+  params = place(shapes, names, found, tensors, expected)
+  return Foreign(fields, params, notes)
+
+
+def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
+  """Returns the tokenizer files that an exported encoder brings along."""
+  try:
+    files = {name: base64.b64decode(text) for name, text in header.get('tokenizer', {}).items()}
+    intact = digests(files) == header.get('source', {}).get('tokenizer', {})
+  except (AttributeError, TypeError, ValueError):
+    intact = False
+  if not intact or any(pathlib.PurePath(name).name != name for name in files):
+    raise ConfigError(
+      f'the tokenizer in the header of {os.fspath(path)!r} is damaged; export the weights again'
+    )
+  return files
+
+
+def export_weights(
+  workdir: str | os.PathLike[str],
+  out: str | os.PathLike[str],
+  form: str = 'mgjax',
+  *,
+  which: str = 'average',
+  step: int | None = None,
+) -> None:
+  """Writes the parameters of one checkpoint of a part in `KINDS`.
+
+  Args:
+    workdir: of `launch.train` or `import_weights`.
+    out: a .safetensors file; for 'diffusers' and 'transformers' a folder.
+    form: 'mgjax' for all of them; 'diffusers' for the image autoencoder among those of an
+      autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by the
+      names and in the types that it came with.
+    which: 'average' for the averaged parameters, 'params' for themselves.
+    step: of the checkpoint; by default the newest good one.
+
+  Raises:
+    ConfigError: `workdir` holds none, or none that is what `form` says.
+    CheckpointError: there is no checkpoint that can be trusted.
+  """
+  config, out = read_config(workdir), pathlib.Path(out)
+  if config.part not in KINDS:
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} holds the part {config.part!r}; expected one of {", ".join(KINDS)}'
+    )
+  kind = KINDS[config.part]
+  if form not in (known := ['mgjax', *[kind.form] * (kind.write is not None)]):
+    raise ConfigError(
+      f'there is no format {form!r} for the part {config.part!r}; expected {" or ".join(known)}'
+    )
+  if form != 'mgjax' and kind.folder:
+    if out.exists() and not out.is_dir():
+      raise ConfigError(f'--out={out} is a file; expected a folder')
+  elif out.suffix != '.safetensors' or out.is_dir():
+    raise ConfigError(f'--out={out}: expected a .safetensors file, as in --out=tae.safetensors')
+  params, meta = load_params(workdir, which, step=step)
+  notes = meta['notes']
+  files = read_tokenizer(workdir) if config.part in READERS else {}
+  if form != 'mgjax' and kind.write is not None:
+    written = kind.write(params, config.model, notes, out)
+    for name, data in files.items():
+      write_bytes(out / name, data)
+    _log.info('%s of step %d in %s', written, meta['step'], out)
+    return
+  header = {
+    'part': config.part,
+    'model': config.model.to_dict(),
+    **notes,
+    'step': meta['step'],
+    'version': mgjax.__version__,
+  }
+  if files:
+    header['source'] = header['source'] | {'tokenizer': digests(files)}
+    header['tokenizer'] = {name: base64.b64encode(data).decode() for name, data in files.items()}
+  leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
+  write_bytes(out, save(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
+  _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)

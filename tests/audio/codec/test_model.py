@@ -1,0 +1,331 @@
+"""The codec of sound: its layers against their sums, its twin in PyTorch, any length, bad sound."""
+
+import functools
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.audio.codec.layers import (
+  INPUTS,
+  OUTPUTS,
+  DownConv,
+  ResidualUnit,
+  SoundConv,
+  UpConv,
+  snake,
+  weight_norm,
+)
+from mgjax.audio.codec.model import RATE, Codec, Posterior, kl
+from mgjax.audio.codec.weights import import_published
+from mgjax.core.axes import AXES
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.tree import count_parameters
+from mgjax.parallel.mesh import make_mesh
+from tests.audio.codec.shapes import boxed_shapes, shapes
+from tests.oracles import codec as oracle
+from tests.random_parameters import random_parameters
+
+EPS = np.finfo(np.float32).eps
+# Some 80 sums of up to 7 x 32 terms one after another, whose roundings of either sign add up as a
+# random walk would reach 8e-6; most sums are shorter, and what is asked for is 1e-6 of the largest
+# number. A layer left out, or alpha + 1e-4 for alpha + 1e-9, would be seen.
+CLOSE = 1e-6
+SMALL = Codec(**oracle.MODELS['stereo'])
+
+
+@functools.cache
+def vectors(name):
+  """What the twin answered, and the shapes of its tensors."""
+  with np.load(oracle.VECTORS) as file:
+    found = {key.split('/')[1]: file[key] for key in file if key.startswith(f'{name}/')}
+  return found | {'shapes': json.loads(str(found['shapes']))}
+
+
+@functools.cache
+def drawn(name):
+  """The codec and parameters that the twin had."""
+  codec = Codec(**oracle.MODELS[name])
+  tensors = {key: oracle.draw(key, tuple(s)) for key, s in vectors(name)['shapes'].items()}
+  params, _ = import_published(tensors, shapes(codec))
+  return codec, jax.tree.map(jnp.asarray, params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def both(codec, params, sound, latents):
+  """Encodes sound and decodes latents in one program."""
+  variables = {'params': params}
+  decoded = codec.apply(variables, latents, method='decode')
+  return codec.apply(variables, sound, method='encode'), decoded
+
+
+def close(y, exact, largest=CLOSE):
+  np.testing.assert_allclose(y, exact, rtol=0, atol=largest * np.abs(exact).max())
+
+
+@pytest.mark.parametrize('name', oracle.MODELS)
+def test_codec_answers_as_its_twin_in_pytorch_does(name):
+  codec, params = drawn(name)
+  expected = vectors(name)
+  posterior, decoded = both(codec, params, oracle.draw_sound(name), oracle.draw_latents(name))
+  close(posterior.mean, expected['mean'])
+  close(posterior.scale, expected['scale'])
+  close(posterior.std, expected['std'])
+  close(decoded, expected['decoded'])
+  close(kl(posterior), expected['kl'])
+
+
+def test_snake_is_its_formula():
+  x = np.linspace(-4, 4, 33, dtype=np.float32).reshape(11, 3)
+  alpha = np.array([0.5, 1.0, 3.0], np.float32)
+  wide, factors = x.astype(np.float64), alpha.astype(np.float64)
+  exact = wide + np.sin(factors * wide) ** 2 / (factors + 1e-9)
+  # alpha x is rounded, at most 12; sin then errs by 12 eps, its square by 24 eps.
+  close(snake(jnp.asarray(x), jnp.asarray(alpha)), exact, 24 * EPS)
+  at_zero = snake(jnp.ones((1, 3)), jnp.zeros(3))
+  np.testing.assert_array_equal(at_zero, jnp.ones((1, 3)))
+
+
+@pytest.mark.parametrize('axis', [INPUTS, OUTPUTS])
+def test_weight_norm_keeps_directions_and_sets_lengths(axis):
+  rng = np.random.default_rng(0)
+  kernel = rng.normal(size=(5, 3, 4)).astype(np.float32)
+  scale = rng.uniform(1, 2, size=kernel.shape[axis]).astype(np.float32)
+  found = weight_norm(jnp.asarray(kernel), jnp.asarray(scale), axis)
+  for place in range(kernel.shape[axis]):
+    v = np.take(kernel, place, axis).astype(np.float64)
+    exact = scale[place] * v / np.linalg.norm(v)
+    close(np.take(np.asarray(found), place, axis), exact, 20 * EPS)  # a sum of at most 20 squares
+  longer = weight_norm(jnp.asarray(4 * kernel), jnp.asarray(scale), axis)
+  np.testing.assert_array_equal(found, longer)
+
+
+def applied(layer, x):
+  """Applies a layer with random parameters; returns also x, weight and bias in float64."""
+  params = nn.unbox(jax.eval_shape(layer.init, jax.random.key(0), x))['params']
+  rng = np.random.default_rng(1)
+  params = {name: rng.normal(size=p.shape).astype(np.float32) for name, p in params.items()}
+  kernel, scale, bias = (np.asarray(params[key], np.float64) for key in ('kernel', 'scale', 'bias'))
+  shape = (1, -1, 1) if isinstance(layer, UpConv) else (1, 1, -1)
+  others = (0, 2) if isinstance(layer, UpConv) else (0, 1)
+  kernel *= scale.reshape(shape) / np.sqrt((kernel**2).sum(others, keepdims=True))
+  y = np.asarray(jax.jit(layer.apply)({'params': params}, x))
+  return y, np.asarray(x, np.float64), kernel, bias
+
+
+@pytest.mark.parametrize(('window', 'dilation'), [(1, 1), (3, 1), (7, 3)])
+def test_convolution_is_a_sum_with_zeros_beyond_the_ends(window, dilation):
+  layer = SoundConv(5, window, dilation)
+  y, x, kernel, bias = applied(layer, jax.random.normal(jax.random.key(2), (2, 13, 3)))
+  edge = dilation * (window // 2)
+  padded = np.pad(x, ((0, 0), (edge, edge), (0, 0)))
+  taps = [padded[:, tap * dilation :][:, :13] @ kernel[tap] for tap in range(window)]
+  close(y, sum(taps) + bias)
+
+
+@pytest.mark.parametrize('stride', [2, 6])
+def test_two_products_are_the_strided_convolution(stride):
+  y, x, kernel, bias = applied(
+    DownConv(5, stride), jax.random.normal(jax.random.key(2), (2, 4 * stride, 3))
+  )
+  padded = np.pad(x, ((0, 0), (stride // 2, stride // 2), (0, 0)))
+  taps = [padded[:, tap::stride][:, :4] @ kernel[tap] for tap in range(2 * stride)]
+  close(y, sum(taps) + bias)
+
+
+@pytest.mark.parametrize('stride', [2, 6])
+@pytest.mark.parametrize('length', [1, 4])
+def test_two_products_are_the_transposed_convolution(length, stride):
+  y, x, kernel, bias = applied(
+    UpConv(5, stride), jax.random.normal(jax.random.key(2), (2, length, 3))
+  )
+  whole = np.zeros((2, (length + 1) * stride, 5))
+  for place in range(length):
+    for tap in range(2 * stride):
+      whole[:, place * stride + tap] += x[:, place] @ kernel[tap]
+  close(y, whole[:, stride // 2 : -(stride // 2)] + bias)
+  # The form with zeros laid between the inputs: the taps turned round.
+  edge = 2 * stride - 1 - stride // 2
+  dilated = jax.lax.conv_general_dilated(
+    jnp.asarray(x, jnp.float32), jnp.asarray(kernel[::-1], jnp.float32), (1,), [(edge, edge)],
+    lhs_dilation=(stride,), dimension_numbers=('NWC', 'WIO', 'NWC'),
+  )  # fmt: skip
+  close(y, np.asarray(dilated, np.float64) + bias)
+
+
+def test_codec_has_the_published_parameters():
+  counts = {name: count_parameters(side) for name, side in shapes(Codec()).items()}
+  # 107,671,171 are published, 14,675,873 of them for the watermark.
+  assert counts.pop('encoder') == 27_288_704
+  assert counts.pop('decoder') == 65_310_818
+  assert sum(counts.values()) == 395_776
+  assert count_parameters(shapes(Codec())) == 107_671_171 - 14_675_873
+
+
+def test_codec_makes_25_latents_of_128_channels_a_second():
+  codec = Codec()
+  sound = jax.ShapeDtypeStruct((1, 2 * RATE, 1), jnp.float32)
+  variables = {'params': shapes(codec)}
+  posterior = jax.eval_shape(functools.partial(codec.apply, method='encode'), variables, sound)
+  assert posterior.mean.shape == posterior.scale.shape == (1, 50, 128)
+  decode = functools.partial(codec.apply, method='decode')
+  assert jax.eval_shape(decode, variables, posterior.mean).shape == (1, 2 * RATE, 1)
+
+
+def test_every_parameter_names_its_axes():
+  boxes = jax.tree.leaves(
+    boxed_shapes(SMALL), is_leaf=lambda leaf: isinstance(leaf, nn.meta.AxisMetadata)
+  )
+  for box in boxes:
+    assert set(box.names) <= set(AXES)
+    assert len(box.names) == box.value.ndim
+
+
+def test_weights_start_as_drawn():
+  layer = UpConv(4, 2)
+  params = nn.unbox(jax.jit(layer.init)(jax.random.key(0), jnp.zeros((1, 3, 6))))['params']
+  kernel = params['kernel']
+  assert params['scale'].shape == (6,)
+  close(weight_norm(kernel, params['scale'], INPUTS), kernel, 2 * EPS)
+  assert 0 < jnp.abs(kernel).max() <= 0.5  # of variance 1 / 12: two taps of 6 channels
+
+
+def test_any_length_is_filled_up_by_reflection():
+  codec = Codec(channels=2, width=2, strides=(8,), latent_channels=3, decoder_width=2)
+  params = random_parameters(codec.init, jnp.zeros((1, 8, 2)), jax.random.key(0))
+  variables = {'params': params}
+  encode = jax.jit(functools.partial(codec.apply, method='encode'))
+  for samples, count in ((1, 1), (3, 1), (9, 2)):
+    sound = oracle.draw_sound('stereo')[:, :samples]
+    filled = np.pad(sound, ((0, 0), (0, 8 * count - samples), (0, 0)), 'reflect')
+    posterior = encode(variables, sound)
+    assert posterior.mean.shape == (2, count, 3)
+    close(posterior.mean, encode(variables, filled).mean)
+    decoded, _ = jax.eval_shape(codec.apply, variables, sound, jax.random.key(0))
+    assert decoded.shape == sound.shape
+
+
+def test_a_patch_is_samples_folded_into_channels():
+  plain = SMALL.clone(channels=3 * 2)
+  folded = SMALL.clone(patch=3)
+  params = random_parameters(plain.init, jnp.zeros((1, 8, 6)), jax.random.key(0))
+  sound, latents = oracle.draw_sound('stereo')[:, : 2 * 24], oracle.draw_latents('stereo')[:, :2]
+  posterior, decoded = both(plain, params, sound.reshape(2, -1, 6), latents)
+  found, sounds = both(folded, params, sound, latents)
+  np.testing.assert_array_equal(found.mean, posterior.mean)
+  np.testing.assert_array_equal(sounds, np.asarray(decoded).reshape(2, -1, 2))
+  assert folded.compression == 3 * plain.compression == 24
+  assert both(folded, params, sound[:, :25], latents)[0].mean.shape == (2, 2, 5)
+
+
+def test_reconstruction_decodes_one_draw_of_the_posterior():
+  codec, params = drawn('stereo')
+  sound, key = oracle.draw_sound('stereo'), jax.random.key(3)
+  reconstruction, posterior = jax.jit(codec.apply)({'params': params}, sound, key)
+  noise = jax.random.normal(key, posterior.mean.shape)
+  close(posterior.sample(key), posterior.mean + noise * posterior.std)
+  _, decoded = both(codec, params, sound, posterior.sample(key))
+  close(reconstruction, decoded[:, : sound.shape[1]])
+
+
+def test_kl_is_twice_that_of_two_normal_distributions():
+  mean = jax.random.normal(jax.random.key(0), (2, 3, 4))
+  posterior = Posterior(mean, jax.random.normal(jax.random.key(1), (2, 3, 4)))
+  std = np.log1p(np.exp(np.asarray(posterior.scale, np.float64))) + 1e-4
+  exact = np.asarray(mean, np.float64) ** 2 + std**2 - np.log(std**2) - 1
+  np.testing.assert_allclose(kl(posterior), exact.sum(-1).mean(), rtol=4 * EPS)
+  neutral = Posterior(jnp.zeros((1, 1, 2)), jnp.full((1, 1, 2), np.log(np.expm1(1 - 1e-4))))
+  assert abs(kl(neutral)) < 2 * EPS
+
+
+class EveryLayer(nn.Module):
+  """One of each: what the codec repeats."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = DownConv(8, 2, name='down')(ResidualUnit(3, name='unit')(x))
+    return UpConv(4, 2, name='up')(x)
+
+
+def test_layers_on_a_mesh_answer_and_learn_as_on_one_device():
+  model, x = EveryLayer(), jax.random.normal(jax.random.key(0), (2, 12, 4))
+  params = nn.unbox(jax.eval_shape(model.init, jax.random.key(1), x))['params']
+  rng = np.random.default_rng(1)
+  params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), params)
+
+  def learn(params, x):
+    return jax.value_and_grad(lambda params: jnp.mean(model.apply({'params': params}, x) ** 2))(
+      params
+    )
+
+  expected = jax.jit(learn)(params, x)
+  with jax.set_mesh(make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})):
+    found = jax.jit(learn)(params, x)
+  largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+  for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(one, other, rtol=0, atol=CLOSE * largest)
+
+
+def test_products_in_bfloat16_give_float32_at_both_ends():
+  codec = SMALL.clone(dtype=jnp.bfloat16)
+  sound, key = jax.ShapeDtypeStruct((1, 8, 2), jnp.float32), jax.random.key(0)
+  variables = {'params': shapes(SMALL)}
+  decoded, posterior = jax.eval_shape(codec.apply, variables, sound, key)
+  assert {decoded.dtype, posterior.mean.dtype, posterior.scale.dtype} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize(
+  ('shape', 'dtype', 'message'),
+  [
+    ((1, 0, 2), 'float32', 'no samples; expected one at least'),
+    ((1, 8, 1), 'float32', r'of shape \(1, 8, 1\); expected 3 axes, \(b s c\), with 2 channels'),
+    ((1, 2, 8), 'float32', r'of shape \(1, 2, 8\); expected'),
+    ((1, 8, 2), 'int16', 'is of int16; expected floats in .* divide 16-bit samples by 32768'),
+  ],
+)
+def test_bad_sound_is_told_in_a_sentence(shape, dtype, message):
+  sound = jnp.zeros(shape, dtype)
+  with pytest.raises(DataError, match=message):
+    SMALL.apply({'params': shapes(SMALL)}, sound, method='encode')
+
+
+@pytest.mark.parametrize(
+  ('shape', 'samples', 'message'),
+  [
+    ((1, 0, 5), None, r'of shape \(1, 0, 5\); expected .* one latent at least and 5 channels'),
+    ((1, 4, 3), None, r'of shape \(1, 4, 3\); expected'),
+    ((1, 4, 5), 33, '33 samples are asked of latents that stand for 32'),
+    ((1, 4, 5), 0, '0 samples are asked of latents that stand for 32'),
+  ],
+)
+def test_bad_latents_are_told_in_a_sentence(shape, samples, message):
+  variables = {'params': shapes(SMALL)}
+  with pytest.raises(DataError, match=message):
+    SMALL.apply(variables, jnp.zeros(shape), samples, method='decode')
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'strides': (2, 5)}, 'strides are even, as 2 or 12; got (2, 5)'),
+    ({'strides': ()}, 'strides are even'),
+    ({'patch': 0}, 'a patch of 0 samples; expected 1 at least'),
+    ({'decoder_width': 6}, 'decoder_width 6 is halved 2 times; expected a multiple of 4'),
+  ],
+)
+def test_bad_dimensions_are_told_in_a_sentence(fields, message):
+  with pytest.raises((ConfigError, TypeError)) as caught:
+    shapes(SMALL.clone(**fields))
+  assert message in str(caught.value.__cause__ or caught.value)
+
+
+@pytest.mark.parametrize('stride', [2, 8, 10])
+def test_changing_the_rate_up_keeps_the_variance(stride):
+  """Sums of 2 x 64 products of independent numbers: 1, to four deviations of 200 rows' mean."""
+  x = jax.random.normal(jax.random.key(0), (200, 5, 64))
+  y, _ = UpConv(32, stride).init_with_output(jax.random.key(1), x)
+  middle = np.asarray(y)[:, 2 * stride : 3 * stride]
+  assert middle.var() == pytest.approx(1, rel=4 / np.sqrt(200 * stride / 2))

@@ -1,0 +1,67 @@
+"""A video that is read once, stretch by stretch, is seen as if it were read whole."""
+
+import numpy as np
+import pytest
+
+from mgjax.audio.frame_features import pixel_features, resample
+from mgjax.audio.rerank import motion_change, velocities
+from mgjax.audio.video_track import Film
+from mgjax.core.errors import DataError
+from mgjax.media.video import probe, read_clip, write_video
+
+RATE, SIZE = 25.0, (24, 32)
+
+
+def write(path, fps, seconds=6.0, side=48):
+  """A square that goes to and fro over a still background."""
+  frames = round(seconds * fps)
+  place = np.abs((np.arange(frames) / fps * 20) % 40 - 20).astype(int)
+  video = np.full((frames, side, side * 4 // 3, 3), 30, np.uint8)
+  for index, left in enumerate(place):
+    video[index, 10:26, 4 + left : 20 + left] = (200, 120, 60)
+  write_video(path, video, fps)
+  return path
+
+
+@pytest.mark.parametrize(('own', 'fps'), [(25, 25), (30, 25), (25, 8)])
+def test_stretches_are_those_of_the_whole(tmp_path, own, fps):
+  path = write(tmp_path / 'a.mp4', own)
+  frames = int(np.ceil(6.0 * fps))
+  clip = read_clip(path, frames=frames, size=SIZE, fps=fps)
+  whole = resample(pixel_features(clip), fps, 150, RATE)
+  motion = motion_change(velocities(clip, fps), fps, 150)
+  film = Film(path, size=SIZE, fps=fps, rate=RATE)
+  for start, stop in [(0, 30), (20, 50), (20, 50), (45, 100), (149, 150)]:
+    # float32 places of frames: a hundred thousandth of a frame, of features in [-1, 1].
+    np.testing.assert_allclose(film.features(start, stop), whole[start:stop], atol=1e-4)
+    np.testing.assert_allclose(film.motion(start, stop)[:-2], motion[start:stop][:-2], atol=1e-5)
+  assert motion.max() > 0.5  # at the turns
+
+
+def test_beyond_its_end_the_last_frame_stands(tmp_path):
+  path = write(tmp_path / 'a.mp4', 25, seconds=1.0)
+  film = Film(path, size=SIZE, fps=25, rate=RATE)
+  assert film.seconds == pytest.approx(1.0) and film.fps == 25
+  features = film.features(10, 60)
+  np.testing.assert_array_equal(features[15:], np.repeat(features[14:15], 35, axis=0))
+  assert (features[0] != features[14]).any()
+  assert not film.motion(30, 60).any()
+  np.testing.assert_array_equal(film.features(50, 60), features[40:])
+
+
+def test_what_is_past_is_not_held(tmp_path):
+  path = write(tmp_path / 'a.mp4', 25, seconds=20.0)
+  film = Film(path, size=SIZE, fps=25, rate=RATE)
+  held = []
+  for start in range(0, 480, 10):
+    film.features(start, start + 20)
+    held.append(len(film._features))
+  assert max(held) <= 20 + 2 + 50  # a stretch, its neighbours, a chunk of frames
+
+
+def test_what_is_no_video_is_refused(tmp_path):
+  (tmp_path / 'a.mp4').write_bytes(b'no video')
+  for path in (tmp_path / 'a.mp4', tmp_path / 'none.mp4'):
+    with pytest.raises(DataError):
+      Film(path, size=SIZE, fps=25, rate=RATE)
+  assert probe(write(tmp_path / 'b.mp4', 25, seconds=0.2)).seconds > 0

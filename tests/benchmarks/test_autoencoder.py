@@ -1,0 +1,171 @@
+"""The bench of autoencoders: what it times, how it counts, when it trusts a rival."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs.bench.tae_cpu import get_config
+from mgjax.benchmarks.autoencoder import (
+  PASSES,
+  count_products,
+  make_reconstruction_subject,
+  measure_reconstruction,
+)
+from mgjax.benchmarks.report import describe
+from mgjax.core.errors import ConfigError
+from mgjax.parallel.mesh import make_mesh
+
+WIDTH, LATENT, FRAMES, SIDE = 4, 2, 2, 4
+
+
+def tiny(**changes):
+  config = get_config()
+  config.model.update(widths=(WIDTH,), strides=(), blocks=1, groups=2, latent_channels=LATENT)
+  config.buckets.video.update(frames=FRAMES, height=SIDE, width=SIDE)
+  config.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changes.items()})
+  return config
+
+
+def timed(what, config=None, **options):
+  options = {'devices': jax.devices()[:1], 'rounds': 2} | options
+  return measure_reconstruction(config or tiny(), what, **options)
+
+
+def expected_flops(what):
+  """Operations for one place of one frame, by hand: no stride, so all places are alike."""
+
+  def conv(inputs, outputs):  # over 3 x 3 places, then over 3 frames and those beyond both ends
+    return 9 * inputs * outputs + (3 + 2 / FRAMES) * outputs * outputs
+
+  block = 2 * conv(WIDTH, WIDTH)
+  # Four maps, and products of queries with keys and of weights with values; of places, of frames.
+  attention = 2 * 4 * WIDTH**2 + 2 * SIDE**2 * WIDTH + 2 * FRAMES * WIDTH
+  middle = 2 * block + attention
+  encode = conv(3, WIDTH) + block + middle + conv(WIDTH, 2 * LATENT)
+  decode = conv(LATENT, WIDTH) + middle + 2 * block + 9 * WIDTH * 3
+  places = FRAMES * SIDE**2
+  return {
+    'encode': 2 * places * encode,
+    'decode': 2 * places * decode,
+    'step': 3 * 2 * places * (encode + decode),
+  }[what]
+
+
+@pytest.mark.parametrize(
+  'what',
+  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'step')) for each in PASSES],
+)
+def test_numbers_of_everything_that_can_be_timed(what):
+  report = json.loads(json.dumps(timed(what)))
+  assert report['video'] == [1, FRAMES, SIDE, SIDE] and not report['failed']
+  assert report['compiled_while_timed'] == 0
+  assert report['peak_gib'] > 0 and report['peak_rss_mib'] > 0 and report['parameters'] > 0
+  numbers = report['programs']['mgjax'][what]
+  assert numbers['flops'] == expected_flops(what)
+  assert 0 < numbers['min'] <= numbers['median']
+  assert numbers['frames_per_second'] == pytest.approx(FRAMES / numbers['median'])
+  assert numbers['samples_per_second'] == pytest.approx(1 / numbers['median'])
+  assert numbers['compile_seconds'] > 0 and numbers['compiled_gib'] > 0
+  text = describe(report)
+  assert f'{what} on 1 x cpu: 1 x 2 frames of 4 x 4, float32' in text
+  assert 'frames/s' in text and report['counted'] in text
+
+
+def test_devices_share_the_rows():
+  report = timed('decode', video=(8, FRAMES, SIDE, SIDE), devices=None)
+  assert report['devices'] == 8
+  # Of all devices together.
+  assert report['programs']['mgjax']['decode']['flops'] == 8 * expected_flops('decode')
+
+
+def test_products_are_counted_in_strides_loops_and_branches():
+  def function(x, kernel, matrix, flag):
+    y = jax.lax.conv_general_dilated(
+      x, kernel, (2, 2), ((0, 1), (0, 1)), dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+    z, _ = jax.lax.scan(lambda z, _: (jax.jit(jnp.dot)(z, matrix), None), matrix, length=3)
+    return y, jax.lax.cond(flag, lambda: z @ matrix, lambda: z)
+
+  shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 4, 6, 5), (3, 3, 5, 7))]
+  matrix, flag = jax.ShapeDtypeStruct((2, 2), jnp.float32), jax.ShapeDtypeStruct((), bool)
+  convolution, product = 2 * (2 * 3) * 9 * 5 * 7, 2 * 2**3
+  assert count_products(function, *shapes, matrix, flag) == convolution + 4 * product
+
+
+# `same` answers as we do; the others do not, each in another way.
+RIVAL = """
+import jax
+import numpy as np
+from mgjax.tae.autoencoder import make_autoencoder
+
+WHAT = ('encode',)
+
+def make_programs(task):
+  assert task['what'] == 'encode' and task['frames'] == 2 and task['compute'] == 'float32'
+  assert task['platform'] == 'cpu' and task['threads'] > 0
+  tree = {}
+  for name, array in task['params'].items():
+    *path, last = name.split('/')
+    node = tree
+    for part in path:
+      node = node.setdefault(part, {})
+    node[last] = jax.numpy.asarray(array)
+  fields = ('latent_channels', 'widths', 'strides', 'blocks', 'groups', 'patch', 'compute')
+  model = make_autoencoder({name: task[name] for name in fields})
+  encode = jax.jit(lambda p, x: model.apply({'params': p}, x, method='encode').mean)
+  y = np.asarray(encode(tree, jax.numpy.asarray(task['x'])))
+  return {
+    'same': {'encode': lambda: y},
+    'almost': {'encode': lambda: y + 0.01 * np.abs(y).max()},
+    'no number': {'encode': lambda: y * np.nan},
+    'a frame less': {'encode': lambda: y[:, 1:]},
+  }
+"""
+OTHER = """
+WHAT = ('encode', 'decode')
+DIFFERS = 'images alone'
+
+def make_programs(task):
+  return {'other': {'encode': lambda: None}}
+"""
+
+
+def test_only_rivals_that_give_our_results_are_timed_unless_they_say_how_they_differ(tmp_path):
+  paths = [tmp_path / 'rival.py', tmp_path / 'other.py']
+  for path, text in zip(paths, (RIVAL, OTHER), strict=True):
+    path.write_text(text)
+  report = timed('encode', rivals=[str(path) for path in paths])
+  assert list(report['rival_over_mgjax']) == ['same', 'other']
+  assert list(report['apart']) == ['same'] and report['apart']['same']['encode'] < 1e-6
+  failed = report['failed']
+  assert '1.0e-02 of the largest number away from ours, more than 0.0001' in failed['almost']
+  assert 'nan of the largest number away' in failed['no number']
+  assert failed['a frame less'] == 'encode gives (1, 1, 4, 4, 2) and ours (1, 2, 4, 4, 2)'
+  text = describe(report)
+  assert 'almost failed: encode is 1.0e-02' in text and 'same / mgjax, encode' in text
+  assert 'other does other work: images alone' in text
+
+
+def test_what_does_not_fit_together_is_refused(tmp_path):
+  path = tmp_path / 'other.py'
+  path.write_text(OTHER)
+  with pytest.raises(ConfigError, match="no 'blocks' of an autoencoder to time; expected one of"):
+    timed('blocks')
+  with pytest.raises(ConfigError, match="of the part 'video', not an autoencoder"):
+    timed('encode', tiny(part='video'))
+  with pytest.raises(ConfigError, match=r'12 rows do not divide over 8 groups.* in --video'):
+    timed('encode', video=(12, 1, 4, 4), devices=None)
+  with pytest.raises(ConfigError, match='4 x 6 pixels do not divide by the compression 4 x 4'):
+    timed('decode', tiny(model__patch=(1, 4, 4)), video=(1, 1, 4, 6))
+  with pytest.raises(ConfigError, match="runs encode and decode, not 'step'"):
+    timed('step', rivals=[str(path)])
+
+
+def test_the_configuration_has_the_size_it_speaks_of():
+  config = get_config()
+  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=jax.devices()[:1])
+  subject = make_reconstruction_subject('encode', config, (1, 17, 128, 128), mesh)
+  assert subject.parameters == 114_062_019
+  assert subject.shapes[1].shape == (1, 17, 128, 128, 3)

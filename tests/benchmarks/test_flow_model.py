@@ -1,0 +1,305 @@
+"""The bench: what it times, how it counts, what it does when memory or a rival fails."""
+
+import json
+
+import jax
+import pytest
+
+from configs.bench.cpu import get_config as cpu
+from configs.bench.h200 import get_config as h200
+from mgjax.benchmarks import flow_model
+from mgjax.benchmarks.flow_model import measure
+from mgjax.benchmarks.programs import SUBJECTS, make_subject
+from mgjax.benchmarks.report import describe, rates
+from mgjax.core.errors import ConfigError
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.flops import backbone_flops
+from mgjax.parallel.chips import Chip, find_chip
+from mgjax.parallel.mesh import make_mesh
+from mgjax.planning.workload import make_workload
+
+ORACLES = 'tests/oracles'
+PROGRAMS = {
+  'step': ['step'],
+  'guards': ['fingerprints', 'bare_step', 'step'],
+  'forward': ['forward'],
+  'blocks': ['forward', 'forward_backward'],
+  'attention': ['forward', 'forward_backward'],
+}
+# The bucket's rows, tokens and latents, the model's width, the text's length.
+ROWS, TOKENS, LATENTS, WIDTH, CONTEXT = 8, 8, (2, 4, 4, 16), 16, 7
+
+
+def tiny(**changes):
+  config = cpu()
+  config.model.update(dim=WIDTH, depth=2, heads=2, hidden=32, positions=(4, 4, 4))
+  config.model.conditionings.text.update(width=8, depth=1, length=CONTEXT)
+  config.buckets.video.update(frames=16, height=32, width=32, batch_size=ROWS)
+  config.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changes.items()})
+  return config
+
+
+def one_device():
+  return jax.devices()[:1]
+
+
+def timed(what, config=None, **options):
+  return measure(config or tiny(), what, rounds=2, **({'devices': one_device()} | options))
+
+
+def expected_flops(what, tokens=TOKENS, latents=LATENTS):
+  """Operations of each program; those of the layers by hand, with L = 2."""
+  backbone = make_flow_model(tiny()).backbone
+  forward = backbone_flops(backbone, (ROWS, *latents), CONTEXT).forward
+  attention = 4 * tokens**2 * WIDTH
+  square, hidden = WIDTH**2, WIDTH * 32
+  # Six maps of tokens and three of the FFN, two of the context, self- and cross-attention.
+  linear = 2 * tokens * (6 * square + 3 * hidden) + 4 * CONTEXT * square
+  layers = 2 * (linear + attention + 4 * tokens * CONTEXT * WIDTH)
+  return {
+    'step': {'step': 3 * forward},
+    'guards': {'fingerprints': 0, 'bare_step': 3 * forward, 'step': 3 * forward},
+    'forward': {'forward': forward},
+    'blocks': {'forward': ROWS * layers, 'forward_backward': 3 * ROWS * layers},
+    'attention': {'forward': ROWS * attention, 'forward_backward': 3 * ROWS * attention},
+  }[what]
+
+
+@pytest.mark.parametrize(
+  'what',  # guards have the step too
+  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'step')) for each in SUBJECTS],
+)
+def test_numbers_of_everything_that_can_be_timed(what):
+  report = json.loads(json.dumps(timed(what)))
+  assert report['latents'] == [ROWS, *LATENTS]
+  assert report['tokens_per_sample'] == TOKENS
+  assert report['layers'] == (0 if what == 'attention' else 2)
+  assert list(report['programs']) == ['mgjax'] and not report['failed']
+  assert report['compiled_while_timed'] == 0
+  assert report['peak_gib'] > 0 and report['peak_rss_mib'] > 0
+  assert 'attention counted' in report['counted']
+  ours = report['programs']['mgjax']
+  assert list(ours) == PROGRAMS[what]
+  assert {name: numbers['flops'] for name, numbers in ours.items()} == expected_flops(what)
+  for numbers in ours.values():
+    assert 0 < numbers['min'] <= numbers['median']
+    assert numbers['samples_per_second'] == pytest.approx(ROWS / numbers['median'])
+    assert numbers['tokens_per_second'] == pytest.approx(ROWS * TOKENS / numbers['median'])
+    assert numbers['tflops_per_second'] == pytest.approx(
+      numbers['flops'] / numbers['median'] / 1e12
+    )
+    assert numbers['mfu'] is None and numbers['compile_seconds'] > 0
+    assert numbers['compiled_gib'] * 1024 >= numbers['temporary_mib']
+  text = describe(report)
+  assert 'no peak is known' in text and report['counted'] in text
+  assert all(program in text for program in ours)
+
+
+MESHES = {
+  'fsdp': {'slice': 2, 'fsdp': 4},
+  'fsdp_tp_cp': {'fsdp': 2, 'context': 2, 'tensor': 2},
+}
+
+
+@pytest.mark.parametrize(
+  ('what', 'rules'),
+  [
+    pytest.param('step', 'fsdp', marks=pytest.mark.slow),
+    ('blocks', 'fsdp_tp_cp'),
+    ('attention', 'fsdp_tp_cp'),
+  ],
+)
+def test_devices_of_a_mesh_share_what_is_timed(what, rules):
+  config = tiny(rules=rules)
+  config.mesh = MESHES[rules]
+  latents = (1, 4, 6, 16)  # 6 tokens, which four devices cannot share equally
+  report = timed(what, config, latents=(ROWS, *latents), devices=None)
+  assert report['devices'] == 8 and report['tokens_per_sample'] == 6
+  assert {axis: size for axis, size in report['mesh'].items() if size > 1} == MESHES[rules]
+  assert report['compiled_while_timed'] == 0
+  programs = report['programs']['mgjax']
+  # Of all devices together, and not of the tokens that fill up.
+  flops = {name: numbers['flops'] for name, numbers in programs.items()}
+  assert flops == expected_flops(what, tokens=6, latents=latents)
+
+
+def test_utilisation_is_operations_over_time_and_peak():
+  chip = Chip('made', flops=2e12, memory=1e9, memory_bandwidth=1e9, link=1e9)
+  found = rates(0.5, int(3e12), tokens=100, rows=4, devices=6, chip=chip)
+  assert found == pytest.approx(
+    {
+      'tokens_per_second': 200.0,
+      'samples_per_second': 8.0,
+      'tflops_per_second': 6.0,
+      'mfu': 0.5,  # 3e12 operations in 0.5 s, by six chips of 2e12 a second
+    }
+  )
+
+
+def test_a_peak_is_known_of_whole_names_alone():
+  assert find_chip('NVIDIA H200').flops == 989e12
+  assert find_chip('TPU v5 lite').name == 'v5e'
+  for other in ('NVIDIA GH200 480GB', 'NVIDIA H200 NVL', 'NVIDIA H100 PCIe', 'cpu'):
+    assert find_chip(other) is None
+
+
+def test_a_known_chip_shows_its_utilisation(monkeypatch):
+  monkeypatch.setattr(benchmark, 'find_chip', lambda kind: Chip('made', 1e9, 1e9, 1e9, 1e9))
+  report = timed('attention')
+  numbers = report['programs']['mgjax']['forward']
+  assert numbers['mfu'] == pytest.approx(numbers['flops'] / numbers['median'] / 1e9)
+  text = describe(report)
+  assert f'{numbers["mfu"]:.1%}' in text and 'MFU is of 0.001 TFLOP/s' in text
+
+
+def test_jax_own_attention_takes_turns_with_ours():
+  report = timed('attention', rivals=['jax.nn'])
+  theirs = report['programs']['jax.nn xla']  # cuDNN's on a GPU
+  assert list(theirs) == PROGRAMS['attention']
+  for name, numbers in theirs.items():
+    ratio = report['rival_over_mgjax']['jax.nn xla'][name]['min']
+    assert ratio == pytest.approx(numbers['min'] / report['programs']['mgjax'][name]['min'])
+  assert report['compiled_while_timed'] == 0
+  assert 'jax.nn xla / mgjax, forward' in describe(report)
+
+
+RIVAL = """
+WHAT = ('attention',)
+
+def make_programs(task):
+  assert task['what'] == 'attention' and task['platform'] == 'cpu' and task['threads'] > 0
+  assert task['latents'] == (8, 2, 4, 4, 16) and task['grid'] == (2, 2, 2)
+  assert task['context'] == 7 and task['heads'] == 2 and task['compute'] == 'float32'
+  def fail():
+    raise RuntimeError('CUDA out of memory')
+  return {
+    'quick': {'forward': lambda: None, 'forward_backward': lambda: None},
+    'large': {'forward': fail},
+  }
+"""
+
+
+def test_a_rival_that_fails_stops_nobody(tmp_path):
+  path = tmp_path / 'rival.py'
+  path.write_text(RIVAL)
+  broken = tmp_path / 'broken.py'
+  broken.write_text("WHAT = ('attention',)\ndef make_programs(task):\n  raise ValueError('no GPU')")
+  report = timed('attention', rivals=[str(path), str(broken)])
+  assert list(report['programs']) == ['mgjax', 'quick']
+  assert report['failed'] == {'large': 'CUDA out of memory', str(broken): 'no GPU'}
+  assert 'large failed: CUDA out of memory' in describe(report)
+
+
+def test_a_rival_that_cannot_run_is_refused(tmp_path):
+  empty = tmp_path / 'empty.py'
+  empty.write_text('')
+  needy = tmp_path / 'needy.py'
+  needy.write_text('import a_library_that_is_not_there')
+  for rival, what, message in (
+    ('jax.nn', 'blocks', 'runs attention, not .blocks.; take --what=attention'),
+    ('none.py', 'step', '--rival=none.py: there is no such file'),
+    (str(empty), 'step', 'lacks WHAT or make_programs'),
+    (str(needy), 'step', 'a_library_that_is_not_there'),
+  ):
+    with pytest.raises(ConfigError, match=message):
+      timed(what, rivals=[rival])
+  with pytest.raises(ConfigError, match='one device, and this mesh has 8'):
+    timed('attention', rivals=['jax.nn'], devices=None)
+
+
+def test_what_does_not_fit_together_is_refused():
+  with pytest.raises(ConfigError, match='attention alone has no layers'):
+    timed('attention', layers=1)
+  with pytest.raises(
+    ConfigError, match="no 'sound' to time; expected one of step, guards, forward"
+  ):
+    timed('sound')
+  with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
+    timed('blocks', latents=(12, 1, 2, 2, 16), devices=None)
+  with pytest.raises(ConfigError, match='video models'):
+    timed('step', tiny(part='autoencoder'))
+
+
+def out_of_memory_above(depth, monkeypatch):
+  """Makes programs of more layers than `depth` too large."""
+  real = flow_model.make_subject
+
+  def make_subject(what, config, *rest):
+    if config.model.depth > depth:
+      raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.')
+    return real(what, config, *rest)
+
+  monkeypatch.setattr(benchmark, 'make_subject', make_subject)
+
+
+@pytest.mark.slow
+def test_layers_are_halved_until_they_fit(monkeypatch):
+  out_of_memory_above(1, monkeypatch)
+  report = timed('blocks', layers=0)
+  assert report['layers'] == 1 and report['layers_configured'] == 2
+  assert report['notes'][:2] == [
+    '2 layers were out of memory (a peak of the device is theirs): halved',
+    'as many layers as fit: 1 of 2',
+  ]
+  assert report['programs']['mgjax']['forward']['flops'] == expected_flops('blocks')['forward'] / 2
+  assert '1 of 2 layers' in describe(report)
+
+
+def test_out_of_memory_says_what_to_do(monkeypatch):
+  out_of_memory_above(0, monkeypatch)
+  with pytest.raises(ConfigError, match=r'out of memory with 2 layers .*take --layers=0'):
+    timed('blocks')
+  with pytest.raises(ConfigError, match='not even one layer fits'):
+    timed('blocks', layers=0)
+
+
+def test_a_trace_is_written(tmp_path):
+  timed('attention', profile=str(tmp_path))
+  assert list(tmp_path.rglob('*.xplane.pb'))
+
+
+def test_configurations_have_the_sizes_they_speak_of():
+  work = make_workload(cpu())
+  assert (cpu().buckets.video.batch_size, work.tokens, work.latents) == (2, 1024, (4, 32, 32, 16))
+  for tokens in (73_728, 8_192):
+    work = make_workload(h200(str(tokens)))
+    assert (work.tokens, work.dim, work.heads, work.hidden) == (tokens, 6144, 48, 16384)
+  with pytest.raises(ConfigError, match='expected one of 73728, 8192'):
+    h200('1')
+
+
+def test_the_30b_layers_are_programs_for_a_gpu_without_one():
+  config = h200('73728')
+  config.model.depth = 4
+  work, mesh = (
+    make_workload(config),
+    make_mesh(config.mesh.to_dict(), 'single', devices=one_device()),
+  )
+  with jax.set_mesh(mesh):
+    subject = make_subject('blocks', config, (1, *work.latents), work.context, mesh)
+    traced = jax.jit(subject.programs['forward_backward']).trace(*subject.shapes)
+    text = traced.lower(lowering_platforms=('cuda',)).as_text()
+  assert subject.parameters == pytest.approx(4 * 604e6, rel=1e-3)  # 8 d^2 + 3 d f a layer
+  assert subject.flops['forward'] == pytest.approx(
+    4 / 48 * 10.20e15, rel=0.005
+  )  # 10.2 PFLOP a sample
+  assert text.count('cudnn') >= 3  # self-attention forward and backward, and cross-attention
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+  ('rival', 'what', 'remat', 'compute'),
+  [
+    ('torch_attention', 'attention', 'nothing', 'bfloat16'),
+    ('torch_backbone', 'step', 'full', 'float32'),
+    ('torch_backbone', 'blocks', 'nothing', 'float32'),
+    ('torch_backbone', 'blocks', 'attention', 'bfloat16'),
+  ],
+)
+def test_torch_takes_turns_with_ours(rival, what, remat, compute):
+  pytest.importorskip('torch')
+  config = tiny(model__remat=remat, model__compute=compute)
+  report = timed(what, config, rivals=[f'{ORACLES}/{rival}.py'])
+  assert not report['failed']
+  (name,) = report['rival_over_mgjax']
+  assert name.startswith('PyTorch') and list(report['programs'][name]) == PROGRAMS[what]

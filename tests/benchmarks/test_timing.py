@@ -1,0 +1,129 @@
+"""The clock: turns, warm-up, compilations that it would count in, and depths that fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.benchmarks.timing import (
+  WARM_UP,
+  compile_program,
+  counted_compilations,
+  estimate_depth,
+  halve_until_it_fits,
+  is_out_of_memory,
+  race,
+  repeated,
+  warm_up,
+)
+from mgjax.core.errors import ConfigError
+
+
+def test_contenders_take_turns():
+  order = []
+  runs = {name: lambda name=name: order.append(name) for name in ('ours', 'theirs')}
+  for run in runs.values():
+    warm_up(run)
+  assert order == ['ours'] * WARM_UP + ['theirs'] * WARM_UP
+  del order[:]
+  found = race(runs, 3)
+  assert order == ['ours', 'theirs'] * 3
+  for times in found.values():
+    assert 0 <= times['min'] <= times['median']
+
+
+def test_a_program_that_uses_up_its_state_goes_on_with_the_next():
+  shapes = (jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32))
+  program = compile_program(lambda x, y: (x + y, x), shapes, donates=True)
+  arguments = [jnp.zeros(()), jnp.ones(())]
+  run = repeated(program.call, arguments, donates=True)
+  for _ in range(3):
+    run()
+  assert float(arguments[0]) == 3
+
+
+def test_memory_of_a_program_is_what_it_reads_writes_and_needs_between():
+  x = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+  program = compile_program(lambda x: (x @ x) @ x, (x,))
+  assert program.bytes - program.temporary == 2 * 4 * 64**2
+  assert program.temporary >= 4 * 64**2 and program.seconds > 0
+  written_over = compile_program(lambda x: (x + 1, x.sum()), (x,), donates=True)
+  assert written_over.bytes - written_over.temporary < 2 * 4 * 64**2
+
+
+def test_compilations_are_noticed_and_runs_are_not():
+  program = compile_program(lambda x: x * 2, (jax.ShapeDtypeStruct((3,), jnp.float32),))
+  x, longer = (jnp.asarray(np.ones(n, np.float32)) for n in (3, 4))
+  with counted_compilations() as compilations:
+    for _ in range(3):
+      program.call(x)
+    assert not compilations
+    with pytest.raises(TypeError, match='compiled'):  # it is never compiled for another shape
+      program.call(longer)
+    jax.jit(lambda x: x * 3)(x)
+    assert len(compilations) == 1
+  jax.jit(lambda x: x * 4)(x)
+  assert len(compilations) == 1
+
+
+def test_out_of_memory_is_recognised_in_any_words():
+  assert is_out_of_memory(jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory'))
+  assert is_out_of_memory(RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB'))
+  assert is_out_of_memory(MemoryError())
+  assert not is_out_of_memory(RuntimeError('INVALID_ARGUMENT: shapes'))
+  assert not is_out_of_memory(ValueError('out of memory'))
+
+
+@pytest.mark.parametrize(('capacity', 'expected'), [(1e9, 48), (100, 6), (102, 7), (10, 1)])
+def test_the_depth_that_fits_lies_on_a_line_through_two(capacity, expected):
+  asked = []
+
+  def bytes_of(depth):
+    asked.append(depth)
+    return 11 + 12 * depth
+
+  # 6% stay free: 94 = 11 + 12 x 6.9, 95.9 = 11 + 12 x 7.1.
+  assert estimate_depth(48, capacity, bytes_of) == expected
+  assert asked == [2, 4]
+
+
+def test_few_layers_and_failing_estimates_are_just_tried():
+  assert estimate_depth(2, 1.0, lambda depth: pytest.fail('asked')) == 2
+
+  def too_large(depth):
+    raise RuntimeError('RESOURCE_EXHAUSTED')
+
+  assert estimate_depth(48, 1e9, too_large) == 1
+
+
+def test_layers_are_halved_after_every_failure():
+  tried = []
+
+  def attempt(depth):
+    tried.append(depth)
+    if depth > 3:
+      raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory')
+    return 'done'
+
+  result, depth, notes = halve_until_it_fits(attempt, 13)
+  assert (result, depth, tried) == ('done', 3, [13, 6, 3])
+  assert [note.split(' (')[0] for note in notes] == [
+    '13 layers were out of memory',
+    '6 layers were out of memory',
+  ]
+
+
+def test_other_errors_are_not_mistaken_for_too_little_memory():
+  def attempt(depth):
+    raise ValueError('shapes')
+
+  with pytest.raises(ValueError, match='shapes'):
+    halve_until_it_fits(attempt, 8)
+
+
+def test_one_layer_that_does_not_fit_is_an_answer():
+  def attempt(depth):
+    raise MemoryError
+
+  with pytest.raises(ConfigError, match='not even one layer'):
+    halve_until_it_fits(attempt, 4)

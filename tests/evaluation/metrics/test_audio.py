@@ -1,0 +1,268 @@
+"""Numbers of sounds against formulas in float64, closed forms and planted events."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mgjax.core.errors import DataError
+from mgjax.evaluation.metrics.audio import (
+  inception_score,
+  label_divergence,
+  onset_envelope,
+  onset_times,
+  signal_to_distortion,
+  synchrony,
+)
+
+RATE = 16_000
+STEP = 1 / 200  # seconds between values of the flux
+EARLY = 2 * STEP  # half a window: how soon a window can see what begins
+TIMES = (0.3, 0.711, 1.2034, 1.55)
+
+
+def noise(samples, seed=0, channels=1, volume=0.1):
+  sound = volume * np.random.default_rng(seed).normal(size=(samples, channels))
+  return sound.astype(np.float32)
+
+
+def struck(times, kind='tone', hiss=0.0, seconds=2.0, seed=0):
+  """Something that begins suddenly at each time and fades, over a hiss."""
+  now = np.arange(round(seconds * RATE)) / RATE
+  sound = hiss * np.random.default_rng(seed).normal(size=len(now))
+  for number, time in enumerate(times, start=1):
+    after = np.maximum(now - time, 0)
+    wave = {
+      'tone': np.sin(2 * np.pi * 440 * number * after),
+      'noise': np.random.default_rng(number).normal(size=len(now)) / 3,
+      'slow': np.sin(2 * np.pi * 440 * number * after) * (1 - np.exp(-after / 0.005)),
+    }[kind]
+    sound += 0.3 * (now >= time) * np.exp(-after / 0.1) * wave
+  return sound.astype(np.float32)[:, None]
+
+
+def test_the_distortion_is_the_angle_between_the_sounds():
+  x, y = noise(1000), noise(1000, 1)
+  a, b = (z[:, 0].astype(np.float64) - z.mean(dtype=np.float64) for z in (x, y))
+  cosine = np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+  wanted = 10 * np.log10(cosine**2 / (1 - cosine**2))
+  assert signal_to_distortion(x, y) == pytest.approx(wanted, abs=1e-9)  # float64, sums of 1000
+
+
+def test_added_noise_costs_what_it_weighs():
+  x = noise(4000).astype(np.float64)
+  x -= x.mean()
+  y = noise(4000, 1).astype(np.float64)
+  y -= y.mean()
+  y -= x * np.sum(x * y) / np.sum(x * x)  # at right angles
+  y *= np.linalg.norm(x) / np.linalg.norm(y)
+  for level in (-60, -20, 0, 20):
+    found = signal_to_distortion(x, x + 10 ** (level / 20) * y)
+    assert found == pytest.approx(-level, abs=1e-6)  # rounding of 1e-16 beside 1e-3
+
+
+@given(st.floats(1e-3, 1e3), st.booleans(), st.floats(-1, 1))
+def test_loudness_sign_and_a_constant_are_no_distortion(scale, turned, constant):
+  x = noise(500, channels=2).astype(np.float64)
+  y = x + noise(500, 1, channels=2, volume=0.03)
+  changed = (-scale if turned else scale) * y + constant
+  # A constant 1e4 times the sound costs four of sixteen digits.
+  assert signal_to_distortion(x, changed) == pytest.approx(signal_to_distortion(x, y), abs=1e-6)
+
+
+def test_a_delay_is_distortion():
+  x = noise(500)
+  assert signal_to_distortion(x, np.roll(x, 1, axis=0)) < 0
+
+
+def test_distortion_lies_within_a_hundred_decibels():
+  x = noise(500)
+  assert signal_to_distortion(x, x) == signal_to_distortion(x, -2 * x) == 100
+  for silence in (np.zeros_like(x), np.full_like(x, 0.1)):
+    assert signal_to_distortion(x, silence) == -100
+    with pytest.raises(DataError, match='no meaning beside silence; leave silent references'):
+      signal_to_distortion(silence, x)
+  other = np.repeat([[1.0], [-1.0]], 2, axis=0)
+  apart = np.tile([[1.0], [-1.0]], (2, 1))
+  assert signal_to_distortion(other, apart) == -100
+  with pytest.raises(DataError, match=r'\(500, 1\) and \(499, 1\); cut them'):
+    signal_to_distortion(x, x[1:])
+
+
+@pytest.mark.parametrize('kind', ['tone', 'noise', 'slow'])
+@pytest.mark.parametrize('hiss', [0.0, 1e-3, 1e-2])
+def test_what_begins_is_heard_once_and_in_time(kind, hiss):
+  found = onset_times(struck(TIMES, kind, hiss), RATE)
+  assert len(found) == len(TIMES)
+  late = found - np.array(TIMES)
+  assert (late >= -EARLY).all() and (late <= STEP).all()
+
+
+@pytest.mark.parametrize(
+  'sound',
+  [
+    np.zeros((RATE, 1), np.float32),
+    noise(2 * RATE),
+    noise(2 * RATE, channels=2, volume=1e-4),
+    struck((-1.0,)),  # only fades
+    np.sin(np.arange(RATE) / 7).astype(np.float32)[:, None],
+  ],
+  ids=['silence', 'noise', 'stereo', 'fading', 'sine'],
+)
+def test_where_nothing_begins_nothing_is_heard(sound):
+  assert len(onset_times(sound, RATE)) == 0
+
+
+def test_the_flux_is_the_formula():
+  sound = struck((0.1,), 'noise', 1e-2, seconds=0.2)
+  found = onset_envelope(sound, RATE)
+  hop, window = 80, 320
+  shape = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+  padded = np.pad(sound[:, 0].astype(np.float64), window // 2, mode='reflect')
+  starts = range(0, len(padded) - window + 1, hop)
+  spectra = np.abs([np.fft.rfft(padded[start : start + window] * shape) for start in starts])
+  bands = spectra @ mel_triangles(window, 40)
+  levels = np.log10(1 + 100 * bands / bands.max())
+  wanted = [np.mean(np.maximum(b - a, 0)) for a, b in itertools.pairwise(levels)]
+  # float32 spectra, of which differences are taken.
+  np.testing.assert_allclose(found[2:-2], wanted[1:-2], atol=1e-5)
+  assert not found[:2].any() and not found[-2:].any()
+
+
+@given(st.floats(1e-3, 1e2))
+def test_how_loud_a_sound_is_does_not_matter(scale):
+  sound = struck(TIMES, 'noise', 1e-2, seconds=0.5)
+  scaled = onset_envelope((scale * sound).astype(np.float32), RATE)
+  np.testing.assert_allclose(scaled, onset_envelope(sound, RATE), atol=1e-5)  # float32
+
+
+def test_a_busy_sound_has_more_flux_than_an_even_one():
+  busy, even = struck(np.arange(0.1, 2, 0.1)), struck((0.1,))
+  assert onset_envelope(busy, RATE).mean() > 3 * onset_envelope(even, RATE).mean()
+
+
+def test_what_is_no_sound_is_refused():
+  with pytest.raises(DataError, match='100 samples are too few'):
+    onset_times(np.zeros((100, 1), np.float32), RATE)
+  with pytest.raises(DataError, match='not finite'):
+    onset_envelope(np.full((RATE, 1), np.nan, np.float32), RATE)
+
+
+def mel_triangles(window, bands):
+  """Slaney's bands of equal area, one by one."""
+
+  def hertz(pitch):
+    return 200 * pitch / 3 if pitch < 15 else 1000 * 6.4 ** ((pitch - 15) / 27)
+
+  highest = 15 + 27 * np.log(RATE / 2 / 1000) / np.log(6.4)
+  edges = [hertz(pitch) for pitch in np.linspace(0, highest, bands + 2)]
+  columns = [
+    np.interp(np.arange(window // 2 + 1) * RATE / window, three, (0, 2 / (three[2] - three[0]), 0))
+    for three in zip(edges, edges[1:], edges[2:], strict=False)
+  ]
+  return np.stack(columns, axis=1)
+
+
+@pytest.mark.parametrize('late', [0.0, 0.1, -0.25])
+@pytest.mark.parametrize('kind', ['tone', 'noise'])
+def test_a_planted_delay_is_found(late, kind):
+  x, y = struck(TIMES), struck([time + late for time in TIMES], kind, 1e-3)
+  found = synchrony(x, y, RATE)
+  assert found.lag == pytest.approx(late, abs=1.5 * STEP)  # both are on the grid of the flux
+  assert found.correlation > 0.5
+
+
+def test_the_same_sound_is_in_time():
+  x = struck(TIMES, 'noise', 1e-2)
+  assert synchrony(x, x, RATE) == (0, pytest.approx(1, abs=1e-6), 0)  # float32
+  assert synchrony(x, -3 * x, RATE).lag == 0
+
+
+def test_synchrony_is_the_correlation_of_fluxes():
+  x, y = noise(RATE, 1), struck((0.5,), hiss=0.01, seconds=1)
+  f, g = (flux - flux.mean() for flux in (onset_envelope(z, RATE).astype(float) for z in (x, y)))
+  size = np.sqrt(np.sum(f**2) * np.sum(g**2))
+  count = len(f)
+  values = {
+    lag: sum(f[i] * g[i + lag] for i in range(max(0, -lag), min(count, count - lag))) / size
+    for lag in range(-20, 21)
+  }
+  best = max(values, key=values.get)
+  found = synchrony(x, y, RATE, furthest=0.1)
+  assert found.lag == pytest.approx(best * STEP)
+  assert found.correlation == pytest.approx(values[best], abs=1e-5)  # float32 sums of 200
+
+
+def test_the_median_error_counts_what_is_missing_and_what_is_too_much():
+  x = struck((0.3, 0.9, 1.5))
+  # The nearest are 0 and 0, .6, 0 away; then .4, .2, .8 and .2.
+  assert synchrony(x, struck((0.3, 1.5)), RATE).onset_error == 0
+  found = synchrony(x, struck((0.7,)), RATE).onset_error
+  assert found == pytest.approx(0.3, abs=STEP)
+
+
+def test_beside_silence_there_is_nothing_to_compare():
+  x = struck(TIMES)
+  assert synchrony(x, np.zeros_like(x), RATE) == (None, None, None)
+  assert synchrony(x, noise(len(x)), RATE).onset_error is None
+  with pytest.raises(DataError, match='32000 and 31999 samples; cut them'):
+    synchrony(x, x[1:], RATE)
+
+
+def test_the_inception_score_has_closed_forms():
+  sure = 50 * np.eye(6)  # six sounds, each surely another of six labels
+  assert inception_score(sure, 1) == (pytest.approx(6), 0)
+  assert inception_score(sure, 3) == (pytest.approx(2), pytest.approx(0))
+  assert inception_score(np.zeros((4, 5)), 2) == (pytest.approx(1), pytest.approx(0))
+
+
+def test_the_inception_score_is_the_divergence_from_the_mean():
+  logits = np.random.default_rng(0).normal(size=(12, 7)).astype(np.float32)
+  parts = []
+  for part in scipy.special.softmax(logits.astype(np.float64), axis=1).reshape(3, 4, 7):
+    parts.append(np.exp(np.mean([scipy.stats.entropy(row, part.mean(0)) for row in part])))
+  wanted = (np.mean(parts), np.std(parts))
+  assert inception_score(logits, 3) == pytest.approx(wanted, rel=1e-12)
+  assert inception_score(logits[::-1] + 5, 1) == pytest.approx(inception_score(logits, 1))
+
+
+def test_of_labels_that_exclude_each_other_it_is_the_divergence():
+  x, y = np.random.default_rng(1).normal(size=(2, 9, 5))
+  p, q = scipy.special.softmax(x, axis=1), scipy.special.softmax(y, axis=1)
+  # 1e-6 beside probabilities of 1e-2 and more.
+  assert label_divergence(x, y) == pytest.approx(scipy.stats.entropy(p, q, axis=1).mean(), rel=1e-3)
+  assert label_divergence(x, x) == pytest.approx(0, abs=1e-4)
+  assert label_divergence(x, y) != pytest.approx(label_divergence(y, x), rel=1e-3)
+
+
+def test_a_label_that_is_never_heard_costs_what_the_smallest_probability_does():
+  x, y = np.array([[100.0, 0.0]]), np.array([[0.0, 100.0]])
+  assert label_divergence(x, y) == pytest.approx(np.log(1e6))
+  assert label_divergence(x, y, together=True) == pytest.approx(
+    np.log(1 / 0.500001) + 0.5 * np.log(0.5 / 1.000001)
+  )
+
+
+def test_of_labels_that_occur_together_absent_ones_do_not_count():
+  x, y = np.random.default_rng(2).normal(size=(2, 4, 3))
+  wanted = 0
+  for p, q in zip(1 / (1 + np.exp(-x.ravel())), 1 / (1 + np.exp(-y.ravel())), strict=True):
+    wanted += p * np.log(p / (q + 1e-6)) / 4
+  assert label_divergence(x, y, together=True) == pytest.approx(wanted, rel=1e-12)
+  assert label_divergence(x, x + 1, together=True) < 0
+
+
+def test_what_is_no_set_of_logits_is_refused():
+  x = np.zeros((3, 2))
+  with pytest.raises(DataError, match='3 rows in 4 splits'):
+    inception_score(x, 4)
+  with pytest.raises(DataError, match='not finite; look at the network'):
+    inception_score(np.full((3, 2), np.inf), 1)
+  with pytest.raises(DataError, match='not finite'):
+    label_divergence(x, x * np.nan)
+  with pytest.raises(DataError, match='give each true sound its generated one'):
+    label_divergence(x, x[:2])

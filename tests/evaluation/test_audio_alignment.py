@@ -1,0 +1,98 @@
+"""What the judge of sounds says of models that are right, silent, late or deaf."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs.digits import audio as audio_config
+from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.model import Codec
+from mgjax.audio.pipeline import Soundtracker
+from mgjax.core.errors import ConfigError
+from mgjax.data.audio_sources import make_sound_sources
+from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
+from mgjax.media.audio import read_sound
+from mgjax.media.video import probe
+from mgjax.tae.latents import Statistics
+
+RATE = 48_000
+SAMPLES = 12
+
+
+class WholeCodec(SoundCodec):
+  """Loses nothing."""
+
+  def __init__(self):
+    model = Codec(width=2, strides=(8, 10, 24), latent_channels=3, decoder_width=8)
+    super().__init__(model, {}, Statistics((0.0,) * 3, (1.0,) * 3))
+
+  def encode(self, sound):
+    return sound
+
+  def decode(self, latents, samples=None):
+    return latents[:, :samples]
+
+
+class Planted(Soundtracker):
+  """Makes what `change` makes of the true sounds of its validation clips."""
+
+  def __init__(self, change, **data):
+    self.config = audio_config.get_config()
+    self.config.buckets.sound.update({'seconds': 2.0, 'height': 16, 'width': 16})
+    self.config.data.update(data)
+    self._codec, self._change, self.asked = WholeCodec(), change, None
+
+  def generate(self, prompts, features=None, **options):
+    self.asked = prompts, features, options
+    source = make_sound_sources(self.config.data, self.config.buckets, 'validation')['sound']
+    places = np.linspace(0, len(source) - 1, len(prompts)).round().astype(int)
+    return self._change(np.stack([source[int(place)]['sound'] for place in places]))
+
+
+@pytest.fixture(scope='module')
+def right():
+  tracker = Planted(lambda sounds: sounds)
+  return tracker, *judge_soundtracks(tracker, samples=SAMPLES, seed=3)
+
+
+def test_a_model_that_is_right_scores_as_the_true_sounds_do(right):
+  tracker, found, clips = right
+  assert found.scores == found.codec == found.real and found.real.clips == SAMPLES
+  assert found.real.missed == found.real.extra == 0 and found.real.tone == 1
+  assert found.floor.missed > 0.3
+  prompts, features, options = tracker.asked
+  assert [clip.prompt for clip in clips] == prompts and options == {'seed': 3}
+  assert features.shape == (SAMPLES, 50, 768) and np.ptp(features) > 1
+  lines = found.table().splitlines()
+  assert lines[1].split()[2:] == lines[3].split()[2:] and lines[-1] == f'{SAMPLES} clip(s)'
+  json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_a_silent_a_late_and_a_deaf_model_are_told_apart():
+  silent, _ = judge_soundtracks(Planted(np.zeros_like), samples=SAMPLES)
+  assert silent.scores.missed == 1 and silent.scores.silence == 1
+  assert ' - ' in silent.table().splitlines()[1]  # no onset has an error
+  late, _ = judge_soundtracks(
+    Planted(lambda sounds: np.roll(sounds, 2400, axis=1)), samples=SAMPLES
+  )
+  assert late.scores.onset_error == pytest.approx(50, abs=2) and late.scores.tone > 0.9
+  deaf, _ = judge_soundtracks(Planted(lambda sounds: np.roll(sounds, 1, axis=0)), samples=SAMPLES)
+  assert deaf.scores.missed > 0.3 and deaf.codec.missed == 0
+
+
+def test_clips_are_written_with_their_pictures(right, tmp_path):
+  tracker, _, clips = right
+  sheet, *paths = write_clips(tmp_path, clips[:2], tracker.config.data.fps, tracker.rate)
+  names = [f'{i:03d}_{way}.wav' for i in range(2) for way in ('original', 'codec', 'model')]
+  assert [path.name for path in paths] == [*names, '000.mp4', '001.mp4'] and sheet.exists()
+  info = probe(paths[-1])
+  assert (info.height, info.width, info.frames) == (16, 16, 50)
+  heard, true = read_sound(paths[-1]), clips[1].heard.original
+  # AAC keeps the loudest moment, and where it is within a frame of 1024 samples.
+  assert abs(int(np.abs(heard).argmax()) - int(np.abs(true).argmax())) < 1024
+
+
+def test_other_data_is_refused():
+  with pytest.raises(ConfigError, match="hears moving digits; this model was trained on 'clips'"):
+    judge_soundtracks(Planted(np.zeros_like, kind='clips'))

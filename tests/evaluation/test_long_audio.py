@@ -1,0 +1,38 @@
+"""Ways to longer sound are compared on the same clips, at the joints that each of them has."""
+
+import pytest
+
+from mgjax.audio.pipeline import Extension, Soundtracker
+from mgjax.evaluation.long_audio import WAYS, compare_ways, joints_of, long_clips
+from mgjax.media.audio import read_sound
+
+
+@pytest.fixture(scope='module')
+def tracker(tiny_sound_runs):
+  return Soundtracker(tiny_sound_runs / 'audio')
+
+
+def test_long_clips_bounce_all_the_way(tracker):
+  """A lap has 2.5 + 1.25 hits on average; they go on to the end."""
+  (clip,) = long_clips(tracker, factor=4, count=1)
+  assert clip['video'].shape[0] == 4 * 10 and len(clip['sound']) == 4 * 19_200
+  assert 13 <= len(clip['events']) <= 17
+  assert clip['events'][-1] > 0.75 * 1.6
+
+
+def test_joints_are_where_windows_end(tracker):
+  joints = {how: joints_of(tracker, 1.6, Extension(how=how)) for how in WAYS}
+  assert joints['concatenate'] == pytest.approx([0.4, 0.8, 1.2])
+  assert joints['autoregressive'][0] == pytest.approx(0.4) and len(joints['autoregressive']) > 3
+  assert len(joints['multi_diffusion']) > len(joints['autoregressive'])
+
+
+def test_every_way_is_judged(tracker, tmp_path):
+  found = compare_ways(tracker, factor=4, clips=1)
+  assert list(found.ways) == list(WAYS) == list(found.as_dict())
+  for how, way in found.ways.items():
+    assert way.sounds[0].shape == (4 * 19_200, 1), how
+    assert way.seams.ratio > 0 and way.scores.clips == 1
+  assert '1 clip(s) of 1.6 s' in found.table()
+  sheet, *wavs = found.write(tmp_path, tracker.rate)
+  assert sheet.exists() and [read_sound(wav).shape for wav in wavs] == [(4 * 19_200, 1)] * 4

@@ -1,0 +1,61 @@
+"""The formula for the backbone's work against the report's numbers and XLA's own count."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.ports import Ports
+from mgjax.flow_models.flops import backbone_flops
+
+
+def model_30b():
+  return Transformer(dim=6144, depth=48, heads=48, hidden=16384, positions=(32, 96, 96))
+
+
+def test_a_sample_of_the_30b_model_takes_30_6_pflop():
+  flops = backbone_flops(model_30b(), (1, 32, 96, 96, 16), context=512)
+  assert flops.linear == pytest.approx(3.744e15, rel=1e-3)
+  assert flops.self_attention == 4 * 73_728**2 * 6144 * 48
+  assert flops.cross_attention == 4 * 73_728 * 512 * 6144 * 48
+  assert flops.forward == pytest.approx(10.20e15, rel=1e-3)
+  assert flops.training == pytest.approx(30.6e15, rel=1e-3)
+
+
+def test_work_grows_with_rows_and_vanishes_without_context():
+  model = model_30b()
+  one, two = (backbone_flops(model, (rows, 1, 32, 32, 16), context=512) for rows in (1, 2))
+  assert two.forward == 2 * one.forward
+  alone = backbone_flops(model, (1, 1, 32, 32, 16), context=0)
+  assert alone.cross_attention == 0
+  projections = 48 * (4 * 256 * 6144**2 + 4 * 512 * 6144**2)  # of queries and out, keys and values
+  assert one.linear - alone.linear == projections
+
+
+@pytest.mark.parametrize(
+  ('frames', 'dim', 'hidden', 'context'), [(4, 128, 384, 32), (1, 64, 64, 9)]
+)
+def test_formula_is_what_xla_counts(frames, dim, hidden, context):
+  depth, heads, rows = 2, 4, 2
+  model = Transformer(
+    dim, depth, heads, hidden, positions=(frames, 8, 8), unroll=depth, attention='xla'
+  )
+  arguments = (
+    jnp.zeros((rows, frames, 16, 16, 16)),
+    jnp.zeros(rows),
+    Ports(context=jnp.zeros((rows, context, dim))),
+  )
+  params = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), *arguments)))
+  counted = jax.jit(model.apply).lower(params, *arguments).compile().cost_analysis()['flops']
+  flops = backbone_flops(model, arguments[0].shape, context)
+
+  # XLA counts an addition or multiplication of two numbers as one operation. Beside its matrix
+  # products a layer has, per token, three norms (4 d each), two modulations (2 d), two gates (d),
+  # three sums (d), positions (d) and the scaled query (d), below 32 d; silu(x) y, below 8 f; and
+  # five operations a score and head, below 6. What happens once is less than one layer more.
+  tokens = frames * 8 * 8
+  scores = heads * (tokens + context)
+  beside = rows * (depth + 1) * tokens * (32 * dim + 8 * hidden + 6 * scores)
+  assert flops.forward <= counted <= flops.forward + beside
+  assert beside < 0.15 * flops.forward  # or the comparison would say little

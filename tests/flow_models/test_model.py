@@ -1,0 +1,136 @@
+"""The whole text-to-video model: what conditions do, and what a batch may not do."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.byte_text import ByteText
+from mgjax.core.errors import DataError
+from mgjax.flow.guidance import make_guided
+from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.sampling import draw_noise, make_generate
+from mgjax.text.tokenizers import byte_tokens
+from mgjax.video.stages import grow
+from tests.random_parameters import random_parameters
+
+ROWS, LENGTH, LATENTS = 3, 12, (2, 4, 4, 4)
+# Three layers of some 400 roundings each (tests/backbone/test_block.py).
+TOLERANCE = 1200 * float(np.finfo(np.float32).eps)
+
+
+def model(positions=(2, 2, 2)):
+  text = ByteText(32, width=16, depth=1, heads=2, length=LENGTH, name='text')
+  return FlowModel(Transformer(32, 2, 4, 48, positions, name='backbone'), (text,))
+
+
+def draw(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def prompts(*texts):
+  return {'text': jnp.asarray(np.stack([byte_tokens(text, LENGTH) for text in texts]))}
+
+
+X, TIME, BATCH = draw(ROWS, *LATENTS), jnp.array([0.1, 0.5, 0.9]), prompts('a', 'two', 'red 3')
+NONE, ALL = {'text': jnp.zeros(ROWS, bool)}, {'text': jnp.ones(ROWS, bool)}
+
+
+@pytest.fixture(scope='module')
+def params():
+  return random_parameters(model().init, X, TIME, BATCH, {})
+
+
+@jax.jit
+def apply(params, x, time, batch, drop):
+  return model().apply({'params': params}, x, time, batch, drop)
+
+
+def close(ours, theirs):
+  np.testing.assert_allclose(ours, theirs, atol=TOLERANCE * np.abs(theirs).max())
+
+
+def differs(ours, theirs):
+  return np.abs(np.asarray(ours) - theirs).max() > 1e-3
+
+
+def test_parameters_go_by_the_names_of_conditionings(params):
+  assert set(params) == {'backbone', 'text'}
+
+
+def test_dropped_text_is_the_unconditional_model(params):
+  dropped = apply(params, X, TIME, BATCH, ALL)
+  np.testing.assert_array_equal(apply(params, X, TIME, prompts('x', 'y', 'z'), ALL), dropped)
+  close(apply(params, X, TIME, prompts('', '', ''), NONE), dropped)
+  assert differs(apply(params, X, TIME, BATCH, NONE), dropped)
+
+
+def test_only_the_rows_that_are_dropped_lose_their_text(params):
+  y = apply(params, X, TIME, BATCH, {'text': jnp.array([False, True, False])})
+  close(y[::2], np.asarray(apply(params, X, TIME, BATCH, NONE))[::2])
+  close(y[1], np.asarray(apply(params, X, TIME, BATCH, ALL))[1])
+
+
+def test_what_drop_does_not_name_is_kept(params):
+  close(apply(params, X, TIME, BATCH, {}), apply(params, X, TIME, BATCH, NONE))
+
+
+def test_order_of_the_batch_does_not_matter(params):
+  order = np.array([2, 0, 1])
+  shuffled = {'text': BATCH['text'][order]}
+  y = np.asarray(apply(params, X, TIME, BATCH, NONE))
+  close(apply(params, X[order], TIME[order], shuffled, NONE), y[order])
+
+
+def test_an_image_is_a_one_frame_video(params):
+  shape = jax.eval_shape(apply, params, X[:, :1], TIME, BATCH, NONE).shape
+  assert shape == (ROWS, 1, *LATENTS[1:])
+
+
+def test_a_batch_without_text_says_so(params):
+  with pytest.raises(DataError, match=r"conditioning 'text' requires \['text'\], .* \['latents'\]"):
+    jax.eval_shape(apply, params, X, TIME, {'latents': X}, NONE)
+
+
+def test_a_grown_model_has_only_other_positions(params):
+  grown = grow(params, (4, 6, 6))
+  assert grown['text'] is params['text']
+  tables = grown['backbone'].pop('positions')
+  assert [len(tables[name]) for name in ('time', 'height', 'width')] == [4, 6, 6]
+  expected = {name: leaf for name, leaf in params['backbone'].items() if name != 'positions'}
+  assert all(grown['backbone'][name] is leaf for name, leaf in expected.items())
+  assert len(params['backbone']['positions']['time']) == 2  # the old ones stay as they were
+
+
+def test_guidance_is_its_formula_through_the_whole_model(params):
+  predict = functools.partial(apply, params)
+  kept, dropped = (np.asarray(apply(params, X, TIME, BATCH, drop)) for drop in (NONE, ALL))
+  guided = make_guided(predict, BATCH, {'text': 7.5})(X, TIME)
+  # The difference of two predictions, each with its own error, times 7.5.
+  exact = dropped + 7.5 * (kept - dropped)
+  np.testing.assert_allclose(guided, exact, atol=16 * TOLERANCE * np.abs(kept).max())
+
+
+def test_a_guided_sample_is_two_steps_of_euler(params):
+  times = np.array([0.0, 0.25, 1.0])
+  generate = make_generate(model(), times=times, solver='euler', guidance={'text': 2.0})
+  x = np.asarray(X)
+  for time, step in ((0.0, 0.25), (0.25, 0.75)):
+    time = jnp.full(ROWS, time)
+    kept, dropped = (np.asarray(apply(params, x, time, BATCH, drop)) for drop in (NONE, ALL))
+    x = x + step * (dropped + 2 * (kept - dropped))
+  # The first step's error passes once more through a model of slope about ten.
+  np.testing.assert_allclose(generate(params, BATCH, X), x, atol=50 * TOLERANCE * np.abs(x).max())
+
+
+def test_noise_depends_on_seed_and_index_alone():
+  noise = np.asarray(draw_noise(0, np.array([0, 1, 2, 3]), LATENTS))
+  np.testing.assert_array_equal(draw_noise(0, np.array([3, 1]), LATENTS), noise[[3, 1]])
+  assert not np.array_equal(noise[0], noise[1])
+  assert not np.array_equal(draw_noise(1, np.array([0, 1, 2, 3]), LATENTS), noise)
+  # Five standard errors of 4 x 128 draws.
+  assert abs(noise.mean()) < 5 / np.sqrt(noise.size)
+  assert abs(noise.std() - 1) < 5 / np.sqrt(2 * noise.size)

@@ -1,0 +1,92 @@
+"""Steps compiled for TPUs that are not there: what fits, what travels, and what waits."""
+
+import pytest
+
+from configs.video import t2iv_768
+from mgjax.parallel.chips import parse_topology
+from mgjax.planning import plan as planning
+from mgjax.planning.aot import tpu_devices
+from mgjax.planning.report import plan_as_json
+
+
+@pytest.fixture(autouse=True)
+def compiler():
+  pytest.importorskip('libtpu')
+
+
+def small():
+  """Two layers of the 30B model's form, with tokens enough for the accelerator's own kernel."""
+  config = t2iv_768.get_config('30b')
+  config.model.update(dim=2048, depth=2, heads=16, hidden=4096)
+  config.model.conditionings.text.update(width=256, depth=1, heads=2, length=128)
+  config.buckets = {
+    'video': {'frames': 64, 'height': 256, 'width': 256, 'batch_size': 4, 'weight': 1}
+  }
+  return config
+
+
+def compiled(config, topology, choices):
+  return plan_as_json(planning.compiled(config, planning.make_plan(config, topology, choices)))
+
+
+def by_kind(answer, what):
+  return {(each['kind'], each['asynchronous']) for each in answer['collectives']
+          if each['what'] == what}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('topology', 'exchange'),
+  [('v5e:4x4', 'ulysses'), ('v6e:4x4', 'ring')],
+)
+@pytest.mark.tpu_aot
+def test_weights_are_gathered_in_bfloat16_and_gradients_scattered(topology, exchange):
+  mesh = {'fsdp': 4, 'context': 4}
+  choices = planning.Choices(mesh, remat='attention', exchange=exchange)
+  estimated = plan_as_json(planning.make_plan(small(), topology, choices))
+  answer = compiled(small(), topology, choices)
+  assert not [note for note in answer['notes'] if note.startswith('FAIL')]
+  assert any(note.startswith('compiled, not run') for note in answer['notes'])
+  assert {kind for kind, _ in by_kind(answer, 'weights')} == {'all-gather'}
+  assert {kind for kind, _ in by_kind(answer, 'gradients')} == {'reduce-scatter'}
+  if exchange == 'ring':
+    assert by_kind(answer, 'attention') == {('collective-permute', True)}
+  else:
+    assert {kind for kind, _ in by_kind(answer, 'attention')} == {'all-to-all'}
+
+  def bytes_of(answer, what):
+    return sum(each['bytes'] for each in answer['collectives'] if each['what'] == what)
+
+  for what in ('weights', 'gradients'):
+    assert bytes_of(answer, what) <= 1.05 * bytes_of(estimated, what)
+
+
+def test_a_topology_that_the_compiler_does_not_know_is_a_sentence():
+  with pytest.raises(planning.ConfigError, match=r'cannot compile for v5p:3x5x7: .*--estimate'):
+    tpu_devices(parse_topology('v5p:3x5x7'))
+  with pytest.raises(planning.ConfigError, match=r'is of GPUs, .* take --estimate'):
+    tpu_devices(parse_topology('h100:8x64'))
+
+
+# Mesh, GiB a chip of the leanest policy, policy and samples a step that are recommended, and the
+# utilisation of that with all that the program does not show as asynchronous counted as exposed.
+PODS = {
+  'v5p:4x4x4': ({'fsdp': 4, 'context': 16}, 17, 'attention_and_projections', 8, 0.50),
+  'v5p:8x8x8': ({'fsdp': 64, 'context': 8}, 11, 'attention_and_projections', 64, 0.50),
+  'v5e:16x16': ({'fsdp': 16, 'context': 16}, 9, 'attention', 16, 0.40),
+  'v6e:16x16': ({'fsdp': 16, 'context': 16}, 11, 'attention', 48, 0.45),
+}
+
+
+@pytest.mark.tpu_aot
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize('topology', PODS)
+def test_the_30b_model_at_73728_tokens_fits_its_pods(topology):
+  mesh, leanest, remat, rows, utilisation = PODS[topology]
+  config = t2iv_768.get_config('30b')
+  lean = compiled(config, topology, planning.Choices(mesh, remat='offload'))
+  assert lean['peak_gib_per_chip'] <= leanest
+  default = planning.make_plan(config, topology, planning.Choices(mesh, remat=remat, rows=rows))
+  answer = plan_as_json(planning.compiled(config, default))
+  assert answer['fits'] and not [note for note in answer['notes'] if note.startswith('FAIL')]
+  assert answer['peak_gib_per_chip'] == pytest.approx(default.peak_gib, rel=0.1)
+  assert answer['roofline_mfu']['audited'] >= utilisation

@@ -1,0 +1,231 @@
+"""Numbers that go wrong in a run: passed over, counted, or the end of it, with the step kept."""
+
+import dataclasses
+import json
+import operator
+import re
+import shlex
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.checkpoints import manager
+from mgjax.core.errors import ConfigError, NonFiniteError
+from mgjax.data.mixture import Bucket, make_batches, samples_of_batch
+from mgjax.training import run
+from mgjax.training.faults import first_bad, good, load_batch
+from mgjax.training.run import train
+from mgjax.workflows.replay import replay
+from tests import tiny
+
+
+class Spoilt:
+  """A source in which the latents of some samples have a number that is none."""
+
+  def __init__(self, source, bad):
+    self._source, self._bad = source, bad
+
+  @property
+  def fingerprint(self):
+    return self._source.fingerprint
+
+  def __len__(self):
+    return len(self._source)
+
+  def __getitem__(self, index):
+    sample = self._source[index]
+    if operator.index(index) in self._bad:
+      sample = sample | {'latents': sample['latents'].copy()}
+      sample['latents'][0, 1, 2, 3] = np.nan
+    return sample
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+  """Call spoil(config, folder, step): one sample of the batch of that step is spoilt from then on.
+
+  It returns the bucket's name and the index of the sample.
+  """
+  make = run.PARTS['video']
+
+  def spoil(config, folder, step):
+    part = make(config, folder)
+    bucket, indices = samples_of_batch(part.buckets, step - 1, seed=config.seed)
+
+    def make_spoilt(config, workdir):
+      part = make(config, workdir)
+      spoilt = [
+        dataclasses.replace(each, source=Spoilt(each.source, {indices[2]}))
+        if each.name == bucket.name
+        else each
+        for each in part.buckets
+      ]
+      return dataclasses.replace(part, buckets=spoilt)
+
+    monkeypatch.setitem(run.PARTS, 'video', make_spoilt)
+    return bucket.name, indices[2]
+
+  return spoil
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_not_finite_ends_the_run_with_its_samples_and_a_replay(
+  tiny_runs, tmp_path, spoil
+):
+  config = tiny.video(tiny_runs, train__faults__skip=0, train__steps=6, train__log_every=100)
+  name, index = spoil(config, tmp_path / 'part', 5)
+  with pytest.raises(NonFiniteError) as caught:
+    train(config, tmp_path)
+  message = str(caught.value)
+  step = caught.value.step
+  assert step <= 5 and f'step {step} is nan' in message
+  assert 'the first that is not finite is batch/latents, 1 numbers' in message
+  assert f'of the bucket {name!r}' in message and re.search(rf'\b{index}\b', message)
+  # No state that knows of it is kept.
+  saved = sorted(int(path.name) for path in (tmp_path / 'checkpoints').glob('*'))
+  assert all(each < step for each in saved)
+  folder = tmp_path / 'faults' / f'step_{step:06d}'
+  assert message.endswith(f'--replay={folder}')
+  report = json.loads((folder / 'report.json').read_text())
+  assert index in [sample['index'] for sample in report['samples']]
+  batch = load_batch(folder, (0, 1))
+  assert np.isnan(batch['latents'].astype(np.float32)).sum() == 1
+  shown = replay(folder)
+  assert 'batch/latents' in shown and re.search(r'latents +1 NOT FINITE', shown)
+  # The parameters are those that the step began with.
+  assert 'NOT FINITE' not in shown.split('parameters:')[1].split('loss:')[0]
+
+
+@pytest.mark.slow  # of the step alone test_gate.py says the same
+def test_bad_batches_are_passed_over_and_counted_and_the_run_resumes_among_them(
+  tiny_runs, tmp_path, spoil, caplog
+):
+  config = tiny.video(tiny_runs, train__faults__skip=3)
+  spoil(config, tmp_path / 'part', 4)
+  whole = train(config, tmp_path / 'whole')
+  skipped = int(whole.counters.skipped)
+  assert 1 <= skipped <= 3 and caplog.text.count(': skipped, as') == skipped
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(whole))
+  rows = [row for row in tiny.metrics(tmp_path / 'whole') if 'skipped_steps' in row]
+  assert rows[-1]['skipped_steps'] == skipped
+  train(config, tmp_path / 'stopped', stop_at=5)
+  tiny.same_state(train(config, tmp_path / 'stopped'), whole)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_before_there_were_counters_goes_on(tiny_runs, tmp_path, monkeypatch):
+  config = tiny.video(tiny_runs)
+  with monkeypatch.context() as patch:
+    older = tuple(name for name in manager._ITEMS if name != 'counters')
+    patch.setattr(checkpoint, '_ITEMS', older)
+    train(config, tmp_path, stop_at=3)
+  fields = json.loads((tmp_path / 'config.json').read_text())
+  del fields['train']['faults']
+  (tmp_path / 'config.json').write_text(json.dumps(fields))
+  state = train(config, tmp_path)
+  whole = tiny.final_state(tiny_runs / 'video')
+  tiny.same_state(state.replace(counters=None), whole.replace(counters=None))
+  assert int(state.counters.taken) == 5  # of eight
+
+
+@pytest.mark.slow  # of the step alone test_gate.py says the same
+def test_a_parameter_that_is_not_finite_ends_the_run_by_name(tiny_runs, tmp_path, monkeypatch):
+  begin = run._initial_state
+
+  def damaged(*given):
+    state, orders = begin(*given)
+    norm = state.params['backbone']['norm']['scale']
+    params = dict(state.params)
+    params['backbone'] = dict(params['backbone'])
+    params['backbone']['norm'] = {'scale': norm.at[1].set(jnp.inf)}
+    return state.replace(params=params), orders
+
+  monkeypatch.setattr(run, '_initial_state', damaged)
+  config = tiny.video(tiny_runs, train__faults__skip=1, train__steps=6, train__log_every=100)
+  with pytest.raises(NonFiniteError, match='the loss of step 2 is nan, the last of 2') as caught:
+    train(config, tmp_path)
+  assert 'the first that is not finite is parameters/backbone/norm/scale, 1 numbers' in str(
+    caught.value
+  )
+  assert not list((tmp_path / 'checkpoints').glob('*'))
+  shown = replay(tmp_path / 'faults' / 'step_000002')
+  assert re.search(r'backbone/norm/scale +1 NOT FINITE', shown)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_binary_ends_with_its_code_and_prints_the_command_that_takes_the_step_again(
+  tiny_runs, tmp_path
+):
+  command = [sys.executable, '-m', 'launch.train']
+  given = [f'--workdir={tmp_path / "run"}', '--config=configs/digits/video.py']
+  given += [*tiny.flags(tiny.VIDEO), '--config.optimizer.peak=1e30']
+  given += [f'--config.autoencoder={tiny_runs / "autoencoder"}']
+  given += [f'--config.data.latents={tiny_runs / "latents"}']
+  ended = subprocess.run([*command, *given], cwd=tiny.CHECKOUT, capture_output=True, text=True)
+  assert ended.returncode == NonFiniteError.exit_code == 4, ended.stderr
+  assert 'Traceback' not in ended.stderr
+  (again,) = re.findall(r'--replay=\S+', ended.stderr)
+  words = [*command, *shlex.split(again)]
+  shown = subprocess.run(words, cwd=tiny.CHECKOUT, capture_output=True, text=True)
+  assert shown.returncode == 0, shown.stderr
+  assert 'NOT FINITE' in shown.stdout and 'samples' not in shown.stderr
+
+
+def test_a_folder_that_no_run_left_is_refused(tmp_path):
+  with pytest.raises(ConfigError, match=r'has no report\.json'):
+    replay(tmp_path)
+
+
+class Counted:
+  """A source of its own indices."""
+
+  def __len__(self):
+    return 11
+
+  def __getitem__(self, index):
+    return {'index': np.asarray(operator.index(index))}
+
+
+def test_the_samples_of_a_batch_are_those_that_every_host_reads():
+  buckets = [Bucket(name, Counted(), 4, weight) for name, weight in (('a', 1), ('b', 2))]
+  for step in range(20):
+    bucket, indices = samples_of_batch(buckets, step, seed=5)
+    for hosts in (1, 2):
+      read = [make_batches(buckets, seed=5, host=h, hosts=hosts)[step] for h in range(hosts)]
+      assert np.concatenate([each['index'] for each in read]).tolist() == indices
+    assert bucket.name == ('a', 'b')[make_batches(_named(buckets), seed=5)[step]['which'][0]]
+
+
+def _named(buckets):
+  def transform(number):
+    return lambda sample: {'which': np.asarray(number)}
+
+  return [
+    dataclasses.replace(each, transform=transform(number)) for number, each in enumerate(buckets)
+  ]
+
+
+def test_what_was_skipped_is_no_part_of_the_means_and_spikes_are_told_as_such(caplog):
+  fine = {'loss': 1.0, 'gradient_norm': 2.0, 'skipped': 0, 'stopped': 0}
+  fine |= {'skipped_in_a_row': 0}
+  spike = fine | {'gradient_norm': 200.0, 'skipped': 1, 'skipped_in_a_row': 1}
+  assert good([fine, spike, fine], 7) == [{'loss': 1.0, 'gradient_norm': 2.0}] * 2
+  assert 'step 6 is a spike (gradient_norm 200' in caplog.text
+  last = spike | {'stopped': 1, 'skipped_in_a_row': 3, 'loss': np.nan}
+  with pytest.raises(NonFiniteError, match='loss of step 8 is nan, the last of 3 bad steps') as end:
+    good([fine, last, last], 9)
+  assert end.value.step == 8
+  with pytest.raises(NonFiniteError, match='gradient_norm of step 3 is inf'):  # without a gate
+    good([{'loss': 1.0, 'gradient_norm': np.inf}], 3)
+
+
+def test_where_all_is_finite_the_largest_gradient_is_named():
+  found = {'batch': {'x': [1.0, 0]}, 'gradients': {'a': [1.0, 0], 'b': [9.5, 0]}}
+  assert first_bad(found) == 'all numbers are finite, and the largest norm is 9.5 of b'
+  found['gradients']['a'] = [1.0, 3]
+  assert 'gradients/a, 3 numbers (1 of 2 leaves)' in first_bad(found)

@@ -1,0 +1,134 @@
+"""How fast steps were, and on what: seen where the host waits anyway."""
+
+import contextlib
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from mgjax.flow_models.build import context_length, example_batch, make_flops, make_flow_model
+from mgjax.flow_models.flops import backbone_flops
+from mgjax.parallel import chips
+from mgjax.parallel.mesh import make_mesh
+from mgjax.runtime.metrics import MetricWriter, Progress
+from mgjax.runtime.phases import Phases
+from mgjax.runtime.session import attempted
+from mgjax.training import log_window as module
+from mgjax.training.log_window import AHEAD, Window
+from tests import tiny
+
+
+class Step:
+  """What a step returns; its devices need `seconds` for it, one step after the other."""
+
+  ready = 0.0
+
+  def __init__(self, seconds):
+    Step.ready = max(Step.ready, time.monotonic()) + seconds
+    self.at = Step.ready
+
+  def block_until_ready(self):
+    time.sleep(max(self.at - time.monotonic(), 0))
+    return self
+
+  def __array__(self, dtype=None, copy=None):
+    self.block_until_ready()
+    return np.asarray(1.0, dtype)
+
+
+@contextlib.contextmanager
+def made(workdir, **options):
+  with (
+    attempted(workdir, {}) as attempt,
+    attempt.phases.during('step'),
+    MetricWriter(workdir, tensorboard=False) as writer,
+  ):
+    attempt.ledger.begin(0)
+    yield Window(writer, Progress(100), attempt, make_mesh(), **options), attempt.phases
+
+
+def steps(window, seconds, first=1, waits=0.0, phases=None):
+  for done, each in enumerate(seconds, first):
+    if waits:
+      with phases.during('data'):
+        time.sleep(waits)
+    window.bound()
+    window.count({})
+    window.add(done, {'loss': Step(each)})
+  window.report(done, {})
+
+
+def test_step_times_are_those_of_the_devices_and_the_slowest_shows(tmp_path):
+  with made(tmp_path) as (window, phases):
+    steps(window, [0.02] * 9 + [0.2])
+    with phases.during('evaluate'):
+      time.sleep(1.5)
+    steps(window, [0.02] * 10, first=11)
+  first, second = tiny.metrics(tmp_path)
+  assert 0.015 < first['seconds_per_step_p50'] < first['seconds_per_step_p99']
+  assert first['seconds_per_step_p99'] > 0.09  # a pair of steps that are seen to be done at once
+  # What a validation takes is in no step's time.
+  assert second['seconds_per_step_p99'] < 1.2 and second['seconds_per_step'] > 0.02
+  assert second['spent/evaluate'] > 0 and 0 < second['goodput'] < 1
+  assert second['goodput'] == pytest.approx(second['spent/step'])
+  assert sum(value for name, value in second.items() if name.startswith('spent/')) == (
+    pytest.approx(1)
+  )
+
+
+def test_waiting_for_data_is_in_a_step_and_told_apart(tmp_path):
+  with made(tmp_path) as (window, phases):
+    steps(window, [0.001] * 10, waits=0.03, phases=phases)
+  (row,) = tiny.metrics(tmp_path)
+  assert 0.5 < row['data_wait'] <= 1 and row['seconds_per_step_p50'] > 0.025
+  assert row['spent/data'] > row['spent/step']
+
+
+def test_no_step_is_waited_for_beyond_what_bounds_them(tmp_path, monkeypatch):
+  waits = []
+  monkeypatch.setattr(jax, 'block_until_ready', waits.append)
+  with made(tmp_path) as (window, _):
+    for done in range(1, 21):
+      window.bound()
+      window.add(done, {'loss': Step(0.0)})
+    assert len(waits) == 20 - AHEAD
+
+
+def test_utilisation_is_of_the_chips_peak_and_left_out_where_that_is_not_known(
+  tmp_path, monkeypatch
+):
+  with made(tmp_path / 'unknown', flops=lambda batch: 8 * 10**9) as (window, _):
+    steps(window, [0.02] * 5)
+  (row,) = tiny.metrics(tmp_path / 'unknown')
+  assert 'mfu' not in row and 0.01 < row['tflops_per_device'] < 0.06  # of 8 devices, 0.05 at best
+  chip = chips.Chip('made', 1e12, 1e9, 1e9, 1e9)
+  monkeypatch.setattr(module, 'find_chip', lambda kind: chip)
+  with made(tmp_path / 'known', flops=lambda batch: 8 * 10**9) as (window, _):
+    steps(window, [0.02] * 5)
+  (row,) = tiny.metrics(tmp_path / 'known')
+  assert row['mfu'] == pytest.approx(row['tflops_per_device']) and row['mfu'] > 0.01
+  assert row['host_memory_gib'] > 0.05
+
+
+def test_operations_of_a_batch_are_those_of_its_rows_tokens_and_words(tiny_runs):
+  model = make_flow_model(tiny.video(tiny_runs))
+  batch = example_batch(model, 'a digit', (2, 8, 8, 4), rows=3)
+  batch['latents'] = np.zeros((3, 2, 8, 8, 4), np.float32)
+  words = context_length(model, batch)
+  assert words > 0
+  expected = backbone_flops(model.backbone, (3, 2, 8, 8, 4), words).training
+  assert make_flops(model)(batch) == expected
+
+
+def test_the_clock_of_phases_costs_a_step_next_to_nothing():
+  phases, count = Phases(), 2000
+  began = time.perf_counter()
+  for _ in range(count):
+    with phases.during('data'):
+      pass
+    with phases.during('step'):
+      pass
+  each = (time.perf_counter() - began) / count
+  print(f'{each * 1e6:.1f} us a step')
+  assert each < 1e-3  # 1% of a step of 100 ms, on the busiest of machines

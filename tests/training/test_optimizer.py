@@ -1,0 +1,178 @@
+"""Optimizer, schedules and averages against float64 numpy twins."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError
+from mgjax.train.schedule import make_schedule
+from mgjax.training.ema import start_average, update_average
+from mgjax.training.optimizer import decays, make_optimizer
+
+EPSILON = float(np.finfo(np.float32).eps)
+
+
+def make_params():
+  numbers = np.random.default_rng(0)
+  shapes = {
+    'stack': {'linear': {'kernel': (2, 4, 3), 'bias': (2, 3)}, 'norm': {'scale': (2, 4)}},
+    'position': {'table': (5, 4)},
+  }
+  return jax.tree.map(
+    lambda shape: numbers.normal(size=shape).astype(np.float32),
+    shapes,
+    is_leaf=lambda x: isinstance(x, tuple),
+  )
+
+
+def rate_twin(kind, peak, steps, warmup, final, step):
+  progress = min(max((step - warmup) / (steps - warmup), 0), 1)
+  shape = {'constant': 1, 'linear': 1 - progress, 'cosine': (1 + np.cos(np.pi * progress)) / 2}
+  warm = min(1, (step + 1) / warmup) if warmup else 1
+  if kind == 'exponential':
+    return peak * warm * final**progress
+  return peak * warm * (final + (1 - final) * shape[kind])
+
+
+@pytest.mark.parametrize('kind', ['constant', 'linear', 'cosine', 'exponential'])
+@pytest.mark.parametrize('warmup', [0, 10])
+def test_schedule_equals_its_formula(kind, warmup):
+  rate = make_schedule(kind=kind, peak=1e-4, steps=50, warmup=warmup, final=0.1)
+  steps = np.arange(60)
+  given = jax.jit(jax.vmap(rate))(jnp.asarray(steps))
+  expected = [rate_twin(kind, 1e-4, 50, warmup, 0.1, step) for step in steps]
+  # About ten float32 operations on numbers no larger than the peak.
+  np.testing.assert_allclose(given, expected, rtol=0, atol=10 * EPSILON * 1e-4)
+
+
+def test_schedule_begins_above_zero_peaks_and_ends():
+  rate = make_schedule(kind='cosine', peak=2.0, steps=100, warmup=10, final=0.25)
+  assert float(rate(0)) > 0
+  assert float(rate(9)) == float(rate(10)) == 2.0
+  assert float(rate(100)) == float(rate(1000)) == 0.5
+
+
+def test_an_exponential_decay_is_one_factor_a_step():
+  rate = make_schedule(kind='exponential', peak=1.0, steps=400_000, final=0.999996**400_000)
+  # The fraction in float32 errs by 1.6 eps, its logarithm; the power by a few more.
+  for step in (0, 1000, 250_000, 400_000):
+    assert float(rate(step)) == pytest.approx(0.999996**step, rel=8 * EPSILON)
+
+
+@pytest.mark.parametrize(
+  ('change', 'sentence'),
+  [
+    ({'kind': 'cosin'}, "kind is 'cosin', expected one of constant, cosine, exponential, linear"),
+    ({'warmup': 100}, 'warmup is 100 of 100 steps'),
+    ({'final': 2.0}, r'final is 2.0, expected a fraction'),
+    ({'kind': 'exponential', 'final': 0.0}, 'an exponential schedule does not reach 0'),
+  ],
+)
+def test_schedule_says_what_is_wrong(change, sentence):
+  with pytest.raises(ConfigError, match=sentence):
+    make_schedule(**({'kind': 'cosine', 'peak': 1.0, 'steps': 100} | change))
+
+
+def test_only_kernels_decay_however_many_axes():
+  assert decays(make_params()) == {
+    'stack': {'linear': {'kernel': True, 'bias': False}, 'norm': {'scale': False}},
+    'position': {'table': False},
+  }
+
+
+def test_optimizer_equals_adamw_twin():
+  beta1, beta2, epsilon, decay, clip, steps = 0.9, 0.95, 1e-8, 0.1, 1.0, 8
+  rate = make_schedule(kind='linear', peak=1e-2, steps=steps, warmup=3)
+  optimizer = make_optimizer(
+    learning_rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=decay, clip=clip
+  )
+  params = jax.tree.map(jnp.asarray, make_params())
+  state = optimizer.init(params)
+  update = jax.jit(optimizer.update)
+  leaves, treedef = jax.tree.flatten(params)
+  twin = [np.asarray(leaf, np.float64) for leaf in leaves]
+  means, squares = [0.0] * len(twin), [0.0] * len(twin)
+  decayed = jax.tree.leaves(decays(params))
+  numbers = np.random.default_rng(1)
+  for step in range(steps):
+    gradients = [numbers.normal(size=p.shape).astype(np.float32) for p in twin]
+    if step % 2:
+      gradients = [g * np.float32(0.01) for g in gradients]  # these pass the clipping unchanged
+    updates, state = update(jax.tree.unflatten(treedef, gradients), state, params)
+    params = jax.tree.map(jnp.add, params, updates)
+    norm = np.sqrt(sum(np.sum(np.square(g, dtype=np.float64)) for g in gradients))
+    for i, g in enumerate(gradients):
+      g = g.astype(np.float64) * min(1, clip / norm)
+      means[i] = beta1 * means[i] + (1 - beta1) * g
+      squares[i] = beta2 * squares[i] + (1 - beta2) * g**2
+      direction = means[i] / (1 - beta1 ** (step + 1))
+      direction /= np.sqrt(squares[i] / (1 - beta2 ** (step + 1))) + epsilon
+      learning_rate = rate_twin('linear', 1e-2, steps, 3, 0, step)
+      twin[i] -= learning_rate * (direction + decay * decayed[i] * twin[i])
+  for given, expected in zip(jax.tree.leaves(params), twin, strict=True):
+    # Each step rounds parameters of size ~4 once, and an update of size ~1e-2 about 30 times;
+    # the bias correction 1 - beta2 = 0.05 of the first step loses a factor 20 of the latter.
+    np.testing.assert_allclose(given, expected, rtol=0, atol=steps * EPSILON * (4 + 20 * 30 * 1e-2))
+
+
+@pytest.mark.parametrize(('size', 'scale'), [(100.0, 0.01), (0.5, 1.0)])
+def test_clipping_bounds_the_global_norm(size, scale):
+  optimizer = make_optimizer(learning_rate=lambda _: 1.0, beta1=0.0, clip=1.0)
+  params = {'a': jnp.zeros(2), 'b': jnp.zeros((2, 1))}
+  gradients = {'a': jnp.asarray([0.6, 0.0]) * size, 'b': jnp.asarray([[0.0], [0.8]]) * size}
+  _, state = optimizer.update(gradients, optimizer.init(params), params)
+  for name, mean in state[1].mu.items():
+    np.testing.assert_allclose(mean, gradients[name] * scale, rtol=8 * EPSILON)
+
+
+def test_infinite_clip_never_clips():
+  optimizer = make_optimizer(learning_rate=lambda _: 1.0, beta1=0.0, clip=float('inf'))
+  params = {'a': jnp.zeros(2)}
+  _, state = optimizer.update({'a': jnp.asarray([3e3, 4e3])}, optimizer.init(params), params)
+  assert state[1].mu['a'].tolist() == [3e3, 4e3]
+
+
+def test_moments_and_updates_are_float32():
+  optimizer = make_optimizer(learning_rate=lambda _: 0.1)
+  params = {'kernel': jnp.ones((2, 2), jnp.bfloat16)}
+  updates, state = optimizer.update(params, optimizer.init(params), params)
+  assert updates['kernel'].dtype == jnp.float32
+  assert state[1].mu['kernel'].dtype == state[1].nu['kernel'].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+  ('change', 'sentence'),
+  [
+    ({'beta2': 1.0}, r'beta2 is 1.0, expected a decay in \[0, 1\)'),
+    ({'clip': 0.0}, 'clip is 0.0, expected a norm above 0'),
+    ({'weight_decay': -1.0}, 'weight_decay is -1.0, expected at least 0'),
+  ],
+)
+def test_optimizer_says_what_is_wrong(change, sentence):
+  with pytest.raises(ConfigError, match=sentence):
+    make_optimizer(learning_rate=lambda _: 0.1, **change)
+
+
+def test_average_equals_its_formula():
+  numbers = np.random.default_rng(2)
+  start = numbers.normal(size=5).astype(np.float32)
+  average, twin = start_average({'p': jnp.asarray(start)}), start.astype(np.float64)
+  for step in range(20):
+    value = numbers.normal(size=5).astype(np.float32)
+    average = update_average(average, {'p': jnp.asarray(value)}, 0.6, jnp.int32(step))
+    decay = min(0.6, (1 + step) / (10 + step))
+    twin = decay * twin + (1 - decay) * value
+  # A step rounds numbers of size ~3 about five times; the decay, at most 0.6, forgets what a
+  # step adds, and the sum of what is left is at most 1 / (1 - 0.6) of it.
+  np.testing.assert_allclose(average['p'], twin, rtol=0, atol=5 * 3 * EPSILON / 0.4)
+
+
+def test_average_is_a_float32_copy():
+  params = {'p': jnp.ones(3), 'h': jnp.ones(3, jnp.bfloat16)}
+  average = start_average(params)
+  assert average['h'].dtype == jnp.float32
+  assert average['p'].unsafe_buffer_pointer() != params['p'].unsafe_buffer_pointer()
+  after = update_average(average, params, 0.999, 5)
+  assert after['h'].dtype == jnp.float32
+  assert after['p'].tolist() == [1.0, 1.0, 1.0]  # what does not change is not moved by rounding

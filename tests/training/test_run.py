@@ -1,0 +1,322 @@
+"""Runs of a tiny model: stopped, killed, resumed, refused; they all end the same, bit by bit."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.core.errors import ConfigError, DataError, NonFiniteError
+from mgjax.data.mixture import make_batches
+from mgjax.data.records.reader import Records
+from mgjax.training import run
+from mgjax.training.loop import Schedule
+from mgjax.training.run import make_part, train
+from mgjax.training.validation import make_evaluate
+from mgjax.workflows.encode import encode
+from tests import tiny
+
+# The default configuration has all devices on `data`: with the eight of the tests, every batch here
+# is split over eight devices.
+
+
+def checkpoints(workdir):
+  return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
+
+
+def test_stopped_after_any_step_a_run_ends_as_if_undisturbed(tiny_runs, tmp_path):
+  config = tiny.video(tiny_runs)
+  # Checkpoints are due after 3 and 6: after the first step, and one step later than a checkpoint.
+  for stop in (1, 4):
+    state = train(config, tmp_path / 'stopped', stop_at=stop)
+    assert int(state.step) == stop == checkpoints(tmp_path / 'stopped')[-1]
+  state = train(config, tmp_path / 'stopped')
+  tiny.same_state(state, tiny.final_state(tiny_runs / 'video'))
+  # Every loss of every step too: hence the same data, in the same order, under the same noise.
+  assert tiny.losses(tmp_path / 'stopped') == tiny.losses(tiny_runs / 'video')
+  assert len(tiny.losses(tmp_path / 'stopped')) == config.train.steps
+
+
+def test_a_bucket_whose_every_shard_is_lost_is_left_out_if_asked_for(tiny_runs, tmp_path, caplog):
+  shutil.copytree(tiny_runs / 'latents', tmp_path / 'latents')
+  config = tiny.video(tiny_runs, data__latents=str(tmp_path / 'latents'))
+  with config.unlocked():
+    config.data.skip_missing = True
+
+  def lose(name):
+    for shard in (tmp_path / 'latents' / 'train' / name).glob('*.arrayrecord'):
+      shard.unlink()
+
+  lose('image')
+  assert [bucket.name for bucket in make_part(config, tmp_path).buckets] == ['video']
+  assert 'the bucket image has no samples left' in caplog.text
+  lose('video')
+  with pytest.raises(DataError, match='no bucket has a sample'):
+    make_part(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_autoencoder_resumes_bit_by_bit_too(tiny_runs, tmp_path):
+  train(tiny.autoencoder(), tmp_path, stop_at=5)
+  state = train(tiny.autoencoder(), tmp_path)
+  tiny.same_state(state, tiny.final_state(tiny_runs / 'autoencoder'))
+  first, second = (
+    json.loads((path / 'metrics.jsonl').read_text().splitlines()[-1])
+    for path in (tmp_path, tiny_runs / 'autoencoder')
+  )
+  assert first == second  # the last line is the validation's: fixed samples, fixed noise
+
+
+@pytest.mark.slow  # test_processes.py and test_kills.py have signals and kills that take less long
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_process_that_is_stopped_or_killed_resumes_bit_by_bit(tiny_runs, tmp_path, number):
+  workdir = tmp_path / 'video'
+  command = [sys.executable, '-m', 'launch.train', '--config=configs/digits/video.py']
+  command += [f'--workdir={workdir}', *tiny.flags(tiny.VIDEO)]
+  command += [f'--config.autoencoder={tiny_runs / "autoencoder"}']
+  command += [f'--config.data.latents={tiny_runs / "latents"}']
+  with (tmp_path / 'log').open('w') as log:
+    process = subprocess.Popen(command, stderr=log, cwd=tiny.CHECKOUT)
+    wait_for(lambda: steps_done(workdir) >= 4, process)
+    process.send_signal(number)
+    code = process.wait(timeout=120)
+  if number == signal.SIGKILL:
+    assert code == -signal.SIGKILL
+  else:
+    assert code == 0, (tmp_path / 'log').read_text()
+    assert checkpoints(workdir)[-1] == steps_done(workdir)
+  state = train(tiny.video(tiny_runs), workdir)
+  tiny.same_state(state, tiny.final_state(tiny_runs / 'video'))
+  assert tiny.losses(workdir) == tiny.losses(tiny_runs / 'video')
+
+
+def wait_for(condition, process):
+  deadline = time.monotonic() + 200
+  while not condition():
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.02)
+
+
+def steps_done(workdir):
+  try:
+    return max(tiny.losses(workdir), default=0)
+  except (OSError, ValueError):
+    return 0
+
+
+def test_a_finished_run_does_nothing_more(tiny_runs):
+  workdir = tiny_runs / 'video'
+  before = {path: path.stat().st_mtime_ns for path in (workdir / 'checkpoints').rglob('*')}
+  tiny.final_state(workdir)
+  assert before == {p: p.stat().st_mtime_ns for p in (workdir / 'checkpoints').rglob('*')}
+
+
+def test_a_changed_configuration_is_refused_by_name(tiny_runs):
+  with pytest.raises(ConfigError, match=r'begun with another.*model\.depth: 1 -> 2; take another'):
+    train(tiny.video(tiny_runs, model__depth=2), tiny_runs / 'video')
+  with pytest.raises(ConfigError, match=r"data\.latents: 'read' -> 'encoded on the fly'"):
+    train(tiny.video(tiny_runs, latents=False), tiny_runs / 'video')
+  with pytest.raises(ConfigError, match=r'optimizer\.peak: .*seed: 0 -> 1'):
+    train(tiny.video(tiny_runs, optimizer__peak=1.0, seed=1), tiny_runs / 'video')
+
+
+def test_how_a_run_reports_and_where_things_lie_may_change(tiny_runs, tmp_path):
+  moved = shutil.copytree(tiny_runs, tmp_path / 'moved')
+  changes = {'train__log_every': 2, 'train__save_every': 100, 'data__threads': 2}
+  state = train(tiny.video(moved, **changes), moved / 'video')
+  tiny.same_state(state, tiny.final_state(tiny_runs / 'video'))
+  assert json.loads((moved / 'video/config.json').read_text())['autoencoder'].startswith(str(moved))
+
+
+def test_before_the_first_checkpoint_a_configuration_may_be_corrected(tiny_runs, tmp_path):
+  with pytest.raises(DataError):
+    train(tiny.video(tmp_path / 'nowhere', autoencoder=str(tiny_runs / 'autoencoder')), tmp_path)
+  train(tiny.video(tiny_runs), tmp_path, stop_at=1)
+  assert json.loads((tmp_path / 'config.json').read_text())['data']['latents'].startswith(
+    str(tiny_runs)
+  )
+
+
+def test_other_data_under_the_same_name_are_refused(tiny_runs, tmp_path):
+  moved = shutil.copytree(tiny_runs, tmp_path / 'moved')
+  shutil.rmtree(moved / 'latents')
+  encode(tiny.video(moved, encode__train=40), moved / 'latents')
+  with pytest.raises(ConfigError, match=r'the data have changed.*--new_data'):
+    train(tiny.video(moved, encode__train=48), moved / 'video')
+
+
+def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_runs, tmp_path):
+  first = tiny.video(tiny_runs)
+  second = tiny.video(tiny_runs, buckets__video__batch_size=16, data__share='samples')
+  train(first, tmp_path / 'a', stop_at=3)
+  with pytest.raises(ConfigError, match=r'buckets\.video\.batch_size'):
+    train(second, tmp_path / 'a')
+  shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+  train(second, tmp_path / 'a', stop_at=5, new_data=True)
+  state = train(second, tmp_path / 'a')  # from then on the new data are the run's own
+  tiny.same_state(state, train(second, tmp_path / 'b', new_data=True))
+  with Checkpoints(tmp_path / 'a' / 'checkpoints') as saved:
+    _, meta = saved.restore(jax.eval_shape(lambda: state))
+  assert [step for step, _ in meta['orders']] == [0, 3]
+  assert len({name for _, name in meta['orders']}) == 2
+
+
+def test_another_autoencoder_is_refused(tiny_runs, tmp_path):
+  train(tiny.autoencoder(seed=1), tmp_path / 'autoencoder', stop_at=1)
+  other = str(tmp_path / 'autoencoder')
+  with pytest.raises(DataError, match='normalised for another autoencoder'):
+    train(tiny.video(tiny_runs, autoencoder=other), tmp_path / 'video')
+  with pytest.raises(ConfigError, match=r'begun with other values: meta\.statistics\.mean'):
+    encode(tiny.video(tiny_runs, autoencoder=other), tiny_runs / 'latents')
+
+
+@pytest.mark.slow
+def test_on_the_fly_too_another_autoencoder_is_refused(tiny_runs, tmp_path):
+  train(tiny.autoencoder(seed=1), tmp_path / 'autoencoder', stop_at=1)
+  # On the fly there are no stored latents to compare with; the checkpoint remembers.
+  fly = tiny.video(tiny_runs, latents=False)
+  train(fly, tmp_path / 'fly', stop_at=1)
+  fly.autoencoder = str(tmp_path / 'autoencoder')
+  with pytest.raises(ConfigError, match='is not the one that this run learnt'):
+    train(fly, tmp_path / 'fly')
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tiny_runs, tmp_path):
+  # Logged every 100 steps: the check must not wait for a line of metrics.
+  config = tiny.video(
+    tiny_runs, optimizer__peak=1e30, train__log_every=100, train__evaluate_every=0
+  )
+  with pytest.raises(NonFiniteError, match=r'of step \d.*checkpoints hold earlier steps only'):
+    train(config, tmp_path)
+  saved = tmp_path / 'checkpoints'
+  assert not saved.exists() or not checkpoints(tmp_path)
+  assert NonFiniteError.exit_code == 4
+
+
+def test_images_and_videos_come_in_the_configured_ratio(tiny_runs, tmp_path):
+  part = make_part(tiny.video(tiny_runs), tmp_path)
+  batches = make_batches(part.buckets, seed=0)
+  frames = [batches[step]['latents'].shape[1] for step in range(12)]
+  assert frames.count(2) == 8 and frames.count(1) == 4  # 2 to 1; four frames make two of latents
+  assert [frames[at : at + 3].count(1) for at in (0, 3, 6, 9)] == [1] * 4
+
+
+def test_latents_read_and_encoded_on_the_fly_make_the_same_batch(tiny_runs, tmp_path):
+  stored, fly = (
+    make_part(tiny.video(tiny_runs, latents=latents), tmp_path) for latents in (True, False)
+  )
+  for one, other in zip(stored.validation, fly.validation, strict=True):
+    batches = []
+    for part, bucket in ((stored, one), (fly, other)):
+      rows = [bucket.transform(bucket.source[index]) for index in range(8)]
+      batches.append(part.prepare(jax.tree.map(lambda *x: jnp.stack(x), *rows)))
+    assert batches[0].keys() == batches[1].keys() == {'latents', 'text'}
+    np.testing.assert_array_equal(batches[0]['text'], batches[1]['text'])
+    # Half a unit in the last of bfloat16's eight bits.
+    np.testing.assert_allclose(
+      np.asarray(batches[0]['latents'], np.float32),
+      np.asarray(batches[1]['latents'], np.float32),
+      rtol=2**-8 + 1e-5,
+      atol=1e-5,
+    )
+
+
+def test_validation_repeats_exactly(tiny_runs):
+  config = tiny.video(tiny_runs)
+  part = make_part(config, tiny_runs / 'video')
+  state = tiny.final_state(tiny_runs / 'video')
+  mesh = run.make_mesh(config.mesh.to_dict(), config.rules)
+  evaluate = make_evaluate(part, config, mesh)
+  first, second = evaluate(state.average), evaluate(state.average)
+  assert (
+    first
+    == second
+    == {
+      name: value
+      for name, value in tiny.losses(tiny_runs / 'video')[8].items()
+      if name.startswith('validation')
+    }
+  )
+
+
+def test_micro_batches_that_groups_of_devices_cannot_share_are_refused(tiny_runs, tmp_path):
+  refused = 'batch of 8 of bucket .* into 2 micro-batch.* over 8 group.* take a batch size of 16'
+  with pytest.raises(ConfigError, match=refused):
+    train(tiny.video(tiny_runs, train__accumulate=2), tmp_path)
+
+
+@pytest.mark.slow
+def test_gradients_may_be_accumulated(tiny_runs, tmp_path):
+  shared = {'mesh__data': 4, 'mesh__context': 2, 'rules': 'fsdp_cp'}
+  config = tiny.video(tiny_runs, train__accumulate=2, **shared)
+  state = train(config, tmp_path, stop_at=2)
+  assert int(state.step) == 2
+
+
+@pytest.mark.slow
+def test_a_model_starts_from_another_with_grown_positions(tiny_runs, tmp_path):
+  start = {'start_from': str(tiny_runs / 'video')}
+  config = tiny.video(tiny_runs, model__positions=(4, 2, 2), **start)
+  train(config, tmp_path / 'grown', stop_at=1)
+  before, after = (run.read_config(path) for path in (tiny_runs / 'video', tmp_path / 'grown'))
+  assert (before.model.positions[0], after.model.positions[0]) == (2, 4)
+  with pytest.raises(ConfigError, match=r'does not fit this model: .* is \(.*16.*\) there'):
+    train(tiny.video(tiny_runs, model__dim=32, **start), tmp_path / 'wider')
+  start['start_from'] = str(tiny_runs / 'autoencoder')
+  with pytest.raises(ConfigError, match="trained 'autoencoder', not a video model"):
+    train(tiny.video(tiny_runs, **start), tmp_path / 'other')
+
+
+def test_encoding_goes_on_where_it_was_killed(tiny_runs, tmp_path, monkeypatch):
+  monkeypatch.setattr('mgjax.workflows.encode.ROWS_PER_SHARD', 16)
+  written = []
+
+  def die_after_two(self, index, rows, notes=None):
+    if len(written) == 2:
+      raise KeyboardInterrupt
+    written.append(index)
+    return write(self, index, rows, notes)
+
+  from mgjax.data.records.reader import RecordWriter
+
+  write = RecordWriter.write_shard
+  with monkeypatch.context() as patched:
+    patched.setattr(RecordWriter, 'write_shard', die_after_two)
+    with pytest.raises(KeyboardInterrupt):
+      encode(tiny.video(tiny_runs), tmp_path)
+  kept = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*.arrayrecord')}
+  assert len(kept) == 2
+  with pytest.raises(DataError, match='unfinished'):
+    train(tiny.video(tiny_runs, data__latents=str(tmp_path)), tmp_path / 'video')
+  encode(tiny.video(tiny_runs), tmp_path)
+  assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+  whole = Records(tiny_runs / 'latents' / 'train' / 'video')
+  again = Records(tmp_path / 'train' / 'video')
+  assert len(again) == len(whole) == 48
+  for index in range(48):
+    assert again[index]['caption'] == whole[index]['caption']
+    np.testing.assert_array_equal(again[index]['latents'], whole[index]['latents'])
+
+
+def test_a_run_shows_what_it_learns(tiny_runs):
+  directory = tiny_runs / 'video' / 'samples' / f'step_{tiny.SHARED["train.steps"]:06d}'
+  assert (directory / 'samples.png').stat().st_size > 1000
+  assert len(list(directory.glob('*.mp4'))) == 8
+  assert list((tiny_runs / 'autoencoder' / 'samples').rglob('reconstruction.png'))
+
+
+def test_a_run_says_what_it_was(tiny_runs):
+  about = json.loads((tiny_runs / 'video' / 'run.json').read_text())
+  assert about['command'] and about['versions'].keys() > {'mgjax', 'jax', 'python'}
+  config = run.read_config(tiny_runs / 'video')
+  assert config.to_dict().keys() == tiny.video(tiny_runs).to_dict().keys()
+  assert set(Schedule.__dataclass_fields__) <= set(config.train)
+  assert os.path.exists(tiny_runs / 'video' / 'parameters.json')

@@ -1,0 +1,63 @@
+"""Buckets of a configuration: weights that keep their shares, and what is said aloud."""
+
+import fractions
+import logging
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mgjax.training.spec import longest_of, make_buckets
+
+
+class Rows:
+  def __init__(self, count):
+    self.count = count
+
+  def __len__(self):
+    return self.count
+
+  def __getitem__(self, index):
+    return {'x': np.zeros(1)}
+
+
+def config(**data):
+  bucket = {'height': 8, 'width': 8, 'batch_size': 4}
+  buckets = {
+    'image_wide': {'frames': 1, 'weight': 1, **bucket},
+    'image_tall': {'frames': 1, 'weight': 1, **bucket},
+    'video_wide': {'frames': 8, 'weight': 10, **bucket},
+    'video_long': {'frames': 16, 'weight': 10, **bucket},
+  }
+  return ConfigDict({'buckets': buckets, 'data': data})
+
+
+def buckets(tmp_path, counts, **data):
+  sources = {name: Rows(count) for name, count in counts.items()}
+  return make_buckets(config(**data), tmp_path, lambda split, report: sources, dict)
+
+
+def weights(made):
+  return {bucket.name: bucket.weight for bucket in made}
+
+
+def test_a_bucket_without_samples_leaves_its_turns_to_those_of_its_kind(tmp_path):
+  train, _ = buckets(tmp_path, {'image_tall': 9, 'video_wide': 9, 'video_long': 9})
+  assert weights(train) == {'image_tall': 2, 'video_wide': 10, 'video_long': 10}
+
+
+@pytest.mark.parametrize('share', ['samples', 'given'])
+def test_within_its_kind_a_bucket_comes_as_often_as_its_samples_ask_for(tmp_path, share):
+  counts = {'image_wide': 10, 'image_tall': 30, 'video_wide': 5, 'video_long': 15}
+  train, _ = buckets(tmp_path, counts, share=share)
+  expected = {'image_wide': 0.5, 'image_tall': 1.5, 'video_wide': 5, 'video_long': 15}
+  given = {'image_wide': 1, 'image_tall': 1, 'video_wide': 10, 'video_long': 10}
+  assert weights(train) == (expected if share == 'samples' else given)
+  assert all(isinstance(bucket.weight, fractions.Fraction) for bucket in train)
+
+
+def test_too_little_to_validate_on_is_said_aloud(tmp_path, caplog):
+  with caplog.at_level(logging.WARNING):
+    _, validation = buckets(tmp_path, {'image_wide': 4, 'video_wide': 3, 'video_long': 2})
+  assert 'no validation of video_wide, video_long' in caplog.text
+  assert longest_of(validation, config()).name == 'video_long'

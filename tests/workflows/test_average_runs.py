@@ -1,0 +1,128 @@
+"""Several finetunes into one work directory that serves as any other."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.core.tree import named_leaves
+from mgjax.train.store import write_workdir
+from mgjax.training.run import train
+from mgjax.training.validation import validation_loss
+from mgjax.workflows.average_runs import Candidate, average_runs
+from tests import tiny
+
+FAR = {'a': 1.0, 'b': -2.0, 'c': 40.0}  # how far each finetune went from where all began
+
+
+@pytest.fixture(scope='module')
+def runs(tiny_runs, tmp_path_factory):
+  """Three finetunes a, b and c of the tiny autoencoder: its parameters, moved along one line."""
+  place = tmp_path_factory.mktemp('finetunes')
+  config = read_config(tiny_runs / 'autoencoder')
+  params, meta = load_params(tiny_runs / 'autoencoder')
+  numbers = np.random.default_rng(0)
+  line = jax.tree.map(lambda p: 0.1 * numbers.normal(size=p.shape).astype(np.float32), params)
+  for name, far in FAR.items():
+    moved = jax.tree.map(lambda p, along, far=far: np.asarray(p) + far * along, params, line)
+    write_workdir(config, moved, meta['notes'], place / name, origin={'order': 'made'})
+  return place
+
+
+def named(runs, names):
+  return [Candidate(str(runs / name)) for name in names]
+
+
+def values(workdir, which='average'):
+  leaves = named_leaves(load_params(workdir, which)[0])
+  return np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in leaves.values()])
+
+
+def test_averages_alike_and_weighted_are_validated_with_their_candidates(runs, tmp_path):
+  alike = average_runs(named(runs, 'ab'), tmp_path / 'alike')
+  a, b = values(runs / 'a'), values(runs / 'b')
+  # The mean is rounded to float32 once, at most half a unit in the last place.
+  np.testing.assert_allclose(values(tmp_path / 'alike'), (a + b) / 2, rtol=2**-24, atol=1e-38)
+  assert set(alike.losses) == {str(runs / 'a'), str(runs / 'b')}
+  assert alike.loss < min(alike.losses.values())  # nearer to where both began than either
+  assert set(alike.shares.values()) == {0.5}
+  assert open_checkpoints(tmp_path / 'alike').loss_of(0) == alike.loss
+
+  weighted = average_runs(named(runs, 'ab'), tmp_path / 'weighted', weights=[2, 1])
+  # 2 x 1 + 1 x -2 = 0 brings back what they came from.
+  np.testing.assert_allclose(
+    values(tmp_path / 'weighted'), (2 * a + b) / 3, rtol=2**-24, atol=1e-38
+  )
+  assert weighted.loss < alike.loss
+  assert weighted.shares == {str(runs / 'a'): 2 / 3, str(runs / 'b'): 1 / 3}
+  assert weighted.losses == alike.losses  # the same batches, noise and times
+
+
+def test_a_greedy_average_leaves_out_what_spoils_it(runs, tmp_path):
+  averaged = average_runs(named(runs, 'cab'), tmp_path / 'greedy', greedy=True)
+  a, b, c = (str(runs / name) for name in 'abc')
+  assert [(name, taken) for name, _, taken in averaged.trials] == [(a, True), (b, True), (c, False)]
+  assert averaged.shares == {a: 0.5, b: 0.5}
+  assert averaged.loss < averaged.losses[a] < averaged.losses[b] < averaged.losses[c]
+  table = averaged.table().splitlines()
+  assert len({len(line) for line in table}) == 1
+  assert table[-2].startswith(f'... with {c}') and table[-2].endswith('left out')
+  report = json.loads((tmp_path / 'greedy/average.json').read_text())
+  assert report['loss'] == averaged.loss and report['losses'] == averaged.losses
+
+
+def test_an_average_is_where_another_run_may_start(runs, tmp_path):
+  average_runs(named(runs, 'ab'), tmp_path / 'average', validate=False)
+  config = tiny.autoencoder(start_from=str(tmp_path / 'average'))
+  state = train(config, tmp_path / 'run', stop_at=0)
+  started, average = named_leaves(state.params), load_params(tmp_path / 'average')[0]
+  for name, leaf in named_leaves(average).items():
+    np.testing.assert_array_equal(started[name], leaf, err_msg=name)
+
+
+def test_what_cannot_be_averaged_is_an_error(runs, tiny_runs, tmp_path):
+  workdir = tmp_path / 'average'
+  for candidates, more, said in (
+    ([], {}, 'nothing to average'),
+    (named(runs, 'aa'), {}, 'named twice'),
+    (named(runs, 'ab'), {'weights': [1.0]}, '1 weights for 2 candidates'),
+    (named(runs, 'ab'), {'weights': [1.0, -1.0], 'validate': False}, 'must be above 0'),
+    (named(runs, 'ab'), {'weights': [1.0, 1.0], 'greedy': True}, 'none to a greedy average'),
+    (named(runs, 'ab'), {'greedy': True, 'validate': False}, 'needs validation'),
+    ([*named(runs, 'a'), Candidate(str(tiny_runs / 'video'))], {}, 'not of the same model: .*part'),
+    ([*named(runs, 'a'), Candidate(str(tmp_path))], {}, 'is not a work directory'),
+  ):
+    with pytest.raises(ConfigError, match=said):
+      average_runs(candidates, workdir, **more)
+    assert not workdir.exists() or not open_checkpoints(workdir).begun()
+  with pytest.raises(ConfigError, match='is in use; take another --workdir'):
+    average_runs(named(runs, 'ab'), runs / 'c')
+  with pytest.raises(CheckpointError, match=r'no checkpoint of step 7 in .*; it has \[0\]'):
+    average_runs([Candidate(str(runs / 'a'), 7)], workdir)
+
+
+def last_validation(workdir):
+  rows = [row for row in tiny.metrics(workdir) if any(name.endswith('/loss') for name in row)]
+  return validation_loss(rows[-1])
+
+
+def check_an_average_of_one(workdir, out):
+  loss = average_runs([Candidate(str(workdir))], out, greedy=True).loss
+  # The run validated the same numbers with the same batches, noise and times when it ended.
+  assert loss == pytest.approx(last_validation(workdir), rel=1e-6)
+  np.testing.assert_array_equal(values(out), values(workdir))
+  np.testing.assert_array_equal(values(out, 'params'), values(workdir))
+
+
+@pytest.mark.parametrize('part', ['autoencoder', 'video'])
+def test_an_average_of_one_run_is_that_run(tiny_runs, tmp_path, part):
+  check_an_average_of_one(tiny_runs / part, tmp_path / 'average')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('part', ['codec', 'audio'])
+def test_an_average_of_one_run_of_sound_is_that_run(tiny_sound_runs, tmp_path, part):
+  check_an_average_of_one(tiny_sound_runs / part, tmp_path / 'average')

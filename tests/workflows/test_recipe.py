@@ -1,0 +1,248 @@
+"""Recipes: stages that build on one another, stopped anywhere, and what is wrong with them."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+from configs.digits import recipe as digits_recipe
+from configs.video import recipe as video_recipe
+from mgjax.checkpoints.workdir import load_params
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.tree import named_leaves
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.flops import backbone_flops
+from mgjax.parallel.mesh import make_mesh
+from mgjax.training.accumulation import accumulation
+from mgjax.training.run import train
+from mgjax.workflows import recipe
+from mgjax.workflows.recipe import describe_recipe, plan, run_recipe
+from tests import tiny
+from tests.end_to_end.test_kills import SHORT, finish, running, wait_until
+
+CONFIG = """
+import pathlib
+from tests.workflows.test_recipe import stages
+
+def get_config():
+  return stages(pathlib.Path({runs!r}), order=('images', 'joint'))
+"""
+
+
+def stages(runs, **changes):
+  """The digits' recipe after its autoencoder, too small to learn anything."""
+  config = digits_recipe.get_config('finetunes')
+  config.order = ('images', 'joint', 'double', 'finetune_1', 'finetune_2', 'average')
+  config.stages.average.of = ('finetune_1', 'finetune_2')
+  positions = {'images': (1, 2, 2), 'joint': (2, 2, 2)}
+  for name in config.order[:-1]:
+    stage = config.stages[name]
+    pixels = 16 if name in positions else 32
+    fields = {key: value for key, value in tiny.VIDEO.items() if key not in ('data.threads',)}
+    for bucket in ('image', 'video'):
+      fields |= {f'buckets.{bucket}.{side}': pixels for side in ('height', 'width')}
+    if name == 'images':
+      fields = {key: value for key, value in fields.items() if 'buckets.video' not in key}
+    fields |= {'model.positions': positions.get(name, (2, 4, 4)), 'train.steps': 2}
+    fields |= {'autoencoder': str(runs / 'autoencoder'), 'encode.train': 16, 'train.log_every': 1}
+    fields |= {'data.latents': f'latents_{pixels}', 'optimizer.warmup': 1}
+    stage.update_from_flattened_dict(fields)
+  config.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changes.items()})
+  return config
+
+
+def table(workdir, name):
+  return np.asarray(load_params(workdir)[0]['backbone']['positions'][name])
+
+
+@pytest.mark.slow
+def test_stages_build_on_one_another_and_a_second_call_ends_at_once(
+  tiny_runs, tmp_path, monkeypatch
+):
+  config = stages(tiny_runs)
+  assert run_recipe(config, tmp_path)
+  # Images have one entry of time; what the next stage starts with is that one, repeated.
+  assert table(tmp_path / 'images', 'time').shape[0] == 1
+  assert table(tmp_path / 'double', 'height').shape[0] == 4
+  averaged = named_leaves(load_params(tmp_path / 'average')[0])
+  tuned = [named_leaves(load_params(tmp_path / f'finetune_{i}')[0]) for i in (1, 2)]
+  for name, leaf in averaged.items():
+    mean = (np.float64(tuned[0][name]) + np.float64(tuned[1][name])) / 2
+    np.testing.assert_array_equal(leaf, np.float32(mean))
+  page = (tmp_path / 'report.html').read_text()
+  assert all(f'<summary>{name}</summary>' in page for name in config.order[:-1])
+
+  def never(*arguments, **options):
+    raise AssertionError('nothing is left to do')
+
+  for name in ('train', 'encode', 'average_runs'):
+    monkeypatch.setattr(recipe, name, never)
+  assert run_recipe(config, tmp_path)
+  assert describe_recipe(config, tmp_path).count(': done') == len(plan(config, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # both processes compile, at both starts
+def test_two_processes_are_stopped_together_in_a_stage_and_go_on_to_the_end(tiny_runs, tmp_path):
+  workdir, path = tmp_path / 'run', tmp_path / 'config.py'
+  path.write_text(CONFIG.format(runs=os.fspath(tiny_runs)))
+  command = [sys.executable, '-m', 'launch.recipe', f'--config={path}', f'--workdir={workdir}']
+  both = {'processes': 2, 'JAX_NUM_CPU_DEVICES': '2', **SHORT}
+  with running(workdir, command, **both) as (processes, log):
+    wait_until(lambda: log.read_text().count('[joint]') == 2, processes, seconds=300)
+    processes[1].send_signal(signal.SIGTERM)
+    finish(processes)
+    assert 'stage 4 of 4, joint: stopped; the same command goes on' in log.read_text()
+  with running(workdir, command, **both) as (processes, log):
+    finish(processes)
+    assert log.read_text().count('stage 2 of 4, images: done') == 2
+  assert sorted(tiny.losses(workdir / 'joint')) == [1, 2]
+
+
+@pytest.mark.slow
+def test_stopped_in_every_stage_a_recipe_ends_as_if_undisturbed(tiny_runs, tmp_path, monkeypatch):
+  config = stages(tiny_runs, order=('images', 'joint', 'double'))
+  assert run_recipe(config, tmp_path / 'whole')
+  seen = set()
+
+  def stopped(config, workdir):
+    """As on a signal after the first step, the first time."""
+    first = workdir not in seen
+    seen.add(workdir)
+    return train(config, workdir, stop_at=1 if first else None)
+
+  monkeypatch.setattr(recipe, 'train', stopped)
+  assert [run_recipe(config, tmp_path / 'stopped') for _ in range(4)] == [False] * 3 + [True]
+  monkeypatch.undo()
+  for name in config.order:
+    states = [
+      tiny.final_state(tmp_path / which / name) if which == 'whole'
+      else train(config_of(config, tmp_path / which, name), tmp_path / which / name)
+      for which in ('whole', 'stopped')
+    ]  # fmt: skip
+    assert tiny.same_state(*states)
+
+
+def config_of(config, workdir, name):
+  return next(stage.config for stage in plan(config, workdir) if stage.name == name)
+
+
+def test_a_stage_begins_with_the_weights_of_the_one_before(tiny_runs, tmp_path):
+  config = stages(tiny_runs, order=('joint', 'double'))
+  config.stages.joint.start_from = ''
+  (joint, _), (double, _) = (
+    (stage, None) for stage in plan(config, tmp_path) if stage.kind == 'train'
+  )
+  assert double.config.start_from == str(tmp_path / 'joint') == str(joint.workdir)
+  assert double.after == ('joint',)
+  kinds = [(stage.kind, stage.workdir.name) for stage in plan(config, tmp_path)]
+  assert kinds == [
+    ('encode', 'latents_16'), ('train', 'joint'), ('encode', 'latents_32'), ('train', 'double')
+  ]  # fmt: skip
+
+
+def test_a_failing_stage_ends_the_recipe_with_its_error_and_its_name(tiny_runs, tmp_path):
+  config = stages(tiny_runs, order=('images',))
+  config.stages.images.data.latents = str(tmp_path / 'nowhere')
+  with pytest.raises(DataError, match=r"stage 'images': .*nowhere"):
+    run_recipe(config, tmp_path / 'recipe')
+  assert 'images' in (tmp_path / 'recipe' / 'report.html').read_text()
+
+
+def test_a_finished_stage_of_other_numbers_is_refused(tiny_runs, tmp_path):
+  config = stages(tiny_runs, order=('images',))
+  images = config_of(config, tmp_path, 'images')
+  shutil.copytree(tiny_runs / 'video', tmp_path / 'images')
+  (tmp_path / 'images' / 'config.json').write_text(json.dumps(images.to_dict()))
+  assert run_recipe_is_done(config, tmp_path)
+  config.stages.images.optimizer.peak = 0.5
+  with pytest.raises(ConfigError, match=r"stage 'images': .*optimizer\.peak"):
+    run_recipe(config, tmp_path)
+
+
+def run_recipe_is_done(config, workdir):
+  lines = describe_recipe(config, workdir).splitlines()
+  return any(line.endswith('images: done') for line in lines)
+
+
+@pytest.mark.parametrize(
+  ('change', 'sentence'),
+  [
+    ({'order': ()}, 'needs stages and their order'),
+    ({'order': ('imags',)}, "'imags'.*did you mean images"),
+    ({'order': ('images', 'images')}, "'images' twice"),
+    ({'order': ('joint', 'images')}, "'joint': start_from = 'images' does not come before it"),
+    ({'order': ('images', 'average')}, "'average' averages"),
+    ({'stages__joint__start_from': 'autoencoder', 'order': ('autoencoder', 'joint')}, 'cannot st'),
+    ({'stages__joint__data__latents': 'images'}, 'is the name of a stage'),
+  ],
+)
+def test_it_says_what_is_wrong(tiny_runs, tmp_path, change, sentence):
+  with pytest.raises(ConfigError, match=sentence):
+    plan(stages(tiny_runs, **change), tmp_path)
+
+
+def test_training_from_nothing_takes_no_less_compute_than_the_stages():
+  def operations(stage):
+    backbone, weights = make_flow_model(stage).backbone, 0
+    total = 0.0
+    for shape in stage.buckets.values():
+      latents = (shape.batch_size, -(-shape.frames // 4), shape.height // 4, shape.width // 4, 8)
+      total += shape.weight * backbone_flops(backbone, latents, context=40).training
+      weights += shape.weight
+    return stage.train.steps * total / weights
+
+  config = digits_recipe.get_config('scratch').stages
+  three = sum(operations(config[name]) for name in ('images', 'joint', 'double'))
+  assert 1 <= operations(config.scratch) / three < 1.02
+  assert config.scratch.model == config.double.model
+  assert config.scratch.buckets == config.double.buckets
+
+
+def test_the_reports_stages_point_at_each_other_and_grow(tmp_path):
+  config = video_recipe.get_config('debug')
+  config.autoencoder = '/trained/tae'
+  found = {stage.name: stage for stage in plan(config, tmp_path)}
+  assert list(found) == list(config.order)
+  trained = [name for name in config.order if found[name].kind == 'train']
+  for earlier, later in itertools.pairwise(trained):
+    first, second = found[earlier].config, found[later].config
+    if not later.startswith('finetune'):
+      assert found[later].after == (earlier,)
+    assert second.autoencoder == '/trained/tae'
+    growth = [b // a for a, b in zip(first.model.positions, second.model.positions, strict=True)]
+    assert growth == {'t2iv_256': [32, 2, 2], 't2iv_768': [1, 3, 3]}.get(later, [1, 1, 1])
+  rows = {name: found[name].config.buckets for name in trained}
+  longest = {name: each.get('video_1x1_16s') or each.image for name, each in rows.items()}
+  batches = {name: shape.batch_size for name, shape in longest.items()}
+  seen = {name: batches[name] * found[name].config.train.steps for name in trained}
+  assert seen['t2i_256'] == pytest.approx(1.94e9, rel=5e-3)
+  assert seen['t2iv_256'] + seen['t2iv_256_large'] == pytest.approx(394.8e6, rel=1e-3)
+  assert seen['t2iv_768'] + seen['t2iv_768_small'] == pytest.approx(73.8e6, rel=1e-3)
+  for name in ('t2iv_768', 't2iv_768_small'):
+    optimizer = found[name].config.optimizer
+    assert optimizer.peak * optimizer.plateau.lowest == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(
+  ('groups', 'meant', 'expected'),
+  [(8, 0, 3), (8, 8, 3), (4, 8, 6), (2, 8, 12), (8, 4, 3), (4, 6, 6)],
+)
+def test_with_fewer_devices_a_batch_is_cut_into_more_pieces(tiny_runs, groups, meant, expected):
+  config = tiny.video(tiny_runs, train__accumulate=3, train__groups=meant, rules='fsdp_tp_cp')
+  config.mesh.update(data=groups, context=8 // groups)
+  assert accumulation(config, make_mesh(config.mesh.to_dict(), config.rules)) == expected
+
+
+@pytest.mark.slow
+def test_a_run_that_lost_devices_goes_on_with_the_same_batch(tiny_runs, tmp_path, caplog):
+  config = tiny.video(tiny_runs, train__groups=8, rules='fsdp_tp_cp')
+  train(config, tmp_path, stop_at=2)
+  config.mesh.update(data=4, context=2)
+  assert int(train(config, tmp_path, stop_at=4).step) == 4
+  assert '4 groups of devices instead of 8: every batch in 2 micro-batches' in caplog.text
