@@ -66,10 +66,10 @@ def base() -> ConfigDict:
   return config
 
 
-def encoder(part: str) -> ConfigDict:
+def encoder(component: str) -> ConfigDict:
   """Returns the common fields of a frozen encoder of text or images; a configuration adds model."""
   config = ConfigDict()
-  config.part = part
+  config.component = component
   config.seed = 0
   config.mesh = ConfigDict({'slice': 1, 'data': 1, 'fsdp': -1, 'context': 1, 'tensor': 1})
   config.rules = 'fsdp'

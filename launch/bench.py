@@ -58,21 +58,21 @@ def main(_) -> None:
     return
   distributed.initialize()
   options = {'rivals': _RIVAL.value, 'rounds': _ROUNDS.value, 'profile': _PROFILE.value}
-  if (config.part == DATA) != (_WHAT.value == DATA):
+  if (config.component == DATA) != (_WHAT.value == DATA):
     raise ConfigError(
       f'--what={DATA} and a configuration of data go together: configs/bench/data.py'
     )
-  if config.part == DATA:
+  if config.component == DATA:
     _refuse(latents=_LATENTS.value, video=_VIDEO.value, profile=_PROFILE.value)
     _refuse(layers=_LAYERS.value is not None)
     report = measure_data(config, rivals=_RIVAL.value, rounds=_ROUNDS.value)
     return _show(describe_data(report), report)
-  if config.part in ENCODERS:
+  if config.component in ENCODERS:
     _refuse(latents=_LATENTS.value, video=_VIDEO.value, layers=_LAYERS.value is not None)
     if _WHAT.value != ENCODE:
       raise ConfigError(f'of an encoder --what={ENCODE} is timed')
     report = measure_encoder(config, **options)
-  elif config.part == 'autoencoder':
+  elif config.component == 'autoencoder':
     _refuse(latents=_LATENTS.value, layers=_LAYERS.value is not None)
     video = _sizes('video', _VIDEO.value, 'b,t,h,w')
     report = measure_reconstruction(config, _WHAT.value, video=video, **options)

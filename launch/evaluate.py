@@ -37,10 +37,11 @@ import shlex
 
 from absl import flags
 
+import mgjax
 from launch import command_line
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.evaluate import PARTS
+from mgjax.registry import feature
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained model.')
 _OPTIONS = (
@@ -78,18 +79,17 @@ _READ = {'size': command_line.size, 'scorer': shlex.split}
 
 def main(_) -> None:
   workdir = pathlib.Path(command_line.required(_WORKDIR, 'runs/quickstart/video'))
-  part = read_config(workdir).part
-  if part not in PARTS:
-    raise ConfigError(f'the part {part!r} of {os.fspath(workdir)!r} has no evaluation')
+  component = read_config(workdir).component
+  evaluate = feature(component, 'evaluate', 'has an evaluation').get()
   options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
   for name in options:
-    if name not in inspect.signature(PARTS[part]).parameters:
+    if name not in inspect.signature(evaluate).parameters:
       raise ConfigError(
-        f'--{name} says nothing to the part {part!r} of {os.fspath(workdir)!r}; leave it out, or '
-        'mend the path'
+        f'--{name} says nothing to the component {component!r} of {os.fspath(workdir)!r}; leave it '
+        'out, or mend the path'
       )
   options = {name: _READ.get(name, lambda given: given)(given) for name, given in options.items()}
-  found = PARTS[part](workdir, **options)
+  found = mgjax.evaluate(workdir, **options)
   print(found.table, *found.paths, sep='\n')
 
 

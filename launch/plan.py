@@ -15,13 +15,10 @@ import json
 import jax
 from absl import flags
 
+import mgjax
 from launch import command_line
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
-from mgjax.planning import plan as planning
-from mgjax.planning import report
-from mgjax.planning.autoencoder import compile_autoencoder, describe_autoencoder
-from mgjax.planning.text_encoder import ENCODERS, describe_encoder, plan_encoder
 
 _CONFIG = command_line.define_config()
 _TOPOLOGY = flags.DEFINE_string('topology', '', 'Chips, as v5p:8x8x8 or h100:8x64.')
@@ -45,30 +42,19 @@ def main(_) -> None:
   if _ESTIMATE.value + _COMPILE.value + _SEARCH.value > 1:
     raise ConfigError('--estimate, --compile and --search exclude each other; give one of them')
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
-  choices = planning.Choices(
-    _mesh(_MESH.value), _BUCKET.value, _ROWS.value, _REMAT.value, _EXCHANGE.value
+  answer = mgjax.plan(
+    config,
+    topology,
+    mesh=_mesh(_MESH.value),
+    bucket=_BUCKET.value,
+    rows=_ROWS.value,
+    remat=_REMAT.value,
+    exchange=_EXCHANGE.value,
+    how='compile' if _COMPILE.value else 'search' if _SEARCH.value else 'estimate',
   )
-  if config.part == 'autoencoder':
-    if not _COMPILE.value:
-      raise ConfigError('of an autoencoder there is no formula; add --compile')
-    answer = compile_autoencoder(config, topology, choices.mesh)
-    text = describe_autoencoder(answer)
-  elif config.part in ENCODERS:
-    if _SEARCH.value:
-      raise ConfigError('of an encoder there is nothing to search; leave --search away')
-    answer = plan_encoder(config, topology, choices.mesh, compiled=_COMPILE.value)
-    text = describe_encoder(answer)
-  elif _SEARCH.value:
-    found = planning.search_plans(config, topology, choices)
-    text, answer = report.describe_search(*found), report.search_as_json(*found)
-  else:
-    plan = planning.make_plan(config, topology, choices)
-    if _COMPILE.value:
-      plan = planning.compiled(config, plan)
-    text, answer = report.describe(plan), report.plan_as_json(plan)
-  print(json.dumps(answer, indent=2) if _JSON.value else text)
+  print(json.dumps(answer.numbers, indent=2) if _JSON.value else answer.text)
   if _OUT.value:
-    write_json(_OUT.value, answer)
+    write_json(_OUT.value, answer.numbers)
 
 
 def _mesh(entries: list[str]) -> dict[str, int] | None:

@@ -10,7 +10,7 @@ from absl import flags
 from launch import command_line
 from mgjax.core.errors import ConfigError
 from mgjax.video.files import read_prompts, write_samples
-from mgjax.video.pipeline import Sampler
+from mgjax.video.pipeline import VideoPipeline
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained video model.')
 _PROMPT = flags.DEFINE_string('prompt', None, 'What to show.')
@@ -35,7 +35,7 @@ def main(_) -> None:
     raise ConfigError("give one of --prompt='what to show' and --prompts=file.txt")
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
   guidance = None if _GUIDANCE.value is None else {'text': _GUIDANCE.value}
-  sampler = Sampler(
+  sampler = VideoPipeline(
     workdir,
     steps=_STEPS.value,
     guidance=guidance,

@@ -17,7 +17,7 @@ from absl import flags
 
 from launch import command_line
 from mgjax.audio.files import Request, caption_of, write_files
-from mgjax.audio.pipeline import WAYS, Extension, Soundtracker
+from mgjax.audio.pipeline import WAYS, AudioPipeline, Extension
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation.scorers import CommandScorer
 
@@ -52,7 +52,7 @@ def main(_) -> None:
   workdir = command_line.required(_WORKDIR, 'runs/audio')
   prompt = command_line.required(_PROMPT, "'rain on a tin roof'")
   spans = None if _KNOWN.value is None else [_span(text) for text in _KNOWN.value]
-  tracker = Soundtracker(
+  tracker = AudioPipeline(
     workdir,
     steps=_STEPS.value,
     guidance=_GUIDANCE.value,

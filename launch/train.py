@@ -11,10 +11,11 @@ that step is taken again, and shown is where the first bad number comes from.
 import jax
 from absl import flags
 
+import mgjax
 from launch import command_line
 from mgjax.parallel import distributed
 from mgjax.runtime.phases import since_start
-from mgjax.training import run
+from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.replay import replay
 
 _CONFIG = command_line.define_config()
@@ -40,11 +41,11 @@ def main(_) -> None:
     return
   workdir = command_line.required(_WORKDIR, 'runs/autoencoder')
   if _DRY_RUN.value:
-    print(run.dry_run(config, workdir))
+    print(dry_run(config, workdir))
   else:
     distributed.initialize(config.train.get('limits', {}).get('heartbeat', 0))
     distributed.check_shared(workdir)
-    run.train(config, workdir, new_data=_NEW_DATA.value, spent=since_start())
+    mgjax.train(config, workdir, new_data=_NEW_DATA.value, spent=since_start())
 
 
 if __name__ == '__main__':

@@ -30,7 +30,7 @@ encoder's weights, or those that --tokenizer names, go along both ways.
 from absl import flags
 
 from launch import command_line
-from mgjax.workflows.weights import FORMATS, export_weights, import_weights
+from mgjax.workflows.weights import export_weights, import_weights
 
 COMMANDS = ('import', 'export')
 
@@ -45,12 +45,11 @@ _TOKENIZER = flags.DEFINE_string(
   None,
   'import: file or folder of the tokenizer; by default what lies beside the weights.',
 )
-_FORMAT = flags.DEFINE_enum(
+_FORMAT = flags.DEFINE_string(
   'format',
   'mgjax',
-  list(FORMATS),
-  'export: any part as one file; the image model for diffusers, a codec or encoder by its '
-  'published names.',
+  'export: mgjax, any component as one file; diffusers, the image model; dacvae, a codec, or '
+  'transformers, an encoder, by the published names.',
 )
 
 

@@ -1,3 +1,37 @@
-"""mgjax: Movie Gen (arXiv 2410.13720) in JAX and Flax."""
+"""mgjax: Movie Gen (arXiv 2410.13720) in JAX and Flax.
 
-__version__ = '0.1.0'
+Everything here is imported when it is first used: `import mgjax` alone brings no JAX.
+"""
+
+# ruff: noqa: F401
+
+from etils import epy
+
+__version__ = '0.2.0'
+
+with epy.lazy_api_imports(globals()):
+  from mgjax import (
+    audio,
+    backbone,
+    benchmarks,
+    checkpoints,
+    conditioning,
+    core,
+    data,
+    digits,
+    evaluation,
+    flow,
+    flow_models,
+    media,
+    nn,
+    parallel,
+    planning,
+    registry,
+    runtime,
+    tae,
+    text,
+    training,
+    video,
+    workflows,
+  )
+  from mgjax.api import config, evaluate, load, plan, save, show, train

@@ -8,9 +8,9 @@ import numpy as np
 
 from configs.digits import autoencoder as autoencoder_config
 from configs.digits import video as video_config
+from mgjax.api import train
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.tree import named_leaves
-from mgjax.training.run import train
 from mgjax.workflows.encode import encode
 
 CHECKOUT = pathlib.Path(__file__).parent.parent

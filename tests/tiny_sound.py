@@ -4,7 +4,7 @@ import pathlib
 
 from configs.digits import audio as audio_config
 from configs.digits import codec as codec_config
-from mgjax.training.run import train
+from mgjax.api import train
 from mgjax.workflows.encode import encode
 
 SHARED = {

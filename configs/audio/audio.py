@@ -20,7 +20,7 @@ SECONDS = 30.0  # 750 latents; longer sounds are cropped
 def get_config(argument: str = '13b') -> ConfigDict:
   size, words = split(argument, 'finetune', 'encoders')
   config = base()
-  config.part = 'audio'
+  config.component = 'audio'
   config.autoencoder = 'runs/codec'
   config.start_from = ''
   config.mesh.update(data=1, fsdp=-1)

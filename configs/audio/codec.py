@@ -14,7 +14,7 @@ STEPS = 400_000  # borrowed
 
 def get_config(path: str = 'data/sounds') -> ConfigDict:
   config = base()
-  config.part = 'codec'
+  config.component = 'codec'
   config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp'
   config.data = sounds(path)

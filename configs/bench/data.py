@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 def get_config(path: str = 'footage') -> ConfigDict:
   """Returns the configuration; `path` is a folder of videos."""
   config = ConfigDict()
-  config.part = 'data'
+  config.component = 'data'
   config.path = path
   config.seconds = 10.0
   config.gops = (16, 250)

@@ -17,7 +17,7 @@ SECONDS = 2.0
 
 def get_config() -> ConfigDict:
   config = base()
-  config.part = 'audio'
+  config.component = 'audio'
   config.autoencoder = 'runs/sound/codec'
   config.start_from = ''
   config.data = codec.get_config().data

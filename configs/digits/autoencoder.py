@@ -10,7 +10,7 @@ from configs.base import base, discriminator, reconstruction
 
 def get_config() -> ConfigDict:
   config = base()
-  config.part = 'autoencoder'
+  config.component = 'autoencoder'
   config.data = ConfigDict(
     {
       'kind': 'digits',

@@ -10,7 +10,7 @@ from configs.base import base, sound_discriminator, sound_reconstruction
 
 def get_config() -> ConfigDict:
   config = base()
-  config.part = 'codec'
+  config.component = 'codec'
   config.data = ConfigDict(
     {
       'kind': 'digits',

@@ -37,7 +37,7 @@ def get_config(what: str = 'stages') -> ConfigDict:
     for seed, (name, rate) in enumerate(zip(names, RATES, strict=True), 1):
       stages[name] = tuned = _stage(64, 16, (4, 8, 8), 150, start_from='double')
       tuned.seed, tuned.optimizer.peak = seed, rate
-    stages['average'] = ConfigDict({'part': 'average', 'of': tuple(names), 'greedy': False})
+    stages['average'] = ConfigDict({'component': 'average', 'of': tuple(names), 'greedy': False})
   elif what != 'stages':
     raise ConfigError(f'{what!r}: expected recipe.py, recipe.py:scratch or recipe.py:finetunes')
   return ConfigDict({'stages': stages, 'order': tuple(stages)})

@@ -14,7 +14,7 @@ from configs.digits import autoencoder
 
 def get_config() -> ConfigDict:
   config = base()
-  config.part = 'video'
+  config.component = 'video'
   config.autoencoder = 'runs/digits/autoencoder'
   config.start_from = ''
   config.data = autoencoder.get_config().data

@@ -25,7 +25,7 @@ def get_config(stage: str = '256') -> ConfigDict:
     raise ConfigError(f'there is no stage {stage!r}; choose one of {", ".join(STAGES)}')
   fields = STAGES[stage]
   config = base()
-  config.part = 'autoencoder'
+  config.component = 'autoencoder'
   config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp'
   config.data = clips()

@@ -53,7 +53,7 @@ def get_config(size: str = '30b') -> ConfigDict:
     stage.data.path = config.get_oneway_ref(path)
     stage.data.validation_path = config.get_oneway_ref('validation_path')
   finetunes = tuple(name for name in stages if name.startswith('finetune'))
-  stages['average'] = ConfigDict({'part': 'average', 'of': finetunes, 'greedy': False})
+  stages['average'] = ConfigDict({'component': 'average', 'of': finetunes, 'greedy': False})
   config.stages = stages
   config.order = tuple(stages)
   return config

@@ -25,7 +25,7 @@ DURATIONS = {
 def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   """Returns a stage without its buckets, learning rate and length."""
   config = base()
-  config.part = 'video'
+  config.component = 'video'
   config.autoencoder = 'runs/tae'
   config.start_from = ''
   # `launch.plan` says what fits a machine; the report has tensor = 4 and context up to 2.

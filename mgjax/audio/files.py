@@ -13,16 +13,16 @@ from typing import IO, Any
 import numpy as np
 
 from mgjax.audio.captions import structured
-from mgjax.audio.pipeline import Extension, Soundtracker
+from mgjax.audio.pipeline import AudioPipeline, Extension
 from mgjax.audio.rerank import Scorer
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.typing import Float
+from mgjax.flow.windows import Cover
 from mgjax.media.audio import probe_sound, stream_sound, write_soundtrack, write_wav_stream
 from mgjax.media.audio_sheet import sound_sheet
 from mgjax.media.loudness import Level, amplified, measure
 from mgjax.runtime.metrics import Progress
-from mgjax.tae.tiling import Cover
 from mgjax.text.prompts import clean_prompt
 
 CEILING = -1.0  # dB under full scale that no sample goes above
@@ -66,7 +66,7 @@ class Request:
 
 
 def caption_of(
-  tracker: Soundtracker, prompt: str, *, music: str = '', quality: float | None = None
+  tracker: AudioPipeline, prompt: str, *, music: str = '', quality: float | None = None
 ) -> str:
   """Returns the caption that a model is asked with: a structured one, or as it is for digits.
 
@@ -80,7 +80,7 @@ def caption_of(
 
 
 def write_files(
-  tracker: Soundtracker,
+  tracker: AudioPipeline,
   request: Request,
   out: str | os.PathLike[str],
   scorer: Scorer | None = None,
@@ -101,8 +101,8 @@ def write_files(
     NonFiniteError: the model answers with what is no number.
   """
   paths = _paths(pathlib.Path(out), request)
-  film = None if request.video is None else tracker.film(request.video)
-  seconds = request.seconds if film is None else film.seconds
+  video_track = None if request.video is None else tracker.video_track(request.video)
+  seconds = request.seconds if video_track is None else video_track.seconds
   if seconds is None:
     raise ConfigError('how long? without a video the length is given: --seconds=10')
   outer, inner = tracker.plan(seconds, request.extension)
@@ -118,7 +118,7 @@ def write_files(
     sound = tracker.soundtrack(
       request.prompt,
       seconds,
-      film=film,
+      video_track=video_track,
       given=given,
       extension=request.extension,
       seed=request.seed,
@@ -251,7 +251,7 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def _describe(
-  tracker: Soundtracker,
+  tracker: AudioPipeline,
   request: Request,
   seconds: float,
   outer: Cover,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.latents import AudioCodec
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Bool, Float
 
@@ -22,7 +22,7 @@ class GivenSound:
 
   def __init__(
     self,
-    codec: SoundCodec,
+    codec: AudioCodec,
     stream: Callable[[], Iterable[np.ndarray]],
     seconds: float,
     spans: Sequence[tuple[float, float]] | None = None,

@@ -10,24 +10,20 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.audio.codec.latents import SoundCodec
-from mgjax.audio.extend import (
-  autoregress,
-  concatenate,
-  frame_noise,
-  multi_diffusion,
-  windows,
-)
+from mgjax.audio.codec.latents import AudioCodec
+from mgjax.audio.codec.pipeline import load_audio_codec
+from mgjax.audio.extend import autoregress, concatenate, frame_noise
 from mgjax.audio.known_audio import GivenSound
 from mgjax.audio.rerank import Alignment, Scorer, best_of
 from mgjax.audio.task import check_length, longest_bucket
-from mgjax.audio.video_track import Film
-from mgjax.checkpoints.workdir import load_sound_codec
+from mgjax.audio.video_track import VideoTrack
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.core.typing import Array, Batch, Float
+from mgjax.flow.multidiffusion import multi_diffusion
+from mgjax.flow.windows import Cover, windows
 from mgjax.flow_models.build import make_sampler_of, prepare_samples
-from mgjax.flow_models.pipeline import TrainedModel
-from mgjax.tae.tiling import Cover
+from mgjax.flow_models.pipeline import FlowPipeline
+from mgjax.media.video import probe, stream_clip
 from mgjax.text.prompts import EMBEDDINGS
 
 WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
@@ -58,8 +54,8 @@ class Extension:
   weights: str = 'bartlett'
 
 
-class Soundtracker(TrainedModel):
-  """Makes sound from a work directory of `launch.train`; attributes as `TrainedModel`."""
+class AudioPipeline(FlowPipeline):
+  """Makes sound from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
   def __init__(
     self,
@@ -79,14 +75,14 @@ class Soundtracker(TrainedModel):
       ConfigError: the directory does not hold an audio model.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    super().__init__(workdir, 'audio', load_sound_codec, mesh, changes)
+    super().__init__(workdir, 'audio', load_audio_codec, mesh, changes)
     self._reads = {key for each in self._model.conditionings for key in each.requires()}
     widths = [each.features for each in self._model.conditionings if hasattr(each, 'features')]
     self._width = widths[0] if widths else 1
     self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
 
   @property
-  def codec(self) -> SoundCodec:
+  def codec(self) -> AudioCodec:
     """The codec whose latents the model makes."""
     return self._codec
 
@@ -110,8 +106,8 @@ class Soundtracker(TrainedModel):
     """Length of the longest sounds that the model was trained on."""
     return float(self.config.buckets[longest_bucket(self.config)].seconds)
 
-  def film(self, path: str | os.PathLike[str]) -> Film:
-    """Opens a video for `soundtrack`, to be looked at as in training.
+  def video_track(self, path: str | os.PathLike[str]) -> VideoTrack:
+    """Opens a video for `soundtrack`, seen at the size and frame rate of training.
 
     Raises:
       ConfigError: the model was trained without pictures.
@@ -121,7 +117,9 @@ class Soundtracker(TrainedModel):
     if 'frame_features' not in self._reads or 'height' not in shape:
       raise ConfigError('this model was trained without pictures; leave the video out')
     size = (shape.height, shape.width)
-    return Film(path, size=size, fps=self.config.data.fps, rate=self.latent_rate)
+    fps, seconds = self.config.data.fps, probe(path).seconds
+    frames = stream_clip(path, size=size, fps=fps)
+    return VideoTrack(frames, seconds=seconds, fps=fps, rate=self.latent_rate)
 
   def given(
     self,
@@ -215,7 +213,7 @@ class Soundtracker(TrainedModel):
     prompt: str,
     seconds: float,
     *,
-    film: Film | None = None,
+    video_track: VideoTrack | None = None,
     given: GivenSound | None = None,
     extension: Extension = Extension(),
     seed: int = 0,
@@ -230,13 +228,13 @@ class Soundtracker(TrainedModel):
     Args:
       prompt: a caption, for all of it.
       seconds: length.
-      film: pictures to make it for, from `film`.
+      video_track: pictures to make it for, from `video_track`.
       given: sound that is known already, from `given`.
       extension: how to go beyond the length of training.
       seed: of all noise.
       candidates: of each window, or block of multi-diffusion, of which the best is taken.
       beams: histories that are carried on; see `mgjax.audio.extend.autoregress`.
-      scorer: judges candidates; by default `Alignment`, which needs a film.
+      scorer: judges candidates; by default `Alignment`, which needs a video track.
       rows: windows in a call of the model at most.
       report: is told how many of the windows or blocks of `plan` are done.
 
@@ -248,15 +246,15 @@ class Soundtracker(TrainedModel):
       NonFiniteError: the model answers with what is no number.
     """
     outer, inner = self.plan(seconds, extension)
-    scorer = _chosen(scorer, candidates, film is not None)
+    scorer = _chosen(scorer, candidates, video_track is not None)
     read = self._embed([prompt])[0]
 
     def conditions(start: int, stop: int) -> Batch:
-      features = None if film is None else film.features(start, stop)
+      features = None if video_track is None else video_track.features(start, stop)
       return prepare_samples(self._model, [self._sample(prompt, read, features, stop - start)])
 
     def score(made: np.ndarray, start: int) -> np.ndarray:
-      motion = None if film is None else film.motion(start, start + made.shape[1])
+      motion = None if video_track is None else video_track.motion(start, start + made.shape[1])
       sounds = np.asarray(self._codec.decode(made[:, :, 0, 0]))
       return best_of(sounds, self.rate, scorer, caption=prompt, motion=motion)[1]
 

@@ -1,8 +1,9 @@
 """Sound for videos and text as a part to train (Movie Gen §6)."""
 
 import functools
+import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,16 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.audio.codec.latents import SoundCodec
-from mgjax.audio.codec.model import RATE, Codec
+from mgjax.audio.codec.latents import AudioCodec
+from mgjax.audio.codec.model import RATE, Codec, make_codec
+from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.frame_features import PIXELS, pixel_features, resample
-from mgjax.checkpoints.workdir import load_sound_codec, make_start
+from mgjax.audio.masking import make_masked_objective, make_unmasked_objective
+from mgjax.checkpoints.warm_start import make_start
+from mgjax.checkpoints.workdir import read_config
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_sound_sources
 from mgjax.data.mixture import Bucket, Source
-from mgjax.data.sources import make_transform, stored_latents
+from mgjax.data.sources import check_same_shape, make_transform, stored_latents
 from mgjax.flow_models.build import (
   check_learnt,
   check_records,
@@ -27,6 +31,7 @@ from mgjax.flow_models.build import (
   make_flow_model,
   make_objectives,
   make_sampler_of,
+  missing_autoencoder,
   prepare_samples,
   small_inputs,
 )
@@ -36,15 +41,15 @@ from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import sound_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.text.embeddings import stored_encoders, with_embeddings
-from mgjax.training.spec import Part, longest_of, make_buckets
+from mgjax.training.spec import EncodePlan, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # samples in a picture
 
 
-def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Builds the part: latents of sound, read or encoded on the fly, and conditions in."""
   model = make_flow_model(config)
-  codec = load_sound_codec(config.autoencoder)
+  codec = load_audio_codec(config.autoencoder)
   for name, shape in config.buckets.items():
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
   keep = ('latents',) if config.data.latents else ('sound',)
@@ -60,9 +65,11 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     return batch | {'latents': batch['latents'].astype(jnp.float32)[:, :, None, None]}
 
   objective, validate = make_objectives(config, model)
+  objective = make_masked_objective(objective, **config.masking)
+  validate = make_unmasked_objective(validate)
   learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(config)}
 
-  return Part(
+  return TrainSpec(
     model=model,
     inputs=small_inputs(model, codec.model.latent_channels),
     objective=objective,
@@ -102,7 +109,7 @@ def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> i
 def samples_of(
   data: Fields,
   buckets: Fields,
-  codec: SoundCodec,
+  codec: AudioCodec,
   split: str,
   report: pathlib.Path | None = None,
 ) -> dict[str, Source]:
@@ -155,7 +162,7 @@ class WithFeatures:
 
 
 def _make_show(
-  config: ConfigDict, model: FlowModel, codec: SoundCodec, bucket: Bucket
+  config: ConfigDict, model: FlowModel, codec: AudioCodec, bucket: Bucket
 ) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
   """Makes the function that samples sounds for validation data into a directory."""
   generate = make_sampler_of(config, model)
@@ -176,3 +183,44 @@ def _make_show(
     return path
 
   return show
+
+
+def outline(config: ConfigDict) -> Outline:
+  """Returns the model of a configuration; of a codec that is not there, the report's."""
+  model, notes = make_flow_model(config), []
+  try:
+    codec = make_codec(read_config(config.autoencoder).model.to_dict())
+  except ConfigError:  # not trained yet
+    codec = Codec()
+    notes.append(missing_autoencoder(config.autoencoder, codec.latent_channels))
+
+  def samples() -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    found = {}
+    for name, each in config.buckets.items():
+      frames = check_length(model, codec, each.seconds, f'bucket {name!r}')
+      found[name] = ((frames, 1, 1), (frames, 1, 1, codec.latent_channels))
+    return found
+
+  return Outline(model, small_inputs(model, codec.latent_channels), notes, samples)
+
+
+def make_encode_plan(config: ConfigDict) -> EncodePlan:
+  """Makes what turns the sounds of a configuration into latents, each at once."""
+  codec, buckets = load_audio_codec(config.autoencoder), config.buckets
+
+  def encode(samples: Sequence[Mapping[str, Any]], put: Callable[[np.ndarray], Any]):
+    sounds = [sample['sound'] for sample in samples]
+    check_same_shape(sounds)
+    yield codec.encode(put(np.stack(sounds)))
+
+  def latents(name: str) -> tuple[int, ...]:
+    return math.ceil(buckets[name].seconds * codec.latent_rate), codec.model.latent_channels
+
+  return EncodePlan(
+    statistics=codec.statistics.as_dict(),
+    make_sources=lambda data, split, report: samples_of(data, buckets, codec, split, report),
+    encode=encode,
+    about=lambda name: {'seconds': buckets[name].seconds},
+    tile=lambda name: (round(buckets[name].seconds * codec.rate),),
+    latents=latents,
+  )

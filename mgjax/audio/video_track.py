@@ -1,49 +1,46 @@
-"""A video as the audio model sees it, read once from its beginning to its end."""
+"""Streams features and motion of a video's frames to the audio model, in one pass."""
 
 import itertools
 import math
-import os
+from collections.abc import Iterator
 
 import numpy as np
 
 from mgjax.audio.frame_features import PIXELS, pixel_features, resample
 from mgjax.audio.rerank import motion_change, velocities
-from mgjax.core.typing import Float
-from mgjax.media.video import probe, stream_clip
+from mgjax.core.typing import Float, UInt8
 
 _CHUNK = 50  # frames that are decoded at a time
 
 
-class Film:
+class VideoTrack:
   """Features and motion of any stretch of a video, of which no more is held than is asked for.
 
   Stretches are asked for in order: what lies before the last one is gone. Beyond the end of the
   video its last frame stands still.
 
   Attributes:
-    path: the file.
     seconds: how long it lasts.
-    fps: its own frames a second.
   """
 
   def __init__(
-    self, path: str | os.PathLike[str], *, size: tuple[int, int], fps: float, rate: float
+    self,
+    frames: Iterator[UInt8[np.ndarray, 'h w 3']],
+    *,
+    seconds: float,
+    fps: float,
+    rate: float,
   ):
-    """Looks at the file.
+    """Takes the frames, which are read as they are needed.
 
     Args:
-      path: of a video.
-      size: height and width in pixels that frames are brought to.
-      fps: frames a second to look at.
+      frames: of the video, in order.
+      seconds: how long it lasts.
+      fps: frames a second that `frames` gives.
       rate: latents a second.
-
-    Raises:
-      DataError: the file is missing, not a video, damaged or too large.
     """
-    info = probe(path)
-    self.path, self.seconds, self.fps = os.fspath(path), info.seconds, info.fps
-    self._fps, self._rate = fps, rate
-    self._frames = stream_clip(path, size=size, fps=fps)
+    self.seconds = seconds
+    self._frames, self._fps, self._rate = frames, fps, rate
     self._features, self._start = np.zeros((0, PIXELS), np.float32), 0
     self._velocity: list[np.ndarray] = []
     self._last: list[np.ndarray] = []

@@ -56,7 +56,7 @@ def measure_reconstruction(
   step     forward, backward, AdamW and average, without LPIPS and discriminator
 
   Args:
-    config: of the part 'autoencoder'; its mesh and rules say how devices share the rows.
+    config: of the component 'autoencoder'; its mesh and rules say how devices share the rows.
     what: one of these.
     video: shape (b t h w); by default of the bucket with the most frames.
     rivals: Python files (`rivals.py`); all take turns in this process.
@@ -75,8 +75,10 @@ def measure_reconstruction(
     raise ConfigError(
       f'there is no {what!r} of an autoencoder to time; expected one of {", ".join(PASSES)}'
     )
-  if config.part != 'autoencoder':
-    raise ConfigError(f'the configuration is of the part {config.part!r}, not an autoencoder')
+  if config.component != 'autoencoder':
+    raise ConfigError(
+      f'the configuration is of the component {config.component!r}, not an autoencoder'
+    )
   _, bucket = longest_bucket(config.buckets)
   video = video or (bucket.batch_size, bucket.frames, bucket.height, bucket.width)
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
@@ -153,7 +155,7 @@ def make_reconstruction_subject(
 
   Args:
     what: 'encode', 'decode' or 'step'.
-    config: of the part 'autoencoder'.
+    config: of the component 'autoencoder'.
     video: shape (b t h w).
     mesh: from `make_mesh`.
 

@@ -120,7 +120,11 @@ def make_encoder_task(config: ConfigDict, inputs: Sequence[Array], params: Tree)
   """
   names = ('tokens', 'mask') if len(inputs) == 2 else ('images',)
   given = {name: np.asarray(each) for name, each in zip(names, inputs, strict=True)}
-  given |= {'what': 'encode', 'part': config.part, 'params': jax.tree.map(np.asarray, params)}
+  given |= {
+    'what': 'encode',
+    'component': config.component,
+    'params': jax.tree.map(np.asarray, params),
+  }
   return given | config.model.to_dict() | _machine()
 
 

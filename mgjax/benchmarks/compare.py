@@ -13,6 +13,7 @@ from mgjax.benchmarks.baselines import Rival
 from mgjax.benchmarks.programs import Subject
 from mgjax.benchmarks.report import OURS, rated, ratios
 from mgjax.benchmarks.timing import Compiled, Timed, compile_program, race, repeated, warm_up
+from mgjax.core.errors import first_line
 from mgjax.parallel.chips import GIB, Chip, peak_bytes
 
 PROFILED = 3  # runs of each program in a trace
@@ -204,11 +205,6 @@ def enter(
       runs |= {(variant, name): run for name, run in programs.items()}
   gc.collect()
   return runs, failed
-
-
-def first_line(error: Exception) -> str:
-  """Returns the first line of an error's message, or its name if it has none."""
-  return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _trace(runs: Mapping[str, Timed], directory: str) -> None:

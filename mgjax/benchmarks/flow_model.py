@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mgjax.backbone.patch import grid
 from mgjax.benchmarks.baselines import find_rivals, make_task
-from mgjax.benchmarks.compare import Prepared, compete, compile_one, first_line, prepare, report_of
+from mgjax.benchmarks.compare import Prepared, compete, compile_one, prepare, report_of
 from mgjax.benchmarks.programs import Subject, make_subject
 from mgjax.benchmarks.report import ATTENTION_COUNTED, COUNTED
 from mgjax.benchmarks.timing import (
@@ -21,9 +21,8 @@ from mgjax.benchmarks.timing import (
   counted_compilations,
   estimate_depth,
   halve_until_it_fits,
-  is_out_of_memory,
 )
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
 from mgjax.parallel.chips import find_chip
 from mgjax.parallel.mesh import make_mesh
 from mgjax.planning.workload import make_workload

@@ -75,7 +75,7 @@ def measure_encoder(
     rounds=rounds, notes=notes, rows=config.rows, tokens=config.rows * length,
   )  # fmt: skip
   return report | {
-    'part': config.part,
+    'component': config.component,
     'prompts': [config.rows, length],
     'compute': config.model.compute,
     'apart': apart,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, is_out_of_memory
 
 Timed = Callable[[], object]  # runs a program once and returns when it is done
 T = TypeVar('T')
@@ -181,15 +181,6 @@ def capacity() -> float:
   if all('bytes_limit' in each for each in stats):
     return float(min(each['bytes_limit'] for each in stats))
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / len(devices)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-  """Says whether an error, of JAX or of another library, is about too little memory."""
-  message = str(error)
-  return isinstance(error, MemoryError) or (
-    isinstance(error, RuntimeError)
-    and ('RESOURCE_EXHAUSTED' in message or 'out of memory' in message.lower())
-  )
 
 
 def estimate_depth(most: int, capacity: float, bytes_of: Callable[[int], int]) -> int:

@@ -19,19 +19,16 @@ from mgjax.checkpoints.orbax_io import (
   Keep,
   begin_write,
   finished_steps,
-  first_line,
   open_manager,
   place,
   read,
   read_record,
 )
-from mgjax.core.errors import CheckpointError
+from mgjax.core.errors import CheckpointError, first_line
 from mgjax.core.typing import Tree
-from mgjax.training.state import State
 
 ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside
 _NONE, _NONE_GOOD, _UNKNOWN = -1, -2, -3  # what the first process may say instead of a step
-_ITEMS = tuple(name for name in State.__dataclass_fields__ if name != 'step')
 
 _log = logging.getLogger(__name__)
 
@@ -57,11 +54,12 @@ class Checkpoints:
     self._losses: dict[int, float | None] = {}
     self._manager: Any = None
 
-  def save(self, state: State, meta: dict[str, Any], loss: float | None = None) -> bool:
+  def save(self, state: Any, meta: dict[str, Any], loss: float | None = None) -> bool:
     """Starts to write `state` as checkpoint `state.step` and returns once it may be donated.
 
     Args:
-      state: the state; its items without leaves are left out.
+      state: a Flax dataclass with a field `step`; its other fields are the items, and those
+        without leaves are left out.
       meta: anything that JSON can hold, handed back by the restores.
       loss: of the validation at this step, where it is known; the lower the better.
 
@@ -71,7 +69,7 @@ class Checkpoints:
     Raises:
       CheckpointError: this save could not begin, or the one before could not be finished.
     """
-    step = int(state.step)
+    step, items = int(state.step), _items(state)
     self.wait()
     if (there := _first_says(lambda: int(step in self.steps()))) == _UNKNOWN:
       raise self._unknown()
@@ -79,8 +77,10 @@ class Checkpoints:
       return False
     self._losses[step] = loss
     try:
-      self._manager = self._manager or open_manager(self.directory, _ITEMS, self.keep, self.loss_of)
-      saved = begin_write(self._manager, step, _items(state), meta, loss)
+      self._manager = self._manager or open_manager(
+        self.directory, list(items), self.keep, self.loss_of
+      )
+      saved = begin_write(self._manager, step, items, meta, loss)
     except Exception as error:
       raise self._write_error(error) from error
     if not saved:
@@ -120,7 +120,7 @@ class Checkpoints:
     loss = self._losses[step]
     return loss if loss is not None and np.isfinite(loss) else None
 
-  def restore(self, abstract_state: State) -> tuple[State, dict[str, Any]] | None:
+  def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
     """Reads the newest checkpoint that is as it was written.
 
     Damaged checkpoints newer than that are renamed to `<step>.corrupt`.
@@ -143,7 +143,8 @@ class Checkpoints:
     for bad_step in damaged:
       self._set_aside(bad_step)
     count = np.asarray(step, abstract_state.step.dtype)
-    return State(step=place(count, getattr(abstract_state.step, 'sharding', None)), **items), meta
+    step = place(count, getattr(abstract_state.step, 'sharding', None))
+    return abstract_state.replace(step=step, **items), meta
 
   def restore_params(
     self, abstract_params: Tree, which: str = 'average', step: int | None = None
@@ -293,8 +294,9 @@ def _asked(directory: epath.Path, question: Callable[[], Any]) -> Any:
     ) from error
 
 
-def _items(state: State) -> dict[str, Tree]:
-  return {name: getattr(state, name) for name in _ITEMS}
+def _items(state: Any) -> dict[str, Tree]:
+  """The fields of a state, each an item of the checkpoint; the step names its directory."""
+  return {name: getattr(state, name) for name in state.__dataclass_fields__ if name != 'step'}
 
 
 def _first_says(question: Callable[[], int]) -> int:

@@ -32,7 +32,7 @@ from mgjax.checkpoints.fingerprints import (
   check_same_values,
   describe,
 )
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.typing import Array, Tree
 
 # Fields of a state that every checkpoint has. Later ones begin at zero where it lacks them.
@@ -373,8 +373,3 @@ def _zeros(leaf: Any) -> Array:
 def place(value: Any, sharding: Any = None) -> Array:
   """Puts an array where `sharding` says, by default, uncommitted, onto the default device."""
   return jnp.asarray(value) if sharding is None else jax.device_put(value, sharding)
-
-
-def first_line(error: Exception) -> str:
-  """Returns the start of what an error says."""
-  return (str(error).splitlines() or [''])[0][:200]

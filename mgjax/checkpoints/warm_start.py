@@ -1,12 +1,16 @@
 """The parameters that a run begins with, where another run hands over its own."""
 
 import logging
+from collections.abc import Callable
 
 import jax
+from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Tree
+from mgjax.parallel.shard import Place
 
 _log = logging.getLogger(__name__)
 
@@ -53,3 +57,23 @@ def start_from(start: Tree, params: Tree) -> Tree:
     given[name].astype(leaf.dtype) if name in given else leaf for name, leaf in wanted.items()
   ]
   return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+
+def make_start(
+  config: ConfigDict, adapt: Callable[[Tree], Tree] = lambda params: params
+) -> Callable[[Place], Tree] | None:
+  """Makes what reads the parameters of `config.start_from`, a run of the same part; see `Part`.
+
+  Args:
+    config: of the run that begins; None is returned where it starts from nothing.
+    adapt: what is done to the parameters.
+  """
+
+  def start(place: Place) -> Tree:
+    if (component := read_config(config.start_from).component) != config.component:
+      raise ConfigError(
+        f'config.start_from={config.start_from!r} trained {component!r}, not {config.component!r}'
+      )
+    return adapt(load_params(config.start_from, place=place)[0])
+
+  return start if config.start_from else None

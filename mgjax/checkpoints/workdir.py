@@ -1,35 +1,29 @@
 """Finished work directories back into models."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.struct
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mgjax.audio.codec.latents import SoundCodec
-from mgjax.audio.codec.model import make_codec
+import mgjax
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep
 from mgjax.core.errors import CheckpointError, ConfigError
-from mgjax.core.typing import Tree
-from mgjax.parallel.shard import Place, everywhere
-from mgjax.tae.autoencoder import make_autoencoder
-from mgjax.tae.latents import LatentCodec, Statistics
-from mgjax.tae.tiling import Tiling
+from mgjax.core.files import write_json
+from mgjax.core.tree import named_leaves
+from mgjax.core.typing import Array, Tree
+from mgjax.parallel.shard import Place
 
 TYPES = 'types.json'  # of parameters, in work directories where not all are float32
-NOUNS = {
-  'autoencoder': 'an autoencoder',
-  'codec': 'a codec of sound',
-  'video': 'a video model',
-  'audio': 'an audio model',
-  't5': 'an encoder of the T5 family',
-  'clip_text': "CLIP's text tower",
-  'clip_vision': "CLIP's vision tower",
-}
+RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 
 
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
@@ -47,16 +41,18 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
   return ConfigDict(json.loads(path.read_text()))
 
 
-def read_config_of(workdir: str | os.PathLike[str], part: str, hint: str = '') -> ConfigDict:
+def read_config_of(
+  workdir: str | os.PathLike[str], component: str, noun: str, hint: str = ''
+) -> ConfigDict:
   """Reads the configuration of a run of one part.
 
   Raises:
     ConfigError: the run was of another part, or there was none.
   """
   config = read_config(workdir)
-  if config.part != part:
+  if config.component != component:
     raise ConfigError(
-      f'{os.fspath(workdir)!r} trained the part {config.part!r}; expected {NOUNS[part]}{hint}'
+      f'{os.fspath(workdir)!r} trained the component {config.component!r}; expected {noun}{hint}'
     )
   return config
 
@@ -138,65 +134,6 @@ def load_params(
   return open_checkpoints(workdir).restore_params(abstract, which, step)
 
 
-def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
-  """Reads a trained autoencoder with its latent statistics.
-
-  Raises:
-    ConfigError: the directory is not that of an autoencoder.
-    CheckpointError: there is no checkpoint that can be trusted.
-  """
-  hint = ', set --config.autoencoder to its work directory'
-  config, params, statistics = _load(workdir, 'autoencoder', hint)
-  model = make_autoencoder(config.model.to_dict())
-  return LatentCodec(model, params, statistics, make_tiling(config))
-
-
-def load_sound_codec(workdir: str | os.PathLike[str]) -> SoundCodec:
-  """Reads a trained codec of sound with its latent statistics.
-
-  Raises:
-    ConfigError: the directory is not that of a codec.
-    CheckpointError: there is no checkpoint that can be trusted.
-  """
-  hint = ', as launch.train makes with configs/audio/codec.py'
-  config, params, statistics = _load(workdir, 'codec', hint)
-  return SoundCodec(make_codec(config.model.to_dict()), params, statistics)
-
-
-def make_start(
-  config: ConfigDict, adapt: Callable[[Tree], Tree] = lambda params: params
-) -> Callable[[Place], Tree] | None:
-  """Makes what reads the parameters of `config.start_from`, a run of the same part; see `Part`.
-
-  Args:
-    config: of the run that begins; None is returned where it starts from nothing.
-    adapt: what is done to the parameters.
-  """
-
-  def start(place: Place) -> Tree:
-    if (part := read_config(config.start_from).part) != config.part:
-      raise ConfigError(
-        f'config.start_from={config.start_from!r} trained {part!r}, not {NOUNS[config.part]}'
-      )
-    return adapt(load_params(config.start_from, place=place)[0])
-
-  return start if config.start_from else None
-
-
-def _load(
-  workdir: str | os.PathLike[str], part: str, hint: str
-) -> tuple[ConfigDict, Tree, Statistics]:
-  """Reads configuration, parameters and latent statistics of a trained autoencoder."""
-  config = read_config_of(workdir, part, hint)
-  params, meta = load_params(workdir, place=everywhere())
-  return config, params, Statistics.from_dict(meta['notes']['latents'])
-
-
-def make_tiling(config: ConfigDict) -> Tiling:
-  """Returns the tiles that an autoencoder's configuration asks for, else those of the report."""
-  return Tiling(**config.get('tiling', {}))
-
-
 def _unflatten(
   shapes: Mapping[str, list[int]], types: Mapping[str, str], place: Place | None
 ) -> Tree:
@@ -209,3 +146,62 @@ def _unflatten(
     where = None if place is None else place(name, tuple(shape))
     node[leaf] = jax.ShapeDtypeStruct(tuple(shape), types.get(name, 'float32'), sharding=where)
   return tree
+
+
+@flax.struct.dataclass
+class _Untrained:
+  """The items of a checkpoint at step 0: weights that no optimizer has touched."""
+
+  step: Array
+  params: Tree
+  average: Tree
+
+
+def write_workdir(
+  config: ConfigDict,
+  params: Tree,
+  notes: Mapping[str, Any],
+  workdir: pathlib.Path,
+  *,
+  origin: Mapping[str, Any],
+  loss: float | None = None,
+  frozen: bool = False,
+) -> None:
+  """Makes a work directory that serves whatever reads that of a run of this part.
+
+  Args:
+    config: of the part.
+    params: become the parameters and their average.
+    notes: what the part keeps beside its weights.
+    workdir: without checkpoints.
+    origin: joins what the checkpoint keeps, and says where the weights come from; its `order`
+      stands where a run says in which order it saw its data.
+    loss: of a validation, where it is known.
+    frozen: whether nobody trains them: the average alone is written.
+  """
+  leaves = named_leaves(params)
+  write_json(workdir / 'config.json', config.to_dict())
+  write_about(workdir, RECORDED)
+  write_json(workdir / 'parameters.json', {name: list(leaf.shape) for name, leaf in leaves.items()})
+  types = {name: str(leaf.dtype) for name, leaf in leaves.items()}
+  if set(types.values()) != {'float32'}:
+    write_json(workdir / TYPES, types)
+  params = jax.tree.map(jnp.asarray, params)
+  meta = {
+    'step': 0,
+    'config': config.to_dict(),
+    'notes': dict(notes),
+    'version': mgjax.__version__,
+    **origin,
+  }
+  trained = {} if frozen else params
+  state = _Untrained(step=jnp.zeros((), jnp.int32), params=trained, average=params)
+  with open_checkpoints(workdir, config.train) as checkpoints:
+    checkpoints.save(state, meta, loss)
+
+
+def write_about(workdir: pathlib.Path, packages: Sequence[str]) -> None:
+  """Writes `run.json`: the command that made a work directory, and versions of some packages."""
+  versions = {name: importlib.metadata.version(name) for name in packages}
+  about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
+  write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})

@@ -41,3 +41,17 @@ class CheckpointError(MgjaxError):
   """No checkpoint in the work directory can be trusted or used."""
 
   exit_code = 5
+
+
+def first_line(error: Exception) -> str:
+  """Returns the first line of an error's message, or the error's name if it has none."""
+  return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+  """Says whether an error, of JAX or of another library, is about too little memory."""
+  message = str(error)
+  return isinstance(error, MemoryError) or (
+    isinstance(error, RuntimeError)
+    and ('RESOURCE_EXHAUSTED' in message or 'out of memory' in message.lower())
+  )

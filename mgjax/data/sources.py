@@ -4,13 +4,13 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mgjax.core.config import Fields
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.buckets import make_shape, sort_out
 from mgjax.data.catalogue import Catalogue, catalogue_of, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, probe_video
@@ -180,3 +180,13 @@ def _clips(data, buckets, split, report) -> dict[str, Source]:
     name: Clips(clips.take(indices), shapes[name], intervals=intervals)
     for name, indices in assigned.items()
   }
+
+
+def check_same_shape(arrays: Sequence[Any]) -> None:
+  """Raises DataError if arrays of one batch, None where one has ended, differ in shape."""
+  shapes = {None if array is None else tuple(array.shape) for array in arrays}
+  if len(shapes) > 1:
+    raise DataError(
+      f'samples of one bucket have the shapes {sorted(shapes, key=str)}; expected equal ones: put '
+      'others into another bucket'
+    )

@@ -1,6 +1,7 @@
 """How well a model's videos of the small world show what their prompts say."""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,9 @@ from mgjax.core.typing import UInt8
 from mgjax.data.sources import make_digits
 from mgjax.digits.clips import all_captions, held_out
 from mgjax.digits.judge import ceiling, diversity, floor, train_judge
-from mgjax.video.pipeline import Sampler
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.video import write_video
+from mgjax.video.pipeline import VideoPipeline
 
 LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size')
 ATTRIBUTES = ('digit', 'colour', 'direction', 'all')
@@ -60,7 +63,7 @@ class Alignment:
 
 
 def judge_model(
-  sampler: Sampler, *, samples: int = 216, seed: int = 0
+  sampler: VideoPipeline, *, samples: int = 216, seed: int = 0
 ) -> tuple[Alignment, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
   """Samples every held-out caption equally often and judges the videos.
 
@@ -94,7 +97,7 @@ def judge_model(
   return alignment, videos, prompts
 
 
-def world_of(sampler: Sampler, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
+def world_of(sampler: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
   """Returns the fields of the small world that say how the model's training clips look.
 
   Args:
@@ -120,3 +123,20 @@ def spread(prompts: Sequence[str], count: int) -> list[int]:
   first = {prompt: index for index, prompt in reversed(list(enumerate(prompts)))}
   chosen = sorted(first.values())
   return [chosen[place * len(chosen) // count] for place in range(min(count, len(chosen)))]
+
+
+SHOWN = 12  # videos on the contact sheet
+
+
+def write_shown(
+  directory: pathlib.Path, videos: np.ndarray, prompts: list[str], fps: float
+) -> tuple[pathlib.Path, list[pathlib.Path]]:
+  """Writes some of the videos as mp4 and on one contact sheet."""
+  chosen = spread(prompts, SHOWN)
+  paths = []
+  for place, index in enumerate(chosen):
+    paths.append(directory / 'samples' / f'{place:03d}.mp4')
+    write_video(paths[-1], videos[index], fps)
+  sheet = directory / 'samples.png'
+  contact_sheet(sheet, [videos[i] for i in chosen], [prompts[i] for i in chosen])
+  return sheet, paths

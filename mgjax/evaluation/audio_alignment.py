@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.audio.frame_features import pixel_features, resample
-from mgjax.audio.pipeline import Soundtracker
+from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_bucket
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Float, UInt8
@@ -88,7 +88,7 @@ class Clip:
 
 
 def judge_soundtracks(
-  tracker: Soundtracker,
+  tracker: AudioPipeline,
   *,
   samples: int = 64,
   seed: int = 0,
@@ -142,7 +142,7 @@ def judge_soundtracks(
   return accompaniment, shown
 
 
-def check_digits(tracker: Soundtracker) -> ConfigDict:
+def check_digits(tracker: AudioPipeline) -> ConfigDict:
   """Returns the configuration of a model that was trained on moving digits.
 
   Raises:
@@ -171,7 +171,7 @@ def write_clips(
 
 
 def _features(
-  tracker: Soundtracker, clips: Sequence[dict[str, Any]]
+  tracker: AudioPipeline, clips: Sequence[dict[str, Any]]
 ) -> Float[np.ndarray, 'b t e'] | None:
   if 'video' not in clips[0]:
     return None
@@ -180,6 +180,6 @@ def _features(
   return np.stack([resample(pixel_features(clip['video']), *how) for clip in clips])
 
 
-def _through(tracker: Soundtracker, sounds: Float[np.ndarray, 'b s c']) -> np.ndarray:
+def _through(tracker: AudioPipeline, sounds: Float[np.ndarray, 'b s c']) -> np.ndarray:
   latents = tracker.codec.encode(jnp.asarray(sounds))
   return np.asarray(tracker.codec.decode(latents, sounds.shape[1]))

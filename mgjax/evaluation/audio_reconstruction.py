@@ -12,7 +12,7 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.losses import SMALLEST, mel_distance
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.core.typing import Float
@@ -111,7 +111,7 @@ class SoundReconstruction:
 
 
 def evaluate_sounds(
-  codec: SoundCodec,
+  codec: AudioCodec,
   sounds: Iterable[np.ndarray],
   *,
   others: Mapping[str, Way] | None = None,
@@ -231,7 +231,7 @@ def write_sounds(directory: pathlib.Path, shown: Sequence[Heard], rate: int) -> 
   return [sheet, *paths]
 
 
-def _describe(codec: SoundCodec, latents: Sequence[np.ndarray]) -> dict[str, float]:
+def _describe(codec: AudioCodec, latents: Sequence[np.ndarray]) -> dict[str, float]:
   found = estimate_statistics(latents)
   mean, std = np.array(found.mean), np.array(found.std)
   return {

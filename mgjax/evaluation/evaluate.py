@@ -4,15 +4,16 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mgjax.audio.codec.losses import SMALLEST
-from mgjax.audio.pipeline import Soundtracker
-from mgjax.checkpoints.workdir import load_codec, load_sound_codec, open_checkpoints, read_config
+from mgjax.audio.codec.pipeline import load_audio_codec
+from mgjax.audio.pipeline import AudioPipeline
+from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.files import write_json
 from mgjax.evaluation import audio_alignment, audio_reconstruction, reconstruction
-from mgjax.evaluation.alignment import judge_model
+from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.evaluation.audio_reconstruction import (
   SECONDS,
@@ -31,8 +32,8 @@ from mgjax.evaluation.reconstruction import (
 )
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
-from mgjax.video.pipeline import Sampler
-from mgjax.workflows.quickstart import write_shown
+from mgjax.tae.pipeline import load_codec
+from mgjax.video.pipeline import VideoPipeline
 
 LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
 
@@ -69,7 +70,7 @@ def evaluate_video(
     steps: of sampling; the run decides by default.
     guidance: scale of all text; the run decides by default.
   """
-  sampler = Sampler(workdir, steps=steps, guidance=guidance)
+  sampler = VideoPipeline(workdir, steps=steps, guidance=guidance)
   if sampler.config.data.kind == 'signs':
     found, made = judge_signs(sampler, samples=samples, seed=seed)
     sheet = write_sheet(workdir / 'evaluation', made)
@@ -124,7 +125,7 @@ def evaluate_codec(
     sounds: a folder of files; the run's validation data by default.
     seconds: of a sound.
   """
-  config, codec = read_config(workdir), load_sound_codec(workdir)
+  config, codec = read_config(workdir), load_audio_codec(workdir)
   record = {'weights': _weights(workdir)}
   chosen, record['settings'] = sample_sounds(config, samples, sounds=sounds, seconds=seconds)
   shown = evenly(len(record['settings']['chosen']), audio_reconstruction.SHOWN)
@@ -156,7 +157,7 @@ def evaluate_audio(
     scorer: a command that judges the sounds as well, see `mgjax.evaluation.scorers`.
     long: instead, makes clips so many times as long as in training in every way, and compares them.
   """
-  tracker = Soundtracker(workdir, steps=steps, guidance=guidance)
+  tracker = AudioPipeline(workdir, steps=steps, guidance=guidance)
   record = {'weights': tracker.provenance, 'settings': tracker.settings, 'seed': seed}
   if long:
     compared = compare_ways(tracker, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
@@ -168,14 +169,6 @@ def evaluate_audio(
   written = write_clips(workdir / 'evaluation', shown, tracker.config.data.fps, tracker.rate)
   record |= {'scorer': list(scorer)}
   return _finish(found, record, workdir / 'evaluation.json', written)
-
-
-PARTS: dict[str, Callable[..., Findings]] = {
-  'video': evaluate_video,
-  'autoencoder': evaluate_autoencoder,
-  'codec': evaluate_codec,
-  'audio': evaluate_audio,
-}
 
 
 def _weights(workdir: pathlib.Path) -> dict[str, Any]:

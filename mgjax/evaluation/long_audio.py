@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.audio import pipeline
-from mgjax.audio.pipeline import Extension, Soundtracker
+from mgjax.audio.pipeline import AudioPipeline, Extension
 from mgjax.audio.task import longest_bucket
 from mgjax.core.typing import Float
 from mgjax.digits.clips import Digits
@@ -78,7 +78,7 @@ class LongSounds:
     return paths
 
 
-def long_clips(tracker: Soundtracker, factor: int, count: int) -> list[dict[str, Any]]:
+def long_clips(tracker: AudioPipeline, factor: int, count: int) -> list[dict[str, Any]]:
   """Returns clips of bouncing digits, of unseen handwriting, `factor` times as long."""
   config = check_digits(tracker)
   fps, seconds = config.data.fps, factor * tracker.default_seconds
@@ -92,7 +92,7 @@ def long_clips(tracker: Soundtracker, factor: int, count: int) -> list[dict[str,
 
 
 def compare_ways(
-  tracker: Soundtracker, *, factor: int = 4, clips: int = 8, seed: int = 0
+  tracker: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> LongSounds:
   """Makes soundtracks of long clips of the small world in every way.
 
@@ -116,7 +116,7 @@ def compare_ways(
       extension, sounds = Extension(how=how), []
       for index, (path, sample) in enumerate(zip(paths, samples, strict=True)):
         parts = tracker.soundtrack(
-          sample['caption'], seconds, film=tracker.film(path), extension=extension,
+          sample['caption'], seconds, video_track=tracker.video_track(path), extension=extension,
           seed=seed + index,
         )  # fmt: skip
         sounds.append(np.concatenate(list(parts)))
@@ -126,7 +126,7 @@ def compare_ways(
   return LongSounds(found, samples)
 
 
-def joints_of(tracker: Soundtracker, seconds: float, extension: Extension) -> list[float]:
+def joints_of(tracker: AudioPipeline, seconds: float, extension: Extension) -> list[float]:
   """Returns when windows, or of multi-diffusion a block's windows, end before the whole does."""
   outer, inner = tracker.plan(seconds, extension)
   cover = outer if inner is None else inner

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.latents import AudioCodec
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Float
 
@@ -50,7 +50,7 @@ def _waves(hop: int, kept: int) -> Float[np.ndarray, 'n k']:
   return waves * np.sin(np.pi * n / (2 * hop))[:, None]
 
 
-def make_truncated_mdct(codec: SoundCodec):
+def make_truncated_mdct(codec: AudioCodec):
   """Makes `again(sound (s c)) -> (s c)`: the lowest frequencies, as many numbers."""
   channels = codec.model.channels
   hop, kept = codec.compression, max(codec.model.latent_channels // channels, 1)

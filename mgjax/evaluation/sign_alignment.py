@@ -13,7 +13,7 @@ from mgjax.digits.sign_judge import SignReading, sign_labels, train_sign_judge
 from mgjax.digits.signs import Signs, caption_of, numbers
 from mgjax.evaluation.alignment import LOOKS, world_of
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.video.pipeline import Sampler
+from mgjax.video.pipeline import VideoPipeline
 
 REAL = 500  # signs that say what can be read of real ones
 _ACROSS = 8  # images in a row of the sheet
@@ -54,7 +54,7 @@ class SignAlignment:
 
 
 def judge_signs(
-  sampler: Sampler, *, samples: int = 216, seed: int = 0
+  sampler: VideoPipeline, *, samples: int = 216, seed: int = 0
 ) -> tuple[SignAlignment, dict[str, tuple[UInt8[np.ndarray, 'b t h w 3'], list[SignReading]]]]:
   """Samples signs with numbers of two digits or more and reads them.
 

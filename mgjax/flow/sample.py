@@ -6,7 +6,8 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float
-from mgjax.flow.solvers import SOLVERS, Velocity, dormand_prince
+from mgjax.flow.adaptive import dormand_prince
+from mgjax.flow.solvers import SOLVERS, Velocity
 
 
 def sample(

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.audio.masking import make_masked_objective, make_unmasked_objective
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.kinds import make_conditioning
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.precision import compute_type
-from mgjax.core.typing import Batch, Objective
+from mgjax.core.typing import Batch, Objective, Tree
+from mgjax.core.weight_format import WeightFormat
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_schedule
@@ -42,8 +43,6 @@ def make_flow_model(config: ConfigDict) -> FlowModel:
 def make_objectives(config: ConfigDict, model: FlowModel) -> tuple[Objective, Objective]:
   """Makes the objectives of training and of validation that `config.objective` describes.
 
-  With `config.masking` they are those of masked audio prediction.
-
   Raises:
     ConfigError: dropout names other conditionings than the model has.
   """
@@ -57,10 +56,7 @@ def make_objectives(config: ConfigDict, model: FlowModel) -> tuple[Objective, Ob
   draw = make_sampler(fields['time'].pop('name'), **fields['time'])
   together = fields.get('together', 0.0)
   objective = make_objective(dropout=dropout, together=together, sample_time=draw)
-  validate = make_objective(dropout={}, sample_time=make_sampler('stratified'))
-  if 'masking' not in config:
-    return objective, validate
-  return make_masked_objective(objective, **config.masking), make_unmasked_objective(validate)
+  return objective, make_objective(dropout={}, sample_time=make_sampler('stratified'))
 
 
 def make_sampler_of(
@@ -183,3 +179,21 @@ def check_learnt(config: ConfigDict, learnt: Mapping[str, Any], notes: Mapping[s
       f'the embeddings are of other encoders than those that this run learnt to read: '
       f'{"; ".join(changed)}; put those back, or take another --workdir'
     )
+
+
+def _init(model: FlowModel, notes: Mapping[str, Any], key: jax.Array) -> Tree:
+  inputs = small_inputs(model, len(notes['latents']['mean']))
+  return nn.unbox(model.init(key, *inputs)['params'])
+
+
+# No other project has such a model, and its autoencoder is exported by itself.
+FORMAT = WeightFormat(
+  lambda fields: make_flow_model(ConfigDict({'model': dict(fields)})),
+  _init,
+  how=('compute', 'remat', 'attention', 'exchange', 'unroll'),
+)
+
+
+def missing_autoencoder(place: str, channels: int) -> str:
+  """Returns the note that latents are taken to be those of the report's autoencoder."""
+  return f'note: no autoencoder at {place!r}; latents of {channels} channels'

@@ -16,7 +16,7 @@ from mgjax.parallel.shard import Place, make_place
 from mgjax.text.embeddings import Embedder
 
 
-class TrainedModel:
+class FlowPipeline:
   """A flow model from a work directory of `launch.train`.
 
   Attributes:
@@ -29,7 +29,7 @@ class TrainedModel:
   def __init__(
     self,
     workdir: str | os.PathLike[str],
-    part: str,
+    component: str,
     load: Callable[[str | os.PathLike[str]], Any],
     mesh: Mapping[str, int] | None,
     changes: Mapping[str, Any],
@@ -37,7 +37,7 @@ class TrainedModel:
     """Reads the averaged weights and the autoencoder.
 
     Args:
-      workdir: of a run of `part`.
+      workdir: of a run of `component`.
       part: 'video' or 'audio'.
       load: reads the autoencoder from its work directory.
       mesh: sizes of the mesh axes over which the weights are spread; None for one device.
@@ -48,7 +48,7 @@ class TrainedModel:
       ConfigError: the directory does not hold a model of this part.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    self.config = read_config_of(workdir, part)
+    self.config = read_config_of(workdir, component)
     self._model = make_flow_model(self.config)
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))

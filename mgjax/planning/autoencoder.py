@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.workdir import make_tiling
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
@@ -22,7 +21,8 @@ from mgjax.planning.aot import Compiled, compile_for, compile_lowered, tpu_devic
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.objective import Weights, make_objective
-from mgjax.tae.task import make_opponent
+from mgjax.tae.pipeline import make_tiling
+from mgjax.tae.task import make_adversary
 from mgjax.training.adversarial import make_two_player_step
 from mgjax.training.guard import make_gate
 from mgjax.training.optimizer import make_run_optimizer
@@ -40,7 +40,7 @@ def compile_autoencoder(
   Perceptual weights are left out: a file would have to be there.
 
   Args:
-    config: of the part 'autoencoder'.
+    config: of the component 'autoencoder'.
     topology: of TPUs, as 'v5p:2x2x1'.
     sizes: of the mesh; by default all devices on `fsdp`.
 
@@ -50,8 +50,8 @@ def compile_autoencoder(
   Raises:
     ConfigError: the topology is not of TPUs, or the compiler for them is not installed.
   """
-  if config.part != 'autoencoder':
-    raise ConfigError(f'this compiles autoencoders, the configuration is of {config.part!r}')
+  if config.component != 'autoencoder':
+    raise ConfigError(f'this compiles autoencoders, the configuration is of {config.component!r}')
   place = parse_topology(topology)
   found = {'step': _step(config, place, sizes or {'fsdp': place.devices}), **_tiles(config, place)}
   memory = place.chip.memory / 2**30
@@ -106,7 +106,7 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
   }  # fmt: skip
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   init = functools.partial(_init, model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
-  opponent = make_opponent(config, weights, None)
+  opponent = make_adversary(config, weights, None)
   if opponent is None:
     step = make_step(model, make_objective(weights), optimizer, **options)
     state = abstract_state(init, optimizer, mesh)

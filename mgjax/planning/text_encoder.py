@@ -10,9 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from mgjax.benchmarks.compare import first_line
-from mgjax.benchmarks.timing import is_out_of_memory
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
 from mgjax.parallel.chips import GIB, Topology, parse_topology
@@ -20,9 +18,9 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import AXES, BATCH, partition, size
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.aot import compile_lowered, tpu_devices
-from mgjax.train.foreign_weights import KINDS
+from mgjax.registry import SECTIONS, section
 
-ENCODERS = tuple(name for name, kind in KINDS.items() if kind.frozen)
+ENCODERS = tuple(name for name, each in SECTIONS.items() if each.family == 'encoder')
 ENCODE = 'encode'
 FREE = 0.1  # of a chip's memory, that fits leaves
 
@@ -51,11 +49,11 @@ def make_encoder(config: ConfigDict) -> nn.Module:
   Raises:
     ConfigError: the configuration is not of an encoder.
   """
-  if config.part not in ENCODERS:
+  if config.component not in ENCODERS:
     raise ConfigError(
-      f'the configuration is of the part {config.part!r}; expected {" or ".join(ENCODERS)}'
+      f'the configuration is of the component {config.component!r}; expected {" or ".join(ENCODERS)}'
     )
-  return KINDS[config.part].make(config.model.to_dict())
+  return section(config.component).weights.get().make(config.model.to_dict())
 
 
 def boxed_parameters(config: ConfigDict) -> Tree:

@@ -10,23 +10,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mgjax.audio.codec.model import Codec, make_codec
-from mgjax.audio.task import check_length
 from mgjax.backbone.patch import grid
-from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.flow_models.build import context_length, make_flow_model, small_inputs
+from mgjax.flow_models.build import context_length, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
-from mgjax.flow_models.model import FlowModel
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
-from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
-from mgjax.video.shape import check_shape
+from mgjax.registry import feature
 
 LAYERS = 'backbone/layers/'
-
-# Bucket -> frames, height and width, and the shape of their latents.
-Shapes = dict[str, tuple[tuple[int, int, int], tuple[int, int, int, int]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,21 +102,21 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   8 x 8 with 16 channels (configs/tae/tae.py).
 
   Args:
-    config: of the part 'video' or 'audio'.
+    config: of the component 'video' or 'audio'.
     bucket: a name in `config.buckets`; '' takes the one with the most tokens.
 
   Raises:
     ConfigError: the configuration is of another part, or has no such bucket.
   """
-  if config.part not in ('video', 'audio'):
+  outline = feature(config.component, 'outline', 'can be trained')(config)
+  if outline.samples is None:
     raise ConfigError(
-      f'plans are made for video models and audio models; this configuration is of {config.part!r}'
+      f'plans by formula are made for flow models; this configuration is of {config.component!r}'
     )
-  model = make_flow_model(config)
-  of = _sound_shapes if config.part == 'audio' else _video_shapes
+  model = outline.model
   grids = {
     name: (shape, latents, math.prod(grid((1, *latents), model.backbone.patch)))
-    for name, (shape, latents) in of(config, model).items()
+    for name, (shape, latents) in outline.samples().items()
   }
   bucket = bucket or max(grids, key=lambda name: grids[name][2])
   if bucket not in grids:
@@ -153,33 +145,6 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     exchange=config.model.exchange,
     batch=config.buckets[bucket].batch_size,
   )
-
-
-def _video_shapes(config: ConfigDict, model: FlowModel) -> Shapes:
-  """Returns bucket -> frames, height and width, and the shape of their latents."""
-  try:
-    codec = make_autoencoder(read_config(config.autoencoder).model.to_dict())
-  except ConfigError:  # not trained yet
-    codec = Autoencoder()
-  found: Shapes = {}
-  for name, each in config.buckets.items():
-    shape = (each.frames, each.height, each.width)
-    check_shape(model.backbone, codec, shape)
-    found[name] = (shape, codec.latent_shape(shape))
-  return found
-
-
-def _sound_shapes(config: ConfigDict, model: FlowModel) -> Shapes:
-  """Returns the same of sounds, which are videos of one pixel, a frame a latent."""
-  try:
-    codec = make_codec(read_config(config.autoencoder).model.to_dict())
-  except ConfigError:  # not trained yet
-    codec = Codec()
-  found: Shapes = {}
-  for name, each in config.buckets.items():
-    frames = check_length(model, codec, each.seconds, f'bucket {name!r}')
-    found[name] = ((frames, 1, 1), (frames, 1, 1, codec.latent_channels))
-  return found
 
 
 def _parameters(model, latents: Sequence[int], batch) -> tuple[Parameter, ...]:

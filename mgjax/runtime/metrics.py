@@ -189,3 +189,13 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
       continue
     if line.endswith(b'\n'):
       yield step, line
+
+
+def validation_loss(found: Mapping[str, Any]) -> float | None:
+  """Returns the mean of the buckets' losses among validation metrics; None if there is none."""
+  losses = [
+    float(value)
+    for name, value in found.items()
+    if name.startswith('validation/') and name.endswith('/loss')
+  ]
+  return sum(losses) / len(losses) if losses else None

@@ -22,7 +22,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes
 from mgjax.runtime.charts import chart, shown
 from mgjax.runtime.goodput import read_goodput
-from mgjax.training.validation import validation_loss
+from mgjax.runtime.metrics import validation_loss
 
 PAGE = 'report.html'
 PICTURE = 2**20  # bytes of a picture that goes on the page
@@ -194,9 +194,9 @@ def _row(workdir: pathlib.Path, name: str, curves: Curves) -> dict[str, str]:
   """What the table says of a run."""
   row = {'': name}
   if not (workdir / 'config.json').exists():
-    return row | {'part': 'not begun'}
+    return row | {'component': 'not begun'}
   config = read_json(workdir / 'config.json')
-  row['part'] = str(config.get('part', ''))
+  row['component'] = str(config.get('component', ''))
   if (workdir / 'parameters.json').exists():
     shapes = read_json(workdir / 'parameters.json')
     row['parameters'] = f'{sum(math.prod(shape) for shape in shapes.values()):,}'

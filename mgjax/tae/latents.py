@@ -12,8 +12,9 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Array, Float, Tree, UInt8
+from mgjax.flow.windows import Cover
 from mgjax.tae.autoencoder import Autoencoder
-from mgjax.tae.tiling import Cover, Frames, Tiling, over_tiles, regroup, stitch
+from mgjax.tae.tiling import Frames, Tiling, over_tiles, regroup, stitch
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,11 @@ class Statistics:
   def from_dict(cls, values: Mapping[str, Any]) -> 'Statistics':
     """Reads what `as_dict` gave."""
     return cls(tuple(values['mean']), tuple(values['std']))
+
+  @classmethod
+  def neutral(cls, channels: int) -> 'Statistics':
+    """Returns mean 0 and deviation 1, which leave latents as they are."""
+    return cls((0.0,) * channels, (1.0,) * channels)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import functools
 import logging
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,17 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.workdir import make_start
+from mgjax.checkpoints.warm_start import make_start
 from mgjax.core.precision import compute_type
-from mgjax.core.typing import Batch, Tree
+from mgjax.core.typing import Array, Batch, Tree
+from mgjax.data.loader import validation_batches
+from mgjax.data.mixture import Bucket
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.parallel.shard import everywhere
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.discriminator import Discriminator
-from mgjax.tae.latent_statistics import latent_statistics
-from mgjax.tae.latents import to_bytes, to_unit
+from mgjax.tae.latents import Statistics, estimate_statistics, to_bytes, to_unit
 from mgjax.tae.objective import (
   Weights,
   make_adversarial_objective,
@@ -28,14 +30,15 @@ from mgjax.tae.objective import (
   make_objective,
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
-from mgjax.training.spec import Opponent, Part, longest_of, make_buckets
+from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # clips in a picture
+STATISTICS_BATCHES = 8  # per bucket
 
 _log = logging.getLogger(__name__)
 
 
-def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Builds the part: pixels in, reconstructions out, latent statistics kept with the weights."""
   model = make_autoencoder(config.model.to_dict())
   transform = make_transform((), ('video',))
@@ -75,7 +78,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
   weights = Weights(**config.objective)
   perceptual, frozen = _perceptual(config)
   objective = make_objective(weights, perceptual)
-  return Part(
+  return TrainSpec(
     model=model,
     inputs=(example, jax.random.key(0)),
     objective=objective,
@@ -86,7 +89,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     show=show,
     notes=notes,
     start=make_start(config),
-    opponent=make_opponent(config, weights, perceptual),
+    opponent=make_adversary(config, weights, perceptual),
     frozen=frozen,
   )
 
@@ -107,9 +110,9 @@ def _perceptual(config: ConfigDict) -> tuple[Perceptual | None, Tree]:
   return Perceptual(widths_of(params), compute_type(config.model.compute)), params
 
 
-def make_opponent(
+def make_adversary(
   config: ConfigDict, weights: Weights, perceptual: Perceptual | None
-) -> Opponent | None:
+) -> Adversary | None:
   """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
   if not weights.adversarial:
     return None
@@ -118,7 +121,7 @@ def make_opponent(
   fields['widths'] = tuple(fields['widths'])
   side = 2 ** len(fields['widths'])
   discriminator = Discriminator(**fields, dtype=compute_type(config.model.compute))
-  return Opponent(
+  return Adversary(
     model=discriminator,
     inputs=(jnp.zeros((1, 1, side, side, 3)),),
     judged=make_adversarial_objective(weights, perceptual),
@@ -126,3 +129,36 @@ def make_opponent(
     optimizer=optimizer,
     start=start,
   )
+
+
+def outline(config: ConfigDict) -> Outline:
+  """Returns the model of a configuration with the smallest video that it takes."""
+  model = make_autoencoder(config.model.to_dict())
+  return Outline(model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
+
+
+def latent_statistics(
+  buckets: Sequence[Bucket], encode: Callable[[Batch], Array], batches: int = STATISTICS_BATCHES
+) -> Statistics:
+  """Estimates mean and deviation of each channel over the first batches of every bucket.
+
+  Training data, because a flow model will see the latents of those.
+
+  Args:
+    buckets: with samples that `encode` reads.
+    encode: a batch to latents (... c).
+    batches: of a bucket; where there are fewer samples than a batch has, all of them.
+  """
+  arrays = []
+  for bucket in buckets:
+    count = min(batches, len(bucket.source) // bucket.batch_size)
+    if count:
+      arrays += [fetch(encode(batch)) for batch in validation_batches(bucket, count)]
+    else:
+      samples = [bucket.source[index] for index in range(len(bucket.source))]
+      transform = bucket.transform or dict
+      rows = [transform(sample) for sample in samples]
+      arrays.append(
+        fetch(encode({name: np.stack([row[name] for row in rows]) for name in rows[0]}))
+      )
+  return estimate_statistics(arrays)

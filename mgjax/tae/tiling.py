@@ -17,44 +17,10 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float, Num
+from mgjax.flow.windows import Cover
 from mgjax.parallel.rules import BATCH, ambient, place_rows, size
 
 Frames = Array | np.ndarray  # (b t h w c), on the devices or on the host
-
-
-@dataclasses.dataclass(frozen=True)
-class Cover:
-  """Tiles of one size along an axis: the first begins at 0, the last one ends where the axis does.
-
-  Attributes:
-    length: of the axis.
-    size: of a tile, at most the length.
-    feather: places that neighbours share; the last two may share more.
-  """
-
-  length: int
-  size: int
-  feather: int
-
-  @property
-  def starts(self) -> tuple[int, ...]:
-    """Where each tile begins."""
-    last, step = self.length - self.size, max(self.size - self.feather, 1)
-    return tuple(min(start, last) for start in range(0, last + step, step))
-
-  @property
-  def windows(self) -> Float[np.ndarray, 'tiles places']:
-    """The weight of each tile at its own places, a partition of unity over the axis.
-
-    w_i(x) = u_i(x) / sum_j u_j(x), where u rises from either end of a tile over the feather.
-    """
-    places = np.arange(self.size) + 0.5
-    hat = np.minimum(np.minimum(places, self.size - places), max(self.feather, 0.5))
-    spans = [slice(start, start + self.size) for start in self.starts]
-    total = np.zeros(self.length)
-    for span in spans:
-      total[span] += hat
-    return np.stack([hat / total[span] for span in spans])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,15 +4,20 @@ A file may hold both towers or one, with the prefix that says which or without: 
 other tower is left out.
 """
 
+import functools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.tensors import check_agrees, listed
+from mgjax.core.weight_format import WeightFormat
 from mgjax.core.weight_names import LAYER, TRANSPOSED, Row
+from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
+from mgjax.text.weight_format import Family, make_encoder_format
 
 LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token
 _FROM_CONVOLUTION = (2, 3, 1, 0)  # (o i h w) to (h w i o)
@@ -246,3 +251,20 @@ def clip_config(tower: str, fields: Mapping[str, Any]) -> dict[str, Any]:
   if tower == 'text':
     config['eos_token_id'] = LARGEST if fields['pooling'] == 'largest' else fields['eos']
   return config
+
+
+def _format(tower: str, make: Callable[[Mapping[str, Any]], nn.Module]) -> WeightFormat:
+  return make_encoder_format(
+    Family(
+      make,
+      clip_inputs,
+      functools.partial(clip_fields, tower),
+      lambda _, names: clip_rows(tower, names),
+      functools.partial(clip_config, tower),
+      expected(tower),
+    )
+  )
+
+
+TEXT_FORMAT = _format('text', make_clip_text)
+VISION_FORMAT = _format('vision', make_clip_vision)

@@ -10,16 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.workdir import NOUNS, load_params, open_checkpoints, read_config
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place, put_batch
+from mgjax.text.clip import make_clip_text
+from mgjax.text.t5 import make_t5
 from mgjax.text.tokenizer_folder import READERS, digests, load_tokenizer_of, read_tokenizer
 from mgjax.text.tokenizers import encode_texts
-from mgjax.train.foreign_weights import KINDS
 
 STATES = 'states'
+_MAKERS = {'t5': make_t5, 'clip_text': make_clip_text}
 BATCH_SIZE = 64  # texts at once; of UL2 some GB of activations
 _SHORTEST = 16  # tokens; from here on the lengths of batches double, for each is a program
 
@@ -37,7 +39,7 @@ def identity_of(workdir: str | os.PathLike[str]) -> str:
   config = _read_config(workdir)
   notes = open_checkpoints(workdir).restore_meta()['notes']
   tokenizer = digests(read_tokenizer(workdir))
-  told = [config.part, config.model.to_dict(), config.length, notes, tokenizer]
+  told = [config.component, config.model.to_dict(), config.length, notes, tokenizer]
   return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -53,7 +55,7 @@ class TextEncoder:
     """
     config = _read_config(workdir)
     self._tokenizer, self._length = load_tokenizer_of(workdir), config.length
-    model = KINDS[config.part].make(config.model.to_dict())
+    model = _MAKERS[config.component](config.model.to_dict())
     nothing = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
     boxed = jax.eval_shape(model.init, jax.random.key(0), *nothing)['params']
     self._mesh = make_mesh({'fsdp': -1}, config.rules, devices=jax.local_devices())
@@ -62,7 +64,9 @@ class TextEncoder:
     @jax.jit
     def states(params, batch) -> Array:
       found = model.apply({'params': params}, batch['tokens'], batch['mask'])
-      return found[0] if config.part == 'clip_text' else found  # the other is of the whole text
+      return (
+        found[0] if config.component == 'clip_text' else found
+      )  # the other is of the whole text
 
     self._states = states
 
@@ -97,10 +101,10 @@ def _read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
       f'--input=... --config=configs/text/... --workdir={os.fspath(workdir)}, or mend config.text'
     )
   config = read_config(workdir)
-  if config.part not in READERS:
+  if config.component not in READERS:
     raise ConfigError(
-      f'{os.fspath(workdir)!r} is of the part {config.part!r}; expected '
-      f'{" or ".join(NOUNS[part] for part in READERS)}, as launch.weights import makes'
+      f'{os.fspath(workdir)!r} is of the component {config.component!r}; expected '
+      f'{" or ".join(READERS)}, as launch.weights import makes'
     )
   return config
 

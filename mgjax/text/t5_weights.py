@@ -9,6 +9,8 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.tensors import check_agrees, listed
 from mgjax.core.weight_names import TRANSPOSED, Row
+from mgjax.text.t5 import make_t5, t5_inputs
+from mgjax.text.weight_format import Family, make_encoder_format
 
 EXPECTED = "those of transformers' T5 or UMT5 encoder"
 # model_type of config.json -> whether every layer has its own biases of distances.
@@ -149,3 +151,15 @@ def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str,
     'epsilon': config.get('layer_norm_epsilon', 1e-6),
     'bias_in_every_layer': own,
   }
+
+
+FORMAT = make_encoder_format(
+  Family(
+    make_t5,
+    lambda _: t5_inputs(),
+    t5_fields,
+    lambda fields, _: t5_rows(fields),
+    t5_config,
+    EXPECTED,
+  )
+)

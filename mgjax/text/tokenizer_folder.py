@@ -52,7 +52,7 @@ def find_tokenizer(
       return {}
     needs = 'is one of bytes' if config.get('tokenizer') == BYTES else 'reads no text'
     raise ConfigError(
-      f'--tokenizer={os.fspath(given)}: this {config.part} {needs} and needs no file; leave it out'
+      f'--tokenizer={os.fspath(given)}: this {config.component} {needs} and needs no file; leave it out'
     )
   source = pathlib.Path(source)
   place = pathlib.Path(given) if given is not None else source if source.is_dir() else source.parent
@@ -149,9 +149,9 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
   """
   config = read_config(workdir)
   folder = pathlib.Path(workdir) / FOLDER
-  if config.part not in READERS:
+  if config.component not in READERS:
     raise ConfigError(
-      f'{os.fspath(workdir)!r} holds the part {config.part!r}, which reads no text; expected '
+      f'{os.fspath(workdir)!r} holds the component {config.component!r}, which reads no text; expected '
       f'{" or ".join(READERS)}'
     )
   if config.get('tokenizer') == BYTES:

@@ -15,14 +15,14 @@ import optax
 from mgjax.core.typing import Array, Batch, Judge, Key, Metrics, Tree
 from mgjax.training.ema import update_average
 from mgjax.training.guard import Gate, judge, when
-from mgjax.training.spec import Opponent
+from mgjax.training.spec import Adversary
 from mgjax.training.state import State
 from mgjax.training.step import Learn, Step, accumulated, apply, bind, with_frozen
 
 
 def make_two_player_step(
   model: nn.Module,
-  opponent: Opponent,
+  opponent: Adversary,
   optimizer: optax.GradientTransformation,
   opponent_optimizer: optax.GradientTransformation,
   *,
@@ -71,7 +71,7 @@ def make_two_player_step(
 
 
 def make_two_player_learn(
-  model: nn.Module, opponent: Opponent, *, seed: int, accumulate: int = 1
+  model: nn.Module, opponent: Adversary, *, seed: int, accumulate: int = 1
 ) -> Learn:
   """Makes what both learn from a batch, without the updates: a pair of gradients, one loss."""
 

@@ -32,7 +32,7 @@ from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
 from mgjax.training.accumulation import accumulation
 from mgjax.training.adversarial import make_two_player_learn
-from mgjax.training.spec import Part
+from mgjax.training.spec import TrainSpec
 from mgjax.training.state import State
 from mgjax.training.step import Learn, make_learn
 
@@ -237,7 +237,7 @@ def load_batch(folder: str | os.PathLike[str], share: tuple[int, int]) -> dict[s
 
 
 def make_explain(
-  config: ConfigDict, part: Part, mesh: Mesh, workdir: pathlib.Path, begin: int
+  config: ConfigDict, spec: TrainSpec, mesh: Mesh, workdir: pathlib.Path, begin: int
 ) -> Callable[[State, int], str]:
   """Makes `explain(state, step) -> sentence`, which keeps a step that ended a run for a replay.
 
@@ -254,11 +254,11 @@ def make_explain(
     # The gate is closed: these are the parameters that the step began with, or itself spoilt.
     state = bare(state.replace(step=jnp.full_like(state.step, step - 1)))
     host, hosts = share
-    batches = make_batches(part.buckets, seed=config.seed, host=host, hosts=hosts)
+    batches = make_batches(spec.buckets, seed=config.seed, host=host, hosts=hosts)
     batch = {**batches[step - 1 - begin]}
     batch.pop(REPLACED, None)
-    found = examine(part, config, mesh, state, batch)
-    bucket, indices = samples_of_batch(part.buckets, step - 1 - begin, seed=config.seed)
+    found = examine(spec, config, mesh, state, batch)
+    bucket, indices = samples_of_batch(spec.buckets, step - 1 - begin, seed=config.seed)
     samples = samples_of(bucket, indices) if jax.process_index() == 0 else []
     folder = workdir / 'faults' / f'step_{step:06d}'
     report = {'step': step, 'first': first_bad(found), 'bucket': bucket.name}
@@ -271,7 +271,7 @@ def make_explain(
 
 
 def examine(
-  part: Part, config: ConfigDict, mesh: Mesh, state: State, batch: Mapping[str, np.ndarray]
+  spec: TrainSpec, config: ConfigDict, mesh: Mesh, state: State, batch: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, list[float]]]:
   """Takes a step again, without the update, and measures all that it reads and makes.
 
@@ -286,15 +286,15 @@ def examine(
     For each of TREES, name of leaf -> [norm of its finite numbers, how many are not].
   """
   placed = put_batch(dict(batch), mesh)
-  learn = make_learn_of(part, seed=config.seed, accumulate=accumulation(config, mesh))
-  return make_examine(learn)(state, placed, part.prepare(placed), part.frozen)
+  learn = make_learn_of(spec, seed=config.seed, accumulate=accumulation(config, mesh))
+  return make_examine(learn)(state, placed, spec.prepare(placed), spec.frozen)
 
 
-def make_learn_of(part: Part, *, seed: int, accumulate: int) -> Learn:
+def make_learn_of(spec: TrainSpec, *, seed: int, accumulate: int) -> Learn:
   """Makes what a step of a part learns from a batch, for one player or two."""
-  if part.opponent is None:
-    return make_learn(part.model, part.objective, seed=seed, accumulate=accumulate)
-  return make_two_player_learn(part.model, part.opponent, seed=seed, accumulate=accumulate)
+  if spec.opponent is None:
+    return make_learn(spec.model, spec.objective, seed=seed, accumulate=accumulate)
+  return make_two_player_learn(spec.model, spec.opponent, seed=seed, accumulate=accumulate)
 
 
 def _listed(samples: Sequence[Mapping[str, Any]], most: int = 8) -> str:

@@ -13,13 +13,12 @@ from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.shard import put_batch
-from mgjax.runtime.metrics import MetricWriter, Progress
+from mgjax.runtime.metrics import MetricWriter, Progress, validation_loss
 from mgjax.runtime.session import Attempt, unattended
 from mgjax.training.faults import check_norms, explained
 from mgjax.training.log_window import Window
 from mgjax.training.state import State
 from mgjax.training.step import Step
-from mgjax.training.validation import validation_loss
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Metrics, Tree
+from mgjax.runtime.metrics import validation_loss
 from mgjax.training.state import State, shardings_of
-from mgjax.training.validation import validation_loss
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import dataclasses
 import fractions
 import logging
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Opponent:
+class Adversary:
   """The other player of a part that trains against one; see `two_player.py`.
 
   Attributes:
@@ -47,7 +47,7 @@ class Opponent:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class TrainSpec:
   """A model and everything the common loop needs to train it.
 
   Attributes:
@@ -80,12 +80,12 @@ class Part:
   notes: Callable[[Tree], dict[str, Any]] | None = None
   check: Callable[[dict[str, Any]], None] | None = None
   start: Callable[[Place], Tree] | None = None
-  opponent: Opponent | None = None
+  opponent: Adversary | None = None
   frozen: Tree = None
   flops: Callable[[Batch], int] | None = None
 
 
-def init_params(player: Part | Opponent, key: Key) -> Tree:
+def init_params(player: TrainSpec | Adversary, key: Key) -> Tree:
   """Returns parameters that a part or its opponent may begin with, in their boxes."""
   return player.model.init(key, *player.inputs)['params']
 
@@ -148,3 +148,43 @@ def longest_of(buckets: Sequence[Bucket], config: ConfigDict) -> Bucket:
     return shape.get('frames') or shape.seconds
 
   return max(buckets, key=length)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outline:
+  """A model from its configuration alone: no data, no weights, nothing allocated.
+
+  Attributes:
+    model: the Linen module.
+    inputs: the smallest arguments of `model.init` after the key; parameters depend on no more.
+    notes: what the configuration leaves open, for people.
+    samples: of a flow model, `() -> {bucket: (shape, latents)}`: frames, height and width of a
+      sample, and the shape (t h w c) of its latents; None for others.
+  """
+
+  model: nn.Module
+  inputs: tuple[Any, ...]
+  notes: Sequence[str] = ()
+  samples: Callable[[], Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodePlan:
+  """How the samples of a flow model become records of latents.
+
+  Attributes:
+    statistics: of the autoencoder's latents, plain JSON values.
+    make_sources: `(data, split, report) -> {bucket: source}` of what is encoded.
+    encode: `(samples, put) ->` latents of one tile of time after another, each with all rows; `put`
+      brings an array with a row a sample onto the devices.
+    about: bucket -> what else than the data its latents depend on.
+    tile: bucket -> the shape of what a device takes in of one row at once.
+    latents: bucket -> the shape of the latents of one row.
+  """
+
+  statistics: Mapping[str, Any]
+  make_sources: Callable[..., Mapping[str, Source]]
+  encode: Callable[[Sequence[Mapping[str, Any]], Callable[[np.ndarray], Any]], Iterator[Any]]
+  about: Callable[[str], dict[str, Any]]
+  tile: Callable[[str], tuple[int, ...]]
+  latents: Callable[[str], tuple[int, ...]]

@@ -1,7 +1,6 @@
 """The validation loss of a part: samples, noise and times are fixed, the model alone moves it."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 from jax.sharding import Mesh
@@ -12,11 +11,11 @@ from mgjax.data.loader import validation_batches
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
 from mgjax.runtime.metrics import Means
-from mgjax.training.spec import Part
+from mgjax.training.spec import TrainSpec
 from mgjax.training.step import bind, with_frozen
 
 
-def make_evaluate(part: Part, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], Metrics]:
+def make_evaluate(spec: TrainSpec, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], Metrics]:
   """Makes `evaluate(params) -> {'validation/<bucket>/<metric>': mean over the batches}`.
 
   Args:
@@ -27,31 +26,21 @@ def make_evaluate(part: Part, config: ConfigDict, mesh: Mesh) -> Callable[[Tree]
 
   @jax.jit
   def loss(params: Tree, batch: Batch, key: jax.Array, frozen: Tree) -> Metrics:
-    return part.validate(bind(part.model, params), with_frozen(batch, frozen), key)[1]
+    return spec.validate(bind(spec.model, params), with_frozen(batch, frozen), key)[1]
 
   host, hosts = rows_of_process(mesh, jax.process_index())
 
   def evaluate(params: Tree) -> Metrics:
     metrics: dict[str, float] = {}
-    for bucket in part.validation:
+    for bucket in spec.validation:
       count = min(config.train.validation_batches, len(bucket.source) // bucket.batch_size)
       share, rows, means = {'host': host, 'hosts': hosts}, [], Means()
       for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
         key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
-        rows.append(loss(params, part.prepare(put_batch(batch, mesh)), key, part.frozen))
+        rows.append(loss(params, spec.prepare(put_batch(batch, mesh)), key, spec.frozen))
       for row in jax.device_get(rows):
         means.add(row)
       metrics |= {f'validation/{bucket.name}/{name}': x for name, x in means.means().items()}
     return metrics
 
   return evaluate
-
-
-def validation_loss(found: Mapping[str, Any]) -> float | None:
-  """Returns the mean of the buckets' losses among validation metrics; None if there is none."""
-  losses = [
-    float(value)
-    for name, value in found.items()
-    if name.startswith('validation/') and name.endswith('/loss')
-  ]
-  return sum(losses) / len(losses) if losses else None

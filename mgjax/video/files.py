@@ -15,7 +15,7 @@ from mgjax.core.files import write_json
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
 from mgjax.text.prompts import clean_prompt
-from mgjax.video.pipeline import Sampler
+from mgjax.video.pipeline import VideoPipeline
 
 SHEET_ROWS = 32
 
@@ -40,7 +40,7 @@ def read_prompts(prompt: str | None, path: str | os.PathLike[str] | None) -> lis
 
 
 def write_samples(
-  sampler: Sampler,
+  sampler: VideoPipeline,
   prompts: Sequence[str],
   out: str | os.PathLike[str],
   *,

@@ -7,18 +7,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.checkpoints.workdir import load_codec
 from mgjax.core.typing import UInt8
 from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.build import prepare_samples
-from mgjax.flow_models.pipeline import TrainedModel
+from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import draw_noise
+from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.video.shape import check_shape
 
 
-class Sampler(TrainedModel):
-  """Generates videos from a work directory of `launch.train`; attributes as `TrainedModel`."""
+class VideoPipeline(FlowPipeline):
+  """Generates videos from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
   def __init__(
     self,

@@ -13,7 +13,13 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, read_shapes
+from mgjax.checkpoints.workdir import (
+  load_params,
+  open_checkpoints,
+  read_config,
+  read_shapes,
+  write_workdir,
+)
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
@@ -22,11 +28,11 @@ from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place
-from mgjax.train.store import write_workdir
-from mgjax.training.ema import greedy_mean, mean_params
-from mgjax.training.run import make_part
-from mgjax.training.spec import Part, init_params
-from mgjax.training.validation import make_evaluate, validation_loss
+from mgjax.registry import make_spec
+from mgjax.runtime.metrics import validation_loss
+from mgjax.training.spec import TrainSpec, init_params
+from mgjax.training.validation import make_evaluate
+from mgjax.workflows.parameter_means import greedy_mean, mean_params
 
 REPORT = 'average.json'
 
@@ -142,8 +148,8 @@ def _average(
     _log.info('read %s: step %d', chosen, metas[index]['step'])
     return params
 
-  part = make_part(config, workdir) if validate else None
-  judge = make_judge(part, config, mesh) if part is not None else lambda params: None
+  spec = make_spec(config, workdir) if validate else None
+  judge = make_judge(spec, config, mesh) if spec is not None else lambda params: None
   losses, trials = [], []
   if validate:
     losses = [judge(load(index)) for index in range(len(candidates))]
@@ -162,7 +168,7 @@ def _average(
   steps = {name: meta['step'] for name, meta in zip(names, metas, strict=True)}
   alone = dict(zip(names, losses or [None] * len(names), strict=True))
   averaged = Averaged(steps, alone, trials, shares, loss)
-  kept = _notes(part, config, workdir, [meta['notes'] for meta in metas], params)
+  kept = _notes(spec, config, workdir, [meta['notes'] for meta in metas], params)
   record = dataclasses.asdict(averaged)
   origin = {'order': 'averaged', 'averaged': record}
   write_workdir(config, params, kept, workdir, origin=origin, loss=loss)
@@ -179,7 +185,7 @@ def _same_model(candidates: Sequence[Candidate]) -> ConfigDict:
   first, *others = (read_config(candidate.workdir) for candidate in candidates)
   shapes = read_shapes(candidates[0].workdir)
   for candidate, config in zip(candidates[1:], others, strict=True):
-    changed = differences({'part': first.part}, {'part': config.part})
+    changed = differences({'component': first.component}, {'component': config.component})
     changed += differences({'model': first.model.to_dict()}, {'model': config.model.to_dict()})
     if changed or read_shapes(candidate.workdir) != shapes:
       raise ConfigError(
@@ -189,14 +195,14 @@ def _same_model(candidates: Sequence[Candidate]) -> ConfigDict:
   return first
 
 
-def make_judge(part: Part, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], float]:
+def make_judge(spec: TrainSpec, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], float]:
   """Makes `judge(params) -> validation loss`, of parameters from anywhere.
 
   Raises:
     ConfigError: when it is called, if there is too little data to validate on.
   """
-  boxed = jax.eval_shape(functools.partial(init_params, part), jax.random.key(0))
-  place, evaluate = make_place(boxed, mesh), make_evaluate(part, config, mesh)
+  boxed = jax.eval_shape(functools.partial(init_params, spec), jax.random.key(0))
+  place, evaluate = make_place(boxed, mesh), make_evaluate(spec, config, mesh)
 
   def judge(params: Tree) -> float:
     leaves = [
@@ -214,7 +220,7 @@ def make_judge(part: Part, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], f
 
 
 def _notes(
-  part: Part | None,
+  spec: TrainSpec | None,
   config: ConfigDict,
   workdir: pathlib.Path,
   notes: Sequence[Mapping[str, Any]],
@@ -223,8 +229,8 @@ def _notes(
   """What the part keeps beside its weights: of the average, where it depends on them."""
   if all(each == notes[0] for each in notes):
     return notes[0]
-  part = part or make_part(config, workdir)
+  spec = spec or make_spec(config, workdir)
   for each in notes:
-    if part.check is not None:
-      part.check(dict(each))
-  return part.notes(params) if part.notes is not None else notes[0]
+    if spec.check is not None:
+      spec.check(dict(each))
+  return spec.notes(params) if spec.notes is not None else notes[0]

@@ -14,24 +14,22 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mgjax.audio.codec.latents import SoundCodec
-from mgjax.audio.task import samples_of
-from mgjax.checkpoints.workdir import load_codec, load_sound_codec
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
-from mgjax.data.buckets import make_shape
 from mgjax.data.mixture import Source
 from mgjax.data.records.reader import RecordWriter
 from mgjax.data.replacement import Replacing
-from mgjax.data.sources import EMPTY, SPLITS, make_sources, stored_latents
+from mgjax.data.sources import EMPTY, SPLITS, stored_latents
 from mgjax.parallel.distributed import check_shared
 from mgjax.parallel.mesh import make_mesh
+from mgjax.registry import feature
 from mgjax.runtime.metrics import Progress
 from mgjax.tae.latents import Sums
 from mgjax.text.embeddings import embed_prompts, encoders_of, store_of
 from mgjax.text.encoder import identity_of
 from mgjax.text.prompts import prompt_of, with_frame_rate
-from mgjax.workflows.row_encoder import Codec, RowEncoder, read_ahead, rows_of_device, stored_type
+from mgjax.training.spec import EncodePlan
+from mgjax.workflows.row_encoder import RowEncoder, read_ahead, rows_of_device, stored_type
 
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
@@ -51,7 +49,7 @@ def encode(
 ) -> bool:
   """Encodes every bucket of `config.data` into `workdir/<split>/<bucket>`.
 
-  A row holds the normalised latents, the caption and what else `latent_rows.KEPT` names. The
+  A row holds the normalised latents, the caption and what else `row_encoder.KEPT` names. The
   records' summary has mean and deviation of each channel over all latents as they are stored.
 
   The command can be stopped at any moment; run again, it goes on with the first shard that is
@@ -76,11 +74,7 @@ def encode(
   """
   check_shared(workdir)
   workdir = pathlib.Path(workdir)
-  if config.part not in ('video', 'audio'):
-    raise ConfigError(
-      'encoding takes the configuration of a video or an audio model, this one is of the part '
-      f'{config.part!r}'
-    )
+  make_plan = feature(config.component, 'encode', 'learns from latents of an autoencoder')
   process, processes = _stripe(process, processes)
   for encoder in encoders_of(config).values():
     identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
@@ -89,20 +83,20 @@ def encode(
   content = {key: data[key] for key in CONTENT if key in data}
   unfinished = []
   with jax.set_mesh(mesh):
-    codec = (load_sound_codec if config.part == 'audio' else load_codec)(config.autoencoder)
-    for split, name, source in _sources(config, data, codec, workdir):
+    plan = make_plan(config)
+    for split, name, source in _sources(config, data, plan, workdir):
       rows = min(len(source), config.encode[split])
-      kind = {'statistics': codec.statistics.as_dict(), 'dtype': config.encode.dtype}
+      kind = {'statistics': plan.statistics, 'dtype': config.encode.dtype}
       writer = RecordWriter(
         workdir / split / name,
         rows=rows,
-        rows_per_shard=_rows_per_shard(config, codec, name),
-        meta={**kind, **_about(config, name), 'data': json.dumps([source.fingerprint, content])},
+        rows_per_shard=_rows_per_shard(config, plan, name),
+        meta={**kind, **plan.about(name), 'data': json.dumps([source.fingerprint, content])},
       )
       left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
       _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
       mine = writer.missing_shards(process, processes)
-      _write(writer, mine, source, _row_encoder(config, codec, name, mesh), data['threads'])
+      _write(writer, mine, source, _row_encoder(config, plan, name, mesh), data['threads'])
       if not _finish(writer):
         unfinished.append(writer)
   if jax.process_count() > 1:
@@ -164,15 +158,12 @@ def _stored_prompts(config: ConfigDict, workdir: pathlib.Path) -> Iterator[str]:
 
 
 def _sources(
-  config: ConfigDict, data: dict[str, Any], codec: Codec, workdir: pathlib.Path
+  config: ConfigDict, data: dict[str, Any], plan: EncodePlan, workdir: pathlib.Path
 ) -> Iterator[tuple[str, str, Replacing]]:
   """Yields the samples of each split and bucket that has any, and notes which have none."""
   for split in SPLITS:
     report = workdir / 'rejected.jsonl'
-    if isinstance(codec, SoundCodec):
-      sources = samples_of(data, config.buckets, codec, split, report)
-    else:
-      sources = make_sources(data, config.buckets, split, report)
+    sources = plan.make_sources(data, split, report)
     empty = [name for name in config.buckets if name not in sources]
     for name in empty:
       if os.path.isdir(workdir / split / name):
@@ -184,15 +175,6 @@ def _sources(
       yield split, name, Replacing(source, name, workdir / 'quarantine.jsonl')
     # Only now: of a directory that was begun with other data, which is refused, nothing changes.
     write_json(workdir / split / EMPTY, empty)
-
-
-def _about(config: ConfigDict, name: str) -> dict[str, Any]:
-  """What else than the data the latents of a bucket depend on."""
-  shape = config.buckets[name]
-  if config.part == 'audio':
-    return {'seconds': shape.seconds}
-  sizes = [shape.frames, shape.height, shape.width]
-  return {'shape': sizes, 'fps': list(make_shape(shape, config.data.fps).fps)}
 
 
 def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:
@@ -211,28 +193,15 @@ def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:
   return process, processes
 
 
-def _tile(config: ConfigDict, codec: Codec, name: str) -> tuple[int, ...]:
-  """Returns the shape of what a device takes in of one row at once."""
-  shape = config.buckets[name]
-  if isinstance(codec, SoundCodec):
-    return (round(shape.seconds * codec.rate),)
-  return min(shape.frames, codec.tiling.frames), shape.height, shape.width
-
-
-def _rows_per_shard(config: ConfigDict, codec: Codec, name: str) -> int:
-  shape = config.buckets[name]
-  if isinstance(codec, SoundCodec):
-    count = math.ceil(shape.seconds * codec.latent_rate) * codec.model.latent_channels
-  else:
-    count = math.prod(codec.latent_shape((shape.frames, shape.height, shape.width)))
-  size = count * stored_type(config.encode.dtype).itemsize
+def _rows_per_shard(config: ConfigDict, plan: EncodePlan, name: str) -> int:
+  size = math.prod(plan.latents(name)) * stored_type(config.encode.dtype).itemsize
   return max(1, min(ROWS_PER_SHARD, BYTES_PER_SHARD // size))
 
 
-def _row_encoder(config: ConfigDict, codec: Codec, name: str, mesh: Mesh) -> RowEncoder:
+def _row_encoder(config: ConfigDict, plan: EncodePlan, name: str, mesh: Mesh) -> RowEncoder:
   most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
-  rows = rows_of_device(_tile(config, codec, name), config.encode.at_once, most)
-  return RowEncoder(codec, rows * mesh.size, stored_type(config.encode.dtype), mesh)
+  rows = rows_of_device(plan.tile(name), config.encode.at_once, most)
+  return RowEncoder(plan.encode, rows * mesh.size, stored_type(config.encode.dtype), mesh)
 
 
 def _write(

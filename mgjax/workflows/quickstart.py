@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.audio.pipeline import Soundtracker
+from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.files import read_json, write_json
 from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.evaluation import audio_alignment
-from mgjax.evaluation.alignment import judge_model, spread
+from mgjax.evaluation.alignment import SHOWN, judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
+from mgjax.registry import make_spec
 from mgjax.text.prompts import clean_prompt
 from mgjax.training.run import train
-from mgjax.video.pipeline import Sampler
+from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.encode import encode
 from mgjax.workflows.recipe import Stages
 
-SHOWN = 12  # videos on the contact sheet
 WINDOWS = 256  # of the user's clips among which the nearest is sought
 
 Findings = tuple[dict[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
@@ -49,16 +49,18 @@ def train_both(
   """
   workdir = pathlib.Path(workdir)
   stages = Stages(workdir)
-  model.autoencoder = os.fspath(workdir / autoencoder.part)
+  model.autoencoder = os.fspath(workdir / autoencoder.component)
   model.data.latents = os.fspath(workdir / 'latents')
-  state = stages.run(autoencoder.part, lambda: train(autoencoder, model.autoencoder))
+  state = stages.run(
+    autoencoder.component, lambda: train(autoencoder, model.autoencoder, make_spec)
+  )
   if int(state.step) < autoencoder.train.steps:
     return None  # nothing may be built on a half-trained autoencoder
   stages.run('latents', lambda: encode(model, model.data.latents))
-  state = stages.run(model.part, lambda: train(model, workdir / model.part))
+  state = stages.run(model.component, lambda: train(model, workdir / model.component, make_spec))
   if int(state.step) < model.train.steps:
     return None
-  return stages, workdir / model.part
+  return stages, workdir / model.component
 
 
 def report_digits(
@@ -72,26 +74,12 @@ def report_digits(
   workdir = pathlib.Path(workdir)
 
   def work() -> Findings:
-    sampler = Sampler(model)
+    sampler = VideoPipeline(model)
     alignment, videos, prompts = judge_model(sampler, samples=samples)
     sheet, paths = write_shown(workdir, videos, prompts, sampler.config.data.fps)
     return alignment.as_dict(), alignment.table(), [sheet, *paths]
 
   return _report(stages, model, workdir, samples, work)
-
-
-def write_shown(
-  directory: pathlib.Path, videos: np.ndarray, prompts: list[str], fps: float
-) -> tuple[pathlib.Path, list[pathlib.Path]]:
-  """Writes some of the videos as mp4 and on one contact sheet."""
-  chosen = spread(prompts, SHOWN)
-  paths = []
-  for place, index in enumerate(chosen):
-    paths.append(directory / 'samples' / f'{place:03d}.mp4')
-    write_video(paths[-1], videos[index], fps)
-  sheet = directory / 'samples.png'
-  contact_sheet(sheet, [videos[i] for i in chosen], [prompts[i] for i in chosen])
-  return sheet, paths
 
 
 def report_sounds(
@@ -105,7 +93,7 @@ def report_sounds(
   workdir = pathlib.Path(workdir)
 
   def work() -> Findings:
-    tracker = Soundtracker(model)
+    tracker = AudioPipeline(model)
     found, clips = judge_soundtracks(tracker, samples=samples)
     shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
     paths = write_clips(workdir / 'samples', shown, tracker.config.data.fps, tracker.rate)
@@ -128,7 +116,7 @@ def report_clips(
   workdir = pathlib.Path(workdir)
 
   def work() -> Findings:
-    sampler = Sampler(model)
+    sampler = VideoPipeline(model)
     windows = _windows(sampler)
     captions = [window['caption'] for window in windows]
     originals = np.stack([window['video'] for window in windows])
@@ -192,7 +180,7 @@ def nearest(videos: np.ndarray, originals: np.ndarray) -> list[int]:
   return [int(np.mean((floats - video) ** 2, axis=(1, 2, 3, 4)).argmin()) for video in videos]
 
 
-def _windows(sampler: Sampler) -> list[dict[str, Any]]:
+def _windows(sampler: VideoPipeline) -> list[dict[str, Any]]:
   """The windows of the clips that the model was trained on; the first ones, if they are many."""
   config = sampler.config
   name, shape = longest_bucket(config.buckets)

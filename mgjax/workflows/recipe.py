@@ -3,7 +3,7 @@
 A recipe is a configuration with `stages`, name -> configuration, and their `order`. In a stage,
 `start_from` and `autoencoder` may name an earlier stage instead of a work directory; `data.latents`
 without a slash names a folder of the recipe, into which the stage's data are encoded before it
-trains and which stages of the same shapes may share. A stage of the part 'average' averages the
+trains and which stages of the same shapes may share. A stage of the component 'average' averages the
 stages that it names in `of`, uniformly, by `weights` or `greedy`. Everything lies in one directory,
 a folder a stage.
 """
@@ -28,9 +28,11 @@ from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
+from mgjax.registry import make_spec
 from mgjax.runtime.report import reported
-from mgjax.training.run import dry_run, finished, train
+from mgjax.training.run import finished, train
 from mgjax.workflows.average_runs import REPORT, Candidate, average_runs
+from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
 
 RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
@@ -105,7 +107,7 @@ def plan(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Stage]:
     if name in order[:place]:
       raise ConfigError(f'order names the stage {name!r} twice; give the second one another name')
     stage = config.stages[name].copy_and_resolve_references()
-    if stage.part == AVERAGE:
+    if stage.component == AVERAGE:
       _check_averaged(stage, name, order[:place], config)
       stages.append(Stage(name, AVERAGE, stage, workdir / name, tuple(stage.of)))
       continue
@@ -136,11 +138,11 @@ def _point(
       f'stage {name!r}: {key} = {other!r} does not come before it in {config.order}; change '
       'the order, or give the path of a work directory'
     )
-  part = _part(config, other)
-  if key == 'start_from' and part != stage.part:
+  component = _part(config, other)
+  if key == 'start_from' and component != stage.component:
     raise ConfigError(
-      f'stage {name!r} of the part {stage.part!r} cannot start from {other!r}, which is of the '
-      f'part {part!r}'
+      f'stage {name!r} of the component {stage.component!r} cannot start from {other!r}, which is of the '
+      f'part {component!r}'
     )
   stage[key] = os.fspath(workdir / other)
   return other
@@ -159,7 +161,7 @@ def _check_averaged(stage: ConfigDict, name: str, earlier: list[str], config: Co
 def _part(config: ConfigDict, name: str) -> str:
   """Returns the part that a stage leaves a model of."""
   stage = config.stages[name]
-  return _part(config, stage.of[0]) if stage.part == AVERAGE else stage.part
+  return _part(config, stage.of[0]) if stage.component == AVERAGE else stage.component
 
 
 def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
@@ -209,7 +211,7 @@ def _work(stage: Stage) -> bool:
     )
     _log.info('%s', averaged.table())
     return True
-  return int(train(stage.config, stage.workdir).step) >= stage.config.train.steps
+  return int(train(stage.config, stage.workdir, make_spec).step) >= stage.config.train.steps
 
 
 def _agreed(done: bool) -> bool:

@@ -16,10 +16,10 @@ from mgjax.core.files import read_json
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import put_batch
+from mgjax.registry import make_spec
 from mgjax.training.accumulation import accumulation
 from mgjax.training.faults import bare, examine, first_bad, load_batch, make_learn_of
-from mgjax.training.run import make_part
-from mgjax.training.spec import Part, init_params
+from mgjax.training.spec import TrainSpec, init_params
 from mgjax.training.state import State, abstract_state
 
 SHOWN = 20  # leaves of each tree, of those that are finite
@@ -44,26 +44,26 @@ def replay(folder: str | os.PathLike[str]) -> str:
   config, report = read_config(folder), read_json(folder / 'report.json')
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
-    part = make_part(config, folder)
+    spec = make_spec(config, folder)
     batch = load_batch(folder, rows_of_process(mesh, jax.process_index()))
     with Checkpoints(folder / 'checkpoints') as checkpoints:
-      restored = checkpoints.restore(bare(_abstract(part, mesh)))
+      restored = checkpoints.restore(bare(_abstract(spec, mesh)))
     if restored is None:
       raise ConfigError(f'{os.fspath(folder)!r} has no checkpoint: its writing was cut short')
     state, _ = restored
-    found = examine(part, config, mesh, state, batch)
+    found = examine(spec, config, mesh, state, batch)
     lines = [f'step {report["step"]}, bucket {report["bucket"]}: {first_bad(found)}']
     lines += [f'  {sample}' for sample in report['samples']]
     for tree, leaves in found.items():
       lines += _table(tree, leaves)
     if not any(bad for tree in ('batch', 'parameters') for _, bad in found[tree].values()):
-      lines.append(_first_operation(part, config, mesh, put_batch(batch, mesh), state))
+      lines.append(_first_operation(spec, config, mesh, put_batch(batch, mesh), state))
   return '\n'.join(lines)
 
 
-def _abstract(part: Part, mesh) -> State:
-  other = part.opponent and (functools.partial(init_params, part.opponent), optax.identity())
-  return abstract_state(functools.partial(init_params, part), optax.identity(), mesh, other)
+def _abstract(spec: TrainSpec, mesh) -> State:
+  other = spec.opponent and (functools.partial(init_params, spec.opponent), optax.identity())
+  return abstract_state(functools.partial(init_params, spec), optax.identity(), mesh, other)
 
 
 def _table(tree: str, leaves: Mapping[str, Sequence[float]]) -> list[str]:
@@ -76,16 +76,16 @@ def _table(tree: str, leaves: Mapping[str, Sequence[float]]) -> list[str]:
   return [f'{tree}:', *lines] if lines else []
 
 
-def _first_operation(part: Part, config, mesh, batch, state: State) -> str:
+def _first_operation(spec: TrainSpec, config, mesh, batch, state: State) -> str:
   """Says which line makes a NaN or infinity; JAX runs the program again, operation by operation.
 
   NaNs are looked for first: of infinities some are meant, such as those of a mask.
   """
-  learn = make_learn_of(part, seed=config.seed, accumulate=accumulation(config, mesh))
+  learn = make_learn_of(spec, seed=config.seed, accumulate=accumulation(config, mesh))
   for looking in (jax.debug_nans, jax.debug_infs):
     try:
       with looking(True):
-        jax.block_until_ready(jax.jit(learn)(state, part.prepare(batch), part.frozen))
+        jax.block_until_ready(jax.jit(learn)(state, spec.prepare(batch), spec.frozen))
     except FloatingPointError as error:
       frames = traceback.extract_tb(error.__traceback__)
       ours = [frame for frame in frames if f'{os.sep}mgjax{os.sep}' in frame.filename]

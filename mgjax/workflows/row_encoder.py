@@ -3,7 +3,7 @@
 import collections
 import concurrent.futures
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,14 +12,12 @@ import ml_dtypes
 import numpy as np
 from jax.sharding import Mesh
 
-from mgjax.audio.codec.latents import SoundCodec
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array
 from mgjax.data.mixture import Source
 from mgjax.data.records.rows import text_key
 from mgjax.parallel.shard import batch_sharding
-from mgjax.tae.latents import LatentCodec, Sums
-from mgjax.tae.tiling import Frames, regroup
+from mgjax.tae.latents import Sums
 
 # Of a sample, beside its latents and the `text_key` that names its caption.
 KEPT = ('caption', 'source', 'fps', 'frame_features')
@@ -29,7 +27,8 @@ DTYPES = {
   'float32': np.dtype(np.float32),
 }
 
-Codec = LatentCodec | SoundCodec
+
+Encode = Callable[[Sequence[dict[str, Any]], Callable[[np.ndarray], Array]], Iterator[Array]]
 
 
 def stored_type(name: str) -> np.dtype:
@@ -46,9 +45,7 @@ def stored_type(name: str) -> np.dtype:
 class RowEncoder:
   """Turns samples into rows {'latents', and of `KEPT` what a sample has}.
 
-  A batch is cut over the devices of a mesh of this process alone. A sample's 'video' is an array
-  (t h w 3), or an iterable of such arrays, its chunks one after another: then no more of it is held
-  than one tile of time of each row, however long it is.
+  A batch is cut over the devices of a mesh of this process alone.
 
   A row depends on the rows before it in no way, but on their number only: the same ones, in the
   same order, give the same bytes.
@@ -58,16 +55,16 @@ class RowEncoder:
     sums: over the latents, as they are stored, since the last `take_sums`.
   """
 
-  def __init__(self, codec: Codec, rows: int, dtype: np.dtype, mesh: Mesh):
-    """Binds the codec.
+  def __init__(self, encode: Encode, rows: int, dtype: np.dtype, mesh: Mesh):
+    """Binds the encoder.
 
     Args:
-      codec: with its parameters on the devices of the mesh.
+      encode: of an `EncodePlan`, its parameters on the devices of the mesh.
       rows: of a batch; a multiple of the devices.
       dtype: of the latents in the rows.
       mesh: of devices of this process, all along the rows of a batch.
     """
-    self.codec, self.rows, self.sums = codec, rows, Sums()
+    self._encode, self.rows, self.sums = encode, rows, Sums()
     self._dtype, self._sharding = dtype, batch_sharding(mesh)
 
   def take_sums(self) -> Sums:
@@ -83,22 +80,13 @@ class RowEncoder:
     """
     samples = iter(samples)
     while batch := list(itertools.islice(samples, self.rows)):
-      parts = [self._counted(part, batch) for part in self._parts(batch)]
-      for sample, row in zip(batch, np.concatenate(parts, axis=1), strict=True):
+      tiles = [self._counted(tile, batch) for tile in self._encode(batch, self._put)]
+      for sample, row in zip(batch, np.concatenate(tiles, axis=1), strict=True):
         yield {'latents': row, **self._kept(sample)}
 
-  def _parts(self, batch: Sequence[dict[str, Any]]) -> Iterator[Array]:
-    """Yields the latents of one tile of time after another; of sound there is one."""
-    if isinstance(self.codec, SoundCodec):
-      _check_shapes([sample['sound'] for sample in batch])
-      yield self.codec.encode(self._put(np.stack([sample['sound'] for sample in batch])))
-    else:
-      videos = [sample['video'] for sample in batch]
-      yield from self.codec.encode_stream(map(self._put, _tiles(videos, self.codec.tiling.frames)))
-
-  def _counted(self, part: Array, batch: Sequence[dict[str, Any]]) -> np.ndarray:
+  def _counted(self, tile: Array, batch: Sequence[dict[str, Any]]) -> np.ndarray:
     """Returns latents as they are stored, without the rows that were filled up."""
-    latents = np.asarray(part.astype(jnp.dtype(self._dtype)))[: len(batch)]
+    latents = np.asarray(tile.astype(jnp.dtype(self._dtype)))[: len(batch)]
     for sample, row in zip(batch, latents, strict=True):
       if not np.isfinite(row).all():
         raise DataError(
@@ -145,25 +133,3 @@ def read_ahead(
 def rows_of_device(shape: Sequence[int], at_once: int, most: int) -> int:
   """Returns how many rows of a tile of `shape` a device takes at once: at least 1."""
   return max(1, min(at_once // int(np.prod(shape)), most))
-
-
-def _tiles(videos: Sequence[Any], frames: int) -> Iterator[np.ndarray]:
-  """Yields tiles of time (b t h w 3) of rows that are arrays or iterables of chunks (t h w 3)."""
-  rows = [regroup(_chunks(video), frames) for video in videos]
-  for tiles in itertools.zip_longest(*rows):
-    _check_shapes(tiles)
-    yield np.concatenate(tiles)
-
-
-def _chunks(video: Any) -> Iterator[Frames]:
-  for chunk in [video] if isinstance(video, np.ndarray) else video:
-    yield chunk[None]
-
-
-def _check_shapes(arrays: Sequence[np.ndarray | Frames | None]) -> None:
-  shapes = {None if array is None else tuple(array.shape) for array in arrays}
-  if len(shapes) > 1:
-    raise DataError(
-      f'samples of one bucket have the shapes {sorted(shapes, key=str)}; expected equal ones: put '
-      'others into another bucket'
-    )

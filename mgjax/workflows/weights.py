@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 import mgjax
-from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, write_workdir
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
@@ -27,7 +27,9 @@ from mgjax.core.tensors import Tensors, read_metadata, read_tensors
 from mgjax.core.torch_pickle import SUFFIXES
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.weight_files import INDEX
+from mgjax.core.weight_format import ImportedWeights, WeightFormat, shapes_of, understanding
 from mgjax.core.weight_names import place
+from mgjax.registry import feature
 from mgjax.text.tokenizer_folder import (
   READERS,
   Files,
@@ -36,11 +38,14 @@ from mgjax.text.tokenizer_folder import (
   read_tokenizer,
   write_tokenizer,
 )
-from mgjax.train.foreign_weights import KINDS, Foreign, Kind, shapes_of, understanding
-from mgjax.train.store import write_workdir
 
-FORMATS = tuple(dict.fromkeys(['mgjax', *(kind.form for kind in KINDS.values() if kind.form)]))
-ABOUT = ('part', 'model', 'step', 'version', 'tokenizer')  # of a file's header; others are notes
+ABOUT = (
+  'component',
+  'model',
+  'step',
+  'version',
+  'tokenizer',
+)  # of a file's header; others are notes
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +56,7 @@ def import_weights(
   workdir: str | os.PathLike[str],
   tokenizer: str | os.PathLike[str] | None = None,
 ) -> None:
-  """Makes a work directory of a part in `KINDS` from files, as of a run stopped at step 0.
+  """Makes a work directory of a component from files, as of a run stopped at step 0.
 
   A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated; of
   DAC's encoder or decoder alone the rest is as initialised. What the file fixes of `config.model`
@@ -73,23 +78,19 @@ def import_weights(
       checkpoints.
   """
   workdir = pathlib.Path(workdir)
-  if config.part not in KINDS:
-    raise ConfigError(
-      f'the configuration is of the part {config.part!r}; expected one of {", ".join(KINDS)}'
-    )
+  weights = feature(config.component, 'weights', 'has weights to import').get()
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
   if open_checkpoints(workdir, config.train).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
-  kind = KINDS[config.part]
-  if (ours := _read_ours(source, config.part)) is not None:
-    model, params, notes = _from_ours(kind, config, *ours)
-  elif kind.read is not None:
-    model, params, notes = kind.read(config, source)
+  if (ours := _read_ours(source, config.component, weights)) is not None:
+    model, params, notes = _from_ours(weights, config, *ours)
+  elif weights.read is not None:
+    model, params, notes = weights.read(config, source)
   else:
     raise ConfigError(
       f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
-      f'part {config.part!r}'
+      f'part {config.component!r}'
     )
   files = {} if ours is None or tokenizer is not None else _unpack(ours[1], source)
   files = files or find_tokenizer(config, model, source, tokenizer)
@@ -103,8 +104,8 @@ def import_weights(
   if _is_another_run(workdir, config):
     raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
   write_tokenizer(workdir, files)
-  write_workdir(config, params, notes, workdir, origin={'order': 'imported'}, frozen=kind.frozen)
-  if kind.frozen:
+  write_workdir(config, params, notes, workdir, origin={'order': 'imported'}, frozen=weights.frozen)
+  if weights.frozen:
     _log.info('%d parameters in %s', count_parameters(params), workdir)
     return
   _log.info(
@@ -122,7 +123,9 @@ def _is_another_run(workdir: pathlib.Path, config: ConfigDict) -> bool:
     return False
 
 
-def _read_ours(path: str | os.PathLike[str], wanted: str) -> tuple[Tensors, dict[str, Any]] | None:
+def _read_ours(
+  path: str | os.PathLike[str], wanted: str, weights: WeightFormat
+) -> tuple[Tensors, dict[str, Any]] | None:
   if os.path.isdir(path) or os.fspath(path).endswith((*SUFFIXES, INDEX)):
     return None
   metadata = read_metadata(path)
@@ -130,29 +133,31 @@ def _read_ours(path: str | os.PathLike[str], wanted: str) -> tuple[Tensors, dict
     return None
   try:
     header = json.loads(metadata['mgjax'])
-    part, _ = header['part'], dict(header['model'])
-    _ = [header[name] for name in KINDS[wanted].noted if part == wanted]
+    component, _ = header['component'], dict(header['model'])
+    _ = [header[name] for name in weights.noted if component == wanted]
   except (KeyError, ValueError, TypeError) as error:
     raise ConfigError(
       f'the header of {os.fspath(path)!r} is damaged ({error!r}); export the weights again'
     ) from error
-  if part != wanted:
-    raise ConfigError(f'{os.fspath(path)!r} holds the part {part!r}; expected {wanted!r}')
+  if component != wanted:
+    raise ConfigError(f'{os.fspath(path)!r} holds the component {component!r}; expected {wanted!r}')
   return read_tensors(path)[0], header
 
 
 def _from_ours(
-  kind: Kind, config: ConfigDict, tensors: Tensors, header: Mapping[str, Any]
-) -> Foreign:
-  fields = header['model'] | {name: config.model[name] for name in kind.how if name in config.model}
+  weights: WeightFormat, config: ConfigDict, tensors: Tensors, header: Mapping[str, Any]
+) -> ImportedWeights:
+  fields = header['model'] | {
+    name: config.model[name] for name in weights.how if name in config.model
+  }
   notes = {name: value for name, value in header.items() if name not in ABOUT}
   with understanding('the header of the file'):
-    shapes = shapes_of(kind, fields, notes)
+    shapes = shapes_of(weights, fields, notes)
   names = {name: name for name in named_leaves(shapes)}
   found = {name: tensors[name] for name in names if name in tensors}
   expected = 'those that the header of the file describes; export them again'
   params = place(shapes, names, found, tensors, expected)
-  return Foreign(fields, params, notes)
+  return ImportedWeights(fields, params, notes)
 
 
 def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
@@ -177,7 +182,7 @@ def export_weights(
   which: str = 'average',
   step: int | None = None,
 ) -> None:
-  """Writes the parameters of one checkpoint of a part in `KINDS`.
+  """Writes the parameters of one checkpoint of a component.
 
   Args:
     workdir: of `launch.train` or `import_weights`.
@@ -193,31 +198,27 @@ def export_weights(
     CheckpointError: there is no checkpoint that can be trusted.
   """
   config, out = read_config(workdir), pathlib.Path(out)
-  if config.part not in KINDS:
+  weights = feature(config.component, 'weights', 'has weights to export').get()
+  if form not in (known := ['mgjax', *[weights.form] * (weights.write is not None)]):
     raise ConfigError(
-      f'{os.fspath(workdir)!r} holds the part {config.part!r}; expected one of {", ".join(KINDS)}'
+      f'there is no format {form!r} for the component {config.component!r}; expected {" or ".join(known)}'
     )
-  kind = KINDS[config.part]
-  if form not in (known := ['mgjax', *[kind.form] * (kind.write is not None)]):
-    raise ConfigError(
-      f'there is no format {form!r} for the part {config.part!r}; expected {" or ".join(known)}'
-    )
-  if form != 'mgjax' and kind.folder:
+  if form != 'mgjax' and weights.folder:
     if out.exists() and not out.is_dir():
       raise ConfigError(f'--out={out} is a file; expected a folder')
   elif out.suffix != '.safetensors' or out.is_dir():
     raise ConfigError(f'--out={out}: expected a .safetensors file, as in --out=tae.safetensors')
   params, meta = load_params(workdir, which, step=step)
   notes = meta['notes']
-  files = read_tokenizer(workdir) if config.part in READERS else {}
-  if form != 'mgjax' and kind.write is not None:
-    written = kind.write(params, config.model, notes, out)
+  files = read_tokenizer(workdir) if config.component in READERS else {}
+  if form != 'mgjax' and weights.write is not None:
+    written = weights.write(params, config.model, notes, out)
     for name, data in files.items():
       write_bytes(out / name, data)
     _log.info('%s of step %d in %s', written, meta['step'], out)
     return
   header = {
-    'part': config.part,
+    'component': config.component,
     'model': config.model.to_dict(),
     **notes,
     'step': meta['step'],

@@ -9,9 +9,11 @@ import pytest
 
 from mgjax.audio import extend
 from mgjax.core.errors import ConfigError
+from mgjax.flow import multidiffusion
 from mgjax.flow.guidance import make_guided
 from mgjax.flow.sample import sample
 from mgjax.flow.schedules import linear
+from mgjax.flow.windows import windows
 
 EPS = np.finfo(np.float32).eps
 CHANNELS = 3
@@ -72,7 +74,7 @@ def join(chunks):
 
 @pytest.mark.parametrize('total', [1, 15, 16, 17, 26, 27, 50, 1000])
 def test_windows_are_of_one_size_and_cover_everything(total):
-  cover = extend.windows(total, SIZE, OVERLAP)
+  cover = windows(total, SIZE, OVERLAP)
   assert cover.size == min(SIZE, total)
   assert cover.starts[0] == 0 and cover.starts[-1] + cover.size == total
   steps = np.diff(cover.starts)
@@ -83,15 +85,15 @@ def test_windows_are_of_one_size_and_cover_everything(total):
 @pytest.mark.parametrize('arguments', [(0, 16, 4), (50, 16, 16), (50, 16, -1), (50, 0, 0)])
 def test_windows_that_would_not_go_on_are_refused(arguments):
   with pytest.raises(ConfigError, match='expected a frame at least'):
-    extend.windows(*arguments)
+    windows(*arguments)
 
 
-@pytest.mark.parametrize('shape', extend.SHAPES)
+@pytest.mark.parametrize('shape', multidiffusion.SHAPES)
 @pytest.mark.parametrize('total', [7, 16, 50, 51])
 @pytest.mark.parametrize('overlap', [0, 1, 8, 15])
 def test_weights_are_positive_and_sum_to_one(shape, total, overlap):
-  cover = extend.windows(total, SIZE, overlap)
-  share = extend.weights(cover, shape)
+  cover = windows(total, SIZE, overlap)
+  share = multidiffusion.weights(cover, shape)
   together = np.zeros(total)
   for start, row in zip(cover.starts, share, strict=True):
     together[start : start + cover.size] += row
@@ -100,15 +102,15 @@ def test_weights_are_positive_and_sum_to_one(shape, total, overlap):
 
 
 def test_the_triangle_counts_the_middle_of_a_window_most():
-  np.testing.assert_array_equal(extend.bartlett(5), [0.5, 1.5, 2.5, 1.5, 0.5])
-  cover = extend.windows(12, 8, 4)
-  first, second = extend.weights(cover)
+  np.testing.assert_array_equal(multidiffusion.bartlett(5), [0.5, 1.5, 2.5, 1.5, 0.5])
+  cover = windows(12, 8, 4)
+  first, second = multidiffusion.weights(cover)
   # On the four shared places one window falls as the other rises, in equal steps.
   np.testing.assert_allclose(first[4:], [0.875, 0.625, 0.375, 0.125])
   np.testing.assert_allclose(second[:4], [0.125, 0.375, 0.625, 0.875])
-  assert (extend.weights(cover, 'uniform')[0][4:] == 0.5).all()
+  assert (multidiffusion.weights(cover, 'uniform')[0][4:] == 0.5).all()
   with pytest.raises(ConfigError, match="unknown window 'hann'; choose one of bartlett, uniform"):
-    extend.weights(cover, 'hann')
+    multidiffusion.weights(cover, 'hann')
 
 
 def test_noise_belongs_to_a_frame():
@@ -122,12 +124,12 @@ def test_noise_belongs_to_a_frame():
   assert abs(many.mean()) < 4 / np.sqrt(many.size) and abs(many.var() - 1) < 6 / np.sqrt(many.size)
 
 
-@pytest.mark.parametrize('shape', extend.SHAPES)
+@pytest.mark.parametrize('shape', multidiffusion.SHAPES)
 @pytest.mark.parametrize('rows', [1, 3, 8, 100])
 def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape, rows):
   batch = conditions_of(features())(0, TOTAL)
-  cover = extend.windows(TOTAL, SIZE, OVERLAP)
-  wide = extend.multi_diffusion(guided, cover, shape=shape, rows=rows)
+  cover = windows(TOTAL, SIZE, OVERLAP)
+  wide = multidiffusion.multi_diffusion(guided, cover, shape=shape, rows=rows)
   noise = jnp.concatenate([whole_noise(), whole_noise(seed=1)])
   two = {name: np.concatenate([value, value]) for name, value in batch.items()}
   # Weights that sum to 1 up to a rounding each, in 8 evaluations of numbers below 10.
@@ -136,23 +138,23 @@ def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape
   )
 
 
-@pytest.mark.parametrize('shape', extend.SHAPES)
+@pytest.mark.parametrize('shape', multidiffusion.SHAPES)
 @pytest.mark.parametrize('rows', [1, 2, 8])
 def test_multi_diffusion_is_the_weighted_mean_of_what_windows_say(shape, rows):
-  cover = extend.windows(TOTAL, SIZE, OVERLAP)
-  wide = extend.multi_diffusion(position_in_window, cover, shape=shape, rows=rows)
+  cover = windows(TOTAL, SIZE, OVERLAP)
+  wide = multidiffusion.multi_diffusion(position_in_window, cover, shape=shape, rows=rows)
   velocity = jax.jit(wide({}))(whole_noise(), jnp.zeros(1))
   expected = np.zeros(TOTAL)
-  for start, share in zip(cover.starts, extend.weights(cover, shape), strict=True):
+  for start, share in zip(cover.starts, multidiffusion.weights(cover, shape), strict=True):
     expected[start : start + SIZE] += share * np.arange(SIZE)
   np.testing.assert_allclose(velocity[0, :, 0, 0, 0], expected, rtol=0, atol=8 * SIZE * EPS)
 
 
 def test_the_triangle_makes_smaller_steps_at_the_edges_of_windows_than_equal_weights():
-  cover = extend.windows(200, 32, 16)
+  cover = windows(200, 32, 16)
   jumps = {}
-  for shape in extend.SHAPES:
-    wide = extend.multi_diffusion(position_in_window, cover, shape=shape)
+  for shape in multidiffusion.SHAPES:
+    wide = multidiffusion.multi_diffusion(position_in_window, cover, shape=shape)
     velocity = np.asarray(wide({})(whole_noise(200), jnp.zeros(1)))[0, :, 0, 0, 0]
     jumps[shape] = np.abs(np.diff(velocity)).max()
   # Equal weights step by half of what two windows disagree, 16 places; the triangle never by more
@@ -175,8 +177,8 @@ def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
     return velocity
 
   def needs(total, rows):
-    cover = extend.windows(total, 32, 16)
-    wide = extend.multi_diffusion(heavy, cover, rows=rows)
+    cover = windows(total, 32, 16)
+    wide = multidiffusion.multi_diffusion(heavy, cover, rows=rows)
     compiled = jax.jit(wide({})).lower(whole_noise(total), jnp.zeros(1)).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
@@ -187,7 +189,7 @@ def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
 
 
 def test_concatenation_is_the_windows_side_by_side():
-  cover = extend.windows(TOTAL, SIZE)
+  cover = windows(TOTAL, SIZE)
   made = join(extend.concatenate(generate, conditions_of(features()), noise_of(), cover))
   whole = generate(conditions_of(features())(0, TOTAL), whole_noise())
   # The model is pointwise in time and the noise a frame's own, so this is exact but for rounding.
@@ -207,7 +209,7 @@ def seen_by(cover, way=extend.autoregress, **options):
 
 
 def test_each_window_sees_the_end_of_what_was_made_and_keeps_it_bit_for_bit():
-  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+  cover = windows(TOTAL, SIZE, OVERLAP)
   seen, made = seen_by(cover)
   whole = join(made)
   assert len(seen) == len(cover.starts) == len(made) and len(whole) == TOTAL
@@ -222,7 +224,7 @@ def test_each_window_sees_the_end_of_what_was_made_and_keeps_it_bit_for_bit():
 
 
 def test_concatenation_sees_nothing():
-  seen, made = seen_by(extend.windows(TOTAL, SIZE, OVERLAP), extend.concatenate)
+  seen, made = seen_by(windows(TOTAL, SIZE, OVERLAP), extend.concatenate)
   assert not np.any(seen)
   assert [len(part) for part in made] == [16, 16, 16, 2]
 
@@ -236,7 +238,7 @@ def test_what_is_given_is_in_sight_and_stays_wherever_it_lies():
   def given(start, stop):
     return sound[start:stop], known[start:stop]
 
-  cover = extend.windows(total, 12, 4)
+  cover = windows(total, 12, 4)
   seen, made = seen_by(cover, given=given)
   whole = join(made)
   np.testing.assert_array_equal(whole[known], sound[known])
@@ -251,7 +253,7 @@ def test_what_is_given_is_in_sight_and_stays_wherever_it_lies():
 
 
 def test_the_candidate_of_the_best_score_is_taken():
-  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+  cover = windows(TOTAL, SIZE, OVERLAP)
   scored = []
 
   def score(windows, start):
@@ -275,7 +277,7 @@ def chain(batch, noise):
 def test_a_beam_finds_what_the_greedy_choice_misses():
   # One candidate steps up at every window, the other down. A first step down is worth 1, to stand
   # at +2 in the end is worth 100.
-  cover = extend.windows(6, 4, 2)
+  cover = windows(6, 4, 2)
   assert cover.starts == (0, 2)
 
   def noise(candidates, start, stop):
@@ -297,7 +299,7 @@ def test_a_beam_finds_what_the_greedy_choice_misses():
 
 
 def test_beams_yield_what_they_agree_on_as_soon_as_they_do():
-  cover = extend.windows(200, 8, 2)
+  cover = windows(200, 8, 2)
 
   def score(windows, start):
     return np.array([1.0, 0.0])  # the second candidate never survives two segments
@@ -318,7 +320,7 @@ def test_beams_yield_what_they_agree_on_as_soon_as_they_do():
 
 
 def test_a_choice_without_a_score_is_refused():
-  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+  cover = windows(TOTAL, SIZE, OVERLAP)
   for options, said in (
     ({'candidates': 2}, '2 candidates and no score'),
     ({'candidates': 0}, 'expected 1 at least'),
@@ -327,7 +329,7 @@ def test_a_choice_without_a_score_is_refused():
     with pytest.raises(ConfigError, match=said):
       seen_by(cover, **options)
   with pytest.raises(ConfigError, match='0 rows at a time'):
-    extend.multi_diffusion(guided, cover, rows=0)
+    multidiffusion.multi_diffusion(guided, cover, rows=0)
 
 
 def test_one_program_serves_every_window():
@@ -338,7 +340,7 @@ def test_one_program_serves_every_window():
     traced.append(noise.shape)
     return generate(batch, noise)
 
-  cover = extend.windows(TOTAL, SIZE, OVERLAP)
+  cover = windows(TOTAL, SIZE, OVERLAP)
 
   def score(windows, start):
     return np.arange(len(windows))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import Codec
 from mgjax.audio.known_audio import GivenSound
 from mgjax.core.errors import ConfigError, DataError
@@ -21,7 +21,7 @@ def codec():
   model = Codec(width=2, strides=(4, 10), latent_channels=3, decoder_width=8)
   key, silence = jax.random.key(0), jnp.zeros((1, STEP, 1))
   params = nn.meta.unbox(model.init(key, silence, key)['params'])
-  return SoundCodec(model, params, Statistics((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)), RATE)
+  return AudioCodec(model, params, Statistics((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)), RATE)
 
 
 def sound(seconds=SECONDS, seed=0):

@@ -4,9 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.api import train
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records
-from mgjax.training.run import dry_run, make_part, train
+from mgjax.registry import make_spec
+from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
 from tests import tiny, tiny_sound
 
@@ -23,7 +25,7 @@ def test_training_from_latents_and_from_sound_read_the_same_batches(tiny_sound_r
   batches = []
   for latents in (True, False):
     config = tiny_sound.audio(tiny_sound_runs, latents=latents)
-    part = make_part(config, tmp_path)
+    part = make_spec(config, tmp_path)
     source, transform = part.validation[0].source, part.validation[0].transform
     rows = [transform(source[index]) for index in range(4)]
     batches.append(part.prepare({key: np.stack([row[key] for row in rows]) for key in rows[0]}))
@@ -55,14 +57,14 @@ def test_a_run_may_begin_from_another(tiny_sound_runs, tmp_path):
 def test_latents_of_another_length_are_refused(tiny_sound_runs, tmp_path):
   config = tiny_sound.audio(tiny_sound_runs, buckets__sound__seconds=0.2)
   with pytest.raises(DataError, match=r'seconds.*encode the data again'):
-    make_part(config, tmp_path)
+    make_spec(config, tmp_path)
 
 
 @pytest.mark.parametrize('seconds', [0.41, 0.84, 0.0])
 def test_lengths_that_the_model_cannot_have_are_refused(tiny_sound_runs, tmp_path, seconds):
   config = tiny_sound.audio(tiny_sound_runs, buckets__sound__seconds=seconds)
   with pytest.raises(ConfigError, match=r"bucket 'sound'.* multiple of 0.04 s.* at most 0.8 s"):
-    make_part(config, tmp_path)
+    make_spec(config, tmp_path)
 
 
 def test_encoding_goes_on_where_it_stopped(tiny_sound_runs):

@@ -5,11 +5,16 @@ import pytest
 
 from mgjax.audio.frame_features import pixel_features, resample
 from mgjax.audio.rerank import motion_change, velocities
-from mgjax.audio.video_track import Film
+from mgjax.audio.video_track import VideoTrack
 from mgjax.core.errors import DataError
-from mgjax.media.video import probe, read_clip, write_video
+from mgjax.media.video import probe, read_clip, stream_clip, write_video
 
 RATE, SIZE = 25.0, (24, 32)
+
+
+def track(path, fps):
+  frames = stream_clip(path, size=SIZE, fps=fps)
+  return VideoTrack(frames, seconds=probe(path).seconds, fps=fps, rate=RATE)
 
 
 def write(path, fps, seconds=6.0, side=48):
@@ -30,32 +35,34 @@ def test_stretches_are_those_of_the_whole(tmp_path, own, fps):
   clip = read_clip(path, frames=frames, size=SIZE, fps=fps)
   whole = resample(pixel_features(clip), fps, 150, RATE)
   motion = motion_change(velocities(clip, fps), fps, 150)
-  film = Film(path, size=SIZE, fps=fps, rate=RATE)
+  video_track = track(path, fps)
   for start, stop in [(0, 30), (20, 50), (20, 50), (45, 100), (149, 150)]:
     # float32 places of frames: a hundred thousandth of a frame, of features in [-1, 1].
-    np.testing.assert_allclose(film.features(start, stop), whole[start:stop], atol=1e-4)
-    np.testing.assert_allclose(film.motion(start, stop)[:-2], motion[start:stop][:-2], atol=1e-5)
+    np.testing.assert_allclose(video_track.features(start, stop), whole[start:stop], atol=1e-4)
+    np.testing.assert_allclose(
+      video_track.motion(start, stop)[:-2], motion[start:stop][:-2], atol=1e-5
+    )
   assert motion.max() > 0.5  # at the turns
 
 
 def test_beyond_its_end_the_last_frame_stands(tmp_path):
   path = write(tmp_path / 'a.mp4', 25, seconds=1.0)
-  film = Film(path, size=SIZE, fps=25, rate=RATE)
-  assert film.seconds == pytest.approx(1.0) and film.fps == 25
-  features = film.features(10, 60)
+  video_track = track(path, 25)
+  assert video_track.seconds == pytest.approx(1.0)
+  features = video_track.features(10, 60)
   np.testing.assert_array_equal(features[15:], np.repeat(features[14:15], 35, axis=0))
   assert (features[0] != features[14]).any()
-  assert not film.motion(30, 60).any()
-  np.testing.assert_array_equal(film.features(50, 60), features[40:])
+  assert not video_track.motion(30, 60).any()
+  np.testing.assert_array_equal(video_track.features(50, 60), features[40:])
 
 
 def test_what_is_past_is_not_held(tmp_path):
   path = write(tmp_path / 'a.mp4', 25, seconds=20.0)
-  film = Film(path, size=SIZE, fps=25, rate=RATE)
+  video_track = track(path, 25)
   held = []
   for start in range(0, 480, 10):
-    film.features(start, start + 20)
-    held.append(len(film._features))
+    video_track.features(start, start + 20)
+    held.append(len(video_track._features))
   assert max(held) <= 20 + 2 + 50  # a stretch, its neighbours, a chunk of frames
 
 
@@ -63,5 +70,5 @@ def test_what_is_no_video_is_refused(tmp_path):
   (tmp_path / 'a.mp4').write_bytes(b'no video')
   for path in (tmp_path / 'a.mp4', tmp_path / 'none.mp4'):
     with pytest.raises(DataError):
-      Film(path, size=SIZE, fps=25, rate=RATE)
+      track(path, 25)
   assert probe(write(tmp_path / 'b.mp4', 25, seconds=0.2)).seconds > 0

@@ -154,7 +154,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
   with pytest.raises(ConfigError, match="no 'blocks' of an autoencoder to time; expected one of"):
     timed('blocks')
   with pytest.raises(ConfigError, match="of the part 'video', not an autoencoder"):
-    timed('encode', tiny(part='video'))
+    timed('encode', tiny(component='video'))
   with pytest.raises(ConfigError, match=r'12 rows do not divide over 8 groups.* in --video'):
     timed('encode', video=(12, 1, 4, 4), devices=None)
   with pytest.raises(ConfigError, match='4 x 6 pixels do not divide by the compression 4 x 4'):

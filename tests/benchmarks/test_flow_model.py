@@ -144,7 +144,7 @@ def test_a_peak_is_known_of_whole_names_alone():
 
 
 def test_a_known_chip_shows_its_utilisation(monkeypatch):
-  monkeypatch.setattr(benchmark, 'find_chip', lambda kind: Chip('made', 1e9, 1e9, 1e9, 1e9))
+  monkeypatch.setattr(flow_model, 'find_chip', lambda kind: Chip('made', 1e9, 1e9, 1e9, 1e9))
   report = timed('attention')
   numbers = report['programs']['mgjax']['forward']
   assert numbers['mfu'] == pytest.approx(numbers['flops'] / numbers['median'] / 1e9)
@@ -217,7 +217,7 @@ def test_what_does_not_fit_together_is_refused():
   with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
     timed('blocks', latents=(12, 1, 2, 2, 16), devices=None)
   with pytest.raises(ConfigError, match='video models'):
-    timed('step', tiny(part='autoencoder'))
+    timed('step', tiny(component='autoencoder'))
 
 
 def out_of_memory_above(depth, monkeypatch):
@@ -229,7 +229,7 @@ def out_of_memory_above(depth, monkeypatch):
       raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.')
     return real(what, config, *rest)
 
-  monkeypatch.setattr(benchmark, 'make_subject', make_subject)
+  monkeypatch.setattr(flow_model, 'make_subject', make_subject)
 
 
 @pytest.mark.slow

@@ -46,14 +46,14 @@ def test_numbers_of_an_encoder():
 def test_numbers_of_a_tower_of_clip(module):
   config = module.get_config()
   config.model.update(dim=16, depth=2, heads=2, hidden=24, projection=8, compute='float32')
-  if config.part == 'clip_text':
+  if config.component == 'clip_text':
     config.model.update(vocabulary=20, positions=9, eos=19)
     config.length = 9
   else:
     config.model.update(size=6, patch=2)
   config.rows = 4
   report = measure_encoder(config, rounds=2, devices=jax.devices()[:2])
-  images = config.part == 'clip_vision'
+  images = config.component == 'clip_vision'
   tokens = 4 * (1 + 9 if images else 9)
   assert report['prompts'] == [4, tokens // 4]
   token = 4 * 16 * 16 + 2 * 16 * 24 + 2 * tokens // 4 * 16

@@ -11,12 +11,11 @@ from mgjax.benchmarks.timing import (
   counted_compilations,
   estimate_depth,
   halve_until_it_fits,
-  is_out_of_memory,
   race,
   repeated,
   warm_up,
 )
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, is_out_of_memory
 
 
 def test_contenders_take_turns():

@@ -74,7 +74,7 @@ def test_verification_reads_every_item_and_names_the_leaf(directory, monkeypatch
   assert found[1] == found[4] == ''
   assert found[2].startswith('leaf average/block/kernel has fingerprint 0x')
   assert found[3].startswith('leaf opt_state/1/0/mu/block/kernel has fingerprint 0x')
-  monkeypatch.setattr(checkpoint_files, '_PORTION', 1)  # one leaf at a time
+  monkeypatch.setattr(orbax_io, '_PORTION', 1)  # one leaf at a time
   assert verify_all(Checkpoints(directory)) == found
   assert verify_all(Checkpoints(directory), [4]) == {4: ''}
   with pytest.raises(CheckpointError, match=r'no checkpoint of step 9 .* it has \[1, 2, 3, 4\]'):

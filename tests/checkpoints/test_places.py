@@ -8,18 +8,18 @@ import jax
 import numpy as np
 import pytest
 
+from mgjax.api import train
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.training import run
-from mgjax.training.run import train
 from tests import tiny
 from tests.checkpoints.test_manager import make_abstract, make_state
 
 
 def begin(workdir, **train):
   workdir.mkdir()
-  (workdir / 'config.json').write_text(json.dumps({'part': 'video', 'train': train}))
+  (workdir / 'config.json').write_text(json.dumps({'component': 'video', 'train': train}))
 
 
 def test_a_run_says_where_its_checkpoints_are(tmp_path):
@@ -92,13 +92,13 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_again_silently(tmp_path
   (tmp_path / 'metrics.jsonl').write_text('{"step": 5, "loss": 1.0}\n')
   said = r'have reached step 5, but .*checkpoints has no checkpoint after step 0; bring them back'
   with pytest.raises(CheckpointError, match=said):
-    run.train(config, tmp_path)
+    train(config, tmp_path)
   with pytest.raises(CheckpointError, match=said):  # nor with another configuration
-    run.train(tiny.autoencoder(train__save_every=1), tmp_path)
+    train(tiny.autoencoder(train__save_every=1), tmp_path)
   # Nothing need have been saved before two saves were due.
   (tmp_path / 'metrics.jsonl').write_text('{"step": 4, "loss": 1.0}\n{"step": 5, "lo')
   with pytest.raises(InterruptedError):
-    run.train(config, tmp_path)
+    train(config, tmp_path)
   (tmp_path / 'metrics.jsonl').write_text('{"step": 5, "loss": 1.0}\n')
   with pytest.raises(InterruptedError):
-    run.train(tiny.autoencoder(train__save_every=3), tmp_path)
+    train(tiny.autoencoder(train__save_every=3), tmp_path)

@@ -109,8 +109,8 @@ def test_fields_that_a_checkpoint_is_too_old_for_begin_at_zero(tmp_path, monkeyp
   save(tmp_path, 1)
   fields = {name: getattr(make_state(0), name) for name in State.__dataclass_fields__}
   tally = {'bad': jnp.int32(5), 'norm': jnp.float32(2.0)}
-  monkeypatch.setattr(checkpoint, 'State', Later)
-  monkeypatch.setattr(checkpoint, '_ITEMS', (*manager._ITEMS, 'tally'))
+  monkeypatch.setattr(manager, 'State', Later)
+  monkeypatch.setattr(manager, '_ITEMS', (*manager._ITEMS, 'tally'))
   with Checkpoints(tmp_path) as checkpoints, caplog.at_level('INFO'):
     state, _ = checkpoints.restore(Later(**make_abstract(fields), tally=make_abstract(tally)))
     assert_same(state.params, make_state(1).params)

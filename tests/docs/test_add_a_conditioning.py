@@ -14,8 +14,8 @@ import pytest
 
 import configs.digits
 import mgjax.conditioning
+from mgjax.api import train
 from mgjax.flow_models.build import make_flow_model, prepare_samples
-from mgjax.training.run import train
 from mgjax.workflows.encode import encode
 from tests import tiny
 from tests.random_parameters import random_parameters

@@ -26,7 +26,7 @@ def call(binary, *arguments):
 def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
   workdir, losses = tmp_path / 'run', {1: 0.5, 2: 0.25, 10: 0.3, 11: None}
   workdir.mkdir()
-  (workdir / 'config.json').write_text(json.dumps({'part': 'video', 'train': {'keep': 9}}))
+  (workdir / 'config.json').write_text(json.dumps({'component': 'video', 'train': {'keep': 9}}))
   with Checkpoints(workdir / 'checkpoints', Keep(9)) as checkpoints:
     for step, loss in losses.items():
       checkpoints.save(make_state(step), {}, loss)

@@ -8,8 +8,9 @@ from safetensors.numpy import load_file, save_file
 from configs.audio import codec as published
 from configs.tae import tae
 from mgjax.audio.codec.model import Codec
+from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.codec.weights import export_published, import_published
-from mgjax.checkpoints.workdir import load_params, load_sound_codec, read_config
+from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.workflows.weights import export_weights, import_weights
@@ -47,7 +48,7 @@ def test_a_published_codec_becomes_a_run_of_its_size(place, tensors, tmp_path, c
   said = ' '.join(caplog.messages)
   assert '1 tensors of a watermark are left out: sound will bear none' in said
   assert 'model.width: 64 -> 2, as the weights need it' in said
-  codec = load_sound_codec(tmp_path / 'run')
+  codec = load_audio_codec(tmp_path / 'run')
   assert codec.model == CODEC and codec.statistics.std == (1.0,) * 3
   params, _ = import_published(tensors, shapes(CODEC))
   equal(named_leaves(codec.params), named_leaves(params))

@@ -167,7 +167,7 @@ def test_a_binary_says_what_it_means(outcomes, place, name):
     assert len(outcome.stderr.strip().splitlines()) <= 2, outcome.stderr
     assert outcome.stdout == ''
   if name == 'print':
-    assert json.loads(outcome.stdout)['part'] == 'video'
+    assert json.loads(outcome.stdout)['component'] == 'video'
   if name.startswith('help'):
     assert '--helpfull' not in outcome.stdout  # its own flags, not those of the libraries
     assert 'default' in outcome.stdout

@@ -14,7 +14,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.flow_models.build import make_flow_model, small_inputs
 from mgjax.training.state import State
-from mgjax.video.pipeline import Sampler
+from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.weights import export_weights, import_weights
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
@@ -50,7 +50,7 @@ def place(request, tmp_path_factory):
 
 def other(place):
   """A configuration of the same part, of other sizes, that computes in other ways."""
-  config = CONFIGS[read_config(place / 'run').part](place)
+  config = CONFIGS[read_config(place / 'run').component](place)
   config.model.dim, config.model.depth, config.model.remat = 32, 3, 'attention'
   config.sample.steps = 5
   return config
@@ -92,7 +92,7 @@ def test_what_is_no_such_file_is_a_sentence(place, tmp_path):
     'unknown conditioning os.path.join': (values, header | {'model': wrong}),
     'does not know the model that the header of the file': (values, header | {'model': another}),
     'does not know the model that the header of': (values, header | {'latents': {'mean': 4}}),
-    "holds the part 'voice'; expected": (values, header | {'part': 'voice'}),
+    "holds the component 'voice'; expected": (values, header | {'component': 'voice'}),
   }
   for message, (tensors, told) in cases.items():
     path = tmp_path / 'bad.safetensors'
@@ -114,5 +114,5 @@ def test_a_trained_model_samples_the_same_after_a_move(tmp_path):
   for name, config in (('autoencoder', tiny.autoencoder()), ('video', tiny.video(moved))):
     export_weights(runs / name, tmp_path / f'{name}.safetensors')
     import_weights(config, tmp_path / f'{name}.safetensors', moved / name)
-  one, two = (Sampler(path / 'video')(['a']) for path in (runs, moved))
+  one, two = (VideoPipeline(path / 'video')(['a']) for path in (runs, moved))
   np.testing.assert_array_equal(one, two)

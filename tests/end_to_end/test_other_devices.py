@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from mgjax.api import train
 from mgjax.runtime.goodput import read_lines
-from mgjax.training.run import train
 from tests import tiny
 from tests.end_to_end.test_kills import finish, learn, learning
 

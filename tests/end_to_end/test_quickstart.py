@@ -11,10 +11,10 @@ import pytest
 
 from configs.clips import autoencoder as clips_autoencoder
 from configs.clips import video as clips_video
+from mgjax.api import train
 from mgjax.core.errors import ConfigError
 from mgjax.media.video import write_video
-from mgjax.training.run import train
-from mgjax.video.pipeline import Sampler
+from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows import quickstart
 from tests import tiny
 
@@ -90,14 +90,14 @@ def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_pat
   config = json.loads((moved / 'video' / 'config.json').read_text())
   config['autoencoder'] = str(tmp_path / 'gone' / 'autoencoder')
   (moved / 'video' / 'config.json').write_text(json.dumps(config))
-  here = Sampler(moved / 'video')(['a'], seed=1)
-  np.testing.assert_array_equal(here, Sampler(tiny_runs / 'video')(['a'], seed=1))
+  here = VideoPipeline(moved / 'video')(['a'], seed=1)
+  np.testing.assert_array_equal(here, VideoPipeline(tiny_runs / 'video')(['a'], seed=1))
   shutil.rmtree(moved / 'autoencoder')
   with pytest.raises(ConfigError, match=r'is neither at .*gone/autoencoder.* nor at .*moved'):
-    Sampler(moved / 'video')
+    VideoPipeline(moved / 'video')
   train(tiny.autoencoder(seed=1), moved / 'autoencoder', stop_at=1)
   with pytest.raises(ConfigError, match=r'is not the one that .* learnt the latents of'):
-    Sampler(moved / 'video')
+    VideoPipeline(moved / 'video')
 
 
 def test_the_binaries_encode_and_judge(tiny_runs, tmp_path):

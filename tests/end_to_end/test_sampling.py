@@ -11,7 +11,7 @@ from PIL import Image
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.media.video import probe
 from mgjax.video.files import read_prompts, write_samples
-from mgjax.video.pipeline import Sampler
+from mgjax.video.pipeline import VideoPipeline
 from tests.tiny import CHECKOUT
 
 PROMPT = 'the green digit 3 moves left'
@@ -27,7 +27,7 @@ WEIRD = (
 
 @pytest.fixture(scope='module')
 def sampler(tiny_runs):
-  return Sampler(tiny_runs / 'video')
+  return VideoPipeline(tiny_runs / 'video')
 
 
 def make(sampler, out, prompts=(PROMPT,), seed=0, shape=VIDEO, batch_size=2):
@@ -139,7 +139,9 @@ def test_prompts_that_cannot_be_read_are_refused(tmp_path):
 
 
 def test_another_schedule_and_solver_sample_too(tiny_runs):
-  sampler = Sampler(tiny_runs / 'video', schedule={'name': 'linear'}, solver='midpoint', steps=2)
+  sampler = VideoPipeline(
+    tiny_runs / 'video', schedule={'name': 'linear'}, solver='midpoint', steps=2
+  )
   assert sampler([PROMPT]).shape == (1, *sampler.default_shape, 3)
 
 
@@ -151,15 +153,15 @@ def test_settings_that_cannot_be_are_refused(tiny_runs):
     {'guidance': {'sound': 1.0}},
   ):
     with pytest.raises(ConfigError):
-      Sampler(tiny_runs / 'video', **changes)([PROMPT])
+      VideoPipeline(tiny_runs / 'video', **changes)([PROMPT])
   with pytest.raises(ConfigError, match="trained the part 'autoencoder'; expected a video model"):
-    Sampler(tiny_runs / 'autoencoder')
+    VideoPipeline(tiny_runs / 'autoencoder')
 
 
 def test_devices_that_share_the_tokens_make_the_videos_of_one(tiny_runs, sampler):
   prompts = [PROMPT] * 2
   alone = sampler(prompts, seed=3, shape=VIDEO)
-  shared = Sampler(tiny_runs / 'video', mesh={'fsdp': 2, 'context': 4})
+  shared = VideoPipeline(tiny_runs / 'video', mesh={'fsdp': 2, 'context': 4})
   kernel = shared._params['backbone']['layers']['feed_forward']['up']['kernel']
   assert not kernel.is_fully_replicated
   together = shared(prompts, seed=3, shape=VIDEO)

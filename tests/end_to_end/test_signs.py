@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from configs.digits import signs
+from mgjax.api import train
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation.evaluate import evaluate_video
-from mgjax.training.run import train
 from mgjax.workflows.encode import encode
 from tests.tiny import CHECKOUT, flags
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mgjax.audio.files import Request, caption_of, write_files
-from mgjax.audio.pipeline import Extension, Soundtracker
+from mgjax.audio.pipeline import AudioPipeline, Extension
 from mgjax.audio.rerank import Alignment
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.digits.clips import Digits
@@ -28,7 +28,7 @@ WINDOW = 10  # latents of training
 
 @pytest.fixture(scope='module')
 def tracker(tiny_sound_runs):
-  return Soundtracker(tiny_sound_runs / 'audio')
+  return AudioPipeline(tiny_sound_runs / 'audio')
 
 
 @pytest.fixture(scope='module')
@@ -103,7 +103,7 @@ def test_as_a_whole_is_what_the_model_has_positions_for(tracker):
 
 
 def test_a_long_soundtrack_holds_no_more_memory_than_a_short_one(tiny_sound_runs):
-  tracker = Soundtracker(tiny_sound_runs / 'audio', solver='euler', steps=1, guidance=1.0)
+  tracker = AudioPipeline(tiny_sound_runs / 'audio', solver='euler', steps=1, guidance=1.0)
 
   def peak(seconds):
     tracemalloc.start()
@@ -124,12 +124,18 @@ def test_a_long_soundtrack_holds_no_more_memory_than_a_short_one(tiny_sound_runs
 
 
 def test_the_prompt_and_the_pictures_matter_and_the_seed(tracker, clip):
-  def sound(prompt=PROMPT, seed=0, film=True):
-    return whole(tracker, 1.0, prompt=prompt, seed=seed, film=tracker.film(clip) if film else None)
+  def sound(prompt=PROMPT, seed=0, video_track=True):
+    return whole(
+      tracker,
+      1.0,
+      prompt=prompt,
+      seed=seed,
+      video_track=tracker.video_track(clip) if video_track else None,
+    )
 
   usual = sound()
   np.testing.assert_array_equal(sound(), usual)
-  for other in (sound(prompt='the red digit 7 falls'), sound(seed=1), sound(film=False)):
+  for other in (sound(prompt='the red digit 7 falls'), sound(seed=1), sound(video_track=False)):
     assert (other != usual).any()
 
 
@@ -141,14 +147,16 @@ def test_the_best_candidate_is_the_best_in_the_scorers_eyes(tracker, clip):
     heard.append(sounds)
     return np.arange(len(sounds), dtype=float)  # the last one, always
 
-  options = {'film': tracker.film(clip), 'scorer': scorer, 'candidates': 3, 'rows': 2}
+  options = {'film': tracker.video_track(clip), 'scorer': scorer, 'candidates': 3, 'rows': 2}
   sound = whole(tracker, 0.4, 'autoregressive', **options)
   (candidates,) = heard
   assert candidates.shape == (3, 0.4 * RATE, 1)
   np.testing.assert_allclose(sound, candidates[2], atol=1e-6)
   assert (candidates[0] != candidates[1]).any()
   for how in ('multi_diffusion', 'autoregressive'):
-    chosen = whole(tracker, 1.6, how, film=tracker.film(clip), candidates=2)  # by alignment
+    chosen = whole(
+      tracker, 1.6, how, video_track=tracker.video_track(clip), candidates=2
+    )  # by alignment
     assert chosen.shape == (1.6 * RATE, 1)
 
 
@@ -269,7 +277,7 @@ def test_what_cannot_be_read_is_refused(tracker, tmp_path):
 
 
 def test_a_model_that_answers_with_no_numbers_is_told(tiny_sound_runs):
-  tracker = Soundtracker(tiny_sound_runs / 'audio')
+  tracker = AudioPipeline(tiny_sound_runs / 'audio')
   tracker._params = jax.tree.map(lambda x: x * np.nan, tracker._params)
   with pytest.raises(NonFiniteError, match='no number; look at the weights'):
     whole(tracker, 0.4)
@@ -283,4 +291,4 @@ def test_the_binary_ends_with_a_sentence_and_its_code(tiny_sound_runs):
 
 def test_another_part_is_refused(tiny_sound_runs):
   with pytest.raises(ConfigError, match="trained the part 'codec'; expected an audio model"):
-    Soundtracker(tiny_sound_runs / 'codec')
+    AudioPipeline(tiny_sound_runs / 'codec')

@@ -15,11 +15,12 @@ from safetensors.numpy import load_file, save_file
 
 from configs.digits import autoencoder as digits
 from configs.tae import tae
-from mgjax.checkpoints.workdir import load_codec, load_params, read_config, read_shapes
+from mgjax.checkpoints.workdir import load_params, read_config, read_shapes
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.tae.inflate import deflate, read_image_autoencoder
+from mgjax.tae.pipeline import load_codec
 from mgjax.workflows.weights import export_weights, import_weights
 from tests.oracles import image_autoencoder as oracle
 from tests.tiny import CHECKOUT
@@ -220,7 +221,7 @@ def invent(values, header):
 
 
 def other_part(values, header):
-  header['part'] = 'video'
+  header['component'] = 'video'
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def other_part(values, header):
     (spoil, r'^the header of .*copy\.safetensors. is damaged '),
     (forget, r'^the header of .*copy\.safetensors. is damaged \(KeyError\(.latents.\)\)'),
     (invent, r'^this version does not know the model that the header of the file describes: '),
-    (other_part, r"holds the part 'video'; expected 'autoencoder'"),
+    (other_part, r"holds the component 'video'; expected 'autoencoder'"),
   ],
 )
 def test_a_file_that_was_tampered_with_is_a_sentence(copy, tmp_path, change, message):
@@ -243,12 +244,16 @@ def test_a_file_that_was_tampered_with_is_a_sentence(copy, tmp_path, change, mes
 
 def test_what_is_no_autoencoder_is_refused(place, tmp_path):
   config = tae.get_config()
-  config.part = 'voice'
-  with pytest.raises(ConfigError, match="of the part 'voice'; expected one of video, audio, auto"):
+  config.component = 'voice'
+  with pytest.raises(
+    ConfigError, match="of the component 'voice'; expected one of video, audio, auto"
+  ):
     import_weights(config, place / 'vae', tmp_path / 'run')
   shutil.copytree(place / 'run', tmp_path / 'run')
-  (tmp_path / 'run/config.json').write_text(json.dumps({'part': 'voice'}))
-  with pytest.raises(ConfigError, match="holds the part 'voice'; expected one of video, audio"):
+  (tmp_path / 'run/config.json').write_text(json.dumps({'component': 'voice'}))
+  with pytest.raises(
+    ConfigError, match="holds the component 'voice'; expected one of video, audio"
+  ):
     export_weights(tmp_path / 'run', tmp_path / 'a.safetensors')
   with pytest.raises(ConfigError, match='vea: there is no such file or folder'):
     import_weights(tae.get_config(), place / 'vea', tmp_path / 'other')

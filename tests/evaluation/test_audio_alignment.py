@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from configs.digits import audio as audio_config
-from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import Codec
-from mgjax.audio.pipeline import Soundtracker
+from mgjax.audio.pipeline import AudioPipeline
 from mgjax.core.errors import ConfigError
 from mgjax.data.audio_sources import make_sound_sources
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
@@ -20,7 +20,7 @@ RATE = 48_000
 SAMPLES = 12
 
 
-class WholeCodec(SoundCodec):
+class WholeCodec(AudioCodec):
   """Loses nothing."""
 
   def __init__(self):
@@ -34,7 +34,7 @@ class WholeCodec(SoundCodec):
     return latents[:, :samples]
 
 
-class Planted(Soundtracker):
+class Planted(AudioPipeline):
   """Makes what `change` makes of the true sounds of its validation clips."""
 
   def __init__(self, change, **data):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import Codec
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.evaluation.audio_reconstruction import LABELS, evaluate_sounds, write_sounds
@@ -16,7 +16,7 @@ RATE = 48_000
 USUAL = set(LABELS) - {'mel_as_trained'}
 
 
-class Planted(SoundCodec):
+class Planted(AudioCodec):
   """Gives back every sound changed by `change`, and hands out the latents that it was given."""
 
   def __init__(self, latents, change=lambda sound: sound, std=2.0):

@@ -2,14 +2,14 @@
 
 import pytest
 
-from mgjax.audio.pipeline import Extension, Soundtracker
+from mgjax.audio.pipeline import AudioPipeline, Extension
 from mgjax.evaluation.long_audio import WAYS, compare_ways, joints_of, long_clips
 from mgjax.media.audio import read_sound
 
 
 @pytest.fixture(scope='module')
 def tracker(tiny_sound_runs):
-  return Soundtracker(tiny_sound_runs / 'audio')
+  return AudioPipeline(tiny_sound_runs / 'audio')
 
 
 def test_long_clips_bounce_all_the_way(tracker):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import Codec
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation.mdct_baseline import inverse_mdct, make_truncated_mdct, mdct
@@ -24,7 +24,7 @@ def test_all_coefficients_give_the_sound_back(samples):
 
 def test_low_tones_pass_and_high_ones_do_not():
   model = Codec(strides=(8, 24), latent_channels=16)
-  codec = SoundCodec(model, {}, Statistics((0.0,) * 16, (1.0,) * 16))
+  codec = AudioCodec(model, {}, Statistics((0.0,) * 16, (1.0,) * 16))
   again = make_truncated_mdct(codec)
   # Coefficient k is at (k + 1/2) 48,000 / 384 Hz: 16 of them reach to 2 kHz.
   time = np.arange(4800)[:, None] / 48_000

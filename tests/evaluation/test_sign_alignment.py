@@ -9,12 +9,12 @@ from mgjax.core.errors import ConfigError
 from mgjax.digits.clips import COLOURS, handwriting
 from mgjax.digits.signs import PITCH, held_out, read_caption
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
-from mgjax.video.pipeline import Sampler
+from mgjax.video.pipeline import VideoPipeline
 
 SAMPLES = 40
 
 
-class Painter(Sampler):
+class Painter(VideoPipeline):
   """Stands for a model: paints what a prompt asks for, or what `change` makes of it."""
 
   default_shape = (1, 32, 48)

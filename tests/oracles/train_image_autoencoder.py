@@ -25,7 +25,7 @@ from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import Bucket, make_batches
 from mgjax.data.sources import longest_bucket, make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.train.schedule import make_schedule
+from mgjax.training.optimizer import make_schedule
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory for metrics and the picture.')

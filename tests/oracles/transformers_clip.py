@@ -26,7 +26,7 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
   """Makes what `launch.bench` times, with each of transformers' kernels of attention."""
   torch.set_num_threads(task['threads'])
   device = 'cuda' if task['platform'] == 'gpu' else 'cpu'
-  tower, dtype = task['part'].removeprefix('clip_'), getattr(torch, task['compute'])
+  tower, dtype = task['component'].removeprefix('clip_'), getattr(torch, task['compute'])
   said = clip_config(tower, task)
   kind, family = said.pop('architectures')[0], said.pop('model_type')
   make = {'clip_text_model': transformers.CLIPTextConfig,

@@ -26,7 +26,7 @@ from mgjax.tae import objective as tae_objective
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.discriminator import Discriminator
 from mgjax.training.adversarial import make_two_player_step
-from mgjax.training.spec import Opponent
+from mgjax.training.spec import Adversary
 from mgjax.training.state import start_opponent, start_state
 from mgjax.training.step import make_step
 from tests.random_parameters import random_parameters
@@ -205,7 +205,7 @@ def test_sharded_steps_of_the_autoencoder_are_the_unsharded_ones(rules):
 
 def opponent_of_videos():
   weights = tae_objective.Weights(adversarial=0.5)
-  return Opponent(
+  return Adversary(
     model=Discriminator(widths=(8, 8), groups=4),
     inputs=(jnp.zeros((1, 1, 8, 8, 3)),),
     judged=tae_objective.make_adversarial_objective(weights),
@@ -233,7 +233,7 @@ def codec_inputs():
 
 def opponent_of_sounds():
   weights = objective.Weights(mel=0.1, features=0.1, adversarial=0.1)
-  return Opponent(
+  return Adversary(
     model=Discriminators(periods=(3,), period_widths=(4, 4), windows=()),
     inputs=(jnp.zeros((1, 1300, 1)),),
     judged=objective.make_adversarial_objective(weights),

@@ -58,7 +58,7 @@ def test_the_page_of_two_players_has_both(tiny_runs, tmp_path):
 
 
 def test_metrics_of_a_kind_share_a_chart_and_none_is_lost(tmp_path):
-  (tmp_path / 'config.json').write_text(json.dumps({'part': 'video', 'train': {'steps': 9}}))
+  (tmp_path / 'config.json').write_text(json.dumps({'component': 'video', 'train': {'steps': 9}}))
   kinds = {
     'Loss': ('loss', 'validation/video/loss'),
     'Loss of images and videos, and by time': ('loss/image', 'loss/time_0_0.25'),
@@ -79,7 +79,7 @@ def test_metrics_of_a_kind_share_a_chart_and_none_is_lost(tmp_path):
 
 
 def test_a_run_that_failed_or_just_began_has_a_page(tmp_path):
-  (tmp_path / 'config.json').write_text(json.dumps({'part': 'video', 'train': {'steps': 9}}))
+  (tmp_path / 'config.json').write_text(json.dumps({'component': 'video', 'train': {'steps': 9}}))
   assert 'No metrics yet' in read(write_report(tmp_path))
   rows = ['{"step": 1, "loss": 0.5}', '{"step": 2, "loss": "nan"}', '[]', '{"step": 3, "lo']
   (tmp_path / 'metrics.jsonl').write_text('\n'.join(rows))
@@ -89,7 +89,7 @@ def test_a_run_that_failed_or_just_began_has_a_page(tmp_path):
 
 
 def test_names_of_metrics_are_text_not_markup(tmp_path):
-  (tmp_path / 'config.json').write_text(json.dumps({'part': '<b>', 'train': {'steps': 9}}))
+  (tmp_path / 'config.json').write_text(json.dumps({'component': '<b>', 'train': {'steps': 9}}))
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1, "<script>x": 1}\n')
   assert '<script>' not in read(write_report(tmp_path))
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgjax.core.errors import ConfigError
+from mgjax.flow.windows import Cover
 from mgjax.parallel.mesh import make_mesh
-from mgjax.tae.tiling import Cover, Tiling, over_tiles, regroup, stitch
+from mgjax.tae.tiling import Tiling, over_tiles, regroup, stitch
 
 EPS32, EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
 

@@ -11,8 +11,8 @@ from configs.text import metaclip_text, metaclip_vision, t5_base
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.registry import section
 from mgjax.text.clip_weights import clip_config, clip_fields
-from mgjax.train.foreign_weights import KINDS
 from mgjax.workflows.weights import export_weights, import_weights
 from tests.oracles import clip as oracle
 from tests.oracles import openclip
@@ -109,7 +109,7 @@ def test_openclip_s_models_answer_as_they_do_there(tower, name, tmp_path):
     fields |= {'heads': openclip.VISION['width'] // openclip.VISION['head_width']}
     inputs = (openclip.draw_images(),)
   take(tower, given, tmp_path / 'run', compute='float32', **fields)
-  model = KINDS[f'clip_{tower}'].make(read_config(tmp_path / 'run').model.to_dict())
+  model = section(f'clip_{tower}').weights.get().make(read_config(tmp_path / 'run').model.to_dict())
   params, _ = load_params(tmp_path / 'run')
   np.testing.assert_allclose(
     jax.jit(model.apply)({'params': params}, *inputs)[1], pooled, rtol=0, atol=3e-6

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from mgjax.api import train
 from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.data.sources import SPLITS, stored_latents
@@ -16,8 +17,7 @@ from mgjax.text.prompts import prompt_of
 from mgjax.text.t5 import make_t5
 from mgjax.text.tokenizers import byte_tokens
 from mgjax.text.visual_text import visual_text
-from mgjax.training.run import train
-from mgjax.video.pipeline import Sampler
+from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.encode import encode, encode_prompts
 from tests import tiny, tiny_text
 
@@ -118,14 +118,16 @@ def test_a_model_trains_on_stored_states_and_samples_prompts_stored_or_not(
   assert len(losses) == 3 and np.isfinite(losses).all()
 
   prompts = ['the green digit 3 moves left', 'a sign that says "31"']
-  stored = Sampler(workdir)(prompts, seed=1)
+  stored = VideoPipeline(workdir)(prompts, seed=1)
   shutil.move(str(latents / 'embeddings'), str(tmp_path / 'aside'))
   try:
-    np.testing.assert_array_equal(Sampler(workdir)(prompts, seed=1), stored)
+    np.testing.assert_array_equal(VideoPipeline(workdir)(prompts, seed=1), stored)
   finally:
     shutil.move(str(tmp_path / 'aside'), str(latents / 'embeddings'))
   # What a prompt quotes matters, though the other encoder reads only bytes of it as well.
-  assert (Sampler(workdir)([prompts[0], 'a sign that says "13"'], seed=1)[1] != stored[1]).any()
+  assert (
+    VideoPipeline(workdir)([prompts[0], 'a sign that says "13"'], seed=1)[1] != stored[1]
+  ).any()
 
 
 def test_a_text_that_is_not_stored_stops_the_run_by_its_name(latents, tiny_runs, encoders):

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from mgjax.api import train
 from mgjax.core.typing import Judge
 from mgjax.nn.linear import ZEROS, parameter
 from mgjax.tae.autoencoder import Posterior
@@ -17,8 +18,7 @@ from mgjax.tae.objective import (
   make_objective,
 )
 from mgjax.training.adversarial import make_two_player_step
-from mgjax.training.run import train
-from mgjax.training.spec import Opponent
+from mgjax.training.spec import Adversary
 from mgjax.training.state import start_opponent, start_state
 from tests import tiny
 
@@ -46,7 +46,7 @@ def opposing(predict, batch, made, key):
 
 
 def play(steps, *, start=0, accumulate=1, a=1.0, b=2.0):
-  opponent = Opponent(Number(), (jnp.ones(1),), judged, opposing, {}, start)
+  opponent = Adversary(Number(), (jnp.ones(1),), judged, opposing, {}, start)
   sgd = optax.sgd(RATE)
   step = make_two_player_step(
     Number(), opponent, sgd, sgd, seed=0, decay=0.9, accumulate=accumulate

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.training.ema import Mean, Trial, greedy_mean, mean_params
+from mgjax.workflows.parameter_means import Mean, Trial, greedy_mean, mean_params
 
 
 def tree(value, dtype=jnp.float32):

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax import api
+from mgjax.api import train
 from mgjax.checkpoints import manager
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.data.mixture import Bucket, make_batches, samples_of_batch
+from mgjax.registry import make_spec
 from mgjax.training import run
 from mgjax.training.faults import first_bad, good, load_batch
-from mgjax.training.run import train
 from mgjax.workflows.replay import replay
 from tests import tiny
 
@@ -50,23 +52,22 @@ def spoil(monkeypatch):
 
   It returns the bucket's name and the index of the sample.
   """
-  make = run.PARTS['video']
 
   def spoil(config, folder, step):
-    part = make(config, folder)
-    bucket, indices = samples_of_batch(part.buckets, step - 1, seed=config.seed)
+    spec = make_spec(config, folder)
+    bucket, indices = samples_of_batch(spec.buckets, step - 1, seed=config.seed)
 
     def make_spoilt(config, workdir):
-      part = make(config, workdir)
+      spec = make_spec(config, workdir)
       spoilt = [
         dataclasses.replace(each, source=Spoilt(each.source, {indices[2]}))
         if each.name == bucket.name
         else each
-        for each in part.buckets
+        for each in spec.buckets
       ]
-      return dataclasses.replace(part, buckets=spoilt)
+      return dataclasses.replace(spec, buckets=spoilt)
 
-    monkeypatch.setitem(run.PARTS, 'video', make_spoilt)
+    monkeypatch.setattr(api, 'make_spec', make_spoilt)
     return bucket.name, indices[2]
 
   return spoil
@@ -121,7 +122,7 @@ def test_a_checkpoint_of_before_there_were_counters_goes_on(tiny_runs, tmp_path,
   config = tiny.video(tiny_runs)
   with monkeypatch.context() as patch:
     older = tuple(name for name in manager._ITEMS if name != 'counters')
-    patch.setattr(checkpoint, '_ITEMS', older)
+    patch.setattr(manager, '_ITEMS', older)
     train(config, tmp_path, stop_at=3)
   fields = json.loads((tmp_path / 'config.json').read_text())
   del fields['train']['faults']

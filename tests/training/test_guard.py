@@ -22,7 +22,7 @@ from mgjax.training.guard import (
   reopened,
 )
 from mgjax.training.optimizer import make_optimizer
-from mgjax.training.spec import Opponent
+from mgjax.training.spec import Adversary
 from mgjax.training.state import start_opponent, start_state
 from mgjax.training.step import make_step
 from tests import tiny
@@ -88,7 +88,7 @@ def made(gate, players=1, accumulate=1):
   options = {'seed': 0, 'decay': 0.9, 'accumulate': accumulate, 'gate': gate}
   if players == 1:
     return jax.jit(make_step(Scale(), objective, OPTIMIZER, **options))
-  opponent = Opponent(Scale(), (jnp.ones((1, WIDTH)),), judged, opposing, {}, start=0)
+  opponent = Adversary(Scale(), (jnp.ones((1, WIDTH)),), judged, opposing, {}, start=0)
   return jax.jit(make_two_player_step(Scale(), opponent, OPTIMIZER, OPTIMIZER, **options))
 
 

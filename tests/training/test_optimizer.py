@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.train.schedule import make_schedule
 from mgjax.training.ema import start_average, update_average
-from mgjax.training.optimizer import decays, make_optimizer
+from mgjax.training.optimizer import decays, make_optimizer, make_schedule
 
 EPSILON = float(np.finfo(np.float32).eps)
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.api import train
 from mgjax.core.errors import ConfigError
-from mgjax.train.schedule import make_schedule
-from mgjax.training.optimizer import make_optimizer
+from mgjax.training.optimizer import make_optimizer, make_schedule
 from mgjax.training.plateau import (
   Patience,
   Plateau,
@@ -16,7 +16,6 @@ from mgjax.training.plateau import (
   make_react,
   scale_by_plateau,
 )
-from mgjax.training.run import train
 from mgjax.training.state import start_state
 from tests import tiny
 

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.api import train
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.data.mixture import make_batches
 from mgjax.data.records.reader import Records
+from mgjax.registry import make_spec
 from mgjax.training import run
 from mgjax.training.loop import Schedule
-from mgjax.training.run import make_part, train
 from mgjax.training.validation import make_evaluate
 from mgjax.workflows.encode import encode
 from tests import tiny
@@ -56,11 +57,11 @@ def test_a_bucket_whose_every_shard_is_lost_is_left_out_if_asked_for(tiny_runs, 
       shard.unlink()
 
   lose('image')
-  assert [bucket.name for bucket in make_part(config, tmp_path).buckets] == ['video']
+  assert [bucket.name for bucket in make_spec(config, tmp_path).buckets] == ['video']
   assert 'the bucket image has no samples left' in caplog.text
   lose('video')
   with pytest.raises(DataError, match='no bucket has a sample'):
-    make_part(config, tmp_path)
+    make_spec(config, tmp_path)
 
 
 @pytest.mark.slow
@@ -202,8 +203,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tiny_runs, tm
 
 
 def test_images_and_videos_come_in_the_configured_ratio(tiny_runs, tmp_path):
-  part = make_part(tiny.video(tiny_runs), tmp_path)
-  batches = make_batches(part.buckets, seed=0)
+  spec = make_spec(tiny.video(tiny_runs), tmp_path)
+  batches = make_batches(spec.buckets, seed=0)
   frames = [batches[step]['latents'].shape[1] for step in range(12)]
   assert frames.count(2) == 8 and frames.count(1) == 4  # 2 to 1; four frames make two of latents
   assert [frames[at : at + 3].count(1) for at in (0, 3, 6, 9)] == [1] * 4
@@ -211,13 +212,13 @@ def test_images_and_videos_come_in_the_configured_ratio(tiny_runs, tmp_path):
 
 def test_latents_read_and_encoded_on_the_fly_make_the_same_batch(tiny_runs, tmp_path):
   stored, fly = (
-    make_part(tiny.video(tiny_runs, latents=latents), tmp_path) for latents in (True, False)
+    make_spec(tiny.video(tiny_runs, latents=latents), tmp_path) for latents in (True, False)
   )
   for one, other in zip(stored.validation, fly.validation, strict=True):
     batches = []
-    for part, bucket in ((stored, one), (fly, other)):
+    for spec, bucket in ((stored, one), (fly, other)):
       rows = [bucket.transform(bucket.source[index]) for index in range(8)]
-      batches.append(part.prepare(jax.tree.map(lambda *x: jnp.stack(x), *rows)))
+      batches.append(spec.prepare(jax.tree.map(lambda *x: jnp.stack(x), *rows)))
     assert batches[0].keys() == batches[1].keys() == {'latents', 'text'}
     np.testing.assert_array_equal(batches[0]['text'], batches[1]['text'])
     # Half a unit in the last of bfloat16's eight bits.
@@ -231,10 +232,10 @@ def test_latents_read_and_encoded_on_the_fly_make_the_same_batch(tiny_runs, tmp_
 
 def test_validation_repeats_exactly(tiny_runs):
   config = tiny.video(tiny_runs)
-  part = make_part(config, tiny_runs / 'video')
+  spec = make_spec(config, tiny_runs / 'video')
   state = tiny.final_state(tiny_runs / 'video')
   mesh = run.make_mesh(config.mesh.to_dict(), config.rules)
-  evaluate = make_evaluate(part, config, mesh)
+  evaluate = make_evaluate(spec, config, mesh)
   first, second = evaluate(state.average), evaluate(state.average)
   assert (
     first

@@ -6,12 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.api import train
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, write_workdir
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.train.store import write_workdir
-from mgjax.training.run import train
-from mgjax.training.validation import validation_loss
+from mgjax.runtime.metrics import validation_loss
 from mgjax.workflows.average_runs import Candidate, average_runs
 from tests import tiny
 
@@ -117,12 +116,12 @@ def check_an_average_of_one(workdir, out):
   np.testing.assert_array_equal(values(out, 'params'), values(workdir))
 
 
-@pytest.mark.parametrize('part', ['autoencoder', 'video'])
+@pytest.mark.parametrize('component', ['autoencoder', 'video'])
 def test_an_average_of_one_run_is_that_run(tiny_runs, tmp_path, part):
   check_an_average_of_one(tiny_runs / part, tmp_path / 'average')
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('part', ['codec', 'audio'])
+@pytest.mark.parametrize('component', ['codec', 'audio'])
 def test_an_average_of_one_run_of_sound_is_that_run(tiny_sound_runs, tmp_path, part):
   check_an_average_of_one(tiny_sound_runs / part, tmp_path / 'average')

@@ -8,12 +8,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mgjax.checkpoints.workdir import load_codec
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records
 from mgjax.data.records.rows import text_key
 from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Statistics, Sums, estimate_statistics
+from mgjax.tae.pipeline import load_codec
+from mgjax.video.task import make_encode
 from mgjax.workflows.encode import encode
 from mgjax.workflows.row_encoder import DTYPES, RowEncoder, read_ahead, rows_of_device
 from tests import tiny
@@ -110,7 +111,7 @@ def codec(tiny_runs):
 
 def row_encoder(codec, rows=2, dtype='float32', devices=1):
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices()[:devices])
-  return RowEncoder(codec, rows, DTYPES[dtype], mesh)
+  return RowEncoder(make_encode(codec), rows, DTYPES[dtype], mesh)
 
 
 def video(seed=0, frames=4):
@@ -135,7 +136,7 @@ def test_all_devices_encode_what_one_does(codec, tiny_runs, dtype):
   alone = list(row_encoder(codec, 8, dtype).encode(samples))
   mesh = make_mesh({'data': -1}, 'single')
   with jax.set_mesh(mesh):
-    spread = RowEncoder(load_codec(tiny_runs / 'autoencoder'), 8, DTYPES[dtype], mesh)
+    spread = RowEncoder(make_encode(load_codec(tiny_runs / 'autoencoder')), 8, DTYPES[dtype], mesh)
     rows = list(spread.encode(samples))
   assert [row['caption'] for row in rows] == [str(seed) for seed in range(11)]
   # Another order of summation, in numbers of about 1, and the rounding that it may tip over.

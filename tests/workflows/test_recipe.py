@@ -12,6 +12,7 @@ import pytest
 
 from configs.digits import recipe as digits_recipe
 from configs.video import recipe as video_recipe
+from mgjax.api import train
 from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tree import named_leaves
@@ -19,7 +20,6 @@ from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel.mesh import make_mesh
 from mgjax.training.accumulation import accumulation
-from mgjax.training.run import train
 from mgjax.workflows import recipe
 from mgjax.workflows.recipe import describe_recipe, plan, run_recipe
 from tests import tiny

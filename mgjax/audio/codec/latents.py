@@ -11,7 +11,7 @@ from mgjax.core.typing import Array, Float, Tree
 from mgjax.tae.latents import Statistics
 
 
-class SoundCodec:
+class AudioCodec:
   """A trained codec with its statistics: z = (mean of q(z | x) - m_c) / s_c, and back.
 
   Attributes:

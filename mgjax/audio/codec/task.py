@@ -17,7 +17,7 @@ from mgjax.audio.codec.objective import (
   make_discriminator_objective,
   make_objective,
 )
-from mgjax.checkpoints.workdir import make_start
+from mgjax.checkpoints.warm_start import make_start
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_sound_sources
@@ -25,14 +25,14 @@ from mgjax.data.sources import make_transform
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import sound_sheet
 from mgjax.parallel.distributed import fetch
-from mgjax.tae.latent_statistics import latent_statistics
-from mgjax.training.spec import Opponent, Part, longest_of, make_buckets
+from mgjax.tae.task import latent_statistics
+from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # sounds in a picture
 STATISTICS_BATCHES = 32  # per bucket: samples are short
 
 
-def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
+def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Builds the part: sound in, sound out, latent statistics kept with the weights."""
   model = make_codec(config.model.to_dict())
   transform = make_transform((), ('sound',))
@@ -68,7 +68,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
 
   weights = Weights(**config.objective)
   objective = make_objective(weights)
-  return Part(
+  return TrainSpec(
     model=model,
     inputs=small_inputs(model),
     objective=objective,
@@ -79,7 +79,7 @@ def make_part(config: ConfigDict, workdir: pathlib.Path) -> Part:
     show=show,
     notes=notes,
     start=make_start(config),
-    opponent=make_opponent(config, weights),
+    opponent=make_adversary(config, weights),
   )
 
 
@@ -88,7 +88,7 @@ def small_inputs(codec: Codec) -> tuple[Any, ...]:
   return jnp.zeros((1, codec.compression, codec.channels)), jax.random.key(0)
 
 
-def make_opponent(config: ConfigDict, weights: Weights) -> Opponent | None:
+def make_adversary(config: ConfigDict, weights: Weights) -> Adversary | None:
   """Makes the discriminators that `config.discriminator` describes; None where they have no say."""
   if not (weights.adversarial or weights.features):
     return None
@@ -96,7 +96,7 @@ def make_opponent(config: ConfigDict, weights: Weights) -> Opponent | None:
   start, optimizer = fields.pop('start'), fields.pop('optimizer')
   fields |= {key: tuple(fields[key]) for key in ('periods', 'period_widths', 'windows')}
   samples = max(round(shape.seconds * RATE) for shape in config.buckets.values())
-  return Opponent(
+  return Adversary(
     model=Discriminators(**fields, dtype=compute_type(config.model.compute)),
     inputs=(jnp.zeros((1, samples, config.model.channels)),),
     judged=make_adversarial_objective(weights),
@@ -108,3 +108,9 @@ def make_opponent(config: ConfigDict, weights: Weights) -> Opponent | None:
 
 def _sound_alone(batch: Batch) -> Batch:
   return {'sound': batch['sound']}
+
+
+def outline(config: ConfigDict) -> Outline:
+  """Returns the model of a configuration with the shortest sound that it takes."""
+  codec = make_codec(config.model.to_dict())
+  return Outline(codec, small_inputs(codec))

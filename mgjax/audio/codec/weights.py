@@ -6,18 +6,34 @@ folded. Either form is read by either name. Convolutions of PyTorch are (o i k),
 (i o k).
 """
 
+import functools
+import logging
+import os
+import pathlib
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
+from safetensors.numpy import save
 
 from mgjax.audio.codec.layers import DILATIONS
+from mgjax.audio.codec.model import Codec, make_codec
 from mgjax.core.errors import ConfigError
-from mgjax.core.tensors import Tensors
+from mgjax.core.files import write_bytes
+from mgjax.core.tensors import Tensors, read_tensors
+from mgjax.core.torch_pickle import SUFFIXES, read_pickle
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
+from mgjax.core.weight_format import ImportedWeights, WeightFormat
 from mgjax.core.weight_names import place
+from mgjax.tae.latents import Statistics
+
+_log = logging.getLogger(__name__)
 
 WATERMARK = re.compile(
   r'decoder\.(model\.\d+\.block\.(2|3|6|7|10|11)\.'
@@ -248,3 +264,45 @@ def _as_theirs(name: str, array: np.ndarray) -> np.ndarray:
   elif name.endswith('/alpha'):
     array = array[None, :, None]
   return np.ascontiguousarray(array)
+
+
+def _init(codec: Codec, _: Mapping[str, Any], key: jax.Array) -> Tree:
+  sound = jnp.zeros((1, codec.compression, codec.channels))
+  return nn.unbox(codec.init(key, sound, jax.random.key(0))['params'])
+
+
+def _read_dac(config: ConfigDict, source: str | os.PathLike[str]) -> ImportedWeights:
+  """Reads a published DAC-VAE, or one side of transformers' DAC beside a new other one."""
+  tensors = read_pickle(source) if os.fspath(source).endswith(SUFFIXES) else read_tensors(source)[0]
+  side = transformers_side(tensors)
+  fields = config.model.to_dict() | (
+    transformers_fields(tensors, side) if side else published_fields(tensors)
+  )
+  init = functools.partial(_init, make_codec(fields), {})
+  key = jax.random.key(config.seed)
+  if side:
+    params = import_transformers(tensors, jax.jit(init)(key), side)
+    _log.warning("the file holds DAC's %s alone; the rest of the codec starts anew", side)
+  else:
+    params, skipped = import_published(tensors, jax.eval_shape(init, key))
+    if skipped:
+      _log.warning('%d tensors of a watermark are left out: sound will bear none', skipped)
+  _log.info('latents are taken as mean 0, deviation 1, as DAC-VAE publishes them')
+  return ImportedWeights(
+    fields, params, {'latents': Statistics.neutral(fields['latent_channels']).as_dict()}
+  )
+
+
+def _write_dac(params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path) -> str:
+  if (patch := model.get('patch', 1)) != 1:
+    raise ConfigError(
+      f'the published codec folds no samples, this one has model.patch = {patch}; export it '
+      'with --format=mgjax'
+    )
+  write_bytes(out, save(export_published(params), {'format': 'pt'}))
+  if Statistics.from_dict(notes['latents']) != Statistics.neutral(model.latent_channels):
+    _log.warning('the statistics of the latents are left out: the published codec has none')
+  return "the codec by DAC-VAE's names"
+
+
+FORMAT = WeightFormat(make_codec, _init, _read_dac, 'dacvae', False, _write_dac)

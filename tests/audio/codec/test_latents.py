@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mgjax.audio.codec.latents import SoundCodec
+from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import RATE, Codec
 from mgjax.audio.codec.task import small_inputs
 from mgjax.core.errors import DataError
@@ -18,7 +18,7 @@ STATISTICS = Statistics((0.5, -1.0, 0.0), (2.0, 0.25, 1.0))
 
 @pytest.fixture(scope='module')
 def codec():
-  return SoundCodec(MODEL, random_parameters(MODEL.init, *small_inputs(MODEL)), STATISTICS)
+  return AudioCodec(MODEL, random_parameters(MODEL.init, *small_inputs(MODEL)), STATISTICS)
 
 
 def sound(samples=41):

@@ -4,11 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from mgjax.api import train
 from mgjax.audio.codec.model import RATE
-from mgjax.checkpoints.workdir import load_sound_codec
+from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.core.errors import ConfigError
 from mgjax.media.audio import read_sound
-from mgjax.training.run import dry_run, make_part, train
+from mgjax.registry import make_spec
+from mgjax.workflows.dry_run import dry_run
 from tests import tiny, tiny_sound
 
 AGAINST = {
@@ -52,8 +54,8 @@ def test_a_run_says_how_far_it_is_and_what_it_learnt(tiny_sound_runs):
 
 
 def test_latents_of_a_trained_codec_are_normalised_over_its_data(tiny_sound_runs):
-  codec = load_sound_codec(tiny_sound_runs / 'codec')
-  part = make_part(tiny_sound.codec(), tiny_sound_runs / 'codec')
+  codec = load_audio_codec(tiny_sound_runs / 'codec')
+  part = make_spec(tiny_sound.codec(), tiny_sound_runs / 'codec')
   source = part.buckets[0].source
   # The same samples that the statistics are of.
   sound = np.stack([source[index]['sound'] for index in range(32 * 8)])
@@ -81,4 +83,4 @@ def test_a_codec_begins_from_another_codec_alone(tiny_sound_runs, tmp_path):
 
 def test_what_is_no_codec_is_not_loaded_as_one(tiny_sound_runs):
   with pytest.raises(ConfigError, match="trained the part 'audio'; expected a codec of sound"):
-    load_sound_codec(tiny_sound_runs / 'audio')
+    load_audio_codec(tiny_sound_runs / 'audio')

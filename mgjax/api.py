@@ -1,0 +1,104 @@
+"""The front door: what a notebook or a script calls, for whatever component a run is of.
+
+import mgjax
+
+video = mgjax.load('runs/quickstart/video')
+clips = video.generate(['the green digit 3 moves left'], seed=0)
+mgjax.show(clips)
+"""
+
+import os
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.workdir import read_config
+from mgjax.core.config_files import load_config
+from mgjax.media.show import save, show
+from mgjax.registry import feature, make_spec
+from mgjax.training import run
+
+__all__ = ['config', 'evaluate', 'load', 'plan', 'save', 'show', 'train']
+
+Path = str | os.PathLike[str]
+
+
+def load(workdir: Path, **options: Any) -> Any:
+  """Loads what a work directory holds.
+
+  Args:
+    workdir: of a finished or running training, or of imported weights.
+    **options: of the pipeline, such as `mesh`, `steps` or `guidance`.
+
+  Returns:
+    A pipeline with `generate`, `stream` and `save` for a video or an audio model; what has
+    `encode` and `decode` for an autoencoder or a codec; texts to states for a text encoder.
+
+  Raises:
+    ConfigError: there is no run there, or nothing to load of its component.
+    CheckpointError: it has no checkpoint that can be trusted.
+  """
+  component = read_config(workdir).component
+  return feature(component, 'load', 'can be loaded')(workdir, **options)
+
+
+def config(name: str, **changes: Any) -> ConfigDict:
+  """Reads a configuration: `mgjax.config('digits/video', **{'model.depth': 8})`.
+
+  Args:
+    name: of a file in `configs/`, or a path; `:argument` may follow, as in
+      'video/t2iv_256:30b'.
+    **changes: key -> value.
+
+  Raises:
+    ConfigError: there is no such file or key.
+  """
+  return load_config(name, changes)
+
+
+def train(config: ConfigDict | str, workdir: Path, **options: Any) -> Any:
+  """Trains what a configuration describes, or goes on where the work directory stopped.
+
+  Args:
+    config: the configuration, or its name.
+    workdir: of this run.
+    **options: `stop_at`, `new_data`; see `mgjax.training.run.train`.
+
+  Returns:
+    The final state.
+  """
+  config = load_config(config) if isinstance(config, str) else config
+  return run.train(config, workdir, make_spec, **options)
+
+
+def evaluate(workdir: Path, **options: Any) -> Any:
+  """Judges a trained model: prints nothing, writes its numbers and pictures, and returns them.
+
+  Args:
+    workdir: of the model.
+    **options: those of the component's evaluation, such as `samples` or `seed`.
+
+  Returns:
+    Findings: `table` for people, and the `paths` of what was written, the last of them JSON.
+  """
+  component = read_config(workdir).component
+  return feature(component, 'evaluate', 'has an evaluation')(pathlib.Path(workdir), **options)
+
+
+def plan(config: ConfigDict | str, topology: str, **options: Any) -> Any:
+  """Says whether a configuration fits a machine and how fast it could be; needs no devices.
+
+  Args:
+    config: the configuration, or its name.
+    topology: as 'v5p:8x8x8' or 'h100:8x64'.
+    **options: `mesh`, `bucket`, `rows`, `remat`, `exchange`, `how` ('estimate', 'compile' or
+      'search'); see `mgjax.planning.dispatch`.
+
+  Returns:
+    An answer with `text` for people and `numbers` as plain JSON values.
+  """
+  from mgjax.planning.dispatch import plan_any
+
+  config = load_config(config) if isinstance(config, str) else config
+  return plan_any(config, topology, **options)

@@ -1,0 +1,19 @@
+"""A trained audio codec from its work directory: samples to normalised latents and back."""
+
+import os
+
+from mgjax.audio.codec.latents import AudioCodec
+from mgjax.audio.codec.model import make_codec
+from mgjax.tae.pipeline import read_autoencoder
+
+
+def load_audio_codec(workdir: str | os.PathLike[str]) -> AudioCodec:
+  """Reads a trained codec of sound with its latent statistics.
+
+  Raises:
+    ConfigError: the directory is not that of a codec.
+    CheckpointError: there is no checkpoint that can be trusted.
+  """
+  hint = ', as launch.train makes with configs/audio/codec.py'
+  config, params, statistics = read_autoencoder(workdir, 'codec', 'an audio codec', hint)
+  return AudioCodec(make_codec(config.model.to_dict()), params, statistics)

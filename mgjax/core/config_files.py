@@ -1,0 +1,102 @@
+"""Finds and reads configuration files: `digits/video`, `configs/video/t2iv_256.py:30b`, your own."""
+
+import ast
+import importlib.util
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.config import did_you_mean, flatten
+from mgjax.core.errors import ConfigError
+
+_PACKAGE = pathlib.Path(__file__).parent.parent
+# A checkout first: of the working directory, then the one that this file lies in; then the package.
+_FOLDERS = (pathlib.Path('configs'), _PACKAGE.parent / 'configs', _PACKAGE / 'configs')
+
+
+def find_config(name: str) -> pathlib.Path:
+  """Returns the file that a name means: a path, or a path within `configs/`, with or without `.py`.
+
+  Raises:
+    ConfigError: there is no such file.
+  """
+  stem = pathlib.Path(name if name.endswith('.py') else f'{name}.py')
+  for path in (stem, *(folder / stem for folder in _FOLDERS)):
+    if path.is_file():
+      return path
+  known = [each for folder in _FOLDERS for each in known_configs(folder)]
+  hint = did_you_mean(name.removesuffix('.py').removeprefix('configs/'), known).partition('; ')[2]
+  raise ConfigError(f'--config={name}: there is no such file; {hint or "see the folder configs/"}')
+
+
+def known_configs(folder: pathlib.Path) -> list[str]:
+  """Lists the names of the configurations in a folder, as in 'digits/video'."""
+  files = sorted(folder.rglob('*.py')) if folder.is_dir() else []
+  return [
+    path.relative_to(folder).with_suffix('').as_posix()
+    for path in files
+    if path.stem != '__init__' and 'get_config' in path.read_text()
+  ]
+
+
+def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDict:
+  """Reads a configuration.
+
+  Args:
+    name: of the file as in `find_config`, and `:argument` of its `get_config` if it takes one.
+    changes: key -> value, as in {'model.depth': 8}.
+
+  Returns:
+    The configuration, with values of the types that the file gives them.
+
+  Raises:
+    ConfigError: there is no such file or key, or the file does not give a configuration.
+  """
+  name, colon, argument = name.partition(':')
+  path = find_config(name)
+  try:
+    module = _execute(path)
+    config = module.get_config(*([argument] if colon else []))
+  except ConfigError:
+    raise
+  except Exception as error:  # a configuration file is code: anything may go wrong in it
+    raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
+  if not isinstance(config, ConfigDict):
+    raise ConfigError(f'--config={path}: get_config gave {type(config).__name__}, not a ConfigDict')
+  known = flatten(config.to_dict())
+  for key, value in (changes or {}).items():
+    if key not in known:
+      raise ConfigError(did_you_mean(key, known))
+    try:
+      config.update_from_flattened_dict({key: value})
+    except (TypeError, ValueError) as error:
+      raise ConfigError(
+        f'{key} = {value!r}: {first_sentence(error)}; the file has {known[key]!r}'
+      ) from error
+  return config
+
+
+def first_sentence(error: Exception) -> str:
+  """Returns the first line of an error of ml_collections."""
+  return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _execute(path: pathlib.Path) -> Any:
+  """Runs a file as a module of the package it lies in, so that it may import its neighbours."""
+  path = path.resolve()
+  names, root = [path.stem], path.parent
+  while (root / '__init__.py').exists():
+    names.insert(0, root.name)
+    root = root.parent
+  if len(names) > 1 and os.fspath(root) not in sys.path:
+    sys.path.append(os.fspath(root))
+  ast.parse(path.read_text())  # a SyntaxError that names the line
+  spec = importlib.util.spec_from_file_location('.'.join(names), path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module

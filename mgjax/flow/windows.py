@@ -1,0 +1,59 @@
+"""Windows of one size that cover an axis: tiles of pixels, pieces of a long sound."""
+
+import dataclasses
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Float
+
+
+@dataclasses.dataclass(frozen=True)
+class Cover:
+  """Tiles of one size along an axis: the first begins at 0, the last one ends where the axis does.
+
+  Attributes:
+    length: of the axis.
+    size: of a tile, at most the length.
+    feather: places that neighbours share; the last two may share more.
+  """
+
+  length: int
+  size: int
+  feather: int
+
+  @property
+  def starts(self) -> tuple[int, ...]:
+    """Where each tile begins."""
+    last, step = self.length - self.size, max(self.size - self.feather, 1)
+    return tuple(min(start, last) for start in range(0, last + step, step))
+
+  @property
+  def windows(self) -> Float[np.ndarray, 'tiles places']:
+    """The weight of each tile at its own places, a partition of unity over the axis.
+
+    w_i(x) = u_i(x) / sum_j u_j(x), where u rises from either end of a tile over the feather.
+    """
+    places = np.arange(self.size) + 0.5
+    hat = np.minimum(np.minimum(places, self.size - places), max(self.feather, 0.5))
+    spans = [slice(start, start + self.size) for start in self.starts]
+    total = np.zeros(self.length)
+    for span in spans:
+      total[span] += hat
+    return np.stack([hat / total[span] for span in spans])
+
+
+def windows(total: int, size: int, overlap: int = 0) -> Cover:
+  """Covers `total` frames by windows of one size, of which the last is moved back to end there.
+
+  Where the whole is shorter than a window, it is the window. `starts` says where each begins.
+
+  Raises:
+    ConfigError: nothing is to be covered, or windows would not go on.
+  """
+  if total < 1 or size < 1 or not 0 <= overlap < size:
+    raise ConfigError(
+      f'{total} frames in windows of {size} that share {overlap}: expected a frame at least, and '
+      'fewer that are shared than a window has'
+    )
+  return Cover(total, min(size, total), min(overlap, total - 1))

@@ -1,0 +1,78 @@
+"""Plans a configuration of any component: by formula, by the compiler, or by search."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.planning import plan as planning
+from mgjax.planning import report
+from mgjax.planning.autoencoder import compile_autoencoder, describe_autoencoder
+from mgjax.planning.text_encoder import describe_encoder, plan_encoder
+from mgjax.registry import section
+
+HOW = ('estimate', 'compile', 'search')
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What a plan says.
+
+  Attributes:
+    text: a table for people.
+    numbers: the same as plain JSON values.
+  """
+
+  text: str
+  numbers: dict[str, Any]
+
+
+def plan_any(
+  config: ConfigDict,
+  topology: str,
+  *,
+  mesh: Mapping[str, int] | None = None,
+  bucket: str = '',
+  rows: int = 0,
+  remat: str = '',
+  exchange: str = '',
+  how: str = 'estimate',
+) -> Answer:
+  """Says whether a model fits a machine and how fast it could be.
+
+  Args:
+    config: of any component.
+    topology: as 'v5p:8x8x8' or 'h100:8x64'.
+    mesh: sizes of mesh axes; by default the best.
+    bucket: of the samples; by default the longest.
+    rows: samples a step; 0 is one a group of chips.
+    remat: policy; by default the fastest that fits.
+    exchange: of context shards; by default as configured.
+    how: 'estimate' by formula, 'compile' for TPUs that are not there, or 'search' of the best.
+
+  Raises:
+    ConfigError: the component or the topology has no such plan.
+  """
+  if how not in HOW:
+    raise ConfigError(f'how = {how!r}; expected one of {", ".join(HOW)}')
+  family = section(config.component).family
+  if family == 'autoencoder':
+    if how != 'compile':
+      raise ConfigError('of an autoencoder there is no formula; add --compile')
+    answer = compile_autoencoder(config, topology, mesh)
+    return Answer(describe_autoencoder(answer), answer)
+  if family == 'encoder':
+    if how == 'search':
+      raise ConfigError('of an encoder there is nothing to search; leave --search away')
+    answer = plan_encoder(config, topology, mesh, compiled=how == 'compile')
+    return Answer(describe_encoder(answer), answer)
+  choices = planning.Choices(mesh, bucket, rows, remat, exchange)
+  if how == 'search':
+    found = planning.search_plans(config, topology, choices)
+    return Answer(report.describe_search(*found), report.search_as_json(*found))
+  plan = planning.make_plan(config, topology, choices)
+  if how == 'compile':
+    plan = planning.compiled(config, plan)
+  return Answer(report.describe(plan), report.plan_as_json(plan))

@@ -1,0 +1,151 @@
+"""The sections of mgjax, one row each: what every command needs to know of a component.
+
+A run's `config.component` names its row. A new section adds a folder, a row here and a
+configuration; docs/add_a_section.md does it once.
+"""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.config import did_you_mean
+from mgjax.core.errors import ConfigError
+
+
+class Late:
+  """An object by its place, `package.module:name`, imported when it is first needed."""
+
+  def __init__(self, place: str):
+    self.place = place
+
+  def get(self) -> Any:
+    """Imports the module and returns the object."""
+    module, _, name = self.place.partition(':')
+    return getattr(importlib.import_module(module), name)
+
+  def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    return self.get()(*args, **kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """What the commands need of one component; None where it has no such thing.
+
+  Attributes:
+    noun: what a work directory of it holds, as in 'a video model'.
+    family: 'flow model', 'autoencoder', 'codec' or 'encoder': planned and timed the same way.
+    make_spec: `(config, workdir) -> TrainSpec`, what is trained and on what.
+    outline: `(config) -> Outline`, the model and tiny inputs, from the configuration alone.
+    load: `(workdir, **options) ->` its pipeline, codec or encoder.
+    weights: the `WeightFormat` by which its weights go in and out.
+    evaluate: `(workdir, **options) -> Findings`.
+    encode: `(config) -> EncodePlan`, how its training data become records of latents.
+  """
+
+  noun: str
+  family: str
+  make_spec: Late | None = None
+  outline: Late | None = None
+  load: Late | None = None
+  weights: Late | None = None
+  evaluate: Late | None = None
+  encode: Late | None = None
+
+
+SECTIONS = {
+  'autoencoder': Section(
+    noun='an autoencoder',
+    family='autoencoder',
+    make_spec=Late('mgjax.tae.task:make_spec'),
+    outline=Late('mgjax.tae.task:outline'),
+    load=Late('mgjax.tae.pipeline:load_codec'),
+    weights=Late('mgjax.tae.weights:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_autoencoder'),
+  ),
+  'video': Section(
+    noun='a video model',
+    family='flow model',
+    make_spec=Late('mgjax.video.task:make_spec'),
+    outline=Late('mgjax.video.task:outline'),
+    load=Late('mgjax.video.pipeline:VideoPipeline'),
+    weights=Late('mgjax.flow_models.build:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_video'),
+    encode=Late('mgjax.video.task:make_encode_plan'),
+  ),
+  'codec': Section(
+    noun='an audio codec',
+    family='codec',
+    make_spec=Late('mgjax.audio.codec.task:make_spec'),
+    outline=Late('mgjax.audio.codec.task:outline'),
+    load=Late('mgjax.audio.codec.pipeline:load_audio_codec'),
+    weights=Late('mgjax.audio.codec.weights:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_codec'),
+  ),
+  'audio': Section(
+    noun='an audio model',
+    family='flow model',
+    make_spec=Late('mgjax.audio.task:make_spec'),
+    outline=Late('mgjax.audio.task:outline'),
+    load=Late('mgjax.audio.pipeline:AudioPipeline'),
+    weights=Late('mgjax.flow_models.build:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_audio'),
+    encode=Late('mgjax.audio.task:make_encode_plan'),
+  ),
+  't5': Section(
+    noun='an encoder of the T5 family',
+    family='encoder',
+    load=Late('mgjax.text.encoder:TextEncoder'),
+    weights=Late('mgjax.text.t5_weights:FORMAT'),
+  ),
+  'clip_text': Section(
+    noun="CLIP's text tower",
+    family='encoder',
+    load=Late('mgjax.text.encoder:TextEncoder'),
+    weights=Late('mgjax.text.clip_weights:TEXT_FORMAT'),
+  ),
+  'clip_vision': Section(
+    noun="CLIP's vision tower",
+    family='encoder',
+    weights=Late('mgjax.text.clip_weights:VISION_FORMAT'),
+  ),
+}
+
+
+def section(component: str) -> Section:
+  """Returns the row of a component.
+
+  Raises:
+    ConfigError: there is no such component.
+  """
+  if component not in SECTIONS:
+    raise ConfigError(did_you_mean(component, SECTIONS).replace('key', 'component'))
+  return SECTIONS[component]
+
+
+def feature(component: str, name: str, what: str) -> Late:
+  """Returns a field of a component's row that a command cannot do without.
+
+  Args:
+    component: as in `config.component`.
+    name: of the field.
+    what: the command, for the message, as in 'can be trained'.
+
+  Raises:
+    ConfigError: there is no such component, or it has no such thing.
+  """
+  found = getattr(section(component), name)
+  if found is None:
+    able = ', '.join(key for key, each in SECTIONS.items() if getattr(each, name) is not None)
+    raise ConfigError(f'the component {component!r} is not one that {what}; those are {able}')
+  return found
+
+
+def make_spec(config: ConfigDict, workdir: Any) -> Any:
+  """Makes the `TrainSpec` of the component that a configuration describes.
+
+  Raises:
+    ConfigError: there is no such component, or nobody trains it.
+  """
+  return feature(config.component, 'make_spec', 'can be trained')(config, workdir)

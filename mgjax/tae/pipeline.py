@@ -1,0 +1,44 @@
+"""A trained autoencoder from its work directory: pixels to normalised latents and back."""
+
+import os
+
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.workdir import load_params, read_config_of
+from mgjax.core.typing import Tree
+from mgjax.parallel.shard import everywhere
+from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.tae.latents import LatentCodec, Statistics
+from mgjax.tae.tiling import Tiling
+
+
+def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
+  """Reads a trained autoencoder with its latent statistics.
+
+  Raises:
+    ConfigError: the directory is not that of an autoencoder.
+    CheckpointError: there is no checkpoint that can be trusted.
+  """
+  hint = ', set --config.autoencoder to its work directory'
+  config, params, statistics = read_autoencoder(workdir, 'autoencoder', 'an autoencoder', hint)
+  model = make_autoencoder(config.model.to_dict())
+  return LatentCodec(model, params, statistics, make_tiling(config))
+
+
+def make_tiling(config: ConfigDict) -> Tiling:
+  """Returns the tiles that an autoencoder's configuration asks for, else those of the report."""
+  return Tiling(**config.get('tiling', {}))
+
+
+def read_autoencoder(
+  workdir: str | os.PathLike[str], component: str, noun: str, hint: str
+) -> tuple[ConfigDict, Tree, Statistics]:
+  """Reads configuration, parameters and latent statistics of a trained autoencoder or codec.
+
+  Raises:
+    ConfigError: the directory does not hold one.
+    CheckpointError: there is no checkpoint that can be trusted.
+  """
+  config = read_config_of(workdir, component, noun, hint)
+  params, meta = load_params(workdir, place=everywhere())
+  return config, params, Statistics.from_dict(meta['notes']['latents'])

@@ -1,0 +1,82 @@
+"""Weights of frozen text and image encoders in and out, by the names of transformers."""
+
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from safetensors.numpy import save
+
+from mgjax.core.files import write_bytes, write_json
+from mgjax.core.tensors import listed
+from mgjax.core.typing import Tree
+from mgjax.core.weight_files import read_weights
+from mgjax.core.weight_format import ImportedWeights, WeightFormat, shapes_of, understanding
+from mgjax.core.weight_names import Row, export_tensors, import_tensors
+
+_log = logging.getLogger(__name__)
+
+
+class Family(NamedTuple):
+  """Encoders of one kind, as transformers has them.
+
+  Attributes:
+    make: the module that `config.model` describes.
+    inputs: model -> what its `init` wants beside a key.
+    fields: tensors and config.json, or None -> the fields of `config.model` that they tell.
+    rows: fields of `config.model`, and names that tensors have -> the table of names.
+    config: fields of `config.model` -> config.json.
+    expected: whose tensors these should be.
+  """
+
+  make: Callable[[Mapping[str, Any]], nn.Module]
+  inputs: Callable[[Any], tuple[Any, ...]]
+  fields: Callable[[Mapping[str, np.ndarray], Mapping[str, Any] | None], dict[str, Any]]
+  rows: Callable[[Mapping[str, Any], Collection[str]], Sequence[Row]]
+  config: Callable[[Mapping[str, Any]], dict[str, Any]]
+  expected: str
+
+
+def make_encoder_format(family: Family) -> WeightFormat:
+  """Makes the format of a frozen encoder, which goes back as it came: names, types and bits."""
+
+  def init(model: nn.Module, _: Mapping[str, Any], key: jax.Array) -> Tree:
+    return nn.unbox(model.init(key, *family.inputs(model))['params'])
+
+  def read(config: ConfigDict, source: str | os.PathLike[str]) -> ImportedWeights:
+    weights = read_weights(source)
+    with understanding(repr(os.fspath(source))):
+      told = family.fields(weights.tensors, weights.config)
+      fields = config.model.to_dict() | told
+      shapes = shapes_of(kind, fields, {})
+    if weights.config is None:
+      unseen = [f'{name} = {fields[name]!r}' for name in sorted(fields.keys() - {*told, *kind.how})]
+      _log.warning('no config.json: taken from config.model: %s', ', '.join(unseen))
+    params, left_out = import_tensors(
+      family.rows(fields, weights.tensors), weights.tensors, shapes, expected=family.expected,
+      keep_type=config.keep_type,
+    )  # fmt: skip
+    if left_out:
+      _log.info('%s are left out: no part of the encoder', listed({'tensors': left_out}))
+    for name, digest in weights.digests.items():
+      _log.info('%s  %s', digest, name)
+    types = {name: each for name, each in weights.types().items() if name not in left_out}
+    return ImportedWeights(fields, params, {'source': {'sha256': weights.digests, 'types': types}})
+
+  def write(params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path) -> str:
+    fields = model.to_dict()
+    types = notes['source']['types']
+    tensors = export_tensors(family.rows(fields, types), params, types)
+    write_json(out / 'config.json', family.config(fields))
+    write_bytes(out / 'model.safetensors', save(tensors, {'format': 'pt'}))
+    return 'the encoder by the names of its source'
+
+  kind = WeightFormat(
+    family.make, init, read, 'transformers', True, write, ('source',), frozen=True
+  )
+  return kind

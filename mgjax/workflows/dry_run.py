@@ -1,0 +1,39 @@
+"""Says what a run would train, without allocating or compiling anything."""
+
+import dataclasses
+import os
+import pathlib
+
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import MgjaxError
+from mgjax.core.tree import parameter_table
+from mgjax.data.mixture import REPLACED, make_ordered_batches
+from mgjax.registry import feature, make_spec
+
+
+def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
+  """Says what a run would train, without allocating or compiling anything.
+
+  Returns:
+    A table of parameters by group, and the shapes of one batch of each bucket; where the data or
+    the autoencoder are not there yet, a note instead.
+  """
+  outline = feature(config.component, 'outline', 'can be trained')(config)
+  shapes = jax.eval_shape(outline.model.init, jax.random.key(0), *outline.inputs)['params']
+  lines = [parameter_table(nn.unbox(shapes)), '', *outline.notes]
+  try:
+    spec = make_spec(config, pathlib.Path(workdir))
+    for bucket in spec.buckets:
+      sample = make_ordered_batches(dataclasses.replace(bucket, batch_size=1), 1)[0]
+      arrays = {
+        name: f'{array.dtype}{[bucket.batch_size, *array.shape[1:]]}'
+        for name, array in sample.items()
+        if name != REPLACED
+      }
+      lines.append(f'bucket {bucket.name}: {len(bucket.source):,} samples, {arrays}')
+  except MgjaxError as error:
+    lines.append(f'note: it cannot train yet: {error}')
+  return '\n'.join(lines)
