@@ -22,12 +22,12 @@ import jax
 from absl import flags
 
 from launch import command_line
-from mgjax.benchmarks.autoencoder import PASSES, measure_reconstruction
+from mgjax.benchmarks.autoencoder import PASSES, measure_autoencoder
 from mgjax.benchmarks.data import WHAT as DATA
 from mgjax.benchmarks.data import describe_data, measure_data
-from mgjax.benchmarks.flow_model import measure
-from mgjax.benchmarks.programs import SUBJECTS
-from mgjax.benchmarks.report import describe
+from mgjax.benchmarks.flow_model import measure_flow_model
+from mgjax.benchmarks.programs import WHAT
+from mgjax.benchmarks.report import describe_benchmark
 from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
@@ -35,7 +35,7 @@ from mgjax.parallel import distributed
 from mgjax.planning.text_encoder import ENCODE, ENCODERS
 
 _CONFIG = command_line.define_config()
-_WHAT = flags.DEFINE_enum('what', 'step', sorted({*SUBJECTS, *PASSES, DATA}), 'What is timed.')
+_WHAT = flags.DEFINE_enum('what', 'step', sorted({*WHAT, *PASSES, DATA}), 'What is timed.')
 _LATENTS = flags.DEFINE_list(
   'latents', [], 'b,t,h,w,c, for a video model; by default of the longest bucket.'
 )
@@ -75,13 +75,15 @@ def main(_) -> None:
   elif config.component == 'autoencoder':
     _refuse(latents=_LATENTS.value, layers=_LAYERS.value is not None)
     video = _sizes('video', _VIDEO.value, 'b,t,h,w')
-    report = measure_reconstruction(config, _WHAT.value, video=video, **options)
+    report = measure_autoencoder(config, _WHAT.value, video=video, **options)
   else:
     _refuse(video=_VIDEO.value)
     latents = _sizes('latents', _LATENTS.value, 'b,t,h,w,c')
-    report = measure(config, _WHAT.value, latents=latents, layers=_LAYERS.value, **options)
+    report = measure_flow_model(
+      config, _WHAT.value, latents=latents, layers=_LAYERS.value, **options
+    )
   if jax.process_index() == 0:
-    _show(describe(report), report)
+    _show(describe_benchmark(report), report)
 
 
 def _show(text: str, report: dict[str, Any]) -> None:

@@ -24,13 +24,13 @@ import time
 from absl import flags
 
 from launch import command_line
-from mgjax.checkpoints.maintenance import look_at, plan_pruning, remove, verify_all
+from mgjax.checkpoints.maintenance import list_checkpoints, plan_pruning, remove, verify_all
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tables import aligned
-from mgjax.workflows.average_runs import Candidate, average_runs
+from mgjax.workflows.average_runs import AverageCandidate, average_runs
 from mgjax.workflows.weights import export_weights
 
 COMMANDS = ('list', 'verify', 'prune', 'average', 'export')
@@ -73,7 +73,7 @@ def main(arguments) -> None:
 
 def _list(checkpoints: Checkpoints) -> None:
   rows, damaged = [('step', 'written', 'MiB', 'validation loss', '')], []
-  for seen in look_at(checkpoints):
+  for seen in list_checkpoints(checkpoints):
     written = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seen.written))
     loss = '-' if seen.loss is None else f'{seen.loss:.6g}'
     rows.append((seen.name, written, f'{seen.size / 2**20:,.1f}', loss, seen.problem))
@@ -131,9 +131,11 @@ def _average() -> None:
   print(averaged.table())
 
 
-def _candidate(run: str) -> Candidate:
+def _candidate(run: str) -> AverageCandidate:
   workdir, _, step = run.rpartition('@')
-  return Candidate(workdir, int(step)) if workdir and step.isdecimal() else Candidate(run)
+  return (
+    AverageCandidate(workdir, int(step)) if workdir and step.isdecimal() else AverageCandidate(run)
+  )
 
 
 def _numbers(words: list[str]) -> list[float]:

@@ -20,14 +20,14 @@ from absl import flags
 from launch import command_line
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.ingest import inspection
-from mgjax.data.ingest.convert import REJECTED, Treatment, convert
+from mgjax.data.ingest.convert import REJECTED, ConvertOptions, convert
 from mgjax.data.ingest.open_inputs import LAYOUTS, open_inputs
-from mgjax.data.records.reader import Records, verify
+from mgjax.data.records.reader import Records, verify_records
 from mgjax.runtime.metrics import Progress
 
 _COMMANDS = ('convert', 'inspect', 'verify')
 _PAUSE = 5.0  # seconds between two lines where there is no bar
-_DEFAULT = Treatment()
+_DEFAULT = ConvertOptions()
 
 _INPUT = flags.DEFINE_string('input', '', 'Clips to convert; records to inspect or verify.')
 _OUTPUT = flags.DEFINE_string('output', '', 'Directory or URL of the records to make.')
@@ -73,7 +73,7 @@ def _convert() -> None:
   inputs = open_inputs(
     source, _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value
   )
-  treatment = Treatment(
+  treatment = ConvertOptions(
     reencode=_REENCODE.value,
     gop=_GOP.value,
     crf=_CRF.value,
@@ -120,7 +120,7 @@ def _inspect() -> None:
 
 
 def _inspect_records(records: Records) -> None:
-  for line in inspection.describe(records):
+  for line in inspection.describe_records(records):
     print(line)
   if len(records) and inspection.holds_clips(records[0]):
     inspection.draw_clips(records, _SHEET.value, _SHOWN.value)
@@ -130,7 +130,7 @@ def _inspect_records(records: Records) -> None:
 def _verify() -> None:
   faults = []
   for directory in _directories():
-    if found := verify(directory):
+    if found := verify_records(directory):
       faults += found
     else:
       print(f'{directory}: every file is as it was written, {len(Records(directory))} rows')

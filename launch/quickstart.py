@@ -47,7 +47,7 @@ def main(_) -> None:
   if _CLIPS.value:
     text, paths = quickstart.report_clips(stages, place, workdir)
   elif _SOUND.value:
-    text, paths = quickstart.report_sounds(stages, place, workdir, samples=_SAMPLES.value or 64)
+    text, paths = quickstart.report_audio(stages, place, workdir, samples=_SAMPLES.value or 64)
   else:
     text, paths = quickstart.report_digits(stages, place, workdir, samples=_SAMPLES.value or 216)
   print(f'\n{text}\n', *paths, sep='\n')

@@ -16,7 +16,7 @@ import shlex
 from absl import flags
 
 from launch import command_line
-from mgjax.audio.files import Request, caption_of, write_files
+from mgjax.audio.files import Request, request_caption, write_files
 from mgjax.audio.pipeline import WAYS, AudioPipeline, Extension
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation.scorers import CommandScorer
@@ -59,7 +59,7 @@ def main(_) -> None:
     solver=_SOLVER.value,
   )
   request = Request(
-    caption_of(tracker, prompt, music=_MUSIC.value, quality=_QUALITY.value),
+    request_caption(tracker, prompt, music=_MUSIC.value, quality=_QUALITY.value),
     video=_VIDEO.value,
     seconds=_SECONDS.value,
     given=_CONTINUE.value,

@@ -23,7 +23,7 @@ _CAPTION = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundCaption:
+class AudioCaption:
   """What a caption says of a sound; `str` writes it and `parse` reads it, each other's inverse.
 
   Of the template, the wording for a sound with speech, with singing or without music, and whether
@@ -87,7 +87,7 @@ class SoundCaption:
     return ' '.join(sentences)
 
 
-def parse(text: str) -> SoundCaption:
+def parse(text: str) -> AudioCaption:
   """Reads what `str` of a `SoundCaption` wrote.
 
   Raises:
@@ -95,12 +95,12 @@ def parse(text: str) -> SoundCaption:
   """
   found = _CAPTION.fullmatch(text)
   if found is None:
-    example = SoundCaption('waves break on a beach')
+    example = AudioCaption('waves break on a beach')
     raise ConfigError(
       f'{text[:60]!r} is no structured caption; write it as in {str(example)!r}, or give the bare '
       'description'
     )
-  return SoundCaption(
+  return AudioCaption(
     description=found['description'],
     quality=float(found['quality']),
     speech=found['speech'] == 'contains',
@@ -110,7 +110,7 @@ def parse(text: str) -> SoundCaption:
   )
 
 
-def structured(prompt: str, *, music: str = '', quality: float | None = None) -> SoundCaption:
+def structured(prompt: str, *, music: str = '', quality: float | None = None) -> AudioCaption:
   """Makes a caption of what people type: a description, or a whole caption, which stays as it is.
 
   A description asks for a sound without speech and singing, of quality 7.0, or 8.0 with music,
@@ -132,7 +132,7 @@ def structured(prompt: str, *, music: str = '', quality: float | None = None) ->
       )
     return parse(prompt.strip())
   default = MUSIC_QUALITY if music else EFFECTS_QUALITY
-  return SoundCaption(
+  return AudioCaption(
     description=prompt,
     quality=default if quality is None else quality,
     music=MUSIC_LIKELIHOOD if music else None,

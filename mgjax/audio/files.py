@@ -19,9 +19,9 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.typing import Float
 from mgjax.flow.windows import Cover
-from mgjax.media.audio import probe_sound, stream_sound, write_soundtrack, write_wav_stream
-from mgjax.media.audio_sheet import sound_sheet
-from mgjax.media.loudness import Level, amplified, measure
+from mgjax.media.audio import probe_audio, stream_audio, write_soundtrack, write_wav_stream
+from mgjax.media.audio_sheet import audio_sheet
+from mgjax.media.loudness import Level, amplified, measure_loudness
 from mgjax.runtime.metrics import Progress
 from mgjax.text.prompts import clean_prompt
 
@@ -65,7 +65,7 @@ class Request:
   loudness: float | None = -16.0
 
 
-def caption_of(
+def request_caption(
   tracker: AudioPipeline, prompt: str, *, music: str = '', quality: float | None = None
 ) -> str:
   """Returns the caption that a model is asked with: a structured one, or as it is for digits.
@@ -108,10 +108,10 @@ def write_files(
   outer, inner = tracker.plan(seconds, request.extension)
   given = None
   if request.given is not None:
-    probe_sound(request.given)
+    probe_audio(request.given)
 
     def stream() -> Iterator[np.ndarray]:
-      return stream_sound(request.given, rate=tracker.rate, channels=tracker.channels)
+      return stream_audio(request.given, rate=tracker.rate, channels=tracker.channels)
 
     given = tracker.given(stream, seconds, request.spans)
   with _progress(len(outer.starts)) as report, _held(paths[-1]) as file:
@@ -128,7 +128,7 @@ def write_files(
       rows=request.rows,
       report=report,
     )
-    level = measure(_written(sound, file), tracker.rate)
+    level = measure_loudness(_written(sound, file), tracker.rate)
     gain = _gain(level, request.loudness)
     shape = (tracker.rate, tracker.channels)
     for path in paths:
@@ -242,7 +242,7 @@ def _draw(
   sound, row = np.concatenate(held)[:most], round(_ROW * rate)
   rows = [sound[begin : begin + row] for begin in range(0, len(sound), row)]
   titles = [prompt, *(f'from {index * _ROW:g} s on' for index in range(1, len(rows)))]
-  sound_sheet(path, rows, titles, rate)
+  audio_sheet(path, rows, titles, rate)
 
 
 def _digest(file: IO[bytes]) -> str:

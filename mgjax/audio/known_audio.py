@@ -10,7 +10,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Bool, Float
 
 
-class GivenSound:
+class KnownAudio:
   """The known part of a soundtrack, as latents for the model and as itself for the listener.
 
   Its latents are held, 13 kB a second in the published codec; its samples are read again when they

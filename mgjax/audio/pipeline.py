@@ -13,9 +13,9 @@ import numpy as np
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.extend import autoregress, concatenate, frame_noise
-from mgjax.audio.known_audio import GivenSound
-from mgjax.audio.rerank import Alignment, Scorer, best_of
-from mgjax.audio.task import check_length, longest_bucket
+from mgjax.audio.known_audio import KnownAudio
+from mgjax.audio.rerank import OnsetAlignment, Scorer, best_of
+from mgjax.audio.task import check_length, longest_audio_bucket
 from mgjax.audio.video_track import VideoTrack
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.core.typing import Array, Batch, Float
@@ -104,7 +104,7 @@ class AudioPipeline(FlowPipeline):
   @property
   def default_seconds(self) -> float:
     """Length of the longest sounds that the model was trained on."""
-    return float(self.config.buckets[longest_bucket(self.config)].seconds)
+    return float(self.config.buckets[longest_audio_bucket(self.config)].seconds)
 
   def video_track(self, path: str | os.PathLike[str]) -> VideoTrack:
     """Opens a video for `soundtrack`, seen at the size and frame rate of training.
@@ -113,7 +113,7 @@ class AudioPipeline(FlowPipeline):
       ConfigError: the model was trained without pictures.
       DataError: the video cannot be read.
     """
-    shape = self.config.buckets[longest_bucket(self.config)]
+    shape = self.config.buckets[longest_audio_bucket(self.config)]
     if 'frame_features' not in self._reads or 'height' not in shape:
       raise ConfigError('this model was trained without pictures; leave the video out')
     size = (shape.height, shape.width)
@@ -126,7 +126,7 @@ class AudioPipeline(FlowPipeline):
     stream: Callable[[], Iterable[np.ndarray]],
     seconds: float,
     spans: Sequence[tuple[float, float]] | None = None,
-  ) -> GivenSound:
+  ) -> KnownAudio:
     """Takes up sound to go on with or to fill up.
 
     Args:
@@ -138,7 +138,7 @@ class AudioPipeline(FlowPipeline):
       ConfigError: the model was trained without known sound, or nothing would stay.
     """
     self._needs_context('to go on with a sound')
-    return GivenSound(self._codec, stream, seconds, spans)
+    return KnownAudio(self._codec, stream, seconds, spans)
 
   def generate(
     self,
@@ -214,7 +214,7 @@ class AudioPipeline(FlowPipeline):
     seconds: float,
     *,
     video_track: VideoTrack | None = None,
-    given: GivenSound | None = None,
+    given: KnownAudio | None = None,
     extension: Extension = Extension(),
     seed: int = 0,
     candidates: int = 1,
@@ -366,7 +366,7 @@ def _chosen(scorer: Scorer | None, candidates: int, pictures: bool) -> Scorer | 
       f'there is nothing to choose the best of {candidates} candidates by: the alignment with the '
       'pictures needs pictures; give a video, a scorer, or ask for one candidate'
     )
-  return scorer or Alignment()
+  return scorer or OnsetAlignment()
 
 
 def _row(array: np.ndarray | None, row: int) -> np.ndarray | None:

@@ -69,7 +69,7 @@ def best_of(
   return (best if finite[best] else int(np.argmax(finite))), scores
 
 
-class Alignment:
+class OnsetAlignment:
   """Whether sounds begin when motion changes; 1 is perfect, 0 never at the same time.
 
   With o the onset strength of the sound and m the change of the motion, both in [0, 1], 25 times a

@@ -21,8 +21,8 @@ from mgjax.checkpoints.workdir import read_config
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
-from mgjax.data.audio_sources import make_sound_sources
-from mgjax.data.mixture import Bucket, Source
+from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.sources import check_same_shape, make_transform, stored_latents
 from mgjax.flow_models.build import (
   check_learnt,
@@ -38,7 +38,7 @@ from mgjax.flow_models.build import (
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.media.audio import write_wav
-from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.text.embeddings import stored_encoders, with_embeddings
 from mgjax.training.spec import EncodePlan, Outline, TrainSpec, longest_of, make_buckets
@@ -54,7 +54,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
   keep = ('latents',) if config.data.latents else ('sound',)
   transform = make_transform([each.prepare for each in model.conditionings], keep)
-  sources = functools.partial(samples_of, config.data, config.buckets, codec)
+  sources = functools.partial(make_audio_samples, config.data, config.buckets, codec)
   buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
 
   def prepare(batch: Batch) -> Batch:
@@ -85,7 +85,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   )
 
 
-def longest_bucket(config: ConfigDict) -> str:
+def longest_audio_bucket(config: ConfigDict) -> str:
   """Returns the name of the bucket with the longest sounds, the first of several."""
   return max(config.buckets, key=lambda name: config.buckets[name].seconds)
 
@@ -106,7 +106,7 @@ def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> i
   return latents
 
 
-def samples_of(
+def make_audio_samples(
   data: Fields,
   buckets: Fields,
   codec: AudioCodec,
@@ -134,7 +134,7 @@ def samples_of(
   rate = codec.latent_rate
   return {
     name: WithFeatures(source, data['fps'], round(buckets[name]['seconds'] * rate), rate)
-    for name, source in make_sound_sources(data, buckets, split, report).items()
+    for name, source in make_audio_sources(data, buckets, split, report).items()
   }
 
 
@@ -162,7 +162,7 @@ class WithFeatures:
 
 
 def _make_show(
-  config: ConfigDict, model: FlowModel, codec: AudioCodec, bucket: Bucket
+  config: ConfigDict, model: FlowModel, codec: AudioCodec, bucket: ShapeBucket
 ) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
   """Makes the function that samples sounds for validation data into a directory."""
   generate = make_sampler_of(config, model)
@@ -177,7 +177,7 @@ def _make_show(
     sounds = fetch(codec.decode(generate(params, batch, noise)[:, :, 0, 0]))
     path = directory / 'samples.png'
     if jax.process_index() == 0:
-      sound_sheet(path, list(sounds), [sample['caption'] for sample in samples], codec.rate)
+      audio_sheet(path, list(sounds), [sample['caption'] for sample in samples], codec.rate)
       for index, sound in enumerate(sounds):
         write_wav(directory / f'{index:03d}.wav', sound, codec.rate)
     return path
@@ -218,7 +218,9 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
 
   return EncodePlan(
     statistics=codec.statistics.as_dict(),
-    make_sources=lambda data, split, report: samples_of(data, buckets, codec, split, report),
+    make_sources=lambda data, split, report: make_audio_samples(
+      data, buckets, codec, split, report
+    ),
     encode=encode,
     about=lambda name: {'seconds': buckets[name].seconds},
     tile=lambda name: (round(buckets[name].seconds * codec.rate),),

@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mgjax.benchmarks.baselines import Rival, find_rivals, make_reconstruction_task
-from mgjax.benchmarks.compare import Check, Prepared, compete, prepare, report_of
-from mgjax.benchmarks.programs import STEP, Subject, make_step_subject, shapes_of
+from mgjax.benchmarks.baselines import Baseline, find_baselines, make_autoencoder_task
+from mgjax.benchmarks.compare import Check, PreparedPrograms, compare_programs, prepare, report_of
+from mgjax.benchmarks.programs import STEP, Programs, make_step_programs, program_shapes
 from mgjax.benchmarks.report import RECONSTRUCTION_COUNTED
 from mgjax.benchmarks.timing import SPREAD, Timed, counted_compilations
 from mgjax.core.errors import ConfigError
@@ -30,7 +30,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import batch_sharding, make_initialise, put_batch
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
-from mgjax.tae.objective import Weights, make_objective
+from mgjax.tae.objective import LossWeights, make_objective
 
 ENCODE, DECODE = 'encode', 'decode'
 PASSES = (ENCODE, DECODE, STEP)
@@ -39,7 +39,7 @@ PASSES = (ENCODE, DECODE, STEP)
 CLOSE = 1e-4
 
 
-def measure_reconstruction(
+def measure_autoencoder(
   config: ConfigDict,
   what: str = STEP,
   *,
@@ -82,22 +82,22 @@ def measure_reconstruction(
   _, bucket = longest_bucket(config.buckets)
   video = video or (bucket.batch_size, bucket.frames, bucket.height, bucket.width)
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
-  found = find_rivals(rivals, what, mesh.size)
+  found = find_baselines(rivals, what, mesh.size)
   if video[0] % (groups := size(mesh, BATCH)):
     raise ConfigError(
       f'{video[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple in --video'
     )
-  subject = make_reconstruction_subject(what, config, video, mesh)
+  subject = make_autoencoder_programs(what, config, video, mesh)
   notes = ['LPIPS and discriminator are not in the step'] if what == STEP else []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, task, check = prepare(subject), {}, None
     if found:
       params, x = ours.arguments
-      task = make_reconstruction_task(what, config, video[1], x, params)
+      task = make_autoencoder_task(what, config, video[1], x, params)
       check = make_check(ours, apart, notes)
-    outcome = compete(
+    outcome = compare_programs(
       ours, found, task, compilations, rounds=rounds, profile=profile, check=check
     )  # fmt: skip
   report = report_of(
@@ -148,9 +148,9 @@ def _count(jaxpr) -> int:
   return total
 
 
-def make_reconstruction_subject(
+def make_autoencoder_programs(
   what: str, config: ConfigDict, video: tuple[int, int, int, int], mesh: Mesh
-) -> Subject:
+) -> Programs:
   """Makes the program to be timed, without allocating anything large; no mesh may be ambient.
 
   Args:
@@ -174,7 +174,7 @@ def make_reconstruction_subject(
     return model.apply({'params': params}, latents, video[1], method='decode')
 
   initialise, shardings = make_initialise(init, mesh)
-  params = shapes_of(initialise, shardings)
+  params = program_shapes(initialise, shardings)
   rows = batch_sharding(mesh)
   pixels = jax.ShapeDtypeStruct((*video, 3), jnp.float32, sharding=rows)
   latents = jax.eval_shape(encode, params, pixels)  # raises where pixels do not divide
@@ -187,7 +187,7 @@ def make_reconstruction_subject(
     forward = flops[ENCODE] + flops[DECODE]
     return _make_step(config, model, init, video, mesh, FORWARD_AND_BACKWARD * forward)
   program, x = {ENCODE: (encode, pixels), DECODE: (decode, latents)}[what]
-  return Subject(
+  return Programs(
     programs={what: program},
     flops={what: flops[what]},
     shapes=(params, x),
@@ -197,10 +197,10 @@ def make_reconstruction_subject(
 
 
 def _make_step(config: ConfigDict, model: Autoencoder, init, video, mesh: Mesh, flops: int):
-  weights = Weights(**config.objective)
+  weights = LossWeights(**config.objective)
   batch: Batch = {'video': np.random.default_rng(0).uniform(-1, 1, (*video, 3)).astype(np.float32)}
   batch = put_batch(batch, mesh)
-  return make_step_subject(config, model, make_objective(weights), init, batch, mesh, flops=flops)
+  return make_step_programs(config, model, make_objective(weights), init, batch, mesh, flops=flops)
 
 
 def _draw(shapes: Tree) -> Tree:
@@ -213,13 +213,15 @@ def _draw(shapes: Tree) -> Tree:
   return jax.tree.map(fill, shapes)
 
 
-def make_check(ours: Prepared, apart: dict[str, dict[str, float]], notes: list[str]) -> Check:
+def make_check(
+  ours: PreparedPrograms, apart: dict[str, dict[str, float]], notes: list[str]
+) -> Check:
   """Makes what compares a rival's results with ours, and notes how far they are apart."""
   expected = {
     name: np.asarray(program.call(*ours.arguments)) for name, program in ours.compiled.items()
   }
 
-  def check(rival: Rival, variant: str, programs: Mapping[str, Timed]) -> None:
+  def check(rival: Baseline, variant: str, programs: Mapping[str, Timed]) -> None:
     if rival.differs:
       notes.append(f'{variant} does other work: {rival.differs}')
       return

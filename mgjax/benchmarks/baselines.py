@@ -34,7 +34,7 @@ Programs = dict[str, Timed]
 
 
 @dataclasses.dataclass(frozen=True)
-class Rival:
+class Baseline:
   """Another implementation.
 
   Attributes:
@@ -48,7 +48,7 @@ class Rival:
   differs: str = ''
 
 
-def find_rivals(names: Sequence[str], what: str, devices: int) -> list[Rival]:
+def find_baselines(names: Sequence[str], what: str, devices: int) -> list[Baseline]:
   """Finds rivals by name, before anything slow begins.
 
   Args:
@@ -66,7 +66,7 @@ def find_rivals(names: Sequence[str], what: str, devices: int) -> list[Rival]:
     )
   found = []
   for name in names:
-    able, rival = (('attention',), Rival(JAX, _jax_programs)) if name == JAX else _load(name)
+    able, rival = (('attention',), Baseline(JAX, _jax_programs)) if name == JAX else _load(name)
     if what not in able:
       raise ConfigError(
         f'--rival={name} runs {" and ".join(able)}, not {what!r}; take --what={able[0]}, or '
@@ -97,7 +97,7 @@ def make_task(
   }
 
 
-def make_reconstruction_task(
+def make_autoencoder_task(
   what: str, config: ConfigDict, frames: int, x: Array, params: Tree
 ) -> dict[str, Any]:
   """Returns what a rival of an autoencoder has to do, in plain values and arrays of numpy.
@@ -136,7 +136,7 @@ def _machine() -> dict[str, Any]:
   }
 
 
-def _load(path: str) -> tuple[Sequence[str], Rival]:
+def _load(path: str) -> tuple[Sequence[str], Baseline]:
   if not pathlib.Path(path).is_file():
     raise ConfigError(f'--rival={path}: there is no such file; give {JAX} or a Python file')
   spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
@@ -149,7 +149,7 @@ def _load(path: str) -> tuple[Sequence[str], Rival]:
     raise ConfigError(
       f'--rival={path} lacks WHAT or make_programs(task); see mgjax/benchmarks/baselines.py'
     )
-  return module.WHAT, Rival(path, module.make_programs, getattr(module, 'DIFFERS', ''))
+  return module.WHAT, Baseline(path, module.make_programs, getattr(module, 'DIFFERS', ''))
 
 
 def _jax_programs(task: Mapping[str, Any]) -> dict[str, Programs]:

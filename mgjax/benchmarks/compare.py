@@ -9,10 +9,17 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from mgjax.benchmarks.baselines import Rival
-from mgjax.benchmarks.programs import Subject
+from mgjax.benchmarks.baselines import Baseline
+from mgjax.benchmarks.programs import Programs
 from mgjax.benchmarks.report import OURS, rated, ratios
-from mgjax.benchmarks.timing import Compiled, Timed, compile_program, race, repeated, warm_up
+from mgjax.benchmarks.timing import (
+  CompiledProgram,
+  Timed,
+  compile_program,
+  interleave,
+  repeated,
+  warm_up,
+)
 from mgjax.core.errors import first_line
 from mgjax.parallel.chips import GIB, Chip, peak_bytes
 
@@ -20,11 +27,11 @@ PROFILED = 3  # runs of each program in a trace
 MIB = 2**20
 
 Runs = dict[tuple[str, str], Timed]  # (contender, program) -> its run
-Check = Callable[[Rival, str, Mapping[str, Timed]], None]  # of a variant's programs; it raises
+Check = Callable[[Baseline, str, Mapping[str, Timed]], None]  # of a variant's programs; it raises
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class PreparedPrograms:
   """A subject with its programs compiled, bound to arguments, and warm.
 
   Attributes:
@@ -34,14 +41,14 @@ class Prepared:
     runs: name -> the program with its arguments.
   """
 
-  subject: Subject
+  subject: Programs
   arguments: Sequence[Any]
-  compiled: Mapping[str, Compiled]
+  compiled: Mapping[str, CompiledProgram]
   runs: Mapping[str, Timed]
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Comparison:
   """What came of a contest.
 
   Attributes:
@@ -57,7 +64,7 @@ class Outcome:
   peak: int | None
 
 
-def compile_one(subject: Subject, name: str) -> Compiled:
+def compile_one(subject: Programs, name: str) -> CompiledProgram:
   """Compiles one program of a subject."""
   return compile_program(
     subject.programs[name],
@@ -67,7 +74,7 @@ def compile_one(subject: Subject, name: str) -> Compiled:
   )
 
 
-def prepare(subject: Subject) -> Prepared:
+def prepare(subject: Programs) -> PreparedPrograms:
   """Compiles all programs of a subject, makes their arguments and warms them up."""
   compiled = {name: compile_one(subject, name) for name in subject.programs}
   arguments = list(subject.allocate())
@@ -77,19 +84,19 @@ def prepare(subject: Subject) -> Prepared:
   }
   for run in runs.values():
     warm_up(run)
-  return Prepared(subject, arguments, compiled, runs)
+  return PreparedPrograms(subject, arguments, compiled, runs)
 
 
-def compete(
-  ours: Prepared,
-  rivals: Sequence[Rival],
+def compare_programs(
+  ours: PreparedPrograms,
+  rivals: Sequence[Baseline],
   task: Mapping[str, Any],
   compilations: Sequence[float],
   *,
   rounds: int,
   profile: str = '',
   check: Check | None = None,
-) -> Outcome:
+) -> Comparison:
   """Lets rivals do what ours does, in turns.
 
   Args:
@@ -103,20 +110,20 @@ def compete(
       they do not do what they should.
   """
   peak = peak_bytes()
-  runs, failed = enter(rivals, task, check)
+  runs, failed = prepare_baselines(rivals, task, check)
   runs = {(OURS, name): run for name, run in ours.runs.items()} | runs
   before = len(compilations)
-  timings = race(runs, rounds)
+  timings = interleave(runs, rounds)
   late = len(compilations) - before
   if profile:
     _trace(ours.runs, profile)
-  return Outcome(timings, failed, late, peak)
+  return Comparison(timings, failed, late, peak)
 
 
 def report_of(
   what: str,
-  ours: Prepared,
-  outcome: Outcome,
+  ours: PreparedPrograms,
+  outcome: Comparison,
   mesh: Mesh,
   chip: Chip | None,
   *,
@@ -172,8 +179,8 @@ def report_of(
   }
 
 
-def enter(
-  rivals: Sequence[Rival], task: Mapping[str, Any], check: Check | None
+def prepare_baselines(
+  rivals: Sequence[Baseline], task: Mapping[str, Any], check: Check | None
 ) -> tuple[Runs, dict[str, str]]:
   """Makes rivals and warms them up; one that fails is named, and does not stop the others.
 

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.benchmarks.baselines import Rival, find_rivals
-from mgjax.benchmarks.compare import enter
+from mgjax.benchmarks.baselines import Baseline, find_baselines
+from mgjax.benchmarks.compare import prepare_baselines
 from mgjax.benchmarks.report import OURS, ratios
 from mgjax.benchmarks.sample_data import Windows, make_footage, make_latents
-from mgjax.benchmarks.timing import Timed, processor_seconds_of_family, race, warm_up
+from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_family, warm_up
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import Bucket, make_ordered_batches
+from mgjax.data.mixture import ShapeBucket, make_ordered_batches
 from mgjax.data.records.reader import Records
 from mgjax.data.replacement import Replacing
 from mgjax.data.sources import make_sources, make_transform
@@ -59,22 +59,22 @@ def measure_data(
   """
   if config.windows < config.batch_size or config.latents.rows < config.latents.batch_size:
     raise ConfigError('windows and latents.rows must be at least one batch of theirs')
-  found = find_rivals(rivals, WHAT, devices=1)
+  found = find_baselines(rivals, WHAT, devices=1)
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   threads = config.threads or cores
   with tempfile.TemporaryDirectory(dir=directory or None) as folder:
     footage = make_footage(config, pathlib.Path(folder))
     ours = _clip_programs(config, pathlib.Path(folder), footage, threads)
-    theirs, failed = enter(found, _task(config, footage, cores), _make_check(ours))
+    theirs, failed = prepare_baselines(found, _task(config, footage, cores), _make_check(ours))
     for run in ours.values():
       warm_up(run)
     runs = {(OURS, name): run for name, run in ours.items()} | theirs
-    timings = race(runs, rounds, processor_seconds_of_family)
+    timings = interleave(runs, rounds, processor_seconds_of_family)
     records = make_latents(config.latents.to_dict(), pathlib.Path(folder) / 'latents')
     latents, size = _latent_programs(records, config.latents.batch_size, cores)
     for run in latents.values():
       warm_up(run)
-    timings |= race(latents, rounds, processor_seconds_of_family)
+    timings |= interleave(latents, rounds, processor_seconds_of_family)
   clips = config.windows // config.batch_size * config.batch_size
   programs: dict[str, dict[str, Any]] = {}
   for (contender, program), times in timings.items():
@@ -159,7 +159,7 @@ def _clip_programs(
     }  # fmt: skip
     shape = {'frames': config.frames, 'height': config.height, 'width': config.width}
     source = Replacing(make_sources(data, {WHAT: shape}, 'train')[WHAT], WHAT)
-    bucket = Bucket(WHAT, source, config.batch_size, 1, make_transform((), ('video',)))
+    bucket = ShapeBucket(WHAT, source, config.batch_size, 1, make_transform((), ('video',)))
     whole = config.windows // config.batch_size
     with StepIterator(make_ordered_batches(bucket, whole), threads=threads) as iterator:
       first = next(iterator)
@@ -174,10 +174,10 @@ def _clip_programs(
   return programs | {FIRST: functools.partial(read, next(iter(footage)), 1)}
 
 
-def _make_check(ours: Programs) -> Callable[[Rival, str, Mapping[str, Timed]], None]:
+def _make_check(ours: Programs) -> Callable[[Baseline, str, Mapping[str, Timed]], None]:
   """Makes what compares a rival's first batch with ours."""
 
-  def check(rival: Rival, variant: str, programs: Mapping[str, Timed]) -> None:
+  def check(rival: Baseline, variant: str, programs: Mapping[str, Timed]) -> None:
     del rival
     for name, run in programs.items():
       found, expected = np.asarray(run()), np.asarray(ours[name]())
@@ -198,7 +198,7 @@ def _latent_programs(
   order = np.random.default_rng(1).permutation(len(records))[:whole].tolist()
   given = [records[index]['latents'] for index in order]
   pool = concurrent.futures.ThreadPoolExecutor(cores)
-  bucket = Bucket(WHAT, records, batch_size, 1, make_transform((), ('latents',)))
+  bucket = ShapeBucket(WHAT, records, batch_size, 1, make_transform((), ('latents',)))
   parts = [order[core::cores] for core in range(cores)]
   copied = [given[core::cores] for core in range(cores)]
 

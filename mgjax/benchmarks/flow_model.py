@@ -12,9 +12,15 @@ import jax
 from ml_collections import ConfigDict
 
 from mgjax.backbone.patch import grid
-from mgjax.benchmarks.baselines import find_rivals, make_task
-from mgjax.benchmarks.compare import Prepared, compete, compile_one, prepare, report_of
-from mgjax.benchmarks.programs import Subject, make_subject
+from mgjax.benchmarks.baselines import find_baselines, make_task
+from mgjax.benchmarks.compare import (
+  PreparedPrograms,
+  compare_programs,
+  compile_one,
+  prepare,
+  report_of,
+)
+from mgjax.benchmarks.programs import Programs, make_programs
 from mgjax.benchmarks.report import ATTENTION_COUNTED, COUNTED
 from mgjax.benchmarks.timing import (
   capacity,
@@ -28,7 +34,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.planning.workload import make_workload
 
 
-def measure(
+def measure_flow_model(
   config: ConfigDict,
   what: str = 'step',
   *,
@@ -62,15 +68,15 @@ def measure(
   work = make_workload(config)
   latents = tuple(latents or (config.buckets[work.bucket].batch_size, *work.latents))
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
-  found = find_rivals(rivals, what, mesh.size)
+  found = find_baselines(rivals, what, mesh.size)
 
-  def make(depth: int) -> Subject:
-    return make_subject(what, _with_depth(config, depth), latents, work.context, mesh)
+  def make(depth: int) -> Programs:
+    return make_programs(what, _with_depth(config, depth), latents, work.context, mesh)
 
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, depth, notes = _fitted(make, config.model.depth, layers)
     task = make_task(what, _with_depth(config, depth), latents, work.context)
-    outcome = compete(ours, found, task, compilations, rounds=rounds, profile=profile)
+    outcome = compare_programs(ours, found, task, compilations, rounds=rounds, profile=profile)
 
   tokens = math.prod(grid(latents, tuple(config.model.patch)))
   report = report_of(
@@ -89,8 +95,8 @@ def measure(
 
 
 def _fitted(
-  make: Callable[[int], Subject], configured: int, layers: int | None
-) -> tuple[Prepared, int, list[str]]:
+  make: Callable[[int], Programs], configured: int, layers: int | None
+) -> tuple[PreparedPrograms, int, list[str]]:
   """Compiles and warms up with the layers that are asked for, or with as many as fit."""
   if layers != 0:
     depth = configured if layers is None else layers

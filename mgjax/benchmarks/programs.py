@@ -28,7 +28,7 @@ from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
 from mgjax.parallel.shard import make_initialise, put_batch
-from mgjax.training.guard import make_gate
+from mgjax.training.guard import make_guard
 from mgjax.training.optimizer import make_run_optimizer
 from mgjax.training.state import State, abstract_state, shardings_of, start_state
 from mgjax.training.step import make_step
@@ -38,7 +38,7 @@ BARE, FINGERPRINTS = 'bare_step', 'fingerprints'
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class Programs:
   """Programs that read the same arguments.
 
   Attributes:
@@ -61,9 +61,9 @@ class Subject:
   donates: bool = False
 
 
-def make_subject(
+def make_programs(
   what: str, config: ConfigDict, latents: tuple[int, ...], context: int, mesh: Mesh
-) -> Subject:
+) -> Programs:
   """Makes the programs to be timed, without allocating anything large; the mesh is ambient.
 
   step        forward, backward, AdamW and average, as a run takes it
@@ -82,19 +82,19 @@ def make_subject(
   Raises:
     ConfigError: something does not exist or does not divide.
   """
-  if what not in SUBJECTS:
-    raise ConfigError(f'there is no {what!r} to time; expected one of {", ".join(SUBJECTS)}')
+  if what not in WHAT:
+    raise ConfigError(f'there is no {what!r} to time; expected one of {", ".join(WHAT)}')
   if latents[0] % (groups := size(mesh, BATCH)):
     raise ConfigError(
       f'{latents[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple in --latents, or put devices that share a row on --config.mesh.context'
     )
-  return SUBJECTS[what](config, latents, context, mesh)
+  return WHAT[what](config, latents, context, mesh)
 
 
-def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   model = make_flow_model(config)
-  return make_step_subject(
+  return make_step_programs(
     config,
     model,
     make_objectives(config, model)[0],
@@ -105,7 +105,7 @@ def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
   )
 
 
-def make_step_subject(
+def make_step_programs(
   config: ConfigDict,
   model: nn.Module,
   objective: Objective,
@@ -114,7 +114,7 @@ def make_step_subject(
   mesh: Mesh,
   *,
   flops: int,
-) -> Subject:
+) -> Programs:
   """Makes a training step of any part, with its optimizer and average, as a run takes it.
 
   Args:
@@ -132,7 +132,7 @@ def make_step_subject(
   step = make_step(
     model, objective, optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
-    gate=make_gate(config.train),
+    gate=make_guard(config.train),
   )  # fmt: skip
   # Given up, or the parameters would be there twice.
   begin = jax.jit(
@@ -140,7 +140,7 @@ def make_step_subject(
     out_shardings=shardings_of(shapes),
     donate_argnums=0,
   )
-  return Subject(
+  return Programs(
     programs={STEP: step},
     flops={STEP: flops},
     shapes=(shapes, batch),
@@ -151,7 +151,7 @@ def make_step_subject(
   )
 
 
-def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   """What watching over a run costs: a step with all of it, one with none, and what a save adds."""
   model = make_flow_model(config)
   watched = _step(config, latents, context, mesh)
@@ -178,17 +178,17 @@ def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
   )
 
 
-def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   model = make_flow_model(config)
   initialise, shardings = make_initialise(_make_init(model, latents[-1]), mesh)
-  shapes = shapes_of(initialise, shardings)
+  shapes = program_shapes(initialise, shardings)
   batch = _make_batch(model, latents, context, mesh)
 
   def forward(params: Tree, batch: Batch) -> Any:
     time = jnp.full(latents[0], 0.5)
     return model.apply({'params': params}, batch['latents'], time, batch, {})
 
-  return Subject(
+  return Programs(
     programs={FORWARD: forward},
     flops={FORWARD: backbone_flops(model.backbone, latents, context).forward},
     shapes=(shapes, batch),
@@ -197,7 +197,7 @@ def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
   )
 
 
-def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   backbone = make_flow_model(config).backbone
   d, dtype = backbone.dim, backbone.dtype
   layers = stack(Block, depth=backbone.depth, remat=backbone.remat, unroll=backbone.unroll)(
@@ -230,10 +230,10 @@ def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
     y, pull = jax.vjp(lambda params, inputs: forward(params, inputs, masks, None), params, inputs)
     return y, pull(dy)
 
-  shapes = (shapes_of(initialise, shardings), inputs, masks, inputs[0])
+  shapes = (program_shapes(initialise, shardings), inputs, masks, inputs[0])
   whole = backbone_flops(backbone, latents, context)
   rest = backbone_flops(backbone.clone(depth=0), latents, context)
-  return Subject(
+  return Programs(
     programs={FORWARD: forward, BOTH: both},
     flops={FORWARD: whole.forward - rest.forward, BOTH: whole.training - rest.training},
     shapes=shapes,
@@ -242,7 +242,7 @@ def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
   )
 
 
-def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject:
+def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   backbone = make_flow_model(config).backbone
   g, k = backbone.heads, backbone.dim // backbone.heads
   b, n, valid = _tokens(backbone, latents)
@@ -261,7 +261,7 @@ def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject
   # Q K^T and P V of all heads; what fills tokens up on a mesh does not count.
   flops = 4 * b * math.prod(grid(latents, backbone.patch)) ** 2 * g * k
   shapes = (x, x, x, x, mask)
-  return Subject(
+  return Programs(
     programs={FORWARD: forward, BOTH: both},
     flops={FORWARD: flops, BOTH: FORWARD_AND_BACKWARD * flops},
     shapes=shapes,
@@ -269,7 +269,7 @@ def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Subject
   )
 
 
-SUBJECTS = {
+WHAT = {
   'step': _step, 'guards': _guards, 'forward': _forward, 'blocks': _blocks, 'attention': _attention
 }  # fmt: skip
 
@@ -292,7 +292,7 @@ def _make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: 
   return put_batch(batch, mesh)
 
 
-def shapes_of(make: Callable[[Key], Tree], shardings: Tree) -> Tree:
+def program_shapes(make: Callable[[Key], Tree], shardings: Tree) -> Tree:
   """Returns the shapes of what `make(key)` makes, with the given shardings."""
   return jax.tree.map(
     lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),

@@ -74,7 +74,7 @@ def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
   return found
 
 
-def describe(report: Mapping[str, Any]) -> str:
+def describe_benchmark(report: Mapping[str, Any]) -> str:
   """Returns a report of `benchmark.py` or of a benchmark of autoencoders or encoders as text."""
   parts = [_heading(report), *aligned(_rows(report), names=2)]
   for name, variant in report['rival_over_mgjax'].items():

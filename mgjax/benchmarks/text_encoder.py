@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgjax.benchmarks.autoencoder import count_products, make_check
-from mgjax.benchmarks.baselines import find_rivals, make_encoder_task
-from mgjax.benchmarks.compare import compete, prepare, report_of
-from mgjax.benchmarks.programs import Subject, shapes_of
+from mgjax.benchmarks.baselines import find_baselines, make_encoder_task
+from mgjax.benchmarks.compare import compare_programs, prepare, report_of
+from mgjax.benchmarks.programs import Programs, program_shapes
 from mgjax.benchmarks.report import ENCODER_COUNTED
 from mgjax.benchmarks.timing import counted_compilations
 from mgjax.core.errors import ConfigError
@@ -55,10 +55,10 @@ def measure_encoder(
   """
   make_encoder(config)  # raises where it is none
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
-  found = find_rivals(rivals, ENCODE, mesh.size)
+  found = find_baselines(rivals, ENCODE, mesh.size)
   if config.rows % (groups := size(mesh, BATCH)):
     raise ConfigError(f'config.rows = {config.rows} do not divide over {groups} groups of devices')
-  subject, length = make_encoder_subject(config, mesh), tokens_read(config)
+  subject, length = make_encoder_programs(config, mesh), tokens_read(config)
   notes: list[str] = []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
@@ -67,7 +67,7 @@ def measure_encoder(
       params, *inputs = ours.arguments
       task = make_encoder_task(config, inputs, params)
       check = make_check(ours, apart, notes)
-    outcome = compete(
+    outcome = compare_programs(
       ours, found, task, compilations, rounds=rounds, profile=profile, check=check
     )  # fmt: skip
   report = report_of(
@@ -83,7 +83,7 @@ def measure_encoder(
   }
 
 
-def make_encoder_subject(config: ConfigDict, mesh: Mesh) -> Subject:
+def make_encoder_programs(config: ConfigDict, mesh: Mesh) -> Programs:
   """Makes the program to be timed, without allocating anything; no mesh may be ambient."""
   model = make_encoder(config)
 
@@ -100,7 +100,7 @@ def make_encoder_subject(config: ConfigDict, mesh: Mesh) -> Subject:
   shapes = [
     jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=rows) for each in encoder_inputs(config)
   ]
-  params = shapes_of(initialise, shardings)
+  params = program_shapes(initialise, shardings)
 
   def allocate() -> tuple[Tree, ...]:
     random = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def make_encoder_subject(config: ConfigDict, mesh: Mesh) -> Subject:
 
     return (initialise(jax.random.key(0)), *map(draw, shapes))
 
-  return Subject(
+  return Programs(
     programs={ENCODE: encode},
     flops={ENCODE: count_products(encode, params, *shapes)},
     shapes=(params, *shapes),

@@ -28,7 +28,7 @@ COMPILED = '/jax/core/compile/backend_compile_duration'
 
 
 @dataclasses.dataclass(frozen=True)
-class Compiled:
+class CompiledProgram:
   """A program, compiled for arguments of given shapes: it cannot be compiled a second time.
 
   Attributes:
@@ -50,7 +50,7 @@ def compile_program(
   *,
   donates: bool = False,
   out_shardings: Any = None,
-) -> Compiled:
+) -> CompiledProgram:
   """Compiles a function for arguments that need not exist yet.
 
   Args:
@@ -66,7 +66,7 @@ def compile_program(
   memory = compiled.memory_analysis()
   held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
   temporary = memory.temp_size_in_bytes
-  return Compiled(compiled, seconds, held + temporary, temporary)
+  return CompiledProgram(compiled, seconds, held + temporary, temporary)
 
 
 def draw(shapes: Any) -> Any:
@@ -108,7 +108,7 @@ def warm_up(run: Timed) -> None:
     run()
 
 
-def race(
+def interleave(
   contenders: Mapping[K, Timed],
   rounds: int,
   processor_seconds: Callable[[], float] = time.process_time,

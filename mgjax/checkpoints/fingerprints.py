@@ -49,7 +49,7 @@ def fingerprint(x: Array) -> Array:
   return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
 
 
-def describe(tree: Tree, values: bool) -> Descriptions:
+def describe_leaves(tree: Tree, values: bool) -> Descriptions:
   """Returns path -> [dtype, shape] of every leaf, with its fingerprint if `values`."""
   leaves = {
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
@@ -79,7 +79,7 @@ def check_same_leaves(
   Raises:
     CheckpointError: the config that saved differs from the one that restores.
   """
-  wanted = describe(target, values=False)
+  wanted = describe_leaves(target, values=False)
   found = {leaf: description[:2] for leaf, description in saved.items()}
 
   def differ(leaf: str) -> bool:
@@ -115,7 +115,7 @@ def check_same_values(name: str, saved: Descriptions, tree: Tree) -> None:
   Raises:
     Damaged: one differs.
   """
-  read_now = describe(tree, values=True)
+  read_now = describe_leaves(tree, values=True)
   wrong = sorted(leaf for leaf in read_now if read_now[leaf] != saved[leaf])
   if wrong:
     raise Damaged(
@@ -124,7 +124,7 @@ def check_same_values(name: str, saved: Descriptions, tree: Tree) -> None:
     )
 
 
-def byte_count(description: Sequence[Any]) -> int:
+def leaf_bytes(description: Sequence[Any]) -> int:
   """Returns the bytes of a leaf from its dtype and shape."""
   return math.prod(description[1]) * jnp.dtype(description[0]).itemsize
 

@@ -5,14 +5,21 @@ from collections.abc import Callable
 
 from mgjax.checkpoints.fingerprints import Damaged
 from mgjax.checkpoints.manager import ASIDE, Checkpoints
-from mgjax.checkpoints.orbax_io import Keep, everywhere, kept, look, verify, weigh
+from mgjax.checkpoints.orbax_io import (
+  Keep,
+  check_files,
+  on_all_hosts,
+  size_and_time,
+  steps_to_keep,
+  verify_checkpoint,
+)
 from mgjax.core.errors import CheckpointError
 
 _GOING = '-going'  # how the name of what is being removed ends
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class CheckpointSummary:
   """A checkpoint at a glance.
 
   Attributes:
@@ -30,7 +37,7 @@ class Seen:
   problem: str
 
 
-def look_at(checkpoints: Checkpoints) -> list[Seen]:
+def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
   """Looks at every checkpoint without reading arrays: their parts, sizes and records.
 
   Raises:
@@ -40,12 +47,13 @@ def look_at(checkpoints: Checkpoints) -> list[Seen]:
   for step in checkpoints.steps():
     path, loss, problem = checkpoints.directory / str(step), None, ''
     try:
-      loss = everywhere(look, path).get('loss')
+      loss = on_all_hosts(check_files, path).get('loss')
     except Damaged as error:
       problem = str(error)
-    found.append(Seen(str(step), *weigh(path), loss, problem))
+    found.append(CheckpointSummary(str(step), *size_and_time(path), loss, problem))
   found += [
-    Seen(path.name, *weigh(path), None, 'set aside as damaged') for path in checkpoints.aside()
+    CheckpointSummary(path.name, *size_and_time(path), None, 'set aside as damaged')
+    for path in checkpoints.aside()
   ]
   if not found:
     raise checkpoints.nothing()
@@ -71,7 +79,7 @@ def verify_all(
   for step in checkpoints.steps() if steps is None else steps:
     path = checkpoints.path_of(step)
     try:
-      verify(path)
+      verify_checkpoint(path)
       found[step] = ''
     except Damaged as error:
       found[step] = str(error)
@@ -120,7 +128,7 @@ def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> P
       f'no checkpoint in {checkpoints.directory} is good (steps {sorted(damaged)}), so none is '
       'removed; bring the directory back from a backup'
     )
-  stay = kept(steps, keep, checkpoints.loss_of)
+  stay = steps_to_keep(steps, keep, checkpoints.loss_of)
   remove = [str(step) for step in steps if step not in stay]
   names = [path.name for path in checkpoints.aside()]
   remove += [name for name in names if aside or name.endswith(_GOING)]

@@ -20,8 +20,8 @@ from mgjax.checkpoints.orbax_io import (
   begin_write,
   finished_steps,
   open_manager,
-  place,
-  read,
+  put,
+  read_items,
   read_record,
 )
 from mgjax.core.errors import CheckpointError, first_line
@@ -143,7 +143,7 @@ class Checkpoints:
     for bad_step in damaged:
       self._set_aside(bad_step)
     count = np.asarray(step, abstract_state.step.dtype)
-    step = place(count, getattr(abstract_state.step, 'sharding', None))
+    step = put(count, getattr(abstract_state.step, 'sharding', None))
     return abstract_state.replace(step=step, **items), meta
 
   def restore_params(
@@ -225,7 +225,7 @@ class Checkpoints:
     damaged: list[int] = []
     while (step := _first_says(lambda: self._next(damaged))) >= 0:
       try:
-        return step, *read(self.directory / str(step), targets, cast), damaged
+        return step, *read_items(self.directory / str(step), targets, cast), damaged
       except Damaged as error:
         _log.warning('checkpoint of step %d in %s is damaged: %s', step, self.directory, error)
         damaged.append(step)
@@ -253,7 +253,7 @@ class Checkpoints:
   def _read_exactly(self, step: int, targets: dict[str, Tree]) -> tuple[Tree, dict[str, Any]]:
     path = self.path_of(step)
     try:
-      items, meta = read(path, targets, cast=True)
+      items, meta = read_items(path, targets, cast=True)
     except Damaged as error:
       raise CheckpointError(
         f'the checkpoint of step {step} in {self.directory} is damaged: {error}; take another step'

@@ -27,10 +27,10 @@ from jax.experimental import multihost_utils
 
 from mgjax.checkpoints.fingerprints import (
   Damaged,
-  byte_count,
   check_same_leaves,
   check_same_values,
-  describe,
+  describe_leaves,
+  leaf_bytes,
 )
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.typing import Array, Tree
@@ -110,7 +110,7 @@ class _Info:
   metrics: float | None = None
 
 
-def kept(steps: Sequence[int], keep: Keep, losses: Losses) -> list[int]:
+def steps_to_keep(steps: Sequence[int], keep: Keep, losses: Losses) -> list[int]:
   """Returns those of ascending `steps` that stay, by the policy that writing has too."""
   context = ocp.checkpoint_managers.PreservationContext()
   infos = [_Info(step) for step in steps]
@@ -160,7 +160,7 @@ def begin_write(
   loss: float | None,
 ) -> bool:
   """Starts to write a checkpoint; returns False where the manager has a newer one."""
-  leaves = {name: describe(item, values=True) for name, item in items.items()}
+  leaves = {name: describe_leaves(item, values=True) for name, item in items.items()}
   record = json.loads(json.dumps({'meta': meta, 'loss': loss, 'leaves': leaves}))
   saves: dict[str, Any] = {
     name: ocp.args.PyTreeSave(item) for name, item in items.items() if jax.tree.leaves(item)
@@ -173,7 +173,7 @@ def _digest(record: dict[str, Any]) -> str:
   return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def read(
+def read_items(
   path: epath.Path, targets: Mapping[str, Tree], cast: bool = False
 ) -> tuple[dict[str, Tree], dict[str, Any]]:
   """Reads items of one checkpoint and its meta.
@@ -188,7 +188,7 @@ def read(
     Damaged: they are not what was saved, on this host or on another one.
     CheckpointError: the targets have leaves of other names, shapes or dtypes.
   """
-  record = everywhere(read_record, path)
+  record = on_all_hosts(read_record, path)
   saved, items = record['leaves'], {}
   later = [name for name in targets if name not in saved and name not in _ALWAYS]
   for name in later:
@@ -205,29 +205,29 @@ def read(
     for name, target in typed.items()
     if jax.tree.leaves(target)  # orbax refuses to save an item without leaves
   }
-  loaded = everywhere(_load, path, **requests) if requests else {}  # orbax would read everything
+  loaded = on_all_hosts(_load, path, **requests) if requests else {}  # orbax would read everything
   for name, target in typed.items():
-    item = jax.tree.map(place, loaded.get(name, target))
+    item = jax.tree.map(put, loaded.get(name, target))
     check_same_values(name, saved.get(name, {}), item)
     items[name] = jax.tree.map(_cast, item, targets[name])
   return {name: items[name] for name in targets}, record['meta']
 
 
-def verify(path: epath.Path) -> None:
+def verify_checkpoint(path: epath.Path) -> None:
   """Reads all of a checkpoint, some leaves at a time, whatever model it is of.
 
   Raises:
     Damaged: a leaf is not what was saved.
   """
-  for name, saved in everywhere(read_record, path)['leaves'].items():
+  for name, saved in on_all_hosts(read_record, path)['leaves'].items():
     if not saved:
       continue
-    tree = everywhere(_structure, path, name)
+    tree = on_all_hosts(_structure, path, name)
     leaves, structure = jax.tree.flatten(tree)
-    names = list(describe(tree, values=False))
+    names = list(describe_leaves(tree, values=False))
     if sorted(names) != sorted(saved):
       raise Damaged(f'{name} has other leaves than were saved')
-    for portion in _portions([byte_count(saved[leaf]) for leaf in names]):
+    for portion in _portions([leaf_bytes(saved[leaf]) for leaf in names]):
       asked = [ocp.PLACEHOLDER] * len(leaves)
       for index in portion:
         asked[index] = jax.ShapeDtypeStruct(saved[names[index]][1], saved[names[index]][0])
@@ -236,12 +236,12 @@ def verify(path: epath.Path) -> None:
         structure, [ocp.RestoreArgs(restore_type=np.ndarray)] * len(leaves)
       )
       request = {name: ocp.args.PyTreeRestore(item, restore_args=restore_args)}
-      values = jax.tree.leaves(everywhere(_load, path, **request)[name])
+      values = jax.tree.leaves(on_all_hosts(_load, path, **request)[name])
       read_now = {names[index]: values[index] for index in portion}
       check_same_values(name, {leaf: saved[leaf] for leaf in read_now}, read_now)
 
 
-def look(path: epath.Path) -> dict[str, Any]:
+def check_files(path: epath.Path) -> dict[str, Any]:
   """Looks whether a checkpoint has all its parts, and returns its record, which alone it reads.
 
   Raises:
@@ -251,21 +251,21 @@ def look(path: epath.Path) -> dict[str, Any]:
   for name, saved in record['leaves'].items():
     if not saved:
       continue
-    found = describe(_structure(path, name), values=False)
+    found = describe_leaves(_structure(path, name), values=False)
     if found != {leaf: description[:2] for leaf, description in saved.items()}:
       raise Damaged(f'{name} has other leaves than were saved')
-    size, expected = weigh(path / name)[0], sum(map(byte_count, saved.values()))
+    size, expected = size_and_time(path / name)[0], sum(map(leaf_bytes, saved.values()))
     if size < expected:
       raise Damaged(f'{name} has {size} bytes for leaves of {expected}')
   return record
 
 
-def weigh(path: epath.Path) -> tuple[int, float]:
+def size_and_time(path: epath.Path) -> tuple[int, float]:
   """Returns the bytes of all files in a directory, and when the last was written (since 1970)."""
   total, last = 0, 0.0
   for each in path.iterdir():  # a folder behind a URL has no time of its own
     if each.is_dir():
-      size, written = weigh(each)
+      size, written = size_and_time(each)
     else:
       size, written = each.stat().length, float(each.stat().mtime)
     total, last = total + size, max(last, written)
@@ -285,7 +285,7 @@ def _portions(sizes: Sequence[int]) -> list[list[int]]:
   return portions
 
 
-def everywhere(load: Callable[..., Any], path: epath.Path, *rest: Any, **requests: Any) -> Any:
+def on_all_hosts(load: Callable[..., Any], path: epath.Path, *rest: Any, **requests: Any) -> Any:
   """Returns what `load` does; raises Damaged on all hosts if files are bad for any one of them."""
   loaded, problem = None, None
   try:
@@ -367,9 +367,9 @@ def _cast(x: Array, wanted: Any) -> Array:
 
 
 def _zeros(leaf: Any) -> Array:
-  return place(np.zeros(leaf.shape, leaf.dtype), getattr(leaf, 'sharding', None))
+  return put(np.zeros(leaf.shape, leaf.dtype), getattr(leaf, 'sharding', None))
 
 
-def place(value: Any, sharding: Any = None) -> Array:
+def put(value: Any, sharding: Any = None) -> Array:
   """Puts an array where `sharding` says, by default, uncommitted, onto the default device."""
   return jnp.asarray(value) if sharding is None else jax.device_put(value, sharding)

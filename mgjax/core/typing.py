@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8
 
 __all__ = [
-  'Array', 'Batch', 'Bool', 'Drop', 'Float', 'Int', 'Judge', 'Key', 'Metrics', 'Num', 'Objective',
+  'Array', 'Batch', 'Bool', 'Drop', 'Float', 'Int', 'Critic', 'Key', 'Metrics', 'Num', 'Objective',
   'Predict', 'Tree', 'UInt8',
 ]  # fmt: skip
 
@@ -24,7 +24,7 @@ Predict = Callable[..., Any]  # a model with its parameters bound
 Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
 
 
-class Judge(NamedTuple):
+class Critic(NamedTuple):
   """An opponent as the objective of the player that it judges sees it; see `training/adversarial.py`.
 
   Attributes:

@@ -14,7 +14,7 @@ from mgjax.core.torch_pickle import SUFFIXES, read_pickle
 INDEX = '.index.json'
 
 
-class Weights(NamedTuple):
+class WeightFile(NamedTuple):
   """What a model's files hold.
 
   Attributes:
@@ -32,7 +32,7 @@ class Weights(NamedTuple):
     return {name: str(tensor.dtype) for name, tensor in self.tensors.items()}
 
 
-def read_weights(path: str | os.PathLike[str]) -> Weights:
+def read_weights(path: str | os.PathLike[str]) -> WeightFile:
   """Reads a file of tensors, an index of several, or a folder that has either and a config.json.
 
   Of a folder with files of both kinds safetensors are read, and not PyTorch's own.
@@ -58,7 +58,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     tensors |= found
     with file.open('rb') as opened:
       digests[name] = hashlib.file_digest(opened, 'sha256').hexdigest()
-  return Weights(tensors, config, digests)
+  return WeightFile(tensors, config, digests)
 
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:

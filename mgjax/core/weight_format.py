@@ -55,7 +55,7 @@ class WeightFormat(NamedTuple):
   how: tuple[str, ...] = ('compute',)
 
 
-def shapes_of(
+def parameter_shapes(
   weight_format: WeightFormat, fields: Mapping[str, Any], notes: Mapping[str, Any]
 ) -> Tree:
   """Returns the shapes of the parameters of the model that fields of `config.model` describe."""

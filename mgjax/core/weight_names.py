@@ -21,7 +21,7 @@ LAYER = '{layer}'
 TRANSPOSED = (1, 0)  # (o i) of PyTorch's linear maps
 
 
-class Row(NamedTuple):
+class TensorName(NamedTuple):
   """One parameter, and the tensor that it is.
 
   Attributes:
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 def import_tensors(
-  rows: Sequence[Row],
+  rows: Sequence[TensorName],
   tensors: Mapping[str, np.ndarray],
   params: Tree,
   *,
@@ -91,7 +91,7 @@ def import_tensors(
 
 
 def export_tensors(
-  rows: Sequence[Row], params: Tree, types: Mapping[str, str] | None = None
+  rows: Sequence[TensorName], params: Tree, types: Mapping[str, str] | None = None
 ) -> Tensors:
   """Returns all parameters by the names of a table: `import_tensors` reversed.
 
@@ -122,7 +122,7 @@ def export_tensors(
   }
 
 
-def place(
+def arrange(
   params: Tree,
   names: Mapping[str, str],
   found: Mapping[str, np.ndarray],
@@ -156,8 +156,8 @@ def place(
   return jax.tree.unflatten(jax.tree.structure(params), values)
 
 
-def _by_parameter(rows: Sequence[Row], leaves: Collection[str]) -> dict[str, Row]:
-  table: dict[str, Row] = {}
+def _by_parameter(rows: Sequence[TensorName], leaves: Collection[str]) -> dict[str, TensorName]:
+  table: dict[str, TensorName] = {}
   for row in rows:
     if row.ours in table:
       raise ConfigError(f'the table of names has two rows of the parameter {row.ours}')
@@ -168,13 +168,13 @@ def _by_parameter(rows: Sequence[Row], leaves: Collection[str]) -> dict[str, Row
   return table
 
 
-def _names(row: Row, shape: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
+def _names(row: TensorName, shape: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
   """Yields the tensor's names; those of every layer where the parameter is a stack."""
   for layer in range(shape[0] if LAYER in row.names[0] else 1):
     yield tuple(name.replace(LAYER, str(layer)) for name in row.names)
 
 
-def _shape_of_tensor(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _shape_of_tensor(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]:
   shape = shape[1:] if LAYER in row.names[0] else shape
   if row.axes:
     shape = tuple(shape[axis] for axis in np.argsort(row.axes))
@@ -182,7 +182,7 @@ def _shape_of_tensor(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _as_ours(
-  tensors: Mapping[str, np.ndarray], row: Row, shape: tuple[int, ...], keep_type: bool
+  tensors: Mapping[str, np.ndarray], row: TensorName, shape: tuple[int, ...], keep_type: bool
 ) -> np.ndarray:
   arrays = []
   for names in _names(row, shape):

@@ -10,20 +10,20 @@ import numpy as np
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.catalogue import Catalogue, Clip, announce
+from mgjax.data.catalogue import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
 from mgjax.data.ingest.entries import SOUND, VIDEO, Rejected
 from mgjax.data.mixture import Source
-from mgjax.data.sources import make_digits, open_catalogue, path_of
+from mgjax.data.sources import make_digits, open_clip_index, path_of
 from mgjax.digits.clips import AUDIBLE, SPLITS, Digits
 from mgjax.digits.sounds import RATE
-from mgjax.media.audio import probe_sound, read_sound
+from mgjax.media.audio import probe_audio, read_audio
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
 
 
-def make_sound_sources(
+def make_audio_sources(
   data: Fields,
   buckets: Fields,
   split: str,
@@ -59,7 +59,7 @@ def make_sound_sources(
   return makers[data['kind']](data, buckets, split, report if split == 'train' else None)
 
 
-class DigitSounds:
+class DigitsWithAudio:
   """Windows of the sounding small world: `source[i]` is cut from `digits[i]`.
 
   Seven of ten windows hold an event at a random place, if their clip has one, since most of a clip
@@ -101,10 +101,10 @@ class DigitSounds:
     return int(np.clip(start, 0, self._last)) * step
 
 
-class Sounds(Windows):
+class AudioClips(Windows):
   """Windows of sound files: `source[i]` is {'sound': float32 (s c), 'caption', 'source'}."""
 
-  def __init__(self, clips: Catalogue, *, seconds: float, rate: int, channels: int):
+  def __init__(self, clips: ClipIndex, *, seconds: float, rate: int, channels: int):
     super().__init__(clips, seconds)
     self._seconds, self._rate, self._channels = seconds, rate, channels
 
@@ -113,10 +113,10 @@ class Sounds(Windows):
     return {'sound': _read(clip, start, self._seconds, self._rate, self._channels)}
 
 
-class SoundingClips(Clips):
+class VideoClipsWithAudio(Clips):
   """Windows of videos with what is heard meanwhile: {'video', 'sound', 'caption', 'source'}."""
 
-  def __init__(self, clips: Catalogue, shape: Shape, *, rate: int, channels: int):
+  def __init__(self, clips: ClipIndex, shape: Shape, *, rate: int, channels: int):
     super().__init__(clips, shape)
     self._rate, self._channels = rate, channels
 
@@ -128,7 +128,7 @@ class SoundingClips(Clips):
 
 
 def _read(clip: Clip, start: float, seconds: float, rate: int, channels: int) -> np.ndarray:
-  return read_sound(clip.file, start=start, seconds=seconds, rate=rate, channels=channels)
+  return read_audio(clip.file, start=start, seconds=seconds, rate=rate, channels=channels)
 
 
 def whole(number: float, what: str) -> int:
@@ -143,7 +143,7 @@ def _digits(data, buckets, split, report) -> dict[str, Source]:
   return {name: _digit_sounds(data, shape, split) for name, shape in buckets.items()}
 
 
-def _digit_sounds(data: Fields, shape: Fields, split: str) -> DigitSounds:
+def _digit_sounds(data: Fields, shape: Fields, split: str) -> DigitsWithAudio:
   seconds, fps, pictures = shape['seconds'], data['fps'], 'height' in shape
   frames = seconds * fps
   if pictures:
@@ -157,13 +157,13 @@ def _digit_sounds(data: Fields, shape: Fields, split: str) -> DigitSounds:
     raise ConfigError(
       f'config.data.digits.motions={digits.motions} are silent; add one of {", ".join(AUDIBLE)}'
     )
-  return DigitSounds(digits, seconds, pictures)
+  return DigitsWithAudio(digits, seconds, pictures)
 
 
 def _sounds(data, buckets, split, report) -> dict[str, Source]:
   form = _form(data, buckets)
-  probe = lambda file: {'seconds': probe_sound(file).seconds, 'sounding': True}  # noqa: E731
-  clips, rejected = open_catalogue(data, split, SOUND, probe, report)
+  probe = lambda file: {'seconds': probe_audio(file).seconds, 'sounding': True}  # noqa: E731
+  clips, rejected = open_clip_index(data, split, SOUND, probe, report)
   lengths = {name: shape['seconds'] for name, shape in buckets.items()}
   least = min(lengths.values())
   needed = clips.begin + least
@@ -175,13 +175,13 @@ def _sounds(data, buckets, split, report) -> dict[str, Source]:
   wanted = f'sounds of at least {least:.2f} s with {SOUND.wanted}'
   announce(path_of(data, split), max(map(len, fitting.values())), rejected, wanted, report)
   return {
-    name: Sounds(clips.take(indices), seconds=lengths[name], **form)
+    name: AudioClips(clips.take(indices), seconds=lengths[name], **form)
     for name, indices in fitting.items()
     if len(indices)
   }
 
 
-def _at_least(clips: Catalogue, seconds: float) -> np.ndarray:
+def _at_least(clips: ClipIndex, seconds: float) -> np.ndarray:
   lasts = clips.begin + seconds <= clips.columns['seconds'] + 1e-6
   return np.flatnonzero(lasts & clips.columns['sounding'])
 
@@ -199,11 +199,11 @@ def _clips(data, buckets, split, report) -> dict[str, Source]:
   def probe(file: pathlib.Path) -> dict[str, float | bool]:
     return probe_video(file, shapes, sounding=True)
 
-  clips, rejected = open_catalogue(data, split, VIDEO, probe, report)
+  clips, rejected = open_clip_index(data, split, VIDEO, probe, report)
   clips = clips.take(np.flatnonzero(clips.columns['sounding']))
   assigned = sort_out(clips, rejected, shapes, path_of(data, split), report)
   return {
-    name: SoundingClips(clips.take(indices), shapes[name], **form)
+    name: VideoClipsWithAudio(clips.take(indices), shapes[name], **form)
     for name, indices in assigned.items()
   }
 

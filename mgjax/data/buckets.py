@@ -18,7 +18,7 @@ import numpy as np
 
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.catalogue import Catalogue, announce
+from mgjax.data.catalogue import ClipIndex, announce
 from mgjax.data.ingest.entries import VIDEO, Rejected
 from mgjax.media.video import TOLERANCE, cover_size
 
@@ -68,7 +68,7 @@ def make_shape(fields: Fields, fps: float) -> Shape:
   return Shape(fields['frames'], fields['height'], fields['width'], (low, high))
 
 
-def kept(clips: Catalogue, shape: Shape) -> np.ndarray:
+def usable_clips(clips: ClipIndex, shape: Shape) -> np.ndarray:
   """The share of each clip's pixels times seconds that one sample keeps; 0 where it cannot be."""
   seconds, begin = clips.columns['seconds'], clips.begin
   left = np.maximum(seconds - begin, 0)
@@ -82,7 +82,7 @@ def kept(clips: Catalogue, shape: Shape) -> np.ndarray:
   return np.where(fits, share, 0.0)
 
 
-def assign(clips: Catalogue, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+def assign_buckets(clips: ClipIndex, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
   """Returns the indices of the clips that each bucket takes, in order.
 
   Among buckets that keep as much of a clip, the one with more frames wins, then the one with fewer
@@ -94,7 +94,7 @@ def assign(clips: Catalogue, shapes: Mapping[str, Shape]) -> dict[str, np.ndarra
     names.sort(key=lambda name: (-shapes[name].frames, np.ptp(shapes[name].fps)))
     best, whose = np.zeros(len(clips)), np.full(len(clips), -1)
     for number, name in enumerate(names):
-      share = kept(clips, shapes[name])
+      share = usable_clips(clips, shapes[name])
       better = share > best + _EVEN
       best, whose = np.where(better, share, best), np.where(better, number, whose)
     taken |= {name: np.flatnonzero(whose == number) for number, name in enumerate(names)}
@@ -102,7 +102,7 @@ def assign(clips: Catalogue, shapes: Mapping[str, Shape]) -> dict[str, np.ndarra
 
 
 def sort_out(
-  clips: Catalogue,
+  clips: ClipIndex,
   rejected: Sequence[Rejected],
   shapes: Mapping[str, Shape],
   path: str | os.PathLike[str],
@@ -123,7 +123,7 @@ def sort_out(
   Raises:
     DataError: no bucket has any.
   """
-  assigned = assign(clips, shapes)
+  assigned = assign_buckets(clips, shapes)
   left = np.ones(len(clips), bool)
   for indices in assigned.values():
     left[indices] = False
@@ -141,7 +141,7 @@ def sort_out(
   return {name: indices for name, indices in assigned.items() if len(indices)}
 
 
-def _lack(clips: Catalogue, index: int, shapes: Mapping[str, Shape]) -> Rejected:
+def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape]) -> Rejected:
   """Says what a clip lacks for the bucket that asks for the least."""
   clip = clips.take(np.array([index]))
   seconds, begin = float(clip.columns['seconds'][0]), float(clip.begin[0])

@@ -45,7 +45,7 @@ class Clip:
   name: str = ''  # as the user wrote it
 
 
-class Catalogue:
+class ClipIndex:
   """Clips in random access, and columns of what is known of all.
 
   Attributes:
@@ -95,14 +95,14 @@ class Catalogue:
 
   def take(self, indices: np.ndarray) -> 'Catalogue':
     """Returns a catalogue of some of the clips."""
-    part = object.__new__(Catalogue)
+    part = object.__new__(ClipIndex)
     part.columns = {name: column[indices] for name, column in self.columns.items()}
     part._get, part._name, part._fingerprint = self._get, self._name, self._fingerprint
     part._chosen = self._chosen[indices]
     return part
 
 
-def catalogue_of(clips: Sequence[Clip]) -> Catalogue:
+def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
   """Returns a catalogue of clips that are at hand."""
   clips = tuple(clips)
   given = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
@@ -116,10 +116,10 @@ def catalogue_of(clips: Sequence[Clip]) -> Catalogue:
     for name, clip in zip(names, clips, strict=True)
   ]
   digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
-  return Catalogue(columns, clips.__getitem__, names.__getitem__, digest)
+  return ClipIndex(columns, clips.__getitem__, names.__getitem__, digest)
 
 
-def recorded_clips(records: Records) -> Catalogue:
+def recorded_clips(records: Records) -> ClipIndex:
   """Returns a catalogue of clip records; a clip's file is read when the clip is asked for.
 
   Raises:
@@ -128,7 +128,7 @@ def recorded_clips(records: Records) -> Catalogue:
   columns = {name: records.column(name) for name in COLUMNS}
   columns['start'] = np.where(columns['start'] == WHOLE, math.nan, columns['start'])
   get = functools.partial(_recorded_clip, records)
-  return Catalogue(columns, get, 'row {}'.format, records.fingerprint)
+  return ClipIndex(columns, get, 'row {}'.format, records.fingerprint)
 
 
 def _recorded_clip(records: Records, index: int) -> Clip:

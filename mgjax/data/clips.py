@@ -15,7 +15,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, check_covers
-from mgjax.data.catalogue import Catalogue, Clip
+from mgjax.data.catalogue import Clip, ClipIndex
 from mgjax.media import audio, video
 
 
@@ -31,7 +31,7 @@ class Windows(abc.ABC):
     DataError: that window cannot be read.
   """
 
-  def __init__(self, clips: Catalogue, seconds: np.ndarray | float):
+  def __init__(self, clips: ClipIndex, seconds: np.ndarray | float):
     """Cuts clips.
 
     Args:
@@ -94,7 +94,7 @@ class Clips(Windows):
 
   def __init__(
     self,
-    clips: Catalogue,
+    clips: ClipIndex,
     shape: Shape,
     *,
     intervals: Sequence[int] = (1,),
@@ -143,7 +143,7 @@ def probe_video(
   check_covers(info.height, info.width, shapes)
   seconds = info.seconds
   if sounding:
-    seconds = min(seconds, audio.probe_sound(file, limits).seconds)
+    seconds = min(seconds, audio.probe_audio(file, limits).seconds)
   size = {'height': info.height, 'width': info.width}
   return {'seconds': seconds, 'fps': info.fps, 'sounding': info.has_audio, **size}
 

@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 
 from mgjax.core.errors import ConfigError
-from mgjax.data.mixture import REPLACED, Bucket, make_ordered_batches
+from mgjax.data.mixture import REPLACED, ShapeBucket, make_ordered_batches
 
 
 class StepIterator:
@@ -112,7 +112,7 @@ def _close(running: list[grain.DatasetIterator]) -> None:
 
 
 def validation_batches(
-  bucket: Bucket, count: int, *, host: int = 0, hosts: int = 1, threads: int = 16
+  bucket: ShapeBucket, count: int, *, host: int = 0, hosts: int = 1, threads: int = 16
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields the first `count` batches of a bucket, unshuffled: the same at every call.
 

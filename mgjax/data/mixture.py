@@ -34,7 +34,7 @@ class Source(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Bucket:
+class ShapeBucket:
   """Samples of one shape, the size of their batches and how often a batch of them comes.
 
   Attributes:
@@ -57,7 +57,7 @@ class Bucket:
 
 
 def make_batches(
-  buckets: Sequence[Bucket], *, seed: int, host: int = 0, hosts: int = 1
+  buckets: Sequence[ShapeBucket], *, seed: int, host: int = 0, hosts: int = 1
 ) -> grain.MapDataset:
   """Returns the endless sequence step -> batch of `host`, a dict of arrays, batch axis first.
 
@@ -85,7 +85,7 @@ def make_batches(
   return grain.MapDataset.select_from_datasets(parts, turns)
 
 
-def share_by_samples(buckets: Sequence[Bucket]) -> list[Bucket]:
+def share_by_samples(buckets: Sequence[ShapeBucket]) -> list[ShapeBucket]:
   """Returns the buckets with new weights, by which every sample of a group comes equally often.
 
   The weight of each group stays what it is; within it, that of a bucket is in proportion to its
@@ -102,8 +102,8 @@ def share_by_samples(buckets: Sequence[Bucket]) -> list[Bucket]:
 
 
 def samples_of_batch(
-  buckets: Sequence[Bucket], step: int, *, seed: int
-) -> tuple[Bucket, list[int]]:
+  buckets: Sequence[ShapeBucket], step: int, *, seed: int
+) -> tuple[ShapeBucket, list[int]]:
   """Returns the bucket of the batch of a step over all hosts, and the samples of its rows.
 
   Args:
@@ -134,7 +134,7 @@ class _Numbers:
 
 
 def make_ordered_batches(
-  bucket: Bucket, count: int, *, host: int = 0, hosts: int = 1
+  bucket: ShapeBucket, count: int, *, host: int = 0, hosts: int = 1
 ) -> grain.MapDataset:
   """Returns the first `count` batches of a bucket in the order of its source, as `host` sees them.
 
@@ -153,7 +153,7 @@ def make_ordered_batches(
   return _host_batches(samples, bucket, host, hosts)
 
 
-def describe(buckets: Sequence[Bucket], seed: int) -> dict[str, Any]:
+def describe_data(buckets: Sequence[ShapeBucket], seed: int) -> dict[str, Any]:
   """Returns, as plain JSON values, all that the mapping step -> batch depends on."""
   return {
     'seed': int(seed),
@@ -217,7 +217,7 @@ def _turn(weights: Sequence[int], index: int) -> tuple[int, int]:
 
 
 def _host_batches(
-  samples: grain.MapDataset, bucket: Bucket, host: int, hosts: int
+  samples: grain.MapDataset, bucket: ShapeBucket, host: int, hosts: int
 ) -> grain.MapDataset:
   if bucket.transform is not None:
     samples = samples.map(functools.partial(_transformed, bucket.transform))
@@ -270,7 +270,7 @@ def _shuffle_seed(seed: int, name: str) -> int:
   return int.from_bytes(hashlib.sha256(f'{seed}/{name}'.encode()).digest()[:4], 'little')
 
 
-def _check_names(buckets: Sequence[Bucket]) -> None:
+def _check_names(buckets: Sequence[ShapeBucket]) -> None:
   names = [bucket.name for bucket in buckets]
   if not names:
     raise ConfigError('a mixture needs at least one bucket, none was given')
@@ -278,7 +278,7 @@ def _check_names(buckets: Sequence[Bucket]) -> None:
     raise ConfigError(f'the names of the buckets must differ, got {names}')
 
 
-def _check_weight(bucket: Bucket) -> fractions.Fraction:
+def _check_weight(bucket: ShapeBucket) -> fractions.Fraction:
   if isinstance(bucket.weight, fractions.Fraction) and bucket.weight > 0:
     return bucket.weight
   if not (math.isfinite(bucket.weight) and bucket.weight > 0):
@@ -289,7 +289,7 @@ def _check_weight(bucket: Bucket) -> fractions.Fraction:
   return fractions.Fraction(str(float(bucket.weight)))  # 0.1 as written, not its binary neighbour
 
 
-def _check_bucket(bucket: Bucket, host: int, hosts: int) -> None:
+def _check_bucket(bucket: ShapeBucket, host: int, hosts: int) -> None:
   if not 0 <= host < hosts:
     raise ConfigError(f'host {host} of {hosts} hosts: expected 0 <= host < hosts')
   if bucket.batch_size < 1 or bucket.batch_size % hosts:

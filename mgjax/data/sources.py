@@ -12,7 +12,7 @@ import numpy as np
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.buckets import make_shape, sort_out
-from mgjax.data.catalogue import Catalogue, catalogue_of, probe_entries, recorded_clips
+from mgjax.data.catalogue import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, probe_video
 from mgjax.data.ingest.entries import VIDEO, Medium, Rejected
 from mgjax.data.mixture import Source
@@ -91,13 +91,13 @@ def stored_latents(data: Fields, buckets: Fields, split: str) -> dict[str, Recor
   }
 
 
-def open_catalogue(
+def open_clip_index(
   data: Fields,
   split: str,
   medium: Medium,
   probe: Any,
   report: str | os.PathLike[str] | None = None,
-) -> tuple[Catalogue, list[Rejected]]:
+) -> tuple[ClipIndex, list[Rejected]]:
   """Opens the clips of a configuration: a folder, a manifest or clip records.
 
   Args:
@@ -115,7 +115,7 @@ def open_catalogue(
   if data['kind'] == 'records':
     return recorded_clips(Records(path, skip_missing=data.get('skip_missing', False))), []
   clips, rejected = probe_entries(pathlib.Path(path), medium, probe, report)
-  return catalogue_of(clips), rejected
+  return index_of_clips(clips), rejected
 
 
 def path_of(data: Fields, split: str) -> str:
@@ -173,7 +173,7 @@ def _clips(data, buckets, split, report) -> dict[str, Source]:
   shapes = {name: make_shape(fields, data['fps']) for name, fields in buckets.items()}
   report = report if split == 'train' else None
   probe = functools.partial(probe_video, shapes=shapes)
-  clips, rejected = open_catalogue(data, split, VIDEO, probe, report)
+  clips, rejected = open_clip_index(data, split, VIDEO, probe, report)
   assigned = sort_out(clips, rejected, shapes, path_of(data, split), report)
   intervals = tuple(data.get('intervals') or (1,)) if split == 'train' else (1,)
   return {

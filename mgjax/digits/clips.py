@@ -42,7 +42,7 @@ _BOUNCES = np.array([2.5, 1.25])  # vertical and horizontal crossings of the fra
 _LANDING = (0.3, 0.8)  # of a clip, when what falls comes to rest
 
 
-def caption_of(digit: int, colour: str, motion: str) -> str:
+def digit_caption(digit: int, colour: str, motion: str) -> str:
   """Says what a clip shows; without a motion it says what an image shows."""
   if not motion:
     return f'a photo of the {colour} digit {digit}'
@@ -55,14 +55,14 @@ def all_captions(
 ) -> list[tuple[int, str, str, str]]:
   """Lists every (digit, colour, motion, caption); `motions=('',)` lists the image captions."""
   return [
-    (digit, colour, motion, caption_of(digit, colour, motion))
+    (digit, colour, motion, digit_caption(digit, colour, motion))
     for digit in range(10)
     for colour in colours
     for motion in motions
   ]
 
 
-def held_out(digit: int, colour: str, motion: str) -> bool:
+def is_held_out(digit: int, colour: str, motion: str) -> bool:
   """Whether a combination is kept from training, though every pair of its words is seen there.
 
   A Latin rule, (digit + colour + motion) mod 6 = 0: 27 of the 160 default captions. Of the clips
@@ -105,7 +105,7 @@ def images_of(split: str, digit: int) -> Float[np.ndarray, 'b 8 8']:
 @functools.cache
 def _choices(captions: str, colours: tuple[str, ...], motions: tuple[str, ...]) -> list:
   keep = {'all': (False, True), 'seen': (False,), 'held_out': (True,)}[captions]
-  return [choice for choice in all_captions(colours, motions) if held_out(*choice[:3]) in keep]
+  return [choice for choice in all_captions(colours, motions) if is_held_out(*choice[:3]) in keep]
 
 
 class _Course(NamedTuple):

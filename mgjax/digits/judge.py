@@ -31,7 +31,7 @@ _BEND = 0.04  # of its height: a fall leaves at least 0.075, root mean square, t
 _BOUNCE = 0.08 * SIDE  # a straight path leaves less than this, root mean square, to a line
 
 
-class Reading(NamedTuple):
+class DigitReading(NamedTuple):
   """What a clip shows; (-1, '', '') if nothing stands out, motion '' for a single frame."""
 
   digit: int
@@ -39,9 +39,9 @@ class Reading(NamedTuple):
   motion: str
 
 
-def labels_of(samples: Iterable[dict[str, Any]]) -> list[Reading]:
+def labels_of(samples: Iterable[dict[str, Any]]) -> list[DigitReading]:
   """Takes the labels out of samples of `mgjax.digits.clips.Digits`."""
-  return [Reading(sample['digit'], sample['colour'], sample['motion']) for sample in samples]
+  return [DigitReading(sample['digit'], sample['colour'], sample['motion']) for sample in samples]
 
 
 class Sight(NamedTuple):
@@ -111,7 +111,7 @@ def _as_fall(away: Float[np.ndarray, 't 2'], time: Float[np.ndarray, 't']) -> tu
   return float(height[best]), float(beside[best])
 
 
-def look(video: np.ndarray, size: tuple[int, int] = (CROP, CROP)) -> Sight:
+def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP)) -> Sight:
   """Finds what stands out of a clip.
 
   Args:
@@ -160,13 +160,13 @@ def _tint(colour: Any) -> Float[np.ndarray, '3']:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class DigitJudge:
   """Reads clips of any size and frame count; made by `train_judge`."""
 
   classify: Callable[[Float[np.ndarray, 'b d']], np.ndarray]  # crops -> digits
   spread: Float[np.ndarray, '10']  # variance of the crops of each digit in real handwriting
 
-  def read(self, video: np.ndarray) -> Reading:
+  def read(self, video: np.ndarray) -> DigitReading:
     """Says what one clip shows. Raises DataError unless it is uint8 (t h w 3)."""
     return self._readings([video])[0]
 
@@ -191,11 +191,13 @@ class Judge:
     shares = dict(zip(('digit', 'colour', 'direction'), right.mean(0).tolist(), strict=True))
     return {**shares, 'all': float(right.all(1).mean())}
 
-  def _readings(self, videos: Iterable[np.ndarray]) -> list[Reading]:
-    sights = [look(np.asarray(video)) for video in videos]
+  def _readings(self, videos: Iterable[np.ndarray]) -> list[DigitReading]:
+    sights = [find_digit(np.asarray(video)) for video in videos]
     digits = self.classify(np.stack([sight.crop for sight in sights])) if sights else []
     return [
-      Reading(int(digit), sight.colour, sight.motion) if sight.colour else Reading(-1, '', '')
+      DigitReading(int(digit), sight.colour, sight.motion)
+      if sight.colour
+      else DigitReading(-1, '', '')
       for digit, sight in zip(digits, sights, strict=True)
     ]
 
@@ -221,7 +223,7 @@ def train_judge(
   clips: int = 3000,
   seed: int = 0,
   **world: Any,
-) -> Judge:
+) -> DigitJudge:
   """Trains a judge, in seconds, on generated clips of the training handwriting.
 
   Half of the clips are blurred and noisy, so that a decoder's softness is no obstacle. `world` are
@@ -239,41 +241,41 @@ def train_judge(
     video = sample['video']
     if index % 2:
       video = worn(video, generator)
-    crops.append(look(video).crop)
+    crops.append(find_digit(video).crop)
     digits.append(sample['digit'])
   crops, digits = np.stack(crops), np.array(digits)
   clean = np.arange(clips) % 2 == 0
-  return Judge(
+  return DigitJudge(
     classify=SVC(C=10).fit(crops, digits).predict,
     spread=np.array([_spread(crops[clean & (digits == digit)]) for digit in range(10)]),
   )
 
 
-def _unseen(clips: int, **world: Any) -> tuple[list[np.ndarray], list[Reading]]:
+def _unseen(clips: int, **world: Any) -> tuple[list[np.ndarray], list[DigitReading]]:
   source = Digits(split='test', captions='all', length=clips, **world)
   samples = [source[index] for index in range(clips)]
   return [sample['video'] for sample in samples], labels_of(samples)
 
 
-def ceiling(judge: Judge, *, clips: int = 500, **world: Any) -> dict[str, float]:
+def judge_ceiling(judge: DigitJudge, *, clips: int = 500, **world: Any) -> dict[str, float]:
   """Scores real clips of held-out handwriting; `world` are fields of `Digits` (size, frames...)."""
   return judge.score(*_unseen(clips, **world))
 
 
-def floor(judge: Judge, *, clips: int = 500, **world: Any) -> dict[str, float]:
+def judge_floor(judge: DigitJudge, *, clips: int = 500, **world: Any) -> dict[str, float]:
   """Scores the same clips with each one's label taken from the next: the score of chance."""
   videos, labels = _unseen(clips, **world)
   return judge.score(videos, labels[1:] + labels[:1])
 
 
-def diversity(judge: Judge, videos: Iterable[np.ndarray], labels: Sequence[tuple]) -> float:
+def diversity(judge: DigitJudge, videos: Iterable[np.ndarray], labels: Sequence[tuple]) -> float:
   """How much the digits of one class differ, relative to real handwriting: 0 copies, 1 is real.
 
   The root of the mean over digits of (mean squared pairwise distance / that of real ones), each
   digit seen with its motion taken out and unit length. Digits with fewer than two clips do not
   count, nan if there are none. Noise and broken shapes differ too: read it beside the score.
   """
-  crops = np.stack([look(np.asarray(video)).crop for video in videos])
+  crops = np.stack([find_digit(np.asarray(video)).crop for video in videos])
   digits = np.array([label[0] for label in labels])
   ratios = [
     _spread(crops[digits == digit]) / judge.spread[digit]

@@ -15,7 +15,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
-from mgjax.digits.judge import CROP, SIDE, THRESHOLD, blurring, look, unit, window, worn
+from mgjax.digits.judge import CROP, SIDE, THRESHOLD, blurring, find_digit, unit, window, worn
 from mgjax.digits.signs import LONGEST, PITCH, Signs
 
 # Samples by which a number of n digits is wider than n - 1 pitches: 2 where thin ones stand at both
@@ -112,7 +112,7 @@ class SignJudge:
 
   def read(self, video: np.ndarray) -> SignReading:
     """Says what one sign shows. Raises DataError unless it is uint8 (t h w 3)."""
-    sight = look(np.asarray(video), _picture_size(self.digit_size))
+    sight = find_digit(np.asarray(video), _picture_size(self.digit_size))
     crops = places(sight.picture, self.digit_size / 8)
     number = ''.join(self.classify(crops)) if len(crops) else ''
     return SignReading(number, sight.colour, sight.motion)
@@ -180,7 +180,9 @@ def train_sign_judge(
   for index in range(clips):
     sample = source[index]
     video = worn(sample['video'], generator) if index % 2 else sample['video']
-    found = places(look(video, _picture_size(source.digit_size)).picture, source.digit_size / 8)
+    found = places(
+      find_digit(video, _picture_size(source.digit_size)).picture, source.digit_size / 8
+    )
     if len(found) == len(sample['number']):
       crops += [*found]
       digits += [*sample['number']]

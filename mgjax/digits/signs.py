@@ -22,7 +22,7 @@ LONGEST = 3  # digits
 _CAPTION = re.compile(r'the (\w+) sign says "(\d+)"(?: and (.+))?')
 
 
-def caption_of(number: str, colour: str, motion: str) -> str:
+def sign_caption(number: str, colour: str, motion: str) -> str:
   """Says what a sign shows; an image has no motion."""
   caption = f'the {colour} sign says "{number}"'
   return f'{caption} and {MOTIONS[motion]}' if motion else caption
@@ -37,14 +37,14 @@ def read_caption(caption: str) -> tuple[str, str, str]:
   if match := _CAPTION.fullmatch(caption):
     colour, number, moves = match.groups(default='')
     motion = next((name for name, words in MOTIONS.items() if words == moves), '')
-    if caption_of(number, colour, motion) == caption:
+    if sign_caption(number, colour, motion) == caption:
       return number, colour, motion
   raise ConfigError(
-    f'{caption!r} is no caption of a sign, as in {caption_of("407", "green", "")!r}'
+    f'{caption!r} is no caption of a sign, as in {sign_caption("407", "green", "")!r}'
   )
 
 
-def held_out(number: str) -> bool:
+def is_held_out_number(number: str) -> bool:
   """Whether a number is kept from training: it has two or three digits with a sum of 0 modulo 4.
 
   22 of the 90 numbers of two digits and 225 of the 900 of three. Whatever digits stand at all
@@ -64,7 +64,7 @@ def numbers(length: int, captions: str = 'all') -> tuple[str, ...]:
   """
   keep = {'all': (False, True), 'seen': (False,), 'held_out': (True,)}[captions]
   first = 10 ** (length - 1) if length > 1 else 0
-  return tuple(n for n in map(str, range(first, 10**length)) if held_out(n) in keep)
+  return tuple(n for n in map(str, range(first, 10**length)) if is_held_out_number(n) in keep)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Signs(Digits):
       place = slice(PITCH * place, PITCH * place + 8)
       image[:, place] = np.maximum(image[:, place], self._write(int(digit), generator))
     labels = {'number': number, 'colour': colour, 'motion': motion}
-    return {'caption': caption_of(**labels), **labels}, image
+    return {'caption': sign_caption(**labels), **labels}, image
 
 
 def _one_of(choices: Any, generator: np.random.Generator) -> Any:

@@ -36,7 +36,7 @@ _AFTER = (0.006, 0.15)  # seconds after an onset, between which its tone is look
 
 
 @dataclasses.dataclass(frozen=True)
-class Heard:
+class SoundEvents:
   """What a sound says without knowing better: onsets in seconds, and the tone (0 to 9) of each.
 
   A tone is -1 where none stands out.
@@ -46,7 +46,7 @@ class Heard:
   tones: Int[np.ndarray, '_']
 
 
-def hear(sound: Float[np.ndarray, 's c']) -> Heard:
+def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
   """Reads onsets and tones from a sound of 48 kHz; channels are averaged.
 
   Raises:
@@ -65,11 +65,11 @@ def hear(sound: Float[np.ndarray, 's c']) -> Heard:
   onsets = (places - 1) * _HOP / RATE
   ends = np.append(onsets, np.inf)[1:]
   tones = [_tone(mono, onset, end) for onset, end in zip(onsets, ends, strict=True)]
-  return Heard(onsets, np.array(tones, int))
+  return SoundEvents(onsets, np.array(tones, int))
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class SoundReading:
   """One sound against the truth.
 
   Attributes:
@@ -94,7 +94,7 @@ class Reading:
 
 def judge_sound(
   sound: Float[np.ndarray, 's c'], events: Float[np.ndarray, '_'], digit: int
-) -> Reading:
+) -> SoundReading:
   """Compares what a sound of 48 kHz says with what should be heard.
 
   Events less than 30 ms after the one before are part of it. As many onsets as possible are
@@ -111,7 +111,7 @@ def judge_sound(
   rows, columns = optimize.linear_sum_assignment(np.where(distance > WITHIN, far, distance))
   near = distance[rows, columns] <= WITHIN
   rows, columns = rows[near], columns[near]
-  return Reading(
+  return SoundReading(
     errors=heard.onsets[rows] - events[columns],
     missed=len(events) - len(rows),
     extra=len(heard.onsets) - len(rows),
@@ -158,7 +158,7 @@ class SoundScores:
     return '\n'.join([*lines, f'{self.clips} clip(s)'])
 
 
-def judge_sounds(readings: Sequence[Reading]) -> SoundScores:
+def judge_sounds(readings: Sequence[SoundReading]) -> SoundScores:
   """Sums up readings of `judge_sound`. Raises DataError if there are none."""
   if not readings:
     raise DataError('there are no sounds to judge')
@@ -184,12 +184,12 @@ def judge_clips(
   return judge_sounds([judge_sound(sound, s['events'], s['digit']) for sound, s in pairs])
 
 
-def ceiling(samples: Sequence[dict[str, Any]]) -> SoundScores:
+def sound_ceiling(samples: Sequence[dict[str, Any]]) -> SoundScores:
   """Scores the true sounds of samples of `Digits(sound=True)`: nothing can be better."""
   return judge_clips([sample['sound'] for sample in samples], samples)
 
 
-def floor(samples: Sequence[dict[str, Any]]) -> SoundScores:
+def sound_floor(samples: Sequence[dict[str, Any]]) -> SoundScores:
   """Scores each true sound by the events and the digit of the next sample: the score of chance."""
   return judge_clips([sample['sound'] for sample in samples], [*samples[1:], *samples[:1]])
 

@@ -10,8 +10,8 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
 from mgjax.data.sources import make_digits
-from mgjax.digits.clips import all_captions, held_out
-from mgjax.digits.judge import ceiling, diversity, floor, train_judge
+from mgjax.digits.clips import all_captions, is_held_out
+from mgjax.digits.judge import diversity, judge_ceiling, judge_floor, train_judge
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
 from mgjax.video.pipeline import VideoPipeline
@@ -21,7 +21,7 @@ ATTRIBUTES = ('digit', 'colour', 'direction', 'all')
 
 
 @dataclasses.dataclass(frozen=True)
-class Alignment:
+class PromptAlignment:
   """Shares of videos in which the judge reads what the prompt says.
 
   Attributes:
@@ -64,7 +64,7 @@ class Alignment:
 
 def judge_model(
   sampler: VideoPipeline, *, samples: int = 216, seed: int = 0
-) -> tuple[Alignment, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
+) -> tuple[PromptAlignment, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
   """Samples every held-out caption equally often and judges the videos.
 
   Args:
@@ -80,15 +80,15 @@ def judge_model(
   """
   world = world_of(sampler, 'digits')
   captions = all_captions(world['colours'], world['motions'])
-  unseen = [caption for caption in captions if held_out(*caption[:3])]
+  unseen = [caption for caption in captions if is_held_out(*caption[:3])]
   labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
   prompts = [label[3] for label in labels]
   videos = sampler(prompts, seed=seed)
   judge = train_judge(**world)
-  alignment = Alignment(
+  alignment = PromptAlignment(
     scores=judge.score(videos, labels),
-    ceiling=ceiling(judge, **world),
-    floor=floor(judge, **world),
+    judge_ceiling=judge_ceiling(judge, **world),
+    judge_floor=judge_floor(judge, **world),
     diversity=diversity(judge, videos, labels),
     samples=len(videos),
     captions=len(unseen),
@@ -118,7 +118,7 @@ def world_of(sampler: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) ->
   return {name: getattr(world, name) for name in looks}
 
 
-def spread(prompts: Sequence[str], count: int) -> list[int]:
+def spread_prompts(prompts: Sequence[str], count: int) -> list[int]:
   """Chooses `count` indices of different prompts, evenly spread over them."""
   first = {prompt: index for index, prompt in reversed(list(enumerate(prompts)))}
   chosen = sorted(first.values())
@@ -132,7 +132,7 @@ def write_shown(
   directory: pathlib.Path, videos: np.ndarray, prompts: list[str], fps: float
 ) -> tuple[pathlib.Path, list[pathlib.Path]]:
   """Writes some of the videos as mp4 and on one contact sheet."""
-  chosen = spread(prompts, SHOWN)
+  chosen = spread_prompts(prompts, SHOWN)
   paths = []
   for place, index in enumerate(chosen):
     paths.append(directory / 'samples' / f'{place:03d}.mp4')

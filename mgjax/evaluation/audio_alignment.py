@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 
 from mgjax.audio.frame_features import pixel_features, resample
 from mgjax.audio.pipeline import AudioPipeline
-from mgjax.audio.task import longest_bucket
+from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Float, UInt8
-from mgjax.data.audio_sources import make_sound_sources
-from mgjax.digits.sound_judge import SoundScores, ceiling, floor, judge_clips
-from mgjax.evaluation.audio_reconstruction import CODEC, Heard, write_sounds
+from mgjax.data.audio_sources import make_audio_sources
+from mgjax.digits.sound_judge import SoundScores, judge_clips, sound_ceiling, sound_floor
+from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.media.audio import write_soundtrack
@@ -37,7 +37,7 @@ _ROWS = 8  # sounds that the codec gets at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Accompaniment:
+class AudioScores:
   """What the judge of the small world hears; see `SoundScores`.
 
   Attributes:
@@ -79,12 +79,12 @@ class Accompaniment:
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class JudgedClip:
   """A held-out clip with what was made for it."""
 
   prompt: str
   video: UInt8[np.ndarray, 't h w 3'] | None
-  heard: Heard
+  heard: AudioPair
 
 
 def judge_soundtracks(
@@ -93,7 +93,7 @@ def judge_soundtracks(
   samples: int = 64,
   seed: int = 0,
   scorer: CommandScorer | None = None,
-) -> tuple[Accompaniment, list[Clip]]:
+) -> tuple[AudioScores, list[JudgedClip]]:
   """Makes sounds for validation clips of the small world and judges them.
 
   Args:
@@ -109,8 +109,8 @@ def judge_soundtracks(
     ConfigError: the model was trained on something else.
   """
   config = check_digits(tracker)
-  name = longest_bucket(config)
-  source = make_sound_sources(config.data, {name: config.buckets[name]}, 'validation')[name]
+  name = longest_audio_bucket(config)
+  source = make_audio_sources(config.data, {name: config.buckets[name]}, 'validation')[name]
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['sound'] for clip in clips])
   prompts = [clean_prompt(clip['caption']) for clip in clips]
@@ -128,15 +128,15 @@ def judge_soundtracks(
     networks = {
       number: {way: float(found[way][number].mean()) for way in both} for number in found[MODEL]
     }
-  accompaniment = Accompaniment(
+  accompaniment = AudioScores(
     scores=judge_clips(made, clips),
     codec=judge_clips(again, clips),
-    real=ceiling(clips),
-    floor=floor(clips),
+    real=sound_ceiling(clips),
+    sound_floor=sound_floor(clips),
     networks=networks,
   )
   shown = [
-    Clip(prompt, clip.get('video'), Heard(truth, {CODEC: decoded, MODEL: sound}))
+    JudgedClip(prompt, clip.get('video'), AudioPair(truth, {CODEC: decoded, MODEL: sound}))
     for prompt, clip, truth, decoded, sound in zip(prompts, clips, real, again, made, strict=True)
   ]
   return accompaniment, shown
@@ -157,10 +157,10 @@ def check_digits(tracker: AudioPipeline) -> ConfigDict:
 
 
 def write_clips(
-  directory: pathlib.Path, clips: Sequence[Clip], fps: float, rate: int
+  directory: pathlib.Path, clips: Sequence[JudgedClip], fps: float, rate: int
 ) -> list[pathlib.Path]:
   """Writes the sounds as `write_sounds` does, and the pictures with the model's sound as mp4."""
-  paths = write_sounds(directory, [clip.heard for clip in clips], rate)
+  paths = write_audio(directory, [clip.heard for clip in clips], rate)
   for index, clip in enumerate(clips):
     if clip.video is not None:
       paths.append(directory / 'sounds' / f'{index:03d}.mp4')

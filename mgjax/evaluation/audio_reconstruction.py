@@ -16,11 +16,11 @@ from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.losses import SMALLEST, mel_distance
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.core.typing import Float
-from mgjax.data.audio_sources import make_sound_sources
+from mgjax.data.audio_sources import make_audio_sources
 from mgjax.evaluation.metrics.audio import signal_to_distortion, synchrony
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.media.audio import write_wav
-from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.loudness import loudness
 from mgjax.tae.latents import estimate_statistics
 
@@ -43,7 +43,7 @@ Way = Callable[[Float[np.ndarray, 's c']], Float[np.ndarray, 's c']]
 
 
 @dataclasses.dataclass(frozen=True)
-class Heard:
+class AudioPair:
   """A sound and what became of it, by the name of the way."""
 
   original: Float[np.ndarray, 's c']
@@ -51,7 +51,7 @@ class Heard:
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundReconstruction:
+class AudioReconstruction:
   """Numbers of a codec's reconstructions and of those of other ways of as many numbers.
 
   Attributes:
@@ -70,7 +70,7 @@ class SoundReconstruction:
   latents: dict[str, float]
   seconds: list[float]
   notes: list[str]
-  shown: list[Heard]
+  shown: list[AudioPair]
 
   def scores(self) -> dict[str, dict[str, tuple[float, float | None]]]:
     """Returns by way and name the mean over sounds and its standard error, None of a single one."""
@@ -110,14 +110,14 @@ class SoundReconstruction:
     return '\n'.join([*lines, *self.notes])
 
 
-def evaluate_sounds(
+def evaluate_audio_reconstruction(
   codec: AudioCodec,
   sounds: Iterable[np.ndarray],
   *,
   others: Mapping[str, Way] | None = None,
   smallest: float = SMALLEST,
   shown: Collection[int] = range(SHOWN),
-) -> SoundReconstruction:
+) -> AudioReconstruction:
   """Encodes and decodes sounds and compares what comes back with what went in.
 
   Args:
@@ -141,22 +141,22 @@ def evaluate_sounds(
     again = {CODEC: np.asarray(codec.decode(jnp.asarray(latents[-1][None]), len(sound)))[0]}
     again |= {name: way(sound) for name, way in ways.items()}
     numbers.append(
-      {name: compare(sound, other, codec.rate, smallest) for name, other in again.items()}
+      {name: compare_audio(sound, other, codec.rate, smallest) for name, other in again.items()}
     )
     for name, found in numbers[-1].items():
       muted[name] = muted.get(name, 0) + ('distortion' in found and 'loudness' not in found)
     seconds[len(sound) / codec.rate] = None
     if index in shown:
-      kept.append(Heard(sound, again))
+      kept.append(AudioPair(sound, again))
   if not numbers:
     raise DataError('there is no sound to judge; give one or more')
   silent = sum('distortion' not in each[CODEC] for each in numbers)
   notes = [f'{silent} silent sound(s) have mel distances only'] if silent else []
   notes += [f'{count} sound(s) came back silent: {name}' for name, count in muted.items() if count]
-  return SoundReconstruction(numbers, _describe(codec, latents), list(seconds), notes, kept)
+  return AudioReconstruction(numbers, _describe(codec, latents), list(seconds), notes, kept)
 
 
-def compare(
+def compare_audio(
   original: Float[np.ndarray, 's c'],
   again: Float[np.ndarray, 's c'],
   rate: int,
@@ -185,7 +185,7 @@ def compare(
   return numbers
 
 
-def sample_sounds(
+def sample_audio(
   config: ConfigDict, samples: int, *, sounds: str = '', seconds: float = SECONDS
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
   """Chooses sounds for the codec of a run, evenly spread over its data.
@@ -207,14 +207,16 @@ def sample_sounds(
   if sounds:
     data |= {'kind': 'sounds', 'path': sounds, 'validation_path': ''}
     data |= {'channels': config.model.channels}
-  source = make_sound_sources(data, {name: {'seconds': seconds}}, 'validation')[name]
+  source = make_audio_sources(data, {name: {'seconds': seconds}}, 'validation')[name]
   chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='sound', disable=not sys.stderr.isatty())
   described = {'sounds': sounds or 'validation data of the run', 'seconds': seconds}
   return (source[index]['sound'] for index in bar), {**described, 'chosen': chosen}
 
 
-def write_sounds(directory: pathlib.Path, shown: Sequence[Heard], rate: int) -> list[pathlib.Path]:
+def write_audio(
+  directory: pathlib.Path, shown: Sequence[AudioPair], rate: int
+) -> list[pathlib.Path]:
   """Writes each sound and what became of it as wavs, and all on one sheet."""
   (directory / 'sounds').mkdir(parents=True, exist_ok=True)
   for earlier in (directory / 'sounds').glob('[0-9][0-9][0-9]_*.wav'):
@@ -227,7 +229,7 @@ def write_sounds(directory: pathlib.Path, shown: Sequence[Heard], rate: int) -> 
       titles.append(f'{name} {index}')
       write_wav(paths[-1], rows[-1], rate)
   sheet = directory / 'sounds.png'
-  sound_sheet(sheet, rows, titles, rate)
+  audio_sheet(sheet, rows, titles, rate)
   return [sheet, *paths]
 
 

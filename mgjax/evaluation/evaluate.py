@@ -17,9 +17,9 @@ from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.evaluation.audio_reconstruction import (
   SECONDS,
-  evaluate_sounds,
-  sample_sounds,
-  write_sounds,
+  evaluate_audio_reconstruction,
+  sample_audio,
+  write_audio,
 )
 from mgjax.evaluation.long_audio import compare_ways
 from mgjax.evaluation.mdct_baseline import make_truncated_mdct
@@ -127,12 +127,14 @@ def evaluate_codec(
   """
   config, codec = read_config(workdir), load_audio_codec(workdir)
   record = {'weights': _weights(workdir)}
-  chosen, record['settings'] = sample_sounds(config, samples, sounds=sounds, seconds=seconds)
+  chosen, record['settings'] = sample_audio(config, samples, sounds=sounds, seconds=seconds)
   shown = evenly(len(record['settings']['chosen']), audio_reconstruction.SHOWN)
   others = {'MDCT': make_truncated_mdct(codec)}
   smallest = config.objective.get('smallest', SMALLEST)
-  found = evaluate_sounds(codec, chosen, others=others, smallest=smallest, shown=shown)
-  written = write_sounds(workdir / 'evaluation', found.shown, codec.rate)
+  found = evaluate_audio_reconstruction(
+    codec, chosen, others=others, smallest=smallest, shown=shown
+  )
+  written = write_audio(workdir / 'evaluation', found.shown, codec.rate)
   return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', written)
 
 

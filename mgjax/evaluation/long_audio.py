@@ -10,7 +10,7 @@ import numpy as np
 
 from mgjax.audio import pipeline
 from mgjax.audio.pipeline import AudioPipeline, Extension
-from mgjax.audio.task import longest_bucket
+from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.typing import Float
 from mgjax.digits.clips import Digits
 from mgjax.digits.sound_judge import SoundScores, judge_clips
@@ -18,7 +18,7 @@ from mgjax.digits.sounds import RATE
 from mgjax.evaluation.audio_alignment import check_digits
 from mgjax.evaluation.metrics.seams import Seams, gather_seams
 from mgjax.media.audio import write_wav
-from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.video import write_video
 
 WAYS = tuple(how for how in pipeline.WAYS if how != 'whole')
@@ -40,7 +40,7 @@ class Way:
 
 
 @dataclasses.dataclass(frozen=True)
-class LongSounds:
+class LongAudio:
   """The ways side by side, by name, and the clips that they were made for."""
 
   ways: dict[str, Way]
@@ -72,7 +72,7 @@ class LongSounds:
     heard = {'original': self.clips[0]['sound']}
     heard |= {how: way.sounds[0] for how, way in self.ways.items()}
     paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in heard)]
-    sound_sheet(paths[0], list(heard.values()), list(heard), rate)
+    audio_sheet(paths[0], list(heard.values()), list(heard), rate)
     for path, sound in zip(paths[1:], heard.values(), strict=True):
       write_wav(path, np.clip(sound, -1, 1), rate)
     return paths
@@ -82,7 +82,7 @@ def long_clips(tracker: AudioPipeline, factor: int, count: int) -> list[dict[str
   """Returns clips of bouncing digits, of unseen handwriting, `factor` times as long."""
   config = check_digits(tracker)
   fps, seconds = config.data.fps, factor * tracker.default_seconds
-  shape = config.buckets[longest_bucket(config)]
+  shape = config.buckets[longest_audio_bucket(config)]
   digits = Digits(
     split='test', captions='all', motions=('bounce',), colours=tuple(config.data.digits.colours),
     frames=round(seconds * fps), size=(shape.height, shape.width), fps=fps, laps=factor,
@@ -93,7 +93,7 @@ def long_clips(tracker: AudioPipeline, factor: int, count: int) -> list[dict[str
 
 def compare_ways(
   tracker: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0
-) -> LongSounds:
+) -> LongAudio:
   """Makes soundtracks of long clips of the small world in every way.
 
   Args:
@@ -123,7 +123,7 @@ def compare_ways(
       joints = joints_of(tracker, seconds, extension)
       seams = gather_seams([(sound, joints) for sound in sounds], tracker.rate)
       found[how] = Way(seams, judge_clips(sounds, samples), sounds)
-  return LongSounds(found, samples)
+  return LongAudio(found, samples)
 
 
 def joints_of(tracker: AudioPipeline, seconds: float, extension: Extension) -> list[float]:

@@ -46,7 +46,7 @@ _CONTRAST = 4  # of the drawn differences
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class VideoPair:
   """A clip and what the autoencoder made of it.
 
   Attributes:
@@ -79,7 +79,7 @@ class Reconstruction:
   shapes: list[tuple[int, int, int]]
   frechet: tuple[float, int, int] | None
   notes: list[str]
-  shown: list[Pair]
+  shown: list[VideoPair]
 
   def scores(self) -> dict[str, tuple[float, float | None]]:
     """Returns the mean over clips and its standard error, None of a single clip, by name."""
@@ -164,7 +164,7 @@ def evaluate_reconstruction(
   return Reconstruction(clips, list(shapes), frechet, notes, kept)
 
 
-def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -> Pair:
+def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -> VideoPair:
   """Encodes and decodes one clip; raises what `evaluate_reconstruction` does, with its name."""
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
     raise DataError(
@@ -177,7 +177,7 @@ def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -
   if not np.isfinite(raw).all():
     raise NonFiniteError(f'the latents of {name} are not finite; was the training stable?')
   again = np.asarray(codec.decode(latents, len(video), size=video.shape[1:3])[0])
-  return Pair(video, again, latent_norms(raw)[0], codec.model.compression)
+  return VideoPair(video, again, latent_norms(raw)[0], codec.model.compression)
 
 
 def latent_norms(latents: Float[np.ndarray, 'b t h w c']) -> Float[np.ndarray, 'b t h w']:
@@ -238,7 +238,7 @@ def evenly(length: int, count: int) -> list[int]:
 
 
 def write_pictures(
-  directory: pathlib.Path, pairs: Sequence[Pair], fps: float
+  directory: pathlib.Path, pairs: Sequence[VideoPair], fps: float
 ) -> list[pathlib.Path]:
   """Writes original | reconstruction | difference x 4 of each pair, and all on one contact sheet.
 
@@ -265,7 +265,7 @@ def write_pictures(
   return [sheet, *paths]
 
 
-def _numbers(pair: Pair) -> dict[str, float]:
+def _numbers(pair: VideoPair) -> dict[str, float]:
   errors = squared_errors(pair.original, pair.reconstruction)
   numbers = {
     'psnr': decibels(errors).mean(),
@@ -288,12 +288,12 @@ def _frechet(perceptions: Sequence[Perception]) -> tuple[tuple[float, int, int] 
   return (frechet_distance(x, y), *x.shape), few_rows(*x.shape)
 
 
-def _difference(pair: Pair) -> UInt8[np.ndarray, 't h w 3']:
+def _difference(pair: VideoPair) -> UInt8[np.ndarray, 't h w 3']:
   error = np.abs(pair.reconstruction.astype(np.int16) - pair.original)
   return np.minimum(_CONTRAST * error, 255).astype(np.uint8)
 
 
-def _norm_map(pair: Pair) -> UInt8[np.ndarray, 't h w 3']:
+def _norm_map(pair: VideoPair) -> UInt8[np.ndarray, 't h w 3']:
   norms = pair.norms
   for axis, (step, length) in enumerate(zip(pair.compression, pair.original.shape, strict=False)):
     norms = norms.repeat(step, axis).take(range(length), axis)

@@ -26,12 +26,12 @@ def main() -> None:
   request = json.loads(pathlib.Path(words.request).read_text())
   if not request['captions']:
     parser.error('CLAP compares sounds with captions, and the request has none')
-  sounds = [read(path) for path in request['sounds']]
+  sounds = [read_mono(path) for path in request['sounds']]
   scores = score(words.weights, words.device, sounds, request['rate'], request['captions'])
   pathlib.Path(words.answer).write_text(json.dumps({'clap': scores}))
 
 
-def read(path: str) -> np.ndarray:
+def read_mono(path: str) -> np.ndarray:
   """Reads a wav of 16 bits as the mean of its channels, in [-1, 1]."""
   with wave.open(path) as file:
     samples = np.frombuffer(file.readframes(file.getnframes()), '<i2')

@@ -10,7 +10,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
 from mgjax.digits.sign_judge import SignReading, sign_labels, train_sign_judge
-from mgjax.digits.signs import Signs, caption_of, numbers
+from mgjax.digits.signs import Signs, numbers, sign_caption
 from mgjax.evaluation.alignment import LOOKS, world_of
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.video.pipeline import VideoPipeline
@@ -80,7 +80,7 @@ def judge_signs(
   made, scores = {}, {}
   for place, captions in enumerate(_NAMES):
     labels = _spread(captions, several, samples, world['colours'], motions)
-    prompts = [caption_of(*label) for label in labels]
+    prompts = [sign_caption(*label) for label in labels]
     videos = sampler(prompts, seed=seed, first=place * samples)
     made[captions], scores[captions] = (videos, labels), judge.score(videos, labels)
   unseen = Signs(split='test', captions='all', length=REAL, **world | {'lengths': several})

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.typing import Array, Bool, Float, Int
-from mgjax.flow.solvers import Time, Velocity, evaluate
+from mgjax.flow.solvers import Time, Velocity, velocity_at
 
 # Dormand and Prince 1980: stage i starts from x + h sum_j STAGES[i, j] k_j at t + h NODES[i]. The
 # last stage starts from the solution of order 5, so that its slope is the next step's first.
@@ -98,7 +98,7 @@ def dormand_prince(
     )
 
   first = jnp.minimum(jnp.asarray(FIRST_STEP, x.dtype), end - start)
-  slope = evaluate(velocity, x, start)
+  slope = velocity_at(velocity, x, start)
   progress = _Progress(x, slope, start, first, zero, zero, jnp.array(True))
   progress = jax.lax.while_loop(unfinished, attempt, progress)
   evaluations = 1 + (len(NODES) - 1) * (progress.accepted + progress.rejected)
@@ -119,7 +119,7 @@ def _stages(
 
   def stage(index: Array, slopes: Array) -> Array:
     point = x + combine(stages[index], slopes)
-    return slopes.at[index].set(evaluate(velocity, point, time + step * nodes[index]))
+    return slopes.at[index].set(velocity_at(velocity, point, time + step * nodes[index]))
 
   slopes = jnp.zeros((len(NODES), *x.shape), x.dtype).at[0].set(slope)
   # A loop, so that a large model is traced and compiled once and not six times.

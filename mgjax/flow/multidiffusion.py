@@ -18,21 +18,24 @@ from mgjax.flow.windows import Cover
 ALONG = ('frame_features', 'context')  # what a batch has for every frame, on axis 1
 
 
-def bartlett(size: int) -> Float[np.ndarray, ' t']:
+def bartlett_window(size: int) -> Float[np.ndarray, ' t']:
   """The triangular window, positive everywhere: min(i + 1/2, size - i - 1/2) (Movie Gen §6)."""
   places = np.arange(size) + 0.5
   return np.minimum(places, size - places)
 
 
-def uniform(size: int) -> Float[np.ndarray, ' t']:
+def uniform_window(size: int) -> Float[np.ndarray, ' t']:
   """Every place of a window counts the same, which the report found to be worse."""
   return np.ones(size)
 
 
-SHAPES: dict[str, Callable[[int], np.ndarray]] = {'bartlett': bartlett, 'uniform': uniform}
+SHAPES: dict[str, Callable[[int], np.ndarray]] = {
+  'bartlett': bartlett_window,
+  'uniform': uniform_window,
+}
 
 
-def weights(cover: Cover, shape: str = 'bartlett') -> Float[np.ndarray, 'windows t']:
+def window_weights(cover: Cover, shape: str = 'bartlett') -> Float[np.ndarray, 'windows t']:
   """Returns w_i(x) = u(x - s_i) / sum_j u(x - s_j) of each window at its own places.
 
   Raises:
@@ -76,7 +79,7 @@ def multi_diffusion(
   """
   if rows < 1:
     raise ConfigError(f'{rows} rows at a time; expected 1 at least')
-  starts, share = list(cover.starts), weights(cover, shape)
+  starts, share = list(cover.starts), window_weights(cover, shape)
 
   def make_whole(batch: Batch) -> Velocity:
     batch = {name: jnp.asarray(value) for name, value in batch.items()}

@@ -68,7 +68,7 @@ SCHEDULES: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def make_schedule(
+def make_time_grid(
   name: str, steps: int, *, shift_factor: float = 1.0, **options: Any
 ) -> np.ndarray:
   """Makes the schedule that a configuration names: (steps + 1,) times, shifted by a factor.

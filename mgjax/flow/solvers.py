@@ -19,7 +19,7 @@ def euler(
   velocity: Velocity, x: Float[Array, 'b *axes'], time: Time, next_time: Time
 ) -> Float[Array, 'b *axes']:
   """Takes a step of order 1 with one evaluation: `x + h u(x, t)`."""
-  return x + (next_time - time) * evaluate(velocity, x, time)
+  return x + (next_time - time) * velocity_at(velocity, x, time)
 
 
 def midpoint(
@@ -27,8 +27,8 @@ def midpoint(
 ) -> Float[Array, 'b *axes']:
   """Takes a step of order 2 with two evaluations: `x + h u(x + h/2 u(x, t), t + h/2)`."""
   step = next_time - time
-  middle = x + step / 2 * evaluate(velocity, x, time)
-  return x + step * evaluate(velocity, middle, time + step / 2)
+  middle = x + step / 2 * velocity_at(velocity, x, time)
+  return x + step * velocity_at(velocity, middle, time + step / 2)
 
 
 def heun(
@@ -36,8 +36,8 @@ def heun(
 ) -> Float[Array, 'b *axes']:
   """Takes a step of order 2 with two evaluations: `x + h/2 (u(x, t) + u(x + h u(x, t), t + h))`."""
   step = next_time - time
-  slope = evaluate(velocity, x, time)
-  next_slope = evaluate(velocity, x + step * slope, next_time)
+  slope = velocity_at(velocity, x, time)
+  next_slope = velocity_at(velocity, x + step * slope, next_time)
   return x + step / 2 * (slope + next_slope)
 
 
@@ -48,6 +48,6 @@ SOLVERS: dict[str, Callable[[Velocity, Array, Time, Time], Array]] = {
 }
 
 
-def evaluate(velocity: Velocity, x: Array, time: Time) -> Array:
+def velocity_at(velocity: Velocity, x: Array, time: Time) -> Array:
   """Returns `u(x, t)` in the dtype of x, which a model in bfloat16 must not lower."""
   return velocity(x, jnp.full(x.shape[:1], time, x.dtype)).astype(x.dtype)

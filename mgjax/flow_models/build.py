@@ -18,7 +18,7 @@ from mgjax.core.typing import Batch, Objective, Tree
 from mgjax.core.weight_format import WeightFormat
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
-from mgjax.flow.schedules import make_schedule
+from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.times import make_sampler
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.flow_models.model import FlowModel
@@ -75,7 +75,7 @@ def make_sampler_of(
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
   schedule = dict(fields['schedule'])
-  times = make_schedule(schedule.pop('name'), fields['steps'], **schedule)
+  times = make_time_grid(schedule.pop('name'), fields['steps'], **schedule)
   guidance = fields['guidance']
   return make_generate(model, times=times, solver=fields['solver'], guidance=guidance, widen=widen)
 

@@ -21,7 +21,7 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.files import replaced
 from mgjax.core.typing import Float
-from mgjax.media.audio_decoding import decode_sound, origin, sound_stream, trusted_seconds
+from mgjax.media.audio_decoding import audio_stream, decode_audio, origin, trusted_seconds
 from mgjax.media.containers import (
   LIMITS,
   Blob,
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundInfo:
+class AudioInfo:
   """The sound of a file: samples a second, channels, and the second at which it ends."""
 
   rate: int
@@ -54,27 +54,27 @@ class SoundInfo:
   seconds: float
 
 
-def probe_sound(path: File, limits: Limits = LIMITS) -> SoundInfo:
+def probe_audio(path: File, limits: Limits = LIMITS) -> AudioInfo:
   """Describes a sound after decoding its first samples and looking where its last packet ends.
 
   Raises:
     DataError: the file is missing, has no sound, is damaged, cut off or beyond `limits`.
   """
-  with opened(path, limits, 'a sound', sound_stream) as (container, stream, deadline):
+  with opened(path, limits, 'a sound', audio_stream) as (container, stream, deadline):
     frame = next(container.decode(stream), None)
     if frame is None:
       raise DataError(f'{path}: holds no sound that can be decoded, it lasts 0 s')
     seconds = measured_seconds(path, container, stream, deadline)
     late = float((stream.start_time or 0) * stream.time_base) - origin(container, stream)
     declared = trusted_seconds(container, stream)
-    return SoundInfo(
+    return AudioInfo(
       rate=frame.sample_rate,
       channels=frame.layout.nb_channels,
       seconds=late + (seconds if declared is None else min(seconds, declared)),
     )
 
 
-def read_sound(
+def read_audio(
   path: File,
   *,
   start: float = 0.0,
@@ -109,7 +109,7 @@ def read_sound(
   wanted = None if seconds is None else round(seconds * rate)
   deadline = time.monotonic() + limits.wall_seconds
   pieces, count = [], 0
-  for piece in decode_sound(path, first, rate, channels, limits):
+  for piece in decode_audio(path, first, rate, channels, limits):
     if time.monotonic() > deadline:
       raise DataError(f'{path}: reading it took over {limits.wall_seconds:g} s')
     pieces.append(piece if wanted is None else piece[: wanted - count])
@@ -118,14 +118,14 @@ def read_sound(
       break
   missing = 0 if wanted is None else wanted - count
   if not count or missing > _SHORT * rate:
-    end = (first + count) / rate if count else probe_sound(path, limits).seconds
+    end = (first + count) / rate if count else probe_audio(path, limits).seconds
     raise DataError(
       f'{path}: its sound ends at {end:.2f} s, {start + (seconds or 0):.2f} s is needed'
     )
   return np.concatenate([*pieces, np.zeros((missing, channels), np.float32)])
 
 
-def stream_sound(
+def stream_audio(
   path: File,
   *,
   rate: int = 48_000,
@@ -135,7 +135,7 @@ def stream_sound(
 ) -> Iterator[Float[np.ndarray, '_ c']]:
   """Yields a whole sound in pieces of `seconds` seconds, the last shorter; see `read_sound`."""
   size, kept, count = round(seconds * rate), [], 0
-  for piece in decode_sound(path, 0, rate, channels, limits):
+  for piece in decode_audio(path, 0, rate, channels, limits):
     kept.append(piece)
     count += len(piece)
     while count >= size:

@@ -16,8 +16,8 @@ from mgjax.core.typing import Float
 from mgjax.media.containers import (
   File,
   Limits,
-  byte_count,
   check_seconds,
+  file_bytes,
   first_bytes,
   moving_pictures,
   opened,
@@ -29,7 +29,7 @@ _PREROLL = 0.3  # seconds; MP3 and Opus need what came before to decode what com
 _GAP = 0.02  # seconds between packets that are silence, and no rounding of their times
 
 
-def sound_stream(
+def audio_stream(
   path: File, container: av.container.InputContainer, limits: Limits
 ) -> av.AudioStream:
   """Picks the sound of a file, if it is within the limits."""
@@ -39,7 +39,7 @@ def sound_stream(
   if stream.codec_context is None:
     raise DataError(f'{path}: the codec of its sound cannot be decoded here')
   check_seconds(path, container, stream, limits)
-  if container.format.name == 'wav' and _riff_bytes(path) > byte_count(path):
+  if container.format.name == 'wav' and _riff_bytes(path) > file_bytes(path):
     raise DataError(f'{path}: is cut off, its header speaks of more than there is')
   return stream
 
@@ -64,7 +64,7 @@ def trusted_seconds(container: av.container.InputContainer, stream: av.AudioStre
   return None
 
 
-def decode_sound(
+def decode_audio(
   path: File,
   first: int,
   rate: int,
@@ -73,7 +73,7 @@ def decode_sound(
   seek: bool = True,
 ) -> Iterator[Float[np.ndarray, '_ c']]:
   """Decodes the samples from number `first` on, without a gap or an overlap between pieces."""
-  with opened(path, limits, 'a sound', sound_stream) as (container, stream, _):
+  with opened(path, limits, 'a sound', audio_stream) as (container, stream, _):
     zero = origin(container, stream)
     seconds = trusted_seconds(container, stream)
     late = float((stream.start_time or 0) * stream.time_base) - zero
@@ -102,7 +102,7 @@ def decode_sound(
         done += len(block)
     else:
       return
-  yield from decode_sound(path, first, rate, channels, limits, seek=False)
+  yield from decode_audio(path, first, rate, channels, limits, seek=False)
 
 
 def _resampled(

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import Float, UInt8
-from mgjax.media.contact_sheet import cut
+from mgjax.media.contact_sheet import fit_title
 
 _WIDTH = 1000
 _LEFT, _RIGHT = 48, 12  # beside the plots
@@ -26,7 +26,7 @@ _INK, _FAINT, _BLUE = (40, 40, 40), (200, 200, 200), (50, 100, 190)
 _COLOURS = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
 
 
-def sound_sheet(
+def audio_sheet(
   path: str | os.PathLike[str],
   sounds: Sequence[Float[np.ndarray, '_ _']],
   titles: Sequence[str],
@@ -58,7 +58,7 @@ def sound_sheet(
       raise ValueError(f'{title!r}: expected finite numbers (samples, channels), got {sound.shape}')
     mono = sound.mean(1)
     top = number * height
-    pen.text((_GAP, top + _GAP), cut(title, font, _WIDTH - 2 * _GAP), fill=_INK, font=font)
+    pen.text((_GAP, top + _GAP), fit_title(title, font, _WIDTH - 2 * _GAP), fill=_INK, font=font)
     _draw_waveform(pen, mono, top + title_height)
     below = top + title_height + _WAVE + _GAP
     sheet.paste(Image.fromarray(_picture(mono, rate)), (_LEFT, below))

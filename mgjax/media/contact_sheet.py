@@ -47,7 +47,7 @@ def contact_sheet(
   font = ImageFont.load_default(_TITLE)
   top = 0
   for row, title, height in zip(rows, titles, heights, strict=True):
-    pen.text((_GAP, top + _GAP), cut(title, font, width - 2 * _GAP), fill='black', font=font)
+    pen.text((_GAP, top + _GAP), fit_title(title, font, width - 2 * _GAP), fill='black', font=font)
     left = _GAP
     for frame in row:
       sheet.paste(frame, (left, top + _LINE))
@@ -72,7 +72,7 @@ def _draw(frame: UInt8[np.ndarray, 'h w 3'], scale: float | None) -> Image.Image
   return image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
 
 
-def cut(title: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
+def fit_title(title: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
   """The title on one line that ends where the sheet does; what cannot be encoded becomes '?'."""
   title = ' '.join(title[:1000].split()).replace('\0', '').encode('utf-8', 'replace').decode()
   if font.getlength(title) <= width:

@@ -187,7 +187,7 @@ def first_bytes(path: File, count: int) -> bytes:
     return file.read(count)
 
 
-def byte_count(path: File) -> int:
+def file_bytes(path: File) -> int:
   """The length of a file."""
   return len(path.data) if isinstance(path, Blob) else os.path.getsize(path)
 

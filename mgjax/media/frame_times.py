@@ -13,7 +13,7 @@ TOLERANCE = 5e-4  # seconds; Matroska rounds the times of frames to a millisecon
 Shown = tuple[av.VideoFrame, float, float]  # a frame, from when and until when it is shown
 
 
-def shown(
+def frames_from(
   container: av.container.InputContainer, stream: av.VideoStream, begin: float
 ) -> Iterator[Shown]:
   """Yields each frame from the key frame before `begin` on."""
@@ -26,7 +26,7 @@ def shown(
     yield last, start, start + _seconds(last, stream)
 
 
-def shown_at(
+def frames_at(
   container: av.container.InputContainer,
   stream: av.VideoStream,
   moments: Sequence[float],
@@ -48,7 +48,7 @@ def shown_at(
   # At the beginning of a file there is little to pass over, and not all can be read twice.
   ends = _find(container, stream, moments, begin, most) if begin else None
   if ends is None:
-    yield from shown(container, stream, begin)
+    yield from frames_from(container, stream, begin)
     return
   _seek(container, stream, begin)
   context, missing = stream.codec_context, set(ends)

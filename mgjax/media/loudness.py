@@ -76,7 +76,7 @@ class Level:
     return min(10 ** ((target - self.loudness) / 20), 10 ** (ceiling / 20) / self.peak)
 
 
-def measure(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> Level:
+def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> Level:
   """Measures a sound that comes in pieces; memory grows by ten numbers a second.
 
   Args:
@@ -128,7 +128,7 @@ def _power(loudness: float) -> float:
 
 def loudness(sound: Float[np.ndarray, 's c'], rate: int) -> float:
   """The integrated loudness of a sound in LUFS, -inf if it is silent; see the head of this file."""
-  return measure([sound], rate).loudness
+  return measure_loudness([sound], rate).loudness
 
 
 def normalise(
@@ -139,7 +139,7 @@ def normalise(
   One factor for the whole sound: nothing is limited or clipped, and silence stays silence. A sound
   that comes in pieces is measured first and scaled then: `amplified(chunks, measure(...).gain())`.
   """
-  (amplified_sound,) = amplified([sound], measure([sound], rate).gain(target, ceiling))
+  (amplified_sound,) = amplified([sound], measure_loudness([sound], rate).gain(target, ceiling))
   return amplified_sound
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mgjax.media.audio import write_wav
-from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
 
@@ -50,7 +50,7 @@ def show(
   if moving:
     contact_sheet(place, items, titles)
   else:
-    sound_sheet(place, items, titles, rate)
+    audio_sheet(place, items, titles, rate)
   if not notebook:
     print(place)
     return place
@@ -95,7 +95,7 @@ def save(
   if moving:
     contact_sheet(sheet, items, titles)
   else:
-    sound_sheet(sheet, items, titles, rate)
+    audio_sheet(sheet, items, titles, rate)
   return [*paths, sheet]
 
 

@@ -6,7 +6,7 @@ read 16 frames at 256 x 256 from 5 s of 1280 x 720 takes 244 ms of one core with
 """
 
 from mgjax.core.errors import DataError
-from mgjax.media.audio import encodable_rate, probe_sound, soundtrack, stream_sound
+from mgjax.media.audio import encodable_rate, probe_audio, soundtrack, stream_audio
 from mgjax.media.containers import LIMITS, Blob, File, Limits
 from mgjax.media.video import encode_frames, probe, stream_frames
 
@@ -36,9 +36,9 @@ def reencode(
     stream_frames(file, side, limits), fps=fps, clock=_CLOCK, crf=crf, gop=gop
   )
   try:
-    sound = probe_sound(file, limits)
+    sound = probe_audio(file, limits)
     rate = encodable_rate(sound.rate)
-    chunks = stream_sound(file, rate=rate, channels=min(sound.channels, 2), limits=limits)
+    chunks = stream_audio(file, rate=rate, channels=min(sound.channels, 2), limits=limits)
     return soundtrack(Blob(str(file), pictures), chunks, rate)
   except DataError:
     return pictures

@@ -20,7 +20,7 @@ from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
 from mgjax.media.containers import LIMITS, File, Limits, measured_seconds, opened, video_stream
-from mgjax.media.frame_times import TOLERANCE, shown, shown_at
+from mgjax.media.frame_times import TOLERANCE, frames_at, frames_from
 
 _RESIZE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 _MOST_WIDE = 16  # times as wide as high a pixel may be
@@ -110,7 +110,7 @@ def stream_clip(
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, _):
     count, resize = 0, _make_resize(path, stream, size, limits)
-    for frame, _, end in shown(container, stream, 0.0):
+    for frame, _, end in frames_from(container, stream, 0.0):
       image = None
       while count / fps + TOLERANCE < end:
         image = resize(frame) if image is None else image
@@ -133,7 +133,7 @@ def stream_frames(
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, _):
     resize = None
-    for count, (frame, start, end) in enumerate(shown(container, stream, 0.0)):
+    for count, (frame, start, end) in enumerate(frames_from(container, stream, 0.0)):
       if count >= limits.frames:
         raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
       if resize is None:
@@ -257,7 +257,7 @@ def _read_from(
   with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
     resize = _make_resize(path, stream, size, limits)
     moments = [time + TOLERANCE for time in times]
-    frames = shown_at(container, stream, moments, begin, limits.frames)
+    frames = frames_at(container, stream, moments, begin, limits.frames)
     for count, (frame, start, end) in enumerate(frames):
       if count == 0 and begin and start > times[0] + TOLERANCE:
         return None

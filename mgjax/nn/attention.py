@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.kernels import blockwise, cudnn, splash, xla
-from mgjax.nn.kernels.kernel import NOTHING, Kernel
+from mgjax.nn.kernels.kernel import NOTHING, AttentionKernel
 from mgjax.parallel import ring, ulysses
 from mgjax.parallel.rules import BATCH, Entry, ambient, fit, size, spec
 
@@ -24,10 +24,10 @@ FEW_SCORES = 2**22
 
 PARTS = (1, 2, 3, 4)  # in which heads are traded
 
-XLA = Kernel(xla.forward, xla.backward)
-BLOCKWISE = Kernel(blockwise.forward, blockwise.backward)
-SPLASH = Kernel(splash.forward, splash.backward)
-CUDNN = Kernel(cudnn.forward, cudnn.backward, takes_output=True)
+XLA = AttentionKernel(xla.forward, xla.backward)
+BLOCKWISE = AttentionKernel(blockwise.forward, blockwise.backward)
+SPLASH = AttentionKernel(splash.forward, splash.backward)
+CUDNN = AttentionKernel(cudnn.forward, cudnn.backward, takes_output=True)
 
 KERNELS = ('auto', 'xla', 'blockwise', 'flash')
 EXCHANGES = ('auto', 'gather', 'ring', 'ulysses', 'ring_ulysses')
@@ -181,7 +181,7 @@ def _by_platform(plan, q_shape, k_shape, dtype, impl):
   return choose(0), choose(1)
 
 
-def _kernels(q_shape, k_shape, dtype, impl) -> dict[str, Kernel]:
+def _kernels(q_shape, k_shape, dtype, impl) -> dict[str, AttentionKernel]:
   """Returns the kernel of each platform; 'default' is that of all others."""
   b, n, g, _ = q_shape
   few = b * n * g * k_shape[1] < FEW_SCORES
@@ -217,7 +217,7 @@ class _Traded:
 
     return traded(q_shape), traded(k_shape)
 
-  def forward(self, kernel: Kernel, q, k, v, mask):
+  def forward(self, kernel: AttentionKernel, q, k, v, mask):
     mask = self._whole(mask)
 
     def part(*piece):
@@ -232,7 +232,7 @@ class _Traded:
     saved = (jnp.concatenate(pieces, axis=2) for pieces in zip(*saved, strict=True))
     return self._join(ys), jnp.concatenate(sums, axis=1), tuple(saved)
 
-  def backward(self, kernel: Kernel, saved, mask, y, lse, dy):
+  def backward(self, kernel: AttentionKernel, saved, mask, y, lse, dy):
     mask = self._whole(mask)
     output = y if kernel.takes_output else _delta(y, dy)[..., None]
 
@@ -288,11 +288,11 @@ class _Gathered:
     b, m, g, k = k_shape
     return q_shape, (b, m * self._devices, g, k)
 
-  def forward(self, kernel: Kernel, q, k, v, mask):
+  def forward(self, kernel: AttentionKernel, q, k, v, mask):
     y, lse = kernel.forward(q, *self._whole(k, v, mask))
     return _readable(y, lse), lse, (q, k, v)
 
-  def backward(self, kernel: Kernel, saved, mask, y, lse, dy):
+  def backward(self, kernel: AttentionKernel, saved, mask, y, lse, dy):
     q, k, v = saved
     output = y if kernel.takes_output else jnp.swapaxes(_delta(y, dy), 1, 2)
     keys = self._whole(k, v, mask)

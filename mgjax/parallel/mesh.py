@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh
 
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.rules import AXES, PRESETS
-from mgjax.parallel.torus import assign
+from mgjax.parallel.torus import assign_axes
 
 
 def make_mesh(
@@ -40,7 +40,7 @@ def make_mesh(
   # Auto, not the default Explicit: Linen's constraints and partial shardings need it.
   types = (AxisType.Auto,) * len(AXES)
   if torus:
-    assign(dict(zip(AXES, shape, strict=True)), torus)
+    assign_axes(dict(zip(AXES, shape, strict=True)), torus)
     return Mesh(mesh_utils.create_device_mesh(shape, devices), AXES, axis_types=types)
   slices = len({getattr(device, 'slice_index', 0) for device in devices})
   if slices > 1 and shape[0] == slices:

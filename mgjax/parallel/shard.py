@@ -55,7 +55,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def everywhere() -> Place | None:
+def on_every_device() -> Place | None:
   """Returns a place whole on all devices of the ambient mesh, or None where there is no mesh."""
   mesh = jax.sharding.get_mesh()
   return None if mesh.empty else lambda name, shape: replicated(mesh)

@@ -12,7 +12,7 @@ from mgjax.parallel.rules import AXES
 INSIDE = AXES[1:]
 
 
-def assign(sizes: Mapping[str, int], torus: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def assign_axes(sizes: Mapping[str, int], torus: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
   """Returns the torus axes, by number, that each mesh axis larger than 1 is made of.
 
   A mesh axis takes whole torus axes, so that its neighbours in the mesh are neighbours on wires.
@@ -54,7 +54,7 @@ def valid_meshes(torus: tuple[int, ...]) -> tuple[dict[str, int], ...]:
     for owner, length in zip(owners, torus, strict=True):
       sizes[owner] *= length
     try:
-      assign(sizes, torus)
+      assign_axes(sizes, torus)
     except ConfigError:  # jax would not find this assignment
       continue
     found[tuple(sizes.values())] = sizes

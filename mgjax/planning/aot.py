@@ -21,7 +21,7 @@ from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
-from mgjax.training.guard import make_gate
+from mgjax.training.guard import make_guard
 from mgjax.training.optimizer import make_run_optimizer
 from mgjax.training.state import State, abstract_state, shardings_of
 from mgjax.training.step import Step, make_step
@@ -30,7 +30,7 @@ GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
-class Compiled:
+class CompiledStep:
   """What the compiler says of one training step; sizes are GiB of one device.
 
   Attributes:
@@ -54,7 +54,7 @@ def compile_step(
   sizes: Mapping[str, int],
   latents: tuple[int, int, int, int],
   rows: int,
-) -> Compiled:
+) -> CompiledStep:
   """Compiles forward, backward, AdamW and average for a topology; nothing runs.
 
   Args:
@@ -85,12 +85,12 @@ def compile_step(
   step = make_step(
     model, make_objectives(config, model)[0], optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
-    gate=make_gate(config.train),
+    gate=make_guard(config.train),
   )  # fmt: skip
   return compile_for(mesh, step, state, abstract)
 
 
-def compile_for(mesh: Mesh, step: Step, state: State, batch: Batch) -> Compiled:
+def compile_for(mesh: Mesh, step: Step, state: State, batch: Batch) -> CompiledStep:
   """Compiles a training step for the devices of a mesh; `state` and `batch` are shapes."""
   shardings = (shardings_of(state), None)
   with jax.set_mesh(mesh):
@@ -98,7 +98,7 @@ def compile_for(mesh: Mesh, step: Step, state: State, batch: Batch) -> Compiled:
     return compile_lowered(lambda: jitted.lower(state, batch), mesh.devices.flat[0])
 
 
-def compile_lowered(lower: Callable[[], Any], device: Any) -> Compiled:
+def compile_lowered(lower: Callable[[], Any], device: Any) -> CompiledStep:
   """Compiles what `lower` returns, for devices like this one."""
   began = time.monotonic()
   compiled = lower().compile(compiler_options=compiler_options(device))
@@ -115,7 +115,7 @@ def compile_lowered(lower: Callable[[], Any], device: Any) -> Compiled:
     hlo = compiled.as_text()
   except Exception:
     hlo = None
-  return Compiled(
+  return CompiledStep(
     memory.argument_size_in_bytes / GIB,
     memory.temp_size_in_bytes / GIB,
     min(memory.peak_memory_in_bytes, everything) / GIB,

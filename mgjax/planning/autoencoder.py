@@ -17,14 +17,14 @@ from mgjax.data.sources import longest_bucket
 from mgjax.parallel.chips import Topology, parse_topology
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
-from mgjax.planning.aot import Compiled, compile_for, compile_lowered, tpu_devices
+from mgjax.planning.aot import CompiledStep, compile_for, compile_lowered, tpu_devices
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
-from mgjax.tae.objective import Weights, make_objective
+from mgjax.tae.objective import LossWeights, make_objective
 from mgjax.tae.pipeline import make_tiling
 from mgjax.tae.task import make_adversary
-from mgjax.training.adversarial import make_two_player_step
-from mgjax.training.guard import make_gate
+from mgjax.training.adversarial import make_adversarial_step
+from mgjax.training.guard import make_guard
 from mgjax.training.optimizer import make_run_optimizer
 from mgjax.training.state import abstract_state
 from mgjax.training.step import make_step
@@ -95,14 +95,14 @@ def describe_autoencoder(answer: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> Compiled:
+def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> CompiledStep:
   devices = tpu_devices(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
-  model, weights = make_autoencoder(config.model.to_dict()), Weights(**config.objective)
+  model, weights = make_autoencoder(config.model.to_dict()), LossWeights(**config.objective)
   _, bucket = longest_bucket(config.buckets)
   options = {
     'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate,
-    'gate': make_gate(config.train),
+    'gate': make_guard(config.train),
   }  # fmt: skip
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   init = functools.partial(_init, model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
@@ -112,7 +112,7 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
     state = abstract_state(init, optimizer, mesh)
   else:
     other = make_run_optimizer(opponent.optimizer, config.train.steps)
-    step = make_two_player_step(model, opponent, optimizer, other, **options)
+    step = make_adversarial_step(model, opponent, optimizer, other, **options)
     player = (functools.partial(_init, opponent.model, opponent.inputs), other)
     state = abstract_state(init, optimizer, mesh, player)
   video = jax.ShapeDtypeStruct(
@@ -123,7 +123,7 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
   return compile_for(mesh, step, state, {'video': video})
 
 
-def _tiles(config: ConfigDict, topology: Topology) -> dict[str, Compiled]:
+def _tiles(config: ConfigDict, topology: Topology) -> dict[str, CompiledStep]:
   device = tpu_devices(topology)[0]
   place = SingleDeviceSharding(device)
   channels = config.model.latent_channels

@@ -9,7 +9,7 @@ from mgjax.parallel.chips import Chip
 from mgjax.planning.memory import Local, parameter_bytes, split
 from mgjax.planning.network import Axis
 from mgjax.planning.policies import find_policy
-from mgjax.planning.workload import Workload, cut
+from mgjax.planning.workload import Workload, cutting_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _weights(work, sizes, axes, local: Local, ahead: bool) -> list[Collective]:
   the gathered matrix with the gradient. Gradients go back once.
   """
   totals: dict[tuple[str, str], list[float]] = {}
-  entries = cut(work.parameters, tuple(sizes.values()))
+  entries = cutting_axes(work.parameters, tuple(sizes.values()))
   for parameter, entry in zip(work.parameters, entries, strict=True):
     over = [axis for axis in entry if axis != 'tensor']
     whole = parameter.size * work.width / (local.tensor if 'tensor' in entry else 1)

@@ -75,4 +75,4 @@ def plan_any(
   plan = planning.make_plan(config, topology, choices)
   if how == 'compile':
     plan = planning.compiled(config, plan)
-  return Answer(report.describe(plan), report.plan_as_json(plan))
+  return Answer(report.describe_plan(plan), report.plan_as_json(plan))

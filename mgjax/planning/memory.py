@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mgjax.nn.attention import heads_exchanged
 from mgjax.parallel.chips import Chip
 from mgjax.planning.policies import find_policy
-from mgjax.planning.workload import Parameter, Workload, cut
+from mgjax.planning.workload import Parameter, Workload, cutting_axes
 
 FLOAT32 = 4
 STATE = {'parameters': 1, 'moments': 2, 'average': 1}  # float32 copies of every parameter
@@ -59,7 +59,7 @@ def split(work: Workload, sizes: Mapping[str, int], rows: int) -> Local:
 
 def parameter_bytes(work: Workload, sizes: Mapping[str, int], width: int = FLOAT32) -> int:
   """Counts the bytes of one copy of all parameters on one chip, in numbers of `width` bytes."""
-  entries = cut(work.parameters, tuple(sizes.values()))
+  entries = cutting_axes(work.parameters, tuple(sizes.values()))
   pairs = zip(work.parameters, entries, strict=True)
   return sum(_piece(parameter, entry, sizes) * width for parameter, entry in pairs)
 
@@ -160,13 +160,13 @@ def _piece(parameter: Parameter, entry: tuple[str, ...], sizes: Mapping[str, int
 
 def _layers(work: Workload, sizes: Mapping[str, int]) -> int:
   """Numbers of the layers' matrices on one chip."""
-  entries = cut(work.parameters, tuple(sizes.values()))
+  entries = cutting_axes(work.parameters, tuple(sizes.values()))
   pairs = zip(work.parameters, entries, strict=True)
   return sum(_piece(each, entry, sizes) for each, entry in pairs if each.depth)
 
 
 def _outside(work: Workload, sizes: Mapping[str, int]) -> int:
   """Numbers of the matrices outside the layers that are gathered before they are used."""
-  entries = cut(work.parameters, tuple(sizes.values()))
+  entries = cutting_axes(work.parameters, tuple(sizes.values()))
   pairs = zip(work.parameters, entries, strict=True)
   return sum(each.size for each, entry in pairs if entry and not each.depth)

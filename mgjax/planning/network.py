@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import BETWEEN_CORES, Topology
 from mgjax.parallel.rules import AXES
-from mgjax.parallel.torus import assign
+from mgjax.parallel.torus import assign_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, Axis]:
       wires.append(Wire(length, chip.link, joined=length % chip.wraps == 0))
     else:
       wires.append(Wire(length, BETWEEN_CORES, joined=False, on_chip=True))
-  taken = assign(sizes, topology.shape)
+  taken = assign_axes(sizes, topology.shape)
   return {axis: Torus(sizes[axis], tuple(wires[i] for i in taken[axis])) for axis in taken}
 
 

@@ -11,7 +11,9 @@ from mgjax.planning.network import Axis, lay
 SMALL = 2**20  # bytes; below, collectives are reported together
 
 
-def place(found: Sequence[Found], sizes: Mapping[str, int], topology: Topology) -> list[Collective]:
+def place_collectives(
+  found: Sequence[Found], sizes: Mapping[str, int], topology: Topology
+) -> list[Collective]:
   """Sums collectives by purpose, kind and mesh axis.
 
   Args:

@@ -10,12 +10,12 @@ from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES
 from mgjax.planning.audit import audit
-from mgjax.planning.placement import complaints, place
+from mgjax.planning.placement import complaints, place_collectives
 from mgjax.planning.policies import ORDER, find_policy
 from mgjax.planning.search import (
   FREE,
-  Candidate,
   Longest,
+  MeshCandidate,
   check_exchange,
   estimate,
   fits,
@@ -51,8 +51,8 @@ class Plan:
 
   work: Workload
   topology: Topology
-  chosen: Candidate
-  policies: Mapping[str, Candidate]
+  chosen: MeshCandidate
+  policies: Mapping[str, MeshCandidate]
   notes: tuple[str, ...] = (ESTIMATED,)
   measured: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -153,7 +153,7 @@ def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
 
 def search_plans(
   config: ConfigDict, topology: str, choices: Choices = Choices()
-) -> tuple[Workload, Topology, list[Candidate], Longest | None]:
+) -> tuple[Workload, Topology, list[MeshCandidate], Longest | None]:
   """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits.
 
   Args:
@@ -214,7 +214,7 @@ def compiled(config: ConfigDict, plan: Plan) -> Plan:
   else:
     found = audit(result.hlo)
     notes += complaints(found, work.dim**2 * work.width // chosen.sizes['tensor'])
-    placed = place(found, chosen.sizes, plan.topology)
+    placed = place_collectives(found, chosen.sizes, plan.topology)
     chosen = with_collectives(work, plan.topology, chosen, placed)
   return dataclasses.replace(plan, chosen=chosen, notes=tuple(notes), measured=measured)
 

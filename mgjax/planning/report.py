@@ -8,20 +8,20 @@ from mgjax.parallel.chips import GIB, Topology
 from mgjax.planning.plan import ESTIMATED, Plan, recommended
 from mgjax.planning.policies import ORDER
 from mgjax.planning.roofline import ASSUMED, Roofline
-from mgjax.planning.search import FREE, Candidate, Longest, fits, mesh_words
+from mgjax.planning.search import FREE, Longest, MeshCandidate, fits, mesh_words
 from mgjax.planning.workload import Workload
 
 SHOWN = 12  # candidates of a search
 
 
-def describe(plan: Plan) -> str:
+def describe_plan(plan: Plan) -> str:
   """Returns a plan as text, a table a question."""
   parts = [_model(plan.work), _mesh(plan), _memory(plan), _collectives(plan), _time(plan)]
   return '\n\n'.join('\n'.join(part) for part in parts)
 
 
 def describe_search(
-  work: Workload, topology: Topology, found: Sequence[Candidate], longest: Longest | None
+  work: Workload, topology: Topology, found: Sequence[MeshCandidate], longest: Longest | None
 ) -> str:
   """Returns a search as text: what fits, the fastest first, and the longest video."""
   lines = [
@@ -203,7 +203,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 
 def search_as_json(
-  work: Workload, topology: Topology, found: Sequence[Candidate], longest: Longest | None
+  work: Workload, topology: Topology, found: Sequence[MeshCandidate], longest: Longest | None
 ) -> dict[str, Any]:
   """Returns a search as one object of plain JSON values."""
   return {
@@ -225,7 +225,7 @@ def search_as_json(
   }
 
 
-def _candidate(each: Candidate) -> dict[str, Any]:
+def _candidate(each: MeshCandidate) -> dict[str, Any]:
   time = each.time
   return {
     'mesh': dict(each.sizes),

@@ -21,7 +21,7 @@ FREE = 0.1  # of a chip's memory, left for what no formula counts
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
+class MeshCandidate:
   """One way to run a step, with its estimate."""
 
   sizes: Mapping[str, int]
@@ -52,7 +52,7 @@ def estimate(
   remat: str,
   exchange: str,
   rows: int = 0,
-) -> Candidate:
+) -> MeshCandidate:
   """Estimates one way to run a step.
 
   Args:
@@ -81,12 +81,12 @@ def estimate(
   found = tuple(collectives(work, sizes, axes, rows, remat, exchange, chip))
   kinds = chip_bytes(work, sizes, rows, remat, exchange, chip)
   time = roofline(work, topology, sizes, rows, remat, found)
-  return Candidate(sizes, axes, rows, remat, exchange, kinds, found, time)
+  return MeshCandidate(sizes, axes, rows, remat, exchange, kinds, found, time)
 
 
 def with_collectives(
-  work: Workload, topology: Topology, candidate: Candidate, found: Sequence[Collective]
-) -> Candidate:
+  work: Workload, topology: Topology, candidate: MeshCandidate, found: Sequence[Collective]
+) -> MeshCandidate:
   """Returns the candidate with other collectives, as a compiled program has them."""
   time = roofline(work, topology, candidate.sizes, candidate.rows, candidate.remat, found)
   return dataclasses.replace(candidate, found=tuple(found), time=time)
@@ -135,7 +135,7 @@ def search(
   rows: int = 0,
   each: Sequence[int] = (1,),
   everything: bool = False,
-) -> list[Candidate]:
+) -> list[MeshCandidate]:
   """Estimates all ways to run a step and ranks those that fit by samples a second.
 
   Args:
@@ -148,7 +148,7 @@ def search(
     each: samples for every group of chips.
     everything: also what does not fit, after the rest, smallest first.
   """
-  tried: list[Candidate] = []
+  tried: list[MeshCandidate] = []
   for sizes in [mesh] if mesh else meshes(topology):
     ways = (exchange,) if exchange else _exchanges(work, sizes)
     policies = (remat,) if remat else ORDER
@@ -169,12 +169,12 @@ def _rows(work: Workload, sizes: Mapping[str, int], rows: int, each: Sequence[in
   return [rows] if rows else [n * groups for n in each if work.batch % (n * groups) == 0]
 
 
-def preference(candidate: Candidate) -> tuple[bool, float, int]:
+def preference(candidate: MeshCandidate) -> tuple[bool, float, int]:
   """Sorts the best first: the fastest, and what leans on the host's memory after all others."""
   return POLICIES[candidate.remat].offloads, -candidate.rate, candidate.peak
 
 
-def fits(candidate: Candidate, topology: Topology) -> bool:
+def fits(candidate: MeshCandidate, topology: Topology) -> bool:
   """Whether a tenth of the chip's memory stays free."""
   return candidate.peak <= (1 - FREE) * topology.chip.memory
 
@@ -193,7 +193,7 @@ class Longest:
 
   frames: int
   tokens: int
-  candidate: Candidate
+  candidate: MeshCandidate
 
 
 def longest(work: Workload, topology: Topology) -> Longest | None:

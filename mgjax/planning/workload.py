@@ -177,7 +177,7 @@ def check_preset(preset: str, sizes: Mapping[str, int]) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def cut(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
+def cutting_axes(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
   """Returns the mesh axes, slowest first, that cut each parameter (`parallel/rules.py`).
 
   Args:

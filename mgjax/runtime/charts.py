@@ -41,11 +41,13 @@ def chart(
   for value in ticks(min(0.0, *xs), max(xs)):
     parts.append(_line(across(value), HEIGHT - BOTTOM, across(value), HEIGHT - BOTTOM + 4, 'axis'))
     parts.append(
-      f'<text class="x" x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 16}">{shown(value)}</text>'
+      f'<text class="x" x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 16}">{format_number(value)}</text>'
     )
   for value in ticks(min(ys), max(ys), logarithmic):
     parts.append(_line(LEFT, up(value), WIDTH - RIGHT, up(value), 'grid'))
-    parts.append(f'<text class="y" x="{LEFT - 5}" y="{up(value) + 4:.1f}">{shown(value)}</text>')
+    parts.append(
+      f'<text class="y" x="{LEFT - 5}" y="{up(value) + 4:.1f}">{format_number(value)}</text>'
+    )
   named = -APART
   for name, value in (marks or {}).items():
     place = across(value)
@@ -58,7 +60,7 @@ def chart(
   for index, (name, points) in enumerate(kept.items()):
     colour = COLOURS[index % len(COLOURS)]
     path = ' '.join(f'{across(x):.1f},{up(y):.1f}' for x, y in points)
-    told = html.escape(f'{name}: {shown(points[-1][1])} at {shown(points[-1][0])}')
+    told = html.escape(f'{name}: {format_number(points[-1][1])} at {format_number(points[-1][0])}')
     if len(points) == 1:
       x, y = path.split(',')
       parts.append(
@@ -122,7 +124,7 @@ def ticks(low: float, high: float, logarithmic: bool = False) -> list[float]:
   return [index * step for index in range(first, last + 1)]
 
 
-def shown(value: float) -> str:
+def format_number(value: float) -> str:
   """Writes a number in few letters: 12,000, 0.25, 3e-05."""
   if value == int(value) and 1000 <= abs(value) < 1e7:
     return f'{int(value):,}'

@@ -20,7 +20,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes
-from mgjax.runtime.charts import chart, shown
+from mgjax.runtime.charts import chart, format_number
 from mgjax.runtime.goodput import read_goodput
 from mgjax.runtime.metrics import validation_loss
 
@@ -113,7 +113,7 @@ def write_report(
 
 
 @contextlib.contextmanager
-def reported(workdir: str | os.PathLike[str]) -> Iterator[None]:
+def report_at_end(workdir: str | os.PathLike[str]) -> Iterator[None]:
   """Writes the page of a run or a recipe when it ends, however it ends.
 
   A page that cannot be written is no reason to fail. On several hosts the first one writes it.
@@ -164,7 +164,7 @@ def _recipe(workdir: pathlib.Path) -> str:
     curves = read_curves(place) if stage['steps'] else {}
     row = _row(place, name, curves) if stage['steps'] else {'': name}
     row |= {'builds on': ', '.join(stage['after'])}
-    row['minutes'] = shown(round(seconds.get(name, 0) / 60, 1)) if name in seconds else ''
+    row['minutes'] = format_number(round(seconds.get(name, 0) / 60, 1)) if name in seconds else ''
     rows.append(row)
     if not curves:
       continue

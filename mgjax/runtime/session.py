@@ -17,7 +17,7 @@ from mgjax.runtime.watchdog import read_limits, watched
 
 
 @dataclasses.dataclass(frozen=True)
-class Attempt:
+class Session:
   """One process of a run, from its start to its end.
 
   Attributes:
@@ -37,9 +37,9 @@ class Attempt:
 
 
 @contextlib.contextmanager
-def attempted(
+def run_session(
   workdir: str | os.PathLike[str], limits: Mapping[str, Any] | ConfigDict, spent: float = 0.0
-) -> Iterator[Attempt]:
+) -> Iterator[Session]:
   """Watches over a run, hears signals and keeps account of its time in the work directory.
 
   Args:
@@ -56,12 +56,12 @@ def attempted(
     watched(phases, read_limits(limits), patience=patience),
     stop_signal(phases.stop) as stopped,
   ):
-    yield Attempt(phases, stopped, Ledger(workdir, phases))
+    yield Session(phases, stopped, Ledger(workdir, phases))
 
 
 @contextlib.contextmanager
-def unattended() -> Iterator[Attempt]:
+def signals_only() -> Iterator[Session]:
   """Hears signals alone."""
   phases = Phases()
   with stop_signal(phases.stop) as stopped:
-    yield Attempt(phases, stopped)
+    yield Session(phases, stopped)

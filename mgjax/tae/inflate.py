@@ -19,7 +19,7 @@ from mgjax.core.files import read_json
 from mgjax.core.tensors import Tensors, listed, read_tensors
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.core.weight_names import place
+from mgjax.core.weight_names import arrange
 from mgjax.nn.conv import centred
 from mgjax.tae.latents import Statistics
 
@@ -107,7 +107,7 @@ def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
     if theirs in tensors
   }
   expected = "those of diffusers' AutoencoderKL, of this model's widths, blocks and channels"
-  return place(params, names, found, tensors, expected + _hint(tensors))
+  return arrange(params, names, found, tensors, expected + _hint(tensors))
 
 
 def deflate(params: Tree) -> tuple[Tensors, dict[str, bool]]:
@@ -204,7 +204,7 @@ def _hint(tensors: Collection[str]) -> str:
   return ''
 
 
-class ImageAutoencoder(NamedTuple):
+class ImageAutoencoderFiles(NamedTuple):
   """An image autoencoder as its files give it.
 
   Attributes:
@@ -218,7 +218,7 @@ class ImageAutoencoder(NamedTuple):
   statistics: Statistics | None
 
 
-def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoder:
+def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoderFiles:
   """Reads a folder that diffusers wrote, or a .safetensors file of the same tensors alone.
 
   Sizes are those of the tensors; groups and statistics stand in config.json. diffusers scales
@@ -244,7 +244,7 @@ def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoder:
   }
   _check_config(config, {name: sizes[name] for name in sizes.keys() & config.keys()})
   statistics = _read_statistics(config, fields['latent_channels']) if folder else None
-  return ImageAutoencoder(fields, tensors, statistics)
+  return ImageAutoencoderFiles(fields, tensors, statistics)
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.typing import Array, Batch, Float, Judge, Key, Metrics, Objective, Predict
+from mgjax.core.typing import Array, Batch, Critic, Float, Key, Metrics, Objective, Predict
 from mgjax.tae.autoencoder import Posterior
 from mgjax.tae.discriminator import generator_loss, gradient_penalty, hinge_loss
 from mgjax.tae.outlier import outlier_penalty
@@ -14,7 +14,7 @@ from mgjax.tae.perceptual import Perceptual
 LARGEST = 1e4  # adaptive weight, as Esser et al. (2021) have it
 
 
-class Weights(NamedTuple):
+class LossWeights(NamedTuple):
   """Weights of the terms beside L1; none of them but the outlier penalty's is in public sources.
 
   Attributes:
@@ -57,7 +57,7 @@ def prior_divergence(posterior: Posterior) -> Float[Array, '']:
   return 0.5 * jnp.mean(mean * mean + jnp.exp(log_variance) - log_variance - 1)
 
 
-def make_objective(weights: Weights, perceptual: Perceptual | None = None) -> Objective:
+def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -> Objective:
   """Makes loss = L1 + squared MSE + perceptual LPIPS + prior KL + outlier OPL.
 
   Args:
@@ -79,7 +79,7 @@ def make_objective(weights: Weights, perceptual: Perceptual | None = None) -> Ob
   return objective
 
 
-def make_adversarial_objective(weights: Weights, perceptual: Perceptual | None = None):
+def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | None = None):
   """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `training/adversarial.py`.
 
   Returns:
@@ -89,7 +89,7 @@ def make_adversarial_objective(weights: Weights, perceptual: Perceptual | None =
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
   def objective(
-    predict: Predict, batch: Batch, key: Key, judge: Judge
+    predict: Predict, batch: Batch, key: Key, judge: Critic
   ) -> tuple[Float[Array, ''], Metrics, Float[Array, 'b t h w c']]:
     reconstruction, posterior = predict(batch['video'], key)
     made = jax.lax.stop_gradient(reconstruction)
@@ -107,7 +107,7 @@ def make_adversarial_objective(weights: Weights, perceptual: Perceptual | None =
   return objective
 
 
-def make_discriminator_objective(weights: Weights):
+def make_discriminator_objective(weights: LossWeights):
   """Makes loss = hinge + gradient_penalty / 2 * R1.
 
   Returns:
@@ -129,7 +129,7 @@ def make_discriminator_objective(weights: Weights):
   return objective
 
 
-def _make_distance(weights: Weights, perceptual: Perceptual | None):
+def _make_distance(weights: LossWeights, perceptual: Perceptual | None):
   def distance(
     reconstruction: Float[Array, 'b t h w c'], batch: Batch
   ) -> tuple[Float[Array, ''], Metrics]:
@@ -148,7 +148,7 @@ def _make_distance(weights: Weights, perceptual: Perceptual | None):
   return distance
 
 
-def _make_latent_loss(weights: Weights):
+def _make_latent_loss(weights: LossWeights):
   def latent_loss(posterior: Posterior) -> tuple[Float[Array, ''], Metrics]:
     divergence = prior_divergence(posterior)
     outliers = outlier_penalty(posterior.mean, weights.deviations)

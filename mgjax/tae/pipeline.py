@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import load_params, read_config_of
 from mgjax.core.typing import Tree
-from mgjax.parallel.shard import everywhere
+from mgjax.parallel.shard import on_every_device
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.tiling import Tiling
@@ -40,5 +40,5 @@ def read_autoencoder(
     CheckpointError: there is no checkpoint that can be trusted.
   """
   config = read_config_of(workdir, component, noun, hint)
-  params, meta = load_params(workdir, place=everywhere())
+  params, meta = load_params(workdir, place=on_every_device())
   return config, params, Statistics.from_dict(meta['notes']['latents'])

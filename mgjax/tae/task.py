@@ -15,16 +15,16 @@ from mgjax.checkpoints.warm_start import make_start
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.loader import validation_batches
-from mgjax.data.mixture import Bucket
+from mgjax.data.mixture import ShapeBucket
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.parallel.distributed import fetch
-from mgjax.parallel.shard import everywhere
+from mgjax.parallel.shard import on_every_device
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.discriminator import Discriminator
 from mgjax.tae.latents import Statistics, estimate_statistics, to_bytes, to_unit
 from mgjax.tae.objective import (
-  Weights,
+  LossWeights,
   make_adversarial_objective,
   make_discriminator_objective,
   make_objective,
@@ -75,7 +75,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
       contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
     return path
 
-  weights = Weights(**config.objective)
+  weights = LossWeights(**config.objective)
   perceptual, frozen = _perceptual(config)
   objective = make_objective(weights, perceptual)
   return TrainSpec(
@@ -105,13 +105,13 @@ def _perceptual(config: ConfigDict) -> tuple[Perceptual | None, Tree]:
     )
     return None, None
   params = read_perceptual(config.perceptual_weights)
-  place = everywhere()
+  place = on_every_device()
   params = jax.tree.map(lambda leaf: jax.device_put(leaf, place and place('', leaf.shape)), params)
   return Perceptual(widths_of(params), compute_type(config.model.compute)), params
 
 
 def make_adversary(
-  config: ConfigDict, weights: Weights, perceptual: Perceptual | None
+  config: ConfigDict, weights: LossWeights, perceptual: Perceptual | None
 ) -> Adversary | None:
   """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
   if not weights.adversarial:
@@ -138,7 +138,9 @@ def outline(config: ConfigDict) -> Outline:
 
 
 def latent_statistics(
-  buckets: Sequence[Bucket], encode: Callable[[Batch], Array], batches: int = STATISTICS_BATCHES
+  buckets: Sequence[ShapeBucket],
+  encode: Callable[[Batch], Array],
+  batches: int = STATISTICS_BATCHES,
 ) -> Statistics:
   """Estimates mean and deviation of each channel over the first batches of every bucket.
 

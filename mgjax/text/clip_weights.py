@@ -15,7 +15,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.tensors import check_agrees, listed
 from mgjax.core.weight_format import WeightFormat
-from mgjax.core.weight_names import LAYER, TRANSPOSED, Row
+from mgjax.core.weight_names import LAYER, TRANSPOSED, TensorName
 from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.text.weight_format import Family, make_encoder_format
 
@@ -39,7 +39,7 @@ _HEADS = {'text': 8, 'vision': 12}
 _EOS = 49407
 _IN = ('query', 'key', 'value')
 
-Rows = tuple[Row, ...]
+Rows = tuple[TensorName, ...]
 
 
 def clip_rows(tower: str, names: Collection[str]) -> Rows:
@@ -53,10 +53,10 @@ def _both(ours: str, theirs: str, prefixes: tuple[str, ...], **how: Any) -> Rows
   norm = ours.endswith(('norm', 'norm_in'))
   weight = {} if norm else {'axes': TRANSPOSED}
   return (
-    Row(
+    TensorName(
       f'{ours}/{"scale" if norm else "kernel"}', _of(f'{theirs}weight', prefixes), **weight, **how
     ),
-    Row(f'{ours}/bias', _of(f'{theirs}bias', prefixes), **how),
+    TensorName(f'{ours}/bias', _of(f'{theirs}bias', prefixes), **how),
   )
 
 
@@ -78,9 +78,9 @@ def _transformers_rows(*prefixes: str) -> Rows:
     _both(f'layers/{ours}', f'{layer}.{theirs}.', prefixes) for ours, theirs in places.items()
   ]
   return (
-    Row('places', _of('embeddings.position_embedding.weight', prefixes)),
+    TensorName('places', _of('embeddings.position_embedding.weight', prefixes)),
     *sum(rows, ()),
-    *(Row(None, f'{prefix}embeddings.position_ids') for prefix in prefixes),
+    *(TensorName(None, f'{prefix}embeddings.position_ids') for prefix in prefixes),
   )
 
 
@@ -99,47 +99,52 @@ def _own_rows(*prefixes: str) -> Rows:
   for index, ours in enumerate(_IN):
     part = {'part': (index, len(_IN))}
     rows.append(_both(f'layers/self_attention/{ours}', f'{layer}.attn.in_proj_', prefixes, **part))
-  return (Row('places', _of('positional_embedding', prefixes)), *sum(rows, ()))
+  return (TensorName('places', _of('positional_embedding', prefixes)), *sum(rows, ()))
 
 
 _TEXT, _VISION = ('text_model.', ''), ('vision_model.', '')
 _TRANSFORMERS = {
   'text': (
-    Row('table', _of('embeddings.token_embedding.weight', _TEXT)),
+    TensorName('table', _of('embeddings.token_embedding.weight', _TEXT)),
     *_transformers_rows(*_TEXT),
     *_both('norm', 'final_layer_norm.', _TEXT),
-    Row('project/kernel', 'text_projection.weight', TRANSPOSED),
-    *(Row(None, name) for name in ('vision_model.*', 'visual_projection.weight', 'logit_scale')),
+    TensorName('project/kernel', 'text_projection.weight', TRANSPOSED),
+    *(
+      TensorName(None, name)
+      for name in ('vision_model.*', 'visual_projection.weight', 'logit_scale')
+    ),
   ),
   'vision': (
-    Row('patch_in/kernel', _of('embeddings.patch_embedding.weight', _VISION), _FROM_CONVOLUTION),
-    Row('class_token', _of('embeddings.class_embedding', _VISION)),
+    TensorName(
+      'patch_in/kernel', _of('embeddings.patch_embedding.weight', _VISION), _FROM_CONVOLUTION
+    ),
+    TensorName('class_token', _of('embeddings.class_embedding', _VISION)),
     *_transformers_rows(*_VISION),
     *_both('norm_in', 'pre_layrnorm.', _VISION),
     *_both('norm', 'post_layernorm.', _VISION),
-    Row('project/kernel', 'visual_projection.weight', TRANSPOSED),
-    *(Row(None, name) for name in ('text_model.*', 'text_projection.weight', 'logit_scale')),
+    TensorName('project/kernel', 'visual_projection.weight', TRANSPOSED),
+    *(TensorName(None, name) for name in ('text_model.*', 'text_projection.weight', 'logit_scale')),
   ),
 }
 _OWN_TEXT = ('', 'text.')  # OpenCLIP's models of two classes have the second
 _TRIFLES = ('logit_scale', 'logit_bias', 'input_resolution', 'context_length', 'vocab_size')
 _OWN = {
   'text': (
-    Row('table', _of('token_embedding.weight', _OWN_TEXT)),
+    TensorName('table', _of('token_embedding.weight', _OWN_TEXT)),
     *_own_rows(*_OWN_TEXT),
     *_both('norm', 'ln_final.', _OWN_TEXT),
-    Row('project/kernel', _of('text_projection', _OWN_TEXT)),
-    *(Row(None, name) for name in ('visual.*', *_of('attn_mask', _OWN_TEXT), *_TRIFLES)),
+    TensorName('project/kernel', _of('text_projection', _OWN_TEXT)),
+    *(TensorName(None, name) for name in ('visual.*', *_of('attn_mask', _OWN_TEXT), *_TRIFLES)),
   ),
   'vision': (
-    Row('patch_in/kernel', 'visual.conv1.weight', _FROM_CONVOLUTION),
-    Row('class_token', 'visual.class_embedding'),
+    TensorName('patch_in/kernel', 'visual.conv1.weight', _FROM_CONVOLUTION),
+    TensorName('class_token', 'visual.class_embedding'),
     *_own_rows('visual.'),
     *_both('norm_in', 'visual.ln_pre.', ('',)),
     *_both('norm', 'visual.ln_post.', ('',)),
-    Row('project/kernel', 'visual.proj'),
+    TensorName('project/kernel', 'visual.proj'),
     *(
-      Row(None, name)
+      TensorName(None, name)
       for name in ('transformer.*', 'text.*', 'token_embedding.*', 'positional_embedding',
                    'ln_final.*', 'text_projection', 'attn_mask', *_TRIFLES)
     ),

@@ -8,7 +8,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.tensors import check_agrees, listed
-from mgjax.core.weight_names import TRANSPOSED, Row
+from mgjax.core.weight_names import TRANSPOSED, TensorName
 from mgjax.text.t5 import make_t5, t5_inputs
 from mgjax.text.weight_format import Family, make_encoder_format
 
@@ -33,27 +33,29 @@ _BIAS = 'layer.0.SelfAttention.relative_attention_bias.weight'
 
 # A published file of the whole model has a decoder as well.
 ROWS = (
-  Row('tokens/kernel', ('shared.weight', 'encoder.embed_tokens.weight')),
-  Row('position_bias', f'encoder.block.0.{_BIAS}'),
-  Row('layers/position_bias', f'encoder.block.{{layer}}.{_BIAS}'),
-  Row('layers/self_norm/scale', f'{_BLOCK}.0.layer_norm.weight'),
-  Row('layers/attention/query/kernel', f'{_BLOCK}.0.SelfAttention.q.weight', TRANSPOSED),
-  Row('layers/attention/key/kernel', f'{_BLOCK}.0.SelfAttention.k.weight', TRANSPOSED),
-  Row('layers/attention/value/kernel', f'{_BLOCK}.0.SelfAttention.v.weight', TRANSPOSED),
-  Row('layers/attention/out/kernel', f'{_BLOCK}.0.SelfAttention.o.weight', TRANSPOSED),
-  Row('layers/feed_norm/scale', f'{_BLOCK}.1.layer_norm.weight'),
-  Row('layers/feed_forward/gate/kernel', f'{_BLOCK}.1.DenseReluDense.wi_0.weight', TRANSPOSED),
-  Row('layers/feed_forward/up/kernel', f'{_BLOCK}.1.DenseReluDense.wi_1.weight', TRANSPOSED),
-  Row('layers/feed_forward/down/kernel', f'{_BLOCK}.1.DenseReluDense.wo.weight', TRANSPOSED),
-  Row('norm/scale', 'encoder.final_layer_norm.weight'),
-  Row(None, 'decoder.*'),
-  Row(None, 'lm_head.weight'),
+  TensorName('tokens/kernel', ('shared.weight', 'encoder.embed_tokens.weight')),
+  TensorName('position_bias', f'encoder.block.0.{_BIAS}'),
+  TensorName('layers/position_bias', f'encoder.block.{{layer}}.{_BIAS}'),
+  TensorName('layers/self_norm/scale', f'{_BLOCK}.0.layer_norm.weight'),
+  TensorName('layers/attention/query/kernel', f'{_BLOCK}.0.SelfAttention.q.weight', TRANSPOSED),
+  TensorName('layers/attention/key/kernel', f'{_BLOCK}.0.SelfAttention.k.weight', TRANSPOSED),
+  TensorName('layers/attention/value/kernel', f'{_BLOCK}.0.SelfAttention.v.weight', TRANSPOSED),
+  TensorName('layers/attention/out/kernel', f'{_BLOCK}.0.SelfAttention.o.weight', TRANSPOSED),
+  TensorName('layers/feed_norm/scale', f'{_BLOCK}.1.layer_norm.weight'),
+  TensorName(
+    'layers/feed_forward/gate/kernel', f'{_BLOCK}.1.DenseReluDense.wi_0.weight', TRANSPOSED
+  ),
+  TensorName('layers/feed_forward/up/kernel', f'{_BLOCK}.1.DenseReluDense.wi_1.weight', TRANSPOSED),
+  TensorName('layers/feed_forward/down/kernel', f'{_BLOCK}.1.DenseReluDense.wo.weight', TRANSPOSED),
+  TensorName('norm/scale', 'encoder.final_layer_norm.weight'),
+  TensorName(None, 'decoder.*'),
+  TensorName(None, 'lm_head.weight'),
 )
 _UP = 'layers/feed_forward/up/kernel'
-PLAIN = Row(_UP, f'{_BLOCK}.1.DenseReluDense.wi.weight', TRANSPOSED)
+PLAIN = TensorName(_UP, f'{_BLOCK}.1.DenseReluDense.wi.weight', TRANSPOSED)
 
 
-def t5_rows(fields: Mapping[str, Any]) -> Sequence[Row]:
+def t5_rows(fields: Mapping[str, Any]) -> Sequence[TensorName]:
   """Returns the table of an encoder with these fields.
 
   Raises:

@@ -16,8 +16,8 @@ from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tensors import listed
 from mgjax.core.typing import Tree
 from mgjax.core.weight_files import read_weights
-from mgjax.core.weight_format import ImportedWeights, WeightFormat, shapes_of, understanding
-from mgjax.core.weight_names import Row, export_tensors, import_tensors
+from mgjax.core.weight_format import ImportedWeights, WeightFormat, parameter_shapes, understanding
+from mgjax.core.weight_names import TensorName, export_tensors, import_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Family(NamedTuple):
   make: Callable[[Mapping[str, Any]], nn.Module]
   inputs: Callable[[Any], tuple[Any, ...]]
   fields: Callable[[Mapping[str, np.ndarray], Mapping[str, Any] | None], dict[str, Any]]
-  rows: Callable[[Mapping[str, Any], Collection[str]], Sequence[Row]]
+  rows: Callable[[Mapping[str, Any], Collection[str]], Sequence[TensorName]]
   config: Callable[[Mapping[str, Any]], dict[str, Any]]
   expected: str
 
@@ -53,7 +53,7 @@ def make_encoder_format(family: Family) -> WeightFormat:
     with understanding(repr(os.fspath(source))):
       told = family.fields(weights.tensors, weights.config)
       fields = config.model.to_dict() | told
-      shapes = shapes_of(kind, fields, {})
+      shapes = parameter_shapes(kind, fields, {})
     if weights.config is None:
       unseen = [f'{name} = {fields[name]!r}' for name in sorted(fields.keys() - {*told, *kind.how})]
       _log.warning('no config.json: taken from config.model: %s', ', '.join(unseen))

@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgjax.core.typing import Array, Batch, Judge, Key, Metrics, Tree
+from mgjax.core.typing import Array, Batch, Critic, Key, Metrics, Tree
 from mgjax.training.ema import update_average
-from mgjax.training.guard import Gate, judge, when
+from mgjax.training.guard import UpdateGuard, apply_if, check_update
 from mgjax.training.spec import Adversary
 from mgjax.training.state import State
 from mgjax.training.step import Learn, Step, accumulated, apply, bind, with_frozen
 
 
-def make_two_player_step(
+def make_adversarial_step(
   model: nn.Module,
   opponent: Adversary,
   optimizer: optax.GradientTransformation,
@@ -29,7 +29,7 @@ def make_two_player_step(
   seed: int,
   decay: float,
   accumulate: int = 1,
-  gate: Gate | None = None,
+  gate: UpdateGuard | None = None,
 ) -> Step:
   """Makes `step(state, batch, frozen=None) -> (state, metrics)`, as `make_step` does, for two.
 
@@ -47,12 +47,12 @@ def make_two_player_step(
     accumulate: as for `make_step`.
     gate: as for `make_step`; a step that is bad for one player is taken by neither.
   """
-  learn = make_two_player_learn(model, opponent, seed=seed, accumulate=accumulate)
+  learn = make_adversarial_learn(model, opponent, seed=seed, accumulate=accumulate)
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
     (gradients, learnt), loss, metrics = learn(state, batch, frozen)
     both = {'': gradients, 'opponent_': learnt}
-    good, counters, found = judge(gate, state.counters, loss, both)
+    good, counters, found = check_update(gate, state.counters, loss, both)
 
     def update(state: State) -> State:
       params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
@@ -64,13 +64,13 @@ def make_two_player_step(
       average = update_average(state.average, params, decay, state.step)
       return state.replace(params=params, opt_state=opt_state, average=average, opponent=other)
 
-    state = when(good, update, state).replace(step=state.step + 1, counters=counters)
+    state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
     return state, metrics | found
 
   return step
 
 
-def make_two_player_learn(
+def make_adversarial_learn(
   model: nn.Module, opponent: Adversary, *, seed: int, accumulate: int = 1
 ) -> Learn:
   """Makes what both learn from a batch, without the updates: a pair of gradients, one loss."""
@@ -84,7 +84,7 @@ def make_two_player_learn(
       first, second = jax.random.split(key)
 
       def loss(params: Tree) -> tuple[Array, tuple[Metrics, Array]]:
-        judge = Judge(bind(opponent.model, others), active)
+        judge = Critic(bind(opponent.model, others), active)
         value, metrics, made = opponent.judged(bind(model, params), batch, first, judge)
         return value, (metrics, made)
 

@@ -26,12 +26,12 @@ from mgjax.core.errors import MgjaxError, NonFiniteError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Batch, Metrics, Tree
-from mgjax.data.mixture import REPLACED, Bucket, make_batches, samples_of_batch
+from mgjax.data.mixture import REPLACED, ShapeBucket, make_batches, samples_of_batch
 from mgjax.data.records.rows import decode_row, encode_row
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
 from mgjax.training.accumulation import accumulation
-from mgjax.training.adversarial import make_two_player_learn
+from mgjax.training.adversarial import make_adversarial_learn
 from mgjax.training.spec import TrainSpec
 from mgjax.training.state import State
 from mgjax.training.step import Learn, make_learn
@@ -44,7 +44,7 @@ TREES = ('batch', 'prepared', 'parameters', 'opponent_parameters', 'loss', 'grad
 _log = logging.getLogger(__name__)
 
 
-def good(rows: Sequence[Metrics], done: int) -> list[Metrics]:
+def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
   """Returns the metrics of the good ones among some steps, and tells of the others.
 
   Args:
@@ -172,7 +172,7 @@ def first_bad(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
   return f'all numbers are finite, and the largest norm is {gradients[largest]:.4g} of {largest}'
 
 
-def samples_of(bucket: Bucket, indices: Iterable[int]) -> list[dict[str, Any]]:
+def samples_in_batch(bucket: ShapeBucket, indices: Iterable[int]) -> list[dict[str, Any]]:
   """Returns the index and, of the first few that have one, the file of every sample of a batch."""
   named = []
   for place, index in enumerate(indices):
@@ -259,7 +259,7 @@ def make_explain(
     batch.pop(REPLACED, None)
     found = examine(spec, config, mesh, state, batch)
     bucket, indices = samples_of_batch(spec.buckets, step - 1 - begin, seed=config.seed)
-    samples = samples_of(bucket, indices) if jax.process_index() == 0 else []
+    samples = samples_in_batch(bucket, indices) if jax.process_index() == 0 else []
     folder = workdir / 'faults' / f'step_{step:06d}'
     report = {'step': step, 'first': first_bad(found), 'bucket': bucket.name}
     report |= {'samples': samples, 'leaves': found}
@@ -294,7 +294,7 @@ def make_learn_of(spec: TrainSpec, *, seed: int, accumulate: int) -> Learn:
   """Makes what a step of a part learns from a batch, for one player or two."""
   if spec.opponent is None:
     return make_learn(spec.model, spec.objective, seed=seed, accumulate=accumulate)
-  return make_two_player_learn(spec.model, spec.opponent, seed=seed, accumulate=accumulate)
+  return make_adversarial_learn(spec.model, spec.opponent, seed=seed, accumulate=accumulate)
 
 
 def _listed(samples: Sequence[Mapping[str, Any]], most: int = 8) -> str:

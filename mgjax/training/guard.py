@@ -28,7 +28,7 @@ WARM_UP = 20  # good steps before any norm is called a spike
 
 
 @dataclasses.dataclass(frozen=True)
-class Gate:
+class UpdateGuard:
   """What is let through.
 
   Attributes:
@@ -49,7 +49,7 @@ class Gate:
 
 
 @flax.struct.dataclass
-class Counters:
+class SkipCounters:
   """What the gate remembers.
 
   Attributes:
@@ -65,20 +65,20 @@ class Counters:
   norms: dict[str, Array]
 
 
-def make_gate(train: Mapping[str, Any] | ConfigDict) -> Gate:
+def make_guard(train: Mapping[str, Any] | ConfigDict) -> UpdateGuard:
   """Makes the gate that `train.faults` of a configuration describes.
 
   Raises:
     ConfigError: a value is out of its range.
   """
-  return Gate(**dict(train.get('faults', {})))
+  return UpdateGuard(**dict(train.get('faults', {})))
 
 
-def start_counters(two_players: bool = False) -> Counters:
+def start_counters(two_players: bool = False) -> SkipCounters:
   """Returns the counters before the first step."""
   names = ('gradient_norm', *(('opponent_gradient_norm',) if two_players else ()))
   numbers = (jnp.zeros((), jnp.int32) for _ in range(3))  # arrays of their own: all are donated
-  return Counters(*numbers, {name: jnp.zeros((), jnp.float32) for name in names})
+  return SkipCounters(*numbers, {name: jnp.zeros((), jnp.float32) for name in names})
 
 
 class Verdict(NamedTuple):
@@ -92,12 +92,15 @@ class Verdict(NamedTuple):
   """
 
   good: Array | None
-  counters: Counters | None
+  counters: SkipCounters | None
   metrics: Metrics
 
 
-def judge(
-  gate: Gate | None, counters: Counters | None, loss: Array, gradients: Mapping[str, Tree]
+def check_update(
+  gate: UpdateGuard | None,
+  counters: SkipCounters | None,
+  loss: Array,
+  gradients: Mapping[str, Tree],
 ) -> Verdict:
   """Says whether an update may be made.
 
@@ -130,7 +133,7 @@ def judge(
   }
   bad = 1 - good.astype(jnp.int32)
   in_a_row = (counters.in_a_row + 1) * bad
-  counters = Counters(counters.skipped + bad, in_a_row, counters.taken + 1 - bad, means)
+  counters = SkipCounters(counters.skipped + bad, in_a_row, counters.taken + 1 - bad, means)
   counted = {
     'skipped': bad,
     'stopped': (in_a_row > gate.skip).astype(jnp.int32),
@@ -141,7 +144,7 @@ def judge(
   return Verdict(good, counters, norms | groups | counted)
 
 
-def when(good: Array | None, update: Callable[[Tree], Tree], state: Tree) -> Tree:
+def apply_if(good: Array | None, update: Callable[[Tree], Tree], state: Tree) -> Tree:
   """Returns update(state) if a step is good or there is no gate, else the state.
 
   A branch, not a choice between two results: choosing number by number has the old moments lie
@@ -176,6 +179,6 @@ def norms_by_group(name: str, tree: Tree) -> Metrics:
   return {f'{name}/{group}': optax.tree.norm(leaves) for group, leaves in groups.items()}
 
 
-def reopened(counters: Counters, gate: Gate) -> Counters:
+def reopened(counters: SkipCounters, gate: UpdateGuard) -> SkipCounters:
   """Returns counters by which a gate that now lets fewer pass in a row is not closed already."""
   return counters.replace(in_a_row=jnp.minimum(counters.in_a_row, gate.skip))

@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from mgjax.core.typing import Batch, Metrics
 from mgjax.parallel.chips import GIB, find_chip, peak_bytes
 from mgjax.runtime.metrics import Means, MetricWriter, Progress
-from mgjax.runtime.session import Attempt
-from mgjax.training.faults import check_norms, good
+from mgjax.runtime.session import Session
+from mgjax.training.faults import check_norms, drop_skipped
 from mgjax.training.guard import momentary
 
 # Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
@@ -26,14 +26,14 @@ AHEAD = 2
 TIMES = 10_000  # steps whose times are remembered, of a run that never reports
 
 
-class Window:
+class LogWindow:
   """The steps since the last line of metrics."""
 
   def __init__(
     self,
     writer: MetricWriter,
     progress: Progress,
-    attempt: Attempt,
+    attempt: Session,
     mesh: Mesh,
     flops: Callable[[Batch], int] | None = None,
   ):
@@ -89,7 +89,7 @@ class Window:
     # Here alone the host waits for all that the devices do.
     rows, self._pending = self._wait(lambda: jax.device_get(self._pending), left=0), []
     self._steps += len(rows)
-    for row in good(rows, done):
+    for row in drop_skipped(rows, done):
       self._means.add(row)
 
   def report(self, done: int, norms: Metrics) -> None:

@@ -14,9 +14,9 @@ from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.shard import put_batch
 from mgjax.runtime.metrics import MetricWriter, Progress, validation_loss
-from mgjax.runtime.session import Attempt, unattended
+from mgjax.runtime.session import Session, signals_only
 from mgjax.training.faults import check_norms, explained
-from mgjax.training.log_window import Window
+from mgjax.training.log_window import LogWindow
 from mgjax.training.state import State
 from mgjax.training.step import Step
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class Cadence:
   """When what happens, in steps; 0 is never, and the last step always reports and saves.
 
   Attributes:
@@ -43,7 +43,7 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tasks:
+class Hooks:
   """What the loop calls on, beside the step itself.
 
   Attributes:
@@ -74,14 +74,14 @@ def run_loop(
   state: State,
   step: Step,
   loader: StepIterator,
-  tasks: Tasks,
-  schedule: Schedule,
+  tasks: Hooks,
+  schedule: Cadence,
   *,
   mesh: Mesh,
   workdir: pathlib.Path,
   checkpoints: Checkpoints,
   stop_at: int | None = None,
-  attempt: Attempt | None = None,
+  attempt: Session | None = None,
 ) -> State:
   """Trains from `state.step` to the end of the schedule, or until a signal asks to stop.
 
@@ -105,7 +105,7 @@ def run_loop(
   stopping, evaluated, found = False, False, {}
   shapes = set()  # of batches: for each of them programs are compiled
   with contextlib.ExitStack() as around:
-    attempt = attempt or around.enter_context(unattended())
+    attempt = attempt or around.enter_context(signals_only())
     during = attempt.phases.during
     writer = around.enter_context(MetricWriter(workdir, resume_step=done))
     progress = around.enter_context(contextlib.closing(Progress(schedule.steps, done)))
@@ -114,7 +114,7 @@ def run_loop(
     around.enter_context(during('step'))
     if attempt.ledger is not None:
       attempt.ledger.begin(done)
-    window = Window(writer, progress, attempt, mesh, tasks.flops)
+    window = LogWindow(writer, progress, attempt, mesh, tasks.flops)
     while done < last and not (stopping := attempt.stopped()):
       with during('data'):
         batch = next(loader)

@@ -22,7 +22,7 @@ _SHAPES = {
 }
 
 
-def make_schedule(
+def make_learning_rate(
   *, kind: str, peak: float, steps: int, warmup: int = 0, final: float = 0.0
 ) -> Callable[[Array | int], Array]:
   """Makes a learning rate that warms up linearly and then stays or decays.
@@ -134,12 +134,12 @@ def make_run_optimizer(
   """Makes the optimizer that `optimizer` of a configuration describes, with its learning rate."""
   others = {name: value for name, value in dict(fields).items() if name not in SCHEDULE}
   others['plateau'] = make_patience(fields).patience > 0
-  return make_optimizer(learning_rate=make_run_schedule(fields, steps), **others)
+  return make_optimizer(learning_rate=make_run_learning_rate(fields, steps), **others)
 
 
-def make_run_schedule(fields: Mapping[str, Any] | ConfigDict, steps: int):
+def make_run_learning_rate(fields: Mapping[str, Any] | ConfigDict, steps: int):
   """Makes the learning rate that `optimizer` of a configuration describes."""
-  return make_schedule(steps=steps, **{name: fields[name] for name in SCHEDULE})
+  return make_learning_rate(steps=steps, **{name: fields[name] for name in SCHEDULE})
 
 
 def decays(params: Tree) -> Tree:

@@ -19,23 +19,29 @@ from mgjax.core.files import read_json, write_json
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator, continue_orders, data_hash
-from mgjax.data.mixture import describe, make_batches
+from mgjax.data.mixture import describe_data, make_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_initialise, make_place
 from mgjax.runtime.metrics import reached_step
-from mgjax.runtime.report import reported
-from mgjax.runtime.session import attempted
+from mgjax.runtime.report import report_at_end
+from mgjax.runtime.session import run_session
 from mgjax.training.accumulation import accumulation, check_batches
-from mgjax.training.adversarial import make_two_player_step
+from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.faults import make_explain
-from mgjax.training.guard import make_gate, parameter_norms, reopened
-from mgjax.training.loop import Schedule, Tasks, run_loop
-from mgjax.training.optimizer import make_run_optimizer, make_run_schedule
+from mgjax.training.guard import make_guard, parameter_norms, reopened
+from mgjax.training.loop import Cadence, Hooks, run_loop
+from mgjax.training.optimizer import make_run_learning_rate, make_run_optimizer
 from mgjax.training.plateau import learning_rate, make_react
 from mgjax.training.spec import TrainSpec, init_params
-from mgjax.training.state import State, abstract_state, shardings_of, start_opponent, start_state
+from mgjax.training.state import (
+  State,
+  abstract_state,
+  shardings_of,
+  start_discriminator,
+  start_state,
+)
 from mgjax.training.step import Step, make_step
 from mgjax.training.validation import make_evaluate
 
@@ -86,7 +92,7 @@ def train(
   """
   workdir = pathlib.Path(workdir)
   limits = config.train.get('limits', {})
-  with attempted(workdir, limits, spent) as attempt:
+  with run_session(workdir, limits, spent) as attempt:
     save_every = _save_every(config, workdir)
     _claim(config, workdir, new_data)
     attempt.note()
@@ -96,7 +102,7 @@ def train(
     check_batches(config, mesh)
     optimizer = make_run_optimizer(config.optimizer, config.train.steps)
     opponent = spec.opponent and make_run_optimizer(spec.opponent.optimizer, config.train.steps)
-    order = data_hash(describe(spec.buckets, config.seed))
+    order = data_hash(describe_data(spec.buckets, config.seed))
 
     with (
       jax.set_mesh(mesh),
@@ -122,7 +128,7 @@ def train(
         step = functools.partial(step, frozen=spec.frozen)
       host, hosts = rows_of_process(mesh, jax.process_index())
       batches = make_batches(spec.buckets, seed=config.seed, host=host, hosts=hosts)
-      tasks = Tasks(
+      tasks = Hooks(
         prepare=spec.prepare,
         evaluate=make_evaluate(spec, config, mesh),
         show=spec.show,
@@ -132,12 +138,12 @@ def train(
         explain=make_explain(config, spec, mesh, workdir, orders[-1][0]),
         flops=spec.flops,
       )
-      every = {key: config.train[key] for key in Schedule.__dataclass_fields__}
+      every = {key: config.train[key] for key in Cadence.__dataclass_fields__}
       begin = int(state.step) - orders[-1][0]
       options = {'threads': config.data.threads, 'workers': config.data.get('workers', 0)}
-      with StepIterator(batches, begin, **options) as loader, reported(workdir):
+      with StepIterator(batches, begin, **options) as loader, report_at_end(workdir):
         return run_loop(
-          state, step, loader, tasks, Schedule(**every),
+          state, step, loader, tasks, Cadence(**every),
           mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at,
           attempt=attempt,
         )  # fmt: skip
@@ -211,13 +217,13 @@ def _make_step(
   config: ConfigDict, spec: TrainSpec, optimizer, opponent_optimizer, accumulate: int
 ) -> Step:
   options = {'seed': config.seed, 'decay': config.train.decay, 'accumulate': accumulate}
-  options['gate'] = make_gate(config.train)
+  options['gate'] = make_guard(config.train)
   if spec.opponent is None:
     step = make_step(spec.model, spec.objective, optimizer, **options)
   else:
     players = (optimizer, opponent_optimizer)
-    step = make_two_player_step(spec.model, spec.opponent, *players, **options)
-  schedule = make_run_schedule(config.optimizer, config.train.steps)
+    step = make_adversarial_step(spec.model, spec.opponent, *players, **options)
+  schedule = make_run_learning_rate(config.optimizer, config.train.steps)
 
   def step_and_rate(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
     after, metrics = step(state, batch, frozen)
@@ -249,7 +255,7 @@ def _initial_state(
     orders = continue_orders(meta['orders'], int(state.step), order, allow=new_data)
     if spec.check is not None:
       spec.check(meta['notes'])
-    return state.replace(counters=reopened(state.counters, make_gate(config.train))), orders
+    return state.replace(counters=reopened(state.counters, make_guard(config.train))), orders
   key = jax.random.key(config.seed)
   initialise, shardings = make_initialise(init, mesh)
   params, opponent = initialise(key), None
@@ -260,7 +266,7 @@ def _initial_state(
     opponent = make_initialise(other[0], mesh)[0](jax.random.fold_in(key, 1))
 
   def begin(params: Tree, opponent: Tree) -> State:
-    against = None if other is None else start_opponent(opponent, opponent_optimizer)
+    against = None if other is None else start_discriminator(opponent, opponent_optimizer)
     return start_state(params, optimizer, against)
 
   return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent), [(0, order)]

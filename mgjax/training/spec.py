@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
-from mgjax.data.mixture import Bucket, Source, share_by_samples
+from mgjax.data.mixture import ShapeBucket, Source, share_by_samples
 from mgjax.data.replacement import Replacing
 from mgjax.parallel.shard import Place
 
@@ -73,8 +73,8 @@ class TrainSpec:
   inputs: tuple[Any, ...]
   objective: Objective
   validate: Objective
-  buckets: Sequence[Bucket]
-  validation: Sequence[Bucket]
+  buckets: Sequence[ShapeBucket]
+  validation: Sequence[ShapeBucket]
   prepare: Callable[[Batch], Batch]
   show: Callable[[Tree, pathlib.Path], pathlib.Path] | None = None
   notes: Callable[[Tree], dict[str, Any]] | None = None
@@ -95,7 +95,7 @@ def make_buckets(
   workdir: pathlib.Path,
   make_sources: MakeSources,
   transform: Callable[[dict[str, Any]], dict[str, np.ndarray]],
-) -> tuple[list[Bucket], list[Bucket]]:
+) -> tuple[list[ShapeBucket], list[ShapeBucket]]:
   """Makes the buckets of training and of validation.
 
   Broken samples are replaced and listed in `quarantine.jsonl`, rejected files in `rejected.jsonl`.
@@ -115,7 +115,7 @@ def make_buckets(
   def group(name: str) -> str:
     return 'image' if config.buckets[name].get('frames') == 1 else ''
 
-  def split(which: str) -> list[Bucket]:
+  def split(which: str) -> list[ShapeBucket]:
     made = make_sources(which, workdir / 'rejected.jsonl')
     sources = {name: source for name, source in made.items() if len(source)}
     if not sources:
@@ -131,7 +131,7 @@ def make_buckets(
       present = sum(weights[other] for other in alike if other in sources)
       weight = weights[name] * sum(weights.values()) / present
       source = Replacing(source, name, quarantine)
-      buckets.append(Bucket(name, source, shape.batch_size, weight, transform, group(name)))
+      buckets.append(ShapeBucket(name, source, shape.batch_size, weight, transform, group(name)))
     return share_by_samples(buckets) if config.data.get('share') == 'samples' else buckets
 
   train, validation = split('train'), split('validation')
@@ -140,10 +140,10 @@ def make_buckets(
   return train, validation
 
 
-def longest_of(buckets: Sequence[Bucket], config: ConfigDict) -> Bucket:
+def longest_of(buckets: Sequence[ShapeBucket], config: ConfigDict) -> ShapeBucket:
   """Returns the bucket with the most frames or seconds, the first of several."""
 
-  def length(bucket: Bucket) -> float:
+  def length(bucket: ShapeBucket) -> float:
     shape = config.buckets[bucket.name]
     return shape.get('frames') or shape.seconds
 

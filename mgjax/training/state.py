@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from mgjax.core.typing import Array, Key, Tree
 from mgjax.parallel.shard import parameter_shardings, replicated
 from mgjax.training.ema import start_average
-from mgjax.training.guard import Counters, start_counters
+from mgjax.training.guard import SkipCounters, start_counters
 
 
 @flax.struct.dataclass
@@ -34,7 +34,7 @@ class State:
   opt_state: Tree
   average: Tree
   opponent: Tree = None
-  counters: Counters | None = None
+  counters: SkipCounters | None = None
 
 
 def start_state(
@@ -46,7 +46,7 @@ def start_state(
   return State(step, params, optimizer.init(params), average, opponent, counters)
 
 
-def start_opponent(params: Tree, optimizer: optax.GradientTransformation) -> Tree:
+def start_discriminator(params: Tree, optimizer: optax.GradientTransformation) -> Tree:
   """Returns the other player before the first step."""
   return {'params': params, 'opt_state': optimizer.init(params)}
 

@@ -10,7 +10,7 @@ import optax
 
 from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tree
 from mgjax.training.ema import update_average
-from mgjax.training.guard import Gate, judge, when
+from mgjax.training.guard import UpdateGuard, apply_if, check_update
 from mgjax.training.state import State
 
 Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
@@ -26,7 +26,7 @@ def make_step(
   seed: int,
   decay: float,
   accumulate: int = 1,
-  gate: Gate | None = None,
+  gate: UpdateGuard | None = None,
 ) -> Step:
   """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
 
@@ -49,14 +49,14 @@ def make_step(
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
     gradients, loss, metrics = learn(state, batch, frozen)
-    good, counters, found = judge(gate, state.counters, loss, {'': gradients})
+    good, counters, found = check_update(gate, state.counters, loss, {'': gradients})
 
     def update(state: State) -> State:
       params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
       average = update_average(state.average, params, decay, state.step)
       return state.replace(params=params, opt_state=opt_state, average=average)
 
-    state = when(good, update, state).replace(step=state.step + 1, counters=counters)
+    state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
     return state, metrics | found
 
   return step

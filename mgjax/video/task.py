@@ -16,7 +16,7 @@ from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.buckets import make_shape
-from mgjax.data.mixture import Bucket
+from mgjax.data.mixture import ShapeBucket
 from mgjax.data.sources import check_same_shape, make_sources, make_transform
 from mgjax.flow_models.build import (
   check_learnt,
@@ -94,7 +94,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
 
 def _make_show(
-  config: ConfigDict, model: FlowModel, codec: LatentCodec, bucket: Bucket
+  config: ConfigDict, model: FlowModel, codec: LatentCodec, bucket: ShapeBucket
 ) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
   """Makes the function that samples captions of a bucket's validation data into a directory."""
   shape, source = config.buckets[bucket.name], bucket.source

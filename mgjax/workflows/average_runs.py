@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
+class AverageCandidate:
   """The averaged parameters of one checkpoint.
 
   Attributes:
@@ -90,7 +90,7 @@ def _shown(loss: float | None) -> str:
 
 
 def average_runs(
-  candidates: Sequence[Candidate],
+  candidates: Sequence[AverageCandidate],
   workdir: str | os.PathLike[str],
   *,
   weights: Sequence[float] | None = None,
@@ -131,7 +131,7 @@ def average_runs(
 
 
 def _average(
-  candidates: Sequence[Candidate],
+  candidates: Sequence[AverageCandidate],
   workdir: pathlib.Path,
   config: ConfigDict,
   mesh: Mesh,
@@ -149,7 +149,7 @@ def _average(
     return params
 
   spec = make_spec(config, workdir) if validate else None
-  judge = make_judge(spec, config, mesh) if spec is not None else lambda params: None
+  judge = make_validate(spec, config, mesh) if spec is not None else lambda params: None
   losses, trials = [], []
   if validate:
     losses = [judge(load(index)) for index in range(len(candidates))]
@@ -176,7 +176,7 @@ def _average(
   return averaged
 
 
-def _same_model(candidates: Sequence[Candidate]) -> ConfigDict:
+def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
   """Returns the configuration of the first candidate; all must be of its part and its model."""
   if not candidates:
     raise ConfigError('there is nothing to average; name at least one run')
@@ -195,7 +195,7 @@ def _same_model(candidates: Sequence[Candidate]) -> ConfigDict:
   return first
 
 
-def make_judge(spec: TrainSpec, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], float]:
+def make_validate(spec: TrainSpec, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], float]:
   """Makes `judge(params) -> validation loss`, of parameters from anywhere.
 
   Raises:

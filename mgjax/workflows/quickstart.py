@@ -82,7 +82,7 @@ def report_digits(
   return _report(stages, model, workdir, samples, work)
 
 
-def report_sounds(
+def report_audio(
   stages: Stages, model: pathlib.Path, workdir: str | os.PathLike[str], *, samples: int
 ) -> tuple[str, list[pathlib.Path]]:
   """Makes sounds for clips that training never showed, judges them and writes what is heard.

@@ -29,9 +29,9 @@ from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.registry import make_spec
-from mgjax.runtime.report import reported
+from mgjax.runtime.report import report_at_end
 from mgjax.training.run import finished, train
-from mgjax.workflows.average_runs import REPORT, Candidate, average_runs
+from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs
 from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
 
@@ -88,7 +88,7 @@ class Stage:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def plan(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Stage]:
+def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Stage]:
   """Returns what a recipe does, in order.
 
   Args:
@@ -176,7 +176,7 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
     MgjaxError: of a stage, whose name it tells; the stages after it did not begin.
   """
   workdir = pathlib.Path(workdir)
-  stages = plan(config, workdir)
+  stages = plan_stages(config, workdir)
   record, log = Stages(workdir), _Log(workdir, stages)
   log.write()
   for number, stage in enumerate(stages, 1):
@@ -187,7 +187,7 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
         continue
       since = f' on {" and ".join(stage.after)}' if stage.after else ''
       _log.info('%s: begins or goes on%s', title, since)
-      with reported(workdir):
+      with report_at_end(workdir):
         ended = record.run(stage.name, lambda stage=stage: _work(stage))
     except MgjaxError as error:
       error.args = (f'stage {stage.name!r}: {error}', *error.args[1:])
@@ -204,7 +204,7 @@ def _work(stage: Stage) -> bool:
     return encode(stage.config, stage.workdir)
   if stage.kind == AVERAGE:
     shutil.rmtree(stage.workdir, ignore_errors=True)  # half of what an earlier attempt made
-    runs = [Candidate(os.fspath(stage.workdir.parent / name)) for name in stage.config.of]
+    runs = [AverageCandidate(os.fspath(stage.workdir.parent / name)) for name in stage.config.of]
     weights = list(stage.config.get('weights') or ()) or None
     averaged = average_runs(
       runs, stage.workdir, weights=weights, greedy=stage.config.get('greedy', False)
@@ -270,7 +270,7 @@ def describe_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
   Raises:
     ConfigError: as `plan`, or a stage was begun with another configuration.
   """
-  stages, paragraphs = plan(config, workdir), []
+  stages, paragraphs = plan_stages(config, workdir), []
   log = _Log(pathlib.Path(workdir), stages)
   for number, stage in enumerate(stages, 1):
     lines = [f'stage {number} of {len(stages)}, {stage.name}']

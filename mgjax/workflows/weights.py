@@ -27,8 +27,8 @@ from mgjax.core.tensors import Tensors, read_metadata, read_tensors
 from mgjax.core.torch_pickle import SUFFIXES
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.weight_files import INDEX
-from mgjax.core.weight_format import ImportedWeights, WeightFormat, shapes_of, understanding
-from mgjax.core.weight_names import place
+from mgjax.core.weight_format import ImportedWeights, WeightFormat, parameter_shapes, understanding
+from mgjax.core.weight_names import arrange
 from mgjax.registry import feature
 from mgjax.text.tokenizer_folder import (
   READERS,
@@ -152,11 +152,11 @@ def _from_ours(
   }
   notes = {name: value for name, value in header.items() if name not in ABOUT}
   with understanding('the header of the file'):
-    shapes = shapes_of(weights, fields, notes)
+    shapes = parameter_shapes(weights, fields, notes)
   names = {name: name for name in named_leaves(shapes)}
   found = {name: tensors[name] for name in names if name in tensors}
   expected = 'those that the header of the file describes; export them again'
-  params = place(shapes, names, found, tensors, expected)
+  params = arrange(shapes, names, found, tensors, expected)
   return ImportedWeights(fields, params, notes)
 
 

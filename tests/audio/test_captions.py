@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY, SoundCaption, parse, structured
+from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY, AudioCaption, parse, structured
 from mgjax.core.errors import ConfigError
 from mgjax.text.prompts import LONGEST, clean_prompt
 
@@ -30,7 +30,7 @@ def clean(text):
 @st.composite
 def captions(draw):
   music = draw(st.none() | st.floats(0, 1))
-  return SoundCaption(
+  return AudioCaption(
     description=draw(printable),
     quality=draw(st.floats(0, 10)),
     speech=draw(st.booleans()),
@@ -41,14 +41,14 @@ def captions(draw):
 
 
 def test_a_caption_is_written_to_the_letter():
-  caption = SoundCaption(
+  caption = AudioCaption(
     'waves lap against the shore', 8.0, music=0.9, music_description='a sentimental piano'
   )
   assert str(caption) == REPORT and parse(REPORT) == caption
 
 
 def test_each_answer_has_its_sentence():
-  text = str(SoundCaption('a crowd', 6.5, speech=True, singing=True))
+  text = str(AudioCaption('a crowd', 6.5, speech=True, singing=True))
   assert text == (
     'This audio has quality: 6.5. This audio contains speech. This audio contains vocal singing. '
     'This audio does not contain music. This audio has a description: "a crowd".'
@@ -73,27 +73,27 @@ def test_reading_undoes_writing(caption):
   ],
 )
 def test_no_description_breaks_out_of_its_quotes(description):
-  caption = SoundCaption(description, music=1.0, music_description=description)
+  caption = AudioCaption(description, music=1.0, music_description=description)
   assert parse(str(caption)) == caption
   assert caption.description == caption.music_description and '"' not in caption.description
 
 
 def test_numbers_are_kept_as_they_are_written():
-  caption = SoundCaption('rain', 7.26, music=0.128, music_description='')
+  caption = AudioCaption('rain', 7.26, music=0.128, music_description='')
   assert (caption.quality, caption.music) == (7.3, 0.13)
   assert (
-    SoundCaption('rain', -0.0)
-    == SoundCaption('rain', 0.0)
-    == parse(str(SoundCaption('rain', -0.0)))
+    AudioCaption('rain', -0.0)
+    == AudioCaption('rain', 0.0)
+    == parse(str(AudioCaption('rain', -0.0)))
   )
-  assert math.copysign(1, SoundCaption('rain', -0.0).quality) == 1
+  assert math.copysign(1, AudioCaption('rain', -0.0).quality) == 1
 
 
 def test_what_people_type_becomes_a_caption_of_the_reports_quality():
   effects = structured(' rain on a  tin roof ')
-  assert effects == SoundCaption('rain on a tin roof', EFFECTS_QUALITY) and effects.quality == 7
+  assert effects == AudioCaption('rain on a tin roof', EFFECTS_QUALITY) and effects.quality == 7
   both = structured('rain', music='slow jazz')
-  assert both == SoundCaption('rain', MUSIC_QUALITY, music=0.9, music_description='slow jazz')
+  assert both == AudioCaption('rain', MUSIC_QUALITY, music=0.9, music_description='slow jazz')
   assert both.quality == 8 and structured('rain', quality=5).quality == 5
   assert structured(f' {REPORT}\n') == parse(REPORT)
 
@@ -112,7 +112,7 @@ def test_what_people_type_becomes_a_caption_of_the_reports_quality():
 )
 def test_what_no_caption_may_say_is_refused(fields, said):
   with pytest.raises(ConfigError, match=said):
-    SoundCaption(**{'description': 'rain'} | fields)
+    AudioCaption(**{'description': 'rain'} | fields)
 
 
 @pytest.mark.parametrize(

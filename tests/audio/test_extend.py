@@ -93,7 +93,7 @@ def test_windows_that_would_not_go_on_are_refused(arguments):
 @pytest.mark.parametrize('overlap', [0, 1, 8, 15])
 def test_weights_are_positive_and_sum_to_one(shape, total, overlap):
   cover = windows(total, SIZE, overlap)
-  share = multidiffusion.weights(cover, shape)
+  share = multidiffusion.window_weights(cover, shape)
   together = np.zeros(total)
   for start, row in zip(cover.starts, share, strict=True):
     together[start : start + cover.size] += row
@@ -102,15 +102,15 @@ def test_weights_are_positive_and_sum_to_one(shape, total, overlap):
 
 
 def test_the_triangle_counts_the_middle_of_a_window_most():
-  np.testing.assert_array_equal(multidiffusion.bartlett(5), [0.5, 1.5, 2.5, 1.5, 0.5])
+  np.testing.assert_array_equal(multidiffusion.bartlett_window(5), [0.5, 1.5, 2.5, 1.5, 0.5])
   cover = windows(12, 8, 4)
-  first, second = multidiffusion.weights(cover)
+  first, second = multidiffusion.window_weights(cover)
   # On the four shared places one window falls as the other rises, in equal steps.
   np.testing.assert_allclose(first[4:], [0.875, 0.625, 0.375, 0.125])
   np.testing.assert_allclose(second[:4], [0.125, 0.375, 0.625, 0.875])
-  assert (multidiffusion.weights(cover, 'uniform')[0][4:] == 0.5).all()
+  assert (multidiffusion.window_weights(cover, 'uniform')[0][4:] == 0.5).all()
   with pytest.raises(ConfigError, match="unknown window 'hann'; choose one of bartlett, uniform"):
-    multidiffusion.weights(cover, 'hann')
+    multidiffusion.window_weights(cover, 'hann')
 
 
 def test_noise_belongs_to_a_frame():
@@ -145,7 +145,7 @@ def test_multi_diffusion_is_the_weighted_mean_of_what_windows_say(shape, rows):
   wide = multidiffusion.multi_diffusion(position_in_window, cover, shape=shape, rows=rows)
   velocity = jax.jit(wide({}))(whole_noise(), jnp.zeros(1))
   expected = np.zeros(TOTAL)
-  for start, share in zip(cover.starts, multidiffusion.weights(cover, shape), strict=True):
+  for start, share in zip(cover.starts, multidiffusion.window_weights(cover, shape), strict=True):
     expected[start : start + SIZE] += share * np.arange(SIZE)
   np.testing.assert_allclose(velocity[0, :, 0, 0, 0], expected, rtol=0, atol=8 * SIZE * EPS)
 

@@ -8,7 +8,7 @@ import pytest
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import Codec
-from mgjax.audio.known_audio import GivenSound
+from mgjax.audio.known_audio import KnownAudio
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.tae.latents import Statistics
 
@@ -34,7 +34,7 @@ def chunked(array, size=333):
 
 
 def test_its_latents_are_those_of_the_codec(codec):
-  given = GivenSound(codec, chunked(sound()), SECONDS)
+  given = KnownAudio(codec, chunked(sound()), SECONDS)
   latents, known = given.window(0, 50)
   whole = np.asarray(codec.encode(sound()[None]))[0]
   # The codec in pieces adds up in other orders.
@@ -55,7 +55,7 @@ def test_its_latents_are_those_of_the_codec(codec):
   ],
 )
 def test_known_is_what_is_given_altogether_and_kept(codec, length, spans, kept):
-  given = GivenSound(codec, chunked(sound(length)), SECONDS, spans)
+  given = KnownAudio(codec, chunked(sound(length)), SECONDS, spans)
   expected = np.zeros(50, bool)
   for begin, end in kept:
     expected[begin:end] = True
@@ -63,14 +63,14 @@ def test_known_is_what_is_given_altogether_and_kept(codec, length, spans, kept):
 
 
 def test_a_soundtrack_that_ends_within_a_latent_is_known_to_its_end(codec):
-  given = GivenSound(codec, chunked(sound(1.99)), 1.99)
+  given = KnownAudio(codec, chunked(sound(1.99)), 1.99)
   assert given.known.shape == (50,) and given.known.all()
-  assert not GivenSound(codec, chunked(sound(1.98)), 1.99).known[-1]
+  assert not KnownAudio(codec, chunked(sound(1.98)), 1.99).known[-1]
 
 
 @pytest.mark.parametrize('size', [40, 700, 5000])
 def test_given_samples_stay_and_others_are_made(codec, size):
-  given = GivenSound(codec, chunked(sound()), SECONDS, [(0, 0.4), (0.8, 1.2)])
+  given = KnownAudio(codec, chunked(sound()), SECONDS, [(0, 0.4), (0.8, 1.2)])
   made = sound(seed=1)
   whole = np.concatenate(list(given.splice(chunked(made, size)())))
   assert whole.shape == made.shape
@@ -97,4 +97,4 @@ def test_what_cannot_be_gone_on_with_is_refused(codec):
     (sound()[:0], None, DataError, 'empty'),
   ):
     with pytest.raises(error, match=said):
-      GivenSound(codec, chunked(array), SECONDS, spans)
+      KnownAudio(codec, chunked(array), SECONDS, spans)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mgjax.audio.rerank import Alignment, best_of, motion_change, onset_strength, velocities
+from mgjax.audio.rerank import OnsetAlignment, best_of, motion_change, onset_strength, velocities
 from mgjax.core.errors import DataError
 
 RATE, FPS, SECONDS = 48_000, 25, 4
@@ -107,7 +107,7 @@ def test_the_candidate_that_sounds_at_the_turns_is_the_best():
     clicks(TURNS),
     clicks([*TURNS, *late]),
   ])  # fmt: skip
-  best, scores = best_of(sounds, RATE, Alignment(), caption='', motion=motion)
+  best, scores = best_of(sounds, RATE, OnsetAlignment(), caption='', motion=motion)
   wrong, one, silent, right, too_many = scores
   assert best == 3
   assert right > too_many > wrong and right > one > silent > wrong
@@ -117,13 +117,13 @@ def test_the_candidate_that_sounds_at_the_turns_is_the_best():
 def test_silence_is_right_where_nothing_happens():
   still = np.zeros(SECONDS * 25)
   sounds = np.stack([clicks(TURNS), clicks([])])
-  best, scores = best_of(sounds, RATE, Alignment(), motion=still)
+  best, scores = best_of(sounds, RATE, OnsetAlignment(), motion=still)
   assert best == 1 and scores[1] == 1 and scores[0] < 0.5
 
 
 def test_without_a_picture_the_first_candidate_is_taken():
   sounds = np.stack([clicks(TURNS), clicks([])])
-  best, scores = best_of(sounds, RATE, Alignment(), motion=None)
+  best, scores = best_of(sounds, RATE, OnsetAlignment(), motion=None)
   assert best == 0 and scores[0] == scores[1]
 
 

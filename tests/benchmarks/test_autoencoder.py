@@ -10,10 +10,10 @@ from configs.bench.tae_cpu import get_config
 from mgjax.benchmarks.autoencoder import (
   PASSES,
   count_products,
-  make_reconstruction_subject,
-  measure_reconstruction,
+  make_autoencoder_programs,
+  measure_autoencoder,
 )
-from mgjax.benchmarks.report import describe
+from mgjax.benchmarks.report import describe_benchmark
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.mesh import make_mesh
 
@@ -30,7 +30,7 @@ def tiny(**changes):
 
 def timed(what, config=None, **options):
   options = {'devices': jax.devices()[:1], 'rounds': 2} | options
-  return measure_reconstruction(config or tiny(), what, **options)
+  return measure_autoencoder(config or tiny(), what, **options)
 
 
 def expected_flops(what):
@@ -68,7 +68,7 @@ def test_numbers_of_everything_that_can_be_timed(what):
   assert numbers['frames_per_second'] == pytest.approx(FRAMES / numbers['median'])
   assert numbers['samples_per_second'] == pytest.approx(1 / numbers['median'])
   assert numbers['compile_seconds'] > 0 and numbers['compiled_gib'] > 0
-  text = describe(report)
+  text = describe_benchmark(report)
   assert f'{what} on 1 x cpu: 1 x 2 frames of 4 x 4, float32' in text
   assert 'frames/s' in text and report['counted'] in text
 
@@ -143,7 +143,7 @@ def test_only_rivals_that_give_our_results_are_timed_unless_they_say_how_they_di
   assert '1.0e-02 of the largest number away from ours, more than 0.0001' in failed['almost']
   assert 'nan of the largest number away' in failed['no number']
   assert failed['a frame less'] == 'encode gives (1, 1, 4, 4, 2) and ours (1, 2, 4, 4, 2)'
-  text = describe(report)
+  text = describe_benchmark(report)
   assert 'almost failed: encode is 1.0e-02' in text and 'same / mgjax, encode' in text
   assert 'other does other work: images alone' in text
 
@@ -166,6 +166,6 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
 def test_the_configuration_has_the_size_it_speaks_of():
   config = get_config()
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=jax.devices()[:1])
-  subject = make_reconstruction_subject('encode', config, (1, 17, 128, 128), mesh)
+  subject = make_autoencoder_programs('encode', config, (1, 17, 128, 128), mesh)
   assert subject.parameters == 114_062_019
   assert subject.shapes[1].shape == (1, 17, 128, 128, 3)

@@ -8,9 +8,9 @@ import pytest
 from configs.bench.cpu import get_config as cpu
 from configs.bench.h200 import get_config as h200
 from mgjax.benchmarks import flow_model
-from mgjax.benchmarks.flow_model import measure
-from mgjax.benchmarks.programs import SUBJECTS, make_subject
-from mgjax.benchmarks.report import describe, rates
+from mgjax.benchmarks.flow_model import measure_flow_model
+from mgjax.benchmarks.programs import WHAT, make_programs
+from mgjax.benchmarks.report import describe_benchmark, rates
 from mgjax.core.errors import ConfigError
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.flops import backbone_flops
@@ -44,7 +44,9 @@ def one_device():
 
 
 def timed(what, config=None, **options):
-  return measure(config or tiny(), what, rounds=2, **({'devices': one_device()} | options))
+  return measure_flow_model(
+    config or tiny(), what, rounds=2, **({'devices': one_device()} | options)
+  )
 
 
 def expected_flops(what, tokens=TOKENS, latents=LATENTS):
@@ -67,7 +69,7 @@ def expected_flops(what, tokens=TOKENS, latents=LATENTS):
 
 @pytest.mark.parametrize(
   'what',  # guards have the step too
-  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'step')) for each in SUBJECTS],
+  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'step')) for each in WHAT],
 )
 def test_numbers_of_everything_that_can_be_timed(what):
   report = json.loads(json.dumps(timed(what)))
@@ -90,7 +92,7 @@ def test_numbers_of_everything_that_can_be_timed(what):
     )
     assert numbers['mfu'] is None and numbers['compile_seconds'] > 0
     assert numbers['compiled_gib'] * 1024 >= numbers['temporary_mib']
-  text = describe(report)
+  text = describe_benchmark(report)
   assert 'no peak is known' in text and report['counted'] in text
   assert all(program in text for program in ours)
 
@@ -148,7 +150,7 @@ def test_a_known_chip_shows_its_utilisation(monkeypatch):
   report = timed('attention')
   numbers = report['programs']['mgjax']['forward']
   assert numbers['mfu'] == pytest.approx(numbers['flops'] / numbers['median'] / 1e9)
-  text = describe(report)
+  text = describe_benchmark(report)
   assert f'{numbers["mfu"]:.1%}' in text and 'MFU is of 0.001 TFLOP/s' in text
 
 
@@ -160,7 +162,7 @@ def test_jax_own_attention_takes_turns_with_ours():
     ratio = report['rival_over_mgjax']['jax.nn xla'][name]['min']
     assert ratio == pytest.approx(numbers['min'] / report['programs']['mgjax'][name]['min'])
   assert report['compiled_while_timed'] == 0
-  assert 'jax.nn xla / mgjax, forward' in describe(report)
+  assert 'jax.nn xla / mgjax, forward' in describe_benchmark(report)
 
 
 RIVAL = """
@@ -187,7 +189,7 @@ def test_a_rival_that_fails_stops_nobody(tmp_path):
   report = timed('attention', rivals=[str(path), str(broken)])
   assert list(report['programs']) == ['mgjax', 'quick']
   assert report['failed'] == {'large': 'CUDA out of memory', str(broken): 'no GPU'}
-  assert 'large failed: CUDA out of memory' in describe(report)
+  assert 'large failed: CUDA out of memory' in describe_benchmark(report)
 
 
 def test_a_rival_that_cannot_run_is_refused(tmp_path):
@@ -222,7 +224,7 @@ def test_what_does_not_fit_together_is_refused():
 
 def out_of_memory_above(depth, monkeypatch):
   """Makes programs of more layers than `depth` too large."""
-  real = flow_model.make_subject
+  real = flow_model.make_programs
 
   def make_subject(what, config, *rest):
     if config.model.depth > depth:
@@ -242,7 +244,7 @@ def test_layers_are_halved_until_they_fit(monkeypatch):
     'as many layers as fit: 1 of 2',
   ]
   assert report['programs']['mgjax']['forward']['flops'] == expected_flops('blocks')['forward'] / 2
-  assert '1 of 2 layers' in describe(report)
+  assert '1 of 2 layers' in describe_benchmark(report)
 
 
 def test_out_of_memory_says_what_to_do(monkeypatch):
@@ -276,7 +278,7 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
     make_mesh(config.mesh.to_dict(), 'single', devices=one_device()),
   )
   with jax.set_mesh(mesh):
-    subject = make_subject('blocks', config, (1, *work.latents), work.context, mesh)
+    subject = make_programs('blocks', config, (1, *work.latents), work.context, mesh)
     traced = jax.jit(subject.programs['forward_backward']).trace(*subject.shapes)
     text = traced.lower(lowering_platforms=('cuda',)).as_text()
   assert subject.parameters == pytest.approx(4 * 604e6, rel=1e-3)  # 8 d^2 + 3 d f a layer

@@ -7,7 +7,7 @@ import pytest
 
 from configs.digits import video
 from configs.text import metaclip_text, metaclip_vision, t5_base
-from mgjax.benchmarks.report import describe
+from mgjax.benchmarks.report import describe_benchmark
 from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.core.errors import ConfigError
 
@@ -37,7 +37,7 @@ def test_numbers_of_an_encoder():
   token = 4 * 16 * 8 + 2 * 16 * 24 + 2 * 6 * 8
   assert numbers['flops'] == 2 * 2 * 24 * token
   assert numbers['tokens_per_second'] == pytest.approx(24 / numbers['median'])
-  assert '4 x 6 tokens, float32' in describe(report)
+  assert '4 x 6 tokens, float32' in describe_benchmark(report)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from mgjax.benchmarks.timing import (
   counted_compilations,
   estimate_depth,
   halve_until_it_fits,
-  race,
+  interleave,
   repeated,
   warm_up,
 )
@@ -25,7 +25,7 @@ def test_contenders_take_turns():
     warm_up(run)
   assert order == ['ours'] * WARM_UP + ['theirs'] * WARM_UP
   del order[:]
-  found = race(runs, 3)
+  found = interleave(runs, 3)
   assert order == ['ours', 'theirs'] * 3
   for times in found.values():
     assert 0 <= times['min'] <= times['median']

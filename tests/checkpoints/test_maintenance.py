@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.checkpoints.maintenance import look_at, plan_pruning, remove, verify_all
+from mgjax.checkpoints.maintenance import list_checkpoints, plan_pruning, remove, verify_all
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep
 from mgjax.core.errors import CheckpointError
@@ -46,7 +46,7 @@ def test_a_look_says_what_is_there_and_what_is_cut(directory):
   (directory / '1').rename(directory / '1.corrupt')
   cut(directory, 2, 'opt_state')
   shutil.rmtree(directory / '3' / 'meta')
-  two, three, four, aside = look_at(Checkpoints(directory))
+  two, three, four, aside = list_checkpoints(Checkpoints(directory))
   assert (four.name, four.loss, four.problem) == ('4', 0.2, '')
   stats = [path.stat() for path in (directory / '4').rglob('*') if path.is_file()]
   assert four.size == sum(stat.st_size for stat in stats)
@@ -60,7 +60,7 @@ def test_zeros_are_no_damage(tmp_path):
   state = jax.tree.map(jnp.zeros_like, make_state(0, width=4096))
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(state, {})
-    (seen,) = look_at(checkpoints)
+    (seen,) = list_checkpoints(checkpoints)
     assert (seen.problem, seen.loss) == ('', None)
     assert verify_all(checkpoints) == {0: ''}
 
@@ -120,6 +120,6 @@ def test_an_interrupted_removal_leaves_no_step_and_goes_on(directory, monkeypatc
 
 
 def test_nothing_there_is_an_error(tmp_path):
-  for ask in (look_at, verify_all, lambda it: plan_pruning(it, Keep(1))):
+  for ask in (list_checkpoints, verify_all, lambda it: plan_pruning(it, Keep(1))):
     with pytest.raises(CheckpointError, match=r'no checkpoint in .*; train first'):
       ask(Checkpoints(tmp_path / 'none'))

@@ -8,7 +8,7 @@ import pytest
 
 from mgjax.checkpoints import manager
 from mgjax.checkpoints.manager import Checkpoints
-from mgjax.checkpoints.orbax_io import Keep, kept
+from mgjax.checkpoints.orbax_io import Keep, steps_to_keep
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.typing import Tree
@@ -37,7 +37,7 @@ def save_all(directory, keep, steps):
 def test_newest_every_and_best_stay_over_restarts(tmp_path, keep, stay):
   save_all(tmp_path, keep, range(1, 8))
   assert Checkpoints(tmp_path).steps() == stay
-  assert kept(range(1, 8), keep, LOSSES.get if not keep.best else finite) == stay
+  assert steps_to_keep(range(1, 8), keep, LOSSES.get if not keep.best else finite) == stay
 
 
 def finite(step):

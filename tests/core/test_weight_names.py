@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.weight_names import TRANSPOSED, Row, export_tensors, import_tensors, place
+from mgjax.core.weight_names import TRANSPOSED, TensorName, arrange, export_tensors, import_tensors
 
 ROWS = (
-  Row('embed/table', ('shared.weight', 'encoder.embed_tokens.weight')),
-  Row('layers/up/kernel', 'block.{layer}.up.weight', TRANSPOSED),
-  Row('layers/norm/scale', 'block.{layer}.norm.weight'),
-  Row('key/kernel', 'fused.weight', TRANSPOSED, part=(1, 2)),
-  Row('query/kernel', 'fused.weight', TRANSPOSED, part=(0, 2)),
-  Row('patch/kernel', 'conv.weight', (2, 3, 1, 0)),
-  Row('only/in/others', 'other.{layer}.weight'),
-  Row(None, 'decoder.*'),
+  TensorName('embed/table', ('shared.weight', 'encoder.embed_tokens.weight')),
+  TensorName('layers/up/kernel', 'block.{layer}.up.weight', TRANSPOSED),
+  TensorName('layers/norm/scale', 'block.{layer}.norm.weight'),
+  TensorName('key/kernel', 'fused.weight', TRANSPOSED, part=(1, 2)),
+  TensorName('query/kernel', 'fused.weight', TRANSPOSED, part=(0, 2)),
+  TensorName('patch/kernel', 'conv.weight', (2, 3, 1, 0)),
+  TensorName('only/in/others', 'other.{layer}.weight'),
+  TensorName(None, 'decoder.*'),
 )
 SHAPES = {
   'shared.weight': (7, 4), 'fused.weight': (6, 4), 'conv.weight': (5, 3, 2, 2),
@@ -146,8 +146,8 @@ def test_a_parameter_has_one_row():
 
 def test_place_leaves_what_is_not_named():
   old = {'a': np.zeros(2), 'b': np.ones(3)}
-  new = place(old, {'a': 'x'}, {'a': np.full(2, 5.0)}, {'x': np.full(2, 5.0)}, 'two')
+  new = arrange(old, {'a': 'x'}, {'a': np.full(2, 5.0)}, {'x': np.full(2, 5.0)}, 'two')
   np.testing.assert_array_equal(new['a'], [5, 5])
   assert new['b'] is old['b']
   with pytest.raises(ConfigError, match=r'1 missing \(x\), 1 unknown \(y\)'):
-    place(old, {'a': 'x'}, {}, {'y': np.zeros(2)}, 'two')
+    arrange(old, {'a': 'x'}, {}, {'y': np.zeros(2)}, 'two')

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from configs.video import t2iv_256
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.buckets import Shape, assign, kept, make_shape, rows_for, sort_out
-from mgjax.data.catalogue import Clip, catalogue_of
+from mgjax.data.buckets import Shape, assign_buckets, make_shape, rows_for, sort_out, usable_clips
+from mgjax.data.catalogue import Clip, index_of_clips
 
 CONFIG = t2iv_256.get_config()
 SHAPES = {name: make_shape(fields, CONFIG.data.fps) for name, fields in CONFIG.buckets.items()}
@@ -22,8 +22,8 @@ def clip(seconds, width=1280, height=720, start=None):
 def home(shapes=VIDEOS, **fields):
   """The bucket that takes a clip, and the rate at which it is taken."""
   given = clip(**fields)
-  clips = catalogue_of([given])
-  (name,) = [name for name, indices in assign(clips, shapes).items() if len(indices)]
+  clips = index_of_clips([given])
+  (name,) = [name for name, indices in assign_buckets(clips, shapes).items() if len(indices)]
   left = np.array([given.seconds - (given.start or 0)])
   return name, shapes[name].rates(left)[0]
 
@@ -66,11 +66,13 @@ def test_a_clip_goes_where_the_least_is_cut_off(width, height, ratio):
 )
 def test_no_other_bucket_keeps_more_and_what_is_taken_is_there(seconds, width, height, start):
   given = clip(seconds, width, height, start)
-  clips = catalogue_of([given])
-  shares = {name: kept(clips, shape)[0] for name, shape in SHAPES.items()}
+  clips = index_of_clips([given])
+  shares = {name: usable_clips(clips, shape)[0] for name, shape in SHAPES.items()}
   for images in (True, False):
     alike = {n: share for n, share in shares.items() if (SHAPES[n].frames == 1) == images}
-    takers = [n for n, indices in assign(clips, SHAPES).items() if len(indices) and n in alike]
+    takers = [
+      n for n, indices in assign_buckets(clips, SHAPES).items() if len(indices) and n in alike
+    ]
     assert len(takers) == (max(alike.values()) > 0)
     for name in takers:
       assert shares[name] > max(alike.values()) - 1e-5
@@ -84,9 +86,9 @@ def test_no_other_bucket_keeps_more_and_what_is_taken_is_there(seconds, width, h
 
 def test_every_clip_has_one_bucket_of_videos_and_one_of_images():
   generator = np.random.default_rng(0)
-  clips = catalogue_of([clip(*row) for row in generator.uniform((4, 200, 200), (40, 900, 900),
+  clips = index_of_clips([clip(*row) for row in generator.uniform((4, 200, 200), (40, 900, 900),
                                                                 (300, 3))])  # fmt: skip
-  assigned = assign(clips, SHAPES)
+  assigned = assign_buckets(clips, SHAPES)
   for images in (True, False):
     found = np.concatenate(
       [indices for name, indices in assigned.items() if (SHAPES[name].frames == 1) == images]
@@ -96,7 +98,7 @@ def test_every_clip_has_one_bucket_of_videos_and_one_of_images():
 
 
 def test_empty_buckets_and_clips_without_a_bucket_are_said_aloud(tmp_path, caplog):
-  clips = catalogue_of([clip(16.0), clip(1.5)])
+  clips = index_of_clips([clip(16.0), clip(1.5)])
   taken = sort_out(clips, [], VIDEOS, 'clips/', tmp_path / 'rejected.jsonl')
   assert list(taken) == ['video_16x9_16s'] and list(taken['video_16x9_16s']) == [0]
   assert '1 clips, 1 rejected' in caplog.text and 'video_1x1_16s' in caplog.text
@@ -106,9 +108,9 @@ def test_empty_buckets_and_clips_without_a_bucket_are_said_aloud(tmp_path, caplo
 
 
 def test_what_is_taken_out_of_a_catalogue_has_another_fingerprint():
-  clips = catalogue_of([clip(16.0), clip(1.5)])
-  assert clips.fingerprint == catalogue_of([clip(16.0), clip(1.5)]).fingerprint
-  others = [catalogue_of([clip(16.0), clip(1.6)]), clips.take(np.array([1, 0]))]
+  clips = index_of_clips([clip(16.0), clip(1.5)])
+  assert clips.fingerprint == index_of_clips([clip(16.0), clip(1.5)]).fingerprint
+  others = [index_of_clips([clip(16.0), clip(1.6)]), clips.take(np.array([1, 0]))]
   assert all(other.fingerprint != clips.fingerprint for other in others)
   assert clips.take(np.array([1]))[0].seconds == 1.5
 
@@ -142,7 +144,7 @@ def test_of_very_many_clips_without_a_bucket_the_first_are_listed_and_all_counte
   monkeypatch, tmp_path, caplog
 ):
   monkeypatch.setattr('mgjax.data.buckets._LISTED', 3)
-  clips = catalogue_of([clip(16.0), *[clip(1 + index / 100) for index in range(9)]])
+  clips = index_of_clips([clip(16.0), *[clip(1 + index / 100) for index in range(9)]])
   report = tmp_path / 'rejected.jsonl'
   sort_out(clips, [], VIDEOS, 'clips/', report)
   assert '1 clips, 9 rejected' in caplog.text and 'but for 6 like the last' in caplog.text

@@ -14,10 +14,10 @@ from PIL import Image
 
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.catalogue import Clip, catalogue_of
+from mgjax.data.catalogue import Clip, index_of_clips
 from mgjax.data.clips import Clips, probe_video
 from mgjax.data.ingest.entries import VIDEO
-from mgjax.data.sources import open_catalogue
+from mgjax.data.sources import open_clip_index
 from mgjax.media.video import LIMITS, Limits, write_video
 
 WANTED = Shape(frames=4, height=16, width=16, fps=(8.0, 8.0))
@@ -27,7 +27,7 @@ def find(path, shape=WANTED, report=None, limits=LIMITS):
   """The clips of a folder or manifest that a bucket of this shape takes."""
   probe = functools.partial(probe_video, shapes={'bucket': shape}, limits=limits)
   data = {'kind': 'clips', 'path': os.fspath(path)}
-  clips, rejected = open_catalogue(data, 'train', VIDEO, probe, report)
+  clips, rejected = open_clip_index(data, 'train', VIDEO, probe, report)
   return clips.take(sort_out(clips, rejected, {'bucket': shape}, path, report)['bucket'])
 
 
@@ -277,8 +277,8 @@ def test_single_frames_come_from_pictures_and_once_a_second_from_videos(tmp_path
 
 
 def test_nothing_left_to_read_is_a_sentence(tmp_path):
-  source = Clips(catalogue_of([Clip(str(tmp_path / 'none.mp4'), 'x', 1.0)]), WANTED)
+  source = Clips(index_of_clips([Clip(str(tmp_path / 'none.mp4'), 'x', 1.0)]), WANTED)
   with pytest.raises(DataError, match='no such file'):
     source[0]
   with pytest.raises(DataError, match='at least one clip'):
-    Clips(catalogue_of([]), WANTED)
+    Clips(index_of_clips([]), WANTED)

@@ -14,7 +14,7 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.loader import StepIterator, continue_orders, data_hash, validation_batches
-from mgjax.data.mixture import Bucket, describe, make_batches
+from mgjax.data.mixture import ShapeBucket, describe_data, make_batches
 
 
 class Numbered:
@@ -36,8 +36,8 @@ class Numbered:
 
 def image_and_video(image_weight=10, video_weight=1):
   return [
-    Bucket('image', Numbered(0, 250), 24, image_weight),
-    Bucket('video', Numbered(1, 100, frames=4), 12, video_weight),
+    ShapeBucket('image', Numbered(0, 250), 24, image_weight),
+    ShapeBucket('video', Numbered(1, 100, frames=4), 12, video_weight),
   ]
 
 
@@ -122,7 +122,7 @@ def test_every_batch_comes_from_one_bucket():
   ],
 )
 def test_the_ratio_is_exact_over_every_cycle(weights, counts):
-  buckets = [Bucket(f'b{i}', Numbered(i, 200), 1, weight) for i, weight in enumerate(weights)]
+  buckets = [ShapeBucket(f'b{i}', Numbered(i, 200), 1, weight) for i, weight in enumerate(weights)]
   batches, cycle = make_batches(buckets, seed=0), sum(counts)
   for start in (0, cycle, 5 * cycle, 10**9 * cycle):
     seen = collections.Counter(int(batches[start + step]['mark'][0]) for step in range(cycle))
@@ -137,7 +137,7 @@ def test_a_rare_bucket_is_spread_evenly():
 
 @pytest.mark.parametrize('hosts', [1, 3])
 def test_each_sample_comes_once_per_epoch(hosts):
-  bucket = Bucket('only', Numbered(0, 10), 6)
+  bucket = ShapeBucket('only', Numbered(0, 10), 6)
   parts = [make_batches([bucket], seed=1, host=host, hosts=hosts) for host in range(hosts)]
   order = np.concatenate([part[step]['index'] for step in range(5) for part in parts])
   for epoch in order.reshape(3, 10):
@@ -145,13 +145,13 @@ def test_each_sample_comes_once_per_epoch(hosts):
 
 
 def test_a_source_shorter_than_its_batch_is_repeated():
-  batch = make_batches([Bucket('short', Numbered(0, 3), 6)], seed=1)[0]
+  batch = make_batches([ShapeBucket('short', Numbered(0, 3), 6)], seed=1)[0]
   assert sorted(batch['index']) == [0, 0, 1, 1, 2, 2]
 
 
 def test_epochs_seeds_and_buckets_have_orders_of_their_own():
   def order(seed, name='a'):
-    return indices(make_batches([Bucket(name, Numbered(0, 40), 10)], seed=seed), 8)
+    return indices(make_batches([ShapeBucket(name, Numbered(0, 40), 10)], seed=seed), 8)
 
   first, second = np.split(order(1), 2)
   assert not np.array_equal(first, second)
@@ -176,10 +176,10 @@ def test_the_transform_makes_arrays_of_captions():
   def count_letters(sample):
     return {'text': np.array([len(sample['caption'])], np.int32)}
 
-  batches = make_batches([Bucket('text', Captioned(0, 4), 4, transform=count_letters)], seed=0)
+  batches = make_batches([ShapeBucket('text', Captioned(0, 4), 4, transform=count_letters)], seed=0)
   assert sorted(batches[0]['text'][:, 0]) == [1, 2, 3, 4]
   with pytest.raises(DataError, match=r"'text'.*'caption'.*str.*transform"):
-    make_batches([Bucket('text', Captioned(0, 4), 4)], seed=0)[0]
+    make_batches([ShapeBucket('text', Captioned(0, 4), 4)], seed=0)[0]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_transform_makes_arrays_of_captions():
   ],
 )
 def test_a_sample_that_does_not_fit_its_bucket_is_named(transform, message):
-  batches = make_batches([Bucket('odd', Numbered(0, 4), 4, transform=transform)], seed=0)
+  batches = make_batches([ShapeBucket('odd', Numbered(0, 4), 4, transform=transform)], seed=0)
   with pytest.raises(DataError, match=f"'odd'.*{message}"):
     batches[0]
 
@@ -210,13 +210,13 @@ def test_a_sample_that_does_not_fit_its_bucket_is_named(transform, message):
   ],
 )
 def test_a_wrong_bucket_is_refused(change, hosts, error, message):
-  bucket = Bucket(**{'name': 'a', 'source': Numbered(0, 4), 'batch_size': 4} | change)
+  bucket = ShapeBucket(**{'name': 'a', 'source': Numbered(0, 4), 'batch_size': 4} | change)
   with pytest.raises(error, match=f"bucket 'a'.*{message}"):
     make_batches([bucket], seed=0, hosts=hosts)
 
 
 def test_a_wrong_mixture_is_refused():
-  bucket = Bucket('a', Numbered(0, 4), 4)
+  bucket = ShapeBucket('a', Numbered(0, 4), 4)
   with pytest.raises(ConfigError, match='at least one bucket'):
     make_batches([], seed=0)
   with pytest.raises(ConfigError, match='names of the buckets must differ'):
@@ -233,8 +233,10 @@ def test_a_batch_that_raises_is_asked_for_again():
       raise OSError('a disk is away')
     return sample
 
-  bucket = Bucket('a', Numbered(0, 8), 2, transform=fail_once)
-  expected = [make_batches([Bucket('a', Numbered(0, 8), 2)], seed=0)[step] for step in range(4)]
+  bucket = ShapeBucket('a', Numbered(0, 8), 2, transform=fail_once)
+  expected = [
+    make_batches([ShapeBucket('a', Numbered(0, 8), 2)], seed=0)[step] for step in range(4)
+  ]
   with StepIterator(make_batches([bucket], seed=0)) as iterator:
     result = []
     with pytest.raises(OSError, match='a disk is away'):
@@ -298,7 +300,7 @@ def test_nothing_is_said_at_exit_by_iterators_left_open(tmp_path):
 
 
 def test_validation_batches_are_the_first_ones_in_order_at_every_call():
-  bucket = Bucket('held out', Numbered(0, 13), 6)
+  bucket = ShapeBucket('held out', Numbered(0, 13), 6)
   for _ in range(2):
     batches = list(validation_batches(bucket, 2))
     assert [list(batch['index']) for batch in batches] == [list(range(6)), list(range(6, 12))]
@@ -309,14 +311,14 @@ def test_validation_batches_are_the_first_ones_in_order_at_every_call():
 
 
 def test_the_hash_names_what_the_order_depends_on():
-  base = describe(image_and_video(), seed=1)
+  base = describe_data(image_and_video(), seed=1)
   assert data_hash(base) == data_hash(dict(reversed(base.items())))
-  assert data_hash(base) == data_hash(describe(image_and_video(10.0, 1), seed=1))
+  assert data_hash(base) == data_hash(describe_data(image_and_video(10.0, 1), seed=1))
   for other in (
-    describe(image_and_video(), seed=2),
-    describe(image_and_video(9, 1), seed=1),
-    describe(image_and_video()[::-1], seed=1),
-    describe(image_and_video()[:1], seed=1),
+    describe_data(image_and_video(), seed=2),
+    describe_data(image_and_video(9, 1), seed=1),
+    describe_data(image_and_video()[::-1], seed=1),
+    describe_data(image_and_video()[:1], seed=1),
   ):
     assert data_hash(other) != data_hash(base)
   assert data_hash({'seed': 1}) == 'a4bbadc1c78966d2'  # the same in every run and release
@@ -341,7 +343,7 @@ def test_other_files_of_the_same_number_are_other_data():
     fingerprint = 'first'
 
   def order(source):
-    return data_hash(describe([Bucket('a', source, 2)], seed=1))
+    return data_hash(describe_data([ShapeBucket('a', source, 2)], seed=1))
 
   files = Files(0, 10)
   first = order(files)

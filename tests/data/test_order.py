@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import Bucket, make_batches, share_by_samples
+from mgjax.data.mixture import ShapeBucket, make_batches, share_by_samples
 
 STEPS = 33
 
@@ -30,10 +30,10 @@ def bench(seed_of_sizes=0):
   """Buckets of images and videos as the backbone has them, 1 : 10, sizes unlike each other."""
   sizes = np.random.default_rng(seed_of_sizes).integers(5, 90, 4)
   return [
-    Bucket('image_wide', Named(0, int(sizes[0])), 24, 1, group='image'),
-    Bucket('image_tall', Named(1, int(sizes[1])), 36, 1, group='image'),
-    Bucket('video_wide', Named(2, int(sizes[2])), 12, 10),
-    Bucket('video_tall', Named(3, int(sizes[3])), 12, 10),
+    ShapeBucket('image_wide', Named(0, int(sizes[0])), 24, 1, group='image'),
+    ShapeBucket('image_tall', Named(1, int(sizes[1])), 36, 1, group='image'),
+    ShapeBucket('video_wide', Named(2, int(sizes[2])), 12, 10),
+    ShapeBucket('video_tall', Named(3, int(sizes[3])), 12, 10),
   ]
 
 
@@ -91,9 +91,9 @@ def test_one_batch_of_images_comes_to_so_many_of_videos_in_any_window_of_whole_c
   videos, cycles, start, shared
 ):
   buckets = [
-    Bucket('image_wide', Named(0, 61), 8, 1, group='image'),
-    Bucket('image_tall', Named(0, 17), 8, 1, group='image'),
-    *(Bucket(f'video_{i}', Named(1, 5 + 7 * i), 4, 2 * videos / 5) for i in range(5)),
+    ShapeBucket('image_wide', Named(0, 61), 8, 1, group='image'),
+    ShapeBucket('image_tall', Named(0, 17), 8, 1, group='image'),
+    *(ShapeBucket(f'video_{i}', Named(1, 5 + 7 * i), 4, 2 * videos / 5) for i in range(5)),
   ]
   batches = make_batches(share_by_samples(buckets) if shared else buckets, seed=0)
   window = cycles * (videos + 1)
@@ -103,7 +103,7 @@ def test_one_batch_of_images_comes_to_so_many_of_videos_in_any_window_of_whole_c
 
 def test_shared_by_samples_every_sample_of_a_group_comes_equally_often():
   sizes = (20, 30, 50)
-  buckets = [Bucket(f'b{i}', Named(i, size), 5 * (i + 1), 1) for i, size in enumerate(sizes)]
+  buckets = [ShapeBucket(f'b{i}', Named(i, size), 5 * (i + 1), 1) for i, size in enumerate(sizes)]
   batches = make_batches(share_by_samples(buckets), seed=0)
   # Weights 20/5 : 30/10 : 50/15 = 12 : 9 : 10 batches; in 31 * 10 steps every sample comes 10 times
   # 3 times over: 120 * 5 / 20, 90 * 10 / 30, 100 * 15 / 50.
@@ -116,7 +116,7 @@ def test_shared_by_samples_every_sample_of_a_group_comes_equally_often():
 @settings(max_examples=20, deadline=None)
 @given(size=st.integers(1, 40), batch=st.integers(1, 12), epochs=st.integers(1, 4))
 def test_every_sample_comes_once_per_epoch_per_bucket(size, batch, epochs):
-  buckets = [Bucket('a', Named(0, size), batch, 1), Bucket('b', Named(1, 7), 3, 2)]
+  buckets = [ShapeBucket('a', Named(0, size), batch, 1), ShapeBucket('b', Named(1, 7), 3, 2)]
   batches = make_batches(buckets, seed=4)
   steps = -(-size * epochs // batch) * 3
   mine = [batches[step]['which'] for step in range(steps)]

@@ -9,7 +9,7 @@ import pytest
 
 from mgjax.core.errors import DataError, StorageError
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import Bucket, make_batches, make_ordered_batches
+from mgjax.data.mixture import ShapeBucket, make_batches, make_ordered_batches
 from mgjax.data.replacement import Replacing
 
 
@@ -34,7 +34,7 @@ def transform(sample):
 
 def buckets(broken, quarantine=None):
   source = Replacing(Fragile(broken=broken), 'a', quarantine)
-  return [Bucket('a', source, 8, 1, transform)]
+  return [ShapeBucket('a', source, 8, 1, transform)]
 
 
 def read(broken, steps=10, start=0, **options):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError, StorageError
-from mgjax.data.audio_sources import make_sound_sources
+from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.ingest.convert import convert
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.replacement import Replacing
@@ -128,7 +128,7 @@ def test_sounds_come_from_records_with_or_without_their_pictures(tmp_path):
       ('clips' if 'height' in shape else 'sounds', 'clips'),
     ):
       data = {'kind': kind, 'path': str(tmp_path / path), 'fps': 25}
-      found[kind] = make_sound_sources(data, {'second': shape}, 'train')['second']
+      found[kind] = make_audio_sources(data, {'second': shape}, 'train')['second']
     first, second = found.values()
     assert len(first) == len(second) == 2
     for index in range(2):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.digits.clips import COLOURS, MOTIONS, Digits, all_captions, handwriting, held_out
+from mgjax.digits.clips import COLOURS, MOTIONS, Digits, all_captions, handwriting, is_held_out
 
 
 def _centroids(video):
@@ -59,7 +59,7 @@ def test_a_split_shows_its_own_handwriting(split):
 def test_enough_combinations_are_held_out_and_every_pair_is_trained_on():
   captions = all_captions()
   assert len({caption for *_, caption in captions}) == 160
-  seen = [row for row in captions if not held_out(*row[:3])]
+  seen = [row for row in captions if not is_held_out(*row[:3])]
   assert 0.15 <= 1 - len(seen) / len(captions) <= 0.2
   for first, second in itertools.combinations(range(3), 2):
     pairs = {(row[first], row[second]) for row in captions}

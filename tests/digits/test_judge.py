@@ -3,7 +3,14 @@ import pytest
 
 from mgjax.core.errors import DataError
 from mgjax.digits.clips import COLOURS, MOTIONS, Digits
-from mgjax.digits.judge import Reading, ceiling, diversity, floor, labels_of, train_judge
+from mgjax.digits.judge import (
+  DigitReading,
+  diversity,
+  judge_ceiling,
+  judge_floor,
+  labels_of,
+  train_judge,
+)
 
 
 @pytest.fixture(scope='module')
@@ -31,13 +38,13 @@ def _blurred(video):
 
 
 def test_unseen_handwriting_is_read(judge):
-  score = ceiling(judge, clips=300)
+  score = judge_ceiling(judge, clips=300)
   assert set(score) == {'digit', 'colour', 'direction', 'all'}
   assert score['all'] >= 0.95 and score['colour'] == score['direction'] == 1
 
 
 def test_shuffled_captions_score_chance(judge):
-  score = floor(judge, clips=300)
+  score = judge_floor(judge, clips=300)
   assert score['all'] <= 0.02
   assert score['digit'] < 0.2 and score['colour'] < 0.35 and score['direction'] < 0.35
 
@@ -59,13 +66,13 @@ def test_noise_and_blur_do_not_blind_it(judge, clips):
   ],
 )
 def test_a_judge_reads_any_size_and_world(judge, world):
-  score = ceiling(judge, clips=120, **world)
+  score = judge_ceiling(judge, clips=120, **world)
   assert score['all'] >= 0.93 and score['colour'] == score['direction'] == 1
 
 
 def test_an_image_has_no_motion(judge):
   sample = Digits(frames=1)[0]
-  assert judge.read(sample['video']) == Reading(sample['digit'], sample['colour'], '')
+  assert judge.read(sample['video']) == DigitReading(sample['digit'], sample['colour'], '')
 
 
 def test_a_reversed_clip_moves_the_other_way(judge, clips):
@@ -84,7 +91,7 @@ def test_what_falls_and_lands_is_told_from_what_moves_down(judge, world):
 
 
 def test_an_empty_clip_reads_as_nothing(judge):
-  assert judge.read(np.zeros((4, 32, 32, 3), np.uint8)) == Reading(-1, '', '')
+  assert judge.read(np.zeros((4, 32, 32, 3), np.uint8)) == DigitReading(-1, '', '')
 
 
 def test_a_score_counts_each_attribute(judge, clips):

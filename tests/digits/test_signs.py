@@ -7,7 +7,7 @@ import pytest
 from mgjax.core.errors import ConfigError
 from mgjax.data.sources import make_sources
 from mgjax.digits.clips import COLOURS, MOTIONS, handwriting
-from mgjax.digits.signs import PITCH, Signs, caption_of, held_out, numbers, read_caption
+from mgjax.digits.signs import PITCH, Signs, is_held_out_number, numbers, read_caption, sign_caption
 
 
 def test_a_sample_is_a_function_of_seed_split_and_index():
@@ -42,20 +42,22 @@ def test_numbers_held_out_are_never_drawn_in_training():
     captions: [sample['number'] for sample in Signs(frames=1, captions=captions, length=1500)]
     for captions in ('seen', 'held_out')
   }
-  assert not any(map(held_out, draws['seen'])) and all(map(held_out, draws['held_out']))
+  assert not any(map(is_held_out_number, draws['seen'])) and all(
+    map(is_held_out_number, draws['held_out'])
+  )
   # Each length comes 500 of 1500 times: a deviation of 18.
   counts = np.bincount([len(number) for number in draws['seen']], minlength=4)
   np.testing.assert_allclose(counts, [0, 500, 500, 500], atol=5 * 18)
 
 
 def test_captions_say_what_is_shown_and_are_read_back():
-  assert caption_of('407', 'green', '') == 'the green sign says "407"'
-  assert caption_of('40', 'red', 'fall') == 'the red sign says "40" and falls and lands'
+  assert sign_caption('407', 'green', '') == 'the green sign says "407"'
+  assert sign_caption('40', 'red', 'fall') == 'the red sign says "40" and falls and lands'
   assert {sample['motion'] for sample in Signs(frames=1, length=20)} == {''}
   for sample in Signs(frames=2, colours=tuple(COLOURS), motions=tuple(MOTIONS), length=60):
     labels = (sample['number'], sample['colour'], sample['motion'])
     assert read_caption(sample['caption']) == labels
-    assert caption_of(*labels) == sample['caption']
+    assert sign_caption(*labels) == sample['caption']
   for other in ('a cat', 'the red sign says "4" and flies', 'the red digit 4 moves left'):
     with pytest.raises(ConfigError, match='no caption of a sign'):
       read_caption(other)
@@ -100,8 +102,8 @@ def test_a_configuration_makes_signs_in_every_bucket():
   train, validation = (make_sources(data, buckets, split) for split in ('train', 'validation'))
   for name, frames in (('image', 1), ('video', 4)):
     assert train[name][0]['video'].shape == (frames, 32, 48, 3)
-    assert not any(held_out(train[name][index]['number']) for index in range(20))
-    assert all(held_out(validation[name][index]['number']) for index in range(20))
+    assert not any(is_held_out_number(train[name][index]['number']) for index in range(20))
+    assert all(is_held_out_number(validation[name][index]['number']) for index in range(20))
   assert train['video'][0]['fps'] == 8 and 'fps' not in train['image'][0]
 
 

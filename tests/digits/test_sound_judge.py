@@ -8,7 +8,7 @@ from scipy import signal
 
 from mgjax.core.errors import DataError
 from mgjax.digits.clips import Digits
-from mgjax.digits.sound_judge import ceiling, floor, hear, judge_sound, judge_sounds
+from mgjax.digits.sound_judge import hear, judge_sound, judge_sounds, sound_ceiling, sound_floor
 from mgjax.digits.sounds import RATE, TONES, digit_sound
 
 WORLD = Digits(
@@ -42,7 +42,7 @@ def smeared(sound):
 
 
 def test_true_sounds_score_full_marks(samples):
-  scores = ceiling(samples)
+  scores = sound_ceiling(samples)
   # The judge looks every 0.5 ms, and a window of 5 ms holds a click best with it in the middle.
   assert scores.onset_error < 0.75
   assert (scores.missed, scores.extra, scores.tone, scores.silence) == (0, 0, 1, 1)
@@ -50,7 +50,7 @@ def test_true_sounds_score_full_marks(samples):
 
 
 def test_the_sound_of_another_clip_scores_chance(samples):
-  scores = floor(samples)
+  scores = sound_floor(samples)
   # Errors of chance are spread over the 150 ms that a match may be apart.
   assert scores.onset_error > 30
   assert scores.missed > 0.4 and scores.extra > 0.4 and scores.tone < 0.35
@@ -68,7 +68,7 @@ def test_the_sound_of_another_clip_scores_chance(samples):
   ids=['noise', 'smeared', 'soft', 'stereo'],
 )
 def test_what_is_changed_but_audible_is_still_read(samples, change, error):
-  scores = ceiling(changed(samples, change))
+  scores = sound_ceiling(changed(samples, change))
   assert scores.onset_error < error
   assert scores.missed < 0.02 and scores.extra < 0.02 and scores.tone > 0.95
   assert scores.silence == 1
@@ -76,7 +76,7 @@ def test_what_is_changed_but_audible_is_still_read(samples, change, error):
 
 def test_a_shift_is_measured(samples):
   late = changed(samples, lambda sound: np.pad(sound, ((2400, 0), (0, 0)))[: len(sound)])
-  assert ceiling(late).onset_error == pytest.approx(50, abs=1)
+  assert sound_ceiling(late).onset_error == pytest.approx(50, abs=1)
   reading = judge_sound(late[0]['sound'], late[0]['events'], 0)
   assert (reading.errors > 0.045).all()
 

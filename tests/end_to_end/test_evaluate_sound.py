@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from mgjax.media.audio import probe_sound, read_sound, write_wav
+from mgjax.media.audio import probe_audio, read_audio, write_wav
 from tests.tiny import CHECKOUT
 
 RATE = 48_000
@@ -38,7 +38,7 @@ def test_a_codec_leaves_numbers_and_wavs(codec):
   names = [f'{i:03d}_{way}.wav' for i in range(3) for way in ('original', 'codec', 'MDCT')]
   wavs = [folder / 'sounds' / name for name in names]
   assert lines[-11:-1] == [str(path) for path in (folder / 'sounds.png', *wavs)]
-  info = probe_sound(wavs[1])
+  info = probe_audio(wavs[1])
   assert (info.rate, info.channels, info.seconds) == (RATE, 1, pytest.approx(0.8))
   found = json.loads((folder / 'reconstruction.json').read_text())
   assert found['weights'] == {'workdir': str(codec), 'step': 6}
@@ -57,7 +57,7 @@ def test_sounds_of_anybody_are_judged(codec, tmp_path):
   assert done.returncode == 0, done.stderr
   record = json.loads((codec / 'evaluation' / 'reconstruction.json').read_text())
   assert record['settings']['sounds'] == str(tmp_path) and len(record['sounds']) == 2
-  original = read_sound(codec / 'evaluation' / 'sounds' / '001_original.wav')
+  original = read_audio(codec / 'evaluation' / 'sounds' / '001_original.wav')
   assert abs(np.abs(original).max() - 0.5) < 0.01
   # Four coefficients of 40 ms reach to 50 Hz: the tone of 30 Hz is kept, that of 60 Hz is not.
   kept = sorted(sound['MDCT']['distortion'] for sound in record['sounds'])
@@ -93,7 +93,7 @@ def test_an_audio_model_leaves_scores_wavs_and_videos(tiny_sound_runs, tmp_path)
   names += [f'{index:03d}.mp4' for index in range(3)]
   wanted = [folder / 'sounds.png', *(folder / 'sounds' / name for name in names)]
   assert paths == [str(path) for path in (*wanted, workdir / 'evaluation.json')]
-  assert read_sound(folder / 'sounds' / '000.mp4').shape == (round(0.4 * RATE), 1)
+  assert read_audio(folder / 'sounds' / '000.mp4').shape == (round(0.4 * RATE), 1)
   found = json.loads((workdir / 'evaluation.json').read_text())
   assert found['weights'] == {'workdir': str(workdir), 'step': 6}
   assert found['settings']['steps'] == 1 and found['seed'] == 0

@@ -21,7 +21,7 @@ from mgjax.core.tree import named_leaves
 from mgjax.data.loader import StepIterator
 from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
-from mgjax.training.loop import Schedule, Tasks, run_loop
+from mgjax.training.loop import Cadence, Hooks, run_loop
 from mgjax.training.state import State
 from tests import tiny
 
@@ -142,8 +142,8 @@ def count_steps(workdir):
       state,
       step,
       StepIterator(rows.repeat(), int(state.step), threads=0),
-      Tasks(lambda batch: batch, lambda params: {}, None, lambda state: {}),
-      Schedule(10**6, log_every=1, save_every=0, evaluate_every=0, show_every=0),
+      Hooks(lambda batch: batch, lambda params: {}, None, lambda state: {}),
+      Cadence(10**6, log_every=1, save_every=0, evaluate_every=0, show_every=0),
       mesh=mesh,
       workdir=workdir,
       checkpoints=saved,

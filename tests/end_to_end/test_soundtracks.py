@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.audio.files import Request, caption_of, write_files
+from mgjax.audio.files import Request, request_caption, write_files
 from mgjax.audio.pipeline import AudioPipeline, Extension
-from mgjax.audio.rerank import Alignment
+from mgjax.audio.rerank import OnsetAlignment
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.digits.clips import Digits
-from mgjax.media.audio import probe_sound, read_sound, write_wav
+from mgjax.media.audio import probe_audio, read_audio, write_wav
 from mgjax.media.loudness import loudness
 from mgjax.media.video import probe, read_clip, write_video
 from tests.tiny import CHECKOUT
@@ -77,7 +77,7 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
   assert info.has_audio and info.seconds == pytest.approx(1.6, abs=0.02)
   frames = [read_clip(path, frames=40, size=(32, 32), fps=25) for path in (clip, out)]
   np.testing.assert_array_equal(*frames)
-  sound = read_sound(written[1], rate=RATE)
+  sound = read_audio(written[1], rate=RATE)
   assert len(sound) == 1.6 * RATE and np.abs(sound).max() <= 10 ** (-1 / 20) + 1 / 32767
   # Another process, the same seed: the same samples.
   _, again = make(tracker, tmp_path / 'again.mp4', video=str(clip), seed=5, candidates=2)
@@ -163,9 +163,9 @@ def test_the_best_candidate_is_the_best_in_the_scorers_eyes(tracker, clip):
 def test_given_sound_stays_and_the_rest_is_made(tracker, tmp_path):
   path = tmp_path / 'given.wav'
   write_wav(path, noise(1.0), RATE)
-  kept = read_sound(path, rate=RATE)
+  kept = read_audio(path, rate=RATE)
   paths, record = make(tracker, tmp_path / 'more.wav', seconds=2.0, given=str(path), loudness=None)
-  more = read_sound(paths[0], rate=RATE)
+  more = read_audio(paths[0], rate=RATE)
   gain = record['sound']['gain']
   assert len(more) == 2 * RATE and gain == 1
   # A sixteen bit file of a sixteen bit file, but for the latent of 40 ms where it is blended.
@@ -175,7 +175,7 @@ def test_given_sound_stays_and_the_rest_is_made(tracker, tmp_path):
   paths, _ = make(
     tracker, tmp_path / 'gap.wav', seconds=1.0, given=str(path), spans=spans, loudness=None
   )
-  filled = read_sound(paths[0], rate=RATE)
+  filled = read_audio(paths[0], rate=RATE)
   end, begin = round(0.2 * RATE), round(0.6 * RATE)
   np.testing.assert_allclose(filled[: end - STEP], kept[: end - STEP], atol=1 / 32767)
   np.testing.assert_allclose(filled[begin + STEP :], kept[begin + STEP :], atol=1 / 32767)
@@ -190,8 +190,8 @@ def test_sounds_of_other_rates_and_channels_are_gone_on_with(tracker, tmp_path):
       file.setparams((channels, 2, rate, 0, 'NONE', ''))
       file.writeframes(np.rint(tone * 32767).astype('<i2').tobytes())
     paths, _ = make(tracker, tmp_path / 'out.wav', seconds=1.5, given=str(path), loudness=None)
-    sound = read_sound(paths[0], rate=RATE)
-    assert probe_sound(paths[0]).seconds == pytest.approx(1.5)
+    sound = read_audio(paths[0], rate=RATE)
+    assert probe_audio(paths[0]).seconds == pytest.approx(1.5)
     middle = sound[RATE // 4 : RATE // 2]
     assert np.abs(middle).max() == pytest.approx(0.3, abs=0.02)
 
@@ -199,7 +199,7 @@ def test_sounds_of_other_rates_and_channels_are_gone_on_with(tracker, tmp_path):
 def test_loudness_is_what_is_asked_for_without_clipping(tracker, tmp_path):
   for target in (-30.0, -16.0, -3.0):
     paths, record = make(tracker, tmp_path / 'a.wav', seconds=1.0, loudness=target)
-    sound = read_sound(paths[0], rate=RATE)
+    sound = read_audio(paths[0], rate=RATE)
     peak = np.abs(sound).max()
     assert peak <= 10 ** (-1 / 20) + 1 / 32767
     reached = loudness(sound, RATE)
@@ -229,14 +229,16 @@ def test_several_sounds_are_made_at_once_whatever_the_batch(tracker):
   np.testing.assert_allclose(small, together, atol=1e-4 * scale)
   assert (together[0] != together[1]).any()
   motions = np.zeros((3, WINDOW))
-  chosen = tracker.generate(prompts, features, motions=motions, candidates=2, scorer=Alignment())
+  chosen = tracker.generate(
+    prompts, features, motions=motions, candidates=2, scorer=OnsetAlignment()
+  )
   assert chosen.shape == together.shape
 
 
 def test_bare_and_structured_captions(tracker):
-  assert caption_of(tracker, PROMPT) == PROMPT  # as the small world has them
-  assert 'quality: 8.0' in caption_of(tracker, PROMPT, music='slow piano')
-  assert 'quality: 6.5' in caption_of(tracker, PROMPT, quality=6.5)
+  assert request_caption(tracker, PROMPT) == PROMPT  # as the small world has them
+  assert 'quality: 8.0' in request_caption(tracker, PROMPT, music='slow piano')
+  assert 'quality: 6.5' in request_caption(tracker, PROMPT, quality=6.5)
 
 
 def test_what_does_not_fit_together_is_refused_before_anything_is_made(tracker, clip, tmp_path):

@@ -10,9 +10,9 @@ from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import Codec
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.core.errors import ConfigError
-from mgjax.data.audio_sources import make_sound_sources
+from mgjax.data.audio_sources import make_audio_sources
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
-from mgjax.media.audio import read_sound
+from mgjax.media.audio import read_audio
 from mgjax.media.video import probe
 from mgjax.tae.latents import Statistics
 
@@ -45,7 +45,7 @@ class Planted(AudioPipeline):
 
   def generate(self, prompts, features=None, **options):
     self.asked = prompts, features, options
-    source = make_sound_sources(self.config.data, self.config.buckets, 'validation')['sound']
+    source = make_audio_sources(self.config.data, self.config.buckets, 'validation')['sound']
     places = np.linspace(0, len(source) - 1, len(prompts)).round().astype(int)
     return self._change(np.stack([source[int(place)]['sound'] for place in places]))
 
@@ -88,7 +88,7 @@ def test_clips_are_written_with_their_pictures(right, tmp_path):
   assert [path.name for path in paths] == [*names, '000.mp4', '001.mp4'] and sheet.exists()
   info = probe(paths[-1])
   assert (info.height, info.width, info.frames) == (16, 16, 50)
-  heard, true = read_sound(paths[-1]), clips[1].heard.original
+  heard, true = read_audio(paths[-1]), clips[1].heard.original
   # AAC keeps the loudest moment, and where it is within a frame of 1024 samples.
   assert abs(int(np.abs(heard).argmax()) - int(np.abs(true).argmax())) < 1024
 

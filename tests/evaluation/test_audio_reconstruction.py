@@ -8,8 +8,8 @@ import pytest
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import Codec
 from mgjax.core.errors import DataError, NonFiniteError
-from mgjax.evaluation.audio_reconstruction import LABELS, evaluate_sounds, write_sounds
-from mgjax.media.audio import read_sound
+from mgjax.evaluation.audio_reconstruction import LABELS, evaluate_audio_reconstruction, write_audio
+from mgjax.media.audio import read_audio
 from mgjax.tae.latents import Statistics
 
 RATE = 48_000
@@ -46,7 +46,7 @@ def struck(times=(0.2, 0.5), seed=0, seconds=0.8):
 
 
 def test_what_comes_back_whole_is_perfect_and_half_as_loud_is_six_decibels_away():
-  found = evaluate_sounds(
+  found = evaluate_audio_reconstruction(
     Planted(latents()), [struck(), struck(seed=1)], others={'half': lambda sound: sound / 2}
   ).scores()
   assert list(found) == ['codec', 'half'] and set(found['codec']) == USUAL
@@ -64,7 +64,7 @@ def test_noise_in_silence_does_not_count_where_it_did_not_in_training():
   silence = np.zeros_like(struck())
   noise = np.float32(1e-4) * np.random.default_rng(0).normal(size=(1, *silence.shape))
   codec = Planted(latents(), lambda sound: sound + noise.astype(np.float32))
-  found = evaluate_sounds(codec, [silence], smallest=0.1).sounds[0]['codec']
+  found = evaluate_audio_reconstruction(codec, [silence], smallest=0.1).sounds[0]['codec']
   assert found['mel'] > 1 and found['mel_as_trained'] == 0
 
 
@@ -72,31 +72,35 @@ def test_a_late_codec_is_heard():
   def late(sound):
     return np.pad(sound, ((0, 0), (960, 0), (0, 0)))[:, : sound.shape[1]]
 
-  found = evaluate_sounds(Planted(latents(), late), [struck()]).sounds[0]['codec']
+  found = evaluate_audio_reconstruction(Planted(latents(), late), [struck()]).sounds[0]['codec']
   assert found['onset_error'] == pytest.approx(20, abs=5)  # values of onsets are 5 ms apart
   assert found['distortion'] < -10 and found['loudness'] < 0.1
 
 
 def test_latents_are_described_before_and_after_they_are_normalised():
   numbers = np.stack([np.full(400, 3.0), np.tile([-1.0, 1.0], 200)], axis=1).astype(np.float32)
-  found = evaluate_sounds(Planted(numbers), [struck()])
+  found = evaluate_audio_reconstruction(Planted(numbers), [struck()])
   assert found.latents == {
     'a_second': RATE / 8, 'channels': 2, 'unused': 1, 'mean': pytest.approx(3 / np.sqrt(2)),
     'std': pytest.approx(0.5, abs=1e-5),
   }  # fmt: skip
-  assert evaluate_sounds(Planted(numbers, std=0.09), [struck()]).latents['unused'] == 2
+  assert (
+    evaluate_audio_reconstruction(Planted(numbers, std=0.09), [struck()]).latents['unused'] == 2
+  )
   assert '6000 latents of 2 a second, 1 channel(s) unused' in found.table()
 
 
 def test_beside_silence_there_are_mel_distances_only_and_the_table_says_so():
   silence = np.zeros_like(struck())
-  found = evaluate_sounds(Planted(latents()), [silence, struck(), silence])
+  found = evaluate_audio_reconstruction(Planted(latents()), [silence, struck(), silence])
   assert [set(each['codec']) for each in found.sounds] == [{'mel'}, USUAL, {'mel'}]
   assert '2 silent sound(s) have mel distances only' in found.table()
-  alone = evaluate_sounds(Planted(latents()), [silence])
+  alone = evaluate_audio_reconstruction(Planted(latents()), [silence])
   assert [line[:12] for line in alone.table().splitlines()[1:3]] == ['mel distance', '1 sound(s) o']
   # A codec that is silent where there is sound is as far away as can be, and not left out.
-  muted = evaluate_sounds(Planted(latents(), np.zeros_like), [struck(), struck(seed=1)])
+  muted = evaluate_audio_reconstruction(
+    Planted(latents(), np.zeros_like), [struck(), struck(seed=1)]
+  )
   scores = muted.scores()['codec']
   assert scores['distortion'] == (-100, 0) and scores['correlation'] == (0, 0)
   assert set(scores) == {'mel', 'distortion', 'correlation'}
@@ -104,7 +108,7 @@ def test_beside_silence_there_are_mel_distances_only_and_the_table_says_so():
 
 
 def test_means_have_standard_errors_and_the_record_is_json():
-  found = evaluate_sounds(
+  found = evaluate_audio_reconstruction(
     Planted(latents(), lambda sound: sound + np.float32(0.01) * np.sign(sound)),
     [struck(seed=seed) for seed in range(3)],
   )
@@ -114,21 +118,23 @@ def test_means_have_standard_errors_and_the_record_is_json():
   assert f'{mean:.2f} +- {error:.2f}' in found.table() and '3 sound(s) of 0.8 s' in found.table()
   record = json.loads(json.dumps(found.as_dict(), allow_nan=False))
   assert record['scores']['codec']['distortion'] == {'mean': mean, 'standard_error': error}
-  single = evaluate_sounds(Planted(latents()), [struck()])
+  single = evaluate_audio_reconstruction(Planted(latents()), [struck()])
   assert single.scores()['codec']['mel'][1] is None and '+-' not in single.table()
 
 
 def test_sounds_are_written_as_they_went_in_and_came_out(tmp_path):
   codec = Planted(latents(), lambda sound: -sound)
   sounds = [struck(seed=seed) for seed in range(3)]
-  found = evaluate_sounds(codec, sounds, others={'loud': lambda sound: 5 * sound}, shown=[0, 2])
+  found = evaluate_audio_reconstruction(
+    codec, sounds, others={'loud': lambda sound: 5 * sound}, shown=[0, 2]
+  )
   stale = tmp_path / 'sounds' / '007_codec.wav'
   stale.parent.mkdir()
   stale.touch()
-  sheet, *paths = write_sounds(tmp_path, found.shown, RATE)
+  sheet, *paths = write_audio(tmp_path, found.shown, RATE)
   names = ['000_original', '000_codec', '000_loud', '001_original', '001_codec', '001_loud']
   assert [path.stem for path in paths] == names and sheet.exists() and not stale.exists()
-  again = [read_sound(path) for path in paths[3:]]
+  again = [read_audio(path) for path in paths[3:]]
   wanted = [sounds[2], -sounds[2], np.clip(5 * sounds[2], -1, 1)]
   for read, sound in zip(again, wanted, strict=True):
     np.testing.assert_allclose(read, sound, atol=2 / 2**15)  # 16 bits
@@ -136,6 +142,6 @@ def test_sounds_are_written_as_they_went_in_and_came_out(tmp_path):
 
 def test_no_sounds_and_latents_that_are_not_finite_are_refused():
   with pytest.raises(DataError, match='there is no sound to judge'):
-    evaluate_sounds(Planted(latents()), [])
+    evaluate_audio_reconstruction(Planted(latents()), [])
   with pytest.raises(NonFiniteError, match='the latents of sound 0 are not finite'):
-    evaluate_sounds(Planted(latents() * np.float32(np.nan)), [struck()])
+    evaluate_audio_reconstruction(Planted(latents() * np.float32(np.nan)), [struck()])

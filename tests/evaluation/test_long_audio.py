@@ -4,7 +4,7 @@ import pytest
 
 from mgjax.audio.pipeline import AudioPipeline, Extension
 from mgjax.evaluation.long_audio import WAYS, compare_ways, joints_of, long_clips
-from mgjax.media.audio import read_sound
+from mgjax.media.audio import read_audio
 
 
 @pytest.fixture(scope='module')
@@ -35,4 +35,4 @@ def test_every_way_is_judged(tracker, tmp_path):
     assert way.seams.ratio > 0 and way.scores.clips == 1
   assert '1 clip(s) of 1.6 s' in found.table()
   sheet, *wavs = found.write(tmp_path, tracker.rate)
-  assert sheet.exists() and [read_sound(wav).shape for wav in wavs] == [(4 * 19_200, 1)] * 4
+  assert sheet.exists() and [read_audio(wav).shape for wav in wavs] == [(4 * 19_200, 1)] * 4

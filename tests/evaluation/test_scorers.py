@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from mgjax.audio.captions import SoundCaption
+from mgjax.audio.captions import AudioCaption
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.scorers import AXES, CommandScorer, aesthetics_scorer, clap_scorer
 
@@ -72,8 +72,8 @@ def test_one_number_of_several_is_named():
   ('caption', 'asked'),
   [
     ('rain', 'rain'),
-    (str(SoundCaption('rain', 7.0)), 'rain'),
-    (str(SoundCaption('rain', 8.0, music=0.9, music_description='jazz')), 'rain; jazz'),
+    (str(AudioCaption('rain', 7.0)), 'rain'),
+    (str(AudioCaption('rain', 8.0, music=0.9, music_description='jazz')), 'rain; jazz'),
     ('', None),
   ],
 )

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError
 from mgjax.digits.clips import COLOURS, handwriting
-from mgjax.digits.signs import PITCH, held_out, read_caption
+from mgjax.digits.signs import PITCH, is_held_out_number, read_caption
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.video.pipeline import VideoPipeline
 
@@ -47,7 +47,7 @@ def test_a_model_that_writes_what_it_is_told_scores_like_real_signs(tmp_path):
   painter = Painter(frames=2)
   found, made = judge_signs(painter, samples=SAMPLES)
   numbers = [read_caption(prompt)[0] for prompt in painter.prompts]
-  assert [held_out(number) for number in numbers] == [False] * SAMPLES + [True] * SAMPLES
+  assert [is_held_out_number(number) for number in numbers] == [False] * SAMPLES + [True] * SAMPLES
   assert len({*numbers}) > SAMPLES  # many different ones, of both lengths alike
   assert sum(len(number) == 2 for number in numbers) == SAMPLES
   for scores in found.scores.values():

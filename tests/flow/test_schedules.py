@@ -59,7 +59,7 @@ def test_value_and_slope_match_at_the_joint():
 @pytest.mark.parametrize('steps', [1, 2, 3, 50, 77])
 @pytest.mark.parametrize('factor', [1.0, 7.0, 0.2])
 def test_every_schedule_rises_from_noise_to_data(name, steps, factor):
-  times = schedules.make_schedule(name, steps, shift_factor=factor)
+  times = schedules.make_time_grid(name, steps, shift_factor=factor)
   assert times.shape == (steps + 1,) and times.dtype == np.float64
   assert times[0] == 0 and times[-1] == 1
   assert np.all(np.diff(times) > 0)
@@ -87,14 +87,14 @@ def test_shift_by_one_is_identity_and_by_the_inverse_undoes():
 
 def test_errors_say_what_to_do():
   with pytest.raises(ConfigError, match="'cosine'; choose one of linear, linear_quadratic"):
-    schedules.make_schedule('cosine', 50)
+    schedules.make_time_grid('cosine', 50)
   with pytest.raises(ConfigError, match='does not take emulate; it takes emulated, linear_steps'):
-    schedules.make_schedule('linear_quadratic', 50, emulate=250)
+    schedules.make_time_grid('linear_quadratic', 50, emulate=250)
   with pytest.raises(ConfigError, match='take emulated >= 50'):
-    schedules.make_schedule('linear_quadratic', 50, emulated=40)
+    schedules.make_time_grid('linear_quadratic', 50, emulated=40)
   with pytest.raises(ConfigError, match='linear_steps is 50'):
-    schedules.make_schedule('linear_quadratic', 50, linear_steps=50)
+    schedules.make_time_grid('linear_quadratic', 50, linear_steps=50)
   with pytest.raises(ConfigError, match='0 steps'):
-    schedules.make_schedule('linear', 0)
+    schedules.make_time_grid('linear', 0)
   with pytest.raises(ConfigError, match=r'shift is 0\.0'):
-    schedules.make_schedule('linear', 5, shift_factor=0.0)
+    schedules.make_time_grid('linear', 5, shift_factor=0.0)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_rows import open_row
-from mgjax.data.records.reader import Records, verify, write_records
+from mgjax.data.records.reader import Records, verify_records, write_records
 from mgjax.media.video import probe, stream_frames
 from tests.media.hostile_clips import make_clips
 from tests.media.test_video import numbered_file
@@ -190,4 +190,4 @@ def test_a_killed_conversion_goes_on_and_loses_nothing(tmp_path):
   records = Records(tmp_path / 'records')
   assert [row['source'] for row in records] == [n for i, n in enumerate(names) if i % 3]
   assert [line['entry'] for line in rejected(tmp_path / 'records')] == names[::3]
-  assert not verify(tmp_path / 'records')
+  assert not verify_records(tmp_path / 'records')

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.media.audio import SoundInfo, probe_sound, read_sound, stream_sound, write_wav
+from mgjax.media.audio import AudioInfo, probe_audio, read_audio, stream_audio, write_wav
 from mgjax.media.containers import Limits
 from tests.media.audio_files import delay, encode_sound, encode_video, noise
 from tests.media.real_clips import real_clip
@@ -35,7 +35,7 @@ def pcm(path, samples, rate=48_000):
 def reason(path, **request):
   """The sentence that reading `path` is refused with."""
   with pytest.raises(DataError) as refusal:
-    read_sound(path, **request)
+    read_audio(path, **request)
   assert str(refusal.value).startswith(f'{path}: ')
   return str(refusal.value)
 
@@ -44,8 +44,8 @@ def test_a_wav_is_read_back(tmp_path):
   sound = noise(0.5, channels=2)
   sound[:2] = [[1, -1], [0, 0.5]]
   write_wav(tmp_path / 'a.wav', sound, 44_100)
-  assert probe_sound(tmp_path / 'a.wav') == SoundInfo(44_100, 2, len(sound) / 44_100)
-  back = read_sound(tmp_path / 'a.wav', rate=44_100, channels=2)
+  assert probe_audio(tmp_path / 'a.wav') == AudioInfo(44_100, 2, len(sound) / 44_100)
+  back = read_audio(tmp_path / 'a.wav', rate=44_100, channels=2)
   assert back.dtype == np.float32
   # Rounding is off by half a step, full scale by one: 32767 is read as 32767 / 32768.
   np.testing.assert_allclose(back, sound, atol=1.5 * STEP)
@@ -56,11 +56,11 @@ def test_a_wav_is_read_back(tmp_path):
 def test_sound_is_when_it_was_and_as_long_in_every_format(tmp_path, suffix):
   sound = noise(2.3)
   path = encode_sound(tmp_path / f'a.{suffix}', sound, codec=CODECS[suffix])
-  back = read_sound(path)
+  back = read_audio(path)
   assert delay(sound, back) == 0
   excess = 1024 if suffix == 'mkv' else 0  # which does not say where the last packet ends
   assert len(sound) <= len(back) <= len(sound) + excess
-  info = probe_sound(path)
+  info = probe_audio(path)
   assert (info.rate, info.channels) == (48_000, 1)
   assert info.seconds == pytest.approx(2.3, abs=0.03)  # of MP3 and Matroska, whole packets
 
@@ -68,9 +68,9 @@ def test_sound_is_when_it_was_and_as_long_in_every_format(tmp_path, suffix):
 @pytest.mark.parametrize('suffix', CODECS)
 def test_a_part_is_the_part_of_the_whole(tmp_path, suffix):
   path = encode_sound(tmp_path / f'a.{suffix}', noise(8.0), codec=CODECS[suffix])
-  whole = read_sound(path)
+  whole = read_audio(path)
   for start, seconds in ((0.0, 0.5), (0.123, 1.0), (5.4321, 2.0), (7.5, 0.5)):
-    part = read_sound(path, start=start, seconds=seconds)
+    part = read_audio(path, start=start, seconds=seconds)
     first = round(start * 48_000)
     expected = whole[first : first + round(seconds * 48_000)]
     assert part.shape == expected.shape
@@ -86,7 +86,7 @@ def test_another_rate_is_resampled_in_time_and_without_artefacts(tmp_path):
   time = np.arange(44_100) / 44_100
   tone = 0.5 * np.sin(2 * np.pi * 9000 * time)
   write_wav(tmp_path / 'a.wav', tone[:, None].astype('f4'), 44_100)
-  back = read_sound(tmp_path / 'a.wav')
+  back = read_audio(tmp_path / 'a.wav')
   assert len(back) == 48_000
   expected = 0.5 * np.sin(2 * np.pi * 9000 * np.arange(48_000) / 48_000)
   error = (back[:, 0] - expected)[1000:-1000]
@@ -96,17 +96,17 @@ def test_another_rate_is_resampled_in_time_and_without_artefacts(tmp_path):
 
 def test_parts_of_a_resampled_file_fit_together(tmp_path):
   write_wav(tmp_path / 'a.wav', noise(3.0, rate=44_100), 44_100)
-  whole = read_sound(tmp_path / 'a.wav')
-  part = read_sound(tmp_path / 'a.wav', start=1.5, seconds=1.0)
+  whole = read_audio(tmp_path / 'a.wav')
+  part = read_audio(tmp_path / 'a.wav', start=1.5, seconds=1.0)
   np.testing.assert_allclose(part, whole[72_000:120_000], atol=2e-4)
 
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 6, 8, 16])
 def test_any_number_of_channels_is_mixed_without_getting_louder(tmp_path, channels):
   path = pcm(tmp_path / 'a.wav', np.full((9600, channels), 32_000))
-  assert probe_sound(path).channels == channels
+  assert probe_audio(path).channels == channels
   for wanted in (1, 2):
-    back = read_sound(path, channels=wanted)
+    back = read_audio(path, channels=wanted)
     assert back.shape == (9600, wanted)
     assert back.max() < 32_001 * STEP and back[4800].min() > 0.3
     if channels <= 2:
@@ -116,18 +116,18 @@ def test_any_number_of_channels_is_mixed_without_getting_louder(tmp_path, channe
 def test_stereo_is_kept_and_its_mean_is_mono(tmp_path):
   sound = noise(0.3, channels=2)
   write_wav(tmp_path / 'a.wav', sound, 48_000)
-  stereo = read_sound(tmp_path / 'a.wav', channels=2)
+  stereo = read_audio(tmp_path / 'a.wav', channels=2)
   np.testing.assert_allclose(stereo, sound, atol=2 * STEP)
-  mono = read_sound(tmp_path / 'a.wav')
+  mono = read_audio(tmp_path / 'a.wav')
   np.testing.assert_allclose(mono, stereo.mean(1, keepdims=True), atol=1e-6)
 
 
 def test_a_stream_is_the_whole_in_pieces(tmp_path):
   path = encode_sound(tmp_path / 'a.m4a', noise(5.25, rate=44_100), 44_100)
-  pieces = list(stream_sound(path, seconds=1.0))
+  pieces = list(stream_audio(path, seconds=1.0))
   assert [len(piece) for piece in pieces] == [48_000] * 5 + [12_000]
-  np.testing.assert_array_equal(np.concatenate(pieces), read_sound(path))
-  (alone,) = stream_sound(path, seconds=10.0)
+  np.testing.assert_array_equal(np.concatenate(pieces), read_audio(path))
+  (alone,) = stream_audio(path, seconds=10.0)
   assert len(alone) == 252_000
 
 
@@ -136,26 +136,26 @@ def test_time_zero_is_the_first_frame_of_the_video(tmp_path):
   for name in ('a.mp4', 'a.mkv'):
     for begin, late in ((0.0, 0.0), (1.2, 0.0), (0.0, 0.4), (1.2, 0.4)):
       path = encode_video(tmp_path / name, frames, sound, begin=begin, late=late)
-      back = read_sound(path)
+      back = read_audio(path)
       # Matroska and the first packet of AAC: to a millisecond.
       assert delay(sound, back) == pytest.approx(48_000 * late, abs=48)
-      assert probe_sound(path).seconds == pytest.approx(2.0 + late, abs=0.03)
-      part = read_sound(path, start=late + 1.0, seconds=0.5)
+      assert probe_audio(path).seconds == pytest.approx(2.0 + late, abs=0.03)
+      part = read_audio(path, start=late + 1.0, seconds=0.5)
       assert delay(sound[48_000:72_000], part) == pytest.approx(0, abs=48)
 
 
 def test_the_sound_of_real_footage_is_read():
   path = real_clip('bigbuckbunny.mp4')
-  info = probe_sound(path)
+  info = probe_audio(path)
   assert (info.rate, info.channels) == (48_000, 6)
-  sound = read_sound(path, start=2.0, seconds=3.0)
+  sound = read_audio(path, start=2.0, seconds=3.0)
   assert sound.shape == (144_000, 1) and 0.001 < sound.std() < 0.5
   assert 'has no sound' in reason(real_clip('bikes.mp4'))
 
 
 def test_a_little_may_be_missing_at_the_end_and_is_silence(tmp_path):
   write_wav(tmp_path / 'a.wav', noise(1.0), 48_000)
-  back = read_sound(tmp_path / 'a.wav', start=0.5, seconds=0.55)
+  back = read_audio(tmp_path / 'a.wav', start=0.5, seconds=0.55)
   assert len(back) == 26_400 and not back[24_000:].any() and back[:24_000].any()
   sentence = reason(tmp_path / 'a.wav', start=0.5, seconds=0.7)
   assert 'ends at 1.00 s, 1.20 s is needed' in sentence
@@ -184,7 +184,7 @@ def test_what_is_cut_off_is_refused(tmp_path, suffix):
   path = tmp_path / f'cut.{suffix}'
   path.write_bytes(data[: len(data) // 2])
   with pytest.raises(DataError, match=r'cut off|damaged'):
-    probe_sound(path)
+    probe_audio(path)
 
 
 def test_a_damaged_flac_is_refused(tmp_path):
@@ -212,7 +212,7 @@ def test_files_beyond_the_limits_are_refused(tmp_path):
 def test_a_wrong_request_is_the_callers_error(tmp_path):
   for wrong in ({'start': -1.0}, {'seconds': 0.0}, {'rate': 0}, {'channels': 3}):
     with pytest.raises(ValueError, match='need start'):
-      read_sound(tmp_path / 'a.wav', **wrong)
+      read_audio(tmp_path / 'a.wav', **wrong)
 
 
 @pytest.mark.parametrize(

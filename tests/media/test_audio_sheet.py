@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.audio_sheet import audio_sheet
 
 LEFT, RIGHT, PLOT = 48, 12, 940  # columns
 
@@ -29,7 +29,7 @@ def tone(frequency, seconds, begin, end, rate=48_000):
 
 
 def test_a_tone_is_seen_when_it_is_heard(tmp_path):
-  sound_sheet(tmp_path / 'a.png', [tone(2000, 4.0, 1.0, 2.0)], ['tone'], 48_000)
+  audio_sheet(tmp_path / 'a.png', [tone(2000, 4.0, 1.0, 2.0)], ['tone'], 48_000)
   wave, spectrum = parts(tmp_path / 'a.png')
   blue = (wave[..., 2] - wave[..., 0] > 100).sum(0)
   loud = np.flatnonzero(blue > 50)
@@ -43,7 +43,7 @@ def test_a_tone_is_seen_when_it_is_heard(tmp_path):
 def test_higher_is_further_up(tmp_path):
   places = []
   for frequency in (200, 1000, 5000, 15_000):
-    sound_sheet(tmp_path / 'a.png', [tone(frequency, 1.0, 0.1, 0.4)], [''], 48_000)
+    audio_sheet(tmp_path / 'a.png', [tone(frequency, 1.0, 0.1, 0.4)], [''], 48_000)
     _, spectrum = parts(tmp_path / 'a.png')
     places.append(int(spectrum[:, PLOT // 4].sum(-1).argmax()))
   assert places == sorted(places, reverse=True) and min(-np.diff(places)) > 5
@@ -51,14 +51,14 @@ def test_higher_is_further_up(tmp_path):
 
 def test_each_sound_has_its_place_whatever_its_length_and_channels(tmp_path):
   sounds = [np.zeros((1, 1)), tone(440, 0.1, 0, 1), np.repeat(tone(440, 130.0, 5, 6), 2, 1)]
-  sound_sheet(tmp_path / 'a.png', sounds, ['one', 'two', 'three'], 48_000)
+  audio_sheet(tmp_path / 'a.png', sounds, ['one', 'two', 'three'], 48_000)
   sheet = opened(tmp_path / 'a.png')
   assert sheet.shape[1] == 1000 and sheet.shape[0] % 3 == 0
   assert sheet.shape[0] // 3 == opened_height(tmp_path, sounds[:1])
 
 
 def opened_height(folder, sounds):
-  sound_sheet(folder / 'b.png', sounds, [''] * len(sounds), 48_000)
+  audio_sheet(folder / 'b.png', sounds, [''] * len(sounds), 48_000)
   return opened(folder / 'b.png').shape[0]
 
 
@@ -68,7 +68,7 @@ def opened_height(folder, sounds):
 )
 def test_the_axis_is_marked_in_round_seconds(tmp_path, seconds, ticks):
   sound = np.zeros((round(seconds * 8000), 1), np.float32)
-  sound_sheet(tmp_path / 'a.png', [sound], [''], 8000)
+  audio_sheet(tmp_path / 'a.png', [sound], [''], 8000)
   sheet = opened(tmp_path / 'a.png')
   black = np.flatnonzero((sheet[:, LEFT : LEFT + PLOT].sum(-1) < 60).mean(1) > 0.5)[-1]
   assert (sheet[black + 2, LEFT : LEFT + PLOT].sum(-1) < 200).sum() == ticks
@@ -77,14 +77,14 @@ def test_the_axis_is_marked_in_round_seconds(tmp_path, seconds, ticks):
 def test_a_long_sound_does_not_lose_its_peaks(tmp_path):
   sound = np.zeros((8000 * 600, 1), np.float32)
   sound[8000 * 300] = 1  # one sample of ten minutes
-  sound_sheet(tmp_path / 'a.png', [sound], [''], 8000)
+  audio_sheet(tmp_path / 'a.png', [sound], [''], 8000)
   wave, _ = parts(tmp_path / 'a.png')
   blue = (wave[..., 2] - wave[..., 0] > 100).sum(0)
   assert abs(int(blue.argmax()) - PLOT // 2) <= 1 and blue.max() > 30
 
 
 def test_titles_and_sounds_that_cannot_be_drawn_are_named(tmp_path):
-  sound_sheet(tmp_path / 'a.png', [np.zeros((10, 1))], ['猫 \ud800 ' + 'long ' * 500], 8000)
+  audio_sheet(tmp_path / 'a.png', [np.zeros((10, 1))], ['猫 \ud800 ' + 'long ' * 500], 8000)
   for sounds, titles in (
     ([], []),
     ([np.zeros((10, 1))], []),
@@ -92,4 +92,4 @@ def test_titles_and_sounds_that_cannot_be_drawn_are_named(tmp_path):
     ([np.full((10, 1), np.nan)], ['nan']),
   ):
     with pytest.raises(ValueError, match='expected'):
-      sound_sheet(tmp_path / 'b.png', sounds, titles, 8000)
+      audio_sheet(tmp_path / 'b.png', sounds, titles, 8000)

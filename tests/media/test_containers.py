@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.media.audio import probe_sound, read_sound, stream_sound, write_wav
+from mgjax.media.audio import probe_audio, read_audio, stream_audio, write_wav
 from mgjax.media.containers import Blob, Limits
 from mgjax.media.video import probe, read_clip, stream_clip
 from tests.media.real_clips import real_clip
@@ -37,12 +37,12 @@ def test_sound_in_memory_is_that_on_the_disk(tmp_path):
   wave = np.sin(np.arange(24_000, dtype=np.float32) / 20)[:, None] / 2
   write_wav(tmp_path / 'a.wav', wave, 16_000)
   for path in (tmp_path / 'a.wav', real_clip('bigbuckbunny.mp4')):
-    assert probe_sound(in_memory(path)) == probe_sound(path)
+    assert probe_audio(in_memory(path)) == probe_audio(path)
     np.testing.assert_array_equal(
-      read_sound(in_memory(path), start=0.5, seconds=0.75),
-      read_sound(path, start=0.5, seconds=0.75),
+      read_audio(in_memory(path), start=0.5, seconds=0.75),
+      read_audio(path, start=0.5, seconds=0.75),
     )
-  pieces = list(stream_sound(in_memory(tmp_path / 'a.wav'), rate=16_000, seconds=0.4))
+  pieces = list(stream_audio(in_memory(tmp_path / 'a.wav'), rate=16_000, seconds=0.4))
   assert sum(map(len, pieces)) == 24_000
 
 
@@ -56,7 +56,7 @@ def test_what_is_wrong_in_memory_is_a_sentence_with_its_name(tmp_path):
   write_wav(tmp_path / 'a.wav', np.zeros((8000, 1), np.float32), 16_000)
   cut = (tmp_path / 'a.wav').read_bytes()[:5000]
   with pytest.raises(DataError, match=r'^cut: is cut off'):
-    probe_sound(Blob('cut', cut))
+    probe_audio(Blob('cut', cut))
 
 
 @pytest.mark.parametrize(

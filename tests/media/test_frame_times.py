@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mgjax.media import frame_times
-from mgjax.media.frame_times import TOLERANCE, shown, shown_at
+from mgjax.media.frame_times import TOLERANCE, frames_at, frames_from
 from mgjax.media.video import encode_frames, read_clip, write_video
 from tests.media.real_clips import real_clip
 
@@ -43,8 +43,8 @@ def test_the_same_frames_are_shown_whatever_is_passed_over(tmp_path, gop, irregu
   for fps in (3, 16, 25, 60):
     for start in generator.uniform(0.05, seconds - 12 / fps if 12 / fps < seconds else 0.1, 5):
       moments = [start + i / fps + TOLERANCE for i in range(12) if start + i / fps < seconds]
-      plain, every = decoded(path, moments, shown, start)
-      quick, few = decoded(path, moments, shown_at, moments, start, 1000)
+      plain, every = decoded(path, moments, frames_from, start)
+      quick, few = decoded(path, moments, frames_at, moments, start, 1000)
       assert quick == plain and len(plain) == len(moments)
       assert few <= len(set(plain)) <= every
 
@@ -62,7 +62,7 @@ def test_real_clips_are_read_as_if_all_was_decoded(name, monkeypatch):
 def test_packets_beyond_count_or_without_stamps_are_no_reason_to_fail(tmp_path):
   path, _ = numbered(tmp_path / 'a.mp4', gop=250)
   moments = [1.0, 1.5]
-  expected, _ = decoded(path, moments, shown, 1.0)
-  assert decoded(path, moments, shown_at, moments, 1.0, 3)[0] == expected
+  expected, _ = decoded(path, moments, frames_from, 1.0)
+  assert decoded(path, moments, frames_at, moments, 1.0, 3)[0] == expected
   write_video(tmp_path / 'still.mp4', np.zeros((1, 16, 16, 3), np.uint8), 1)
   assert read_clip(tmp_path / 'still.mp4', frames=1, size=(16, 16), fps=4, start=0.5).any() == 0

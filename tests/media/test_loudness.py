@@ -7,7 +7,14 @@ import pytest
 from scipy import signal
 
 from mgjax.core.errors import DataError
-from mgjax.media.loudness import Level, amplified, k_weighting, loudness, measure, normalise
+from mgjax.media.loudness import (
+  Level,
+  amplified,
+  k_weighting,
+  loudness,
+  measure_loudness,
+  normalise,
+)
 from tests.media.audio_files import noise
 
 
@@ -65,9 +72,9 @@ def test_what_is_much_softer_than_the_rest_does_not_count():
 
 def test_pieces_measure_as_the_whole():
   sound = noise(3.3, 44_100, 2)
-  whole = measure([sound], 44_100)
+  whole = measure_loudness([sound], 44_100)
   pieces = np.split(sound, [1, 5, 5, 30_000, 99_999])
-  parts = measure(pieces, 44_100)
+  parts = measure_loudness(pieces, 44_100)
   assert parts.loudness == pytest.approx(whole.loudness, abs=1e-9)
   assert parts.peak == whole.peak == np.abs(sound).max()
 
@@ -104,7 +111,7 @@ def test_silence_stays_silence():
 
 def test_a_stream_is_brought_to_the_target_in_two_passes():
   pieces = np.array_split(noise(2.0), 7)
-  gain = measure(pieces, 48_000).gain(-20.0)
+  gain = measure_loudness(pieces, 48_000).gain(-20.0)
   assert loudness(np.concatenate(list(amplified(pieces, gain))), 48_000) == pytest.approx(
     -20, abs=1e-3
   )
@@ -121,4 +128,4 @@ def test_a_stream_is_brought_to_the_target_in_two_passes():
 )
 def test_what_cannot_be_measured_is_explained(chunks, words):
   with pytest.raises(DataError, match=words):
-    measure(chunks, 48_000)
+    measure_loudness(chunks, 48_000)

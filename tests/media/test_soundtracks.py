@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.media.audio import probe_sound, read_sound, write_soundtrack
+from mgjax.media.audio import probe_audio, read_audio, write_soundtrack
 from mgjax.media.video import probe, write_video
 from tests.media.audio_files import delay, encode_sound, encode_video, noise
 from tests.media.real_clips import real_clip
@@ -44,7 +44,7 @@ def test_pictures_are_copied_and_the_sound_is_in_time(tmp_path, name, rate, capl
   (before, times), (after, new_times) = packets(video), packets(out)
   assert before == after
   np.testing.assert_allclose(times, new_times, atol=1e-9)
-  back = read_sound(out, rate=rate)
+  back = read_audio(out, rate=rate)
   assert back.shape == sound.shape and delay(sound, back) == 0
   assert np.corrcoef(back[:, 0], sound[:, 0])[0, 1] > 0.99
   assert not caplog.records
@@ -54,13 +54,13 @@ def test_real_footage_gets_another_sound(tmp_path):
   video, sound = real_clip('bigbuckbunny.mp4'), noise(5.28, channels=2)
   write_soundtrack(tmp_path / 'out.mp4', video, [sound], 48_000)
   assert packets(video)[0] == packets(tmp_path / 'out.mp4')[0]
-  assert delay(sound, read_sound(tmp_path / 'out.mp4', channels=2)) == 0
+  assert delay(sound, read_audio(tmp_path / 'out.mp4', channels=2)) == 0
 
 
 def test_sound_alone_is_written(tmp_path):
   sound = noise(1.5)
   write_soundtrack(tmp_path / 'a.m4a', None, [sound[:10], sound[10:10], sound[10:]], 48_000)
-  back = read_sound(tmp_path / 'a.m4a')
+  back = read_audio(tmp_path / 'a.m4a')
   assert back.shape == sound.shape and delay(sound, back) == 0
   assert [path.name for path in tmp_path.iterdir()] == ['a.m4a']
 
@@ -71,7 +71,7 @@ def test_another_length_is_fitted_to_the_video_aloud(tmp_path, caplog, seconds, 
   with caplog.at_level(logging.WARNING):
     write_soundtrack(tmp_path / 'out.mp4', video, [noise(seconds)], 48_000)
   assert words in caplog.text
-  back = read_sound(tmp_path / 'out.mp4')
+  back = read_audio(tmp_path / 'out.mp4')
   assert len(back) == 115_200
   assert np.abs(back[-24_000:]).max() < 1e-3 or seconds > 2.4
 
@@ -91,7 +91,7 @@ def test_a_video_may_be_replaced_by_itself_with_sound(tmp_path):
   video = encode_video(tmp_path / 'a.mp4', FRAMES)
   before = packets(video)[0]
   write_soundtrack(video, video, [noise(2.4)], 48_000)
-  assert packets(video)[0] == before and probe_sound(video).seconds == pytest.approx(2.4)
+  assert packets(video)[0] == before and probe_audio(video).seconds == pytest.approx(2.4)
 
 
 def test_an_error_on_the_way_leaves_nothing_and_is_the_callers(tmp_path):

@@ -22,10 +22,10 @@ from diffusers import AutoencoderKL
 
 from launch import command_line
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import Bucket, make_batches
+from mgjax.data.mixture import ShapeBucket, make_batches
 from mgjax.data.sources import longest_bucket, make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.training.optimizer import make_schedule
+from mgjax.training.optimizer import make_learning_rate
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory for metrics and the picture.')
@@ -62,7 +62,7 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
   model = make_model(config.model)
   average = copy.deepcopy(model)
   fields, weights = config.optimizer, config.objective
-  rate = make_schedule(
+  rate = make_learning_rate(
     steps=config.train.steps, kind=fields.kind, peak=fields.peak, warmup=fields.warmup,
     final=fields.final,
   )  # fmt: skip
@@ -72,7 +72,7 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
   transform = make_transform((), ('video',))
   sources = make_sources(config.data, config.buckets, 'train')
   buckets = [
-    Bucket(name, sources[name], shape.batch_size, shape.weight, transform)
+    ShapeBucket(name, sources[name], shape.batch_size, shape.weight, transform)
     for name, shape in config.buckets.items()
   ]  # fmt: skip
   batches = make_batches(buckets, seed=config.seed)

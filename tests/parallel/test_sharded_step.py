@@ -25,9 +25,9 @@ from mgjax.parallel.shard import parameter_shardings, put_batch
 from mgjax.tae import objective as tae_objective
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.discriminator import Discriminator
-from mgjax.training.adversarial import make_two_player_step
+from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.spec import Adversary
-from mgjax.training.state import start_opponent, start_state
+from mgjax.training.state import start_discriminator, start_state
 from mgjax.training.step import make_step
 from tests.random_parameters import random_parameters
 
@@ -109,7 +109,7 @@ def autoencoder_inputs():
 FLOW = make_objective(dropout={'text': 0.5})
 DROPOUT = {'text': 0.3, 'video': 0.3, 'context': 0.0}
 MASKED = make_masked_objective(make_objective(dropout=DROPOUT, together=0.2))
-PIXELS = tae_objective.make_objective(tae_objective.Weights())
+PIXELS = tae_objective.make_objective(tae_objective.LossWeights())
 
 
 def two_steps(model, objective, params, batch):
@@ -204,7 +204,7 @@ def test_sharded_steps_of_the_autoencoder_are_the_unsharded_ones(rules):
 
 
 def opponent_of_videos():
-  weights = tae_objective.Weights(adversarial=0.5)
+  weights = tae_objective.LossWeights(adversarial=0.5)
   return Adversary(
     model=Discriminator(widths=(8, 8), groups=4),
     inputs=(jnp.zeros((1, 1, 8, 8, 3)),),
@@ -232,7 +232,7 @@ def codec_inputs():
 
 
 def opponent_of_sounds():
-  weights = objective.Weights(mel=0.1, features=0.1, adversarial=0.1)
+  weights = objective.LossWeights(mel=0.1, features=0.1, adversarial=0.1)
   return Adversary(
     model=Discriminators(periods=(3,), period_widths=(4, 4), windows=()),
     inputs=(jnp.zeros((1, 1300, 1)),),
@@ -250,8 +250,8 @@ def two_player_steps(model, opponent, params, batch, mesh=None):
     boxed = jax.eval_shape(opponent.model.init, jax.random.key(0), *opponent.inputs)['params']
     others = jax.tree.map(jax.device_put, others, parameter_shardings(boxed, mesh))
   sgd, found = optax.sgd(RATE), []
-  step = jax.jit(make_two_player_step(model, opponent, sgd, sgd, seed=0, decay=0.9))
-  state = start_state(params, sgd, start_opponent(others, sgd))
+  step = jax.jit(make_adversarial_step(model, opponent, sgd, sgd, seed=0, decay=0.9))
+  state = start_state(params, sgd, start_discriminator(others, sgd))
   for _ in range(2):
     state, metrics = step(state, batch)
     found += [float(metrics['loss']), float(metrics['discriminator_loss'])]

@@ -9,7 +9,7 @@ import pytest
 from jax.experimental import mesh_utils
 
 from mgjax.core.errors import ConfigError
-from mgjax.parallel.torus import assign, valid_meshes
+from mgjax.parallel.torus import assign_axes, valid_meshes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ def chips(torus):
 def test_the_assignment_is_the_one_that_jax_makes(torus):
   for sizes in valid_meshes(torus):
     placed = mesh_utils.create_device_mesh(tuple(sizes.values()), list(chips(torus)))
-    ours = assign(sizes, torus)
+    ours = assign_axes(sizes, torus)
     for number, axis in enumerate(sizes):
       # Along one mesh axis, exactly the coordinates of its own torus axes change.
       along = np.moveaxis(placed, number, 0).reshape(sizes[axis], -1)[:, 0]
@@ -45,12 +45,12 @@ def test_the_assignment_is_the_one_that_jax_makes(torus):
 
 
 def test_sizes_are_products_of_whole_torus_axes():
-  assert assign({'fsdp': 64, 'context': 8}, (8, 8, 8)) == {'fsdp': (1, 2), 'context': (0,)}
-  assert assign({'slice': 4, 'fsdp': 16, 'context': 16}, (16, 16)) == {
+  assert assign_axes({'fsdp': 64, 'context': 8}, (8, 8, 8)) == {'fsdp': (1, 2), 'context': (0,)}
+  assert assign_axes({'slice': 4, 'fsdp': 16, 'context': 16}, (16, 16)) == {
     'fsdp': (1,),
     'context': (0,),
   }
-  assert assign({'data': 1}, (1, 1)) == {}
+  assert assign_axes({'data': 1}, (1, 1)) == {}
   for sizes in valid_meshes((8, 8, 8)):
     assert math.prod(sizes.values()) == 512
     assert set(sizes.values()) <= {1, 8, 64, 512}
@@ -78,4 +78,4 @@ def test_sizes_are_products_of_whole_torus_axes():
 )
 def test_other_sizes_are_refused_with_those_that_would_do(sizes, torus, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    assign(sizes, torus)
+    assign_axes(sizes, torus)

@@ -6,7 +6,7 @@ import pytest
 
 from mgjax.parallel.chips import parse_topology
 from mgjax.planning.audit import audit
-from mgjax.planning.placement import axis_of, complaints, place
+from mgjax.planning.placement import axis_of, complaints, place_collectives
 
 SIZES = {'slice': 1, 'data': 1, 'fsdp': 4, 'context': 16, 'tensor': 1}
 PROGRAM = pathlib.Path(__file__).with_name('small_step.hlo.txt').read_text()
@@ -55,7 +55,7 @@ def test_groups_are_read_however_they_are_written(found):
 
 
 def test_collectives_are_named_by_what_they_are_for(found):
-  placed = place(list(found.values()), SIZES, parse_topology('v5p:4x4x4'))
+  placed = place_collectives(list(found.values()), SIZES, parse_topology('v5p:4x4x4'))
   purposes = {(each.what, each.kind) for each in placed}
   assert purposes >= {
     ('weights', 'all-gather'),

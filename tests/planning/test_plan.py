@@ -12,7 +12,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.planning.memory import parameter_bytes
 from mgjax.planning.plan import Choices, configure, make_plan, search_plans
-from mgjax.planning.report import describe, describe_search, plan_as_json, search_as_json
+from mgjax.planning.report import describe_plan, describe_search, plan_as_json, search_as_json
 from mgjax.planning.search import estimate, longest, search
 from mgjax.planning.workload import make_sizes, make_workload
 
@@ -87,7 +87,7 @@ def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
   plan = make_plan(config, topology)
   assert plan.fits
   assert math.prod(plan.chosen.sizes.values()) == plan.topology.devices
-  text = describe(plan)
+  text = describe_plan(plan)
   for word in ('29,', 'parameters', 'linear', 'MFU', 'bound by', 'assumed', 'samples/s', 'days'):
     assert word in text
   assert all(len(line) <= 200 for line in text.splitlines())
@@ -155,7 +155,7 @@ def test_short_videos_take_less(config):
   )
   assert short.fits and not long.fits
   assert short.stage()[0] == 't2iv_256' and long.stage()[0] == 't2iv_768'
-  assert 'does not fit' in describe(long)
+  assert 'does not fit' in describe_plan(long)
 
 
 def test_the_plan_s_own_configuration_says_how_it_runs(config):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.tae.autoencoder import Posterior
-from mgjax.tae.objective import Weights, make_objective, prior_divergence, reconstruction_loss
+from mgjax.tae.objective import LossWeights, make_objective, prior_divergence, reconstruction_loss
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -45,7 +45,9 @@ def test_loss_is_the_weighted_sum(weights):
     return jnp.asarray(again), posterior
 
   key = jax.random.key(3)
-  loss, metrics = make_objective(Weights(**weights))(predict, {'video': jnp.asarray(video)}, key)
+  loss, metrics = make_objective(LossWeights(**weights))(
+    predict, {'video': jnp.asarray(video)}, key
+  )
   difference = np.float64(video) - np.float64(again)
   l1, mse = np.abs(difference).mean(), (difference**2).mean()
   kl = divergence(mean, log_variance)

@@ -8,18 +8,18 @@ import optax
 import pytest
 
 from mgjax.api import train
-from mgjax.core.typing import Judge
+from mgjax.core.typing import Critic
 from mgjax.nn.linear import ZEROS, parameter
 from mgjax.tae.autoencoder import Posterior
 from mgjax.tae.objective import (
-  Weights,
+  LossWeights,
   make_adversarial_objective,
   make_discriminator_objective,
   make_objective,
 )
-from mgjax.training.adversarial import make_two_player_step
+from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.spec import Adversary
-from mgjax.training.state import start_opponent, start_state
+from mgjax.training.state import start_discriminator, start_state
 from tests import tiny
 
 RATE = 0.25  # a power of two: products with it are exact
@@ -48,11 +48,11 @@ def opposing(predict, batch, made, key):
 def play(steps, *, start=0, accumulate=1, a=1.0, b=2.0):
   opponent = Adversary(Number(), (jnp.ones(1),), judged, opposing, {}, start)
   sgd = optax.sgd(RATE)
-  step = make_two_player_step(
+  step = make_adversarial_step(
     Number(), opponent, sgd, sgd, seed=0, decay=0.9, accumulate=accumulate
   )
   params, others = ({'a': jnp.asarray([value])} for value in (a, b))
-  state = start_state(params, sgd, start_opponent(others, sgd))
+  state = start_state(params, sgd, start_discriminator(others, sgd))
   batch = {'x': jnp.asarray([1.0, 2.0, 3.0, 6.0])}  # their mean is 3
   found = []
   for _ in range(steps):
@@ -88,7 +88,7 @@ VIDEO = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (1, 2, 4, 4, 3)), jn
 def losses_of(weights, active):
   """Loss and its gradient by a factor on the reconstruction, and that of its written-out form."""
   latents = jnp.zeros((1, 1, 1, 1, 2))
-  judge = Judge(lambda video: (jnp.sin(3 * video).mean(-1, keepdims=True),), jnp.asarray(active))
+  judge = Critic(lambda video: (jnp.sin(3 * video).mean(-1, keepdims=True),), jnp.asarray(active))
   key = jax.random.key(0)
 
   def predict(factor):
@@ -118,14 +118,14 @@ def losses_of(weights, active):
 @pytest.mark.parametrize('adaptive', [True, False])
 @pytest.mark.parametrize('active', [True, False])
 def test_the_autoencoder_minimises_the_loss_as_it_is_written(adaptive, active):
-  weights = Weights(squared=2.0, adversarial=0.3, adaptive=adaptive)
+  weights = LossWeights(squared=2.0, adversarial=0.3, adaptive=adaptive)
   found, written = losses_of(weights, active)
   # Sums over 96 numbers of size 1, in another order.
   np.testing.assert_allclose(found, written, rtol=96 * EPS)
 
 
 def test_the_discriminator_tells_originals_from_reconstructions():
-  objective = make_discriminator_objective(Weights(gradient_penalty=0.5))
+  objective = make_discriminator_objective(LossWeights(gradient_penalty=0.5))
   loss, metrics = objective(
     lambda video: (video.mean(-1, keepdims=True),),
     {'video': jnp.ones_like(VIDEO)},

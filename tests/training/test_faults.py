@@ -17,10 +17,10 @@ from mgjax import api
 from mgjax.api import train
 from mgjax.checkpoints import manager
 from mgjax.core.errors import ConfigError, NonFiniteError
-from mgjax.data.mixture import Bucket, make_batches, samples_of_batch
+from mgjax.data.mixture import ShapeBucket, make_batches, samples_of_batch
 from mgjax.registry import make_spec
 from mgjax.training import run
-from mgjax.training.faults import first_bad, good, load_batch
+from mgjax.training.faults import drop_skipped, first_bad, load_batch
 from mgjax.workflows.replay import replay
 from tests import tiny
 
@@ -193,7 +193,7 @@ class Counted:
 
 
 def test_the_samples_of_a_batch_are_those_that_every_host_reads():
-  buckets = [Bucket(name, Counted(), 4, weight) for name, weight in (('a', 1), ('b', 2))]
+  buckets = [ShapeBucket(name, Counted(), 4, weight) for name, weight in (('a', 1), ('b', 2))]
   for step in range(20):
     bucket, indices = samples_of_batch(buckets, step, seed=5)
     for hosts in (1, 2):
@@ -215,14 +215,14 @@ def test_what_was_skipped_is_no_part_of_the_means_and_spikes_are_told_as_such(ca
   fine = {'loss': 1.0, 'gradient_norm': 2.0, 'skipped': 0, 'stopped': 0}
   fine |= {'skipped_in_a_row': 0}
   spike = fine | {'gradient_norm': 200.0, 'skipped': 1, 'skipped_in_a_row': 1}
-  assert good([fine, spike, fine], 7) == [{'loss': 1.0, 'gradient_norm': 2.0}] * 2
+  assert drop_skipped([fine, spike, fine], 7) == [{'loss': 1.0, 'gradient_norm': 2.0}] * 2
   assert 'step 6 is a spike (gradient_norm 200' in caplog.text
   last = spike | {'stopped': 1, 'skipped_in_a_row': 3, 'loss': np.nan}
   with pytest.raises(NonFiniteError, match='loss of step 8 is nan, the last of 3 bad steps') as end:
-    good([fine, last, last], 9)
+    drop_skipped([fine, last, last], 9)
   assert end.value.step == 8
   with pytest.raises(NonFiniteError, match='gradient_norm of step 3 is inf'):  # without a gate
-    good([{'loss': 1.0, 'gradient_norm': np.inf}], 3)
+    drop_skipped([{'loss': 1.0, 'gradient_norm': np.inf}], 3)
 
 
 def test_where_all_is_finite_the_largest_gradient_is_named():

@@ -11,19 +11,19 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.mesh import make_mesh
-from mgjax.training.adversarial import make_two_player_step
+from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.guard import (
   HORIZON,
   WARM_UP,
-  Gate,
-  make_gate,
+  UpdateGuard,
+  make_guard,
   norms_by_group,
   parameter_norms,
   reopened,
 )
 from mgjax.training.optimizer import make_optimizer
 from mgjax.training.spec import Adversary
-from mgjax.training.state import start_opponent, start_state
+from mgjax.training.state import start_discriminator, start_state
 from mgjax.training.step import make_step
 from tests import tiny
 
@@ -79,7 +79,7 @@ def start(players=1, sharded=False):
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec('fsdp')))
 
   params, other = ({'scale': place(jnp.linspace(a, 1, WIDTH))} for a in (0.5, 0.7))
-  against = start_opponent(other, OPTIMIZER) if players == 2 else None
+  against = start_discriminator(other, OPTIMIZER) if players == 2 else None
   return start_state(params, OPTIMIZER, against)
 
 
@@ -89,7 +89,7 @@ def made(gate, players=1, accumulate=1):
   if players == 1:
     return jax.jit(make_step(Scale(), objective, OPTIMIZER, **options))
   opponent = Adversary(Scale(), (jnp.ones((1, WIDTH)),), judged, opposing, {}, start=0)
-  return jax.jit(make_two_player_step(Scale(), opponent, OPTIMIZER, OPTIMIZER, **options))
+  return jax.jit(make_adversarial_step(Scale(), opponent, OPTIMIZER, OPTIMIZER, **options))
 
 
 def learnt(state):
@@ -105,7 +105,7 @@ def numbers(state):
 @pytest.mark.parametrize('accumulate, sharded', [(1, False), (2, True)])
 @pytest.mark.parametrize('players', [1, 2])
 def test_a_bad_batch_changes_nothing_and_the_next_goes_on(players, accumulate, sharded):
-  step = made(Gate(skip=5), players, accumulate)
+  step = made(UpdateGuard(skip=5), players, accumulate)
   state, _ = step(start(players, sharded), batch_of(0))
   for name in PLACES[players]:
     for value in (np.nan, np.inf):
@@ -127,7 +127,7 @@ def test_where_nothing_happens_the_gate_changes_no_bit(players, accumulate):
   free, guarded = start(players), start(players)
   for index in range(4):
     free, _ = made(None, players, accumulate)(free, batch_of(index))
-    guarded, metrics = made(Gate(10, 50.0), players, accumulate)(guarded, batch_of(index))
+    guarded, metrics = made(UpdateGuard(10, 50.0), players, accumulate)(guarded, batch_of(index))
     assert not metrics['skipped']
   assert learnt(free) == learnt(guarded) and numbers(guarded) == (0, 0, 4)
 
@@ -137,14 +137,14 @@ def test_a_gradient_that_is_not_finite_is_seen_though_the_loss_is():
     loss = jnp.sqrt(jnp.sum(jnp.square(predict(batch['x']))))
     return loss, {'loss': loss}
 
-  step = jax.jit(make_step(Scale(), root, OPTIMIZER, seed=0, decay=0.9, gate=Gate()))
+  step = jax.jit(make_step(Scale(), root, OPTIMIZER, seed=0, decay=0.9, gate=UpdateGuard()))
   before = learnt(start())
   state, metrics = step(start(), {'x': np.zeros((ROWS, WIDTH), np.float32)})
   assert metrics['loss'] == 0 and metrics['skipped'] and learnt(state) == before
 
 
 def test_more_bad_steps_in_a_row_than_may_pass_close_the_gate_for_good():
-  step, state = made(Gate(skip=2)), start()
+  step, state = made(UpdateGuard(skip=2)), start()
   stops = []
   for bad in (True, True, False, True, True, True, False, False):
     before = learnt(state)
@@ -155,13 +155,13 @@ def test_more_bad_steps_in_a_row_than_may_pass_close_the_gate_for_good():
 
 
 def test_where_none_may_pass_the_first_closes_it():
-  _, metrics = made(Gate(skip=0))(start(), spoilt(batch_of(0), 'w'))
+  _, metrics = made(UpdateGuard(skip=0))(start(), spoilt(batch_of(0), 'w'))
   assert metrics['stopped'] and metrics['skipped_in_a_row'] == 1
 
 
 @pytest.mark.parametrize('player', ['model', 'opponent'])
 def test_a_parameter_that_is_not_finite_stops_the_run_and_shows_in_the_norms(player):
-  step, state = made(Gate(skip=1), 2), start(2)
+  step, state = made(UpdateGuard(skip=1), 2), start(2)
   scale = jnp.ones(WIDTH).at[3].set(jnp.nan)
   if player == 'model':
     state = state.replace(params={'scale': scale})
@@ -188,22 +188,22 @@ def settled(gate, steps):
 def test_a_gradient_a_hundred_times_as_large_is_skipped_if_that_is_asked_for():
   large = batch_of(50)
   large['w'] = large['w'] * 100
-  state, _ = settled(Gate(spike=10.0), WARM_UP)
-  after, metrics = made(Gate(spike=10.0))(state, large)
+  state, _ = settled(UpdateGuard(spike=10.0), WARM_UP)
+  after, metrics = made(UpdateGuard(spike=10.0))(state, large)
   assert metrics['skipped'] and learnt(after) == learnt(state)
   assert metrics['running_gradient_norm'] == state.counters.norms['gradient_norm']
   # What is finite is clipped, not skipped, where nobody asks for more.
-  taken, metrics = made(Gate())(state, large)
+  taken, metrics = made(UpdateGuard())(state, large)
   assert not metrics['skipped'] and learnt(taken) != learnt(state)
   assert metrics['gradient_norm'] > 10 * state.counters.norms['gradient_norm']
   # And nothing is called a spike before there is enough to compare it with.
-  young, _ = settled(Gate(spike=10.0), WARM_UP - 1)
-  assert not made(Gate(spike=10.0))(young, large)[1]['skipped']
+  young, _ = settled(UpdateGuard(spike=10.0), WARM_UP - 1)
+  assert not made(UpdateGuard(spike=10.0))(young, large)[1]['skipped']
 
 
 def test_norms_are_averaged_as_it_is_written():
   steps = HORIZON + 20
-  state, norms = settled(Gate(), steps)
+  state, norms = settled(UpdateGuard(), steps)
   mean = 0.0
   for index, norm in enumerate(norms):
     mean += (norm - mean) * max(1 / (index + 1), 1 / HORIZON)
@@ -213,7 +213,7 @@ def test_norms_are_averaged_as_it_is_written():
 
 
 def test_an_opponent_that_has_not_learnt_yet_is_no_measure_of_spikes():
-  step, state = made(Gate(skip=0, spike=2.0), 2), start(2)
+  step, state = made(UpdateGuard(skip=0, spike=2.0), 2), start(2)
   counters = state.counters.replace(taken=jnp.int32(WARM_UP), norms=dict(state.counters.norms))
   counters.norms['gradient_norm'] = jnp.float32(1e6)
   _, metrics = step(state.replace(counters=counters), batch_of(0))
@@ -224,12 +224,12 @@ def test_a_gate_that_lets_fewer_pass_than_before_is_not_closed_already():
   mesh = make_mesh({'fsdp': 8}, 'fsdp')
   before = jax.device_put(start(), NamedSharding(mesh, PartitionSpec())).counters
   many = before.replace(in_a_row=before.in_a_row + 7, skipped=before.skipped + 9)
-  fewer = reopened(many, Gate(skip=3))
+  fewer = reopened(many, UpdateGuard(skip=3))
   tiny.same_state(fewer, many.replace(in_a_row=jnp.int32(3)))
-  tiny.same_state(reopened(many, Gate(skip=7)), many)
+  tiny.same_state(reopened(many, UpdateGuard(skip=7)), many)
   # As the step has it, or it would be compiled again.
   assert fewer.in_a_row.sharding == before.in_a_row.sharding and not fewer.in_a_row.weak_type
-  _, metrics = made(Gate(skip=3))(start().replace(counters=fewer), batch_of(0))
+  _, metrics = made(UpdateGuard(skip=3))(start().replace(counters=fewer), batch_of(0))
   assert not metrics['stopped'] and not metrics['skipped']
 
 
@@ -247,8 +247,8 @@ def test_norms_are_told_by_group():
 
 
 def test_a_gate_that_cannot_be_is_refused():
-  assert make_gate({}) == Gate()  # configurations of before it was a field
-  assert make_gate({'faults': {'skip': 0, 'spike': 6.0}}) == Gate(0, 6.0)
+  assert make_guard({}) == UpdateGuard()  # configurations of before it was a field
+  assert make_guard({'faults': {'skip': 0, 'spike': 6.0}}) == UpdateGuard(0, 6.0)
   for fields, name in (({'skip': -1}, 'skip'), ({'spike': 0.5}, 'spike'), ({'spike': -2}, 'spike')):
     with pytest.raises(ConfigError, match=f'train.faults.{name} = '):
-      make_gate({'faults': fields})
+      make_guard({'faults': fields})

@@ -13,9 +13,9 @@ from mgjax.parallel import chips
 from mgjax.parallel.mesh import make_mesh
 from mgjax.runtime.metrics import MetricWriter, Progress
 from mgjax.runtime.phases import Phases
-from mgjax.runtime.session import attempted
+from mgjax.runtime.session import run_session
 from mgjax.training import log_window as module
-from mgjax.training.log_window import AHEAD, Window
+from mgjax.training.log_window import AHEAD, LogWindow
 from tests import tiny
 
 
@@ -40,12 +40,12 @@ class Step:
 @contextlib.contextmanager
 def made(workdir, **options):
   with (
-    attempted(workdir, {}) as attempt,
+    run_session(workdir, {}) as attempt,
     attempt.phases.during('step'),
     MetricWriter(workdir, tensorboard=False) as writer,
   ):
     attempt.ledger.begin(0)
-    yield Window(writer, Progress(100), attempt, make_mesh(), **options), attempt.phases
+    yield LogWindow(writer, Progress(100), attempt, make_mesh(), **options), attempt.phases
 
 
 def steps(window, seconds, first=1, waits=0.0, phases=None):

@@ -14,11 +14,11 @@ from mgjax.core.errors import NonFiniteError
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.mesh import make_mesh
 from mgjax.training import log_window
-from mgjax.training.loop import Schedule, Tasks, run_loop
+from mgjax.training.loop import Cadence, Hooks, run_loop
 from mgjax.training.state import State
 from tests import tiny
 
-TASKS = Tasks(lambda batch: batch, lambda params: {}, None, lambda state: {})
+TASKS = Hooks(lambda batch: batch, lambda params: {}, None, lambda state: {})
 
 
 class Rows(StepIterator):
@@ -70,7 +70,7 @@ def run(workdir, step, *, begin=0, rows=None, tasks=TASKS, **schedule):
     step,
     rows or Rows(),
     tasks,
-    Schedule(**never | schedule),
+    Cadence(**never | schedule),
     mesh=make_mesh(),
     workdir=workdir,
     checkpoints=checkpoints,
@@ -263,7 +263,7 @@ def test_a_checkpoint_has_the_validation_loss_of_its_own_step(tmp_path):
     counting(float),
     Rows(),
     dataclasses.replace(TASKS, evaluate=evaluate),
-    Schedule(7, log_every=0, save_every=2, evaluate_every=4, show_every=0),
+    Cadence(7, log_every=0, save_every=2, evaluate_every=4, show_every=0),
     mesh=make_mesh(),
     workdir=tmp_path,
     checkpoints=checkpoints,

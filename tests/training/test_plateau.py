@@ -7,7 +7,7 @@ import pytest
 
 from mgjax.api import train
 from mgjax.core.errors import ConfigError
-from mgjax.training.optimizer import make_optimizer, make_schedule
+from mgjax.training.optimizer import make_learning_rate, make_optimizer
 from mgjax.training.plateau import (
   Patience,
   Plateau,
@@ -47,7 +47,7 @@ def test_the_factor_falls_where_losses_stall(losses, expected):
 
 
 def test_an_update_is_the_schedules_times_the_factor_and_nothing_compiles_again():
-  rate = make_schedule(kind='cosine', peak=0.5, steps=10)
+  rate = make_learning_rate(kind='cosine', peak=0.5, steps=10)
   params = {'kernel': jnp.ones((2, 2))}
   optimizers = [make_optimizer(learning_rate=rate, plateau=plateau) for plateau in (True, False)]
   state, plain = (start_state(params, each) for each in optimizers)

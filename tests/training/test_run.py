@@ -20,7 +20,7 @@ from mgjax.data.mixture import make_batches
 from mgjax.data.records.reader import Records
 from mgjax.registry import make_spec
 from mgjax.training import run
-from mgjax.training.loop import Schedule
+from mgjax.training.loop import Cadence
 from mgjax.training.validation import make_evaluate
 from mgjax.workflows.encode import encode
 from tests import tiny
@@ -319,5 +319,5 @@ def test_a_run_says_what_it_was(tiny_runs):
   assert about['command'] and about['versions'].keys() > {'mgjax', 'jax', 'python'}
   config = run.read_config(tiny_runs / 'video')
   assert config.to_dict().keys() == tiny.video(tiny_runs).to_dict().keys()
-  assert set(Schedule.__dataclass_fields__) <= set(config.train)
+  assert set(Cadence.__dataclass_fields__) <= set(config.train)
   assert os.path.exists(tiny_runs / 'video' / 'parameters.json')

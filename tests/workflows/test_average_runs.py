@@ -11,7 +11,7 @@ from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.runtime.metrics import validation_loss
-from mgjax.workflows.average_runs import Candidate, average_runs
+from mgjax.workflows.average_runs import AverageCandidate, average_runs
 from tests import tiny
 
 FAR = {'a': 1.0, 'b': -2.0, 'c': 40.0}  # how far each finetune went from where all began
@@ -32,7 +32,7 @@ def runs(tiny_runs, tmp_path_factory):
 
 
 def named(runs, names):
-  return [Candidate(str(runs / name)) for name in names]
+  return [AverageCandidate(str(runs / name)) for name in names]
 
 
 def values(workdir, which='average'):
@@ -91,8 +91,12 @@ def test_what_cannot_be_averaged_is_an_error(runs, tiny_runs, tmp_path):
     (named(runs, 'ab'), {'weights': [1.0, -1.0], 'validate': False}, 'must be above 0'),
     (named(runs, 'ab'), {'weights': [1.0, 1.0], 'greedy': True}, 'none to a greedy average'),
     (named(runs, 'ab'), {'greedy': True, 'validate': False}, 'needs validation'),
-    ([*named(runs, 'a'), Candidate(str(tiny_runs / 'video'))], {}, 'not of the same model: .*part'),
-    ([*named(runs, 'a'), Candidate(str(tmp_path))], {}, 'is not a work directory'),
+    (
+      [*named(runs, 'a'), AverageCandidate(str(tiny_runs / 'video'))],
+      {},
+      'not of the same model: .*part',
+    ),
+    ([*named(runs, 'a'), AverageCandidate(str(tmp_path))], {}, 'is not a work directory'),
   ):
     with pytest.raises(ConfigError, match=said):
       average_runs(candidates, workdir, **more)
@@ -100,7 +104,7 @@ def test_what_cannot_be_averaged_is_an_error(runs, tiny_runs, tmp_path):
   with pytest.raises(ConfigError, match='is in use; take another --workdir'):
     average_runs(named(runs, 'ab'), runs / 'c')
   with pytest.raises(CheckpointError, match=r'no checkpoint of step 7 in .*; it has \[0\]'):
-    average_runs([Candidate(str(runs / 'a'), 7)], workdir)
+    average_runs([AverageCandidate(str(runs / 'a'), 7)], workdir)
 
 
 def last_validation(workdir):
@@ -109,7 +113,7 @@ def last_validation(workdir):
 
 
 def check_an_average_of_one(workdir, out):
-  loss = average_runs([Candidate(str(workdir))], out, greedy=True).loss
+  loss = average_runs([AverageCandidate(str(workdir))], out, greedy=True).loss
   # The run validated the same numbers with the same batches, noise and times when it ended.
   assert loss == pytest.approx(last_validation(workdir), rel=1e-6)
   np.testing.assert_array_equal(values(out), values(workdir))

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from mgjax.data.records.reader import verify
+from mgjax.data.records.reader import verify_records
 from mgjax.workflows import encode as encoding
 from tests import tiny
 from tests.workflows.test_encode import BUCKETS, same_rows
@@ -68,7 +68,7 @@ def finish(runs, workdir):
 def whole(workdir, expected):
   """Whether a directory has the rows of another, whole shards and nothing that was left over."""
   for split, name in BUCKETS:
-    assert verify(workdir / split / name) == []
+    assert verify_records(workdir / split / name) == []
     kept = {path.name for path in (workdir / split / name).iterdir()}
     shards = {name for name in kept if name.endswith('.arrayrecord')}
     assert not [name for name in kept - shards if 'partial' in name or name == 'plan.json'], kept

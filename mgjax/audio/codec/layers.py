@@ -68,7 +68,7 @@ class Snake(nn.Module):
     return snake(x, parameter(self, 'alpha', ONES, ('channels',), x.shape[-1:]))
 
 
-class SoundConv(nn.Module):
+class AudioConv(nn.Module):
   """A convolution over time with weight norm and bias that keeps the length: zeros beyond the ends.
 
   Attributes:
@@ -134,9 +134,9 @@ class ResidualUnit(nn.Module):
   def __call__(self, x: Float[Array, 'b s c']) -> Float[Array, 'b s c']:
     width = x.shape[-1]
     y = Snake(name='snake_1')(x)
-    y = SoundConv(width, dilation=self.dilation, dtype=self.dtype, name='conv_1')(y)
+    y = AudioConv(width, dilation=self.dilation, dtype=self.dtype, name='conv_1')(y)
     y = Snake(name='snake_2')(y)
-    return x + SoundConv(width, 1, dtype=self.dtype, name='conv_2')(y)
+    return x + AudioConv(width, 1, dtype=self.dtype, name='conv_2')(y)
 
 
 def normalised(

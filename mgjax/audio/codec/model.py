@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.audio.codec.layers import DILATIONS, DownConv, ResidualUnit, Snake, SoundConv, UpConv
+from mgjax.audio.codec.layers import DILATIONS, AudioConv, DownConv, ResidualUnit, Snake, UpConv
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Array, Float, Key, Num
@@ -61,13 +61,13 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b s c']) -> Float[Array, 'b t d']:
-    x = SoundConv(self.width, dtype=self.dtype, name='conv_in')(x)
+    x = AudioConv(self.width, dtype=self.dtype, name='conv_in')(x)
     for level, stride in enumerate(self.strides):
       x = _units(x, level, self.dtype)
       x = Snake(name=f'level_{level}_snake')(x)
       x = DownConv(2 * x.shape[-1], stride, self.dtype, name=f'level_{level}_down')(x)
     x = Snake(name='snake_out')(x)
-    return SoundConv(x.shape[-1], 3, dtype=self.dtype, name='conv_out')(x)
+    return AudioConv(x.shape[-1], 3, dtype=self.dtype, name='conv_out')(x)
 
 
 class Decoder(nn.Module):
@@ -80,13 +80,13 @@ class Decoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t d']) -> Float[Array, 'b s c']:
-    x = SoundConv(self.width, dtype=self.dtype, name='conv_in')(x)
+    x = AudioConv(self.width, dtype=self.dtype, name='conv_in')(x)
     for level, stride in reversed(list(enumerate(self.strides))):
       x = Snake(name=f'level_{level}_snake')(x)
       x = UpConv(x.shape[-1] // 2, stride, self.dtype, name=f'level_{level}_up')(x)
       x = _units(x, level, self.dtype)
     x = Snake(name='snake_out')(x)
-    return jnp.tanh(SoundConv(self.channels, name='conv_out')(x))
+    return jnp.tanh(AudioConv(self.channels, name='conv_out')(x))
 
 
 def _units(x: Array, level: int, dtype) -> Array:
@@ -125,8 +125,8 @@ class Codec(nn.Module):
   def setup(self):
     self._check()
     self.encoder = Encoder(self.width, self.strides, self.dtype)
-    self.moments = SoundConv(2 * self.latent_channels, 1)
-    self.latents_in = SoundConv(self.width * 2 ** len(self.strides), 1, dtype=self.dtype)
+    self.moments = AudioConv(2 * self.latent_channels, 1)
+    self.latents_in = AudioConv(self.width * 2 ** len(self.strides), 1, dtype=self.dtype)
     folded = self.patch * self.channels
     self.decoder = Decoder(self.decoder_width, self.strides, folded, self.dtype)
 

@@ -15,10 +15,10 @@ from mgjax.audio.codec.losses import (
   waveform_distance,
 )
 from mgjax.audio.codec.model import RATE, Posterior, kl
-from mgjax.core.typing import Batch, Float, Judge, Key, Metrics, Objective, Predict
+from mgjax.core.typing import Batch, Critic, Float, Key, Metrics, Objective, Predict
 
 
-class Weights(NamedTuple):
+class LossWeights(NamedTuple):
   """Weights of the terms; those of DAC, whose training code the codec of the report used.
 
   Attributes:
@@ -40,7 +40,7 @@ class Weights(NamedTuple):
   prior: float = 1e-4
 
 
-def make_objective(weights: Weights, rate: int = RATE) -> Objective:
+def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:
   """Makes loss = mel D_mel + squared mean (x - y)^2 + prior KL.
 
   Args:
@@ -57,7 +57,7 @@ def make_objective(weights: Weights, rate: int = RATE) -> Objective:
   return objective
 
 
-def make_adversarial_objective(weights: Weights, rate: int = RATE):
+def make_adversarial_objective(weights: LossWeights, rate: int = RATE):
   """Makes the loss of `make_objective` + features D_feature + adversarial sum_k (1 - D_k(y))^2.
 
   Returns:
@@ -66,7 +66,7 @@ def make_adversarial_objective(weights: Weights, rate: int = RATE):
   """
 
   def objective(
-    predict: Predict, batch: Batch, key: Key, judge: Judge
+    predict: Predict, batch: Batch, key: Key, judge: Critic
   ) -> tuple[Float[jax.Array, ''], Metrics, Float[jax.Array, 'b s c']]:
     made, posterior = predict(batch['sound'], key)
     loss, metrics = _distances(weights, rate, batch, made, posterior)
@@ -95,7 +95,7 @@ def make_discriminator_objective():
 
 
 def _distances(
-  weights: Weights, rate: int, batch: Batch, made: jax.Array, posterior: Posterior
+  weights: LossWeights, rate: int, batch: Batch, made: jax.Array, posterior: Posterior
 ) -> tuple[Float[jax.Array, ''], Metrics]:
   sound = batch['sound']
   mel, divergence = mel_distance(sound, made, rate, weights.smallest), kl(posterior)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mgjax.audio.codec.discriminators import Discriminators
 from mgjax.audio.codec.model import RATE, Codec, make_codec
 from mgjax.audio.codec.objective import (
-  Weights,
+  LossWeights,
   make_adversarial_objective,
   make_discriminator_objective,
   make_objective,
@@ -20,10 +20,10 @@ from mgjax.audio.codec.objective import (
 from mgjax.checkpoints.warm_start import make_start
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
-from mgjax.data.audio_sources import make_sound_sources
+from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.sources import make_transform
 from mgjax.media.audio import write_wav
-from mgjax.media.audio_sheet import sound_sheet
+from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.tae.task import latent_statistics
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
@@ -36,7 +36,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Builds the part: sound in, sound out, latent statistics kept with the weights."""
   model = make_codec(config.model.to_dict())
   transform = make_transform((), ('sound',))
-  sources = functools.partial(make_sound_sources, config.data, config.buckets)
+  sources = functools.partial(make_audio_sources, config.data, config.buckets)
   buckets, validation = make_buckets(config, workdir, sources, transform)
   longest = longest_of(validation, config)
 
@@ -61,16 +61,16 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     titles = [f'{i} {kind}' for i in range(len(sound)) for kind in ('original', 'reconstruction')]
     path = directory / 'reconstruction.png'
     if jax.process_index() == 0:
-      sound_sheet(path, sounds, titles, RATE)
+      audio_sheet(path, sounds, titles, RATE)
       for title, each in zip(titles, sounds, strict=True):
         write_wav(directory / f'{title.replace(" ", "_")}.wav', each, RATE)
     return path
 
-  weights = Weights(**config.objective)
+  weights = LossWeights(**config.objective)
   objective = make_objective(weights)
   return TrainSpec(
     model=model,
-    inputs=small_inputs(model),
+    inputs=codec_inputs(model),
     objective=objective,
     validate=objective,
     buckets=buckets,
@@ -83,12 +83,12 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   )
 
 
-def small_inputs(codec: Codec) -> tuple[Any, ...]:
+def codec_inputs(codec: Codec) -> tuple[Any, ...]:
   """Returns what `codec.init` wants beside a key."""
   return jnp.zeros((1, codec.compression, codec.channels)), jax.random.key(0)
 
 
-def make_adversary(config: ConfigDict, weights: Weights) -> Adversary | None:
+def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None:
   """Makes the discriminators that `config.discriminator` describes; None where they have no say."""
   if not (weights.adversarial or weights.features):
     return None
@@ -113,4 +113,4 @@ def _sound_alone(batch: Batch) -> Batch:
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the shortest sound that it takes."""
   codec = make_codec(config.model.to_dict())
-  return Outline(codec, small_inputs(codec))
+  return Outline(codec, codec_inputs(codec))

@@ -30,7 +30,7 @@ from mgjax.core.torch_pickle import SUFFIXES, read_pickle
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.core.weight_format import ImportedWeights, WeightFormat
-from mgjax.core.weight_names import place
+from mgjax.core.weight_names import arrange
 from mgjax.tae.latents import Statistics
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def _level(
 
 
 def _places(prefix: str, places: Collection[int], between: str = '.') -> list[str]:
-  return [f'{prefix}{between}{place}' for place in places]
+  return [f'{prefix}{between}{arrange}' for arrange in places]
 
 
 def published_fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _import(
   }
   names = {ours: sources.get(theirs, theirs) for ours, theirs in names.items()}
   expected = f"{whose}, of this model's widths, strides and channels"
-  return place(params, names, found, tensors, expected)
+  return arrange(params, names, found, tensors, expected)
 
 
 def _levels(params: Tree) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.data.records.rows import text_key
-from mgjax.media.audio import probe_sound, stream_sound
+from mgjax.media.audio import probe_audio, stream_audio
 from mgjax.media.containers import LIMITS, Blob, Limits
 from mgjax.media.video import decode_all, probe
 
@@ -76,8 +76,8 @@ def open_row(row: dict[str, Any]) -> Blob:
 def _sounds(blob: Blob, seconds: float, full: bool, limits: Limits) -> bool:
   try:
     if full:
-      for _ in stream_sound(blob, limits=limits):
+      for _ in stream_audio(blob, limits=limits):
         pass
-    return probe_sound(blob, limits).seconds >= seconds - _SILENT_END
+    return probe_audio(blob, limits).seconds >= seconds - _SILENT_END
   except DataError:
     return False

@@ -30,7 +30,7 @@ _MEGABYTE = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Treatment:
+class ConvertOptions:
   """What is done with each clip."""
 
   reencode: bool = False  # or keep the bytes as they are
@@ -42,7 +42,7 @@ class Treatment:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class ConvertResult:
   """What became of the inputs so far."""
 
   inputs: int
@@ -57,7 +57,7 @@ class Outcome:
 def convert(
   inputs: Inputs,
   directory: str | os.PathLike[str],
-  treatment: Treatment = Treatment(),
+  treatment: ConvertOptions = ConvertOptions(),
   *,
   rows_per_shard: int = 256,
   process: int = 0,
@@ -66,7 +66,7 @@ def convert(
   isolate: bool = False,
   limits: Limits = LIMITS,
   progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
+) -> ConvertResult:
   """Writes clip records; the same call again goes on where it stopped.
 
   Args:
@@ -133,11 +133,11 @@ def _deadly(each: Input | Rejected) -> Rejected:
   return Rejected(each.name, 'ends the process that decodes it')
 
 
-def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> Outcome:
+def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ConvertResult:
   finished = not writer.missing_shards()
   shards = writer.shards()
   rejected = [Rejected(*each) for shard in shards for each in shard['notes']]
-  outcome = Outcome(count, sum(shard['rows'] for shard in shards), rejected, finished)
+  outcome = ConvertResult(count, sum(shard['rows'] for shard in shards), rejected, finished)
   if finished:
     lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
     open_storage(directory).replace(REJECTED, ''.join(lines).encode())
@@ -147,7 +147,7 @@ def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int)
   return outcome
 
 
-def _described(treatment: Treatment) -> dict[str, Any]:
+def _described(treatment: ConvertOptions) -> dict[str, Any]:
   described = dataclasses.asdict(treatment)
   return described if treatment.reencode else described | {'gop': None, 'crf': None, 'side': None}
 
@@ -180,7 +180,9 @@ def _size(each: Input | Rejected) -> int:
   return 0 if isinstance(each, Rejected) else each.size
 
 
-def _row(treatment: Treatment, limits: Limits, each: Input | Rejected) -> dict[str, Any] | Rejected:
+def _row(
+  treatment: ConvertOptions, limits: Limits, each: Input | Rejected
+) -> dict[str, Any] | Rejected:
   if isinstance(each, Rejected):
     return each
   try:

@@ -26,7 +26,7 @@ _ASPECTS = {
 }  # fmt: skip
 
 
-def describe(records: Records, rows: int = 64, captions: int = 8) -> list[str]:
+def describe_records(records: Records, rows: int = 64, captions: int = 8) -> list[str]:
   """Returns lines to print.
 
   Args:
@@ -36,7 +36,7 @@ def describe(records: Records, rows: int = 64, captions: int = 8) -> list[str]:
   """
   if not len(records):
     return ['no rows']
-  taken = [records[index] for index in spread(len(records), rows)]
+  taken = [records[index] for index in evenly_spaced(len(records), rows)]
   lines = [f'{len(records)} rows, {len(taken)} of them looked into']
   lines += _clips(records, taken) if holds_clips(taken[0]) else _arrays(taken)
   shown = [_printable(str(row['caption'])) for row in taken if 'caption' in row][:captions]
@@ -49,7 +49,7 @@ def describe(records: Records, rows: int = 64, captions: int = 8) -> list[str]:
 def draw_clips(records: Records, path: str | os.PathLike[str], clips: int = 8) -> None:
   """Writes a PNG of some clips, evenly spaced, a row of frames each."""
   videos, titles = [], []
-  for index in spread(len(records), clips):
+  for index in evenly_spaced(len(records), clips):
     row = records[index]
     size = (_TALL, max(1, round(_TALL * row['width'] / row['height'])))
     frames = min(_FRAMES, max(1, int(row['seconds'] * row['fps'])))
@@ -64,7 +64,7 @@ def holds_clips(row: dict[str, Any]) -> bool:
   return {'media', *COLUMNS} <= set(row)
 
 
-def spread(length: int, count: int) -> list[int]:
+def evenly_spaced(length: int, count: int) -> list[int]:
   """Up to `count` evenly spaced indices, the first and the last among them."""
   return np.linspace(0, length - 1, min(length, count)).round().astype(int).tolist()
 

@@ -153,7 +153,7 @@ class Records:
     return {key: value for key, value in self.__dict__.items() if key != '_columns'}
 
 
-def verify(directory: str | os.PathLike[str]) -> list[str]:
+def verify_records(directory: str | os.PathLike[str]) -> list[str]:
   """Reads every file in full and returns a sentence for each that is not what was written.
 
   Raises:

@@ -94,7 +94,7 @@ def open_storage(directory: str | os.PathLike[str]) -> Storage:
     return Folder(directory)
   if scheme == 'file':
     return Folder(urllib.parse.unquote(rest))
-  return Bucket(str(directory))
+  return ObjectStore(str(directory))
 
 
 class Folder:
@@ -192,7 +192,7 @@ class _Descriptor:
         left[0] = left[0][count:]
 
 
-class Bucket:
+class ObjectStore:
   """Objects under a URL, such as `gs://bucket/path`; files are written whole."""
 
   def __init__(self, url: str):

@@ -26,7 +26,7 @@ Saved = tuple[Array, Array, Array, Array | None, Array, Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Kernel:
+class AttentionKernel:
   """A pair of functions.
 
   Attributes:

@@ -5,13 +5,13 @@ import functools
 import flax.linen as nn
 import jax
 
-from mgjax.audio.codec.task import small_inputs
+from mgjax.audio.codec.task import codec_inputs
 
 
 @functools.cache
 def boxed_shapes(codec):
   """Shapes in the boxes that name their axes."""
-  return jax.eval_shape(codec.init, jax.random.key(0), *small_inputs(codec))['params']
+  return jax.eval_shape(codec.init, jax.random.key(0), *codec_inputs(codec))['params']
 
 
 def shapes(codec):

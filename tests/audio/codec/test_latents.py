@@ -6,7 +6,7 @@ import pytest
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import RATE, Codec
-from mgjax.audio.codec.task import small_inputs
+from mgjax.audio.codec.task import codec_inputs
 from mgjax.core.errors import DataError
 from mgjax.tae.latents import Statistics
 from tests.random_parameters import random_parameters
@@ -18,7 +18,7 @@ STATISTICS = Statistics((0.5, -1.0, 0.0), (2.0, 0.25, 1.0))
 
 @pytest.fixture(scope='module')
 def codec():
-  return AudioCodec(MODEL, random_parameters(MODEL.init, *small_inputs(MODEL)), STATISTICS)
+  return AudioCodec(MODEL, random_parameters(MODEL.init, *codec_inputs(MODEL)), STATISTICS)
 
 
 def sound(samples=41):

@@ -12,9 +12,9 @@ import pytest
 from mgjax.audio.codec.layers import (
   INPUTS,
   OUTPUTS,
+  AudioConv,
   DownConv,
   ResidualUnit,
-  SoundConv,
   UpConv,
   snake,
   weight_norm,
@@ -118,7 +118,7 @@ def applied(layer, x):
 
 @pytest.mark.parametrize(('window', 'dilation'), [(1, 1), (3, 1), (7, 3)])
 def test_convolution_is_a_sum_with_zeros_beyond_the_ends(window, dilation):
-  layer = SoundConv(5, window, dilation)
+  layer = AudioConv(5, window, dilation)
   y, x, kernel, bias = applied(layer, jax.random.normal(jax.random.key(2), (2, 13, 3)))
   edge = dilation * (window // 2)
   padded = np.pad(x, ((0, 0), (edge, edge), (0, 0)))

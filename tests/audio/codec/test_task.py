@@ -8,7 +8,7 @@ from mgjax.api import train
 from mgjax.audio.codec.model import RATE
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.core.errors import ConfigError
-from mgjax.media.audio import read_sound
+from mgjax.media.audio import read_audio
 from mgjax.registry import make_spec
 from mgjax.workflows.dry_run import dry_run
 from tests import tiny, tiny_sound
@@ -49,7 +49,7 @@ def test_a_run_says_how_far_it_is_and_what_it_learnt(tiny_sound_runs):
   shown = sorted((tiny_sound_runs / 'codec' / 'samples').glob('step_*'))[-1]
   assert (shown / 'reconstruction.png').stat().st_size > 1000
   assert len(list(shown.glob('*_original.wav'))) == 4
-  sound = read_sound(shown / '0_reconstruction.wav')
+  sound = read_audio(shown / '0_reconstruction.wav')
   assert sound.shape == (round(0.16 * RATE), 1)
 
 

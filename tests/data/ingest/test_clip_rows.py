@@ -11,7 +11,7 @@ import pytest
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_rows import COLUMNS, WHOLE, make_row, open_row
 from mgjax.data.records.rows import decode_row, encode_row, text_key
-from mgjax.media.audio import probe_sound, read_sound, write_soundtrack
+from mgjax.media.audio import probe_audio, read_audio, write_soundtrack
 from mgjax.media.containers import Blob, Limits
 from mgjax.media.transcode import reencode
 from mgjax.media.video import probe, read_clip, stream_frames, write_video
@@ -105,8 +105,8 @@ def test_encoded_anew_every_frame_is_where_it_was(name):
     count += 1
   assert count == before.frames and after.has_audio == before.has_audio
   if after.has_audio:  # of six channels
-    assert probe_sound(blob).channels == 2
-    assert probe_sound(blob).seconds == pytest.approx(before.seconds, abs=0.05)
+    assert probe_audio(blob).channels == 2
+    assert probe_audio(blob).seconds == pytest.approx(before.seconds, abs=0.05)
   with av.open(io.BytesIO(blob.data)) as container:
     keys = [i for i, packet in enumerate(container.demux(video=0)) if packet.is_keyframe]
   assert max(np.diff([*keys, count])) <= 16
@@ -118,9 +118,9 @@ def test_encoded_anew_the_sound_is_kept_in_time(tmp_path):
   click[44_100 : 44_100 + 400] = 0.8
   write_soundtrack(tmp_path / 'b.mp4', tmp_path / 'a.mp4', [click], 44_100)
   blob = Blob('b', reencode(tmp_path / 'b.mp4'))
-  info = probe_sound(blob)
+  info = probe_audio(blob)
   assert (info.rate, info.channels) == (44_100, 2)
-  heard = np.abs(read_sound(blob, rate=44_100)).max(axis=1)
+  heard = np.abs(read_audio(blob, rate=44_100)).max(axis=1)
   # AAC spreads a click over a block of 1024 samples at the most.
   assert abs(int(np.argmax(heard > 0.4)) - 44_100) < 1024
 

@@ -11,11 +11,11 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.ingest.clip_rows import open_row
-from mgjax.data.ingest.convert import Treatment, convert
+from mgjax.data.ingest.convert import ConvertOptions, convert
 from mgjax.data.ingest.entries import Rejected
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.open_inputs import open_inputs
-from mgjax.data.records.reader import Records, verify
+from mgjax.data.records.reader import Records, verify_records
 from mgjax.media.video import read_clip
 from tests.media.test_video import numbered_file, numbers
 
@@ -66,7 +66,7 @@ def test_every_input_is_a_row_or_a_reason(tmp_path, data):
   assert str(outcome).startswith('14 clips, 6 rejected (6 x is not a video')
   assert told == [(i, 20) for i in range(21)]
   np.testing.assert_array_equal(records.column('height'), [64] * 14)
-  assert records.summary == {'inputs': 20, 'rejected': 6} and not verify(tmp_path)
+  assert records.summary == {'inputs': 20, 'rejected': 6} and not verify_records(tmp_path)
   clip = read_clip(open_row(records[13]), frames=12, size=(64, 64), fps=25)
   assert numbers(clip) == list(range(12))
 
@@ -106,8 +106,8 @@ def test_other_inputs_or_another_treatment_need_another_directory(tmp_path, data
   with pytest.raises(ConfigError, match='begun with other values'):
     convert(Made(data, 5), tmp_path)
   with pytest.raises(ConfigError, match=r'treatment\.full'):
-    convert(Made(data, 4), tmp_path, Treatment(full=True))
-  convert(Made(data, 4), tmp_path, Treatment(gop=3))  # of no account without encoding anew
+    convert(Made(data, 4), tmp_path, ConvertOptions(full=True))
+  convert(Made(data, 4), tmp_path, ConvertOptions(gop=3))  # of no account without encoding anew
 
 
 def test_nothing_usable_is_a_sentence_and_its_reasons_are_kept(tmp_path):
@@ -126,7 +126,7 @@ def test_what_is_too_large_is_never_read(tmp_path, data):
         yield Input(each.name, each.caption, size, each.load)
 
   source = Large(data, 2)
-  convert(source, tmp_path, Treatment(megabytes=1))
+  convert(source, tmp_path, ConvertOptions(megabytes=1))
   assert source.read == [0]
   assert reasons(tmp_path) == {'clip 1': 'has 2 MB, more than 1; cut it into clips'}
 
@@ -157,7 +157,7 @@ def test_clips_that_wait_are_bounded_in_bytes(tmp_path, data):
 
 
 def test_encoded_anew_it_is_read_frame_for_frame(tmp_path, data):
-  convert(Made(data, 2), tmp_path, Treatment(reencode=True, gop=4, full=True))
+  convert(Made(data, 2), tmp_path, ConvertOptions(reencode=True, gop=4, full=True))
   for row in Records(tmp_path):
     assert row['media'].tobytes() != data
     clip = read_clip(open_row(row), frames=12, size=(64, 64), fps=25)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.data.records.reader import Records, verify
+from mgjax.data.records.reader import Records, verify_records
 from mgjax.data.records.storage import open_storage
 from mgjax.data.records.writer import RecordWriter
 
@@ -57,7 +57,7 @@ def assert_whole(directory):
   shards = RecordWriter(directory, **OPTIONS).shards()
   rejected = [index for shard in shards for index in shard['notes']]
   assert rejected == [index for index in range(ROWS) if not is_kept(index)]
-  assert verify(directory) == []
+  assert verify_records(directory) == []
   assert len(shards) == ROWS // ROWS_PER_SHARD
   names = sorted(open_storage(directory).names())
   assert len(names) == 2 * len(shards) + 1, names

@@ -15,8 +15,8 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import Bucket, make_batches
-from mgjax.data.records.reader import Records, verify, write_records
+from mgjax.data.mixture import ShapeBucket, make_batches
+from mgjax.data.records.reader import Records, verify_records, write_records
 from mgjax.data.records.rows import decode_row
 from mgjax.data.records.writer import RecordWriter
 from tests.data.records.record_rows import assert_same_row, make_rows
@@ -47,7 +47,7 @@ def test_records_are_a_source_of_the_rows(directory, rows_per_shard):
     with pytest.raises(IndexError):
       records[index]
   assert_same_row(pickle.loads(pickle.dumps(records))[7], rows[7])
-  assert verify(directory) == []
+  assert verify_records(directory) == []
 
 
 def test_threads_may_read_at_once(directory):
@@ -66,7 +66,7 @@ def test_records_feed_the_loader(directory):
   def keep_arrays(row):
     return {'latents': row['latents'], 'index': np.array(row['index'])}
 
-  bucket = Bucket('latents', records, 4, transform=keep_arrays)
+  bucket = ShapeBucket('latents', records, 4, transform=keep_arrays)
   with StepIterator(make_batches([bucket], seed=0)) as iterator:
     batch = next(iterator)
   assert batch['latents'].dtype == ml_dtypes.bfloat16
@@ -181,7 +181,7 @@ def test_a_truncated_or_missing_shard_is_detected_and_mended(directory):
   shard.write_bytes(shard.read_bytes()[:-100])
   with pytest.raises(StorageError, match=rf'{shard.name} has \d+ bytes instead of \d+; delete'):
     Records(directory)
-  assert len(verify(directory)) == 1
+  assert len(verify_records(directory)) == 1
   shard.unlink()
   with pytest.raises(StorageError, match=f'{shard.name} is missing'):
     Records(directory)
@@ -253,7 +253,7 @@ def test_a_flipped_bit_is_found_by_verify_and_on_reading(directory):
   data = bytearray(shard.read_bytes())
   data[data.index(b'digit 2')] ^= 1
   shard.write_bytes(data)
-  (fault,) = verify(directory)
+  (fault,) = verify_records(directory)
   assert f'{shard.name} does not have the checksum' in fault
   assert_same_row(records[5], make_rows()[5])
   with pytest.raises(DataError, match=rf'{shard.name} is damaged at its row 2') as caught:
@@ -328,7 +328,7 @@ def test_inputs_may_give_no_row(directory):
     assert_same_row(records[index], make_rows(11)[expected])
   assert records.column('index').dtype == np.int64
   np.testing.assert_array_equal(records.column('index'), [1, 2, 4, 5, 7])
-  assert verify(directory) == []
+  assert verify_records(directory) == []
 
 
 def test_records_of_which_nothing_is_left_are_empty(directory):
@@ -353,7 +353,7 @@ def test_more_shards_than_files_may_be_open_are_read(directory):
 
 
 def test_a_missing_directory_and_a_damaged_manifest_are_named(directory):
-  for read in (Records, verify):
+  for read in (Records, verify_records):
     with pytest.raises(DataError, match='nothing there; check the path'):
       read(directory)
   write_records(directory, make_rows(), rows_per_shard=4)
@@ -366,6 +366,6 @@ def test_a_missing_directory_and_a_damaged_manifest_are_named(directory):
     (json.dumps({'format': 2}), 'is not a manifest'),
   ):
     manifest.write_text(broken)
-    for read in (Records, verify):
+    for read in (Records, verify_records):
       with pytest.raises(DataError, match=message):
         read(directory)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.records.reader import Records, verify, write_records
+from mgjax.data.records.reader import Records, verify_records, write_records
 from mgjax.data.records.writer import RecordWriter
 from tests.data.records import test_crashes as writers
 from tests.data.records.object_server import object_server
@@ -47,7 +47,7 @@ def test_records_are_written_and_read_at_a_url(url):
   for index in (9, 0, *range(10)):
     assert_same_row(records[index], rows[index])
   np.testing.assert_array_equal(records.column('index'), range(10))
-  assert verify(url) == []
+  assert verify_records(url) == []
   assert RecordWriter(url, rows=10, rows_per_shard=4, meta={'of': 'digits'}, columns=['index'])
 
 
@@ -81,7 +81,7 @@ def test_a_lost_shard_and_a_damaged_row_are_told_apart(url, server):
     records[3]
   with pytest.raises(StorageError, match=r'00002-\w+\.arrayrecord is gone'):
     records[4]
-  assert len(verify(url)) == 3
+  assert len(verify_records(url)) == 3
   with pytest.raises(StorageError, match=r'00002-\w+\.arrayrecord is missing'):
     Records(url)
   left = Records(url, skip_missing=True)
