@@ -167,7 +167,7 @@ def reconstruction(**changes: float) -> ConfigDict:
 
 
 def discriminator(**changes) -> ConfigDict:
-  """Returns the autoencoder's opponent, of which all is not in public sources."""
+  """Returns the autoencoder's discriminator, of which all is not in public sources."""
   fields = {'widths': (64, 128, 256), 'groups': 8, 'start': 0}
   optimizer = {
     'kind': 'constant',
@@ -196,7 +196,7 @@ def sound_reconstruction(**changes: float) -> ConfigDict:
 
 
 def sound_discriminator(**changes) -> ConfigDict:
-  """Returns the codec's opponents, borrowed from DAC."""
+  """Returns the codec's discriminators, borrowed from DAC."""
   fields = {
     'periods': (2, 3, 5, 7, 11),
     'period_widths': (32, 128, 512, 1024, 1024),

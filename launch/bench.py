@@ -1,18 +1,18 @@
 r"""Times a configuration, here and now, on random data: seconds, rates, MFU and memory.
 
-python -m launch.bench --config=configs/bench/cpu.py --rival=tests/oracles/torch_backbone.py
+python -m launch.bench --config=configs/bench/cpu.py --baseline=tests/oracles/torch_backbone.py
 python -m launch.bench --config=configs/bench/h200.py:73728 --what=blocks --layers=0 --out=out.json
-python -m launch.bench --config=configs/bench/h200.py:8192 --what=attention --rival=jax.nn \
-  --rival=tests/oracles/torch_attention.py
+python -m launch.bench --config=configs/bench/h200.py:8192 --what=attention --baseline=jax.nn \
+  --baseline=tests/oracles/torch_attention.py
 python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1,17,128,128 \
-  --rival=tests/oracles/torch_autoencoder.py
+  --baseline=tests/oracles/torch_autoencoder.py
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \
-  --config.model.compute=float32 --rival=tests/oracles/transformers_t5.py
+  --config.model.compute=float32 --baseline=tests/oracles/transformers_t5.py
 --what=step is a whole training step; guards are a video model's with and without gate and reports,
 and the fingerprints of a checkpoint. Of a video model forward is one pass, blocks its layers alone
 and attention that of one layer, both forward and with gradients; of an autoencoder encode takes
 pixels to latents and decode takes them back; of an encoder of text or images encode reads them;
---what=data reads clips and latents, with configs/bench/data.py. A rival is jax.nn (attention alone)
+--what=data reads clips and latents, with configs/bench/data.py. A baseline is jax.nn (attention alone)
 or a Python file (mgjax/benchmarks/baselines.py); all take turns on one device.
 """
 
@@ -46,7 +46,7 @@ _LAYERS = flags.DEFINE_integer(
   'layers', None, 'Layers of a video model; 0 is as many as fit, by default those configured.',
   lower_bound=0,
 )  # fmt: skip
-_RIVAL = flags.DEFINE_multi_string('rival', [], 'jax.nn or a Python file')
+_BASELINE = flags.DEFINE_multi_string('baseline', [], 'jax.nn or a Python file')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed runs of each program.', lower_bound=1)
 _PROFILE = flags.DEFINE_string('profile', '', 'Directory for a trace, for TensorBoard or XProf.')
 _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
@@ -57,7 +57,7 @@ def main(_) -> None:
   if command_line.print_config(config):
     return
   distributed.initialize()
-  options = {'rivals': _RIVAL.value, 'rounds': _ROUNDS.value, 'profile': _PROFILE.value}
+  options = {'baselines': _BASELINE.value, 'rounds': _ROUNDS.value, 'profile': _PROFILE.value}
   if (config.component == DATA) != (_WHAT.value == DATA):
     raise ConfigError(
       f'--what={DATA} and a configuration of data go together: configs/bench/data.py'
@@ -65,7 +65,7 @@ def main(_) -> None:
   if config.component == DATA:
     _refuse(latents=_LATENTS.value, video=_VIDEO.value, profile=_PROFILE.value)
     _refuse(layers=_LAYERS.value is not None)
-    report = measure_data(config, rivals=_RIVAL.value, rounds=_ROUNDS.value)
+    report = measure_data(config, baselines=_BASELINE.value, rounds=_ROUNDS.value)
     return _show(describe_data(report), report)
   if config.component in ENCODERS:
     _refuse(latents=_LATENTS.value, video=_VIDEO.value, layers=_LAYERS.value is not None)

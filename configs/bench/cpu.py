@@ -1,6 +1,6 @@
 """A model of 44M parameters at 2 x 1,024 tokens, to be timed on a CPU.
 
-python -m launch.bench --config=configs/bench/cpu.py --rival=tests/oracles/torch_backbone.py
+python -m launch.bench --config=configs/bench/cpu.py --baseline=tests/oracles/torch_backbone.py
 """
 
 from ml_collections import ConfigDict

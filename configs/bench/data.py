@@ -1,7 +1,7 @@
 """How fast data comes in: clips against other loaders, latents against a copy in memory.
 
 python -m launch.bench --config=configs/bench/data.py:footage/ --what=data \\
-  --rival=tests/oracles/torch_loader.py --rival=tests/oracles/decord_loader.py
+  --baseline=tests/oracles/torch_loader.py --baseline=tests/oracles/decord_loader.py
 footage/ holds videos; up to `seconds` of each are encoded with a key frame every `gops` frames.
 """
 
@@ -21,6 +21,6 @@ def get_config(path: str = 'footage') -> ConfigDict:
   config.height = 256
   config.width = 256
   config.batch_size = 8
-  config.threads = 0  # of our loader; 0 is one a core, as rivals have a worker a core
+  config.threads = 0  # of our loader; 0 is one a core, as baselines have a worker a core
   config.latents = ConfigDict({'rows': 512, 'shape': (8, 32, 32, 16), 'batch_size': 16})
   return config

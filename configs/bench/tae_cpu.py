@@ -1,7 +1,7 @@
 """The full-size temporal autoencoder in float32, to be timed on a CPU: minutes a program.
 
 python -m launch.bench --config=configs/bench/tae_cpu.py --what=encode --video=1,33,128,128 \\
-  --rival=tests/oracles/torch_autoencoder.py --rival=tests/oracles/diffusers_autoencoder.py
+  --baseline=tests/oracles/torch_autoencoder.py --baseline=tests/oracles/diffusers_autoencoder.py
 The same with --what=decode.
 """
 

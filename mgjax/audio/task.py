@@ -52,15 +52,15 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   codec = load_audio_codec(config.autoencoder)
   for name, shape in config.buckets.items():
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
-  keep = ('latents',) if config.data.latents else ('sound',)
+  keep = ('latents',) if config.data.latents else ('audio',)
   transform = make_transform([each.prepare for each in model.conditionings], keep)
   sources = functools.partial(make_audio_samples, config.data, config.buckets, codec)
   buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
 
   def prepare(batch: Batch) -> Batch:
-    if 'sound' in batch:
-      batch = {k: v for k, v in batch.items() if k != 'sound'} | {
-        'latents': codec.encode(batch['sound'])
+    if 'audio' in batch:
+      batch = {k: v for k, v in batch.items() if k != 'audio'} | {
+        'latents': codec.encode(batch['audio'])
       }
     return batch | {'latents': batch['latents'].astype(jnp.float32)[:, :, None, None]}
 
@@ -113,7 +113,7 @@ def make_audio_samples(
   split: str,
   report: pathlib.Path | None = None,
 ) -> dict[str, Source]:
-  """Returns the buckets' samples: 'sound' or 'latents', 'frame_features' and 'caption'.
+  """Returns the buckets' samples: 'audio' or 'latents', 'frame_features' and 'caption'.
 
   Args:
     data: as a configuration's; with `latents`, what `launch.encode` put there is read.
@@ -209,7 +209,7 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
   codec, buckets = load_audio_codec(config.autoencoder), config.buckets
 
   def encode(samples: Sequence[Mapping[str, Any]], put: Callable[[np.ndarray], Any]):
-    sounds = [sample['sound'] for sample in samples]
+    sounds = [sample['audio'] for sample in samples]
     check_same_shape(sounds)
     yield codec.encode(put(np.stack(sounds)))
 

@@ -1,6 +1,6 @@
-"""An autoencoder against the clock, on the devices that there are, alone or with rivals.
+"""An autoencoder against the clock, on the devices that there are, alone or with baselines.
 
-Rivals get our weights and what ours reads, and before anything is timed their results are compared
+Baselines get our weights and what ours reads, and before anything is timed their results are compared
 with ours.
 """
 
@@ -44,7 +44,7 @@ def measure_autoencoder(
   what: str = STEP,
   *,
   video: tuple[int, int, int, int] | None = None,
-  rivals: Sequence[str] = (),
+  baselines: Sequence[str] = (),
   rounds: int = 5,
   profile: str = '',
   devices: Sequence[Any] | None = None,
@@ -59,14 +59,14 @@ def measure_autoencoder(
     config: of the component 'autoencoder'; its mesh and rules say how devices share the rows.
     what: one of these.
     video: shape (b t h w); by default of the bucket with the most frames.
-    rivals: Python files (`rivals.py`); all take turns in this process.
+    baselines: Python files (`baselines.py`); all take turns in this process.
     rounds: timed runs of every program.
     profile: directory for a trace of some more runs; '' for none.
     devices: by default all there are.
 
   Returns:
     Plain JSON values: `programs` is contender -> program -> seconds, rates of the median, memory;
-    `apart` is rival -> program -> how far its results are from ours, of our largest number.
+    `apart` is baseline -> program -> how far its results are from ours, of our largest number.
 
   Raises:
     ConfigError: something does not exist or does not divide.
@@ -82,17 +82,17 @@ def measure_autoencoder(
   _, bucket = longest_bucket(config.buckets)
   video = video or (bucket.batch_size, bucket.frames, bucket.height, bucket.width)
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
-  found = find_baselines(rivals, what, mesh.size)
+  found = find_baselines(baselines, what, mesh.size)
   if video[0] % (groups := size(mesh, BATCH)):
     raise ConfigError(
       f'{video[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple in --video'
     )
-  subject = make_autoencoder_programs(what, config, video, mesh)
+  programs = make_autoencoder_programs(what, config, video, mesh)
   notes = ['LPIPS and discriminator are not in the step'] if what == STEP else []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
-    ours, task, check = prepare(subject), {}, None
+    ours, task, check = prepare(programs), {}, None
     if found:
       params, x = ours.arguments
       task = make_autoencoder_task(what, config, video[1], x, params)
@@ -216,14 +216,14 @@ def _draw(shapes: Tree) -> Tree:
 def make_check(
   ours: PreparedPrograms, apart: dict[str, dict[str, float]], notes: list[str]
 ) -> Check:
-  """Makes what compares a rival's results with ours, and notes how far they are apart."""
+  """Makes what compares a baseline's results with ours, and notes how far they are apart."""
   expected = {
     name: np.asarray(program.call(*ours.arguments)) for name, program in ours.compiled.items()
   }
 
-  def check(rival: Baseline, variant: str, programs: Mapping[str, Timed]) -> None:
-    if rival.differs:
-      notes.append(f'{variant} does other work: {rival.differs}')
+  def check(baseline: Baseline, variant: str, programs: Mapping[str, Timed]) -> None:
+    if baseline.differs:
+      notes.append(f'{variant} does other work: {baseline.differs}')
       return
     for name, run in programs.items():
       result = np.asarray(run())

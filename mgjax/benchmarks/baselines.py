@@ -2,7 +2,7 @@
 
 A file, such as `tests/oracles/torch_attention.py`, has WHAT, the names of what it can run, and
 `make_programs(task) -> {variant: {program: run}}`. A program goes by the name that ours has
-(`subjects.py`), `run()` returns when it is done, and `task` is what `make_task` returns.
+(`programs.py`), `run()` returns when it is done, and `task` is what `make_task` returns.
 Against autoencoders and encoders `task` is what `make_reconstruction_task` or `make_encoder_task`
 returns, and `run()` gives its result, an array, to be compared with ours before anything is timed.
 A file has DIFFERS where its work is another: words for the report, and nothing is compared.
@@ -49,7 +49,7 @@ class Baseline:
 
 
 def find_baselines(names: Sequence[str], what: str, devices: int) -> list[Baseline]:
-  """Finds rivals by name, before anything slow begins.
+  """Finds baselines by name, before anything slow begins.
 
   Args:
     names: 'jax.nn' or paths of Python files.
@@ -57,29 +57,29 @@ def find_baselines(names: Sequence[str], what: str, devices: int) -> list[Baseli
     devices: of the mesh.
 
   Raises:
-    ConfigError: there is no such rival, or it cannot run this.
+    ConfigError: there is no such baseline, or it cannot run this.
   """
   if names and devices > 1:
     raise ConfigError(
-      f'a rival runs on one device, and this mesh has {devices}; leave --rival away, or show this '
+      f'a baseline runs on one device, and this mesh has {devices}; leave --baseline away, or show this '
       'process one device, as with CUDA_VISIBLE_DEVICES=0'
     )
   found = []
   for name in names:
-    able, rival = (('attention',), Baseline(JAX, _jax_programs)) if name == JAX else _load(name)
+    able, baseline = (('attention',), Baseline(JAX, _jax_programs)) if name == JAX else _load(name)
     if what not in able:
       raise ConfigError(
-        f'--rival={name} runs {" and ".join(able)}, not {what!r}; take --what={able[0]}, or '
-        'another rival'
+        f'--baseline={name} runs {" and ".join(able)}, not {what!r}; take --what={able[0]}, or '
+        'another baseline'
       )
-    found.append(rival)
+    found.append(baseline)
   return found
 
 
 def make_task(
   what: str, config: ConfigDict, latents: tuple[int, ...], context: int
 ) -> dict[str, Any]:
-  """Returns what a rival has to do, in plain values.
+  """Returns what a baseline has to do, in plain values.
 
   Returns:
     `what`; `latents` (b t h w c); `grid`, patches along t, h, w; `context`, tokens that
@@ -100,7 +100,7 @@ def make_task(
 def make_autoencoder_task(
   what: str, config: ConfigDict, frames: int, x: Array, params: Tree
 ) -> dict[str, Any]:
-  """Returns what a rival of an autoencoder has to do, in plain values and arrays of numpy.
+  """Returns what a baseline of an autoencoder has to do, in plain values and arrays of numpy.
 
   Returns:
     `what`; `frames` of the video; `x`, pixels in [-1, 1] or latents (b t h w c); `params`, our
@@ -112,7 +112,7 @@ def make_autoencoder_task(
 
 
 def make_encoder_task(config: ConfigDict, inputs: Sequence[Array], params: Tree) -> dict[str, Any]:
-  """Returns what a rival of an encoder has to do, in plain values and arrays of numpy.
+  """Returns what a baseline of an encoder has to do, in plain values and arrays of numpy.
 
   Returns:
     `what`, 'encode'; `part`; `tokens` and `mask` (b m), or `images` (b h w 3) in [0, 1]; `params`,
@@ -138,16 +138,16 @@ def _machine() -> dict[str, Any]:
 
 def _load(path: str) -> tuple[Sequence[str], Baseline]:
   if not pathlib.Path(path).is_file():
-    raise ConfigError(f'--rival={path}: there is no such file; give {JAX} or a Python file')
+    raise ConfigError(f'--baseline={path}: there is no such file; give {JAX} or a Python file')
   spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, path)
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
   except ImportError as error:
-    raise ConfigError(f'--rival={path}: {error}; install what it needs') from error
+    raise ConfigError(f'--baseline={path}: {error}; install what it needs') from error
   if not hasattr(module, 'make_programs') or not hasattr(module, 'WHAT'):
     raise ConfigError(
-      f'--rival={path} lacks WHAT or make_programs(task); see mgjax/benchmarks/baselines.py'
+      f'--baseline={path} lacks WHAT or make_programs(task); see mgjax/benchmarks/baselines.py'
     )
   return module.WHAT, Baseline(path, module.make_programs, getattr(module, 'DIFFERS', ''))
 

@@ -1,4 +1,4 @@
-"""Programs of a subject against those of rivals: compiled, warmed up, timed in turns, reported."""
+"""Programs of a set of programs against those of baselines: compiled, warmed up, timed in turns, reported."""
 
 import dataclasses
 import gc
@@ -32,7 +32,7 @@ Check = Callable[[Baseline, str, Mapping[str, Timed]], None]  # of a variant's p
 
 @dataclasses.dataclass(frozen=True)
 class PreparedPrograms:
-  """A subject with its programs compiled, bound to arguments, and warm.
+  """a set of programs with its programs compiled, bound to arguments, and warm.
 
   Attributes:
     subject: what was prepared.
@@ -41,7 +41,7 @@ class PreparedPrograms:
     runs: name -> the program with its arguments.
   """
 
-  subject: Programs
+  programs: Programs
   arguments: Sequence[Any]
   compiled: Mapping[str, CompiledProgram]
   runs: Mapping[str, Timed]
@@ -53,7 +53,7 @@ class Comparison:
 
   Attributes:
     timings: (contender, program) -> its times, as `race` returns them.
-    failed: rival or variant -> why it has no times.
+    failed: baseline or variant -> why it has no times.
     late: programs that were compiled while others were timed.
     peak: bytes of a device that ours took, or None where the device cannot say.
   """
@@ -64,32 +64,32 @@ class Comparison:
   peak: int | None
 
 
-def compile_one(subject: Programs, name: str) -> CompiledProgram:
-  """Compiles one program of a subject."""
+def compile_one(programs: Programs, name: str) -> CompiledProgram:
+  """Compiles one program of a set of programs."""
   return compile_program(
-    subject.programs[name],
-    subject.shapes,
-    donates=subject.donates,
-    out_shardings=subject.out_shardings,
+    programs.programs[name],
+    programs.shapes,
+    donates=programs.donates,
+    out_shardings=programs.out_shardings,
   )
 
 
-def prepare(subject: Programs) -> PreparedPrograms:
-  """Compiles all programs of a subject, makes their arguments and warms them up."""
-  compiled = {name: compile_one(subject, name) for name in subject.programs}
-  arguments = list(subject.allocate())
+def prepare(programs: Programs) -> PreparedPrograms:
+  """Compiles all programs of a set of programs, makes their arguments and warms them up."""
+  compiled = {name: compile_one(programs, name) for name in programs.programs}
+  arguments = list(programs.allocate())
   runs = {
-    name: repeated(program.call, arguments, donates=subject.donates)
+    name: repeated(program.call, arguments, donates=programs.donates)
     for name, program in compiled.items()
   }
   for run in runs.values():
     warm_up(run)
-  return PreparedPrograms(subject, arguments, compiled, runs)
+  return PreparedPrograms(programs, arguments, compiled, runs)
 
 
 def compare_programs(
   ours: PreparedPrograms,
-  rivals: Sequence[Baseline],
+  baselines: Sequence[Baseline],
   task: Mapping[str, Any],
   compilations: Sequence[float],
   *,
@@ -97,20 +97,20 @@ def compare_programs(
   profile: str = '',
   check: Check | None = None,
 ) -> Comparison:
-  """Lets rivals do what ours does, in turns.
+  """Lets baselines do what ours does, in turns.
 
   Args:
     ours: prepared before, so that its peak of memory is its own.
-    rivals: from `find_rivals`.
+    baselines: from `find_rivals`.
     task: what they have to do.
     compilations: of this process, a list that grows (`counted_compilations`).
     rounds: timed runs of every program.
     profile: directory for a trace of some more runs of ours; '' for none.
-    check: of a rival, its variant and that one's programs, before they are timed: it raises where
+    check: of a baseline, its variant and that one's programs, before they are timed: it raises where
       they do not do what they should.
   """
   peak = peak_bytes()
-  runs, failed = prepare_baselines(rivals, task, check)
+  runs, failed = prepare_baselines(baselines, task, check)
   runs = {(OURS, name): run for name, run in ours.runs.items()} | runs
   before = len(compilations)
   timings = interleave(runs, rounds)
@@ -151,7 +151,7 @@ def report_of(
     )
   if chip is None:
     notes.append(f'no peak is known of {kind!r}, so there is no MFU')
-  programs = rated(outcome.timings, ours.subject.flops, devices=mesh.size, chip=chip, **counts)
+  programs = rated(outcome.timings, ours.programs.flops, devices=mesh.size, chip=chip, **counts)
   for name, program in ours.compiled.items():
     programs[OURS][name] |= {
       'compile_seconds': program.seconds,
@@ -166,10 +166,10 @@ def report_of(
     'mesh': dict(mesh.shape),
     'peak_tflops': chip and chip.flops / 1e12,
     'jax': jax.__version__,
-    'parameters': ours.subject.parameters,
+    'parameters': ours.programs.parameters,
     'rounds': rounds,
     'programs': programs,
-    'rival_over_mgjax': ratios(outcome.timings),
+    'baseline_over_mgjax': ratios(outcome.timings),
     'failed': dict(outcome.failed),
     'peak_gib': (outcome.peak or compiler) / GIB,
     'peak_from': 'device' if outcome.peak else 'compiler',
@@ -180,32 +180,32 @@ def report_of(
 
 
 def prepare_baselines(
-  rivals: Sequence[Baseline], task: Mapping[str, Any], check: Check | None
+  baselines: Sequence[Baseline], task: Mapping[str, Any], check: Check | None
 ) -> tuple[Runs, dict[str, str]]:
-  """Makes rivals and warms them up; one that fails is named, and does not stop the others.
+  """Makes baselines and warms them up; one that fails is named, and does not stop the others.
 
   Args:
-    rivals: from `find_rivals`.
+    baselines: from `find_rivals`.
     task: what they have to do.
     check: see `compete`.
 
   Returns:
-    Their programs, and rival or variant -> why it has none.
+    Their programs, and baseline or variant -> why it has none.
   """
   runs: Runs = {}
   failed: dict[str, str] = {}
-  for rival in rivals:
+  for baseline in baselines:
     try:
-      variants = rival.make_programs(task)
+      variants = baseline.make_programs(task)
     except Exception as error:
-      failed[rival.name] = first_line(error)
+      failed[baseline.name] = first_line(error)
       continue
     for variant, programs in variants.items():
       try:
         for run in programs.values():
           warm_up(run)
         if check is not None:
-          check(rival, variant, programs)
+          check(baseline, variant, programs)
       except Exception as error:
         failed[variant] = first_line(error)
         continue

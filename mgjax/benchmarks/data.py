@@ -1,7 +1,7 @@
 """The loading of data against the clock: clips, the first batch, and latents.
 
 Clips are random windows of video files, read from records by the loader that training reads with;
-rivals read the same windows from the same files, with as many workers as there are cores. Latents
+baselines read the same windows from the same files, with as many workers as there are cores. Latents
 are read from records by threads, against threads that copy as much within memory.
 """
 
@@ -39,13 +39,13 @@ Programs = dict[str, Timed]
 
 
 def measure_data(
-  config: ConfigDict, *, rivals: Sequence[str] = (), rounds: int = 5, directory: str = ''
+  config: ConfigDict, *, baselines: Sequence[str] = (), rounds: int = 5, directory: str = ''
 ) -> dict[str, Any]:
   """Times how clips and latents are read.
 
   Args:
     config: `configs/bench/data.py` says what it holds.
-    rivals: Python files (`rivals.py`); one that cannot run is named in the report.
+    baselines: Python files (`baselines.py`); one that cannot run is named in the report.
     rounds: timed runs of every program; all take turns.
     directory: for the files, which are removed again; by default where temporary files go.
 
@@ -54,12 +54,12 @@ def measure_data(
     and what it reads in a second: `clips_per_second`, or `gigabytes_per_second` of latents.
 
   Raises:
-    ConfigError: there is no such rival, or no whole batch.
+    ConfigError: there is no such baseline, or no whole batch.
     DataError: the videos cannot be used.
   """
   if config.windows < config.batch_size or config.latents.rows < config.latents.batch_size:
     raise ConfigError('windows and latents.rows must be at least one batch of theirs')
-  found = find_baselines(rivals, WHAT, devices=1)
+  found = find_baselines(baselines, WHAT, devices=1)
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   threads = config.threads or cores
   with tempfile.TemporaryDirectory(dir=directory or None) as folder:
@@ -92,7 +92,7 @@ def measure_data(
     'batch_size': config.batch_size,
     'latents': [config.latents.rows, *config.latents.shape],
     'programs': programs,
-    'rival_over_mgjax': ratios({key: timings[key] for key in runs}),
+    'baseline_over_mgjax': ratios({key: timings[key] for key in runs}),
     'copy_over_mgjax': {
       program: timings[COPY, COPY]['median'] / timings[OURS, program]['median']
       for contender, program in latents
@@ -118,7 +118,7 @@ def describe_data(report: Mapping[str, Any]) -> str:
       ]
       times = ', '.join(f'{name} {numbers[name]:.4g} s' for name in ('median', 'min', 'cpu'))
       lines.append(f'{contender}, {program}: {", ".join([*rates, times])}')
-  for name, variant in report['rival_over_mgjax'].items():
+  for name, variant in report['baseline_over_mgjax'].items():
     for program, times in variant.items():
       lines.append(
         f'{name} / {OURS}, {program}: {times["median"]:.2f} (median), {times["min"]:.2f} (min), '
@@ -130,7 +130,7 @@ def describe_data(report: Mapping[str, Any]) -> str:
 
 
 def _task(config: ConfigDict, footage: Mapping[int, Windows], cores: int) -> dict[str, Any]:
-  """Returns what a rival has to do: programs of whole epochs, and the first batch of one."""
+  """Returns what a baseline has to do: programs of whole epochs, and the first batch of one."""
   return {
     'what': WHAT,
     'windows': {_name(gop): windows for gop, windows in footage.items()},
@@ -175,10 +175,10 @@ def _clip_programs(
 
 
 def _make_check(ours: Programs) -> Callable[[Baseline, str, Mapping[str, Timed]], None]:
-  """Makes what compares a rival's first batch with ours."""
+  """Makes what compares a baseline's first batch with ours."""
 
-  def check(rival: Baseline, variant: str, programs: Mapping[str, Timed]) -> None:
-    del rival
+  def check(baseline: Baseline, variant: str, programs: Mapping[str, Timed]) -> None:
+    del baseline
     for name, run in programs.items():
       found, expected = np.asarray(run()), np.asarray(ours[name]())
       if found.shape != expected.shape or found.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""A video configuration against the clock, on the devices that there are, alone or with rivals.
+"""A video configuration against the clock, on the devices that there are, alone or with baselines.
 
 It stands beside the planner because it answers the same question by measuring: the same sizes
 (`workload.py`) against the same peaks (`parallel/chips.py`).
@@ -40,7 +40,7 @@ def measure_flow_model(
   *,
   latents: tuple[int, ...] | None = None,
   layers: int | None = None,
-  rivals: Sequence[str] = (),
+  baselines: Sequence[str] = (),
   rounds: int = 5,
   profile: str = '',
   devices: Sequence[Any] | None = None,
@@ -49,10 +49,10 @@ def measure_flow_model(
 
   Args:
     config: of the part 'video'; its mesh and rules say how devices share the work.
-    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`subjects.py`).
+    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`programs.py`).
     latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
     layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
-    rivals: 'jax.nn', or Python files (`rivals.py`); all take turns in this process.
+    baselines: 'jax.nn', or Python files (`baselines.py`); all take turns in this process.
     rounds: timed runs of every program.
     profile: directory for a trace of some more runs; '' for none.
     devices: by default all there are.
@@ -68,7 +68,7 @@ def measure_flow_model(
   work = make_workload(config)
   latents = tuple(latents or (config.buckets[work.bucket].batch_size, *work.latents))
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
-  found = find_baselines(rivals, what, mesh.size)
+  found = find_baselines(baselines, what, mesh.size)
 
   def make(depth: int) -> Programs:
     return make_programs(what, _with_depth(config, depth), latents, work.context, mesh)
@@ -112,9 +112,9 @@ def _fitted(
     )
 
   def needed(depth: int) -> int:
-    subject = make(depth)
-    *_, last = subject.programs  # the one with a backward pass
-    return compile_one(subject, last).bytes
+    programs = make(depth)
+    *_, last = programs.programs  # the one with a backward pass
+    return compile_one(programs, last).bytes
 
   depth = estimate_depth(configured, capacity(), needed)
   ours, depth, notes = halve_until_it_fits(lambda depth: prepare(make(depth)), depth)

@@ -132,7 +132,7 @@ def make_step_programs(
   step = make_step(
     model, objective, optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
-    gate=make_guard(config.train),
+    guard=make_guard(config.train),
   )  # fmt: skip
   # Given up, or the parameters would be there twice.
   begin = jax.jit(

@@ -65,7 +65,7 @@ def rated(
 
 
 def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
-  """Returns rival -> program -> how many times our seconds it takes."""
+  """Returns baseline -> program -> how many times our seconds it takes."""
   found: dict[str, dict[str, dict[str, float]]] = {}
   for (contender, program), times in timings.items():
     if contender != OURS:
@@ -77,7 +77,7 @@ def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
 def describe_benchmark(report: Mapping[str, Any]) -> str:
   """Returns a report of `benchmark.py` or of a benchmark of autoencoders or encoders as text."""
   parts = [_heading(report), *aligned(_rows(report), names=2)]
-  for name, variant in report['rival_over_mgjax'].items():
+  for name, variant in report['baseline_over_mgjax'].items():
     for program, times in variant.items():
       parts.append(f'{name} / {OURS}, {program}: {times["min"]:.2f} (min), {times["median"]:.2f}')
   parts += [f'{name} failed: {message}' for name, message in report['failed'].items()]

@@ -1,6 +1,6 @@
-"""A frozen encoder against the clock, on the devices that there are, alone or with rivals.
+"""A frozen encoder against the clock, on the devices that there are, alone or with baselines.
 
-Rivals get our weights and the same tokens, and their states are compared with ours before anything
+Baselines get our weights and the same tokens, and their states are compared with ours before anything
 is timed.
 """
 
@@ -32,7 +32,7 @@ from mgjax.planning.text_encoder import ENCODE, encoder_inputs, make_encoder, to
 def measure_encoder(
   config: ConfigDict,
   *,
-  rivals: Sequence[str] = (),
+  baselines: Sequence[str] = (),
   rounds: int = 5,
   profile: str = '',
   devices: Sequence[Any] | None = None,
@@ -42,7 +42,7 @@ def measure_encoder(
 
   Args:
     config: of an encoder; its mesh and rules say how devices share the rows.
-    rivals: Python files (`rivals.py`); all take turns in this process.
+    baselines: Python files (`baselines.py`); all take turns in this process.
     rounds: timed runs of every program.
     profile: directory for a trace of some more runs; '' for none.
     devices: by default all there are.
@@ -55,14 +55,14 @@ def measure_encoder(
   """
   make_encoder(config)  # raises where it is none
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
-  found = find_baselines(rivals, ENCODE, mesh.size)
+  found = find_baselines(baselines, ENCODE, mesh.size)
   if config.rows % (groups := size(mesh, BATCH)):
     raise ConfigError(f'config.rows = {config.rows} do not divide over {groups} groups of devices')
-  subject, length = make_encoder_programs(config, mesh), tokens_read(config)
+  programs, length = make_encoder_programs(config, mesh), tokens_read(config)
   notes: list[str] = []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
-    ours, task, check = prepare(subject), {}, None
+    ours, task, check = prepare(programs), {}, None
     if found:
       params, *inputs = ours.arguments
       task = make_encoder_task(config, inputs, params)

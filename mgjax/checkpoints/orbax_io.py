@@ -5,7 +5,7 @@ checkpoint load silently as wrong values. So every leaf's fingerprint is compute
 stored beside the arrays, and computed again after a restore.
 
 A checkpoint is one directory `<step>` with an item for every field of the state that has leaves
-(`params`, `opt_state`, `average`, `opponent`, ...) and `meta`, a JSON value `{'record': {'meta',
+(`params`, `opt_state`, `average`, `discriminator`, ...) and `meta`, a JSON value `{'record': {'meta',
 'loss', 'leaves'}, 'digest'}`: the caller's own meta, the validation loss if it is known, and for
 each item each leaf's dtype, shape and fingerprint, under a SHA-256 of its own.
 """
@@ -36,7 +36,7 @@ from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.typing import Array, Tree
 
 # Fields of a state that every checkpoint has. Later ones begin at zero where it lacks them.
-_ALWAYS = ('params', 'opt_state', 'average', 'opponent')
+_ALWAYS = ('params', 'opt_state', 'average', 'discriminator')
 # These say that reading was impossible here and now, not that the files are bad ...
 _NOT_DAMAGE = (
   *(MemoryError, PermissionError, ConnectionError, TimeoutError),

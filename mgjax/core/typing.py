@@ -25,10 +25,10 @@ Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
 
 
 class Critic(NamedTuple):
-  """An opponent as the objective of the player that it judges sees it; see `training/adversarial.py`.
+  """A discriminator as the objective of the player that it judges sees it; see `training/adversarial.py`.
 
   Attributes:
-    predict: the opponent with its parameters bound.
+    predict: the discriminator with its parameters bound.
     active: (), bool; before that its judgement must not count.
   """
 

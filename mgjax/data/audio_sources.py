@@ -29,7 +29,7 @@ def make_audio_sources(
   split: str,
   report: str | os.PathLike[str] | None = None,
 ) -> dict[str, Source]:
-  """Makes the sources of the buckets' samples: {'sound': float32 (s c), 'caption', ...}.
+  """Makes the sources of the buckets' samples: {'audio': float32 (s c), 'caption', ...}.
 
   A file serves every bucket that it is long enough for; buckets without any are left out.
 
@@ -64,7 +64,7 @@ class DigitsWithAudio:
 
   Seven of ten windows hold an event at a random place, if their clip has one, since most of a clip
   is silent; the others lie anywhere. Where a window lies is a function of the index alone. Beside
-  'sound' there are the labels and the caption of the clip, and the 'events' inside the window, in
+  'audio' there are the labels and the caption of the clip, and the 'events' inside the window, in
   seconds from its start. Windows with 'video' begin on a frame.
   """
 
@@ -83,7 +83,7 @@ class DigitsWithAudio:
     events = np.rint(sample['events'] * RATE)  # the samples that they are heard at
     start = self._start(index, events)
     inside = (events >= start) & (events < start + self._samples)
-    sample['sound'] = sample['sound'][start : start + self._samples]
+    sample['audio'] = sample['audio'][start : start + self._samples]
     sample['events'] = np.maximum(sample['events'][inside] - start / RATE, 0)
     if self._pictures:
       first, count = start // self._step, self._samples // self._step
@@ -102,7 +102,7 @@ class DigitsWithAudio:
 
 
 class AudioClips(Windows):
-  """Windows of sound files: `source[i]` is {'sound': float32 (s c), 'caption', 'source'}."""
+  """Windows of sound files: `source[i]` is {'audio': float32 (s c), 'caption', 'source'}."""
 
   def __init__(self, clips: ClipIndex, *, seconds: float, rate: int, channels: int):
     super().__init__(clips, seconds)
@@ -110,11 +110,11 @@ class AudioClips(Windows):
 
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
     """Reads the sound of a window."""
-    return {'sound': _read(clip, start, self._seconds, self._rate, self._channels)}
+    return {'audio': _read(clip, start, self._seconds, self._rate, self._channels)}
 
 
 class VideoClipsWithAudio(Clips):
-  """Windows of videos with what is heard meanwhile: {'video', 'sound', 'caption', 'source'}."""
+  """Windows of videos with what is heard meanwhile: {'video', 'audio', 'caption', 'source'}."""
 
   def __init__(self, clips: ClipIndex, shape: Shape, *, rate: int, channels: int):
     super().__init__(clips, shape)
@@ -124,7 +124,7 @@ class VideoClipsWithAudio(Clips):
     """Reads the frames and the sound of a window."""
     seconds = self.length(number, index)
     sound = _read(clip, start, seconds, self._rate, self._channels)
-    return {'video': super().read(clip, start, number, index)['video'], 'sound': sound}
+    return {'video': super().read(clip, start, number, index)['video'], 'audio': sound}
 
 
 def _read(clip: Clip, start: float, seconds: float, rate: int, channels: int) -> np.ndarray:

@@ -189,7 +189,7 @@ class Digits:
   `source[index]` is {'video': uint8 (t h w 3), 'caption', 'digit', 'colour', 'motion'}. One frame
   makes images: 'a photo of the green digit 3', motion ''. Raises ConfigError for unknown names.
 
-  With `sound` a sample has also 'sound', float32 (s 1) of frames / fps seconds at 48 kHz, and
+  With `sound` a sample has also 'audio', float32 (s 1) of frames / fps seconds at 48 kHz, and
   'events', the seconds at which the digit hits something: between frames as a rule, not on one.
   """
 
@@ -260,7 +260,7 @@ class Digits:
       events = _events(sample['motion'], course, self.laps) * (self.frames - 1) / self.fps
       samples = self.frames * sounds.RATE // self.fps
       sound = sounds.digit_sound(sample['digit'], events, samples)
-      sample |= {'sound': sound, 'events': events}
+      sample |= {'audio': sound, 'events': events}
     if pictures:
       sample['video'] = self._render(image, sample['colour'], sample['motion'], course, generator)
     return sample

@@ -186,12 +186,12 @@ def judge_clips(
 
 def sound_ceiling(samples: Sequence[dict[str, Any]]) -> SoundScores:
   """Scores the true sounds of samples of `Digits(sound=True)`: nothing can be better."""
-  return judge_clips([sample['sound'] for sample in samples], samples)
+  return judge_clips([sample['audio'] for sample in samples], samples)
 
 
 def sound_floor(samples: Sequence[dict[str, Any]]) -> SoundScores:
   """Scores each true sound by the events and the digit of the next sample: the score of chance."""
-  return judge_clips([sample['sound'] for sample in samples], [*samples[1:], *samples[:1]])
+  return judge_clips([sample['audio'] for sample in samples], [*samples[1:], *samples[:1]])
 
 
 def _share(part: int, whole: int) -> float:

@@ -112,7 +112,7 @@ def judge_soundtracks(
   name = longest_audio_bucket(config)
   source = make_audio_sources(config.data, {name: config.buckets[name]}, 'validation')[name]
   clips = [source[index] for index in evenly(len(source), samples)]
-  real = np.stack([clip['sound'] for clip in clips])
+  real = np.stack([clip['audio'] for clip in clips])
   prompts = [clean_prompt(clip['caption']) for clip in clips]
   made = tracker.generate(prompts, _features(tracker, clips), seed=seed)
   again = np.concatenate(

@@ -211,7 +211,7 @@ def sample_audio(
   chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='sound', disable=not sys.stderr.isatty())
   described = {'sounds': sounds or 'validation data of the run', 'seconds': seconds}
-  return (source[index]['sound'] for index in bar), {**described, 'chosen': chosen}
+  return (source[index]['audio'] for index in bar), {**described, 'chosen': chosen}
 
 
 def write_audio(

@@ -63,13 +63,13 @@ class LongAudio:
       cells = [f'{seams.ratio:.2f} x', f'{seams.rank:.2f}', f'{scores.onset_error:.1f} ms']
       cells += [f'{share:.1%}' for share in shares]
       lines.append(f'{how:16}' + ''.join(f'{cell:>15}' for cell in cells))
-    seconds = len(self.clips[0]['sound']) / RATE
+    seconds = len(self.clips[0]['audio']) / RATE
     lines.append(f'{len(self.clips)} clip(s) of {seconds:g} s; flux: at seams over elsewhere')
     return '\n'.join(lines)
 
   def write(self, directory: pathlib.Path, rate: int) -> list[pathlib.Path]:
     """Writes the first clip's sounds, the true one with them, as wavs and on one sheet."""
-    heard = {'original': self.clips[0]['sound']}
+    heard = {'original': self.clips[0]['audio']}
     heard |= {how: way.sounds[0] for how, way in self.ways.items()}
     paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in heard)]
     audio_sheet(paths[0], list(heard.values()), list(heard), rate)

@@ -85,7 +85,7 @@ def compile_step(
   step = make_step(
     model, make_objectives(config, model)[0], optimizer,
     seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
-    gate=make_guard(config.train),
+    guard=make_guard(config.train),
   )  # fmt: skip
   return compile_for(mesh, step, state, abstract)
 

@@ -102,18 +102,18 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
   _, bucket = longest_bucket(config.buckets)
   options = {
     'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate,
-    'gate': make_guard(config.train),
+    'guard': make_guard(config.train),
   }  # fmt: skip
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   init = functools.partial(_init, model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
-  opponent = make_adversary(config, weights, None)
-  if opponent is None:
+  discriminator = make_adversary(config, weights, None)
+  if discriminator is None:
     step = make_step(model, make_objective(weights), optimizer, **options)
     state = abstract_state(init, optimizer, mesh)
   else:
-    other = make_run_optimizer(opponent.optimizer, config.train.steps)
-    step = make_adversarial_step(model, opponent, optimizer, other, **options)
-    player = (functools.partial(_init, opponent.model, opponent.inputs), other)
+    other = make_run_optimizer(discriminator.optimizer, config.train.steps)
+    step = make_adversarial_step(model, discriminator, optimizer, other, **options)
+    player = (functools.partial(_init, discriminator.model, discriminator.inputs), other)
     state = abstract_state(init, optimizer, mesh, player)
   video = jax.ShapeDtypeStruct(
     (bucket.batch_size, bucket.frames, bucket.height, bucket.width, 3),

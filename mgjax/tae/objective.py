@@ -94,14 +94,20 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
     reconstruction, posterior = predict(batch['video'], key)
     made = jax.lax.stop_gradient(reconstruction)
     (value, metrics), pull = jax.value_and_grad(distance, has_aux=True)(made, batch)
-    judged, push = jax.value_and_grad(lambda made: generator_loss(judge.predict(made)))(made)
+    critic_loss, push = jax.value_and_grad(lambda made: generator_loss(judge.predict(made)))(made)
     scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), LARGEST) if weights.adaptive else 1
     weight = weights.adversarial * scale * judge.active
-    value = value + weight * judged
+    value = value + weight * critic_loss
     extra, more = latent_loss(posterior)
     # The gradients that pixels get are known: the decoder is gone through once for all of them.
     loss = _with_gradient(reconstruction, value, pull + weight * push) + extra
-    metrics = {'loss': loss, **metrics, **more, 'judged': judged, 'adversarial_weight': weight}
+    metrics = {
+      'loss': loss,
+      **metrics,
+      **more,
+      'generator_loss': critic_loss,
+      'adversarial_weight': weight,
+    }
     return loss, metrics, made
 
   return objective

@@ -89,7 +89,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     show=show,
     notes=notes,
     start=make_start(config),
-    opponent=make_adversary(config, weights, perceptual),
+    discriminator=make_adversary(config, weights, perceptual),
     frozen=frozen,
   )
 
@@ -124,7 +124,7 @@ def make_adversary(
   return Adversary(
     model=discriminator,
     inputs=(jnp.zeros((1, 1, side, side, 3)),),
-    judged=make_adversarial_objective(weights, perceptual),
+    generator_objective=make_adversarial_objective(weights, perceptual),
     objective=make_discriminator_objective(weights),
     optimizer=optimizer,
     start=start,

@@ -1,4 +1,4 @@
-"""One training step of two players: a model, and the opponent that judges what it makes.
+"""One training step of two players: a model, and the discriminator that judges what it makes.
 
 The autoencoder (Movie Gen §3.1.1) and the audio codec train against discriminators. Both players
 take one step at a time, from the same reconstructions and each from the other as it was before the
@@ -22,47 +22,47 @@ from mgjax.training.step import Learn, Step, accumulated, apply, bind, with_froz
 
 def make_adversarial_step(
   model: nn.Module,
-  opponent: Adversary,
+  discriminator: Adversary,
   optimizer: optax.GradientTransformation,
-  opponent_optimizer: optax.GradientTransformation,
+  discriminator_optimizer: optax.GradientTransformation,
   *,
   seed: int,
   decay: float,
   accumulate: int = 1,
-  gate: UpdateGuard | None = None,
+  guard: UpdateGuard | None = None,
 ) -> Step:
   """Makes `step(state, batch, frozen=None) -> (state, metrics)`, as `make_step` does, for two.
 
-  Before step `opponent.start` the opponent neither judges nor learns. What it would say is computed
+  Before step `discriminator.start` the discriminator neither judges nor learns. What it would say is computed
   all the same: one program for the whole run, and none of it in a branch, where XLA's convolutions
   take several times as long on a CPU.
 
   Args:
     model: a Linen module.
-    opponent: with the objectives of both.
+    discriminator: with the objectives of both.
     optimizer: of the model.
-    opponent_optimizer: of the opponent.
+    discriminator_optimizer: of the discriminator.
     seed: of all draws.
-    decay: of the average of the model's parameters; none is kept of the opponent's.
+    decay: of the average of the model's parameters; none is kept of the discriminator's.
     accumulate: as for `make_step`.
-    gate: as for `make_step`; a step that is bad for one player is taken by neither.
+    guard: as for `make_step`; a step that is bad for one player is taken by neither.
   """
-  learn = make_adversarial_learn(model, opponent, seed=seed, accumulate=accumulate)
+  learn = make_adversarial_learn(model, discriminator, seed=seed, accumulate=accumulate)
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
     (gradients, learnt), loss, metrics = learn(state, batch, frozen)
-    both = {'': gradients, 'opponent_': learnt}
-    good, counters, found = check_update(gate, state.counters, loss, both)
+    both = {'': gradients, 'discriminator_': learnt}
+    good, counters, found = check_update(guard, state.counters, loss, both)
 
     def update(state: State) -> State:
       params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
-      opposing = state.opponent['params'], state.opponent['opt_state']
-      others = apply(opponent_optimizer, learnt, opposing[1], opposing[0])
+      opposing = state.discriminator['params'], state.discriminator['opt_state']
+      others = apply(discriminator_optimizer, learnt, opposing[1], opposing[0])
       moved = dict(zip(('params', 'opt_state'), others, strict=True))
-      active = state.step >= opponent.start
-      other = jax.tree.map(functools.partial(jnp.where, active), moved, state.opponent)
+      active = state.step >= discriminator.start
+      other = jax.tree.map(functools.partial(jnp.where, active), moved, state.discriminator)
       average = update_average(state.average, params, decay, state.step)
-      return state.replace(params=params, opt_state=opt_state, average=average, opponent=other)
+      return state.replace(params=params, opt_state=opt_state, average=average, discriminator=other)
 
     state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
     return state, metrics | found
@@ -71,12 +71,12 @@ def make_adversarial_step(
 
 
 def make_adversarial_learn(
-  model: nn.Module, opponent: Adversary, *, seed: int, accumulate: int = 1
+  model: nn.Module, discriminator: Adversary, *, seed: int, accumulate: int = 1
 ) -> Learn:
   """Makes what both learn from a batch, without the updates: a pair of gradients, one loss."""
 
   def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
-    active = state.step >= opponent.start
+    active = state.step >= discriminator.start
 
     def gradient(players: tuple[Tree, Tree], batch: Batch, key: Key):
       params, others = players
@@ -84,19 +84,21 @@ def make_adversarial_learn(
       first, second = jax.random.split(key)
 
       def loss(params: Tree) -> tuple[Array, tuple[Metrics, Array]]:
-        judge = Critic(bind(opponent.model, others), active)
-        value, metrics, made = opponent.judged(bind(model, params), batch, first, judge)
+        judge = Critic(bind(discriminator.model, others), active)
+        value, metrics, made = discriminator.generator_objective(
+          bind(model, params), batch, first, judge
+        )
         return value, (metrics, made)
 
       def opposing(others: Tree) -> tuple[Array, Metrics]:
-        return opponent.objective(bind(opponent.model, others), batch, made, second)
+        return discriminator.objective(bind(discriminator.model, others), batch, made, second)
 
       (value, (metrics, made)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
       (other, more), learnt = jax.value_and_grad(opposing, has_aux=True)(others)
       return (gradients, learnt), value + other, metrics | more
 
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    players = (state.params, state.opponent['params'])
+    players = (state.params, state.discriminator['params'])
     return accumulated(gradient, players, batch, key, accumulate)
 
   return learn

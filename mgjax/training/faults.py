@@ -36,10 +36,10 @@ from mgjax.training.spec import TrainSpec
 from mgjax.training.state import State
 from mgjax.training.step import Learn, make_learn
 
-JUDGED = ('loss', 'gradient_norm', 'opponent_gradient_norm')
+JUDGED = ('loss', 'gradient_norm', 'discriminator_gradient_norm')
 COUNTED = ('skipped', 'stopped', 'skipped_in_a_row')
 SHOWN = 64  # samples whose files are looked up: that reads them
-TREES = ('batch', 'prepared', 'parameters', 'opponent_parameters', 'loss', 'gradients')
+TREES = ('batch', 'prepared', 'parameters', 'discriminator_parameters', 'loss', 'gradients')
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
     done: the number of the last one.
 
   Raises:
-    NonFiniteError: the gate is closed; or a step without a gate was not finite.
+    NonFiniteError: the guard is closed; or a step without a guard was not finite.
   """
   kept = []
   for step, row in enumerate(rows, done - len(rows) + 1):
@@ -75,7 +75,7 @@ def check_norms(norms: Metrics, done: int) -> Metrics:
   """Returns norms of parameters, on the host, if they are finite.
 
   Raises:
-    NonFiniteError: one is not, which no gate mends: nothing brings a parameter back.
+    NonFiniteError: one is not, which no guard mends: nothing brings a parameter back.
   """
   norms = jax.device_get(norms)
   if bad := [name for name, norm in norms.items() if not math.isfinite(norm)]:
@@ -132,7 +132,7 @@ def make_examine(learn: Learn) -> Callable[..., dict[str, dict[str, list[float]]
   @jax.jit
   def examine(state: State, batch: Batch, prepared: Batch, frozen: Tree) -> Tree:
     gradients, loss, _ = learn(state, prepared, frozen)
-    trees = (batch, prepared, state.params, (state.opponent or {}).get('params', {}))
+    trees = (batch, prepared, state.params, (state.discriminator or {}).get('params', {}))
     trees = (*map(named_leaves, trees), {'': loss}, named_leaves(gradients))
     return {
       name: {leaf: _measured(x) for leaf, x in tree.items() if jnp.issubdtype(x.dtype, jnp.inexact)}
@@ -217,8 +217,8 @@ def save_fault(
 
 def bare(state: State) -> State:
   """Returns a state of parameters alone, those of both players."""
-  opponent = state.opponent and {'params': state.opponent['params']}
-  return State(state.step, state.params, {}, {}, opponent)
+  discriminator = state.discriminator and {'params': state.discriminator['params']}
+  return State(state.step, state.params, {}, {}, discriminator)
 
 
 def load_batch(folder: str | os.PathLike[str], share: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -251,7 +251,7 @@ def make_explain(
   share = rows_of_process(mesh, jax.process_index())
 
   def explain(state: State, step: int) -> str:
-    # The gate is closed: these are the parameters that the step began with, or itself spoilt.
+    # The guard is closed: these are the parameters that the step began with, or itself spoilt.
     state = bare(state.replace(step=jnp.full_like(state.step, step - 1)))
     host, hosts = share
     batches = make_batches(spec.buckets, seed=config.seed, host=host, hosts=hosts)
@@ -292,9 +292,9 @@ def examine(
 
 def make_learn_of(spec: TrainSpec, *, seed: int, accumulate: int) -> Learn:
   """Makes what a step of a part learns from a batch, for one player or two."""
-  if spec.opponent is None:
+  if spec.discriminator is None:
     return make_learn(spec.model, spec.objective, seed=seed, accumulate=accumulate)
-  return make_adversarial_learn(spec.model, spec.opponent, seed=seed, accumulate=accumulate)
+  return make_adversarial_learn(spec.model, spec.discriminator, seed=seed, accumulate=accumulate)
 
 
 def _listed(samples: Sequence[Mapping[str, Any]], most: int = 8) -> str:

@@ -1,12 +1,12 @@
-"""The gate inside a step: an update that would spoil the state is not made, and is counted.
+"""The guard inside a step: an update that would spoil the state is not made, and is counted.
 
 A step is bad if its loss or a norm of gradients is not finite or, where that is asked for, if a
-norm is a spike. After a bad step parameters, optimizer, average and opponent are what they were,
+norm is a spike. After a bad step parameters, optimizer, average and discriminator are what they were,
 bit by bit; the step counts, and the data go on. More bad steps in a row than are let pass close the
 gate for good: no later step changes anything, so whenever the host looks it finds the parameters
 that failed. A parameter that is not finite shows in the loss of every step; one that no loss reads
 is found when norms are reported and before a state is saved, for reading all of them at every step
-costs more than the gate.
+costs more than the guard.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ class UpdateGuard:
 
 @flax.struct.dataclass
 class SkipCounters:
-  """What the gate remembers.
+  """What the guard remembers.
 
   Attributes:
     skipped: int32 scalar, bad steps so far.
@@ -66,7 +66,7 @@ class SkipCounters:
 
 
 def make_guard(train: Mapping[str, Any] | ConfigDict) -> UpdateGuard:
-  """Makes the gate that `train.faults` of a configuration describes.
+  """Makes the guard that `train.faults` of a configuration describes.
 
   Raises:
     ConfigError: a value is out of its range.
@@ -74,21 +74,21 @@ def make_guard(train: Mapping[str, Any] | ConfigDict) -> UpdateGuard:
   return UpdateGuard(**dict(train.get('faults', {})))
 
 
-def start_counters(two_players: bool = False) -> SkipCounters:
+def start_counters(adversarial: bool = False) -> SkipCounters:
   """Returns the counters before the first step."""
-  names = ('gradient_norm', *(('opponent_gradient_norm',) if two_players else ()))
+  names = ('gradient_norm', *(('discriminator_gradient_norm',) if adversarial else ()))
   numbers = (jnp.zeros((), jnp.int32) for _ in range(3))  # arrays of their own: all are donated
   return SkipCounters(*numbers, {name: jnp.zeros((), jnp.float32) for name in names})
 
 
 class Verdict(NamedTuple):
-  """What the gate says of a step.
+  """What the guard says of a step.
 
   Attributes:
-    good: bool scalar, or None where there is no gate.
-    counters: after the step; None where there is no gate.
-    metrics: norms of gradients, whole and by group, and with a gate `skipped` (1 if the step was
-      bad), `stopped` (1 if the gate is closed for good), counts and running means.
+    good: bool scalar, or None where there is no guard.
+    counters: after the step; None where there is no guard.
+    metrics: norms of gradients, whole and by group, and with a guard `skipped` (1 if the step was
+      bad), `stopped` (1 if the guard is closed for good), counts and running means.
   """
 
   good: Array | None
@@ -97,7 +97,7 @@ class Verdict(NamedTuple):
 
 
 def check_update(
-  gate: UpdateGuard | None,
+  guard: UpdateGuard | None,
   counters: SkipCounters | None,
   loss: Array,
   gradients: Mapping[str, Tree],
@@ -118,14 +118,14 @@ def check_update(
     for player, tree in gradients.items()
     for name, norm in norms_by_group(f'{player}gradient_norm', tree).items()
   }
-  if gate is None or counters is None:
+  if guard is None or counters is None:
     return Verdict(None, counters, norms | groups)
-  good = jnp.isfinite(loss) & (counters.in_a_row <= gate.skip)
+  good = jnp.isfinite(loss) & (counters.in_a_row <= guard.skip)
   for name, norm in norms.items():
     good &= jnp.isfinite(norm)
-    if gate.spike:
-      mean = counters.norms[name]  # 0 of an opponent that has not begun to learn: no yardstick
-      good &= (norm <= gate.spike * mean) | (mean == 0) | (counters.taken < WARM_UP)
+    if guard.spike:
+      mean = counters.norms[name]  # 0 of a discriminator that has not begun to learn: no yardstick
+      good &= (norm <= guard.spike * mean) | (mean == 0) | (counters.taken < WARM_UP)
   gain = jnp.maximum(1 / (counters.taken + 1), 1 / HORIZON)
   means = {
     name: jnp.where(good, mean + gain * (norms[name] - mean), mean)
@@ -136,7 +136,7 @@ def check_update(
   counters = SkipCounters(counters.skipped + bad, in_a_row, counters.taken + 1 - bad, means)
   counted = {
     'skipped': bad,
-    'stopped': (in_a_row > gate.skip).astype(jnp.int32),
+    'stopped': (in_a_row > guard.skip).astype(jnp.int32),
     'skipped_in_a_row': in_a_row,
     'skipped_steps': counters.skipped,
     **{f'running_{name}': mean for name, mean in means.items()},
@@ -145,7 +145,7 @@ def check_update(
 
 
 def apply_if(good: Array | None, update: Callable[[Tree], Tree], state: Tree) -> Tree:
-  """Returns update(state) if a step is good or there is no gate, else the state.
+  """Returns update(state) if a step is good or there is no guard, else the state.
 
   A branch, not a choice between two results: choosing number by number has the old moments lie
   beside the new ones, a copy of all of them at every step.
@@ -158,8 +158,8 @@ def apply_if(good: Array | None, update: Callable[[Tree], Tree], state: Tree) ->
 def parameter_norms(state: Tree) -> Metrics:
   """Returns the norms of a state's parameters by group, those of both players."""
   norms = norms_by_group('parameter_norm', state.params)
-  if state.opponent is not None:
-    norms |= norms_by_group('opponent_parameter_norm', state.opponent['params'])
+  if state.discriminator is not None:
+    norms |= norms_by_group('discriminator_parameter_norm', state.discriminator['params'])
   return norms
 
 
@@ -179,6 +179,6 @@ def norms_by_group(name: str, tree: Tree) -> Metrics:
   return {f'{name}/{group}': optax.tree.norm(leaves) for group, leaves in groups.items()}
 
 
-def reopened(counters: SkipCounters, gate: UpdateGuard) -> SkipCounters:
-  """Returns counters by which a gate that now lets fewer pass in a row is not closed already."""
-  return counters.replace(in_a_row=jnp.minimum(counters.in_a_row, gate.skip))
+def reopened(counters: SkipCounters, guard: UpdateGuard) -> SkipCounters:
+  """Returns counters by which a guard that now lets fewer pass in a row is not closed already."""
+  return counters.replace(in_a_row=jnp.minimum(counters.in_a_row, guard.skip))

@@ -98,7 +98,7 @@ def run_loop(
     attempt: what surrounds the loop; by default it hears signals, and that is all.
 
   Raises:
-    NonFiniteError: more bad steps in a row than the gate lets pass; that state is not saved.
+    NonFiniteError: more bad steps in a row than the guard lets pass; that state is not saved.
   """
   done = saved = int(state.step)
   last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)

@@ -110,17 +110,17 @@ def after_validation(plateau: Plateau, loss: Array, patience: Patience) -> Plate
 
 
 def make_react(
-  optimizer: Mapping[str, Any] | ConfigDict, opponent: Mapping[str, Any] | None = None
+  optimizer: Mapping[str, Any] | ConfigDict, discriminator: Mapping[str, Any] | None = None
 ) -> Callable[[State, Metrics], State] | None:
   """Makes `react(state, found) -> state`, which hears of every validation; None if none can matter.
 
   Args:
     optimizer: fields of the model's.
-    opponent: those of the other player's, where there is one; its rate falls by fields of its own,
+    discriminator: those of the other player's, where there is one; its rate falls by fields of its own,
       at the same losses.
   """
   own = make_patience(optimizer)
-  other = make_patience(opponent or {})
+  other = make_patience(discriminator or {})
   if not own.patience and not other.patience:
     return None
 
@@ -134,9 +134,9 @@ def make_react(
     if jax.process_count() > 1:  # one loss for all, bit by bit
       loss = float(multihost_utils.broadcast_one_to_all(np.float32(loss)))
     state = state.replace(opt_state=_judged(state.opt_state, loss, own))
-    if state.opponent is not None:
-      opt_state = _judged(state.opponent['opt_state'], loss, other)
-      state = state.replace(opponent={**state.opponent, 'opt_state': opt_state})
+    if state.discriminator is not None:
+      opt_state = _judged(state.discriminator['opt_state'], loss, other)
+      state = state.replace(discriminator={**state.discriminator, 'opt_state': opt_state})
     return state
 
   return react
@@ -146,8 +146,10 @@ def _judged(opt_state: Tree, loss: float, patience: Patience) -> Tree:
   def judge(leaf: Any) -> Any:
     if not isinstance(leaf, Plateau):
       return leaf
-    judged = jax.jit(after_validation, static_argnums=2, out_shardings=shardings_of(leaf))
-    after = judged(leaf, np.float32(loss), patience)
+    generator_objective = jax.jit(
+      after_validation, static_argnums=2, out_shardings=shardings_of(leaf)
+    )
+    after = generator_objective(leaf, np.float32(loss), patience)
     if float(after.factor) < float(leaf.factor):
       _log.info(
         'the validation loss %.6g stalls at %.6g: learning rates are %g of the schedule from here',

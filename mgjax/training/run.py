@@ -101,7 +101,9 @@ def train(
       spec = make_spec(config, workdir)
     check_batches(config, mesh)
     optimizer = make_run_optimizer(config.optimizer, config.train.steps)
-    opponent = spec.opponent and make_run_optimizer(spec.opponent.optimizer, config.train.steps)
+    discriminator = spec.discriminator and make_run_optimizer(
+      spec.discriminator.optimizer, config.train.steps
+    )
     order = data_hash(describe_data(spec.buckets, config.seed))
 
     with (
@@ -112,14 +114,14 @@ def train(
         _check_not_lost(workdir, save_every, os.fspath(checkpoints.directory))
       with attempt.phases.during('restore', compiles=True):
         state, orders = _initial_state(
-          config, spec, optimizer, opponent, mesh, checkpoints, order, new_data
+          config, spec, optimizer, discriminator, mesh, checkpoints, order, new_data
         )
       shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
       if jax.process_index() == 0:
         write_json(workdir / 'parameters.json', shapes)
       _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
       step = jax.jit(
-        _make_step(config, spec, optimizer, opponent, accumulation(config, mesh)),
+        _make_step(config, spec, optimizer, discriminator, accumulation(config, mesh)),
         donate_argnums=0,
         out_shardings=(shardings_of(state), None),
         compiler_options=compiler_options(mesh.devices.flat[0]),
@@ -133,7 +135,7 @@ def train(
         evaluate=make_evaluate(spec, config, mesh),
         show=spec.show,
         meta=lambda state: _meta(config, spec, orders, state),
-        react=make_react(config.optimizer, spec.opponent and spec.opponent.optimizer),
+        react=make_react(config.optimizer, spec.discriminator and spec.discriminator.optimizer),
         norms=jax.jit(parameter_norms),
         explain=make_explain(config, spec, mesh, workdir, orders[-1][0]),
         flops=spec.flops,
@@ -214,15 +216,15 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
 
 
 def _make_step(
-  config: ConfigDict, spec: TrainSpec, optimizer, opponent_optimizer, accumulate: int
+  config: ConfigDict, spec: TrainSpec, optimizer, discriminator_optimizer, accumulate: int
 ) -> Step:
   options = {'seed': config.seed, 'decay': config.train.decay, 'accumulate': accumulate}
-  options['gate'] = make_guard(config.train)
-  if spec.opponent is None:
+  options['guard'] = make_guard(config.train)
+  if spec.discriminator is None:
     step = make_step(spec.model, spec.objective, optimizer, **options)
   else:
-    players = (optimizer, opponent_optimizer)
-    step = make_adversarial_step(spec.model, spec.opponent, *players, **options)
+    players = (optimizer, discriminator_optimizer)
+    step = make_adversarial_step(spec.model, spec.discriminator, *players, **options)
   schedule = make_run_learning_rate(config.optimizer, config.train.steps)
 
   def step_and_rate(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
@@ -236,7 +238,7 @@ def _initial_state(
   config,
   spec: TrainSpec,
   optimizer,
-  opponent_optimizer,
+  discriminator_optimizer,
   mesh,
   checkpoints,
   order: str,
@@ -244,8 +246,8 @@ def _initial_state(
 ) -> tuple[State, list[tuple[int, str]]]:
   """Returns where to begin, and the orders of the data until then and from then on."""
   init, other = functools.partial(init_params, spec), None
-  if spec.opponent is not None:
-    other = functools.partial(init_params, spec.opponent), opponent_optimizer
+  if spec.discriminator is not None:
+    other = functools.partial(init_params, spec.discriminator), discriminator_optimizer
   target = abstract_state(init, optimizer, mesh, other)
   restored = checkpoints.restore(target)
   if restored is not None:
@@ -258,18 +260,18 @@ def _initial_state(
     return state.replace(counters=reopened(state.counters, make_guard(config.train))), orders
   key = jax.random.key(config.seed)
   initialise, shardings = make_initialise(init, mesh)
-  params, opponent = initialise(key), None
+  params, discriminator = initialise(key), None
   if spec.start is not None:
     place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
     params = jax.tree.map(jax.device_put, start_from(spec.start(place), params), shardings)
   if other is not None:
-    opponent = make_initialise(other[0], mesh)[0](jax.random.fold_in(key, 1))
+    discriminator = make_initialise(other[0], mesh)[0](jax.random.fold_in(key, 1))
 
-  def begin(params: Tree, opponent: Tree) -> State:
-    against = None if other is None else start_discriminator(opponent, opponent_optimizer)
+  def begin(params: Tree, discriminator: Tree) -> State:
+    against = None if other is None else start_discriminator(discriminator, discriminator_optimizer)
     return start_state(params, optimizer, against)
 
-  return jax.jit(begin, out_shardings=shardings_of(target))(params, opponent), [(0, order)]
+  return jax.jit(begin, out_shardings=shardings_of(target))(params, discriminator), [(0, order)]
 
 
 def _save_every(config: ConfigDict, workdir: pathlib.Path) -> int:

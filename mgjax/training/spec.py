@@ -25,14 +25,14 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Adversary:
-  """The other player of a part that trains against one; see `two_player.py`.
+  """The other player of a part that trains against one; see `adversarial.py`.
 
   Attributes:
     model: the Linen module.
     inputs: arguments of `model.init` after the key, arrays or shapes.
-    judged: what the part itself minimises, with the opponent's judgement:
-      `judged(predict, batch, key, judge) -> (loss, metrics, made)`; `made` is for the opponent.
-    objective: what the opponent minimises: `objective(predict, batch, made, key) -> (loss,
+    judged: what the part itself minimises, with the discriminator's judgement:
+      `judged(predict, batch, key, judge) -> (loss, metrics, made)`; `made` is for the discriminator.
+    objective: what the discriminator minimises: `objective(predict, batch, made, key) -> (loss,
       metrics)`, its metrics named unlike those of `judged`.
     optimizer: fields of its optimizer, as a configuration's `optimizer`.
     start: step from which on it plays.
@@ -40,7 +40,7 @@ class Adversary:
 
   model: nn.Module
   inputs: tuple[Any, ...]
-  judged: Callable[..., tuple[Any, Metrics, Any]]
+  generator_objective: Callable[..., tuple[Any, Metrics, Any]]
   objective: Callable[..., tuple[Any, Metrics]]
   optimizer: Mapping[str, Any]
   start: int
@@ -63,7 +63,7 @@ class TrainSpec:
     check: raises if a checkpoint with these notes was trained on something else, or None.
     start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
       where `place(name, shape)` says; or None.
-    opponent: the player it trains against, or None.
+    discriminator: the player it trains against, or None.
     frozen: parameters that the objectives find as `batch['frozen']`, or None.
     flops: a prepared batch to the operations of a step on it, by its shapes alone; None where they
       are not known.
@@ -80,13 +80,13 @@ class TrainSpec:
   notes: Callable[[Tree], dict[str, Any]] | None = None
   check: Callable[[dict[str, Any]], None] | None = None
   start: Callable[[Place], Tree] | None = None
-  opponent: Adversary | None = None
+  discriminator: Adversary | None = None
   frozen: Tree = None
   flops: Callable[[Batch], int] | None = None
 
 
 def init_params(player: TrainSpec | Adversary, key: Key) -> Tree:
-  """Returns parameters that a part or its opponent may begin with, in their boxes."""
+  """Returns parameters that a part or its discriminator may begin with, in their boxes."""
   return player.model.init(key, *player.inputs)['params']
 
 

@@ -25,25 +25,25 @@ class State:
     params: the trained parameters, float32.
     opt_state: the optimizer's state.
     average: the exponential moving average of `params`, float32; an empty tree if none is kept.
-    opponent: {'params', 'opt_state'} of the other player, where there are two; else None.
-    counters: what the gate remembers (`gate.py`); None where there is no gate.
+    discriminator: {'params', 'opt_state'} of the other player, where there are two; else None.
+    counters: what the guard remembers (`guard.py`); None where there is no guard.
   """
 
   step: Array
   params: Tree
   opt_state: Tree
   average: Tree
-  opponent: Tree = None
+  discriminator: Tree = None
   counters: SkipCounters | None = None
 
 
 def start_state(
-  params: Tree, optimizer: optax.GradientTransformation, opponent: Tree = None
+  params: Tree, optimizer: optax.GradientTransformation, discriminator: Tree = None
 ) -> State:
-  """Returns the state before the first step; `opponent` comes from `start_opponent`."""
+  """Returns the state before the first step; `discriminator` comes from `start_opponent`."""
   average = start_average(params)
-  step, counters = jnp.zeros((), jnp.int32), start_counters(opponent is not None)
-  return State(step, params, optimizer.init(params), average, opponent, counters)
+  step, counters = jnp.zeros((), jnp.int32), start_counters(discriminator is not None)
+  return State(step, params, optimizer.init(params), average, discriminator, counters)
 
 
 def start_discriminator(params: Tree, optimizer: optax.GradientTransformation) -> Tree:
@@ -59,7 +59,7 @@ def abstract_state(
   init: Init,
   optimizer: optax.GradientTransformation,
   mesh: Mesh,
-  opponent: Player | None = None,
+  discriminator: Player | None = None,
 ) -> State:
   """Returns the shapes of a state and their shardings, without allocating anything.
 
@@ -69,7 +69,7 @@ def abstract_state(
     init: of the model.
     optimizer: an optax transformation.
     mesh: of the devices, which may be those of a topology that is only compiled for.
-    opponent: the same two of the other player, where there is one.
+    discriminator: the same two of the other player, where there is one.
   """
   params, opt_state = _abstract_player(init, optimizer, mesh)
   step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
@@ -77,11 +77,11 @@ def abstract_state(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), params
   )
   other = None
-  if opponent is not None:
-    other = dict(zip(('params', 'opt_state'), _abstract_player(*opponent, mesh), strict=True))
+  if discriminator is not None:
+    other = dict(zip(('params', 'opt_state'), _abstract_player(*discriminator, mesh), strict=True))
   counters = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
-    jax.eval_shape(lambda: start_counters(opponent is not None)),
+    jax.eval_shape(lambda: start_counters(discriminator is not None)),
   )
   return State(step, params, opt_state, average, other, counters)
 

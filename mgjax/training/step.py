@@ -26,7 +26,7 @@ def make_step(
   seed: int,
   decay: float,
   accumulate: int = 1,
-  gate: UpdateGuard | None = None,
+  guard: UpdateGuard | None = None,
 ) -> Step:
   """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
 
@@ -43,13 +43,13 @@ def make_step(
     decay: of the average of the parameters, from which evaluation samples.
     accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
       makes the update. The batch size must divide by it.
-    gate: what keeps bad updates out (`gate.py`); None makes every update.
+    gate: what keeps bad updates out (`guard.py`); None makes every update.
   """
   learn = make_learn(model, objective, seed=seed, accumulate=accumulate)
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
     gradients, loss, metrics = learn(state, batch, frozen)
-    good, counters, found = check_update(gate, state.counters, loss, {'': gradients})
+    good, counters, found = check_update(guard, state.counters, loss, {'': gradients})
 
     def update(state: State) -> State:
       params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)

@@ -62,7 +62,10 @@ def replay(folder: str | os.PathLike[str]) -> str:
 
 
 def _abstract(spec: TrainSpec, mesh) -> State:
-  other = spec.opponent and (functools.partial(init_params, spec.opponent), optax.identity())
+  other = spec.discriminator and (
+    functools.partial(init_params, spec.discriminator),
+    optax.identity(),
+  )
   return abstract_state(functools.partial(init_params, spec), optax.identity(), mesh, other)
 
 

@@ -1,4 +1,4 @@
-"""The bench of autoencoders: what it times, how it counts, when it trusts a rival."""
+"""The bench of autoencoders: what it times, how it counts, when it trusts a baseline."""
 
 import json
 
@@ -95,7 +95,7 @@ def test_products_are_counted_in_strides_loops_and_branches():
 
 
 # `same` answers as we do; the others do not, each in another way.
-RIVAL = """
+BASELINE = """
 import jax
 import numpy as np
 from mgjax.tae.autoencoder import make_autoencoder
@@ -133,11 +133,11 @@ def make_programs(task):
 
 
 def test_only_rivals_that_give_our_results_are_timed_unless_they_say_how_they_differ(tmp_path):
-  paths = [tmp_path / 'rival.py', tmp_path / 'other.py']
-  for path, text in zip(paths, (RIVAL, OTHER), strict=True):
+  paths = [tmp_path / 'baseline.py', tmp_path / 'other.py']
+  for path, text in zip(paths, (BASELINE, OTHER), strict=True):
     path.write_text(text)
-  report = timed('encode', rivals=[str(path) for path in paths])
-  assert list(report['rival_over_mgjax']) == ['same', 'other']
+  report = timed('encode', baselines=[str(path) for path in paths])
+  assert list(report['baseline_over_mgjax']) == ['same', 'other']
   assert list(report['apart']) == ['same'] and report['apart']['same']['encode'] < 1e-6
   failed = report['failed']
   assert '1.0e-02 of the largest number away from ours, more than 0.0001' in failed['almost']
@@ -160,12 +160,12 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
   with pytest.raises(ConfigError, match='4 x 6 pixels do not divide by the compression 4 x 4'):
     timed('decode', tiny(model__patch=(1, 4, 4)), video=(1, 1, 4, 6))
   with pytest.raises(ConfigError, match="runs encode and decode, not 'step'"):
-    timed('step', rivals=[str(path)])
+    timed('step', baselines=[str(path)])
 
 
 def test_the_configuration_has_the_size_it_speaks_of():
   config = get_config()
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=jax.devices()[:1])
-  subject = make_autoencoder_programs('encode', config, (1, 17, 128, 128), mesh)
-  assert subject.parameters == 114_062_019
-  assert subject.shapes[1].shape == (1, 17, 128, 128, 3)
+  programs = make_autoencoder_programs('encode', config, (1, 17, 128, 128), mesh)
+  assert programs.parameters == 114_062_019
+  assert programs.shapes[1].shape == (1, 17, 128, 128, 3)

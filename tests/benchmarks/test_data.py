@@ -1,4 +1,4 @@
-"""The bench of data: what it times, which rivals it trusts, who is absent."""
+"""The bench of data: what it times, which baselines it trusts, who is absent."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.media.video import write_video
 
 # Reads with the reader that ours has; `changed` is what becomes of its batches.
-RIVAL = """
+BASELINE = """
 import numpy as np
 from mgjax.media.video import read_clip
 
@@ -47,28 +47,28 @@ def config(tmp_path):
   return config
 
 
-def rival(tmp_path, name, changed='batch'):
+def baseline(tmp_path, name, changed='batch'):
   path = tmp_path / f'{name}.py'
-  path.write_text(RIVAL.format(name=name, changed=changed))
+  path.write_text(BASELINE.format(name=name, changed=changed))
   return str(path)
 
 
 def test_numbers_of_clips_latents_and_rivals(config, tmp_path):
-  rivals = [
-    rival(tmp_path, 'same'),
-    rival(tmp_path, 'bright', "batch // 2 + 100"),
-    rival(tmp_path, 'late', "np.roll(batch, 1, axis=1)"),
-    rival(tmp_path, 'few', "batch[:1]"),
+  baselines = [
+    baseline(tmp_path, 'same'),
+    baseline(tmp_path, 'bright', "batch // 2 + 100"),
+    baseline(tmp_path, 'late', "np.roll(batch, 1, axis=1)"),
+    baseline(tmp_path, 'few', "batch[:1]"),
   ]  # fmt: skip
   (tmp_path / 'absent.py').write_text(
     "WHAT = ('data',)\n\ndef make_programs(task):\n  import no_such_package\n"
   )
-  report = measure_data(config, rivals=[*rivals, str(tmp_path / 'absent.py')], rounds=2)
+  report = measure_data(config, baselines=[*baselines, str(tmp_path / 'absent.py')], rounds=2)
   report = json.loads(json.dumps(report))
   clips, latents = {'gop 16', 'gop 250', 'first batch'}, {'latents', 'batches of latents'}
   assert report['programs'].keys() == {'mgjax', 'same', 'memory copy'}
   assert report['programs']['mgjax'].keys() == clips | latents
-  assert report['rival_over_mgjax']['same'].keys() == clips
+  assert report['baseline_over_mgjax']['same'].keys() == clips
   numbers = report['programs']['mgjax']['gop 16']
   assert report['clips'] == [4, 3, 32, 32]  # whole batches of two
   assert numbers['clips_per_second'] == pytest.approx(4 / numbers['median'])

@@ -1,4 +1,4 @@
-"""The bench: what it times, how it counts, what it does when memory or a rival fails."""
+"""The bench: what it times, how it counts, what it does when memory or a baseline fails."""
 
 import json
 
@@ -155,17 +155,17 @@ def test_a_known_chip_shows_its_utilisation(monkeypatch):
 
 
 def test_jax_own_attention_takes_turns_with_ours():
-  report = timed('attention', rivals=['jax.nn'])
+  report = timed('attention', baselines=['jax.nn'])
   theirs = report['programs']['jax.nn xla']  # cuDNN's on a GPU
   assert list(theirs) == PROGRAMS['attention']
   for name, numbers in theirs.items():
-    ratio = report['rival_over_mgjax']['jax.nn xla'][name]['min']
+    ratio = report['baseline_over_mgjax']['jax.nn xla'][name]['min']
     assert ratio == pytest.approx(numbers['min'] / report['programs']['mgjax'][name]['min'])
   assert report['compiled_while_timed'] == 0
   assert 'jax.nn xla / mgjax, forward' in describe_benchmark(report)
 
 
-RIVAL = """
+BASELINE = """
 WHAT = ('attention',)
 
 def make_programs(task):
@@ -182,11 +182,11 @@ def make_programs(task):
 
 
 def test_a_rival_that_fails_stops_nobody(tmp_path):
-  path = tmp_path / 'rival.py'
-  path.write_text(RIVAL)
+  path = tmp_path / 'baseline.py'
+  path.write_text(BASELINE)
   broken = tmp_path / 'broken.py'
   broken.write_text("WHAT = ('attention',)\ndef make_programs(task):\n  raise ValueError('no GPU')")
-  report = timed('attention', rivals=[str(path), str(broken)])
+  report = timed('attention', baselines=[str(path), str(broken)])
   assert list(report['programs']) == ['mgjax', 'quick']
   assert report['failed'] == {'large': 'CUDA out of memory', str(broken): 'no GPU'}
   assert 'large failed: CUDA out of memory' in describe_benchmark(report)
@@ -197,16 +197,16 @@ def test_a_rival_that_cannot_run_is_refused(tmp_path):
   empty.write_text('')
   needy = tmp_path / 'needy.py'
   needy.write_text('import a_library_that_is_not_there')
-  for rival, what, message in (
+  for baseline, what, message in (
     ('jax.nn', 'blocks', 'runs attention, not .blocks.; take --what=attention'),
-    ('none.py', 'step', '--rival=none.py: there is no such file'),
+    ('none.py', 'step', '--baseline=none.py: there is no such file'),
     (str(empty), 'step', 'lacks WHAT or make_programs'),
     (str(needy), 'step', 'a_library_that_is_not_there'),
   ):
     with pytest.raises(ConfigError, match=message):
-      timed(what, rivals=[rival])
+      timed(what, baselines=[baseline])
   with pytest.raises(ConfigError, match='one device, and this mesh has 8'):
-    timed('attention', rivals=['jax.nn'], devices=None)
+    timed('attention', baselines=['jax.nn'], devices=None)
 
 
 def test_what_does_not_fit_together_is_refused():
@@ -278,11 +278,11 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
     make_mesh(config.mesh.to_dict(), 'single', devices=one_device()),
   )
   with jax.set_mesh(mesh):
-    subject = make_programs('blocks', config, (1, *work.latents), work.context, mesh)
-    traced = jax.jit(subject.programs['forward_backward']).trace(*subject.shapes)
+    programs = make_programs('blocks', config, (1, *work.latents), work.context, mesh)
+    traced = jax.jit(programs.programs['forward_backward']).trace(*programs.shapes)
     text = traced.lower(lowering_platforms=('cuda',)).as_text()
-  assert subject.parameters == pytest.approx(4 * 604e6, rel=1e-3)  # 8 d^2 + 3 d f a layer
-  assert subject.flops['forward'] == pytest.approx(
+  assert programs.parameters == pytest.approx(4 * 604e6, rel=1e-3)  # 8 d^2 + 3 d f a layer
+  assert programs.flops['forward'] == pytest.approx(
     4 / 48 * 10.20e15, rel=0.005
   )  # 10.2 PFLOP a sample
   assert text.count('cudnn') >= 3  # self-attention forward and backward, and cross-attention
@@ -290,7 +290,7 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
 
 @pytest.mark.oracle
 @pytest.mark.parametrize(
-  ('rival', 'what', 'remat', 'compute'),
+  ('baseline', 'what', 'remat', 'compute'),
   [
     ('torch_attention', 'attention', 'nothing', 'bfloat16'),
     ('torch_backbone', 'step', 'full', 'float32'),
@@ -298,10 +298,10 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
     ('torch_backbone', 'blocks', 'attention', 'bfloat16'),
   ],
 )
-def test_torch_takes_turns_with_ours(rival, what, remat, compute):
+def test_torch_takes_turns_with_ours(baseline, what, remat, compute):
   pytest.importorskip('torch')
   config = tiny(model__remat=remat, model__compute=compute)
-  report = timed(what, config, rivals=[f'{ORACLES}/{rival}.py'])
+  report = timed(what, config, baselines=[f'{ORACLES}/{baseline}.py'])
   assert not report['failed']
-  (name,) = report['rival_over_mgjax']
+  (name,) = report['baseline_over_mgjax']
   assert name.startswith('PyTorch') and list(report['programs'][name]) == PROGRAMS[what]

@@ -1,4 +1,4 @@
-"""The bench of encoders: what it counts, and when it trusts a rival."""
+"""The bench of encoders: what it counts, and when it trusts a baseline."""
 
 import json
 
@@ -12,7 +12,7 @@ from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.core.errors import ConfigError
 
 SIZES = {'vocabulary': 20, 'dim': 16, 'depth': 2, 'heads': 2, 'head_size': 4, 'hidden': 24}
-RIVAL = """
+BASELINE = """
 import numpy as np
 WHAT = ('encode',)
 def make_programs(task):
@@ -63,9 +63,9 @@ def test_numbers_of_a_tower_of_clip(module):
 
 
 def test_a_rival_with_other_states_is_not_timed(tmp_path):
-  (tmp_path / 'rival.py').write_text(RIVAL)
+  (tmp_path / 'baseline.py').write_text(BASELINE)
   report = measure_encoder(
-    tiny(), rivals=[str(tmp_path / 'rival.py')], rounds=1, devices=jax.devices()[:1]
+    tiny(), baselines=[str(tmp_path / 'baseline.py')], rounds=1, devices=jax.devices()[:1]
   )
   assert 'away from ours' in report['failed']['zeros']
   assert list(report['programs']) == ['mgjax']

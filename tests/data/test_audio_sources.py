@@ -30,16 +30,16 @@ def test_a_whole_clip_is_the_clip_with_its_sound():
   for index in (0, 5):
     sample, clip = source[index], clips[index]
     assert sample.keys() == clip.keys()
-    for name in ('video', 'sound'):
+    for name in ('video', 'audio'):
       np.testing.assert_array_equal(sample[name], clip[name])
     np.testing.assert_allclose(sample['events'], clip['events'], rtol=1e-12)
-    assert sample['video'].shape == (50, 32, 48, 3) and sample['sound'].shape == (96_000, 1)
+    assert sample['video'].shape == (50, 32, 48, 3) and sample['audio'].shape == (96_000, 1)
 
 
 def test_without_a_size_there_is_no_video_but_the_same_sound():
   with_pictures, without = digits(seconds=2.0, height=32, width=32), digits(seconds=2.0)
   for index in range(3):
-    np.testing.assert_array_equal(with_pictures[index]['sound'], without[index]['sound'])
+    np.testing.assert_array_equal(with_pictures[index]['audio'], without[index]['audio'])
     assert with_pictures[index].keys() - without[index].keys() == {'video'}
 
 
@@ -47,7 +47,7 @@ def test_a_window_is_a_function_of_its_index():
   source = digits(seconds=0.4)
   copy = pickle.loads(pickle.dumps(source))
   for index in (9, 2, 9):
-    np.testing.assert_array_equal(source[index]['sound'], copy[index]['sound'])
+    np.testing.assert_array_equal(source[index]['audio'], copy[index]['audio'])
   with pytest.raises(IndexError):
     source[len(source)]
 
@@ -67,12 +67,12 @@ def test_events_of_a_window_are_where_its_sound_begins(size):
   source = digits(seconds=0.4, **size)
   for index in range(60):
     sample = source[index]
-    assert sample['sound'].shape == (19_200, 1)
+    assert sample['audio'].shape == (19_200, 1)
     for event in sample['events']:
       first = round(event * 48_000)
       # The click is louder than what rings on, by more than a sample can differ from the next.
-      before = np.abs(np.diff(sample['sound'][max(0, first - 40) : first, 0])).max(initial=0)
-      assert abs(sample['sound'][first, 0] - sample['sound'][max(first - 1, 0), 0]) > before or (
+      before = np.abs(np.diff(sample['audio'][max(0, first - 40) : first, 0])).max(initial=0)
+      assert abs(sample['audio'][first, 0] - sample['audio'][max(first - 1, 0), 0]) > before or (
         first == 0 or (np.abs(sample['events'] - event) < 0.005).sum() > 1
       )
 
@@ -86,13 +86,13 @@ def test_windows_with_video_begin_on_a_frame_of_their_clip():
       start
       for start in range(41)
       if (clip['video'][start : start + 10] == sample['video']).all()
-      and (clip['sound'][1920 * start :][:19_200] == sample['sound']).all()
+      and (clip['audio'][1920 * start :][:19_200] == sample['audio']).all()
     ]
     assert starts
 
 
 def test_longer_windows_make_longer_clips():
-  assert digits(seconds=4.0)[0]['sound'].shape == (192_000, 1)
+  assert digits(seconds=4.0)[0]['audio'].shape == (192_000, 1)
 
 
 def test_validation_shows_other_handwriting_and_captions():
@@ -139,8 +139,8 @@ def test_a_folder_gives_windows_of_each_sound_and_names_what_it_skips(songs, tmp
   assert isinstance(source, Source) and len(source) == 3 + 2 + 1
   assert {sample['caption'] for sample in source} == {'rain', 'a bell rings', 'drum'}
   for sample in source:
-    assert sample['sound'].shape == (48_000, 1) and sample['sound'].dtype == np.float32
-    assert sample['sound'].std() > 0.01
+    assert sample['audio'].shape == (48_000, 1) and sample['audio'].dtype == np.float32
+    assert sample['audio'].std() > 0.01
   assert '3 clips, 3 rejected' in caplog.text
   lines = (tmp_path / 'rejected.jsonl').read_text().splitlines()
   reasons = {line['entry']: line['reason'] for line in map(json.loads, lines)}
@@ -159,15 +159,15 @@ def test_a_window_of_a_sound_is_a_function_of_its_index_and_a_part_of_its_file(s
   seen = set()
   for index in (4, 0, 1, 4):
     sample = source[index]
-    assert sample['sound'].shape == (16_800, 2)
-    np.testing.assert_array_equal(sample['sound'], copy[index]['sound'])
+    assert sample['audio'].shape == (16_800, 2)
+    np.testing.assert_array_equal(sample['audio'], copy[index]['audio'])
     if sample['caption'] in wholes:
       whole = wholes[sample['caption']]
-      place = -delay(whole, sample['sound'])
+      place = -delay(whole, sample['audio'])
       # Resampled from another sample on, it may be half a sample apart: cos(pi f / rate), averaged
       # over the power of this noise, is 0.96.
       expected = whole[place : place + 16_800]
-      assert np.corrcoef(sample['sound'].ravel(), expected.ravel())[0, 1] > 0.95
+      assert np.corrcoef(sample['audio'].ravel(), expected.ravel())[0, 1] > 0.95
       seen.add((sample['caption'], place))
   assert len(seen) > 1
 
@@ -178,7 +178,7 @@ def test_a_manifest_of_sounds_may_say_where_to_begin(songs):
   (sample,) = make_audio_sources(data, {'b': {'seconds': 0.5}}, 'train')['b']
   assert sample['caption'] == 'it rains'
   expected = read_audio(songs / 'rain_01.wav', start=1.5, seconds=0.5)
-  np.testing.assert_array_equal(sample['sound'], expected)
+  np.testing.assert_array_equal(sample['audio'], expected)
 
 
 def test_a_sound_that_breaks_later_is_replaced(songs):
@@ -225,9 +225,9 @@ def test_videos_come_with_what_is_heard_meanwhile(tmp_path):
   source = make_audio_sources(data, {'b': shape}, 'train')['b']
   assert len(source) >= 4
   for sample in source:
-    assert sample['video'].shape == (20, 32, 32, 3) and sample['sound'].shape == (38_400, 1)
+    assert sample['video'].shape == (20, 32, 32, 3) and sample['audio'].shape == (38_400, 1)
     assert sample['caption'] == 'louder'
     shown = sample['video'].mean((1, 2, 3)) / 2
-    heard = 200 * np.sqrt(2 * (sample['sound'].reshape(20, 1920) ** 2).mean(1))
+    heard = 200 * np.sqrt(2 * (sample['audio'].reshape(20, 1920) ** 2).mean(1))
     # A window may begin within a frame, so what is heard is up to one frame ahead; codecs err too.
     assert np.abs(heard - shown - 0.5).max() < 1.5

@@ -132,7 +132,7 @@ def test_sounds_come_from_records_with_or_without_their_pictures(tmp_path):
     first, second = found.values()
     assert len(first) == len(second) == 2
     for index in range(2):
-      assert first[index].keys() == second[index].keys() >= {'sound', 'caption', 'source'}
+      assert first[index].keys() == second[index].keys() >= {'audio', 'caption', 'source'}
       for key, value in first[index].items():
         np.testing.assert_array_equal(value, second[index][key])
 

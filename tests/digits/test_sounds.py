@@ -37,10 +37,10 @@ def test_sound_lasts_as_long_as_the_pictures_and_leaves_them_as_they_are():
     )
     for index in range(12):
       with_sound, without = sounding[index], silent[index]
-      assert with_sound['sound'].shape == (frames * RATE // fps, 1)
-      assert with_sound['sound'].dtype == np.float32
+      assert with_sound['audio'].shape == (frames * RATE // fps, 1)
+      assert with_sound['audio'].dtype == np.float32
       np.testing.assert_array_equal(with_sound['video'], without['video'])
-      assert with_sound.keys() - without.keys() == {'sound', 'events'}
+      assert with_sound.keys() - without.keys() == {'audio', 'events'}
       assert with_sound['caption'] == without['caption']
 
 
@@ -49,7 +49,7 @@ def test_a_sound_is_a_function_of_seed_split_and_index():
   copy = pickle.loads(pickle.dumps(source))
   for index in (7, 3, 7):
     whole, heard = source[index], copy.listen(index)
-    np.testing.assert_array_equal(whole['sound'], heard['sound'])
+    np.testing.assert_array_equal(whole['audio'], heard['audio'])
     np.testing.assert_array_equal(whole['events'], heard['events'])
     assert whole.keys() - heard.keys() == {'video'}
   assert not np.array_equal(source[3]['events'], source[4]['events'])
@@ -89,12 +89,12 @@ def test_the_same_clip_at_another_frame_rate_sounds_at_the_same_place_of_its_cou
 def test_nothing_is_heard_before_the_first_event_or_without_one():
   quiet = tuple(set(MOTIONS) - set(AUDIBLE))
   for sample in Digits(**{**AUDIBLE_WORLD, 'motions': quiet}, length=20):
-    assert not sample['sound'].any() and not sample['events'].size
+    assert not sample['audio'].any() and not sample['events'].size
   for sample in Digits(**AUDIBLE_WORLD, frames=50, length=30):
     first = round(sample['events'][0] * RATE)
-    assert not sample['sound'][:first].any()
-    assert abs(sample['sound'][first, 0]) > 0.1
-    assert np.abs(sample['sound']).max() <= PEAK
+    assert not sample['audio'][:first].any()
+    assert abs(sample['audio'][first, 0]) > 0.1
+    assert np.abs(sample['audio']).max() <= PEAK
 
 
 @pytest.mark.parametrize('digit', range(10))

@@ -47,7 +47,7 @@ class Planted(AudioPipeline):
     self.asked = prompts, features, options
     source = make_audio_sources(self.config.data, self.config.buckets, 'validation')['sound']
     places = np.linspace(0, len(source) - 1, len(prompts)).round().astype(int)
-    return self._change(np.stack([source[int(place)]['sound'] for place in places]))
+    return self._change(np.stack([source[int(place)]['audio'] for place in places]))
 
 
 @pytest.fixture(scope='module')

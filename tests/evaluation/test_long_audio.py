@@ -15,7 +15,7 @@ def tracker(tiny_sound_runs):
 def test_long_clips_bounce_all_the_way(tracker):
   """A lap has 2.5 + 1.25 hits on average; they go on to the end."""
   (clip,) = long_clips(tracker, factor=4, count=1)
-  assert clip['video'].shape[0] == 4 * 10 and len(clip['sound']) == 4 * 19_200
+  assert clip['video'].shape[0] == 4 * 10 and len(clip['audio']) == 4 * 19_200
   assert 13 <= len(clip['events']) <= 17
   assert clip['events'][-1] > 0.75 * 1.6
 

@@ -1,7 +1,7 @@
 """diffusers' image autoencoder on every frame, to be timed in turns with ours.
 
 python -m launch.bench --config=configs/bench/tae_cpu.py --what=encode \\
-  --rival=tests/oracles/diffusers_autoencoder.py
+  --baseline=tests/oracles/diffusers_autoencoder.py
 It gets our spatial weights and answers one frame as ours does before the temporal layers are
 trained (`test_torch_autoencoder.py`).
 """

@@ -120,12 +120,12 @@ def test_rivals_of_the_autoencoder_take_turns_with_it(what):
   pytest.importorskip('diffusers')
   config = get_config()
   config.model.update(widths=(4, 8), strides=((2, 2, 2),), blocks=1, groups=2, latent_channels=2)
-  rivals = [str(FOLDER / f'{name}_autoencoder.py') for name in ('torch', 'diffusers')]
+  baselines = [str(FOLDER / f'{name}_autoencoder.py') for name in ('torch', 'diffusers')]
   report = measure_autoencoder(
-    config, what, video=(1, 3, 8, 8), rivals=rivals, rounds=1, devices=jax.devices()[:1]
+    config, what, video=(1, 3, 8, 8), baselines=baselines, rounds=1, devices=jax.devices()[:1]
   )
   assert not report['failed']
-  names = list(report['rival_over_mgjax'])
+  names = list(report['baseline_over_mgjax'])
   assert [name.split()[0] for name in names] == ['PyTorch'] * 2 + ['diffusers'] * 2
   assert list(report['apart']) == names[:2]
   assert sum('other work: every frame by itself' in note for note in report['notes']) == 2

@@ -140,6 +140,6 @@ def test_the_rival_of_the_bench_answers_as_ours_does(module):
   else:
     config.model.update(size=12, patch=4)
   config.rows = 2
-  rival = pathlib.Path(__file__).with_name('transformers_clip.py')
-  report = measure_encoder(config, rivals=[str(rival)], rounds=1, devices=jax.devices()[:1])
+  baseline = pathlib.Path(__file__).with_name('transformers_clip.py')
+  report = measure_encoder(config, baselines=[str(baseline)], rounds=1, devices=jax.devices()[:1])
   assert not report['failed'] and len(report['apart']) == 2

@@ -85,6 +85,6 @@ def test_the_rival_of_the_bench_answers_as_ours_does():
   config = t5_base.get_config()
   config.model.update(oracle.MODELS['umt5'], compute='float32')
   config.rows, config.length = 2, 9
-  rival = pathlib.Path(__file__).with_name('transformers_t5.py')
-  report = measure_encoder(config, rivals=[str(rival)], rounds=1, devices=jax.devices()[:1])
+  baseline = pathlib.Path(__file__).with_name('transformers_t5.py')
+  report = measure_encoder(config, baselines=[str(baseline)], rounds=1, devices=jax.devices()[:1])
   assert not report['failed'] and len(report['apart']) == 2

@@ -1,7 +1,7 @@
 """Self-attention by PyTorch's `scaled_dot_product_attention`, to be timed in turns with ours.
 
 python -m launch.bench --config=configs/bench/cpu.py --what=attention \\
-  --rival=tests/oracles/torch_attention.py
+  --baseline=tests/oracles/torch_attention.py
 """
 
 import functools

@@ -1,9 +1,9 @@
 """transformers' towers of CLIP, to be timed in turns with ours.
 
 python -m launch.bench --config=configs/text/metaclip_text.py --what=encode \\
-  --config.model.compute=float32 --config.model.depth=12 --rival=tests/oracles/transformers_clip.py
+  --config.model.compute=float32 --config.model.depth=12 --baseline=tests/oracles/transformers_clip.py
 python -m launch.bench --config=configs/text/metaclip_vision.py --what=encode \\
-  --config.model.compute=float32 --config.model.depth=4 --rival=tests/oracles/transformers_clip.py
+  --config.model.compute=float32 --config.model.depth=4 --baseline=tests/oracles/transformers_clip.py
 It gets our weights, and its states are compared with ours.
 """
 

@@ -1,7 +1,7 @@
 """transformers' encoders of the T5 family, to be timed in turns with ours.
 
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \\
-  --config.model.compute=float32 --config.length=128 --rival=tests/oracles/transformers_t5.py
+  --config.model.compute=float32 --config.length=128 --baseline=tests/oracles/transformers_t5.py
 It gets our weights, and its states are compared with ours.
 """
 

@@ -208,7 +208,7 @@ def opponent_of_videos():
   return Adversary(
     model=Discriminator(widths=(8, 8), groups=4),
     inputs=(jnp.zeros((1, 1, 8, 8, 3)),),
-    judged=tae_objective.make_adversarial_objective(weights),
+    generator_objective=tae_objective.make_adversarial_objective(weights),
     objective=tae_objective.make_discriminator_objective(weights),
     optimizer={},
     start=0,
@@ -224,7 +224,7 @@ def codec_batch():
   tones = np.linspace(300, 3000, 8)[:, None, None]
   noise = np.random.default_rng(0).normal(size=(8, 1300, 1))
   sound = 0.3 * np.sin(2 * np.pi * tones * time) + 0.1 * noise
-  return {'sound': sound.astype(np.float32)}
+  return {'audio': sound.astype(np.float32)}
 
 
 def codec_inputs():
@@ -236,30 +236,32 @@ def opponent_of_sounds():
   return Adversary(
     model=Discriminators(periods=(3,), period_widths=(4, 4), windows=()),
     inputs=(jnp.zeros((1, 1300, 1)),),
-    judged=objective.make_adversarial_objective(weights),
+    generator_objective=objective.make_adversarial_objective(weights),
     objective=objective.make_discriminator_objective(),
     optimizer={},
     start=0,
   )
 
 
-def two_player_steps(model, opponent, params, batch, mesh=None):
+def adversarial_steps(model, discriminator, params, batch, mesh=None):
   """Returns the losses of two steps against a discriminator, and both players' parameters."""
-  others = random_parameters(opponent.model.init, *opponent.inputs)
+  others = random_parameters(discriminator.model.init, *discriminator.inputs)
   if mesh is not None:
-    boxed = jax.eval_shape(opponent.model.init, jax.random.key(0), *opponent.inputs)['params']
+    boxed = jax.eval_shape(discriminator.model.init, jax.random.key(0), *discriminator.inputs)[
+      'params'
+    ]
     others = jax.tree.map(jax.device_put, others, parameter_shardings(boxed, mesh))
   sgd, found = optax.sgd(RATE), []
-  step = jax.jit(make_adversarial_step(model, opponent, sgd, sgd, seed=0, decay=0.9))
+  step = jax.jit(make_adversarial_step(model, discriminator, sgd, sgd, seed=0, decay=0.9))
   state = start_state(params, sgd, start_discriminator(others, sgd))
   for _ in range(2):
     state, metrics = step(state, batch)
     found += [float(metrics['loss']), float(metrics['discriminator_loss'])]
-  return found, {'player': state.params, 'opponent': state.opponent['params']}
+  return found, {'player': state.params, 'discriminator': state.discriminator['params']}
 
 
 @pytest.mark.parametrize(
-  ('model', 'inputs', 'batch', 'opponent', 'cut'),
+  ('model', 'inputs', 'batch', 'discriminator', 'cut'),
   [
     pytest.param(
       *(autoencoder, autoencoder_inputs, autoencoder_batch, opponent_of_videos, 'videos/spatial_1'),
@@ -272,19 +274,21 @@ def two_player_steps(model, opponent, params, batch, mesh=None):
   ],
   ids=['autoencoder', 'codec'],
 )
-def test_sharded_steps_of_two_players_are_the_unsharded_ones(model, inputs, batch, opponent, cut):
+def test_sharded_steps_of_two_players_are_the_unsharded_ones(
+  model, inputs, batch, discriminator, cut
+):
   start = random_parameters(model().init, *inputs())
-  losses, expected = two_player_steps(
-    model(), opponent(), start, jax.tree.map(jnp.asarray, batch())
+  losses, expected = adversarial_steps(
+    model(), discriminator(), start, jax.tree.map(jnp.asarray, batch())
   )
   mesh = make_mesh(MESHES['fsdp_cp'], 'fsdp_cp')
   boxed = jax.eval_shape(model().init, jax.random.key(0), *inputs())['params']
   params = jax.tree.map(jax.device_put, start, parameter_shardings(boxed, mesh))
   with jax.set_mesh(mesh):
-    sharded_losses, found = two_player_steps(
-      model(), opponent(), params, put_batch(batch(), mesh), mesh
+    sharded_losses, found = adversarial_steps(
+      model(), discriminator(), params, put_batch(batch(), mesh), mesh
     )
-  assert not named_leaves(found['opponent'])[f'{cut}/kernel'].is_fully_replicated
+  assert not named_leaves(found['discriminator'])[f'{cut}/kernel'].is_fully_replicated
   assert sharded_losses == pytest.approx(losses, rel=1e-5)
   close(expected, found, 'parameters of both')
 

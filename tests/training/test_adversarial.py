@@ -1,4 +1,4 @@
-"""A step of two players: who sees what, when the opponent rests, and that runs resume."""
+"""A step of two players: who sees what, when the discriminator rests, and that runs resume."""
 
 import flax.linen as nn
 import jax
@@ -34,8 +34,8 @@ class Number(nn.Module):
     return parameter(self, 'a', ZEROS, ('channels',), (1,))[0] * x
 
 
-def judged(predict, batch, key, judge):
-  """The model wants its result large, and what the opponent says of it small."""
+def generator_objective(predict, batch, key, judge):
+  """The model wants its result large, and what the discriminator says of it small."""
   y = predict(batch['x'])
   loss = jnp.mean(-y + judge.active * judge.predict(y))
   return loss, {'loss': loss}, jax.lax.stop_gradient(y)
@@ -46,10 +46,10 @@ def opposing(predict, batch, made, key):
 
 
 def play(steps, *, start=0, accumulate=1, a=1.0, b=2.0):
-  opponent = Adversary(Number(), (jnp.ones(1),), judged, opposing, {}, start)
+  discriminator = Adversary(Number(), (jnp.ones(1),), generator_objective, opposing, {}, start)
   sgd = optax.sgd(RATE)
   step = make_adversarial_step(
-    Number(), opponent, sgd, sgd, seed=0, decay=0.9, accumulate=accumulate
+    Number(), discriminator, sgd, sgd, seed=0, decay=0.9, accumulate=accumulate
   )
   params, others = ({'a': jnp.asarray([value])} for value in (a, b))
   state = start_state(params, sgd, start_discriminator(others, sgd))
@@ -57,7 +57,7 @@ def play(steps, *, start=0, accumulate=1, a=1.0, b=2.0):
   found = []
   for _ in range(steps):
     state, metrics = jax.jit(step)(state, batch)
-    found.append((float(state.params['a'][0]), float(state.opponent['params']['a'][0])))
+    found.append((float(state.params['a'][0]), float(state.discriminator['params']['a'][0])))
   return found, metrics
 
 
@@ -75,7 +75,7 @@ def by_hand(steps, start=0, a=1.0, b=2.0):
 def test_both_step_from_where_both_were(start):
   found, metrics = play(4, start=start)
   assert found == by_hand(4, start)
-  assert {'loss', 'opponent_loss', 'gradient_norm', 'opponent_gradient_norm'} <= set(metrics)
+  assert {'loss', 'opponent_loss', 'gradient_norm', 'discriminator_gradient_norm'} <= set(metrics)
 
 
 def test_parts_of_a_batch_add_up_to_it_for_both():
@@ -156,6 +156,6 @@ def test_a_run_of_two_resumes_bit_by_bit(tmp_path):
   train(config, tmp_path / 'stopped', stop_at=3)
   tiny.same_state(train(config, tmp_path / 'stopped'), whole)
   assert tiny.losses(tmp_path / 'stopped') == tiny.losses(tmp_path / 'whole')
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(whole.opponent))
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(whole.discriminator))
   rows = [row for row in tiny.metrics(tmp_path / 'whole') if 'discriminator_loss' in row]
   assert [row['adversarial_weight'] > 0 for row in rows] == [False, False, True, True, True]

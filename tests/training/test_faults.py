@@ -221,7 +221,7 @@ def test_what_was_skipped_is_no_part_of_the_means_and_spikes_are_told_as_such(ca
   with pytest.raises(NonFiniteError, match='loss of step 8 is nan, the last of 3 bad steps') as end:
     drop_skipped([fine, last, last], 9)
   assert end.value.step == 8
-  with pytest.raises(NonFiniteError, match='gradient_norm of step 3 is inf'):  # without a gate
+  with pytest.raises(NonFiniteError, match='gradient_norm of step 3 is inf'):  # without a guard
     drop_skipped([{'loss': 1.0, 'gradient_norm': np.inf}], 3)
 
 

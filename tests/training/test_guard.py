@@ -1,4 +1,4 @@
-"""The gate: what is bad changes nothing but the counters, for one player and for two."""
+"""The guard: what is bad changes nothing but the counters, for one player and for two."""
 
 import functools
 
@@ -44,7 +44,7 @@ def objective(predict, batch, key):
   return loss, {'loss': loss}
 
 
-def judged(predict, batch, key, judge):
+def generator_objective(predict, batch, key, judge):
   loss, metrics = objective(predict, batch, key)
   y = predict(batch['x'])
   return loss + judge.active * jnp.mean(judge.predict(y)), metrics, jax.lax.stop_gradient(y)
@@ -84,12 +84,14 @@ def start(players=1, sharded=False):
 
 
 @functools.cache
-def made(gate, players=1, accumulate=1):
-  options = {'seed': 0, 'decay': 0.9, 'accumulate': accumulate, 'gate': gate}
+def made(guard, players=1, accumulate=1):
+  options = {'seed': 0, 'decay': 0.9, 'accumulate': accumulate, 'guard': guard}
   if players == 1:
     return jax.jit(make_step(Scale(), objective, OPTIMIZER, **options))
-  opponent = Adversary(Scale(), (jnp.ones((1, WIDTH)),), judged, opposing, {}, start=0)
-  return jax.jit(make_adversarial_step(Scale(), opponent, OPTIMIZER, OPTIMIZER, **options))
+  discriminator = Adversary(
+    Scale(), (jnp.ones((1, WIDTH)),), generator_objective, opposing, {}, start=0
+  )
+  return jax.jit(make_adversarial_step(Scale(), discriminator, OPTIMIZER, OPTIMIZER, **options))
 
 
 def learnt(state):
@@ -137,7 +139,7 @@ def test_a_gradient_that_is_not_finite_is_seen_though_the_loss_is():
     loss = jnp.sqrt(jnp.sum(jnp.square(predict(batch['x']))))
     return loss, {'loss': loss}
 
-  step = jax.jit(make_step(Scale(), root, OPTIMIZER, seed=0, decay=0.9, gate=UpdateGuard()))
+  step = jax.jit(make_step(Scale(), root, OPTIMIZER, seed=0, decay=0.9, guard=UpdateGuard()))
   before = learnt(start())
   state, metrics = step(start(), {'x': np.zeros((ROWS, WIDTH), np.float32)})
   assert metrics['loss'] == 0 and metrics['skipped'] and learnt(state) == before
@@ -159,28 +161,30 @@ def test_where_none_may_pass_the_first_closes_it():
   assert metrics['stopped'] and metrics['skipped_in_a_row'] == 1
 
 
-@pytest.mark.parametrize('player', ['model', 'opponent'])
+@pytest.mark.parametrize('player', ['model', 'discriminator'])
 def test_a_parameter_that_is_not_finite_stops_the_run_and_shows_in_the_norms(player):
   step, state = made(UpdateGuard(skip=1), 2), start(2)
   scale = jnp.ones(WIDTH).at[3].set(jnp.nan)
   if player == 'model':
     state = state.replace(params={'scale': scale})
   else:
-    state = state.replace(opponent=state.opponent | {'params': {'scale': scale}})
+    state = state.replace(discriminator=state.discriminator | {'params': {'scale': scale}})
   before, stops = learnt(state), []
   for index in range(3):
     state, metrics = step(state, batch_of(index))
     stops.append(bool(metrics['stopped']))
   assert stops == [False, True, True] and learnt(state) == before
   bad = {name for name, norm in parameter_norms(state).items() if not np.isfinite(norm)}
-  assert bad == {'parameter_norm/scale' if player == 'model' else 'opponent_parameter_norm/scale'}
+  assert bad == {
+    'parameter_norm/scale' if player == 'model' else 'discriminator_parameter_norm/scale'
+  }
 
 
-def settled(gate, steps):
+def settled(guard, steps):
   """The state after some steps, and their norms."""
   state, norms = start(), []
   for index in range(steps):
-    state, metrics = made(gate)(state, batch_of(index))
+    state, metrics = made(guard)(state, batch_of(index))
     norms.append(float(metrics['gradient_norm']))
   return state, norms
 
@@ -217,7 +221,7 @@ def test_an_opponent_that_has_not_learnt_yet_is_no_measure_of_spikes():
   counters = state.counters.replace(taken=jnp.int32(WARM_UP), norms=dict(state.counters.norms))
   counters.norms['gradient_norm'] = jnp.float32(1e6)
   _, metrics = step(state.replace(counters=counters), batch_of(0))
-  assert not metrics['skipped'] and metrics['opponent_gradient_norm'] > 0
+  assert not metrics['skipped'] and metrics['discriminator_gradient_norm'] > 0
 
 
 def test_a_gate_that_lets_fewer_pass_than_before_is_not_closed_already():

@@ -79,14 +79,14 @@ def test_without_patience_states_are_what_they_always_were():
 def test_two_players_fall_each_by_fields_of_its_own():
   optimizer = make_optimizer(learning_rate=lambda _: 1.0, plateau=True)
   params = {'kernel': jnp.ones(2)}
-  opponent = {'params': params, 'opt_state': optimizer.init(params)}
-  state = start_state(params, optimizer, opponent)
+  discriminator = {'params': params, 'opt_state': optimizer.init(params)}
+  state = start_state(params, optimizer, discriminator)
   react = make_react({'plateau': FIELDS}, {'plateau': FIELDS | {'patience': 1, 'factor': 0.25}})
   for _ in range(2):
     state = react(state, {'validation/video/loss': 1.0})
   one = lambda _: jnp.float32(1)  # noqa: E731
   assert float(learning_rate(state.opt_state, one)) == 1.0
-  assert float(learning_rate(state.opponent['opt_state'], one)) == 0.25
+  assert float(learning_rate(state.discriminator['opt_state'], one)) == 0.25
 
 
 @pytest.mark.slow

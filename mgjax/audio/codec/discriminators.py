@@ -1,4 +1,4 @@
-"""The opponents of the codec: what sound is folded at periods, and its spectra (Movie Gen §6).
+"""The discriminators of the codec: what sound is folded at periods, and its spectra (Movie Gen §6).
 
 Those of DAC (Kumar et al. 2023), from which the codec of the report derives.
 """

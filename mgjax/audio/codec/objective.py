@@ -1,4 +1,4 @@
-"""What the codec of sound minimises, and what its opponents do (Movie Gen §6)."""
+"""What the codec of sound minimises, and what its discriminators do (Movie Gen §6)."""
 
 from typing import NamedTuple
 
@@ -23,8 +23,8 @@ class LossWeights(NamedTuple):
 
   Attributes:
     mel: of the distance of levels in bands of pitch.
-    features: of the distance of the opponents' features.
-    adversarial: of what they say; 0 trains without opponents.
+    features: of the distance of the discriminators' features.
+    adversarial: of what they say; 0 trains without discriminators.
     squared: of the mean squared error of samples, which DAC does not have; what else is said of
       sounds with much digital silence has silence itself for an answer, and stays there.
     smallest: magnitude that counts in the first.
@@ -48,11 +48,11 @@ def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:
     rate: samples a second.
 
   Returns:
-    objective(predict, batch, key); `predict(sound, key)` is the codec, `batch['sound']` (b s c).
+    objective(predict, batch, key); `predict(sound, key)` is the codec, `batch['audio']` (b s c).
   """
 
   def objective(predict: Predict, batch: Batch, key: Key) -> tuple[Float[jax.Array, ''], Metrics]:
-    return _distances(weights, rate, batch, *predict(batch['sound'], key))
+    return _distances(weights, rate, batch, *predict(batch['audio'], key))
 
   return objective
 
@@ -61,32 +61,32 @@ def make_adversarial_objective(weights: LossWeights, rate: int = RATE):
   """Makes the loss of `make_objective` + features D_feature + adversarial sum_k (1 - D_k(y))^2.
 
   Returns:
-    objective(predict, batch, key, judge) -> loss, metrics and what the opponents have to judge.
+    objective(predict, batch, key, judge) -> loss, metrics and what the discriminators have to judge.
     Until `judge.active` they have no say.
   """
 
   def objective(
     predict: Predict, batch: Batch, key: Key, judge: Critic
   ) -> tuple[Float[jax.Array, ''], Metrics, Float[jax.Array, 'b s c']]:
-    made, posterior = predict(batch['sound'], key)
+    made, posterior = predict(batch['audio'], key)
     loss, metrics = _distances(weights, rate, batch, made, posterior)
-    real, fake = judge.predict(batch['sound']), judge.predict(made)
-    features, judged = feature_distance(real, fake), adversarial_loss(fake)
-    loss = loss + judge.active * (weights.features * features + weights.adversarial * judged)
-    metrics = metrics | {'loss': loss, 'features': features, 'judged': judged}
+    real, fake = judge.predict(batch['audio']), judge.predict(made)
+    features, critic_loss = feature_distance(real, fake), adversarial_loss(fake)
+    loss = loss + judge.active * (weights.features * features + weights.adversarial * critic_loss)
+    metrics = metrics | {'loss': loss, 'features': features, 'generator_loss': critic_loss}
     return loss, metrics, jax.lax.stop_gradient(made)
 
   return objective
 
 
 def make_discriminator_objective():
-  """Makes the opponents' objective(predict, batch, made, key) -> loss and metrics."""
+  """Makes the discriminators' objective(predict, batch, made, key) -> loss and metrics."""
 
   def objective(
     predict: Predict, batch: Batch, made: Float[jax.Array, 'b s c'], key: Key
   ) -> tuple[Float[jax.Array, ''], Metrics]:
     del key
-    real, fake = predict(batch['sound']), predict(made)
+    real, fake = predict(batch['audio']), predict(made)
     loss = discriminator_loss(real, fake)
     gaps = [jnp.mean(x) - jnp.mean(y) for (_, x), (_, y) in zip(real, fake, strict=True)]
     return loss, {'discriminator_loss': loss, 'discriminator_gap': sum(gaps) / len(gaps)}
@@ -97,7 +97,7 @@ def make_discriminator_objective():
 def _distances(
   weights: LossWeights, rate: int, batch: Batch, made: jax.Array, posterior: Posterior
 ) -> tuple[Float[jax.Array, ''], Metrics]:
-  sound = batch['sound']
+  sound = batch['audio']
   mel, divergence = mel_distance(sound, made, rate, weights.smallest), kl(posterior)
   squared = jnp.mean((sound - made) ** 2)
   loss = weights.mel * mel + weights.squared * squared + weights.prior * divergence

@@ -35,7 +35,7 @@ STATISTICS_BATCHES = 32  # per bucket: samples are short
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Builds the part: sound in, sound out, latent statistics kept with the weights."""
   model = make_codec(config.model.to_dict())
-  transform = make_transform((), ('sound',))
+  transform = make_transform((), ('audio',))
   sources = functools.partial(make_audio_sources, config.data, config.buckets)
   buckets, validation = make_buckets(config, workdir, sources, transform)
   longest = longest_of(validation, config)
@@ -45,7 +45,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return model.apply({'params': params}, sound, method='encode').mean
 
   def notes(params: Tree) -> dict[str, Any]:
-    run = lambda batch: encode(params, batch['sound'])  # noqa: E731
+    run = lambda batch: encode(params, batch['audio'])  # noqa: E731
     return {'latents': latent_statistics(buckets, run, STATISTICS_BATCHES).as_dict()}
 
   @jax.jit
@@ -55,7 +55,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = longest.source
-    sound = np.stack([source[i]['sound'] for i in range(min(SHOWN, len(source)))])
+    sound = np.stack([source[i]['audio'] for i in range(min(SHOWN, len(source)))])
     again = fetch(reconstruct(params, sound))
     sounds = [each for pair in zip(sound, again, strict=True) for each in pair]
     titles = [f'{i} {kind}' for i in range(len(sound)) for kind in ('original', 'reconstruction')]
@@ -79,7 +79,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     show=show,
     notes=notes,
     start=make_start(config),
-    opponent=make_adversary(config, weights),
+    discriminator=make_adversary(config, weights),
   )
 
 
@@ -99,7 +99,7 @@ def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None
   return Adversary(
     model=Discriminators(**fields, dtype=compute_type(config.model.compute)),
     inputs=(jnp.zeros((1, samples, config.model.channels)),),
-    judged=make_adversarial_objective(weights),
+    generator_objective=make_adversarial_objective(weights),
     objective=make_discriminator_objective(),
     optimizer=optimizer,
     start=start,
@@ -107,7 +107,7 @@ def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None
 
 
 def _sound_alone(batch: Batch) -> Batch:
-  return {'sound': batch['sound']}
+  return {'audio': batch['audio']}
 
 
 def outline(config: ConfigDict) -> Outline:

@@ -1,4 +1,4 @@
-"""The codec trains as other parts do: alone or against opponents, resumed exactly, shown, noted."""
+"""The codec trains as other parts do: alone or against discriminators, resumed exactly, shown, noted."""
 
 import jax
 import numpy as np
@@ -30,13 +30,15 @@ def test_a_run_of_two_resumes_bit_by_bit(tmp_path):
   train(config, tmp_path / 'stopped', stop_at=2)
   assert tiny.same_state(train(config, tmp_path / 'stopped'), whole)
   assert tiny.losses(tmp_path / 'stopped') == tiny.losses(tmp_path / 'whole')
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(whole.opponent))
-  rows = [row for row in tiny.metrics(tmp_path / 'whole') if 'judged' in row]
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(whole.discriminator))
+  rows = [row for row in tiny.metrics(tmp_path / 'whole') if 'generator_loss' in row]
   weights, heard = config.objective, []
   for row in rows:
     alone = weights.mel * row['mel'] + weights.squared * row['squared'] + weights.prior * row['kl']
-    opponents = weights.features * row['features'] + weights.adversarial * row['judged']
-    heard.append(round((row['loss'] - alone) / opponents, 2))
+    discriminators = (
+      weights.features * row['features'] + weights.adversarial * row['generator_loss']
+    )
+    heard.append(round((row['loss'] - alone) / discriminators, 2))
   assert heard == [0, 0, 1, 1]  # from step 2 on they have their say
 
 
@@ -58,7 +60,7 @@ def test_latents_of_a_trained_codec_are_normalised_over_its_data(tiny_sound_runs
   part = make_spec(tiny_sound.codec(), tiny_sound_runs / 'codec')
   source = part.buckets[0].source
   # The same samples that the statistics are of.
-  sound = np.stack([source[index]['sound'] for index in range(32 * 8)])
+  sound = np.stack([source[index]['audio'] for index in range(32 * 8)])
   latents = np.asarray(codec.encode(sound), np.float64).reshape(-1, codec.model.latent_channels)
   np.testing.assert_allclose(latents.mean(0), 0, atol=1e-3)
   np.testing.assert_allclose(latents.std(0), 1, rtol=1e-3)
@@ -68,7 +70,7 @@ def test_what_would_be_trained_is_said_without_data(tmp_path):
   config = tiny_sound.codec()
   said = dry_run(config, tmp_path)
   assert (
-    'encoder' in said and "bucket sound: 50,000 samples, {'sound': 'float32[8, 7680, 1]'}" in said
+    'encoder' in said and "bucket sound: 50,000 samples, {'audio': 'float32[8, 7680, 1]'}" in said
   )
   config.data.kind = 'sounds'
   config.data.path = str(tmp_path / 'nowhere')
