@@ -12,10 +12,10 @@ def base() -> ConfigDict:
   config.rules = 'single'  # parallel/rules.py
   config.optimizer = ConfigDict(
     {
-      'kind': 'constant',  # shape of the learning rate
-      'peak': 1e-4,
+      'schedule': 'constant',  # shape of the learning rate
+      'learning_rate': 1e-4,
       'warmup': 100,  # not in public sources
-      'final': 0.0,  # fraction of the peak where a decay ends
+      'final_fraction': 0.0,  # fraction of it where a decay ends
       'beta1': 0.9,  # not in public sources
       'beta2': 0.95,  # not in public sources
       'weight_decay': 0.1,  # not in public sources for video; 0.1 for audio
@@ -28,11 +28,11 @@ def base() -> ConfigDict:
   config.train = ConfigDict(
     {
       'steps': 1000,
-      'decay': 0.999,  # of the average of parameters; 0.999 for audio, not public for video
+      'ema_decay': 0.999,  # of the average of parameters; 0.999 for audio, not public for video
       'accumulate': 1,
       # Groups of devices that `accumulate` is meant for: with fewer of them it rises, so that the
       # batch stays what it is. 0 for any number.
-      'groups': 0,
+      'device_groups': 0,
       'log_every': 20,
       'evaluate_every': 500,
       'save_every': 500,
@@ -105,7 +105,8 @@ def encoding(train: int = 1_000_000_000, validation: int = 4096) -> ConfigDict:
       'train': train,
       'validation': validation,
       'dtype': 'bfloat16',  # of the latents on disk
-      'at_once': 2**21,  # pixels, or samples of sound, on a device: 32 frames of 256 x 256
+      'pixels_per_device': 2
+      ** 21,  # pixels, or samples of sound, on a device: 32 frames of 256 x 256
     }
   )
 
@@ -128,13 +129,13 @@ def masked_audio() -> tuple[ConfigDict, ConfigDict]:
   objective = {
     # Each by itself, and with probability `together` all that are ever dropped.
     'dropout': {'text': 0.1, 'video': 0.1, 'context': 0.0},
-    'together': 0.2,
+    'drop_all_probability': 0.2,
     'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0},
   }
   masking = {
-    'everything': 0.5,
-    'least': 0.75,
-    'extension': 0.5,  # not in public sources
+    'full_mask_probability': 0.5,
+    'min_masked_fraction': 0.75,
+    'extension_probability': 0.5,  # not in public sources
   }
   return ConfigDict(objective), ConfigDict(masking)
 
@@ -154,11 +155,11 @@ def sound_sampling() -> ConfigDict:
 def reconstruction(**changes: float) -> ConfigDict:
   """Returns the autoencoder's objective: weights of all terms beside L1 (tae/objective.py)."""
   weights = {
-    'squared': 0.0,
-    'prior': 1e-6,  # not in public sources; HunyuanVideo's
+    'mse': 0.0,
+    'kl': 1e-6,  # not in public sources; HunyuanVideo's
     'perceptual': 0.0,  # LPIPS; needs perceptual_weights
     'outlier': 0.0,  # 1e5 in the report, which others could not reproduce; see docs/results.md
-    'deviations': 3.0,
+    'outlier_sigmas': 3.0,
     'adversarial': 0.0,
     'adaptive': True,  # not in public sources
     'gradient_penalty': 0.0,  # not in public sources
@@ -170,10 +171,10 @@ def discriminator(**changes) -> ConfigDict:
   """Returns the autoencoder's discriminator, of which all is not in public sources."""
   fields = {'widths': (64, 128, 256), 'groups': 8, 'start': 0}
   optimizer = {
-    'kind': 'constant',
-    'peak': 1e-4,
+    'schedule': 'constant',
+    'learning_rate': 1e-4,
     'warmup': 100,
-    'final': 1.0,
+    'final_fraction': 1.0,
     'beta1': 0.5,
     'beta2': 0.9,
     'weight_decay': 0.0,
@@ -188,9 +189,9 @@ def sound_reconstruction(**changes: float) -> ConfigDict:
     'mel': 15.0,
     'features': 2.0,
     'adversarial': 1.0,
-    'squared': 0.0,
-    'smallest': 1e-5,
-    'prior': 1e-4,  # Stable Audio's
+    'mse': 0.0,
+    'spectral_floor': 1e-5,
+    'kl': 1e-4,  # Stable Audio's
   }
   return ConfigDict(weights | changes)
 
@@ -205,10 +206,10 @@ def sound_discriminator(**changes) -> ConfigDict:
     'start': 0,
   }
   optimizer = {
-    'kind': 'constant',
-    'peak': 1e-4,
+    'schedule': 'constant',
+    'learning_rate': 1e-4,
     'warmup': 0,
-    'final': 1.0,
+    'final_fraction': 1.0,
     'beta1': 0.8,
     'beta2': 0.99,
     'weight_decay': 0.01,

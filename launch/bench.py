@@ -7,7 +7,7 @@ python -m launch.bench --config=configs/bench/h200.py:8192 --what=attention --ba
 python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1,17,128,128 \
   --baseline=tests/oracles/torch_autoencoder.py
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \
-  --config.model.compute=float32 --baseline=tests/oracles/transformers_t5.py
+  --config.model.dtype=float32 --baseline=tests/oracles/transformers_t5.py
 --what=step is a whole training step; guards are a video model's with and without gate and reports,
 and the fingerprints of a checkpoint. Of a video model forward is one pass, blocks its layers alone
 and attention that of one layer, both forward and with gradients; of an autoencoder encode takes

@@ -30,7 +30,7 @@ AUDIO = SHARED | {
   'model.dim': 16,
   'model.depth': 1,
   'model.heads': 2,
-  'model.hidden': 32,
+  'model.mlp_dim': 32,
   'model.positions': (20, 1, 1),
   'model.conditionings.text.width': 8,
   'model.conditionings.text.depth': 1,

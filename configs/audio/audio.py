@@ -34,16 +34,16 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.encode = encoding()
   config.sample = sound_sampling()
   picture = {'height': 256, 'width': 256}
-  config.optimizer.peak = 1e-4
+  config.optimizer.learning_rate = 1e-4
   config.optimizer.weight_decay = 0.1
-  config.train.decay = 0.999
+  config.train.ema_decay = 0.999
   config.train.save_every = 1000
   config.train.evaluate_every = 1000
   if 'finetune' in words:
     buckets = {10.0: 5, 30.0: 1}
-    config.optimizer.kind = 'linear'
+    config.optimizer.schedule = 'linear'
     config.optimizer.warmup = 5000  # not in public sources
-    config.optimizer.final = 1e-4  # of the peak: 1e-8
+    config.optimizer.final_fraction = 1e-4  # of the peak: 1e-8
     batch_size, config.train.steps = 256, 50_000
   else:
     buckets = {SECONDS: 1}

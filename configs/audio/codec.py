@@ -28,17 +28,17 @@ def get_config(path: str = 'data/sounds') -> ConfigDict:
       'latent_channels': 128,
       'decoder_width': 1536,
       'patch': 1,
-      'compute': 'float32',  # borrowed
+      'dtype': 'float32',  # borrowed
     }
   )
   config.objective = sound_reconstruction()
   config.discriminator = sound_discriminator()
   config.start_from = ''  # a work directory: published weights that launch.weights imported
   for optimizer in (config.optimizer, config.discriminator.optimizer):  # borrowed, all of it
-    optimizer.kind = 'exponential'
-    optimizer.peak = 1e-4
+    optimizer.schedule = 'exponential'
+    optimizer.learning_rate = 1e-4
     optimizer.warmup = 0
-    optimizer.final = 0.999996**STEPS
+    optimizer.final_fraction = 0.999996**STEPS
     optimizer.beta1 = 0.8
     optimizer.beta2 = 0.99
     optimizer.weight_decay = 0.01

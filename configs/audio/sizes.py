@@ -7,13 +7,13 @@ from mgjax.core.errors import ConfigError
 
 SIZES = {
   # Small enough to run anywhere; learns nothing worth looking at.
-  'debug': {'dim': 64, 'depth': 2, 'heads': 4, 'hidden': 256},
+  'debug': {'dim': 64, 'depth': 2, 'heads': 4, 'mlp_dim': 256},
   # The report trains 300M, 3B and 9B too but names no sizes (its 300M is another architecture).
   # Chosen: heads of 128 and FFN = 4 d as in 13B, and depths that make the numbers.
-  '300m': {'dim': 1024, 'depth': 18, 'heads': 8, 'hidden': 4096},
-  '3b': {'dim': 2560, 'depth': 28, 'heads': 20, 'hidden': 10240},
-  '9b': {'dim': 4096, 'depth': 34, 'heads': 32, 'hidden': 16384},
-  '13b': {'dim': 4608, 'depth': 36, 'heads': 36, 'hidden': 18432},
+  '300m': {'dim': 1024, 'depth': 18, 'heads': 8, 'mlp_dim': 4096},
+  '3b': {'dim': 2560, 'depth': 28, 'heads': 20, 'mlp_dim': 10240},
+  '9b': {'dim': 4096, 'depth': 34, 'heads': 32, 'mlp_dim': 16384},
+  '13b': {'dim': 4608, 'depth': 36, 'heads': 36, 'mlp_dim': 18432},
 }
 
 # The byte encoder that stands where the report has T5-base, frozen, 512 tokens, as '13b,encoders'
@@ -50,7 +50,7 @@ def model(size: str, latents: int) -> ConfigDict:
       'attention': 'auto',
       'exchange': 'auto',
       'unroll': 1,
-      'compute': 'float32' if size == 'debug' else 'bfloat16',
+      'dtype': 'float32' if size == 'debug' else 'bfloat16',
       'conditionings': {
         'context': {'kind': 'known_latents'},
         'text': conditioning(AUDIO) if words else {'kind': 'byte_text', **TEXT[size]},

@@ -18,6 +18,6 @@ def get_config() -> ConfigDict:
   config.buckets = ConfigDict(
     {'video': {'frames': 17, 'height': 128, 'width': 128, 'batch_size': 1, 'weight': 1}}
   )
-  config.model.compute = 'float32'
+  config.model.dtype = 'float32'
   config.objective = reconstruction()
   return config

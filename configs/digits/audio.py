@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
       'dim': 128,
       'depth': 4,
       'heads': 4,
-      'hidden': 512,
+      'mlp_dim': 512,
       'positions': (round(SECONDS * 25), 1, 1),
       'patch': (1, 1, 1),
       'feed_forward': 'gelu',
@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
       'attention': 'auto',
       'exchange': 'auto',
       'unroll': 4,  # a loop over layers costs more than it saves at this size
-      'compute': 'float32',
+      'dtype': 'float32',
       'conditionings': {
         'context': {'kind': 'known_latents'},
         'text': {
@@ -62,14 +62,14 @@ def get_config() -> ConfigDict:
   config.encode = encoding(train=8192, validation=256)
   config.sample = sound_sampling()
   config.sample.steps = 16
-  config.optimizer.kind = 'cosine'
-  config.optimizer.peak = 2e-3
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.warmup = 100
-  config.optimizer.final = 0.02
+  config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.01
   config.train.steps = 9000
-  config.train.decay = 0.997
+  config.train.ema_decay = 0.997
   config.train.log_every = 100
   config.train.evaluate_every = 3000
   config.train.save_every = 3000

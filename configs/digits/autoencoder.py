@@ -39,21 +39,21 @@ def get_config() -> ConfigDict:
       'blocks': 0,
       'groups': 8,
       'patch': (1, 4, 4),  # four times cheaper than convolutions on the full frame
-      'compute': 'float32',
+      'dtype': 'float32',
     }
   )
-  config.objective = reconstruction(squared=4.0)
+  config.objective = reconstruction(mse=4.0)
   config.discriminator = discriminator(widths=(16, 32))
   config.perceptual_weights = ''
   config.start_from = ''
-  config.optimizer.kind = 'cosine'
-  config.optimizer.peak = 2e-3
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.warmup = 50
-  config.optimizer.final = 0.02
+  config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 1e-4
   config.train.steps = 4000
-  config.train.decay = 0.995
+  config.train.ema_decay = 0.995
   config.train.log_every = 100
   config.train.evaluate_every = 1000
   config.train.save_every = 1000

@@ -28,26 +28,26 @@ def get_config() -> ConfigDict:
       'latent_channels': 32,
       'decoder_width': 256,
       'patch': 24,  # several times cheaper than convolutions at the full rate
-      'compute': 'float32',
+      'dtype': 'float32',
     }
   )
   # What digital silence and strikes have in common is what a short training finds first; squares
   # and a floor under what counts make it listen to the strikes (mgjax/audio/codec/objective.py).
   config.objective = sound_reconstruction(
-    adversarial=0.0, features=0.0, mel=1.0, squared=10_000.0, smallest=0.01
+    adversarial=0.0, features=0.0, mel=1.0, mse=10_000.0, spectral_floor=0.01
   )
   config.discriminator = sound_discriminator()
   config.start_from = ''
-  config.optimizer.kind = 'cosine'
-  config.optimizer.peak = 1.5e-3
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.learning_rate = 1.5e-3
   config.optimizer.warmup = 50
-  config.optimizer.final = 0.02
+  config.optimizer.final_fraction = 0.02
   config.optimizer.beta1 = 0.8
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.0
   config.optimizer.clip = 1.0
   config.train.steps = 1500
-  config.train.decay = 0.99
+  config.train.ema_decay = 0.99
   config.train.log_every = 50
   config.train.evaluate_every = 500
   config.train.save_every = 500

@@ -23,10 +23,10 @@ def get_config(part: str = 'video') -> ConfigDict:
     config.encode.train = 12_288
     config.model.dim = 192
     config.model.heads = 6
-    config.model.hidden = 512
-    config.optimizer.peak = 1.5e-3
+    config.model.mlp_dim = 512
+    config.optimizer.learning_rate = 1.5e-3
     config.train.steps = 9000
-    config.train.decay = 0.999
+    config.train.ema_decay = 0.999
     config.train.evaluate_every = 1000
     config.train.save_every = 1000
   else:

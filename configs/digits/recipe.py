@@ -36,7 +36,7 @@ def get_config(what: str = 'stages') -> ConfigDict:
     names = [f'finetune_{number}' for number in range(1, len(RATES) + 1)]
     for seed, (name, rate) in enumerate(zip(names, RATES, strict=True), 1):
       stages[name] = tuned = _stage(64, 16, (4, 8, 8), 150, start_from='double')
-      tuned.seed, tuned.optimizer.peak = seed, rate
+      tuned.seed, tuned.optimizer.learning_rate = seed, rate
     stages['average'] = ConfigDict({'component': 'average', 'of': tuple(names), 'greedy': False})
   elif what != 'stages':
     raise ConfigError(f'{what!r}: expected recipe.py, recipe.py:scratch or recipe.py:finetunes')

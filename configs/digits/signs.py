@@ -44,11 +44,11 @@ def get_config(part: str = 'words') -> ConfigDict:
     config.model.positions = (4, 4, 6)
     config.model.conditionings = ConfigDict(ENCODERS[part])
     config.objective.dropout = ConfigDict(dict.fromkeys(ENCODERS[part], 0.05))
-    config.objective.together = 0.1
+    config.objective.drop_all_probability = 0.1
     config.sample.guidance = ConfigDict(dict.fromkeys(ENCODERS[part], 4.0))
     config.encode.train = 16_384
     config.train.steps = 6000
-    config.train.decay = 0.998
+    config.train.ema_decay = 0.998
     config.train.evaluate_every = 1500
     config.train.save_every = 1500
   else:

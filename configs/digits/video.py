@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
       'dim': 128,
       'depth': 4,
       'heads': 4,
-      'hidden': 384,
+      'mlp_dim': 384,
       'positions': (4, 4, 4),
       'patch': (1, 2, 2),
       'epsilon': 1e-5,
@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
       'attention': 'auto',
       'exchange': 'auto',
       'unroll': 4,  # a loop over layers costs more than it saves at this size
-      'compute': 'float32',
+      'dtype': 'float32',
       'conditionings': {
         'text': {
           'kind': 'byte_text',
@@ -60,14 +60,14 @@ def get_config() -> ConfigDict:
   config.sample = sampling()
   config.sample.steps = 25
   config.sample.guidance.text = 6.0
-  config.optimizer.kind = 'cosine'
-  config.optimizer.peak = 2e-3
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.warmup = 100
-  config.optimizer.final = 0.02
+  config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.01
   config.train.steps = 3600
-  config.train.decay = 0.997
+  config.train.ema_decay = 0.997
   config.train.log_every = 100
   config.train.evaluate_every = 1200
   config.train.save_every = 1200

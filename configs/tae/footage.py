@@ -23,17 +23,17 @@ def get_config(path: str = '') -> ConfigDict:
     }
   )
   # As in the small world, pixels are folded into channels first: a third of the time on a CPU.
-  config.model.update(widths=(32, 64, 64), blocks=1, groups=8, compute='float32')
+  config.model.update(widths=(32, 64, 64), blocks=1, groups=8, dtype='float32')
   config.model.update(patch=(1, 2, 2), strides=((2, 2, 2), (2, 2, 2), (2, 1, 1)))
-  config.objective.update(squared=4.0, perceptual=0.0, adversarial=0.0)
+  config.objective.update(mse=4.0, perceptual=0.0, adversarial=0.0)
   config.discriminator.update(widths=(16, 32, 64), start=200)
-  config.discriminator.optimizer.peak = 5e-4
-  config.optimizer.peak = 2e-3
+  config.discriminator.optimizer.learning_rate = 5e-4
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.warmup = 50
-  config.optimizer.final = 0.02
+  config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.99
   config.train.steps = 800
-  config.train.decay = 0.995
+  config.train.ema_decay = 0.995
   config.train.log_every = 50
   config.train.evaluate_every = 400
   config.train.save_every = 400

@@ -26,7 +26,7 @@ def get_config(stage: str = 'base') -> ConfigDict:
     config.train.steps = 1000
   elif stage == 'tuned':
     config.train.steps = 400
-    config.optimizer.peak = 5e-4
+    config.optimizer.learning_rate = 5e-4
   else:
     raise ConfigError(f'stage {stage!r}: expected spots.py or spots.py:tuned')
   return config

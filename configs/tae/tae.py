@@ -48,7 +48,7 @@ def get_config(stage: str = '256') -> ConfigDict:
       'groups': 32,
       'patch': (1, 1, 1),
       'quant_convolutions': False,  # True for weights of Stable Diffusion 1, 2 and XL
-      'compute': 'bfloat16',
+      'dtype': 'bfloat16',
     }
   )
   config.objective = reconstruction(perceptual=0.1, adversarial=0.05)  # HunyuanVideo's
@@ -58,10 +58,10 @@ def get_config(stage: str = '256') -> ConfigDict:
   config.tiling = ConfigDict({'frames': 32, 'overlap': 16, 'size': None, 'feather': 64})
   config.start_from = ''  # a work directory: an image autoencoder of launch.weights, a stage before
   # None of what follows is in public sources.
-  config.optimizer.kind = 'cosine'
-  config.optimizer.peak = 1e-4
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.learning_rate = 1e-4
   config.optimizer.warmup = 1000
-  config.optimizer.final = 0.1
+  config.optimizer.final_fraction = 0.1
   config.optimizer.weight_decay = 1e-4
   config.train.steps = fields['steps']
   config.train.save_every = 1000

@@ -16,6 +16,6 @@ def get_config() -> ConfigDict:
   config.tokenizer = 'bytes'
   config.length = 100  # not in public sources
   config.model.update(
-    vocabulary=384, dim=1536, depth=36, head_size=64, hidden=3840, activation='gelu'
+    vocabulary=384, dim=1536, depth=36, head_size=64, mlp_dim=3840, activation='gelu'
   )
   return config

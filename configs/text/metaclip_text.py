@@ -22,14 +22,14 @@ def get_config() -> ConfigDict:
       'dim': 1024,
       'depth': 24,
       'heads': 16,
-      'hidden': 4096,
+      'mlp_dim': 4096,
       'positions': 256,
       'projection': 1024,
       'eos': 49407,
       'pooling': 'first_eos',
       'activation': 'quick_gelu',
       'epsilon': 1e-5,
-      'compute': 'bfloat16',
+      'dtype': 'bfloat16',
     }
   )
   return config

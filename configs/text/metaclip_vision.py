@@ -20,11 +20,11 @@ def get_config() -> ConfigDict:
       'dim': 1280,
       'depth': 32,
       'heads': 16,
-      'hidden': 5120,
+      'mlp_dim': 5120,
       'projection': 1024,
       'activation': 'quick_gelu',
       'epsilon': 1e-5,
-      'compute': 'bfloat16',
+      'dtype': 'bfloat16',
     }
   )
   return config

@@ -2,8 +2,8 @@
 
 python -m launch.weights import --config=configs/text/t5_base.py --input=t5/ --workdir=runs/t5
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \\
-  --config.model.compute=float32 --config.length=128 --baseline=tests/oracles/transformers_t5.py
-Sizes are those of the published google-t5/t5-base; T5 1.1 of this size has model.hidden = 2048,
+  --config.model.dtype=float32 --config.length=128 --baseline=tests/oracles/transformers_t5.py
+Sizes are those of the published google-t5/t5-base; T5 1.1 of this size has model.mlp_dim = 2048,
 model.activation = 'gelu' and model.gated = True. Which of them the report's authors took is not
 public.
 """
@@ -18,6 +18,6 @@ def get_config() -> ConfigDict:
   config.keep_type = False
   config.length = 512
   config.model.update(
-    dim=768, depth=12, heads=12, head_size=64, hidden=3072, activation='relu', gated=False
+    dim=768, depth=12, heads=12, head_size=64, mlp_dim=3072, activation='relu', gated=False
   )
   return config

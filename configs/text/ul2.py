@@ -23,14 +23,14 @@ def get_config() -> ConfigDict:
       'depth': 32,
       'heads': 16,
       'head_size': 256,
-      'hidden': 16384,
+      'mlp_dim': 16384,
       'activation': 'silu',
       'gated': True,
       'buckets': 32,
       'distance': 128,
       'bias_in_every_layer': False,
       'epsilon': 1e-6,
-      'compute': 'bfloat16',
+      'dtype': 'bfloat16',
     }
   )
   return config

@@ -23,7 +23,7 @@ def get_config(size: str = '30b') -> ConfigDict:
   config.buckets = joint_buckets(
     RATIOS, batch_size=64, multiple=64, durations=SELECTED, images=False
   )
-  config.optimizer.kind = 'cosine'
-  config.optimizer.peak = 1e-5  # not in public sources
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.learning_rate = 1e-5  # not in public sources
   config.train.steps = 5000  # not in public sources
   return config

@@ -7,15 +7,15 @@ from mgjax.core.errors import ConfigError
 
 SIZES = {
   # Small enough to run anywhere; learns nothing worth looking at.
-  'debug': {'dim': 64, 'depth': 2, 'heads': 4, 'hidden': 128},
+  'debug': {'dim': 64, 'depth': 2, 'heads': 4, 'mlp_dim': 128},
   # Not in public sources; the size that an open re-implementation calls 1B.
-  '1b': {'dim': 1536, 'depth': 24, 'heads': 16, 'hidden': 4096},
+  '1b': {'dim': 1536, 'depth': 24, 'heads': 16, 'mlp_dim': 4096},
   # The model of the report's ablations.
-  '5b': {'dim': 3072, 'depth': 32, 'heads': 24, 'hidden': 8192},
+  '5b': {'dim': 3072, 'depth': 32, 'heads': 24, 'mlp_dim': 8192},
   # The report names a 7B model but not its sizes. Chosen: the depth of 5B, heads of 128 as in all
   # the report's models, and FFN = 3 d, which makes 7.0B.
-  '7b': {'dim': 3584, 'depth': 32, 'heads': 28, 'hidden': 10752},
-  '30b': {'dim': 6144, 'depth': 48, 'heads': 48, 'hidden': 16384},
+  '7b': {'dim': 3584, 'depth': 32, 'heads': 28, 'mlp_dim': 10752},
+  '30b': {'dim': 6144, 'depth': 48, 'heads': 48, 'mlp_dim': 16384},
 }
 
 # The byte encoder that stands where the report has three frozen ones, as '30b,encoders' does: it
@@ -48,7 +48,7 @@ def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       'attention': 'auto',
       'exchange': 'auto',
       'unroll': 1,
-      'compute': 'float32' if size == 'debug' else 'bfloat16',
+      'dtype': 'float32' if size == 'debug' else 'bfloat16',
       'conditionings': {
         'text': conditioning(VIDEO) if words else {'kind': 'byte_text', **TEXT[size]}
       },

@@ -30,7 +30,7 @@ POSITIONS = (32, 32, 32)
 def get_config(size: str = '30b') -> ConfigDict:
   config = stage(size, POSITIONS)
   config.buckets = joint_buckets(RATIOS, batch_size=1536)
-  config.optimizer.peak = 6e-5
+  config.optimizer.learning_rate = 6e-5
   config.train.steps = 113_000
   return config
 

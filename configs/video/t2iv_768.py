@@ -34,7 +34,7 @@ def get_config(size: str = '30b') -> ConfigDict:
   config = stage(size, POSITIONS)
   config.mesh.context = 8  # 9,216 tokens of the longest clips on each
   config.buckets = joint_buckets(RATIOS, batch_size=1536)
-  config.optimizer.peak = 6e-5
+  config.optimizer.learning_rate = 6e-5
   # The report halves the rate, down to 1e-5, whenever the validation loss is flat, which it was for
   # the first time after 10,000 steps. What counts as flat is not in public sources.
   config.optimizer.plateau.update(patience=5, factor=0.5, improvement=1e-3, lowest=1e-5 / 6e-5)
@@ -49,7 +49,7 @@ def smaller_batch(size: str = '30b') -> ConfigDict:
   config = get_config(size)
   config.buckets = joint_buckets(RATIOS, batch_size=512)
   # Where the rate was by then is not in public sources.
-  config.optimizer.peak = 3e-5
+  config.optimizer.learning_rate = 3e-5
   config.optimizer.plateau.lowest = 1e-5 / 3e-5
   config.train.steps = 39_700
   return config

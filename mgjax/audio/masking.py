@@ -10,7 +10,11 @@ from mgjax.core.typing import Array, Batch, Bool, Float, Key, Metrics, Objective
 
 
 def make_masked_objective(
-  objective: Objective, *, everything: float = 0.5, least: float = 0.75, extension: float = 0.5
+  objective: Objective,
+  *,
+  full_mask_probability: float = 0.5,
+  min_masked_fraction: float = 0.75,
+  extension_probability: float = 0.5,
 ) -> Objective:
   """Makes an objective that shows the model, as `batch['context']`, part of the latents.
 
@@ -21,15 +25,19 @@ def make_masked_objective(
 
   Args:
     objective: the flow matching loss, from `flow.objective.make_objective`.
-    everything: probability of an empty context; 0.5 in the report.
-    least: smallest share that is masked otherwise; 0.75 in the report.
-    extension: of the rows with a context, how many have it before the masked piece alone; the
+    full_mask_probability: probability of an empty context; 0.5 in the report.
+    min_masked_fraction: smallest share that is masked otherwise; 0.75 in the report.
+    extension_probability: of the rows with a context, how many have it before the masked piece alone; the
       others have it split at random. Not in public sources.
 
   Raises:
     ConfigError: a number is no probability.
   """
-  given = {'everything': everything, 'least': least, 'extension': extension}
+  given = {
+    'full_mask_probability': full_mask_probability,
+    'min_masked_fraction': min_masked_fraction,
+    'extension_probability': extension_probability,
+  }
   for name, value in given.items():
     if not 0 <= value <= 1:
       raise ConfigError(f'masking.{name} = {value}; expected a number in [0, 1]')
@@ -60,15 +68,21 @@ def keep(
 
 
 def draw_known(
-  key: Key, count: int, frames: int, *, everything: float, least: float, extension: float
+  key: Key,
+  count: int,
+  frames: int,
+  *,
+  full_mask_probability: float,
+  min_masked_fraction: float,
+  extension_probability: float,
 ) -> Bool[Array, 'b t']:
   """Draws which frames of each row are known; see `make_masked_objective`."""
   empty_key, share_key, kind_key, place_key = jax.random.split(key, 4)
-  share = jax.random.uniform(share_key, (count,), minval=least, maxval=1.0)
+  share = jax.random.uniform(share_key, (count,), minval=min_masked_fraction, maxval=1.0)
   known = jnp.floor((1 - share) * frames + 0.5)
-  known = jnp.where(jax.random.bernoulli(empty_key, everything, (count,)), 0, known)
+  known = jnp.where(jax.random.bernoulli(empty_key, full_mask_probability, (count,)), 0, known)
   before = jnp.floor(jax.random.uniform(place_key, (count,)) * (known + 1))
-  before = jnp.where(jax.random.bernoulli(kind_key, extension, (count,)), known, before)
+  before = jnp.where(jax.random.bernoulli(kind_key, extension_probability, (count,)), known, before)
   place = jnp.arange(frames)[None]
   begin, end = before[:, None], (before + frames - known)[:, None]
   return (place < begin) | (place >= end)

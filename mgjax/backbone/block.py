@@ -26,7 +26,7 @@ class Block(nn.Module):
   """
 
   heads: int
-  hidden: int
+  mlp_dim: int
   epsilon: float = 1e-5
   attention: str = 'auto'
   exchange: str = 'auto'
@@ -63,5 +63,5 @@ class Block(nn.Module):
       x = x + multihead('cross_attention')(y, context, context_mask)
     y = modulate(norm('feed_norm')(x), shift_f, scale_f)
     feed = FEED_FORWARD[self.feed_forward]
-    x = x + gate_f * feed(self.hidden, self.dtype, name='feed_forward')(y)
+    x = x + gate_f * feed(self.mlp_dim, self.dtype, name='feed_forward')(y)
     return place_tokens(x), None

@@ -29,7 +29,7 @@ class Transformer(nn.Module):
     dim: model width d; heads of size d / heads.
     depth: number of layers.
     heads: attention heads.
-    hidden: FFN width f.
+    mlp_dim: FFN width f.
     positions: entries of the position tables along t, h, w, counted in patches.
     patch: patch size along t, h, w.
     feed_forward: 'swiglu', as Llama 3, or 'gelu', as DiT.
@@ -48,7 +48,7 @@ class Transformer(nn.Module):
   dim: int
   depth: int
   heads: int
-  hidden: int
+  mlp_dim: int
   positions: tuple[int, int, int]
   patch: tuple[int, int, int] = (1, 2, 2)
   feed_forward: str = 'swiglu'
@@ -96,7 +96,7 @@ class Transformer(nn.Module):
     embedding, modulation = TimeModulation(self.dim, self.dtype, name='time')(time, ports.vector)
     context = None if ports.context is None else ports.context.astype(self.dtype)
     layers = stack(Block, depth=self.depth, remat=self.remat, unroll=self.unroll)(
-      self.heads, self.hidden, self.epsilon, self.attention, self.exchange, self.feed_forward,
+      self.heads, self.mlp_dim, self.epsilon, self.attention, self.exchange, self.feed_forward,
       self.dtype, name='layers',
     )  # fmt: skip
     tokens, _ = layers(

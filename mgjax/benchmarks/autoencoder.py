@@ -106,7 +106,7 @@ def measure_autoencoder(
   )  # fmt: skip
   return report | {
     'video': list(video),
-    'compute': config.model.compute,
+    'dtype': config.model.dtype,
     'apart': apart,
     'counted': RECONSTRUCTION_COUNTED,
   }

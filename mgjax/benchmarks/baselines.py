@@ -28,7 +28,7 @@ from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Tree
 
 JAX = 'jax.nn'
-FIELDS = ('dim', 'depth', 'heads', 'hidden', 'positions', 'patch', 'epsilon', 'compute', 'remat')
+FIELDS = ('dim', 'depth', 'heads', 'mlp_dim', 'positions', 'patch', 'epsilon', 'dtype', 'remat')
 
 Programs = dict[str, Timed]
 
@@ -154,7 +154,7 @@ def _load(path: str) -> tuple[Sequence[str], Baseline]:
 
 def _jax_programs(task: Mapping[str, Any]) -> dict[str, Programs]:
   """`jax.nn.dot_product_attention`: cuDNN's kernel where there is one for the type, else XLA's."""
-  dtype = compute_type(task['compute'])
+  dtype = compute_type(task['dtype'])
   fused = task['platform'] == 'gpu' and dtype.itemsize == 2
   kernel = 'cudnn' if fused else 'xla'
   b, t, h, w = task['latents'][0], *task['grid']

@@ -87,7 +87,7 @@ def measure_flow_model(
     'latents': list(latents),
     'tokens_per_sample': tokens,
     'context': work.context,
-    **{name: config.model[name] for name in ('compute', 'remat', 'attention', 'exchange')},
+    **{name: config.model[name] for name in ('dtype', 'remat', 'attention', 'exchange')},
     'layers': 0 if what == 'attention' else depth,
     'layers_configured': config.model.depth,
     'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,

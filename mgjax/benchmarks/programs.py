@@ -131,7 +131,7 @@ def make_step_programs(
   shapes = abstract_state(init, optimizer, mesh)
   step = make_step(
     model, objective, optimizer,
-    seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+    seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
     guard=make_guard(config.train),
   )  # fmt: skip
   # Given up, or the parameters would be there twice.
@@ -158,7 +158,7 @@ def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   unwatched = make_step(
     model, make_objectives(config, model)[0],
     make_run_optimizer(config.optimizer, config.train.steps),
-    seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+    seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
   )  # fmt: skip
 
   def bare(state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -201,7 +201,7 @@ def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   backbone = make_flow_model(config).backbone
   d, dtype = backbone.dim, backbone.dtype
   layers = stack(Block, depth=backbone.depth, remat=backbone.remat, unroll=backbone.unroll)(
-    heads=backbone.heads, hidden=backbone.hidden, feed_forward=backbone.feed_forward,
+    heads=backbone.heads, mlp_dim=backbone.mlp_dim, feed_forward=backbone.feed_forward,
     epsilon=backbone.epsilon, attention=backbone.attention, exchange=backbone.exchange, dtype=dtype,
   )  # fmt: skip
   small = [jnp.zeros((1, length, d)) for length in (1, 6, 1, 1)]

@@ -77,7 +77,7 @@ def measure_encoder(
   return report | {
     'component': config.component,
     'prompts': [config.rows, length],
-    'compute': config.model.compute,
+    'dtype': config.model.dtype,
     'apart': apart,
     'counted': ENCODER_COUNTED,
   }

@@ -18,6 +18,7 @@ from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.files import write_json
+from mgjax.core.renamed_keys import migrate
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
@@ -38,7 +39,7 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
       f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
       'train first, or mend the path'
     )
-  return ConfigDict(json.loads(path.read_text()))
+  return ConfigDict(migrate(json.loads(path.read_text())))
 
 
 def read_config_of(

@@ -52,7 +52,7 @@ class WeightFormat(NamedTuple):
   write: Callable[[Tree, ConfigDict, Mapping[str, Any], pathlib.Path], str] | None = None
   noted: tuple[str, ...] = ('latents',)
   frozen: bool = False
-  how: tuple[str, ...] = ('compute',)
+  how: tuple[str, ...] = ('dtype',)
 
 
 def parameter_shapes(

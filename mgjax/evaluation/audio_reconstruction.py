@@ -13,7 +13,7 @@ import tqdm
 from ml_collections import ConfigDict
 
 from mgjax.audio.codec.latents import AudioCodec
-from mgjax.audio.codec.losses import SMALLEST, mel_distance
+from mgjax.audio.codec.losses import SPECTRAL_FLOOR, mel_distance
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.core.typing import Float
 from mgjax.data.audio_sources import make_audio_sources
@@ -115,7 +115,7 @@ def evaluate_audio_reconstruction(
   sounds: Iterable[np.ndarray],
   *,
   others: Mapping[str, Way] | None = None,
-  smallest: float = SMALLEST,
+  spectral_floor: float = SPECTRAL_FLOOR,
   shown: Collection[int] = range(SHOWN),
 ) -> AudioReconstruction:
   """Encodes and decodes sounds and compares what comes back with what went in.
@@ -124,7 +124,7 @@ def evaluate_audio_reconstruction(
     codec: the codec.
     sounds: float (s c) in [-1, 1], at the codec's rate.
     others: ways to have a sound back from as many numbers a second, to compare with.
-    smallest: magnitude that counted in training, of which there is a mel distance too if it is not
+    spectral_floor: magnitude that counted in training, of which there is a mel distance too if it is not
       the usual one: that sees the least noise in digital silence.
     shown: numbers of the sounds to keep.
 
@@ -141,7 +141,10 @@ def evaluate_audio_reconstruction(
     again = {CODEC: np.asarray(codec.decode(jnp.asarray(latents[-1][None]), len(sound)))[0]}
     again |= {name: way(sound) for name, way in ways.items()}
     numbers.append(
-      {name: compare_audio(sound, other, codec.rate, smallest) for name, other in again.items()}
+      {
+        name: compare_audio(sound, other, codec.rate, spectral_floor)
+        for name, other in again.items()
+      }
     )
     for name, found in numbers[-1].items():
       muted[name] = muted.get(name, 0) + ('distortion' in found and 'loudness' not in found)
@@ -160,7 +163,7 @@ def compare_audio(
   original: Float[np.ndarray, 's c'],
   again: Float[np.ndarray, 's c'],
   rate: int,
-  smallest: float = SMALLEST,
+  spectral_floor: float = SPECTRAL_FLOOR,
 ) -> dict[str, float]:
   """Returns the numbers of `LABELS` that have a meaning; `smallest` is the one of training.
 
@@ -168,9 +171,9 @@ def compare_audio(
     DataError: the sound is shorter than 0.4 s, over which loudness is.
   """
   x, y = jnp.asarray(original[None]), jnp.asarray(again[None])
-  numbers = {'mel': float(_mel_distance(x, y, rate, SMALLEST))}
-  if smallest != SMALLEST:
-    numbers['mel_as_trained'] = float(_mel_distance(x, y, rate, smallest))
+  numbers = {'mel': float(_mel_distance(x, y, rate, SPECTRAL_FLOOR))}
+  if spectral_floor != SPECTRAL_FLOOR:
+    numbers['mel_as_trained'] = float(_mel_distance(x, y, rate, spectral_floor))
   level = loudness(original, rate)
   if not np.isfinite(level) or not np.ptp(original, axis=0).any():
     return numbers

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from mgjax.audio.codec.losses import SMALLEST
+from mgjax.audio.codec.losses import SPECTRAL_FLOOR
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
@@ -130,9 +130,9 @@ def evaluate_codec(
   chosen, record['settings'] = sample_audio(config, samples, sounds=sounds, seconds=seconds)
   shown = evenly(len(record['settings']['chosen']), audio_reconstruction.SHOWN)
   others = {'MDCT': make_truncated_mdct(codec)}
-  smallest = config.objective.get('smallest', SMALLEST)
+  spectral_floor = config.objective.get('spectral_floor', SPECTRAL_FLOOR)
   found = evaluate_audio_reconstruction(
-    codec, chosen, others=others, smallest=smallest, shown=shown
+    codec, chosen, others=others, spectral_floor=spectral_floor, shown=shown
   )
   written = write_audio(workdir / 'evaluation', found.shown, codec.rate)
   return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', written)

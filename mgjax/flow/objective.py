@@ -18,7 +18,7 @@ RANGES = 4  # of time, in which the loss is reported
 def make_objective(
   *,
   dropout: Mapping[str, float],
-  together: float = 0.0,
+  drop_all_probability: float = 0.0,
   sample_time: times.SampleTime = times.logit_normal,
   data: str = 'latents',
   sigma_min: float = path.SIGMA_MIN,
@@ -31,7 +31,7 @@ def make_objective(
   Args:
     dropout: conditioning name -> probability that a row does not see it, which trains the
       unconditional model that guidance needs. For video the rates are not in public sources.
-    together: probability that a row sees none of the conditionings that are ever dropped, beside
+    drop_all_probability: probability that a row sees none of the conditionings that are ever dropped, beside
       what drops each by itself (Movie Gen §6: 0.2 for sound).
     sample_time: key, shape (b,) -> times.
     data: the batch key of X_1, (b ...).
@@ -48,7 +48,7 @@ def make_objective(
     DataError: (from the objective) the batch has no `data`.
   """
   dropout = dict(dropout)
-  for name, rate in (*dropout.items(), ('all of them together', together)):
+  for name, rate in (*dropout.items(), ('all of them together', drop_all_probability)):
     if not 0 <= rate <= 1:
       raise ConfigError(f'dropout of {name!r} is {rate}; a probability lies in [0, 1]')
 
@@ -61,7 +61,7 @@ def make_objective(
 
     time = sample_time(time_key, (count,))
     noise = jax.random.normal(noise_key, latents.shape, jnp.float32)
-    drop = draw_drop(drop_key, dropout, count, together)
+    drop = draw_drop(drop_key, dropout, count, drop_all_probability)
 
     x = path.interpolate(latents, noise, time, sigma_min)
     target = path.velocity_target(latents, noise, sigma_min)
@@ -90,7 +90,9 @@ def _losses_by_kind(loss: Array, errors: Array, time: Array) -> Metrics:
   return found
 
 
-def draw_drop(key: Key, dropout: Mapping[str, float], count: int, together: float = 0.0) -> Drop:
+def draw_drop(
+  key: Key, dropout: Mapping[str, float], count: int, drop_all_probability: float = 0.0
+) -> Drop:
   """Draws for each conditioning the (count,) mask of the rows that do not see it.
 
   A rate of 0 says never, whatever `together` says.
@@ -101,7 +103,7 @@ def draw_drop(key: Key, dropout: Mapping[str, float], count: int, together: floa
     return jax.random.bernoulli(jax.random.fold_in(key, zlib.crc32(name.encode())), rate, (count,))
 
   masks = {name: draw(name, rate) for name, rate in dropout.items()}
-  if not together:
+  if not drop_all_probability:
     return masks
-  all_of_them = draw('', together)
+  all_of_them = draw('', drop_all_probability)
   return {name: mask | all_of_them if dropout[name] else mask for name, mask in masks.items()}

@@ -29,7 +29,7 @@ from mgjax.text.prompts import EMBEDDINGS
 def make_flow_model(config: ConfigDict) -> FlowModel:
   """Makes the module that `config.model` describes; a conditioning is found by its `kind`."""
   fields = config.model.to_dict()
-  dtype = compute_type(fields.pop('compute'))
+  dtype = compute_type(fields.pop('dtype'))
   described = fields.pop('conditionings')
   fields |= {key: tuple(fields[key]) for key in ('positions', 'patch')}
   conditionings = [
@@ -54,8 +54,10 @@ def make_objectives(config: ConfigDict, model: FlowModel) -> tuple[Objective, Ob
       'each a rate, 0 for never: guidance means nothing for a condition that is never dropped'
     )
   draw = make_sampler(fields['time'].pop('name'), **fields['time'])
-  together = fields.get('together', 0.0)
-  objective = make_objective(dropout=dropout, together=together, sample_time=draw)
+  drop_all_probability = fields.get('drop_all_probability', 0.0)
+  objective = make_objective(
+    dropout=dropout, drop_all_probability=drop_all_probability, sample_time=draw
+  )
   return objective, make_objective(dropout={}, sample_time=make_sampler('stratified'))
 
 
@@ -190,7 +192,7 @@ def _init(model: FlowModel, notes: Mapping[str, Any], key: jax.Array) -> Tree:
 FORMAT = WeightFormat(
   lambda fields: make_flow_model(ConfigDict({'model': dict(fields)})),
   _init,
-  how=('compute', 'remat', 'attention', 'exchange', 'unroll'),
+  how=('dtype', 'remat', 'attention', 'exchange', 'unroll'),
 )
 
 

@@ -64,7 +64,7 @@ def backbone_flops(model: Transformer, latents: tuple[int, ...], context: int) -
   square, d = model.dim**2, model.dim
   attending = 6 * square if context else 4 * square
   layer = (
-    2 * tokens * (attending + MATRICES[model.feed_forward] * d * model.hidden)
+    2 * tokens * (attending + MATRICES[model.feed_forward] * d * model.mlp_dim)
     + 4 * context * square
   )
   once = 4 * tokens * d * patch + 2 * (FREQUENCIES * d + 7 * square)

@@ -23,13 +23,13 @@ ACTIVATIONS = {
 class GatedMLP(nn.Module):
   """y = (act(x W_gate) * (x W_up)) W_down, no biases; `activation` is one of `ACTIVATIONS`."""
 
-  hidden: int
+  mlp_dim: int
   dtype: jnp.dtype = jnp.float32
   activation: str = 'silu'
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
-    axes, shape = ('embed', 'hidden'), (x.shape[-1], self.hidden)
+    axes, shape = ('embed', 'hidden'), (x.shape[-1], self.mlp_dim)
     kernels = [Kernel(shape, axes, name=name)() for name in ('gate', 'up')]
     gate, up = (checkpoint_name(y, 'projections') for y in products(x, kernels, axes, self.dtype))
     down = Linear(x.shape[-1], ('hidden', 'embed'), dtype=self.dtype, name='down')
@@ -43,7 +43,7 @@ class SwiGLU(GatedMLP):
 class MLP(nn.Module):
   """y = act(x W_up (+ b)) W_down (+ b); `activation` is one of `ACTIVATIONS`."""
 
-  hidden: int
+  mlp_dim: int
   dtype: jnp.dtype = jnp.float32
   activation: str = 'gelu'
   use_bias: bool = False
@@ -51,7 +51,7 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
     how = {'use_bias': self.use_bias, 'dtype': self.dtype}
-    up = Linear(self.hidden, ('embed', 'hidden'), name='up', **how)
+    up = Linear(self.mlp_dim, ('embed', 'hidden'), name='up', **how)
     down = Linear(x.shape[-1], ('hidden', 'embed'), name='down', **how)
     return down(ACTIVATIONS[self.activation](checkpoint_name(up(x), 'projections')))
 

@@ -84,7 +84,7 @@ def compile_step(
   }
   step = make_step(
     model, make_objectives(config, model)[0], optimizer,
-    seed=config.seed, decay=config.train.decay, accumulate=config.train.accumulate,
+    seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
     guard=make_guard(config.train),
   )  # fmt: skip
   return compile_for(mesh, step, state, abstract)

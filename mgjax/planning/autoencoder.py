@@ -101,7 +101,7 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
   model, weights = make_autoencoder(config.model.to_dict()), LossWeights(**config.objective)
   _, bucket = longest_bucket(config.buckets)
   options = {
-    'seed': config.seed, 'decay': config.train.decay, 'accumulate': config.train.accumulate,
+    'seed': config.seed, 'decay': config.train.ema_decay, 'accumulate': config.train.accumulate,
     'guard': make_guard(config.train),
   }  # fmt: skip
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)

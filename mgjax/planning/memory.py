@@ -95,7 +95,7 @@ def chip_bytes(
   local = split(work, sizes, rows)
   copy = parameter_bytes(work, sizes)
   one = local.rows * local.tokens * work.dim * work.width  # an activation of width d
-  wide = local.rows * local.tokens * work.hidden * work.width
+  wide = local.rows * local.tokens * work.mlp_dim * work.width
   offloads = find_policy(remat).offloads
   kinds = {kind: copies * copy for kind, copies in STATE.items()}
   kinds['gradients'] = copy
@@ -111,7 +111,7 @@ def chip_bytes(
 def kept_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat: str) -> int:
   """Counts the bytes that a policy keeps of all layers, here or in the host's memory."""
   policy, local = find_policy(remat), split(work, sizes, rows)
-  widths = policy.keeps_d * work.dim + policy.keeps_f[work.feed_forward] * work.hidden
+  widths = policy.keeps_d * work.dim + policy.keeps_f[work.feed_forward] * work.mlp_dim
   # A log-sum-exp for each kept result of attention.
   sums = min(policy.keeps_d - 1, 2) * work.heads * FLOAT32
   return work.depth * local.rows * local.tokens * (widths * work.width + sums)

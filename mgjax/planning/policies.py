@@ -75,7 +75,7 @@ def kernels_again(policy: Policy, work: Workload) -> int:
 
 def linear_again(policy: Policy, work: Workload) -> int:
   """Counts the operations of the linear maps that one sample's backward pass computes again."""
-  square, hidden = work.dim**2, work.dim * work.hidden
-  a_token = policy.again_square * square + policy.again_hidden[work.feed_forward] * hidden
+  square, mlp_dim = work.dim**2, work.dim * work.mlp_dim
+  a_token = policy.again_square * square + policy.again_hidden[work.feed_forward] * mlp_dim
   context = 2 * work.context * square if policy.again_context else 0
   return work.depth * 2 * (work.tokens * a_token + context)

@@ -150,7 +150,7 @@ def _elementwise(work: Workload, sizes: Mapping[str, int], rows: int, policy: Po
   """Bytes that element-wise work moves on one chip."""
   local = split(work, sizes, rows)
   places = local.rows * local.tokens * work.width
-  forward = places * (PASSES_D * work.dim + PASSES_F[work.feed_forward] * work.hidden)
+  forward = places * (PASSES_D * work.dim + PASSES_F[work.feed_forward] * work.mlp_dim)
   again = 0.5 if policy.again_square == 2 else float(policy.again_square > 0)
   # Partial dQ, one a block of keys, written and read: bfloat16, n / block x n x d over the shards.
   partial = local.rows * work.tokens / BLOCK * local.tokens * work.dim * work.width

@@ -63,7 +63,7 @@ def boxed_parameters(config: ConfigDict) -> Tree:
   """
   model = make_encoder(config)
   boxes = jax.eval_shape(model.init, jax.random.key(0), *encoder_inputs(config))['params']
-  dtype = jnp.dtype(config.model.compute if config.keep_type else 'float32')
+  dtype = jnp.dtype(config.model.dtype if config.keep_type else 'float32')
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), boxes)
 
 
@@ -103,7 +103,7 @@ def plan_encoder(
     'parameters': count_parameters(nn.unbox(boxes)),
     'rows': config.rows,
     'length': tokens_read(config),
-    'compute': config.model.compute,
+    'dtype': config.model.dtype,
     'gib_of_a_chip': memory / GIB,
     'notes': ['compiled, not run' if compiled else 'weights alone, by formula'],
     'programs': programs,

@@ -51,7 +51,7 @@ class Workload:
     tokens: n, of a sample.
     context: m, tokens that cross-attention reads.
     dim: width d.
-    hidden: FFN width f.
+    mlp_dim: FFN width f.
     feed_forward: kind of the FFN.
     depth: layers L.
     heads: attention heads g.
@@ -71,7 +71,7 @@ class Workload:
   tokens: int
   context: int
   dim: int
-  hidden: int
+  mlp_dim: int
   feed_forward: str
   depth: int
   heads: int
@@ -132,7 +132,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     tokens=tokens,
     context=context,
     dim=backbone.dim,
-    hidden=backbone.hidden,
+    mlp_dim=backbone.mlp_dim,
     feed_forward=backbone.feed_forward,
     depth=backbone.depth,
     heads=backbone.heads,

@@ -20,6 +20,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes
+from mgjax.core.renamed_keys import migrate
 from mgjax.runtime.charts import chart, format_number
 from mgjax.runtime.goodput import read_goodput
 from mgjax.runtime.metrics import validation_loss
@@ -195,7 +196,7 @@ def _row(workdir: pathlib.Path, name: str, curves: Curves) -> dict[str, str]:
   row = {'': name}
   if not (workdir / 'config.json').exists():
     return row | {'component': 'not begun'}
-  config = read_json(workdir / 'config.json')
+  config = migrate(read_json(workdir / 'config.json'))
   row['component'] = str(config.get('component', ''))
   if (workdir / 'parameters.json').exists():
     shapes = read_json(workdir / 'parameters.json')

@@ -188,7 +188,7 @@ class Autoencoder(nn.Module):
 def make_autoencoder(fields: Mapping[str, Any]) -> Autoencoder:
   """Makes the module that a configuration's `model` describes; `compute` names its type."""
   fields = dict(fields)
-  fields['dtype'] = compute_type(fields.pop('compute'))
+  fields['dtype'] = compute_type(fields.pop('dtype'))
   fields['strides'] = tuple(tuple(stride) for stride in fields['strides'])
   fields |= {key: tuple(fields[key]) for key in ('widths', 'patch')}
   return Autoencoder(**fields)

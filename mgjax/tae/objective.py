@@ -18,14 +18,14 @@ class LossWeights(NamedTuple):
   """Weights of the terms beside L1; none of them but the outlier penalty's is in public sources.
 
   Attributes:
-    squared: of the mean squared error; 0 is the report's loss. L1 alone wants the median, which is
+    mse: of the mean squared error; 0 is the report's loss. L1 alone wants the median, which is
       background wherever a small bright thing *may* be: it learns thin strokes on black an order of
       magnitude more slowly.
-    prior: of the mean over latent numbers of KL(q(z | x) || N(0, 1)). HunyuanVideo's 1e-6 may be of
+    kl: of the mean over latent numbers of KL(q(z | x) || N(0, 1)). HunyuanVideo's 1e-6 may be of
       a sum over a video, which is far stronger.
     perceptual: of LPIPS; 0.1 for HunyuanVideo.
     outlier: of the outlier penalty; 1e5 in the report.
-    deviations: r of the outlier penalty; 3 in the report.
+    outlier_sigmas: r of the outlier penalty; 3 in the report.
     adversarial: of the discriminator's judgement; 0.05 for HunyuanVideo.
     adaptive: whether that weight is relative: the gradients that pixels get from the discriminator
       are first made as long as those they get from the distances to the original. Esser et al.
@@ -33,11 +33,11 @@ class LossWeights(NamedTuple):
     gradient_penalty: of R1, for the discriminator.
   """
 
-  squared: float = 0.0
-  prior: float = 1e-6
+  mse: float = 0.0
+  kl: float = 1e-6
   perceptual: float = 0.0
   outlier: float = 0.0
-  deviations: float = 3.0
+  outlier_sigmas: float = 3.0
   adversarial: float = 0.0
   adaptive: bool = True
   gradient_penalty: float = 0.0
@@ -145,7 +145,7 @@ def _make_distance(weights: LossWeights, perceptual: Perceptual | None):
     squared = jnp.mean(difference * difference)
     # Pixels span 2, so the peak signal is 2: psnr = 10 log10(4 / mse).
     psnr = 10 * jnp.log10(4 / jnp.maximum(squared, 1e-10))
-    value, metrics = absolute + weights.squared * squared, {'l1': absolute, 'psnr': psnr}
+    value, metrics = absolute + weights.mse * squared, {'l1': absolute, 'psnr': psnr}
     if perceptual is not None:
       lpips = jnp.mean(perceptual.apply({'params': batch['frozen']}, video, reconstruction))
       value, metrics = value + weights.perceptual * lpips, {**metrics, 'lpips': lpips}
@@ -157,8 +157,8 @@ def _make_distance(weights: LossWeights, perceptual: Perceptual | None):
 def _make_latent_loss(weights: LossWeights):
   def latent_loss(posterior: Posterior) -> tuple[Float[Array, ''], Metrics]:
     divergence = prior_divergence(posterior)
-    outliers = outlier_penalty(posterior.mean, weights.deviations)
-    value = weights.prior * divergence + weights.outlier * outliers
+    outliers = outlier_penalty(posterior.mean, weights.outlier_sigmas)
+    value = weights.kl * divergence + weights.outlier * outliers
     return value, {'kl': divergence, 'outliers': outliers}
 
   return latent_loss

@@ -107,7 +107,7 @@ def _perceptual(config: ConfigDict) -> tuple[Perceptual | None, Tree]:
   params = read_perceptual(config.perceptual_weights)
   place = on_every_device()
   params = jax.tree.map(lambda leaf: jax.device_put(leaf, place and place('', leaf.shape)), params)
-  return Perceptual(widths_of(params), compute_type(config.model.compute)), params
+  return Perceptual(widths_of(params), compute_type(config.model.dtype)), params
 
 
 def make_adversary(
@@ -120,7 +120,7 @@ def make_adversary(
   start, optimizer = fields.pop('start'), fields.pop('optimizer')
   fields['widths'] = tuple(fields['widths'])
   side = 2 ** len(fields['widths'])
-  discriminator = Discriminator(**fields, dtype=compute_type(config.model.compute))
+  discriminator = Discriminator(**fields, dtype=compute_type(config.model.dtype))
   return Adversary(
     model=discriminator,
     inputs=(jnp.zeros((1, 1, side, side, 3)),),

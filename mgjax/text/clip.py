@@ -39,7 +39,7 @@ class ClipText(nn.Module):
     dim: width e.
     depth: number of layers.
     heads: attention heads.
-    hidden: FFN width f.
+    mlp_dim: FFN width f.
     positions: entries of the position table: 77, or 256 of Long-prompt MetaCLIP.
     projection: size p of the vector; None leaves it as wide as the tokens.
     eos: the end token.
@@ -59,7 +59,7 @@ class ClipText(nn.Module):
   dim: int
   depth: int
   heads: int
-  hidden: int
+  mlp_dim: int
   positions: int
   projection: int | None
   eos: int
@@ -113,7 +113,7 @@ class ClipVision(nn.Module):
     dim: width e.
     depth: number of layers.
     heads: attention heads.
-    hidden: FFN width f.
+    mlp_dim: FFN width f.
     projection: size p of the vector; None leaves it as wide as the tokens.
     activation: of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
     epsilon: of the norms.
@@ -129,7 +129,7 @@ class ClipVision(nn.Module):
   dim: int
   depth: int
   heads: int
-  hidden: int
+  mlp_dim: int
   projection: int | None
   activation: str = 'quick_gelu'
   epsilon: float = 1e-5
@@ -189,7 +189,7 @@ def _layers(tower: ClipText | ClipVision):
       f'model.activation = {tower.activation!r}; expected one of {", ".join(ACTIVATIONS)}'
     )
   layers = stack(_Layer, depth=tower.depth, remat='nothing')(
-    tower.heads, tower.hidden, tower.activation, tower.epsilon, tower.dtype, name='layers'
+    tower.heads, tower.mlp_dim, tower.activation, tower.epsilon, tower.dtype, name='layers'
   )
   return lambda x, mask: layers(x, mask)[0]
 
@@ -202,7 +202,7 @@ def _project(tower: ClipText | ClipVision, pooled: Float[Array, 'b e']) -> Float
 
 class _Layer(nn.Module):
   heads: int
-  hidden: int
+  mlp_dim: int
   activation: str
   epsilon: float
   dtype: jnp.dtype
@@ -217,7 +217,7 @@ class _Layer(nn.Module):
     y = norm('self_norm')(x)
     x = x + _SelfAttention(self.heads, self.dtype, name='self_attention')(y, mask)
     y = norm('feed_norm')(x)
-    feed = MLP(self.hidden, self.dtype, self.activation, use_bias=True, name='feed_forward')
+    feed = MLP(self.mlp_dim, self.dtype, self.activation, use_bias=True, name='feed_forward')
     return place_tokens(x + feed(y)), None
 
 
@@ -275,4 +275,4 @@ def make_clip_vision(fields: Mapping[str, Any]) -> ClipVision:
 
 def _with_type(fields: Mapping[str, Any]) -> dict[str, Any]:
   fields = dict(fields)
-  return fields | {'dtype': compute_type(fields.pop('compute'))}
+  return fields | {'dtype': compute_type(fields.pop('dtype'))}

@@ -30,7 +30,7 @@ ACTIVATIONS = {
 }
 # Sizes that tensors show -> what config.json calls them.
 SIZES = {
-  'dim': 'hidden_size', 'hidden': 'intermediate_size', 'depth': 'num_hidden_layers',
+  'dim': 'hidden_size', 'mlp_dim': 'intermediate_size', 'depth': 'num_hidden_layers',
   'vocabulary': 'vocab_size', 'positions': 'max_position_embeddings', 'size': 'image_size',
   'patch': 'patch_size',
 }  # fmt: skip
@@ -191,7 +191,7 @@ def clip_fields(
   fields = {
     'dim': dim,
     'depth': depth,
-    'hidden': shape('layers/feed_forward/up/bias', 1)[0],
+    'mlp_dim': shape('layers/feed_forward/up/bias', 1)[0],
     'projection': projection[outputs] if projection else None,
   }
   if tower == 'text':

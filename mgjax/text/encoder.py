@@ -39,7 +39,10 @@ def identity_of(workdir: str | os.PathLike[str]) -> str:
   config = _read_config(workdir)
   notes = open_checkpoints(workdir).restore_meta()['notes']
   tokenizer = digests(read_tokenizer(workdir))
-  told = [config.component, config.model.to_dict(), config.length, notes, tokenizer]
+  model = config.model.to_dict()
+  # Hashed by its names of version 0.1, so that what was embedded then is still known.
+  model |= {'hidden': model.pop('mlp_dim'), 'compute': model.pop('dtype')}
+  told = [config.component, model, config.length, notes, tokenizer]
   return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

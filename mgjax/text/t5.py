@@ -42,7 +42,7 @@ class T5Encoder(nn.Module):
     depth: number of layers.
     heads: attention heads.
     head_size: of one; heads * head_size need not be `dim`.
-    hidden: FFN width f.
+    mlp_dim: FFN width f.
     activation: 'gelu' (by tanh), 'silu' or 'relu'.
     gated: whether the FFN has a gate.
     buckets: entries of the table of biases.
@@ -61,7 +61,7 @@ class T5Encoder(nn.Module):
   depth: int
   heads: int
   head_size: int
-  hidden: int
+  mlp_dim: int
   activation: str = 'gelu'
   gated: bool = True
   buckets: int = 32
@@ -89,7 +89,7 @@ class T5Encoder(nn.Module):
     near = jnp.asarray(buckets_of(tokens.shape[1], self.buckets, self.distance))
     bias = None if self.bias_in_every_layer else _bias(self, near, self.buckets, self.heads)
     layers = stack(_Layer, depth=self.depth, remat='nothing', unroll=self.unroll)(
-      self.heads, self.head_size, self.hidden, self.activation, self.gated, self.buckets,
+      self.heads, self.head_size, self.mlp_dim, self.activation, self.gated, self.buckets,
       self.epsilon, self.dtype, name='layers',
     )  # fmt: skip
     x, _ = layers(x, bias, near, mask)
@@ -99,7 +99,7 @@ class T5Encoder(nn.Module):
 class _Layer(nn.Module):
   heads: int
   head_size: int
-  hidden: int
+  mlp_dim: int
   activation: str
   gated: bool
   buckets: int
@@ -120,7 +120,7 @@ class _Layer(nn.Module):
     x = x + _Attention(self.heads, self.head_size, self.dtype, name='attention')(y, bias, mask)
     y = RMSNorm(self.epsilon, self.dtype, name='feed_norm')(x)
     network = GatedMLP if self.gated else MLP
-    x = x + network(self.hidden, self.dtype, self.activation, name='feed_forward')(y)
+    x = x + network(self.mlp_dim, self.dtype, self.activation, name='feed_forward')(y)
     return place_tokens(x), None
 
 
@@ -178,7 +178,7 @@ def buckets_of(length: int, buckets: int, distance: int) -> np.ndarray:
 def make_t5(fields: Mapping[str, Any]) -> T5Encoder:
   """Makes the encoder that `config.model` describes; `compute` is its type by name."""
   fields = dict(fields)
-  return T5Encoder(dtype=compute_type(fields.pop('compute')), **fields)
+  return T5Encoder(dtype=compute_type(fields.pop('dtype')), **fields)
 
 
 def t5_inputs() -> tuple[Array, Array]:

@@ -18,7 +18,7 @@ FAMILIES = {'t5': False, 'mt5': False, 'byt5': False, 'umt5': True}
 # Sizes that tensors show -> what config.json calls them.
 SIZES = {
   'vocabulary': 'vocab_size', 'dim': 'd_model', 'depth': 'num_layers', 'heads': 'num_heads',
-  'head_size': 'd_kv', 'hidden': 'd_ff', 'buckets': 'relative_attention_num_buckets',
+  'head_size': 'd_kv', 'mlp_dim': 'd_ff', 'buckets': 'relative_attention_num_buckets',
 }  # fmt: skip
 # feed_forward_proj of config.json -> activation, gated. transformers approximates 'gated-gelu' by
 # tanh as well.
@@ -96,14 +96,14 @@ def t5_fields(
   layers = {int(m[1]) for name in tensors if (m := re.match(r'encoder\.block\.(\d+)\.', name))}
   query, _ = _shape(tensors, named.format('0.SelfAttention.q'))
   gated = named.format('1.DenseReluDense.wi_0') in tensors
-  hidden, _ = _shape(tensors, named.format(f'1.DenseReluDense.{"wi_0" if gated else "wi"}'))
+  mlp_dim, _ = _shape(tensors, named.format(f'1.DenseReluDense.{"wi_0" if gated else "wi"}'))
   fields = {
     'vocabulary': vocabulary,
     'dim': dim,
     'depth': len(layers),
     'heads': heads,
     'head_size': query // heads,
-    'hidden': hidden,
+    'mlp_dim': mlp_dim,
     'gated': gated,
     'buckets': buckets,
     'bias_in_every_layer': f'encoder.block.1.{_BIAS}' in tensors,

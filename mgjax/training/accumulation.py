@@ -15,10 +15,10 @@ def accumulation(config: ConfigDict, mesh: Mesh) -> int:
   """Returns into how many micro-batches a batch is cut.
 
   Those of `train.accumulate`, and more where there are fewer groups of devices than the
-  `train.groups` that it is meant for: the batch stays what it is, and so does what each device
+  `train.device_groups` that it is meant for: the batch stays what it is, and so does what each device
   holds of it at once. Noise and times are drawn for each micro-batch anew, so the draws are others.
   """
-  fewer = -(-config.train.get('groups', 0) // size(mesh, BATCH))
+  fewer = -(-config.train.get('device_groups', 0) // size(mesh, BATCH))
   return config.train.accumulate * max(1, fewer)
 
 
@@ -28,7 +28,7 @@ def check_batches(config: ConfigDict, mesh: Mesh) -> None:
   if count > config.train.accumulate:
     _log.warning(
       '%d groups of devices instead of %d: every batch in %d micro-batches',
-      parts, config.train.groups, count,
+      parts, config.train.device_groups, count,
     )  # fmt: skip
   if count < 1:
     raise ConfigError(f'train.accumulate = {count}; take 1 or more')

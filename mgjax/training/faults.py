@@ -60,7 +60,7 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
       raise NonFiniteError(
         f'{_what(row, step)}{_row_of(row)}; checkpoints hold earlier steps only. The same command '
         'goes on from there and ends the same way, unless it was a device that erred: then let '
-        'more steps pass with train.faults, take another --workdir with a lower optimizer.peak or '
+        'more steps pass with train.faults, take another --workdir with a lower optimizer.learning_rate or '
         'optimizer.clip, or mend the data of that step',
         step,
       )
@@ -82,7 +82,7 @@ def check_norms(norms: Metrics, done: int) -> Metrics:
     raise NonFiniteError(
       f'the parameters of step {done} are not all finite (see {bad[0]}); checkpoints hold earlier '
       'steps only, and the same command goes on from there. If it ends the same way, take another '
-      '--workdir with a lower optimizer.peak; if not, a device erred',
+      '--workdir with a lower optimizer.learning_rate; if not, a device erred',
       done,
     )
   return norms

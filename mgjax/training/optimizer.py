@@ -12,37 +12,42 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Tree
 from mgjax.training.plateau import make_patience, scale_by_plateau
 
-SCHEDULE = ('kind', 'peak', 'warmup', 'final')  # of the fields in a configuration
+SCHEDULE = (
+  'schedule',
+  'learning_rate',
+  'warmup',
+  'final_fraction',
+)  # of the fields in a configuration
 # Of progress and the fraction where a decay ends, which is met exactly at progress 1.
 _SHAPES = {
-  'constant': lambda u, final: jnp.ones_like(u),
-  'linear': lambda u, final: final + (1 - final) * (1 - u),
-  'cosine': lambda u, final: final + (1 - final) * (1 + jnp.cos(jnp.pi * u)) / 2,
-  'exponential': lambda u, final: final**u,
+  'constant': lambda u, f: jnp.ones_like(u),
+  'linear': lambda u, f: f + (1 - f) * (1 - u),
+  'cosine': lambda u, f: f + (1 - f) * (1 + jnp.cos(jnp.pi * u)) / 2,
+  'exponential': lambda u, f: f**u,
 }
 
 
 def make_learning_rate(
-  *, kind: str, peak: float, steps: int, warmup: int = 0, final: float = 0.0
+  *, schedule: str, learning_rate: float, steps: int, warmup: int = 0, final_fraction: float = 0.0
 ) -> Callable[[Array | int], Array]:
   """Makes a learning rate that warms up linearly and then stays or decays.
 
-    r(s) = peak min(1, (s + 1) / warmup) shape(u)
+    r(s) = learning_rate min(1, (s + 1) / warmup) shape(u)
     u    = clip((s - warmup) / (steps - warmup), 0, 1)
 
-  with shape(u) = 1 (constant), final + (1 - final) (1 - u) (linear), final + (1 - final)
-  (1 + cos(pi u)) / 2 (cosine) or final^u (exponential). The first step already learns, step
-  `warmup` has the peak, step `steps` and all after it have `peak * final` (constant: the peak).
+  with shape(u) = 1 (constant), f + (1 - f) (1 - u) (linear), f + (1 - f) (1 + cos(pi u)) / 2
+  (cosine) or f^u (exponential), f the final fraction. The first step already learns, step `warmup`
+  has the full rate, step `steps` and all after it have f times that (constant: the full rate).
   Movie Gen pre-trains with a constant rate (lowered by hand when the loss is flat), fine-tunes on
   selected video with a cosine (§3.3) and fine-tunes the audio model with a warm-up and a linear
   decay from 1e-4 to 1e-8 (§6); the codec of sound decays exponentially, as DAC does.
 
   Args:
-    kind: 'constant', 'cosine', 'exponential' or 'linear'.
-    peak: the rate after the warm-up.
+    schedule: 'constant', 'cosine', 'exponential' or 'linear'.
+    learning_rate: after the warm-up.
     steps: the length of the run, warm-up included.
     warmup: the number of steps of the warm-up.
-    final: where a decay ends, as a fraction of the peak; above 0 if it is exponential.
+    final_fraction: where a decay ends, as a fraction of the rate; above 0 if it is exponential.
 
   Returns:
     A function from the step, counted from 0, to a float32 scalar.
@@ -50,23 +55,29 @@ def make_learning_rate(
   Raises:
     ConfigError: an argument is out of its range.
   """
-  if kind not in _SHAPES:
-    raise ConfigError(f'schedule kind is {kind!r}, expected one of {", ".join(sorted(_SHAPES))}')
+  if schedule not in _SHAPES:
+    raise ConfigError(
+      f'optimizer.schedule is {schedule!r}, expected one of {", ".join(sorted(_SHAPES))}'
+    )
   if not 0 <= warmup < steps:
     raise ConfigError(
-      f'schedule warmup is {warmup} of {steps} steps, expected at least 0 and fewer than all'
+      f'optimizer.warmup is {warmup} of {steps} steps, expected at least 0 and fewer than all'
     )
-  if not 0 <= final <= 1:
-    raise ConfigError(f'schedule final is {final}, expected a fraction of the peak in [0, 1]')
+  if not 0 <= final_fraction <= 1:
+    raise ConfigError(
+      f'optimizer.final_fraction is {final_fraction}, expected a fraction of the rate in [0, 1]'
+    )
 
-  if kind == 'exponential' and not final:
-    raise ConfigError('an exponential schedule does not reach 0; expected a final above it')
+  if schedule == 'exponential' and not final_fraction:
+    raise ConfigError(
+      'an exponential schedule does not reach 0; expected optimizer.final_fraction above it'
+    )
 
   def rate(step: Array | int) -> Array:
     step = jnp.asarray(step, jnp.float32)
     progress = jnp.clip((step - warmup) / (steps - warmup), 0, 1)
     warm = jnp.minimum(1.0, (step + 1) / max(warmup, 1))
-    return peak * warm * _SHAPES[kind](progress, final)
+    return learning_rate * warm * _SHAPES[schedule](progress, final_fraction)
 
   return rate
 

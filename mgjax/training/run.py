@@ -15,7 +15,8 @@ from mgjax.checkpoints.warm_start import start_from
 from mgjax.checkpoints.workdir import open_checkpoints, write_about
 from mgjax.core.config import differences, flatten
 from mgjax.core.errors import CheckpointError, ConfigError
-from mgjax.core.files import read_json, write_json
+from mgjax.core.files import write_json
+from mgjax.core.renamed_keys import migrate
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator, continue_orders, data_hash
@@ -50,7 +51,7 @@ from mgjax.training.validation import make_evaluate
 FREE = (
   'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
   'train.keep_every', 'train.keep_best', 'train.validation_batches', 'data.threads', 'data.workers',
-  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing', 'train.groups',
+  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing', 'train.device_groups',
 )  # fmt: skip
 # Of these, what decides about learning rates where those fall with the validation loss.
 DECISIVE = ('train.evaluate_every', 'train.validation_batches')
@@ -160,7 +161,7 @@ def finished(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
   path = pathlib.Path(workdir) / 'config.json'
   steps = open_checkpoints(workdir).steps() if path.exists() else []
   if steps:
-    _check_same(read_json(path), config, os.fspath(workdir), new_data=False)
+    _check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), new_data=False)
   return bool(steps) and steps[-1] >= config.train.steps
 
 
@@ -174,7 +175,7 @@ def _claim(config: ConfigDict, workdir: pathlib.Path, new_data: bool) -> None:
   # Those of the run that is there, wherever this configuration would have its own.
   begun = path.exists() and open_checkpoints(workdir).begun()
   if begun:
-    _check_same(read_json(path), config, os.fspath(workdir), new_data)
+    _check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), new_data)
   if jax.process_index() == 0:
     write_json(path, config.to_dict())
   if jax.process_index() == 0 and not begun:
@@ -218,7 +219,7 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
 def _make_step(
   config: ConfigDict, spec: TrainSpec, optimizer, discriminator_optimizer, accumulate: int
 ) -> Step:
-  options = {'seed': config.seed, 'decay': config.train.decay, 'accumulate': accumulate}
+  options = {'seed': config.seed, 'decay': config.train.ema_decay, 'accumulate': accumulate}
   options['guard'] = make_guard(config.train)
   if spec.discriminator is None:
     step = make_step(spec.model, spec.objective, optimizer, **options)
@@ -253,7 +254,7 @@ def _initial_state(
   if restored is not None:
     state, meta = restored
     if config.train.get('checkpoints'):  # a new work directory cannot tell whose they are
-      _check_same(meta['config'], config, os.fspath(checkpoints.directory), new_data)
+      _check_same(migrate(meta['config']), config, os.fspath(checkpoints.directory), new_data)
     orders = continue_orders(meta['orders'], int(state.step), order, allow=new_data)
     if spec.check is not None:
       spec.check(meta['notes'])
@@ -277,7 +278,7 @@ def _initial_state(
 def _save_every(config: ConfigDict, workdir: pathlib.Path) -> int:
   """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
   path = workdir / 'config.json'
-  before = read_json(path).get('train', {}).get('save_every') if path.exists() else None
+  before = read_config(workdir).get('train', {}).get('save_every') if path.exists() else None
   each = [every for every in (before, config.train.save_every) if every is not None]
   return max(each) if all(each) else 0
 

@@ -200,7 +200,7 @@ def _rows_per_shard(config: ConfigDict, plan: EncodePlan, name: str) -> int:
 
 def _row_encoder(config: ConfigDict, plan: EncodePlan, name: str, mesh: Mesh) -> RowEncoder:
   most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
-  rows = rows_of_device(plan.tile(name), config.encode.at_once, most)
+  rows = rows_of_device(plan.tile(name), config.encode.pixels_per_device, most)
   return RowEncoder(plan.encode, rows * mesh.size, stored_type(config.encode.dtype), mesh)
 
 

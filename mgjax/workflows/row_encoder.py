@@ -130,6 +130,6 @@ def read_ahead(
       pool.shutdown(wait=False, cancel_futures=True)
 
 
-def rows_of_device(shape: Sequence[int], at_once: int, most: int) -> int:
+def rows_of_device(shape: Sequence[int], pixels_per_device: int, most: int) -> int:
   """Returns how many rows of a tile of `shape` a device takes at once: at least 1."""
-  return max(1, min(at_once // int(np.prod(shape)), most))
+  return max(1, min(pixels_per_device // int(np.prod(shape)), most))

@@ -23,6 +23,7 @@ from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
+from mgjax.core.renamed_keys import migrate
 from mgjax.core.tensors import Tensors, read_metadata, read_tensors
 from mgjax.core.torch_pickle import SUFFIXES
 from mgjax.core.tree import count_parameters, named_leaves
@@ -133,6 +134,7 @@ def _read_ours(
     return None
   try:
     header = json.loads(metadata['mgjax'])
+    header = migrate(header)
     component, _ = header['component'], dict(header['model'])
     _ = [header[name] for name in weights.noted if component == wanted]
   except (KeyError, ValueError, TypeError) as error:

@@ -10,7 +10,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.flow.objective import make_objective
 
 ROWS, FRAMES = 4000, 40
-PAPER = {'everything': 0.5, 'least': 0.75, 'extension': 0.5}
+PAPER = {'full_mask_probability': 0.5, 'min_masked_fraction': 0.75, 'extension_probability': 0.5}
 
 
 def known(**changes):
@@ -25,26 +25,26 @@ def test_half_of_the_rows_know_nothing():
 
 
 def test_otherwise_75_to_100_percent_are_masked_evenly():
-  shares = 1 - known(everything=0.0).mean(1)
+  shares = 1 - known(full_mask_probability=0.0).mean(1)
   assert shares.min() >= 0.75 and shares.max() <= 1
   # A uniform share has the mean 0.875 and the deviation 0.25 / sqrt(12).
   assert shares.mean() == pytest.approx(0.875, abs=4 * 0.25 / np.sqrt(12 * ROWS))
 
 
 def test_what_is_masked_is_one_piece():
-  masked = ~known(everything=0.0)
+  masked = ~known(full_mask_probability=0.0)
   starts = np.diff(np.pad(masked, ((0, 0), (1, 0))).astype(int)) == 1
   assert (starts.sum(1) == 1).all()
 
 
 def test_an_extension_knows_what_came_before_alone():
-  rows = known(everything=0.0, extension=1.0)
+  rows = known(full_mask_probability=0.0, extension_probability=1.0)
   assert not rows[:, -1].any()
   assert (rows == (np.arange(FRAMES) < rows.sum(1, keepdims=True))).all()
 
 
 def test_infilling_knows_both_sides():
-  rows = known(everything=0.0, extension=0.0)
+  rows = known(full_mask_probability=0.0, extension_probability=0.0)
   both = rows[:, 0] & rows[:, -1]
   assert both.mean() > 0.5
   assert rows[:, -1].mean() == pytest.approx(rows[:, 0].mean(), abs=0.05)

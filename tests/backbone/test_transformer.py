@@ -26,7 +26,7 @@ TOLERANCE = (DEPTH + 1) * 400 * EPS
 
 
 def model(**fields):
-  defaults = {'dim': DIM, 'depth': DEPTH, 'heads': 4, 'hidden': 48, 'positions': (4, 4, 4)}
+  defaults = {'dim': DIM, 'depth': DEPTH, 'heads': 4, 'mlp_dim': 48, 'positions': (4, 4, 4)}
   return Transformer(**(defaults | fields))
 
 

@@ -103,7 +103,7 @@ from mgjax.tae.autoencoder import make_autoencoder
 WHAT = ('encode',)
 
 def make_programs(task):
-  assert task['what'] == 'encode' and task['frames'] == 2 and task['compute'] == 'float32'
+  assert task['what'] == 'encode' and task['frames'] == 2 and task['dtype'] == 'float32'
   assert task['platform'] == 'cpu' and task['threads'] > 0
   tree = {}
   for name, array in task['params'].items():
@@ -112,7 +112,7 @@ def make_programs(task):
     for part in path:
       node = node.setdefault(part, {})
     node[last] = jax.numpy.asarray(array)
-  fields = ('latent_channels', 'widths', 'strides', 'blocks', 'groups', 'patch', 'compute')
+  fields = ('latent_channels', 'widths', 'strides', 'blocks', 'groups', 'patch', 'dtype')
   model = make_autoencoder({name: task[name] for name in fields})
   encode = jax.jit(lambda p, x: model.apply({'params': p}, x, method='encode').mean)
   y = np.asarray(encode(tree, jax.numpy.asarray(task['x'])))

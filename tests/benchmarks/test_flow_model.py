@@ -32,7 +32,7 @@ ROWS, TOKENS, LATENTS, WIDTH, CONTEXT = 8, 8, (2, 4, 4, 16), 16, 7
 
 def tiny(**changes):
   config = cpu()
-  config.model.update(dim=WIDTH, depth=2, heads=2, hidden=32, positions=(4, 4, 4))
+  config.model.update(dim=WIDTH, depth=2, heads=2, mlp_dim=32, positions=(4, 4, 4))
   config.model.conditionings.text.update(width=8, depth=1, length=CONTEXT)
   config.buckets.video.update(frames=16, height=32, width=32, batch_size=ROWS)
   config.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changes.items()})
@@ -54,9 +54,9 @@ def expected_flops(what, tokens=TOKENS, latents=LATENTS):
   backbone = make_flow_model(tiny()).backbone
   forward = backbone_flops(backbone, (ROWS, *latents), CONTEXT).forward
   attention = 4 * tokens**2 * WIDTH
-  square, hidden = WIDTH**2, WIDTH * 32
+  square, mlp_dim = WIDTH**2, WIDTH * 32
   # Six maps of tokens and three of the FFN, two of the context, self- and cross-attention.
-  linear = 2 * tokens * (6 * square + 3 * hidden) + 4 * CONTEXT * square
+  linear = 2 * tokens * (6 * square + 3 * mlp_dim) + 4 * CONTEXT * square
   layers = 2 * (linear + attention + 4 * tokens * CONTEXT * WIDTH)
   return {
     'step': {'step': 3 * forward},
@@ -171,7 +171,7 @@ WHAT = ('attention',)
 def make_programs(task):
   assert task['what'] == 'attention' and task['platform'] == 'cpu' and task['threads'] > 0
   assert task['latents'] == (8, 2, 4, 4, 16) and task['grid'] == (2, 2, 2)
-  assert task['context'] == 7 and task['heads'] == 2 and task['compute'] == 'float32'
+  assert task['context'] == 7 and task['heads'] == 2 and task['dtype'] == 'float32'
   def fail():
     raise RuntimeError('CUDA out of memory')
   return {
@@ -265,7 +265,7 @@ def test_configurations_have_the_sizes_they_speak_of():
   assert (cpu().buckets.video.batch_size, work.tokens, work.latents) == (2, 1024, (4, 32, 32, 16))
   for tokens in (73_728, 8_192):
     work = make_workload(h200(str(tokens)))
-    assert (work.tokens, work.dim, work.heads, work.hidden) == (tokens, 6144, 48, 16384)
+    assert (work.tokens, work.dim, work.heads, work.mlp_dim) == (tokens, 6144, 48, 16384)
   with pytest.raises(ConfigError, match='expected one of 73728, 8192'):
     h200('1')
 
@@ -290,7 +290,7 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
 
 @pytest.mark.oracle
 @pytest.mark.parametrize(
-  ('baseline', 'what', 'remat', 'compute'),
+  ('baseline', 'what', 'remat', 'dtype'),
   [
     ('torch_attention', 'attention', 'nothing', 'bfloat16'),
     ('torch_backbone', 'step', 'full', 'float32'),
@@ -300,7 +300,7 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
 )
 def test_torch_takes_turns_with_ours(baseline, what, remat, compute):
   pytest.importorskip('torch')
-  config = tiny(model__remat=remat, model__compute=compute)
+  config = tiny(model__remat=remat, model__dtype=compute)
   report = timed(what, config, baselines=[f'{ORACLES}/{baseline}.py'])
   assert not report['failed']
   (name,) = report['baseline_over_mgjax']

@@ -11,7 +11,7 @@ from mgjax.benchmarks.report import describe_benchmark
 from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.core.errors import ConfigError
 
-SIZES = {'vocabulary': 20, 'dim': 16, 'depth': 2, 'heads': 2, 'head_size': 4, 'hidden': 24}
+SIZES = {'vocabulary': 20, 'dim': 16, 'depth': 2, 'heads': 2, 'head_size': 4, 'mlp_dim': 24}
 BASELINE = """
 import numpy as np
 WHAT = ('encode',)
@@ -24,7 +24,7 @@ def make_programs(task):
 
 def tiny():
   config = t5_base.get_config()
-  config.model.update(SIZES, compute='float32')
+  config.model.update(SIZES, dtype='float32')
   config.rows, config.length = 4, 6
   return config
 
@@ -45,7 +45,7 @@ def test_numbers_of_an_encoder():
 )
 def test_numbers_of_a_tower_of_clip(module):
   config = module.get_config()
-  config.model.update(dim=16, depth=2, heads=2, hidden=24, projection=8, compute='float32')
+  config.model.update(dim=16, depth=2, heads=2, mlp_dim=24, projection=8, dtype='float32')
   if config.component == 'clip_text':
     config.model.update(vocabulary=20, positions=9, eos=19)
     config.length = 9

@@ -217,7 +217,7 @@ def test_two_encoders_of_text_are_named_and_dropped_each_by_itself():
     WordText(DIM, **small, vocabulary=64, name='text'),
     ByteText(DIM, **small, reads='visual_text', name='characters'),
   )
-  sizes = {'dim': DIM, 'depth': 1, 'heads': 2, 'hidden': 32, 'patch': (1, 1, 1)}
+  sizes = {'dim': DIM, 'depth': 1, 'heads': 2, 'mlp_dim': 32, 'patch': (1, 1, 1)}
   model = FlowModel(Transformer(**sizes, positions=(1, 1, 2), name='backbone'), encoders)
   x, time = jnp.ones((1, 1, 1, 2, 3)), jnp.zeros(1)
 

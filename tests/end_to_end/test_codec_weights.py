@@ -52,7 +52,7 @@ def test_a_published_codec_becomes_a_run_of_its_size(place, tensors, tmp_path, c
   assert codec.model == CODEC and codec.statistics.std == (1.0,) * 3
   params, _ = import_published(tensors, shapes(CODEC))
   equal(named_leaves(codec.params), named_leaves(params))
-  assert read_config(tmp_path / 'run').model.compute == 'float32'
+  assert read_config(tmp_path / 'run').model.dtype == 'float32'
 
 
 def test_it_goes_back_by_its_names_bit_by_bit(place, tensors, tmp_path):

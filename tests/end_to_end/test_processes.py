@@ -102,7 +102,7 @@ def test_two_processes_that_died_end_as_one_undisturbed(tiny_runs, tmp_path):
 @pytest.mark.slow
 def test_a_step_that_ended_two_processes_is_kept_whole_and_taken_again_by_two(tmp_path):
   workdir, log = tmp_path / 'run', tmp_path / 'log'
-  too_large = ('--config.optimizer.peak=1e30', '--config.optimizer.warmup=0')
+  too_large = ('--config.optimizer.learning_rate=1e30', '--config.optimizer.warmup=0')
   with training(workdir, {'fsdp': 4}, log, *too_large) as recipe:
     assert recipe.wait(timeout=240) == 4, log.read_text()
   (folder,) = (workdir / 'faults').iterdir()

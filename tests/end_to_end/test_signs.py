@@ -35,7 +35,7 @@ MODEL = SHARED | {
   'model.dim': 16,
   'model.depth': 1,
   'model.heads': 2,
-  'model.hidden': 32,
+  'model.mlp_dim': 32,
   'model.positions': (2, 2, 3),
   'model.conditionings.text.width': 8,
   'model.conditionings.text.depth': 1,

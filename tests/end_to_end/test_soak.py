@@ -91,7 +91,7 @@ def test_training_holds_no_more_memory_after_many_steps_and_resumes(tiny_runs, t
   config = tiny.VIDEO | {
     'autoencoder': tiny_runs / 'autoencoder', 'data.latents': tiny_runs / 'latents',
     'train.steps': STEPS, 'train.log_every': 500, 'train.save_every': 2500,
-    'train.evaluate_every': 5000, 'optimizer.peak': 1e-4,
+    'train.evaluate_every': 5000, 'optimizer.learning_rate': 1e-4,
   }  # fmt: skip
   command = [
     sys.executable, '-m', 'launch.train', '--config=configs/digits/video.py',

@@ -50,7 +50,7 @@ def place(tmp_path_factory):
   (place / 'vae').mkdir()
   (place / 'vae/config.json').write_text(json.dumps(vectors()['config']))
   save_file(tensors(), place / 'vae/diffusion_pytorch_model.safetensors')
-  given = (f'--input={place}/vae', '--config=configs/tae/tae.py', '--config.model.compute=float32')
+  given = (f'--input={place}/vae', '--config=configs/tae/tae.py', '--config.model.dtype=float32')
   done = weights('import', *given, f'--workdir={place}/run')
   assert done.returncode == 0, done.stderr
   (place / 'said').write_text(done.stderr)

@@ -64,7 +64,7 @@ def test_noise_in_silence_does_not_count_where_it_did_not_in_training():
   silence = np.zeros_like(struck())
   noise = np.float32(1e-4) * np.random.default_rng(0).normal(size=(1, *silence.shape))
   codec = Planted(latents(), lambda sound: sound + noise.astype(np.float32))
-  found = evaluate_audio_reconstruction(codec, [silence], smallest=0.1).sounds[0]['codec']
+  found = evaluate_audio_reconstruction(codec, [silence], spectral_floor=0.1).sounds[0]['codec']
   assert found['mel'] > 1 and found['mel_as_trained'] == 0
 
 

@@ -11,7 +11,7 @@ from mgjax.flow_models.flops import backbone_flops
 
 
 def model_30b():
-  return Transformer(dim=6144, depth=48, heads=48, hidden=16384, positions=(32, 96, 96))
+  return Transformer(dim=6144, depth=48, heads=48, mlp_dim=16384, positions=(32, 96, 96))
 
 
 def test_a_sample_of_the_30b_model_takes_30_6_pflop():
@@ -36,10 +36,10 @@ def test_work_grows_with_rows_and_vanishes_without_context():
 @pytest.mark.parametrize(
   ('frames', 'dim', 'hidden', 'context'), [(4, 128, 384, 32), (1, 64, 64, 9)]
 )
-def test_formula_is_what_xla_counts(frames, dim, hidden, context):
+def test_formula_is_what_xla_counts(frames, dim, mlp_dim, context):
   depth, heads, rows = 2, 4, 2
   model = Transformer(
-    dim, depth, heads, hidden, positions=(frames, 8, 8), unroll=depth, attention='xla'
+    dim, depth, heads, mlp_dim, positions=(frames, 8, 8), unroll=depth, attention='xla'
   )
   arguments = (
     jnp.zeros((rows, frames, 16, 16, 16)),
@@ -56,6 +56,6 @@ def test_formula_is_what_xla_counts(frames, dim, hidden, context):
   # five operations a score and head, below 6. What happens once is less than one layer more.
   tokens = frames * 8 * 8
   scores = heads * (tokens + context)
-  beside = rows * (depth + 1) * tokens * (32 * dim + 8 * hidden + 6 * scores)
+  beside = rows * (depth + 1) * tokens * (32 * dim + 8 * mlp_dim + 6 * scores)
   assert flops.forward <= counted <= flops.forward + beside
   assert beside < 0.15 * flops.forward  # or the comparison would say little

@@ -116,12 +116,14 @@ def test_a_row_that_may_read_nothing_returns_zeros(impl):
 def test_masked_keys_have_no_influence(impl):
   q, k, v, dy = arrays((2, 9, 6, 2, 8))
   mask = np.arange(6)[None] < np.array([[4], [2]])
-  hidden = mask[..., None, None]
+  mlp_dim = mask[..., None, None]
   plain = with_gradients(q, k, v, dy, mask, impl)
-  changed = with_gradients(q, jnp.where(hidden, k, 1e4), jnp.where(hidden, v, -1e4), dy, mask, impl)
+  changed = with_gradients(
+    q, jnp.where(mlp_dim, k, 1e4), jnp.where(mlp_dim, v, -1e4), dy, mask, impl
+  )
   for one, other in zip(plain, changed, strict=True):
     np.testing.assert_array_equal(one, other)
-  assert not np.where(hidden, 0, plain[2]).any() and not np.where(hidden, 0, plain[3]).any()
+  assert not np.where(mlp_dim, 0, plain[2]).any() and not np.where(mlp_dim, 0, plain[3]).any()
 
 
 @pytest.mark.parametrize('impl', IMPLEMENTATIONS)

@@ -109,8 +109,8 @@ def make_model(name: str):
     encoder.append(Block(*units, Snake(width), conv(width, 2 * width, 2 * stride, 1, stride)))
     width *= 2
   encoder += [Snake(width), conv(width, width, 3)]
-  hidden, width = width, fields['decoder_width']
-  decoder, empty = [conv(hidden, width, 7)], nn.Identity
+  mlp_dim, width = width, fields['decoder_width']
+  decoder, empty = [conv(mlp_dim, width, 7)], nn.Identity
   for stride in reversed(strides):
     change, width = (Snake(width), up(width, width // 2, stride)), width // 2
     one, two, three = (Unit(width, dilation) for dilation in (1, 3, 9))
@@ -120,7 +120,7 @@ def make_model(name: str):
   latents = fields['latent_channels']
   model = Places(
     encoder=Block(*encoder),
-    quantizer=Places(in_proj=conv(hidden, 2 * latents, 1), out_proj=conv(latents, hidden, 1)),
+    quantizer=Places(in_proj=conv(mlp_dim, 2 * latents, 1), out_proj=conv(latents, mlp_dim, 1)),
     decoder=Places(model=nn.Sequential(*decoder), wm_model=Places(encoder_block=Places(pre=head))),
   )
   drawn = {key: torch.tensor(draw(key, tuple(t.shape))) for key, t in model.state_dict().items()}

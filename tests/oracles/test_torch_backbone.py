@@ -30,7 +30,7 @@ def twin():
 def case(twin):
   """Sizes, random data, and parameters of which none is zero, so that every path carries signal."""
   sizes = twin.Sizes(
-    dim=64, depth=3, heads=4, hidden=96, positions=(4, 8, 8), patch=(1, 2, 2),
+    dim=64, depth=3, heads=4, mlp_dim=96, positions=(4, 8, 8), patch=(1, 2, 2),
     latents=(2, 3, 8, 12, 5), context=7,
   )  # fmt: skip
   rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def case(twin):
     'target': draw(*sizes.latents),
   }
   model = Transformer(
-    dim=64, depth=3, heads=4, hidden=96, positions=sizes.positions, patch=sizes.patch
+    dim=64, depth=3, heads=4, mlp_dim=96, positions=sizes.positions, patch=sizes.patch
   )
   x, time, context, mask = (jnp.asarray(data[name]) for name in ('x', 'time', 'context', 'mask'))
   ports = Ports(context=context, context_mask=mask)

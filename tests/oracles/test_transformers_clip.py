@@ -73,7 +73,7 @@ def test_initial_weights_of_transformers_give_its_answers_in_float32(tower, name
   drawn = oracle.make_model(tower, name)
   theirs = type(drawn)(drawn.config).eval()
   tensors = {key: tensor.numpy() for key, tensor in theirs.state_dict().items()}
-  fields = {'compute': 'float32'} | clip_fields(tower, tensors, theirs.config.to_dict())
+  fields = {'dtype': 'float32'} | clip_fields(tower, tensors, theirs.config.to_dict())
   model = MAKE[tower](fields | ({'eos': 2} if fields.get('pooling') == 'largest' else {}))
   shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *clip_inputs(model))['params'])
   rows = clip_rows(tower, tensors)
@@ -98,7 +98,7 @@ def test_files_of_transformers_go_in_and_come_back_to_it(tower, name, how, tmp_p
   again = type(theirs).from_pretrained(tmp_path / 'out').eval()
   for key, tensor in theirs.state_dict().items():
     assert torch.equal(again.state_dict()[key], tensor), key
-  model = MAKE[tower](read_config(tmp_path / 'run').model.to_dict() | {'compute': 'float32'})
+  model = MAKE[tower](read_config(tmp_path / 'run').model.to_dict() | {'dtype': 'float32'})
   params, _ = load_params(tmp_path / 'run')
   compare(ours(tower, name, model, params), answers(tower, name, again))
 
@@ -124,7 +124,7 @@ def test_both_towers_of_one_file_are_those_of_transformers(tmp_path):
     }
   for tower, module in (('text', metaclip_text), ('vision', metaclip_vision)):
     import_weights(module.get_config(), tmp_path / 'given', tmp_path / tower)
-    model = MAKE[tower](read_config(tmp_path / tower).model.to_dict() | {'compute': 'float32'})
+    model = MAKE[tower](read_config(tmp_path / tower).model.to_dict() | {'dtype': 'float32'})
     params, _ = load_params(tmp_path / tower)
     _, pooled = jax.jit(model.apply)({'params': params}, *inputs[tower])
     np.testing.assert_allclose(pooled, found[tower].pooler_output.numpy(), rtol=0, atol=WITHIN)
@@ -133,7 +133,7 @@ def test_both_towers_of_one_file_are_those_of_transformers(tmp_path):
 @pytest.mark.parametrize('module', [metaclip_text, metaclip_vision])
 def test_the_rival_of_the_bench_answers_as_ours_does(module):
   config = module.get_config()
-  config.model.update(dim=24, depth=2, heads=3, hidden=40, projection=8, compute='float32')
+  config.model.update(dim=24, depth=2, heads=3, mlp_dim=40, projection=8, dtype='float32')
   if module is metaclip_text:
     config.model.update(vocabulary=50, positions=9, eos=49)
     config.length = 9

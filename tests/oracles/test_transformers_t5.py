@@ -41,7 +41,7 @@ def test_initial_weights_of_transformers_give_its_states_in_float32(name, length
   theirs = type(oracle.make_model(name))(config).eval()
   tensors = {key: tensor.numpy() for key, tensor in theirs.state_dict().items()}
   fields = t5_fields(tensors, config.to_dict())
-  encoder = make_t5(fields | {'compute': 'float32'})
+  encoder = make_t5(fields | {'dtype': 'float32'})
   shapes = nn.unbox(jax.eval_shape(encoder.init, jax.random.key(0), *t5_inputs())['params'])
   params, _ = import_tensors(t5_rows(fields), tensors, shapes, expected=EXPECTED)
   tokens, mask = oracle.draw_tokens(name, length)
@@ -75,7 +75,7 @@ def test_files_of_transformers_go_in_and_come_back_to_it(name, how, tmp_path):
   for key, tensor in theirs.state_dict().items():
     assert torch.equal(again.state_dict()[key], tensor), key
   tokens, mask = oracle.draw_tokens(name, 7)
-  encoder = make_t5(read_config(tmp_path / 'run').model.to_dict() | {'compute': 'float32'})
+  encoder = make_t5(read_config(tmp_path / 'run').model.to_dict() | {'dtype': 'float32'})
   ours = jax.jit(encoder.apply)({'params': load_params(tmp_path / 'run')[0]}, tokens, mask)
   expected = oracle.answer(again.eval(), tokens, mask)
   np.testing.assert_allclose(np.asarray(ours)[mask], expected[mask], rtol=0, atol=WITHIN)
@@ -83,7 +83,7 @@ def test_files_of_transformers_go_in_and_come_back_to_it(name, how, tmp_path):
 
 def test_the_rival_of_the_bench_answers_as_ours_does():
   config = t5_base.get_config()
-  config.model.update(oracle.MODELS['umt5'], compute='float32')
+  config.model.update(oracle.MODELS['umt5'], dtype='float32')
   config.rows, config.length = 2, 9
   baseline = pathlib.Path(__file__).with_name('transformers_t5.py')
   report = measure_encoder(config, baselines=[str(baseline)], rounds=1, devices=jax.devices()[:1])

@@ -26,7 +26,7 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
   shape = (task['latents'][0], math.prod(task['grid']), heads, task['dim'] // heads)
   # PyTorch wants (b g n k); the memory lies as the projections of a layer would leave it.
   q, k, v, dy = (
-    torch.randn(shape, dtype=getattr(torch, task['compute']), device=device).transpose(1, 2)
+    torch.randn(shape, dtype=getattr(torch, task['dtype']), device=device).transpose(1, 2)
     for _ in range(4)
   )
   inputs = [x.requires_grad_() for x in (q, k, v)]

@@ -226,7 +226,7 @@ def gradients(model: Autoencoder) -> dict[str, np.ndarray]:
 def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
   """Makes what `launch.bench` times, with our weights, in each of PyTorch's memory formats."""
   torch.set_num_threads(task['threads'])
-  if task['compute'] != 'float32' or task['quant_convolutions'] or task['patch'] != (1, 1, 1):
+  if task['dtype'] != 'float32' or task['quant_convolutions'] or task['patch'] != (1, 1, 1):
     raise ValueError('the twin computes in float32, without patches and quant_convolutions')
   fields = ('latent_channels', 'widths', 'strides', 'blocks', 'groups')
   model = load(Autoencoder(**{name: task[name] for name in fields}), task['params']).eval()

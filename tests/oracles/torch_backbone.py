@@ -25,7 +25,7 @@ class Sizes:
   dim: int
   depth: int
   heads: int
-  hidden: int
+  mlp_dim: int
   positions: tuple[int, int, int]
   patch: tuple[int, int, int]
   latents: tuple[int, int, int, int, int]
@@ -54,9 +54,9 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-  def __init__(self, dim: int, hidden: int):
+  def __init__(self, dim: int, mlp_dim: int):
     super().__init__()
-    self.gate, self.up, self.down = linear(dim, hidden), linear(dim, hidden), linear(hidden, dim)
+    self.gate, self.up, self.down = linear(dim, mlp_dim), linear(dim, mlp_dim), linear(mlp_dim, dim)
 
   def forward(self, x):
     return self.down(F.silu(self.gate(x)) * self.up(x))
@@ -72,7 +72,7 @@ class Block(nn.Module):
     )
     self.self_attention = Attention(dim, sizes.heads)
     self.cross_attention = Attention(dim, sizes.heads)
-    self.feed_forward = FeedForward(dim, sizes.hidden)
+    self.feed_forward = FeedForward(dim, sizes.mlp_dim)
 
   def forward(self, x, modulation, positions, context, mask):
     modulation = modulation + self.modulation
@@ -196,7 +196,7 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
   torch.set_num_threads(task['threads'])
   device = 'cuda' if task['platform'] == 'gpu' else 'cpu'
   sizes = Sizes(**{field.name: task[field.name] for field in dataclasses.fields(Sizes)})
-  place = {'device': device, 'dtype': getattr(torch, task['compute'])}
+  place = {'device': device, 'dtype': getattr(torch, task['dtype'])}
   again = task['remat'] in ('full', 'attention', 'offload')
 
   def waited(run: Callable[[], Any]) -> Callable[[], Any]:

@@ -63,8 +63,8 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
   average = copy.deepcopy(model)
   fields, weights = config.optimizer, config.objective
   rate = make_learning_rate(
-    steps=config.train.steps, kind=fields.kind, peak=fields.peak, warmup=fields.warmup,
-    final=fields.final,
+    steps=config.train.steps, schedule=fields.schedule, learning_rate=fields.learning_rate, warmup=fields.warmup,
+    final_fraction=fields.final_fraction,
   )  # fmt: skip
   optimizer = torch.optim.AdamW(
     model.parameters(), betas=(fields.beta1, fields.beta2), weight_decay=fields.weight_decay
@@ -91,7 +91,7 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
       loss.backward()
       torch.nn.utils.clip_grad_norm_(model.parameters(), fields.clip)
       optimizer.step()
-      decay = min(config.train.decay, (1 + step) / (10 + step))
+      decay = min(config.train.ema_decay, (1 + step) / (10 + step))
       with torch.no_grad():
         for kept, new in zip(average.parameters(), model.parameters(), strict=True):
           kept.lerp_(new, 1 - decay)

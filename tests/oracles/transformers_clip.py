@@ -1,9 +1,9 @@
 """transformers' towers of CLIP, to be timed in turns with ours.
 
 python -m launch.bench --config=configs/text/metaclip_text.py --what=encode \\
-  --config.model.compute=float32 --config.model.depth=12 --baseline=tests/oracles/transformers_clip.py
+  --config.model.dtype=float32 --config.model.depth=12 --baseline=tests/oracles/transformers_clip.py
 python -m launch.bench --config=configs/text/metaclip_vision.py --what=encode \\
-  --config.model.compute=float32 --config.model.depth=4 --baseline=tests/oracles/transformers_clip.py
+  --config.model.dtype=float32 --config.model.depth=4 --baseline=tests/oracles/transformers_clip.py
 It gets our weights, and its states are compared with ours.
 """
 
@@ -26,7 +26,7 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
   """Makes what `launch.bench` times, with each of transformers' kernels of attention."""
   torch.set_num_threads(task['threads'])
   device = 'cuda' if task['platform'] == 'gpu' else 'cpu'
-  tower, dtype = task['component'].removeprefix('clip_'), getattr(torch, task['compute'])
+  tower, dtype = task['component'].removeprefix('clip_'), getattr(torch, task['dtype'])
   said = clip_config(tower, task)
   kind, family = said.pop('architectures')[0], said.pop('model_type')
   make = {'clip_text_model': transformers.CLIPTextConfig,

@@ -1,7 +1,7 @@
 """transformers' encoders of the T5 family, to be timed in turns with ours.
 
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \\
-  --config.model.compute=float32 --config.length=128 --baseline=tests/oracles/transformers_t5.py
+  --config.model.dtype=float32 --config.length=128 --baseline=tests/oracles/transformers_t5.py
 It gets our weights, and its states are compared with ours.
 """
 
@@ -39,7 +39,7 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
     config._attn_implementation = attention
     model = getattr(transformers, kind)(config)
     model.load_state_dict(state)
-    model = model.to(device, getattr(torch, task['compute'])).eval()
+    model = model.to(device, getattr(torch, task['dtype'])).eval()
 
     def run() -> np.ndarray:
       with torch.inference_mode():

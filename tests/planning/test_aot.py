@@ -17,7 +17,7 @@ def compiler():
 def small():
   """Two layers of the 30B model's form, with tokens enough for the accelerator's own kernel."""
   config = t2iv_768.get_config('30b')
-  config.model.update(dim=2048, depth=2, heads=16, hidden=4096)
+  config.model.update(dim=2048, depth=2, heads=16, mlp_dim=4096)
   config.model.conditionings.text.update(width=256, depth=1, heads=2, length=128)
   config.buckets = {
     'video': {'frames': 64, 'height': 256, 'width': 256, 'batch_size': 4, 'weight': 1}

@@ -83,7 +83,7 @@ def workload(feed_forward: str) -> Workload:
   flops = backbone_flops(model, (1, *LATENTS[1:]), CONTEXT)
   sizes = {
     'dim': DIM,
-    'hidden': HIDDEN,
+    'mlp_dim': HIDDEN,
     'feed_forward': feed_forward,
     'depth': DEPTH,
     'heads': HEADS,

@@ -157,7 +157,7 @@ def test_posterior_samples_have_its_moments():
 
 
 def test_bfloat16_is_read_from_its_name():
-  described = {**FIELDS, 'strides': [[1, 2, 2]], 'patch': [1, 1, 1], 'compute': 'bfloat16'}
+  described = {**FIELDS, 'strides': [[1, 2, 2]], 'patch': [1, 1, 1], 'dtype': 'bfloat16'}
   model = make_autoencoder(described | {'widths': [8, 16]})
   assert model.dtype == jnp.bfloat16
   assert (model.widths, model.strides) == ((8, 16), ((1, 2, 2),))

@@ -34,7 +34,7 @@ def test_the_prior_itself_costs_nothing():
   assert float(prior_divergence(Posterior(zeros, zeros))) == 0
 
 
-@pytest.mark.parametrize('weights', [{}, {'prior': 0.1}, {'squared': 4.0}])
+@pytest.mark.parametrize('weights', [{}, {'kl': 0.1}, {'mse': 4.0}])
 def test_loss_is_the_weighted_sum(weights):
   video, again, mean, log_variance = arrays()
   posterior = Posterior(jnp.asarray(mean), jnp.asarray(log_variance))
@@ -51,8 +51,8 @@ def test_loss_is_the_weighted_sum(weights):
   difference = np.float64(video) - np.float64(again)
   l1, mse = np.abs(difference).mean(), (difference**2).mean()
   kl = divergence(mean, log_variance)
-  weights = {'squared': 0.0, 'prior': 1e-6} | weights
-  exact = l1 + weights['squared'] * mse + weights['prior'] * kl
+  weights = {'mse': 0.0, 'kl': 1e-6} | weights
+  exact = l1 + weights['mse'] * mse + weights['kl'] * kl
   # Sums over 288 numbers.
   assert float(loss) == pytest.approx(exact, rel=300 * EPS)
   assert float(metrics['loss']) == float(loss)

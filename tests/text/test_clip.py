@@ -112,9 +112,9 @@ def test_a_mesh_changes_nothing(tower, sizes):
       close(one, other)
 
 
-TEXT = {'vocabulary': 9, 'dim': 8, 'depth': 1, 'heads': 2, 'hidden': 8, 'positions': 4,
+TEXT = {'vocabulary': 9, 'dim': 8, 'depth': 1, 'heads': 2, 'mlp_dim': 8, 'positions': 4,
         'projection': 4, 'eos': 8}  # fmt: skip
-VISION = {'size': 4, 'patch': 2, 'dim': 8, 'depth': 1, 'heads': 2, 'hidden': 8, 'projection': 4}
+VISION = {'size': 4, 'patch': 2, 'dim': 8, 'depth': 1, 'heads': 2, 'mlp_dim': 8, 'projection': 4}
 
 
 @pytest.mark.parametrize(

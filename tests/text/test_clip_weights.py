@@ -108,7 +108,7 @@ def test_openclip_s_models_answer_as_they_do_there(tower, name, tmp_path):
   else:
     fields |= {'heads': openclip.VISION['width'] // openclip.VISION['head_width']}
     inputs = (openclip.draw_images(),)
-  take(tower, given, tmp_path / 'run', compute='float32', **fields)
+  take(tower, given, tmp_path / 'run', dtype='float32', **fields)
   model = section(f'clip_{tower}').weights.get().make(read_config(tmp_path / 'run').model.to_dict())
   params, _ = load_params(tmp_path / 'run')
   np.testing.assert_allclose(

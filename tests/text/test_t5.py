@@ -121,4 +121,4 @@ def test_buckets_are_halves_by_direction_and_grow_with_distance():
 def test_what_cannot_be_is_refused(change, message):
   fields = oracle.MODELS['t5_1_1'] | change
   with pytest.raises(ConfigError, match=message):
-    boxed(make_t5(fields | {'compute': 'float32'}))
+    boxed(make_t5(fields | {'dtype': 'float32'}))

@@ -118,7 +118,7 @@ def losses_of(weights, active):
 @pytest.mark.parametrize('adaptive', [True, False])
 @pytest.mark.parametrize('active', [True, False])
 def test_the_autoencoder_minimises_the_loss_as_it_is_written(adaptive, active):
-  weights = LossWeights(squared=2.0, adversarial=0.3, adaptive=adaptive)
+  weights = LossWeights(mse=2.0, adversarial=0.3, adaptive=adaptive)
   found, written = losses_of(weights, active)
   # Sums over 96 numbers of size 1, in another order.
   np.testing.assert_allclose(found, written, rtol=96 * EPS)

@@ -164,7 +164,7 @@ def test_the_binary_ends_with_its_code_and_prints_the_command_that_takes_the_ste
 ):
   command = [sys.executable, '-m', 'launch.train']
   given = [f'--workdir={tmp_path / "run"}', '--config=configs/digits/video.py']
-  given += [*tiny.flags(tiny.VIDEO), '--config.optimizer.peak=1e30']
+  given += [*tiny.flags(tiny.VIDEO), '--config.optimizer.learning_rate=1e30']
   given += [f'--config.autoencoder={tiny_runs / "autoencoder"}']
   given += [f'--config.data.latents={tiny_runs / "latents"}']
   ended = subprocess.run([*command, *given], cwd=tiny.CHECKOUT, capture_output=True, text=True)

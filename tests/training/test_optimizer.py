@@ -37,7 +37,9 @@ def rate_twin(kind, peak, steps, warmup, final, step):
 @pytest.mark.parametrize('kind', ['constant', 'linear', 'cosine', 'exponential'])
 @pytest.mark.parametrize('warmup', [0, 10])
 def test_schedule_equals_its_formula(kind, warmup):
-  rate = make_learning_rate(kind=kind, peak=1e-4, steps=50, warmup=warmup, final=0.1)
+  rate = make_learning_rate(
+    schedule=kind, learning_rate=1e-4, steps=50, warmup=warmup, final_fraction=0.1
+  )
   steps = np.arange(60)
   given = jax.jit(jax.vmap(rate))(jnp.asarray(steps))
   expected = [rate_twin(kind, 1e-4, 50, warmup, 0.1, step) for step in steps]
@@ -46,14 +48,18 @@ def test_schedule_equals_its_formula(kind, warmup):
 
 
 def test_schedule_begins_above_zero_peaks_and_ends():
-  rate = make_learning_rate(kind='cosine', peak=2.0, steps=100, warmup=10, final=0.25)
+  rate = make_learning_rate(
+    schedule='cosine', learning_rate=2.0, steps=100, warmup=10, final_fraction=0.25
+  )
   assert float(rate(0)) > 0
   assert float(rate(9)) == float(rate(10)) == 2.0
   assert float(rate(100)) == float(rate(1000)) == 0.5
 
 
 def test_an_exponential_decay_is_one_factor_a_step():
-  rate = make_learning_rate(kind='exponential', peak=1.0, steps=400_000, final=0.999996**400_000)
+  rate = make_learning_rate(
+    schedule='exponential', learning_rate=1.0, steps=400_000, final_fraction=0.999996**400_000
+  )
   # The fraction in float32 errs by 1.6 eps, its logarithm; the power by a few more.
   for step in (0, 1000, 250_000, 400_000):
     assert float(rate(step)) == pytest.approx(0.999996**step, rel=8 * EPSILON)
@@ -62,15 +68,21 @@ def test_an_exponential_decay_is_one_factor_a_step():
 @pytest.mark.parametrize(
   ('change', 'sentence'),
   [
-    ({'kind': 'cosin'}, "kind is 'cosin', expected one of constant, cosine, exponential, linear"),
+    (
+      {'schedule': 'cosin'},
+      "schedule is 'cosin', expected one of constant, cosine, exponential, linear",
+    ),
     ({'warmup': 100}, 'warmup is 100 of 100 steps'),
-    ({'final': 2.0}, r'final is 2.0, expected a fraction'),
-    ({'kind': 'exponential', 'final': 0.0}, 'an exponential schedule does not reach 0'),
+    ({'final_fraction': 2.0}, r'final_fraction is 2.0, expected a fraction'),
+    (
+      {'schedule': 'exponential', 'final_fraction': 0.0},
+      'an exponential schedule does not reach 0',
+    ),
   ],
 )
 def test_schedule_says_what_is_wrong(change, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    make_learning_rate(**({'kind': 'cosine', 'peak': 1.0, 'steps': 100} | change))
+    make_learning_rate(**({'schedule': 'cosine', 'learning_rate': 1.0, 'steps': 100} | change))
 
 
 def test_only_kernels_decay_however_many_axes():
@@ -82,7 +94,7 @@ def test_only_kernels_decay_however_many_axes():
 
 def test_optimizer_equals_adamw_twin():
   beta1, beta2, epsilon, decay, clip, steps = 0.9, 0.95, 1e-8, 0.1, 1.0, 8
-  rate = make_learning_rate(kind='linear', peak=1e-2, steps=steps, warmup=3)
+  rate = make_learning_rate(schedule='linear', learning_rate=1e-2, steps=steps, warmup=3)
   optimizer = make_optimizer(
     learning_rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=decay, clip=clip
   )

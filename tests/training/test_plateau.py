@@ -47,7 +47,7 @@ def test_the_factor_falls_where_losses_stall(losses, expected):
 
 
 def test_an_update_is_the_schedules_times_the_factor_and_nothing_compiles_again():
-  rate = make_learning_rate(kind='cosine', peak=0.5, steps=10)
+  rate = make_learning_rate(schedule='cosine', learning_rate=0.5, steps=10)
   params = {'kernel': jnp.ones((2, 2))}
   optimizers = [make_optimizer(learning_rate=rate, plateau=plateau) for plateau in (True, False)]
   state, plain = (start_state(params, each) for each in optimizers)
@@ -94,7 +94,11 @@ def test_a_run_that_is_stopped_halves_where_an_undisturbed_one_does(tiny_runs, t
   # Nothing is ever better by 90 %: the rate falls after steps 4, 6 and 8.
   plateau = {'patience': 1, 'factor': 0.5, 'improvement': 0.9, 'lowest': 0.1}
   changes = {f'optimizer__plateau__{name}': value for name, value in plateau.items()}
-  changes |= {'optimizer__kind': 'constant', 'optimizer__warmup': 0, 'optimizer__peak': 2.0**-10}
+  changes |= {
+    'optimizer__schedule': 'constant',
+    'optimizer__warmup': 0,
+    'optimizer__learning_rate': 2.0**-10,
+  }
   config = tiny.video(tiny_runs, train__evaluate_every=2, **changes)
   whole = train(config, tmp_path / 'whole')
   rates = [

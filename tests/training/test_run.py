@@ -126,7 +126,7 @@ def test_a_changed_configuration_is_refused_by_name(tiny_runs):
   with pytest.raises(ConfigError, match=r"data\.latents: 'read' -> 'encoded on the fly'"):
     train(tiny.video(tiny_runs, latents=False), tiny_runs / 'video')
   with pytest.raises(ConfigError, match=r'optimizer\.peak: .*seed: 0 -> 1'):
-    train(tiny.video(tiny_runs, optimizer__peak=1.0, seed=1), tiny_runs / 'video')
+    train(tiny.video(tiny_runs, optimizer__learning_rate=1.0, seed=1), tiny_runs / 'video')
 
 
 def test_how_a_run_reports_and_where_things_lie_may_change(tiny_runs, tmp_path):
@@ -193,7 +193,7 @@ def test_on_the_fly_too_another_autoencoder_is_refused(tiny_runs, tmp_path):
 def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tiny_runs, tmp_path):
   # Logged every 100 steps: the check must not wait for a line of metrics.
   config = tiny.video(
-    tiny_runs, optimizer__peak=1e30, train__log_every=100, train__evaluate_every=0
+    tiny_runs, optimizer__learning_rate=1e30, train__log_every=100, train__evaluate_every=0
   )
   with pytest.raises(NonFiniteError, match=r'of step \d.*checkpoints hold earlier steps only'):
     train(config, tmp_path)

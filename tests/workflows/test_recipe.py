@@ -160,7 +160,7 @@ def test_a_finished_stage_of_other_numbers_is_refused(tiny_runs, tmp_path):
   shutil.copytree(tiny_runs / 'video', tmp_path / 'images')
   (tmp_path / 'images' / 'config.json').write_text(json.dumps(images.to_dict()))
   assert run_recipe_is_done(config, tmp_path)
-  config.stages.images.optimizer.peak = 0.5
+  config.stages.images.optimizer.learning_rate = 0.5
   with pytest.raises(ConfigError, match=r"stage 'images': .*optimizer\.peak"):
     run_recipe(config, tmp_path)
 
@@ -226,7 +226,7 @@ def test_the_reports_stages_point_at_each_other_and_grow(tmp_path):
   assert seen['t2iv_768'] + seen['t2iv_768_small'] == pytest.approx(73.8e6, rel=1e-3)
   for name in ('t2iv_768', 't2iv_768_small'):
     optimizer = found[name].config.optimizer
-    assert optimizer.peak * optimizer.plateau.lowest == pytest.approx(1e-5)
+    assert optimizer.learning_rate * optimizer.plateau.lowest == pytest.approx(1e-5)
 
 
 @pytest.mark.parametrize(
@@ -234,14 +234,16 @@ def test_the_reports_stages_point_at_each_other_and_grow(tmp_path):
   [(8, 0, 3), (8, 8, 3), (4, 8, 6), (2, 8, 12), (8, 4, 3), (4, 6, 6)],
 )
 def test_with_fewer_devices_a_batch_is_cut_into_more_pieces(tiny_runs, groups, meant, expected):
-  config = tiny.video(tiny_runs, train__accumulate=3, train__groups=meant, rules='fsdp_tp_cp')
+  config = tiny.video(
+    tiny_runs, train__accumulate=3, train__device_groups=meant, rules='fsdp_tp_cp'
+  )
   config.mesh.update(data=groups, context=8 // groups)
   assert accumulation(config, make_mesh(config.mesh.to_dict(), config.rules)) == expected
 
 
 @pytest.mark.slow
 def test_a_run_that_lost_devices_goes_on_with_the_same_batch(tiny_runs, tmp_path, caplog):
-  config = tiny.video(tiny_runs, train__groups=8, rules='fsdp_tp_cp')
+  config = tiny.video(tiny_runs, train__device_groups=8, rules='fsdp_tp_cp')
   train(config, tmp_path, stop_at=2)
   config.mesh.update(data=4, context=2)
   assert int(train(config, tmp_path, stop_at=4).step) == 4

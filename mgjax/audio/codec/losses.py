@@ -19,7 +19,7 @@ from mgjax.parallel.shard import over_rows
 WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
 BANDS = (5, 10, 20, 40, 80, 160, 320)  # of the windows above
 STFT_WINDOWS = (2048, 512)
-SMALLEST = 1e-5  # magnitude that counts
+SPECTRAL_FLOOR = 1e-5  # magnitude that counts
 
 Judged = Sequence[tuple[Sequence[Array], Array]]  # features and logits of every discriminator
 
@@ -28,7 +28,7 @@ def mel_distance(
   sound: Float[Array, 'b s c'],
   other: Float[Array, 'b s c'],
   rate: int = RATE,
-  smallest: float = SMALLEST,
+  spectral_floor: float = SPECTRAL_FLOOR,
 ) -> Float[Array, '']:
   """Sums mean |log10 max(M x, m) - log10 max(M y, m)| over seven lengths of windows.
 
@@ -38,7 +38,7 @@ def mel_distance(
     sound: x.
     other: y.
     rate: samples a second.
-    smallest: m, the magnitude that counts.
+    spectral_floor: m, the magnitude that counts.
   """
 
   def levels(sound: Array) -> tuple[Array, ...]:
@@ -47,7 +47,7 @@ def mel_distance(
       magnitudes = jnp.abs(stft(sound, window))
       filters = jnp.asarray(mel_filters(rate, window, count))
       bands = jnp.matmul(magnitudes, filters, precision=Precision.HIGHEST)
-      found.append(_log(bands, smallest))
+      found.append(_log(bands, spectral_floor))
     return tuple(found)
 
   return _distance(over_rows(levels, sound), over_rows(levels, other))
@@ -87,8 +87,8 @@ def feature_distance(real: Judged, fake: Judged) -> Float[Array, '']:
   return sum(distances, start=jnp.zeros(()))
 
 
-def _log(magnitudes: Array, smallest: float = SMALLEST) -> Array:
-  return jnp.log10(jnp.maximum(magnitudes, smallest))
+def _log(magnitudes: Array, spectral_floor: float = SPECTRAL_FLOOR) -> Array:
+  return jnp.log10(jnp.maximum(magnitudes, spectral_floor))
 
 
 def _distance(found: Sequence[Array], others: Sequence[Array]) -> Float[Array, '']:

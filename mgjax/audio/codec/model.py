@@ -198,6 +198,6 @@ class Codec(nn.Module):
 def make_codec(fields: Mapping[str, Any]) -> Codec:
   """Makes the module that a configuration's `model` describes; `compute` names its type."""
   fields = dict(fields)
-  fields['dtype'] = compute_type(fields.pop('compute'))
+  fields['dtype'] = compute_type(fields.pop('dtype'))
   fields['strides'] = tuple(fields['strides'])
   return Codec(**fields)

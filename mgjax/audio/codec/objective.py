@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.audio.codec.losses import (
-  SMALLEST,
+  SPECTRAL_FLOOR,
   adversarial_loss,
   discriminator_loss,
   feature_distance,
@@ -25,19 +25,19 @@ class LossWeights(NamedTuple):
     mel: of the distance of levels in bands of pitch.
     features: of the distance of the discriminators' features.
     adversarial: of what they say; 0 trains without discriminators.
-    squared: of the mean squared error of samples, which DAC does not have; what else is said of
+    mse: of the mean squared error of samples, which DAC does not have; what else is said of
       sounds with much digital silence has silence itself for an answer, and stays there.
-    smallest: magnitude that counts in the first.
-    prior: of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that
+    spectral_floor: magnitude that counts in the first.
+    kl: of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that
       of Stable Audio, for the same formula.
   """
 
   mel: float = 15.0
   features: float = 2.0
   adversarial: float = 1.0
-  squared: float = 0.0
-  smallest: float = SMALLEST
-  prior: float = 1e-4
+  mse: float = 0.0
+  spectral_floor: float = SPECTRAL_FLOOR
+  kl: float = 1e-4
 
 
 def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:
@@ -98,11 +98,11 @@ def _distances(
   weights: LossWeights, rate: int, batch: Batch, made: jax.Array, posterior: Posterior
 ) -> tuple[Float[jax.Array, ''], Metrics]:
   sound = batch['audio']
-  mel, divergence = mel_distance(sound, made, rate, weights.smallest), kl(posterior)
+  mel, divergence = mel_distance(sound, made, rate, weights.spectral_floor), kl(posterior)
   squared = jnp.mean((sound - made) ** 2)
-  loss = weights.mel * mel + weights.squared * squared + weights.prior * divergence
+  loss = weights.mel * mel + weights.mse * squared + weights.kl * divergence
   measured = {
-    'mel': mel, 'squared': squared, 'kl': divergence, 'stft': stft_distance(sound, made),
+    'mel': mel, 'mse': squared, 'kl': divergence, 'stft': stft_distance(sound, made),
     'waveform': waveform_distance(sound, made),
   }  # fmt: skip
   return loss, {'loss': loss, **jax.lax.stop_gradient(measured)}

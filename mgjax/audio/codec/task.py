@@ -97,7 +97,7 @@ def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None
   fields |= {key: tuple(fields[key]) for key in ('periods', 'period_widths', 'windows')}
   samples = max(round(shape.seconds * RATE) for shape in config.buckets.values())
   return Adversary(
-    model=Discriminators(**fields, dtype=compute_type(config.model.compute)),
+    model=Discriminators(**fields, dtype=compute_type(config.model.dtype)),
     inputs=(jnp.zeros((1, samples, config.model.channels)),),
     generator_objective=make_adversarial_objective(weights),
     objective=make_discriminator_objective(),

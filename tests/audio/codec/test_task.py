@@ -34,7 +34,7 @@ def test_a_run_of_two_resumes_bit_by_bit(tmp_path):
   rows = [row for row in tiny.metrics(tmp_path / 'whole') if 'generator_loss' in row]
   weights, heard = config.objective, []
   for row in rows:
-    alone = weights.mel * row['mel'] + weights.squared * row['squared'] + weights.prior * row['kl']
+    alone = weights.mel * row['mel'] + weights.mse * row['mse'] + weights.kl * row['kl']
     discriminators = (
       weights.features * row['features'] + weights.adversarial * row['generator_loss']
     )
