@@ -115,10 +115,10 @@ def write_files(
 
     given = tracker.given(stream, seconds, request.spans)
   with _progress(len(outer.starts)) as report, _held(paths[-1]) as file:
-    sound = tracker.soundtrack(
+    sound = tracker.stream(
       request.prompt,
-      seconds,
-      video_track=video_track,
+      seconds=seconds,
+      video=video_track,
       given=given,
       extension=request.extension,
       seed=request.seed,
@@ -265,7 +265,7 @@ def _describe(
         asked[name] = {'file': os.fspath(asked[name]), 'digest': _digest(file)}
   ends = [start + outer.size for start in outer.starts[:-1]]
   return {
-    'weights': tracker.provenance,
+    'weights': tracker.weights,
     'settings': tracker.settings,
     'request': asked,
     'scorer': None if scorer is None else str(scorer),

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import os
+import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -107,7 +108,7 @@ class AudioPipeline(FlowPipeline):
     return float(self.config.buckets[longest_audio_bucket(self.config)].seconds)
 
   def video_track(self, path: str | os.PathLike[str]) -> VideoTrack:
-    """Opens a video for `soundtrack`, seen at the size and frame rate of training.
+    """Opens a video for `stream`, seen at the size and frame rate of training.
 
     Raises:
       ConfigError: the model was trained without pictures.
@@ -142,9 +143,10 @@ class AudioPipeline(FlowPipeline):
 
   def generate(
     self,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | None = None,
     features: Float[np.ndarray, 'b t e'] | None = None,
     *,
+    video: str | os.PathLike[str] | None = None,
     seconds: float | None = None,
     seed: int = 0,
     first: int = 0,
@@ -153,13 +155,15 @@ class AudioPipeline(FlowPipeline):
     scorer: Scorer | None = None,
     context: Float[np.ndarray, 'b t 1 1 c'] | None = None,
     batch_size: int = 8,
+    **conditions: Any,
   ) -> Float[np.ndarray, 'b s c']:
-    """Makes one sound a prompt, no longer than the model's windows.
+    """Makes one sound a prompt: of a video's length where one is given, else of one window at most.
 
     Sound i depends on (seed, first + i), its prompt, features and length alone, but for rounding.
 
     Args:
-      prompts: captions.
+      prompts: captions; None is one sound of nothing in particular.
+      video: a file that every sound is made for, as `stream` makes it, with seed + first + i.
       features: of the pictures, a vector a latent; None for text alone.
       seconds: length; by default that of training.
       seed: of all noise.
@@ -169,11 +173,22 @@ class AudioPipeline(FlowPipeline):
       scorer: judges candidates; by default `Alignment`, which needs `motions`.
       context: known latents, zeros where nothing is known.
       batch_size: sounds at a time; one program serves all of them.
+      **conditions: beside these; this model reads none.
 
     Raises:
-      ConfigError: the length does not suit, or there is nothing to choose candidates by.
+      ConfigError: the length does not suit, there is nothing to choose candidates by, or the model
+        does not read a condition.
       NonFiniteError: the model answers with what is no number.
     """
+    self._check_conditions(conditions)
+    prompts = prompts or ['']
+    if video is not None:
+      options = {'video': video, 'candidates': candidates, 'scorer': scorer}
+      made = [
+        np.concatenate(list(self.stream(prompt, seed=seed + first + row, **options)))
+        for row, prompt in enumerate(prompts)
+      ]
+      return np.stack(made)
     seconds = self.default_seconds if seconds is None else seconds
     frames = check_length(self._model, self._codec.model, seconds, 'what is asked for')
     scorer = _chosen(scorer, candidates, motions is not None)
@@ -208,12 +223,20 @@ class AudioPipeline(FlowPipeline):
     ]
     return sounds[np.arange(len(prompts)), places]
 
-  def soundtrack(
+  def save(
+    self, prompts: Sequence[str] | str, out: str | os.PathLike[str], **options: Any
+  ) -> list[pathlib.Path]:
+    """Makes a soundtrack of one prompt and writes it, with the fields of `audio.files.Request`."""
+    from mgjax.audio.files import Request, write_files
+
+    return write_files(self, Request(_only(prompts), **options), out)
+
+  def stream(
     self,
-    prompt: str,
-    seconds: float,
+    prompts: Sequence[str] | str,
     *,
-    video_track: VideoTrack | None = None,
+    seconds: float | None = None,
+    video: str | os.PathLike[str] | VideoTrack | None = None,
     given: KnownAudio | None = None,
     extension: Extension = Extension(),
     seed: int = 0,
@@ -226,9 +249,9 @@ class AudioPipeline(FlowPipeline):
     """Makes sound of any length, in memory that hardly grows with it.
 
     Args:
-      prompt: a caption, for all of it.
-      seconds: length.
-      video_track: pictures to make it for, from `video_track`.
+      prompts: one caption, for all of it.
+      seconds: length; by default that of the video, or of training.
+      video: pictures to make it for: a file, or what `video_track` opened.
       given: sound that is known already, from `given`.
       extension: how to go beyond the length of training.
       seed: of all noise.
@@ -245,16 +268,20 @@ class AudioPipeline(FlowPipeline):
       ConfigError: lengths do not suit, or there is nothing to choose candidates by.
       NonFiniteError: the model answers with what is no number.
     """
+    prompt = _only(prompts)
+    track = video if isinstance(video, VideoTrack | None) else self.video_track(video)
+    if seconds is None:
+      seconds = self.default_seconds if track is None else track.seconds
     outer, inner = self.plan(seconds, extension)
-    scorer = _chosen(scorer, candidates, video_track is not None)
+    scorer = _chosen(scorer, candidates, track is not None)
     read = self._embed([prompt])[0]
 
     def conditions(start: int, stop: int) -> Batch:
-      features = None if video_track is None else video_track.features(start, stop)
+      features = None if track is None else track.features(start, stop)
       return prepare_samples(self._model, [self._sample(prompt, read, features, stop - start)])
 
     def score(made: np.ndarray, start: int) -> np.ndarray:
-      motion = None if video_track is None else video_track.motion(start, start + made.shape[1])
+      motion = None if track is None else track.motion(start, start + made.shape[1])
       sounds = np.asarray(self._codec.decode(made[:, :, 0, 0]))
       return best_of(sounds, self.rate, scorer, caption=prompt, motion=motion)[1]
 
@@ -280,7 +307,7 @@ class AudioPipeline(FlowPipeline):
     return sound if given is None else given.splice(sound)
 
   def plan(self, seconds: float, extension: Extension = Extension()) -> tuple[Cover, Cover | None]:
-    """Returns the windows of `soundtrack`, or of multi-diffusion the blocks and a block's windows.
+    """Returns the windows of `stream`, or of multi-diffusion the blocks and a block's windows.
 
     Both are in latents; a window's joint is heard, if at all, where the one before ends.
 
@@ -367,6 +394,15 @@ def _chosen(scorer: Scorer | None, candidates: int, pictures: bool) -> Scorer | 
       'pictures needs pictures; give a video, a scorer, or ask for one candidate'
     )
   return scorer or OnsetAlignment()
+
+
+def _only(prompts: Sequence[str] | str) -> str:
+  """Returns the one prompt of a sound of any length."""
+  if isinstance(prompts, str):
+    return prompts
+  if len(prompts) != 1:
+    raise ConfigError(f'{len(prompts)} prompts; a sound of any length has one')
+  return prompts[0]
 
 
 def _row(array: np.ndarray | None, row: int) -> np.ndarray | None:

@@ -83,7 +83,7 @@ def judge_model(
   unseen = [caption for caption in captions if is_held_out(*caption[:3])]
   labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
   prompts = [label[3] for label in labels]
-  videos = sampler(prompts, seed=seed)
+  videos = sampler.generate(prompts, seed=seed)
   judge = train_judge(**world)
   alignment = PromptAlignment(
     scores=judge.score(videos, labels),

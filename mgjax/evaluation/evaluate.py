@@ -77,7 +77,7 @@ def evaluate_video(
   else:
     found, videos, prompts = judge_model(sampler, samples=samples, seed=seed)
     sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, sampler.config.data.fps)
-  record = {'weights': sampler.provenance, 'settings': sampler.settings, 'seed': seed}
+  record = {'weights': sampler.weights, 'settings': sampler.settings, 'seed': seed}
   return _finish(found, record, workdir / 'evaluation.json', [sheet])
 
 
@@ -160,7 +160,7 @@ def evaluate_audio(
     long: instead, makes clips so many times as long as in training in every way, and compares them.
   """
   tracker = AudioPipeline(workdir, steps=steps, guidance=guidance)
-  record = {'weights': tracker.provenance, 'settings': tracker.settings, 'seed': seed}
+  record = {'weights': tracker.weights, 'settings': tracker.settings, 'seed': seed}
   if long:
     compared = compare_ways(tracker, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
     written = compared.write(workdir / 'evaluation', tracker.rate)

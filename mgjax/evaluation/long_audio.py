@@ -115,8 +115,8 @@ def compare_ways(
     for how in WAYS:
       extension, sounds = Extension(how=how), []
       for index, (path, sample) in enumerate(zip(paths, samples, strict=True)):
-        parts = tracker.soundtrack(
-          sample['caption'], seconds, video_track=tracker.video_track(path), extension=extension,
+        parts = tracker.stream(
+          sample['caption'], seconds=seconds, video=tracker.video_track(path), extension=extension,
           seed=seed + index,
         )  # fmt: skip
         sounds.append(np.concatenate(list(parts)))

@@ -81,7 +81,7 @@ def judge_signs(
   for place, captions in enumerate(_NAMES):
     labels = _spread(captions, several, samples, world['colours'], motions)
     prompts = [sign_caption(*label) for label in labels]
-    videos = sampler(prompts, seed=seed, first=place * samples)
+    videos = sampler.generate(prompts, seed=seed, first=place * samples)
     made[captions], scores[captions] = (videos, labels), judge.score(videos, labels)
   unseen = Signs(split='test', captions='all', length=REAL, **world | {'lengths': several})
   real = list(unseen)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+import mgjax
 from mgjax.checkpoints.workdir import load_params, places_of, read_config_of, read_shapes
 from mgjax.core.errors import ConfigError
 from mgjax.flow_models.build import make_flow_model, make_sampler_of, small_inputs
@@ -21,7 +22,7 @@ class FlowPipeline:
 
   Attributes:
     config: of the run.
-    provenance: the work directory and the step of the weights.
+    weights: the work directory and the step of the weights.
     settings: solver, schedule, steps and guidance in use, all that a sample depends on beside the
       weights, its conditions, seed, index and size.
   """
@@ -52,7 +53,7 @@ class FlowPipeline:
     self._model = make_flow_model(self.config)
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))
-    self.provenance = {'workdir': os.fspath(workdir), 'step': meta['step']}
+    self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     self._embed = Embedder(self.config, workdir, meta['notes'].get('encoders', {}))
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
     self._changes = {key: value for key, value in changes.items() if value is not None}
@@ -61,6 +62,21 @@ class FlowPipeline:
       self._changes['guidance'] = dict.fromkeys(settings['guidance'], scale)
     self.settings = settings | self._changes
     self._generate = make_sampler_of(self.config, self._model, **self._changes)
+
+  @property
+  def provenance(self) -> dict[str, Any]:
+    """What made a sample, as plain JSON values: weights, settings and the version of mgjax."""
+    return {'weights': self.weights, 'settings': self.settings, 'version': mgjax.__version__}
+
+  def _check_conditions(self, conditions: Mapping[str, Any]) -> None:
+    """Raises ConfigError if a condition is given that the model does not read."""
+    given = sorted(name for name, value in conditions.items() if value is not None)
+    if given:
+      reads = ', '.join(each.name for each in self._model.conditionings)
+      raise ConfigError(
+        f'{", ".join(given)}: the model at {self.weights["workdir"]!r} takes no such condition; '
+        f'its conditionings are {reads}'
+      )
 
   def _devices(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)

@@ -145,19 +145,20 @@ class LatentCodec:
     return jnp.concatenate(list(self._encoded([video])), axis=1)
 
   def decode(
-    self, latents: Frames, frames: int, size: tuple[int, int] | None = None
+    self, latents: Frames, frames: int | None = None, size: tuple[int, int] | None = None
   ) -> UInt8[Array, 'b t h w 3']:
     """Decodes normalised latents (b t h w c) into the first `frames` frames.
 
     Args:
       latents: floats.
-      frames: at most as many as the latents stand for.
+      frames: at most as many as the latents stand for, which is the default.
       size: height and width to keep of what was filled up; by default all.
 
     Raises:
       DataError: latents are empty, not finite, no floats, or of other axes or channels, or they do
         not stand for so many frames or pixels.
     """
+    frames = latents.shape[1] * self.model.compression[0] if frames is None else frames
     return jnp.concatenate(list(self._decoded([latents], frames, size)), axis=1)
 
   def encode_stream(self, video: Iterable[Frames]) -> Iterator[Float[Array, 'b t h w c']]:

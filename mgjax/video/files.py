@@ -44,9 +44,9 @@ def write_samples(
   prompts: Sequence[str],
   out: str | os.PathLike[str],
   *,
-  seed: int,
-  shape: tuple[int, int, int],
-  batch_size: int,
+  seed: int = 0,
+  shape: tuple[int, int, int] | None = None,
+  batch_size: int = 16,
 ) -> list[pathlib.Path]:
   """Generates a video a prompt and writes them with a contact sheet and a json that describes them.
 
@@ -59,6 +59,7 @@ def write_samples(
   Raises:
     ConfigError: the model cannot make this shape, or `out` does not suit; before anything is made.
   """
+  shape = shape or sampler.default_shape
   sampler.check(shape)
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
   videos = sampler.stream(prompts, seed=seed, shape=shape, batch_size=batch_size)
@@ -101,7 +102,7 @@ def _name_files(
 
 def _describe(sampler, prompts, paths, digests, seed, shape, batch_size) -> dict[str, Any]:
   return {
-    'weights': sampler.provenance,
+    'weights': sampler.weights,
     'settings': sampler.settings,
     'seed': seed,
     'frames': shape[0],

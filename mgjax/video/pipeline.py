@@ -1,6 +1,7 @@
 """A trained text-to-video model with its autoencoder: prompts in, videos out."""
 
 import os
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,18 +48,29 @@ class VideoPipeline(FlowPipeline):
     _, shape = longest_bucket(self.config.buckets)
     return shape.frames, shape.height, shape.width
 
-  def __call__(self, prompts: Sequence[str], **options: Any) -> UInt8[np.ndarray, 'b t h w 3']:
-    """Generates one video a prompt, all at once, with the options of `stream`."""
+  def generate(
+    self, prompts: Sequence[str] | None = None, **options: Any
+  ) -> UInt8[np.ndarray, 'b t h w 3']:
+    """Generates one video a prompt, all in one array, with the options of `stream`."""
     return np.stack(list(self.stream(prompts, **options)))
+
+  def save(
+    self, prompts: Sequence[str] | None, out: str | os.PathLike[str], **options: Any
+  ) -> list[pathlib.Path]:
+    """Generates one video a prompt and writes them; see `mgjax.video.files.write_samples`."""
+    from mgjax.video.files import write_samples
+
+    return write_samples(self, prompts or [''], out, **options)
 
   def stream(
     self,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | None = None,
     *,
     seed: int = 0,
     first: int = 0,
     shape: tuple[int, int, int] | None = None,
     batch_size: int = 32,
+    **conditions: Any,
   ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
     """Generates one video a prompt, in their order, as soon as its batch is done.
 
@@ -67,17 +79,20 @@ class VideoPipeline(FlowPipeline):
     share their steps, which therefore do depend on the others.)
 
     Args:
-      prompts: cleaned prompts.
+      prompts: what to show, one each; None is one video of nothing in particular.
       seed: of all noise.
       first: index of the first video among those of this seed.
       shape: frames, height, width; one frame makes images.
       batch_size: videos at a time; one program serves all of them.
+      **conditions: beside the prompts; this model reads none.
 
     Raises:
-      ConfigError: the model cannot make videos of this shape.
+      ConfigError: the model cannot make videos of this shape, or does not read a condition.
     """
+    self._check_conditions(conditions)
     shape = shape or self.default_shape
     self.check(shape)
+    prompts = prompts or ['']
     rate = {'fps': self.config.data.fps} if shape[0] > 1 else {}
     samples = [{'caption': prompt} | rate for prompt in prompts]
     embeddings = self._embed([prompt_of(sample) for sample in samples])

@@ -121,7 +121,7 @@ def report_clips(
     captions = [window['caption'] for window in windows]
     originals = np.stack([window['video'] for window in windows])
     prompts = list(dict.fromkeys(captions))[:SHOWN]
-    videos = sampler([clean_prompt(prompt) for prompt in prompts])
+    videos = sampler.generate([clean_prompt(prompt) for prompt in prompts])
     closest = nearest(videos, originals)
     rows = [row for i, video in zip(closest, videos, strict=True) for row in (originals[i], video)]
     titles = [t for i, prompt in zip(closest, prompts, strict=True) for t in (captions[i], prompt)]

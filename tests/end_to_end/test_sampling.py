@@ -77,14 +77,14 @@ def test_a_file_of_prompts_gives_a_directory(sampler, tmp_path):
 def test_the_batch_size_changes_no_more_than_rounding(sampler):
   prompts = [f'the red digit {digit} moves up' for digit in range(5)]
   one, two, all_at_once = (
-    sampler(prompts, seed=1, batch_size=size).astype(int) for size in (1, 2, 32)
+    sampler.generate(prompts, seed=1, batch_size=size).astype(int) for size in (1, 2, 32)
   )
   # Programs of other batch sizes add up in other orders; a byte can then round the other way.
   for other in (one, two):
     assert abs(other - all_at_once).max() <= 1
-  np.testing.assert_array_equal(sampler(prompts, seed=1, batch_size=2), two)
+  np.testing.assert_array_equal(sampler.generate(prompts, seed=1, batch_size=2), two)
   # Sample i is the same, whichever others are asked for.
-  later = sampler(prompts[3:], seed=1, first=3, batch_size=2).astype(int)
+  later = sampler.generate(prompts[3:], seed=1, first=3, batch_size=2).astype(int)
   assert abs(later - all_at_once[3:]).max() <= 1
 
 
@@ -142,7 +142,7 @@ def test_another_schedule_and_solver_sample_too(tiny_runs):
   sampler = VideoPipeline(
     tiny_runs / 'video', schedule={'name': 'linear'}, solver='midpoint', steps=2
   )
-  assert sampler([PROMPT]).shape == (1, *sampler.default_shape, 3)
+  assert sampler.generate([PROMPT]).shape == (1, *sampler.default_shape, 3)
 
 
 def test_settings_that_cannot_be_are_refused(tiny_runs):
@@ -160,7 +160,7 @@ def test_settings_that_cannot_be_are_refused(tiny_runs):
 
 def test_devices_that_share_the_tokens_make_the_videos_of_one(tiny_runs, sampler):
   prompts = [PROMPT] * 2
-  alone = sampler(prompts, seed=3, shape=VIDEO)
+  alone = sampler.generate(prompts, seed=3, shape=VIDEO)
   shared = VideoPipeline(tiny_runs / 'video', mesh={'fsdp': 2, 'context': 4})
   kernel = shared._params['backbone']['layers']['feed_forward']['up']['kernel']
   assert not kernel.is_fully_replicated

@@ -47,7 +47,7 @@ def noise(seconds, seed=0, channels=1):
 
 def whole(tracker, seconds, how='multi_diffusion', prompt=PROMPT, extension=None, **options):
   extension = extension or Extension(how)
-  return np.concatenate(list(tracker.soundtrack(prompt, seconds, extension=extension, **options)))
+  return np.concatenate(list(tracker.stream(prompt, seconds=seconds, extension=extension, **options)))
 
 
 def make(tracker, out, **fields):
@@ -99,7 +99,7 @@ def test_sound_of_any_length_is_made(tracker, how):
 def test_as_a_whole_is_what_the_model_has_positions_for(tracker):
   assert whole(tracker, 0.8, 'whole').shape == (0.8 * RATE, 1)
   with pytest.raises(ConfigError, match=r'has positions for 0\.8 s; choose one of multi_diffusion'):
-    tracker.soundtrack(PROMPT, 0.9, extension=Extension('whole'))
+    tracker.stream(PROMPT, seconds=0.9, extension=Extension('whole'))
 
 
 def test_a_long_soundtrack_holds_no_more_memory_than_a_short_one(tiny_sound_runs):
@@ -109,7 +109,7 @@ def test_a_long_soundtrack_holds_no_more_memory_than_a_short_one(tiny_sound_runs
     tracemalloc.start()
     try:
       samples = 0
-      for chunk in tracker.soundtrack(PROMPT, seconds, extension=Extension('autoregressive')):
+      for chunk in tracker.stream(PROMPT, seconds=seconds, extension=Extension('autoregressive')):
         samples += len(chunk)
       assert samples == seconds * RATE
       return tracemalloc.get_traced_memory()[1]
@@ -130,7 +130,7 @@ def test_the_prompt_and_the_pictures_matter_and_the_seed(tracker, clip):
       1.0,
       prompt=prompt,
       seed=seed,
-      video_track=tracker.video_track(clip) if video_track else None,
+      video=tracker.video_track(clip) if video_track else None,
     )
 
   usual = sound()
@@ -155,7 +155,7 @@ def test_the_best_candidate_is_the_best_in_the_scorers_eyes(tracker, clip):
   assert (candidates[0] != candidates[1]).any()
   for how in ('multi_diffusion', 'autoregressive'):
     chosen = whole(
-      tracker, 1.6, how, video_track=tracker.video_track(clip), candidates=2
+      tracker, 1.6, how, video=tracker.video_track(clip), candidates=2
     )  # by alignment
     assert chosen.shape == (1.6 * RATE, 1)
 
