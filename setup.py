@@ -5,6 +5,14 @@ import re
 
 from setuptools import find_packages, setup
 
+# The checkout has launch/ and configs/ beside mgjax/; an installed mgjax has them inside, so that no
+# other top-level name lands in anybody's environment.
+INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
+BINARIES = (
+  'bench', 'checkpoints', 'data', 'encode', 'evaluate', 'plan', 'quickstart', 'recipe', 'report',
+  'sample', 'soundtrack', 'train', 'weights',
+)  # fmt: skip
+
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'mgjax' / '__init__.py').read_text())[1]
 
@@ -15,9 +23,15 @@ setup(
   license='Apache-2.0',
   license_files=['LICENSE'],
   python_requires='>=3.11,<3.14',
-  packages=find_packages(
-    include=['mgjax', 'mgjax.*', 'configs', 'configs.*', 'launch', 'launch.*']
-  ),
+  packages=[
+    *find_packages(include=['mgjax', 'mgjax.*']),
+    *(f'mgjax.{name}' for name in find_packages(include=['launch', 'configs', 'configs.*'])),
+  ],
+  package_dir=INSIDE,
+  package_data={'mgjax.launch': ['recipes/*.sh']},
+  entry_points={
+    'console_scripts': [f'mgjax-{name} = mgjax.launch.command_line:console' for name in BINARIES]
+  },
   # Lower bounds are the versions that the tests run with; nothing older was tried.
   install_requires=[
     'absl-py>=2.5.1',

@@ -1,4 +1,7 @@
-"""The binaries: `python -m launch.<name> --help`."""
+"""The binaries: `python -m launch.<name> --help`, or `mgjax-<name> --help` where it is installed.
+
+They import what they run inside `main`, so that --help and a wrong flag answer at once.
+"""
 
 import os
 import sys
@@ -9,6 +12,8 @@ import sys
 # starts itself once more, before anything slow is imported.
 _SETTING = 'GLIBC_TUNABLES'
 if sys.platform == 'linux' and _SETTING not in os.environ:
-  if sys.orig_argv[1:2] == ['-m'] and sys.orig_argv[2].startswith('launch.'):
+  _module = sys.orig_argv[1:2] == ['-m'] and sys.orig_argv[2].startswith('launch.')
+  _console = os.path.basename(sys.argv[0]).startswith('mgjax-')
+  if (_module or _console) and '--help' not in sys.orig_argv:
     os.environ[_SETTING] = 'glibc.malloc.hugetlb=1'
     os.execv(sys.executable, sys.orig_argv)

@@ -21,7 +21,6 @@ from typing import Any
 import jax
 from absl import flags
 
-from launch import command_line
 from mgjax.benchmarks.autoencoder import PASSES, measure_autoencoder
 from mgjax.benchmarks.data import WHAT as DATA
 from mgjax.benchmarks.data import describe_data, measure_data
@@ -33,6 +32,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.parallel import distributed
 from mgjax.planning.text_encoder import ENCODE, ENCODERS
+
+from . import command_line
 
 _CONFIG = command_line.define_config()
 _WHAT = flags.DEFINE_enum('what', 'step', sorted({*WHAT, *PASSES, DATA}), 'What is timed.')

@@ -22,16 +22,17 @@ list and verify end with exit code 5 if a checkpoint is damaged.
 import time
 
 from absl import flags
+from etils import epy
 
-from launch import command_line
-from mgjax.checkpoints.maintenance import list_checkpoints, plan_pruning, remove, verify_all
-from mgjax.checkpoints.manager import Checkpoints
-from mgjax.checkpoints.orbax_io import Keep
-from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.errors import CheckpointError, ConfigError
-from mgjax.core.tables import aligned
-from mgjax.workflows.average_runs import AverageCandidate, average_runs
-from mgjax.workflows.weights import export_weights
+
+from . import command_line
+
+with epy.lazy_imports():
+  from mgjax.checkpoints import maintenance, orbax_io
+  from mgjax.checkpoints import workdir as runs
+  from mgjax.core import tables
+  from mgjax.workflows import average_runs, weights
 
 COMMANDS = ('list', 'verify', 'prune', 'average', 'export')
 
@@ -64,37 +65,39 @@ def main(arguments) -> None:
   elif arguments[1] == 'export':
     workdir = command_line.required(_WORKDIR, 'runs/video')
     out = command_line.required(_OUT, 'video.safetensors')
-    export_weights(workdir, out, which=_WHICH.value, step=_STEP.value)
+    weights.export_weights(workdir, out, which=_WHICH.value, step=_STEP.value)
   else:
     workdir = command_line.required(_WORKDIR, 'runs/video')
-    read_config(workdir)  # or an empty folder would pass for a run without checkpoints
-    {'list': _list, 'verify': _verify, 'prune': _prune}[arguments[1]](open_checkpoints(workdir))
+    runs.read_config(workdir)  # or an empty folder would pass for a run without checkpoints
+    {'list': _list, 'verify': _verify, 'prune': _prune}[arguments[1]](
+      runs.open_checkpoints(workdir)
+    )
 
 
-def _list(checkpoints: Checkpoints) -> None:
+def _list(checkpoints) -> None:
   rows, damaged = [('step', 'written', 'MiB', 'validation loss', '')], []
-  for seen in list_checkpoints(checkpoints):
+  for seen in maintenance.list_checkpoints(checkpoints):
     written = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seen.written))
     loss = '-' if seen.loss is None else f'{seen.loss:.6g}'
     rows.append((seen.name, written, f'{seen.size / 2**20:,.1f}', loss, seen.problem))
     damaged += [seen.name] * bool(seen.problem and seen.name.isdecimal())
   # What is wrong is a sentence: it stands behind the columns.
-  lines = aligned([row[:-1] for row in rows])
+  lines = tables.aligned([row[:-1] for row in rows])
   for line, row in zip(lines, rows, strict=True):
     print(f'{line}  {row[-1]}'.rstrip())
   _end_if(damaged, checkpoints)
 
 
-def _verify(checkpoints: Checkpoints) -> None:
+def _verify(checkpoints) -> None:
   def report(step: int, problem: str) -> None:
     print(f'{step:>9}  {problem or "good"}', flush=True)
 
   asked = None if _STEP.value is None else [_STEP.value]
-  found = verify_all(checkpoints, asked, report)
+  found = maintenance.verify_all(checkpoints, asked, report)
   _end_if([str(step) for step, problem in found.items() if problem], checkpoints)
 
 
-def _end_if(damaged: list[str], checkpoints: Checkpoints) -> None:
+def _end_if(damaged: list[str], checkpoints) -> None:
   if damaged:
     raise CheckpointError(
       f'{len(damaged)} damaged in {checkpoints.directory}: step {", ".join(damaged)}; a run that '
@@ -102,27 +105,27 @@ def _end_if(damaged: list[str], checkpoints: Checkpoints) -> None:
     )
 
 
-def _prune(checkpoints: Checkpoints) -> None:
+def _prune(checkpoints) -> None:
   ours = checkpoints.keep
   given = (_KEEP.value, _KEEP_EVERY.value, _KEEP_BEST.value)
   usual = (ours.latest, ours.every, ours.best)
-  keep = Keep(*(b if a is None else a for a, b in zip(given, usual, strict=True)))
-  plan = plan_pruning(checkpoints, keep, _CORRUPT.value)
+  keep = orbax_io.Keep(*(b if a is None else a for a, b in zip(given, usual, strict=True)))
+  plan = maintenance.plan_pruning(checkpoints, keep, _CORRUPT.value)
   for step, problem in plan.damaged.items():
     print(f'{step:>9}  damaged, left alone: {problem}')
   for step in plan.stay:
     print(f'{step:>9}  stays{", verified" * (step == plan.stay[-1])}')
   for name in plan.remove:
     if not _DRY_RUN.value:
-      remove(checkpoints, name)
+      maintenance.remove(checkpoints, name)
     print(f'{name:>9}  {"would go" if _DRY_RUN.value else "removed"}', flush=True)
 
 
 def _average() -> None:
-  runs = command_line.required(_RUNS, 'runs/a,runs/b')
+  names = command_line.required(_RUNS, 'runs/a,runs/b')
   workdir = command_line.required(_WORKDIR, 'runs/averaged')
-  averaged = average_runs(
-    [_candidate(run) for run in runs],
+  averaged = average_runs.average_runs(
+    [_candidate(run) for run in names],
     workdir,
     weights=None if _WEIGHTS.value is None else _numbers(_WEIGHTS.value),
     greedy=_GREEDY.value,
@@ -131,10 +134,12 @@ def _average() -> None:
   print(averaged.table())
 
 
-def _candidate(run: str) -> AverageCandidate:
+def _candidate(run: str):
   workdir, _, step = run.rpartition('@')
   return (
-    AverageCandidate(workdir, int(step)) if workdir and step.isdecimal() else AverageCandidate(run)
+    average_runs.AverageCandidate(workdir, int(step))
+    if workdir and step.isdecimal()
+    else average_runs.AverageCandidate(run)
   )
 
 

@@ -1,6 +1,7 @@
 """What every binary does with its command line: help, configurations, errors, exit codes."""
 
 import errno
+import importlib
 import json
 import logging
 import os
@@ -14,17 +15,19 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from mgjax.core.config import did_you_mean, flatten
+from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError
-from mgjax.parallel import distributed
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def define_config() -> flags.FlagHolder:
-  """Defines --config=path.py[:argument], --config.key=value and --print_config."""
+  """Defines --config=name[:argument], --config.key=value and --print_config."""
   flags.DEFINE_bool('print_config', False, 'Print the resolved configuration and stop.')
-  return config_flags.DEFINE_config_file(
-    'config', None, 'Configuration file; override keys as in --config.model.depth=8.'
+  return flags.DEFINE_string(
+    'config',
+    None,
+    'Configuration: a file, or its name in configs/; override keys as in --config.model.depth=8.',
   )
 
 
@@ -57,9 +60,14 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
       raise ConfigError(f'unexpected argument {words[0]!r}; flags start with --')
     main(arguments)
 
+  module = sys.modules[main.__module__]
+  code = None
   try:
     try:
-      app.run(lambda arguments: _report(guarded, arguments), flags_parser=_parse)
+      app.run(
+        lambda arguments: _report(guarded, arguments),
+        flags_parser=lambda words: _parse(words, module),
+      )
     finally:
       sys.stdout.flush()
   except SystemExit as end:
@@ -71,12 +79,24 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
     code = 141
   except Exception as error:
     traceback.print_exc()
+    from mgjax.parallel import distributed
+
     if distributed.lost_peer(error):
       name = os.path.basename(sys.argv[0])
       print(f'{name}: {distributed.LOST}', file=sys.stderr)
     code = 1
-  if code:
+  if code and 'jax' in sys.modules:
+    from mgjax.parallel import distributed
+
     distributed.leave(code)
+  sys.exit(code)
+
+
+def console() -> None:
+  """Runs the binary that a console command names: `mgjax-train` is `python -m launch.train`."""
+  name = os.path.basename(sys.argv[0]).partition('-')[2].removesuffix('.exe')
+  module = importlib.import_module(f'{__package__}.{name}')
+  run(module.main, getattr(module, 'COMMANDS', ()))
 
 
 def _report(main, arguments) -> None:
@@ -97,46 +117,60 @@ def _report(main, arguments) -> None:
     sys.exit(StorageError.exit_code)
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
+def _parse(arguments: Sequence[str], module) -> list[str]:
   if any(argument in ('--help', '-h', '-help', '--helpshort') for argument in arguments[1:]):
-    _help()
+    _help(module)
   try:
-    _check_keys(arguments)
-    return flags.FLAGS(list(arguments))
+    own, overrides = _split(arguments)
+    words = flags.FLAGS(own)
+    if overrides and 'config' not in flags.FLAGS:
+      raise ConfigError(f'{overrides[0]}: this command takes no configuration')
+    if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
+      flags.FLAGS['config'].value = _overridden(flags.FLAGS.config, overrides)
+    elif overrides:
+      raise ConfigError(f'{overrides[0]} changes a configuration, but there is no --config=...')
+    return words
   except ConfigError as error:
     message = str(error)
-  except Exception as error:  # a configuration file is code: anything may go wrong in it
+  except Exception as error:  # a flag of the wrong type, or one that is not there
     message = str(error) or type(error).__name__
   print(f'{os.path.basename(arguments[0])}: {message}', file=sys.stderr)
   raise SystemExit(2)
 
 
-def _check_keys(arguments: Sequence[str]) -> None:
-  """Raises ConfigError for a --config.key that the configuration does not have."""
-  values = flags.FlagValues()
-  joined = re.sub(r'(?<=\0)(--?config)\0', r'\1=', '\0'.join(arguments)).split('\0')
-  plain = [a for a in joined[1:] if re.match(r'--?config=', a)]
-  for argument in plain:
-    path = argument.partition('=')[2].partition(':')[0]
-    if not os.path.isfile(path):
-      raise ConfigError(f'--config={path}: there is no such file; see the folder configs/')
-  plain.insert(0, arguments[0])
-  config_flags.DEFINE_config_file('config', None, '', flag_values=values, sys_argv=plain)
-  values(plain)
-  if values['config'].value is None:
-    return
-  known = flatten(values['config'].value.to_dict())
-  for argument in arguments[1:]:
-    match = re.match(r'--?config\.([\w.]+)', argument)
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Tells the overrides, --config.key=value or --config.key value, from the binary's own flags."""
+  own, overrides = [], []
+  words = iter(arguments)
+  for word in words:
+    if not re.match(r'--?(no)?config\.', word):
+      own.append(word)
+    elif '=' in word or word.lstrip('-').startswith('no'):
+      overrides.append(word)
+    else:
+      overrides.append(f'{word}={next(words, "")}')
+  return own, overrides
+
+
+def _overridden(name: str, overrides: Sequence[str]):
+  """Returns the configuration of a file with the values that the command line gives."""
+  config = load_config(name)
+  known = flatten(config.to_dict())
+  for word in overrides:
+    match = re.match(r'--?(?:no)?config\.([\w.]+)', word)
     if match and match[1] not in known and not any(key.startswith(match[1] + '.') for key in known):
       raise ConfigError(did_you_mean(match[1], known))
+  values = flags.FlagValues()
+  words = ['', *overrides]
+  config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=words)
+  values(words)
+  return values.config
 
 
-def _help() -> None:
-  main = sys.modules['__main__']
-  print((main.__doc__ or '').strip(), end='\n\nFlags:\n')
-  shown = ('config', 'print_config')
-  ours = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(main)} | set(shown)
+def _help(module) -> None:
+  print((module.__doc__ or '').strip(), end='\n\nFlags:\n')
+  shown = {'config', 'print_config'}
+  ours = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)} | shown
   for name in sorted(ours & set(flags.FLAGS)):
     print(f'  --{name} (default {flags.FLAGS[name].default!r})\n      {flags.FLAGS[name].help}')
   raise SystemExit(0)

@@ -16,37 +16,38 @@ import sys
 import time
 
 from absl import flags
+from etils import epy
 
-from launch import command_line
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.ingest import inspection
-from mgjax.data.ingest.convert import REJECTED, ConvertOptions, convert
-from mgjax.data.ingest.open_inputs import LAYOUTS, open_inputs
-from mgjax.data.records.reader import Records, verify_records
-from mgjax.runtime.metrics import Progress
 
-_COMMANDS = ('convert', 'inspect', 'verify')
+from . import command_line
+
+with epy.lazy_imports():
+  from mgjax.data.ingest import convert, inspection, open_inputs
+  from mgjax.data.records import reader
+  from mgjax.runtime import metrics
+
+COMMANDS = ('convert', 'inspect', 'verify')
 _PAUSE = 5.0  # seconds between two lines where there is no bar
-_DEFAULT = ConvertOptions()
 
 _INPUT = flags.DEFINE_string('input', '', 'Clips to convert; records to inspect or verify.')
 _OUTPUT = flags.DEFINE_string('output', '', 'Directory or URL of the records to make.')
-_LAYOUT = flags.DEFINE_enum('layout', 'auto', LAYOUTS, 'How the clips lie.')
+_LAYOUT = flags.DEFINE_string('layout', 'auto', 'How the clips lie: auto, files, tar or parquet.')
 _MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the clips.')
 _CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
 _REENCODE = flags.DEFINE_bool('reencode', False, 'Encode anew, for quick reads at any moment.')
 _GOP = flags.DEFINE_integer(
-  'gop', _DEFAULT.gop, 'Frames from key frame to key frame of --reencode.', lower_bound=1
+  'gop', None, 'Frames from key frame to key frame of --reencode; 16.', lower_bound=1
 )
 _CRF = flags.DEFINE_float(
-  'crf', _DEFAULT.crf, 'Rate factor of --reencode: lower is better.', lower_bound=0, upper_bound=51
+  'crf', None, 'Rate factor of --reencode, lower is better; 20.', lower_bound=0, upper_bound=51
 )
 _SIDE = flags.DEFINE_integer(
-  'side', _DEFAULT.side, 'What --reencode shrinks the shorter side to; 0 for none.', lower_bound=0
+  'side', None, 'What --reencode shrinks the shorter side to; by default nothing.', lower_bound=0
 )
 _FULL = flags.DEFINE_bool('full', False, 'Decode all of each clip before it is taken.')
 _MEGABYTES = flags.DEFINE_integer(
-  'megabytes', _DEFAULT.megabytes, 'A larger file is rejected.', lower_bound=1
+  'megabytes', None, 'A larger file is rejected; 256.', lower_bound=1
 )
 _ROWS_PER_SHARD = flags.DEFINE_integer('rows_per_shard', 256, 'Clips in a file.', lower_bound=1)
 _PROCESS = flags.DEFINE_integer('process', 0, 'Of the processes that convert, this one.')
@@ -70,23 +71,19 @@ def _convert() -> None:
     folder = pathlib.Path(output).resolve()
     if pathlib.Path(source).resolve() in (folder, *folder.parents):
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
-  inputs = open_inputs(
+  inputs = open_inputs.open_inputs(
     source, _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value
   )
-  treatment = ConvertOptions(
-    reencode=_REENCODE.value,
-    gop=_GOP.value,
-    crf=_CRF.value,
-    side=_SIDE.value,
-    full=_FULL.value,
-    megabytes=_MEGABYTES.value,
+  given = (_REENCODE, _GOP, _CRF, _SIDE, _FULL, _MEGABYTES)
+  options = convert.ConvertOptions(
+    **{flag.name: flag.value for flag in given if flag.value is not None}
   )
   report = _Report()
   try:
-    outcome = convert(
+    outcome = convert.convert(
       inputs,
       output,
-      treatment,
+      options,
       rows_per_shard=_ROWS_PER_SHARD.value,
       process=_PROCESS.value,
       processes=_PROCESSES.value,
@@ -100,7 +97,7 @@ def _convert() -> None:
   if not outcome.finished:
     print('the shards of other processes have yet to be written')
   elif outcome.rejected:
-    print(f'all reasons are in {output.rstrip("/")}/{REJECTED}')
+    print(f'all reasons are in {output.rstrip("/")}/{convert.REJECTED}')
 
 
 def _directories() -> list[str]:
@@ -116,10 +113,10 @@ def _inspect() -> None:
   for directory in directories:
     if len(directories) > 1:
       print(f'\n{directory}')
-    _inspect_records(Records(directory))
+    _inspect_records(reader.Records(directory))
 
 
-def _inspect_records(records: Records) -> None:
+def _inspect_records(records) -> None:
   for line in inspection.describe_records(records):
     print(line)
   if len(records) and inspection.holds_clips(records[0]):
@@ -130,10 +127,10 @@ def _inspect_records(records: Records) -> None:
 def _verify() -> None:
   faults = []
   for directory in _directories():
-    if found := verify_records(directory):
+    if found := reader.verify_records(directory):
       faults += found
     else:
-      print(f'{directory}: every file is as it was written, {len(Records(directory))} rows')
+      print(f'{directory}: every file is as it was written, {len(reader.Records(directory))} rows')
   if faults:
     raise DataError('\n'.join(faults))
 
@@ -142,13 +139,13 @@ class _Report:
   """Passes on how far a conversion is, not more often than a reader can follow."""
 
   def __init__(self):
-    self._progress: Progress | None = None
+    self._progress = None
     self._last = -_PAUSE
 
   def __call__(self, done: int, total: int) -> None:
     if not total:
       return
-    self._progress = self._progress or Progress(total, unit='clip')
+    self._progress = self._progress or metrics.Progress(total, unit='clip')
     pause = 0.1 if sys.stderr.isatty() else _PAUSE
     if done == total or time.monotonic() - self._last > pause:
       self._last = time.monotonic()
@@ -160,4 +157,4 @@ class _Report:
 
 
 if __name__ == '__main__':
-  command_line.run(main, _COMMANDS)
+  command_line.run(main, COMMANDS)

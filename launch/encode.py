@@ -11,10 +11,7 @@ own --process of --processes, or start them as those of a training run (launch/r
 
 from absl import flags
 
-from launch import command_line
-from mgjax.parallel import distributed
-from mgjax.video.files import read_prompts
-from mgjax.workflows.encode import encode, encode_prompts
+from . import command_line
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory for the records.')
@@ -24,6 +21,10 @@ _PROCESSES = flags.DEFINE_integer('processes', None, 'How many processes share t
 
 
 def main(_) -> None:
+  from mgjax.parallel import distributed
+  from mgjax.video.files import read_prompts
+  from mgjax.workflows.encode import encode, encode_prompts
+
   config = command_line.required(_CONFIG, 'configs/digits/video.py')
   if command_line.print_config(config):
     return

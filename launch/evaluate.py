@@ -37,11 +37,10 @@ import shlex
 
 from absl import flags
 
-import mgjax
-from launch import command_line
-from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.registry import feature
+
+from . import command_line
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained model.')
 _OPTIONS = (
@@ -78,6 +77,9 @@ _READ = {'size': command_line.size, 'scorer': shlex.split}
 
 
 def main(_) -> None:
+  import mgjax
+  from mgjax.checkpoints.workdir import read_config
+
   workdir = pathlib.Path(command_line.required(_WORKDIR, 'runs/quickstart/video'))
   component = read_config(workdir).component
   evaluate = feature(component, 'evaluate', 'has an evaluation').get()

@@ -16,9 +16,10 @@ import jax
 from absl import flags
 
 import mgjax
-from launch import command_line
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
+
+from . import command_line
 
 _CONFIG = command_line.define_config()
 _TOPOLOGY = flags.DEFINE_string('topology', '', 'Chips, as v5p:8x8x8 or h100:8x64.')

@@ -11,15 +11,10 @@ The same command again goes on where it stopped.
 
 from absl import flags
 
-from configs.clips import autoencoder as clips_autoencoder
-from configs.clips import video as clips_video
-from configs.digits import audio as digits_audio
-from configs.digits import autoencoder as digits_autoencoder
-from configs.digits import codec as digits_codec
-from configs.digits import video as digits_video
-from launch import command_line
+from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError
-from mgjax.workflows import quickstart
+
+from . import command_line
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/quickstart', 'Directory for everything made.')
 _CLIPS = flags.DEFINE_string('clips', '', 'Folder or manifest of your own clips.')
@@ -30,16 +25,18 @@ _SAMPLES = flags.DEFINE_integer(
 
 
 def main(_) -> None:
+  from mgjax.workflows import quickstart
+
   workdir = _WORKDIR.value
   if _CLIPS.value and _SOUND.value:
     raise ConfigError('--sound is for moving digits, not yet for clips; leave one of the two out')
   if _CLIPS.value:
-    autoencoder = clips_autoencoder.get_config(_CLIPS.value)
-    model = clips_video.get_config(_CLIPS.value)
-  elif _SOUND.value:
-    autoencoder, model = digits_codec.get_config(), digits_audio.get_config()
+    names = [f'clips/autoencoder:{_CLIPS.value}', f'clips/video:{_CLIPS.value}']
   else:
-    autoencoder, model = digits_autoencoder.get_config(), digits_video.get_config()
+    names = (
+      ['digits/codec', 'digits/audio'] if _SOUND.value else ['digits/autoencoder', 'digits/video']
+    )
+  autoencoder, model = map(load_config, names)
   trained = quickstart.train_both(autoencoder, model, workdir)
   if trained is None:
     return  # stopped by a signal, as the log says

@@ -8,9 +8,7 @@ is found by their names; each has a folder in --workdir, and report.html there s
 
 from absl import flags
 
-from launch import command_line
-from mgjax.parallel import distributed
-from mgjax.workflows.recipe import describe_recipe, heartbeat, run_recipe
+from . import command_line
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of the recipe: a folder a stage.')
@@ -20,6 +18,9 @@ _DRY_RUN = flags.DEFINE_bool(
 
 
 def main(_) -> None:
+  from mgjax.parallel import distributed
+  from mgjax.workflows.recipe import describe_recipe, heartbeat, run_recipe
+
   config = command_line.required(_CONFIG, 'configs/digits/recipe.py')
   if command_line.print_config(config):
     return

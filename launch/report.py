@@ -5,14 +5,15 @@ python -m launch.report --workdir=runs/digits/video
 
 from absl import flags
 
-from launch import command_line
-from mgjax.runtime.report import write_report
+from . import command_line
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of a run, or of a recipe.')
 _OUT = flags.DEFINE_string('out', None, 'The page; report.html in the directory.')
 
 
 def main(_) -> None:
+  from mgjax.runtime.report import write_report
+
   workdir = command_line.required(_WORKDIR, 'runs/digits/video')
   print(write_report(workdir, _OUT.value))
 

@@ -7,10 +7,9 @@ Writes mp4s (png for images), a contact sheet and a json with everything needed 
 
 from absl import flags
 
-from launch import command_line
 from mgjax.core.errors import ConfigError
-from mgjax.video.files import read_prompts, write_samples
-from mgjax.video.pipeline import VideoPipeline
+
+from . import command_line
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained video model.')
 _PROMPT = flags.DEFINE_string('prompt', None, 'What to show.')
@@ -30,6 +29,9 @@ _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_
 
 
 def main(_) -> None:
+  from mgjax.video.files import read_prompts
+  from mgjax.video.pipeline import VideoPipeline
+
   workdir = command_line.required(_WORKDIR, 'runs/video')
   if (_PROMPT.value is None) == (_PROMPTS.value is None):
     raise ConfigError("give one of --prompt='what to show' and --prompts=file.txt")
@@ -48,8 +50,8 @@ def main(_) -> None:
   shape = (frames if _FRAMES.value is None else _FRAMES.value, height, width)
   prompts = [prompt for prompt in prompts for _ in range(_SAMPLES.value)]
   out = _OUT.value or ('samples' if len(prompts) > 1 else f'out.{"mp4" if shape[0] > 1 else "png"}')
-  for path in write_samples(
-    sampler, prompts, out, seed=_SEED.value, shape=shape, batch_size=_BATCH_SIZE.value
+  for path in sampler.save(
+    prompts, out, seed=_SEED.value, shape=shape, batch_size=_BATCH_SIZE.value
   ):
     print(path)
 

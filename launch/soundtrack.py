@@ -15,11 +15,9 @@ import shlex
 
 from absl import flags
 
-from launch import command_line
-from mgjax.audio.files import Request, request_caption, write_files
-from mgjax.audio.pipeline import WAYS, AudioPipeline, Extension
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.scorers import CommandScorer
+
+from . import command_line
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained audio model.')
 _PROMPT = flags.DEFINE_string('prompt', '', 'What is to be heard; or a whole structured caption.')
@@ -32,7 +30,11 @@ _MUSIC = flags.DEFINE_string('music', '', 'Mood and genre of music that is wante
 _QUALITY = flags.DEFINE_float('quality', None, 'Of the sound, 0 to 10; 7, or 8 with music.')
 _CONTINUE = flags.DEFINE_string('continue', None, 'A sound to go on with or to fill up.')
 _KNOWN = flags.DEFINE_list('known', None, 'Seconds of it that stay, as in 0-4,6-8; all of it.')
-_EXTEND = flags.DEFINE_enum('extend', WAYS[0], WAYS, 'How to go beyond the length of training.')
+_EXTEND = flags.DEFINE_string(
+  'extend',
+  'multi_diffusion',
+  'How to go beyond the length of training: multi_diffusion, autoregressive, concatenate or whole.',
+)
 _WINDOW = flags.DEFINE_float('window', None, 'Seconds made at a time; the length of training.')
 _OVERLAP = flags.DEFINE_float('overlap', None, 'Seconds that windows share.')
 _CANDIDATES = flags.DEFINE_integer('candidates', 1, 'Of which the best is taken.', lower_bound=1)
@@ -49,6 +51,10 @@ _LOUDNESS = flags.DEFINE_float('loudness', -16.0, 'LUFS to bring the sound to; 0
 
 
 def main(_) -> None:
+  from mgjax.audio.files import Request, request_caption, write_files
+  from mgjax.audio.pipeline import AudioPipeline, Extension
+  from mgjax.evaluation.scorers import CommandScorer
+
   workdir = command_line.required(_WORKDIR, 'runs/audio')
   prompt = command_line.required(_PROMPT, "'rain on a tin roof'")
   spans = None if _KNOWN.value is None else [_span(text) for text in _KNOWN.value]

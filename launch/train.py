@@ -8,15 +8,9 @@ A run that ends with exit code 4, for its numbers were not finite, says what to 
 that step is taken again, and shown is where the first bad number comes from.
 """
 
-import jax
 from absl import flags
 
-import mgjax
-from launch import command_line
-from mgjax.parallel import distributed
-from mgjax.runtime.phases import since_start
-from mgjax.workflows.dry_run import dry_run
-from mgjax.workflows.replay import replay
+from . import command_line
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of this run: checkpoints, metrics.')
@@ -30,6 +24,14 @@ _REPLAY = flags.DEFINE_string(
 
 
 def main(_) -> None:
+  import jax
+
+  import mgjax
+  from mgjax.parallel import distributed
+  from mgjax.runtime.phases import since_start
+  from mgjax.workflows.dry_run import dry_run
+  from mgjax.workflows.replay import replay
+
   if _REPLAY.value:
     distributed.initialize()
     found = replay(_REPLAY.value)

@@ -29,8 +29,7 @@ encoder's weights, or those that --tokenizer names, go along both ways.
 
 from absl import flags
 
-from launch import command_line
-from mgjax.workflows.weights import export_weights, import_weights
+from . import command_line
 
 COMMANDS = ('import', 'export')
 
@@ -54,6 +53,8 @@ _FORMAT = flags.DEFINE_string(
 
 
 def main(arguments) -> None:
+  from mgjax.workflows.weights import export_weights, import_weights
+
   if arguments[1] == 'export':
     workdir = command_line.required(_WORKDIR, 'runs/tae')
     export_weights(workdir, command_line.required(_OUT, 'tae.safetensors'), _FORMAT.value)

@@ -12,6 +12,7 @@ import pytest
 
 from configs.video.sizes import SIZES
 from mgjax.core.config import flatten
+from mgjax.core.config_files import load_config
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = sorted([CHECKOUT / 'README.md', *(CHECKOUT / 'docs').rglob('*.md')])
@@ -105,16 +106,17 @@ def test_links_resolve(document):
 
 
 @pytest.mark.parametrize(('module', 'rest', 'written'), commands())
-def test_commands_would_run(module, rest, written, flags):
+def test_commands_would_run(module, rest, written, flags, tmp_path, monkeypatch):
   assert module in flags, f'there is no {module}'
   given = [word[2:].partition('=')[::2] for word in shlex.split(rest) if word.startswith('--')]
   known = set()
   if config := dict(given).get('config'):
-    path, _, argument = config.partition(':')
-    source = written.get(path) or (CHECKOUT / path).read_text()
-    space = {}
-    exec(compile(source, path, 'exec'), space)
-    known = set(flatten(space['get_config'](*([argument] if argument else [])).to_dict()))
+    path, colon, argument = config.partition(':')
+    if path in written:
+      monkeypatch.syspath_prepend(CHECKOUT)
+      (tmp_path / 'written.py').write_text(written[path])
+      path = str(tmp_path / 'written.py')
+    known = set(flatten(load_config(f'{path}{colon}{argument}').to_dict()))
   for name, value in given:
     if name.startswith('config.'):
       assert name.removeprefix('config.') in known, f'{config} has no {name}'

@@ -3,13 +3,14 @@
 import ast
 import functools
 import importlib.metadata
+import json
+import os
 import pathlib
 import re
 import runpy
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import pytest
 import setuptools
@@ -18,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
-INSTALLED = ('mgjax', 'configs', 'launch')
+TOPS = ('mgjax', 'configs', 'launch')
 GROUPS = ('base', 'test', 'dev', 'oracle')
 PIN = re.compile(r'[a-z0-9-]+==[0-9][0-9a-z.]*')
 
@@ -89,7 +90,7 @@ def imports(path: pathlib.Path) -> tuple[set[str], set[str]]:
       found[id(node) in late].update(alias.name.split('.')[0] for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and not node.level:
       found[id(node) in late].add(node.module.split('.')[0])
-  ours = {*sys.stdlib_module_names, *INSTALLED}
+  ours = {*sys.stdlib_module_names, *TOPS}
   return found[0] - ours, found[1] - ours
 
 
@@ -118,9 +119,10 @@ def test_metadata_says_name_version_and_python(metadata):
 def test_every_folder_with_code_is_a_package(metadata):
   folders = {
     '.'.join(path.parent.relative_to(CHECKOUT).parts)
-    for top in INSTALLED
+    for top in TOPS
     for path in (CHECKOUT / top).rglob('*.py')
   }
+  folders = {name if name.startswith('mgjax') else f'mgjax.{name}' for name in folders}
   assert folders <= set(metadata['packages']), 'an __init__.py is missing'
 
 
@@ -154,7 +156,7 @@ def test_every_import_is_declared(metadata):
   optional = names(
     [text for group, texts in groups if group not in ('test', 'oracle', 'dev') for text in texts]
   )
-  for top in INSTALLED:
+  for top in TOPS:
     for path in (CHECKOUT / top).rglob('*.py'):
       at_once, later = map(distributions, imports(path))
       assert at_once <= required, f'{path}: declare {at_once - required} in install_requires'
@@ -162,31 +164,72 @@ def test_every_import_is_declared(metadata):
       assert not undeclared, f'{path}: declare {undeclared} in setup.py'
 
 
-@pytest.mark.slow
-def test_wheel_imports_outside_the_checkout(tmp_path):
-  source, site = tmp_path / 'source', tmp_path / 'site'
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+  """A folder into which the wheel was installed, as pip would into an environment."""
+  folder = tmp_path_factory.mktemp('wheel')
+  source, site = folder / 'source', folder / 'site'
   skip = shutil.ignore_patterns('.*', '__pycache__', 'build', 'dist', '*.egg-info', 'runs')
   shutil.copytree(CHECKOUT, source, ignore=skip)
   pip = (sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check')
-  build = ('wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', tmp_path, source)
-  subprocess.run([*pip, *build], check=True, cwd=tmp_path)
-  (wheel,) = tmp_path.glob('*.whl')
-  with zipfile.ZipFile(wheel) as archive:
-    files = {name for name in archive.namelist() if '.dist-info/' not in name}
-    archive.extractall(site)
-  in_checkout = {path for top in INSTALLED for path in (CHECKOUT / top).rglob('*.py')}
-  assert files >= {str(path.relative_to(CHECKOUT)) for path in in_checkout}
-  assert {name.split('/')[0] for name in files} == set(INSTALLED)
-  modules = sorted(
-    name.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
-    for name in files
-    if name.endswith('.py')
+  build = ('wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, source)
+  subprocess.run([*pip, *build], check=True, cwd=folder)
+  (wheel,) = folder.glob('*.whl')
+  subprocess.run([*pip, 'install', '--no-deps', '--target', site, wheel], check=True, cwd=folder)
+  return site
+
+
+def outside(site, *command):
+  """Runs a command where no checkout is to be seen; its standard output."""
+  environment = {**os.environ, 'PYTHONPATH': str(site), 'PYTHONSAFEPATH': '1'}
+  done = subprocess.run(
+    [str(word) for word in command],
+    cwd=site.parent,
+    env=environment,
+    capture_output=True,
+    text=True,
   )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+@pytest.mark.slow
+def test_a_wheel_brings_mgjax_alone_with_binaries_and_configurations(installed):
+  assert {path.name for path in installed.iterdir()} - {'bin'} == {
+    'mgjax',
+    *(path.name for path in installed.glob('*.dist-info')),
+  }
+  modules = {
+    '.'.join(path.relative_to(installed).with_suffix('').parts).removesuffix('.__init__')
+    for path in (installed / 'mgjax').rglob('*.py')
+  }
+  in_checkout = {path for top in TOPS for path in (CHECKOUT / top).rglob('*.py')}
+  assert len(modules) == len(in_checkout)
   code = f"""
-import importlib, sys
-sys.path.insert(0, {str(site)!r})
-for name in {modules!r}:
-  module = importlib.import_module(name)
-  assert module.__file__.startswith({str(site)!r}), module.__file__
+import importlib
+for name in {sorted(modules)!r}:
+  if not name.startswith('mgjax.launch.'):  # their flags have the same names
+    module = importlib.import_module(name)
+    assert module.__file__.startswith({str(installed)!r}), module.__file__
 """
-  subprocess.run([sys.executable, '-P', '-c', code], check=True, cwd=tmp_path)
+  outside(installed, sys.executable, '-c', code)
+
+
+@pytest.mark.slow
+def test_console_commands_find_configurations_by_name(installed):
+  assert sorted(path.name for path in (installed / 'bin').iterdir()) == sorted(
+    f'mgjax-{path.stem}'
+    for path in (CHECKOUT / 'launch').glob('*.py')
+    if path.stem not in ('__init__', 'command_line')
+  )
+  train = installed / 'bin' / 'mgjax-train'
+  assert 'python -m launch.train' in outside(installed, sys.executable, train, '--help')
+  config = json.loads(
+    outside(installed, sys.executable, train, '--config=video/t2iv_256:30b', '--print_config')
+  )
+  assert config['model']['dim'] == 6144
+
+
+def test_importing_mgjax_imports_no_jax():
+  code = "import sys, mgjax; assert not {'jax', 'numpy', 'flax'} & set(sys.modules); mgjax.flow"
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=CHECKOUT)

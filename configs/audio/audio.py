@@ -10,9 +10,9 @@ With --config.data.latents=... read what launch.encode encoded.
 
 from ml_collections import ConfigDict
 
-from configs.audio.sizes import model
-from configs.base import base, clips, encoding, masked_audio, sound_sampling
-from configs.text.encoders import AUDIO, places, split
+from ..base import base, clips, encoding, masked_audio, sound_sampling
+from ..text.encoders import AUDIO, places, split
+from .sizes import model
 
 SECONDS = 30.0  # 750 latents; longer sounds are cropped
 

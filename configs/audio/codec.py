@@ -7,7 +7,7 @@ a prior in place of the quantisation, so all that is borrowed here is borrowed f
 
 from ml_collections import ConfigDict
 
-from configs.base import base, sound_discriminator, sound_reconstruction
+from ..base import base, sound_discriminator, sound_reconstruction
 
 STEPS = 400_000  # borrowed
 

@@ -5,7 +5,7 @@ python -m launch.train --config=configs/audio/small.py:my_sounds/ --workdir=runs
 
 from ml_collections import ConfigDict
 
-from configs.audio import codec
+from . import codec
 
 
 def get_config(path: str = 'data/sounds') -> ConfigDict:

@@ -5,7 +5,7 @@ python -m launch.bench --config=configs/bench/cpu.py --baseline=tests/oracles/to
 
 from ml_collections import ConfigDict
 
-from configs.digits.video import get_config as digits
+from ..digits.video import get_config as digits
 
 
 def get_config() -> ConfigDict:

@@ -14,8 +14,9 @@ The same with h200.py:8192. On eight of them, which share a sample: --config.mes
 
 from ml_collections import ConfigDict
 
-from configs.video.t2iv_768 import get_config as stage
 from mgjax.core.errors import ConfigError
+
+from ..video.t2iv_768 import get_config as stage
 
 # Tokens of a sample: (height and width in pixels, rows of a batch).
 SAMPLES = {'73728': (768, 1), '8192': (256, 4)}

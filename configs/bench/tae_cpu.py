@@ -7,8 +7,8 @@ The same with --what=decode.
 
 from ml_collections import ConfigDict
 
-from configs.base import reconstruction
-from configs.tae.tae import get_config as tae
+from ..base import reconstruction
+from ..tae.tae import get_config as tae
 
 
 def get_config() -> ConfigDict:

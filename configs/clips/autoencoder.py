@@ -7,8 +7,8 @@ The argument is a folder of videos with captions (clip.mp4, clip.txt) or a .csv 
 
 from ml_collections import ConfigDict
 
-from configs.base import clips
-from configs.digits import autoencoder
+from ..base import clips
+from ..digits import autoencoder
 
 
 def get_config(path: str = '') -> ConfigDict:

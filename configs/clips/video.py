@@ -8,8 +8,8 @@ Encodes on the fly; for more than a few epochs encode once (launch.encode) and a
 
 from ml_collections import ConfigDict
 
-from configs.base import clips
-from configs.digits import video
+from ..base import clips
+from ..digits import video
 
 
 def get_config(path: str = '') -> ConfigDict:

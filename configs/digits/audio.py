@@ -9,8 +9,8 @@ python -m launch.train --config=configs/digits/audio.py --workdir=runs/sound/aud
 
 from ml_collections import ConfigDict
 
-from configs.base import base, encoding, masked_audio, sound_sampling
-from configs.digits import codec
+from ..base import base, encoding, masked_audio, sound_sampling
+from . import codec
 
 SECONDS = 2.0
 

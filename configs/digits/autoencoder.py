@@ -5,7 +5,7 @@ python -m launch.train --config=configs/digits/autoencoder.py --workdir=runs/dig
 
 from ml_collections import ConfigDict
 
-from configs.base import base, discriminator, reconstruction
+from ..base import base, discriminator, reconstruction
 
 
 def get_config() -> ConfigDict:

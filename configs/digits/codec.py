@@ -5,7 +5,7 @@ python -m launch.train --config=configs/digits/codec.py --workdir=runs/digits/co
 
 from ml_collections import ConfigDict
 
-from configs.base import base, sound_discriminator, sound_reconstruction
+from ..base import base, sound_discriminator, sound_reconstruction
 
 
 def get_config() -> ConfigDict:

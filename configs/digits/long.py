@@ -8,8 +8,9 @@ python -m launch.evaluate --workdir=runs/long/video --samples=432
 
 from ml_collections import ConfigDict
 
-from configs.digits import autoencoder, video
 from mgjax.core.errors import ConfigError
+
+from . import autoencoder, video
 
 
 def get_config(part: str = 'video') -> ConfigDict:

@@ -13,8 +13,9 @@ compares.
 
 from ml_collections import ConfigDict
 
-from configs.digits import autoencoder, video
 from mgjax.core.errors import ConfigError
+
+from . import autoencoder, video
 
 FRAMES = 16
 STEPS = {'images': 600, 'joint': 1200, 'double': 500}

@@ -13,8 +13,9 @@ These are images. With --config.buckets.sign.frames=16 in all but the last comma
 
 from ml_collections import ConfigDict
 
-from configs.digits import autoencoder, video
 from mgjax.core.errors import ConfigError
+
+from . import autoencoder, video
 
 SMALL = {'width': 64, 'depth': 2, 'heads': 2}
 WORDS = SMALL | {

@@ -8,8 +8,8 @@ python -m launch.train --config=configs/digits/video.py --workdir=runs/digits/vi
 
 from ml_collections import ConfigDict
 
-from configs.base import base, encoding, sampling
-from configs.digits import autoencoder
+from ..base import base, encoding, sampling
+from . import autoencoder
 
 
 def get_config() -> ConfigDict:

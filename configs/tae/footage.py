@@ -7,8 +7,8 @@ python -m launch.train --config=configs/tae/footage.py:my_clips/ --workdir=runs/
 
 from ml_collections import ConfigDict
 
-from configs.base import clips
-from configs.tae import tae
+from ..base import clips
+from . import tae
 
 
 def get_config(path: str = '') -> ConfigDict:

@@ -11,8 +11,9 @@ Then launch.evaluate --workdir=... shows the norm maps of each (docs/results.md)
 
 from ml_collections import ConfigDict
 
-from configs.digits import autoencoder
 from mgjax.core.errors import ConfigError
+
+from ..digits import autoencoder
 
 
 def get_config(stage: str = 'base') -> ConfigDict:

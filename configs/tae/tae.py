@@ -8,8 +8,9 @@ launch.weights imported.
 
 from ml_collections import ConfigDict
 
-from configs.base import base, clips, discriminator, reconstruction
 from mgjax.core.errors import ConfigError
+
+from ..base import base, clips, discriminator, reconstruction
 
 # Sizes, batches and steps are not in public sources; HunyuanVideo also goes from small to large. An
 # image is decoded as the 8 frames that its latent frame stands for, so batches cost about the same.

@@ -7,7 +7,7 @@ public.
 
 from ml_collections import ConfigDict
 
-from configs.text.ul2 import get_config as ul2
+from .ul2 import get_config as ul2
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ whose vectors of 1024 the report names where it uses the vision tower (§6).
 
 from ml_collections import ConfigDict
 
-from configs.base import encoder
+from ..base import encoder
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ published ViT-H/14, whose vectors have the 1024 numbers that the report names.
 
 from ml_collections import ConfigDict
 
-from configs.base import encoder
+from ..base import encoder
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ are those of the published google/ul2; which UL2 the report's authors took is no
 
 from ml_collections import ConfigDict
 
-from configs.base import encoder
+from ..base import encoder
 
 
 def get_config() -> ConfigDict:

@@ -9,8 +9,8 @@ what weights, is not in public sources. The size is one of configs/video/sizes.p
 
 from ml_collections import ConfigDict
 
-from configs.video.stage import DURATIONS, joint_buckets, stage
-from configs.video.t2iv_768 import POSITIONS, RATIOS
+from .stage import DURATIONS, joint_buckets, stage
+from .t2iv_768 import POSITIONS, RATIOS
 
 # Clips of 10.6 to 16 s at 24 frames a second, and of 16 s, half of all, at 16.
 SELECTED = {name: DURATIONS[name] for name in ('11s', '16s')}

@@ -21,7 +21,7 @@ import itertools
 
 from ml_collections import ConfigDict
 
-from configs.video import finetune, t2i_256, t2iv_256, t2iv_768
+from . import finetune, t2i_256, t2iv_256, t2iv_768
 
 RATES = (1e-5, 2e-5, 5e-6)  # of the finetunes; not in public sources
 

@@ -2,8 +2,9 @@
 
 from ml_collections import ConfigDict
 
-from configs.text.encoders import VIDEO, conditioning, split
 from mgjax.core.errors import ConfigError
+
+from ..text.encoders import VIDEO, conditioning, split
 
 SIZES = {
   # Small enough to run anywhere; learns nothing worth looking at.

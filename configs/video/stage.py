@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs.base import base, clips, encoding, sampling
-from configs.text.encoders import VIDEO, places, split
-from configs.video.sizes import model
 from mgjax.data.buckets import rows_for
+
+from ..base import base, clips, encoding, sampling
+from ..text.encoders import VIDEO, places, split
+from .sizes import model
 
 FPS = 16  # of what is sampled; clips are taken at the rates below, which their prompts name
 

@@ -9,7 +9,7 @@ launch.weights imports and launch.encode runs (docs/text.md), where :30b reads b
 
 from ml_collections import ConfigDict
 
-from configs.video.stage import stage
+from .stage import stage
 
 # 256 px are 32 latent places, 16 patches, a side; an image is one frame.
 POSITIONS = (1, 16, 16)

@@ -10,7 +10,7 @@ to see the model's parameters and stop.
 
 from ml_collections import ConfigDict
 
-from configs.video.stage import joint_buckets, stage
+from .stage import joint_buckets, stage
 
 # (height, width) of about 256 x 256 pixels, in multiples of 16: a patch of 2 x 2 latent places of
 # 8 x 8 pixels. 352 x 192 is the size of the report's ablations, the rest is chosen.

@@ -13,7 +13,7 @@ to see the model's parameters and stop.
 
 from ml_collections import ConfigDict
 
-from configs.video.stage import joint_buckets, stage
+from .stage import joint_buckets, stage
 
 # (height, width) of at most 768 x 768 pixels, in multiples of 16, so that 256 frames are at most
 # 32 x 48 x 48 = 73,728 tokens. 1024 x 576 is the report's (and as many), 4 : 3 is chosen.

@@ -14,8 +14,8 @@ from mgjax.core.config import did_you_mean, flatten
 from mgjax.core.errors import ConfigError
 
 _PACKAGE = pathlib.Path(__file__).parent.parent
-# A checkout first: of the working directory, then the one that this file lies in; then the package.
-_FOLDERS = (pathlib.Path('configs'), _PACKAGE.parent / 'configs', _PACKAGE / 'configs')
+# The working directory first, then those that an installed mgjax brings, then those of a checkout.
+_FOLDERS = (pathlib.Path('configs'), _PACKAGE / 'configs', _PACKAGE.parent / 'configs')
 
 
 def find_config(name: str) -> pathlib.Path:

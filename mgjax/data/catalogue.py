@@ -93,7 +93,7 @@ class ClipIndex:
     """Where the usable part of each clip begins, in seconds."""
     return np.nan_to_num(self.columns['start'])
 
-  def take(self, indices: np.ndarray) -> 'Catalogue':
+  def take(self, indices: np.ndarray) -> 'ClipIndex':
     """Returns a catalogue of some of the clips."""
     part = object.__new__(ClipIndex)
     part.columns = {name: column[indices] for name, column in self.columns.items()}

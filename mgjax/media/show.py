@@ -54,8 +54,7 @@ def show(
   if not notebook:
     print(place)
     return place
-  from IPython import display  # a notebook brings it
-
+  display = sys.modules['IPython.display']
   display.display(display.Image(place.read_bytes()))
   for item in () if moving else items:
     display.display(display.Audio(item.T, rate=rate))

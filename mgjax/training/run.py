@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 import mgjax
 from mgjax.checkpoints.warm_start import start_from
-from mgjax.checkpoints.workdir import open_checkpoints, write_about
+from mgjax.checkpoints.workdir import open_checkpoints, read_config, write_about
 from mgjax.core.config import differences, flatten
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.files import write_json

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.checkpoints import orbax_io
 from mgjax.checkpoints.maintenance import list_checkpoints, plan_pruning, remove, verify_all
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep

@@ -47,7 +47,9 @@ def noise(seconds, seed=0, channels=1):
 
 def whole(tracker, seconds, how='multi_diffusion', prompt=PROMPT, extension=None, **options):
   extension = extension or Extension(how)
-  return np.concatenate(list(tracker.stream(prompt, seconds=seconds, extension=extension, **options)))
+  return np.concatenate(
+    list(tracker.stream(prompt, seconds=seconds, extension=extension, **options))
+  )
 
 
 def make(tracker, out, **fields):
@@ -154,9 +156,7 @@ def test_the_best_candidate_is_the_best_in_the_scorers_eyes(tracker, clip):
   np.testing.assert_allclose(sound, candidates[2], atol=1e-6)
   assert (candidates[0] != candidates[1]).any()
   for how in ('multi_diffusion', 'autoregressive'):
-    chosen = whole(
-      tracker, 1.6, how, video=tracker.video_track(clip), candidates=2
-    )  # by alignment
+    chosen = whole(tracker, 1.6, how, video=tracker.video_track(clip), candidates=2)  # by alignment
     assert chosen.shape == (1.6 * RATE, 1)
 
 
