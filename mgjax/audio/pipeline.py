@@ -76,7 +76,7 @@ class AudioPipeline(FlowPipeline):
       ConfigError: the directory does not hold an audio model.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    super().__init__(workdir, 'audio', load_audio_codec, mesh, changes)
+    super().__init__(workdir, 'audio', 'an audio model', load_audio_codec, mesh, changes)
     self._reads = {key for each in self._model.conditionings for key in each.requires()}
     widths = [each.features for each in self._model.conditionings if hasattr(each, 'features')]
     self._width = widths[0] if widths else 1

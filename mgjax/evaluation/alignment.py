@@ -87,8 +87,8 @@ def judge_model(
   judge = train_judge(**world)
   alignment = PromptAlignment(
     scores=judge.score(videos, labels),
-    judge_ceiling=judge_ceiling(judge, **world),
-    judge_floor=judge_floor(judge, **world),
+    ceiling=judge_ceiling(judge, **world),
+    floor=judge_floor(judge, **world),
     diversity=diversity(judge, videos, labels),
     samples=len(videos),
     captions=len(unseen),

@@ -132,7 +132,7 @@ def judge_soundtracks(
     scores=judge_clips(made, clips),
     codec=judge_clips(again, clips),
     real=sound_ceiling(clips),
-    sound_floor=sound_floor(clips),
+    floor=sound_floor(clips),
     networks=networks,
   )
   shown = [

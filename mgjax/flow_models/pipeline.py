@@ -31,6 +31,7 @@ class FlowPipeline:
     self,
     workdir: str | os.PathLike[str],
     component: str,
+    noun: str,
     load: Callable[[str | os.PathLike[str]], Any],
     mesh: Mapping[str, int] | None,
     changes: Mapping[str, Any],
@@ -39,7 +40,8 @@ class FlowPipeline:
 
     Args:
       workdir: of a run of `component`.
-      part: 'video' or 'audio'.
+      component: 'video' or 'audio'.
+      noun: what it is, for messages.
       load: reads the autoencoder from its work directory.
       mesh: sizes of the mesh axes over which the weights are spread; None for one device.
       changes: of `config.sample`; None keeps the run's, a number for guidance is the scale of
@@ -49,7 +51,7 @@ class FlowPipeline:
       ConfigError: the directory does not hold a model of this part.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    self.config = read_config_of(workdir, component)
+    self.config = read_config_of(workdir, component, noun)
     self._model = make_flow_model(self.config)
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))

@@ -40,7 +40,7 @@ class VideoPipeline(FlowPipeline):
       ConfigError: the directory does not hold a text-to-video model.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    super().__init__(workdir, 'video', load_codec, mesh, changes)
+    super().__init__(workdir, 'video', 'a video model', load_codec, mesh, changes)
 
   @property
   def default_shape(self) -> tuple[int, int, int]:

@@ -108,7 +108,7 @@ def autoencoder_inputs():
 
 FLOW = make_objective(dropout={'text': 0.5})
 DROPOUT = {'text': 0.3, 'video': 0.3, 'context': 0.0}
-MASKED = make_masked_objective(make_objective(dropout=DROPOUT, together=0.2))
+MASKED = make_masked_objective(make_objective(dropout=DROPOUT, drop_all_probability=0.2))
 PIXELS = tae_objective.make_objective(tae_objective.LossWeights())
 
 
