@@ -1,0 +1,41 @@
+"""A configuration that an older version saved is read with the names of today."""
+
+import json
+import pathlib
+
+import pytest
+
+from configs.digits import audio, codec, video
+from mgjax.checkpoints.workdir import read_config
+from mgjax.core.config import flatten
+from mgjax.core.errors import ConfigError
+from mgjax.core.renamed_keys import migrate
+from mgjax.flow_models.build import FORMAT
+
+HERE = pathlib.Path(__file__).parent
+# Where things lie is said when a run is started; all else is as the configuration file has it.
+PLACES = ('autoencoder', 'data.latents', 'start_from')
+
+
+@pytest.mark.parametrize(('name', 'today'), [('video', video), ('audio', audio), ('codec', codec)])
+def test_a_saved_configuration_has_the_keys_and_values_of_today(name, today):
+  saved = flatten(migrate(json.loads((HERE / f'{name}_config_0_1.json').read_text())))
+  wanted = flatten(today.get_config().to_dict())
+  assert {key: saved[key] for key in saved if key not in PLACES} == {
+    key: wanted[key] for key in wanted if key not in PLACES
+  }
+  assert migrate(today.get_config().to_dict()) == today.get_config().to_dict()
+
+
+def test_a_work_directory_of_version_0_1_is_read(tmp_path):
+  (tmp_path / 'config.json').write_text((HERE / 'video_config_0_1.json').read_text())
+  config = read_config(tmp_path)
+  assert (config.component, config.model.mlp_dim, config.train.ema_decay) == ('video', 384, 0.997)
+  model = FORMAT.make(config.model.to_dict())
+  assert [type(each).__name__ for each in model.conditionings] == ['ByteText']
+
+
+def test_a_conditioning_that_no_version_had_is_named():
+  saved = {'model': {'conditionings': {'a': {'class': 'mine.Label', 'width': 3}}}}
+  with pytest.raises(ConfigError, match=r"made by mgjax 0\.1 with the conditioning 'mine\.Label'"):
+    migrate(saved)
