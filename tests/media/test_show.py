@@ -1,0 +1,51 @@
+"""What was made is shown as a picture outside of notebooks, and saved as files."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgjax.media.show import save, show
+
+VIDEOS = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3), np.uint8)
+SOUNDS = np.random.default_rng(1).normal(0, 0.1, (2, 4800, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize('made', [VIDEOS, VIDEOS[0], VIDEOS[:, :1], SOUNDS, SOUNDS[0]])
+def test_outside_of_a_notebook_it_is_a_picture(made, tmp_path, capsys):
+  path = show(made, path=tmp_path / 'shown.png')
+  with Image.open(path) as picture:
+    assert picture.size > (10, 10)
+  assert capsys.readouterr().out.strip() == str(path)
+
+
+def test_in_a_notebook_it_is_displayed(monkeypatch):
+  displayed = []
+  display = types.SimpleNamespace(
+    display=displayed.append,
+    Image=lambda data: ('image', len(data)),
+    Audio=lambda data, rate: ('audio', data.shape, rate),
+  )
+  shell = types.SimpleNamespace(kernel=None)
+  monkeypatch.setitem(sys.modules, 'IPython', types.SimpleNamespace(get_ipython=lambda: shell))
+  monkeypatch.setitem(sys.modules, 'IPython.display', display)
+  assert show(VIDEOS) is None and show(SOUNDS, rate=16_000) is None
+  assert [each[0] for each in displayed] == ['image', 'image', 'audio', 'audio']
+  assert displayed[-1] == ('audio', (1, 4800), 16_000)
+
+
+def test_files_are_named_by_number_beside_a_sheet(tmp_path):
+  names = [path.name for path in save(VIDEOS, tmp_path / 'videos')]
+  assert names == ['0000.mp4', '0001.mp4', 'sheet.png']
+  assert save(VIDEOS[:1, :1], tmp_path / 'images')[0].name == '0000.png'
+  paths = save(SOUNDS, tmp_path / 'sounds')
+  assert [path.name for path in paths] == ['0000.wav', '0001.wav', 'sheet.png']
+  assert all(path.stat().st_size for path in paths)
+
+
+@pytest.mark.parametrize('made', [np.zeros((2, 3), np.uint8), np.zeros(4), np.zeros((2, 2), int)])
+def test_another_array_is_refused(made, tmp_path):
+  with pytest.raises(ValueError, match='expected videos, uint8'):
+    show(made, path=tmp_path / 'a.png')

@@ -1,0 +1,43 @@
+"""Every row of the registry leads somewhere, and commands say what a component cannot."""
+
+import dataclasses
+
+import pytest
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.weight_format import WeightFormat
+from mgjax.registry import SECTIONS, Late, Section, feature, section
+
+FIELDS = [
+  field.name for field in dataclasses.fields(Section) if field.name not in ('noun', 'family')
+]
+
+
+@pytest.mark.parametrize('component', SECTIONS)
+def test_what_a_row_names_is_there(component):
+  row = SECTIONS[component]
+  assert row.family in ('flow model', 'autoencoder', 'codec', 'encoder')
+  for name in FIELDS:
+    if (late := getattr(row, name)) is not None:
+      found = late.get()
+      assert isinstance(found, WeightFormat) if name == 'weights' else callable(found), name
+
+
+def test_what_can_be_trained_can_be_outlined_loaded_exported_and_judged():
+  for component, row in SECTIONS.items():
+    if row.make_spec is not None:
+      missing = [name for name in FIELDS if getattr(row, name) is None and name != 'encode']
+      assert not missing, component
+
+
+def test_what_a_component_cannot_is_said():
+  with pytest.raises(ConfigError, match='unknown component vidoe; did you mean video'):
+    section('vidoe')
+  with pytest.raises(
+    ConfigError, match=r"'t5' is not one that can be trained; those are autoencod"
+  ):
+    feature('t5', 'make_spec', 'can be trained')
+
+
+def test_nothing_is_imported_before_it_is_needed():
+  Late('mgjax.nowhere:nothing')
