@@ -98,14 +98,14 @@ def _heading(report: Mapping[str, Any]) -> str:
 def _sizes(report: Mapping[str, Any]) -> str:
   if 'video' in report:
     rows, frames, height, width = report['video']
-    return f'{rows} x {frames} frames of {height} x {width}, {report["compute"]}'
+    return f'{rows} x {frames} frames of {height} x {width}, {report["dtype"]}'
   if 'prompts' in report:
     rows, length = report['prompts']
-    return f'{rows} x {length} tokens, {report["compute"]}'
+    return f'{rows} x {length} tokens, {report["dtype"]}'
   rows, tokens = report['latents'][0], report['tokens_per_sample']
   depth = f'{report["layers"]} of {report["layers_configured"]} layers, ' * bool(report['layers'])
   how = ', '.join(f'{key} {report[key]}' for key in ('remat', 'attention', 'exchange'))
-  return f'{depth}{rows} x {tokens:,} tokens, {report["compute"]}, {how}'
+  return f'{depth}{rows} x {tokens:,} tokens, {report["dtype"]}, {how}'
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -114,7 +114,7 @@ def describe_encoder(answer: Mapping[str, Any]) -> str:
   """Returns what `plan_encoder` found as a table for people."""
   lines = [
     f'{answer["parameters"]:,} parameters, {answer["rows"]} x {answer["length"]} tokens, '
-    f'{answer["compute"]}; one chip of {answer["topology"]} has {answer["gib_of_a_chip"]:.0f} GiB; '
+    f'{answer["dtype"]}; one chip of {answer["topology"]} has {answer["gib_of_a_chip"]:.0f} GiB; '
     f'{", ".join(answer["notes"])}',
     f'{"on":10} {"weights, GiB":>13} {"peak":>7} {"compiled in":>12}',
   ]

@@ -153,7 +153,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
   path.write_text(OTHER)
   with pytest.raises(ConfigError, match="no 'blocks' of an autoencoder to time; expected one of"):
     timed('blocks')
-  with pytest.raises(ConfigError, match="of the part 'video', not an autoencoder"):
+  with pytest.raises(ConfigError, match="of the component 'video', not an autoencoder"):
     timed('encode', tiny(component='video'))
   with pytest.raises(ConfigError, match=r'12 rows do not divide over 8 groups.* in --video'):
     timed('encode', video=(12, 1, 4, 4), devices=None)

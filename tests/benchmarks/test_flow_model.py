@@ -226,12 +226,12 @@ def out_of_memory_above(depth, monkeypatch):
   """Makes programs of more layers than `depth` too large."""
   real = flow_model.make_programs
 
-  def make_subject(what, config, *rest):
+  def make_programs(what, config, *rest):
     if config.model.depth > depth:
       raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.')
     return real(what, config, *rest)
 
-  monkeypatch.setattr(flow_model, 'make_subject', make_subject)
+  monkeypatch.setattr(flow_model, 'make_programs', make_programs)
 
 
 @pytest.mark.slow
@@ -298,9 +298,9 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
     ('torch_backbone', 'blocks', 'attention', 'bfloat16'),
   ],
 )
-def test_torch_takes_turns_with_ours(baseline, what, remat, compute):
+def test_torch_takes_turns_with_ours(baseline, what, remat, dtype):
   pytest.importorskip('torch')
-  config = tiny(model__remat=remat, model__dtype=compute)
+  config = tiny(model__remat=remat, model__dtype=dtype)
   report = timed(what, config, baselines=[f'{ORACLES}/{baseline}.py'])
   assert not report['failed']
   (name,) = report['baseline_over_mgjax']

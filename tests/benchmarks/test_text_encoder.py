@@ -76,5 +76,5 @@ def test_what_cannot_be_timed_is_refused():
   config.rows = 3
   with pytest.raises(ConfigError, match=r'config\.rows = 3 do not divide over 8 groups'):
     measure_encoder(config)
-  with pytest.raises(ConfigError, match="of the part 'video'; expected t5"):
+  with pytest.raises(ConfigError, match="of the component 'video'; expected t5"):
     measure_encoder(video.get_config())
