@@ -1,4 +1,4 @@
-"""What one training step has to do: sizes, parameters, operations."""
+"""The workload of a training step: sizes, parameters and operations of a model and its samples."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from mgjax.core.tree import named_leaves
 from mgjax.flow_models.build import context_length, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
-from mgjax.registry import feature
+from mgjax.registry import section
 
 LAYERS = 'backbone/layers/'
 
@@ -102,17 +102,18 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   8 x 8 with 16 channels (configs/tae/tae.py).
 
   Args:
-    config: of the component 'video' or 'audio'.
+    config: of a flow model.
     bucket: a name in `config.buckets`; '' takes the one with the most tokens.
 
   Raises:
-    ConfigError: the configuration is of another part, or has no such bucket.
+    ConfigError: the configuration is not of a flow model, or has no such bucket.
   """
-  outline = feature(config.component, 'outline', 'can be trained')(config)
-  if outline.samples is None:
+  row = section(config.component)
+  if row.family != 'flow model':
     raise ConfigError(
       f'plans by formula are made for flow models; this configuration is of {config.component!r}'
     )
+  outline = row.outline(config)
   model = outline.model
   grids = {
     name: (shape, latents, math.prod(grid((1, *latents), model.backbone.patch)))

@@ -201,5 +201,7 @@ def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
 
 
 def test_other_parts_have_no_plan_yet():
-  with pytest.raises(ConfigError, match=r"for flow models; this configuration is of 'autoencoder'$"):
+  with pytest.raises(
+    ConfigError, match=r"for flow models; this configuration is of 'autoencoder'$"
+  ):
     make_plan(autoencoder.get_config(), 'h200:8')
