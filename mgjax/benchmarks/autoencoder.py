@@ -1,6 +1,6 @@
 """Benchmarks an autoencoder on the devices that there are, alone or interleaved with baselines.
 
-Baselines get our weights and inputs, and their results are compared with ours before they are timed.
+Baselines get our weights and inputs; their results are compared with ours before they are timed.
 """
 
 import math

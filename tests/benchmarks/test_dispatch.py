@@ -21,12 +21,12 @@ from mgjax.core.errors import ConfigError
   ],
 )
 def test_a_component_is_timed_as_its_family_is(config, measure, what, options, monkeypatch):
-  calls = []
-  monkeypatch.setattr(dispatch, measure, lambda *args, **given: calls.append((args[1:], given)))
+  monkeypatch.setattr(dispatch, measure, lambda *args, **given: {'call': (args[1:], given)})
   monkeypatch.setattr(dispatch, 'describe_benchmark', lambda report: 'table')
-  assert bench_any(config.get_config(), what, rounds=2, **options).text == 'table'
+  answer = bench_any(config.get_config(), what, rounds=2, **options)
   given = {'baselines': (), 'rounds': 2, **options}
-  assert calls == [((what,) if measure != 'measure_encoder' else (), given)]
+  assert answer.text == 'table'
+  assert answer.numbers['call'] == ((what,) if measure != 'measure_encoder' else (), given)
 
 
 def test_an_answer_is_a_table_and_json():
