@@ -1,4 +1,4 @@
-"""A training step compiled for a TPU pod that is not there."""
+"""Compiles training steps ahead of time for TPU topologies, without devices."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
-  """What the compiler says of one training step; sizes are GiB of one device.
+  """Memory of one training step, by the compiler; sizes are GiB of one device.
 
   Attributes:
     arguments_gib: the state and the batch.
@@ -117,7 +117,7 @@ def compile_lowered(lower: Callable[[], Any], device: Any) -> CompiledStep:
 
 
 def tpu_devices(topology: Topology) -> list[Any]:
-  """Returns the devices of a TPU pod that exists for the compiler alone.
+  """Returns the devices of a TPU topology that only the compiler knows.
 
   Raises:
     ConfigError: it is not of TPUs, or libtpu is not installed or knows no such topology.

@@ -1,4 +1,4 @@
-"""Whether an autoencoder fits: its training step and its tiles, compiled without devices."""
+"""Plans the memory of an autoencoder: its step and its tiles, compiled without devices."""
 
 import functools
 from collections.abc import Mapping

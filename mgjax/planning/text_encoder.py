@@ -1,4 +1,4 @@
-"""Whether a frozen encoder fits: on one chip, and in pieces over all of a topology."""
+"""Plans the memory of a frozen encoder: on one chip, and sharded over all of a topology."""
 
 import dataclasses
 import math
@@ -81,7 +81,7 @@ def plan_encoder(
     compiled: compile it for the topology, and take memory from the compiler.
 
   Returns:
-    Plain JSON values: GiB of one chip, on one alone and in pieces on all.
+    Plain JSON values: GiB of one chip, on one alone and sharded over all.
 
   Raises:
     ConfigError: the configuration is not of an encoder; or the topology is not of TPUs, or the

@@ -42,7 +42,7 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-  """A model and the samples that it is to be trained on.
+  """A flow model and the samples that it is trained on, in numbers.
 
   Attributes:
     bucket: name of the bucket that the samples come from.
@@ -55,7 +55,7 @@ class Workload:
     feed_forward: kind of the FFN.
     depth: layers L.
     heads: attention heads g.
-    width: bytes of a number in the compute type.
+    itemsize: bytes of a number in the compute type.
     parameters: all arrays of the model.
     flops: of one sample's forward pass.
     preset: the configuration's `rules`.
@@ -75,7 +75,7 @@ class Workload:
   feed_forward: str
   depth: int
   heads: int
-  width: int
+  itemsize: int
   parameters: tuple[Parameter, ...]
   flops: Flops
   preset: str
@@ -137,7 +137,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     feed_forward=backbone.feed_forward,
     depth=backbone.depth,
     heads=backbone.heads,
-    width=jnp.dtype(backbone.dtype).itemsize,
+    itemsize=jnp.dtype(backbone.dtype).itemsize,
     parameters=_parameters(model, latents, batch),
     flops=backbone_flops(backbone, (1, *latents), context),
     preset=config.rules,
@@ -178,8 +178,8 @@ def check_preset(preset: str, sizes: Mapping[str, int]) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def cutting_axes(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
-  """Returns the mesh axes, slowest first, that cut each parameter (`parallel/rules.py`).
+def sharding_axes(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
+  """Returns the mesh axes, slowest first, that shard each parameter (`parallel/rules.py`).
 
   Args:
     parameters: of a workload.
