@@ -124,6 +124,17 @@ def section(component: str) -> Section:
   return SECTIONS[component]
 
 
+def check_family(component: str, family: str) -> None:
+  """Checks that a component is of a family, as 'encoder'.
+
+  Raises:
+    ConfigError: there is no such component, or it is of another family.
+  """
+  if section(component).family != family:
+    able = ' or '.join(name for name, each in SECTIONS.items() if each.family == family)
+    raise ConfigError(f'the configuration is of the component {component!r}; expected {able}')
+
+
 def feature(component: str, name: str, what: str) -> Late:
   """Returns a field of a component's row that a command cannot do without.
 

@@ -1,7 +1,6 @@
-"""An autoencoder against the clock, on the devices that there are, alone or with baselines.
+"""Benchmarks an autoencoder on the devices that there are, alone or interleaved with baselines.
 
-Baselines get our weights and what ours reads, and before anything is timed their results are compared
-with ours.
+Baselines get our weights and inputs; their results are compared with ours before they are timed.
 """
 
 import math
@@ -22,15 +21,14 @@ from mgjax.benchmarks.report import RECONSTRUCTION_COUNTED
 from mgjax.benchmarks.timing import SPREAD, Timed, counted_compilations
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
-from mgjax.core.typing import Array, Batch, Float, Tree
+from mgjax.core.typing import Array, Float, Tree
 from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD
-from mgjax.parallel.chips import find_chip
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import batch_sharding, make_initialise, put_batch
-from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
-from mgjax.tae.objective import LossWeights, make_objective
+from mgjax.planning.step_spec import StepSpec, make_autoencoder_step_spec
+from mgjax.registry import check_family
 
 ENCODE, DECODE = 'encode', 'decode'
 PASSES = (ENCODE, DECODE, STEP)
@@ -65,8 +63,9 @@ def measure_autoencoder(
     devices: by default all there are.
 
   Returns:
-    Plain JSON values: `programs` is contender -> program -> seconds, rates of the median, memory;
-    `apart` is baseline -> program -> how far its results are from ours, of our largest number.
+    Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the
+    median, memory; `apart` is baseline -> program -> how far its results are from ours, of our
+    largest number.
 
   Raises:
     ConfigError: something does not exist or does not divide.
@@ -75,10 +74,7 @@ def measure_autoencoder(
     raise ConfigError(
       f'there is no {what!r} of an autoencoder to time; expected one of {", ".join(PASSES)}'
     )
-  if config.component != 'autoencoder':
-    raise ConfigError(
-      f'the configuration is of the component {config.component!r}, not an autoencoder'
-    )
+  check_family(config.component, 'autoencoder')
   _, bucket = longest_bucket(config.buckets)
   video = video or (bucket.batch_size, bucket.frames, bucket.height, bucket.width)
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
@@ -88,20 +84,20 @@ def measure_autoencoder(
       f'{video[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple in --video'
     )
-  programs = make_autoencoder_programs(what, config, video, mesh)
+  programs = make_autoencoder_programs(what, make_autoencoder_step_spec(config), video, mesh)
   notes = ['LPIPS and discriminator are not in the step'] if what == STEP else []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, task, check = prepare(programs), {}, None
     if found:
       params, x = ours.arguments
-      task = make_autoencoder_task(what, config, video[1], x, params)
+      task = make_autoencoder_task(what, config.model.to_dict(), video[1], x, params)
       check = make_check(ours, apart, notes)
     outcome = compare_programs(
       ours, found, task, compilations, rounds=rounds, profile=profile, check=check
     )  # fmt: skip
   report = report_of(
-    what, ours, outcome, mesh, find_chip(mesh.devices.flat[0].device_kind),
+    what, ours, outcome, mesh,
     rounds=rounds, notes=notes, rows=video[0], frames=video[0] * video[1],
   )  # fmt: skip
   return report | {
@@ -149,23 +145,20 @@ def _count(jaxpr) -> int:
 
 
 def make_autoencoder_programs(
-  what: str, config: ConfigDict, video: tuple[int, int, int, int], mesh: Mesh
+  what: str, spec: StepSpec, video: tuple[int, int, int, int], mesh: Mesh
 ) -> Programs:
   """Makes the program to be timed, without allocating anything large; no mesh may be ambient.
 
   Args:
     what: 'encode', 'decode' or 'step'.
-    config: of the component 'autoencoder'.
+    spec: the objects of an autoencoder's training step.
     video: shape (b t h w).
     mesh: from `make_mesh`.
 
   Raises:
     ConfigError: the pixels do not divide by the compression.
   """
-  model = make_autoencoder(config.model.to_dict())
-
-  def init(key):
-    return model.init(key, jnp.zeros((1, *model.compression, 3)), key)['params']
+  model = spec.model
 
   def encode(params: Tree, x: Float[Array, 'b t h w 3']) -> Float[Array, 'b u i j c']:
     return model.apply({'params': params}, x, method='encode').mean
@@ -173,7 +166,7 @@ def make_autoencoder_programs(
   def decode(params: Tree, latents: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j 3']:
     return model.apply({'params': params}, latents, video[1], method='decode')
 
-  initialise, shardings = make_initialise(init, mesh)
+  initialise, shardings = make_initialise(spec.init, mesh)
   params = program_shapes(initialise, shardings)
   rows = batch_sharding(mesh)
   pixels = jax.ShapeDtypeStruct((*video, 3), jnp.float32, sharding=rows)
@@ -184,8 +177,10 @@ def make_autoencoder_programs(
     for name, program, x in ((ENCODE, encode, pixels), (DECODE, decode, latents))
   }
   if what == STEP:
+    drawn = np.random.default_rng(0).uniform(-1, 1, (*video, 3)).astype(np.float32)
     forward = flops[ENCODE] + flops[DECODE]
-    return _make_step(config, model, init, video, mesh, FORWARD_AND_BACKWARD * forward)
+    batch, flops = put_batch({'video': drawn}, mesh), FORWARD_AND_BACKWARD * forward
+    return make_step_programs(spec, batch, mesh, flops=flops)
   program, x = {ENCODE: (encode, pixels), DECODE: (decode, latents)}[what]
   return Programs(
     programs={what: program},
@@ -194,13 +189,6 @@ def make_autoencoder_programs(
     allocate=lambda: _draw((params, x)),
     parameters=count_parameters(params),
   )
-
-
-def _make_step(config: ConfigDict, model: Autoencoder, init, video, mesh: Mesh, flops: int):
-  weights = LossWeights(**config.objective)
-  batch: Batch = {'video': np.random.default_rng(0).uniform(-1, 1, (*video, 3)).astype(np.float32)}
-  batch = put_batch(batch, mesh)
-  return make_step_programs(config, model, make_objective(weights), init, batch, mesh, flops=flops)
 
 
 def _draw(shapes: Tree) -> Tree:

@@ -1,9 +1,9 @@
-"""Other implementations of what is timed: JAX's own attention, or a Python file.
+"""Baselines: other implementations of what is timed, JAX's own attention or a Python file.
 
 A file, such as `tests/oracles/torch_attention.py`, has WHAT, the names of what it can run, and
 `make_programs(task) -> {variant: {program: run}}`. A program goes by the name that ours has
 (`programs.py`), `run()` returns when it is done, and `task` is what `make_task` returns.
-Against autoencoders and encoders `task` is what `make_reconstruction_task` or `make_encoder_task`
+Against autoencoders and encoders `task` is what `make_autoencoder_task` or `make_encoder_task`
 returns, and `run()` gives its result, an array, to be compared with ours before anything is timed.
 A file has DIFFERS where its work is another: words for the report, and nothing is compared.
 """
@@ -17,9 +17,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgjax.backbone.patch import grid
+from mgjax.backbone.transformer import Transformer
 from mgjax.benchmarks.programs import BOTH, FORWARD
 from mgjax.benchmarks.timing import Timed, compile_program, draw, repeated
 from mgjax.core.errors import ConfigError
@@ -28,7 +28,7 @@ from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Tree
 
 JAX = 'jax.nn'
-FIELDS = ('dim', 'depth', 'heads', 'mlp_dim', 'positions', 'patch', 'epsilon', 'dtype', 'remat')
+FIELDS = ('dim', 'depth', 'heads', 'mlp_dim', 'positions', 'patch', 'epsilon', 'remat')
 
 Programs = dict[str, Timed]
 
@@ -61,8 +61,8 @@ def find_baselines(names: Sequence[str], what: str, devices: int) -> list[Baseli
   """
   if names and devices > 1:
     raise ConfigError(
-      f'a baseline runs on one device, and this mesh has {devices}; leave --baseline away, or show this '
-      'process one device, as with CUDA_VISIBLE_DEVICES=0'
+      f'a baseline runs on one device, and this mesh has {devices}; leave --baseline away, or show '
+      'this process one device, as with CUDA_VISIBLE_DEVICES=0'
     )
   found = []
   for name in names:
@@ -77,55 +77,53 @@ def find_baselines(names: Sequence[str], what: str, devices: int) -> list[Baseli
 
 
 def make_task(
-  what: str, config: ConfigDict, latents: tuple[int, ...], context: int
+  what: str, backbone: Transformer, latents: tuple[int, ...], context: int
 ) -> dict[str, Any]:
-  """Returns what a baseline has to do, in plain values.
+  """Returns what a baseline of a flow model has to do, in plain values.
 
   Returns:
     `what`; `latents` (b t h w c); `grid`, patches along t, h, w; `context`, tokens that
-    cross-attention reads; the fields of the model named in `FIELDS`; `platform`: cpu, gpu or tpu;
-    `threads` that a CPU may use.
+    cross-attention reads; the fields of the backbone named in `FIELDS`, and `dtype`; `platform`:
+    cpu, gpu or tpu; `threads` that a CPU may use.
   """
-  model = config.model.to_dict()
   return {
     'what': what,
     'latents': tuple(latents),
-    'grid': grid(latents, tuple(model['patch'])),
+    'grid': grid(latents, backbone.patch),
     'context': context,
-    **{name: model[name] for name in FIELDS},
+    **{name: getattr(backbone, name) for name in FIELDS},
+    'dtype': backbone.dtype.name,
     **_machine(),
   }
 
 
 def make_autoencoder_task(
-  what: str, config: ConfigDict, frames: int, x: Array, params: Tree
+  what: str, fields: Mapping[str, Any], frames: int, x: Array, params: Tree
 ) -> dict[str, Any]:
   """Returns what a baseline of an autoencoder has to do, in plain values and arrays of numpy.
 
   Returns:
     `what`; `frames` of the video; `x`, pixels in [-1, 1] or latents (b t h w c); `params`, our
-    parameters by name; the fields of `config.model`; `platform` and `threads`, as `make_task`.
+    parameters by name; the `fields` of the model; `platform` and `threads`, as `make_task`.
   """
   params = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
   given = {'what': what, 'frames': frames, 'x': np.asarray(x), 'params': params}
-  return given | config.model.to_dict() | _machine()
+  return {**given, **fields, **_machine()}
 
 
-def make_encoder_task(config: ConfigDict, inputs: Sequence[Array], params: Tree) -> dict[str, Any]:
+def make_encoder_task(
+  fields: Mapping[str, Any], inputs: Sequence[Array], params: Tree
+) -> dict[str, Any]:
   """Returns what a baseline of an encoder has to do, in plain values and arrays of numpy.
 
   Returns:
-    `what`, 'encode'; `part`; `tokens` and `mask` (b m), or `images` (b h w 3) in [0, 1]; `params`,
-    ours as a tree; the fields of `config.model`; `platform` and `threads`, as `make_task`.
+    `what`, 'encode'; `tokens` and `mask` (b m), or `images` (b h w 3) in [0, 1]; `params`, ours as
+    a tree; the `fields` of the model and its `component`; `platform` and `threads`, as `make_task`.
   """
   names = ('tokens', 'mask') if len(inputs) == 2 else ('images',)
   given = {name: np.asarray(each) for name, each in zip(names, inputs, strict=True)}
-  given |= {
-    'what': 'encode',
-    'component': config.component,
-    'params': jax.tree.map(np.asarray, params),
-  }
-  return given | config.model.to_dict() | _machine()
+  given |= {'what': 'encode', 'params': jax.tree.map(np.asarray, params)}
+  return {**given, **fields, **_machine()}
 
 
 def _machine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Programs of a set of programs against those of baselines: compiled, warmed up, timed in turns, reported."""
+"""Compares our programs with those of baselines: compiled, warmed up, interleaved, reported."""
 
 import dataclasses
 import gc
@@ -21,21 +21,21 @@ from mgjax.benchmarks.timing import (
   warm_up,
 )
 from mgjax.core.errors import first_line
-from mgjax.parallel.chips import GIB, Chip, peak_bytes
+from mgjax.parallel.chips import GIB, find_chip, peak_bytes
 
 PROFILED = 3  # runs of each program in a trace
 MIB = 2**20
 
-Runs = dict[tuple[str, str], Timed]  # (contender, program) -> its run
+Runs = dict[tuple[str, str], Timed]  # ('mgjax' or a variant of a baseline, program) -> its run
 Check = Callable[[Baseline, str, Mapping[str, Timed]], None]  # of a variant's programs; it raises
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedPrograms:
-  """a set of programs with its programs compiled, bound to arguments, and warm.
+  """Programs that are compiled, bound to arguments, and warm.
 
   Attributes:
-    subject: what was prepared.
+    programs: what was prepared.
     arguments: of every program.
     compiled: name -> program.
     runs: name -> the program with its arguments.
@@ -49,10 +49,10 @@ class PreparedPrograms:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """What came of a contest.
+  """The times of our programs and of baselines'.
 
   Attributes:
-    timings: (contender, program) -> its times, as `race` returns them.
+    timings: keys of `Runs` -> times, as `interleave` returns them.
     failed: baseline or variant -> why it has no times.
     late: programs that were compiled while others were timed.
     peak: bytes of a device that ours took, or None where the device cannot say.
@@ -65,7 +65,7 @@ class Comparison:
 
 
 def compile_one(programs: Programs, name: str) -> CompiledProgram:
-  """Compiles one program of a set of programs."""
+  """Compiles one of several programs."""
   return compile_program(
     programs.programs[name],
     programs.shapes,
@@ -75,7 +75,7 @@ def compile_one(programs: Programs, name: str) -> CompiledProgram:
 
 
 def prepare(programs: Programs) -> PreparedPrograms:
-  """Compiles all programs of a set of programs, makes their arguments and warms them up."""
+  """Compiles programs, makes their arguments and warms them up."""
   compiled = {name: compile_one(programs, name) for name in programs.programs}
   arguments = list(programs.allocate())
   runs = {
@@ -97,17 +97,17 @@ def compare_programs(
   profile: str = '',
   check: Check | None = None,
 ) -> Comparison:
-  """Lets baselines do what ours does, in turns.
+  """Times our programs and those of baselines, interleaved.
 
   Args:
     ours: prepared before, so that its peak of memory is its own.
-    baselines: from `find_rivals`.
+    baselines: from `find_baselines`.
     task: what they have to do.
     compilations: of this process, a list that grows (`counted_compilations`).
     rounds: timed runs of every program.
     profile: directory for a trace of some more runs of ours; '' for none.
-    check: of a baseline, its variant and that one's programs, before they are timed: it raises where
-      they do not do what they should.
+    check: takes a baseline, its variant and that one's programs before they are timed, and raises
+      where they do not do what they should.
   """
   peak = peak_bytes()
   runs, failed = prepare_baselines(baselines, task, check)
@@ -125,7 +125,6 @@ def report_of(
   ours: PreparedPrograms,
   outcome: Comparison,
   mesh: Mesh,
-  chip: Chip | None,
   *,
   rounds: int,
   notes: Sequence[str],
@@ -136,14 +135,14 @@ def report_of(
   Args:
     what: was timed.
     ours: its programs.
-    outcome: of the contest.
+    outcome: of the comparison.
     mesh: of the devices.
-    chip: what they are, or None.
     rounds: timed runs of every program.
     notes: sentences to go with it.
     counts: what one run takes in: `rows`, and the units of which rates are wanted.
   """
   kind = mesh.devices.flat[0].device_kind
+  chip = find_chip(kind)
   notes = list(notes)
   if outcome.late:
     notes.append(
@@ -185,9 +184,9 @@ def prepare_baselines(
   """Makes baselines and warms them up; one that fails is named, and does not stop the others.
 
   Args:
-    baselines: from `find_rivals`.
+    baselines: from `find_baselines`.
     task: what they have to do.
-    check: see `compete`.
+    check: see `compare_programs`.
 
   Returns:
     Their programs, and baseline or variant -> why it has none.

@@ -1,11 +1,12 @@
-"""The loading of data against the clock: clips, the first batch, and latents.
+"""Benchmarks data loading: clips, the first batch, and latents.
 
-Clips are random windows of video files, read from records by the loader that training reads with;
-baselines read the same windows from the same files, with as many workers as there are cores. Latents
-are read from records by threads, against threads that copy as much within memory.
+Clips are random windows of video files, read from records by the loader of training; baselines read
+the same windows from the same files, with as many workers as there are cores. Latents are read from
+records by threads, and compared with threads that copy as many bytes within memory.
 """
 
 import concurrent.futures
+import dataclasses
 import functools
 import os
 import pathlib
@@ -19,7 +20,7 @@ from ml_collections import ConfigDict
 from mgjax.benchmarks.baselines import Baseline, find_baselines
 from mgjax.benchmarks.compare import prepare_baselines
 from mgjax.benchmarks.report import OURS, ratios
-from mgjax.benchmarks.sample_data import Windows, make_footage, make_latents
+from mgjax.benchmarks.sample_data import ClipSettings, Windows, make_footage, make_latents
 from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_family, warm_up
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.loader import StepIterator
@@ -50,22 +51,26 @@ def measure_data(
     directory: for the files, which are removed again; by default where temporary files go.
 
   Returns:
-    Plain JSON values: `programs` is contender -> program -> seconds of one run, of processors too,
+    Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds of one run, of
+    processors too,
     and what it reads in a second: `clips_per_second`, or `gigabytes_per_second` of latents.
 
   Raises:
     ConfigError: there is no such baseline, or no whole batch.
     DataError: the videos cannot be used.
   """
-  if config.windows < config.batch_size or config.latents.rows < config.latents.batch_size:
+  clips = ClipSettings(
+    **{each.name: config[each.name] for each in dataclasses.fields(ClipSettings)}
+  )
+  if not clips.batches or config.latents.rows < config.latents.batch_size:
     raise ConfigError('windows and latents.rows must be at least one batch of theirs')
   found = find_baselines(baselines, WHAT, devices=1)
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   threads = config.threads or cores
   with tempfile.TemporaryDirectory(dir=directory or None) as folder:
-    footage = make_footage(config, pathlib.Path(folder))
-    ours = _clip_programs(config, pathlib.Path(folder), footage, threads)
-    theirs, failed = prepare_baselines(found, _task(config, footage, cores), _make_check(ours))
+    footage = make_footage(clips, pathlib.Path(folder))
+    ours = _clip_programs(clips, pathlib.Path(folder), footage, threads)
+    theirs, failed = prepare_baselines(found, _task(clips, footage, cores), _make_check(ours))
     for run in ours.values():
       warm_up(run)
     runs = {(OURS, name): run for name, run in ours.items()} | theirs
@@ -75,28 +80,28 @@ def measure_data(
     for run in latents.values():
       warm_up(run)
     timings |= interleave(latents, rounds, processor_seconds_of_family)
-  clips = config.windows // config.batch_size * config.batch_size
+  count = clips.batches * clips.batch_size
   programs: dict[str, dict[str, Any]] = {}
-  for (contender, program), times in timings.items():
-    rate = {'clips_per_second': clips / times['median']}
+  for (name, program), times in timings.items():
+    rate = {'clips_per_second': count / times['median']}
     if program not in ours:
       rate = {'gigabytes_per_second': size / times['median'] / 1e9}
-    programs.setdefault(contender, {})[program] = {**times, **({} if program == FIRST else rate)}
+    programs.setdefault(name, {})[program] = {**times, **({} if program == FIRST else rate)}
   return {
     'what': WHAT,
     'cores': cores,
     'threads': threads,
     'rounds': rounds,
-    'clips': [clips, config.frames, config.height, config.width],
-    'fps': config.fps,
-    'batch_size': config.batch_size,
+    'clips': [count, clips.frames, clips.height, clips.width],
+    'fps': clips.fps,
+    'batch_size': clips.batch_size,
     'latents': [config.latents.rows, *config.latents.shape],
     'programs': programs,
     'baseline_over_mgjax': ratios({key: timings[key] for key in runs}),
     'copy_over_mgjax': {
       program: timings[COPY, COPY]['median'] / timings[OURS, program]['median']
-      for contender, program in latents
-      if contender == OURS
+      for name, program in latents
+      if name == OURS
     },
     'failed': failed,
   }
@@ -109,15 +114,15 @@ def describe_data(report: Mapping[str, Any]) -> str:
     f'{clips} clips of {frames} frames of {height} x {width} at {report["fps"]} a second, in '
     f'batches of {report["batch_size"]}, on {report["cores"]} cores in {report["threads"]} threads'
   ]
-  for contender, programs in report['programs'].items():
+  for name, programs in report['programs'].items():
     for program, numbers in programs.items():
       rates = [
         f'{numbers[f"{unit}_per_second"]:.4g} {short}/s'
         for unit, short in (('clips', 'clips'), ('gigabytes', 'GB'))
         if f'{unit}_per_second' in numbers
       ]
-      times = ', '.join(f'{name} {numbers[name]:.4g} s' for name in ('median', 'min', 'cpu'))
-      lines.append(f'{contender}, {program}: {", ".join([*rates, times])}')
+      times = ', '.join(f'{key} {numbers[key]:.4g} s' for key in ('median', 'min', 'cpu'))
+      lines.append(f'{name}, {program}: {", ".join([*rates, times])}')
   for name, variant in report['baseline_over_mgjax'].items():
     for program, times in variant.items():
       lines.append(
@@ -129,16 +134,16 @@ def describe_data(report: Mapping[str, Any]) -> str:
   return '\n'.join(lines + [f'{name} is absent: {why}' for name, why in report['failed'].items()])
 
 
-def _task(config: ConfigDict, footage: Mapping[int, Windows], cores: int) -> dict[str, Any]:
+def _task(clips: ClipSettings, footage: Mapping[int, Windows], cores: int) -> dict[str, Any]:
   """Returns what a baseline has to do: programs of whole epochs, and the first batch of one."""
   return {
     'what': WHAT,
     'windows': {_name(gop): windows for gop, windows in footage.items()},
     'first': (FIRST, next(iter(footage.values()))),
-    'frames': config.frames,
-    'fps': config.fps,
-    'size': (config.height, config.width),
-    'batch_size': config.batch_size,
+    'frames': clips.frames,
+    'fps': clips.fps,
+    'size': (clips.height, clips.width),
+    'batch_size': clips.batch_size,
     'workers': cores,
   }
 
@@ -148,20 +153,19 @@ def _name(gop: int) -> str:
 
 
 def _clip_programs(
-  config: ConfigDict, folder: pathlib.Path, footage: Mapping[int, Windows], threads: int
+  clips: ClipSettings, folder: pathlib.Path, footage: Mapping[int, Windows], threads: int
 ) -> Programs:
   """Returns our programs; each gives the first batch that it reads."""
 
   def read(gop: int, batches: int) -> np.ndarray:
     data = {
       'kind': 'records', 'path': str(folder / f'gop_{gop}' / 'records'), 'validation_path': '',
-      'fps': config.fps, 'latents': '',
+      'fps': clips.fps, 'latents': '',
     }  # fmt: skip
-    shape = {'frames': config.frames, 'height': config.height, 'width': config.width}
+    shape = {'frames': clips.frames, 'height': clips.height, 'width': clips.width}
     source = Replacing(make_sources(data, {WHAT: shape}, 'train')[WHAT], WHAT)
-    bucket = ShapeBucket(WHAT, source, config.batch_size, 1, make_transform((), ('video',)))
-    whole = config.windows // config.batch_size
-    with StepIterator(make_ordered_batches(bucket, whole), threads=threads) as iterator:
+    bucket = ShapeBucket(WHAT, source, clips.batch_size, 1, make_transform((), ('video',)))
+    with StepIterator(make_ordered_batches(bucket, clips.batches), threads=threads) as iterator:
       first = next(iterator)
       for _ in range(batches - 1):
         next(iterator)
@@ -169,8 +173,7 @@ def _clip_programs(
         raise DataError('a clip of the benchmark could not be read')
     return first['video']
 
-  whole = config.windows // config.batch_size
-  programs = {_name(gop): functools.partial(read, gop, whole) for gop in footage}
+  programs = {_name(gop): functools.partial(read, gop, clips.batches) for gop in footage}
   return programs | {FIRST: functools.partial(read, next(iter(footage)), 1)}
 
 

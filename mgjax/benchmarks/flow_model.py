@@ -1,9 +1,10 @@
-"""A video configuration against the clock, on the devices that there are, alone or with baselines.
+"""Benchmarks a flow model on the devices that there are, alone or interleaved with baselines.
 
-It stands beside the planner because it answers the same question by measuring: the same sizes
-(`workload.py`) against the same peaks (`parallel/chips.py`).
+What `planning/` estimates is measured here, of the same sizes (`planning/workload.py`) and against
+the same peaks (`parallel/chips.py`).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,8 +30,8 @@ from mgjax.benchmarks.timing import (
   halve_until_it_fits,
 )
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
-from mgjax.parallel.chips import find_chip
 from mgjax.parallel.mesh import make_mesh
+from mgjax.planning.step_spec import StepSpec, make_flow_step_spec
 from mgjax.planning.workload import make_workload
 
 
@@ -45,10 +46,10 @@ def measure_flow_model(
   profile: str = '',
   devices: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
-  """Times the programs of a video configuration on random data.
+  """Times the programs of a flow model on random data.
 
   Args:
-    config: of the part 'video'; its mesh and rules say how devices share the work.
+    config: of a flow model; its mesh and rules say how devices share the work.
     what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`programs.py`).
     latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
     layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
@@ -58,7 +59,8 @@ def measure_flow_model(
     devices: by default all there are.
 
   Returns:
-    Plain JSON values: `programs` is contender -> program -> seconds, rates of the median, memory.
+    Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the
+    median, memory.
 
   Raises:
     ConfigError: something does not exist, does not divide, or does not fit into memory.
@@ -69,18 +71,20 @@ def measure_flow_model(
   latents = tuple(latents or (config.buckets[work.bucket].batch_size, *work.latents))
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
+  spec = make_flow_step_spec(config, latents[-1])
 
   def make(depth: int) -> Programs:
-    return make_programs(what, _with_depth(config, depth), latents, work.context, mesh)
+    return make_programs(what, _with_depth(spec, depth), latents, work.context, mesh)
 
   with jax.set_mesh(mesh), counted_compilations() as compilations:
-    ours, depth, notes = _fitted(make, config.model.depth, layers)
-    task = make_task(what, _with_depth(config, depth), latents, work.context)
+    ours, depth, notes = _prepare_that_fits(make, spec.model.backbone.depth, layers)
+    backbone = _with_depth(spec, depth).model.backbone
+    task = make_task(what, backbone, latents, work.context)
     outcome = compare_programs(ours, found, task, compilations, rounds=rounds, profile=profile)
 
-  tokens = math.prod(grid(latents, tuple(config.model.patch)))
+  tokens = math.prod(grid(latents, backbone.patch))
   report = report_of(
-    what, ours, outcome, mesh, find_chip(mesh.devices.flat[0].device_kind),
+    what, ours, outcome, mesh,
     rounds=rounds, notes=notes, rows=latents[0], tokens=latents[0] * tokens,
   )  # fmt: skip
   return report | {
@@ -94,7 +98,7 @@ def measure_flow_model(
   }
 
 
-def _fitted(
+def _prepare_that_fits(
   make: Callable[[int], Programs], configured: int, layers: int | None
 ) -> tuple[PreparedPrograms, int, list[str]]:
   """Compiles and warms up with the layers that are asked for, or with as many as fit."""
@@ -121,8 +125,7 @@ def _fitted(
   return ours, depth, [*notes, f'as many layers as fit: {depth} of {configured}']
 
 
-def _with_depth(config: ConfigDict, depth: int) -> ConfigDict:
-  changed = config.copy_and_resolve_references()
-  changed.model.depth = depth
-  changed.model.unroll = min(config.model.unroll, depth)
-  return changed
+def _with_depth(spec: StepSpec, depth: int) -> StepSpec:
+  backbone = spec.model.backbone
+  backbone = backbone.clone(depth=depth, unroll=min(backbone.unroll, depth))
+  return dataclasses.replace(spec, model=spec.model.clone(backbone=backbone))

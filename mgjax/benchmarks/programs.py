@@ -1,4 +1,4 @@
-"""What can be timed of a video configuration: its step, a forward pass, layers, attention."""
+"""The programs of a flow model that are timed: training step, forward pass, layers, attention."""
 
 import dataclasses
 import functools
@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
-from ml_collections import ConfigDict
 
 from mgjax.backbone.block import Block
 from mgjax.backbone.patch import grid
@@ -19,8 +17,8 @@ from mgjax.benchmarks.timing import draw
 from mgjax.checkpoints.fingerprints import fingerprint
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
-from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
-from mgjax.flow_models.build import example_batch, make_flow_model, make_objectives, small_inputs
+from mgjax.core.typing import Batch, Key, Metrics, Tree
+from mgjax.flow_models.build import example_batch
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.flow_models.model import FlowModel
 from mgjax.nn.attention import attend
@@ -28,10 +26,8 @@ from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
 from mgjax.parallel.shard import make_initialise, put_batch
-from mgjax.training.guard import make_guard
-from mgjax.training.optimizer import make_run_optimizer
+from mgjax.planning.step_spec import StepSpec
 from mgjax.training.state import State, abstract_state, shardings_of, start_state
-from mgjax.training.step import make_step
 
 FORWARD, BOTH, STEP = 'forward', 'forward_backward', 'step'
 BARE, FINGERPRINTS = 'bare_step', 'fingerprints'
@@ -62,19 +58,19 @@ class Programs:
 
 
 def make_programs(
-  what: str, config: ConfigDict, latents: tuple[int, ...], context: int, mesh: Mesh
+  what: str, spec: StepSpec, latents: tuple[int, ...], context: int, mesh: Mesh
 ) -> Programs:
   """Makes the programs to be timed, without allocating anything large; the mesh is ambient.
 
   step        forward, backward, AdamW and average, as a run takes it
-  guards      the same; without gate and reports but the loss; and a checkpoint's fingerprints
+  guards      the same; without guard and reports but the loss; and a checkpoint's fingerprints
   forward     latents, flow times and prompts to velocities
   blocks      the layers alone: tokens to tokens, and with gradients of whatever they read
   attention   self-attention of one layer: q, k, v to its result, and with their gradients
 
   Args:
     what: one of these.
-    config: of the part 'video' or 'audio'.
+    spec: the objects of a flow model's training step.
     latents: (b t h w c) of a batch.
     context: m, tokens that cross-attention reads.
     mesh: from `make_mesh`.
@@ -89,59 +85,35 @@ def make_programs(
       f'{latents[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple in --latents, or put devices that share a row on --config.mesh.context'
     )
-  return WHAT[what](config, latents, context, mesh)
+  return WHAT[what](spec, latents, context, mesh)
 
 
-def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
-  model = make_flow_model(config)
+def _step(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
+  flops = backbone_flops(spec.model.backbone, latents, context).training
   return make_step_programs(
-    config,
-    model,
-    make_objectives(config, model)[0],
-    _make_init(model, latents[-1]),
-    _make_batch(model, latents, context, mesh),
-    mesh,
-    flops=backbone_flops(model.backbone, latents, context).training,
+    spec, _make_batch(spec.model, latents, context, mesh), mesh, flops=flops
   )
 
 
-def make_step_programs(
-  config: ConfigDict,
-  model: nn.Module,
-  objective: Objective,
-  init: Callable[[Key], Tree],
-  batch: Batch,
-  mesh: Mesh,
-  *,
-  flops: int,
-) -> Programs:
-  """Makes a training step of any part, with its optimizer and average, as a run takes it.
+def make_step_programs(spec: StepSpec, batch: Batch, mesh: Mesh, *, flops: int) -> Programs:
+  """Makes a training step, with its optimizer and average, as a run takes it.
 
   Args:
-    config: seed, optimizer and train are read.
-    model: that is trained.
-    objective: what it minimises.
-    init: key -> its parameters with logical axes.
+    spec: the objects of the step.
     batch: on the devices.
     mesh: of the devices.
     flops: of a step.
   """
-  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
-  initialise, _ = make_initialise(init, mesh)
-  shapes = abstract_state(init, optimizer, mesh)
-  step = make_step(
-    model, objective, optimizer,
-    seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
-    guard=make_guard(config.train),
-  )  # fmt: skip
+  initialise, _ = make_initialise(spec.init, mesh)
+  shapes = abstract_state(spec.init, spec.optimizer, mesh)
   # Given up, or the parameters would be there twice.
   begin = jax.jit(
-    lambda params: start_state(params, optimizer),
+    lambda params: start_state(params, spec.optimizer),
     out_shardings=shardings_of(shapes),
     donate_argnums=0,
   )
   return Programs(
-    programs={STEP: step},
+    programs={STEP: spec.make_step()},
     flops={STEP: flops},
     shapes=(shapes, batch),
     allocate=lambda: (begin(initialise(jax.random.key(0))), batch),
@@ -151,18 +123,12 @@ def make_step_programs(
   )
 
 
-def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
-  """What watching over a run costs: a step with all of it, one with none, and what a save adds."""
-  model = make_flow_model(config)
-  watched = _step(config, latents, context, mesh)
-  unwatched = make_step(
-    model, make_objectives(config, model)[0],
-    make_run_optimizer(config.optimizer, config.train.steps),
-    seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
-  )  # fmt: skip
+def _guards(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
+  """A step with update guard and reports, one without, and the fingerprints of a checkpoint."""
+  guarded, unguarded = _step(spec, latents, context, mesh), spec.make_step(guard=None)
 
   def bare(state: State, batch: Batch) -> tuple[State, Metrics]:
-    state, metrics = unwatched(state, batch)
+    state, metrics = unguarded(state, batch)
     # What nobody reads is not computed.
     return state, {name: metrics[name] for name in ('loss', 'gradient_norm')}
 
@@ -170,35 +136,34 @@ def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
     del batch
     return state, jax.tree.map(fingerprint, (state.params, state.opt_state, state.average))
 
-  flops = watched.flops[STEP]
+  flops = guarded.flops[STEP]
   return dataclasses.replace(
-    watched,
-    programs={FINGERPRINTS: fingerprints, BARE: bare, **watched.programs},
+    guarded,
+    programs={FINGERPRINTS: fingerprints, BARE: bare, **guarded.programs},
     flops={FINGERPRINTS: 0, BARE: flops, STEP: flops},
   )
 
 
-def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
-  model = make_flow_model(config)
-  initialise, shardings = make_initialise(_make_init(model, latents[-1]), mesh)
+def _forward(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
+  initialise, shardings = make_initialise(spec.init, mesh)
   shapes = program_shapes(initialise, shardings)
-  batch = _make_batch(model, latents, context, mesh)
+  batch = _make_batch(spec.model, latents, context, mesh)
 
   def forward(params: Tree, batch: Batch) -> Any:
     time = jnp.full(latents[0], 0.5)
-    return model.apply({'params': params}, batch['latents'], time, batch, {})
+    return spec.model.apply({'params': params}, batch['latents'], time, batch, {})
 
   return Programs(
     programs={FORWARD: forward},
-    flops={FORWARD: backbone_flops(model.backbone, latents, context).forward},
+    flops={FORWARD: backbone_flops(spec.model.backbone, latents, context).forward},
     shapes=(shapes, batch),
     allocate=lambda: (initialise(jax.random.key(0)), batch),
     parameters=count_parameters(shapes),
   )
 
 
-def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
-  backbone = make_flow_model(config).backbone
+def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
+  backbone = spec.model.backbone
   d, dtype = backbone.dim, backbone.dtype
   layers = stack(Block, depth=backbone.depth, remat=backbone.remat, unroll=backbone.unroll)(
     heads=backbone.heads, mlp_dim=backbone.mlp_dim, feed_forward=backbone.feed_forward,
@@ -242,8 +207,8 @@ def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   )
 
 
-def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
-  backbone = make_flow_model(config).backbone
+def _attention(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
+  backbone = spec.model.backbone
   g, k = backbone.heads, backbone.dim // backbone.heads
   b, n, valid = _tokens(backbone, latents)
   entries = [fit(BATCH, b, mesh), fit(('context',), n, mesh), fit(('tensor',), g, mesh), ()]
@@ -277,11 +242,6 @@ WHAT = {
 def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry]):
   sharding = NamedSharding(mesh, spec(entries))
   return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
-
-
-def _make_init(model: FlowModel, channels: int) -> Callable[[Key], Tree]:
-  example = small_inputs(model, channels)
-  return lambda key: model.init(key, *example)['params']
 
 
 def _make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: Mesh) -> Batch:

@@ -1,4 +1,4 @@
-"""What a measurement says: rates, utilisation, and a table that a person reads."""
+"""Reports of benchmarks: rates, MFU, ratios to baselines, and a table for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -50,32 +50,32 @@ def rates(
 def rated(
   timings: Timings, flops: Mapping[str, int], **sizes: Any
 ) -> dict[str, dict[str, dict[str, Any]]]:
-  """Returns contender -> program -> its times, its operations, and the rates of the median.
+  """Returns 'mgjax' or a baseline -> program -> its times, operations, and rates of the median.
 
   Args:
-    timings: (contender, program) -> 'min', 'median' and 'cpu' seconds.
+    timings: ('mgjax' or a baseline, program) -> 'min', 'median' and 'cpu' seconds.
     flops: of every program.
     sizes: as `rates` takes them.
   """
   found: dict[str, dict[str, dict[str, Any]]] = {}
-  for (contender, program), times in timings.items():
+  for (name, program), times in timings.items():
     numbers = rates(times['median'], flops[program], **sizes)
-    found.setdefault(contender, {})[program] = {**times, 'flops': flops[program], **numbers}
+    found.setdefault(name, {})[program] = {**times, 'flops': flops[program], **numbers}
   return found
 
 
 def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
   """Returns baseline -> program -> how many times our seconds it takes."""
   found: dict[str, dict[str, dict[str, float]]] = {}
-  for (contender, program), times in timings.items():
-    if contender != OURS:
+  for (name, program), times in timings.items():
+    if name != OURS:
       ours = timings[OURS, program]
-      found.setdefault(contender, {})[program] = {key: times[key] / ours[key] for key in ours}
+      found.setdefault(name, {})[program] = {key: times[key] / ours[key] for key in ours}
   return found
 
 
 def describe_benchmark(report: Mapping[str, Any]) -> str:
-  """Returns a report of `benchmark.py` or of a benchmark of autoencoders or encoders as text."""
+  """Returns the report of a flow model's, an autoencoder's or an encoder's benchmark as text."""
   parts = [_heading(report), *aligned(_rows(report), names=2)]
   for name, variant in report['baseline_over_mgjax'].items():
     for program, times in variant.items():
@@ -98,14 +98,14 @@ def _heading(report: Mapping[str, Any]) -> str:
 def _sizes(report: Mapping[str, Any]) -> str:
   if 'video' in report:
     rows, frames, height, width = report['video']
-    return f'{rows} x {frames} frames of {height} x {width}, {report["compute"]}'
+    return f'{rows} x {frames} frames of {height} x {width}, {report["dtype"]}'
   if 'prompts' in report:
     rows, length = report['prompts']
-    return f'{rows} x {length} tokens, {report["compute"]}'
+    return f'{rows} x {length} tokens, {report["dtype"]}'
   rows, tokens = report['latents'][0], report['tokens_per_sample']
   depth = f'{report["layers"]} of {report["layers_configured"]} layers, ' * bool(report['layers'])
   how = ', '.join(f'{key} {report[key]}' for key in ('remat', 'attention', 'exchange'))
-  return f'{depth}{rows} x {tokens:,} tokens, {report["compute"]}, {how}'
+  return f'{depth}{rows} x {tokens:,} tokens, {report["dtype"]}, {how}'
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -116,11 +116,11 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
       'compiled in s',
     )
   ]  # fmt: skip
-  for contender, programs in report['programs'].items():
+  for name, programs in report['programs'].items():
     for program, numbers in programs.items():
       rows.append(
         (
-          contender, program, f'{numbers["median"]:.4g}', f'{numbers["min"]:.4g}',
+          name, program, f'{numbers["median"]:.4g}', f'{numbers["min"]:.4g}',
           f'{numbers["cpu"]:.4g}', f'{numbers["tflops_per_second"]:.4g}',
           '-' if numbers['mfu'] is None else f'{numbers["mfu"]:.1%}',
           f'{numbers[f"{unit}_per_second"]:,.0f}', f'{numbers["samples_per_second"]:.4g}',

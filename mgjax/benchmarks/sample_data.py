@@ -1,14 +1,14 @@
-"""Footage and latents to time loaders with: made anew from anyone's videos, in a directory."""
+"""Makes the records that data loading is timed with: windows of anyone's videos, random latents."""
 
+import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_rows import COLUMNS, make_row
@@ -23,15 +23,46 @@ _ROWS_PER_SHARD = 64
 Windows = list[tuple[str, float]]  # (file, second that it begins at)
 
 
-def make_footage(config: ConfigDict, directory: pathlib.Path) -> dict[int, Windows]:
+@dataclasses.dataclass(frozen=True)
+class ClipSettings:
+  """The clips that are read, by the keys of `configs/bench/data.py`.
+
+  Attributes:
+    path: folder of videos.
+    seconds: of each video that are encoded.
+    gops: frames from key frame to key frame; of each, all videos are encoded once.
+    windows: clips that are read in one run.
+    frames: of a clip.
+    fps: frames a second of a clip.
+    height: of its pictures in pixels.
+    width: of its pictures in pixels.
+    batch_size: clips of a batch.
+  """
+
+  path: str
+  seconds: float
+  gops: Sequence[int]
+  windows: int
+  frames: int
+  fps: float
+  height: int
+  width: int
+  batch_size: int
+
+  @property
+  def batches(self) -> int:
+    """Whole batches of one run."""
+    return self.windows // self.batch_size
+
+
+def make_footage(clips: ClipSettings, directory: pathlib.Path) -> dict[int, Windows]:
   """Encodes the beginning of every video of a folder, and writes records of random windows of them.
 
   The files are as high as the samples and may be wider. A window is a row of the records with the
   whole file it is of, as it would be of a clip that is read once an epoch.
 
   Args:
-    config: `path`, `seconds` of each file, `gops`, how many `windows`, and of a sample `frames`,
-      `fps`, `height` and `width`.
+    clips: what they are to be like.
     directory: gets `gop_<n>/` with files and `gop_<n>/records/`.
 
   Returns:
@@ -40,19 +71,19 @@ def make_footage(config: ConfigDict, directory: pathlib.Path) -> dict[int, Windo
   Raises:
     DataError: there is no video that is long enough.
   """
-  length, found = config.frames / config.fps, {}
-  for gop in config.gops:
+  length, found = clips.frames / clips.fps, {}
+  for gop in clips.gops:
     folder = directory / f'gop_{gop}'
     folder.mkdir(parents=True)
     files = {}
-    for path in _videos(config.path):
+    for path in _videos(clips.path):
       name = str(folder / f'{path.stem}.mp4')
-      if (seconds := _encode(path, pathlib.Path(name), config, gop)) > length + 2 / RATE:
+      if (seconds := _encode(path, pathlib.Path(name), clips, gop)) > length + 2 / RATE:
         files[name] = seconds
     if not files:
-      raise DataError(f'{config.path!r} holds no video of more than {length:g} s; give some')
+      raise DataError(f'{clips.path!r} holds no video of more than {length:g} s; give some')
     generator = np.random.default_rng(0)
-    names = generator.choice(sorted(files), config.windows)
+    names = generator.choice(sorted(files), clips.windows)
     found[gop] = [
       (str(name), float(generator.uniform(0, files[name] - length - 1 / RATE))) for name in names
     ]
@@ -82,10 +113,10 @@ def _videos(path: str | os.PathLike[str]) -> list[pathlib.Path]:
   return sorted(each for each in folder.iterdir() if each.suffix.lower() in VIDEO.suffixes)
 
 
-def _encode(source: pathlib.Path, target: pathlib.Path, config: ConfigDict, gop: int) -> float:
+def _encode(source: pathlib.Path, target: pathlib.Path, clips: ClipSettings, gop: int) -> float:
   """Encodes the first seconds of a video; returns how many there are."""
-  size = config.height, round(config.width * 1.75 / 2) * 2
-  most = round(RATE * config.seconds)
+  size = clips.height, round(clips.width * 1.75 / 2) * 2
+  most = round(RATE * clips.seconds)
   images = itertools.islice(stream_clip(source, size=size, fps=RATE), most)
   count = 0
 

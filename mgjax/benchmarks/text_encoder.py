@@ -1,12 +1,12 @@
-"""A frozen encoder against the clock, on the devices that there are, alone or with baselines.
+"""Benchmarks a frozen encoder on the devices that there are, alone or interleaved with baselines.
 
-Baselines get our weights and the same tokens, and their states are compared with ours before anything
-is timed.
+Baselines get our weights and inputs, and their states are compared with ours before they are timed.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,11 +22,10 @@ from mgjax.benchmarks.timing import counted_compilations
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Tree
-from mgjax.parallel.chips import find_chip
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import batch_sharding, make_initialise
-from mgjax.planning.text_encoder import ENCODE, encoder_inputs, make_encoder, tokens_read
+from mgjax.planning.text_encoder import ENCODE, EncoderInputs, make_encoder
 
 
 def measure_encoder(
@@ -37,8 +36,7 @@ def measure_encoder(
   profile: str = '',
   devices: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
-  """Times an encoder on what `encoder_inputs` describes: random tokens, none of them padding, or
-  random images.
+  """Times an encoder on random tokens, none of them padding, or on random images.
 
   Args:
     config: of an encoder; its mesh and rules say how devices share the rows.
@@ -48,47 +46,46 @@ def measure_encoder(
     devices: by default all there are.
 
   Returns:
-    Plain JSON values, as `measure_reconstruction`.
+    Plain JSON values, as `measure_autoencoder`.
 
   Raises:
     ConfigError: something does not exist or does not divide.
   """
-  make_encoder(config)  # raises where it is none
+  model, inputs = make_encoder(config)
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
   found = find_baselines(baselines, ENCODE, mesh.size)
-  if config.rows % (groups := size(mesh, BATCH)):
-    raise ConfigError(f'config.rows = {config.rows} do not divide over {groups} groups of devices')
-  programs, length = make_encoder_programs(config, mesh), tokens_read(config)
+  if inputs.rows % (groups := size(mesh, BATCH)):
+    raise ConfigError(f'config.rows = {inputs.rows} do not divide over {groups} groups of devices')
+  programs, length = make_encoder_programs(model, inputs, mesh), inputs.tokens
+  about = {'component': config.component, 'dtype': config.model.dtype}
   notes: list[str] = []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, task, check = prepare(programs), {}, None
     if found:
-      params, *inputs = ours.arguments
-      task = make_encoder_task(config, inputs, params)
+      params, *arrays = ours.arguments
+      task = make_encoder_task({**config.model.to_dict(), **about}, arrays, params)
       check = make_check(ours, apart, notes)
     outcome = compare_programs(
       ours, found, task, compilations, rounds=rounds, profile=profile, check=check
     )  # fmt: skip
   report = report_of(
-    ENCODE, ours, outcome, mesh, find_chip(mesh.devices.flat[0].device_kind),
-    rounds=rounds, notes=notes, rows=config.rows, tokens=config.rows * length,
+    ENCODE, ours, outcome, mesh,
+    rounds=rounds, notes=notes, rows=inputs.rows, tokens=inputs.rows * length,
   )  # fmt: skip
   return report | {
-    'component': config.component,
-    'prompts': [config.rows, length],
-    'dtype': config.model.dtype,
+    **about,
+    'prompts': [inputs.rows, length],
     'apart': apart,
     'counted': ENCODER_COUNTED,
   }
 
 
-def make_encoder_programs(config: ConfigDict, mesh: Mesh) -> Programs:
+def make_encoder_programs(model: nn.Module, inputs: EncoderInputs, mesh: Mesh) -> Programs:
   """Makes the program to be timed, without allocating anything; no mesh may be ambient."""
-  model = make_encoder(config)
 
   def init(key: Array) -> Tree:
-    ones = (jnp.ones(each.shape, each.dtype) for each in encoder_inputs(config))
+    ones = (jnp.ones(each.shape, each.dtype) for each in inputs.shapes)
     return model.init(key, *ones)['params']
 
   def encode(params: Tree, *inputs: Array) -> Array:
@@ -97,9 +94,7 @@ def make_encoder_programs(config: ConfigDict, mesh: Mesh) -> Programs:
 
   initialise, shardings = make_initialise(init, mesh)
   rows = batch_sharding(mesh)
-  shapes = [
-    jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=rows) for each in encoder_inputs(config)
-  ]
+  shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=rows) for each in inputs.shapes]
   params = program_shapes(initialise, shardings)
 
   def allocate() -> tuple[Tree, ...]:
@@ -109,7 +104,7 @@ def make_encoder_programs(config: ConfigDict, mesh: Mesh) -> Programs:
       if leaf.dtype == bool:
         return jax.device_put(np.ones(leaf.shape, bool), rows)
       if leaf.dtype == np.int32:
-        tokens = random.integers(1, config.model.vocabulary, leaf.shape)
+        tokens = random.integers(1, model.vocabulary, leaf.shape)
         return jax.device_put(tokens.astype(np.int32), rows)
       return jax.device_put(random.uniform(size=leaf.shape).astype(np.float32), rows)
 

@@ -1,4 +1,4 @@
-"""Programs against the clock: compiled once, warmed up, in turns, each waited for."""
+"""Times programs: compiled once, warmed up, interleaved, each waited for."""
 
 import contextlib
 import dataclasses
@@ -109,23 +109,23 @@ def warm_up(run: Timed) -> None:
 
 
 def interleave(
-  contenders: Mapping[K, Timed],
+  programs: Mapping[K, Timed],
   rounds: int,
   processor_seconds: Callable[[], float] = time.process_time,
 ) -> dict[K, dict[str, float]]:
   """Times programs in turns, so that a busy machine is busy for all.
 
   Args:
-    contenders: name -> program.
+    programs: name -> program.
     rounds: timed runs of each.
     processor_seconds: how many were used so far.
 
   Returns:
     Name -> minimum and median of the wall seconds, and minimum of the processor seconds.
   """
-  taken: dict[K, list[tuple[float, float]]] = {name: [] for name in contenders}
+  taken: dict[K, list[tuple[float, float]]] = {name: [] for name in programs}
   for _ in range(rounds):
-    for name, run in contenders.items():
+    for name, run in programs.items():
       wall, cpu = time.perf_counter(), processor_seconds()
       run()
       taken[name].append((time.perf_counter() - wall, processor_seconds() - cpu))

@@ -1,4 +1,4 @@
-"""A training step compiled for a TPU pod that is not there."""
+"""Compiles training steps ahead of time for TPU topologies, without devices."""
 
 import contextlib
 import dataclasses
@@ -16,22 +16,21 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch
-from mgjax.flow_models.build import example_batch, make_flow_model, make_objectives, small_inputs
+from mgjax.flow_models.build import example_batch
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
-from mgjax.training.guard import make_guard
-from mgjax.training.optimizer import make_run_optimizer
+from mgjax.planning.step_spec import make_flow_step_spec
 from mgjax.training.state import State, abstract_state, shardings_of
-from mgjax.training.step import Step, make_step
+from mgjax.training.step import Step
 
 GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
-  """What the compiler says of one training step; sizes are GiB of one device.
+  """Memory of one training step, by the compiler; sizes are GiB of one device.
 
   Attributes:
     arguments_gib: the state and the batch.
@@ -58,7 +57,7 @@ def compile_step(
   """Compiles forward, backward, AdamW and average for a topology; nothing runs.
 
   Args:
-    config: of the part 'video' or 'audio'.
+    config: of a flow model.
     topology: of TPUs.
     sizes: of the mesh axes.
     latents: (t h w c) of one row.
@@ -70,11 +69,9 @@ def compile_step(
   """
   devices = tpu_devices(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
-  model = make_flow_model(config)
-  inputs = small_inputs(model, latents[-1])
-  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
-  state = abstract_state(lambda key: model.init(key, *inputs)['params'], optimizer, mesh)
-  conditions = example_batch(model, 'a', latents)
+  spec = make_flow_step_spec(config, latents[-1])
+  state = abstract_state(spec.init, spec.optimizer, mesh)
+  conditions = example_batch(spec.model, 'a', latents)
   shapes = {name: (array.shape[1:], array.dtype) for name, array in conditions.items()}
   shapes['latents'] = (latents, jnp.float32)
   place = batch_sharding(mesh)
@@ -82,12 +79,7 @@ def compile_step(
     name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
     for name, (shape, dtype) in shapes.items()
   }
-  step = make_step(
-    model, make_objectives(config, model)[0], optimizer,
-    seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
-    guard=make_guard(config.train),
-  )  # fmt: skip
-  return compile_for(mesh, step, state, abstract)
+  return compile_for(mesh, spec.make_step(), state, abstract)
 
 
 def compile_for(mesh: Mesh, step: Step, state: State, batch: Batch) -> CompiledStep:
@@ -125,7 +117,7 @@ def compile_lowered(lower: Callable[[], Any], device: Any) -> CompiledStep:
 
 
 def tpu_devices(topology: Topology) -> list[Any]:
-  """Returns the devices of a TPU pod that exists for the compiler alone.
+  """Returns the devices of a TPU topology that only the compiler knows.
 
   Raises:
     ConfigError: it is not of TPUs, or libtpu is not installed or knows no such topology.

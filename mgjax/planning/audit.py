@@ -1,6 +1,6 @@
-"""The collectives of a compiled TPU program, read from its text.
+"""Reads the collectives of a compiled TPU program from its HLO text.
 
-What the text is like: a collective is one instruction (`all-gather`), or a start and a done
+In this text a collective is one instruction (`all-gather`), or a start and a done
 (`all-gather-start`), or stands in a computation that `async-start` or a fusion calls. An all-reduce
 in a computation called `all-reduce-scatter` is a reduce-scatter of padded pieces. A gather that
 runs beside other work is printed in every fusion that it passes through; the one that
@@ -35,7 +35,7 @@ _SOURCE = re.compile(r'op_name="([^"]*)"')
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class CompiledCollective:
   """One collective instruction.
 
   Attributes:
@@ -69,7 +69,7 @@ class _Instruction:
   rest: str
 
 
-def audit(hlo: str) -> list[Found]:
+def audit(hlo: str) -> list[CompiledCollective]:
   """Lists the collectives of a program, as `compiled.as_text()` of a TPU gives it."""
   computations, entry = _parse(hlo)
   found = []
@@ -158,7 +158,9 @@ def _turns(instruction: _Instruction, computations: Mapping[str, list[_Instructi
   return max(constants, default=1)
 
 
-def _found(instruction: _Instruction, kind: str, times: int, asynchronous: bool) -> Found:
+def _found(
+  instruction: _Instruction, kind: str, times: int, asynchronous: bool
+) -> CompiledCollective:
   arrays = [(match[1], _bytes(match)) for match in _ARRAY.finditer(instruction.shape)]
   if instruction.opcode.endswith('-start') and len(arrays) > 1:
     # (operands, results, contexts): what a start returns repeats what it was given.
@@ -172,7 +174,9 @@ def _found(instruction: _Instruction, kind: str, times: int, asynchronous: bool)
   sizes = [each * whole for _, each in arrays]
   match = _SOURCE.search(instruction.rest)
   source = match[1] if match else ''
-  return Found(kind, dtype, sum(sizes), times, asynchronous, group, stride, max(sizes), source)
+  return CompiledCollective(
+    kind, dtype, sum(sizes), times, asynchronous, group, stride, max(sizes), source
+  )
 
 
 def _bytes(match: re.Match) -> int:

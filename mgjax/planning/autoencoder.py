@@ -1,4 +1,4 @@
-"""Whether an autoencoder fits: its training step and its tiles, compiled without devices."""
+"""Plans the memory of an autoencoder: its step and its tiles, compiled without devices."""
 
 import functools
 from collections.abc import Mapping
@@ -7,27 +7,29 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import SingleDeviceSharding
+import optax
+from jax.sharding import Mesh, SingleDeviceSharding
 from ml_collections import ConfigDict
 
-from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
 from mgjax.data.sources import longest_bucket
-from mgjax.parallel.chips import Topology, parse_topology
+from mgjax.parallel.chips import parse_topology
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.aot import CompiledStep, compile_for, compile_lowered, tpu_devices
-from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.planning.step_spec import StepSpec, make_autoencoder_step_spec
+from mgjax.registry import check_family
+from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
-from mgjax.tae.objective import LossWeights, make_objective
+from mgjax.tae.objective import LossWeights
 from mgjax.tae.pipeline import make_tiling
 from mgjax.tae.task import make_adversary
+from mgjax.tae.tiling import Tiling
 from mgjax.training.adversarial import make_adversarial_step
-from mgjax.training.guard import make_guard
 from mgjax.training.optimizer import make_run_optimizer
+from mgjax.training.spec import Adversary, init_params
 from mgjax.training.state import abstract_state
-from mgjax.training.step import make_step
 
 CLIP = (256, 768, 768)  # frames, height, width: the longest clip of the report
 
@@ -50,18 +52,26 @@ def compile_autoencoder(
   Raises:
     ConfigError: the topology is not of TPUs, or the compiler for them is not installed.
   """
-  if config.component != 'autoencoder':
-    raise ConfigError(f'this compiles autoencoders, the configuration is of {config.component!r}')
+  check_family(config.component, 'autoencoder')
   place = parse_topology(topology)
-  found = {'step': _step(config, place, sizes or {'fsdp': place.devices}), **_tiles(config, place)}
-  memory = place.chip.memory / 2**30
-  model, shapes = make_autoencoder(config.model.to_dict()), _shapes(config)
+  spec = make_autoencoder_step_spec(config)
+  adversary = make_adversary(config, LossWeights(**config.objective), None)
+  other = adversary and make_run_optimizer(adversary.optimizer, config.train.steps)
+  devices = tpu_devices(place)
+  mesh = make_mesh(sizes or {'fsdp': place.devices}, devices=devices, torus=place.torus)
+  _, bucket = longest_bucket(config.buckets)
+  video = (bucket.batch_size, bucket.frames, bucket.height, bucket.width, 3)
+  params = nn.unbox(jax.eval_shape(spec.init, jax.random.key(0)))
+  found = {
+    'step': _compile_step(spec, adversary, other, video, mesh),
+    **_compile_tiles(spec.model, make_tiling(config), params, devices[0]),
+  }
   return {
     'topology': topology,
-    'parameters': count_parameters(shapes),
-    'compression': list(model.compression),
+    'parameters': count_parameters(params),
+    'compression': list(spec.model.compression),
     'clip': list(CLIP),
-    'gib_of_a_chip': memory,
+    'gib_of_a_chip': place.chip.memory / 2**30,
     'notes': ['compiled, not run', 'LPIPS is not in the step'],
     'programs': {
       name: {
@@ -95,65 +105,40 @@ def describe_autoencoder(answer: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> CompiledStep:
-  devices = tpu_devices(topology)
-  mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
-  model, weights = make_autoencoder(config.model.to_dict()), LossWeights(**config.objective)
-  _, bucket = longest_bucket(config.buckets)
-  options = {
-    'seed': config.seed, 'decay': config.train.ema_decay, 'accumulate': config.train.accumulate,
-    'guard': make_guard(config.train),
-  }  # fmt: skip
-  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
-  init = functools.partial(_init, model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
-  discriminator = make_adversary(config, weights, None)
-  if discriminator is None:
-    step = make_step(model, make_objective(weights), optimizer, **options)
-    state = abstract_state(init, optimizer, mesh)
+def _compile_step(
+  spec: StepSpec,
+  adversary: Adversary | None,
+  other: optax.GradientTransformation | None,
+  shape: tuple[int, ...],
+  mesh: Mesh,
+) -> CompiledStep:
+  """Compiles the step for a batch of videos; `other` is the discriminator's optimizer."""
+  if adversary is None:
+    step, state = spec.make_step(), abstract_state(spec.init, spec.optimizer, mesh)
   else:
-    other = make_run_optimizer(discriminator.optimizer, config.train.steps)
-    step = make_adversarial_step(model, discriminator, optimizer, other, **options)
-    player = (functools.partial(_init, discriminator.model, discriminator.inputs), other)
-    state = abstract_state(init, optimizer, mesh, player)
-  video = jax.ShapeDtypeStruct(
-    (bucket.batch_size, bucket.frames, bucket.height, bucket.width, 3),
-    jnp.float32,
-    sharding=batch_sharding(mesh),
-  )
+    step = make_adversarial_step(spec.model, adversary, spec.optimizer, other, **spec.options)
+    player = (functools.partial(init_params, adversary), other)
+    state = abstract_state(spec.init, spec.optimizer, mesh, player)
+  video = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=batch_sharding(mesh))
   return compile_for(mesh, step, state, {'video': video})
 
 
-def _tiles(config: ConfigDict, topology: Topology) -> dict[str, CompiledStep]:
-  device = tpu_devices(topology)[0]
-  place = SingleDeviceSharding(device)
-  channels = config.model.latent_channels
-  statistics = Statistics((0.0,) * channels, (1.0,) * channels)
-  model = make_autoencoder(config.model.to_dict())
-  codec = LatentCodec(model, {}, statistics, make_tiling(config))
+def _compile_tiles(
+  model: Autoencoder, tiling: Tiling, params: Tree, device: Any
+) -> dict[str, CompiledStep]:
+  """Compiles the encoding and the decoding of one tile of `CLIP` for one chip."""
+  channels = model.latent_channels
+  codec = LatentCodec(model, {}, Statistics((0.0,) * channels, (1.0,) * channels), tiling)
 
   def on_chip(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=SingleDeviceSharding(device))
 
-  params = jax.tree.map(on_chip, _shapes(config))
-  frames = min(codec.tiling.frames, CLIP[0])
-  video = on_chip(jax.ShapeDtypeStruct((1, frames, *CLIP[1:], 3), jnp.uint8))
-  latents = on_chip(
-    jax.ShapeDtypeStruct((1, *model.latent_shape((frames, *CLIP[1:]))), jnp.float32)
-  )
+  params = jax.tree.map(on_chip, params)
+  shape = (min(tiling.frames, CLIP[0]), *CLIP[1:])
+  video = on_chip(jax.ShapeDtypeStruct((1, *shape, 3), jnp.uint8))
+  latents = on_chip(jax.ShapeDtypeStruct((1, *model.latent_shape(shape)), jnp.float32))
+  programs = {'encode': (codec.encode_tile, video), 'decode': (codec.decode_tile, latents)}
   return {
     name: compile_lowered(lambda run=run, x=x: jax.jit(run).lower(params, x), device)
-    for name, run, x in (
-      ('encode', codec.encode_tile, video),
-      ('decode', codec.decode_tile, latents),
-    )
+    for name, (run, x) in programs.items()
   }
-
-
-def _init(model, inputs, key: jax.Array) -> Tree:
-  return model.init(key, *inputs)['params']
-
-
-def _shapes(config: ConfigDict) -> Tree:
-  model = make_autoencoder(config.model.to_dict())
-  inputs = (jnp.zeros((1, *model.compression, 3)), jax.random.key(0))
-  return nn.unbox(jax.eval_shape(functools.partial(_init, model, inputs), jax.random.key(0)))

@@ -1,4 +1,4 @@
-"""The collectives of one training step, by formula."""
+"""Lists the collectives of a training step by formula: kind, mesh axis, bytes, seconds."""
 
 import dataclasses
 import math
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from mgjax.nn.attention import heads_exchanged
 from mgjax.parallel.chips import Chip
-from mgjax.planning.memory import Local, parameter_bytes, split
-from mgjax.planning.network import Axis
+from mgjax.planning.memory import ChipShare, parameter_bytes, share_of_chip
+from mgjax.planning.network import AxisNetwork
 from mgjax.planning.policies import find_policy
-from mgjax.planning.workload import Workload, cutting_axes
+from mgjax.planning.workload import Workload, sharding_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Collective:
   """Collectives of one kind that serve one purpose, over a whole step.
 
   Attributes:
-    what: purpose, as 'weights' or 'attention'.
+    what: its purpose, as 'weights' or 'attention'.
     kind: 'all-gather', 'reduce-scatter', 'all-reduce', 'all-to-all' or 'collective-permute'.
     axis: of the mesh.
     bytes: that one chip holds after (all-gather) or before (the others) all of them.
@@ -37,10 +37,10 @@ class Collective:
   behind_attention: bool = False
 
 
-def collectives(
+def list_collectives(
   work: Workload,
   sizes: Mapping[str, int],
-  axes: Mapping[str, Axis],
+  axes: Mapping[str, AxisNetwork],
   rows: int,
   remat: str,
   exchange: str,
@@ -51,13 +51,13 @@ def collectives(
   Args:
     work: the model and its samples.
     sizes: of the mesh.
-    axes: the wires of every axis larger than 1.
+    axes: the network of every axis larger than 1.
     rows: samples a step.
     remat: policy.
     exchange: how context shards meet.
     chip: the kind of chip, which says what is asynchronous.
   """
-  local, policy = split(work, sizes, rows), find_policy(remat)
+  local, policy = share_of_chip(work, sizes, rows), find_policy(remat)
   found = _weights(work, sizes, axes, local, chip.gathers_ahead)
   found += _reductions(work, sizes, axes)
   if 'context' in axes:
@@ -68,17 +68,17 @@ def collectives(
   return found
 
 
-def _weights(work, sizes, axes, local: Local, ahead: bool) -> list[Collective]:
+def _weights(work, sizes, axes, local: ChipShare, ahead: bool) -> list[Collective]:
   """Weights gathered over context, then fsdp; gradients scattered over fsdp, then context.
 
   Forward and backward pass gather every matrix once: what the backward pass computes again shares
   the gathered matrix with the gradient. Gradients go back once.
   """
   totals: dict[tuple[str, str], list[float]] = {}
-  entries = cutting_axes(work.parameters, tuple(sizes.values()))
+  entries = sharding_axes(work.parameters, tuple(sizes.values()))
   for parameter, entry in zip(work.parameters, entries, strict=True):
     over = [axis for axis in entry if axis != 'tensor']
-    whole = parameter.size * work.width / (local.tensor if 'tensor' in entry else 1)
+    whole = parameter.size * work.itemsize / (local.tensor if 'tensor' in entry else 1)
     for axis in over:
       # Gathered over the last axis first: there the output is still cut by those before it.
       output = whole / math.prod(sizes[a] for a in over[: over.index(axis)])
@@ -103,7 +103,7 @@ def _weights(work, sizes, axes, local: Local, ahead: bool) -> list[Collective]:
 
 def _reductions(work, sizes, axes) -> list[Collective]:
   """Gradients in their pieces, summed over the axes that hold equal parameters."""
-  piece = parameter_bytes(work, sizes, work.width)
+  piece = parameter_bytes(work, sizes, work.itemsize)
   return [
     # An all-reduce is a reduce-scatter and an all-gather.
     Collective('gradients', 'all-reduce', axis, piece, work.depth, 2 * axes[axis].gather(piece))
@@ -113,10 +113,10 @@ def _reductions(work, sizes, axes) -> list[Collective]:
 
 
 def _attention(
-  work, axis: Axis, policy, local: Local, exchange: str, chip: Chip
+  work, axis: AxisNetwork, policy, local: ChipShare, exchange: str, chip: Chip
 ) -> list[Collective]:
   """What queries, keys and values need to meet (`nn/attention.py`)."""
-  one = local.rows * local.gathered * work.dim / local.tensor * work.width
+  one = local.rows * local.gathered * work.dim / local.tensor * work.itemsize
   if exchange == 'gather':
     return _gathered(work, axis, 2 * one * axis.size)
   heads = work.heads // local.tensor
@@ -124,7 +124,7 @@ def _attention(
   found = []
   if among > 1:
     # Forward q, k, v and the result, backward its gradient and those of q, k, v.
-    times = (8 + policy.again_exchange) * work.depth
+    times = (8 + policy.recomputed_exchange) * work.depth
     seconds = exchange_seconds(axis, times * one, among)
     name, ahead = 'all-to-all', chip.exchanges_ahead
     found.append(Collective('attention', name, 'context', times * one, times, seconds, ahead))
@@ -132,8 +132,8 @@ def _attention(
   if steps > 1:
     # Keys and values take steps - 1 steps forward, again in a recomputation and backward; their
     # gradients in float32 take all steps.
-    passes = 2 + (1 if policy.again_self else 0)
-    sent = (2 * one * (steps - 1) * passes + 2 * one * (4 / work.width) * steps) * work.depth
+    passes = 2 + (1 if policy.recomputed_self else 0)
+    sent = (2 * one * (steps - 1) * passes + 2 * one * (4 / work.itemsize) * steps) * work.depth
     count = 2 * ((steps - 1) * passes + steps) * work.depth
     name = 'collective-permute'
     # A step of a ring with stride u passes u neighbours, all rings at once.
@@ -142,7 +142,7 @@ def _attention(
   return found
 
 
-def exchange_seconds(axis: Axis, held: float, among: int) -> float:
+def exchange_seconds(axis: AxisNetwork, held: float, among: int) -> float:
   """Seconds of all-to-alls within groups of `among` neighbours along an axis, all groups at once.
 
   The way is shorter than around the whole axis, but a part of a ring is a row, which has no way
@@ -153,7 +153,7 @@ def exchange_seconds(axis: Axis, held: float, among: int) -> float:
   return axis.exchange(held) * among / axis.size * 2
 
 
-def _gathered(work, axis: Axis, output: float) -> list[Collective]:
+def _gathered(work, axis: AxisNetwork, output: float) -> list[Collective]:
   times = 2 * work.depth  # a kernel that runs again shares what the backward one gathers
   there, back = output * times, output * work.depth
   return [
@@ -162,11 +162,11 @@ def _gathered(work, axis: Axis, output: float) -> list[Collective]:
   ]
 
 
-def _text(work, axis: Axis, local: Local) -> list[Collective]:
+def _text(work, axis: AxisNetwork, local: ChipShare) -> list[Collective]:
   """Keys and values of the context, which lie in pieces where its length divides."""
   if not work.context or work.context % local.context:
     return []
-  output = 2 * local.rows * work.context * work.dim / local.tensor * work.width
+  output = 2 * local.rows * work.context * work.dim / local.tensor * work.itemsize
   times = 2 * work.depth  # a kernel that runs again shares what the backward one gathers
   there, back = output * times, output * work.depth
   return [
@@ -175,14 +175,14 @@ def _text(work, axis: Axis, local: Local) -> list[Collective]:
   ]
 
 
-def _tensor(work, axis: Axis, policy, local: Local) -> list[Collective]:
+def _tensor(work, axis: AxisNetwork, policy, local: ChipShare) -> list[Collective]:
   """Activations gathered along tokens before a layer's column products, scattered after its rows.
 
   Columns: q k v, cross q, gate and up. Rows: out, cross out, down. Backward, the gradients of rows'
   results are gathered, inputs of columns are gathered again and their gradients scattered.
   """
-  one = local.rows * local.gathered * work.dim * work.width
-  again = {6: 3, 2: 0, 0: 0}[policy.again_square], {6: 3, 2: 3, 0: 0}[policy.again_square]
+  one = local.rows * local.gathered * work.dim * work.itemsize
+  again = {6: 3, 2: 0, 0: 0}[policy.recomputed_square], {6: 3, 2: 3, 0: 0}[policy.recomputed_square]
   there, back = (3 + 3 + 3 + again[0]) * work.depth, (3 + 3 + again[1]) * work.depth
   return [
     Collective('tensor', 'all-gather', 'tensor', there * one, there, axis.gather(there * one)),

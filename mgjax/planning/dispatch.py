@@ -74,5 +74,5 @@ def plan_any(
     return Answer(report.describe_search(*found), report.search_as_json(*found))
   plan = planning.make_plan(config, topology, choices)
   if how == 'compile':
-    plan = planning.compiled(config, plan)
+    plan = planning.compile_plan(config, plan)
   return Answer(report.describe_plan(plan), report.plan_as_json(plan))

@@ -1,4 +1,4 @@
-"""Bytes on every chip, by kind: what a training step holds when it holds most."""
+"""Peak memory per chip of a training step, by category: `peak_memory` is the formula."""
 
 import dataclasses
 import math
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from mgjax.nn.attention import heads_exchanged
 from mgjax.parallel.chips import Chip
 from mgjax.planning.policies import find_policy
-from mgjax.planning.workload import Parameter, Workload, cutting_axes
+from mgjax.planning.workload import Parameter, Workload, sharding_axes
 
 FLOAT32 = 4
 STATE = {'parameters': 1, 'moments': 2, 'average': 1}  # float32 copies of every parameter
 BLOCK = 2048  # keys that one step of the fused backward attention kernel reads
 
-# Arrays of width d that the backward pass of one layer holds when it holds most: the inputs of its
+# Arrays of width d that the backward pass of one layer holds at its peak: the inputs of its
 # three parts and what they are norms of (6), q, k, v and the result of self-attention (4), query
 # and result of cross-attention with the kernel's float32 copy (4), dQ, dK and dV, for which room is
 # made before they are computed (3), and the gradient (1).
@@ -31,8 +31,8 @@ IN_FLIGHT = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Local:
-  """What one chip has of a step.
+class ChipShare:
+  """The part of a step's samples and tokens that one chip has.
 
   Attributes:
     rows: samples of its group.
@@ -49,22 +49,22 @@ class Local:
   tensor: int
 
 
-def split(work: Workload, sizes: Mapping[str, int], rows: int) -> Local:
-  """Returns what one chip has of a step of `rows` samples in all; tokens are padded to divide."""
+def share_of_chip(work: Workload, sizes: Mapping[str, int], rows: int) -> ChipShare:
+  """Returns one chip's share of a step of `rows` samples; tokens are padded to divide."""
   groups = sizes['slice'] * sizes['data'] * sizes['fsdp']
   context, tensor = sizes['context'], sizes['tensor']
   tokens = math.ceil(work.tokens / (context * tensor))
-  return Local(rows // groups, tokens, tokens * tensor, context, tensor)
+  return ChipShare(rows // groups, tokens, tokens * tensor, context, tensor)
 
 
-def parameter_bytes(work: Workload, sizes: Mapping[str, int], width: int = FLOAT32) -> int:
-  """Counts the bytes of one copy of all parameters on one chip, in numbers of `width` bytes."""
-  entries = cutting_axes(work.parameters, tuple(sizes.values()))
+def parameter_bytes(work: Workload, sizes: Mapping[str, int], itemsize: int = FLOAT32) -> int:
+  """Counts the bytes of one copy of all parameters on one chip, `itemsize` a number."""
+  entries = sharding_axes(work.parameters, tuple(sizes.values()))
   pairs = zip(work.parameters, entries, strict=True)
-  return sum(_piece(parameter, entry, sizes) * width for parameter, entry in pairs)
+  return sum(_piece(parameter, entry, sizes) * itemsize for parameter, entry in pairs)
 
 
-def chip_bytes(
+def peak_memory(
   work: Workload,
   sizes: Mapping[str, int],
   rows: int,
@@ -72,7 +72,7 @@ def chip_bytes(
   exchange: str,
   chip: Chip,
 ) -> dict[str, int]:
-  """Returns kind -> bytes on one chip at the height of the backward pass; their sum is the peak.
+  """Returns category -> bytes on one chip at the peak of the backward pass; their sum is the peak.
 
   parameters, moments, average   float32, in pieces over fsdp, context and tensor
   gradients                      float32, in the same pieces
@@ -92,41 +92,41 @@ def chip_bytes(
     exchange: how context shards meet.
     chip: the kind of chip.
   """
-  local = split(work, sizes, rows)
+  local = share_of_chip(work, sizes, rows)
   copy = parameter_bytes(work, sizes)
-  one = local.rows * local.tokens * work.dim * work.width  # an activation of width d
-  wide = local.rows * local.tokens * work.mlp_dim * work.width
+  one = local.rows * local.tokens * work.dim * work.itemsize  # an activation of width d
+  wide = local.rows * local.tokens * work.mlp_dim * work.itemsize
   offloads = find_policy(remat).offloads
-  kinds = {kind: copies * copy for kind, copies in STATE.items()}
-  kinds['gradients'] = copy
-  kinds['cast weights'] = _layers(work, sizes) * work.width if work.width < FLOAT32 else 0
-  kept = kept_bytes(work, sizes, rows, remat)
-  kinds['checkpoints'] = IN_FLIGHT * kept // work.depth if offloads else kept
-  kinds['weights outside the layers'] = _outside(work, sizes) * work.width
-  positions = local.tokens * work.dim * (work.width + FLOAT32)
-  kinds['activations outside the layers'] = positions + OUTSIDE_D * one
-  return kinds | _layer(work, local, one, wide, exchange, chip)
+  found = {kind: copies * copy for kind, copies in STATE.items()}
+  found['gradients'] = copy
+  found['cast weights'] = _layers(work, sizes) * work.itemsize if work.itemsize < FLOAT32 else 0
+  kept = checkpoint_bytes(work, sizes, rows, remat)
+  found['checkpoints'] = IN_FLIGHT * kept // work.depth if offloads else kept
+  found['weights outside the layers'] = _outside(work, sizes) * work.itemsize
+  positions = local.tokens * work.dim * (work.itemsize + FLOAT32)
+  found['activations outside the layers'] = positions + OUTSIDE_D * one
+  return found | _layer(work, local, one, wide, exchange, chip)
 
 
-def kept_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat: str) -> int:
+def checkpoint_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat: str) -> int:
   """Counts the bytes that a policy keeps of all layers, here or in the host's memory."""
-  policy, local = find_policy(remat), split(work, sizes, rows)
+  policy, local = find_policy(remat), share_of_chip(work, sizes, rows)
   widths = policy.keeps_d * work.dim + policy.keeps_f[work.feed_forward] * work.mlp_dim
   # A log-sum-exp for each kept result of attention.
   sums = min(policy.keeps_d - 1, 2) * work.heads * FLOAT32
-  return work.depth * local.rows * local.tokens * (widths * work.width + sums)
+  return work.depth * local.rows * local.tokens * (widths * work.itemsize + sums)
 
 
 def _layer(
-  work: Workload, local: Local, one: int, wide: int, exchange: str, chip: Chip
+  work: Workload, local: ChipShare, one: int, wide: int, exchange: str, chip: Chip
 ) -> dict[str, int]:
-  """The larger of two moments: the backward pass of the FFN, and that of self-attention."""
+  """Returns the larger of two peaks: the backward pass of the FFN, and that of self-attention."""
   matrices = [p.size // p.depth for p in work.parameters if p.depth and len(p.shape) > 2]
   ahead = 2 * max(matrices, default=0) if chip.gathers_ahead else 0
   square = work.dim**2
-  ffn = (sum(matrices) + ahead) * work.width // local.tensor
+  ffn = (sum(matrices) + ahead) * work.itemsize // local.tensor
   ffn_activations = LAYER_D * one + LAYER_F[work.feed_forward] * wide
-  attention = (4 * square + ahead) * work.width // local.tensor
+  attention = (4 * square + ahead) * work.itemsize // local.tensor
   attention_activations = LAYER_D * one + _kernel(work, local, exchange, one)
   weights, activations = max(
     (ffn, ffn_activations), (attention, attention_activations), key=lambda pair: sum(pair)
@@ -134,12 +134,13 @@ def _layer(
   return {'weights of a layer': weights, 'activations of a layer': activations}
 
 
-def _kernel(work: Workload, local: Local, exchange: str, one: int) -> int:
-  """What the backward attention kernel has beside the layer's activations (`nn/attention.py`).
+def _kernel(work: Workload, local: ChipShare, exchange: str, one: int) -> int:
+  """Counts the bytes of the backward attention kernel beside the layer's activations.
 
   Arrays it reads and writes, and a partial dQ for every block of keys, of one head of one row: keys
-  / 2048 x queries x k numbers. Trading heads brings all tokens of u of c shards to a device; a ring
-  goes on to the other c / u in float32; without trading, all keys and their gradients come whole.
+  / 2048 x queries x k numbers. An exchange of heads gathers the tokens of u of c shards on a device,
+  a ring passes the other c / u in float32; without either, all keys and their gradients are gathered
+  (`nn/attention.py`).
   """
   size = work.dim // work.heads
   queries = keys = local.gathered * local.context
@@ -151,7 +152,7 @@ def _kernel(work: Workload, local: Local, exchange: str, one: int) -> int:
     among = heads_exchanged(work.heads // local.tensor, local.context, exchange)
     queries = keys = local.gathered * among
     arrays += RING_D * one if among < local.context else 0
-  return arrays + math.ceil(keys / BLOCK) * queries * size * work.width
+  return arrays + math.ceil(keys / BLOCK) * queries * size * work.itemsize
 
 
 def _piece(parameter: Parameter, entry: tuple[str, ...], sizes: Mapping[str, int]) -> int:
@@ -160,13 +161,13 @@ def _piece(parameter: Parameter, entry: tuple[str, ...], sizes: Mapping[str, int
 
 def _layers(work: Workload, sizes: Mapping[str, int]) -> int:
   """Numbers of the layers' matrices on one chip."""
-  entries = cutting_axes(work.parameters, tuple(sizes.values()))
+  entries = sharding_axes(work.parameters, tuple(sizes.values()))
   pairs = zip(work.parameters, entries, strict=True)
   return sum(_piece(each, entry, sizes) for each, entry in pairs if each.depth)
 
 
 def _outside(work: Workload, sizes: Mapping[str, int]) -> int:
   """Numbers of the matrices outside the layers that are gathered before they are used."""
-  entries = cutting_axes(work.parameters, tuple(sizes.values()))
+  entries = sharding_axes(work.parameters, tuple(sizes.values()))
   pairs = zip(work.parameters, entries, strict=True)
   return sum(each.size for each, entry in pairs if entry and not each.depth)

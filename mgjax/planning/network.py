@@ -1,7 +1,7 @@
-"""How long collectives take on the wires that a mesh axis has.
+"""Seconds of collectives on the links of a mesh axis: a torus of TPUs, or GPUs in nodes.
 
-Every function speaks of one mesh axis of n devices and of bytes a device; all groups of an axis
-communicate at once, on wires of their own. Latency is left out: the messages here are megabytes.
+Every function is about one mesh axis of n devices and counts bytes a device; all groups of an axis
+communicate at once, on links of their own. Latency is left out: the messages here are megabytes.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Wire:
 
 @dataclasses.dataclass(frozen=True)
 class Torus:
-  """The wires of one mesh axis on a torus."""
+  """One mesh axis on the wires of a torus."""
 
   size: int
   wires: tuple[Wire, ...]
@@ -69,8 +69,8 @@ class Torus:
     return sent / self.wires[0].link
 
   @property
-  def lies_on(self) -> str:
-    """The torus axes, for people."""
+  def layout(self) -> str:
+    """The torus axes in words."""
     return 'x'.join(f'{wire.length}{"" if wire.joined else " in a row"}' for wire in self.wires)
 
 
@@ -107,19 +107,19 @@ class Nodes:
     return sent / (self.network if self.across > 1 else self.link)
 
   @property
-  def lies_on(self) -> str:
-    """Where the axis lies, for people."""
+  def layout(self) -> str:
+    """The GPUs and nodes in words."""
     parts = (f'{self.inside} GPUs of a node', f'{self.across} nodes')
     return ' x '.join(
       part for part, n in zip(parts, (self.inside, self.across), strict=True) if n > 1
     )
 
 
-Axis = Torus | Nodes
+AxisNetwork = Torus | Nodes
 
 
-def lay(sizes: Mapping[str, int], topology: Topology) -> dict[str, Axis]:
-  """Returns the wires of every mesh axis larger than 1.
+def axis_networks(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:
+  """Returns the network of every mesh axis larger than 1.
 
   Raises:
     ConfigError: the mesh does not fit the topology.
@@ -133,7 +133,7 @@ def lay(sizes: Mapping[str, int], topology: Topology) -> dict[str, Axis]:
   return _in_nodes(sizes, topology)
 
 
-def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, Axis]:
+def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:
   chip, wires = topology.chip, []
   for index, length in enumerate(topology.shape):
     if index < chip.rank:
@@ -144,7 +144,7 @@ def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, Axis]:
   return {axis: Torus(sizes[axis], tuple(wires[i] for i in taken[axis])) for axis in taken}
 
 
-def _in_nodes(sizes: Mapping[str, int], topology: Topology) -> dict[str, Axis]:
+def _in_nodes(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:
   """The last axes, which talk most, fill a node; the others cross the network."""
   left = topology.shape[0]
   chip, axes = topology.chip, {}

@@ -1,18 +1,18 @@
-"""What a compiled program's collectives are for, and how long they take on their wires."""
+"""Purpose, mesh axis and seconds of the collectives of a compiled program, and what is wrong."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 from mgjax.parallel.chips import Topology
-from mgjax.planning.audit import Found
+from mgjax.planning.audit import CompiledCollective
 from mgjax.planning.communication import Collective, exchange_seconds
-from mgjax.planning.network import Axis, lay
+from mgjax.planning.network import AxisNetwork, axis_networks
 
 SMALL = 2**20  # bytes; below, collectives are reported together
 
 
-def place_collectives(
-  found: Sequence[Found], sizes: Mapping[str, int], topology: Topology
+def group_collectives(
+  found: Sequence[CompiledCollective], sizes: Mapping[str, int], topology: Topology
 ) -> list[Collective]:
   """Sums collectives by purpose, kind and mesh axis.
 
@@ -37,8 +37,8 @@ def place_collectives(
   ]
 
 
-def purpose(each: Found) -> str:
-  """Names what a collective is for, from where in the model it stands."""
+def purpose(each: CompiledCollective) -> str:
+  """Returns what a collective is for, by its place in the model."""
   *path, _ = each.source.split('/') if each.source else ['']
   inside = path[path.index('shard_map') - 1] if 'shard_map' in path[1:] else ''
   if inside == 'self_attention':
@@ -52,7 +52,7 @@ def purpose(each: Found) -> str:
   return 'other'
 
 
-def axis_of(each: Found, sizes: Mapping[str, int]) -> str:
+def axis_of(each: CompiledCollective, sizes: Mapping[str, int]) -> str:
   """Returns the mesh axis, or axes joined by '+', that a collective's groups lie along.
 
   Devices are numbered with the last axis fastest, so an axis has the stride of all after it.
@@ -72,8 +72,8 @@ def axis_of(each: Found, sizes: Mapping[str, int]) -> str:
   return within[-1] if within else ''
 
 
-def complaints(found: Sequence[Found], matrix: int) -> list[str]:
-  """Says which collectives move more than they should, one sentence each.
+def audit_failures(found: Sequence[CompiledCollective], matrix: int) -> list[str]:
+  """Lists the collectives that move more than they should, a sentence each.
 
   Weights are gathered in the compute type and gradients scattered: nothing as large as a matrix
   then travels as an all-reduce, nor in float32.
@@ -93,7 +93,7 @@ def complaints(found: Sequence[Found], matrix: int) -> list[str]:
   return sorted(set(said))
 
 
-def _wires(axis: str, sizes: Mapping[str, int], topology: Topology) -> Axis | None:
+def _wires(axis: str, sizes: Mapping[str, int], topology: Topology) -> AxisNetwork | None:
   names = axis.split('+')
   if names == ['']:
     return None
@@ -102,10 +102,10 @@ def _wires(axis: str, sizes: Mapping[str, int], topology: Topology) -> Axis | No
     name: size for name, size in sizes.items() if name not in names
   }
   joined[names[-1]] = math.prod(sizes[name] for name in names)
-  return lay(joined, topology).get(names[-1])
+  return axis_networks(joined, topology).get(names[-1])
 
 
-def _seconds(kind: str, total: float, each: Found, wires: Axis | None) -> float:
+def _seconds(kind: str, total: float, each: CompiledCollective, wires: AxisNetwork | None) -> float:
   if wires is None:
     return 0.0
   if kind == 'collective-permute':

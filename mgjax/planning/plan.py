@@ -1,4 +1,4 @@
-"""A configuration and a topology to a plan: will it fit, and how fast could it be."""
+"""Plans a training step on a topology: whether it fits, and how fast it could be."""
 
 import dataclasses
 import math
@@ -10,17 +10,17 @@ from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES
 from mgjax.planning.audit import audit
-from mgjax.planning.placement import complaints, place_collectives
+from mgjax.planning.placement import audit_failures, group_collectives
 from mgjax.planning.policies import ORDER, find_policy
 from mgjax.planning.search import (
   FREE,
-  Longest,
+  LongestVideo,
   MeshCandidate,
   check_exchange,
   estimate,
   fits,
-  longest,
-  preference,
+  longest_video,
+  ranking,
   search,
   with_collectives,
 )
@@ -32,7 +32,7 @@ STAGES = {
   't2iv_256': (8_192, 394.8e6),
   't2iv_768': (73_728, 73.8e6),
 }
-EACH = (1, 2, 3, 4)  # samples for every group of chips that a search tries
+ROWS_PER_GROUP = (1, 2, 3, 4)  # samples for every group of chips that a search tries
 ESTIMATED, COMPILED = 'estimated by formula', 'compiled, not run'
 
 
@@ -86,7 +86,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-  """What is settled before planning; the rest is searched.
+  """What is fixed before planning; the rest is searched.
 
   Attributes:
     mesh: axis -> size.
@@ -110,28 +110,28 @@ def make_plan(config: ConfigDict, topology: str, choices: Choices = Choices()) -
   topology, else the one that the search ranks first; without an exchange, the configuration's.
 
   Args:
-    config: of the part 'video'.
+    config: of a flow model.
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
-    choices: what is settled.
+    choices: what is fixed.
 
   Raises:
     ConfigError: something does not exist or does not fit together.
   """
-  place, work = parse_topology(topology), make_workload(config, choices.bucket)
+  chips, work = parse_topology(topology), make_workload(config, choices.bucket)
   exchange = choices.exchange or work.exchange
-  mesh = choices.mesh or _mesh_of(work, place)
+  mesh = choices.mesh or _mesh_of(work, chips)
   choices = dataclasses.replace(choices, mesh=mesh, exchange=exchange)
-  _check(work, place, choices)
+  _check(work, chips, choices)
   options = {'mesh': mesh, 'exchange': exchange, 'rows': choices.rows}
-  found = search(work, place, remat=choices.remat, everything=True, **options)
+  found = search(work, chips, remat=choices.remat, include_unfit=True, **options)
   if not found:
     raise ConfigError(
       f'no mesh on {topology} takes {choices.rows or work.batch} rows in equal parts; '
       'give other --rows'
     )
   chosen = found[0]
-  same = search(work, place, everything=True, **(options | {'mesh': chosen.sizes}))
-  return Plan(work, place, chosen, {each.remat: each for each in same})
+  same = search(work, chips, include_unfit=True, **(options | {'mesh': chosen.sizes}))
+  return Plan(work, chips, chosen, {each.remat: each for each in same})
 
 
 def _check(work: Workload, topology: Topology, choices: Choices) -> None:
@@ -153,13 +153,13 @@ def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
 
 def search_plans(
   config: ConfigDict, topology: str, choices: Choices = Choices()
-) -> tuple[Workload, Topology, list[MeshCandidate], Longest | None]:
+) -> tuple[Workload, Topology, list[MeshCandidate], LongestVideo | None]:
   """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits.
 
   Args:
-    config: of the part 'video'.
+    config: of a flow model.
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
-    choices: what is settled, and tried alone.
+    choices: what is fixed, and tried alone.
 
   Returns:
     What was planned for, the topology, what fits with the fastest first, and the longest video.
@@ -167,14 +167,14 @@ def search_plans(
   Raises:
     ConfigError: something does not exist or does not fit together.
   """
-  place, work = parse_topology(topology), make_workload(config, choices.bucket)
-  _check(work, place, choices)
+  chips, work = parse_topology(topology), make_workload(config, choices.bucket)
+  _check(work, chips, choices)
   options = {'mesh': choices.mesh, 'remat': choices.remat, 'exchange': choices.exchange}
-  found = search(work, place, rows=choices.rows, each=EACH, **options)
-  return work, place, found, longest(work, place)
+  found = search(work, chips, rows=choices.rows, rows_per_group=ROWS_PER_GROUP, **options)
+  return work, chips, found, longest_video(work, chips)
 
 
-def configure(config: ConfigDict, plan: Plan) -> ConfigDict:
+def planned_config(config: ConfigDict, plan: Plan) -> ConfigDict:
   """Returns the configuration as the plan runs it: mesh, rules, policy, and the bucket alone."""
   chosen = plan.chosen
   changed = config.copy_and_resolve_references()
@@ -187,8 +187,8 @@ def configure(config: ConfigDict, plan: Plan) -> ConfigDict:
   return changed
 
 
-def compiled(config: ConfigDict, plan: Plan) -> Plan:
-  """Compiles a plan's step for its topology, without devices, and takes in what the compiler says.
+def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
+  """Compiles a plan's step for its topology, without devices, and puts its numbers into the plan.
 
   Memory is the compiler's. Where it gives its program as text, collectives are those found there.
 
@@ -200,7 +200,7 @@ def compiled(config: ConfigDict, plan: Plan) -> Plan:
 
   work, chosen = plan.work, plan.chosen
   result = compile_step(
-    configure(config, plan), plan.topology, chosen.sizes, work.latents, chosen.rows
+    planned_config(config, plan), plan.topology, chosen.sizes, work.latents, chosen.rows
   )
   measured = {
     'arguments': result.arguments_gib,
@@ -213,13 +213,16 @@ def compiled(config: ConfigDict, plan: Plan) -> Plan:
     notes.append('the compiler gave no text: collectives are those of the formula')
   else:
     found = audit(result.hlo)
-    notes += complaints(found, work.dim**2 * work.width // chosen.sizes['tensor'])
-    placed = place_collectives(found, chosen.sizes, plan.topology)
+    notes += audit_failures(found, work.dim**2 * work.itemsize // chosen.sizes['tensor'])
+    placed = group_collectives(found, chosen.sizes, plan.topology)
     chosen = with_collectives(work, plan.topology, chosen, placed)
   return dataclasses.replace(plan, chosen=chosen, notes=tuple(notes), measured=measured)
 
 
-def recommended(plan: Plan) -> str:
-  """Returns the fastest policy that leaves a tenth of the memory free on the plan's mesh, or ''."""
+def recommended_remat(plan: Plan) -> str:
+  """Returns the fastest remat policy that leaves a tenth of the memory free, on the plan's mesh.
+
+  '' if there is none.
+  """
   able = [each for each in plan.policies.values() if fits(each, plan.topology)]
-  return min(able, key=preference).remat if able else ''
+  return min(able, key=ranking).remat if able else ''

@@ -1,7 +1,7 @@
-"""What each policy of rematerialisation keeps of a layer, and what it computes again.
+"""Rematerialisation policies in numbers: what each keeps of a layer, and what it recomputes.
 
-Counted a token in numbers of width d and f, and in products of d^2 and d f; `nn/stack.py` has the
-policies, `tests/planning/test_policies.py` holds these counts against the traced programs.
+Counts are per token, in numbers of width d and f and in products of d^2 and d f. `nn/stack.py` has
+the policies; `tests/planning/test_policies.py` compares these counts with the traced programs.
 """
 
 import dataclasses
@@ -14,28 +14,29 @@ from mgjax.planning.workload import Workload
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """One policy of `nn/stack.py`.
+  """The counts of one policy of `nn/stack.py`.
 
   Attributes:
     keeps_d: arrays of width d kept of every layer, its input included.
     keeps_f: arrays of width f, by kind of feed-forward network.
-    again_square: products of d^2 computed again, of the layer's six with tokens.
-    again_hidden: products of d f, of the layer's three or two, by kind of feed-forward network.
-    again_context: whether keys and values of the context are computed again.
-    again_self: whether the kernel of self-attention runs again.
-    again_cross: whether the kernel of cross-attention does.
-    again_exchange: arrays that cross the context axis again.
+    recomputed_square: products of d^2, of the layer's six with tokens.
+    recomputed_hidden: products of d f, of the layer's three or two, by kind of feed-forward
+      network.
+    recomputed_context: whether keys and values of the context are recomputed.
+    recomputed_self: whether the kernel of self-attention runs again.
+    recomputed_cross: whether the kernel of cross-attention does.
+    recomputed_exchange: arrays that cross the context axis again.
     offloads: whether what is kept waits in the host's memory.
   """
 
   keeps_d: int
   keeps_f: Mapping[str, int]
-  again_square: int
-  again_hidden: Mapping[str, int]
-  again_context: bool
-  again_self: bool
-  again_cross: bool
-  again_exchange: int
+  recomputed_square: int
+  recomputed_hidden: Mapping[str, int]
+  recomputed_context: bool
+  recomputed_self: bool
+  recomputed_cross: bool
+  recomputed_exchange: int
   offloads: bool = False
 
 
@@ -67,15 +68,19 @@ def find_policy(name: str) -> Policy:
   return POLICIES[name]
 
 
-def kernels_again(policy: Policy, work: Workload) -> int:
-  """Counts the operations of attention that one sample's backward pass computes again."""
+def recomputed_attention(policy: Policy, work: Workload) -> int:
+  """Counts the operations of attention that one sample's backward pass recomputes."""
   flops = work.flops
-  return policy.again_self * flops.self_attention + policy.again_cross * flops.cross_attention
+  return (
+    policy.recomputed_self * flops.self_attention + policy.recomputed_cross * flops.cross_attention
+  )
 
 
-def linear_again(policy: Policy, work: Workload) -> int:
-  """Counts the operations of the linear maps that one sample's backward pass computes again."""
+def recomputed_linear(policy: Policy, work: Workload) -> int:
+  """Counts the operations of the linear maps that one sample's backward pass recomputes."""
   square, mlp_dim = work.dim**2, work.dim * work.mlp_dim
-  a_token = policy.again_square * square + policy.again_hidden[work.feed_forward] * mlp_dim
-  context = 2 * work.context * square if policy.again_context else 0
+  a_token = (
+    policy.recomputed_square * square + policy.recomputed_hidden[work.feed_forward] * mlp_dim
+  )
+  context = 2 * work.context * square if policy.recomputed_context else 0
   return work.depth * 2 * (work.tokens * a_token + context)

@@ -1,27 +1,27 @@
-"""Plans as tables that a person reads."""
+"""Plans and searches as text for people, and as JSON values."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from mgjax.parallel.chips import GIB, Topology
-from mgjax.planning.plan import ESTIMATED, Plan, recommended
+from mgjax.planning.plan import ESTIMATED, Plan, recommended_remat
 from mgjax.planning.policies import ORDER
 from mgjax.planning.roofline import ASSUMED, Roofline
-from mgjax.planning.search import FREE, Longest, MeshCandidate, fits, mesh_words
+from mgjax.planning.search import FREE, LongestVideo, MeshCandidate, fits, mesh_flag
 from mgjax.planning.workload import Workload
 
 SHOWN = 12  # candidates of a search
 
 
 def describe_plan(plan: Plan) -> str:
-  """Returns a plan as text, a table a question."""
+  """Returns a plan as text: model, mesh, memory, collectives and seconds."""
   parts = [_model(plan.work), _mesh(plan), _memory(plan), _collectives(plan), _time(plan)]
   return '\n\n'.join('\n'.join(part) for part in parts)
 
 
 def describe_search(
-  work: Workload, topology: Topology, found: Sequence[MeshCandidate], longest: Longest | None
+  work: Workload, topology: Topology, found: Sequence[MeshCandidate], longest: LongestVideo | None
 ) -> str:
   """Returns a search as text: what fits, the fastest first, and the longest video."""
   lines = [
@@ -39,7 +39,7 @@ def describe_search(
     )
     rows.append(
       (
-        mesh_words(each.sizes), each.remat, each.exchange, str(each.rows),
+        mesh_flag(each.sizes), each.remat, each.exchange, str(each.rows),
         f'{each.peak / GIB:.1f}', f'{time.step:.4g}', f'{each.rate:.3f}', mfu,
       )
     )  # fmt: skip
@@ -50,7 +50,7 @@ def describe_search(
   return '\n'.join(lines)
 
 
-def _longest(work: Workload, longest: Longest | None) -> str:
+def _longest(work: Workload, longest: LongestVideo | None) -> str:
   if longest is None:
     return 'longest video: none fits'
   _, height, width = work.shape
@@ -60,7 +60,7 @@ def _longest(work: Workload, longest: Longest | None) -> str:
     name, frames = f'video of {height} x {width}', f'{8 * longest.frames:,} frames'
   return (
     f'longest {name}: {frames}, {longest.tokens:,} '
-    f'tokens ({longest.tokens / 73_728:.1f} x 73,728), with {mesh_words(candidate.sizes)}, '
+    f'tokens ({longest.tokens / 73_728:.1f} x 73,728), with {mesh_flag(candidate.sizes)}, '
     f'{candidate.remat}, {candidate.exchange}'
   )
 
@@ -88,7 +88,7 @@ def _mesh(plan: Plan) -> list[str]:
   for axis, wires in chosen.axes.items():
     many = len(getattr(wires, 'wires', ())) > 2
     note = '; over three axes gathers become all-reduces of twice the bytes' if many else ''
-    lines.append(f'mesh        {axis} = {chosen.sizes[axis]} on {wires.lies_on}{note}')
+    lines.append(f'mesh        {axis} = {chosen.sizes[axis]} on {wires.layout}{note}')
   lines.append(
     f'step        {chosen.rows} samples, remat {chosen.remat}, exchange {chosen.exchange}'
   )
@@ -109,7 +109,7 @@ def _memory(plan: Plan) -> list[str]:
     + ('' if fits(each, plan.topology) else ' (too large)')
     for each in policies
   ]
-  best = recommended(plan)
+  best = recommended_remat(plan)
   lines += [
     f'policies    {"; ".join(words)}',
     f'recommended --config.model.remat={best}' if best else 'recommended more chips: none fits',
@@ -124,7 +124,7 @@ def _collectives(plan: Plan) -> list[str]:
       each.what, each.kind, each.axis, f'{each.bytes / GIB:.2f}', f'{each.count:,}',
       f'{each.seconds:.3g}', 'asynchronous' if each.asynchronous else 'waits',
     )
-    for each in plan.chosen.found
+    for each in plan.chosen.collectives
   ]  # fmt: skip
   return _table(rows)
 
@@ -171,7 +171,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     'topology': plan.topology.name,
     'devices': plan.topology.devices,
     'mesh': dict(chosen.sizes),
-    'torus': {axis: each.lies_on for axis, each in chosen.axes.items()},
+    'torus': {axis: each.layout for axis, each in chosen.axes.items()},
     'bucket': work.bucket,
     'tokens': work.tokens,
     'rows': chosen.rows,
@@ -186,7 +186,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     'capacity_gib': plan.topology.chip.memory / GIB,
     'free': plan.free,
     'fits': plan.fits,
-    'collectives': [dataclasses.asdict(each) for each in chosen.found],
+    'collectives': [dataclasses.asdict(each) for each in chosen.collectives],
     'assumed': ASSUMED,
     'ideal_seconds': time.ideal,
     'compute_seconds': {
@@ -198,12 +198,12 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     'bound': time.bound,
     'samples_per_second': chosen.rate,
     'stage': {'name': stage[0], 'days': stage[1]} if stage else None,
-    'recommended_remat': recommended(plan),
+    'recommended_remat': recommended_remat(plan),
   }
 
 
 def search_as_json(
-  work: Workload, topology: Topology, found: Sequence[MeshCandidate], longest: Longest | None
+  work: Workload, topology: Topology, found: Sequence[MeshCandidate], longest: LongestVideo | None
 ) -> dict[str, Any]:
   """Returns a search as one object of plain JSON values."""
   return {

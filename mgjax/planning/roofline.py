@@ -1,12 +1,12 @@
-"""How long a step could take, from operations, bytes and assumed efficiencies."""
+"""A roofline of the training step: seconds from operations, bytes and assumed efficiencies."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 from mgjax.parallel.chips import Topology
 from mgjax.planning.communication import Collective
-from mgjax.planning.memory import BLOCK, kept_bytes, parameter_bytes, split
-from mgjax.planning.policies import Policy, find_policy, kernels_again, linear_again
+from mgjax.planning.memory import BLOCK, checkpoint_bytes, parameter_bytes, share_of_chip
+from mgjax.planning.policies import Policy, find_policy, recomputed_attention, recomputed_linear
 from mgjax.planning.workload import Workload
 
 # Assumed, not measured. A backward attention kernel that computes dQ, dK and dV together has five
@@ -30,7 +30,7 @@ PASSES_F = {'swiglu': 3, 'gelu': 2}
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-  """Seconds of a step on one chip, and what they come to.
+  """Seconds of a step on one chip, by cause.
 
   Attributes:
     ideal: model operations at the chips' peak.
@@ -124,13 +124,13 @@ def roofline(
   peak = chip.flops * topology.devices
   flops = work.flops
   kernels = flops.self_attention + flops.cross_attention
-  attention = ((1 + BACKWARD) * kernels + kernels_again(policy, work)) * rows
+  attention = ((1 + BACKWARD) * kernels + recomputed_attention(policy, work)) * rows
   # Tokens that pad a sample are worked on as well.
-  local = split(work, sizes, rows)
+  local = share_of_chip(work, sizes, rows)
   padded = local.tokens * local.context * local.tensor / work.tokens
-  linear = (3 * flops.linear + linear_again(policy, work)) * rows
+  linear = (3 * flops.linear + recomputed_linear(policy, work)) * rows
   traffic = _elementwise(work, sizes, rows, policy) / chip.memory_bandwidth
-  kept = kept_bytes(work, sizes, rows, remat) if policy.offloads else 0
+  kept = checkpoint_bytes(work, sizes, rows, remat) if policy.offloads else 0
   host = 2 * kept / HOST  # there and back
   # The update reads gradients, parameters, moments and the average, and writes all but the first.
   copies = parameter_bytes(work, sizes) * 9
@@ -148,10 +148,10 @@ def roofline(
 
 def _elementwise(work: Workload, sizes: Mapping[str, int], rows: int, policy: Policy) -> float:
   """Bytes that element-wise work moves on one chip."""
-  local = split(work, sizes, rows)
-  places = local.rows * local.tokens * work.width
+  local = share_of_chip(work, sizes, rows)
+  places = local.rows * local.tokens * work.itemsize
   forward = places * (PASSES_D * work.dim + PASSES_F[work.feed_forward] * work.mlp_dim)
-  again = 0.5 if policy.again_square == 2 else float(policy.again_square > 0)
+  again = 0.5 if policy.recomputed_square == 2 else float(policy.recomputed_square > 0)
   # Partial dQ, one a block of keys, written and read: bfloat16, n / block x n x d over the shards.
-  partial = local.rows * work.tokens / BLOCK * local.tokens * work.dim * work.width
+  partial = local.rows * work.tokens / BLOCK * local.tokens * work.dim * work.itemsize
   return work.depth * ((3 + again) * forward + 2 * partial)

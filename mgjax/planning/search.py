@@ -1,4 +1,4 @@
-"""Meshes, policies and exchanges tried by formula, and the longest video that fits."""
+"""Searches meshes, remat policies and exchanges by formula, and the longest video that fits."""
 
 import dataclasses
 import itertools
@@ -9,9 +9,9 @@ from mgjax.nn.attention import EXCHANGES
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.rules import AXES
 from mgjax.parallel.torus import valid_meshes
-from mgjax.planning.communication import Collective, collectives
-from mgjax.planning.memory import chip_bytes
-from mgjax.planning.network import Axis, lay
+from mgjax.planning.communication import Collective, list_collectives
+from mgjax.planning.memory import peak_memory
+from mgjax.planning.network import AxisNetwork, axis_networks
 from mgjax.planning.policies import ORDER, POLICIES
 from mgjax.planning.roofline import Roofline, roofline
 from mgjax.planning.workload import Workload, make_sizes
@@ -22,15 +22,26 @@ FREE = 0.1  # of a chip's memory, left for what no formula counts
 
 @dataclasses.dataclass(frozen=True)
 class MeshCandidate:
-  """One way to run a step, with its estimate."""
+  """One way to run a training step on a mesh, with its estimate.
+
+  Attributes:
+    sizes: of all mesh axes.
+    axes: the network of every axis larger than 1.
+    rows: samples a step.
+    remat: policy.
+    exchange: how context shards meet.
+    bytes: peak memory of one chip, by category.
+    collectives: of a step.
+    time: of a step.
+  """
 
   sizes: Mapping[str, int]
-  axes: Mapping[str, Axis]
+  axes: Mapping[str, AxisNetwork]
   rows: int
   remat: str
   exchange: str
   bytes: Mapping[str, int]
-  found: tuple[Collective, ...]
+  collectives: tuple[Collective, ...]
   time: Roofline
 
   @property
@@ -67,7 +78,7 @@ def estimate(
     ConfigError: the mesh does not fit the topology, the rows the mesh, or the heads the exchange.
   """
   sizes = make_sizes(sizes)
-  axes = lay(sizes, topology)
+  axes = axis_networks(sizes, topology)
   groups = sizes['slice'] * sizes['data'] * sizes['fsdp']
   if rows % groups:
     nearest = sorted({max(rows // groups, 1) * groups, (rows // groups + 1) * groups})
@@ -78,18 +89,18 @@ def estimate(
   rows = rows or groups
   _check_heads(work, sizes)
   chip = topology.chip
-  found = tuple(collectives(work, sizes, axes, rows, remat, exchange, chip))
-  kinds = chip_bytes(work, sizes, rows, remat, exchange, chip)
+  found = tuple(list_collectives(work, sizes, axes, rows, remat, exchange, chip))
+  kinds = peak_memory(work, sizes, rows, remat, exchange, chip)
   time = roofline(work, topology, sizes, rows, remat, found)
   return MeshCandidate(sizes, axes, rows, remat, exchange, kinds, found, time)
 
 
 def with_collectives(
-  work: Workload, topology: Topology, candidate: MeshCandidate, found: Sequence[Collective]
+  work: Workload, topology: Topology, candidate: MeshCandidate, collectives: Sequence[Collective]
 ) -> MeshCandidate:
   """Returns the candidate with other collectives, as a compiled program has them."""
-  time = roofline(work, topology, candidate.sizes, candidate.rows, candidate.remat, found)
-  return dataclasses.replace(candidate, found=tuple(found), time=time)
+  time = roofline(work, topology, candidate.sizes, candidate.rows, candidate.remat, collectives)
+  return dataclasses.replace(candidate, collectives=tuple(collectives), time=time)
 
 
 def check_exchange(exchange: str) -> None:
@@ -107,7 +118,7 @@ def _check_heads(work: Workload, sizes: Mapping[str, int]) -> None:
     )
 
 
-def meshes(topology: Topology) -> Iterator[dict[str, int]]:
+def possible_meshes(topology: Topology) -> Iterator[dict[str, int]]:
   """Yields every mesh that the topology can have, without `slice`."""
   if topology.torus:
     yield from (dict(sizes) for sizes in valid_meshes(topology.torus))
@@ -133,8 +144,8 @@ def search(
   remat: str = '',
   exchange: str = '',
   rows: int = 0,
-  each: Sequence[int] = (1,),
-  everything: bool = False,
+  rows_per_group: Sequence[int] = (1,),
+  include_unfit: bool = False,
 ) -> list[MeshCandidate]:
   """Estimates all ways to run a step and ranks those that fit by samples a second.
 
@@ -145,32 +156,36 @@ def search(
     remat: this policy alone.
     exchange: this exchange alone.
     rows: samples a step; 0 tries what follows, as far as the configuration's batch divides by it.
-    each: samples for every group of chips.
-    everything: also what does not fit, after the rest, smallest first.
+    rows_per_group: samples for every group of chips, tried one after the other.
+    include_unfit: also what does not fit, after the rest, smallest first.
   """
   tried: list[MeshCandidate] = []
-  for sizes in [mesh] if mesh else meshes(topology):
+  for sizes in [mesh] if mesh else possible_meshes(topology):
     ways = (exchange,) if exchange else _exchanges(work, sizes)
     policies = (remat,) if remat else ORDER
-    for policy, way, count in itertools.product(policies, ways, _rows(work, sizes, rows, each)):
+    for policy, way, count in itertools.product(
+      policies, ways, _rows(work, sizes, rows, rows_per_group)
+    ):
       try:
         tried.append(estimate(work, topology, sizes, remat=policy, exchange=way, rows=count))
       except ConfigError:  # heads or rows do not divide: there are other ways
         continue
   fitting = [each for each in tried if fits(each, topology)]
-  fitting.sort(key=preference)
-  if not everything:
+  fitting.sort(key=ranking)
+  if not include_unfit:
     return fitting
   return fitting + sorted((e for e in tried if not fits(e, topology)), key=lambda e: e.peak)
 
 
-def _rows(work: Workload, sizes: Mapping[str, int], rows: int, each: Sequence[int]) -> list[int]:
+def _rows(
+  work: Workload, sizes: Mapping[str, int], rows: int, rows_per_group: Sequence[int]
+) -> list[int]:
   groups = sizes.get('data', 1) * sizes.get('fsdp', 1)
-  return [rows] if rows else [n * groups for n in each if work.batch % (n * groups) == 0]
+  return [rows] if rows else [n * groups for n in rows_per_group if work.batch % (n * groups) == 0]
 
 
-def preference(candidate: MeshCandidate) -> tuple[bool, float, int]:
-  """Sorts the best first: the fastest, and what leans on the host's memory after all others."""
+def ranking(candidate: MeshCandidate) -> tuple[bool, float, int]:
+  """Returns the sort key of a candidate: fastest first, those that offload to the host last."""
   return POLICIES[candidate.remat].offloads, -candidate.rate, candidate.peak
 
 
@@ -180,7 +195,7 @@ def fits(candidate: MeshCandidate, topology: Topology) -> bool:
 
 
 def _exchanges(work: Workload, sizes: Mapping[str, int]) -> tuple[str, ...]:
-  """Returns the exchanges that differ on a mesh: with heads for all, no ring is left to combine."""
+  """Returns the exchanges that differ on a mesh; where heads divide, ring_ulysses is ulysses."""
   context, heads = sizes.get('context', 1), work.heads // sizes.get('tensor', 1)
   if context == 1:
     return EXCHANGES[:1]
@@ -188,7 +203,7 @@ def _exchanges(work: Workload, sizes: Mapping[str, int]) -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Longest:
+class LongestVideo:
   """The longest video that fits: its latent frames and tokens, and how it is run."""
 
   frames: int
@@ -196,7 +211,7 @@ class Longest:
   candidate: MeshCandidate
 
 
-def longest(work: Workload, topology: Topology) -> Longest | None:
+def longest_video(work: Workload, topology: Topology) -> LongestVideo | None:
   """Finds the most latent frames, of the bucket's height and width, that fit on the topology.
 
   One sample for every group of chips, on any mesh, with any exchange, saving no more than layers'
@@ -204,7 +219,7 @@ def longest(work: Workload, topology: Topology) -> Longest | None:
   """
   ways = [
     (make_sizes(sizes), exchange)
-    for sizes in meshes(topology)
+    for sizes in possible_meshes(topology)
     if work.heads % sizes['tensor'] == 0
     for exchange in _exchanges(work, sizes)
   ]
@@ -212,7 +227,7 @@ def longest(work: Workload, topology: Topology) -> Longest | None:
   def fit(frames: int) -> bool:
     longer, most = _with_frames(work, frames), (1 - FREE) * topology.chip.memory
     return any(
-      sum(chip_bytes(longer, s, s['data'] * s['fsdp'], LEANEST, way, topology.chip).values())
+      sum(peak_memory(longer, s, s['data'] * s['fsdp'], LEANEST, way, topology.chip).values())
       <= most
       for s, way in ways
     )
@@ -225,7 +240,7 @@ def longest(work: Workload, topology: Topology) -> Longest | None:
     low, high = (middle, high) if fit(middle) else (low, middle)
   longer = _with_frames(work, low)
   found = search(longer, topology, remat=LEANEST) if low else []
-  return Longest(low, longer.tokens, found[0]) if found else None
+  return LongestVideo(low, longer.tokens, found[0]) if found else None
 
 
 def _with_frames(work: Workload, frames: int) -> Workload:
@@ -240,7 +255,7 @@ def _with_frames(work: Workload, frames: int) -> Workload:
   return dataclasses.replace(work, tokens=tokens, flops=flops)
 
 
-def mesh_words(sizes: Mapping[str, int]) -> str:
+def mesh_flag(sizes: Mapping[str, int]) -> str:
   """Returns 'fsdp=32,context=16', as --mesh takes it."""
   large = [f'{axis}={sizes[axis]}' for axis in AXES if sizes[axis] > 1]
   return ','.join(large) or 'data=1'

@@ -1,5 +1,6 @@
-"""Whether a frozen encoder fits: on one chip, and in pieces over all of a topology."""
+"""Plans the memory of a frozen encoder: on one chip, and sharded over all of a topology."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -18,53 +19,54 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import AXES, BATCH, partition, size
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.aot import compile_lowered, tpu_devices
-from mgjax.registry import SECTIONS, section
+from mgjax.registry import check_family, section
 
-ENCODERS = tuple(name for name, each in SECTIONS.items() if each.family == 'encoder')
 ENCODE = 'encode'
 FREE = 0.1  # of a chip's memory, that fits leaves
 
 
-def encoder_inputs(config: ConfigDict) -> tuple[jax.ShapeDtypeStruct, ...]:
-  """Returns the shapes of what an encoder reads, `config.rows` of them.
+@dataclasses.dataclass(frozen=True)
+class EncoderInputs:
+  """What an encoder reads at once: prompts, or images where `length` is 0.
 
-  Of text tokens and mask (b m), `config.length` long; else images (b h w 3).
+  Attributes:
+    rows: how many.
+    length: tokens of a prompt, padding included.
+    size: height and width of an image.
+    patch: height and width of its patches.
   """
-  if 'length' not in config:
-    return (jax.ShapeDtypeStruct((config.rows, *[config.model.size] * 2, 3), jnp.float32),)
-  shape = (config.rows, config.length)
-  return jax.ShapeDtypeStruct(shape, jnp.int32), jax.ShapeDtypeStruct(shape, jnp.bool_)
+
+  rows: int
+  length: int = 0
+  size: int = 0
+  patch: int = 1
+
+  @property
+  def shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Tokens and mask (b m), or images (b h w 3)."""
+    if not self.length:
+      return (jax.ShapeDtypeStruct((self.rows, self.size, self.size, 3), jnp.float32),)
+    shape = (self.rows, self.length)
+    return jax.ShapeDtypeStruct(shape, jnp.int32), jax.ShapeDtypeStruct(shape, jnp.bool_)
+
+  @property
+  def tokens(self) -> int:
+    """Tokens that the encoder makes of one row: of an image one of the whole, and its patches."""
+    return self.length or 1 + (self.size // self.patch) ** 2
 
 
-def tokens_read(config: ConfigDict) -> int:
-  """Returns how many tokens an encoder makes of one row."""
-  if 'length' in config:
-    return int(config.length)
-  return 1 + (config.model.size // config.model.patch) ** 2  # of the whole image, and patches
-
-
-def make_encoder(config: ConfigDict) -> nn.Module:
-  """Makes the encoder that a configuration describes.
+def make_encoder(config: ConfigDict) -> tuple[nn.Module, EncoderInputs]:
+  """Makes the encoder that a configuration describes, and the shapes of what it reads.
 
   Raises:
     ConfigError: the configuration is not of an encoder.
   """
-  if config.component not in ENCODERS:
-    raise ConfigError(
-      f'the configuration is of the component {config.component!r}; expected {" or ".join(ENCODERS)}'
-    )
-  return section(config.component).weights.get().make(config.model.to_dict())
-
-
-def boxed_parameters(config: ConfigDict) -> Tree:
-  """Returns the shapes of an encoder's parameters in the boxes that name their axes.
-
-  With `keep_type` they are taken to be of the compute type, in which large encoders are published.
-  """
-  model = make_encoder(config)
-  boxes = jax.eval_shape(model.init, jax.random.key(0), *encoder_inputs(config))['params']
-  dtype = jnp.dtype(config.model.dtype if config.keep_type else 'float32')
-  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), boxes)
+  check_family(config.component, 'encoder')
+  fields = config.model.to_dict()
+  model = section(config.component).weights.get().make(fields)
+  if 'length' in config:
+    return model, EncoderInputs(config.rows, length=config.length)
+  return model, EncoderInputs(config.rows, size=fields['size'], patch=fields['patch'])
 
 
 def plan_encoder(
@@ -79,20 +81,24 @@ def plan_encoder(
     compiled: compile it for the topology, and take memory from the compiler.
 
   Returns:
-    Plain JSON values: GiB of one chip, on one alone and in pieces on all.
+    Plain JSON values: GiB of one chip, on one alone and sharded over all.
 
   Raises:
-    ConfigError: the configuration is of another part; or the topology is not of TPUs, or the
+    ConfigError: the configuration is not of an encoder; or the topology is not of TPUs, or the
       compiler for them is not installed.
   """
-  boxes, place = boxed_parameters(config), parse_topology(topology)
+  (model, inputs), place = make_encoder(config), parse_topology(topology)
+  boxes = jax.eval_shape(model.init, jax.random.key(0), *inputs.shapes)['params']
+  # Large encoders are published in the compute type.
+  dtype = jnp.dtype(config.model.dtype if config.keep_type else 'float32')
+  boxes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), boxes)
   alone = dict.fromkeys(AXES, 1)
   every = alone | dict(sizes or {'fsdp': place.devices})
   programs = {}
   for name, each in (('one chip', alone), (f'{place.devices} chips', every)):
     programs[name] = {'weights_gib': _weights(boxes, each) / GIB}
     if compiled:
-      programs[name] |= _compile(config, boxes, place, each)
+      programs[name] |= _compile(model, inputs, boxes, place, each)
   memory = place.chip.memory
   for program in programs.values():
     held = program.get('peak_gib', program['weights_gib'])
@@ -101,8 +107,8 @@ def plan_encoder(
     'topology': topology,
     'mesh': every,
     'parameters': count_parameters(nn.unbox(boxes)),
-    'rows': config.rows,
-    'length': tokens_read(config),
+    'rows': inputs.rows,
+    'length': inputs.tokens,
     'dtype': config.model.dtype,
     'gib_of_a_chip': memory / GIB,
     'notes': ['compiled, not run' if compiled else 'weights alone, by formula'],
@@ -114,7 +120,7 @@ def describe_encoder(answer: Mapping[str, Any]) -> str:
   """Returns what `plan_encoder` found as a table for people."""
   lines = [
     f'{answer["parameters"]:,} parameters, {answer["rows"]} x {answer["length"]} tokens, '
-    f'{answer["compute"]}; one chip of {answer["topology"]} has {answer["gib_of_a_chip"]:.0f} GiB; '
+    f'{answer["dtype"]}; one chip of {answer["topology"]} has {answer["gib_of_a_chip"]:.0f} GiB; '
     f'{", ".join(answer["notes"])}',
     f'{"on":10} {"weights, GiB":>13} {"peak":>7} {"compiled in":>12}',
   ]
@@ -140,17 +146,21 @@ def _weights(boxes: Tree, sizes: Mapping[str, int]) -> int:
 
 
 def _compile(
-  config: ConfigDict, boxes: Tree, topology: Topology, sizes: Mapping[str, int]
+  model: nn.Module,
+  inputs: EncoderInputs,
+  boxes: Tree,
+  topology: Topology,
+  sizes: Mapping[str, int],
 ) -> dict[str, Any]:
-  model, devices = make_encoder(config), tpu_devices(topology)
+  devices = tpu_devices(topology)
   whole = math.prod(sizes.values()) == topology.devices
   mesh = make_mesh(
     sizes, devices=devices if whole else devices[:1], torus=topology.torus if whole else ()
   )
   rows = batch_sharding(mesh)
-  if config.rows % size(mesh, BATCH):
+  if inputs.rows % size(mesh, BATCH):
     raise ConfigError(
-      f'config.rows = {config.rows} prompts do not divide over {size(mesh, BATCH)} chips'
+      f'config.rows = {inputs.rows} prompts do not divide over {size(mesh, BATCH)} chips'
     )
 
   def placed(box) -> jax.ShapeDtypeStruct:
@@ -159,9 +169,7 @@ def _compile(
     return jax.ShapeDtypeStruct(box.value.shape, box.value.dtype, sharding=sharding)
 
   params = jax.tree.map(placed, boxes, is_leaf=_is_box)
-  inputs = [
-    jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=rows) for each in encoder_inputs(config)
-  ]
+  shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=rows) for each in inputs.shapes]
 
   def encode(params, *inputs):
     return model.apply({'params': params}, *inputs)
@@ -170,7 +178,7 @@ def _compile(
   with jax.set_mesh(mesh):
     jitted = jax.jit(encode, out_shardings=out)
     try:
-      result = compile_lowered(lambda: jitted.lower(params, *inputs), mesh.devices.flat[0])
+      result = compile_lowered(lambda: jitted.lower(params, *shapes), mesh.devices.flat[0])
     except jax.errors.JaxRuntimeError as error:
       if not is_out_of_memory(error):
         raise

@@ -1,4 +1,4 @@
-"""What one training step has to do: sizes, parameters, operations."""
+"""The workload of a training step: sizes, parameters and operations of a model and its samples."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from mgjax.core.tree import named_leaves
 from mgjax.flow_models.build import context_length, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
-from mgjax.registry import feature
+from mgjax.registry import section
 
 LAYERS = 'backbone/layers/'
 
@@ -42,7 +42,7 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-  """A model and the samples that it is to be trained on.
+  """A flow model and the samples that it is trained on, in numbers.
 
   Attributes:
     bucket: name of the bucket that the samples come from.
@@ -55,7 +55,7 @@ class Workload:
     feed_forward: kind of the FFN.
     depth: layers L.
     heads: attention heads g.
-    width: bytes of a number in the compute type.
+    itemsize: bytes of a number in the compute type.
     parameters: all arrays of the model.
     flops: of one sample's forward pass.
     preset: the configuration's `rules`.
@@ -75,7 +75,7 @@ class Workload:
   feed_forward: str
   depth: int
   heads: int
-  width: int
+  itemsize: int
   parameters: tuple[Parameter, ...]
   flops: Flops
   preset: str
@@ -102,17 +102,18 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   8 x 8 with 16 channels (configs/tae/tae.py).
 
   Args:
-    config: of the component 'video' or 'audio'.
+    config: of a flow model.
     bucket: a name in `config.buckets`; '' takes the one with the most tokens.
 
   Raises:
-    ConfigError: the configuration is of another part, or has no such bucket.
+    ConfigError: the configuration is not of a flow model, or has no such bucket.
   """
-  outline = feature(config.component, 'outline', 'can be trained')(config)
-  if outline.samples is None:
+  row = section(config.component)
+  if row.family != 'flow model':
     raise ConfigError(
       f'plans by formula are made for flow models; this configuration is of {config.component!r}'
     )
+  outline = row.outline(config)
   model = outline.model
   grids = {
     name: (shape, latents, math.prod(grid((1, *latents), model.backbone.patch)))
@@ -136,7 +137,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     feed_forward=backbone.feed_forward,
     depth=backbone.depth,
     heads=backbone.heads,
-    width=jnp.dtype(backbone.dtype).itemsize,
+    itemsize=jnp.dtype(backbone.dtype).itemsize,
     parameters=_parameters(model, latents, batch),
     flops=backbone_flops(backbone, (1, *latents), context),
     preset=config.rules,
@@ -177,8 +178,8 @@ def check_preset(preset: str, sizes: Mapping[str, int]) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def cutting_axes(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
-  """Returns the mesh axes, slowest first, that cut each parameter (`parallel/rules.py`).
+def sharding_axes(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
+  """Returns the mesh axes, slowest first, that shard each parameter (`parallel/rules.py`).
 
   Args:
     parameters: of a workload.

@@ -16,6 +16,7 @@ from mgjax.benchmarks.autoencoder import (
 from mgjax.benchmarks.report import describe_benchmark
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.mesh import make_mesh
+from mgjax.planning.step_spec import make_autoencoder_step_spec
 
 WIDTH, LATENT, FRAMES, SIDE = 4, 2, 2, 4
 
@@ -132,7 +133,7 @@ def make_programs(task):
 """
 
 
-def test_only_rivals_that_give_our_results_are_timed_unless_they_say_how_they_differ(tmp_path):
+def test_only_baselines_that_give_our_results_are_timed_unless_they_say_how_they_differ(tmp_path):
   paths = [tmp_path / 'baseline.py', tmp_path / 'other.py']
   for path, text in zip(paths, (BASELINE, OTHER), strict=True):
     path.write_text(text)
@@ -153,7 +154,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
   path.write_text(OTHER)
   with pytest.raises(ConfigError, match="no 'blocks' of an autoencoder to time; expected one of"):
     timed('blocks')
-  with pytest.raises(ConfigError, match="of the part 'video', not an autoencoder"):
+  with pytest.raises(ConfigError, match="of the component 'video'; expected autoencoder"):
     timed('encode', tiny(component='video'))
   with pytest.raises(ConfigError, match=r'12 rows do not divide over 8 groups.* in --video'):
     timed('encode', video=(12, 1, 4, 4), devices=None)
@@ -166,6 +167,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
 def test_the_configuration_has_the_size_it_speaks_of():
   config = get_config()
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=jax.devices()[:1])
-  programs = make_autoencoder_programs('encode', config, (1, 17, 128, 128), mesh)
+  spec = make_autoencoder_step_spec(config)
+  programs = make_autoencoder_programs('encode', spec, (1, 17, 128, 128), mesh)
   assert programs.parameters == 114_062_019
   assert programs.shapes[1].shape == (1, 17, 128, 128, 3)

@@ -53,7 +53,7 @@ def baseline(tmp_path, name, changed='batch'):
   return str(path)
 
 
-def test_numbers_of_clips_latents_and_rivals(config, tmp_path):
+def test_numbers_of_clips_latents_and_baselines(config, tmp_path):
   baselines = [
     baseline(tmp_path, 'same'),
     baseline(tmp_path, 'bright', "batch // 2 + 100"),

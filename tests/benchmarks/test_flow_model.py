@@ -7,7 +7,7 @@ import pytest
 
 from configs.bench.cpu import get_config as cpu
 from configs.bench.h200 import get_config as h200
-from mgjax.benchmarks import flow_model
+from mgjax.benchmarks import compare, flow_model
 from mgjax.benchmarks.flow_model import measure_flow_model
 from mgjax.benchmarks.programs import WHAT, make_programs
 from mgjax.benchmarks.report import describe_benchmark, rates
@@ -16,6 +16,7 @@ from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel.chips import Chip, find_chip
 from mgjax.parallel.mesh import make_mesh
+from mgjax.planning.step_spec import make_flow_step_spec
 from mgjax.planning.workload import make_workload
 
 ORACLES = 'tests/oracles'
@@ -146,7 +147,7 @@ def test_a_peak_is_known_of_whole_names_alone():
 
 
 def test_a_known_chip_shows_its_utilisation(monkeypatch):
-  monkeypatch.setattr(flow_model, 'find_chip', lambda kind: Chip('made', 1e9, 1e9, 1e9, 1e9))
+  monkeypatch.setattr(compare, 'find_chip', lambda kind: Chip('made', 1e9, 1e9, 1e9, 1e9))
   report = timed('attention')
   numbers = report['programs']['mgjax']['forward']
   assert numbers['mfu'] == pytest.approx(numbers['flops'] / numbers['median'] / 1e9)
@@ -181,7 +182,7 @@ def make_programs(task):
 """
 
 
-def test_a_rival_that_fails_stops_nobody(tmp_path):
+def test_a_baseline_that_fails_stops_nobody(tmp_path):
   path = tmp_path / 'baseline.py'
   path.write_text(BASELINE)
   broken = tmp_path / 'broken.py'
@@ -192,7 +193,7 @@ def test_a_rival_that_fails_stops_nobody(tmp_path):
   assert 'large failed: CUDA out of memory' in describe_benchmark(report)
 
 
-def test_a_rival_that_cannot_run_is_refused(tmp_path):
+def test_a_baseline_that_cannot_run_is_refused(tmp_path):
   empty = tmp_path / 'empty.py'
   empty.write_text('')
   needy = tmp_path / 'needy.py'
@@ -218,7 +219,7 @@ def test_what_does_not_fit_together_is_refused():
     timed('sound')
   with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
     timed('blocks', latents=(12, 1, 2, 2, 16), devices=None)
-  with pytest.raises(ConfigError, match='video models'):
+  with pytest.raises(ConfigError, match='for flow models'):
     timed('step', tiny(component='autoencoder'))
 
 
@@ -226,12 +227,12 @@ def out_of_memory_above(depth, monkeypatch):
   """Makes programs of more layers than `depth` too large."""
   real = flow_model.make_programs
 
-  def make_subject(what, config, *rest):
-    if config.model.depth > depth:
+  def make_programs(what, spec, *rest):
+    if spec.model.backbone.depth > depth:
       raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.')
-    return real(what, config, *rest)
+    return real(what, spec, *rest)
 
-  monkeypatch.setattr(flow_model, 'make_subject', make_subject)
+  monkeypatch.setattr(flow_model, 'make_programs', make_programs)
 
 
 @pytest.mark.slow
@@ -278,7 +279,8 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
     make_mesh(config.mesh.to_dict(), 'single', devices=one_device()),
   )
   with jax.set_mesh(mesh):
-    programs = make_programs('blocks', config, (1, *work.latents), work.context, mesh)
+    spec = make_flow_step_spec(config, work.latents[-1])
+    programs = make_programs('blocks', spec, (1, *work.latents), work.context, mesh)
     traced = jax.jit(programs.programs['forward_backward']).trace(*programs.shapes)
     text = traced.lower(lowering_platforms=('cuda',)).as_text()
   assert programs.parameters == pytest.approx(4 * 604e6, rel=1e-3)  # 8 d^2 + 3 d f a layer
@@ -298,9 +300,9 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
     ('torch_backbone', 'blocks', 'attention', 'bfloat16'),
   ],
 )
-def test_torch_takes_turns_with_ours(baseline, what, remat, compute):
+def test_torch_takes_turns_with_ours(baseline, what, remat, dtype):
   pytest.importorskip('torch')
-  config = tiny(model__remat=remat, model__dtype=compute)
+  config = tiny(model__remat=remat, model__dtype=dtype)
   report = timed(what, config, baselines=[f'{ORACLES}/{baseline}.py'])
   assert not report['failed']
   (name,) = report['baseline_over_mgjax']

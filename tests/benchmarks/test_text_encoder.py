@@ -62,7 +62,7 @@ def test_numbers_of_a_tower_of_clip(module):
   assert flops == 2 * (2 * tokens * token + whole)
 
 
-def test_a_rival_with_other_states_is_not_timed(tmp_path):
+def test_a_baseline_with_other_states_is_not_timed(tmp_path):
   (tmp_path / 'baseline.py').write_text(BASELINE)
   report = measure_encoder(
     tiny(), baselines=[str(tmp_path / 'baseline.py')], rounds=1, devices=jax.devices()[:1]
@@ -76,5 +76,5 @@ def test_what_cannot_be_timed_is_refused():
   config.rows = 3
   with pytest.raises(ConfigError, match=r'config\.rows = 3 do not divide over 8 groups'):
     measure_encoder(config)
-  with pytest.raises(ConfigError, match="of the part 'video'; expected t5"):
+  with pytest.raises(ConfigError, match="of the component 'video'; expected t5"):
     measure_encoder(video.get_config())

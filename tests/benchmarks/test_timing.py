@@ -18,7 +18,7 @@ from mgjax.benchmarks.timing import (
 from mgjax.core.errors import ConfigError, is_out_of_memory
 
 
-def test_contenders_take_turns():
+def test_programs_take_turns():
   order = []
   runs = {name: lambda name=name: order.append(name) for name in ('ours', 'theirs')}
   for run in runs.values():

@@ -29,7 +29,7 @@ from mgjax.flow_models.build import make_flow_model, small_inputs
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import parameter_shardings
-from mgjax.planning.text_encoder import encoder_inputs, make_encoder
+from mgjax.planning.text_encoder import make_encoder
 from mgjax.tae.autoencoder import make_autoencoder
 from tests.audio.codec.shapes import boxed_shapes
 
@@ -53,8 +53,8 @@ def parameters(name):
   elif name == 'codec':
     return boxed_shapes(make_codec(audio_codec.get_config().model.to_dict()))
   elif name in ENCODERS:
-    config = ENCODERS[name].get_config()
-    model, inputs = make_encoder(config), encoder_inputs(config)
+    model, read = make_encoder(ENCODERS[name].get_config())
+    inputs = read.shapes
   elif name.startswith('audio_'):
     size = name.removeprefix('audio_')
     model = make_flow_model(ConfigDict({'model': audio_sizes.model(size, 750)}))

@@ -26,7 +26,7 @@ def small():
 
 
 def compiled(config, topology, choices):
-  return plan_as_json(planning.compiled(config, planning.make_plan(config, topology, choices)))
+  return plan_as_json(planning.compile_plan(config, planning.make_plan(config, topology, choices)))
 
 
 def by_kind(answer, what):
@@ -86,7 +86,7 @@ def test_the_30b_model_at_73728_tokens_fits_its_pods(topology):
   lean = compiled(config, topology, planning.Choices(mesh, remat='offload'))
   assert lean['peak_gib_per_chip'] <= leanest
   default = planning.make_plan(config, topology, planning.Choices(mesh, remat=remat, rows=rows))
-  answer = plan_as_json(planning.compiled(config, default))
+  answer = plan_as_json(planning.compile_plan(config, default))
   assert answer['fits'] and not [note for note in answer['notes'] if note.startswith('FAIL')]
   assert answer['peak_gib_per_chip'] == pytest.approx(default.peak_gib, rel=0.1)
   assert answer['roofline_mfu']['audited'] >= utilisation

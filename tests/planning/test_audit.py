@@ -6,7 +6,7 @@ import pytest
 
 from mgjax.parallel.chips import parse_topology
 from mgjax.planning.audit import audit
-from mgjax.planning.placement import axis_of, complaints, place_collectives
+from mgjax.planning.placement import audit_failures, axis_of, group_collectives
 
 SIZES = {'slice': 1, 'data': 1, 'fsdp': 4, 'context': 16, 'tensor': 1}
 PROGRAM = pathlib.Path(__file__).with_name('small_step.hlo.txt').read_text()
@@ -55,7 +55,7 @@ def test_groups_are_read_however_they_are_written(found):
 
 
 def test_collectives_are_named_by_what_they_are_for(found):
-  placed = place_collectives(list(found.values()), SIZES, parse_topology('v5p:4x4x4'))
+  placed = group_collectives(list(found.values()), SIZES, parse_topology('v5p:4x4x4'))
   purposes = {(each.what, each.kind) for each in placed}
   assert purposes >= {
     ('weights', 'all-gather'),
@@ -71,8 +71,8 @@ def test_collectives_are_named_by_what_they_are_for(found):
 
 def test_float32_weights_and_large_all_reduces_are_complained_of():
   found = audit(PROGRAM)
-  (said,) = complaints(found, matrix=128 * 64 * 2)
+  (said,) = audit_failures(found, matrix=128 * 64 * 2)
   assert said.startswith('FAIL all-gather in float32')
-  assert not complaints(found, matrix=10**9)
+  assert not audit_failures(found, matrix=10**9)
   spread = PROGRAM.replace('all-reduce-scatter.3', 'fused_computation.3')
-  assert any('all-reduce of' in said for said in complaints(audit(spread), matrix=128 * 64 * 2))
+  assert any('all-reduce of' in said for said in audit_failures(audit(spread), matrix=128 * 64 * 2))

@@ -4,13 +4,13 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import CHIPS, parse_topology
-from mgjax.planning.network import lay
+from mgjax.planning.network import axis_networks
 
 LINK = 90e9
 
 
 def axis(topology, sizes, name):
-  return lay(sizes, parse_topology(topology))[name]
+  return axis_networks(sizes, parse_topology(topology))[name]
 
 
 def test_a_gather_takes_in_all_but_its_own_piece_from_both_sides_of_a_ring():
@@ -49,7 +49,7 @@ def test_three_torus_axes_make_a_gather_an_all_reduce():
 
 
 def test_gpus_fill_a_node_with_the_axes_that_talk_most():
-  axes = lay({'fsdp': 64, 'context': 4, 'tensor': 2}, parse_topology('h100:8x64'))
+  axes = axis_networks({'fsdp': 64, 'context': 4, 'tensor': 2}, parse_topology('h100:8x64'))
   assert (axes['tensor'].inside, axes['context'].inside, axes['fsdp'].inside) == (2, 4, 1)
   assert axes['context'].gather(1e9) == pytest.approx(0.75e9 / 450e9)
   assert axes['fsdp'].gather(1e9) == pytest.approx(63 / 64 * 1e9 / 50e9)
@@ -86,8 +86,8 @@ def test_other_topologies_are_refused(name, sentence):
 
 def test_a_mesh_that_does_not_fit_is_refused():
   with pytest.raises(ConfigError, match=r'^the mesh context=4 has 4 devices, h100:8x2 has 16; '):
-    lay({'context': 4}, parse_topology('h100:8x2'))
+    axis_networks({'context': 4}, parse_topology('h100:8x2'))
   with pytest.raises(ConfigError, match=r'^context = 3 neither fits into the 8 GPUs left'):
-    lay({'data': 8, 'context': 3}, parse_topology('h100:8x3'))
+    axis_networks({'data': 8, 'context': 3}, parse_topology('h100:8x3'))
   with pytest.raises(ConfigError, match=r'^v5e:4x4 is one slice; plan for it alone'):
-    lay({'slice': 2, 'fsdp': 16}, parse_topology('v5e:4x4'))
+    axis_networks({'slice': 2, 'fsdp': 16}, parse_topology('v5e:4x4'))

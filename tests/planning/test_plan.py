@@ -11,9 +11,9 @@ from configs.video import t2iv_256, t2iv_768
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.planning.memory import parameter_bytes
-from mgjax.planning.plan import Choices, configure, make_plan, search_plans
+from mgjax.planning.plan import Choices, make_plan, planned_config, search_plans
 from mgjax.planning.report import describe_plan, describe_search, plan_as_json, search_as_json
-from mgjax.planning.search import estimate, longest, search
+from mgjax.planning.search import estimate, longest_video, search
 from mgjax.planning.workload import make_sizes, make_workload
 
 TOPOLOGIES = (
@@ -104,7 +104,7 @@ def test_collectives_move_the_bytes_that_the_arrays_have(config):
   plan = make_plan(
     config, 'v6e:16x16', Choices(mesh={'fsdp': 16, 'context': 16}, remat='attention')
   )
-  moved = {(each.what, each.kind, each.axis): each for each in plan.chosen.found}
+  moved = {(each.what, each.kind, each.axis): each for each in plan.chosen.collectives}
   work = plan.work
   # All matrices in bfloat16, twice; their gradients once.
   whole = moved['weights', 'all-gather', 'context'].bytes
@@ -141,7 +141,7 @@ def test_a_search_ranks_what_fits(config):
 
 def test_the_longest_video_fits_and_one_frame_more_does_not(work):
   place = parse_topology('v5p:8x8x8')
-  video = longest(work, place)
+  video = longest_video(work, place)
   assert video.tokens == video.frames * 2304 >= 4 * 73_728
   assert video.candidate.peak <= 0.9 * place.chip.memory
   longer = dataclasses.replace(work, tokens=(video.frames + 1) * 2304)
@@ -162,7 +162,7 @@ def test_the_plan_s_own_configuration_says_how_it_runs(config):
   plan = make_plan(
     config, 'h200:8', Choices(mesh={'context': 4, 'tensor': 2}, rows=2, remat='full')
   )
-  changed = configure(config, plan)
+  changed = planned_config(config, plan)
   assert changed.rules == 'fsdp_tp_cp'
   assert changed.mesh.to_dict() == {'slice': 1, 'data': 1, 'fsdp': 1, 'context': 4, 'tensor': 2}
   assert [bucket.batch_size for bucket in changed.buckets.values()] == [2]
@@ -201,5 +201,7 @@ def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
 
 
 def test_other_parts_have_no_plan_yet():
-  with pytest.raises(ConfigError, match=r"audio models; this configuration is of 'autoencoder'$"):
+  with pytest.raises(
+    ConfigError, match=r"for flow models; this configuration is of 'autoencoder'$"
+  ):
     make_plan(autoencoder.get_config(), 'h200:8')

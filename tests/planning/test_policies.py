@@ -14,7 +14,13 @@ from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
 from mgjax.flow_models.flops import MATRICES, backbone_flops
 from mgjax.nn.stack import REMAT
-from mgjax.planning.policies import ORDER, POLICIES, find_policy, kernels_again, linear_again
+from mgjax.planning.policies import (
+  ORDER,
+  POLICIES,
+  find_policy,
+  recomputed_attention,
+  recomputed_linear,
+)
 from mgjax.planning.workload import Workload
 
 DIM, HIDDEN, DEPTH, HEADS, ROWS, CONTEXT = 48, 80, 3, 4, 2, 5
@@ -87,7 +93,7 @@ def workload(feed_forward: str) -> Workload:
     'feed_forward': feed_forward,
     'depth': DEPTH,
     'heads': HEADS,
-    'width': 2,
+    'itemsize': 2,
   }
   samples = {'bucket': 'video', 'shape': (16, 64, 64), 'latents': LATENTS[1:], 'tokens': TOKENS}
   chosen = {'preset': 'single', 'mesh': {}, 'remat': 'full', 'exchange': 'auto', 'batch': 8}
@@ -101,7 +107,7 @@ KINDS = pytest.mark.parametrize('kind', MATRICES)
 @pytest.mark.parametrize('remat', [name for name in ORDER if name != 'nothing'])
 def test_what_a_policy_computes_again_is_what_the_traced_program_does(remat, kind):
   policy, work = find_policy(remat), workload(kind)
-  again = linear_again(policy, work) + kernels_again(policy, work)
+  again = recomputed_linear(policy, work) + recomputed_attention(policy, work)
   assert products(traced(remat, kind)) - products(traced('nothing', kind)) == ROWS * again
 
 

@@ -41,7 +41,7 @@ def test_others_have_the_sizes_of_their_names(config, millions):
 
 
 def test_what_is_no_encoder_is_refused():
-  with pytest.raises(ConfigError, match="of the part 'video'; expected t5"):
+  with pytest.raises(ConfigError, match="of the component 'video'; expected t5"):
     plan_encoder(video.get_config(), 'v5e:2x2', compiled=False)
   pytest.importorskip('libtpu')
   config = ul2.get_config()
