@@ -10,7 +10,7 @@ import numpy as np
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.catalogue import Clip, ClipIndex, announce
+from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
 from mgjax.data.ingest.entries import SOUND, VIDEO, Rejected
 from mgjax.data.mixture import Source

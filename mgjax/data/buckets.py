@@ -18,7 +18,7 @@ import numpy as np
 
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.catalogue import ClipIndex, announce
+from mgjax.data.clip_index import ClipIndex, announce
 from mgjax.data.ingest.entries import VIDEO, Rejected
 from mgjax.media.video import TOLERANCE, cover_size
 

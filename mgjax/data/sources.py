@@ -12,7 +12,7 @@ import numpy as np
 from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.buckets import make_shape, sort_out
-from mgjax.data.catalogue import ClipIndex, index_of_clips, probe_entries, recorded_clips
+from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, probe_video
 from mgjax.data.ingest.entries import VIDEO, Medium, Rejected
 from mgjax.data.mixture import Source

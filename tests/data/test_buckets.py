@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from configs.video import t2iv_256
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.buckets import Shape, assign_buckets, make_shape, rows_for, sort_out, usable_clips
-from mgjax.data.catalogue import Clip, index_of_clips
+from mgjax.data.clip_index import Clip, index_of_clips
 
 CONFIG = t2iv_256.get_config()
 SHAPES = {name: make_shape(fields, CONFIG.data.fps) for name, fields in CONFIG.buckets.items()}
@@ -107,7 +107,7 @@ def test_empty_buckets_and_clips_without_a_bucket_are_said_aloud(tmp_path, caplo
     sort_out(clips.take(np.array([1])), [], VIDEOS, 'clips/')
 
 
-def test_what_is_taken_out_of_a_catalogue_has_another_fingerprint():
+def test_a_part_of_a_clip_index_has_another_fingerprint():
   clips = index_of_clips([clip(16.0), clip(1.5)])
   assert clips.fingerprint == index_of_clips([clip(16.0), clip(1.5)]).fingerprint
   others = [index_of_clips([clip(16.0), clip(1.6)]), clips.take(np.array([1, 0]))]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.catalogue import Clip, index_of_clips
+from mgjax.data.clip_index import Clip, index_of_clips
 from mgjax.data.clips import Clips, probe_video
 from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.sources import open_clip_index
