@@ -23,6 +23,7 @@ from mgjax.benchmarks.timing import SPREAD, Timed, counted_compilations
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Batch, Float, Tree
+from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD
 from mgjax.parallel.chips import find_chip
@@ -79,8 +80,8 @@ def measure_autoencoder(
     raise ConfigError(
       f'the configuration is of the component {config.component!r}, not an autoencoder'
     )
-  _, bucket = longest_bucket(config.buckets)
-  video = video or (bucket.batch_size, bucket.frames, bucket.height, bucket.width)
+  name, shape = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
+  video = video or (config.buckets[name].batch_size, shape.frames, *shape.size)
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
   if video[0] % (groups := size(mesh, BATCH)):

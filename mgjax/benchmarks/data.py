@@ -22,10 +22,12 @@ from mgjax.benchmarks.report import OURS, ratios
 from mgjax.benchmarks.sample_data import Windows, make_footage, make_latents
 from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_family, warm_up
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.buckets import Shape
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import ShapeBucket, make_ordered_batches
 from mgjax.data.records.reader import Records
 from mgjax.data.replacement import Replacing
+from mgjax.data.settings import DataSettings
 from mgjax.data.sources import make_sources, make_transform
 
 WHAT = 'data'
@@ -153,11 +155,8 @@ def _clip_programs(
   """Returns our programs; each gives the first batch that it reads."""
 
   def read(gop: int, batches: int) -> np.ndarray:
-    data = {
-      'kind': 'records', 'path': str(folder / f'gop_{gop}' / 'records'), 'validation_path': '',
-      'fps': config.fps, 'latents': '',
-    }  # fmt: skip
-    shape = {'frames': config.frames, 'height': config.height, 'width': config.width}
+    data = DataSettings('records', path=str(folder / f'gop_{gop}' / 'records'), fps=config.fps)
+    shape = Shape(config.frames, config.height, config.width, (config.fps, config.fps))
     source = Replacing(make_sources(data, {WHAT: shape}, 'train')[WHAT], WHAT)
     bucket = ShapeBucket(WHAT, source, config.batch_size, 1, make_transform((), ('video',)))
     whole = config.windows // config.batch_size

@@ -4,10 +4,6 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
-Fields = Mapping[str, Any] | ConfigDict  # which is a mapping in all but name
-
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   """Maps 'model.dim' to its value, for every leaf of a nested configuration."""

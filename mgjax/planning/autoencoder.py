@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
+from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.parallel.chips import Topology, parse_topology
 from mgjax.parallel.mesh import make_mesh
@@ -99,7 +100,7 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
   devices = tpu_devices(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
   model, weights = make_autoencoder(config.model.to_dict()), LossWeights(**config.objective)
-  _, bucket = longest_bucket(config.buckets)
+  name, shape = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
   options = {
     'seed': config.seed, 'decay': config.train.ema_decay, 'accumulate': config.train.accumulate,
     'guard': make_guard(config.train),
@@ -116,7 +117,7 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
     player = (functools.partial(_init, discriminator.model, discriminator.inputs), other)
     state = abstract_state(init, optimizer, mesh, player)
   video = jax.ShapeDtypeStruct(
-    (bucket.batch_size, bucket.frames, bucket.height, bucket.width, 3),
+    (config.buckets[name].batch_size, shape.frames, *shape.size, 3),
     jnp.float32,
     sharding=batch_sharding(mesh),
   )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
+from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.digits.clips import COLOURS, MOTIONS, handwriting
 from mgjax.digits.signs import PITCH, Signs, is_held_out_number, numbers, read_caption, sign_caption
@@ -99,7 +100,8 @@ def test_a_configuration_makes_signs_in_every_bucket():
     'image': {'frames': 1, 'height': 32, 'width': 48},
     'video': {'frames': 4, 'height': 32, 'width': 48},
   }
-  train, validation = (make_sources(data, buckets, split) for split in ('train', 'validation'))
+  data, shapes = data_settings(data), video_shapes(buckets, 8)
+  train, validation = (make_sources(data, shapes, split) for split in ('train', 'validation'))
   for name, frames in (('image', 1), ('video', 4)):
     assert train[name][0]['video'].shape == (frames, 32, 48, 3)
     assert not any(is_held_out_number(train[name][index]['number']) for index in range(20))
