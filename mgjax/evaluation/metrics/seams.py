@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float
 
 HOP = 0.005  # seconds between looks at the spectrum
@@ -48,10 +49,10 @@ def spectral_flux(
   if len(sound) < size + hop:
     raise DataError(f'a sound of {len(sound) / rate:.3f} s is too short to look for seams in')
   hann = np.hanning(size + 2)[1:-1]
-  frames = np.lib.stride_tricks.sliding_window_view(sound, size, axis=0)[::hop]
-  flux, last = np.empty(len(frames) - 1), None
-  for first in range(0, len(frames), 1000):  # 5 s at a time
-    block = np.abs(np.fft.rfft(frames[first : first + 1000] * hann)) * (2 / hann.sum())
+  starts = np.arange(0, len(sound) - size + 1, hop)
+  flux, last = np.empty(len(starts) - 1), None
+  for first in range(0, len(starts), 1000):  # 5 s at a time
+    block = magnitudes(sound, hann, starts[first : first + 1000]) * (2 / hann.sum())
     levels = np.log10(1 + block / _FLOOR)
     if last is not None:
       levels = np.concatenate([last, levels])
