@@ -62,28 +62,22 @@ def spectral_flux(
   return (np.arange(len(flux)) + 0.5) * (hop / rate) + size / rate / 2, flux
 
 
-def measure_seams(
-  sound: Float[np.ndarray, 's c'], rate: int, seams: Sequence[float] | Float[np.ndarray, ' n']
+def gather_seams(
+  sounds: Iterable[tuple[Float[np.ndarray, 's c'], Sequence[float] | Float[np.ndarray, ' n']]],
+  rate: int,
 ) -> Seams:
-  """Compares the flux at seams with that at places every 40 ms, 250 ms away from any seam.
+  """Compares the flux at the seams of sounds with that at places every 40 ms, 250 ms away from any.
 
   A ratio of two medians below what is heard, as in silence, is 1.
 
   Args:
-    sound: samples in [-1, 1].
+    sounds: samples in [-1, 1], and the times of their seams in seconds, from `Cover.starts` or
+      where windows end.
     rate: samples a second.
-    seams: their times in seconds, from `Cover.starts` or where windows end.
 
   Raises:
-    DataError: the sound is too short or not finite, there is no seam in it, or nothing elsewhere.
+    DataError: a sound is too short or not finite, there is no seam, or nothing elsewhere.
   """
-  return gather_seams([(sound, seams)], rate)
-
-
-def gather_seams(
-  sounds: Iterable[tuple[np.ndarray, Sequence[float] | np.ndarray]], rate: int
-) -> Seams:
-  """Measures as `measure_seams` does, over the seams of several sounds together."""
   at, elsewhere = [], []
   for sound, seams in sounds:
     if not np.isfinite(sound).all():
