@@ -1,4 +1,4 @@
-"""Configurations: plain trees of numbers and names."""
+"""Functions on configurations: flattening, comparing, and the hint for an unknown key."""
 
 import difflib
 from collections.abc import Iterable, Mapping

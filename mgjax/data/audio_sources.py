@@ -1,4 +1,4 @@
-"""Configurations to sources of sound, with or without the pictures that it belongs to."""
+"""Makes the sources of audio samples, with or without video, that a configuration names."""
 
 import functools
 import operator

@@ -1,4 +1,4 @@
-"""Buckets of one shape each, and which clip belongs to which (Movie Gen App. J.1, Table 2).
+"""Shape buckets, and the assignment of clips to them (Movie Gen App. J.1, Table 2).
 
 All samples of a bucket have one shape, so all their latents have: the shapes that a program is
 compiled for are as many as the buckets. A clip goes to the bucket that cuts the least off it, of
@@ -102,7 +102,7 @@ def sort_out(
   path: str | os.PathLike[str],
   report: str | os.PathLike[str] | None = None,
 ) -> dict[str, np.ndarray]:
-  """Assigns clips to buckets, and says aloud which stay empty and which clips none takes.
+  """Assigns clips to buckets; logs which buckets stay empty and which clips none takes.
 
   Args:
     clips: to assign.
@@ -150,7 +150,7 @@ def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape]) -> Rejected
 
 
 def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> None:
-  """Raises DataError if a frame is of so long a shape that it can be resized for no bucket."""
+  """Raises DataError if the aspect ratio of a frame is too extreme for every bucket."""
   refusals = []
   for shape in shapes.values():
     try:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """A file that can be read; with a `start`, only what follows it counts.
+  """A readable file with its caption; with a `start`, only what follows it counts.
 
   Of a sound alone, `fps`, `height` and `width` are 0. Sizes are as shown, upright.
   """
@@ -46,7 +46,7 @@ class Clip:
 
 
 class ClipIndex:
-  """Clips in random access, and columns of what is known of all.
+  """Random access to clips, with arrays of what is known of all of them.
 
   Attributes:
     columns: name -> array with an element a clip: `seconds`, `start` (NaN where any window may be
@@ -187,7 +187,7 @@ def announce(
   report: str | os.PathLike[str] | None = None,
   more: int = 0,
 ) -> None:
-  """Says aloud how many clips are used and why others are not.
+  """Logs how many clips are used and why others are not.
 
   Args:
     path: where they lie.

@@ -149,6 +149,6 @@ def probe_video(
 
 
 def chance(index: int, attempt: int) -> float:
-  """A number in [0, 1) that only its arguments decide, the same on every machine."""
+  """A hash of the arguments as a number in [0, 1), the same on every machine."""
   digest = hashlib.blake2b(f'{index} {attempt}'.encode(), digest_size=6).digest()
   return int.from_bytes(digest, 'big') / 2**48

@@ -1,4 +1,4 @@
-"""What a configuration says about data, as checked dataclasses: unpacked once, here."""
+"""Checked dataclasses of a configuration's `data` and `buckets`, made once by the caller."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Configurations to sources of samples."""
+"""Makes the sources of video and image samples that a configuration names."""
 
 import functools
 import json

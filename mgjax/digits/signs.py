@@ -1,4 +1,4 @@
-"""Signs in the small world: coloured numbers of one to three handwritten digits, side by side.
+"""Synthetic captioned signs: coloured numbers of one to three handwritten digits.
 
 'the green sign says "407"' is an image; a video adds how the sign moves, 'the green sign says "407"
 and moves left'. A sign is one wide image of handwriting, so that it moves, bounces and falls as a

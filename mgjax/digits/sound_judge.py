@@ -1,4 +1,4 @@
-"""A judge for the sounds of the small world: when something is struck, in which tone, and silence.
+"""Judges sounds of moving digits: reads onsets, tones and silence back from the waveform.
 
 An onset is where the power of many bands rises at once: with P_k the power of band k in a window of
 5 ms, the rise is sum_k max(0, dB_k(t) - dB_k(t - 5 ms)), dB_k = 10 log10(P_k + noise_k). The noise
@@ -38,7 +38,7 @@ _AFTER = (0.006, 0.15)  # seconds after an onset, between which its tone is look
 
 @dataclasses.dataclass(frozen=True)
 class SoundEvents:
-  """What a sound says without knowing better: onsets in seconds, and the tone (0 to 9) of each.
+  """Detected onsets of a sound in seconds, and the tone (0 to 9) of each.
 
   A tone is -1 where none stands out.
   """
@@ -71,13 +71,13 @@ def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
 
 @dataclasses.dataclass(frozen=True)
 class SoundReading:
-  """One sound against the truth.
+  """The detected events of one sound matched with the true ones.
 
   Attributes:
     errors: seconds by which each matched onset is late, negative if it is early.
     missed: events without an onset.
     extra: onsets without an event.
-    tones: tone heard after each matched onset, see `Heard`.
+    tones: tone heard after each matched onset, see `SoundEvents`.
     digit: whose tone it should be.
   """
 

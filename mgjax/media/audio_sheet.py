@@ -1,4 +1,4 @@
-"""Draws sounds as one picture, waveform above spectrogram, so that a person sees what is heard."""
+"""Draws waveforms and mel spectrograms of sounds as one picture."""
 
 import functools
 import io
