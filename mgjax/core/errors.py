@@ -2,7 +2,7 @@
 
 
 class MgjaxError(Exception):
-  """Base of errors that a user can fix: the message says what was given, expected and what to do."""
+  """An error that a user can fix: the message says what was given, expected and what to do."""
 
   exit_code = 1
 

@@ -1,7 +1,7 @@
 """Random-access sources of windows of video files: sample i is a function of i alone.
 
-`ingest/entries.py` says how a folder or list names clips, `clip_index.py` indexes them, `buckets.py`
-assigns them to buckets, and `replacement.py` replaces windows that cannot be read.
+`ingest/entries.py` says how a folder or list names clips, `clip_index.py` indexes them,
+`buckets.py` assigns them to buckets, and `replacement.py` replaces windows that cannot be read.
 """
 
 import abc
