@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from mgjax.data.buckets import rows_for
+from mgjax.data.buckets import Shape, rows_for
 
 from ..base import base, clips, encoding, sampling
 from ..text.encoders import VIDEO, places, split
@@ -72,7 +72,7 @@ def joint_buckets(
   """
   longest = max(frames for frames, _ in durations.values())
   height, width = next(iter(ratios.values()))
-  like = {'frames': longest, 'height': height, 'width': width}
+  like = Shape(longest, height, width, (FPS, FPS))
   buckets = {}
   for name, (height, width) in ratios.items():
     for length, (frames, fps) in durations.items():
@@ -82,5 +82,6 @@ def joint_buckets(
       shape = {'frames': 1, 'height': height, 'width': width}
       buckets[f'image_{name}'] = {**shape, 'weight': 1}
   for bucket in buckets.values():
-    bucket['batch_size'] = rows_for(bucket, like, batch_size, multiple)
+    shape = Shape(bucket['frames'], bucket['height'], bucket['width'], (FPS, FPS))
+    bucket['batch_size'] = rows_for(shape, like, batch_size, multiple)
   return ConfigDict(buckets)

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float, UInt8
 
 RATE = 25  # moments a second at which sound and picture are compared
@@ -120,10 +121,8 @@ def onset_strength(sounds: Float[np.ndarray, 'n s c'], rate: int) -> Float[np.nd
 
   levels = np.empty((len(sounds), count, _BANDS))
   for row, sound in enumerate(sounds):  # one at a time: a spectrum takes much more than a sound
-    frames = np.lib.stride_tricks.sliding_window_view(sound, size, axis=0)[::hop][:count]
-    power = np.zeros((len(frames), len(frequency)))
-    for channel in range(sound.shape[1]):
-      power += np.abs(np.fft.rfft(frames[:, channel] * hann)) ** 2
+    starts = np.arange(0, len(sound) - size + 1, hop)[:count]
+    power = np.sum(magnitudes(sound, hann, starts) ** 2, axis=1, dtype=np.float64)
     looked = np.log10((power / hann.sum() ** 2 * 4) @ member + _FLOOR)
     levels[row] = np.pad(looked, ((0, count - len(looked)), (0, 0)), mode='edge')
 

@@ -18,11 +18,11 @@ from mgjax.audio.frame_features import PIXELS, pixel_features, resample
 from mgjax.audio.masking import make_masked_objective, make_unmasked_objective
 from mgjax.checkpoints.warm_start import make_start
 from mgjax.checkpoints.workdir import read_config
-from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.mixture import ShapeBucket, Source
+from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
 from mgjax.data.sources import check_same_shape, make_transform, stored_latents
 from mgjax.flow_models.build import (
   check_learnt,
@@ -50,11 +50,12 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Builds the part: latents of sound, read or encoded on the fly, and conditions in."""
   model = make_flow_model(config)
   codec = load_audio_codec(config.autoencoder)
-  for name, shape in config.buckets.items():
+  data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
+  for name, shape in shapes.items():
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
-  keep = ('latents',) if config.data.latents else ('audio',)
+  keep = ('latents',) if data.latents else ('audio',)
   transform = make_transform([each.prepare for each in model.conditionings], keep)
-  sources = functools.partial(make_audio_samples, config.data, config.buckets, codec)
+  sources = functools.partial(make_audio_samples, data, shapes, codec)
   buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
 
   def prepare(batch: Batch) -> Batch:
@@ -107,8 +108,8 @@ def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> i
 
 
 def make_audio_samples(
-  data: Fields,
-  buckets: Fields,
+  data: DataSettings,
+  shapes: Mapping[str, AudioShape],
   codec: AudioCodec,
   split: str,
   report: pathlib.Path | None = None,
@@ -116,8 +117,8 @@ def make_audio_samples(
   """Returns the buckets' samples: 'audio' or 'latents', 'frame_features' and 'caption'.
 
   Args:
-    data: as a configuration's; with `latents`, what `launch.encode` put there is read.
-    buckets: name -> `seconds` and, where there are pictures, `height` and `width`.
+    data: with `latents`, what `launch.encode` put there is read.
+    shapes: of the buckets.
     codec: that the latents are of.
     split: 'train' or 'validation'.
     report: where rejected clips are listed.
@@ -125,16 +126,16 @@ def make_audio_samples(
   Raises:
     DataError: there is no usable data, or the latents are others.
   """
-  if data['latents']:
-    stored = stored_latents(data, buckets, split)
+  if data.latents:
+    stored = stored_latents(data.latents, shapes, split, data.skip_missing)
     for name, records in stored.items():
-      wanted = {'statistics': codec.statistics.as_dict(), 'seconds': buckets[name]['seconds']}
+      wanted = {'statistics': codec.statistics.as_dict(), 'seconds': shapes[name].seconds}
       check_records(records.meta, wanted, name)
     return dict(stored)
   rate = codec.latent_rate
   return {
-    name: WithFeatures(source, data['fps'], round(buckets[name]['seconds'] * rate), rate)
-    for name, source in make_audio_sources(data, buckets, split, report).items()
+    name: WithFeatures(source, data.fps, round(shapes[name].seconds * rate), rate)
+    for name, source in make_audio_sources(data, shapes, split, report).items()
   }
 
 
@@ -206,7 +207,7 @@ def outline(config: ConfigDict) -> Outline:
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes what turns the sounds of a configuration into latents, each at once."""
-  codec, buckets = load_audio_codec(config.autoencoder), config.buckets
+  codec, shapes = load_audio_codec(config.autoencoder), audio_shapes(config.buckets.to_dict())
 
   def encode(samples: Sequence[Mapping[str, Any]], put: Callable[[np.ndarray], Any]):
     sounds = [sample['audio'] for sample in samples]
@@ -214,15 +215,13 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
     yield codec.encode(put(np.stack(sounds)))
 
   def latents(name: str) -> tuple[int, ...]:
-    return math.ceil(buckets[name].seconds * codec.latent_rate), codec.model.latent_channels
+    return math.ceil(shapes[name].seconds * codec.latent_rate), codec.model.latent_channels
 
   return EncodePlan(
     statistics=codec.statistics.as_dict(),
-    make_sources=lambda data, split, report: make_audio_samples(
-      data, buckets, codec, split, report
-    ),
+    make_sources=lambda data, split, report: make_audio_samples(data, shapes, codec, split, report),
     encode=encode,
-    about=lambda name: {'seconds': buckets[name].seconds},
-    tile=lambda name: (round(buckets[name].seconds * codec.rate),),
+    about=lambda name: {'seconds': shapes[name].seconds},
+    tile=lambda name: (round(shapes[name].seconds * codec.rate),),
     latents=latents,
   )

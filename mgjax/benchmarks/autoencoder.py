@@ -22,6 +22,7 @@ from mgjax.benchmarks.timing import SPREAD, Timed, counted_compilations
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Float, Tree
+from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD
 from mgjax.parallel.mesh import make_mesh
@@ -75,8 +76,8 @@ def measure_autoencoder(
       f'there is no {what!r} of an autoencoder to time; expected one of {", ".join(PASSES)}'
     )
   check_family(config.component, 'autoencoder')
-  _, bucket = longest_bucket(config.buckets)
-  video = video or (bucket.batch_size, bucket.frames, bucket.height, bucket.width)
+  name, shape = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
+  video = video or (config.buckets[name].batch_size, shape.frames, *shape.size)
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
   if video[0] % (groups := size(mesh, BATCH)):

@@ -23,10 +23,12 @@ from mgjax.benchmarks.report import OURS, ratios
 from mgjax.benchmarks.sample_data import ClipSettings, Windows, make_footage, make_latents
 from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_family, warm_up
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.buckets import Shape
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import ShapeBucket, make_ordered_batches
 from mgjax.data.records.reader import Records
 from mgjax.data.replacement import Replacing
+from mgjax.data.settings import DataSettings
 from mgjax.data.sources import make_sources, make_transform
 
 WHAT = 'data'
@@ -158,11 +160,8 @@ def _clip_programs(
   """Returns our programs; each gives the first batch that it reads."""
 
   def read(gop: int, batches: int) -> np.ndarray:
-    data = {
-      'kind': 'records', 'path': str(folder / f'gop_{gop}' / 'records'), 'validation_path': '',
-      'fps': clips.fps, 'latents': '',
-    }  # fmt: skip
-    shape = {'frames': clips.frames, 'height': clips.height, 'width': clips.width}
+    data = DataSettings('records', path=str(folder / f'gop_{gop}' / 'records'), fps=clips.fps)
+    shape = Shape(clips.frames, clips.height, clips.width, (clips.fps, clips.fps))
     source = Replacing(make_sources(data, {WHAT: shape}, 'train')[WHAT], WHAT)
     bucket = ShapeBucket(WHAT, source, clips.batch_size, 1, make_transform((), ('video',)))
     with StepIterator(make_ordered_batches(bucket, clips.batches), threads=threads) as iterator:

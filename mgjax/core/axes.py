@@ -1,6 +1,6 @@
-"""The logical names of parameter axes: what an axis *is*, before any mesh is known.
+"""Logical names of parameter axes, independent of any mesh.
 
-Every parameter carries one name an axis; `parallel/rules.py` says which mesh axes each name meets.
+Every parameter carries one name an axis; `parallel/rules.py` maps each name to mesh axes.
 """
 
 AXES = {

@@ -1,12 +1,8 @@
-"""Configurations: plain trees of numbers and names."""
+"""Functions on configurations: flattening, comparing, and the hint for an unknown key."""
 
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
-
-from ml_collections import ConfigDict
-
-Fields = Mapping[str, Any] | ConfigDict  # which is a mapping in all but name
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Errors that a user can act on, each with the exit code that the binaries end with."""
+"""Errors that a user can act on, each with its exit code."""
 
 
 class MgjaxError(Exception):
-  """Something the user can mend: the message says what was given, expected and what to do."""
+  """An error that a user can fix: the message says what was given, expected and what to do."""
 
   exit_code = 1
 

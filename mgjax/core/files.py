@@ -1,4 +1,4 @@
-"""Small files that are never seen half-written."""
+"""Atomic writing of small files: a reader sees the old content or the new, never half."""
 
 import contextlib
 import json

@@ -1,5 +1,5 @@
 """One precision policy: parameters, optimizer, norms, softmax and losses in float32, matrix
-products in the `compute` type that a configuration names."""
+products in the `dtype` that a configuration names."""
 
 import jax.numpy as jnp
 

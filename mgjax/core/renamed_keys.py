@@ -1,4 +1,4 @@
-"""The table of configuration keys that were renamed, and what reads the runs of before.
+"""Renamed configuration keys, and the migration of configurations saved by older versions.
 
 Every saved configuration passes through `migrate`, so that a run outlives a rename: its work
 directory is read as it is and nothing in it is rewritten.

@@ -1,4 +1,4 @@
-"""Weights that bring a line of pixels to another length."""
+"""Weights of area-average resampling along one axis."""
 
 import functools
 

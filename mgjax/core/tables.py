@@ -1,4 +1,4 @@
-"""Tables for people: columns as wide as they need."""
+"""Plain-text tables with columns as wide as their content."""
 
 from collections.abc import Sequence
 

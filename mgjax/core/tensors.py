@@ -1,4 +1,4 @@
-"""Named arrays of a model: read from files, and compared with what it needs."""
+"""Reads named tensors from safetensors files and checks them against what a model needs."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Tensors of PyTorch's own files, read without PyTorch and without running what is in them."""
+"""Reads tensors from PyTorch checkpoints without PyTorch and without running pickled code."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Published weights as they lie on disk: one file or many with an index, and what they were."""
+"""Published weights on disk: one file, or several with an index."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""How the weights of a section go in and out: what initialises, reads and writes them."""
+"""How a section initialises, imports and exports its weights."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from mgjax.core.typing import Tree
 
 
 class ImportedWeights(NamedTuple):
-  """What a file of another project makes of a part.
+  """What was read from a file of another project.
 
   Attributes:
     model: all fields of `config.model`.
@@ -30,7 +30,7 @@ class ImportedWeights(NamedTuple):
 
 
 class WeightFormat(NamedTuple):
-  """A part whose weights go in and out.
+  """The functions that initialise, read and write the weights of a section.
 
   Attributes:
     make: the module that `config.model` describes.
@@ -65,7 +65,7 @@ def parameter_shapes(
 
 @contextlib.contextmanager
 def understanding(what: str) -> Iterator[None]:
-  """Makes a ConfigError of whatever a description from outside raises where it describes nothing.
+  """Turns errors inside into a ConfigError: a description from outside was not understood.
 
   Args:
     what: that holds the description, for the message.

@@ -1,4 +1,4 @@
-"""Tensors of other projects and parameters of ours, by tables of names that account for every name.
+"""Maps tensors of other projects to our parameters by tables that account for every name.
 
 A table is a sequence of rows. `{layer}` in the name of a tensor counts the layers that a scan of
 ours stacks: `Row('layers/up/kernel', 'block.{layer}.up.weight', TRANSPOSED)` makes one parameter
@@ -22,7 +22,7 @@ TRANSPOSED = (1, 0)  # (o i) of PyTorch's linear maps
 
 
 class TensorName(NamedTuple):
-  """One parameter, and the tensor that it is.
+  """A row of a table: a parameter of ours, and the tensor that holds it.
 
   Attributes:
     ours: name of the parameter; None for tensors that are left out.
@@ -52,7 +52,7 @@ def import_tensors(
   expected: str,
   keep_type: bool = False,
 ) -> tuple[Tree, list[str]]:
-  """Puts tensors in the place of all parameters.
+  """Fills all parameters from tensors.
 
   Args:
     rows: the table.
@@ -129,7 +129,7 @@ def arrange(
   tensors: Mapping[str, np.ndarray],
   expected: str,
 ) -> Tree:
-  """Puts arrays in the place of some parameters, and leaves the others.
+  """Replaces some parameters by arrays.
 
   Args:
     params: of those that are replaced shapes are enough.

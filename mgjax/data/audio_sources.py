@@ -1,46 +1,46 @@
-"""Configurations to sources of sound, with or without the pictures that it belongs to."""
+"""Makes the sources of audio samples, with or without video, that a configuration names."""
 
+import functools
 import operator
 import os
-import pathlib
+from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
 
-from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.catalogue import Clip, ClipIndex, announce
+from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
 from mgjax.data.ingest.entries import SOUND, VIDEO, Rejected
 from mgjax.data.mixture import Source
-from mgjax.data.sources import make_digits, open_clip_index, path_of
+from mgjax.data.settings import AudioShape, DataSettings
+from mgjax.data.sources import make_digits, open_clip_index
 from mgjax.digits.clips import AUDIBLE, SPLITS, Digits
 from mgjax.digits.sounds import RATE
 from mgjax.media.audio import probe_audio, read_audio
+
+Report = str | os.PathLike[str] | None  # where rejected files are listed
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
 
 
 def make_audio_sources(
-  data: Fields,
-  buckets: Fields,
+  data: DataSettings,
+  shapes: Mapping[str, AudioShape],
   split: str,
-  report: str | os.PathLike[str] | None = None,
+  report: Report = None,
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'audio': float32 (s c), 'caption', ...}.
 
   A file serves every bucket that it is long enough for; buckets without any are left out.
 
   Args:
-    data: `kind` is 'digits' (their fields under `digits`; `fps` of their clips), 'sounds' (a folder
-      or manifest of any files with sound at `path`), 'clips' (videos with sound, taken at `fps`) or
-      'records' (clip records, of which those with sound count). All but the first have `rate`,
-      48,000 by default, and `channels`, 1 or 2, and their `validation_path` names others for
-      validation, without it the same are taken.
-    buckets: name -> `seconds`; with `height` and `width` samples have 'video' too, uint8 (t h w 3)
-      of seconds * fps frames.
+    data: of kind 'digits' (`fps` of their clips), 'sounds' (any files with sound), 'clips' (videos
+      with sound, taken at `fps`) or 'records' (clip records, of which those with sound count).
+    shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of seconds * fps
+      frames.
     split: 'train' or 'validation'.
     report: where rejected files are listed.
 
@@ -49,14 +49,11 @@ def make_audio_sources(
     DataError: there is no usable data.
   """
   makers = {'digits': _digits, 'sounds': _sounds, 'clips': _clips, 'records': _records}
-  if data['kind'] not in makers:
+  if data.kind not in makers:
     raise ConfigError(
-      f'unknown kind of sound data {data["kind"]!r}; expected one of {", ".join(makers)}'
+      f'unknown kind of sound data {data.kind!r}; expected one of {", ".join(makers)}'
     )
-  for name, shape in buckets.items():
-    if not shape['seconds'] > 0:
-      raise ConfigError(f'bucket {name!r}: seconds={shape["seconds"]}, expected more than 0')
-  return makers[data['kind']](data, buckets, split, report if split == 'train' else None)
+  return makers[data.kind](data, shapes, split, report if split == 'train' else None)
 
 
 class DigitsWithAudio:
@@ -138,33 +135,35 @@ def whole(number: float, what: str) -> int:
   return round(number)
 
 
-def _digits(data, buckets, split, report) -> dict[str, Source]:
+def _digits(
+  data: DataSettings, shapes: Mapping[str, AudioShape], split: str, report: Report
+) -> dict[str, Source]:
   del report
-  return {name: _digit_sounds(data, shape, split) for name, shape in buckets.items()}
+  return {name: _digit_sounds(data, shape, split) for name, shape in shapes.items()}
 
 
-def _digit_sounds(data: Fields, shape: Fields, split: str) -> DigitsWithAudio:
-  seconds, fps, pictures = shape['seconds'], data['fps'], 'height' in shape
-  frames = seconds * fps
-  if pictures:
+def _digit_sounds(data: DataSettings, shape: AudioShape, split: str) -> DigitsWithAudio:
+  seconds, fps = shape.seconds, data.fps
+  frames, more = seconds * fps, {'fps': fps, 'sound': True}
+  if shape.size:
     frames = whole(frames, f'{seconds} s at {fps} frames a second')
-  more = {'fps': fps, 'sound': True}
-  if pictures:
-    more['size'] = (shape['height'], shape['width'])
-  frames = max(data['digits'].get('frames', _CLIP_FRAMES), int(np.ceil(frames - 1e-6)))
+    more['size'] = shape.size
+  frames = max(data.digits.get('frames', _CLIP_FRAMES), int(np.ceil(frames - 1e-6)))
   digits = make_digits(data, split, frames=frames, **more)
   if not set(digits.motions) & set(AUDIBLE):
     raise ConfigError(
       f'config.data.digits.motions={digits.motions} are silent; add one of {", ".join(AUDIBLE)}'
     )
-  return DigitsWithAudio(digits, seconds, pictures)
+  return DigitsWithAudio(digits, seconds, bool(shape.size))
 
 
-def _sounds(data, buckets, split, report) -> dict[str, Source]:
-  form = _form(data, buckets)
+def _sounds(
+  data: DataSettings, shapes: Mapping[str, AudioShape], split: str, report: Report
+) -> dict[str, Source]:
+  form = _form(data, shapes)
   probe = lambda file: {'seconds': probe_audio(file).seconds, 'sounding': True}  # noqa: E731
   clips, rejected = open_clip_index(data, split, SOUND, probe, report)
-  lengths = {name: shape['seconds'] for name, shape in buckets.items()}
+  lengths = {name: shape.seconds for name, shape in shapes.items()}
   least = min(lengths.values())
   needed = clips.begin + least
   for index in np.flatnonzero(needed > clips.columns['seconds'] + 1e-6).tolist():
@@ -173,7 +172,7 @@ def _sounds(data, buckets, split, report) -> dict[str, Source]:
     rejected.append(Rejected(clips.name(index), reason))
   fitting = {name: _at_least(clips, seconds) for name, seconds in lengths.items()}
   wanted = f'sounds of at least {least:.2f} s with {SOUND.wanted}'
-  announce(path_of(data, split), max(map(len, fitting.values())), rejected, wanted, report)
+  announce(data.path_of(split), max(map(len, fitting.values())), rejected, wanted, report)
   return {
     name: AudioClips(clips.take(indices), seconds=lengths[name], **form)
     for name, indices in fitting.items()
@@ -186,38 +185,36 @@ def _at_least(clips: ClipIndex, seconds: float) -> np.ndarray:
   return np.flatnonzero(lasts & clips.columns['sounding'])
 
 
-def _clips(data, buckets, split, report) -> dict[str, Source]:
-  form, shapes = _form(data, buckets), {}
-  for name, shape in buckets.items():
-    if 'height' not in shape or 'width' not in shape:
+def _clips(
+  data: DataSettings, shapes: Mapping[str, AudioShape], split: str, report: Report
+) -> dict[str, Source]:
+  form, cut = _form(data, shapes), {}
+  for name, shape in shapes.items():
+    if not shape.size:
       raise ConfigError(
         f"bucket {name!r}: kind='clips' needs height and width; for sound alone say kind='sounds'"
       )
-    frames = whole(shape['seconds'] * data['fps'], f'{shape["seconds"]} s at {data["fps"]} frames')
-    shapes[name] = Shape(frames, shape['height'], shape['width'], (data['fps'], data['fps']))
-
-  def probe(file: pathlib.Path) -> dict[str, float | bool]:
-    return probe_video(file, shapes, sounding=True)
-
+    frames = whole(shape.seconds * data.fps, f'{shape.seconds} s at {data.fps} frames')
+    cut[name] = Shape(frames, *shape.size, (data.fps, data.fps))
+  probe = functools.partial(probe_video, shapes=cut, sounding=True)
   clips, rejected = open_clip_index(data, split, VIDEO, probe, report)
   clips = clips.take(np.flatnonzero(clips.columns['sounding']))
-  assigned = sort_out(clips, rejected, shapes, path_of(data, split), report)
+  assigned = sort_out(clips, rejected, cut, data.path_of(split), report)
   return {
-    name: VideoClipsWithAudio(clips.take(indices), shapes[name], **form)
+    name: VideoClipsWithAudio(clips.take(indices), cut[name], **form)
     for name, indices in assigned.items()
   }
 
 
-def _records(data, buckets, split, report) -> dict[str, Source]:
-  pictures = all('height' in shape for shape in buckets.values())
-  return (_clips if pictures else _sounds)(data, buckets, split, report)
+def _records(
+  data: DataSettings, shapes: Mapping[str, AudioShape], split: str, report: Report
+) -> dict[str, Source]:
+  pictures = all(shape.size for shape in shapes.values())
+  return (_clips if pictures else _sounds)(data, shapes, split, report)
 
 
-def _form(data: Fields, buckets: Fields) -> dict[str, int]:
+def _form(data: DataSettings, shapes: Mapping[str, AudioShape]) -> dict[str, int]:
   """Rate and channels, if the lengths are whole at that rate."""
-  rate, channels = data.get('rate', RATE), data.get('channels', 1)
-  if channels not in (1, 2):
-    raise ConfigError(f'config.data.channels={channels}, expected 1 or 2')
-  for shape in buckets.values():
-    whole(shape['seconds'] * rate, f'{shape["seconds"]} s at {rate} samples a second')
-  return {'rate': rate, 'channels': channels}
+  for shape in shapes.values():
+    whole(shape.seconds * data.rate, f'{shape.seconds} s at {data.rate} samples a second')
+  return {'rate': data.rate, 'channels': data.channels}

@@ -1,4 +1,4 @@
-"""Buckets of one shape each, and which clip belongs to which (Movie Gen App. J.1, Table 2).
+"""Shape buckets, and the assignment of clips to them (Movie Gen App. J.1, Table 2).
 
 All samples of a bucket have one shape, so all their latents have: the shapes that a program is
 compiled for are as many as the buckets. A clip goes to the bucket that cuts the least off it, of
@@ -16,9 +16,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.catalogue import ClipIndex, announce
+from mgjax.data.clip_index import ClipIndex, announce
 from mgjax.data.ingest.entries import VIDEO, Rejected
 from mgjax.media.video import TOLERANCE, cover_size
 
@@ -35,6 +34,14 @@ class Shape:
   height: int
   width: int
   fps: tuple[float, float]  # the lowest and the highest rate of videos
+
+  def __post_init__(self):
+    if min(self.frames, *self.size) < 1:
+      raise ConfigError(
+        f'frames={self.frames}, height={self.height}, width={self.width}: expected 1 or more'
+      )
+    if len(self.fps) != 2 or not 0 < self.fps[0] <= self.fps[1]:
+      raise ConfigError(f'fps={self.fps}; expected a rate, or (lowest, highest)')
 
   @property
   def size(self) -> tuple[int, int]:
@@ -53,19 +60,6 @@ class Shape:
     if self.frames == 1:
       return np.full(len(seconds), max(1.0, 1 / self.fps[1]))
     return self.frames / self.rates(seconds)
-
-
-def make_shape(fields: Fields, fps: float) -> Shape:
-  """Makes a shape of a configuration's bucket; without an `fps` of its own it has the one given.
-
-  Raises:
-    ConfigError: the range is none.
-  """
-  given = fields.get('fps', fps)
-  low, high = (given, given) if isinstance(given, int | float) else given
-  if not 0 < low <= high:
-    raise ConfigError(f'a bucket has fps={given}; expected a rate, or (lowest, highest)')
-  return Shape(fields['frames'], fields['height'], fields['width'], (low, high))
 
 
 def usable_clips(clips: ClipIndex, shape: Shape) -> np.ndarray:
@@ -108,7 +102,7 @@ def sort_out(
   path: str | os.PathLike[str],
   report: str | os.PathLike[str] | None = None,
 ) -> dict[str, np.ndarray]:
-  """Assigns clips to buckets, and says aloud which stay empty and which clips none takes.
+  """Assigns clips to buckets; logs which buckets stay empty and which clips none takes.
 
   Args:
     clips: to assign.
@@ -156,7 +150,7 @@ def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape]) -> Rejected
 
 
 def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> None:
-  """Raises DataError if a frame is of so long a shape that it can be resized for no bucket."""
+  """Raises DataError if the aspect ratio of a frame is too extreme for every bucket."""
   refusals = []
   for shape in shapes.values():
     try:
@@ -167,13 +161,13 @@ def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> No
     raise refusals[0]
 
 
-def rows_for(shape: Fields, like: Fields, rows: int, multiple: int = 1,
+def rows_for(shape: Shape, like: Shape, rows: int, multiple: int = 1,
              compression: tuple[int, int, int] = (8, 8, 8)) -> int:  # fmt: skip
   """Returns the batch size with which a bucket has about as many latent places as another.
 
   Args:
-    shape: `frames`, `height` and `width` of the bucket.
-    like: those of the other.
+    shape: of the bucket.
+    like: of the other.
     rows: batch size of the other.
     multiple: of which the result is one, at least once: over so many devices rows are divided.
     compression: of the autoencoder.
@@ -182,8 +176,6 @@ def rows_for(shape: Fields, like: Fields, rows: int, multiple: int = 1,
   return max(1, round(wanted / multiple)) * multiple
 
 
-def _places(shape: Fields, compression: tuple[int, int, int]) -> int:
+def _places(shape: Shape, compression: tuple[int, int, int]) -> int:
   frames, height, width = compression
-  return (
-    -(-int(shape['frames']) // frames) * (shape['height'] // height) * (shape['width'] // width)
-  )
+  return -(-shape.frames // frames) * (shape.height // height) * (shape.width // width)

@@ -1,7 +1,7 @@
-"""Windows of anyone's own clips as samples: each a function of its index alone.
+"""Random-access sources of windows of video files: sample i is a function of i alone.
 
-How a folder or a list names clips stands in `clip_files.py`, how they are found in `catalogue.py`,
-which bucket takes them in `buckets.py`; a window that cannot be read is replaced in `faults.py`.
+`ingest/entries.py` says how a folder or list names clips, `clip_index.py` indexes them,
+`buckets.py` assigns them to buckets, and `replacement.py` replaces windows that cannot be read.
 """
 
 import abc
@@ -15,7 +15,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, check_covers
-from mgjax.data.catalogue import Clip, ClipIndex
+from mgjax.data.clip_index import Clip, ClipIndex
 from mgjax.media import audio, video
 
 
@@ -49,7 +49,7 @@ class Windows(abc.ABC):
 
   @abc.abstractmethod
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
-    """Reads the window of a clip, `number` of the catalogue, that begins at `start` seconds."""
+    """Reads the window of a clip, `number` of the index, that begins at `start` seconds."""
 
   def length(self, number: int, index: int) -> float:
     """The seconds that window `index`, of clip `number`, takes of its clip."""
@@ -149,6 +149,6 @@ def probe_video(
 
 
 def chance(index: int, attempt: int) -> float:
-  """A number in [0, 1) that only its arguments decide, the same on every machine."""
+  """A hash of the arguments as a number in [0, 1), the same on every machine."""
   digest = hashlib.blake2b(f'{index} {attempt}'.encode(), digest_size=6).digest()
   return int.from_bytes(digest, 'big') / 2**48

@@ -1,4 +1,4 @@
-"""Iteration over batches whose whole state is the step, and the guard of the data's order."""
+"""Iterates over batches with one integer, the step, as its state; detects data that changed."""
 
 import hashlib
 import json
@@ -132,7 +132,7 @@ def data_hash(description: dict[str, Any]) -> str:
   """Returns 16 hex digits that name a data configuration; the order of its keys does not matter.
 
   Args:
-    description: plain JSON values, at least those of `mgjax.data.mixture.describe`.
+    description: plain JSON values, at least those of `mgjax.data.mixture.describe_data`.
 
   Raises:
     ConfigError: a value that JSON cannot hold, whose text might differ from run to run.

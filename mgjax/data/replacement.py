@@ -1,4 +1,4 @@
-"""Broken samples are replaced, counted and put on a list; lost shards stop the run.
+"""Replaces, counts and lists broken samples; a lost shard stops the run.
 
 One bad file in a million neither stops a run nor passes unseen. Which sample takes the place of a
 broken one depends on its index alone, so the batches are the same on every host, with any number of

@@ -1,23 +1,23 @@
-"""Configurations to sources of samples."""
+"""Makes the sources of video and image samples that a configuration names."""
 
 import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.buckets import make_shape, sort_out
-from mgjax.data.catalogue import ClipIndex, index_of_clips, probe_entries, recorded_clips
+from mgjax.data.buckets import Shape, sort_out
+from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, probe_video
 from mgjax.data.ingest.entries import VIDEO, Medium, Rejected
 from mgjax.data.mixture import Source
 from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
+from mgjax.data.settings import DataSettings
 from mgjax.digits.clips import Digits
 from mgjax.digits.signs import Signs
 
@@ -26,8 +26,8 @@ EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have non
 
 
 def make_sources(
-  data: Fields,
-  buckets: Fields,
+  data: DataSettings,
+  shapes: Mapping[str, Shape],
   split: str,
   report: str | os.PathLike[str] | None = None,
 ) -> dict[str, Source]:
@@ -36,13 +36,8 @@ def make_sources(
   Buckets that no clip belongs to are left out.
 
   Args:
-    data: `kind` is 'digits' or 'signs' (with their fields under that name), 'clips' (a folder or
-      manifest at `path`) or 'records' (clip records there, which `launch.data convert` makes);
-      `fps` of videos in buckets that do not give a range of their own; `intervals` between frames
-      of training clips, of which one is drawn; `latents`, where `launch.encode` put the same data
-      in encoded form, or '' to read it as it is; `skip_missing`, whether to go on without lost
-      shards.
-    buckets: name -> `frames`, `height`, `width` and, if wanted, `fps`.
+    data: of kind 'digits', 'signs', 'clips' or 'records'; with `latents`, those are read.
+    shapes: of the buckets.
     split: 'train' or 'validation'. Clips have no split of their own: `validation_path` names
       others, without it training clips validate.
     report: where rejected clips are listed.
@@ -51,27 +46,26 @@ def make_sources(
     ConfigError: the kind is unknown.
     DataError: there is no usable data.
   """
-  if data.get('latents'):
-    return dict(stored_latents(data, buckets, split))
+  if data.latents:
+    return dict(stored_latents(data.latents, shapes, split, data.skip_missing))
   makers = {'digits': _digits, 'signs': _digits, 'clips': _clips, 'records': _clips}
-  if data['kind'] not in makers:
-    raise ConfigError(f'unknown data kind {data["kind"]!r}; expected one of {", ".join(makers)}')
-  return makers[data['kind']](data, buckets, split, report)
+  if data.kind not in makers:
+    raise ConfigError(f'unknown data kind {data.kind!r}; expected one of {", ".join(makers)}')
+  return makers[data.kind](data, shapes, split, report)
 
 
-def longest_bucket(buckets: Fields) -> tuple[str, Fields]:
+def longest_bucket(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
   """Returns name and shape of the bucket with the most frames, the first of several."""
-  return max(buckets.items(), key=lambda item: item[1]['frames'])
+  return max(shapes.items(), key=lambda item: item[1].frames)
 
 
-def make_digits(data: Fields, split: str, **more: Any) -> Digits:
+def make_digits(data: DataSettings, split: str, **more: Any) -> Digits:
   """Makes the small world of `config.data`; `more` are fields of `Digits` that come first.
 
   Validation has other handwriting and the combinations or numbers that training never shows; of
   images of single digits, all.
   """
-  make = {'digits': Digits, 'signs': Signs}[data['kind']]
-  fields = data[data['kind']]
+  make, fields = {'digits': (Digits, data.digits), 'signs': (Signs, data.signs)}[data.kind]
   fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()} | more
   if split == 'validation':
     captions = 'held_out' if make is Signs or fields['frames'] > 1 else 'all'
@@ -79,20 +73,21 @@ def make_digits(data: Fields, split: str, **more: Any) -> Digits:
   return make(**fields)
 
 
-def stored_latents(data: Fields, buckets: Fields, split: str) -> dict[str, Records]:
-  """Opens what `launch.encode` wrote for the buckets that had any clips."""
-  directory = inside(data['latents'], split)
+def stored_latents(
+  latents: str, buckets: Iterable[str], split: str, skip_missing: bool = False
+) -> dict[str, Records]:
+  """Opens what `launch.encode` wrote into `latents` for the buckets that had any clips."""
+  directory = inside(latents, split)
   empty = json.loads(open_storage(directory).read(EMPTY) or '[]')
-  skip = data.get('skip_missing', False)
   return {
-    name: Records(inside(directory, name), skip_missing=skip)
+    name: Records(inside(directory, name), skip_missing=skip_missing)
     for name in buckets
     if name not in empty
   }
 
 
 def open_clip_index(
-  data: Fields,
+  data: DataSettings,
   split: str,
   medium: Medium,
   probe: Any,
@@ -111,22 +106,11 @@ def open_clip_index(
     ConfigError: there is no path.
     DataError: there is nothing at it.
   """
-  path = path_of(data, split)
-  if data['kind'] == 'records':
-    return recorded_clips(Records(path, skip_missing=data.get('skip_missing', False))), []
+  path = data.path_of(split)
+  if data.kind == 'records':
+    return recorded_clips(Records(path, skip_missing=data.skip_missing)), []
   clips, rejected = probe_entries(pathlib.Path(path), medium, probe, report)
   return index_of_clips(clips), rejected
-
-
-def path_of(data: Fields, split: str) -> str:
-  """Returns where the clips of a split lie; ConfigError if nowhere."""
-  path = data['path']
-  if not path:
-    raise ConfigError(
-      'config.data.path is empty; name a folder of clips with captions, as in '
-      '--config.data.path=my_clips/ or --config=...:my_clips/'
-    )
-  return (data.get('validation_path') or path) if split == 'validation' else path
 
 
 def make_transform(prepares, keep: tuple[str, ...]):
@@ -159,23 +143,31 @@ class _WithFrameRate:
     return self.source[index] | {'fps': self.fps}
 
 
-def _digits(data, buckets, split, report) -> dict[str, Source]:
+def _digits(
+  data: DataSettings,
+  shapes: Mapping[str, Shape],
+  split: str,
+  report: str | os.PathLike[str] | None,
+) -> dict[str, Source]:
   del report
   sources = {}
-  for name, shape in buckets.items():
-    size = (shape['height'], shape['width'])
-    source = make_digits(data, split, frames=shape['frames'], size=size)
-    sources[name] = source if shape['frames'] == 1 else _WithFrameRate(source, data['fps'])
+  for name, shape in shapes.items():
+    source = make_digits(data, split, frames=shape.frames, size=shape.size)
+    sources[name] = source if shape.frames == 1 else _WithFrameRate(source, data.fps)
   return sources
 
 
-def _clips(data, buckets, split, report) -> dict[str, Source]:
-  shapes = {name: make_shape(fields, data['fps']) for name, fields in buckets.items()}
+def _clips(
+  data: DataSettings,
+  shapes: Mapping[str, Shape],
+  split: str,
+  report: str | os.PathLike[str] | None,
+) -> dict[str, Source]:
   report = report if split == 'train' else None
   probe = functools.partial(probe_video, shapes=shapes)
   clips, rejected = open_clip_index(data, split, VIDEO, probe, report)
-  assigned = sort_out(clips, rejected, shapes, path_of(data, split), report)
-  intervals = tuple(data.get('intervals') or (1,)) if split == 'train' else (1,)
+  assigned = sort_out(clips, rejected, shapes, data.path_of(split), report)
+  intervals = data.intervals if split == 'train' else (1,)
   return {
     name: Clips(clips.take(indices), shapes[name], intervals=intervals)
     for name, indices in assigned.items()

@@ -1,8 +1,8 @@
-"""The small world: captioned clips of real handwritten digits in motion, made on the fly.
+"""Synthetic captioned clips of moving handwritten digits, made on the fly.
 
 'the green digit 3 moves left': a coloured digit crosses the frame, bounces, falls or stands still.
 The handwriting is the 1,797 images that ship inside scikit-learn; nothing is downloaded or stored.
-Where the digit hits a wall or the floor, it can be heard (`digit_sounds`).
+Where the digit hits a wall or the floor, it can be heard (`sounds.py`).
 Lengths (digit size, jitter) are pixels of a frame whose shorter side is 32 and scale with it, so
 the same index at another `size` or number of frames shows the same clip at another resolution.
 """
@@ -194,7 +194,7 @@ class Digits:
   """
 
   split: str = 'train'  # handwriting: 'train' or 'test', see `handwriting`
-  captions: str = 'seen'  # 'seen', 'held_out' or 'all', see `held_out`
+  captions: str = 'seen'  # 'seen', 'held_out' or 'all', see `is_held_out`
   frames: int = 16
   size: tuple[int, int] = (32, 32)  # height, width
   length: int = 50_000  # samples

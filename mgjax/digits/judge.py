@@ -1,4 +1,4 @@
-"""A judge for the small world: reads digit, colour and motion back from the pixels of a clip.
+"""Judges clips of moving digits: reads digit, colour and motion back from the pixels.
 
 Every clip is brought to 32 pixels on its shorter side, its plain background is subtracted, and what
 is brighter than a threshold after a slight blur is the digit. The path of its centroid is the
@@ -45,7 +45,7 @@ def labels_of(samples: Iterable[dict[str, Any]]) -> list[DigitReading]:
 
 
 class Sight(NamedTuple):
-  """What stands out of a clip; '', '' and zeros if nothing does."""
+  """The object that stands out of a clip; '', '' and zeros if nothing does."""
 
   colour: str
   motion: str
@@ -207,7 +207,7 @@ def _spread(crops: Float[np.ndarray, 'b d']) -> float:
 
 
 def worn(video: UInt8[np.ndarray, 't h w 3'], generator: np.random.Generator) -> np.ndarray:
-  """Returns a clip a little blurred and noisy, as decoders leave it or worse."""
+  """Returns a clip with a little blur and noise, as augmentation for decoders' artefacts."""
   from scipy.ndimage import gaussian_filter
 
   blur, noise = generator.uniform(0, 1), generator.uniform(0, 30)

@@ -1,4 +1,4 @@
-"""A judge for signs: reads the number back from pixels, a place at a time.
+"""Judges clips of signs: reads the number back from the pixels, digit by digit.
 
 As for single digits (mgjax/digits/judge.py), what is brighter than its background is the sign,
 and the mean of the frames with the motion taken out is looked at. How wide the ink is says how many

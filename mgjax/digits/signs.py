@@ -1,4 +1,4 @@
-"""Signs in the small world: coloured numbers of one to three handwritten digits, side by side.
+"""Synthetic captioned signs: coloured numbers of one to three handwritten digits.
 
 'the green sign says "407"' is an image; a video adds how the sign moves, 'the green sign says "407"
 and moves left'. A sign is one wide image of handwriting, so that it moves, bounces and falls as a
@@ -8,7 +8,6 @@ sign has learnt to spell.
 
 import dataclasses
 import functools
-import re
 from typing import Any
 
 import numpy as np
@@ -19,29 +18,12 @@ from mgjax.digits.clips import MOTIONS, Digits
 
 PITCH = 7  # samples from one digit to the next: one less than a digit has, as its margins are empty
 LONGEST = 3  # digits
-_CAPTION = re.compile(r'the (\w+) sign says "(\d+)"(?: and (.+))?')
 
 
 def sign_caption(number: str, colour: str, motion: str) -> str:
   """Says what a sign shows; an image has no motion."""
   caption = f'the {colour} sign says "{number}"'
   return f'{caption} and {MOTIONS[motion]}' if motion else caption
-
-
-def read_caption(caption: str) -> tuple[str, str, str]:
-  """Returns number, colour and motion of what `caption_of` wrote.
-
-  Raises:
-    ConfigError: it did not write that.
-  """
-  if match := _CAPTION.fullmatch(caption):
-    colour, number, moves = match.groups(default='')
-    motion = next((name for name, words in MOTIONS.items() if words == moves), '')
-    if sign_caption(number, colour, motion) == caption:
-      return number, colour, motion
-  raise ConfigError(
-    f'{caption!r} is no caption of a sign, as in {sign_caption("407", "green", "")!r}'
-  )
 
 
 def is_held_out_number(number: str) -> bool:

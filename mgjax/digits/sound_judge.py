@@ -1,4 +1,4 @@
-"""A judge for the sounds of the small world: when something is struck, in which tone, and silence.
+"""Judges sounds of moving digits: reads onsets, tones and silence back from the waveform.
 
 An onset is where the power of many bands rises at once: with P_k the power of band k in a window of
 5 ms, the rise is sum_k max(0, dB_k(t) - dB_k(t - 5 ms)), dB_k = 10 log10(P_k + noise_k). The noise
@@ -16,9 +16,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import fft, optimize, signal
+from scipy import optimize, signal
 
 from mgjax.core.errors import DataError
+from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float, Int
 from mgjax.digits.sounds import RATE, TONES
 
@@ -37,7 +38,7 @@ _AFTER = (0.006, 0.15)  # seconds after an onset, between which its tone is look
 
 @dataclasses.dataclass(frozen=True)
 class SoundEvents:
-  """What a sound says without knowing better: onsets in seconds, and the tone (0 to 9) of each.
+  """Detected onsets of a sound in seconds, and the tone (0 to 9) of each.
 
   A tone is -1 where none stands out.
   """
@@ -70,13 +71,13 @@ def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
 
 @dataclasses.dataclass(frozen=True)
 class SoundReading:
-  """One sound against the truth.
+  """The detected events of one sound matched with the true ones.
 
   Attributes:
     errors: seconds by which each matched onset is late, negative if it is early.
     missed: events without an onset.
     extra: onsets without an event.
-    tones: tone heard after each matched onset, see `Heard`.
+    tones: tone heard after each matched onset, see `SoundEvents`.
     digit: whose tone it should be.
   """
 
@@ -210,8 +211,9 @@ def _rise(mono: np.ndarray) -> Float[np.ndarray, '_']:
   """By how many dB, all bands together, each hop is above what was 5 ms earlier."""
   before = _WINDOW // 2 + _LAG * _HOP
   padded = np.pad(mono, (before, max(0, _WINDOW // 2 - len(mono))))
-  windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
-  power = np.abs(fft.rfft(windows * _hann())) ** 2 @ _bands()  # in single precision, twice as fast
+  starts = np.arange(0, len(padded) - _WINDOW + 1, _HOP)
+  # In single precision, twice as fast.
+  power = magnitudes(padded, _hann(), starts) ** 2 @ _bands()
   noise = _NOISE * np.median(power[2 * _LAG :], axis=0) if len(power) > 2 * _LAG else 0.0
   decibels = 10 * np.log10(power + np.maximum(noise, _FLOOR))
   return np.maximum(decibels[_LAG:] - decibels[:-_LAG], 0).sum(1)

@@ -1,4 +1,4 @@
-"""The sounds of the small world: a click when a digit hits something, and the tone of the digit.
+"""Synthetic sounds of moving digits: a click and the tone of the digit at every impact.
 
 Nothing else sounds: a clip without an event is digital silence. So what a model of sound has to
 learn can be read back without error: when (the clicks), what (the tone) and nothing (silence).

@@ -9,6 +9,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
+from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
 from mgjax.digits.clips import all_captions, is_held_out
 from mgjax.digits.judge import diversity, judge_ceiling, judge_floor, train_judge
@@ -108,10 +109,10 @@ def world_of(sampler: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) ->
   Raises:
     ConfigError: the model was trained on data of another kind.
   """
-  data = sampler.config.data.to_dict()
-  if data['kind'] != kind:
+  data = data_settings(sampler.config.data.to_dict())
+  if data.kind != kind:
     raise ConfigError(
-      f'the judge reads moving {kind}; this model was trained on {data["kind"]!r} data'
+      f'the judge reads moving {kind}; this model was trained on {data.kind!r} data'
     )
   frames, height, width = sampler.default_shape
   world = make_digits(data, 'train', frames=frames, size=(height, width))

@@ -16,6 +16,7 @@ from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.settings import audio_shapes, data_settings
 from mgjax.digits.sound_judge import SoundScores, judge_clips, sound_ceiling, sound_floor
 from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
 from mgjax.evaluation.reconstruction import evenly
@@ -110,7 +111,8 @@ def judge_soundtracks(
   """
   config = check_digits(tracker)
   name = longest_audio_bucket(config)
-  source = make_audio_sources(config.data, {name: config.buckets[name]}, 'validation')[name]
+  data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
+  source = make_audio_sources(data, {name: shapes[name]}, 'validation')[name]
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['audio'] for clip in clips])
   prompts = [clean_prompt(clip['caption']) for clip in clips]

@@ -17,6 +17,7 @@ from mgjax.audio.codec.losses import SPECTRAL_FLOOR, mel_distance
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.core.typing import Float
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.settings import AudioShape, data_settings
 from mgjax.evaluation.metrics.audio import signal_to_distortion, synchrony
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.media.audio import write_wav
@@ -206,11 +207,12 @@ def sample_audio(
     DataError: there is no usable sound.
   """
   name = next(iter(config.buckets))
-  data = config.data.to_dict()
+  fields = config.data.to_dict()
   if sounds:
-    data |= {'kind': 'sounds', 'path': sounds, 'validation_path': ''}
-    data |= {'channels': config.model.channels}
-  source = make_audio_sources(data, {name: {'seconds': seconds}}, 'validation')[name]
+    fields |= {'kind': 'sounds', 'path': sounds, 'validation_path': ''}
+    fields |= {'channels': config.model.channels}
+  data, shapes = data_settings(fields), {name: AudioShape(seconds)}
+  source = make_audio_sources(data, shapes, 'validation')[name]
   chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='sound', disable=not sys.stderr.isatty())
   described = {'sounds': sounds or 'validation data of the run', 'seconds': seconds}

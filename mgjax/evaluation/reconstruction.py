@@ -14,6 +14,8 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.typing import Float, UInt8
+from mgjax.data.buckets import Shape
+from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.evaluation.metrics.frechet import few_rows, frechet_distance
 from mgjax.evaluation.metrics.similarity import (
@@ -217,15 +219,17 @@ def sample_clips(
     ConfigError: the size is not one.
     DataError: there is no usable clip.
   """
-  name, bucket = longest_bucket(config.buckets)
-  height, width = size or (bucket.height, bucket.width)
+  name, longest = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
+  height, width = size or longest.size
   if min(height, width) < 1:
     raise ConfigError(f'clips of {height} x {width} pixels: take a height and width of 1 or more')
-  shape = {'frames': frames or bucket.frames, 'height': height, 'width': width}
-  data = config.data.to_dict() | {'latents': ''}
+  shape = {'frames': frames or longest.frames, 'height': height, 'width': width}
+  fields = config.data.to_dict() | {'latents': ''}
   if clips:
-    data |= {'kind': 'clips', 'path': clips, 'validation_path': ''}
-  source = make_sources(data, {name: shape}, 'validation')[name]
+    fields |= {'kind': 'clips', 'path': clips, 'validation_path': ''}
+  data = data_settings(fields)
+  shapes = {name: Shape(**shape, fps=(data.fps, data.fps))}
+  source = make_sources(data, shapes, 'validation')[name]
   chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='clip', disable=not sys.stderr.isatty())
   described = {'clips': clips or 'validation data of the run', **shape, 'chosen': chosen}

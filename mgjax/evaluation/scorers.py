@@ -28,9 +28,7 @@ from mgjax.core.files import read_json, write_json
 from mgjax.core.typing import Float
 from mgjax.media.audio import write_wav
 
-AXES = ('PQ', 'PC', 'CE', 'CU')  # production quality, complexity; content enjoyment, usefulness
 PATIENCE = 1800.0  # seconds
-_FOLDER = pathlib.Path(__file__).parent
 _SHOWN = 300  # characters of what a command printed last
 
 
@@ -177,48 +175,3 @@ class CommandScorer:
           f', {np.isfinite(numbers).sum()} of them finite; it has to give one finite number a sound'
         )
     return answer
-
-
-def clap_scorer(
-  python: str | os.PathLike[str],
-  weights: str | os.PathLike[str],
-  *,
-  device: str = 'cpu',
-  patience: float = PATIENCE,
-) -> CommandScorer:
-  """Makes the scorer of CLAP: cosine of sound and caption, sounds of more than 10 s in pieces.
-
-  Args:
-    python: one that has torch and transformers.
-    weights: a folder as transformers saves it, with the processor; `laion/clap-htsat-fused` say.
-    device: as torch calls it.
-    patience: seconds that it may take.
-  """
-  script = os.fspath(_FOLDER / 'score_clap.py')
-  words = (os.fspath(python), script, f'--weights={os.fspath(weights)}', f'--device={device}')
-  return CommandScorer(words, 'clap', patience)
-
-
-def aesthetics_scorer(
-  python: str | os.PathLike[str],
-  weights: str | os.PathLike[str] = '',
-  *,
-  axis: str = 'PQ',
-  patience: float = PATIENCE,
-) -> CommandScorer:
-  """Makes the scorer of Audiobox Aesthetics, which gives four numbers from 1 to 10, see `AXES`.
-
-  Args:
-    python: one that has audiobox_aesthetics.
-    weights: its checkpoint; '' for the one that the package finds or fetches itself.
-    axis: which of the numbers `score` returns.
-    patience: seconds that it may take.
-
-  Raises:
-    ConfigError: there is no such axis.
-  """
-  if axis not in AXES:
-    raise ConfigError(f'unknown axis {axis!r} of aesthetics; expected one of {", ".join(AXES)}')
-  script = os.fspath(_FOLDER / 'score_aesthetics.py')
-  words = (os.fspath(python), script, f'--weights={os.fspath(weights)}')
-  return CommandScorer(words, axis, patience)

@@ -34,20 +34,6 @@ def velocity_target(
   return data - (1 - sigma_min) * noise
 
 
-def predict_data(
-  x: Float[Array, 'b *axes'],
-  velocity: Float[Array, 'b *axes'],
-  time: Float[Array, ' b'],
-  sigma_min: float = SIGMA_MIN,
-) -> Float[Array, 'b *axes']:
-  """Returns where the path through `x` ends if `velocity` is right: the estimate of X_1.
-
-  Solving X_t and V_t for X_1: `X_1 = (1 - sigma_min) X_t + (1 - (1 - sigma_min) t) V_t`.
-  """
-  time = _over_axes(time, x)
-  return (1 - sigma_min) * x + _noise_level(time, sigma_min) * velocity
-
-
 def _noise_level(time: Array, sigma_min: float) -> Array:
   # 1 - (1 - sigma_min) t, arranged so that float32 cancels nothing near t = 1.
   return (1 - time) + sigma_min * time

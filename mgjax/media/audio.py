@@ -1,4 +1,4 @@
-"""Reads and writes sound, alone or beside a video; memory does not grow with its length.
+"""Reads and writes audio, alone or beside a video, in constant memory.
 
 Time 0 is the first frame of the video that a sound belongs to, else its own first sample, so that
 what is read at t seconds is what is heard at t seconds of the pictures. Where a file has nothing to
@@ -133,7 +133,7 @@ def stream_audio(
   seconds: float = 10.0,
   limits: Limits = LIMITS,
 ) -> Iterator[Float[np.ndarray, '_ c']]:
-  """Yields a whole sound in pieces of `seconds` seconds, the last shorter; see `read_sound`."""
+  """Yields a whole sound in pieces of `seconds` seconds, the last shorter; see `read_audio`."""
   size, kept, count = round(seconds * rate), [], 0
   for piece in decode_audio(path, 0, rate, channels, limits):
     kept.append(piece)
@@ -200,7 +200,7 @@ def write_soundtrack(
 
 
 def soundtrack(video: File, chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> bytes:
-  """Returns the mp4 that `write_soundtrack` writes, and is silent about a sound it must fit."""
+  """Returns the mp4 that `write_soundtrack` writes; cuts or pads the sound without a warning."""
   buffer = io.BytesIO()
   _write_soundtrack(video, contextlib.nullcontext(buffer), video, chunks, rate, aloud=False)
   return buffer.getvalue()

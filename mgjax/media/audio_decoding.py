@@ -1,4 +1,4 @@
-"""Decodes the sound of a file into samples on the file's own clock.
+"""Decodes a file's audio into samples aligned with the file's own clock.
 
 Where the file has nothing to hear (its sound begins later than its pictures, or packets are
 missing) there is silence; what lies before time 0 or twice is left out.

@@ -1,4 +1,4 @@
-"""Draws sounds as one picture, waveform above spectrogram, so that a person sees what is heard."""
+"""Draws waveforms and mel spectrograms of sounds as one picture."""
 
 import functools
 import io
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mgjax.core.files import write_bytes
+from mgjax.core.spectrum import magnitudes, triangles
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.contact_sheet import fit_title
 
@@ -95,8 +96,7 @@ def _picture(sound: np.ndarray, rate: int) -> UInt8[np.ndarray, 'h w 3']:
   power = np.zeros((columns, length // 2 + 1))
   for look in range(looks):
     starts = ((np.arange(columns) + (look + 0.5) / looks) * step).astype(int)
-    frames = padded[starts[:, None] + np.arange(length)] * window
-    power += np.abs(np.fft.rfft(frames)) ** 2 / looks
+    power += magnitudes(padded, window, starts) ** 2 / looks
   power *= (2 / window.sum()) ** 2  # a sine of full scale has 1
   decibels = 10 * np.log10(np.maximum(power @ _mel_filters(length, rate), 1e-20))
   brightness = np.clip(1 + decibels / _SPAN, 0, 1).T[::-1]
@@ -109,8 +109,8 @@ def _picture(sound: np.ndarray, rate: int) -> UInt8[np.ndarray, 'h w 3']:
 @functools.cache
 def _mel_filters(length: int, rate: int) -> Float[np.ndarray, 'n c']:
   """Triangles over the spectrum, of height 1 and evenly spaced in mel = 2595 log10(1 + f / 700)."""
-  places = _mel(np.fft.rfftfreq(length, 1 / rate)) / _mel(rate / 2) * (_BINS + 1)
-  return np.maximum(1 - np.abs(places[:, None] - np.arange(1, _BINS + 1)), 0)
+  edges = np.linspace(0, _mel(rate / 2), _BINS + 2)
+  return triangles(_mel(np.fft.rfftfreq(length, 1 / rate)), edges)
 
 
 def _mel(frequency):

@@ -1,4 +1,4 @@
-"""Draws videos as one picture, a row each, so that a person sees them all at once."""
+"""Draws videos as one picture, a row of frames each."""
 
 import bisect
 import io

@@ -1,4 +1,4 @@
-"""Opens files of pictures and sound, which may come from anywhere; what is wrong is a sentence.
+"""Opens untrusted media with PyAV; every failure is a one-line DataError.
 
 A file lies on the disk or, as a `Blob`, in memory. It is opened only as one of a few containers
 that hold their own data (a text file that names other files is one that does not), and its pixels,
@@ -31,7 +31,7 @@ _FAILURES = (av.error.FFmpegError, OSError, ValueError, LookupError, MemoryError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blob:
-  """A file in memory; `name` is what is said when something is wrong with it."""
+  """A file in memory; error messages call it `name`."""
 
   name: str
   data: bytes | memoryview = dataclasses.field(repr=False)
@@ -45,7 +45,7 @@ File = str | os.PathLike[str] | Blob
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What one file may cost before it is refused."""
+  """Limits beyond which a file is refused."""
 
   pixels: int = 4096 * 2304  # of one frame, as stored or as resized
   seconds: float = 4 * 3600.0  # of the whole file
@@ -59,7 +59,7 @@ Pick = Callable[[File, av.container.InputContainer, Limits], av.stream.Stream]
 
 @contextlib.contextmanager
 def sentences(path: File, limits: Limits) -> Iterator[None]:
-  """Turns whatever FFmpeg says inside it about the file `path` into a DataError."""
+  """Turns FFmpeg's errors inside it into a DataError about the file `path`."""
   try:
     yield
   except av.error.ExitError as error:
@@ -159,7 +159,7 @@ def measured_seconds(
 
 
 def open_container(path: File, limits: Limits, what: str) -> av.container.InputContainer:
-  """Opens a file, which the caller closes; what fails later is no sentence yet, see `opened`."""
+  """Opens a file, which the caller closes; later errors are FFmpeg's own, see `opened`."""
   try:
     return av.open(
       _source(path),

@@ -1,4 +1,4 @@
-"""Which frames of a video are on show when, decoded from a moment on.
+"""Finds which frames of a video are shown at given times, decoding from a time on.
 
 Times are seconds after the file's first frame; a frame is shown until the next one is.
 """

@@ -1,65 +1,25 @@
-"""How loud a sound is to a listener, and sounds brought to one loudness without ever clipping.
+"""Integrated loudness of sound by FFmpeg's `ebur128`, and gain to a target without clipping.
 
-ITU-R BS.1770-4: each channel passes two filters (K: a shelf that lifts what is above 2 kHz by 4 dB,
-as a head does, and a high-pass), and with z the mean square of a block of 400 ms, summed over
-channels, its loudness is -0.691 + 10 log10(z) LUFS. Blocks overlap by three quarters. The whole has
-the loudness of the mean z of the blocks above -70 LUFS that are also above a gate 10 LU below the
-loudness of those.
+ITU-R BS.1770-4: loudness is -0.691 + 10 log10(z) LUFS, z the mean square of K-weighted blocks of
+400 ms, summed over channels; blocks overlap by three quarters, and those below -70 LUFS or 10 LU
+below the rest do not count. FFmpeg counts blocks in steps of 0.01 LU, so that is its precision.
 """
 
 import dataclasses
+import fractions
 import math
 from collections.abc import Iterable, Iterator
 
+import av
+import av.filter
 import numpy as np
-from scipy import signal
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
 
-_OFFSET = -0.691  # dB, so that a 997 Hz sine of full scale has -3.01 LUFS
-_SILENCE = -70.0  # LUFS; what is below is not counted
-_GATE = -10.0  # LU
-_STEPS = 4  # of 100 ms, in a block
-# Of the analogue filters behind the standard's coefficients for 48 kHz.
-_SHELF_HZ, _SHELF_DB, _SHELF_Q, _SHELF_SLOPE = (
-  1681.974450955533,
-  3.999843853973347,
-  0.70717524,
-  0.49966677,
-)
-_PASS_HZ, _PASS_Q = 38.13547087602444, 0.50032704
-
-
-def k_weighting(rate: int) -> Float[np.ndarray, '2 6']:
-  """The two filters of the standard as second-order sections, for any number of samples a second.
-
-  At 48 kHz they are the standard's own; at others they have the same response in Hz, by the
-  bilinear transform of the same analogue filters.
-  """
-  shelf, passing = math.tan(math.pi * _SHELF_HZ / rate), math.tan(math.pi * _PASS_HZ / rate)
-  high = 10 ** (_SHELF_DB / 20)
-  middle = high**_SHELF_SLOPE
-  sections = [
-    _section(
-      shelf,
-      _SHELF_Q,
-      (
-        high + middle * shelf / _SHELF_Q + shelf**2,
-        2 * (shelf**2 - high),
-        high - middle * shelf / _SHELF_Q + shelf**2,
-      ),
-    ),
-    _section(passing, _PASS_Q, None),
-  ]
-  return np.array(sections)
-
-
-def _section(k: float, q: float, above: tuple[float, float, float] | None) -> list[float]:
-  below = (1 + k / q + k**2, 2 * (k**2 - 1), 1 - k / q + k**2)
-  # The standard's high-pass has 1, -2, 1 above as it stands.
-  top = (1.0, -2.0, 1.0) if above is None else tuple(value / below[0] for value in above)
-  return [*top, 1.0, below[1] / below[0], below[2] / below[0]]
+_BLOCK = 0.4  # seconds
+_RATE = 48_000  # samples a second of sounds whose own rate has no whole number in 100 ms
+_SILENCE = -70.0  # LUFS, which FFmpeg says of what is softer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +37,11 @@ class Level:
 
 
 def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> Level:
-  """Measures a sound that comes in pieces; memory grows by ten numbers a second.
+  """Measures a sound that comes in pieces, in constant memory.
+
+  A sound shorter than a block, of which FFmpeg says nothing, counts as one block of its own mean
+  power; of 5 ms that is right to 0.5 LU, for filters ring on. The peak is taken here: FFmpeg gives
+  three decimals.
 
   Args:
     chunks: pieces of the sound, in order, of one or two channels.
@@ -86,9 +50,8 @@ def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> L
   Raises:
     DataError: there is nothing to measure, or a sample is not a number.
   """
-  sections, state = k_weighting(rate), None
-  powers, peak, rest = [], 0.0, np.zeros((0, 1))
-  count = total = 0
+  meter, begin, peak, total = None, [], 0.0, 0
+  block = math.ceil(_BLOCK * rate)
   for chunk in chunks:
     if chunk.ndim != 2 or chunk.shape[1] not in (1, 2) or not np.isfinite(chunk).all():
       raise DataError(
@@ -96,34 +59,58 @@ def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> L
       )
     if not len(chunk):
       continue
-    if state is None:
-      state = np.zeros((len(sections), 2, chunk.shape[1]))
-    heard, state = signal.sosfilt(sections, chunk.astype(np.float64), axis=0, zi=state)
+    meter = meter or _Meter(rate, chunk.shape[1])
+    meter.push(chunk)
+    if total < block:
+      begin.append(chunk[: block - total])
     peak, total = max(peak, float(np.abs(chunk).max())), total + len(chunk)
-    rest = np.concatenate([rest, (heard**2).sum(1, keepdims=True)])
-    while len(rest) >= (size := round((count + 1) * rate / 10) - round(count * rate / 10)):
-      powers.append(rest[:size].mean())
-      rest, count = rest[size:], count + 1
-  if not total:
+  if meter is None:
     raise DataError('there is no sound to measure, it lasts 0 s')
-  if len(powers) < _STEPS:  # shorter than a block: all of it is one
-    size = rate / 10
-    blocks = np.array([(sum(powers) * size + rest.sum()) / (len(powers) * size + len(rest))])
-  else:
-    blocks = np.convolve(powers, np.full(_STEPS, 1 / _STEPS), 'valid')
-  return Level(_gated(blocks), peak)
+  if total < block:
+    meter = _Meter(rate, begin[0].shape[1])
+    padding = np.zeros((block - total, begin[0].shape[1]))
+    meter.push(np.concatenate([*begin, padding]) * math.sqrt(block / total))
+  found = meter.close()
+  return Level(-math.inf if found <= _SILENCE else found, peak)
 
 
-def _gated(blocks: Float[np.ndarray, '_']) -> float:
-  kept = blocks[blocks > _power(_SILENCE)]
-  if not kept.size:
-    return -math.inf
-  kept = kept[kept > kept.mean() * 10 ** (_GATE / 10)]
-  return _OFFSET + 10 * math.log10(kept.mean())
+class _Meter:
+  """FFmpeg's filter with a sound passing through it."""
 
+  def __init__(self, rate: int, channels: int):
+    self._rate, self._layout = rate, ('mono', 'stereo')[channels - 1]
+    self._graph, self._count, self._loudness = av.filter.Graph(), 0, _SILENCE
+    form = {'format': 'dbl', 'sample_rate': rate, 'layout': self._layout}
+    source = self._graph.add_abuffer(**form, time_base=fractions.Fraction(1, rate))
+    # FFmpeg's blocks are whole samples in steps of 100 ms: other rates lose the last ones.
+    resampler = self._graph.add('aresample', str(rate if rate % 10 == 0 else _RATE))
+    meter, sink = self._graph.add('ebur128', 'metadata=1'), self._graph.add('abuffersink')
+    source.link_to(resampler)
+    resampler.link_to(meter)
+    meter.link_to(sink)
+    self._graph.configure()
 
-def _power(loudness: float) -> float:
-  return 10 ** ((loudness - _OFFSET) / 10)
+  def push(self, chunk: Float[np.ndarray, '_ c']) -> None:
+    samples = np.ascontiguousarray(chunk, np.float64).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(samples, format='dbl', layout=self._layout)
+    frame.sample_rate, frame.pts = self._rate, self._count
+    self._count += len(chunk)
+    self._graph.push(frame)
+    self._read()
+
+  def close(self) -> float:
+    """Returns the loudness of all that was pushed."""
+    self._graph.push(None)
+    self._read()
+    return self._loudness
+
+  def _read(self) -> None:
+    while True:
+      try:
+        found = self._graph.pull().metadata
+      except (BlockingIOError, EOFError):  # it wants more, or has given everything
+        return
+      self._loudness = float(found.get('lavfi.r128.I', self._loudness))
 
 
 def loudness(sound: Float[np.ndarray, 's c'], rate: int) -> float:

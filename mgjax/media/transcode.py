@@ -1,4 +1,4 @@
-"""Encodes a video anew, so that any moment of it is found quickly.
+"""Re-encodes a video with frequent key frames, for fast random access.
 
 A clip is read from the key frame before it on, and its frames are decoded at the size they have. To
 read 16 frames at 256 x 256 from 5 s of 1280 x 720 takes 244 ms of one core with a single key frame,

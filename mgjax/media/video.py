@@ -1,4 +1,4 @@
-"""Reads and writes video files; a file that cannot be trusted or used is a sentence, not a crash.
+"""Reads and writes video files; a file that cannot be used raises a one-line DataError.
 
 How files are opened, and what they may cost, stands in `containers.py`. PyAV releases the
 interpreter's lock: threads are enough to read many clips at once.

@@ -1,4 +1,4 @@
-"""A stack of equal layers as one scan, with rematerialisation by name."""
+"""A stack of equal layers as one scan, with a named rematerialisation policy."""
 
 import flax.linen as nn
 import jax

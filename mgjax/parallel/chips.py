@@ -1,4 +1,4 @@
-"""What chips can do, and topologies of them by name."""
+"""Peak rates and memory of chips, and named topologies of them."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What the compiler is told, by chip; every training program is compiled with it."""
+"""Compiler options by chip, for every training program."""
 
 from typing import Any
 

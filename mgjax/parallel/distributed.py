@@ -1,4 +1,4 @@
-"""Several processes as one program: who they are, which rows each reads, what all may look at."""
+"""Multi-process setup: process ids, the rows each process reads, and values fetched on all."""
 
 import functools
 import logging

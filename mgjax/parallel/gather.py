@@ -1,4 +1,4 @@
-"""Products with weights that lie in pieces: gathered on the way in, gradients scattered back.
+"""Matrix products with sharded weights: gathered before use, gradients reduce-scattered.
 
 A weight is a float32 master in pieces over `fsdp` and `context` (and `tensor`). Where it is used,
 its pieces are cast to the compute type, *then* gathered, over `fsdp` first and `context` second;

@@ -1,4 +1,4 @@
-"""The frames beyond a device's own, where time lies in pieces: a halo from its neighbours."""
+"""Exchanges halo frames with neighbouring devices where the time axis is sharded."""
 
 import jax.numpy as jnp
 from jax import lax

@@ -1,4 +1,4 @@
-"""The device mesh; the only place where one is made."""
+"""Makes the device mesh; the only place that does."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Arrays into their shards."""
+"""Places arrays on the mesh by their logical axes."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Which axes of a torus each axis of the mesh lies on: arithmetic on sizes, no devices."""
+"""Assigns mesh axes to axes of a torus, by arithmetic on sizes without devices."""
 
 import functools
 import itertools
@@ -47,7 +47,7 @@ def assign_axes(sizes: Mapping[str, int], torus: tuple[int, ...]) -> dict[str, t
 
 @functools.lru_cache
 def valid_meshes(torus: tuple[int, ...]) -> tuple[dict[str, int], ...]:
-  """Returns the sizes of every mesh that `assign` accepts, each with all axes inside a torus."""
+  """Returns the sizes of every mesh that `assign_axes` accepts, all axes inside a torus."""
   found = {}
   for owners in itertools.product(INSIDE, repeat=len(torus)):
     sizes = dict.fromkeys(INSIDE, 1)

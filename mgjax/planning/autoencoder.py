@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
+from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.parallel.chips import parse_topology
 from mgjax.parallel.mesh import make_mesh
@@ -59,8 +60,8 @@ def compile_autoencoder(
   other = adversary and make_run_optimizer(adversary.optimizer, config.train.steps)
   devices = tpu_devices(place)
   mesh = make_mesh(sizes or {'fsdp': place.devices}, devices=devices, torus=place.torus)
-  _, bucket = longest_bucket(config.buckets)
-  video = (bucket.batch_size, bucket.frames, bucket.height, bucket.width, 3)
+  name, shape = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
+  video = (config.buckets[name].batch_size, shape.frames, *shape.size, 3)
   params = nn.unbox(jax.eval_shape(spec.init, jax.random.key(0)))
   found = {
     'step': _compile_step(spec, adversary, other, video, mesh),

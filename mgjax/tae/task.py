@@ -16,6 +16,7 @@ from mgjax.core.precision import compute_type
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.loader import validation_batches
 from mgjax.data.mixture import ShapeBucket
+from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.parallel.distributed import fetch
@@ -42,7 +43,9 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Builds the part: pixels in, reconstructions out, latent statistics kept with the weights."""
   model = make_autoencoder(config.model.to_dict())
   transform = make_transform((), ('video',))
-  sources = functools.partial(make_sources, config.data, config.buckets)
+  data = data_settings(config.data.to_dict())
+  shapes = video_shapes(config.buckets.to_dict(), data.fps)
+  sources = functools.partial(make_sources, data, shapes)
   buckets, validation = make_buckets(config, workdir, sources, transform)
 
   def prepare(batch: Batch) -> Batch:

@@ -12,7 +12,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import read_config
-from mgjax.core.config import Fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, synchronise, write_bytes, write_json
 from mgjax.text.tokenizer_files import EXPECTED, KNOWN, tokenizer_files
@@ -72,7 +71,7 @@ def find_tokenizer(
   return {file.name: file.read_bytes() for file in found}
 
 
-def _check(tokenizer: Tokenizer, model: Fields, place: str) -> None:
+def _check(tokenizer: Tokenizer, model: ConfigDict, place: str) -> None:
   """Raises ConfigError if the encoder cannot have been trained with the tokenizer."""
   if tokenizer.size > model['vocabulary']:
     wrong = f'makes tokens up to {tokenizer.size - 1}, the encoder has {model["vocabulary"]}'

@@ -40,7 +40,8 @@ def make_learning_rate(
   has the full rate, step `steps` and all after it have f times that (constant: the full rate).
   Movie Gen pre-trains with a constant rate (lowered by hand when the loss is flat), fine-tunes on
   selected video with a cosine (§3.3) and fine-tunes the audio model with a warm-up and a linear
-  decay from 1e-4 to 1e-8 (§6); the codec of sound decays exponentially, as DAC does.
+  decay from 1e-4 to 1e-8 (§6); the codec of sound decays exponentially, as DAC does. optax's
+  schedules, joined, agree to 8e-6 of the rate, but not bit by bit, so runs would differ.
 
   Args:
     schedule: 'constant', 'cosine', 'exponential' or 'linear'.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.typing import UInt8
+from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.build import prepare_samples
 from mgjax.flow_models.pipeline import FlowPipeline
@@ -45,7 +46,8 @@ class VideoPipeline(FlowPipeline):
   @property
   def default_shape(self) -> tuple[int, int, int]:
     """Frames, height and width of the longest clips that the model was trained on."""
-    _, shape = longest_bucket(self.config.buckets)
+    config = self.config
+    _, shape = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
     return shape.frames, shape.height, shape.width
 
   def generate(

@@ -15,8 +15,8 @@ from mgjax.checkpoints.warm_start import make_start
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
-from mgjax.data.buckets import make_shape
 from mgjax.data.mixture import ShapeBucket
+from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import check_same_shape, make_sources, make_transform
 from mgjax.flow_models.build import (
   check_learnt,
@@ -49,21 +49,22 @@ SHOWN = 8  # samples in a picture
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Builds the part: latents, read or encoded on the fly, and prompts in, velocities out."""
   model = make_flow_model(config)
-  stored = bool(config.data.latents)
+  data = data_settings(config.data.to_dict())
+  shapes = video_shapes(config.buckets.to_dict(), data.fps)
+  stored = bool(data.latents)
   prepares = [conditioning.prepare for conditioning in model.conditionings]
   transform = make_transform(prepares, ('latents',) if stored else ('video',))
-  sources = functools.partial(make_sources, config.data, config.buckets)
+  sources = functools.partial(make_sources, data, shapes)
   buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
   codec = load_codec(config.autoencoder)
-  for bucket_shape in config.buckets.values():
-    sizes = (bucket_shape.frames, bucket_shape.height, bucket_shape.width)
-    check_shape(model.backbone, codec.model, sizes)
+  for shape in shapes.values():
+    check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
   for each in (*buckets, *validation) if stored else ():
-    shape = config.buckets[each.name]
+    shape = shapes[each.name]
     wanted = {
       'statistics': codec.statistics.as_dict(),
-      'shape': [shape.frames, shape.height, shape.width],
-      'fps': list(make_shape(shape, config.data.fps).fps),
+      'shape': [shape.frames, *shape.size],
+      'fps': list(shape.fps),
     }
     check_records(each.source.source.meta, wanted, each.name)
 
@@ -144,10 +145,10 @@ def outline(config: ConfigDict) -> Outline:
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes what turns the clips of a configuration into latents, a tile of time after another."""
   codec = load_codec(config.autoencoder)
+  shapes = video_shapes(config.buckets.to_dict(), config.data.fps)
 
   def sizes(name: str) -> tuple[int, int, int]:
-    shape = config.buckets[name]
-    return shape.frames, shape.height, shape.width
+    return shapes[name].frames, shapes[name].height, shapes[name].width
 
   def tile(name: str) -> tuple[int, ...]:
     frames, height, width = sizes(name)
@@ -155,12 +156,9 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
 
   return EncodePlan(
     statistics=codec.statistics.as_dict(),
-    make_sources=lambda data, split, report: make_sources(data, config.buckets, split, report),
+    make_sources=lambda data, split, report: make_sources(data, shapes, split, report),
     encode=make_encode(codec),
-    about=lambda name: {
-      'shape': list(sizes(name)),
-      'fps': list(make_shape(config.buckets[name], config.data.fps).fps),
-    },
+    about=lambda name: {'shape': list(sizes(name)), 'fps': list(shapes[name].fps)},
     tile=tile,
     latents=lambda name: codec.latent_shape(sizes(name)),
   )

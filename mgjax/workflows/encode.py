@@ -19,6 +19,7 @@ from mgjax.core.files import write_json
 from mgjax.data.mixture import Source
 from mgjax.data.records.reader import RecordWriter
 from mgjax.data.replacement import Replacing
+from mgjax.data.settings import DataSettings, data_settings
 from mgjax.data.sources import EMPTY, SPLITS, stored_latents
 from mgjax.parallel.distributed import check_shared
 from mgjax.parallel.mesh import make_mesh
@@ -79,8 +80,8 @@ def encode(
   for encoder in encoders_of(config).values():
     identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
-  data = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
-  content = {key: data[key] for key in CONTENT if key in data}
+  fields = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
+  data, content = data_settings(fields), {key: fields[key] for key in CONTENT if key in fields}
   unfinished = []
   with jax.set_mesh(mesh):
     plan = make_plan(config)
@@ -96,7 +97,7 @@ def encode(
       left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
       _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
       mine = writer.missing_shards(process, processes)
-      _write(writer, mine, source, _row_encoder(config, plan, name, mesh), data['threads'])
+      _write(writer, mine, source, _row_encoder(config, plan, name, mesh), data.threads)
       if not _finish(writer):
         unfinished.append(writer)
   if jax.process_count() > 1:
@@ -152,13 +153,13 @@ def encode_prompts(
 
 def _stored_prompts(config: ConfigDict, workdir: pathlib.Path) -> Iterator[str]:
   for split in SPLITS:
-    for records in stored_latents({'latents': os.fspath(workdir)}, config.buckets, split).values():
+    for records in stored_latents(os.fspath(workdir), config.buckets, split).values():
       for index in range(len(records)):
         yield prompt_of(records[index])
 
 
 def _sources(
-  config: ConfigDict, data: dict[str, Any], plan: EncodePlan, workdir: pathlib.Path
+  config: ConfigDict, data: DataSettings, plan: EncodePlan, workdir: pathlib.Path
 ) -> Iterator[tuple[str, str, Replacing]]:
   """Yields the samples of each split and bucket that has any, and notes which have none."""
   for split in SPLITS:

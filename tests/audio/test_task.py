@@ -63,7 +63,9 @@ def test_latents_of_another_length_are_refused(tiny_sound_runs, tmp_path):
 @pytest.mark.parametrize('seconds', [0.41, 0.84, 0.0])
 def test_lengths_that_the_model_cannot_have_are_refused(tiny_sound_runs, tmp_path, seconds):
   config = tiny_sound.audio(tiny_sound_runs, buckets__sound__seconds=seconds)
-  with pytest.raises(ConfigError, match=r"bucket 'sound'.* multiple of 0.04 s.* at most 0.8 s"):
+  with pytest.raises(
+    ConfigError, match=r'sound.*(multiple of 0.04 s.* at most 0.8 s|expected more than 0)'
+  ):
     make_spec(config, tmp_path)
 
 

@@ -11,6 +11,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.mixture import Source
 from mgjax.data.replacement import Replacing
+from mgjax.data.settings import audio_shapes, data_settings
 from mgjax.digits.clips import AUDIBLE, Digits
 from mgjax.media.audio import read_audio, write_wav
 from tests.media.audio_files import delay, encode_sound, encode_video, noise
@@ -19,8 +20,12 @@ DIGITS = {'kind': 'digits', 'fps': 25, 'digits': {'motions': [*AUDIBLE, 'still']
 WORLD = {'motions': (*AUDIBLE, 'still'), 'fps': 25, 'sound': True, 'frames': 50}
 
 
+def sources_of(data, buckets, split, report=None):
+  return make_audio_sources(data_settings(data), audio_shapes(buckets), split, report)
+
+
 def digits(split='train', **shape):
-  return make_audio_sources(DIGITS, {'bucket': shape}, split)['bucket']
+  return sources_of(DIGITS, {'bucket': shape}, split)['bucket']
 
 
 def test_a_whole_clip_is_the_clip_with_its_sound():
@@ -114,7 +119,7 @@ def test_validation_shows_other_handwriting_and_captions():
 )
 def test_what_cannot_be_is_explained(data, shape, words):
   with pytest.raises(ConfigError, match=words):
-    make_audio_sources(data, {'bucket': shape}, 'train')['bucket']
+    sources_of(data, {'bucket': shape}, 'train')['bucket']
 
 
 @pytest.fixture
@@ -135,7 +140,7 @@ def songs(tmp_path):
 def test_a_folder_gives_windows_of_each_sound_and_names_what_it_skips(songs, tmp_path, caplog):
   data, report = {'kind': 'sounds', 'path': str(songs)}, tmp_path / 'rejected.jsonl'
   with caplog.at_level(logging.WARNING):
-    source = make_audio_sources(data, {'second': {'seconds': 1.0}}, 'train', report)['second']
+    source = sources_of(data, {'second': {'seconds': 1.0}}, 'train', report)['second']
   assert isinstance(source, Source) and len(source) == 3 + 2 + 1
   assert {sample['caption'] for sample in source} == {'rain', 'a bell rings', 'drum'}
   for sample in source:
@@ -150,7 +155,7 @@ def test_a_folder_gives_windows_of_each_sound_and_names_what_it_skips(songs, tmp
 
 def test_a_window_of_a_sound_is_a_function_of_its_index_and_a_part_of_its_file(songs):
   data = {'kind': 'sounds', 'path': str(songs), 'rate': 24_000, 'channels': 2}
-  source = make_audio_sources(data, {'b': {'seconds': 0.7}}, 'train')['b']
+  source = sources_of(data, {'b': {'seconds': 0.7}}, 'train')['b']
   copy = pickle.loads(pickle.dumps(source))
   wholes = {
     'rain': read_audio(songs / 'rain_01.wav', rate=24_000, channels=2),
@@ -175,7 +180,7 @@ def test_a_window_of_a_sound_is_a_function_of_its_index_and_a_part_of_its_file(s
 def test_a_manifest_of_sounds_may_say_where_to_begin(songs):
   (songs / 'list.csv').write_text('sound,caption,start\nrain_01.wav,it rains,1.5\n')
   data = {'kind': 'sounds', 'path': str(songs / 'list.csv')}
-  (sample,) = make_audio_sources(data, {'b': {'seconds': 0.5}}, 'train')['b']
+  (sample,) = sources_of(data, {'b': {'seconds': 0.5}}, 'train')['b']
   assert sample['caption'] == 'it rains'
   expected = read_audio(songs / 'rain_01.wav', start=1.5, seconds=0.5)
   np.testing.assert_array_equal(sample['audio'], expected)
@@ -183,7 +188,7 @@ def test_a_manifest_of_sounds_may_say_where_to_begin(songs):
 
 def test_a_sound_that_breaks_later_is_replaced(songs):
   data = {'kind': 'sounds', 'path': str(songs)}
-  source = Replacing(make_audio_sources(data, {'b': {'seconds': 1.0}}, 'train')['b'])
+  source = Replacing(sources_of(data, {'b': {'seconds': 1.0}}, 'train')['b'])
   (songs / 'rain_01.wav').unlink()
   samples = list(source)
   assert 'rain' not in {sample['caption'] for sample in samples}
@@ -194,7 +199,7 @@ def test_other_files_validate(songs, tmp_path):
   (tmp_path / 'other').mkdir()
   write_wav(tmp_path / 'other' / 'wind.wav', noise(1.0), 48_000)
   data = {'kind': 'sounds', 'path': str(songs), 'validation_path': str(tmp_path / 'other')}
-  (sample,) = make_audio_sources(data, {'b': {'seconds': 1.0}}, 'validation')['b']
+  (sample,) = sources_of(data, {'b': {'seconds': 1.0}}, 'validation')['b']
   assert sample['caption'] == 'wind'
 
 
@@ -202,13 +207,13 @@ def test_nothing_usable_is_explained(tmp_path):
   (tmp_path / 'a.txt').write_text('a caption')
   data = {'kind': 'sounds', 'path': str(tmp_path)}
   with pytest.raises(DataError, match=r'no usable clip.*sounds of at least 1\.00 s.*clip\.wav'):
-    make_audio_sources(data, {'b': {'seconds': 1.0}}, 'train')['b']
+    sources_of(data, {'b': {'seconds': 1.0}}, 'train')['b']
   with pytest.raises(ConfigError, match='path is empty'):
-    make_audio_sources({'kind': 'sounds', 'path': ''}, {'b': {'seconds': 1.0}}, 'train')['b']
+    sources_of({'kind': 'sounds', 'path': ''}, {'b': {'seconds': 1.0}}, 'train')['b']
   with pytest.raises(ConfigError, match='channels=5'):
-    make_audio_sources({**data, 'channels': 5}, {'b': {'seconds': 1.0}}, 'train')['b']
+    sources_of({**data, 'channels': 5}, {'b': {'seconds': 1.0}}, 'train')['b']
   with pytest.raises(ConfigError, match='needs height and width'):
-    make_audio_sources({**data, 'kind': 'clips', 'fps': 25}, {'b': {'seconds': 1.0}}, 'train')['b']
+    sources_of({**data, 'kind': 'clips', 'fps': 25}, {'b': {'seconds': 1.0}}, 'train')['b']
 
 
 def test_videos_come_with_what_is_heard_meanwhile(tmp_path):
@@ -222,7 +227,7 @@ def test_videos_come_with_what_is_heard_meanwhile(tmp_path):
   encode_video(tmp_path / 'silent.mp4', frames)
   data = {'kind': 'clips', 'path': str(tmp_path), 'fps': 25}
   shape = {'seconds': 0.8, 'height': 32, 'width': 32}
-  source = make_audio_sources(data, {'b': shape}, 'train')['b']
+  source = sources_of(data, {'b': shape}, 'train')['b']
   assert len(source) >= 4
   for sample in source:
     assert sample['video'].shape == (20, 32, 32, 3) and sample['audio'].shape == (38_400, 1)

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from configs.video import t2iv_256
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.buckets import Shape, assign_buckets, make_shape, rows_for, sort_out, usable_clips
-from mgjax.data.catalogue import Clip, index_of_clips
+from mgjax.data.buckets import Shape, assign_buckets, rows_for, sort_out, usable_clips
+from mgjax.data.clip_index import Clip, index_of_clips
+from mgjax.data.settings import video_shapes
 
 CONFIG = t2iv_256.get_config()
-SHAPES = {name: make_shape(fields, CONFIG.data.fps) for name, fields in CONFIG.buckets.items()}
+SHAPES = video_shapes(CONFIG.buckets.to_dict(), CONFIG.data.fps)
 VIDEOS = {name: shape for name, shape in SHAPES.items() if shape.frames > 1}
 
 
@@ -107,7 +108,7 @@ def test_empty_buckets_and_clips_without_a_bucket_are_said_aloud(tmp_path, caplo
     sort_out(clips.take(np.array([1])), [], VIDEOS, 'clips/')
 
 
-def test_what_is_taken_out_of_a_catalogue_has_another_fingerprint():
+def test_a_part_of_a_clip_index_has_another_fingerprint():
   clips = index_of_clips([clip(16.0), clip(1.5)])
   assert clips.fingerprint == index_of_clips([clip(16.0), clip(1.5)]).fingerprint
   others = [index_of_clips([clip(16.0), clip(1.6)]), clips.take(np.array([1, 0]))]
@@ -116,10 +117,11 @@ def test_what_is_taken_out_of_a_catalogue_has_another_fingerprint():
 
 
 def test_a_range_of_rates_must_be_one():
-  assert make_shape({'frames': 8, 'height': 8, 'width': 8}, 16).fps == (16, 16)
-  assert make_shape({'frames': 8, 'height': 8, 'width': 8, 'fps': (9, 12)}, 16).fps == (9, 12)
-  with pytest.raises(ConfigError, match='lowest, highest'):
-    make_shape({'frames': 8, 'height': 8, 'width': 8, 'fps': (12, 9)}, 16)
+  size = {'frames': 8, 'height': 8, 'width': 8}
+  shapes = video_shapes({'a': size, 'b': {**size, 'fps': [9, 12]}}, 16)
+  assert shapes['a'].fps == (16, 16) and shapes['b'].fps == (9, 12)
+  with pytest.raises(ConfigError, match=r'config\.buckets\.a: fps=.*lowest, highest'):
+    video_shapes({'a': {**size, 'fps': (12, 9)}}, 16)
 
 
 def test_batches_cost_about_the_same_in_every_bucket():
@@ -134,10 +136,9 @@ def test_batches_cost_about_the_same_in_every_bucket():
 
 def test_rows_are_a_multiple_of_what_is_asked():
   large, small = Shape(256, 256, 256, (16, 16)), Shape(128, 256, 256, (16, 16))
-  fields = [{'frames': s.frames, 'height': 256, 'width': 256} for s in (large, small)]
-  assert rows_for(fields[1], fields[0], 100) == 200
-  assert rows_for(fields[1], fields[0], 100, 64) == 192
-  assert rows_for(fields[0], fields[1], 4, 64) == 64
+  assert rows_for(small, large, 100) == 200
+  assert rows_for(small, large, 100, 64) == 192
+  assert rows_for(large, small, 4, 64) == 64
 
 
 def test_of_very_many_clips_without_a_bucket_the_first_are_listed_and_all_counted(

@@ -14,9 +14,10 @@ from PIL import Image
 
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.catalogue import Clip, index_of_clips
+from mgjax.data.clip_index import Clip, index_of_clips
 from mgjax.data.clips import Clips, probe_video
 from mgjax.data.ingest.entries import VIDEO
+from mgjax.data.settings import DataSettings
 from mgjax.data.sources import open_clip_index
 from mgjax.media.video import LIMITS, Limits, write_video
 
@@ -26,7 +27,7 @@ WANTED = Shape(frames=4, height=16, width=16, fps=(8.0, 8.0))
 def find(path, shape=WANTED, report=None, limits=LIMITS):
   """The clips of a folder or manifest that a bucket of this shape takes."""
   probe = functools.partial(probe_video, shapes={'bucket': shape}, limits=limits)
-  data = {'kind': 'clips', 'path': os.fspath(path)}
+  data = DataSettings('clips', os.fspath(path))
   clips, rejected = open_clip_index(data, 'train', VIDEO, probe, report)
   return clips.take(sort_out(clips, rejected, {'bucket': shape}, path, report)['bucket'])
 

@@ -277,11 +277,11 @@ def test_nothing_is_said_at_exit_by_iterators_left_open(tmp_path):
   program = """
     import numpy as np
     from mgjax.data.loader import StepIterator
-    from mgjax.data.mixture import Bucket, make_batches
+    from mgjax.data.mixture import ShapeBucket, make_batches
 
     if __name__ == '__main__':
       rows = [{'x': np.full(300_000, index)} for index in range(8)]
-      batches = make_batches([Bucket('a', rows, 4)], seed=0)
+      batches = make_batches([ShapeBucket('a', rows, 4)], seed=0)
       threads, workers = StepIterator(batches), StepIterator(batches, threads=1, workers=1)
       kept = next(threads), next(workers)
       assert np.array_equal(kept[0]['x'], kept[1]['x'])

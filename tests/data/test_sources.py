@@ -10,6 +10,7 @@ from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.ingest.convert import convert
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.replacement import Replacing
+from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.media.video import write_video
 from tests.media.audio_files import encode_video, noise
@@ -43,7 +44,7 @@ def records(folder, tmp_path_factory):
 
 def sources(path, kind='clips', buckets=BUCKETS, split='train', **more):
   data = {'kind': kind, 'path': str(path), 'fps': 8, 'intervals': (1, 2), **more}
-  return make_sources(data, buckets, split)
+  return make_sources(data_settings(data), video_shapes(buckets, 8), split)
 
 
 def same(one, other):
@@ -128,7 +129,8 @@ def test_sounds_come_from_records_with_or_without_their_pictures(tmp_path):
       ('clips' if 'height' in shape else 'sounds', 'clips'),
     ):
       data = {'kind': kind, 'path': str(tmp_path / path), 'fps': 25}
-      found[kind] = make_audio_sources(data, {'second': shape}, 'train')['second']
+      shapes = audio_shapes({'second': shape})
+      found[kind] = make_audio_sources(data_settings(data), shapes, 'train')['second']
     first, second = found.values()
     assert len(first) == len(second) == 2
     for index in range(2):

@@ -32,7 +32,7 @@ READER = """
 import json, os, sys
 import numpy as np
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import Bucket, make_batches
+from mgjax.data.mixture import ShapeBucket, make_batches
 from mgjax.data.records.reader import Records
 from tests.end_to_end.test_soak import descriptors, only_latents, resident
 
@@ -41,7 +41,7 @@ if __name__ == '__main__':
   seen, memory, files = np.zeros(steps), [], []
   for first in range(0, steps, steps // pieces):
     buckets = [
-      Bucket(name, Records(f'{folder}/{name}'), 8, weight, only_latents)
+      ShapeBucket(name, Records(f'{folder}/{name}'), 8, weight, only_latents)
       for name, weight in (('video', 10), ('image', 1))
     ]
     with StepIterator(make_batches(buckets, seed=0), first, workers=workers) as loader:

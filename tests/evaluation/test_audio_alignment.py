@@ -11,6 +11,7 @@ from mgjax.audio.codec.model import Codec
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.core.errors import ConfigError
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.settings import audio_shapes, data_settings
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.media.audio import read_audio
 from mgjax.media.video import probe
@@ -45,7 +46,9 @@ class Planted(AudioPipeline):
 
   def generate(self, prompts, features=None, **options):
     self.asked = prompts, features, options
-    source = make_audio_sources(self.config.data, self.config.buckets, 'validation')['sound']
+    data = data_settings(self.config.data.to_dict())
+    shapes = audio_shapes(self.config.buckets.to_dict())
+    source = make_audio_sources(data, shapes, 'validation')['sound']
     places = np.linspace(0, len(source) - 1, len(prompts)).round().astype(int)
     return self._change(np.stack([source[int(place)]['audio'] for place in places]))
 

@@ -11,9 +11,11 @@ import pytest
 
 from mgjax.audio.captions import AudioCaption
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.scorers import AXES, CommandScorer, aesthetics_scorer, clap_scorer
+from mgjax.evaluation import scorers
+from mgjax.evaluation.scorers import CommandScorer
 
 RATE = 48_000
+SCRIPTS = pathlib.Path(scorers.__file__).parent
 SOUNDS = [
   np.full((samples, 1), volume, np.float32) for samples, volume in ((480, 0.5), (960, -0.25))
 ]
@@ -182,22 +184,22 @@ def test_aesthetics_are_four_numbers_a_sound(tmp_path):
     """,
   )  # fmt: skip
   sounds = [np.zeros((48, 1), np.float32)] * 20
-  found = aesthetics_scorer(python).measure(sounds, RATE)
-  assert set(found) == set(AXES)
+  script = os.fspath(SCRIPTS / 'score_aesthetics.py')
+  found = CommandScorer((os.fspath(python), script)).measure(sounds, RATE)
+  assert set(found) == {'PQ', 'PC', 'CE', 'CU'}
   assert list(found['PC']) == list(range(2, 22)) and set(found['PQ']) == {0}
-  named = aesthetics_scorer(python, 'weights.pt', axis='PQ')
+  named = CommandScorer((os.fspath(python), script, '--weights=weights.pt'), 'PQ')
   assert set(named.score(sounds[:2], RATE)) == {10}
-  with pytest.raises(ConfigError, match="unknown axis 'XX' of aesthetics; expected one of PQ, PC"):
-    aesthetics_scorer(python, axis='XX')
 
 
 def test_scripts_import_nothing_of_mgjax():
   """So that any Python can run them."""
-  folder = pathlib.Path(sys.modules['mgjax.evaluation.scorers'].__file__).parent
-  for script in sorted(folder.glob('score_*.py')):
+  for script in sorted(SCRIPTS.glob('score_*.py')):
     assert 'import mgjax' not in script.read_text() and 'from mgjax' not in script.read_text()
 
 
-def test_clap_wants_captions(tmp_path):
+def test_clap_wants_captions():
   with pytest.raises(ConfigError, match=r'failed with 2; .*the request has none'):
-    clap_scorer(sys.executable, tmp_path).score(SOUNDS, RATE)
+    CommandScorer((sys.executable, os.fspath(SCRIPTS / 'score_clap.py'), '--weights=x')).score(
+      SOUNDS, RATE
+    )

@@ -1,5 +1,7 @@
 """What is found of a model that draws real signs, of the number asked for or of another."""
 
+import re
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -7,11 +9,12 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError
 from mgjax.digits.clips import COLOURS, handwriting
-from mgjax.digits.signs import PITCH, is_held_out_number, read_caption
+from mgjax.digits.signs import PITCH, is_held_out_number
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.video.pipeline import VideoPipeline
 
 SAMPLES = 40
+CAPTION = re.compile(r'the (\w+) sign says "(\d+)"')
 
 
 class Painter(VideoPipeline):
@@ -21,18 +24,18 @@ class Painter(VideoPipeline):
 
   def __init__(self, frames=1, kind='signs', change=str, **signs):
     fields = {'digit_size': 16.0, 'motions': ('still',)} | signs
-    self.config = ConfigDict({'data': {'kind': kind, kind: fields}})
+    self.config = ConfigDict({'data': {'kind': kind, 'signs': fields}})
     self.default_shape, self._change = (frames, 32, 48), change
     self.prompts: list[str] = []
 
-  def __call__(self, prompts, *, seed, first):
+  def generate(self, prompts, *, seed, first):
     self.prompts += prompts
     generator = np.random.default_rng((seed, first))
     images = np.stack([self._paint(prompt, generator) for prompt in prompts])
     return np.repeat(images[:, None], self.default_shape[0], axis=1)
 
   def _paint(self, prompt, generator):
-    number, colour, _ = read_caption(prompt)
+    colour, number = CAPTION.match(prompt).groups()
     image = np.zeros((32, 48), np.float32)
     for place, digit in enumerate(self._change(number)):
       columns = slice(1 + 2 * PITCH * place, 1 + 2 * PITCH * place + 16)
@@ -46,7 +49,7 @@ class Painter(VideoPipeline):
 def test_a_model_that_writes_what_it_is_told_scores_like_real_signs(tmp_path):
   painter = Painter(frames=2)
   found, made = judge_signs(painter, samples=SAMPLES)
-  numbers = [read_caption(prompt)[0] for prompt in painter.prompts]
+  numbers = [CAPTION.match(prompt)[2] for prompt in painter.prompts]
   assert [is_held_out_number(number) for number in numbers] == [False] * SAMPLES + [True] * SAMPLES
   assert len({*numbers}) > SAMPLES  # many different ones, of both lengths alike
   assert sum(len(number) == 2 for number in numbers) == SAMPLES

@@ -55,11 +55,3 @@ def test_velocity_is_the_derivative_of_the_path():
   slope = (np.asarray(late, np.float64) - early) / 0.5
   # The difference of two points carries the error of both, over the distance.
   _close(slope / 4, np.asarray(path.velocity_target(data, noise)) / 4, data, noise)
-
-
-def test_predict_data_inverts_the_path():
-  data, noise, time = map(jnp.asarray, _draw())
-  for sigma_min in (1e-5, 0.1):
-    x = path.interpolate(data, noise, time, sigma_min)
-    target = path.velocity_target(data, noise, sigma_min)
-    _close(path.predict_data(x, target, time, sigma_min) / 2, data / 2, data, noise)

@@ -4,18 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from scipy import signal
 
 from mgjax.core.errors import DataError
-from mgjax.media.loudness import (
-  Level,
-  amplified,
-  k_weighting,
-  loudness,
-  measure_loudness,
-  normalise,
-)
+from mgjax.media.loudness import Level, amplified, loudness, measure_loudness, normalise
 from tests.media.audio_files import noise
+
+# FFmpeg counts blocks in steps of 0.01 LU and rounds down: two measurements are that far apart.
+STEP = 0.011
 
 
 def sine(frequency, seconds, rate=48_000, peak=1.0, channels=1):
@@ -23,29 +18,13 @@ def sine(frequency, seconds, rate=48_000, peak=1.0, channels=1):
   return np.tile(peak * np.sin(2 * np.pi * frequency * time)[:, None], channels)
 
 
-def test_the_filters_are_those_of_the_standard():
-  # Tables 1 and 2 of ITU-R BS.1770, for 48 kHz.
-  shelf = [1.53512485958697, -2.69169618940638, 1.19839281085285, 1,
-           -1.69065929318241, 0.73248077421585]  # fmt: skip
-  passing = [1, -2, 1, 1, -1.99004745483398, 0.99007225036621]
-  np.testing.assert_allclose(k_weighting(48_000), [shelf, passing], atol=1e-7)
-
-
-@pytest.mark.parametrize('rate', [44_100, 96_000, 16_000])
-def test_the_filters_sound_alike_at_every_rate(rate):
-  frequencies = np.geomspace(20, 5000, 50)  # the bilinear transform bends what is near rate / 2
-  responses = [
-    np.abs(signal.sosfreqz(k_weighting(r), frequencies, fs=r)[1]) for r in (48_000, rate)
-  ]
-  np.testing.assert_allclose(20 * np.log10(responses[0] / responses[1]), 0, atol=0.3)
-
-
-@pytest.mark.parametrize('rate', [48_000, 44_100, 96_000])
+# K-weighting is defined at 48 kHz; what other rates make of it is within 0.05 LU at 997 Hz.
+@pytest.mark.parametrize('rate', [48_000, 44_100, 96_000, 16_000, 11_025, 8000])
 def test_a_sine_of_full_scale_has_the_loudness_that_the_standard_says(rate):
-  assert loudness(sine(997, 5, rate), rate) == pytest.approx(-3.01, abs=0.02)
-  assert loudness(sine(997, 5, rate, peak=0.1), rate) == pytest.approx(-23.01, abs=0.02)
+  assert loudness(sine(997, 5, rate), rate) == pytest.approx(-3.01, abs=0.05)
+  assert loudness(sine(997, 5, rate, peak=0.1), rate) == pytest.approx(-23.01, abs=0.05)
   # In both channels there is twice the power.
-  assert loudness(sine(997, 5, rate, channels=2), rate) == pytest.approx(0.0, abs=0.02)
+  assert loudness(sine(997, 5, rate, channels=2), rate) == pytest.approx(0.0, abs=0.05)
 
 
 def test_silence_between_sounds_does_not_count():
@@ -75,13 +54,16 @@ def test_pieces_measure_as_the_whole():
   whole = measure_loudness([sound], 44_100)
   pieces = np.split(sound, [1, 5, 5, 30_000, 99_999])
   parts = measure_loudness(pieces, 44_100)
-  assert parts.loudness == pytest.approx(whole.loudness, abs=1e-9)
+  assert parts.loudness == whole.loudness
   assert parts.peak == whole.peak == np.abs(sound).max()
 
 
 def test_a_sound_shorter_than_a_block_is_one():
   assert loudness(sine(997, 0.25), 48_000) == pytest.approx(-3.01, abs=0.1)
-  assert math.isfinite(loudness(sine(997, 0.01), 48_000))
+  # Beside 10 ms of sound what the filters add after its end is 0.5 LU at most.
+  assert loudness(sine(997, 0.01), 48_000) == pytest.approx(-3.01, abs=0.5)
+  pieces = measure_loudness(np.split(sine(997, 0.25), [1, 700]), 48_000)
+  assert pieces == measure_loudness([sine(997, 0.25)], 48_000)
 
 
 @pytest.mark.parametrize('channels', [1, 2])
@@ -89,7 +71,7 @@ def test_sounds_are_brought_to_the_target(channels):
   sound = noise(2.0, channels=channels) * np.float32(0.05)
   same = normalise(sound, 48_000)
   assert same.dtype == np.float32
-  assert loudness(same, 48_000) == pytest.approx(-16, abs=1e-3)
+  assert loudness(same, 48_000) == pytest.approx(-16, abs=2 * STEP)
   factor = same / np.where(sound, sound, 1)
   np.testing.assert_allclose(factor[sound != 0], factor.max(), rtol=1e-5)
 
@@ -113,7 +95,7 @@ def test_a_stream_is_brought_to_the_target_in_two_passes():
   pieces = np.array_split(noise(2.0), 7)
   gain = measure_loudness(pieces, 48_000).gain(-20.0)
   assert loudness(np.concatenate(list(amplified(pieces, gain))), 48_000) == pytest.approx(
-    -20, abs=1e-3
+    -20, abs=2 * STEP
   )
 
 

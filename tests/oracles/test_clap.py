@@ -1,13 +1,15 @@
 """The script that scores with CLAP against transformers' model called directly."""
 
 import os
+import pathlib
 import sys
 
 import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.scorers import clap_scorer
+from mgjax.evaluation import scorers
+from mgjax.evaluation.scorers import CommandScorer
 
 torch = pytest.importorskip('torch', reason='CLAP needs torch: pip install -e .[oracle]')
 transformers = pytest.importorskip('transformers')
@@ -15,7 +17,12 @@ transformers = pytest.importorskip('transformers')
 pytestmark = pytest.mark.oracle
 
 RATE = 48_000
+SCRIPT = pathlib.Path(scorers.__file__).with_name('score_clap.py')
 CAPTIONS = ['rain on a roof', 'a dog barks', 'rain on a roof']
+
+
+def clap(weights):
+  return CommandScorer((sys.executable, os.fspath(SCRIPT), f'--weights={weights}'), 'clap')
 
 
 def small_clap(folder, truncation):
@@ -52,7 +59,7 @@ def test_a_score_is_the_cosine_that_the_model_gives(tmp_path, truncation):
   # Of 16 bits from the start, as the script gets them: 1 is written as 32767 and read as 32768.
   long, noise = (np.rint(2**14 * sound).astype(np.float32) / 2**15 for sound in (long, noise))
   sounds = [long[:RATE], noise, long]
-  found = clap_scorer(sys.executable, tmp_path).score(
+  found = clap(tmp_path).score(
     [sound[:, None] * np.float32(2**15 / (2**15 - 1)) for sound in sounds], RATE, captions=CAPTIONS
   )
 
@@ -68,13 +75,13 @@ def test_a_score_is_the_cosine_that_the_model_gives(tmp_path, truncation):
   np.testing.assert_allclose(found, wanted, atol=1e-5)  # float32
   assert np.ptp(wanted) > 0.01  # so that a mixed-up order would show
   with pytest.raises(ConfigError, match=r'failed with 1; .*16000'):
-    clap_scorer(sys.executable, tmp_path).score([noise[:, None]], 16_000, captions=['rain'])
+    clap(tmp_path).score([noise[:, None]], 16_000, captions=['rain'])
 
 
 def test_stereo_is_heard_as_the_mean_of_its_channels(tmp_path):
   small_clap(tmp_path, 'rand_trunc')
   noise = np.random.default_rng(0).uniform(-0.5, 0.5, (RATE, 1)).astype(np.float32)
   both = np.concatenate([noise, np.zeros_like(noise)], axis=1)
-  scorer = clap_scorer(os.fspath(sys.executable), tmp_path)
+  scorer = clap(tmp_path)
   one, two = scorer.score([noise / 2, both], RATE, captions=['rain'] * 2)
   assert one == pytest.approx(two, abs=1e-3)  # 16 bits

@@ -23,6 +23,7 @@ from diffusers import AutoencoderKL
 from launch import command_line
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import ShapeBucket, make_batches
+from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket, make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.training.optimizer import make_learning_rate
@@ -70,7 +71,9 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
     model.parameters(), betas=(fields.beta1, fields.beta2), weight_decay=fields.weight_decay
   )
   transform = make_transform((), ('video',))
-  sources = make_sources(config.data, config.buckets, 'train')
+  data = data_settings(config.data.to_dict())
+  shapes = video_shapes(config.buckets.to_dict(), data.fps)
+  sources = make_sources(data, shapes, 'train')
   buckets = [
     ShapeBucket(name, sources[name], shape.batch_size, shape.weight, transform)
     for name, shape in config.buckets.items()
@@ -109,8 +112,9 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
 
 @torch.no_grad()
 def evaluate(model: AutoencoderKL, config, workdir: pathlib.Path) -> None:
-  name, shape = longest_bucket(config.buckets)
-  source = make_sources(config.data, {name: shape}, 'validation')[name]
+  data = data_settings(config.data.to_dict())
+  name, shape = longest_bucket(video_shapes(config.buckets.to_dict(), data.fps))
+  source = make_sources(data, {name: shape}, 'validation')[name]
   scores, sheet, titles = [], [], []
   for index in range(len(source)):
     video = source[index]['video']

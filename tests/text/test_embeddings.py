@@ -84,7 +84,7 @@ def test_encoding_stores_every_prompt_once_with_its_frame_rate(latents, tiny_run
   captions = {
     name: {records[index]['caption'] for index in range(len(records))}
     for split in SPLITS
-    for name, records in stored_latents(config.data, config.buckets, split).items()
+    for name, records in stored_latents(config.data.latents, config.buckets, split).items()
   }
   texts = {f'FPS-8 {caption}' for caption in captions['video']} | captions['image']
   assert len(store) >= len(texts)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.core.spectrum import triangles
 from mgjax.core.typing import Array, Float, Num
 
 OVERLAP = 4  # windows that see a sample
@@ -64,11 +65,8 @@ def mel_filters(rate: int, window: int, bands: int) -> Float[np.ndarray, 'f n']:
     bands: n.
   """
   edges = _to_hertz(np.linspace(0, _to_pitch(rate / 2), bands + 2))
-  places = np.arange(window // 2 + 1)[:, None] * rate / window
-  rising = (places - edges[:-2]) / (edges[1:-1] - edges[:-2])
-  falling = (edges[2:] - places) / (edges[2:] - edges[1:-1])
-  triangles = np.maximum(0, np.minimum(rising, falling))
-  return (triangles * 2 / (edges[2:] - edges[:-2])).astype(np.float32)
+  places = np.arange(window // 2 + 1) * rate / window
+  return (triangles(places, edges) * 2 / (edges[2:] - edges[:-2])).astype(np.float32)
 
 
 def _to_pitch(hertz: float) -> float:

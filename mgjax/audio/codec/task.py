@@ -21,6 +21,7 @@ from mgjax.checkpoints.warm_start import make_start
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.settings import audio_shapes, data_settings
 from mgjax.data.sources import make_transform
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
@@ -36,7 +37,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Builds the part: sound in, sound out, latent statistics kept with the weights."""
   model = make_codec(config.model.to_dict())
   transform = make_transform((), ('audio',))
-  sources = functools.partial(make_audio_sources, config.data, config.buckets)
+  data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
+  sources = functools.partial(make_audio_sources, data, shapes)
   buckets, validation = make_buckets(config, workdir, sources, transform)
   longest = longest_of(validation, config)
 

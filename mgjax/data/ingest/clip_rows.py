@@ -1,4 +1,4 @@
-"""Rows of clip records: a whole video file with its caption and what it was found to be.
+"""The row of a clip record: a whole video file, its caption and what probing it found.
 
 media       uint8, the bytes of the file, opened only as `containers` opens files
 caption     str
@@ -23,7 +23,7 @@ from mgjax.media.video import decode_all, probe
 
 COLUMNS = ('seconds', 'fps', 'height', 'width', 'sounding', 'start')
 WHOLE = -1.0  # what `start` is when all of a clip counts
-_SILENT_END = 0.1  # seconds that may lack sound: `read_sound` makes as much silence
+_SILENT_END = 0.1  # seconds that may lack sound: `read_audio` makes as much silence
 
 
 def make_row(
@@ -46,7 +46,7 @@ def make_row(
     limits: what it may cost.
 
   Raises:
-    DataError: as `video_io.probe`, or it ends before `start`.
+    DataError: as `video.probe`, or it ends before `start`.
   """
   blob = Blob(source, data)
   info = probe(blob, limits)
@@ -69,7 +69,7 @@ def make_row(
 
 
 def open_row(row: dict[str, Any]) -> Blob:
-  """The file of a row, for `read_clip`, `read_sound` and the like."""
+  """The file of a row, for `read_clip`, `read_audio` and the like."""
   return Blob(row['source'], memoryview(row['media']))
 
 

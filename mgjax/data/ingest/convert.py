@@ -1,4 +1,4 @@
-"""Converts clips, wherever they lie, into clip records; nothing that was given is lost silently.
+"""Converts clips from any kind of input into clip records; every rejected clip is listed.
 
 Each input becomes a row, or is rejected with its reason: the reasons are kept with the shard that
 the input belongs to, so a restart knows those of the shards that it does not make again, and
@@ -31,7 +31,7 @@ _MEGABYTE = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class ConvertOptions:
-  """What is done with each clip."""
+  """Options of the conversion."""
 
   reencode: bool = False  # or keep the bytes as they are
   gop: int = 16  # frames from one key frame to the next, if encoded anew
@@ -43,7 +43,7 @@ class ConvertOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ConvertResult:
-  """What became of the inputs so far."""
+  """Counts of the inputs so far."""
 
   inputs: int
   rows: int

@@ -51,7 +51,7 @@ SOUND = Medium(
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """A file that is named, with its caption; whether it can be read is not known yet."""
+  """A listed file with its caption, not opened yet."""
 
   name: str  # as the user wrote it
   path: pathlib.Path

@@ -1,4 +1,4 @@
-"""What is converted into records: clips with captions, one after another, wherever they lie.
+"""Iterators over clips with captions, the inputs of conversion into records.
 
 Nothing is unpacked onto the disk, and no more than one clip is read before it is wanted.
 """
@@ -16,7 +16,7 @@ from mgjax.data.ingest.entries import Entry, Rejected
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-  """A clip that is named, with its caption; whether it can be read is not known yet."""
+  """A listed clip with its caption, not opened yet."""
 
   name: str  # in words that the user knows: where it lies in what was given
   caption: str
@@ -26,7 +26,7 @@ class Input:
 
 
 class Inputs(abc.ABC):
-  """Inputs in an order that is the same each time; what cannot be one is a `Rejected` among them.
+  """Inputs in a fixed order; an entry that cannot be used is a `Rejected` among them.
 
   Attributes:
     identity: what tells these inputs from others, in plain JSON values.
@@ -49,7 +49,7 @@ class Inputs(abc.ABC):
 
 
 class FileInputs(Inputs):
-  """The files that `clip_files.list_entries` lists."""
+  """The files that `entries.list_entries` lists."""
 
   def __init__(self, root: pathlib.Path, entries: list[Entry | Rejected]):
     """Takes what `list_entries(root)` found."""

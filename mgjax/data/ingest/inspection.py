@@ -1,4 +1,4 @@
-"""Says what records hold: of clips their durations, sizes, rates and captions, of arrays numbers.
+"""Summarises records: durations, sizes, rates and captions of clips, statistics of arrays.
 
 Durations and sizes are those of all clips, from the columns; captions, bytes and numbers are those
 of some rows, evenly spaced.
@@ -27,7 +27,7 @@ _ASPECTS = {
 
 
 def describe_records(records: Records, rows: int = 64, captions: int = 8) -> list[str]:
-  """Returns lines to print.
+  """Summarises records as lines to print.
 
   Args:
     records: of clips or of anything else.

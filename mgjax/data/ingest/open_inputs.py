@@ -1,4 +1,4 @@
-"""What is at a path: files, WebDataset tars or parquet, as inputs of one kind."""
+"""Opens a path of files, WebDataset tars or parquet as inputs of one kind."""
 
 import os
 import pathlib

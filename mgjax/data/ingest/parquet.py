@@ -1,4 +1,4 @@
-"""Clips in parquet files, as Hugging Face datasets have them: a column of bytes, one of captions.
+"""Reads clips from parquet files of Hugging Face datasets: a column of bytes, one of captions.
 
 The bytes are a binary column or a struct {bytes, path}. A few rows are held at a time,
 but a page of the file, a few of them as most writers make it, is decoded whole.

@@ -1,4 +1,4 @@
-"""Clips in WebDataset tars: members `key.mp4` with `key.txt` or `key.json`, read where they lie.
+"""Reads clips from WebDataset tars in place: members `key.mp4` with `key.txt` or `key.json`.
 
 The headers of a tar are read by `list_members`, which follows no link, unpacks nothing and takes no
 size on trust. A damaged tar gives what comes before the damage.

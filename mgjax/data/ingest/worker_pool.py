@@ -1,4 +1,4 @@
-"""Calls a function of many things at once, in threads or in processes that one of them may kill."""
+"""Maps a function over many inputs with threads, or with processes that survive a crash."""
 
 import concurrent.futures
 import multiprocessing
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 
 class Workers:
-  """Threads that call `function`; what they raise is raised by `result`."""
+  """Worker threads that call `function`; `result` raises what the call raised."""
 
   def __init__(self, function: Callable[[Any], Any], count: int):
     self.count, self._function = count, function
@@ -34,10 +34,10 @@ class Workers:
 
 
 class Isolated(Workers):
-  """Processes that call `function`, which is pickled as the things are.
+  """Worker processes that call `function`; it and its inputs are pickled.
 
-  When one dies, what was under way is called again, each thing in a process of its own: that shows
-  which one is deadly.
+  When one dies, every input that was under way runs again in a process of its own: that shows which
+  one kills it.
   """
 
   def __init__(self, function: Callable[[Any], Any], count: int, deadly: Callable[[Any], Any]):
@@ -46,7 +46,7 @@ class Isolated(Workers):
     Args:
       function: of one thing.
       count: of processes.
-      deadly: says, of a thing that ends the process that works on it, what its result is.
+      deadly: maps an input that kills its process to its result.
     """
     self._deadly = deadly
     super().__init__(function, count)

@@ -1,8 +1,8 @@
-"""Records: rows of arrays, strings and numbers in shards, read in any order.
+"""Random access to records: rows of arrays, strings and numbers in shards.
 
 They hold latents or clips, which are made once and read many times. A directory, local or behind a
 URL, has for each shard an ArrayRecord file and its index (`shards.py`), and `manifest.json`, which
-is written last: without it the directory is unfinished (`record_writer.py`).
+is written last: without it the directory is unfinished (`writer.py`).
 """
 
 import bisect

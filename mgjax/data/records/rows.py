@@ -1,4 +1,4 @@
-"""Rows: arrays, strings and numbers in a run of bytes.
+"""Packs arrays, strings and numbers of a row into bytes, and unpacks them.
 
 A row is the length of its header (4 bytes, little endian), the header (JSON: name -> {"dtype",
 "shape"} or {"value"}), and the bytes of the arrays in the order of the header, C order, little

@@ -1,4 +1,4 @@
-"""Shards: ArrayRecord files of rows, read by the place of each row in the file.
+"""Writes shards as ArrayRecord files, and reads each row by its offset in the file.
 
 A shard is written by ArrayRecord, one uncompressed row a group, so whatever reads ArrayRecord reads
 it too. Here a row is read by its place instead: with one system call from a local file, into the

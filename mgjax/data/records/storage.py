@@ -1,4 +1,4 @@
-"""Where records lie: a folder, or a bucket of objects behind a URL.
+"""Storage of records: a local folder, or an object store behind a URL.
 
 Both are flat sets of named files that appear whole or not at all. A folder is read with `preadv`
 straight into the memory of the arrays. A bucket (`gs://`, `s3://` and whatever else tensorstore's

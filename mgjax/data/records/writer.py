@@ -1,4 +1,4 @@
-"""Writing records: many processes on many hosts, each of which may die at any moment.
+"""Writes records from many processes on many hosts, each of which may die at any moment.
 
 A shard is made whole under a temporary name, and takes the name `<index>-<start of its
 SHA-256>.arrayrecord`: what differs has different names, so two processes that make the same shard

@@ -1,7 +1,7 @@
-"""Numbers of sounds, of pairs of sounds and of what classifiers say of them; no models here.
+"""Audio metrics from waveforms alone: SI-SDR, onsets, and how two sounds go together in time.
 
-The Frechet distance of features of sounds is `mgjax.evaluation.metrics.frechet.frechet_distance`, and the
-distance of spectra, which the codec also trains with, `mgjax.audio.codec.losses.mel_distance`.
+The Frechet distance is in `frechet.py`; the mel distance, which the codec also trains with, in
+`mgjax/audio/codec/losses.py`.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,6 @@ _ROUNDING = 1e-20  # of the power
 _BANDS = 40
 _EDGE = OVERLAP // 2  # steps
 _RANGE = 100.0  # a band 40 dB below the loudest counts log10(2)
-_SMALLEST = 1e-6  # added to probabilities
 _RISE = 0.02  # of the flux, less of which is no onset
 _SHARE = 0.1  # of the highest; what fades is not even, and rises by less than this
 _DEVIATIONS = 6.0  # above the median; one would be an onset in 1e9 values of Gaussian noise
@@ -152,69 +151,8 @@ def synchrony(
   return Synchrony(lag, correlation, error)
 
 
-def inception_score(logits: Float[np.ndarray, 'n k'], splits: int = 10) -> tuple[float, float]:
-  """Returns mean and deviation over splits of exp(mean_i KL(p_i || mean_i p_i)), p = softmax.
-
-  From 1, where all sounds get the same labels, to k, where each surely gets one of k labels and all
-  of them occur as often. The rows are split in their order: shuffle what is sorted.
-
-  Args:
-    logits: of a classifier of sounds, one row a sound.
-    splits: parts of which each has a score.
-
-  Raises:
-    DataError: there are fewer rows than splits, or numbers that are not finite.
-  """
-  _check_logits(logits)
-  if not 1 <= splits <= len(logits):
-    raise DataError(f'{len(logits)} rows in {splits} splits; give a row a split, or split less')
-  scores = []
-  for part in np.array_split(scipy.special.log_softmax(logits.astype(np.float64), axis=1), splits):
-    marginal = scipy.special.logsumexp(part, axis=0, keepdims=True) - np.log(len(part))
-    scores.append(np.exp(np.mean(np.sum(np.exp(part) * (part - marginal), axis=1))))
-  return float(np.mean(scores)), float(np.std(scores))
-
-
-def label_divergence(
-  truth: Float[np.ndarray, 'n k'], generated: Float[np.ndarray, 'm j'], *, together: bool = False
-) -> float:
-  """Returns mean_i sum_k p_ik log(p_ik / (q_ik + 1e-6)), p of true and q of generated sounds.
-
-  Of labels that exclude each other, p = softmax, it is KL(p || q). Of labels that occur together,
-  p = sigmoid, it is the sum over labels that are there and not over those that are not, as in
-  published results, and below 0 where more is heard in the generated sounds than in the true ones.
-
-  Args:
-    truth: logits of a classifier of sounds, one row a sound.
-    generated: those of the sounds that go with the rows of `truth`.
-    together: whether labels occur together.
-
-  Raises:
-    DataError: the shapes differ, or numbers are not finite.
-  """
-  if truth.shape != generated.shape:
-    raise DataError(
-      f'logits of {truth.shape} and {generated.shape}; give each true sound its generated one'
-    )
-  x, y = (_check_logits(logits).astype(np.float64) for logits in (truth, generated))
-  if together:
-    p, log_p, q = scipy.special.expit(x), scipy.special.log_expit(x), scipy.special.expit(y)
-  else:
-    log_p = scipy.special.log_softmax(x, axis=1)
-    p, q = np.exp(log_p), scipy.special.softmax(y, axis=1)
-  return float(np.mean(np.sum(p * (log_p - np.log(q + _SMALLEST)), axis=1)))
-
-
 def _centred(sound: Float[np.ndarray, 's c']) -> Float[np.ndarray, 's c']:
   """In float64, each channel's mean taken out; zeros of a constant sound."""
   sound = np.asarray(sound, np.float64)
   away = sound - sound.mean(0, keepdims=True)
   return away * (np.sum(away**2) > _ROUNDING * np.sum(sound**2))
-
-
-def _check_logits(logits: Float[np.ndarray, 'n k']) -> Float[np.ndarray, 'n k']:
-  if not len(logits) or not np.isfinite(logits).all():
-    raise DataError(
-      f'logits of shape {logits.shape}: none, or not finite; look at the network that made them'
-    )
-  return logits

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float
 
 HOP = 0.005  # seconds between looks at the spectrum
@@ -48,10 +49,10 @@ def spectral_flux(
   if len(sound) < size + hop:
     raise DataError(f'a sound of {len(sound) / rate:.3f} s is too short to look for seams in')
   hann = np.hanning(size + 2)[1:-1]
-  frames = np.lib.stride_tricks.sliding_window_view(sound, size, axis=0)[::hop]
-  flux, last = np.empty(len(frames) - 1), None
-  for first in range(0, len(frames), 1000):  # 5 s at a time
-    block = np.abs(np.fft.rfft(frames[first : first + 1000] * hann)) * (2 / hann.sum())
+  starts = np.arange(0, len(sound) - size + 1, hop)
+  flux, last = np.empty(len(starts) - 1), None
+  for first in range(0, len(starts), 1000):  # 5 s at a time
+    block = magnitudes(sound, hann, starts[first : first + 1000]) * (2 / hann.sum())
     levels = np.log10(1 + block / _FLOOR)
     if last is not None:
       levels = np.concatenate([last, levels])
@@ -61,28 +62,22 @@ def spectral_flux(
   return (np.arange(len(flux)) + 0.5) * (hop / rate) + size / rate / 2, flux
 
 
-def measure_seams(
-  sound: Float[np.ndarray, 's c'], rate: int, seams: Sequence[float] | Float[np.ndarray, ' n']
+def gather_seams(
+  sounds: Iterable[tuple[Float[np.ndarray, 's c'], Sequence[float] | Float[np.ndarray, ' n']]],
+  rate: int,
 ) -> Seams:
-  """Compares the flux at seams with that at places every 40 ms, 250 ms away from any seam.
+  """Compares the flux at the seams of sounds with that at places every 40 ms, 250 ms away from any.
 
   A ratio of two medians below what is heard, as in silence, is 1.
 
   Args:
-    sound: samples in [-1, 1].
+    sounds: samples in [-1, 1], and the times of their seams in seconds, from `Cover.starts` or
+      where windows end.
     rate: samples a second.
-    seams: their times in seconds, from `Cover.starts` or where windows end.
 
   Raises:
-    DataError: the sound is too short or not finite, there is no seam in it, or nothing elsewhere.
+    DataError: a sound is too short or not finite, there is no seam, or nothing elsewhere.
   """
-  return gather_seams([(sound, seams)], rate)
-
-
-def gather_seams(
-  sounds: Iterable[tuple[np.ndarray, Sequence[float] | np.ndarray]], rate: int
-) -> Seams:
-  """Measures as `measure_seams` does, over the seams of several sounds together."""
   at, elsewhere = [], []
   for sound, seams in sounds:
     if not np.isfinite(sound).all():

@@ -4,15 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-import scipy.special
-import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mgjax.core.errors import DataError
 from mgjax.evaluation.metrics.audio import (
-  inception_score,
-  label_divergence,
   onset_envelope,
   onset_times,
   signal_to_distortion,
@@ -211,58 +207,3 @@ def test_beside_silence_there_is_nothing_to_compare():
   assert synchrony(x, noise(len(x)), RATE).onset_error is None
   with pytest.raises(DataError, match='32000 and 31999 samples; cut them'):
     synchrony(x, x[1:], RATE)
-
-
-def test_the_inception_score_has_closed_forms():
-  sure = 50 * np.eye(6)  # six sounds, each surely another of six labels
-  assert inception_score(sure, 1) == (pytest.approx(6), 0)
-  assert inception_score(sure, 3) == (pytest.approx(2), pytest.approx(0))
-  assert inception_score(np.zeros((4, 5)), 2) == (pytest.approx(1), pytest.approx(0))
-
-
-def test_the_inception_score_is_the_divergence_from_the_mean():
-  logits = np.random.default_rng(0).normal(size=(12, 7)).astype(np.float32)
-  parts = []
-  for part in scipy.special.softmax(logits.astype(np.float64), axis=1).reshape(3, 4, 7):
-    parts.append(np.exp(np.mean([scipy.stats.entropy(row, part.mean(0)) for row in part])))
-  wanted = (np.mean(parts), np.std(parts))
-  assert inception_score(logits, 3) == pytest.approx(wanted, rel=1e-12)
-  assert inception_score(logits[::-1] + 5, 1) == pytest.approx(inception_score(logits, 1))
-
-
-def test_of_labels_that_exclude_each_other_it_is_the_divergence():
-  x, y = np.random.default_rng(1).normal(size=(2, 9, 5))
-  p, q = scipy.special.softmax(x, axis=1), scipy.special.softmax(y, axis=1)
-  # 1e-6 beside probabilities of 1e-2 and more.
-  assert label_divergence(x, y) == pytest.approx(scipy.stats.entropy(p, q, axis=1).mean(), rel=1e-3)
-  assert label_divergence(x, x) == pytest.approx(0, abs=1e-4)
-  assert label_divergence(x, y) != pytest.approx(label_divergence(y, x), rel=1e-3)
-
-
-def test_a_label_that_is_never_heard_costs_what_the_smallest_probability_does():
-  x, y = np.array([[100.0, 0.0]]), np.array([[0.0, 100.0]])
-  assert label_divergence(x, y) == pytest.approx(np.log(1e6))
-  assert label_divergence(x, y, together=True) == pytest.approx(
-    np.log(1 / 0.500001) + 0.5 * np.log(0.5 / 1.000001)
-  )
-
-
-def test_of_labels_that_occur_together_absent_ones_do_not_count():
-  x, y = np.random.default_rng(2).normal(size=(2, 4, 3))
-  wanted = 0
-  for p, q in zip(1 / (1 + np.exp(-x.ravel())), 1 / (1 + np.exp(-y.ravel())), strict=True):
-    wanted += p * np.log(p / (q + 1e-6)) / 4
-  assert label_divergence(x, y, together=True) == pytest.approx(wanted, rel=1e-12)
-  assert label_divergence(x, x + 1, together=True) < 0
-
-
-def test_what_is_no_set_of_logits_is_refused():
-  x = np.zeros((3, 2))
-  with pytest.raises(DataError, match='3 rows in 4 splits'):
-    inception_score(x, 4)
-  with pytest.raises(DataError, match='not finite; look at the network'):
-    inception_score(np.full((3, 2), np.inf), 1)
-  with pytest.raises(DataError, match='not finite'):
-    label_divergence(x, x * np.nan)
-  with pytest.raises(DataError, match='give each true sound its generated one'):
-    label_divergence(x, x[:2])

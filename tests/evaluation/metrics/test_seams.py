@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.evaluation.metrics.seams import gather_seams, measure_seams, spectral_flux
+from mgjax.evaluation.metrics.seams import gather_seams, spectral_flux
 
 RATE = 16_000
 SEAMS = np.array([2.0, 4.1, 6.3, 8.2])
@@ -37,7 +37,7 @@ def alternate(first, second):
 )
 def test_a_seam_that_is_heard_stands_out(first, second, background):
   rough = background * np.random.default_rng(5).normal(size=len(first)) * 1e-3
-  found = measure_seams(alternate(first + rough, second + rough), RATE, SEAMS)
+  found = gather_seams([(alternate(first + rough, second + rough), SEAMS)], RATE)
   assert found.ratio > 2
   assert found.rank > 0.99
   assert found.seams == 4
@@ -45,7 +45,7 @@ def test_a_seam_that_is_heard_stands_out(first, second, background):
 
 @pytest.mark.parametrize('sound', [hum(), noise(), 0 * hum()], ids=['hum', 'noise', 'silence'])
 def test_a_seam_that_is_no_seam_does_not(sound):
-  found = measure_seams(alternate(sound, sound), RATE, SEAMS)
+  found = gather_seams([(alternate(sound, sound), SEAMS)], RATE)
   # The largest of eight looks at noise varies by a few percent from place to place; four of them
   # rank anywhere with a mean of a half and a deviation of .29 / 2.
   assert found.ratio == pytest.approx(1, abs=0.1)
@@ -59,7 +59,7 @@ def test_seams_at_times_of_loud_events_elsewhere_rank_in_the_middle():
   for begin in generator.uniform(0.2, 9.5, 60):
     first = int(begin * RATE)
     sound[first : first + 800] += generator.normal(size=800) * 0.3
-  found = measure_seams(sound[:, None].astype(np.float32), RATE, np.linspace(0.5, 9.5, 12))
+  found = gather_seams([(sound[:, None].astype(np.float32), np.linspace(0.5, 9.5, 12))], RATE)
   assert 0.2 < found.rank < 0.8
 
 
@@ -81,14 +81,16 @@ def test_flux_of_a_long_sound_is_that_of_its_pieces():
 
 def test_stereo_is_heard_on_both_sides():
   left, right = alternate(hum(), hum()), alternate(hum(), hum(330.0))
-  assert measure_seams(np.concatenate([left, right], 1), RATE, SEAMS).rank > 0.99
+  assert gather_seams([(np.concatenate([left, right], 1), SEAMS)], RATE).rank > 0.99
 
 
 def test_seams_of_several_sounds_are_gathered():
   good, bad = alternate(noise(), noise()), alternate(noise(), 10 * noise(1))
   both = gather_seams([(good, SEAMS), (bad, SEAMS)], RATE)
   assert both.seams == 8
-  assert measure_seams(good, RATE, SEAMS).rank < both.rank < measure_seams(bad, RATE, SEAMS).rank
+  assert (
+    gather_seams([(good, SEAMS)], RATE).rank < both.rank < gather_seams([(bad, SEAMS)], RATE).rank
+  )
 
 
 def test_sounds_that_cannot_be_judged_are_refused():
@@ -103,4 +105,4 @@ def test_sounds_that_cannot_be_judged_are_refused():
     (broken, SEAMS, 'not finite'),
   ):
     with pytest.raises(DataError, match=said):
-      measure_seams(given, RATE, seams)
+      gather_seams([(given, seams)], RATE)

@@ -1,7 +1,7 @@
-"""Clips as a catalogue: what is known of every one of them, without opening any.
+"""An index of clips: duration, size and rate of each, known without opening any file.
 
-A catalogue of files is made by probing them; one of records reads its columns from the manifest's
-neighbours, so that a hundred million clips cost some numbers each and no object.
+The index of a folder comes from probing its files. That of records reads columns stored beside the
+manifest, so a hundred million clips cost a few numbers each and no objects.
 """
 
 import concurrent.futures
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """A file that can be read; with a `start`, only what follows it counts.
+  """A readable file with its caption; with a `start`, only what follows it counts.
 
   Of a sound alone, `fps`, `height` and `width` are 0. Sizes are as shown, upright.
   """
@@ -46,7 +46,7 @@ class Clip:
 
 
 class ClipIndex:
-  """Clips in random access, and columns of what is known of all.
+  """Random access to clips, with arrays of what is known of all of them.
 
   Attributes:
     columns: name -> array with an element a clip: `seconds`, `start` (NaN where any window may be
@@ -60,7 +60,7 @@ class ClipIndex:
     name: Callable[[int], str],
     fingerprint: str,
   ):
-    """Makes a catalogue.
+    """Makes an index.
 
     Args:
       columns: see the attribute.
@@ -94,7 +94,7 @@ class ClipIndex:
     return np.nan_to_num(self.columns['start'])
 
   def take(self, indices: np.ndarray) -> 'ClipIndex':
-    """Returns a catalogue of some of the clips."""
+    """Returns an index of some of the clips."""
     part = object.__new__(ClipIndex)
     part.columns = {name: column[indices] for name, column in self.columns.items()}
     part._get, part._name, part._fingerprint = self._get, self._name, self._fingerprint
@@ -103,7 +103,7 @@ class ClipIndex:
 
 
 def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
-  """Returns a catalogue of clips that are at hand."""
+  """Returns an index of clips in memory."""
   clips = tuple(clips)
   given = {name: [getattr(clip, name) for clip in clips] for name in COLUMNS}
   given['start'] = [math.nan if start is None else start for start in given['start']]
@@ -120,7 +120,7 @@ def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
 
 
 def recorded_clips(records: Records) -> ClipIndex:
-  """Returns a catalogue of clip records; a clip's file is read when the clip is asked for.
+  """Returns an index of clip records; a clip's file is read when the clip is asked for.
 
   Raises:
     DataError: the records hold something else.
@@ -187,7 +187,7 @@ def announce(
   report: str | os.PathLike[str] | None = None,
   more: int = 0,
 ) -> None:
-  """Says aloud how many clips are used and why others are not.
+  """Logs how many clips are used and why others are not.
 
   Args:
     path: where they lie.
