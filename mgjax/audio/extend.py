@@ -22,6 +22,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Batch, Float
 from mgjax.flow.windows import Cover
 
+ALONG = ('frame_features', 'context')  # keys of what a batch has for every latent, on axis 1
 Generate = Callable[[Batch, np.ndarray], Array | np.ndarray]  # batch, noise (b t 1 1 c) -> latents
 Conditions = Callable[[int, int], Batch]  # start, stop of frames -> batch of one row
 Noise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)

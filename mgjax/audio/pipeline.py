@@ -13,7 +13,7 @@ import numpy as np
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.pipeline import load_audio_codec
-from mgjax.audio.extend import autoregress, concatenate, frame_noise
+from mgjax.audio.extend import ALONG, autoregress, concatenate, frame_noise
 from mgjax.audio.known_audio import KnownAudio
 from mgjax.audio.rerank import OnsetAlignment, Scorer, best_of
 from mgjax.audio.task import check_length, longest_audio_bucket
@@ -352,8 +352,10 @@ class AudioPipeline(FlowPipeline):
     if key not in self._programs:
       generate = self._generate
       if inner is not None and len(inner.starts) > 1:
-        widen = functools.partial(multi_diffusion, cover=inner, shape=weights, rows=rows)
-        generate = make_sampler_of(self.config, self._model, widen, **self._changes)
+        widen = functools.partial(
+          multi_diffusion, cover=inner, along=ALONG, shape=weights, rows=rows
+        )
+        generate = make_sampler_of(self._settings, self._model, widen)
       self._programs[key] = generate
 
     def run(batch: Batch, noise: np.ndarray) -> np.ndarray:

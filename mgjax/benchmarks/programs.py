@@ -23,6 +23,7 @@ from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
 from mgjax.flow_models.build import example_batch, make_flow_model, make_objectives, small_inputs
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.settings import ObjectiveSettings
 from mgjax.nn.attention import attend
 from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
@@ -93,11 +94,11 @@ def make_programs(
 
 
 def _step(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
-  model = make_flow_model(config)
+  model = make_flow_model(config.model.to_dict())
   return make_step_programs(
     config,
     model,
-    make_objectives(config, model)[0],
+    make_objectives(ObjectiveSettings(**config.objective), model)[0],
     _make_init(model, latents[-1]),
     _make_batch(model, latents, context, mesh),
     mesh,
@@ -153,10 +154,10 @@ def make_step_programs(
 
 def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   """What watching over a run costs: a step with all of it, one with none, and what a save adds."""
-  model = make_flow_model(config)
+  model = make_flow_model(config.model.to_dict())
   watched = _step(config, latents, context, mesh)
   unwatched = make_step(
-    model, make_objectives(config, model)[0],
+    model, make_objectives(ObjectiveSettings(**config.objective), model)[0],
     make_run_optimizer(config.optimizer, config.train.steps),
     seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
   )  # fmt: skip
@@ -179,7 +180,7 @@ def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
 
 
 def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
-  model = make_flow_model(config)
+  model = make_flow_model(config.model.to_dict())
   initialise, shardings = make_initialise(_make_init(model, latents[-1]), mesh)
   shapes = program_shapes(initialise, shardings)
   batch = _make_batch(model, latents, context, mesh)
@@ -198,7 +199,7 @@ def _forward(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
 
 
 def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
-  backbone = make_flow_model(config).backbone
+  backbone = make_flow_model(config.model.to_dict()).backbone
   d, dtype = backbone.dim, backbone.dtype
   layers = stack(Block, depth=backbone.depth, remat=backbone.remat, unroll=backbone.unroll)(
     heads=backbone.heads, mlp_dim=backbone.mlp_dim, feed_forward=backbone.feed_forward,
@@ -243,7 +244,7 @@ def _blocks(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
 
 
 def _attention(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
-  backbone = make_flow_model(config).backbone
+  backbone = make_flow_model(config.model.to_dict()).backbone
   g, k = backbone.heads, backbone.dim // backbone.heads
   b, n, valid = _tokens(backbone, latents)
   entries = [fit(BATCH, b, mesh), fit(('context',), n, mesh), fit(('tensor',), g, mesh), ()]

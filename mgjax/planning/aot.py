@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch
 from mgjax.flow_models.build import example_batch, make_flow_model, make_objectives, small_inputs
+from mgjax.flow_models.settings import ObjectiveSettings
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
@@ -70,7 +71,7 @@ def compile_step(
   """
   devices = tpu_devices(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
-  model = make_flow_model(config)
+  model = make_flow_model(config.model.to_dict())
   inputs = small_inputs(model, latents[-1])
   optimizer = make_run_optimizer(config.optimizer, config.train.steps)
   state = abstract_state(lambda key: model.init(key, *inputs)['params'], optimizer, mesh)
@@ -83,7 +84,7 @@ def compile_step(
     for name, (shape, dtype) in shapes.items()
   }
   step = make_step(
-    model, make_objectives(config, model)[0], optimizer,
+    model, make_objectives(ObjectiveSettings(**config.objective), model)[0], optimizer,
     seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
     guard=make_guard(config.train),
   )  # fmt: skip

@@ -22,8 +22,8 @@ from mgjax.planning.aot import CompiledStep, compile_for, compile_lowered, tpu_d
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.objective import LossWeights, make_objective
-from mgjax.tae.pipeline import make_tiling
 from mgjax.tae.task import make_adversary
+from mgjax.tae.tiling import Tiling
 from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.guard import make_guard
 from mgjax.training.optimizer import make_run_optimizer
@@ -130,7 +130,7 @@ def _tiles(config: ConfigDict, topology: Topology) -> dict[str, CompiledStep]:
   channels = config.model.latent_channels
   statistics = Statistics((0.0,) * channels, (1.0,) * channels)
   model = make_autoencoder(config.model.to_dict())
-  codec = LatentCodec(model, {}, statistics, make_tiling(config))
+  codec = LatentCodec(model, {}, statistics, Tiling(**config.get('tiling', {})))
 
   def on_chip(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)

@@ -18,7 +18,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 from mgjax.audio.codec.layers import DILATIONS
@@ -271,15 +270,17 @@ def _init(codec: Codec, _: Mapping[str, Any], key: jax.Array) -> Tree:
   return nn.unbox(codec.init(key, sound, jax.random.key(0))['params'])
 
 
-def _read_dac(config: ConfigDict, source: str | os.PathLike[str]) -> ImportedWeights:
+def _read_dac(
+  fields: Mapping[str, Any], source: str | os.PathLike[str], *, seed: int, keep_type: bool
+) -> ImportedWeights:
   """Reads a published DAC-VAE, or one side of transformers' DAC beside a new other one."""
+  del keep_type  # trained, so float32
   tensors = read_pickle(source) if os.fspath(source).endswith(SUFFIXES) else read_tensors(source)[0]
   side = transformers_side(tensors)
-  fields = config.model.to_dict() | (
-    transformers_fields(tensors, side) if side else published_fields(tensors)
-  )
+  told = transformers_fields(tensors, side) if side else published_fields(tensors)
+  fields = {**fields, **told}
   init = functools.partial(_init, make_codec(fields), {})
-  key = jax.random.key(config.seed)
+  key = jax.random.key(seed)
   if side:
     params = import_transformers(tensors, jax.jit(init)(key), side)
     _log.warning("the file holds DAC's %s alone; the rest of the codec starts anew", side)
@@ -293,14 +294,16 @@ def _read_dac(config: ConfigDict, source: str | os.PathLike[str]) -> ImportedWei
   )
 
 
-def _write_dac(params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path) -> str:
-  if (patch := model.get('patch', 1)) != 1:
+def _write_dac(
+  params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
+) -> str:
+  if (patch := fields.get('patch', 1)) != 1:
     raise ConfigError(
       f'the published codec folds no samples, this one has model.patch = {patch}; export it '
       'with --format=mgjax'
     )
   write_bytes(out, save(export_published(params), {'format': 'pt'}))
-  if Statistics.from_dict(notes['latents']) != Statistics.neutral(model.latent_channels):
+  if Statistics.from_dict(notes['latents']) != Statistics.neutral(fields['latent_channels']):
     _log.warning('the statistics of the latents are left out: the published codec has none')
   return "the codec by DAC-VAE's names"
 
