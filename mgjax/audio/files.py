@@ -13,7 +13,8 @@ from typing import IO, Any
 import numpy as np
 
 from mgjax.audio.captions import structured
-from mgjax.audio.pipeline import AudioPipeline, Extension
+from mgjax.audio.extend import Extension
+from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.rerank import Scorer
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json

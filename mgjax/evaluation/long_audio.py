@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.audio import pipeline
-from mgjax.audio.pipeline import AudioPipeline, Extension
+from mgjax.audio import extend
+from mgjax.audio.extend import Extension
+from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.typing import Float
 from mgjax.digits.clips import Digits
@@ -21,7 +22,7 @@ from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.video import write_video
 
-WAYS = tuple(how for how in pipeline.WAYS if how != 'whole')
+WAYS = tuple(how for how in extend.WAYS if how != 'whole')
 
 
 @dataclasses.dataclass(frozen=True)
