@@ -1,13 +1,13 @@
-"""Sound longer than the model has learnt, window by window (Movie Gen §6).
+"""Generates audio longer than the training length, window by window (Movie Gen §6).
 
 Latents are (b t 1 1 c), a video of one pixel. A `generate(batch, noise) -> latents` makes one
-window; every way to go beyond it needs that, or its velocity, and nothing else of the model:
+window; every method below needs that, or its velocity, and nothing else of the model:
 
-- `concatenate` lays windows side by side that know nothing of each other: the baseline.
+- `concatenate` joins independent windows: the baseline.
 - `autoregress` shows each window the end of what was made so far as its audio context.
 - `multi_diffusion` averages the velocities of overlapping windows at every step of the solver.
 
-Noise belongs to a frame and not to a window (`frame_noise`), so the ways differ in nothing else.
+Noise belongs to a frame and not to a window (`frame_noise`), so the methods differ in nothing else.
 """
 
 import dataclasses
@@ -35,12 +35,12 @@ Score = Callable[[np.ndarray, int], np.ndarray]  # windows (n t 1 1 c), their st
 
 @dataclasses.dataclass(frozen=True)
 class Extension:
-  """How sound becomes longer than the windows that the model makes; lengths are in seconds.
+  """How audio longer than one window of the model is made; lengths are in seconds.
 
   Attributes:
     how: 'multi_diffusion' averages overlapping windows at every step, block by block, each block
-      with the end of the one before in sight; 'autoregressive' makes window after window so;
-      'concatenate' lays them side by side; 'whole' makes all at once, if the model can.
+      conditioned on the end of the one before; 'autoregressive' makes window after window that
+      way; 'concatenate' joins independent windows; 'whole' makes all at once, if the model can.
     window: what the model makes at a time; None is what it was trained on.
     overlap: what windows share; None is half a window for multi-diffusion and else a quarter, the
       report's 5 of 20 s, which is also the longest context of training.
@@ -133,7 +133,7 @@ def autoregress(
   score: Score | None = None,
   rows: int = 8,
 ) -> Iterator[Float[np.ndarray, 't 1 1 c']]:
-  """Yields sound segment by segment, each made with the end of the one before in sight.
+  """Yields audio segment by segment, each conditioned on the end of the one before.
 
   What windows share is 'context' of the later one: known latents, zeros where nothing is known. The
   model fills in the rest, and what was known stays as it is, bit for bit (Movie Gen §6: extension
@@ -191,7 +191,7 @@ def autoregress(
 def concatenate(
   generate: Generate, conditions: Conditions, noise: Noise, cover: Cover, **options
 ) -> Iterator[Float[np.ndarray, 't 1 1 c']]:
-  """Yields windows that know nothing of each other, with the arguments of `autoregress`.
+  """Yields independent windows, with the arguments of `autoregress`.
 
   The last window, moved back, gives what is left over.
   """

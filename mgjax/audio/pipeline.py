@@ -42,7 +42,7 @@ class AudioPipeline(FlowPipeline):
     """Reads the averaged weights.
 
     Args:
-      workdir: of a run of the part 'audio'.
+      workdir: of a run of the component 'audio'.
       mesh: sizes of the mesh axes over which the weights are spread; by default one device.
       **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
 
@@ -102,7 +102,7 @@ class AudioPipeline(FlowPipeline):
     seconds: float,
     spans: Sequence[tuple[float, float]] | None = None,
   ) -> KnownAudio:
-    """Takes up sound to go on with or to fill up.
+    """Makes the `KnownAudio` that `stream` extends, or whose gaps it fills.
 
     Args:
       stream: begins to read it: chunks (s c) at the codec's rate and channels.
@@ -144,7 +144,7 @@ class AudioPipeline(FlowPipeline):
       first: index of the first sound among those of this seed.
       candidates: of each sound, of which the best is returned.
       motions: of the pictures, for the scorer, from `motion_change`.
-      scorer: judges candidates; by default `Alignment`, which needs `motions`.
+      scorer: judges candidates; by default `OnsetAlignment`, which needs `motions`.
       context: known latents, zeros where nothing is known.
       batch_size: sounds at a time; one program serves all of them.
       **conditions: beside these; this model reads none.
@@ -231,7 +231,7 @@ class AudioPipeline(FlowPipeline):
       seed: of all noise.
       candidates: of each window, or block of multi-diffusion, of which the best is taken.
       beams: histories that are carried on; see `mgjax.audio.extend.autoregress`.
-      scorer: judges candidates; by default `Alignment`, which needs a video track.
+      scorer: judges candidates; by default `OnsetAlignment`, which needs a video track.
       rows: windows in a call of the model at most.
       report: is told how many of the windows or blocks of `plan` are done.
 

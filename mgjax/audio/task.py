@@ -153,7 +153,7 @@ def outline(config: ConfigDict) -> Outline:
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes what turns the sounds of a configuration into latents, each at once."""
+  """Makes the plan by which `launch.encode` turns whole audio clips into latents."""
   codec, shapes = load_audio_codec(config.autoencoder), audio_shapes(config.buckets.to_dict())
 
   def encode(samples: Sequence[Mapping[str, Any]], put: Callable[[np.ndarray], Any]):

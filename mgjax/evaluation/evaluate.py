@@ -1,4 +1,4 @@
-"""What there is to say of a trained model, whatever part it is: a table, a record, pictures."""
+"""Evaluates a trained model of any component: a table, a JSON record and pictures."""
 
 import dataclasses
 import hashlib
@@ -40,7 +40,7 @@ LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """What an evaluation leaves.
+  """The results of an evaluation.
 
   Attributes:
     table: the numbers, for people.
@@ -59,7 +59,7 @@ def evaluate_video(
   steps: int | None = None,
   guidance: float | None = None,
 ) -> Findings:
-  """Samples captions of the small world that training never showed, and reads the videos.
+  """Samples captions of the small world that training never showed, and judges the videos.
 
   Of signs, numbers that training showed are sampled as well.
 
@@ -70,14 +70,14 @@ def evaluate_video(
     steps: of sampling; the run decides by default.
     guidance: scale of all text; the run decides by default.
   """
-  sampler = VideoPipeline(workdir, steps=steps, guidance=guidance)
-  if sampler.config.data.kind == 'signs':
-    found, made = judge_signs(sampler, samples=samples, seed=seed)
+  pipeline = VideoPipeline(workdir, steps=steps, guidance=guidance)
+  if pipeline.config.data.kind == 'signs':
+    found, made = judge_signs(pipeline, samples=samples, seed=seed)
     sheet = write_sheet(workdir / 'evaluation', made)
   else:
-    found, videos, prompts = judge_model(sampler, samples=samples, seed=seed)
-    sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, sampler.config.data.fps)
-  record = {'weights': sampler.weights, 'settings': sampler.settings, 'seed': seed}
+    found, videos, prompts = judge_model(pipeline, samples=samples, seed=seed)
+    sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, pipeline.config.data.fps)
+  record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
   return _finish(found, record, workdir / 'evaluation.json', [sheet])
 
 
@@ -90,7 +90,7 @@ def evaluate_autoencoder(
   size: tuple[int, int] | None = None,
   perceptual: str = '',
 ) -> Findings:
-  """Encodes and decodes clips.
+  """Measures reconstructions of clips.
 
   Args:
     workdir: of the autoencoder.
@@ -117,7 +117,7 @@ def evaluate_autoencoder(
 def evaluate_codec(
   workdir: pathlib.Path, *, samples: int = 64, sounds: str = '', seconds: float = SECONDS
 ) -> Findings:
-  """Encodes and decodes sounds, beside a transform of as many numbers a second.
+  """Measures reconstructions of sounds, beside an MDCT baseline at the same rate.
 
   Args:
     workdir: of the codec.
@@ -148,7 +148,7 @@ def evaluate_audio(
   scorer: Sequence[str] = (),
   long: int = 0,
 ) -> Findings:
-  """Makes sounds for clips of the small world that training never showed, and listens to them.
+  """Makes sounds for clips of the small world that training never showed, and judges them.
 
   Args:
     workdir: of the model.
@@ -159,16 +159,16 @@ def evaluate_audio(
     scorer: a command that judges the sounds as well, see `mgjax.evaluation.scorers`.
     long: instead, makes clips so many times as long as in training in every way, and compares them.
   """
-  tracker = AudioPipeline(workdir, steps=steps, guidance=guidance)
-  record = {'weights': tracker.weights, 'settings': tracker.settings, 'seed': seed}
+  pipeline = AudioPipeline(workdir, steps=steps, guidance=guidance)
+  record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
   if long:
-    compared = compare_ways(tracker, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
-    written = compared.write(workdir / 'evaluation', tracker.rate)
+    compared = compare_ways(pipeline, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
+    written = compared.write(workdir / 'evaluation', pipeline.rate)
     return _finish(compared, record, workdir / 'evaluation' / 'long.json', written)
   network = CommandScorer(tuple(scorer)) if scorer else None
-  found, clips = judge_soundtracks(tracker, samples=samples, seed=seed, scorer=network)
+  found, clips = judge_soundtracks(pipeline, samples=samples, seed=seed, scorer=network)
   shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
-  written = write_clips(workdir / 'evaluation', shown, tracker.config.data.fps, tracker.rate)
+  written = write_clips(workdir / 'evaluation', shown, pipeline.config.data.fps, pipeline.rate)
   record |= {'scorer': list(scorer)}
   return _finish(found, record, workdir / 'evaluation.json', written)
 

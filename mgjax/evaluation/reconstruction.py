@@ -1,4 +1,4 @@
-"""How well an autoencoder gives back the clips that it is given (Movie Gen §3.1.1)."""
+"""Measures the reconstruction quality of a video autoencoder (Movie Gen §3.1.1)."""
 
 import dataclasses
 import pathlib
@@ -49,7 +49,7 @@ _CONTRAST = 4  # of the drawn differences
 
 @dataclasses.dataclass(frozen=True)
 class VideoPair:
-  """A clip and what the autoencoder made of it.
+  """A clip and its reconstruction.
 
   Attributes:
     original: the clip.
@@ -66,7 +66,7 @@ class VideoPair:
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
-  """Numbers of an autoencoder's reconstructions.
+  """Metrics of an autoencoder's reconstructions.
 
   Attributes:
     clips: of each clip its numbers, named as in `LABELS`; images have no flicker.
@@ -125,7 +125,7 @@ def evaluate_reconstruction(
   perceive: Perceive | None = None,
   shown: Collection[int] = range(SHOWN),
 ) -> Reconstruction:
-  """Encodes and decodes clips and compares what comes back with what went in.
+  """Encodes and decodes clips and compares the results with the originals.
 
   Args:
     codec: the autoencoder.

@@ -1,4 +1,4 @@
-"""What the autoencoder minimises, and what its discriminator does (Movie Gen §3.1.1)."""
+"""Objectives of the autoencoder and of its discriminator (Movie Gen §3.1.1)."""
 
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ def prior_divergence(posterior: Posterior) -> Float[Array, '']:
 
 
 def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -> Objective:
-  """Makes loss = L1 + squared MSE + perceptual LPIPS + prior KL + outlier OPL.
+  """Makes loss = L1 + mse MSE + perceptual LPIPS + kl KL + outlier OPL.
 
   Args:
     weights: of the terms.

@@ -1,4 +1,4 @@
-"""Weights of autoencoders in and out: image autoencoders by the names of diffusers (§3.1.1)."""
+"""Imports and exports image autoencoders by the names of diffusers (§3.1.1)."""
 
 import functools
 import logging

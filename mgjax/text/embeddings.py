@@ -221,7 +221,7 @@ def _embed(
 
 
 class Embedder:
-  """Prompts to what a trained model reads of them: stored states, others encoded now and not kept.
+  """Gives a trained model the embeddings of prompts: stored ones, or encoded now and not kept.
 
   Encoders are loaded when they are needed, one after another, and leave the devices again.
   """

@@ -1,4 +1,4 @@
-"""The tokenizer of an imported encoder: files beside the weights in its work directory."""
+"""Stores the tokenizer files of an imported encoder in its work directory."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""Weights of frozen text and image encoders in and out, by the names of transformers."""
+"""Imports and exports frozen text and image encoders by the names of transformers."""
 
 import logging
 import os

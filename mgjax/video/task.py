@@ -91,7 +91,7 @@ def _about(shape: Shape) -> dict[str, Any]:
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes what turns the clips of a configuration into latents, a tile of time after another."""
+  """Makes the plan by which `launch.encode` turns clips into latents, tile by tile."""
   codec = load_codec(config.autoencoder)
   shapes = video_shapes(config.buckets.to_dict(), config.data.fps)
   return EncodePlan(

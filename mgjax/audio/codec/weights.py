@@ -1,4 +1,4 @@
-"""Weights of published codecs in and out: DAC-VAE's names and those of transformers (Movie Gen §6).
+"""Imports and exports codec weights by the names of DAC-VAE and transformers (Movie Gen §6).
 
 DAC-VAE's checkpoints keep g and v of every weight apart, as `weight_g` and `weight_v`, and name
 layers by their places; those of transformers (PeAudioDacEncoder, the decoder of DacModel) are
@@ -155,7 +155,7 @@ def _shape(tensors: Mapping[str, np.ndarray], layer: str) -> tuple[int, ...]:
 
 
 def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[Tree, int]:
-  """Puts the tensors of a published DAC-VAE in the place of all parameters.
+  """Returns the parameters that the tensors of a published DAC-VAE make.
 
   Args:
     tensors: by the published names.
@@ -163,7 +163,7 @@ def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[T
 
   Returns:
     The parameters, in float32; and how many tensors were left out, all of the branch that mixes a
-    watermark into decoded sound: a caller says aloud that sound will bear none.
+    watermark into decoded audio: callers log that there will be none.
 
   Raises:
     ConfigError: a tensor is missing, left over, there in two forms, or of another shape.
@@ -174,7 +174,7 @@ def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[T
 
 
 def import_transformers(tensors: Mapping[str, np.ndarray], params: Tree, side: str) -> Tree:
-  """Puts the tensors of a PeAudioDacEncoder, or of the decoder of a DacModel, in their place.
+  """Replaces one side by the tensors of a PeAudioDacEncoder or of a DacModel's decoder.
 
   Args:
     tensors: by their names in that module.
