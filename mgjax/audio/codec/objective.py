@@ -66,13 +66,13 @@ def make_adversarial_objective(weights: LossWeights, rate: int = RATE):
   """
 
   def objective(
-    predict: Predict, batch: Batch, key: Key, judge: Critic
+    predict: Predict, batch: Batch, key: Key, critic: Critic
   ) -> tuple[Float[jax.Array, ''], Metrics, Float[jax.Array, 'b s c']]:
     made, posterior = predict(batch['audio'], key)
     loss, metrics = _distances(weights, rate, batch, made, posterior)
-    real, fake = judge.predict(batch['audio']), judge.predict(made)
+    real, fake = critic.predict(batch['audio']), critic.predict(made)
     features, critic_loss = feature_distance(real, fake), adversarial_loss(fake)
-    loss = loss + judge.active * (weights.features * features + weights.adversarial * critic_loss)
+    loss = loss + critic.active * (weights.features * features + weights.adversarial * critic_loss)
     metrics = metrics | {'loss': loss, 'features': features, 'generator_loss': critic_loss}
     return loss, metrics, jax.lax.stop_gradient(made)
 
