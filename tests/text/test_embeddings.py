@@ -168,3 +168,9 @@ def test_stores_of_another_encoder_are_refused(latents, tiny_runs, encoders, tmp
 
 def test_quotes_are_what_the_character_encoder_is_given():
   assert visual_text('FPS-16 the sign says "407"') == '407'
+
+
+def test_an_encoder_that_reads_something_unknown_is_refused():
+  text = {'long': {'workdir': 'a', 'reads': 'prompts'}}
+  with pytest.raises(ConfigError, match=r"config\.text\.long\.reads = 'prompts'; expected one of"):
+    TextSettings.of({'text': text, 'data': {}})
