@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
-from ml_collections import ConfigDict
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.losses import SPECTRAL_FLOOR, mel_distance
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.core.typing import Float
 from mgjax.data.audio_sources import make_audio_sources
-from mgjax.data.settings import AudioShape, data_settings
+from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.evaluation.metrics.audio import signal_to_distortion, synchrony
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.media.audio import write_wav
@@ -190,14 +189,20 @@ def compare_audio(
 
 
 def sample_audio(
-  config: ConfigDict, samples: int, *, sounds: str = '', seconds: float = SECONDS
+  data: DataSettings,
+  samples: int,
+  *,
+  sounds: str = '',
+  channels: int = 1,
+  seconds: float = SECONDS,
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
   """Chooses sounds for the codec of a run, evenly spread over its data.
 
   Args:
-    config: of the run.
+    data: of the run.
     samples: how many, if there are as many.
     sounds: a folder of files; by default the run's own validation data.
+    channels: of sounds from such a folder.
     seconds: of a sound.
 
   Returns:
@@ -206,13 +211,11 @@ def sample_audio(
   Raises:
     DataError: there is no usable sound.
   """
-  name = next(iter(config.buckets))
-  fields = config.data.to_dict()
   if sounds:
-    fields |= {'kind': 'sounds', 'path': sounds, 'validation_path': ''}
-    fields |= {'channels': config.model.channels}
-  data, shapes = data_settings(fields), {name: AudioShape(seconds)}
-  source = make_audio_sources(data, shapes, 'validation')[name]
+    data = dataclasses.replace(
+      data, kind='sounds', path=sounds, validation_path='', channels=channels
+    )
+  source = make_audio_sources(data, {'sounds': AudioShape(seconds)}, 'validation')['sounds']
   chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='sound', disable=not sys.stderr.isatty())
   described = {'sounds': sounds or 'validation data of the run', 'seconds': seconds}

@@ -12,6 +12,8 @@ from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.files import write_json
+from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.sources import longest_bucket
 from mgjax.evaluation import audio_alignment, audio_reconstruction, reconstruction
 from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
@@ -107,7 +109,11 @@ def evaluate_autoencoder(
     perceive = make_perceive(weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     record['perceptual'] = {'path': os.fspath(weights), 'sha256': digest}
-  videos, record['settings'] = sample_clips(config, samples, clips=clips, frames=frames, size=size)
+  data = data_settings(config.data.to_dict())
+  _, longest = longest_bucket(video_shapes(config.buckets.to_dict(), data.fps))
+  videos, record['settings'] = sample_clips(
+    data, longest, samples, clips=clips, frames=frames, size=size
+  )
   shown = evenly(len(record['settings']['chosen']), reconstruction.SHOWN)
   found = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown)
   pictures = write_pictures(workdir / 'evaluation', found.shown, config.data.fps)
@@ -127,7 +133,10 @@ def evaluate_codec(
   """
   config, codec = read_config(workdir), load_audio_codec(workdir)
   record = {'weights': _weights(workdir)}
-  chosen, record['settings'] = sample_audio(config, samples, sounds=sounds, seconds=seconds)
+  data, channels = data_settings(config.data.to_dict()), codec.model.channels
+  chosen, record['settings'] = sample_audio(
+    data, samples, sounds=sounds, channels=channels, seconds=seconds
+  )
   shown = evenly(len(record['settings']['chosen']), audio_reconstruction.SHOWN)
   others = {'MDCT': make_truncated_mdct(codec)}
   spectral_floor = config.objective.get('spectral_floor', SPECTRAL_FLOOR)

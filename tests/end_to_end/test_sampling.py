@@ -154,7 +154,9 @@ def test_settings_that_cannot_be_are_refused(tiny_runs):
   ):
     with pytest.raises(ConfigError):
       VideoPipeline(tiny_runs / 'video', **changes).generate([PROMPT])
-  with pytest.raises(ConfigError, match="trained the component 'autoencoder'; expected a video model"):
+  with pytest.raises(
+    ConfigError, match="trained the component 'autoencoder'; expected a video model"
+  ):
     VideoPipeline(tiny_runs / 'autoencoder')
 
 
