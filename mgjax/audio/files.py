@@ -40,7 +40,7 @@ class Request:
   """One soundtrack to make.
 
   Attributes:
-    prompt: the caption, from `caption_of`.
+    prompt: the caption, from `request_caption`.
     video: file that the sound is for, or None.
     seconds: length without a video; with one None, for it has its own.
     given: file with sound to go on with, or None.

@@ -61,8 +61,8 @@ def import_weights(
 
   A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated; of
   DAC's encoder or decoder alone the rest is as initialised. What the file fixes of `config.model`
-  replaces what stands there; `Kind.how` stays, and so do strides that halve the frames as often as
-  the image model does, however they treat time.
+  replaces what stands there; `WeightFormat.how` stays, and so do strides that halve the frames as
+  often as the image model does, however they treat time.
 
   Args:
     config: of such a part; of an encoder `keep_type` says whether parameters stay in the types of
