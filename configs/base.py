@@ -127,7 +127,7 @@ def sampling() -> ConfigDict:
 def masked_audio() -> tuple[ConfigDict, ConfigDict]:
   """Returns the audio model's objective and masking (Movie Gen §6)."""
   objective = {
-    # Each by itself, and with probability `together` all that are ever dropped.
+    # Each by itself, and with probability `drop_all_probability` all that are ever dropped.
     'dropout': {'text': 0.1, 'video': 0.1, 'context': 0.0},
     'drop_all_probability': 0.2,
     'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0},

@@ -51,8 +51,9 @@ _LOUDNESS = flags.DEFINE_float('loudness', -16.0, 'LUFS to bring the sound to; 0
 
 
 def main(_) -> None:
+  from mgjax.audio.extend import Extension
   from mgjax.audio.files import Request, request_caption, write_files
-  from mgjax.audio.pipeline import AudioPipeline, Extension
+  from mgjax.audio.pipeline import AudioPipeline
   from mgjax.evaluation.scorers import CommandScorer
 
   workdir = command_line.required(_WORKDIR, 'runs/audio')

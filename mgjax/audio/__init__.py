@@ -1,1 +1,1 @@
-"""Sound (Movie Gen §6): the codec between sound and latents."""
+"""Audio for videos (Movie Gen §6): the flow model, and the codec of its latents."""

@@ -1,4 +1,4 @@
-"""Structured captions of sounds (Movie Gen §6, Table 27)."""
+"""Structured captions of audio (Movie Gen §6, Table 27)."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ _CAPTION = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class AudioCaption:
-  """What a caption says of a sound; `str` writes it and `parse` reads it, each other's inverse.
+  """The fields of a structured caption; `str` writes it, `parse` reads it back unchanged.
 
   Of the template, the wording for a sound with speech, with singing or without music, and whether
   the sentence on music is left out where there is none, are not in public sources: these are ours.
@@ -88,7 +88,7 @@ class AudioCaption:
 
 
 def parse(text: str) -> AudioCaption:
-  """Reads what `str` of a `SoundCaption` wrote.
+  """Reads what `str` of an `AudioCaption` wrote.
 
   Raises:
     ConfigError: the text is not in the template, or says what no caption may.
@@ -111,7 +111,7 @@ def parse(text: str) -> AudioCaption:
 
 
 def structured(prompt: str, *, music: str = '', quality: float | None = None) -> AudioCaption:
-  """Makes a caption of what people type: a description, or a whole caption, which stays as it is.
+  """Turns what people type into a caption: a description; a whole caption stays as it is.
 
   A description asks for a sound without speech and singing, of quality 7.0, or 8.0 with music,
   which the report samples with.
@@ -122,7 +122,7 @@ def structured(prompt: str, *, music: str = '', quality: float | None = None) ->
     quality: another than these.
 
   Raises:
-    ConfigError: `SoundCaption` cannot say it, or a whole caption comes with music or a quality.
+    ConfigError: `AudioCaption` cannot say it, or a whole caption comes with music or a quality.
   """
   if prompt.strip().startswith(_START):
     if music or quality is not None:

@@ -1,16 +1,18 @@
-"""Sound longer than the model has learnt, window by window (Movie Gen §6).
+"""Generates audio longer than the training length, window by window (Movie Gen §6).
 
 Latents are (b t 1 1 c), a video of one pixel. A `generate(batch, noise) -> latents` makes one
-window; every way to go beyond it needs that, or its velocity, and nothing else of the model:
+window; every method below needs that, or its velocity, and nothing else of the model:
 
-- `concatenate` lays windows side by side that know nothing of each other: the baseline.
+- `concatenate` joins independent windows: the baseline.
 - `autoregress` shows each window the end of what was made so far as its audio context.
 - `multi_diffusion` averages the velocities of overlapping windows at every step of the solver.
 
-Noise belongs to a frame and not to a window (`frame_noise`), so the ways differ in nothing else.
+Noise belongs to a frame and not to a window (`frame_noise`), so the methods differ in nothing else.
 """
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -20,12 +22,76 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Batch, Float
-from mgjax.flow.windows import Cover
+from mgjax.flow.windows import Cover, windows
 
+WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
+_LONGEST = 4 * 3600.0  # seconds, as of files that are read
+ALONG = ('frame_features', 'context')  # keys of what a batch has for every latent, on axis 1
 Generate = Callable[[Batch, np.ndarray], Array | np.ndarray]  # batch, noise (b t 1 1 c) -> latents
 Conditions = Callable[[int, int], Batch]  # start, stop of frames -> batch of one row
 Noise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
 Score = Callable[[np.ndarray, int], np.ndarray]  # windows (n t 1 1 c), their start -> (n,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Extension:
+  """How audio longer than one window of the model is made; lengths are in seconds.
+
+  Attributes:
+    how: 'multi_diffusion' averages overlapping windows at every step, block by block, each block
+      conditioned on the end of the one before; 'autoregressive' makes window after window that
+      way; 'concatenate' joins independent windows; 'whole' makes all at once, if the model can.
+    window: what the model makes at a time; None is what it was trained on.
+    overlap: what windows share; None is half a window for multi-diffusion and else a quarter, the
+      report's 5 of 20 s, which is also the longest context of training.
+    block: of multi-diffusion; None is eight windows, of which the next block sees a quarter of one.
+      Not in public sources.
+    weights: of the windows of multi-diffusion, 'bartlett' or 'uniform'.
+  """
+
+  how: str = 'multi_diffusion'
+  window: float | None = None
+  overlap: float | None = None
+  block: float | None = None
+  weights: str = 'bartlett'
+
+  def plan(
+    self, seconds: float, *, rate: float, size: int, most: int
+  ) -> tuple[Cover, Cover | None]:
+    """Returns the windows, or of multi-diffusion the blocks and a block's windows, in latents.
+
+    Args:
+      seconds: of the whole.
+      rate: latents a second.
+      size: latents of a window.
+      most: latents that the model has positions for.
+
+    Raises:
+      ConfigError: lengths do not suit, or no way has this name.
+    """
+    if self.how not in WAYS:
+      raise ConfigError(
+        f'unknown way to extend sound {self.how!r}; choose one of {", ".join(WAYS)}'
+      )
+    if not 0 < seconds <= _LONGEST:
+      raise ConfigError(
+        f'a soundtrack of {seconds:g} s; expected more than 0 and at most {_LONGEST:g} s'
+      )
+    total = math.ceil(seconds * rate - 1e-6)
+    overlap = None if self.overlap is None else round(self.overlap * rate)
+    if self.how == 'whole':
+      if total > most:
+        raise ConfigError(
+          f'{seconds:g} s cannot be made as a whole, the model has positions for '
+          f'{most / rate:g} s; choose one of {", ".join(WAYS[:-1])}'
+        )
+      return windows(total, total), None
+    if self.how == 'concatenate':
+      return windows(total, size), None
+    if self.how == 'autoregressive':
+      return windows(total, size, size // 4 if overlap is None else overlap), None
+    blocks = windows(total, 8 * size if self.block is None else round(self.block * rate), size // 4)
+    return blocks, windows(blocks.size, size, size // 2 if overlap is None else overlap)
 
 
 def frame_noise(
@@ -67,7 +133,7 @@ def autoregress(
   score: Score | None = None,
   rows: int = 8,
 ) -> Iterator[Float[np.ndarray, 't 1 1 c']]:
-  """Yields sound segment by segment, each made with the end of the one before in sight.
+  """Yields audio segment by segment, each conditioned on the end of the one before.
 
   What windows share is 'context' of the later one: known latents, zeros where nothing is known. The
   model fills in the rest, and what was known stays as it is, bit for bit (Movie Gen §6: extension
@@ -125,7 +191,7 @@ def autoregress(
 def concatenate(
   generate: Generate, conditions: Conditions, noise: Noise, cover: Cover, **options
 ) -> Iterator[Float[np.ndarray, 't 1 1 c']]:
-  """Yields windows that know nothing of each other, with the arguments of `autoregress`.
+  """Yields independent windows, with the arguments of `autoregress`.
 
   The last window, moved back, gives what is left over.
   """

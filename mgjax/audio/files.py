@@ -1,4 +1,4 @@
-"""Soundtracks to files: the video with its sound, the sound, a picture of it, how it was made."""
+"""Writes soundtracks: the video with its audio, a wav, a spectrogram and how it was made."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,8 @@ from typing import IO, Any
 import numpy as np
 
 from mgjax.audio.captions import structured
-from mgjax.audio.pipeline import AudioPipeline, Extension
+from mgjax.audio.extend import Extension
+from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.rerank import Scorer
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
@@ -36,10 +37,10 @@ _PATIENCE = 5.0  # seconds between reports
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What is asked for.
+  """One soundtrack to make.
 
   Attributes:
-    prompt: the caption, from `caption_of`.
+    prompt: the caption, from `request_caption`.
     video: file that the sound is for, or None.
     seconds: length without a video; with one None, for it has its own.
     given: file with sound to go on with, or None.
@@ -66,21 +67,21 @@ class Request:
 
 
 def request_caption(
-  tracker: AudioPipeline, prompt: str, *, music: str = '', quality: float | None = None
+  pipeline: AudioPipeline, prompt: str, *, music: str = '', quality: float | None = None
 ) -> str:
-  """Returns the caption that a model is asked with: a structured one, or as it is for digits.
+  """Returns the caption for the model: structured, or unchanged for the digits world.
 
   The captions of the small world are bare; with `music` or a `quality` they are structured too.
 
   Raises:
     ConfigError: the prompt holds no text, or what it says cannot be.
   """
-  bare = tracker.config.data.kind == 'digits' and not music and quality is None
+  bare = pipeline.config.data.kind == 'digits' and not music and quality is None
   return clean_prompt(prompt) if bare else str(structured(prompt, music=music, quality=quality))
 
 
 def write_files(
-  tracker: AudioPipeline,
+  pipeline: AudioPipeline,
   request: Request,
   out: str | os.PathLike[str],
   scorer: Scorer | None = None,
@@ -101,21 +102,21 @@ def write_files(
     NonFiniteError: the model answers with what is no number.
   """
   paths = _paths(pathlib.Path(out), request)
-  video_track = None if request.video is None else tracker.video_track(request.video)
+  video_track = None if request.video is None else pipeline.video_track(request.video)
   seconds = request.seconds if video_track is None else video_track.seconds
   if seconds is None:
     raise ConfigError('how long? without a video the length is given: --seconds=10')
-  outer, inner = tracker.plan(seconds, request.extension)
+  outer, inner = pipeline.plan(seconds, request.extension)
   given = None
   if request.given is not None:
     probe_audio(request.given)
 
     def stream() -> Iterator[np.ndarray]:
-      return stream_audio(request.given, rate=tracker.rate, channels=tracker.channels)
+      return stream_audio(request.given, rate=pipeline.rate, channels=pipeline.channels)
 
-    given = tracker.given(stream, seconds, request.spans)
+    given = pipeline.given(stream, seconds, request.spans)
   with _progress(len(outer.starts)) as report, _held(paths[-1]) as file:
-    sound = tracker.stream(
+    sound = pipeline.stream(
       request.prompt,
       seconds=seconds,
       video=video_track,
@@ -128,17 +129,17 @@ def write_files(
       rows=request.rows,
       report=report,
     )
-    level = measure_loudness(_written(sound, file), tracker.rate)
+    level = measure_loudness(_written(sound, file), pipeline.rate)
     gain = _gain(level, request.loudness)
-    shape = (tracker.rate, tracker.channels)
+    shape = (pipeline.rate, pipeline.channels)
     for path in paths:
       if path.suffix == '.mp4':
-        write_soundtrack(path, request.video, _read(file, gain, *shape), tracker.rate)
+        write_soundtrack(path, request.video, _read(file, gain, *shape), pipeline.rate)
       elif path.suffix == '.wav':
-        write_wav_stream(path, _read(file, gain, *shape), tracker.rate)
+        write_wav_stream(path, _read(file, gain, *shape), pipeline.rate)
       elif path.suffix == '.png':
-        _draw(path, _read(file, gain, *shape), request.prompt, tracker.rate)
-    record = _describe(tracker, request, seconds, outer, inner, scorer)
+        _draw(path, _read(file, gain, *shape), request.prompt, pipeline.rate)
+    record = _describe(pipeline, request, seconds, outer, inner, scorer)
     record['sound'] = {
       'loudness': round(level.loudness, 2) if np.isfinite(level.loudness) else None,
       'peak': level.peak,
@@ -251,7 +252,7 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def _describe(
-  tracker: AudioPipeline,
+  pipeline: AudioPipeline,
   request: Request,
   seconds: float,
   outer: Cover,
@@ -265,12 +266,12 @@ def _describe(
         asked[name] = {'file': os.fspath(asked[name]), 'digest': _digest(file)}
   ends = [start + outer.size for start in outer.starts[:-1]]
   return {
-    'weights': tracker.weights,
-    'settings': tracker.settings,
+    'weights': pipeline.weights,
+    'settings': pipeline.settings,
     'request': asked,
     'scorer': None if scorer is None else str(scorer),
     'seconds': seconds,
-    'rate': tracker.rate,
-    'window': (outer if inner is None else inner).size / tracker.latent_rate,
-    'joints': [round(end / tracker.latent_rate, 3) for end in ends],
+    'rate': pipeline.rate,
+    'window': (outer if inner is None else inner).size / pipeline.latent_rate,
+    'joints': [round(end / pipeline.latent_rate, 3) for end in ends],
   }

@@ -1,4 +1,4 @@
-"""Frames of a video to one vector a latent of its sound (Movie Gen §6)."""
+"""Turns video frames into one feature vector per audio latent (Movie Gen §6)."""
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def resample(
   first: int = 0,
   start: int = 0,
 ) -> Float[np.ndarray, 'n e']:
-  """Brings features of frames at `fps` to `count` of them at `rate`, linearly between frames.
+  """Resamples features linearly from `fps` to `count` vectors at `rate`.
 
   Latent j stands for the sound around (j + 1/2) / rate, frame i for the picture around (i + 1/2) /
   fps; beyond the first and the last frame they are held.

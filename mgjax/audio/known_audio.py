@@ -1,4 +1,4 @@
-"""Sound that is known already: to go on with, or to fill its gaps."""
+"""Audio that is known already, which the model extends or whose gaps it fills."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from mgjax.core.typing import Bool, Float
 
 
 class KnownAudio:
-  """The known part of a soundtrack, as latents for the model and as itself for the listener.
+  """The known stretches of a soundtrack: latents for the model, samples for the result.
 
   Its latents are held, 13 kB a second in the published codec; its samples are read again when they
   are needed.

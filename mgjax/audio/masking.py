@@ -18,17 +18,17 @@ def make_masked_objective(
 ) -> Objective:
   """Makes an objective that shows the model, as `batch['context']`, part of the latents.
 
-  With probability `everything` a row's context is empty, which trains generation. Otherwise a share
-  of its frames drawn from U[least, 1] is masked in one piece, and the rest is the context: what
-  comes before the piece (extension), or what comes before and after it (infilling). The loss is
+  With `full_mask_probability` a row's context is empty, which trains generation. Otherwise a share
+  of its frames drawn from U[`min_masked_fraction`, 1] is masked in one piece, and the rest is the
+  context: what comes before the piece (extension), or before and after it (infilling). The loss is
   over all frames; over which ones the report takes it is not in public sources.
 
   Args:
     objective: the flow matching loss, from `flow.objective.make_objective`.
     full_mask_probability: probability of an empty context; 0.5 in the report.
     min_masked_fraction: smallest share that is masked otherwise; 0.75 in the report.
-    extension_probability: of the rows with a context, how many have it before the masked piece alone; the
-      others have it split at random. Not in public sources.
+    extension_probability: of the rows with a context, how many have it before the masked piece
+      alone; the others have it split at random. Not in public sources.
 
   Raises:
     ConfigError: a number is no probability.

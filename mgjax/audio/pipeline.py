@@ -1,8 +1,6 @@
 """A trained audio model with its codec: prompts and pictures in, sound of any length out."""
 
-import dataclasses
 import functools
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +11,7 @@ import numpy as np
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.pipeline import load_audio_codec
-from mgjax.audio.extend import autoregress, concatenate, frame_noise
+from mgjax.audio.extend import ALONG, Extension, autoregress, concatenate, frame_noise
 from mgjax.audio.known_audio import KnownAudio
 from mgjax.audio.rerank import OnsetAlignment, Scorer, best_of
 from mgjax.audio.task import check_length, longest_audio_bucket
@@ -21,38 +19,14 @@ from mgjax.audio.video_track import VideoTrack
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.core.typing import Array, Batch, Float
 from mgjax.flow.multidiffusion import multi_diffusion
-from mgjax.flow.windows import Cover, windows
+from mgjax.flow.windows import Cover
 from mgjax.flow_models.build import make_sampler_of, prepare_samples
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.media.video import probe, stream_clip
 from mgjax.text.prompts import EMBEDDINGS
 
-WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
-_LONGEST = 4 * 3600.0  # seconds, as of files that are read
+_DEFAULT = Extension()
 _CANDIDATES = 2**16  # noises that are set apart for each sample of a seed
-
-
-@dataclasses.dataclass(frozen=True)
-class Extension:
-  """How sound becomes longer than the windows that the model makes; lengths are in seconds.
-
-  Attributes:
-    how: 'multi_diffusion' averages overlapping windows at every step, block by block, each block
-      with the end of the one before in sight; 'autoregressive' makes window after window so;
-      'concatenate' lays them side by side; 'whole' makes all at once, if the model can.
-    window: what the model makes at a time; None is what it was trained on.
-    overlap: what windows share; None is half a window for multi-diffusion and else a quarter, the
-      report's 5 of 20 s, which is also the longest context of training.
-    block: of multi-diffusion; None is eight windows, of which the next block sees a quarter of one.
-      Not in public sources.
-    weights: of the windows of multi-diffusion, 'bartlett' or 'uniform'.
-  """
-
-  how: str = 'multi_diffusion'
-  window: float | None = None
-  overlap: float | None = None
-  block: float | None = None
-  weights: str = 'bartlett'
 
 
 class AudioPipeline(FlowPipeline):
@@ -68,7 +42,7 @@ class AudioPipeline(FlowPipeline):
     """Reads the averaged weights.
 
     Args:
-      workdir: of a run of the part 'audio'.
+      workdir: of a run of the component 'audio'.
       mesh: sizes of the mesh axes over which the weights are spread; by default one device.
       **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
 
@@ -128,7 +102,7 @@ class AudioPipeline(FlowPipeline):
     seconds: float,
     spans: Sequence[tuple[float, float]] | None = None,
   ) -> KnownAudio:
-    """Takes up sound to go on with or to fill up.
+    """Makes the `KnownAudio` that `stream` extends, or whose gaps it fills.
 
     Args:
       stream: begins to read it: chunks (s c) at the codec's rate and channels.
@@ -170,7 +144,7 @@ class AudioPipeline(FlowPipeline):
       first: index of the first sound among those of this seed.
       candidates: of each sound, of which the best is returned.
       motions: of the pictures, for the scorer, from `motion_change`.
-      scorer: judges candidates; by default `Alignment`, which needs `motions`.
+      scorer: judges candidates; by default `OnsetAlignment`, which needs `motions`.
       context: known latents, zeros where nothing is known.
       batch_size: sounds at a time; one program serves all of them.
       **conditions: beside these; this model reads none.
@@ -238,7 +212,7 @@ class AudioPipeline(FlowPipeline):
     seconds: float | None = None,
     video: str | os.PathLike[str] | VideoTrack | None = None,
     given: KnownAudio | None = None,
-    extension: Extension = Extension(),
+    extension: Extension = _DEFAULT,
     seed: int = 0,
     candidates: int = 1,
     beams: int = 1,
@@ -257,7 +231,7 @@ class AudioPipeline(FlowPipeline):
       seed: of all noise.
       candidates: of each window, or block of multi-diffusion, of which the best is taken.
       beams: histories that are carried on; see `mgjax.audio.extend.autoregress`.
-      scorer: judges candidates; by default `Alignment`, which needs a video track.
+      scorer: judges candidates; by default `OnsetAlignment`, which needs a video track.
       rows: windows in a call of the model at most.
       report: is told how many of the windows or blocks of `plan` are done.
 
@@ -306,7 +280,7 @@ class AudioPipeline(FlowPipeline):
     sound = (np.asarray(chunk)[0] for chunk in self._codec.decode_stream(latents(), samples))
     return sound if given is None else given.splice(sound)
 
-  def plan(self, seconds: float, extension: Extension = Extension()) -> tuple[Cover, Cover | None]:
+  def plan(self, seconds: float, extension: Extension = _DEFAULT) -> tuple[Cover, Cover | None]:
     """Returns the windows of `stream`, or of multi-diffusion the blocks and a block's windows.
 
     Both are in latents; a window's joint is heard, if at all, where the one before ends.
@@ -314,36 +288,12 @@ class AudioPipeline(FlowPipeline):
     Raises:
       ConfigError: lengths do not suit the model, or no way has this name.
     """
-    how = extension.how
-    if how not in WAYS:
-      raise ConfigError(f'unknown way to extend sound {how!r}; choose one of {", ".join(WAYS)}')
-    if not 0 < seconds <= _LONGEST:
-      raise ConfigError(
-        f'a soundtrack of {seconds:g} s; expected more than 0 and at most {_LONGEST:g} s'
-      )
-    total = math.ceil(seconds * self.latent_rate - 1e-6)
     window = self.default_seconds if extension.window is None else extension.window
     size = check_length(self._model, self._codec.model, window, 'a window')
-    overlap, known = extension.overlap, size // 4
-    if how == 'whole':
-      most = self._model.backbone.positions[0]
-      if total > most:
-        raise ConfigError(
-          f'{seconds:g} s cannot be made as a whole, the model has positions for '
-          f'{most / self.latent_rate:g} s; choose one of {", ".join(WAYS[:-1])}'
-        )
-      return windows(total, total), None
-    if how == 'concatenate':
-      return windows(total, size), None
-    if how == 'autoregressive':
-      cover = windows(total, size, known if overlap is None else self._count(overlap))
-      inner = None
-    else:
-      block = 8 * size if extension.block is None else self._count(extension.block)
-      cover = windows(total, block, known)
-      inner = windows(cover.size, size, size // 2 if overlap is None else self._count(overlap))
-    if len(cover.starts) > 1:
-      self._needs_context(f'for {seconds:g} s in pieces of {cover.size / self.latent_rate:g} s')
+    rate, most = self.latent_rate, self._model.backbone.positions[0]
+    cover, inner = extension.plan(seconds, rate=rate, size=size, most=most)
+    if len(cover.starts) > 1 and extension.how != 'concatenate':
+      self._needs_context(f'for {seconds:g} s in pieces of {cover.size / rate:g} s')
     return cover, inner
 
   def _program(self, inner: Cover | None, weights: str, rows: int):
@@ -352,8 +302,10 @@ class AudioPipeline(FlowPipeline):
     if key not in self._programs:
       generate = self._generate
       if inner is not None and len(inner.starts) > 1:
-        widen = functools.partial(multi_diffusion, cover=inner, shape=weights, rows=rows)
-        generate = make_sampler_of(self.config, self._model, widen, **self._changes)
+        widen = functools.partial(
+          multi_diffusion, cover=inner, along=ALONG, shape=weights, rows=rows
+        )
+        generate = make_sampler_of(self._settings, self._model, widen)
       self._programs[key] = generate
 
     def run(batch: Batch, noise: np.ndarray) -> np.ndarray:
@@ -372,9 +324,6 @@ class AudioPipeline(FlowPipeline):
 
   def _noise(self, seed: int, candidates: np.ndarray, start: int, stop: int) -> Array:
     return frame_noise(seed, candidates, start, stop, self._codec.model.latent_channels)
-
-  def _count(self, seconds: float) -> int:
-    return round(seconds * self.latent_rate)
 
   def _needs_context(self, what: str) -> None:
     if 'context' not in self._reads:

@@ -1,8 +1,7 @@
-"""The best of several sounds for one picture (Movie Gen §6: 8 candidates, re-ranked).
+"""Re-ranks several candidate soundtracks and takes the best (Movie Gen §6: of 8).
 
-A scorer judges whole candidates. The report's are learnt embeddings of sound, picture and text; the
-one built in here needs no weights: it hears where sounds begin, sees where motion changes abruptly,
-and asks whether that is at the same time.
+A scorer judges whole candidates. The report's are learnt embeddings of audio, video and text; the
+one built in here needs no weights: it compares onsets with abrupt changes of motion.
 """
 
 from typing import Protocol, runtime_checkable
@@ -53,7 +52,7 @@ class Scorer(Protocol):
 def best_of(
   sounds: Float[np.ndarray, 'n s c'], rate: int, scorer: Scorer, **conditions
 ) -> tuple[int, Float[np.ndarray, ' n']]:
-  """Returns which candidate is the best, the first one of equals, and the score of each.
+  """Returns the index of the best candidate, the first of equals, and all scores.
 
   A candidate that is not finite, or whose score is not, is never taken while there is another.
 

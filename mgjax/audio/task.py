@@ -1,4 +1,4 @@
-"""Sound for videos and text as a part to train (Movie Gen §6)."""
+"""Trains audio models and encodes their data (Movie Gen §6)."""
 
 import functools
 import math
@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -16,74 +15,55 @@ from mgjax.audio.codec.model import RATE, Codec, make_codec
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.frame_features import PIXELS, pixel_features, resample
 from mgjax.audio.masking import make_masked_objective, make_unmasked_objective
-from mgjax.checkpoints.warm_start import make_start
-from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Batch, Tree
+from mgjax.core.typing import Objective, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
-from mgjax.data.sources import check_same_shape, make_transform, stored_latents
-from mgjax.flow_models.build import (
-  check_learnt,
-  check_records,
-  make_flops,
-  make_flow_model,
-  make_objectives,
-  make_sampler_of,
-  missing_autoencoder,
-  prepare_samples,
-  small_inputs,
-)
+from mgjax.data.sources import check_same_shape, stored_latents
+from mgjax.flow_models.build import check_records, make_flow_model, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
+from mgjax.flow_models.task import Sizes, make_flow_outline, make_flow_spec
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
-from mgjax.text.embeddings import stored_encoders, with_embeddings
-from mgjax.training.spec import EncodePlan, Outline, TrainSpec, longest_of, make_buckets
+from mgjax.training.spec import EncodePlan, Outline, TrainSpec
 
 SHOWN = 4  # samples in a picture
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
-  """Builds the part: latents of sound, read or encoded on the fly, and conditions in."""
-  model = make_flow_model(config)
+  """Makes the `TrainSpec`: latents of audio, read or encoded on the fly, and conditions in."""
+  model = make_flow_model(config.model.to_dict())
   codec = load_audio_codec(config.autoencoder)
   data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
   for name, shape in shapes.items():
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
-  keep = ('latents',) if data.latents else ('audio',)
-  transform = make_transform([each.prepare for each in model.conditionings], keep)
-  sources = functools.partial(make_audio_samples, data, shapes, codec)
-  buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
 
-  def prepare(batch: Batch) -> Batch:
-    if 'audio' in batch:
-      batch = {k: v for k, v in batch.items() if k != 'audio'} | {
-        'latents': codec.encode(batch['audio'])
-      }
-    return batch | {'latents': batch['latents'].astype(jnp.float32)[:, :, None, None]}
+  def show(generate, bucket: ShapeBucket, params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    samples = [bucket.source[index] for index in range(min(SHOWN, len(bucket.source)))]
+    frames = round(shapes[bucket.name].seconds * codec.latent_rate)
+    shape = (frames, 1, 1, codec.model.latent_channels)
+    samples = [sample | {'context': np.zeros(shape, np.float32)} for sample in samples]
+    noise = draw_noise(config.seed, np.arange(len(samples)), shape)
+    batch, noise = jax.tree.map(np.asarray, (prepare_samples(model, samples), noise))
+    sounds = fetch(codec.decode(generate(params, batch, noise)[:, :, 0, 0]))
+    path = directory / 'samples.png'
+    if jax.process_index() == 0:
+      audio_sheet(path, list(sounds), [sample['caption'] for sample in samples], codec.rate)
+      for index, sound in enumerate(sounds):
+        write_wav(directory / f'{index:03d}.wav', sound, codec.rate)
+    return path
 
-  objective, validate = make_objectives(config, model)
-  objective = make_masked_objective(objective, **config.masking)
-  validate = make_unmasked_objective(validate)
-  learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(config)}
+  def masked(objective: Objective, validate: Objective) -> tuple[Objective, Objective]:
+    return make_masked_objective(objective, **config.masking), make_unmasked_objective(validate)
 
-  return TrainSpec(
-    model=model,
-    inputs=small_inputs(model, codec.model.latent_channels),
-    objective=objective,
-    validate=validate,
-    buckets=buckets,
-    validation=validation,
-    prepare=prepare,
-    show=_make_show(config, model, codec, longest_of(validation, config)),
-    notes=lambda params: learnt,
-    check=functools.partial(check_learnt, config, learnt),
-    flops=make_flops(model),
-    start=make_start(config),
-  )
+  return make_flow_spec(
+    config, workdir, model=model, codec=codec, raw='audio', show=show, wrap=masked,
+    make_sources=functools.partial(make_audio_samples, data, shapes, codec),
+    as_video=lambda latents: latents[:, :, None, None],
+  )  # fmt: skip
 
 
 def longest_audio_bucket(config: ConfigDict) -> str:
@@ -162,51 +142,18 @@ class WithFeatures:
     return sample | {'frame_features': features}
 
 
-def _make_show(
-  config: ConfigDict, model: FlowModel, codec: AudioCodec, bucket: ShapeBucket
-) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
-  """Makes the function that samples sounds for validation data into a directory."""
-  generate = make_sampler_of(config, model)
-
-  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    samples = [bucket.source[index] for index in range(min(SHOWN, len(bucket.source)))]
-    frames = round(config.buckets[bucket.name].seconds * codec.latent_rate)
-    shape = (frames, 1, 1, codec.model.latent_channels)
-    samples = [sample | {'context': np.zeros(shape, np.float32)} for sample in samples]
-    noise = draw_noise(config.seed, np.arange(len(samples)), shape)
-    batch, noise = jax.tree.map(np.asarray, (prepare_samples(model, samples), noise))
-    sounds = fetch(codec.decode(generate(params, batch, noise)[:, :, 0, 0]))
-    path = directory / 'samples.png'
-    if jax.process_index() == 0:
-      audio_sheet(path, list(sounds), [sample['caption'] for sample in samples], codec.rate)
-      for index, sound in enumerate(sounds):
-        write_wav(directory / f'{index:03d}.wav', sound, codec.rate)
-    return path
-
-  return show
-
-
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of a codec that is not there, the report's."""
-  model, notes = make_flow_model(config), []
-  try:
-    codec = make_codec(read_config(config.autoencoder).model.to_dict())
-  except ConfigError:  # not trained yet
-    codec = Codec()
-    notes.append(missing_autoencoder(config.autoencoder, codec.latent_channels))
 
-  def samples() -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    found = {}
-    for name, each in config.buckets.items():
-      frames = check_length(model, codec, each.seconds, f'bucket {name!r}')
-      found[name] = ((frames, 1, 1), (frames, 1, 1, codec.latent_channels))
-    return found
+  def sizes(model: FlowModel, codec: Codec, name: str) -> Sizes:
+    frames = check_length(model, codec, config.buckets[name].seconds, f'bucket {name!r}')
+    return (frames, 1, 1), (frames, 1, 1, codec.latent_channels)
 
-  return Outline(model, small_inputs(model, codec.latent_channels), notes, samples)
+  return make_flow_outline(config, make_codec, Codec(), sizes)
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes what turns the sounds of a configuration into latents, each at once."""
+  """Makes the plan by which `launch.encode` turns whole audio clips into latents."""
   codec, shapes = load_audio_codec(config.autoencoder), audio_shapes(config.buckets.to_dict())
 
   def encode(samples: Sequence[Mapping[str, Any]], put: Callable[[np.ndarray], Any]):

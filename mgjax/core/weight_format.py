@@ -2,14 +2,12 @@
 
 import contextlib
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Tree
@@ -35,10 +33,12 @@ class WeightFormat(NamedTuple):
   Attributes:
     make: the module that `config.model` describes.
     init: model, notes, key -> its parameters.
-    read: configuration and path -> what is there; None where no other project has such a part.
+    read: `(fields, path, *, seed, keep_type)` -> what is there: the fields of `config.model`, the
+      seed of what the file lacks, and whether parameters stay in its types. None where no other
+      project has such a model.
     form: the word for what `write` makes.
     folder: whether that is a folder, not a file.
-    write: parameters, `config.model`, notes and path -> what was written, for the log.
+    write: parameters, fields of `config.model`, notes and path -> what was written, for the log.
     noted: the names of notes that there must be.
     frozen: whether nothing trains it, and one copy of its parameters is enough.
     how: fields of `config.model` that say how it is computed, and stay as they are configured.
@@ -46,10 +46,10 @@ class WeightFormat(NamedTuple):
 
   make: Callable[[Mapping[str, Any]], nn.Module]
   init: Callable[[Any, Mapping[str, Any], jax.Array], Tree]
-  read: Callable[[ConfigDict, str | os.PathLike[str]], ImportedWeights] | None = None
+  read: Callable[..., ImportedWeights] | None = None
   form: str = ''
   folder: bool = False
-  write: Callable[[Tree, ConfigDict, Mapping[str, Any], pathlib.Path], str] | None = None
+  write: Callable[[Tree, Mapping[str, Any], Mapping[str, Any], pathlib.Path], str] | None = None
   noted: tuple[str, ...] = ('latents',)
   frozen: bool = False
   how: tuple[str, ...] = ('dtype',)

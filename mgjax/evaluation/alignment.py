@@ -1,4 +1,4 @@
-"""How well a model's videos of the small world show what their prompts say."""
+"""Measures how well generated digit videos match their prompts."""
 
 import dataclasses
 import pathlib
@@ -64,12 +64,12 @@ class PromptAlignment:
 
 
 def judge_model(
-  sampler: VideoPipeline, *, samples: int = 216, seed: int = 0
+  pipeline: VideoPipeline, *, samples: int = 216, seed: int = 0
 ) -> tuple[PromptAlignment, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
   """Samples every held-out caption equally often and judges the videos.
 
   Args:
-    sampler: of a model that was trained on moving digits.
+    pipeline: of a model that was trained on moving digits.
     samples: videos to judge, at least one a caption.
     seed: of the noise.
 
@@ -79,12 +79,12 @@ def judge_model(
   Raises:
     ConfigError: the model was trained on something else.
   """
-  world = world_of(sampler, 'digits')
+  world = world_of(pipeline, 'digits')
   captions = all_captions(world['colours'], world['motions'])
   unseen = [caption for caption in captions if is_held_out(*caption[:3])]
   labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
   prompts = [label[3] for label in labels]
-  videos = sampler.generate(prompts, seed=seed)
+  videos = pipeline.generate(prompts, seed=seed)
   judge = train_judge(**world)
   alignment = PromptAlignment(
     scores=judge.score(videos, labels),
@@ -98,23 +98,23 @@ def judge_model(
   return alignment, videos, prompts
 
 
-def world_of(sampler: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
+def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
   """Returns the fields of the small world that say how the model's training clips look.
 
   Args:
-    sampler: of the model.
+    pipeline: of the model.
     kind: of `config.data` that there is a judge for.
     looks: names of the fields.
 
   Raises:
     ConfigError: the model was trained on data of another kind.
   """
-  data = data_settings(sampler.config.data.to_dict())
+  data = data_settings(pipeline.config.data.to_dict())
   if data.kind != kind:
     raise ConfigError(
       f'the judge reads moving {kind}; this model was trained on {data.kind!r} data'
     )
-  frames, height, width = sampler.default_shape
+  frames, height, width = pipeline.default_shape
   world = make_digits(data, 'train', frames=frames, size=(height, width))
   return {name: getattr(world, name) for name in looks}
 

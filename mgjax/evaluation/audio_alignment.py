@@ -1,4 +1,4 @@
-"""How well a model's sounds of the small world go with its pictures (Movie Gen §6)."""
+"""Measures how well generated audio matches digit videos in time and tone (Movie Gen §6)."""
 
 import dataclasses
 import math
@@ -39,7 +39,7 @@ _ROWS = 8  # sounds that the codec gets at a time
 
 @dataclasses.dataclass(frozen=True)
 class AudioScores:
-  """What the judge of the small world hears; see `SoundScores`.
+  """Scores of generated and true audio by the judge of the digits world; see `SoundScores`.
 
   Attributes:
     scores: of the model's sounds.
@@ -89,7 +89,7 @@ class JudgedClip:
 
 
 def judge_soundtracks(
-  tracker: AudioPipeline,
+  pipeline: AudioPipeline,
   *,
   samples: int = 64,
   seed: int = 0,
@@ -98,7 +98,7 @@ def judge_soundtracks(
   """Makes sounds for validation clips of the small world and judges them.
 
   Args:
-    tracker: of a model that was trained on moving digits.
+    pipeline: of a model that was trained on moving digits.
     samples: how many clips.
     seed: of the noise.
     scorer: judges the sounds as well, each against its caption.
@@ -109,22 +109,22 @@ def judge_soundtracks(
   Raises:
     ConfigError: the model was trained on something else.
   """
-  config = check_digits(tracker)
+  config = check_digits(pipeline)
   name = longest_audio_bucket(config)
   data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
   source = make_audio_sources(data, {name: shapes[name]}, 'validation')[name]
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['audio'] for clip in clips])
   prompts = [clean_prompt(clip['caption']) for clip in clips]
-  made = tracker.generate(prompts, _features(tracker, clips), seed=seed)
+  made = pipeline.generate(prompts, _features(pipeline, clips), seed=seed)
   again = np.concatenate(
-    [_through(tracker, real[first : first + _ROWS]) for first in range(0, len(real), _ROWS)]
+    [_through(pipeline, real[first : first + _ROWS]) for first in range(0, len(real), _ROWS)]
   )
   networks = {}
   if scorer is not None:
     both = {MODEL: made, CODEC: again}
     found = {
-      way: scorer.measure(list(sounds), tracker.rate, captions=prompts)
+      way: scorer.measure(list(sounds), pipeline.rate, captions=prompts)
       for way, sounds in both.items()
     }
     networks = {
@@ -144,13 +144,13 @@ def judge_soundtracks(
   return accompaniment, shown
 
 
-def check_digits(tracker: AudioPipeline) -> ConfigDict:
+def check_digits(pipeline: AudioPipeline) -> ConfigDict:
   """Returns the configuration of a model that was trained on moving digits.
 
   Raises:
     ConfigError: it was trained on something else.
   """
-  config = tracker.config
+  config = pipeline.config
   if config.data.kind != 'digits':
     raise ConfigError(
       f'the judge hears moving digits; this model was trained on {config.data.kind!r} data'
@@ -161,7 +161,7 @@ def check_digits(tracker: AudioPipeline) -> ConfigDict:
 def write_clips(
   directory: pathlib.Path, clips: Sequence[JudgedClip], fps: float, rate: int
 ) -> list[pathlib.Path]:
-  """Writes the sounds as `write_sounds` does, and the pictures with the model's sound as mp4."""
+  """Writes the sounds as `write_audio` does, and the pictures with the model's sound as mp4."""
   paths = write_audio(directory, [clip.heard for clip in clips], rate)
   for index, clip in enumerate(clips):
     if clip.video is not None:
@@ -173,15 +173,15 @@ def write_clips(
 
 
 def _features(
-  tracker: AudioPipeline, clips: Sequence[dict[str, Any]]
+  pipeline: AudioPipeline, clips: Sequence[dict[str, Any]]
 ) -> Float[np.ndarray, 'b t e'] | None:
   if 'video' not in clips[0]:
     return None
-  count = round(tracker.default_seconds * tracker.latent_rate)
-  how = (tracker.config.data.fps, count, tracker.latent_rate)
+  count = round(pipeline.default_seconds * pipeline.latent_rate)
+  how = (pipeline.config.data.fps, count, pipeline.latent_rate)
   return np.stack([resample(pixel_features(clip['video']), *how) for clip in clips])
 
 
-def _through(tracker: AudioPipeline, sounds: Float[np.ndarray, 'b s c']) -> np.ndarray:
-  latents = tracker.codec.encode(jnp.asarray(sounds))
-  return np.asarray(tracker.codec.decode(latents, sounds.shape[1]))
+def _through(pipeline: AudioPipeline, sounds: Float[np.ndarray, 'b s c']) -> np.ndarray:
+  latents = pipeline.codec.encode(jnp.asarray(sounds))
+  return np.asarray(pipeline.codec.decode(latents, sounds.shape[1]))

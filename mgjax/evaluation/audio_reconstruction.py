@@ -1,4 +1,4 @@
-"""How well a codec gives back the sounds that it is given (Movie Gen §6)."""
+"""Measures the reconstruction quality of an audio codec (Movie Gen §6)."""
 
 import dataclasses
 import pathlib
@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
-from ml_collections import ConfigDict
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.losses import SPECTRAL_FLOOR, mel_distance
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.core.typing import Float
 from mgjax.data.audio_sources import make_audio_sources
-from mgjax.data.settings import AudioShape, data_settings
+from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.evaluation.metrics.audio import signal_to_distortion, synchrony
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.media.audio import write_wav
@@ -45,7 +44,7 @@ Way = Callable[[Float[np.ndarray, 's c']], Float[np.ndarray, 's c']]
 
 @dataclasses.dataclass(frozen=True)
 class AudioPair:
-  """A sound and what became of it, by the name of the way."""
+  """A sound and its reconstructions, by method."""
 
   original: Float[np.ndarray, 's c']
   again: dict[str, Float[np.ndarray, 's c']]
@@ -53,7 +52,7 @@ class AudioPair:
 
 @dataclasses.dataclass(frozen=True)
 class AudioReconstruction:
-  """Numbers of a codec's reconstructions and of those of other ways of as many numbers.
+  """Metrics of a codec's reconstructions and of those of baselines at the same rate.
 
   Attributes:
     sounds: of each sound, by the name of the way, its numbers, named as in `LABELS`; what has no
@@ -119,14 +118,14 @@ def evaluate_audio_reconstruction(
   spectral_floor: float = SPECTRAL_FLOOR,
   shown: Collection[int] = range(SHOWN),
 ) -> AudioReconstruction:
-  """Encodes and decodes sounds and compares what comes back with what went in.
+  """Encodes and decodes sounds and compares the results with the originals.
 
   Args:
     codec: the codec.
     sounds: float (s c) in [-1, 1], at the codec's rate.
-    others: ways to have a sound back from as many numbers a second, to compare with.
-    spectral_floor: magnitude that counted in training, of which there is a mel distance too if it is not
-      the usual one: that sees the least noise in digital silence.
+    others: baselines: name -> sound to its reconstruction.
+    spectral_floor: of training; if it is not the usual one, which hears the least noise in digital
+      silence, there is a mel distance with this floor too.
     shown: numbers of the sounds to keep.
 
   Raises:
@@ -166,7 +165,7 @@ def compare_audio(
   rate: int,
   spectral_floor: float = SPECTRAL_FLOOR,
 ) -> dict[str, float]:
-  """Returns the numbers of `LABELS` that have a meaning; `smallest` is the one of training.
+  """Returns the metrics of `LABELS` that are defined; `spectral_floor` is that of training.
 
   Raises:
     DataError: the sound is shorter than 0.4 s, over which loudness is.
@@ -190,14 +189,20 @@ def compare_audio(
 
 
 def sample_audio(
-  config: ConfigDict, samples: int, *, sounds: str = '', seconds: float = SECONDS
+  data: DataSettings,
+  samples: int,
+  *,
+  sounds: str = '',
+  channels: int = 1,
+  seconds: float = SECONDS,
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
   """Chooses sounds for the codec of a run, evenly spread over its data.
 
   Args:
-    config: of the run.
+    data: of the run.
     samples: how many, if there are as many.
     sounds: a folder of files; by default the run's own validation data.
+    channels: of sounds from such a folder.
     seconds: of a sound.
 
   Returns:
@@ -206,13 +211,11 @@ def sample_audio(
   Raises:
     DataError: there is no usable sound.
   """
-  name = next(iter(config.buckets))
-  fields = config.data.to_dict()
   if sounds:
-    fields |= {'kind': 'sounds', 'path': sounds, 'validation_path': ''}
-    fields |= {'channels': config.model.channels}
-  data, shapes = data_settings(fields), {name: AudioShape(seconds)}
-  source = make_audio_sources(data, shapes, 'validation')[name]
+    data = dataclasses.replace(
+      data, kind='sounds', path=sounds, validation_path='', channels=channels
+    )
+  source = make_audio_sources(data, {'sounds': AudioShape(seconds)}, 'validation')['sounds']
   chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='sound', disable=not sys.stderr.isatty())
   described = {'sounds': sounds or 'validation data of the run', 'seconds': seconds}
@@ -222,7 +225,7 @@ def sample_audio(
 def write_audio(
   directory: pathlib.Path, shown: Sequence[AudioPair], rate: int
 ) -> list[pathlib.Path]:
-  """Writes each sound and what became of it as wavs, and all on one sheet."""
+  """Writes each sound and its reconstructions as wavs, and all on one sheet."""
   (directory / 'sounds').mkdir(parents=True, exist_ok=True)
   for earlier in (directory / 'sounds').glob('[0-9][0-9][0-9]_*.wav'):
     earlier.unlink()  # of an evaluation that showed more sounds

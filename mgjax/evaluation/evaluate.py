@@ -1,4 +1,4 @@
-"""What there is to say of a trained model, whatever part it is: a table, a record, pictures."""
+"""Evaluates a trained model of any component: a table, a JSON record and pictures."""
 
 import dataclasses
 import hashlib
@@ -12,6 +12,8 @@ from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.files import write_json
+from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.sources import longest_bucket
 from mgjax.evaluation import audio_alignment, audio_reconstruction, reconstruction
 from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
@@ -40,7 +42,7 @@ LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """What an evaluation leaves.
+  """The results of an evaluation.
 
   Attributes:
     table: the numbers, for people.
@@ -59,7 +61,7 @@ def evaluate_video(
   steps: int | None = None,
   guidance: float | None = None,
 ) -> Findings:
-  """Samples captions of the small world that training never showed, and reads the videos.
+  """Samples captions of the small world that training never showed, and judges the videos.
 
   Of signs, numbers that training showed are sampled as well.
 
@@ -70,14 +72,14 @@ def evaluate_video(
     steps: of sampling; the run decides by default.
     guidance: scale of all text; the run decides by default.
   """
-  sampler = VideoPipeline(workdir, steps=steps, guidance=guidance)
-  if sampler.config.data.kind == 'signs':
-    found, made = judge_signs(sampler, samples=samples, seed=seed)
+  pipeline = VideoPipeline(workdir, steps=steps, guidance=guidance)
+  if pipeline.config.data.kind == 'signs':
+    found, made = judge_signs(pipeline, samples=samples, seed=seed)
     sheet = write_sheet(workdir / 'evaluation', made)
   else:
-    found, videos, prompts = judge_model(sampler, samples=samples, seed=seed)
-    sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, sampler.config.data.fps)
-  record = {'weights': sampler.weights, 'settings': sampler.settings, 'seed': seed}
+    found, videos, prompts = judge_model(pipeline, samples=samples, seed=seed)
+    sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, pipeline.config.data.fps)
+  record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
   return _finish(found, record, workdir / 'evaluation.json', [sheet])
 
 
@@ -90,7 +92,7 @@ def evaluate_autoencoder(
   size: tuple[int, int] | None = None,
   perceptual: str = '',
 ) -> Findings:
-  """Encodes and decodes clips.
+  """Measures reconstructions of clips.
 
   Args:
     workdir: of the autoencoder.
@@ -107,7 +109,11 @@ def evaluate_autoencoder(
     perceive = make_perceive(weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     record['perceptual'] = {'path': os.fspath(weights), 'sha256': digest}
-  videos, record['settings'] = sample_clips(config, samples, clips=clips, frames=frames, size=size)
+  data = data_settings(config.data.to_dict())
+  _, longest = longest_bucket(video_shapes(config.buckets.to_dict(), data.fps))
+  videos, record['settings'] = sample_clips(
+    data, longest, samples, clips=clips, frames=frames, size=size
+  )
   shown = evenly(len(record['settings']['chosen']), reconstruction.SHOWN)
   found = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown)
   pictures = write_pictures(workdir / 'evaluation', found.shown, config.data.fps)
@@ -117,7 +123,7 @@ def evaluate_autoencoder(
 def evaluate_codec(
   workdir: pathlib.Path, *, samples: int = 64, sounds: str = '', seconds: float = SECONDS
 ) -> Findings:
-  """Encodes and decodes sounds, beside a transform of as many numbers a second.
+  """Measures reconstructions of sounds, beside an MDCT baseline at the same rate.
 
   Args:
     workdir: of the codec.
@@ -127,7 +133,10 @@ def evaluate_codec(
   """
   config, codec = read_config(workdir), load_audio_codec(workdir)
   record = {'weights': _weights(workdir)}
-  chosen, record['settings'] = sample_audio(config, samples, sounds=sounds, seconds=seconds)
+  data, channels = data_settings(config.data.to_dict()), codec.model.channels
+  chosen, record['settings'] = sample_audio(
+    data, samples, sounds=sounds, channels=channels, seconds=seconds
+  )
   shown = evenly(len(record['settings']['chosen']), audio_reconstruction.SHOWN)
   others = {'MDCT': make_truncated_mdct(codec)}
   spectral_floor = config.objective.get('spectral_floor', SPECTRAL_FLOOR)
@@ -148,7 +157,7 @@ def evaluate_audio(
   scorer: Sequence[str] = (),
   long: int = 0,
 ) -> Findings:
-  """Makes sounds for clips of the small world that training never showed, and listens to them.
+  """Makes sounds for clips of the small world that training never showed, and judges them.
 
   Args:
     workdir: of the model.
@@ -159,16 +168,16 @@ def evaluate_audio(
     scorer: a command that judges the sounds as well, see `mgjax.evaluation.scorers`.
     long: instead, makes clips so many times as long as in training in every way, and compares them.
   """
-  tracker = AudioPipeline(workdir, steps=steps, guidance=guidance)
-  record = {'weights': tracker.weights, 'settings': tracker.settings, 'seed': seed}
+  pipeline = AudioPipeline(workdir, steps=steps, guidance=guidance)
+  record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
   if long:
-    compared = compare_ways(tracker, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
-    written = compared.write(workdir / 'evaluation', tracker.rate)
+    compared = compare_ways(pipeline, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
+    written = compared.write(workdir / 'evaluation', pipeline.rate)
     return _finish(compared, record, workdir / 'evaluation' / 'long.json', written)
   network = CommandScorer(tuple(scorer)) if scorer else None
-  found, clips = judge_soundtracks(tracker, samples=samples, seed=seed, scorer=network)
+  found, clips = judge_soundtracks(pipeline, samples=samples, seed=seed, scorer=network)
   shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
-  written = write_clips(workdir / 'evaluation', shown, tracker.config.data.fps, tracker.rate)
+  written = write_clips(workdir / 'evaluation', shown, pipeline.config.data.fps, pipeline.rate)
   record |= {'scorer': list(scorer)}
   return _finish(found, record, workdir / 'evaluation.json', written)
 

@@ -1,4 +1,4 @@
-"""Soundtracks longer than the model: the ways to make them, side by side (Movie Gen §6)."""
+"""Compares the methods of generating long soundtracks (Movie Gen §6)."""
 
 import dataclasses
 import pathlib
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.audio import pipeline
-from mgjax.audio.pipeline import AudioPipeline, Extension
+from mgjax.audio import extend
+from mgjax.audio.extend import Extension
+from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.typing import Float
 from mgjax.digits.clips import Digits
@@ -21,12 +22,12 @@ from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.video import write_video
 
-WAYS = tuple(how for how in pipeline.WAYS if how != 'whole')
+WAYS = tuple(how for how in extend.WAYS if how != 'whole')
 
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-  """What one way to extend comes to.
+  """Results of one method.
 
   Attributes:
     seams: of the sounds, where windows end.
@@ -41,7 +42,7 @@ class Way:
 
 @dataclasses.dataclass(frozen=True)
 class LongAudio:
-  """The ways side by side, by name, and the clips that they were made for."""
+  """Results by method, and the clips that they were made for."""
 
   ways: dict[str, Way]
   clips: Sequence[dict[str, Any]]
@@ -78,10 +79,10 @@ class LongAudio:
     return paths
 
 
-def long_clips(tracker: AudioPipeline, factor: int, count: int) -> list[dict[str, Any]]:
+def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[str, Any]]:
   """Returns clips of bouncing digits, of unseen handwriting, `factor` times as long."""
-  config = check_digits(tracker)
-  fps, seconds = config.data.fps, factor * tracker.default_seconds
+  config = check_digits(pipeline)
+  fps, seconds = config.data.fps, factor * pipeline.default_seconds
   shape = config.buckets[longest_audio_bucket(config)]
   digits = Digits(
     split='test', captions='all', motions=('bounce',), colours=tuple(config.data.digits.colours),
@@ -92,12 +93,12 @@ def long_clips(tracker: AudioPipeline, factor: int, count: int) -> list[dict[str
 
 
 def compare_ways(
-  tracker: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0
+  pipeline: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> LongAudio:
   """Makes soundtracks of long clips of the small world in every way.
 
   Args:
-    tracker: trained on the small world.
+    pipeline: trained on the small world.
     factor: length, in lengths of training.
     clips: how many.
     seed: of the noise, the same for every way.
@@ -105,8 +106,8 @@ def compare_ways(
   Raises:
     ConfigError: the model was trained on something else.
   """
-  samples, fps = long_clips(tracker, factor, clips), tracker.config.data.fps
-  seconds = factor * tracker.default_seconds
+  samples, fps = long_clips(pipeline, factor, clips), pipeline.config.data.fps
+  seconds = factor * pipeline.default_seconds
   found = {}
   with tempfile.TemporaryDirectory() as folder:
     paths = [pathlib.Path(folder) / f'{index}.mp4' for index in range(clips)]
@@ -115,19 +116,19 @@ def compare_ways(
     for how in WAYS:
       extension, sounds = Extension(how=how), []
       for index, (path, sample) in enumerate(zip(paths, samples, strict=True)):
-        parts = tracker.stream(
-          sample['caption'], seconds=seconds, video=tracker.video_track(path), extension=extension,
+        parts = pipeline.stream(
+          sample['caption'], seconds=seconds, video=pipeline.video_track(path), extension=extension,
           seed=seed + index,
         )  # fmt: skip
         sounds.append(np.concatenate(list(parts)))
-      joints = joints_of(tracker, seconds, extension)
-      seams = gather_seams([(sound, joints) for sound in sounds], tracker.rate)
+      joints = joints_of(pipeline, seconds, extension)
+      seams = gather_seams([(sound, joints) for sound in sounds], pipeline.rate)
       found[how] = Way(seams, judge_clips(sounds, samples), sounds)
   return LongAudio(found, samples)
 
 
-def joints_of(tracker: AudioPipeline, seconds: float, extension: Extension) -> list[float]:
+def joints_of(pipeline: AudioPipeline, seconds: float, extension: Extension) -> list[float]:
   """Returns when windows, or of multi-diffusion a block's windows, end before the whole does."""
-  outer, inner = tracker.plan(seconds, extension)
+  outer, inner = pipeline.plan(seconds, extension)
   cover = outer if inner is None else inner
-  return [(start + cover.size) / tracker.latent_rate for start in cover.starts[:-1]]
+  return [(start + cover.size) / pipeline.latent_rate for start in cover.starts[:-1]]

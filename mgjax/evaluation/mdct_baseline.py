@@ -1,8 +1,7 @@
-"""What a codec of sound is compared with: as many numbers a second of a transform (Movie Gen §6).
+"""Baseline for the audio codec: a truncated MDCT of as many numbers a second (Movie Gen §6).
 
-The modified discrete cosine transform is what sound is coded by where nothing is learnt. Of hops as
-long as the codec's latents apart, and C coefficients of each kept, it has the codec's numbers a
-second (and those of one hop more in all, for where sound begins).
+The modified discrete cosine transform is what classical audio coding uses. With a hop of one latent
+and C coefficients kept of each, it has the codec's numbers a second (and one hop more in all).
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""How well an autoencoder gives back the clips that it is given (Movie Gen §3.1.1)."""
+"""Measures the reconstruction quality of a video autoencoder (Movie Gen §3.1.1)."""
 
 import dataclasses
 import pathlib
@@ -9,14 +9,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import tqdm
-from ml_collections import ConfigDict
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.buckets import Shape
-from mgjax.data.settings import data_settings, video_shapes
-from mgjax.data.sources import longest_bucket, make_sources
+from mgjax.data.settings import DataSettings
+from mgjax.data.sources import make_sources
 from mgjax.evaluation.metrics.frechet import few_rows, frechet_distance
 from mgjax.evaluation.metrics.similarity import (
   FEATURES,
@@ -49,7 +48,7 @@ _CONTRAST = 4  # of the drawn differences
 
 @dataclasses.dataclass(frozen=True)
 class VideoPair:
-  """A clip and what the autoencoder made of it.
+  """A clip and its reconstruction.
 
   Attributes:
     original: the clip.
@@ -66,7 +65,7 @@ class VideoPair:
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
-  """Numbers of an autoencoder's reconstructions.
+  """Metrics of an autoencoder's reconstructions.
 
   Attributes:
     clips: of each clip its numbers, named as in `LABELS`; images have no flicker.
@@ -125,7 +124,7 @@ def evaluate_reconstruction(
   perceive: Perceive | None = None,
   shown: Collection[int] = range(SHOWN),
 ) -> Reconstruction:
-  """Encodes and decodes clips and compares what comes back with what went in.
+  """Encodes and decodes clips and compares the results with the originals.
 
   Args:
     codec: the autoencoder.
@@ -196,7 +195,8 @@ def latent_norms(latents: Float[np.ndarray, 'b t h w c']) -> Float[np.ndarray, '
 
 
 def sample_clips(
-  config: ConfigDict,
+  data: DataSettings,
+  longest: Shape,
   samples: int,
   *,
   clips: str = '',
@@ -206,10 +206,11 @@ def sample_clips(
   """Chooses clips for the autoencoder of a run, evenly spread over its data.
 
   Args:
-    config: of the run.
+    data: of the run.
+    longest: of the run's buckets.
     samples: how many, if there are as many.
     clips: a folder or manifest; by default the run's own validation data.
-    frames: of a clip; by default those of the run's longest bucket, as the size.
+    frames: of a clip; by default those of `longest`, as the size.
     size: (height, width).
 
   Returns:
@@ -219,17 +220,15 @@ def sample_clips(
     ConfigError: the size is not one.
     DataError: there is no usable clip.
   """
-  name, longest = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
   height, width = size or longest.size
   if min(height, width) < 1:
     raise ConfigError(f'clips of {height} x {width} pixels: take a height and width of 1 or more')
   shape = {'frames': frames or longest.frames, 'height': height, 'width': width}
-  fields = config.data.to_dict() | {'latents': ''}
+  data = dataclasses.replace(data, latents='')
   if clips:
-    fields |= {'kind': 'clips', 'path': clips, 'validation_path': ''}
-  data = data_settings(fields)
-  shapes = {name: Shape(**shape, fps=(data.fps, data.fps))}
-  source = make_sources(data, shapes, 'validation')[name]
+    data = dataclasses.replace(data, kind='clips', path=clips, validation_path='')
+  shapes = {'clips': Shape(**shape, fps=(data.fps, data.fps))}
+  source = make_sources(data, shapes, 'validation')['clips']
   chosen = evenly(len(source), samples)
   bar = tqdm.tqdm(chosen, unit='clip', disable=not sys.stderr.isatty())
   described = {'clips': clips or 'validation data of the run', **shape, 'chosen': chosen}

@@ -1,4 +1,4 @@
-"""Scores sounds by how people would like them: Audiobox Aesthetics.
+"""Scores audio with Audiobox Aesthetics.
 
 python score_aesthetics.py [--weights=checkpoint.pt] request.json answer.json
 `scorers.py` runs it, and says what the two files hold. Any Python that has audiobox_aesthetics

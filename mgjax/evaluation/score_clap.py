@@ -1,4 +1,4 @@
-"""Scores sounds by how well they go with captions: CLAP through transformers.
+"""Scores how well audio matches captions, with CLAP through transformers.
 
 python score_clap.py --weights=folder [--device=cuda] request.json answer.json
 `scorers.py` runs it, and says what the two files hold. Any Python that has torch and transformers

@@ -1,6 +1,6 @@
-"""Networks of others that judge sounds, each in its own Python: CLAP, aesthetics, any command.
+"""Scores audio with external networks in subprocesses: CLAP, aesthetics, any command.
 
-They want versions of libraries that would not fit beside JAX, so a scorer is a command. It gets two
+Their libraries conflict with JAX's, so a scorer is a command. It gets two
 more arguments, the path of a request and the path where its answer is wanted, both JSON:
 
   request  {"rate": 48000, "sounds": ["/tmp/x/000.wav", ...], "captions": [...], "videos": [...]}

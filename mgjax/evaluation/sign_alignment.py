@@ -1,4 +1,4 @@
-"""How well a model's signs show the numbers that their prompts quote."""
+"""Measures how well generated signs show the numbers that their prompts quote."""
 
 import dataclasses
 import os
@@ -54,12 +54,12 @@ class SignAlignment:
 
 
 def judge_signs(
-  sampler: VideoPipeline, *, samples: int = 216, seed: int = 0
+  pipeline: VideoPipeline, *, samples: int = 216, seed: int = 0
 ) -> tuple[SignAlignment, dict[str, tuple[UInt8[np.ndarray, 'b t h w 3'], list[SignReading]]]]:
   """Samples signs with numbers of two digits or more and reads them.
 
   Args:
-    sampler: of a model that was trained on signs.
+    pipeline: of a model that was trained on signs.
     samples: signs with numbers seen in training, and as many with numbers held out.
     seed: of the noise.
 
@@ -69,7 +69,7 @@ def judge_signs(
   Raises:
     ConfigError: the model was trained on something else, or on single digits alone.
   """
-  world = world_of(sampler, 'signs', (*LOOKS, 'lengths'))
+  world = world_of(pipeline, 'signs', (*LOOKS, 'lengths'))
   several = tuple(length for length in world['lengths'] if length > 1)
   if not several:
     raise ConfigError(
@@ -81,7 +81,7 @@ def judge_signs(
   for place, captions in enumerate(_NAMES):
     labels = _spread(captions, several, samples, world['colours'], motions)
     prompts = [sign_caption(*label) for label in labels]
-    videos = sampler.generate(prompts, seed=seed, first=place * samples)
+    videos = pipeline.generate(prompts, seed=seed, first=place * samples)
     made[captions], scores[captions] = (videos, labels), judge.score(videos, labels)
   unseen = Signs(split='test', captions='all', length=REAL, **world | {'lengths': several})
   real = list(unseen)

@@ -3,7 +3,7 @@
 The velocities of overlapping windows are averaged at every step of the solver.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,6 @@ from mgjax.core.typing import Array, Batch, Float
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.solvers import Velocity
 from mgjax.flow.windows import Cover
-
-ALONG = ('frame_features', 'context')  # what a batch has for every frame, on axis 1
 
 
 def bartlett_window(size: int) -> Float[np.ndarray, ' t']:
@@ -53,9 +51,9 @@ def multi_diffusion(
   make_velocity: MakeVelocity,
   cover: Cover,
   *,
+  along: Collection[str],
   shape: str = 'bartlett',
   rows: int = 8,
-  along: Sequence[str] = ALONG,
 ) -> MakeVelocity:
   """Makes a model of windows into one of the whole length (Movie Gen §6).
 
@@ -67,9 +65,9 @@ def multi_diffusion(
   Args:
     make_velocity: batch of windows -> velocity, for instance `make_guided` with its model.
     cover: the windows.
+    along: keys of what a batch has for every frame, on axis 1.
     shape: of their weights, a name in `SHAPES`.
     rows: in a call of the model, guidance not counted.
-    along: what in a batch has a value for every frame, on axis 1.
 
   Returns:
     batch of the whole length -> velocity of the whole length.

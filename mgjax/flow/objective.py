@@ -95,7 +95,7 @@ def draw_drop(
 ) -> Drop:
   """Draws for each conditioning the (count,) mask of the rows that do not see it.
 
-  A rate of 0 says never, whatever `together` says.
+  A rate of 0 says never, whatever `drop_all_probability` says.
   """
 
   def draw(name: str, rate: float) -> Bool[Array, ' b']:

@@ -25,7 +25,7 @@ def sample(
   Args:
     velocity: x (b ...), time (b,) -> velocity (b ...), from `make_guided` or any function.
     noise: X_0 ~ N(0, 1); or a point of the path at `times[0]`.
-    times: increasing, steps + 1 of them, from `make_schedule`.
+    times: increasing, steps + 1 of them, from `make_time_grid`.
     solver: a name in `SOLVERS`, or 'dormand_prince', which goes from the first time to the last
       on steps of its own, with its default tolerances, and answers NaN if it does not arrive.
 

@@ -1,4 +1,4 @@
-"""What every part that trains a flow model shares: configurations to objects, samples to inputs."""
+"""Builds flow models, their objectives, samplers and inputs from settings and samples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.kinds import make_conditioning
@@ -23,12 +22,17 @@ from mgjax.flow.times import make_sampler
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import make_generate
+from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.text.prompts import EMBEDDINGS
 
 
-def make_flow_model(config: ConfigDict) -> FlowModel:
-  """Makes the module that `config.model` describes; a conditioning is found by its `kind`."""
-  fields = config.model.to_dict()
+def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
+  """Makes the module that the fields of `config.model` describe.
+
+  They are those of `Transformer`, `dtype` by its name, and `conditionings`: name -> `kind`
+  (`mgjax.conditioning.kinds`) and its fields.
+  """
+  fields = dict(fields)
   dtype = compute_type(fields.pop('dtype'))
   described = fields.pop('conditionings')
   fields |= {key: tuple(fields[key]) for key in ('positions', 'patch')}
@@ -40,46 +44,42 @@ def make_flow_model(config: ConfigDict) -> FlowModel:
   return FlowModel(backbone, tuple(conditionings))
 
 
-def make_objectives(config: ConfigDict, model: FlowModel) -> tuple[Objective, Objective]:
-  """Makes the objectives of training and of validation that `config.objective` describes.
+def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Objective, Objective]:
+  """Makes the objectives of training and of validation.
 
   Raises:
     ConfigError: dropout names other conditionings than the model has.
   """
-  fields = config.objective.to_dict()
-  dropout, names = fields['dropout'], {each.name for each in model.conditionings}
+  dropout, names = settings.dropout, {each.name for each in model.conditionings}
   if set(dropout) != names:
     raise ConfigError(
       f'objective.dropout names {sorted(dropout)}, the conditionings are {sorted(names)}; give '
       'each a rate, 0 for never: guidance means nothing for a condition that is never dropped'
     )
-  draw = make_sampler(fields['time'].pop('name'), **fields['time'])
-  drop_all_probability = fields.get('drop_all_probability', 0.0)
   objective = make_objective(
-    dropout=dropout, drop_all_probability=drop_all_probability, sample_time=draw
+    dropout=dropout,
+    drop_all_probability=settings.drop_all_probability,
+    sample_time=make_sampler(**settings.time),
   )
   return objective, make_objective(dropout={}, sample_time=make_sampler('stratified'))
 
 
 def make_sampler_of(
-  config: ConfigDict,
+  settings: SampleSettings,
   model: FlowModel,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
-  **changes: Any,
 ) -> Callable[..., Any]:
-  """Makes `generate(params, batch, noise) -> latents` from `config.sample`, with changes.
+  """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
 
   Raises:
     ConfigError: guidance of a condition that the model does not have.
   """
-  fields = config.sample.to_dict() | {k: v for k, v in changes.items() if v is not None}
-  unknown = sorted(set(fields['guidance']) - {each.name for each in model.conditionings})
+  guidance, schedule = settings.guidance, settings.schedule
+  unknown = sorted(set(guidance) - {each.name for each in model.conditionings})
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
-  schedule = dict(fields['schedule'])
-  times = make_time_grid(schedule.pop('name'), fields['steps'], **schedule)
-  guidance = fields['guidance']
-  return make_generate(model, times=times, solver=fields['solver'], guidance=guidance, widen=widen)
+  times = make_time_grid(steps=settings.steps, **schedule)
+  return make_generate(model, times=times, solver=settings.solver, guidance=guidance, widen=widen)
 
 
 def prepare_samples(model: FlowModel, samples: Sequence[Mapping[str, Any]]) -> Batch:
@@ -158,11 +158,11 @@ def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str)
     )
 
 
-def check_learnt(config: ConfigDict, learnt: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
-  """Checks that a checkpoint with these notes learnt what the configuration has now.
+def check_learnt(autoencoder: str, learnt: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+  """Checks that a checkpoint was trained on the latents and embeddings that a run has now.
 
   Args:
-    config: of the run.
+    autoencoder: its work directory, for the message.
     learnt: `latents`, the statistics of those of its autoencoder, and `encoders`, the identities of
       its encoders of text.
     notes: of the checkpoint.
@@ -170,7 +170,6 @@ def check_learnt(config: ConfigDict, learnt: Mapping[str, Any], notes: Mapping[s
   Raises:
     ConfigError: it learnt others.
   """
-  autoencoder = config.autoencoder
   if notes.get('latents', learnt['latents']) != learnt['latents']:
     raise ConfigError(
       f'the autoencoder at {autoencoder!r} is not the one that this run learnt the latents of (was '
@@ -190,12 +189,5 @@ def _init(model: FlowModel, notes: Mapping[str, Any], key: jax.Array) -> Tree:
 
 # No other project has such a model, and its autoencoder is exported by itself.
 FORMAT = WeightFormat(
-  lambda fields: make_flow_model(ConfigDict({'model': dict(fields)})),
-  _init,
-  how=('dtype', 'remat', 'attention', 'exchange', 'unroll'),
+  make_flow_model, _init, how=('dtype', 'remat', 'attention', 'exchange', 'unroll')
 )
-
-
-def missing_autoencoder(place: str, channels: int) -> str:
-  """Returns the note that latents are taken to be those of the report's autoencoder."""
-  return f'note: no autoencoder at {place!r}; latents of {channels} channels'

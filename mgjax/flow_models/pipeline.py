@@ -1,6 +1,7 @@
-"""What every sampler starts from: a trained flow model and the autoencoder of its latents."""
+"""A trained flow model with its autoencoder and text encoders: the base of all pipelines."""
 
 import contextlib
+import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -12,9 +13,10 @@ import mgjax
 from mgjax.checkpoints.workdir import load_params, places_of, read_config_of, read_shapes
 from mgjax.core.errors import ConfigError
 from mgjax.flow_models.build import make_flow_model, make_sampler_of, small_inputs
+from mgjax.flow_models.settings import SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
-from mgjax.text.embeddings import Embedder
+from mgjax.text.embeddings import Embedder, TextSettings
 
 
 class FlowPipeline:
@@ -41,29 +43,27 @@ class FlowPipeline:
     Args:
       workdir: of a run of `component`.
       component: 'video' or 'audio'.
-      noun: what it is, for messages.
+      noun: for messages, as in 'a video model'.
       load: reads the autoencoder from its work directory.
       mesh: sizes of the mesh axes over which the weights are spread; None for one device.
       changes: of `config.sample`; None keeps the run's, a number for guidance is the scale of
         every condition that the run guides.
 
     Raises:
-      ConfigError: the directory does not hold a model of this part.
+      ConfigError: the directory does not hold a model of this component.
       CheckpointError: it has no checkpoint that can be trusted.
     """
     self.config = read_config_of(workdir, component, noun)
-    self._model = make_flow_model(self.config)
+    self._model = make_flow_model(self.config.model.to_dict())
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
-    self._embed = Embedder(self.config, workdir, meta['notes'].get('encoders', {}))
+    text, learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
+    self._embed = Embedder(text, workdir, learnt)
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
-    self._changes = {key: value for key, value in changes.items() if value is not None}
-    settings = self.config.sample.to_dict()
-    if isinstance(scale := self._changes.get('guidance'), float):
-      self._changes['guidance'] = dict.fromkeys(settings['guidance'], scale)
-    self.settings = settings | self._changes
-    self._generate = make_sampler_of(self.config, self._model, **self._changes)
+    self._settings = SampleSettings(**self.config.sample.to_dict()).changed(changes)
+    self.settings = dataclasses.asdict(self._settings)
+    self._generate = make_sampler_of(self._settings, self._model)
 
   @property
   def provenance(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From prompts to latents: guidance and solver in one compiled program (Movie Gen §3.4.2)."""
+"""Samples latents: guidance and ODE solver in one compiled program (Movie Gen §3.4.2)."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ def make_generate(
 
   Args:
     model: a `FlowModel`.
-    times: the schedule, from `flow.schedules.make_schedule`.
+    times: the schedule, from `flow.schedules.make_time_grid`.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
     guidance: conditioning name -> scale; the report's scale for text is 7.5.
     widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as

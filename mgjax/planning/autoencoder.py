@@ -24,7 +24,6 @@ from mgjax.registry import check_family
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.objective import LossWeights
-from mgjax.tae.pipeline import make_tiling
 from mgjax.tae.task import make_adversary
 from mgjax.tae.tiling import Tiling
 from mgjax.training.adversarial import make_adversarial_step
@@ -65,7 +64,7 @@ def compile_autoencoder(
   params = nn.unbox(jax.eval_shape(spec.init, jax.random.key(0)))
   found = {
     'step': _compile_step(spec, adversary, other, video, mesh),
-    **_compile_tiles(spec.model, make_tiling(config), params, devices[0]),
+    **_compile_tiles(spec.model, Tiling(**config.get('tiling', {})), params, devices[0]),
   }
   return {
     'topology': topology,

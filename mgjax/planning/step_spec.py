@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.typing import Key, Objective, Tree
 from mgjax.flow_models.build import make_flow_model, make_objectives, small_inputs
+from mgjax.flow_models.settings import ObjectiveSettings
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.objective import LossWeights, make_objective
 from mgjax.training.guard import make_guard
@@ -48,8 +49,9 @@ class StepSpec:
 
 def make_flow_step_spec(config: ConfigDict, channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
-  model = make_flow_model(config)
-  return _make(config, model, small_inputs(model, channels), make_objectives(config, model)[0])
+  model = make_flow_model(config.model.to_dict())
+  objective, _ = make_objectives(ObjectiveSettings(**config.objective), model)
+  return _make(config, model, small_inputs(model, channels), objective)
 
 
 def make_autoencoder_step_spec(config: ConfigDict) -> StepSpec:

@@ -186,7 +186,7 @@ class Autoencoder(nn.Module):
 
 
 def make_autoencoder(fields: Mapping[str, Any]) -> Autoencoder:
-  """Makes the module that a configuration's `model` describes; `compute` names its type."""
+  """Makes the module that a configuration's `model` describes; `dtype` by its name."""
   fields = dict(fields)
   fields['dtype'] = compute_type(fields.pop('dtype'))
   fields['strides'] = tuple(tuple(stride) for stride in fields['strides'])

@@ -1,4 +1,4 @@
-"""Image autoencoders inflated into video autoencoders, and taken out again (Movie Gen §3.1.1).
+"""Inflates image autoencoders into video autoencoders and extracts them (Movie Gen §3.1.1).
 
 The image model is diffusers' `AutoencoderKL`, the network of Rombach et al. (2022), as Stable
 Diffusion 1, 2, 3, XL and FLUX publish it. Its layers become the spatial layers of `Autoencoder`;
@@ -85,7 +85,7 @@ def _residual(ours: str, theirs: str) -> dict[str, str]:
 
 
 def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
-  """Puts the tensors of an image autoencoder in the place of the spatial parameters.
+  """Replaces the spatial parameters by the tensors of an image autoencoder.
 
   Args:
     tensors: by diffusers' names, those of attention in their old or their new form; its matrices
@@ -111,7 +111,7 @@ def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
 
 
 def deflate(params: Tree) -> tuple[Tensors, dict[str, bool]]:
-  """Takes the image autoencoder out of a video autoencoder: `inflate` reversed.
+  """Extracts the image autoencoder from a video autoencoder: `inflate` reversed.
 
   Returns:
     The spatial parameters by diffusers' names; and each temporal parameter, all of which are left

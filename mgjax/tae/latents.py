@@ -1,4 +1,4 @@
-"""Latents as the flow model sees them: encoded in tiles, and normalised channel by channel."""
+"""Encodes videos into latents in tiles, normalised channel by channel, and decodes them."""
 
 import dataclasses
 import functools
@@ -53,7 +53,7 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-  """Sums over latents, channel by channel, in float64: what statistics of any parts add up from.
+  """Sums over latents, channel by channel, in float64; statistics of parts add up.
 
   Attributes:
     count: of places.
@@ -276,7 +276,7 @@ def _say_filled(given: tuple[int, int], filled: tuple[int, int]) -> None:
 
 
 def _checked(chunks: Iterable[Frames], channels: int, *, of_bytes: bool) -> Iterator[Frames]:
-  """Hands on the chunks of a video, or of latents, if they are what they should be."""
+  """Yields the chunks of a video, or of latents, if they are what they should be."""
   name = 'a video' if of_bytes else 'latents'
   wanted = 'bytes; see to_bytes' if of_bytes else 'floats, as encode makes them'
   first, frames = None, 0

@@ -1,4 +1,4 @@
-"""What the autoencoder minimises, and what its discriminator does (Movie Gen §3.1.1)."""
+"""Objectives of the autoencoder and of its discriminator (Movie Gen §3.1.1)."""
 
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ def prior_divergence(posterior: Posterior) -> Float[Array, '']:
 
 
 def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -> Objective:
-  """Makes loss = L1 + squared MSE + perceptual LPIPS + prior KL + outlier OPL.
+  """Makes loss = L1 + mse MSE + perceptual LPIPS + kl KL + outlier OPL.
 
   Args:
     weights: of the terms.
@@ -83,20 +83,20 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
   """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `training/adversarial.py`.
 
   Returns:
-    objective(predict, batch, key, judge) -> loss, metrics and what the discriminator has to judge.
-    Until `judge.active` the discriminator has no say.
+    objective(predict, batch, key, critic) -> loss, metrics and the reconstructions, for the
+    discriminator. While `critic.active` is 0 it does not count.
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
   def objective(
-    predict: Predict, batch: Batch, key: Key, judge: Critic
+    predict: Predict, batch: Batch, key: Key, critic: Critic
   ) -> tuple[Float[Array, ''], Metrics, Float[Array, 'b t h w c']]:
     reconstruction, posterior = predict(batch['video'], key)
     made = jax.lax.stop_gradient(reconstruction)
     (value, metrics), pull = jax.value_and_grad(distance, has_aux=True)(made, batch)
-    critic_loss, push = jax.value_and_grad(lambda made: generator_loss(judge.predict(made)))(made)
+    critic_loss, push = jax.value_and_grad(lambda made: generator_loss(critic.predict(made)))(made)
     scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), LARGEST) if weights.adaptive else 1
-    weight = weights.adversarial * scale * judge.active
+    weight = weights.adversarial * scale * critic.active
     value = value + weight * critic_loss
     extra, more = latent_loss(posterior)
     # The gradients that pixels get are known: the decoder is gone through once for all of them.

@@ -22,12 +22,7 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
   hint = ', set --config.autoencoder to its work directory'
   config, params, statistics = read_autoencoder(workdir, 'autoencoder', 'an autoencoder', hint)
   model = make_autoencoder(config.model.to_dict())
-  return LatentCodec(model, params, statistics, make_tiling(config))
-
-
-def make_tiling(config: ConfigDict) -> Tiling:
-  """Returns the tiles that an autoencoder's configuration asks for, else those of the report."""
-  return Tiling(**config.get('tiling', {}))
+  return LatentCodec(model, params, statistics, Tiling(**config.get('tiling', {})))
 
 
 def read_autoencoder(

@@ -1,4 +1,4 @@
-"""The temporal autoencoder as a part to train (Movie Gen §3.1.1)."""
+"""Trains the temporal autoencoder (Movie Gen §3.1.1)."""
 
 import functools
 import logging
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
-  """Builds the part: pixels in, reconstructions out, latent statistics kept with the weights."""
+  """Makes the `TrainSpec`: pixels in and out, latent statistics kept with the weights."""
   model = make_autoencoder(config.model.to_dict())
   transform = make_transform((), ('video',))
   data = data_settings(config.data.to_dict())

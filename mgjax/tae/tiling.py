@@ -1,4 +1,4 @@
-"""Tiles of time and of space: how videos of any length and size pass the autoencoder.
+"""Tiling in time and space, for videos of any length and size.
 
 In time, tiles of 32 frames are encoded without overlap and decoded with an overlap of 16 frames,
 blended by a linear ramp (Movie Gen §3.1.1, Fig. 6). Tiles of space are not in public sources; here

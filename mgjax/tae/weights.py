@@ -1,4 +1,4 @@
-"""Weights of autoencoders in and out: image autoencoders by the names of diffusers (§3.1.1)."""
+"""Imports and exports image autoencoders by the names of diffusers (§3.1.1)."""
 
 import functools
 import logging
@@ -10,7 +10,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 from mgjax.core.files import write_bytes, write_json
@@ -29,13 +28,16 @@ def _init(model: Autoencoder, _: Mapping[str, Any], key: jax.Array) -> Tree:
   return nn.unbox(model.init(key, video, jax.random.key(0))['params'])
 
 
-def _read_image(config: ConfigDict, source: str | os.PathLike[str]) -> ImportedWeights:
-  fields, tensors, statistics = read_image_autoencoder(source)
-  strides = [tuple(stride) for stride in config.model.strides]
-  if [stride[1:] for stride in strides] == [stride[1:] for stride in fields['strides']]:
-    fields['strides'] = tuple(strides)
-  fields = config.model.to_dict() | fields
-  params = inflate(tensors, _with_temporal(make_autoencoder(fields), config.seed))
+def _read_image(
+  fields: Mapping[str, Any], source: str | os.PathLike[str], *, seed: int, keep_type: bool
+) -> ImportedWeights:
+  del keep_type  # trained, so float32
+  told, tensors, statistics = read_image_autoencoder(source)
+  strides = [tuple(stride) for stride in fields['strides']]
+  if [stride[1:] for stride in strides] == [stride[1:] for stride in told['strides']]:
+    told['strides'] = tuple(strides)
+  fields = {**fields, **told}
+  params = inflate(tensors, _with_temporal(make_autoencoder(fields), seed))
   if statistics is None:
     statistics = Statistics.neutral(fields['latent_channels'])
     _log.warning('no config.json tells the scale of the latents: taken as mean 0, deviation 1')
@@ -59,11 +61,11 @@ def _with_temporal(model: Autoencoder, seed: int) -> Tree:
 
 
 def _write_image(
-  params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path
+  params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
 ) -> str:
   tensors, left_out = deflate(params)
   statistics = Statistics.from_dict(notes['latents'])
-  write_json(out / 'config.json', _image_config(model, statistics))
+  write_json(out / 'config.json', _image_config(fields, statistics))
   write_bytes(out / 'diffusion_pytorch_model.safetensors', save(tensors, {'format': 'pt'}))
   learnt = [name for name, neutral in left_out.items() if not neutral]
   _log.log(
@@ -75,28 +77,28 @@ def _write_image(
   return 'the image model'
 
 
-def _image_config(model: ConfigDict, statistics: Statistics) -> dict[str, Any]:
+def _image_config(fields: Mapping[str, Any], statistics: Statistics) -> dict[str, Any]:
   """Returns the config.json of the image model; one scale for all channels is written as that."""
-  levels = len(model.widths)
+  levels = len(fields['widths'])
   mean, std = list(statistics.mean), list(statistics.std)
   one = len(set(mean)) == len(set(std)) == 1
   return {
     '_class_name': 'AutoencoderKL',
     'act_fn': 'silu',
-    'block_out_channels': list(model.widths),
+    'block_out_channels': list(fields['widths']),
     'down_block_types': ['DownEncoderBlock2D'] * levels,
     'in_channels': 3,
-    'latent_channels': model.latent_channels,
+    'latent_channels': fields['latent_channels'],
     'latents_mean': None if one else mean,
     'latents_std': None if one else std,
-    'layers_per_block': model.blocks,
-    'norm_num_groups': model.groups,
+    'layers_per_block': fields['blocks'],
+    'norm_num_groups': fields['groups'],
     'out_channels': 3,
     'scaling_factor': 1 / std[0] if one else 1.0,
     'shift_factor': (mean[0] or None) if one else None,
     'up_block_types': ['UpDecoderBlock2D'] * levels,
-    'use_post_quant_conv': model.get('quant_convolutions', False),
-    'use_quant_conv': model.get('quant_convolutions', False),
+    'use_post_quant_conv': fields.get('quant_convolutions', False),
+    'use_quant_conv': fields.get('quant_convolutions', False),
   }
 
 

@@ -1,4 +1,4 @@
-"""CLIP's two towers: prompts and images, each as tokens and as one vector (Movie Gen §3.1.4, §4).
+"""CLIP's text and vision towers: token states and one vector (Movie Gen §3.1.4, §4).
 
 The networks of Radford et al. (2021), as OpenAI, OpenCLIP and MetaCLIP publish them. The report's
 Long-prompt MetaCLIP is the text tower with a table of 256 positions; its vision tower reads faces.
@@ -264,12 +264,12 @@ def clip_inputs(tower: ClipText | ClipVision) -> tuple[Array, ...]:
 
 
 def make_clip_text(fields: Mapping[str, Any]) -> ClipText:
-  """Makes the module that a configuration's `model` describes; `compute` names its type."""
+  """Makes the module that a configuration's `model` describes; `dtype` by its name."""
   return ClipText(**_with_type(fields))
 
 
 def make_clip_vision(fields: Mapping[str, Any]) -> ClipVision:
-  """Makes the module that a configuration's `model` describes; `compute` names its type."""
+  """Makes the module that a configuration's `model` describes; `dtype` by its name."""
   return ClipVision(**_with_type(fields))
 
 

@@ -1,4 +1,4 @@
-"""Published weights of CLIP by transformers' names, and OpenAI's and OpenCLIP's (Movie Gen §3.1.4).
+"""Imports and exports CLIP by the names of transformers, OpenAI, OpenCLIP (Movie Gen §3.1.4).
 
 A file may hold both towers or one, with the prefix that says which or without: what belongs to the
 other tower is left out.

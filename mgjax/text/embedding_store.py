@@ -1,9 +1,8 @@
-"""Embeddings of texts, made once and looked up by the text: a large encoder never sits elsewhere.
+"""Resumable on-disk cache of text embeddings, keyed by the text.
 
 A store is a directory or URL of parts, each of them records of embeddings of texts that no earlier
-part had. A part is named by its texts, so whoever was killed while making one goes on with it when
-the same texts are asked for again, and nobody reads a part that is not whole. Embeddings of another
-encoder belong into another store.
+part had. A part is named by its texts: a process that was killed resumes it when the same texts are
+asked for again, and incomplete parts are never read. A store belongs to one encoder.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ _KEY, _TEXT = 'key', 'text'
 
 
 class Embeddings:
-  """What a store holds now, by text; parts that are finished later are seen by a new one.
+  """The embeddings in a store, by text; parts that are finished later need a new instance.
 
   Looking up costs a search among 8 bytes a text and one row that is read.
   """
@@ -93,7 +92,7 @@ def embed(
   processes: int = 1,
   progress: Callable[[int, int], None] | None = None,
 ) -> bool:
-  """Adds the texts that a store lacks; can be killed at any moment and called again.
+  """Adds the texts that a store lacks; resumes after being killed.
 
   Args:
     directory: of the store, a path or URL.

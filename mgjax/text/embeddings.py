@@ -1,17 +1,11 @@
-"""Embeddings of prompts on their way: from frozen encoders into stores, from stores to models.
+"""Text embeddings of frozen encoders: computed once, stored on disk, looked up by prompt."""
 
-A configuration whose model reads them has `text`, the encoders by name: `workdir`, where
-`launch.weights import` put one, and `reads`, 'prompt' or 'visual_text', what a prompt quotes; and
-`embeddings`, a directory of stores by the same names, by default beside the latents.
-"""
-
+import dataclasses
 import functools
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import Any, NamedTuple
 
 from mgjax.checkpoints.workdir import places_of
 from mgjax.core.errors import ConfigError, StorageError
@@ -29,40 +23,63 @@ _FOLDER = 'embeddings'  # beside latents
 _log = logging.getLogger(__name__)
 
 
-def store_of(config: ConfigDict, latents: str | os.PathLike[str] = '') -> str:
-  """Returns the directory or URL of the stores.
+class EncoderSettings(NamedTuple):
+  """One entry of `config.text`.
 
-  Args:
-    config: `embeddings`; without, they are in a folder beside the latents.
-    latents: where they are, if not at `config.data.latents`.
+  Attributes:
+    workdir: of the encoder, where `launch.weights import` put it.
+    reads: 'prompt', or 'visual_text' for what a prompt quotes.
+  """
+
+  workdir: str
+  reads: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSettings:
+  """The frozen text encoders of a configuration and where their embeddings are stored.
+
+  Attributes:
+    encoders: name -> encoder, by name; empty if the model reads no stored embeddings.
+    embeddings: directory or URL of the stores, one a name; '' for a folder beside the latents.
+    latents: directory or URL of the latents, '' where there are none.
 
   Raises:
-    ConfigError: neither is known.
+    ConfigError: an encoder reads something unknown.
   """
-  latents = os.fspath(latents) or config.data.latents
-  given = config.get('embeddings') or ''
-  if not (given or latents):
-    raise ConfigError(
-      'config.embeddings is empty and so is config.data.latents: encode the data with '
-      'launch.encode, which stores embeddings of prompts beside the latents, or name a directory '
-      'that launch.encode --prompts filled'
-    )
-  return given or inside(latents, _FOLDER)
 
+  encoders: Mapping[str, EncoderSettings] = dataclasses.field(default_factory=dict)
+  embeddings: str = ''
+  latents: str = ''
 
-def encoders_of(config: ConfigDict) -> dict[str, ConfigDict]:
-  """Returns the encoders of a configuration by name; {} if its model reads no stored embeddings.
+  def __post_init__(self):
+    for name, encoder in self.encoders.items():
+      if encoder.reads not in READS:
+        raise ConfigError(
+          f'config.text.{name}.reads = {encoder.reads!r}; expected one of {", ".join(READS)}'
+        )
 
-  Raises:
-    ConfigError: one is described wrongly.
-  """
-  encoders = {name: config.text[name] for name in sorted(config.get('text') or {})}
-  for name, encoder in encoders.items():
-    if encoder.reads not in READS:
+  @classmethod
+  def of(cls, config: Mapping[str, Any]) -> 'TextSettings':
+    """Reads `text`, `embeddings` and `data.latents` of a configuration as a plain dictionary."""
+    text = config.get('text') or {}
+    encoders = {name: EncoderSettings(**text[name]) for name in sorted(text)}
+    return cls(encoders, config.get('embeddings') or '', config['data'].get('latents') or '')
+
+  def store(self, latents: str | os.PathLike[str] = '') -> str:
+    """Returns the directory or URL of the stores; `latents`, if given, replaces that setting.
+
+    Raises:
+      ConfigError: neither `embeddings` nor `latents` is known.
+    """
+    latents = os.fspath(latents) or self.latents
+    if not (self.embeddings or latents):
       raise ConfigError(
-        f'config.text.{name}.reads = {encoder.reads!r}; expected one of {", ".join(READS)}'
+        'config.embeddings is empty and so is config.data.latents: encode the data with '
+        'launch.encode, which stores embeddings of prompts beside the latents, or name a directory '
+        'that launch.encode --prompts filled'
       )
-  return encoders
+    return self.embeddings or inside(latents, _FOLDER)
 
 
 class WithEmbeddings:
@@ -100,14 +117,14 @@ class Lookup:
     identities: encoder -> what made its states.
   """
 
-  def __init__(self, config: ConfigDict):
-    """Opens the stores of a configuration.
+  def __init__(self, text: TextSettings):
+    """Opens the stores.
 
     Raises:
       ConfigError: nobody filled them.
     """
-    self._directory = store_of(config)
-    self._reads = {name: encoder.reads for name, encoder in encoders_of(config).items()}
+    self._directory = text.store()
+    self._reads = {name: encoder.reads for name, encoder in text.encoders.items()}
     self._stores, self.identities = {}, {}
     for name in self._reads:
       directory = inside(self._directory, name)
@@ -139,18 +156,18 @@ class Lookup:
     return found
 
 
-def stored_encoders(config: ConfigDict) -> dict[str, str]:
-  """Returns the identities of the encoders whose stored states a configuration's model reads."""
-  return Lookup(config).identities if encoders_of(config) else {}
+def stored_encoders(text: TextSettings) -> dict[str, str]:
+  """Returns the identities of the encoders whose stored states the model reads."""
+  return Lookup(text).identities if text.encoders else {}
 
 
 def with_embeddings(
-  config: ConfigDict, make: Callable[..., Mapping[str, Source]]
+  text: TextSettings, make: Callable[..., Mapping[str, Source]]
 ) -> Callable[..., Mapping[str, Source]]:
-  """Returns `make_sources` whose samples have embeddings, if the model of a configuration does."""
-  if not encoders_of(config):
+  """Returns `make_sources` whose samples have embeddings, if the model reads any."""
+  if not text.encoders:
     return make
-  lookup = Lookup(config)
+  lookup = Lookup(text)
 
   @functools.wraps(make)
   def sources(*args: Any) -> dict[str, Source]:
@@ -160,12 +177,12 @@ def with_embeddings(
 
 
 def embed_prompts(
-  config: ConfigDict, directory: str, prompts: Iterable[str], process: int = 0, processes: int = 1
+  text: TextSettings, directory: str, prompts: Iterable[str], process: int = 0, processes: int = 1
 ) -> bool:
   """Fills the stores with what they lack, one encoder on the devices at a time.
 
   Args:
-    config: with the encoders.
+    text: the encoders.
     directory: of the stores.
     prompts: with the frame rate of videos; the same for all processes.
     process: of those that share the work, this one.
@@ -179,7 +196,7 @@ def embed_prompts(
   """
   unique = dict.fromkeys(prompts)
   whole = True
-  for name, encoder in encoders_of(config).items():
+  for name, encoder in text.encoders.items():
     texts = {READS[encoder.reads](prompt) for prompt in unique} - {''}
     whole &= _embed(name, encoder.workdir, inside(directory, name), texts, process, processes)
   return whole
@@ -204,23 +221,22 @@ def _embed(
 
 
 class Embedder:
-  """Prompts to what a trained model reads of them: stored states, others encoded now and not kept.
+  """Gives a trained model the embeddings of prompts: stored ones, or encoded now and not kept.
 
   Encoders are loaded when they are needed, one after another, and leave the devices again.
   """
 
   def __init__(
-    self, config: ConfigDict, workdir: str | os.PathLike[str], identities: Mapping[str, str]
+    self, text: TextSettings, workdir: str | os.PathLike[str], identities: Mapping[str, str]
   ):
     """Binds the encoders of a run.
 
     Args:
-      config: of the run.
+      text: of the run.
       workdir: of the run; encoders may also lie beside it.
       identities: of the encoders whose states it learnt.
     """
-    self._config, self._workdir, self._identities = config, workdir, identities
-    self._encoders = encoders_of(config)
+    self._text, self._workdir, self._identities = text, workdir, identities
 
   def __call__(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
     """Returns {encoder: states (m e)} of every prompt; {} if the model reads no embeddings.
@@ -229,7 +245,7 @@ class Embedder:
       ConfigError: an encoder that is needed is not there, or not the one that the model learnt.
     """
     found: list[dict[str, Any]] = [{} for _ in prompts]
-    for name, encoder in self._encoders.items():
+    for name, encoder in self._text.encoders.items():
       texts = [READS[encoder.reads](prompt) for prompt in prompts]
       states = self._states(name, sorted({*texts} - {''}))
       for row, text in zip(found, texts, strict=True):
@@ -250,14 +266,14 @@ class Embedder:
 
   def _stored(self, name: str) -> Embeddings | None:
     """Opens the store, if it is still there and of the encoder that the model learnt."""
-    if not (self._config.get('embeddings') or self._config.data.latents):
+    if not (self._text.embeddings or self._text.latents):
       return None
-    directory = inside(store_of(self._config), name)
+    directory = inside(self._text.store(), name)
     same = encoder_of(directory) == self._identities[name]
     return Embeddings(directory) if same else None
 
   def _place(self, name: str) -> os.PathLike[str]:
-    given = self._encoders[name].workdir
+    given = self._text.encoders[name].workdir
     places = [place for place in places_of(self._workdir, given) if place.exists()]
     for place in places:
       if identity_of(place) == self._identities[name]:

@@ -1,4 +1,4 @@
-"""Frozen encoders from their work directories: texts in, states out."""
+"""Runs frozen text encoders from their work directories: texts in, states out."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def identity_of(workdir: str | os.PathLike[str]) -> str:
 
 
 class TextEncoder:
-  """A frozen encoder on the devices of this process, its weights in pieces over them."""
+  """A frozen encoder, its weights sharded over the devices of this process."""
 
   def __init__(self, workdir: str | os.PathLike[str]):
     """Reads an encoder that `launch.weights import` made.

@@ -1,4 +1,4 @@
-"""Prompts as people type them, made safe and put into the form that training used."""
+"""Cleans prompts and brings them into the form that training used."""
 
 import logging
 import unicodedata

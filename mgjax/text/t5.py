@@ -176,7 +176,7 @@ def buckets_of(length: int, buckets: int, distance: int) -> np.ndarray:
 
 
 def make_t5(fields: Mapping[str, Any]) -> T5Encoder:
-  """Makes the encoder that `config.model` describes; `compute` is its type by name."""
+  """Makes the encoder that `config.model` describes; `dtype` by its name."""
   fields = dict(fields)
   return T5Encoder(dtype=compute_type(fields.pop('dtype')), **fields)
 

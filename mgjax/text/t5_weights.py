@@ -1,4 +1,4 @@
-"""Published weights of the T5 family by the names of transformers (Movie Gen §3.1.4)."""
+"""Imports and exports the T5 family by the names of transformers (Movie Gen §3.1.4)."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The tokenizer files of published encoders: which there are, and what is in them.
+"""Finds and reads the tokenizer files of published encoders.
 
 Of the T5 family `spiece.model`, of CLIP `vocab.json` with `merges.txt` or OpenAI's and OpenCLIP's
 `bpe_simple_vocab_16e6.txt.gz`, of either `tokenizer.json`. The libraries that read them are loaded

@@ -1,4 +1,4 @@
-"""The tokenizer of an imported encoder: files beside the weights in its work directory."""
+"""Stores the tokenizer files of an imported encoder in its work directory."""
 
 import hashlib
 import logging
@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, synchronise, write_bytes, write_json
@@ -19,7 +17,7 @@ from mgjax.text.tokenizers import BYTES, Tokenizer, load_tokenizer
 
 FOLDER = 'tokenizer'
 DIGESTS = 'sha256.json'  # of the files as they were imported
-READERS = ('t5', 'clip_text')  # parts that read text
+READERS = ('t5', 'clip_text')  # components that read text
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +25,8 @@ Files = dict[str, bytes]
 
 
 def find_tokenizer(
-  config: ConfigDict,
+  component: str,
+  tokenizer: str | None,
   model: Mapping[str, Any],
   source: str | os.PathLike[str],
   given: str | os.PathLike[str] | None,
@@ -35,7 +34,8 @@ def find_tokenizer(
   """Reads the tokenizer files of an encoder that is imported, and tries them.
 
   Args:
-    config: of the import; its field `tokenizer` is 'file', 'bytes', or absent for other parts.
+    component: that is imported.
+    tokenizer: 'file', 'bytes', or None for a component that reads no text.
     model: the fields of `config.model` as the weights need them.
     source: the folder of the weights, or a file in it, where the tokenizer is looked for.
     given: a tokenizer's file or folder instead, or None.
@@ -46,12 +46,12 @@ def find_tokenizer(
   Raises:
     ConfigError: the files cannot be used, or are not of this encoder.
   """
-  if config.get('tokenizer') != 'file':
+  if tokenizer != 'file':
     if given is None:
       return {}
-    needs = 'is one of bytes' if config.get('tokenizer') == BYTES else 'reads no text'
+    needs = 'is one of bytes' if tokenizer == BYTES else 'reads no text'
     raise ConfigError(
-      f'--tokenizer={os.fspath(given)}: this {config.component} {needs} and needs no file; leave it out'
+      f'--tokenizer={os.fspath(given)}: this {component} {needs} and needs no file; leave it out'
     )
   source = pathlib.Path(source)
   place = pathlib.Path(given) if given is not None else source if source.is_dir() else source.parent
@@ -71,7 +71,7 @@ def find_tokenizer(
   return {file.name: file.read_bytes() for file in found}
 
 
-def _check(tokenizer: Tokenizer, model: ConfigDict, place: str) -> None:
+def _check(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
   """Raises ConfigError if the encoder cannot have been trained with the tokenizer."""
   if tokenizer.size > model['vocabulary']:
     wrong = f'makes tokens up to {tokenizer.size - 1}, the encoder has {model["vocabulary"]}'
@@ -150,8 +150,8 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
   folder = pathlib.Path(workdir) / FOLDER
   if config.component not in READERS:
     raise ConfigError(
-      f'{os.fspath(workdir)!r} holds the component {config.component!r}, which reads no text; expected '
-      f'{" or ".join(READERS)}'
+      f'{os.fspath(workdir)!r} holds the component {config.component!r}, which reads no text; '
+      f'expected {" or ".join(READERS)}'
     )
   if config.get('tokenizer') == BYTES:
     return load_tokenizer(BYTES)
@@ -161,5 +161,5 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
       f'its weights into {os.fspath(folder)!r}'
     )
   tokenizer = load_tokenizer(folder)
-  _check(tokenizer, config.model, os.fspath(folder))
+  _check(tokenizer, config.model.to_dict(), os.fspath(folder))
   return tokenizer

@@ -1,4 +1,4 @@
-"""Text to integer tokens: of bytes, and by the tokenizer files of published encoders."""
+"""Tokenizers: UTF-8 bytes, and those of published encoders."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What a prompt wants to be read in the picture: its quoted parts, for the character encoder."""
+"""Extracts the quoted text of a prompt, for the character-level encoder."""
 
 import unicodedata
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Weights of frozen text and image encoders in and out, by the names of transformers."""
+"""Imports and exports frozen text and image encoders by the names of transformers."""
 
 import logging
 import os
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 from mgjax.core.files import write_bytes, write_json
@@ -48,18 +47,21 @@ def make_encoder_format(family: Family) -> WeightFormat:
   def init(model: nn.Module, _: Mapping[str, Any], key: jax.Array) -> Tree:
     return nn.unbox(model.init(key, *family.inputs(model))['params'])
 
-  def read(config: ConfigDict, source: str | os.PathLike[str]) -> ImportedWeights:
+  def read(
+    fields: Mapping[str, Any], source: str | os.PathLike[str], *, seed: int, keep_type: bool
+  ) -> ImportedWeights:
+    del seed  # the file holds everything
     weights = read_weights(source)
     with understanding(repr(os.fspath(source))):
       told = family.fields(weights.tensors, weights.config)
-      fields = config.model.to_dict() | told
+      fields = {**fields, **told}
       shapes = parameter_shapes(kind, fields, {})
     if weights.config is None:
       unseen = [f'{name} = {fields[name]!r}' for name in sorted(fields.keys() - {*told, *kind.how})]
       _log.warning('no config.json: taken from config.model: %s', ', '.join(unseen))
     params, left_out = import_tensors(
       family.rows(fields, weights.tensors), weights.tensors, shapes, expected=family.expected,
-      keep_type=config.keep_type,
+      keep_type=keep_type,
     )  # fmt: skip
     if left_out:
       _log.info('%s are left out: no part of the encoder', listed({'tensors': left_out}))
@@ -68,8 +70,9 @@ def make_encoder_format(family: Family) -> WeightFormat:
     types = {name: each for name, each in weights.types().items() if name not in left_out}
     return ImportedWeights(fields, params, {'source': {'sha256': weights.digests, 'types': types}})
 
-  def write(params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path) -> str:
-    fields = model.to_dict()
+  def write(
+    params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
+  ) -> str:
     types = notes['source']['types']
     tensors = export_tensors(family.rows(fields, types), params, types)
     write_json(out / 'config.json', family.config(fields))

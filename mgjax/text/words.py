@@ -1,4 +1,4 @@
-"""Text to word-level tokens: what is a word, or a whole number, is one token."""
+"""Word-level tokenizer: a word or a whole number is one token."""
 
 import re
 import zlib

@@ -1,4 +1,4 @@
-"""Prompts from files, and samples to files."""
+"""Reads prompts from files and writes sampled videos."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def read_prompts(prompt: str | None, path: str | os.PathLike[str] | None) -> lis
 
 
 def write_samples(
-  sampler: VideoPipeline,
+  pipeline: VideoPipeline,
   prompts: Sequence[str],
   out: str | os.PathLike[str],
   *,
@@ -59,21 +59,21 @@ def write_samples(
   Raises:
     ConfigError: the model cannot make this shape, or `out` does not suit; before anything is made.
   """
-  shape = shape or sampler.default_shape
-  sampler.check(shape)
+  shape = shape or pipeline.default_shape
+  pipeline.check(shape)
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
-  videos = sampler.stream(prompts, seed=seed, shape=shape, batch_size=batch_size)
+  videos = pipeline.stream(prompts, seed=seed, shape=shape, batch_size=batch_size)
   bar = tqdm.tqdm(videos, total=len(prompts), unit='video', disable=not sys.stderr.isatty())
   shown, digests = [], []
   for path, video in zip(paths, bar, strict=True):
     if shape[0] > 1:
-      write_video(path, video, sampler.config.data.fps)
+      write_video(path, video, pipeline.config.data.fps)
     else:
       Image.fromarray(video[0]).save(path)
     shown += [video] if len(shown) < SHEET_ROWS else []
     digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
   contact_sheet(sheet, shown, list(prompts[:SHEET_ROWS]))
-  write_json(record, _describe(sampler, prompts, paths, digests, seed, shape, batch_size))
+  write_json(record, _describe(pipeline, prompts, paths, digests, seed, shape, batch_size))
   return [*paths, sheet, record]
 
 
@@ -100,16 +100,16 @@ def _name_files(
   return paths, out / 'sheet.png', out / 'samples.json'
 
 
-def _describe(sampler, prompts, paths, digests, seed, shape, batch_size) -> dict[str, Any]:
+def _describe(pipeline, prompts, paths, digests, seed, shape, batch_size) -> dict[str, Any]:
   return {
-    'weights': sampler.weights,
-    'settings': sampler.settings,
+    'weights': pipeline.weights,
+    'settings': pipeline.settings,
     'seed': seed,
     'frames': shape[0],
     'height': shape[1],
     'width': shape[2],
     'batch_size': batch_size,
-    'fps': sampler.config.data.fps,
+    'fps': pipeline.config.data.fps,
     'samples': [
       {'index': index, 'prompt': prompt, 'file': path.name, 'pixels': digest}
       for index, (prompt, path, digest) in enumerate(zip(prompts, paths, digests, strict=True))

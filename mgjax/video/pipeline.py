@@ -32,7 +32,7 @@ class VideoPipeline(FlowPipeline):
     """Reads the averaged weights.
 
     Args:
-      workdir: of a run of the part 'video'.
+      workdir: of a run of the component 'video'.
       mesh: sizes of the mesh axes; all devices then hold the weights in pieces and share the
         tokens ('context') or the videos ('data') of a batch. By default one device does all.
       **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.

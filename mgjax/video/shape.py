@@ -1,4 +1,4 @@
-"""Which videos a model can see (Movie Gen §3.1.3)."""
+"""Checks which video shapes a model supports (Movie Gen §3.1.3)."""
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.core.errors import ConfigError
@@ -8,7 +8,7 @@ from mgjax.tae.autoencoder import Autoencoder
 def check_shape(
   backbone: Transformer, autoencoder: Autoencoder, shape: tuple[int, int, int]
 ) -> None:
-  """Checks that a model can see videos of `shape`: frames, height, width in pixels.
+  """Checks that a model supports videos of `shape`: frames, height, width in pixels.
 
   Raises:
     ConfigError: sizes do not divide, or are larger than the position tables.

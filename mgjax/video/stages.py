@@ -1,4 +1,4 @@
-"""From one training stage to the next (Movie Gen §3.2.2)."""
+"""Adapts weights to the next training stage (Movie Gen §3.2.2)."""
 
 from mgjax.backbone.position import grow_positions
 from mgjax.core.typing import Tree

@@ -1,36 +1,23 @@
-"""Text to video as a part to train (Movie Gen §3.1.2-3.1.4)."""
+"""Trains text-to-video models and encodes their data (Movie Gen §3.1.2-3.1.4)."""
 
-import functools
 import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.warm_start import make_start
-from mgjax.checkpoints.workdir import read_config
-from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Batch, Tree
-from mgjax.data.mixture import ShapeBucket
+from mgjax.core.typing import Tree
+from mgjax.data.buckets import Shape
+from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.settings import data_settings, video_shapes
-from mgjax.data.sources import check_same_shape, make_sources, make_transform
-from mgjax.flow_models.build import (
-  check_learnt,
-  check_records,
-  make_flops,
-  make_flow_model,
-  make_objectives,
-  make_sampler_of,
-  missing_autoencoder,
-  prepare_samples,
-  small_inputs,
-)
+from mgjax.data.sources import check_same_shape, make_sources
+from mgjax.flow_models.build import check_records, make_flow_model, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
+from mgjax.flow_models.task import Sizes, make_flow_outline, make_flow_spec
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
 from mgjax.parallel.distributed import fetch
@@ -38,8 +25,7 @@ from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
 from mgjax.tae.tiling import Frames, regroup
-from mgjax.text.embeddings import stored_encoders, with_embeddings
-from mgjax.training.spec import EncodePlan, Outline, TrainSpec, longest_of, make_buckets
+from mgjax.training.spec import EncodePlan, Outline, TrainSpec
 from mgjax.video.shape import check_shape
 from mgjax.video.stages import grow
 
@@ -47,65 +33,27 @@ SHOWN = 8  # samples in a picture
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
-  """Builds the part: latents, read or encoded on the fly, and prompts in, velocities out."""
-  model = make_flow_model(config)
+  """Makes the `TrainSpec`: latents, read or encoded on the fly, and prompts in, velocities out."""
+  model = make_flow_model(config.model.to_dict())
+  codec = load_codec(config.autoencoder)
   data = data_settings(config.data.to_dict())
   shapes = video_shapes(config.buckets.to_dict(), data.fps)
-  stored = bool(data.latents)
-  prepares = [conditioning.prepare for conditioning in model.conditionings]
-  transform = make_transform(prepares, ('latents',) if stored else ('video',))
-  sources = functools.partial(make_sources, data, shapes)
-  buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
-  codec = load_codec(config.autoencoder)
   for shape in shapes.values():
     check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
-  for each in (*buckets, *validation) if stored else ():
-    shape = shapes[each.name]
-    wanted = {
-      'statistics': codec.statistics.as_dict(),
-      'shape': [shape.frames, *shape.size],
-      'fps': list(shape.fps),
-    }
-    check_records(each.source.source.meta, wanted, each.name)
 
-  def prepare(batch: Batch) -> Batch:
-    if not stored:
-      return {k: v for k, v in batch.items() if k != 'video'} | {
-        'latents': codec.encode(batch['video'])
-      }
-    return batch | {'latents': batch['latents'].astype(jnp.float32)}
+  def sources(split: str, report: pathlib.Path) -> Mapping[str, Source]:
+    found = make_sources(data, shapes, split, report)
+    for name, source in found.items() if data.latents else ():
+      wanted = {'statistics': codec.statistics.as_dict(), **_about(shapes[name])}
+      check_records(source.meta, wanted, name)
+    return found
 
-  objective, validate = make_objectives(config, model)
-  learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(config)}
-
-  return TrainSpec(
-    model=model,
-    inputs=small_inputs(model, codec.model.latent_channels),
-    objective=objective,
-    validate=validate,
-    buckets=buckets,
-    validation=validation,
-    prepare=prepare,
-    show=_make_show(config, model, codec, longest_of(validation, config)),
-    notes=lambda params: learnt,
-    check=functools.partial(check_learnt, config, learnt),
-    flops=make_flops(model),
-    start=make_start(config, lambda params: grow(params, tuple(config.model.positions))),
-  )
-
-
-def _make_show(
-  config: ConfigDict, model: FlowModel, codec: LatentCodec, bucket: ShapeBucket
-) -> Callable[[Tree, pathlib.Path], pathlib.Path]:
-  """Makes the function that samples captions of a bucket's validation data into a directory."""
-  shape, source = config.buckets[bucket.name], bucket.source
-  generate = make_sampler_of(config, model)
-
-  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+  def show(generate, bucket: ShapeBucket, params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    shape, source = shapes[bucket.name], bucket.source
     samples = [source[index] for index in range(min(SHOWN, len(source)))]
     prompts = [sample['caption'] for sample in samples]
     batch = prepare_samples(model, samples)
-    latents = codec.latent_shape((shape.frames, shape.height, shape.width))
+    latents = codec.latent_shape((shape.frames, *shape.size))
     noise = draw_noise(config.seed, np.arange(len(prompts)), latents)
     batch, noise = jax.tree.map(np.asarray, (batch, noise))  # on every host the same
     videos = fetch(codec.decode(generate(params, batch, noise), shape.frames))
@@ -115,52 +63,44 @@ def _make_show(
     contact_sheet(path, list(videos), prompts)
     if shape.frames > 1:
       for index, video in enumerate(videos):
-        fps = samples[index].get('fps', config.data.fps)
+        fps = samples[index].get('fps', data.fps)
         write_video(directory / f'{index:03d}.mp4', video, fps)
     return path
 
-  return show
+  return make_flow_spec(
+    config, workdir, model=model, codec=codec, raw='video', make_sources=sources, show=show,
+    adapt=lambda params: grow(params, tuple(config.model.positions)),
+  )  # fmt: skip
 
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of an autoencoder that is not there, the report's."""
-  model, notes = make_flow_model(config), []
-  try:
-    codec = make_autoencoder(read_config(config.autoencoder).model.to_dict())
-  except ConfigError:  # not trained yet
-    codec = Autoencoder()
-    notes.append(missing_autoencoder(config.autoencoder, codec.latent_channels))
+  shapes = video_shapes(config.buckets.to_dict(), config.data.fps)
 
-  def samples() -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    found = {}
-    for name, each in config.buckets.items():
-      shape = (each.frames, each.height, each.width)
-      check_shape(model.backbone, codec, shape)
-      found[name] = (shape, codec.latent_shape(shape))
-    return found
+  def sizes(model: FlowModel, codec: Autoencoder, name: str) -> Sizes:
+    shape = (shapes[name].frames, *shapes[name].size)
+    check_shape(model.backbone, codec, shape)
+    return shape, codec.latent_shape(shape)
 
-  return Outline(model, small_inputs(model, codec.latent_channels), notes, samples)
+  return make_flow_outline(config, make_autoencoder, Autoencoder(), sizes)
+
+
+def _about(shape: Shape) -> dict[str, Any]:
+  """Returns what latents depend on beside the data and the autoencoder."""
+  return {'shape': [shape.frames, *shape.size], 'fps': list(shape.fps)}
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes what turns the clips of a configuration into latents, a tile of time after another."""
+  """Makes the plan by which `launch.encode` turns clips into latents, tile by tile."""
   codec = load_codec(config.autoencoder)
   shapes = video_shapes(config.buckets.to_dict(), config.data.fps)
-
-  def sizes(name: str) -> tuple[int, int, int]:
-    return shapes[name].frames, shapes[name].height, shapes[name].width
-
-  def tile(name: str) -> tuple[int, ...]:
-    frames, height, width = sizes(name)
-    return min(frames, codec.tiling.frames), height, width
-
   return EncodePlan(
     statistics=codec.statistics.as_dict(),
     make_sources=lambda data, split, report: make_sources(data, shapes, split, report),
     encode=make_encode(codec),
-    about=lambda name: {'shape': list(sizes(name)), 'fps': list(shapes[name].fps)},
-    tile=tile,
-    latents=lambda name: codec.latent_shape(sizes(name)),
+    about=lambda name: _about(shapes[name]),
+    tile=lambda name: (min(shapes[name].frames, codec.tiling.frames), *shapes[name].size),
+    latents=lambda name: codec.latent_shape((shapes[name].frames, *shapes[name].size)),
   )
 
 

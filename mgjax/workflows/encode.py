@@ -26,7 +26,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.registry import feature
 from mgjax.runtime.metrics import Progress
 from mgjax.tae.latents import Sums
-from mgjax.text.embeddings import embed_prompts, encoders_of, store_of
+from mgjax.text.embeddings import TextSettings, embed_prompts
 from mgjax.text.encoder import identity_of
 from mgjax.text.prompts import prompt_of, with_frame_rate
 from mgjax.training.spec import EncodePlan
@@ -77,7 +77,8 @@ def encode(
   workdir = pathlib.Path(workdir)
   make_plan = feature(config.component, 'encode', 'learns from latents of an autoencoder')
   process, processes = _stripe(process, processes)
-  for encoder in encoders_of(config).values():
+  text = TextSettings.of(config.to_dict())
+  for encoder in text.encoders.values():
     identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   fields = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
@@ -109,10 +110,10 @@ def encode(
       '%s: process %d of %d is done, %d shards of others are still missing',
       writer.directory, process, processes, len(writer.missing_shards()),
     )  # fmt: skip
-  if unfinished or not encoders_of(config):
+  if unfinished or not text.encoders:
     return not unfinished
-  directory = store_of(config, workdir)
-  return embed_prompts(config, directory, _stored_prompts(config, workdir), process, processes)
+  prompts = _stored_prompts(config, workdir)
+  return embed_prompts(text, text.store(workdir), prompts, process, processes)
 
 
 def encode_prompts(
@@ -138,7 +139,8 @@ def encode_prompts(
   Raises:
     ConfigError: the configuration names no encoders, or the stores were filled by others.
   """
-  if not encoders_of(config):
+  text = TextSettings.of(config.to_dict())
+  if not text.encoders:
     raise ConfigError(
       'config.text names no encoders, so there is nothing to encode prompts with; take a '
       'configuration that does, as --config=configs/video/t2iv_256.py:30b,encoders'
@@ -148,7 +150,7 @@ def encode_prompts(
   moving = any(shape.get('frames', 1) > 1 for shape in config.buckets.values())
   rates = [None] * still + [config.data.fps] * moving
   texts = [with_frame_rate(prompt, rate) for prompt in prompts for rate in rates]
-  return embed_prompts(config, store_of(config, workdir), texts, process, processes)
+  return embed_prompts(text, text.store(workdir), texts, process, processes)
 
 
 def _stored_prompts(config: ConfigDict, workdir: pathlib.Path) -> Iterator[str]:

@@ -61,8 +61,8 @@ def import_weights(
 
   A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated; of
   DAC's encoder or decoder alone the rest is as initialised. What the file fixes of `config.model`
-  replaces what stands there; `Kind.how` stays, and so do strides that halve the frames as often as
-  the image model does, however they treat time.
+  replaces what stands there; `WeightFormat.how` stays, and so do strides that halve the frames as
+  often as the image model does, however they treat time.
 
   Args:
     config: of such a part; of an encoder `keep_type` says whether parameters stay in the types of
@@ -87,14 +87,17 @@ def import_weights(
   if (ours := _read_ours(source, config.component, weights)) is not None:
     model, params, notes = _from_ours(weights, config, *ours)
   elif weights.read is not None:
-    model, params, notes = weights.read(config, source)
+    model, params, notes = weights.read(
+      config.model.to_dict(), source, seed=config.seed, keep_type=config.get('keep_type', False)
+    )
   else:
     raise ConfigError(
       f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
       f'part {config.component!r}'
     )
   files = {} if ours is None or tokenizer is not None else _unpack(ours[1], source)
-  files = files or find_tokenizer(config, model, source, tokenizer)
+  kind = config.get('tokenizer')
+  files = files or find_tokenizer(config.component, kind, model, source, tokenizer)
   if files:
     notes['source'] = notes['source'] | {'tokenizer': digests(files)}
   for name, digest in digests(files).items():
@@ -214,7 +217,7 @@ def export_weights(
   notes = meta['notes']
   files = read_tokenizer(workdir) if config.component in READERS else {}
   if form != 'mgjax' and weights.write is not None:
-    written = weights.write(params, config.model, notes, out)
+    written = weights.write(params, config.model.to_dict(), notes, out)
     for name, data in files.items():
       write_bytes(out / name, data)
     _log.info('%s of step %d in %s', written, meta['step'], out)

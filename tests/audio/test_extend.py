@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mgjax.audio import extend
+from mgjax.audio.extend import ALONG
 from mgjax.core.errors import ConfigError
 from mgjax.flow import multidiffusion
 from mgjax.flow.guidance import make_guided
@@ -129,7 +130,7 @@ def test_noise_belongs_to_a_frame():
 def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape, rows):
   batch = conditions_of(features())(0, TOTAL)
   cover = windows(TOTAL, SIZE, OVERLAP)
-  wide = multidiffusion.multi_diffusion(guided, cover, shape=shape, rows=rows)
+  wide = multidiffusion.multi_diffusion(guided, cover, along=ALONG, shape=shape, rows=rows)
   noise = jnp.concatenate([whole_noise(), whole_noise(seed=1)])
   two = {name: np.concatenate([value, value]) for name, value in batch.items()}
   # Weights that sum to 1 up to a rounding each, in 8 evaluations of numbers below 10.
@@ -142,7 +143,9 @@ def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape
 @pytest.mark.parametrize('rows', [1, 2, 8])
 def test_multi_diffusion_is_the_weighted_mean_of_what_windows_say(shape, rows):
   cover = windows(TOTAL, SIZE, OVERLAP)
-  wide = multidiffusion.multi_diffusion(position_in_window, cover, shape=shape, rows=rows)
+  wide = multidiffusion.multi_diffusion(
+    position_in_window, cover, along=ALONG, shape=shape, rows=rows
+  )
   velocity = jax.jit(wide({}))(whole_noise(), jnp.zeros(1))
   expected = np.zeros(TOTAL)
   for start, share in zip(cover.starts, multidiffusion.window_weights(cover, shape), strict=True):
@@ -154,7 +157,7 @@ def test_the_triangle_makes_smaller_steps_at_the_edges_of_windows_than_equal_wei
   cover = windows(200, 32, 16)
   jumps = {}
   for shape in multidiffusion.SHAPES:
-    wide = multidiffusion.multi_diffusion(position_in_window, cover, shape=shape)
+    wide = multidiffusion.multi_diffusion(position_in_window, cover, along=ALONG, shape=shape)
     velocity = np.asarray(wide({})(whole_noise(200), jnp.zeros(1)))[0, :, 0, 0, 0]
     jumps[shape] = np.abs(np.diff(velocity)).max()
   # Equal weights step by half of what two windows disagree, 16 places; the triangle never by more
@@ -178,7 +181,7 @@ def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
 
   def needs(total, rows):
     cover = windows(total, 32, 16)
-    wide = multidiffusion.multi_diffusion(heavy, cover, rows=rows)
+    wide = multidiffusion.multi_diffusion(heavy, cover, along=ALONG, rows=rows)
     compiled = jax.jit(wide({})).lower(whole_noise(total), jnp.zeros(1)).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
@@ -329,7 +332,7 @@ def test_a_choice_without_a_score_is_refused():
     with pytest.raises(ConfigError, match=said):
       seen_by(cover, **options)
   with pytest.raises(ConfigError, match='0 rows at a time'):
-    multidiffusion.multi_diffusion(guided, cover, rows=0)
+    multidiffusion.multi_diffusion(guided, cover, along=ALONG, rows=0)
 
 
 def test_one_program_serves_every_window():

@@ -52,7 +52,7 @@ def timed(what, config=None, **options):
 
 def expected_flops(what, tokens=TOKENS, latents=LATENTS):
   """Operations of each program; those of the layers by hand, with L = 2."""
-  backbone = make_flow_model(tiny()).backbone
+  backbone = make_flow_model(tiny().model.to_dict()).backbone
   forward = backbone_flops(backbone, (ROWS, *latents), CONTEXT).forward
   attention = 4 * tokens**2 * WIDTH
   square, mlp_dim = WIDTH**2, WIDTH * 32

@@ -57,10 +57,10 @@ def small(labelled):
 def case(labelled):
   """The label, a velocity with it and one without, and parameters as training might leave them."""
   config = small(labelled)
-  model = make_flow_model(config)
+  model = make_flow_model(config.model.to_dict())
   (label,) = (each for each in model.conditionings if each.name == 'colour')
   del config.model.conditionings.colour
-  without = make_flow_model(config)
+  without = make_flow_model(config.model.to_dict())
   batch = prepare_samples(model, [{'caption': prompt} for prompt in PROMPTS])
   x = jax.random.normal(jax.random.key(0), (len(PROMPTS), 1, 4, 4, 4))
   inputs = (x, jnp.array([0.1, 0.5, 0.9]), batch)

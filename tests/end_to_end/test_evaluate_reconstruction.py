@@ -15,6 +15,8 @@ from PIL import Image
 
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.sources import longest_bucket
 from mgjax.evaluation.reconstruction import sample_clips
 from mgjax.media.video import probe, write_video
 from mgjax.tae.perceptual import NUMBERS
@@ -134,5 +136,7 @@ def test_a_flag_of_another_part_is_refused(outcomes, name, said):
 )
 def test_clips_that_cannot_be_had_are_refused(tiny_runs, place, options, error, said):
   config = read_config(tiny_runs / 'autoencoder')
+  data = data_settings(config.data.to_dict())
+  _, longest = longest_bucket(video_shapes(config.buckets.to_dict(), data.fps))
   with pytest.raises(error, match=said):
-    sample_clips(config, 4, **{'clips': str(place / 'clips')} | options)
+    sample_clips(data, longest, 4, **{'clips': str(place / 'clips')} | options)

@@ -25,7 +25,7 @@ CONFIGS = {'video': tiny.video, 'audio': tiny_sound.audio}
 
 def a_run(config, workdir):
   """A work directory as launch.train leaves it: what trains and its average, which differ."""
-  model = make_flow_model(config)
+  model = make_flow_model(config.model.to_dict())
   average = random_parameters(model.init, *small_inputs(model, len(LATENTS['mean'])))
   average = jax.tree.map(jnp.asarray, average)
   shapes = {name: list(leaf.shape) for name, leaf in named_leaves(average).items()}

@@ -153,8 +153,10 @@ def test_settings_that_cannot_be_are_refused(tiny_runs):
     {'guidance': {'sound': 1.0}},
   ):
     with pytest.raises(ConfigError):
-      VideoPipeline(tiny_runs / 'video', **changes)([PROMPT])
-  with pytest.raises(ConfigError, match="trained the part 'autoencoder'; expected a video model"):
+      VideoPipeline(tiny_runs / 'video', **changes).generate([PROMPT])
+  with pytest.raises(
+    ConfigError, match="trained the component 'autoencoder'; expected a video model"
+  ):
     VideoPipeline(tiny_runs / 'autoencoder')
 
 
@@ -164,7 +166,7 @@ def test_devices_that_share_the_tokens_make_the_videos_of_one(tiny_runs, sampler
   shared = VideoPipeline(tiny_runs / 'video', mesh={'fsdp': 2, 'context': 4})
   kernel = shared._params['backbone']['layers']['feed_forward']['up']['kernel']
   assert not kernel.is_fully_replicated
-  together = shared(prompts, seed=3, shape=VIDEO)
+  together = shared.generate(prompts, seed=3, shape=VIDEO)
   # Sums in another order move a value across the edge between two bytes, now and then.
   difference = np.abs(together.astype(int) - alone.astype(int))
   assert difference.max() <= 1 and (difference > 0).mean() < 0.01

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mgjax.audio.extend import Extension
 from mgjax.audio.files import Request, request_caption, write_files
-from mgjax.audio.pipeline import AudioPipeline, Extension
+from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.rerank import OnsetAlignment
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.digits.clips import Digits

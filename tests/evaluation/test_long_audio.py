@@ -2,7 +2,8 @@
 
 import pytest
 
-from mgjax.audio.pipeline import AudioPipeline, Extension
+from mgjax.audio.extend import Extension
+from mgjax.audio.pipeline import AudioPipeline
 from mgjax.evaluation.long_audio import WAYS, compare_ways, joints_of, long_clips
 from mgjax.media.audio import read_audio
 

@@ -34,7 +34,7 @@ def test_work_grows_with_rows_and_vanishes_without_context():
 
 
 @pytest.mark.parametrize(
-  ('frames', 'dim', 'hidden', 'context'), [(4, 128, 384, 32), (1, 64, 64, 9)]
+  ('frames', 'dim', 'mlp_dim', 'context'), [(4, 128, 384, 32), (1, 64, 64, 9)]
 )
 def test_formula_is_what_xla_counts(frames, dim, mlp_dim, context):
   depth, heads, rows = 2, 4, 2

@@ -14,7 +14,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
-from ml_collections import ConfigDict
 
 from configs.audio import codec as audio_codec
 from configs.audio import sizes as audio_sizes
@@ -57,10 +56,10 @@ def parameters(name):
     inputs = read.shapes
   elif name.startswith('audio_'):
     size = name.removeprefix('audio_')
-    model = make_flow_model(ConfigDict({'model': audio_sizes.model(size, 750)}))
+    model = make_flow_model(audio_sizes.model(size, 750).to_dict())
     inputs = small_inputs(model, Codec.latent_channels)
   else:
-    model = make_flow_model(t2iv_768.get_config(name))
+    model = make_flow_model(t2iv_768.get_config(name).model.to_dict())
     inputs = small_inputs(model, CHANNELS)
   return jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
 

@@ -11,7 +11,7 @@ from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.data.sources import SPLITS, stored_latents
 from mgjax.text.embedding_store import Embeddings
-from mgjax.text.embeddings import Embedder, Lookup, store_of
+from mgjax.text.embeddings import Embedder, Lookup, TextSettings
 from mgjax.text.encoder import STATES, TextEncoder, identity_of
 from mgjax.text.prompts import prompt_of
 from mgjax.text.t5 import make_t5
@@ -80,7 +80,8 @@ def test_another_encoder_has_another_identity(encoders, tmp_path):
 
 def test_encoding_stores_every_prompt_once_with_its_frame_rate(latents, tiny_runs, encoders):
   config = config_of(tiny_runs, encoders, latents)
-  store = Embeddings(f'{store_of(config)}/long')
+  directory = TextSettings.of(config.to_dict()).store()
+  store = Embeddings(f'{directory}/long')
   captions = {
     name: {records[index]['caption'] for index in range(len(records))}
     for split in SPLITS
@@ -90,7 +91,7 @@ def test_encoding_stores_every_prompt_once_with_its_frame_rate(latents, tiny_run
   assert len(store) >= len(texts)
   assert all(store.find(text) is not None for text in texts)
   assert not any(store.find(caption) for caption in captions['video'])
-  assert len(Embeddings(f'{store_of(config)}/quoted')) == 0  # digits quote nothing
+  assert len(Embeddings(f'{directory}/quoted')) == 0  # digits quote nothing
   before = sorted(path.name for path in latents.rglob('*'))
   assert encode(tiny_text.video(tiny_runs, encoders), latents)
   assert sorted(path.name for path in latents.rglob('*')) == before
@@ -99,7 +100,7 @@ def test_encoding_stores_every_prompt_once_with_its_frame_rate(latents, tiny_run
 def test_a_prompt_that_quotes_is_read_by_both(latents, tiny_runs, encoders):
   config = config_of(tiny_runs, encoders, latents)
   assert encode_prompts(config, latents, ['the sign says "407"'])
-  found = Lookup(config)('FPS-8 the sign says "407"')
+  found = Lookup(TextSettings.of(config.to_dict()))('FPS-8 the sign says "407"')
   assert {name: states.shape for name, states in found.items()} == {
     'long': (26, 8),
     'quoted': (4, 9),
@@ -118,20 +119,20 @@ def test_a_model_trains_on_stored_states_and_samples_prompts_stored_or_not(
   assert len(losses) == 3 and np.isfinite(losses).all()
 
   prompts = ['the green digit 3 moves left', 'a sign that says "31"']
-  stored = VideoPipeline(workdir)(prompts, seed=1)
+  stored = VideoPipeline(workdir).generate(prompts, seed=1)
   shutil.move(str(latents / 'embeddings'), str(tmp_path / 'aside'))
   try:
-    np.testing.assert_array_equal(VideoPipeline(workdir)(prompts, seed=1), stored)
+    np.testing.assert_array_equal(VideoPipeline(workdir).generate(prompts, seed=1), stored)
   finally:
     shutil.move(str(tmp_path / 'aside'), str(latents / 'embeddings'))
   # What a prompt quotes matters, though the other encoder reads only bytes of it as well.
   assert (
-    VideoPipeline(workdir)([prompts[0], 'a sign that says "13"'], seed=1)[1] != stored[1]
+    VideoPipeline(workdir).generate([prompts[0], 'a sign that says "13"'], seed=1)[1] != stored[1]
   ).any()
 
 
 def test_a_text_that_is_not_stored_stops_the_run_by_its_name(latents, tiny_runs, encoders):
-  lookup = Lookup(config_of(tiny_runs, encoders, latents))
+  lookup = Lookup(TextSettings.of(config_of(tiny_runs, encoders, latents).to_dict()))
   with pytest.raises(StorageError, match=r"no embedding of 'FPS-8 a cat'; run launch\.encode"):
     lookup('FPS-8 a cat')
 
@@ -160,8 +161,16 @@ def test_stores_of_another_encoder_are_refused(latents, tiny_runs, encoders, tmp
   config = config_of(tiny_runs, encoders, latents)
   learnt = dict.fromkeys(tiny_text.READS, 'another')
   with pytest.raises(ConfigError, match='is another than the model learnt to read'):
-    Embedder(config, tmp_path / 'run', learnt)([prompt_of({'caption': 'a cat'})])
+    Embedder(TextSettings.of(config.to_dict()), tmp_path / 'run', learnt)(
+      [prompt_of({'caption': 'a cat'})]
+    )
 
 
 def test_quotes_are_what_the_character_encoder_is_given():
   assert visual_text('FPS-16 the sign says "407"') == '407'
+
+
+def test_an_encoder_that_reads_something_unknown_is_refused():
+  text = {'long': {'workdir': 'a', 'reads': 'prompts'}}
+  with pytest.raises(ConfigError, match=r"config\.text\.long\.reads = 'prompts'; expected one of"):
+    TextSettings.of({'text': text, 'data': {}})

@@ -121,7 +121,7 @@ def test_several_files_and_a_decoder_make_the_same_encoder(tmp_path, caplog):
     ({'num_heads': 4}, {}, 'says heads = 4, the tensors 5; take both from one model'),
     ({'num_layers': 7}, {}, 'says depth = 7, the tensors 3'),
     ({'d_model': 32}, {}, 'says dim = 32, the tensors 24'),
-    ({'d_ff': 64}, {}, 'says hidden = 64, the tensors 40'),
+    ({'d_ff': 64}, {}, 'says mlp_dim = 64, the tensors 40'),
     ({'d_kv': '4'}, {}, "says head_size = '4', the tensors 4"),
     ({'feed_forward_proj': 'relu'}, {}, 'says gated = False, the tensors True'),
     (

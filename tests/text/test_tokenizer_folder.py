@@ -202,6 +202,6 @@ def test_a_tower_that_reads_no_text_has_no_tokenizer(tmp_path):
   assert not open_checkpoints(tmp_path / 'run').begun()
   import_weights(config, given, tmp_path / 'run')
   with pytest.raises(
-    ConfigError, match="holds the part 'clip_vision', which reads no text; expect"
+    ConfigError, match="holds the component 'clip_vision', which reads no text; expect"
   ):
     load_tokenizer_of(tmp_path / 'run')

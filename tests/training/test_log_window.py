@@ -112,7 +112,7 @@ def test_utilisation_is_of_the_chips_peak_and_left_out_where_that_is_not_known(
 
 
 def test_operations_of_a_batch_are_those_of_its_rows_tokens_and_words(tiny_runs):
-  model = make_flow_model(tiny.video(tiny_runs))
+  model = make_flow_model(tiny.video(tiny_runs).model.to_dict())
   batch = example_batch(model, 'a digit', (2, 8, 8, 4), rows=3)
   batch['latents'] = np.zeros((3, 2, 8, 8, 4), np.float32)
   words = context_length(model, batch)

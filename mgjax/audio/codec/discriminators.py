@@ -1,6 +1,6 @@
-"""The discriminators of the codec: what sound is folded at periods, and its spectra (Movie Gen §6).
+"""Multi-period and multi-band spectrogram discriminators of the audio codec (Movie Gen §6).
 
-Those of DAC (Kumar et al. 2023), from which the codec of the report derives.
+They are those of DAC (Kumar et al. 2023), from which the codec of the report derives.
 """
 
 import functools
@@ -57,7 +57,7 @@ def _make_convolve(stride: tuple[int, int]) -> Local:
 
 
 class PeriodDiscriminator(nn.Module):
-  """Judges sound folded into rows of `period` samples, along its columns (Kong et al. 2020).
+  """Multi-period discriminator: 2D layers on audio folded at `period` (Kong et al. 2020).
 
   Attributes:
     period: samples.
@@ -85,7 +85,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class SpectrumDiscriminator(nn.Module):
-  """Judges the real and imaginary parts of a spectrum, every band by layers of its own.
+  """Multi-band discriminator of a complex spectrogram: each band has its own layers.
 
   Attributes:
     window: samples, of windows a quarter of that apart.
@@ -119,7 +119,7 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-  """All of them, of sound without its mean and as loud as 0.8 at its peak.
+  """All discriminators, on audio with its mean removed and its peak scaled to 0.8.
 
   Attributes:
     periods: samples, of those that fold.
@@ -150,7 +150,7 @@ class Discriminators(nn.Module):
 
 
 def levelled(sound: Float[Array, 'b s c']) -> Float[Array, 'b s c']:
-  """Takes the mean of every channel away, and makes the peak of a row 0.8."""
+  """Removes the mean of every channel and scales the peak of each row to 0.8."""
   sound = sound - jnp.mean(sound, axis=1, keepdims=True)
   peak = jnp.max(jnp.abs(sound), axis=(1, 2), keepdims=True)
   return LOUDEST * sound / (peak + 1e-9)

@@ -1,4 +1,4 @@
-"""Sound to normalised latents and back, of any length (Movie Gen §6)."""
+"""Encodes audio of any length into normalised latents and decodes them (Movie Gen §6)."""
 
 from collections.abc import Iterable, Iterator
 
@@ -63,14 +63,14 @@ class AudioCodec:
     yield from decode_stream(self.model, self.params, plain, samples, step)
 
   def encode_rows(self, params: Tree, sound: Float[Array, 'b s c']) -> Float[Array, 'b t e']:
-    """Encodes as `encode` does; a function to compile."""
+    """Encodes as `encode` does, without its checks; a function to compile."""
     posterior = self.model.apply({'params': params}, sound, method='encode')
     return self._normalised(posterior.mean)
 
   def decode_rows(
     self, params: Tree, latents: Float[Array, 'b t e'], *, samples: int | None = None
   ) -> Float[Array, 'b s c']:
-    """Decodes as `decode` does; a function to compile."""
+    """Decodes as `decode` does, without its checks; a function to compile."""
     plain = self._plain(latents)
     return self.model.apply({'params': params}, plain, samples, method='decode')
 

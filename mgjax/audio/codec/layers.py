@@ -1,4 +1,4 @@
-"""The layers of the sound codec: snake, and convolutions with weight norm (Movie Gen §6)."""
+"""The layers of the audio codec: snake, and convolutions with weight norm (Movie Gen §6)."""
 
 import functools
 from typing import Any
@@ -20,7 +20,7 @@ FAN_IN = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 def keep_variance(key: Key, shape: tuple[int, int, int], dtype: Any) -> Array:
-  """Draws a transposed convolution's W (k i o) so that results vary as much as what they are of.
+  """Initialises a transposed convolution's W (k i o) so that it keeps the variance of its input.
 
   Each sees two taps of i channels. PyTorch divides by all taps and the outputs instead: strides of
   8 and 10 then leave a hundredth of the variance, and a small codec of sounds with much silence

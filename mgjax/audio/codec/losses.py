@@ -1,4 +1,4 @@
-"""What the codec of sound is measured by: distances of spectra, and what discriminators say (§6).
+"""Losses of the audio codec: spectral distances, adversarial and feature losses (§6).
 
 That the codec of the report trains as DAC does, with a prior on its latents in place of the
 quantisation, is all that is public; these are DAC's losses (Kumar et al. 2023).

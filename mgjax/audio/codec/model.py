@@ -1,4 +1,4 @@
-"""The codec of sound, a DAC-VAE: 48 kHz to 25 latents a second and back (Movie Gen §6)."""
+"""The audio codec, a DAC-VAE: 48 kHz to 25 latents a second and back (Movie Gen §6)."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def kl(posterior: Posterior) -> Float[Array, '']:
 
 
 def _reflected(sound: Array, multiple: int) -> Array:
-  """Fills time up to a multiple by reflection at the end, to and fro if there is little sound."""
+  """Pads time to a multiple by reflection at the end, back and forth if the audio is short."""
   count, last = sound.shape[1], sound.shape[1] - 1
   places = np.arange(count, count + -count % multiple) % max(2 * last, 1)
   return jnp.concatenate((sound, sound[:, np.minimum(places, 2 * last - places)]), axis=1)
@@ -96,10 +96,10 @@ def _units(x: Array, level: int, dtype) -> Array:
 
 
 class Codec(nn.Module):
-  """A variational autoencoder of sound: DAC (Kumar et al. 2023) without its quantisation.
+  """A variational autoencoder of audio: DAC (Kumar et al. 2023) without its quantisation.
 
   S samples give ceil(S / r) latents, r the product of strides and patch; what is missing to a
-  multiple of r is filled up by reflection at the end. Decoding gives r samples a latent, of which
+  multiple of r is padded by reflection at the end. Decoding gives r samples a latent, of which
   the first S are kept. Neither side is causal. The published decoder mixes a watermark into what it
   makes; this one does not.
 
@@ -196,7 +196,7 @@ class Codec(nn.Module):
 
 
 def make_codec(fields: Mapping[str, Any]) -> Codec:
-  """Makes the module that a configuration's `model` describes; `compute` names its type."""
+  """Makes the module that a configuration's `model` describes; `dtype` by its name."""
   fields = dict(fields)
   fields['dtype'] = compute_type(fields.pop('dtype'))
   fields['strides'] = tuple(fields['strides'])

@@ -1,4 +1,4 @@
-"""What the codec of sound minimises, and what its discriminators do (Movie Gen §6)."""
+"""Objectives of the audio codec and of its discriminators (Movie Gen §6)."""
 
 from typing import NamedTuple
 
@@ -19,15 +19,15 @@ from mgjax.core.typing import Batch, Critic, Float, Key, Metrics, Objective, Pre
 
 
 class LossWeights(NamedTuple):
-  """Weights of the terms; those of DAC, whose training code the codec of the report used.
+  """Weights of the loss terms; the defaults are those of DAC, from whose code the report's came.
 
   Attributes:
-    mel: of the distance of levels in bands of pitch.
+    mel: of the mel distance.
     features: of the distance of the discriminators' features.
-    adversarial: of what they say; 0 trains without discriminators.
-    mse: of the mean squared error of samples, which DAC does not have; what else is said of
-      sounds with much digital silence has silence itself for an answer, and stays there.
-    spectral_floor: magnitude that counts in the first.
+    adversarial: of the adversarial loss; 0 trains without discriminators.
+    mse: of the mean squared error of samples, which DAC does not have; without it, training on
+      audio with much digital silence collapses to silence.
+    spectral_floor: smallest magnitude that counts in the mel distance.
     kl: of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that
       of Stable Audio, for the same formula.
   """
@@ -41,7 +41,7 @@ class LossWeights(NamedTuple):
 
 
 def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:
-  """Makes loss = mel D_mel + squared mean (x - y)^2 + prior KL.
+  """Makes loss = mel D_mel + mse mean (x - y)^2 + kl KL.
 
   Args:
     weights: of the terms.
@@ -61,18 +61,18 @@ def make_adversarial_objective(weights: LossWeights, rate: int = RATE):
   """Makes the loss of `make_objective` + features D_feature + adversarial sum_k (1 - D_k(y))^2.
 
   Returns:
-    objective(predict, batch, key, judge) -> loss, metrics and what the discriminators have to judge.
-    Until `judge.active` they have no say.
+    objective(predict, batch, key, critic) -> loss, metrics and the reconstructions, for the
+    discriminators. While `critic.active` is 0 they do not count.
   """
 
   def objective(
-    predict: Predict, batch: Batch, key: Key, judge: Critic
+    predict: Predict, batch: Batch, key: Key, critic: Critic
   ) -> tuple[Float[jax.Array, ''], Metrics, Float[jax.Array, 'b s c']]:
     made, posterior = predict(batch['audio'], key)
     loss, metrics = _distances(weights, rate, batch, made, posterior)
-    real, fake = judge.predict(batch['audio']), judge.predict(made)
+    real, fake = critic.predict(batch['audio']), critic.predict(made)
     features, critic_loss = feature_distance(real, fake), adversarial_loss(fake)
-    loss = loss + judge.active * (weights.features * features + weights.adversarial * critic_loss)
+    loss = loss + critic.active * (weights.features * features + weights.adversarial * critic_loss)
     metrics = metrics | {'loss': loss, 'features': features, 'generator_loss': critic_loss}
     return loss, metrics, jax.lax.stop_gradient(made)
 

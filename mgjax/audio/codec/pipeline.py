@@ -8,7 +8,7 @@ from mgjax.tae.pipeline import read_autoencoder
 
 
 def load_audio_codec(workdir: str | os.PathLike[str]) -> AudioCodec:
-  """Reads a trained codec of sound with its latent statistics.
+  """Reads a trained audio codec with its latent statistics.
 
   Raises:
     ConfigError: the directory is not that of a codec.

@@ -1,4 +1,4 @@
-"""Short-time spectra of sound, and how loud it is in bands of equal pitch (Movie Gen §6)."""
+"""Short-time Fourier transform and mel filters in JAX (Movie Gen §6)."""
 
 import functools
 
@@ -54,7 +54,7 @@ def hann(window: int) -> Float[np.ndarray, 'n']:
 
 @functools.cache
 def mel_filters(rate: int, window: int, bands: int) -> Float[np.ndarray, 'f n']:
-  """Returns the weights of the places of a spectrum in bands of equal width in Slaney's pitch.
+  """Returns the mel filter bank (Slaney): the weight of each frequency in each band.
 
   Triangles between the edges e_0 < ... < e_(n+1), equally spaced in pitch from 0 to rate / 2; band
   j rises from e_j to e_(j+1), falls to e_(j+2), and has the area 1 over frequency in Hz.

@@ -1,7 +1,7 @@
-"""Sound of any length through the codec in memory that does not grow (Movie Gen §6).
+"""Streams audio of any length through the codec in constant memory (Movie Gen §6).
 
-A piece is cut longer than what is kept of its result, by as much as a result sees of its
-neighbours; where sound begins and ends the piece does too. So pieces give what the whole would.
+Pieces overlap by the receptive field, and only what no cut can have changed is kept: the result is
+that of the whole.
 """
 
 import functools

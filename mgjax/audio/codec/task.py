@@ -1,4 +1,4 @@
-"""The codec of sound as a part to train (Movie Gen §6)."""
+"""Trains the audio codec (Movie Gen §6)."""
 
 import functools
 import pathlib
@@ -34,7 +34,7 @@ STATISTICS_BATCHES = 32  # per bucket: samples are short
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
-  """Builds the part: sound in, sound out, latent statistics kept with the weights."""
+  """Makes the `TrainSpec`: audio in, audio out, latent statistics kept with the weights."""
   model = make_codec(config.model.to_dict())
   transform = make_transform((), ('audio',))
   data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
@@ -91,7 +91,7 @@ def codec_inputs(codec: Codec) -> tuple[Any, ...]:
 
 
 def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None:
-  """Makes the discriminators that `config.discriminator` describes; None where they have no say."""
+  """Makes the discriminators of `config.discriminator`; None where they have no weight."""
   if not (weights.adversarial or weights.features):
     return None
   fields = config.discriminator.to_dict()

@@ -1,4 +1,4 @@
-"""Weights of published codecs in and out: DAC-VAE's names and those of transformers (Movie Gen §6).
+"""Imports and exports codec weights by the names of DAC-VAE and transformers (Movie Gen §6).
 
 DAC-VAE's checkpoints keep g and v of every weight apart, as `weight_g` and `weight_v`, and name
 layers by their places; those of transformers (PeAudioDacEncoder, the decoder of DacModel) are
@@ -18,7 +18,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 from mgjax.audio.codec.layers import DILATIONS
@@ -156,7 +155,7 @@ def _shape(tensors: Mapping[str, np.ndarray], layer: str) -> tuple[int, ...]:
 
 
 def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[Tree, int]:
-  """Puts the tensors of a published DAC-VAE in the place of all parameters.
+  """Returns the parameters that the tensors of a published DAC-VAE make.
 
   Args:
     tensors: by the published names.
@@ -164,7 +163,7 @@ def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[T
 
   Returns:
     The parameters, in float32; and how many tensors were left out, all of the branch that mixes a
-    watermark into decoded sound: a caller says aloud that sound will bear none.
+    watermark into decoded audio: callers log that there will be none.
 
   Raises:
     ConfigError: a tensor is missing, left over, there in two forms, or of another shape.
@@ -175,7 +174,7 @@ def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[T
 
 
 def import_transformers(tensors: Mapping[str, np.ndarray], params: Tree, side: str) -> Tree:
-  """Puts the tensors of a PeAudioDacEncoder, or of the decoder of a DacModel, in their place.
+  """Replaces one side by the tensors of a PeAudioDacEncoder or of a DacModel's decoder.
 
   Args:
     tensors: by their names in that module.
@@ -271,15 +270,17 @@ def _init(codec: Codec, _: Mapping[str, Any], key: jax.Array) -> Tree:
   return nn.unbox(codec.init(key, sound, jax.random.key(0))['params'])
 
 
-def _read_dac(config: ConfigDict, source: str | os.PathLike[str]) -> ImportedWeights:
+def _read_dac(
+  fields: Mapping[str, Any], source: str | os.PathLike[str], *, seed: int, keep_type: bool
+) -> ImportedWeights:
   """Reads a published DAC-VAE, or one side of transformers' DAC beside a new other one."""
+  del keep_type  # trained, so float32
   tensors = read_pickle(source) if os.fspath(source).endswith(SUFFIXES) else read_tensors(source)[0]
   side = transformers_side(tensors)
-  fields = config.model.to_dict() | (
-    transformers_fields(tensors, side) if side else published_fields(tensors)
-  )
+  told = transformers_fields(tensors, side) if side else published_fields(tensors)
+  fields = {**fields, **told}
   init = functools.partial(_init, make_codec(fields), {})
-  key = jax.random.key(config.seed)
+  key = jax.random.key(seed)
   if side:
     params = import_transformers(tensors, jax.jit(init)(key), side)
     _log.warning("the file holds DAC's %s alone; the rest of the codec starts anew", side)
@@ -293,14 +294,16 @@ def _read_dac(config: ConfigDict, source: str | os.PathLike[str]) -> ImportedWei
   )
 
 
-def _write_dac(params: Tree, model: ConfigDict, notes: Mapping[str, Any], out: pathlib.Path) -> str:
-  if (patch := model.get('patch', 1)) != 1:
+def _write_dac(
+  params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
+) -> str:
+  if (patch := fields.get('patch', 1)) != 1:
     raise ConfigError(
       f'the published codec folds no samples, this one has model.patch = {patch}; export it '
       'with --format=mgjax'
     )
   write_bytes(out, save(export_published(params), {'format': 'pt'}))
-  if Statistics.from_dict(notes['latents']) != Statistics.neutral(model.latent_channels):
+  if Statistics.from_dict(notes['latents']) != Statistics.neutral(fields['latent_channels']):
     _log.warning('the statistics of the latents are left out: the published codec has none')
   return "the codec by DAC-VAE's names"
 

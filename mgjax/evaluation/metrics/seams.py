@@ -1,4 +1,4 @@
-"""Whether the joints of a long sound are heard: how the spectrum changes there and elsewhere."""
+"""Measures whether seams of long audio are audible: spectral flux there and elsewhere."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence

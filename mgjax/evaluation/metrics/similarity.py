@@ -1,4 +1,4 @@
-"""How near a reconstruction is to its original, frame by frame and from frame to frame."""
+"""Metrics of video reconstructions: PSNR, SSIM, flicker and LPIPS."""
 
 import dataclasses
 import functools
@@ -89,7 +89,7 @@ def flicker(x: UInt8[np.ndarray, 't h w c'], y: UInt8[np.ndarray, 't h w c']) ->
 
 @dataclasses.dataclass(frozen=True)
 class Perception:
-  """What a network that has seen photographs makes of the frames of two clips."""
+  """LPIPS distances and features of the frames of two clips."""
 
   distances: Float[np.ndarray, 't']  # LPIPS
   originals: Float[np.ndarray, 't d']  # features
@@ -100,7 +100,7 @@ Perceive = Callable[[UInt8[np.ndarray, 't h w 3'], UInt8[np.ndarray, 't h w 3']]
 
 
 def make_perceive(path: str | os.PathLike[str]) -> Perceive:
-  """Makes the function that looks at two clips with the network of LPIPS, some frames at a time.
+  """Makes the function that compares two clips with LPIPS, some frames at a time.
 
   Raises:
     ConfigError: there are no such weights, or they are of something else.

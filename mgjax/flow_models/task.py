@@ -1,0 +1,117 @@
+"""What every flow model trains on: latents of an autoencoder, read or encoded on the fly."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.warm_start import make_start
+from mgjax.checkpoints.workdir import read_config
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Batch, Objective, Tree
+from mgjax.data.mixture import ShapeBucket
+from mgjax.data.sources import make_transform
+from mgjax.flow_models.build import (
+  check_learnt,
+  make_flops,
+  make_flow_model,
+  make_objectives,
+  make_sampler_of,
+  small_inputs,
+)
+from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
+from mgjax.text.embeddings import TextSettings, stored_encoders, with_embeddings
+from mgjax.training.spec import MakeSources, Outline, TrainSpec, longest_of, make_buckets
+
+Sizes = tuple[tuple[int, ...], tuple[int, ...]]  # of a sample (t h w), of its latents (t h w c)
+# Arguments: `generate(params, batch, noise)`, a bucket, parameters, where to write.
+Show = Callable[[Callable[..., Array], ShapeBucket, Tree, pathlib.Path], pathlib.Path]
+
+
+def make_flow_spec(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  model: FlowModel,
+  codec: Any,
+  raw: str,
+  make_sources: MakeSources,
+  show: Show,
+  as_video: Callable[[Array], Array] = lambda latents: latents,
+  wrap: Callable[[Objective, Objective], tuple[Objective, Objective]] = lambda *both: both,
+  adapt: Callable[[Tree], Tree] = lambda params: params,
+) -> TrainSpec:
+  """Makes the `TrainSpec` of a flow model.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+    model: that `config.model` describes.
+    codec: its autoencoder, with `encode`, `statistics` and `model.latent_channels`.
+    raw: the batch key of what the codec encodes, where `config.data.latents` names no latents.
+    make_sources: of the training and validation data.
+    show: writes samples for the longest validation bucket.
+    as_video: brings latents as stored into the form (b t h w c).
+    wrap: changes the objectives of training and validation.
+    adapt: is applied to parameters of `config.start_from`.
+  """
+  transform = make_transform(
+    [each.prepare for each in model.conditionings], ('latents' if config.data.latents else raw,)
+  )
+  text = TextSettings.of(config.to_dict())
+  sources = with_embeddings(text, make_sources)
+  buckets, validation = make_buckets(config, workdir, sources, transform)
+
+  def prepare(batch: Batch) -> Batch:
+    latents = codec.encode(batch[raw]) if raw in batch else batch['latents']
+    others = {name: array for name, array in batch.items() if name != raw}
+    return others | {'latents': as_video(latents.astype(jnp.float32))}
+
+  settings = ObjectiveSettings(**config.objective.to_dict())
+  objective, validate = wrap(*make_objectives(settings, model))
+  learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(text)}
+  generate = make_sampler_of(SampleSettings(**config.sample.to_dict()), model)
+  return TrainSpec(
+    model=model,
+    inputs=small_inputs(model, codec.model.latent_channels),
+    objective=objective,
+    validate=validate,
+    buckets=buckets,
+    validation=validation,
+    prepare=prepare,
+    show=functools.partial(show, generate, longest_of(validation, config)),
+    notes=lambda params: learnt,
+    check=functools.partial(check_learnt, config.autoencoder, learnt),
+    flops=make_flops(model),
+    start=make_start(config, adapt),
+  )
+
+
+def make_flow_outline(
+  config: ConfigDict,
+  make_codec: Callable[[dict[str, Any]], Any],
+  default: Any,
+  sizes: Callable[[FlowModel, Any, str], Sizes],
+) -> Outline:
+  """Returns the model of a configuration.
+
+  Args:
+    config: of a run.
+    make_codec: the fields of `config.model` of its autoencoder -> that.
+    default: the report's, which stands in for one that is not trained yet.
+    sizes: model, autoencoder, name of a bucket -> sizes of its samples; raises ConfigError if the
+      model cannot have them.
+  """
+  model, codec, notes = make_flow_model(config.model.to_dict()), default, []
+  try:
+    codec = make_codec(read_config(config.autoencoder).model.to_dict())
+  except ConfigError:
+    notes.append(
+      f'note: no autoencoder at {config.autoencoder!r}; latents of {codec.latent_channels} channels'
+    )
+  samples = lambda: {name: sizes(model, codec, name) for name in config.buckets}  # noqa: E731
+  return Outline(model, small_inputs(model, codec.latent_channels), notes, samples)

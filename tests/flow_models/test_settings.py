@@ -1,0 +1,36 @@
+"""What the configuration of a flow model says, checked where it is unpacked."""
+
+import pytest
+
+from mgjax.core.errors import ConfigError
+from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
+
+TIME = {'name': 'uniform'}
+SAMPLE = SampleSettings({'text': 7.5, 'video': 2.0}, {'name': 'linear'}, 'euler', 50)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'said'),
+  [
+    (
+      {'dropout': {'text': 1.5}},
+      r'objective\.dropout\.text = 1\.5; expected a probability, 0 to 1',
+    ),
+    ({'drop_all_probability': -0.1}, r'objective\.drop_all_probability = -0\.1; expected'),
+  ],
+)
+def test_rates_that_are_no_probabilities_are_refused_by_their_key(changes, said):
+  with pytest.raises(ConfigError, match=said):
+    ObjectiveSettings(**{'dropout': {'text': 0.1}, 'time': TIME} | changes)
+
+
+def test_changes_of_sampling_keep_what_they_do_not_name():
+  assert SAMPLE.changed({'solver': None, 'steps': None}) == SAMPLE
+  assert SAMPLE.changed({'steps': 4}).steps == 4
+  assert SAMPLE.changed({'guidance': 3.0}).guidance == {'text': 3.0, 'video': 3.0}
+  assert SAMPLE.changed({'guidance': {'text': 1.0}}).guidance == {'text': 1.0}
+
+
+def test_no_steps_are_refused():
+  with pytest.raises(ConfigError, match=r'sample\.steps = 0; expected 1 or more'):
+    SAMPLE.changed({'steps': 0})
