@@ -41,6 +41,7 @@ from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.text.embeddings import stored_encoders, with_embeddings
+from mgjax.training.settings import bucket_settings
 from mgjax.training.spec import EncodePlan, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # samples in a picture
@@ -54,8 +55,12 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
   keep = ('latents',) if config.data.latents else ('audio',)
   transform = make_transform([each.prepare for each in model.conditionings], keep)
+  shapes = bucket_settings(**config.buckets)
   sources = functools.partial(make_audio_samples, config.data, config.buckets, codec)
-  buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
+  sources = with_embeddings(config, sources)
+  buckets, validation = make_buckets(
+    shapes, workdir, sources, transform, share=config.data.get('share', 'given')
+  )
 
   def prepare(batch: Batch) -> Batch:
     if 'audio' in batch:
@@ -77,11 +82,11 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     buckets=buckets,
     validation=validation,
     prepare=prepare,
-    show=_make_show(config, model, codec, longest_of(validation, config)),
+    show=_make_show(config, model, codec, longest_of(validation, shapes)),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config, learnt),
     flops=make_flops(model),
-    start=make_start(config),
+    start=make_start(config.start_from, config.component),
   )
 
 

@@ -28,8 +28,9 @@ from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
 from mgjax.parallel.shard import make_initialise, put_batch
-from mgjax.training.guard import make_guard
-from mgjax.training.optimizer import make_run_optimizer
+from mgjax.training.guard import UpdateGuard
+from mgjax.training.optimizer import make_optimizer
+from mgjax.training.settings import optimizer_settings
 from mgjax.training.state import State, abstract_state, shardings_of, start_state
 from mgjax.training.step import make_step
 
@@ -126,13 +127,13 @@ def make_step_programs(
     mesh: of the devices.
     flops: of a step.
   """
-  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
+  optimizer = make_optimizer(optimizer_settings(**config.optimizer), config.train.steps)
   initialise, _ = make_initialise(init, mesh)
   shapes = abstract_state(init, optimizer, mesh)
   step = make_step(
     model, objective, optimizer,
     seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
-    guard=make_guard(config.train),
+    guard=UpdateGuard(**config.train.get('faults', {})),
   )  # fmt: skip
   # Given up, or the parameters would be there twice.
   begin = jax.jit(
@@ -157,7 +158,7 @@ def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   watched = _step(config, latents, context, mesh)
   unwatched = make_step(
     model, make_objectives(config, model)[0],
-    make_run_optimizer(config.optimizer, config.train.steps),
+    make_optimizer(optimizer_settings(**config.optimizer), config.train.steps),
     seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
   )  # fmt: skip
 

@@ -21,8 +21,9 @@ from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
-from mgjax.training.guard import make_guard
-from mgjax.training.optimizer import make_run_optimizer
+from mgjax.training.guard import UpdateGuard
+from mgjax.training.optimizer import make_optimizer
+from mgjax.training.settings import optimizer_settings
 from mgjax.training.state import State, abstract_state, shardings_of
 from mgjax.training.step import Step, make_step
 
@@ -72,7 +73,7 @@ def compile_step(
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
   model = make_flow_model(config)
   inputs = small_inputs(model, latents[-1])
-  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
+  optimizer = make_optimizer(optimizer_settings(**config.optimizer), config.train.steps)
   state = abstract_state(lambda key: model.init(key, *inputs)['params'], optimizer, mesh)
   conditions = example_batch(model, 'a', latents)
   shapes = {name: (array.shape[1:], array.dtype) for name, array in conditions.items()}
@@ -85,7 +86,7 @@ def compile_step(
   step = make_step(
     model, make_objectives(config, model)[0], optimizer,
     seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
-    guard=make_guard(config.train),
+    guard=UpdateGuard(**config.train.get('faults', {})),
   )  # fmt: skip
   return compile_for(mesh, step, state, abstract)
 

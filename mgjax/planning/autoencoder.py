@@ -24,8 +24,9 @@ from mgjax.tae.objective import LossWeights, make_objective
 from mgjax.tae.pipeline import make_tiling
 from mgjax.tae.task import make_adversary
 from mgjax.training.adversarial import make_adversarial_step
-from mgjax.training.guard import make_guard
-from mgjax.training.optimizer import make_run_optimizer
+from mgjax.training.guard import UpdateGuard
+from mgjax.training.optimizer import make_optimizer
+from mgjax.training.settings import optimizer_settings
 from mgjax.training.state import abstract_state
 from mgjax.training.step import make_step
 
@@ -102,16 +103,16 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
   _, bucket = longest_bucket(config.buckets)
   options = {
     'seed': config.seed, 'decay': config.train.ema_decay, 'accumulate': config.train.accumulate,
-    'guard': make_guard(config.train),
+    'guard': UpdateGuard(**config.train.get('faults', {})),
   }  # fmt: skip
-  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
+  optimizer = make_optimizer(optimizer_settings(**config.optimizer), config.train.steps)
   init = functools.partial(_init, model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
   discriminator = make_adversary(config, weights, None)
   if discriminator is None:
     step = make_step(model, make_objective(weights), optimizer, **options)
     state = abstract_state(init, optimizer, mesh)
   else:
-    other = make_run_optimizer(discriminator.optimizer, config.train.steps)
+    other = make_optimizer(discriminator.optimizer, config.train.steps)
     step = make_adversarial_step(model, discriminator, optimizer, other, **options)
     player = (functools.partial(_init, discriminator.model, discriminator.inputs), other)
     state = abstract_state(init, optimizer, mesh, player)

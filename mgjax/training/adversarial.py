@@ -80,12 +80,11 @@ def make_adversarial_learn(
 
     def gradient(players: tuple[Tree, Tree], batch: Batch, key: Key):
       params, others = players
-      batch = with_frozen(batch, frozen)
       first, second = jax.random.split(key)
 
       def loss(params: Tree) -> tuple[Array, tuple[Metrics, Array]]:
         judge = Critic(bind(discriminator.model, others), active)
-        value, metrics, made = discriminator.generator_objective(
+        value, metrics, made = with_frozen(discriminator.generator_objective, frozen)(
           bind(model, params), batch, first, judge
         )
         return value, (metrics, made)

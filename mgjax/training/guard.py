@@ -11,13 +11,12 @@ costs more than the guard.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
@@ -63,15 +62,6 @@ class SkipCounters:
   in_a_row: Array
   taken: Array
   norms: dict[str, Array]
-
-
-def make_guard(train: Mapping[str, Any] | ConfigDict) -> UpdateGuard:
-  """Makes the guard that `train.faults` of a configuration describes.
-
-  Raises:
-    ConfigError: a value is out of its range.
-  """
-  return UpdateGuard(**dict(train.get('faults', {})))
 
 
 def start_counters(adversarial: bool = False) -> SkipCounters:

@@ -39,6 +39,7 @@ from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
 from mgjax.tae.tiling import Frames, regroup
 from mgjax.text.embeddings import stored_encoders, with_embeddings
+from mgjax.training.settings import bucket_settings
 from mgjax.training.spec import EncodePlan, Outline, TrainSpec, longest_of, make_buckets
 from mgjax.video.shape import check_shape
 from mgjax.video.stages import grow
@@ -52,8 +53,12 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   stored = bool(config.data.latents)
   prepares = [conditioning.prepare for conditioning in model.conditionings]
   transform = make_transform(prepares, ('latents',) if stored else ('video',))
+  shapes = bucket_settings(**config.buckets)
   sources = functools.partial(make_sources, config.data, config.buckets)
-  buckets, validation = make_buckets(config, workdir, with_embeddings(config, sources), transform)
+  sources = with_embeddings(config, sources)
+  buckets, validation = make_buckets(
+    shapes, workdir, sources, transform, share=config.data.get('share', 'given')
+  )
   codec = load_codec(config.autoencoder)
   for bucket_shape in config.buckets.values():
     sizes = (bucket_shape.frames, bucket_shape.height, bucket_shape.width)
@@ -85,11 +90,15 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     buckets=buckets,
     validation=validation,
     prepare=prepare,
-    show=_make_show(config, model, codec, longest_of(validation, config)),
+    show=_make_show(config, model, codec, longest_of(validation, shapes)),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config, learnt),
     flops=make_flops(model),
-    start=make_start(config, lambda params: grow(params, tuple(config.model.positions))),
+    start=make_start(
+      config.start_from,
+      config.component,
+      lambda params: grow(params, tuple(config.model.positions)),
+    ),
   )
 
 

@@ -24,13 +24,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.resume import is_finished
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.registry import make_spec
 from mgjax.runtime.report import report_at_end
-from mgjax.training.run import finished, train
+from mgjax.training.run import train
 from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs
 from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
@@ -246,7 +247,7 @@ class _Log:
   def done(self, stage: Stage) -> bool:
     """Says whether there is nothing left to do; raises ConfigError if something else was done."""
     if stage.kind == 'train':
-      return finished(stage.config, stage.workdir)
+      return is_finished(stage.config.to_dict(), stage.workdir)
     if stage.kind == AVERAGE:
       return (stage.workdir / REPORT).exists()
     return self._encoded.get(stage.name) == stage.digest and stage.workdir.is_dir()

@@ -82,7 +82,7 @@ def import_weights(
   weights = feature(config.component, 'weights', 'has weights to import').get()
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
-  if open_checkpoints(workdir, config.train).begun():
+  if open_checkpoints(workdir, config.train.get('checkpoints', '')).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
   if (ours := _read_ours(source, config.component, weights)) is not None:
     model, params, notes = _from_ours(weights, config, *ours)
@@ -105,7 +105,9 @@ def import_weights(
   if _is_another_run(workdir, config):
     raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
   write_tokenizer(workdir, files)
-  write_workdir(config, params, notes, workdir, origin={'order': 'imported'}, frozen=weights.frozen)
+  write_workdir(
+    config.to_dict(), params, notes, workdir, origin={'order': 'imported'}, frozen=weights.frozen
+  )
   if weights.frozen:
     _log.info('%d parameters in %s', count_parameters(params), workdir)
     return

@@ -26,6 +26,7 @@ from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.tae.task import latent_statistics
+from mgjax.training.settings import bucket_settings, optimizer_settings
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # sounds in a picture
@@ -37,8 +38,11 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   model = make_codec(config.model.to_dict())
   transform = make_transform((), ('audio',))
   sources = functools.partial(make_audio_sources, config.data, config.buckets)
-  buckets, validation = make_buckets(config, workdir, sources, transform)
-  longest = longest_of(validation, config)
+  shapes = bucket_settings(**config.buckets)
+  buckets, validation = make_buckets(
+    shapes, workdir, sources, transform, share=config.data.get('share', 'given')
+  )
+  longest = longest_of(validation, shapes)
 
   @jax.jit
   def encode(params: Tree, sound: jax.Array) -> jax.Array:
@@ -78,7 +82,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     prepare=_sound_alone,
     show=show,
     notes=notes,
-    start=make_start(config),
+    start=make_start(config.start_from, config.component),
     discriminator=make_adversary(config, weights),
   )
 
@@ -101,7 +105,7 @@ def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None
     inputs=(jnp.zeros((1, samples, config.model.channels)),),
     generator_objective=make_adversarial_objective(weights),
     objective=make_discriminator_objective(),
-    optimizer=optimizer,
+    optimizer=optimizer_settings(**optimizer),
     start=start,
   )
 
