@@ -55,7 +55,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
   keep = ('latents',) if config.data.latents else ('audio',)
   transform = make_transform([each.prepare for each in model.conditionings], keep)
-  shapes = bucket_settings(**config.buckets)
+  shapes = bucket_settings(**config.buckets.to_dict())
   sources = functools.partial(make_audio_samples, config.data, config.buckets, codec)
   sources = with_embeddings(config, sources)
   buckets, validation = make_buckets(

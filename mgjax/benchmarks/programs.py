@@ -127,7 +127,7 @@ def make_step_programs(
     mesh: of the devices.
     flops: of a step.
   """
-  optimizer = make_optimizer(optimizer_settings(**config.optimizer), config.train.steps)
+  optimizer = make_optimizer(optimizer_settings(**config.optimizer.to_dict()), config.train.steps)
   initialise, _ = make_initialise(init, mesh)
   shapes = abstract_state(init, optimizer, mesh)
   step = make_step(
@@ -158,7 +158,7 @@ def _guards(config: ConfigDict, latents, context: int, mesh: Mesh) -> Programs:
   watched = _step(config, latents, context, mesh)
   unwatched = make_step(
     model, make_objectives(config, model)[0],
-    make_optimizer(optimizer_settings(**config.optimizer), config.train.steps),
+    make_optimizer(optimizer_settings(**config.optimizer.to_dict()), config.train.steps),
     seed=config.seed, decay=config.train.ema_decay, accumulate=config.train.accumulate,
   )  # fmt: skip
 

@@ -73,7 +73,7 @@ def compile_step(
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
   model = make_flow_model(config)
   inputs = small_inputs(model, latents[-1])
-  optimizer = make_optimizer(optimizer_settings(**config.optimizer), config.train.steps)
+  optimizer = make_optimizer(optimizer_settings(**config.optimizer.to_dict()), config.train.steps)
   state = abstract_state(lambda key: model.init(key, *inputs)['params'], optimizer, mesh)
   conditions = example_batch(model, 'a', latents)
   shapes = {name: (array.shape[1:], array.dtype) for name, array in conditions.items()}

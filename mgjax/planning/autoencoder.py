@@ -105,7 +105,7 @@ def _step(config: ConfigDict, topology: Topology, sizes: Mapping[str, int]) -> C
     'seed': config.seed, 'decay': config.train.ema_decay, 'accumulate': config.train.accumulate,
     'guard': UpdateGuard(**config.train.get('faults', {})),
   }  # fmt: skip
-  optimizer = make_optimizer(optimizer_settings(**config.optimizer), config.train.steps)
+  optimizer = make_optimizer(optimizer_settings(**config.optimizer.to_dict()), config.train.steps)
   init = functools.partial(_init, model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
   discriminator = make_adversary(config, weights, None)
   if discriminator is None:

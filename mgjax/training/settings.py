@@ -141,7 +141,7 @@ class RunSettings:
   limits: Limits = dataclasses.field(default_factory=Limits)
 
   def __post_init__(self):
-    least = {'steps': 1, 'accumulate': 1, 'device_groups': 0, 'validation_batches': 0}
+    least = {'steps': 0, 'accumulate': 1, 'device_groups': 0, 'validation_batches': 0}
     least |= dict.fromkeys(('log_every', 'save_every', 'evaluate_every', 'show_every'), 0)
     for name, lowest in least.items():
       if (value := getattr(self, name)) < lowest:

@@ -53,7 +53,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   stored = bool(config.data.latents)
   prepares = [conditioning.prepare for conditioning in model.conditionings]
   transform = make_transform(prepares, ('latents',) if stored else ('video',))
-  shapes = bucket_settings(**config.buckets)
+  shapes = bucket_settings(**config.buckets.to_dict())
   sources = functools.partial(make_sources, config.data, config.buckets)
   sources = with_embeddings(config, sources)
   buckets, validation = make_buckets(

@@ -244,7 +244,7 @@ def test_a_gate_that_lets_fewer_pass_than_before_is_not_closed_already():
 
 def test_norms_are_told_by_group():
   state, metrics = made(None, 2)(start(2), batch_of(0))
-  for player in ('', 'opponent_'):
+  for player in ('', 'discriminator_'):
     assert metrics[f'{player}gradient_norm/scale'] == metrics[f'{player}gradient_norm']
   expected = np.linalg.norm(np.linspace(0.5, 1, WIDTH))
   assert (

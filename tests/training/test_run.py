@@ -19,8 +19,8 @@ from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.data.mixture import make_batches
 from mgjax.data.records.reader import Records
+from mgjax.parallel.mesh import make_mesh
 from mgjax.registry import make_spec
-from mgjax.training import run
 from mgjax.training.validation import make_evaluate
 from mgjax.workflows.encode import encode
 from tests import tiny

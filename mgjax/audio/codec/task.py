@@ -38,7 +38,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   model = make_codec(config.model.to_dict())
   transform = make_transform((), ('audio',))
   sources = functools.partial(make_audio_sources, config.data, config.buckets)
-  shapes = bucket_settings(**config.buckets)
+  shapes = bucket_settings(**config.buckets.to_dict())
   buckets, validation = make_buckets(
     shapes, workdir, sources, transform, share=config.data.get('share', 'given')
   )
