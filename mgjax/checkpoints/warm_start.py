@@ -1,4 +1,4 @@
-"""The parameters that a run begins with, where another run hands over its own."""
+"""Initial parameters from another run (`start_from`)."""
 
 import logging
 from collections.abc import Callable

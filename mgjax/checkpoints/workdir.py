@@ -1,4 +1,4 @@
-"""Finished work directories back into models."""
+"""Reads work directories of runs, and writes those of imported and averaged weights."""
 
 import importlib.metadata
 import json
@@ -45,10 +45,10 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
 def read_config_of(
   workdir: str | os.PathLike[str], component: str, noun: str, hint: str = ''
 ) -> ConfigDict:
-  """Reads the configuration of a run of one part.
+  """Reads the configuration of a run that must be of one component.
 
   Raises:
-    ConfigError: the run was of another part, or there was none.
+    ConfigError: the run was of another component, or there was none.
   """
   config = read_config(workdir)
   if config.component != component:
@@ -159,12 +159,12 @@ def write_workdir(
   loss: float | None = None,
   frozen: bool = False,
 ) -> None:
-  """Makes a work directory that serves whatever reads that of a run of this part.
+  """Makes a work directory as a run of this component would, stopped at step 0.
 
   Args:
     config: of the component, plain JSON values.
     params: become the parameters and their average.
-    notes: what the part keeps beside its weights.
+    notes: what the component keeps beside its weights.
     workdir: without checkpoints.
     origin: joins what the checkpoint keeps, and says where the weights come from; its `order`
       stands where a run says in which order it saw its data.

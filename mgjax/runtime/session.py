@@ -1,4 +1,4 @@
-"""What surrounds a run from its start to its end: signals, a watchdog, an account of its time."""
+"""A session: one process of a run, with its signals, its watchdog and its goodput ledger."""
 
 import contextlib
 import dataclasses

@@ -1,8 +1,8 @@
-"""Ends a process that is stuck: a supervisor can start it again, a hang waits for ever.
+"""The watchdog: ends a process whose step, save or other phase takes too long (exit code 124).
 
-Where one of several processes is stuck and yet alive, its heart goes on beating and the others
-wait for it in the next exchange. So every process has a watchdog of its own, a thread that looks at
-the clock once in a while; steps know nothing of it.
+A process of several that is stuck still sends heartbeats, and the others wait for it in the next
+exchange. So every process has a watchdog of its own, a thread that looks at the clock once in a
+while; steps know nothing of it.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Batches in pieces: what devices cannot hold at once, they take one after another."""
+"""Gradient accumulation: how many micro-batches a batch is cut into."""
 
 import logging
 from collections.abc import Mapping
@@ -25,19 +25,19 @@ def accumulation(settings: RunSettings, mesh: Mesh) -> int:
 
 
 def check_batches(settings: RunSettings, batch_sizes: Mapping[str, int], mesh: Mesh) -> None:
-  """Raises ConfigError where a batch cannot be cut so; warns where it is cut finer than asked."""
-  count, parts = accumulation(settings, mesh), size(mesh, BATCH)
+  """Raises ConfigError where batches do not divide; warns where they are cut finer than asked."""
+  count, groups = accumulation(settings, mesh), size(mesh, BATCH)
   if count > settings.accumulate:
     _log.warning(
       '%d groups of devices instead of %d: every batch in %d micro-batches',
-      parts, settings.device_groups, count,
+      groups, settings.device_groups, count,
     )  # fmt: skip
   for name, batch_size in batch_sizes.items():
-    if batch_size % (count * parts):
-      below = batch_size // (count * parts) * count * parts
-      near = [str(rows) for rows in (below, below + count * parts) if rows]
+    if batch_size % (count * groups):
+      below = batch_size // (count * groups) * count * groups
+      near = [str(rows) for rows in (below, below + count * groups) if rows]
       raise ConfigError(
         f'the batch of {batch_size} of bucket {name!r} does not divide into {count} '
-        f'micro-batch(es) (train.accumulate) over {parts} group(s) of devices; take a batch size '
+        f'micro-batch(es) (train.accumulate) over {groups} group(s) of devices; take a batch size '
         f'of {" or ".join(near)}, or another mesh'
       )

@@ -1,4 +1,4 @@
-"""What happens when numbers go wrong: bad steps are told, and the last one is kept for a replay.
+"""Reports skipped and non-finite steps, and saves the step that ended a run for a replay.
 
 A folder `faults/step_N` of the work directory holds the batch of step N as the loader gave it (one
 file of a row of arrays for each share of it), the parameters that the step began with, the
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
-  """Returns the metrics of the good ones among some steps, and tells of the others.
+  """Returns the metrics of the steps that were taken, and logs those that were skipped.
 
   Args:
     rows: of each step, on the host.
@@ -58,8 +58,8 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
       raise NonFiniteError(
         f'{_what(row, step)}{_row_of(row)}; checkpoints hold earlier steps only. The same command '
         'goes on from there and ends the same way, unless it was a device that erred: then let '
-        'more steps pass with train.faults, take another --workdir with a lower optimizer.learning_rate or '
-        'optimizer.clip, or mend the data of that step',
+        'more steps pass with train.faults, take another --workdir with a lower '
+        'optimizer.learning_rate or optimizer.clip, or mend the data of that step',
         step,
       )
     if row.get('skipped'):
@@ -70,7 +70,7 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
 
 
 def check_norms(norms: Metrics, done: int) -> Metrics:
-  """Returns norms of parameters, on the host, if they are finite.
+  """Fetches the norms of parameters, and checks that they are finite.
 
   Raises:
     NonFiniteError: one is not, which no guard mends: nothing brings a parameter back.
@@ -214,7 +214,7 @@ def save_fault(
 
 
 def bare(state: State) -> State:
-  """Returns a state of parameters alone, those of both players."""
+  """Returns a state of parameters alone, with those of the discriminator."""
   discriminator = state.discriminator and {'params': state.discriminator['params']}
   return State(state.step, state.params, {}, {}, discriminator)
 
@@ -305,7 +305,7 @@ def examine(
 
 
 def make_learn_of(spec: TrainSpec, *, seed: int, accumulate: int) -> Learn:
-  """Makes what a step of a part learns from a batch, for one player or two."""
+  """Makes the gradients of a step, with or without a discriminator."""
   if spec.discriminator is None:
     return make_learn(spec.model, spec.objective, seed=seed, accumulate=accumulate)
   return make_adversarial_learn(spec.model, spec.discriminator, seed=seed, accumulate=accumulate)

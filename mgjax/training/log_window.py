@@ -1,4 +1,4 @@
-"""The steps between two lines of metrics: their means, and how fast they were."""
+"""The log window: accumulates metrics and step times between two lines of metrics."""
 
 import collections
 import resource
@@ -85,7 +85,7 @@ class LogWindow:
       self._wait(lambda: jax.block_until_ready(self._pending[-AHEAD]), left=AHEAD - 1)
 
   def check(self, done: int) -> None:
-    """Fetches what is pending, the last of it from step `done`; raises as `good` does."""
+    """Fetches what is pending, the last of it from step `done`; raises as `drop_skipped` does."""
     # Here alone the host waits for all that the devices do.
     rows, self._pending = self._wait(lambda: jax.device_get(self._pending), left=0), []
     self._steps += len(rows)

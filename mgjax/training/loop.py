@@ -1,4 +1,4 @@
-"""The training loop: batches in, steps, reports, checkpoints; the same for every part."""
+"""The training loop: batches in, steps, reports, checkpoints; the same for every component."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-  """What the loop calls on, beside the step itself.
+  """The functions that the loop calls beside the step itself.
 
   Attributes:
     prepare: a batch on the devices to what the step reads.
@@ -71,7 +71,7 @@ def run_loop(
     state: where to begin.
     step: jitted; may donate its state.
     loader: positioned at `state.step`.
-    hooks: what it calls on.
+    hooks: functions that it calls beside the step.
     settings: how long it trains, and when what happens.
     mesh: of the devices.
     workdir: where metrics and pictures go.

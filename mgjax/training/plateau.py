@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Plateau(NamedTuple):
-  """What is remembered of validations, in the optimizer's state.
+  """The validations so far, in the optimizer's state.
 
   Attributes:
     factor: float32 scalar that the schedule's rate is multiplied with.
@@ -52,7 +52,7 @@ def scale_by_plateau() -> optax.GradientTransformation:
 
 
 def after_validation(plateau: Plateau, loss: Array, patience: Patience) -> Plateau:
-  """Returns what is remembered after one more validation.
+  """Updates the plateau after one more validation.
 
     better  = loss < best (1 - improvement)
     stalled = 0 if better else stalled + 1
@@ -76,7 +76,7 @@ def after_validation(plateau: Plateau, loss: Array, patience: Patience) -> Plate
 def make_react(
   own: Patience, other: Patience | None = None
 ) -> Callable[[State, Metrics], State] | None:
-  """Makes `react(state, found) -> state`, which hears of every validation; None if none can matter.
+  """Makes `react(state, found) -> state`, called after every validation; None without patience.
 
   Args:
     own: of the model's optimizer.
@@ -95,23 +95,21 @@ def make_react(
       )
     if jax.process_count() > 1:  # one loss for all, bit by bit
       loss = float(multihost_utils.broadcast_one_to_all(np.float32(loss)))
-    state = state.replace(opt_state=_judged(state.opt_state, loss, own))
+    state = state.replace(opt_state=_updated(state.opt_state, loss, own))
     if state.discriminator is not None:
-      opt_state = _judged(state.discriminator['opt_state'], loss, other)
+      opt_state = _updated(state.discriminator['opt_state'], loss, other)
       state = state.replace(discriminator={**state.discriminator, 'opt_state': opt_state})
     return state
 
   return react
 
 
-def _judged(opt_state: Tree, loss: float, patience: Patience) -> Tree:
-  def judge(leaf: Any) -> Any:
+def _updated(opt_state: Tree, loss: float, patience: Patience) -> Tree:
+  def update(leaf: Any) -> Any:
     if not isinstance(leaf, Plateau):
       return leaf
-    generator_objective = jax.jit(
-      after_validation, static_argnums=2, out_shardings=shardings_of(leaf)
-    )
-    after = generator_objective(leaf, np.float32(loss), patience)
+    jitted = jax.jit(after_validation, static_argnums=2, out_shardings=shardings_of(leaf))
+    after = jitted(leaf, np.float32(loss), patience)
     if float(after.factor) < float(leaf.factor):
       _log.info(
         'the validation loss %.6g stalls at %.6g: learning rates are %g of the schedule from here',
@@ -121,7 +119,7 @@ def _judged(opt_state: Tree, loss: float, patience: Patience) -> Tree:
       )
     return after
 
-  return jax.tree.map(judge, opt_state, is_leaf=lambda leaf: isinstance(leaf, Plateau))
+  return jax.tree.map(update, opt_state, is_leaf=lambda leaf: isinstance(leaf, Plateau))
 
 
 def learning_rate(opt_state: Tree, rate: Callable[[Array], Array]) -> Array:

@@ -1,4 +1,4 @@
-"""A configuration and a work directory to a training run: objects are built here, once."""
+"""Runs a training: builds everything from the configuration once, restores, and loops."""
 
 import functools
 import logging
@@ -62,7 +62,7 @@ def train(
   new_data: bool = False,
   spent: float = 0.0,
 ) -> State:
-  """Trains the part that a configuration describes, or goes on with it where it stopped.
+  """Trains the component that a configuration describes, or resumes where it stopped.
 
   Args:
     config: from `configs/`.

@@ -1,4 +1,4 @@
-"""What distinguishes one trainable part of Movie Gen from another."""
+"""What a section tells the engine: model, objectives, data, hooks; and its outline and encoding."""
 
 import dataclasses
 import fractions
@@ -25,17 +25,17 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Adversary:
-  """The other player of a part that trains against one; see `adversarial.py`.
+  """The discriminator that a component trains against; see `adversarial.py`.
 
   Attributes:
     model: the Linen module.
     inputs: arguments of `model.init` after the key, arrays or shapes.
-    judged: what the part itself minimises, with the discriminator's judgement:
-      `judged(predict, batch, key, judge) -> (loss, metrics, made)`; `made` is for the discriminator.
-    objective: what the discriminator minimises: `objective(predict, batch, made, key) -> (loss,
-      metrics)`, its metrics named unlike those of `judged`.
+    generator_objective: what the component minimises against it: `(predict, batch, key, judge) ->
+      (loss, metrics, made)`; `judge` is a `Critic`, `made` is what the discriminator has to judge.
+    objective: what the discriminator minimises: `(predict, batch, made, key) -> (loss, metrics)`,
+      its metrics named unlike those of `generator_objective`.
     optimizer: of its parameters.
-    start: step from which on it plays.
+    start: the first step in which it counts and learns.
   """
 
   model: nn.Module
@@ -63,7 +63,7 @@ class TrainSpec:
     check: raises if a checkpoint with these notes was trained on something else, or None.
     start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
       where `place(name, shape)` says; or None.
-    discriminator: the player it trains against, or None.
+    discriminator: that it trains against, or None.
     frozen: parameters that nothing trains; `objective`, `validate` and the discriminator's
       `generator_objective` then take them as an argument `frozen`. None for none.
     flops: a prepared batch to the operations of a step on it, by its shapes alone; None where they
@@ -86,9 +86,9 @@ class TrainSpec:
   flops: Callable[[Batch], int] | None = None
 
 
-def init_params(player: TrainSpec | Adversary, key: Key) -> Tree:
-  """Returns parameters that a part or its discriminator may begin with, in their boxes."""
-  return player.model.init(key, *player.inputs)['params']
+def init_params(spec: TrainSpec | Adversary, key: Key) -> Tree:
+  """Initialises the parameters of a component or its discriminator, with their logical axes."""
+  return spec.model.init(key, *spec.inputs)['params']
 
 
 def make_buckets(

@@ -1,4 +1,4 @@
-"""One training step: the same pure function for every part of Movie Gen."""
+"""One training step: the same pure function for every component."""
 
 import functools
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def make_step(
 
 
 def make_learn(model: nn.Module, objective: Objective, *, seed: int, accumulate: int = 1) -> Learn:
-  """Makes what a step learns from a batch, without the update; arguments as for `make_step`."""
+  """Makes the gradients of a step, without the update; arguments as for `make_step`."""
 
   def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
     def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Array, Metrics]:
@@ -99,7 +99,7 @@ def apply(
 
 
 def accumulated(gradient, params: Tree, batch: Batch, key: Key, count: int) -> Tree:
-  """Returns the mean of gradient(params, micro_batch, key) over `count` parts of a batch."""
+  """Returns the mean of gradient(params, micro_batch, key) over `count` pieces of a batch."""
   if count == 1:
     return gradient(params, batch, key)
 

@@ -1,4 +1,4 @@
-"""The validation loss of a part: samples, noise and times are fixed, the model alone moves it."""
+"""The validation loss, on fixed samples, noise and times, so that the model alone moves it."""
 
 from collections.abc import Callable
 

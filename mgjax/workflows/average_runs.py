@@ -1,4 +1,4 @@
-"""Several finetunes into one work directory (Movie Gen §3.3)."""
+"""Averages the weights of several finetunes into a new work directory (Movie Gen §3.3)."""
 
 import dataclasses
 import functools
@@ -57,7 +57,7 @@ class AverageCandidate:
 
 @dataclasses.dataclass(frozen=True)
 class Averaged:
-  """What an average came to.
+  """The result of an average.
 
   Attributes:
     steps: of the checkpoint that was read of each candidate.
@@ -181,7 +181,7 @@ def _average(
 
 
 def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
-  """Returns the configuration of the first candidate; all must be of its part and its model."""
+  """Returns the configuration of the first candidate; all must be of the same model."""
   if not candidates:
     raise ConfigError('there is nothing to average; name at least one run')
   if len(set(candidates)) < len(candidates):

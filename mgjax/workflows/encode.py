@@ -1,4 +1,4 @@
-"""Clips to latent records, so that training need not run the autoencoder (Movie Gen §3.1.6)."""
+"""Encodes clips into records of latents, so that training need not (Movie Gen §3.1.6)."""
 
 import itertools
 import json

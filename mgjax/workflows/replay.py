@@ -1,4 +1,4 @@
-"""A step that ended a run, taken again."""
+"""Replays the step that ended a run, and finds the first operation that is not finite."""
 
 import functools
 import os

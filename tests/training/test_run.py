@@ -125,7 +125,7 @@ def test_a_changed_configuration_is_refused_by_name(tiny_runs):
     train(tiny.video(tiny_runs, model__depth=2), tiny_runs / 'video')
   with pytest.raises(ConfigError, match=r"data\.latents: 'read' -> 'encoded on the fly'"):
     train(tiny.video(tiny_runs, latents=False), tiny_runs / 'video')
-  with pytest.raises(ConfigError, match=r'optimizer\.peak: .*seed: 0 -> 1'):
+  with pytest.raises(ConfigError, match=r'optimizer\.learning_rate: .*seed: 0 -> 1'):
     train(tiny.video(tiny_runs, optimizer__learning_rate=1.0, seed=1), tiny_runs / 'video')
 
 
