@@ -1,4 +1,4 @@
-"""Fingerprints of arrays, computed where they lie, and what leaves they tell apart."""
+"""Fingerprints of arrays, computed on their devices, which tell whether a checkpoint is intact."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What people do with the checkpoints of a run beside training: look, verify, clear away."""
+"""Lists, verifies and prunes the checkpoints of a run."""
 
 import dataclasses
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class CheckpointSummary:
 
 
 def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
-  """Looks at every checkpoint without reading arrays: their parts, sizes and records.
+  """Lists every checkpoint without reading arrays: items, sizes and records.
 
   Raises:
     CheckpointError: there never was one.

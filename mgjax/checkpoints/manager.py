@@ -1,7 +1,7 @@
-"""The checkpoints of a run: which are written, kept, trusted and read.
+"""Saves, keeps, verifies and restores the checkpoints of a run.
 
 They lie in a directory of their own, which may be a URL, such as `gs://bucket/path`, that orbax can
-write to (the extra `gcs`); `checkpoint_files.py` says what is in each.
+write to (the extra `gcs`); `orbax_io.py` says what is in each.
 """
 
 import logging

@@ -5,9 +5,9 @@ checkpoint load silently as wrong values. So every leaf's fingerprint is compute
 stored beside the arrays, and computed again after a restore.
 
 A checkpoint is one directory `<step>` with an item for every field of the state that has leaves
-(`params`, `opt_state`, `average`, `discriminator`, ...) and `meta`, a JSON value `{'record': {'meta',
-'loss', 'leaves'}, 'digest'}`: the caller's own meta, the validation loss if it is known, and for
-each item each leaf's dtype, shape and fingerprint, under a SHA-256 of its own.
+(`params`, `opt_state`, `average`, `discriminator`, ...) and `meta`, a JSON value
+`{'record': {'meta', 'loss', 'leaves'}, 'digest'}`: the caller's own meta, the validation loss if
+it is known, and for each item each leaf's dtype, shape and fingerprint, under a SHA-256 of its own.
 """
 
 import dataclasses
@@ -242,10 +242,10 @@ def verify_checkpoint(path: epath.Path) -> None:
 
 
 def check_files(path: epath.Path) -> dict[str, Any]:
-  """Looks whether a checkpoint has all its parts, and returns its record, which alone it reads.
+  """Checks that a checkpoint has all its files, and returns its record, which alone it reads.
 
   Raises:
-    Damaged: a part is missing, cut, or has other leaves than the record.
+    Damaged: a file is missing, cut, or has other leaves than the record.
   """
   record = read_record(path)
   for name, saved in record['leaves'].items():

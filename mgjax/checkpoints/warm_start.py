@@ -1,10 +1,9 @@
-"""The parameters that a run begins with, where another run hands over its own."""
+"""Initial parameters from another run (`start_from`)."""
 
 import logging
 from collections.abc import Callable
 
 import jax
-from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.errors import ConfigError
@@ -60,20 +59,19 @@ def start_from(start: Tree, params: Tree) -> Tree:
 
 
 def make_start(
-  config: ConfigDict, adapt: Callable[[Tree], Tree] = lambda params: params
+  start_from: str, component: str, adapt: Callable[[Tree], Tree] = lambda params: params
 ) -> Callable[[Place], Tree] | None:
-  """Makes what reads the parameters of `config.start_from`, a run of the same part; see `Part`.
+  """Makes the `TrainSpec.start` that reads the parameters of another run; None without one.
 
   Args:
-    config: of the run that begins; None is returned where it starts from nothing.
+    start_from: its work directory, '' for none: `start_from` of a configuration.
+    component: that both runs train.
     adapt: what is done to the parameters.
   """
 
   def start(place: Place) -> Tree:
-    if (component := read_config(config.start_from).component) != config.component:
-      raise ConfigError(
-        f'config.start_from={config.start_from!r} trained {component!r}, not {config.component!r}'
-      )
-    return adapt(load_params(config.start_from, place=place)[0])
+    if (other := read_config(start_from).component) != component:
+      raise ConfigError(f'config.start_from={start_from!r} trained {other!r}, not {component!r}')
+    return adapt(load_params(start_from, place=place)[0])
 
-  return start if config.start_from else None
+  return start if start_from else None

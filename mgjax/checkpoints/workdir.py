@@ -1,4 +1,4 @@
-"""Finished work directories back into models."""
+"""Reads work directories of runs, and writes those of imported and averaged weights."""
 
 import importlib.metadata
 import json
@@ -45,10 +45,10 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
 def read_config_of(
   workdir: str | os.PathLike[str], component: str, noun: str, hint: str = ''
 ) -> ConfigDict:
-  """Reads the configuration of a run of one part.
+  """Reads the configuration of a run that must be of one component.
 
   Raises:
-    ConfigError: the run was of another part, or there was none.
+    ConfigError: the run was of another component, or there was none.
   """
   config = read_config(workdir)
   if config.component != component:
@@ -66,38 +66,29 @@ def places_of(
 
 
 def open_checkpoints(
-  workdir: str | os.PathLike[str], train: Mapping[str, Any] | ConfigDict | None = None
+  workdir: str | os.PathLike[str], place: str | None = None, keep: Keep | None = None
 ) -> Checkpoints:
-  """Opens the checkpoints of a run: at its `train.checkpoints`, by default in its work directory.
+  """Opens the checkpoints of a run.
 
   Args:
     workdir: of the run.
-    train: the field of its configuration; by default of the one in the work directory.
+    place: an absolute path or a URL, '' for the work directory: `train.checkpoints` of a
+      configuration. By default place and `keep` are those of the one in the work directory.
+    keep: which checkpoints stay.
 
   Raises:
-    ConfigError: `train.checkpoints` is a path that depends on where one stands, or what `train`
-      keeps makes no sense.
+    ConfigError: `place` depends on where one stands, or what is to be kept makes no sense.
   """
-  if train is None and (pathlib.Path(workdir) / 'config.json').exists():
-    train = read_config(workdir).get('train')
-  place = (train or {}).get('checkpoints') or ''
+  if place is None and (pathlib.Path(workdir) / 'config.json').exists():
+    train = read_config(workdir).to_dict().get('train') or {}
+    place = train.get('checkpoints')
+    keep = Keep(train.get('keep', 3), train.get('keep_every', 0), train.get('keep_best', 0))
   if place and '://' not in place and not os.path.isabs(place):
     raise ConfigError(
       f'train.checkpoints = {place!r} is a relative path; give an absolute path, a URL such as '
       "gs://bucket/path, or '' for the work directory"
     )
-  return Checkpoints(place or pathlib.Path(workdir) / 'checkpoints', _keep(train or {}))
-
-
-def _keep(train: Mapping[str, Any] | ConfigDict) -> Keep:
-  keep = Keep(train.get('keep', 3), train.get('keep_every', 0), train.get('keep_best', 0))
-  save, evaluate = train.get('save_every', 0), train.get('evaluate_every', 0)
-  if keep.best and not (evaluate and save % evaluate == 0):
-    raise ConfigError(
-      f'train.keep_best = {keep.best} needs the validation loss of every checkpoint, but '
-      f'train.save_every = {save} is no multiple of train.evaluate_every = {evaluate}'
-    )
-  return keep
+  return Checkpoints(place or pathlib.Path(workdir) / 'checkpoints', keep or Keep())
 
 
 def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
@@ -159,7 +150,7 @@ class _Untrained:
 
 
 def write_workdir(
-  config: ConfigDict,
+  config: Mapping[str, Any],
   params: Tree,
   notes: Mapping[str, Any],
   workdir: pathlib.Path,
@@ -168,12 +159,12 @@ def write_workdir(
   loss: float | None = None,
   frozen: bool = False,
 ) -> None:
-  """Makes a work directory that serves whatever reads that of a run of this part.
+  """Makes a work directory as a run of this component would, stopped at step 0.
 
   Args:
-    config: of the part.
+    config: of the component, plain JSON values.
     params: become the parameters and their average.
-    notes: what the part keeps beside its weights.
+    notes: what the component keeps beside its weights.
     workdir: without checkpoints.
     origin: joins what the checkpoint keeps, and says where the weights come from; its `order`
       stands where a run says in which order it saw its data.
@@ -181,7 +172,7 @@ def write_workdir(
     frozen: whether nobody trains them: the average alone is written.
   """
   leaves = named_leaves(params)
-  write_json(workdir / 'config.json', config.to_dict())
+  write_json(workdir / 'config.json', config)
   write_about(workdir, RECORDED)
   write_json(workdir / 'parameters.json', {name: list(leaf.shape) for name, leaf in leaves.items()})
   types = {name: str(leaf.dtype) for name, leaf in leaves.items()}
@@ -190,14 +181,14 @@ def write_workdir(
   params = jax.tree.map(jnp.asarray, params)
   meta = {
     'step': 0,
-    'config': config.to_dict(),
+    'config': dict(config),
     'notes': dict(notes),
     'version': mgjax.__version__,
     **origin,
   }
   trained = {} if frozen else params
   state = _Untrained(step=jnp.zeros((), jnp.int32), params=trained, average=params)
-  with open_checkpoints(workdir, config.train) as checkpoints:
+  with open_checkpoints(workdir) as checkpoints:
     checkpoints.save(state, meta, loss)
 
 

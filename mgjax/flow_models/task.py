@@ -25,6 +25,7 @@ from mgjax.flow_models.build import (
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.text.embeddings import TextSettings, stored_encoders, with_embeddings
+from mgjax.training.settings import bucket_settings
 from mgjax.training.spec import MakeSources, Outline, TrainSpec, longest_of, make_buckets
 
 Sizes = tuple[tuple[int, ...], tuple[int, ...]]  # of a sample (t h w), of its latents (t h w c)
@@ -64,7 +65,9 @@ def make_flow_spec(
   )
   text = TextSettings.of(config.to_dict())
   sources = with_embeddings(text, make_sources)
-  buckets, validation = make_buckets(config, workdir, sources, transform)
+  rows = bucket_settings(**config.buckets.to_dict())
+  share = config.data.get('share', 'given')
+  buckets, validation = make_buckets(rows, workdir, sources, transform, share=share)
 
   def prepare(batch: Batch) -> Batch:
     latents = codec.encode(batch[raw]) if raw in batch else batch['latents']
@@ -83,11 +86,11 @@ def make_flow_spec(
     buckets=buckets,
     validation=validation,
     prepare=prepare,
-    show=functools.partial(show, generate, longest_of(validation, config)),
+    show=functools.partial(show, generate, longest_of(validation, rows)),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config.autoencoder, learnt),
     flops=make_flops(model),
-    start=make_start(config, adapt),
+    start=make_start(config.start_from, config.component, adapt),
   )
 
 

@@ -27,7 +27,7 @@ from mgjax.tae.objective import LossWeights
 from mgjax.tae.task import make_adversary
 from mgjax.tae.tiling import Tiling
 from mgjax.training.adversarial import make_adversarial_step
-from mgjax.training.optimizer import make_run_optimizer
+from mgjax.training.optimizer import make_optimizer
 from mgjax.training.spec import Adversary, init_params
 from mgjax.training.state import abstract_state
 
@@ -56,7 +56,7 @@ def compile_autoencoder(
   place = parse_topology(topology)
   spec = make_autoencoder_step_spec(config)
   adversary = make_adversary(config, LossWeights(**config.objective), None)
-  other = adversary and make_run_optimizer(adversary.optimizer, config.train.steps)
+  other = adversary and make_optimizer(adversary.optimizer, config.train.steps)
   devices = tpu_devices(place)
   mesh = make_mesh(sizes or {'fsdp': place.devices}, devices=devices, torus=place.torus)
   name, shape = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))

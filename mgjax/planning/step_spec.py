@@ -15,8 +15,9 @@ from mgjax.flow_models.build import make_flow_model, make_objectives, small_inpu
 from mgjax.flow_models.settings import ObjectiveSettings
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.objective import LossWeights, make_objective
-from mgjax.training.guard import make_guard
-from mgjax.training.optimizer import make_run_optimizer
+from mgjax.training.guard import UpdateGuard
+from mgjax.training.optimizer import make_optimizer
+from mgjax.training.settings import optimizer_settings
 from mgjax.training.step import Step, make_step
 
 
@@ -64,7 +65,7 @@ def make_autoencoder_step_spec(config: ConfigDict) -> StepSpec:
 def _make(config: ConfigDict, model: nn.Module, inputs: tuple[Any, ...], objective: Objective):
   options = {
     'seed': config.seed, 'decay': config.train.ema_decay, 'accumulate': config.train.accumulate,
-    'guard': make_guard(config.train),
+    'guard': UpdateGuard(**config.train.get('faults', {})),
   }  # fmt: skip
-  optimizer = make_run_optimizer(config.optimizer, config.train.steps)
+  optimizer = make_optimizer(optimizer_settings(**config.optimizer.to_dict()), config.train.steps)
   return StepSpec(model, inputs, objective, optimizer, options)

@@ -1,4 +1,4 @@
-"""Curves as SVG: what a page shows without a library to draw it."""
+"""Line charts as SVG, without a plotting library."""
 
 import html
 import math
@@ -41,7 +41,8 @@ def chart(
   for value in ticks(min(0.0, *xs), max(xs)):
     parts.append(_line(across(value), HEIGHT - BOTTOM, across(value), HEIGHT - BOTTOM + 4, 'axis'))
     parts.append(
-      f'<text class="x" x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 16}">{format_number(value)}</text>'
+      f'<text class="x" x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 16}">'
+      f'{format_number(value)}</text>'
     )
   for value in ticks(min(ys), max(ys), logarithmic):
     parts.append(_line(LEFT, up(value), WIDTH - RIGHT, up(value), 'grid'))

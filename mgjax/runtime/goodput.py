@@ -1,8 +1,9 @@
-"""Where the time of a run went, over all its attempts.
+"""Goodput: where the time of a run went, over all its sessions.
 
-`goodput.jsonl` in the work directory only grows: each line says what one attempt, one process from
-its start to its end, spent in each phase so far. A line that a kill cut short is passed over. What
-no line tells of, the end of an attempt that was killed and the pause before the next one, is idle.
+`goodput.jsonl` in the work directory only grows: each line says what one session (there called an
+attempt), one process from its start to its end, spent in each phase so far. A line that a kill cut
+short is passed over. What no line tells of, the end of a session that was killed and the pause
+before the next one, is idle.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a run reports: metrics.jsonl and TensorBoard for later, one line or a bar for now."""
+"""Metrics of a run: metrics.jsonl, TensorBoard, and a progress bar or plain lines."""
 
 import collections
 import datetime

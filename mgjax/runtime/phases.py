@@ -1,4 +1,4 @@
-"""What a run is doing at any moment, and for how long it did what."""
+"""Phases of a run (step, data, save, ...) and the seconds spent in each."""
 
 import contextlib
 import os

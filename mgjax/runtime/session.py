@@ -1,19 +1,17 @@
-"""What surrounds a run from its start to its end: signals, a watchdog, an account of its time."""
+"""A session: one process of a run, with its signals, its watchdog and its goodput ledger."""
 
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import jax
-from ml_collections import ConfigDict
 
 from mgjax.parallel.distributed import PATIENCE
 from mgjax.runtime.goodput import Ledger
 from mgjax.runtime.phases import Phases
 from mgjax.runtime.signals import stop_signal
-from mgjax.runtime.watchdog import read_limits, watched
+from mgjax.runtime.watchdog import Limits, watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,22 +36,19 @@ class Session:
 
 @contextlib.contextmanager
 def run_session(
-  workdir: str | os.PathLike[str], limits: Mapping[str, Any] | ConfigDict, spent: float = 0.0
+  workdir: str | os.PathLike[str], limits: Limits, spent: float = 0.0
 ) -> Iterator[Session]:
   """Watches over a run, hears signals and keeps account of its time in the work directory.
 
   Args:
     workdir: of the run; nothing is written there before the first note.
-    limits: `train.limits` of its configuration.
+    limits: of its phases.
     spent: seconds that its process had been there before.
-
-  Raises:
-    ConfigError: a limit makes no sense.
   """
   phases = Phases(spent)
   patience = PATIENCE if jax.distributed.is_initialized() else 0
   with (
-    watched(phases, read_limits(limits), patience=patience),
+    watched(phases, limits, patience=patience),
     stop_signal(phases.stop) as stopped,
   ):
     yield Session(phases, stopped, Ledger(workdir, phases))

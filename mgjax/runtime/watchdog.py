@@ -1,48 +1,64 @@
-"""Ends a process that is stuck: a supervisor can start it again, a hang waits for ever.
+"""The watchdog: ends a process whose step, save or other phase takes too long (exit code 124).
 
-Where one of several processes is stuck and yet alive, its heart goes on beating and the others
-wait for it in the next exchange. So every process has a watchdog of its own, a thread that looks at
-the clock once in a while; steps know nothing of it.
+A process of several that is stuck still sends heartbeats, and the others wait for it in the next
+exchange. So every process has a watchdog of its own, a thread that looks at the clock once in a
+while; steps know nothing of it.
 """
 
 import contextlib
+import dataclasses
 import faulthandler
 import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
-
-from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.runtime.phases import Phases
 
 EXIT_CODE = 124
-LIMITS = ('compile', 'step', 'evaluate', 'save', 'restore', 'stop')
 OFTEN = 1.0  # seconds between two looks
 
 
-def read_limits(fields: Mapping[str, Any] | ConfigDict) -> dict[str, float]:
-  """Reads `train.limits` of a configuration: seconds that each phase may take.
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """Seconds that each phase of a run may take: `train.limits` of a configuration; 0 for any time.
 
-  Phases that it does not name, as in configurations of before there were limits, have none.
-
-  Raises:
-    ConfigError: a limit is negative or no number.
+  Attributes:
+    compile: compiling the programs of a step.
+    step: one step, with waiting for its data.
+    evaluate: a validation, or pictures.
+    save: a checkpoint.
+    restore: reading one.
+    stop: from a signal to the end of the process.
+    heartbeat: without a sign of life from one of several processes; JAX watches that one.
   """
-  limits = {name: float(fields.get(name, 0)) for name in LIMITS}
-  for name, limit in limits.items():
-    if not 0 <= limit < math.inf:
-      raise ConfigError(f'train.limits.{name} = {limit}; take seconds, or 0 for no limit')
-  return limits
+
+  compile: float = 0.0
+  step: float = 0.0
+  evaluate: float = 0.0
+  save: float = 0.0
+  restore: float = 0.0
+  stop: float = 0.0
+  heartbeat: float = 0.0
+
+  def __post_init__(self):
+    for name, limit in dataclasses.asdict(self).items():
+      if not 0 <= limit < math.inf:
+        raise ConfigError(f'train.limits.{name} = {limit}; take seconds, or 0 for no limit')
+
+  def watched(self) -> list[float]:
+    """Returns the limits that a watchdog has to look at."""
+    every = dataclasses.asdict(self).items()
+    return [limit for name, limit in every if limit and name != 'heartbeat']
 
 
 @contextlib.contextmanager
 def watched(
   phases: Phases,
-  limits: Mapping[str, float],
+  limits: Limits,
   leave: Callable[[int], Any] = os._exit,
   patience: float = 0.0,
 ) -> Iterator[None]:
@@ -54,13 +70,13 @@ def watched(
 
   Args:
     phases: of the block.
-    limits: seconds by name, of LIMITS; 0 for none.
+    limits: of its phases.
     leave: ends the process at once.
     patience: seconds before that in which others of several processes, which this one's end would
       take along, may show where they are themselves.
   """
   over = threading.Event()
-  pause = min([OFTEN, *(limit / 4 for limit in limits.values() if limit)])
+  pause = min([OFTEN, *(limit / 4 for limit in limits.watched())])
 
   def watch() -> None:
     while not over.wait(pause):
@@ -72,7 +88,7 @@ def watched(
         return
 
   thread = threading.Thread(target=watch, name='watchdog', daemon=True)
-  if any(limits.values()):
+  if limits.watched():
     thread.start()
   try:
     yield
@@ -82,22 +98,22 @@ def watched(
       thread.join()
 
 
-def _overdue(phases: Phases, limits: Mapping[str, float]) -> tuple[str, int] | None:
+def _overdue(phases: Phases, limits: Limits) -> tuple[str, int] | None:
   """Returns what takes too long, and the exit code; None if nothing does."""
   moment, now = phases.clock(), phases.now
-  if phases.stopping is not None and limits['stop']:
+  if phases.stopping is not None and limits.stop:
     spent = moment - phases.stopping
-    if spent > limits['stop']:
-      said = f'a signal asked to stop {spent:.3g} s ago (train.limits.stop = {limits["stop"]:g})'
+    if spent > limits.stop:
+      said = f'a signal asked to stop {spent:.3g} s ago (train.limits.stop = {limits.stop:g})'
       if not phases.unsaved:
         return f'{said}; nothing is unsaved, so it ends now, in the phase {now.name}', 0
       return f'{said}, but the phase {now.name} does not end; unsaved steps are done again', (
         EXIT_CODE
       )
   name = 'step' if now.name == 'data' else now.name
-  limit = limits.get(name, 0.0)
+  limit = getattr(limits, name, 0.0)
   if now.compiles and limit:
-    limit = limit + limits['compile'] if limits['compile'] else 0.0
+    limit = limit + limits.compile if limits.compile else 0.0
   spent = moment - now.since
   if not limit or spent <= limit:
     return None

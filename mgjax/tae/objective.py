@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.typing import Array, Batch, Critic, Float, Key, Metrics, Objective, Predict
+from mgjax.core.typing import Array, Batch, Critic, Float, Key, Metrics, Objective, Predict, Tree
 from mgjax.tae.autoencoder import Posterior
 from mgjax.tae.discriminator import generator_loss, gradient_penalty, hinge_loss
 from mgjax.tae.outlier import outlier_penalty
@@ -62,17 +62,19 @@ def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -
 
   Args:
     weights: of the terms.
-    perceptual: LPIPS, whose parameters the batch has under 'frozen'; None leaves it out.
+    perceptual: LPIPS, whose parameters the objective gets as `frozen`; None leaves it out.
 
   Returns:
-    objective(predict, batch, key); `predict(video, key)` is the autoencoder, `batch['video']` holds
+    objective(predict, batch, key, frozen=None); `predict(video, key)` is the autoencoder, `batch['video']` holds
     pixels in [-1, 1].
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
-  def objective(predict: Predict, batch: Batch, key: Key) -> tuple[Float[Array, ''], Metrics]:
+  def objective(
+    predict: Predict, batch: Batch, key: Key, frozen: Tree = None
+  ) -> tuple[Float[Array, ''], Metrics]:
     reconstruction, posterior = predict(batch['video'], key)
-    value, metrics = distance(reconstruction, batch)
+    value, metrics = distance(reconstruction, batch['video'], frozen)
     extra, more = latent_loss(posterior)
     return value + extra, {'loss': value + extra, **metrics, **more}
 
@@ -83,17 +85,19 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
   """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `training/adversarial.py`.
 
   Returns:
-    objective(predict, batch, key, critic) -> loss, metrics and the reconstructions, for the
+    objective(predict, batch, key, critic, frozen=None) -> loss, metrics and the reconstructions, for the
     discriminator. While `critic.active` is 0 it does not count.
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
   def objective(
-    predict: Predict, batch: Batch, key: Key, critic: Critic
+    predict: Predict, batch: Batch, key: Key, critic: Critic, frozen: Tree = None
   ) -> tuple[Float[Array, ''], Metrics, Float[Array, 'b t h w c']]:
     reconstruction, posterior = predict(batch['video'], key)
     made = jax.lax.stop_gradient(reconstruction)
-    (value, metrics), pull = jax.value_and_grad(distance, has_aux=True)(made, batch)
+    (value, metrics), pull = jax.value_and_grad(distance, has_aux=True)(
+      made, batch['video'], frozen
+    )
     critic_loss, push = jax.value_and_grad(lambda made: generator_loss(critic.predict(made)))(made)
     scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), LARGEST) if weights.adaptive else 1
     weight = weights.adversarial * scale * critic.active
@@ -137,9 +141,8 @@ def make_discriminator_objective(weights: LossWeights):
 
 def _make_distance(weights: LossWeights, perceptual: Perceptual | None):
   def distance(
-    reconstruction: Float[Array, 'b t h w c'], batch: Batch
+    reconstruction: Float[Array, 'b t h w c'], video: Float[Array, 'b t h w c'], frozen: Tree
   ) -> tuple[Float[Array, ''], Metrics]:
-    video = batch['video']
     absolute = reconstruction_loss(video, reconstruction)
     difference = video.astype(jnp.float32) - reconstruction.astype(jnp.float32)
     squared = jnp.mean(difference * difference)
@@ -147,7 +150,7 @@ def _make_distance(weights: LossWeights, perceptual: Perceptual | None):
     psnr = 10 * jnp.log10(4 / jnp.maximum(squared, 1e-10))
     value, metrics = absolute + weights.mse * squared, {'l1': absolute, 'psnr': psnr}
     if perceptual is not None:
-      lpips = jnp.mean(perceptual.apply({'params': batch['frozen']}, video, reconstruction))
+      lpips = jnp.mean(perceptual.apply({'params': frozen}, video, reconstruction))
       value, metrics = value + weights.perceptual * lpips, {**metrics, 'lpips': lpips}
     return value, metrics
 

@@ -31,6 +31,7 @@ from mgjax.tae.objective import (
   make_objective,
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
+from mgjax.training.settings import bucket_settings, optimizer_settings
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # clips in a picture
@@ -46,13 +47,14 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   data = data_settings(config.data.to_dict())
   shapes = video_shapes(config.buckets.to_dict(), data.fps)
   sources = functools.partial(make_sources, data, shapes)
-  buckets, validation = make_buckets(config, workdir, sources, transform)
+  rows = bucket_settings(**config.buckets.to_dict())
+  buckets, validation = make_buckets(rows, workdir, sources, transform, share=data.share)
 
   def prepare(batch: Batch) -> Batch:
     return {'video': to_unit(batch['video'])}
 
-  longest = longest_of(validation, config)
-  shape = config.buckets[longest.name]
+  longest = longest_of(validation, rows)
+  shape = shapes[longest.name]
   example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
 
   @jax.jit
@@ -91,7 +93,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     prepare=prepare,
     show=show,
     notes=notes,
-    start=make_start(config),
+    start=make_start(config.start_from, config.component),
     discriminator=make_adversary(config, weights, perceptual),
     frozen=frozen,
   )
@@ -129,7 +131,7 @@ def make_adversary(
     inputs=(jnp.zeros((1, 1, side, side, 3)),),
     generator_objective=make_adversarial_objective(weights, perceptual),
     objective=make_discriminator_objective(weights),
-    optimizer=optimizer,
+    optimizer=optimizer_settings(**optimizer),
     start=start,
   )
 

@@ -1,8 +1,8 @@
-"""One training step of two players: a model, and the discriminator that judges what it makes.
+"""The adversarial training step: a model and its discriminator.
 
-The autoencoder (Movie Gen §3.1.1) and the audio codec train against discriminators. Both players
-take one step at a time, from the same reconstructions and each from the other as it was before the
-step; they lie in one state, and so are sharded, saved and resumed together.
+The autoencoder (Movie Gen §3.1.1) and the audio codec train against discriminators. Both are
+updated in the same step, from the same reconstructions and each against the other as it was before
+the step; they lie in one state, and so are sharded, saved and resumed together.
 """
 
 import functools
@@ -31,11 +31,11 @@ def make_adversarial_step(
   accumulate: int = 1,
   guard: UpdateGuard | None = None,
 ) -> Step:
-  """Makes `step(state, batch, frozen=None) -> (state, metrics)`, as `make_step` does, for two.
+  """Makes `step(state, batch, frozen=None) -> (state, metrics)` for a model and its discriminator.
 
-  Before step `discriminator.start` the discriminator neither judges nor learns. What it would say is computed
-  all the same: one program for the whole run, and none of it in a branch, where XLA's convolutions
-  take several times as long on a CPU.
+  Before step `discriminator.start` the discriminator has no say and does not learn. Its loss is
+  computed all the same: one program for the whole run, and none of it in a branch, where XLA's
+  convolutions take several times as long on a CPU.
 
   Args:
     model: a Linen module.
@@ -45,7 +45,7 @@ def make_adversarial_step(
     seed: of all draws.
     decay: of the average of the model's parameters; none is kept of the discriminator's.
     accumulate: as for `make_step`.
-    guard: as for `make_step`; a step that is bad for one player is taken by neither.
+    guard: as for `make_step`; a step that is bad for one updates neither.
   """
   learn = make_adversarial_learn(model, discriminator, seed=seed, accumulate=accumulate)
 
@@ -73,19 +73,18 @@ def make_adversarial_step(
 def make_adversarial_learn(
   model: nn.Module, discriminator: Adversary, *, seed: int, accumulate: int = 1
 ) -> Learn:
-  """Makes what both learn from a batch, without the updates: a pair of gradients, one loss."""
+  """Makes the adversarial step without the updates: both gradients, and the sum of the losses."""
 
   def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
     active = state.step >= discriminator.start
 
-    def gradient(players: tuple[Tree, Tree], batch: Batch, key: Key):
-      params, others = players
-      batch = with_frozen(batch, frozen)
+    def gradient(both: tuple[Tree, Tree], batch: Batch, key: Key):
+      params, others = both
       first, second = jax.random.split(key)
 
       def loss(params: Tree) -> tuple[Array, tuple[Metrics, Array]]:
         judge = Critic(bind(discriminator.model, others), active)
-        value, metrics, made = discriminator.generator_objective(
+        value, metrics, made = with_frozen(discriminator.generator_objective, frozen)(
           bind(model, params), batch, first, judge
         )
         return value, (metrics, made)
@@ -98,7 +97,7 @@ def make_adversarial_learn(
       return (gradients, learnt), value + other, metrics | more
 
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    players = (state.params, state.discriminator['params'])
-    return accumulated(gradient, players, batch, key, accumulate)
+    both = (state.params, state.discriminator['params'])
+    return accumulated(gradient, both, batch, key, accumulate)
 
   return learn

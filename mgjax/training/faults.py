@@ -1,4 +1,4 @@
-"""What happens when numbers go wrong: bad steps are told, and the last one is kept for a replay.
+"""Reports skipped and non-finite steps, and saves the step that ended a run for a replay.
 
 A folder `faults/step_N` of the work directory holds the batch of step N as the loader gave it (one
 file of a row of arrays for each share of it), the parameters that the step began with, the
@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import MgjaxError, NonFiniteError
@@ -30,7 +29,6 @@ from mgjax.data.mixture import REPLACED, ShapeBucket, make_batches, samples_of_b
 from mgjax.data.records.rows import decode_row, encode_row
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
-from mgjax.training.accumulation import accumulation
 from mgjax.training.adversarial import make_adversarial_learn
 from mgjax.training.spec import TrainSpec
 from mgjax.training.state import State
@@ -45,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
-  """Returns the metrics of the good ones among some steps, and tells of the others.
+  """Returns the metrics of the steps that were taken, and logs those that were skipped.
 
   Args:
     rows: of each step, on the host.
@@ -60,8 +58,8 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
       raise NonFiniteError(
         f'{_what(row, step)}{_row_of(row)}; checkpoints hold earlier steps only. The same command '
         'goes on from there and ends the same way, unless it was a device that erred: then let '
-        'more steps pass with train.faults, take another --workdir with a lower optimizer.learning_rate or '
-        'optimizer.clip, or mend the data of that step',
+        'more steps pass with train.faults, take another --workdir with a lower '
+        'optimizer.learning_rate or optimizer.clip, or mend the data of that step',
         step,
       )
     if row.get('skipped'):
@@ -72,7 +70,7 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
 
 
 def check_norms(norms: Metrics, done: int) -> Metrics:
-  """Returns norms of parameters, on the host, if they are finite.
+  """Fetches the norms of parameters, and checks that they are finite.
 
   Raises:
     NonFiniteError: one is not, which no guard mends: nothing brings a parameter back.
@@ -216,7 +214,7 @@ def save_fault(
 
 
 def bare(state: State) -> State:
-  """Returns a state of parameters alone, those of both players."""
+  """Returns a state of parameters alone, with those of the discriminator."""
   discriminator = state.discriminator and {'params': state.discriminator['params']}
   return State(state.step, state.params, {}, {}, discriminator)
 
@@ -237,16 +235,25 @@ def load_batch(folder: str | os.PathLike[str], share: tuple[int, int]) -> dict[s
 
 
 def make_explain(
-  config: ConfigDict, spec: TrainSpec, mesh: Mesh, workdir: pathlib.Path, begin: int
+  spec: TrainSpec,
+  mesh: Mesh,
+  workdir: pathlib.Path,
+  config: Mapping[str, Any],
+  *,
+  begin: int,
+  seed: int,
+  accumulate: int,
 ) -> Callable[[State, int], str]:
   """Makes `explain(state, step) -> sentence`, which keeps a step that ended a run for a replay.
 
   Args:
-    config: of the run.
-    part: that it trains.
+    spec: what the run trains.
     mesh: of the devices.
     workdir: of the run.
+    config: of the run, to be written down.
     begin: step of the first batch of the order of the data in force.
+    seed: of the run.
+    accumulate: micro-batches that a batch is cut into.
   """
   share = rows_of_process(mesh, jax.process_index())
 
@@ -254,16 +261,16 @@ def make_explain(
     # The guard is closed: these are the parameters that the step began with, or itself spoilt.
     state = bare(state.replace(step=jnp.full_like(state.step, step - 1)))
     host, hosts = share
-    batches = make_batches(spec.buckets, seed=config.seed, host=host, hosts=hosts)
+    batches = make_batches(spec.buckets, seed=seed, host=host, hosts=hosts)
     batch = {**batches[step - 1 - begin]}
     batch.pop(REPLACED, None)
-    found = examine(spec, config, mesh, state, batch)
-    bucket, indices = samples_of_batch(spec.buckets, step - 1 - begin, seed=config.seed)
+    found = examine(spec, mesh, state, batch, seed=seed, accumulate=accumulate)
+    bucket, indices = samples_of_batch(spec.buckets, step - 1 - begin, seed=seed)
     samples = samples_in_batch(bucket, indices) if jax.process_index() == 0 else []
     folder = workdir / 'faults' / f'step_{step:06d}'
     report = {'step': step, 'first': first_bad(found), 'bucket': bucket.name}
     report |= {'samples': samples, 'leaves': found}
-    save_fault(folder, state, batch, share, config.to_dict(), report)
+    save_fault(folder, state, batch, share, config, report)
     read = f'; of the bucket {bucket.name!r} it read {_listed(samples)}' if samples else ''
     return f'There {first_bad(found)}{read}. Take that step again with --replay={folder}'
 
@@ -271,27 +278,34 @@ def make_explain(
 
 
 def examine(
-  spec: TrainSpec, config: ConfigDict, mesh: Mesh, state: State, batch: Mapping[str, np.ndarray]
+  spec: TrainSpec,
+  mesh: Mesh,
+  state: State,
+  batch: Mapping[str, np.ndarray],
+  *,
+  seed: int,
+  accumulate: int,
 ) -> dict[str, dict[str, list[float]]]:
   """Takes a step again, without the update, and measures all that it reads and makes.
 
   Args:
-    part: whose step it is.
-    config: seed and train are read.
+    spec: whose step it is.
     mesh: of the devices.
     state: before the step.
     batch: the rows of this process, as the loader gave them.
+    seed: of the run.
+    accumulate: micro-batches that the batch is cut into.
 
   Returns:
     For each of TREES, name of leaf -> [norm of its finite numbers, how many are not].
   """
   placed = put_batch(dict(batch), mesh)
-  learn = make_learn_of(spec, seed=config.seed, accumulate=accumulation(config, mesh))
+  learn = make_learn_of(spec, seed=seed, accumulate=accumulate)
   return make_examine(learn)(state, placed, spec.prepare(placed), spec.frozen)
 
 
 def make_learn_of(spec: TrainSpec, *, seed: int, accumulate: int) -> Learn:
-  """Makes what a step of a part learns from a batch, for one player or two."""
+  """Makes the gradients of a step, with or without a discriminator."""
   if spec.discriminator is None:
     return make_learn(spec.model, spec.objective, seed=seed, accumulate=accumulate)
   return make_adversarial_learn(spec.model, spec.discriminator, seed=seed, accumulate=accumulate)

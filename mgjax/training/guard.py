@@ -1,23 +1,22 @@
-"""The guard inside a step: an update that would spoil the state is not made, and is counted.
+"""The update guard: skips updates with non-finite or spiking gradients, inside the jitted step.
 
 A step is bad if its loss or a norm of gradients is not finite or, where that is asked for, if a
-norm is a spike. After a bad step parameters, optimizer, average and discriminator are what they were,
-bit by bit; the step counts, and the data go on. More bad steps in a row than are let pass close the
-gate for good: no later step changes anything, so whenever the host looks it finds the parameters
-that failed. A parameter that is not finite shows in the loss of every step; one that no loss reads
-is found when norms are reported and before a state is saved, for reading all of them at every step
-costs more than the guard.
+norm is a spike. After a bad step parameters, optimizer, average and discriminator are what they
+were, bit by bit; the step counts, and the data go on. After more bad steps in a row than allowed
+the guard skips every later step, so whenever the host looks it finds the parameters that failed. A
+parameter that is not finite shows in the loss of every step; one that no loss reads is found when
+norms are reported and before a state is saved, for reading all of them at every step costs more
+than the guard.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
@@ -29,10 +28,10 @@ WARM_UP = 20  # good steps before any norm is called a spike
 
 @dataclasses.dataclass(frozen=True)
 class UpdateGuard:
-  """What is let through.
+  """Which updates are skipped: `train.faults` of a configuration.
 
   Attributes:
-    skip: bad steps in a row that are passed over; one more ends the run.
+    skip: bad steps in a row that are skipped; one more ends the run.
     spike: how many times its running mean a norm of gradients may be; 0 for any finite one.
   """
 
@@ -50,7 +49,7 @@ class UpdateGuard:
 
 @flax.struct.dataclass
 class SkipCounters:
-  """What the guard remembers.
+  """Counts and running means of the guard, part of the state.
 
   Attributes:
     skipped: int32 scalar, bad steps so far.
@@ -65,15 +64,6 @@ class SkipCounters:
   norms: dict[str, Array]
 
 
-def make_guard(train: Mapping[str, Any] | ConfigDict) -> UpdateGuard:
-  """Makes the guard that `train.faults` of a configuration describes.
-
-  Raises:
-    ConfigError: a value is out of its range.
-  """
-  return UpdateGuard(**dict(train.get('faults', {})))
-
-
 def start_counters(adversarial: bool = False) -> SkipCounters:
   """Returns the counters before the first step."""
   names = ('gradient_norm', *(('discriminator_gradient_norm',) if adversarial else ()))
@@ -82,7 +72,7 @@ def start_counters(adversarial: bool = False) -> SkipCounters:
 
 
 class Verdict(NamedTuple):
-  """What the guard says of a step.
+  """What `check_update` found out about a step.
 
   Attributes:
     good: bool scalar, or None where there is no guard.
@@ -107,16 +97,16 @@ def check_update(
     mean <- mean + (norm - mean) max(1 / (taken + 1), 1 / HORIZON)    over good steps
 
   Args:
-    gate: None lets everything through and counts nothing.
+    guard: None lets everything through and counts nothing.
     counters: before the step.
-    loss: that was minimised; the sum of both where there are two players.
-    gradients: by prefix of the player's norms: '' and 'opponent_'.
+    loss: that was minimised; with that of the discriminator, where there is one.
+    gradients: by prefix of their norms: '' and 'discriminator_'.
   """
-  norms = {f'{player}gradient_norm': optax.tree.norm(tree) for player, tree in gradients.items()}
+  norms = {f'{prefix}gradient_norm': optax.tree.norm(tree) for prefix, tree in gradients.items()}
   groups = {
     name: norm
-    for player, tree in gradients.items()
-    for name, norm in norms_by_group(f'{player}gradient_norm', tree).items()
+    for prefix, tree in gradients.items()
+    for name, norm in norms_by_group(f'{prefix}gradient_norm', tree).items()
   }
   if guard is None or counters is None:
     return Verdict(None, counters, norms | groups)
@@ -156,7 +146,7 @@ def apply_if(good: Array | None, update: Callable[[Tree], Tree], state: Tree) ->
 
 
 def parameter_norms(state: Tree) -> Metrics:
-  """Returns the norms of a state's parameters by group, those of both players."""
+  """Returns the norms of a state's parameters by group, the discriminator's too."""
   norms = norms_by_group('parameter_norm', state.params)
   if state.discriminator is not None:
     norms |= norms_by_group('discriminator_parameter_norm', state.discriminator['params'])
@@ -164,9 +154,9 @@ def parameter_norms(state: Tree) -> Metrics:
 
 
 def momentary(name: str) -> bool:
-  """Says whether of a metric the last value is reported, and not the mean over steps.
+  """Says whether a metric is reported by its last value instead of its mean over steps.
 
-  That keeps what is many numbers, the norms by group, from being fetched for every step.
+  That saves fetching the many norms by group at every step.
   """
   return '_norm/' in name or name.startswith('running_') or name == 'skipped_steps'
 
@@ -180,5 +170,5 @@ def norms_by_group(name: str, tree: Tree) -> Metrics:
 
 
 def reopened(counters: SkipCounters, guard: UpdateGuard) -> SkipCounters:
-  """Returns counters by which a guard that now lets fewer pass in a row is not closed already."""
+  """Returns counters with which a guard that now allows fewer bad steps does not end at once."""
   return counters.replace(in_a_row=jnp.minimum(counters.in_a_row, guard.skip))

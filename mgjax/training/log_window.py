@@ -1,4 +1,4 @@
-"""The steps between two lines of metrics: their means, and how fast they were."""
+"""The log window: accumulates metrics and step times between two lines of metrics."""
 
 import collections
 import resource
@@ -33,7 +33,7 @@ class LogWindow:
     self,
     writer: MetricWriter,
     progress: Progress,
-    attempt: Session,
+    session: Session,
     mesh: Mesh,
     flops: Callable[[Batch], int] | None = None,
   ):
@@ -42,11 +42,11 @@ class LogWindow:
     Args:
       writer: of metrics.
       progress: shows them.
-      attempt: whose clock times the steps.
+      session: whose clock times the steps.
       mesh: of all devices that share a step.
       flops: operations that a step on a batch takes, where that is known.
     """
-    self._writer, self._progress, self._attempt = writer, progress, attempt
+    self._writer, self._progress, self._session = writer, progress, session
     self._mesh, self._flops = mesh, flops
     self.replaced = 0  # samples of this host that stand for broken ones, since the loop began
     self._clear()
@@ -59,7 +59,7 @@ class LogWindow:
     self._replaced_before = self.replaced
     self._operations = 0
     self._times: collections.deque[float] = collections.deque(maxlen=TIMES)
-    phases = self._attempt.phases
+    phases = self._session.phases
     self._began = phases.clock()
     self._data_before = phases.seconds()['data']
     self._seen = self._worked = phases.working()  # when the last step was seen to be done
@@ -85,7 +85,7 @@ class LogWindow:
       self._wait(lambda: jax.block_until_ready(self._pending[-AHEAD]), left=AHEAD - 1)
 
   def check(self, done: int) -> None:
-    """Fetches what is pending, the last of it from step `done`; raises as `good` does."""
+    """Fetches what is pending, the last of it from step `done`; raises as `drop_skipped` does."""
     # Here alone the host waits for all that the devices do.
     rows, self._pending = self._wait(lambda: jax.device_get(self._pending), left=0), []
     self._steps += len(rows)
@@ -106,7 +106,7 @@ class LogWindow:
 
   def _wait(self, wait: Callable[[], Any], left: int) -> Any:
     """Waits for devices; `left` of the steps may still run then."""
-    phases = self._attempt.phases
+    phases = self._session.phases
     before = phases.clock()
     found = wait()
     self._waited += phases.clock() - before
@@ -118,7 +118,7 @@ class LogWindow:
 
   def _speed(self) -> Metrics:
     """How long steps took, on what, and where the time of the run went; see docs/runs.md."""
-    phases = self._attempt.phases
+    phases = self._session.phases
     spent = phases.clock() - self._began
     seconds = phases.seconds()
     working = phases.working() - self._worked
@@ -138,7 +138,7 @@ class LogWindow:
       if chip := find_chip(self._mesh.devices.flat[0].device_kind):
         found['mfu'] = each / chip.flops
     found |= _gaps(np.percentile(times, 50), (working - self._waited) / self._steps)
-    if account := self._attempt.ledger and self._attempt.ledger.now():
+    if account := self._session.ledger and self._session.ledger.now():
       found |= {f'spent/{name}': share for name, share in account.shares().items()}
       found['goodput'] = account.share
     return found

@@ -1,4 +1,4 @@
-"""The training loop: batches in, steps, reports, checkpoints; the same for every part."""
+"""The training loop: batches in, steps, reports, checkpoints; the same for every component."""
 
 import contextlib
 import dataclasses
@@ -17,6 +17,7 @@ from mgjax.runtime.metrics import MetricWriter, Progress, validation_loss
 from mgjax.runtime.session import Session, signals_only
 from mgjax.training.faults import check_norms, explained
 from mgjax.training.log_window import LogWindow
+from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from mgjax.training.step import Step
 
@@ -24,27 +25,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cadence:
-  """When what happens, in steps; 0 is never, and the last step always reports and saves.
-
-  Attributes:
-    steps: length of the run.
-    log_every: a line of metrics, the mean over the steps since the last one.
-    save_every: a checkpoint.
-    evaluate_every: the validation loss.
-    show_every: pictures.
-  """
-
-  steps: int
-  log_every: int
-  save_every: int
-  evaluate_every: int
-  show_every: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Hooks:
-  """What the loop calls on, beside the step itself.
+  """The functions that the loop calls beside the step itself.
 
   Attributes:
     prepare: a batch on the devices to what the step reads.
@@ -74,14 +56,14 @@ def run_loop(
   state: State,
   step: Step,
   loader: StepIterator,
-  tasks: Hooks,
-  schedule: Cadence,
+  hooks: Hooks,
+  settings: RunSettings,
   *,
   mesh: Mesh,
   workdir: pathlib.Path,
   checkpoints: Checkpoints,
   stop_at: int | None = None,
-  attempt: Session | None = None,
+  session: Session | None = None,
 ) -> State:
   """Trains from `state.step` to the end of the schedule, or until a signal asks to stop.
 
@@ -89,77 +71,77 @@ def run_loop(
     state: where to begin.
     step: jitted; may donate its state.
     loader: positioned at `state.step`.
-    tasks: see `Tasks`.
-    schedule: see `Schedule`.
+    hooks: functions that it calls beside the step.
+    settings: how long it trains, and when what happens.
     mesh: of the devices.
     workdir: where metrics and pictures go.
     checkpoints: where states go.
     stop_at: save and return after this step, as on a signal.
-    attempt: what surrounds the loop; by default it hears signals, and that is all.
+    session: of the process; by default one that hears signals, and that is all.
 
   Raises:
     NonFiniteError: more bad steps in a row than the guard lets pass; that state is not saved.
   """
   done = saved = int(state.step)
-  last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
+  last = settings.steps if stop_at is None else min(stop_at, settings.steps)
   stopping, evaluated, found = False, False, {}
   shapes = set()  # of batches: for each of them programs are compiled
   with contextlib.ExitStack() as around:
-    attempt = attempt or around.enter_context(signals_only())
-    during = attempt.phases.during
+    session = session or around.enter_context(signals_only())
+    during = session.phases.during
     writer = around.enter_context(MetricWriter(workdir, resume_step=done))
-    progress = around.enter_context(contextlib.closing(Progress(schedule.steps, done)))
-    explain = tasks.explain and during('evaluate', compiles=True)(tasks.explain)
+    progress = around.enter_context(contextlib.closing(Progress(settings.steps, done)))
+    explain = hooks.explain and during('evaluate', compiles=True)(hooks.explain)
     around.enter_context(explained(explain, lambda: state))
     around.enter_context(during('step'))
-    if attempt.ledger is not None:
-      attempt.ledger.begin(done)
-    window = LogWindow(writer, progress, attempt, mesh, tasks.flops)
-    while done < last and not (stopping := attempt.stopped()):
+    if session.ledger is not None:
+      session.ledger.begin(done)
+    window = LogWindow(writer, progress, session, mesh, hooks.flops)
+    while done < last and not (stopping := session.stopped()):
       with during('data'):
         batch = next(loader)
       window.bound()
       shape = frozenset((name, array.shape, str(array.dtype)) for name, array in batch.items())
       with during('step' if shape in shapes else 'compile'):
-        prepared = tasks.prepare(put_batch(batch, mesh))
+        prepared = hooks.prepare(put_batch(batch, mesh))
         window.count(prepared)
         state, metrics = step(state, prepared)
-      attempt.phases.unsaved = True
+      session.phases.unsaved = True
       shapes.add(shape)
       del batch, prepared
       done += 1
       window.add(done, metrics)
       window.replaced = loader.replaced
-      if due(done, schedule.log_every) or done == last:
-        window.report(done, tasks.norms(state))
-        attempt.note(done, always=False)
+      if due(done, settings.log_every) or done == last:
+        window.report(done, hooks.norms(state))
+        session.note(done, always=False)
       found = {}
-      if due(done, schedule.evaluate_every) or done == schedule.steps:
+      if due(done, settings.evaluate_every) or done == settings.steps:
         with during('evaluate', compiles=not evaluated):
-          if found := tasks.evaluate(state.average):  # too little data to validate on gives nothing
+          if found := hooks.evaluate(state.average):  # too little data to validate on gives nothing
             writer.write(done, found)
-          if tasks.react is not None:
-            state = tasks.react(state, found)
+          if hooks.react is not None:
+            state = hooks.react(state, found)
         evaluated = True
-      if tasks.show and (due(done, schedule.show_every) or done == schedule.steps):
+      if hooks.show and (due(done, settings.show_every) or done == settings.steps):
         with during('evaluate', compiles=True):
           directory = workdir / 'samples' / f'step_{done:06d}'
-          writer.image(done, 'samples', tasks.show(state.average, directory))
-      if due(done, schedule.save_every) and done < last:
+          writer.image(done, 'samples', hooks.show(state.average, directory))
+      if due(done, settings.save_every) and done < last:
         window.check(done)
         with during('save', compiles=True):
-          check_norms(tasks.norms(state), done)
-          checkpoints.save(state, tasks.meta(state), validation_loss(found))
+          check_norms(hooks.norms(state), done)
+          checkpoints.save(state, hooks.meta(state), validation_loss(found))
         saved = done
-        attempt.note(done, always=False)
-    window.report(done, tasks.norms(state))
+        session.note(done, always=False)
+    window.report(done, hooks.norms(state))
     with during('save', compiles=True):
       # Not asked of the disk, which may not show every host the same files at the same moment.
       if done != saved or done == 0:
-        checkpoints.save(state, tasks.meta(state), validation_loss(found))
+        checkpoints.save(state, hooks.meta(state), validation_loss(found))
       checkpoints.wait()
-    attempt.phases.unsaved = False
-    attempt.note(done, finished=done == schedule.steps)
+    session.phases.unsaved = False
+    session.note(done, finished=done == settings.steps)
     if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)
   return state

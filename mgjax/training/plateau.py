@@ -5,9 +5,8 @@ validation data is flat. What decides lies in the optimizer's state, so it is sa
 same on all hosts; the rate is a number in the step's program, which is compiled once.
 """
 
-import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,44 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Metrics, Tree
 from mgjax.runtime.metrics import validation_loss
+from mgjax.training.settings import Patience
 from mgjax.training.state import State, shardings_of
 
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class Patience:
-  """When a loss stalls, and what follows.
-
-  Attributes:
-    patience: validations in a row without improvement that are a stall; 0 never lowers the rate.
-    factor: what the rate is multiplied with at a stall.
-    improvement: by which fraction of the best loss so far another one must be lower to be better.
-    lowest: the fraction of the schedule's rate below which it never falls.
-  """
-
-  patience: int = 0
-  factor: float = 0.5
-  improvement: float = 1e-3
-  lowest: float = 0.1
-
-  def __post_init__(self):
-    if self.patience < 0:
-      raise ConfigError(f'plateau patience is {self.patience}, expected 0 for never, or more')
-    for name in ('factor', 'lowest'):
-      if not 0 < (value := getattr(self, name)) <= 1:
-        raise ConfigError(f'plateau {name} is {value}, expected a fraction above 0, at most 1')
-    if not 0 <= self.improvement < 1:
-      raise ConfigError(f'plateau improvement is {self.improvement}, expected a fraction in [0, 1)')
-
-
 class Plateau(NamedTuple):
-  """What is remembered of validations, in the optimizer's state.
+  """The validations so far, in the optimizer's state.
 
   Attributes:
     factor: float32 scalar that the schedule's rate is multiplied with.
@@ -63,15 +36,6 @@ class Plateau(NamedTuple):
   factor: Array
   best: Array
   stalled: Array
-
-
-def make_patience(optimizer: Mapping[str, Any] | ConfigDict) -> Patience:
-  """Makes what `optimizer.plateau` of a configuration describes; without one, none.
-
-  Raises:
-    ConfigError: a value is out of its range.
-  """
-  return Patience(**dict(optimizer.get('plateau') or {}))
 
 
 def scale_by_plateau() -> optax.GradientTransformation:
@@ -88,7 +52,7 @@ def scale_by_plateau() -> optax.GradientTransformation:
 
 
 def after_validation(plateau: Plateau, loss: Array, patience: Patience) -> Plateau:
-  """Returns what is remembered after one more validation.
+  """Updates the plateau after one more validation.
 
     better  = loss < best (1 - improvement)
     stalled = 0 if better else stalled + 1
@@ -110,17 +74,15 @@ def after_validation(plateau: Plateau, loss: Array, patience: Patience) -> Plate
 
 
 def make_react(
-  optimizer: Mapping[str, Any] | ConfigDict, discriminator: Mapping[str, Any] | None = None
+  own: Patience, other: Patience | None = None
 ) -> Callable[[State, Metrics], State] | None:
-  """Makes `react(state, found) -> state`, which hears of every validation; None if none can matter.
+  """Makes `react(state, found) -> state`, called after every validation; None without patience.
 
   Args:
-    optimizer: fields of the model's.
-    discriminator: those of the other player's, where there is one; its rate falls by fields of its own,
-      at the same losses.
+    own: of the model's optimizer.
+    other: of the discriminator's, where there is one; its rate falls at the same losses.
   """
-  own = make_patience(optimizer)
-  other = make_patience(discriminator or {})
+  other = other or Patience()
   if not own.patience and not other.patience:
     return None
 
@@ -133,23 +95,21 @@ def make_react(
       )
     if jax.process_count() > 1:  # one loss for all, bit by bit
       loss = float(multihost_utils.broadcast_one_to_all(np.float32(loss)))
-    state = state.replace(opt_state=_judged(state.opt_state, loss, own))
+    state = state.replace(opt_state=_updated(state.opt_state, loss, own))
     if state.discriminator is not None:
-      opt_state = _judged(state.discriminator['opt_state'], loss, other)
+      opt_state = _updated(state.discriminator['opt_state'], loss, other)
       state = state.replace(discriminator={**state.discriminator, 'opt_state': opt_state})
     return state
 
   return react
 
 
-def _judged(opt_state: Tree, loss: float, patience: Patience) -> Tree:
-  def judge(leaf: Any) -> Any:
+def _updated(opt_state: Tree, loss: float, patience: Patience) -> Tree:
+  def update(leaf: Any) -> Any:
     if not isinstance(leaf, Plateau):
       return leaf
-    generator_objective = jax.jit(
-      after_validation, static_argnums=2, out_shardings=shardings_of(leaf)
-    )
-    after = generator_objective(leaf, np.float32(loss), patience)
+    jitted = jax.jit(after_validation, static_argnums=2, out_shardings=shardings_of(leaf))
+    after = jitted(leaf, np.float32(loss), patience)
     if float(after.factor) < float(leaf.factor):
       _log.info(
         'the validation loss %.6g stalls at %.6g: learning rates are %g of the schedule from here',
@@ -159,7 +119,7 @@ def _judged(opt_state: Tree, loss: float, patience: Patience) -> Tree:
       )
     return after
 
-  return jax.tree.map(judge, opt_state, is_leaf=lambda leaf: isinstance(leaf, Plateau))
+  return jax.tree.map(update, opt_state, is_leaf=lambda leaf: isinstance(leaf, Plateau))
 
 
 def learning_rate(opt_state: Tree, rate: Callable[[Array], Array]) -> Array:

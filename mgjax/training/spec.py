@@ -1,4 +1,4 @@
-"""What distinguishes one trainable part of Movie Gen from another."""
+"""What a section tells the engine: model, objectives, data, hooks; and its outline and encoding."""
 
 import dataclasses
 import fractions
@@ -9,13 +9,13 @@ from typing import Any
 
 import flax.linen as nn
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
 from mgjax.data.mixture import ShapeBucket, Source, share_by_samples
 from mgjax.data.replacement import Replacing
 from mgjax.parallel.shard import Place
+from mgjax.training.settings import BucketSettings, OptimizerSettings
 
 # Makes the sources of a split: (split, where to list what is rejected) -> name -> source.
 MakeSources = Callable[[str, pathlib.Path], Mapping[str, Source]]
@@ -25,24 +25,24 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Adversary:
-  """The other player of a part that trains against one; see `adversarial.py`.
+  """The discriminator that a component trains against; see `adversarial.py`.
 
   Attributes:
     model: the Linen module.
     inputs: arguments of `model.init` after the key, arrays or shapes.
-    judged: what the part itself minimises, with the discriminator's judgement:
-      `judged(predict, batch, key, judge) -> (loss, metrics, made)`; `made` is for the discriminator.
-    objective: what the discriminator minimises: `objective(predict, batch, made, key) -> (loss,
-      metrics)`, its metrics named unlike those of `judged`.
-    optimizer: fields of its optimizer, as a configuration's `optimizer`.
-    start: step from which on it plays.
+    generator_objective: what the component minimises against it: `(predict, batch, key, judge) ->
+      (loss, metrics, made)`; `judge` is a `Critic`, `made` is what the discriminator has to judge.
+    objective: what the discriminator minimises: `(predict, batch, made, key) -> (loss, metrics)`,
+      its metrics named unlike those of `generator_objective`.
+    optimizer: of its parameters.
+    start: the first step in which it counts and learns.
   """
 
   model: nn.Module
   inputs: tuple[Any, ...]
   generator_objective: Callable[..., tuple[Any, Metrics, Any]]
   objective: Callable[..., tuple[Any, Metrics]]
-  optimizer: Mapping[str, Any]
+  optimizer: OptimizerSettings
   start: int
 
 
@@ -63,8 +63,9 @@ class TrainSpec:
     check: raises if a checkpoint with these notes was trained on something else, or None.
     start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
       where `place(name, shape)` says; or None.
-    discriminator: the player it trains against, or None.
-    frozen: parameters that the objectives find as `batch['frozen']`, or None.
+    discriminator: that it trains against, or None.
+    frozen: parameters that nothing trains; `objective`, `validate` and the discriminator's
+      `generator_objective` then take them as an argument `frozen`. None for none.
     flops: a prepared batch to the operations of a step on it, by its shapes alone; None where they
       are not known.
   """
@@ -85,35 +86,38 @@ class TrainSpec:
   flops: Callable[[Batch], int] | None = None
 
 
-def init_params(player: TrainSpec | Adversary, key: Key) -> Tree:
-  """Returns parameters that a part or its discriminator may begin with, in their boxes."""
-  return player.model.init(key, *player.inputs)['params']
+def init_params(spec: TrainSpec | Adversary, key: Key) -> Tree:
+  """Initialises the parameters of a component or its discriminator, with their logical axes."""
+  return spec.model.init(key, *spec.inputs)['params']
 
 
 def make_buckets(
-  config: ConfigDict,
+  shapes: Mapping[str, BucketSettings],
   workdir: pathlib.Path,
   make_sources: MakeSources,
   transform: Callable[[dict[str, Any]], dict[str, np.ndarray]],
+  *,
+  share: str = 'given',
 ) -> tuple[list[ShapeBucket], list[ShapeBucket]]:
   """Makes the buckets of training and of validation.
 
   Broken samples are replaced and listed in `quarantine.jsonl`, rejected files in `rejected.jsonl`.
   A bucket without samples is left out, its weight goes to the others of its group (images, videos);
-  with `config.data.share` = 'samples' the weights of a group are shared out by its samples.
+  with `share` = 'samples' the weights of a group are shared out by its samples.
 
   Args:
-    config: with `buckets` and `data`.
+    shapes: of the buckets.
     workdir: of the run.
     make_sources: see `MakeSources`.
     transform: of every sample.
+    share: 'samples', or 'given' for the weights as they are.
 
   Raises:
     DataError: no bucket has a sample.
   """
 
   def group(name: str) -> str:
-    return 'image' if config.buckets[name].get('frames') == 1 else ''
+    return 'image' if shapes[name].frames == 1 else ''
 
   def split(which: str) -> list[ShapeBucket]:
     made = make_sources(which, workdir / 'rejected.jsonl')
@@ -125,14 +129,14 @@ def make_buckets(
     quarantine = workdir / 'quarantine.jsonl' if which == 'train' else None
     buckets = []
     for name, source in sources.items():
-      shape = config.buckets[name]
-      alike = [other for other in config.buckets if group(other) == group(name)]
-      weights = {other: fractions.Fraction(str(config.buckets[other].weight)) for other in alike}
+      shape = shapes[name]
+      alike = [other for other in shapes if group(other) == group(name)]
+      weights = {other: fractions.Fraction(str(shapes[other].weight)) for other in alike}
       present = sum(weights[other] for other in alike if other in sources)
       weight = weights[name] * sum(weights.values()) / present
       source = Replacing(source, name, quarantine)
       buckets.append(ShapeBucket(name, source, shape.batch_size, weight, transform, group(name)))
-    return share_by_samples(buckets) if config.data.get('share') == 'samples' else buckets
+    return share_by_samples(buckets) if share == 'samples' else buckets
 
   train, validation = split('train'), split('validation')
   if few := [bucket.name for bucket in validation if len(bucket.source) < bucket.batch_size]:
@@ -140,14 +144,9 @@ def make_buckets(
   return train, validation
 
 
-def longest_of(buckets: Sequence[ShapeBucket], config: ConfigDict) -> ShapeBucket:
+def longest_of(buckets: Sequence[ShapeBucket], shapes: Mapping[str, BucketSettings]) -> ShapeBucket:
   """Returns the bucket with the most frames or seconds, the first of several."""
-
-  def length(bucket: ShapeBucket) -> float:
-    shape = config.buckets[bucket.name]
-    return shape.get('frames') or shape.seconds
-
-  return max(buckets, key=length)
+  return max(buckets, key=lambda bucket: shapes[bucket.name].length)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ class State:
     params: the trained parameters, float32.
     opt_state: the optimizer's state.
     average: the exponential moving average of `params`, float32; an empty tree if none is kept.
-    discriminator: {'params', 'opt_state'} of the other player, where there are two; else None.
+    discriminator: {'params', 'opt_state'} of the discriminator; None without one.
     counters: what the guard remembers (`guard.py`); None where there is no guard.
   """
 
@@ -40,26 +40,26 @@ class State:
 def start_state(
   params: Tree, optimizer: optax.GradientTransformation, discriminator: Tree = None
 ) -> State:
-  """Returns the state before the first step; `discriminator` comes from `start_opponent`."""
+  """Returns the state before the first step; `discriminator` comes from `start_discriminator`."""
   average = start_average(params)
   step, counters = jnp.zeros((), jnp.int32), start_counters(discriminator is not None)
   return State(step, params, optimizer.init(params), average, discriminator, counters)
 
 
 def start_discriminator(params: Tree, optimizer: optax.GradientTransformation) -> Tree:
-  """Returns the other player before the first step."""
+  """Returns the discriminator's part of the state before the first step."""
   return {'params': params, 'opt_state': optimizer.init(params)}
 
 
 Init = Callable[[Key], Tree]  # key -> parameters with logical axes, as a module's `init` gives them
-Player = tuple[Init, optax.GradientTransformation]
+Trained = tuple[Init, optax.GradientTransformation]
 
 
 def abstract_state(
   init: Init,
   optimizer: optax.GradientTransformation,
   mesh: Mesh,
-  discriminator: Player | None = None,
+  discriminator: Trained | None = None,
 ) -> State:
   """Returns the shapes of a state and their shardings, without allocating anything.
 
@@ -69,16 +69,16 @@ def abstract_state(
     init: of the model.
     optimizer: an optax transformation.
     mesh: of the devices, which may be those of a topology that is only compiled for.
-    discriminator: the same two of the other player, where there is one.
+    discriminator: the same two of the discriminator, where there is one.
   """
-  params, opt_state = _abstract_player(init, optimizer, mesh)
+  params, opt_state = _abstract_model(init, optimizer, mesh)
   step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
   average = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=leaf.sharding), params
   )
   other = None
   if discriminator is not None:
-    other = dict(zip(('params', 'opt_state'), _abstract_player(*discriminator, mesh), strict=True))
+    other = dict(zip(('params', 'opt_state'), _abstract_model(*discriminator, mesh), strict=True))
   counters = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)),
     jax.eval_shape(lambda: start_counters(discriminator is not None)),
@@ -86,7 +86,7 @@ def abstract_state(
   return State(step, params, opt_state, average, other, counters)
 
 
-def _abstract_player(
+def _abstract_model(
   init: Init, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[Tree, Tree]:
   boxed = jax.eval_shape(init, jax.random.key(0))

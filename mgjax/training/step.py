@@ -1,7 +1,8 @@
-"""One training step: the same pure function for every part of Movie Gen."""
+"""One training step: the same pure function for every component."""
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -31,9 +32,9 @@ def make_step(
   """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
 
   All randomness is `fold_in(seed, step)`, and no key is kept in the state: a run that is stopped
-  and resumed draws what an undisturbed one draws. Where a part has frozen parameters, those of
-  networks that its objective asks but never trains, the objective finds them as `batch['frozen']`:
-  arguments of the program, for what it closes over would be compiled into it.
+  and resumed draws what an undisturbed one draws. Frozen parameters, those of networks that the
+  objective asks but never trains, reach it as its argument `frozen`, where there are any: a
+  program would have what its objective closes over compiled into it.
 
   Args:
     model: a Linen module.
@@ -43,7 +44,7 @@ def make_step(
     decay: of the average of the parameters, from which evaluation samples.
     accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
       makes the update. The batch size must divide by it.
-    gate: what keeps bad updates out (`guard.py`); None makes every update.
+    guard: what keeps bad updates out (`guard.py`); None makes every update.
   """
   learn = make_learn(model, objective, seed=seed, accumulate=accumulate)
 
@@ -63,12 +64,12 @@ def make_step(
 
 
 def make_learn(model: nn.Module, objective: Objective, *, seed: int, accumulate: int = 1) -> Learn:
-  """Makes what a step learns from a batch, without the update; arguments as for `make_step`."""
+  """Makes the gradients of a step, without the update; arguments as for `make_step`."""
 
   def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
     def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Array, Metrics]:
       def loss(params: Tree) -> tuple[Array, Metrics]:
-        return objective(bind(model, params), with_frozen(batch, frozen), key)
+        return with_frozen(objective, frozen)(bind(model, params), batch, key)
 
       (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(params)
       return gradients, value, metrics
@@ -84,9 +85,9 @@ def bind(model: nn.Module, params: Tree) -> Predict:
   return functools.partial(model.apply, {'params': params})
 
 
-def with_frozen(batch: Batch, frozen: Tree) -> Batch:
-  """Adds frozen parameters, if there are any, to what an objective reads."""
-  return batch if frozen is None else batch | {'frozen': frozen}
+def with_frozen(objective: Callable[..., Any], frozen: Tree) -> Callable[..., Any]:
+  """Binds frozen parameters, if there are any, as the argument `frozen` of an objective."""
+  return objective if frozen is None else functools.partial(objective, frozen=frozen)
 
 
 def apply(
@@ -98,7 +99,7 @@ def apply(
 
 
 def accumulated(gradient, params: Tree, batch: Batch, key: Key, count: int) -> Tree:
-  """Returns the mean of gradient(params, micro_batch, key) over `count` parts of a batch."""
+  """Returns the mean of gradient(params, micro_batch, key) over `count` pieces of a batch."""
   if count == 1:
     return gradient(params, batch, key)
 

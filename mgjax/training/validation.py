@@ -1,10 +1,9 @@
-"""The validation loss of a part: samples, noise and times are fixed, the model alone moves it."""
+"""The validation loss, on fixed samples, noise and times, so that the model alone moves it."""
 
 from collections.abc import Callable
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import validation_batches
@@ -15,28 +14,31 @@ from mgjax.training.spec import TrainSpec
 from mgjax.training.step import bind, with_frozen
 
 
-def make_evaluate(spec: TrainSpec, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], Metrics]:
+def make_evaluate(
+  spec: TrainSpec, mesh: Mesh, *, batches: int, seed: int
+) -> Callable[[Tree], Metrics]:
   """Makes `evaluate(params) -> {'validation/<bucket>/<metric>': mean over the batches}`.
 
   Args:
-    part: with its validation data.
-    config: of the run; `train.validation_batches` of each bucket are taken, fewer if it is smaller.
+    spec: with its validation data.
     mesh: of the devices.
+    batches: of each bucket, fewer if it is smaller.
+    seed: of the run.
   """
 
   @jax.jit
   def loss(params: Tree, batch: Batch, key: jax.Array, frozen: Tree) -> Metrics:
-    return spec.validate(bind(spec.model, params), with_frozen(batch, frozen), key)[1]
+    return with_frozen(spec.validate, frozen)(bind(spec.model, params), batch, key)[1]
 
   host, hosts = rows_of_process(mesh, jax.process_index())
 
   def evaluate(params: Tree) -> Metrics:
     metrics: dict[str, float] = {}
     for bucket in spec.validation:
-      count = min(config.train.validation_batches, len(bucket.source) // bucket.batch_size)
+      count = min(batches, len(bucket.source) // bucket.batch_size)
       share, rows, means = {'host': host, 'hosts': hosts}, [], Means()
       for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
-        key = jax.random.fold_in(jax.random.key(config.seed + 1), index)
+        key = jax.random.fold_in(jax.random.key(seed + 1), index)
         rows.append(loss(params, spec.prepare(put_batch(batch, mesh)), key, spec.frozen))
       for row in jax.device_get(rows):
         means.add(row)

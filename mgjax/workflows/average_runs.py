@@ -1,4 +1,4 @@
-"""Several finetunes into one work directory (Movie Gen §3.3)."""
+"""Averages the weights of several finetunes into a new work directory (Movie Gen §3.3)."""
 
 import dataclasses
 import functools
@@ -57,7 +57,7 @@ class AverageCandidate:
 
 @dataclasses.dataclass(frozen=True)
 class Averaged:
-  """What an average came to.
+  """The result of an average.
 
   Attributes:
     steps: of the checkpoint that was read of each candidate.
@@ -123,22 +123,34 @@ def average_runs(
   if greedy and not validate:
     raise ConfigError('a greedy average needs validation')
   config.train.checkpoints = ''  # those of the first run stay its own
-  if (workdir / 'config.json').exists() or open_checkpoints(workdir, config.train).begun():
+  if (workdir / 'config.json').exists() or open_checkpoints(workdir, '').begun():
     raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
-    return _average(candidates, workdir, config, mesh, weights, greedy, validate)
+    spec = make_spec(config, workdir) if validate else None
+    measure = None
+    if spec is not None:
+      batches = config.train.validation_batches
+      measure = make_validate(spec, mesh, batches=batches, seed=config.seed)
+    params, averaged, metas = _average(candidates, weights, measure, greedy)
+    notes = [meta['notes'] for meta in metas]
+    kept = notes[0]
+    if any(each != notes[0] for each in notes):
+      kept = _notes_of(spec or make_spec(config, workdir), notes, params)
+  record = dataclasses.asdict(averaged)
+  origin = {'order': 'averaged', 'averaged': record}
+  write_workdir(config.to_dict(), params, kept, workdir, origin=origin, loss=averaged.loss)
+  write_json(workdir / REPORT, record)
+  return averaged
 
 
 def _average(
   candidates: Sequence[AverageCandidate],
-  workdir: pathlib.Path,
-  config: ConfigDict,
-  mesh: Mesh,
   weights: Sequence[float] | None,
+  measure: Callable[[Tree], float] | None,
   greedy: bool,
-  validate: bool,
-) -> Averaged:
+) -> tuple[Tree, Averaged, list[dict[str, Any]]]:
+  """Returns the average, what it came to, and the meta of every candidate's checkpoint."""
   names = list(map(str, candidates))
   metas: list[dict[str, Any]] = [{} for _ in candidates]
 
@@ -148,14 +160,12 @@ def _average(
     _log.info('read %s: step %d', chosen, metas[index]['step'])
     return params
 
-  spec = make_spec(config, workdir) if validate else None
-  judge = make_validate(spec, config, mesh) if spec is not None else lambda params: None
   losses, trials = [], []
-  if validate:
-    losses = [judge(load(index)) for index in range(len(candidates))]
+  if measure is not None:
+    losses = [measure(load(index)) for index in range(len(candidates))]
     _log.info('validation loss alone: %s', dict(zip(names, losses, strict=True)))
   if greedy:
-    params, found = greedy_mean(losses, load, judge)
+    params, found = greedy_mean(losses, load, measure)
     trials = [(names[trial.index], trial.loss, trial.taken) for trial in found]
     taken = [name for name, _, stays in trials if stays]
     shares = {name: 1 / len(taken) for name in taken}
@@ -164,20 +174,14 @@ def _average(
     given = [1.0] * len(candidates) if weights is None else list(weights)
     params = mean_params(map(load, range(len(candidates))), given)
     shares = {name: w / math.fsum(given) for name, w in zip(names, given, strict=True)}
-    loss = judge(params)
+    loss = measure and measure(params)
   steps = {name: meta['step'] for name, meta in zip(names, metas, strict=True)}
   alone = dict(zip(names, losses or [None] * len(names), strict=True))
-  averaged = Averaged(steps, alone, trials, shares, loss)
-  kept = _notes(spec, config, workdir, [meta['notes'] for meta in metas], params)
-  record = dataclasses.asdict(averaged)
-  origin = {'order': 'averaged', 'averaged': record}
-  write_workdir(config, params, kept, workdir, origin=origin, loss=loss)
-  write_json(workdir / REPORT, record)
-  return averaged
+  return params, Averaged(steps, alone, trials, shares, loss), metas
 
 
 def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
-  """Returns the configuration of the first candidate; all must be of its part and its model."""
+  """Returns the configuration of the first candidate; all must be of the same model."""
   if not candidates:
     raise ConfigError('there is nothing to average; name at least one run')
   if len(set(candidates)) < len(candidates):
@@ -195,16 +199,21 @@ def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
   return first
 
 
-def make_validate(spec: TrainSpec, config: ConfigDict, mesh: Mesh) -> Callable[[Tree], float]:
-  """Makes `judge(params) -> validation loss`, of parameters from anywhere.
+def make_validate(
+  spec: TrainSpec, mesh: Mesh, *, batches: int, seed: int
+) -> Callable[[Tree], float]:
+  """Makes `measure(params) -> validation loss`, of parameters from anywhere.
+
+  Arguments are as for `make_evaluate`.
 
   Raises:
     ConfigError: when it is called, if there is too little data to validate on.
   """
   boxed = jax.eval_shape(functools.partial(init_params, spec), jax.random.key(0))
-  place, evaluate = make_place(boxed, mesh), make_evaluate(spec, config, mesh)
+  place = make_place(boxed, mesh)
+  evaluate = make_evaluate(spec, mesh, batches=batches, seed=seed)
 
-  def judge(params: Tree) -> float:
+  def measure(params: Tree) -> float:
     leaves = [
       jax.device_put(leaf, place(name, leaf.shape)) for name, leaf in named_leaves(params).items()
     ]
@@ -216,20 +225,13 @@ def make_validate(spec: TrainSpec, config: ConfigDict, mesh: Mesh) -> Callable[[
       )
     return loss
 
-  return judge
+  return measure
 
 
-def _notes(
-  spec: TrainSpec | None,
-  config: ConfigDict,
-  workdir: pathlib.Path,
-  notes: Sequence[Mapping[str, Any]],
-  params: Tree,
+def _notes_of(
+  spec: TrainSpec, notes: Sequence[Mapping[str, Any]], params: Tree
 ) -> Mapping[str, Any]:
-  """What the part keeps beside its weights: of the average, where it depends on them."""
-  if all(each == notes[0] for each in notes):
-    return notes[0]
-  spec = spec or make_spec(config, workdir)
+  """Returns what is kept beside an average of runs whose notes differ."""
   for each in notes:
     if spec.check is not None:
       spec.check(dict(each))

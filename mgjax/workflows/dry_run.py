@@ -1,4 +1,4 @@
-"""Says what a run would train, without allocating or compiling anything."""
+"""The dry run: parameters and batch shapes of a configuration."""
 
 import dataclasses
 import os

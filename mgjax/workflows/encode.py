@@ -1,4 +1,4 @@
-"""Clips to latent records, so that training need not run the autoencoder (Movie Gen §3.1.6)."""
+"""Encodes clips into records of latents, so that training need not (Movie Gen §3.1.6)."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
@@ -83,22 +83,25 @@ def encode(
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   fields = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
   data, content = data_settings(fields), {key: fields[key] for key in CONTENT if key in fields}
-  unfinished = []
+  unfinished, dtype = [], stored_type(config.encode.dtype)
   with jax.set_mesh(mesh):
     plan = make_plan(config)
-    for split, name, source in _sources(config, data, plan, workdir):
+    for split, name, source in _sources(list(config.buckets), data, plan, workdir):
       rows = min(len(source), config.encode[split])
       kind = {'statistics': plan.statistics, 'dtype': config.encode.dtype}
       writer = RecordWriter(
         workdir / split / name,
         rows=rows,
-        rows_per_shard=_rows_per_shard(config, plan, name),
+        rows_per_shard=_rows_per_shard(plan.latents(name), dtype),
         meta={**kind, **plan.about(name), 'data': json.dumps([source.fingerprint, content])},
       )
       left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
       _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
       mine = writer.missing_shards(process, processes)
-      _write(writer, mine, source, _row_encoder(config, plan, name, mesh), data.threads)
+      most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
+      held = rows_of_device(plan.tile(name), config.encode.pixels_per_device, most)
+      encoder = RowEncoder(plan.encode, held * mesh.size, dtype, mesh)
+      _write(writer, mine, source, encoder, data.threads)
       if not _finish(writer):
         unfinished.append(writer)
   if jax.process_count() > 1:
@@ -112,7 +115,7 @@ def encode(
     )  # fmt: skip
   if unfinished or not text.encoders:
     return not unfinished
-  prompts = _stored_prompts(config, workdir)
+  prompts = _stored_prompts(list(config.buckets), workdir)
   return embed_prompts(text, text.store(workdir), prompts, process, processes)
 
 
@@ -153,21 +156,21 @@ def encode_prompts(
   return embed_prompts(text, text.store(workdir), texts, process, processes)
 
 
-def _stored_prompts(config: ConfigDict, workdir: pathlib.Path) -> Iterator[str]:
+def _stored_prompts(buckets: Sequence[str], workdir: pathlib.Path) -> Iterator[str]:
   for split in SPLITS:
-    for records in stored_latents(os.fspath(workdir), config.buckets, split).values():
+    for records in stored_latents(os.fspath(workdir), buckets, split).values():
       for index in range(len(records)):
         yield prompt_of(records[index])
 
 
 def _sources(
-  config: ConfigDict, data: DataSettings, plan: EncodePlan, workdir: pathlib.Path
+  buckets: Sequence[str], data: DataSettings, plan: EncodePlan, workdir: pathlib.Path
 ) -> Iterator[tuple[str, str, Replacing]]:
   """Yields the samples of each split and bucket that has any, and notes which have none."""
   for split in SPLITS:
     report = workdir / 'rejected.jsonl'
     sources = plan.make_sources(data, split, report)
-    empty = [name for name in config.buckets if name not in sources]
+    empty = [name for name in buckets if name not in sources]
     for name in empty:
       if os.path.isdir(workdir / split / name):
         raise ConfigError(
@@ -196,15 +199,9 @@ def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:
   return process, processes
 
 
-def _rows_per_shard(config: ConfigDict, plan: EncodePlan, name: str) -> int:
-  size = math.prod(plan.latents(name)) * stored_type(config.encode.dtype).itemsize
+def _rows_per_shard(latents: Sequence[int], dtype: np.dtype) -> int:
+  size = math.prod(latents) * dtype.itemsize
   return max(1, min(ROWS_PER_SHARD, BYTES_PER_SHARD // size))
-
-
-def _row_encoder(config: ConfigDict, plan: EncodePlan, name: str, mesh: Mesh) -> RowEncoder:
-  most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
-  rows = rows_of_device(plan.tile(name), config.encode.pixels_per_device, most)
-  return RowEncoder(plan.encode, rows * mesh.size, stored_type(config.encode.dtype), mesh)
 
 
 def _write(

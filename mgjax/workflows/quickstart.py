@@ -1,4 +1,4 @@
-"""From nothing to judged videos or sounds: autoencoder, latents, flow model, samples."""
+"""The quickstart: trains an autoencoder and a flow model, samples, and judges the samples."""
 
 import operator
 import os
@@ -42,7 +42,7 @@ def train_both(
   Args:
     autoencoder: configuration of the first, of videos or of sound.
     model: configuration of the second; its `autoencoder` and `data.latents` are set here.
-    workdir: gets a directory a stage, named after the parts.
+    workdir: gets a directory a stage, named after the components.
 
   Returns:
     The stages with their times, and the work directory of the flow model; None if a signal asked to

@@ -3,9 +3,9 @@
 A recipe is a configuration with `stages`, name -> configuration, and their `order`. In a stage,
 `start_from` and `autoencoder` may name an earlier stage instead of a work directory; `data.latents`
 without a slash names a folder of the recipe, into which the stage's data are encoded before it
-trains and which stages of the same shapes may share. A stage of the component 'average' averages the
-stages that it names in `of`, uniformly, by `weights` or `greedy`. Everything lies in one directory,
-a folder a stage.
+trains and which stages of the same shapes may share. A stage of the component 'average' averages
+the stages that it names in `of`, uniformly, by `weights` or `greedy`. Everything lies in one
+directory, a folder a stage.
 """
 
 import dataclasses
@@ -24,20 +24,21 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.resume import is_finished
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_json, write_json
 from mgjax.registry import make_spec
 from mgjax.runtime.report import report_at_end
-from mgjax.training.run import finished, train
+from mgjax.training.run import train
 from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs
 from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
 
 RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
 POINTERS = ('start_from', 'autoencoder')
-AVERAGE = 'average'  # the part of a stage that trains nothing
+AVERAGE = 'average'  # component of a stage that trains nothing
 CONTENT = ('autoencoder', 'data', 'buckets', 'encode')  # what latents depend on
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Stages:
     self.seconds: dict[str, float] = read_json(self._path) if self._path.exists() else {}
 
   def run(self, name: str, work: Callable[[], Any]) -> Any:
-    """Runs one stage; what it took is added to what earlier attempts at it took."""
+    """Runs one stage; what it took is added to what earlier sessions of it took."""
     _log.info('%s', f'[{name}]')
     began = time.monotonic()
     try:
@@ -138,11 +139,11 @@ def _point(
       f'stage {name!r}: {key} = {other!r} does not come before it in {config.order}; change '
       'the order, or give the path of a work directory'
     )
-  component = _part(config, other)
+  component = _component(config, other)
   if key == 'start_from' and component != stage.component:
     raise ConfigError(
-      f'stage {name!r} of the component {stage.component!r} cannot start from {other!r}, which is of the '
-      f'part {component!r}'
+      f'stage {name!r} of the component {stage.component!r} cannot start from {other!r}, which is '
+      f'of the component {component!r}'
     )
   stage[key] = os.fspath(workdir / other)
   return other
@@ -154,14 +155,16 @@ def _check_averaged(stage: ConfigDict, name: str, earlier: list[str], config: Co
       f'stage {name!r} averages {list(stage.of)}; expected one or more of {earlier}, which come '
       'before it'
     )
-  if len({_part(config, other) for other in stage.of}) > 1:
-    raise ConfigError(f'stage {name!r} averages {list(stage.of)}, which are of different parts')
+  if len({_component(config, other) for other in stage.of}) > 1:
+    raise ConfigError(
+      f'stage {name!r} averages {list(stage.of)}, which are of different components'
+    )
 
 
-def _part(config: ConfigDict, name: str) -> str:
-  """Returns the part that a stage leaves a model of."""
+def _component(config: ConfigDict, name: str) -> str:
+  """Returns the component that a stage leaves a model of."""
   stage = config.stages[name]
-  return _part(config, stage.of[0]) if stage.component == AVERAGE else stage.component
+  return _component(config, stage.of[0]) if stage.component == AVERAGE else stage.component
 
 
 def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
@@ -203,7 +206,7 @@ def _work(stage: Stage) -> bool:
   if stage.kind == 'encode':
     return encode(stage.config, stage.workdir)
   if stage.kind == AVERAGE:
-    shutil.rmtree(stage.workdir, ignore_errors=True)  # half of what an earlier attempt made
+    shutil.rmtree(stage.workdir, ignore_errors=True)  # half of what an earlier session made
     runs = [AverageCandidate(os.fspath(stage.workdir.parent / name)) for name in stage.config.of]
     weights = list(stage.config.get('weights') or ()) or None
     averaged = average_runs(
@@ -246,7 +249,7 @@ class _Log:
   def done(self, stage: Stage) -> bool:
     """Says whether there is nothing left to do; raises ConfigError if something else was done."""
     if stage.kind == 'train':
-      return finished(stage.config, stage.workdir)
+      return is_finished(stage.config.to_dict(), stage.workdir)
     if stage.kind == AVERAGE:
       return (stage.workdir / REPORT).exists()
     return self._encoded.get(stage.name) == stage.digest and stage.workdir.is_dir()

@@ -1,4 +1,4 @@
-"""A step that ended a run, taken again."""
+"""Replays the step that ended a run, and finds the first operation that is not finite."""
 
 import functools
 import os
@@ -13,14 +13,17 @@ from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
+from mgjax.core.typing import Batch
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import put_batch
 from mgjax.registry import make_spec
 from mgjax.training.accumulation import accumulation
 from mgjax.training.faults import bare, examine, first_bad, load_batch, make_learn_of
+from mgjax.training.settings import run_settings
 from mgjax.training.spec import TrainSpec, init_params
 from mgjax.training.state import State, abstract_state
+from mgjax.training.step import Learn
 
 SHOWN = 20  # leaves of each tree, of those that are finite
 
@@ -51,13 +54,16 @@ def replay(folder: str | os.PathLike[str]) -> str:
     if restored is None:
       raise ConfigError(f'{os.fspath(folder)!r} has no checkpoint: its writing was cut short')
     state, _ = restored
-    found = examine(spec, config, mesh, state, batch)
+    settings = run_settings(seed=config.seed, **config.train.to_dict())
+    options = {'seed': settings.seed, 'accumulate': accumulation(settings, mesh)}
+    found = examine(spec, mesh, state, batch, **options)
     lines = [f'step {report["step"]}, bucket {report["bucket"]}: {first_bad(found)}']
     lines += [f'  {sample}' for sample in report['samples']]
     for tree, leaves in found.items():
       lines += _table(tree, leaves)
     if not any(bad for tree in ('batch', 'parameters') for _, bad in found[tree].values()):
-      lines.append(_first_operation(spec, config, mesh, put_batch(batch, mesh), state))
+      learn = make_learn_of(spec, **options)
+      lines.append(_first_operation(spec, put_batch(batch, mesh), state, learn))
   return '\n'.join(lines)
 
 
@@ -79,12 +85,11 @@ def _table(tree: str, leaves: Mapping[str, Sequence[float]]) -> list[str]:
   return [f'{tree}:', *lines] if lines else []
 
 
-def _first_operation(spec: TrainSpec, config, mesh, batch, state: State) -> str:
+def _first_operation(spec: TrainSpec, batch: Batch, state: State, learn: Learn) -> str:
   """Says which line makes a NaN or infinity; JAX runs the program again, operation by operation.
 
   NaNs are looked for first: of infinities some are meant, such as those of a mask.
   """
-  learn = make_learn_of(spec, seed=config.seed, accumulate=accumulation(config, mesh))
   for looking in (jax.debug_nans, jax.debug_infs):
     try:
       with looking(True):

@@ -1,4 +1,4 @@
-"""Samples to rows of latents: read ahead in threads, encoded on all devices of this process."""
+"""Encodes samples into rows of latents, on all devices of this process."""
 
 import collections
 import concurrent.futures

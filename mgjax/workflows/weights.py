@@ -1,9 +1,10 @@
-"""Weights in and out: those of other projects into work directories, work directories into files.
+"""Imports weights of other projects into work directories, and exports work directories.
 
 A file of the format 'mgjax' is one .safetensors: every averaged parameter by its name, and in the
-metadata of its header the entry 'mgjax', a JSON object: `part`, `model` (as in the configuration),
-`step`, `version` and the notes of the checkpoint, such as `latents` (their statistics); of an
-encoder of text also `tokenizer`, its files in base64. Equal weights make equal files.
+metadata of its header the entry 'mgjax', a JSON object: `component`, `model` (as in the
+configuration), `step`, `version` and the notes of the checkpoint, such as `latents` (their
+statistics); of an encoder of text also `tokenizer`, its files in base64. Equal weights make equal
+files.
 """
 
 import base64
@@ -65,8 +66,8 @@ def import_weights(
   often as the image model does, however they treat time.
 
   Args:
-    config: of such a part; of an encoder `keep_type` says whether parameters stay in the types of
-      the files.
+    config: of such a component; of an encoder `keep_type` says whether parameters stay in the types
+      of the files.
     source: a .safetensors file of `export_weights`; for an autoencoder a folder that diffusers
       wrote, or its .safetensors file; for a codec a .safetensors or .pth file by the published
       names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC; for an
@@ -82,7 +83,7 @@ def import_weights(
   weights = feature(config.component, 'weights', 'has weights to import').get()
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
-  if open_checkpoints(workdir, config.train).begun():
+  if open_checkpoints(workdir, config.train.get('checkpoints', '')).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
   if (ours := _read_ours(source, config.component, weights)) is not None:
     model, params, notes = _from_ours(weights, config, *ours)
@@ -93,7 +94,7 @@ def import_weights(
   else:
     raise ConfigError(
       f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
-      f'part {config.component!r}'
+      f'component {config.component!r}'
     )
   files = {} if ours is None or tokenizer is not None else _unpack(ours[1], source)
   kind = config.get('tokenizer')
@@ -108,7 +109,9 @@ def import_weights(
   if _is_another_run(workdir, config):
     raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
   write_tokenizer(workdir, files)
-  write_workdir(config, params, notes, workdir, origin={'order': 'imported'}, frozen=weights.frozen)
+  write_workdir(
+    config.to_dict(), params, notes, workdir, origin={'order': 'imported'}, frozen=weights.frozen
+  )
   if weights.frozen:
     _log.info('%d parameters in %s', count_parameters(params), workdir)
     return
@@ -206,7 +209,8 @@ def export_weights(
   weights = feature(config.component, 'weights', 'has weights to export').get()
   if form not in (known := ['mgjax', *[weights.form] * (weights.write is not None)]):
     raise ConfigError(
-      f'there is no format {form!r} for the component {config.component!r}; expected {" or ".join(known)}'
+      f'there is no format {form!r} for the component {config.component!r}; expected '
+      f'{" or ".join(known)}'
     )
   if form != 'mgjax' and weights.folder:
     if out.exists() and not out.is_dir():

@@ -10,6 +10,7 @@ import pytest
 
 from mgjax.api import train
 from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.orbax_io import Keep
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.training import run
@@ -32,10 +33,10 @@ def test_a_run_says_where_its_checkpoints_are(tmp_path):
     ('gs://bucket/run', 'gs://bucket/run'),
     ('s3://bucket/run', 's3://bucket/run'),
   ):
-    found = open_checkpoints(workdir, {'checkpoints': place, 'keep': 2})
+    found = open_checkpoints(workdir, place, Keep(2))
     assert os.fspath(found.directory) == expected
   with pytest.raises(ConfigError, match=r"'nearby' is a relative path; give an absolute"):
-    open_checkpoints(workdir, {'checkpoints': 'nearby'})
+    open_checkpoints(workdir, 'nearby')
 
 
 def test_configurations_of_before_have_them_in_the_work_directory(tmp_path):

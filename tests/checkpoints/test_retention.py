@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.checkpoints import manager
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep, steps_to_keep
-from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.typing import Tree
+from mgjax.training.settings import run_settings
 from mgjax.training.state import State
 from tests.checkpoints.test_manager import assert_same, damage, make_abstract, make_state, save
 
@@ -61,11 +60,11 @@ def test_one_process_keeps_the_same_as_many(tmp_path):
     ({'keep_best': 1, 'save_every': 3, 'evaluate_every': 0}, 'needs the validation loss'),
   ],
 )
-def test_what_cannot_be_kept_is_an_error(tmp_path, train, said):
+def test_what_cannot_be_kept_is_an_error(train, said):
   with pytest.raises(ConfigError, match=said):
-    open_checkpoints(tmp_path, train)
+    run_settings(steps=1, **train)
   train = {'keep_best': 1, 'save_every': 4, 'evaluate_every': 2, 'keep_every': 10}
-  assert open_checkpoints(tmp_path, train).keep == Keep(3, 10, 1)
+  assert run_settings(steps=1, **train).keep == Keep(3, 10, 1)
 
 
 def test_parameters_are_verified_and_then_rounded_to_another_type(tmp_path):
@@ -105,12 +104,10 @@ class Later(State):
   tally: Tree = None
 
 
-def test_fields_that_a_checkpoint_is_too_old_for_begin_at_zero(tmp_path, monkeypatch, caplog):
+def test_fields_that_a_checkpoint_is_too_old_for_begin_at_zero(tmp_path, caplog):
   save(tmp_path, 1)
   fields = {name: getattr(make_state(0), name) for name in State.__dataclass_fields__}
   tally = {'bad': jnp.int32(5), 'norm': jnp.float32(2.0)}
-  monkeypatch.setattr(manager, 'State', Later)
-  monkeypatch.setattr(manager, '_ITEMS', (*manager._ITEMS, 'tally'))
   with Checkpoints(tmp_path) as checkpoints, caplog.at_level('INFO'):
     state, _ = checkpoints.restore(Later(**make_abstract(fields), tally=make_abstract(tally)))
     assert_same(state.params, make_state(1).params)

@@ -34,7 +34,7 @@ def a_run(config, workdir):
   (workdir / 'parameters.json').write_text(json.dumps(shapes))
   params = jax.tree.map(lambda leaf: leaf + 1, average)
   state = State(jnp.array(7, jnp.int32), params=params, opt_state={}, average=average)
-  with open_checkpoints(workdir, config.train) as checkpoints:
+  with open_checkpoints(workdir, config.train.checkpoints) as checkpoints:
     checkpoints.save(state, {'step': 7, 'notes': {'latents': LATENTS, 'words': {'ul2': 'a1b2'}}})
   return average
 

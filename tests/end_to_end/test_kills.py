@@ -23,7 +23,9 @@ from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
 from mgjax.runtime.goodput import read_goodput, read_lines
 from mgjax.runtime.session import run_session
-from mgjax.training.loop import Cadence, Hooks, run_loop
+from mgjax.runtime.watchdog import Limits
+from mgjax.training.loop import Hooks, run_loop
+from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny
 
@@ -82,17 +84,17 @@ def learn(workdir, steps, pause, stop_at='', stuck_at='', limit=0):
     return learn_step(state, batch)
 
   state, last = beginning(mesh), jax.process_index() == jax.process_count() - 1
-  limits = {'step': float(limit), 'compile': 60}
+  limits = Limits(step=float(limit), compile=60)
   rows = grain.MapDataset.source(Numbers(jax.process_index(), jax.process_count()))
   (workdir / f'ready{jax.process_index()}').touch()
-  with run_session(workdir, limits) as attempt, Checkpoints(workdir / 'checkpoints') as saved:
-    with attempt.phases.during('restore'):
+  with run_session(workdir, limits) as session, Checkpoints(workdir / 'checkpoints') as saved:
+    with session.phases.during('restore'):
       state = (saved.restore(state) or (state,))[0]
     run_loop(
       state, step, StepIterator(rows, int(state.step), threads=0),
       Hooks(lambda batch: batch, lambda params: {}, None, lambda state: {}),
-      Cadence(int(steps), log_every=1, save_every=2, evaluate_every=0, show_every=0),
-      mesh=mesh, workdir=workdir, checkpoints=saved, attempt=attempt,
+      RunSettings(steps=int(steps), log_every=1, save_every=2),
+      mesh=mesh, workdir=workdir, checkpoints=saved, session=session,
       stop_at=int(stop_at) if stop_at else None,
     )  # fmt: skip
 

@@ -21,7 +21,8 @@ from mgjax.core.tree import named_leaves
 from mgjax.data.loader import StepIterator
 from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
-from mgjax.training.loop import Cadence, Hooks, run_loop
+from mgjax.training.loop import Hooks, run_loop
+from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny
 
@@ -143,7 +144,7 @@ def count_steps(workdir):
       step,
       StepIterator(rows.repeat(), int(state.step), threads=0),
       Hooks(lambda batch: batch, lambda params: {}, None, lambda state: {}),
-      Cadence(10**6, log_every=1, save_every=0, evaluate_every=0, show_every=0),
+      RunSettings(steps=10**6, log_every=1),
       mesh=mesh,
       workdir=workdir,
       checkpoints=saved,

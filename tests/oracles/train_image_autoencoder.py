@@ -27,6 +27,7 @@ from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket, make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.training.optimizer import make_learning_rate
+from mgjax.training.settings import optimizer_settings
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Directory for metrics and the picture.')
@@ -63,10 +64,7 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
   model = make_model(config.model)
   average = copy.deepcopy(model)
   fields, weights = config.optimizer, config.objective
-  rate = make_learning_rate(
-    steps=config.train.steps, schedule=fields.schedule, learning_rate=fields.learning_rate, warmup=fields.warmup,
-    final_fraction=fields.final_fraction,
-  )  # fmt: skip
+  rate = make_learning_rate(optimizer_settings(**fields.to_dict()), config.train.steps)
   optimizer = torch.optim.AdamW(
     model.parameters(), betas=(fields.beta1, fields.beta2), weight_decay=fields.weight_decay
   )

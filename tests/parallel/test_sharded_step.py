@@ -26,6 +26,7 @@ from mgjax.tae import objective as tae_objective
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.discriminator import Discriminator
 from mgjax.training.adversarial import make_adversarial_step
+from mgjax.training.settings import OptimizerSettings
 from mgjax.training.spec import Adversary
 from mgjax.training.state import start_discriminator, start_state
 from mgjax.training.step import make_step
@@ -210,7 +211,7 @@ def opponent_of_videos():
     inputs=(jnp.zeros((1, 1, 8, 8, 3)),),
     generator_objective=tae_objective.make_adversarial_objective(weights),
     objective=tae_objective.make_discriminator_objective(weights),
-    optimizer={},
+    optimizer=OptimizerSettings(learning_rate=RATE),
     start=0,
   )
 
@@ -238,7 +239,7 @@ def opponent_of_sounds():
     inputs=(jnp.zeros((1, 1300, 1)),),
     generator_objective=objective.make_adversarial_objective(weights),
     objective=objective.make_discriminator_objective(),
-    optimizer={},
+    optimizer=OptimizerSettings(learning_rate=RATE),
     start=0,
   )
 

@@ -14,15 +14,15 @@ from tests import tiny
 # Like a compilation, this does not come back to Python for a minute, so that no handler runs.
 COMPILING = """
 import hashlib, logging, sys
-from mgjax.train import stop_signal
+from mgjax.runtime import signals
 from mgjax.runtime.phases import Phases
-from mgjax.runtime.watchdog import LIMITS, watched
+from mgjax.runtime.watchdog import Limits, watched
 
 logging.basicConfig(format='%(message)s')
-stop_signal.GRACE = 0.2
+signals.GRACE = 0.2
 phases = Phases()
-limits = dict.fromkeys(LIMITS, 0.0) | {'stop': float(sys.argv[1])}
-with watched(phases, limits), stop_signal.stop_signal(phases.stop), phases.during('compile'):
+limits = Limits(stop=float(sys.argv[1]))
+with watched(phases, limits), signals.stop_signal(phases.stop), phases.during('compile'):
   print('compiling', flush=True)
   hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
 """

@@ -1,5 +1,6 @@
 """What is stuck ends with exit code 124 and says where; what is not is left alone."""
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -9,21 +10,20 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.runtime.phases import Phases
-from mgjax.runtime.watchdog import LIMITS, read_limits, watched
+from mgjax.runtime.watchdog import Limits, watched
 from tests import tiny
 
-NONE = dict.fromkeys(LIMITS, 0.0)
 STUCK = """
 import threading, time
 from mgjax.runtime.phases import Phases
-from mgjax.runtime.watchdog import LIMITS, watched
+from mgjax.runtime.watchdog import Limits, watched
 
 def other_thread():
   time.sleep(60)
 
 threading.Thread(target=other_thread, daemon=True).start()
 phases = Phases()
-with watched(phases, dict.fromkeys(LIMITS, 0.0) | {'save': 0.3}), phases.during('save'):
+with watched(phases, Limits(save=0.3)), phases.during('save'):
   time.sleep(60)
 """
 
@@ -31,7 +31,7 @@ with watched(phases, dict.fromkeys(LIMITS, 0.0) | {'save': 0.3}), phases.during(
 def ends(phases, limits, seconds=0.5):
   """The exit codes that a watchdog would have ended the process with, after some time."""
   codes = []
-  with watched(phases, NONE | limits, codes.append):
+  with watched(phases, Limits(**limits), codes.append):
     deadline = time.monotonic() + seconds
     while not codes and time.monotonic() < deadline:
       time.sleep(0.01)
@@ -52,7 +52,8 @@ def test_a_stuck_process_says_where_and_ends_with_124():
 def test_every_phase_has_a_limit_of_its_own(phase, capfd):
   phases = Phases()
   limit = 'step' if phase == 'data' else phase  # who waits for data is stuck in a step
-  others = {name: 0.01 for name in LIMITS if name not in (limit, 'stop')}
+  names = [field.name for field in dataclasses.fields(Limits)]
+  others = {name: 0.01 for name in names if name not in (limit, 'stop')}
   with phases.during(phase):
     assert ends(phases, others, seconds=0.1) == []
     assert ends(phases, {limit: 0.02}, seconds=20) == [124]
@@ -61,7 +62,7 @@ def test_every_phase_has_a_limit_of_its_own(phase, capfd):
 
 def test_steps_that_go_on_never_add_up_to_a_hang():
   phases, codes = Phases(), []
-  with watched(phases, NONE | {'step': 1.0}, codes.append), phases.during('step'):
+  with watched(phases, Limits(step=1), codes.append), phases.during('step'):
     for _ in range(15):
       with phases.during('data'):
         time.sleep(0.1)
@@ -90,10 +91,10 @@ def test_after_a_signal_a_run_has_so_long_to_end(unsaved, code, capfd):
 
 def test_no_watchdog_outlives_its_run_and_none_is_there_without_a_limit():
   before = threading.active_count()
-  with watched(Phases(), NONE):
+  with watched(Phases(), Limits()):
     assert threading.active_count() == before
   began = time.monotonic()
-  with pytest.raises(KeyError), watched(Phases(), NONE | {'step': 9}):
+  with pytest.raises(KeyError), watched(Phases(), Limits(step=9)):
     assert threading.active_count() == before + 1
     raise KeyError
   assert threading.active_count() == before
@@ -101,7 +102,6 @@ def test_no_watchdog_outlives_its_run_and_none_is_there_without_a_limit():
 
 
 def test_limits_are_seconds():
-  assert read_limits({'step': 5, 'heartbeat': 9}) == NONE | {'step': 5.0}
   for wrong in (-1, float('nan'), float('inf')):
     with pytest.raises(ConfigError, match=r'train\.limits\.save = '):
-      read_limits({'save': wrong})
+      Limits(save=wrong)

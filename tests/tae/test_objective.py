@@ -1,12 +1,21 @@
 """The autoencoder's loss against its formulas in numpy."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.core.typing import Critic
 from mgjax.tae.autoencoder import Posterior
-from mgjax.tae.objective import LossWeights, make_objective, prior_divergence, reconstruction_loss
+from mgjax.tae.objective import (
+  LossWeights,
+  make_adversarial_objective,
+  make_objective,
+  prior_divergence,
+  reconstruction_loss,
+)
+from mgjax.tae.perceptual import Perceptual
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -60,6 +69,31 @@ def test_loss_is_the_weighted_sum(weights):
   assert float(metrics['kl']) == pytest.approx(kl, rel=300 * EPS)
   assert float(metrics['psnr']) == pytest.approx(10 * np.log10(4 / mse), rel=300 * EPS)
   assert seen == [key]
+
+
+class Distance(Perceptual):
+  """LPIPS of one number: w |x - y|."""
+
+  def setup(self):
+    self.w = self.param('w', nn.initializers.ones, ())
+
+  def __call__(self, x, y):
+    return self.w * jnp.abs(x - y).mean((2, 3, 4))
+
+
+def test_perceptual_parameters_are_an_argument():
+  video, again, mean, log_variance = map(jnp.asarray, arrays())
+  predict = lambda video, key: (again, Posterior(mean, log_variance))  # noqa: E731
+  weights, key = LossWeights(perceptual=2.0, kl=0.0), jax.random.key(0)
+  given = {'batch': {'video': video}, 'key': key, 'frozen': {'w': jnp.float32(3)}}
+  l1 = float(jnp.abs(video - again).mean())
+  loss, metrics = make_objective(weights, Distance())(predict, **given)
+  # The reconstruction loss and 2 x 3 times the same distance; sums over 288 numbers.
+  assert float(loss) == pytest.approx(7 * l1, rel=300 * EPS)
+  assert float(metrics['lpips']) == pytest.approx(3 * l1, rel=300 * EPS)
+  judge = Critic(lambda y: (y.mean(-1, keepdims=True),), jnp.asarray(False))
+  objective = make_adversarial_objective(weights._replace(adversarial=0.1), Distance())
+  assert float(objective(predict, judge=judge, **given)[0]) == float(loss)
 
 
 def test_loss_is_float32_whatever_the_reconstruction():

@@ -18,6 +18,7 @@ from mgjax.tae.objective import (
   make_objective,
 )
 from mgjax.training.adversarial import make_adversarial_step
+from mgjax.training.settings import OptimizerSettings
 from mgjax.training.spec import Adversary
 from mgjax.training.state import start_discriminator, start_state
 from tests import tiny
@@ -46,7 +47,10 @@ def opposing(predict, batch, made, key):
 
 
 def play(steps, *, start=0, accumulate=1, a=1.0, b=2.0):
-  discriminator = Adversary(Number(), (jnp.ones(1),), generator_objective, opposing, {}, start)
+  settings = OptimizerSettings(learning_rate=RATE)
+  discriminator = Adversary(
+    Number(), (jnp.ones(1),), generator_objective, opposing, settings, start
+  )
   sgd = optax.sgd(RATE)
   step = make_adversarial_step(
     Number(), discriminator, sgd, sgd, seed=0, decay=0.9, accumulate=accumulate

@@ -16,12 +16,12 @@ from mgjax.training.guard import (
   HORIZON,
   WARM_UP,
   UpdateGuard,
-  make_guard,
   norms_by_group,
   parameter_norms,
   reopened,
 )
 from mgjax.training.optimizer import make_optimizer
+from mgjax.training.settings import OptimizerSettings, run_settings
 from mgjax.training.spec import Adversary
 from mgjax.training.state import start_discriminator, start_state
 from mgjax.training.step import make_step
@@ -55,7 +55,7 @@ def opposing(predict, batch, made, key):
   return loss, {'opponent_loss': loss}
 
 
-OPTIMIZER = make_optimizer(learning_rate=lambda step: jnp.asarray(0.1))
+OPTIMIZER = make_optimizer(OptimizerSettings(learning_rate=0.1), 10)
 
 
 def batch_of(step):
@@ -89,7 +89,12 @@ def made(guard, players=1, accumulate=1):
   if players == 1:
     return jax.jit(make_step(Scale(), objective, OPTIMIZER, **options))
   discriminator = Adversary(
-    Scale(), (jnp.ones((1, WIDTH)),), generator_objective, opposing, {}, start=0
+    Scale(),
+    (jnp.ones((1, WIDTH)),),
+    generator_objective,
+    opposing,
+    OptimizerSettings(learning_rate=0.1),
+    start=0,
   )
   return jax.jit(make_adversarial_step(Scale(), discriminator, OPTIMIZER, OPTIMIZER, **options))
 
@@ -239,7 +244,7 @@ def test_a_gate_that_lets_fewer_pass_than_before_is_not_closed_already():
 
 def test_norms_are_told_by_group():
   state, metrics = made(None, 2)(start(2), batch_of(0))
-  for player in ('', 'opponent_'):
+  for player in ('', 'discriminator_'):
     assert metrics[f'{player}gradient_norm/scale'] == metrics[f'{player}gradient_norm']
   expected = np.linalg.norm(np.linspace(0.5, 1, WIDTH))
   assert (
@@ -251,8 +256,8 @@ def test_norms_are_told_by_group():
 
 
 def test_a_gate_that_cannot_be_is_refused():
-  assert make_guard({}) == UpdateGuard()  # configurations of before it was a field
-  assert make_guard({'faults': {'skip': 0, 'spike': 6.0}}) == UpdateGuard(0, 6.0)
+  assert run_settings(steps=1).guard == UpdateGuard()  # configurations of before it was a field
+  assert run_settings(steps=1, faults={'skip': 0, 'spike': 6.0}).guard == UpdateGuard(0, 6.0)
   for fields, name in (({'skip': -1}, 'skip'), ({'spike': 0.5}, 'spike'), ({'spike': -2}, 'spike')):
     with pytest.raises(ConfigError, match=f'train.faults.{name} = '):
-      make_guard({'faults': fields})
+      UpdateGuard(**fields)

@@ -14,6 +14,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.runtime.metrics import MetricWriter, Progress
 from mgjax.runtime.phases import Phases
 from mgjax.runtime.session import run_session
+from mgjax.runtime.watchdog import Limits
 from mgjax.training import log_window as module
 from mgjax.training.log_window import AHEAD, LogWindow
 from tests import tiny
@@ -40,12 +41,12 @@ class Step:
 @contextlib.contextmanager
 def made(workdir, **options):
   with (
-    run_session(workdir, {}) as attempt,
-    attempt.phases.during('step'),
+    run_session(workdir, Limits()) as session,
+    session.phases.during('step'),
     MetricWriter(workdir, tensorboard=False) as writer,
   ):
-    attempt.ledger.begin(0)
-    yield LogWindow(writer, Progress(100), attempt, make_mesh(), **options), attempt.phases
+    session.ledger.begin(0)
+    yield LogWindow(writer, Progress(100), session, make_mesh(), **options), session.phases
 
 
 def steps(window, seconds, first=1, waits=0.0, phases=None):

@@ -14,7 +14,8 @@ from mgjax.core.errors import NonFiniteError
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.mesh import make_mesh
 from mgjax.training import log_window
-from mgjax.training.loop import Cadence, Hooks, run_loop
+from mgjax.training.loop import Hooks, run_loop
+from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny
 
@@ -64,13 +65,12 @@ class Loss:
 def run(workdir, step, *, begin=0, rows=None, tasks=TASKS, **schedule):
   """The state after a loop, and the steps that it saved."""
   checkpoints = Saves()
-  never = {'log_every': 0, 'save_every': 0, 'evaluate_every': 0, 'show_every': 0}
   state = run_loop(
     State(np.int32(begin), {}, {}, {}),
     step,
     rows or Rows(),
     tasks,
-    Cadence(**never | schedule),
+    RunSettings(**schedule),
     mesh=make_mesh(),
     workdir=workdir,
     checkpoints=checkpoints,
@@ -263,7 +263,7 @@ def test_a_checkpoint_has_the_validation_loss_of_its_own_step(tmp_path):
     counting(float),
     Rows(),
     dataclasses.replace(TASKS, evaluate=evaluate),
-    Cadence(7, log_every=0, save_every=2, evaluate_every=4, show_every=0),
+    RunSettings(steps=7, save_every=2, evaluate_every=4),
     mesh=make_mesh(),
     workdir=tmp_path,
     checkpoints=checkpoints,

@@ -8,6 +8,7 @@ import pytest
 from mgjax.core.errors import ConfigError
 from mgjax.training.ema import start_average, update_average
 from mgjax.training.optimizer import decays, make_learning_rate, make_optimizer
+from mgjax.training.settings import OptimizerSettings
 
 EPSILON = float(np.finfo(np.float32).eps)
 
@@ -38,7 +39,7 @@ def rate_twin(kind, peak, steps, warmup, final, step):
 @pytest.mark.parametrize('warmup', [0, 10])
 def test_schedule_equals_its_formula(kind, warmup):
   rate = make_learning_rate(
-    schedule=kind, learning_rate=1e-4, steps=50, warmup=warmup, final_fraction=0.1
+    OptimizerSettings(schedule=kind, learning_rate=1e-4, warmup=warmup, final_fraction=0.1), 50
   )
   steps = np.arange(60)
   given = jax.jit(jax.vmap(rate))(jnp.asarray(steps))
@@ -49,7 +50,7 @@ def test_schedule_equals_its_formula(kind, warmup):
 
 def test_schedule_begins_above_zero_peaks_and_ends():
   rate = make_learning_rate(
-    schedule='cosine', learning_rate=2.0, steps=100, warmup=10, final_fraction=0.25
+    OptimizerSettings(schedule='cosine', learning_rate=2.0, warmup=10, final_fraction=0.25), 100
   )
   assert float(rate(0)) > 0
   assert float(rate(9)) == float(rate(10)) == 2.0
@@ -57,9 +58,9 @@ def test_schedule_begins_above_zero_peaks_and_ends():
 
 
 def test_an_exponential_decay_is_one_factor_a_step():
-  rate = make_learning_rate(
-    schedule='exponential', learning_rate=1.0, steps=400_000, final_fraction=0.999996**400_000
-  )
+  end = 0.999996**400_000
+  settings = OptimizerSettings(schedule='exponential', learning_rate=1.0, final_fraction=end)
+  rate = make_learning_rate(settings, 400_000)
   # The fraction in float32 errs by 1.6 eps, its logarithm; the power by a few more.
   for step in (0, 1000, 250_000, 400_000):
     assert float(rate(step)) == pytest.approx(0.999996**step, rel=8 * EPSILON)
@@ -82,7 +83,8 @@ def test_an_exponential_decay_is_one_factor_a_step():
 )
 def test_schedule_says_what_is_wrong(change, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    make_learning_rate(**({'schedule': 'cosine', 'learning_rate': 1.0, 'steps': 100} | change))
+    fields = {'schedule': 'cosine', 'learning_rate': 1.0} | change
+    make_learning_rate(OptimizerSettings(**fields), 100)
 
 
 def test_only_kernels_decay_however_many_axes():
@@ -94,10 +96,11 @@ def test_only_kernels_decay_however_many_axes():
 
 def test_optimizer_equals_adamw_twin():
   beta1, beta2, epsilon, decay, clip, steps = 0.9, 0.95, 1e-8, 0.1, 1.0, 8
-  rate = make_learning_rate(schedule='linear', learning_rate=1e-2, steps=steps, warmup=3)
-  optimizer = make_optimizer(
-    learning_rate=rate, beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=decay, clip=clip
-  )
+  settings = OptimizerSettings(
+    schedule='linear', learning_rate=1e-2, warmup=3,
+    beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=decay, clip=clip,
+  )  # fmt: skip
+  optimizer = make_optimizer(settings, steps)
   params = jax.tree.map(jnp.asarray, make_params())
   state = optimizer.init(params)
   update = jax.jit(optimizer.update)
@@ -129,7 +132,7 @@ def test_optimizer_equals_adamw_twin():
 
 @pytest.mark.parametrize(('size', 'scale'), [(100.0, 0.01), (0.5, 1.0)])
 def test_clipping_bounds_the_global_norm(size, scale):
-  optimizer = make_optimizer(learning_rate=lambda _: 1.0, beta1=0.0, clip=1.0)
+  optimizer = make_optimizer(OptimizerSettings(learning_rate=1.0, beta1=0.0, clip=1.0), 1)
   params = {'a': jnp.zeros(2), 'b': jnp.zeros((2, 1))}
   gradients = {'a': jnp.asarray([0.6, 0.0]) * size, 'b': jnp.asarray([[0.0], [0.8]]) * size}
   _, state = optimizer.update(gradients, optimizer.init(params), params)
@@ -138,14 +141,14 @@ def test_clipping_bounds_the_global_norm(size, scale):
 
 
 def test_infinite_clip_never_clips():
-  optimizer = make_optimizer(learning_rate=lambda _: 1.0, beta1=0.0, clip=float('inf'))
+  optimizer = make_optimizer(OptimizerSettings(learning_rate=1.0, beta1=0.0, clip=float('inf')), 1)
   params = {'a': jnp.zeros(2)}
   _, state = optimizer.update({'a': jnp.asarray([3e3, 4e3])}, optimizer.init(params), params)
   assert state[1].mu['a'].tolist() == [3e3, 4e3]
 
 
 def test_moments_and_updates_are_float32():
-  optimizer = make_optimizer(learning_rate=lambda _: 0.1)
+  optimizer = make_optimizer(OptimizerSettings(learning_rate=0.1), 1)
   params = {'kernel': jnp.ones((2, 2), jnp.bfloat16)}
   updates, state = optimizer.update(params, optimizer.init(params), params)
   assert updates['kernel'].dtype == jnp.float32
@@ -162,7 +165,7 @@ def test_moments_and_updates_are_float32():
 )
 def test_optimizer_says_what_is_wrong(change, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    make_optimizer(learning_rate=lambda _: 0.1, **change)
+    OptimizerSettings(learning_rate=0.1, **change)
 
 
 def test_average_equals_its_formula():

@@ -1,5 +1,7 @@
 """Learning rates that fall when the validation loss stalls: when, by how much, over restarts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,16 +11,17 @@ from mgjax.api import train
 from mgjax.core.errors import ConfigError
 from mgjax.training.optimizer import make_learning_rate, make_optimizer
 from mgjax.training.plateau import (
-  Patience,
   Plateau,
   after_validation,
   learning_rate,
   make_react,
   scale_by_plateau,
 )
+from mgjax.training.settings import OptimizerSettings, Patience
 from mgjax.training.state import start_state
 from tests import tiny
 
+ON = Patience(patience=1)
 FIELDS = {'patience': 2, 'factor': 0.5, 'improvement': 0.01, 'lowest': 0.2}
 
 
@@ -47,12 +50,14 @@ def test_the_factor_falls_where_losses_stall(losses, expected):
 
 
 def test_an_update_is_the_schedules_times_the_factor_and_nothing_compiles_again():
-  rate = make_learning_rate(schedule='cosine', learning_rate=0.5, steps=10)
+  settings = OptimizerSettings(schedule='cosine', learning_rate=0.5)
+  rate = make_learning_rate(settings, 10)
   params = {'kernel': jnp.ones((2, 2))}
-  optimizers = [make_optimizer(learning_rate=rate, plateau=plateau) for plateau in (True, False)]
+  falling = dataclasses.replace(settings, plateau=ON)
+  optimizers = [make_optimizer(each, 10) for each in (falling, settings)]
   state, plain = (start_state(params, each) for each in optimizers)
   state = jax.device_put(state, jax.devices()[0])  # in its place, as that of a run
-  react = make_react({'plateau': FIELDS | {'patience': 1}})
+  react = make_react(Patience(**FIELDS | {'patience': 1}))
   update = jax.jit(optimizers[0].update)
   for step, factor in enumerate((1.0, 0.5, 0.25)):
     updates, opt_state = update(params, state.opt_state, params)
@@ -68,8 +73,8 @@ def test_an_update_is_the_schedules_times_the_factor_and_nothing_compiles_again(
 
 
 def test_without_patience_states_are_what_they_always_were():
-  assert make_react({'plateau': {'patience': 0}}) is None and make_react({}) is None
-  state = make_optimizer(learning_rate=lambda _: 1.0).init({'kernel': jnp.ones(2)})
+  assert make_react(Patience()) is None
+  state = make_optimizer(OptimizerSettings(learning_rate=1.0), 10).init({'kernel': jnp.ones(2)})
   assert not any(
     isinstance(each, Plateau)
     for each in jax.tree.leaves(state, is_leaf=lambda each: isinstance(each, Plateau))
@@ -77,11 +82,11 @@ def test_without_patience_states_are_what_they_always_were():
 
 
 def test_two_players_fall_each_by_fields_of_its_own():
-  optimizer = make_optimizer(learning_rate=lambda _: 1.0, plateau=True)
+  optimizer = make_optimizer(OptimizerSettings(learning_rate=1.0, plateau=ON), 10)
   params = {'kernel': jnp.ones(2)}
   discriminator = {'params': params, 'opt_state': optimizer.init(params)}
   state = start_state(params, optimizer, discriminator)
-  react = make_react({'plateau': FIELDS}, {'plateau': FIELDS | {'patience': 1, 'factor': 0.25}})
+  react = make_react(Patience(**FIELDS), Patience(**FIELDS | {'patience': 1, 'factor': 0.25}))
   for _ in range(2):
     state = react(state, {'validation/video/loss': 1.0})
   one = lambda _: jnp.float32(1)  # noqa: E731
@@ -124,11 +129,11 @@ def test_a_run_that_is_stopped_halves_where_an_undisturbed_one_does(tiny_runs, t
 )
 def test_it_says_what_is_wrong(change, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    make_react({'plateau': FIELDS | change})
+    Patience(**FIELDS | change)
 
 
 def test_a_stall_needs_a_loss():
-  optimizer = make_optimizer(learning_rate=lambda _: 1.0, plateau=True)
+  optimizer = make_optimizer(OptimizerSettings(learning_rate=1.0, plateau=ON), 10)
   state = start_state({'kernel': jnp.ones(2)}, optimizer)
   with pytest.raises(ConfigError, match='too little validation data'):
-    make_react({'plateau': FIELDS})(state, {'validation/video/psnr': 1.0})
+    make_react(Patience(**FIELDS))(state, {'validation/video/psnr': 1.0})

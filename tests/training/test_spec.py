@@ -5,8 +5,8 @@ import logging
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
+from mgjax.training.settings import bucket_settings
 from mgjax.training.spec import longest_of, make_buckets
 
 
@@ -21,20 +21,19 @@ class Rows:
     return {'x': np.zeros(1)}
 
 
-def config(**data):
+def shapes():
   bucket = {'height': 8, 'width': 8, 'batch_size': 4}
-  buckets = {
-    'image_wide': {'frames': 1, 'weight': 1, **bucket},
-    'image_tall': {'frames': 1, 'weight': 1, **bucket},
-    'video_wide': {'frames': 8, 'weight': 10, **bucket},
-    'video_long': {'frames': 16, 'weight': 10, **bucket},
-  }
-  return ConfigDict({'buckets': buckets, 'data': data})
+  return bucket_settings(
+    image_wide={'frames': 1, 'weight': 1, **bucket},
+    image_tall={'frames': 1, 'weight': 1, **bucket},
+    video_wide={'frames': 8, 'weight': 10, **bucket},
+    video_long={'frames': 16, 'weight': 10, **bucket},
+  )
 
 
 def buckets(tmp_path, counts, **data):
   sources = {name: Rows(count) for name, count in counts.items()}
-  return make_buckets(config(**data), tmp_path, lambda split, report: sources, dict)
+  return make_buckets(shapes(), tmp_path, lambda split, report: sources, dict, **data)
 
 
 def weights(made):
@@ -60,4 +59,4 @@ def test_too_little_to_validate_on_is_said_aloud(tmp_path, caplog):
   with caplog.at_level(logging.WARNING):
     _, validation = buckets(tmp_path, {'image_wide': 4, 'video_wide': 3, 'video_long': 2})
   assert 'no validation of video_wide, video_long' in caplog.text
-  assert longest_of(validation, config()).name == 'video_long'
+  assert longest_of(validation, shapes()).name == 'video_long'

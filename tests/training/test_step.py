@@ -92,6 +92,20 @@ def test_neither_history_nor_restart_changes_what_a_step_draws(batch):
   assert not np.array_equal(first.params['scale'], other_seed.params['scale'])
 
 
+def test_frozen_parameters_reach_the_objective_and_no_batch(batch):
+  def asking(predict, batch, key, frozen):
+    assert 'frozen' not in batch
+    loss, metrics = objective(predict, batch, key)
+    return frozen['factor'] * loss, metrics
+
+  optimizer = optax.sgd(RATE)
+  step = jax.jit(make_step(Scale(), asking, optimizer, seed=SEED, decay=DECAY, accumulate=2))
+  found, _ = step(start(optimizer), batch, frozen={'factor': jnp.float32(2)})
+  plain, _ = made(accumulate=2)(start(optimizer), batch)
+  moved = [np.asarray(state.params['scale']) - 1 for state in (found, plain)]
+  np.testing.assert_allclose(moved[0], 2 * moved[1], rtol=1e-5)
+
+
 def test_the_average_follows_the_new_parameters(batch):
   state, _ = made()(start(optax.sgd(RATE)), batch)
   assert int(state.step) == 1

@@ -27,7 +27,7 @@ def runs(tiny_runs, tmp_path_factory):
   line = jax.tree.map(lambda p: 0.1 * numbers.normal(size=p.shape).astype(np.float32), params)
   for name, far in FAR.items():
     moved = jax.tree.map(lambda p, along, far=far: np.asarray(p) + far * along, params, line)
-    write_workdir(config, moved, meta['notes'], place / name, origin={'order': 'made'})
+    write_workdir(config.to_dict(), moved, meta['notes'], place / name, origin={'order': 'made'})
   return place
 
 

@@ -20,6 +20,7 @@ from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel.mesh import make_mesh
 from mgjax.training.accumulation import accumulation
+from mgjax.training.settings import run_settings
 from mgjax.workflows import recipe
 from mgjax.workflows.recipe import describe_recipe, plan_stages, run_recipe
 from tests import tiny
@@ -238,7 +239,8 @@ def test_with_fewer_devices_a_batch_is_cut_into_more_pieces(tiny_runs, groups, m
     tiny_runs, train__accumulate=3, train__device_groups=meant, rules='fsdp_tp_cp'
   )
   config.mesh.update(data=groups, context=8 // groups)
-  assert accumulation(config, make_mesh(config.mesh.to_dict(), config.rules)) == expected
+  settings = run_settings(seed=config.seed, **config.train.to_dict())
+  assert accumulation(settings, make_mesh(config.mesh.to_dict(), config.rules)) == expected
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.tae.task import latent_statistics
+from mgjax.training.settings import bucket_settings, optimizer_settings
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # sounds in a picture
@@ -39,8 +40,9 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   transform = make_transform((), ('audio',))
   data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
   sources = functools.partial(make_audio_sources, data, shapes)
-  buckets, validation = make_buckets(config, workdir, sources, transform)
-  longest = longest_of(validation, config)
+  rows = bucket_settings(**config.buckets.to_dict())
+  buckets, validation = make_buckets(rows, workdir, sources, transform, share=data.share)
+  longest = longest_of(validation, rows)
 
   @jax.jit
   def encode(params: Tree, sound: jax.Array) -> jax.Array:
@@ -80,7 +82,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     prepare=_sound_alone,
     show=show,
     notes=notes,
-    start=make_start(config),
+    start=make_start(config.start_from, config.component),
     discriminator=make_adversary(config, weights),
   )
 
@@ -103,7 +105,7 @@ def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None
     inputs=(jnp.zeros((1, samples, config.model.channels)),),
     generator_objective=make_adversarial_objective(weights),
     objective=make_discriminator_objective(),
-    optimizer=optimizer,
+    optimizer=optimizer_settings(**optimizer),
     start=start,
   )
 

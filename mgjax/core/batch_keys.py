@@ -1,0 +1,92 @@
+"""Every key that a sample or a batch may have: its shape and type, who makes it and who reads it.
+
+A sample is what a source gives for an index. A batch stacks those of its arrays that a section
+keeps, and what conditionings make of it (`prepare`), with `b` as the first axis.
+"""
+
+from typing import NamedTuple
+
+
+class BatchKey(NamedTuple):
+  """One key.
+
+  Attributes:
+    shape: axis letters of one sample, as in `core/typing.py`, with `e` for the width of features;
+      '' for one value. Alternatives stand with 'or'.
+    dtype: of the array, 'float' or 'int' for any of them, 'str' or 'dict'.
+    makers: modules of mgjax that make it.
+    readers: modules of mgjax that read it.
+    batched: whether a batch has it; other keys stay with the sample, on the host.
+  """
+
+  shape: str
+  dtype: str
+  makers: tuple[str, ...]
+  readers: tuple[str, ...]
+  batched: bool = False
+
+
+KEYS = {
+  # What is generated.
+  'video': BatchKey(
+    't h w 3', 'uint8', ('digits.clips', 'data.clips'), ('tae.task', 'video.task', 'audio.task'),
+    batched=True,
+  ),
+  'audio': BatchKey(
+    's c', 'float32', ('digits.clips', 'data.audio_sources'), ('audio.codec.task', 'audio.task'),
+    batched=True,
+  ),
+  'latents': BatchKey(
+    't h w c or t c', 'float',
+    ('workflows.row_encoder', 'video.task', 'audio.task'), ('flow.objective', 'audio.masking'),
+    batched=True,
+  ),
+  # What conditionings read: of the sample on the host, or of the batch on the devices.
+  'caption': BatchKey(
+    '', 'str', ('digits.clips', 'digits.signs', 'data.clips'),
+    ('conditioning.byte_text', 'conditioning.word_text', 'text.embeddings'),
+  ),
+  'fps': BatchKey(
+    '', 'float or int', ('data.clips', 'data.sources'), ('text.prompts', 'video.task')
+  ),
+  'embeddings': BatchKey(
+    '', 'dict', ('text.embeddings', 'flow_models.build'), ('conditioning.encoded_text',)
+  ),  # name of the encoder -> its states (m e)
+  'frames': BatchKey('', 'int', ('flow_models.build',), ('conditioning.frame_features',)),
+  'text': BatchKey(
+    'm', 'int32', ('conditioning.byte_text', 'conditioning.word_text'),
+    ('conditioning.byte_text', 'conditioning.word_text'), batched=True,
+  ),
+  'frame_features': BatchKey(
+    't e', 'float', ('audio.task', 'conditioning.frame_features'),
+    ('conditioning.frame_features',), batched=True,
+  ),
+  'context': BatchKey(
+    't 1 1 c', 'float32', ('audio.masking', 'audio.pipeline'), ('conditioning.known_latents',),
+    batched=True,
+  ),
+  # What is known of a sample beside.
+  'source': BatchKey('', 'str', ('data.clips',), ('training.faults', 'workflows.row_encoder')),
+  'text_key': BatchKey('', 'str', ('workflows.row_encoder',), ()),  # names the caption in a row
+  'replaced': BatchKey('', 'int32', ('data.replacement',), ('data.loader',), batched=True),
+  'digit': BatchKey('', 'int', ('digits.clips',), ('digits.judge',)),
+  'number': BatchKey('', 'str', ('digits.signs',), ('digits.sign_judge',)),
+  'colour': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),
+  'motion': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),
+  'events': BatchKey(
+    'e', 'float64', ('digits.clips', 'data.audio_sources'), ('digits.sound_judge',)
+  ),  # seconds at which something is heard
+}  # fmt: skip
+
+# What an encoder of text gives for a prompt, under 'text_<encoder>', and which of it is there.
+STATES = BatchKey(
+  'm e', 'bfloat16', ('conditioning.encoded_text',), ('conditioning.encoded_text',), batched=True
+)
+MASKS = STATES._replace(shape='m', dtype='bool')
+
+
+def find_key(name: str) -> BatchKey | None:
+  """Returns what is known of a key; None of one that the table does not have."""
+  if name in KEYS or not name.startswith('text_'):
+    return KEYS.get(name)
+  return MASKS if name.endswith('_mask') else STATES

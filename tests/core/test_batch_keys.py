@@ -1,0 +1,106 @@
+"""The table of batch keys: no source makes and no conditioning requires what it does not have."""
+
+import importlib.util
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from mgjax.audio.task import WithFeatures
+from mgjax.core.batch_keys import KEYS, MASKS, STATES, find_key
+from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.replacement import Replacing
+from mgjax.data.sources import make_sources
+from mgjax.digits.clips import AUDIBLE
+from mgjax.workflows.row_encoder import KEPT
+from tests.conditioning.test_contract import ALL, SAMPLES, batch_of, make
+from tests.media.audio_files import encode_video, noise
+
+SHAPE = {'frames': 4, 'height': 32, 'width': 48}
+
+
+def check(sample, batched=False):
+  """Raises where a key is missing, or of another shape or type than the table says."""
+  for name, value in sample.items():
+    key = find_key(name)
+    assert key is not None, f'{name} is not in mgjax/core/batch_keys.py'
+    assert key.batched or not batched, f'{name} is in a batch, which the table denies'
+    plain = isinstance(value, str | dict)
+    dtype = type(value).__name__ if plain else np.asarray(value).dtype
+    kinds = {str(dtype)}
+    if not plain:
+      groups = {'float': jnp.floating, 'int': jnp.integer}
+      kinds |= {group for group, kind in groups.items() if jnp.issubdtype(dtype, kind)}
+    assert kinds & set(key.dtype.split(' or ')), f'{name} is {dtype}, the table says {key.dtype}'
+    sizes = () if plain else np.shape(value)
+    fits = [
+      len(axes) == len(sizes)
+      and all(axis.isalpha() or int(axis) == size for axis, size in zip(axes, sizes, strict=True))
+      for axes in map(str.split, key.shape.split(' or '))
+    ]
+    assert any(fits), f'{name} is of shape {sizes}, the table says {key.shape}'
+
+
+@ALL
+def test_what_a_conditioning_requires_is_in_the_table(kind):
+  assert all(find_key(name) for name in make(kind).requires())
+  for row in range(len(SAMPLES)):
+    check({name: np.asarray(array[row]) for name, array in batch_of(kind).items()}, batched=True)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('media')
+  frames = np.random.default_rng(0).integers(0, 256, (25, 32, 32, 3)).astype(np.uint8)
+  encode_video(folder / 'clip.mp4', frames, noise(1.0))
+  return folder
+
+
+WORLD = {
+  'fps': 8, 'digits': {'motions': (*AUDIBLE, 'left'), 'frames': 4},
+  'signs': {'motions': ('left',), 'frames': 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('split', ['train', 'validation'])
+@pytest.mark.parametrize('kind', ['digits', 'signs'])
+def test_what_the_small_world_makes_is_in_the_table(kind, split):
+  for source in make_sources(WORLD | {'kind': kind}, {'video': SHAPE}, split).values():
+    check(Replacing(source)[0])
+
+
+@pytest.mark.parametrize('size', [{}, {'height': 32, 'width': 32}])
+def test_what_its_sounds_are_is_in_the_table(size):
+  data = WORLD | {'kind': 'digits', 'digits': {'motions': AUDIBLE}}
+  source = make_audio_sources(data, {'sound': {'seconds': 0.5, **size}}, 'train')['sound']
+  check(source[0])
+  check(WithFeatures(source, 8, 10, 20.0)[0])
+
+
+def test_what_files_make_is_in_the_table(folder):
+  data = {'path': str(folder), 'fps': 8}
+  size = {'height': 16, 'width': 16}
+  for source in make_sources(data | {'kind': 'clips'}, {'video': SHAPE | size}, 'train').values():
+    check(source[0])
+  for kind, more in (('clips', size), ('sounds', {})):
+    sources = make_audio_sources(data | {'kind': kind}, {'a': {'seconds': 0.5, **more}}, 'train')
+    check(sources['a'][0])
+
+
+def test_what_rows_of_latents_keep_is_in_the_table():
+  assert set(KEPT) < set(KEYS)
+  check({'latents': np.zeros((2, 4, 4, 8), ml_dtypes.bfloat16), 'text_key': 'a'})
+
+
+@pytest.mark.parametrize('key', [*KEYS.values(), STATES, MASKS])
+def test_makers_and_readers_are_modules(key):
+  for name in (*key.makers, *key.readers):
+    assert importlib.util.find_spec(f'mgjax.{name}'), name
+
+
+def test_a_key_that_nobody_knows_is_told():
+  with pytest.raises(AssertionError, match='colours is not in'):
+    check({'colours': 'red'})
+  with pytest.raises(AssertionError, match=r'video is of shape .*, the table says t h w 3'):
+    check({'video': np.zeros((2, 4, 4, 1), np.uint8)})
