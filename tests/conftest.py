@@ -2,6 +2,7 @@
 
 import fcntl
 import functools
+import gc
 import os
 import pathlib
 import platform
@@ -34,7 +35,13 @@ os.environ.update(
 )
 # Half of the time of the tests is LLVM's, on programs that run for milliseconds. Bits are compared
 # between programs that were compiled alike; bounds hold for the one rounding as for the other.
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+# Kernels of fusions through MLIR, and modules split for threads, cost another quarter.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_backend_optimization_level=0'
+  ' --xla_cpu_use_fusion_emitters=false'
+  ' --xla_cpu_parallel_codegen_split_count=1',
+)
 
 import beartype  # noqa: E402
 import beartype.roar  # noqa: E402
@@ -79,6 +86,10 @@ hypothesis.settings.register_profile('suite', deadline=None, max_examples=20, de
 hypothesis.settings.load_profile('suite')
 
 flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own
+
+# Tracing makes objects by the million and hardly a cycle: a tenth of the time went into looking.
+gc.freeze()
+gc.set_threshold(100_000, 20, 50)
 
 
 @pytest.fixture(scope='session')

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,13 +12,8 @@ from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep
 from mgjax.checkpoints.workdir import load_params, open_checkpoints
 from mgjax.core.tree import named_leaves
-from tests import tiny
+from tests import binaries, tiny
 from tests.checkpoints.test_manager import damage, make_state
-
-
-def call(binary, *arguments):
-  command = [sys.executable, '-m', f'launch.{binary}', *map(str, arguments)]
-  return subprocess.run(command, capture_output=True, text=True, cwd=tiny.CHECKOUT, timeout=280)
 
 
 def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
@@ -32,7 +25,7 @@ def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
       checkpoints.save(make_state(step), {}, loss)
   damage(workdir / 'checkpoints', 11, make_state(11).average['block']['kernel'])
 
-  verified = call('checkpoints', 'verify', f'--workdir={workdir}')
+  verified = binaries.run('checkpoints', 'verify', f'--workdir={workdir}')
   assert verified.returncode == 5
   *good, bad = verified.stdout.splitlines()
   assert [line.split() for line in good] == [['1', 'good'], ['2', 'good'], ['10', 'good']]
@@ -40,7 +33,7 @@ def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
   assert re.search(r'^checkpoints\.py: 1 damaged in .*: step 11; a run', verified.stderr)
   assert 'Traceback' not in verified.stderr
 
-  listed = call('checkpoints', 'list', f'--workdir={workdir}')
+  listed = binaries.run('checkpoints', 'list', f'--workdir={workdir}')
   assert listed.returncode == 0  # at a glance, a flipped bit is not seen
   head, *lines = listed.stdout.splitlines()
   assert head.split() == ['step', 'written', 'MiB', 'validation', 'loss']
@@ -49,7 +42,7 @@ def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
   ]  # fmt: skip
   assert {len(line) for line in lines} == {len(head)}
 
-  pruned = call('checkpoints', 'prune', f'--workdir={workdir}', '--keep=1', '--keep_best=1')
+  pruned = binaries.run('checkpoints', 'prune', f'--workdir={workdir}', '--keep=1', '--keep_best=1')
   assert pruned.returncode == 0
   assert '       10  stays, verified\n        1  removed\n' in pruned.stdout
   assert open_checkpoints(workdir).steps() == [2, 10, 11]
@@ -74,7 +67,7 @@ def test_a_run_goes_on_from_the_newest_good_one_or_ends_with_5(tiny_runs, config
     numbers = np.frombuffer(file.read_bytes(), np.uint8).copy()
     numbers[::1000] ^= 1
     file.write_bytes(numbers.tobytes())
-  went_on = call('train', config, f'--workdir={workdir}')
+  went_on = binaries.run('train', config, f'--workdir={workdir}')
   assert went_on.returncode == 0, went_on.stderr
   assert 'checkpoint of step 8' in went_on.stderr and 'checkpoint of step 6' in went_on.stderr
   assert sorted(p.name for p in place.iterdir()) == ['3', '6', '6.corrupt', '8', '8.corrupt']
@@ -82,7 +75,7 @@ def test_a_run_goes_on_from_the_newest_good_one_or_ends_with_5(tiny_runs, config
 
   for step in (3, 6, 8):
     shutil.rmtree(place / str(step) / 'params')
-  ended = call('train', config, f'--workdir={workdir}')
+  ended = binaries.run('train', config, f'--workdir={workdir}')
   assert ended.returncode == 5
   assert re.search(
     r'train\.py: no checkpoint in .* is good: 3 damaged .*, 2 set aside', ended.stderr
@@ -96,7 +89,7 @@ def test_averages_and_exports(tiny_runs, config, tmp_path):
   runs = f'--runs={first},{first}@6,{first}@3'
   for more in ([], ['--weights=4,2,1'], ['--greedy']):
     workdir = tmp_path / f'averaged{"".join(more)}'
-    averaged = call('checkpoints', 'average', runs, f'--workdir={workdir}', *more)
+    averaged = binaries.run('checkpoints', 'average', runs, f'--workdir={workdir}', *more)
     assert averaged.returncode == 0, averaged.stderr
     lines = averaged.stdout.splitlines()
     assert len({len(line) for line in lines}) == 1
@@ -106,15 +99,17 @@ def test_averages_and_exports(tiny_runs, config, tmp_path):
   assert found['loss'] <= min(found['losses'].values())
 
   out = tmp_path / 'out.safetensors'
-  planned = call('checkpoints', 'prune', f'--workdir={first}', '--keep=1', '--dry_run')
+  planned = binaries.run('checkpoints', 'prune', f'--workdir={first}', '--keep=1', '--dry_run')
   assert planned.returncode == 0 and '        6  would go\n' in planned.stdout
   assert open_checkpoints(first).steps() == [3, 6, 8]
-  exported = call('checkpoints', 'export', f'--workdir={first}', '--step=6', f'--out={out}')
+  exported = binaries.run('checkpoints', 'export', f'--workdir={first}', '--step=6', f'--out={out}')
   assert exported.returncode == 0, exported.stderr
   tensors = load_file(out)
   for name, leaf in named_leaves(load_params(first, step=6)[0]).items():
     np.testing.assert_array_equal(tensors[name], leaf)
-  imported = call('weights', 'import', f'--input={out}', config, f'--workdir={tmp_path}/again')
+  imported = binaries.run(
+    'weights', 'import', f'--input={out}', config, f'--workdir={tmp_path}/again'
+  )
   assert imported.returncode == 0, imported.stderr
   again = named_leaves(load_params(tmp_path / 'again')[0])
   for name, tensor in tensors.items():

@@ -1,6 +1,5 @@
 """What every binary says: help, configurations and sentences instead of tracebacks."""
 
-import concurrent.futures
 import json
 import os
 import pathlib
@@ -10,6 +9,7 @@ import sys
 
 import pytest
 
+from tests import binaries
 from tests.tiny import CHECKOUT
 
 BINARIES = sorted(
@@ -136,29 +136,10 @@ def place(tmp_path_factory):
   return directory
 
 
-@pytest.fixture(scope='module')
-def outcomes(place):
-  """All of them at once, since most of their time is spent on imports."""
-
-  environment = dict(
-    os.environ
-  )  # pytest goes on changing its own while the threads start processes
-
-  def run(arguments):
-    name, *rest = (argument.format(tmp=place) for argument in arguments)
-    command = [sys.executable, '-m', f'launch.{name}', *rest]
-    return subprocess.run(
-      command, capture_output=True, text=True, cwd=CHECKOUT, env=environment, timeout=280
-    )
-
-  with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    yield {name: pool.submit(run, case[0]) for name, case in CASES.items()}
-
-
 @pytest.mark.parametrize('name', CASES)
-def test_a_binary_says_what_it_means(outcomes, place, name):
-  _, code, said = CASES[name]
-  outcome = outcomes[name].result()
+def test_a_binary_says_what_it_means(place, name):
+  (binary, *arguments), code, said = CASES[name]
+  outcome = binaries.run(binary, *(argument.format(tmp=place) for argument in arguments))
   text = outcome.stderr if code else outcome.stdout
   assert outcome.returncode == code, outcome.stderr
   assert re.search(said, text.strip(), re.MULTILINE), text

@@ -1,12 +1,9 @@
 """launch.evaluate on an autoencoder: a table, pictures, and a record of where it all is from."""
 
-import concurrent.futures
 import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,7 +17,7 @@ from mgjax.data.sources import longest_bucket
 from mgjax.evaluation.reconstruction import sample_clips
 from mgjax.media.video import probe, write_video
 from mgjax.tae.perceptual import NUMBERS
-from tests.tiny import CHECKOUT
+from tests import binaries
 
 
 def small_weights(path):
@@ -37,8 +34,7 @@ def small_weights(path):
 
 
 def evaluate(workdir, *arguments):
-  command = [sys.executable, '-m', 'launch.evaluate', f'--workdir={workdir}', *arguments]
-  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+  return binaries.run('evaluate', f'--workdir={workdir}', *arguments)
 
 
 @pytest.fixture(scope='module')
@@ -54,24 +50,9 @@ def place(tiny_runs, tmp_path_factory):
   return directory
 
 
-@pytest.fixture(scope='module')
-def outcomes(tiny_runs, place):
-  """All of them at once, since most of their time is spent on imports."""
-  images = (
-    f'--clips={place / "clips"}', '--frames=1', '--size=20,18',
-    f'--perceptual={place / "lpips.safetensors"}',
-  )  # fmt: skip
-  with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    yield {
-      'videos': pool.submit(evaluate, place / 'of_videos', '--samples=5'),
-      'images': pool.submit(evaluate, place / 'of_images', *images),
-      'autoencoder with guidance': pool.submit(evaluate, place / 'of_videos', '--guidance=2'),
-      'video model with clips': pool.submit(evaluate, tiny_runs / 'video', '--clips=anywhere'),
-    }
-
-
-def test_videos_leave_numbers_and_pictures(outcomes, place):
-  done, folder = outcomes['videos'].result(), place / 'of_videos' / 'evaluation'
+def test_videos_leave_numbers_and_pictures(place):
+  workdir = place / 'of_videos'
+  done, folder = evaluate(workdir, '--samples=5'), workdir / 'evaluation'
   assert done.returncode == 0, done.stderr
   *table, sheet, first, second, third, fourth, record = done.stdout.splitlines()
   assert '5 clip(s): 4 frame(s) of 16 x 16' in table
@@ -93,8 +74,11 @@ def test_videos_leave_numbers_and_pictures(outcomes, place):
   assert found['scores']['psnr']['mean'] == pytest.approx(mean) and 5 < mean < 40
 
 
-def test_images_of_any_size_are_seen_by_the_network_too(outcomes, place):
-  done, folder = outcomes['images'].result(), place / 'of_images' / 'evaluation'
+def test_images_of_any_size_are_seen_by_the_network_too(place):
+  workdir = place / 'of_images'
+  options = (f'--clips={place / "clips"}', '--frames=1', '--size=20,18')
+  done = evaluate(workdir, *options, f'--perceptual={place / "lpips.safetensors"}')
+  folder = workdir / 'evaluation'
   assert done.returncode == 0, done.stderr
   assert 'Frechet (VGG16 relu5_3)' in done.stdout and 'flicker' not in done.stdout
   assert '2 clip(s): 1 frame(s) of 20 x 18' in done.stdout
@@ -112,15 +96,15 @@ def test_images_of_any_size_are_seen_by_the_network_too(outcomes, place):
 
 
 @pytest.mark.parametrize(
-  ('name', 'said'),
+  ('component', 'flag', 'said'),
   [
-    ('autoencoder with guidance', "--guidance says nothing to the part 'autoencoder' of "),
-    ('video model with clips', "--clips says nothing to the part 'video' of "),
+    ('autoencoder', '--guidance=2', "--guidance says nothing to the part 'autoencoder' of "),
+    ('video', '--clips=anywhere', "--clips says nothing to the part 'video' of "),
   ],
   ids=['guidance', 'clips'],
 )
-def test_a_flag_of_another_part_is_refused(outcomes, name, said):
-  done = outcomes[name].result()
+def test_a_flag_of_another_part_is_refused(tiny_runs, component, flag, said):
+  done = evaluate(tiny_runs / component, flag)
   assert done.returncode == 2 and done.stdout == ''
   assert said in done.stderr and len(done.stderr.splitlines()) == 1
 

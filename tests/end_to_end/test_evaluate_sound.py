@@ -2,21 +2,19 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from mgjax.media.audio import probe_audio, read_audio, write_wav
-from tests.tiny import CHECKOUT
+from tests import binaries
 
 RATE = 48_000
 
 
 def evaluate(workdir, *arguments):
-  command = [sys.executable, '-m', 'launch.evaluate', f'--workdir={workdir}', *arguments]
-  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+  return binaries.run('evaluate', f'--workdir={workdir}', *arguments)
 
 
 @pytest.fixture(scope='module')

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,7 +14,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.media.video import write_video
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows import quickstart
-from tests import tiny
+from tests import binaries, tiny
 
 
 @pytest.fixture(scope='module')
@@ -116,7 +114,6 @@ def test_the_binaries_encode_and_judge(tiny_runs, tmp_path):
 
 
 def run(name, *arguments):
-  command = [sys.executable, '-m', f'launch.{name}', *arguments]
-  done = subprocess.run(command, capture_output=True, text=True, cwd=tiny.CHECKOUT, timeout=280)
+  done = binaries.run(name, *arguments)
   assert done.returncode == 0, done.stderr
   return done.stdout

@@ -2,13 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 from mgjax.media.audio import probe_audio
 from mgjax.workflows import quickstart
-from tests import tiny_sound
-from tests.tiny import CHECKOUT
+from tests import binaries, tiny_sound
 
 
 def test_sounds_are_judged_and_a_second_call_says_the_same(tiny_sound_runs, tmp_path):
@@ -26,7 +23,6 @@ def test_sounds_are_judged_and_a_second_call_says_the_same(tiny_sound_runs, tmp_
 
 
 def test_sound_of_clips_is_not_offered():
-  command = [sys.executable, '-m', 'launch.quickstart', '--sound', '--clips=anywhere']
-  done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+  done = binaries.run('quickstart', '--sound', '--clips=anywhere')
   assert done.returncode == 2
   assert '--sound is for moving digits' in done.stderr

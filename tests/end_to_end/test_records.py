@@ -1,31 +1,20 @@
 """Files to records to training, by the commands; damage on the way is counted or ends the run."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from mgjax.media.video import write_video
-from tests import tiny
+from tests import binaries, tiny
 
 SIZES = tiny.AUTOENCODER | {'data.kind': 'records', 'data.fps': 8, 'train.save_every': 4}
-
-
-def launch(binary, *arguments):
-  command = [sys.executable, '-m', f'launch.{binary}', *map(str, arguments)]
-  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
-  return subprocess.run(
-    command, capture_output=True, text=True, cwd=tiny.CHECKOUT, timeout=280, env=environment
-  )
 
 
 def train(records, workdir, *more, **changes):
   fields = SIZES | {'data.path': records} | {k.replace('__', '.'): v for k, v in changes.items()}
   config = '--config=configs/clips/autoencoder.py'
-  return launch('train', config, f'--workdir={workdir}', *tiny.flags(fields), *more)
+  return binaries.run('train', config, f'--workdir={workdir}', *tiny.flags(fields), *more)
 
 
 @pytest.fixture(scope='module')
@@ -40,18 +29,20 @@ def clips(tmp_path_factory):
 
 def test_clips_become_records_that_train_and_damage_is_counted_or_ends_the_run(clips, tmp_path):
   records, workdir = tmp_path / 'records', tmp_path / 'run'
-  made = launch('data', 'convert', f'--input={clips}', f'--output={records}', '--rows_per_shard=4')
+  made = binaries.run(
+    'data', 'convert', f'--input={clips}', f'--output={records}', '--rows_per_shard=4'
+  )
   assert made.returncode == 0, made.stderr
   assert (
     '24 clips, 1 rejected' in made.stdout and 'text.mp4' in (records / 'rejected.jsonl').read_text()
   )
-  assert launch('data', 'verify', f'--input={records}').returncode == 0
+  assert binaries.run('data', 'verify', f'--input={records}').returncode == 0
 
   shards = sorted(records.glob('*.arrayrecord'))
   data = bytearray(shards[2].read_bytes())
   data[data.index(b'mdat') + 50] ^= 1
   shards[2].write_bytes(data)
-  found = launch('data', 'verify', f'--input={records}')
+  found = binaries.run('data', 'verify', f'--input={records}')
   assert found.returncode == 3 and shards[2].name in found.stderr
 
   first = train(records, workdir)

@@ -1,8 +1,6 @@
 """Prompts in, files out: what is written, that it can be made again, and what is refused."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.media.video import probe
 from mgjax.video.files import read_prompts, write_samples
 from mgjax.video.pipeline import VideoPipeline
-from tests.tiny import CHECKOUT
+from tests import binaries
 
 PROMPT = 'the green digit 3 moves left'
 VIDEO = (4, 16, 16)
@@ -36,8 +34,7 @@ def make(sampler, out, prompts=(PROMPT,), seed=0, shape=VIDEO, batch_size=2):
 
 
 def sample(workdir, *arguments):
-  command = [sys.executable, '-m', 'launch.sample', f'--workdir={workdir}', *arguments]
-  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+  return binaries.run('sample', f'--workdir={workdir}', *arguments)
 
 
 def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(tiny_runs, sampler, tmp_path):

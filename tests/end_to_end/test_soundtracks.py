@@ -1,8 +1,6 @@
 """A video and a prompt in, a soundtrack out: of any length, the same again, or a sentence."""
 
 import json
-import subprocess
-import sys
 import tracemalloc
 import wave
 
@@ -20,7 +18,7 @@ from mgjax.digits.clips import Digits
 from mgjax.media.audio import probe_audio, read_audio, write_wav
 from mgjax.media.loudness import loudness
 from mgjax.media.video import probe, read_clip, write_video
-from tests.tiny import CHECKOUT
+from tests import binaries
 
 PROMPT = 'the green digit 3 bounces'
 RATE, STEP = 48_000, 1920
@@ -59,8 +57,7 @@ def make(tracker, out, **fields):
 
 
 def soundtrack(workdir, *arguments):
-  command = [sys.executable, '-m', 'launch.soundtrack', f'--workdir={workdir}', *arguments]
-  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+  return binaries.run('soundtrack', f'--workdir={workdir}', *arguments)
 
 
 def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(

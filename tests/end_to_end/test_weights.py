@@ -3,8 +3,6 @@
 import json
 import logging
 import shutil
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +20,14 @@ from mgjax.core.tree import named_leaves
 from mgjax.tae.inflate import deflate, read_image_autoencoder
 from mgjax.tae.pipeline import load_codec
 from mgjax.workflows.weights import export_weights, import_weights
+from tests import binaries
 from tests.oracles import image_autoencoder as oracle
-from tests.tiny import CHECKOUT
 
 EPS = np.finfo(np.float32).eps
 
 
 def weights(*arguments):
-  command = [sys.executable, '-m', 'launch.weights', *map(str, arguments)]
-  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+  return binaries.run('weights', *arguments)
 
 
 def vectors():

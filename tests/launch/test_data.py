@@ -16,6 +16,7 @@ from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_rows import open_row
 from mgjax.data.records.reader import Records, verify_records, write_records
 from mgjax.media.video import probe, stream_frames
+from tests import binaries
 from tests.media.hostile_clips import make_clips
 from tests.media.test_video import numbered_file
 from tests.tiny import CHECKOUT
@@ -33,7 +34,13 @@ sys.exit(code)
 
 
 def launch(*arguments):
-  """Runs launch.data: (exit code, what it says, peak memory in bytes)."""
+  """Runs launch.data: (exit code, what it says)."""
+  done = binaries.run('data', *arguments)
+  return done.returncode, done.stdout + done.stderr
+
+
+def measure(*arguments):
+  """Runs launch.data in a process of its own: (exit code, what it says, peak memory in bytes)."""
   command = [sys.executable, '-c', MEASURE, sys.executable, '-m', 'launch.data']
   process = subprocess.run(
     [*command, *map(str, arguments)], cwd=CHECKOUT, capture_output=True, text=True
@@ -50,7 +57,7 @@ def hostile(tmp_path_factory):
 @pytest.fixture(scope='module')
 def converted(hostile):
   folder, _ = hostile
-  return launch('convert', f'--input={folder}/clips', f'--output={folder}/records')
+  return measure('convert', f'--input={folder}/clips', f'--output={folder}/records')
 
 
 def frames(file):
@@ -85,15 +92,16 @@ def test_each_of_two_hundred_hostile_clips_is_a_row_or_a_reason(hostile, convert
 def test_the_records_give_the_frames_of_the_files(hostile, converted):
   folder, _ = hostile
   assert converted[0] == 0
-  for row in Records(folder / 'records'):
+  for index, row in enumerate(Records(folder / 'records')):
     path = folder / 'clips' / row['source']
     assert row['media'].tobytes() == path.read_bytes()
-    assert frames(open_row(row)) == frames(path), row['source']
+    if index % 8 == 0:
+      assert frames(open_row(row)) == frames(path), row['source']
 
 
 def test_encoded_anew_what_is_whole_has_all_its_frames(hostile):
   folder, usable = hostile
-  code, said, memory = launch(
+  code, said, memory = measure(
     'convert', f'--input={folder}/clips', f'--output={folder}/anew', '--reencode', '--full'
   )
   assert code == 0 and 'Traceback' not in said, said
@@ -116,15 +124,15 @@ def test_clips_are_shown_and_verified(tmp_path):
   numbered_file(tmp_path / 'clips', 'a_numbered_clip.mp4', count=20)
   records = tmp_path / 'records'
   assert launch('convert', f'--input={tmp_path}/clips', f'--output={records}')[0] == 0
-  code, said, _ = launch('inspect', f'--input={records}', f'--sheet={tmp_path}/sheet.png')
+  code, said = launch('inspect', f'--input={records}', f'--sheet={tmp_path}/sheet.png')
   assert code == 0 and '1 rows' in said and 'a numbered clip' in said
   with Image.open(tmp_path / 'sheet.png') as sheet:
     assert sheet.width > 8 * 160 and sheet.height > 160
-  code, said, _ = launch('verify', f'--input={records}')
+  code, said = launch('verify', f'--input={records}')
   assert code == 0 and 'every file is as it was written, 1 rows' in said
   (shard,) = records.glob('*.arrayrecord')
   shard.write_bytes(shard.read_bytes()[:-1] + b'?')
-  code, said, _ = launch('verify', f'--input={records}')
+  code, said = launch('verify', f'--input={records}')
   assert code == 3 and 'checksum' in said and 'Traceback' not in said
 
 
@@ -134,7 +142,7 @@ def test_latents_are_a_table_of_names_and_numbers(tmp_path):
     for i in range(3)
   ]
   write_records(tmp_path / 'latents', rows, rows_per_shard=2, meta={'config': 'abc'})
-  code, said, _ = launch('inspect', f'--input={tmp_path}/latents')
+  code, said = launch('inspect', f'--input={tmp_path}/latents')
   assert code == 0 and '3 rows' in said and "'config': 'abc'" in said and '\x1b' not in said
   assert re.search(r'latents: float16 \(2, 4, 4, 8\) or .*, mean 1\.13\d*, .* from 0 to 2', said)
   assert 'fps: float (), mean 16, deviation 0, from 16 to 16' in said
@@ -144,10 +152,10 @@ def test_latents_of_several_buckets_are_shown_and_verified_together(tmp_path):
   for name in ('train/video', 'train/image', 'validation/video'):
     write_records(tmp_path / name, [{'latents': np.zeros((1, 2, 2, 4))}], rows_per_shard=1)
   for command in ('inspect', 'verify'):
-    code, said, _ = launch(command, f'--input={tmp_path}')
+    code, said = launch(command, f'--input={tmp_path}')
     assert code == 0 and said.count(str(tmp_path)) >= 3 and 'train/image' in said
   next((tmp_path / 'train' / 'image').glob('*.arrayrecord')).unlink()
-  code, said, _ = launch('verify', f'--input={tmp_path}')
+  code, said = launch('verify', f'--input={tmp_path}')
   assert code == 3 and 'train/image' in said and 'train/video: every file' in said
 
 
@@ -162,21 +170,21 @@ def test_latents_of_several_buckets_are_shown_and_verified_together(tmp_path):
   ],
 )
 def test_mistakes_are_sentences(tmp_path, arguments, code, sentence):
-  found, said, _ = launch(*(argument.format(tmp=tmp_path) for argument in arguments))
+  found, said = launch(*(argument.format(tmp=tmp_path) for argument in arguments))
   assert found == code and re.search(sentence, said) and 'Traceback' not in said, said
 
 
 def test_a_killed_conversion_goes_on_and_loses_nothing(tmp_path):
   (tmp_path / 'clips').mkdir()
   data = numbered_file(tmp_path, count=8).read_bytes()
-  for number in range(60):
+  for number in range(30):
     (tmp_path / 'clips' / f'clip_{number:02d}.mp4').write_bytes(data if number % 3 else b'no video')
   command = [
     sys.executable, '-m', 'launch.data', 'convert', f'--input={tmp_path}/clips',
     f'--output={tmp_path}/records', '--rows_per_shard=1', '--reencode',
   ]  # fmt: skip
   killed = 0
-  for wanted in (1, 12, 30):  # shards that are there when it is killed
+  for wanted in (1, 9):  # shards that are there when it is killed
     process = subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.DEVNULL)
     while len(list((tmp_path / 'records').glob('*.arrayrecord'))) < wanted:
       if process.poll() is not None:
@@ -186,7 +194,7 @@ def test_a_killed_conversion_goes_on_and_loses_nothing(tmp_path):
     killed += process.wait() == -signal.SIGKILL
   assert killed
   assert subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL).returncode == 0
-  names = [f'clip_{number:02d}.mp4' for number in range(60)]
+  names = [f'clip_{number:02d}.mp4' for number in range(30)]
   records = Records(tmp_path / 'records')
   assert [row['source'] for row in records] == [n for i, n in enumerate(names) if i % 3]
   assert [line['entry'] for line in rejected(tmp_path / 'records')] == names[::3]

@@ -3,8 +3,6 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -18,8 +16,8 @@ from mgjax.core.tree import named_leaves
 from mgjax.text.t5 import make_t5
 from mgjax.text.t5_weights import t5_config, t5_fields
 from mgjax.workflows.weights import export_weights, import_weights
+from tests import binaries
 from tests.oracles import t5 as oracle
-from tests.tiny import CHECKOUT
 
 REST = {'buckets': 32, 'distance': 128, 'bias_in_every_layer': False, 'epsilon': 1e-6}
 # Of the whole model, of which the encoder is a part.
@@ -184,9 +182,10 @@ def test_code_in_a_pickle_does_not_run_and_is_a_sentence(tmp_path):
     if zipped:
       with zipfile.ZipFile(given / name, 'w') as archive:
         archive.writestr('archive/data.pkl', stream)
-    command = [sys.executable, '-m', 'launch.weights', 'import', f'--input={given / name}',
-               '--config=configs/text/t5_base.py', f'--workdir={tmp_path}/run']  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+    done = binaries.run(
+      *('weights', 'import', f'--input={given / name}', '--config=configs/text/t5_base.py'),
+      f'--workdir={tmp_path}/run',
+    )
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith(f"weights.py: '{given / name}' is ")
     assert [path.name for path in tmp_path.iterdir()] == ['given']

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 from safetensors.numpy import save_file
@@ -16,11 +13,11 @@ from mgjax.core.errors import ConfigError
 from mgjax.text.t5_weights import t5_config
 from mgjax.text.tokenizer_folder import load_tokenizer_of
 from mgjax.workflows.weights import export_weights, import_weights
+from tests import binaries
 from tests.oracles import t5 as oracle
 from tests.text.clip_vectors import tensors_of, vectors
 from tests.text.test_t5_weights import REST, tensors
 
-CHECKOUT = pathlib.Path(__file__).parents[2]
 TEXT = 'a cat'
 EXTRA = {'tokenizer_config.json': '{"model_max_length": 512}\n', 'README.md': 'not a tokenizer'}
 
@@ -97,14 +94,11 @@ def test_a_tokenizer_may_lie_elsewhere(weights, tmp_path):
 
 
 def test_the_binary_takes_a_tokenizer_or_says_what_it_wants(weights, tmp_path):
-  import_ = (sys.executable, '-m', 'launch.weights', 'import', '--config=configs/text/t5_base.py',
-             f'--input={weights}', f'--workdir={tmp_path / "run"}')  # fmt: skip
+  import_ = ('weights', 'import', '--config=configs/text/t5_base.py', f'--input={weights}')
   wrong, right = tmp_path / 'tokenizer.txt', write_json(tmp_path / 'tokenizer.json')
   wrong.write_bytes(b'PNG')
   for path, code in ((wrong, 2), (right, 0)):
-    done = subprocess.run(
-      [*import_, f'--tokenizer={path}'], capture_output=True, text=True, cwd=CHECKOUT, timeout=280
-    )
+    done = binaries.run(*import_, f'--workdir={tmp_path / "run"}', f'--tokenizer={path}')
     assert done.returncode == code, done.stderr
     if code:
       assert 'is no tokenizer file by its name; expected spiece.model' in done.stderr

@@ -5,8 +5,6 @@ import json
 import operator
 import re
 import shlex
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +20,7 @@ from mgjax.registry import make_spec
 from mgjax.training import run
 from mgjax.training.faults import drop_skipped, first_bad, load_batch
 from mgjax.workflows.replay import replay
-from tests import tiny
+from tests import binaries, tiny
 
 
 class Spoilt:
@@ -162,17 +160,15 @@ def test_a_parameter_that_is_not_finite_ends_the_run_by_name(tiny_runs, tmp_path
 def test_the_binary_ends_with_its_code_and_prints_the_command_that_takes_the_step_again(
   tiny_runs, tmp_path
 ):
-  command = [sys.executable, '-m', 'launch.train']
   given = [f'--workdir={tmp_path / "run"}', '--config=configs/digits/video.py']
   given += [*tiny.flags(tiny.VIDEO), '--config.optimizer.learning_rate=1e30']
   given += [f'--config.autoencoder={tiny_runs / "autoencoder"}']
   given += [f'--config.data.latents={tiny_runs / "latents"}']
-  ended = subprocess.run([*command, *given], cwd=tiny.CHECKOUT, capture_output=True, text=True)
+  ended = binaries.run('train', *given)
   assert ended.returncode == NonFiniteError.exit_code == 4, ended.stderr
   assert 'Traceback' not in ended.stderr
   (again,) = re.findall(r'--replay=\S+', ended.stderr)
-  words = [*command, *shlex.split(again)]
-  shown = subprocess.run(words, cwd=tiny.CHECKOUT, capture_output=True, text=True)
+  shown = binaries.run('train', *shlex.split(again))
   assert shown.returncode == 0, shown.stderr
   assert 'NOT FINITE' in shown.stdout and 'samples' not in shown.stderr
 

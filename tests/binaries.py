@@ -1,0 +1,94 @@
+"""Runs `python -m launch.x` in a fork of a process that has imported what every binary imports.
+
+An interpreter with JAX, Orbax and Grain in it takes two seconds of a processor to start, and the
+tests start some eighty. A fork has the arguments, the streams and the exit code of a process of
+its own; only the imports it does not do again.
+"""
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import pathlib
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
+IMPORTED = ('data.ingest.convert', 'workflows.quickstart', 'workflows.weights')
+
+
+def run(name, *arguments, timeout=280) -> subprocess.CompletedProcess:
+  """What `python -m launch.name arguments...` printed and how it ended."""
+  with tempfile.TemporaryDirectory() as folder:
+    streams = [pathlib.Path(folder, stream) for stream in ('out', 'err')]
+    words = [str(argument) for argument in arguments]
+    code = _server().call(
+      module=f'launch.{name}',
+      arguments=words,
+      streams=[str(path) for path in streams],
+      environment=dict(os.environ),
+      timeout=timeout,
+    )
+    return subprocess.CompletedProcess([name, *words], code, *(p.read_text() for p in streams))
+
+
+@functools.cache
+def _server():
+  return _Server()
+
+
+class _Server:
+  def __init__(self):
+    self._process = subprocess.Popen(
+      [sys.executable, '-m', 'tests.binaries'],
+      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT,
+    )  # fmt: skip
+    atexit.register(self._process.communicate)  # it ends with its input
+
+  def call(self, **request):
+    print(json.dumps(request), file=self._process.stdin, flush=True)
+    answer = self._process.stdout.readline()
+    assert answer, 'the process that forks binaries is gone'
+    code = json.loads(answer)
+    assert code is not None, f'{request["arguments"]} took more than {request["timeout"]} s'
+    return code
+
+
+def _serve():
+  """Answers requests with exit codes; in a child, returns the request that is its to do."""
+  for name in IMPORTED:
+    importlib.import_module(f'mgjax.{name}')
+  gc.freeze()
+  for line in sys.stdin:
+    request = json.loads(line)
+    child = os.fork()
+    if not child:
+      return request
+    print(json.dumps(_wait(child, time.monotonic() + request['timeout'])), flush=True)
+
+
+def _wait(child, deadline):
+  while time.monotonic() < deadline:
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid:
+      return os.waitstatus_to_exitcode(status)
+    time.sleep(0.01)
+  os.kill(child, signal.SIGKILL)
+  os.waitpid(child, 0)
+
+
+if __name__ == '__main__' and (request := _serve()):
+  os.environ.clear()
+  os.environ.update(request['environment'])
+  for number, path in enumerate((os.devnull, *request['streams'])):
+    opened = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.dup2(opened, number)
+    os.close(opened)
+  sys.argv[1:] = request['arguments']
+  runpy.run_module(request['module'], run_name='__main__', alter_sys=True)
