@@ -5,6 +5,7 @@ what breaks it, each as `path:line: what is wrong`. Every rule is tried on made-
 """
 
 import ast
+import collections
 import functools
 import pathlib
 from collections.abc import Iterator
@@ -64,6 +65,10 @@ PARSED = (
 )
 VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
 LONGEST = 400
+MOST_FILES = 16  # of a folder of mgjax/
+# Who may take a configuration as it is: who reads, runs, plans or times one.
+CONFIGURED = ('core', 'registry', 'api', 'workflows', 'planning', 'benchmarks')
+TRAINED = 'mgjax/training/run.py'
 
 
 def room_of(module: str) -> str | None:
@@ -156,6 +161,27 @@ def modules_of_a_section_know_arrays(root):
           yield file.at(node, f'{file.path.stem} of {section} must not import {room_of(name)}')
 
 
+def configurations_are_unpacked_at_the_doors(root):
+  """Below these files nothing takes a ConfigDict: settings are dataclasses that check themselves."""
+  for file in files(root, LIBRARY):
+    door = file.room in CONFIGURED or file.path.stem == 'task'
+    for node in () if door or file.path.as_posix() == TRAINED else ast.walk(file.tree):
+      if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        notes = [ast.unparse(each.annotation) for each in arguments if each.annotation is not None]
+        if any('ConfigDict' in note for note in notes):
+          yield file.at(node, f'{node.name} takes a ConfigDict; unpack it in task.py')
+
+
+def folders_are_small(root):
+  folders = collections.Counter(
+    file.path.parent for file in files(root, LIBRARY) if file.path.stem != '__init__'
+  )
+  for folder, count in folders.items():
+    if count > MOST_FILES:
+      yield f'{folder.as_posix()}: {count} files, more than {MOST_FILES}: it wants a folder of its own'
+
+
 def flow_is_mathematics_on_arrays(root):
   for file in files(root, LIBRARY):
     for node, name, _ in file.imports():
@@ -231,6 +257,8 @@ def what_is_public_has_a_docstring(root):
 RULES = (
   rooms_import_along_the_arrows,
   modules_of_a_section_know_arrays,
+  configurations_are_unpacked_at_the_doors,
+  folders_are_small,
   flow_is_mathematics_on_arrays,
   library_is_below_its_users,
   only_launch_reads_flags,
@@ -260,7 +288,7 @@ GOOD = {
   'mgjax/parallel/mesh.py': 'import jax\nmesh = jax.make_mesh((8,), ("data",))\n',
   'mgjax/checkpoints/orbax_io.py': 'import orbax.checkpoint\nfrom mgjax.parallel import mesh\n',
   'mgjax/data/loader.py': 'from absl import flags\nflags.FLAGS.mark_as_parsed()\n',
-  'mgjax/tae/task.py': 'from mgjax.data import loader\n',
+  'mgjax/tae/task.py': 'from mgjax.data import loader\ndef _f(c: ConfigDict): pass\n',
   'mgjax/evaluation/metrics/audio.py': 'from mgjax.tae import task\n',
   'mgjax/evaluation/judge.py': 'from mgjax.evaluation.metrics import audio\n',
   'mgjax/registry.py': 'Late("mgjax.tae.task:make_spec")\n',
@@ -269,6 +297,7 @@ GOOD = {
   'configs/tae.py': 'import ml_collections\n',
 }
 ARROW, ARRAYS = rooms_import_along_the_arrows, modules_of_a_section_know_arrays
+SETTINGS = configurations_are_unpacked_at_the_doors
 BAD = (
   (ARROW, 'mgjax/core/a.py', '\nimport mgjax.parallel.mesh', 2),
   (ARROW, 'mgjax/core/a.py', 'from .. import nn', 1),
@@ -290,6 +319,8 @@ BAD = (
   (ARRAYS, 'mgjax/tae/a.py', 'from mgjax.data.loader import batches', 1),
   (ARRAYS, 'mgjax/audio/codec/a.py', 'from mgjax.checkpoints import workdir', 1),
   (ARRAYS, 'mgjax/video/weights.py', 'from mgjax.media import video', 1),
+  (SETTINGS, 'mgjax/tae/a.py', 'def f(a, config: ConfigDict): pass', 1),
+  (SETTINGS, 'mgjax/training/a.py', '\ndef f(c: Mapping | ConfigDict | None): pass', 2),
   (flow_is_mathematics_on_arrays, 'mgjax/flow/a.py', 'from flax import struct', 1),
   (library_is_below_its_users, 'mgjax/video/a.py', 'from configs.video import t2iv_256', 1),
   (library_is_below_its_users, 'mgjax/video/a.py', 'import launch.train', 1),
@@ -331,3 +362,9 @@ def test_rule_finds_what_breaks_it(rule, path, source, line, tmp_path):
   broken = list(rule(tmp_path))
   assert broken
   assert all(message.startswith(f'{path}:{line}: ') for message in broken)
+
+
+def test_a_folder_of_many_files_is_found(tmp_path):
+  _build(tmp_path, GOOD | {f'mgjax/nn/a{number}.py': '' for number in range(MOST_FILES)})
+  (broken,) = folders_are_small(tmp_path)
+  assert broken.startswith('mgjax/nn: 17 files')
