@@ -6,7 +6,7 @@ import pathlib
 from safetensors.numpy import save_file
 
 from configs.text import byt5_large
-from mgjax.core.weight_names import export_tensors
+from mgjax.core.weights.names import export_tensors
 from mgjax.text.t5 import make_t5, t5_inputs
 from mgjax.text.t5_weights import t5_config, t5_rows
 from mgjax.workflows.weights import import_weights

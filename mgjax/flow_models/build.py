@@ -14,7 +14,7 @@ from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.precision import compute_type
 from mgjax.core.typing import Batch, Objective, Tree
-from mgjax.core.weight_format import WeightFormat
+from mgjax.core.weights.format import WeightFormat
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_time_grid

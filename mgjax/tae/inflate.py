@@ -16,10 +16,10 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
-from mgjax.core.tensors import Tensors, listed, read_tensors
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.core.weight_names import arrange
+from mgjax.core.weights.names import arrange
+from mgjax.core.weights.tensors import Tensors, listed, read_tensors
 from mgjax.nn.conv import centred
 from mgjax.tae.latents import Statistics
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.core.weight_format import ImportedWeights, WeightFormat
+from mgjax.core.weights.format import ImportedWeights, WeightFormat
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics

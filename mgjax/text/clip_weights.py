@@ -13,9 +13,9 @@ import flax.linen as nn
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.tensors import check_agrees, listed
-from mgjax.core.weight_format import WeightFormat
-from mgjax.core.weight_names import LAYER, TRANSPOSED, TensorName
+from mgjax.core.weights.format import WeightFormat
+from mgjax.core.weights.names import LAYER, TRANSPOSED, TensorName
+from mgjax.core.weights.tensors import check_agrees, listed
 from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.text.weight_format import Family, make_encoder_format
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.tensors import check_agrees, listed
-from mgjax.core.weight_names import TRANSPOSED, TensorName
+from mgjax.core.weights.names import TRANSPOSED, TensorName
+from mgjax.core.weights.tensors import check_agrees, listed
 from mgjax.text.t5 import make_t5, t5_inputs
 from mgjax.text.weight_format import Family, make_encoder_format
 

@@ -12,11 +12,16 @@ import numpy as np
 from safetensors.numpy import save
 
 from mgjax.core.files import write_bytes, write_json
-from mgjax.core.tensors import listed
 from mgjax.core.typing import Tree
-from mgjax.core.weight_files import read_weights
-from mgjax.core.weight_format import ImportedWeights, WeightFormat, parameter_shapes, understanding
-from mgjax.core.weight_names import TensorName, export_tensors, import_tensors
+from mgjax.core.weights.files import read_weights
+from mgjax.core.weights.format import (
+  ImportedWeights,
+  WeightFormat,
+  parameter_shapes,
+  understanding,
+)
+from mgjax.core.weights.names import TensorName, export_tensors, import_tensors
+from mgjax.core.weights.tensors import listed
 
 _log = logging.getLogger(__name__)
 

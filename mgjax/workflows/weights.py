@@ -25,12 +25,17 @@ from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
 from mgjax.core.renamed_keys import migrate
-from mgjax.core.tensors import Tensors, read_metadata, read_tensors
-from mgjax.core.torch_pickle import SUFFIXES
 from mgjax.core.tree import count_parameters, named_leaves
-from mgjax.core.weight_files import INDEX
-from mgjax.core.weight_format import ImportedWeights, WeightFormat, parameter_shapes, understanding
-from mgjax.core.weight_names import arrange
+from mgjax.core.weights.files import INDEX
+from mgjax.core.weights.format import (
+  ImportedWeights,
+  WeightFormat,
+  parameter_shapes,
+  understanding,
+)
+from mgjax.core.weights.names import arrange
+from mgjax.core.weights.tensors import Tensors, read_metadata, read_tensors
+from mgjax.core.weights.torch_pickle import SUFFIXES
 from mgjax.registry import feature
 from mgjax.text.tokenizer_folder import (
   READERS,

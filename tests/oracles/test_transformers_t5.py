@@ -10,7 +10,7 @@ import pytest
 from configs.text import t5_base
 from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.checkpoints.workdir import load_params, read_config
-from mgjax.core.weight_names import import_tensors
+from mgjax.core.weights.names import import_tensors
 from mgjax.text.t5 import buckets_of, make_t5, t5_inputs
 from mgjax.text.t5_weights import EXPECTED, t5_fields, t5_rows
 from mgjax.workflows.weights import export_weights, import_weights

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from mgjax.core.weight_names import export_tensors
+from mgjax.core.weights.names import export_tensors
 from mgjax.text.clip import MEAN, STD
 from mgjax.text.clip_weights import clip_config, clip_rows
 

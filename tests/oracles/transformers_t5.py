@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import transformers
 
-from mgjax.core.weight_names import export_tensors
+from mgjax.core.weights.names import export_tensors
 from mgjax.text.t5_weights import t5_config, t5_rows
 
 WHAT = ('encode',)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from mgjax.core.weight_names import import_tensors
+from mgjax.core.weights.names import import_tensors
 from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.text.clip_weights import clip_fields, clip_rows
 from tests.oracles import clip as oracle

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.weight_names import import_tensors
+from mgjax.core.weights.names import import_tensors
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import parameter_shardings
 from mgjax.text.t5 import T5Encoder, buckets_of, make_t5

@@ -24,12 +24,12 @@ from mgjax.audio.codec.layers import DILATIONS
 from mgjax.audio.codec.model import Codec, make_codec
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
-from mgjax.core.tensors import Tensors, read_tensors
-from mgjax.core.torch_pickle import SUFFIXES, read_pickle
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.core.weight_format import ImportedWeights, WeightFormat
-from mgjax.core.weight_names import arrange
+from mgjax.core.weights.format import ImportedWeights, WeightFormat
+from mgjax.core.weights.names import arrange
+from mgjax.core.weights.tensors import Tensors, read_tensors
+from mgjax.core.weights.torch_pickle import SUFFIXES, read_pickle
 from mgjax.tae.latents import Statistics
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.weight_files import read_weights
+from mgjax.core.weights.files import read_weights
 
 TENSORS = {'a': np.ones((2, 3), np.float32), 'b': np.ones(4, jnp.bfloat16), 'ids': np.arange(5)}
 INDEX = 'model.safetensors.index.json'

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.tensors import Tensors
+from mgjax.core.weights.tensors import Tensors
 
 SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin')
 _TYPES = {

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.tensors import Tensors, are_finite_floats, check_complete, listed
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
+from mgjax.core.weights.tensors import Tensors, are_finite_floats, check_complete, listed
 
 LAYER = '{layer}'
 TRANSPOSED = (1, 0)  # (o i) of PyTorch's linear maps

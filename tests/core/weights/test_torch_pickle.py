@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.torch_pickle import read_pickle
+from mgjax.core.weights.torch_pickle import read_pickle
 
 
 def write(path, found, storages=()):

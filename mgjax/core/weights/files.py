@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
-from mgjax.core.tensors import Tensors, listed, read_tensors
-from mgjax.core.torch_pickle import SUFFIXES, read_pickle
+from mgjax.core.weights.tensors import Tensors, listed, read_tensors
+from mgjax.core.weights.torch_pickle import SUFFIXES, read_pickle
 
 INDEX = '.index.json'
 
