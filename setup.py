@@ -5,8 +5,8 @@ import re
 
 from setuptools import find_packages, setup
 
-# The checkout has launch/ and configs/ beside mgjax/; an installed mgjax has them inside, so that no
-# other top-level name lands in anybody's environment.
+# The checkout has launch/ and configs/ beside mgjax/; an installed mgjax has them inside, so that
+# no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
   'bench', 'checkpoints', 'data', 'encode', 'evaluate', 'plan', 'quickstart', 'recipe', 'report',

@@ -162,7 +162,7 @@ def modules_of_a_section_know_arrays(root):
 
 
 def configurations_are_unpacked_at_the_doors(root):
-  """Below these files nothing takes a ConfigDict: settings are dataclasses that check themselves."""
+  """Below these files nothing takes a ConfigDict: settings are dataclasses with checks."""
   for file in files(root, LIBRARY):
     door = file.room in CONFIGURED or file.path.stem == 'task'
     for node in () if door or file.path.as_posix() == TRAINED else ast.walk(file.tree):
@@ -179,7 +179,7 @@ def folders_are_small(root):
   )
   for folder, count in folders.items():
     if count > MOST_FILES:
-      yield f'{folder.as_posix()}: {count} files, more than {MOST_FILES}: it wants a folder of its own'
+      yield f'{folder.as_posix()}: {count} files, more than {MOST_FILES}: make a folder of some'
 
 
 def flow_is_mathematics_on_arrays(root):

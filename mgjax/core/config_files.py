@@ -1,4 +1,4 @@
-"""Finds and reads configuration files: `digits/video`, `configs/video/t2iv_256.py:30b`, your own."""
+"""Finds configuration files by name or path, `digits/video` or `own.py:30b`, and reads them."""
 
 import ast
 import importlib.util

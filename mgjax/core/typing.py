@@ -11,8 +11,20 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8
 
 __all__ = [
-  'Array', 'Batch', 'Bool', 'Drop', 'Float', 'Int', 'Critic', 'Key', 'Metrics', 'Num', 'Objective',
-  'Predict', 'Tree', 'UInt8',
+  'Array',
+  'Batch',
+  'Bool',
+  'Critic',
+  'Drop',
+  'Float',
+  'Int',
+  'Key',
+  'Metrics',
+  'Num',
+  'Objective',
+  'Predict',
+  'Tree',
+  'UInt8',
 ]  # fmt: skip
 
 Key = PRNGKeyArray
@@ -25,7 +37,7 @@ Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
 
 
 class Critic(NamedTuple):
-  """A discriminator as the objective of the player that it judges sees it; see `training/adversarial.py`.
+  """What the objective of a generator sees of its discriminator; see `training/adversarial.py`.
 
   Attributes:
     predict: the discriminator with its parameters bound.

@@ -31,7 +31,7 @@ def make_objective(
   Args:
     dropout: conditioning name -> probability that a row does not see it, which trains the
       unconditional model that guidance needs. For video the rates are not in public sources.
-    drop_all_probability: probability that a row sees none of the conditionings that are ever dropped, beside
+    drop_all_probability: that a row sees none of the conditionings that are ever dropped, beside
       what drops each by itself (Movie Gen §6: 0.2 for sound).
     sample_time: key, shape (b,) -> times.
     data: the batch key of X_1, (b ...).

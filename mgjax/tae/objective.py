@@ -65,8 +65,8 @@ def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -
     perceptual: LPIPS, whose parameters the objective gets as `frozen`; None leaves it out.
 
   Returns:
-    objective(predict, batch, key, frozen=None); `predict(video, key)` is the autoencoder, `batch['video']` holds
-    pixels in [-1, 1].
+    objective(predict, batch, key, frozen=None); `predict(video, key)` is the autoencoder,
+    `batch['video']` holds pixels in [-1, 1].
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
@@ -85,8 +85,8 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
   """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `training/adversarial.py`.
 
   Returns:
-    objective(predict, batch, key, critic, frozen=None) -> loss, metrics and the reconstructions, for the
-    discriminator. While `critic.active` is 0 it does not count.
+    objective(predict, batch, key, critic, frozen=None) -> loss, metrics and the reconstructions,
+    for the discriminator. While `critic.active` is 0 it does not count.
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 

@@ -1,4 +1,4 @@
-"""The codec's discriminators: the twin's judgement, what they do not hear, published sizes, a mesh."""
+"""The codec's discriminators: a twin's judgement, what they do not hear, sizes, a mesh."""
 
 import functools
 

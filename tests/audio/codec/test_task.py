@@ -1,4 +1,4 @@
-"""The codec trains as other parts do: alone or against discriminators, resumed exactly, shown, noted."""
+"""The codec trains alone or against discriminators, is resumed exactly, shown and noted."""
 
 import jax
 import numpy as np
