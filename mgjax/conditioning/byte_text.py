@@ -1,4 +1,4 @@
-"""Text as a condition: a small encoder of bytes, trained with the model (Movie Gen §3.1.4)."""
+"""ByteText: a small byte-level text encoder, trained with the model (Movie Gen §3.1.4)."""
 
 import logging
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ _warned: set[tuple[int, str]] = set()  # lengths for which this process has said
 
 
 class ByteText(nn.Module):
-  """A prompt's bytes, through a convolution and a small bidirectional transformer, as context.
+  """Encodes a prompt's bytes by a convolution and a small bidirectional transformer, as context.
 
-  ByT5's tokens, and as in the report the encoder's output goes through a linear map to the model
-  width and a LayerNorm (Movie Gen §3.1.4); the encoder itself is trained from nothing with the
-  model, which suits small worlds. A dropped row reads the empty prompt, the end token alone.
+  Tokens are ByT5's. As in the report, the encoder's output goes through a linear map to the model
+  width and a LayerNorm (Movie Gen §3.1.4); the encoder is trained from scratch with the model, for
+  small worlds. A dropped row reads the empty prompt, the end token alone.
 
   A model may have several: each reads the batch key of its own name. With reads='visual_text' it
-  reads what the prompt quotes and no more, as the report's ByT5 does.
+  reads only what the prompt quotes, as the report's ByT5 does.
 
   Attributes:
     dim: model width d.

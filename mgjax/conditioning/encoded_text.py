@@ -1,4 +1,4 @@
-"""Text as a condition: what frozen encoders made of a prompt (Movie Gen §3.1.4, §6)."""
+"""EncodedText: embeddings of prompts by frozen text encoders (Movie Gen §3.1.4, §6)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +19,13 @@ _NULL = jax.nn.initializers.normal(1.0)  # as large as what a LayerNorm gives
 
 
 class EncodedText(nn.Module):
-  """One encoder's tokens after another's, each brought to the model width, as context.
+  """Concatenates the tokens of several encoders, each projected to the model width, as context.
 
     context = [LayerNorm_e(states_e W_e) for every encoder e], along m
 
-  The report has UL2 and Long-prompt MetaCLIP read the prompt, and ByT5 what it quotes. Of an
-  encoder that read nothing, since the prompt quotes nothing or the row is dropped, there is one
-  learned token instead; that it is learned is not in public sources. Parameters are named after
-  the encoders.
+  In the report UL2 and Long-prompt MetaCLIP read the prompt, and ByT5 what it quotes. Where an
+  encoder read nothing, because the prompt quotes nothing or the row is dropped, one learned token
+  stands in; that it is learned is not in public sources. Parameters are named after the encoders.
 
   Attributes:
     dim: model width d.
@@ -47,7 +46,7 @@ class EncodedText(nn.Module):
     """Turns a sample's 'embeddings' into the batch's arrays, padded, with their masks.
 
     Raises:
-      ConfigError: the sample has none at all, so nobody looked them up.
+      ConfigError: the sample has none at all.
       DataError: they are of another encoder than the configuration says.
     """
     if EMBEDDINGS not in sample:
@@ -88,7 +87,7 @@ class EncodedText(nn.Module):
 
 
 class _Read(nn.Module):
-  """States of one encoder and their mask -> context and its mask; a learned token for none."""
+  """Projects one encoder's states and mask to context and mask; a learned token if none."""
 
   dim: int
   dtype: jnp.dtype

@@ -1,4 +1,4 @@
-"""Features of video frames as a condition of the audio model (Movie Gen §6)."""
+"""FrameFeatures: features of video frames, for the audio model (Movie Gen §6)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +16,10 @@ from mgjax.nn.norm import LayerNorm
 class FrameFeatures(nn.Module):
   """tanh(gate) LayerNorm(features W), one vector a latent, added to the tokens frame by frame.
 
-  The features of the frame on show (Long-prompt MetaCLIP's in the report) at the rate of the
-  latents. The report found adding better than appending. The gate starts at zero, one number a
-  channel (its form is not in public sources), so a model of text alone is this one untrained.
-  Features that are all zero say that there is no video, as dropping does.
+  Features are those of the frame shown at each latent (Long-prompt MetaCLIP's in the report). The
+  report found adding better than appending. The gate starts at zero, one number a channel (its form
+  is not in public sources), so that adding the module leaves a text-only model unchanged. Features
+  that are all zero mean no video, as dropping does.
 
   Attributes:
     dim: model width d.

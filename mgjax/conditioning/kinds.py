@@ -1,4 +1,4 @@
-"""Finds the conditioning that a configuration names: `{'kind': 'byte_text', **fields}`.
+"""Registry of conditionings: makes the one that a configuration names by its `kind`.
 
 A kind is a short name that outlives the layout of the source tree: the name of a file in this
 folder, or one that another package registers. Names are only looked up; nothing that a saved

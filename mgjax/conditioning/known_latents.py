@@ -1,4 +1,4 @@
-"""Latents that are already known as a condition: audio to continue or to fill in (Movie Gen §6)."""
+"""KnownLatents: latents that are already known, to extend or infill audio (Movie Gen §6)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from mgjax.nn.linear import ZEROS, Linear
 
 
 class KnownLatents(nn.Module):
-  """Latents that are known, zeros where they are not: sound to go on with or to fill up.
+  """Projects known latents, zero where unknown, and adds them to the tokens.
 
-  The report lays them beside the noisy latents as more channels; a linear map of a concatenation is
-  a sum of linear maps, of which this one starts at zero.
+  The report concatenates them with the noisy latents as channels; a linear map of a concatenation
+  is a sum of linear maps, of which this one starts at zero.
 
   Attributes:
     dim: model width d.
@@ -31,7 +31,7 @@ class KnownLatents(nn.Module):
     return ('context',)
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Takes a sample's 'context' (t 1 1 c) over; in training the objective draws it instead."""
+    """Returns a sample's 'context' (t 1 1 c) if it has one; in training the objective draws it."""
     return {'context': np.asarray(sample['context'], np.float32)} if 'context' in sample else {}
 
   @nn.compact

@@ -1,4 +1,4 @@
-"""Text as a condition: a small encoder of words, trained with the model, to compare bytes with."""
+"""WordText: a small word-level text encoder, a baseline for `ByteText`."""
 
 from typing import ClassVar
 
@@ -10,9 +10,9 @@ from mgjax.text.words import SPECIAL, word_tokens, words_of
 
 
 class WordText(ByteText):
-  """A prompt's words, whole numbers and marks, through the same encoder: what `ByteText` is beside.
+  """Encodes a prompt's words, whole numbers and marks by the encoder of `ByteText`.
 
-  A vocabulary of words knows nothing of how they are spelt (`mgjax/text/words.py`).
+  Word tokens say nothing of spelling (`mgjax/text/words.py`).
 
   Attributes:
     vocabulary: tokens that words are spread over.

@@ -138,9 +138,9 @@ def _kernel(work: Workload, local: ChipShare, exchange: str, one: int) -> int:
   """Counts the bytes of the backward attention kernel beside the layer's activations.
 
   Arrays it reads and writes, and a partial dQ for every block of keys, of one head of one row: keys
-  / 2048 x queries x k numbers. An exchange of heads gathers the tokens of u of c shards on a
-  device, a ring passes the other c / u in float32; without either, all keys and their gradients
-  are gathered (`nn/attention.py`).
+  / 2048 x queries x k numbers (`nn/attention.py`). An exchange of heads gathers the tokens of u of
+  c shards on a chip, a ring passes the other c / u in float32; without either, all keys and their
+  gradients are gathered.
   """
   size = work.dim // work.heads
   queries = keys = local.gathered * local.context

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 WHAT = ('attention',)
-# On a GPU each is a contender of its own: which one is faster depends on shapes and versions.
+# On a GPU each is a program of its own: which one is faster depends on shapes and versions.
 KERNELS = {'flash': SDPBackend.FLASH_ATTENTION, 'cudnn': SDPBackend.CUDNN_ATTENTION}
 
 
