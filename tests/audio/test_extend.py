@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from mgjax.audio import extend
-from mgjax.audio.extend import ALONG
 from mgjax.core.errors import ConfigError
-from mgjax.flow import multidiffusion
 from mgjax.flow.guidance import make_guided
 from mgjax.flow.sample import sample
 from mgjax.flow.schedules import linear
@@ -55,63 +53,12 @@ def guided(batch):
   return make_guided(predict, batch, {'text': 3.0})
 
 
-def position_in_window(batch):
-  """A model whose velocity is the place in the window: no two windows agree."""
-
-  def velocity(x, time):
-    places = jnp.arange(x.shape[1], dtype=x.dtype).reshape(1, -1, 1, 1, 1)
-    return jnp.broadcast_to(places, x.shape)
-
-  return velocity
-
-
 def generate(batch, noise, make_velocity=guided, steps=4):
   return sample(make_velocity(batch), jnp.asarray(noise), linear(steps), 'midpoint')
 
 
 def join(chunks):
   return np.concatenate(list(chunks))
-
-
-@pytest.mark.parametrize('total', [1, 15, 16, 17, 26, 27, 50, 1000])
-def test_windows_are_of_one_size_and_cover_everything(total):
-  cover = windows(total, SIZE, OVERLAP)
-  assert cover.size == min(SIZE, total)
-  assert cover.starts[0] == 0 and cover.starts[-1] + cover.size == total
-  steps = np.diff(cover.starts)
-  assert (steps > 0).all() and (steps <= SIZE - OVERLAP).all()
-  assert (steps[:-1] == SIZE - OVERLAP).all()
-
-
-@pytest.mark.parametrize('arguments', [(0, 16, 4), (50, 16, 16), (50, 16, -1), (50, 0, 0)])
-def test_windows_that_would_not_go_on_are_refused(arguments):
-  with pytest.raises(ConfigError, match='expected a frame at least'):
-    windows(*arguments)
-
-
-@pytest.mark.parametrize('shape', multidiffusion.SHAPES)
-@pytest.mark.parametrize('total', [7, 16, 50, 51])
-@pytest.mark.parametrize('overlap', [0, 1, 8, 15])
-def test_weights_are_positive_and_sum_to_one(shape, total, overlap):
-  cover = windows(total, SIZE, overlap)
-  share = multidiffusion.window_weights(cover, shape)
-  together = np.zeros(total)
-  for start, row in zip(cover.starts, share, strict=True):
-    together[start : start + cover.size] += row
-  assert (share > 0).all()
-  np.testing.assert_allclose(together, 1, rtol=4 * np.finfo(float).eps)
-
-
-def test_the_triangle_counts_the_middle_of_a_window_most():
-  np.testing.assert_array_equal(multidiffusion.bartlett_window(5), [0.5, 1.5, 2.5, 1.5, 0.5])
-  cover = windows(12, 8, 4)
-  first, second = multidiffusion.window_weights(cover)
-  # On the four shared places one window falls as the other rises, in equal steps.
-  np.testing.assert_allclose(first[4:], [0.875, 0.625, 0.375, 0.125])
-  np.testing.assert_allclose(second[:4], [0.125, 0.375, 0.625, 0.875])
-  assert (multidiffusion.window_weights(cover, 'uniform')[0][4:] == 0.5).all()
-  with pytest.raises(ConfigError, match="unknown window 'hann'; choose one of bartlett, uniform"):
-    multidiffusion.window_weights(cover, 'hann')
 
 
 def test_noise_belongs_to_a_frame():
@@ -123,72 +70,6 @@ def test_noise_belongs_to_a_frame():
   assert not (others[0] == others[1]).any() and not (whole_noise(seed=1) == whole).any()
   many = np.asarray(noise_of()(np.arange(4), 0, 4000))
   assert abs(many.mean()) < 4 / np.sqrt(many.size) and abs(many.var() - 1) < 6 / np.sqrt(many.size)
-
-
-@pytest.mark.parametrize('shape', multidiffusion.SHAPES)
-@pytest.mark.parametrize('rows', [1, 3, 8, 100])
-def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape, rows):
-  batch = conditions_of(features())(0, TOTAL)
-  cover = windows(TOTAL, SIZE, OVERLAP)
-  wide = multidiffusion.multi_diffusion(guided, cover, along=ALONG, shape=shape, rows=rows)
-  noise = jnp.concatenate([whole_noise(), whole_noise(seed=1)])
-  two = {name: np.concatenate([value, value]) for name, value in batch.items()}
-  # Weights that sum to 1 up to a rounding each, in 8 evaluations of numbers below 10.
-  np.testing.assert_allclose(
-    generate(two, noise, wide), generate(two, noise), atol=8 * 4 * 10 * EPS, rtol=0
-  )
-
-
-@pytest.mark.parametrize('shape', multidiffusion.SHAPES)
-@pytest.mark.parametrize('rows', [1, 2, 8])
-def test_multi_diffusion_is_the_weighted_mean_of_what_windows_say(shape, rows):
-  cover = windows(TOTAL, SIZE, OVERLAP)
-  wide = multidiffusion.multi_diffusion(
-    position_in_window, cover, along=ALONG, shape=shape, rows=rows
-  )
-  velocity = jax.jit(wide({}))(whole_noise(), jnp.zeros(1))
-  expected = np.zeros(TOTAL)
-  for start, share in zip(cover.starts, multidiffusion.window_weights(cover, shape), strict=True):
-    expected[start : start + SIZE] += share * np.arange(SIZE)
-  np.testing.assert_allclose(velocity[0, :, 0, 0, 0], expected, rtol=0, atol=8 * SIZE * EPS)
-
-
-def test_the_triangle_makes_smaller_steps_at_the_edges_of_windows_than_equal_weights():
-  cover = windows(200, 32, 16)
-  jumps = {}
-  for shape in multidiffusion.SHAPES:
-    wide = multidiffusion.multi_diffusion(position_in_window, cover, along=ALONG, shape=shape)
-    velocity = np.asarray(wide({})(whole_noise(200), jnp.zeros(1)))[0, :, 0, 0, 0]
-    jumps[shape] = np.abs(np.diff(velocity)).max()
-  # Equal weights step by half of what two windows disagree, 16 places; the triangle never by more
-  # than a sixteenth of it a frame, and one for the slope of the model itself.
-  assert jumps['uniform'] >= 7
-  assert jumps['bartlett'] <= 2.01
-
-
-def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
-  width = 64
-
-  def heavy(batch):
-    def velocity(x, time):
-      # (b t t width): what a window costs grows with its rows, and is much beside its latents.
-      inner = jnp.sin(
-        x[:, :, None, 0, 0, :1] * x[:, None, :, 0, 0, :1] * jnp.ones((1, 1, 1, width))
-      )
-      return x + jnp.tanh(inner * inner[::-1]).sum((2, 3)).reshape(*x.shape[:2], 1, 1, 1)
-
-    return velocity
-
-  def needs(total, rows):
-    cover = windows(total, 32, 16)
-    wide = multidiffusion.multi_diffusion(heavy, cover, along=ALONG, rows=rows)
-    compiled = jax.jit(wide({})).lower(whole_noise(total), jnp.zeros(1)).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
-
-  short, long = needs(64, 2), needs(2048, 2)
-  latents = 2048 * CHANNELS * 4
-  assert long < short + 8 * latents  # a few copies of the latents, and no window more
-  assert needs(2048, 16) > 3 * long  # what counts is the group
 
 
 def test_concatenation_is_the_windows_side_by_side():
@@ -331,8 +212,6 @@ def test_a_choice_without_a_score_is_refused():
   ):
     with pytest.raises(ConfigError, match=said):
       seen_by(cover, **options)
-  with pytest.raises(ConfigError, match='0 rows at a time'):
-    multidiffusion.multi_diffusion(guided, cover, along=ALONG, rows=0)
 
 
 def test_one_program_serves_every_window():

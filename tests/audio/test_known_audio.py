@@ -1,6 +1,5 @@
 """What is given of a soundtrack is known to the model, and stays as it is for the listener."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,7 @@ from mgjax.audio.codec.model import Codec
 from mgjax.audio.known_audio import KnownAudio
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.tae.latents import Statistics
+from tests.random_parameters import random_parameters
 
 RATE, STEP = 1000, 40  # 25 latents a second
 SECONDS = 2.0
@@ -20,7 +20,7 @@ SECONDS = 2.0
 def codec():
   model = Codec(width=2, strides=(4, 10), latent_channels=3, decoder_width=8)
   key, silence = jax.random.key(0), jnp.zeros((1, STEP, 1))
-  params = nn.meta.unbox(model.init(key, silence, key)['params'])
+  params = random_parameters(model.init, silence, key)
   return AudioCodec(model, params, Statistics((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)), RATE)
 
 

@@ -56,7 +56,7 @@ def expected_flops(what):
 
 @pytest.mark.parametrize(
   'what',
-  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'step')) for each in PASSES],
+  [pytest.param(each, marks=[pytest.mark.slow] * (each != 'encode')) for each in PASSES],
 )
 def test_numbers_of_everything_that_can_be_timed(what):
   report = json.loads(json.dumps(timed(what)))
@@ -164,6 +164,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
     timed('step', baselines=[str(path)])
 
 
+@pytest.mark.slow
 def test_the_configuration_has_the_size_it_speaks_of():
   config = get_config()
   mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=jax.devices()[:1])

@@ -69,8 +69,8 @@ def expected_flops(what, tokens=TOKENS, latents=LATENTS):
 
 
 @pytest.mark.parametrize(
-  'what',  # guards have the step too
-  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'step')) for each in WHAT],
+  'what',
+  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'guards')) for each in WHAT],
 )
 def test_numbers_of_everything_that_can_be_timed(what):
   report = json.loads(json.dumps(timed(what)))
@@ -109,7 +109,7 @@ MESHES = {
   [
     pytest.param('step', 'fsdp', marks=pytest.mark.slow),
     ('blocks', 'fsdp_tp_cp'),
-    ('attention', 'fsdp_tp_cp'),
+    pytest.param('attention', 'fsdp_tp_cp', marks=pytest.mark.slow),
   ],
 )
 def test_devices_of_a_mesh_share_what_is_timed(what, rules):

@@ -25,7 +25,7 @@ def tokens(kind, batch, drop, params):
 
 def test_an_untrained_conditioning_adds_nothing():
   for kind, module in KINDS.items():
-    params = module.init(jax.random.key(0), BATCH, KEEP)['params']
+    params = jax.jit(module.init)(jax.random.key(0), BATCH, KEEP)['params']
     assert not tokens(kind, BATCH, KEEP, params).any()
 
 

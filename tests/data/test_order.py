@@ -48,7 +48,7 @@ def union(parts):
   return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
   hosts=st.integers(1, 4),
   later_hosts=st.integers(1, 4),
@@ -80,7 +80,7 @@ def test_any_number_of_workers_on_any_number_of_hosts_gives_the_same_samples(wor
       np.testing.assert_array_equal(found, wanted)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
   videos=st.sampled_from([3, 10]),
   cycles=st.integers(1, 5),
@@ -113,7 +113,7 @@ def test_shared_by_samples_every_sample_of_a_group_comes_equally_often():
   assert set(seen.values()) == {30} and len(seen) == sum(sizes)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(size=st.integers(1, 40), batch=st.integers(1, 12), epochs=st.integers(1, 4))
 def test_every_sample_comes_once_per_epoch_per_bucket(size, batch, epochs):
   buckets = [ShapeBucket('a', Named(0, size), batch, 1), ShapeBucket('b', Named(1, 7), 3, 2)]

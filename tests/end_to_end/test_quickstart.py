@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import types
 
 import numpy as np
 import pytest
@@ -75,9 +76,8 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path):
 
 
 def test_nothing_is_built_on_a_half_trained_autoencoder(tmp_path, monkeypatch):
-  monkeypatch.setattr(
-    quickstart, 'train', lambda config, workdir: train(config, workdir, stop_at=1)
-  )
+  half = types.SimpleNamespace(step=1)
+  monkeypatch.setattr(quickstart, 'train', lambda config, workdir, make_spec: half)
   video = tiny.video(tmp_path)
   assert quickstart.train_both(tiny.autoencoder(), video, tmp_path) is None
   assert not (tmp_path / 'latents').exists()

@@ -116,10 +116,10 @@ def test_a_long_soundtrack_holds_no_more_memory_than_a_short_one(tiny_sound_runs
     finally:
       tracemalloc.stop()
 
-  for seconds in (12.0, 36.0):  # what is compiled stays
+  for seconds in (4.0, 16.0):  # what is compiled stays
     peak(seconds)
-  short, long = peak(12.0), peak(36.0)
-  # The sound alone is 4.6 MB more. What may grow is the list of where windows begin.
+  short, long = peak(4.0), peak(16.0)
+  # The sound alone is 2.3 MB more. What may grow is the list of where windows begin.
   assert long < short + 1e6
 
 

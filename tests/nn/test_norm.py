@@ -14,7 +14,7 @@ EPS = np.finfo(np.float32).eps
 
 def apply(model, x, seed=1):
   """Applies a norm with random scale and bias, and returns them too."""
-  params = nn.unbox(model.init(jax.random.key(0), x))['params']
+  params = nn.unbox(jax.jit(model.init)(jax.random.key(0), x))['params']
   rng = np.random.default_rng(seed)
   params = {name: jnp.asarray(rng.normal(size=p.shape), jnp.float32) for name, p in params.items()}
   exact = {name: np.asarray(p, np.float64) for name, p in params.items()}

@@ -1,5 +1,7 @@
 """A stack is a loop of its layers, whatever is computed again."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -34,17 +36,19 @@ def make(remat='nothing', unroll=1):
   return stack(Layer, depth=DEPTH, remat=remat, unroll=unroll)()
 
 
+@functools.cache
 def parameters():
-  return nn.unbox(make().init(jax.random.key(1), *inputs()))['params']
+  return nn.unbox(jax.jit(make().init)(jax.random.key(1), *inputs()))['params']
 
 
 @pytest.mark.parametrize('unroll', [1, DEPTH])
 def test_stack_is_a_loop_of_its_layers(unroll):
   params, (x, shared) = parameters(), inputs()
-  y, _ = make(unroll=unroll).apply({'params': params}, x, shared)
+  y, _ = jax.jit(make(unroll=unroll).apply)({'params': params}, x, shared)
+  apply = jax.jit(Layer().apply)
   for layer in range(DEPTH):
-    own = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params)
-    x, _ = Layer().apply({'params': own}, x, shared)
+    own = jax.tree.map(lambda leaf, layer=layer: np.asarray(leaf)[layer], params)
+    x, _ = apply({'params': own}, x, shared)
   # The same operations, compiled apart: sums of up to 24 terms may be taken in another order.
   np.testing.assert_allclose(y, x, atol=DEPTH * 24 * EPS * float(jnp.abs(x).max()))
 
@@ -56,7 +60,7 @@ def test_layers_start_different():
 
 
 def test_layer_axis_has_its_name():
-  boxed = make().init(jax.random.key(1), *inputs())['params']
+  boxed = jax.eval_shape(make().init, jax.random.key(1), *inputs())['params']
   assert boxed['feed']['up']['kernel'].names == ('layers', 'embed', 'hidden')
 
 

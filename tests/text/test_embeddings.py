@@ -113,6 +113,7 @@ def test_a_model_trains_on_stored_states_and_samples_prompts_stored_or_not(
   latents, tiny_runs, encoders, tmp_path
 ):
   config = config_of(tiny_runs, encoders, latents, train__steps=3, train__evaluate_every=2)
+  del config.buckets.image  # two programs less to compile
   workdir = tmp_path / 'run'
   train(config, workdir)
   losses = [row['loss'] for row in tiny.metrics(workdir) if 'loss' in row]

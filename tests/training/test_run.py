@@ -156,9 +156,9 @@ def test_other_data_under_the_same_name_are_refused(tiny_runs, tmp_path):
 
 def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_runs, tmp_path):
   first = tiny.video(tiny_runs)
-  second = tiny.video(tiny_runs, buckets__video__batch_size=16, data__share='samples')
+  second = tiny.video(tiny_runs, buckets__video__weight=1, data__share='samples')
   train(first, tmp_path / 'a', stop_at=3)
-  with pytest.raises(ConfigError, match=r'buckets\.video\.batch_size'):
+  with pytest.raises(ConfigError, match=r'buckets\.video\.weight'):
     train(second, tmp_path / 'a')
   shutil.copytree(tmp_path / 'a', tmp_path / 'b')
   train(second, tmp_path / 'a', stop_at=5, new_data=True)

@@ -120,12 +120,14 @@ def check_an_average_of_one(workdir, out):
   np.testing.assert_array_equal(values(out, 'params'), values(workdir))
 
 
-@pytest.mark.parametrize('component', ['autoencoder', 'video'])
-def test_an_average_of_one_run_is_that_run(tiny_runs, tmp_path, part):
-  check_an_average_of_one(tiny_runs / part, tmp_path / 'average')
+@pytest.mark.parametrize(
+  'component', [pytest.param('autoencoder', marks=pytest.mark.slow), 'video']
+)
+def test_an_average_of_one_run_is_that_run(tiny_runs, tmp_path, component):
+  check_an_average_of_one(tiny_runs / component, tmp_path / 'average')
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('component', ['codec', 'audio'])
-def test_an_average_of_one_run_of_sound_is_that_run(tiny_sound_runs, tmp_path, part):
-  check_an_average_of_one(tiny_sound_runs / part, tmp_path / 'average')
+def test_an_average_of_one_run_of_sound_is_that_run(tiny_sound_runs, tmp_path, component):
+  check_an_average_of_one(tiny_sound_runs / component, tmp_path / 'average')

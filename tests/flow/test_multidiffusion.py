@@ -1,0 +1,143 @@
+"""Windows that agree: on models small enough that the answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError
+from mgjax.flow.guidance import make_guided
+from mgjax.flow.multidiffusion import SHAPES, bartlett_window, multi_diffusion, window_weights
+from mgjax.flow.sample import sample
+from mgjax.flow.schedules import linear
+from mgjax.flow.windows import windows
+
+EPS = np.finfo(np.float32).eps
+CHANNELS = 3
+TOTAL, SIZE, OVERLAP = 50, 16, 6
+ALONG = ('frame_features',)
+
+
+def noise(total=TOTAL, seed=0):
+  return jax.random.normal(jax.random.key(seed), (1, total, 1, 1, CHANNELS))
+
+
+def guided(batch):
+  """A linear model that is pointwise in time: it knows a frame, its features and the text."""
+
+  def predict(x, time, batch, drop):
+    kept = jnp.where(drop.get('text', jnp.zeros(len(x), bool)), 0, batch['text'].sum(1))
+    pull = batch['frame_features'][:, :, None, None, :] + kept.reshape(-1, 1, 1, 1, 1)
+    return pull - x * time.reshape(-1, 1, 1, 1, 1)
+
+  return make_guided(predict, batch, {'text': 3.0})
+
+
+def generate(batch, noise, make_velocity):
+  run = lambda noise: sample(make_velocity(batch), noise, linear(4), 'midpoint')  # noqa: E731
+  return jax.jit(run)(noise)
+
+
+def position_in_window(batch):
+  """A model whose velocity is the place in the window: no two windows agree."""
+
+  def velocity(x, time):
+    places = jnp.arange(x.shape[1], dtype=x.dtype).reshape(1, -1, 1, 1, 1)
+    return jnp.broadcast_to(places, x.shape)
+
+  return velocity
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('total', [7, 16, 50, 51])
+@pytest.mark.parametrize('overlap', [0, 1, 8, 15])
+def test_weights_are_positive_and_sum_to_one(shape, total, overlap):
+  cover = windows(total, SIZE, overlap)
+  share = window_weights(cover, shape)
+  together = np.zeros(total)
+  for start, row in zip(cover.starts, share, strict=True):
+    together[start : start + cover.size] += row
+  assert (share > 0).all()
+  np.testing.assert_allclose(together, 1, rtol=4 * np.finfo(float).eps)
+
+
+def test_the_triangle_counts_the_middle_of_a_window_most():
+  np.testing.assert_array_equal(bartlett_window(5), [0.5, 1.5, 2.5, 1.5, 0.5])
+  cover = windows(12, 8, 4)
+  first, second = window_weights(cover)
+  # On the four shared places one window falls as the other rises, in equal steps.
+  np.testing.assert_allclose(first[4:], [0.875, 0.625, 0.375, 0.125])
+  np.testing.assert_allclose(second[:4], [0.125, 0.375, 0.625, 0.875])
+  assert (window_weights(cover, 'uniform')[0][4:] == 0.5).all()
+  with pytest.raises(ConfigError, match="unknown window 'hann'; choose one of bartlett, uniform"):
+    window_weights(cover, 'hann')
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('rows', [1, 3, 8, 100])
+def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape, rows):
+  features = np.sin(np.arange(TOTAL, dtype=np.float32))[None, :, None]
+  batch = {'text': np.full((1, 2), 0.5, np.float32), 'frame_features': features}
+  cover = windows(TOTAL, SIZE, OVERLAP)
+  wide = multi_diffusion(guided, cover, along=ALONG, shape=shape, rows=rows)
+  start = jnp.concatenate([noise(), noise(seed=1)])
+  two = {name: np.concatenate([value, value]) for name, value in batch.items()}
+  # Weights that sum to 1 up to a rounding each, in 8 evaluations of numbers below 10.
+  np.testing.assert_allclose(
+    generate(two, start, wide), generate(two, start, guided), atol=8 * 4 * 10 * EPS, rtol=0
+  )
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('rows', [1, 2, 8])
+def test_multi_diffusion_is_the_weighted_mean_of_what_windows_say(shape, rows):
+  cover = windows(TOTAL, SIZE, OVERLAP)
+  wide = multi_diffusion(position_in_window, cover, along=ALONG, shape=shape, rows=rows)
+  velocity = jax.jit(wide({}))(noise(), jnp.zeros(1))
+  expected = np.zeros(TOTAL)
+  for start, share in zip(cover.starts, window_weights(cover, shape), strict=True):
+    expected[start : start + SIZE] += share * np.arange(SIZE)
+  np.testing.assert_allclose(velocity[0, :, 0, 0, 0], expected, rtol=0, atol=8 * SIZE * EPS)
+
+
+def test_the_triangle_makes_smaller_steps_at_the_edges_of_windows_than_equal_weights():
+  cover = windows(200, 32, 16)
+  jumps = {}
+  for shape in SHAPES:
+    wide = multi_diffusion(position_in_window, cover, along=ALONG, shape=shape)
+    velocity = np.asarray(wide({})(noise(200), jnp.zeros(1)))[0, :, 0, 0, 0]
+    jumps[shape] = np.abs(np.diff(velocity)).max()
+  # Equal weights step by half of what two windows disagree, 16 places; the triangle never by more
+  # than a sixteenth of it a frame, and one for the slope of the model itself.
+  assert jumps['uniform'] >= 7
+  assert jumps['bartlett'] <= 2.01
+
+
+def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
+  width = 64
+
+  def heavy(batch):
+    def velocity(x, time):
+      # (b t t width): what a window costs grows with its rows, and is much beside its latents.
+      inner = jnp.sin(
+        x[:, :, None, 0, 0, :1] * x[:, None, :, 0, 0, :1] * jnp.ones((1, 1, 1, width))
+      )
+      return x + jnp.tanh(inner * inner[::-1]).sum((2, 3)).reshape(*x.shape[:2], 1, 1, 1)
+
+    return velocity
+
+  def needs(total, rows):
+    cover = windows(total, 32, 16)
+    wide = multi_diffusion(heavy, cover, along=ALONG, rows=rows)
+    compiled = jax.jit(wide({})).lower(noise(total), jnp.zeros(1)).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  short, long = needs(64, 2), needs(2048, 2)
+  latents = 2048 * CHANNELS * 4
+  assert long < short + 8 * latents  # a few copies of the latents, and no window more
+  assert needs(2048, 16) > 3 * long  # what counts is the group
+
+
+def test_no_rows_at_a_time_are_refused():
+  with pytest.raises(ConfigError, match='0 rows at a time'):
+    multi_diffusion(guided, windows(TOTAL, SIZE, OVERLAP), along=ALONG, rows=0)
