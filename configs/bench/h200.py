@@ -5,7 +5,8 @@ XLA_CLIENT_MEM_FRACTION=.95 python -m launch.bench --config=configs/bench/h200.p
 XLA_CLIENT_MEM_FRACTION=.95 python -m launch.bench --config=configs/bench/h200.py:73728 \
   --what=step --layers=0 --out=step.json
 XLA_PYTHON_CLIENT_PREALLOCATE=false python -m launch.bench --config=configs/bench/h200.py:73728 \
-  --what=attention --baseline=jax.nn --baseline=tests/oracles/torch_attention.py --out=attention.json
+  --what=attention --baseline=jax.nn --baseline=tests/oracles/torch_attention.py \
+  --out=attention.json
 XLA_CLIENT_MEM_FRACTION=.5 python -m launch.bench --config=configs/bench/h200.py:73728 \
   --what=blocks --layers=2 --baseline=tests/oracles/torch_backbone.py --out=baseline.json
 
