@@ -1,10 +1,10 @@
-"""Fields that every part has, with the values that most keep. Numbers and names only."""
+"""Fields that every component has, with the usual values. Numbers and names only."""
 
 from ml_collections import ConfigDict
 
 
 def base() -> ConfigDict:
-  """Returns the common fields; a configuration adds part, data, buckets, model and objective."""
+  """Returns the common fields; a configuration adds component, data, buckets, model, objective."""
   config = ConfigDict()
   config.seed = 0
   # Devices along each axis of the mesh; -1 takes what is left.

@@ -1,4 +1,4 @@
-r"""The checkpoints of a run: looked at, verified, cleared away, averaged with others', exported.
+r"""Lists, verifies, prunes, averages and exports the checkpoints of runs.
 
 python -m launch.checkpoints list --workdir=runs/video
 python -m launch.checkpoints verify --workdir=runs/video
@@ -8,15 +8,15 @@ python -m launch.checkpoints average --runs=runs/a,runs/b@4000,runs/c --workdir=
 python -m launch.checkpoints average --runs=runs/a,runs/b --weights=2,1 --workdir=runs/averaged
 python -m launch.checkpoints average --runs=runs/a,runs/b,runs/c --greedy --workdir=runs/averaged
 python -m launch.checkpoints export --workdir=runs/video --step=4000 --out=video.safetensors
-list reads no arrays: it sees what is missing or cut. verify reads every number and compares its
-fingerprint with the one taken on the devices when it was saved. prune keeps the newest, those at
-multiples of a step and the best by validation loss, by default as the run itself does; it removes
-nothing unless the newest of them is verified, and is not for a run that is going on. average takes
-the averaged parameters of runs of the same model, of the newest good checkpoint or of run@step,
-alike, by weights, or greedily: in the order of their losses, those alone that lower the loss of the
-average. Each candidate and the average are validated on the data of the first run; the result is
-the work directory of a run, for launch.sample, launch.evaluate and --config.start_from.
-list and verify end with exit code 5 if a checkpoint is damaged.
+list reads no arrays: it finds missing and truncated files. verify reads every number and compares
+its fingerprint with the one taken on the devices when it was saved. prune keeps the newest, those
+at multiples of a step and the best by validation loss, by default as the run itself does; it
+removes nothing unless the newest of them is verified, and is not for a run that is going on.
+average takes the averaged parameters of runs of the same model, from the newest good checkpoint or
+from run@step, with equal weights, with given weights, or greedily: in the order of their losses it
+keeps those that lower the loss of the average. Each candidate and the average are validated on the
+data of the first run; the result is the work directory of a run, for launch.sample, launch.evaluate
+and --config.start_from. list and verify end with exit code 5 if a checkpoint is damaged.
 """
 
 import time

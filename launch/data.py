@@ -1,4 +1,4 @@
-r"""Converts clips into records that training reads, and says what records hold.
+r"""Converts clips into records for training; inspects and verifies records.
 
 python -m launch.data convert --input=clips/ --output=data/clips
 python -m launch.data convert --input=shards/ --output=gs://bucket/clips --reencode \

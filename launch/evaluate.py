@@ -1,4 +1,4 @@
-"""Judges a trained model, whatever part it is.
+"""Evaluates a trained model of any kind.
 
 python -m launch.evaluate --workdir=runs/quickstart/video --samples=432
 Text to video on moving digits: samples captions that training never showed, reads digit, colour and

@@ -1,4 +1,4 @@
-"""Says whether a model fits a machine and how fast it could be there; needs no devices.
+"""Plans a run: does the model fit a machine, and how fast could it be; needs no devices.
 
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:8x8x8
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:4x4x4 --compile

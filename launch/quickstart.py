@@ -1,12 +1,12 @@
-"""From nothing to videos: trains an autoencoder and a text-to-video model, samples, judges.
+"""Trains an autoencoder and a text-to-video model from nothing, samples and judges.
 
 python -m launch.quickstart --workdir=runs/quickstart
 python -m launch.quickstart --clips=my_clips/ --workdir=runs/mine
 python -m launch.quickstart --sound --workdir=runs/sound
-Without --clips, the data are moving digits, made on the fly. With it, your own: a folder of videos
-with captions (clip.mp4 and clip.txt), or a .csv or .jsonl with the columns video and caption.
-With --sound: a codec, and a model that makes the sound of moving digits.
-The same command again goes on where it stopped.
+Without --clips the data are moving digits, made on the fly. With it they are your own: a folder of
+videos with captions (clip.mp4 and clip.txt), or a .csv or .jsonl with the columns video and
+caption. With --sound: a codec, and a model that makes the sound of moving digits. The same command
+again goes on where it stopped.
 """
 
 from absl import flags

@@ -2,8 +2,9 @@
 
 python -m launch.recipe --config=configs/digits/recipe.py --workdir=runs/recipe
 python -m launch.recipe --config=configs/video/recipe.py:30b --workdir=runs/30b --dry_run
-A stage's fields are overridden as in --config.stages.joint.train.steps=2000. What stages build on
-is found by their names; each has a folder in --workdir, and report.html there shows all of them.
+A stage's fields are overridden as in --config.stages.joint.train.steps=2000. A stage names the
+stages that it builds on. Each stage has a folder in --workdir, and report.html there shows all of
+them.
 """
 
 from absl import flags

@@ -1,4 +1,4 @@
-"""Shows a run or a recipe, finished or not, on one page: report.html in its work directory.
+"""Writes report.html, a page on a run or a recipe, finished or not, into its work directory.
 
 python -m launch.report --workdir=runs/digits/video
 """

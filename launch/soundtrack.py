@@ -6,9 +6,9 @@ python -m launch.soundtrack --workdir=runs/audio --prompt='waves' --seconds=60 -
 python -m launch.soundtrack --workdir=runs/audio --prompt='waves' --seconds=60 --out=more.wav \
   --continue=waves_10s.wav
 --continue keeps all of a sound and goes on after it; with --known=0-4,6-8 only these seconds of it
-stay, and what is between and after them is made anew.
-Writes out.mp4 (the pictures untouched, the sound as AAC), out.wav, out.png with waveform and
-spectrogram, and out.json with everything needed to make it again.
+are kept, and what is between and after them is generated. Writes out.mp4 (the pictures untouched,
+the sound as AAC), out.wav, out.png with waveform and spectrogram, and out.json with everything
+needed to make it again.
 """
 
 import shlex

@@ -1,11 +1,11 @@
-"""Trains any part of Movie Gen; the same command again goes on where it stopped.
+"""Trains any component of Movie Gen; the same command again goes on where it stopped.
 
 python -m launch.train --config=configs/digits/autoencoder.py --workdir=runs/autoencoder
 python -m launch.train --config=configs/video/t2iv_256.py:30b --workdir=runs/30b --dry_run
 python -m launch.train --replay=runs/30b/faults/step_001234
-On several hosts each of them runs it, with a --workdir that all share; see launch/recipes/.
-A run that ends with exit code 4, for its numbers were not finite, says what to give as --replay:
-that step is taken again, and shown is where the first bad number comes from.
+On several hosts each of them runs it, with a --workdir that all share; see launch/recipes/. A run
+that ends with exit code 4, because its numbers were not finite, says what to give as --replay: the
+command takes that step again and shows where the first bad number comes from.
 """
 
 from absl import flags

@@ -1,4 +1,4 @@
-r"""Weights in and out: of any run in one file, of published autoencoders, codecs and encoders.
+r"""Imports and exports weights: of any run, and of published autoencoders, codecs and encoders.
 
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
 python -m launch.weights import --input=tae.safetensors --config=configs/tae/tae.py \

@@ -1,8 +1,8 @@
-"""The codec of sound in the report's size: 48 kHz to 25 latents a second of 128 channels (§6).
+"""The audio codec in the report's size: 48 kHz to 25 latents a second of 128 channels (§6).
 
 python -m launch.train --config=configs/audio/codec.py:my_sounds/ --workdir=runs/codec
-The folder holds sounds, or videos that have some. Public is that DAC's training code was used, with
-a prior in place of the quantisation, so all that is borrowed here is borrowed from DAC.
+The folder holds sounds, or videos with sound. Public is that DAC's training code was used, with a
+prior in place of the quantisation; what is not public is taken from DAC.
 """
 
 from ml_collections import ConfigDict

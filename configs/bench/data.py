@@ -1,4 +1,4 @@
-"""How fast data comes in: clips against other loaders, latents against a copy in memory.
+"""Speed of the data: clips against other loaders, latents against a copy in memory.
 
 python -m launch.bench --config=configs/bench/data.py:footage/ --what=data \\
   --baseline=tests/oracles/torch_loader.py --baseline=tests/oracles/decord_loader.py

@@ -1,4 +1,4 @@
-r"""Sound for moving digits: a click and the digit's tone at each bounce and stop, in minutes.
+r"""Audio model of the moving digits: a click and a tone at each impact, some minutes.
 
 python -m launch.train --config=configs/digits/codec.py --workdir=runs/sound/codec
 python -m launch.encode --config=configs/digits/audio.py --workdir=runs/sound/latents \

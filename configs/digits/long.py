@@ -1,4 +1,4 @@
-r"""The moving digits learnt well: within two hours on two CPU cores.
+r"""Longer training on the moving digits: within two hours on two CPU cores.
 
 python -m launch.train --config=configs/digits/long.py:autoencoder --workdir=runs/long/autoencoder
 python -m launch.encode --config=configs/digits/long.py:video --workdir=runs/long/latents

@@ -1,4 +1,4 @@
-r"""Signs that say numbers: how well words and bytes spell, in minutes of one CPU core each.
+r"""Images of signs with numbers: words against bytes as text, in minutes of one CPU core each.
 
 python -m launch.train --config=configs/digits/signs.py:autoencoder --workdir=runs/signs/autoencoder
 python -m launch.encode --config=configs/digits/signs.py:words --workdir=runs/signs/latents
