@@ -65,8 +65,8 @@ def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -
     perceptual: LPIPS, whose parameters the objective gets as `frozen`; None leaves it out.
 
   Returns:
-    objective(predict, batch, key, frozen=None); `predict(video, key)` is the autoencoder, `batch['video']` holds
-    pixels in [-1, 1].
+    objective(predict, batch, key, frozen=None); `predict(video, key)` is the autoencoder,
+    `batch['video']` holds pixels in [-1, 1].
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
@@ -85,8 +85,8 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
   """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `training/adversarial.py`.
 
   Returns:
-    objective(predict, batch, key, critic, frozen=None) -> loss, metrics and the reconstructions, for the
-    discriminator. While `critic.active` is 0 it does not count.
+    objective(predict, batch, key, critic, frozen=None) -> loss, metrics and the reconstructions,
+    for the discriminator. While `critic.active` is 0 it does not count.
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
@@ -95,9 +95,8 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
   ) -> tuple[Float[Array, ''], Metrics, Float[Array, 'b t h w c']]:
     reconstruction, posterior = predict(batch['video'], key)
     made = jax.lax.stop_gradient(reconstruction)
-    (value, metrics), pull = jax.value_and_grad(distance, has_aux=True)(
-      made, batch['video'], frozen
-    )
+    differentiate = jax.value_and_grad(distance, has_aux=True)
+    (value, metrics), pull = differentiate(made, batch['video'], frozen)
     critic_loss, push = jax.value_and_grad(lambda made: generator_loss(critic.predict(made)))(made)
     scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), LARGEST) if weights.adaptive else 1
     weight = weights.adversarial * scale * critic.active
