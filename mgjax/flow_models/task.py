@@ -65,9 +65,10 @@ def make_flow_spec(
   )
   text = TextSettings.of(config.to_dict())
   sources = with_embeddings(text, make_sources)
-  rows = bucket_settings(**config.buckets.to_dict())
-  share = config.data.get('share', 'given')
-  buckets, validation = make_buckets(rows, workdir, sources, transform, share=share)
+  shapes = bucket_settings(config.buckets.to_dict())
+  buckets, validation = make_buckets(
+    shapes, workdir, sources, transform, share=config.data.get('share', 'given')
+  )
 
   def prepare(batch: Batch) -> Batch:
     latents = codec.encode(batch[raw]) if raw in batch else batch['latents']
@@ -86,7 +87,7 @@ def make_flow_spec(
     buckets=buckets,
     validation=validation,
     prepare=prepare,
-    show=functools.partial(show, generate, longest_of(validation, rows)),
+    show=functools.partial(show, generate, longest_of(validation, shapes)),
     notes=lambda params: learnt,
     check=functools.partial(check_learnt, config.autoencoder, learnt),
     flops=make_flops(model),

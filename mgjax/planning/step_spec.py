@@ -15,9 +15,8 @@ from mgjax.flow_models.build import make_flow_model, make_objectives, small_inpu
 from mgjax.flow_models.settings import ObjectiveSettings
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.objective import LossWeights, make_objective
-from mgjax.training.guard import UpdateGuard
 from mgjax.training.optimizer import make_optimizer
-from mgjax.training.settings import optimizer_settings
+from mgjax.training.settings import optimizer_settings, run_settings
 from mgjax.training.step import Step, make_step
 
 
@@ -63,9 +62,10 @@ def make_autoencoder_step_spec(config: ConfigDict) -> StepSpec:
 
 
 def _make(config: ConfigDict, model: nn.Module, inputs: tuple[Any, ...], objective: Objective):
+  settings = run_settings(config.train.to_dict(), config.seed)
   options = {
-    'seed': config.seed, 'decay': config.train.ema_decay, 'accumulate': config.train.accumulate,
-    'guard': UpdateGuard(**config.train.get('faults', {})),
+    'seed': settings.seed, 'decay': settings.ema_decay,
+    'accumulate': settings.accumulate, 'guard': settings.guard,
   }  # fmt: skip
-  optimizer = make_optimizer(optimizer_settings(**config.optimizer.to_dict()), config.train.steps)
+  optimizer = make_optimizer(optimizer_settings(config.optimizer.to_dict()), settings.steps)
   return StepSpec(model, inputs, objective, optimizer, options)

@@ -95,9 +95,8 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
   ) -> tuple[Float[Array, ''], Metrics, Float[Array, 'b t h w c']]:
     reconstruction, posterior = predict(batch['video'], key)
     made = jax.lax.stop_gradient(reconstruction)
-    (value, metrics), pull = jax.value_and_grad(distance, has_aux=True)(
-      made, batch['video'], frozen
-    )
+    differentiate = jax.value_and_grad(distance, has_aux=True)
+    (value, metrics), pull = differentiate(made, batch['video'], frozen)
     critic_loss, push = jax.value_and_grad(lambda made: generator_loss(critic.predict(made)))(made)
     scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), LARGEST) if weights.adaptive else 1
     weight = weights.adversarial * scale * critic.active

@@ -46,14 +46,14 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   transform = make_transform((), ('video',))
   data = data_settings(config.data.to_dict())
   shapes = video_shapes(config.buckets.to_dict(), data.fps)
+  settings = bucket_settings(config.buckets.to_dict())
   sources = functools.partial(make_sources, data, shapes)
-  rows = bucket_settings(**config.buckets.to_dict())
-  buckets, validation = make_buckets(rows, workdir, sources, transform, share=data.share)
+  buckets, validation = make_buckets(settings, workdir, sources, transform, share=data.share)
 
   def prepare(batch: Batch) -> Batch:
     return {'video': to_unit(batch['video'])}
 
-  longest = longest_of(validation, rows)
+  longest = longest_of(validation, settings)
   shape = shapes[longest.name]
   example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
 
@@ -131,7 +131,7 @@ def make_adversary(
     inputs=(jnp.zeros((1, 1, side, side, 3)),),
     generator_objective=make_adversarial_objective(weights, perceptual),
     objective=make_discriminator_objective(weights),
-    optimizer=optimizer_settings(**optimizer),
+    optimizer=optimizer_settings(optimizer),
     start=start,
   )
 

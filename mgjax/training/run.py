@@ -83,8 +83,8 @@ def train(
     CheckpointError: there are checkpoints and none can be trusted.
   """
   workdir = pathlib.Path(workdir)
-  settings = run_settings(seed=config.seed, **config.train.to_dict())
-  rate = optimizer_settings(**config.optimizer.to_dict())
+  settings = run_settings(config.train.to_dict(), config.seed)
+  rate = optimizer_settings(config.optimizer.to_dict())
   with run_session(workdir, settings.limits, spent) as session:
     interval = save_interval(workdir, settings.save_every)
     claim_workdir(config.to_dict(), workdir, new_data=new_data, packages=RECORDED)

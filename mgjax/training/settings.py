@@ -95,11 +95,9 @@ class OptimizerSettings:
       raise ConfigError(f'optimizer.weight_decay is {self.weight_decay}, expected at least 0')
 
 
-def optimizer_settings(
-  *, plateau: Mapping[str, Any] | None = None, **fields: Any
-) -> OptimizerSettings:
+def optimizer_settings(fields: Mapping[str, Any]) -> OptimizerSettings:
   """Makes the settings of an optimizer from the keys that configurations have."""
-  return OptimizerSettings(plateau=Patience(**(plateau or {})), **fields)
+  return OptimizerSettings(**{**fields, 'plateau': Patience(**(fields.get('plateau') or {}))})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,44 +154,28 @@ class RunSettings:
       )
 
 
-def run_settings(
-  *,
-  keep: int = 3,
-  keep_every: int = 0,
-  keep_best: int = 0,
-  faults: Mapping[str, Any] | None = None,
-  limits: Mapping[str, float] | None = None,
-  **fields: Any,
-) -> RunSettings:
-  """Makes the settings of a run from the keys that configurations have, and the seed."""
-  return RunSettings(
-    keep=Keep(keep, keep_every, keep_best),
-    guard=UpdateGuard(**(faults or {})),
-    limits=Limits(**(limits or {})),
-    **fields,
-  )
+def run_settings(fields: Mapping[str, Any], seed: int = 0) -> RunSettings:
+  """Makes the settings of a run from the keys that configurations have under `train`."""
+  others = dict(fields)
+  keep = Keep(others.pop('keep', 3), others.pop('keep_every', 0), others.pop('keep_best', 0))
+  guard, limits = UpdateGuard(**others.pop('faults', {})), Limits(**others.pop('limits', {}))
+  return RunSettings(seed=seed, keep=keep, guard=guard, limits=limits, **others)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BucketSettings:
-  """The shape of a bucket's samples and how many come at once: a row of `buckets`.
+  """How many samples of a bucket come at once and how often: what batches need of `buckets`.
 
   Attributes:
     batch_size: samples in a batch over all hosts.
     weight: relative number of batches from this bucket.
     frames: of a video, 1 of an image; None of sounds.
-    height: in pixels; None of sounds without pictures.
-    width: in pixels; None of sounds without pictures.
-    fps: frames a second, one rate or a range of them; None for that of the data.
     seconds: of a sound; None of videos.
   """
 
   batch_size: int
   weight: float = 1
   frames: int | None = None
-  height: int | None = None
-  width: int | None = None
-  fps: Any = None
   seconds: float | None = None
 
   @property
@@ -202,6 +184,10 @@ class BucketSettings:
     return self.frames or self.seconds or 0.0
 
 
-def bucket_settings(**buckets: Mapping[str, Any]) -> dict[str, BucketSettings]:
+def bucket_settings(buckets: Mapping[str, Mapping[str, Any]]) -> dict[str, BucketSettings]:
   """Makes the settings of all buckets from the keys that configurations have."""
-  return {name: BucketSettings(**fields) for name, fields in buckets.items()}
+  read = [field.name for field in dataclasses.fields(BucketSettings)]
+  return {
+    name: BucketSettings(**{key: fields[key] for key in read if key in fields})
+    for name, fields in buckets.items()
+  }

@@ -54,7 +54,7 @@ def replay(folder: str | os.PathLike[str]) -> str:
     if restored is None:
       raise ConfigError(f'{os.fspath(folder)!r} has no checkpoint: its writing was cut short')
     state, _ = restored
-    settings = run_settings(seed=config.seed, **config.train.to_dict())
+    settings = run_settings(config.train.to_dict(), config.seed)
     options = {'seed': settings.seed, 'accumulate': accumulation(settings, mesh)}
     found = examine(spec, mesh, state, batch, **options)
     lines = [f'step {report["step"]}, bucket {report["bucket"]}: {first_bad(found)}']

@@ -62,9 +62,9 @@ def test_one_process_keeps_the_same_as_many(tmp_path):
 )
 def test_what_cannot_be_kept_is_an_error(train, said):
   with pytest.raises(ConfigError, match=said):
-    run_settings(steps=1, **train)
+    run_settings({'steps': 1} | train)
   train = {'keep_best': 1, 'save_every': 4, 'evaluate_every': 2, 'keep_every': 10}
-  assert run_settings(steps=1, **train).keep == Keep(3, 10, 1)
+  assert run_settings({'steps': 1} | train).keep == Keep(3, 10, 1)
 
 
 def test_parameters_are_verified_and_then_rounded_to_another_type(tmp_path):

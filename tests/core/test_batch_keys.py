@@ -11,6 +11,7 @@ from mgjax.audio.task import WithFeatures
 from mgjax.core.batch_keys import KEYS, MASKS, STATES, find_key
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.replacement import Replacing
+from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.digits.clips import AUDIBLE
 from mgjax.workflows.row_encoder import KEPT
@@ -66,14 +67,15 @@ WORLD = {
 @pytest.mark.parametrize('split', ['train', 'validation'])
 @pytest.mark.parametrize('kind', ['digits', 'signs'])
 def test_what_the_small_world_makes_is_in_the_table(kind, split):
-  for source in make_sources(WORLD | {'kind': kind}, {'video': SHAPE}, split).values():
-    check(Replacing(source)[0])
+  data = data_settings(WORLD | {'kind': kind})
+  check(Replacing(make_sources(data, video_shapes({'video': SHAPE}, 8), split)['video'])[0])
 
 
 @pytest.mark.parametrize('size', [{}, {'height': 32, 'width': 32}])
 def test_what_its_sounds_are_is_in_the_table(size):
-  data = WORLD | {'kind': 'digits', 'digits': {'motions': AUDIBLE}}
-  source = make_audio_sources(data, {'sound': {'seconds': 0.5, **size}}, 'train')['sound']
+  data = data_settings({'kind': 'digits', 'fps': 8, 'digits': {'motions': AUDIBLE}})
+  shapes = audio_shapes({'sound': {'seconds': 0.5, **size}})
+  source = make_audio_sources(data, shapes, 'train')['sound']
   check(source[0])
   check(WithFeatures(source, 8, 10, 20.0)[0])
 
@@ -81,11 +83,11 @@ def test_what_its_sounds_are_is_in_the_table(size):
 def test_what_files_make_is_in_the_table(folder):
   data = {'path': str(folder), 'fps': 8}
   size = {'height': 16, 'width': 16}
-  for source in make_sources(data | {'kind': 'clips'}, {'video': SHAPE | size}, 'train').values():
-    check(source[0])
+  shapes = video_shapes({'video': SHAPE | size}, 8)
+  check(make_sources(data_settings(data | {'kind': 'clips'}), shapes, 'train')['video'][0])
   for kind, more in (('clips', size), ('sounds', {})):
-    sources = make_audio_sources(data | {'kind': kind}, {'a': {'seconds': 0.5, **more}}, 'train')
-    check(sources['a'][0])
+    shapes = audio_shapes({'a': {'seconds': 0.5, **more}})
+    check(make_audio_sources(data_settings(data | {'kind': kind}), shapes, 'train')['a'][0])
 
 
 def test_what_rows_of_latents_keep_is_in_the_table():

@@ -64,7 +64,7 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
   model = make_model(config.model)
   average = copy.deepcopy(model)
   fields, weights = config.optimizer, config.objective
-  rate = make_learning_rate(optimizer_settings(**fields.to_dict()), config.train.steps)
+  rate = make_learning_rate(optimizer_settings(fields.to_dict()), config.train.steps)
   optimizer = torch.optim.AdamW(
     model.parameters(), betas=(fields.beta1, fields.beta2), weight_decay=fields.weight_decay
   )

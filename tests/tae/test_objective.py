@@ -91,9 +91,9 @@ def test_perceptual_parameters_are_an_argument():
   # The reconstruction loss and 2 x 3 times the same distance; sums over 288 numbers.
   assert float(loss) == pytest.approx(7 * l1, rel=300 * EPS)
   assert float(metrics['lpips']) == pytest.approx(3 * l1, rel=300 * EPS)
-  judge = Critic(lambda y: (y.mean(-1, keepdims=True),), jnp.asarray(False))
+  critic = Critic(lambda y: (y.mean(-1, keepdims=True),), jnp.asarray(False))
   objective = make_adversarial_objective(weights._replace(adversarial=0.1), Distance())
-  assert float(objective(predict, judge=judge, **given)[0]) == float(loss)
+  assert float(objective(predict, critic=critic, **given)[0]) == float(loss)
 
 
 def test_loss_is_float32_whatever_the_reconstruction():

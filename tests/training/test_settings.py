@@ -13,20 +13,20 @@ from tests import tiny
 def test_a_configuration_is_its_settings():
   config = tiny.autoencoder()
   train = config.train.to_dict()
-  settings = run_settings(seed=7, **train)
+  settings = run_settings(train, 7)
   assert settings.seed == 7 and settings.steps == config.train.steps
   assert settings.keep == Keep(train['keep'], train['keep_every'], train['keep_best'])
   assert settings.guard == UpdateGuard(**train['faults'])
   assert settings.limits == Limits(**train['limits'])
-  optimizer = optimizer_settings(**config.optimizer.to_dict())
+  optimizer = optimizer_settings(config.optimizer.to_dict())
   assert optimizer.learning_rate == config.optimizer.learning_rate
   assert optimizer.plateau == Patience(**config.optimizer.plateau.to_dict())
 
 
 def test_what_older_configurations_lack_has_a_value():
-  settings = run_settings(steps=3)
+  settings = run_settings({'steps': 3})
   assert (settings.keep, settings.guard, settings.limits) == (Keep(), UpdateGuard(), Limits())
-  assert optimizer_settings(learning_rate=1.0, plateau=None).plateau.patience == 0
+  assert optimizer_settings({'learning_rate': 1.0}).plateau.patience == 0
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_what_older_configurations_lack_has_a_value():
 )
 def test_a_run_that_cannot_be_is_refused(field, value, said):
   with pytest.raises(ConfigError, match=rf'train\.{field} = {value}; {said}'):
-    run_settings(**{'steps': 1, field: value})
+    run_settings({'steps': 1, field: value})
 
 
 def test_a_bucket_is_as_long_as_its_frames_or_seconds():
-  buckets = bucket_settings(
-    video={'frames': 8, 'height': 4, 'width': 4, 'batch_size': 2, 'weight': 3},
-    sound={'seconds': 0.4, 'batch_size': 2},
-  )
+  buckets = bucket_settings({
+    'video': {'frames': 8, 'height': 4, 'width': 4, 'batch_size': 2, 'weight': 3},
+    'sound': {'seconds': 0.4, 'batch_size': 2},
+  })  # fmt: skip
   assert {name: each.length for name, each in buckets.items()} == {'video': 8, 'sound': 0.4}

@@ -23,12 +23,12 @@ class Rows:
 
 def shapes():
   bucket = {'height': 8, 'width': 8, 'batch_size': 4}
-  return bucket_settings(
-    image_wide={'frames': 1, 'weight': 1, **bucket},
-    image_tall={'frames': 1, 'weight': 1, **bucket},
-    video_wide={'frames': 8, 'weight': 10, **bucket},
-    video_long={'frames': 16, 'weight': 10, **bucket},
-  )
+  return bucket_settings({
+    'image_wide': {'frames': 1, 'weight': 1, **bucket},
+    'image_tall': {'frames': 1, 'weight': 1, **bucket},
+    'video_wide': {'frames': 8, 'weight': 10, **bucket},
+    'video_long': {'frames': 16, 'weight': 10, **bucket},
+  })  # fmt: skip
 
 
 def buckets(tmp_path, counts, **data):

@@ -239,7 +239,7 @@ def test_with_fewer_devices_a_batch_is_cut_into_more_pieces(tiny_runs, groups, m
     tiny_runs, train__accumulate=3, train__device_groups=meant, rules='fsdp_tp_cp'
   )
   config.mesh.update(data=groups, context=8 // groups)
-  settings = run_settings(seed=config.seed, **config.train.to_dict())
+  settings = run_settings(config.train.to_dict())
   assert accumulation(settings, make_mesh(config.mesh.to_dict(), config.rules)) == expected
 
 

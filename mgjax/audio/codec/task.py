@@ -39,10 +39,10 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   model = make_codec(config.model.to_dict())
   transform = make_transform((), ('audio',))
   data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
+  settings = bucket_settings(config.buckets.to_dict())
   sources = functools.partial(make_audio_sources, data, shapes)
-  rows = bucket_settings(**config.buckets.to_dict())
-  buckets, validation = make_buckets(rows, workdir, sources, transform, share=data.share)
-  longest = longest_of(validation, rows)
+  buckets, validation = make_buckets(settings, workdir, sources, transform, share=data.share)
+  longest = longest_of(validation, settings)
 
   @jax.jit
   def encode(params: Tree, sound: jax.Array) -> jax.Array:
@@ -105,7 +105,7 @@ def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None
     inputs=(jnp.zeros((1, samples, config.model.channels)),),
     generator_objective=make_adversarial_objective(weights),
     objective=make_discriminator_objective(),
-    optimizer=optimizer_settings(**optimizer),
+    optimizer=optimizer_settings(optimizer),
     start=start,
   )
 
