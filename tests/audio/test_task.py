@@ -50,7 +50,7 @@ def test_a_run_may_begin_from_another(tiny_sound_runs, tmp_path):
   config = tiny_sound.audio(tiny_sound_runs, start_from=start, train__steps=3)
   assert int(train(config, tmp_path / 'finetuned').step) == 3
   config.start_from = str(tiny_sound_runs / 'codec')
-  with pytest.raises(ConfigError, match="trained 'codec', not an audio model"):
+  with pytest.raises(ConfigError, match="trained 'codec', not 'audio'"):
     train(config, tmp_path / 'other')
 
 

@@ -66,7 +66,7 @@ def test_exported_and_imported_every_bit_is_the_same(place, tmp_path):
   export_weights(tmp_path / 'run', tmp_path / 'other.safetensors')
   first, second = ((tmp_path / f'{name}.safetensors').read_bytes() for name in ('one', 'other'))
   assert first == second
-  with pytest.raises(ConfigError, match="holds the part 'codec'; expected 'autoencoder'"):
+  with pytest.raises(ConfigError, match="holds the component 'codec'; expected 'autoencoder'"):
     import_weights(tae.get_config(), tmp_path / 'one.safetensors', tmp_path / 'tae')
 
 

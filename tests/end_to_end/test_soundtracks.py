@@ -290,5 +290,5 @@ def test_the_binary_ends_with_a_sentence_and_its_code(tiny_sound_runs):
 
 
 def test_another_part_is_refused(tiny_sound_runs):
-  with pytest.raises(ConfigError, match="trained the part 'codec'; expected an audio model"):
+  with pytest.raises(ConfigError, match="trained the component 'codec'; expected an audio model"):
     AudioPipeline(tiny_sound_runs / 'codec')

@@ -84,5 +84,5 @@ def test_a_codec_begins_from_another_codec_alone(tiny_sound_runs, tmp_path):
 
 
 def test_what_is_no_codec_is_not_loaded_as_one(tiny_sound_runs):
-  with pytest.raises(ConfigError, match="trained the part 'audio'; expected a codec of sound"):
+  with pytest.raises(ConfigError, match="trained the component 'audio'; expected an audio codec"):
     load_audio_codec(tiny_sound_runs / 'audio')
