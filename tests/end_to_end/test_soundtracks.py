@@ -147,7 +147,7 @@ def test_the_best_candidate_is_the_best_in_the_scorers_eyes(tracker, clip):
     heard.append(sounds)
     return np.arange(len(sounds), dtype=float)  # the last one, always
 
-  options = {'film': tracker.video_track(clip), 'scorer': scorer, 'candidates': 3, 'rows': 2}
+  options = {'video': tracker.video_track(clip), 'scorer': scorer, 'candidates': 3, 'rows': 2}
   sound = whole(tracker, 0.4, 'autoregressive', **options)
   (candidates,) = heard
   assert candidates.shape == (3, 0.4 * RATE, 1)

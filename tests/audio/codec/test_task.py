@@ -79,7 +79,7 @@ def test_what_would_be_trained_is_said_without_data(tmp_path):
 
 def test_a_codec_begins_from_another_codec_alone(tiny_sound_runs, tmp_path):
   config = tiny_sound.codec(start_from=str(tiny_sound_runs / 'audio'))
-  with pytest.raises(ConfigError, match="trained 'audio', not a codec of sound"):
+  with pytest.raises(ConfigError, match="trained 'audio', not 'codec'"):
     train(config, tmp_path)
 
 
