@@ -23,7 +23,7 @@ from mgjax.core.errors import ConfigError, DataError
 from . import command_line
 
 with epy.lazy_imports():
-  from mgjax.data.ingest import convert, inspection, open_inputs
+  from mgjax.data.ingest import convert, open_inputs, record_summary
   from mgjax.data.records import reader
   from mgjax.runtime import metrics
 
@@ -117,10 +117,10 @@ def _inspect() -> None:
 
 
 def _inspect_records(records) -> None:
-  for line in inspection.describe_records(records):
+  for line in record_summary.describe_records(records):
     print(line)
-  if len(records) and inspection.holds_clips(records[0]):
-    inspection.draw_clips(records, _SHEET.value, _SHOWN.value)
+  if len(records) and record_summary.holds_clips(records[0]):
+    record_summary.draw_clips(records, _SHEET.value, _SHOWN.value)
     print(_SHEET.value)
 
 

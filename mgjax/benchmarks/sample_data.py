@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.data.ingest.clip_rows import COLUMNS, make_row
+from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.records.reader import Records, write_records
 from mgjax.media.video import encode_frames, stream_clip

@@ -19,7 +19,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
-from mgjax.data.ingest.clip_rows import COLUMNS, WHOLE, open_row
+from mgjax.data.ingest.clip_check import COLUMNS, WHOLE, open_row
 from mgjax.data.ingest.entries import Entry, Medium, Rejected, commonest, list_entries
 from mgjax.data.records.reader import Records
 from mgjax.media.containers import File

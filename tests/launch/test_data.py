@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mgjax.core.errors import DataError
-from mgjax.data.ingest.clip_rows import open_row
+from mgjax.data.ingest.clip_check import open_row
 from mgjax.data.records.reader import Records, verify_records, write_records
 from mgjax.media.video import probe, stream_frames
 from tests import binaries

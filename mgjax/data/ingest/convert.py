@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.ingest.clip_rows import COLUMNS, make_row
+from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.entries import Rejected, commonest
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import Isolated, Workers

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError, StorageError
-from mgjax.data.ingest.clip_rows import open_row
+from mgjax.data.ingest.clip_check import open_row
 from mgjax.data.ingest.convert import ConvertOptions, convert
 from mgjax.data.ingest.entries import Rejected
 from mgjax.data.ingest.inputs import Input, Inputs

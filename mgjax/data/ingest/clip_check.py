@@ -1,4 +1,6 @@
-"""The row of a clip record: a whole video file, its caption and what probing it found.
+"""Decides whether a video file is usable or broken, and makes the row of its clip record.
+
+A row has
 
 media       uint8, the bytes of the file, opened only as `containers` opens files
 caption     str

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.data.ingest.clip_rows import COLUMNS, WHOLE, make_row, open_row
+from mgjax.data.ingest.clip_check import COLUMNS, WHOLE, make_row, open_row
 from mgjax.data.records.rows import decode_row, encode_row, text_key
 from mgjax.media.audio import probe_audio, read_audio, write_soundtrack
 from mgjax.media.containers import Blob, Limits

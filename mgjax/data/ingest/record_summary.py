@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.data.ingest.clip_rows import COLUMNS, open_row
+from mgjax.data.ingest.clip_check import COLUMNS, open_row
 from mgjax.data.records.reader import Records
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import read_clip
