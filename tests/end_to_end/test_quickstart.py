@@ -1,5 +1,6 @@
 """The quickstart from nothing to a report, with a budget of seconds."""
 
+import functools
 import json
 import shutil
 import time
@@ -12,6 +13,7 @@ from configs.clips import autoencoder as clips_autoencoder
 from configs.clips import video as clips_video
 from mgjax.api import train
 from mgjax.core.errors import ConfigError
+from mgjax.evaluation import alignment
 from mgjax.media.video import write_video
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows import quickstart
@@ -52,7 +54,9 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
   assert [json.loads(row)['entry'] for row in rejected] == ['broken.mp4']
 
 
-def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path):
+def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, monkeypatch):
+  judge = functools.partial(alignment.train_judge, clips=600)  # a fifth of the usual training
+  monkeypatch.setattr(alignment, 'train_judge', judge)
   workdir = shutil.copytree(tiny_runs, tmp_path / 'quickstart')  # trained already, and moved
 
   def call():

@@ -1,5 +1,6 @@
 """What is found of a model that draws real signs, of the number asked for or of another."""
 
+import functools
 import re
 
 import numpy as np
@@ -9,12 +10,21 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError
 from mgjax.digits.clips import COLOURS, handwriting
+from mgjax.digits.sign_judge import train_sign_judge
 from mgjax.digits.signs import PITCH, is_held_out_number
+from mgjax.evaluation import sign_alignment
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.video.pipeline import VideoPipeline
 
 SAMPLES = 40
 CAPTION = re.compile(r'the (\w+) sign says "(\d+)"')
+
+
+@pytest.fixture(autouse=True)
+def quick_judge(monkeypatch):
+  """Trained on half as many signs as models are judged by."""
+  trained = functools.partial(train_sign_judge, clips=700)
+  monkeypatch.setattr(sign_alignment, 'train_sign_judge', trained)
 
 
 class Painter(VideoPipeline):
