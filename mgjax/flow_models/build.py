@@ -108,8 +108,9 @@ def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
 
 def context_length(model: FlowModel, batch: Batch) -> int:
   """Counts the tokens that the conditionings give to cross-attention, by the shapes of a batch."""
-  rows, total = next(iter(batch.values())).shape[0], 0
+  total = 0
   for conditioning in model.conditionings:
+    rows = next(iter(batch.values())).shape[0]
     module, key = conditioning.clone(parent=None), jax.random.key(0)
     ports, _ = jax.eval_shape(
       lambda each, m=module, k=key: m.init_with_output(k, each, jnp.zeros(rows, bool)), batch
