@@ -50,7 +50,7 @@ class StepSpec:
 def make_flow_step_spec(config: ConfigDict, channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
   model = make_flow_model(config.model.to_dict())
-  objective, _ = make_objectives(ObjectiveSettings(**config.objective), model)
+  objective, _ = make_objectives(ObjectiveSettings(**config.objective.to_dict()), model)
   return _make(config, model, small_inputs(model, channels), objective)
 
 
