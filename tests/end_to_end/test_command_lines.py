@@ -81,7 +81,7 @@ CASES = {
   ),
   'encode a pixel model': (
     ['encode', '--config=configs/digits/autoencoder.py', '--workdir={tmp}/w'], 2,
-    r"^encode\.py: .*of the part 'autoencoder'",
+    r"^encode\.py: the component 'autoencoder' is not one that learns from latents",
   ),
   'no prompt': (
     ['sample', '--workdir={tmp}/w'], 2, r"^sample\.py: give one of --prompt='.*--prompts=",

@@ -98,8 +98,8 @@ def test_images_of_any_size_are_seen_by_the_network_too(place):
 @pytest.mark.parametrize(
   ('component', 'flag', 'said'),
   [
-    ('autoencoder', '--guidance=2', "--guidance says nothing to the part 'autoencoder' of "),
-    ('video', '--clips=anywhere', "--clips says nothing to the part 'video' of "),
+    ('autoencoder', '--guidance=2', "--guidance says nothing to the component 'autoencoder' of "),
+    ('video', '--clips=anywhere', "--clips says nothing to the component 'video' of "),
   ],
   ids=['guidance', 'clips'],
 )
