@@ -94,7 +94,7 @@ def test_what_cannot_be_averaged_is_an_error(runs, tiny_runs, tmp_path):
     (
       [*named(runs, 'a'), AverageCandidate(str(tiny_runs / 'video'))],
       {},
-      'not of the same model: .*part',
+      'not of the same model: component',
     ),
     ([*named(runs, 'a'), AverageCandidate(str(tmp_path))], {}, 'is not a work directory'),
   ):

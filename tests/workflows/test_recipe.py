@@ -162,7 +162,7 @@ def test_a_finished_stage_of_other_numbers_is_refused(tiny_runs, tmp_path):
   (tmp_path / 'images' / 'config.json').write_text(json.dumps(images.to_dict()))
   assert run_recipe_is_done(config, tmp_path)
   config.stages.images.optimizer.learning_rate = 0.5
-  with pytest.raises(ConfigError, match=r"stage 'images': .*optimizer\.peak"):
+  with pytest.raises(ConfigError, match=r"stage 'images': .*optimizer\.learning_rate"):
     run_recipe(config, tmp_path)
 
 
