@@ -110,10 +110,10 @@ def context_length(model: FlowModel, batch: Batch) -> int:
   """Counts the tokens that the conditionings give to cross-attention, by the shapes of a batch."""
   total = 0
   for conditioning in model.conditionings:
-    rows = next(iter(batch.values())).shape[0]
     module, key = conditioning.clone(parent=None), jax.random.key(0)
+    keep = jnp.zeros(next(iter(batch.values())).shape[0], bool)
     ports, _ = jax.eval_shape(
-      lambda each, m=module, k=key: m.init_with_output(k, each, jnp.zeros(rows, bool)), batch
+      lambda each, m=module, k=key, d=keep: m.init_with_output(k, each, d), batch
     )
     total += 0 if ports.context is None else ports.context.shape[1]
   return total
