@@ -9,7 +9,7 @@ import numpy as np
 from configs.digits import autoencoder as autoencoder_config
 from configs.digits import video as video_config
 from mgjax.api import train
-from mgjax.checkpoints.workdir import read_config
+from mgjax.checkpoints.workdir import load_params, read_config, write_workdir
 from mgjax.core.tree import named_leaves
 from mgjax.workflows.encode import encode
 
@@ -81,6 +81,17 @@ def make_runs(runs: pathlib.Path) -> pathlib.Path:
   encode(video(runs), runs / 'latents')
   train(video(runs), runs / 'video')
   return runs
+
+
+def make_another_autoencoder(runs: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
+  """The autoencoder in `runs` with other weights and other statistics of latents, untrained."""
+  params, meta = load_params(runs / 'autoencoder')
+  notes = json.loads(json.dumps(meta['notes']))
+  notes['latents']['mean'] = [mean + 1 for mean in notes['latents']['mean']]
+  other = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), params)
+  config = read_config(runs / 'autoencoder')
+  write_workdir(config, other, notes, workdir, origin={'order': 'made'})
+  return workdir
 
 
 def _dotted(changes):

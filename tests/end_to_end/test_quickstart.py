@@ -11,7 +11,6 @@ import pytest
 
 from configs.clips import autoencoder as clips_autoencoder
 from configs.clips import video as clips_video
-from mgjax.api import train
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation import alignment
 from mgjax.media.video import write_video
@@ -97,7 +96,7 @@ def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_pat
   shutil.rmtree(moved / 'autoencoder')
   with pytest.raises(ConfigError, match=r'is neither at .*gone/autoencoder.* nor at .*moved'):
     VideoPipeline(moved / 'video')
-  train(tiny.autoencoder(seed=1), moved / 'autoencoder', stop_at=1)
+  tiny.make_another_autoencoder(tiny_runs, moved / 'autoencoder')
   with pytest.raises(ConfigError, match=r'is not the one that .* learnt the latents of'):
     VideoPipeline(moved / 'video')
 

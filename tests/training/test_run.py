@@ -155,8 +155,9 @@ def test_other_data_under_the_same_name_are_refused(tiny_runs, tmp_path):
 
 
 def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_runs, tmp_path):
-  first = tiny.video(tiny_runs)
-  second = tiny.video(tiny_runs, buckets__video__weight=1, data__share='samples')
+  silent = {'train__evaluate_every': 0}
+  first = tiny.video(tiny_runs, **silent)
+  second = tiny.video(tiny_runs, buckets__video__weight=1, data__share='samples', **silent)
   train(first, tmp_path / 'a', stop_at=3)
   with pytest.raises(ConfigError, match=r'buckets\.video\.weight'):
     train(second, tmp_path / 'a')
@@ -171,8 +172,7 @@ def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_run
 
 
 def test_another_autoencoder_is_refused(tiny_runs, tmp_path):
-  train(tiny.autoencoder(seed=1), tmp_path / 'autoencoder', stop_at=1)
-  other = str(tmp_path / 'autoencoder')
+  other = str(tiny.make_another_autoencoder(tiny_runs, tmp_path / 'autoencoder'))
   with pytest.raises(DataError, match='normalised for another autoencoder'):
     train(tiny.video(tiny_runs, autoencoder=other), tmp_path / 'video')
   with pytest.raises(ConfigError, match=r'begun with other values: meta\.statistics\.mean'):
@@ -181,7 +181,7 @@ def test_another_autoencoder_is_refused(tiny_runs, tmp_path):
 
 @pytest.mark.slow
 def test_on_the_fly_too_another_autoencoder_is_refused(tiny_runs, tmp_path):
-  train(tiny.autoencoder(seed=1), tmp_path / 'autoencoder', stop_at=1)
+  tiny.make_another_autoencoder(tiny_runs, tmp_path / 'autoencoder')
   # On the fly there are no stored latents to compare with; the checkpoint remembers.
   fly = tiny.video(tiny_runs, latents=False)
   train(fly, tmp_path / 'fly', stop_at=1)
