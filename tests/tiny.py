@@ -90,7 +90,7 @@ def make_another_autoencoder(runs: pathlib.Path, workdir: pathlib.Path) -> pathl
   notes['latents']['mean'] = [mean + 1 for mean in notes['latents']['mean']]
   other = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), params)
   config = read_config(runs / 'autoencoder')
-  write_workdir(config, other, notes, workdir, origin={'order': 'made'})
+  write_workdir(config.to_dict(), other, notes, workdir, origin={'order': 'made'})
   return workdir
 
 

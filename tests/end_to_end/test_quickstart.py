@@ -91,8 +91,8 @@ def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_pat
   config = json.loads((moved / 'video' / 'config.json').read_text())
   config['autoencoder'] = str(tmp_path / 'gone' / 'autoencoder')
   (moved / 'video' / 'config.json').write_text(json.dumps(config))
-  here = VideoPipeline(moved / 'video')(['a'], seed=1)
-  np.testing.assert_array_equal(here, VideoPipeline(tiny_runs / 'video')(['a'], seed=1))
+  here = VideoPipeline(moved / 'video').generate(['a'], seed=1)
+  np.testing.assert_array_equal(here, VideoPipeline(tiny_runs / 'video').generate(['a'], seed=1))
   shutil.rmtree(moved / 'autoencoder')
   with pytest.raises(ConfigError, match=r'is neither at .*gone/autoencoder.* nor at .*moved'):
     VideoPipeline(moved / 'video')

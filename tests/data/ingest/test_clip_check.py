@@ -88,7 +88,10 @@ def test_damage_in_the_middle_is_found_by_decoding_all(tmp_path):
   assert make_row(path.read_bytes(), 'c', 's', full=True) is not None
 
 
-@pytest.mark.parametrize('name', CLIPS)
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(name, marks=[pytest.mark.slow] * name.startswith('bigbuck')) for name in CLIPS],
+)
 def test_encoded_anew_every_frame_is_where_it_was(name):
   path = real_clip(name)
   limits = Limits(pixels=1280 * 720)
