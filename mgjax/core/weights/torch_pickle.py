@@ -1,8 +1,10 @@
 """Reads tensors from PyTorch checkpoints without PyTorch and without running pickled code."""
 
+import io
 import math
 import os
 import pickle
+import pickletools
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -27,15 +29,20 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
 
   A pickle may run any code; here it makes tensors, numbers, texts and their lists and dictionaries,
   and whatever else it names is refused. Files are zipped since PyTorch 1.6, and those before are
-  not read. A dictionary's entry 'state_dict' is taken for the whole.
+  not read. A dictionary's entry 'state_dict' is taken for the whole. Memory is bounded by the size
+  of the file: what is in it is stored and not compressed, as PyTorch does it, no storage is read
+  twice, and all tensors together are at most twice as large as the storages (weights may be tied).
 
   Raises:
     ConfigError: there is no such file, it is damaged or of another kind, or names anything else.
   """
   try:
     with zipfile.ZipFile(path) as archive:
+      _check_stored(archive, os.path.getsize(path))
       (name,) = [name for name in archive.namelist() if name.endswith('/data.pkl')]
-      found = _Unpickler(archive, name).load()
+      pickled = archive.read(name)
+      _check_memo(pickled)
+      found = _Unpickler(archive, name, pickled).load()
   except (OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, ArithmeticError,
           MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError
           ) as error:  # fmt: skip
@@ -57,10 +64,37 @@ class _Storage:
     self.dtype = np.dtype(dtype)
 
 
+class _Bytes:
+  """The numbers of one storage; a pickle can get none but by `persistent_load`."""
+
+  def __init__(self, numbers: np.ndarray):
+    self.numbers, self.left = numbers, 2 * numbers.nbytes
+
+
+def _check_stored(archive: zipfile.ZipFile, size: int) -> None:
+  """Raises if the members are compressed or together larger than the file: it might be a bomb."""
+  members = archive.infolist()
+  if any(each.compress_type != zipfile.ZIP_STORED for each in members):
+    raise pickle.UnpicklingError('its members are compressed, which PyTorch does not do')
+  if sum(each.file_size for each in members) > size:
+    raise pickle.UnpicklingError('its members are larger than the file')
+
+
+def _check_memo(pickled: bytes) -> None:
+  """Raises if a place of the memo is beyond all that a pickle of this length can have put there.
+
+  The unpickler makes room for every place up to the largest: 5 bytes could ask for gigabytes.
+  """
+  for code, argument, _ in pickletools.genops(pickled):
+    if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and argument > len(pickled):
+      raise pickle.UnpicklingError(f'it puts something at place {argument} of its memo')
+
+
 class _Unpickler(pickle.Unpickler):
-  def __init__(self, archive: zipfile.ZipFile, name: str):
-    super().__init__(archive.open(name))
+  def __init__(self, archive: zipfile.ZipFile, name: str, pickled: bytes):
+    super().__init__(io.BytesIO(pickled))
     self._archive, self._folder = archive, name.removesuffix('data.pkl')
+    self._storages: dict[tuple[str, np.dtype], _Bytes] = {}
 
   def find_class(self, module: str, name: str) -> Any:
     if module == 'torch' and name in _TYPES:
@@ -74,17 +108,34 @@ class _Unpickler(pickle.Unpickler):
       raise pickle.UnpicklingError(f'it asks for {module}.{name}')
     return allowed[module, name]
 
-  def persistent_load(self, pid: Any) -> np.ndarray:
+  def persistent_load(self, pid: Any) -> _Bytes:
     kind, storage, key, _, _ = pid
-    if kind != 'storage' or not isinstance(storage, _Storage):
-      raise pickle.UnpicklingError(f'it asks for {pid!r}')
-    return np.frombuffer(self._archive.read(f'{self._folder}data/{key}'), storage.dtype)
+    if kind != 'storage' or not isinstance(storage, _Storage) or not isinstance(key, str):
+      raise pickle.UnpicklingError(f'it asks for {pid!r:.200}')
+    if any(known == key and dtype != storage.dtype for known, dtype in self._storages):
+      raise pickle.UnpicklingError(f'the storage {key!r:.200} has two types')
+    place = key, storage.dtype
+    if place not in self._storages:
+      data = self._archive.read(f'{self._folder}data/{key}')
+      self._storages[place] = _Bytes(np.frombuffer(data, storage.dtype))
+    return self._storages[place]
 
 
-def _rebuild(storage: np.ndarray, offset: int, shape: tuple, strides: tuple, *_: Any) -> np.ndarray:
-  last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-  outside = min((offset, *shape, *strides)) < 0 or (0 not in shape and last >= len(storage))
-  if outside or math.prod(shape) > len(storage):  # by strides of 0 a number may be many
-    raise pickle.UnpicklingError(f'a tensor of shape {shape} lies outside of its storage')
-  steps = [stride * storage.itemsize for stride in strides]
-  return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps).copy()
+def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.ndarray:
+  """Makes a tensor, a copy of numbers of its storage; all that comes from the pickle is checked."""
+  sizes = (offset, *shape, *strides)
+  if not isinstance(storage, _Bytes) or not all(type(each) is int for each in sizes):
+    raise pickle.UnpicklingError('a tensor is of no storage, or of no whole sizes')
+  numbers = storage.numbers
+  # Of an empty tensor too: its places are counted as if every axis had one.
+  last = offset + sum(max(n - 1, 0) * step for n, step in zip(shape, strides, strict=True))
+  inside = min(sizes) >= 0 and (last < len(numbers) or (last == 0 and 0 in shape))
+  if not inside or math.prod(shape) > len(numbers):  # by strides of 0 a number may be many
+    raise pickle.UnpicklingError(f'a tensor of shape {shape!r:.200} lies outside of its storage')
+  if 0 in shape:
+    return np.zeros(shape, numbers.dtype)
+  storage.left -= math.prod(shape) * numbers.itemsize
+  if storage.left < 0:
+    raise pickle.UnpicklingError('its tensors are larger than twice its storages')
+  steps = [step * numbers.itemsize for step in strides]
+  return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps).copy()

@@ -161,3 +161,66 @@ def test_an_archive_in_ways_unknown_is_a_sentence(at, value, tmp_path):
   path.write_bytes(data)
   with pytest.raises(ConfigError, match='is not a readable file of tensors of PyTorch'):
     read_pickle(path)
+
+
+def crafted(storage, *sizes):
+  return Named('torch._utils', '_rebuild_tensor_v2', storage, *sizes, False, {})
+
+
+FOUR = Storage('FloatStorage', 0, 4)
+EMPTY = tensor(FOUR, 0, (2**40, 0), (1, 1))
+
+
+@pytest.mark.parametrize(
+  ('found', 'message'),
+  [
+    # The result of one tensor as the storage of another has any length and no bytes behind it.
+    (tensor(EMPTY, 0, (250_000,), (1,)), 'lies outside of its storage'),
+    (tensor(tensor(FOUR, 0, (3, 0), (0, 1)), 0, (250_000,), (1,)), 'of no storage'),
+    (tensor(tensor(FOUR, 0, (4,), (1,)), 0, (4,), (1,)), 'of no storage'),
+    (EMPTY, 'lies outside of its storage'),
+    (crafted(FOUR, 0.0, (4,), (1,)), 'of no whole sizes'),
+    (crafted(FOUR, 0, (True,), (1,)), 'of no whole sizes'),
+    (crafted(FOUR, 0, (4.0,), (1,)), 'of no whole sizes'),
+    (crafted('1234', 0, (4,), (1,)), 'of no storage'),
+    (Named('torch._utils', '_rebuild_parameter', Storage('FloatStorage', 0, 4)), 'no dictionary'),
+  ],
+)
+def test_a_tensor_reads_its_own_storage_and_nothing_else(found, message, tmp_path):
+  path = write(tmp_path / 'a.pth', dumps({'a': found}), [np.ones(4, np.float32)])
+  with pytest.raises(ConfigError, match=message):
+    read_pickle(path)
+
+
+def test_an_empty_tensor_inside_its_storage_is_read(tmp_path):
+  found = {'a': tensor(FOUR, 0, (0,), (1,)), 'b': tensor(FOUR, 0, (3, 0), (0, 1))}
+  read = read_pickle(write(tmp_path / 'a.pth', dumps(found), [np.ones(4, np.float32)]))
+  assert read['a'].shape == (0,) and read['b'].shape == (3, 0)
+
+
+def test_one_storage_is_no_bomb(tmp_path):
+  """Tied weights are two tensors of one storage; a thousand are an attack."""
+  tied = {str(i): tensor(Storage('FloatStorage', 0, 4), 0, (4,), (1,)) for i in range(2)}
+  numbers = [np.ones(4, np.float32)]
+  assert len(read_pickle(write(tmp_path / 'tied.pth', dumps(tied), numbers))) == 2
+  many = {str(i): tensor(Storage('FloatStorage', 0, 4), 0, (4,), (1,)) for i in range(1000)}
+  with pytest.raises(ConfigError, match='larger than twice its storages'):
+    read_pickle(write(tmp_path / 'many.pth', dumps(many), numbers))
+  types = [Storage('FloatStorage', 0, 4), Storage('HalfStorage', 0, 8)]
+  two = {str(i): tensor(each, 0, (4,), (1,)) for i, each in enumerate(types)}
+  with pytest.raises(ConfigError, match='has two types'):
+    read_pickle(write(tmp_path / 'two.pth', dumps(two), numbers))
+
+
+def test_compressed_members_are_refused(tmp_path):
+  with zipfile.ZipFile(tmp_path / 'a.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('archive/data.pkl', dumps({'a': tensor(FOUR, 0, (4,), (1,))}))
+    archive.writestr('archive/data/0', bytes(2**20))
+  with pytest.raises(ConfigError, match='its members are compressed'):
+    read_pickle(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('put', [b'r\xff\xff\xff\x0f', b'p268435455\n'])
+def test_a_place_of_the_memo_that_would_take_gigabytes_is_refused(put, tmp_path):
+  with pytest.raises(ConfigError, match=r'at place 268435455 of its memo'):
+    read_pickle(write(tmp_path / 'a.pth', b'\x80\x02}' + put + b'.'))
