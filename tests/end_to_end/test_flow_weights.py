@@ -116,5 +116,5 @@ def test_a_trained_model_samples_the_same_after_a_move(tmp_path):
   for name, config in (('autoencoder', tiny.autoencoder()), ('video', tiny.video(moved))):
     export_weights(runs / name, tmp_path / f'{name}.safetensors')
     import_weights(config, tmp_path / f'{name}.safetensors', moved / name)
-  one, two = (VideoPipeline(path / 'video')(['a']) for path in (runs, moved))
+  one, two = (VideoPipeline(path / 'video').generate(['a']) for path in (runs, moved))
   np.testing.assert_array_equal(one, two)
