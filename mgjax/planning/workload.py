@@ -16,7 +16,7 @@ from mgjax.core.tree import named_leaves
 from mgjax.flow_models.build import context_length, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
-from mgjax.registry import section
+from mgjax.registry import feature, section
 
 LAYERS = 'backbone/layers/'
 
@@ -108,12 +108,11 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   Raises:
     ConfigError: the configuration is not of a flow model, or has no such bucket.
   """
-  row = section(config.component)
-  if row.family != 'flow model':
+  if section(config.component).family != 'flow model':
     raise ConfigError(
       f'plans by formula are made for flow models; this configuration is of {config.component!r}'
     )
-  outline = row.outline(config)
+  outline = feature(config.component, 'outline', 'can be trained')(config)
   model = outline.model
   grids = {
     name: (shape, latents, math.prod(grid((1, *latents), model.backbone.patch)))

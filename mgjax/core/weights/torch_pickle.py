@@ -86,7 +86,7 @@ def _check_memo(pickled: bytes) -> None:
   The unpickler makes room for every place up to the largest: 5 bytes could ask for gigabytes.
   """
   for code, argument, _ in pickletools.genops(pickled):
-    if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and argument > len(pickled):
+    if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and int(argument or 0) > len(pickled):
       raise pickle.UnpicklingError(f'it puts something at place {argument} of its memo')
 
 
