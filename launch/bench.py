@@ -16,18 +16,15 @@ pixels to latents and decode takes them back; of an encoder of text or images, e
 alone) or a Python file (mgjax/benchmarks/baselines.py); all are timed in turns on one device.
 """
 
-import jax
 from absl import flags
 
-from mgjax.benchmarks.dispatch import WHAT, bench_any
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
-from mgjax.parallel import distributed
 
 from . import command_line
 
 _CONFIG = command_line.define_config()
-_WHAT = flags.DEFINE_enum('what', 'step', WHAT, 'What is timed.')
+_WHAT = flags.DEFINE_string('what', 'step', 'What is timed; see above.')
 _LATENTS = flags.DEFINE_list(
   'latents', [], 'b,t,h,w,c, for a video model; by default of the longest bucket.'
 )
@@ -45,6 +42,11 @@ _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
 
 
 def main(_) -> None:
+  import jax
+
+  from mgjax.benchmarks.dispatch import bench_any
+  from mgjax.parallel import distributed
+
   config = command_line.required(_CONFIG, 'configs/bench/cpu.py')
   if command_line.print_config(config):
     return

@@ -12,10 +12,8 @@ are not there, in minutes, and takes memory and collectives from the compiler.
 
 import json
 
-import jax
 from absl import flags
 
-import mgjax
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 
@@ -36,6 +34,10 @@ _OUT = flags.DEFINE_string('out', '', 'JSON file for the same object.')
 
 
 def main(_) -> None:
+  import jax
+
+  import mgjax
+
   config = command_line.required(_CONFIG, 'configs/video/t2iv_768.py:30b')
   if command_line.print_config(config):
     return
