@@ -28,10 +28,8 @@ from mgjax.text.prompts import clean_prompt
 
 CEILING = -1.0  # dB under full scale that no sample goes above
 _PIECE = 10  # seconds that are held at a time
-_ROW, _ROWS = (
-  30.0,
-  8,
-)  # seconds in a row of the picture, and its rows: of a long sound the beginning
+_ROW = 30.0  # seconds in a row of the picture
+_ROWS = 8  # of the picture: of a long sound the beginning
 _PATIENCE = 5.0  # seconds between reports
 
 

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from mgjax.benchmarks.autoencoder import PASSES, measure_autoencoder
+from mgjax.benchmarks.autoencoder import measure_autoencoder
 from mgjax.benchmarks.data import WHAT as DATA
 from mgjax.benchmarks.data import describe_data, measure_data
 from mgjax.benchmarks.flow_model import measure_flow_model
 from mgjax.benchmarks.programs import STEP
-from mgjax.benchmarks.programs import WHAT as PROGRAMS
 from mgjax.benchmarks.report import describe_benchmark
 from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.core.errors import ConfigError
@@ -17,7 +16,6 @@ from mgjax.planning.dispatch import Answer
 from mgjax.planning.text_encoder import ENCODE
 from mgjax.registry import section
 
-WHAT = tuple(sorted({*PROGRAMS, *PASSES, DATA}))
 # The options that each family has beside baselines and rounds.
 OPTIONS = {
   DATA: (),
@@ -42,7 +40,7 @@ def bench_any(
 
   Args:
     config: of any component, or of data (`configs/bench/data.py`).
-    what: one of `WHAT`, as far as the family has it.
+    what: 'data', or a program that the family has: `programs.WHAT`, `autoencoder.PASSES`, 'encode'.
     latents: shape (b t h w c), of a flow model; by default of the longest bucket.
     video: shape (b t h w), of an autoencoder; by default of the longest bucket.
     layers: of a flow model; None takes those configured, 0 as many as fit.

@@ -78,6 +78,15 @@ class Keep:
       )
 
 
+# The keys of a configuration's `train` that say which checkpoints stay.
+KEEP_KEYS = {'keep': 'latest', 'keep_every': 'every', 'keep_best': 'best'}
+
+
+def keep_settings(train: Mapping[str, Any]) -> Keep:
+  """Makes a `Keep` from a configuration's `train`, whose other keys it leaves alone."""
+  return Keep(**{field: train[key] for key, field in KEEP_KEYS.items() if key in train})
+
+
 class _WithLosses:
   """A policy of orbax that sees validation losses, from wherever they are known."""
 

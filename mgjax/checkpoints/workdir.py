@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 import mgjax
 from mgjax.checkpoints.manager import Checkpoints
-from mgjax.checkpoints.orbax_io import Keep
+from mgjax.checkpoints.orbax_io import Keep, keep_settings
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.renamed_keys import migrate
@@ -81,8 +81,7 @@ def open_checkpoints(
   """
   if place is None and (pathlib.Path(workdir) / 'config.json').exists():
     train = read_config(workdir).to_dict().get('train') or {}
-    place = train.get('checkpoints')
-    keep = Keep(train.get('keep', 3), train.get('keep_every', 0), train.get('keep_best', 0))
+    place, keep = train.get('checkpoints'), keep_settings(train)
   if place and '://' not in place and not os.path.isabs(place):
     raise ConfigError(
       f'train.checkpoints = {place!r} is a relative path; give an absolute path, a URL such as '

@@ -1,6 +1,5 @@
 """Finds configuration files by name or path, `digits/video` or `own.py:30b`, and reads them."""
 
-import ast
 import importlib.util
 import os
 import pathlib
@@ -11,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mgjax.core.config import did_you_mean, flatten
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, first_line
 
 _PACKAGE = pathlib.Path(__file__).parent.parent
 # The working directory first, then those that an installed mgjax brings, then those of a checkout.
@@ -75,14 +74,9 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDi
       config.update_from_flattened_dict({key: value})
     except (TypeError, ValueError) as error:
       raise ConfigError(
-        f'{key} = {value!r}: {first_sentence(error)}; the file has {known[key]!r}'
+        f'{key} = {value!r}: {first_line(error)}; the file has {known[key]!r}'
       ) from error
   return config
-
-
-def first_sentence(error: Exception) -> str:
-  """Returns the first line of an error of ml_collections."""
-  return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _execute(path: pathlib.Path) -> Any:
@@ -94,7 +88,6 @@ def _execute(path: pathlib.Path) -> Any:
     root = root.parent
   if len(names) > 1 and os.fspath(root) not in sys.path:
     sys.path.append(os.fspath(root))
-  ast.parse(path.read_text())  # a SyntaxError that names the line
   spec = importlib.util.spec_from_file_location('.'.join(names), path)
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)

@@ -13,6 +13,7 @@ from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Batch, Objective, Tree
 from mgjax.data.mixture import ShapeBucket
+from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_transform
 from mgjax.flow_models.build import (
   check_learnt,
@@ -66,9 +67,8 @@ def make_flow_spec(
   text = TextSettings.of(config.to_dict())
   sources = with_embeddings(text, make_sources)
   shapes = bucket_settings(config.buckets.to_dict())
-  buckets, validation = make_buckets(
-    shapes, workdir, sources, transform, share=config.data.get('share', 'given')
-  )
+  share = data_settings(config.data.to_dict()).share
+  buckets, validation = make_buckets(shapes, workdir, sources, transform, share=share)
 
   def prepare(batch: Batch) -> Batch:
     latents = codec.encode(batch[raw]) if raw in batch else batch['latents']

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from mgjax.checkpoints.orbax_io import Keep
+from mgjax.checkpoints.orbax_io import KEEP_KEYS, Keep, keep_settings
 from mgjax.core.errors import ConfigError
 from mgjax.runtime.watchdog import Limits
 from mgjax.training.guard import UpdateGuard
@@ -156,10 +156,9 @@ class RunSettings:
 
 def run_settings(fields: Mapping[str, Any], seed: int = 0) -> RunSettings:
   """Makes the settings of a run from the keys that configurations have under `train`."""
-  others = dict(fields)
-  keep = Keep(others.pop('keep', 3), others.pop('keep_every', 0), others.pop('keep_best', 0))
+  others = {key: value for key, value in fields.items() if key not in KEEP_KEYS}
   guard, limits = UpdateGuard(**others.pop('faults', {})), Limits(**others.pop('limits', {}))
-  return RunSettings(seed=seed, keep=keep, guard=guard, limits=limits, **others)
+  return RunSettings(seed=seed, keep=keep_settings(fields), guard=guard, limits=limits, **others)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

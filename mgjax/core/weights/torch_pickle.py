@@ -94,7 +94,7 @@ class _Unpickler(pickle.Unpickler):
   def __init__(self, archive: zipfile.ZipFile, name: str, pickled: bytes):
     super().__init__(io.BytesIO(pickled))
     self._archive, self._folder = archive, name.removesuffix('data.pkl')
-    self._storages: dict[tuple[str, np.dtype], _Bytes] = {}
+    self._storages: dict[str, _Bytes] = {}
 
   def find_class(self, module: str, name: str) -> Any:
     if module == 'torch' and name in _TYPES:
@@ -112,13 +112,12 @@ class _Unpickler(pickle.Unpickler):
     kind, storage, key, _, _ = pid
     if kind != 'storage' or not isinstance(storage, _Storage) or not isinstance(key, str):
       raise pickle.UnpicklingError(f'it asks for {pid!r:.200}')
-    if any(known == key and dtype != storage.dtype for known, dtype in self._storages):
-      raise pickle.UnpicklingError(f'the storage {key!r:.200} has two types')
-    place = key, storage.dtype
-    if place not in self._storages:
+    if key not in self._storages:
       data = self._archive.read(f'{self._folder}data/{key}')
-      self._storages[place] = _Bytes(np.frombuffer(data, storage.dtype))
-    return self._storages[place]
+      self._storages[key] = _Bytes(np.frombuffer(data, storage.dtype))
+    if self._storages[key].numbers.dtype != storage.dtype:
+      raise pickle.UnpicklingError(f'the storage {key!r:.200} has two types')
+    return self._storages[key]
 
 
 def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.ndarray:
