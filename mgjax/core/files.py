@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from mgjax.core.errors import ConfigError, MgjaxError, first_line
+
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
@@ -85,9 +87,39 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
   write_bytes(path, (json.dumps(value, indent=2) + '\n').encode())
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-  """Reads a JSON file."""
-  return json.loads(pathlib.Path(path).read_text())
+def read_json(
+  path: str | os.PathLike[str],
+  kind: type = dict,
+  *,
+  error: type[MgjaxError] = ConfigError,
+  mend: str = 'delete it, or put back a whole copy',
+) -> Any:
+  """Reads a JSON file that holds a `kind`.
+
+  Raises:
+    MgjaxError: of type `error`; the file is missing, damaged, or holds something else. The message
+      names it, and ends with `mend`, what is to be done.
+  """
+  try:
+    data = pathlib.Path(path).read_bytes()
+  except (FileNotFoundError, IsADirectoryError) as missing:
+    raise error(f'{os.fspath(path)!r} cannot be read: {missing.strerror}; {mend}') from None
+  return parse_json(data, repr(os.fspath(path)), kind, error=error, mend=mend)
+
+
+def parse_json(
+  data: bytes | str, name: str, kind: type = dict, *, error: type[MgjaxError], mend: str
+) -> Any:
+  """Reads JSON that should be a `kind`; what `name` names is to blame if it is not."""
+  try:
+    value = json.loads(data)
+  except RecursionError:
+    raise error(f'{name} is no readable JSON: it is nested too deep; {mend}') from None
+  except ValueError as wrong:  # of UTF-8 too, and of numbers of thousands of digits
+    raise error(f'{name} is no readable JSON: {first_line(wrong)}; {mend}') from None
+  if not isinstance(value, kind):
+    raise error(f'{name} holds {type(value).__name__}, expected {kind.__name__}; {mend}')
+  return value
 
 
 def append_json_line(path: str | os.PathLike[str], value: Any) -> None:

@@ -42,7 +42,8 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
   """
   path = pathlib.Path(path)
   folder = path.parent if path.name.endswith(INDEX) else path
-  config = _read_config(folder / 'config.json') if folder.is_dir() else None
+  config_file = folder / 'config.json'
+  config = read_json(config_file, mend='get it again') if config_file.exists() else None
   path = _in_folder(path) if path.is_dir() else path
   parts = _read_index(path) if path.name.endswith(INDEX) else {path.name: None}
   tensors: Tensors = {}
@@ -83,7 +84,7 @@ def _read_index(path: pathlib.Path) -> Mapping[str, set[str]]:
   """Returns which tensors are in which file."""
   parts: dict[str, set[str]] = {}
   try:
-    for tensor, file in dict(read_json(path)['weight_map']).items():
+    for tensor, file in dict(read_json(path, mend='get it again')['weight_map']).items():
       if pathlib.PurePath(file).name != file:
         raise ValueError(f'{file!r} lies outside of its folder')
       parts.setdefault(file, set()).add(tensor)
@@ -92,10 +93,3 @@ def _read_index(path: pathlib.Path) -> Mapping[str, set[str]]:
   if absent := [file for file in parts if not (path.parent / file).is_file()]:
     raise ConfigError(f'{path.name} names files that are not there: {listed({"absent": absent})}')
   return parts
-
-
-def _read_config(path: pathlib.Path) -> dict[str, Any] | None:
-  try:
-    return dict(read_json(path)) if path.exists() else None
-  except (OSError, ValueError, TypeError) as error:
-    raise ConfigError(f'{os.fspath(path)!r} is not readable: {error}') from error

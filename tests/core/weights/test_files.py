@@ -86,5 +86,5 @@ def test_what_is_cut_is_refused(tmp_path):
   with pytest.raises(ConfigError, match='not a readable'):
     read_weights(folder)
   (folder / 'config.json').write_text('{')
-  with pytest.raises(ConfigError, match=r'config\.json.* is not readable'):
+  with pytest.raises(ConfigError, match=r'config\.json.* is no readable JSON'):
     read_weights(folder)
