@@ -5,16 +5,16 @@ checked by tests/audio/test_masking.py.
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Fraction, arguments
 from mgjax.core.typing import Array, Batch, Bool, Float, Key, Metrics, Objective, Predict
 
 
 def make_masked_objective(
   objective: Objective,
   *,
-  full_mask_probability: float = 0.5,
-  min_masked_fraction: float = 0.75,
-  extension_probability: float = 0.5,
+  full_mask_probability: Fraction = 0.5,
+  min_masked_fraction: Fraction = 0.75,
+  extension_probability: Fraction = 0.5,
 ) -> Objective:
   """Makes an objective that shows the model, as `batch['context']`, part of the latents.
 
@@ -38,9 +38,7 @@ def make_masked_objective(
     'min_masked_fraction': min_masked_fraction,
     'extension_probability': extension_probability,
   }
-  for name, value in given.items():
-    if not 0 <= value <= 1:
-      raise ConfigError(f'masking.{name} = {value}; expected a number in [0, 1]')
+  arguments(make_masked_objective, given, 'masking', ('objective',))
 
   def masked(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
     mask_key, flow_key = jax.random.split(key)

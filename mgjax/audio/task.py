@@ -16,6 +16,7 @@ from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.frame_features import PIXELS, pixel_features, resample
 from mgjax.audio.masking import make_masked_objective, make_unmasked_objective
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import arguments
 from mgjax.core.typing import Objective, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.mixture import ShapeBucket, Source
@@ -24,7 +25,7 @@ from mgjax.data.sources import check_same_shape, stored_latents
 from mgjax.flow_models.build import check_records, make_flow_model, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
-from mgjax.flow_models.task import Sizes, make_flow_outline, make_flow_spec
+from mgjax.flow_models.task import FlowSettings, Sizes, make_flow_outline, make_flow_spec
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
@@ -35,9 +36,10 @@ SHOWN = 4  # samples in a picture
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: latents of audio, read or encoded on the fly, and conditions in."""
-  model = make_flow_model(config.model.to_dict())
+  model, settings = make_flow_model(config.model.to_dict()), FlowSettings.of(config.to_dict())
+  data, shapes = settings.data, audio_shapes(config.buckets.to_dict())
+  masking = _masking(config)
   codec = load_audio_codec(config.autoencoder)
-  data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
   for name, shape in shapes.items():
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
 
@@ -57,13 +59,18 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return path
 
   def masked(objective: Objective, validate: Objective) -> tuple[Objective, Objective]:
-    return make_masked_objective(objective, **config.masking), make_unmasked_objective(validate)
+    return make_masked_objective(objective, **masking), make_unmasked_objective(validate)
 
   return make_flow_spec(
-    config, workdir, model=model, codec=codec, raw='audio', show=show, wrap=masked,
+    config, workdir, model=model, settings=settings, codec=codec, raw='audio', show=show,
+    wrap=masked,
     make_sources=functools.partial(make_audio_samples, data, shapes, codec),
     as_video=lambda latents: latents[:, :, None, None],
   )  # fmt: skip
+
+
+def _masking(config: ConfigDict) -> dict[str, Any]:
+  return arguments(make_masked_objective, config.masking.to_dict(), 'masking', ('objective',))
 
 
 def longest_audio_bucket(config: ConfigDict) -> str:
@@ -144,6 +151,10 @@ class WithFeatures:
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of a codec that is not there, the report's."""
+
+  data_settings(config.data.to_dict())
+  audio_shapes(config.buckets.to_dict())
+  _masking(config)
 
   def sizes(model: FlowModel, codec: Codec, name: str) -> Sizes:
     frames = check_length(model, codec, config.buckets[name].seconds, f'bucket {name!r}')

@@ -1,6 +1,7 @@
 """The backbone: a Llama 3 transformer adapted to flow matching (Movie Gen §3.1.3, Table 1)."""
 
 import math
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from mgjax.backbone.patch import grid, patchify, unpatchify
 from mgjax.backbone.position import Positions
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Positive, Range
 from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.mlp import FEED_FORWARD
@@ -45,18 +47,18 @@ class Transformer(nn.Module):
       feed-forward network.
   """
 
-  dim: int
-  depth: int
-  heads: int
-  mlp_dim: int
-  positions: tuple[int, int, int]
-  patch: tuple[int, int, int] = (1, 2, 2)
+  dim: Positive
+  depth: Positive
+  heads: Positive
+  mlp_dim: Positive
+  positions: tuple[Positive, Positive, Positive]
+  patch: tuple[Positive, Positive, Positive] = (1, 2, 2)
   feed_forward: str = 'swiglu'
-  epsilon: float = 1e-5
+  epsilon: Annotated[float, Range(above=0)] = 1e-5
   remat: str = 'nothing'
   attention: str = 'auto'
   exchange: str = 'auto'
-  unroll: int = 1
+  unroll: Positive = 1
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact

@@ -20,15 +20,22 @@ from ml_collections import ConfigDict
 from mgjax.benchmarks.baselines import Baseline, find_baselines
 from mgjax.benchmarks.compare import prepare_baselines
 from mgjax.benchmarks.report import OURS, ratios
-from mgjax.benchmarks.sample_data import ClipSettings, Windows, make_footage, make_latents
+from mgjax.benchmarks.sample_data import (
+  ClipSettings,
+  LatentSettings,
+  Windows,
+  make_footage,
+  make_latents,
+)
 from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_family, warm_up
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import checked, unpack
 from mgjax.data.buckets import Shape
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import ShapeBucket, make_ordered_batches
 from mgjax.data.records.reader import Records
 from mgjax.data.replacement import Replacing
-from mgjax.data.settings import DataSettings
+from mgjax.data.settings import DataSettings, Workers
 from mgjax.data.sources import make_sources, make_transform
 
 WHAT = 'data'
@@ -61,14 +68,15 @@ def measure_data(
     ConfigError: there is no such baseline, or no whole batch.
     DataError: the videos cannot be used.
   """
-  clips = ClipSettings(
-    **{each.name: config[each.name] for each in dataclasses.fields(ClipSettings)}
-  )
-  if not clips.batches or config.latents.rows < config.latents.batch_size:
+  names = [each.name for each in dataclasses.fields(ClipSettings)]
+  clips = unpack(ClipSettings, {name: config[name] for name in names}, 'config')
+  latents = unpack(LatentSettings, config.latents.to_dict(), 'latents')
+  threads = checked(Workers, config.threads, 'threads')
+  if not clips.batches or latents.rows < latents.batch_size:
     raise ConfigError('windows and latents.rows must be at least one batch of theirs')
   found = find_baselines(baselines, WHAT, devices=1)
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  threads = config.threads or cores
+  threads = threads or cores
   with tempfile.TemporaryDirectory(dir=directory or None) as folder:
     footage = make_footage(clips, pathlib.Path(folder))
     ours = _clip_programs(clips, pathlib.Path(folder), footage, threads)
@@ -77,11 +85,11 @@ def measure_data(
       warm_up(run)
     runs = {(OURS, name): run for name, run in ours.items()} | theirs
     timings = interleave(runs, rounds, processor_seconds_of_family)
-    records = make_latents(config.latents.to_dict(), pathlib.Path(folder) / 'latents')
-    latents, size = _latent_programs(records, config.latents.batch_size, cores)
-    for run in latents.values():
+    records = make_latents(latents, pathlib.Path(folder) / 'latents')
+    programs_of_latents, size = _latent_programs(records, latents.batch_size, cores)
+    for run in programs_of_latents.values():
       warm_up(run)
-    timings |= interleave(latents, rounds, processor_seconds_of_family)
+    timings |= interleave(programs_of_latents, rounds, processor_seconds_of_family)
   count = clips.batches * clips.batch_size
   programs: dict[str, dict[str, Any]] = {}
   for (name, program), times in timings.items():

@@ -4,13 +4,14 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.core.settings import Positive, check
+from mgjax.data.buckets import Rate
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.records.reader import Records, write_records
@@ -40,19 +41,40 @@ class ClipSettings:
   """
 
   path: str
-  seconds: float
-  gops: Sequence[int]
-  windows: int
-  frames: int
-  fps: float
-  height: int
-  width: int
-  batch_size: int
+  seconds: Rate
+  gops: tuple[Positive, ...]
+  windows: Positive
+  frames: Positive
+  fps: Rate
+  height: Positive
+  width: Positive
+  batch_size: Positive
+
+  def __post_init__(self):
+    check(self)
 
   @property
   def batches(self) -> int:
     """Whole batches of one run."""
     return self.windows // self.batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentSettings:
+  """The latents that are read, `latents` of `configs/bench/data.py`.
+
+  Attributes:
+    rows: how many.
+    shape: of one.
+    batch_size: rows of a batch.
+  """
+
+  rows: Positive
+  shape: tuple[Positive, ...]
+  batch_size: Positive
+
+  def __post_init__(self):
+    check(self)
 
 
 def make_footage(clips: ClipSettings, directory: pathlib.Path) -> dict[int, Windows]:
@@ -91,17 +113,17 @@ def make_footage(clips: ClipSettings, directory: pathlib.Path) -> dict[int, Wind
   return found
 
 
-def make_latents(fields: Mapping[str, Any], directory: pathlib.Path) -> Records:
-  """Writes records of random latents in bfloat16: `rows` of a `shape`."""
+def make_latents(latents: LatentSettings, directory: pathlib.Path) -> Records:
+  """Writes records of random latents in bfloat16."""
   generator = np.random.default_rng(0)
 
   class Rows:
     def __len__(self) -> int:
-      return fields['rows']
+      return latents.rows
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-      latents = generator.standard_normal(fields['shape'], np.float32)
-      return {'latents': latents.astype(ml_dtypes.bfloat16), 'caption': f'row {index}'}
+      row = generator.standard_normal(latents.shape, np.float32)
+      return {'latents': row.astype(ml_dtypes.bfloat16), 'caption': f'row {index}'}
 
   return write_records(directory, Rows(), rows_per_shard=_ROWS_PER_SHARD)
 

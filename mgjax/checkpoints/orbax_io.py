@@ -32,7 +32,8 @@ from mgjax.checkpoints.fingerprints import (
   describe_leaves,
   leaf_bytes,
 )
-from mgjax.core.errors import ConfigError, first_line
+from mgjax.core.errors import first_line
+from mgjax.core.settings import Count, Positive, annotations, check, unpack
 from mgjax.core.typing import Array, Tree
 
 # Fields of a state that every checkpoint has. Later ones begin at zero where it lacks them.
@@ -66,25 +67,26 @@ class Keep:
     best: so many of those with the lowest validation losses; 0 for none.
   """
 
-  latest: int = 3
-  every: int = 0
-  best: int = 0
+  latest: Positive = 3
+  every: Count = 0
+  best: Count = 0
 
   def __post_init__(self):
-    if self.latest < 1 or self.every < 0 or self.best < 0:
-      raise ConfigError(
-        f'cannot keep the newest {self.latest}, every {self.every}, the best {self.best}; the '
-        'newest is always kept, and neither of the others may be negative'
-      )
+    check(self)
 
 
-# The keys of a configuration's `train` that say which checkpoints stay.
-KEEP_KEYS = {'keep': 'latest', 'keep_every': 'every', 'keep_best': 'best'}
+def _keep(
+  keep: Positive = Keep.latest, keep_every: Count = Keep.every, keep_best: Count = Keep.best
+) -> Keep:
+  return Keep(keep, keep_every, keep_best)
+
+
+KEEP_KEYS = tuple(annotations(_keep))  # of a configuration's `train`: which checkpoints stay
 
 
 def keep_settings(train: Mapping[str, Any]) -> Keep:
   """Makes a `Keep` from a configuration's `train`, whose other keys it leaves alone."""
-  return Keep(**{field: train[key] for key, field in KEEP_KEYS.items() if key in train})
+  return unpack(_keep, {key: train[key] for key in KEEP_KEYS if key in train}, 'train')
 
 
 class _WithLosses:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, Positive
 from mgjax.core.typing import Array, Batch, Bool, Float, Int
 from mgjax.nn.conv import TemporalConv
 from mgjax.nn.linear import FAN_IN, Linear, parameter
@@ -52,10 +53,10 @@ class ByteText(nn.Module):
   """
 
   dim: int
-  width: int = 128
-  depth: int = 2
-  heads: int = 4
-  length: int = 128
+  width: Positive = 128
+  depth: Count = 2
+  heads: Positive = 4
+  length: Positive = 128
   reads: str = 'prompt'
   dtype: jnp.dtype = jnp.float32
   unit: ClassVar[str] = 'bytes'

@@ -10,6 +10,7 @@ import numpy as np
 
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Batch, Bool, Float
 from mgjax.nn.linear import Linear, parameter
 from mgjax.nn.norm import LayerNorm
@@ -35,7 +36,7 @@ class EncodedText(nn.Module):
   """
 
   dim: int
-  encoders: Mapping[str, Mapping[str, int]]
+  encoders: Mapping[str, Mapping[str, Positive]]
   dtype: jnp.dtype = jnp.float32
 
   def requires(self) -> tuple[str, ...]:

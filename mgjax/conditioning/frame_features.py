@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.conditioning.ports import Ports
+from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.norm import LayerNorm
@@ -28,7 +29,7 @@ class FrameFeatures(nn.Module):
   """
 
   dim: int
-  features: int = 1024
+  features: Positive = 1024
   dtype: jnp.dtype = jnp.float32
 
   def requires(self) -> tuple[str, ...]:

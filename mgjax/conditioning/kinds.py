@@ -15,6 +15,7 @@ import flax.linen as nn
 
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import unpack
 
 ENTRY_POINTS = 'mgjax.conditionings'  # group of packaging entry points: kind -> class
 _NOT_KINDS = {'__init__', 'kinds', 'ports'}
@@ -59,12 +60,7 @@ def make_conditioning(description: Mapping[str, Any], **more: Any) -> nn.Module:
   fields = {key: value for key, value in description.items() if key != 'kind'}
   kind = description.get('kind', '')
   cls = _find(kind)
-  try:
-    return cls(**fields, **more)
-  except TypeError as error:
-    raise ConfigError(
-      f'the conditioning {kind!r} does not take what the configuration gives it: {error}'
-    ) from error
+  return unpack(cls, fields, f'model.conditionings.{more.get("name", kind)}', **more)
 
 
 def _find(kind: str) -> type[nn.Module]:

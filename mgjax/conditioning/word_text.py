@@ -5,6 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from mgjax.conditioning.byte_text import ByteText
+from mgjax.core.settings import Positive
 from mgjax.core.typing import Int
 from mgjax.text.words import SPECIAL, word_tokens, words_of
 
@@ -18,7 +19,7 @@ class WordText(ByteText):
     vocabulary: tokens that words are spread over.
   """
 
-  vocabulary: int = 2**15
+  vocabulary: Positive = 2**15
   unit: ClassVar[str] = 'words'
 
   @property

@@ -13,10 +13,12 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import Positive, Range, check
 from mgjax.data.clip_index import ClipIndex, announce
 from mgjax.data.ingest.entries import VIDEO, Rejected
 from mgjax.media.video import TOLERANCE, cover_size
@@ -25,23 +27,22 @@ _log = logging.getLogger(__name__)
 _LISTED = 10_000  # of a hundred million clips the rest is counted
 _EVEN = 1e-6  # shares of a clip that differ by less are equal
 
+Rate = Annotated[float, Range(above=0)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
   """The shape of a bucket's samples; one frame makes an image."""
 
-  frames: int
-  height: int
-  width: int
-  fps: tuple[float, float]  # the lowest and the highest rate of videos
+  frames: Positive
+  height: Positive
+  width: Positive
+  fps: tuple[Rate, Rate]  # the lowest and the highest rate of videos
 
   def __post_init__(self):
-    if min(self.frames, *self.size) < 1:
-      raise ConfigError(
-        f'frames={self.frames}, height={self.height}, width={self.width}: expected 1 or more'
-      )
-    if len(self.fps) != 2 or not 0 < self.fps[0] <= self.fps[1]:
-      raise ConfigError(f'fps={self.fps}; expected a rate, or (lowest, highest)')
+    check(self)
+    if self.fps[0] > self.fps[1]:
+      raise ConfigError(f'fps = {self.fps}; expected a rate, or (lowest, highest)')
 
   @property
   def size(self) -> tuple[int, int]:

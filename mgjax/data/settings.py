@@ -1,11 +1,11 @@
 """Checked dataclasses of a configuration's `data` and `buckets`, made once by the caller."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
-from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Magnitude, Positive, Range, arguments, check, unpack
 from mgjax.data.buckets import Shape
 from mgjax.digits.clips import Digits
 from mgjax.digits.signs import Signs
@@ -13,6 +13,7 @@ from mgjax.digits.sounds import RATE
 
 SHARES = ('samples', 'given')
 _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
+Workers = Annotated[int, Range(least=0, most=1024)]
 _Made = TypeVar('_Made')
 
 
@@ -43,31 +44,23 @@ class DataSettings:
   path: str = ''
   validation_path: str = ''
   latents: str = ''
-  fps: float = 0
+  fps: Magnitude = 0
   share: str = 'given'
   skip_missing: bool = False
-  intervals: tuple[int, ...] = (1,)
-  threads: int = 16
-  workers: int = 0
-  rate: int = RATE
-  channels: int = 1
+  intervals: tuple[Positive, ...] = (1,)
+  threads: Workers = 16
+  workers: Workers = 0
+  rate: Positive = RATE
+  channels: Annotated[int, Range(least=1, most=2)] = 1
   digits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   signs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    for key, fits, expected in (
-      ('fps', self.fps >= 0, 'frames a second, or 0 for sounds alone'),
-      ('share', self.share in SHARES, ' or '.join(map(repr, SHARES))),
-      ('intervals', all(each >= 1 for each in self.intervals), 'whole numbers of frames from 1'),
-      ('threads', self.threads >= 0, '0 or more'),
-      ('workers', self.workers >= 0, '0 or more'),
-      ('rate', self.rate >= 1, 'samples a second'),
-      ('channels', self.channels in (1, 2), '1 or 2'),
-    ):
-      if not fits:
-        raise ConfigError(f'config.data.{key}={getattr(self, key)!r}, expected {expected}')
-    _refuse_unknown('data.digits', self.digits, _names(Digits))
-    _refuse_unknown('data.signs', self.signs, _names(Signs))
+    check(self)
+    if self.share not in SHARES:
+      raise ConfigError(f'share = {self.share!r}; expected {" or ".join(map(repr, SHARES))}')
+    if not self.intervals:
+      raise ConfigError('intervals = (); expected whole numbers of frames, as in (1,)')
 
   def path_of(self, split: str) -> str:
     """Returns where the clips of a split lie; ConfigError if nowhere."""
@@ -89,17 +82,14 @@ class AudioShape:
     width: as `height`.
   """
 
-  seconds: float
-  height: int | None = None
-  width: int | None = None
+  seconds: Annotated[float, Range(above=0)]
+  height: Positive | None = None
+  width: Positive | None = None
 
   def __post_init__(self):
-    if not self.seconds > 0:
-      raise ConfigError(f'seconds={self.seconds}, expected more than 0')
-    if (self.height is None) != (self.width is None) or min((*self.size, 1)) < 1:
-      raise ConfigError(
-        f'height={self.height}, width={self.width}: expected pixels, 1 or more, or neither'
-      )
+    check(self)
+    if (self.height is None) != (self.width is None):
+      raise ConfigError(f'height = {self.height}, width = {self.width}; expected both or neither')
 
   @property
   def size(self) -> tuple[int, ...]:
@@ -113,9 +103,13 @@ def data_settings(fields: Mapping[str, Any]) -> DataSettings:
   Raises:
     ConfigError: an unknown key, or a value out of range.
   """
-  _refuse_unknown('data', fields, _names(DataSettings))
-  intervals = tuple(fields.get('intervals') or (1,))
-  return DataSettings(**{**fields, 'intervals': intervals})
+  worlds = {
+    name: arguments(world, fields[name], f'data.{name}')
+    for name, world in (('digits', Digits), ('signs', Signs))
+    if fields.get(name)
+  }
+  intervals = fields.get('intervals') or (1,)
+  return unpack(DataSettings, {**fields, 'intervals': intervals, **worlds}, 'data')
 
 
 def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[str, Shape]:
@@ -130,8 +124,10 @@ def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[s
   """
   shapes = {}
   for name, fields in buckets.items():
+    if 'fps' not in fields and not fps:
+      raise ConfigError(f'data.fps = 0, and buckets.{name} has no fps; expected one of them')
     rate = fields.get('fps', fps)
-    rates = (rate, rate) if isinstance(rate, int | float) else tuple(rate)
+    rates = rate if isinstance(rate, list | tuple) else (rate, rate)
     shapes[name] = _make_shape(name, Shape, {**fields, 'fps': rates})
   return shapes
 
@@ -150,21 +146,5 @@ def audio_shapes(buckets: Mapping[str, Mapping[str, Any]]) -> dict[str, AudioSha
 
 def _make_shape(name: str, make: type[_Made], fields: Mapping[str, Any]) -> _Made:
   """Makes the shape of a bucket from its fields, of which some are the engine's."""
-  _refuse_unknown(f'buckets.{name}', fields, [*_names(make), *_OF_BATCHES])
-  needed = [each.name for each in dataclasses.fields(make) if each.default is dataclasses.MISSING]
-  if missing := [key for key in needed if key not in fields]:
-    raise ConfigError(f'config.buckets.{name} lacks {", ".join(missing)}')
-  try:
-    return make(**{key: value for key, value in fields.items() if key not in _OF_BATCHES})
-  except ConfigError as error:
-    raise ConfigError(f'config.buckets.{name}: {error}') from None
-
-
-def _names(settings: type) -> list[str]:
-  return [field.name for field in dataclasses.fields(settings)]
-
-
-def _refuse_unknown(place: str, fields: Mapping[str, Any], known: Iterable[str]) -> None:
-  for key in fields:
-    if key not in known:
-      raise ConfigError(did_you_mean(f'{place}.{key}', [f'{place}.{each}' for each in known]))
+  others = {key: value for key, value in fields.items() if key not in _OF_BATCHES}
+  return unpack(make, others, f'buckets.{name}')

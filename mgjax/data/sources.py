@@ -66,7 +66,7 @@ def make_digits(data: DataSettings, split: str, **more: Any) -> Digits:
   images of single digits, all.
   """
   make, fields = {'digits': (Digits, data.digits), 'signs': (Signs, data.signs)}[data.kind]
-  fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()} | more
+  fields = {**fields, **more}
   if split == 'validation':
     captions = 'held_out' if make is Signs or fields['frames'] > 1 else 'all'
     fields |= {'split': 'test', 'captions': captions, 'length': 4096}

@@ -10,11 +10,12 @@ the same index at another `size` or number of frames shows the same clip at anot
 import dataclasses
 import functools
 import operator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, Magnitude, Positive, Range, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.digits import sounds
 
@@ -182,6 +183,9 @@ def _background(
   return np.broadcast_to(first + slope * (second - first), (*size, 3))
 
 
+Side = Annotated[int, Range(least=8)]  # pixels
+
+
 @dataclasses.dataclass(frozen=True)
 class Digits:
   """A random-access source of captioned clips; a sample is a function of (seed, split, index).
@@ -195,20 +199,21 @@ class Digits:
 
   split: str = 'train'  # handwriting: 'train' or 'test', see `handwriting`
   captions: str = 'seen'  # 'seen', 'held_out' or 'all', see `is_held_out`
-  frames: int = 16
-  size: tuple[int, int] = (32, 32)  # height, width
-  length: int = 50_000  # samples
+  frames: Positive = 16
+  size: tuple[Side, Side] = (32, 32)  # height, width
+  length: Count = 50_000  # samples
   colours: tuple[str, ...] = ('red', 'green', 'blue', 'yellow')
   motions: tuple[str, ...] = ('left', 'right', 'up', 'down')
   background: str = 'black'
-  laps: float = 1.0  # how far a bouncing digit goes: more in longer clips
-  jitter: float = 3.0  # distance from the centre line, at most
-  digit_size: float = 14.0
-  fps: int = 8  # frames a second, for whoever plays or writes the clips
-  seed: int = 0
+  laps: Magnitude = 1.0  # how far a bouncing digit goes: more in longer clips
+  jitter: Magnitude = 3.0  # distance from the centre line, at most
+  digit_size: Annotated[float, Range(least=8, most=32)] = 14.0
+  fps: Positive = 8  # frames a second, for whoever plays or writes the clips
+  seed: Count = 0
   sound: bool = False
 
   def __post_init__(self):
+    check(self)
     for name, given, known in (
       ('split', (self.split,), SPLITS),
       ('captions', (self.captions,), ('seen', 'held_out', 'all')),
@@ -219,12 +224,7 @@ class Digits:
       unknown = [value for value in given if value not in known]
       if unknown or not given:
         raise ConfigError(f'{name}: got {unknown or "nothing"}, choose from {", ".join(known)}')
-    if self.frames < 1 or min(self.size) < 8 or not 8 <= self.digit_size <= 32:
-      raise ConfigError(
-        f'frames={self.frames}, size={self.size}, digit_size={self.digit_size}: '
-        'expected at least 1 frame of 8 x 8 pixels and a digit size from 8 to 32'
-      )
-    if self.sound and (self.fps < 1 or self.frames * sounds.RATE % self.fps):
+    if self.sound and self.frames * sounds.RATE % self.fps:
       raise ConfigError(
         f'frames={self.frames}, fps={self.fps}: their sound is not a whole number of samples; '
         f'choose frames a second that divide {sounds.RATE}, such as 8, 24 or 25'

@@ -8,13 +8,14 @@ sign has learnt to spell.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Range
 from mgjax.core.typing import Float
-from mgjax.digits.clips import MOTIONS, Digits
+from mgjax.digits.clips import MOTIONS, Digits, Side
 
 PITCH = 7  # samples from one digit to the next: one less than a digit has, as its margins are empty
 LONGEST = 3  # digits
@@ -49,6 +50,9 @@ def numbers(length: int, captions: str = 'all') -> tuple[str, ...]:
   return tuple(n for n in map(str, range(first, 10**length)) if is_held_out_number(n) in keep)
 
 
+Length = Annotated[int, Range(least=1, most=LONGEST)]  # of a number, in digits
+
+
 @dataclasses.dataclass(frozen=True)
 class Signs(Digits):
   """A random-access source of captioned signs; a sample is a function of (seed, split, index).
@@ -61,8 +65,8 @@ class Signs(Digits):
     ConfigError: unknown names, or signs that the frame has no room for.
   """
 
-  size: tuple[int, int] = (32, 48)
-  lengths: tuple[int, ...] = (1, 2, 3)  # of numbers, in digits
+  size: tuple[Side, Side] = (32, 48)
+  lengths: tuple[Length, ...] = (1, 2, 3)
 
   def __post_init__(self):
     super().__post_init__()
@@ -78,9 +82,8 @@ class Signs(Digits):
 
   @property
   def _choices(self) -> list[Any]:
-    unknown = [each for each in self.lengths if not 1 <= each <= LONGEST]
-    if unknown or not self.lengths:
-      raise ConfigError(f'lengths: got {unknown or "nothing"}, expected 1 to {LONGEST} digits')
+    if not self.lengths:
+      raise ConfigError(f'lengths = (); expected some, from 1 to {LONGEST} digits')
     return [found for each in self.lengths if (found := numbers(each, self.captions))]
 
   def _draw(

@@ -3,13 +3,13 @@
 A schedule of S steps is a float64 numpy array of S + 1 times from 0 (noise) to 1 (data).
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, Positive, unpack
 
 
 def linear(steps: int) -> np.ndarray:
@@ -18,7 +18,7 @@ def linear(steps: int) -> np.ndarray:
 
 
 def linear_quadratic(
-  steps: int, *, emulated: int = 1000, linear_steps: int | None = None
+  steps: int, *, emulated: Positive = 1000, linear_steps: Count | None = None
 ) -> np.ndarray:
   """Returns the first steps of a long linear schedule, then quadratically growing ones.
 
@@ -55,10 +55,10 @@ def shift(times: np.ndarray, factor: float) -> np.ndarray:
   HunyuanVideo write it. s = 1 changes nothing and 1/s undoes s. Not in Movie Gen.
 
   Raises:
-    ConfigError: s is not positive.
+    ConfigError: s is not positive, or infinite.
   """
-  if not factor > 0:
-    raise ConfigError(f'shift is {factor}; it must be positive, and 1 changes nothing')
+  if not 0 < factor < np.inf:
+    raise ConfigError(f'shift_factor = {factor}; expected more than 0, and 1 changes nothing')
   return times / (times + factor * (1 - times))
 
 
@@ -79,12 +79,7 @@ def make_time_grid(
   """
   if name not in SCHEDULES:
     raise ConfigError(f'unknown schedule {name!r}; choose one of {", ".join(SCHEDULES)}')
-  takes = list(inspect.signature(SCHEDULES[name]).parameters)[1:]
-  if unknown := sorted(set(options) - set(takes)):
-    raise ConfigError(
-      f'schedule {name!r} does not take {", ".join(unknown)}; '
-      f'it takes {", ".join([*takes, "shift_factor"])}'
-    )
   if steps < 1:
     raise ConfigError(f'a schedule of {steps} steps goes nowhere; take 1 or more')
-  return shift(SCHEDULES[name](steps, **options), shift_factor)
+  times = unpack(SCHEDULES[name], options, 'sample.schedule', steps=steps)
+  return shift(times, shift_factor)

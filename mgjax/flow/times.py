@@ -4,7 +4,6 @@ A sampler maps a key and a shape to float32 times in [0, 1]; 0 is noise, 1 is da
 """
 
 import functools
-import inspect
 import math
 from collections.abc import Callable
 
@@ -12,13 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Finite, Magnitude, arguments
 from mgjax.core.typing import Array, Float, Key
 
 SampleTime = Callable[[Key, tuple[int, ...]], Array]
 
 
 def logit_normal(
-  key: Key, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0
+  key: Key, shape: tuple[int, ...], mean: Finite = 0.0, std: Magnitude = 1.0
 ) -> Float[Array, '...']:
   """Draws `t = 1 / (1 + exp(-z))`, `z ~ N(mean, std^2)` (Movie Gen §3.1.2: mean 0, std 1)."""
   return jax.nn.sigmoid(mean + std * jax.random.normal(key, shape, jnp.float32))
@@ -50,14 +50,10 @@ def make_sampler(name: str, **parameters: float) -> SampleTime:
   """Makes the sampler that a configuration names, `make_sampler('logit_normal', mean=1.)`.
 
   Raises:
-    ConfigError: no sampler has this name, or it does not take one of the parameters.
+    ConfigError: no sampler has this name, or it does not take one of the parameters or values.
   """
   if name not in TIMES:
     raise ConfigError(f'unknown time sampler {name!r}; choose one of {", ".join(TIMES)}')
-  takes = list(inspect.signature(TIMES[name]).parameters)[2:]
-  if unknown := sorted(set(parameters) - set(takes)):
-    raise ConfigError(
-      f'time sampler {name!r} does not take {", ".join(unknown)}; '
-      f'it takes {", ".join(takes) or "no parameters"}'
-    )
-  return functools.partial(TIMES[name], **parameters)
+  sampler = TIMES[name]
+  options = arguments(sampler, parameters, 'objective.time', given=('key', 'shape'))
+  return functools.partial(sampler, **options)

@@ -12,7 +12,7 @@ from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.kinds import make_conditioning
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.precision import compute_type
+from mgjax.core.settings import unpack
 from mgjax.core.typing import Batch, Objective, Tree
 from mgjax.core.weights.format import WeightFormat
 from mgjax.flow.guidance import MakeVelocity
@@ -33,14 +33,12 @@ def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
   (`mgjax.conditioning.kinds`) and its fields.
   """
   fields = dict(fields)
-  dtype = compute_type(fields.pop('dtype'))
   described = fields.pop('conditionings')
-  fields |= {key: tuple(fields[key]) for key in ('positions', 'patch')}
+  backbone = unpack(Transformer, fields, 'model', name='backbone')
   conditionings = [
-    make_conditioning(described[name], name=name, dim=fields['dim'], dtype=dtype)
+    make_conditioning(described[name], name=name, dim=backbone.dim, dtype=backbone.dtype)
     for name in sorted(described)
   ]
-  backbone = Transformer(**fields, dtype=dtype, name='backbone')
   return FlowModel(backbone, tuple(conditionings))
 
 

@@ -12,6 +12,7 @@ import jax
 import mgjax
 from mgjax.checkpoints.workdir import load_params, places_of, read_config_of, read_shapes
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import unpack
 from mgjax.flow_models.build import make_flow_model, make_sampler_of, small_inputs
 from mgjax.flow_models.settings import SampleSettings
 from mgjax.parallel.mesh import make_mesh
@@ -54,6 +55,7 @@ class FlowPipeline:
       CheckpointError: it has no checkpoint that can be trusted.
     """
     self.config = read_config_of(workdir, component, noun)
+    self._settings = unpack(SampleSettings, self.config.sample.to_dict(), 'sample').changed(changes)
     self._model = make_flow_model(self.config.model.to_dict())
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))
@@ -61,7 +63,6 @@ class FlowPipeline:
     text, learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
     self._embed = Embedder(text, workdir, learnt)
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
-    self._settings = SampleSettings(**self.config.sample.to_dict()).changed(changes)
     self.settings = dataclasses.asdict(self._settings)
     self._generate = make_sampler_of(self._settings, self._model)
 

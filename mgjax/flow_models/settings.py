@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Finite, Fraction, Range, check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,18 +17,15 @@ class ObjectiveSettings:
     drop_all_probability: that a row sees none of those that are ever dropped.
 
   Raises:
-    ConfigError: a rate is not a probability.
+    ConfigError: a rate is no probability.
   """
 
-  dropout: Mapping[str, float]
+  dropout: Mapping[str, Fraction]
   time: Mapping[str, Any]
-  drop_all_probability: float = 0.0
+  drop_all_probability: Fraction = 0.0
 
   def __post_init__(self):
-    rates = {f'dropout.{name}': rate for name, rate in self.dropout.items()}
-    for key, rate in {**rates, 'drop_all_probability': self.drop_all_probability}.items():
-      if not 0 <= rate <= 1:
-        raise ConfigError(f'objective.{key} = {rate}; expected a probability, 0 to 1')
+    check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +42,13 @@ class SampleSettings:
     ConfigError: there are no steps.
   """
 
-  guidance: Mapping[str, float]
+  guidance: Mapping[str, Finite]
   schedule: Mapping[str, Any]
   solver: str
-  steps: int
+  steps: Annotated[int, Range(least=1, most=100_000)]
 
   def __post_init__(self):
-    if self.steps < 1:
-      raise ConfigError(f'sample.steps = {self.steps}; expected 1 or more')
+    check(self)
 
   def changed(self, changes: Mapping[str, Any]) -> 'SampleSettings':
     """Returns them with changes: None keeps a value, a number for `guidance` scales all of it."""

@@ -1,8 +1,9 @@
 """What every flow model trains on: latents of an autoencoder, read or encoded on the fly."""
 
+import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,9 +12,10 @@ from ml_collections import ConfigDict
 from mgjax.checkpoints.warm_start import make_start
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import unpack
 from mgjax.core.typing import Array, Batch, Objective, Tree
 from mgjax.data.mixture import ShapeBucket
-from mgjax.data.settings import data_settings
+from mgjax.data.settings import DataSettings, data_settings
 from mgjax.data.sources import make_transform
 from mgjax.flow_models.build import (
   check_learnt,
@@ -26,7 +28,7 @@ from mgjax.flow_models.build import (
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.text.embeddings import TextSettings, stored_encoders, with_embeddings
-from mgjax.training.settings import bucket_settings
+from mgjax.training.settings import BucketSettings, bucket_settings
 from mgjax.training.spec import MakeSources, Outline, TrainSpec, longest_of, make_buckets
 
 Sizes = tuple[tuple[int, ...], tuple[int, ...]]  # of a sample (t h w), of its latents (t h w c)
@@ -34,11 +36,46 @@ Sizes = tuple[tuple[int, ...], tuple[int, ...]]  # of a sample (t h w), of its l
 Show = Callable[[Callable[..., Array], ShapeBucket, Tree, pathlib.Path], pathlib.Path]
 
 
+@dataclasses.dataclass(frozen=True)
+class FlowSettings:
+  """All that the training of a flow model reads of a configuration beside `model`.
+
+  Attributes:
+    objective: which times training draws, what it drops.
+    sample: how pictures and sounds are made during training.
+    data: what it learns from.
+    buckets: how many samples come at once, by name.
+    text: the frozen encoders whose embeddings it reads.
+  """
+
+  objective: ObjectiveSettings
+  sample: SampleSettings
+  data: DataSettings
+  buckets: Mapping[str, BucketSettings]
+  text: TextSettings
+
+  @classmethod
+  def of(cls, config: Mapping[str, Any]) -> 'FlowSettings':
+    """Reads a configuration as a plain dictionary, and nothing else: no data, no weights.
+
+    Raises:
+      ConfigError: a field is unknown, missing or out of its range.
+    """
+    return cls(
+      unpack(ObjectiveSettings, config['objective'], 'objective'),
+      unpack(SampleSettings, config['sample'], 'sample'),
+      data_settings(config['data']),
+      bucket_settings(config['buckets']),
+      TextSettings.of(config),
+    )
+
+
 def make_flow_spec(
   config: ConfigDict,
   workdir: pathlib.Path,
   *,
   model: FlowModel,
+  settings: FlowSettings,
   codec: Any,
   raw: str,
   make_sources: MakeSources,
@@ -53,6 +90,7 @@ def make_flow_spec(
     config: of the run.
     workdir: of the run.
     model: that `config.model` describes.
+    settings: the rest of what `config` says.
     codec: its autoencoder, with `encode`, `statistics` and `model.latent_channels`.
     raw: the batch key of what the codec encodes, where `config.data.latents` names no latents.
     make_sources: of the training and validation data.
@@ -64,10 +102,8 @@ def make_flow_spec(
   transform = make_transform(
     [each.prepare for each in model.conditionings], ('latents' if config.data.latents else raw,)
   )
-  text = TextSettings.of(config.to_dict())
-  sources = with_embeddings(text, make_sources)
-  shapes = bucket_settings(config.buckets.to_dict())
-  share = data_settings(config.data.to_dict()).share
+  sources = with_embeddings(settings.text, make_sources)
+  shapes, share = settings.buckets, settings.data.share
   buckets, validation = make_buckets(shapes, workdir, sources, transform, share=share)
 
   def prepare(batch: Batch) -> Batch:
@@ -75,10 +111,9 @@ def make_flow_spec(
     others = {name: array for name, array in batch.items() if name != raw}
     return others | {'latents': as_video(latents.astype(jnp.float32))}
 
-  settings = ObjectiveSettings(**config.objective.to_dict())
-  objective, validate = wrap(*make_objectives(settings, model))
-  learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(text)}
-  generate = make_sampler_of(SampleSettings(**config.sample.to_dict()), model)
+  objective, validate = wrap(*make_objectives(settings.objective, model))
+  learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(settings.text)}
+  generate = make_sampler_of(settings.sample, model)
   return TrainSpec(
     model=model,
     inputs=small_inputs(model, codec.model.latent_channels),
@@ -111,6 +146,9 @@ def make_flow_outline(
       model cannot have them.
   """
   model, codec, notes = make_flow_model(config.model.to_dict()), default, []
+  settings = FlowSettings.of(config.to_dict())
+  make_objectives(settings.objective, model)
+  make_sampler_of(settings.sample, model)
   try:
     codec = make_codec(read_config(config.autoencoder).model.to_dict())
   except ConfigError:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -10,12 +10,15 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Range, checked
 from mgjax.parallel.rules import AXES, PRESETS
 from mgjax.parallel.torus import assign_axes
 
+Size = Annotated[int, Range(least=-1)]
+
 
 def make_mesh(
-  sizes: Mapping[str, int] | None = None,
+  sizes: Mapping[str, Any] | None = None,
   rules: str = 'fsdp_tp_cp',
   *,
   devices: Sequence[Any] | None = None,
@@ -52,13 +55,13 @@ def make_mesh(
   return Mesh(np.asarray(placed), AXES, axis_types=types)
 
 
-def _shape(sizes: Mapping[str, int] | None, rules: str, devices: int) -> tuple[int, ...]:
+def _shape(sizes: Mapping[str, Any] | None, rules: str, devices: int) -> tuple[int, ...]:
   given = {'data': -1} if sizes is None else dict(sizes)
   if unknown := sorted(set(given) - set(AXES)):
     raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
   if rules not in PRESETS:
     raise ConfigError(f'unknown sharding rules {rules!r}; expected one of {", ".join(PRESETS)}')
-  shape = [given.get(axis, 1) for axis in AXES]
+  shape = [checked(Size, given.get(axis, 1), f'mesh.{axis}') for axis in AXES]
   fixed = math.prod(size for size in shape if size != -1)
   if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape) or devices % fixed:
     raise ConfigError(

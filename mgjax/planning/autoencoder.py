@@ -55,7 +55,7 @@ def compile_autoencoder(
   check_family(config.component, 'autoencoder')
   place = parse_topology(topology)
   spec = make_autoencoder_step_spec(config)
-  adversary = make_adversary(config, LossWeights(**config.objective), None)
+  adversary = make_adversary(config, LossWeights.of(config.objective.to_dict()), None)
   other = adversary and make_optimizer(adversary.optimizer, config.train.steps)
   devices = tpu_devices(place)
   mesh = make_mesh(sizes or {'fsdp': place.devices}, devices=devices, torus=place.torus)
@@ -64,7 +64,7 @@ def compile_autoencoder(
   params = nn.unbox(jax.eval_shape(spec.init, jax.random.key(0)))
   found = {
     'step': _compile_step(spec, adversary, other, video, mesh),
-    **_compile_tiles(spec.model, Tiling(**config.get('tiling', {})), params, devices[0]),
+    **_compile_tiles(spec.model, Tiling.of(dict(config.get('tiling', {}))), params, devices[0]),
   }
   return {
     'topology': topology,

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.typing import Key, Objective, Tree
 from mgjax.flow_models.build import make_flow_model, make_objectives, small_inputs
-from mgjax.flow_models.settings import ObjectiveSettings
+from mgjax.flow_models.task import FlowSettings
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.objective import LossWeights, make_objective
 from mgjax.training.optimizer import make_optimizer
@@ -50,7 +50,7 @@ class StepSpec:
 def make_flow_step_spec(config: ConfigDict, channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
   model = make_flow_model(config.model.to_dict())
-  objective, _ = make_objectives(ObjectiveSettings(**config.objective.to_dict()), model)
+  objective, _ = make_objectives(FlowSettings.of(config.to_dict()).objective, model)
   return _make(config, model, small_inputs(model, channels), objective)
 
 
@@ -58,7 +58,12 @@ def make_autoencoder_step_spec(config: ConfigDict) -> StepSpec:
   """Makes the objects of an autoencoder's step, without LPIPS and discriminator."""
   model = make_autoencoder(config.model.to_dict())
   inputs = (jnp.zeros((1, *model.compression, 3)), jax.random.key(0))
-  return _make(config, model, inputs, make_objective(LossWeights(**config.objective)))
+  return _make(
+    config,
+    model,
+    inputs,
+    make_objective(LossWeights.of(config.objective.to_dict())),
+  )
 
 
 def _make(config: ConfigDict, model: nn.Module, inputs: tuple[Any, ...], objective: Objective):

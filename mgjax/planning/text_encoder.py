@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
+from mgjax.core.settings import Count, Positive, check, checked
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
 from mgjax.parallel.chips import GIB, Topology, parse_topology
@@ -36,10 +37,13 @@ class EncoderInputs:
     patch: height and width of its patches.
   """
 
-  rows: int
-  length: int = 0
-  size: int = 0
-  patch: int = 1
+  rows: Positive
+  length: Count = 0
+  size: Count = 0
+  patch: Positive = 1
+
+  def __post_init__(self):
+    check(self)
 
   @property
   def shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -64,9 +68,11 @@ def make_encoder(config: ConfigDict) -> tuple[nn.Module, EncoderInputs]:
   check_family(config.component, 'encoder')
   fields = config.model.to_dict()
   model = section(config.component).weights.get().make(fields)
+  rows = checked(Positive, config.rows, 'rows')
   if 'length' in config:
-    return model, EncoderInputs(config.rows, length=config.length)
-  return model, EncoderInputs(config.rows, size=fields['size'], patch=fields['patch'])
+    length = checked(Positive, config.length, 'length')
+    return model, EncoderInputs(rows, length=length)
+  return model, EncoderInputs(rows, size=fields['size'], patch=fields['patch'])
 
 
 def plan_encoder(

@@ -8,14 +8,13 @@ while; steps know nothing of it.
 import contextlib
 import dataclasses
 import faulthandler
-import math
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Magnitude, check
 from mgjax.runtime.phases import Phases
 
 EXIT_CODE = 124
@@ -36,18 +35,16 @@ class Limits:
     heartbeat: without a sign of life from one of several processes; JAX watches that one.
   """
 
-  compile: float = 0.0
-  step: float = 0.0
-  evaluate: float = 0.0
-  save: float = 0.0
-  restore: float = 0.0
-  stop: float = 0.0
-  heartbeat: float = 0.0
+  compile: Magnitude = 0.0
+  step: Magnitude = 0.0
+  evaluate: Magnitude = 0.0
+  save: Magnitude = 0.0
+  restore: Magnitude = 0.0
+  stop: Magnitude = 0.0
+  heartbeat: Magnitude = 0.0
 
   def __post_init__(self):
-    for name, limit in dataclasses.asdict(self).items():
-      if not 0 <= limit < math.inf:
-        raise ConfigError(f'train.limits.{name} = {limit}; take seconds, or 0 for no limit')
+    check(self)
 
   def watched(self) -> list[float]:
     """Returns the limits that a watchdog has to look at."""

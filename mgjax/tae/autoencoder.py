@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.precision import compute_type
+from mgjax.core.settings import Count, Positive, check, unpack
 from mgjax.core.typing import Array, Float, Key
 from mgjax.nn.conv import SpatialConv
 from mgjax.nn.norm import FrameGroupNorm
@@ -108,11 +108,11 @@ class Autoencoder(nn.Module):
     dtype: compute type.
   """
 
-  latent_channels: int = 16
-  widths: tuple[int, ...] = (128, 256, 512, 512)
+  latent_channels: Positive = 16
+  widths: tuple[Positive, ...] = (128, 256, 512, 512)
   strides: tuple[Strides, ...] = ((2, 2, 2),) * 3
-  blocks: int = 2
-  groups: int = 32
+  blocks: Count = 2
+  groups: Positive = 32
   patch: Strides = (1, 1, 1)
   quant_convolutions: bool = False
   dtype: jnp.dtype = jnp.float32
@@ -176,6 +176,7 @@ class Autoencoder(nn.Module):
     return self.decode(posterior.sample(key), video.shape[1]), posterior
 
   def _check(self) -> None:
+    check(self)
     if len(self.strides) > len(self.widths):
       raise ConfigError(f'{len(self.strides)} strides need as many widths; got {self.widths}')
     for time, height, width in self.strides:
@@ -187,8 +188,4 @@ class Autoencoder(nn.Module):
 
 def make_autoencoder(fields: Mapping[str, Any]) -> Autoencoder:
   """Makes the module that a configuration's `model` describes; `dtype` by its name."""
-  fields = dict(fields)
-  fields['dtype'] = compute_type(fields.pop('dtype'))
-  fields['strides'] = tuple(tuple(stride) for stride in fields['strides'])
-  fields |= {key: tuple(fields[key]) for key in ('widths', 'patch')}
-  return Autoencoder(**fields)
+  return unpack(Autoencoder, fields, 'model')

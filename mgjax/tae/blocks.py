@@ -10,13 +10,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Float
 from mgjax.nn.attention import attend
 from mgjax.nn.conv import SpatialConv, TemporalConv
 from mgjax.nn.linear import FAN_IN, ZEROS, Linear
 from mgjax.nn.norm import FrameGroupNorm
 
-Strides = tuple[int, int, int]
+Strides = tuple[Positive, Positive, Positive]
 
 
 class Conv(nn.Module):

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Float, Key, Predict
 from mgjax.nn.conv import SpatialConv, TemporalConv
 from mgjax.nn.norm import FrameGroupNorm
@@ -51,8 +52,8 @@ class PatchDiscriminator(nn.Module):
 class Discriminator(nn.Module):
   """One discriminator of frames and one of videos; images are one-frame videos to both."""
 
-  widths: tuple[int, ...] = (64, 128, 256)
-  groups: int = 8
+  widths: tuple[Positive, ...] = (64, 128, 256)
+  groups: Positive = 8
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact

@@ -1,10 +1,13 @@
 """Objectives of the autoencoder and of its discriminator (Movie Gen §3.1.1)."""
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.settings import Magnitude, check, unpack
 from mgjax.core.typing import Array, Batch, Critic, Float, Key, Metrics, Objective, Predict, Tree
 from mgjax.tae.autoencoder import Posterior
 from mgjax.tae.discriminator import generator_loss, gradient_penalty, hinge_loss
@@ -14,7 +17,8 @@ from mgjax.tae.perceptual import Perceptual
 LARGEST = 1e4  # adaptive weight, as Esser et al. (2021) have it
 
 
-class LossWeights(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
   """Weights of the terms beside L1; none of them but the outlier penalty's is in public sources.
 
   Attributes:
@@ -33,14 +37,22 @@ class LossWeights(NamedTuple):
     gradient_penalty: of R1, for the discriminator.
   """
 
-  mse: float = 0.0
-  kl: float = 1e-6
-  perceptual: float = 0.0
-  outlier: float = 0.0
-  outlier_sigmas: float = 3.0
-  adversarial: float = 0.0
+  mse: Magnitude = 0.0
+  kl: Magnitude = 1e-6
+  perceptual: Magnitude = 0.0
+  outlier: Magnitude = 0.0
+  outlier_sigmas: Magnitude = 3.0
+  adversarial: Magnitude = 0.0
   adaptive: bool = True
-  gradient_penalty: float = 0.0
+  gradient_penalty: Magnitude = 0.0
+
+  def __post_init__(self):
+    check(self)
+
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'LossWeights':
+    """Makes them of a configuration's `objective`."""
+    return unpack(cls, fields, 'objective')
 
 
 def reconstruction_loss(

@@ -22,7 +22,7 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
   hint = ', set --config.autoencoder to its work directory'
   config, params, statistics = read_autoencoder(workdir, 'autoencoder', 'an autoencoder', hint)
   model = make_autoencoder(config.model.to_dict())
-  return LatentCodec(model, params, statistics, Tiling(**config.get('tiling', {})))
+  return LatentCodec(model, params, statistics, Tiling.of(dict(config.get('tiling', {}))))
 
 
 def read_autoencoder(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mgjax.checkpoints.warm_start import make_start
 from mgjax.core.precision import compute_type
+from mgjax.core.settings import unpack
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.loader import validation_batches
 from mgjax.data.mixture import ShapeBucket
@@ -31,7 +32,8 @@ from mgjax.tae.objective import (
   make_objective,
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
-from mgjax.training.settings import bucket_settings, optimizer_settings
+from mgjax.tae.tiling import Tiling
+from mgjax.training.settings import adversary_settings, bucket_settings
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # clips in a picture
@@ -43,10 +45,10 @@ _log = logging.getLogger(__name__)
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: pixels in and out, latent statistics kept with the weights."""
   model = make_autoencoder(config.model.to_dict())
+  data, shapes, settings, weights = _settings(config)
+  perceptual, frozen = _perceptual(config)
+  adversary = make_adversary(config, weights, perceptual)
   transform = make_transform((), ('video',))
-  data = data_settings(config.data.to_dict())
-  shapes = video_shapes(config.buckets.to_dict(), data.fps)
-  settings = bucket_settings(config.buckets.to_dict())
   sources = functools.partial(make_sources, data, shapes)
   buckets, validation = make_buckets(settings, workdir, sources, transform, share=data.share)
 
@@ -80,8 +82,6 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
       contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
     return path
 
-  weights = LossWeights(**config.objective)
-  perceptual, frozen = _perceptual(config)
   objective = make_objective(weights, perceptual)
   return TrainSpec(
     model=model,
@@ -94,9 +94,18 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     show=show,
     notes=notes,
     start=make_start(config.start_from, config.component),
-    discriminator=make_adversary(config, weights, perceptual),
+    discriminator=adversary,
     frozen=frozen,
   )
+
+
+def _settings(config: ConfigDict):
+  """Everything beside the networks, checked before any data are read."""
+  Tiling.of(dict(config.get('tiling', {})))  # of whoever uses the weights
+  data = data_settings(config.data.to_dict())
+  shapes = video_shapes(config.buckets.to_dict(), data.fps)
+  weights = LossWeights.of(config.objective.to_dict())
+  return data, shapes, bucket_settings(config.buckets.to_dict()), weights
 
 
 def _perceptual(config: ConfigDict) -> tuple[Perceptual | None, Tree]:
@@ -119,26 +128,27 @@ def make_adversary(
   config: ConfigDict, weights: LossWeights, perceptual: Perceptual | None
 ) -> Adversary | None:
   """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
+  settings, fields = adversary_settings(config.discriminator.to_dict())
+  fields['dtype'] = config.model.dtype
+  discriminator = unpack(Discriminator, fields, 'discriminator')
   if not weights.adversarial:
     return None
-  fields = config.discriminator.to_dict()
-  start, optimizer = fields.pop('start'), fields.pop('optimizer')
-  fields['widths'] = tuple(fields['widths'])
-  side = 2 ** len(fields['widths'])
-  discriminator = Discriminator(**fields, dtype=compute_type(config.model.dtype))
+  side = 2 ** len(discriminator.widths)
   return Adversary(
     model=discriminator,
     inputs=(jnp.zeros((1, 1, side, side, 3)),),
     generator_objective=make_adversarial_objective(weights, perceptual),
     objective=make_discriminator_objective(weights),
-    optimizer=optimizer_settings(optimizer),
-    start=start,
+    optimizer=settings.optimizer,
+    start=settings.start,
   )
 
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the smallest video that it takes."""
   model = make_autoencoder(config.model.to_dict())
+  *_, weights = _settings(config)
+  make_adversary(config, weights, None)
   return Outline(model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
 
 

@@ -9,13 +9,15 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, Positive, check, unpack
 from mgjax.core.typing import Array, Float, Num
 from mgjax.flow.windows import Cover
 from mgjax.parallel.rules import BATCH, ambient, place_rows, size
@@ -34,10 +36,18 @@ class Tiling:
     feather: pixels that neighbours in space share. HunyuanVideo's code has 64 for tiles of 256.
   """
 
-  frames: int = 32
-  overlap: int = 16
-  size: int | None = None
-  feather: int = 64
+  frames: Positive = 32
+  overlap: Count = 16
+  size: Positive | None = None
+  feather: Count = 64
+
+  def __post_init__(self):
+    check(self)
+
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'Tiling':
+    """Makes it of a configuration's `tiling`."""
+    return unpack(cls, fields, 'tiling')
 
   def check(self, compression: tuple[int, int, int]) -> None:
     """Checks that tiles are whole latents of an autoencoder that compresses t, h, w so much.

@@ -5,7 +5,7 @@ Long-prompt MetaCLIP is the text tower with a table of 256 positions; its vision
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import einops
 import flax.linen as nn
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.precision import compute_type
+from mgjax.core.settings import Count, Positive, Range, unpack
 from mgjax.core.typing import Array, Bool, Float, Int
 from mgjax.nn.attention import attend
 from mgjax.nn.kernels.kernel import MASKED
@@ -55,17 +55,17 @@ class ClipText(nn.Module):
       the heads, or there are more tokens than positions.
   """
 
-  vocabulary: int
-  dim: int
-  depth: int
-  heads: int
-  mlp_dim: int
-  positions: int
-  projection: int | None
-  eos: int
+  vocabulary: Positive
+  dim: Positive
+  depth: Positive
+  heads: Positive
+  mlp_dim: Positive
+  positions: Positive
+  projection: Positive | None
+  eos: Count
   pooling: str = 'first_eos'
   activation: str = 'quick_gelu'
-  epsilon: float = 1e-5
+  epsilon: Annotated[float, Range(above=0)] = 1e-5
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -124,15 +124,15 @@ class ClipVision(nn.Module):
       images are of another size or do not divide into patches.
   """
 
-  size: int
-  patch: int
-  dim: int
-  depth: int
-  heads: int
-  mlp_dim: int
-  projection: int | None
+  size: Positive
+  patch: Positive
+  dim: Positive
+  depth: Positive
+  heads: Positive
+  mlp_dim: Positive
+  projection: Positive | None
   activation: str = 'quick_gelu'
-  epsilon: float = 1e-5
+  epsilon: Annotated[float, Range(above=0)] = 1e-5
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -265,14 +265,9 @@ def clip_inputs(tower: ClipText | ClipVision) -> tuple[Array, ...]:
 
 def make_clip_text(fields: Mapping[str, Any]) -> ClipText:
   """Makes the module that a configuration's `model` describes; `dtype` by its name."""
-  return ClipText(**_with_type(fields))
+  return unpack(ClipText, fields, 'model')
 
 
 def make_clip_vision(fields: Mapping[str, Any]) -> ClipVision:
   """Makes the module that a configuration's `model` describes; `dtype` by its name."""
-  return ClipVision(**_with_type(fields))
-
-
-def _with_type(fields: Mapping[str, Any]) -> dict[str, Any]:
-  fields = dict(fields)
-  return fields | {'dtype': compute_type(fields.pop('dtype'))}
+  return unpack(ClipVision, fields, 'model')

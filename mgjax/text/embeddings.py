@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mgjax.checkpoints.workdir import places_of
 from mgjax.core.errors import ConfigError, StorageError
+from mgjax.core.settings import unpack
 from mgjax.data.mixture import Source
 from mgjax.data.records.storage import inside
 from mgjax.runtime.metrics import Progress
@@ -63,7 +64,7 @@ class TextSettings:
   def of(cls, config: Mapping[str, Any]) -> 'TextSettings':
     """Reads `text`, `embeddings` and `data.latents` of a configuration as a plain dictionary."""
     text = config.get('text') or {}
-    encoders = {name: EncoderSettings(**text[name]) for name in sorted(text)}
+    encoders = {name: unpack(EncoderSettings, text[name], f'text.{name}') for name in sorted(text)}
     return cls(encoders, config.get('embeddings') or '', config['data'].get('latents') or '')
 
   def store(self, latents: str | os.PathLike[str] = '') -> str:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import Positive, checked
 from mgjax.core.typing import Array
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place, put_batch
@@ -57,7 +58,8 @@ class TextEncoder:
       CheckpointError: it has no checkpoint that can be trusted.
     """
     config = _read_config(workdir)
-    self._tokenizer, self._length = load_tokenizer_of(workdir), config.length
+    self._tokenizer = load_tokenizer_of(workdir)
+    self._length = checked(Positive, config.length, 'length')
     model = _MAKERS[config.component](config.model.to_dict())
     nothing = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
     boxed = jax.eval_shape(model.init, jax.random.key(0), *nothing)['params']

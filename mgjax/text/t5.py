@@ -7,7 +7,7 @@ elsewhere, norms before each half of a layer. Of an encoder that reads prompts n
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.precision import compute_type
+from mgjax.core.settings import Positive, Range, unpack
 from mgjax.core.typing import Array, Bool, Float, Int
 from mgjax.nn.kernels.kernel import MASKED
 from mgjax.nn.linear import FAN_IN, Kernel, Linear, parameter, products
@@ -56,19 +56,19 @@ class T5Encoder(nn.Module):
     ConfigError: there is no such activation, or buckets are not four times fewer than distances.
   """
 
-  vocabulary: int
-  dim: int
-  depth: int
-  heads: int
-  head_size: int
-  mlp_dim: int
+  vocabulary: Positive
+  dim: Positive
+  depth: Positive
+  heads: Positive
+  head_size: Positive
+  mlp_dim: Positive
   activation: str = 'gelu'
   gated: bool = True
-  buckets: int = 32
-  distance: int = 128
+  buckets: Positive = 32
+  distance: Positive = 128
   bias_in_every_layer: bool = False
-  epsilon: float = 1e-6
-  unroll: int = 1
+  epsilon: Annotated[float, Range(above=0)] = 1e-6
+  unroll: Positive = 1
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -177,8 +177,7 @@ def buckets_of(length: int, buckets: int, distance: int) -> np.ndarray:
 
 def make_t5(fields: Mapping[str, Any]) -> T5Encoder:
   """Makes the encoder that `config.model` describes; `dtype` by its name."""
-  fields = dict(fields)
-  return T5Encoder(dtype=compute_type(fields.pop('dtype')), **fields)
+  return unpack(T5Encoder, fields, 'model')
 
 
 def t5_inputs() -> tuple[Array, Array]:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, Magnitude, check
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Metrics, Tree
 
@@ -35,16 +36,13 @@ class UpdateGuard:
     spike: how many times its running mean a norm of gradients may be; 0 for any finite one.
   """
 
-  skip: int = 10
-  spike: float = 0.0
+  skip: Count = 10
+  spike: Magnitude = 0.0
 
   def __post_init__(self):
-    if self.skip < 0:
-      raise ConfigError(
-        f'train.faults.skip = {self.skip}; take 0, which ends a run at once, or more'
-      )
+    check(self)
     if self.spike and not self.spike > 1:
-      raise ConfigError(f'train.faults.spike = {self.spike}; take a factor above 1, or 0 for none')
+      raise ConfigError(f'spike = {self.spike}; expected a factor above 1, or 0 for none')
 
 
 @flax.struct.dataclass

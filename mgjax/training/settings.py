@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from mgjax.checkpoints.orbax_io import KEEP_KEYS, Keep, keep_settings
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check, checked, unpack
 from mgjax.runtime.watchdog import Limits
 from mgjax.training.guard import UpdateGuard
 
 SCHEDULES = ('constant', 'cosine', 'exponential', 'linear')
+_BELOW_1 = Annotated[float, Range(least=0, below=1)]
+_SHARE = Annotated[float, Range(above=0, most=1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,25 +26,13 @@ class Patience:
     lowest: the fraction of the schedule's rate below which it never falls.
   """
 
-  patience: int = 0
-  factor: float = 0.5
-  improvement: float = 1e-3
-  lowest: float = 0.1
+  patience: Count = 0
+  factor: _SHARE = 0.5
+  improvement: _BELOW_1 = 1e-3
+  lowest: _SHARE = 0.1
 
   def __post_init__(self):
-    if self.patience < 0:
-      raise ConfigError(
-        f'optimizer.plateau.patience is {self.patience}, expected 0 for never, or more'
-      )
-    for name in ('factor', 'lowest'):
-      if not 0 < (value := getattr(self, name)) <= 1:
-        raise ConfigError(
-          f'optimizer.plateau.{name} is {value}, expected a fraction above 0, at most 1'
-        )
-    if not 0 <= self.improvement < 1:
-      raise ConfigError(
-        f'optimizer.plateau.improvement is {self.improvement}, expected a fraction in [0, 1)'
-      )
+    check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +41,7 @@ class OptimizerSettings:
 
   Attributes:
     schedule: shape of the learning rate, one of `SCHEDULES`; see `make_learning_rate`.
-    learning_rate: after the warm-up.
+    learning_rate: after the warm-up; AdamW moves a weight by about as much a step.
     warmup: steps of the warm-up.
     final_fraction: where a decay ends, as a fraction of the rate; above 0 if it is exponential.
     beta1: decay of the mean of the gradients.
@@ -61,43 +52,54 @@ class OptimizerSettings:
     plateau: how the rate falls with the validation loss.
   """
 
-  learning_rate: float
+  learning_rate: Magnitude
   schedule: str = 'constant'
-  warmup: int = 0
-  final_fraction: float = 0.0
-  beta1: float = 0.9
-  beta2: float = 0.95
-  epsilon: float = 1e-8
-  weight_decay: float = 0.1
-  clip: float = 1.0
+  warmup: Count = 0
+  final_fraction: Fraction = 0.0
+  beta1: _BELOW_1 = 0.9
+  beta2: _BELOW_1 = 0.95
+  epsilon: Annotated[float, Range(above=0)] = 1e-8
+  weight_decay: Magnitude = 0.1
+  clip: Annotated[float, Range(above=0, infinite=True)] = 1.0
   plateau: Patience = Patience()
 
   def __post_init__(self):
+    check(self)
     if self.schedule not in SCHEDULES:
-      raise ConfigError(
-        f'optimizer.schedule is {self.schedule!r}, expected one of {", ".join(SCHEDULES)}'
-      )
-    if not 0 <= self.final_fraction <= 1:
-      raise ConfigError(
-        f'optimizer.final_fraction is {self.final_fraction}, expected a fraction of the rate in '
-        '[0, 1]'
-      )
+      raise ConfigError(f'schedule = {self.schedule!r}; expected one of {", ".join(SCHEDULES)}')
     if self.schedule == 'exponential' and not self.final_fraction:
       raise ConfigError(
-        'optimizer.final_fraction is 0, expected more: an exponential schedule does not reach 0'
+        'final_fraction = 0; expected more, for an exponential schedule does not reach 0'
       )
-    for name in ('beta1', 'beta2'):
-      if not 0 <= (beta := getattr(self, name)) < 1:
-        raise ConfigError(f'optimizer.{name} is {beta}, expected a decay in [0, 1)')
-    if not self.clip > 0:
-      raise ConfigError(f'optimizer.clip is {self.clip}, expected a norm above 0; inf never clips')
-    if not self.weight_decay >= 0:
-      raise ConfigError(f'optimizer.weight_decay is {self.weight_decay}, expected at least 0')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdversarySettings:
+  """What the engine reads of `discriminator`, whose other keys are fields of the network.
+
+  Attributes:
+    optimizer: of its parameters.
+    start: the first step in which it counts and learns.
+  """
+
+  optimizer: OptimizerSettings
+  start: Count = 0
+
+  def __post_init__(self):
+    check(self)
+
+
+def adversary_settings(fields: Mapping[str, Any]) -> tuple[AdversarySettings, dict[str, Any]]:
+  """Makes the engine's settings of `discriminator`; returns them and the network's fields."""
+  names = [field.name for field in dataclasses.fields(AdversarySettings)]
+  ours = {name: fields[name] for name in names if name in fields}
+  others = {name: value for name, value in fields.items() if name not in names}
+  return unpack(AdversarySettings, ours, 'discriminator'), others
 
 
 def optimizer_settings(fields: Mapping[str, Any]) -> OptimizerSettings:
   """Makes the settings of an optimizer from the keys that configurations have."""
-  return OptimizerSettings(**{**fields, 'plateau': Patience(**(fields.get('plateau') or {}))})
+  return unpack(OptimizerSettings, fields, 'optimizer')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,29 +125,23 @@ class RunSettings:
     limits: seconds that each phase may take.
   """
 
-  steps: int
-  log_every: int = 0
-  save_every: int = 0
-  evaluate_every: int = 0
-  show_every: int = 0
-  seed: int = 0
-  ema_decay: float = 0.999
-  accumulate: int = 1
-  device_groups: int = 0
-  validation_batches: int = 0
+  steps: Count
+  log_every: Count = 0
+  save_every: Count = 0
+  evaluate_every: Count = 0
+  show_every: Count = 0
+  seed: Count = 0
+  ema_decay: _BELOW_1 = 0.999
+  accumulate: Positive = 1
+  device_groups: Count = 0
+  validation_batches: Count = 0
   checkpoints: str = ''
   keep: Keep = dataclasses.field(default_factory=Keep)
   guard: UpdateGuard = dataclasses.field(default_factory=UpdateGuard)
   limits: Limits = dataclasses.field(default_factory=Limits)
 
   def __post_init__(self):
-    least = {'steps': 0, 'accumulate': 1, 'device_groups': 0, 'validation_batches': 0}
-    least |= dict.fromkeys(('log_every', 'save_every', 'evaluate_every', 'show_every'), 0)
-    for name, lowest in least.items():
-      if (value := getattr(self, name)) < lowest:
-        raise ConfigError(f'train.{name} = {value}; take {lowest} or more')
-    if not 0 <= self.ema_decay < 1:
-      raise ConfigError(f'train.ema_decay = {self.ema_decay}; take a decay in [0, 1)')
+    check(self)
     if self.keep.best and (not self.evaluate_every or self.save_every % self.evaluate_every):
       raise ConfigError(
         f'train.keep_best = {self.keep.best} needs the validation loss of every checkpoint, but '
@@ -154,11 +150,12 @@ class RunSettings:
       )
 
 
-def run_settings(fields: Mapping[str, Any], seed: int = 0) -> RunSettings:
+def run_settings(fields: Mapping[str, Any], seed: Any = 0) -> RunSettings:
   """Makes the settings of a run from the keys that configurations have under `train`."""
+  checked(Count, seed, 'seed')
   others = {key: value for key, value in fields.items() if key not in KEEP_KEYS}
-  guard, limits = UpdateGuard(**others.pop('faults', {})), Limits(**others.pop('limits', {}))
-  return RunSettings(seed=seed, keep=keep_settings(fields), guard=guard, limits=limits, **others)
+  guard = unpack(UpdateGuard, others.pop('faults', {}), 'train.faults')
+  return unpack(RunSettings, others, 'train', seed=seed, keep=keep_settings(fields), guard=guard)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,10 +169,13 @@ class BucketSettings:
     seconds: of a sound; None of videos.
   """
 
-  batch_size: int
-  weight: float = 1
-  frames: int | None = None
-  seconds: float | None = None
+  batch_size: Positive
+  weight: Annotated[float, Range(above=0)] = 1
+  frames: Positive | None = None
+  seconds: Annotated[float, Range(above=0)] | None = None
+
+  def __post_init__(self):
+    check(self)
 
   @property
   def length(self) -> float:
@@ -187,6 +187,8 @@ def bucket_settings(buckets: Mapping[str, Mapping[str, Any]]) -> dict[str, Bucke
   """Makes the settings of all buckets from the keys that configurations have."""
   read = [field.name for field in dataclasses.fields(BucketSettings)]
   return {
-    name: BucketSettings(**{key: fields[key] for key in read if key in fields})
+    name: unpack(
+      BucketSettings, {key: fields[key] for key in read if key in fields}, f'buckets.{name}'
+    )
     for name, fields in buckets.items()
   }

@@ -17,7 +17,7 @@ from mgjax.data.sources import check_same_shape, make_sources
 from mgjax.flow_models.build import check_records, make_flow_model, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
-from mgjax.flow_models.task import Sizes, make_flow_outline, make_flow_spec
+from mgjax.flow_models.task import FlowSettings, Sizes, make_flow_outline, make_flow_spec
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
 from mgjax.parallel.distributed import fetch
@@ -34,10 +34,10 @@ SHOWN = 8  # samples in a picture
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: latents, read or encoded on the fly, and prompts in, velocities out."""
-  model = make_flow_model(config.model.to_dict())
-  codec = load_codec(config.autoencoder)
-  data = data_settings(config.data.to_dict())
+  model, settings = make_flow_model(config.model.to_dict()), FlowSettings.of(config.to_dict())
+  data = settings.data
   shapes = video_shapes(config.buckets.to_dict(), data.fps)
+  codec = load_codec(config.autoencoder)
   for shape in shapes.values():
     check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
 
@@ -68,14 +68,16 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return path
 
   return make_flow_spec(
-    config, workdir, model=model, codec=codec, raw='video', make_sources=sources, show=show,
+    config, workdir, model=model, settings=settings, codec=codec, raw='video', show=show,
+    make_sources=sources,
     adapt=lambda params: grow(params, tuple(config.model.positions)),
   )  # fmt: skip
 
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of an autoencoder that is not there, the report's."""
-  shapes = video_shapes(config.buckets.to_dict(), config.data.fps)
+  fps = data_settings(config.data.to_dict()).fps
+  shapes = video_shapes(config.buckets.to_dict(), fps)
 
   def sizes(model: FlowModel, codec: Autoencoder, name: str) -> Sizes:
     shape = (shapes[name].frames, *shapes[name].size)

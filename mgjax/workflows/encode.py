@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
+from mgjax.core.settings import unpack
 from mgjax.data.mixture import Source
 from mgjax.data.records.reader import RecordWriter
 from mgjax.data.replacement import Replacing
@@ -30,7 +31,13 @@ from mgjax.text.embeddings import TextSettings, embed_prompts
 from mgjax.text.encoder import identity_of
 from mgjax.text.prompts import prompt_of, with_frame_rate
 from mgjax.training.spec import EncodePlan
-from mgjax.workflows.row_encoder import RowEncoder, read_ahead, rows_of_device, stored_type
+from mgjax.workflows.row_encoder import (
+  EncodeSettings,
+  RowEncoder,
+  read_ahead,
+  rows_of_device,
+  stored_type,
+)
 
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
@@ -81,14 +88,15 @@ def encode(
   for encoder in text.encoders.values():
     identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
+  settings = unpack(EncodeSettings, config.encode.to_dict(), 'encode')
   fields = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
   data, content = data_settings(fields), {key: fields[key] for key in CONTENT if key in fields}
-  unfinished, dtype = [], stored_type(config.encode.dtype)
+  unfinished, dtype = [], stored_type(settings.dtype)
   with jax.set_mesh(mesh):
     plan = make_plan(config)
     for split, name, source in _sources(list(config.buckets), data, plan, workdir):
-      rows = min(len(source), config.encode[split])
-      kind = {'statistics': plan.statistics, 'dtype': config.encode.dtype}
+      rows = min(len(source), getattr(settings, split))
+      kind = {'statistics': plan.statistics, 'dtype': settings.dtype}
       writer = RecordWriter(
         workdir / split / name,
         rows=rows,
@@ -99,7 +107,7 @@ def encode(
       _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
       mine = writer.missing_shards(process, processes)
       most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
-      held = rows_of_device(plan.tile(name), config.encode.pixels_per_device, most)
+      held = rows_of_device(plan.tile(name), settings.pixels_per_device, most)
       encoder = RowEncoder(plan.encode, held * mesh.size, dtype, mesh)
       _write(writer, mine, source, encoder, data.threads)
       if not _finish(writer):

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import Count, Positive, check
 from mgjax.core.typing import Array
 from mgjax.data.mixture import Source
 from mgjax.data.records.rows import text_key
@@ -31,6 +33,27 @@ DTYPES = {
 Encode = Callable[[Sequence[dict[str, Any]], Callable[[np.ndarray], Array]], Iterator[Array]]
 
 
+@dataclasses.dataclass(frozen=True)
+class EncodeSettings:
+  """`encode` of a configuration.
+
+  Attributes:
+    train: rows of the training data to encode, where a source has more.
+    validation: rows of the validation data.
+    dtype: that latents are stored in, one of `DTYPES`.
+    pixels_per_device: how much a device takes in at once.
+  """
+
+  train: Count
+  validation: Count
+  dtype: str
+  pixels_per_device: Positive
+
+  def __post_init__(self):
+    check(self)
+    stored_type(self.dtype)
+
+
 def stored_type(name: str) -> np.dtype:
   """Returns the type that latents are stored in.
 
@@ -38,7 +61,7 @@ def stored_type(name: str) -> np.dtype:
     ConfigError: the name is not one of `DTYPES`.
   """
   if name not in DTYPES:
-    raise ConfigError(f'config.encode.dtype={name!r}; expected one of {", ".join(DTYPES)}')
+    raise ConfigError(f'dtype = {name!r}; expected one of {", ".join(DTYPES)}')
   return DTYPES[name]
 
 

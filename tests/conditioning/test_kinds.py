@@ -36,7 +36,7 @@ def test_what_is_no_kind_is_never_imported(kind):
 
 
 def test_fields_that_it_does_not_take_are_refused():
-  with pytest.raises(ConfigError, match=r"'byte_text' does not take .*unexpected keyword.*'widht'"):
+  with pytest.raises(ConfigError, match=r'conditionings\.byte_text\.widht; .*byte_text\.width\?'):
     kinds.make_conditioning({'kind': 'byte_text', 'widht': 16}, dim=8)
 
 

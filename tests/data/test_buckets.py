@@ -120,7 +120,7 @@ def test_a_range_of_rates_must_be_one():
   size = {'frames': 8, 'height': 8, 'width': 8}
   shapes = video_shapes({'a': size, 'b': {**size, 'fps': [9, 12]}}, 16)
   assert shapes['a'].fps == (16, 16) and shapes['b'].fps == (9, 12)
-  with pytest.raises(ConfigError, match=r'config\.buckets\.a: fps=.*lowest, highest'):
+  with pytest.raises(ConfigError, match=r'buckets\.a: fps = .*lowest, highest'):
     video_shapes({'a': {**size, 'fps': (12, 9)}}, 16)
 
 

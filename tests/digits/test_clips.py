@@ -153,7 +153,7 @@ def test_the_digit_has_the_colour_of_the_caption():
     ({'colours': ('gren',)}, 'gren.*green'),
     ({'motions': ()}, 'nothing'),
     ({'background': 'forest'}, 'gradient'),
-    ({'frames': 0}, 'at least 1 frame'),
+    ({'frames': 0}, 'frames = 0; expected a whole number from 1'),
     ({'frames': 1, 'captions': 'held_out'}, "use captions='all'"),
   ],
 )

@@ -108,8 +108,8 @@ def test_a_configuration_makes_signs_in_every_bucket():
 @pytest.mark.parametrize(
   'field, words',
   [
-    ({'lengths': (2, 4)}, r'lengths: got \[4\], expected 1 to 3 digits'),
-    ({'lengths': ()}, 'lengths: got nothing'),
+    ({'lengths': (2, 4)}, r'lengths = 4; expected a whole number from 1 to 3'),
+    ({'lengths': ()}, r'lengths = \(\); expected some'),
     ({'size': (32, 32)}, r'a sign of 3 digits is 38\.5 pixels wide, the frame 32'),
     ({'sound': True}, 'signs make no sound'),
     ({'colours': ('gren',)}, 'gren.*green'),

@@ -88,7 +88,10 @@ def test_shift_by_one_is_identity_and_by_the_inverse_undoes():
 def test_errors_say_what_to_do():
   with pytest.raises(ConfigError, match="'cosine'; choose one of linear, linear_quadratic"):
     schedules.make_time_grid('cosine', 50)
-  with pytest.raises(ConfigError, match='does not take emulate; it takes emulated, linear_steps'):
+  with pytest.raises(
+    ConfigError,
+    match=r'schedule\.emulate; did you mean .*\.emulated',
+  ):
     schedules.make_time_grid('linear_quadratic', 50, emulate=250)
   with pytest.raises(ConfigError, match='take emulated >= 50'):
     schedules.make_time_grid('linear_quadratic', 50, emulated=40)
@@ -96,5 +99,5 @@ def test_errors_say_what_to_do():
     schedules.make_time_grid('linear_quadratic', 50, linear_steps=50)
   with pytest.raises(ConfigError, match='0 steps'):
     schedules.make_time_grid('linear', 0)
-  with pytest.raises(ConfigError, match=r'shift is 0\.0'):
+  with pytest.raises(ConfigError, match=r'shift_factor = 0\.0; expected more than 0'):
     schedules.make_time_grid('linear', 5, shift_factor=0.0)

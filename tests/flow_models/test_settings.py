@@ -14,9 +14,9 @@ SAMPLE = SampleSettings({'text': 7.5, 'video': 2.0}, {'name': 'linear'}, 'euler'
   [
     (
       {'dropout': {'text': 1.5}},
-      r'objective\.dropout\.text = 1\.5; expected a probability, 0 to 1',
+      r'dropout\.text = 1\.5; expected a finite number from 0 to 1',
     ),
-    ({'drop_all_probability': -0.1}, r'objective\.drop_all_probability = -0\.1; expected'),
+    ({'drop_all_probability': -0.1}, r'drop_all_probability = -0\.1; expected'),
   ],
 )
 def test_rates_that_are_no_probabilities_are_refused_by_their_key(changes, said):
@@ -32,5 +32,5 @@ def test_changes_of_sampling_keep_what_they_do_not_name():
 
 
 def test_no_steps_are_refused():
-  with pytest.raises(ConfigError, match=r'sample\.steps = 0; expected 1 or more'):
+  with pytest.raises(ConfigError, match=r'steps = 0; expected a whole number from 1'):
     SAMPLE.changed({'steps': 0})

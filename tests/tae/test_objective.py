@@ -1,5 +1,7 @@
 """The autoencoder's loss against its formulas in numpy."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -92,7 +94,7 @@ def test_perceptual_parameters_are_an_argument():
   assert float(loss) == pytest.approx(7 * l1, rel=300 * EPS)
   assert float(metrics['lpips']) == pytest.approx(3 * l1, rel=300 * EPS)
   critic = Critic(lambda y: (y.mean(-1, keepdims=True),), jnp.asarray(False))
-  objective = make_adversarial_objective(weights._replace(adversarial=0.1), Distance())
+  objective = make_adversarial_objective(dataclasses.replace(weights, adversarial=0.1), Distance())
   assert float(objective(predict, critic=critic, **given)[0]) == float(loss)
 
 

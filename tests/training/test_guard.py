@@ -261,5 +261,5 @@ def test_a_gate_that_cannot_be_is_refused():
   train['faults'] = {'skip': 0, 'spike': 6.0}
   assert run_settings(train).guard == UpdateGuard(0, 6.0)
   for fields, name in (({'skip': -1}, 'skip'), ({'spike': 0.5}, 'spike'), ({'spike': -2}, 'spike')):
-    with pytest.raises(ConfigError, match=f'train.faults.{name} = '):
+    with pytest.raises(ConfigError, match=f'{name} = '):
       UpdateGuard(**fields)

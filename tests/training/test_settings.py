@@ -32,12 +32,12 @@ def test_what_older_configurations_lack_has_a_value():
 @pytest.mark.parametrize(
   ('field', 'value', 'said'),
   [
-    ('steps', -1, 'take 0 or more'),
-    ('accumulate', 0, 'take 1 or more'),
-    ('device_groups', -1, 'take 0 or more'),
-    ('validation_batches', -1, 'take 0 or more'),
-    ('save_every', -5, 'take 0 or more'),
-    ('ema_decay', 1.0, r'take a decay in \[0, 1\)'),
+    ('steps', -1, 'expected a whole number from 0'),
+    ('accumulate', 0, 'expected a whole number from 1'),
+    ('device_groups', -1, 'expected a whole number from 0'),
+    ('validation_batches', -1, 'expected a whole number from 0'),
+    ('save_every', -5, 'expected a whole number from 0'),
+    ('ema_decay', 1.0, 'expected a finite number from 0 below 1'),
   ],
 )
 def test_a_run_that_cannot_be_is_refused(field, value, said):

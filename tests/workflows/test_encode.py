@@ -232,5 +232,5 @@ def test_a_process_that_cannot_be_is_refused(tiny_runs, tmp_path, stripe, messag
 
 
 def test_an_unknown_type_of_latents_is_refused(tiny_runs, tmp_path):
-  with pytest.raises(ConfigError, match=r"encode\.dtype='int8'; expected one of bfloat16"):
+  with pytest.raises(ConfigError, match=r"encode: dtype = 'int8'; expected one of bfloat16"):
     encode(tiny.video(tiny_runs, encode__dtype='int8'), tmp_path)

@@ -5,6 +5,7 @@ They are those of DAC (Kumar et al. 2023), from which the codec of the report de
 
 import functools
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 
 from mgjax.audio.codec.layers import normalised
 from mgjax.audio.codec.spectrum import stft
+from mgjax.core.settings import Positive, Range
 from mgjax.core.typing import Array, Float
 from mgjax.parallel.gather import Local
 from mgjax.parallel.shard import over_rows
@@ -129,10 +131,10 @@ class Discriminators(nn.Module):
     dtype: compute type.
   """
 
-  periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-  period_widths: tuple[int, ...] = (32, 128, 512, 1024, 1024)
-  windows: tuple[int, ...] = (2048, 1024, 512)
-  window_width: int = 32
+  periods: tuple[Positive, ...] = (2, 3, 5, 7, 11)
+  period_widths: tuple[Positive, ...] = (32, 128, 512, 1024, 1024)
+  windows: tuple[Annotated[int, Range(least=4)], ...] = (2048, 1024, 512)
+  window_width: Positive = 32
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact

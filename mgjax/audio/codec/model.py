@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import flax.struct
@@ -12,7 +12,7 @@ import numpy as np
 
 from mgjax.audio.codec.layers import DILATIONS, AudioConv, DownConv, ResidualUnit, Snake, UpConv
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.precision import compute_type
+from mgjax.core.settings import Positive, Range, check, unpack
 from mgjax.core.typing import Array, Float, Key, Num
 
 RATE = 48_000  # samples a second that the published dimensions are for
@@ -114,12 +114,12 @@ class Codec(nn.Module):
     dtype: compute type.
   """
 
-  channels: int = 1
-  width: int = 64
-  strides: tuple[int, ...] = (2, 8, 10, 12)
-  latent_channels: int = 128
-  decoder_width: int = 1536
-  patch: int = 1
+  channels: Annotated[int, Range(least=1, most=2)] = 1
+  width: Positive = 64
+  strides: tuple[Positive, ...] = (2, 8, 10, 12)
+  latent_channels: Positive = 128
+  decoder_width: Positive = 1536
+  patch: Positive = 1
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
@@ -184,10 +184,9 @@ class Codec(nn.Module):
     return self.decode(posterior.sample(key), sound.shape[1]), posterior
 
   def _check(self) -> None:
+    check(self)
     if not self.strides or any(stride < 2 or stride % 2 for stride in self.strides):
       raise ConfigError(f'strides are even, as 2 or 12; got {self.strides}')
-    if self.patch < 1:
-      raise ConfigError(f'a patch of {self.patch} samples; expected 1 at least')
     if self.decoder_width % 2 ** len(self.strides):
       raise ConfigError(
         f'decoder_width {self.decoder_width} is halved {len(self.strides)} times; expected a '
@@ -197,7 +196,4 @@ class Codec(nn.Module):
 
 def make_codec(fields: Mapping[str, Any]) -> Codec:
   """Makes the module that a configuration's `model` describes; `dtype` by its name."""
-  fields = dict(fields)
-  fields['dtype'] = compute_type(fields.pop('dtype'))
-  fields['strides'] = tuple(fields['strides'])
-  return Codec(**fields)
+  return unpack(Codec, fields, 'model')

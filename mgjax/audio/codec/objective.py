@@ -1,6 +1,8 @@
 """Objectives of the audio codec and of its discriminators (Movie Gen §6)."""
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +17,12 @@ from mgjax.audio.codec.losses import (
   waveform_distance,
 )
 from mgjax.audio.codec.model import RATE, Posterior, kl
+from mgjax.core.settings import Magnitude, Range, check, unpack
 from mgjax.core.typing import Batch, Critic, Float, Key, Metrics, Objective, Predict
 
 
-class LossWeights(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
   """Weights of the loss terms; the defaults are those of DAC, from whose code the report's came.
 
   Attributes:
@@ -32,12 +36,20 @@ class LossWeights(NamedTuple):
       of Stable Audio, for the same formula.
   """
 
-  mel: float = 15.0
-  features: float = 2.0
-  adversarial: float = 1.0
-  mse: float = 0.0
-  spectral_floor: float = SPECTRAL_FLOOR
-  kl: float = 1e-4
+  mel: Magnitude = 15.0
+  features: Magnitude = 2.0
+  adversarial: Magnitude = 1.0
+  mse: Magnitude = 0.0
+  spectral_floor: Annotated[float, Range(above=0)] = SPECTRAL_FLOOR
+  kl: Magnitude = 1e-4
+
+  def __post_init__(self):
+    check(self)
+
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'LossWeights':
+    """Makes them of a configuration's `objective`."""
+    return unpack(cls, fields, 'objective')
 
 
 def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:

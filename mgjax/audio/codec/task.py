@@ -18,7 +18,7 @@ from mgjax.audio.codec.objective import (
   make_objective,
 )
 from mgjax.checkpoints.warm_start import make_start
-from mgjax.core.precision import compute_type
+from mgjax.core.settings import unpack
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.settings import audio_shapes, data_settings
@@ -27,7 +27,7 @@ from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.tae.task import latent_statistics
-from mgjax.training.settings import bucket_settings, optimizer_settings
+from mgjax.training.settings import adversary_settings, bucket_settings
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # sounds in a picture
@@ -37,9 +37,9 @@ STATISTICS_BATCHES = 32  # per bucket: samples are short
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: audio in, audio out, latent statistics kept with the weights."""
   model = make_codec(config.model.to_dict())
+  data, shapes, settings, weights = _settings(config)
+  adversary = make_adversary(config, weights)
   transform = make_transform((), ('audio',))
-  data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
-  settings = bucket_settings(config.buckets.to_dict())
   sources = functools.partial(make_audio_sources, data, shapes)
   buckets, validation = make_buckets(settings, workdir, sources, transform, share=data.share)
   longest = longest_of(validation, settings)
@@ -70,7 +70,6 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
         write_wav(directory / f'{title.replace(" ", "_")}.wav', each, RATE)
     return path
 
-  weights = LossWeights(**config.objective)
   objective = make_objective(weights)
   return TrainSpec(
     model=model,
@@ -83,8 +82,15 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     show=show,
     notes=notes,
     start=make_start(config.start_from, config.component),
-    discriminator=make_adversary(config, weights),
+    discriminator=adversary,
   )
+
+
+def _settings(config: ConfigDict):
+  """Everything beside the networks, checked before any data are read."""
+  data, buckets = data_settings(config.data.to_dict()), config.buckets.to_dict()
+  weights = LossWeights.of(config.objective.to_dict())
+  return data, audio_shapes(buckets), bucket_settings(buckets), weights
 
 
 def codec_inputs(codec: Codec) -> tuple[Any, ...]:
@@ -94,19 +100,19 @@ def codec_inputs(codec: Codec) -> tuple[Any, ...]:
 
 def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None:
   """Makes the discriminators of `config.discriminator`; None where they have no weight."""
+  settings, fields = adversary_settings(config.discriminator.to_dict())
+  fields['dtype'] = config.model.dtype
+  discriminators = unpack(Discriminators, fields, 'discriminator')
   if not (weights.adversarial or weights.features):
     return None
-  fields = config.discriminator.to_dict()
-  start, optimizer = fields.pop('start'), fields.pop('optimizer')
-  fields |= {key: tuple(fields[key]) for key in ('periods', 'period_widths', 'windows')}
   samples = max(round(shape.seconds * RATE) for shape in config.buckets.values())
   return Adversary(
-    model=Discriminators(**fields, dtype=compute_type(config.model.dtype)),
+    model=discriminators,
     inputs=(jnp.zeros((1, samples, config.model.channels)),),
     generator_objective=make_adversarial_objective(weights),
     objective=make_discriminator_objective(),
-    optimizer=optimizer_settings(optimizer),
-    start=start,
+    optimizer=settings.optimizer,
+    start=settings.start,
   )
 
 
@@ -117,4 +123,6 @@ def _sound_alone(batch: Batch) -> Batch:
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the shortest sound that it takes."""
   codec = make_codec(config.model.to_dict())
+  *_, weights = _settings(config)
+  make_adversary(config, weights)
   return Outline(codec, codec_inputs(codec))

@@ -312,7 +312,7 @@ def test_bad_latents_are_told_in_a_sentence(shape, samples, message):
   [
     ({'strides': (2, 5)}, 'strides are even, as 2 or 12; got (2, 5)'),
     ({'strides': ()}, 'strides are even'),
-    ({'patch': 0}, 'a patch of 0 samples; expected 1 at least'),
+    ({'patch': 0}, 'patch = 0; expected a whole number from 1'),
     ({'decoder_width': 6}, 'decoder_width 6 is halved 2 times; expected a multiple of 4'),
   ],
 )

@@ -1,0 +1,199 @@
+"""Settings: what a configuration says as dataclasses and modules, every number in its range.
+
+A field says its range where it is declared, and nowhere else:
+
+  @dataclasses.dataclass(frozen=True)
+  class Patience:
+    patience: Count = 0
+    factor: Annotated[float, Range(above=0, most=1)] = 0.5
+
+`unpack` makes such a class of the values that a configuration has in one place; `check`, in a
+`__post_init__`, holds what Python code makes to the same ranges.
+"""
+
+import dataclasses
+import inspect
+import math
+import numbers
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+
+from mgjax.core.config import did_you_mean
+from mgjax.core.errors import ConfigError
+from mgjax.core.precision import compute_type
+
+LARGEST = 2**31 - 1  # of whole numbers: steps, sizes and seeds have 32 bits on devices
+_WORDS = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or False'}
+_Made = TypeVar('_Made')
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+  """The numbers that a field may have, as in `Annotated[int, Range(least=1)]`.
+
+  Attributes:
+    least: the smallest.
+    above: all are larger.
+    most: the largest.
+    below: all are smaller.
+    infinite: whether infinity is one of them.
+  """
+
+  least: float | None = None
+  above: float | None = None
+  most: float | None = None
+  below: float | None = None
+  infinite: bool = False
+
+  def admits(self, value: Any, whole: bool) -> bool:
+    """Says whether a value is one of these numbers; True and False are none."""
+    kind = numbers.Integral if whole else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind):
+      return False
+    finite = abs(value) <= LARGEST if whole else -math.inf < value < math.inf  # nan is not
+    if not finite and not (self.infinite and value == math.inf):
+      return False
+    return (
+      (self.least is None or value >= self.least)
+      and (self.above is None or value > self.above)
+      and (self.most is None or value <= self.most)
+      and (self.below is None or value < self.below)
+    )
+
+  def describe(self, whole: bool) -> str:
+    """Says which numbers these are, as in 'a finite number above 0 to 1'."""
+    most = LARGEST if whole and self.most is None and self.below is None else self.most
+    limits = {'from': self.least, 'above': self.above, 'to': most, 'below': self.below}
+    said = [f'{word} {limit}' for word, limit in limits.items() if limit is not None]
+    kind = 'a whole number' if whole else 'a number' if self.infinite else 'a finite number'
+    return ' '.join([kind, *said])
+
+
+Count = Annotated[int, Range(least=0)]
+Positive = Annotated[int, Range(least=1)]
+Fraction = Annotated[float, Range(least=0, most=1)]
+Magnitude = Annotated[float, Range(least=0)]
+Finite = Annotated[float, Range()]
+
+
+def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **more: Any) -> _Made:
+  """Makes an object of the fields that a configuration has in one place.
+
+  Lists become the tuples, dictionaries the dataclasses and names the types of arrays that the
+  annotations ask for.
+
+  Args:
+    make: a dataclass, a Linen module, or a function with annotated parameters.
+    fields: of the configuration, by name.
+    place: where they stand, as in 'optimizer.plateau', for messages.
+    **more: arguments that no configuration has.
+
+  Raises:
+    ConfigError: a field is unknown, missing or out of its range, or they do not go together.
+  """
+  found = arguments(make, fields, place, tuple(more))
+  try:
+    return make(**found, **more)
+  except ConfigError as error:
+    raise ConfigError(f'{place}: {error}') from None
+
+
+def arguments(
+  make: Callable[..., Any], fields: Mapping[str, Any], place: str, given: Sequence[str] = ()
+) -> dict[str, Any]:
+  """Returns fields as arguments of a class or function; `given` are those that it gets elsewhere.
+
+  Raises:
+    ConfigError: a field is unknown, missing or out of its range.
+  """
+  hints = {name: hint for name, hint in annotations(make).items() if name not in given}
+  for name in fields:
+    if name not in hints:
+      raise ConfigError(did_you_mean(f'{place}.{name}', [f'{place}.{each}' for each in hints]))
+  parameters = inspect.signature(make).parameters
+  for name in hints:
+    if name not in fields and parameters[name].default is inspect.Parameter.empty:
+      raise ConfigError(f'{place}.{name} is missing; give it a value')
+  return {name: checked(hints[name], value, f'{place}.{name}') for name, value in fields.items()}
+
+
+def check(made: Any) -> None:
+  """Checks the fields of a dataclass against their annotations.
+
+  Raises:
+    ConfigError: a value is out of its range.
+  """
+  for name, hint in annotations(type(made)).items():
+    checked(hint, getattr(made, name), name)
+
+
+def annotations(make: Callable[..., Any]) -> dict[str, Any]:
+  """Returns the annotation of every field of a class, or parameter of a function."""
+  if dataclasses.is_dataclass(make):
+    found = {each.name: each.type for each in dataclasses.fields(make)}
+    linen = ('parent', 'name') if 'parent' in found else ()
+    return {name: hint for name, hint in found.items() if name not in linen}
+  parameters = inspect.signature(make).parameters.values()
+  return {each.name: each.annotation for each in parameters if each.kind is not each.VAR_KEYWORD}
+
+
+def checked(hint: Any, value: Any, name: str) -> Any:
+  """Returns a value in the form that an annotation asks for.
+
+  Raises:
+    ConfigError: it has none; the message begins with `name`.
+  """
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin is Annotated:
+    whole = arguments[0] is int
+    for limits in arguments[1:]:
+      if isinstance(limits, Range) and not limits.admits(value, whole):
+        raise ConfigError(f'{name} = {value!r:.80}; expected {limits.describe(whole)}')
+    return checked(arguments[0], value, name)
+  if origin in (typing.Union, types.UnionType):
+    return _checked_union(arguments, value, name)
+  if origin is tuple:
+    return _checked_tuple(arguments, value, name)
+  if isinstance(origin, type) and issubclass(origin, Mapping):
+    if not isinstance(value, Mapping):
+      raise ConfigError(f'{name} = {value!r:.80}; expected fields with names')
+    return {key: checked(arguments[1], each, f'{name}.{key}') for key, each in value.items()}
+  if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+    return unpack(hint, value, name)
+  if hint is np.dtype and isinstance(value, str):
+    return compute_type(value)
+  if hint in _WORDS and not _is_of(hint, value):
+    raise ConfigError(f'{name} = {value!r:.80}; expected {_WORDS[hint]}')
+  return value
+
+
+def _is_of(kind: type, value: Any) -> bool:
+  if kind in (str, bool):
+    return isinstance(value, kind)
+  return Range(infinite=True).admits(value, whole=kind is int)
+
+
+def _checked_union(hints: Sequence[Any], value: Any, name: str) -> Any:
+  if value is None and type(None) in hints:
+    return None
+  errors = []
+  for hint in hints:
+    try:
+      if hint is not type(None):
+        return checked(hint, value, name)
+    except ConfigError as error:
+      errors.append(error)
+  raise errors[0]
+
+
+def _checked_tuple(arguments: Sequence[Any], value: Any, name: str) -> tuple[Any, ...]:
+  open_ended = len(arguments) == 2 and arguments[1] is Ellipsis
+  if not isinstance(value, list | tuple) or not (open_ended or len(value) == len(arguments)):
+    expected = 'a list' if open_ended else f'{len(arguments)} values'
+    raise ConfigError(f'{name} = {value!r:.80}; expected {expected}, as in (1, 2)')
+  hints = [arguments[0]] * len(value) if open_ended else arguments
+  return tuple(checked(hint, each, name) for hint, each in zip(hints, value, strict=True))

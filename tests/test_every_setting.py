@@ -1,0 +1,119 @@
+"""Every number of every configuration has a range; outside of it, it is refused by its name."""
+
+import dataclasses
+import math
+import typing
+from typing import Annotated
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.orbax_io import keep_settings
+from mgjax.core import settings
+from mgjax.core.config import flatten
+from mgjax.core.config_files import load_config
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Range, unpack
+from mgjax.parallel import mesh
+from mgjax.registry import section
+from mgjax.training import settings as training
+from mgjax.workflows.row_encoder import EncodeSettings
+
+CONFIGURATIONS = (
+  'video/t2iv_256:30b', 'digits/video', 'digits/signs', 'tae/tae', 'digits/autoencoder',
+  'audio/audio', 'digits/audio', 'audio/codec', 'digits/codec', 'text/ul2', 'text/metaclip_text',
+  'text/metaclip_vision',
+)  # fmt: skip
+
+
+def read(config: ConfigDict) -> None:
+  """Unpacks all that training, encoding and importing read of a configuration."""
+  row = section(config.component)
+  mesh.make_mesh(config.mesh.to_dict(), config.rules)
+  if row.family == 'encoder':
+    from mgjax.planning.text_encoder import make_encoder
+
+    make_encoder(config)
+    keep_settings(config.train.to_dict())
+    return
+  training.run_settings(config.train.to_dict(), config.seed)
+  training.optimizer_settings(config.optimizer.to_dict())
+  row.outline(config)
+  if 'encode' in config:
+    unpack(EncodeSettings, config.encode.to_dict(), 'encode')
+
+
+@pytest.fixture(params=CONFIGURATIONS)
+def known(request, monkeypatch):
+  """A configuration that fits this machine, and what each of its fields may be."""
+  config, found, checked = load_config(request.param), {}, settings.checked
+  config.mesh.update(dict.fromkeys(config.mesh, 1))
+  config.mesh.data = -1
+
+  def record(hint, value, name):
+    if range_of(hint):
+      found.setdefault(name, hint)
+    return checked(hint, value, name)
+
+  for module in (settings, mesh, training):
+    monkeypatch.setattr(module, 'checked', record)
+  monkeypatch.setattr('mgjax.planning.text_encoder.checked', record)
+  read(config)
+  monkeypatch.undo()
+  return config, found
+
+
+def range_of(hint) -> tuple[Range, bool] | None:
+  """The range of the numbers in an annotation, and whether they are whole."""
+  if typing.get_origin(hint) is Annotated:
+    kind, *others = typing.get_args(hint)
+    found = [each for each in others if isinstance(each, Range)]
+    return (found[0], kind is int) if found else range_of(kind)
+  return next(filter(None, map(range_of, typing.get_args(hint))), None)
+
+
+def candidates(limits: Range) -> list[float]:
+  """Numbers at the ends of a range, just beyond them, and far away."""
+  ends = [end for end in dataclasses.astuple(limits)[:4] if end is not None]
+  near = [number for end in ends for number in (end - 1, end, end + 1, end - 1e-9, end + 1e-9)]
+  return [*near, 0, 1, -1, 0.5, 10**20, -(10**20), math.nan, math.inf, -math.inf]
+
+
+def changed(config: ConfigDict, name: str, value) -> ConfigDict:
+  """The configuration with one number replaced; of several, the last one."""
+  fields = config.to_dict()
+  *path, leaf = name.split('.')
+  group = fields
+  for key in path:
+    group = group[key]
+
+  def replaced(old):
+    return (*old[:-1], replaced(old[-1])) if isinstance(old, list | tuple) else value
+
+  group[leaf] = replaced(group[leaf])
+  return ConfigDict(fields)
+
+
+def numbers_of(config: ConfigDict) -> list[str]:
+  def is_number(value) -> bool:
+    if isinstance(value, list | tuple):
+      return bool(value) and is_number(value[-1])
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+  return [name for name, value in flatten(config.to_dict()).items() if is_number(value)]
+
+
+def test_every_number_has_a_range_and_outside_of_it_is_refused_by_name(known):
+  config, hints = known
+  names = numbers_of(config)
+  assert [name for name in names if name not in hints] in ([], ['seed'])  # encoders draw nothing
+  generator = np.random.default_rng(0)
+  for name in generator.permutation(sorted(hints.keys() & names))[:40]:
+    limits, whole = range_of(hints[name])
+    inside = [each for each in candidates(limits) if limits.admits(each, whole)]
+    outside = [each for each in candidates(limits) if not limits.admits(each, whole)]
+    assert inside and math.nan in outside, name
+    with pytest.raises(ConfigError) as refused:
+      read(changed(config, name, value := outside[generator.integers(len(outside))]))
+    assert name in str(refused.value), f'{name} = {value}: {refused.value}'
