@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from mgjax.core.config import did_you_mean, flatten
 from mgjax.core.config_files import load_config
-from mgjax.core.errors import ConfigError, MgjaxError, StorageError
+from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -50,7 +50,7 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
   for talkative in ('absl', 'jax', 'orbax'):
     logging.getLogger(talkative).setLevel(logging.WARNING)
   logging.getLogger('mgjax').setLevel(logging.INFO)
-  absl_logging.get_absl_handler().setFormatter(logging.Formatter('%(message)s'))
+  absl_logging.get_absl_handler().setFormatter(_Formatter('%(message)s'))
 
   def guarded(arguments: Sequence[str]) -> None:
     words = list(arguments[1:])
@@ -92,6 +92,13 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
   sys.exit(code)
 
 
+class _Formatter(logging.Formatter):
+  """Lines of the log may name strangers' files."""
+
+  def format(self, record: logging.LogRecord) -> str:
+    return printable(super().format(record), keep='\n\t')
+
+
 def console() -> None:
   """Runs the binary that a console command names: `mgjax-train` is `python -m launch.train`."""
   name = os.path.basename(sys.argv[0]).partition('-')[2].removesuffix('.exe')
@@ -113,7 +120,7 @@ def _report(main, arguments) -> None:
     if error.errno not in _FULL:
       raise
     name, place = os.path.basename(sys.argv[0]), error.filename or 'a file'
-    print(f'{name}: cannot write {place}: {error.strerror}; make room', file=sys.stderr)
+    print(f'{name}: cannot write {printable(place)}: {error.strerror}; make room', file=sys.stderr)
     sys.exit(StorageError.exit_code)
 
 

@@ -18,7 +18,7 @@ import time
 from absl import flags
 from etils import epy
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError, DataError, printable
 
 from . import command_line
 
@@ -112,13 +112,13 @@ def _inspect() -> None:
   directories = _directories()
   for directory in directories:
     if len(directories) > 1:
-      print(f'\n{directory}')
+      print(f'\n{printable(directory)}')
     _inspect_records(reader.Records(directory))
 
 
 def _inspect_records(records) -> None:
   for line in record_summary.describe_records(records):
-    print(line)
+    print(printable(line))
   if len(records) and record_summary.holds_clips(records[0]):
     record_summary.draw_clips(records, _SHEET.value, _SHOWN.value)
     print(_SHEET.value)
@@ -130,7 +130,8 @@ def _verify() -> None:
     if found := reader.verify_records(directory):
       faults += found
     else:
-      print(f'{directory}: every file is as it was written, {len(reader.Records(directory))} rows')
+      rows = len(reader.Records(directory))
+      print(f'{printable(directory)}: every file is as it was written, {rows} rows')
   if faults:
     raise DataError('\n'.join(faults))
 

@@ -1,10 +1,23 @@
 """Errors that a user can act on, each with its exit code."""
 
 
+def printable(text: object, keep: str = '') -> str:
+  """Returns text with escapes for what controls a terminal or cannot be seen, but for `keep`."""
+  return ''.join(
+    each if each.isprintable() or each in keep else repr(each)[1:-1] for each in str(text)
+  )
+
+
 class MgjaxError(Exception):
-  """An error that a user can fix: the message says what was given, expected and what to do."""
+  """An error that a user can fix: the message says what was given, expected and what to do.
+
+  A message may speak of strangers' files, so its lines are printable whatever those are called.
+  """
 
   exit_code = 1
+
+  def __str__(self) -> str:
+    return printable(super().__str__(), keep='\n')
 
 
 class ConfigError(MgjaxError):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import DataError, printable
 from mgjax.core.files import write_bytes
 from mgjax.data.ingest.clip_check import COLUMNS, WHOLE, open_row
 from mgjax.data.ingest.entries import Entry, Medium, Rejected, commonest, list_entries
@@ -171,7 +171,7 @@ def probe_entries(
     if isinstance(entry, Rejected):
       rejected.append(entry)
     elif isinstance(known := found[entry.path], DataError):
-      reason = str(known).removeprefix(f'{entry.path}: ')
+      reason = str(known).removeprefix(printable(f'{entry.path}: ', keep='\n'))
       rejected.append(Rejected(entry.name, reason))
     else:
       file, caption = str(entry.path), entry.caption

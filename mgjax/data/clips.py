@@ -31,19 +31,23 @@ class Windows(abc.ABC):
     DataError: that window cannot be read.
   """
 
-  def __init__(self, clips: ClipIndex, seconds: np.ndarray | float):
+  def __init__(
+    self, clips: ClipIndex, seconds: np.ndarray | float, most: np.ndarray | float = np.inf
+  ):
     """Cuts clips.
 
     Args:
       clips: at least one.
       seconds: of a window, of each clip or of all.
+      most: windows of each clip, 1 or more.
     """
     if not len(clips):
       raise DataError('a source of clips needs at least one clip')
     self._clips = clips
     self._lasting = np.asarray(clips.columns['seconds'], np.float64)
     self._lengths = np.broadcast_to(np.asarray(seconds, np.float64), self._lasting.shape)
-    parts = np.maximum(1, np.floor(self._lasting / self._lengths + 1e-6)).astype(np.int64)
+    parts = np.floor(self._lasting / self._lengths + 1e-6)
+    parts = np.clip(parts, 1, np.maximum(most, 1)).astype(np.int64)
     self._parts = np.where(np.isnan(clips.columns['start']), parts, 1)
     self._ends = np.cumsum(self._parts)
 
@@ -85,11 +89,11 @@ class Windows(abc.ABC):
 class Clips(Windows):
   """Windows of videos: {'video', 'caption', 'source'} and, of more than one frame, 'fps'.
 
-  A window lasts `frames` / fps seconds at the rate that `Shape.rates` gives the clip; single frames
-  are taken one a second, since neighbours are near copies. With `intervals` it takes every frame,
-  every second, ... of those at that rate: one of them, by the hash of the index again, of those
-  that the clip is long enough for. Autoencoders see fast motion so (HunyuanVideo draws from 1 to
-  8).
+  A clip gives no more windows than it has frames. A window lasts `frames` / fps seconds at the rate
+  that `Shape.rates` gives the clip; single frames are taken one a second, since neighbours are near
+  copies. With `intervals` it takes every frame, every second, ... of those at that rate: one of
+  them, by the hash of the index again, of those that the clip is long enough for. Autoencoders see
+  fast motion so (HunyuanVideo draws from 1 to 8).
   """
 
   def __init__(
@@ -103,7 +107,8 @@ class Clips(Windows):
     if not intervals or min(intervals) < 1:
       raise DataError(f'intervals are {tuple(intervals)}; expected whole numbers of frames from 1')
     self._left = np.maximum(clips.columns['seconds'] - clips.begin, 0)
-    super().__init__(clips, shape.windows(self._left))
+    frames = np.rint(clips.columns['fps'] * clips.columns['seconds'])
+    super().__init__(clips, shape.windows(self._left), np.where(frames > 0, frames, np.inf))
     self._rates, self._shape, self._limits = shape.rates(self._left), shape, limits
     self._intervals = np.sort(np.array(intervals if shape.frames > 1 else (1,)))
 

@@ -11,7 +11,6 @@ import fractions
 import io
 import logging
 import os
-import time
 import wave
 from collections.abc import Iterable, Iterator
 
@@ -27,7 +26,8 @@ from mgjax.media.containers import (
   Blob,
   File,
   Limits,
-  measured_seconds,
+  check_rate,
+  measure,
   open_container,
   opened,
   sentences,
@@ -35,6 +35,7 @@ from mgjax.media.containers import (
 )
 
 _SHORT = 0.1  # seconds that may be missing at the end: the last packets of a video's sound
+_LOOKED_AT = 8  # frames, to know how long one is: the first may be cut
 _SAID = 0.05  # seconds of a difference between sound and video that is worth a word
 _LAYOUTS = {1: 'mono', 2: 'stereo'}
 _AAC_RATES = (
@@ -55,22 +56,25 @@ class AudioInfo:
 
 
 def probe_audio(path: File, limits: Limits = LIMITS) -> AudioInfo:
-  """Describes a sound after decoding its first samples and looking where its last packet ends.
+  """Describes a sound after decoding its first samples and looking at the times of all packets.
 
   Raises:
     DataError: the file is missing, has no sound, is damaged, cut off or beyond `limits`.
   """
   with opened(path, limits, 'a sound', audio_stream) as (container, stream, deadline):
-    frame = next(container.decode(stream), None)
-    if frame is None:
+    measured = measure(path, container, stream, limits, deadline, _LOOKED_AT)
+    if not measured.frames:
       raise DataError(f'{path}: holds no sound that can be decoded, it lasts 0 s')
-    seconds = measured_seconds(path, container, stream, deadline)
+    longest = max(measured.frames, key=lambda frame: frame.samples)
+    check_rate(path, measured, longest.sample_rate / max(1, longest.samples), 'packets of sound')
     late = float((stream.start_time or 0) * stream.time_base) - origin(container, stream)
+    if late > limits.gap:
+      raise DataError(f'{path}: its sound begins {late:.0f} s late, more than {limits.gap:g} s')
     declared = trusted_seconds(container, stream)
     return AudioInfo(
-      rate=frame.sample_rate,
-      channels=frame.layout.nb_channels,
-      seconds=late + (seconds if declared is None else min(seconds, declared)),
+      rate=longest.sample_rate,
+      channels=longest.layout.nb_channels,
+      seconds=late + (measured.seconds if declared is None else min(measured.seconds, declared)),
     )
 
 
@@ -107,11 +111,10 @@ def read_audio(
                      f'{rate}, {channels}')  # fmt: skip
   first = round(start * rate)
   wanted = None if seconds is None else round(seconds * rate)
-  deadline = time.monotonic() + limits.wall_seconds
+  deadline = limits.deadline()
   pieces, count = [], 0
   for piece in decode_audio(path, first, rate, channels, limits):
-    if time.monotonic() > deadline:
-      raise DataError(f'{path}: reading it took over {limits.wall_seconds:g} s')
+    limits.check_time(path, deadline)
     pieces.append(piece if wanted is None else piece[: wanted - count])
     count += len(pieces[-1])
     if count == wanted:
@@ -258,7 +261,7 @@ class _Pictures:
 
   def __init__(self, path: File, stack: contextlib.ExitStack):
     with opened(path, LIMITS, 'a video', video_stream) as (container, stream, deadline):
-      self.seconds = measured_seconds(path, container, stream, deadline)
+      self.seconds = measure(path, container, stream, LIMITS, deadline).seconds
     # Opened again by itself: what goes wrong with the sound must not be taken for the video's.
     container = stack.enter_context(open_container(path, LIMITS, 'a video'))
     self._source = video_stream(path, container, LIMITS)

@@ -84,6 +84,7 @@ def decode_audio(
       container.seek(int((zero + begin) / stream.time_base), stream=stream)
     following, done = None, first
     for place, block in _resampled(path, container, stream, zero, rate, channels):
+      limits.check_time(path, limits.until)
       if following is None and seek and place > first:
         break  # the seek went astray
       if following is not None and abs(place - following) < _GAP * rate:
@@ -93,6 +94,8 @@ def decode_audio(
         if seconds is None:
           raise DataError(f'{path}: lasts more than {limits.seconds:.0f} s')
         return
+      if place - done > limits.gap * rate:
+        raise DataError(f'{path}: has no sound for {(place - done) / rate:.0f} s: it is damaged')
       for silent in range(done, place, rate):
         yield np.zeros((min(rate, place - silent), channels), np.float32)
       done = max(done, place)

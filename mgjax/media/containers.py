@@ -5,15 +5,21 @@ that hold their own data (a text file that names other files is one that does no
 seconds, decoded frames and wall time are bounded. FFmpeg runs inside the process, through PyAV.
 """
 
+import array
 import contextlib
+import ctypes
 import dataclasses
 import io
+import math
 import os
 import pathlib
+import re
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import av
+import numpy as np
 
 from mgjax.core.errors import DataError
 
@@ -26,6 +32,13 @@ _KINDS = {
   'a video': 'mp4, mov, mkv, webm, avi, gif, png, jpg, webp',
   'a sound': 'wav, flac, mp3, ogg, aiff, m4a, mp4, mov, mkv, webm, avi',
 }
+# Opened by name, still images would be taken for one of a numbered series, which `image2` reads.
+_STILLS = {
+  b'\xff\xd8\xff': 'jpeg_pipe', b'\x89PNG': 'png_pipe', b'RIFF....WEBP': 'webp_pipe',
+  b'GIF8': 'gif',
+}  # fmt: skip
+_FASTEST = 1000  # packets a second
+_STRAY = 16  # times by which packets may come more often or seldom than their stream says
 _FAILURES = (av.error.FFmpegError, OSError, ValueError, LookupError, MemoryError)
 
 
@@ -49,11 +62,30 @@ class Limits:
 
   pixels: int = 4096 * 2304  # of one frame, as stored or as resized
   seconds: float = 4 * 3600.0  # of the whole file
+  gap: float = 30.0  # seconds for which nothing new may be seen, or nothing be heard
   frames: int = 20_000  # of video, decoded by one call
   wall_seconds: float = 60.0  # of one call, looked at between frames
+  until: float = math.inf  # `time.monotonic()` at which that of calls together is over
+
+  def begun(self) -> 'Limits':
+    """Limits of calls that together may take `wall_seconds`, from now on."""
+    return self if self.until < math.inf else dataclasses.replace(self, until=self.deadline())
+
+  def deadline(self) -> float:
+    """When a call must end that begins now."""
+    return min(self.until, time.monotonic() + self.wall_seconds)
+
+  def check_time(self, path: File, deadline: float) -> None:
+    """Raises a DataError about a file if a deadline has passed."""
+    if time.monotonic() > deadline:
+      raise DataError(f'{path}: reading it took over {self.wall_seconds:g} s')
 
 
 LIMITS = Limits()
+_LARGEST = 512 << 20  # bytes that FFmpeg may allocate at once
+# It believes the sizes in a header, and fills what it allocates with zeros: 10 kB of avi took 1 GB.
+with contextlib.suppress(AttributeError, OSError):  # Windows does not find what a library links
+  ctypes.CDLL(av.error.__file__).av_max_alloc(ctypes.c_size_t(_LARGEST))
 Pick = Callable[[File, av.container.InputContainer, Limits], av.stream.Stream]
 
 
@@ -84,7 +116,7 @@ def opened(
   Raises:
     DataError: the file cannot be opened, or what is done inside fails.
   """
-  deadline = time.monotonic() + limits.wall_seconds
+  deadline = limits.deadline()
   with sentences(path, limits), open_container(path, limits, what) as container:
     stream = pick(path, container, limits)
     stream.codec_context.thread_count = 1  # many clips at once beat many threads on one
@@ -129,40 +161,79 @@ def check_seconds(
     raise DataError(f'{path}: lasts {seconds:.0f} s, more than {limits.seconds:.0f} s')
 
 
-def measured_seconds(
+@dataclasses.dataclass(frozen=True)
+class Measure:
+  """What the packets of a stream give: its first frames, how many packets, seconds to their end."""
+
+  frames: list[Any]
+  packets: int
+  seconds: float
+
+
+def measure(
   path: File,
   container: av.container.InputContainer,
   stream: av.stream.Stream,
+  limits: Limits,
   deadline: float,
-) -> float:
-  """Seconds from the first frame to the end of the last packet, read after the last key frame.
+  frames: int = 1,
+) -> Measure:
+  """Reads all packets of a stream from its start, and decodes the first few `frames`.
 
   What the header declares is no proof: a download that broke off still declares its full length.
+  Nor are time stamps: one that is damaged must not turn a second into a day.
+
+  Raises:
+    DataError: it is too long or cut off, or its packets are too far apart, too many or too few.
   """
-  first, declared = stream.start_time or 0, _declared_seconds(container, stream)
-  with contextlib.suppress(av.error.FFmpegError):  # where there is no seeking, read on
-    # A second earlier, since at the very end of a wav there is nothing left to read.
-    container.seek(first + int(max(0, declared - 1) / stream.time_base), stream=stream)
-  end = None
+  first, stamps, decoded = stream.start_time or 0, array.array('q'), []
+  end = first
   for packet in container.demux(stream):
+    if len(decoded) < frames:
+      decoded += packet.decode()
     shown = packet.dts if packet.pts is None else packet.pts
-    if shown is not None and not packet.is_corrupt:
-      end = max(end or 0, shown + (packet.duration or 0))
-    if time.monotonic() > deadline:
-      raise DataError(f'{path}: looking for its end took too long')
-  seconds = 0.0 if end is None else float((end - first) * stream.time_base)
+    if shown is not None and packet.size and not packet.is_corrupt and not packet.is_discard:
+      stamps.append(shown)
+      end = max(end, shown + (packet.duration or 0))
+    limits.check_time(path, deadline)
+    if len(stamps) > _FASTEST * limits.seconds:
+      raise DataError(f'{path}: has over {len(stamps) - 1} packets; cut it into clips first')
+  seconds, declared = float((end - first) * stream.time_base), _declared_seconds(container, stream)
+  if seconds > limits.seconds:
+    raise DataError(f'{path}: lasts {seconds:.0f} s, more than {limits.seconds:.0f} s')
   if stream.duration and seconds < declared - max(0.1, 0.02 * declared):
     raise DataError(f'{path}: is cut off, it declares {declared:.2f} s that are not all there')
   if seconds <= 0:
-    raise DataError(f'{path}: lasts no time at all, or its end is missing')
-  return seconds
+    raise DataError(f'{path}: lasts 0 s, or its end is missing')
+  gaps = np.diff(np.sort(np.array([*stamps, first, end], np.float64)))
+  longest = float(gaps.max() * stream.time_base)
+  if longest > limits.gap:
+    raise DataError(
+      f'{path}: has {longest:.0f} s without a packet, more than {limits.gap:g} s: a time stamp is '
+      'damaged, or it is to be cut there'
+    )
+  return Measure(decoded[:frames], len(stamps), seconds)
+
+
+def check_rate(path: File, measured: Measure, declared: float, unit: str) -> float:
+  """Returns how many `unit`s come in a second; DataError where their stream says otherwise."""
+  rate = measured.packets / measured.seconds
+  if rate > _FASTEST or not 1 / _STRAY < rate / declared < _STRAY:
+    raise DataError(
+      f'{path}: has {rate:.3g} {unit} a second by their time stamps, but says {declared:.3g}; they '
+      'are damaged, or it is to be encoded anew'
+    )
+  return rate
 
 
 def open_container(path: File, limits: Limits, what: str) -> av.container.InputContainer:
   """Opens a file, which the caller closes; later errors are FFmpeg's own, see `opened`."""
+  source = _source(path)
   try:
+    begin = first_bytes(path, 12)
     return av.open(
-      _source(path),
+      source,
+      format=next((name for start, name in _STILLS.items() if re.match(start, begin, re.S)), None),
       options={'max_pixels': str(limits.pixels)},  # the frames that FFmpeg decodes while opening
       container_options={
         'format_whitelist': CONTAINERS,

@@ -4,7 +4,7 @@ Times are seconds after the file's first frame; a frame is shown until the next 
 """
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import av
 
@@ -32,6 +32,7 @@ def frames_at(
   moments: Sequence[float],
   begin: float,
   most: int,
+  check: Callable[[], None] = lambda: None,
 ) -> Iterator[Shown]:
   """Yields, perhaps among others, the frames on show at some moments, and decodes few others.
 
@@ -44,15 +45,17 @@ def frames_at(
     moments: in order.
     begin: a moment at or before the first of them.
     most: packets to look at.
+    check: called before each packet, it raises an error where this takes too long.
   """
   # At the beginning of a file there is little to pass over, and not all can be read twice.
-  ends = _find(container, stream, moments, begin, most) if begin else None
+  ends = _find(container, stream, moments, begin, most, check) if begin else None
   if ends is None:
     yield from frames_from(container, stream, begin)
     return
   _seek(container, stream, begin)
   context, missing = stream.codec_context, set(ends)
   for packet in container.demux(stream):
+    check()
     context.skip_frame = 'DEFAULT' if packet.pts in ends else 'NONREF'
     missing.discard(packet.pts)
     frames = packet.decode()
@@ -72,6 +75,7 @@ def _find(
   moments: Sequence[float],
   begin: float,
   most: int,
+  check: Callable[[], None],
 ) -> dict[int, float | None] | None:
   """Time stamps of the frames on show at `moments` -> when the next one is shown, if one is.
 
@@ -80,6 +84,7 @@ def _find(
   _seek(container, stream, begin)
   stamps = []
   for packet in container.demux(stream):
+    check()
     if not packet.size:
       break
     if packet.pts is None or packet.dts is None or len(stamps) == most:

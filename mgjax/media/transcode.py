@@ -31,6 +31,7 @@ def reencode(
   Raises:
     DataError: a frame cannot be decoded, or it is beyond `limits`.
   """
+  limits = limits.begun()
   fps = probe(file, limits).fps
   pictures = encode_frames(
     stream_frames(file, side, limits), fps=fps, clock=_CLOCK, crf=crf, gop=gop

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import socket
 
 import numpy as np
 import pytest
@@ -106,6 +107,41 @@ def test_every_unusable_file_is_reported_and_none_is_fatal(tmp_path, caplog):
   for entry, part in expected.items():
     assert part in reasons[entry] and str(tmp_path) not in reasons[entry]
   assert '1 clips, 13 rejected' in caplog.text and 'rejected.jsonl' in caplog.text
+
+
+def test_what_lies_in_place_of_a_caption_is_never_waited_for(tmp_path):
+  for name in ('pipe', 'folder', 'socket', 'loop', 'device', 'good'):
+    write_clip(tmp_path / f'clips/{name}.mp4')
+  os.mkfifo(tmp_path / 'clips/pipe.txt')
+  (tmp_path / 'clips/folder.txt').mkdir()
+  with socket.socket(socket.AF_UNIX) as server:
+    here = os.getcwd()
+    os.chdir(tmp_path / 'clips')  # a socket's path may not be long
+    server.bind('socket.txt')
+    os.chdir(here)
+  (tmp_path / 'clips/loop.txt').symlink_to('loop.txt')
+  (tmp_path / 'clips/device.txt').symlink_to('/dev/zero')
+  clips, reasons = rejected(tmp_path / 'clips')
+  assert 'good.mp4' in clips
+  for name in ('pipe', 'folder', 'socket'):
+    assert reasons[f'{name}.mp4'] == f'its caption {name}.txt is not a regular file'
+  assert 'leaves the folder' in reasons['device.mp4']
+
+
+def test_names_of_files_reach_no_terminal_as_they_are(tmp_path, caplog):
+  name = 'a\x1b[31m\x07\u202e'
+  write_clip(tmp_path / 'clips/good.mp4')
+  (tmp_path / f'clips/{name}.mp4').write_bytes(b'no video')
+  (tmp_path / f'clips/{name}2.mp4').write_bytes(b'')
+  (tmp_path / f'clips/{name}.json').touch()
+  write_clip(tmp_path / f'clips/{name}3.mp4').with_suffix('.txt').write_bytes(b'\xff')
+  clips, reasons = rejected(tmp_path / 'clips')
+  assert set(clips) == {'good.mp4'} and len(reasons) == 4
+  assert reasons[f'{name}.mp4'] == 'is not a video, or its header is damaged or missing'
+  assert caplog.text.replace('\n', '').isprintable()
+  with pytest.raises(DataError) as refusal:
+    probe_video(tmp_path / f'clips/{name}.mp4', {'bucket': WANTED})
+  assert str(refusal.value).isprintable() and 'a\\x1b[31m\\x07\\u202e.mp4' in str(refusal.value)
 
 
 def test_a_report_in_the_folder_is_not_taken_for_an_entry(tmp_path):

@@ -213,6 +213,22 @@ def test_a_still_image_is_a_video_of_one_frame(tmp_path, suffix):
   assert 'ends at' in reason(path, frames=16)
 
 
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp', 'gif'])
+@pytest.mark.parametrize('name', ['a', 'a%03d', 'a{b}*?'])
+def test_a_photograph_is_read_whatever_its_size_and_name(tmp_path, suffix, name):
+  path = tmp_path / f'{name}.{suffix}'
+  noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3)).astype(np.uint8)
+  Image.fromarray(noise).save(path)
+  assert path.stat().st_size > 4096
+  assert (probe(path).height, probe(path).width) == (96, 128)
+  assert read_clip(path, frames=1, size=(32, 32), fps=1).std() > 0
+
+
+def test_what_is_called_a_photograph_but_is_a_film_is_one(tmp_path):
+  write_video(tmp_path / 'a.jpg', smooth(), fps=25)
+  assert probe(tmp_path / 'a.jpg').frames == 12
+
+
 def test_a_turned_photograph_is_read_upright(tmp_path):
   exif = Image.Exif()
   exif[0x0112] = 6  # orientation: turn clockwise

@@ -45,12 +45,12 @@ def make_row(
     source: where it came from.
     start: the second from which on it counts, if not all of it does.
     full: whether to decode all of it.
-    limits: what it may cost.
+    limits: what it may cost, all calls together.
 
   Raises:
     DataError: as `video.probe`, or it ends before `start`.
   """
-  blob = Blob(source, data)
+  blob, limits = Blob(source, data), limits.begun()
   info = probe(blob, limits)
   if full:
     decode_all(blob, limits)

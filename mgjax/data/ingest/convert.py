@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mgjax.core.errors import DataError, StorageError
+from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.entries import Rejected, commonest
 from mgjax.data.ingest.inputs import Input, Inputs
@@ -27,6 +27,7 @@ from mgjax.media.transcode import reencode
 REJECTED = 'rejected.jsonl'
 _HELD = 128 << 20  # bytes of clips that are read but not yet written; one more may be
 _MEGABYTE = 1 << 20
+_PATIENCE = 10  # times the limit of a file's wall time, until its process is taken for stuck
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,8 @@ def convert(
   missing = writer.missing_shards(process, processes)
   done, total = 0, sum(len(writer.shard_rows(shard)) for shard in missing)
   progress(0, total)
-  with _workers(functools.partial(_row, treatment, limits), threads, isolate) as workers:
+  row = functools.partial(_row, treatment, limits)
+  with _workers(row, threads, isolate, _PATIENCE * limits.wall_seconds) as workers:
     for shard in missing:
       rejected: list[Rejected] = []
       indices = writer.shard_rows(shard)
@@ -122,10 +124,10 @@ def convert(
   return _finish(writer, directory, len(inputs))
 
 
-def _workers(function: Callable[[Any], Any], count: int, isolate: bool) -> Workers:
+def _workers(function: Callable[[Any], Any], count: int, isolate: bool, seconds: float) -> Workers:
   cores = os.cpu_count() or 1
   if isolate:
-    return Isolated(function, count or min(16, cores), _deadly)
+    return Isolated(function, count or min(16, cores), _deadly, seconds)
   return Workers(function, count or min(16, 4 * cores))
 
 
@@ -190,7 +192,7 @@ def _row(
       raise DataError(
         f'has {each.size / _MEGABYTE:.0f} MB, more than {treatment.megabytes}; cut it into clips'
       )
-    data = each.load()
+    data, limits = each.load(), limits.begun()
     row = make_row(
       data, each.caption, each.name, start=each.start, full=treatment.full, limits=limits
     )
@@ -208,6 +210,6 @@ def _row(
   except StorageError:
     raise  # what is read next would fail as well: better to stop and go on another day
   except DataError as error:
-    return Rejected(each.name, str(error).removeprefix(f'{each.name}: '))
+    return Rejected(each.name, str(error).removeprefix(printable(f'{each.name}: ', keep='\n')))
   except Exception as error:  # whatever a stranger's file brings about must not end the run
     return Rejected(each.name, f'cannot be used ({type(error).__name__}: {error!s:.200})')

@@ -22,7 +22,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import DataError, printable
 
 _MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
 _CAPTION_BYTES = 65_536
@@ -109,7 +109,8 @@ def commonest(rejected: Sequence[Rejected]) -> str:
   for entry in rejected:
     alike[re.sub(r'\d+(\.\d+)?', '0', entry.reason)].append(entry.reason)
   groups = sorted(alike.values(), key=len, reverse=True)[:3]
-  return f' ({"; ".join(f"{len(group)} x {group[0]}" for group in groups)})' if groups else ''
+  told = '; '.join(f'{len(group)} x {printable(group[0])}' for group in groups)
+  return f' ({told})' if groups else ''
 
 
 def _folder_entries(
@@ -230,7 +231,10 @@ def _resolved(root: pathlib.Path, name: str) -> pathlib.Path:
 
 def _read_caption(root: pathlib.Path, path: pathlib.Path) -> str:
   try:
-    with _resolved(root, str(path.relative_to(root))).open('rb') as file:
+    found = _resolved(root, str(path.relative_to(root)))
+    if not found.is_file():  # opening a pipe or a device could wait for ever
+      raise DataError(f'its caption {path.name} is not a regular file')
+    with found.open('rb') as file:
       return file.read(_CAPTION_BYTES).decode('utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
     raise DataError(f'its caption {path.name} cannot be read as UTF-8 text: {error}') from error

@@ -52,7 +52,7 @@ def open_inputs(
 
 
 def _ending(path: pathlib.Path, suffixes: tuple[str, ...]) -> list[pathlib.Path]:
-  """The files at or below a path whose names end so, but hidden ones, in order."""
+  """The files at or below a path whose names end so, but hidden ones and pipes, in order."""
   if path.is_file():
     return [path] if path.suffix.lower() in suffixes else []
   return sorted(
@@ -61,5 +61,6 @@ def _ending(path: pathlib.Path, suffixes: tuple[str, ...]) -> list[pathlib.Path]
     for name in names
     if name.lower().endswith(suffixes)
     and not name.startswith('.')
+    and os.path.isfile(os.path.join(here, name))  # opening a pipe could wait for ever
     and not any(part.startswith('.') for part in pathlib.Path(here).relative_to(path).parts)
   )

@@ -16,7 +16,9 @@ from mgjax.data.ingest.entries import Rejected
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.records.reader import Records, verify_records
+from mgjax.media.containers import Limits
 from mgjax.media.video import read_clip
+from tests.media.test_deadlines import long_gif
 from tests.media.test_video import numbered_file, numbers
 
 
@@ -208,6 +210,37 @@ def test_a_clip_that_kills_its_decoder_is_rejected_alone(tmp_path, data):
   assert [row['source'] for row in Records(tmp_path)] == [
     f'clip {i}' for i in range(14) if i not in (4, 11)
   ]
+
+
+def test_a_clip_without_end_is_rejected_in_time_and_those_behind_it_are_taken(tmp_path, data):
+  endless = long_gif(tmp_path / 'a.gif', count=9000).read_bytes()
+
+  class Slow(Made):
+    def load(self, index):
+      return endless if index == 0 else self.data
+
+  treatment = ConvertOptions(full=True, reencode=True)
+  convert(Slow(data, 6), tmp_path / 'out', treatment, limits=Limits(wall_seconds=1.0))
+  assert reasons(tmp_path / 'out') == {'clip 0': 'reading it took over 1 s'}
+  assert len(Records(tmp_path / 'out')) == 5
+
+
+def test_names_and_reasons_are_printable_whatever_files_are_called(tmp_path, data):
+  class Coloured(Made):
+    def between(self, first, last):
+      for each in super().between(first, last):
+        yield Input(f'{each.name} \x1b[31m\u202e\udcff.mp4', each.caption, each.size, each.load)
+
+    def load(self, index):
+      if index == 1:
+        raise ZeroDivisionError('\x1b[2J')
+      return super().load(index)
+
+  outcome = convert(Coloured(data, 3), tmp_path)
+  assert str(outcome).isprintable() and '\\x1b[2J' in str(outcome)
+  lines = (tmp_path / 'rejected.jsonl').read_text()
+  assert lines.replace('\n', '').isprintable()
+  assert reasons(tmp_path).popitem()[1] == 'is not a video, or its header is damaged or missing'
 
 
 def test_what_only_a_strangers_file_can_bring_about_does_not_end_the_run(tmp_path, data):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -241,3 +242,16 @@ def test_a_disk_that_is_gone_is_told_from_a_missing_file(tmp_path):
   (tmp_path / 'tars' / '0.tar').unlink()
   with pytest.raises(StorageError, match='cannot be read any more'):
     tars[0]
+
+
+def test_a_pipe_among_the_clips_is_listed_and_never_waited_for(tmp_path):
+  for name in ('a.tar', 'b.parquet', 'c.mp4', 'd.csv'):
+    os.mkfifo(tmp_path / name)
+  inputs = open_inputs(tmp_path)
+  assert [each.name for each in inputs.between(0, len(inputs))] == [
+    'a.tar', 'b.parquet', 'c.mp4', 'd.csv'
+  ]  # fmt: skip
+  assert all(isinstance(each, Rejected) for each in inputs.between(0, len(inputs)))
+  for name in ('a.tar', 'b.parquet', 'd.csv'):
+    with pytest.raises(DataError, match='neither a folder nor'):
+      open_inputs(tmp_path / name)
