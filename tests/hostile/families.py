@@ -1,6 +1,10 @@
 """All families of hostile inputs, by the name that the table gives them."""
 
-from tests.hostile import side_files
+from tests.hostile import side_files, weight_bombs, weight_files
 from tests.hostile.family import Family
 
-FAMILIES: tuple[Family, ...] = (*side_files.FAMILIES,)
+FAMILIES: tuple[Family, ...] = (
+  *side_files.FAMILIES,
+  *weight_files.FAMILIES,
+  *weight_bombs.FAMILIES,
+)

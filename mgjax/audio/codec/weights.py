@@ -102,7 +102,8 @@ def published_fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
   Raises:
     ConfigError: a tensor that tells them is missing.
   """
-  levels = sum(bool(re.fullmatch(r'encoder\.block\.\d+\.block\.4\.bias', name)) for name in tensors)
+  # One figure: each level doubles the width, and is made before it is compared with its tensors.
+  levels = sum(bool(re.fullmatch(r'encoder\.block\.\d\.block\.4\.bias', name)) for name in tensors)
   width, channels, _ = _shape(tensors, 'encoder.block.0')
   downs = [_shape(tensors, f'encoder.block.{level + 1}.block.4') for level in range(levels)]
   return {
@@ -128,7 +129,7 @@ def transformers_fields(tensors: Mapping[str, np.ndarray], side: str) -> dict[st
   Raises:
     ConfigError: a tensor that tells them is missing.
   """
-  levels = sum(bool(re.fullmatch(r'block\.\d+\.snake1\.alpha', name)) for name in tensors)
+  levels = sum(bool(re.fullmatch(r'block\.\d\.snake1\.alpha', name)) for name in tensors)
   change = 'conv1' if side == 'encoder' else 'conv_t1'
   taps = [_shape(tensors, f'block.{level}.{change}')[2] for level in range(levels)]
   outputs, inputs, _ = _shape(tensors, 'conv1')

@@ -71,6 +71,12 @@ def equal(one, other):
     np.testing.assert_array_equal(array, other[name], strict=True)
 
 
+@pytest.mark.parametrize('number', ['10', '1000000000', '9' * 5000])
+def test_a_level_of_a_great_number_makes_no_great_model(number):
+  more = {f'encoder.block.{number}.block.4.bias': np.ones(1, np.float32)}
+  assert published_fields(drawn() | more) == published_fields(drawn())
+
+
 def test_import_and_export_keep_every_bit():
   params, _ = import_published(drawn(), shapes(CODEC))
   equal(export_published(params), drawn())
