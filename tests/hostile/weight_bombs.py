@@ -9,12 +9,8 @@ import numpy as np
 
 from tests.hostile.family import Family
 from tests.hostile.mutations import Rng, pick
-from tests.hostile.weight_files import (
-  BESIDE,
-  many_entries,
-  read_guarded_pickle,
-  read_limited_safetensors,
-)
+from tests.hostile.weight_files import BESIDE, read_guarded_pickle
+from tests.hostile.weight_headers import many_entries, read_limited_safetensors
 from tests.torch_files import Storage, dumps, tensor, write
 
 _REBUILD = b'ctorch._utils\n_rebuild_tensor_v2\n'

@@ -1,6 +1,7 @@
 """Reads named tensors from safetensors files and checks them against what a model needs."""
 
 import contextlib
+import math
 import os
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
@@ -19,6 +20,7 @@ _PICKLES = (b'PK', b'\x80\x02')  # of PyTorch, now and long ago
 # A header may bring a tokenizer of 20 MB in its metadata, and has some commas a tensor.
 _LARGEST_HEADER = 20 << 20
 _MOST_COMMAS = 1 << 17
+_LARGEST_EMPTY = 1 << 20
 
 
 def read_tensors(
@@ -39,12 +41,22 @@ def read_tensors(
     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     metadata = file.metadata() or {}
   for name, tensor in tensors.items():
+    if is_boundless(tensor.shape):
+      raise ConfigError(
+        f'{shown(name)} in {os.fspath(path)!r} is empty and of shape {tensor.shape}; expected '
+        f'axes of at most {_LARGEST_EMPTY} places together'
+      )
     if not anything and not are_finite_floats(tensor):
       raise ConfigError(
         f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype} or not finite; expected finite '
         'floats'
       )
   return tensors, metadata
+
+
+def is_boundless(shape: tuple[int, ...]) -> bool:
+  """Returns whether an empty tensor has axes so long that sums over the others would not fit."""
+  return 0 in shape and math.prod(max(size, 1) for size in shape) > _LARGEST_EMPTY
 
 
 def are_finite_floats(tensor: np.ndarray) -> bool:

@@ -34,6 +34,7 @@ def write(path, header, data=b'', size=None):
     ({'a': EMPTY | {'dtype': 'F8_E4M3'}}, None, 'is not a readable .safetensors file'),
     ({'a': EMPTY | {'shape': [0] * 65}}, None, 'is not a readable .safetensors file'),
     ({'a': EMPTY | {'shape': [2**63, 2]}}, None, 'is not a readable .safetensors file'),
+    ({'a': EMPTY | {'shape': [2**40, 0]}}, None, 'is empty and of shape'),
     (b'[' * 10**6, None, 'is not a readable .safetensors file'),
   ],
 )

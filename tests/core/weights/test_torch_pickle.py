@@ -133,6 +133,7 @@ EMPTY = tensor(FOUR, 0, (2**40, 0), (1, 1))
     (tensor(tensor(FOUR, 0, (3, 0), (0, 1)), 0, (250_000,), (1,)), 'of no storage'),
     (tensor(tensor(FOUR, 0, (4,), (1,)), 0, (4,), (1,)), 'of no storage'),
     (EMPTY, 'lies outside of its storage'),
+    (tensor(FOUR, 0, (2**40, 0), (0, 1)), 'lies outside of its storage'),
     (crafted(FOUR, 0.0, (4,), (1,)), 'of no whole sizes'),
     (crafted(FOUR, 0, (True,), (1,)), 'of no whole sizes'),
     (crafted(FOUR, 0, (4.0,), (1,)), 'of no whole sizes'),
