@@ -26,4 +26,5 @@ def test_one_tensor_that_claims_a_great_width_makes_nothing(shape, tmp_path):
   }
   folder = write_folder(tmp_path, 'plain', tensors, block_out_channels=...)
   with pytest.raises(ConfigError, match=r'do not make this model|is empty and of shape'):
+    assert FORMAT.read is not None
     FORMAT.read(tae.get_config().model.to_dict(), folder, seed=0, keep_type=False)

@@ -88,6 +88,7 @@ def test_one_tensor_that_claims_a_great_width_makes_nothing(shape, tmp_path):
   save_file(tensors, tmp_path / 'a.safetensors')
   fields = codec.get_config().model.to_dict()
   with pytest.raises(ConfigError, match=r'do not make this model|is empty and of shape'):
+    assert FORMAT.read is not None
     FORMAT.read(fields, tmp_path / 'a.safetensors', seed=0, keep_type=False)
 
 
