@@ -57,8 +57,9 @@ class CheckpointError(MgjaxError):
 
 
 def first_line(error: Exception) -> str:
-  """Returns the first line of an error's message, or the error's name if it has none."""
-  return (str(error).splitlines() or [type(error).__name__])[0][:200]
+  """Returns the first line of an error's message, or the error's name if it has none; escaped."""
+  line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+  return line if line.isprintable() else ascii(line)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -281,7 +281,8 @@ def _read_fields(tensors: Tensors, groups: int) -> dict[str, Any]:
       )
     return tensors[f'{name}.weight'].shape[0]
 
-  matches = [re.match(r'encoder\.down_blocks\.(\d+)\.resnets\.(\d+)\.', name) for name in tensors]
+  # One figure: a model of a billion blocks would be made before it is compared with its tensors.
+  matches = [re.match(r'encoder\.down_blocks\.(\d)\.resnets\.(\d)\.', name) for name in tensors]
   found = [(int(match[1]), int(match[2])) for match in matches if match] or [(0, 0)]
   levels, blocks = (1 + max(counts) for counts in zip(*found, strict=True))
   widths = tuple(width(f'encoder.down_blocks.{i}.resnets.0.conv2') for i in range(levels))

@@ -13,10 +13,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float, Tree
+from mgjax.core.weights.tensors import open_tensors, shown
 from mgjax.nn.conv import SpatialConv
 from mgjax.nn.linear import ONES, parameter
 
@@ -168,11 +168,11 @@ def read_perceptual(path: str | os.PathLike[str]) -> Tree:
       f'package is installed, {COMMAND} makes one'
     )
   try:
-    with safetensors.safe_open(path, 'numpy') as file:
+    with open_tensors(path) as file:
       names = [name for name in file.keys() if not name.startswith('classifier.')]  # noqa: SIM118
       tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
-  except safetensors.SafetensorError as error:
-    raise ConfigError(f'{path} cannot be read ({error}); make it again: {COMMAND}') from error
+  except ConfigError as error:
+    raise ConfigError(f'{error}; make it again: {COMMAND}') from error
   try:
     _check_scaling(tensors)
     return _arrange(_match(tensors))
@@ -217,7 +217,7 @@ def _match(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _some(names: list[str]) -> str:
   more = [f'{len(names) - 3} more'] if len(names) > 3 else []
-  return ', '.join(names[:3] + more)
+  return ', '.join([*map(shown, names[:3]), *more])
 
 
 def _arrange(tensors: dict[str, np.ndarray]) -> Tree:

@@ -15,7 +15,8 @@ from safetensors.numpy import save
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.core.weights.format import ImportedWeights, WeightFormat
+from mgjax.core.weights.format import ImportedWeights, WeightFormat, understanding
+from mgjax.core.weights.tensors import Tensors
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics
@@ -37,7 +38,8 @@ def _read_image(
   if [stride[1:] for stride in strides] == [stride[1:] for stride in told['strides']]:
     told['strides'] = tuple(strides)
   fields = {**fields, **told}
-  params = inflate(tensors, _with_temporal(make_autoencoder(fields), seed))
+  with understanding(repr(os.fspath(source))):
+    params = _inflated(tensors, make_autoencoder(fields), seed)
   if statistics is None:
     statistics = Statistics.neutral(fields['latent_channels'])
     _log.warning('no config.json tells the scale of the latents: taken as mean 0, deviation 1')
@@ -46,8 +48,8 @@ def _read_image(
   return ImportedWeights(fields, params, {'latents': statistics.as_dict()})
 
 
-def _with_temporal(model: Autoencoder, seed: int) -> Tree:
-  """Initialises temporal parameters; spatial ones, which the file brings, are left as shapes."""
+def _inflated(tensors: Tensors, model: Autoencoder, seed: int) -> Tree:
+  """Initialises temporal parameters; spatial ones are those of the file."""
 
   @jax.jit
   def temporal(key: jax.Array) -> dict[str, jax.Array]:
@@ -56,8 +58,9 @@ def _with_temporal(model: Autoencoder, seed: int) -> Tree:
 
   key = jax.random.key(seed)
   shapes = jax.eval_shape(functools.partial(_init, model, {}), key)
+  inflate(tensors, shapes)  # one tensor may claim any width: nothing is made before all fit it
   values = named_leaves(shapes) | temporal(key)
-  return jax.tree.unflatten(jax.tree.structure(shapes), values.values())
+  return inflate(tensors, jax.tree.unflatten(jax.tree.structure(shapes), values.values()))
 
 
 def _write_image(

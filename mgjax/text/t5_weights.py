@@ -93,7 +93,7 @@ def t5_fields(
   named = 'encoder.block.0.layer.{}.weight'
   vocabulary, dim = _shape(tensors, 'shared.weight', 'encoder.embed_tokens.weight')
   buckets, heads = _shape(tensors, f'encoder.block.0.{_BIAS}')
-  layers = {int(m[1]) for name in tensors if (m := re.match(r'encoder\.block\.(\d+)\.', name))}
+  layers = {m[1] for name in tensors if (m := re.match(r'encoder\.block\.(\d+)\.', name))}
   query, _ = _shape(tensors, named.format('0.SelfAttention.q'))
   gated = named.format('1.DenseReluDense.wi_0') in tensors
   mlp_dim, _ = _shape(tensors, named.format(f'1.DenseReluDense.{"wi_0" if gated else "wi"}'))

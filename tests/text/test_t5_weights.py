@@ -55,6 +55,13 @@ def test_sizes_are_read_from_tensors_and_config(name):
   assert t5_fields(tensors(name)) == seen
 
 
+@pytest.mark.parametrize('number', ['1000000000', '9' * 5000])
+def test_a_layer_of_a_great_number_is_one_layer_more(number):
+  given = tensors('t5_1_1')
+  more = {f'encoder.block.{number}.layer.0.layer_norm.weight': np.ones(1, np.float32)}
+  assert t5_fields(given | more)['depth'] == t5_fields(given)['depth'] + 1
+
+
 @pytest.mark.parametrize('keep', [False, True])
 @pytest.mark.parametrize('dtype', ['float32', 'float16', 'bfloat16'])
 def test_an_encoder_goes_back_bit_by_bit(dtype, keep, tmp_path, caplog):

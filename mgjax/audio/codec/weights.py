@@ -26,7 +26,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.core.weights.format import ImportedWeights, WeightFormat
+from mgjax.core.weights.format import ImportedWeights, WeightFormat, understanding
 from mgjax.core.weights.names import arrange
 from mgjax.core.weights.tensors import Tensors, read_tensors
 from mgjax.core.weights.torch_pickle import SUFFIXES, read_pickle
@@ -102,7 +102,8 @@ def published_fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
   Raises:
     ConfigError: a tensor that tells them is missing.
   """
-  levels = sum(bool(re.fullmatch(r'encoder\.block\.\d+\.block\.4\.bias', name)) for name in tensors)
+  # One figure: each level doubles the width, and is made before it is compared with its tensors.
+  levels = sum(bool(re.fullmatch(r'encoder\.block\.\d\.block\.4\.bias', name)) for name in tensors)
   width, channels, _ = _shape(tensors, 'encoder.block.0')
   downs = [_shape(tensors, f'encoder.block.{level + 1}.block.4') for level in range(levels)]
   return {
@@ -128,7 +129,7 @@ def transformers_fields(tensors: Mapping[str, np.ndarray], side: str) -> dict[st
   Raises:
     ConfigError: a tensor that tells them is missing.
   """
-  levels = sum(bool(re.fullmatch(r'block\.\d+\.snake1\.alpha', name)) for name in tensors)
+  levels = sum(bool(re.fullmatch(r'block\.\d\.snake1\.alpha', name)) for name in tensors)
   change = 'conv1' if side == 'encoder' else 'conv_t1'
   taps = [_shape(tensors, f'block.{level}.{change}')[2] for level in range(levels)]
   outputs, inputs, _ = _shape(tensors, 'conv1')
@@ -277,15 +278,19 @@ def _read_dac(
   del keep_type  # trained, so float32
   tensors = read_pickle(source) if os.fspath(source).endswith(SUFFIXES) else read_tensors(source)[0]
   side = transformers_side(tensors)
-  told = transformers_fields(tensors, side) if side else published_fields(tensors)
-  fields = {**fields, **told}
-  init = functools.partial(_init, make_codec(fields), {})
   key = jax.random.key(seed)
+  with understanding(repr(os.fspath(source))):
+    told = transformers_fields(tensors, side) if side else published_fields(tensors)
+    fields = {**fields, **told}
+    init = functools.partial(_init, make_codec(fields), {})
+    shapes = jax.eval_shape(init, key)
   if side:
+    # One tensor may claim any width: nothing is made before all fit it.
+    import_transformers(tensors, shapes, side)
     params = import_transformers(tensors, jax.jit(init)(key), side)
     _log.warning("the file holds DAC's %s alone; the rest of the codec starts anew", side)
   else:
-    params, skipped = import_published(tensors, jax.eval_shape(init, key))
+    params, skipped = import_published(tensors, shapes)
     if skipped:
       _log.warning('%d tensors of a watermark are left out: sound will bear none', skipped)
   _log.info('latents are taken as mean 0, deviation 1, as DAC-VAE publishes them')

@@ -1,6 +1,7 @@
 """Reads named tensors from safetensors files and checks them against what a model needs."""
 
 import contextlib
+import math
 import os
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
@@ -10,18 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, first_line
 
 Tensors = dict[str, np.ndarray]
 
 SHOWN = 3  # names in a message
 _PICKLES = (b'PK', b'\x80\x02')  # of PyTorch, now and long ago
+# A header may bring a tokenizer of 20 MB in its metadata, and has some commas a tensor.
+_LARGEST_HEADER = 20 << 20
+_MOST_COMMAS = 1 << 17
+_LARGEST_EMPTY = 1 << 20
 
 
 def read_tensors(
   path: str | os.PathLike[str], *, anything: bool = False
 ) -> tuple[Tensors, dict[str, str]]:
   """Reads the tensors and the metadata of a .safetensors file.
+
+  Memory is bounded by three times the size of the file and 100 MB.
 
   Args:
     path: of the file.
@@ -30,15 +37,26 @@ def read_tensors(
   Raises:
     ConfigError: there is no such file, or it is of another kind or holds no finite floats.
   """
-  with _opened(path) as file:
+  with open_tensors(path) as file:
     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     metadata = file.metadata() or {}
   for name, tensor in tensors.items():
+    if is_boundless(tensor.shape):
+      raise ConfigError(
+        f'{shown(name)} in {os.fspath(path)!r} is empty and of shape {tensor.shape}; expected '
+        f'axes of at most {_LARGEST_EMPTY} places together'
+      )
     if not anything and not are_finite_floats(tensor):
       raise ConfigError(
-        f'{name} in {os.fspath(path)!r} is of {tensor.dtype} or not finite; expected finite floats'
+        f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype} or not finite; expected finite '
+        'floats'
       )
   return tensors, metadata
+
+
+def is_boundless(shape: tuple[int, ...]) -> bool:
+  """Returns whether an empty tensor has axes so long that sums over the others would not fit."""
+  return 0 in shape and math.prod(max(size, 1) for size in shape) > _LARGEST_EMPTY
 
 
 def are_finite_floats(tensor: np.ndarray) -> bool:
@@ -52,17 +70,35 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
   Raises:
     ConfigError: there is no such file, or it is of another kind.
   """
-  with _opened(path) as file:
+  with open_tensors(path) as file:
     return file.metadata() or {}
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+def open_tensors(path: str | os.PathLike[str]) -> Iterator[Any]:
+  """Yields a .safetensors file as the library opens it, once its header is known to be no bomb.
+
+  Raises:
+    ConfigError: there is no such file, or it is of another kind, or what is read of it is damaged.
+  """
   try:
+    _check_header(path)
     with safe_open(path, 'numpy') as file:
       yield file
   except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
     raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
+
+
+def _check_header(path: str | os.PathLike[str]) -> None:
+  """Raises if the header makes much more than it takes: an entry of 10 bytes may make 300."""
+  if not os.path.isfile(path):
+    raise OSError('there is no such file')
+  with open(path, 'rb') as file:
+    size = int.from_bytes(file.read(8), 'little')
+    if size > (most := max(_LARGEST_HEADER, os.path.getsize(path) // 8)):
+      raise ValueError(f'its header has {size} bytes, at most {most} are read')
+    if (commas := file.read(size).count(b',')) > _MOST_COMMAS:
+      raise ValueError(f'its header has {commas} commas, at most {_MOST_COMMAS} are read')
 
 
 def _why_unreadable(path: pathlib.Path, error: Exception) -> str:
@@ -73,7 +109,7 @@ def _why_unreadable(path: pathlib.Path, error: Exception) -> str:
           f'{os.fspath(path)!r} is a pickle, which may run any code when it is read; save the '
           'model with safetensors, as diffusers does by default'
         )
-  return f'{os.fspath(path)!r} is not a readable .safetensors file: {error}'
+  return f'{os.fspath(path)!r} is not a readable .safetensors file: {first_line(error)}'
 
 
 def check_complete(
@@ -103,7 +139,13 @@ def check_agrees(said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 def listed(kinds: Mapping[str, Collection[str]]) -> str:
   """Says '2 missing (a, b), 5 unknown (c, d, e, ...)'."""
   return ', '.join(
-    f'{len(names)} {kind} ({", ".join([*names][:SHOWN])}{", ..." * (len(names) > SHOWN)})'
+    f'{len(names)} {kind} ({", ".join(map(shown, [*names][:SHOWN]))}'
+    f'{", ..." * (len(names) > SHOWN)})'
     for kind, names in kinds.items()
     if names
   )
+
+
+def shown(name: str) -> str:
+  """Returns a name from a file as a message shows it: cut, and escaped where that is needed."""
+  return (name if name.isprintable() else ascii(name))[:200]

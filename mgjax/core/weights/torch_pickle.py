@@ -3,18 +3,16 @@
 import io
 import math
 import os
-import pickle
-import pickletools
 import zipfile
 import zlib
-from collections import OrderedDict
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.errors import ConfigError
-from mgjax.core.weights.tensors import Tensors
+from mgjax.core.errors import ConfigError, first_line
+from mgjax.core.weights.pickles import LARGEST, Name, run_pickle
+from mgjax.core.weights.tensors import Tensors, is_boundless
 
 SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin')
 _TYPES = {
@@ -22,119 +20,151 @@ _TYPES = {
   'BFloat16Storage': jnp.bfloat16, 'LongStorage': np.int64, 'IntStorage': np.int32,
   'BoolStorage': np.bool_,
 }  # fmt: skip
+_MOST_AXES = 8
+_LARGEST_LIST = 2 << 20  # of members; in memory it is 13 times as large
 
 
 def read_pickle(path: str | os.PathLike[str]) -> Tensors:
   """Reads the tensors of a file that `torch.save` wrote of a model or of its state.
 
   A pickle may run any code; here it makes tensors, numbers, texts and their lists and dictionaries,
-  and whatever else it names is refused. Files are zipped since PyTorch 1.6, and those before are
-  not read. A dictionary's entry 'state_dict' is taken for the whole. Memory is bounded by the size
-  of the file: what is in it is stored and not compressed, as PyTorch does it, no storage is read
-  twice, and all tensors together are at most twice as large as the storages (weights may be tied).
+  and whatever else it calls is refused. Files are zipped since PyTorch 1.6, and those before are
+  not read. A dictionary's entry 'state_dict' is taken for the whole. Memory is bounded by three
+  times the size of the file and 100 MB: what is in it is stored and not compressed, as PyTorch does
+  it, no storage is read twice, and all tensors of one are at most twice as large as it is (weights
+  may be tied).
 
   Raises:
-    ConfigError: there is no such file, it is damaged or of another kind, or names anything else.
+    ConfigError: there is no such file, it is damaged or of another kind, or calls anything else.
   """
   try:
-    with zipfile.ZipFile(path) as archive:
-      _check_stored(archive, os.path.getsize(path))
-      (name,) = [name for name in archive.namelist() if name.endswith('/data.pkl')]
-      pickled = archive.read(name)
-      _check_memo(pickled)
-      found = _Unpickler(archive, name, pickled).load()
-  except (OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, ArithmeticError,
-          MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError
-          ) as error:  # fmt: skip
+    found = _read(path)
+  except (OSError, ValueError, LookupError, EOFError, ArithmeticError, MemoryError, RuntimeError,
+          zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
     raise ConfigError(
-      f'{os.fspath(path)!r} is not a readable file of tensors of PyTorch: {error}; save the state '
-      'of the model with safetensors'
+      f'{os.fspath(path)!r} is not a readable file of tensors of PyTorch: {first_line(error)}; '
+      'save the state of the model with safetensors'
     ) from error
   if isinstance(found, dict) and isinstance(found.get('state_dict'), dict):
     found = found['state_dict']
-  if not isinstance(found, dict) or not all(isinstance(x, np.ndarray) for x in found.values()):
+  if not isinstance(found, dict) or not all(
+    isinstance(name, str) and isinstance(tensor, np.ndarray) for name, tensor in found.items()
+  ):
     raise ConfigError(f'{os.fspath(path)!r} holds no dictionary of tensors; expected a state')
-  return dict(found)
+  return found
 
 
-class _Storage:
-  """Stands for a class of storages, which names a type alone."""
+def _read(path: str | os.PathLike[str]) -> Any:
+  if not os.path.isfile(path):
+    raise OSError('there is no such file')
+  with _File(path) as file, zipfile.ZipFile(file) as archive:
+    file.most = os.path.getsize(path)
+    _check_stored(archive, file.most)
+    pickles = [each for each in archive.infolist() if each.filename.endswith('/data.pkl')]
+    if len(pickles) != 1:
+      raise ValueError(f'it holds {len(pickles)} pickles')
+    (pickled,) = pickles
+    if pickled.file_size > LARGEST:
+      raise ValueError(f'its pickle has {pickled.file_size} bytes, at most {LARGEST} are read')
+    storages = _Storages(archive, pickled.filename.removesuffix('data.pkl'))
+    return run_pickle(archive.read(pickled), _call, storages.load)
 
-  def __init__(self, dtype: Any):
-    self.dtype = np.dtype(dtype)
 
+class _File(io.FileIO):
+  """Reads at most so many bytes at once, as zipfile reads the whole list of members."""
 
-class _Bytes:
-  """The numbers of one storage; a pickle can get none but by `persistent_load`."""
+  most = _LARGEST_LIST
 
-  def __init__(self, numbers: np.ndarray):
-    self.numbers, self.left = numbers, 2 * numbers.nbytes
+  def read(self, size: int | None = -1, /) -> bytes | Any:
+    if size is not None and size > self.most:
+      raise ValueError(f'its list of members has {size} bytes, at most {self.most} are read')
+    return super().read(-1 if size is None else size)
 
 
 def _check_stored(archive: zipfile.ZipFile, size: int) -> None:
   """Raises if the members are compressed or together larger than the file: it might be a bomb."""
   members = archive.infolist()
   if any(each.compress_type != zipfile.ZIP_STORED for each in members):
-    raise pickle.UnpicklingError('its members are compressed, which PyTorch does not do')
+    raise ValueError('its members are compressed, which PyTorch does not do')
+  if len({each.filename for each in members}) < len(members):
+    raise ValueError('two of its members have one name')
+  if any(each.compress_size != each.file_size for each in members):
+    raise ValueError('a member has two sizes')
   if sum(each.file_size for each in members) > size:
-    raise pickle.UnpicklingError('its members are larger than the file')
+    raise ValueError('its members are larger than the file')
 
 
-def _check_memo(pickled: bytes) -> None:
-  """Raises if a place of the memo is beyond all that a pickle of this length can have put there.
+class _Storage:
+  """The bytes of one storage, and how many bytes of tensors may still be made of them."""
 
-  The unpickler makes room for every place up to the largest: 5 bytes could ask for gigabytes.
-  """
-  for code, argument, _ in pickletools.genops(pickled):
-    if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and int(argument or 0) > len(pickled):
-      raise pickle.UnpicklingError(f'it puts something at place {argument} of its memo')
+  def __init__(self, data: bytes, dtype: Any):
+    self.data, self.dtype, self.left = data, np.dtype(dtype), 2 * len(data)
+    self.count = len(data) // self.dtype.itemsize
 
 
-class _Unpickler(pickle.Unpickler):
-  def __init__(self, archive: zipfile.ZipFile, name: str, pickled: bytes):
-    super().__init__(io.BytesIO(pickled))
-    self._archive, self._folder = archive, name.removesuffix('data.pkl')
-    self._storages: dict[str, _Bytes] = {}
+class _Storages:
+  """The storages of an archive by their keys."""
 
-  def find_class(self, module: str, name: str) -> Any:
-    if module == 'torch' and name in _TYPES:
-      return _Storage(_TYPES[name])
-    allowed = {
-      ('collections', 'OrderedDict'): OrderedDict,
-      ('torch._utils', '_rebuild_tensor_v2'): _rebuild,
-      ('torch._utils', '_rebuild_parameter'): lambda tensor, *_: tensor,
-    }
-    if (module, name) not in allowed:
-      raise pickle.UnpicklingError(f'it asks for {module}.{name}')
-    return allowed[module, name]
+  def __init__(self, archive: zipfile.ZipFile, folder: str):
+    self._archive, self._folder = archive, folder
+    self._storages: dict[str, _Storage] = {}
+    order = f'{folder}byteorder'
+    if order in archive.namelist() and archive.read(order) != b'little':
+      raise ValueError('its numbers begin with their highest bytes')
 
-  def persistent_load(self, pid: Any) -> _Bytes:
-    kind, storage, key, _, _ = pid
-    if kind != 'storage' or not isinstance(storage, _Storage) or not isinstance(key, str):
-      raise pickle.UnpicklingError(f'it asks for {pid!r:.200}')
+  def load(self, pid: Any) -> _Storage:
+    """Returns the storage that ('storage', type, key, device, count) stands for."""
+    if type(pid) is not tuple or len(pid) != 5:
+      raise ValueError('it asks for something that is no storage')
+    kind, storage, key, _, count = pid
+    if type(kind) is not str or type(storage) is not Name or type(key) is not str:
+      raise ValueError('it asks for something that is no storage')
+    if kind != 'storage' or storage.module != 'torch' or storage.name not in _TYPES:
+      raise ValueError(f'it asks for {storage.module}.{storage.name}')
     if key not in self._storages:
       data = self._archive.read(f'{self._folder}data/{key}')
-      self._storages[key] = _Bytes(np.frombuffer(data, storage.dtype))
-    if self._storages[key].numbers.dtype != storage.dtype:
-      raise pickle.UnpicklingError(f'the storage {key!r:.200} has two types')
-    return self._storages[key]
+      self._storages[key] = _Storage(data, _TYPES[storage.name])
+    found = self._storages[key]
+    if found.dtype != _TYPES[storage.name]:
+      raise ValueError(f'the storage {key[:80]!r} has two types')
+    if type(count) is not int or count * found.dtype.itemsize != len(found.data):
+      raise ValueError(f'the storage {key[:80]!r} has another size than the pickle says')
+    return found
 
 
-def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.ndarray:
+def _call(name: Name, arguments: tuple[Any, ...]) -> Any:
+  match name, arguments:
+    case ('collections', 'OrderedDict'), ():
+      return {}
+    case ('torch._utils', '_rebuild_tensor_v2'), (storage, offset, shape, strides, *_):
+      return _rebuild(storage, offset, shape, strides)
+    case ('torch._utils', '_rebuild_parameter'), (tensor, *_) if type(tensor) is np.ndarray:
+      return tensor
+  raise ValueError(f'it asks for {name.module}.{name.name}')
+
+
+def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
   """Makes a tensor, a copy of numbers of its storage; all that comes from the pickle is checked."""
+  if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
+    raise ValueError('a tensor is of no storage')
+  if len(shape) != len(strides) or len(shape) > _MOST_AXES:
+    raise ValueError(f'a tensor has {len(shape)} sizes and {len(strides)} strides')
   sizes = (offset, *shape, *strides)
-  if not isinstance(storage, _Bytes) or not all(type(each) is int for each in sizes):
-    raise pickle.UnpicklingError('a tensor is of no storage, or of no whole sizes')
-  numbers = storage.numbers
+  if not all(type(each) is int for each in sizes):
+    raise ValueError('a tensor is of no whole sizes')
   # Of an empty tensor too: its places are counted as if every axis had one.
   last = offset + sum(max(n - 1, 0) * step for n, step in zip(shape, strides, strict=True))
-  inside = min(sizes) >= 0 and (last < len(numbers) or (last == 0 and 0 in shape))
-  if not inside or math.prod(shape) > len(numbers):  # by strides of 0 a number may be many
-    raise pickle.UnpicklingError(f'a tensor of shape {shape!r:.200} lies outside of its storage')
-  if 0 in shape:
-    return np.zeros(shape, numbers.dtype)
-  storage.left -= math.prod(shape) * numbers.itemsize
+  inside = min(sizes) >= 0 and (last < storage.count or (last == 0 and 0 in shape))
+  if (
+    not inside or is_boundless(shape) or math.prod(shape) > storage.count
+  ):  # by strides of 0 a number may be many
+    raise ValueError(f'a tensor of shape {shape} lies outside of its storage')
+  size = storage.dtype.itemsize
+  storage.left -= math.prod(shape) * size
   if storage.left < 0:
-    raise pickle.UnpicklingError('its tensors are larger than twice its storages')
-  steps = [step * numbers.itemsize for step in strides]
-  return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps).copy()
+    raise ValueError('its tensors are larger than twice its storages')
+  if 0 in shape:
+    return np.zeros(shape, storage.dtype)
+  # Unlike as_strided, this looks itself whether all places lie inside.
+  steps = [step * size for step in strides]
+  return np.ndarray(shape, storage.dtype, storage.data, offset * size, steps).copy()

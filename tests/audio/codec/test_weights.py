@@ -6,9 +6,12 @@ import json
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from configs.audio import codec
 from mgjax.audio.codec.model import Codec
 from mgjax.audio.codec.weights import (
+  FORMAT,
   export_published,
   import_published,
   import_transformers,
@@ -69,6 +72,24 @@ def equal(one, other):
   assert one.keys() == other.keys()
   for name, array in one.items():
     np.testing.assert_array_equal(array, other[name], strict=True)
+
+
+@pytest.mark.parametrize('number', ['10', '1000000000', '9' * 5000])
+def test_a_level_of_a_great_number_makes_no_great_model(number):
+  more = {f'encoder.block.{number}.block.4.bias': np.ones(1, np.float32)}
+  assert published_fields(drawn() | more) == published_fields(drawn())
+
+
+@pytest.mark.parametrize('shape', [(2**20, 1, 1), (2**20, 1, 0), (2**40, 1, 0)])
+def test_one_tensor_that_claims_a_great_width_makes_nothing(shape, tmp_path):
+  side = {'conv1.weight': shape, 'conv1.bias': (1,), 'block.0.snake1.alpha': (1,)}
+  side |= {'block.0.conv1.weight': (1, 1, 4)}
+  tensors = {name: np.ones(each, np.float32) for name, each in side.items()}
+  save_file(tensors, tmp_path / 'a.safetensors')
+  fields = codec.get_config().model.to_dict()
+  with pytest.raises(ConfigError, match=r'do not make this model|is empty and of shape'):
+    assert FORMAT.read is not None
+    FORMAT.read(fields, tmp_path / 'a.safetensors', seed=0, keep_type=False)
 
 
 def test_import_and_export_keep_every_bit():

@@ -1,7 +1,8 @@
 """Files of PyTorch without PyTorch: what it saves is read, and nothing in it runs."""
 
-import io
+import os
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 
@@ -10,65 +11,13 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.weights.pickles import LARGEST, MOST_INSTRUCTIONS
 from mgjax.core.weights.torch_pickle import read_pickle
+from tests.torch_files import Named, Storage, dumps, tensor, write
 
 
-def write(path, found, storages=()):
-  """A file as torch.save zips it: a pickle, and the numbers of each storage."""
-  with zipfile.ZipFile(path, 'w') as archive:
-    archive.writestr('archive/data.pkl', found if isinstance(found, bytes) else pickle.dumps(found))
-    for key, array in enumerate(storages):
-      archive.writestr(f'archive/data/{key}', np.asarray(array).tobytes())
-  return path
-
-
-class Named:
-  """Pickles as a call of something that is named."""
-
-  def __init__(self, module, name, *arguments):
-    self.module, self.name, self.arguments = module, name, arguments
-
-
-class Storage:
-  """Pickles as a reference to the numbers of a storage."""
-
-  def __init__(self, kind, key, count):
-    self.kind, self.key, self.count = kind, key, count
-
-
-def dumps(found):
-  """Pickles with names that need not exist here."""
-
-  class Global:
-    def __init__(self, module, name):
-      self.module, self.name = module, name
-
-  class Pickler(pickle._Pickler):
-    def persistent_id(self, each):
-      if isinstance(each, Storage):
-        return 'storage', Global('torch', each.kind), str(each.key), 'cpu', each.count
-      return None
-
-    def save(self, each, *arguments, **more):
-      if isinstance(each, Global):
-        self.write(pickle.GLOBAL + f'{each.module}\n{each.name}\n'.encode())
-      elif isinstance(each, Named):
-        self.save(Global(each.module, each.name))
-        self.save(each.arguments)
-        self.write(pickle.REDUCE)
-      else:
-        super().save(each, *arguments, **more)
-
-  buffer = io.BytesIO()
-  Pickler(buffer, protocol=2).dump(found)
-  return buffer.getvalue()
-
-
-def tensor(storage, offset, shape, strides):
-  return Named('torch._utils', '_rebuild_tensor_v2', storage, offset, shape, strides, False, {})
-
-
-def test_tensors_are_read_with_their_strides_and_types(tmp_path):
+@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+def test_tensors_are_read_with_their_strides_and_types(protocol, tmp_path):
   numbers = np.arange(12, dtype=np.float32)
   halves = np.array([1, 2, 3], jnp.bfloat16)
   found = {
@@ -78,9 +27,9 @@ def test_tensors_are_read_with_their_strides_and_types(tmp_path):
       'halves': tensor(Storage('BFloat16Storage', 1, 3), 0, (3,), (1,)),
       'one': tensor(Storage('FloatStorage', 0, 12), 5, (), ()),
     },
-    'metadata': {'rates': [2, 8], 'name': 'dac'},
+    'metadata': {'rates': [2, 8], 'name': 'dac', 'seed': 2**40, 0: (None, True), 1: (0.5, [], ())},
   }
-  read = read_pickle(write(tmp_path / 'a.pth', dumps(found), (numbers, halves)))
+  read = read_pickle(write(tmp_path / 'a.pth', dumps(found, protocol), (numbers, halves)))
   np.testing.assert_array_equal(read['plain'], numbers.reshape(3, 4))
   np.testing.assert_array_equal(read['turned'], numbers.reshape(3, 4)[:, 1:3].T)
   np.testing.assert_array_equal(read['halves'], halves)
@@ -121,16 +70,21 @@ def test_what_is_no_such_file_is_a_sentence(tmp_path):
 
 
 @pytest.mark.oracle
-def test_what_pytorch_saves_is_read(tmp_path):
+@pytest.mark.parametrize('protocol', [2, 3, 4, 5])
+def test_what_pytorch_saves_is_read(protocol, tmp_path):
   torch = pytest.importorskip('torch')
   state = {
     'turned': torch.arange(12.0).reshape(3, 4).T, 'half': torch.ones(3, dtype=torch.float16),
     'wide': torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)), 'whole': torch.tensor(3),
   }  # fmt: skip
-  torch.save({'state_dict': state, 'metadata': {'kwargs': {'strides': [2, 8]}}}, tmp_path / 'a.pth')
+  found = {'state_dict': state, 'metadata': {'kwargs': {'strides': [2, 8]}}}
+  torch.save(found, tmp_path / 'a.pth', pickle_protocol=protocol)
   read = read_pickle(tmp_path / 'a.pth')
-  for name, tensor in state.items():
-    np.testing.assert_array_equal(read[name].astype(np.float64), tensor.detach().double().numpy())
+  for name, each in state.items():
+    np.testing.assert_array_equal(read[name].astype(np.float64), each.detach().double().numpy())
+  module = torch.nn.BatchNorm2d(3)  # whose state has attributes
+  torch.save(module.state_dict(), tmp_path / 'b.pth', pickle_protocol=protocol)
+  assert read_pickle(tmp_path / 'b.pth').keys() == module.state_dict().keys()
 
 
 @pytest.mark.parametrize(
@@ -179,11 +133,13 @@ EMPTY = tensor(FOUR, 0, (2**40, 0), (1, 1))
     (tensor(tensor(FOUR, 0, (3, 0), (0, 1)), 0, (250_000,), (1,)), 'of no storage'),
     (tensor(tensor(FOUR, 0, (4,), (1,)), 0, (4,), (1,)), 'of no storage'),
     (EMPTY, 'lies outside of its storage'),
+    (tensor(FOUR, 0, (2**40, 0), (0, 1)), 'lies outside of its storage'),
     (crafted(FOUR, 0.0, (4,), (1,)), 'of no whole sizes'),
     (crafted(FOUR, 0, (True,), (1,)), 'of no whole sizes'),
     (crafted(FOUR, 0, (4.0,), (1,)), 'of no whole sizes'),
     (crafted('1234', 0, (4,), (1,)), 'of no storage'),
-    (Named('torch._utils', '_rebuild_parameter', Storage('FloatStorage', 0, 4)), 'no dictionary'),
+    (Named('torch._utils', '_rebuild_parameter', FOUR), 'asks for torch._utils._rebuild_parameter'),
+    (Named('collections', 'OrderedDict', [('a', 1)]), 'it asks for collections.OrderedDict'),
   ],
 )
 def test_a_tensor_reads_its_own_storage_and_nothing_else(found, message, tmp_path):
@@ -220,7 +176,162 @@ def test_compressed_members_are_refused(tmp_path):
     read_pickle(tmp_path / 'a.pth')
 
 
-@pytest.mark.parametrize('put', [b'r\xff\xff\xff\x0f', b'p268435455\n'])
-def test_a_place_of_the_memo_that_would_take_gigabytes_is_refused(put, tmp_path):
-  with pytest.raises(ConfigError, match=r'at place 268435455 of its memo'):
-    read_pickle(write(tmp_path / 'a.pth', b'\x80\x02}' + put + b'.'))
+def push(text):
+  return b'X' + struct.pack('<I', len(text)) + text
+
+
+# Pieces of pickles that leave one value.
+STORAGE = dumps(FOUR)[2:-1]
+TENSOR = dumps(tensor(FOUR, 0, (4,), (1,)))[2:-1]
+LONG = dumps(tensor(FOUR, 0, (3, 0), (1, 1)))[2:-1]
+ORDERED = b'ccollections\nOrderedDict\n'
+REBUILD = b'ctorch._utils\n_rebuild_tensor_v2\n'
+
+
+@pytest.mark.parametrize('target', [STORAGE, TENSOR, ORDERED, REBUILD, b')', b']', push(b'x')])
+@pytest.mark.parametrize('name', [b'numbers', b'data', b'left', b'__code__', b'__class__'])
+@pytest.mark.parametrize('slots', [False, True])
+def test_no_attribute_of_anything_can_be_set(target, name, slots, tmp_path):
+  """A storage whose numbers were set to those of a tensor without bytes was read outside of it."""
+  state = b'}' + push(name) + LONG + b's'
+  stream = b'\x80\x02' + target + (b'N' + state + b'\x86' if slots else state) + b'b.'
+  with pytest.raises(ConfigError, match=r'its pickle takes a \w+ for a dict'):
+    read_pickle(write(tmp_path / 'a.pth', stream, [np.ones(4, np.float32)]))
+
+
+@pytest.mark.parametrize(
+  'key',
+  [
+    b')' + b'\x85' * 100_000,  # its hash overflows the stack
+    b')' + b''.join(b'q%ch%ch%c\x86' % (i, i, i) for i in range(99)),  # its hash takes 2^99 steps
+    b')',
+    b'cos\nsystem\n',
+    b'}q\x00',
+    TENSOR,
+  ],
+)
+@pytest.mark.parametrize('put', [b'Ns', b'Nu'])
+def test_a_key_is_a_text_or_a_number(key, put, tmp_path):
+  stream = b'\x80\x02}' + (b'(' if put == b'Nu' else b'') + key + put + b'.'
+  with pytest.raises(ConfigError, match='with other keys than texts and numbers'):
+    read_pickle(write(tmp_path / 'a.pth', stream, [np.ones(4, np.float32)]))
+
+
+@pytest.mark.parametrize(
+  'values',
+  [
+    b']q\x00h\x00a',
+    b'}q\x00' + push(b'x') + b'h\x00s',
+    b')' + b'\x85' * 10_000,
+    b')' + b''.join(b'q%ch%ch%c\x86' % (i, i, i) for i in range(99)),
+  ],
+)
+@pytest.mark.parametrize('where', [b'%b.', REBUILD + b'%bR.', STORAGE + b'%bR.', b'%bQ.',
+                                   b'(' + push(b'storage') + b'%b' + push(b'0') + b'NNtQ.',
+                                   REBUILD + b'(' + STORAGE + b'K\x00%b)\x89NtR.'])  # fmt: skip
+def test_what_holds_itself_or_is_deep_is_a_sentence(values, where, tmp_path):
+  path = write(tmp_path / 'a.pth', b'\x80\x02' + where % values, [np.ones(4, np.float32)])
+  with pytest.raises(ConfigError) as caught:
+    read_pickle(path)
+  assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+  ('stream', 'message'),
+  [
+    (b'}r\xff\xff\xff\x0f.', None),  # a place of the memo: 5 bytes took 6 GB
+    (b'}p268435455\n.', 'the instruction PUT'),
+    (b'}2.', 'the instruction DUP'),
+    (b'}0.', 'the instruction POP'),
+    (b'ios\nsystem\n.', 'the instruction INST'),
+    (b'(cos\nsystem\no.', 'the instruction OBJ'),
+    (ORDERED + b')\x81.', 'the instruction NEWOBJ'),
+    (b'\x82\x01.', 'the instruction EXT1'),
+    (b'Px\n.', 'the instruction PERSID'),
+    (b'\x8b\x00\x00\x00\x00.', 'the instruction LONG4'),
+    (b'\x96' + bytes(8) + b'.', 'the instruction BYTEARRAY8'),
+    (b'\x8a\xff' + b'\x7f' * 255 + b'.', 'a number of 2039 bits'),
+    (b'L' + b'9' * 5000 + b'L\n.', 'is not a readable file'),
+    (b'}K\x01.', 'holds no dictionary of tensors'),
+    (b'}' + b'N' * MOST_INSTRUCTIONS + b'.', f'more than {MOST_INSTRUCTIONS} instructions'),
+    (push(bytes(LARGEST)) + b'.', f'at most {LARGEST} are read'),
+    (b'}K\x01N' + TENSOR + b'u.', 'is not a readable file'),
+    (b'}K\x01' + TENSOR + b's.', 'holds no dictionary of tensors'),
+    (b'\x8c\x02os\x8c\x06sys\ntm\x93)R.', r"it asks for os\.sys"),
+  ],
+)  # fmt: skip
+def test_instructions_that_pytorch_does_not_write_are_refused(stream, message, tmp_path):
+  path = write(tmp_path / 'a.pth', b'\x80\x02' + stream, [np.ones(4, np.float32)])
+  if message is None:
+    assert read_pickle(path) == {}
+    return
+  with pytest.raises(ConfigError, match=message) as caught:
+    read_pickle(path)
+  assert len(str(caught.value)) < 600 and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'archive/byteorder': b'big'}, 'its numbers begin with their highest bytes'),
+    ({'archive/data/0': bytes(12)}, "the storage '0' has another size than the pickle says"),
+    ({'archive/data/0': bytes(17)}, "the storage '0' has another size than the pickle says"),
+    ({'another/data.pkl': dumps({})}, 'it holds 2 pickles'),
+    ({'archive/data.pkl': None}, 'it holds 0 pickles'),
+    ({'archive/data/0': None}, 'There is no item named'),
+    ({'archive/data/0': None, 'archive/data/\x1b[31m': bytes(16)}, 'There is no item named'),
+  ],
+)
+def test_members_that_do_not_fit_the_pickle_are_refused(changes, message, tmp_path):
+  path = write(tmp_path / 'a.pth', dumps({'a': tensor(FOUR, 0, (4,), (1,))}), [np.ones(4, 'f')])
+  with zipfile.ZipFile(path) as archive:
+    members = {each: archive.read(each) for each in archive.namelist()} | changes
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name, data in members.items():
+      if data is not None:
+        archive.writestr(name, data)
+  with pytest.raises(ConfigError, match=message):
+    read_pickle(path)
+
+
+def test_members_that_lie_about_themselves_are_refused(tmp_path):
+  """Two of one name, one range of the file by two names, two sizes, and a list of a million."""
+  path = write(tmp_path / 'a.pth', dumps({'a': tensor(FOUR, 0, (4,), (1,))}), [np.ones(4, 'f')])
+  data = path.read_bytes()
+
+  def refused(changed, message):
+    path.write_bytes(changed)
+    with pytest.raises(ConfigError, match=message):
+      read_pickle(path)
+
+  refused(data.replace(b'archive/data/0', b'archive/version'[:14]), 'is not a readable file')
+  at = data.index(b'PK\1\2')
+  entry = data[at : data.index(b'PK\1\2', at + 1)]
+
+  def listed(entries):
+    end = data.index(b'PK\5\6')
+    size = end - at + len(entries)
+    return data[:end] + entries + data[end : end + 12] + struct.pack('<IIH', size, at, 0)
+
+  refused(listed(entry), 'two of its members have one name')
+  renamed = b''.join(entry.replace(b'data.pkl', b'%08d' % i) for i in range(9))
+  refused(listed(renamed), 'its members are larger than the file')
+  refused(listed(entry.replace(b'data.pkl', b'%08d' % 0) * 40_000), 'its list of members has')
+  first = at + 20  # of the compressed size
+  larger = struct.pack('<I', 10**9)
+  refused(data[:first] + larger + data[first + 4 :], 'a member has two sizes')
+  refused(data[:first] + larger * 2 + data[first + 8 :], 'its members are larger than the file')
+
+
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / 'a.pth')
+  for path in (tmp_path / 'a.pth', tmp_path, '/dev/zero'):
+    with pytest.raises(ConfigError, match='there is no such file'):
+      read_pickle(path)
+
+
+def test_a_program_that_the_standard_library_runs_is_not_run(tmp_path):
+  for protocol in range(6):
+    stream = pickle.dumps({'a': os.system}, protocol)
+    with pytest.raises(ConfigError, match=r'holds no dictionary of tensors|the instruction'):
+      read_pickle(write(tmp_path / 'a.pth', stream))
