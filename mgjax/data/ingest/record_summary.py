@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
+from mgjax.data.ingest.entries import printable
 from mgjax.data.records.reader import Records
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import read_clip
@@ -39,7 +40,7 @@ def describe_records(records: Records, rows: int = 64, captions: int = 8) -> lis
   taken = [records[index] for index in evenly_spaced(len(records), rows)]
   lines = [f'{len(records)} rows, {len(taken)} of them looked into']
   lines += _clips(records, taken) if holds_clips(taken[0]) else _arrays(taken)
-  shown = [_printable(str(row['caption'])) for row in taken if 'caption' in row][:captions]
+  shown = [printable(str(row['caption'])) for row in taken if 'caption' in row][:captions]
   lines += ['', 'captions:', *(f'  {caption:.96}' for caption in shown)] if shown else []
   for name, value in (('meta', records.meta), ('summary', records.summary)):
     lines += [f'{name}: {value!s:.400}'] if value else []
@@ -67,11 +68,6 @@ def holds_clips(row: dict[str, Any]) -> bool:
 def evenly_spaced(length: int, count: int) -> list[int]:
   """Up to `count` evenly spaced indices, the first and the last among them."""
   return np.linspace(0, length - 1, min(length, count)).round().astype(int).tolist()
-
-
-def _printable(text: str) -> str:
-  """A stranger's text without what controls a terminal."""
-  return ''.join(letter if letter.isprintable() else ' ' for letter in text)
 
 
 def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
