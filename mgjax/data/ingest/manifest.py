@@ -144,9 +144,10 @@ class _Records:
     try:
       fields = next(self._reader, None)
     except csv.Error as error:
+      opened = len(self.taken) > 1 or 'end of data' in str(error)
       self._reader = None
       self.give_back()
-      return DataError(_OPEN if 'end of data' in str(error) else f'is not csv: {error}')
+      return DataError(_OPEN if opened else f'is not csv: {error}')
     if fields is not None:
       return fields
     self._reader = None  # after a line that is none of csv; it goes on with the next

@@ -21,6 +21,7 @@ _MEDIA = ('video', 'mp4', 'clip', 'media', 'webm', 'mkv', 'file', 'image')
 _CAPTIONS = ('caption', 'text', 'txt', 'prompt', 'description')
 _ROWS = 4  # read at a time
 _BUFFER = 1 << 20  # bytes of a compressed column, read at a time
+_RATIO, _UNPACKED = 100, 64 << 20  # a row group may have so many times the file's bytes, and more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +83,15 @@ class ParquetInputs(Inputs):
       if not path.is_file():  # opening a pipe could wait for ever
         raise DataError('is not a regular file, or is not there')
       with self._parquet.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        found = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        groups, unpacked = [group.num_rows for group in found], [g.total_byte_size for g in found]
         size = os.path.getsize(path)
         if min(groups, default=0) < 0 or sum(groups) > size:
           raise DataError(f'declares {sum(groups)} rows in {size} bytes')
+        if max(unpacked, default=0) > _UNPACKED + _RATIO * size:
+          raise DataError(
+            f'would be unpacked from {size} bytes to {max(unpacked)}; clips hardly are'
+          )
         return _File(path, groups, _columns(path, file.schema_arrow, media, caption))
     except ConfigError:
       raise
