@@ -1,6 +1,6 @@
 """All families of hostile inputs, by the name that the table gives them."""
 
-from tests.hostile import manifests, side_files
+from tests.hostile import archives, manifests, side_files
 from tests.hostile.family import Family
 
-FAMILIES: tuple[Family, ...] = (*manifests.FAMILIES, *side_files.FAMILIES)
+FAMILIES: tuple[Family, ...] = (*archives.FAMILIES, *manifests.FAMILIES, *side_files.FAMILIES)
