@@ -11,6 +11,7 @@ cannot be used is listed, with the reason, in rejected.jsonl beside the records.
 take records of clips and of latents, or a directory of launch.encode with several.
 """
 
+import contextlib
 import pathlib
 import sys
 import time
@@ -71,15 +72,19 @@ def _convert() -> None:
     folder = pathlib.Path(output).resolve()
     if pathlib.Path(source).resolve() in (folder, *folder.parents):
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
-  inputs = open_inputs.open_inputs(
-    source, _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value
-  )
+  with contextlib.closing(_Report('entry', patience=_PAUSE)) as listed:
+    inputs = open_inputs.open_inputs(
+      source,
+      _LAYOUT.value,
+      media_column=_MEDIA.value,
+      caption_column=_CAPTION.value,
+      progress=listed,
+    )
   given = (_REENCODE, _GOP, _CRF, _SIDE, _FULL, _MEGABYTES)
   options = convert.ConvertOptions(
     **{flag.name: flag.value for flag in given if flag.value is not None}
   )
-  report = _Report()
-  try:
+  with contextlib.closing(_Report('clip')) as report:
     outcome = convert.convert(
       inputs,
       output,
@@ -91,8 +96,6 @@ def _convert() -> None:
       isolate=_ISOLATE.value,
       progress=report,
     )
-  finally:
-    report.close()
   print(outcome)
   if not outcome.finished:
     print('the shards of other processes have yet to be written')
@@ -137,20 +140,22 @@ def _verify() -> None:
 
 
 class _Report:
-  """Passes on how far a conversion is, not more often than a reader can follow."""
+  """Passes on how far something is, not more often than a reader can follow.
 
-  def __init__(self):
-    self._progress = None
-    self._last = -_PAUSE
+  Of what is done before `patience` seconds are over it says nothing.
+  """
+
+  def __init__(self, unit: str, patience: float = 0.0):
+    self._unit, self._progress = unit, None
+    self._next = time.monotonic() + patience
 
   def __call__(self, done: int, total: int) -> None:
-    if not total:
+    last = done == total and self._progress is not None
+    if not total or not (last or time.monotonic() > self._next):
       return
-    self._progress = self._progress or metrics.Progress(total, unit='clip')
-    pause = 0.1 if sys.stderr.isatty() else _PAUSE
-    if done == total or time.monotonic() - self._last > pause:
-      self._last = time.monotonic()
-      self._progress.report(done, {})
+    self._progress = self._progress or metrics.Progress(total, unit=self._unit)
+    self._next = time.monotonic() + (0.1 if sys.stderr.isatty() else _PAUSE)
+    self._progress.report(done, {})
 
   def close(self) -> None:
     if self._progress is not None:

@@ -6,9 +6,10 @@ python -m launch.soundtrack --workdir=runs/audio --prompt='waves' --seconds=60 -
 python -m launch.soundtrack --workdir=runs/audio --prompt='waves' --seconds=60 --out=more.wav \
   --continue=waves_10s.wav
 --continue keeps all of a sound and goes on after it; with --known=0-4,6-8 only these seconds of it
-are kept, and what is between and after them is generated. Writes out.mp4 (the pictures untouched,
-the sound as AAC), out.wav, out.png with waveform and spectrogram, and out.json with everything
-needed to make it again.
+are kept, and what is between and after them is generated. The sound is brought to --loudness, but
+amplified by no more than --gain_limit; silence stays as it is. Writes out.mp4 (the pictures
+untouched, the sound as AAC), out.wav, out.png with waveform and spectrogram, and out.json with
+everything needed to make it again.
 """
 
 import shlex
@@ -48,6 +49,9 @@ _GUIDANCE = flags.DEFINE_float('guidance', None, 'Guidance scale of text and pic
 _SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')
 _ROWS = flags.DEFINE_integer('rows', 8, 'Windows in a call of the model.', lower_bound=1)
 _LOUDNESS = flags.DEFINE_float('loudness', -16.0, 'LUFS to bring the sound to; 0 leaves it.')
+_GAIN_LIMIT = flags.DEFINE_float(
+  'gain_limit', 24.0, 'dB that a soft sound is amplified by at most.'
+)
 
 
 def main(_) -> None:
@@ -77,6 +81,7 @@ def main(_) -> None:
     beams=_BEAMS.value,
     rows=_ROWS.value,
     loudness=_LOUDNESS.value or None,
+    gain_limit=_GAIN_LIMIT.value,
   )
   scorer = CommandScorer(shlex.split(_SCORER.value)) if _SCORER.value else None
   out = _OUT.value or f'soundtrack.{"wav" if _VIDEO.value is None else "mp4"}'

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import hashlib
+import logging
+import math
 import os
 import pathlib
 import tempfile
@@ -16,21 +18,25 @@ from mgjax.audio.captions import structured
 from mgjax.audio.extend import Extension
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.rerank import Scorer
-from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_json
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.files import read_json, write_json
 from mgjax.core.typing import Float
 from mgjax.flow.windows import Cover
 from mgjax.media.audio import probe_audio, stream_audio, write_soundtrack, write_wav_stream
 from mgjax.media.audio_sheet import audio_sheet
-from mgjax.media.loudness import Level, amplified, measure_loudness
+from mgjax.media.loudness import SILENT, Level, amplified, measure_loudness
 from mgjax.runtime.metrics import Progress
 from mgjax.text.prompts import clean_prompt
 
 CEILING = -1.0  # dB under full scale that no sample goes above
+# What a sound is amplified by at most, in dB, so that -40 LUFS and above are brought to -16. What
+# is softer is hardly a recording of anything, and may be no more than a model's noise.
+GAIN_LIMIT = 24.0
 _PIECE = 10  # seconds that are held at a time
 _ROW = 30.0  # seconds in a row of the picture
 _ROWS = 8  # of the picture: of a long sound the beginning
 _PATIENCE = 5.0  # seconds between reports
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Request:
     beams: histories that are carried on.
     rows: windows in a call of the model.
     loudness: in LUFS; None leaves the sound as loud as it comes, lowered if it would clip.
+    gain_limit: in dB, what it is amplified by at most. Not in public sources.
   """
 
   prompt: str
@@ -62,6 +69,7 @@ class Request:
   beams: int = 1
   rows: int = 8
   loudness: float | None = -16.0
+  gain_limit: float = GAIN_LIMIT
 
 
 def request_caption(
@@ -87,9 +95,10 @@ def write_files(
   """Makes a soundtrack and writes it, in memory that hardly grows with its length.
 
   Samples go to a temporary file beside `out`, and from there by one factor to the loudness that is
-  asked for. Beside an .mp4 (the pictures of the video untouched, the sound as AAC) or a .wav there
-  are a .wav, a .png with waveform and spectrogram, of the first four minutes, and a .json with
-  everything needed to make it again.
+  asked for; silence stays as it is. A soundtrack that is gone on with is taken as loud as it was
+  made: its json says by which factor it was written. Beside an .mp4 (the pictures of the video
+  untouched, the sound as AAC) or a .wav there are a .wav, a .png with waveform and spectrogram, of
+  the first four minutes, and a .json with everything needed to make it again.
 
   Returns:
     What was written.
@@ -105,12 +114,14 @@ def write_files(
   if seconds is None:
     raise ConfigError('how long? without a video the length is given: --seconds=10')
   outer, inner = pipeline.plan(seconds, request.extension)
-  given = None
+  given, given_gain = None, 1.0
   if request.given is not None:
     probe_audio(request.given)
+    given_gain = _written_gain(pathlib.Path(request.given))
 
     def stream() -> Iterator[np.ndarray]:
-      return stream_audio(request.given, rate=pipeline.rate, channels=pipeline.channels)
+      sound = stream_audio(request.given, rate=pipeline.rate, channels=pipeline.channels)
+      return amplified(sound, 1 / given_gain)
 
     given = pipeline.given(stream, seconds, request.spans)
   with _progress(len(outer.starts)) as report, _held(paths[-1]) as file:
@@ -128,7 +139,7 @@ def write_files(
       report=report,
     )
     level = measure_loudness(_written(sound, file), pipeline.rate)
-    gain = _gain(level, request.loudness)
+    gain = _gain(level, request)
     shape = (pipeline.rate, pipeline.channels)
     for path in paths:
       if path.suffix == '.mp4':
@@ -138,6 +149,8 @@ def write_files(
       elif path.suffix == '.png':
         _draw(path, _read(file, gain, *shape), request.prompt, pipeline.rate)
     record = _describe(pipeline, request, seconds, outer, inner, scorer)
+    if request.given is not None:
+      record['request']['given']['gain'] = given_gain
     record['sound'] = {
       'loudness': round(level.loudness, 2) if np.isfinite(level.loudness) else None,
       'peak': level.peak,
@@ -145,6 +158,7 @@ def write_files(
       'samples': _digest(file),
     }
   record['files'] = [path.name for path in paths[:-1]]
+  record['digests'] = {path.name: _digest_of(path) for path in paths[:-1]}
   write_json(paths[-1], record)
   return paths
 
@@ -157,6 +171,13 @@ def _paths(out: pathlib.Path, request: Request) -> list[pathlib.Path]:
     raise ConfigError(f'--out={out}: there is no video to go into an .mp4; name it .wav')
   if request.video is not None and request.seconds is not None:
     raise ConfigError('--seconds is for sound without a video; a video says itself how long it is')
+  for name, value, least, most in (
+    ('loudness', request.loudness, -60, 0), ('gain_limit', request.gain_limit, 0, 60)
+  ):  # fmt: skip
+    if value is not None and not least <= value <= most:
+      raise ConfigError(
+        f'--{name}={value:g}: expected {least} to {most} {"LUFS" if least else "dB"}'
+      )
   if request.spans is not None and request.given is None:
     raise ConfigError('--known says which seconds of a sound stay; give it with --continue')
   for given in (request.video, request.given):
@@ -224,10 +245,38 @@ def _read(
   return amplified(pieces(), gain)
 
 
-def _gain(level: Level, loudness: float | None) -> float:
-  if loudness is not None:
-    return level.gain(loudness, CEILING)
-  return min(1.0, 10 ** (CEILING / 20) / max(level.peak, 1e-9))
+def _gain(level: Level, request: Request) -> float:
+  """Returns the factor that the sound is written with, and says if it stays softer than asked."""
+  if request.loudness is None:
+    return level.gain(math.inf, CEILING, 0.0)
+  gain = level.gain(request.loudness, CEILING, request.gain_limit)
+  wanted = request.loudness - level.loudness
+  if level.silent:
+    _log.warning('the sound is silent, below %g LUFS, and is left as it is', SILENT)
+  elif wanted > request.gain_limit:
+    _log.warning(
+      'the sound is soft, %.0f LUFS: it is amplified by %.0f dB and not by %.0f; a higher '
+      'gain_limit allows more, of noise too',
+      level.loudness,
+      20 * math.log10(gain),
+      wanted,
+    )
+  return gain
+
+
+def _written_gain(path: pathlib.Path) -> float:
+  """Returns the factor that a soundtrack was written with, of any other sound 1."""
+  beside = path.with_suffix('.json')
+  try:
+    record = read_json(beside, error=DataError) if beside.exists() else {}
+    if record['digests'][path.name] == _digest_of(path):
+      gain = float(record['sound']['gain'])
+      return gain if math.isfinite(gain) and gain > 0 else 1.0
+  except DataError as error:
+    _log.warning('%s; %s is taken as loud as it is', error, path)
+  except (OSError, KeyError, TypeError, ValueError):
+    pass  # it is not of this sound, or not of a soundtrack
+  return 1.0
 
 
 def _draw(
@@ -249,6 +298,11 @@ def _digest(file: IO[bytes]) -> str:
   return hashlib.file_digest(file, 'sha256').hexdigest()[:16]
 
 
+def _digest_of(path: str | os.PathLike[str]) -> str:
+  with open(path, 'rb') as file:
+    return _digest(file)
+
+
 def _describe(
   pipeline: AudioPipeline,
   request: Request,
@@ -260,8 +314,7 @@ def _describe(
   asked = dataclasses.asdict(request)
   for name in ('video', 'given'):
     if asked[name] is not None:
-      with open(asked[name], 'rb') as file:
-        asked[name] = {'file': os.fspath(asked[name]), 'digest': _digest(file)}
+      asked[name] = {'file': os.fspath(asked[name]), 'digest': _digest_of(asked[name])}
   ends = [start + outer.size for start in outer.starts[:-1]]
   return {
     'weights': pipeline.weights,

@@ -20,6 +20,7 @@ from mgjax.core.typing import Float
 _BLOCK = 0.4  # seconds
 _RATE = 48_000  # samples a second of sounds whose own rate has no whole number in 100 ms
 _SILENCE = -70.0  # LUFS, which FFmpeg says of what is softer
+SILENT = -60.0  # LUFS below which a sound counts as silence, as of candidates (`audio.rerank`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +30,18 @@ class Level:
   loudness: float
   peak: float
 
-  def gain(self, target: float = -16.0, ceiling: float = -1.0) -> float:
-    """The factor that brings the sound to `target` LUFS, or as near as `ceiling` dBFS allows."""
-    if not math.isfinite(self.loudness) or not self.peak:
-      return 1.0
-    return min(10 ** ((target - self.loudness) / 20), 10 ** (ceiling / 20) / self.peak)
+  @property
+  def silent(self) -> bool:
+    """Whether there is nothing to hear that would be worth amplifying."""
+    return self.loudness < SILENT
+
+  def gain(self, target: float = -16.0, ceiling: float = -1.0, limit: float = math.inf) -> float:
+    """The factor that brings the sound to `target` LUFS, or as near as may be.
+
+    It is at most `limit` dB, of silence 0 dB, and no sample gets above `ceiling` dBFS.
+    """
+    wanted = 0.0 if self.silent else min(target - self.loudness, limit)
+    return min(10 ** (wanted / 20), 10 ** (ceiling / 20) / max(self.peak, 1e-9))
 
 
 def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> Level:
@@ -119,14 +127,20 @@ def loudness(sound: Float[np.ndarray, 's c'], rate: int) -> float:
 
 
 def normalise(
-  sound: Float[np.ndarray, 's c'], rate: int, target: float = -16.0, ceiling: float = -1.0
+  sound: Float[np.ndarray, 's c'],
+  rate: int,
+  target: float = -16.0,
+  ceiling: float = -1.0,
+  limit: float = math.inf,
 ) -> Float[np.ndarray, 's c']:
   """Brings a sound to `target` LUFS, and then lowers it until no sample is above `ceiling` dBFS.
 
-  One factor for the whole sound: nothing is limited or clipped, and silence stays silence. A sound
-  that comes in pieces is measured first and scaled then: `amplified(chunks, measure(...).gain())`.
+  One factor for the whole sound, of `limit` dB at most: nothing is limited or clipped, and silence
+  stays as it is. A sound that comes in pieces is measured first and scaled then:
+  `amplified(chunks, measure(...).gain())`.
   """
-  (amplified_sound,) = amplified([sound], measure_loudness([sound], rate).gain(target, ceiling))
+  gain = measure_loudness([sound], rate).gain(target, ceiling, limit)
+  (amplified_sound,) = amplified([sound], gain)
   return amplified_sound
 
 

@@ -65,6 +65,7 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
 ):
   out = tmp_path / 'new' / 'three.mp4'
   flags = [f'--video={clip}', f'--prompt={PROMPT}', '--seed=5', f'--out={out}', '--candidates=2']
+  flags += ['--gain_limit=3']
   done = soundtrack(tiny_sound_runs / 'audio', *flags)
   assert done.returncode == 0, done.stderr
   written = [out.with_suffix(kind) for kind in ('.mp4', '.wav', '.png', '.json')]
@@ -72,6 +73,8 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
   record = json.loads(written[3].read_text())
   assert record['request']['prompt'] == PROMPT and record['request']['seed'] == 5
   assert record['settings']['solver'] == 'midpoint' and record['weights']['step'] == 6
+  assert record['sound']['gain'] == pytest.approx(10 ** (3 / 20))
+  assert 'the sound is soft' in done.stderr and 'amplified by 3 dB' in done.stderr
   # The pictures are those of the clip, untouched, and there is a sound as long as they.
   info = probe(out)
   assert info.has_audio and info.seconds == pytest.approx(1.6, abs=0.02)
@@ -80,7 +83,8 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
   sound = read_audio(written[1], rate=RATE)
   assert len(sound) == 1.6 * RATE and np.abs(sound).max() <= 10 ** (-1 / 20) + 1 / 32767
   # Another process, the same seed: the same samples.
-  _, again = make(tracker, tmp_path / 'again.mp4', video=str(clip), seed=5, candidates=2)
+  again = {'video': str(clip), 'seed': 5, 'candidates': 2, 'gain_limit': 3.0}
+  _, again = make(tracker, tmp_path / 'again.mp4', **again)
   assert again['sound'] == record['sound']
   _, other = make(tracker, tmp_path / 'other.wav', video=str(clip), seed=6, candidates=2)
   assert other['sound']['samples'] != record['sound']['samples']
@@ -206,6 +210,49 @@ def test_loudness_is_what_is_asked_for_without_clipping(tracker, tmp_path):
     assert record['request']['loudness'] == target
 
 
+@pytest.mark.parametrize(
+  ('size', 'gain', 'said'),
+  [
+    (0.0, 1.0, 'is silent'),
+    (2e-4, 1.0, 'is silent'),
+    (5e-3, 10**1.2, 'amplified by 24 dB and not by 32'),  # which makes full noise of it
+  ],
+)
+def test_near_silence_does_not_become_noise(tracker, tmp_path, caplog, size, gain, said):
+  write_wav(tmp_path / 'soft.wav', noise(1.0) * np.float32(size / 0.4), RATE)
+  fields = {'seconds': 1.0, 'given': str(tmp_path / 'soft.wav')}
+  paths, record = make(tracker, tmp_path / 'out.wav', **fields)
+  assert record['sound']['gain'] == pytest.approx(gain) and said in caplog.text
+  assert np.abs(read_audio(paths[0], rate=RATE)).max() <= max(gain * size, 1e-3) * 1.01
+  caplog.clear()
+  _, record = make(tracker, tmp_path / 'loud.wav', **fields, gain_limit=60.0)
+  assert (record['sound']['gain'] > 30) == (gain > 1) and ('not by' not in caplog.text)
+
+
+def test_a_soundtrack_is_gone_on_with_as_loud_as_it_was_made(tracker, tmp_path):
+  write_wav(tmp_path / 'given.wav', noise(1.0) * np.float32(0.1), RATE)
+  first = {'seconds': 1.0, 'given': str(tmp_path / 'given.wav')}
+  paths, record = make(tracker, tmp_path / 'first.wav', **first, loudness=-20.0)
+  gain = record['sound']['gain']
+  assert gain > 2 and record['request']['given']['gain'] == 1
+  second = {'seconds': 1.5, 'given': str(paths[0]), 'loudness': None}
+  more, record = make(tracker, tmp_path / 'second.wav', **second)
+  assert record['request']['given']['gain'] == gain and record['sound']['gain'] == 1
+  as_made = read_audio(tmp_path / 'given.wav', rate=RATE)[: RATE - STEP]
+  kept = read_audio(more[0], rate=RATE)[: RATE - STEP]
+  np.testing.assert_allclose(kept, as_made, atol=2 / 32767)
+  # A sound that was changed since is taken as it is, and so is one with another json beside it.
+  for change in (
+    lambda: write_wav(paths[0], 0.5 * read_audio(paths[0], rate=RATE), RATE),
+    lambda: paths[-1].write_text('{"digests": []}'),
+    lambda: paths[-1].write_bytes(b'{"sou'),
+    paths[-1].unlink,
+  ):
+    change()
+    _, record = make(tracker, tmp_path / 'third.wav', **second)
+    assert record['request']['given']['gain'] == 1
+
+
 def test_the_picture_of_a_sound_is_drawn(tracker, tmp_path):
   paths, record = make(tracker, tmp_path / 'a.wav', seconds=1.0)
   assert [path.name for path in paths] == ['a.wav', 'a.png', 'a.json']
@@ -253,6 +300,9 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_made(tracker, 
     ('a.wav', {'seconds': float('nan')}, 'a soundtrack of nan s'),
     ('a.wav', {'seconds': 1e9}, 'at most 14400 s'),
     ('a.wav', {'seconds': 1.0, 'spans': [(0.0, 1.0)]}, 'give it with --continue'),
+    ('a.wav', {'seconds': 1.0, 'loudness': float('nan')}, r'--loudness=nan: expected -60 to 0'),
+    ('a.wav', {'seconds': 1.0, 'gain_limit': float('inf')}, r'--gain_limit=inf: expected 0 to 60'),
+    ('a.wav', {'seconds': 1.0, 'gain_limit': -1.0}, r'--gain_limit=-1: expected 0 to 60'),
     ('in.wav', {'seconds': 1.0, 'given': given}, 'would be overwritten'),
     ('a.wav', {'seconds': 1.0, 'candidates': 4}, 'nothing to choose the best of 4 candidates by'),
     ('a.wav', {'seconds': 1.0, 'extension': Extension('magic')}, "unknown way .* 'magic'"),

@@ -121,7 +121,9 @@ def _serve(seed: int, folder: Path, failures: Path | None) -> None:
     say(begin=[name, number], seconds=family.seconds + 5)
     outcome, message = _outcome(family, target)
     if failures and outcome not in ('read', 'refused'):
-      shutil.copytree(target.parent, failures / name / str(number), dirs_exist_ok=True)
+      kept = failures / name / str(number)
+      with contextlib.suppress(shutil.Error):  # of pipes, which cannot be copied
+        shutil.copytree(target.parent, kept, symlinks=True, dirs_exist_ok=True)
     shutil.rmtree(target.parent, ignore_errors=True)
     say(outcome=outcome, message=message)
 

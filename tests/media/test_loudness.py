@@ -91,6 +91,24 @@ def test_silence_stays_silence():
   assert Level(-math.inf, 0.0).gain() == 1.0
 
 
+@pytest.mark.parametrize('level', [-25, -36, -45, -59, -61, -69, -90])
+@pytest.mark.parametrize('channels', [1, 2])
+def test_a_soft_sound_is_amplified_up_to_the_limit_and_silence_not_at_all(level, channels):
+  random = np.random.default_rng(0).normal(size=(96_000, channels))
+  sound = random * 10 ** ((level - loudness(0.1 * random, 48_000) - 20) / 20)
+  for limit in (10.0, 20.0, math.inf):
+    gain = np.abs(normalise(sound, 48_000, limit=limit)).max() / np.abs(sound).max()
+    wanted = 0 if level < -60 else min(-16 - level, limit)
+    assert 20 * math.log10(gain) == pytest.approx(wanted, abs=3 * STEP)
+
+
+def test_a_click_in_silence_is_lowered_to_the_ceiling():
+  sound = np.zeros((480_000, 1), np.float32)
+  sound[7] = 1.5
+  assert Level(-65.0, 1.5).gain() == pytest.approx(10 ** (-1 / 20) / 1.5)
+  assert np.abs(normalise(sound, 48_000)).max() == pytest.approx(10 ** (-1 / 20), rel=1e-5)
+
+
 def test_a_stream_is_brought_to_the_target_in_two_passes():
   pieces = np.array_split(noise(2.0), 7)
   gain = measure_loudness(pieces, 48_000).gain(-20.0)

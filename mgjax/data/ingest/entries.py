@@ -10,23 +10,26 @@ manifest), `caption` and, if wanted, `start` in seconds.
 """
 
 import collections
-import csv
 import dataclasses
-import io
-import json
+import errno
 import math
 import os
 import pathlib
 import re
+import reprlib
+import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mgjax.core.errors import DataError, printable
+from mgjax.core.errors import DataError, StorageError, printable
+from mgjax.data.ingest.manifest import SUFFIXES, is_unicode, manifest_rows
 
 _MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
 _CAPTION_BYTES = 65_536
 _CAPTION_CHARACTERS = 4096
+_SHOWN = 300  # characters of a name that is refused
+_OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,10 @@ class Rejected:
 
 
 def list_entries(
-  path: pathlib.Path, report: str | os.PathLike[str] | None = None, medium: Medium = VIDEO
+  path: pathlib.Path,
+  report: str | os.PathLike[str] | None = None,
+  medium: Medium = VIDEO,
+  progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Entry | Rejected]:
   """Lists what a folder or manifest names, in a fixed order.
 
@@ -76,14 +82,15 @@ def list_entries(
     path: a folder, a .csv or a .jsonl.
     report: a file that is not an entry, should it lie in the folder.
     medium: what is looked for.
+    progress: called with how many lines of a manifest are read, and of how many.
 
   Raises:
     DataError: there is no such path, or it is of another kind.
   """
   if path.is_dir():
     return list(_folder_entries(path, report, medium))
-  if path.suffix.lower() in ('.csv', '.jsonl') and path.is_file():
-    return list(_manifest_entries(path, medium.word))
+  if path.suffix.lower() in SUFFIXES and path.is_file():
+    return list(_manifest_entries(path, medium, progress))
   what = 'is neither a folder nor a .csv or .jsonl' if path.exists() else 'does not exist'
   raise DataError(f'{path} {what}; give a folder of clips with {medium.wanted}')
 
@@ -92,15 +99,26 @@ def clean_caption(caption: str) -> str:
   """The caption on one line, without the characters that control a terminal or turn its text.
 
   Raises:
-    DataError: nothing is left of it.
+    DataError: nothing is left of it, or it holds half a character.
   """
-  caption = unicodedata.normalize('NFC', caption.encode('utf-8', 'replace').decode())
-  caption = re.sub('[\x00-\x1f\x7f-\x9f]+', ' ', caption)
-  caption = re.sub('[\u202a-\u202e\u2066-\u2069]', '', caption)
+  if not is_unicode(caption):
+    raise DataError('its caption holds half a character (a lone surrogate)')
+  if not (caption.isascii() and caption.isprintable()):
+    caption = unicodedata.normalize('NFC', caption)
+    caption = re.sub('[\x00-\x1f\x7f-\x9f]+', ' ', caption)
+    caption = re.sub('[\u202a-\u202e\u2066-\u2069]', '', caption)
   caption = ' '.join(caption.split())[:_CAPTION_CHARACTERS]
   if not caption:
     raise DataError('its caption is empty')
   return caption
+
+
+def unreadable(error: OSError, root: pathlib.Path) -> DataError:
+  """Returns what it means that a file below `root` cannot be looked at: a StorageError if no other
+  file there could be either."""
+  if error.errno in _OF_A_NAME:
+    return DataError(f'its path cannot be followed: {error.strerror}')
+  return StorageError(f'{root} does not answer: {error.strerror}')
 
 
 def commonest(rejected: Sequence[Rejected]) -> str:
@@ -110,7 +128,7 @@ def commonest(rejected: Sequence[Rejected]) -> str:
     alike[re.sub(r'\d+(\.\d+)?', '0', entry.reason)].append(entry.reason)
   groups = sorted(alike.values(), key=len, reverse=True)[:3]
   told = '; '.join(f'{len(group)} x {printable(group[0])}' for group in groups)
-  return f' ({told})' if groups else ''
+  return f' ({told})' if told else ''
 
 
 def _folder_entries(
@@ -120,6 +138,7 @@ def _folder_entries(
   for error in unlisted:
     yield Rejected(str(error.filename), f'cannot be listed: {error.strerror}')
   named = {path.with_suffix('') for path in found if path.suffix.lower() in medium.suffixes}
+  places = _Places(root)
   for path in found:
     name, suffix = str(path.relative_to(root)), path.suffix.lower()
     try:
@@ -127,117 +146,111 @@ def _folder_entries(
         raise DataError('is a link to a folder, and those are not followed')
       elif suffix in medium.suffixes:
         caption = path.with_suffix('.txt')
-        text = _read_caption(root, caption) if caption.exists() else _spoken(path.stem)
-        yield Entry(name, _resolved(root, name), clean_caption(text))
+        beside = os.path.lexists(caption)
+        text = _read_caption(places, caption.relative_to(root)) if beside else _spoken(path.stem)
+        yield Entry(name, places.find(name), clean_caption(text))
       elif suffix == '.txt':
         if path.with_suffix('') not in named:
           raise DataError(f'is a caption without a {medium.word} of the same name')
       elif report is None or path.resolve() != pathlib.Path(report).resolve():
         ends = ', '.join(medium.suffixes)
         raise DataError(f'is not a {medium.word}: a name that ends in {ends} is expected')
+    except StorageError:
+      raise
     except DataError as error:
       yield Rejected(name, str(error))
+    except OSError as error:
+      yield Rejected(name, str(unreadable(error, root)))
 
 
-def _manifest_entries(path: pathlib.Path, word: str) -> Iterator[Entry | Rejected]:
-  rows = _csv_rows(path, word) if path.suffix.lower() == '.csv' else _json_rows(path)
-  for line, row in rows:
+def _manifest_entries(
+  path: pathlib.Path, medium: Medium, progress: Callable[[int, int], None]
+) -> Iterator[Entry | Rejected]:
+  places, columns = _Places(path.parent), (medium.word, 'caption', 'start')
+  for line, row in manifest_rows(path, columns, medium.suffixes, progress):
     name = f'line {line}'
     try:
       if isinstance(row, DataError):
         raise row
-      if not isinstance(row.get(word), str) or not row[word].strip():
-        raise DataError(f'has no {word}')
-      file = row[word].strip()
+      file, caption = row.get(medium.word), row.get('caption')
+      if not isinstance(file, str) or not (file := file.strip()):
+        raise DataError(f'has no {medium.word}')
       name = f'line {line}: {file}'
-      if not isinstance(row.get('caption'), str):
+      if not is_unicode(file):
+        raise DataError('its path holds half a character (a lone surrogate)')
+      if not isinstance(caption, str):
         raise DataError('has no caption')
-      entry_path = _resolved(path.parent, file)
-      yield Entry(name, entry_path, clean_caption(row['caption']), _start(row.get('start')))
+      yield Entry(name, places.find(file), clean_caption(caption), _start(row.get('start')))
+    except StorageError:
+      raise
     except DataError as error:
-      yield Rejected(name, str(error))
-
-
-def _csv_rows(path: pathlib.Path, word: str) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
-  reader = csv.reader(io.StringIO(_text(path), newline=''), strict=True)
-  header = [column.strip() for column in next(reader, [])]
-  if not {word, 'caption'} <= set(header):
-    raise DataError(
-      f'{path} has no columns named {word} and caption; its first line must name them: '
-      f'{word},caption[,start]. It reads: {",".join(header)[:200]!r}'
-    )
-  while True:
-    try:
-      row = next(reader)
-    except StopIteration:
-      return
-    except csv.Error as error:
-      yield reader.line_num, DataError(f'is not csv: {error}')
-      continue
-    if len(row) > len(header):
-      yield reader.line_num, DataError('has more fields than columns; quote captions with commas')
-    elif row:
-      yield reader.line_num, dict(zip(header, row, strict=False))
-
-
-def _json_rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
-  for line, text in enumerate(_text(path).split('\n'), 1):
-    if not text.strip():
-      continue
-    try:
-      row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-      yield line, DataError(f'is not JSON: {error}')
-      continue
-    yield line, row if isinstance(row, dict) else DataError('is not a JSON object')
-
-
-def _text(path: pathlib.Path) -> str:
-  try:
-    return path.read_text('utf-8-sig')
-  except (OSError, ValueError) as error:
-    raise DataError(f'{path} cannot be read as UTF-8 text: {error}') from error
+      shown = name if len(name) <= _SHOWN else f'{name[:_SHOWN]}...'
+      yield Rejected(shown.encode('utf-8', 'backslashreplace').decode(), str(error))
 
 
 def _start(value: Any) -> float | None:
   if value is None or value == '':
     return None
   try:
-    start = float(value)
-  except (TypeError, ValueError):
+    start = math.nan if isinstance(value, bool) else float(value)
+  except (TypeError, ValueError, OverflowError):
     start = math.nan
   if not (math.isfinite(start) and start >= 0):
-    raise DataError(f'start is {value!r}, expected seconds, 0 or more')
+    raise DataError(f'start is {reprlib.repr(value)}, expected seconds, 0 or more')
   return start
 
 
-def _resolved(root: pathlib.Path, name: str) -> pathlib.Path:
-  """The file that `name` means inside `root`; a manifest must not read the rest of the disk."""
-  if '\0' in name:
-    raise DataError('its path holds a NUL character')
-  if re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', name):
-    raise DataError('is a URL; only files beside the manifest are read')
-  relative = pathlib.PurePath(name)
-  if relative.is_absolute() or '..' in relative.parts:
-    raise DataError('its path is absolute or leads upwards (..); give it relative to the manifest')
-  try:
-    path = (root / relative).resolve()
-  except (OSError, RuntimeError) as error:
-    raise DataError(f'its path cannot be followed ({error})') from error
-  if not path.is_relative_to(root.resolve()):
-    raise DataError('is a link that leaves the folder')
-  return path
+class _Places:
+  """The files that names mean inside a folder; nothing of the rest of the disk is found."""
+
+  def __init__(self, root: pathlib.Path):
+    self._given, self._root = root, root.resolve()
+    self._folders: dict[str, pathlib.Path] = {}
+
+  def find(self, name: str) -> pathlib.Path:
+    """Returns the file that a name means, which need not be there.
+
+    Raises:
+      DataError: it lies elsewhere, or no path can be so.
+      StorageError: what the folder lies on does not answer.
+    """
+    if '\0' in name:
+      raise DataError('its path holds a NUL character')
+    if '://' in name and re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', name):
+      raise DataError('is a URL; only files beside the manifest are read')
+    if os.path.isabs(name) or ('..' in name and '..' in pathlib.PurePath(name).parts):
+      raise DataError(
+        'its path is absolute or leads upwards (..); give it relative to the manifest'
+      )
+    folder, base = os.path.split(name)
+    try:
+      if folder not in self._folders:  # to follow a whole path takes longer than all else
+        self._folders[folder] = self._inside(self._root / folder)
+      path = self._folders[folder] / base
+      return self._inside(path) if stat.S_ISLNK(path.lstat().st_mode) else path
+    except (FileNotFoundError, NotADirectoryError):
+      return path
+    except OSError as error:
+      raise unreadable(error, self._given) from error
+    except RuntimeError as error:
+      raise DataError('its path cannot be followed, its links lead round in circles') from error
+
+  def _inside(self, path: pathlib.Path) -> pathlib.Path:
+    path = path.resolve()
+    if not path.is_relative_to(self._root):
+      raise DataError('is a link that leaves the folder')
+    return path
 
 
-def _read_caption(root: pathlib.Path, path: pathlib.Path) -> str:
+def _read_caption(places: _Places, name: pathlib.PurePath) -> str:
   try:
-    found = _resolved(root, str(path.relative_to(root)))
-    if not found.is_file():  # opening a pipe or a device could wait for ever
-      raise DataError(f'its caption {path.name} is not a regular file')
-    with found.open('rb') as file:
+    path = places.find(str(name))
+    if not path.is_file():  # opening a pipe or a device could wait for ever
+      raise DataError(f'its caption {name.name} is not a regular file')
+    with path.open('rb') as file:
       return file.read(_CAPTION_BYTES).decode('utf-8-sig')
   except (OSError, UnicodeDecodeError) as error:
-    raise DataError(f'its caption {path.name} cannot be read as UTF-8 text: {error}') from error
+    raise DataError(f'its caption {name.name} cannot be read as UTF-8 text: {error}') from error
 
 
 def _spoken(stem: str) -> str:

@@ -7,11 +7,13 @@ import abc
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
+import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.ingest.entries import Entry, Rejected
+from mgjax.data.ingest.entries import Entry, Rejected, unreadable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,15 +67,26 @@ class FileInputs(Inputs):
       if isinstance(entry, Rejected):
         yield entry
         continue
-      if not entry.path.is_file():  # opening a pipe or a device could wait for ever
-        if not self._root.exists():
-          raise StorageError(f'{self._root} is gone; is its disk still there?')
-        there = entry.path.exists()
-        yield Rejected(entry.name, 'is not a regular file' if there else 'there is no such file')
-        continue
-      size = entry.path.stat().st_size
-      load = functools.partial(read_part, entry.path, 0, size)
-      yield Input(entry.name, entry.caption, size, load, entry.start)
+      try:
+        yield self._input(entry)
+      except StorageError:
+        raise
+      except DataError as error:
+        yield Rejected(entry.name, str(error))
+
+  def _input(self, entry: Entry) -> Input:
+    try:
+      status = entry.path.stat()
+    except OSError as error:
+      if not os.path.exists(self._root):
+        raise StorageError(f'{self._root} is gone; is its disk still there?') from error
+      if isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise DataError('there is no such file') from error
+      raise unreadable(error, self._root) from error
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe or a device could wait for ever
+      raise DataError('is not a regular file')
+    load = functools.partial(read_part, entry.path, 0, status.st_size)
+    return Input(entry.name, entry.caption, status.st_size, load, entry.start)
 
 
 def digest(names: Iterable[str]) -> str:

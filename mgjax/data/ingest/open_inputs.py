@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Callable
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.ingest.entries import list_entries
@@ -20,6 +21,7 @@ def open_inputs(
   *,
   media_column: str = '',
   caption_column: str = '',
+  progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inputs:
   """Opens what is at `path`, without reading a clip.
 
@@ -28,6 +30,7 @@ def open_inputs(
     layout: one of LAYOUTS; 'auto' goes by the ends of the names.
     media_column: of parquet, see `ParquetInputs`.
     caption_column: of parquet.
+    progress: called with how many lines, tars or parquet files are looked at, and of how many.
 
   Raises:
     ConfigError: the layout is unknown, or a folder holds several.
@@ -44,11 +47,13 @@ def open_inputs(
       )
     layout = 'tar' if tars else 'parquet' if parquets else 'files'
   if layout == 'files':
-    return FileInputs(path, list_entries(path))
+    return FileInputs(path, list_entries(path, progress=progress))
   found = tars if layout == 'tar' else parquets
   if not found:
     raise DataError(f'{path} is no .{layout} and holds none')
-  return TarInputs(found) if layout == 'tar' else ParquetInputs(found, media_column, caption_column)
+  if layout == 'tar':
+    return TarInputs(found, progress)
+  return ParquetInputs(found, media_column, caption_column, progress)
 
 
 def _ending(path: pathlib.Path, suffixes: tuple[str, ...]) -> list[pathlib.Path]:

@@ -5,13 +5,15 @@ but a page of the file, a few of them as most writers make it, is decoded whole.
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
+import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.core.errors import ConfigError, DataError, StorageError, printable
 from mgjax.data.ingest.entries import Rejected, clean_caption
 from mgjax.data.ingest.inputs import Input, Inputs, digest
 
@@ -19,18 +21,37 @@ _MEDIA = ('video', 'mp4', 'clip', 'media', 'webm', 'mkv', 'file', 'image')
 _CAPTIONS = ('caption', 'text', 'txt', 'prompt', 'description')
 _ROWS = 4  # read at a time
 _BUFFER = 1 << 20  # bytes of a compressed column, read at a time
+_RATIO, _UNPACKED = 100, 64 << 20  # a row group may have so many times the file's bytes, and more
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+  path: pathlib.Path
+  groups: list[int]  # rows of each
+  columns: tuple[str, str] = ('', '')  # of clips and of captions
+  problem: str = ''  # why it is one input that is rejected
+
+  def __len__(self) -> int:
+    return 1 if self.problem else sum(self.groups)
 
 
 class ParquetInputs(Inputs):
   """The rows of parquet files, file after file."""
 
-  def __init__(self, paths: Sequence[pathlib.Path], media: str = '', caption: str = ''):
+  def __init__(
+    self,
+    paths: Sequence[pathlib.Path],
+    media: str = '',
+    caption: str = '',
+    progress: Callable[[int, int], None] = lambda done, total: None,
+  ):
     """Reads the footers of all files.
 
     Args:
       paths: of the files; one that cannot be opened is an input that is rejected.
       media: the column with the clips; by default one with a usual name or the only one of bytes.
       caption: the column with the captions; by default one with a usual name.
+      progress: called with how many footers are read, and of how many.
 
     Raises:
       ConfigError: pyarrow is not installed, or the columns are not there.
@@ -42,96 +63,123 @@ class ParquetInputs(Inputs):
         "reading parquet needs pyarrow, which is not installed: pip install 'mgjax[parquet]'"
       ) from None
     self._parquet = pyarrow.parquet
-    self._failures = (pyarrow.ArrowException, OSError, ValueError, MemoryError)
-    self._files: list[tuple[pathlib.Path, list[int] | str, str, str]] = []
-    for path in paths:
-      try:
-        with self._parquet.ParquetFile(path) as file:
-          groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-          columns = _columns(path, file.schema_arrow, media, caption)
-          self._files.append((path, groups, *columns))
-      except self._failures as error:
-        self._files.append(
-          (path, f'is not a parquet file that can be read ({error!s:.200})', '', '')
-        )
-    lengths = [1 if isinstance(groups, str) else sum(groups) for _, groups, *_ in self._files]
-    self._ends = list(itertools.accumulate(lengths))
-    described = (f'{path.name} {groups} {rest}' for path, groups, *rest in self._files)
+    self._files: list[_File] = []
+    for done, path in enumerate(paths, 1):
+      self._files.append(self._open(path, media, caption))
+      progress(done, len(paths))
+    self._ends = list(itertools.accumulate(map(len, self._files)))
+    self._reading: tuple[Any, int, Iterator] | None = None  # what it is, its next row, its rows
+    self._lost: dict[Any, tuple[int, str]] = {}  # from which row on, and why
+    described = (
+      f'{file.path.name} {file.problem or file.groups} {list(file.columns)}' for file in self._files
+    )
     self.identity = {'layout': 'parquet', 'names': digest(described)}
 
   def __len__(self) -> int:
     return self._ends[-1] if self._ends else 0
 
+  def _open(self, path: pathlib.Path, media: str, caption: str) -> _File:
+    try:
+      if not path.is_file():  # opening a pipe could wait for ever
+        raise DataError('is not a regular file, or is not there')
+      with self._parquet.ParquetFile(path) as file:
+        found = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        groups, unpacked = [group.num_rows for group in found], [g.total_byte_size for g in found]
+        size = os.path.getsize(path)
+        if min(groups, default=0) < 0 or sum(groups) > size:
+          raise DataError(f'declares {sum(groups)} rows in {size} bytes')
+        if max(unpacked, default=0) > _UNPACKED + _RATIO * size:
+          raise DataError(
+            f'would be unpacked from {size} bytes to {max(unpacked)}; clips hardly are'
+          )
+        return _File(path, groups, _columns(path, file.schema_arrow, media, caption))
+    except ConfigError:
+      raise
+    except DataError as error:
+      return _File(path, [], problem=str(error))
+    except Exception as error:  # whatever a stranger's file brings about
+      return _File(path, [], problem=f'is not a parquet file that can be read ({error!s:.200})')
+
   def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
     """Yields them; a damaged part gives as many rejected inputs as it should have rows."""
-    begin = 0
-    for (path, groups, media, caption), end in zip(self._files, self._ends, strict=True):
+    for file, end in zip(self._files, self._ends, strict=True):
+      begin = end - len(file)
       if begin < last and end > first:
-        if isinstance(groups, str):
-          yield Rejected(path.name, groups)
+        if file.problem:
+          yield Rejected(file.path.name, file.problem)
         else:
-          low, high = max(first - begin, 0), min(last - begin, end - begin)
-          yield from self._rows(path, groups, media, caption, low, high)
-      begin = end
+          yield from self._rows(file, max(first - begin, 0), min(last, end) - begin)
 
-  def _rows(
-    self, path: pathlib.Path, groups: list[int], media: str, caption: str, first: int, last: int
-  ) -> Iterator[Input | Rejected]:
+  def _rows(self, file: _File, first: int, last: int) -> Iterator[Input | Rejected]:
     begin = 0
-    for group, count in enumerate(groups):
-      low, high = max(first, begin), min(last, begin + count)
-      done = low
-      if low < high:
+    for group, count in enumerate(file.groups):
+      done, high = max(first - begin, 0), min(last - begin, count)
+      damaged, lost = self._lost.get((file.path, group), (count, ''))
+      if done < min(high, damaged):
         try:
-          for number, row in enumerate(self._cells(path, group, media, caption), begin):
-            if low <= number < high:
-              yield _input(path, number, row, media, caption)
-              done = number + 1
-            if done == high:
-              break
+          cells = self._cells(file, group, done)
+          for cell, text in itertools.islice(cells, high - done):
+            yield _input(f'{file.path.name} row {begin + done}', file.columns[0], cell, text)
+            done += 1
+          self._reading = (file.path, group), done, cells
           lost = 'is not there, though the file declares it'
-        except FileNotFoundError as error:
-          raise StorageError(f'{path} is gone; is its disk still there?') from error
-        except self._failures as error:
+        except Exception as error:  # whatever a stranger's file brings about
+          if isinstance(error, OSError) and error.errno:
+            raise StorageError(f'{file.path} is gone; is its disk still there?') from error
           lost = f'cannot be read, its row group is damaged ({error!s:.200})'
-        for number in range(done, high):
-          yield Rejected(f'{path.name} row {number}', lost)
+        if done < high:
+          self._lost[file.path, group] = done, lost
+      for number in range(begin + done, begin + high):
+        yield Rejected(f'{file.path.name} row {number}', lost)
       begin += count
 
-  def _cells(
-    self, path: pathlib.Path, group: int, media: str, caption: str
-  ) -> Iterator[dict[str, Any]]:
+  def _cells(self, file: _File, group: int, first: int) -> Iterator[tuple[Any, Any]]:
+    """Goes on with the rows of a group from `first` on, from where it was read last if it can."""
+    read, self._reading = self._reading, None
+    if not read or read[0] != (file.path, group) or read[1] > first:
+      return self._scan(file, group, first)
+    cells = read[2]
+    for _ in range(first - read[1]):
+      next(cells, None)
+    return cells
+
+  def _scan(self, file: _File, group: int, skip: int) -> Iterator[tuple[Any, Any]]:
     with contextlib.closing(
-      self._parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
-    ) as file:
-      columns = [media, caption]
-      for batch in file.iter_batches(_ROWS, [group], columns, use_threads=False):
-        for index in range(batch.num_rows):
-          yield {name: batch.column(name)[index].as_py() for name in columns}
+      self._parquet.ParquetFile(file.path, buffer_size=_BUFFER, pre_buffer=False)
+    ) as opened:
+      for batch in opened.iter_batches(_ROWS, [group], list(file.columns), use_threads=False):
+        media, captions = (batch.column(name) for name in file.columns)
+        for index in range(min(skip, batch.num_rows), batch.num_rows):
+          yield media[index], captions[index]
+        skip -= min(skip, batch.num_rows)
 
 
 def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple[str, str]:
-  import pyarrow
+  from pyarrow import types
 
   def holds_bytes(kind: Any) -> bool:
-    if pyarrow.types.is_struct(kind):
-      return any(field.name == 'bytes' and holds_bytes(field.type) for field in kind)
-    return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+    if types.is_struct(kind):
+      index = kind.get_field_index('bytes')  # below 0 if there is none, or several
+      kind = kind.field(index).type if index >= 0 else kind
+    return types.is_binary(kind) or types.is_large_binary(kind)
 
   def choose(what: str, given: str, usual: Sequence[str], fitting: list[str]) -> str:
     found = [given] if given else [name for name in usual if name in fitting]
     found = found or (fitting if len(fitting) == 1 else [])
     if not found or found[0] not in fitting:
+      has = ', '.join(f'{field.name} ({field.type})' for field in schema)
       raise ConfigError(
         f'{path}: no column of {what}{f" named {given}" if given else ""}; it has '
-        f'{", ".join(f"{field.name} ({field.type})" for field in schema):.400}'
+        f'{printable(has):.400}'
       )
+    if schema.names.count(found[0]) > 1:
+      raise DataError(f'has several columns named {found[0]!r}; rename all but one')
     return found[0]
 
   text = [
     field.name
     for field in schema
-    if pyarrow.types.is_string(field.type) or pyarrow.types.is_large_string(field.type)
+    if types.is_string(field.type) or types.is_large_string(field.type)
   ]
   files = [field.name for field in schema if holds_bytes(field.type)]
   return choose('clips as bytes', media, _MEDIA, files), choose(
@@ -139,19 +187,20 @@ def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple
   )
 
 
-def _input(
-  path: pathlib.Path, number: int, row: dict[str, Any], media: str, caption: str
-) -> Input | Rejected:
-  cell, name = row[media], f'{path.name} row {number}'
+def _input(name: str, column: str, media: Any, caption: Any) -> Input | Rejected:
+  try:
+    cell, text = media.as_py(), caption.as_py()
+  except Exception as error:  # text that is not UTF-8, and what else a stranger's file brings about
+    return Rejected(name, f'cannot be read ({error!s:.200})')
   if isinstance(cell, dict):
     if isinstance(cell.get('path'), str):
       name += f': {cell["path"]:.200}'
     cell = cell['bytes']
   if cell is None:
-    return Rejected(name, f'its {media} holds no bytes, which must be in the file itself')
+    return Rejected(name, f'its {column} holds no bytes, which must be in the file itself')
   try:
-    if not isinstance(row[caption], str):
+    if not isinstance(text, str):
       raise DataError('has no caption')
-    return Input(name, clean_caption(row[caption]), len(cell), functools.partial(bytes, cell))
+    return Input(name, clean_caption(text), len(cell), functools.partial(bytes, cell))
   except DataError as error:
     return Rejected(name, str(error))

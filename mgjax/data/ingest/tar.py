@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from mgjax.core.errors import DataError, StorageError
@@ -19,6 +19,7 @@ from mgjax.data.ingest.inputs import Input, Inputs, digest, read_part
 
 _BLOCK = 512
 _NAME_BYTES = 65_536  # of a long name and of a header of PAX
+_PAX = re.compile(rb'(\d{1,6}) ([^=]{1,200})=')  # the length of a field of PAX and its name
 _CAPTION_BYTES = 1 << 20
 _CAPTION_FIELDS = ('caption', 'text')
 _STRANGE = {
@@ -48,9 +49,16 @@ class _Sample:
 class TarInputs(Inputs):
   """The samples of tars: an input for each key, in the order of the tars."""
 
-  def __init__(self, tars: list[pathlib.Path]):
-    """Reads the headers of all tars, and nothing else."""
-    self._samples = [sample for tar in tars for sample in _samples(tar)]
+  def __init__(
+    self,
+    tars: list[pathlib.Path],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+  ):
+    """Reads the headers of all tars, and nothing else; `progress` is told how many are read."""
+    self._samples: list[_Sample | Rejected] = []
+    for done, tar in enumerate(tars, 1):
+      self._samples += _samples(tar)
+      progress(done, len(tars))
     names = digest(sample.name for sample in self._samples)
     self.identity = {'layout': 'tar', 'names': names}
 
@@ -79,15 +87,17 @@ def list_members(path: pathlib.Path) -> Iterator[Member]:
   What follows a damaged place cannot be found: the last member then says so.
   """
   try:
-    length = os.path.getsize(path)
+    if not path.is_file():  # opening a pipe could wait for ever
+      yield Member('', 0, 0, 'is not a regular file, or is not there')
+      return
     with path.open('rb') as file:
-      yield from _members(file, length)
+      yield from _members(file, os.path.getsize(path))
   except OSError as error:
     yield Member('', 0, 0, f'cannot be read: {error.strerror}')
 
 
 def _members(file: BinaryIO, length: int) -> Iterator[Member]:
-  place, name, size, sparse = 0, None, None, False
+  place, name, size, wrong = 0, None, None, ''
   while place + _BLOCK <= length:
     file.seek(place)
     header = file.read(_BLOCK)
@@ -105,25 +115,23 @@ def _members(file: BinaryIO, length: int) -> Iterator[Member]:
     if place + stored > length:
       yield Member(name or _plain_name(header), place, stored, 'is cut off')
       return
-    if kind in (b'L', b'x'):
-      if stored > _NAME_BYTES:
-        yield Member('', place, stored, f'has a name of {stored} bytes at byte {place}')
-        return
-      text = file.read(stored)
-      if kind == b'L':
-        name = text.rstrip(b'\0').decode('utf-8', 'replace')
-      else:
-        fields = _pax(text)
-        name = fields.get('path', name)
-        size = int(fields['size']) if re.fullmatch(r'\d{1,18}', fields.get('size', '')) else None
-        sparse = any(field.startswith('GNU.sparse') for field in fields)
+    if kind in (b'L', b'x') and stored > _NAME_BYTES:
+      wrong = f'has a name of {stored} bytes at byte {place}'
+    elif kind == b'L':
+      name = file.read(stored).rstrip(b'\0').decode('utf-8', 'replace')
+    elif kind == b'x':
+      fields = _pax(file.read(stored))
+      name = fields.get('path', name)
+      size = int(fields['size']) if re.fullmatch(r'[0-9]{1,18}', fields.get('size', '')) else None
+      if any(field.startswith('GNU.sparse') for field in fields):
+        wrong = _STRANGE[b'S']
     elif kind not in (b'g', b'K'):
-      wrong = _STRANGE.get(b'S' if sparse else kind, '')
+      wrong = wrong or _STRANGE.get(kind, '')
       if not wrong and kind not in (b'0', b'\0', b'7', b'5'):
         wrong = 'is of an unknown kind'
       if kind != b'5':
         yield Member(name or _plain_name(header), place, stored, wrong)
-      name, size, sparse = None, None, False
+      name, size, wrong = None, None, ''
     place += -(-stored // _BLOCK) * _BLOCK
   yield Member('', place, 0, 'is cut off, it has no mark of its end' if length else 'is empty')
 
@@ -149,14 +157,13 @@ def _plain_name(header: bytes) -> str:
 
 
 def _pax(text: bytes) -> dict[str, str]:
-  fields = {}
-  while match := re.match(rb'(\d{1,6}) ([^=]+)=', text):
-    length = int(match[1])
-    if length <= match.end():
+  fields, place = {}, 0
+  while match := _PAX.match(text, place):
+    value = text[match.end() : place + int(match[1])].removesuffix(b'\n')
+    place += int(match[1])
+    if place <= match.end():
       break
-    value = text[match.end() : length].removesuffix(b'\n')
     fields[match[2].decode('utf-8', 'replace')] = value.decode('utf-8', 'replace')
-    text = text[length:]
   return fields
 
 

@@ -255,3 +255,75 @@ def test_a_pipe_among_the_clips_is_listed_and_never_waited_for(tmp_path):
   for name in ('a.tar', 'b.parquet', 'd.csv'):
     with pytest.raises(DataError, match='neither a folder nor'):
       open_inputs(tmp_path / name)
+
+
+def test_a_name_in_a_tar_that_is_too_long_costs_its_own_member(tmp_path):
+  members = [('a.mp4', b'a'), ('a.txt', b'one'), ('n' * 70_000 + '.mp4', b'x'), ('b.mp4', b'b')]
+  inputs = open_inputs(make_tar(tmp_path / 'a.tar', [*members, ('b.txt', b'two')]))
+  assert [each.caption for each in inputs if not isinstance(each, Rejected)] == ['one', 'two']
+  (reason,) = rejections(inputs).values()
+  assert 'has a name of 70' in reason
+
+
+def in_rows(path, names, *columns, **options):
+  """A parquet file of these columns, whose names may be alike."""
+  pyarrow = pytest.importorskip('pyarrow', reason='pyarrow is of requirements/test.txt')
+  parquet = pytest.importorskip('pyarrow.parquet')
+  parquet.write_table(pyarrow.table(list(map(pyarrow.array, columns)), names), path, **options)
+  return path
+
+
+def test_columns_of_one_name_reject_their_file_and_no_other(tmp_path):
+  clips, texts = [b'x', b'y'], ['one', 'two']
+  in_rows(tmp_path / 'a.parquet', ['video', 'video', 'caption'], clips, clips, texts)
+  in_rows(tmp_path / 'b.parquet', ['video', 'caption', 'caption'], clips, texts, texts)
+  in_rows(tmp_path / 'c.parquet', ['video', 'caption', 'x', 'x'], clips, texts, texts, texts)
+  inputs = open_inputs(tmp_path)
+  assert [each.caption for each in inputs if not isinstance(each, Rejected)] == texts
+  assert list(rejections(inputs).values()) == [
+    "has several columns named 'video'; rename all but one",
+    "has several columns named 'caption'; rename all but one",
+  ]
+  alone = in_rows(tmp_path / 'd.parquet', ['\x1b[31m', 'caption'], ['x'], ['one'])
+  with pytest.raises(ConfigError) as refusal:
+    open_inputs(alone)
+  assert str(refusal.value).isprintable()
+
+
+def test_what_parquet_declares_is_not_believed(tmp_path):
+  in_rows(tmp_path / 'a.parquet', ['video', 'caption'], [b'x'] * 9000, ['same'] * 9000)
+  bomb = [bytes(80 << 20)]
+  in_rows(
+    tmp_path / 'b.parquet', ['video', 'caption'], bomb, ['zeros'], compression='zstd',
+    use_dictionary=False,
+  )  # fmt: skip
+  rows, bytes_ = open_inputs(tmp_path)
+  assert 'declares 9000 rows in' in rows.reason and 'would be unpacked' in bytes_.reason
+
+
+def test_a_cell_of_parquet_that_is_no_text_costs_its_row(tmp_path):
+  pyarrow = pytest.importorskip('pyarrow', reason='pyarrow is of requirements/test.txt')
+  raw = pyarrow.array([b'one', b'\xff', b'three'])
+  text = pyarrow.Array.from_buffers(pyarrow.string(), 3, raw.buffers())
+  inputs = open_inputs(in_rows(tmp_path / 'a.parquet', ['video', 'caption'], [b'x'] * 3, text))
+  assert [each.caption for each in inputs if not isinstance(each, Rejected)] == ['one', 'three']
+  assert 'utf-8' in rejections(inputs)['a.parquet row 1']
+
+
+def test_a_row_group_is_unpacked_once_however_it_is_asked_for(tmp_path, monkeypatch):
+  parquet = pytest.importorskip('pyarrow.parquet')
+  clips, texts = [b'%d' % index for index in range(100)], [f'text {index}' for index in range(100)]
+  inputs = open_inputs(in_rows(tmp_path / 'a.parquet', ['video', 'caption'], clips, texts))
+  opened, real = [], parquet.ParquetFile.iter_batches
+  monkeypatch.setattr(
+    parquet.ParquetFile,
+    'iter_batches',
+    lambda *arguments, **options: opened.append(1) or real(*arguments, **options),
+  )
+  for first in (0, 30, 60):  # every other shard, as two processes share them
+    found = list(inputs.between(first, first + 15))
+    assert [(each.load(), each.caption) for each in found] == list(zip(clips, texts, strict=True))[
+      first : first + 15
+    ]
+  assert len(opened) == 1
+  assert inputs[3].caption == 'text 3' and len(opened) == 2  # backwards it begins again
