@@ -43,7 +43,7 @@ class CheckpointError(MgjaxError):
   exit_code = 5
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: Exception) -> str:
   """Returns the first line of an error's message, or the error's name if it has none."""
   return (str(error).splitlines() or [type(error).__name__])[0][:200]
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.core.weights.format import ImportedWeights, WeightFormat
+from mgjax.core.weights.format import ImportedWeights, WeightFormat, understanding
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics
@@ -37,7 +37,12 @@ def _read_image(
   if [stride[1:] for stride in strides] == [stride[1:] for stride in told['strides']]:
     told['strides'] = tuple(strides)
   fields = {**fields, **told}
-  params = inflate(tensors, _with_temporal(make_autoencoder(fields), seed))
+  with understanding(repr(os.fspath(source))):
+    model = make_autoencoder(fields)
+    key = jax.random.key(seed)
+    shapes = jax.eval_shape(functools.partial(_init, model, {}), key)
+  params = inflate(tensors, shapes)  # all sizes are those of the file before anything is made
+  params = _with_temporal(model, params, key)
   if statistics is None:
     statistics = Statistics.neutral(fields['latent_channels'])
     _log.warning('no config.json tells the scale of the latents: taken as mean 0, deviation 1')
@@ -46,18 +51,16 @@ def _read_image(
   return ImportedWeights(fields, params, {'latents': statistics.as_dict()})
 
 
-def _with_temporal(model: Autoencoder, seed: int) -> Tree:
-  """Initialises temporal parameters; spatial ones, which the file brings, are left as shapes."""
+def _with_temporal(model: Autoencoder, params: Tree, key: jax.Array) -> Tree:
+  """Initialises temporal parameters; spatial ones, which the file brings, stay."""
 
   @jax.jit
   def temporal(key: jax.Array) -> dict[str, jax.Array]:
     leaves = named_leaves(_init(model, {}, key))
     return {name: leaf for name, leaf in leaves.items() if '/temporal' in name}
 
-  key = jax.random.key(seed)
-  shapes = jax.eval_shape(functools.partial(_init, model, {}), key)
-  values = named_leaves(shapes) | temporal(key)
-  return jax.tree.unflatten(jax.tree.structure(shapes), values.values())
+  values = named_leaves(params) | temporal(key)
+  return jax.tree.unflatten(jax.tree.structure(params), values.values())
 
 
 def _write_image(

@@ -9,7 +9,7 @@ letter, and whatever points somewhere is followed first.
 import base64
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np

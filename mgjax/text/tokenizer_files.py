@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError, first_line
+from mgjax.core.errors import ConfigError
 from mgjax.text.tokenizer_checks import (
   Unfit,
   check_json,
@@ -121,8 +121,7 @@ def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
     if not is_of_library(error):
       raise
     raise ConfigError(
-      f'{_names(files)} cannot be read as a tokenizer: {first_line(error)!r}; {EXPECTED}: get it '
-      'again'
+      f'{_names(files)} cannot be read as a tokenizer: {error!r:.200}; {EXPECTED}: get it again'
     ) from error
 
 

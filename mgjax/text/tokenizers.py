@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError, first_line
+from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Bool, Int
 from mgjax.text.tokenizer_files import Vocabulary, is_of_library, read_vocabulary
 
@@ -70,7 +70,7 @@ class Tokenizer:
       if not is_of_library(error):
         raise
       raise ConfigError(
-        f'the tokenizer makes no tokens of {text!r:.60}: {first_line(error)!r}; take the files that '
+        f'the tokenizer makes no tokens of {text!r:.60}: {error!r:.200}; take the files that '
         'came with the weights'
       ) from error
 

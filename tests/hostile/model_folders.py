@@ -160,9 +160,9 @@ def mutate_tensors(tensors: Tensors, rng: Rng) -> Tensors:
           other = f'{name[: match.start()]}{pick(rng, NUMBERS)}{name[match.end() :]}'
           changed[other] = changed.pop(name) if how == 'layer' else tensor
       case 'shape':
-        options = (tensor.ravel(), tensor[None], tensor.T, tensor.reshape(-1, 1), tensor.ravel()[:1],
-                   np.float32(1).reshape(()), tensor[..., None, None])  # fmt: skip
-        changed[name] = np.ascontiguousarray(pick(rng, options))
+        flat = tensor.ravel()
+        options = (flat, tensor[None], tensor.T, flat[:, None], flat[:1], np.float32(1).reshape(()))
+        changed[name] = np.ascontiguousarray(pick(rng, (*options, tensor[..., None, None])))
       case 'empty':
         shape = list(tensor.shape) or [1]
         shape[int(rng.integers(len(shape)))] = pick(rng, (10**9, 2**40, 2**31))
@@ -195,7 +195,7 @@ def mutate_tensors(tensors: Tensors, rng: Rng) -> Tensors:
 
 
 def _mutate(source: Path, rng: Rng, target: Path) -> None:
-  """Damages a file of tensors, or a folder's configuration, index, tensors or what else is there."""
+  """Damages a file of tensors, or the configuration, index, tensors or files of a folder."""
   if source.is_file():
     _mutate_file(source, rng, target)
     return
@@ -236,16 +236,17 @@ def _mutate(source: Path, rng: Rng, target: Path) -> None:
 
 
 def _changed_json(data: bytes, rng: Rng) -> bytes:
-  if rng.random() < 0.25:
+  if rng.random() < 0.2:
     return mutate_json(data, rng)
   value = json.loads(data)
   for _ in range(int(rng.geometric(0.7))):
-    if isinstance(value, dict) and '[[[[[[' not in json.dumps(value):
-      value = mutate_value(value, rng)
-      if isinstance(value, dict) and value and rng.random() < 0.7:
+    if isinstance(value, dict) and value and '[[[[[[' not in json.dumps(value):
+      if rng.random() < 0.4:
+        value = mutate_value(value, rng)
+      else:
         value[pick(rng, list(value))] = pick(
-          rng, (*STRANGE, 10**9, 2, 3, 1e-9, 1e300, '1', [1, 2], [-1.0], [float('nan')] * 4, [0] * 4,
-                [1e400] * 6, [True] * 4, ['a'] * 6)
+          rng, (*STRANGE, 10**9, 2, 3, 1e-9, 1e300, '1', [1, 2], [-1.0], [float('nan')] * 4,
+                [0] * 4, [1e400] * 6, [True] * 4, ['a'] * 6)
         )  # fmt: skip
   return json.dumps(value).encode()
 
@@ -323,7 +324,8 @@ def _read_perceptual(path: Path) -> None:
 FAMILIES = (
   Family('diffusers folder', _image_seeds, _mutate, _read, seconds=30),
   Family('encoder folder', _encoder_seeds, _mutate, _read, seconds=30),
-  Family('codec file', _codec_seeds, _mutate, _read, seconds=30),
+  # One side alone is minutes of compiling on a busy machine: the other starts anew.
+  Family('codec file', _codec_seeds, _mutate, _read, seconds=120),
   Family('exported file', _own_seeds, _mutate, _read, seconds=30),
   Family('lpips file', _perceptual_seeds, _mutate, _read_perceptual),
 )

@@ -26,7 +26,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
-from mgjax.core.weights.format import ImportedWeights, WeightFormat
+from mgjax.core.weights.format import ImportedWeights, WeightFormat, understanding
 from mgjax.core.weights.names import arrange
 from mgjax.core.weights.tensors import Tensors, read_tensors
 from mgjax.core.weights.torch_pickle import SUFFIXES, read_pickle
@@ -279,13 +279,16 @@ def _read_dac(
   side = transformers_side(tensors)
   told = transformers_fields(tensors, side) if side else published_fields(tensors)
   fields = {**fields, **told}
-  init = functools.partial(_init, make_codec(fields), {})
   key = jax.random.key(seed)
+  with understanding(repr(os.fspath(source))):
+    init = functools.partial(_init, make_codec(fields), {})
+    shapes = jax.eval_shape(init, key)
   if side:
+    import_transformers(tensors, shapes, side)  # all sizes are the file's before anything is made
     params = import_transformers(tensors, jax.jit(init)(key), side)
     _log.warning("the file holds DAC's %s alone; the rest of the codec starts anew", side)
   else:
-    params, skipped = import_published(tensors, jax.eval_shape(init, key))
+    params, skipped = import_published(tensors, shapes)
     if skipped:
       _log.warning('%d tensors of a watermark are left out: sound will bear none', skipped)
   _log.info('latents are taken as mean 0, deviation 1, as DAC-VAE publishes them')

@@ -3,13 +3,15 @@
 import contextlib
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.typing import Tree
 
 
@@ -72,7 +74,103 @@ def understanding(what: str) -> Iterator[None]:
   """
   try:
     yield
-  except (TypeError, KeyError, ValueError, AttributeError, ArithmeticError) as error:
+  except MgjaxError:
+    raise
+  except Exception as error:  # a nonsensical model fails anywhere in Flax, JAX or numpy
     raise ConfigError(
-      f'this version does not know the model that {what} describes: {error!r}'
+      f'this version does not know the model that {what} describes: {error!r:.300}'
     ) from error
+
+
+def number_in(
+  config: Mapping[str, Any],
+  name: str,
+  otherwise: Any,
+  *,
+  least: float = 1,
+  most: float = 2**31 - 1,
+  whole: bool = True,
+) -> Any:
+  """Returns a number that a config.json of another project says.
+
+  Args:
+    config: the object in it.
+    name: of the number.
+    otherwise: what it is where config.json is silent, or says null.
+    least: that it may be.
+    most: that it may be.
+    whole: whether it has to be a whole number.
+
+  Raises:
+    ConfigError: it is something else.
+  """
+  value = config.get(name)
+  if value is None:
+    return otherwise
+  if not _is_number(value, whole) or not least <= value <= most:
+    raise ConfigError(
+      f'config.json has {name} = {value!r:.100}; expected a {"whole " * whole}number from '
+      f'{least:g} to {most:g}: get it again'
+    )
+  return value
+
+
+def check_description(
+  fields: Mapping[str, Any], like: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> None:
+  """Checks fields of a model that a file describes, before a module is made of them.
+
+  The shapes of a model take time for each of its layers, and memory for some sizes; so no size may
+  be above those of the file's tensors, and no number of layers above theirs.
+
+  Args:
+    fields: that the file describes.
+    like: of a configuration of the same component: what stands there too is of the same kind.
+    tensors: of the file.
+
+  Raises:
+    ConfigError: a field is of another kind, not finite, negative, or larger than the tensors say.
+  """
+  largest = max([_UNSEEN, *(size for tensor in tensors.values() for size in tensor.shape)])
+
+  def check(place: str, value: Any, like: Any, deep: int) -> None:
+    if isinstance(value, Mapping | list | tuple):
+      kind = Mapping if isinstance(value, Mapping) else list | tuple
+      if deep == _DEEP or len(value) > _MOST or not isinstance(like, kind | None):
+        raise ConfigError(f'{place} = {value!r:.100}; expected such as {like!r:.100}')
+      named = value.items() if isinstance(value, Mapping) else enumerate(value)
+      for key, each in named:
+        if not re.fullmatch(r'\w{1,64}', str(key), re.ASCII):
+          raise ConfigError(f'{place} has the field {key!r:.100}; expected a name')
+        check(
+          f'{place}.{key}', each, like.get(key) if isinstance(like, Mapping) else None, deep + 1
+        )
+      return
+    # A stack of layers is one; these are made one by one.
+    counted = re.fullmatch(r'model\.blocks|model\..*\.depth', place)
+    most = 1 if isinstance(value, float) else len(tensors) if counted else largest
+    if not _is_like(value, like) or (_is_number(value, False) and not 0 <= value <= most):
+      raise ConfigError(
+        f'{place} = {value!r:.100}; expected such as {like!r:.100}, and from 0 to {most}, for the '
+        'tensors of the file are no larger'
+      )
+
+  check('model', fields, like, 0)
+
+
+_UNSEEN = 1 << 16  # a size that tensors need not show: tokens of a prompt
+_DEEP, _MOST = 8, 64  # levels of a description, and entries of one
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+  return isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+
+
+def _is_like(value: Any, like: Any) -> bool:
+  if isinstance(value, str):
+    return isinstance(like, str | None) and len(value) <= 64
+  if value is None or like is None:
+    return value is None or isinstance(value, bool | int | float)
+  if isinstance(value, bool) or isinstance(like, bool | str):
+    return type(value) is type(like)
+  return _is_number(value, not isinstance(like, float))

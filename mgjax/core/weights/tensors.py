@@ -42,8 +42,12 @@ def read_tensors(
 
 
 def are_finite_floats(tensor: np.ndarray) -> bool:
-  """Returns whether these can be parameters."""
-  return bool(jnp.issubdtype(tensor.dtype, jnp.floating) and np.isfinite(tensor).all())
+  """Returns whether these can be parameters, which are of float32 or less."""
+  if not jnp.issubdtype(tensor.dtype, jnp.floating):
+    return False
+  with np.errstate(over='ignore'):
+    tensor = tensor.astype(np.float32) if tensor.dtype == np.float64 else tensor
+  return bool(np.isfinite(tensor).all())
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -95,15 +99,21 @@ def check_agrees(said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
   for name, value in said.items():
     if value is not None and value != found[name]:
       raise ConfigError(
-        f'config.json says {name} = {value!r}, the tensors {found[name]!r}; take both from one '
-        'model'
+        f'config.json says {name} = {value!r:.100}, the tensors {found[name]!r}; take both from '
+        'one model'
       )
 
 
 def listed(kinds: Mapping[str, Collection[str]]) -> str:
   """Says '2 missing (a, b), 5 unknown (c, d, e, ...)'."""
   return ', '.join(
-    f'{len(names)} {kind} ({", ".join([*names][:SHOWN])}{", ..." * (len(names) > SHOWN)})'
+    f'{len(names)} {kind} ({", ".join(map(shown, [*names][:SHOWN]))}'
+    f'{", ..." * (len(names) > SHOWN)})'
     for kind, names in kinds.items()
     if names
   )
+
+
+def shown(name: str) -> str:
+  """Returns a name from a file as a message shows it: cut, and escaped where that is needed."""
+  return (name if name.isprintable() else ascii(name))[:200]
