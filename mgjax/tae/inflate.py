@@ -258,7 +258,7 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
     ('up_block_types', 'UpDecoderBlock2D'),
   ):
     kinds = config.get(name, [kind])
-    if not isinstance(kinds, list) or any(each != kind for each in kinds):
+    if not isinstance(kinds, list) or not kinds or any(each != kind for each in kinds):
       _check_config(config, {name: [kind]})
   return config
 

@@ -134,7 +134,7 @@ def check_characters(data: bytes) -> None:
   longest = max(map(len, texts.split(b'\0')))
   _need(longest <= LONGEST_CHARACTER and texts.endswith(b'\0'), 'a table of endless characters')
   units = np.frombuffer(data, '<u4', size // 4, 4).astype(np.int64)
-  places = np.flatnonzero(units >> 31 == 0)
+  places = np.flatnonzero((units >> 31 == 0) | (np.arange(len(units)) == 0))  # the root is one
   nodes = units[places]
   children = places ^ ((nodes >> 10) << ((nodes & 512) >> 6))
   inside = bool((children | 255 < len(units)).all())

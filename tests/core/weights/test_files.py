@@ -66,6 +66,12 @@ def test_several_files_by_their_index(tmp_path):
       "is in '../model.safetensors'; expected the name of a file beside it",
     ),
     ([1], 'has no weight_map of tensors and files; get it again'),
+    ({}, 'has no weight_map of tensors and files; get it again'),
+    ({'a': 7}, 'says that a is in 7; expected the name of a file beside it'),
+    ({'\x1b[31m': None}, r"says that '\\x1b\[31m' is in None"),
+    *(
+      ({'a': name}, 'names files that are not there') for name in ('a' * 9000, 'b\0', '..', '.', '')
+    ),
   ],
 )
 def test_an_index_that_does_not_fit_is_refused(tmp_path, weight_map, message):
