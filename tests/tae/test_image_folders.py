@@ -1,4 +1,4 @@
-"""Folders of image autoencoders from strangers: nothing they say is believed before it is compared."""
+"""Folders of image autoencoders from strangers: what they say is compared, not believed."""
 
 import numpy as np
 import pytest
@@ -28,13 +28,11 @@ def test_whatever_config_json_says_is_understood_or_a_sentence(name, value, tmp_
 @pytest.mark.parametrize('place', ['down_blocks.{}.resnets.0', 'down_blocks.0.resnets.{}'])
 def test_layers_are_counted_and_not_believed(number, place, tmp_path):
   name = f'encoder.{place.format(number)}.conv2.more'
-  write_folder(tmp_path, 'quant', tensors_of('quant') | {name: np.zeros(4, np.float32)})
-  fields = read_image_autoencoder(tmp_path).fields
-  assert fields == read_fields('quant')
+  tensors = tensors_of('quant') | {name: np.zeros(4, np.float32)}
+  write_folder(tmp_path, 'quant', tensors)
+  assert read_image_autoencoder(tmp_path).fields == read_fields('quant')
   with pytest.raises(ConfigError, match=r'1 unknown \(encoder\.down_blocks') as caught:
-    inflate(
-      tensors_of('quant') | {name: np.zeros(4, np.float32)}, untrained(inflated('quant', 2)[0])
-    )
+    inflate(tensors, untrained(inflated('quant', 2)[0]))
   assert len(str(caught.value)) < 600
 
 
