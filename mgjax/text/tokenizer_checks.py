@@ -94,13 +94,9 @@ def check_pieces(data: bytes) -> bytes:
   Raises:
     Unfit: it asks for what no published tokenizer does.
   """
-  from google.protobuf.message import DecodeError
   from sentencepiece import sentencepiece_model_pb2
 
-  try:
-    model = sentencepiece_model_pb2.ModelProto.FromString(data)
-  except DecodeError:
-    raise Unfit(f'cannot be read as a tokenizer of sentencepiece: it is damaged; {AGAIN}') from None
+  model = sentencepiece_model_pb2.ModelProto.FromString(data)
   model.DiscardUnknownFields()
   model.ClearField('denormalizer_spec')
   _need(0 < len(model.pieces) <= TOKENS, f'{len(model.pieces)} pieces')
