@@ -50,6 +50,7 @@ setup(
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.8,<1',  # 1.0 changes the interface at the top level
     'pillow>=13.0.0',
+    'protobuf>=7.36.2',  # of sentencepiece's description of its models, which does not ask for it
     'safetensors>=0.8.0',
     'scikit-learn>=1.9.1',
     'scipy>=1.17.1',

@@ -24,12 +24,14 @@ import numpy as np
 
 from mgjax.audio.captions import structured
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.files import read_json, write_json
+from mgjax.core.files import parse_json, write_json
 from mgjax.core.typing import Float
 from mgjax.media.audio import write_wav
 
 PATIENCE = 1800.0  # seconds
-_SHOWN = 300  # characters of what a command printed last
+_SHOWN = 300  # bytes of what a command printed last
+_LARGEST = 1 << 24  # bytes of an answer
+_MOST = 1e30  # of a number, so that sums of them are finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,8 @@ class CommandScorer:
       return next(iter(numbers.values()))
     if self.name not in numbers:
       raise DataError(
-        f'the scorer {self._called} gives {", ".join(numbers)}, not {self.name!r}; name one of them'
+        f'the scorer {self._called} gives {", ".join(map(repr, numbers)):.200}, not {self.name!r}; '
+        'name one of them'
       )
     return numbers[self.name]
 
@@ -152,26 +155,32 @@ class CommandScorer:
           os.killpg(process.pid, signal.SIGKILL)
           process.wait()
     if code:
-      printed = (folder / 'log').read_text(errors='replace').strip()[-_SHOWN:]
+      with (folder / 'log').open('rb') as log:
+        log.seek(max(log.seek(0, os.SEEK_END) - _SHOWN, 0))
+        printed = log.read().decode(errors='replace').strip()
       raise ConfigError(
         f'the scorer {self._called} failed with {code}; the end of what it printed: {printed!r}'
       )
 
   def _read(self, path: pathlib.Path, count: int) -> dict[str, Float[np.ndarray, 'b']]:
-    try:
-      answer = {name: np.asarray(values, np.float64) for name, values in read_json(path).items()}
-    except FileNotFoundError:
-      raise DataError(f'the scorer {self._called} wrote no answer to its last argument') from None
-    except (ValueError, TypeError, AttributeError):
-      raise DataError(
-        f'the answer of the scorer {self._called} is not {{"name": [numbers]}} in JSON'
-      ) from None
+    if not path.is_file():
+      raise DataError(f'the scorer {self._called} wrote no answer to its last argument')
+    with path.open('rb') as file:
+      data = file.read(_LARGEST + 1)
+    name, mend = f'the answer of the scorer {self._called}', 'it has to be {"name": [numbers]}'
+    if len(data) > _LARGEST:
+      raise DataError(f'{name} has more than {_LARGEST >> 20} MiB; {mend}')
+    answer = parse_json(data, name, error=DataError, mend=mend)
     if not answer:
-      raise DataError(f'the answer of the scorer {self._called} holds no number')
-    for name, numbers in answer.items():
-      if numbers.shape != (count,) or not np.isfinite(numbers).all():
+      raise DataError(f'{name} holds no number; {mend}')
+    found = {}
+    for key, values in answer.items():
+      numbers = values if isinstance(values, list) else [None]
+      finite = [each for each in numbers if isinstance(each, int | float) and abs(each) < _MOST]
+      if len(numbers) != count or len(finite) != count:
         raise DataError(
-          f'the scorer {self._called} gives {numbers.size} number(s) {name!r} for {count} sound(s)'
-          f', {np.isfinite(numbers).sum()} of them finite; it has to give one finite number a sound'
+          f'the scorer {self._called} gives {len(numbers)} number(s) {key!r:.80} for {count} '
+          f'sound(s), {len(finite)} of them finite; it has to give one finite number a sound'
         )
-    return answer
+      found[key] = np.asarray(finite, np.float64)
+    return found

@@ -10,14 +10,16 @@ import os
 import pathlib
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
+from mgjax.core.settings import Positive, Range
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
+from mgjax.core.weights.format import number_in
 from mgjax.core.weights.names import arrange
 from mgjax.core.weights.tensors import Tensors, listed, read_tensors
 from mgjax.nn.conv import centred
@@ -34,6 +36,7 @@ FIXED = {
 # What diffusers means where it is silent on these.
 GROUPS = 32
 SCALING = 0.18215
+MOST = 8  # levels, and blocks of one; twice as many as any published model has
 _KINDS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 _OLD_NAMES = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'}
 
@@ -236,7 +239,7 @@ def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoderFile
     files = [file for file in files if file.suffix == '.safetensors'] or files
     path = files[0] if files else path / 'diffusion_pytorch_model.safetensors'
   tensors, _ = read_tensors(path)
-  fields = _read_fields(tensors, config.get('norm_num_groups', GROUPS))
+  fields = _read_fields(tensors, number_in(config, 'norm_num_groups', GROUPS, Positive))
   sizes = {
     'latent_channels': fields['latent_channels'],
     'block_out_channels': list(fields['widths']),
@@ -248,19 +251,16 @@ def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoderFile
 
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    config = dict(read_json(path))
-  except (OSError, ValueError, TypeError) as error:
-    raise ConfigError(
-      f'cannot read {os.fspath(path)!r} ({error}); expected a folder that diffusers wrote, or a '
-      '.safetensors file alone'
-    ) from error
+  mend = 'give a folder that diffusers wrote, or a .safetensors file alone'
+  config = read_json(path, mend=mend)
   _check_config(config, FIXED)
   for name, kind in (
     ('down_block_types', 'DownEncoderBlock2D'),
     ('up_block_types', 'UpDecoderBlock2D'),
   ):
-    _check_config(config, {name: [kind] * len(config.get(name, [kind]))})
+    kinds = config.get(name, [kind])
+    if not isinstance(kinds, list) or not kinds or any(each != kind for each in kinds):
+      _check_config(config, {name: [kind]})
   return config
 
 
@@ -268,7 +268,8 @@ def _check_config(config: Mapping[str, Any], expected: Mapping[str, Any]) -> Non
   for name, value in expected.items():
     if config.get(name, value) != value:
       raise ConfigError(
-        f'config.json of the image autoencoder has {name} = {config[name]!r}; expected {value!r}'
+        f'config.json of the image autoencoder has {name} = {config[name]!r:.100}; expected '
+        f'{value!r}'
       )
 
 
@@ -279,14 +280,16 @@ def _read_fields(tensors: Tensors, groups: int) -> dict[str, Any]:
         f"there is no tensor {name}.weight; expected those of diffusers' AutoencoderKL"
         + _hint(tensors)
       )
-    return tensors[f'{name}.weight'].shape[0]
+    return (*tensors[f'{name}.weight'].shape, 0)[0]
 
-  # One figure: a model of a billion blocks would be made before it is compared with its tensors.
-  matches = [re.match(r'encoder\.down_blocks\.(\d)\.resnets\.(\d)\.', name) for name in tensors]
-  found = [(int(match[1]), int(match[2])) for match in matches if match] or [(0, 0)]
-  levels, blocks = (1 + max(counts) for counts in zip(*found, strict=True))
+  def count(names: str) -> int:
+    there = (number for number in range(MOST) if f'{names.format(number)}.weight' not in tensors)
+    return max(next(there, MOST), 1)
+
+  levels = count('encoder.down_blocks.{}.resnets.0.conv2')
+  blocks = count('encoder.down_blocks.0.resnets.{}.conv2')
   widths = tuple(width(f'encoder.down_blocks.{i}.resnets.0.conv2') for i in range(levels))
-  if wrong := [width for width in widths if width % groups]:
+  if wrong := [width for width in widths if not width or width % groups]:
     raise ConfigError(
       f'{wrong[0]} channels do not divide into {groups} groups; give the folder, whose config.json '
       'says norm_num_groups'
@@ -303,12 +306,16 @@ def _read_fields(tensors: Tensors, groups: int) -> dict[str, Any]:
 
 
 def _read_statistics(config: Mapping[str, Any], channels: int) -> Statistics:
-  scaling = config.get('scaling_factor') or SCALING
-  mean = config.get('latents_mean') or [config.get('shift_factor') or 0.0] * channels
-  std = config.get('latents_std') or [1.0] * channels
-  if len(mean) != channels or len(std) != channels or min(scaling, *std) <= 0:
-    raise ConfigError(
-      f'config.json has scaling_factor {scaling}, latents_mean {mean} and latents_std {std}; '
-      f'expected {channels} means and deviations, and no scale of zero or below'
-    )
-  return Statistics(tuple(map(float, mean)), tuple(float(s) / scaling for s in std))
+  scaling = number_in(
+    config, 'scaling_factor', SCALING, Annotated[float, Range(least=1e-6, most=1e6)]
+  )
+  shift = number_in(config, 'shift_factor', 0.0, Annotated[float, Range(least=-1e6, most=1e6)])
+  mean, std = config.get('latents_mean'), config.get('latents_std')
+  told = Statistics.from_dict(
+    {
+      'mean': [shift] * channels if mean is None else mean,
+      'std': [1.0] * channels if std is None else std,
+    },
+    channels,
+  )
+  return Statistics(told.mean, tuple(each / scaling for each in told.std))

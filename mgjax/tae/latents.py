@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array, Float, Tree, UInt8
 from mgjax.flow.windows import Cover
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.tiling import Frames, Tiling, over_tiles, regroup, stitch
 
 _log = logging.getLogger(__name__)
+_LARGEST = 1e30  # that float32 still multiplies
 
 
 def to_unit(video: UInt8[Array, 'b t h w 3']) -> Float[Array, 'b t h w 3']:
@@ -41,9 +42,22 @@ class Statistics:
     return {'mean': list(self.mean), 'std': list(self.std)}
 
   @classmethod
-  def from_dict(cls, values: Mapping[str, Any]) -> 'Statistics':
-    """Reads what `as_dict` gave."""
-    return cls(tuple(values['mean']), tuple(values['std']))
+  def from_dict(cls, values: Any, channels: int | None = None) -> 'Statistics':
+    """Reads what `as_dict` gave, of `channels` if they are known.
+
+    Raises:
+      ConfigError: these are not as many means as deviations, finite and the latter above zero.
+    """
+    mean, std = ((values.get(k) if isinstance(values, Mapping) else None) for k in ('mean', 'std'))
+    numbers = [*mean, *std] if isinstance(mean, list) and isinstance(std, list) else []
+    known = [each for each in numbers if type(each) in (int, float) and abs(each) < _LARGEST]
+    wanted = len(numbers) // 2 if channels is None else channels
+    if not wanted or len(known) != 2 * wanted or len(mean) != len(std) or min(std) <= 0:
+      raise ConfigError(
+        f'the statistics of the latents are {values!r:.200}; expected {channels or "as many"} '
+        'means and deviations, finite, the latter above zero'
+      )
+    return cls(tuple(map(float, mean)), tuple(map(float, std)))
 
   @classmethod
   def neutral(cls, channels: int) -> 'Statistics':

@@ -16,7 +16,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float, Tree
-from mgjax.core.weights.tensors import open_tensors, shown
+from mgjax.core.weights.tensors import read_tensors, shown
 from mgjax.nn.conv import SpatialConv
 from mgjax.nn.linear import ONES, parameter
 
@@ -148,7 +148,7 @@ def read_perceptual(path: str | os.PathLike[str]) -> Tree:
   The file has VGG16 under torchvision's names, 'features.0.weight', or lpips' own,
   'net.slice1.0.weight', and LPIPS's weights as 'lin0.model.1.weight' or 'lins.0.model.1.weight';
   a number that is there under two names must be the same. torchvision's 'classifier.*' is left
-  unread. Where the lpips package is installed, this makes one:
+  out. Where the lpips package is installed, this makes one:
 
     import lpips, safetensors.torch
     state = lpips.LPIPS(net='vgg').state_dict()
@@ -168,9 +168,11 @@ def read_perceptual(path: str | os.PathLike[str]) -> Tree:
       f'package is installed, {COMMAND} makes one'
     )
   try:
-    with open_tensors(path) as file:
-      names = [name for name in file.keys() if not name.startswith('classifier.')]  # noqa: SIM118
-      tensors = {name: np.asarray(file.get_tensor(name), np.float32) for name in names}
+    tensors = {
+      name: np.asarray(tensor, np.float32)
+      for name, tensor in read_tensors(path)[0].items()
+      if not name.startswith('classifier.')
+    }
   except ConfigError as error:
     raise ConfigError(f'{error}; make it again: {COMMAND}') from error
   try:
@@ -186,8 +188,8 @@ def _check_scaling(tensors: dict[str, np.ndarray]) -> None:
     found = tensors.pop(f'scaling_layer.{name}', None)
     if found is not None and not np.array_equal(found.ravel(), np.float32(values)):
       raise ConfigError(
-        f'scaling_layer.{name} is {found.ravel().tolist()}, not the {list(values)} of lpips 0.1; '
-        f'expected the weights of that version'
+        f'scaling_layer.{name} is {found.ravel().tolist()!r:.100}, not the {list(values)} of lpips '
+        '0.1; expected the weights of that version'
       )
 
 
@@ -224,7 +226,7 @@ def _arrange(tensors: dict[str, np.ndarray]) -> Tree:
   """Returns the parameter tree, checking shapes: a slice is as wide as its first bias is long."""
 
   def take(name: str, *shape: int) -> np.ndarray:
-    if tensors[name].shape != shape:
+    if tensors[name].shape != shape or not tensors[name].size:
       raise ConfigError(f'{name} has the shape {tensors[name].shape}; expected {shape}')
     return tensors[name]
 

@@ -16,7 +16,6 @@ from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.core.weights.format import ImportedWeights, WeightFormat, understanding
-from mgjax.core.weights.tensors import Tensors
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics
@@ -39,7 +38,11 @@ def _read_image(
     told['strides'] = tuple(strides)
   fields = {**fields, **told}
   with understanding(repr(os.fspath(source))):
-    params = _inflated(tensors, make_autoencoder(fields), seed)
+    model = make_autoencoder(fields)
+    key = jax.random.key(seed)
+    shapes = jax.eval_shape(functools.partial(_init, model, {}), key)
+  params = inflate(tensors, shapes)  # all sizes are those of the file before anything is made
+  params = _with_temporal(model, params, key)
   if statistics is None:
     statistics = Statistics.neutral(fields['latent_channels'])
     _log.warning('no config.json tells the scale of the latents: taken as mean 0, deviation 1')
@@ -48,19 +51,16 @@ def _read_image(
   return ImportedWeights(fields, params, {'latents': statistics.as_dict()})
 
 
-def _inflated(tensors: Tensors, model: Autoencoder, seed: int) -> Tree:
-  """Initialises temporal parameters; spatial ones are those of the file."""
+def _with_temporal(model: Autoencoder, params: Tree, key: jax.Array) -> Tree:
+  """Initialises temporal parameters; spatial ones, which the file brings, stay."""
 
   @jax.jit
   def temporal(key: jax.Array) -> dict[str, jax.Array]:
     leaves = named_leaves(_init(model, {}, key))
     return {name: leaf for name, leaf in leaves.items() if '/temporal' in name}
 
-  key = jax.random.key(seed)
-  shapes = jax.eval_shape(functools.partial(_init, model, {}), key)
-  inflate(tensors, shapes)  # one tensor may claim any width: nothing is made before all fit it
-  values = named_leaves(shapes) | temporal(key)
-  return inflate(tensors, jax.tree.unflatten(jax.tree.structure(shapes), values.values()))
+  values = named_leaves(params) | temporal(key)
+  return jax.tree.unflatten(jax.tree.structure(params), values.values())
 
 
 def _write_image(

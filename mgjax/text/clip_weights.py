@@ -7,17 +7,18 @@ other tower is left out.
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.weights.format import WeightFormat
+from mgjax.core.settings import Positive, Range
+from mgjax.core.weights.format import WeightFormat, number_in
 from mgjax.core.weights.names import LAYER, TRANSPOSED, TensorName
 from mgjax.core.weights.tensors import check_agrees, listed
 from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
-from mgjax.text.weight_format import Family, make_encoder_format
+from mgjax.text.weight_format import Epsilon, Family, make_encoder_format
 
 LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token
 _FROM_CONVOLUTION = (2, 3, 1, 0)  # (o i h w) to (h w i o)
@@ -210,10 +211,10 @@ def expected(tower: str) -> str:
 def _of_tower(tower: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
   """Returns what config.json says of one tower."""
   config = config.get(f'{tower}_config') or config
-  kind = config.get('model_type', 'clip')
+  kind = config.get('model_type', 'clip') if isinstance(config, Mapping) else config
   if kind not in ('clip', f'clip_{tower}_model'):
     raise ConfigError(
-      f"config.json is of a model {kind!r}; expected 'clip' or 'clip_{tower}_model'"
+      f"config.json is of a model {kind!r:.100}; expected 'clip' or 'clip_{tower}_model'"
     )
   return config
 
@@ -222,17 +223,18 @@ def _from_config(tower: str, config: Mapping[str, Any], sizes: Mapping[str, Any]
   """Returns what config.json says beside sizes, or means where it is silent."""
   check_agrees({ours: config.get(SIZES[ours]) for ours in SIZES if ours in sizes}, sizes)
   activation = config.get('hidden_act', 'quick_gelu')
-  if activation not in ACTIVATIONS:
+  if activation not in list(ACTIVATIONS):
     raise ConfigError(
-      f'config.json has hidden_act = {activation!r}; expected one of {", ".join(ACTIVATIONS)}'
+      f'config.json has hidden_act = {activation!r:.100}; expected one of {", ".join(ACTIVATIONS)}'
     )
   fields = {
-    'heads': config.get('num_attention_heads', _HEADS[tower]),
+    'heads': number_in(config, 'num_attention_heads', _HEADS[tower], Positive),
     'activation': ACTIVATIONS[activation],
-    'epsilon': config.get('layer_norm_eps', 1e-5),
+    'epsilon': number_in(config, 'layer_norm_eps', 1e-5, Epsilon),
   }
   if tower == 'text':
-    eos = config.get('eos_token_id', _EOS)
+    most = max(sizes['vocabulary'] - 1, LARGEST)
+    eos = number_in(config, 'eos_token_id', _EOS, Annotated[int, Range(least=0, most=most)])
     fields |= {'pooling': 'largest'} if eos == LARGEST else {'pooling': 'first_eos', 'eos': eos}
   return fields
 

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Positive
+from mgjax.core.weights.format import number_in
 from mgjax.core.weights.names import TRANSPOSED, TensorName
 from mgjax.core.weights.tensors import check_agrees, listed
 from mgjax.text.t5 import make_t5, t5_inputs
-from mgjax.text.weight_format import Family, make_encoder_format
+from mgjax.text.weight_format import Epsilon, Family, make_encoder_format
 
 EXPECTED = "those of transformers' T5 or UMT5 encoder"
 # model_type of config.json -> whether every layer has its own biases of distances.
@@ -86,9 +88,10 @@ def t5_fields(
   Raises:
     ConfigError: a tensor that tells them is missing, or `config` is of another model.
   """
-  if config is not None and config.get('model_type', 't5') not in FAMILIES:
+  if config is not None and config.get('model_type', 't5') not in list(FAMILIES):
     raise ConfigError(
-      f'config.json is of a model {config["model_type"]!r}; expected one of {", ".join(FAMILIES)}'
+      f'config.json is of a model {config["model_type"]!r:.100}; expected one of '
+      f'{", ".join(FAMILIES)}'
     )
   named = 'encoder.block.0.layer.{}.weight'
   vocabulary, dim = _shape(tensors, 'shared.weight', 'encoder.embed_tokens.weight')
@@ -136,9 +139,9 @@ def _shape(tensors: Mapping[str, np.ndarray], *names: str) -> tuple[int, int]:
 def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
   family = config.get('model_type', 't5')
   projection = config.get('feed_forward_proj', 'relu')
-  if projection not in PROJECTIONS:
+  if projection not in list(PROJECTIONS):
     raise ConfigError(
-      f'config.json has feed_forward_proj = {projection!r}; expected one of '
+      f'config.json has feed_forward_proj = {projection!r:.100}; expected one of '
       f'{", ".join(PROJECTIONS)}'
     )
   activation, gated = PROJECTIONS[projection]
@@ -149,8 +152,8 @@ def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str,
   check_agrees(sizes | shown, fields | {'bias_in_every_layer': own})
   return {
     'activation': activation,
-    'distance': config.get('relative_attention_max_distance', 128),
-    'epsilon': config.get('layer_norm_epsilon', 1e-6),
+    'distance': number_in(config, 'relative_attention_max_distance', 128, Positive),
+    'epsilon': number_in(config, 'layer_norm_epsilon', 1e-6, Epsilon),
     'bias_in_every_layer': own,
   }
 

@@ -7,17 +7,22 @@ to the others, as in the reference tokenizers.
 """
 
 import functools
-import gzip
-import json
 import os
 import pathlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.text.tokenizer_checks import (
+  Unfit,
+  check_json,
+  check_pieces,
+  check_words,
+  parse_words,
+)
 
 VOCABULARY, MERGES = 'vocab.json', 'merges.txt'
 EXPECTED = (
@@ -31,6 +36,7 @@ KNOWN = ('spiece.model', 'tokenizer.json', VOCABULARY, MERGES, *COMPANIONS)
 # OpenAI's CLIP: what begins and ends a text, how many merges of its file count, what is a word.
 BEGIN, END, WORD_END = '<|startoftext|>', '<|endoftext|>', '</w>'
 _MERGES_READ = 49152 - 256 - 2
+LARGEST = 1 << 26  # bytes of a file, four times those of the largest published one
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
@@ -95,13 +101,7 @@ def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
     raise ConfigError(
       f'{os.fspath(path)!r} has no tokenizer; {EXPECTED}: get it from where the weights are'
     )
-  try:
-    data = [file.read_bytes() for file in files]
-  except OSError as error:
-    raise ConfigError(f'{_names(files)} cannot be read: {error}; mend the path') from error
-  for file, content in zip(files, data, strict=True):
-    if not content:
-      raise ConfigError(f'the tokenizer file {os.fspath(file)!r} is empty; get it again')
+  data = [read_tokenizer_file(file) for file in files]
   name = files[0].name
   if name.endswith('.model'):
     read = _read_pieces
@@ -115,37 +115,61 @@ def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
     raise ConfigError(f'{os.fspath(files[0])!r} is no tokenizer file by its name; {EXPECTED}')
   try:
     return read(*data)
-  except _Unfit as error:
+  except Unfit as error:
     raise ConfigError(f'{_names(files)} {error}') from error
-  except ImportError:
-    raise
-  except Exception as error:  # the libraries raise Exception itself
-    reason = str(error).partition('\n')[0] or repr(error)
+  except BaseException as error:
+    if not is_of_library(error):
+      raise
     raise ConfigError(
-      f'{_names(files)} cannot be read as a tokenizer: {reason}; {EXPECTED}: get it again'
+      f'{_names(files)} cannot be read as a tokenizer: {error!r:.200}; {EXPECTED}: get it again'
     ) from error
+
+
+def read_tokenizer_file(path: pathlib.Path) -> bytes:
+  """Reads a file of a tokenizer.
+
+  Raises:
+    ConfigError: it cannot be read, or is empty or larger than any.
+  """
+  try:
+    with path.open('rb') as file:
+      data = file.read(LARGEST + 1)
+  except OSError as error:
+    raise ConfigError(f'{os.fspath(path)!r} cannot be read: {error}; mend the path') from error
+  if not data:
+    raise ConfigError(f'the tokenizer file {os.fspath(path)!r} is empty; get it again')
+  if len(data) > LARGEST:
+    raise ConfigError(
+      f'the tokenizer file {os.fspath(path)!r} has more than {LARGEST >> 20} MiB, as no tokenizer '
+      'has; get it again'
+    )
+  return data
+
+
+def is_of_library(error: BaseException) -> bool:
+  """Says whether an error is a library's about a tokenizer: one in Rust is no `Exception`."""
+  if type(error).__name__ == 'PanicException':
+    return True
+  return isinstance(error, Exception) and not isinstance(error, ImportError | MemoryError)
 
 
 def _names(files: Sequence[pathlib.Path]) -> str:
   return ' with '.join([repr(os.fspath(files[0])), *[file.name for file in files[1:]]])
 
 
-class _Unfit(Exception):
-  """A file can be read and is yet no tokenizer of such an encoder."""
-
-
 def _read_pieces(data: bytes) -> Vocabulary:
   import sentencepiece
 
+  data = check_pieces(data)
   processor = sentencepiece.SentencePieceProcessor()
   processor.LoadFromSerializedProto(data)
   # Cut between two of its parts such a file still loads: with fewer pieces, or without its rules.
   rules = sentencepiece.SentencePieceNormalizer(model_proto=data).serialized_normalizer_spec()
   if not rules:
-    raise _Unfit('ends before the rules by which it normalises texts; get it again')
+    raise Unfit('ends before the rules by which it normalises texts; get it again')
   special = {'<pad>': processor.pad_id(), '</s>': processor.eos_id()}
   if absent := [name for name, token in special.items() if token < 0]:
-    raise _Unfit(
+    raise Unfit(
       f'has no token {" and no ".join(absent)}, by which the T5 family fills up and ends a text; '
       'take the spiece.model that came with the weights'
     )
@@ -161,25 +185,22 @@ def _encode_pieces(processor: Any, text: str) -> list[int]:
 def _read_json(data: bytes) -> Vocabulary:
   import tokenizers
 
-  tokenizer = tokenizers.Tokenizer.from_str(data.decode())
-  padding = tokenizer.padding
-  tokenizer.no_padding()
-  tokenizer.no_truncation()
+  rules, pad = check_json(data)
+  tokenizer = tokenizers.Tokenizer.from_str(rules)
   # Of a text, -1 stands for the tokens that its post-processor adds.
   added = [-1 if place is None else place for place in tokenizer.encode('a').sequence_ids]
   begins = next((place for place, of in enumerate(added) if of >= 0), len(added))
   ends = next((place for place, of in enumerate(reversed(added)) if of >= 0), 0)
   if not ends:
-    raise _Unfit(
+    raise Unfit(
       'ends a text with no token; expected a post_processor that adds </s> or <|endoftext|>: take '
       'the tokenizer.json that came with the weights'
     )
-  if padding is not None:
-    pad = padding['pad_id']
-  else:
+  around = tokenizer.encode('').ids
+  if pad is None:
     pad = tokenizer.token_to_id('<pad>')
-    pad = tokenizer.encode('').ids[-1] if pad is None else pad
-  size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    pad = around[-1] if pad is None else pad
+  size = 1 + max(*tokenizer.get_vocab(with_added_tokens=True).values(), *around)
   return Vocabulary(functools.partial(_encode_fast, tokenizer), pad, begins, ends, size)
 
 
@@ -189,9 +210,8 @@ def _encode_fast(tokenizer: Any, text: str) -> list[int]:
 
 def _read_pair(vocabulary: bytes, merges: bytes) -> Vocabulary:
   """Reads CLIP's two files; as in transformers the end token fills up."""
-  tokens = json.loads(vocabulary)
-  if not isinstance(tokens, dict) or not all(type(token) is int for token in tokens.values()):
-    raise _Unfit('is no object of words and whole numbers; get it again')
+  tokens = parse_words(vocabulary)
+  check_words(tokens)
   lines = merges.decode().splitlines()
   if lines and lines[0].startswith('#version'):
     del lines[0]
@@ -199,8 +219,8 @@ def _read_pair(vocabulary: bytes, merges: bytes) -> Vocabulary:
   read = _clip(tokens, pairs, pad=tokens.get(END, 0))
   made = {''.join(pair) for pair in pairs}.union(_own_tokens())
   if rest := [word for word in tokens if word not in made]:
-    raise _Unfit(
-      f'has {len(rest)} words ({", ".join(rest[:3])}) that no merge makes: one of the two is of '
+    raise Unfit(
+      f'has {len(rest)} words ({_shown(rest)}) that no merge makes: one of the two is of '
       'another tokenizer, or not whole; get both again'
     )
   return read
@@ -209,9 +229,13 @@ def _read_pair(vocabulary: bytes, merges: bytes) -> Vocabulary:
 def _read_merges_alone(data: bytes) -> Vocabulary:
   """Reads OpenAI's file, whose merges make the vocabulary; 0 fills up."""
   try:
-    lines = gzip.decompress(data).decode().splitlines()
-  except (OSError, EOFError, zlib.error) as error:
-    raise _Unfit(f'is no whole gzip file ({error}); get it again') from error
+    packed = zlib.decompressobj(wbits=31)
+    text = packed.decompress(data, LARGEST // 4)
+  except zlib.error as error:
+    raise Unfit(f'is no gzip file ({error}); get it again') from error
+  if not packed.eof:
+    raise Unfit(f'is no whole gzip file of at most {LARGEST >> 22} MiB; get it again')
+  lines = text.decode().splitlines()
   merges = _pairs(lines[1 : 1 + _MERGES_READ])  # the first line is a title
   letters = _letters()
   words = [*letters, *[f'{letter}{WORD_END}' for letter in letters]]
@@ -234,10 +258,14 @@ def _own_tokens() -> list[str]:
 def _pairs(lines: Sequence[str]) -> list[tuple[str, str]]:
   pairs = [tuple(line.split()) for line in lines if line.strip()]
   if wrong := [pair for pair in pairs if len(pair) != 2]:
-    raise _Unfit(
+    raise Unfit(
       f'merges {" ".join(wrong[0])[:40]!r}, where two parts of a word are expected; get it again'
     )
   return pairs
+
+
+def _shown(words: Iterable[str]) -> str:
+  return ', '.join([ascii(word)[1:-1][:40] for word in words][:3])
 
 
 def _clip(tokens: dict[str, int], merges: list[tuple[str, str]], pad: int) -> Vocabulary:
@@ -246,8 +274,8 @@ def _clip(tokens: dict[str, int], merges: list[tuple[str, str]], pad: int) -> Vo
 
   wanted = _own_tokens()
   if absent := [word for word in wanted if word not in tokens]:
-    raise _Unfit(
-      f"lacks {len(absent)} of CLIP's {len(wanted)} own tokens ({', '.join(absent[:3])}); take the "
+    raise Unfit(
+      f"lacks {len(absent)} of CLIP's {len(wanted)} own tokens ({_shown(absent)}); take the "
       'files that came with the weights'
     )
   tokenizer = Tokenizer(

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,10 +13,13 @@ from typing import Any
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, synchronise, write_bytes, write_json
-from mgjax.text.tokenizer_files import EXPECTED, KNOWN, tokenizer_files
+from mgjax.text.tokenizer_files import EXPECTED, KNOWN, read_tokenizer_file, tokenizer_files
 from mgjax.text.tokenizers import BYTES, Tokenizer, load_tokenizer
 
 FOLDER = 'tokenizer'
+NAMES = re.compile(
+  r'[\w.-]{1,100}\.(model|txt\.gz)', re.ASCII
+)  # of files, beside those that are KNOWN
 DIGESTS = 'sha256.json'  # of the files as they were imported
 READERS = ('t5', 'clip_text')  # components that read text
 
@@ -67,8 +71,8 @@ def find_tokenizer(
   if place.is_dir():
     found += [file for name in KNOWN if (file := place / name).is_file() and file not in found]
   elif place.suffix == '.json' and len(found) == 1:
-    return {'tokenizer.json': place.read_bytes()}  # by which a folder's is known
-  return {file.name: file.read_bytes() for file in found}
+    return {'tokenizer.json': read_tokenizer_file(place)}  # by which a folder's is known
+  return {file.name: read_tokenizer_file(file) for file in found}
 
 
 def _check(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
@@ -121,7 +125,7 @@ def read_tokenizer(workdir: str | os.PathLike[str]) -> Files:
     return {}
   files = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
   if files.pop(DIGESTS, None) is not None:
-    imported = _read_digests(folder / DIGESTS)
+    imported = read_json(folder / DIGESTS, mend='import again')
     for name, digest in imported.items():
       if name not in files or hashlib.sha256(files[name]).hexdigest() != digest:
         change = 'has changed since it was' if name in files else 'is missing of those'
@@ -130,13 +134,6 @@ def read_tokenizer(workdir: str | os.PathLike[str]) -> Files:
           'the change is meant'
         )
   return files
-
-
-def _read_digests(path: pathlib.Path) -> dict[str, str]:
-  try:
-    return dict(read_json(path))
-  except (OSError, ValueError, TypeError) as error:
-    raise ConfigError(f'{os.fspath(path)!r} is not readable: {error}; import again') from error
 
 
 def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Bool, Int
-from mgjax.text.tokenizer_files import Vocabulary, read_vocabulary
+from mgjax.text.tokenizer_files import Vocabulary, is_of_library, read_vocabulary
 
 PAD, EOS = 0, 1
 BYTE_OFFSET = 3
@@ -52,16 +52,27 @@ class Tokenizer:
   def __init__(self, vocabulary: Vocabulary):
     self._vocabulary = vocabulary
     self.pad = vocabulary.pad
-    self.end = int(vocabulary.encode('')[-1])
+    self.end = int(self('')[-1])
     self.size = vocabulary.size
 
   def __call__(self, text: str) -> Int[np.ndarray, ' m']:
     """Returns all tokens of a text, those that begin and end it included.
 
     What UTF-8 cannot hold (lone surrogates) becomes '?'.
+
+    Raises:
+      ConfigError: the tokenizer's files are damaged where this text needs them.
     """
     text = text.encode('utf-8', errors='replace').decode()
-    return np.array(self._vocabulary.encode(text), np.int32)
+    try:
+      return np.array(self._vocabulary.encode(text), np.int32)
+    except BaseException as error:
+      if not is_of_library(error):
+        raise
+      raise ConfigError(
+        f'the tokenizer makes no tokens of {text!r:.60}: {error!r:.200}; take the files that '
+        'came with the weights'
+      ) from error
 
   def cut(self, tokens: Int[np.ndarray, ' m'], length: int) -> Int[np.ndarray, ' n']:
     """Returns at most `length` of a text's tokens: its first ones and the end token.

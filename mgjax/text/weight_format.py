@@ -4,7 +4,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from mgjax.core.files import write_bytes, write_json
+from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.core.weights.files import read_weights
 from mgjax.core.weights.format import (
@@ -24,6 +25,9 @@ from mgjax.core.weights.names import TensorName, export_tensors, import_tensors
 from mgjax.core.weights.tensors import listed
 
 _log = logging.getLogger(__name__)
+
+
+Epsilon = Annotated[float, Range(above=0, most=1)]  # of a norm
 
 
 class Family(NamedTuple):

@@ -10,6 +10,7 @@ files.
 import base64
 import json
 import logging
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -23,13 +24,14 @@ import mgjax
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, write_workdir
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_bytes
+from mgjax.core.files import parse_json, write_bytes
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.weights.files import INDEX
 from mgjax.core.weights.format import (
   ImportedWeights,
   WeightFormat,
+  check_sizes,
   parameter_shapes,
   understanding,
 )
@@ -37,7 +39,10 @@ from mgjax.core.weights.names import arrange
 from mgjax.core.weights.tensors import Tensors, read_metadata, read_tensors
 from mgjax.core.weights.torch_pickle import SUFFIXES
 from mgjax.registry import feature
+from mgjax.tae.latents import Statistics
+from mgjax.text.tokenizer_files import KNOWN
 from mgjax.text.tokenizer_folder import (
+  NAMES,
   READERS,
   Files,
   digests,
@@ -53,6 +58,7 @@ ABOUT = (
   'version',
   'tokenizer',
 )  # of a file's header; others are notes
+FLOATS = ('float16', 'bfloat16', 'float32', 'float64', 'float8_e4m3fn', 'float8_e5m2')
 
 _log = logging.getLogger(__name__)
 
@@ -143,18 +149,43 @@ def _read_ours(
   metadata = read_metadata(path)
   if 'mgjax' not in metadata:
     return None
-  try:
-    header = json.loads(metadata['mgjax'])
-    header = migrate(header)
-    component, _ = header['component'], dict(header['model'])
-    _ = [header[name] for name in weights.noted if component == wanted]
-  except (KeyError, ValueError, TypeError) as error:
-    raise ConfigError(
-      f'the header of {os.fspath(path)!r} is damaged ({error!r}); export the weights again'
-    ) from error
+  name, mend = f'the header of {os.fspath(path)!r}', 'export the weights again'
+  header = parse_json(metadata['mgjax'], name, error=ConfigError, mend=mend)
+  component = header.get('component', header.get('part'))
   if component != wanted:
-    raise ConfigError(f'{os.fspath(path)!r} holds the component {component!r}; expected {wanted!r}')
+    raise ConfigError(
+      f'{os.fspath(path)!r} holds the component {component!r:.100}; expected {wanted!r}'
+    )
+  try:
+    header = migrate(header)
+    if wrong := [key for key in ('model', *weights.noted) if not isinstance(header[key], dict)]:
+      raise TypeError(f'{wrong[0]} = {header[wrong[0]]!r:.100}')
+    if 'latents' in header:
+      channels = header['model'].get('latent_channels')
+      header['latents'] = Statistics.from_dict(header['latents'], channels).as_dict()
+    _check_notes(header)
+  except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    raise ConfigError(f'{name} is damaged ({error!r:.200}); {mend}') from error
   return read_tensors(path)[0], header
+
+
+def _check_notes(header: Mapping[str, Any]) -> None:
+  """Raises ValueError unless notes are such that everybody can read them."""
+  for name in ('source', 'encoders'):
+    if not isinstance(header.get(name, {}), dict):
+      raise ValueError(f'{name} = {header[name]!r:.100}')
+  types = header.get('source', {}).get('types', {}).values()
+  if unknown := [each for each in types if each not in FLOATS]:
+    raise ValueError(f'a tensor was of {unknown[0]!r:.100}')
+  if wrong := [key for key, value in header.items() if key not in ABOUT and not _is_note(value, 3)]:
+    raise ValueError(f'{wrong[0]:.100} = {header[wrong[0]]!r:.100}')
+
+
+def _is_note(value: Any, depth: int) -> bool:
+  if isinstance(value, dict | list):
+    inside = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_note(each, depth - 1) for each in inside)
+  return value is None or isinstance(value, str | int) or math.isfinite(value)
 
 
 def _from_ours(
@@ -165,6 +196,7 @@ def _from_ours(
   }
   notes = {name: value for name, value in header.items() if name not in ABOUT}
   with understanding('the header of the file'):
+    check_sizes(fields, tensors)
     shapes = parameter_shapes(weights, fields, notes)
   names = {name: name for name in named_leaves(shapes)}
   found = {name: tensors[name] for name in names if name in tensors}
@@ -180,7 +212,7 @@ def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
     intact = digests(files) == header.get('source', {}).get('tokenizer', {})
   except (AttributeError, TypeError, ValueError):
     intact = False
-  if not intact or any(pathlib.PurePath(name).name != name for name in files):
+  if not intact or not all(name in KNOWN or NAMES.fullmatch(name) for name in files):
     raise ConfigError(
       f'the tokenizer in the header of {os.fspath(path)!r} is damaged; export the weights again'
     )

@@ -91,12 +91,28 @@ def test_what_is_no_such_file_is_a_sentence(place, tmp_path):
     r'1 unknown \(more': (values | {'more': np.ones(2, np.float32)}, header),
     'unknown conditioning os.path.join': (values, header | {'model': wrong}),
     'does not know the model that the header of the file': (values, header | {'model': another}),
-    'does not know the model that the header of': (values, header | {'latents': {'mean': 4}}),
+    'the statistics of the latents are': (values, header | {'latents': {'mean': 4}}),
     "holds the component 'voice'; expected": (values, header | {'component': 'voice'}),
   }
+  sizes = ('dim', 10**12), ('depth', -1), ('positions', [2] * 10**4), ('epsilon', float('nan'))
+  for field, value in (*sizes, ('mlp_dim', '9' * 5000), ('heads', True), ('patch', [[[1]]])):
+    cases[rf'model\.{field}.* = .*expected|does not know .*Error'] = (
+      values, header | {'model': header['model'] | {field: value}},
+    )  # fmt: skip
+  for field, value in (('depth', 10**4), ('length', 10**9), ('\x1b', 1)):
+    text = header['model']['conditionings']['text'] | {field: value}
+    told = header['model'] | {'conditionings': header['model']['conditionings'] | {'text': text}}
+    cases[f'conditionings.text(.{field} = | has the field .*x1b)'] = (
+      values, header | {'model': told},
+    )  # fmt: skip
+  for note in ({'encoders': 7}, {'more': float('inf')}, {'more': [[[[[1]]]]]}, {'model': []}):
+    cases[f'the header of .* is damaged .*{next(iter(note))} = {next(iter(note.values()))!r:.1}'
+          .replace('[', r'\[')] = (values, header | note)  # fmt: skip
+  cases['nested too deep'] = (values, '[' * 10**5)
   for message, (tensors, told) in cases.items():
     path = tmp_path / 'bad.safetensors'
-    save_file(tensors, path, {'mgjax': json.dumps(told)} if told else {})
+    told = told if told is None or isinstance(told, str) else json.dumps(told)
+    save_file(tensors, path, {'mgjax': told} if told else {})
     with pytest.raises(ConfigError, match=message):
       import_weights(config, path, tmp_path / 'run')
   with pytest.raises(ConfigError, match=r'is not of launch\.weights export; nothing else'):

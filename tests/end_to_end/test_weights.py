@@ -227,7 +227,7 @@ def other_part(values, header):
     (drop, r': 1 missing \(encoder/conv_in/spatial/bias\); expected those that the header'),
     (add, r': 1 unknown \(encoder/conv_in/more\); '),
     (reshape, r': 1 of another shape \(encoder/conv_in/spatial/bias \(1, 8\)\); '),
-    (spoil, r'^the header of .*copy\.safetensors. is damaged '),
+    (spoil, r'^the header of .*copy\.safetensors. is no readable JSON: '),
     (forget, r'^the header of .*copy\.safetensors. is damaged \(KeyError\(.latents.\)\)'),
     (invent, r'^this version does not know the model that the header of the file describes: '),
     (other_part, r"holds the component 'video'; expected 'autoencoder'"),

@@ -66,7 +66,7 @@ def test_one_number_of_several_is_named():
   lines = "answer({'a': [1, 2], 'b': [3.5, 4]})"
   assert list(program(lines, name='b').score(SOUNDS, RATE)) == [3.5, 4]
   for name in ('', 'c'):
-    with pytest.raises(DataError, match=rf"gives a, b, not '{name}'; name one of them"):
+    with pytest.raises(DataError, match=rf"gives 'a', 'b', not '{name}'; name one of them"):
       program(lines, name=name).score(SOUNDS, RATE)
 
 
@@ -90,14 +90,25 @@ def test_candidates_are_scored_against_what_their_caption_describes(caption, ask
   ('line', 'said'),
   [
     ('', 'wrote no answer to its last argument'),
-    ("pathlib.Path(sys.argv[-1]).write_text('{')", r'is not {"name": \[numbers\]} in JSON'),
-    ('answer([1, 2])', 'is not {"name"'),
-    ("answer({'x': 'loud'})", 'is not {"name"'),
-    ("answer({'x': [[1], [2, 3]]})", 'is not {"name"'),
+    (
+      "pathlib.Path(sys.argv[-1]).write_text('{')",
+      r'is no readable JSON: .* to be {"name": \[numbers\]}$',
+    ),
+    ('answer([1, 2])', 'holds list, expected dict; it has to be {"name"'),
+    ("answer({'x': 'loud'})", r"gives 1 number\(s\) 'x' for 2"),
+    ("answer({'x': ['1', '2']})", '0 of them finite'),
+    ("answer({'x': [10**400, 1]})", '1 of them finite'),
+    (r"answer({'x\x1b' * 99: 1})", r"'x\\x1bx"),
+    ('pathlib.Path(sys.argv[-1]).mkdir()', 'wrote no answer'),
+    ('pathlib.os.mkfifo(sys.argv[-1])', 'wrote no answer'),
+    ("pathlib.Path(sys.argv[-1]).symlink_to('/dev/zero')", 'wrote no answer'),
+    ("pathlib.Path(sys.argv[-1]).write_text('[' * 100_000)", 'nested too deep'),
+    ("pathlib.Path(sys.argv[-1]).write_bytes(b' ' * 17_000_000)", 'has more than 16 MiB'),
+    ("answer({'x': [[1], [2, 3]]})", '0 of them finite'),
     ('answer({})', 'holds no number'),
     ("answer({'x': [1]})", r"gives 1 number\(s\) 'x' for 2 sound\(s\), 1 of them finite"),
     ("answer({'x': 7})", r"gives 1 number\(s\) 'x' for 2"),
-    ("answer({'x': [[1, 2]]})", r"gives 2 number\(s\) 'x' for 2"),
+    ("answer({'x': [[1, 2]]})", r"gives 1 number\(s\) 'x' for 2"),
     ("answer({'x': [1, float('nan')]})", r'1 of them finite; it has to give one finite number'),
     ("answer({'x': [1, None]})", '1 of them finite'),
   ],

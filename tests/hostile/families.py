@@ -4,7 +4,10 @@ from tests.hostile import (
   archives,
   manifests,
   media_files,
+  model_folders,
   side_files,
+  tokenizer_pieces,
+  tokenizers,
   weight_bombs,
   weight_files,
   weight_headers,
@@ -12,12 +15,7 @@ from tests.hostile import (
 from tests.hostile.family import Family
 
 _MODULES = (
-  side_files,
-  manifests,
-  archives,
-  media_files,
-  weight_files,
-  weight_headers,
-  weight_bombs,
-)
+  side_files, manifests, archives, media_files, weight_files, weight_headers, weight_bombs,
+  model_folders, tokenizers, tokenizer_pieces,
+)  # fmt: skip
 FAMILIES: tuple[Family, ...] = tuple(family for module in _MODULES for family in module.FAMILIES)

@@ -58,7 +58,7 @@ def _worker(todo, seed: int, folder: Path, failures: Path | None) -> Iterator:
   words = [sys.executable, '-m', 'tests.hostile.run', str(seed), str(folder), str(failures or '')]
   process = subprocess.Popen(
     words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    start_new_session=True,
+    start_new_session=True, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
   )  # fmt: skip
   assert process.stdin is not None and process.stdout is not None
   process.stdin.write(json.dumps(todo).encode())

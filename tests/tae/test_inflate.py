@@ -332,8 +332,8 @@ def holding(**changes):
 
 NOT_FINITE = np.array([0, np.nan, 0, 0], np.float32)
 BAD_FILES = {
-  'no config': (no_config, r"cannot read '.*config\.json' .*expected a folder that diffusers"),
-  'a broken config': (broken_config, r"cannot read '.*config\.json' "),
+  'no config': (no_config, r"config\.json' cannot be read: .*; give a folder that diffusers"),
+  'a broken config': (broken_config, r"config\.json' is no readable JSON: "),
   'no weights': (no_weights, r"diffusion_pytorch_model\.safetensors' is not a readable"),
   'a pickle': (pickled, r"diffusion_pytorch_model\.bin' is a pickle, which may run any code"),
   'half a file': (damaged, r'is not a readable \.safetensors file: '),
@@ -354,7 +354,7 @@ BAD_FILES = {
   ),
   'another size': (other(latent_channels=16), r'latent_channels = 16; expected 4$'),
   'other groups': (other(norm_num_groups=...), r'^8 channels do not divide into 32 groups; give'),
-  'a wrong scale': (other(latents_mean=[0.0] * 3), r'expected 4 means and deviations'),
+  'a wrong scale': (other(latents_mean=[0.0] * 3), r'expected 4 means and deviations, finite'),
   'other tensors': (
     lambda folder: write_folder(folder, 'quant', {'a.weight': ZEROS}),
     r'^there is no tensor encoder\.down_blocks\.0\.resnets\.0\.conv2\.weight; expected those',

@@ -80,6 +80,23 @@ def test_statistics_survive_json():
   assert Statistics.from_dict(STATISTICS.as_dict()) == STATISTICS
 
 
+@pytest.mark.parametrize(
+  'values',
+  [
+    7, [], {}, {'mean': [0.0]}, {'mean': [0.0], 'std': [0.0]}, {'mean': [0.0], 'std': [1.0, 1.0]},
+    {'mean': [float('nan')], 'std': [1.0]}, {'mean': [0.0], 'std': [float('inf')]},
+    {'mean': [10**400], 'std': [1]}, {'mean': [None], 'std': [1]}, {'mean': [True], 'std': [1]},
+    {'mean': ['0'], 'std': ['1']}, {'mean': '0', 'std': '1'}, {'mean': [[0]], 'std': [[1]]},
+    {'mean': [], 'std': []}, {'mean': [0], 'std': [-1]},
+  ],
+)  # fmt: skip
+def test_statistics_from_a_file_are_finite_or_a_sentence(values):
+  with pytest.raises(ConfigError, match=r'statistics of the latents are .*; expected as many m'):
+    Statistics.from_dict(values)
+  with pytest.raises(ConfigError, match='expected 2 means and deviations'):
+    Statistics.from_dict({'mean': [0], 'std': [1]}, 2)
+
+
 def test_codec_normalises_the_posterior_mean(params, codec):
   encode = jax.jit(lambda x: MODEL.apply({'params': params}, x, method='encode').mean)
   mean = np.asarray(encode(to_unit(clip())))

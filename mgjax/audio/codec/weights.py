@@ -278,15 +278,14 @@ def _read_dac(
   del keep_type  # trained, so float32
   tensors = read_pickle(source) if os.fspath(source).endswith(SUFFIXES) else read_tensors(source)[0]
   side = transformers_side(tensors)
+  told = transformers_fields(tensors, side) if side else published_fields(tensors)
+  fields = {**fields, **told}
   key = jax.random.key(seed)
   with understanding(repr(os.fspath(source))):
-    told = transformers_fields(tensors, side) if side else published_fields(tensors)
-    fields = {**fields, **told}
     init = functools.partial(_init, make_codec(fields), {})
     shapes = jax.eval_shape(init, key)
   if side:
-    # One tensor may claim any width: nothing is made before all fit it.
-    import_transformers(tensors, shapes, side)
+    import_transformers(tensors, shapes, side)  # all sizes are the file's before anything is made
     params = import_transformers(tensors, jax.jit(init)(key), side)
     _log.warning("the file holds DAC's %s alone; the rest of the codec starts anew", side)
   else:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
-from mgjax.core.weights.tensors import Tensors, listed, read_tensors
+from mgjax.core.weights.tensors import Tensors, listed, read_tensors, shown
 from mgjax.core.weights.torch_pickle import SUFFIXES, read_pickle
 
 INDEX = '.index.json'
@@ -82,14 +82,17 @@ def _in_folder(folder: pathlib.Path) -> pathlib.Path:
 
 def _read_index(path: pathlib.Path) -> Mapping[str, set[str]]:
   """Returns which tensors are in which file."""
+  where = read_json(path, mend='get it again').get('weight_map')
+  if not isinstance(where, dict) or not where:
+    raise ConfigError(f'{os.fspath(path)!r} has no weight_map of tensors and files; get it again')
   parts: dict[str, set[str]] = {}
-  try:
-    for tensor, file in dict(read_json(path, mend='get it again')['weight_map']).items():
-      if pathlib.PurePath(file).name != file:
-        raise ValueError(f'{file!r} lies outside of its folder')
-      parts.setdefault(file, set()).add(tensor)
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ConfigError(f'{os.fspath(path)!r} is not a readable index: {error!r}') from error
-  if absent := [file for file in parts if not (path.parent / file).is_file()]:
+  for tensor, file in where.items():
+    if not isinstance(file, str) or os.path.basename(file) != file:
+      raise ConfigError(
+        f'{os.fspath(path)!r} says that {shown(tensor)} is in {file!r:.100}; expected the name of '
+        'a file beside it'
+      )
+    parts.setdefault(file, set()).add(tensor)
+  if absent := [file for file in parts if not os.path.isfile(path.parent / file)]:
     raise ConfigError(f'{path.name} names files that are not there: {listed({"absent": absent})}')
   return parts

@@ -3,13 +3,16 @@
 import contextlib
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.settings import checked
 from mgjax.core.typing import Tree
 
 
@@ -72,7 +75,60 @@ def understanding(what: str) -> Iterator[None]:
   """
   try:
     yield
-  except (TypeError, KeyError, ValueError, AttributeError, ArithmeticError) as error:
+  except Exception as error:  # a nonsensical model fails anywhere in Flax, JAX or numpy
+    why = error if isinstance(error, MgjaxError) else f'{error!r:.300}'
     raise ConfigError(
-      f'this version does not know the model that {what} describes: {error!r}'
+      f'this version does not know the model that {what} describes: {why}'
     ) from error
+
+
+def number_in(config: Mapping[str, Any], name: str, otherwise: Any, limits: Any) -> Any:
+  """Returns a number that a config.json of another project says.
+
+  Args:
+    config: the object in it.
+    name: of the number.
+    otherwise: what it is where config.json is silent, or says null.
+    limits: what it may be, an annotation such as `Positive`.
+
+  Raises:
+    ConfigError: it is something else.
+  """
+  value = config.get(name)
+  return otherwise if value is None else checked(limits, value, f'config.json has {name}')
+
+
+def check_sizes(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+  """Checks how large a model is that a file describes, before a module is made of it.
+
+  The shapes of a model take time for each of its layers, and memory for some sizes; so no size may
+  be above those of the file's tensors, and no number of layers above theirs.
+
+  Args:
+    fields: that the file describes.
+    tensors: of the file.
+
+  Raises:
+    ConfigError: a number is larger than the tensors say, or the fields are too many or too deep.
+  """
+  largest = max([_UNSEEN, *(size for tensor in tensors.values() for size in tensor.shape)])
+
+  def check(place: str, value: Any, deep: int) -> None:
+    if isinstance(value, Mapping | list | tuple):
+      if deep == _DEEP or len(value) > _MOST:
+        raise ConfigError(f'{place} = {value!r:.100}; expected fewer fields')
+      for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+        if not re.fullmatch(r'\w{1,64}', str(key), re.ASCII):
+          raise ConfigError(f'{place} has the field {key!r:.100}; expected a name')
+        check(f'{place}.{key}', each, deep + 1)
+    elif isinstance(value, int):
+      # A stack of layers is one; these are made one by one.
+      by_one = re.fullmatch(r'model\.blocks|model\..*\.depth', place)
+      if value > (most := len(tensors) if by_one else largest):
+        raise ConfigError(f'{place} = {value}; the tensors of the file allow {most} at most')
+
+  check('model', fields, 0)
+
+
+_UNSEEN = 1 << 16  # a size that tensors need not show: tokens of a prompt
+_DEEP, _MOST = 8, 64  # levels of a description, and entries of one

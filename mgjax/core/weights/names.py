@@ -65,8 +65,8 @@ def import_tensors(
     The parameters, and the names of the tensors that the table leaves out.
 
   Raises:
-    ConfigError: a tensor is missing, in no row, of another shape, not of finite floats, or there
-      twice and unequal; or a parameter is in no row.
+    ConfigError: a tensor is missing, in no row, of another shape, empty, not of finite floats, or
+      there twice and unequal; or a parameter is in no row.
   """
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
@@ -77,9 +77,7 @@ def import_tensors(
       used |= dict.fromkeys(present)
       missing += [] if present else [names[0]]
       wanted = _shape_of_tensor(table[ours], leaf.shape)
-      misshapen += [
-        f'{name} {tensors[name].shape}' for name in present if tensors[name].shape != wanted
-      ]
+      misshapen += [f'{n} {tensors[n].shape}' for n in present if not _fits(tensors[n], wanted)]
   rest = [name for name in tensors if name not in used]
   left_out = [row.theirs for row in rows if row.ours is None]
   unknown = [n for n in rest if not any(fnmatch.fnmatchcase(n, str(p)) for p in left_out)]
@@ -139,7 +137,7 @@ def arrange(
     expected: whose tensors these should be, for the message.
 
   Raises:
-    ConfigError: an array is missing or of another shape, or a tensor is left over.
+    ConfigError: an array is missing, empty or of another shape, or a tensor is left over.
   """
   leaves = named_leaves(params)
   check_complete(
@@ -148,12 +146,17 @@ def arrange(
     misshapen=[
       f'{names[ours]} {tensors[names[ours]].shape}'
       for ours, array in found.items()
-      if array.shape != leaves[ours].shape
+      if not _fits(array, leaves[ours].shape)
     ],
     expected=expected,
   )
   values = [found.get(name, leaf) for name, leaf in leaves.items()]
   return jax.tree.unflatten(jax.tree.structure(params), values)
+
+
+def _fits(tensor: np.ndarray, wanted: tuple[int, ...]) -> bool:
+  # An empty one may have any size along its other axes, and take no bytes of its file.
+  return tensor.shape == wanted and tensor.size > 0
 
 
 def _by_parameter(rows: Sequence[TensorName], leaves: Collection[str]) -> dict[str, TensorName]:

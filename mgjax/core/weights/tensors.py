@@ -60,8 +60,12 @@ def is_boundless(shape: tuple[int, ...]) -> bool:
 
 
 def are_finite_floats(tensor: np.ndarray) -> bool:
-  """Returns whether these can be parameters."""
-  return bool(jnp.issubdtype(tensor.dtype, jnp.floating) and np.isfinite(tensor).all())
+  """Returns whether these can be parameters, which are of float32 or less."""
+  if not jnp.issubdtype(tensor.dtype, jnp.floating):
+    return False
+  with np.errstate(over='ignore'):
+    tensor = tensor.astype(np.float32) if tensor.dtype == np.float64 else tensor
+  return bool(np.isfinite(tensor).all())
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -131,8 +135,8 @@ def check_agrees(said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
   for name, value in said.items():
     if value is not None and value != found[name]:
       raise ConfigError(
-        f'config.json says {name} = {value!r}, the tensors {found[name]!r}; take both from one '
-        'model'
+        f'config.json says {name} = {value!r:.100}, the tensors {found[name]!r}; take both from '
+        'one model'
       )
 
 

@@ -137,10 +137,26 @@ def test_every_name_and_shape_is_accounted_for(change, message):
 def test_parameters_are_finite_and_may_have_fractions():
   """Of what is left out anything may be there, such as a mask of -inf."""
   whole, endless = np.ones((7, 4), np.int32), np.full((7, 4), -np.inf, np.float16)
-  for wrong, name in ((whole, 'int32'), (endless, 'float16')):
+  great = np.full((7, 4), 1e300)
+  for wrong, name in ((whole, 'int32'), (endless, 'float16'), (great, 'float64')):
     with pytest.raises(ConfigError, match=rf'1 tensors are not of .*\(shared.weight {name}\)'):
       read(drawn() | {'shared.weight': wrong})
     assert read(drawn() | {'decoder.mask': wrong})[1] == ['decoder.mask']
+
+
+def test_tensors_that_take_no_bytes_are_no_parameters():
+  nothing = {'a': jax.ShapeDtypeStruct((0, 2**40), jnp.float32)}
+  empty = {'x': np.zeros((0, 2**40), np.float32)}
+  with pytest.raises(ConfigError, match=r'1 of another shape \(x \(0, 1099511627776\)\)'):
+    import_tensors([TensorName('a', 'x')], empty, nothing, expected='one')
+  with pytest.raises(ConfigError, match='1 of another shape'):
+    arrange(nothing, {'a': 'x'}, {'a': empty['x']}, empty, 'one')
+
+
+def test_names_from_outside_are_escaped_and_cut():
+  with pytest.raises(ConfigError, match=r'2 unknown \(\S*x1b.*, aaa') as caught:
+    read(drawn() | {'\x1b[31m': np.ones(1), 'a' * 9000: np.ones(1)})
+  assert str(caught.value).isprintable() and len(str(caught.value)) < 600
 
 
 def test_a_parameter_has_one_row():

@@ -1,0 +1,43 @@
+"""Folders of image autoencoders from strangers: what they say is compared, not believed."""
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError
+from mgjax.tae.inflate import inflate, read_image_autoencoder
+from tests.tae.test_inflate import inflated, read_fields, tensors_of, untrained, write_folder
+
+
+@pytest.mark.parametrize('value', ['x', [], -1, 0, 10**40, float('nan'), [[1]] * 4])
+@pytest.mark.parametrize('name', [
+  'norm_num_groups', 'scaling_factor', 'latents_std', 'down_block_types', 'block_out_channels',
+  'layers_per_block', 'in_channels', '_class_name', 'latent_channels',
+])  # fmt: skip
+def test_whatever_config_json_says_is_understood_or_a_sentence(name, value, tmp_path):
+  write_folder(tmp_path, 'quant', **{name: value})
+  message = f'{name} = |statistics of the latents|channels do not divide'
+  with pytest.raises(ConfigError, match=message) as caught:
+    read_image_autoencoder(tmp_path)
+  assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize('number', ['7', '1000000000', '9' * 5000])
+@pytest.mark.parametrize('place', ['down_blocks.{}.resnets.0', 'down_blocks.0.resnets.{}'])
+def test_layers_are_counted_and_not_believed(number, place, tmp_path):
+  name = f'encoder.{place.format(number)}.conv2.more'
+  tensors = tensors_of('quant') | {name: np.zeros(4, np.float32)}
+  write_folder(tmp_path, 'quant', tensors)
+  assert read_image_autoencoder(tmp_path).fields == read_fields('quant')
+  with pytest.raises(ConfigError, match=r'1 unknown \(encoder\.down_blocks') as caught:
+    inflate(tensors, untrained(inflated('quant', 2)[0]))
+  assert len(str(caught.value)) < 600
+
+
+def test_widths_that_take_no_bytes_are_refused(tmp_path):
+  empty = {
+    name: np.zeros((0, 2**40) if tensor.ndim > 1 else 0, np.float32)
+    for name, tensor in tensors_of('quant').items()
+  }
+  write_folder(tmp_path, 'quant', empty)
+  with pytest.raises(ConfigError, match='0 channels do not divide into 4 groups'):
+    read_image_autoencoder(tmp_path)
