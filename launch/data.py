@@ -72,7 +72,7 @@ def _convert() -> None:
     folder = pathlib.Path(output).resolve()
     if pathlib.Path(source).resolve() in (folder, *folder.parents):
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
-  with contextlib.closing(_Report('entry', patience=_PAUSE)) as listed:
+  with contextlib.closing(_Report('item', patience=_PAUSE)) as listed:
     inputs = open_inputs.open_inputs(
       source,
       _LAYOUT.value,

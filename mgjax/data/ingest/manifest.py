@@ -48,7 +48,7 @@ def _lines(
 ) -> Iterator[_Line]:
   try:
     with path.open('rb') as file:
-      total = sum(part.count(b'\n') for part in iter(lambda: file.read(1 << 20), b'')) + 1
+      total = sum(part.count(b'\n') for part in iter(lambda: file.read(1 << 20), b''))
     with path.open(encoding='utf-8-sig', errors='surrogateescape', newline=newline) as file:
       number = 0
       while line := file.readline(_CHARACTERS + 1):

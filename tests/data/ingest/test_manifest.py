@@ -116,7 +116,7 @@ def test_a_conversion_of_damaged_lines_loses_no_other(tmp_path):
 
 def test_how_much_of_a_manifest_is_read_is_told(tmp_path):
   lines = ['video,caption', *(f'{index}.mp4,"text, {index}"' for index in range(9000))]
-  (tmp_path / 'list.csv').write_text('\n'.join(lines))
+  (tmp_path / 'list.csv').write_text('\n'.join([*lines, '']))
   told = []
   open_inputs(tmp_path / 'list.csv', progress=lambda *numbers: told.append(numbers))
   assert told[0] == (4096, 9001) and told[-1] == (9001, 9001)
