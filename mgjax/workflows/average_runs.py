@@ -26,6 +26,7 @@ from mgjax.core.files import write_json
 from mgjax.core.tables import aligned
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
+from mgjax.core.workdir_lock import hold
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place
 from mgjax.registry import make_spec
@@ -123,6 +124,18 @@ def average_runs(
   if greedy and not validate:
     raise ConfigError('a greedy average needs validation')
   config.train.checkpoints = ''  # those of the first run stay its own
+  with hold(workdir):
+    return _average_into(workdir, config, candidates, weights, greedy, validate)
+
+
+def _average_into(
+  workdir: pathlib.Path,
+  config: ConfigDict,
+  candidates: Sequence[AverageCandidate],
+  weights: Sequence[float] | None,
+  greedy: bool,
+  validate: bool,
+) -> Averaged:
   if (workdir / 'config.json').exists() or open_checkpoints(workdir, '').begun():
     raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
