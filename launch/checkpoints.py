@@ -11,7 +11,7 @@ python -m launch.checkpoints export --workdir=runs/video --step=4000 --out=video
 list reads no arrays: it finds missing and truncated files. verify reads every number and compares
 its fingerprint with the one taken on the devices when it was saved. prune keeps the newest, those
 at multiples of a step and the best by validation loss, by default as the run itself does; it
-removes nothing unless the newest of them is verified, and is not for a run that is going on.
+removes nothing unless the newest of them is verified, and refuses while a run is going on.
 average takes the averaged parameters of runs of the same model, from the newest good checkpoint or
 from run@step, with equal weights, with given weights, or greedily: in the order of their losses it
 keeps those that lower the loss of the average. Each candidate and the average are validated on the
@@ -19,6 +19,7 @@ data of the first run; the result is the work directory of a run, for launch.sam
 and --config.start_from. list and verify end with exit code 5 if a checkpoint is damaged.
 """
 
+import contextlib
 import time
 
 from absl import flags
@@ -32,6 +33,7 @@ with epy.lazy_imports():
   from mgjax.checkpoints import maintenance, orbax_io
   from mgjax.checkpoints import workdir as runs
   from mgjax.core import tables
+  from mgjax.runtime import workdir_lock
   from mgjax.workflows import average_runs, weights
 
 COMMANDS = ('list', 'verify', 'prune', 'average', 'export')
@@ -110,7 +112,11 @@ def _prune(checkpoints) -> None:
   given = (_KEEP.value, _KEEP_EVERY.value, _KEEP_BEST.value)
   usual = (ours.latest, ours.every, ours.best)
   keep = orbax_io.Keep(*(b if a is None else a for a, b in zip(given, usual, strict=True)))
-  plan = maintenance.plan_pruning(checkpoints, keep, _CORRUPT.value)
+  with contextlib.nullcontext() if _DRY_RUN.value else workdir_lock.hold(_WORKDIR.value):
+    _remove(checkpoints, maintenance.plan_pruning(checkpoints, keep, _CORRUPT.value))
+
+
+def _remove(checkpoints, plan) -> None:
   for step, problem in plan.damaged.items():
     print(f'{step:>9}  damaged, left alone: {problem}')
   for step in plan.stay:

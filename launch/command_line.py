@@ -45,6 +45,7 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
   can mend with their own codes, without a traceback. `--help` is the binary's docstring, its
   flags and nothing else.
   """
+  sys.unraisablehook = _tell_unraisable
   absl_logging.set_verbosity(absl_logging.INFO)
   absl_logging.use_absl_handler()
   for talkative in ('absl', 'jax', 'orbax'):
@@ -99,6 +100,12 @@ class _Formatter(logging.Formatter):
     return printable(super().format(record), keep='\n\t')
 
 
+def _tell_unraisable(unraisable) -> None:
+  # What is left of writing or reading that failed, of which a sentence tells.
+  if str(unraisable.exc_value) != 'Event loop is closed':
+    sys.__unraisablehook__(unraisable)
+
+
 def console() -> None:
   """Runs the binary that a console command names: `mgjax-train` is `python -m launch.train`."""
   name = os.path.basename(sys.argv[0]).partition('-')[2].removesuffix('.exe')
@@ -112,7 +119,7 @@ def _report(main, arguments) -> None:
   except MgjaxError as error:
     print(f'{os.path.basename(sys.argv[0])}: {error}', file=sys.stderr)
     sys.exit(error.exit_code)
-  except (FileExistsError, NotADirectoryError, PermissionError) as error:
+  except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
     name = os.path.basename(sys.argv[0])
     print(f'{name}: cannot use {error.filename!r}: {error.strerror}', file=sys.stderr)
     sys.exit(2)

@@ -1,21 +1,20 @@
 """Lists, verifies and prunes the checkpoints of a run."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 
 from mgjax.checkpoints.fingerprints import Damaged
-from mgjax.checkpoints.manager import ASIDE, Checkpoints
+from mgjax.checkpoints.folders import remove_checkpoint, size_and_time
+from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import (
   Keep,
   check_files,
   on_all_hosts,
-  size_and_time,
   steps_to_keep,
   verify_checkpoint,
 )
 from mgjax.core.errors import CheckpointError
-
-_GOING = '-going'  # how the name of what is being removed ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,8 @@ def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
       loss = on_all_hosts(check_files, path).get('loss')
     except Damaged as error:
       problem = str(error)
-    found.append(CheckpointSummary(str(step), *size_and_time(path), loss, problem))
+    with contextlib.suppress(FileNotFoundError):  # the run, which goes on, has removed it
+      found.append(CheckpointSummary(str(step), *size_and_time(path), loss, problem))
   found += [
     CheckpointSummary(path.name, *size_and_time(path), None, 'set aside as damaged')
     for path in checkpoints.aside()
@@ -82,6 +82,8 @@ def verify_all(
       verify_checkpoint(path)
       found[step] = ''
     except Damaged as error:
+      if not path.exists():  # the run, which goes on, has removed it
+        continue
       found[step] = str(error)
     report(step, found[step])
   if not found and not checkpoints.aside():
@@ -130,17 +132,10 @@ def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> P
     )
   stay = steps_to_keep(steps, keep, checkpoints.loss_of)
   remove = [str(step) for step in steps if step not in stay]
-  names = [path.name for path in checkpoints.aside()]
-  remove += [name for name in names if aside or name.endswith(_GOING)]
+  remove += [path.name for path in checkpoints.aside() if aside]
   return Pruning(remove, stay, damaged)
 
 
 def remove(checkpoints: Checkpoints, name: str) -> None:
   """Removes one checkpoint; if it is interrupted, what is left is no step any more."""
-  path = checkpoints.directory / name
-  if ASIDE not in name and '://' not in str(path):  # a bucket cannot rename a folder at once
-    target = checkpoints.directory / f'{name}{ASIDE}{_GOING}'
-    if target.exists():  # of a removal that was interrupted, before training came by again
-      target.rmtree()
-    path = path.rename(target)
-  path.rmtree()
+  remove_checkpoint(checkpoints.directory, name)

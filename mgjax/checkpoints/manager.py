@@ -6,7 +6,8 @@ write to (the extra `gcs`); `orbax_io.py` says what is in each.
 
 import logging
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
@@ -15,8 +16,10 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from mgjax.checkpoints.fingerprints import Damaged
+from mgjax.checkpoints.folders import sweep
 from mgjax.checkpoints.orbax_io import (
   Keep,
+  Target,
   begin_write,
   finished_steps,
   open_manager,
@@ -53,6 +56,7 @@ class Checkpoints:
     self.keep = Keep(keep) if isinstance(keep, int) else keep
     self._losses: dict[int, float | None] = {}
     self._manager: Any = None
+    self._sweeping: threading.Thread | None = None
 
   def save(self, state: Any, meta: dict[str, Any], loss: float | None = None) -> bool:
     """Starts to write `state` as checkpoint `state.step` and returns once it may be donated.
@@ -76,10 +80,13 @@ class Checkpoints:
     if there:
       return False
     self._losses[step] = loss
+    # Deleting a large checkpoint takes a while; what a killed process left is there from before.
+    self._sweeping = threading.Thread(target=sweep, args=(self.directory,), name='sweep')
+    self._sweeping.start()
     try:
-      self._manager = self._manager or open_manager(
-        self.directory, list(items), self.keep, self.loss_of
-      )
+      if self._manager is None:
+        self._sweeping.join()
+        self._manager = open_manager(self.directory, list(items), self.keep, self.loss_of)
       saved = begin_write(self._manager, step, items, meta, loss)
     except Exception as error:
       raise self._write_error(error) from error
@@ -139,21 +146,22 @@ class Checkpoints:
     found = self._read_newest_good(_items(abstract_state))
     if found is None:
       return None
-    step, items, meta, damaged = found
+    step, items, record, damaged = found
     for bad_step in damaged:
       self._set_aside(bad_step)
     count = np.asarray(step, abstract_state.step.dtype)
     step = put(count, getattr(abstract_state.step, 'sharding', None))
-    return abstract_state.replace(step=step, **items), meta
+    return abstract_state.replace(step=step, **items), record['meta']
 
   def restore_params(
-    self, abstract_params: Tree, which: str = 'average', step: int | None = None
+    self, abstract_params: Target, which: str = 'average', step: int | None = None
   ) -> tuple[Tree, dict[str, Any]]:
     """Reads only the parameters of the newest good checkpoint, and changes nothing on disk.
 
     Args:
       abstract_params: as in `restore`, but of any floating types: once they are verified, the
-        parameters are rounded to them.
+        parameters are rounded to them; or a function that makes them of name -> [dtype, shape,
+        fingerprint] of every leaf that was saved.
       which: 'average' for the moving average of the parameters, 'params' for themselves.
       step: another checkpoint than the newest good one; if it is damaged, none takes its place.
 
@@ -168,11 +176,11 @@ class Checkpoints:
     found = self._read_newest_good({which: abstract_params}, cast=True)
     if found is None:
       raise self.nothing()
-    _, items, meta, _ = found
-    return items[which], meta
+    _, items, record, _ = found
+    return items[which], record['meta']
 
-  def restore_meta(self) -> dict[str, Any]:
-    """Reads the meta of the newest checkpoint and none of its arrays.
+  def restore_record(self) -> dict[str, Any]:
+    """Reads what the newest checkpoint says of itself, such as `meta`, and none of its arrays.
 
     Raises:
       CheckpointError: there is no checkpoint, or none is good.
@@ -181,6 +189,22 @@ class Checkpoints:
     if found is None:
       raise self.nothing()
     return found[2]
+
+  def newest_record(self) -> dict[str, Any] | None:
+    """Returns what the newest checkpoint says of itself that says anything; asks no other process.
+
+    Unlike `restore_record` it never complains: None where there is nothing to be had.
+    """
+    try:
+      steps = finished_steps(self.directory)
+    except OSError:  # whoever needs the checkpoints will say so
+      return None
+    for step in reversed(steps):
+      try:
+        return read_record(self.directory / str(step))
+      except Exception as error:  # of any kind, of a damaged one
+        _log.debug('checkpoint of step %d: %s', step, first_line(error))
+    return None
 
   def nothing(self) -> CheckpointError:
     """Returns the error that there is no checkpoint."""
@@ -192,6 +216,8 @@ class Checkpoints:
     Raises:
       CheckpointError: it could not be written.
     """
+    if self._sweeping is not None:
+      self._sweeping.join()
     if self._manager is not None:
       try:
         self._manager.wait_until_finished()
@@ -203,6 +229,7 @@ class Checkpoints:
     self.wait()
     if self._manager is not None:
       self._manager.close()
+      sweep(self.directory, idle=True)
     self._manager = None
 
   def __enter__(self) -> Self:
@@ -220,8 +247,9 @@ class Checkpoints:
     )
 
   def _read_newest_good(
-    self, targets: dict[str, Tree], cast: bool = False
+    self, targets: Mapping[str, Target], cast: bool = False
   ) -> tuple[int, dict[str, Tree], dict[str, Any], list[int]] | None:
+    """Returns step, items, record, and the newer steps that are damaged."""
     damaged: list[int] = []
     while (step := _first_says(lambda: self._next(damaged))) >= 0:
       try:
@@ -250,15 +278,15 @@ class Checkpoints:
     # Checkpoints set aside count: a run must never silently begin again beside them.
     return _NONE_GOOD if steps or self.aside() else _NONE
 
-  def _read_exactly(self, step: int, targets: dict[str, Tree]) -> tuple[Tree, dict[str, Any]]:
+  def _read_exactly(self, step: int, targets: Mapping[str, Target]) -> tuple[Tree, dict[str, Any]]:
     path = self.path_of(step)
     try:
-      items, meta = read_items(path, targets, cast=True)
+      items, record = read_items(path, targets, cast=True)
     except Damaged as error:
       raise CheckpointError(
         f'the checkpoint of step {step} in {self.directory} is damaged: {error}; take another step'
       ) from error
-    return next(iter(items.values())), meta
+    return next(iter(items.values())), record['meta']
 
   def aside(self) -> list[epath.Path]:
     """The directories of damaged checkpoints that were set aside."""

@@ -6,14 +6,16 @@ stored beside the arrays, and computed again after a restore.
 
 A checkpoint is one directory `<step>` with an item for every field of the state that has leaves
 (`params`, `opt_state`, `average`, `discriminator`, ...) and `meta`, a JSON value
-`{'record': {'meta', 'loss', 'leaves'}, 'digest'}`: the caller's own meta, the validation loss if
-it is known, and for each item each leaf's dtype, shape and fingerprint, under a SHA-256 of its own.
+`{'record': {'step', 'meta', 'loss', 'leaves'}, 'digest'}`: the caller's own meta, the validation
+loss if known, each item's leaves with dtype, shape and fingerprint, under a SHA-256 of its own.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,12 +29,15 @@ from jax.experimental import multihost_utils
 
 from mgjax.checkpoints.fingerprints import (
   Damaged,
+  Descriptions,
   check_same_leaves,
   check_same_values,
   describe_leaves,
   leaf_bytes,
 )
-from mgjax.core.errors import first_line
+from mgjax.checkpoints.folders import REMOVED, find_denied, size_and_time
+from mgjax.checkpoints.repeated_errors import silence
+from mgjax.core.errors import CheckpointError, first_line
 from mgjax.core.settings import Count, Positive, annotations, check, unpack
 from mgjax.core.typing import Array, Tree
 
@@ -53,8 +58,11 @@ _SMALL = 2**20  # bytes of an array that one device writes by itself
 _PORTION = 2**30  # bytes of leaves that a verification reads at once
 
 Losses = Callable[[int], float | None]
+Make = Callable[[Descriptions], Tree]  # of the leaves that an item was saved with
+Target = Tree | Make
 
 _log = logging.getLogger(__name__)
+silence()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +156,7 @@ def open_manager(
   options = ocp.CheckpointManagerOptions(
     preservation_policy=_policy(keep, losses),
     cleanup_tmp_directories=True,
+    todelete_subdir=None if '://' in os.fspath(directory) else REMOVED,
     enable_async_checkpointing=True,
   )
   # Float weights hardly compress (8 %), and without compression they are written 2-4x faster.
@@ -172,7 +181,7 @@ def begin_write(
 ) -> bool:
   """Starts to write a checkpoint; returns False where the manager has a newer one."""
   leaves = {name: describe_leaves(item, values=True) for name, item in items.items()}
-  record = json.loads(json.dumps({'meta': meta, 'loss': loss, 'leaves': leaves}))
+  record = json.loads(json.dumps({'step': step, 'meta': meta, 'loss': loss, 'leaves': leaves}))
   saves: dict[str, Any] = {
     name: ocp.args.PyTreeSave(item) for name, item in items.items() if jax.tree.leaves(item)
   }
@@ -185,13 +194,13 @@ def _digest(record: dict[str, Any]) -> str:
 
 
 def read_items(
-  path: epath.Path, targets: Mapping[str, Tree], cast: bool = False
+  path: epath.Path, targets: Mapping[str, Target], cast: bool = False
 ) -> tuple[dict[str, Tree], dict[str, Any]]:
-  """Reads items of one checkpoint and its meta.
+  """Reads items of one checkpoint and its record.
 
   Args:
     path: of the checkpoint.
-    targets: abstract items; see `Checkpoints.restore`.
+    targets: abstract items, or what makes them of the leaves that were saved; see `Checkpoints`.
     cast: whether leaves of another floating type are turned into that of their target, once they
       are verified.
 
@@ -201,6 +210,10 @@ def read_items(
   """
   record = on_all_hosts(read_record, path)
   saved, items = record['leaves'], {}
+  targets = {
+    name: _made(f'{path}', name, saved, target) if callable(target) else target
+    for name, target in targets.items()
+  }
   later = [name for name in targets if name not in saved and name not in _ALWAYS]
   for name in later:
     if jax.tree.leaves(targets[name]):
@@ -221,7 +234,14 @@ def read_items(
     item = jax.tree.map(put, loaded.get(name, target))
     check_same_values(name, saved.get(name, {}), item)
     items[name] = jax.tree.map(_cast, item, targets[name])
-  return {name: items[name] for name in targets}, record['meta']
+  return {name: items[name] for name in targets}, record
+
+
+def _made(where: str, name: str, saved: Mapping[str, Descriptions], make: Make) -> Tree:
+  if not saved.get(name):
+    kept = ', '.join(item for item, leaves in saved.items() if leaves)
+    raise CheckpointError(f'the checkpoint {where} keeps no {name}; it has {kept}')
+  return make(saved[name])
 
 
 def verify_checkpoint(path: epath.Path) -> None:
@@ -271,18 +291,6 @@ def check_files(path: epath.Path) -> dict[str, Any]:
   return record
 
 
-def size_and_time(path: epath.Path) -> tuple[int, float]:
-  """Returns the bytes of all files in a directory, and when the last was written (since 1970)."""
-  total, last = 0, 0.0
-  for each in path.iterdir():  # a folder behind a URL has no time of its own
-    if each.is_dir():
-      size, written = size_and_time(each)
-    else:
-      size, written = each.stat().length, float(each.stat().mtime)
-    total, last = total + size, max(last, written)
-  return total, last
-
-
 def _portions(sizes: Sequence[int]) -> list[list[int]]:
   """Consecutive indices in groups of at most `_PORTION` bytes, or of one."""
   portions: list[list[int]] = []
@@ -305,6 +313,8 @@ def on_all_hosts(load: Callable[..., Any], path: epath.Path, *rest: Any, **reque
     raise
   except Exception as error:  # orbax raises bare Exceptions, KeyErrors, ValueErrors, JSON errors
     package = type(error).__module__.partition('.')[0]
+    if place := find_denied(path):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place) from error
     if package in _NETWORK or _UNREACHABLE.search(str(error)):
       raise
     known = isinstance(error, Damaged)
@@ -361,9 +371,13 @@ def read_record(path: epath.Path) -> dict[str, Any]:
     Exception: of any kind, where the file is damaged.
   """
   stored = _load(path, meta=ocp.args.JsonRestore())['meta']
-  if _digest(stored['record']) != stored['digest']:
+  record = stored['record']
+  if _digest(record) != stored['digest']:
     raise Damaged('the meta does not have the digest stored with it')
-  return stored['record']
+  step = record.get('step', record['meta'].get('step'))  # of before the record had it
+  if step is not None and str(step) != path.name:
+    raise Damaged(f'the folder {path.name!r} holds what was saved as step {step}')
+  return record
 
 
 def _restore_args(leaf: Any) -> ocp.RestoreArgs:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from mgjax.checkpoints.workdir import open_checkpoints, read_config, write_about
+from mgjax.checkpoints.workdir import open_checkpoints, read_config, saved_config, write_about
 from mgjax.core.config import differences, flatten
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.files import write_json
@@ -48,8 +48,8 @@ def claim_workdir(
   """
   path = workdir / 'config.json'
   # Those of the run that is there, wherever this configuration would have its own.
-  begun = path.exists() and open_checkpoints(workdir).begun()
-  if begun:
+  begun = open_checkpoints(workdir).begun()
+  if begun and (path.exists() or saved_config(workdir) is not None):
     check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), new_data)
   if jax.process_index() == 0:
     write_json(path, config)
@@ -92,9 +92,7 @@ def is_finished(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> b
   Raises:
     ConfigError: it was begun with another configuration.
   """
-  path = pathlib.Path(workdir) / 'config.json'
-  steps = open_checkpoints(workdir).steps() if path.exists() else []
-  if steps:
+  if steps := open_checkpoints(workdir).steps():
     check_same(read_config(workdir).to_dict(), config, os.fspath(workdir))
   return bool(steps) and steps[-1] >= config['train']['steps']
 
@@ -103,7 +101,7 @@ def save_interval(workdir: pathlib.Path, save_every: int) -> int:
   """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
   path = workdir / 'config.json'
   before = read_config(workdir).get('train', {}).get('save_every') if path.exists() else None
-  each = [every for every in (before, save_every) if every is not None]
+  each = [every for every in (before, save_every) if isinstance(every, int)]
   return max(each) if all(each) else 0
 
 

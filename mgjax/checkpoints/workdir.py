@@ -1,7 +1,7 @@
 """Reads work directories of runs, and writes those of imported and averaged weights."""
 
 import importlib.metadata
-import json
+import logging
 import os
 import pathlib
 import sys
@@ -14,32 +14,111 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import mgjax
+from mgjax.checkpoints.fingerprints import Descriptions
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep, keep_settings
-from mgjax.core.errors import CheckpointError, ConfigError
-from mgjax.core.files import write_json
+from mgjax.core.errors import ConfigError, first_line
+from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
 
-TYPES = 'types.json'  # of parameters, in work directories where not all are float32
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
+
+
+# What every configuration has, and sections that many have.
+_NEEDED, _SECTIONS = {'component': ''}, ('model', 'train', 'data', 'buckets')
+
+_log = logging.getLogger(__name__)
 
 
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
   """Reads the configuration that a run was started with.
 
+  Where config.json is missing or damaged, the copy counts that the newest checkpoint of the work
+  directory keeps, which the log says. Damaged is also what lacks fields of that copy, has values
+  of another kind, or other numbers of the model: one may change other values by hand.
+
   Raises:
-    ConfigError: no run was ever started there.
+    ConfigError: no run was ever started there, or nothing says as what.
   """
   path = pathlib.Path(workdir) / 'config.json'
-  if not path.exists():
+  saved = saved_config(workdir)
+  try:
+    if not path.exists():
+      raise ConfigError(
+        f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
+        'train first, or mend the path'
+      )
+    return _understood(read_json(path), repr(os.fspath(path)), saved)
+  except ConfigError as error:
+    if saved is None:
+      raise
+    _log.warning('%s. The copy in the newest checkpoint counts', error)
+    return ConfigDict(saved)
+
+
+def saved_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
+  """Returns the configuration that the newest good checkpoint in a work directory was saved with.
+
+  None where there is none, or its checkpoints lie elsewhere. No process asks another one.
+  """
+  record = Checkpoints(pathlib.Path(workdir) / 'checkpoints').newest_record() or {}
+  config = (record.get('meta') or {}).get('config')
+  return migrate(config) if config and 'component' in migrate(config) else None
+
+
+def _understood(
+  fields: Mapping[str, Any], name: str, expected: Mapping[str, Any] | None
+) -> ConfigDict:
+  """Makes a configuration of what a file holds.
+
+  Raises:
+    ConfigError: it is none, or has not all that is expected.
+  """
+  try:
+    fields = migrate(fields)
+    expected = expected or _NEEDED | {key: {} for key in _SECTIONS if key in fields}
+    unlike = _unlike(fields, expected)
+    config = ConfigDict(fields)
+  except WRONG as wrong:
+    unlike, config = first_line(wrong), ConfigDict()
+  if unlike:
     raise ConfigError(
-      f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
-      'train first, or mend the path'
+      f'{name} is no configuration of launch.train: {unlike}; put back a whole copy, or delete it '
+      'and start the run again'
     )
-  return ConfigDict(migrate(json.loads(path.read_text())))
+  return config
+
+
+def _unlike(value: Any, expected: Any, name: str = '') -> str:
+  """Says what is missing of a configuration, or of another kind than expected; '' for nothing."""
+  kinds = ((dict,), (list, tuple), (str,), (bool,), (int, float))
+  if expected is None:
+    return ''
+  kind = next(kind for kind in kinds if isinstance(expected, kind))
+  if not isinstance(value, kind) or isinstance(value, bool) != isinstance(expected, bool):
+    given = 'nothing' if value is None else type(value).__name__
+    return f'{name or "it"} is {given}, expected {type(expected).__name__}'
+  if isinstance(value, int | float) and name.startswith('model.') and value != expected:
+    return f'{name} is {value:.9g}, and {expected:.9g} in the checkpoint'
+  if isinstance(expected, dict):
+    for key, each in expected.items():
+      if key not in value:
+        return f'{name}{"." * bool(name)}{key} is missing'
+      if unlike := _unlike(value[key], each, f'{name}{"." * bool(name)}{key}'):
+        return unlike
+  if isinstance(expected, list | tuple) and expected:
+    strict = name.startswith('model.')
+    if strict and len(value) != len(expected):
+      return f'{name} has {len(value)} entries, and {len(expected)} in the checkpoint'
+    for number, each in enumerate(value):
+      others = expected[number : number + 1] if strict else expected
+      likes = [_unlike(each, other, f'{name}.{number}') for other in others]
+      if all(likes):
+        return likes[0]
+  return ''
 
 
 def read_config_of(
@@ -82,6 +161,8 @@ def open_checkpoints(
   if place is None and (pathlib.Path(workdir) / 'config.json').exists():
     train = read_config(workdir).to_dict().get('train') or {}
     place, keep = train.get('checkpoints'), keep_settings(train)
+    if not isinstance(place, str | None):
+      raise ConfigError(f'{os.fspath(workdir)!r}: train.checkpoints = {place!r} is no path')
   if place and '://' not in place and not os.path.isabs(place):
     raise ConfigError(
       f'train.checkpoints = {place!r} is a relative path; give an absolute path, a URL such as '
@@ -91,15 +172,13 @@ def open_checkpoints(
 
 
 def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
-  """Reads the shape of every parameter of a run, by name.
+  """Reads the shape of every parameter of a run, by name, from its newest checkpoint.
 
   Raises:
-    CheckpointError: nothing was ever trained there.
+    CheckpointError: there is no checkpoint that can be trusted.
   """
-  path = pathlib.Path(workdir) / 'parameters.json'
-  if not path.exists():
-    raise CheckpointError(f'{os.fspath(workdir)!r} has no parameters.json; train there first')
-  return json.loads(path.read_text())
+  saved = open_checkpoints(workdir).restore_record()['leaves']['average']
+  return {name: shape for name, (_, shape, _) in saved.items()}
 
 
 def load_params(
@@ -119,23 +198,20 @@ def load_params(
   Raises:
     CheckpointError: there is no checkpoint that can be trusted.
   """
-  types = pathlib.Path(workdir) / TYPES
-  named = json.loads(types.read_text()) if types.exists() else {}
-  abstract = _unflatten(read_shapes(workdir), named, place)
-  return open_checkpoints(workdir).restore_params(abstract, which, step)
+  return open_checkpoints(workdir).restore_params(
+    lambda saved: _unflatten(saved, place), which, step
+  )
 
 
-def _unflatten(
-  shapes: Mapping[str, list[int]], types: Mapping[str, str], place: Place | None
-) -> Tree:
+def _unflatten(saved: Descriptions, place: Place | None) -> Tree:
   tree: Tree = {}
-  for name, shape in shapes.items():
+  for name, (dtype, shape, _) in saved.items():
     *path, leaf = name.split('/')
     node = tree
     for key in path:
       node = node.setdefault(key, {})
     where = None if place is None else place(name, tuple(shape))
-    node[leaf] = jax.ShapeDtypeStruct(tuple(shape), types.get(name, 'float32'), sharding=where)
+    node[leaf] = jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=where)
   return tree
 
 
@@ -174,9 +250,6 @@ def write_workdir(
   write_json(workdir / 'config.json', config)
   write_about(workdir, RECORDED)
   write_json(workdir / 'parameters.json', {name: list(leaf.shape) for name, leaf in leaves.items()})
-  types = {name: str(leaf.dtype) for name, leaf in leaves.items()}
-  if set(types.values()) != {'float32'}:
-    write_json(workdir / TYPES, types)
   params = jax.tree.map(jnp.asarray, params)
   meta = {
     'step': 0,

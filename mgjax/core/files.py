@@ -2,13 +2,16 @@
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
+
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -122,9 +125,75 @@ def parse_json(
   return value
 
 
+def read_optional_json(
+  path: str | os.PathLike[str], check: Callable[[Any], bool], kind: type = dict
+) -> Any:
+  """Reads a JSON file that a program can do without; None if it is missing or, aloud, damaged.
+
+  Args:
+    path: of the file.
+    check: whether what it holds is what is expected.
+    kind: of what it holds.
+  """
+  try:
+    return _checked(read_json(path, kind), check) if os.path.exists(path) else None
+  except (MgjaxError, *WRONG) as wrong:
+    _tell_once(path, f'is damaged and counts for nothing: {first_line(wrong)}')
+    return None
+
+
+def read_json_lines(
+  path: str | os.PathLike[str], parse: Callable[[Any], Any]
+) -> Iterator[tuple[Any, bytes]]:
+  """Yields what the whole lines of a file hold, and the lines; damaged ones are left out, aloud.
+
+  A last line without an end was cut short by a crash, and is left out silently.
+
+  Args:
+    path: of the file; one that is missing has no lines.
+    parse: makes of a line's JSON what is yielded; what it raises of `WRONG` is damage.
+  """
+  path, damaged = pathlib.Path(path), []
+  if not path.exists():
+    return
+  with path.open('rb') as file:
+    for number, line in enumerate(file, 1):
+      try:
+        value = parse(json.loads(line))
+      except WRONG:
+        damaged += [number] * (line.endswith(b'\n') and line != b'\n')
+        continue
+      yield value, line
+  if damaged:
+    _tell_once(path, f'has {len(damaged)} damaged lines (line {damaged[0]}), which are left out')
+
+
+# What damaged JSON may raise while it is read or used.
+WRONG = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
+
+
+def _checked(value: Any, check: Callable[[Any], bool]) -> Any:
+  if not check(value):
+    raise ValueError('it does not hold what is expected')
+  return value
+
+
+def _tell_once(path: str | os.PathLike[str], what: str) -> None:
+  if (told := (os.fspath(path), what)) not in _told:
+    _told.add(told)
+    _log.warning('%r %s', *told)
+
+
+_told: set[tuple[str, str]] = set()
+
+
 def append_json_line(path: str | os.PathLike[str], value: Any) -> None:
   """Appends one JSON line; a crash can only cut the last line, never an earlier one."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('a') as file:
-    file.write(json.dumps(value) + '\n')
+  try:
+    with path.open('a') as file:
+      file.write(json.dumps(value) + '\n')
+  except OSError as error:  # of a full disk, which does not say whose file it is
+    error.filename = error.filename or os.fspath(path)
+    raise

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import multiprocessing
 import os
 import pathlib
 import random
@@ -77,16 +78,21 @@ def leave(code: int) -> NoReturn:
   """Ends this process with an exit code other than 0.
 
   One of several does not wait for the others, as an orderly exit would for minutes: they cannot go
-  on without it, and end when they notice. Where all fail alike, all still say why.
+  on without it, and end when they notice. Where all fail alike, all still say why. A process that
+  Ctrl-C tore out of a compilation would crash in an orderly exit.
   """
+  interrupted = code == 130
   if jax.distributed.is_initialized():
     goodbye = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     goodbye.start()
     goodbye.join(PATIENCE)
-    if goodbye.is_alive():
-      sys.stdout.flush()
-      sys.stderr.flush()
-      os._exit(code)
+    interrupted |= goodbye.is_alive()
+  if interrupted:
+    for child in multiprocessing.active_children():  # nobody else would end them then
+      child.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
   sys.exit(code)
 
 

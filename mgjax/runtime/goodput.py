@@ -8,7 +8,6 @@ before the next one, is idle.
 
 import dataclasses
 import itertools
-import json
 import os
 import pathlib
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 import jax
 
-from mgjax.core.files import append_json_line
+from mgjax.core.files import append_json_line, read_json_lines
 from mgjax.runtime.phases import PHASES, Phases
 
 FILE = 'goodput.jsonl'
@@ -109,10 +108,8 @@ def read_goodput(workdir: str | os.PathLike[str]) -> Goodput | None:
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the whole lines of a ledger; what a kill or a disk broke is passed over."""
-  if not path.exists():
-    return []
-  return [line for text in path.read_bytes().split(b'\n') if (line := _parsed(text))]
+  """Returns the whole lines of a ledger; what a kill or a disk broke is passed over, aloud."""
+  return [line for line, _ in read_json_lines(path, _whole)]
 
 
 def add_up(lines: Sequence[Mapping[str, Any]]) -> Goodput:
@@ -183,13 +180,19 @@ def _drop_attempt(
   return [*others, bare]
 
 
-def _parsed(text: bytes) -> dict[str, Any] | None:
-  try:
-    line = json.loads(text)
-    whole = {'attempt', 'began', 'at', 'step', 'seconds'} <= set(line)
-  except (ValueError, TypeError):
-    return None
-  return line if whole else None
+def _whole(line: Any) -> dict[str, Any]:
+  """Returns a line that says all it should.
+
+  Raises:
+    ValueError: it does not; or it lacks something, or is no object at all, with other errors.
+  """
+  steps = [line['step'], line.get('from')]
+  times = [line['began'], line['at'], *line['seconds'].values()]
+  numbers = [*times, *(step for step in steps if step is not None)]
+  right = isinstance(line['attempt'], str) and all(type(each) in (int, float) for each in numbers)
+  if not right or not all(abs(each) < 2**53 for each in numbers):  # nor is NaN
+    raise ValueError('not a line of a ledger')
+  return line
 
 
 def _end_line(path: pathlib.Path) -> None:

@@ -7,7 +7,6 @@ made at any time, of what has failed too.
 import base64
 import contextlib
 import html
-import json
 import logging
 import math
 import os
@@ -18,14 +17,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgjax.core.errors import ConfigError
-from mgjax.core.files import read_json, write_bytes
+from mgjax.core.errors import ConfigError, MgjaxError, first_line
+from mgjax.core.files import read_optional_json, write_bytes
 from mgjax.core.renamed_keys import migrate
 from mgjax.runtime.charts import chart, format_number
 from mgjax.runtime.goodput import read_goodput
-from mgjax.runtime.metrics import validation_loss
+from mgjax.runtime.metrics import FILE, read_metrics, validation_loss
 
-PAGE = 'report.html'
+PAGE, SECONDS = 'report.html', 'seconds.json'
 PICTURE = 2**20  # bytes of a picture that goes on the page
 _log = logging.getLogger(__name__)
 _SPENT = (
@@ -94,9 +93,9 @@ def write_report(
   """
   workdir = pathlib.Path(workdir)
   path = workdir / PAGE if path is None else pathlib.Path(path)
-  if (workdir / 'recipe.json').exists():
-    body = _recipe(workdir)
-  elif (workdir / 'config.json').exists():
+  if (stages := _stages(workdir)) is not None:
+    body = _recipe(workdir, stages)
+  elif (workdir / 'config.json').exists() or (workdir / FILE).exists():
     curves = read_curves(workdir)
     body = _table([_row(workdir, workdir.name, curves)]) + _run(workdir, curves)
   else:
@@ -125,22 +124,18 @@ def report_at_end(workdir: str | os.PathLike[str]) -> Iterator[None]:
     if jax.process_index() == 0:
       try:
         _log.info('curves and numbers: %s', write_report(workdir))
+      except (MgjaxError, OSError) as error:  # such as a full disk
+        _log.warning('no report of %s: %s', os.fspath(workdir), first_line(error))
       except Exception:
         _log.warning('no report of %s', os.fspath(workdir), exc_info=True)
 
 
 def read_curves(workdir: str | os.PathLike[str]) -> Curves:
-  """Reads the metrics of a run: name -> (step, value); lines that were cut short are left out."""
-  path, curves = pathlib.Path(workdir) / 'metrics.jsonl', {}
-  for line in path.read_text().splitlines() if path.exists() else ():
-    try:
-      row = json.loads(line)
-      step = float(row.pop('step'))
-      values = {name: float(value) for name, value in row.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-      continue
+  """Reads the metrics of a run: name -> (step, value)."""
+  curves: Curves = {}
+  for step, values in read_metrics(workdir):
     for name, value in values.items():
-      curves.setdefault(name, []).append((step, value))
+      curves.setdefault(name, []).append((float(step), value))
   return curves
 
 
@@ -154,16 +149,40 @@ def validation_curve(curves: Mapping[str, list[tuple[float, float]]]) -> list[tu
   return [(step, loss) for step, loss in losses if loss is not None]
 
 
-def _recipe(workdir: pathlib.Path) -> str:
-  stages = read_json(workdir / 'recipe.json')['stages']
-  spent = workdir / 'seconds.json'
-  seconds = read_json(spent) if spent.exists() else {}
+def _stages(workdir: pathlib.Path) -> list[dict[str, Any]] | None:
+  """What a recipe says of its stages; None where there is none."""
+  path = workdir / 'recipe.json'
+  if not path.exists():
+    return None
+
+  def right(stage: Any) -> bool:
+    words = [stage['name'], stage['kind'], stage['folder'], *stage['after']]
+    known = all(isinstance(word, str) for word in words) and isinstance(stage['after'], list)
+    return known and pathlib.Path(stage['folder']).name == stage['folder']
+
+  recipe = read_optional_json(path, lambda recipe: all(map(right, recipe['stages'])))
+  if recipe is None:
+    raise ConfigError(f'{os.fspath(path)!r} is damaged; the command of the recipe writes it anew')
+  return recipe['stages']
+
+
+def read_seconds(workdir: str | os.PathLike[str]) -> dict[str, float]:
+  """Reads what each stage of a recipe took; of a damaged file nothing, aloud."""
+
+  def right(seconds: Any) -> bool:
+    return all(type(each) in (int, float) and 0 <= each < 2**53 for each in seconds.values())
+
+  return read_optional_json(pathlib.Path(workdir) / SECONDS, right) or {}
+
+
+def _recipe(workdir: pathlib.Path, stages: list[dict[str, Any]]) -> str:
+  seconds = read_seconds(workdir)
   rows, sections, marks, first = [], [], {}, 0.0
   together: Curves = {'training': [], 'validation': []}
   for stage in stages:
     place, name = workdir / stage['folder'], stage['name']
-    curves = read_curves(place) if stage['steps'] else {}
-    row = _row(place, name, curves) if stage['steps'] else {'': name}
+    curves = read_curves(place) if stage.get('steps') else {}
+    row = _row(place, name, curves) if stage.get('steps') else {'': name}
     row |= {'builds on': ', '.join(stage['after'])}
     row['minutes'] = format_number(round(seconds.get(name, 0) / 60, 1)) if name in seconds else ''
     rows.append(row)
@@ -196,19 +215,32 @@ def _row(workdir: pathlib.Path, name: str, curves: Curves) -> dict[str, str]:
   row = {'': name}
   if not (workdir / 'config.json').exists():
     return row | {'component': 'not begun'}
-  config = migrate(read_json(workdir / 'config.json'))
-  row['component'] = str(config.get('component', ''))
-  if (workdir / 'parameters.json').exists():
-    shapes = read_json(workdir / 'parameters.json')
+  config = read_optional_json(workdir / 'config.json', _is_config)
+  row['component'] = 'config.json is damaged' if config is None else migrate(config)['component']
+  if shapes := read_optional_json(workdir / 'parameters.json', _are_shapes):
     row['parameters'] = f'{sum(math.prod(shape) for shape in shapes.values()):,}'
   done = max((x for points in curves.values() for x, _ in points), default=0)
-  row['steps'] = f'{int(done):,} of {config["train"]["steps"]:,}'
+  row['steps'] = f'{int(done):,}'
+  if config is not None:
+    row['steps'] += f' of {config["train"]["steps"]:,}'
   if points := curves.get('loss'):
     row['loss'] = f'{points[-1][1]:.4g}'
   if points := validation_curve(curves):
     row['validation loss'] = f'{points[-1][1]:.4g}'
   row |= _speeds(curves)
   return row
+
+
+def _is_config(config: Any) -> bool:
+  config = migrate(config)
+  return isinstance(config['component'], str) and type(config['train']['steps']) is int
+
+
+def _are_shapes(shapes: Any) -> bool:
+  return all(
+    len(shape) < 16 and all(type(size) is int and 0 <= size < 2**40 for size in shape)
+    for shape in shapes.values()
+  )
 
 
 def _speeds(curves: Curves) -> dict[str, str]:

@@ -12,6 +12,7 @@ from mgjax.runtime.goodput import Ledger
 from mgjax.runtime.phases import Phases
 from mgjax.runtime.signals import stop_signal
 from mgjax.runtime.watchdog import Limits, watched
+from mgjax.runtime.workdir_lock import Hold, hold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +23,18 @@ class Session:
     phases: what it is doing.
     stopped: whether a signal asks to stop; all processes ask equally often.
     ledger: keeps account of its time; None for nobody.
+    held: the work directory; None where nobody or another process of the run looks after it.
   """
 
   phases: Phases
   stopped: Callable[[], bool]
   ledger: Ledger | None = None
+  held: Hold | None = None
+
+  def check(self) -> None:
+    """Raises ConfigError if another process has taken over the work directory."""
+    if self.held is not None:
+      self.held.check()
 
   def note(self, step: int | None = None, **options: bool) -> None:
     """Notes in the ledger, if there is one, how far the run is; see `Ledger.note`."""
@@ -38,20 +46,24 @@ class Session:
 def run_session(
   workdir: str | os.PathLike[str], limits: Limits, spent: float = 0.0
 ) -> Iterator[Session]:
-  """Watches over a run, hears signals and keeps account of its time in the work directory.
+  """Holds the work directory of a run, watches over it, hears signals, keeps account of its time.
 
   Args:
-    workdir: of the run; nothing is written there before the first note.
+    workdir: of the run; nothing but its lock is written there before the first note.
     limits: of its phases.
     spent: seconds that its process had been there before.
+
+  Raises:
+    ConfigError: another process runs in the work directory.
   """
   phases = Phases(spent)
   patience = PATIENCE if jax.distributed.is_initialized() else 0
   with (
+    hold(workdir) as held,
     watched(phases, limits, patience=patience),
     stop_signal(phases.stop) as stopped,
   ):
-    yield Session(phases, stopped, Ledger(workdir, phases))
+    yield Session(phases, stopped, Ledger(workdir, phases), held)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import flax.linen as nn
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Positive, Range
+from mgjax.core.settings import Range
 from mgjax.core.weights.format import WeightFormat, number_in
 from mgjax.core.weights.names import LAYER, TRANSPOSED, TensorName
 from mgjax.core.weights.tensors import check_agrees, listed
@@ -227,8 +227,9 @@ def _from_config(tower: str, config: Mapping[str, Any], sizes: Mapping[str, Any]
     raise ConfigError(
       f'config.json has hidden_act = {activation!r:.100}; expected one of {", ".join(ACTIVATIONS)}'
     )
+  some_heads = Annotated[int, Range(least=1, most=sizes['dim'])]
   fields = {
-    'heads': number_in(config, 'num_attention_heads', _HEADS[tower], Positive),
+    'heads': number_in(config, 'num_attention_heads', _HEADS[tower], some_heads),
     'activation': ACTIVATIONS[activation],
     'epsilon': number_in(config, 'layer_norm_eps', 1e-5, Epsilon),
   }

@@ -38,7 +38,7 @@ def identity_of(workdir: str | os.PathLike[str]) -> str:
     CheckpointError: it has no checkpoint that can be trusted.
   """
   config = _read_config(workdir)
-  notes = open_checkpoints(workdir).restore_meta()['notes']
+  notes = open_checkpoints(workdir).restore_record()['meta']['notes']
   tokenizer = digests(read_tokenizer(workdir))
   model = config.model.to_dict()
   # Hashed by its names of version 0.1, so that what was embedded then is still known.

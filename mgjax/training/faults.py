@@ -21,7 +21,7 @@ import optax
 from jax.sharding import Mesh
 
 from mgjax.checkpoints.manager import Checkpoints
-from mgjax.core.errors import MgjaxError, NonFiniteError
+from mgjax.core.errors import ConfigError, MgjaxError, NonFiniteError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Batch, Metrics, Tree
@@ -30,6 +30,7 @@ from mgjax.data.records.rows import decode_row, encode_row
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
 from mgjax.training.adversarial import make_adversarial_learn
+from mgjax.training.plateau import Plateau
 from mgjax.training.spec import TrainSpec
 from mgjax.training.state import State
 from mgjax.training.step import Learn, make_learn
@@ -84,6 +85,37 @@ def check_norms(norms: Metrics, done: int) -> Metrics:
       done,
     )
   return norms
+
+
+def check_state(state: State, norms: Metrics, done: int) -> None:
+  """Checks what is about to be saved: parameters by their norms, averages and moments by number.
+
+  Raises:
+    NonFiniteError: something is not finite. Moments may be so where no gradient was: of large ones
+      the squares overflow, and their parameters would never move again.
+  """
+  check_norms(norms, done)
+  moments = {'optimizer': state.opt_state}
+  if state.discriminator is not None:
+    moments['discriminator_optimizer'] = state.discriminator['opt_state']
+  # A plateau waits for its first loss with infinity.
+  moments = jax.tree.map(
+    lambda leaf: None if isinstance(leaf, Plateau) else leaf,
+    moments,
+    is_leaf=lambda leaf: isinstance(leaf, Plateau),
+  )
+  leaves = named_leaves({'average': state.average} | moments)
+  finite = {
+    name: _all_finite(leaf)
+    for name, leaf in leaves.items()
+    if jnp.issubdtype(leaf.dtype, jnp.inexact)
+  }
+  if bad := [name for name, well in jax.device_get(finite).items() if not well]:
+    raise NonFiniteError(
+      f'{bad[0]} of step {done} is not finite ({len(bad)} of {len(finite)} averages and moments); '
+      'checkpoints hold earlier steps only, and the same command goes on from there. If it ends '
+      'the same way, take another --workdir with other values of train.ema_decay and optimizer'
+    )
 
 
 def _row_of(row: Metrics) -> str:
@@ -146,6 +178,11 @@ def make_examine(learn: Learn) -> Callable[..., dict[str, dict[str, list[float]]
     }
 
   return numbers
+
+
+@jax.jit
+def _all_finite(x: Array) -> Array:
+  return jnp.all(jnp.isfinite(x))
 
 
 def _measured(x: Array) -> tuple[Array, Array]:
@@ -223,9 +260,12 @@ def load_batch(folder: str | os.PathLike[str], share: tuple[int, int]) -> dict[s
   """Reads a share of the batch of a fault; there need not be as many shares as when it was saved.
 
   Raises:
-    ConfigError: (from the caller's `put_batch`) the rows do not divide over the devices.
+    ConfigError: there is none; or, from the caller's `put_batch`, the rows do not divide over the
+      devices.
   """
   rows = [decode_row(path.read_bytes()) for path in sorted(pathlib.Path(folder).glob('batch-*'))]
+  if not rows:
+    raise ConfigError(f'{os.fspath(folder)!r} has no batch-*.row: its writing was cut short')
   whole = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
   host, hosts = share
   return {

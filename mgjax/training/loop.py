@@ -15,7 +15,7 @@ from mgjax.data.loader import StepIterator
 from mgjax.parallel.shard import put_batch
 from mgjax.runtime.metrics import MetricWriter, Progress, validation_loss
 from mgjax.runtime.session import Session, signals_only
-from mgjax.training.faults import check_norms, explained
+from mgjax.training.faults import check_state, explained
 from mgjax.training.log_window import LogWindow
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
@@ -80,7 +80,9 @@ def run_loop(
     session: of the process; by default one that hears signals, and that is all.
 
   Raises:
-    NonFiniteError: more bad steps in a row than the guard lets pass; that state is not saved.
+    NonFiniteError: more bad steps in a row than the guard lets pass, or a state that is not finite;
+      that state is not saved.
+    ConfigError: another process has taken over the work directory.
   """
   done = saved = int(state.step)
   last = settings.steps if stop_at is None else min(stop_at, settings.steps)
@@ -98,6 +100,7 @@ def run_loop(
       session.ledger.begin(done)
     window = LogWindow(writer, progress, session, mesh, hooks.flops)
     while done < last and not (stopping := session.stopped()):
+      session.check()
       with during('data'):
         batch = next(loader)
       window.bound()
@@ -130,14 +133,17 @@ def run_loop(
       if due(done, settings.save_every) and done < last:
         window.check(done)
         with during('save', compiles=True):
-          check_norms(hooks.norms(state), done)
+          check_state(state, hooks.norms(state), done)
+          session.check()
           checkpoints.save(state, hooks.meta(state), validation_loss(found))
         saved = done
         session.note(done, always=False)
     window.report(done, hooks.norms(state))
     with during('save', compiles=True):
+      session.check()
       # Not asked of the disk, which may not show every host the same files at the same moment.
       if done != saved or done == 0:
+        check_state(state, {}, done)
         checkpoints.save(state, hooks.meta(state), validation_loss(found))
       checkpoints.wait()
     session.phases.unsaved = False

@@ -30,6 +30,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place
 from mgjax.registry import make_spec
 from mgjax.runtime.metrics import validation_loss
+from mgjax.runtime.workdir_lock import hold
 from mgjax.training.spec import TrainSpec, init_params
 from mgjax.training.validation import make_evaluate
 from mgjax.workflows.parameter_means import greedy_mean, mean_params
@@ -123,6 +124,18 @@ def average_runs(
   if greedy and not validate:
     raise ConfigError('a greedy average needs validation')
   config.train.checkpoints = ''  # those of the first run stay its own
+  with hold(workdir):
+    return _average_into(workdir, config, candidates, weights, greedy, validate)
+
+
+def _average_into(
+  workdir: pathlib.Path,
+  config: ConfigDict,
+  candidates: Sequence[AverageCandidate],
+  weights: Sequence[float] | None,
+  greedy: bool,
+  validate: bool,
+) -> Averaged:
   if (workdir / 'config.json').exists() or open_checkpoints(workdir, '').begun():
     raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
   mesh = make_mesh(config.mesh.to_dict(), config.rules)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints
-from mgjax.core.files import read_json, write_json
+from mgjax.core.files import read_optional_json, write_json
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.evaluation import audio_alignment
@@ -21,6 +21,7 @@ from mgjax.evaluation.reconstruction import evenly
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
 from mgjax.registry import make_spec
+from mgjax.runtime.workdir_lock import hold
 from mgjax.text.prompts import clean_prompt
 from mgjax.training.run import train
 from mgjax.video.pipeline import VideoPipeline
@@ -47,8 +48,17 @@ def train_both(
   Returns:
     The stages with their times, and the work directory of the flow model; None if a signal asked to
     stop, what is done is saved.
+
+  Raises:
+    ConfigError: another process runs in the work directory.
   """
-  workdir = pathlib.Path(workdir)
+  with hold(workdir):
+    return _train_both(autoencoder, model, pathlib.Path(workdir))
+
+
+def _train_both(
+  autoencoder: ConfigDict, model: ConfigDict, workdir: pathlib.Path
+) -> tuple[Stages, pathlib.Path] | None:
   stages = Stages(workdir)
   model.autoencoder = os.fspath(workdir / autoencoder.component)
   model.data.latents = os.fspath(workdir / 'latents')
@@ -157,19 +167,26 @@ def _report(
   """Writes what `work` finds, what it is about, what it took and how it was shown."""
   step = open_checkpoints(model).steps()[-1]
   about = {'step': step, 'samples': samples}
-  if report := _earlier_report(workdir, about):
+  if report := earlier_report(workdir, about):
     return report
-  scores, text, paths = stages.run('samples', work)
-  seconds = {'seconds': round(sum(stages.seconds.values()), 1), 'stages': stages.seconds}
-  shown = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}
-  write_json(workdir / 'report.json', {**scores, **seconds, 'about': about, 'shown': shown})
+  with hold(workdir):
+    scores, text, paths = stages.run('samples', work)
+    seconds = {'seconds': round(sum(stages.seconds.values()), 1), 'stages': stages.seconds}
+    shown = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}
+    write_json(workdir / 'report.json', {**scores, **seconds, 'about': about, 'shown': shown})
   return text, [*paths, workdir / 'report.json']
 
 
-def _earlier_report(workdir, about) -> tuple[str, list[pathlib.Path]] | None:
+def earlier_report(workdir, about) -> tuple[str, list[pathlib.Path]] | None:
   """What an earlier call showed of the same weights, so that a finished quickstart ends at once."""
   path = workdir / 'report.json'
-  if not path.exists() or (report := read_json(path)).get('about') != about:
+
+  def right(report: Any) -> bool:
+    words = [*report['shown']['text'], *report['shown']['files']]
+    return all(isinstance(word, str) for word in words)
+
+  report = read_optional_json(path, right)
+  if report is None or report.get('about') != about:
     return None
   shown = report['shown']
   return '\n'.join(shown['text']), [*(workdir / name for name in shown['files']), path]

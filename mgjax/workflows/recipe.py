@@ -28,9 +28,10 @@ from mgjax.checkpoints.resume import is_finished
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, MgjaxError
-from mgjax.core.files import read_json, write_json
+from mgjax.core.files import read_optional_json, write_json
 from mgjax.registry import make_spec
-from mgjax.runtime.report import report_at_end
+from mgjax.runtime.report import SECONDS, read_seconds, report_at_end
+from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs
 from mgjax.workflows.dry_run import dry_run
@@ -48,8 +49,8 @@ class Stages:
   """Runs named stages in order and remembers what each one took, over restarts too."""
 
   def __init__(self, workdir: pathlib.Path):
-    self._path = workdir / 'seconds.json'
-    self.seconds: dict[str, float] = read_json(self._path) if self._path.exists() else {}
+    self._path = workdir / SECONDS
+    self.seconds = read_seconds(workdir)
 
   def run(self, name: str, work: Callable[[], Any]) -> Any:
     """Runs one stage; what it took is added to what earlier sessions of it took."""
@@ -176,10 +177,16 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
     Whether all is done: False if a signal asked to stop, what is done is saved.
 
   Raises:
+    ConfigError: another process runs in the work directory.
     MgjaxError: of a stage, whose name it tells; the stages after it did not begin.
   """
   workdir = pathlib.Path(workdir)
   stages = plan_stages(config, workdir)
+  with hold(workdir):
+    return _run_stages(stages, workdir)
+
+
+def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
   record, log = Stages(workdir), _Log(workdir, stages)
   log.write()
   for number, stage in enumerate(stages, 1):
@@ -229,7 +236,8 @@ class _Log:
 
   def __init__(self, workdir: pathlib.Path, stages: list[Stage]):
     self._workdir, self._path = workdir, workdir / RECIPE
-    self._encoded = read_json(self._path)['encoded'] if self._path.exists() else {}
+    # Without it what is encoded is looked at again, and found to be there.
+    self._encoded = (read_optional_json(self._path, _says_encoded) or {}).get('encoded', {})
     self._stages = [
       {
         'name': stage.name,
@@ -259,6 +267,10 @@ class _Log:
     if stage.kind == 'encode':
       self._encoded[stage.name] = stage.digest
       self.write()
+
+
+def _says_encoded(recipe: Any) -> bool:
+  return all(isinstance(digest, str) for digest in recipe['encoded'].values())
 
 
 def heartbeat(config: ConfigDict) -> int:

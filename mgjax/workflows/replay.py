@@ -45,6 +45,11 @@ def replay(folder: str | os.PathLike[str]) -> str:
       f'{os.fspath(folder)!r} has no report.json; give a folder faults/step_N of a work directory'
     )
   config, report = read_config(folder), read_json(folder / 'report.json')
+  if not {'step', 'bucket', 'samples'} <= report.keys() or not isinstance(report['samples'], list):
+    raise ConfigError(
+      f'{os.fspath(folder / "report.json")!r} does not say which step it is about; put back a '
+      'whole copy'
+    )
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   with jax.set_mesh(mesh):
     spec = make_spec(config, folder)

@@ -39,6 +39,7 @@ from mgjax.core.weights.names import arrange
 from mgjax.core.weights.tensors import Tensors, read_metadata, read_tensors
 from mgjax.core.weights.torch_pickle import SUFFIXES
 from mgjax.registry import feature
+from mgjax.runtime.workdir_lock import hold
 from mgjax.tae.latents import Statistics
 from mgjax.text.tokenizer_files import KNOWN
 from mgjax.text.tokenizer_folder import (
@@ -94,6 +95,17 @@ def import_weights(
   weights = feature(config.component, 'weights', 'has weights to import').get()
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
+  with hold(workdir):
+    _import_into(workdir, config, source, weights, tokenizer)
+
+
+def _import_into(
+  workdir: pathlib.Path,
+  config: ConfigDict,
+  source: str | os.PathLike[str],
+  weights: WeightFormat,
+  tokenizer: str | os.PathLike[str] | None,
+) -> None:
   if open_checkpoints(workdir, config.train.get('checkpoints', '')).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
   if (ours := _read_ours(source, config.component, weights)) is not None:
@@ -133,12 +145,12 @@ def import_weights(
 
 
 def _is_another_run(workdir: pathlib.Path, config: ConfigDict) -> bool:
+  if not (workdir / 'config.json').exists():
+    return False
   try:
     return bool(differences(read_config(workdir).to_dict(), config.to_dict()))
-  except ValueError:  # what is no configuration is not ours to replace
+  except ConfigError:  # what is no configuration is not ours to replace
     return True
-  except ConfigError:
-    return False
 
 
 def _read_ours(

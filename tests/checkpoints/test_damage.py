@@ -1,7 +1,10 @@
 """Whatever happens to the files of a checkpoint: never a wrong value that nobody hears of."""
 
 import collections
+import os
+import pathlib
 import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -9,7 +12,8 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mgjax.checkpoints.maintenance import verify_all
+from mgjax.checkpoints import orbax_io
+from mgjax.checkpoints.maintenance import list_checkpoints, verify_all
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import CheckpointError
 from tests.checkpoints.test_manager import make_abstract, make_state
@@ -129,3 +133,52 @@ def test_five_hundred_damages_are_harmless_or_heard_of(whole, tmp_path, caplog):
     assert sum(counts[kind, end] for end in ENDS) == 167
     print(kind, row)
   assert counts['flip', 'seen by fingerprints alone'] > 10  # or nothing hit the numbers
+
+
+@pytest.mark.parametrize('kept', ['record', 'meta'])  # of before a record had its step
+def test_a_step_under_the_name_of_another_one_is_damaged(tmp_path, monkeypatch, caplog, kept):
+  if kept == 'meta':
+    digest = orbax_io._digest
+    monkeypatch.setattr(orbax_io, '_digest', lambda it: digest((it.pop('step', None), it)[1]))
+  with Checkpoints(tmp_path) as checkpoints:
+    for step in (10, 20, 30):
+      checkpoints.save(state_of(step), {'step': step, 'config': {'seed': step}})
+  (tmp_path / '20').rename(tmp_path / 'other')
+  (tmp_path / '30').rename(tmp_path / '20')
+  (tmp_path / 'other').rename(tmp_path / '30')
+  problems = verify_all(Checkpoints(tmp_path))
+  assert problems[10] == '' and "'20' holds what was saved as step 30" in problems[20]
+  with Checkpoints(tmp_path) as checkpoints:
+    state, _ = checkpoints.restore(make_abstract(state_of(0)))
+  assert int(state.step) == 10 and "'30' holds what was saved as step 20" in caplog.text
+
+
+@pytest.mark.parametrize('what', ['30', '30/average', '30/average/d', '30/meta/metadata'])
+def test_what_may_not_be_read_is_no_damage(what):
+  with tempfile.TemporaryDirectory() as folder:  # which others may enter, unlike that of a test
+    directory, place = pathlib.Path(folder), pathlib.Path(folder, what)
+    directory.chmod(0o755)
+    with Checkpoints(directory) as checkpoints:
+      for step in (20, 30):
+        checkpoints.save(state_of(step), {})
+    list_checkpoints(Checkpoints(directory))  # it imports what others may not read
+    place.chmod(0)
+    root = os.geteuid() == 0
+    try:
+      if root:
+        os.seteuid(65534)
+      checkpoints = Checkpoints(directory)
+      for read in (
+        lambda: checkpoints.restore(make_abstract(state_of(0))),
+        lambda: checkpoints.restore_params(make_abstract(state_of(0).average)),
+        lambda: list_checkpoints(checkpoints),
+        lambda: verify_all(checkpoints),
+      ):
+        with pytest.raises(PermissionError) as denied:
+          read()
+        assert denied.value.filename == str(place)
+    finally:
+      if root:
+        os.seteuid(0)
+      place.chmod(0o755)
+    assert sorted(path.name for path in directory.iterdir()) == ['20', '30']

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.checkpoints.maintenance import list_checkpoints, verify_all
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep, steps_to_keep
 from mgjax.core.errors import CheckpointError, ConfigError
@@ -116,3 +117,21 @@ def test_fields_that_a_checkpoint_is_too_old_for_begin_at_zero(tmp_path, caplog)
     checkpoints.save(state.replace(step=jnp.int32(2), tally=tally), {})
     state, _ = checkpoints.restore(Later(**make_abstract(fields), tally=make_abstract(tally)))
     assert_same(state.tally, tally)
+
+
+def test_an_old_step_that_was_half_deleted_when_a_run_was_killed_is_no_damage(
+  tmp_path, monkeypatch
+):
+  with monkeypatch.context() as killed:
+    killed.setattr('mgjax.checkpoints.manager.sweep', lambda *arguments, **options: None)
+    save(tmp_path, 1, 2, 3, keep=2)
+  (going,) = (tmp_path / 'removed').iterdir()
+  assert going.name == '1'  # moved away before anything in it was deleted
+  next(path for path in going.rglob('*') if path.is_file()).unlink()
+  checkpoints = Checkpoints(tmp_path)
+  assert [(seen.name, seen.problem) for seen in list_checkpoints(checkpoints)] == [
+    ('2', ''), ('3', '')
+  ]  # fmt: skip
+  assert verify_all(checkpoints) == {2: '', 3: ''}
+  save(tmp_path, 4, keep=2)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['3', '4']

@@ -2,7 +2,10 @@
 
 import json
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep
 from mgjax.checkpoints.workdir import load_params, open_checkpoints
 from mgjax.core.tree import named_leaves
+from mgjax.runtime.workdir_lock import hold
 from tests import binaries, tiny
 from tests.checkpoints.test_manager import damage, make_state
 
@@ -41,6 +45,15 @@ def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
     ('1', '0.5'), ('2', '0.25'), ('10', '0.3'), ('11', '-')
   ]  # fmt: skip
   assert {len(line) for line in lines} == {len(head)}
+
+  with hold(workdir):  # as a run that goes on does
+    arguments = (f'--workdir={workdir}', '--keep=1')
+    refused = binaries.run('checkpoints', 'prune', *arguments)
+    assert refused.returncode == 2
+    assert re.search(r'^checkpoints\.py: .* is in use by process \d+ on ', refused.stderr)
+    assert binaries.run('checkpoints', 'prune', *arguments, '--dry_run').returncode == 0
+    assert binaries.run('checkpoints', 'list', f'--workdir={workdir}').returncode == 0
+  assert open_checkpoints(workdir).steps() == [1, 2, 10, 11]
 
   pruned = binaries.run('checkpoints', 'prune', f'--workdir={workdir}', '--keep=1', '--keep_best=1')
   assert pruned.returncode == 0
@@ -114,3 +127,20 @@ def test_averages_and_exports(tiny_runs, config, tmp_path):
   again = named_leaves(load_params(tmp_path / 'again')[0])
   for name, tensor in tensors.items():
     np.testing.assert_array_equal(again[name], tensor)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('room', [24, 40, 64])  # kB that a file may have
+def test_a_full_disk_ends_with_one_sentence(config, room, tmp_path):
+  log = tmp_path / 'log'
+  words = [sys.executable, '-m', 'launch.train', config, f'--workdir={tmp_path / "run"}']
+  command = f'ulimit -f {room}; exec {shlex.join(words)}'
+  with log.open('wb') as file:
+    process = subprocess.Popen(
+      ['bash', '-c', command], cwd=tiny.CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    file.write(process.communicate(timeout=280)[0])
+  said = log.read_text()
+  assert process.returncode == 5, said
+  assert 'Traceback' not in said and len(said.splitlines()) < 20, said
+  assert re.search(r'^train\.py: cannot write a checkpoint to .* is the disk full', said, re.M)

@@ -245,7 +245,8 @@ def test_what_is_no_autoencoder_is_refused(place, tmp_path):
   with pytest.raises(ConfigError, match='unknown component voice; did you mean video'):
     import_weights(config, place / 'vae', tmp_path / 'run')
   shutil.copytree(place / 'run', tmp_path / 'run')
-  (tmp_path / 'run/config.json').write_text(json.dumps({'component': 'voice'}))
+  renamed = read_config(tmp_path / 'run').to_dict() | {'component': 'voice'}
+  (tmp_path / 'run/config.json').write_text(json.dumps(renamed))
   with pytest.raises(ConfigError, match='unknown component voice; did you mean video'):
     export_weights(tmp_path / 'run', tmp_path / 'a.safetensors')
   with pytest.raises(ConfigError, match='vea: there is no such file or folder'):

@@ -128,8 +128,9 @@ def test_the_norm_map_finds_a_planted_dot_and_the_picture_shows_it(tmp_path):
   paths = write_pictures(tmp_path, found.shown, fps=8)
   assert [path.name for path in paths] == ['reconstruction.png', '000.mp4', '001.mp4']
   beside = read_clip(paths[1], frames=4, size=(16, 48), fps=8)
-  # The difference of 2 grey levels, four times as bright; H.264 at crf 12 is a few levels off.
-  assert abs(beside[2:, :, 36:44].astype(float).mean() - 8) < 4
+  # The difference of 2 grey levels, four times as bright; at crf 12 the noise beside it rings in
+  # some places, which a median does not hear.
+  assert abs(np.median(beside[2:, :, 36:44]) - 8) < 4
   with Image.open(paths[0]) as sheet:
     pixels = np.asarray(sheet.convert('RGB'))
   # Frames of 96 pixels under titles of 22, each 4 apart: the norms are the fourth row. Only the

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mgjax.runtime.goodput import Ledger, add_up, read_goodput
+from mgjax.runtime.goodput import FILE, Ledger, add_up, read_goodput
 from mgjax.runtime.phases import PHASES, Phases
 
 
@@ -95,3 +95,23 @@ def test_a_ledger_only_grows_and_knows_what_was_before(tmp_path):
   found, now = read_goodput(tmp_path), second.now()
   assert found.total == pytest.approx(now.total, abs=0.5)
   assert read_goodput(tmp_path / 'nowhere') is None
+
+
+@pytest.mark.parametrize('damage', [
+  b'{', b'\xff', b'[' * 100_000, b'null', b'[]', b'7', b'{}', {'attempt': [1]}, {'attempt': None},
+  {'began': 'x'}, {'began': None}, {'at': float('nan')}, {'at': 1e300}, {'seconds': []},
+  {'seconds': {'step': 'x'}}, {'seconds': {'step': float('inf')}}, {'seconds': None},
+  {'step': 'x'}, {'step': 10**30}, {'step': [1]}, {'from': 'x'}, {'from': {}},
+])  # fmt: skip
+def test_a_damaged_line_never_stops_an_account_and_is_heard_of(tmp_path, damage, caplog):
+  whole = [line('a', 0.0, 10.0, 5, {'step': 4.0}, begin=0), line('a', 0.0, 20.0, 9, {'step': 9.0})]
+  if isinstance(damage, dict):
+    damage = json.dumps(whole[1] | damage).encode()
+  texts = [json.dumps(each).encode() for each in whole]
+  (tmp_path / FILE).write_bytes(b'\n'.join([texts[0], damage, texts[1], b'']))
+  account = read_goodput(tmp_path)
+  assert account == add_up(whole)
+  assert "goodput.jsonl' has 1 damaged lines (line 2)" in caplog.text
+  ledger = Ledger(tmp_path, Phases())
+  ledger.begin(9)
+  assert ledger.now().attempts == 2

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mgjax.runtime.metrics import MetricWriter, Progress
+from mgjax.runtime.metrics import MetricWriter, Progress, reached_step, read_metrics
 
 
 def read_lines(workdir):
@@ -86,3 +86,46 @@ def test_bar_with_eta_on_a_terminal():
   shown = report_four(Terminal())
   assert '40/100' in shown
   assert 'ETA 0:02:00' in shown.splitlines()[-1].split('\r')[-1]
+
+
+DAMAGED = (
+  b'', b'{', b'{"step": 3, "lo', b'\xff\xfe\x00', b'[' * 100_000, b'null', b'[]', b'3', b'"step"',
+  b'{}', b'{"step": null}', b'{"step": "3"}', b'{"step": 3.5}', b'{"step": -1}', b'{"step": true}',
+  b'{"step": 1' + b'0' * 30 + b'}', b'{"step": ' + b'9' * 5000 + b'}', b'{"step": NaN}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('damage', DAMAGED)
+def test_a_damaged_line_costs_itself_alone_and_is_heard_of_once(tmp_path, damage, caplog):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_bytes(b'{"step": 1, "loss": 4}\n' + damage + b'\n{"step": 2, "loss": 3}\n')
+  for _ in range(2):
+    assert [(step, values['loss']) for step, values in read_metrics(tmp_path)] == [(1, 4), (2, 3)]
+    assert reached_step(tmp_path) == 2
+  assert caplog.text.count("metrics.jsonl' has 1 damaged lines (line 2)") == bool(damage)
+  with MetricWriter(tmp_path, tensorboard=False, resume_step=1) as writer:
+    writer.write(2, {'loss': 3.5})
+  assert read_lines(tmp_path) == [{'step': 1, 'loss': 4}, {'step': 2, 'loss': 3.5}]
+
+
+@pytest.mark.parametrize('value', ['[1]', '{}', 'null', '"x"', '1' + '0' * 400])
+def test_a_line_with_values_that_are_no_numbers_is_no_metrics(tmp_path, value):
+  lines = [f'{{"step": 1, "loss": {value}}}', '{"step": 2, "loss": "nan"}']
+  (tmp_path / 'metrics.jsonl').write_text('\n'.join(lines) + '\n')
+  ((step, values),) = read_metrics(tmp_path)
+  assert step == 2 and np.isnan(values['loss'])
+
+
+def test_a_full_disk_ends_tensorboard_and_not_the_run(tmp_path, caplog):
+  def full(*arguments):
+    raise OSError(28, 'No space left on device')
+
+  with MetricWriter(tmp_path) as writer:
+    writer.write(1, {'loss': 0.5})
+    writer._board._file.write_event = full
+    for step in range(2, 60):  # a queue of ten would hold the run up
+      writer.write(step, {'loss': 0.5})
+    writer.image(60, 'sheet', np.zeros((4, 6, 3), np.uint8))
+    writer.flush()
+  assert [line['step'] for line in read_lines(tmp_path)] == list(range(1, 60))
+  assert caplog.text.count('TensorBoard gets nothing more in') == 1

@@ -39,5 +39,5 @@ def test_widths_that_take_no_bytes_are_refused(tmp_path):
     for name, tensor in tensors_of('quant').items()
   }
   write_folder(tmp_path, 'quant', empty)
-  with pytest.raises(ConfigError, match='0 channels do not divide into 4 groups'):
+  with pytest.raises(ConfigError, match='is empty and of shape'):
     read_image_autoencoder(tmp_path)

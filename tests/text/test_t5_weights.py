@@ -132,7 +132,7 @@ def test_several_files_and_a_decoder_make_the_same_encoder(tmp_path, caplog):
     (
       {'layer_norm_epsilon': 'x'},
       {},
-      "layer_norm_epsilon = 'x'; expected a number from 1e-30 to 1: get it again",
+      "layer_norm_epsilon = 'x'; expected a finite number above 0 to 1",
     ),
     ({'feed_forward_proj': []}, {}, r'feed_forward_proj = \[\]; expected one of relu'),
     ({}, {'encoder.block.7.layer.0.layer_norm.weight': (24,)}, 'depth = 3, the tensors 4'),

@@ -15,6 +15,7 @@ from mgjax.data.loader import StepIterator
 from mgjax.parallel.mesh import make_mesh
 from mgjax.training import log_window
 from mgjax.training.loop import Hooks, run_loop
+from mgjax.training.plateau import Plateau
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny
@@ -62,9 +63,9 @@ class Loss:
     return np.asarray(self.value, dtype)
 
 
-def run(workdir, step, *, begin=0, rows=None, tasks=TASKS, **schedule):
+def run(workdir, step, *, begin=0, rows=None, tasks=TASKS, checkpoints=None, **schedule):
   """The state after a loop, and the steps that it saved."""
-  checkpoints = Saves()
+  checkpoints = checkpoints or Saves()
   state = run_loop(
     State(np.int32(begin), {}, {}, {}),
     step,
@@ -270,3 +271,27 @@ def test_a_checkpoint_has_the_validation_loss_of_its_own_step(tmp_path):
   )
   assert checkpoints.saved == [2, 4, 6, 7]
   assert checkpoints.losses == [None, 1.5, None, 1.5]
+
+
+@pytest.mark.parametrize('where', ['average', 'moments', "the discriminator's moments"])
+@pytest.mark.parametrize(('every', 'saved'), [(2, [2, 4]), (4, [4])])
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+def test_averages_and_moments_that_are_not_finite_are_not_saved(tmp_path, where, every, saved, bad):
+  """Whether they would be saved on the way or at the end."""
+
+  def step(state, batch):
+    done = int(state.step) + 1
+    x = np.asarray([1.0, bad if done > 4 else 1.0], np.float32)
+    moments = {'mu': x, 'plateau': Plateau(np.float32(1), np.float32(np.inf), np.int32(0))}
+    other = {'params': {}, 'opt_state': moments if 'discriminator' in where else {}}
+    state = State(
+      np.int32(done), {}, moments if where == 'moments' else {},
+      {'x': x} if where == 'average' else {}, other,
+    )  # fmt: skip
+    return state, {'loss': 0.0}
+
+  checkpoints = Saves()
+  with pytest.raises(NonFiniteError, match=r'of step . is not finite') as found:
+    run(tmp_path, step, checkpoints=checkpoints, steps=7, save_every=every)
+  assert found.value.exit_code == 4
+  assert checkpoints.saved == saved

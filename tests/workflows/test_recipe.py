@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import shutil
 import signal
 import sys
 
@@ -13,6 +12,7 @@ import pytest
 from configs.digits import recipe as digits_recipe
 from configs.video import recipe as video_recipe
 from mgjax.api import train
+from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tree import named_leaves
@@ -24,6 +24,7 @@ from mgjax.training.settings import run_settings
 from mgjax.workflows import recipe
 from mgjax.workflows.recipe import describe_recipe, plan_stages, run_recipe
 from tests import tiny
+from tests.checkpoints.test_manager import make_state
 from tests.end_to_end.test_kills import SHORT, finish, running, wait_until
 
 CONFIG = """
@@ -158,7 +159,8 @@ def test_a_failing_stage_ends_the_recipe_with_its_error_and_its_name(tiny_runs, 
 def test_a_finished_stage_of_other_numbers_is_refused(tiny_runs, tmp_path):
   config = stages(tiny_runs, order=('images',))
   images = config_of(config, tmp_path, 'images')
-  shutil.copytree(tiny_runs / 'video', tmp_path / 'images')
+  with Checkpoints(tmp_path / 'images' / 'checkpoints') as checkpoints:
+    checkpoints.save(make_state(images.train.steps), {'config': images.to_dict()})
   (tmp_path / 'images' / 'config.json').write_text(json.dumps(images.to_dict()))
   assert run_recipe_is_done(config, tmp_path)
   config.stages.images.optimizer.learning_rate = 0.5

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -12,7 +12,7 @@ import numpy as np
 
 from mgjax.audio.codec.layers import DILATIONS, AudioConv, DownConv, ResidualUnit, Snake, UpConv
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.settings import Positive, Range, check, unpack
+from mgjax.core.settings import Positive, check, unpack
 from mgjax.core.typing import Array, Float, Key, Num
 
 RATE = 48_000  # samples a second that the published dimensions are for
@@ -114,7 +114,7 @@ class Codec(nn.Module):
     dtype: compute type.
   """
 
-  channels: Annotated[int, Range(least=1, most=2)] = 1
+  channels: Positive = 1
   width: Positive = 64
   strides: tuple[Positive, ...] = (2, 8, 10, 12)
   latent_channels: Positive = 128

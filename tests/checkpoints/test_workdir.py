@@ -1,0 +1,81 @@
+"""Work directories whose side files are gone or damaged: the checkpoint counts, or a sentence."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from mgjax.checkpoints.resume import claim_workdir
+from mgjax.checkpoints.workdir import load_params, read_config, read_shapes, write_workdir
+from mgjax.core.errors import ConfigError
+
+CONFIG = {
+  'component': 'video',
+  'seed': 1,
+  'model': {'dim': 16, 'widths': [8, 16], 'dtype': 'float32', 'conditionings': {}},
+  'train': {'steps': 8, 'save_every': 3, 'checkpoints': ''},
+  'data': {'path': '', 'fps': 8},
+}
+PARAMS = {
+  'a': {'kernel': np.arange(6, dtype=np.float32).reshape(2, 3)},
+  'b': np.ones(3, np.float16),
+}
+DAMAGED = {
+  'empty': b'', 'cut': b'{"component": "vid', 'not UTF-8': b'\xff\xfe{}', 'a list': b'[]',
+  'null': b'null', 'deep': b'[' * 100_000, 'a number': b'9' * 5000, 'bare': b'{}',
+  'another kind': json.dumps(CONFIG | {'model': {**CONFIG['model'], 'dim': 'x'}}).encode(),
+  'another number': json.dumps(CONFIG | {'model': {**CONFIG['model'], 'dim': -1}}).encode(),
+  'other widths': json.dumps(CONFIG | {'model': {**CONFIG['model'], 'widths': [8]}}).encode(),
+  'no section': json.dumps({k: v for k, v in CONFIG.items() if k != 'data'}).encode(),
+  'no key': json.dumps(CONFIG | {'train': {'steps': 8}}).encode(),
+  'strange names': json.dumps(CONFIG | {'a.b': 1, '': {'': 2}, 'model': []}).encode(),
+  'odd conditionings': json.dumps(CONFIG | {'model': {'conditionings': {'x': 3}}}).encode(),
+}  # fmt: skip
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  write_workdir(CONFIG, PARAMS, {}, tmp_path / 'run', origin={'order': 'made'})
+  return tmp_path / 'run'
+
+
+@pytest.mark.parametrize('damage', [None, *DAMAGED])
+def test_the_copy_in_the_checkpoint_counts_and_without_one_there_is_a_sentence(
+  workdir, damage, caplog, tmp_path
+):
+  text = DAMAGED.get(damage)
+  for place in (workdir, tmp_path / 'never saved'):
+    place.mkdir(exist_ok=True)
+    (place / 'config.json').unlink(missing_ok=True)
+    if text is not None:
+      (place / 'config.json').write_bytes(text)
+  assert read_config(workdir).to_dict() == CONFIG | {'model': read_config(workdir).model.to_dict()}
+  assert read_config(workdir).model.dim == 16
+  assert 'config.json' in caplog.text and 'The copy in the newest checkpoint counts' in caplog.text
+  if not (text and damage.startswith(('other', 'another', 'no '))):
+    with pytest.raises(ConfigError, match=r'config\.json'):
+      read_config(tmp_path / 'never saved')
+  claim_workdir(CONFIG, workdir)
+  with pytest.raises(ConfigError, match='begun with another configuration: seed'):
+    claim_workdir(CONFIG | {'seed': 2}, workdir)
+  assert json.loads((workdir / 'config.json').read_text()) == CONFIG
+
+
+def test_values_may_be_changed_by_hand(workdir, caplog):
+  changed = CONFIG | {'data': {'path': '/moved', 'fps': 8.0}, 'added': True}
+  (workdir / 'config.json').write_text(json.dumps(changed))
+  with caplog.at_level(logging.WARNING):
+    assert read_config(workdir).to_dict() == changed
+  assert not caplog.text
+
+
+@pytest.mark.parametrize('text', [None, *DAMAGED.values()])
+def test_parameters_are_read_as_they_were_saved_whatever_parameters_json_says(workdir, text):
+  (workdir / 'parameters.json').unlink()
+  if text is not None:
+    (workdir / 'parameters.json').write_bytes(text)
+  params, meta = load_params(workdir)
+  assert meta['step'] == 0 and params['b'].dtype == np.float16
+  np.testing.assert_array_equal(params['a']['kernel'], PARAMS['a']['kernel'])
+  assert read_shapes(workdir) == {'a/kernel': [2, 3], 'b': [3]}
