@@ -14,7 +14,7 @@ from mgjax.core import settings
 from mgjax.core.config import flatten
 from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Range, unpack
+from mgjax.core.settings import Range, fields_of, unpack
 from mgjax.parallel import mesh
 from mgjax.registry import section
 from mgjax.training import settings as training
@@ -30,18 +30,18 @@ CONFIGURATIONS = (
 def read(config: ConfigDict) -> None:
   """Unpacks all that training, encoding and importing read of a configuration."""
   row = section(config.component)
-  mesh.make_mesh(config.mesh.to_dict(), config.rules)
+  mesh.make_mesh(fields_of(config, 'mesh'), config.rules)
   if row.family == 'encoder':
     from mgjax.planning.text_encoder import make_encoder
 
     make_encoder(config)
-    keep_settings(config.train.to_dict())
+    keep_settings(fields_of(config, 'train'))
     return
-  training.run_settings(config.train.to_dict(), config.seed)
-  training.optimizer_settings(config.optimizer.to_dict())
+  training.run_settings(fields_of(config, 'train'), config.seed)
+  training.optimizer_settings(fields_of(config, 'optimizer'))
   row.outline(config)
   if 'encode' in config:
-    unpack(EncodeSettings, config.encode.to_dict(), 'encode')
+    unpack(EncodeSettings, fields_of(config, 'encode'), 'encode')
 
 
 @pytest.fixture(params=CONFIGURATIONS)

@@ -16,7 +16,7 @@ from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.frame_features import PIXELS, pixel_features, resample
 from mgjax.audio.masking import make_masked_objective, make_unmasked_objective
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import arguments
+from mgjax.core.settings import arguments, fields_of
 from mgjax.core.typing import Objective, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.mixture import ShapeBucket, Source
@@ -36,8 +36,8 @@ SHOWN = 4  # samples in a picture
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: latents of audio, read or encoded on the fly, and conditions in."""
-  model, settings = make_flow_model(config.model.to_dict()), FlowSettings.of(config.to_dict())
-  data, shapes = settings.data, audio_shapes(config.buckets.to_dict())
+  model, settings = make_flow_model(fields_of(config, 'model')), FlowSettings.of(config.to_dict())
+  data, shapes = settings.data, audio_shapes(fields_of(config, 'buckets'))
   masking = _masking(config)
   codec = load_audio_codec(config.autoencoder)
   for name, shape in shapes.items():
@@ -70,7 +70,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
 
 def _masking(config: ConfigDict) -> dict[str, Any]:
-  return arguments(make_masked_objective, config.masking.to_dict(), 'masking', ('objective',))
+  return arguments(make_masked_objective, fields_of(config, 'masking'), 'masking', ('objective',))
 
 
 def longest_audio_bucket(config: ConfigDict) -> str:
@@ -152,8 +152,8 @@ class WithFeatures:
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of a codec that is not there, the report's."""
 
-  data_settings(config.data.to_dict())
-  audio_shapes(config.buckets.to_dict())
+  data_settings(fields_of(config, 'data'))
+  audio_shapes(fields_of(config, 'buckets'))
   _masking(config)
 
   def sizes(model: FlowModel, codec: Codec, name: str) -> Sizes:
@@ -165,7 +165,7 @@ def outline(config: ConfigDict) -> Outline:
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns whole audio clips into latents."""
-  codec, shapes = load_audio_codec(config.autoencoder), audio_shapes(config.buckets.to_dict())
+  codec, shapes = load_audio_codec(config.autoencoder), audio_shapes(fields_of(config, 'buckets'))
 
   def encode(samples: Sequence[Mapping[str, Any]], put: Callable[[np.ndarray], Any]):
     sounds = [sample['audio'] for sample in samples]

@@ -20,6 +20,7 @@ from mgjax.benchmarks.programs import STEP, Programs, make_step_programs, progra
 from mgjax.benchmarks.report import RECONSTRUCTION_COUNTED
 from mgjax.benchmarks.timing import SPREAD, Timed, counted_compilations
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Float, Tree
 from mgjax.data.settings import video_shapes
@@ -76,9 +77,9 @@ def measure_autoencoder(
       f'there is no {what!r} of an autoencoder to time; expected one of {", ".join(PASSES)}'
     )
   check_family(config.component, 'autoencoder')
-  name, shape = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
+  name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
   video = video or (config.buckets[name].batch_size, shape.frames, *shape.size)
-  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
+  mesh = make_mesh(fields_of(config, 'mesh'), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
   if video[0] % (groups := size(mesh, BATCH)):
     raise ConfigError(
@@ -92,7 +93,7 @@ def measure_autoencoder(
     ours, task, check = prepare(programs), {}, None
     if found:
       params, x = ours.arguments
-      task = make_autoencoder_task(what, config.model.to_dict(), video[1], x, params)
+      task = make_autoencoder_task(what, fields_of(config, 'model'), video[1], x, params)
       check = make_check(ours, apart, notes)
     outcome = compare_programs(
       ours, found, task, compilations, rounds=rounds, profile=profile, check=check

@@ -29,7 +29,7 @@ from mgjax.benchmarks.sample_data import (
 )
 from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_family, warm_up
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.settings import checked, unpack
+from mgjax.core.settings import checked, fields_of, unpack
 from mgjax.data.buckets import Shape
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import ShapeBucket, make_ordered_batches
@@ -70,7 +70,7 @@ def measure_data(
   """
   names = [each.name for each in dataclasses.fields(ClipSettings)]
   clips = unpack(ClipSettings, {name: config[name] for name in names}, 'config')
-  latents = unpack(LatentSettings, config.latents.to_dict(), 'latents')
+  latents = unpack(LatentSettings, fields_of(config, 'latents'), 'latents')
   threads = checked(Workers, config.threads, 'threads')
   if not clips.batches or latents.rows < latents.batch_size:
     raise ConfigError('windows and latents.rows must be at least one batch of theirs')

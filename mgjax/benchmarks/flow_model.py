@@ -30,6 +30,7 @@ from mgjax.benchmarks.timing import (
   halve_until_it_fits,
 )
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
+from mgjax.core.settings import fields_of
 from mgjax.parallel.mesh import make_mesh
 from mgjax.planning.step_spec import StepSpec, make_flow_step_spec
 from mgjax.planning.workload import make_workload
@@ -69,7 +70,7 @@ def measure_flow_model(
     raise ConfigError('attention alone has no layers to choose; leave --layers away')
   work = make_workload(config)
   latents = tuple(latents or (config.buckets[work.bucket].batch_size, *work.latents))
-  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
+  mesh = make_mesh(fields_of(config, 'mesh'), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
   spec = make_flow_step_spec(config, latents[-1])
 

@@ -20,6 +20,7 @@ from mgjax.benchmarks.programs import Programs, program_shapes
 from mgjax.benchmarks.report import ENCODER_COUNTED
 from mgjax.benchmarks.timing import counted_compilations
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.mesh import make_mesh
@@ -52,7 +53,7 @@ def measure_encoder(
     ConfigError: something does not exist or does not divide.
   """
   model, inputs = make_encoder(config)
-  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices)
+  mesh = make_mesh(fields_of(config, 'mesh'), config.rules, devices=devices)
   found = find_baselines(baselines, ENCODE, mesh.size)
   if inputs.rows % (groups := size(mesh, BATCH)):
     raise ConfigError(f'config.rows = {inputs.rows} do not divide over {groups} groups of devices')
@@ -64,7 +65,7 @@ def measure_encoder(
     ours, task, check = prepare(programs), {}, None
     if found:
       params, *arrays = ours.arguments
-      task = make_encoder_task({**config.model.to_dict(), **about}, arrays, params)
+      task = make_encoder_task({**fields_of(config, 'model'), **about}, arrays, params)
       check = make_check(ours, apart, notes)
     outcome = compare_programs(
       ours, found, task, compilations, rounds=rounds, profile=profile, check=check

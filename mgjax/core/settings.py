@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
@@ -78,6 +79,19 @@ Positive = Annotated[int, Range(least=1)]
 Fraction = Annotated[float, Range(least=0, most=1)]
 Magnitude = Annotated[float, Range(least=0)]
 Finite = Annotated[float, Range()]
+
+
+def fields_of(config: Any, name: str) -> dict[str, Any]:
+  """Returns a group of a configuration's fields as a plain dictionary.
+
+  Raises:
+    ConfigError: the configuration has no such group.
+  """
+  found = config.get(name)
+  if not isinstance(found, Mapping | ConfigDict):
+    given = 'nothing' if found is None else repr(found)[:80]
+    raise ConfigError(f'the configuration has {given} as {name!r}; expected a group of fields')
+  return found.to_dict() if isinstance(found, ConfigDict) else dict(found)
 
 
 def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **more: Any) -> _Made:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
@@ -109,7 +110,7 @@ def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -
   Raises:
     ConfigError: the model was trained on data of another kind.
   """
-  data = data_settings(pipeline.config.data.to_dict())
+  data = data_settings(fields_of(pipeline.config, 'data'))
   if data.kind != kind:
     raise ConfigError(
       f'the judge reads moving {kind}; this model was trained on {data.kind!r} data'

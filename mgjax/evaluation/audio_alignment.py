@@ -14,6 +14,7 @@ from mgjax.audio.frame_features import pixel_features, resample
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.settings import audio_shapes, data_settings
@@ -111,7 +112,8 @@ def judge_soundtracks(
   """
   config = check_digits(pipeline)
   name = longest_audio_bucket(config)
-  data, shapes = data_settings(config.data.to_dict()), audio_shapes(config.buckets.to_dict())
+  data = data_settings(fields_of(config, 'data'))
+  shapes = audio_shapes(fields_of(config, 'buckets'))
   source = make_audio_sources(data, {name: shapes[name]}, 'validation')[name]
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['audio'] for clip in clips])

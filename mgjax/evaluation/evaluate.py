@@ -12,6 +12,7 @@ from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.files import write_json
+from mgjax.core.settings import fields_of
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.evaluation import audio_alignment, audio_reconstruction, reconstruction
@@ -109,8 +110,8 @@ def evaluate_autoencoder(
     perceive = make_perceive(weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     record['perceptual'] = {'path': os.fspath(weights), 'sha256': digest}
-  data = data_settings(config.data.to_dict())
-  _, longest = longest_bucket(video_shapes(config.buckets.to_dict(), data.fps))
+  data = data_settings(fields_of(config, 'data'))
+  _, longest = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
   videos, record['settings'] = sample_clips(
     data, longest, samples, clips=clips, frames=frames, size=size
   )
@@ -133,7 +134,7 @@ def evaluate_codec(
   """
   config, codec = read_config(workdir), load_audio_codec(workdir)
   record = {'weights': _weights(workdir)}
-  data, channels = data_settings(config.data.to_dict()), codec.model.channels
+  data, channels = data_settings(fields_of(config, 'data')), codec.model.channels
   chosen, record['settings'] = sample_audio(
     data, samples, sounds=sounds, channels=channels, seconds=seconds
   )

@@ -12,7 +12,7 @@ import jax
 import mgjax
 from mgjax.checkpoints.workdir import load_params, places_of, read_config_of, read_shapes
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import unpack
+from mgjax.core.settings import fields_of, unpack
 from mgjax.flow_models.build import make_flow_model, make_sampler_of, small_inputs
 from mgjax.flow_models.settings import SampleSettings
 from mgjax.parallel.mesh import make_mesh
@@ -55,8 +55,9 @@ class FlowPipeline:
       CheckpointError: it has no checkpoint that can be trusted.
     """
     self.config = read_config_of(workdir, component, noun)
-    self._settings = unpack(SampleSettings, self.config.sample.to_dict(), 'sample').changed(changes)
-    self._model = make_flow_model(self.config.model.to_dict())
+    settings = unpack(SampleSettings, fields_of(self.config, 'sample'), 'sample')
+    self._settings = settings.changed(changes)
+    self._model = make_flow_model(fields_of(self.config, 'model'))
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mgjax.checkpoints.warm_start import make_start
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import unpack
+from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch, Objective, Tree
 from mgjax.data.mixture import ShapeBucket
 from mgjax.data.settings import DataSettings, data_settings
@@ -62,10 +62,10 @@ class FlowSettings:
       ConfigError: a field is unknown, missing or out of its range.
     """
     return cls(
-      unpack(ObjectiveSettings, config['objective'], 'objective'),
-      unpack(SampleSettings, config['sample'], 'sample'),
-      data_settings(config['data']),
-      bucket_settings(config['buckets']),
+      unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective'),
+      unpack(SampleSettings, fields_of(config, 'sample'), 'sample'),
+      data_settings(fields_of(config, 'data')),
+      bucket_settings(fields_of(config, 'buckets')),
       TextSettings.of(config),
     )
 
@@ -145,12 +145,12 @@ def make_flow_outline(
     sizes: model, autoencoder, name of a bucket -> sizes of its samples; raises ConfigError if the
       model cannot have them.
   """
-  model, codec, notes = make_flow_model(config.model.to_dict()), default, []
+  model, codec, notes = make_flow_model(fields_of(config, 'model')), default, []
   settings = FlowSettings.of(config.to_dict())
   make_objectives(settings.objective, model)
   make_sampler_of(settings.sample, model)
   try:
-    codec = make_codec(read_config(config.autoencoder).model.to_dict())
+    codec = make_codec(fields_of(read_config(config.autoencoder), 'model'))
   except ConfigError:
     notes.append(
       f'note: no autoencoder at {config.autoencoder!r}; latents of {codec.latent_channels} channels'

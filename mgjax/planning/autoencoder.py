@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh, SingleDeviceSharding
 from ml_collections import ConfigDict
 
+from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
 from mgjax.data.settings import video_shapes
@@ -55,11 +56,11 @@ def compile_autoencoder(
   check_family(config.component, 'autoencoder')
   place = parse_topology(topology)
   spec = make_autoencoder_step_spec(config)
-  adversary = make_adversary(config, LossWeights.of(config.objective.to_dict()), None)
+  adversary = make_adversary(config, LossWeights.of(fields_of(config, 'objective')), None)
   other = adversary and make_optimizer(adversary.optimizer, config.train.steps)
   devices = tpu_devices(place)
   mesh = make_mesh(sizes or {'fsdp': place.devices}, devices=devices, torus=place.torus)
-  name, shape = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
+  name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
   video = (config.buckets[name].batch_size, shape.frames, *shape.size, 3)
   params = nn.unbox(jax.eval_shape(spec.init, jax.random.key(0)))
   found = {

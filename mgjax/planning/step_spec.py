@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import Key, Objective, Tree
 from mgjax.flow_models.build import make_flow_model, make_objectives, small_inputs
 from mgjax.flow_models.task import FlowSettings
@@ -49,28 +50,28 @@ class StepSpec:
 
 def make_flow_step_spec(config: ConfigDict, channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
-  model = make_flow_model(config.model.to_dict())
+  model = make_flow_model(fields_of(config, 'model'))
   objective, _ = make_objectives(FlowSettings.of(config.to_dict()).objective, model)
   return _make(config, model, small_inputs(model, channels), objective)
 
 
 def make_autoencoder_step_spec(config: ConfigDict) -> StepSpec:
   """Makes the objects of an autoencoder's step, without LPIPS and discriminator."""
-  model = make_autoencoder(config.model.to_dict())
+  model = make_autoencoder(fields_of(config, 'model'))
   inputs = (jnp.zeros((1, *model.compression, 3)), jax.random.key(0))
   return _make(
     config,
     model,
     inputs,
-    make_objective(LossWeights.of(config.objective.to_dict())),
+    make_objective(LossWeights.of(fields_of(config, 'objective'))),
   )
 
 
 def _make(config: ConfigDict, model: nn.Module, inputs: tuple[Any, ...], objective: Objective):
-  settings = run_settings(config.train.to_dict(), config.seed)
+  settings = run_settings(fields_of(config, 'train'), config.seed)
   options = {
     'seed': settings.seed, 'decay': settings.ema_decay,
     'accumulate': settings.accumulate, 'guard': settings.guard,
   }  # fmt: skip
-  optimizer = make_optimizer(optimizer_settings(config.optimizer.to_dict()), settings.steps)
+  optimizer = make_optimizer(optimizer_settings(fields_of(config, 'optimizer')), settings.steps)
   return StepSpec(model, inputs, objective, optimizer, options)

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
-from mgjax.core.settings import Count, Positive, check, checked
+from mgjax.core.settings import Count, Positive, check, checked, fields_of
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Tree
 from mgjax.parallel.chips import GIB, Topology, parse_topology
@@ -66,7 +66,7 @@ def make_encoder(config: ConfigDict) -> tuple[nn.Module, EncoderInputs]:
     ConfigError: the configuration is not of an encoder.
   """
   check_family(config.component, 'encoder')
-  fields = config.model.to_dict()
+  fields = fields_of(config, 'model')
   model = section(config.component).weights.get().make(fields)
   rows = checked(Positive, config.rows, 'rows')
   if 'length' in config:

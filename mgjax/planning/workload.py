@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mgjax.backbone.patch import grid
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
 from mgjax.flow_models.build import context_length, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
@@ -140,7 +141,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     parameters=_parameters(model, latents, batch),
     flops=backbone_flops(backbone, (1, *latents), context),
     preset=config.rules,
-    mesh=config.mesh.to_dict(),
+    mesh=fields_of(config, 'mesh'),
     remat=config.model.remat,
     exchange=config.model.exchange,
     batch=config.buckets[bucket].batch_size,

@@ -5,6 +5,7 @@ import os
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import load_params, read_config_of
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import Tree
 from mgjax.parallel.shard import on_every_device
 from mgjax.tae.autoencoder import make_autoencoder
@@ -21,7 +22,7 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
   """
   hint = ', set --config.autoencoder to its work directory'
   config, params, statistics = read_autoencoder(workdir, 'autoencoder', 'an autoencoder', hint)
-  model = make_autoencoder(config.model.to_dict())
+  model = make_autoencoder(fields_of(config, 'model'))
   return LatentCodec(model, params, statistics, Tiling.of(dict(config.get('tiling', {}))))
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mgjax.checkpoints.warm_start import make_start
 from mgjax.core.precision import compute_type
-from mgjax.core.settings import unpack
+from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.loader import validation_batches
 from mgjax.data.mixture import ShapeBucket
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: pixels in and out, latent statistics kept with the weights."""
-  model = make_autoencoder(config.model.to_dict())
+  model = make_autoencoder(fields_of(config, 'model'))
   data, shapes, settings, weights = _settings(config)
   perceptual, frozen = _perceptual(config)
   adversary = make_adversary(config, weights, perceptual)
@@ -102,10 +102,10 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 def _settings(config: ConfigDict):
   """Everything beside the networks, checked before any data are read."""
   Tiling.of(dict(config.get('tiling', {})))  # of whoever uses the weights
-  data = data_settings(config.data.to_dict())
-  shapes = video_shapes(config.buckets.to_dict(), data.fps)
-  weights = LossWeights.of(config.objective.to_dict())
-  return data, shapes, bucket_settings(config.buckets.to_dict()), weights
+  data = data_settings(fields_of(config, 'data'))
+  shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
+  weights = LossWeights.of(fields_of(config, 'objective'))
+  return data, shapes, bucket_settings(fields_of(config, 'buckets')), weights
 
 
 def _perceptual(config: ConfigDict) -> tuple[Perceptual | None, Tree]:
@@ -128,7 +128,7 @@ def make_adversary(
   config: ConfigDict, weights: LossWeights, perceptual: Perceptual | None
 ) -> Adversary | None:
   """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
-  settings, fields = adversary_settings(config.discriminator.to_dict())
+  settings, fields = adversary_settings(fields_of(config, 'discriminator'))
   fields['dtype'] = config.model.dtype
   discriminator = unpack(Discriminator, fields, 'discriminator')
   if not weights.adversarial:
@@ -146,7 +146,7 @@ def make_adversary(
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the smallest video that it takes."""
-  model = make_autoencoder(config.model.to_dict())
+  model = make_autoencoder(fields_of(config, 'model'))
   *_, weights = _settings(config)
   make_adversary(config, weights, None)
   return Outline(model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.settings import Positive, checked
+from mgjax.core.settings import Positive, checked, fields_of
 from mgjax.core.typing import Array
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place, put_batch
@@ -40,7 +40,7 @@ def identity_of(workdir: str | os.PathLike[str]) -> str:
   config = _read_config(workdir)
   notes = open_checkpoints(workdir).restore_record()['meta']['notes']
   tokenizer = digests(read_tokenizer(workdir))
-  model = config.model.to_dict()
+  model = fields_of(config, 'model')
   # Hashed by its names of version 0.1, so that what was embedded then is still known.
   model |= {'hidden': model.pop('mlp_dim'), 'compute': model.pop('dtype')}
   told = [config.component, model, config.length, notes, tokenizer]
@@ -60,7 +60,7 @@ class TextEncoder:
     config = _read_config(workdir)
     self._tokenizer = load_tokenizer_of(workdir)
     self._length = checked(Positive, config.length, 'length')
-    model = _MAKERS[config.component](config.model.to_dict())
+    model = _MAKERS[config.component](fields_of(config, 'model'))
     nothing = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
     boxed = jax.eval_shape(model.init, jax.random.key(0), *nothing)['params']
     self._mesh = make_mesh({'fsdp': -1}, config.rules, devices=jax.local_devices())

@@ -13,6 +13,7 @@ from typing import Any
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, synchronise, write_bytes, write_json
+from mgjax.core.settings import fields_of
 from mgjax.text.tokenizer_files import EXPECTED, KNOWN, read_tokenizer_file, tokenizer_files
 from mgjax.text.tokenizers import BYTES, Tokenizer, load_tokenizer
 
@@ -158,5 +159,5 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
       f'its weights into {os.fspath(folder)!r}'
     )
   tokenizer = load_tokenizer(folder)
-  _check(tokenizer, config.model.to_dict(), os.fspath(folder))
+  _check(tokenizer, fields_of(config, 'model'), os.fspath(folder))
   return tokenizer

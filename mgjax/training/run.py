@@ -16,6 +16,7 @@ from mgjax.checkpoints.warm_start import start_from
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.files import write_json
 from mgjax.core.renamed_keys import migrate
+from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator, continue_orders, data_hash
@@ -83,13 +84,13 @@ def train(
     CheckpointError: there are checkpoints and none can be trusted.
   """
   workdir = pathlib.Path(workdir)
-  settings = run_settings(config.train.to_dict(), config.seed)
-  rate = optimizer_settings(config.optimizer.to_dict())
+  settings = run_settings(fields_of(config, 'train'), config.seed)
+  rate = optimizer_settings(fields_of(config, 'optimizer'))
   with run_session(workdir, settings.limits, spent) as session:
     interval = save_interval(workdir, settings.save_every)
     claim_workdir(config.to_dict(), workdir, new_data=new_data, packages=RECORDED)
     session.note()
-    mesh = make_mesh(config.mesh.to_dict(), config.rules)
+    mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
     with jax.set_mesh(mesh):
       spec = make_spec(config, workdir)
     check_batches(settings, {name: each.batch_size for name, each in config.buckets.items()}, mesh)

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
@@ -47,7 +48,7 @@ class VideoPipeline(FlowPipeline):
   def default_shape(self) -> tuple[int, int, int]:
     """Frames, height and width of the longest clips that the model was trained on."""
     config = self.config
-    _, shape = longest_bucket(video_shapes(config.buckets.to_dict(), config.data.fps))
+    _, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
     return shape.frames, shape.height, shape.width
 
   def generate(

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import Tree
 from mgjax.data.buckets import Shape
 from mgjax.data.mixture import ShapeBucket, Source
@@ -34,9 +35,9 @@ SHOWN = 8  # samples in a picture
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: latents, read or encoded on the fly, and prompts in, velocities out."""
-  model, settings = make_flow_model(config.model.to_dict()), FlowSettings.of(config.to_dict())
+  model, settings = make_flow_model(fields_of(config, 'model')), FlowSettings.of(config.to_dict())
   data = settings.data
-  shapes = video_shapes(config.buckets.to_dict(), data.fps)
+  shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
   codec = load_codec(config.autoencoder)
   for shape in shapes.values():
     check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
@@ -76,8 +77,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of an autoencoder that is not there, the report's."""
-  fps = data_settings(config.data.to_dict()).fps
-  shapes = video_shapes(config.buckets.to_dict(), fps)
+  fps = data_settings(fields_of(config, 'data')).fps
+  shapes = video_shapes(fields_of(config, 'buckets'), fps)
 
   def sizes(model: FlowModel, codec: Autoencoder, name: str) -> Sizes:
     shape = (shapes[name].frames, *shapes[name].size)
@@ -95,7 +96,7 @@ def _about(shape: Shape) -> dict[str, Any]:
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns clips into latents, tile by tile."""
   codec = load_codec(config.autoencoder)
-  shapes = video_shapes(config.buckets.to_dict(), config.data.fps)
+  shapes = video_shapes(fields_of(config, 'buckets'), config.data.fps)
   return EncodePlan(
     statistics=codec.statistics.as_dict(),
     make_sources=lambda data, split, report: make_sources(data, shapes, split, report),

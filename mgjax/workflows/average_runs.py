@@ -23,6 +23,7 @@ from mgjax.checkpoints.workdir import (
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
+from mgjax.core.settings import fields_of
 from mgjax.core.tables import aligned
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
@@ -138,7 +139,7 @@ def _average_into(
 ) -> Averaged:
   if (workdir / 'config.json').exists() or open_checkpoints(workdir, '').begun():
     raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
-  mesh = make_mesh(config.mesh.to_dict(), config.rules)
+  mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
   with jax.set_mesh(mesh):
     spec = make_spec(config, workdir) if validate else None
     measure = None
@@ -203,7 +204,9 @@ def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
   shapes = read_shapes(candidates[0].workdir)
   for candidate, config in zip(candidates[1:], others, strict=True):
     changed = differences({'component': first.component}, {'component': config.component})
-    changed += differences({'model': first.model.to_dict()}, {'model': config.model.to_dict()})
+    changed += differences(
+      {'model': fields_of(first, 'model')}, {'model': fields_of(config, 'model')}
+    )
     if changed or read_shapes(candidate.workdir) != shapes:
       raise ConfigError(
         f'{candidates[0].workdir!r} and {candidate.workdir!r} are not of the same model: '

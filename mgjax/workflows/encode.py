@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
-from mgjax.core.settings import unpack
+from mgjax.core.settings import fields_of, unpack
 from mgjax.data.mixture import Source
 from mgjax.data.records.reader import RecordWriter
 from mgjax.data.replacement import Replacing
@@ -88,8 +88,8 @@ def encode(
   for encoder in text.encoders.values():
     identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
-  settings = unpack(EncodeSettings, config.encode.to_dict(), 'encode')
-  fields = config.data.to_dict() | {'latents': ''}  # encode what latents are made from
+  settings = unpack(EncodeSettings, fields_of(config, 'encode'), 'encode')
+  fields = fields_of(config, 'data') | {'latents': ''}  # encode what latents are made from
   data, content = data_settings(fields), {key: fields[key] for key in CONTENT if key in fields}
   unfinished, dtype = [], stored_type(settings.dtype)
   with jax.set_mesh(mesh):

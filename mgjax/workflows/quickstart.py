@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.files import read_optional_json, write_json
+from mgjax.core.settings import fields_of
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.evaluation import audio_alignment
@@ -201,7 +202,7 @@ def nearest(videos: np.ndarray, originals: np.ndarray) -> list[int]:
 def _windows(sampler: VideoPipeline) -> list[dict[str, Any]]:
   """The windows of the clips that the model was trained on; the first ones, if they are many."""
   config = sampler.config
-  data = data_settings(config.data.to_dict() | {'latents': ''})
-  name, shape = longest_bucket(video_shapes(config.buckets.to_dict(), data.fps))
+  data = data_settings(fields_of(config, 'data') | {'latents': ''})
+  name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
   source = make_sources(data, {name: shape}, 'train')[name]
   return [source[index] for index in range(min(len(source), WINDOWS))]

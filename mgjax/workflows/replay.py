@@ -13,6 +13,7 @@ from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import Batch
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
@@ -50,7 +51,7 @@ def replay(folder: str | os.PathLike[str]) -> str:
       f'{os.fspath(folder / "report.json")!r} does not say which step it is about; put back a '
       'whole copy'
     )
-  mesh = make_mesh(config.mesh.to_dict(), config.rules)
+  mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
   with jax.set_mesh(mesh):
     spec = make_spec(config, folder)
     batch = load_batch(folder, rows_of_process(mesh, jax.process_index()))
@@ -59,7 +60,7 @@ def replay(folder: str | os.PathLike[str]) -> str:
     if restored is None:
       raise ConfigError(f'{os.fspath(folder)!r} has no checkpoint: its writing was cut short')
     state, _ = restored
-    settings = run_settings(config.train.to_dict(), config.seed)
+    settings = run_settings(fields_of(config, 'train'), config.seed)
     options = {'seed': settings.seed, 'accumulate': accumulation(settings, mesh)}
     found = examine(spec, mesh, state, batch, **options)
     lines = [f'step {report["step"]}, bucket {report["bucket"]}: {first_bad(found)}']

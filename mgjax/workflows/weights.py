@@ -26,6 +26,7 @@ from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, write_bytes
 from mgjax.core.renamed_keys import migrate
+from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.weights.files import INDEX
 from mgjax.core.weights.format import (
@@ -112,7 +113,7 @@ def _import_into(
     model, params, notes = _from_ours(weights, config, *ours)
   elif weights.read is not None:
     model, params, notes = weights.read(
-      config.model.to_dict(), source, seed=config.seed, keep_type=config.get('keep_type', False)
+      fields_of(config, 'model'), source, seed=config.seed, keep_type=config.get('keep_type', False)
     )
   else:
     raise ConfigError(
@@ -126,7 +127,7 @@ def _import_into(
     notes['source'] = notes['source'] | {'tokenizer': digests(files)}
   for name, digest in digests(files).items():
     _log.info('%s  %s', digest, name)
-  for changed in differences(config.model.to_dict(), model):
+  for changed in differences(fields_of(config, 'model'), model):
     _log.info('model.%s, as the weights need it', changed)
   config = ConfigDict(config.to_dict() | {'model': dict(model)})
   if _is_another_run(workdir, config):
@@ -270,14 +271,14 @@ def export_weights(
   notes = meta['notes']
   files = read_tokenizer(workdir) if config.component in READERS else {}
   if form != 'mgjax' and weights.write is not None:
-    written = weights.write(params, config.model.to_dict(), notes, out)
+    written = weights.write(params, fields_of(config, 'model'), notes, out)
     for name, data in files.items():
       write_bytes(out / name, data)
     _log.info('%s of step %d in %s', written, meta['step'], out)
     return
   header = {
     'component': config.component,
-    'model': config.model.to_dict(),
+    'model': fields_of(config, 'model'),
     **notes,
     'step': meta['step'],
     'version': mgjax.__version__,

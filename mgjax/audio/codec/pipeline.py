@@ -4,6 +4,7 @@ import os
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import make_codec
+from mgjax.core.settings import fields_of
 from mgjax.tae.pipeline import read_autoencoder
 
 
@@ -16,4 +17,4 @@ def load_audio_codec(workdir: str | os.PathLike[str]) -> AudioCodec:
   """
   hint = ', as launch.train makes with configs/audio/codec.py'
   config, params, statistics = read_autoencoder(workdir, 'codec', 'an audio codec', hint)
-  return AudioCodec(make_codec(config.model.to_dict()), params, statistics)
+  return AudioCodec(make_codec(fields_of(config, 'model')), params, statistics)

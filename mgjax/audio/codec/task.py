@@ -18,7 +18,7 @@ from mgjax.audio.codec.objective import (
   make_objective,
 )
 from mgjax.checkpoints.warm_start import make_start
-from mgjax.core.settings import unpack
+from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.settings import audio_shapes, data_settings
@@ -36,7 +36,7 @@ STATISTICS_BATCHES = 32  # per bucket: samples are short
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: audio in, audio out, latent statistics kept with the weights."""
-  model = make_codec(config.model.to_dict())
+  model = make_codec(fields_of(config, 'model'))
   data, shapes, settings, weights = _settings(config)
   adversary = make_adversary(config, weights)
   transform = make_transform((), ('audio',))
@@ -88,8 +88,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
 def _settings(config: ConfigDict):
   """Everything beside the networks, checked before any data are read."""
-  data, buckets = data_settings(config.data.to_dict()), config.buckets.to_dict()
-  weights = LossWeights.of(config.objective.to_dict())
+  data, buckets = data_settings(fields_of(config, 'data')), fields_of(config, 'buckets')
+  weights = LossWeights.of(fields_of(config, 'objective'))
   return data, audio_shapes(buckets), bucket_settings(buckets), weights
 
 
@@ -100,7 +100,7 @@ def codec_inputs(codec: Codec) -> tuple[Any, ...]:
 
 def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None:
   """Makes the discriminators of `config.discriminator`; None where they have no weight."""
-  settings, fields = adversary_settings(config.discriminator.to_dict())
+  settings, fields = adversary_settings(fields_of(config, 'discriminator'))
   fields['dtype'] = config.model.dtype
   discriminators = unpack(Discriminators, fields, 'discriminator')
   if not (weights.adversarial or weights.features):
@@ -122,7 +122,7 @@ def _sound_alone(batch: Batch) -> Batch:
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the shortest sound that it takes."""
-  codec = make_codec(config.model.to_dict())
+  codec = make_codec(fields_of(config, 'model'))
   *_, weights = _settings(config)
   make_adversary(config, weights)
   return Outline(codec, codec_inputs(codec))
