@@ -47,7 +47,7 @@ _OPTIONS = (
   flags.DEFINE_integer(
     'samples', None, 'How many are judged; 216 of a video model, 64 of others.', lower_bound=1
   ),
-  flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.'),
+  flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.', lower_bound=0),
   flags.DEFINE_integer(
     'steps', None, 'Models of video and sound: sampling steps; the run decides.'
   ),

@@ -17,13 +17,13 @@ _PROMPTS = flags.DEFINE_string('prompts', None, 'A text file with one prompt a l
 _OUT = flags.DEFINE_string(
   'out', None, 'An .mp4 (image: .png) or, for several, a directory; out.mp4, out.png or samples/.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 _SAMPLES = flags.DEFINE_integer('samples', 1, 'Videos a prompt.', lower_bound=1)
 _STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
 _GUIDANCE = flags.DEFINE_float('guidance', None, 'Guidance scale of the text.')
 _SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')
 _SCHEDULE = flags.DEFINE_string('schedule', None, 'linear or linear_quadratic.')
-_FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.')
+_FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.', lower_bound=1)
 _SIZE = flags.DEFINE_list('size', None, 'Height,width in pixels.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 

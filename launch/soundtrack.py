@@ -43,7 +43,7 @@ _BEAMS = flags.DEFINE_integer('beams', 1, 'Histories that are carried on.', lowe
 _SCORER = flags.DEFINE_string(
   'scorer', '', 'A command that judges candidates; by default their alignment with the pictures.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 _STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
 _GUIDANCE = flags.DEFINE_float('guidance', None, 'Guidance scale of text and pictures together.')
 _SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')

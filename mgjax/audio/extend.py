@@ -14,13 +14,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Magnitude, Range, check
 from mgjax.core.typing import Array, Batch, Float
 from mgjax.flow.windows import Cover, windows
 
@@ -31,6 +32,9 @@ Generate = Callable[[Batch, np.ndarray], Array | np.ndarray]  # batch, noise (b 
 Conditions = Callable[[int, int], Batch]  # start, stop of frames -> batch of one row
 Noise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
 Score = Callable[[np.ndarray, int], np.ndarray]  # windows (n t 1 1 c), their start -> (n,)
+
+
+Seconds = Annotated[float, Range(above=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +54,13 @@ class Extension:
   """
 
   how: str = 'multi_diffusion'
-  window: float | None = None
-  overlap: float | None = None
-  block: float | None = None
+  window: Seconds | None = None
+  overlap: Magnitude | None = None
+  block: Seconds | None = None
   weights: str = 'bartlett'
+
+  def __post_init__(self):
+    check(self)
 
   def plan(
     self, seconds: float, *, rate: float, size: int, most: int

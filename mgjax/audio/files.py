@@ -10,16 +10,17 @@ import pathlib
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import numpy as np
 
 from mgjax.audio.captions import structured
-from mgjax.audio.extend import Extension
+from mgjax.audio.extend import Extension, Seconds
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.rerank import Scorer
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
+from mgjax.core.settings import Count, Positive, Range, check
 from mgjax.core.typing import Float
 from mgjax.flow.windows import Cover
 from mgjax.media.audio import probe_audio, stream_audio, write_soundtrack, write_wav_stream
@@ -60,16 +61,19 @@ class Request:
 
   prompt: str
   video: str | None = None
-  seconds: float | None = None
+  seconds: Seconds | None = None
   given: str | None = None
   spans: Sequence[tuple[float, float]] | None = None
   extension: Extension = dataclasses.field(default_factory=Extension)
-  seed: int = 0
-  candidates: int = 1
-  beams: int = 1
-  rows: int = 8
-  loudness: float | None = -16.0
-  gain_limit: float = GAIN_LIMIT
+  seed: Count = 0
+  candidates: Positive = 1
+  beams: Positive = 1
+  rows: Positive = 8
+  loudness: Annotated[float, Range(least=-60, most=0)] | None = -16.0
+  gain_limit: Annotated[float, Range(least=0, most=60)] = GAIN_LIMIT
+
+  def __post_init__(self):
+    check(self)
 
 
 def request_caption(
@@ -171,13 +175,6 @@ def _paths(out: pathlib.Path, request: Request) -> list[pathlib.Path]:
     raise ConfigError(f'--out={out}: there is no video to go into an .mp4; name it .wav')
   if request.video is not None and request.seconds is not None:
     raise ConfigError('--seconds is for sound without a video; a video says itself how long it is')
-  for name, value, least, most in (
-    ('loudness', request.loudness, -60, 0), ('gain_limit', request.gain_limit, 0, 60)
-  ):  # fmt: skip
-    if value is not None and not least <= value <= most:
-      raise ConfigError(
-        f'--{name}={value:g}: expected {least} to {most} {"LUFS" if least else "dB"}'
-      )
   if request.spans is not None and request.given is None:
     raise ConfigError('--known says which seconds of a sound stay; give it with --continue')
   for given in (request.video, request.given):
