@@ -105,12 +105,12 @@ def measure_data(
     'clips': [count, clips.frames, clips.height, clips.width],
     'fps': clips.fps,
     'batch_size': clips.batch_size,
-    'latents': [config.latents.rows, *config.latents.shape],
+    'latents': [latents.rows, *latents.shape],
     'programs': programs,
     'baseline_over_mgjax': ratios({key: timings[key] for key in runs}),
     'copy_over_mgjax': {
       program: timings[COPY, COPY]['median'] / timings[OURS, program]['median']
-      for name, program in latents
+      for name, program in programs_of_latents
       if name == OURS
     },
     'failed': failed,

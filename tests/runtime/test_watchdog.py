@@ -103,5 +103,5 @@ def test_no_watchdog_outlives_its_run_and_none_is_there_without_a_limit():
 
 def test_limits_are_seconds():
   for wrong in (-1, float('nan'), float('inf')):
-    with pytest.raises(ConfigError, match=r'train\.limits\.save = '):
+    with pytest.raises(ConfigError, match='save = '):
       Limits(save=wrong)
