@@ -92,7 +92,11 @@ def mutate_json(data: bytes, rng: Rng) -> bytes:
     return mutate_bytes(data, rng)
   if rng.random() < 0.1:
     return pick(rng, (b'', b'{', b'null', b'[]', b'\xff\xfe\0', b'{}', b'[' * 100_000, b'1e999'))
-  return _dumped(mutate_value(json.loads(data), rng))
+  try:
+    value = json.loads(data)
+  except ValueError:  # damaged before
+    return mutate_bytes(data, rng)
+  return _dumped(mutate_value(value, rng))
 
 
 def mutate_lines(

@@ -56,10 +56,11 @@ def try_inputs(
 def _worker(todo, seed: int, folder: Path, failures: Path | None) -> Iterator:
   """Runs inputs until the process ends, which it should not before the last one."""
   words = [sys.executable, '-m', 'tests.hostile.run', str(seed), str(folder), str(failures or '')]
-  process = subprocess.Popen(
-    words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    start_new_session=True, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-  )  # fmt: skip
+  with (folder / 'errors.txt').open('wb') as errors:
+    process = subprocess.Popen(
+      words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+      start_new_session=True, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    )  # fmt: skip
   assert process.stdin is not None and process.stdout is not None
   process.stdin.write(json.dumps(todo).encode())
   process.stdin.close()
@@ -87,7 +88,8 @@ def _worker(todo, seed: int, folder: Path, failures: Path | None) -> Iterator:
         if current is not None:
           yield current, 'crash', f'exit code {process.wait()}'
         elif process.wait():
-          raise RuntimeError(f'the process of the inputs ended with {process.returncode}')
+          said = (folder / 'errors.txt').read_text(errors='replace')[-2000:]
+          raise RuntimeError(f'the process of the inputs ended with {process.returncode}: {said}')
         return
   finally:
     with contextlib.suppress(ProcessLookupError):
