@@ -115,7 +115,7 @@ def parse_json(
 ) -> Any:
   """Reads JSON that should be a `kind`; what `name` names is to blame if it is not."""
   try:
-    value = json.loads(data)
+    value = _loads(data)
   except RecursionError:
     raise error(f'{name} is no readable JSON: it is nested too deep; {mend}') from None
   except ValueError as wrong:  # of UTF-8 too, and of numbers of thousands of digits
@@ -159,13 +159,20 @@ def read_json_lines(
   with path.open('rb') as file:
     for number, line in enumerate(file, 1):
       try:
-        value = parse(json.loads(line))
+        value = parse(_loads(line))
       except WRONG:
         damaged += [number] * (line.endswith(b'\n') and line != b'\n')
         continue
       yield value, line
   if damaged:
     _tell_once(path, f'has {len(damaged)} damaged lines (line {damaged[0]}), which are left out')
+
+
+def _loads(data: bytes | str) -> Any:
+  value = json.loads(data)
+  if ('\\u' if isinstance(data, str) else b'\\u') in data:  # halves of characters cannot be written
+    json.dumps(value, ensure_ascii=False).encode()
+  return value
 
 
 # What damaged JSON may raise while it is read or used.

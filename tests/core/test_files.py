@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from mgjax.core import files
+from mgjax.core.errors import DataError
 
 
 def test_json_comes_back_and_folders_are_made(tmp_path):
@@ -64,3 +65,34 @@ def test_lines_are_appended(tmp_path):
     files.append_json_line(tmp_path / 'log' / 'a.jsonl', {'step': value})
   lines = (tmp_path / 'log' / 'a.jsonl').read_text().splitlines()
   assert [json.loads(line) for line in lines] == [{'step': 1}, {'step': 2}]
+
+
+@pytest.mark.parametrize(
+  ('data', 'why'),
+  [
+    (b'', 'no readable JSON'),
+    (b'{"a": 1', 'no readable JSON'),
+    (b'\xff\xfe\0', 'no readable JSON'),
+    (b'[' * 100_000, 'nested too deep'),
+    (b'9' * 5000, 'no readable JSON'),
+    (b'{"name": "\\ud800"}', 'no readable JSON'),
+    (b'[1]', 'holds list, expected dict'),
+    (b'null', 'holds NoneType, expected dict'),
+  ],
+)
+def test_what_is_no_json_is_a_sentence_that_names_the_file(tmp_path, data, why):
+  path = tmp_path / 'side.json'
+  path.write_bytes(data)
+  with pytest.raises(DataError, match=rf"side\.json' .*{why}.*; write it again$"):
+    files.read_json(path, error=DataError, mend='write it again')
+  assert files.read_optional_json(path, lambda value: True) is None
+
+
+def test_a_damaged_line_costs_itself_alone(tmp_path, caplog):
+  lines = [b'{"a": 1}', b'{"a": ', b'\xff', b'{"a": "\\udfff"}', b'[]', b'{"a": 2}', b'{"a": 3']
+  (tmp_path / 'lines.jsonl').write_bytes(b'\n'.join(lines))
+  found = [
+    value for value, _ in files.read_json_lines(tmp_path / 'lines.jsonl', lambda line: line['a'])
+  ]
+  assert found == [1, 2]  # the last one was cut short by a crash, of which nothing is said
+  assert "lines.jsonl' has 4 damaged lines (line 2)" in caplog.text
