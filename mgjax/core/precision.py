@@ -16,5 +16,5 @@ def compute_type(name: str) -> jnp.dtype:
     ConfigError: the name is not one of `COMPUTE`.
   """
   if name not in COMPUTE:
-    raise ConfigError(f'unknown compute type {name!r}; expected one of {sorted(COMPUTE)}')
+    raise ConfigError(f'unknown compute type {name!r:.100}; expected one of {sorted(COMPUTE)}')
   return jnp.dtype(COMPUTE[name])

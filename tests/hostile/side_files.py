@@ -77,7 +77,13 @@ def _damages(name: str, mutate: Callable) -> Callable:
 
 
 def _mutate_json_lines(data: bytes, rng: np.random.Generator) -> bytes:
-  return mutate_lines(data, rng, lambda line, rng: mutate_json(line, rng) if line else line)
+  def mutate(line: bytes, rng: np.random.Generator) -> bytes:
+    try:
+      return mutate_json(line, rng)
+    except (ValueError, RecursionError, OverflowError):  # it was damaged before
+      return mutate_bytes(line, rng)
+
+  return mutate_lines(data, rng, mutate)
 
 
 def _parameters() -> Tree:
@@ -137,8 +143,10 @@ def _read_config(workdir: Path) -> None:
   try:
     read_config(workdir)
     model = mgjax.load(workdir).model
-  except ConfigError as error:
-    raise Silent(f'the copy of the checkpoint does not count: {error}') from error
+  except ConfigError as error:  # of a value that one may have changed by hand
+    if 'put back a whole copy' in str(error):
+      raise Silent(f'the copy of the checkpoint does not count: {error}') from error
+    raise
   if model != make_autoencoder(config['model']):
     raise Silent('another model than was saved')
   try:
