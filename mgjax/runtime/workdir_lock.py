@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import jax
@@ -32,9 +32,10 @@ LOCK = 'lock.json'
 BEAT = 20.0  # seconds between two signs of life
 MISSED = 3  # beats that a living process does not miss
 _OFTEN = 0.2  # seconds between two looks at a lock, at most
+_WAITING, _TAKEN, _REFUSED = range(3)
 
 _log = logging.getLogger(__name__)
-_held: dict[str, 'Hold'] = {}  # by this process
+_held: dict[str, tuple[dict[str, Any], 'Hold | None']] = {}  # which thread holds what
 
 
 class Hold:
@@ -46,7 +47,6 @@ class Hold:
 
   def __init__(self, path: pathlib.Path, handle: int, beat: float):
     self.path = path
-    self.owner = _myself()
     self._handle, self._over, self._lost = handle, threading.Event(), False
     self._thread = threading.Thread(
       target=self._beat, args=(beat,), name='work directory lock', daemon=True
@@ -109,42 +109,47 @@ def hold(workdir: str | os.PathLike[str], beat: float = BEAT) -> Iterator[Hold |
   """
   workdir = pathlib.Path(workdir)
   key, made = os.path.realpath(workdir), False
-  if (mine := _held.get(key)) is not None and mine.owner == _myself():
-    yield mine
+  if key in _held and _held[key][0] == _myself():
+    yield _held[key][1]
     return
-  found, problem = None, None
-  if jax.process_index() == 0:
-    try:
-      made = not workdir.exists()
-      workdir.mkdir(parents=True, exist_ok=True)
-      path = workdir / LOCK
-      found = Hold(path, _take(path, _describe(beat)), beat)
-    except Exception as error:  # which the others have to hear of
-      problem = error
-  if not _first_says(problem is None):
+  found, problem, answer = None, None, _WAITING
+  taking = _take(workdir / LOCK, _describe(beat))
+  while answer == _WAITING:
+    if jax.process_index() == 0:
+      try:
+        made = made or not workdir.exists()
+        workdir.mkdir(parents=True, exist_ok=True)
+        next(taking)
+      except StopIteration as taken:
+        found, answer = Hold(workdir / LOCK, taken.value, beat), _TAKEN
+      except Exception as error:  # which the others have to hear of
+        problem, answer = error, _REFUSED
+    answer = _first_says(answer)  # again and again: they do not wait for a minute
+  if answer == _REFUSED:
     raise problem or ConfigError(f'the first process may not use {os.fspath(workdir)!r}')
-  if found is None:
-    yield None
-    return
-  _held[key] = found
+  _held[key] = _myself(), found
   try:
     yield found
   finally:
     del _held[key]
-    found.release()
+    if found is not None:
+      found.release()
     if made:
       with contextlib.suppress(OSError):  # what is not empty stays
         workdir.rmdir()
 
 
-def _first_says(well: bool) -> bool:
+def _first_says(answer: int) -> int:
   if jax.process_count() == 1:
-    return well
-  return bool(multihost_utils.broadcast_one_to_all(np.asarray(well)))
+    return answer
+  return int(multihost_utils.broadcast_one_to_all(np.int32(answer)))
 
 
-def _take(path: pathlib.Path, described: bytes) -> int:
-  """Makes the lock, or takes over one whose process is gone; returns its open file."""
+def _take(path: pathlib.Path, described: bytes) -> Generator[None, None, int]:
+  """Makes the lock, or takes over one whose process is gone; returns its open file.
+
+  Whoever waits hears of each look that it takes at the lock of a process on another machine.
+  """
   while True:
     place, trail = path, []
     while (handle := _make(place, described)) is None:
@@ -152,7 +157,7 @@ def _take(path: pathlib.Path, described: bytes) -> int:
         content = place.read_bytes()
       except FileNotFoundError:  # it was released just now
         break
-      _check_gone(place, content)
+      yield from _check_gone(place, content)
       trail.append((place, content))
       place = path.with_name(f'.{path.name}.{hashlib.sha256(content).hexdigest()[:16]}')
     else:
@@ -189,7 +194,7 @@ def _holds(path: pathlib.Path, content: bytes) -> bool:
     return False
 
 
-def _check_gone(path: pathlib.Path, content: bytes) -> None:
+def _check_gone(path: pathlib.Path, content: bytes) -> Generator[None, None, None]:
   """Returns once it is known that who made a lock is gone, or the lock is not that one any more.
 
   Raises:
@@ -197,7 +202,7 @@ def _check_gone(path: pathlib.Path, content: bytes) -> None:
   """
   owner = _parsed(content)
   if (there := _is_there(owner)) is None:
-    there = _beats(path, content, owner)
+    there = yield from _beats(path, content, owner)
   if there:
     began = owner.get('began')
     since = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(began)) if began else 'some time'
@@ -215,7 +220,9 @@ def _is_there(owner: dict[str, Any]) -> bool | None:
   return _start_of(owner['process']) == owner['start']
 
 
-def _beats(path: pathlib.Path, content: bytes, owner: dict[str, Any]) -> bool:
+def _beats(
+  path: pathlib.Path, content: bytes, owner: dict[str, Any]
+) -> Generator[None, None, bool]:
   """Watches a lock for as long as a living process would need to beat; False if it does not."""
   patience = MISSED * owner.get('beat', BEAT)
   first, said = _stamp(path), False
@@ -225,6 +232,7 @@ def _beats(path: pathlib.Path, content: bytes, owner: dict[str, Any]) -> bool:
     return False
   began = time.monotonic()
   while (spent := time.monotonic() - began) < patience:
+    yield
     time.sleep(min(_OFTEN, patience / 10))
     if _stamp(path) != first or not _holds(path, content):
       return _holds(path, content)

@@ -1,5 +1,6 @@
 """Two starts of one command: one runs, whichever is killed when, and nothing of the run is lost."""
 
+import json
 import os
 import random
 import re
@@ -13,7 +14,7 @@ import pytest
 from mgjax.checkpoints.maintenance import list_checkpoints
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import ConfigError
-from mgjax.runtime.workdir_lock import LOCK
+from mgjax.runtime.workdir_lock import LOCK, hold
 from tests import tiny
 from tests.end_to_end.test_kills import (
   KILLED,
@@ -135,6 +136,22 @@ def test_a_second_job_of_two_processes_is_refused_and_the_first_goes_on(tmp_path
     assert [process.poll() for process in first] == [None, None], log.read_text()
     finish(first)
   assert sorted(tiny.losses(workdir)) == list(range(1, 101))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_look_for_longer_than_their_network_waits_whether_a_lock_is_dead(tmp_path):
+  workdir = tmp_path / 'run'
+  with hold(workdir):
+    about = json.loads((workdir / LOCK).read_text())
+  workdir.mkdir()
+  about |= {'host': 'elsewhere', 'machine': 'another', 'beat': 15.0}  # gloo waits for 30 s
+  (workdir / LOCK).write_text(json.dumps(about))
+  began = time.monotonic()
+  with learning(workdir, steps=6, processes=2) as (processes, log):
+    finish(processes)
+  assert time.monotonic() - began > 45
+  assert 'looking for up to 45 s' in log.read_text() and 'took over' in log.read_text()
 
 
 def _second(workdir):
