@@ -125,7 +125,7 @@ def check_sizes(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
       # A stack of layers is one; these are made one by one.
       by_one = re.fullmatch(r'model\.blocks|model\..*\.depth', place)
       if value > (most := len(tensors) if by_one else largest):
-        raise ConfigError(f'{place} = {value}; the tensors of the file allow {most} at most')
+        raise ConfigError(f'{place} = {value!r:.100}; the tensors of the file allow {most} at most')
 
   check('model', fields, 0)
 
