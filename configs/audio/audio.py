@@ -41,8 +41,8 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.train.evaluate_every = 1000
   if 'finetune' in words:
     buckets = {10.0: 5, 30.0: 1}  # batches of 10 s to batches of 30 s
-    # By samples they would come as 3 : 3 where both buckets have as many, and as 1 : 5 where that of
-    # 30 s has five times as many.
+    # By samples they would come as 3 : 3 where both buckets have as many, and as 1 : 5 where there
+    # are five times as many of 30 s.
     config.data.share = 'given'
     config.optimizer.schedule = 'linear'
     config.optimizer.warmup = 5000  # not in public sources
