@@ -40,7 +40,10 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.train.save_every = 1000
   config.train.evaluate_every = 1000
   if 'finetune' in words:
-    buckets = {10.0: 5, 30.0: 1}
+    buckets = {10.0: 5, 30.0: 1}  # batches of 10 s to batches of 30 s
+    # By samples they would come as 3 : 3 where both buckets have as many, and as 1 : 5 where there
+    # are five times as many of 30 s.
+    config.data.share = 'given'
     config.optimizer.schedule = 'linear'
     config.optimizer.warmup = 5000  # not in public sources
     config.optimizer.final_fraction = 1e-4  # of the peak: 1e-8

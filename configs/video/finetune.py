@@ -21,7 +21,7 @@ def get_config(size: str = '30b') -> ConfigDict:
   config.mesh.context = 8  # 512 devices in the report: 64 groups
   # A small batch, and of videos alone; how small is not in public sources.
   config.buckets = joint_buckets(
-    RATIOS, batch_size=64, multiple=64, durations=SELECTED, images=False
+    size, RATIOS, batch_size=64, multiple=64, durations=SELECTED, images=False
   )
   config.optimizer.schedule = 'cosine'
   config.optimizer.learning_rate = 1e-5  # not in public sources

@@ -14,7 +14,8 @@ python -m launch.recipe --config=configs/video/recipe.py:30b --workdir=runs/30b 
 * not in public sources; nor are the number of finetunes, what they differ in (here the seed and the
 rate) and the weights of their average. A stage that shall read latents from disk gets the name of
 their folder, as in --config.stages.t2iv_256.data.latents=latents_256. The size is one of
-configs/video/sizes.py; add --dry_run to see all stages and stop.
+configs/video/sizes.py; add --dry_run to see all stages and stop. A batch has these rows whatever it
+holds, ten of videos to one of images: 394.8M samples at 256 px and 73.8M at 768 px, as in Table 3.
 """
 
 import itertools

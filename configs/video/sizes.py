@@ -30,13 +30,17 @@ TEXT = {
   '30b': {'width': 1024, 'depth': 6, 'heads': 16, 'length': 768},
 }
 
+# What may stand behind a size: '30b,encoders' reads text by the report's frozen encoders;
+# '30b,equal_cost' gives batches of shorter samples more rows (`stage.joint_buckets`).
+WORDS = ('encoders', 'equal_cost')
+
 
 def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   """Returns the fields of a model of a named size, with position tables of the stage's lengths.
 
   '30b,encoders' reads the report's frozen encoders of text, '30b' bytes.
   """
-  size, words = split(size, 'encoders')
+  size, words = split(size, *WORDS)
   if size not in SIZES:
     raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
   return ConfigDict(
@@ -51,7 +55,7 @@ def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       'unroll': 1,
       'dtype': 'float32' if size == 'debug' else 'bfloat16',
       'conditionings': {
-        'text': conditioning(VIDEO) if words else {'kind': 'byte_text', **TEXT[size]}
+        'text': conditioning(VIDEO) if 'encoders' in words else {'kind': 'byte_text', **TEXT[size]}
       },
     }
   )

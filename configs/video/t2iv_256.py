@@ -4,8 +4,9 @@ python -m launch.train --config=configs/video/t2iv_256.py:30b --workdir=runs/t2i
   --config.autoencoder=runs/tae --config.data.path=data/clips --config.start_from=runs/t2i_256
 
 The size is one of configs/video/sizes.py; :30b,encoders reads the report's encoders of text, which
-launch.weights imports and launch.encode runs (docs/text.md), where :30b reads bytes. Add --dry_run
-to see the model's parameters and stop.
+launch.weights imports and launch.encode runs (docs/text.md), where :30b reads bytes; with
+:30b,equal_cost batches of images and short clips have more rows than the report's. Add --dry_run to
+see the model's parameters and stop.
 """
 
 from ml_collections import ConfigDict
@@ -29,8 +30,10 @@ POSITIONS = (32, 32, 32)
 
 def get_config(size: str = '30b') -> ConfigDict:
   config = stage(size, POSITIONS)
-  config.buckets = joint_buckets(RATIOS, batch_size=1536)
+  config.buckets = joint_buckets(size, RATIOS, batch_size=1536)
   config.optimizer.learning_rate = 6e-5
+  # The report has 185,000 steps and 394.8M samples in all. That the batch doubled after 113,000 is
+  # what these two numbers say; an account of it says 123,000, which would make 379.4M.
   config.train.steps = 113_000
   return config
 
@@ -38,6 +41,6 @@ def get_config(size: str = '30b') -> ConfigDict:
 def larger_batch(size: str = '30b') -> ConfigDict:
   """Returns how the report goes on: twice the devices and the batch, 394.8M samples in all."""
   config = get_config(size)
-  config.buckets = joint_buckets(RATIOS, batch_size=3072)
+  config.buckets = joint_buckets(size, RATIOS, batch_size=3072)
   config.train.steps = 72_000
   return config

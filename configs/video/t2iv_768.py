@@ -7,8 +7,9 @@ python -m launch.train --config=configs/video/t2iv_768.py:30b --workdir=runs/t2i
   --config.data.latents=data/latents_768 --config.start_from=runs/t2iv_256
 
 The size is one of configs/video/sizes.py; :30b,encoders reads the report's encoders of text, which
-launch.weights imports and launch.encode runs (docs/text.md), where :30b reads bytes. Add --dry_run
-to see the model's parameters and stop.
+launch.weights imports and launch.encode runs (docs/text.md), where :30b reads bytes; with
+:30b,equal_cost batches of images and short clips have more rows than the report's. Add --dry_run to
+see the model's parameters and stop.
 """
 
 from ml_collections import ConfigDict
@@ -33,13 +34,13 @@ POSITIONS = (32, 96, 96)
 def get_config(size: str = '30b') -> ConfigDict:
   config = stage(size, POSITIONS)
   config.mesh.context = 8  # 9,216 tokens of the longest clips on each
-  config.buckets = joint_buckets(RATIOS, batch_size=1536)
+  config.buckets = joint_buckets(size, RATIOS, batch_size=1536)
   config.optimizer.learning_rate = 6e-5
   # The report halves the rate, down to 1e-5, whenever the validation loss is flat, which it was for
   # the first time after 10,000 steps. What counts as flat is not in public sources.
   config.optimizer.plateau.update(patience=5, factor=0.5, improvement=1e-3, lowest=1e-5 / 6e-5)
-  # 74,500 steps and 73.8M samples in all, with batches of 1,536 and of 512: so about 34,800 steps
-  # with this one and 39,700 with the small one.
+  # The report's: 74,500 steps and 73.8M samples in all, with batches of 1,536 and of 512. Ours, by
+  # arithmetic: about 34,800 steps with this one and 39,700 with the small one.
   config.train.steps = 34_800
   return config
 
@@ -47,7 +48,7 @@ def get_config(size: str = '30b') -> ConfigDict:
 def smaller_batch(size: str = '30b') -> ConfigDict:
   """Returns how the report goes on: with a third of the batch."""
   config = get_config(size)
-  config.buckets = joint_buckets(RATIOS, batch_size=512)
+  config.buckets = joint_buckets(size, RATIOS, batch_size=512)
   # Where the rate was by then is not in public sources.
   config.optimizer.learning_rate = 3e-5
   config.optimizer.plateau.lowest = 1e-5 / 3e-5

@@ -76,13 +76,21 @@ def make_batches(
     DataError: a bucket without samples; later, on reading, a sample that does not fit its bucket.
   """
   _check_names(buckets)
-  turns = _Turns([(bucket.group, _check_weight(bucket)) for bucket in buckets])
+  turns = _turns_of(buckets)
   parts = []
   for bucket in buckets:
     _check_bucket(bucket, host, hosts)
     samples = grain.MapDataset.source(bucket.source).shuffle(seed=_shuffle_seed(seed, bucket.name))
     parts.append(_host_batches(samples.repeat(None), bucket, host, hosts))
   return grain.MapDataset.select_from_datasets(parts, turns)
+
+
+def samples_seen(buckets: Sequence[ShapeBucket], steps: int) -> dict[str, int]:
+  """Returns how many rows of each bucket the first `steps` batches hold, over all hosts."""
+  batches = _turns_of(buckets).batches(steps)
+  return {
+    bucket.name: count * bucket.batch_size for bucket, count in zip(buckets, batches, strict=True)
+  }
 
 
 def share_by_samples(buckets: Sequence[ShapeBucket]) -> list[ShapeBucket]:
@@ -196,6 +204,18 @@ class _Turns(grain.transforms.DatasetSelectionMap):
     member, batch = _turn(self._inside[group], turn)
     return list(self._members.values())[group][member], batch
 
+  def batches(self, steps: int) -> list[int]:
+    """How many batches of each bucket the first `steps` steps hold."""
+    taken = {}
+    turns = _taken(self._groups, steps)
+    for members, inside, each in zip(self._members.values(), self._inside, turns, strict=True):
+      taken |= dict(zip(members, _taken(inside, each), strict=True))
+    return [taken[number] for number in range(len(taken))]
+
+
+def _turns_of(buckets: Sequence[ShapeBucket]) -> _Turns:
+  return _Turns([(bucket.group, _check_weight(bucket)) for bucket in buckets])
+
 
 def _whole(weights: Sequence[fractions.Fraction]) -> list[int]:
   unit = math.lcm(*(weight.denominator for weight in weights))
@@ -204,16 +224,20 @@ def _whole(weights: Sequence[fractions.Fraction]) -> list[int]:
 
 def _turn(weights: Sequence[int], index: int) -> tuple[int, int]:
   """Who of several comes at turn `index`, and how often it has come before."""
+  both = zip(_taken(weights, index), _taken(weights, index + 1), strict=True)
+  return next((who, before) for who, (before, after) in enumerate(both) if after > before)
+
+
+def _taken(weights: Sequence[int], turns: int) -> list[int]:
+  """How many of the first `turns` turns each of several takes."""
   # The first takes its share of the turns, the second its share of the rest, and so on: of k turns,
   # k - floor(k (W - w) / W) are the first one's.
-  before, after, total = index, index + 1, sum(weights)
-  for number, weight in enumerate(weights):
-    rest_before = before * (total - weight) // total
-    rest_after = after * (total - weight) // total
-    if after - rest_after > before - rest_before:
-      return number, before - rest_before
-    before, after, total = rest_before, rest_after, total - weight
-  raise AssertionError('the last one takes every turn that is left')
+  taken, total = [], sum(weights)
+  for weight in weights:
+    rest = turns * (total - weight) // total
+    taken.append(turns - rest)
+    turns, total = rest, total - weight
+  return taken
 
 
 def _host_batches(

@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
 from mgjax.data.mixture import ShapeBucket, Source, share_by_samples
 from mgjax.data.replacement import Replacing
@@ -113,11 +113,21 @@ def make_buckets(
     share: 'samples', or 'given' for the weights as they are.
 
   Raises:
+    ConfigError: samples shall share a group whose buckets have different weights.
     DataError: no bucket has a sample.
   """
 
   def group(name: str) -> str:
     return 'image' if shapes[name].frames == 1 else ''
+
+  first = {group(name): name for name in reversed(shapes)}
+  for name, shape in shapes.items() if share == 'samples' else ():
+    if shape.weight != shapes[other := first[group(name)]].weight:
+      raise ConfigError(
+        f"data.share = 'samples' lets the samples of {other} and {name} decide how often each "
+        f'comes, but their weights are {shapes[other].weight:g} and {shape.weight:g}; take '
+        "data.share = 'given', or give them one weight"
+      )
 
   def split(which: str) -> list[ShapeBucket]:
     made = make_sources(which, workdir / 'rejected.jsonl')

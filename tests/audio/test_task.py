@@ -4,13 +4,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.audio import audio
 from mgjax.api import train
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.mixture import samples_of_batch
 from mgjax.data.records.reader import Records
 from mgjax.registry import make_spec
 from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
 from tests import tiny, tiny_sound
+from tests.turns import seen_in_stage, training_buckets
 
 
 def test_rows_of_latents_hold_what_the_model_reads(tiny_sound_runs):
@@ -68,6 +71,22 @@ def test_lengths_that_the_model_cannot_have_are_refused(tiny_sound_runs, tmp_pat
     match=r'sound.*(multiple of 0.04 s.* at most 0.8 s|expected .* above 0)',
   ):
     make_spec(config, tmp_path)
+
+
+@pytest.mark.parametrize('counts', [(1000, 1000), (1000, 5000), (7000, 10)])
+def test_fine_tuning_has_five_batches_of_10_s_to_one_of_30_s_whatever_there_is_of_each(counts):
+  """The report's 5 : 1, in the turns that the loader takes (Movie Gen §6)."""
+  config = audio.get_config('debug,finetune')
+  names = ('seconds_10', 'seconds_30')
+  buckets = training_buckets(config, dict(zip(names, counts, strict=True)))
+  turns = [samples_of_batch(buckets, step, seed=0) for step in range(12)]
+  assert all(len(rows) == 256 for _, rows in turns)
+  for start in (0, 6):
+    came = [bucket.name for bucket, _ in turns[start : start + 6]]
+    assert [came.count(name) for name in names] == [5, 1]
+  seen = seen_in_stage(config, dict(zip(names, counts, strict=True)))
+  assert sum(seen.values()) == 50_000 * 256
+  assert seen['seconds_10'] / seen['seconds_30'] == pytest.approx(5, rel=1e-3)
 
 
 def test_encoding_goes_on_where_it_stopped(tiny_sound_runs):

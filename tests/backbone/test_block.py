@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mgjax.backbone.block import Block
+from tests.oracles.backbone import layer
 from tests.random_parameters import random_parameters
 
 ROWS, TOKENS, CONTEXT, DIM, HEADS, HIDDEN = 2, 6, 5, 32, 4, 48
@@ -43,38 +44,12 @@ def apply(params, inputs, attention='auto', dtype=jnp.float32):
   return block.apply({'params': params}, **inputs)[0]
 
 
-def twin(params, x, modulation, positions, context, context_mask):
+def twin(params, **inputs):
   """The layer as the report describes it."""
-  p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-  x, modulation, positions = (np.asarray(a, np.float64) for a in (x, modulation, positions))
-  shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = np.moveaxis(
-    modulation + p['modulation'], 1, 0
-  )
-
-  def norm(name):
-    return p[name]['scale'] * x / np.sqrt((x**2).mean(-1, keepdims=True) + EPSILON)
-
-  def attention(name, y, source, mask):
-    heads = lambda part, a: (a @ p[name][part]['kernel']).reshape(*a.shape[:2], HEADS, -1)  # noqa: E731
-    q, k, v = heads('query', y), heads('key', source), heads('value', source)
-    scores = np.einsum('bngk,bmgk->bgnm', q, k) / np.sqrt(DIM // HEADS)
-    weights = np.where(mask[:, None, None], np.exp(scores), 0)
-    weights /= weights.sum(-1, keepdims=True)
-    y = np.einsum('bgnm,bmgk->bngk', weights, v).reshape(*y.shape[:2], DIM)
-    return y @ p[name]['out']['kernel']
-
-  x = x + positions
-  y = norm('self_norm') * (1 + scale_a[:, None]) + shift_a[:, None]
-  x = x + gate_a[:, None] * attention('self_attention', y, y, np.ones(y.shape[:2], bool))
-  if context is not None:
-    context = np.asarray(context, np.float64)
-    x = x + attention('cross_attention', norm('cross_norm'), context, np.asarray(context_mask))
-  y = norm('feed_norm') * (1 + scale_f[:, None]) + shift_f[:, None]
-  kernels = {part: leaf['kernel'] for part, leaf in p['feed_forward'].items()}
-  gate = y @ kernels['gate']
-  return x + gate_f[:, None] * (
-    (gate / (1 + np.exp(-gate)) * (y @ kernels['up'])) @ kernels['down']
-  )
+  double = lambda leaf: np.asarray(leaf, np.float64)  # noqa: E731
+  some = {name: double(array) for name, array in inputs.items() if array is not None}
+  given = {'context': None, 'context_mask': None, **some}
+  return layer(jax.tree.map(double, params), **given, heads=HEADS, epsilon=EPSILON)
 
 
 @pytest.mark.parametrize('attention', ['xla', 'blockwise'])

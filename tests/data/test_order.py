@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import ShapeBucket, make_batches, share_by_samples
+from mgjax.data.mixture import ShapeBucket, make_batches, samples_seen, share_by_samples
 
 STEPS = 33
 
@@ -111,6 +111,20 @@ def test_shared_by_samples_every_sample_of_a_group_comes_equally_often():
     tuple(which) for step in range(310) for which in batches[step]['which'].tolist()
   )
   assert set(seen.values()) == {30} and len(seen) == sum(sizes)
+
+
+@settings(max_examples=10, deadline=None)
+@given(sizes=st.lists(st.integers(1, 60), min_size=3, max_size=3), steps=st.integers(0, 60))
+def test_the_samples_that_a_run_sees_are_counted_as_the_loader_gives_them(sizes, steps):
+  buckets = [
+    ShapeBucket('image', Named(0, 9), 3, 1, group='image'),
+    *(ShapeBucket(f'video_{i}', Named(i + 1, size), 4 + i, 2) for i, size in enumerate(sizes)),
+  ]
+  buckets = share_by_samples(buckets)
+  batches, given = make_batches(buckets, seed=0), collections.Counter()
+  for step in range(steps):
+    given.update(buckets[which].name for which in batches[step]['which'][:, 0])
+  assert samples_seen(buckets, steps) == {bucket.name: given[bucket.name] for bucket in buckets}
 
 
 @settings(max_examples=10, deadline=None)

@@ -1,24 +1,16 @@
 """Buckets of a configuration: weights that keep their shares, and what is said aloud."""
 
+import dataclasses
 import fractions
+import functools
 import logging
 
-import numpy as np
 import pytest
 
+from mgjax.core.errors import ConfigError
 from mgjax.training.settings import bucket_settings
 from mgjax.training.spec import longest_of, make_buckets
-
-
-class Rows:
-  def __init__(self, count):
-    self.count = count
-
-  def __len__(self):
-    return self.count
-
-  def __getitem__(self, index):
-    return {'x': np.zeros(1)}
+from tests.turns import Rows
 
 
 def shapes():
@@ -53,6 +45,16 @@ def test_within_its_kind_a_bucket_comes_as_often_as_its_samples_ask_for(tmp_path
   given = {'image_wide': 1, 'image_tall': 1, 'video_wide': 10, 'video_long': 10}
   assert weights(train) == (expected if share == 'samples' else given)
   assert all(isinstance(bucket.weight, fractions.Fraction) for bucket in train)
+
+
+def test_weights_that_samples_would_overrule_are_refused(tmp_path):
+  given = shapes()
+  given['video_long'] = dataclasses.replace(given['video_long'], weight=2)
+  sources = {name: Rows(9) for name in given}
+  make = functools.partial(make_buckets, given, tmp_path, lambda split, report: sources, dict)
+  assert weights(make(share='given')[0])['video_long'] == 2
+  with pytest.raises(ConfigError, match=r'video_wide and video_long .* weights are 10 and 2; take'):
+    make(share='samples')
 
 
 def test_too_little_to_validate_on_is_said_aloud(tmp_path, caplog):

@@ -26,6 +26,7 @@ from mgjax.workflows.recipe import describe_recipe, plan_stages, run_recipe
 from tests import tiny
 from tests.checkpoints.test_manager import make_state
 from tests.end_to_end.test_kills import SHORT, finish, running, wait_until
+from tests.turns import seen_in_stage
 
 CONFIG = """
 import pathlib
@@ -220,16 +221,33 @@ def test_the_reports_stages_point_at_each_other_and_grow(tmp_path):
     assert second.autoencoder == '/trained/tae'
     growth = [b // a for a, b in zip(first.model.positions, second.model.positions, strict=True)]
     assert growth == {'t2iv_256': [32, 2, 2], 't2iv_768': [1, 3, 3]}.get(later, [1, 1, 1])
-  rows = {name: found[name].config.buckets for name in trained}
-  longest = {name: each.get('video_1x1_16s') or each.image for name, each in rows.items()}
-  batches = {name: shape.batch_size for name, shape in longest.items()}
-  seen = {name: batches[name] * found[name].config.train.steps for name in trained}
-  assert seen['t2i_256'] == pytest.approx(1.94e9, rel=5e-3)
-  assert seen['t2iv_256'] + seen['t2iv_256_large'] == pytest.approx(394.8e6, rel=1e-3)
-  assert seen['t2iv_768'] + seen['t2iv_768_small'] == pytest.approx(73.8e6, rel=1e-3)
   for name in ('t2iv_768', 't2iv_768_small'):
     optimizer = found[name].config.optimizer
     assert optimizer.learning_rate * optimizer.plateau.lowest == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize('kind', ['few_images', 'few_wide'])
+def test_the_reports_stages_see_the_reports_samples_by_the_turns_of_the_loader(kind):
+  stages, seen = video_recipe.get_config('debug').stages, {}
+  for name in ('t2i_256', 't2iv_256', 't2iv_256_large', 't2iv_768', 't2iv_768_small'):
+    rare = 'image' if kind == 'few_images' else '16x9'
+    counts = {each: 10**5 if rare in each else 10**7 for each in stages[name].buckets}
+    seen[name] = seen_in_stage(stages[name], counts)
+    images = sum(rows for bucket, rows in seen[name].items() if bucket.startswith('image'))
+    seen[name] = images, sum(seen[name].values())
+  total = {name: rows for name, (_, rows) in seen.items()}
+  assert total['t2i_256'] == 210_000 * 9216  # 1.94B
+  assert total['t2iv_256'] + total['t2iv_256_large'] == 394_752_000
+  assert total['t2iv_768'] + total['t2iv_768_small'] == 73_779_200
+  for name in ('t2iv_256', 't2iv_256_large', 't2iv_768', 't2iv_768_small'):
+    images, rows = seen[name]
+    assert images / rows == pytest.approx(1 / 11, rel=1e-3), name
+
+
+def test_at_equal_cost_a_stage_sees_four_times_the_samples():
+  stages = video_recipe.get_config('debug,equal_cost').stages
+  seen = [sum(seen_in_stage(stages[name]).values()) for name in ('t2iv_256', 't2iv_256_large')]
+  assert sum(seen) / 394.8e6 == pytest.approx(4, abs=0.3)
 
 
 @pytest.mark.parametrize(

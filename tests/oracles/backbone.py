@@ -1,0 +1,145 @@
+"""Makes backbone.npz: what the whole backbone answers, written a second time in float64 numpy.
+
+JAX_PLATFORMS=cpu python -m tests.oracles.backbone
+It was made with numpy 2.4.6. The twin shares no code with `mgjax.backbone`, is written from Movie
+Gen §3.1.3 and §6, and takes parameters by their names; both sides draw them
+(tests/random_parameters.py). Norms have an epsilon that is seen, and every port carries something.
+"""
+
+import math
+import pathlib
+
+import numpy as np
+
+VECTORS = pathlib.Path(__file__).with_suffix('.npz')
+ROWS, CHANNELS, CONTEXT = 2, 3, 5
+COMMON = {'dim': 32, 'depth': 2, 'heads': 4, 'mlp_dim': 48, 'epsilon': 0.1}
+# Of the video model, whose tables are longer than the grid, and of the audio model.
+MODELS = {
+  'video': {**COMMON, 'positions': (4, 3, 5), 'patch': (1, 2, 2), 'feed_forward': 'swiglu'},
+  'audio': {**COMMON, 'positions': (9, 1, 1), 'patch': (1, 1, 1), 'feed_forward': 'gelu'},
+}
+LATENTS = {'video': (2, 4, 8), 'audio': (7, 1, 1)}
+TIMES = (0.03125, 0.5)
+MASK = ((1, 1, 1, 1, 1), (1, 1, 0, 1, 0))
+
+
+def inputs(name: str) -> dict[str, np.ndarray]:
+  """Returns latents, times and what the three ports carry."""
+  rng = np.random.default_rng(1)
+  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+  dim, sizes = COMMON['dim'], LATENTS[name]
+  patches = math.prod(sizes) // math.prod(MODELS[name]['patch'])
+  return {
+    'x': draw(ROWS, *sizes, CHANNELS),
+    'time': np.array(TIMES, np.float32),
+    'tokens': draw(ROWS, patches, dim),
+    'context': draw(ROWS, CONTEXT, dim),
+    'context_mask': np.array(MASK, bool),
+    'vector': draw(ROWS, dim),
+  }
+
+
+def silu(x):
+  return x / (1 + np.exp(-x))
+
+
+def gelu(x):
+  """As DiT has it, by tanh."""
+  return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def norm(x, scale, epsilon):
+  return scale * x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + epsilon)
+
+
+def attention(p, y, source, mask, heads):
+  """Reads `source`, of which `mask` (b m) is there."""
+  split = lambda name, a: np.stack(np.split(a @ p[name]['kernel'], heads, axis=-1), axis=1)  # noqa: E731
+  query, key, value = split('query', y), split('key', source), split('value', source)
+  scores = query @ np.swapaxes(key, -1, -2) / math.sqrt(query.shape[-1])
+  weights = np.exp(scores) * mask[:, None, None]
+  read = weights / weights.sum(axis=-1, keepdims=True) @ value
+  return np.concatenate(list(np.moveaxis(read, 1, 0)), axis=-1) @ p['out']['kernel']
+
+
+def feed_forward(p, y):
+  """SwiGLU where there is a gate, else the two matrices of a DiT."""
+  up = y @ p['up']['kernel']
+  hidden = silu(y @ p['gate']['kernel']) * up if 'gate' in p else gelu(up)
+  return hidden @ p['down']['kernel']
+
+
+def layer(p, x, modulation, positions, context, context_mask, *, heads, epsilon):
+  """One layer; `modulation` (b 6 d) is what all layers share."""
+  shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (
+    (modulation[:, i] + p['modulation'][i])[:, None] for i in range(6)
+  )
+  x = x + positions
+  y = norm(x, p['self_norm']['scale'], epsilon) * (1 + scale_a) + shift_a
+  x = x + gate_a * attention(p['self_attention'], y, y, np.ones(y.shape[:2]), heads)
+  if context is not None:
+    y = norm(x, p['cross_norm']['scale'], epsilon)
+    x = x + attention(p['cross_attention'], y, context, context_mask, heads)
+  y = norm(x, p['feed_norm']['scale'], epsilon) * (1 + scale_f) + shift_f
+  return x + gate_f * feed_forward(p['feed_forward'], y)
+
+
+def embed_time(p, time, vector):
+  """Returns the embedding (b d) of the time, and the modulation (b 6 d) that all layers share."""
+  angles = 1000 * time[:, None] * 10000 ** (-np.arange(128) / 128)
+  waves = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+  embedding = silu(waves @ p['into']['kernel']) @ p['out']['kernel'] + vector
+  shared = silu(embedding) @ p['shared']['kernel']
+  return embedding, shared.reshape(len(time), 6, -1)
+
+
+def answer(name: str, params) -> np.ndarray:
+  """Returns the velocity (b t h w c) that the backbone answers with these parameters."""
+  fields = MODELS[name]
+  p, data = _doubled(params), _doubled(inputs(name))
+  (t, h, w), (dt, dh, dw) = LATENTS[name], fields['patch']
+  places = [
+    (slice(i, i + dt), slice(j, j + dh), slice(k, k + dw))
+    for i in range(0, t, dt) for j in range(0, h, dh) for k in range(0, w, dw)
+  ]  # fmt: skip
+  patches = np.stack([data['x'][:, *place].reshape(ROWS, -1) for place in places], axis=1)
+  x = patches @ p['patch_in']['kernel'] + data['tokens']
+  tables = p['positions']
+  positions = np.stack([
+    tables['time'][i.start // dt] + tables['height'][j.start // dh] + tables['width'][k.start // dw]
+    for i, j, k in places
+  ])  # fmt: skip
+  embedding, modulation = embed_time(p['time'], data['time'], data['vector'])
+  for number in range(fields['depth']):
+    own = _map(lambda leaf, number=number: leaf[number], p['layers'])
+    x = layer(
+      own, x, modulation, positions, data['context'], data['context_mask'],
+      heads=fields['heads'], epsilon=fields['epsilon'],
+    )  # fmt: skip
+  shift, scale = ((embedding + p['modulation'][i])[:, None] for i in range(2))
+  y = norm(x, p['norm']['scale'], fields['epsilon']) * (1 + scale) + shift
+  y = y @ p['patch_out']['kernel']
+  velocity = np.zeros_like(data['x'])
+  for number, place in enumerate(places):
+    velocity[:, *place] = y[:, number].reshape(velocity[:, *place].shape)
+  return velocity
+
+
+def _map(change, tree):
+  return {k: _map(change, v) for k, v in tree.items()} if isinstance(tree, dict) else change(tree)
+
+
+def _doubled(tree):
+  return _map(lambda leaf: np.asarray(leaf, np.float64), tree)
+
+
+def main():
+  from tests.backbone.test_frozen import parameters
+
+  answers = {name: answer(name, parameters(name)).astype(np.float32) for name in MODELS}
+  np.savez_compressed(VECTORS, **answers)
+
+
+if __name__ == '__main__':
+  main()
