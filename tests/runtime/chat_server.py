@@ -7,6 +7,8 @@ import random
 import threading
 import time
 
+from mgjax.runtime.endpoint import FAILED, Endpoint, EndpointSettings, Question
+
 LARGE = 1 << 16  # bytes of an answer that is too large for the settings of these tests
 FAULTS = (
   'busy', 'busy_until', 'broken', 'cut', 'cut_chunks', 'closed', 'silent', 'drip', 'drip_headers',
@@ -199,3 +201,23 @@ def question_of(body):
   """The text of the first user message."""
   content = next(each for each in body['messages'] if each['role'] == 'user')['content']
   return content if isinstance(content, str) else content[-1]['text']
+
+
+def make(server, folder, **changes):
+  settings = {
+    'model': 'tiny',
+    'url': server.url,
+    'first_pause': 0.001,
+    'request_seconds': 5.0,
+    'largest_answer': LARGE,
+  }
+  return Endpoint(EndpointSettings(**(settings | changes)), folder)
+
+
+def questions(count, word='clip'):
+  return [Question(f'{word} {number}') for number in range(count)]
+
+
+def failures(folder):
+  path = folder / FAILED
+  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
