@@ -23,10 +23,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from mgjax.core.errors import ConfigError
+from mgjax.parallel.distributed import agreed
 
 LOCK = 'lock.json'
 BEAT = 20.0  # seconds between two signs of life
@@ -121,7 +120,7 @@ def hold(workdir: str | os.PathLike[str], beat: float = BEAT) -> Iterator[Hold |
       found = Hold(path, _take(path, _describe(beat)), beat)
     except Exception as error:  # which the others have to hear of
       problem = error
-  if not _first_says(problem is None):
+  if not agreed(problem is None):
     raise problem or ConfigError(f'the first process may not use {os.fspath(workdir)!r}')
   if found is None:
     yield None
@@ -135,12 +134,6 @@ def hold(workdir: str | os.PathLike[str], beat: float = BEAT) -> Iterator[Hold |
     if made:
       with contextlib.suppress(OSError):  # what is not empty stays
         workdir.rmdir()
-
-
-def _first_says(well: bool) -> bool:
-  if jax.process_count() == 1:
-    return well
-  return bool(multihost_utils.broadcast_one_to_all(np.asarray(well)))
 
 
 def _take(path: pathlib.Path, described: bytes) -> int:
