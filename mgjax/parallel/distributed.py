@@ -264,6 +264,13 @@ def check_shared(directory: str | os.PathLike[str]) -> None:
     )
 
 
+def agreed(said: bool) -> bool:
+  """Returns what the first process says: a disk may not show all hosts the same files at once."""
+  if jax.process_count() == 1:
+    return said
+  return bool(multihost_utils.broadcast_one_to_all(np.asarray(said)))
+
+
 def fetch(tree: Tree) -> Tree:
   """Returns arrays as whole numpy arrays, also where each process holds shards only.
 

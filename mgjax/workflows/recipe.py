@@ -20,8 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.resume import is_finished
@@ -29,6 +27,7 @@ from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_optional_json, write_json
+from mgjax.parallel.distributed import agreed
 from mgjax.registry import make_spec
 from mgjax.runtime.report import SECONDS, read_seconds, report_at_end
 from mgjax.runtime.workdir_lock import hold
@@ -192,7 +191,7 @@ def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
   for number, stage in enumerate(stages, 1):
     title = f'stage {number} of {len(stages)}, {stage.name}'
     try:
-      if _agreed(log.done(stage)):
+      if agreed(log.done(stage)):
         _log.info('%s: done', title)
         continue
       since = f' on {" and ".join(stage.after)}' if stage.after else ''
@@ -222,13 +221,6 @@ def _work(stage: Stage) -> bool:
     _log.info('%s', averaged.table())
     return True
   return int(train(stage.config, stage.workdir, make_spec).step) >= stage.config.train.steps
-
-
-def _agreed(done: bool) -> bool:
-  """What the first process says: a disk may not show all hosts the same files at once."""
-  if jax.process_count() == 1:
-    return done
-  return bool(multihost_utils.broadcast_one_to_all(np.asarray(done)))
 
 
 class _Log:

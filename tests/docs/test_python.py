@@ -14,7 +14,7 @@ from tests import tiny
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 TEXT = (CHECKOUT / 'docs/python.md').read_text()
 BLOCKS = re.findall(r'^```python\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
-SLOW = ("mgjax.load('runs/sound/", 'mgjax.evaluate(')  # what takes many seconds
+SLOW = ("mgjax.load('runs/sound/", 'mgjax.evaluate(', 'run_sweep(')  # what takes many seconds
 # As the runs that the page loads, and nothing in between.
 SMALL = tiny.VIDEO | {
   'train.save_every': 8,
@@ -47,6 +47,7 @@ def test_the_examples_run(place):
   names = run(BLOCKS)
   assert names['again'].shape == names['sounds'].shape
   written = {path.relative_to(place).as_posix() for path in place.rglob('*')}
+  assert [len(row['scores']['colour']) for row in names['read_rows']('runs/rates')] == [2] * 6
   assert {'out/sounds/0000.wav', 'out/again/samples.json', 'runs/deeper/evaluation.json'} <= written
 
 

@@ -1,0 +1,218 @@
+"""A sweep: every arm, a configuration, trained with every seed, and a row of each run.
+
+The work directory has a folder for each run, `<arm>/seed_<n>`, and `sweep.jsonl`, a line for each
+run that came to its end:
+
+  {"arm": "deep", "seed": 0, "digest": "93c1...", "steps": 4000, "loss": 0.61,
+   "validation_loss": 0.63, "seconds": 812.4, "versions": {...}, "scores": {...}}
+
+`scores` is what the caller's `evaluate` made of the run. A run that ended with numbers that were
+not finite has "error" as well, and losses and scores that are null. The file is replaced as a whole
+with each row. So whatever kills a sweep, a run has one row or none, and then its folder knows how
+far it came.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.checkpoints.resume import is_finished
+from mgjax.core.config import flatten
+from mgjax.core.config_files import load_config
+from mgjax.core.errors import ConfigError, MgjaxError, NonFiniteError, first_line
+from mgjax.core.files import read_json_lines, read_optional_json, write_bytes
+from mgjax.core.settings import Count, checked
+from mgjax.parallel.distributed import agreed
+from mgjax.registry import make_spec
+from mgjax.runtime.goodput import read_goodput
+from mgjax.runtime.metrics import read_metrics, validation_loss
+from mgjax.runtime.workdir_lock import hold
+from mgjax.training.run import train
+
+FILE = 'sweep.jsonl'
+# How and where a run is done, which may change between two calls: a row does not depend on it.
+FREE = (
+  'mesh.', 'rules', 'data.threads', 'data.workers', 'train.limits.', 'train.checkpoints',
+  'train.save_every', 'train.show_every', 'train.keep',
+)  # fmt: skip
+
+Row = dict[str, Any]
+Evaluate = Callable[[pathlib.Path], Mapping[str, Any]]
+
+_log = logging.getLogger(__name__)
+
+
+def run_sweep(
+  arms: Mapping[str, ConfigDict | str],
+  seeds: Sequence[int],
+  workdir: str | os.PathLike[str],
+  *,
+  evaluate: Evaluate | None = None,
+) -> bool:
+  """Trains every arm with every seed, or goes on where an earlier call stopped.
+
+  A run that has its row is passed over, one that was killed goes on from its checkpoint, and one
+  whose numbers are not finite gets a row that says so. Arms and seeds may join later: rows of
+  others stay. To evaluate a run again, delete its row; to train it again, its folder as well.
+
+  Args:
+    arms: name -> configuration, or its name; each seed takes the place of `seed` there.
+    seeds: of the runs of each arm.
+    workdir: of the sweep.
+    evaluate: work directory of a finished run -> its scores as JSON can hold them, such as a list
+      with a number a prompt; on several processes each calls it. Called again if it was killed,
+      and for runs of which an earlier call had no `evaluate`.
+
+  Returns:
+    Whether all is done: False if a signal asked to stop, what is done is saved.
+
+  Raises:
+    ConfigError: names or seeds cannot be used, a row was made with another configuration, or
+      another process runs in the work directory.
+    MgjaxError: of a run, whose name it tells; the runs after it did not begin.
+  """
+  workdir = pathlib.Path(workdir)
+  runs = _plan(arms, seeds, workdir)
+  with hold(workdir):
+    rows = {(row['arm'], row['seed']): row for row in read_rows(workdir)}
+    for (arm, seed), config in runs.items():
+      row = rows.get((arm, seed))
+      if row is not None and row['digest'] != digest(config):
+        raise ConfigError(
+          f'arm {arm!r}, seed {seed} has a row of another configuration in '
+          f'{os.fspath(workdir / FILE)!r}; give the arm another name, or delete row and folder'
+        )
+      is_finished(config.to_dict(), _folder(workdir, arm, seed))  # or of another configuration
+    for number, ((arm, seed), config) in enumerate(runs.items(), 1):
+      title = f'run {number} of {len(runs)}, {arm}, seed {seed}'
+      if agreed(_done(rows.get((arm, seed)), evaluate)):
+        _log.info('%s: done', title)
+        continue
+      _log.info('%s: begins or goes on', title)
+      try:
+        row = _run(config, _folder(workdir, arm, seed), evaluate)
+      except MgjaxError as error:
+        error.args = (f'arm {arm!r}, seed {seed}: {error}', *error.args[1:])
+        raise
+      if row is None:
+        _log.warning('%s: stopped; the same call goes on', title)
+        return False
+      rows[arm, seed] = {'arm': arm, 'seed': seed, 'digest': digest(config)} | row
+      if jax.process_index() == 0:
+        write_bytes(workdir / FILE, ''.join(map(_line, rows.values())).encode())
+  return True
+
+
+def read_rows(workdir: str | os.PathLike[str]) -> list[Row]:
+  """Reads the rows of a sweep, in the order in which its runs ended; none if it has not begun."""
+  return [row for row, _ in read_json_lines(pathlib.Path(workdir) / FILE, _parsed)]
+
+
+def digest(config: ConfigDict) -> str:
+  """Returns the SHA-256 of a configuration, but for how and where a run is done."""
+  fields = flatten(config.to_dict())
+  decisive = {key: value for key, value in fields.items() if not key.startswith(FREE)}
+  return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _plan(
+  arms: Mapping[str, ConfigDict | str], seeds: Sequence[int], workdir: pathlib.Path
+) -> dict[tuple[str, int], ConfigDict]:
+  """The configuration of every run: all seeds of the first arm, of the second, ..."""
+  seeds = [int(checked(Count, seed, 'seed')) for seed in seeds]
+  if not arms or not seeds or len(set(seeds)) < len(seeds):
+    raise ConfigError(
+      f'a sweep of {len(arms)} arms and the seeds {seeds}; expected one arm and one seed at least, '
+      'and each seed once'
+    )
+  runs = {}
+  for arm, given in arms.items():
+    if not re.fullmatch(r'\w[\w.-]*', arm, re.ASCII):
+      raise ConfigError(f'{arm!r} is to name an arm and its folder; expected letters, digits, _-.')
+    for seed in seeds:
+      config = load_config(given) if isinstance(given, str) else given
+      config = config.copy_and_resolve_references()
+      config.seed = seed
+      if place := config.train.get('checkpoints'):
+        config.train.checkpoints = f'{place.rstrip("/")}/{arm}/seed_{seed}'
+      runs[arm, seed] = config
+  return runs
+
+
+def _folder(workdir: pathlib.Path, arm: str, seed: int) -> pathlib.Path:
+  return workdir / arm / f'seed_{seed}'
+
+
+def _done(row: Row | None, evaluate: Evaluate | None) -> bool:
+  return row is not None and (evaluate is None or 'error' in row or row['scores'] is not None)
+
+
+def _run(config: ConfigDict, folder: pathlib.Path, evaluate: Evaluate | None) -> Row | None:
+  """Brings a run to its end; returns its row without its name, None if a signal asked to stop."""
+  found: Row = {'steps': config.train.steps, 'loss': None, 'validation_loss': None}
+  scores, failed = None, {}
+  try:
+    if not agreed(is_finished(config.to_dict(), folder)):
+      if int(train(config, folder, make_spec).step) < config.train.steps:
+        return None
+    found |= _losses(folder, config.train.steps)
+    scores = _plain(evaluate(folder)) if evaluate else None
+  except NonFiniteError as error:
+    _log.warning('%s', error)
+    found |= {'steps': error.step} if error.step is not None else {}
+    failed = {'error': first_line(error)}
+  spent = read_goodput(folder)
+  about = read_optional_json(folder / 'run.json', lambda about: bool(about['versions'])) or {}
+  return found | {
+    'seconds': round(spent.total - spent.seconds['idle'], 1) if spent else None,
+    'versions': about.get('versions'),
+    'scores': scores,
+    **failed,
+  }
+
+
+def _losses(folder: pathlib.Path, last: int) -> dict[str, float | None]:
+  """What the last step reported, and the validation after it; None for what is not finite."""
+  found: dict[str, float] = {}
+  for step, metrics in read_metrics(folder):
+    found |= metrics if step == last else {}
+  losses = {'loss': found.get('loss'), 'validation_loss': validation_loss(found)}
+  return {name: x if x is not None and math.isfinite(x) else None for name, x in losses.items()}
+
+
+def _plain(scores: Mapping[str, Any]) -> Any:
+  """Scores as JSON would give them back, arrays as lists."""
+  try:
+    text = json.dumps(dict(scores), default=lambda x: np.asarray(x).tolist(), allow_nan=False)
+  except (TypeError, ValueError) as error:
+    raise ConfigError(
+      f'evaluate gave what JSON cannot hold: {first_line(error)}; expected a dictionary of finite '
+      'numbers, lists and texts'
+    ) from None
+  return json.loads(text)
+
+
+def _line(row: Row) -> str:
+  return json.dumps(row, allow_nan=False) + '\n'
+
+
+def _parsed(row: Any) -> Row:
+  """Returns a row that says all it should.
+
+  Raises:
+    ValueError: it does not; or it lacks something, with other errors.
+  """
+  right = isinstance(row['arm'], str) and type(row['seed']) is int and 'scores' in row
+  if not right or not isinstance(row['digest'], str):
+    raise ValueError('not a row of a sweep')
+  return row
