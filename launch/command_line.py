@@ -197,6 +197,17 @@ def required(flag: flags.FlagHolder, example: str):
   return flag.value
 
 
+def conditions(values: Sequence[str]) -> dict[str, str]:
+  """Reads 'name=value' of --condition, given once for each."""
+  found = {}
+  for value in values:
+    name, equals, given = value.partition('=')
+    if not (name and equals and given):
+      raise ConfigError(f'--condition={value}: expected name=value, as in first_frame=picture.png')
+    found[name] = given
+  return found
+
+
 def size(values: Sequence[str]) -> tuple[int, int]:
   """Reads 'height,width'."""
   try:

@@ -2,6 +2,8 @@
 
 python -m launch.sample --workdir=runs/video --prompt='the green digit 3 moves left' --out=out.mp4
 python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --seed=7 --out=videos/
+A model that reads more than text takes --condition=first_frame=picture.png, once for each, or lines
+of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}.
 Writes mp4s (png for images), a contact sheet and a json with everything needed to make them again.
 """
 
@@ -13,7 +15,12 @@ from . import command_line
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained video model.')
 _PROMPT = flags.DEFINE_string('prompt', None, 'What to show.')
-_PROMPTS = flags.DEFINE_string('prompts', None, 'A text file with one prompt a line.')
+_PROMPTS = flags.DEFINE_string(
+  'prompts', None, 'One prompt a line, or a .jsonl of prompts and conditions.'
+)
+_CONDITION = flags.DEFINE_multi_string(
+  'condition', [], 'Beside the prompt, by name, for all videos: first_frame=picture.png.'
+)
 _OUT = flags.DEFINE_string(
   'out', None, 'An .mp4 (image: .png) or, for several, a directory; out.mp4, out.png or samples/.'
 )
@@ -29,13 +36,16 @@ _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_
 
 
 def main(_) -> None:
-  from mgjax.video.files import read_prompts
+  from mgjax.video.files import read_prompts, read_requests
   from mgjax.video.pipeline import VideoPipeline
 
   workdir = command_line.required(_WORKDIR, 'runs/video')
   if (_PROMPT.value is None) == (_PROMPTS.value is None):
     raise ConfigError("give one of --prompt='what to show' and --prompts=file.txt")
-  prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
+  if _PROMPT.value is None:
+    prompts, conditions = read_requests(_PROMPTS.value)
+  else:
+    prompts, conditions = read_prompts(_PROMPT.value, None), {}
   guidance = None if _GUIDANCE.value is None else {'text': _GUIDANCE.value}
   sampler = VideoPipeline(
     workdir,
@@ -48,12 +58,18 @@ def main(_) -> None:
   if _SIZE.value is not None:
     height, width = command_line.size(_SIZE.value)
   shape = (frames if _FRAMES.value is None else _FRAMES.value, height, width)
-  prompts = [prompt for prompt in prompts for _ in range(_SAMPLES.value)]
+  prompts = _repeated(prompts)
+  conditions = {name: _repeated(each) for name, each in conditions.items()}
+  conditions |= command_line.conditions(_CONDITION.value)
   out = _OUT.value or ('samples' if len(prompts) > 1 else f'out.{"mp4" if shape[0] > 1 else "png"}')
   for path in sampler.save(
-    prompts, out, seed=_SEED.value, shape=shape, batch_size=_BATCH_SIZE.value
+    prompts, out, seed=_SEED.value, shape=shape, batch_size=_BATCH_SIZE.value, **conditions
   ):
     print(path)
+
+
+def _repeated(values: list) -> list:
+  return [value for value in values for _ in range(_SAMPLES.value)]
 
 
 if __name__ == '__main__':

@@ -43,6 +43,9 @@ _BEAMS = flags.DEFINE_integer('beams', 1, 'Histories that are carried on.', lowe
 _SCORER = flags.DEFINE_string(
   'scorer', '', 'A command that judges candidates; by default their alignment with the pictures.'
 )
+_CONDITION = flags.DEFINE_multi_string(
+  'condition', [], 'What else the model reads, by name, as in name=value.'
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 _STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
 _GUIDANCE = flags.DEFINE_float('guidance', None, 'Guidance scale of text and pictures together.')
@@ -82,6 +85,7 @@ def main(_) -> None:
     rows=_ROWS.value,
     loudness=_LOUDNESS.value or None,
     gain_limit=_GAIN_LIMIT.value,
+    conditions=command_line.conditions(_CONDITION.value),
   )
   scorer = CommandScorer(shlex.split(_SCORER.value)) if _SCORER.value else None
   out = _OUT.value or f'soundtrack.{"wav" if _VIDEO.value is None else "mp4"}'

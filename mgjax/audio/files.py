@@ -9,7 +9,7 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Annotated, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from mgjax.core.files import read_json, write_json
 from mgjax.core.settings import Count, Positive, Range, check
 from mgjax.core.typing import Float
 from mgjax.flow.windows import Cover
+from mgjax.flow_models.files import describe_conditions
 from mgjax.media.audio import probe_audio, stream_audio, write_soundtrack, write_wav_stream
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.loudness import SILENT, Level, amplified, measure_loudness
@@ -57,6 +58,7 @@ class Request:
     rows: windows in a call of the model.
     loudness: in LUFS; None leaves the sound as loud as it comes, lowered if it would clip.
     gain_limit: in dB, what it is amplified by at most. Not in public sources.
+    conditions: beside the prompt, by the names of the fields that the model reads.
   """
 
   prompt: str
@@ -71,6 +73,7 @@ class Request:
   rows: Positive = 8
   loudness: Annotated[float, Range(least=-60, most=0)] | None = -16.0
   gain_limit: Annotated[float, Range(least=0, most=60)] = GAIN_LIMIT
+  conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
@@ -141,6 +144,7 @@ def write_files(
       scorer=scorer,
       rows=request.rows,
       report=report,
+      **request.conditions,
     )
     level = measure_loudness(_written(sound, file), pipeline.rate)
     gain = _gain(level, request)
@@ -309,6 +313,7 @@ def _describe(
   scorer: Scorer | None,
 ) -> dict[str, Any]:
   asked = dataclasses.asdict(request)
+  asked['conditions'] = describe_conditions(request.conditions)
   for name in ('video', 'given'):
     if asked[name] is not None:
       asked[name] = {'file': os.fspath(asked[name]), 'digest': _digest_of(asked[name])}

@@ -49,15 +49,6 @@ def make_masked_objective(
   return masked
 
 
-def make_unmasked_objective(objective: Objective) -> Objective:
-  """Makes the objective of pure generation: the context is always empty."""
-
-  def unmasked(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-    return objective(predict, batch | {'context': jnp.zeros_like(batch['latents'])}, key)
-
-  return unmasked
-
-
 def keep(
   latents: Float[Array, 'b t h w c'], known: Bool[Array, 'b t']
 ) -> Float[Array, 'b t h w c']:

@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from mgjax.audio.codec.latents import AudioCodec
@@ -16,14 +15,17 @@ from mgjax.audio.known_audio import KnownAudio
 from mgjax.audio.rerank import OnsetAlignment, Scorer, best_of
 from mgjax.audio.task import check_length, longest_audio_bucket
 from mgjax.audio.video_track import VideoTrack
+from mgjax.conditioning.frame_features import KEY as FRAME_FEATURES
+from mgjax.conditioning.known_latents import KEY as CONTEXT
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.core.typing import Array, Batch, Float
 from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.windows import Cover
-from mgjax.flow_models.build import make_sampler_of, prepare_samples
+from mgjax.flow_models.build import make_sampler_of
+from mgjax.flow_models.conditions import condition_fields
+from mgjax.flow_models.files import Fields
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.media.video import probe, stream_clip
-from mgjax.text.prompts import EMBEDDINGS
 
 _DEFAULT = Extension()
 _CANDIDATES = 2**16  # noises that are set apart for each sample of a seed
@@ -51,9 +53,6 @@ class AudioPipeline(FlowPipeline):
       CheckpointError: it has no checkpoint that can be trusted.
     """
     super().__init__(workdir, 'audio', 'an audio model', load_audio_codec, mesh, changes)
-    self._reads = {key for each in self._model.conditionings for key in each.requires()}
-    widths = [each.features for each in self._model.conditionings if hasattr(each, 'features')]
-    self._width = widths[0] if widths else 1
     self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
 
   @property
@@ -89,7 +88,7 @@ class AudioPipeline(FlowPipeline):
       DataError: the video cannot be read.
     """
     shape = self.config.buckets[longest_audio_bucket(self.config)]
-    if 'frame_features' not in self._reads or 'height' not in shape:
+    if FRAME_FEATURES not in self._fields(1) or 'height' not in shape:
       raise ConfigError('this model was trained without pictures; leave the video out')
     size = (shape.height, shape.width)
     fps, seconds = self.config.data.fps, probe(path).seconds
@@ -118,7 +117,6 @@ class AudioPipeline(FlowPipeline):
   def generate(
     self,
     prompts: Sequence[str] | None = None,
-    features: Float[np.ndarray, 'b t e'] | None = None,
     *,
     video: str | os.PathLike[str] | None = None,
     seconds: float | None = None,
@@ -127,37 +125,35 @@ class AudioPipeline(FlowPipeline):
     candidates: int = 1,
     motions: Float[np.ndarray, 'b t'] | None = None,
     scorer: Scorer | None = None,
-    context: Float[np.ndarray, 'b t 1 1 c'] | None = None,
     batch_size: int = 8,
     **conditions: Any,
   ) -> Float[np.ndarray, 'b s c']:
     """Makes one sound a prompt: of a video's length where one is given, else of one window at most.
 
-    Sound i depends on (seed, first + i), its prompt, features and length alone, but for rounding.
+    Sound i depends on (seed, first + i), its prompt, conditions and length alone, but for rounding.
 
     Args:
       prompts: captions; None is one sound of nothing in particular.
       video: a file that every sound is made for, as `stream` makes it, with seed + first + i.
-      features: of the pictures, a vector a latent; None for text alone.
       seconds: length; by default that of training.
       seed: of all noise.
       first: index of the first sound among those of this seed.
       candidates: of each sound, of which the best is returned.
       motions: of the pictures, for the scorer, from `motion_change`.
       scorer: judges candidates; by default `OnsetAlignment`, which needs `motions`.
-      context: known latents, zeros where nothing is known.
       batch_size: sounds at a time; one program serves all of them.
-      **conditions: beside these; this model reads none.
+      **conditions: beside the prompts, by the names of the fields that the model's conditionings
+        read, one for all sounds or one each: `frame_features` (t e) of the pictures, a vector a
+        latent, or `context` (t 1 1 c), known latents and zeros where nothing is known.
 
     Raises:
       ConfigError: the length does not suit, there is nothing to choose candidates by, or the model
         does not read a condition.
       NonFiniteError: the model answers with what is no number.
     """
-    self._check_conditions(conditions)
     prompts = prompts or ['']
     if video is not None:
-      options = {'video': video, 'candidates': candidates, 'scorer': scorer}
+      options = {'video': video, 'candidates': candidates, 'scorer': scorer, **conditions}
       made = [
         np.concatenate(list(self.stream(prompt, seed=seed + first + row, **options)))
         for row, prompt in enumerate(prompts)
@@ -169,20 +165,12 @@ class AudioPipeline(FlowPipeline):
     rows = [row for row in range(len(prompts)) for _ in range(candidates)]
     noises = [(first + row) * _CANDIDATES + i % candidates for i, row in enumerate(rows)]
     batch_size = min(batch_size, len(rows))
-    read = self._embed(prompts)
+    fields = self._fields(frames)
+    samples = self._samples(prompts, conditions, fields)
     made = []
     for begin in range(0, len(rows), batch_size):
       chosen = [min(place, len(rows) - 1) for place in range(begin, begin + batch_size)]
-      batch = prepare_samples(
-        self._model,
-        [
-          self._sample(prompts[row], read[row], _row(features, row), frames)
-          for row in (rows[i] for i in chosen)
-        ],
-      )
-      zeros = np.zeros((len(prompts), frames, 1, 1, self._codec.model.latent_channels), np.float32)
-      known = zeros if context is None else context
-      batch['context'] = jnp.asarray(known[[rows[i] for i in chosen]])
+      batch = self._batch([samples[rows[i]] for i in chosen], fields)
       noise = self._noise(seed, np.array([noises[i] for i in chosen]), 0, frames)
       with self._devices():
         latents = self._generate(self._params, batch, noise)
@@ -219,6 +207,7 @@ class AudioPipeline(FlowPipeline):
     scorer: Scorer | None = None,
     rows: int = 8,
     report: Callable[[int], None] = lambda done: None,
+    **conditions: Any,
   ) -> Iterator[Float[np.ndarray, 's c']]:
     """Makes sound of any length, in memory that hardly grows with it.
 
@@ -234,6 +223,7 @@ class AudioPipeline(FlowPipeline):
       scorer: judges candidates; by default `OnsetAlignment`, which needs a video track.
       rows: windows in a call of the model at most.
       report: is told how many of the windows or blocks of `plan` are done.
+      **conditions: beside the prompt, the same for every window.
 
     Yields:
       The next samples.
@@ -248,11 +238,11 @@ class AudioPipeline(FlowPipeline):
       seconds = self.default_seconds if track is None else track.seconds
     outer, inner = self.plan(seconds, extension)
     scorer = _chosen(scorer, candidates, track is not None)
-    read = self._embed([prompt])[0]
+    (sample,) = self._samples([prompt], conditions, self._fields(outer.size))
 
-    def conditions(start: int, stop: int) -> Batch:
-      features = None if track is None else track.features(start, stop)
-      return prepare_samples(self._model, [self._sample(prompt, read, features, stop - start)])
+    def window(start: int, stop: int) -> Batch:
+      seen = {} if track is None else {FRAME_FEATURES: track.features(start, stop)}
+      return self._batch([sample | seen], self._fields(stop - start))
 
     def score(made: np.ndarray, start: int) -> np.ndarray:
       motion = None if track is None else track.motion(start, start + made.shape[1])
@@ -263,7 +253,7 @@ class AudioPipeline(FlowPipeline):
       way = concatenate if extension.how == 'concatenate' else autoregress
       parts = way(
         self._program(inner, extension.weights, rows),
-        conditions,
+        window,
         functools.partial(self._noise, seed),
         outer,
         given=None if given is None else given.window,
@@ -314,19 +304,20 @@ class AudioPipeline(FlowPipeline):
 
     return run
 
-  def _sample(
-    self, prompt: str, read: dict[str, Any], features: np.ndarray | None, frames: int
-  ) -> dict[str, Any]:
-    # All zeros are no pictures, and as many as there are latents can be cut into windows.
-    none = np.zeros((frames, self._width), np.float32)
-    frame_features = none if features is None else features
-    return {'caption': prompt, EMBEDDINGS: read, 'frame_features': frame_features}
+  def _fields(self, frames: int) -> Fields:
+    """Returns what the model reads beside text, of a sound of so many latents."""
+    shape = (frames, 1, 1)
+    latents = (*shape, self._codec.model.latent_channels)
+    return condition_fields(self._model.conditionings, shape, latents)
+
+  def _encode(self, clips: Array) -> Array:
+    return super()._encode(clips)[:, :, None, None]
 
   def _noise(self, seed: int, candidates: np.ndarray, start: int, stop: int) -> Array:
     return frame_noise(seed, candidates, start, stop, self._codec.model.latent_channels)
 
   def _needs_context(self, what: str) -> None:
-    if 'context' not in self._reads:
+    if CONTEXT not in self._fields(1):
       raise ConfigError(
         f'{what} the model has to be trained with known sound in sight, config.model.conditionings.'
         'context, which this one was not; choose concatenate or a longer block'

@@ -14,15 +14,17 @@ from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import RATE, Codec, make_codec
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.frame_features import PIXELS, pixel_features, resample
-from mgjax.audio.masking import make_masked_objective, make_unmasked_objective
+from mgjax.audio.masking import make_masked_objective
+from mgjax.conditioning.contract import Conditioning
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import arguments, fields_of
-from mgjax.core.typing import Objective, Tree
+from mgjax.core.typing import Array, Float, Objective, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
 from mgjax.data.sources import check_same_shape, stored_latents
-from mgjax.flow_models.build import check_records, make_flow_model, prepare_samples
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.conditions import clip_shapes, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.flow_models.task import FlowSettings, Sizes, make_flow_outline, make_flow_spec
@@ -47,9 +49,9 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     samples = [bucket.source[index] for index in range(min(SHOWN, len(bucket.source)))]
     frames = round(shapes[bucket.name].seconds * codec.latent_rate)
     shape = (frames, 1, 1, codec.model.latent_channels)
-    samples = [sample | {'context': np.zeros(shape, np.float32)} for sample in samples]
     noise = draw_noise(config.seed, np.arange(len(samples)), shape)
-    batch, noise = jax.tree.map(np.asarray, (prepare_samples(model, samples), noise))
+    batch = prepare_samples(model, samples, lambda sounds: as_video(codec.encode(sounds)))
+    batch, noise = fetch((batch, noise))
     sounds = fetch(codec.decode(generate(params, batch, noise)[:, :, 0, 0]))
     path = directory / 'samples.png'
     if jax.process_index() == 0:
@@ -59,14 +61,28 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return path
 
   def masked(objective: Objective, validate: Objective) -> tuple[Objective, Objective]:
-    return make_masked_objective(objective, **masking), make_unmasked_objective(validate)
+    return make_masked_objective(objective, **masking), validate
 
   return make_flow_spec(
     config, workdir, model=model, settings=settings, codec=codec, raw='audio', show=show,
     wrap=masked,
     make_sources=functools.partial(make_audio_samples, data, shapes, codec),
-    as_video=lambda latents: latents[:, :, None, None],
+    about=lambda name: _about(shapes[name], model.conditionings, codec),
+    as_video=as_video,
   )  # fmt: skip
+
+
+def _about(
+  shape: AudioShape, conditionings: Sequence[Conditioning], codec: AudioCodec
+) -> dict[str, Any]:
+  """Returns what latents depend on beside the data and the codec."""
+  latents = (round(shape.seconds * codec.latent_rate), 1, 1, codec.model.latent_channels)
+  return {'seconds': shape.seconds, **clip_shapes(conditionings, latents)}
+
+
+def as_video(latents: Float[Array, 'b t c']) -> Float[Array, 'b t 1 1 c']:
+  """Returns latents of sound in the form of those of a video of one pixel."""
+  return latents[:, :, None, None]
 
 
 def _masking(config: ConfigDict) -> dict[str, Any]:
@@ -114,11 +130,7 @@ def make_audio_samples(
     DataError: there is no usable data, or the latents are others.
   """
   if data.latents:
-    stored = stored_latents(data.latents, shapes, split, data.skip_missing)
-    for name, records in stored.items():
-      wanted = {'statistics': codec.statistics.as_dict(), 'seconds': shapes[name].seconds}
-      check_records(records.meta, wanted, name)
-    return dict(stored)
+    return dict(stored_latents(data.latents, shapes, split, data.skip_missing))
   rate = codec.latent_rate
   return {
     name: WithFeatures(source, data.fps, round(shapes[name].seconds * rate), rate)
@@ -166,9 +178,9 @@ def outline(config: ConfigDict) -> Outline:
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns whole audio clips into latents."""
   codec, shapes = load_audio_codec(config.autoencoder), audio_shapes(fields_of(config, 'buckets'))
+  conditionings = make_flow_model(fields_of(config, 'model')).conditionings
 
-  def encode(samples: Sequence[Mapping[str, Any]], put: Callable[[np.ndarray], Any]):
-    sounds = [sample['audio'] for sample in samples]
+  def encode(sounds: Sequence[Any], put: Callable[[np.ndarray], Any]):
     check_same_shape(sounds)
     yield codec.encode(put(np.stack(sounds)))
 
@@ -176,10 +188,12 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
     return math.ceil(shapes[name].seconds * codec.latent_rate), codec.model.latent_channels
 
   return EncodePlan(
+    conditionings=conditionings,
+    raw='audio',
     statistics=codec.statistics.as_dict(),
     make_sources=lambda data, split, report: make_audio_samples(data, shapes, codec, split, report),
     encode=encode,
-    about=lambda name: {'seconds': shapes[name].seconds},
+    about=lambda name: _about(shapes[name], conditionings, codec),
     tile=lambda name: (round(shapes[name].seconds * codec.rate),),
     latents=latents,
   )

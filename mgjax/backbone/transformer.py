@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from mgjax.backbone.block import Block
 from mgjax.backbone.modulation import TimeModulation, modulate
-from mgjax.backbone.patch import grid, patchify, unpatchify
 from mgjax.backbone.position import Positions
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
@@ -17,6 +16,7 @@ from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.mlp import FEED_FORWARD
 from mgjax.nn.norm import RMSNorm
+from mgjax.nn.patch import grid, patchify, unpatchify
 from mgjax.nn.stack import stack
 from mgjax.parallel.rules import ambient, place_rows, place_tokens, tokens_missing
 

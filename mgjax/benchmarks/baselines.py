@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgjax.backbone.patch import grid
 from mgjax.backbone.transformer import Transformer
 from mgjax.benchmarks.programs import BOTH, FORWARD
 from mgjax.benchmarks.timing import Timed, compile_program, draw, repeated
@@ -26,6 +25,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Tree
+from mgjax.nn.patch import grid
 
 JAX = 'jax.nn'
 FIELDS = ('dim', 'depth', 'heads', 'mlp_dim', 'positions', 'patch', 'epsilon', 'remat')

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from mgjax.backbone.patch import grid
 from mgjax.benchmarks.baselines import find_baselines, make_task
 from mgjax.benchmarks.compare import (
   PreparedPrograms,
@@ -31,6 +30,7 @@ from mgjax.benchmarks.timing import (
 )
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
 from mgjax.core.settings import fields_of
+from mgjax.nn.patch import grid
 from mgjax.parallel.mesh import make_mesh
 from mgjax.planning.step_spec import StepSpec, make_flow_step_spec
 from mgjax.planning.workload import make_workload

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from mgjax.backbone.block import Block
-from mgjax.backbone.patch import grid
 from mgjax.backbone.transformer import Transformer
 from mgjax.benchmarks.timing import draw
 from mgjax.checkpoints.fingerprints import fingerprint
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Batch, Key, Metrics, Tree
-from mgjax.flow_models.build import example_batch
+from mgjax.flow_models.conditions import example_batch
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.flow_models.model import FlowModel
 from mgjax.nn.attention import attend
+from mgjax.nn.patch import grid
 from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing

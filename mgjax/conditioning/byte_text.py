@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive
@@ -29,7 +30,7 @@ WINDOW = 7  # bytes
 _warned: set[tuple[int, str]] = set()  # lengths for which this process has said that one was cut
 
 
-class ByteText(nn.Module):
+class ByteText(Conditioning):
   """Encodes a prompt's bytes by a convolution and a small bidirectional transformer, as context.
 
   Tokens are ByT5's. As in the report, the encoder's output goes through a linear map to the model
@@ -61,9 +62,15 @@ class ByteText(nn.Module):
   dtype: jnp.dtype = jnp.float32
   unit: ClassVar[str] = 'bytes'
 
-  def requires(self) -> tuple[str, ...]:
-    """Names the batch keys that `__call__` reads."""
-    return (self.name or 'text',)
+  @property
+  def key(self) -> str:
+    """Of its tokens in a batch."""
+    return self.name or 'text'
+
+  def requires(self, latents: Latents) -> Arrays:
+    """Returns the tokens (m)."""
+    del latents
+    return {self.key: array((self.length,), np.int32)}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Turns a sample's 'caption' and, of videos, 'fps' into the batch's arrays, on the host."""
@@ -73,7 +80,7 @@ class ByteText(nn.Module):
     size, tokens = self.tokens(text)
     if size > self.length - 1:
       _warn_of_cut(size, self.length - 1, self.unit)
-    return {self.requires()[0]: tokens}
+    return {self.key: tokens}
 
   @property
   def vocabulary_size(self) -> int:
@@ -86,10 +93,10 @@ class ByteText(nn.Module):
     return size, byte_tokens(text, self.length)
 
   @nn.compact
-  def __call__(self, batch: Batch, drop: Bool[Array, ' b']) -> Ports:
+  def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
     if self.width % self.heads:
       raise ConfigError(f'{self.name}.width = {self.width} does not divide into {self.heads} heads')
-    tokens = batch[self.requires()[0]]
+    tokens = batch[self.key]
     empty = jnp.zeros((1, tokens.shape[1]), tokens.dtype).at[:, 0].set(EOS)
     tokens = jnp.where(drop[:, None], empty, tokens)
     mask = tokens != PAD

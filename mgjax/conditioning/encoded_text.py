@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import Positive
@@ -19,7 +20,7 @@ from mgjax.text.prompts import EMBEDDINGS
 _NULL = jax.nn.initializers.normal(1.0)  # as large as what a LayerNorm gives
 
 
-class EncodedText(nn.Module):
+class EncodedText(Conditioning):
   """Concatenates the tokens of several encoders, each projected to the model width, as context.
 
     context = [LayerNorm_e(states_e W_e) for every encoder e], along m
@@ -39,9 +40,15 @@ class EncodedText(nn.Module):
   encoders: Mapping[str, Mapping[str, Positive]]
   dtype: jnp.dtype = jnp.float32
 
-  def requires(self) -> tuple[str, ...]:
-    """Names the batch keys that `__call__` reads."""
-    return tuple(key for name in sorted(self.encoders) for key in _keys(name))
+  def requires(self, latents: Latents) -> Arrays:
+    """Returns each encoder's states (m e) and their mask (m)."""
+    del latents
+    found = {}
+    for name, shape in sorted(self.encoders.items()):
+      key, mask = _keys(name)
+      found[key] = array((shape['length'], shape['features']), jnp.bfloat16)
+      found[mask] = array((shape['length'],), bool)
+    return found
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Turns a sample's 'embeddings' into the batch's arrays, padded, with their masks.
@@ -74,7 +81,7 @@ class EncodedText(nn.Module):
     return arrays
 
   @nn.compact
-  def __call__(self, batch: Batch, drop: Bool[Array, ' b']) -> Ports:
+  def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
     contexts, masks = [], []
     for name in sorted(self.encoders):
       key, mask = _keys(name)

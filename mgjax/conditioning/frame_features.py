@@ -1,20 +1,23 @@
 """FrameFeatures: features of video frames, for the audio model (Movie Gen §6)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.conditioning.ports import Ports
 from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.norm import LayerNorm
 
+KEY = 'frame_features'
 
-class FrameFeatures(nn.Module):
+
+class FrameFeatures(Conditioning):
   """tanh(gate) LayerNorm(features W), one vector a latent, added to the tokens frame by frame.
 
   Features are those of the frame shown at each latent (Long-prompt MetaCLIP's in the report). The
@@ -31,21 +34,26 @@ class FrameFeatures(nn.Module):
   dim: int
   features: Positive = 1024
   dtype: jnp.dtype = jnp.float32
+  optional: ClassVar[bool] = True
 
-  def requires(self) -> tuple[str, ...]:
-    """Names the batch keys that `__call__` reads."""
-    return ('frame_features',)
+  def requires(self, latents: Latents) -> Arrays:
+    """Returns the features (t e) of the frame shown at each latent."""
+    return {KEY: array((latents[0], self.features), np.float32)}
+
+  def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
+    """Returns the field 'frame_features' (t e)."""
+    del shape
+    return {KEY: (latents[0], self.features)}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Turns a sample's 'frame_features' (t e) into the batch's; without, 'frames' of zeros."""
-    features = sample.get('frame_features')
-    if features is None:
-      features = np.zeros((sample.get('frames', 1), self.features))
-    return {'frame_features': np.asarray(features, np.float32)}
+    """Returns a sample's 'frame_features' if it has any."""
+    return {KEY: np.asarray(sample[KEY], np.float32)} if KEY in sample else {}
 
   @nn.compact
-  def __call__(self, batch: Batch, drop: Bool[Array, ' b']) -> Ports:
-    x = batch['frame_features'].astype(self.dtype)
+  def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
+    if KEY not in batch:
+      return Ports()
+    x = batch[KEY].astype(self.dtype)
     seen = jnp.any(x != 0, axis=(1, 2)) & ~drop
     x = Linear(self.dim, ('patch', 'embed'), dtype=self.dtype, name='project')(x)
     x = LayerNorm(dtype=self.dtype, name='norm')(x)

@@ -5,24 +5,24 @@ folder, or one that another package registers. Names are only looked up; nothing
 configuration says is imported or called by its path.
 """
 
+import dataclasses
 import importlib
 import importlib.metadata
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
-
+from mgjax.conditioning.contract import Conditioning
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 
 ENTRY_POINTS = 'mgjax.conditionings'  # group of packaging entry points: kind -> class
-_NOT_KINDS = {'__init__', 'kinds', 'ports'}
-_registered: dict[str, type[nn.Module]] = {}
+_NOT_KINDS = {'__init__', 'contract', 'kinds', 'ports'}
+_registered: dict[str, type[Conditioning]] = {}
 
 
-def register(kind: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
+def register(kind: str) -> Callable[[type[Conditioning]], type[Conditioning]]:
   """Returns a class decorator that makes a conditioning of another package known as `kind`.
 
   A configuration file may call it, since it is Python. So that commands which read a finished run
@@ -34,7 +34,7 @@ def register(kind: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
     ConfigError: mgjax or another package already has a conditioning of this kind.
   """
 
-  def add(cls: type[nn.Module]) -> type[nn.Module]:
+  def add(cls: type[Conditioning]) -> type[Conditioning]:
     known = _registered.get(kind)
     same = known is not None and (known.__module__, known.__qualname__) == (
       cls.__module__, cls.__qualname__
@@ -47,23 +47,25 @@ def register(kind: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
   return add
 
 
-def make_conditioning(description: Mapping[str, Any], **more: Any) -> nn.Module:
+def make_conditioning(description: Mapping[str, Any], name: str, **handed: Any) -> Conditioning:
   """Makes the module that `{'kind': ..., **fields}` describes.
 
   Args:
     description: the kind and the module's fields.
-    **more: fields that come from elsewhere, such as `name`, `dim` and `dtype`.
+    name: of the module: parameters, dropout and guidance go by it.
+    **handed: `dim`, `patch` and `dtype` of the backbone, of which it gets those that it declares.
 
   Raises:
     ConfigError: no conditioning of this kind is known, or it does not take the fields.
   """
   fields = {key: value for key, value in description.items() if key != 'kind'}
-  kind = description.get('kind', '')
-  cls = _find(kind)
-  return unpack(cls, fields, f'model.conditionings.{more.get("name", kind)}', **more)
+  cls = _find(description.get('kind', ''))
+  declared = {field.name for field in dataclasses.fields(cls)}
+  more = {key: value for key, value in handed.items() if key in declared}
+  return unpack(cls, fields, f'model.conditionings.{name}', name=name, **more)
 
 
-def _find(kind: str) -> type[nn.Module]:
+def _find(kind: str) -> type[Conditioning]:
   if kind in _registered:
     return _registered[kind]
   if kind in _built_in():

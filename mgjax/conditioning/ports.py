@@ -1,8 +1,6 @@
 """The three ports through which every condition reaches a backbone.
 
-A conditioning is one Linen module in one file. `requires()` names the batch keys it reads and
-`__call__(batch, drop)` returns `Ports`; rows where `drop` is True must come out as if there were
-no condition at all. A backbone knows ports, never conditions.
+A conditioning (`contract.py`) returns `Ports`. A backbone knows ports, never conditions.
 """
 
 from collections.abc import Sequence

@@ -62,7 +62,7 @@ KEYS = {
     ('conditioning.frame_features',), batched=True,
   ),
   'context': BatchKey(
-    't 1 1 c', 'float32', ('audio.masking', 'audio.pipeline'), ('conditioning.known_latents',),
+    't h w c', 'float32', ('audio.masking', 'audio.extend'), ('conditioning.known_latents',),
     batched=True,
   ),
   # What is known of a sample beside.

@@ -1,5 +1,6 @@
 """Measures how well generated digit videos match their prompts."""
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
-from mgjax.digits.clips import all_captions, is_held_out
+from mgjax.digits.clips import Digits, all_captions, is_held_out
 from mgjax.digits.judge import diversity, judge_ceiling, judge_floor, train_judge
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
@@ -69,6 +70,8 @@ def judge_model(
 ) -> tuple[PromptAlignment, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
   """Samples every held-out caption equally often and judges the videos.
 
+  What a model reads beside text comes from clips of held-out handwriting with these captions.
+
   Args:
     pipeline: of a model that was trained on moving digits.
     samples: videos to judge, at least one a caption.
@@ -85,7 +88,13 @@ def judge_model(
   unseen = [caption for caption in captions if is_held_out(*caption[:3])]
   labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
   prompts = [label[3] for label in labels]
-  videos = pipeline.generate(prompts, seed=seed)
+  conditions = {}
+  if pipeline.reads:
+    data = data_settings(fields_of(pipeline.config, 'data'))
+    size = {'frames': world['frames'], 'size': world['size']}
+    clips = clips_of(make_digits(data, 'validation', **size), labels)
+    conditions = pipeline.conditions_of(clips)
+  videos = pipeline.generate(prompts, seed=seed, **conditions)
   judge = train_judge(**world)
   alignment = PromptAlignment(
     scores=judge.score(videos, labels),
@@ -97,6 +106,27 @@ def judge_model(
     held_out_share=len(unseen) / len(captions),
   )
   return alignment, videos, prompts
+
+
+def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
+  """Returns a clip of each label (digit, colour, motion, ...), none twice.
+
+  Raises:
+    ConfigError: the source has not as many.
+  """
+  wanted = collections.defaultdict(list)
+  for place, label in enumerate(labels):
+    wanted[tuple(label[:3])].append(place)
+  found: dict[int, dict[str, Any]] = {}
+  for index in range(len(source)):
+    if len(found) == len(labels):
+      break
+    clip = source[index]
+    if places := wanted[(clip['digit'], clip['colour'], clip['motion'])]:
+      found[places.pop()] = clip
+  if len(found) < len(labels):
+    raise ConfigError(f'{len(labels)} clips are asked for, the data have {len(found)} of them')
+  return [found[place] for place in range(len(labels))]
 
 
 def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def judge_soundtracks(
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['audio'] for clip in clips])
   prompts = [clean_prompt(clip['caption']) for clip in clips]
-  made = pipeline.generate(prompts, _features(pipeline, clips), seed=seed)
+  made = pipeline.generate(prompts, frame_features=_features(pipeline, clips), seed=seed)
   again = np.concatenate(
     [_through(pipeline, real[first : first + _ROWS]) for first in range(0, len(real), _ROWS)]
   )

@@ -1,12 +1,10 @@
 """Builds flow models, their objectives, samplers and inputs from settings and samples."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.kinds import make_conditioning
@@ -19,11 +17,11 @@ from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.times import make_sampler
+from mgjax.flow_models.conditions import context_length, small_inputs
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import make_generate
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
-from mgjax.text.prompts import EMBEDDINGS
 
 
 def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
@@ -35,10 +33,8 @@ def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
   fields = dict(fields)
   described = fields.pop('conditionings')
   backbone = unpack(Transformer, fields, 'model', name='backbone')
-  conditionings = [
-    make_conditioning(described[name], name=name, dim=backbone.dim, dtype=backbone.dtype)
-    for name in sorted(described)
-  ]
+  handed = {'dim': backbone.dim, 'patch': backbone.patch, 'dtype': backbone.dtype}
+  conditionings = [make_conditioning(described[name], name, **handed) for name in sorted(described)]
   return FlowModel(backbone, tuple(conditionings))
 
 
@@ -80,43 +76,6 @@ def make_sampler_of(
   return make_generate(model, times=times, solver=settings.solver, guidance=guidance, widen=widen)
 
 
-def prepare_samples(model: FlowModel, samples: Sequence[Mapping[str, Any]]) -> Batch:
-  """Turns samples into the arrays that the model's conditionings read."""
-  rows: list[Mapping[str, np.ndarray]] = []
-  for sample in samples:
-    row: dict[str, np.ndarray] = {}
-    for conditioning in model.conditionings:
-      row |= conditioning.prepare(sample)
-    rows.append(row)
-  return {key: jnp.asarray(np.stack([row[key] for row in rows])) for key in rows[0]}
-
-
-def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows: int = 1) -> Batch:
-  """Returns the conditions of latents of a shape (t h w c): a caption, no video, nothing known."""
-  nothing = np.zeros(latents, np.float32)
-  sample = {'caption': caption, 'frames': latents[0], 'context': nothing, EMBEDDINGS: {}}
-  return prepare_samples(model, [sample] * rows)
-
-
-def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
-  """Returns the smallest arguments of `model.init` after the key: parameters depend on no more."""
-  latents = (*model.backbone.patch, channels)
-  return jnp.zeros((1, *latents)), jnp.zeros(1), example_batch(model, 'a', latents), {}
-
-
-def context_length(model: FlowModel, batch: Batch) -> int:
-  """Counts the tokens that the conditionings give to cross-attention, by the shapes of a batch."""
-  total = 0
-  for conditioning in model.conditionings:
-    module, key = conditioning.clone(parent=None), jax.random.key(0)
-    keep = jnp.zeros(next(iter(batch.values())).shape[0], bool)
-    ports, _ = jax.eval_shape(
-      lambda each, m=module, k=key, d=keep: m.init_with_output(k, each, d), batch
-    )
-    total += 0 if ports.context is None else ports.context.shape[1]
-  return total
-
-
 def make_flops(model: FlowModel) -> Callable[[Batch], int]:
   """Makes the function from a prepared batch to the operations of a training step on it."""
   known: dict[Any, int] = {}
@@ -124,11 +83,10 @@ def make_flops(model: FlowModel) -> Callable[[Batch], int]:
   def flops(batch: Batch) -> int:
     shape = tuple(sorted((name, array.shape) for name, array in batch.items()))
     if shape not in known:
-      # What of a sound is known, which the objective draws, is as large as the sound.
-      inputs = {'context': batch['latents']} | batch
-      shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs.items()}
+      shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
       latents = batch['latents'].shape
-      known[shape] = backbone_flops(model.backbone, latents, context_length(model, shapes)).training
+      context = context_length(model, shapes, latents[1:])
+      known[shape] = backbone_flops(model.backbone, latents, context).training
     return known[shape]
 
   return flops
@@ -150,7 +108,7 @@ def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str)
       f'the latents of bucket {name!r} were normalised for another autoencoder than the one at '
       'config.autoencoder; encode the data again with launch.encode'
     )
-  if changed := differences({key: meta[key] for key in wanted}, dict(wanted)):
+  if changed := differences({key: meta[key] for key in wanted if key in meta}, dict(wanted)):
     raise DataError(
       f'the latents of bucket {name!r} are not those that the configuration asks for: '
       f'{"; ".join(changed)}; encode the data again'

@@ -4,8 +4,8 @@ import dataclasses
 import math
 
 from mgjax.backbone.modulation import FREQUENCIES
-from mgjax.backbone.patch import grid
 from mgjax.backbone.transformer import Transformer
+from mgjax.nn.patch import grid
 
 # The backward pass multiplies each matrix twice: for the input's gradient and for the weight's.
 FORWARD_AND_BACKWARD = 3

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mgjax.backbone.transformer import Transformer
+from mgjax.conditioning.contract import Conditioning
 from mgjax.conditioning.ports import Ports, combine
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Array, Batch, Drop, Float
@@ -16,12 +17,12 @@ class FlowModel(nn.Module):
 
   Attributes:
     backbone: the transformer, which knows ports only.
-    conditionings: modules `(batch, drop) -> Ports`. Each is named (`name='text'`), and its
-      parameters, its dropout and its guidance scale go by that name.
+    conditionings: each is named (`name='text'`), and its parameters, its dropout and its guidance
+      scale go by that name.
   """
 
   backbone: Transformer
-  conditionings: tuple[nn.Module, ...] = ()
+  conditionings: tuple[Conditioning, ...] = ()
   # Or Linen would call the first one 'conditionings_0', and no dropout would ever find 'text'.
   preserve_adopted_names = True
 
@@ -35,11 +36,12 @@ class FlowModel(nn.Module):
       DataError: the batch lacks what a conditioning requires.
     """
     ports: list[Ports] = []
-    keep = jnp.zeros(x.shape[0], bool)
+    keep, latents = jnp.zeros(x.shape[0], bool), x.shape[1:]
     for conditioning in self.conditionings:
-      if missing := [key for key in conditioning.requires() if key not in batch]:
+      missing = [key for key in conditioning.requires(latents) if key not in batch]
+      if missing and not conditioning.optional:
         raise DataError(
           f'conditioning {conditioning.name!r} requires {missing}, the batch has {sorted(batch)}'
         )
-      ports.append(conditioning(batch, drop.get(conditioning.name, keep)))
+      ports.append(conditioning(batch, drop.get(conditioning.name, keep), latents))
     return self.backbone(x, time, combine(ports))

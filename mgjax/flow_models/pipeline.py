@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,11 +13,15 @@ import mgjax
 from mgjax.checkpoints.workdir import load_params, places_of, read_config_of, read_shapes
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
-from mgjax.flow_models.build import make_flow_model, make_sampler_of, small_inputs
+from mgjax.core.typing import Array, Batch
+from mgjax.flow_models.build import make_flow_model, make_sampler_of
+from mgjax.flow_models.conditions import condition_fields, prepare_samples, small_inputs
+from mgjax.flow_models.files import Fields, read_condition, spread_conditions
 from mgjax.flow_models.settings import SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
 from mgjax.text.embeddings import Embedder, TextSettings
+from mgjax.text.prompts import EMBEDDINGS, prompt_of
 
 
 class FlowPipeline:
@@ -72,15 +76,64 @@ class FlowPipeline:
     """What made a sample, as plain JSON values: weights, settings and the version of mgjax."""
     return {'weights': self.weights, 'settings': self.settings, 'version': mgjax.__version__}
 
-  def _check_conditions(self, conditions: Mapping[str, Any]) -> None:
-    """Raises ConfigError if a condition is given that the model does not read."""
-    given = sorted(name for name, value in conditions.items() if value is not None)
-    if given:
-      reads = ', '.join(each.name for each in self._model.conditionings)
-      raise ConfigError(
-        f'{", ".join(given)}: the model at {self.weights["workdir"]!r} takes no such condition; '
-        f'its conditionings are {reads}'
-      )
+  @property
+  def reads(self) -> tuple[str, ...]:
+    """The conditions that `generate` takes beside prompts, by name."""
+    return tuple(condition_fields(self._model.conditionings, (1, 1, 1), (1, 1, 1, 1)))
+
+  def conditions_of(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Returns what the model reads of samples beside text, as `generate` takes it.
+
+    With it a model is sampled, or judged, under the conditions of data:
+    `generate([sample['caption'] for sample in samples], **conditions_of(samples))`.
+
+    Args:
+      samples: of a source, as in training; what one of them lacks is None.
+    """
+    conditionings, found = self._model.conditionings, {}
+    for name in self.reads:
+      found[name] = [sample.get(name) for sample in samples]
+    for each in conditionings:
+      clips = [each.clips(sample) for sample in samples]
+      found |= {name: [clip.get(name) for clip in clips] for name in each.encodes()}
+    return found
+
+  def _samples(
+    self,
+    prompts: Sequence[str],
+    conditions: Mapping[str, Any],
+    fields: Fields,
+    fps: float | None = None,
+  ) -> list[dict[str, Any]]:
+    """Returns one sample a prompt, with its embeddings and, unread, its conditions.
+
+    Raises:
+      ConfigError: a condition that the model does not read, or not one for every prompt.
+      DataError: a file is not there.
+    """
+    rate = {} if fps is None else {'fps': fps}
+    samples = [{'caption': prompt} | rate for prompt in prompts]
+    embeddings = self._embed([prompt_of(sample) for sample in samples])
+    given = spread_conditions(conditions, fields, len(samples))
+    return [
+      sample | {EMBEDDINGS: found} | more
+      for sample, found, more in zip(samples, embeddings, given, strict=True)
+    ]
+
+  def _batch(self, samples: Sequence[Mapping[str, Any]], fields: Fields) -> Batch:
+    """Turns samples of `_samples` into the arrays that the model reads, their clips encoded."""
+
+    def read(sample: Mapping[str, Any]) -> dict[str, Any]:
+      rate = sample.get('fps', 0)
+      given = {name: sample[name] for name in fields if name in sample}
+      return {n: read_condition(value, fields[n], n, rate) for n, value in given.items()}
+
+    with self._devices():
+      return prepare_samples(self._model, [{**s, **read(s)} for s in samples], self._encode)
+
+  def _encode(self, clips: Array) -> Array:
+    """Makes latents (b t h w c) of clips, for conditionings."""
+    return self._codec.encode(clips)
 
   def _devices(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)

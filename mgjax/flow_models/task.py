@@ -14,15 +14,22 @@ from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch, Objective, Tree
-from mgjax.data.mixture import ShapeBucket
+from mgjax.data.mixture import ShapeBucket, Source
+from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, data_settings
-from mgjax.data.sources import make_transform
 from mgjax.flow_models.build import (
   check_learnt,
+  check_records,
   make_flops,
   make_flow_model,
   make_objectives,
   make_sampler_of,
+)
+from mgjax.flow_models.conditions import (
+  LATENTS,
+  encode_clips,
+  encoded_names,
+  row_of,
   small_inputs,
 )
 from mgjax.flow_models.model import FlowModel
@@ -79,6 +86,7 @@ def make_flow_spec(
   codec: Any,
   raw: str,
   make_sources: MakeSources,
+  about: Callable[[str], dict[str, Any]],
   show: Show,
   as_video: Callable[[Array], Array] = lambda latents: latents,
   wrap: Callable[[Objective, Objective], tuple[Objective, Objective]] = lambda *both: both,
@@ -92,27 +100,39 @@ def make_flow_spec(
     model: that `config.model` describes.
     settings: the rest of what `config` says.
     codec: its autoencoder, with `encode`, `statistics` and `model.latent_channels`.
-    raw: the batch key of what the codec encodes, where `config.data.latents` names no latents.
-    make_sources: of the training and validation data.
+    raw: the field of a sample that the codec encodes, where there are no latents yet.
+    make_sources: of the training and validation data: records of latents, or what `raw` names.
+    about: bucket -> what its latents depend on beside the data and the codec.
     show: writes samples for the longest validation bucket.
     as_video: brings latents as stored into the form (b t h w c).
     wrap: changes the objectives of training and validation.
     adapt: is applied to parameters of `config.start_from`.
   """
-  transform = make_transform(
-    [each.prepare for each in model.conditionings], ('latents' if config.data.latents else raw,)
-  )
-  sources = with_embeddings(settings.text, make_sources)
+  statistics = codec.statistics.as_dict()
+
+  def checked(split: str, report: pathlib.Path) -> Mapping[str, Source]:
+    found = make_sources(split, report)
+    for name, source in found.items():
+      if isinstance(source, Records):
+        check_records(source.meta, {'statistics': statistics, **about(name)}, name)
+    return found
+
+  transform = functools.partial(row_of, model.conditionings, raw)
+  sources = with_embeddings(settings.text, checked)
   shapes, share = settings.buckets, settings.data.share
   buckets, validation = make_buckets(shapes, workdir, sources, transform, share=share)
 
+  clips = (LATENTS, *encoded_names(model.conditionings))
+
   def prepare(batch: Batch) -> Batch:
-    latents = codec.encode(batch[raw]) if raw in batch else batch['latents']
-    others = {name: array for name, array in batch.items() if name != raw}
-    return others | {'latents': as_video(latents.astype(jnp.float32))}
+    batch = encode_clips(batch, raw, codec.encode)
+    latents = {
+      name: as_video(jnp.asarray(batch[name], jnp.float32)) for name in clips if name in batch
+    }
+    return batch | latents
 
   objective, validate = wrap(*make_objectives(settings.objective, model))
-  learnt = {'latents': codec.statistics.as_dict(), 'encoders': stored_encoders(settings.text)}
+  learnt = {'latents': statistics, 'encoders': stored_encoders(settings.text)}
   generate = make_sampler_of(settings.sample, model)
   return TrainSpec(
     model=model,

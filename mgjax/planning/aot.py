@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch
-from mgjax.flow_models.build import example_batch
+from mgjax.flow_models.conditions import example_batch
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh

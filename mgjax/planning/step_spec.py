@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Key, Objective, Tree
-from mgjax.flow_models.build import make_flow_model, make_objectives, small_inputs
+from mgjax.flow_models.build import make_flow_model, make_objectives
+from mgjax.flow_models.conditions import small_inputs
 from mgjax.flow_models.task import FlowSettings
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.objective import LossWeights, make_objective

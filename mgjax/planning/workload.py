@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mgjax.backbone.patch import grid
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
-from mgjax.flow_models.build import context_length, small_inputs
+from mgjax.flow_models.conditions import context_length, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
+from mgjax.nn.patch import grid
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.registry import feature, section
 
@@ -124,7 +124,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     raise ConfigError(f'there is no bucket {bucket!r}; take one of {", ".join(grids)}')
   shape, latents, tokens = grids[bucket]
   batch = small_inputs(model, latents[-1])[2]
-  context = context_length(model, batch)
+  context = context_length(model, batch, (*model.backbone.patch, latents[-1]))
   backbone = model.backbone
   return Workload(
     bucket=bucket,

@@ -184,8 +184,10 @@ class EncodePlan:
   Attributes:
     statistics: of the autoencoder's latents, plain JSON values.
     make_sources: `(data, split, report) -> {bucket: source}` of what is encoded.
-    encode: `(samples, put) ->` latents of one tile of time after another, each with all rows; `put`
-      brings an array with a row a sample onto the devices.
+    raw: the field of a sample that becomes its latents.
+    conditionings: of the model, some of which want other clips of a sample encoded as well.
+    encode: `(clips, put) ->` latents of one tile of time after another, each with all rows; `put`
+      brings an array with a row a clip onto the devices.
     about: bucket -> what else than the data its latents depend on.
     tile: bucket -> the shape of what a device takes in of one row at once.
     latents: bucket -> the shape of the latents of one row.
@@ -193,7 +195,9 @@ class EncodePlan:
 
   statistics: Mapping[str, Any]
   make_sources: Callable[..., Mapping[str, Source]]
-  encode: Callable[[Sequence[Mapping[str, Any]], Callable[[np.ndarray], Any]], Iterator[Any]]
+  raw: str
+  conditionings: Sequence[Any]
+  encode: Callable[[Sequence[Any], Callable[[np.ndarray], Any]], Iterator[Any]]
   about: Callable[[str], dict[str, Any]]
   tile: Callable[[str], tuple[int, ...]]
   latents: Callable[[str], tuple[int, ...]]

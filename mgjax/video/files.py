@@ -11,7 +11,8 @@ import tqdm
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.files import write_json
+from mgjax.core.files import parse_json, write_json
+from mgjax.flow_models.files import describe_conditions
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
 from mgjax.text.prompts import clean_prompt
@@ -29,14 +30,31 @@ def read_prompts(prompt: str | None, path: str | os.PathLike[str] | None) -> lis
   """
   if prompt is not None:
     return [clean_prompt(prompt)]
-  try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8-sig').splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise DataError(f'cannot read prompts from {os.fspath(path)!r}: {error}') from error
-  prompts = [clean_prompt(line) for line in lines if line.strip()]
-  if not prompts:
-    raise DataError(f'{os.fspath(path)!r} holds no prompts; write one a line')
-  return prompts
+  return [clean_prompt(line) for line in _lines(path)]
+
+
+def read_requests(path: str | os.PathLike[str]) -> tuple[list[str], dict[str, list[Any]]]:
+  """Returns the prompts of a file, and conditions by name, one for each prompt.
+
+  A file of another name than .jsonl has prompts alone, one a line. A line of a .jsonl is an object
+  with 'prompt' and conditions, as in {"prompt": "a dog", "first_frame": "dog.png"}.
+
+  Raises:
+    ConfigError: a prompt holds no text.
+    DataError: the file cannot be read, or holds no prompt.
+  """
+  if pathlib.Path(path).suffix != '.jsonl':
+    return read_prompts(None, path), {}
+  rows = []
+  for number, line in enumerate(_lines(path), 1):
+    mend = 'write an object with "prompt" and conditions'
+    row = parse_json(line, f'line {number} of {os.fspath(path)!r}', error=DataError, mend=mend)
+    if not isinstance(row.get('prompt'), str):
+      raise DataError(f'line {number} of {os.fspath(path)!r} has no "prompt"; {mend}')
+    rows.append(row)
+  names = {name for row in rows for name in row} - {'prompt'}
+  prompts = [clean_prompt(row['prompt']) for row in rows]
+  return prompts, {name: [row.get(name) for row in rows] for name in sorted(names)}
 
 
 def write_samples(
@@ -47,11 +65,14 @@ def write_samples(
   seed: int = 0,
   shape: tuple[int, int, int] | None = None,
   batch_size: int = 16,
+  **conditions: Any,
 ) -> list[pathlib.Path]:
   """Generates a video a prompt and writes them with a contact sheet and a json that describes them.
 
   A single video goes to `out` if that is a file name, with the sheet and the json beside it; else
   `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
+
+  Conditions beside the prompts are those of `VideoPipeline.stream`.
 
   Returns:
     What was written: videos, then the contact sheet, then the json.
@@ -62,7 +83,8 @@ def write_samples(
   shape = shape or pipeline.default_shape
   pipeline.check(shape)
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
-  videos = pipeline.stream(prompts, seed=seed, shape=shape, batch_size=batch_size)
+  options = {'seed': seed, 'shape': shape, 'batch_size': batch_size}
+  videos = pipeline.stream(prompts, **options, **conditions)
   bar = tqdm.tqdm(videos, total=len(prompts), unit='video', disable=not sys.stderr.isatty())
   shown, digests = [], []
   for path, video in zip(paths, bar, strict=True):
@@ -73,8 +95,20 @@ def write_samples(
     shown += [video] if len(shown) < SHEET_ROWS else []
     digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
   contact_sheet(sheet, shown, list(prompts[:SHEET_ROWS]))
-  write_json(record, _describe(pipeline, prompts, paths, digests, seed, shape, batch_size))
+  described = _describe(pipeline, prompts, paths, digests, seed, shape, batch_size)
+  write_json(record, described | {'conditions': describe_conditions(conditions)})
   return [*paths, sheet, record]
+
+
+def _lines(path: str | os.PathLike[str] | None) -> list[str]:
+  try:
+    lines = pathlib.Path(path).read_text(encoding='utf-8-sig').splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise DataError(f'cannot read prompts from {os.fspath(path)!r}: {error}') from error
+  lines = [line for line in lines if line.strip()]
+  if not lines:
+    raise DataError(f'{os.fspath(path)!r} holds no prompts; write one a line')
+  return lines
 
 
 def _name_files(

@@ -12,11 +12,10 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
-from mgjax.flow_models.build import prepare_samples
+from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.tae.pipeline import load_codec
-from mgjax.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.video.shape import check_shape
 
 
@@ -87,27 +86,28 @@ class VideoPipeline(FlowPipeline):
       first: index of the first video among those of this seed.
       shape: frames, height, width; one frame makes images.
       batch_size: videos at a time; one program serves all of them.
-      **conditions: beside the prompts; this model reads none.
+      **conditions: beside the prompts, by the names of the fields that the model's conditionings
+        read, such as `first_frame='picture.png'`: a file or an array for all videos, or a list of
+        one each, None where there is none.
 
     Raises:
       ConfigError: the model cannot make videos of this shape, or does not read a condition.
+      DataError: a file cannot be read.
     """
-    self._check_conditions(conditions)
     shape = shape or self.default_shape
     self.check(shape)
     prompts = prompts or ['']
-    rate = {'fps': self.config.data.fps} if shape[0] > 1 else {}
-    samples = [{'caption': prompt} | rate for prompt in prompts]
-    embeddings = self._embed([prompt_of(sample) for sample in samples])
-    samples = [s | {EMBEDDINGS: found} for s, found in zip(samples, embeddings, strict=True)]
-    batch_size = min(batch_size, len(prompts))
     latent_shape = self._codec.latent_shape(shape)
+    fields = condition_fields(self._model.conditionings, shape, latent_shape)
+    fps = self.config.data.fps if shape[0] > 1 else None
+    samples = self._samples(prompts, conditions, fields, fps)
+    batch_size = min(batch_size, len(prompts))
     for begin in range(0, len(prompts), batch_size):
       chosen = samples[begin : begin + batch_size]
       padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
       indices = first + begin + np.arange(batch_size)
       noise = draw_noise(seed, indices, latent_shape)
-      batch = prepare_samples(self._model, padded)
+      batch = self._batch(padded, fields)
       with self._devices():
         latents = self._generate(self._params, batch, noise)
         videos = np.asarray(self._codec.decode(latents, shape[0]))

@@ -1,21 +1,24 @@
 """Trains text-to-video models and encodes their data (Movie Gen §3.1.2-3.1.4)."""
 
+import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.conditioning.contract import Conditioning
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Tree
 from mgjax.data.buckets import Shape
-from mgjax.data.mixture import ShapeBucket, Source
+from mgjax.data.mixture import ShapeBucket
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import check_same_shape, make_sources
-from mgjax.flow_models.build import check_records, make_flow_model, prepare_samples
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.conditions import clip_shapes, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.flow_models.task import FlowSettings, Sizes, make_flow_outline, make_flow_spec
@@ -42,21 +45,14 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   for shape in shapes.values():
     check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
 
-  def sources(split: str, report: pathlib.Path) -> Mapping[str, Source]:
-    found = make_sources(data, shapes, split, report)
-    for name, source in found.items() if data.latents else ():
-      wanted = {'statistics': codec.statistics.as_dict(), **_about(shapes[name])}
-      check_records(source.meta, wanted, name)
-    return found
-
   def show(generate, bucket: ShapeBucket, params: Tree, directory: pathlib.Path) -> pathlib.Path:
     shape, source = shapes[bucket.name], bucket.source
     samples = [source[index] for index in range(min(SHOWN, len(source)))]
     prompts = [sample['caption'] for sample in samples]
-    batch = prepare_samples(model, samples)
+    batch = prepare_samples(model, samples, codec.encode)
     latents = codec.latent_shape((shape.frames, *shape.size))
     noise = draw_noise(config.seed, np.arange(len(prompts)), latents)
-    batch, noise = jax.tree.map(np.asarray, (batch, noise))  # on every host the same
+    batch, noise = fetch((batch, noise))  # on every host the same
     videos = fetch(codec.decode(generate(params, batch, noise), shape.frames))
     path = directory / 'samples.png'
     if jax.process_index() > 0:
@@ -70,7 +66,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
   return make_flow_spec(
     config, workdir, model=model, settings=settings, codec=codec, raw='video', show=show,
-    make_sources=sources,
+    make_sources=functools.partial(make_sources, data, shapes),
+    about=lambda name: _about(shapes[name], model.conditionings, codec),
     adapt=lambda params: grow(params, tuple(config.model.positions)),
   )  # fmt: skip
 
@@ -88,20 +85,26 @@ def outline(config: ConfigDict) -> Outline:
   return make_flow_outline(config, make_autoencoder, Autoencoder(), sizes)
 
 
-def _about(shape: Shape) -> dict[str, Any]:
+def _about(
+  shape: Shape, conditionings: Sequence[Conditioning], codec: LatentCodec
+) -> dict[str, Any]:
   """Returns what latents depend on beside the data and the autoencoder."""
-  return {'shape': [shape.frames, *shape.size], 'fps': list(shape.fps)}
+  clips = clip_shapes(conditionings, codec.latent_shape((shape.frames, *shape.size)))
+  return {'shape': [shape.frames, *shape.size], 'fps': list(shape.fps), **clips}
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns clips into latents, tile by tile."""
   codec = load_codec(config.autoencoder)
+  conditionings = make_flow_model(fields_of(config, 'model')).conditionings
   shapes = video_shapes(fields_of(config, 'buckets'), config.data.fps)
   return EncodePlan(
+    conditionings=conditionings,
+    raw='video',
     statistics=codec.statistics.as_dict(),
     make_sources=lambda data, split, report: make_sources(data, shapes, split, report),
     encode=make_encode(codec),
-    about=lambda name: _about(shapes[name]),
+    about=lambda name: _about(shapes[name], conditionings, codec),
     tile=lambda name: (min(shapes[name].frames, codec.tiling.frames), *shapes[name].size),
     latents=lambda name: codec.latent_shape((shapes[name].frames, *shapes[name].size)),
   )
@@ -110,13 +113,12 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
 def make_encode(codec: LatentCodec):
   """Makes the `encode` of an `EncodePlan`.
 
-  A sample's 'video' is an array (t h w 3), or an iterable of such arrays, its chunks one after
-  another: then no more of it is held than one tile of time of each row, however long it is.
+  A video is an array (t h w 3), or an iterable of such arrays, its chunks one after another: then
+  no more of it is held than one tile of time of each row, however long it is.
   """
 
-  def encode(samples: Sequence[Mapping[str, Any]], put: Callable[[np.ndarray], Any]):
-    tiles = _tiles([sample['video'] for sample in samples], codec.tiling.frames)
-    return codec.encode_stream(map(put, tiles))
+  def encode(videos: Sequence[Any], put: Callable[[np.ndarray], Any]):
+    return codec.encode_stream(map(put, _tiles(videos, codec.tiling.frames)))
 
   return encode
 

@@ -57,7 +57,7 @@ def encode(
 ) -> bool:
   """Encodes every bucket of `config.data` into `workdir/<split>/<bucket>`.
 
-  A row holds the normalised latents, the caption and what else `row_encoder.KEPT` names. The
+  A row holds the normalised latents, the caption and what else the model's conditionings read. The
   records' summary has mean and deviation of each channel over all latents as they are stored.
 
   The command can be stopped at any moment; run again, it goes on with the first shard that is
@@ -108,7 +108,8 @@ def encode(
       mine = writer.missing_shards(process, processes)
       most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
       held = rows_of_device(plan.tile(name), settings.pixels_per_device, most)
-      encoder = RowEncoder(plan.encode, held * mesh.size, dtype, mesh)
+      rows = held * mesh.size
+      encoder = RowEncoder(plan.encode, rows, dtype, mesh, plan.raw, plan.conditionings)
       _write(writer, mine, source, encoder, data.threads)
       if not _finish(writer):
         unfinished.append(writer)

@@ -13,16 +13,19 @@ import ml_dtypes
 import numpy as np
 from jax.sharding import Mesh
 
+from mgjax.conditioning.contract import Conditioning
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import Count, Positive, check
 from mgjax.core.typing import Array
 from mgjax.data.mixture import Source
 from mgjax.data.records.rows import text_key
+from mgjax.flow_models.conditions import LATENTS, condition_fields, encoded_names
 from mgjax.parallel.shard import batch_sharding
 from mgjax.tae.latents import Sums
 
-# Of a sample, beside its latents and the `text_key` that names its caption.
-KEPT = ('caption', 'source', 'fps', 'frame_features')
+# Fields of any sample that rows keep, beside the `text_key` that names its caption. What else they
+# keep is up to the model's conditionings.
+ABOUT = ('caption', 'source', 'fps')
 DTYPES = {
   'bfloat16': np.dtype(ml_dtypes.bfloat16),
   'float16': np.dtype(np.float16),
@@ -30,7 +33,7 @@ DTYPES = {
 }
 
 
-Encode = Callable[[Sequence[dict[str, Any]], Callable[[np.ndarray], Array]], Iterator[Array]]
+Encode = Callable[[Sequence[Any], Callable[[np.ndarray], Array]], Iterator[Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,7 @@ def stored_type(name: str) -> np.dtype:
 
 
 class RowEncoder:
-  """Turns samples into rows {'latents', and of `KEPT` what a sample has}.
+  """Turns samples into rows: 'latents', those of clips that conditionings want, and their fields.
 
   A batch is cut over the devices of a mesh of this process alone.
 
@@ -78,7 +81,15 @@ class RowEncoder:
     sums: over the latents, as they are stored, since the last `take_sums`.
   """
 
-  def __init__(self, encode: Encode, rows: int, dtype: np.dtype, mesh: Mesh):
+  def __init__(
+    self,
+    encode: Encode,
+    rows: int,
+    dtype: np.dtype,
+    mesh: Mesh,
+    raw: str,
+    conditionings: Sequence[Conditioning] = (),
+  ):
     """Binds the encoder.
 
     Args:
@@ -86,8 +97,15 @@ class RowEncoder:
       rows: of a batch; a multiple of the devices.
       dtype: of the latents in the rows.
       mesh: of devices of this process, all along the rows of a batch.
+      raw: the field of a sample that becomes its latents.
+      conditionings: of the model that will be trained on the rows.
     """
     self._encode, self.rows, self.sums = encode, rows, Sums()
+    self._raw, self._conditionings = raw, conditionings
+    one = (1, 1, 1)  # of any size: only the names count
+    fields = condition_fields(conditionings, one, (*one, 1))
+    encoded = encoded_names(conditionings)
+    self._fields = (*ABOUT, *(name for name in fields if name not in encoded))
     self._dtype, self._sharding = dtype, batch_sharding(mesh)
 
   def take_sums(self) -> Sums:
@@ -103,21 +121,41 @@ class RowEncoder:
     """
     samples = iter(samples)
     while batch := list(itertools.islice(samples, self.rows)):
-      tiles = [self._counted(tile, batch) for tile in self._encode(batch, self._put)]
-      for sample, row in zip(batch, np.concatenate(tiles, axis=1), strict=True):
-        yield {'latents': row, **self._kept(sample)}
+      names = [_name(sample) for sample in batch]
+      clips = [self._clips(sample) for sample in batch]
+      for name, each in zip(names, clips, strict=True):
+        if each.keys() != clips[0].keys():
+          raise DataError(
+            f'{name} has the clips {sorted(each)}, another sample of its bucket '
+            f'{sorted(clips[0])}; put samples of other kinds into another bucket'
+          )
+      columns = {}
+      for key in clips[0]:
+        tiles = list(self._tiles([each[key] for each in clips], names))
+        columns[key] = np.concatenate(tiles, axis=1)
+        if key == LATENTS:
+          self.sums = sum(map(Sums.of, tiles), self.sums)
+      for row, sample in enumerate(batch):
+        yield {key: column[row] for key, column in columns.items()} | self._kept(sample)
 
-  def _counted(self, tile: Array, batch: Sequence[dict[str, Any]]) -> np.ndarray:
-    """Returns latents as they are stored, without the rows that were filled up."""
-    latents = np.asarray(tile.astype(jnp.dtype(self._dtype)))[: len(batch)]
-    for sample, row in zip(batch, latents, strict=True):
-      if not np.isfinite(row).all():
-        raise DataError(
-          f'the latents of {sample.get("source") or sample["caption"]!r:.80} are not all finite in '
-          f'{self._dtype}; take another config.encode.dtype, or look at the autoencoder'
-        )
-    self.sums += Sums.of(latents)
-    return latents
+  def _clips(self, sample: dict[str, Any]) -> dict[str, Any]:
+    """Returns what is to be encoded of a sample, by the names of the latents."""
+    clips = {LATENTS: sample[self._raw]}
+    for each in self._conditionings:
+      clips |= each.clips(sample)
+    return clips
+
+  def _tiles(self, clips: Sequence[Any], names: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yields latents as they are stored, tile by tile, without the rows that were filled up."""
+    for tile in self._encode(clips, self._put):
+      latents = np.asarray(tile.astype(jnp.dtype(self._dtype)))[: len(clips)]
+      for name, row in zip(names, latents, strict=True):
+        if not np.isfinite(row).all():
+          raise DataError(
+            f'the latents of {name} are not all finite in {self._dtype}; take another '
+            'config.encode.dtype, or look at the autoencoder'
+          )
+      yield latents
 
   def _put(self, array: np.ndarray) -> Array:
     """Fills up the rows and places them on the devices."""
@@ -127,13 +165,17 @@ class RowEncoder:
     return jax.device_put(array, self._sharding)
 
   def _kept(self, sample: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: sample[key] for key in KEPT if key in sample}
+    kept = {key: sample[key] for key in self._fields if key in sample}
     for key, value in kept.items():
       if isinstance(value, np.ndarray):
         kept[key] = value.astype(self._dtype)
       elif isinstance(value, np.generic):
         kept[key] = value.item()
     return {**kept, 'text_key': text_key(sample['caption'])}
+
+
+def _name(sample: dict[str, Any]) -> str:
+  return f'{sample.get("source") or sample["caption"]!r:.80}'
 
 
 def read_ahead(

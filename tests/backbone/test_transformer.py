@@ -10,12 +10,12 @@ import pytest
 
 from mgjax.backbone.block import Block
 from mgjax.backbone.modulation import TimeModulation, sinusoids
-from mgjax.backbone.patch import patchify, unpatchify
 from mgjax.backbone.position import Positions
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
 from mgjax.nn.norm import RMSNorm
+from mgjax.nn.patch import patchify, unpatchify
 from mgjax.parallel.mesh import make_mesh
 from tests.random_parameters import random_parameters
 

@@ -11,6 +11,7 @@ from mgjax.flow_models.model import FlowModel
 from tests.random_parameters import random_parameters
 
 ROWS, FRAMES, DIM = 3, 5, 16
+LATENTS = (FRAMES, 1, 1, 4)
 KEEP, DROP = jnp.zeros(ROWS, bool), jnp.ones(ROWS, bool)
 BATCH = {
   'frame_features': jax.random.normal(jax.random.key(0), (ROWS, FRAMES, 6)),
@@ -20,18 +21,20 @@ KINDS = {'video': FrameFeatures(DIM, 6, name='video'), 'context': KnownLatents(D
 
 
 def tokens(kind, batch, drop, params):
-  return np.asarray(KINDS[kind].apply({'params': params}, batch, drop).tokens)
+  return np.asarray(KINDS[kind].apply({'params': params}, batch, drop, LATENTS).tokens)
 
 
 def test_an_untrained_conditioning_adds_nothing():
   for kind, module in KINDS.items():
-    params = jax.jit(module.init)(jax.random.key(0), BATCH, KEEP)['params']
+    params = jax.jit(module.init, static_argnums=3)(jax.random.key(0), BATCH, KEEP, LATENTS)[
+      'params'
+    ]
     assert not tokens(kind, BATCH, KEEP, params).any()
 
 
 def test_a_frame_speaks_to_its_own_latent():
   for kind, module in KINDS.items():
-    params = random_parameters(module.init, BATCH, KEEP)
+    params = random_parameters(module.init, BATCH, KEEP, LATENTS)
     before = tokens(kind, BATCH, KEEP, params)
     assert before.shape == (ROWS, FRAMES, DIM)
     moved = {name: array.at[:, 2].add(1.0) for name, array in BATCH.items()}
@@ -41,7 +44,7 @@ def test_a_frame_speaks_to_its_own_latent():
 
 
 def test_no_video_is_a_dropped_video():
-  params = random_parameters(KINDS['video'].init, BATCH, KEEP)
+  params = random_parameters(KINDS['video'].init, BATCH, KEEP, LATENTS)
   none = {'frame_features': jnp.zeros((ROWS, FRAMES, 6))}
   given = tokens('video', none, KEEP, params)
   np.testing.assert_array_equal(given, tokens('video', BATCH, DROP, params))

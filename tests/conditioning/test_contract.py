@@ -1,5 +1,6 @@
 """Every conditioning of the library keeps the contract, and text means what it says."""
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -16,6 +17,7 @@ import mgjax
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning import byte_text
 from mgjax.conditioning.byte_text import ByteText
+from mgjax.conditioning.contract import Conditioning
 from mgjax.conditioning.ports import Ports
 from mgjax.conditioning.word_text import WordText
 from mgjax.core.axes import AXES
@@ -35,30 +37,17 @@ SMALL = {
   'WordText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24, 'vocabulary': 64},
   'FrameFeatures': {'features': 5},
 }
-SAMPLES = tuple(
-  {
-    'caption': caption,
-    'fps': 16,
-    'frame_features': np.random.default_rng(row).normal(size=(6, 5)),
-    'context': np.random.default_rng(row + 10).normal(size=(6, 1, 1, 3)),
-    'embeddings': {
-      'long': np.random.default_rng(row + 20).normal(size=(9 - row, 7)),
-      # The last quotes nothing: its encoder read nothing.
-      **({'short': np.random.default_rng(row + 30).normal(size=(3, 3))} if row < 2 else {}),
-    },
-  }
-  for row, caption in enumerate(
-    ('the green digit 3', 'a', 'x' * 100)
-  )  # longer than small ones read
-)
+LATENTS = (4, 4, 4, 3)  # t h w c of a row
+SHAPE = (8, 32, 32)  # of the video that they are of
+ROWS = 3
 
 
 def conditionings():
-  """Finds the classes that say what they require, by walking the packages."""
+  """Finds the classes by walking the packages."""
   found = set()
   for module in pkgutil.walk_packages(mgjax.__path__, 'mgjax.'):
     for _, each in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-      if issubclass(each, nn.Module) and hasattr(each, 'requires'):
+      if issubclass(each, Conditioning) and each is not Conditioning:
         found.add(each)
   return sorted(found, key=lambda each: each.__qualname__)
 
@@ -66,24 +55,49 @@ def conditionings():
 ALL = pytest.mark.parametrize('kind', conditionings(), ids=lambda kind: kind.__name__)
 
 
+OPTIONAL = pytest.mark.parametrize(
+  'kind', [kind for kind in conditionings() if kind.optional], ids=lambda kind: kind.__name__
+)
+
+
 def make(kind):
-  return kind(dim=DIM, **SMALL.get(kind.__name__, {}))
+  fields = {field.name for field in dataclasses.fields(kind)}
+  handed = {'dim': DIM, 'patch': (1, 2, 2)}
+  known = {name: value for name, value in handed.items() if name in fields}
+  return kind(**known, **SMALL.get(kind.__name__, {}))
+
+
+def drawn(name, like):
+  """An array of a batch, other in every row; whole numbers that every table has an entry for."""
+  draw = np.random.default_rng(len(name))
+  shape = (ROWS, *like.shape)
+  if jnp.issubdtype(like.dtype, jnp.floating):
+    return jnp.asarray(draw.normal(size=shape), like.dtype)
+  return jnp.asarray(draw.integers(0, 2 if like.dtype == bool else 3, shape), like.dtype)
 
 
 @functools.cache
 def batch_of(kind):
-  rows = [make(kind).prepare(sample) for sample in SAMPLES]
   with jax.ensure_compile_time_eval():  # a tracer must not be cached
-    return {name: jnp.asarray(np.stack([row[name] for row in rows])) for name in rows[0]}
+    return {name: drawn(name, like) for name, like in make(kind).requires(LATENTS).items()}
+
+
+def sample_of(kind):
+  """What a source may give that has all that a conditioning reads."""
+  draw, made = np.random.default_rng(0), make(kind)
+  sample = {'caption': 'the green digit 3', 'fps': 16, 'video': np.ones((*SHAPE, 3), np.uint8)}
+  sample['embeddings'] = {'long': draw.normal(size=(8, 7)), 'short': draw.normal(size=(3, 3))}
+  return sample | {n: draw.normal(size=s) for n, s in made.fields(SHAPE, LATENTS).items()}
 
 
 @functools.cache
 def parameters(kind):
-  return random_parameters(make(kind).init, batch_of(kind), jnp.zeros(len(SAMPLES), bool))
+  return random_parameters(make(kind).init, batch_of(kind), jnp.zeros(ROWS, bool), LATENTS)
 
 
 def apply(kind, batch, drop):
-  return jax.jit(make(kind).apply)({'params': parameters(kind)}, batch, jnp.array(drop))
+  call = jax.jit(make(kind).apply, static_argnums=3)
+  return call({'params': parameters(kind)}, batch, jnp.array(drop), LATENTS)
 
 
 def arrays(ports):
@@ -95,8 +109,36 @@ def test_text_is_among_them():
 
 
 @ALL
-def test_prepare_gives_what_it_requires(kind):
-  assert set(make(kind).requires()) == set(batch_of(kind))
+def test_a_sample_becomes_what_it_requires(kind):
+  made, sample = make(kind), sample_of(kind)
+  prepared, clips = made.prepare(sample), made.clips(sample)
+  assert set(clips) == set(made.encodes())
+  wanted = made.requires(LATENTS)
+  for name, array in prepared.items():
+    assert (array.shape, array.dtype) == (wanted[name].shape, wanted[name].dtype), name
+  assert prepared.keys() | clips.keys() == wanted.keys()
+
+
+@ALL
+def test_a_sample_that_lacks_what_is_optional_becomes_nothing(kind):
+  bare = {'caption': 'a', 'embeddings': {}}
+  assert (not make(kind).prepare(bare) and not make(kind).clips(bare)) == kind.optional
+
+
+@OPTIONAL
+def test_what_is_absent_is_as_if_dropped(kind):
+  batch = batch_of(kind)
+  dropped = arrays(apply(kind, batch, [True] * ROWS))
+  zeros = arrays(
+    apply(kind, {name: jnp.zeros_like(a) for name, a in batch.items()}, [False] * ROWS)
+  )
+  for name, array in dropped.items():
+    np.testing.assert_array_equal(array, zeros[name])
+  missing = arrays(apply(kind, {}, [False] * ROWS))
+  assert not missing  # nothing is added, and 0 where a row is dropped
+  assert not any(
+    dropped[name].any() for name in ('tokens', 'vector', 'context_mask') if name in dropped
+  )
 
 
 @ALL
@@ -106,7 +148,7 @@ def test_it_speaks_through_ports_of_the_model_width(kind):
   given = arrays(ports)
   assert given
   for name, array in given.items():
-    assert array.shape[0] == len(SAMPLES)
+    assert array.shape[0] == ROWS
     assert name == 'context_mask' or array.shape[-1] == DIM
   assert ('context' in given) == ('context_mask' in given)
 
@@ -135,7 +177,7 @@ def test_a_row_that_is_kept_does_not_notice_dropped_ones(kind):
 
 @ALL
 def test_every_parameter_names_all_its_axes(kind):
-  init = lambda key: make(kind).init(key, batch_of(kind), jnp.zeros(3, bool))  # noqa: E731
+  init = lambda key: make(kind).init(key, batch_of(kind), jnp.zeros(3, bool), LATENTS)  # noqa: E731
   boxed = jax.eval_shape(init, jax.random.key(0))['params']
   for box in jax.tree.leaves(boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)):
     assert len(box.names) == len(box.value.shape)
@@ -150,14 +192,15 @@ def test_dropped_text_is_the_empty_prompt():
 
 
 def test_padding_is_masked_and_not_read():
-  tokens = np.array(batch_of(ByteText)['text'])
+  captions = ('the green digit 3', 'a', 'x' * 100)  # the last is longer than it reads
+  tokens = np.stack([byte_tokens(caption, 24) for caption in captions])
   ports = apply(ByteText, {'text': jnp.asarray(tokens)}, [False] * 3)
   lengths = (tokens == EOS).argmax(axis=1) + 1
   np.testing.assert_array_equal(ports.context_mask, np.arange(24)[None] < lengths[:, None])
   # Fewer columns of padding: the same context of what is left.
   shorter = {'text': jnp.asarray(tokens[1:2, :10])}
-  context = jax.jit(make(ByteText).apply)(
-    {'params': parameters(ByteText)}, shorter, jnp.zeros(1, bool)
+  context = jax.jit(make(ByteText).apply, static_argnums=3)(
+    {'params': parameters(ByteText)}, shorter, jnp.zeros(1, bool), ()
   ).context
   # Some 200 roundings of numbers of a LayerNorm's size, at most sqrt(width) = 5.7.
   kept = lengths[1]
@@ -203,7 +246,7 @@ def test_what_is_quoted_can_be_read_alone():
   caption = 'the green sign says "407"'
   text = ByteText(DIM, length=24, reads='visual_text', name='characters')
   tokens = text.prepare({'caption': caption, 'fps': 16})
-  assert list(tokens) == ['characters'] == list(text.requires())
+  assert list(tokens) == ['characters'] == list(text.requires(LATENTS))
   np.testing.assert_array_equal(tokens['characters'], byte_tokens('407', 24))
   nothing = text.prepare({'caption': 'the green digit 3'})['characters']
   np.testing.assert_array_equal(nothing, byte_tokens('', 24))  # as if dropped
@@ -249,4 +292,4 @@ def test_a_width_that_does_not_divide_into_the_heads_is_refused():
   text = ByteText(32, width=16, depth=1, heads=3, length=8, name='text')
   batch = {'text': jnp.ones((1, 8), jnp.int32)}
   with pytest.raises(ConfigError, match=r'text\.width = 16 does not divide into 3 heads'):
-    text.init(jax.random.key(0), batch, jnp.zeros(1, bool))
+    text.init(jax.random.key(0), batch, jnp.zeros(1, bool), LATENTS)

@@ -14,8 +14,8 @@ from mgjax.data.replacement import Replacing
 from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.digits.clips import AUDIBLE
-from mgjax.workflows.row_encoder import KEPT
-from tests.conditioning.test_contract import ALL, SAMPLES, batch_of, conditionings, make
+from mgjax.workflows.row_encoder import ABOUT
+from tests.conditioning.test_contract import ALL, LATENTS, ROWS, batch_of, conditionings, make
 from tests.media.audio_files import encode_video, noise
 
 SHAPE = {'frames': 4, 'height': 32, 'width': 48}
@@ -45,10 +45,10 @@ def check(sample, batched=False):
 
 @ALL
 def test_what_a_conditioning_shares_with_others_is_in_the_table(kind):
-  others = [make(other).requires() for other in conditionings() if other is not kind]
+  others = [make(other).requires(LATENTS) for other in conditionings() if other is not kind]
   for name, array in batch_of(kind).items():
     if find_key(name) or any(name in requires for requires in others):
-      for row in range(len(SAMPLES)):  # a key that it makes for itself alone is its own affair
+      for row in range(ROWS):  # a key that it makes for itself alone is its own affair
         check({name: np.asarray(array[row])}, batched=True)
 
 
@@ -93,7 +93,7 @@ def test_what_files_make_is_in_the_table(folder):
 
 
 def test_what_rows_of_latents_keep_is_in_the_table():
-  assert set(KEPT) < set(KEYS)
+  assert set(ABOUT) < set(KEYS)
   check({'latents': np.zeros((2, 4, 4, 8), ml_dtypes.bfloat16), 'text_key': 'a'})
 
 

@@ -1,5 +1,7 @@
 """The exercise of docs/add_a_conditioning.md, done as it is written."""
 
+import importlib
+import json
 import math
 import pathlib
 import re
@@ -11,11 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import configs.digits
 import mgjax.conditioning
 from mgjax.api import train
-from mgjax.flow_models.build import make_flow_model, prepare_samples
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.records.reader import Records
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.conditions import prepare_samples
+from mgjax.registry import make_spec
+from mgjax.video.files import read_requests
+from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.encode import encode
 from tests import tiny
 from tests.random_parameters import random_parameters
@@ -27,21 +36,26 @@ FILES = {title: body for title, body in BLOCKS if title}
 PROMPTS = ('red', 'the blue digit 3', 'no colour')
 
 
-@pytest.fixture(scope='module')
-def labelled(tmp_path_factory):
-  """The module of the written configuration; both files lie in a folder of their own."""
+@pytest.fixture(scope='module', autouse=True)
+def written(tmp_path_factory):
+  """The written files, in a folder of their own, are part of their packages."""
   folder = tmp_path_factory.mktemp('written')
   with pytest.MonkeyPatch.context() as patch:
     for title, body in FILES.items():
       file = folder / title
-      file.parent.mkdir(parents=True)
+      file.parent.mkdir(parents=True, exist_ok=True)
       file.write_text(body)
     for package in (mgjax.conditioning, configs.digits):
       place = str(folder / package.__name__.replace('.', '/'))
       patch.setattr(package, '__path__', [*package.__path__, place])
-    yield __import__('configs.digits.labelled', fromlist=['labelled'])
-  for name in ('configs.digits.labelled', 'mgjax.conditioning.colour_label'):
-    sys.modules.pop(name, None)
+    yield folder
+  for title in FILES:
+    sys.modules.pop(title.removesuffix('.py').replace('/', '.'), None)
+
+
+@pytest.fixture(scope='module')
+def labelled(written):
+  return importlib.import_module('configs.digits.labelled')
 
 
 def small(labelled):
@@ -84,8 +98,9 @@ def close(ours, plain):
 
 def test_one_new_file_is_enough():
   added = [title for title in FILES if title.startswith('mgjax/')]
-  assert len(added) == 1
-  assert sorted(FILES) == sorted([*added, 'configs/digits/labelled.py'])
+  assert added == ['mgjax/conditioning/colour_label.py', 'mgjax/conditioning/first_frame.py']
+  others = ['configs/digits/first_frame.py', 'configs/digits/labelled.py']
+  assert sorted(FILES) == sorted([*added, *others])
   for title in FILES:
     assert f'`{title}`' in TEXT
 
@@ -101,7 +116,8 @@ def test_a_dropped_label_is_no_label(case):
 
 
 def test_an_untrained_label_changes_nothing(case):
-  fresh = case.label.init(jax.random.key(0), case.batch, jnp.zeros(len(PROMPTS), bool))
+  keep = jnp.zeros(len(PROMPTS), bool)
+  fresh = case.label.init(jax.random.key(0), case.batch, keep, (1, 4, 4, 4))
   close(case.velocity(case.params | {'colour': nn.unbox(fresh)['params']}, [False] * 3), case.plain)
 
 
@@ -116,6 +132,133 @@ def test_it_trains_and_shows_its_scales(labelled, tmp_path, monkeypatch):
   losses = [row['loss'] for row in tiny.metrics(workdir) if 'loss' in row]
   assert len(losses) == 3
   assert all(map(math.isfinite, losses))
-  (look,) = [body for title, body in BLOCKS if not title]
+  look = next(body for title, body in BLOCKS if not title)
   exec(compile(look, 'docs/add_a_conditioning.md', 'exec'), {})
   assert pathlib.Path('runs/labelled/scales.png').exists()
+
+
+@pytest.fixture(scope='module')
+def first_frame(tiny_runs, tmp_path_factory):
+  """The configuration of first frames, tiny, on latents of its own; and where they are."""
+  config = importlib.import_module('configs.digits.first_frame').get_config()
+  runs = tmp_path_factory.mktemp('first_frame')
+  shrunk = {key: value for key, value in tiny.VIDEO.items() if 'buckets.image' not in key}
+  config.update_from_flattened_dict(
+    shrunk | {
+      'autoencoder': str(tiny_runs / 'autoencoder'), 'start_from': str(tiny_runs / 'video'),
+      'data.latents': str(runs / 'latents'), 'train.steps': 4,
+    }
+  )  # fmt: skip
+  encode(config, config.data.latents)
+  return config, runs
+
+
+def batches_of(config, workdir):
+  """What the model is trained on, of the same four clips whatever they are read from."""
+  spec = make_spec(config, workdir)
+  bucket = spec.validation[0]
+  rows = [bucket.transform(bucket.source[index]) for index in range(4)]
+  return spec.prepare({name: np.stack([row[name] for row in rows]) for name in rows[0]})
+
+
+def test_a_first_frame_is_encoded_beside_its_video_stored_or_on_the_fly(first_frame, tmp_path):
+  config, runs = first_frame
+  records = Records(runs / 'latents' / 'train' / 'video')
+  assert records.meta['clips'] == {'first_frame': [1, 4, 4, 4]}
+  assert records[0]['first_frame'].shape == (1, 4, 4, 4)
+  stored = batches_of(config, tmp_path)
+  fresh = batches_of(tiny_copy(config, {'data.latents': ''}), tmp_path)
+  assert stored.keys() == fresh.keys() == {'latents', 'text', 'first_frame'}
+  for name in ('latents', 'first_frame'):  # latents on disk are bfloat16
+    np.testing.assert_allclose(stored[name], fresh[name], rtol=2**-8, atol=1e-4)
+
+
+def test_latents_without_first_frames_are_refused(first_frame, tiny_runs, tmp_path):
+  config = tiny_copy(first_frame[0], {'data.latents': str(tiny_runs / 'latents')})
+  with pytest.raises(DataError, match=r'clips.*encode the data again'):
+    make_spec(config, tmp_path)
+
+
+def tiny_copy(config, changes):
+  config = config.copy_and_resolve_references()
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+@pytest.fixture(scope='module')
+def sampler(first_frame):
+  """A model that went on with first frames; its projection is no longer zero."""
+  config, runs = first_frame
+  train(config, runs / 'video')
+  return VideoPipeline(runs / 'video')
+
+
+def test_a_run_that_knew_no_first_frames_goes_on_unchanged(first_frame, tiny_runs, tmp_path):
+  config = tiny_copy(first_frame[0], {'train.steps': 1, 'optimizer.warmup': 0})
+  train(config, tmp_path / 'begun', stop_at=0)
+  before = VideoPipeline(tiny_runs / 'video', steps=2, guidance={'text': 3.0})
+  after = VideoPipeline(tmp_path / 'begun', steps=2, guidance={'text': 3.0})
+  given = np.full((16, 16, 3), 200, np.uint8)
+  one, other = before.generate(['a'], seed=1), after.generate(['a'], seed=1, first_frame=given)
+  np.testing.assert_array_equal(one, other)
+  assert sorted(path.name for path in (tmp_path / 'begun/samples').glob('*/*.png')) == []
+
+
+def test_a_picture_is_given_as_an_array_a_file_or_one_for_each(sampler, tmp_path):
+  pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+  files = [tmp_path / f'{index}.png' for index in range(2)]
+  for file, picture in zip(files, pictures, strict=True):
+    Image.fromarray(picture).save(file)
+  options = {'seed': 3, 'shape': (4, 16, 16)}
+  arrays = sampler.generate(['a', 'b'], first_frame=pictures, **options)
+  np.testing.assert_array_equal(sampler.generate(['a', 'b'], first_frame=files, **options), arrays)
+  same = sampler.generate(['a', 'b'], first_frame=str(files[0]), **options)
+  np.testing.assert_array_equal(same[0], arrays[0])
+  assert (same[1] != arrays[1]).any()
+  without = sampler.generate(['a', 'b'], **options)
+  half = sampler.generate(['a', 'b'], first_frame=[None, files[1]], **options)
+  np.testing.assert_array_equal(half[1], arrays[1])
+  np.testing.assert_array_equal(half[0], without[0])
+  assert (without[1] != arrays[1]).any()
+
+
+def test_conditions_of_clips_are_those_of_training(sampler):
+  clip = {'caption': 'a', 'video': np.full((4, 16, 16, 3), 9, np.uint8)}
+  assert sampler.reads == ('first_frame',)
+  found = sampler.conditions_of([clip, {'caption': 'b'}])
+  np.testing.assert_array_equal(found['first_frame'][0], clip['video'][:1])
+  assert found['first_frame'][1] is None
+
+
+@pytest.mark.parametrize(
+  ('conditions', 'said'),
+  [
+    ({'last_frame': 'a.png'}, "reads no condition 'last_frame'; it reads first_frame"),
+    ({'first_frame': 'none.png'}, 'there is no file'),
+    ({'first_frame': ['a.png'] * 3}, '3 values .* for 2 samples'),
+    (
+      {'first_frame': np.zeros((8, 8, 3), np.uint8)},
+      r'uint8 .* of shape \(1, 16, 16, 3\)',
+    ),
+    ({'first_frame': np.zeros((16, 16, 3))}, 'is float64'),
+    ({'first_frame': np.zeros(3, np.uint8)}, 'has 1 axes; expected 4'),
+  ],
+)
+def test_a_condition_that_cannot_be_is_refused(sampler, conditions, said):
+  with pytest.raises((ConfigError, DataError), match=said):
+    sampler.generate(['a', 'b'], shape=(4, 16, 16), **conditions)
+
+
+def test_a_list_of_prompts_has_a_picture_on_each_line(sampler, written, tmp_path):
+  Image.fromarray(np.full((16, 16, 3), 99, np.uint8)).save(tmp_path / 'a.png')
+  rows = [{'prompt': 'x', 'first_frame': str(tmp_path / 'a.png')}, {'prompt': 'y'}]
+  listed = tmp_path / 'list.jsonl'
+  listed.write_text('\n'.join(map(json.dumps, rows)))
+  prompts, conditions = read_requests(listed)
+  assert prompts == ['x', 'y'] and conditions == {'first_frame': [rows[0]['first_frame'], None]}
+  paths = sampler.save(prompts, tmp_path / 'out', shape=(4, 16, 16), **conditions)
+  record = json.loads(paths[-1].read_text())
+  assert record['conditions'] == conditions
+  listed.write_text('{"prompt": 3}')
+  with pytest.raises(DataError, match=r'line 1 of .* has no "prompt"'):
+    read_requests(listed)

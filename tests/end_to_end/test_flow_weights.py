@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.flow_models.build import make_flow_model, small_inputs
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.conditions import small_inputs
 from mgjax.training.state import State
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.weights import export_weights, import_weights

@@ -264,10 +264,10 @@ def test_the_picture_of_a_sound_is_drawn(tracker, tmp_path):
 def test_several_sounds_are_made_at_once_whatever_the_batch(tracker):
   prompts = ['a', 'b', 'c']
   features = np.random.default_rng(0).normal(size=(3, WINDOW, 768)).astype(np.float32)
-  together = tracker.generate(prompts, features, seed=3)
+  together = tracker.generate(prompts, frame_features=features, seed=3)
   assert together.shape == (3, 0.4 * RATE, 1)
-  alone = tracker.generate(prompts[1:2], features[1:2], seed=3, first=1)
-  small = tracker.generate(prompts, features, seed=3, batch_size=2)
+  alone = tracker.generate(prompts[1:2], frame_features=features[1:2], seed=3, first=1)
+  small = tracker.generate(prompts, frame_features=features, seed=3, batch_size=2)
   scale = np.abs(together).max()
   # Programs of other batch sizes add up in other orders.
   np.testing.assert_allclose(alone[0], together[1], atol=1e-4 * scale)
@@ -275,7 +275,11 @@ def test_several_sounds_are_made_at_once_whatever_the_batch(tracker):
   assert (together[0] != together[1]).any()
   motions = np.zeros((3, WINDOW))
   chosen = tracker.generate(
-    prompts, features, motions=motions, candidates=2, scorer=OnsetAlignment()
+    prompts,
+    frame_features=features,
+    motions=motions,
+    candidates=2,
+    scorer=OnsetAlignment(),
   )
   assert chosen.shape == together.shape
 

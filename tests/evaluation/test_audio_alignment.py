@@ -44,8 +44,8 @@ class Planted(AudioPipeline):
     self.config.data.update(data)
     self._codec, self._change, self.asked = WholeCodec(), change, None
 
-  def generate(self, prompts, features=None, **options):
-    self.asked = prompts, features, options
+  def generate(self, prompts, *, frame_features=None, **options):
+    self.asked = prompts, frame_features, options
     data = data_settings(self.config.data.to_dict())
     shapes = audio_shapes(self.config.buckets.to_dict())
     source = make_audio_sources(data, shapes, 'validation')['sound']

@@ -24,7 +24,8 @@ from configs.video.sizes import SIZES
 from mgjax.audio.codec.model import Codec, make_codec
 from mgjax.core.axes import AXES
 from mgjax.core.tree import count_parameters, named_leaves
-from mgjax.flow_models.build import make_flow_model, small_inputs
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.conditions import small_inputs
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import parameter_shardings

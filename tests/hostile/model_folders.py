@@ -19,7 +19,8 @@ from mgjax.audio.codec.weights import SIDES
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.tree import named_leaves
 from mgjax.core.weights.tensors import Tensors, read_metadata
-from mgjax.flow_models.build import make_flow_model, small_inputs
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.conditions import small_inputs
 from mgjax.registry import section
 from mgjax.tae.perceptual import read_perceptual, widths_of
 from mgjax.text.t5_weights import t5_config

@@ -111,7 +111,7 @@ def codec(tiny_runs):
 
 def row_encoder(codec, rows=2, dtype='float32', devices=1):
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices()[:devices])
-  return RowEncoder(make_encode(codec), rows, DTYPES[dtype], mesh)
+  return RowEncoder(make_encode(codec), rows, DTYPES[dtype], mesh, 'video')
 
 
 def video(seed=0, frames=4):
@@ -136,7 +136,8 @@ def test_all_devices_encode_what_one_does(codec, tiny_runs, dtype):
   alone = list(row_encoder(codec, 8, dtype).encode(samples))
   mesh = make_mesh({'data': -1}, 'single')
   with jax.set_mesh(mesh):
-    spread = RowEncoder(make_encode(load_codec(tiny_runs / 'autoencoder')), 8, DTYPES[dtype], mesh)
+    there = make_encode(load_codec(tiny_runs / 'autoencoder'))
+    spread = RowEncoder(there, 8, DTYPES[dtype], mesh, 'video')
     rows = list(spread.encode(samples))
   assert [row['caption'] for row in rows] == [str(seed) for seed in range(11)]
   # Another order of summation, in numbers of about 1, and the rounding that it may tip over.

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.backbone.patch import grid, patchify, unpatchify
 from mgjax.core.errors import ConfigError
+from mgjax.nn.patch import grid, patchify, unpatchify
 
 
 @pytest.mark.parametrize('patch', [(1, 2, 2), (1, 1, 1), (2, 4, 1)])

@@ -1,0 +1,163 @@
+"""What conditions a flow model, from samples on the host to the arrays of a batch."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.conditioning.contract import Conditioning, Latents
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Batch
+from mgjax.flow_models.model import FlowModel
+from mgjax.text.prompts import EMBEDDINGS
+
+LATENTS = 'latents'
+RAW = 'raw_'  # a clip that the codec has yet to encode goes by this and the name of its latents
+
+Encode = Callable[[Array], Array]  # clips of a batch -> their latents (b t h w c)
+
+
+def encoded_names(conditionings: Iterable[Conditioning]) -> tuple[str, ...]:
+  """Names the arrays that are latents of clips beside the one that is generated."""
+  return tuple(name for each in conditionings for name in each.encodes())
+
+
+def arrays_of(
+  conditionings: Sequence[Conditioning], sample: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+  """Turns a sample into the arrays that conditionings read, on the host.
+
+  Clips that they want encoded are latents already in a sample of stored latents; of others they
+  are there as they are, by their names behind `RAW`.
+  """
+  arrays: dict[str, np.ndarray] = {}
+  for each in conditionings:
+    arrays |= each.prepare(sample)
+    if LATENTS in sample:
+      arrays |= {name: np.asarray(sample[name]) for name in each.encodes() if name in sample}
+    else:
+      arrays |= {RAW + name: clip for name, clip in each.clips(sample).items()}
+  return arrays
+
+
+def row_of(
+  conditionings: Sequence[Conditioning], raw: str, sample: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+  """Returns a sample's latents, or its clip `raw` where it has none, and its `arrays_of`."""
+  name = LATENTS if LATENTS in sample else raw
+  return {name: np.asarray(sample[name])} | arrays_of(conditionings, sample)
+
+
+def clip_shapes(conditionings: Iterable[Conditioning], latents: Latents) -> dict[str, Any]:
+  """Returns {'clips': {name: shape of its latents}}, of those of `encoded_names`; {} if none.
+
+  Args:
+    conditionings: of a model.
+    latents: shape (t h w c) of a row's latents.
+  """
+  found = {
+    name: list(each.requires(latents)[name].shape)
+    for each in conditionings
+    for name in each.encodes()
+  }
+  return {'clips': found} if found else {}
+
+
+def encode_clips(batch: Batch, raw: str, encode: Encode) -> Batch:
+  """Replaces the clips of a batch by their latents, the one of the name `raw` by 'latents'."""
+  arrays = {}
+  for name, array in batch.items():
+    if name == raw:
+      arrays[LATENTS] = encode(array)
+    elif name.startswith(RAW):
+      arrays[name.removeprefix(RAW)] = encode(array)
+    else:
+      arrays[name] = array
+  return arrays
+
+
+def prepare_samples(
+  model: FlowModel, samples: Sequence[Mapping[str, Any]], encode: Encode | None = None
+) -> Batch:
+  """Turns samples into the arrays that the model's conditionings read.
+
+  A row whose sample lacks what another one has is zero there, which says that it is absent.
+
+  Args:
+    model: the model.
+    samples: one a row.
+    encode: makes latents of clips, where conditionings want any.
+  """
+  rows = [arrays_of(model.conditionings, sample) for sample in samples]
+  every = {name: array for row in rows for name, array in row.items()}
+  batch: Batch = {}
+  for name, like in every.items():
+    array = jnp.asarray(np.stack([row.get(name, np.zeros_like(like)) for row in rows]))
+    if name.startswith(RAW) and encode is not None:
+      there = jnp.array([name in row for row in rows])
+      name, array = name.removeprefix(RAW), encode(array)
+      array = jnp.where(there.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
+    batch[name] = array
+  return batch
+
+
+def condition_fields(
+  conditionings: Sequence[Conditioning], shape: tuple[int, int, int], latents: Latents
+) -> dict[str, tuple[int, ...]]:
+  """Returns the fields of samples that conditionings read beside text, with their shapes.
+
+  Args:
+    conditionings: of a model.
+    shape: frames, height, width of what is generated.
+    latents: its shape in latents.
+
+  Raises:
+    ConfigError: two of them read one field in different shapes.
+  """
+  fields: dict[str, tuple[int, ...]] = {}
+  for each in conditionings:
+    for name, size in each.fields(shape, latents).items():
+      if fields.setdefault(name, size) != size:
+        raise ConfigError(
+          f'conditioning {each.name!r} reads {name!r} as {size}, another one as {fields[name]}; '
+          'give one of them another name'
+        )
+  return fields
+
+
+def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows: int = 1) -> Batch:
+  """Returns the conditions of latents of a shape (t h w c): a caption, and zeros for all else."""
+  batch = {
+    name: jnp.zeros((rows, *like.shape), like.dtype)
+    for each in model.conditionings
+    for name, like in each.requires(latents).items()
+  }
+  said = [{'caption': caption, EMBEDDINGS: {}}] * rows
+  return batch | prepare_samples(model, said)
+
+
+def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
+  """Returns the smallest arguments of `model.init` after the key: parameters depend on no more."""
+  latents = (*model.backbone.patch, channels)
+  return jnp.zeros((1, *latents)), jnp.zeros(1), example_batch(model, 'a', latents), {}
+
+
+def context_length(model: FlowModel, batch: Batch, latents: Latents) -> int:
+  """Counts the tokens that the conditionings give to cross-attention, by the shapes of a batch.
+
+  Args:
+    model: the model.
+    batch: arrays or shapes.
+    latents: shape (t h w c) of a row.
+  """
+  total = 0
+  for conditioning in model.conditionings:
+    module, key = conditioning.clone(parent=None), jax.random.key(0)
+    keep = jnp.zeros(next(iter(batch.values())).shape[0], bool)
+    ports, _ = jax.eval_shape(
+      lambda each, m=module, k=key, d=keep: m.init_with_output(k, each, d, latents), batch
+    )
+    total += 0 if ports.context is None else ports.context.shape[1]
+  return total
