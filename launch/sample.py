@@ -20,11 +20,14 @@ _OUT = flags.DEFINE_string(
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 _SAMPLES = flags.DEFINE_integer('samples', 1, 'Videos a prompt.', lower_bound=1)
 _STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
-_GUIDANCE = flags.DEFINE_float('guidance', None, 'Guidance scale of the text.')
+_GUIDANCE = flags.DEFINE_string(
+  'guidance', None, 'Scale of every condition, or by name in order: source=1.5,text=7@0.2-0.8.'
+)
 _SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')
 _SCHEDULE = flags.DEFINE_string('schedule', None, 'linear or linear_quadratic.')
 _FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.', lower_bound=1)
 _SIZE = flags.DEFINE_list('size', None, 'Height,width in pixels.')
+_MESH = flags.DEFINE_string('mesh', None, 'Over devices, as context=8; one device if not given.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
 
@@ -36,11 +39,11 @@ def main(_) -> None:
   if (_PROMPT.value is None) == (_PROMPTS.value is None):
     raise ConfigError("give one of --prompt='what to show' and --prompts=file.txt")
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
-  guidance = None if _GUIDANCE.value is None else {'text': _GUIDANCE.value}
   sampler = VideoPipeline(
     workdir,
+    mesh=_MESH.value,
     steps=_STEPS.value,
-    guidance=guidance,
+    guidance=command_line.guidance(_GUIDANCE.value),
     solver=_SOLVER.value,
     schedule=None if _SCHEDULE.value is None else {'name': _SCHEDULE.value},
   )

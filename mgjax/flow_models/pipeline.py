@@ -36,7 +36,7 @@ class FlowPipeline:
     component: str,
     noun: str,
     load: Callable[[str | os.PathLike[str]], Any],
-    mesh: Mapping[str, int] | None,
+    mesh: Mapping[str, int] | str | None,
     changes: Mapping[str, Any],
   ):
     """Reads the averaged weights and the autoencoder.
@@ -47,8 +47,7 @@ class FlowPipeline:
       noun: for messages, as in 'a video model'.
       load: reads the autoencoder from its work directory.
       mesh: sizes of the mesh axes over which the weights are spread; None for one device.
-      changes: of `config.sample`; None keeps the run's, a number for guidance is the scale of
-        every condition that the run guides.
+      changes: of `config.sample`, as `SampleSettings.changed` takes them.
 
     Raises:
       ConfigError: the directory does not hold a model of this component.

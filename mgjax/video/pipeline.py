@@ -27,14 +27,14 @@ class VideoPipeline(FlowPipeline):
     self,
     workdir: str | os.PathLike[str],
     *,
-    mesh: Mapping[str, int] | None = None,
+    mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
     """Reads the averaged weights.
 
     Args:
       workdir: of a run of the component 'video'.
-      mesh: sizes of the mesh axes; all devices then hold the weights in pieces and share the
+      mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in pieces and share the
         tokens ('context') or the videos ('data') of a batch. By default one device does all.
       **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
 

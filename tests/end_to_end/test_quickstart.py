@@ -113,7 +113,7 @@ def test_the_binaries_encode_and_judge(tiny_runs, tmp_path):
   output = run('evaluate', f'--workdir={workdir}', '--samples=27', '--guidance=1')
   assert 'real clips (ceiling)' in output
   record = json.loads((workdir / 'evaluation.json').read_text())
-  assert record['settings']['guidance'] == {'text': 1.0} and 'alignment' in record
+  assert record['settings']['guidance'] == [['text', 1.0]] and 'alignment' in record
 
 
 def run(name, *arguments):

@@ -1,6 +1,7 @@
 """Prompts in, files out: what is written, that it can be made again, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -142,12 +143,25 @@ def test_another_schedule_and_solver_sample_too(tiny_runs):
   assert sampler.generate([PROMPT]).shape == (1, *sampler.default_shape, 3)
 
 
+def test_a_run_with_a_mapping_for_guidance_samples_what_it_did(tiny_runs, tmp_path, sampler):
+  shutil.copytree(tiny_runs / 'video', tmp_path / 'video')
+  shutil.copytree(tiny_runs / 'autoencoder', tmp_path / 'autoencoder')
+  saved = json.loads((tmp_path / 'video/config.json').read_text())
+  assert saved['sample']['guidance'] == [['text', 6.0]]
+  saved['sample']['guidance'] = {'text': 6.0}
+  (tmp_path / 'video/config.json').write_text(json.dumps(saved))
+  old = VideoPipeline(tmp_path / 'video')
+  assert old.settings == sampler.settings
+  np.testing.assert_array_equal(old.generate([PROMPT]), sampler.generate([PROMPT]))
+
+
 def test_settings_that_cannot_be_are_refused(tiny_runs):
   for changes in (
     {'solver': 'leap'},
     {'schedule': {'name': 'square'}},
     {'steps': 0},
     {'guidance': {'sound': 1.0}},
+    {'guidance': (('text', 1.0), ('text', 2.0))},
   ):
     with pytest.raises(ConfigError):
       VideoPipeline(tiny_runs / 'video', **changes).generate([PROMPT])
