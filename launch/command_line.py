@@ -228,7 +228,7 @@ def guidance(text: str | None) -> Any:
       f'--guidance={text}: expected a scale, as in 3, or scales of conditions by name, each once, '
       'as in text=3,source=1.5; an interval of flow time may follow a scale, as in text=3@0.2-0.8'
     )
-  return scales[None] if None in scales else scales
+  return scales.get(None, scales)
 
 
 def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:

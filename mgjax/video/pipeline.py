@@ -34,8 +34,9 @@ class VideoPipeline(FlowPipeline):
 
     Args:
       workdir: of a run of the component 'video'.
-      mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in pieces and share the
-        tokens ('context') or the videos ('data') of a batch. By default one device does all.
+      mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in
+        pieces and share the tokens ('context') or the videos ('data') of a batch. By default one
+        device does all.
       **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
 
     Raises:

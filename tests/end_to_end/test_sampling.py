@@ -171,10 +171,17 @@ def test_settings_that_cannot_be_are_refused(tiny_runs):
     VideoPipeline(tiny_runs / 'autoencoder')
 
 
-def test_devices_that_share_the_tokens_make_the_videos_of_one(tiny_runs, sampler):
+@pytest.mark.parametrize(
+  ('mesh', 'guidance'),
+  [({'fsdp': 2, 'context': 4}, None), ('context=8', (6.0, (0.1, 0.9)))],
+  ids=['weights and tokens', 'tokens, guided in an interval'],
+)
+def test_devices_that_share_the_tokens_make_the_videos_of_one(tiny_runs, mesh, guidance):
   prompts = [PROMPT] * 2
-  alone = sampler.generate(prompts, seed=3, shape=VIDEO)
-  shared = VideoPipeline(tiny_runs / 'video', mesh={'fsdp': 2, 'context': 4})
+  alone, shared = (
+    VideoPipeline(tiny_runs / 'video', mesh=each, guidance=guidance) for each in (None, mesh)
+  )
+  alone = alone.generate(prompts, seed=3, shape=VIDEO)
   kernel = shared._params['backbone']['layers']['feed_forward']['up']['kernel']
   assert not kernel.is_fully_replicated
   together = shared.generate(prompts, seed=3, shape=VIDEO)
