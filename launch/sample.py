@@ -2,6 +2,7 @@
 
 python -m launch.sample --workdir=runs/video --prompt='the green digit 3 moves left' --out=out.mp4
 python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --seed=7 --out=videos/
+python -m launch.sample --workdir=runs/video --prompt='a dog' --fps=24 --guidance=text=6@0.1-0.9
 Writes mp4s (png for images), a contact sheet and a json with everything needed to make them again.
 """
 
@@ -26,6 +27,7 @@ _GUIDANCE = flags.DEFINE_string(
 _SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')
 _SCHEDULE = flags.DEFINE_string('schedule', None, 'linear or linear_quadratic.')
 _FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.', lower_bound=1)
+_FPS = flags.DEFINE_float('fps', None, "Frames a second; as the prompt begins, or training's.")
 _SIZE = flags.DEFINE_list('size', None, 'Height,width in pixels.')
 _MESH = flags.DEFINE_string('mesh', None, 'Over devices, as context=8; one device if not given.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
@@ -54,7 +56,7 @@ def main(_) -> None:
   prompts = [prompt for prompt in prompts for _ in range(_SAMPLES.value)]
   out = _OUT.value or ('samples' if len(prompts) > 1 else f'out.{"mp4" if shape[0] > 1 else "png"}')
   for path in sampler.save(
-    prompts, out, seed=_SEED.value, shape=shape, batch_size=_BATCH_SIZE.value
+    prompts, out, seed=_SEED.value, shape=shape, fps=_FPS.value, batch_size=_BATCH_SIZE.value
   ):
     print(path)
 

@@ -16,7 +16,7 @@ from mgjax.flow_models.build import prepare_samples
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.tae.pipeline import load_codec
-from mgjax.text.prompts import EMBEDDINGS, prompt_of
+from mgjax.text.prompts import EMBEDDINGS, frame_rate_of, prompt_of
 from mgjax.video.shape import check_shape
 
 
@@ -52,6 +52,10 @@ class VideoPipeline(FlowPipeline):
     _, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
     return shape.frames, shape.height, shape.width
 
+  def frame_rates(self, prompts: Sequence[str], fps: float | None = None) -> list[float]:
+    """Returns the frames a second of each prompt's video; `fps` as in `stream`."""
+    return [frame_rate_of(prompt, fps, self.config.data.fps) for prompt in prompts]
+
   def generate(
     self, prompts: Sequence[str] | None = None, **options: Any
   ) -> UInt8[np.ndarray, 'b t h w 3']:
@@ -73,6 +77,7 @@ class VideoPipeline(FlowPipeline):
     seed: int = 0,
     first: int = 0,
     shape: tuple[int, int, int] | None = None,
+    fps: float | None = None,
     batch_size: int = 32,
     **conditions: Any,
   ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
@@ -87,18 +92,20 @@ class VideoPipeline(FlowPipeline):
       seed: of all noise.
       first: index of the first video among those of this seed.
       shape: frames, height, width; one frame makes images.
+      fps: frames a second; by default what a prompt begins with, 'FPS-24 a dog', or training's.
       batch_size: videos at a time; one program serves all of them.
       **conditions: beside the prompts; this model reads none.
 
     Raises:
-      ConfigError: the model cannot make videos of this shape, or does not read a condition.
+      ConfigError: the model cannot make videos of this shape, or does not read a condition; or fps
+        is out of its range, or another than a prompt's.
     """
     self._check_conditions(conditions)
     shape = shape or self.default_shape
     self.check(shape)
     prompts = prompts or ['']
-    rate = {'fps': self.config.data.fps} if shape[0] > 1 else {}
-    samples = [{'caption': prompt} | rate for prompt in prompts]
+    rates = [{'fps': rate} if shape[0] > 1 else {} for rate in self.frame_rates(prompts, fps)]
+    samples = [{'caption': prompt} | rate for prompt, rate in zip(prompts, rates, strict=True)]
     embeddings = self._embed([prompt_of(sample) for sample in samples])
     samples = [s | {EMBEDDINGS: found} for s, found in zip(samples, embeddings, strict=True)]
     batch_size = min(batch_size, len(prompts))

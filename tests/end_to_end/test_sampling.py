@@ -55,6 +55,29 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(tiny_runs, samp
   assert other['samples'][0]['pixels'] != record['samples'][0]['pixels']
 
 
+def test_the_frame_rate_asked_for_is_read_by_the_model_and_written_into_the_file(
+  tiny_runs, sampler, tmp_path
+):
+  out = tmp_path / 'fast.mp4'
+  changes = ['--guidance=text=3@0.2-0.8', '--schedule=linear', '--steps=2', '--mesh=context=8']
+  done = sample(tiny_runs / 'video', f'--prompt={PROMPT}', '--fps=24', f'--out={out}', *changes)
+  assert done.returncode == 0, done.stderr
+  record = json.loads(out.with_suffix('.json').read_text())
+  assert record['settings']['guidance'] == [['text', [3.0, [0.2, 0.8]]]]
+  assert record['settings']['schedule'] == {'name': 'linear'} and record['samples'][0]['fps'] == 24
+  assert probe(out).fps == 24
+  # A typed rate is the same rate; another one is another prompt.
+  asked, typed, usual = (
+    sampler.generate([prompt], fps=fps)
+    for prompt, fps in ((PROMPT, 24), (f'FPS-24 {PROMPT}', None), (PROMPT, None))
+  )
+  np.testing.assert_array_equal(typed, asked)
+  assert (usual != asked).any()
+  write_samples(sampler, [f'FPS-24 {PROMPT}', PROMPT], tmp_path / 'two', shape=VIDEO)
+  rates = [probe(path).fps for path in sorted((tmp_path / 'two').glob('*.mp4'))]
+  assert rates == [24, sampler.config.data.fps]
+
+
 def test_a_file_of_prompts_gives_a_directory(sampler, tmp_path):
   file = tmp_path / 'prompts.txt'
   file.write_bytes(('\ufeff' + '\r\n\n'.join(WEIRD)).encode())
