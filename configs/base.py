@@ -134,6 +134,7 @@ def masked_audio() -> tuple[ConfigDict, ConfigDict]:
   }
   masking = {
     'full_mask_probability': 0.5,
+    # The rest is masked in one piece: of which frames a mask is, is not in public sources.
     'min_masked_fraction': 0.75,
     'extension_probability': 0.5,  # not in public sources
   }
