@@ -45,11 +45,14 @@ def main(_) -> None:
   topology = command_line.required(_TOPOLOGY, 'v5p:8x8x8')
   if _ESTIMATE.value + _COMPILE.value + _SEARCH.value > 1:
     raise ConfigError('--estimate, --compile and --search exclude each other; give one of them')
+  mesh = read_sizes(_MESH.value)
+  if -1 in mesh.values():
+    raise ConfigError(f'--mesh={_MESH.value}: a plan needs every size, as in fsdp=32,context=16')
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
   answer = mgjax.plan(
     config,
     topology,
-    mesh=read_sizes(_MESH.value) or None,
+    mesh=mesh or None,
     bucket=_BUCKET.value,
     rows=_ROWS.value,
     remat=_REMAT.value,

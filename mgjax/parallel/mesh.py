@@ -64,7 +64,7 @@ def read_sizes(text: str) -> dict[str, int]:
   Raises:
     ConfigError: it is not of this form.
   """
-  found = re.findall(r'(\w+)=(-?\d+)(?:,|$)', text.replace(' ', ''))
+  found = re.findall(r'(\w+)=(-1|[1-9]\d*)(?:,|$)', text.replace(' ', ''))
   if text.replace(' ', '') != ','.join(map('='.join, found)) or len(dict(found)) < len(found):
     raise ConfigError(f'the mesh {text!r}: expected sizes of axes, as in fsdp=32,context=16')
   return {axis: int(size) for axis, size in found}

@@ -41,6 +41,7 @@ def test_mesh_has_all_devices_and_all_axes(sizes, shape):
     ({'data': 4}, r'uses 4 of 8 device\(s\)'),
     ('context', r"the mesh 'context': expected sizes of axes, as in fsdp=32,context=16"),
     ('context=4,context=2', r"the mesh 'context=4,context=2': expected sizes of axes"),
+    ('context=0', r"the mesh 'context=0': expected sizes of axes"),
     ('context=1e3', r"the mesh 'context=1e3': expected sizes of axes"),
   ],
 )
