@@ -119,7 +119,7 @@ def sampling() -> ConfigDict:
       # Accounts of the report disagree on the steps it emulates; 250 is quoted as well.
       'schedule': {'name': 'linear_quadratic', 'emulated': 1000},
       'steps': 50,
-      'guidance': {'text': 7.5},
+      'guidance': (('text', 7.5),),  # in the order in which it is nested
     }
   )
 
@@ -134,6 +134,7 @@ def masked_audio() -> tuple[ConfigDict, ConfigDict]:
   }
   masking = {
     'full_mask_probability': 0.5,
+    # The rest is masked in one piece: of which frames a mask is, is not in public sources.
     'min_masked_fraction': 0.75,
     'extension_probability': 0.5,  # not in public sources
   }
@@ -147,7 +148,7 @@ def sound_sampling() -> ConfigDict:
       'solver': 'midpoint',
       'schedule': {'name': 'linear'},
       'steps': 64,
-      'guidance': {'text': 3.0, 'video': 3.0},
+      'guidance': (('text', 3.0), ('video', 3.0)),
     }
   )
 

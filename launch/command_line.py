@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -18,6 +19,7 @@ from mgjax.core.config import did_you_mean, flatten
 from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
 
+_ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<high>[^-]+))?')
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -215,3 +217,31 @@ def size(values: Sequence[str]) -> tuple[int, int]:
   except ValueError:
     raise ConfigError(f'--size={",".join(values)}: expected height,width, as in 256,256') from None
   return height, width
+
+
+def guidance(text: str | None) -> Any:
+  """Reads '3', a scale for every condition, or 'text=3,source=1.5', scales by name in their order.
+
+  An interval of flow time may follow a scale, as in '3@0.2-0.8' or 'text=3@0.2-0.8'.
+
+  Returns:
+    What `mgjax.load` takes as `guidance`; None for None.
+  """
+  if text is None:
+    return None
+  entries = [_ENTRY.fullmatch(entry.strip()) for entry in text.split(',')]
+  try:
+    scales = {entry['name']: _scale(entry) for entry in entries}
+  except (TypeError, ValueError):  # another form, or no number
+    scales = {}
+  if len(scales) < len(entries) or (len(scales) > 1 and None in scales):
+    raise ConfigError(
+      f'--guidance={text}: expected a scale, as in 3, or scales of conditions by name, each once, '
+      'as in text=3,source=1.5; an interval of flow time may follow a scale, as in text=3@0.2-0.8'
+    )
+  return scales.get(None, scales)
+
+
+def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:
+  scale = float(entry['scale'])
+  return scale if entry['low'] is None else (scale, (float(entry['low']), float(entry['high'])))

@@ -51,8 +51,11 @@ _OPTIONS = (
   flags.DEFINE_integer(
     'steps', None, 'Models of video and sound: sampling steps; the run decides.'
   ),
-  flags.DEFINE_float(
-    'guidance', None, 'Guidance scale of the text, of a model of sound of text and pictures.'
+  flags.DEFINE_string(
+    'guidance', None, 'Scale of every condition, or by name in order: source=1.5,text=7@0.2-0.8.'
+  ),
+  flags.DEFINE_string(
+    'mesh', None, 'Models of video and sound: over devices, as context=8; one device if not given.'
   ),
   flags.DEFINE_string(
     'clips', '', "Autoencoder: a folder or manifest; the run's validation data if not given."
@@ -73,7 +76,7 @@ _OPTIONS = (
   ),
   flags.DEFINE_string('scorer', '', 'Model of sound: a command that judges its sounds as well.'),
 )
-_READ = {'size': command_line.size, 'scorer': shlex.split}
+_READ = {'size': command_line.size, 'scorer': shlex.split, 'guidance': command_line.guidance}
 
 
 def main(_) -> None:

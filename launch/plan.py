@@ -21,7 +21,7 @@ from . import command_line
 
 _CONFIG = command_line.define_config()
 _TOPOLOGY = flags.DEFINE_string('topology', '', 'Chips, as v5p:8x8x8 or h100:8x64.')
-_MESH = flags.DEFINE_list('mesh', [], 'Mesh, as fsdp=32,context=16; by default the best.')
+_MESH = flags.DEFINE_string('mesh', '', 'Mesh, as fsdp=32,context=16; by default the best.')
 _BUCKET = flags.DEFINE_string('bucket', '', 'Bucket of the samples; by default the longest.')
 _ROWS = flags.DEFINE_integer('rows', 0, 'Samples a step; 0 is one a group of chips.', lower_bound=0)
 _REMAT = flags.DEFINE_string('remat', '', 'Policy; by default the fastest that fits.')
@@ -37,6 +37,7 @@ def main(_) -> None:
   import jax
 
   import mgjax
+  from mgjax.parallel.mesh import read_sizes
 
   config = command_line.required(_CONFIG, 'configs/video/t2iv_768.py:30b')
   if command_line.print_config(config):
@@ -44,11 +45,14 @@ def main(_) -> None:
   topology = command_line.required(_TOPOLOGY, 'v5p:8x8x8')
   if _ESTIMATE.value + _COMPILE.value + _SEARCH.value > 1:
     raise ConfigError('--estimate, --compile and --search exclude each other; give one of them')
+  mesh = read_sizes(_MESH.value)
+  if -1 in mesh.values():
+    raise ConfigError(f'--mesh={_MESH.value}: a plan needs every size, as in fsdp=32,context=16')
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
   answer = mgjax.plan(
     config,
     topology,
-    mesh=_mesh(_MESH.value),
+    mesh=mesh or None,
     bucket=_BUCKET.value,
     rows=_ROWS.value,
     remat=_REMAT.value,
@@ -58,16 +62,6 @@ def main(_) -> None:
   print(json.dumps(answer.numbers, indent=2) if _JSON.value else answer.text)
   if _OUT.value:
     write_json(_OUT.value, answer.numbers)
-
-
-def _mesh(entries: list[str]) -> dict[str, int] | None:
-  sizes = {}
-  for entry in entries:
-    axis, _, size = entry.partition('=')
-    if not size.isdigit() or int(size) < 1:
-      raise ConfigError(f'--mesh={",".join(entries)}: expected sizes as in fsdp=32,context=16')
-    sizes[axis.strip()] = int(size)
-  return sizes or None
 
 
 if __name__ == '__main__':

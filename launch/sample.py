@@ -2,6 +2,7 @@
 
 python -m launch.sample --workdir=runs/video --prompt='the green digit 3 moves left' --out=out.mp4
 python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --seed=7 --out=videos/
+python -m launch.sample --workdir=runs/video --prompt='a dog' --fps=24 --guidance=text=6@0.1-0.9
 A model that reads more than text takes --condition=first_frame=picture.png, once for each, or lines
 of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}.
 Writes mp4s (png for images), a contact sheet and a json with everything needed to make them again.
@@ -27,11 +28,15 @@ _OUT = flags.DEFINE_string(
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 _SAMPLES = flags.DEFINE_integer('samples', 1, 'Videos a prompt.', lower_bound=1)
 _STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
-_GUIDANCE = flags.DEFINE_float('guidance', None, 'Guidance scale of the text.')
+_GUIDANCE = flags.DEFINE_string(
+  'guidance', None, 'Scale of every condition, or by name in order: source=1.5,text=7@0.2-0.8.'
+)
 _SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')
 _SCHEDULE = flags.DEFINE_string('schedule', None, 'linear or linear_quadratic.')
 _FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.', lower_bound=1)
+_FPS = flags.DEFINE_float('fps', None, "Frames a second; as the prompt begins, or training's.")
 _SIZE = flags.DEFINE_list('size', None, 'Height,width in pixels.')
+_MESH = flags.DEFINE_string('mesh', None, 'Over devices, as context=8; one device if not given.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
 
@@ -46,11 +51,11 @@ def main(_) -> None:
     prompts, conditions = read_requests(_PROMPTS.value)
   else:
     prompts, conditions = read_prompts(_PROMPT.value, None), {}
-  guidance = None if _GUIDANCE.value is None else {'text': _GUIDANCE.value}
   sampler = VideoPipeline(
     workdir,
+    mesh=_MESH.value,
     steps=_STEPS.value,
-    guidance=guidance,
+    guidance=command_line.guidance(_GUIDANCE.value),
     solver=_SOLVER.value,
     schedule=None if _SCHEDULE.value is None else {'name': _SCHEDULE.value},
   )
@@ -63,7 +68,13 @@ def main(_) -> None:
   conditions |= command_line.conditions(_CONDITION.value)
   out = _OUT.value or ('samples' if len(prompts) > 1 else f'out.{"mp4" if shape[0] > 1 else "png"}')
   for path in sampler.save(
-    prompts, out, seed=_SEED.value, shape=shape, batch_size=_BATCH_SIZE.value, **conditions
+    prompts,
+    out,
+    seed=_SEED.value,
+    shape=shape,
+    fps=_FPS.value,
+    batch_size=_BATCH_SIZE.value,
+    **conditions,
   ):
     print(path)
 

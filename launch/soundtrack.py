@@ -48,8 +48,11 @@ _CONDITION = flags.DEFINE_multi_string(
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 _STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
-_GUIDANCE = flags.DEFINE_float('guidance', None, 'Guidance scale of text and pictures together.')
+_GUIDANCE = flags.DEFINE_string(
+  'guidance', None, 'Scale of every condition, or by name in order: video=2,text=3@0.2-0.8.'
+)
 _SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')
+_MESH = flags.DEFINE_string('mesh', None, 'Over devices, as context=8; one device if not given.')
 _ROWS = flags.DEFINE_integer('rows', 8, 'Windows in a call of the model.', lower_bound=1)
 _LOUDNESS = flags.DEFINE_float('loudness', -16.0, 'LUFS to bring the sound to; 0 leaves it.')
 _GAIN_LIMIT = flags.DEFINE_float(
@@ -68,8 +71,9 @@ def main(_) -> None:
   spans = None if _KNOWN.value is None else [_span(text) for text in _KNOWN.value]
   tracker = AudioPipeline(
     workdir,
+    mesh=_MESH.value,
     steps=_STEPS.value,
-    guidance=_GUIDANCE.value,
+    guidance=command_line.guidance(_GUIDANCE.value),
     solver=_SOLVER.value,
   )
   request = Request(

@@ -43,7 +43,9 @@ def model(size: str, latents: int) -> ConfigDict:
   return ConfigDict(
     {
       **SIZES[size],
-      'positions': (latents, 1, 1),  # a sound is a video of one pixel
+      # A sound is a video of one pixel. That positions are learned, as the video model's, is not in
+      # public sources.
+      'positions': (latents, 1, 1),
       'patch': (1, 1, 1),
       'feed_forward': 'gelu',
       'epsilon': 1e-5,  # not in public sources

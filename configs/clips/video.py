@@ -21,7 +21,7 @@ def get_config(path: str = '') -> ConfigDict:
   )
   config.model.positions = (4, 8, 8)
   config.model.conditionings.text.length = 64
-  config.sample.guidance.text = 3.0
+  config.sample.guidance = (('text', 3.0),)
   config.train.steps = 1500
   config.train.evaluate_every = 500
   config.train.save_every = 500

@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
       'depth': 4,
       'heads': 4,
       'mlp_dim': 512,
-      'positions': (round(SECONDS * 25), 1, 1),
+      'positions': (round(SECONDS * 25), 1, 1),  # learned: not in public sources
       'patch': (1, 1, 1),
       'feed_forward': 'gelu',
       'epsilon': 1e-5,

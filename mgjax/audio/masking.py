@@ -20,8 +20,10 @@ def make_masked_objective(
 
   With `full_mask_probability` a row's context is empty, which trains generation. Otherwise a share
   of its frames drawn from U[`min_masked_fraction`, 1] is masked in one piece, and the rest is the
-  context: what comes before the piece (extension), or before and after it (infilling). The loss is
-  over all frames; over which ones the report takes it is not in public sources.
+  context: what comes before the piece (extension), or before and after it (infilling). That it is
+  one piece, and the uniform draw, are ours: which frames the report masks, beside their share, is
+  not in public sources. The loss is over all frames; over which ones the report takes it is not
+  there either.
 
   Args:
     objective: the flow matching loss, from `flow.objective.make_objective`.

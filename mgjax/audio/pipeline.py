@@ -38,7 +38,7 @@ class AudioPipeline(FlowPipeline):
     self,
     workdir: str | os.PathLike[str],
     *,
-    mesh: Mapping[str, int] | None = None,
+    mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
     """Reads the averaged weights.

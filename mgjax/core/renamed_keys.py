@@ -39,7 +39,7 @@ KINDS = {
 }
 
 
-def migrate(config: Mapping[str, Any], section: str = '') -> dict[str, Any]:
+def migrate(config: Mapping[str, Any], section: str = '') -> Any:
   """Returns a saved configuration with the names of today.
 
   Args:
@@ -52,6 +52,8 @@ def migrate(config: Mapping[str, Any], section: str = '') -> dict[str, Any]:
   renamed = RENAMED.get(section, {})
   if section == 'conditionings':
     return {name: _conditioning(fields) for name, fields in config.items()}
+  if section == 'guidance':  # a mapping, which was nested in alphabetical order; a 0 comes last
+    return tuple(sorted(config.items(), key=lambda pair: (pair[1] == 0, pair[0])))
   return {
     renamed.get(key, key): migrate(value, key) if isinstance(value, Mapping) else value
     for key, value in config.items()

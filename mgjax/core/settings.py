@@ -194,13 +194,14 @@ def _is_of(kind: type, value: Any) -> bool:
 def _checked_union(hints: Sequence[Any], value: Any, name: str) -> Any:
   if value is None and type(None) in hints:
     return None
-  errors = []
+  errors, several = [], isinstance(value, list | tuple)
   for hint in hints:
     try:
       if hint is not type(None):
         return checked(hint, value, name)
     except ConfigError as error:
-      errors.append(error)
+      # What is wrong with several values is said by the hint that asks for several.
+      errors.insert(0 if several and typing.get_origin(hint) is tuple else len(errors), error)
   raise errors[0]
 
 

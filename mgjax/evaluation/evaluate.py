@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgjax.audio.codec.losses import SPECTRAL_FLOOR
@@ -60,7 +60,8 @@ def evaluate_video(
   samples: int = 216,
   seed: int = 0,
   steps: int | None = None,
-  guidance: float | None = None,
+  guidance: Any = None,
+  mesh: Mapping[str, int] | str | None = None,
 ) -> Findings:
   """Samples captions of the small world that training never showed, and judges the videos.
 
@@ -71,9 +72,10 @@ def evaluate_video(
     samples: videos, at least one a caption; of signs, of either kind of numbers.
     seed: of the noise.
     steps: of sampling; the run decides by default.
-    guidance: scale of all text; the run decides by default.
+    guidance: changes of it, see `SampleSettings.changed`; the run decides by default.
+    mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
   """
-  pipeline = VideoPipeline(workdir, steps=steps, guidance=guidance)
+  pipeline = VideoPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   if pipeline.config.data.kind == 'signs':
     found, made = judge_signs(pipeline, samples=samples, seed=seed)
     sheet = write_sheet(workdir / 'evaluation', made)
@@ -154,7 +156,8 @@ def evaluate_audio(
   samples: int = 64,
   seed: int = 0,
   steps: int | None = None,
-  guidance: float | None = None,
+  guidance: Any = None,
+  mesh: Mapping[str, int] | str | None = None,
   scorer: Sequence[str] = (),
   long: int = 0,
 ) -> Findings:
@@ -165,11 +168,12 @@ def evaluate_audio(
     samples: clips.
     seed: of the noise.
     steps: of sampling; the run decides by default.
-    guidance: scale of text and pictures; the run decides by default.
+    guidance: changes of it, see `SampleSettings.changed`; the run decides by default.
+    mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
     scorer: a command that judges the sounds as well, see `mgjax.evaluation.scorers`.
     long: instead, makes clips so many times as long as in training in every way, and compares them.
   """
-  pipeline = AudioPipeline(workdir, steps=steps, guidance=guidance)
+  pipeline = AudioPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
   if long:
     compared = compare_ways(pipeline, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)

@@ -2,51 +2,105 @@
 tests/flow/test_guidance.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Finite, Fraction
 from mgjax.core.typing import Array, Batch, Float, Predict
 from mgjax.flow.solvers import Velocity
 
 MakeVelocity = Callable[[Batch], Velocity]
+# A number; or (s, (low, high)): s at flow times in [low, high), 1 outside.
+Scale = Finite | tuple[Finite, tuple[Fraction, Fraction]]
+Guidance = tuple[tuple[str, Scale], ...]
 
 
-def make_guided(
-  predict: Predict, batch: Batch, scales: Mapping[str, float] | Iterable[tuple[str, float]]
-) -> Velocity:
+def make_guided(predict: Predict, batch: Batch, guidance: Guidance) -> Velocity:
   """Makes the guided `velocity(x, time)` of a model under the conditions of a batch.
 
   With one condition of scale s, `v = v(0) + s (v(c) - v(0))`, where 0 is the dropped condition
-  (the paper's scale is 7.5 for video, 3 for sound). With several, in the order of `scales`, nested
-  as InstructPix2Pix and Emu Edit do:
-  `v = v(0, 0) + s_1 (v(c_1, 0) - v(0, 0)) + s_2 (v(c_1, c_2) - v(c_1, 0))`.
+  (the paper's scale is 7.5 for video, 3 for sound). With several, in the order of `guidance`,
+  `v = v(0, 0) + s_1 (v(c_1, 0) - v(0, 0)) + s_2 (v(c_1, c_2) - v(c_1, 0))`,
+  as InstructPix2Pix and Emu Edit do with the source first, then the text. A scale may hold in an
+  interval of flow time alone and be 1 outside (Kynkäänniemi et al. 2024).
 
   The terms are rows of one call of `predict`, b rows each, and a term without weight is not
-  computed: a scale of 1 (or no scales) costs the conditional pass alone, a scale of 0 the
-  unconditional one, and equal neighbours are dropped together. Conditionings of the batch that
-  `scales` does not name are never dropped, and are absent from the `drop` that `predict` sees.
+  computed: a scale of 1 (or no guidance) costs the conditional pass alone, a scale of 0 the
+  unconditional one, and equal neighbours are dropped together. Outside of all intervals only what
+  a scale of 1 costs is computed. Conditionings of the batch that `guidance` does not name are never
+  dropped, and are absent from the `drop` that `predict` sees.
 
   Args:
     predict: `predict(x, time, batch, drop)`, a model with its parameters bound.
     batch: name -> array with the batch axis (b) first.
-    scales: conditioning name -> scale, or pairs of them where the order matters (an
-      `ml_collections.ConfigDict` iterates in alphabetical order).
+    guidance: pairs of a conditioning's name and its scale, from the outermost to the innermost.
+
+  Raises:
+    ConfigError: as `check_guidance`.
   """
-  scales = {name: float(scale) for name, scale in dict(scales).items()}
+  check_guidance(guidance)
+  velocity = _make_nested(predict, batch, guidance)
+  intervals = [scale[1] for _, scale in guidance if isinstance(scale, tuple)]
+  if not intervals:
+    return velocity
+  ones = tuple((name, 1.0 if isinstance(scale, tuple) else scale) for name, scale in guidance)
+  plain = _make_nested(predict, batch, ones)
+
+  def either(x: Float[Array, 'b *axes'], time: Float[Array, ' b']) -> Float[Array, 'b *axes']:
+    inside = jnp.stack([(low <= time) & (time < high) for low, high in intervals])
+    branches = [lambda x, time, v=v: v(x, time).astype(x.dtype) for v in (velocity, plain)]
+    return jax.lax.cond(jnp.any(inside), *branches, x, time)
+
+  return either
+
+
+def check_guidance(guidance: Guidance) -> None:
+  """Checks that scales can be nested in their order.
+
+  A scale of 0 drops its condition from every term only if all that follow are 0 too: the terms of
+  those are differences of velocities that see it.
+
+  Raises:
+    ConfigError: a condition is named twice, an interval is empty, or a 0 stands before another
+      scale.
+  """
+  names = [name for name, _ in guidance]
+  for name, scale in guidance:
+    if names.count(name) > 1:
+      raise ConfigError(f'guidance names {name!r} twice; give every condition one scale')
+    if isinstance(scale, tuple) and not scale[1][0] < scale[1][1]:
+      low, high = scale[1]
+      raise ConfigError(
+        f'guidance of {name!r} holds from {low:g} to {high:g}, at no time; expected an interval of '
+        'flow time that begins before it ends, as in (0.2, 0.8)'
+      )
+  for scales in _scales_over_time(guidance):
+    for (name, scale), (other, after) in itertools.pairwise(zip(names, scales, strict=True)):
+      if scale == 0 and after != 0:
+        raise ConfigError(
+          f'guidance of {name!r} is 0, but {other!r} after it has {after:g}, and what it adds is '
+          f'measured with {name!r} in sight: put {name!r} last to drop it, or give it 1 to see it '
+          'without guidance'
+        )
+
+
+def _make_nested(predict: Predict, batch: Batch, guidance: Guidance) -> Velocity:
   # Pass k sees the first k conditions. Its weight in v is s_k - s_{k+1}, with s_0 = 1 and nothing
   # after the last; over the passes that are left, v telescopes with the same scales.
-  bounded = (1.0, *scales.values(), 0.0)
-  passes = [k for k in range(len(scales) + 1) if bounded[k] != bounded[k + 1]]
+  bounded = [(1.0, *scales, 0.0) for scales in _scales_over_time(guidance)]
+  passes = [k for k in range(len(guidance) + 1) if any(s[k] != s[k + 1] for s in bounded)]
   stacked = jax.tree.map(lambda array: _repeat(array, len(passes)), batch)
 
   def velocity(x: Float[Array, 'b *axes'], time: Float[Array, ' b']) -> Float[Array, 'b *axes']:
     count = x.shape[0]
     drop = {
       name: jnp.tile(jnp.array([place >= k for k in passes]), count)
-      for place, name in enumerate(scales)
+      for place, (name, _) in enumerate(guidance)
     }
     terms = predict(_repeat(x, len(passes)), _repeat(time, len(passes)), stacked, drop)
     if len(passes) == 1:
@@ -56,10 +110,33 @@ def make_guided(
     terms = terms.astype(jnp.promote_types(terms.dtype, jnp.float32))
     result = terms[:, 0]
     for place in range(1, len(passes)):
-      result += bounded[passes[place]] * (terms[:, place] - terms[:, place - 1])
+      scale = _scale_of_rows(guidance[passes[place] - 1][1], time, x.ndim)
+      result += scale * (terms[:, place] - terms[:, place - 1])
     return result
 
   return velocity
+
+
+def _scales_over_time(guidance: Guidance) -> list[list[float]]:
+  """Returns the scales wherever one of them may change: at 0 and at the ends of intervals."""
+  scales = [scale for _, scale in guidance]
+  edges = {0.0, *(edge for scale in scales if isinstance(scale, tuple) for edge in scale[1])}
+  return [[_scale_at(scale, time) for scale in scales] for time in sorted(edges)]
+
+
+def _scale_at(scale: Scale, time: float) -> float:
+  if not isinstance(scale, tuple):
+    return float(scale)
+  value, (low, high) = scale
+  return float(value) if low <= time < high else 1.0
+
+
+def _scale_of_rows(scale: Scale, time: Float[Array, ' b'], ndim: int) -> float | Array:
+  if not isinstance(scale, tuple):
+    return float(scale)
+  value, (low, high) = scale
+  rows = jnp.where((low <= time) & (time < high), value, 1.0)
+  return rows.reshape(-1, *[1] * (ndim - 1))
 
 
 def _repeat(array: Array | np.ndarray, times: int) -> Array | np.ndarray:

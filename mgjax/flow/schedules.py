@@ -3,13 +3,13 @@
 A schedule of S steps is a float64 numpy array of S + 1 times from 0 (noise) to 1 (data).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Positive, unpack
+from mgjax.core.settings import Count, Positive, annotations, unpack
 
 
 def linear(steps: int) -> np.ndarray:
@@ -66,6 +66,16 @@ SCHEDULES: dict[str, Callable[..., np.ndarray]] = {
   'linear': linear,
   'linear_quadratic': linear_quadratic,
 }
+
+
+def changed_schedule(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields of a schedule, `name` and options, with changes.
+
+  Of the old options those stay that the schedule still takes.
+  """
+  fields = {**old, **changes}
+  taken = {'name', 'shift_factor', *annotations(SCHEDULES.get(fields['name'], linear)), *changes}
+  return {key: value for key, value in fields.items() if key in taken}
 
 
 def make_time_grid(

@@ -69,7 +69,7 @@ def make_sampler_of(
     ConfigError: guidance of a condition that the model does not have.
   """
   guidance, schedule = settings.guidance, settings.schedule
-  unknown = sorted(set(guidance) - {each.name for each in model.conditionings})
+  unknown = sorted({name for name, _ in guidance} - {each.name for each in model.conditionings})
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
   times = make_time_grid(steps=settings.steps, **schedule)

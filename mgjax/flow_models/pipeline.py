@@ -40,7 +40,7 @@ class FlowPipeline:
     component: str,
     noun: str,
     load: Callable[[str | os.PathLike[str]], Any],
-    mesh: Mapping[str, int] | None,
+    mesh: Mapping[str, int] | str | None,
     changes: Mapping[str, Any],
   ):
     """Reads the averaged weights and the autoencoder.
@@ -51,8 +51,7 @@ class FlowPipeline:
       noun: for messages, as in 'a video model'.
       load: reads the autoencoder from its work directory.
       mesh: sizes of the mesh axes over which the weights are spread; None for one device.
-      changes: of `config.sample`; None keeps the run's, a number for guidance is the scale of
-        every condition that the run guides.
+      changes: of `config.sample`, as `SampleSettings.changed` takes them.
 
     Raises:
       ConfigError: the directory does not hold a model of this component.
@@ -103,7 +102,7 @@ class FlowPipeline:
     prompts: Sequence[str],
     conditions: Mapping[str, Any],
     fields: Fields,
-    fps: float | None = None,
+    rates: Sequence[float] | None = None,
   ) -> list[dict[str, Any]]:
     """Returns one sample a prompt, with its embeddings and, unread, its conditions.
 
@@ -111,8 +110,9 @@ class FlowPipeline:
       ConfigError: a condition that the model does not read, or not one for every prompt.
       DataError: a file is not there.
     """
-    rate = {} if fps is None else {'fps': fps}
-    samples = [{'caption': prompt} | rate for prompt in prompts]
+    samples: list[dict[str, Any]] = [{'caption': prompt} for prompt in prompts]
+    if rates is not None:
+      samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
     embeddings = self._embed([prompt_of(sample) for sample in samples])
     given = spread_conditions(conditions, fields, len(samples))
     return [

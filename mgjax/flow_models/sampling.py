@@ -1,7 +1,7 @@
 """Samples latents: guidance and ODE solver in one compiled program (Movie Gen §3.4.2)."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.typing import Array, Batch, Float, Tree
-from mgjax.flow.guidance import MakeVelocity, make_guided
+from mgjax.flow.guidance import Guidance, MakeVelocity, make_guided
 from mgjax.flow.sample import sample
 from mgjax.flow.solvers import Velocity
 
@@ -28,7 +28,7 @@ def make_generate(
   *,
   times: np.ndarray,
   solver: str,
-  guidance: Mapping[str, float],
+  guidance: Guidance,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
 ) -> Callable[[Tree, Batch, Float[Array, 'b t h w c']], Float[Array, 'b t h w c']]:
   """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
@@ -37,7 +37,7 @@ def make_generate(
     model: a `FlowModel`.
     times: the schedule, from `flow.schedules.make_time_grid`.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
-    guidance: conditioning name -> scale; the report's scale for text is 7.5.
+    guidance: pairs of a conditioning's name and scale; the report's scale for text is 7.5.
     widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
       multi-diffusion.
   """

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from mgjax.core.settings import Finite, Fraction, Range, check
+from mgjax.core.settings import Fraction, Range, check, checked
+from mgjax.flow.guidance import Guidance, check_guidance
+from mgjax.flow.schedules import changed_schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,26 +35,49 @@ class SampleSettings:
   """`config.sample`: all that a sample depends on beside weights, conditions, noise and size.
 
   Attributes:
-    guidance: conditioning name -> scale.
+    guidance: pairs of a conditioning's name and its scale, from the outermost to the innermost
+      (`flow.guidance.make_guided`): a number, or (number, (low, high)), an interval of flow time.
     schedule: `name` of a schedule (`flow.schedules.SCHEDULES`) and its options.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
     steps: of the solver.
 
   Raises:
-    ConfigError: there are no steps.
+    ConfigError: there are no steps, or scales of guidance do not go together.
   """
 
-  guidance: Mapping[str, Finite]
+  guidance: Guidance
   schedule: Mapping[str, Any]
   solver: str
   steps: Annotated[int, Range(least=1, most=100_000)]
 
   def __post_init__(self):
     check(self)
+    check_guidance(self.guidance)
 
   def changed(self, changes: Mapping[str, Any]) -> 'SampleSettings':
-    """Returns them with changes: None keeps a value, a number for `guidance` scales all of it."""
+    """Returns them with changes; None keeps a value.
+
+    For `guidance`, pairs replace all of it, one scale becomes that of every condition, and a
+    mapping, name -> scale, changes the conditions that it names: they stand in its order in the
+    places that they had, new ones come last. A mapping for `schedule` changes the fields that it
+    names; options that a new schedule does not take are left out.
+
+    Raises:
+      ConfigError: a value is out of its range, or they do not go together.
+    """
     given = {key: value for key, value in changes.items() if value is not None}
-    if isinstance(scale := given.get('guidance'), int | float):
-      given['guidance'] = dict.fromkeys(self.guidance, scale)
+    if 'guidance' in given:
+      given['guidance'] = _changed_guidance(self.guidance, given['guidance'])
+    if 'schedule' in given:
+      given['schedule'] = changed_schedule(self.schedule, given['schedule'])
     return dataclasses.replace(self, **given)
+
+
+def _changed_guidance(old: Guidance, change: Any) -> Guidance:
+  if isinstance(change, Mapping):
+    named = list(change.items())
+    kept = [named.pop(0) if name in change else (name, scale) for name, scale in old]
+    change = [*kept, *named]
+  elif isinstance(change, int | float) or (change and isinstance(change[0], int | float)):
+    change = [(name, change) for name, _ in old]
+  return checked(Guidance, change, 'guidance')

@@ -1,6 +1,7 @@
 """Makes the device mesh; the only place that does."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ Size = Annotated[int, Range(least=-1)]
 
 
 def make_mesh(
-  sizes: Mapping[str, Any] | None = None,
+  sizes: Mapping[str, Any] | str | None = None,
   rules: str = 'fsdp_tp_cp',
   *,
   devices: Sequence[Any] | None = None,
@@ -27,8 +28,9 @@ def make_mesh(
   """Makes the mesh over devices, by default over all there are.
 
   Args:
-    sizes: axis name -> size; an axis that is missing has size 1, and at most one may be -1, which
-      takes what is left. By default all devices are on `data`.
+    sizes: axis name -> size, or the same as text, 'fsdp=2,context=4'; an axis that is missing has
+      size 1, and at most one may be -1, which takes what is left. By default all devices are on
+      `data`.
     rules: a preset of `parallel/rules.py`, which names the axes that may be larger than 1.
     devices: of a topology that is only compiled for.
     torus: the shape of the interconnect of those devices; every mesh axis is then a product of
@@ -39,6 +41,7 @@ def make_mesh(
       that the preset does not use, or one that is no product of torus axes.
   """
   devices = jax.devices() if devices is None else list(devices)
+  sizes = read_sizes(sizes) if isinstance(sizes, str) else sizes
   shape = _shape(sizes, rules, len(devices))
   # Auto, not the default Explicit: Linen's constraints and partial shardings need it.
   types = (AxisType.Auto,) * len(AXES)
@@ -53,6 +56,18 @@ def make_mesh(
   else:
     placed = mesh_utils.create_device_mesh(shape, devices)
   return Mesh(np.asarray(placed), AXES, axis_types=types)
+
+
+def read_sizes(text: str) -> dict[str, int]:
+  """Reads the sizes of mesh axes from text, as 'fsdp=32,context=16'.
+
+  Raises:
+    ConfigError: it is not of this form.
+  """
+  found = re.findall(r'(\w+)=(-1|[1-9]\d*)(?:,|$)', text.replace(' ', ''))
+  if text.replace(' ', '') != ','.join(map('='.join, found)) or len(dict(found)) < len(found):
+    raise ConfigError(f'the mesh {text!r}: expected sizes of axes, as in fsdp=32,context=16')
+  return {axis: int(size) for axis, size in found}
 
 
 def _shape(sizes: Mapping[str, Any] | None, rules: str, devices: int) -> tuple[int, ...]:

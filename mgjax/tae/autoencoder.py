@@ -91,8 +91,9 @@ class Autoencoder(nn.Module):
   """A variational autoencoder of video that compresses time, height and width.
 
   The image encoder and decoder of Rombach et al. (2022) with a temporal layer after each spatial
-  one. Images are one-frame videos. T frames give ceil(T / c_t) latent frames; decoding gives
-  c_t ceil(T / c_t) frames, of which the first T are kept. Not causal.
+  one, but for the exceptions that `mgjax.tae.blocks` names. Images are one-frame videos. T frames
+  give ceil(T / c_t) latent frames; decoding gives c_t ceil(T / c_t) frames, of which the first T
+  are kept. Not causal.
 
   Attributes:
     latent_channels: C; 16 in the report.

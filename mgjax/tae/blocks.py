@@ -3,7 +3,10 @@
 Spatial parts are those of the image autoencoder of Rombach et al. (2022); temporal convolutions
 start as the identity and temporal attention starts at zero, so at initialisation every block acts
 on each frame as the image model does (Movie Gen §3.1.1). Kernel sizes, widths, blocks a level,
-groups and where attention sits are not in public sources; the defaults are Rombach et al.'s.
+groups and where attention sits are not in public sources; the defaults are Rombach et al.'s. Read
+to the letter, "after each" would also give a temporal layer to the 1 x 1 shortcuts of residual
+blocks, to the quant convolutions and to the decoder's last convolution. Ours have none
+(docs/decisions/0025-no-temporal-layer-after-these.md).
 """
 
 import flax.linen as nn

@@ -1,16 +1,22 @@
 """Cleans prompts and brings them into the form that training used."""
 
 import logging
+import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Range, checked
 
 _log = logging.getLogger(__name__)
 
 EMBEDDINGS = 'embeddings'  # field of a sample: encoder -> states (m e) of what it read
 LONGEST = 4096  # characters; far more than any encoder reads
+Rate = Annotated[
+  float, Range(least=1, most=240)
+]  # that may be asked for; the report's are 16 to 32
+_PREFIX = re.compile(r'FPS-(\d+(?:\.\d+)?)\s+(?=\S)', re.IGNORECASE)
 # Marks that change how text is shown (its order, its digits, its letters' forms) but not what it
 # says, and the byte order mark that editors put before a file.
 _UNSEEN = frozenset(
@@ -50,9 +56,31 @@ def clean_prompt(prompt: str) -> str:
 def with_frame_rate(prompt: str, fps: float | None) -> str:
   """Returns 'FPS-16 <prompt>', the report's control of the frame rate (Movie Gen §3.1.4).
 
-  Images have no frame rate and no prefix: `fps=None` returns the prompt as it is.
+  A prefix that the prompt has already is replaced. Images, `fps=None`, have none.
   """
-  return prompt if fps is None else f'FPS-{fps:g} {prompt}'
+  _, text = _split_frame_rate(prompt)
+  return text if fps is None else f'FPS-{fps:g} {text}'
+
+
+def frame_rate_of(prompt: str, fps: float | None, default: float) -> float:
+  """Returns the frames a second of a prompt's video: `fps`, else its prefix's, else `default`.
+
+  Raises:
+    ConfigError: the rate is out of its range, or `fps` and the prefix are two rates.
+  """
+  typed, _ = _split_frame_rate(prompt)
+  if None not in (typed, fps) and typed != fps:
+    raise ConfigError(
+      f'the prompt {prompt[:40]!r} asks for {typed:g} frames a second, fps for {fps:g}; leave one '
+      'of them out'
+    )
+  asked = typed if fps is None else fps
+  return default if asked is None else checked(Rate, asked, 'fps')
+
+
+def _split_frame_rate(prompt: str) -> tuple[float | None, str]:
+  found = _PREFIX.match(prompt)
+  return (float(found[1]), prompt[found.end() :]) if found else (None, prompt)
 
 
 def prompt_of(sample: Mapping[str, Any]) -> str:

@@ -64,6 +64,7 @@ def write_samples(
   *,
   seed: int = 0,
   shape: tuple[int, int, int] | None = None,
+  fps: float | None = None,
   batch_size: int = 16,
   **conditions: Any,
 ) -> list[pathlib.Path]:
@@ -82,20 +83,21 @@ def write_samples(
   """
   shape = shape or pipeline.default_shape
   pipeline.check(shape)
+  rates = pipeline.frame_rates(prompts, fps)
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
-  options = {'seed': seed, 'shape': shape, 'batch_size': batch_size}
+  options = {'seed': seed, 'shape': shape, 'fps': fps, 'batch_size': batch_size}
   videos = pipeline.stream(prompts, **options, **conditions)
   bar = tqdm.tqdm(videos, total=len(prompts), unit='video', disable=not sys.stderr.isatty())
   shown, digests = [], []
-  for path, video in zip(paths, bar, strict=True):
+  for path, rate, video in zip(paths, rates, bar, strict=True):
     if shape[0] > 1:
-      write_video(path, video, pipeline.config.data.fps)
+      write_video(path, video, rate)
     else:
       Image.fromarray(video[0]).save(path)
     shown += [video] if len(shown) < SHEET_ROWS else []
     digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
   contact_sheet(sheet, shown, list(prompts[:SHEET_ROWS]))
-  described = _describe(pipeline, prompts, paths, digests, seed, shape, batch_size)
+  described = _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
   write_json(record, described | {'conditions': describe_conditions(conditions)})
   return [*paths, sheet, record]
 
@@ -134,7 +136,7 @@ def _name_files(
   return paths, out / 'sheet.png', out / 'samples.json'
 
 
-def _describe(pipeline, prompts, paths, digests, seed, shape, batch_size) -> dict[str, Any]:
+def _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size) -> dict[str, Any]:
   return {
     'weights': pipeline.weights,
     'settings': pipeline.settings,
@@ -143,10 +145,11 @@ def _describe(pipeline, prompts, paths, digests, seed, shape, batch_size) -> dic
     'height': shape[1],
     'width': shape[2],
     'batch_size': batch_size,
-    'fps': pipeline.config.data.fps,
     'samples': [
-      {'index': index, 'prompt': prompt, 'file': path.name, 'pixels': digest}
-      for index, (prompt, path, digest) in enumerate(zip(prompts, paths, digests, strict=True))
+      {'index': index, 'prompt': prompt, 'fps': rate, 'file': path.name, 'pixels': digest}
+      for index, (prompt, rate, path, digest) in enumerate(
+        zip(prompts, rates, paths, digests, strict=True)
+      )
     ],
   }
 

@@ -16,6 +16,7 @@ from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.tae.pipeline import load_codec
+from mgjax.text.prompts import frame_rate_of
 from mgjax.video.shape import check_shape
 
 
@@ -26,15 +27,16 @@ class VideoPipeline(FlowPipeline):
     self,
     workdir: str | os.PathLike[str],
     *,
-    mesh: Mapping[str, int] | None = None,
+    mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
     """Reads the averaged weights.
 
     Args:
       workdir: of a run of the component 'video'.
-      mesh: sizes of the mesh axes; all devices then hold the weights in pieces and share the
-        tokens ('context') or the videos ('data') of a batch. By default one device does all.
+      mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in
+        pieces and share the tokens ('context') or the videos ('data') of a batch. By default one
+        device does all.
       **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
 
     Raises:
@@ -49,6 +51,10 @@ class VideoPipeline(FlowPipeline):
     config = self.config
     _, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
     return shape.frames, shape.height, shape.width
+
+  def frame_rates(self, prompts: Sequence[str], fps: float | None = None) -> list[float]:
+    """Returns the frames a second of each prompt's video; `fps` as in `stream`."""
+    return [frame_rate_of(prompt, fps, self.config.data.fps) for prompt in prompts]
 
   def generate(
     self, prompts: Sequence[str] | None = None, **options: Any
@@ -71,6 +77,7 @@ class VideoPipeline(FlowPipeline):
     seed: int = 0,
     first: int = 0,
     shape: tuple[int, int, int] | None = None,
+    fps: float | None = None,
     batch_size: int = 32,
     **conditions: Any,
   ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
@@ -85,13 +92,15 @@ class VideoPipeline(FlowPipeline):
       seed: of all noise.
       first: index of the first video among those of this seed.
       shape: frames, height, width; one frame makes images.
+      fps: frames a second; by default what a prompt begins with, 'FPS-24 a dog', or training's.
       batch_size: videos at a time; one program serves all of them.
       **conditions: beside the prompts, by the names of the fields that the model's conditionings
         read, such as `first_frame='picture.png'`: a file or an array for all videos, or a list of
         one each, None where there is none.
 
     Raises:
-      ConfigError: the model cannot make videos of this shape, or does not read a condition.
+      ConfigError: the model cannot make videos of this shape, or does not read a condition; or fps
+        is out of its range, or another than a prompt's.
       DataError: a file cannot be read.
     """
     shape = shape or self.default_shape
@@ -99,8 +108,8 @@ class VideoPipeline(FlowPipeline):
     prompts = prompts or ['']
     latent_shape = self._codec.latent_shape(shape)
     fields = condition_fields(self._model.conditionings, shape, latent_shape)
-    fps = self.config.data.fps if shape[0] > 1 else None
-    samples = self._samples(prompts, conditions, fields, fps)
+    rates = self.frame_rates(prompts, fps) if shape[0] > 1 else None
+    samples = self._samples(prompts, conditions, fields, rates)
     batch_size = min(batch_size, len(prompts))
     for begin in range(0, len(prompts), batch_size):
       chosen = samples[begin : begin + batch_size]

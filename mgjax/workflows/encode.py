@@ -29,7 +29,7 @@ from mgjax.runtime.metrics import Progress
 from mgjax.tae.latents import Sums
 from mgjax.text.embeddings import TextSettings, embed_prompts
 from mgjax.text.encoder import identity_of
-from mgjax.text.prompts import prompt_of, with_frame_rate
+from mgjax.text.prompts import frame_rate_of, prompt_of, with_frame_rate
 from mgjax.training.spec import EncodePlan
 from mgjax.workflows.row_encoder import (
   EncodeSettings,
@@ -160,8 +160,10 @@ def encode_prompts(
   process, processes = _stripe(process, processes)
   still = any(shape.get('frames') == 1 or 'seconds' in shape for shape in config.buckets.values())
   moving = any(shape.get('frames', 1) > 1 for shape in config.buckets.values())
-  rates = [None] * still + [config.data.fps] * moving
-  texts = [with_frame_rate(prompt, rate) for prompt in prompts for rate in rates]
+  fps, texts = config.data.fps, []
+  for prompt in prompts:
+    rates = [None] * still + [frame_rate_of(prompt, None, fps)] * moving
+    texts += [with_frame_rate(prompt, rate) for rate in rates]
   return embed_prompts(text, text.store(workdir), texts, process, processes)
 
 

@@ -50,7 +50,7 @@ def predict(x, time, batch, drop):
 
 
 def guided(batch):
-  return make_guided(predict, batch, {'text': 3.0})
+  return make_guided(predict, batch, (('text', 3.0),))
 
 
 def generate(batch, noise, make_velocity=guided, steps=4):

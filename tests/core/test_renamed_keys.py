@@ -27,6 +27,22 @@ def test_a_saved_configuration_has_the_keys_and_values_of_today(name, today):
   assert migrate(today.get_config().to_dict()) == today.get_config().to_dict()
 
 
+@pytest.mark.parametrize(
+  ('saved', 'today'),
+  [
+    ({'text': 7.5}, (('text', 7.5),)),
+    ({'video': 3.0, 'text': 2.0}, (('text', 2.0), ('video', 3.0))),
+    ({}, ()),
+    ({'source': 0.0, 'text': 3.0}, (('text', 3.0), ('source', 0.0))),  # so that it is dropped
+    ([['video', 3.0], ['text', 2.0]], [['video', 3.0], ['text', 2.0]]),
+  ],
+)
+def test_saved_guidance_is_nested_in_the_order_that_it_was_sampled_in(saved, today):
+  assert migrate({'sample': {'guidance': saved, 'steps': 3}})['sample'] == {
+    'guidance': today, 'steps': 3
+  }  # fmt: skip
+
+
 def test_a_work_directory_of_version_0_1_is_read(tmp_path):
   (tmp_path / 'config.json').write_text((HERE / 'video_config_0_1.json').read_text())
   config = read_config(tmp_path)

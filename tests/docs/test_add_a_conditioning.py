@@ -196,8 +196,8 @@ def sampler(first_frame):
 def test_a_run_that_knew_no_first_frames_goes_on_unchanged(first_frame, tiny_runs, tmp_path):
   config = tiny_copy(first_frame[0], {'train.steps': 1, 'optimizer.warmup': 0})
   train(config, tmp_path / 'begun', stop_at=0)
-  before = VideoPipeline(tiny_runs / 'video', steps=2, guidance={'text': 3.0})
-  after = VideoPipeline(tmp_path / 'begun', steps=2, guidance={'text': 3.0})
+  before = VideoPipeline(tiny_runs / 'video', steps=2, guidance=3.0)
+  after = VideoPipeline(tmp_path / 'begun', steps=2, guidance=3.0)
   given = np.full((16, 16, 3), 200, np.uint8)
   one, other = before.generate(['a'], seed=1), after.generate(['a'], seed=1, first_frame=given)
   np.testing.assert_array_equal(one, other)

@@ -92,6 +92,10 @@ CASES = {
   'sample from nothing': (
     ['sample', '--workdir={tmp}/empty', '--prompt=a'], 2, r'^sample\.py: .*is not a work directory',
   ),
+  'guidance that is no number': (
+    ['sample', '--workdir={tmp}/empty', '--prompt=a', '--guidance=text'], 2,
+    r'^sample\.py: --guidance=text: expected a scale, as in 3, or scales of conditions by name',
+  ),
   'stages out of order': (
     ['recipe', '--config=configs/digits/recipe.py', '--workdir={tmp}', '--config.order=("joint",)'],
     2, r"^recipe\.py: stage 'joint': start_from = 'images' does not come before it",

@@ -110,10 +110,12 @@ def test_the_binaries_encode_and_judge(tiny_runs, tmp_path):
     again = latents / path.relative_to(tiny_runs / 'latents')
     assert again.read_bytes() == path.read_bytes()
   workdir = shutil.copytree(tiny_runs / 'video', tmp_path / 'video')
-  output = run('evaluate', f'--workdir={workdir}', '--samples=27', '--guidance=1')
+  output = run(
+    'evaluate', f'--workdir={workdir}', '--samples=27', '--guidance=1', '--mesh=context=8'
+  )
   assert 'real clips (ceiling)' in output
   record = json.loads((workdir / 'evaluation.json').read_text())
-  assert record['settings']['guidance'] == {'text': 1.0} and 'alignment' in record
+  assert record['settings']['guidance'] == [['text', 1.0]] and 'alignment' in record
 
 
 def run(name, *arguments):

@@ -1,6 +1,7 @@
 """Prompts in, files out: what is written, that it can be made again, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -52,6 +53,29 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(tiny_runs, samp
   assert again['samples'][0]['pixels'] == record['samples'][0]['pixels']
   _, other = make(sampler, tmp_path / 'other.mp4', seed=6)
   assert other['samples'][0]['pixels'] != record['samples'][0]['pixels']
+
+
+def test_the_frame_rate_asked_for_is_read_by_the_model_and_written_into_the_file(
+  tiny_runs, sampler, tmp_path
+):
+  out = tmp_path / 'fast.mp4'
+  changes = ['--guidance=text=3@0.2-0.8', '--schedule=linear', '--steps=2', '--mesh=context=8']
+  done = sample(tiny_runs / 'video', f'--prompt={PROMPT}', '--fps=24', f'--out={out}', *changes)
+  assert done.returncode == 0, done.stderr
+  record = json.loads(out.with_suffix('.json').read_text())
+  assert record['settings']['guidance'] == [['text', [3.0, [0.2, 0.8]]]]
+  assert record['settings']['schedule'] == {'name': 'linear'} and record['samples'][0]['fps'] == 24
+  assert probe(out).fps == 24
+  # A typed rate is the same rate; another one is another prompt.
+  asked, typed, usual = (
+    sampler.generate([prompt], fps=fps)
+    for prompt, fps in ((PROMPT, 24), (f'FPS-24 {PROMPT}', None), (PROMPT, None))
+  )
+  np.testing.assert_array_equal(typed, asked)
+  assert (usual != asked).any()
+  write_samples(sampler, [f'FPS-24 {PROMPT}', PROMPT], tmp_path / 'two', shape=VIDEO)
+  rates = [probe(path).fps for path in sorted((tmp_path / 'two').glob('*.mp4'))]
+  assert rates == [24, sampler.config.data.fps]
 
 
 def test_a_file_of_prompts_gives_a_directory(sampler, tmp_path):
@@ -142,12 +166,25 @@ def test_another_schedule_and_solver_sample_too(tiny_runs):
   assert sampler.generate([PROMPT]).shape == (1, *sampler.default_shape, 3)
 
 
+def test_a_run_with_a_mapping_for_guidance_samples_what_it_did(tiny_runs, tmp_path, sampler):
+  shutil.copytree(tiny_runs / 'video', tmp_path / 'video')
+  shutil.copytree(tiny_runs / 'autoencoder', tmp_path / 'autoencoder')
+  saved = json.loads((tmp_path / 'video/config.json').read_text())
+  assert saved['sample']['guidance'] == [['text', 6.0]]
+  saved['sample']['guidance'] = {'text': 6.0}
+  (tmp_path / 'video/config.json').write_text(json.dumps(saved))
+  old = VideoPipeline(tmp_path / 'video')
+  assert old.settings == sampler.settings
+  np.testing.assert_array_equal(old.generate([PROMPT]), sampler.generate([PROMPT]))
+
+
 def test_settings_that_cannot_be_are_refused(tiny_runs):
   for changes in (
     {'solver': 'leap'},
     {'schedule': {'name': 'square'}},
     {'steps': 0},
     {'guidance': {'sound': 1.0}},
+    {'guidance': (('text', 1.0), ('text', 2.0))},
   ):
     with pytest.raises(ConfigError):
       VideoPipeline(tiny_runs / 'video', **changes).generate([PROMPT])
@@ -157,10 +194,17 @@ def test_settings_that_cannot_be_are_refused(tiny_runs):
     VideoPipeline(tiny_runs / 'autoencoder')
 
 
-def test_devices_that_share_the_tokens_make_the_videos_of_one(tiny_runs, sampler):
+@pytest.mark.parametrize(
+  ('mesh', 'guidance'),
+  [({'fsdp': 2, 'context': 4}, None), ('context=8', (6.0, (0.1, 0.9)))],
+  ids=['weights and tokens', 'tokens, guided in an interval'],
+)
+def test_devices_that_share_the_tokens_make_the_videos_of_one(tiny_runs, mesh, guidance):
   prompts = [PROMPT] * 2
-  alone = sampler.generate(prompts, seed=3, shape=VIDEO)
-  shared = VideoPipeline(tiny_runs / 'video', mesh={'fsdp': 2, 'context': 4})
+  alone, shared = (
+    VideoPipeline(tiny_runs / 'video', mesh=each, guidance=guidance) for each in (None, mesh)
+  )
+  alone = alone.generate(prompts, seed=3, shape=VIDEO)
   kernel = shared._params['backbone']['layers']['feed_forward']['up']['kernel']
   assert not kernel.is_fully_replicated
   together = shared.generate(prompts, seed=3, shape=VIDEO)

@@ -80,7 +80,7 @@ def test_images_from_the_configuration_to_a_table(tmp_path):
     str(workdir / 'evaluation.json'),
   ]
   found = json.loads((workdir / 'evaluation.json').read_text())
-  assert found['settings']['guidance'] == {'text': 2.0, 'characters': 2.0}
+  assert found['settings']['guidance'] == [['characters', 2.0], ['text', 2.0]]
   assert found['ceiling']['number'] > 0.9 > 0.1 > found['floor']['number']
   assert set(found['signs']) == {'seen', 'held_out'} and found['samples'] == 10
   with Image.open(workdir / 'evaluation' / 'samples.png') as sheet:

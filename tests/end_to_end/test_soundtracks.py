@@ -100,6 +100,16 @@ def test_sound_of_any_length_is_made(tracker, how):
   np.testing.assert_array_equal(whole(tracker, 0.4, how), whole(tracker, 0.4, 'whole'))
 
 
+def test_devices_that_share_the_weights_and_tokens_make_the_sound_of_one(tiny_sound_runs, tracker):
+  shared = AudioPipeline(tiny_sound_runs / 'audio', mesh='fsdp=2,context=4')
+  kernel = shared._params['backbone']['layers']['feed_forward']['up']['kernel']
+  assert not kernel.is_fully_replicated
+  for seconds in (0.4, 1.0):  # a window, and several of multi-diffusion
+    alone, together = (whole(each, seconds, seed=3) for each in (tracker, shared))
+    # Sums in another order: some hundred roundings, through the steps and the codec's layers.
+    np.testing.assert_allclose(together, alone, atol=1e-4 * np.abs(alone).max())
+
+
 def test_as_a_whole_is_what_the_model_has_positions_for(tracker):
   assert whole(tracker, 0.8, 'whole').shape == (0.8 * RATE, 1)
   with pytest.raises(ConfigError, match=r'has positions for 0\.8 s; choose one of multi_diffusion'):

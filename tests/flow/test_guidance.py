@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.core.errors import ConfigError
 from mgjax.flow import guidance
 
 ROWS, EPS = 3, np.finfo(np.float32).eps
@@ -23,7 +24,7 @@ def _model(calls):
   """Returns a model with interacting conditions that keeps the shapes and masks of its calls."""
 
   def predict(x, time, batch, drop):
-    calls.append((x.shape, {name: np.asarray(mask) for name, mask in drop.items()}))
+    calls.append((x.shape, dict(drop)))
     rows = jnp.zeros(x.shape[0], bool)
     seen = {
       name: jnp.where(drop.get(name, rows)[:, None], 0.0, batch[name])[:, None] for name in NAMES
@@ -44,59 +45,141 @@ def _close(actual, expected, scales):
   np.testing.assert_allclose(actual, expected, atol=8 * EPS * (1 + 2 * sum(map(abs, scales))))
 
 
+def _combined(x, time, batch, *terms):
+  """sum_i weight_i v(the conditions that are kept), each velocity in a call of its own.
+
+  `terms` are pairs of a weight, a number or one a row, and the names that are kept.
+  """
+  total = 0.0
+  for weight, kept in terms:
+    value = _one(x, time, batch, **{name: name not in kept for name in NAMES})
+    total += np.reshape(np.broadcast_to(weight, ROWS), (ROWS, 1, 1)) * value
+  return total
+
+
 @pytest.mark.parametrize('scale', [0.0, 0.5, 1.0, 7.5])
 def test_one_condition_is_classifier_free_guidance(scale):
   x, time, batch = _inputs()
-  null, conditional = _one(x, time, batch, text=True), _one(x, time, batch)
-  velocity = guidance.make_guided(_model([]), batch, {'text': scale})
-  _close(velocity(x, time), null + scale * (conditional - null), [scale])
+  velocity = guidance.make_guided(_model([]), batch, (('text', scale),))
+  both = ('source', 'text')  # what is not guided is never dropped
+  expected = _combined(x, time, batch, (1 - scale, ['source']), (scale, both))
+  _close(velocity(x, time), expected, [scale])
 
 
-@pytest.mark.parametrize('first', [0.0, 1.0, 1.5, 3.0])
+@pytest.mark.parametrize('first', [1.0, 1.5, 3.0])
 @pytest.mark.parametrize('second', [0.0, 1.0, 1.5, 7.5])
-def test_two_conditions_are_nested_in_order(first, second):
+@pytest.mark.parametrize('names', [NAMES, NAMES[::-1]])
+def test_two_conditions_are_nested_in_order(first, second, names):
   x, time, batch = _inputs()
-  for names in (NAMES, NAMES[::-1]):
-    null = _one(x, time, batch, **{names[0]: True, names[1]: True})
-    outer = _one(x, time, batch, **{names[1]: True})
-    both = _one(x, time, batch)
-    scales = dict(zip(names, (first, second), strict=True))
-    actual = guidance.make_guided(_model([]), batch, scales)(x, time)
-    expected = null + first * (outer - null) + second * (both - outer)
-    _close(actual, expected, scales.values())
-    pairs = guidance.make_guided(_model([]), batch, scales.items())(x, time)
-    np.testing.assert_array_equal(actual, pairs)
+  pairs = tuple(zip(names, (first, second), strict=True))
+  actual = guidance.make_guided(_model([]), batch, pairs)(x, time)
+  terms = (1 - first, []), (first - second, names[:1]), (second, names)
+  _close(actual, _combined(x, time, batch, *terms), [first, second])
+
+
+def test_instruct_pix2pix_measures_the_text_on_top_of_the_source():
+  # Equation 3 of arXiv 2211.09800: e(0, 0) + s_I (e(I, 0) - e(0, 0)) + s_T (e(I, T) - e(I, 0)).
+  x, time, batch = _inputs()
+  actual = guidance.make_guided(_model([]), batch, (('source', 1.5), ('text', 7.5)))(x, time)
+  null, image, both = (_combined(x, time, batch, (1, kept)) for kept in ([], ['source'], NAMES))
+  _close(actual, null + 1.5 * (image - null) + 7.5 * (both - image), [1.5, 7.5])
+  other = guidance.make_guided(_model([]), batch, (('text', 7.5), ('source', 1.5)))(x, time)
+  assert np.abs(np.asarray(other) - actual).max() > 0.1  # the order is part of the formula
+
+
+def test_emu_edit_never_drops_its_task():
+  # arXiv 2311.10089 guides the picture and the instruction; the task is seen in every term.
+  x, time, batch = _inputs()
+  batch['task'] = jnp.linspace(-1, 1, ROWS * 4).reshape(ROWS, 4)
+  plain = _model([])
+
+  def predict(x, time, batch, drop):
+    assert set(drop) == {'source', 'text'}
+    return plain(x, time, batch, drop) + jnp.cos(batch['task'])[:, None]
+
+  actual = guidance.make_guided(predict, batch, (('source', 1.5), ('text', 7.5)))(x, time)
+  task = np.cos(np.asarray(batch['task'], np.float64))[:, None]
+  terms = (1 - 1.5, []), (1.5 - 7.5, ['source']), (7.5, NAMES)
+  _close(actual, _combined(x, time, batch, *terms) + task, [3.0, 15.0])
+
+
+@pytest.mark.parametrize('source', [1.5, (2.0, (0.0, 0.5))])
+def test_a_scale_may_hold_in_an_interval_of_time_alone(source):
+  # arXiv 2404.07724: the scale inside [low, high), 1 outside; rows may stand at other times.
+  x, time, batch = _inputs()  # at .1, .5 and .9
+  pairs = (('source', source), ('text', (7.5, (0.3, 0.9))))
+  velocity = guidance.make_guided(_model([]), batch, pairs)
+  first = np.array([source[0], 1, 1]) if isinstance(source, tuple) else np.full(ROWS, source)
+  second = np.array([1, 7.5, 1])
+  terms = (1 - first, []), (first - second, ['source']), (second, NAMES)
+  _close(velocity(x, time), _combined(x, time, batch, *terms), [1.5, 7.5])
+  np.testing.assert_allclose(
+    jax.jit(velocity)(x, time), velocity(x, time), atol=8 * EPS * (1 + 2 * 9.0)
+  )
+
+
+def test_outside_of_an_interval_only_the_conditional_pass_is_computed():
+  x, _, batch = _inputs()
+  calls = []
+  velocity = guidance.make_guided(_model(calls), batch, (('text', (7.5, (0.25, 0.75))),))
+  with jax.disable_jit():  # so that `cond` calls the branch that it takes
+    for time, passes in ((0.0, 1), (0.25, 2), (0.5, 2), (0.75, 1), (1.0, 1)):
+      calls.clear()
+      velocity(x, jnp.full(ROWS, time))
+      assert [shape for shape, _ in calls] == [(passes * ROWS, 2, 4)], time
 
 
 def test_scale_one_is_conditional_and_scale_zero_unconditional():
   x, time, batch = _inputs()
   for scale in (0.0, 1.0):
-    velocity = guidance.make_guided(_model([]), batch, {'text': scale})
+    velocity = guidance.make_guided(_model([]), batch, (('text', scale),))
     expected = _one(x, time, batch, text=scale == 0)
     np.testing.assert_array_equal(velocity(x, time), expected.astype(np.float32))
 
 
+def test_a_zero_at_the_end_drops_its_condition_from_every_term():
+  x, time, batch = _inputs()
+  batch['source'] = jnp.full((ROWS, 4), jnp.nan)
+  velocity = guidance.make_guided(_model([]), batch, (('text', 3.0), ('source', 0.0)))
+  assert np.isfinite(velocity(x, time)).all()
+
+
 @pytest.mark.parametrize(
-  ('scales', 'passes'),
+  ('pairs', 'said'),
   [
-    ({}, 1),
-    ({'text': 1.0}, 1),
-    ({'text': 0.0}, 1),
-    ({'text': 7.5}, 2),
-    ({'source': 1.0, 'text': 1.0}, 1),
-    ({'source': 1.5, 'text': 7.5}, 3),
-    ({'source': 3.0, 'text': 3.0}, 2),
-    ({'source': 1.0, 'text': 7.5}, 2),
+    ((('source', 0.0), ('text', 1.0)), "'source' is 0, but 'text' .* put 'source' last to drop it"),
+    ((('source', (0.0, (0.2, 0.4))), ('text', 2.0)), "'source' is 0, but 'text' after it has 2"),
+    ((('text', 1.0), ('text', 2.0)), "names 'text' twice"),
+    ((('text', (2.0, (0.6, 0.2))),), r'holds from 0\.6 to 0\.2, at no time'),
   ],
 )
-def test_one_call_computes_only_the_terms_that_count(scales, passes):
+def test_scales_that_do_not_go_together_are_refused(pairs, said):
+  with pytest.raises(ConfigError, match=said):
+    guidance.make_guided(_model([]), {}, pairs)
+
+
+@pytest.mark.parametrize(
+  ('pairs', 'passes'),
+  [
+    ((), 1),
+    ((('text', 1.0),), 1),
+    ((('text', 0.0),), 1),
+    ((('text', 7.5),), 2),
+    ((('source', 1.0), ('text', 1.0)), 1),
+    ((('source', 1.5), ('text', 7.5)), 3),
+    ((('source', 3.0), ('text', 3.0)), 2),
+    ((('source', 1.0), ('text', 7.5)), 2),
+    ((('source', 4.0), ('text', 0.0)), 2),
+  ],
+)
+def test_one_call_computes_only_the_terms_that_count(pairs, passes):
   x, time, batch = _inputs()
   calls = []
-  guidance.make_guided(_model(calls), batch, scales)(x, time)
+  guidance.make_guided(_model(calls), batch, pairs)(x, time)
   assert len(calls) == 1
   shape, drop = calls[0]
   assert shape == (passes * ROWS, 2, 4)
-  assert set(drop) == set(scales)
+  assert set(drop) == {name for name, _ in pairs}
   assert all(mask.shape == (passes * ROWS,) for mask in drop.values())
 
 
@@ -109,7 +192,7 @@ def test_bfloat16_terms_are_combined_in_float32():
     terms['dtype'] = x.dtype
     return jnp.broadcast_to(value, x.shape).astype(jnp.bfloat16)
 
-  guided = guidance.make_guided(predict, batch, {'text': 7.5})(x, time)
+  guided = guidance.make_guided(predict, batch, (('text', 7.5),))(x, time)
   assert guided.dtype == jnp.float32 and terms['dtype'] == jnp.float32
   np.testing.assert_array_equal(guided, np.full(x.shape, 1 + 7.5 * 2**-7, np.float32))
 
@@ -118,7 +201,7 @@ def test_guided_velocity_compiles():
   x, time, batch = _inputs()
 
   def run(x, time, batch):
-    return guidance.make_guided(predict, batch, {'source': 1.5, 'text': 7.5})(x, time)
+    return guidance.make_guided(predict, batch, (('source', 1.5), ('text', 7.5)))(x, time)
 
   def predict(x, time, batch, drop):
     return x + time[:, None, None] * jnp.where(drop['text'][:, None], 0.0, batch['text'])[:, None]
@@ -138,7 +221,7 @@ def test_stacking_moves_no_row_to_another_device():
     return (x + time[:, None]) * condition
 
   def run(x, time, batch):
-    return guidance.make_guided(predict, batch, {'text': 7.5})(x, time)
+    return guidance.make_guided(predict, batch, (('text', 7.5),))(x, time)
 
   inputs = (jnp.ones((16, 4)), jnp.ones(16), {'text': jnp.ones((16, 4))})
   program = jax.jit(run, in_shardings=rows, out_shardings=rows).lower(*inputs).compile().as_text()

@@ -30,7 +30,7 @@ def guided(batch):
     pull = batch['frame_features'][:, :, None, None, :] + kept.reshape(-1, 1, 1, 1, 1)
     return pull - x * time.reshape(-1, 1, 1, 1, 1)
 
-  return make_guided(predict, batch, {'text': 3.0})
+  return make_guided(predict, batch, (('text', 3.0),))
 
 
 def generate(batch, noise, make_velocity):

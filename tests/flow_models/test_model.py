@@ -108,7 +108,7 @@ def test_a_grown_model_has_only_other_positions(params):
 def test_guidance_is_its_formula_through_the_whole_model(params):
   predict = functools.partial(apply, params)
   kept, dropped = (np.asarray(apply(params, X, TIME, BATCH, drop)) for drop in (NONE, ALL))
-  guided = make_guided(predict, BATCH, {'text': 7.5})(X, TIME)
+  guided = make_guided(predict, BATCH, (('text', 7.5),))(X, TIME)
   # The difference of two predictions, each with its own error, times 7.5.
   exact = dropped + 7.5 * (kept - dropped)
   np.testing.assert_allclose(guided, exact, atol=16 * TOLERANCE * np.abs(kept).max())
@@ -116,7 +116,7 @@ def test_guidance_is_its_formula_through_the_whole_model(params):
 
 def test_a_guided_sample_is_two_steps_of_euler(params):
   times = np.array([0.0, 0.25, 1.0])
-  generate = make_generate(model(), times=times, solver='euler', guidance={'text': 2.0})
+  generate = make_generate(model(), times=times, solver='euler', guidance=(('text', 2.0),))
   x = np.asarray(X)
   for time, step in ((0.0, 0.25), (0.25, 0.75)):
     time = jnp.full(ROWS, time)

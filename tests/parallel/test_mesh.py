@@ -20,6 +20,8 @@ from mgjax.parallel.shard import make_initialise, parameter_shardings, put_batch
     (None, (1, 8, 1, 1, 1)),
     ({'data': -1}, (1, 8, 1, 1, 1)),
     ({'data': 2, 'fsdp': -1}, (1, 2, 4, 1, 1)),
+    ('context=8', (1, 1, 1, 8, 1)),
+    ('data=2, fsdp=-1', (1, 2, 4, 1, 1)),
     ({'fsdp': 2, 'context': 2, 'tensor': 2}, (1, 1, 2, 2, 2)),
   ],
 )
@@ -37,6 +39,10 @@ def test_mesh_has_all_devices_and_all_axes(sizes, shape):
     ({'data': -1, 'fsdp': -1}, r'does not fit 8 device\(s\); .* one of them may be -1'),
     ({'data': 0}, r'does not fit 8 device\(s\)'),
     ({'data': 4}, r'uses 4 of 8 device\(s\)'),
+    ('context', r"the mesh 'context': expected sizes of axes, as in fsdp=32,context=16"),
+    ('context=4,context=2', r"the mesh 'context=4,context=2': expected sizes of axes"),
+    ('context=0', r"the mesh 'context=0': expected sizes of axes"),
+    ('context=1e3', r"the mesh 'context=1e3': expected sizes of axes"),
   ],
 )
 def test_sizes_that_do_not_fit_are_a_sentence(sizes, message):

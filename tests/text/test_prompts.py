@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgjax.core.errors import ConfigError
-from mgjax.text.prompts import LONGEST, clean_prompt, with_frame_rate
+from mgjax.text.prompts import LONGEST, clean_prompt, frame_rate_of, with_frame_rate
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,39 @@ def test_frame_rate_stands_before_the_prompt(fps, text):
 
 def test_images_have_no_frame_rate():
   assert with_frame_rate('a cat', None) == 'a cat'
+
+
+@pytest.mark.parametrize('typed', ['FPS-24 a cat', 'fps-24  a cat', 'FPS-24.0 a cat', 'a cat'])
+def test_a_typed_frame_rate_is_replaced_and_not_doubled(typed):
+  assert with_frame_rate(typed, 16) == 'FPS-16 a cat'
+  assert with_frame_rate(typed, None) == 'a cat'
+
+
+@pytest.mark.parametrize(
+  'prompt', ['FPS-24', 'FPS- a cat', 'FPS-24a cat', 'a FPS-24 cat', 'FPS-x a']
+)
+def test_what_only_looks_like_a_frame_rate_stays(prompt):
+  assert with_frame_rate(prompt, 16) == f'FPS-16 {prompt}'
+  assert frame_rate_of(prompt, None, 16) == 16
+
+
+@pytest.mark.parametrize(
+  ('prompt', 'fps', 'rate'),
+  [('a cat', None, 16), ('a cat', 24, 24), ('FPS-24 a cat', None, 24), ('FPS-24 a cat', 24.0, 24)],
+)
+def test_the_frame_rate_is_that_asked_for_then_the_prompts_then_trainings(prompt, fps, rate):
+  assert frame_rate_of(prompt, fps, 16) == rate
+
+
+@pytest.mark.parametrize(
+  ('prompt', 'fps', 'said'),
+  [
+    ('FPS-24 a cat', 16, 'asks for 24 frames a second, fps for 16; leave one of them out'),
+    ('FPS-1000 a cat', None, r'fps = 1000\.0; expected a finite number from 1 to 240'),
+    ('a cat', 0.0, r'fps = 0\.0; expected'),
+    ('a cat', float('nan'), 'fps = nan; expected'),
+  ],
+)
+def test_a_frame_rate_that_cannot_be_is_refused(prompt, fps, said):
+  with pytest.raises(ConfigError, match=said):
+    frame_rate_of(prompt, fps, 16)

@@ -42,7 +42,7 @@ def stages(runs, **changes):
   config = digits_recipe.get_config('finetunes')
   config.order = ('images', 'joint', 'double', 'finetune_1', 'finetune_2', 'average')
   config.stages.average.of = ('finetune_1', 'finetune_2')
-  positions = {'images': (1, 2, 2), 'joint': (2, 2, 2)}
+  positions = {'images': (1, 2, 2), 'joint': (2, 4, 4)}
   for name in config.order[:-1]:
     stage = config.stages[name]
     pixels = 16 if name in positions else 32
@@ -51,7 +51,7 @@ def stages(runs, **changes):
       fields |= {f'buckets.{bucket}.{side}': pixels for side in ('height', 'width')}
     if name == 'images':
       fields = {key: value for key, value in fields.items() if 'buckets.video' not in key}
-    fields |= {'model.positions': positions.get(name, (2, 4, 4)), 'train.steps': 2}
+    fields |= {'model.positions': positions.get(name, (2, 8, 8)), 'train.steps': 2}
     fields |= {'autoencoder': str(runs / 'autoencoder'), 'encode.train': 16, 'train.log_every': 1}
     fields |= {'data.latents': f'latents_{pixels}', 'optimizer.warmup': 1}
     stage.update_from_flattened_dict(fields)
@@ -71,7 +71,9 @@ def test_stages_build_on_one_another_and_a_second_call_ends_at_once(
   assert run_recipe(config, tmp_path)
   # Images have one entry of time; what the next stage starts with is that one, repeated.
   assert table(tmp_path / 'images', 'time').shape[0] == 1
-  assert table(tmp_path / 'double', 'height').shape[0] == 4
+  # Spatial tables double with the first videos and once more with the larger pictures.
+  for name, length in (('images', 2), ('joint', 4), ('double', 8)):
+    assert table(tmp_path / name, 'height').shape[0] == length
   averaged = named_leaves(load_params(tmp_path / 'average')[0])
   tuned = [named_leaves(load_params(tmp_path / f'finetune_{i}')[0]) for i in (1, 2)]
   for name, leaf in averaged.items():
@@ -206,6 +208,16 @@ def test_training_from_nothing_takes_no_less_compute_than_the_stages():
   assert 1 <= operations(config.scratch) / three < 1.02
   assert config.scratch.model == config.double.model
   assert config.scratch.buckets == config.double.buckets
+
+
+def test_the_small_stages_grow_their_positions_where_the_reports_do():
+  stages = digits_recipe.get_config().stages
+  tables = [stages[name].model.positions for name in ('images', 'joint', 'double')]
+  growth = [
+    [b // a for a, b in zip(first, second, strict=True)]
+    for first, second in itertools.pairwise(tables)
+  ]
+  assert growth == [[4, 2, 2], [1, 2, 2]]  # the report: [32, 2, 2], [1, 3, 3]
 
 
 def test_the_reports_stages_point_at_each_other_and_grow(tmp_path):
