@@ -21,7 +21,7 @@ from mgjax.core.typing import Objective, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
-from mgjax.data.sources import check_same_shape, stored_latents
+from mgjax.data.sources import check_same_shape, latent_sources
 from mgjax.flow_models.build import check_records, make_flow_model, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
@@ -114,7 +114,7 @@ def make_audio_samples(
     DataError: there is no usable data, or the latents are others.
   """
   if data.latents:
-    stored = stored_latents(data.latents, shapes, split, data.skip_missing)
+    stored = latent_sources(data, shapes, split)
     for name, records in stored.items():
       wanted = {'statistics': codec.statistics.as_dict(), 'seconds': shapes[name].seconds}
       check_records(records.meta, wanted, name)
