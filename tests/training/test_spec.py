@@ -64,7 +64,7 @@ def test_samples_decide_inside_a_source_and_weights_between_sources(tmp_path):
   }  # fmt: skip
   del sources['edits_wide']
   assert weights(make(share='given')[0])['edits_tall'] == 60
-  sources.pop('edits_tall'), sources.pop('edits_video')
+  del sources['edits_tall'], sources['edits_video']
   with pytest.raises(DataError, match="no bucket of the source 'edits' has a sample left"):
     make(share='given')
 
