@@ -87,8 +87,8 @@ def clips(path: str = 'data/clips', fps: int = 16, threads: int = 16) -> ConfigD
       'validation_path': '',  # '' validates on the training clips
       'latents': '',  # where launch.encode put them; without, every batch is encoded on the fly
       'fps': fps,  # of buckets that have none of their own
-      # In a group of buckets (videos, images) every sample comes equally often, so their weights
-      # must be equal; 'given' goes by the buckets' weights alone.
+      # In a group of buckets (videos or images of one source) every sample comes equally often, so
+      # their weights must be equal; 'given' goes by the buckets' weights alone.
       'share': 'samples',
       'skip_missing': False,  # True goes on without shards that are lost
       'intervals': (1,),  # between frames of training clips; one of them is drawn

@@ -25,13 +25,13 @@ class Rows:
 
 def training_buckets(config, counts):
   """Returns the training buckets that hold so many samples each: a number, or name -> number."""
-  shapes = bucket_settings(config.buckets.to_dict())
+  data = data_settings(config.data.to_dict())
+  shapes = bucket_settings(config.buckets.to_dict(), data)
   sources = {
     name: Rows(counts[name] if isinstance(counts, dict) else counts) for name in config.buckets
   }
-  share = data_settings(config.data.to_dict()).share
   here = pathlib.Path()  # nothing is rejected, so nothing is written
-  return make_buckets(shapes, here, lambda split, report: sources, dict, share=share)[0]
+  return make_buckets(shapes, here, lambda split, report: sources, dict, share=data.share)[0]
 
 
 def seen_in_stage(config, counts=1_000_000):

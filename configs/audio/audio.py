@@ -5,20 +5,30 @@ python -m launch.train --config=configs/audio/audio.py:13b --workdir=runs/audio 
 python -m launch.train --config=configs/audio/audio.py:13b,finetune --workdir=runs/audio_finetuned \
   --config.autoencoder=runs/codec --config.data.path=data/cinematic --config.start_from=runs/audio
 Sizes: debug, 300m, 3b, 9b, 13b; :13b,encoders reads T5's states of captions, not their bytes.
+:13b,finetune,hq_audio has ten batches of --config.data.path, the report's Cin-AV, to one of sounds
+without pictures, its HQ-A, at --config.data.sources.hq_audio.path.
 With --config.data.latents=... read what launch.encode encoded.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
 
 from ..base import base, clips, encoding, masked_audio, sound_sampling
 from ..text.encoders import AUDIO, places, split
 from .sizes import model
 
 SECONDS = 30.0  # 750 latents; longer sounds are cropped
+# Of the buckets of pre-training: which the report has is not in public sources, but that its sounds
+# last from 4 s on. A sound goes to the longest that it fills, so less than a third of it is lost.
+LENGTHS = (4.0, 6.0, 8.0, 10.0, 15.0, 20.0, SECONDS)
 
 
 def get_config(argument: str = '13b') -> ConfigDict:
-  size, words = split(argument, 'finetune', 'encoders')
+  size, words = split(argument, 'finetune', 'encoders', 'hq_audio')
   config = base()
   config.component = 'audio'
   config.autoencoder = 'runs/codec'
@@ -33,34 +43,39 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.objective, config.masking = masked_audio()
   config.encode = encoding()
   config.sample = sound_sampling()
-  picture = {'height': 256, 'width': 256}
   config.optimizer.learning_rate = 1e-4
   config.optimizer.weight_decay = 0.1
   config.train.ema_decay = 0.999
   config.train.save_every = 1000
   config.train.evaluate_every = 1000
+  picture = {'height': 256, 'width': 256}
   if 'finetune' in words:
-    buckets = {10.0: 5, 30.0: 1}  # batches of 10 s to batches of 30 s
-    # By samples they would come as 3 : 3 where both buckets have as many, and as 1 : 5 where there
-    # are five times as many of 30 s.
-    config.data.share = 'given'
+    # Batches of 10 s to batches of 30 s, each cut from all sounds that last as long. By 'samples' a
+    # sound would have one of the two buckets, and they would come as often as what they hold.
+    lengths, config.data.share = {10.0: 5, 30.0: 1}, 'given'
     config.optimizer.schedule = 'linear'
     config.optimizer.warmup = 5000  # not in public sources
     config.optimizer.final_fraction = 1e-4  # of the peak: 1e-8
     batch_size, config.train.steps = 256, 50_000
   else:
-    buckets = {SECONDS: 1}
+    lengths = dict.fromkeys(LENGTHS, 1)
     config.optimizer.warmup = 5000
     batch_size, config.train.steps = 1536, 500_000
-  config.buckets = ConfigDict(
+  config.buckets = _buckets('seconds', lengths, batch_size=batch_size, **picture)
+  if 'hq_audio' in words:
+    if 'finetune' not in words:
+      raise ConfigError(f'{argument!r}: hq_audio is for fine-tuning; take {size},finetune,hq_audio')
+    config.data.sources = {'hq_audio': {'kind': 'sounds', 'path': 'data/hq_audio'}}
+    tenth = {seconds: weight / 10 for seconds, weight in lengths.items()}
+    config.buckets.update(_buckets('hq_audio', tenth, batch_size=batch_size, source='hq_audio'))
+  return config
+
+
+def _buckets(name: str, lengths: Mapping[float, float], **fields: Any) -> ConfigDict:
+  """Returns a bucket for each length in seconds, with its weight."""
+  return ConfigDict(
     {
-      f'seconds_{seconds:.0f}': {
-        'seconds': seconds,
-        **picture,
-        'batch_size': batch_size,
-        'weight': weight,
-      }
-      for seconds, weight in buckets.items()
+      f'{name}_{seconds:.0f}': {'seconds': seconds, 'weight': weight, **fields}
+      for seconds, weight in lengths.items()
     }
   )
-  return config

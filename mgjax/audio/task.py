@@ -22,7 +22,7 @@ from mgjax.core.typing import Array, Float, Objective, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
-from mgjax.data.sources import check_same_shape, stored_latents
+from mgjax.data.sources import check_same_shape, latent_sources
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import clip_shapes, prepare_samples
 from mgjax.flow_models.model import FlowModel
@@ -130,7 +130,7 @@ def make_audio_samples(
     DataError: there is no usable data, or the latents are others.
   """
   if data.latents:
-    return dict(stored_latents(data.latents, shapes, split, data.skip_missing))
+    return dict(latent_sources(data, shapes, split))
   rate = codec.latent_rate
   return {
     name: WithFeatures(source, data.fps, round(shapes[name].seconds * rate), rate)

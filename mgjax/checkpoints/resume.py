@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ FREE = (
 FREE_SECTIONS = ('mesh.', 'sample.', 'encode.', 'train.faults.', 'train.limits.')
 # Of these, what decides about learning rates where those fall with the validation loss.
 DECISIVE = ('train.evaluate_every', 'train.validation_batches')
+# Where a source lies; whether all data are read as latents, `data.latents` says.
+_WHERE = re.compile(r'data\.sources\.\w+\.(path|validation_path|latents|skip_missing)$')
 
 
 def claim_workdir(
@@ -78,7 +81,9 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   flat = {
     key: value
     for key, value in flat.items()
-    if not key.startswith(free) and (key not in FREE or (falls and key in DECISIVE))
+    if not key.startswith(free)
+    and (key not in FREE or (falls and key in DECISIVE))
+    and not _WHERE.match(key)
   }
   flat.setdefault('train.checkpoints', '')  # runs of before it was a field
   if 'data.latents' in flat:  # another place is fine, but not another precision

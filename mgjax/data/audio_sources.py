@@ -2,7 +2,6 @@
 
 import functools
 import operator
-import os
 from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
@@ -12,6 +11,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
+from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import SOUND, VIDEO, Rejected
 from mgjax.data.mixture import Source
 from mgjax.data.settings import AudioShape, DataSettings
@@ -19,8 +19,6 @@ from mgjax.data.sources import make_digits, open_clip_index
 from mgjax.digits.clips import AUDIBLE, SPLITS, Digits
 from mgjax.digits.sounds import RATE
 from mgjax.media.audio import probe_audio, read_audio
-
-Report = str | os.PathLike[str] | None  # where rejected files are listed
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
@@ -34,26 +32,36 @@ def make_audio_sources(
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'audio': float32 (s c), 'caption', ...}.
 
-  A file serves every bucket that it is long enough for; buckets without any are left out.
+  A file serves the longest bucket that it fills, so that of a long sound no more is lost than of a
+  short one and none comes twice as often; where `data.share` is 'given', every bucket that it is
+  long enough for, since the weights then say how often each length comes. Buckets without any are
+  left out.
 
   Args:
     data: of kind 'digits' (`fps` of their clips), 'sounds' (any files with sound), 'clips' (videos
       with sound, taken at `fps`) or 'records' (clip records, of which those with sound count).
-    shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of seconds * fps
-      frames.
+    shapes: of the buckets, each with its source in `data`; with a size, samples have 'video' too,
+      uint8 (t h w 3) of seconds * fps frames.
     split: 'train' or 'validation'.
-    report: where rejected files are listed.
+    report: where rejected files are listed; see `from_each_source`.
 
   Raises:
-    ConfigError: the kind is unknown, or lengths and rates do not fit each other.
+    ConfigError: the kind or a source is unknown, or lengths and rates do not fit each other.
     DataError: there is no usable data.
   """
+  report = report if split == 'train' else None
+  return from_each_source(data, shapes, functools.partial(_make_sources, split), report)
+
+
+def _make_sources(
+  split: str, data: DataSettings, shapes: Mapping[str, AudioShape], report: Report
+) -> dict[str, Source]:
   makers = {'digits': _digits, 'sounds': _sounds, 'clips': _clips, 'records': _records}
   if data.kind not in makers:
     raise ConfigError(
       f'unknown kind of sound data {data.kind!r}; expected one of {", ".join(makers)}'
     )
-  return makers[data.kind](data, shapes, split, report if split == 'train' else None)
+  return makers[data.kind](data, shapes, split, report)
 
 
 class DigitsWithAudio:
@@ -70,6 +78,11 @@ class DigitsWithAudio:
     self._digits, self._samples, self._pictures = digits, samples, pictures
     self._step = RATE // digits.fps if pictures else 1
     self._last = (digits.frames * RATE // digits.fps - samples) // self._step
+
+  @property
+  def fingerprint(self) -> Any:
+    """That of the digits."""
+    return getattr(self._digits, 'fingerprint', None)
 
   def __len__(self) -> int:
     return len(self._digits)
@@ -170,19 +183,27 @@ def _sounds(
     lasting = clips.columns['seconds'][index]
     reason = f'is too short: it lasts {lasting:.2f} s, {needed[index]:.2f} s are needed'
     rejected.append(Rejected(clips.name(index), reason))
-  fitting = {name: _at_least(clips, seconds) for name, seconds in lengths.items()}
+  taken = _by_length(clips, lengths, alone=data.share == 'samples')
+  used = len(np.unique(np.concatenate(list(taken.values()))))
   wanted = f'sounds of at least {least:.2f} s with {SOUND.wanted}'
-  announce(data.path_of(split), max(map(len, fitting.values())), rejected, wanted, report)
+  announce(data.path_of(split), used, rejected, wanted, report)
   return {
     name: AudioClips(clips.take(indices), seconds=lengths[name], **form)
-    for name, indices in fitting.items()
+    for name, indices in taken.items()
     if len(indices)
   }
 
 
-def _at_least(clips: ClipIndex, seconds: float) -> np.ndarray:
-  lasts = clips.begin + seconds <= clips.columns['seconds'] + 1e-6
-  return np.flatnonzero(lasts & clips.columns['sounding'])
+def _by_length(
+  clips: ClipIndex, lengths: Mapping[str, float], alone: bool
+) -> dict[str, np.ndarray]:
+  """The clips that each bucket takes: those that fill it and, if `alone`, no longer one."""
+  left = clips.columns['seconds'] - clips.begin + 1e-6
+  best = np.max([np.where(left >= each, each, 0) for each in lengths.values()], axis=0)
+  return {
+    name: np.flatnonzero(clips.columns['sounding'] & (best == each if alone else (left >= each)))
+    for name, each in lengths.items()
+  }
 
 
 def _clips(
@@ -199,7 +220,8 @@ def _clips(
   probe = functools.partial(probe_video, shapes=cut, sounding=True)
   clips, rejected = open_clip_index(data, split, VIDEO, probe, report)
   clips = clips.take(np.flatnonzero(clips.columns['sounding']))
-  assigned = sort_out(clips, rejected, cut, data.path_of(split), report)
+  alone = data.share == 'samples'
+  assigned = sort_out(clips, rejected, cut, data.path_of(split), report, every_length=not alone)
   return {
     name: VideoClipsWithAudio(clips.take(indices), cut[name], **form)
     for name, indices in assigned.items()

@@ -38,6 +38,7 @@ class Shape:
   height: Positive
   width: Positive
   fps: tuple[Rate, Rate]  # the lowest and the highest rate of videos
+  source: str = ''  # of the samples, a name in `data.sources`; '' for the other data
 
   def __post_init__(self):
     check(self)
@@ -77,15 +78,25 @@ def usable_clips(clips: ClipIndex, shape: Shape) -> np.ndarray:
   return np.where(fits, share, 0.0)
 
 
-def assign_buckets(clips: ClipIndex, shapes: Mapping[str, Shape]) -> dict[str, np.ndarray]:
+def assign_buckets(
+  clips: ClipIndex, shapes: Mapping[str, Shape], every_length: bool = False
+) -> dict[str, np.ndarray]:
   """Returns the indices of the clips that each bucket takes, in order.
 
   Among buckets that keep as much of a clip, the one with more frames wins, then the one with fewer
   frame rates.
+
+  Args:
+    clips: to assign.
+    shapes: of the buckets.
+    every_length: whether a clip has a bucket of each number of frames that it is long enough for,
+      not one of videos and one of images.
   """
+  kinds = {name: shape.frames if every_length else shape.frames == 1
+           for name, shape in shapes.items()}  # fmt: skip
   taken = {}
-  for images in (True, False):
-    names = [name for name, shape in shapes.items() if (shape.frames == 1) == images]
+  for kind in dict.fromkeys(kinds.values()):
+    names = [name for name in shapes if kinds[name] == kind]
     names.sort(key=lambda name: (-shapes[name].frames, np.ptp(shapes[name].fps)))
     best, whose = np.zeros(len(clips)), np.full(len(clips), -1)
     for number, name in enumerate(names):
@@ -102,6 +113,7 @@ def sort_out(
   shapes: Mapping[str, Shape],
   path: str | os.PathLike[str],
   report: str | os.PathLike[str] | None = None,
+  every_length: bool = False,
 ) -> dict[str, np.ndarray]:
   """Assigns clips to buckets; logs which buckets stay empty and which clips none takes.
 
@@ -111,6 +123,7 @@ def sort_out(
     shapes: of the buckets.
     path: where the clips lie.
     report: where to list what is left over, of what no bucket takes the first 10,000.
+    every_length: as of `assign_buckets`.
 
   Returns:
     Name -> indices of the clips, for the buckets that have any.
@@ -118,7 +131,7 @@ def sort_out(
   Raises:
     DataError: no bucket has any.
   """
-  assigned = assign_buckets(clips, shapes)
+  assigned = assign_buckets(clips, shapes, every_length)
   left = np.ones(len(clips), bool)
   for indices in assigned.values():
     left[indices] = False

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
+from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Magnitude, Positive, Range, arguments, check, unpack
+from mgjax.core.settings import Magnitude, Positive, Range, arguments, check, checked, unpack
 from mgjax.data.buckets import Shape
 from mgjax.digits.clips import Digits
 from mgjax.digits.signs import Signs
@@ -13,6 +14,11 @@ from mgjax.digits.sounds import RATE
 
 SHARES = ('samples', 'given')
 _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
+# What all sources have in common, and what of one says where or how it is read but not what it is.
+_OF_A_RUN = ('fps', 'share', 'threads', 'workers', 'rate', 'channels')
+_NO_CONTENT = (
+  'path', 'validation_path', 'latents', 'share', 'skip_missing', 'threads', 'workers', 'sources',
+)  # fmt: skip
 Workers = Annotated[int, Range(least=0, most=1024)]
 _Made = TypeVar('_Made')
 
@@ -28,8 +34,9 @@ class DataSettings:
     validation_path: those that validate; '' validates on the training data.
     latents: where `launch.encode` put the same data in encoded form; '' reads the data as it is.
     fps: frames a second of videos in buckets without a rate of their own; 0 for sounds alone.
-    share: 'samples', so that every sample of a group of buckets comes equally often, or 'given',
-      by the buckets' weights alone.
+    share: 'samples', so that every sample of a group of buckets (images or videos, of one source)
+      comes equally often, or 'given', by the buckets' weights alone. A sound then serves every
+      bucket that it is long enough for, with 'samples' the longest of them.
     skip_missing: whether to go on without lost shards.
     intervals: between frames of training clips, of which one is drawn.
     threads: that read batches; 0 reads in the calling thread.
@@ -38,6 +45,7 @@ class DataSettings:
     channels: of sound, 1 or 2; digits have one.
     digits: fields of `mgjax.digits.clips.Digits` beside those that the bucket decides.
     signs: the same of `mgjax.digits.signs.Signs`.
+    sources: other data by name, for the buckets whose `source` says so.
   """
 
   kind: str
@@ -54,6 +62,7 @@ class DataSettings:
   channels: Annotated[int, Range(least=1, most=2)] = 1
   digits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   signs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  sources: Mapping[str, 'DataSettings'] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
@@ -61,6 +70,47 @@ class DataSettings:
       raise ConfigError(f'share = {self.share!r}; expected {" or ".join(map(repr, SHARES))}')
     if not self.intervals:
       raise ConfigError('intervals = (); expected whole numbers of frames, as in (1,)')
+    for name, source in self.sources.items():
+      if bool(source.latents) != bool(self.latents):
+        raise ConfigError(
+          f'data.sources.{name}.latents = {source.latents!r}, and data.latents = {self.latents!r}; '
+          'expected latents of all data or of none'
+        )
+
+  def of(self, source: str) -> 'DataSettings':
+    """Returns the data of one source, those without a name of ''; ConfigError if there are none."""
+    if source and source not in self.sources:
+      known = [f'data.sources.{name}' for name in self.sources]
+      raise ConfigError(did_you_mean(f'data.sources.{source}', known))
+    return self.sources[source] if source else dataclasses.replace(self, sources={})
+
+  def check_named(self, named: Mapping[str, str]) -> None:
+    """Raises ConfigError unless buckets, name -> source, name existing sources, and all of them."""
+    for bucket, source in named.items():
+      try:
+        self.of(source)
+      except ConfigError as error:
+        raise ConfigError(f'buckets.{bucket}.source = {source!r}: {error}') from None
+    if unused := sorted(self.sources.keys() - set(named.values())):
+      raise ConfigError(
+        f'no bucket has the source {unused[0]!r} of data.sources; give one to it, as in '
+        f'buckets.x.source = {unused[0]!r}, or take it out'
+      )
+
+  def content(self) -> dict[str, Any]:
+    """Returns, as plain JSON values, all fields but those that say where or how data are read.
+
+    Beside the fingerprint of its files it is what samples of one source depend on. A new field
+    counts unless it is listed above.
+    """
+    return {
+      name: value for name, value in dataclasses.asdict(self).items() if name not in _NO_CONTENT
+    }
+
+  def without_latents(self) -> 'DataSettings':
+    """Returns the data as they are, not in encoded form."""
+    sources = {name: source.without_latents() for name, source in self.sources.items()}
+    return dataclasses.replace(self, latents='', sources=sources)
 
   def path_of(self, split: str) -> str:
     """Returns where the clips of a split lie; ConfigError if nowhere."""
@@ -80,11 +130,13 @@ class AudioShape:
     seconds: of sound.
     height: of the pictures that belong to it, in pixels; None without pictures.
     width: as `height`.
+    source: of the samples, a name in `data.sources`; '' for the other data.
   """
 
   seconds: Annotated[float, Range(above=0)]
   height: Positive | None = None
   width: Positive | None = None
+  source: str = ''
 
   def __post_init__(self):
     check(self)
@@ -100,23 +152,46 @@ class AudioShape:
 def data_settings(fields: Mapping[str, Any]) -> DataSettings:
   """Makes the settings of a configuration's `data`, as plain values.
 
+  A source has the fields that `data.sources` gives it, and of the others those of `data`, but for
+  `validation_path` where it has a path of its own.
+
   Raises:
     ConfigError: an unknown key, or a value out of range.
   """
+  fields = dict(fields)
+  sources = checked(Mapping[str, Mapping[str, Any]], fields.pop('sources', {}), 'data.sources')
+  data = _unpack_data(fields, 'data')
+  made = {name: _source_settings(name, given, fields) for name, given in sources.items()}
+  return dataclasses.replace(data, sources=made)
+
+
+def _source_settings(name: str, given: Mapping[str, Any], data: Mapping[str, Any]) -> DataSettings:
+  place = f'data.sources.{name}'
+  if not name.isidentifier():
+    raise ConfigError(f'{place}: a source is named by letters, digits and _, as in edited_images')
+  for key in given:
+    if key in _OF_A_RUN:
+      raise ConfigError(f'{place}.{key}: all sources have one {key}; give it as data.{key}')
+  validation = {'validation_path': ''} if 'path' in given else {}
+  return _unpack_data({**data, **validation, **given}, place)
+
+
+def _unpack_data(fields: Mapping[str, Any], place: str) -> DataSettings:
   worlds = {
-    name: arguments(world, fields[name], f'data.{name}')
+    name: arguments(world, fields[name], f'{place}.{name}')
     for name, world in (('digits', Digits), ('signs', Signs))
     if fields.get(name)
   }
   intervals = fields.get('intervals') or (1,)
-  return unpack(DataSettings, {**fields, 'intervals': intervals, **worlds}, 'data')
+  return unpack(DataSettings, {**fields, 'intervals': intervals, **worlds}, place, sources={})
 
 
 def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[str, Shape]:
   """Makes the shapes of a configuration's `buckets`, as plain values.
 
   Args:
-    buckets: name -> `frames`, `height`, `width` and, if wanted, `fps`: a rate or a range of them.
+    buckets: name -> `frames`, `height`, `width` and, if wanted, `fps`: a rate or a range of them,
+      and `source`.
     fps: of buckets that have none of their own.
 
   Raises:
@@ -136,7 +211,7 @@ def audio_shapes(buckets: Mapping[str, Mapping[str, Any]]) -> dict[str, AudioSha
   """Makes the shapes of a configuration's buckets of sound, as plain values.
 
   Args:
-    buckets: name -> `seconds` and, where there are pictures, `height` and `width`.
+    buckets: name -> `seconds` and, where there are pictures, `height` and `width`, and `source`.
 
   Raises:
     ConfigError: an unknown key, or a value out of range.

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,11 +12,12 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, probe_video
+from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import VIDEO, Medium, Rejected
 from mgjax.data.mixture import Source
 from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
-from mgjax.data.settings import DataSettings
+from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.digits.clips import Digits
 from mgjax.digits.signs import Signs
 
@@ -29,7 +29,7 @@ def make_sources(
   data: DataSettings,
   shapes: Mapping[str, Shape],
   split: str,
-  report: str | os.PathLike[str] | None = None,
+  report: Report = None,
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'video' or 'latents', 'caption', 'fps'}.
 
@@ -37,17 +37,23 @@ def make_sources(
 
   Args:
     data: of kind 'digits', 'signs', 'clips' or 'records'; with `latents`, those are read.
-    shapes: of the buckets.
+    shapes: of the buckets, each with its source in `data`.
     split: 'train' or 'validation'. Clips have no split of their own: `validation_path` names
       others, without it training clips validate.
-    report: where rejected clips are listed.
+    report: where rejected clips are listed; see `from_each_source`.
 
   Raises:
-    ConfigError: the kind is unknown.
+    ConfigError: the kind or a source is unknown.
     DataError: there is no usable data.
   """
   if data.latents:
-    return dict(stored_latents(data.latents, shapes, split, data.skip_missing))
+    return dict(latent_sources(data, shapes, split))
+  return from_each_source(data, shapes, functools.partial(_make_sources, split), report)
+
+
+def _make_sources(
+  split: str, data: DataSettings, shapes: Mapping[str, Shape], report: Report
+) -> dict[str, Source]:
   makers = {'digits': _digits, 'signs': _digits, 'clips': _clips, 'records': _clips}
   if data.kind not in makers:
     raise ConfigError(f'unknown data kind {data.kind!r}; expected one of {", ".join(makers)}')
@@ -86,12 +92,21 @@ def stored_latents(
   }
 
 
+def latent_sources(
+  data: DataSettings, shapes: Mapping[str, Shape] | Mapping[str, AudioShape], split: str
+) -> dict[str, Records]:
+  """Opens the latents of the buckets, each where its source in `data` has them."""
+  return from_each_source(
+    data, shapes, lambda its, mine, _: stored_latents(its.latents, mine, split, its.skip_missing)
+  )
+
+
 def open_clip_index(
   data: DataSettings,
   split: str,
   medium: Medium,
   probe: Any,
-  report: str | os.PathLike[str] | None = None,
+  report: Report = None,
 ) -> tuple[ClipIndex, list[Rejected]]:
   """Opens the clips of a configuration: a folder, a manifest or clip records.
 
@@ -136,6 +151,11 @@ class _WithFrameRate:
   def __init__(self, source: Digits, fps: float):
     self.source, self.fps = source, fps
 
+  @property
+  def fingerprint(self) -> Any:
+    """That of the source."""
+    return getattr(self.source, 'fingerprint', None)
+
   def __len__(self) -> int:
     return len(self.source)
 
@@ -147,7 +167,7 @@ def _digits(
   data: DataSettings,
   shapes: Mapping[str, Shape],
   split: str,
-  report: str | os.PathLike[str] | None,
+  report: Report,
 ) -> dict[str, Source]:
   del report
   sources = {}
@@ -161,7 +181,7 @@ def _clips(
   data: DataSettings,
   shapes: Mapping[str, Shape],
   split: str,
-  report: str | os.PathLike[str] | None,
+  report: Report,
 ) -> dict[str, Source]:
   report = report if split == 'train' else None
   probe = functools.partial(probe_video, shapes=shapes)

@@ -224,7 +224,7 @@ def sample_clips(
   if min(height, width) < 1:
     raise ConfigError(f'clips of {height} x {width} pixels: take a height and width of 1 or more')
   shape = {'frames': frames or longest.frames, 'height': height, 'width': width}
-  data = dataclasses.replace(data, latents='')
+  data = data.of(longest.source).without_latents()
   if clips:
     data = dataclasses.replace(data, kind='clips', path=clips, validation_path='')
   shapes = {'clips': Shape(**shape, fps=(data.fps, data.fps))}

@@ -68,11 +68,12 @@ class FlowSettings:
     Raises:
       ConfigError: a field is unknown, missing or out of its range.
     """
+    data = data_settings(fields_of(config, 'data'))
     return cls(
       unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective'),
       unpack(SampleSettings, fields_of(config, 'sample'), 'sample'),
-      data_settings(fields_of(config, 'data')),
-      bucket_settings(fields_of(config, 'buckets')),
+      data,
+      bucket_settings(fields_of(config, 'buckets'), data),
       TextSettings.of(config),
     )
 

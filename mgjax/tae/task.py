@@ -105,7 +105,7 @@ def _settings(config: ConfigDict):
   data = data_settings(fields_of(config, 'data'))
   shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
   weights = LossWeights.of(fields_of(config, 'objective'))
-  return data, shapes, bucket_settings(fields_of(config, 'buckets')), weights
+  return data, shapes, bucket_settings(fields_of(config, 'buckets'), data), weights
 
 
 def _perceptual(config: ConfigDict) -> tuple[Perceptual | None, Tree]:

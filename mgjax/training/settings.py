@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from mgjax.checkpoints.orbax_io import KEEP_KEYS, Keep, keep_settings
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check, checked, unpack
+from mgjax.data.settings import DataSettings
 from mgjax.runtime.watchdog import Limits
 from mgjax.training.guard import UpdateGuard
 
@@ -167,12 +168,14 @@ class BucketSettings:
     weight: relative number of batches from this bucket.
     frames: of a video, 1 of an image; None of sounds.
     seconds: of a sound; None of videos.
+    source: of the samples, a name in `data.sources`; '' for the other data.
   """
 
   batch_size: Positive
   weight: Annotated[float, Range(above=0)] = 1
   frames: Positive | None = None
   seconds: Annotated[float, Range(above=0)] | None = None
+  source: str = ''
 
   def __post_init__(self):
     check(self)
@@ -183,12 +186,25 @@ class BucketSettings:
     return self.frames or self.seconds or 0.0
 
 
-def bucket_settings(buckets: Mapping[str, Mapping[str, Any]]) -> dict[str, BucketSettings]:
-  """Makes the settings of all buckets from the keys that configurations have."""
+def bucket_settings(
+  buckets: Mapping[str, Mapping[str, Any]], data: DataSettings | None = None
+) -> dict[str, BucketSettings]:
+  """Makes the settings of all buckets from the keys that configurations have.
+
+  Args:
+    buckets: of a configuration, as plain values.
+    data: that they are filled from; without, nothing is said of sources.
+
+  Raises:
+    ConfigError: a value out of range, a source that there is not, or one that no bucket has.
+  """
   read = [field.name for field in dataclasses.fields(BucketSettings)]
-  return {
+  made = {
     name: unpack(
       BucketSettings, {key: fields[key] for key in read if key in fields}, f'buckets.{name}'
     )
     for name, fields in buckets.items()
   }
+  if data is not None:
+    data.check_named({name: bucket.source for name, bucket in made.items()})
+  return made

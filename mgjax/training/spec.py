@@ -102,8 +102,9 @@ def make_buckets(
   """Makes the buckets of training and of validation.
 
   Broken samples are replaced and listed in `quarantine.jsonl`, rejected files in `rejected.jsonl`.
-  A bucket without samples is left out, its weight goes to the others of its group (images, videos);
-  with `share` = 'samples' the weights of a group are shared out by its samples.
+  A bucket without samples is left out, its weight goes to the others of its group, which are the
+  images or the videos of one source; with `share` = 'samples' the weights of a group are shared out
+  by its samples. What groups, and so sources, are to each other the weights alone say.
 
   Args:
     shapes: of the buckets.
@@ -114,11 +115,12 @@ def make_buckets(
 
   Raises:
     ConfigError: samples shall share a group whose buckets have different weights.
-    DataError: no bucket has a sample.
+    DataError: no bucket of a source has a sample.
   """
 
   def group(name: str) -> str:
-    return 'image' if shapes[name].frames == 1 else ''
+    source, kind = shapes[name].source, 'image' if shapes[name].frames == 1 else ''
+    return f'{source}/{kind}' if source else kind
 
   first = {group(name): name for name in reversed(shapes)}
   for name, shape in shapes.items() if share == 'samples' else ():
@@ -132,8 +134,10 @@ def make_buckets(
   def split(which: str) -> list[ShapeBucket]:
     made = make_sources(which, workdir / 'rejected.jsonl')
     sources = {name: source for name, source in made.items() if len(source)}
-    if not sources:
-      raise DataError(f'no bucket has a sample left to use for {which}; see the lines above')
+    lost = {shape.source for shape in shapes.values()} - {shapes[name].source for name in sources}
+    if lost:
+      of = ''.join(f' of the source {name!r}' for name in sorted(lost)[:1] if name)
+      raise DataError(f'no bucket{of} has a sample left to use for {which}; see the lines above')
     for name in made.keys() - sources.keys():
       _log.warning('the bucket %s has no samples left: it is left out', name)
     quarantine = workdir / 'quarantine.jsonl' if which == 'train' else None

@@ -41,8 +41,6 @@ from mgjax.workflows.row_encoder import (
 
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
-# Of `config.data`: what samples depend on, beside the files themselves, which may be moved.
-CONTENT = ('kind', 'digits', 'signs', 'fps', 'intervals', 'rate', 'channels')
 _PAUSE = 2  # seconds between looks at what others have done
 
 _log = logging.getLogger(__name__)
@@ -89,13 +87,14 @@ def encode(
     identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices())
   settings = unpack(EncodeSettings, fields_of(config, 'encode'), 'encode')
-  fields = fields_of(config, 'data') | {'latents': ''}  # encode what latents are made from
-  data, content = data_settings(fields), {key: fields[key] for key in CONTENT if key in fields}
+  # What latents are made from, which is what is encoded.
+  data = data_settings(fields_of(config, 'data')).without_latents()
   unfinished, dtype = [], stored_type(settings.dtype)
   with jax.set_mesh(mesh):
     plan = make_plan(config)
     for split, name, source in _sources(list(config.buckets), data, plan, workdir):
       rows = min(len(source), getattr(settings, split))
+      content = data.of(config.buckets[name].get('source', '')).content()
       kind = {'statistics': plan.statistics, 'dtype': settings.dtype}
       writer = RecordWriter(
         workdir / split / name,

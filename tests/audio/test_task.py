@@ -7,12 +7,14 @@ import pytest
 from configs.audio import audio
 from mgjax.api import train
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.mixture import samples_of_batch
+from mgjax.data.mixture import samples_of_batch, samples_seen
 from mgjax.data.records.reader import Records
+from mgjax.media.audio import write_wav
 from mgjax.registry import make_spec
 from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
 from tests import tiny, tiny_sound
+from tests.media.audio_files import noise
 from tests.turns import seen_in_stage, training_buckets
 
 
@@ -71,6 +73,66 @@ def test_lengths_that_the_model_cannot_have_are_refused(tiny_sound_runs, tmp_pat
     match=r'sound.*(multiple of 0.04 s.* at most 0.8 s|expected .* above 0)',
   ):
     make_spec(config, tmp_path)
+
+
+def recordings(tmp_path, codec):
+  """The pre-training's data and buckets, without pictures, over sounds of 4 to 31 s."""
+  for seconds in (4, 6, 10, 20, 29, 31):
+    write_wav(tmp_path / f'{seconds}_seconds.wav', noise(seconds, seed=seconds), 48_000)
+  report = audio.get_config('debug')
+  config = tiny_sound.audio(codec.parent, latents=False)
+  config.data = report.data.to_dict() | {'kind': 'sounds', 'path': str(tmp_path), 'threads': 1}
+  config.buckets = {
+    name: {'seconds': bucket.seconds, 'weight': bucket.weight, 'batch_size': 8}
+    for name, bucket in report.buckets.items()
+  }
+  config.model.positions = report.model.positions
+  return config
+
+
+def test_sounds_of_4_to_30_s_are_trained_on_and_less_than_a_third_of_any_is_lost(
+  tiny_sound_runs, tmp_path
+):
+  config = recordings(tmp_path, tiny_sound_runs / 'codec')
+  spec, homes = make_spec(config, tmp_path / 'run'), {}
+  for bucket in spec.buckets:
+    for index in range(len(bucket.source)):
+      sample = bucket.source[index]
+      assert len(sample['audio']) == config.buckets[bucket.name].seconds * 48_000
+      homes.setdefault(sample['caption'], []).append(bucket.name)
+  assert homes == {
+    '4 seconds': ['seconds_4'], '6 seconds': ['seconds_6'], '10 seconds': ['seconds_10'],
+    '20 seconds': ['seconds_20'], '29 seconds': ['seconds_20'], '31 seconds': ['seconds_30'],
+  }  # fmt: skip
+  lengths = np.array(sorted({bucket.seconds for bucket in config.buckets.values()}))
+  assert lengths[0] == 4 and lengths[-1] == 30 and np.all(lengths[1:] / lengths[:-1] <= 1.5)
+  # Every sound as often as the others: of six batches two are of the two sounds of 20 s.
+  assert samples_seen(spec.buckets, 6) == {
+    name: 16 if name == 'seconds_20' else 8 for (name,) in homes.values()
+  }
+
+
+@pytest.mark.slow
+def test_a_run_over_sounds_of_4_to_30_s_trains_on_every_one(tiny_sound_runs, tmp_path):
+  config = recordings(tmp_path, tiny_sound_runs / 'codec')
+  config.train.update(steps=6, log_every=1, evaluate_every=0, save_every=0)
+  train(config, tmp_path / 'run')
+  losses = [row['loss'] for row in tiny.losses(tmp_path / 'run').values()]
+  assert len(losses) == 6 and np.isfinite(losses).all()
+
+
+def test_fine_tuning_has_ten_batches_of_cinematic_sounds_to_one_of_others():
+  """Cin-AV : HQ-A, and 5 : 1 of lengths within each (Movie Gen §6)."""
+  config = audio.get_config('debug,finetune,hq_audio')
+  buckets = training_buckets(config, {'seconds_10': 50, 'seconds_30': 7, 'hq_audio_10': 9000,
+                                      'hq_audio_30': 900})  # fmt: skip
+  for start in (0, 66, 6600):
+    before, after = samples_seen(buckets, start), samples_seen(buckets, start + 66)
+    assert {name: (after[name] - before[name]) // 256 for name in after} == {
+      'seconds_10': 50, 'seconds_30': 10, 'hq_audio_10': 5, 'hq_audio_30': 1,
+    }  # fmt: skip
+  with pytest.raises(ConfigError, match='debug,finetune,hq_audio'):
+    audio.get_config('debug,hq_audio')
 
 
 @pytest.mark.parametrize('counts', [(1000, 1000), (1000, 5000), (7000, 10)])

@@ -153,6 +153,33 @@ def test_a_folder_gives_windows_of_each_sound_and_names_what_it_skips(songs, tmp
   assert 'not a sound' in reasons['broken.mp3'] and 'has no sound' in reasons['silent.mp4']
 
 
+@pytest.mark.parametrize(
+  ('share', 'expected'),
+  [
+    ('samples', {'short': {'drum'}, 'middle': {'a bell rings'}, 'long': {'rain'}}),
+    (
+      'given',
+      {
+        'short': {'drum', 'a bell rings', 'rain'},
+        'middle': {'a bell rings', 'rain'},
+        'long': {'rain'},
+      },
+    ),
+  ],
+)
+def test_a_sound_goes_to_the_longest_bucket_it_fills_unless_weights_say_how_often_each_comes(
+  songs, share, expected
+):
+  data = {'kind': 'sounds', 'path': str(songs), 'share': share}
+  lengths = {'short': 0.8, 'middle': 1.5, 'long': 2.4}
+  buckets = {name: {'seconds': seconds} for name, seconds in lengths.items()}
+  found = sources_of(data, buckets, 'train')
+  assert {name: {each['caption'] for each in source} for name, source in found.items()} == expected
+  # A sound gives as many windows as it fills: rain lasts 3.1 s, the bell 2.0 s and the drum 1.0 s.
+  counts = {'samples': (1, 1, 1), 'given': (3 + 2 + 1, 2 + 1, 1)}
+  assert tuple(map(len, found.values())) == counts[share]
+
+
 def test_a_window_of_a_sound_is_a_function_of_its_index_and_a_part_of_its_file(songs):
   data = {'kind': 'sounds', 'path': str(songs), 'rate': 24_000, 'channels': 2}
   source = sources_of(data, {'b': {'seconds': 0.7}}, 'train')['b']

@@ -49,6 +49,23 @@ def test_the_five_durations_are_those_of_the_report(seconds, length, fps):
   assert name == f'video_16x9_{length}' and rate == fps
 
 
+def test_where_every_length_takes_its_share_a_clip_has_one_bucket_of_each():
+  shapes = {
+    name: Shape(frames, *size, (25, 25))
+    for frames in (250, 750)
+    for name, size in ((f'{frames}_wide', (16, 32)), (f'{frames}_tall', (32, 16)))
+  }
+  clips = index_of_clips([clip(31.0), clip(12.0), clip(40.0, width=720, height=1280)])
+  found = assign_buckets(clips, shapes, every_length=True)
+  assert {name: indices.tolist() for name, indices in found.items()} == {
+    '250_wide': [0, 1], '250_tall': [2], '750_wide': [0], '750_tall': [2],
+  }  # fmt: skip
+  alone = assign_buckets(clips, shapes)
+  assert {name: indices.tolist() for name, indices in alone.items()} == {
+    '250_wide': [1], '250_tall': [], '750_wide': [0], '750_tall': [2],
+  }  # fmt: skip
+
+
 @pytest.mark.parametrize(
   ('width', 'height', 'ratio'),
   [(1920, 1080, '16x9'), (1080, 1920, '9x16'), (500, 500, '1x1'), (640, 480, '4x3'),

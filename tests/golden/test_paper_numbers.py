@@ -24,6 +24,7 @@ from configs.video import recipe
 from configs.video.sizes import SIZES
 from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY
 from mgjax.audio.pipeline import AudioPipeline
+from mgjax.audio.task import longest_audio_bucket
 from mgjax.data.mixture import samples_seen
 from mgjax.flow.path import SIGMA_MIN
 from mgjax.flow.schedules import make_time_grid
@@ -286,9 +287,16 @@ def sound() -> list[Row]:
   dropout, optimizer = config.objective.dropout, config.optimizer
   settings, coder = model.conditionings, codec.get_config()
   hop = math.prod(coder.model.strides)
-  bucket = next(iter(config.buckets.values()))
+  bucket = config.buckets[longest_audio_bucket(config)]
+  rows = {each.batch_size for each in config.buckets.values()}
   turns = samples_seen(training_buckets(tuned, 10**6), 6)
   batches = tuple(turns[name] // tuned.buckets[name].batch_size for name in sorted(turns))
+  both = audio.get_config('13b,encoders,finetune,hq_audio')
+  counts = samples_seen(training_buckets(both, 10**6), 66)
+  mixed = tuple(
+    sum(counts[name] // both.buckets[name].batch_size for name in counts if name.startswith(which))
+    for which in ('seconds', 'hq_audio')
+  )
   candidates = inspect.signature(AudioPipeline.generate).parameters['candidates'].default
   place, pre, fine = '§6', '§6 pre-training', '§6 fine-tuning'
   return [
@@ -315,7 +323,9 @@ def sound() -> list[Row]:
     Row('§6 masking', 'video dropped', dropout.video, 0.1),
     Row(place, 'flow times, mean', config.objective.time.mean, 0.0),
     Row(place, 'flow times, standard deviation', config.objective.time.std, 1.0),
-    Row(pre, 'rows of a batch', bucket.batch_size, 1536),
+    Row(pre, 'rows of every batch', tuple(sorted(rows)), (1536,)),
+    Row(pre, 'seconds at least', min(each.seconds for each in config.buckets.values()), 4.0),
+    Row(pre, 'lengths of sounds', len(config.buckets), UNKNOWN, 'chosen'),
     Row(pre, 'steps', config.train.steps, 500_000),
     Row(pre, 'samples seen', sum(seen_in_stage(config).values()), 768_000_000),
     Row(pre, 'learning rate', optimizer.learning_rate, 1e-4),
@@ -331,6 +341,8 @@ def sound() -> list[Row]:
     Row(fine, 'last learning rate',
         tuned.optimizer.learning_rate * tuned.optimizer.final_fraction, 1e-8),
     Row(fine, 'batches of 10 s to batches of 30 s, as they come', batches, (5, 1)),
+    Row(fine, 'batches of Cin-AV to batches of HQ-A, as they come, of 66',
+        mixed, (60, 6)),
     Row(fine, 'warm-up', tuned.optimizer.warmup, UNKNOWN, 'chosen'),
     Row('§6 sampler', 'solver', sample.solver, 'midpoint'),
     Row('§6 sampler', 'steps', sample.steps, 64),

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.training.settings import bucket_settings
 from mgjax.training.spec import longest_of, make_buckets
 from tests.turns import Rows
@@ -45,6 +45,28 @@ def test_within_its_kind_a_bucket_comes_as_often_as_its_samples_ask_for(tmp_path
   given = {'image_wide': 1, 'image_tall': 1, 'video_wide': 10, 'video_long': 10}
   assert weights(train) == (expected if share == 'samples' else given)
   assert all(isinstance(bucket.weight, fractions.Fraction) for bucket in train)
+
+
+def test_samples_decide_inside_a_source_and_weights_between_sources(tmp_path):
+  given = shapes()
+  edits = {'batch_size': 2, 'source': 'edits'}  # neither the weights nor the rows of the others
+  given |= bucket_settings({
+    'edits_wide': {'frames': 1, 'weight': 30, **edits},
+    'edits_tall': {'frames': 1, 'weight': 30, **edits},
+    'edits_video': {'frames': 8, 'weight': 5, **edits},
+  })  # fmt: skip
+  counts = dict.fromkeys(given, 9) | {'edits_wide': 10, 'edits_tall': 20, 'video_long': 27}
+  sources = {name: Rows(count) for name, count in counts.items()}
+  make = functools.partial(make_buckets, given, tmp_path, lambda split, report: sources, dict)
+  assert weights(make(share='samples')[0]) == {
+    'image_wide': 1, 'image_tall': 1, 'video_wide': 5, 'video_long': 15,
+    'edits_wide': 20, 'edits_tall': 40, 'edits_video': 5,
+  }  # fmt: skip
+  del sources['edits_wide']
+  assert weights(make(share='given')[0])['edits_tall'] == 60
+  del sources['edits_tall'], sources['edits_video']
+  with pytest.raises(DataError, match="no bucket of the source 'edits' has a sample left"):
+    make(share='given')
 
 
 def test_weights_that_samples_would_overrule_are_refused(tmp_path):

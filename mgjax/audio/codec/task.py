@@ -90,7 +90,7 @@ def _settings(config: ConfigDict):
   """Everything beside the networks, checked before any data are read."""
   data, buckets = data_settings(fields_of(config, 'data')), fields_of(config, 'buckets')
   weights = LossWeights.of(fields_of(config, 'objective'))
-  return data, audio_shapes(buckets), bucket_settings(buckets), weights
+  return data, audio_shapes(buckets), bucket_settings(buckets, data), weights
 
 
 def codec_inputs(codec: Codec) -> tuple[Any, ...]:
