@@ -104,7 +104,7 @@ def test_rows_do_not_see_each_other(params):
 @functools.partial(jax.jit, static_argnames='places')
 def by_hand(params, x, time, ports, places):
   """The model as a loop over its layers, `places` of which get positions."""
-  phi = Positions((4, 4, 4), DIM).apply({'params': params['positions']}, (2, 2, 4))[None]
+  phi = Positions((4, 4, 4), DIM).apply({'params': params['positions']}, (2, 2, 4))
   embedding, modulation = TimeModulation(DIM).apply({'params': params['time']}, time, None)
   tokens = patchify(x, (1, 2, 2)) @ params['patch_in']['kernel']
   context = (ports.context, ports.context_mask)
