@@ -10,6 +10,7 @@ import numpy as np
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.kinds import make_conditioning
+from mgjax.conditioning.ports import Ports, combine
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
@@ -17,6 +18,7 @@ from mgjax.core.typing import Batch, Objective, Tree
 from mgjax.core.weights.format import WeightFormat
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
+from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.times import make_sampler
 from mgjax.flow_models.flops import backbone_flops
@@ -54,20 +56,26 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Obje
       f'objective.dropout names {sorted(dropout)}, the conditionings are {sorted(names)}; give '
       'each a rate, 0 for never: guidance means nothing for a condition that is never dropped'
     )
+  prediction = make_prediction(settings.prediction)
   objective = make_objective(
     dropout=dropout,
     drop_all_probability=settings.drop_all_probability,
     sample_time=make_sampler(**settings.time),
+    prediction=prediction,
   )
-  return objective, make_objective(dropout={}, sample_time=make_sampler('stratified'))
+  fixed = make_sampler('stratified')
+  return objective, make_objective(dropout={}, sample_time=fixed, prediction=prediction)
 
 
 def make_sampler_of(
   settings: SampleSettings,
+  objective: ObjectiveSettings,
   model: FlowModel,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
 ) -> Callable[..., Any]:
   """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
+
+  What the model answers is said by the `objective` that it was trained with.
 
   Raises:
     ConfigError: guidance of a condition that the model does not have.
@@ -77,7 +85,10 @@ def make_sampler_of(
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
   times = make_time_grid(steps=settings.steps, **schedule)
-  return make_generate(model, times=times, solver=settings.solver, guidance=guidance, widen=widen)
+  return make_generate(
+    model, times=times, solver=settings.solver, guidance=guidance, widen=widen,
+    prediction=make_prediction(objective.prediction),
+  )  # fmt: skip
 
 
 def prepare_samples(model: FlowModel, samples: Sequence[Mapping[str, Any]]) -> Batch:
@@ -104,17 +115,17 @@ def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
   return jnp.zeros((1, *latents)), jnp.zeros(1), example_batch(model, 'a', latents), {}
 
 
-def context_length(model: FlowModel, batch: Batch) -> int:
-  """Counts the tokens that the conditionings give to cross-attention, by the shapes of a batch."""
-  total = 0
-  for conditioning in model.conditionings:
-    module, key = conditioning.clone(parent=None), jax.random.key(0)
+def context_lengths(model: FlowModel, batch: Batch) -> tuple[int, tuple[int, ...]]:
+  """Counts the tokens that cross-attention reads, and those of every group behind a gate."""
+
+  def ports(batch: Batch) -> Ports:
     keep = jnp.zeros(next(iter(batch.values())).shape[0], bool)
-    ports, _ = jax.eval_shape(
-      lambda each, m=module, k=key, d=keep: m.init_with_output(k, each, d), batch
-    )
-    total += 0 if ports.context is None else ports.context.shape[1]
-  return total
+    modules = [each.clone(parent=None) for each in model.conditionings]
+    return combine([each.init_with_output(jax.random.key(0), batch, keep)[0] for each in modules])
+
+  shapes = jax.eval_shape(ports, batch)
+  context = 0 if shapes.context is None else shapes.context.shape[1]
+  return context, tuple(group.tokens.shape[1] for group in shapes.gated)
 
 
 def make_flops(model: FlowModel) -> Callable[[Batch], int]:
@@ -128,7 +139,8 @@ def make_flops(model: FlowModel) -> Callable[[Batch], int]:
       inputs = {'context': batch['latents']} | batch
       shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs.items()}
       latents = batch['latents'].shape
-      known[shape] = backbone_flops(model.backbone, latents, context_length(model, shapes)).training
+      read = context_lengths(model, shapes)
+      known[shape] = backbone_flops(model.backbone, latents, *read).training
     return known[shape]
 
   return flops
