@@ -1,4 +1,4 @@
-"""The three ports through which every condition reaches a backbone.
+"""The ports through which every condition reaches a backbone: tokens, context and a vector.
 
 A conditioning is one Linen module in one file. `requires()` names the batch keys it reads and
 `__call__(batch, drop)` returns `Ports`; rows where `drop` is True must come out as if there were

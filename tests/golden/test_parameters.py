@@ -155,7 +155,7 @@ def test_the_13b_audio_model_has_12_2b_in_its_blocks():
   blocks = count_parameters(parameters('audio_13b')['backbone']['layers'])
   weights = 36 * (8 * 4608**2 + 2 * 4608 * 18432)
   assert weights == pytest.approx(12.2e9, abs=0.05e9)
-  # Beside them a layer has biases, nine of width d and one of the FFN, and six vectors of modulation.
+  # Beside them a layer has nine biases of width d, one of the FFN, and its modulation's six.
   assert blocks == weights + 36 * ((9 + 6) * 4608 + 18432)
 
 
