@@ -1,4 +1,4 @@
-"""The family of audio models: widths and depths (Movie Gen §6, Table 35)."""
+"""The family of audio models, DiTs: widths and depths (Movie Gen §6, Table 35)."""
 
 from ml_collections import ConfigDict
 
@@ -27,6 +27,16 @@ TEXT = {
   '13b': {'width': 768, 'depth': 6, 'heads': 12, 'length': 512},
 }
 
+# The block of a DiT. That norms have no weights beside the modulation's, their epsilon and the
+# activation are those of the published DiT: not in public sources.
+DIT = {
+  'feed_forward': 'gelu',
+  'norm': 'layer',
+  'affine': False,
+  'bias': True,
+  'epsilon': 1e-6,
+}
+
 FEATURES = (
   768  # of a frame: mgjax/audio/frame_features.py; 1024 of the report's Long-prompt MetaCLIP
 )
@@ -47,8 +57,7 @@ def model(size: str, latents: int) -> ConfigDict:
       # public sources.
       'positions': (latents, 1, 1),
       'patch': (1, 1, 1),
-      'feed_forward': 'gelu',
-      'epsilon': 1e-5,  # not in public sources
+      **DIT,
       'remat': 'nothing' if size in ('debug', '300m') else 'attention',
       'attention': 'auto',
       'exchange': 'auto',

@@ -30,20 +30,34 @@ TEXT = {
   '30b': {'width': 1024, 'depth': 6, 'heads': 16, 'length': 768},
 }
 
+# The block of the report's other arm (Table 9), which differs in norm, activation and biases alone.
+# That its norms have no weights beside the modulation's, and their epsilon, are those of the
+# published DiT: not in public sources.
+DIT = {
+  'feed_forward': 'silu',
+  'norm': 'layer',
+  'affine': False,
+  'bias': True,
+  'epsilon': 1e-6,
+}
+
 # What may stand behind a size: '30b,encoders' reads text by the report's frozen encoders;
-# '30b,equal_cost' gives batches of shorter samples more rows (`stage.joint_buckets`).
-WORDS = ('encoders', 'equal_cost')
+# '30b,equal_cost' gives batches of shorter samples more rows (`stage.joint_buckets`); '5b,dit' has
+# the block of a DiT, '5b,v_prediction' the objective of a diffusion model (`stage.stage`).
+WORDS = ('encoders', 'equal_cost', 'dit', 'v_prediction')
 
 
 def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   """Returns the fields of a model of a named size, with position tables of the stage's lengths.
 
-  '30b,encoders' reads the report's frozen encoders of text, '30b' bytes.
+  '30b,encoders' reads the report's frozen encoders of text, '30b' bytes. '5b,dit' has two matrices
+  where '5b' has three, and an FFN 3/2 as wide: as many parameters and operations, and the 4 d of
+  the published DiT (its width is not in public sources).
   """
   size, words = split(size, *WORDS)
   if size not in SIZES:
     raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
-  return ConfigDict(
+  config = ConfigDict(
     {
       **SIZES[size],
       'positions': positions,
@@ -59,3 +73,6 @@ def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       },
     }
   )
+  if 'dit' in words:
+    config.update(DIT, mlp_dim=3 * config.mlp_dim // 2)
+  return config

@@ -25,7 +25,7 @@ DURATIONS = {
 
 def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   """Returns a stage without its buckets, learning rate and length."""
-  config = base()
+  config, (_, words) = base(), split(size, *WORDS)
   config.component = 'video'
   config.autoencoder = 'runs/tae'
   config.start_from = ''
@@ -34,7 +34,7 @@ def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   config.rules = 'fsdp_tp_cp'
   config.data = clips(fps=FPS)
   config.model = model(size, positions)
-  config.text = places(VIDEO) if 'encoders' in split(size, *WORDS)[1] else ConfigDict()
+  config.text = places(VIDEO) if 'encoders' in words else ConfigDict()
   config.embeddings = ''  # of prompts, by those encoders; '' has them beside the latents
   config.objective = ConfigDict(
     {
@@ -42,6 +42,11 @@ def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0},
     }
   )
+  if 'v_prediction' in words:  # the report's other arm (Table 8); the rest is not in public sources
+    config.objective.time = ConfigDict({'name': 'uniform'})
+    config.objective.prediction = ConfigDict(
+      {'name': 'v_prediction', 'steps': 1000, 'first': 0.00085, 'last': 0.012}
+    )
   config.encode = encoding()
   config.sample = sampling()
   config.train.save_every = 1000

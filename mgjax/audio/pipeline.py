@@ -295,7 +295,7 @@ class AudioPipeline(FlowPipeline):
         widen = functools.partial(
           multi_diffusion, cover=inner, along=ALONG, shape=weights, rows=rows
         )
-        generate = make_sampler_of(self._settings, self._model, widen)
+        generate = make_sampler_of(self._settings, self._objective, self._model, widen)
       self._programs[key] = generate
 
     def run(batch: Batch, noise: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""One layer of the backbone (Movie Gen §3.1.3)."""
+"""One layer of the backbone (Movie Gen §3.1.3, Table 9)."""
+
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,8 +10,8 @@ from mgjax.backbone.modulation import modulate
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.linear import ZEROS, parameter
 from mgjax.nn.mlp import FEED_FORWARD
-from mgjax.nn.multihead import MultiHeadAttention
-from mgjax.nn.norm import RMSNorm
+from mgjax.nn.multihead import Gated, MultiHeadAttention
+from mgjax.nn.norm import NORMS
 from mgjax.parallel.rules import place_tokens
 
 
@@ -21,8 +23,23 @@ class Block(nn.Module):
   x <- x + CrossAttention(RMSNorm(x), context)
   x <- x + gate_f * SwiGLU(modulate(RMSNorm(x), shift_f, scale_f))
 
-  where phi are the positions and shift, scale, gate = shared modulation + this layer's table. With
-  `feed_forward` 'gelu' the last line has the two matrices of a DiT instead (Movie Gen §6).
+  where phi are the positions and shift, scale, gate = shared modulation + this layer's table.
+
+  The DiT block that the report compares with (Table 9), and builds its audio model of (§6), differs
+  in four fields and shares the rest: `norm` 'layer' and not `affine`, `bias` in every linear map of
+  attention and feed-forward network, and two matrices of `feed_forward` 'silu' or 'gelu'.
+
+  Attributes:
+    heads: attention heads.
+    mlp_dim: FFN width f.
+    epsilon: of the norms.
+    attention: kernel of `nn.attention.attend`.
+    exchange: how the devices that share a row's tokens meet in it.
+    feed_forward: a name in `nn.mlp.FEED_FORWARD`.
+    norm: a name in `nn.norm.NORMS`.
+    affine: whether norms have weights (and biases) of their own beside the modulation's.
+    bias: whether the linear maps of attention and feed-forward network have biases.
+    dtype: compute type.
   """
 
   heads: int
@@ -31,6 +48,9 @@ class Block(nn.Module):
   attention: str = 'auto'
   exchange: str = 'auto'
   feed_forward: str = 'swiglu'
+  norm: str = 'rms'
+  affine: bool = True
+  bias: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -42,6 +62,7 @@ class Block(nn.Module):
     context: Float[Array, 'b m d'] | None,
     context_mask: Bool[Array, 'b m'] | None,
     valid: Bool[Array, 'b n'] | None = None,
+    gated: Sequence[Gated] = (),
   ) -> tuple[Float[Array, 'b n d'], None]:
     dim = x.shape[-1]
     table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (6, dim))
@@ -49,19 +70,20 @@ class Block(nn.Module):
     shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = jnp.split(modulation, 6, axis=1)
 
     def norm(name: str) -> nn.Module:
-      return RMSNorm(self.epsilon, self.dtype, name=name)
+      return NORMS[self.norm](self.epsilon, self.dtype, self.affine, name=name)
 
     def multihead(name: str) -> nn.Module:
-      fields = (self.attention, self.exchange, self.dtype)
+      fields = (self.attention, self.exchange, self.dtype, self.bias)
       return MultiHeadAttention(self.heads, dim // self.heads, *fields, name=name)
 
     x = checkpoint_name(x, 'inputs') + positions.astype(x.dtype)
     y = modulate(norm('self_norm')(x), shift_a, scale_a)
     x = x + gate_a * multihead('self_attention')(y, mask=valid)
-    if context is not None:
+    if context is not None or gated:
       y = norm('cross_norm')(x)
-      x = x + multihead('cross_attention')(y, context, context_mask)
+      x = x + multihead('cross_attention')(y, context, context_mask, gated)
     y = modulate(norm('feed_norm')(x), shift_f, scale_f)
     feed = FEED_FORWARD[self.feed_forward]
-    x = x + gate_f * feed(self.mlp_dim, self.dtype, name='feed_forward')(y)
+    feed = feed(self.mlp_dim, self.dtype, use_bias=self.bias, name='feed_forward')
+    x = x + gate_f * feed(y)
     return place_tokens(x), None

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Array, Float, Tree
+from mgjax.core.typing import Array, Float, Int, Tree
 from mgjax.nn.linear import parameter
 
 TABLES = ('time', 'height', 'width')
@@ -16,6 +16,8 @@ class Positions(nn.Module):
   """phi(t, h, w) = phi_t[t] + phi_h[h] + phi_w[w], one vector a patch.
 
   The same sum is added to the input of *every* layer, which the report found to reduce distortion.
+  With an offset frame i of a row is at phi_t[offset + i]: a picture can stand anywhere in time
+  (Movie Gen §5). An offset is clamped to those with which all frames are within the table.
 
   Attributes:
     lengths: entries of the three tables, the largest grid the model can see.
@@ -29,24 +31,34 @@ class Positions(nn.Module):
   dim: int
 
   @nn.compact
-  def __call__(self, grid: tuple[int, int, int]) -> Float[Array, 'n d']:
+  def __call__(
+    self, grid: tuple[int, int, int], offset: Int[Array, ' b'] | None = None
+  ) -> Float[Array, '_b n d']:
+    """Returns the vectors of all patches: one row for all without an `offset`, else b rows."""
     if any(size > length for size, length in zip(grid, self.lengths, strict=True)):
       raise ConfigError(
         f'a grid of {grid} patches (t, h, w) is larger than the position tables {self.lengths}; '
         'raise model.positions, or grow a checkpoint with grow_positions'
       )
     tables = [
-      parameter(self, name, INIT, ('positions', 'embed'), (length, self.dim))[:size]
-      for name, length, size in zip(TABLES, self.lengths, grid, strict=True)
+      parameter(self, name, INIT, ('positions', 'embed'), (length, self.dim))
+      for name, length in zip(TABLES, self.lengths, strict=True)
     ]
-    t, h, w = tables
+    t, h, w = (table[:size] for table, size in zip(tables, grid, strict=True))
     shape = (*grid, self.dim)
-    total = (
-      jnp.broadcast_to(t[:, None, None], shape)
-      + jnp.broadcast_to(h[None, :, None], shape)
-      + jnp.broadcast_to(w[None, None, :], shape)
-    )
-    return total.reshape(-1, self.dim)
+
+    def total(t: Float[Array, 't d']) -> Float[Array, 'n d']:
+      summed = (
+        jnp.broadcast_to(t[:, None, None], shape)
+        + jnp.broadcast_to(h[None, :, None], shape)
+        + jnp.broadcast_to(w[None, None, :], shape)
+      )
+      return summed.reshape(-1, self.dim)
+
+    if offset is None:
+      return total(t)[None]
+    first = jnp.clip(offset, 0, self.lengths[0] - grid[0])
+    return jax.vmap(total)(tables[0][first[:, None] + jnp.arange(grid[0])[None]])
 
 
 def grow_positions(tables: Tree, lengths: tuple[int, int, int]) -> Tree:

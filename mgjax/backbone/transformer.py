@@ -15,7 +15,7 @@ from mgjax.core.settings import Positive, Range
 from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.mlp import FEED_FORWARD
-from mgjax.nn.norm import RMSNorm
+from mgjax.nn.norm import NORMS
 from mgjax.nn.patch import grid, patchify, unpatchify
 from mgjax.nn.stack import stack
 from mgjax.parallel.rules import ambient, place_rows, place_tokens, tokens_missing
@@ -34,7 +34,11 @@ class Transformer(nn.Module):
     mlp_dim: FFN width f.
     positions: entries of the position tables along t, h, w, counted in patches.
     patch: patch size along t, h, w.
-    feed_forward: 'swiglu', as Llama 3, or 'gelu', as DiT.
+    feed_forward: 'swiglu', as Llama 3; 'silu' or 'gelu', as DiT.
+    norm: 'rms', as Llama 3, or 'layer', as DiT.
+    affine: whether norms have weights of their own; DiT's have not (in the report's DiT not in
+      public sources).
+    bias: whether the linear maps of attention and FFN have biases, as DiT's.
     epsilon: of the norms (not in public sources).
     remat: what the backward pass computes again (`nn/stack.py`).
     attention: kernel of `nn.attention.attend`.
@@ -44,7 +48,7 @@ class Transformer(nn.Module):
 
   Raises:
     ConfigError: the width does not divide into the heads, or these over `tensor`; there is no such
-      feed-forward network.
+      feed-forward network or norm.
   """
 
   dim: Positive
@@ -54,6 +58,9 @@ class Transformer(nn.Module):
   positions: tuple[Positive, Positive, Positive]
   patch: tuple[Positive, Positive, Positive] = (1, 2, 2)
   feed_forward: str = 'swiglu'
+  norm: str = 'rms'
+  affine: bool = True
+  bias: bool = False
   epsilon: Annotated[float, Range(above=0)] = 1e-5
   remat: str = 'nothing'
   attention: str = 'auto'
@@ -67,10 +74,9 @@ class Transformer(nn.Module):
   ) -> Float[Array, 'b t h w c']:
     if self.dim % self.heads:
       raise ConfigError(f'model.dim = {self.dim} does not divide into {self.heads} heads')
-    if self.feed_forward not in FEED_FORWARD:
-      raise ConfigError(
-        f'model.feed_forward = {self.feed_forward!r}; expected {" or ".join(FEED_FORWARD)}'
-      )
+    for name, known in (('feed_forward', FEED_FORWARD), ('norm', NORMS)):
+      if getattr(self, name) not in known:
+        raise ConfigError(f'model.{name} = {getattr(self, name)!r}; expected {" or ".join(known)}')
     mesh = ambient()
     if mesh is not None and self.heads % mesh.shape['tensor']:
       fitting = [str(n) for n in range(1, self.heads + 1) if self.heads % n == 0]
@@ -92,23 +98,27 @@ class Transformer(nn.Module):
     tokens = Linear(self.dim, ('patch', 'embed'), dtype=self.dtype, name='patch_in')(patches)
     if ports.tokens is not None:
       tokens = tokens + fill(ports.tokens.astype(tokens.dtype))
-    positions = Positions(self.positions, self.dim, name='positions')(sizes)[None]
+    positions = Positions(self.positions, self.dim, name='positions')(sizes, ports.offset)
     # On a mesh one copy a row: their gradients then meet once, and not in every layer.
-    positions = fill(positions if mesh is None else jnp.repeat(positions, x.shape[0], axis=0))
+    if mesh is not None and ports.offset is None:
+      positions = jnp.repeat(positions, x.shape[0], axis=0)
+    positions = fill(positions)
     embedding, modulation = TimeModulation(self.dim, self.dtype, name='time')(time, ports.vector)
     context = None if ports.context is None else ports.context.astype(self.dtype)
     layers = stack(Block, depth=self.depth, remat=self.remat, unroll=self.unroll)(
       self.heads, self.mlp_dim, self.epsilon, self.attention, self.exchange, self.feed_forward,
-      self.dtype, name='layers',
+      self.norm, self.affine, self.bias, self.dtype, name='layers',
     )  # fmt: skip
     tokens, _ = layers(
-      place_tokens(tokens), modulation, positions, context, ports.context_mask, valid
-    )
+      place_tokens(tokens), modulation, positions, context, ports.context_mask, valid,
+      [each.opened(self.dtype) for each in ports.gated],
+    )  # fmt: skip
 
     table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (2, self.dim))
     final = embedding[:, None] + table[None].astype(self.dtype)
     shift, scale = jnp.split(final, 2, axis=1)
-    tokens = modulate(RMSNorm(self.epsilon, self.dtype, name='norm')(tokens), shift, scale)
+    norm = NORMS[self.norm](self.epsilon, self.dtype, self.affine, name='norm')
+    tokens = modulate(norm(tokens), shift, scale)
     values = math.prod(self.patch) * x.shape[-1]
     # The velocity leaves in float32: solvers add fifty of them.
     y = Linear(values, ('embed', 'patch'), initializer=ZEROS, name='patch_out')(tokens)

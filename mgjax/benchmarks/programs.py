@@ -167,6 +167,7 @@ def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   d, dtype = backbone.dim, backbone.dtype
   layers = stack(Block, depth=backbone.depth, remat=backbone.remat, unroll=backbone.unroll)(
     heads=backbone.heads, mlp_dim=backbone.mlp_dim, feed_forward=backbone.feed_forward,
+    norm=backbone.norm, affine=backbone.affine, bias=backbone.bias,
     epsilon=backbone.epsilon, attention=backbone.attention, exchange=backbone.exchange, dtype=dtype,
   )  # fmt: skip
   small = [jnp.zeros((1, length, d)) for length in (1, 6, 1, 1)]

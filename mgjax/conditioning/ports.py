@@ -1,4 +1,4 @@
-"""The three ports through which every condition reaches a backbone.
+"""The ports through which every condition reaches a backbone: tokens, context and a vector.
 
 A conditioning (`contract.py`) returns `Ports`. A backbone knows ports, never conditions.
 """
@@ -8,7 +8,31 @@ from collections.abc import Sequence
 import flax.struct
 import jax.numpy as jnp
 
-from mgjax.core.typing import Array, Bool, Float
+from mgjax.core.typing import Array, Bool, Float, Int
+
+
+@flax.struct.dataclass
+class GatedContext:
+  """Context behind a gate, so that a model to which it is added begins as it was.
+
+  With base context C, its tokens G and the gate g cross-attention reads
+  o(C) + g (o([C; G]) - o(C)): at g = 0 what it read before, bit for bit, at g = 1 what appended
+  tokens give. Nor is there a gate for rows of which nothing may be read: to drop one, mask it.
+
+  Attributes:
+    tokens: G.
+    mask: which of them are there.
+    gate: g, a number a row or one a channel; a parameter that starts at zero.
+  """
+
+  tokens: Float[Array, 'b m d']
+  mask: Bool[Array, 'b m']
+  gate: Float[Array, 'b _d']
+
+  def opened(self, dtype: jnp.dtype) -> tuple[Array, Array, Array]:
+    """Returns tokens and gate in the compute type, and the mask; the gate of empty rows is zero."""
+    gate = jnp.where(jnp.any(self.mask, axis=1, keepdims=True), self.gate, 0)
+    return self.tokens.astype(dtype), self.mask, gate.astype(dtype)
 
 
 @flax.struct.dataclass
@@ -19,17 +43,23 @@ class Ports:
   that a concatenation of channels (a linear map of a concatenation is a sum of linear maps) leaves
   a base checkpoint and its output untouched. `context` (b m d) is appended to what cross-attention
   reads, `context_mask` (b m) marks its valid entries: zeros are *not* neutral in a softmax, a mask
-  is. `vector` (b d) is added to the embedding of the flow time.
+  is. `gated` are groups of context behind gates. `vector` (b d) is added to the embedding of the
+  flow time. `offset` (b) is the place of each row's first frame in the table of temporal positions.
   """
 
   tokens: Float[Array, 'b n d'] | None = None
   context: Float[Array, 'b m d'] | None = None
   context_mask: Bool[Array, 'b m'] | None = None
   vector: Float[Array, 'b d'] | None = None
+  gated: tuple[GatedContext, ...] = ()
+  offset: Int[Array, ' b'] | None = None
 
 
 def combine(ports: Sequence[Ports]) -> Ports:
-  """Adds tokens and vectors, concatenates contexts and their masks along m, in the given order."""
+  """Adds tokens, vectors and offsets; concatenates contexts with their masks along m, in order.
+
+  Groups behind gates stay groups: each is read beside the context, not beside the others.
+  """
   contexts = [port for port in ports if port.context is not None]
   masks = [
     jnp.ones(port.context.shape[:2], bool) if port.context_mask is None else port.context_mask
@@ -40,6 +70,8 @@ def combine(ports: Sequence[Ports]) -> Ports:
     context=jnp.concatenate([port.context for port in contexts], axis=1) if contexts else None,
     context_mask=jnp.concatenate(masks, axis=1) if contexts else None,
     vector=_total([port.vector for port in ports]),
+    gated=tuple(group for port in ports for group in port.gated),
+    offset=_total([port.offset for port in ports]),
   )
 
 

@@ -10,9 +10,12 @@ import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array, Batch, Bool, Drop, Key, Metrics, Objective, Predict
-from mgjax.flow import path, times
+from mgjax.flow import times
+from mgjax.flow.path import FlowMatching
+from mgjax.flow.prediction import Prediction
 
 RANGES = 4  # of time, in which the loss is reported
+FLOW = FlowMatching()
 
 
 def make_objective(
@@ -21,12 +24,13 @@ def make_objective(
   drop_all_probability: float = 0.0,
   sample_time: times.SampleTime = times.logit_normal,
   data: str = 'latents',
-  sigma_min: float = path.SIGMA_MIN,
+  prediction: Prediction = FLOW,
 ) -> Objective:
-  """Makes `objective(predict, batch, key) -> (loss, metrics)`, the flow matching loss.
+  """Makes `objective(predict, batch, key) -> (loss, metrics)`, the flow matching loss or another.
 
   `loss = E || u(X_t, P, t) - V_t ||^2`, the mean over all elements in float32, with X_1 the batch's
-  `data`, `X_0 ~ N(0, 1)`, one t per row, and P the rest of the batch (Movie Gen §3.1.2).
+  `data`, `X_0 ~ N(0, 1)`, one t per row, and P the rest of the batch (Movie Gen §3.1.2). Another
+  `prediction` has another mixture in place of X_t and another answer in place of V_t.
 
   Args:
     dropout: conditioning name -> probability that a row does not see it, which trains the
@@ -35,7 +39,7 @@ def make_objective(
       what drops each by itself (Movie Gen §6: 0.2 for sound).
     sample_time: key, shape (b,) -> times.
     data: the batch key of X_1, (b ...).
-    sigma_min: the noise left at t = 1.
+    prediction: what the model sees and should answer, from `make_prediction`.
 
   The objective calls `predict(x, time, batch, drop)` once, where `drop` holds a mask (b,) for every
   name in `dropout`. Times, noise and masks are drawn from the key for the whole batch: they depend
@@ -63,12 +67,11 @@ def make_objective(
     noise = jax.random.normal(noise_key, latents.shape, jnp.float32)
     drop = draw_drop(drop_key, dropout, count, drop_all_probability)
 
-    x = path.interpolate(latents, noise, time, sigma_min)
-    target = path.velocity_target(latents, noise, sigma_min)
-    velocity = predict(x, time, batch, drop)
-    if velocity.shape != target.shape:  # or a broadcast would make a loss that looks sane
-      raise ValueError(f'predict returned {velocity.shape} for {data!r} of shape {target.shape}')
-    errors = jnp.square(velocity.astype(jnp.float32) - target)
+    x, target = prediction.train(latents, noise, time)
+    answer = predict(x, time, batch, drop)
+    if answer.shape != target.shape:  # or a broadcast would make a loss that looks sane
+      raise ValueError(f'predict returned {answer.shape} for {data!r} of shape {target.shape}')
+    errors = jnp.square(answer.astype(jnp.float32) - target)
     loss = jnp.mean(errors)
     return loss, {'loss': loss, **_losses_by_kind(loss, errors, time)}
 

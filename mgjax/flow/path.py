@@ -4,11 +4,43 @@ X_0 is noise, X_1 is data, t = 0 is noise and t = 1 is data. The noise level nev
 zero: sigma_min of it is left at t = 1.
 """
 
+import dataclasses
+from typing import Annotated
+
 import jax.numpy as jnp
 
-from mgjax.core.typing import Array, Float
+from mgjax.core.settings import Range, check
+from mgjax.core.typing import Array, Float, Predict
 
 SIGMA_MIN = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowMatching:
+  """A model that sees X_t and answers V_t: flow matching, the report's objective.
+
+  Attributes:
+    sigma_min: the noise left at t = 1.
+
+  Raises:
+    ConfigError: it is out of its range.
+  """
+
+  sigma_min: Annotated[float, Range(least=0, below=1)] = SIGMA_MIN
+
+  def __post_init__(self):
+    check(self)
+
+  def train(
+    self, data: Float[Array, 'b *axes'], noise: Float[Array, 'b *axes'], time: Float[Array, ' b']
+  ) -> tuple[Float[Array, 'b *axes'], Float[Array, 'b *axes']]:
+    """Returns X_t and V_t."""
+    x = interpolate(data, noise, time, self.sigma_min)
+    return x, velocity_target(data, noise, self.sigma_min)
+
+  def as_velocity(self, predict: Predict) -> Predict:
+    """Returns the model as it is: its answer is the velocity."""
+    return predict
 
 
 def interpolate(

@@ -15,9 +15,10 @@ from mgjax.core.typing import Batch, Objective, Tree
 from mgjax.core.weights.format import WeightFormat
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
+from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.times import make_sampler
-from mgjax.flow_models.conditions import context_length, small_inputs
+from mgjax.flow_models.conditions import context_lengths, small_inputs
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import make_generate
@@ -50,20 +51,26 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Obje
       f'objective.dropout names {sorted(dropout)}, the conditionings are {sorted(names)}; give '
       'each a rate, 0 for never: guidance means nothing for a condition that is never dropped'
     )
+  prediction = make_prediction(settings.prediction)
   objective = make_objective(
     dropout=dropout,
     drop_all_probability=settings.drop_all_probability,
     sample_time=make_sampler(**settings.time),
+    prediction=prediction,
   )
-  return objective, make_objective(dropout={}, sample_time=make_sampler('stratified'))
+  fixed = make_sampler('stratified')
+  return objective, make_objective(dropout={}, sample_time=fixed, prediction=prediction)
 
 
 def make_sampler_of(
   settings: SampleSettings,
+  objective: ObjectiveSettings,
   model: FlowModel,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
 ) -> Callable[..., Any]:
   """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
+
+  What the model answers is said by the `objective` that it was trained with.
 
   Raises:
     ConfigError: guidance of a condition that the model does not have.
@@ -73,7 +80,10 @@ def make_sampler_of(
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
   times = make_time_grid(steps=settings.steps, **schedule)
-  return make_generate(model, times=times, solver=settings.solver, guidance=guidance, widen=widen)
+  return make_generate(
+    model, times=times, solver=settings.solver, guidance=guidance, widen=widen,
+    prediction=make_prediction(objective.prediction),
+  )  # fmt: skip
 
 
 def make_flops(model: FlowModel) -> Callable[[Batch], int]:
@@ -85,8 +95,8 @@ def make_flops(model: FlowModel) -> Callable[[Batch], int]:
     if shape not in known:
       shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
       latents = batch['latents'].shape
-      context = context_length(model, shapes, latents[1:])
-      known[shape] = backbone_flops(model.backbone, latents, context).training
+      read = context_lengths(model, shapes, latents[1:])
+      known[shape] = backbone_flops(model.backbone, latents, *read).training
     return known[shape]
 
   return flops

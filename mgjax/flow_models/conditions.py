@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.conditioning.contract import Conditioning, Latents
+from mgjax.conditioning.ports import Ports, combine
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.model import FlowModel
@@ -144,20 +145,22 @@ def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
   return jnp.zeros((1, *latents)), jnp.zeros(1), example_batch(model, 'a', latents), {}
 
 
-def context_length(model: FlowModel, batch: Batch, latents: Latents) -> int:
-  """Counts the tokens that the conditionings give to cross-attention, by the shapes of a batch.
+def context_lengths(
+  model: FlowModel, batch: Batch, latents: Latents
+) -> tuple[int, tuple[int, ...]]:
+  """Counts the tokens that cross-attention reads, and those of every group behind a gate.
 
   Args:
     model: the model.
     batch: arrays or shapes.
     latents: shape (t h w c) of a row.
   """
-  total = 0
-  for conditioning in model.conditionings:
-    module, key = conditioning.clone(parent=None), jax.random.key(0)
-    keep = jnp.zeros(next(iter(batch.values())).shape[0], bool)
-    ports, _ = jax.eval_shape(
-      lambda each, m=module, k=key, d=keep: m.init_with_output(k, each, d, latents), batch
-    )
-    total += 0 if ports.context is None else ports.context.shape[1]
-  return total
+
+  def ports(batch: Batch) -> Ports:
+    key, keep = jax.random.key(0), jnp.zeros(next(iter(batch.values())).shape[0], bool)
+    modules = [each.clone(parent=None) for each in model.conditionings]
+    return combine([each.init_with_output(key, batch, keep, latents)[0] for each in modules])
+
+  shapes = jax.eval_shape(ports, batch)
+  context = 0 if shapes.context is None else shapes.context.shape[1]
+  return context, tuple(group.tokens.shape[1] for group in shapes.gated)

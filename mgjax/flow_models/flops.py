@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from mgjax.backbone.modulation import FREQUENCIES
 from mgjax.backbone.transformer import Transformer
@@ -9,7 +10,7 @@ from mgjax.nn.patch import grid
 
 # The backward pass multiplies each matrix twice: for the input's gradient and for the weight's.
 FORWARD_AND_BACKWARD = 3
-MATRICES = {'swiglu': 3, 'gelu': 2}  # of a feed-forward network
+MATRICES = {'swiglu': 3, 'gelu': 2, 'silu': 2}  # of a feed-forward network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Flops:
     return FORWARD_AND_BACKWARD * self.forward
 
 
-def backbone_flops(model: Transformer, latents: tuple[int, ...], context: int) -> Flops:
+def backbone_flops(
+  model: Transformer, latents: tuple[int, ...], context: int, gated: Sequence[int] = ()
+) -> Flops:
   """Counts the operations of one forward pass over latents of shape (b t h w c).
 
   A row of n tokens that reads m context tokens, with L layers, width d, FFN width f, p numbers a
@@ -49,12 +52,16 @@ def backbone_flops(model: Transformer, latents: tuple[int, ...], context: int) -
   values, 2 d^2, see the context alone; w, the matrices of the feed-forward network, is 3 of SwiGLU
   and 2 of a DiT's. There is no causal mask to halve attention: for the 30B
   model, n = 73,728 and m = 512 it is 63% of 10.2 PFLOP, and 6 x parameters x tokens would miss it
-  (`test_a_sample_of_the_30b_model_takes_30_6_pflop`).
+  (`test_a_sample_of_the_30b_model_takes_30_6_pflop`). Biases are no products, and do not count.
+
+  A group of m_i tokens behind a gate is read beside the context: m + m_i tokens once more, its own
+  keys and values, and the map of the result.
 
   Args:
     model: the backbone.
     latents: shape of a batch.
     context: m, tokens that cross-attention reads; 0 where there is none.
+    gated: m_i, tokens of every group behind a gate.
 
   Raises:
     ValueError: the latents do not divide into patches.
@@ -62,14 +69,15 @@ def backbone_flops(model: Transformer, latents: tuple[int, ...], context: int) -
   rows, tokens = latents[0], math.prod(grid(latents, model.patch))
   patch = math.prod(model.patch) * latents[-1]
   square, d = model.dim**2, model.dim
-  attending = 6 * square if context else 4 * square
+  read = ([context] if context else []) + [context + length for length in gated]
+  attending = (4 + (1 + len(read) if read else 0)) * square  # queries once, results each time
   layer = (
     2 * tokens * (attending + MATRICES[model.feed_forward] * d * model.mlp_dim)
-    + 4 * context * square
+    + 4 * (context + sum(gated)) * square
   )
   once = 4 * tokens * d * patch + 2 * (FREQUENCIES * d + 7 * square)
   return Flops(
     linear=rows * (model.depth * layer + once),
     self_attention=rows * model.depth * 4 * tokens**2 * d,
-    cross_attention=rows * model.depth * 4 * tokens * context * d,
+    cross_attention=rows * model.depth * 4 * tokens * sum(read) * d,
   )

@@ -17,7 +17,7 @@ from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
 from mgjax.flow_models.conditions import condition_fields, prepare_samples, small_inputs
 from mgjax.flow_models.files import Fields, read_condition, spread_conditions
-from mgjax.flow_models.settings import SampleSettings
+from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
 from mgjax.text.embeddings import Embedder, TextSettings
@@ -68,7 +68,8 @@ class FlowPipeline:
     self._embed = Embedder(text, workdir, learnt)
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
     self.settings = dataclasses.asdict(self._settings)
-    self._generate = make_sampler_of(self._settings, self._model)
+    self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
+    self._generate = make_sampler_of(self._settings, self._objective, self._model)
 
   @property
   def provenance(self) -> dict[str, Any]:

@@ -10,8 +10,12 @@ import numpy as np
 
 from mgjax.core.typing import Array, Batch, Float, Tree
 from mgjax.flow.guidance import Guidance, MakeVelocity, make_guided
+from mgjax.flow.path import FlowMatching
+from mgjax.flow.prediction import Prediction
 from mgjax.flow.sample import sample
 from mgjax.flow.solvers import Velocity
+
+FLOW = FlowMatching()
 
 
 def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[Array, 'b t h w c']:
@@ -30,6 +34,7 @@ def make_generate(
   solver: str,
   guidance: Guidance,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
+  prediction: Prediction = FLOW,
 ) -> Callable[[Tree, Batch, Float[Array, 'b t h w c']], Float[Array, 'b t h w c']]:
   """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
 
@@ -40,11 +45,12 @@ def make_generate(
     guidance: pairs of a conditioning's name and scale; the report's scale for text is 7.5.
     widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
       multi-diffusion.
+    prediction: what the model was trained to answer.
   """
 
   @jax.jit
   def generate(params: Tree, batch: Batch, noise: Array) -> Array:
-    predict = functools.partial(model.apply, {'params': params})
+    predict = prediction.as_velocity(functools.partial(model.apply, {'params': params}))
 
     def make_velocity(batch: Batch) -> Velocity:
       return make_guided(predict, batch, guidance)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from mgjax.core.settings import Fraction, Range, check, checked
 from mgjax.flow.guidance import Guidance, check_guidance
+from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import changed_schedule
 
 
@@ -17,17 +18,21 @@ class ObjectiveSettings:
     dropout: conditioning name -> probability that a row does not see it.
     time: `name` of a time sampler (`flow.times.TIMES`) and its parameters.
     drop_all_probability: that a row sees none of those that are ever dropped.
+    prediction: `name` of what the model learns to answer (`flow.prediction.PREDICTIONS`) and its
+      fields; sampling makes a velocity of it.
 
   Raises:
-    ConfigError: a rate is no probability.
+    ConfigError: a rate is no probability, or there is no such prediction.
   """
 
   dropout: Mapping[str, Fraction]
   time: Mapping[str, Any]
   drop_all_probability: Fraction = 0.0
+  prediction: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'flow'})
 
   def __post_init__(self):
     check(self)
+    make_prediction(self.prediction)
 
 
 @dataclasses.dataclass(frozen=True)

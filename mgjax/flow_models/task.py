@@ -134,7 +134,7 @@ def make_flow_spec(
 
   objective, validate = wrap(*make_objectives(settings.objective, model))
   learnt = {'latents': statistics, 'encoders': stored_encoders(settings.text)}
-  generate = make_sampler_of(settings.sample, model)
+  generate = make_sampler_of(settings.sample, settings.objective, model)
   return TrainSpec(
     model=model,
     inputs=small_inputs(model, codec.model.latent_channels),
@@ -169,7 +169,7 @@ def make_flow_outline(
   model, codec, notes = make_flow_model(fields_of(config, 'model')), default, []
   settings = FlowSettings.of(config.to_dict())
   make_objectives(settings.objective, model)
-  make_sampler_of(settings.sample, model)
+  make_sampler_of(settings.sample, settings.objective, model)
   try:
     codec = make_codec(fields_of(read_config(config.autoencoder), 'model'))
   except ConfigError:

@@ -16,6 +16,7 @@ from mgjax.parallel.rules import place_whole
 FAN_IN = jax.nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 ZEROS = jax.nn.initializers.zeros
 ONES = jax.nn.initializers.ones
+Weights = tuple[Float[Array, 'i o'], Float[Array, ' o'] | None]  # W and b
 
 
 def parameter(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
@@ -56,13 +57,34 @@ class Kernel(nn.Module):
     return weight(self, self.initializer, self.axes, self.shape)
 
 
+class Map(nn.Module):
+  """The weight W and, with `use_bias`, the bias b of one of several maps that `linears` makes.
+
+  Attributes:
+    shape: of W, (in, out).
+    axes: logical names of its axes.
+    use_bias: whether there is a b, else None.
+  """
+
+  shape: tuple[int, int]
+  axes: tuple[str, str]
+  use_bias: bool = False
+
+  @nn.compact
+  def __call__(self) -> Weights:
+    kernel = weight(self, FAN_IN, self.axes, self.shape)
+    if not self.use_bias:
+      return kernel, None
+    return kernel, parameter(self, 'bias', ZEROS, self.axes[1:], self.shape[1:])
+
+
 class Linear(nn.Module):
   """y = x W (+ b) over the last axis; W is stored (in, out) in float32.
 
   Attributes:
     features: size of the last axis of the result.
     axes: logical names of W's two axes.
-    use_bias: adds b; the backbone has none (Movie Gen Table 9), the image autoencoder has.
+    use_bias: adds b; the Llama block has none, the DiT block has (Movie Gen Table 9).
     initializer: of W.
     dtype: type of the product.
   """
@@ -79,9 +101,21 @@ class Linear(nn.Module):
     kernel = weight(self, self.initializer, self.axes, shape)
     (y,) = products(x, (kernel,), self.axes, self.dtype)
     if self.use_bias:
-      bias = parameter(self, 'bias', ZEROS, self.axes[1:], (self.features,))
-      y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+      y = _plus(y, parameter(self, 'bias', ZEROS, self.axes[1:], (self.features,)))
     return y
+
+
+def linears(
+  x: Float[Array, '... i'], maps: Sequence[Weights], axes: tuple[str, str], dtype: jnp.dtype
+) -> list[Float[Array, '... _o']]:
+  """Returns x W (+ b) for every `Map`, reading `x` once, as `products`."""
+  kernels, biases = zip(*maps, strict=True)
+  ys = products(x, kernels, axes, dtype)
+  return [y if b is None else _plus(y, b) for y, b in zip(ys, biases, strict=True)]
+
+
+def _plus(y: Float[Array, '... o'], bias: Float[Array, ' o']) -> Float[Array, '... o']:
+  return y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
 
 
 def products(

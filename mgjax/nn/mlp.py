@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from mgjax.core.typing import Array, Float
-from mgjax.nn.linear import Kernel, Linear, products
+from mgjax.nn.linear import Linear, Map, linears
 
 # 'gelu' is the approximation by tanh, as in T5 and DiT; 'quick_gelu' that of OpenAI's CLIP.
 ACTIVATIONS = {
@@ -21,23 +21,24 @@ ACTIVATIONS = {
 
 
 class GatedMLP(nn.Module):
-  """y = (act(x W_gate) * (x W_up)) W_down, no biases; `activation` is one of `ACTIVATIONS`."""
+  """y = (act(x W_gate) * (x W_up)) W_down, each product (+ b); `activation` of `ACTIVATIONS`."""
 
   mlp_dim: int
   dtype: jnp.dtype = jnp.float32
   activation: str = 'silu'
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
     axes, shape = ('embed', 'hidden'), (x.shape[-1], self.mlp_dim)
-    kernels = [Kernel(shape, axes, name=name)() for name in ('gate', 'up')]
-    gate, up = (checkpoint_name(y, 'projections') for y in products(x, kernels, axes, self.dtype))
-    down = Linear(x.shape[-1], ('hidden', 'embed'), dtype=self.dtype, name='down')
+    maps = [Map(shape, axes, self.use_bias, name=name)() for name in ('gate', 'up')]
+    gate, up = (checkpoint_name(y, 'projections') for y in linears(x, maps, axes, self.dtype))
+    down = Linear(x.shape[-1], axes[::-1], self.use_bias, dtype=self.dtype, name='down')
     return down(ACTIVATIONS[self.activation](gate) * up)
 
 
 class SwiGLU(GatedMLP):
-  """y = (silu(x W_gate) * (x W_up)) W_down, no biases (Movie Gen §3.1.3, as Llama 3)."""
+  """y = (silu(x W_gate) * (x W_up)) W_down (Movie Gen §3.1.3, as Llama 3)."""
 
 
 class MLP(nn.Module):
@@ -57,7 +58,13 @@ class MLP(nn.Module):
 
 
 class GeluMLP(MLP):
-  """y = gelu(x W_up) W_down, no biases: the feed-forward network of a DiT (Movie Gen §6)."""
+  """y = gelu(x W_up (+ b)) W_down (+ b), as the published DiT."""
 
 
-FEED_FORWARD: dict[str, type[nn.Module]] = {'swiglu': SwiGLU, 'gelu': GeluMLP}
+class SiluMLP(MLP):
+  """y = silu(x W_up (+ b)) W_down (+ b), as the DiT that the report ablates (Table 9)."""
+
+  activation: str = 'silu'
+
+
+FEED_FORWARD: dict[str, type[nn.Module]] = {'swiglu': SwiGLU, 'gelu': GeluMLP, 'silu': SiluMLP}

@@ -1,13 +1,18 @@
-"""Multi-head attention with its four projections, no biases."""
+"""Multi-head attention with its four projections."""
+
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.attention import attend
-from mgjax.nn.linear import Kernel, Linear, products
+from mgjax.nn.linear import Linear, Map, Weights, linears
 
 FEW_KEYS = {'exchange': 'gather', 'saved_as': 'projections'}
+AXES = ('embed', 'heads')
+# Context behind a gate: tokens, which of them may be read, and the gate, a number a row or more.
+Gated = tuple[Float[Array, 'b _m e'], Bool[Array, 'b _m'], Float[Array, 'b _d']]
 
 
 class MultiHeadAttention(nn.Module):
@@ -15,6 +20,10 @@ class MultiHeadAttention(nn.Module):
 
   Reads from `x` itself, or from `context` when it is given. Multi-head, not grouped-query: the
   report keeps one key and value a head.
+
+  With o(C) what is read from the context C (zero without C), groups G_i behind gates g_i make
+  o(C) + sum_i g_i (o([C; G_i]) - o(C)): at g = 0 as if they were not there, at g = 1 as if one
+  were appended to the context.
   """
 
   heads: int
@@ -22,6 +31,7 @@ class MultiHeadAttention(nn.Module):
   impl: str = 'auto'
   exchange: str = 'auto'
   dtype: jnp.dtype = jnp.float32
+  use_bias: bool = False
 
   @nn.compact
   def __call__(
@@ -29,22 +39,40 @@ class MultiHeadAttention(nn.Module):
     x: Float[Array, 'b n d'],
     context: Float[Array, 'b m e'] | None = None,
     mask: Bool[Array, 'b m'] | None = None,
+    gated: Sequence[Gated] = (),
   ) -> Float[Array, 'b n d']:
-    width = self.heads * self.head_size
-    if context is None:
-      query, key, value = self._project(x, 'query', 'key', 'value')
-    else:
-      (query,) = self._project(x, 'query')
-      key, value = self._project(context, 'key', 'value')
+    sources = [] if context is None else [(context, mask)]
+    sources += [(tokens, there) for tokens, there, _ in gated]
+    width = sources[0][0].shape[-1] if sources else x.shape[-1]
+    query, key, value = (
+      Map((size, self.heads * self.head_size), AXES, self.use_bias, name=name)()
+      for name, size in (('query', x.shape[-1]), ('key', width), ('value', width))
+    )
+    out = Linear(x.shape[-1], AXES[::-1], self.use_bias, dtype=self.dtype, name='out')
+
+    def read(q, k, v, mask, **how) -> Float[Array, 'b n d']:
+      y = attend(q, k, v, mask=mask, impl=self.impl, **how)
+      return out(y.reshape(*y.shape[:2], -1))
+
+    if not sources:
+      return read(*self._project(x, query, key, value), mask, exchange=self.exchange)
     # Few keys: text is gathered whole, queries stay where they are, and the result is as cheap to
     # compute again as a projection.
-    how = {'exchange': self.exchange} if context is None else FEW_KEYS
-    y = attend(query, key, value, mask=mask, impl=self.impl, **how)
-    y = y.reshape(*y.shape[:2], width)
-    return Linear(x.shape[-1], ('heads', 'embed'), dtype=self.dtype, name='out')(y)
+    (q,) = self._project(x, query)
+    keys = [(*self._project(tokens, key, value), there) for tokens, there in sources]
+    own = [] if context is None else [keys.pop(0)]
+    y = alone = read(q, *own[0], **FEW_KEYS) if own else jnp.zeros(x.shape, self.dtype)
+    for group, (_, _, gate) in zip(keys, gated, strict=True):
+      y = y + gate[:, None] * (read(q, *_joined([*own, group]), **FEW_KEYS) - alone)
+    return y
 
-  def _project(self, x: Float[Array, 'b n d'], *names: str) -> list[Float[Array, 'b n g k']]:
-    axes, shape = ('embed', 'heads'), (x.shape[-1], self.heads * self.head_size)
-    kernels = [Kernel(shape, axes, name=name)() for name in names]
-    ys = products(x, kernels, axes, self.dtype)  # `attend` names them
+  def _project(self, x: Float[Array, 'b n d'], *maps: Weights) -> list[Float[Array, 'b n g k']]:
+    ys = linears(x, maps, AXES, self.dtype)  # `attend` names them
     return [y.reshape(*y.shape[:2], self.heads, self.head_size) for y in ys]
+
+
+def _joined(keys: Sequence[tuple[Array, Array, Array | None]]) -> tuple[Array, Array, Array]:
+  """Puts keys, values and masks of several contexts behind each other."""
+  masks = [jnp.ones(k.shape[:2], bool) if mask is None else mask for k, _, mask in keys]
+  k, v, _ = zip(*keys, strict=True)
+  return tuple(jnp.concatenate(parts, axis=1) for parts in (k, v, masks))

@@ -10,34 +10,50 @@ from mgjax.nn.linear import ONES, ZEROS, parameter
 
 
 class RMSNorm(nn.Module):
-  """y = w x / sqrt(mean(x^2) + eps) over the last axis (Movie Gen §3.1.3, as Llama 3)."""
+  """y = w x / sqrt(mean(x^2) + eps) over the last axis (Movie Gen §3.1.3, as Llama 3).
+
+  Without `affine` there is no w.
+  """
 
   epsilon: float = 1e-5  # not in public sources
   dtype: jnp.dtype = jnp.float32
+  affine: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
-    scale = parameter(self, 'scale', ONES, ('embed',), (x.shape[-1],))
+    width = x.shape[-1]
+    scale = parameter(self, 'scale', ONES, ('embed',), (width,)) if self.affine else None
     x = x.astype(jnp.float32)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
-    return (x * jnp.broadcast_to(scale, x.shape)).astype(self.dtype)
+    x = x if scale is None else x * jnp.broadcast_to(scale, x.shape)
+    return x.astype(self.dtype)
 
 
 class LayerNorm(nn.Module):
-  """y = w (x - mean(x)) / sqrt(var(x) + eps) + b over the last axis."""
+  """y = w (x - mean(x)) / sqrt(var(x) + eps) + b over the last axis.
+
+  Without `affine` there are no w and b.
+  """
 
   epsilon: float = 1e-5
   dtype: jnp.dtype = jnp.float32
+  affine: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
-    scale = parameter(self, 'scale', ONES, ('embed',), (x.shape[-1],))
-    bias = parameter(self, 'bias', ZEROS, ('embed',), (x.shape[-1],))
+    axes, shape = ('embed',), x.shape[-1:]
+    inits = {'scale': ONES, 'bias': ZEROS} if self.affine else {}
+    own = [parameter(self, name, init, axes, shape) for name, init in inits.items()]
     x = x.astype(jnp.float32)
     x = x - jnp.mean(x, axis=-1, keepdims=True)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
-    x = x * jnp.broadcast_to(scale, x.shape) + jnp.broadcast_to(bias, x.shape)
+    if own:
+      scale, bias = (jnp.broadcast_to(each, x.shape) for each in own)
+      x = x * scale + bias
     return x.astype(self.dtype)
+
+
+NORMS: dict[str, type[nn.Module]] = {'rms': RMSNorm, 'layer': LayerNorm}
 
 
 class FrameGroupNorm(nn.Module):

@@ -19,7 +19,7 @@ BLOCK = 2048  # keys that one step of the fused backward attention kernel reads
 # made before they are computed (3), and the gradient (1).
 LAYER_D = 18
 # ... and of width f: gate, up and their product's gradient; a DiT's network has no gate.
-LAYER_F = {'swiglu': 3, 'gelu': 2}
+LAYER_F = {'swiglu': 3, 'gelu': 2, 'silu': 2}
 # What the backward attention kernel reads and writes: q, k, v, dO, dQ, dK, dV, the sum of dQ.
 KERNEL_D = 8
 # ... and a ring besides: dQ, dK, dV in float32, and keys and values on their way.
@@ -111,7 +111,8 @@ def peak_memory(
 def checkpoint_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat: str) -> int:
   """Counts the bytes that a policy keeps of all layers, here or in the host's memory."""
   policy, local = find_policy(remat), share_of_chip(work, sizes, rows)
-  widths = policy.keeps_d * work.dim + policy.keeps_f[work.feed_forward] * work.mlp_dim
+  arrays = policy.keeps_d + work.affine * policy.keeps_norms
+  widths = arrays * work.dim + policy.keeps_f[work.feed_forward] * work.mlp_dim
   # A log-sum-exp for each kept result of attention.
   sums = min(policy.keeps_d - 1, 2) * work.heads * FLOAT32
   return work.depth * local.rows * local.tokens * (widths * work.itemsize + sums)

@@ -27,6 +27,7 @@ class Policy:
     recomputed_cross: whether the kernel of cross-attention does.
     recomputed_exchange: arrays that cross the context axis again.
     offloads: whether what is kept waits in the host's memory.
+    keeps_norms: arrays of width d kept besides where norms have weights, for their gradients.
   """
 
   keeps_d: int
@@ -38,21 +39,25 @@ class Policy:
   recomputed_cross: bool
   recomputed_exchange: int
   offloads: bool = False
+  keeps_norms: int = 0
 
 
 # A layer's products: query, key, value, out, cross query, cross out (d^2); gate, up, down (d f).
 # Gates of the modulation learn from what they multiply, so the outputs of `out` and `down` are
 # needed again. 'attention' keeps the result of self-attention, 'projections' are q, k, v, the query
 # and the result of cross-attention, gate and up.
-_NONE, _ALL = {'swiglu': 0, 'gelu': 0}, MATRICES
+_NONE, _ALL = dict.fromkeys(MATRICES, 0), MATRICES
+_PROJECTED = {'swiglu': 2, 'gelu': 1, 'silu': 1}
 POLICIES = {
   'full': Policy(1, _NONE, 6, _ALL, True, True, True, 4),
   'attention': Policy(2, _NONE, 6, _ALL, True, False, True, 3),
   'attention_and_projections': Policy(
-    7, {'swiglu': 2, 'gelu': 1}, 2, {'swiglu': 1, 'gelu': 1}, False, False, False, 0
+    7, _PROJECTED, 2, dict.fromkeys(MATRICES, 1), False, False, False, 0
   ),
   'offload': Policy(2, _NONE, 6, _ALL, True, False, True, 3, offloads=True),
-  'nothing': Policy(33, {'swiglu': 6, 'gelu': 6}, 0, _NONE, False, False, False, 0),
+  'nothing': Policy(
+    21, {'swiglu': 6, 'gelu': 6, 'silu': 4}, 0, _NONE, False, False, False, 0, keeps_norms=12
+  ),
 }
 ORDER = ('offload', 'full', 'attention', 'attention_and_projections', 'nothing')  # leanest first
 

@@ -25,7 +25,7 @@ ASSUMED = (
 # layout of q, k, v and the result for the kernel (2 each); and of width f: silu(gate) * up (3).
 # Backward has about twice that.
 PASSES_D = 6 + 6 + 1 + 8
-PASSES_F = {'swiglu': 3, 'gelu': 2}
+PASSES_F = {'swiglu': 3, 'gelu': 2, 'silu': 2}
 
 
 @dataclasses.dataclass(frozen=True)

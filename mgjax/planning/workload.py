@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
-from mgjax.flow_models.conditions import context_length, small_inputs
+from mgjax.flow_models.conditions import context_lengths, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
 from mgjax.nn.patch import grid
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
@@ -54,6 +54,7 @@ class Workload:
     dim: width d.
     mlp_dim: FFN width f.
     feed_forward: kind of the FFN.
+    affine: whether norms have weights.
     depth: layers L.
     heads: attention heads g.
     itemsize: bytes of a number in the compute type.
@@ -74,6 +75,7 @@ class Workload:
   dim: int
   mlp_dim: int
   feed_forward: str
+  affine: bool
   depth: int
   heads: int
   itemsize: int
@@ -124,7 +126,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     raise ConfigError(f'there is no bucket {bucket!r}; take one of {", ".join(grids)}')
   shape, latents, tokens = grids[bucket]
   batch = small_inputs(model, latents[-1])[2]
-  context = context_length(model, batch, (*model.backbone.patch, latents[-1]))
+  context, gated = context_lengths(model, batch, (*model.backbone.patch, latents[-1]))
   backbone = model.backbone
   return Workload(
     bucket=bucket,
@@ -135,11 +137,12 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     dim=backbone.dim,
     mlp_dim=backbone.mlp_dim,
     feed_forward=backbone.feed_forward,
+    affine=backbone.affine,
     depth=backbone.depth,
     heads=backbone.heads,
     itemsize=jnp.dtype(backbone.dtype).itemsize,
     parameters=_parameters(model, latents, batch),
-    flops=backbone_flops(backbone, (1, *latents), context),
+    flops=backbone_flops(backbone, (1, *latents), context, gated),
     preset=config.rules,
     mesh=fields_of(config, 'mesh'),
     remat=config.model.remat,

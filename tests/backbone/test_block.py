@@ -18,6 +18,8 @@ EPS = np.finfo(np.float32).eps
 # two attentions over n and m of heads of d / g.
 ROUNDINGS = 3 * DIM + 4 * DIM + HIDDEN + TOKENS + CONTEXT + 4 * DIM // HEADS
 
+DIT = {'norm': 'layer', 'bias': True, 'feed_forward': 'silu'}
+
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 1, 0]], bool)
 
 
@@ -33,41 +35,137 @@ def data():
   }
 
 
-def parameters(inputs):
-  init = lambda key, inputs: Block(HEADS, HIDDEN).init(key, **inputs)  # noqa: E731
+def parameters(inputs, **fields):
+  init = lambda key, inputs: Block(HEADS, HIDDEN, **fields).init(key, **inputs)  # noqa: E731
   return random_parameters(init, inputs)
 
 
-@functools.partial(jax.jit, static_argnames=('attention', 'dtype'))
-def apply(params, inputs, attention='auto', dtype=jnp.float32):
-  block = Block(HEADS, HIDDEN, EPSILON, attention, dtype=dtype)
-  return block.apply({'params': params}, **inputs)[0]
+@functools.cache
+def program(**fields):
+  block = Block(HEADS, HIDDEN, EPSILON, **fields)
+  return jax.jit(lambda params, inputs: block.apply({'params': params}, **inputs)[0])
 
 
-def twin(params, **inputs):
+def apply(params, inputs, **fields):
+  return program(**fields)(params, inputs)
+
+
+def twin(params, inputs, **fields):
   """The layer as the report describes it."""
   double = lambda leaf: np.asarray(leaf, np.float64)  # noqa: E731
-  some = {name: double(array) for name, array in inputs.items() if array is not None}
-  given = {'context': None, 'context_mask': None, **some}
-  return layer(jax.tree.map(double, params), **given, heads=HEADS, epsilon=EPSILON)
+  params, inputs = jax.tree.map(double, (params, inputs))
+  return layer(params, **inputs, fields={'heads': HEADS, 'epsilon': EPSILON, **fields})
+
+
+def close(ours, exact):
+  np.testing.assert_allclose(ours, exact, atol=ROUNDINGS * EPS * np.abs(exact).max())
 
 
 @pytest.mark.parametrize('attention', ['xla', 'blockwise'])
 def test_layer_is_its_formula(attention):
   inputs = data()
   params = parameters(inputs)
-  exact = twin(params, **inputs)
-  y = apply(params, inputs, attention)
-  np.testing.assert_allclose(y, exact, atol=ROUNDINGS * EPS * np.abs(exact).max())
+  close(apply(params, inputs, attention=attention), twin(params, inputs))
+
+
+@pytest.mark.parametrize('affine', [True, False])
+def test_dit_layer_is_its_formula(affine):
+  inputs, fields = data(), DIT | {'affine': affine}
+  params = parameters(inputs, **fields)
+  exact = twin(params, inputs, **fields)
+  close(apply(params, inputs, **fields), exact)
+  # The norm is seen; every bias and weight is below.
+  assert np.abs(twin(params, inputs, **fields | {'norm': 'rms'}) - exact).max() > 1e-2
+
+
+def test_every_bias_and_every_weight_of_a_norm_is_read():
+  inputs = data()
+  params = parameters(inputs, **DIT)
+  y, seen = apply(params, inputs, **DIT), []
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    names = [key.key for key in path]
+    if names[-1] in ('bias', 'scale') and names[-2:] != ['key', 'bias']:
+      changed = jax.tree.map(lambda a: a, params)
+      functools.reduce(dict.get, names[:-1], changed)[names[-1]] = np.zeros_like(leaf)
+      assert np.abs(apply(changed, inputs, **DIT) - y).max() > 1e-3, names
+      seen.append(names)
+  # Three norms of two; query, value and out of two attentions, up and down. A bias of all keys
+  # moves all scores of a query alike, and softmax does not see it.
+  assert len(seen) == 3 * 2 + 2 * 3 + 2
+
+
+def test_a_layer_without_affine_norms_declares_none():
+  params = parameters(data(), **DIT, affine=False)
+  assert sorted(params) == ['cross_attention', 'feed_forward', 'modulation', 'self_attention']
+
+
+GATES = {'closed': 0.0, 'half': 0.5, 'open': 1.0}
+
+
+def gated_group(gate, length=3, seed=5, channels=1):
+  rng = np.random.default_rng(seed)
+  tokens = rng.normal(size=(ROWS, length, DIM)).astype(np.float32)
+  there = np.arange(length)[None] < np.array([[length], [length - 1]])
+  return tokens, there, np.full((ROWS, channels), gate, np.float32)
+
+
+def without_context():
+  return data() | {'context': None, 'context_mask': None}
+
+
+@pytest.mark.parametrize('start', [data, without_context], ids=['context', 'no_context'])
+@pytest.mark.parametrize('gate', GATES.values(), ids=GATES)
+def test_gated_context_is_its_formula(start, gate):
+  groups = [gated_group(gate), gated_group(-0.3, length=2, seed=6, channels=DIM)]
+  inputs = start() | {'gated': groups}
+  params = parameters(inputs, **DIT)
+  close(apply(params, inputs, **DIT), twin(params, inputs, **DIT))
+
+
+def test_an_open_gate_is_appended_tokens():
+  inputs, group = data(), gated_group(1.0)
+  params = parameters(inputs)
+  appended = inputs | {
+    'context': np.concatenate([inputs['context'], group[0]], axis=1),
+    'context_mask': np.concatenate([MASK, group[1]], axis=1),
+  }
+  close(apply(params, inputs | {'gated': [group]}), apply(params, appended))
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_a_closed_gate_is_no_group_bit_for_bit(dtype):
+  inputs = data()
+  params = parameters(inputs)
+  y = apply(params, inputs, dtype=dtype)
+  np.testing.assert_array_equal(
+    apply(params, inputs | {'gated': [gated_group(0.0)]}, dtype=dtype), y
+  )
+  assert (apply(params, inputs | {'gated': [gated_group(0.1)]}, dtype=dtype) != y).any()
+
+
+@pytest.mark.parametrize('start', [data, without_context], ids=['context', 'no_context'])
+def test_a_closed_gate_learns(start):
+  """Its gradient is <dy, o([C; G]) - o(C)>, by finite differences of the twin."""
+  inputs, step = start(), 1e-4
+  params = parameters(inputs | {'gated': [gated_group(0.0)]})
+
+  def total(gate):
+    given = jax.tree.map(jnp.asarray, inputs | {'gated': [(*gated_group(0.0)[:2], gate)]})
+    return jnp.sum(apply(params, given))
+
+  gradient = np.asarray(jax.jit(jax.grad(total))(jnp.zeros((ROWS, 1))))[:, 0]
+  # A row's output depends on its own gate alone; the error of a central difference is of step^2.
+  ends = [twin(params, inputs | {'gated': [gated_group(g)]}).sum((1, 2)) for g in (step, -step)]
+  difference = (ends[0] - ends[1]) / (2 * step)
+  assert np.abs(difference).min() > 1e-2
+  np.testing.assert_allclose(gradient, difference, rtol=1e-3)
 
 
 def test_layer_without_context_has_no_cross_attention():
   inputs = data() | {'context': None, 'context_mask': None}
   params = parameters(inputs)
   assert not [name for name in params if name.startswith('cross')]
-  exact = twin(params, **inputs)
-  y = apply(params, inputs)
-  np.testing.assert_allclose(y, exact, atol=ROUNDINGS * EPS * np.abs(exact).max())
+  close(apply(params, inputs), twin(params, inputs))
 
 
 def test_bfloat16_stays_near_float32():
@@ -110,5 +208,5 @@ def test_zero_context_without_a_mask_is_not_neutral():
       {'context': context, 'context_mask': np.pad(MASK, ((0, 0), (0, 3)), constant_values=True)},
     )
   )
-  np.testing.assert_allclose(masked, y, atol=ROUNDINGS * EPS * np.abs(y).max())
+  close(masked, y)
   assert np.abs(unmasked - y).max() > 1e-2

@@ -1,6 +1,7 @@
 """Positions factorise, and tables grow without moving what they hold."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,6 +26,27 @@ def test_a_position_is_the_sum_of_its_three_entries():
   for t, h, w in np.ndindex(2, 3, 4):
     expected = params['time'][t] + params['height'][h] + params['width'][w]
     np.testing.assert_allclose(phi[t, h, w], expected, atol=4 * EPS)
+
+
+def test_an_offset_is_the_first_place_of_a_row_in_time():
+  params, offset = tables((5, 4, 5)), np.array([0, 2, 3, 9, -1])
+  look = jax.jit(lambda p, offset: Positions((5, 4, 5), 8).apply({'params': p}, (2, 3, 4), offset))
+  phi = np.asarray(look(params, offset)).reshape(5, 2, 3, 4, 8)
+  # The last two are clamped so that both frames stay within the five entries.
+  for row, first in enumerate((0, 2, 3, 3, 0)):
+    for t, h, w in np.ndindex(2, 3, 4):
+      expected = params['time'][first + t] + params['height'][h] + params['width'][w]
+      np.testing.assert_allclose(phi[row, t, h, w], expected, atol=4 * EPS)
+
+
+def test_gradients_of_positions_go_to_the_entries_that_an_offset_chose():
+  params = tables((5, 4, 5))
+
+  def total(params):
+    return Positions((5, 4, 5), 8).apply({'params': params}, (2, 3, 4), jnp.array([3, 2])).sum()
+
+  time = np.asarray(jax.jit(jax.grad(total))(params)['time'])[:, 0]
+  np.testing.assert_array_equal(time, np.array([0, 0, 1, 2, 1]) * 3 * 4)
 
 
 def test_a_grid_beyond_the_tables_says_what_to_do():

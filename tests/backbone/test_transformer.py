@@ -12,7 +12,7 @@ from mgjax.backbone.block import Block
 from mgjax.backbone.modulation import TimeModulation, sinusoids
 from mgjax.backbone.position import Positions
 from mgjax.backbone.transformer import Transformer
-from mgjax.conditioning.ports import Ports
+from mgjax.conditioning.ports import GatedContext, Ports, combine
 from mgjax.core.errors import ConfigError
 from mgjax.nn.norm import RMSNorm
 from mgjax.nn.patch import patchify, unpatchify
@@ -104,7 +104,7 @@ def test_rows_do_not_see_each_other(params):
 @functools.partial(jax.jit, static_argnames='places')
 def by_hand(params, x, time, ports, places):
   """The model as a loop over its layers, `places` of which get positions."""
-  phi = Positions((4, 4, 4), DIM).apply({'params': params['positions']}, (2, 2, 4))[None]
+  phi = Positions((4, 4, 4), DIM).apply({'params': params['positions']}, (2, 2, 4))
   embedding, modulation = TimeModulation(DIM).apply({'params': params['time']}, time, None)
   tokens = patchify(x, (1, 2, 2)) @ params['patch_in']['kernel']
   context = (ports.context, ports.context_mask)
@@ -152,6 +152,109 @@ def test_every_port_is_read(params, port):
   shape = {'tokens': (ROWS, 16, DIM), 'vector': (ROWS, DIM), 'context': (ROWS, CONTEXT, DIM)}[port]
   changed = ports.replace(**{port: draw(*shape, seed=9)})
   assert differs(apply(params, x, time, changed), apply(params, x, time, ports))
+
+
+def group(gate, length=3, seed=4):
+  there = np.arange(length)[None] < np.array([[length], [length - 1], [0]])  # the last is dropped
+  return GatedContext(
+    tokens=draw(ROWS, length, DIM, seed=seed), mask=jnp.asarray(there), gate=jnp.asarray(gate)
+  )
+
+
+OPEN = np.full((ROWS, 1), 0.7, np.float32)
+
+
+def test_closed_gates_leave_the_model_as_it_was_bit_for_bit(params):
+  x, time, ports = inputs()
+  y = apply(params, x, time, ports)
+  np.testing.assert_array_equal(apply(params, x, time, ports.replace(gated=(group(0 * OPEN),))), y)
+
+
+def test_a_dropped_row_of_gated_context_is_absent_bit_for_bit(params):
+  x, time, ports = inputs()
+  y, opened = (
+    np.asarray(apply(params, x, time, each))
+    for each in (ports, ports.replace(gated=(group(OPEN),)))
+  )
+  np.testing.assert_array_equal(opened[2], y[2])
+  assert differs(opened[0], y[0]) and differs(opened[1], y[1])
+
+
+def test_groups_of_several_conditionings_add_up_where_each_is_small(params):
+  """Every layer adds g_i times its own difference, so the first order in g is a sum."""
+  x, time, ports = inputs()
+  small = np.float32(2**-7) * OPEN
+  first, second = Ports(gated=(group(small),)), Ports(gated=(group(small, seed=8),))
+  y, one, other, both = (
+    np.asarray(apply(params, x, time, combine([ports, *each])))
+    for each in ([], [first], [second], [first, second])
+  )
+  change = np.abs(both - y).max()
+  assert np.abs(one - y).max() > 1e-3 and np.abs(other - y).max() > 1e-3
+  assert np.abs(both - y - (one - y) - (other - y)).max() < 0.05 * change
+
+
+def test_the_gradient_of_a_closed_gate_is_not_zero(params):
+  x, time, ports = inputs()
+
+  def loss(gate):
+    return jnp.sum(jnp.sin(apply(params, x, time, ports.replace(gated=(group(gate),)))))
+
+  gradient = np.asarray(jax.jit(jax.grad(loss))(0 * OPEN))[:, 0]
+  assert (np.abs(gradient[:2]) > 1e-2).all()
+  assert gradient[2] == 0  # of the dropped row
+
+
+def test_a_model_without_other_context_has_cross_attention_for_its_groups():
+  x, time, _ = inputs()
+  alone = random_parameters(model().init, x, time, Ports())
+  own = random_parameters(model().init, x, time, Ports(gated=(group(OPEN),)))
+  assert 'cross_attention' not in alone['layers'] and 'cross_attention' in own['layers']
+  shared = own | {'layers': own['layers'] | alone['layers']}  # the same layers, one reads
+  y = apply(alone | {k: v for k, v in own.items() if k != 'layers'}, x, time, Ports())
+  closed = apply(shared, x, time, Ports(gated=(group(0 * OPEN),)))
+  np.testing.assert_array_equal(closed, y)
+  assert differs(apply(shared, x, time, Ports(gated=(group(OPEN),)))[0], np.asarray(y)[0])
+
+
+def test_an_offset_moves_a_row_along_the_table_of_time(params):
+  x, time, ports = inputs()
+  y = apply(params, x, time, ports.replace(offset=jnp.array([0, 2, 1])))
+  for row, first in enumerate((0, 2, 1)):
+    table = params['positions']['time']
+    moved = params | {'positions': params['positions'] | {'time': np.roll(table, -first, axis=0)}}
+    close(y[row], np.asarray(apply(moved, x, time, ports))[row])
+  assert differs(y[1], np.asarray(apply(params, x, time, ports))[1])
+
+
+def test_an_offset_of_zero_is_none_bit_for_bit(params):
+  x, time, ports = inputs()
+  moved = ports.replace(offset=jnp.zeros(ROWS, jnp.int32))
+  np.testing.assert_array_equal(apply(params, x, time, moved), apply(params, x, time, ports))
+
+
+def test_gates_and_offsets_of_a_dit_are_the_same_on_a_mesh():
+  """7 tokens of context and 3 behind the gate divide by nothing; gradients of all of them."""
+  dit = model(norm='layer', affine=False, bias=True, feed_forward='silu')
+  x, time, ports = inputs()
+  x, time, ports = jax.tree.map(lambda a: jnp.concatenate([a, a[:1]]), (x, time, ports))
+  gated = jax.tree.map(lambda a: jnp.concatenate([a, a[:1]]), group(OPEN))
+  ports = ports.replace(offset=jnp.array([0, 2, 1, 2]))
+  params = random_parameters(dit.init, x, time, ports.replace(gated=(gated,)))
+
+  def loss(params, gate, tokens):
+    given = ports.replace(gated=(gated.replace(gate=gate, tokens=tokens),))
+    return jnp.sum(jnp.sin(dit.apply({'params': params}, x, time, given)))
+
+  def run():
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(params, gated.gate, gated.tokens)
+
+  expected = run()
+  with jax.set_mesh(make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})):
+    found = run()
+  largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected[1]))
+  for one, other in zip(*map(jax.tree.leaves, (expected, found)), strict=True):
+    np.testing.assert_allclose(other, one, atol=TOLERANCE * largest)
 
 
 def test_grids_of_any_size_share_the_parameters(params):

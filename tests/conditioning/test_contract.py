@@ -101,7 +101,9 @@ def apply(kind, batch, drop):
 
 
 def arrays(ports):
-  return {name: np.asarray(a) for name, a in vars(ports).items() if a is not None}
+  """What ports carry: 'tokens', 'context', ..., 'gated[0].tokens', ..., and their arrays."""
+  leaves = jax.tree_util.tree_leaves_with_path(ports)
+  return {jax.tree_util.keystr(path).lstrip('.'): np.asarray(leaf) for path, leaf in leaves}
 
 
 def test_text_is_among_them():
@@ -149,7 +151,10 @@ def test_it_speaks_through_ports_of_the_model_width(kind):
   assert given
   for name, array in given.items():
     assert array.shape[0] == ROWS
-    assert name == 'context_mask' or array.shape[-1] == DIM
+    if name.endswith('gate'):
+      assert array.shape[1:] in ((1,), (DIM,))
+    elif name != 'offset' and not name.endswith('mask'):
+      assert array.shape[-1] == DIM
   assert ('context' in given) == ('context_mask' in given)
 
 

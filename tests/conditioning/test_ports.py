@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.conditioning.ports import Ports, combine
+from mgjax.conditioning.ports import GatedContext, Ports, combine
 
 
 def test_nothing_combines_to_nothing():
@@ -26,3 +26,24 @@ def test_contexts_stand_in_order_and_without_a_mask_are_read():
   both = combine([masked, plain])
   np.testing.assert_array_equal(both.context[0, :, 0], [1, 1, 0])
   np.testing.assert_array_equal(both.context_mask, [[True, False, True]])
+
+
+def group(length, gate=0.5):
+  mask = jnp.arange(length)[None] < jnp.array([[length], [0]])
+  return GatedContext(tokens=jnp.ones((2, length, 3)), mask=mask, gate=jnp.full((2, 1), gate))
+
+
+def test_groups_behind_gates_stay_apart_and_offsets_add():
+  first = Ports(gated=(group(1),), offset=jnp.array([1, 2]))
+  second = Ports(context=jnp.ones((2, 2, 3)), gated=(group(4),), offset=jnp.array([0, 5]))
+  both = combine([first, Ports(), second])
+  assert [each.tokens.shape[1] for each in both.gated] == [1, 4]
+  assert both.context.shape == (2, 2, 3)
+  np.testing.assert_array_equal(both.offset, [1, 7])
+
+
+def test_a_row_of_which_nothing_may_be_read_has_no_gate():
+  tokens, mask, gate = group(2).opened(jnp.bfloat16)
+  assert tokens.dtype == gate.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(np.asarray(gate, np.float32), [[0.5], [0]])
+  np.testing.assert_array_equal(mask, [[True, True], [False, False]])

@@ -37,7 +37,9 @@ def _record(seen):
 
 @pytest.mark.parametrize('sigma_min', [1e-5, 0.1])
 def test_loss_is_the_numpy_twins(sigma_min):
-  objective = objectives.make_objective(dropout={'label': 0.5}, sigma_min=sigma_min)
+  objective = objectives.make_objective(
+    dropout={'label': 0.5}, prediction=path.FlowMatching(sigma_min)
+  )
   loss, metrics = jax.jit(objective, static_argnums=0)(_toy, _batch(), KEY)
 
   time_key, noise_key, drop_key = jax.random.split(KEY, 3)

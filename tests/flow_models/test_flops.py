@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import pytest
 
 from mgjax.backbone.transformer import Transformer
-from mgjax.conditioning.ports import Ports
+from mgjax.conditioning.ports import GatedContext, Ports
 from mgjax.flow_models.flops import backbone_flops
+
+DIT = {'norm': 'layer', 'bias': True, 'affine': False, 'feed_forward': 'silu'}
 
 
 def model_30b():
@@ -34,28 +36,42 @@ def test_work_grows_with_rows_and_vanishes_without_context():
 
 
 @pytest.mark.parametrize(
-  ('frames', 'dim', 'mlp_dim', 'context'), [(4, 128, 384, 32), (1, 64, 64, 9)]
+  ('frames', 'dim', 'mlp_dim', 'context', 'gated', 'fields'),
+  [
+    (4, 128, 384, 32, (), {}),
+    (1, 64, 64, 9, (), {}),
+    (4, 128, 384, 32, (), DIT),
+    (4, 128, 384, 32, (40,), {}),
+    (2, 128, 384, 0, (40, 20), DIT),
+  ],
+  ids=['video', 'image', 'dit', 'gated', 'gated_alone'],
 )
-def test_formula_is_what_xla_counts(frames, dim, mlp_dim, context):
+def test_formula_is_what_xla_counts(frames, dim, mlp_dim, context, gated, fields):
   depth, heads, rows = 2, 4, 2
   model = Transformer(
-    dim, depth, heads, mlp_dim, positions=(frames, 8, 8), unroll=depth, attention='xla'
+    dim, depth, heads, mlp_dim, positions=(frames, 8, 8), unroll=depth, attention='xla', **fields
+  )
+  groups = tuple(
+    GatedContext(jnp.zeros((rows, m, dim)), jnp.ones((rows, m), bool), jnp.zeros((rows, 1)))
+    for m in gated
   )
   arguments = (
     jnp.zeros((rows, frames, 16, 16, 16)),
     jnp.zeros(rows),
-    Ports(context=jnp.zeros((rows, context, dim))),
+    Ports(context=jnp.zeros((rows, context, dim)) if context else None, gated=groups),
   )
   params = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), *arguments)))
   counted = jax.jit(model.apply).lower(params, *arguments).compile().cost_analysis()['flops']
-  flops = backbone_flops(model, arguments[0].shape, context)
+  flops = backbone_flops(model, arguments[0].shape, context, gated)
 
   # XLA counts an addition or multiplication of two numbers as one operation. Beside its matrix
   # products a layer has, per token, three norms (4 d each), two modulations (2 d), two gates (d),
-  # three sums (d), positions (d) and the scaled query (d), below 32 d; silu(x) y, below 8 f; and
-  # five operations a score and head, below 6. What happens once is less than one layer more.
+  # three sums (d), positions (d) and the scaled query (d), below 32 d, also where norms have means
+  # and maps biases; silu(x) y, below 8 f; and five operations a score and head, below 6. A group
+  # behind a gate has a scaled query, a difference, a product and a sum. What happens once is less
+  # than one layer more.
   tokens = frames * 8 * 8
-  scores = heads * (tokens + context)
+  scores = heads * (tokens + context + sum(context + m for m in gated))
   beside = rows * (depth + 1) * tokens * (32 * dim + 8 * mlp_dim + 6 * scores)
   assert flops.forward <= counted <= flops.forward + beside
   assert beside < 0.15 * flops.forward  # or the comparison would say little

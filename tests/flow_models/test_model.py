@@ -10,9 +10,12 @@ import pytest
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.byte_text import ByteText
 from mgjax.core.errors import DataError
+from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.guidance import make_guided
+from mgjax.flow_models.build import make_objectives, make_sampler_of
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise, make_generate
+from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.text.tokenizers import byte_tokens
 from mgjax.video.stages import grow
 from tests.random_parameters import random_parameters
@@ -124,6 +127,39 @@ def test_a_guided_sample_is_two_steps_of_euler(params):
     x = x + step * (dropped + 2 * (kept - dropped))
   # The first step's error passes once more through a model of slope about ten.
   np.testing.assert_allclose(generate(params, BATCH, X), x, atol=50 * TOLERANCE * np.abs(x).max())
+
+
+def test_samples_of_a_v_prediction_model_are_those_of_its_converted_answers(params):
+  """By hand: x = X_t / r at flow time t, and u = (alpha - sigma) x - (alpha + sigma) v."""
+  times = {'name': 'linear_quadratic', 'emulated': 4, 'linear_steps': 1}
+  settings = SampleSettings({'text': 1.0}, times, 'euler', 2)
+  prediction = {'name': 'v_prediction', 'steps': 10}
+  objective = ObjectiveSettings({'text': 0.1}, {'name': 'uniform'}, prediction=prediction)
+  table = VPrediction(steps=10).flow_times()
+  x = np.asarray(X, np.float64)
+  for time, step in ((0.0, 0.25), (0.25, 0.75)):
+    norm = np.hypot(time, 1 - time)
+    own = np.interp(time, table, np.linspace(0, 1, 11))
+    given = (jnp.asarray(x / norm, jnp.float32), jnp.full(ROWS, own, jnp.float32))
+    v = np.asarray(apply(params, *given, BATCH, NONE), np.float64)
+    x = x + step * ((2 * time - 1) * x / norm - v) / norm
+  generate = make_sampler_of(settings, objective, model())
+  np.testing.assert_allclose(generate(params, BATCH, X), x, atol=50 * TOLERANCE * np.abs(x).max())
+
+
+def test_both_objectives_of_a_v_prediction_model_are_of_v():
+  prediction = {'name': 'v_prediction', 'steps': 10}
+  objective = ObjectiveSettings({'text': 0.1}, {'name': 'uniform'}, prediction=prediction)
+  flow = ObjectiveSettings({'text': 0.1}, {'name': 'uniform'})
+  batch = {'latents': X}
+
+  def answer_zero(x, time, batch, drop):
+    return jnp.zeros_like(x)
+
+  for v, u in zip(*(make_objectives(each, model()) for each in (objective, flow)), strict=True):
+    (of_v, _), (of_u, _) = (each(answer_zero, batch, jax.random.key(0)) for each in (v, u))
+    # The mean square of v is that of data and of noise, each by its share; that of u their sum.
+    assert of_v < 1.3 and of_u > 1.6
 
 
 def test_noise_depends_on_seed_and_index_alone():

@@ -41,7 +41,8 @@ ENCODERS = {
 }  # fmt: skip
 READING = '30b,encoders'  # of text, frozen ones
 AUDIO = tuple(f'audio_{size}' for size in (*audio_sizes.SIZES, '13b,encoders'))
-NAMES = (*SIZES, READING, *AUDIO, *ENCODERS, 'tae', 'codec')
+DIT = '5b,dit'  # the block of the report's other arm
+NAMES = (*SIZES, READING, DIT, *AUDIO, *ENCODERS, 'tae', 'codec')
 
 
 @functools.cache
@@ -131,11 +132,32 @@ def test_sizes_are_what_they_are_called(size, billions):
   assert count_parameters(parameters(size)) == pytest.approx(billions * 1e9, rel=0.1)
 
 
+def test_the_dit_of_the_ablation_differs_from_the_llama_block_in_norms_and_biases_alone():
+  ours, dit = (set(named_leaves(nn.unbox(parameters(name)))) for name in ('5b', DIT))
+  biases = {
+    f'{layer}/{name}/bias'
+    for layer, names in {
+      'self_attention': ('query', 'key', 'value', 'out'),
+      'cross_attention': ('query', 'key', 'value', 'out'),
+      'feed_forward': ('up', 'down'),
+    }.items()
+    for name in names
+  }
+  layers = 'backbone/layers/'
+  assert dit - ours == {f'{layers}{name}' for name in biases}
+  norms = {f'{layers}{name}_norm/scale' for name in ('self', 'cross', 'feed')}
+  assert ours - dit == {*norms, f'{layers}feed_forward/gate/kernel', 'backbone/norm/scale'}
+  blocks = [count_parameters(parameters(name)['backbone']['layers']) for name in ('5b', DIT)]
+  # Two matrices of 4 d are three of 8 d / 3.
+  assert blocks[1] - blocks[0] == 32 * ((9 + 4) * 3072 - 3 * 3072)
+
+
 def test_the_13b_audio_model_has_12_2b_in_its_blocks():
   blocks = count_parameters(parameters('audio_13b')['backbone']['layers'])
   weights = 36 * (8 * 4608**2 + 2 * 4608 * 18432)
   assert weights == pytest.approx(12.2e9, abs=0.05e9)
-  assert blocks == weights + 36 * (3 + 6) * 4608
+  # Beside them a layer has nine biases of width d, one of the FFN, and its modulation's six.
+  assert blocks == weights + 36 * ((9 + 6) * 4608 + 18432)
 
 
 @pytest.mark.parametrize(('size', 'billions'), [('300m', 0.3), ('3b', 3), ('9b', 9)])

@@ -14,12 +14,18 @@ import numpy as np
 VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 ROWS, CHANNELS, CONTEXT = 2, 3, 5
 COMMON = {'dim': 32, 'depth': 2, 'heads': 4, 'mlp_dim': 48, 'epsilon': 0.1}
-# Of the video model, whose tables are longer than the grid, and of the audio model.
+# Of the video model, whose tables are longer than the grid, of small audio models, and of DiTs: the
+# one of Table 9, without weights of its norms, and the audio model's with them.
+VIDEO = {**COMMON, 'positions': (4, 3, 5), 'patch': (1, 2, 2)}
+AUDIO = {**COMMON, 'positions': (9, 1, 1), 'patch': (1, 1, 1)}
+DIT = {'norm': 'layer', 'bias': True}
 MODELS = {
-  'video': {**COMMON, 'positions': (4, 3, 5), 'patch': (1, 2, 2), 'feed_forward': 'swiglu'},
-  'audio': {**COMMON, 'positions': (9, 1, 1), 'patch': (1, 1, 1), 'feed_forward': 'gelu'},
+  'video': {**VIDEO, 'feed_forward': 'swiglu'},
+  'audio': {**AUDIO, 'feed_forward': 'gelu'},
+  'dit': {**VIDEO, **DIT, 'feed_forward': 'silu', 'affine': False},
+  'audio_dit': {**AUDIO, **DIT, 'feed_forward': 'gelu'},
 }
-LATENTS = {'video': (2, 4, 8), 'audio': (7, 1, 1)}
+LATENTS = {'video': (2, 4, 8), 'audio': (7, 1, 1), 'dit': (2, 4, 8), 'audio_dit': (7, 1, 1)}
 TIMES = (0.03125, 0.5)
 MASK = ((1, 1, 1, 1, 1), (1, 1, 0, 1, 0))
 
@@ -49,40 +55,63 @@ def gelu(x):
   return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def norm(x, scale, epsilon):
-  return scale * x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + epsilon)
+def norm(p, name, x, fields):
+  """RMSNorm, or LayerNorm, with the weights that there are."""
+  own = p.get(name, {})
+  x = x - np.mean(x, axis=-1, keepdims=True) if fields.get('norm') == 'layer' else x
+  x = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + fields['epsilon'])
+  return x * own.get('scale', 1) + own.get('bias', 0)
+
+
+def linear(p, x):
+  return x @ p['kernel'] + p.get('bias', 0)
 
 
 def attention(p, y, source, mask, heads):
   """Reads `source`, of which `mask` (b m) is there."""
-  split = lambda name, a: np.stack(np.split(a @ p[name]['kernel'], heads, axis=-1), axis=1)  # noqa: E731
+  split = lambda name, a: np.stack(np.split(linear(p[name], a), heads, axis=-1), axis=1)  # noqa: E731
   query, key, value = split('query', y), split('key', source), split('value', source)
   scores = query @ np.swapaxes(key, -1, -2) / math.sqrt(query.shape[-1])
   weights = np.exp(scores) * mask[:, None, None]
   read = weights / weights.sum(axis=-1, keepdims=True) @ value
-  return np.concatenate(list(np.moveaxis(read, 1, 0)), axis=-1) @ p['out']['kernel']
+  return linear(p['out'], np.concatenate(list(np.moveaxis(read, 1, 0)), axis=-1))
 
 
-def feed_forward(p, y):
-  """SwiGLU where there is a gate, else the two matrices of a DiT."""
-  up = y @ p['up']['kernel']
-  hidden = silu(y @ p['gate']['kernel']) * up if 'gate' in p else gelu(up)
-  return hidden @ p['down']['kernel']
+def feed_forward(p, y, kind):
+  """SwiGLU, or the two matrices of a DiT."""
+  up = linear(p['up'], y)
+  hidden = (
+    silu(linear(p['gate'], y)) * up if kind == 'swiglu' else {'gelu': gelu, 'silu': silu}[kind](up)
+  )
+  return linear(p['down'], hidden)
 
 
-def layer(p, x, modulation, positions, context, context_mask, *, heads, epsilon):
-  """One layer; `modulation` (b 6 d) is what all layers share."""
+def cross_attention(p, y, context, mask, gated, heads):
+  """Reads the context, and groups (tokens, mask, gate) as far as their gates are open."""
+  one = lambda tokens, mask: attention(p, y, tokens, mask, heads)  # noqa: E731
+  alone = 0 if context is None else one(context, mask)
+  total = alone
+  for tokens, there, gate in gated:
+    if context is not None:
+      tokens, there = np.concatenate([context, tokens], 1), np.concatenate([mask, there], 1)
+    total = total + gate[:, None] * (one(tokens, there) - alone)
+  return total
+
+
+def layer(p, x, modulation, positions, context, context_mask, fields, gated=()):
+  """One layer of a model of some fields; `modulation` (b 6 d) is what all layers share."""
+  heads = fields['heads']
   shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (
     (modulation[:, i] + p['modulation'][i])[:, None] for i in range(6)
   )
   x = x + positions
-  y = norm(x, p['self_norm']['scale'], epsilon) * (1 + scale_a) + shift_a
+  y = norm(p, 'self_norm', x, fields) * (1 + scale_a) + shift_a
   x = x + gate_a * attention(p['self_attention'], y, y, np.ones(y.shape[:2]), heads)
-  if context is not None:
-    y = norm(x, p['cross_norm']['scale'], epsilon)
-    x = x + attention(p['cross_attention'], y, context, context_mask, heads)
-  y = norm(x, p['feed_norm']['scale'], epsilon) * (1 + scale_f) + shift_f
-  return x + gate_f * feed_forward(p['feed_forward'], y)
+  if context is not None or gated:
+    y = norm(p, 'cross_norm', x, fields)
+    x = x + cross_attention(p['cross_attention'], y, context, context_mask, gated, heads)
+  y = norm(p, 'feed_norm', x, fields) * (1 + scale_f) + shift_f
+  return x + gate_f * feed_forward(p['feed_forward'], y, fields.get('feed_forward', 'swiglu'))
 
 
 def embed_time(p, time, vector):
@@ -113,12 +142,9 @@ def answer(name: str, params) -> np.ndarray:
   embedding, modulation = embed_time(p['time'], data['time'], data['vector'])
   for number in range(fields['depth']):
     own = _map(lambda leaf, number=number: leaf[number], p['layers'])
-    x = layer(
-      own, x, modulation, positions, data['context'], data['context_mask'],
-      heads=fields['heads'], epsilon=fields['epsilon'],
-    )  # fmt: skip
+    x = layer(own, x, modulation, positions, data['context'], data['context_mask'], fields)
   shift, scale = ((embedding + p['modulation'][i])[:, None] for i in range(2))
-  y = norm(x, p['norm']['scale'], fields['epsilon']) * (1 + scale) + shift
+  y = norm(p, 'norm', x, fields) * (1 + scale) + shift
   y = y @ p['patch_out']['kernel']
   velocity = np.zeros_like(data['x'])
   for number, place in enumerate(places):

@@ -26,6 +26,12 @@ from mgjax.planning.workload import Workload
 DIM, HIDDEN, DEPTH, HEADS, ROWS, CONTEXT = 48, 80, 3, 4, 2, 5
 LATENTS = (ROWS, 2, 8, 8, 4)
 TOKENS = 32
+DIT = {'norm': 'layer', 'bias': True}
+KINDS = {
+  **{name: {'feed_forward': name} for name in MATRICES},
+  'dit': {**DIT, 'feed_forward': 'silu', 'affine': False},
+  'affine_dit': {**DIT, 'feed_forward': 'gelu'},
+}
 
 
 def products(jaxpr) -> int:
@@ -50,7 +56,7 @@ def _is_jaxpr(value) -> bool:
 
 
 @functools.cache
-def traced(remat: str, feed_forward: str):
+def traced(remat: str, kind: str):
   """Returns the program of a training step's gradients, without what nobody needs."""
   model = Transformer(
     DIM,
@@ -60,7 +66,7 @@ def traced(remat: str, feed_forward: str):
     (2, 4, 4),
     remat=remat,
     attention='blockwise',
-    feed_forward=feed_forward,
+    **KINDS[kind],
     dtype=jnp.bfloat16,
   )
   ports = Ports(context=jnp.zeros((ROWS, CONTEXT, DIM)))
@@ -74,9 +80,9 @@ def traced(remat: str, feed_forward: str):
   return partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))[0]
 
 
-def kept(remat: str, feed_forward: str) -> int:
+def kept(remat: str, kind: str) -> int:
   """Counts the bytes of every token that the loop over layers leaves for the backward pass."""
-  loop = next(each for each in traced(remat, feed_forward).eqns if each.primitive.name == 'scan')
+  loop = next(each for each in traced(remat, kind).eqns if each.primitive.name == 'scan')
   left = [each.aval for each in loop.outvars[loop.params['num_carry'] :]]
   # (layers, rows, tokens, ...), or rows and tokens as one; heads before tokens in log-sum-exps.
   ours = [each for each in left if math.prod(each.shape[1:3]) in (ROWS * TOKENS, ROWS * HEADS)]
@@ -84,13 +90,14 @@ def kept(remat: str, feed_forward: str) -> int:
   return sum(each.size * each.dtype.itemsize for each in ours)
 
 
-def workload(feed_forward: str) -> Workload:
-  model = Transformer(DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4), feed_forward=feed_forward)
+def workload(kind: str) -> Workload:
+  model = Transformer(DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4), **KINDS[kind])
   flops = backbone_flops(model, (1, *LATENTS[1:]), CONTEXT)
   sizes = {
     'dim': DIM,
     'mlp_dim': HIDDEN,
-    'feed_forward': feed_forward,
+    'feed_forward': model.feed_forward,
+    'affine': model.affine,
     'depth': DEPTH,
     'heads': HEADS,
     'itemsize': 2,
@@ -100,10 +107,10 @@ def workload(feed_forward: str) -> Workload:
   return Workload(context=CONTEXT, parameters=(), flops=flops, **sizes, **samples, **chosen)
 
 
-KINDS = pytest.mark.parametrize('kind', MATRICES)
+ALL_KINDS = pytest.mark.parametrize('kind', KINDS)
 
 
-@KINDS
+@ALL_KINDS
 @pytest.mark.parametrize('remat', [name for name in ORDER if name != 'nothing'])
 def test_what_a_policy_computes_again_is_what_the_traced_program_does(remat, kind):
   policy, work = find_policy(remat), workload(kind)
@@ -111,11 +118,13 @@ def test_what_a_policy_computes_again_is_what_the_traced_program_does(remat, kin
   assert products(traced(remat, kind)) - products(traced('nothing', kind)) == ROWS * again
 
 
-@KINDS
+@ALL_KINDS
 @pytest.mark.parametrize('remat', ORDER)
 def test_what_a_policy_keeps_is_what_the_traced_program_does(remat, kind):
   policy, places = find_policy(remat), DEPTH * ROWS * TOKENS
-  widths = 2 * (policy.keeps_d * DIM + policy.keeps_f[kind] * HIDDEN)
+  work = workload(kind)
+  arrays = policy.keeps_d + work.affine * policy.keeps_norms
+  widths = 2 * (arrays * DIM + policy.keeps_f[work.feed_forward] * HIDDEN)
   log_sums = 4 * HEADS * ((policy.keeps_d > 1) + (policy.keeps_d > 2))
   norms = 4 * 6 if remat == 'nothing' else 0  # means and inverse deviations, below a number in d
   assert kept(remat, kind) == places * (widths + log_sums + norms)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mgjax.flow_models.build import make_flops, make_flow_model
-from mgjax.flow_models.conditions import context_length, example_batch
+from mgjax.flow_models.conditions import context_lengths, example_batch
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel import chips
 from mgjax.parallel.mesh import make_mesh
@@ -117,8 +117,8 @@ def test_operations_of_a_batch_are_those_of_its_rows_tokens_and_words(tiny_runs)
   model = make_flow_model(tiny.video(tiny_runs).model.to_dict())
   batch = example_batch(model, 'a digit', (2, 8, 8, 4), rows=3)
   batch['latents'] = np.zeros((3, 2, 8, 8, 4), np.float32)
-  words = context_length(model, batch, (2, 8, 8, 4))
-  assert words > 0
+  words, gated = context_lengths(model, batch, (2, 8, 8, 4))
+  assert words > 0 and gated == ()
   expected = backbone_flops(model.backbone, (3, 2, 8, 8, 4), words).training
   assert make_flops(model)(batch) == expected
 
