@@ -80,7 +80,8 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
     for key, value in flat.items()
     if not key.startswith(free) and (key not in FREE or (falls and key in DECISIVE))
   }
-  flat.setdefault('train.checkpoints', '')  # runs of before it was a field
+  flat.setdefault('train.checkpoints', '')  # runs of before these were fields
+  flat.setdefault('optimizer.rates', [])
   if 'data.latents' in flat:  # another place is fine, but not another precision
     flat['data.latents'] = 'read' if flat['data.latents'] else 'encoded on the fly'
   return flat

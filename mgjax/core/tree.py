@@ -1,7 +1,7 @@
 """Named views of parameter trees."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 
@@ -12,6 +12,12 @@ def named_leaves(tree: Tree) -> dict[str, Tree]:
   """Maps 'backbone/layers/feed_forward/up/kernel' to its leaf, in tree order."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {'/'.join(_key(entry) for entry in path): leaf for path, leaf in leaves}
+
+
+def subtrees(names: Iterable[str]) -> list[str]:
+  """Lists 'backbone', 'backbone/layers', ...: the subtrees that leaves of these names lie in."""
+  parts = [name.split('/') for name in names]
+  return list(dict.fromkeys('/'.join(each[:end]) for each in parts for end in range(1, len(each))))
 
 
 def count_parameters(tree: Tree) -> int:
