@@ -209,11 +209,14 @@ def read_items(
     CheckpointError: the targets have leaves of other names, shapes or dtypes.
   """
   record = on_all_hosts(read_record, path)
-  saved, items = record['leaves'], {}
+  saved, items = dict(record['leaves']), {}
+  partly = [name for name, target in targets.items() if callable(target)]
   targets = {
     name: _made(f'{path}', name, saved, target) if callable(target) else target
     for name, target in targets.items()
   }
+  for name in partly:
+    saved[name] = {leaf: saved[name][leaf] for leaf in describe_leaves(targets[name], values=False)}
   later = [name for name in targets if name not in saved and name not in _ALWAYS]
   for name in later:
     if jax.tree.leaves(targets[name]):
@@ -225,7 +228,9 @@ def read_items(
     if name not in later
   }
   requests = {
-    name: ocp.args.PyTreeRestore(target, restore_args=jax.tree.map(_restore_args, target))
+    name: ocp.args.PyTreeRestore(
+      target, restore_args=jax.tree.map(_restore_args, target), partial_restore=name in partly
+    )
     for name, target in typed.items()
     if jax.tree.leaves(target)  # orbax refuses to save an item without leaves
   }

@@ -1,7 +1,7 @@
 """Named views of parameter trees."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 
@@ -18,6 +18,23 @@ def subtrees(names: Iterable[str]) -> list[str]:
   """Lists 'backbone', 'backbone/layers', ...: the subtrees that leaves of these names lie in."""
   parts = [name.split('/') for name in names]
   return list(dict.fromkeys('/'.join(each[:end]) for each in parts for end in range(1, len(each))))
+
+
+def within(name: str, subtree: str) -> bool:
+  """Says whether a leaf lies in a subtree, or is it; all lie in ''."""
+  return not subtree or name == subtree or name.startswith(f'{subtree}/')
+
+
+def nest(leaves: Mapping[str, Tree]) -> Tree:
+  """Makes nested dictionaries of named leaves."""
+  tree: Tree = {}
+  for name, leaf in leaves.items():
+    *path, last = name.split('/')
+    node = tree
+    for key in path:
+      node = node.setdefault(key, {})
+    node[last] = leaf
+  return tree
 
 
 def count_parameters(tree: Tree) -> int:
