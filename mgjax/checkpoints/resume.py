@@ -62,9 +62,12 @@ def check_same(
 ) -> None:
   """Raises ConfigError where a run would go on with another configuration than it began with."""
   if changed := differences(*(_fixed(fields, new_data) for fields in (before, config))):
+    stage = any(change.startswith('optimizer.rates') for change in changed)
     raise ConfigError(
       f'{where!r} was begun with another configuration: {"; ".join(changed[:5])}'
       f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
+      + '; to train other parameters from here on, that one with --config.start_from=' * stage
+      + where * stage
     )
 
 

@@ -87,7 +87,8 @@ def describe_rates(rates: Rates, params: Tree, place: str = 'optimizer.rates') -
     count = count_parameters(taken)
     training += count if factor else 0
     rate = f'at {factor:g} of the learning rate' if factor else 'frozen'
-    lines.append(f'{count:,} in {len(taken)} leaves {rate}: {pattern if own else "all others"}')
+    rate = 'at the full learning rate' if factor == 1 else rate
+    lines.append(f'{pattern if own else "all others"}: {count:,} in {len(taken)} leaves, {rate}')
   if not training:
     raise ConfigError(f'{place} freezes all {everything:,} parameters; expected some that train')
   return [f'{training:,} of {everything:,} parameters train', *lines] if rates else []

@@ -92,7 +92,9 @@ def started(config, adapt=lambda params: params):
   mesh = make_mesh({'fsdp': 4, 'data': 2}, 'fsdp')
   names = {1: ('channels',), 2: ('embed', 'hidden')}
   boxed = jax.tree.map(lambda leaf: nn.LogicallyPartitioned(leaf, names[leaf.ndim]), MODEL)
-  read = make_start(config, 'video', adapt)(make_place(boxed, mesh))
+  start = make_start(config, 'video', adapt)
+  assert start is not None
+  read = start(make_place(boxed, mesh))
   return start_from(read, MODEL), {name: leaf.sharding for name, leaf in named_leaves(read).items()}
 
 
