@@ -161,7 +161,7 @@ class Checkpoints:
     Args:
       abstract_params: as in `restore`, but of any floating types: once they are verified, the
         parameters are rounded to them; or a function that makes them of name -> [dtype, shape,
-        fingerprint] of every leaf that was saved.
+        fingerprint] of every leaf that was saved, of which it may leave some out.
       which: 'average' for the moving average of the parameters, 'params' for themselves.
       step: another checkpoint than the newest good one; if it is damaged, none takes its place.
 

@@ -210,10 +210,13 @@ def read_items(
   """
   record = on_all_hosts(read_record, path)
   saved, items = record['leaves'], {}
-  targets = {
-    name: _made(f'{path}', name, saved, target) if callable(target) else target
-    for name, target in targets.items()
+  made = {
+    name: _made(f'{path}', name, saved, each) for name, each in targets.items() if callable(each)
   }
+  targets = {**targets, **made}
+  for name, each in made.items():
+    leaves = describe_leaves(each, values=False)
+    saved = saved | {name: {leaf: saved[name][leaf] for leaf in leaves}}
   later = [name for name in targets if name not in saved and name not in _ALWAYS]
   for name in later:
     if jax.tree.leaves(targets[name]):
@@ -225,7 +228,9 @@ def read_items(
     if name not in later
   }
   requests = {
-    name: ocp.args.PyTreeRestore(target, restore_args=jax.tree.map(_restore_args, target))
+    name: ocp.args.PyTreeRestore(
+      target, restore_args=jax.tree.map(_restore_args, target), partial_restore=name in made
+    )
     for name, target in typed.items()
     if jax.tree.leaves(target)  # orbax refuses to save an item without leaves
   }
@@ -233,7 +238,7 @@ def read_items(
   for name, target in typed.items():
     item = jax.tree.map(put, loaded.get(name, target))
     check_same_values(name, saved.get(name, {}), item)
-    items[name] = jax.tree.map(_cast, item, targets[name])
+    items[name] = jax.tree.map(lambda x, wanted: x.astype(wanted.dtype), item, targets[name])
   return {name: items[name] for name in targets}, record
 
 
@@ -340,9 +345,8 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 
 def _load(path: epath.Path, **requests: Any) -> Any:
   alone = _alone()
-  handler = ocp.CompositeCheckpointHandler(
-    composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
-  )
+  options = ocp.CompositeOptions(multiprocessing_options=alone)
+  handler = ocp.CompositeCheckpointHandler(composite_options=options)
   with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
     return reader.restore(path, args=ocp.args.Composite(**requests))
 
@@ -385,10 +389,6 @@ def _restore_args(leaf: Any) -> ocp.RestoreArgs:
   if sharding is None:
     return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
   return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=leaf.shape, dtype=leaf.dtype)
-
-
-def _cast(x: Array, wanted: Any) -> Array:
-  return x if x.dtype == wanted.dtype else x.astype(wanted.dtype)
 
 
 def _zeros(leaf: Any) -> Array:

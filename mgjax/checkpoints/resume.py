@@ -65,9 +65,12 @@ def check_same(
 ) -> None:
   """Raises ConfigError where a run would go on with another configuration than it began with."""
   if changed := differences(*(_fixed(fields, new_data) for fields in (before, config))):
+    stage = any(change.startswith('optimizer.rates') for change in changed)
     raise ConfigError(
       f'{where!r} was begun with another configuration: {"; ".join(changed[:5])}'
       f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
+      + '; to train other parameters from here on, that one with --config.start_from=' * stage
+      + where * stage
     )
 
 
@@ -85,7 +88,8 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
     and (key not in FREE or (falls and key in DECISIVE))
     and not _WHERE.match(key)
   }
-  flat.setdefault('train.checkpoints', '')  # runs of before it was a field
+  flat.setdefault('train.checkpoints', '')  # runs of before these were fields
+  flat.setdefault('optimizer.rates', [])
   if 'data.latents' in flat:  # another place is fine, but not another precision
     flat['data.latents'] = 'read' if flat['data.latents'] else 'encoded on the fly'
   return flat

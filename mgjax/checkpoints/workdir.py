@@ -5,7 +5,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -17,10 +17,11 @@ import mgjax
 from mgjax.checkpoints.fingerprints import Descriptions
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep, keep_settings
+from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.renamed_keys import migrate
-from mgjax.core.tree import named_leaves
+from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
 
@@ -186,6 +187,7 @@ def load_params(
   which: str = 'average',
   place: Place | None = None,
   step: int | None = None,
+  subtree: str = '',
 ) -> tuple[Tree, dict[str, Any]]:
   """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
 
@@ -194,25 +196,31 @@ def load_params(
     which: 'average' or 'params'.
     place: where each parameter goes, straight from disk; by default to one device.
     step: another checkpoint than the newest good one.
+    subtree: reads no more than the parameters in it, as in 'backbone/layers'.
 
   Raises:
     CheckpointError: there is no checkpoint that can be trusted.
+    ConfigError: there are no parameters of that subtree.
   """
   return open_checkpoints(workdir).restore_params(
-    lambda saved: _unflatten(saved, place), which, step
+    lambda saved: _unflatten(saved, place, subtree), which, step
   )
 
 
-def _unflatten(saved: Descriptions, place: Place | None) -> Tree:
-  tree: Tree = {}
+def _unflatten(saved: Descriptions, place: Place | None, subtree: str) -> Tree:
+  leaves = {}
   for name, (dtype, shape, _) in saved.items():
-    *path, leaf = name.split('/')
-    node = tree
-    for key in path:
-      node = node.setdefault(key, {})
-    where = None if place is None else place(name, tuple(shape))
-    node[leaf] = jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=where)
-  return tree
+    if within(name, subtree):
+      where = None if place is None else place(name, tuple(shape))
+      leaves[name] = jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=where)
+  if not leaves:
+    hint = did_you_mean(subtree, [*subtrees(saved), *saved]).partition('; ')[2]
+    raise ConfigError(f'it has no parameters {subtree!r}; {hint or f"it has {_tops(saved)}"}')
+  return nest(leaves)
+
+
+def _tops(names: Iterable[str]) -> str:
+  return ', '.join(sorted({name.split('/')[0] for name in names}))
 
 
 @flax.struct.dataclass

@@ -1,7 +1,7 @@
 """Named views of parameter trees."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 
@@ -12,6 +12,29 @@ def named_leaves(tree: Tree) -> dict[str, Tree]:
   """Maps 'backbone/layers/feed_forward/up/kernel' to its leaf, in tree order."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {'/'.join(_key(entry) for entry in path): leaf for path, leaf in leaves}
+
+
+def subtrees(names: Iterable[str]) -> list[str]:
+  """Lists 'backbone', 'backbone/layers', ...: the subtrees that leaves of these names lie in."""
+  parts = [name.split('/') for name in names]
+  return list(dict.fromkeys('/'.join(each[:end]) for each in parts for end in range(1, len(each))))
+
+
+def within(name: str, subtree: str) -> bool:
+  """Says whether a leaf lies in a subtree, or is it; all lie in ''."""
+  return not subtree or name == subtree or name.startswith(f'{subtree}/')
+
+
+def nest(leaves: Mapping[str, Tree]) -> Tree:
+  """Makes nested dictionaries of named leaves."""
+  tree: Tree = {}
+  for name, leaf in leaves.items():
+    *path, last = name.split('/')
+    node = tree
+    for key in path:
+      node = node.setdefault(key, {})
+    node[last] = leaf
+  return tree
 
 
 def count_parameters(tree: Tree) -> int:

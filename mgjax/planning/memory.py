@@ -10,7 +10,6 @@ from mgjax.planning.policies import find_policy
 from mgjax.planning.workload import Parameter, Workload, sharding_axes
 
 FLOAT32 = 4
-STATE = {'parameters': 1, 'moments': 2, 'average': 1}  # float32 copies of every parameter
 BLOCK = 2048  # keys that one step of the fused backward attention kernel reads
 
 # Arrays of width d that the backward pass of one layer holds at its peak: the inputs of its
@@ -57,11 +56,17 @@ def share_of_chip(work: Workload, sizes: Mapping[str, int], rows: int) -> ChipSh
   return ChipShare(rows // groups, tokens, tokens * tensor, context, tensor)
 
 
-def parameter_bytes(work: Workload, sizes: Mapping[str, int], itemsize: int = FLOAT32) -> int:
-  """Counts the bytes of one copy of all parameters on one chip, `itemsize` a number."""
+def parameter_bytes(
+  work: Workload, sizes: Mapping[str, int], itemsize: int = FLOAT32, trained_only: bool = False
+) -> int:
+  """Counts the bytes of one copy of the parameters on one chip, `itemsize` a number."""
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
   pairs = zip(work.parameters, entries, strict=True)
-  return sum(_piece(parameter, entry, sizes) * itemsize for parameter, entry in pairs)
+  return sum(
+    _piece(each, entry, sizes) * itemsize
+    for each, entry in pairs
+    if each.trained or not trained_only
+  )
 
 
 def peak_memory(
@@ -74,8 +79,8 @@ def peak_memory(
 ) -> dict[str, int]:
   """Returns category -> bytes on one chip at the peak of the backward pass; their sum is the peak.
 
-  parameters, moments, average   float32, in pieces over fsdp, context and tensor
-  gradients                      float32, in the same pieces
+  parameters, moments, average   float32, in pieces over fsdp, context and tensor; moments and
+  gradients                      gradients only of what `optimizer.rates` does not freeze
   cast weights                   the layers' pieces in the compute type, cast before the loop
   checkpoints                    what the policy keeps of all layers (`policies.py`)
   weights outside the layers     whole, kept from the forward pass for the backward one
@@ -93,12 +98,11 @@ def peak_memory(
     chip: the kind of chip.
   """
   local = share_of_chip(work, sizes, rows)
-  copy = parameter_bytes(work, sizes)
+  copy, trained = (parameter_bytes(work, sizes, trained_only=only) for only in (False, True))
   one = local.rows * local.tokens * work.dim * work.itemsize  # an activation of width d
   wide = local.rows * local.tokens * work.mlp_dim * work.itemsize
   offloads = find_policy(remat).offloads
-  found = {kind: copies * copy for kind, copies in STATE.items()}
-  found['gradients'] = copy
+  found = {'parameters': copy, 'moments': 2 * trained, 'average': copy, 'gradients': trained}
   found['cast weights'] = _layers(work, sizes) * work.itemsize if work.itemsize < FLOAT32 else 0
   kept = checkpoint_bytes(work, sizes, rows, remat)
   found['checkpoints'] = IN_FLIGHT * kept // work.depth if offloads else kept

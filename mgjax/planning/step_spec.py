@@ -31,7 +31,7 @@ class StepSpec:
     inputs: arguments of `model.init` after the key; parameters depend on no more.
     objective: what training minimises.
     optimizer: with its learning rate.
-    options: seed, decay, accumulate and guard, as `training.step.make_step` takes them.
+    options: seed, decay, accumulate, guard and rates, as `training.step.make_step` takes them.
   """
 
   model: nn.Module
@@ -74,5 +74,6 @@ def _make(config: ConfigDict, model: nn.Module, inputs: tuple[Any, ...], objecti
     'seed': settings.seed, 'decay': settings.ema_decay,
     'accumulate': settings.accumulate, 'guard': settings.guard,
   }  # fmt: skip
-  optimizer = make_optimizer(optimizer_settings(fields_of(config, 'optimizer')), settings.steps)
-  return StepSpec(model, inputs, objective, optimizer, options)
+  rate = optimizer_settings(fields_of(config, 'optimizer'))
+  optimizer = make_optimizer(rate, settings.steps)
+  return StepSpec(model, inputs, objective, optimizer, options | {'rates': rate.rates})

@@ -18,17 +18,19 @@ from mgjax.flow_models.flops import Flops, backbone_flops
 from mgjax.nn.patch import grid
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.registry import feature, section
+from mgjax.training.rates import Rates, describe_rates, factor_of
 
 LAYERS = 'backbone/layers/'
 
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-  """One array of parameters: its name, logical axes and shape."""
+  """One array of parameters: its name, logical axes and shape, and whether it trains."""
 
   name: str
   axes: tuple[str, ...]
   shape: tuple[int, ...]
+  trained: bool = True
 
   @property
   def size(self) -> int:
@@ -94,7 +96,7 @@ class Workload:
 
   @property
   def count(self) -> int:
-    """How many numbers are trained."""
+    """How many numbers the model has."""
     return sum(parameter.size for parameter in self.parameters)
 
 
@@ -141,7 +143,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     depth=backbone.depth,
     heads=backbone.heads,
     itemsize=jnp.dtype(backbone.dtype).itemsize,
-    parameters=_parameters(model, latents, batch),
+    parameters=_parameters(model, latents, batch, config.optimizer.get('rates', ())),
     flops=backbone_flops(backbone, (1, *latents), context, gated),
     preset=config.rules,
     mesh=fields_of(config, 'mesh'),
@@ -151,13 +153,14 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   )
 
 
-def _parameters(model, latents: Sequence[int], batch) -> tuple[Parameter, ...]:
+def _parameters(model, latents: Sequence[int], batch, rates: Rates) -> tuple[Parameter, ...]:
   example = (jnp.zeros((1, *model.backbone.patch, latents[-1])), jnp.zeros(1), batch, {})
   boxed = jax.eval_shape(lambda key: model.init(key, *example)['params'], jax.random.key(0))
   names = named_leaves(nn.unbox(boxed))
   boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+  describe_rates(rates, nn.unbox(boxed))
   return tuple(
-    Parameter(name, tuple(box.names), tuple(leaf.shape))
+    Parameter(name, tuple(box.names), tuple(leaf.shape), factor_of(name, rates) > 0)
     for (name, leaf), box in zip(names.items(), boxes, strict=True)
   )
 

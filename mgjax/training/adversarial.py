@@ -13,11 +13,19 @@ import jax.numpy as jnp
 import optax
 
 from mgjax.core.typing import Array, Batch, Critic, Key, Metrics, Tree
-from mgjax.training.ema import update_average
 from mgjax.training.guard import UpdateGuard, apply_if, check_update
+from mgjax.training.rates import Rates, fill, mask_frozen
 from mgjax.training.spec import Adversary
 from mgjax.training.state import State
-from mgjax.training.step import Learn, Step, accumulated, apply, bind, with_frozen
+from mgjax.training.step import (
+  Learn,
+  Step,
+  accumulated,
+  apply,
+  average_of,
+  bind,
+  with_frozen,
+)
 
 
 def make_adversarial_step(
@@ -30,6 +38,7 @@ def make_adversarial_step(
   decay: float,
   accumulate: int = 1,
   guard: UpdateGuard | None = None,
+  rates: Rates = (),
 ) -> Step:
   """Makes `step(state, batch, frozen=None) -> (state, metrics)` for a model and its discriminator.
 
@@ -46,8 +55,10 @@ def make_adversarial_step(
     decay: of the average of the model's parameters; none is kept of the discriminator's.
     accumulate: as for `make_step`.
     guard: as for `make_step`; a step that is bad for one updates neither.
+    rates: as for `make_step`, of the model; the discriminator's are those of its optimizer.
   """
-  learn = make_adversarial_learn(model, discriminator, seed=seed, accumulate=accumulate)
+  options = {'seed': seed, 'accumulate': accumulate, 'rates': rates}
+  learn = make_adversarial_learn(model, discriminator, **options)
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
     (gradients, learnt), loss, metrics = learn(state, batch, frozen)
@@ -61,7 +72,7 @@ def make_adversarial_step(
       moved = dict(zip(('params', 'opt_state'), others, strict=True))
       active = state.step >= discriminator.start
       other = jax.tree.map(functools.partial(jnp.where, active), moved, state.discriminator)
-      average = update_average(state.average, params, decay, state.step)
+      average = average_of(state, params, gradients, decay)
       return state.replace(params=params, opt_state=opt_state, average=average, discriminator=other)
 
     state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
@@ -71,9 +82,15 @@ def make_adversarial_step(
 
 
 def make_adversarial_learn(
-  model: nn.Module, discriminator: Adversary, *, seed: int, accumulate: int = 1
+  model: nn.Module,
+  discriminator: Adversary,
+  *,
+  seed: int,
+  accumulate: int = 1,
+  rates: Rates = (),
 ) -> Learn:
   """Makes the adversarial step without the updates: both gradients, and the sum of the losses."""
+  opponent_rates = discriminator.optimizer.rates
 
   def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
     active = state.step >= discriminator.start
@@ -82,18 +99,20 @@ def make_adversarial_learn(
       params, others = both
       first, second = jax.random.split(key)
 
-      def loss(params: Tree) -> tuple[Array, tuple[Metrics, Array]]:
+      def loss(trained: Tree) -> tuple[Array, tuple[Metrics, Array]]:
         judge = Critic(bind(discriminator.model, others), active)
         value, metrics, made = with_frozen(discriminator.generator_objective, frozen)(
-          bind(model, params), batch, first, judge
+          bind(model, fill(trained, params)), batch, first, judge
         )
         return value, (metrics, made)
 
-      def opposing(others: Tree) -> tuple[Array, Metrics]:
-        return discriminator.objective(bind(discriminator.model, others), batch, made, second)
+      def opposing(trained: Tree) -> tuple[Array, Metrics]:
+        predict = bind(discriminator.model, fill(trained, others))
+        return discriminator.objective(predict, batch, made, second)
 
-      (value, (metrics, made)), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-      (other, more), learnt = jax.value_and_grad(opposing, has_aux=True)(others)
+      trained, learning = mask_frozen(params, rates), mask_frozen(others, opponent_rates)
+      (value, (metrics, made)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
+      (other, more), learnt = jax.value_and_grad(opposing, has_aux=True)(learning)
       return (gradients, learnt), value + other, metrics | more
 
     key = jax.random.fold_in(jax.random.key(seed), state.step)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.typing import Array, Tree
+from mgjax.training.rates import is_masked
 
 
 def start_average(params: Tree) -> Tree:
@@ -22,7 +23,8 @@ def update_average(average: Tree, params: Tree, decay: float, step: Array | int)
 
   Args:
     average: a, float32.
-    params: p, the parameters after the step, of the same structure.
+    params: p, the parameters after the step, of the same structure. The average of what is masked,
+      frozen parameters, stays as it is: it has been those parameters from the beginning.
     decay: how much of the average stays, in [0, 1).
     step: s, the number of steps done before this one.
 
@@ -31,4 +33,8 @@ def update_average(average: Tree, params: Tree, decay: float, step: Array | int)
   """
   step = jnp.asarray(step, jnp.float32)
   gain = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
-  return jax.tree.map(lambda a, p: a + gain * (p.astype(jnp.float32) - a), average, params)
+
+  def after(p: Tree, a: Array) -> Array:
+    return a if is_masked(p) else a + gain * (p.astype(jnp.float32) - a)
+
+  return jax.tree.map(after, params, average, is_leaf=is_masked)

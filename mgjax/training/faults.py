@@ -31,6 +31,7 @@ from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
 from mgjax.training.adversarial import make_adversarial_learn
 from mgjax.training.plateau import Plateau
+from mgjax.training.rates import Rates
 from mgjax.training.spec import TrainSpec
 from mgjax.training.state import State
 from mgjax.training.step import Learn, make_learn
@@ -283,6 +284,7 @@ def make_explain(
   begin: int,
   seed: int,
   accumulate: int,
+  rates: Rates = (),
 ) -> Callable[[State, int], str]:
   """Makes `explain(state, step) -> sentence`, which keeps a step that ended a run for a replay.
 
@@ -294,7 +296,9 @@ def make_explain(
     begin: step of the first batch of the order of the data in force.
     seed: of the run.
     accumulate: micro-batches that a batch is cut into.
+    rates: of the model's optimizer.
   """
+  options = {'seed': seed, 'accumulate': accumulate, 'rates': rates}
   share = rows_of_process(mesh, jax.process_index())
 
   def explain(state: State, step: int) -> str:
@@ -304,7 +308,7 @@ def make_explain(
     batches = make_batches(spec.buckets, seed=seed, host=host, hosts=hosts)
     batch = {**batches[step - 1 - begin]}
     batch.pop(REPLACED, None)
-    found = examine(spec, mesh, state, batch, seed=seed, accumulate=accumulate)
+    found = examine(spec, mesh, state, batch, **options)
     bucket, indices = samples_of_batch(spec.buckets, step - 1 - begin, seed=seed)
     samples = samples_in_batch(bucket, indices) if jax.process_index() == 0 else []
     folder = workdir / 'faults' / f'step_{step:06d}'
@@ -325,6 +329,7 @@ def examine(
   *,
   seed: int,
   accumulate: int,
+  rates: Rates = (),
 ) -> dict[str, dict[str, list[float]]]:
   """Takes a step again, without the update, and measures all that it reads and makes.
 
@@ -335,20 +340,22 @@ def examine(
     batch: the rows of this process, as the loader gave them.
     seed: of the run.
     accumulate: micro-batches that the batch is cut into.
+    rates: of the model's optimizer.
 
   Returns:
     For each of TREES, name of leaf -> [norm of its finite numbers, how many are not].
   """
   placed = put_batch(dict(batch), mesh)
-  learn = make_learn_of(spec, seed=seed, accumulate=accumulate)
+  learn = make_learn_of(spec, seed=seed, accumulate=accumulate, rates=rates)
   return make_examine(learn)(state, placed, spec.prepare(placed), spec.frozen)
 
 
-def make_learn_of(spec: TrainSpec, *, seed: int, accumulate: int) -> Learn:
+def make_learn_of(spec: TrainSpec, *, seed: int, accumulate: int, rates: Rates = ()) -> Learn:
   """Makes the gradients of a step, with or without a discriminator."""
+  options = {'seed': seed, 'accumulate': accumulate, 'rates': rates}
   if spec.discriminator is None:
-    return make_learn(spec.model, spec.objective, seed=seed, accumulate=accumulate)
-  return make_adversarial_learn(spec.model, spec.discriminator, seed=seed, accumulate=accumulate)
+    return make_learn(spec.model, spec.objective, **options)
+  return make_adversarial_learn(spec.model, spec.discriminator, **options)
 
 
 def _listed(samples: Sequence[Mapping[str, Any]], most: int = 8) -> str:

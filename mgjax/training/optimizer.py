@@ -9,6 +9,7 @@ import optax
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Tree
 from mgjax.training.plateau import scale_by_plateau
+from mgjax.training.rates import mask_frozen, scale_by_rates
 from mgjax.training.settings import OptimizerSettings
 
 # Of progress and the fraction where a decay ends, which is met exactly at progress 1.
@@ -63,14 +64,16 @@ def make_learning_rate(settings: OptimizerSettings, steps: int) -> Callable[[Arr
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
   """Makes AdamW behind a clipping of the gradient's global norm.
 
-    g <- g min(1, clip / |g|)                      |g| over all leaves together
+    g <- g min(1, clip / |g|)                      |g| over all trained leaves together
     m <- beta1 m + (1 - beta1) g                   v <- beta2 v + (1 - beta2) g^2
-    update = -r(s) (m' / (sqrt(v') + epsilon) + weight_decay p)
+    update = -f r(s) (m' / (sqrt(v') + epsilon) + weight_decay p)
     m' = m / (1 - beta1^(s+1))                     v' = v / (1 - beta2^(s+1))
 
-  The weight decay acts only on the leaves that `decays` marks. Moments and updates are float32
-  whatever the dtype of parameters and gradients. Movie Gen Audio: AdamW, weight decay 0.1 (§6);
-  betas, epsilon, clipping, and all of Movie Gen Video's are not in public sources.
+  f is the factor that `settings.rates` gives the leaf, 1 without rates. Of leaves with f = 0 there
+  are no moments and no updates, but an `optax.MaskedNode` in their place, as there may be in the
+  gradients. The weight decay acts only on the leaves that `decays` marks. Moments and updates are
+  float32 whatever the dtype of parameters and gradients. Movie Gen Audio: AdamW, weight decay 0.1
+  (§6); betas, epsilon, clipping, and all of Movie Gen Video's are not in public sources.
 
   Args:
     settings: r is their learning rate, see `make_learning_rate`.
@@ -92,10 +95,14 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
     *([scale_by_plateau()] if settings.plateau.patience else []),
   )
 
-  def update(gradients: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
-    return chain.update(_float32(gradients), state, _float32(params))
+  def prepared(tree: Tree) -> Tree:
+    return mask_frozen(_float32(tree), settings.rates)
 
-  return optax.GradientTransformation(lambda params: chain.init(_float32(params)), update)
+  def update(gradients: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
+    updates, state = chain.update(prepared(gradients), state, prepared(params))
+    return scale_by_rates(updates, settings.rates), state
+
+  return optax.GradientTransformation(lambda params: chain.init(prepared(params)), update)
 
 
 def decays(params: Tree) -> Tree:

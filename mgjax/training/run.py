@@ -35,8 +35,9 @@ from mgjax.training.guard import parameter_norms, reopened
 from mgjax.training.loop import Hooks, run_loop
 from mgjax.training.optimizer import make_learning_rate, make_optimizer
 from mgjax.training.plateau import learning_rate, make_react
+from mgjax.training.rates import describe_rates
 from mgjax.training.settings import OptimizerSettings, RunSettings, optimizer_settings, run_settings
-from mgjax.training.spec import TrainSpec, init_params
+from mgjax.training.spec import Adversary, TrainSpec, init_params, param_shapes
 from mgjax.training.state import (
   State,
   abstract_state,
@@ -93,6 +94,8 @@ def train(
     mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
     with jax.set_mesh(mesh):
       spec = make_spec(config, workdir)
+      for line in _describe_rates(spec, rate):
+        _log.info('%s', line)
     check_batches(settings, {name: each.batch_size for name, each in config.buckets.items()}, mesh)
     accumulate = accumulation(settings, mesh)
     optimizer = make_optimizer(rate, settings.steps)
@@ -138,7 +141,7 @@ def train(
         norms=jax.jit(parameter_norms),
         explain=make_explain(
           spec, mesh, workdir, config.to_dict(),
-          begin=begin, seed=settings.seed, accumulate=accumulate,
+          begin=begin, seed=settings.seed, accumulate=accumulate, rates=rate.rates,
         ),
         flops=spec.flops,
       )  # fmt: skip
@@ -153,6 +156,19 @@ def train(
         )  # fmt: skip
 
 
+def _describe_rates(spec: TrainSpec, rate: OptimizerSettings) -> list[str]:
+  """Checks rates before anything is allocated; returns what they do."""
+  players: list[tuple[TrainSpec | Adversary, OptimizerSettings, str]] = [(spec, rate, '')]
+  if spec.discriminator is not None:
+    players.append((spec.discriminator, spec.discriminator.optimizer, 'discriminator.'))
+  return [
+    line
+    for player, settings, prefix in players
+    if settings.rates
+    for line in describe_rates(settings.rates, param_shapes(player), f'{prefix}optimizer.rates')
+  ]
+
+
 def _make_step(
   settings: RunSettings,
   rate: OptimizerSettings,
@@ -162,7 +178,7 @@ def _make_step(
   accumulate: int,
 ) -> Step:
   options = {'seed': settings.seed, 'decay': settings.ema_decay}
-  options |= {'accumulate': accumulate, 'guard': settings.guard}
+  options |= {'accumulate': accumulate, 'guard': settings.guard, 'rates': rate.rates}
   if spec.discriminator is None:
     step = make_step(spec.model, spec.objective, optimizer, **options)
   else:

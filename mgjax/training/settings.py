@@ -51,6 +51,7 @@ class OptimizerSettings:
     weight_decay: relative to the learning rate.
     clip: the largest global norm of gradients that passes unchanged; inf never clips.
     plateau: how the rate falls with the validation loss.
+    rates: (pattern of names, factor of the rate), the first that matches; see `rates.py`.
   """
 
   learning_rate: Magnitude
@@ -63,6 +64,7 @@ class OptimizerSettings:
   weight_decay: Magnitude = 0.1
   clip: Annotated[float, Range(above=0, infinite=True)] = 1.0
   plateau: Patience = Patience()
+  rates: tuple[tuple[str, Magnitude], ...] = ()
 
   def __post_init__(self):
     check(self)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import fractions
+import functools
 import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
@@ -89,6 +91,11 @@ class TrainSpec:
 def init_params(spec: TrainSpec | Adversary, key: Key) -> Tree:
   """Initialises the parameters of a component or its discriminator, with their logical axes."""
   return spec.model.init(key, *spec.inputs)['params']
+
+
+def param_shapes(spec: TrainSpec | Adversary) -> Tree:
+  """Returns the shapes of the parameters of a component or its discriminator."""
+  return nn.unbox(jax.eval_shape(functools.partial(init_params, spec), jax.random.key(0)))
 
 
 def make_buckets(

@@ -14,6 +14,7 @@ from mgjax.core.typing import Array, Key, Tree
 from mgjax.parallel.shard import parameter_shardings, replicated
 from mgjax.training.ema import start_average
 from mgjax.training.guard import SkipCounters, start_counters
+from mgjax.training.rates import is_masked
 
 
 @flax.struct.dataclass
@@ -23,7 +24,7 @@ class State:
   Attributes:
     step: int32 scalar, the number of steps done.
     params: the trained parameters, float32.
-    opt_state: the optimizer's state.
+    opt_state: the optimizer's state; of frozen parameters it has nothing (`rates.py`).
     average: the exponential moving average of `params`, float32; an empty tree if none is kept.
     discriminator: {'params', 'opt_state'} of the discriminator; None without one.
     counters: what the guard remembers (`guard.py`); None where there is no guard.
@@ -95,10 +96,11 @@ def _abstract_model(
   opt_state = jax.eval_shape(optimizer.init, params)
   moments = optax.tree_map_params(
     optimizer,
-    lambda _, sharding: sharding,
+    lambda leaf, sharding: leaf if is_masked(leaf) else sharding,
     opt_state,
     shardings,
     transform_non_params=lambda _: replicated(mesh),
+    is_leaf=is_masked,
   )
   place = functools.partial(jax.tree.map, _placed)
   return place(params, shardings), place(opt_state, moments)

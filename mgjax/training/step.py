@@ -12,6 +12,7 @@ import optax
 from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tree
 from mgjax.training.ema import update_average
 from mgjax.training.guard import UpdateGuard, apply_if, check_update
+from mgjax.training.rates import Rates, fill, mask_frozen, mask_like
 from mgjax.training.state import State
 
 Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
@@ -28,6 +29,7 @@ def make_step(
   decay: float,
   accumulate: int = 1,
   guard: UpdateGuard | None = None,
+  rates: Rates = (),
 ) -> Step:
   """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
 
@@ -45,8 +47,9 @@ def make_step(
     accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
       makes the update. The batch size must divide by it.
     guard: what keeps bad updates out (`guard.py`); None makes every update.
+    rates: those of the optimizer; what they freeze is not differentiated by.
   """
-  learn = make_learn(model, objective, seed=seed, accumulate=accumulate)
+  learn = make_learn(model, objective, seed=seed, accumulate=accumulate, rates=rates)
 
   def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
     gradients, loss, metrics = learn(state, batch, frozen)
@@ -54,7 +57,7 @@ def make_step(
 
     def update(state: State) -> State:
       params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
-      average = update_average(state.average, params, decay, state.step)
+      average = average_of(state, params, gradients, decay)
       return state.replace(params=params, opt_state=opt_state, average=average)
 
     state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
@@ -63,15 +66,18 @@ def make_step(
   return step
 
 
-def make_learn(model: nn.Module, objective: Objective, *, seed: int, accumulate: int = 1) -> Learn:
+def make_learn(
+  model: nn.Module, objective: Objective, *, seed: int, accumulate: int = 1, rates: Rates = ()
+) -> Learn:
   """Makes the gradients of a step, without the update; arguments as for `make_step`."""
 
   def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
     def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Array, Metrics]:
-      def loss(params: Tree) -> tuple[Array, Metrics]:
-        return with_frozen(objective, frozen)(bind(model, params), batch, key)
+      def loss(trained: Tree) -> tuple[Array, Metrics]:
+        return with_frozen(objective, frozen)(bind(model, fill(trained, params)), batch, key)
 
-      (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+      trained = mask_frozen(params, rates)
+      (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
       return gradients, value, metrics
 
     key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -93,9 +99,14 @@ def with_frozen(objective: Callable[..., Any], frozen: Tree) -> Callable[..., An
 def apply(
   optimizer: optax.GradientTransformation, gradients: Tree, opt_state: Tree, params: Tree
 ) -> tuple[Tree, Tree]:
-  """Returns parameters and optimizer state after one update."""
+  """Returns parameters and optimizer state after one update; frozen parameters stay."""
   updates, opt_state = optimizer.update(gradients, opt_state, params)
-  return optax.apply_updates(params, updates), opt_state
+  return fill(optax.apply_updates(mask_like(params, updates), updates), params), opt_state
+
+
+def average_of(state: State, params: Tree, gradients: Tree, decay: float) -> Tree:
+  """Returns the average after a step that made `params` of a state with these gradients."""
+  return update_average(state.average, mask_like(params, gradients), decay, state.step)
 
 
 def accumulated(gradient, params: Tree, batch: Batch, key: Key, count: int) -> Tree:

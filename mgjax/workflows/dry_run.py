@@ -9,21 +9,26 @@ import jax
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import MgjaxError
+from mgjax.core.settings import fields_of
 from mgjax.core.tree import parameter_table
 from mgjax.data.mixture import REPLACED, make_ordered_batches
 from mgjax.registry import feature, make_spec
+from mgjax.training.rates import describe_rates
+from mgjax.training.settings import optimizer_settings
 
 
 def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
   """Says what a run would train, without allocating or compiling anything.
 
   Returns:
-    A table of parameters by group, and the shapes of one batch of each bucket; where the data or
-    the autoencoder are not there yet, a note instead.
+    A table of parameters by group, which of them train, and the shapes of one batch of each bucket;
+    where the data or the autoencoder are not there yet, a note instead.
   """
   outline = feature(config.component, 'outline', 'can be trained')(config)
   shapes = jax.eval_shape(outline.model.init, jax.random.key(0), *outline.inputs)['params']
-  lines = [parameter_table(nn.unbox(shapes)), '', *outline.notes]
+  shapes = nn.unbox(shapes)
+  rates = optimizer_settings(fields_of(config, 'optimizer')).rates
+  lines = [parameter_table(shapes), '', *describe_rates(rates, shapes), *outline.notes]
   try:
     spec = make_spec(config, pathlib.Path(workdir))
     for bucket in spec.buckets:

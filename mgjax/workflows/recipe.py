@@ -132,7 +132,7 @@ def _point(
 ) -> str | None:
   """Makes a field that names a stage its work directory, and returns the name."""
   other = stage.get(key) or ''
-  if other not in config.stages:
+  if not isinstance(other, str) or other not in config.stages:
     return None
   if other not in earlier:
     raise ConfigError(

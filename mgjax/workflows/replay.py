@@ -21,7 +21,7 @@ from mgjax.parallel.shard import put_batch
 from mgjax.registry import make_spec
 from mgjax.training.accumulation import accumulation
 from mgjax.training.faults import bare, examine, first_bad, load_batch, make_learn_of
-from mgjax.training.settings import run_settings
+from mgjax.training.settings import optimizer_settings, run_settings
 from mgjax.training.spec import TrainSpec, init_params
 from mgjax.training.state import State, abstract_state
 from mgjax.training.step import Learn
@@ -62,6 +62,7 @@ def replay(folder: str | os.PathLike[str]) -> str:
     state, _ = restored
     settings = run_settings(fields_of(config, 'train'), config.seed)
     options = {'seed': settings.seed, 'accumulate': accumulation(settings, mesh)}
+    options['rates'] = optimizer_settings(fields_of(config, 'optimizer')).rates
     found = examine(spec, mesh, state, batch, **options)
     lines = [f'step {report["step"]}, bucket {report["bucket"]}: {first_bad(found)}']
     lines += [f'  {sample}' for sample in report['samples']]

@@ -10,7 +10,7 @@ from configs.digits import autoencoder
 from configs.video import t2iv_256, t2iv_768
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, parse_topology
-from mgjax.planning.memory import parameter_bytes
+from mgjax.planning.memory import parameter_bytes, peak_memory
 from mgjax.planning.plan import Choices, make_plan, planned_config, search_plans
 from mgjax.planning.report import describe_plan, describe_search, plan_as_json, search_as_json
 from mgjax.planning.search import estimate, longest_video, search
@@ -53,6 +53,21 @@ def test_state_lies_in_equal_pieces_on_all_chips(work):
     # Vectors and a few odd tables are whole everywhere.
     assert parameter_bytes(work, make_sizes(sizes)) == pytest.approx(whole / chips, rel=0.02)
   assert parameter_bytes(work, make_sizes({'data': 64})) == whole
+
+
+def test_frozen_parameters_have_neither_moments_nor_gradients(config, work):
+  config = config.copy_and_resolve_references()
+  config.optimizer.rates = (('backbone/*', 0.0),)
+  frozen = make_workload(config, 'video_1x1_16s')
+  sizes, chip = make_sizes({'fsdp': 64}), parse_topology('v5p:4x4x4').chip
+  rest = sum(each.size for each in work.parameters if not each.name.startswith('backbone/'))
+  assert (
+    0 < parameter_bytes(frozen, make_sizes({}), trained_only=True) == 4 * rest < work.count / 10
+  )
+  full, less = (peak_memory(each, sizes, 64, 'full', 'gather', chip) for each in (work, frozen))
+  changed = {kind: (full[kind], less[kind]) for kind in full if full[kind] != less[kind]}
+  assert changed.keys() == {'moments', 'gradients'}
+  assert less['moments'] == 2 * less['gradients'] < full['moments'] / 10
 
 
 # What the compiler said of whole steps, forward, backward and AdamW (docs/performance.md).
