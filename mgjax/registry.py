@@ -103,12 +103,12 @@ SECTIONS = {
     noun="CLIP's text tower",
     family='encoder',
     load=Late('mgjax.text.encoder:TextEncoder'),
-    weights=Late('mgjax.text.clip_weights:TEXT_FORMAT'),
+    weights=Late('mgjax.clip.weights:TEXT_FORMAT'),
   ),
   'clip_vision': Section(
     noun="CLIP's vision tower",
     family='encoder',
-    weights=Late('mgjax.text.clip_weights:VISION_FORMAT'),
+    weights=Late('mgjax.clip.weights:VISION_FORMAT'),
   ),
 }
 
