@@ -35,7 +35,8 @@ class Section:
 
   Attributes:
     noun: what a work directory of it holds, as in 'a video model'.
-    family: 'flow model', 'autoencoder', 'codec' or 'encoder': planned and timed the same way.
+    family: 'flow model', 'autoencoder', 'codec', 'contrastive' or 'encoder': planned and timed
+      the same way.
     make_spec: `(config, workdir) -> TrainSpec`, what is trained and on what.
     outline: `(config) -> Outline`, the model and tiny inputs, from the configuration alone.
     load: `(workdir, **options) ->` its pipeline, codec or encoder.
@@ -92,6 +93,15 @@ SECTIONS = {
     weights=Late('mgjax.flow_models.build:FORMAT'),
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_audio'),
     encode=Late('mgjax.audio.task:make_encode_plan'),
+  ),
+  'clip': Section(
+    noun='a CLIP',
+    family='contrastive',
+    make_spec=Late('mgjax.clip.task:make_spec'),
+    outline=Late('mgjax.clip.task:outline'),
+    load=Late('mgjax.clip.pipeline:Clip'),
+    weights=Late('mgjax.clip.pair_weights:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_clip'),
   ),
   't5': Section(
     noun='an encoder of the T5 family',
