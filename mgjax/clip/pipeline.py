@@ -44,11 +44,13 @@ class Clip:
     self._see = jax.jit(lambda images: model.apply(variables, images, method='see'))
     self._read = jax.jit(lambda *inputs: model.apply(variables, *inputs, method='read'))
 
-  def encode_images(self, images: UInt8[np.ndarray, 'b h w 3']) -> Float[np.ndarray, 'b p']:
-    """Returns a unit vector an image; of other sizes the middle square, averaged, is seen.
+  def encode_images(self, images: np.ndarray) -> Float[np.ndarray, 'b p']:
+    """Returns a unit vector of every image of bytes (b h w 3).
+
+    Of an image of another size than training had, its middle square is seen, averaged.
 
     Raises:
-      DataError: these are no bytes (b h w 3).
+      DataError: the images are of another type or shape.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
       raise DataError(f'images of {images.dtype} {images.shape}; expected uint8 (b h w 3)')
