@@ -76,10 +76,10 @@ def get_config(part: str = 'both') -> ConfigDict:
   config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.98  # CLIP's
   config.optimizer.weight_decay = 0.05
-  config.train.steps = 2400
+  config.train.steps = 1400
   config.train.ema_decay = 0.995
   config.train.log_every = 50
-  config.train.evaluate_every = 400
-  config.train.save_every = 400
+  config.train.evaluate_every = 200
+  config.train.save_every = 200
   config.train.validation_batches = 4
   return config

@@ -22,7 +22,7 @@ class ClipModel(nn.Module):
 
   I = f(image) / |f(image)|,  T = g(text) / |g(text)|,  s = min(exp(log_scale), 100)
 
-  f and g are the towers, s, the inverse of the temperature, is learned (Radford et al. 2021, section 2.5).
+  f and g are the towers; s, the inverse of the temperature, is learned (Radford et al. 2021).
 
   Attributes:
     text: its tower g.
