@@ -28,6 +28,11 @@ With --long=4 it makes clips four times as long as in training, by multi-diffusi
 and side by side, and compares seams and onsets.
 With --scorer='/other/python score.py' a network judges them as well (mgjax/evaluation/scorers.py).
 Writes evaluation.json, and wavs, videos and a sheet into evaluation/.
+
+python -m launch.evaluate --workdir=runs/clip
+CLIP on moving digits: retrieves captions and images of handwriting that training never saw, and the
+same handwriting in another colour, and prints the shares beside chance. Writes evaluation.json and
+a sheet of what was nearest to some captions into evaluation/.
 """
 
 import inspect
@@ -45,7 +50,7 @@ from . import command_line
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained model.')
 _OPTIONS = (
   flags.DEFINE_integer(
-    'samples', None, 'How many are judged; 216 of a video model, 64 of others.', lower_bound=1
+    'samples', None, 'How many are judged; video 216, CLIP 4096, others 64.', lower_bound=1
   ),
   flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.', lower_bound=0),
   flags.DEFINE_integer(

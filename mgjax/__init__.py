@@ -15,6 +15,7 @@ with epy.lazy_api_imports(globals()):
     backbone,
     benchmarks,
     checkpoints,
+    clip,
     conditioning,
     core,
     data,

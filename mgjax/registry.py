@@ -35,7 +35,8 @@ class Section:
 
   Attributes:
     noun: what a work directory of it holds, as in 'a video model'.
-    family: 'flow model', 'autoencoder', 'codec' or 'encoder': planned and timed the same way.
+    family: 'flow model', 'autoencoder', 'codec', 'contrastive' or 'encoder': planned and timed
+      the same way.
     make_spec: `(config, workdir) -> TrainSpec`, what is trained and on what.
     outline: `(config) -> Outline`, the model and tiny inputs, from the configuration alone.
     load: `(workdir, **options) ->` its pipeline, codec or encoder.
@@ -93,6 +94,15 @@ SECTIONS = {
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_audio'),
     encode=Late('mgjax.audio.task:make_encode_plan'),
   ),
+  'clip': Section(
+    noun='a CLIP',
+    family='contrastive',
+    make_spec=Late('mgjax.clip.task:make_spec'),
+    outline=Late('mgjax.clip.task:outline'),
+    load=Late('mgjax.clip.pipeline:Clip'),
+    weights=Late('mgjax.clip.pair_weights:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_clip'),
+  ),
   't5': Section(
     noun='an encoder of the T5 family',
     family='encoder',
@@ -103,12 +113,12 @@ SECTIONS = {
     noun="CLIP's text tower",
     family='encoder',
     load=Late('mgjax.text.encoder:TextEncoder'),
-    weights=Late('mgjax.text.clip_weights:TEXT_FORMAT'),
+    weights=Late('mgjax.clip.weights:TEXT_FORMAT'),
   ),
   'clip_vision': Section(
     noun="CLIP's vision tower",
     family='encoder',
-    weights=Late('mgjax.text.clip_weights:VISION_FORMAT'),
+    weights=Late('mgjax.clip.weights:VISION_FORMAT'),
   ),
 }
 

@@ -23,7 +23,7 @@ from mgjax.workflows.row_encoder import EncodeSettings
 CONFIGURATIONS = (
   'video/t2iv_256:30b', 'digits/video', 'digits/signs', 'tae/tae', 'digits/autoencoder',
   'audio/audio', 'digits/audio', 'audio/codec', 'digits/codec', 'text/ul2', 'text/metaclip_text',
-  'text/metaclip_vision',
+  'text/metaclip_vision', 'digits/clip',
 )  # fmt: skip
 
 

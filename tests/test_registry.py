@@ -16,7 +16,7 @@ FIELDS = [
 @pytest.mark.parametrize('component', SECTIONS)
 def test_what_a_row_names_is_there(component):
   row = SECTIONS[component]
-  assert row.family in ('flow model', 'autoencoder', 'codec', 'encoder')
+  assert row.family in ('flow model', 'autoencoder', 'codec', 'contrastive', 'encoder')
   for name in FIELDS:
     if (late := getattr(row, name)) is not None:
       found = late.get()

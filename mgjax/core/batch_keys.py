@@ -29,8 +29,8 @@ class BatchKey(NamedTuple):
 KEYS = {
   # What is generated.
   'video': BatchKey(
-    't h w 3', 'uint8', ('digits.clips', 'data.clips'), ('tae.task', 'video.task', 'audio.task'),
-    batched=True,
+    't h w 3', 'uint8', ('digits.clips', 'data.clips'),
+    ('tae.task', 'video.task', 'audio.task', 'clip.task'), batched=True,
   ),
   'audio': BatchKey(
     's c', 'float32', ('digits.clips', 'data.audio_sources'), ('audio.codec.task', 'audio.task'),
@@ -44,7 +44,7 @@ KEYS = {
   # What conditionings read: of the sample on the host, or of the batch on the devices.
   'caption': BatchKey(
     '', 'str', ('digits.clips', 'digits.signs', 'data.clips'),
-    ('conditioning.byte_text', 'conditioning.word_text', 'text.embeddings'),
+    ('conditioning.byte_text', 'conditioning.word_text', 'text.embeddings', 'clip.task'),
   ),
   'fps': BatchKey(
     '', 'float or int', ('data.clips', 'data.sources'), ('text.prompts', 'video.task')
@@ -65,11 +65,16 @@ KEYS = {
     't h w c', 'float32', ('audio.masking', 'audio.extend'), ('conditioning.known_latents',),
     batched=True,
   ),
+  # What CLIP compares.
+  'images': BatchKey('h w 3', 'float32', ('clip.task',), ('clip.objective',), batched=True),
+  'tokens': BatchKey('m', 'int32', ('clip.task',), ('clip.objective',), batched=True),
+  'mask': BatchKey('m', 'bool', ('clip.task',), ('clip.objective',), batched=True),  # of tokens
   # What is known of a sample beside.
   'source': BatchKey('', 'str', ('data.clips',), ('training.faults', 'workflows.row_encoder')),
   'text_key': BatchKey('', 'str', ('workflows.row_encoder',), ()),  # names the caption in a row
   'replaced': BatchKey('', 'int32', ('data.replacement',), ('data.loader',), batched=True),
   'digit': BatchKey('', 'int', ('digits.clips',), ('digits.judge',)),
+  'identity': BatchKey('', 'int', ('digits.clips',), ('evaluation.retrieval',)),
   'number': BatchKey('', 'str', ('digits.signs',), ('digits.sign_judge',)),
   'colour': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),
   'motion': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),

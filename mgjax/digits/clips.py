@@ -104,6 +104,13 @@ def images_of(split: str, digit: int) -> Float[np.ndarray, 'b 8 8']:
 
 
 @functools.cache
+def identities_of(split: str, digit: int) -> np.ndarray:
+  """Returns the identities of `images_of` the same: indices of images in scikit-learn's data."""
+  _, labels, is_test = _all_handwriting()
+  return np.flatnonzero((is_test == (split == 'test')) & (labels == digit))
+
+
+@functools.cache
 def _choices(captions: str, colours: tuple[str, ...], motions: tuple[str, ...]) -> list:
   keep = {'all': (False, True), 'seen': (False,), 'held_out': (True,)}[captions]
   return [choice for choice in all_captions(colours, motions) if is_held_out(*choice[:3]) in keep]
@@ -190,8 +197,9 @@ Side = Annotated[int, Range(least=8)]  # pixels
 class Digits:
   """A random-access source of captioned clips; a sample is a function of (seed, split, index).
 
-  `source[index]` is {'video': uint8 (t h w 3), 'caption', 'digit', 'colour', 'motion'}. One frame
-  makes images: 'a photo of the green digit 3', motion ''. Raises ConfigError for unknown names.
+  `source[index]` is {'video': uint8 (t h w 3), 'caption', 'digit', 'identity', 'colour', 'motion'}:
+  an identity is one image of handwriting, by its index in scikit-learn's data. One frame makes
+  images: 'a photo of the green digit 3', motion ''. Raises ConfigError for unknown names.
 
   With `sound` a sample has also 'audio', float32 (s 1) of frames / fps seconds at 48 kHz, and
   'events', the seconds at which the digit hits something: between frames as a rule, not on one.
@@ -271,8 +279,10 @@ class Digits:
     """Chooses what to show: the labels and the caption, and the handwriting."""
     choices = self._choices
     digit, colour, motion, caption = choices[generator.integers(len(choices))]
-    image = self._write(digit, generator)
-    return {'caption': caption, 'digit': digit, 'colour': colour, 'motion': motion}, image
+    place = generator.integers(len(images_of(self.split, digit)))
+    labels = {'caption': caption, 'digit': digit, 'colour': colour, 'motion': motion}
+    labels |= {'identity': int(identities_of(self.split, digit)[place])}
+    return labels, images_of(self.split, digit)[place]
 
   def _write(self, digit: int, generator: np.random.Generator) -> Float[np.ndarray, '8 8']:
     images = images_of(self.split, digit)

@@ -11,6 +11,7 @@ from mgjax.audio.codec.losses import SPECTRAL_FLOOR
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
+from mgjax.clip.pipeline import Clip
 from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import data_settings, video_shapes
@@ -33,6 +34,7 @@ from mgjax.evaluation.reconstruction import (
   sample_clips,
   write_pictures,
 )
+from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.tae.pipeline import load_codec
@@ -185,6 +187,19 @@ def evaluate_audio(
   written = write_clips(workdir / 'evaluation', shown, pipeline.config.data.fps, pipeline.rate)
   record |= {'scorer': list(scorer)}
   return _finish(found, record, workdir / 'evaluation.json', written)
+
+
+def evaluate_clip(workdir: pathlib.Path, *, samples: int = 4096) -> Findings:
+  """Retrieves images and captions of held-out handwriting, and the same handwriting again.
+
+  Args:
+    workdir: of the CLIP.
+    samples: images.
+  """
+  clip = Clip(workdir)
+  found, retrieved = judge_retrieval(clip, samples=samples)
+  sheet = write_retrieved(workdir / 'evaluation', retrieved)
+  return _finish(found, {'weights': clip.weights}, workdir / 'evaluation.json', [sheet])
 
 
 def _weights(workdir: pathlib.Path) -> dict[str, Any]:

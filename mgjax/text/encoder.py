@@ -11,12 +11,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.clip.towers import make_clip_text
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import Positive, checked, fields_of
 from mgjax.core.typing import Array
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place, put_batch
-from mgjax.text.clip import make_clip_text
 from mgjax.text.t5 import make_t5
 from mgjax.text.tokenizer_folder import READERS, digests, load_tokenizer_of, read_tokenizer
 from mgjax.text.tokenizers import encode_texts

@@ -68,7 +68,7 @@ def find_tokenizer(
       EXPECTED, FOLDER,
     )  # fmt: skip
     return {}
-  _check(load_tokenizer(place), model, os.fspath(place))
+  check_tokenizer(load_tokenizer(place), model, os.fspath(place))
   if place.is_dir():
     found += [file for name in KNOWN if (file := place / name).is_file() and file not in found]
   elif place.suffix == '.json' and len(found) == 1:
@@ -76,8 +76,17 @@ def find_tokenizer(
   return {file.name: read_tokenizer_file(file) for file in found}
 
 
-def _check(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
-  """Raises ConfigError if the encoder cannot have been trained with the tokenizer."""
+def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
+  """Checks that a tokenizer goes with an encoder.
+
+  Args:
+    tokenizer: of texts.
+    model: the fields of the encoder.
+    place: where the tokenizer is from, for the message.
+
+  Raises:
+    ConfigError: the encoder cannot have been trained with it.
+  """
   if tokenizer.size > model['vocabulary']:
     wrong = f'makes tokens up to {tokenizer.size - 1}, the encoder has {model["vocabulary"]}'
   elif model.get('pooling') == 'first_eos' and tokenizer.end != model['eos']:
@@ -159,5 +168,5 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
       f'its weights into {os.fspath(folder)!r}'
     )
   tokenizer = load_tokenizer(folder)
-  _check(tokenizer, fields_of(config, 'model'), os.fspath(folder))
+  check_tokenizer(tokenizer, fields_of(config, 'model'), os.fspath(folder))
   return tokenizer

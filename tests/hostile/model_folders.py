@@ -27,13 +27,13 @@ from mgjax.text.t5_weights import t5_config
 from mgjax.workflows.weights import export_weights, import_weights
 from tests import tiny
 from tests.audio.codec.test_weights import drawn, of_transformers
+from tests.clip.vectors import tensors_of, vectors
 from tests.hostile.family import Family, Silent
 from tests.hostile.mutations import STRANGE, Rng, mutate_bytes, mutate_json, mutate_value, pick
 from tests.oracles import image_autoencoder as image_oracle
 from tests.oracles import t5 as t5_oracle
 from tests.oracles.perceptual import draw_vgg
 from tests.random_parameters import random_parameters
-from tests.text.clip_vectors import tensors_of, vectors
 
 WEIGHTS = 'model.safetensors'
 REST = {'buckets': 32, 'distance': 128, 'bias_in_every_layer': False, 'epsilon': 1e-6}

@@ -10,9 +10,9 @@ import pytest
 from configs.text import metaclip_text, metaclip_vision
 from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.checkpoints.workdir import load_params, read_config
+from mgjax.clip.towers import clip_inputs, make_clip_text, make_clip_vision
+from mgjax.clip.weights import clip_fields, clip_rows, expected
 from mgjax.core.weights.names import import_tensors
-from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
-from mgjax.text.clip_weights import clip_fields, clip_rows, expected
 from mgjax.workflows.weights import export_weights, import_weights
 from tests.oracles import clip as oracle
 

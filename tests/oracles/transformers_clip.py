@@ -14,9 +14,9 @@ import numpy as np
 import torch
 import transformers
 
+from mgjax.clip.towers import MEAN, STD
+from mgjax.clip.weights import clip_config, clip_rows
 from mgjax.core.weights.names import export_tensors
-from mgjax.text.clip import MEAN, STD
-from mgjax.text.clip_weights import clip_config, clip_rows
 
 WHAT = ('encode',)
 ATTENTION = ('eager', 'sdpa')

@@ -14,8 +14,8 @@ from mgjax.text.t5_weights import t5_config
 from mgjax.text.tokenizer_folder import load_tokenizer_of
 from mgjax.workflows.weights import export_weights, import_weights
 from tests import binaries
+from tests.clip.vectors import tensors_of, vectors
 from tests.oracles import t5 as oracle
-from tests.text.clip_vectors import tensors_of, vectors
 from tests.text.test_t5_weights import REST, tensors
 
 TEXT = 'a cat'

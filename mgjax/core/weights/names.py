@@ -113,7 +113,7 @@ def export_tensors(
       tensor = each.transpose(np.argsort(row.axes)) if row.axes else each
       for name in [name for name in names if types and name in types] or names[:1]:
         typed = tensor.astype(np.dtype(types[name])) if types and name in types else tensor
-        parts.setdefault(name, {})[row.part[0]] = np.ascontiguousarray(typed)
+        parts.setdefault(name, {})[row.part[0]] = np.asarray(typed, order='C')
   return {
     name: np.concatenate([found[i] for i in sorted(found)]) if len(found) > 1 else found[0]
     for name, found in parts.items()
@@ -181,7 +181,7 @@ def _shape_of_tensor(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]
   shape = shape[1:] if LAYER in row.names[0] else shape
   if row.axes:
     shape = tuple(shape[axis] for axis in np.argsort(row.axes))
-  return (shape[0] * row.part[1], *shape[1:])
+  return (shape[0] * row.part[1], *shape[1:]) if shape else ()
 
 
 def _as_ours(
@@ -199,4 +199,4 @@ def _as_ours(
     tensor = tensor if size is None else tensor[index * size : (index + 1) * size]
     tensor = tensor.transpose(row.axes) if row.axes else tensor
     arrays.append(tensor if keep_type else tensor.astype(np.float32))
-  return np.stack(arrays) if LAYER in row.names[0] else np.ascontiguousarray(arrays[0])
+  return np.stack(arrays) if LAYER in row.names[0] else np.asarray(arrays[0], order='C')

@@ -9,14 +9,14 @@ from safetensors.numpy import load_file, save_file
 
 from configs.text import metaclip_text, metaclip_vision, t5_base
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.clip.weights import clip_config, clip_fields
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.registry import section
-from mgjax.text.clip_weights import clip_config, clip_fields
 from mgjax.workflows.weights import export_weights, import_weights
+from tests.clip.vectors import imported, tensors_of, vectors
 from tests.oracles import clip as oracle
 from tests.oracles import openclip
-from tests.text.clip_vectors import imported, tensors_of, vectors
 
 CONFIGS = {'text': metaclip_text, 'vision': metaclip_vision}
 TOWERS = [('text', 'metaclip'), ('text', 'openai'), ('text', 'openclip'), ('vision', 'metaclip'),

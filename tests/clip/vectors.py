@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from mgjax.clip.towers import clip_inputs, make_clip_text, make_clip_vision
+from mgjax.clip.weights import clip_fields, clip_rows
 from mgjax.core.weights.names import import_tensors
-from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
-from mgjax.text.clip_weights import clip_fields, clip_rows
 from tests.oracles import clip as oracle
 
 

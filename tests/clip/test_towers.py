@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgjax.clip.towers import ClipText, ClipVision, clip_inputs
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import parameter_shardings
-from mgjax.text.clip import ClipText, ClipVision, clip_inputs
+from tests.clip.vectors import imported, vectors
 from tests.oracles import clip as oracle
-from tests.text.clip_vectors import imported, vectors
 
 TOLERANCE = 3e-6  # what is asked for, of numbers up to 6 and three layers in float32
 

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import flax.linen as nn
 import numpy as np
 
+from mgjax.clip.towers import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range
 from mgjax.core.weights.format import WeightFormat, number_in
 from mgjax.core.weights.names import LAYER, TRANSPOSED, TensorName
 from mgjax.core.weights.tensors import check_agrees, listed
-from mgjax.text.clip import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.text.weight_format import Epsilon, Family, make_encoder_format
 
 LARGEST = 2  # the eos_token_id of old configurations, by which they mean the largest token

@@ -1,0 +1,85 @@
+r"""CLIP on images of the moving digits, some ten minutes on two CPU cores.
+
+python -m launch.train --config=configs/digits/clip.py --workdir=runs/clip
+python -m launch.evaluate --workdir=runs/clip
+
+Each tower alone, as a frozen encoder:
+python -m launch.weights export --workdir=runs/clip --out=runs/clip_files --format=transformers
+python -m launch.weights import --config=configs/digits/clip.py:text --input=runs/clip_files \
+  --workdir=runs/clip_text
+python -m launch.weights import --config=configs/digits/clip.py:vision --input=runs/clip_files \
+  --workdir=runs/clip_vision
+"""
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+
+from ..base import base, encoder
+from . import autoencoder
+
+TEXT = {
+  'vocabulary': 384,  # of ByT5's bytes
+  'dim': 64,
+  'depth': 2,
+  'heads': 2,
+  'mlp_dim': 256,
+  'positions': 40,
+  'projection': 64,
+  'eos': 1,
+  'pooling': 'first_eos',
+  'activation': 'quick_gelu',
+  'epsilon': 1e-5,
+  'dtype': 'float32',
+}
+VISION = {
+  'size': 32,
+  'patch': 4,
+  'dim': 96,
+  'depth': 3,
+  'heads': 3,
+  'mlp_dim': 384,
+  'projection': 64,
+  'activation': 'quick_gelu',
+  'epsilon': 1e-5,
+  'dtype': 'float32',
+}
+
+
+def get_config(part: str = 'both') -> ConfigDict:
+  if part == 'text':
+    config = encoder('clip_text')
+    config.tokenizer = 'bytes'
+    config.rows, config.length = 8, TEXT['positions']  # rows: of launch.bench
+    config.model = ConfigDict(TEXT)
+    return config
+  if part == 'vision':
+    config = encoder('clip_vision')
+    config.rows = 8  # of launch.bench
+    config.model = ConfigDict(VISION)
+    return config
+  if part != 'both':
+    raise ConfigError(f'part {part!r}: expected both, text or vision')
+  config = base()
+  config.component = 'clip'
+  config.start_from = ''
+  config.tokenizer = 'bytes'  # or a file or folder
+  config.data = autoencoder.get_config().data
+  config.data.digits.jitter = 9.0  # anywhere in the frame, as digits that move are
+  config.buckets = ConfigDict(
+    {'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 128, 'weight': 1}}
+  )
+  config.model = ConfigDict({'text': TEXT, 'vision': VISION, 'temperature': 0.07})
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.learning_rate = 2e-3
+  config.optimizer.warmup = 100
+  config.optimizer.final_fraction = 0.02
+  config.optimizer.beta2 = 0.98  # CLIP's
+  config.optimizer.weight_decay = 0.05
+  config.train.steps = 1400
+  config.train.ema_decay = 0.995
+  config.train.log_every = 50
+  config.train.evaluate_every = 200
+  config.train.save_every = 200
+  config.train.validation_batches = 4
+  return config

@@ -1,0 +1,51 @@
+"""Both towers as one model: unit vectors, a scale with an end, one space."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.clip.model import HIGHEST, clip_model_inputs, make_clip_model
+from mgjax.core.errors import ConfigError
+from tests.clip.test_objective import TINY
+from tests.random_parameters import random_parameters
+
+
+def changed(tower, **fields):
+  return TINY | {tower: TINY[tower] | fields}
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_images_and_texts_are_unit_vectors_and_the_scale_ends_at_a_hundred(dtype):
+  fields = {tower: each | {'dtype': dtype} for tower, each in TINY.items()}
+  model = make_clip_model(fields)
+  rng = np.random.default_rng(0)
+  images = jnp.asarray(rng.uniform(0, 1, (3, 8, 8, 3)), jnp.float32)
+  tokens = jnp.asarray([[3, 1, 0], [4, 5, 1]], jnp.int32)
+  variables = {'params': random_parameters(model.init, *clip_model_inputs(model))}
+  variables['params']['log_scale'] = jnp.asarray(math.log(20), jnp.float32)
+  run = jax.jit(model.apply)
+  seen, read, scale = run(variables, images, tokens, tokens > 0)
+  for vectors, rows in ((seen, 3), (read, 2)):
+    assert vectors.shape == (rows, 8) and vectors.dtype == jnp.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+  assert scale == pytest.approx(20, rel=1e-6)
+  variables['params']['log_scale'] = jnp.asarray(math.log(3 * HIGHEST), jnp.float32)
+  assert run(variables, images, tokens, tokens > 0)[2] == pytest.approx(HIGHEST, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    (changed('text', projection=4), r'text.projection = 4, model.vision.projection = 8; expected'),
+    (changed('vision', projection=None), r'vision.projection = None; expected one number'),
+    (TINY | {'temperature': 0.001}, r'model.temperature = 0.001; expected .* from 0.01'),
+    (changed('vision', dmi=4), r'unknown key model.vision.dmi; did you mean'),
+    (changed('text', depth=0), r'model.text.depth = 0; expected a whole number from 1'),
+  ],
+)
+def test_towers_that_do_not_go_together_are_refused_by_the_field(fields, message):
+  with pytest.raises(ConfigError, match=message):
+    make_clip_model(fields)

@@ -1,0 +1,187 @@
+"""CLIP from a configuration to judged weights: training, its pipeline, each tower by itself."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+import mgjax
+from configs.digits import clip as clip_config
+from mgjax.checkpoints.workdir import load_params, read_config
+from mgjax.clip.task import make_spec, outline
+from mgjax.clip.towers import make_clip_vision
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import fields_of
+from mgjax.core.tree import named_leaves
+from mgjax.data.mixture import make_ordered_batches
+from mgjax.digits.clips import Digits
+from mgjax.text.encoder import TextEncoder
+from mgjax.workflows.weights import export_weights, import_weights
+from tests.core.test_batch_keys import check
+
+TINY = {
+  'buckets.image.height': 16,
+  'buckets.image.width': 16,
+  'buckets.image.batch_size': 16,
+  'data.threads': 1,
+  'data.digits.colours': ('red', 'green'),
+  'model.text.dim': 8,
+  'model.text.depth': 1,
+  'model.text.mlp_dim': 16,
+  'model.text.projection': 8,
+  'model.vision.size': 16,
+  'model.vision.patch': 8,
+  'model.vision.dim': 12,
+  'model.vision.depth': 1,
+  'model.vision.mlp_dim': 16,
+  'model.vision.projection': 8,
+  'optimizer.warmup': 1,
+  'train.steps': 4,
+  'train.log_every': 2,
+  'train.save_every': 2,
+  'train.evaluate_every': 4,
+  'train.validation_batches': 1,
+}
+TEXTS = ['a photo of the green digit 3', 'a photo of the red digit 0', 'é']
+
+
+def configuration(**changes):
+  config = clip_config.get_config()
+  config.update_from_flattened_dict(TINY | changes)
+  return config
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """A trained CLIP, and both its towers as frozen encoders."""
+  runs = tmp_path_factory.mktemp('runs')
+  mgjax.train(configuration(), runs / 'clip', stop_at=2)
+  mgjax.train(configuration(), runs / 'clip')
+  export_weights(runs / 'clip', runs / 'files', 'transformers')
+  for part in ('text', 'vision'):
+    import_weights(clip_config.get_config(part), runs / 'files', runs / part)
+  return runs
+
+
+@pytest.fixture(scope='module')
+def clip(runs):
+  return mgjax.load(runs / 'clip')
+
+
+@pytest.fixture(scope='module')
+def images():
+  world = Digits(frames=3, size=(16, 16), split='test')
+  return np.stack([world[index]['video'] for index in range(2)])
+
+
+def test_training_goes_on_where_it_stopped_and_validates(runs):
+  lines = [json.loads(line) for line in (runs / 'clip/metrics.jsonl').read_text().splitlines()]
+  assert [line['step'] for line in lines if 'loss' in line] == [2, 4]
+  assert np.isfinite([line['excess'] for line in lines if 'excess' in line]).all()
+  (validated,) = [line for line in lines if 'validation/image/loss' in line]
+  assert validated['step'] == 4 and validated['validation/image/excess'] > 0
+
+
+def test_frames_images_and_texts_are_compared_by_cosines(clip, images):
+  frames, texts = clip.encode_frames(images), clip.encode_texts(TEXTS)
+  assert frames.shape == (2, 3, 8) and texts.shape == (3, 8)
+  np.testing.assert_allclose(np.linalg.norm(frames, axis=-1), 1, atol=1e-6)
+  flat = images.reshape(-1, *images.shape[2:])
+  cosines = np.einsum('bp,np->bn', frames.reshape(-1, 8).astype(float), texts.astype(float))
+  np.testing.assert_allclose(clip.similarity(flat, TEXTS), cosines, atol=1e-6)
+  for row in range(3):  # a vector is its image's alone, whatever stands beside it
+    alone = slice(row, row + 1)
+    np.testing.assert_allclose(clip.encode_images(flat[alone]), frames[0, alone], atol=1e-6)
+    np.testing.assert_allclose(clip.encode_texts(TEXTS[alone]), texts[alone], atol=1e-6)
+
+
+def test_of_larger_frames_the_middle_square_is_seen_averaged(clip, images):
+  small = images[0]
+  large = small.repeat(3, axis=1).repeat(3, axis=2)
+  wide = np.pad(large, ((0, 0), (0, 0), (9, 9), (0, 0)), constant_values=200)
+  for other in (large, wide):
+    np.testing.assert_allclose(clip.encode_images(other), clip.encode_images(small), atol=1e-5)
+
+
+def test_floats_are_no_images(clip, images):
+  with pytest.raises(DataError, match=r'images of float32 \(3, 16, 16, 3\); expected uint8'):
+    clip.encode_images(images[0].astype(np.float32))
+
+
+def test_an_export_comes_back_bit_by_bit(runs, tmp_path):
+  export_weights(runs / 'clip', tmp_path / 'clip.safetensors')
+  import_weights(configuration(), tmp_path / 'clip.safetensors', tmp_path / 'again')
+  places = (runs / 'clip', tmp_path / 'again')
+  before, after = (named_leaves(load_params(place)[0]) for place in places)
+  assert before.keys() == after.keys()
+  for name, leaf in before.items():
+    np.testing.assert_array_equal(leaf, after[name])
+  assert mgjax.load(tmp_path / 'again').encode_texts(TEXTS).shape == (3, 8)
+
+
+def test_each_tower_serves_as_a_frozen_encoder(runs, clip, images):
+  params, _ = load_params(runs / 'clip')
+  assert load_file(runs / 'files/model.safetensors')['logit_scale'] == params['log_scale']
+  encoder = TextEncoder(runs / 'text')
+  assert [each['states'].shape for each in encoder(TEXTS)] == [(29, 8), (27, 8), (3, 8)]
+  for part in ('text', 'vision'):
+    config, tower = read_config(runs / part), load_params(runs / part)[0]
+    assert config.model == clip.config.model[part]
+    for name, leaf in named_leaves(params[part]).items():
+      np.testing.assert_array_equal(named_leaves(tower)[name], leaf)
+  vision = make_clip_vision(fields_of(read_config(runs / 'vision'), 'model'))
+  _, pooled = jax.jit(vision.apply)({'params': tower}, images[0].astype(np.float32) / 255)
+  pooled = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+  np.testing.assert_allclose(clip.encode_images(images[0]), pooled, atol=1e-6)
+
+
+def test_the_evaluation_writes_numbers_beside_chance_and_a_sheet(runs):
+  found = mgjax.evaluate(runs / 'clip', samples=600)
+  sheet, record = found.paths
+  numbers = json.loads(record.read_text())
+  assert numbers['weights']['step'] == 4 and numbers['images'] == 600
+  assert numbers['retrieval'].keys() == numbers['chance'].keys()
+  assert numbers['chance']['image_to_text'] == 1 / 20 and numbers['chance']['colour'] == 1 / 2
+  assert found.table.splitlines()[0].split() == ['model', 'chance']
+  with Image.open(sheet) as picture:
+    assert picture.width > 8 * 32
+
+
+def test_batches_are_as_the_table_of_keys_says(tmp_path):
+  spec = make_spec(configuration(), tmp_path)
+  (bucket,) = spec.buckets
+  batch = make_ordered_batches(bucket, 1)[0]
+  check({name: array[0] for name, array in batch.items()}, batched=True)
+  check({name: np.asarray(array)[0] for name, array in spec.prepare(batch).items()}, batched=True)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'buckets.image.frames': 2}, r'buckets.image has 2 frames of 16 x 16; expected frames = 1'),
+    ({'buckets.image.width': 24}, r'1 frames of 16 x 24; .* = model.vision.size = 16'),
+    ({'model.text.eos': 2}, "the tokenizer 'bytes' ends a text with 1, the encoder expects 2"),
+    ({'model.text.vocabulary': 99}, "'bytes' makes tokens up to 258, the encoder has 99"),
+    ({'tokenizer': '/nowhere'}, '/nowhere'),
+  ],
+)
+def test_what_does_not_go_together_is_refused_before_training(changes, message):
+  with pytest.raises(ConfigError, match=message):
+    outline(configuration(**changes))
+
+
+def test_a_part_that_there_is_not_is_refused():
+  with pytest.raises(ConfigError, match="part 'image': expected both, text or vision"):
+    clip_config.get_config('image')
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_captions_of_unseen_handwriting_are_found(tmp_path):
+  mgjax.train(mgjax.config('digits/clip'), tmp_path)
+  found = json.loads(mgjax.evaluate(tmp_path).paths[-1].read_text())['retrieval']
+  assert found['colour'] > 0.98 and found['digit'] > 0.8
+  assert found['text_to_one_image'] > 0.8 and found['identity_auc'] > 0.52

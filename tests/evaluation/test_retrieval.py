@@ -1,0 +1,104 @@
+"""Retrieval: vectors that know everything score 1, those that know nothing have chance."""
+
+import functools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs.digits import clip as clip_config
+from mgjax.clip.pipeline import Clip
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.settings import data_settings
+from mgjax.data.sources import make_digits
+from mgjax.digits.clips import all_captions, identities_of
+from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
+
+COLOURS = ('red', 'green')
+SAMPLES = 1500
+
+
+def configuration():
+  config = clip_config.get_config()
+  config.data.digits.colours = COLOURS
+  config.model.vision.size = 8
+  config.data.digits.digit_size = 32.0  # of 32 pixels: all of the frame
+  return config
+
+
+@functools.cache
+def samples():
+  data = data_settings(configuration().data.to_dict())
+  world = make_digits(data, 'validation', frames=1, size=(8, 8))
+  return [world[index] for index in range(SAMPLES)]
+
+
+class Known(Clip):
+  """Encodes what `vector` makes of the labels of an image, which it knows by its pixels."""
+
+  def __init__(self, vector):
+    self.config, self._vector = configuration(), vector
+    self._labels = {sample['video'][0].tobytes(): sample for sample in samples()}
+
+  def encode_images(self, images):
+    return self._unit([self._vector(self._labels[image.tobytes()]) for image in images])
+
+  def encode_texts(self, texts):
+    captions = {
+      caption: {'digit': digit, 'colour': colour, 'identity': None}
+      for digit, colour, _, caption in all_captions(COLOURS, ('',))
+    }
+    return self._unit([self._vector(captions[text]) for text in texts])
+
+  def _unit(self, rows):
+    rows = np.asarray(rows, float)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def one_hot(size, place):
+  return np.eye(size)[place] if place is not None else np.zeros(size)
+
+
+def everything(labels):
+  captions = [one_hot(10, labels['digit']), one_hot(2, COLOURS.index(labels['colour']))]
+  return np.concatenate([*captions, 0.1 * one_hot(1797, labels['identity'])])
+
+
+def test_who_knows_digit_colour_and_handwriting_finds_everything(tmp_path):
+  found, rows = judge_retrieval(Known(everything), samples=SAMPLES)
+  assert set(found.scores.values()) == {1.0}
+  assert found.cosines['same'] > found.cosines['other']
+  unseen = sum(len(identities_of('test', digit)) for digit in range(10))
+  assert unseen < found.queries <= 2 * unseen  # each in either colour
+  assert found.images == SAMPLES and found.captions == 20
+  assert all('8 of 8 right' in title for title, _ in rows)
+  with Image.open(write_retrieved(tmp_path, rows)) as sheet:
+    assert sheet.width > 8 * 16 and sheet.height > len(rows) * 16 == 8 * 16
+
+
+def test_who_knows_the_colour_alone_has_the_chance_of_the_rest():
+  def colour(labels):
+    return one_hot(2, COLOURS.index(labels['colour']))  # products of ones and zeros are exact
+
+  found, _ = judge_retrieval(Known(colour), samples=SAMPLES)
+  assert found.scores['colour'] == 1 and found.scores['digit'] == pytest.approx(0.1, abs=0.03)
+  # Vectors of handwriting in one colour are all the same: nothing is below, nothing above.
+  assert found.scores['identity'] == 0 and found.scores['identity_auc'] == 0.5
+
+
+def test_who_knows_nothing_has_chance():
+  rng = np.random.default_rng(0)
+  found, _ = judge_retrieval(Known(lambda labels: rng.normal(size=16)), samples=SAMPLES)
+  for name, score in found.scores.items():
+    chance = found.chance[name]
+    trials = found.captions if name.startswith('text') else found.queries
+    assert score == pytest.approx(chance, abs=5 * np.sqrt(chance * (1 - chance) / trials)), name
+
+
+def test_too_few_images_and_other_data_are_refused():
+  with pytest.raises(DataError, match='30 images do not show all 20 captions; take more samples'):
+    judge_retrieval(Known(everything), samples=30)
+  other = Known(everything)
+  other.config.data.kind = 'clips'
+  with pytest.raises(ConfigError, match=r"measured on moving digits; .* trained on 'clips' data"):
+    judge_retrieval(other)
