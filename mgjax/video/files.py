@@ -79,7 +79,8 @@ def write_samples(
     What was written: videos, then the contact sheet, then the json.
 
   Raises:
-    ConfigError: the model cannot make this shape, or `out` does not suit; before anything is made.
+    ConfigError: the model cannot make this shape, or `out` or `fps`, as in `VideoPipeline.stream`,
+      does not suit; before anything is made.
   """
   shape = shape or pipeline.default_shape
   pipeline.check(shape)
