@@ -16,7 +16,8 @@ from mgjax.data.ingest.entries import SOUND, VIDEO, Rejected
 from mgjax.data.mixture import Source
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.sources import make_digits, open_clip_index
-from mgjax.digits.clips import AUDIBLE, SPLITS, Digits
+from mgjax.digits.clips import SPLITS, Digits
+from mgjax.digits.scene import AUDIBLE
 from mgjax.digits.sounds import RATE
 from mgjax.media.audio import probe_audio, read_audio
 

@@ -13,7 +13,7 @@ from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
-from mgjax.digits.clips import AUDIBLE
+from mgjax.digits.scene import AUDIBLE
 from mgjax.workflows.row_encoder import KEPT
 from tests.conditioning.test_contract import ALL, SAMPLES, batch_of, conditionings, make
 from tests.media.audio_files import encode_video, noise

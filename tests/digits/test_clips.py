@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.digits.clips import COLOURS, MOTIONS, Digits, all_captions, handwriting, is_held_out
+from mgjax.digits.clips import Digits, all_captions, is_held_out
+from mgjax.digits.handwriting import handwriting
+from mgjax.digits.scene import COLOURS, MOTIONS
 
 
 def _centroids(video):
