@@ -29,7 +29,7 @@ class BatchKey(NamedTuple):
 KEYS = {
   # What is generated.
   'video': BatchKey(
-    't h w 3', 'uint8', ('digits.clips', 'data.clips'), ('tae.task', 'video.task', 'audio.task'),
+    't h w 3', 'uint8', ('digits.render', 'data.clips'), ('tae.task', 'video.task', 'audio.task'),
     batched=True,
   ),
   'audio': BatchKey(
@@ -70,9 +70,16 @@ KEYS = {
   'text_key': BatchKey('', 'str', ('workflows.row_encoder',), ()),  # names the caption in a row
   'replaced': BatchKey('', 'int32', ('data.replacement',), ('data.loader',), batched=True),
   'digit': BatchKey('', 'int', ('digits.clips',), ('digits.judge',)),
+  'identity': BatchKey('', 'int', ('digits.clips',), ()),  # of the handwriting
   'number': BatchKey('', 'str', ('digits.signs',), ('digits.sign_judge',)),
   'colour': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),
   'motion': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),
+  'texture': BatchKey('', 'str', ('digits.clips',), ('digits.judge',)),
+  # What the small world tells on demand (`Digits.extras`): the opacity of the digit, what is behind
+  # it, and y, x, height and width of it in pixels.
+  'mask': BatchKey('t h w', 'float32', ('digits.render',), ()),
+  'background': BatchKey('h w 3', 'uint8', ('digits.render',), ()),
+  'geometry': BatchKey('t 4', 'float64', ('digits.render',), ()),
   'events': BatchKey(
     'e', 'float64', ('digits.clips', 'data.audio_sources'), ('digits.sound_judge',)
   ),  # seconds at which something is heard

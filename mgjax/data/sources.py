@@ -136,6 +136,11 @@ class _WithFrameRate:
   def __init__(self, source: Digits, fps: float):
     self.source, self.fps = source, fps
 
+  @property
+  def fingerprint(self) -> str:
+    """That of the source, and the rate."""
+    return f'{self.source.fingerprint} at {self.fps:g}'
+
   def __len__(self) -> int:
     return len(self.source)
 

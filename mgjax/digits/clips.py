@@ -30,6 +30,7 @@ from mgjax.digits.scene import (
 )
 
 EXTRAS = ('mask', 'background', 'geometry')
+OF_FRAMES = {'video', 'mask', 'geometry'}  # keys of a sample that have an entry a frame
 
 
 def described(colour: str, texture: str) -> str:
@@ -131,12 +132,10 @@ class Digits:
   def fingerprint(self) -> str:
     """Names the fields that are not as they are by default: those that the samples depend on."""
     default = {field.name: field.default for field in dataclasses.fields(self)}
-    given = {name: getattr(self, name) for name in default}
     # 1 and 1.0 are one number, a list and a tuple one sequence.
-    plain = {
-      name: type(default[name])(value) for name, value in given.items() if value != default[name]
-    }
-    return f'{type(self).__name__}({", ".join(f"{name}={plain[name]!r}" for name in plain)})'
+    given = {name: type(usual)(getattr(self, name)) for name, usual in default.items()}
+    said = [f'{name}={given[name]!r}' for name in given if given[name] != default[name]]
+    return f'{type(self).__name__}({", ".join(said)})'
 
   @property
   def _choices(self) -> list[Any]:
@@ -214,7 +213,7 @@ class Digits:
     return (self._write(digit, generator),), colour, motion
 
   def _write(self, digit: int, generator: np.random.Generator) -> int:
-    return int(one_of(identities_of(self.split, digit), generator))
+    return one_of(identities_of(self.split, digit), generator)
 
 
 def one_of(choices: Any, generator: np.random.Generator) -> Any:

@@ -10,7 +10,7 @@ import functools
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Float, Int
+from mgjax.core.typing import Float
 
 # The images of a split, by their rank among those of their digit, modulo 10.
 _RANKS = {'train': (0, 1, 2, 3, 5, 6, 7, 8), 'test': (4, 9), 'filter': (4,), 'judge': (9,)}
@@ -41,12 +41,10 @@ def handwriting(split: str) -> tuple[Float[np.ndarray, 'b 8 8'], np.ndarray]:
 
 
 @functools.cache
-def identities_of(split: str, digit: int) -> Int[np.ndarray, 'b']:
+def identities_of(split: str, digit: int) -> tuple[int, ...]:
   """Returns the identities of the images of one digit in a split, see `handwriting`."""
   _, labels, rank = _all_handwriting()
-  found = np.flatnonzero(np.isin(rank, _RANKS[split]) & (labels == digit))
-  found.flags.writeable = False  # it is cached
-  return found
+  return tuple(np.flatnonzero(np.isin(rank, _RANKS[split]) & (labels == digit)).tolist())
 
 
 def image_of(identity: int) -> tuple[Float[np.ndarray, '8 8'], int]:

@@ -2,7 +2,7 @@
 
 A frame is B (1 - A) + C L A: background B, opacity of the digit A, its colour C, texture L. What is
 'soft' has L = 1 and, as A, 8 samples of handwriting a side, linearly interpolated: an image
-without detail, which bicubic enlarging gives back. Otherwise A is that handwriting cut at half of
+without detail, which bicubic enlarging gives back. Otherwise A is that handwriting cut at .45 of
 full opacity, and L is 1 or .3 stripe by stripe ('sharp': .65 everywhere), both averaged over every
 pixel. A stripe is one pixel of a frame of 64 and half a pixel of one of 32, where all textures are
 therefore the same grey.
@@ -16,7 +16,7 @@ from mgjax.digits.handwriting import image_of
 from mgjax.digits.scene import COLOURS, GRID, Scene, corners
 
 PITCH = 7  # samples from one digit to the next: one less than a digit has, as its margins are empty
-_INK = 0.5  # of full opacity, from which on handwriting is ink
+_INK = 0.45  # of full opacity, from which on handwriting is ink; no sample lies on it exactly
 _FINE = 16  # samples a pixel of a frame of 32, of what has sharp edges
 _DARK, _BRIGHT = 0.3, 1.0  # what textures multiply a colour by
 _MEAN = (_DARK + _BRIGHT) / 2
@@ -113,8 +113,8 @@ def _stretching(
 
 def _sums(
   samples: Float[np.ndarray, 'i j'],
-  rows: Float[np.ndarray, 't h'],
-  columns: Float[np.ndarray, 't w'],
+  rows: Float[np.ndarray, 't y'],
+  columns: Float[np.ndarray, 't x'],
 ) -> Float[np.ndarray, 't h w']:
   """Sums samples between edges of rows and of columns, one less than there are edges.
 
