@@ -132,7 +132,7 @@ class Digits:
   def fingerprint(self) -> str:
     """Names the fields that are not as they are by default: those that the samples depend on."""
     default = {field.name: field.default for field in dataclasses.fields(self)}
-    # 1 and 1.0 are one number, a list and a tuple one sequence.
+    # 1 and 1.0 are one number.
     given = {name: type(usual)(getattr(self, name)) for name, usual in default.items()}
     said = [f'{name}={given[name]!r}' for name in given if given[name] != default[name]]
     return f'{type(self).__name__}({", ".join(said)})'
