@@ -59,7 +59,7 @@ def contrastive_loss(
 def clip_objective(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
   """Returns `contrastive_loss` of a batch of `images` with the `tokens` and `mask` of captions."""
   del key  # nothing is drawn
-  images, texts, scale = predict(batch['images'], batch['tokens'], batch['mask'])
-  tokens: Any = jnp.where(batch['mask'], batch['tokens'], -1)
+  images, texts, scale = predict(batch['images'], batch['tokens'], batch['tokens_mask'])
+  tokens: Any = jnp.where(batch['tokens_mask'], batch['tokens'], -1)
   same = (tokens[:, None] == tokens[None]).all(axis=2)
   return contrastive_loss(images, texts, scale, same)

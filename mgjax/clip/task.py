@@ -34,7 +34,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
   def prepare(batch: Batch) -> Batch:
     images = batch['video'][:, 0].astype(jnp.float32) / 255
-    return {'images': images, 'tokens': batch['tokens'], 'mask': batch['mask']}
+    return {'images': images, 'tokens': batch['tokens'], 'tokens_mask': batch['tokens_mask']}
 
   return TrainSpec(
     model=model,
@@ -70,7 +70,7 @@ def _tokenize(
   tokenizer: Tokenizer, length: int, sample: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
   tokens, mask = encode_texts(tokenizer, [sample['caption']], length)
-  return {'tokens': tokens[0], 'mask': mask[0]}
+  return {'tokens': tokens[0], 'tokens_mask': mask[0]}
 
 
 def _settings(config: ConfigDict):

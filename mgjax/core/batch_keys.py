@@ -29,7 +29,7 @@ class BatchKey(NamedTuple):
 KEYS = {
   # What is generated.
   'video': BatchKey(
-    't h w 3', 'uint8', ('digits.clips', 'data.clips'),
+    't h w 3', 'uint8', ('digits.render', 'data.clips'),
     ('tae.task', 'video.task', 'audio.task', 'clip.task'), batched=True,
   ),
   'audio': BatchKey(
@@ -68,16 +68,22 @@ KEYS = {
   # What CLIP compares.
   'images': BatchKey('h w 3', 'float32', ('clip.task',), ('clip.objective',), batched=True),
   'tokens': BatchKey('m', 'int32', ('clip.task',), ('clip.objective',), batched=True),
-  'mask': BatchKey('m', 'bool', ('clip.task',), ('clip.objective',), batched=True),  # of tokens
+  'tokens_mask': BatchKey('m', 'bool', ('clip.task',), ('clip.objective',), batched=True),  # of tokens
   # What is known of a sample beside.
   'source': BatchKey('', 'str', ('data.clips',), ('training.faults', 'workflows.row_encoder')),
   'text_key': BatchKey('', 'str', ('workflows.row_encoder',), ()),  # names the caption in a row
   'replaced': BatchKey('', 'int32', ('data.replacement',), ('data.loader',), batched=True),
   'digit': BatchKey('', 'int', ('digits.clips',), ('digits.judge',)),
-  'identity': BatchKey('', 'int', ('digits.clips',), ('evaluation.retrieval',)),
+  'identity': BatchKey('', 'int', ('digits.clips',), ('evaluation.retrieval',)),  # of the writing
   'number': BatchKey('', 'str', ('digits.signs',), ('digits.sign_judge',)),
   'colour': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),
   'motion': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),
+  'texture': BatchKey('', 'str', ('digits.clips',), ('digits.judge',)),
+  # What the small world tells on demand (`Digits.extras`): the opacity of the digit, what is behind
+  # it, and y, x, height and width of it in pixels.
+  'mask': BatchKey('t h w', 'float32', ('digits.render',), ()),
+  'background': BatchKey('h w 3', 'uint8', ('digits.render',), ()),
+  'geometry': BatchKey('t 4', 'float64', ('digits.render',), ()),
   'events': BatchKey(
     'e', 'float64', ('digits.clips', 'data.audio_sources'), ('digits.sound_judge',)
   ),  # seconds at which something is heard

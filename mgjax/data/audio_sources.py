@@ -16,7 +16,9 @@ from mgjax.data.ingest.entries import SOUND, VIDEO, Rejected
 from mgjax.data.mixture import Source
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.sources import make_digits, open_clip_index
-from mgjax.digits.clips import AUDIBLE, SPLITS, Digits
+from mgjax.digits.clips import OF_FRAMES, Digits
+from mgjax.digits.handwriting import SPLITS
+from mgjax.digits.scene import AUDIBLE
 from mgjax.digits.sounds import RATE
 from mgjax.media.audio import probe_audio, read_audio
 
@@ -80,9 +82,10 @@ class DigitsWithAudio:
     self._last = (digits.frames * RATE // digits.fps - samples) // self._step
 
   @property
-  def fingerprint(self) -> Any:
-    """That of the digits."""
-    return getattr(self._digits, 'fingerprint', None)
+  def fingerprint(self) -> str:
+    """That of the clips, and what is cut from them."""
+    seen = 'seen and heard' if self._pictures else 'heard'
+    return f'{self._digits.fingerprint} {seen} for {self._samples}'
 
   def __len__(self) -> int:
     return len(self._digits)
@@ -97,7 +100,8 @@ class DigitsWithAudio:
     sample['events'] = np.maximum(sample['events'][inside] - start / RATE, 0)
     if self._pictures:
       first, count = start // self._step, self._samples // self._step
-      sample['video'] = sample['video'][first : first + count]
+      for name in OF_FRAMES & sample.keys():
+        sample[name] = sample[name][first : first + count]
     return sample
 
   def _start(self, index: int, events: np.ndarray) -> int:

@@ -152,9 +152,9 @@ class _WithFrameRate:
     self.source, self.fps = source, fps
 
   @property
-  def fingerprint(self) -> Any:
-    """That of the source."""
-    return getattr(self.source, 'fingerprint', None)
+  def fingerprint(self) -> str:
+    """That of the source, and the rate."""
+    return f'{self.source.fingerprint} at {self.fps:g}'
 
   def __len__(self) -> int:
     return len(self.source)

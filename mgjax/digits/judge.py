@@ -1,9 +1,10 @@
 """Judges clips of moving digits: reads digit, colour and motion back from the pixels.
 
-Every clip is brought to 32 pixels on its shorter side, its plain background is subtracted, and what
-is brighter than a threshold after a slight blur is the digit. The path of its centroid is the
-motion, its mean colour the colour, and its mean image, motion taken out, goes to a support vector
-classifier that has seen the handwriting of the training split.
+Every clip is brought to 32 pixels on its shorter side (64 or 128 if the judge shall see more), the
+median of its pixels, a plain background, is subtracted, and what is brighter than a threshold after
+a slight blur is the digit. The path of its centroid is the motion, its mean colour the colour, and
+its mean image, motion taken out, goes to a support vector classifier that has seen the handwriting
+of the training split. From 64 pixels on, textures are read as well (`texture_judge.py`).
 
 The score is a proxy: a model that copies one template a digit scores high, so report `diversity`
 beside it, and `ceiling` and `floor` to say what the score can be.
@@ -19,11 +20,13 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Float, UInt8
-from mgjax.digits.clips import COLOURS, Digits
+from mgjax.digits.clips import Digits
+from mgjax.digits.scene import COLOURS, TEXTURES
+from mgjax.digits.texture_judge import FINE, read_texture
 
-SIDE = 32  # shorter side at which the judge looks
+SIDE = 32  # shorter side at which the judge looks by default; lengths here are its pixels
 CROP = 20  # side of the window around the centroid
-_BLUR = 0.7  # pixels; averages noise, keeps strokes
+_BLUR = 0.7  # averages noise, keeps strokes
 THRESHOLD = 0.3  # of full brightness above the background
 _STILL = 0.15 * SIDE  # a shorter way than this is no movement
 _LANDINGS = np.linspace(0.2, 0.9, 36)  # of a clip, when something may come to rest
@@ -32,24 +35,29 @@ _BOUNCE = 0.08 * SIDE  # a straight path leaves less than this, root mean square
 
 
 class DigitReading(NamedTuple):
-  """What a clip shows; (-1, '', '') if nothing stands out, motion '' for a single frame."""
+  """What a clip shows; -1 and '' if nothing stands out, motion '' for a single frame."""
 
   digit: int
   colour: str
   motion: str
+  texture: str = ''  # its word in captions, if it has one
 
 
 def labels_of(samples: Iterable[dict[str, Any]]) -> list[DigitReading]:
   """Takes the labels out of samples of `mgjax.digits.clips.Digits`."""
-  return [DigitReading(sample['digit'], sample['colour'], sample['motion']) for sample in samples]
+  return [
+    DigitReading(sample['digit'], sample['colour'], sample['motion'], TEXTURES[sample['texture']])
+    for sample in samples
+  ]
 
 
 class Sight(NamedTuple):
-  """The object that stands out of a clip; '', '' and zeros if nothing does."""
+  """The object that stands out of a clip; '' and zeros if nothing does."""
 
   colour: str
   motion: str
   picture: Float[np.ndarray, 'h w']  # its mean over time, motion taken out, around its centroid
+  texture: str = ''
 
   @property
   def crop(self) -> Float[np.ndarray, 'd']:
@@ -63,10 +71,10 @@ def unit(picture: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'd']:
 
 
 @functools.cache
-def blurring(length: int) -> Float[np.ndarray, 'h h']:
-  """Returns the weights of a slight blur of so many pixels."""
+def blurring(length: int, scale: float = 1.0) -> Float[np.ndarray, 'h h']:
+  """Returns the weights of a slight blur of so many pixels, `scale` times as wide."""
   distance = np.subtract.outer(np.arange(length), np.arange(length))
-  weights = np.exp(-0.5 * (distance / _BLUR) ** 2)
+  weights = np.exp(-0.5 * (distance / (_BLUR * scale)) ** 2)
   return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
@@ -111,12 +119,13 @@ def _as_fall(away: Float[np.ndarray, 't 2'], time: Float[np.ndarray, 't']) -> tu
   return float(height[best]), float(beside[best])
 
 
-def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP)) -> Sight:
+def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: int = SIDE) -> Sight:
   """Finds what stands out of a clip.
 
   Args:
     video: uint8 (t h w 3).
     size: of the picture, at 32 pixels on the shorter side of a frame.
+    side: pixels of the shorter side at which to look.
 
   Raises:
     DataError: the video is something else.
@@ -127,12 +136,14 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP)) -> Sight
       'scale to 0..255 and round, and give a single image a leading axis of one frame'
     )
   frames, height, width = video.shape[:3]
-  sides = [round(SIDE * side / min(height, width)) for side in (height, width)]
+  scale = side / SIDE
+  sides = [round(side * length / min(height, width)) for length in (height, width)]
+  size = (round(scale * size[0]), round(scale * size[1]))
   planes = np.moveaxis(video, -1, 1).astype(np.float32) / 255  # t c h w
   planes = averaging(height, sides[0]) @ planes @ averaging(width, sides[1]).T
   background = np.median(planes, axis=(0, 2, 3), keepdims=True)
   above = planes - background
-  strength = np.abs(blurring(sides[0]) @ above @ blurring(sides[1]).T).max(1)  # t h w
+  strength = np.abs(blurring(sides[0], scale) @ above @ blurring(sides[1], scale).T).max(1)  # t h w
   strength = np.where(strength > THRESHOLD, strength, 0)
   mass = strength.sum((1, 2))
   seen = np.flatnonzero(mass)  # frames with a digit in sight
@@ -142,7 +153,7 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP)) -> Sight
 
   rows = strength.sum(2) @ np.arange(sides[0], dtype=np.float32) / mass
   columns = strength.sum(1) @ np.arange(sides[1], dtype=np.float32) / mass
-  motion = _motion(np.stack([rows, columns], 1), seen, frames)
+  motion = _motion(np.stack([rows, columns], 1) / np.float32(scale), seen, frames)
 
   mean = np.einsum('thw,tchw->c', strength, planes[seen])
   colour = min(COLOURS, key=lambda name: float(np.sum((_tint(COLOURS[name]) - _tint(mean)) ** 2)))
@@ -152,7 +163,8 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP)) -> Sight
   digit = np.einsum('tchw,c->thw', above, direction)
   across = window(columns, sides[1], size[1]).transpose(0, 2, 1)
   crops = window(rows, sides[0], size[0]) @ digit @ across
-  return Sight(colour, motion, np.maximum(crops.mean(0), 0))
+  texture = read_texture(video) if side >= FINE else ''
+  return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture)
 
 
 def _tint(colour: Any) -> Float[np.ndarray, '3']:
@@ -165,6 +177,7 @@ class DigitJudge:
 
   classify: Callable[[Float[np.ndarray, 'b d']], np.ndarray]  # crops -> digits
   spread: Float[np.ndarray, '10']  # variance of the crops of each digit in real handwriting
+  side: int = SIDE  # shorter side at which it looks
 
   def read(self, video: np.ndarray) -> DigitReading:
     """Says what one clip shows. Raises DataError unless it is uint8 (t h w 3)."""
@@ -175,27 +188,32 @@ class DigitJudge:
     videos: Iterable[np.ndarray],
     labels: Sequence[tuple],
   ) -> dict[str, float]:
-    """The share of clips that show the digit, colour and direction asked for, and all three.
+    """The share of clips that show the digit, colour and direction asked for, and all of it.
 
-    A label starts with (digit, colour, motion), as `labels_of` and `all_captions` give them.
+    A label starts with (digit, colour, motion), as `labels_of` and `all_captions` give them. Where
+    labels of `labels_of` have textures, these count as well.
     """
     readings = self._readings(videos)
     if len(readings) != len(labels) or not readings:
       raise DataError(f'{len(readings)} videos and {len(labels)} labels: give one label a video')
+    asked = [DigitReading(*label[:3], texture=getattr(label, 'texture', '')) for label in labels]
+    names = ['digit', 'colour', 'direction', 'texture']
     right = np.array(
       [
-        [seen == asked for seen, asked in zip(reading, label[:3], strict=True)]
-        for reading, label in zip(readings, labels, strict=True)
+        [mine == theirs for mine, theirs in zip(*pair, strict=True)]
+        for pair in zip(readings, asked, strict=True)
       ]
     )
-    shares = dict(zip(('digit', 'colour', 'direction'), right.mean(0).tolist(), strict=True))
+    if not any(label.texture for label in asked):
+      names, right = names[:3], right[:, :3]
+    shares = dict(zip(names, right.mean(0).tolist(), strict=True))
     return {**shares, 'all': float(right.all(1).mean())}
 
   def _readings(self, videos: Iterable[np.ndarray]) -> list[DigitReading]:
-    sights = [find_digit(np.asarray(video)) for video in videos]
+    sights = [find_digit(np.asarray(video), side=self.side) for video in videos]
     digits = self.classify(np.stack([sight.crop for sight in sights])) if sights else []
     return [
-      DigitReading(int(digit), sight.colour, sight.motion)
+      DigitReading(int(digit), sight.colour, sight.motion, sight.texture)
       if sight.colour
       else DigitReading(-1, '', '')
       for digit, sight in zip(digits, sights, strict=True)
@@ -206,11 +224,13 @@ def _spread(crops: Float[np.ndarray, 'b d']) -> float:
   return float(crops.var(0, ddof=1).sum()) if len(crops) > 1 else float('nan')
 
 
-def worn(video: UInt8[np.ndarray, 't h w 3'], generator: np.random.Generator) -> np.ndarray:
-  """Returns a clip with a little blur and noise, as augmentation for decoders' artefacts."""
+def worn(
+  video: UInt8[np.ndarray, 't h w 3'], generator: np.random.Generator, scale: float = 1.0
+) -> np.ndarray:
+  """Returns a clip with noise and a blur of up to `scale` pixels, as decoders' artefacts."""
   from scipy.ndimage import gaussian_filter
 
-  blur, noise = generator.uniform(0, 1), generator.uniform(0, 30)
+  blur, noise = scale * generator.uniform(0, 1), generator.uniform(0, 30)
   soft = gaussian_filter(video.astype(np.float32), (0, blur, blur, 0))
   rough = soft + noise * generator.standard_normal(video.shape, np.float32)
   return np.clip(np.rint(rough), 0, 255).astype(np.uint8)
@@ -222,17 +242,19 @@ def train_judge(
   frames: int = 16,
   clips: int = 3000,
   seed: int = 0,
+  side: int = SIDE,
   **world: Any,
 ) -> DigitJudge:
-  """Trains a judge, in seconds, on generated clips of the training handwriting.
+  """Trains a judge on generated clips: in seconds, for one that looks at 32 pixels.
 
   Half of the clips are blurred and noisy, so that a decoder's softness is no obstacle. `world` are
-  further fields of `Digits` (background, digit_size, ...). Only the proportions of `size` matter:
-  the judge looks at 32 pixels, so there it trains.
+  further fields of `Digits` (background, digit_size, ...); with `split` the judge learns from other
+  handwriting than that of training. Only the proportions of `size` matter: the judge looks at
+  `side` pixels on the shorter side, so there it trains.
   """
   from sklearn.svm import SVC
 
-  small = tuple(round(SIDE * side / min(size)) for side in size)
+  small = tuple(round(side * length / min(size)) for length in size)
   source = Digits(captions='all', frames=frames, size=small, length=clips, seed=seed, **world)
   generator = np.random.default_rng((seed, clips))
   crops, digits = [], []
@@ -240,19 +262,20 @@ def train_judge(
     sample = source[index]
     video = sample['video']
     if index % 2:
-      video = worn(video, generator)
-    crops.append(find_digit(video).crop)
+      video = worn(video, generator, side / SIDE)
+    crops.append(find_digit(video, side=side).crop)
     digits.append(sample['digit'])
   crops, digits = np.stack(crops), np.array(digits)
   clean = np.arange(clips) % 2 == 0
   return DigitJudge(
     classify=SVC(C=10).fit(crops, digits).predict,
     spread=np.array([_spread(crops[clean & (digits == digit)]) for digit in range(10)]),
+    side=side,
   )
 
 
 def _unseen(clips: int, **world: Any) -> tuple[list[np.ndarray], list[DigitReading]]:
-  source = Digits(split='test', captions='all', length=clips, **world)
+  source = Digits(**{'split': 'test', 'captions': 'all', 'length': clips, **world})
   samples = [source[index] for index in range(clips)]
   return [sample['video'] for sample in samples], labels_of(samples)
 
@@ -275,7 +298,7 @@ def diversity(judge: DigitJudge, videos: Iterable[np.ndarray], labels: Sequence[
   digit seen with its motion taken out and unit length. Digits with fewer than two clips do not
   count, nan if there are none. Noise and broken shapes differ too: read it beside the score.
   """
-  crops = np.stack([find_digit(np.asarray(video)).crop for video in videos])
+  crops = np.stack([find_digit(np.asarray(video), side=judge.side).crop for video in videos])
   digits = np.array([label[0] for label in labels])
   ratios = [
     _spread(crops[digits == digit]) / judge.spread[digit]

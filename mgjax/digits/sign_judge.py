@@ -16,7 +16,8 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
 from mgjax.digits.judge import CROP, SIDE, THRESHOLD, blurring, find_digit, unit, window, worn
-from mgjax.digits.signs import LONGEST, PITCH, Signs
+from mgjax.digits.render import PITCH
+from mgjax.digits.signs import LONGEST, Signs
 
 # Samples by which a number of n digits is wider than n - 1 pitches: 2 where thin ones stand at both
 # ends, 8 where they fill their places. The cut lies where neither n nor n + 1 is favoured.

@@ -14,16 +14,16 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range
-from mgjax.core.typing import Float
-from mgjax.digits.clips import MOTIONS, Digits, Side
+from mgjax.digits.clips import Digits, Side, described, one_of
+from mgjax.digits.render import PITCH
+from mgjax.digits.scene import MOTIONS, Scene
 
-PITCH = 7  # samples from one digit to the next: one less than a digit has, as its margins are empty
 LONGEST = 3  # digits
 
 
-def sign_caption(number: str, colour: str, motion: str) -> str:
+def sign_caption(number: str, colour: str, motion: str, texture: str = 'soft') -> str:
   """Says what a sign shows; an image has no motion."""
-  caption = f'the {colour} sign says "{number}"'
+  caption = f'the {described(colour, texture)} sign says "{number}"'
   return f'{caption} and {MOTIONS[motion]}' if motion else caption
 
 
@@ -57,7 +57,8 @@ Length = Annotated[int, Range(least=1, most=LONGEST)]  # of a number, in digits
 class Signs(Digits):
   """A random-access source of captioned signs; a sample is a function of (seed, split, index).
 
-  `source[index]` is {'video': uint8 (t h w 3), 'caption', 'number' (a string), 'colour', 'motion'}.
+  `source[index]` is {'video': uint8 (t h w 3), 'caption', 'number' (a string), 'colour', 'motion',
+  'texture'}.
   Every length, colour and motion comes as often as any other. Fields are those of `Digits`;
   'captions' says which numbers, in images too. Signs are silent.
 
@@ -86,19 +87,12 @@ class Signs(Digits):
       raise ConfigError(f'lengths = (); expected some, from 1 to {LONGEST} digits')
     return [found for each in self.lengths if (found := numbers(each, self.captions))]
 
-  def _draw(
-    self, generator: np.random.Generator
-  ) -> tuple[dict[str, Any], Float[np.ndarray, '8 c']]:
-    of_length = _one_of(self._choices, generator)
-    number, colour = _one_of(of_length, generator), _one_of(self.colours, generator)
-    motion = _one_of(self.motions, generator) if self.frames > 1 else ''
-    image = np.zeros((8, PITCH * len(number) + 1), np.float32)
-    for place, digit in enumerate(number):
-      place = slice(PITCH * place, PITCH * place + 8)
-      image[:, place] = np.maximum(image[:, place], self._write(int(digit), generator))
-    labels = {'number': number, 'colour': colour, 'motion': motion}
-    return {'caption': sign_caption(**labels), **labels}, image
+  def _draw(self, generator: np.random.Generator) -> tuple[tuple[int, ...], str, str]:
+    of_length = one_of(self._choices, generator)
+    number, colour = one_of(of_length, generator), one_of(self.colours, generator)
+    motion = one_of(self.motions, generator) if self.frames > 1 else ''
+    return tuple(self._write(int(digit), generator) for digit in number), colour, motion
 
-
-def _one_of(choices: Any, generator: np.random.Generator) -> Any:
-  return choices[generator.integers(len(choices))]
+  def _names(self, scene: Scene) -> dict[str, Any]:
+    labels = {'number': scene.number, 'colour': scene.colour, 'motion': scene.motion}
+    return {'caption': sign_caption(**labels, texture=scene.texture), **labels}

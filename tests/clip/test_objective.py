@@ -85,7 +85,7 @@ def test_negatives_are_those_of_the_whole_batch_on_eight_devices(rules):
   batch = {
     'images': rng.uniform(0, 1, (8, 8, 8, 3)).astype(np.float32),
     'tokens': captions,
-    'mask': np.ones(captions.shape, bool),
+    'tokens_mask': np.ones(captions.shape, bool),
   }
   inputs = clip_model_inputs(model)
   start = random_parameters(model.init, *inputs)

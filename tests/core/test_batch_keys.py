@@ -13,7 +13,8 @@ from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
-from mgjax.digits.clips import AUDIBLE
+from mgjax.digits.clips import EXTRAS
+from mgjax.digits.scene import AUDIBLE
 from mgjax.workflows.row_encoder import ABOUT
 from tests.conditioning.test_contract import ALL, LATENTS, ROWS, batch_of, conditionings, make
 from tests.media.audio_files import encode_video, noise
@@ -61,8 +62,8 @@ def folder(tmp_path_factory):
 
 
 WORLD = {
-  'fps': 8, 'digits': {'motions': (*AUDIBLE, 'left'), 'frames': 4},
-  'signs': {'motions': ('left',), 'frames': 4},
+  'fps': 8, 'digits': {'motions': (*AUDIBLE, 'left'), 'frames': 4, 'extras': EXTRAS},
+  'signs': {'motions': ('left',), 'frames': 4, 'extras': EXTRAS},
 }  # fmt: skip
 
 
@@ -75,7 +76,8 @@ def test_what_the_small_world_makes_is_in_the_table(kind, split):
 
 @pytest.mark.parametrize('size', [{}, {'height': 32, 'width': 32}])
 def test_what_its_sounds_are_is_in_the_table(size):
-  data = data_settings({'kind': 'digits', 'fps': 8, 'digits': {'motions': AUDIBLE}})
+  world = {'motions': AUDIBLE, 'extras': EXTRAS}
+  data = data_settings({'kind': 'digits', 'fps': 8, 'digits': world})
   shapes = audio_shapes({'sound': {'seconds': 0.5, **size}})
   source = make_audio_sources(data, shapes, 'train')['sound']
   check(source[0])

@@ -12,7 +12,8 @@ from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.mixture import Source
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import audio_shapes, data_settings
-from mgjax.digits.clips import AUDIBLE, Digits
+from mgjax.digits.clips import Digits
+from mgjax.digits.scene import AUDIBLE
 from mgjax.media.audio import read_audio, write_wav
 from tests.media.audio_files import delay, encode_sound, encode_video, noise
 

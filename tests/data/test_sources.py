@@ -148,3 +148,23 @@ def test_what_cannot_be_opened_is_explained(folder, tmp_path):
     sources(tmp_path / 'none', 'records')
   with pytest.raises(DataError, match='no usable clip'):
     sources(folder, buckets={'long': {'frames': 99, 'height': 16, 'width': 16}})
+
+
+def test_two_small_worlds_are_other_data():
+  def fingerprints(split='train', fps=8, audio=False, **fields):
+    data = data_settings({'kind': 'digits', 'fps': fps, 'digits': {'motions': ('fall',), **fields}})
+    shape = {'frames': 8, 'height': 32, 'width': 32}
+    if audio:
+      shapes = audio_shapes({'a': {'seconds': 1.0}, 'b': {'seconds': 0.5}})
+      found = make_audio_sources(data, shapes, split)
+    else:
+      shapes = video_shapes({'a': shape, 'b': shape | {'frames': 1}}, fps)
+      found = make_sources(data, shapes, split)
+    return [Replacing(source).fingerprint for source in found.values()]
+
+  for audio in (False, True):
+    first = fingerprints(audio=audio)
+    assert fingerprints(audio=audio) == first and first[0] != first[1]
+    others = [{'split': 'validation'}, {'seed': 1}, {'background': 'mosaic'}, {'digit_size': 10}]
+    for other in (*others, {'fps': 16}):
+      assert fingerprints(audio=audio, **other)[0] != first[0], other

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import pickle
 
@@ -5,7 +6,9 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.digits.clips import COLOURS, MOTIONS, Digits, all_captions, handwriting, is_held_out
+from mgjax.digits.clips import EXTRAS, Digits, all_captions, is_held_out
+from mgjax.digits.handwriting import handwriting
+from mgjax.digits.scene import COLOURS, MOTIONS
 
 
 def _centroids(video):
@@ -68,7 +71,7 @@ def test_enough_combinations_are_held_out_and_every_pair_is_trained_on():
 
 def test_seen_and_held_out_captions_never_meet():
   draws = {
-    captions: {sample['caption'] for sample in Digits(captions=captions, length=2500)}
+    captions: {Digits(captions=captions).listen(index)['caption'] for index in range(2500)}
     for captions in ('seen', 'held_out', 'all')
   }
   assert not draws['seen'] & draws['held_out']
@@ -160,3 +163,26 @@ def test_the_digit_has_the_colour_of_the_caption():
 def test_a_wrong_field_is_named(field, words):
   with pytest.raises(ConfigError, match=words):
     Digits(**field)
+
+
+def test_a_fingerprint_names_what_is_not_as_by_default():
+  assert Digits().fingerprint == Digits(jitter=3, size=(32, 32)).fingerprint == 'Digits()'
+  assert Digits(textures=('striped',), laps=2).fingerprint == (
+    "Digits(textures=('striped',), laps=2.0)"
+  )
+  for field in dataclasses.fields(Digits):
+    other = {
+      'split': 'judge', 'captions': 'all', 'size': (64, 64), 'colours': ('red',),
+      'motions': ('left',), 'textures': ('sharp',), 'background': 'mosaic', 'laps': 2.0,
+      'jitter': 1.0, 'digit_size': 10.0, 'sound': True, 'extras': ('mask',),
+    }.get(field.name, 4)  # fmt: skip
+    assert Digits(**{field.name: other}).fingerprint == f'Digits({field.name}={other!r})'
+
+
+def test_extras_are_there_on_demand():
+  assert not {*EXTRAS} & Digits()[0].keys()
+  sample = Digits(extras=EXTRAS, frames=3, size=(48, 64))[0]
+  shapes = {name: sample[name].shape for name in EXTRAS}
+  assert shapes == {'mask': (3, 48, 64), 'background': (48, 64, 3), 'geometry': (3, 4)}
+  with pytest.raises(ConfigError, match=r'extras: got .*depth.*choose from mask'):
+    Digits(extras=('depth',))

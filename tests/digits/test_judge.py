@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.digits.clips import COLOURS, MOTIONS, Digits
+from mgjax.digits.clips import Digits
 from mgjax.digits.judge import (
   DigitReading,
   diversity,
@@ -11,6 +11,7 @@ from mgjax.digits.judge import (
   labels_of,
   train_judge,
 )
+from mgjax.digits.scene import COLOURS, MOTIONS
 
 
 @pytest.fixture(scope='module')
@@ -96,7 +97,7 @@ def test_an_empty_clip_reads_as_nothing(judge):
 
 def test_a_score_counts_each_attribute(judge, clips):
   video = clips[0][0]
-  digit, colour, motion = judge.read(video)
+  digit, colour, motion = judge.read(video)[:3]
   labels = [(digit, colour, motion), ((digit + 1) % 10, colour, motion, 'and a caption')]
   expected = {'digit': 0.5, 'colour': 1.0, 'direction': 1.0, 'all': 0.5}
   assert judge.score([video, video], labels) == expected

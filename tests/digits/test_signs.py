@@ -7,8 +7,10 @@ import pytest
 from mgjax.core.errors import ConfigError
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
-from mgjax.digits.clips import COLOURS, MOTIONS, handwriting
-from mgjax.digits.signs import PITCH, Signs, is_held_out_number, numbers, sign_caption
+from mgjax.digits.handwriting import handwriting
+from mgjax.digits.render import PITCH
+from mgjax.digits.scene import COLOURS, MOTIONS
+from mgjax.digits.signs import Signs, is_held_out_number, numbers, sign_caption
 
 
 def test_a_sample_is_a_function_of_seed_split_and_index():

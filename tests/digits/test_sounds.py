@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.digits.clips import AUDIBLE, MOTIONS, Digits
+from mgjax.digits.clips import Digits
+from mgjax.digits.scene import AUDIBLE, MOTIONS
 from mgjax.digits.sounds import DECAY, PEAK, RATE, TONES, digit_sound, strike
 
 AUDIBLE_WORLD = {'motions': AUDIBLE, 'captions': 'all', 'sound': True, 'fps': 25}

@@ -11,7 +11,8 @@ from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
-from mgjax.digits.clips import all_captions, identities_of
+from mgjax.digits.clips import all_captions
+from mgjax.digits.handwriting import identities_of
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 
 COLOURS = ('red', 'green')
