@@ -33,7 +33,8 @@ def load(workdir: Path, **options: Any) -> Any:
 
   Returns:
     A pipeline with `generate`, `stream` and `save` for a video or an audio model; what has
-    `encode` and `decode` for an autoencoder or a codec; texts to states for a text encoder.
+    `encode` and `decode` for an autoencoder or a codec; texts to states for a text encoder; images
+    and texts to vectors of one space for a CLIP.
 
   Raises:
     ConfigError: there is no run there, or nothing to load of its component.
