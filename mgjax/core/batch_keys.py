@@ -68,7 +68,7 @@ KEYS = {
   # What CLIP compares.
   'images': BatchKey('h w 3', 'float32', ('clip.task',), ('clip.objective',), batched=True),
   'tokens': BatchKey('m', 'int32', ('clip.task',), ('clip.objective',), batched=True),
-  'tokens_mask': BatchKey('m', 'bool', ('clip.task',), ('clip.objective',), batched=True),  # of tokens
+  'tokens_mask': BatchKey('m', 'bool', ('clip.task',), ('clip.objective',), batched=True),
   # What is known of a sample beside.
   'source': BatchKey('', 'str', ('data.clips',), ('training.faults', 'workflows.row_encoder')),
   'text_key': BatchKey('', 'str', ('workflows.row_encoder',), ()),  # names the caption in a row

@@ -132,7 +132,7 @@ def test_a_guided_sample_is_two_steps_of_euler(params):
 def test_samples_of_a_v_prediction_model_are_those_of_its_converted_answers(params):
   """By hand: x = X_t / r at flow time t, and u = (alpha - sigma) x - (alpha + sigma) v."""
   times = {'name': 'linear_quadratic', 'emulated': 4, 'linear_steps': 1}
-  settings = SampleSettings({'text': 1.0}, times, 'euler', 2)
+  settings = SampleSettings((('text', 1.0),), times, 'euler', 2)
   prediction = {'name': 'v_prediction', 'steps': 10}
   objective = ObjectiveSettings({'text': 0.1}, {'name': 'uniform'}, prediction=prediction)
   table = VPrediction(steps=10).flow_times()
