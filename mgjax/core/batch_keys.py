@@ -1,7 +1,8 @@
 """Every key that a sample or a batch may have: its shape and type, who makes it and who reads it.
 
 A sample is what a source gives for an index. A batch stacks those of its arrays that a section
-keeps, and what conditionings make of it (`prepare`), with `b` as the first axis.
+keeps, and what conditionings make of it (`prepare`), with `b` as the first axis. A clip that the
+codec has yet to encode for a conditioning goes by 'raw_' and the name of its latents.
 """
 
 from typing import NamedTuple
