@@ -20,6 +20,10 @@ BATCH = {
 KINDS = {'video': FrameFeatures(DIM, 6, name='video'), 'context': KnownLatents(DIM, name='context')}
 
 
+def init_of(module):
+  return lambda key, batch, drop: module.init(key, batch, drop, LATENTS)
+
+
 def tokens(kind, batch, drop, params):
   return np.asarray(KINDS[kind].apply({'params': params}, batch, drop, LATENTS).tokens)
 
@@ -34,7 +38,7 @@ def test_an_untrained_conditioning_adds_nothing():
 
 def test_a_frame_speaks_to_its_own_latent():
   for kind, module in KINDS.items():
-    params = random_parameters(module.init, BATCH, KEEP, LATENTS)
+    params = random_parameters(init_of(module), BATCH, KEEP)
     before = tokens(kind, BATCH, KEEP, params)
     assert before.shape == (ROWS, FRAMES, DIM)
     moved = {name: array.at[:, 2].add(1.0) for name, array in BATCH.items()}
@@ -44,7 +48,7 @@ def test_a_frame_speaks_to_its_own_latent():
 
 
 def test_no_video_is_a_dropped_video():
-  params = random_parameters(KINDS['video'].init, BATCH, KEEP, LATENTS)
+  params = random_parameters(init_of(KINDS['video']), BATCH, KEEP)
   none = {'frame_features': jnp.zeros((ROWS, FRAMES, 6))}
   given = tokens('video', none, KEEP, params)
   np.testing.assert_array_equal(given, tokens('video', BATCH, DROP, params))

@@ -92,7 +92,8 @@ def sample_of(kind):
 
 @functools.cache
 def parameters(kind):
-  return random_parameters(make(kind).init, batch_of(kind), jnp.zeros(ROWS, bool), LATENTS)
+  init = lambda key, batch, drop: make(kind).init(key, batch, drop, LATENTS)  # noqa: E731
+  return random_parameters(init, batch_of(kind), jnp.zeros(ROWS, bool))
 
 
 def apply(kind, batch, drop):

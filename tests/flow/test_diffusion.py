@@ -85,7 +85,7 @@ def test_the_ratio_of_signal_to_noise_is_the_schedules_and_zero_at_the_end():
 def test_euler_over_flow_times_is_ddim_step_by_step(steps):
   steps = list(steps)
   t = VPrediction().flow_times()[STEPS - np.array(steps)]
-  velocity = make_guided(VPrediction().as_velocity(model), {}, {})
+  velocity = make_guided(VPrediction().as_velocity(model), {}, ())
   ours = jax.jit(functools.partial(sample, velocity))(noise(), t)
   exact = ddim(noise().astype(np.float64), steps)
   # Where the model's table is interpolated, a flow time's rounding moves sigma (0.03 at k = 1) by
@@ -96,7 +96,7 @@ def test_euler_over_flow_times_is_ddim_step_by_step(steps):
 @pytest.mark.parametrize(('solver', 'order'), [('euler', 1), ('heun', 2)])
 def test_samples_of_a_gaussian_world_converge_to_it_at_the_order_of_the_solver(solver, order):
   """The probability flow takes N(0, 1) to N(m, s^2) along x -> m + s x."""
-  velocity = make_guided(VPrediction().as_velocity(model), {}, {})
+  velocity = make_guided(VPrediction().as_velocity(model), {}, ())
   run = jax.jit(functools.partial(sample, velocity, solver=solver))
   errors = [
     np.abs(np.asarray(run(noise(), np.linspace(0, 0.9, count + 1))) - flow_of_noise(0.9)).max()
@@ -171,10 +171,10 @@ def test_guidance_is_the_same_before_and_after_the_conversion():
 
   batch = {'text': jnp.arange(64.0) / 64}
   x, t = jnp.asarray(noise()), jnp.linspace(0, 0.99, 64)
-  guided = make_guided(VPrediction().as_velocity(predict), batch, {'text': 7.5})(x, t)
+  guided = make_guided(VPrediction().as_velocity(predict), batch, (('text', 7.5),))(x, t)
 
   def whole(x, time, _, drop):
-    return make_guided(predict, batch, {'text': 7.5})(x, time)
+    return make_guided(predict, batch, (('text', 7.5),))(x, time)
 
   after = VPrediction().as_velocity(whole)(x, t, {}, {})
   np.testing.assert_allclose(guided, after, atol=7.5 * 40 * EPS * np.abs(after).max())

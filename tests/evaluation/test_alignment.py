@@ -1,0 +1,26 @@
+"""Clips whose conditions a model is judged under are of the captions that are asked for."""
+
+import pytest
+
+from mgjax.core.errors import ConfigError
+from mgjax.digits.clips import Digits, all_captions, is_held_out
+from mgjax.digits.judge import labels_of
+from mgjax.evaluation.alignment import clips_of
+
+UNSEEN = [caption for caption in all_captions() if is_held_out(*caption[:3])]
+
+
+def source(length):
+  return Digits(split='test', captions='held_out', frames=2, size=(8, 8), length=length)
+
+
+def test_clips_have_their_labels_and_none_comes_twice():
+  labels = UNSEEN * 2
+  clips = clips_of(source(1000), labels)
+  assert [reading[:3] for reading in labels_of(clips)] == [label[:3] for label in labels]
+  assert len({clip['video'].tobytes() for clip in clips}) == len(labels)
+
+
+def test_more_clips_than_there_are_is_refused():
+  with pytest.raises(ConfigError, match='27 clips are asked for, the data have'):
+    clips_of(source(10), UNSEEN)
