@@ -161,8 +161,8 @@ class AudioPipeline(FlowPipeline):
       seconds: length; by default that of training.
       seed: of all noise.
       first: index of the first sound among those of this seed.
-      candidates: of each sound, of which the best is returned; by default 8 where there is something
-        to choose by, a video, `motions` or a scorer, and else 1.
+      candidates: of each sound, of which the best is returned; by default 8 where there is
+        something to choose by, a video, `motions` or a scorer, and else 1.
       motions: of the pictures, for the scorer, from `motion_change`.
       scorer: judges candidates; by default `OnsetAlignment`, which needs `motions`.
       batch_size: sounds at a time; one program serves all of them.
@@ -243,8 +243,8 @@ class AudioPipeline(FlowPipeline):
       given: sound that is known already, from `given`.
       extension: how to go beyond the length of training.
       seed: of all noise.
-      candidates: of each window, or block of multi-diffusion, of which the best is taken; by default
-        8 with a video or a scorer, and else 1.
+      candidates: of each window, or block of multi-diffusion, of which the best is taken; by
+        default 8 with a video or a scorer, and else 1.
       beams: histories that are carried on; see `mgjax.audio.extend.autoregress`.
       scorer: judges candidates; by default `OnsetAlignment`, which needs a video track.
       rows: windows in a call of the model at most.
