@@ -88,6 +88,8 @@ class Clip:
 class FrameEncoder:
   """A frozen vision tower: frames to their projected embeddings, on all devices of this process.
 
+  With the weights of Long-prompt MetaCLIP, what the audio model reads of pictures (Movie Gen §6).
+
   Attributes:
     width: numbers a frame p.
   """
