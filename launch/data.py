@@ -24,7 +24,8 @@ from mgjax.core.errors import ConfigError, DataError, printable
 from . import command_line
 
 with epy.lazy_imports():
-  from mgjax.data.ingest import convert, open_inputs, record_summary
+  from mgjax.audio import captions
+  from mgjax.data.ingest import convert, entries, open_inputs, record_summary
   from mgjax.data.records import reader
   from mgjax.runtime import metrics
 
@@ -36,6 +37,9 @@ _OUTPUT = flags.DEFINE_string('output', '', 'Directory or URL of the records to 
 _LAYOUT = flags.DEFINE_string('layout', 'auto', 'How the clips lie: auto, files, tar or parquet.')
 _MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the clips.')
 _CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
+_CAPTIONS = flags.DEFINE_enum(
+  'captions', 'plain', ['plain', 'audio'], 'audio: the template, of the columns of docs/sounds.md.'
+)
 _REENCODE = flags.DEFINE_bool('reencode', False, 'Encode anew, for quick reads at any moment.')
 _GOP = flags.DEFINE_integer(
   'gop', None, 'Frames from key frame to key frame of --reencode; 16.', lower_bound=1
@@ -72,12 +76,14 @@ def _convert() -> None:
     folder = pathlib.Path(output).resolve()
     if pathlib.Path(source).resolve() in (folder, *folder.parents):
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
+  structured = entries.Captions(captions.COLUMNS, captions.caption_of_row)
   with contextlib.closing(_Report('item', patience=_PAUSE)) as listed:
     inputs = open_inputs.open_inputs(
       source,
       _LAYOUT.value,
       media_column=_MEDIA.value,
       caption_column=_CAPTION.value,
+      captions=structured if _CAPTIONS.value == 'audio' else entries.PLAIN,
       progress=listed,
     )
   given = (_REENCODE, _GOP, _CRF, _SIDE, _FULL, _MEGABYTES)

@@ -4,8 +4,9 @@ python -m launch.encode --config=configs/digits/video.py --workdir=runs/latents 
   --config.autoencoder=runs/autoencoder
 Then train with --config.data.latents=runs/latents. The same command again goes on where it stopped.
 With --config.text a model's frozen text encoders also encode the prompts of all clips, into stores
-beside the latents; with --prompts=file.txt they encode the prompts of a file, one a line, and
-nothing else. Several processes share the work, on one host or on many that see the same directory:
+beside the latents, and with --config.vision a tower of CLIP sees the frames that belong to sounds.
+With --prompts=file.txt the encoders of text encode the prompts of a file, one a line, and nothing
+else is done. Several processes share the work, on one host or on many that see the same directory:
 give each its own --process of --processes, or start them as those of a training run
 (launch/recipes/).
 """

@@ -1,7 +1,7 @@
 r"""Makes the sound of a video of any length, or of a text alone, with a trained audio model.
 
 python -m launch.soundtrack --workdir=runs/audio --video=clip.mp4 --out=out.mp4 \
-  --prompt='rain on a tin roof' --music='slow piano, melancholic' --candidates=8
+  --prompt='rain on a tin roof' --music='slow piano, melancholic'
 python -m launch.soundtrack --workdir=runs/audio --prompt='waves' --seconds=60 --out=waves.wav
 python -m launch.soundtrack --workdir=runs/audio --prompt='waves' --seconds=60 --out=more.wav \
   --continue=waves_10s.wav
@@ -38,7 +38,10 @@ _EXTEND = flags.DEFINE_string(
 )
 _WINDOW = flags.DEFINE_float('window', None, 'Seconds made at a time; the length of training.')
 _OVERLAP = flags.DEFINE_float('overlap', None, 'Seconds that windows share.')
-_CANDIDATES = flags.DEFINE_integer('candidates', 1, 'Of which the best is taken.', lower_bound=1)
+_CANDIDATES = flags.DEFINE_integer(
+  'candidates', None, 'Of which the best is taken; 8 with a video or a scorer, else 1.',
+  lower_bound=1,
+)  # fmt: skip
 _BEAMS = flags.DEFINE_integer('beams', 1, 'Histories that are carried on.', lower_bound=1)
 _SCORER = flags.DEFINE_string(
   'scorer', '', 'A command that judges candidates; by default their alignment with the pictures.'

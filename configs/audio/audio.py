@@ -4,7 +4,8 @@ python -m launch.train --config=configs/audio/audio.py:13b --workdir=runs/audio 
   --config.autoencoder=runs/codec --config.data.path=data/clips
 python -m launch.train --config=configs/audio/audio.py:13b,finetune --workdir=runs/audio_finetuned \
   --config.autoencoder=runs/codec --config.data.path=data/cinematic --config.start_from=runs/audio
-Sizes: debug, 300m, 3b, 9b, 13b; :13b,encoders reads T5's states of captions, not their bytes.
+Sizes: debug, 300m, 3b, 9b, 13b; :13b,encoders reads T5's states of captions, not their bytes, and
+MetaCLIP's embeddings of frames, not their pixels, both made by launch.encode (docs/sounds.md).
 :13b,finetune,hq_audio has ten batches of --config.data.path, the report's Cin-AV, to one of sounds
 without pictures, its HQ-A, at --config.data.sources.hq_audio.path.
 With --config.data.latents=... read what launch.encode encoded.
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 
 from ..base import base, clips, encoding, masked_audio, sound_sampling
-from ..text.encoders import AUDIO, places, split
+from ..text.encoders import AUDIO, FRAMES, places, split
 from .sizes import model
 
 SECONDS = 30.0  # 750 latents; longer sounds are cropped
@@ -40,6 +41,8 @@ def get_config(argument: str = '13b') -> ConfigDict:
   config.model = model(f'{size},encoders' if 'encoders' in words else size, round(SECONDS * 25))
   config.text = places(AUDIO) if 'encoders' in words else ConfigDict()
   config.embeddings = ''  # of prompts, by that encoder; '' has them beside the latents
+  # The encoder of frames: the work directory of a vision tower; '' takes their pixels.
+  config.vision = f'runs/{FRAMES[0]}' if 'encoders' in words else ''
   config.objective, config.masking = masked_audio()
   config.encode = encoding()
   config.sample = sound_sampling()

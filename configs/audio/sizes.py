@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 
-from ..text.encoders import AUDIO, conditioning, split
+from ..text.encoders import AUDIO, FRAMES, conditioning, split
 
 SIZES = {
   # Small enough to run anywhere; learns nothing worth looking at.
@@ -37,15 +37,13 @@ DIT = {
   'epsilon': 1e-6,
 }
 
-FEATURES = (
-  768  # of a frame: mgjax/audio/frame_features.py; 1024 of the report's Long-prompt MetaCLIP
-)
+PIXELS = 768  # features of a frame without an encoder: mgjax/audio/frame_features.py
 
 
 def model(size: str, latents: int) -> ConfigDict:
   """Returns the fields of a model of a named size for at most so many latents, 25 a second.
 
-  '13b,encoders' reads the report's frozen encoder of text, '13b' bytes.
+  '13b,encoders' reads the report's frozen encoders of text and frames, '13b' bytes and pixels.
   """
   size, words = split(size, 'encoders')
   if size not in SIZES:
@@ -66,7 +64,7 @@ def model(size: str, latents: int) -> ConfigDict:
       'conditionings': {
         'context': {'kind': 'known_latents'},
         'text': conditioning(AUDIO) if words else {'kind': 'byte_text', **TEXT[size]},
-        'video': {'kind': 'frame_features', 'features': FEATURES},
+        'video': {'kind': 'frame_features', 'features': FRAMES[1] if words else PIXELS},
       },
     }
   )

@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
   config.component = 'audio'
   config.autoencoder = 'runs/sound/codec'
   config.start_from = ''
+  config.vision = ''  # or a CLIP's work directory: its tower sees the frames, by launch.encode
   config.data = codec.get_config().data
   config.data.latents = 'runs/sound/latents'
   # Two that sound and three that do not.

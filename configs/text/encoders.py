@@ -16,6 +16,7 @@ VIDEO = {
   'ul2': ('ul2', 'prompt', 4096, 512),
 }
 AUDIO = {'t5': ('t5_base', 'prompt', 768, 512)}
+FRAMES = ('metaclip_vision', 1024)  # of the pictures of a sound
 
 Encoders = Mapping[str, tuple[str, str, int, int]]
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mgjax.audio.captions import structured
 from mgjax.audio.extend import Extension, Seconds
-from mgjax.audio.pipeline import AudioPipeline
+from mgjax.audio.pipeline import AudioPipeline, count_candidates
 from mgjax.audio.rerank import Scorer
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
@@ -53,7 +53,7 @@ class Request:
     spans: seconds of it that stay, begin and end; None is all.
     extension: how to go beyond the length of training.
     seed: of all noise.
-    candidates: of each window or block.
+    candidates: of each window or block; None is 8 with a video or a scorer, and else 1.
     beams: histories that are carried on.
     rows: windows in a call of the model.
     loudness: in LUFS; None leaves the sound as loud as it comes, lowered if it would clip.
@@ -68,7 +68,7 @@ class Request:
   spans: Sequence[tuple[float, float]] | None = None
   extension: Extension = dataclasses.field(default_factory=Extension)
   seed: Count = 0
-  candidates: Positive = 1
+  candidates: Positive | None = None
   beams: Positive = 1
   rows: Positive = 8
   loudness: Annotated[float, Range(least=-60, most=0)] | None = -16.0
@@ -314,6 +314,8 @@ def _describe(
 ) -> dict[str, Any]:
   asked = dataclasses.asdict(request)
   asked['conditions'] = describe_conditions(request.conditions)
+  pictures = request.video is not None
+  asked['candidates'] = count_candidates(request.candidates, scorer, pictures)
   for name in ('video', 'given'):
     if asked[name] is not None:
       asked[name] = {'file': os.fspath(asked[name]), 'digest': _digest_of(asked[name])}

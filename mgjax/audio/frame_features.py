@@ -1,13 +1,19 @@
 """Turns video frames into one feature vector per audio latent (Movie Gen §6)."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
+from mgjax.conditioning.frame_features import KEY
 from mgjax.core.errors import DataError
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Float
 
 SIDE = 16  # pixels that a frame is averaged to
 PIXELS = 3 * SIDE**2  # features a frame
+
+See = Callable[[np.ndarray], np.ndarray]  # frames of bytes (t h w 3) -> their features (t e)
 
 
 def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
@@ -30,6 +36,30 @@ def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
   weights = (averaging(side, SIDE) for side in (height, width))
   averaged = np.einsum('thwc,ih,jw->tijc', video.astype(np.float32), *weights, optimize=True)
   return averaged.reshape(frames, PIXELS) / np.float32(127.5) - 1
+
+
+def see_samples(
+  samples: Sequence[Mapping[str, Any]], see: See, width: int, fps: float, count: int, rate: float
+) -> list[dict[str, Any]]:
+  """Replaces the 'video' of samples by 'frame_features' (n e); zeros where there are no pictures.
+
+  Args:
+    samples: whose frames are all seen at once.
+    see: see `See`.
+    width: numbers a frame e.
+    fps: of the frames.
+    count: of the latents of each sample.
+    rate: latents a second.
+  """
+  samples = [dict(sample) for sample in samples]
+  clips = [sample.pop('video', None) for sample in samples]
+  there = [clip for clip in clips if clip is not None]
+  seen = see(np.concatenate(there)) if there else np.zeros((0, width), np.float32)
+  parts = iter(np.split(seen, np.cumsum([len(clip) for clip in there])))
+  for sample, clip in zip(samples, clips, strict=True):
+    nothing = np.zeros((count, width), np.float32)
+    sample[KEY] = nothing if clip is None else resample(next(parts), fps, count, rate)
+  return samples
 
 
 def resample(

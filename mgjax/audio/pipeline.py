@@ -11,14 +11,16 @@ import numpy as np
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.extend import ALONG, Extension, autoregress, concatenate, frame_noise
+from mgjax.audio.frame_features import See, pixel_features, resample
 from mgjax.audio.known_audio import KnownAudio
-from mgjax.audio.rerank import OnsetAlignment, Scorer, best_of
-from mgjax.audio.task import check_length, longest_audio_bucket
+from mgjax.audio.rerank import CANDIDATES, OnsetAlignment, Scorer, best_of
+from mgjax.audio.task import VISION, check_length, longest_audio_bucket
 from mgjax.audio.video_track import VideoTrack
+from mgjax.clip.pipeline import find_frame_encoder
 from mgjax.conditioning.frame_features import KEY as FRAME_FEATURES
 from mgjax.conditioning.known_latents import KEY as CONTEXT
 from mgjax.core.errors import ConfigError, NonFiniteError
-from mgjax.core.typing import Array, Batch, Float
+from mgjax.core.typing import Array, Batch, Float, UInt8
 from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.windows import Cover
 from mgjax.flow_models.build import make_sampler_of
@@ -28,7 +30,7 @@ from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.media.video import probe, stream_clip
 
 _DEFAULT = Extension()
-_CANDIDATES = 2**16  # noises that are set apart for each sample of a seed
+_NOISES = 2**16  # noises that are set apart for each sample of a seed
 
 
 class AudioPipeline(FlowPipeline):
@@ -54,6 +56,7 @@ class AudioPipeline(FlowPipeline):
     """
     super().__init__(workdir, 'audio', 'an audio model', load_audio_codec, mesh, changes)
     self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
+    self._workdir = workdir
 
   @property
   def codec(self) -> AudioCodec:
@@ -84,7 +87,8 @@ class AudioPipeline(FlowPipeline):
     """Opens a video for `stream`, seen at the size and frame rate of training.
 
     Raises:
-      ConfigError: the model was trained without pictures.
+      ConfigError: the model was trained without pictures, or the encoder that it read them by is
+        not there.
       DataError: the video cannot be read.
     """
     shape = self.config.buckets[longest_audio_bucket(self.config)]
@@ -93,7 +97,26 @@ class AudioPipeline(FlowPipeline):
     size = (shape.height, shape.width)
     fps, seconds = self.config.data.fps, probe(path).seconds
     frames = stream_clip(path, size=size, fps=fps)
-    return VideoTrack(frames, seconds=seconds, fps=fps, rate=self.latent_rate)
+    return VideoTrack(frames, seconds=seconds, fps=fps, rate=self.latent_rate, see=self._see)
+
+  def frame_features(
+    self, video: UInt8[np.ndarray, 't h w 3'], fps: float
+  ) -> Float[np.ndarray, 'n e']:
+    """Returns what the model reads of frames, a vector a latent, as `generate` takes it.
+
+    Raises:
+      ConfigError: the encoder that the model read frames by is not there.
+      DataError: the frames are of another type or shape.
+    """
+    count = round(len(video) / fps * self.latent_rate)
+    return resample(self._see(video), fps, count, self.latent_rate)
+
+  @functools.cached_property
+  def _see(self) -> See:
+    given = self.config.get(VISION)
+    if not given:
+      return pixel_features
+    return find_frame_encoder(self._workdir, given, self._learnt.get(VISION, ''))
 
   def given(
     self,
@@ -122,7 +145,7 @@ class AudioPipeline(FlowPipeline):
     seconds: float | None = None,
     seed: int = 0,
     first: int = 0,
-    candidates: int = 1,
+    candidates: int | None = None,
     motions: Float[np.ndarray, 'b t'] | None = None,
     scorer: Scorer | None = None,
     batch_size: int = 8,
@@ -138,7 +161,8 @@ class AudioPipeline(FlowPipeline):
       seconds: length; by default that of training.
       seed: of all noise.
       first: index of the first sound among those of this seed.
-      candidates: of each sound, of which the best is returned.
+      candidates: of each sound, of which the best is returned; by default 8 where there is
+        something to choose by, a video, `motions` or a scorer, and else 1.
       motions: of the pictures, for the scorer, from `motion_change`.
       scorer: judges candidates; by default `OnsetAlignment`, which needs `motions`.
       batch_size: sounds at a time; one program serves all of them.
@@ -161,9 +185,10 @@ class AudioPipeline(FlowPipeline):
       return np.stack(made)
     seconds = self.default_seconds if seconds is None else seconds
     frames = check_length(self._model, self._codec.model, seconds, 'what is asked for')
+    candidates = count_candidates(candidates, scorer, motions is not None)
     scorer = _chosen(scorer, candidates, motions is not None)
     rows = [row for row in range(len(prompts)) for _ in range(candidates)]
-    noises = [(first + row) * _CANDIDATES + i % candidates for i, row in enumerate(rows)]
+    noises = [(first + row) * _NOISES + i % candidates for i, row in enumerate(rows)]
     batch_size = min(batch_size, len(rows))
     fields = self._fields(frames)
     samples = self._samples(prompts, conditions, fields)
@@ -202,7 +227,7 @@ class AudioPipeline(FlowPipeline):
     given: KnownAudio | None = None,
     extension: Extension = _DEFAULT,
     seed: int = 0,
-    candidates: int = 1,
+    candidates: int | None = None,
     beams: int = 1,
     scorer: Scorer | None = None,
     rows: int = 8,
@@ -218,7 +243,8 @@ class AudioPipeline(FlowPipeline):
       given: sound that is known already, from `given`.
       extension: how to go beyond the length of training.
       seed: of all noise.
-      candidates: of each window, or block of multi-diffusion, of which the best is taken.
+      candidates: of each window, or block of multi-diffusion, of which the best is taken; by
+        default 8 with a video or a scorer, and else 1.
       beams: histories that are carried on; see `mgjax.audio.extend.autoregress`.
       scorer: judges candidates; by default `OnsetAlignment`, which needs a video track.
       rows: windows in a call of the model at most.
@@ -237,6 +263,7 @@ class AudioPipeline(FlowPipeline):
     if seconds is None:
       seconds = self.default_seconds if track is None else track.seconds
     outer, inner = self.plan(seconds, extension)
+    candidates = count_candidates(candidates, scorer, track is not None)
     scorer = _chosen(scorer, candidates, track is not None)
     (sample,) = self._samples([prompt], conditions, self._fields(outer.size))
 
@@ -322,6 +349,13 @@ class AudioPipeline(FlowPipeline):
         f'{what} the model has to be trained with known sound in sight, config.model.conditionings.'
         'context, which this one was not; choose concatenate or a longer block'
       )
+
+
+def count_candidates(candidates: int | None, scorer: Scorer | None, pictures: bool) -> int:
+  """Returns how many candidates are made: as asked for, by default 8 where one can choose."""
+  if candidates is not None:
+    return candidates
+  return CANDIDATES if pictures or scorer is not None else 1
 
 
 def _chosen(scorer: Scorer | None, candidates: int, pictures: bool) -> Scorer | None:

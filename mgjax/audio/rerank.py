@@ -12,6 +12,7 @@ from mgjax.core.errors import DataError
 from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float, UInt8
 
+CANDIDATES = 8  # of which the report takes the best
 RATE = 25  # moments a second at which sound and picture are compared
 _HOPS = 4  # looks at the sound a moment
 _BANDS = 24  # from 60 Hz up, evenly spaced in log frequency

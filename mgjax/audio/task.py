@@ -10,21 +10,25 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.audio.captions import COLUMNS, caption_of_row
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import RATE, Codec, make_codec
 from mgjax.audio.codec.pipeline import load_audio_codec
-from mgjax.audio.frame_features import PIXELS, pixel_features, resample
+from mgjax.audio.frame_features import PIXELS, pixel_features, see_samples
 from mgjax.audio.masking import make_masked_objective
+from mgjax.clip.pipeline import FrameEncoder, tower_identity
 from mgjax.conditioning.contract import Conditioning
-from mgjax.core.errors import ConfigError
+from mgjax.conditioning.frame_features import KEY as FRAME_FEATURES
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import arguments, fields_of
 from mgjax.core.typing import Array, Float, Objective, Tree
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.ingest.entries import Captions
 from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
 from mgjax.data.sources import check_same_shape, latent_sources
 from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import clip_shapes, prepare_samples
+from mgjax.flow_models.conditions import clip_shapes, condition_fields, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.flow_models.task import FlowSettings, Sizes, make_flow_outline, make_flow_spec
@@ -34,6 +38,8 @@ from mgjax.parallel.distributed import fetch
 from mgjax.training.spec import EncodePlan, Outline, TrainSpec
 
 SHOWN = 4  # samples in a picture
+VISION = 'vision'  # the encoder of frames, in configurations and notes
+CAPTIONS = Captions(COLUMNS, caption_of_row)
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
@@ -42,6 +48,12 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   data, shapes = settings.data, audio_shapes(fields_of(config, 'buckets'))
   masking = _masking(config)
   codec = load_audio_codec(config.autoencoder)
+  vision = _vision(config)
+  if vision and not data.latents:
+    raise ConfigError(
+      'the model reads features of frames by the encoder that config.vision names, and '
+      'config.data.latents is empty: let launch.encode make both, and name its directory there'
+    )
   for name, shape in shapes.items():
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
 
@@ -66,18 +78,33 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   return make_flow_spec(
     config, workdir, model=model, settings=settings, codec=codec, raw='audio', show=show,
     wrap=masked,
-    make_sources=functools.partial(make_audio_samples, data, shapes, codec),
-    about=lambda name: _about(shapes[name], model.conditionings, codec),
+    make_sources=functools.partial(make_audio_samples, data, shapes, codec, vision=vision),
+    about=lambda name: _about(shapes[name], model.conditionings, codec, vision),
     as_video=as_video,
+    encoders={VISION: vision} if vision else {},
   )  # fmt: skip
 
 
 def _about(
-  shape: AudioShape, conditionings: Sequence[Conditioning], codec: AudioCodec
+  shape: AudioShape, conditionings: Sequence[Conditioning], codec: AudioCodec, vision: str
 ) -> dict[str, Any]:
-  """Returns what latents depend on beside the data and the codec."""
+  """Returns what latents and features depend on beside the data and the codec."""
   latents = (round(shape.seconds * codec.latent_rate), 1, 1, codec.model.latent_channels)
-  return {'seconds': shape.seconds, **clip_shapes(conditionings, latents)}
+  seen = {VISION: vision} if vision else {}
+  return {'seconds': shape.seconds, **clip_shapes(conditionings, latents), **seen}
+
+
+def _vision(config: ConfigDict) -> str:
+  """Returns the identity of the encoder of frames; '' where their pixels are the features.
+
+  Raises:
+    ConfigError: it is not there, or an encoder of text has its name.
+  """
+  if not config.get(VISION):
+    return ''
+  if VISION in config.get('text', {}):
+    raise ConfigError(f'config.text.{VISION}: an encoder of text needs another name')
+  return tower_identity(config.vision)
 
 
 def as_video(latents: Float[Array, 'b t c']) -> Float[Array, 'b t 1 1 c']:
@@ -116,8 +143,11 @@ def make_audio_samples(
   codec: AudioCodec,
   split: str,
   report: pathlib.Path | None = None,
+  vision: str = '',
 ) -> dict[str, Source]:
   """Returns the buckets' samples: 'audio' or 'latents', 'frame_features' and 'caption'.
+
+  Those of 'audio' have their 'video' yet where an encoder of frames has to see it.
 
   Args:
     data: with `latents`, what `launch.encode` put there is read.
@@ -125,21 +155,32 @@ def make_audio_samples(
     codec: that the latents are of.
     split: 'train' or 'validation'.
     report: where rejected clips are listed.
+    vision: identity of the encoder of frames, '' of their pixels.
 
   Raises:
     DataError: there is no usable data, or the latents are others.
   """
   if data.latents:
-    return dict(latent_sources(data, shapes, split))
-  rate = codec.latent_rate
+    stored = latent_sources(data, shapes, split)
+    for name, records in stored.items():
+      if (found := records.meta.get(VISION, '')) != vision:
+        raise DataError(
+          f'the latents of bucket {name!r} come with features of frames by the encoder '
+          f'{found or "of pixels"}; config.vision names {vision or "that of pixels"}: mend it, or '
+          'encode the data again with launch.encode'
+        )
+    return dict(stored)
+  sources, rate = make_audio_sources(data, shapes, split, report, CAPTIONS), codec.latent_rate
+  if vision:
+    return sources
   return {
     name: WithFeatures(source, data.fps, round(shapes[name].seconds * rate), rate)
-    for name, source in make_audio_sources(data, shapes, split, report).items()
+    for name, source in sources.items()
   }
 
 
 class WithFeatures:
-  """Turns the pictures of samples into features, a vector a latent; zeros where there are none."""
+  """Turns the pictures of samples into features of their pixels, as `see_samples` does."""
 
   def __init__(self, source: Source, fps: float, count: int, rate: float):
     self.source, self._how = source, (fps, count, rate)
@@ -153,12 +194,8 @@ class WithFeatures:
     return len(self.source)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    sample = dict(self.source[index])
-    video, (fps, count, rate) = sample.pop('video', None), self._how
-    features = np.zeros((count, PIXELS), np.float32)
-    if video is not None:
-      features = resample(pixel_features(video), fps, count, rate)
-    return sample | {'frame_features': features}
+    (sample,) = see_samples([self.source[index]], pixel_features, PIXELS, *self._how)
+    return sample
 
 
 def outline(config: ConfigDict) -> Outline:
@@ -179,6 +216,23 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns whole audio clips into latents."""
   codec, shapes = load_audio_codec(config.autoencoder), audio_shapes(fields_of(config, 'buckets'))
   conditionings = make_flow_model(fields_of(config, 'model')).conditionings
+  vision = _vision(config)
+  see = FrameEncoder(config.vision) if vision else None
+  read = condition_fields(conditionings, (1, 1, 1), (1, 1, 1, 1)).get(FRAME_FEATURES, (1, 0))[-1]
+  if see is not None and see.width != read:
+    raise ConfigError(
+      f'the encoder of frames at {config.vision!r} gives {see.width} features a frame, and the '
+      f'model reads {read}; mend config.vision, or the features of its frame_features conditioning'
+    )
+
+  def complete(samples: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    if see is None:
+      return samples
+    count = round(len(samples[0]['audio']) / codec.rate * codec.latent_rate)
+    return see_samples(samples, see, see.width, config.data.fps, count, codec.latent_rate)
+
+  def sources(data: DataSettings, split: str, report: pathlib.Path | None) -> dict[str, Source]:
+    return make_audio_samples(data, shapes, codec, split, report, vision)
 
   def encode(sounds: Sequence[Any], put: Callable[[np.ndarray], Any]):
     check_same_shape(sounds)
@@ -191,9 +245,10 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
     conditionings=conditionings,
     raw='audio',
     statistics=codec.statistics.as_dict(),
-    make_sources=lambda data, split, report: make_audio_samples(data, shapes, codec, split, report),
+    make_sources=sources,
     encode=encode,
-    about=lambda name: _about(shapes[name], conditionings, codec),
+    about=lambda name: _about(shapes[name], conditionings, codec, vision),
     tile=lambda name: (round(shapes[name].seconds * codec.rate),),
     latents=latents,
+    complete=complete,
   )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mgjax.audio.frame_features import PIXELS, pixel_features, resample
+from mgjax.audio.frame_features import See, pixel_features, resample
 from mgjax.audio.rerank import motion_change, velocities
 from mgjax.core.typing import Float, UInt8
 
@@ -30,6 +30,7 @@ class VideoTrack:
     seconds: float,
     fps: float,
     rate: float,
+    see: See = pixel_features,
   ):
     """Takes the frames, which are read as they are needed.
 
@@ -38,10 +39,12 @@ class VideoTrack:
       seconds: how long it lasts.
       fps: frames a second that `frames` gives.
       rate: latents a second.
+      see: what makes features of frames.
     """
     self.seconds = seconds
-    self._frames, self._fps, self._rate = frames, fps, rate
-    self._features, self._start = np.zeros((0, PIXELS), np.float32), 0
+    self._frames, self._fps, self._rate, self._see = frames, fps, rate, see
+    self._features: list[np.ndarray] = []  # of one frame after another, ...
+    self._start = 0  # ... from this one on
     self._velocity: list[np.ndarray] = []
     self._last: list[np.ndarray] = []
 
@@ -51,7 +54,8 @@ class VideoTrack:
     self._read(math.ceil((stop + 0.5) / self._rate * self._fps))
     gone = min(first - self._start, len(self._features) - 1)
     self._features, self._start = self._features[gone:], self._start + gone
-    return resample(self._features, self._fps, stop - start, self._rate, start, self._start)
+    held = np.stack(self._features)
+    return resample(held, self._fps, stop - start, self._rate, start, self._start)
 
   def motion(self, start: int, stop: int) -> Float[np.ndarray, ' t']:
     """Returns how abruptly motion changes at those latents; see `mgjax.audio.rerank`."""
@@ -65,6 +69,6 @@ class VideoTrack:
       chunk = list(itertools.islice(self._frames, _CHUNK))
       if not chunk:
         return
-      self._features = np.concatenate([self._features, pixel_features(np.stack(chunk))])
+      self._features += list(self._see(np.stack(chunk)))
       self._velocity.append(velocities(np.stack([*self._last, *chunk]), self._fps))
       self._last = chunk[-1:]

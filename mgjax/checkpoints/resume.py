@@ -18,7 +18,7 @@ from mgjax.core.files import write_json
 FREE = (
   'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
   'train.keep_every', 'train.keep_best', 'train.validation_batches', 'data.threads', 'data.workers',
-  'rules', 'autoencoder', 'data.path', 'data.validation_path', 'data.skip_missing',
+  'rules', 'autoencoder', 'vision', 'data.path', 'data.validation_path', 'data.skip_missing',
   'train.device_groups',
 )  # fmt: skip
 FREE_SECTIONS = ('mesh.', 'sample.', 'encode.', 'train.faults.', 'train.limits.')

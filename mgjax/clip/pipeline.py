@@ -1,22 +1,35 @@
-"""A trained CLIP from its work directory: images, frames and texts to unit vectors."""
+"""A trained CLIP from its work directory, and its vision tower alone, which reads frames."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.checkpoints.workdir import load_params, read_config_of
+from mgjax.checkpoints.workdir import (
+  load_params,
+  open_checkpoints,
+  places_of,
+  read_config,
+  read_config_of,
+)
 from mgjax.clip.model import make_clip_model
 from mgjax.clip.task import make_tokenizer
-from mgjax.core.errors import DataError
+from mgjax.clip.towers import clip_inputs, make_clip_vision
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.resize import averaging
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Array, Float, UInt8
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import make_place, put_batch
 from mgjax.text.tokenizers import encode_texts
 
 BATCH_SIZE = 256  # images or texts at once
+FRAMES = 64  # that a device takes at once; of ViT-H/14 some GB of activations
 
 
 class Clip:
@@ -38,10 +51,11 @@ class Clip:
     params, meta = load_params(workdir)
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     model = make_clip_model(fields_of(self.config, 'model'))
-    self._size, self._length = model.vision.size, model.text.positions
+    size, self._length = model.vision.size, model.text.positions
     self._tokenizer = make_tokenizer(self.config)
     variables = {'params': params}
-    self._see = jax.jit(lambda images: model.apply(variables, images, method='see'))
+    see = lambda images: model.apply(variables, _squares(images, size), method='see')  # noqa: E731
+    self._see = jax.jit(see)
     self._read = jax.jit(lambda *inputs: model.apply(variables, *inputs, method='read'))
 
   def encode_images(self, images: np.ndarray) -> Float[np.ndarray, 'b p']:
@@ -52,9 +66,8 @@ class Clip:
     Raises:
       DataError: the images are of another type or shape.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-      raise DataError(f'images of {images.dtype} {images.shape}; expected uint8 (b h w 3)')
-    return _in_batches(lambda rows: self._see(_squares(rows, self._size)), images)
+    _check_images(images)
+    return _in_batches(self._see, images)
 
   def encode_frames(self, video: UInt8[np.ndarray, 'b t h w 3']) -> Float[np.ndarray, 'b t p']:
     """Returns a unit vector of every frame of videos."""
@@ -72,22 +85,140 @@ class Clip:
     return self.encode_images(images) @ self.encode_texts(texts).T
 
 
-def _in_batches(run: Callable[..., Array], *arrays: np.ndarray) -> Float[np.ndarray, 'b p']:
-  """Runs over rows, at most so many at once; a few are filled up, for each size is a program."""
+class FrameEncoder:
+  """A frozen vision tower: frames to their projected embeddings, on all devices of this process.
+
+  With the weights of Long-prompt MetaCLIP, what the audio model reads of pictures (Movie Gen §6).
+
+  Attributes:
+    width: numbers a frame p.
+  """
+
+  def __init__(self, workdir: str | os.PathLike[str]):
+    """Reads a tower that `launch.weights import` made, or that of a trained CLIP.
+
+    Raises:
+      ConfigError: the directory holds neither.
+      CheckpointError: it has no checkpoint that can be trusted.
+    """
+    fields, subtree = _read_tower(workdir)
+    model = make_clip_vision(fields)
+    self.width = model.projection or model.dim
+    self._mesh = make_mesh({'fsdp': -1}, 'fsdp', devices=jax.local_devices())
+    boxed = jax.eval_shape(model.init, jax.random.key(0), *clip_inputs(model))['params']
+    boxed = {subtree: boxed} if subtree else boxed
+    params, _ = load_params(workdir, place=make_place(boxed, self._mesh), subtree=subtree)
+    params = params[subtree] if subtree else params
+
+    @jax.jit
+    def see(params, frames) -> Array:
+      _, vectors = model.apply({'params': params}, _squares(frames, model.size))
+      return vectors.astype(jnp.float32)
+
+    def run(frames: np.ndarray) -> Array:
+      with jax.set_mesh(self._mesh):
+        return see(params, put_batch({'frames': frames}, self._mesh)['frames'])
+
+    self._run = run
+
+  def __call__(self, frames: np.ndarray) -> Float[np.ndarray, 't p']:
+    """Returns the vector of every frame of bytes (t h w 3), of its middle square.
+
+    Raises:
+      DataError: the frames are of another type or shape, or vectors are not finite.
+    """
+    _check_images(frames)
+    devices = self._mesh.size
+    found = _in_batches(self._run, frames, most=FRAMES * devices, least=devices)
+    if not np.isfinite(found).all():
+      raise DataError('the embeddings of frames are not finite; compute in bfloat16 or float32')
+    return found
+
+
+def tower_identity(workdir: str | os.PathLike[str]) -> str:
+  """Returns a hash of all that the vectors of a vision tower depend on beside the frames.
+
+  The model's fields with its compute type, and the fingerprint of every parameter.
+
+  Raises:
+    ConfigError: the directory holds no vision tower.
+    CheckpointError: it has no checkpoint that can be trusted.
+  """
+  fields, subtree = _read_tower(workdir)
+  leaves = open_checkpoints(workdir).restore_record()['leaves']['average']
+  inside = f'{subtree}/' if subtree else ''
+  told = [fields, {n.removeprefix(inside): leaves[n] for n in leaves if n.startswith(inside)}]
+  return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def find_frame_encoder(
+  workdir: str | os.PathLike[str], given: str | os.PathLike[str], identity: str
+) -> FrameEncoder:
+  """Loads the tower whose vectors a model learnt to read, also from beside a moved model.
+
+  Args:
+    workdir: of the model.
+    given: work directory of the tower, as the model's configuration says.
+    identity: `tower_identity` of the one that it learnt.
+
+  Raises:
+    ConfigError: it is not there, or is another.
+  """
+  places = [place for place in places_of(workdir, given) if place.exists()]
+  for place in places:
+    if tower_identity(place) == identity:
+      return FrameEncoder(place)
+  raise ConfigError(
+    f'the encoder of frames at {os.fspath(given)!r} '
+    + ('is another than the model learnt to read' if places else 'is not there')
+    + '; put it there, or beside the work directory of the model'
+  )
+
+
+def _read_tower(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
+  """Returns the fields of a vision tower, and the subtree that its parameters are in."""
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    raise ConfigError(
+      f'there is no encoder of frames at {os.fspath(workdir)!r}; import one with launch.weights '
+      'import --config=configs/text/metaclip_vision.py --input=... '
+      f'--workdir={os.fspath(workdir)}, or mend config.vision'
+    )
+  config = read_config(workdir)
+  if config.component not in ('clip', 'clip_vision'):
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} is of the component {config.component!r}; expected clip_vision, as '
+      'launch.weights import makes, or clip, as launch.train does'
+    )
+  fields = fields_of(config, 'model')
+  return (fields['vision'], 'vision') if config.component == 'clip' else (fields, '')
+
+
+def _check_images(images: np.ndarray) -> None:
+  if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+    raise DataError(f'images of {images.dtype} {images.shape}; expected uint8 (b h w 3)')
+
+
+def _in_batches(
+  run: Callable[..., Array], *arrays: np.ndarray, most: int = BATCH_SIZE, least: int = 1
+) -> Float[np.ndarray, 'b p']:
+  """Runs over rows, `most` at once; fewer are filled up to a doubled `least`: a program each."""
   found = []
-  for first in range(0, len(arrays[0]), BATCH_SIZE):
-    rows = [array[first : first + BATCH_SIZE] for array in arrays]
-    count = len(rows[0])
-    filled = np.resize(np.arange(count), 1 << (count - 1).bit_length())
+  for first in range(0, len(arrays[0]), most):
+    rows = [array[first : first + most] for array in arrays]
+    count, whole = len(rows[0]), least
+    while whole < count:
+      whole *= 2
+    filled = np.resize(np.arange(count), whole)
     found.append(np.asarray(run(*(each[filled] for each in rows)))[:count])
   return np.concatenate(found)
 
 
-def _squares(images: UInt8[np.ndarray, 'b h w 3'], size: int) -> Float[Array, 'b s s 3']:
+def _squares(images: UInt8[Array, 'b h w 3'], size: int) -> Float[Array, 'b s s 3']:
+  """Returns the middle squares in [0, 1], averaged to `size` pixels a side."""
   side = min(images.shape[1:3])
   top, left = ((length - side) // 2 for length in images.shape[1:3])
-  images = images[:, top : top + side, left : left + side].astype(np.float32) / 255
+  images = images[:, top : top + side, left : left + side].astype(jnp.float32) / 255
   if side == size:
-    return jnp.asarray(images)
+    return images
   weights = averaging(side, size)
-  return jnp.asarray(np.einsum('bhwc,ih,jw->bijc', images, weights, weights, optimize=True))
+  return jnp.einsum('bhwc,ih,jw->bijc', images, weights, weights, precision='highest')

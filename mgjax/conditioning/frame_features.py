@@ -9,6 +9,7 @@ import numpy as np
 
 from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.conditioning.ports import Ports
+from mgjax.core.errors import DataError
 from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.nn.linear import ZEROS, Linear, parameter
@@ -46,8 +47,20 @@ class FrameFeatures(Conditioning):
     return {KEY: (latents[0], self.features)}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns a sample's 'frame_features' if it has any."""
-    return {KEY: np.asarray(sample[KEY], np.float32)} if KEY in sample else {}
+    """Returns a sample's 'frame_features' if it has any.
+
+    Raises:
+      DataError: they are of another encoder than the configuration says.
+    """
+    if KEY not in sample:
+      return {}
+    features = np.asarray(sample[KEY], np.float32)
+    if features.shape[-1] != self.features:
+      raise DataError(
+        f'frames have {features.shape[-1]} features; expected {self.features}: mend '
+        f'config.model.conditionings.{self.name}.features, or the encoder that config.vision names'
+      )
+    return {KEY: features}
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:

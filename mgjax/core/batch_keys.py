@@ -59,7 +59,7 @@ KEYS = {
     ('conditioning.byte_text', 'conditioning.word_text'), batched=True,
   ),
   'frame_features': BatchKey(
-    't e', 'float', ('audio.task', 'conditioning.frame_features'),
+    't e', 'float', ('audio.frame_features', 'conditioning.frame_features'),
     ('conditioning.frame_features',), batched=True,
   ),
   'context': BatchKey(

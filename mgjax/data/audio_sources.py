@@ -12,7 +12,7 @@ from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
 from mgjax.data.each_source import Report, from_each_source
-from mgjax.data.ingest.entries import SOUND, VIDEO, Rejected
+from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, Rejected
 from mgjax.data.mixture import Source
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.sources import make_digits, open_clip_index
@@ -31,6 +31,7 @@ def make_audio_sources(
   shapes: Mapping[str, AudioShape],
   split: str,
   report: Report = None,
+  captions: Captions = PLAIN,
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'audio': float32 (s c), 'caption', ...}.
 
@@ -46,19 +47,28 @@ def make_audio_sources(
       uint8 (t h w 3) of seconds * fps frames.
     split: 'train' or 'validation'.
     report: where rejected files are listed; see `from_each_source`.
+    captions: of the rows of manifests.
 
   Raises:
     ConfigError: the kind or a source is unknown, or lengths and rates do not fit each other.
     DataError: there is no usable data.
   """
   report = report if split == 'train' else None
-  return from_each_source(data, shapes, functools.partial(_make_sources, split), report)
+  make = functools.partial(_make_sources, split, captions)
+  return from_each_source(data, shapes, make, report)
 
 
 def _make_sources(
-  split: str, data: DataSettings, shapes: Mapping[str, AudioShape], report: Report
+  split: str,
+  captions: Captions,
+  data: DataSettings,
+  shapes: Mapping[str, AudioShape],
+  report: Report,
 ) -> dict[str, Source]:
-  makers = {'digits': _digits, 'sounds': _sounds, 'clips': _clips, 'records': _records}
+  sounds, clips = (functools.partial(make, captions) for make in (_sounds, _clips))
+  pictures = all(shape.size for shape in shapes.values())
+  records = clips if pictures else sounds
+  makers = {'digits': _digits, 'sounds': sounds, 'clips': clips, 'records': records}
   if data.kind not in makers:
     raise ConfigError(
       f'unknown kind of sound data {data.kind!r}; expected one of {", ".join(makers)}'
@@ -175,11 +185,15 @@ def _digit_sounds(data: DataSettings, shape: AudioShape, split: str) -> DigitsWi
 
 
 def _sounds(
-  data: DataSettings, shapes: Mapping[str, AudioShape], split: str, report: Report
+  captions: Captions,
+  data: DataSettings,
+  shapes: Mapping[str, AudioShape],
+  split: str,
+  report: Report,
 ) -> dict[str, Source]:
   form = _form(data, shapes)
   probe = lambda file: {'seconds': probe_audio(file).seconds, 'sounding': True}  # noqa: E731
-  clips, rejected = open_clip_index(data, split, SOUND, probe, report)
+  clips, rejected = open_clip_index(data, split, SOUND, probe, report, captions)
   lengths = {name: shape.seconds for name, shape in shapes.items()}
   least = min(lengths.values())
   needed = clips.begin + least
@@ -211,7 +225,11 @@ def _by_length(
 
 
 def _clips(
-  data: DataSettings, shapes: Mapping[str, AudioShape], split: str, report: Report
+  captions: Captions,
+  data: DataSettings,
+  shapes: Mapping[str, AudioShape],
+  split: str,
+  report: Report,
 ) -> dict[str, Source]:
   form, cut = _form(data, shapes), {}
   for name, shape in shapes.items():
@@ -222,7 +240,7 @@ def _clips(
     frames = whole(shape.seconds * data.fps, f'{shape.seconds} s at {data.fps} frames')
     cut[name] = Shape(frames, *shape.size, (data.fps, data.fps))
   probe = functools.partial(probe_video, shapes=cut, sounding=True)
-  clips, rejected = open_clip_index(data, split, VIDEO, probe, report)
+  clips, rejected = open_clip_index(data, split, VIDEO, probe, report, captions)
   clips = clips.take(np.flatnonzero(clips.columns['sounding']))
   alone = data.share == 'samples'
   assigned = sort_out(clips, rejected, cut, data.path_of(split), report, every_length=not alone)
@@ -230,13 +248,6 @@ def _clips(
     name: VideoClipsWithAudio(clips.take(indices), cut[name], **form)
     for name, indices in assigned.items()
   }
-
-
-def _records(
-  data: DataSettings, shapes: Mapping[str, AudioShape], split: str, report: Report
-) -> dict[str, Source]:
-  pictures = all(shape.size for shape in shapes.values())
-  return (_clips if pictures else _sounds)(data, shapes, split, report)
 
 
 def _form(data: DataSettings, shapes: Mapping[str, AudioShape]) -> dict[str, int]:

@@ -20,7 +20,15 @@ import numpy as np
 from mgjax.core.errors import DataError, printable
 from mgjax.core.files import write_bytes
 from mgjax.data.ingest.clip_check import COLUMNS, WHOLE, open_row
-from mgjax.data.ingest.entries import Entry, Medium, Rejected, commonest, list_entries
+from mgjax.data.ingest.entries import (
+  PLAIN,
+  Captions,
+  Entry,
+  Medium,
+  Rejected,
+  commonest,
+  list_entries,
+)
 from mgjax.data.records.reader import Records
 from mgjax.media.containers import File
 
@@ -143,6 +151,7 @@ def probe_entries(
   medium: Medium,
   probe: Callable[[pathlib.Path], Mapping[str, float | bool]],
   report: str | os.PathLike[str] | None = None,
+  captions: Captions = PLAIN,
 ) -> tuple[list[Clip], list[Rejected]]:
   """Probes what a folder or manifest names, many files at once, each file once.
 
@@ -151,11 +160,12 @@ def probe_entries(
     medium: of the files.
     probe: fields of a `Clip`, at least `seconds`; a DataError says why it cannot be used.
     report: a file that is no entry, should it lie in the folder.
+    captions: of the rows of a manifest.
 
   Raises:
     DataError: there is no such path.
   """
-  entries = list_entries(path, report, medium)
+  entries = list_entries(path, report, medium, captions=captions)
 
   def describe(file: pathlib.Path) -> Mapping[str, float | bool] | DataError:
     try:

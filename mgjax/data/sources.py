@@ -13,7 +13,7 @@ from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, probe_video
 from mgjax.data.each_source import Report, from_each_source
-from mgjax.data.ingest.entries import VIDEO, Medium, Rejected
+from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, Rejected
 from mgjax.data.mixture import Source
 from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
@@ -107,6 +107,7 @@ def open_clip_index(
   medium: Medium,
   probe: Any,
   report: Report = None,
+  captions: Captions = PLAIN,
 ) -> tuple[ClipIndex, list[Rejected]]:
   """Opens the clips of a configuration: a folder, a manifest or clip records.
 
@@ -116,6 +117,7 @@ def open_clip_index(
     medium: of files.
     probe: file -> fields of a `Clip`; records were probed when they were made.
     report: where rejected clips will be listed.
+    captions: of the rows of a manifest; records have theirs.
 
   Raises:
     ConfigError: there is no path.
@@ -124,7 +126,7 @@ def open_clip_index(
   path = data.path_of(split)
   if data.kind == 'records':
     return recorded_clips(Records(path, skip_missing=data.skip_missing)), []
-  clips, rejected = probe_entries(pathlib.Path(path), medium, probe, report)
+  clips, rejected = probe_entries(pathlib.Path(path), medium, probe, report, captions)
   return index_of_clips(clips), rejected
 
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.audio.frame_features import pixel_features, resample
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.errors import ConfigError
@@ -179,9 +178,8 @@ def _features(
 ) -> Float[np.ndarray, 'b t e'] | None:
   if 'video' not in clips[0]:
     return None
-  count = round(pipeline.default_seconds * pipeline.latent_rate)
-  how = (pipeline.config.data.fps, count, pipeline.latent_rate)
-  return np.stack([resample(pixel_features(clip['video']), *how) for clip in clips])
+  fps = pipeline.config.data.fps
+  return np.stack([pipeline.frame_features(clip['video'], fps) for clip in clips])
 
 
 def _through(pipeline: AudioPipeline, sounds: Float[np.ndarray, 'b s c']) -> np.ndarray:

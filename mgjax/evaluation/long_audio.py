@@ -118,7 +118,7 @@ def compare_ways(
       for index, (path, sample) in enumerate(zip(paths, samples, strict=True)):
         parts = pipeline.stream(
           sample['caption'], seconds=seconds, video=pipeline.video_track(path), extension=extension,
-          seed=seed + index,
+          seed=seed + index, candidates=1,
         )  # fmt: skip
         sounds.append(np.concatenate(list(parts)))
       joints = joints_of(pipeline, seconds, extension)

@@ -64,8 +64,8 @@ class FlowPipeline:
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
-    text, learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
-    self._embed = Embedder(text, workdir, learnt)
+    text, self._learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
+    self._embed = Embedder(text, workdir, self._learnt)
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
     self.settings = dataclasses.asdict(self._settings)
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')

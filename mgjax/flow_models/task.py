@@ -92,6 +92,7 @@ def make_flow_spec(
   as_video: Callable[[Array], Array] = lambda latents: latents,
   wrap: Callable[[Objective, Objective], tuple[Objective, Objective]] = lambda *both: both,
   adapt: Callable[[Tree], Tree] = lambda params: params,
+  encoders: Mapping[str, str] | None = None,
 ) -> TrainSpec:
   """Makes the `TrainSpec` of a flow model.
 
@@ -108,6 +109,7 @@ def make_flow_spec(
     as_video: brings latents as stored into the form (b t h w c).
     wrap: changes the objectives of training and validation.
     adapt: is applied to parameters of `config.start_from`.
+    encoders: identities of the frozen encoders that it reads beside those of text, by name.
   """
   statistics = codec.statistics.as_dict()
 
@@ -133,7 +135,8 @@ def make_flow_spec(
     return batch | latents
 
   objective, validate = wrap(*make_objectives(settings.objective, model))
-  learnt = {'latents': statistics, 'encoders': stored_encoders(settings.text)}
+  identities = {**stored_encoders(settings.text), **(encoders or {})}
+  learnt = {'latents': statistics, 'encoders': identities}
   generate = make_sampler_of(settings.sample, settings.objective, model)
   return TrainSpec(
     model=model,

@@ -202,6 +202,7 @@ class EncodePlan:
     about: bucket -> what else than the data its latents depend on.
     tile: bucket -> the shape of what a device takes in of one row at once.
     latents: bucket -> the shape of the latents of one row.
+    complete: samples of a batch -> the same with what devices compute of them beside latents.
   """
 
   statistics: Mapping[str, Any]
@@ -212,3 +213,4 @@ class EncodePlan:
   about: Callable[[str], dict[str, Any]]
   tile: Callable[[str], tuple[int, ...]]
   latents: Callable[[str], tuple[int, ...]]
+  complete: Callable[[Sequence[dict[str, Any]]], Sequence[dict[str, Any]]] = lambda samples: samples

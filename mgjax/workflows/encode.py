@@ -108,7 +108,9 @@ def encode(
       most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
       held = rows_of_device(plan.tile(name), settings.pixels_per_device, most)
       rows = held * mesh.size
-      encoder = RowEncoder(plan.encode, rows, dtype, mesh, plan.raw, plan.conditionings)
+      encoder = RowEncoder(
+        plan.encode, rows, dtype, mesh, plan.raw, plan.conditionings, plan.complete
+      )
       _write(writer, mine, source, encoder, data.threads)
       if not _finish(writer):
         unfinished.append(writer)

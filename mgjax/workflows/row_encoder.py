@@ -34,6 +34,7 @@ DTYPES = {
 
 
 Encode = Callable[[Sequence[Any], Callable[[np.ndarray], Array]], Iterator[Array]]
+Complete = Callable[[Sequence[dict[str, Any]]], Sequence[dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,7 @@ class RowEncoder:
     mesh: Mesh,
     raw: str,
     conditionings: Sequence[Conditioning] = (),
+    complete: Complete = lambda samples: samples,
   ):
     """Binds the encoder.
 
@@ -99,9 +101,10 @@ class RowEncoder:
       mesh: of devices of this process, all along the rows of a batch.
       raw: the field of a sample that becomes its latents.
       conditionings: of the model that will be trained on the rows.
+      complete: of an `EncodePlan`.
     """
     self._encode, self.rows, self.sums = encode, rows, Sums()
-    self._raw, self._conditionings = raw, conditionings
+    self._raw, self._conditionings, self._complete = raw, conditionings, complete
     one = (1, 1, 1)  # of any size: only the names count
     fields = condition_fields(conditionings, one, (*one, 1))
     encoded = encoded_names(conditionings)
@@ -121,6 +124,7 @@ class RowEncoder:
     """
     samples = iter(samples)
     while batch := list(itertools.islice(samples, self.rows)):
+      batch = self._complete(batch)
       names = [_name(sample) for sample in batch]
       clips = [self._clips(sample) for sample in batch]
       for name, each in zip(names, clips, strict=True):

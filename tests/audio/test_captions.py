@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY, AudioCaption, parse, structured
-from mgjax.core.errors import ConfigError
+from mgjax.audio.captions import (
+  EFFECTS_QUALITY,
+  MUSIC_QUALITY,
+  AudioCaption,
+  caption_of_row,
+  parse,
+  structured,
+)
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.text.prompts import LONGEST, clean_prompt
 
 REPORT = (
@@ -32,11 +39,11 @@ def captions(draw):
   music = draw(st.none() | st.floats(0, 1))
   return AudioCaption(
     description=draw(printable),
-    quality=draw(st.floats(0, 10)),
-    speech=draw(st.booleans()),
-    singing=draw(st.booleans()),
+    quality=draw(st.none() | st.floats(0, 10)),
+    speech=draw(st.none() | st.booleans()),
+    singing=draw(st.none() | st.booleans()),
     music=music,
-    music_description='' if music is None else draw(st.text()),
+    music_description='' if music is not None and music < 0.006 else draw(st.text()),
   )
 
 
@@ -53,6 +60,15 @@ def test_each_answer_has_its_sentence():
     'This audio has quality: 6.5. This audio contains speech. This audio contains vocal singing. '
     'This audio does not contain music. This audio has a description: "a crowd".'
   )
+
+
+def test_what_is_not_known_is_left_out():
+  text = str(AudioCaption('rain', None, None, True, None, 'jazz'))
+  assert text == (
+    'This audio contains vocal singing. This audio has a description: "rain". '
+    'This audio has a music description (if applicable): "jazz".'
+  )
+  assert structured(text) == parse(text)
 
 
 @given(captions())
@@ -138,3 +154,35 @@ def test_a_whole_caption_says_its_music_and_quality_itself():
   for more in ({'music': 'jazz'}, {'quality': 7.0}):
     with pytest.raises(ConfigError, match='says its music and quality itself'):
       structured(REPORT, **more)
+
+
+def test_a_row_of_a_list_becomes_the_reports_caption():
+  known = {
+    'caption': 'waves lap against the shore', 'quality': '8', 'speech': 'false', 'singing': 0,
+    'music': 0.9, 'music_description': 'a sentimental piano',
+  }  # fmt: skip
+  assert caption_of_row(known) == REPORT
+  bare = {'caption': 'rain', 'start': '3', 'video': 'a.mp4'}
+  assert caption_of_row(bare) == 'rain' and caption_of_row({'quality': '7'}) is None
+  empty = bare | {'quality': '', 'speech': None, 'music': '0'}
+  assert caption_of_row(empty) == (
+    'This audio does not contain music. This audio has a description: "rain".'
+  )
+  assert caption_of_row({'caption': REPORT, 'quality': ''}) == REPORT
+
+
+@pytest.mark.parametrize(
+  ('fields', 'said'),
+  [
+    ({'quality': 'good'}, "quality is 'good', expected a number"),
+    ({'quality': '11'}, 'quality=11.0 of a sound: take a number from 0 to 10'),
+    ({'speech': 'perhaps'}, "speech is 'perhaps', expected true or false"),
+    ({'music': [1]}, r'music is \[1\], expected a number'),
+    ({'music_description': 3}, 'music_description is 3, expected text'),
+    ({'music': '0', 'music_description': 'jazz'}, 'the caption says that there is none'),
+    ({'caption': REPORT, 'speech': 'no'}, 'is whole and says speech itself'),
+  ],
+)
+def test_a_row_that_says_what_no_caption_may_is_refused(fields, said):
+  with pytest.raises(DataError, match=said):
+    caption_of_row({'caption': 'rain'} | fields)

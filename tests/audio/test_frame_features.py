@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mgjax.audio.frame_features import PIXELS, pixel_features, resample
+from mgjax.audio.frame_features import PIXELS, pixel_features, resample, see_samples
 from mgjax.core.errors import DataError
 
 
@@ -44,3 +44,22 @@ def test_a_line_in_time_stays_a_line():
   found = resample(seconds[:, None].astype(np.float32), fps, 50, rate)[:, 0]
   expected = np.clip((np.arange(50) + 0.5) / rate, seconds[0], seconds[-1])
   np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_samples_are_seen_together_each_as_if_alone():
+  rng = np.random.default_rng(0)
+  clips = [rng.integers(0, 256, (frames, 16, 16, 3), np.uint8) for frames in (4, 9)]
+  samples = [{'video': clips[0]}, {'caption': 'no pictures'}, {'video': clips[1]}]
+  asked = []
+
+  def see(frames):
+    asked.append(len(frames))
+    return pixel_features(frames)
+
+  found = see_samples(samples, see, PIXELS, 8.0, 10, 25.0)
+  assert asked == [13] and [each.keys() - {'caption'} for each in found] == [{'frame_features'}] * 3
+  for clip, row in zip(clips, (0, 2), strict=True):
+    alone = resample(pixel_features(clip), 8.0, 10, 25.0)
+    np.testing.assert_allclose(found[row]['frame_features'], alone, atol=1e-6)
+  assert found[1]['frame_features'].shape == (10, PIXELS) and not found[1]['frame_features'].any()
+  assert 'video' in samples[0]

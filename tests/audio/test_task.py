@@ -163,3 +163,25 @@ def test_what_would_be_trained_is_said_without_data(tiny_sound_runs, tmp_path):
   assert 'video/gate' in dry_run(config, tmp_path)
   config.autoencoder = str(tmp_path / 'nowhere')
   assert 'latents of 128 channels' in dry_run(config, tmp_path)
+
+
+def test_a_list_that_says_what_is_heard_trains_on_the_reports_captions(tiny_sound_runs, tmp_path):
+  for name in ('waves', 'crowd'):
+    write_wav(tmp_path / f'{name}.wav', noise(0.5), 48_000)
+  lines = ['sound,caption,quality,speech,singing,music,music_description',
+           'waves.wav,waves on a shore,8,no,no,0.9,a piano', 'crowd.wav,a crowd,,yes,,,',
+           'crowd.wav,a crowd,12,,,,']  # fmt: skip
+  (tmp_path / 'list.csv').write_text('\n'.join(lines))
+  config = tiny_sound.audio(tiny_sound_runs, latents=False)
+  config.data = {'kind': 'sounds', 'path': str(tmp_path / 'list.csv'), 'threads': 1}
+  config.buckets = {'sound': {'seconds': 0.4, 'batch_size': 2, 'weight': 1}}
+  (bucket,) = make_spec(config, tmp_path).buckets
+  waves, crowd = (bucket.source[index]['caption'] for index in range(2))
+  assert len(bucket.source) == 2 and waves == (
+    'This audio has quality: 8.0. This audio does not contain speech. This audio does not contain '
+    'vocal singing. This audio contains music with a 0.90 likelihood. This audio has a '
+    'description: "waves on a shore". This audio has a music description (if applicable): '
+    '"a piano".'
+  )
+  assert crowd == 'This audio contains speech. This audio has a description: "a crowd".'
+  assert 'quality=12.0 of a sound' in (tmp_path / 'rejected.jsonl').read_text()

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 import mgjax
 from configs.digits import clip as clip_config
 from mgjax.checkpoints.workdir import load_params, read_config
+from mgjax.clip.pipeline import FrameEncoder, tower_identity
 from mgjax.clip.task import make_spec, outline
 from mgjax.clip.towers import make_clip_vision
 from mgjax.core.errors import ConfigError, DataError
@@ -134,6 +135,9 @@ def test_each_tower_serves_as_a_frozen_encoder(runs, clip, images):
       np.testing.assert_array_equal(named_leaves(tower)[name], leaf)
   vision = make_clip_vision(fields_of(read_config(runs / 'vision'), 'model'))
   _, pooled = jax.jit(vision.apply)({'params': tower}, images[0].astype(np.float32) / 255)
+  for place in ('clip', 'vision'):
+    np.testing.assert_allclose(FrameEncoder(runs / place)(images[0]), pooled, atol=1e-6)
+  assert tower_identity(runs / 'clip') == tower_identity(runs / 'vision')
   pooled = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
   np.testing.assert_allclose(clip.encode_images(images[0]), pooled, atol=1e-6)
 

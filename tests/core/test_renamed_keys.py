@@ -15,7 +15,7 @@ from mgjax.flow_models.build import FORMAT
 HERE = pathlib.Path(__file__).parent
 # Where things lie is said when a run is started; all else is as the configuration file has it.
 PLACES = ('autoencoder', 'data.latents', 'start_from')
-ADDED = ('optimizer.rates',)  # since then; runs without them go on as they were
+ADDED = ('optimizer.rates', 'vision')  # since then; runs without them go on as they were
 
 
 @pytest.mark.parametrize(('name', 'today'), [('video', video), ('audio', audio), ('codec', codec)])

@@ -46,6 +46,7 @@ def noise(seconds, seed=0, channels=1):
 
 def whole(tracker, seconds, how='multi_diffusion', prompt=PROMPT, extension=None, **options):
   extension = extension or Extension(how)
+  options = {'candidates': 1, **options}
   return np.concatenate(
     list(tracker.stream(prompt, seconds=seconds, extension=extension, **options))
   )
@@ -170,6 +171,22 @@ def test_the_best_candidate_is_the_best_in_the_scorers_eyes(tracker, clip):
   for how in ('multi_diffusion', 'autoregressive'):
     chosen = whole(tracker, 1.6, how, video=tracker.video_track(clip), candidates=2)  # by alignment
     assert chosen.shape == (1.6 * RATE, 1)
+
+
+def test_with_pictures_or_a_scorer_it_is_the_best_of_eight(tracker, clip, tmp_path):
+  counts = []
+
+  def scorer(sounds, rate, **_):
+    counts.append(len(sounds))
+    return np.zeros(len(sounds))
+
+  tracker.generate([PROMPT], scorer=scorer)
+  tracker.generate([PROMPT], motions=np.zeros((1, WINDOW)), scorer=scorer, candidates=2)
+  whole(tracker, 0.4, scorer=scorer, candidates=None)
+  assert counts == [8, 2, 8]
+  for fields, count in (({'video': str(clip)}, 8), ({'seconds': 0.4}, 1)):
+    _, record = make(tracker, tmp_path / 'a.wav', **fields)
+    assert record['request']['candidates'] == count
 
 
 def test_given_sound_stays_and_the_rest_is_made(tracker, tmp_path):

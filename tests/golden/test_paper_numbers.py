@@ -10,7 +10,6 @@ and let the difference be reviewed.
 
 import dataclasses
 import functools
-import inspect
 import math
 import os
 import pathlib
@@ -23,7 +22,7 @@ from configs.tae import tae
 from configs.video import recipe
 from configs.video.sizes import SIZES
 from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY
-from mgjax.audio.pipeline import AudioPipeline
+from mgjax.audio.pipeline import count_candidates
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.data.mixture import samples_seen
 from mgjax.flow.path import SIGMA_MIN
@@ -297,7 +296,7 @@ def sound() -> list[Row]:
     sum(counts[name] // both.buckets[name].batch_size for name in counts if name.startswith(which))
     for which in ('seconds', 'hq_audio')
   )
-  candidates = inspect.signature(AudioPipeline.generate).parameters['candidates'].default
+  candidates = count_candidates(None, None, pictures=True)
   place, pre, fine = '§6', '§6 pre-training', '§6 fine-tuning'
   return [
     Row('§6 codec', 'samples a second', config.data.rate, 48_000),
@@ -310,8 +309,7 @@ def sound() -> list[Row]:
     Row(place, '13B: parameters', parameters('audio_13b_encoders'), About(13e9),
         'layers, width and FFN of the report make 12.2B in its matrices'),
     Row(place, '13B: heads', model.heads, UNKNOWN, 'of 128, as the video model'),
-    Row(place, 'features of a frame', settings.video.features, 1024,
-        'ours are not MetaCLIP (mgjax/audio/frame_features.py)'),
+    Row(place, 'features of a frame', settings.video.features, 1024),
     Row(place, 'T5: width of a state', settings.text.encoders.t5.features, 768),
     Row(place, 'T5: tokens', settings.text.encoders.t5.length, 512),
     Row(place, 'latents at most', model.positions[0], 750),
@@ -348,7 +346,7 @@ def sound() -> list[Row]:
     Row('§6 sampler', 'steps', sample.steps, 64),
     Row('§6 sampler', 'guidance of text', dict(sample.guidance)['text'], 3.0),
     Row('§6 sampler', 'guidance of video', dict(sample.guidance)['video'], 3.0),
-    Row('§6 sampler', 'candidates', candidates, 8, 'one; launch.soundtrack --candidates=8'),
+    Row('§6 sampler', 'candidates', candidates, 8),
     Row('Table 27', 'quality asked for, sound effects', EFFECTS_QUALITY, 7.0),
     Row('Table 27', 'quality asked for, with music', MUSIC_QUALITY, 8.0),
   ]  # fmt: skip

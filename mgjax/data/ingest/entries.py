@@ -6,7 +6,7 @@ without one it is the name of the file, punctuation read as spaces and a trailin
 `red_ball-bounces_012.mp4` says 'red ball bounces'. Names that begin with a dot are left alone.
 
 A manifest, .csv with a header or .jsonl: columns `video` or `sound` (a path relative to the
-manifest), `caption` and, if wanted, `start` in seconds.
+manifest), `caption` and, if wanted, `start` in seconds. `Captions` makes more of other columns.
 """
 
 import collections
@@ -19,8 +19,8 @@ import re
 import reprlib
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.manifest import SUFFIXES, is_unicode, manifest_rows
@@ -52,6 +52,26 @@ SOUND = Medium(
 )
 
 
+def plain_caption(row: Mapping[str, Any]) -> Any:
+  """Returns the caption of a row as it is."""
+  return row.get('caption')
+
+
+class Captions(NamedTuple):
+  """How the fields of a row, in a manifest or the json of a tar, become its caption.
+
+  Attributes:
+    columns: that are read beside `caption`, where they are there.
+    write: fields -> the caption, None where there is none; a DataError says what is wrong.
+  """
+
+  columns: tuple[str, ...] = ()
+  write: Callable[[Mapping[str, Any]], Any] = plain_caption
+
+
+PLAIN = Captions()
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
   """A listed file with its caption, not opened yet."""
@@ -75,6 +95,7 @@ def list_entries(
   report: str | os.PathLike[str] | None = None,
   medium: Medium = VIDEO,
   progress: Callable[[int, int], None] = lambda done, total: None,
+  captions: Captions = PLAIN,
 ) -> list[Entry | Rejected]:
   """Lists what a folder or manifest names, in a fixed order.
 
@@ -83,6 +104,7 @@ def list_entries(
     report: a file that is not an entry, should it lie in the folder.
     medium: what is looked for.
     progress: called with how many lines of a manifest are read, and of how many.
+    captions: of the rows of a manifest.
 
   Raises:
     DataError: there is no such path, or it is of another kind.
@@ -90,7 +112,7 @@ def list_entries(
   if path.is_dir():
     return list(_folder_entries(path, report, medium))
   if path.suffix.lower() in SUFFIXES and path.is_file():
-    return list(_manifest_entries(path, medium, progress))
+    return list(_manifest_entries(path, medium, progress, captions))
   what = 'is neither a folder nor a .csv or .jsonl' if path.exists() else 'does not exist'
   raise DataError(f'{path} {what}; give a folder of clips with {medium.wanted}')
 
@@ -164,21 +186,24 @@ def _folder_entries(
 
 
 def _manifest_entries(
-  path: pathlib.Path, medium: Medium, progress: Callable[[int, int], None]
+  path: pathlib.Path,
+  medium: Medium,
+  progress: Callable[[int, int], None],
+  captions: Captions,
 ) -> Iterator[Entry | Rejected]:
-  places, columns = _Places(path.parent), (medium.word, 'caption', 'start')
+  places, columns = _Places(path.parent), (medium.word, 'caption', 'start', *captions.columns)
   for line, row in manifest_rows(path, columns, medium.suffixes, progress):
     name = f'line {line}'
     try:
       if isinstance(row, DataError):
         raise row
-      file, caption = row.get(medium.word), row.get('caption')
+      file = row.get(medium.word)
       if not isinstance(file, str) or not (file := file.strip()):
         raise DataError(f'has no {medium.word}')
       name = f'line {line}: {file}'
       if not is_unicode(file):
         raise DataError('its path holds half a character (a lone surrogate)')
-      if not isinstance(caption, str):
+      if not isinstance(caption := captions.write(row), str):
         raise DataError('has no caption')
       yield Entry(name, places.find(file), clean_caption(caption), _start(row.get('start')))
     except StorageError:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.ingest.entries import list_entries
+from mgjax.data.ingest.entries import PLAIN, Captions, list_entries
 from mgjax.data.ingest.inputs import FileInputs, Inputs
 from mgjax.data.ingest.parquet import ParquetInputs
 from mgjax.data.ingest.tar import TarInputs
@@ -21,6 +21,7 @@ def open_inputs(
   *,
   media_column: str = '',
   caption_column: str = '',
+  captions: Captions = PLAIN,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inputs:
   """Opens what is at `path`, without reading a clip.
@@ -30,10 +31,12 @@ def open_inputs(
     layout: one of LAYOUTS; 'auto' goes by the ends of the names.
     media_column: of parquet, see `ParquetInputs`.
     caption_column: of parquet.
+    captions: of the rows of a manifest, or the json of a tar's clip.
     progress: called with how many lines, tars or parquet files are looked at, and of how many.
 
   Raises:
-    ConfigError: the layout is unknown, or a folder holds several.
+    ConfigError: the layout is unknown, a folder holds several, or captions shall be made of other
+      columns of parquet.
     DataError: there is nothing at `path`.
   """
   path = pathlib.Path(path)
@@ -47,13 +50,27 @@ def open_inputs(
       )
     layout = 'tar' if tars else 'parquet' if parquets else 'files'
   if layout == 'files':
-    return FileInputs(path, list_entries(path, progress=progress))
+    return _written(
+      captions, FileInputs(path, list_entries(path, progress=progress, captions=captions))
+    )
   found = tars if layout == 'tar' else parquets
   if not found:
     raise DataError(f'{path} is no .{layout} and holds none')
   if layout == 'tar':
-    return TarInputs(found, progress)
+    return _written(captions, TarInputs(found, progress, captions))
+  if captions != PLAIN:
+    raise ConfigError(
+      f'{path}: of parquet only a column of whole captions is read; write them into one, or give a '
+      '.csv or .jsonl that names the clips'
+    )
   return ParquetInputs(found, media_column, caption_column, progress)
+
+
+def _written(captions: Captions, inputs: Inputs) -> Inputs:
+  """Notes how captions are made: records that were begun in another way are refused."""
+  if captions != PLAIN:
+    inputs.identity |= {'captions': list(captions.columns)}
+  return inputs
 
 
 def _ending(path: pathlib.Path, suffixes: tuple[str, ...]) -> list[pathlib.Path]:

@@ -10,11 +10,11 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.ingest.entries import VIDEO, Rejected, clean_caption
+from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Rejected, clean_caption
 from mgjax.data.ingest.inputs import Input, Inputs, digest, read_part
 
 _BLOCK = 512
@@ -53,11 +53,19 @@ class TarInputs(Inputs):
     self,
     tars: list[pathlib.Path],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    captions: Captions = PLAIN,
   ):
-    """Reads the headers of all tars, and nothing else; `progress` is told how many are read."""
+    """Reads the headers of all tars, and nothing else.
+
+    Args:
+      tars: their paths.
+      progress: is told how many are read.
+      captions: of key.json; with columns of its own it comes before key.txt.
+    """
     self._samples: list[_Sample | Rejected] = []
+    self._captions, kinds = captions, ('json', 'txt') if captions.columns else ('txt', 'json')
     for done, tar in enumerate(tars, 1):
-      self._samples += _samples(tar)
+      self._samples += _samples(tar, kinds)
       progress(done, len(tars))
     names = digest(sample.name for sample in self._samples)
     self.identity = {'layout': 'tar', 'names': names}
@@ -74,7 +82,7 @@ class TarInputs(Inputs):
       try:
         media = sample.media
         load = functools.partial(read_part, sample.tar, media.offset, media.size)
-        yield Input(sample.name, _caption(sample), media.size, load)
+        yield Input(sample.name, _caption(sample, self._captions), media.size, load)
       except StorageError:
         raise
       except DataError as error:
@@ -167,7 +175,7 @@ def _pax(text: bytes) -> dict[str, str]:
   return fields
 
 
-def _samples(tar: pathlib.Path) -> Iterator[_Sample | Rejected]:
+def _samples(tar: pathlib.Path, kinds: Sequence[str]) -> Iterator[_Sample | Rejected]:
   keys: dict[str, dict[str, Member]] = {}
   for member in list_members(tar):
     shown = f'{tar.name}/{member.name}' if member.name else tar.name
@@ -185,7 +193,7 @@ def _samples(tar: pathlib.Path) -> Iterator[_Sample | Rejected]:
     else:
       parts[ends.lower()] = member
   for key, parts in keys.items():
-    yield _sample(tar, key, parts)
+    yield _sample(tar, key, parts, kinds)
 
 
 def _path_problem(name: str) -> str:
@@ -195,12 +203,14 @@ def _path_problem(name: str) -> str:
   return ''
 
 
-def _sample(tar: pathlib.Path, key: str, parts: dict[str, Member]) -> _Sample | Rejected:
+def _sample(
+  tar: pathlib.Path, key: str, parts: dict[str, Member], kinds: Sequence[str]
+) -> _Sample | Rejected:
   def ending(suffix: str) -> list[Member]:
     return [m for ends, m in parts.items() if ends == suffix or ends.endswith('.' + suffix)]
 
   media = [member for suffix in VIDEO.suffixes for member in ending(suffix[1:])]
-  captions = ending('txt') + ending('json')
+  captions = [member for kind in kinds for member in ending(kind)]
   if not media:
     return Rejected(f'{tar.name}/{key}', f'has no video, only {", ".join(sorted(parts))[:100]}')
   name = f'{tar.name}/{media[0].name}'
@@ -209,7 +219,7 @@ def _sample(tar: pathlib.Path, key: str, parts: dict[str, Member]) -> _Sample | 
   return _Sample(tar, name, media[0], captions[0])
 
 
-def _caption(sample: _Sample) -> str:
+def _caption(sample: _Sample, captions: Captions) -> str:
   member = sample.caption
   if member.size > _CAPTION_BYTES:
     raise DataError(f'its caption {member.name} has {member.size} bytes')
@@ -221,7 +231,7 @@ def _caption(sample: _Sample) -> str:
       found = [fields[name] for name in _CAPTION_FIELDS if name in fields]
       if not found or not isinstance(found[0], str):
         raise DataError(f'{member.name} has no text named {" or ".join(_CAPTION_FIELDS)}')
-      text = found[0]
+      text = captions.write({**fields, 'caption': found[0]})
   except (ValueError, TypeError, RecursionError) as error:
     raise DataError(f'its caption {member.name} cannot be read: {error!s:.200}') from error
   return clean_caption(text)

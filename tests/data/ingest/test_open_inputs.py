@@ -7,8 +7,9 @@ import tarfile
 
 import pytest
 
+from mgjax.audio.captions import COLUMNS, caption_of_row
 from mgjax.core.errors import ConfigError, DataError, StorageError
-from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.entries import Captions, Rejected
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.ingest.tar import list_members
 
@@ -327,3 +328,30 @@ def test_a_row_group_is_unpacked_once_however_it_is_asked_for(tmp_path, monkeypa
     ]
   assert len(opened) == 1
   assert inputs[3].caption == 'text 3' and len(opened) == 2  # backwards it begins again
+
+
+SOUNDS = Captions(COLUMNS, caption_of_row)
+STRUCTURED = 'This audio contains speech. This audio has a description: "a crowd".'
+
+
+def test_captions_of_sounds_are_made_of_the_columns_of_a_list_and_of_the_json_of_a_tar(tmp_path):
+  (tmp_path / 'clip.mp4').write_bytes(b'x')
+  (tmp_path / 'list.csv').write_text('video,caption,speech\nclip.mp4,a crowd,true\n')
+  fields = json.dumps({'caption': 'a crowd', 'speech': True, 'quality': None}).encode()
+  members = [('a.mp4', b'x'), ('a.txt', b'people'), ('a.json', fields), ('b.mp4', b'x'),
+             ('b.txt', b'rain')]  # fmt: skip
+  tar = make_tar(tmp_path / 'a.tar', members)
+  for path, plain, structured in (
+    (tmp_path / 'list.csv', ['a crowd'], [STRUCTURED]),
+    (tar, ['people', 'rain'], [STRUCTURED, 'rain']),
+  ):
+    inputs, others = open_inputs(path), open_inputs(path, captions=SOUNDS)
+    assert [each.caption for each in inputs] == plain
+    assert [each.caption for each in others] == structured
+    assert inputs.identity != others.identity
+
+
+def test_captions_of_sounds_are_not_made_of_columns_of_parquet(tmp_path):
+  in_rows(tmp_path / 'a.parquet', ['video', 'caption'], [b'x'], ['a'])
+  with pytest.raises(ConfigError, match='only a column of whole captions is read'):
+    open_inputs(tmp_path, captions=SOUNDS)
