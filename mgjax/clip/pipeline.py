@@ -10,7 +10,7 @@ import numpy as np
 from mgjax.checkpoints.workdir import load_params, read_config_of
 from mgjax.clip.model import make_clip_model
 from mgjax.clip.task import make_tokenizer
-from mgjax.core.errors import DataError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.resize import averaging
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Array, Float, UInt8
@@ -24,6 +24,7 @@ class Clip:
 
   Attributes:
     config: of the run.
+    identity: whether the model has a head for identities.
     weights: of which run and step, for records.
   """
 
@@ -38,10 +39,12 @@ class Clip:
     params, meta = load_params(workdir)
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     model = make_clip_model(fields_of(self.config, 'model'))
+    self.identity = model.identity is not None
     self._size, self._length = model.vision.size, model.text.positions
     self._tokenizer = make_tokenizer(self.config)
     variables = {'params': params}
     self._see = jax.jit(lambda images: model.apply(variables, images, method='see'))
+    self._recognise = jax.jit(lambda images: model.apply(variables, images, method='recognise'))
     self._read = jax.jit(lambda *inputs: model.apply(variables, *inputs, method='read'))
 
   def encode_images(self, images: np.ndarray) -> Float[np.ndarray, 'b p']:
@@ -52,9 +55,28 @@ class Clip:
     Raises:
       DataError: the images are of another type or shape.
     """
+    return self._of_images(self._see, images)
+
+  def encode_identities(self, images: np.ndarray) -> Float[np.ndarray, 'b q']:
+    """Returns a unit vector of whom or what every image shows, as `encode_images`.
+
+    They are no vectors of texts: only their cosines with each other mean something.
+
+    Raises:
+      ConfigError: the model was trained on captions alone.
+      DataError: the images are of another type or shape.
+    """
+    if not self.identity:
+      raise ConfigError(
+        'this CLIP has no head for identities; train one with model.identity, as in '
+        'configs/digits/clip.py, or compare encode_images'
+      )
+    return self._of_images(self._recognise, images)
+
+  def _of_images(self, run: Callable[..., Array], images: np.ndarray) -> np.ndarray:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
       raise DataError(f'images of {images.dtype} {images.shape}; expected uint8 (b h w 3)')
-    return _in_batches(lambda rows: self._see(_squares(rows, self._size)), images)
+    return _in_batches(lambda rows: run(_squares(rows, self._size)), images)
 
   def encode_frames(self, video: UInt8[np.ndarray, 'b t h w 3']) -> Float[np.ndarray, 'b t p']:
     """Returns a unit vector of every frame of videos."""
