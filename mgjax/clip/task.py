@@ -28,21 +28,28 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   model, data, shapes, objective = _settings(config)
   tokenizer, length = make_tokenizer(config), model.text.positions
   sources = functools.partial(make_sources, data, shapes)
-  images = ('video',) if model.identity is None else ('video', 'view')
-  more = ('identity',) * (len(images) - 1)
-  captions = ('caption', 'view_caption')[: len(images)]
+  if model.identity is None:
+    images, captions, keep = ('video',), ('caption',), ('video',)
+  else:
+    images, captions = ('video', 'view'), ('caption', 'view_caption')
+    keep = (*images, 'identity')
   tokenize = functools.partial(_tokenize, tokenizer, length, captions)
-  transform = make_transform((tokenize,), (*images, *more))
+  transform = make_transform((tokenize,), keep)
   settings = bucket_settings(fields_of(config, 'buckets'))
   buckets, validation = make_buckets(settings, workdir, sources, transform, share=data.share)
 
   def prepare(batch: Batch) -> Batch:
     shown = jnp.stack([batch[name][:, 0] for name in images], axis=1)
-    rows = {'images': shown.astype(jnp.float32) / 255}
-    rows |= {name: batch[name] for name in ('tokens', 'tokens_mask')}
-    rows |= {name: jnp.stack([batch[name]] * len(images), axis=1) for name in more}
-    # The views of a sample are rows beside each other, on one device.
-    return {name: each.reshape(-1, *each.shape[2:]) for name, each in rows.items()}
+    views = {
+      'images': shown.astype(jnp.float32) / 255,
+      'tokens': batch['tokens'],
+      'tokens_mask': batch['tokens_mask'],
+    }
+    # Those of a sample become rows beside each other, on one device.
+    rows = {name: each.reshape(-1, *each.shape[2:]) for name, each in views.items()}
+    if 'identity' in batch:
+      rows['identity'] = jnp.repeat(batch['identity'], len(images))
+    return rows
 
   return TrainSpec(
     model=model,
@@ -96,8 +103,8 @@ def _settings(config: ConfigDict):
   views = data.kind == 'digits' and 'view' in data.digits.get('extras', ())
   if model.identity is not None and not views:
     raise ConfigError(
-      f'model.identity = {model.identity}, and samples have no other view of what they show; expected '
-      "data.kind = 'digits' with data.digits.extras = ('view',), or model.identity = None"
+      f'model.identity = {model.identity}, and samples have no other view of what they show; '
+      "expected data.kind = 'digits' with data.digits.extras = ('view',), or model.identity = None"
     )
   for name, shape in shapes.items():
     if (shape.frames, *shape.size) != (1, model.vision.size, model.vision.size):

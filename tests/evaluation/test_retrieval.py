@@ -38,7 +38,7 @@ class Known(Clip):
   """Encodes what `vector` makes of the labels of an image, which it knows by its pixels."""
 
   def __init__(self, vector, recognise=None):
-    self.config, self._vector, self._who = configuration(), vector, recognise
+    self.config, self._vector, self._who = configuration(), vector, recognise or vector
     self.identity = recognise is not None
     self._labels = {sample['video'][0].tobytes(): sample for sample in samples()}
 
