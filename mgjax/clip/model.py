@@ -77,7 +77,7 @@ class ClipModel(nn.Module):
 
 
 class _IdentityHead(nn.Module):
-  """J from the states of all patches: their mean has no part in what the class token says."""
+  """J from the class token of the last layer, with a norm and a projection of its own."""
 
   size: int
   epsilon: float
@@ -85,7 +85,7 @@ class _IdentityHead(nn.Module):
 
   @nn.compact
   def __call__(self, states: Float[Array, 'b n e']) -> Float[Array, 'b q']:
-    pooled = LayerNorm(self.epsilon, self.dtype, name='norm')(states[:, 1:].mean(axis=1))
+    pooled = LayerNorm(self.epsilon, self.dtype, name='norm')(states[:, 0])
     project = Linear(self.size, ('hidden', 'embed'), dtype=self.dtype, name='project')
     return normalised(project(pooled))
 

@@ -61,7 +61,7 @@ class Known(Clip):
 
 
 def one_hot(size, place):
-  return np.eye(size)[place] if place is not None else np.zeros(size)
+  return np.eye(1, size, place)[0] if place is not None else np.zeros(size)
 
 
 def everything(labels):
