@@ -1,4 +1,4 @@
-r"""CLIP on images of the moving digits, 15 processor minutes.
+r"""CLIP on images of the moving digits, 10 processor minutes.
 
 python -m launch.train --config=configs/digits/clip.py --workdir=runs/clip
 python -m launch.evaluate --workdir=runs/clip

@@ -214,8 +214,9 @@ def test_a_part_that_there_is_not_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_captions_of_unseen_handwriting_are_found(tmp_path):
+def test_captions_and_identities_of_unseen_handwriting_are_found(tmp_path):
   mgjax.train(mgjax.config('digits/clip'), tmp_path)
   found = json.loads(mgjax.evaluate(tmp_path).paths[-1].read_text())['retrieval']
   assert found['colour'] > 0.98 and found['digit'] > 0.8
-  assert found['text_to_one_image'] > 0.8 and found['identity_auc'] > 0.52
+  assert found['text_to_one_image'] > 0.8
+  assert found['identity_auc'] > 0.85 and found['identity'] > 0.2  # chance .032
