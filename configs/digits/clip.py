@@ -71,7 +71,7 @@ def get_config(part: str = 'both') -> ConfigDict:
     {'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 64, 'weight': 1}}
   )
   config.model = ConfigDict(
-    {'text': TEXT, 'vision': VISION, 'temperature': 0.07, 'identity': 64}  # None: captions alone
+    {'text': TEXT, 'vision': VISION, 'temperature': 0.07, 'identity': 64}  # 0: captions alone
   )
   config.objective = ConfigDict({'identity_weight': 0.2})
   config.optimizer.schedule = 'cosine'

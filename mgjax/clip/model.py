@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from mgjax.clip.towers import ClipText, ClipVision, clip_inputs
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Positive, Range, unpack
+from mgjax.core.settings import Count, Range, unpack
 from mgjax.core.typing import Array, Bool, Float, Int
 from mgjax.nn.linear import Linear, parameter
 from mgjax.nn.norm import LayerNorm
@@ -32,18 +32,18 @@ class ClipModel(nn.Module):
     text: its tower g.
     vision: its tower f.
     temperature: 1 / s at the beginning, and 1 / s'.
-    identity: size q of J; None has none.
+    identity: size q of J; 0 has none.
   """
 
   text: ClipText
   vision: ClipVision
   temperature: Annotated[float, Range(least=1 / HIGHEST, most=1)] = 0.07
-  identity: Positive | None = None
+  identity: Count = 0
 
   def setup(self):
     start = jax.nn.initializers.constant(-math.log(self.temperature))
     self.log_scale = parameter(self, 'log_scale', start, (), ())
-    if self.identity is not None:
+    if self.identity:
       self.identity_log_scale = parameter(self, 'identity_log_scale', start, (), ())
       self.identity_head = _IdentityHead(self.identity, self.vision.epsilon, self.vision.dtype)
 
@@ -59,7 +59,7 @@ class ClipModel(nn.Module):
     """
     states, projected = self.vision(images)
     found = normalised(projected), self.read(tokens, mask), _scale(self.log_scale)
-    if self.identity is None:
+    if not self.identity:
       return found
     return *found, self.identity_head(states), _scale(self.identity_log_scale)
 

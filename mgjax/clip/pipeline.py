@@ -39,7 +39,7 @@ class Clip:
     params, meta = load_params(workdir)
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     model = make_clip_model(fields_of(self.config, 'model'))
-    self.identity = model.identity is not None
+    self.identity = model.identity > 0
     self._size, self._length = model.vision.size, model.text.positions
     self._tokenizer = make_tokenizer(self.config)
     variables = {'params': params}

@@ -28,7 +28,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   model, data, shapes, objective = _settings(config)
   tokenizer, length = make_tokenizer(config), model.text.positions
   sources = functools.partial(make_sources, data, shapes)
-  if model.identity is None:
+  if not model.identity:
     images, captions, keep = ('video',), ('caption',), ('video',)
   else:
     images, captions = ('video', 'view'), ('caption', 'view_caption')
@@ -101,10 +101,10 @@ def _settings(config: ConfigDict):
     ),
   )
   views = data.kind == 'digits' and 'view' in data.digits.get('extras', ())
-  if model.identity is not None and not views:
+  if model.identity and not views:
     raise ConfigError(
       f'model.identity = {model.identity}, and samples have no other view of what they show; '
-      "expected data.kind = 'digits' with data.digits.extras = ('view',), or model.identity = None"
+      "expected data.kind = 'digits' with data.digits.extras = ('view',), or model.identity = 0"
     )
   for name, shape in shapes.items():
     if (shape.frames, *shape.size) != (1, model.vision.size, model.vision.size):

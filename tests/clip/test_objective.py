@@ -147,7 +147,7 @@ def test_a_batch_says_whether_there_is_a_loss_of_identities():
 
 
 @pytest.mark.parametrize(
-  ('rules', 'identity'), [('single', None), ('fsdp_tp_cp', None), ('fsdp_tp_cp', 8)]
+  ('rules', 'identity'), [('single', 0), ('fsdp_tp_cp', 0), ('fsdp_tp_cp', 8)]
 )
 def test_negatives_are_those_of_the_whole_batch_on_eight_devices(rules, identity):
   rng, model = np.random.default_rng(0), make_clip_model(TINY | {'identity': identity})

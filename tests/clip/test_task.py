@@ -116,7 +116,7 @@ def test_identities_have_unit_vectors_of_their_own(runs, clip, images):
 
 
 def test_captions_alone_make_a_clip_without_identities(tmp_path, images):
-  config = configuration(**{'model.identity': None, 'data.digits.extras': ()})
+  config = configuration(**{'model.identity': 0, 'data.digits.extras': ()})
   mgjax.train(config, tmp_path, stop_at=2)
   clip = mgjax.load(tmp_path)
   assert not clip.identity and clip.encode_images(images[0]).shape == (3, 8)
