@@ -1,4 +1,4 @@
-r"""CLIP on images of the moving digits, 15 processor minutes.
+r"""CLIP on images of the moving digits, 10 processor minutes.
 
 python -m launch.train --config=configs/digits/clip.py --workdir=runs/clip
 python -m launch.evaluate --workdir=runs/clip
@@ -65,21 +65,25 @@ def get_config(part: str = 'both') -> ConfigDict:
   config.start_from = ''
   config.tokenizer = 'bytes'  # or a file or folder
   config.data = autoencoder.get_config().data
+  config.data.digits.extras = ('view',)  # the same handwriting in another scene
   config.data.digits.jitter = 9.0  # anywhere in the frame, as digits that move are
   config.buckets = ConfigDict(
-    {'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 128, 'weight': 1}}
+    {'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 64, 'weight': 1}}
   )
-  config.model = ConfigDict({'text': TEXT, 'vision': VISION, 'temperature': 0.07})
+  config.model = ConfigDict(
+    {'text': TEXT, 'vision': VISION, 'temperature': 0.07, 'identity': 64}  # 0: captions alone
+  )
+  config.objective = ConfigDict({'identity_weight': 0.2})
   config.optimizer.schedule = 'cosine'
   config.optimizer.learning_rate = 2e-3
   config.optimizer.warmup = 100
   config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.98  # CLIP's
   config.optimizer.weight_decay = 0.05
-  config.train.steps = 1400
+  config.train.steps = 1000
   config.train.ema_decay = 0.995
   config.train.log_every = 50
   config.train.evaluate_every = 200
   config.train.save_every = 200
-  config.train.validation_batches = 4
+  config.train.validation_batches = 8
   return config

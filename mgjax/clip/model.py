@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from mgjax.clip.towers import ClipText, ClipVision, clip_inputs
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Range, unpack
+from mgjax.core.settings import Count, Range, unpack
 from mgjax.core.typing import Array, Bool, Float, Int
-from mgjax.nn.linear import parameter
+from mgjax.nn.linear import Linear, parameter
+from mgjax.nn.norm import LayerNorm
 
 HIGHEST = 100.0  # of the scale, as OpenAI trained
 
@@ -23,29 +24,48 @@ class ClipModel(nn.Module):
   I = f(image) / |f(image)|,  T = g(text) / |g(text)|,  s = min(exp(log_scale), 100)
 
   f and g are the towers; s, the inverse of the temperature, is learned (Radford et al. 2021).
+  With `identity` a head h of the image tower makes a second unit vector, J = h(image) / |h(image)|,
+  of who or what is seen, which captions do not tell, and has a scale s' of its own. A head of its
+  own leaves I to the captions, as in SLIP (Mu et al. 2022).
 
   Attributes:
     text: its tower g.
     vision: its tower f.
-    temperature: 1 / s at the beginning.
+    temperature: 1 / s at the beginning, and 1 / s'.
+    identity: size q of J; 0 has none.
   """
 
   text: ClipText
   vision: ClipVision
   temperature: Annotated[float, Range(least=1 / HIGHEST, most=1)] = 0.07
+  identity: Count = 0
 
-  @nn.compact
+  def setup(self):
+    start = jax.nn.initializers.constant(-math.log(self.temperature))
+    self.log_scale = parameter(self, 'log_scale', start, (), ())
+    if self.identity:
+      self.identity_log_scale = parameter(self, 'identity_log_scale', start, (), ())
+      self.identity_head = _IdentityHead(self.identity, self.vision.epsilon, self.vision.dtype)
+
   def __call__(
     self,
     images: Float[Array, 'b h w 3'],
     tokens: Int[Array, '_n m'],
     mask: Bool[Array, '_n m'],
-  ) -> tuple[Float[Array, 'b p'], Float[Array, '_n p'], Float[Array, '']]:
-    """Returns I of images in [0, 1], T of tokens, of which `mask` says the text's own, and s."""
-    start = jax.nn.initializers.constant(-math.log(self.temperature))
-    log_scale = parameter(self, 'log_scale', start, (), ())
-    scale = jnp.exp(jnp.minimum(log_scale, math.log(HIGHEST)))
-    return self.see(images), self.read(tokens, mask), scale
+  ) -> tuple[Array, ...]:
+    """Returns I of images in [0, 1], T of tokens, of which `mask` says the text's own, and s.
+
+    With `identity` also J of the images and s'.
+    """
+    states, projected = self.vision(images)
+    found = normalised(projected), self.read(tokens, mask), _scale(self.log_scale)
+    if not self.identity:
+      return found
+    return *found, self.identity_head(states), _scale(self.identity_log_scale)
+
+  def recognise(self, images: Float[Array, 'b h w 3']) -> Float[Array, 'b q']:
+    """Returns J of images in [0, 1]."""
+    return self.identity_head(self.vision(images)[0])
 
   def see(self, images: Float[Array, 'b h w 3']) -> Float[Array, 'b p']:
     """Returns I of images in [0, 1]."""
@@ -54,6 +74,24 @@ class ClipModel(nn.Module):
   def read(self, tokens: Int[Array, 'b m'], mask: Bool[Array, 'b m']) -> Float[Array, 'b p']:
     """Returns T of tokens, of which `mask` says the text's own."""
     return normalised(self.text(tokens, mask)[1])
+
+
+class _IdentityHead(nn.Module):
+  """J from the class token of the last layer, with a norm and a projection of its own."""
+
+  size: int
+  epsilon: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, states: Float[Array, 'b n e']) -> Float[Array, 'b q']:
+    pooled = LayerNorm(self.epsilon, self.dtype, name='norm')(states[:, 0])
+    project = Linear(self.size, ('hidden', 'embed'), dtype=self.dtype, name='project')
+    return normalised(project(pooled))
+
+
+def _scale(log_scale: Float[Array, '']) -> Float[Array, '']:
+  return jnp.exp(jnp.minimum(log_scale, math.log(HIGHEST)))
 
 
 def normalised(vectors: Float[Array, 'b p']) -> Float[Array, 'b p']:

@@ -1,11 +1,13 @@
-"""The contrastive objective of images and their captions, in which equal captions agree."""
+"""The contrastive objective of images, their captions and their identities."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.typing import Array, Batch, Bool, Float, Key, Metrics, Predict
+from mgjax.core.settings import Magnitude
+from mgjax.core.typing import Array, Batch, Bool, Float, Int, Key, Metrics, Predict
+from mgjax.nn.kernels.kernel import MASKED
 
 
 def contrastive_loss(
@@ -56,10 +58,67 @@ def contrastive_loss(
   }
 
 
-def clip_objective(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-  """Returns `contrastive_loss` of a batch of `images` with the `tokens` and `mask` of captions."""
-  del key  # nothing is drawn
-  images, texts, scale = predict(batch['images'], batch['tokens'], batch['tokens_mask'])
+def identity_loss(
+  vectors: Float[Array, 'b q'], scale: Float[Array, ''], identities: Int[Array, ' b']
+) -> tuple[Float[Array, ''], Metrics]:
+  """Returns the InfoNCE of images of the same identity in a batch, without texts.
+
+  L_ij = s J_i . J_j,   P_i = {j: j != i, e_j = e_i}
+
+  loss = -1/b sum_i 1/#P_i sum_{j in P_i} log softmax_{j != i} L_ij
+
+  With two images of every identity it is SimCLR's (Chen et al. 2020), which SLIP adds to CLIP's (Mu
+  et al. 2022); identities that come more often share their target (Khosla et al. 2020, Supervised
+  Contrastive Learning). An image without another of its identity counts 0.
+
+  Args:
+    vectors: unit vectors J.
+    scale: s.
+    identities: e.
+
+  Returns:
+    The loss, and beside it `identity_excess`, the loss above the least there can be;
+    `identity_nearest`, the share of images whose nearest other image has the same identity; and
+    `identity_scale`.
+  """
+  rows = jnp.arange(len(vectors))
+  others = rows[:, None] != rows[None]
+  same = (identities[:, None] == identities[None]) & others
+  count = jnp.maximum(same.sum(axis=1), 1).astype(jnp.float32)
+  logits = jnp.where(others, scale * jnp.einsum('ip,jp->ij', vectors, vectors), MASKED)
+  chosen = jnp.where(same, jax.nn.log_softmax(logits, axis=1), 0)
+  loss = -(chosen.sum(axis=1) / count).mean()
+  return loss, {
+    'identity_excess': loss - jnp.where(same.any(axis=1), jnp.log(count), 0).mean(),
+    'identity_nearest': same[rows, logits.argmax(axis=1)].mean(),
+    'identity_scale': scale,
+  }
+
+
+def clip_objective(
+  predict: Predict, batch: Batch, key: Key, *, identity_weight: Magnitude = 1.0
+) -> tuple[Array, Metrics]:
+  """Returns `contrastive_loss` of a batch of `images` with the `tokens` and `mask` of captions.
+
+  If the batch says the `identity` of every image, w `identity_loss` is added, of the vectors that
+  the model's head makes.
+
+  Args:
+    predict: of `ClipModel`.
+    batch: see `mgjax/core/batch_keys.py`.
+    key: nothing is drawn.
+    identity_weight: w.
+
+  Returns:
+    The loss and the metrics of both; `excess` is of the captions alone.
+  """
+  del key
+  images, texts, scale, *identity = predict(batch['images'], batch['tokens'], batch['tokens_mask'])
   tokens: Any = jnp.where(batch['tokens_mask'], batch['tokens'], -1)
   same = (tokens[:, None] == tokens[None]).all(axis=2)
-  return contrastive_loss(images, texts, scale, same)
+  loss, metrics = contrastive_loss(images, texts, scale, same)
+  if 'identity' not in batch:
+    return loss, metrics
+  alike, found = identity_loss(*identity, batch['identity'])
+  loss = loss + identity_weight * alike
+  return loss, metrics | found | {'loss': loss}

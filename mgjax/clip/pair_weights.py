@@ -39,6 +39,8 @@ def _write(
   params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
 ) -> str:
   del notes
+  # CLIPModel has no head for identities.
+  params = {name: each for name, each in params.items() if not name.startswith('identity_')}
   towers = {tower: clip_config(tower, fields[tower]) for tower in ('text', 'vision')}
   config = {
     'architectures': ['CLIPModel'],

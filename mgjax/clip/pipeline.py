@@ -37,6 +37,7 @@ class Clip:
 
   Attributes:
     config: of the run.
+    identity: whether the model has a head for identities.
     weights: of which run and step, for records.
   """
 
@@ -51,11 +52,15 @@ class Clip:
     params, meta = load_params(workdir)
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     model = make_clip_model(fields_of(self.config, 'model'))
+    self.identity = model.identity > 0
     size, self._length = model.vision.size, model.text.positions
     self._tokenizer = make_tokenizer(self.config)
     variables = {'params': params}
-    see = lambda images: model.apply(variables, _squares(images, size), method='see')  # noqa: E731
-    self._see = jax.jit(see)
+
+    def of_images(method: str) -> Callable[..., Array]:
+      return jax.jit(lambda images: model.apply(variables, _squares(images, size), method=method))
+
+    self._see, self._recognise = of_images('see'), of_images('recognise')
     self._read = jax.jit(lambda *inputs: model.apply(variables, *inputs, method='read'))
 
   def encode_images(self, images: np.ndarray) -> Float[np.ndarray, 'b p']:
@@ -68,6 +73,23 @@ class Clip:
     """
     _check_images(images)
     return _in_batches(self._see, images)
+
+  def encode_identities(self, images: np.ndarray) -> Float[np.ndarray, 'b q']:
+    """Returns a unit vector of whom or what every image shows, as `encode_images`.
+
+    They are no vectors of texts: only their cosines with each other mean something.
+
+    Raises:
+      ConfigError: the model was trained on captions alone.
+      DataError: the images are of another type or shape.
+    """
+    if not self.identity:
+      raise ConfigError(
+        'this CLIP has no head for identities; train one with model.identity, as in '
+        'configs/digits/clip.py, or compare encode_images'
+      )
+    _check_images(images)
+    return _in_batches(self._recognise, images)
 
   def encode_frames(self, video: UInt8[np.ndarray, 'b t h w 3']) -> Float[np.ndarray, 'b t p']:
     """Returns a unit vector of every frame of videos."""

@@ -68,23 +68,27 @@ KEYS = {
   ),
   # What CLIP compares.
   'images': BatchKey('h w 3', 'float32', ('clip.task',), ('clip.objective',), batched=True),
-  'tokens': BatchKey('m', 'int32', ('clip.task',), ('clip.objective',), batched=True),
-  'tokens_mask': BatchKey('m', 'bool', ('clip.task',), ('clip.objective',), batched=True),
+  'tokens': BatchKey('m or v m', 'int32', ('clip.task',), ('clip.objective',), batched=True),
+  'tokens_mask': BatchKey('m or v m', 'bool', ('clip.task',), ('clip.objective',), batched=True),
   # What is known of a sample beside.
   'source': BatchKey('', 'str', ('data.clips',), ('training.faults', 'workflows.row_encoder')),
   'text_key': BatchKey('', 'str', ('workflows.row_encoder',), ()),  # names the caption in a row
   'replaced': BatchKey('', 'int32', ('data.replacement',), ('data.loader',), batched=True),
   'digit': BatchKey('', 'int', ('digits.clips',), ('digits.judge',)),
-  'identity': BatchKey('', 'int', ('digits.clips',), ('evaluation.retrieval',)),  # of the writing
+  'identity': BatchKey(  # of the handwriting
+    '', 'int', ('digits.clips',), ('evaluation.retrieval', 'clip.objective'), batched=True
+  ),
   'number': BatchKey('', 'str', ('digits.signs',), ('digits.sign_judge',)),
   'colour': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),
   'motion': BatchKey('', 'str', ('digits.clips', 'digits.signs'), ('digits.judge',)),
   'texture': BatchKey('', 'str', ('digits.clips',), ('digits.judge',)),
   # What the small world tells on demand (`Digits.extras`): the opacity of the digit, what is behind
-  # it, and y, x, height and width of it in pixels.
+  # it, its y, x, height and width in pixels, and the same handwriting in another scene.
   'mask': BatchKey('t h w', 'float32', ('digits.render',), ()),
   'background': BatchKey('h w 3', 'uint8', ('digits.render',), ()),
   'geometry': BatchKey('t 4', 'float64', ('digits.render',), ()),
+  'view': BatchKey('t h w 3', 'uint8', ('digits.render',), ('clip.task',), batched=True),
+  'view_caption': BatchKey('', 'str', ('digits.clips',), ('clip.task',)),
   'events': BatchKey(
     'e', 'float64', ('digits.clips', 'data.audio_sources'), ('digits.sound_judge',)
   ),  # seconds at which something is heard

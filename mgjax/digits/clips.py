@@ -29,8 +29,8 @@ from mgjax.digits.scene import (
   events,
 )
 
-EXTRAS = ('mask', 'background', 'geometry')
-OF_FRAMES = {'video', 'mask', 'geometry'}  # keys of a sample that have an entry a frame
+EXTRAS = ('mask', 'background', 'geometry', 'view')
+OF_FRAMES = {'video', 'mask', 'geometry', 'view'}  # keys of a sample that have an entry a frame
 
 
 def described(colour: str, texture: str) -> str:
@@ -105,7 +105,7 @@ class Digits:
   fps: Positive = 8  # frames a second, for whoever plays or writes the clips
   seed: Count = 0
   sound: bool = False
-  extras: tuple[str, ...] = ()  # further keys of samples: 'mask', 'background', 'geometry'
+  extras: tuple[str, ...] = ()  # further keys of samples, of `EXTRAS`
 
   def __post_init__(self):
     check(self)
@@ -157,8 +157,18 @@ class Digits:
     index = operator.index(index)
     if not 0 <= index < self.length:
       raise IndexError(f'index {index} of a source of {self.length} samples')
-    generator = np.random.default_rng((self.seed, SPLITS.index(self.split), index))
-    identities, colour, motion = self._draw(generator)
+    return self._scene(np.random.default_rng((self.seed, SPLITS.index(self.split), index)))
+
+  def view(self, scene: Scene) -> Scene:
+    """Returns the same handwriting in another scene, which is a function of this one.
+
+    Colour, motion, place and background are drawn anew, among those that may go with its digits.
+    """
+    generator = np.random.default_rng((self.seed, SPLITS.index(self.split), scene.tiles))
+    return self._scene(generator, scene)
+
+  def _scene(self, generator: np.random.Generator, written: Scene | None = None) -> Scene:
+    identities, colour, motion = self._draw(generator, written)
     # In this order, what is new last, so that a sample never becomes another.
     return Scene(
       identities=identities,
@@ -185,6 +195,10 @@ class Digits:
       sample['background'] = render.background(scene, self.size)
     if 'geometry' in self.extras:
       sample['geometry'] = render.geometry(*where)
+    if 'view' in self.extras:
+      view = self.view(scene)
+      sample['view'] = render.render(view, self.frames, self.size)
+      sample['view_caption'] = self._names(view)['caption']
     return sample | {'video': render.render(*where)}
 
   def _labels(self, scene: Scene) -> dict[str, Any]:
@@ -206,11 +220,16 @@ class Digits:
       'motion': scene.motion,
     }
 
-  def _draw(self, generator: np.random.Generator) -> tuple[tuple[int, ...], str, str]:
-    """Chooses what to show: the handwriting, a colour and a motion."""
+  def _draw(
+    self, generator: np.random.Generator, written: Scene | None
+  ) -> tuple[tuple[int, ...], str, str]:
+    """Chooses what to show: the handwriting unless it is written, a colour and a motion."""
     choices = self._choices
+    if written is not None:
+      choices = [choice for choice in choices if str(choice[0]) == written.number]
     digit, colour, motion, _ = choices[generator.integers(len(choices))]
-    return (self._write(digit, generator),), colour, motion
+    identities = written.identities if written is not None else (self._write(digit, generator),)
+    return identities, colour, motion
 
   def _write(self, digit: int, generator: np.random.Generator) -> int:
     return one_of(identities_of(self.split, digit), generator)

@@ -87,10 +87,14 @@ class Signs(Digits):
       raise ConfigError(f'lengths = (); expected some, from 1 to {LONGEST} digits')
     return [found for each in self.lengths if (found := numbers(each, self.captions))]
 
-  def _draw(self, generator: np.random.Generator) -> tuple[tuple[int, ...], str, str]:
+  def _draw(
+    self, generator: np.random.Generator, written: Scene | None
+  ) -> tuple[tuple[int, ...], str, str]:
     of_length = one_of(self._choices, generator)
     number, colour = one_of(of_length, generator), one_of(self.colours, generator)
     motion = one_of(self.motions, generator) if self.frames > 1 else ''
+    if written is not None:
+      return written.identities, colour, motion
     return tuple(self._write(int(digit), generator) for digit in number), colour, motion
 
   def _names(self, scene: Scene) -> dict[str, Any]:

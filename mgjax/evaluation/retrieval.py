@@ -75,7 +75,8 @@ def judge_retrieval(
 
   An identity is one image of handwriting. It is shown in one colour and place, and looked for among
   images of its own digit in another colour, one of each handwriting, so that neither digit nor
-  colour tells it. The area under the curve is the probability that it is nearer than another.
+  colour tells it. The area under the curve is the probability that it is nearer than another. The
+  vectors compared are those of the model's head for identities, if it has one.
 
   Args:
     clip: of a model that was trained on images of moving digits.
@@ -94,7 +95,7 @@ def judge_retrieval(
       f'retrieval is measured on moving digits; this model was trained on {data.kind!r} data'
     )
   size = clip.config.model.vision.size
-  world = make_digits(data, 'validation', frames=1, size=(size, size))
+  world = make_digits(data, 'validation', frames=1, size=(size, size), extras=())
   shown = [world[index] for index in range(min(samples, len(world)))]
   images = np.concatenate([sample['video'] for sample in shown])
   choices = all_captions(world.colours, ('',))
@@ -104,7 +105,8 @@ def judge_retrieval(
   cosines = vectors @ texts.T
   scores, chance = _captions(cosines, own, choices)
   colours = [world.colours.index(sample['colour']) for sample in shown]
-  identities = _Identities(vectors, [s['identity'] for s in shown], [s['digit'] for s in shown])
+  views = clip.encode_identities(images) if clip.identity else vectors
+  identities = _Identities(views, [s['identity'] for s in shown], [s['digit'] for s in shown])
   hits, ranks, shares, same, other = identities.compare(np.array(colours), len(world.colours))
   scores |= {'identity': np.mean(hits), 'identity_auc': np.mean(ranks)}
   chance |= {'identity': np.mean(shares), 'identity_auc': 0.5}

@@ -36,11 +36,31 @@ def test_images_and_texts_are_unit_vectors_and_the_scale_ends_at_a_hundred(dtype
   assert run(variables, images, tokens, tokens > 0)[2] == pytest.approx(HIGHEST, rel=1e-6)
 
 
+def test_a_head_for_identities_adds_unit_vectors_and_changes_nothing_else():
+  rng = np.random.default_rng(0)
+  images = jnp.asarray(rng.uniform(0, 1, (3, 8, 8, 3)), jnp.float32)
+  tokens = jnp.asarray([[3, 1, 0], [4, 5, 1]], jnp.int32)
+  plain, model = make_clip_model(TINY), make_clip_model(TINY | {'identity': 6})
+  params = random_parameters(model.init, *clip_model_inputs(model))
+  own = {name: each for name, each in params.items() if not name.startswith('identity_')}
+  shapes = jax.eval_shape(plain.init, jax.random.key(0), *clip_model_inputs(plain))['params']
+  assert own.keys() == shapes.keys() and params.keys() - own.keys()
+  expected = jax.jit(plain.apply)({'params': own}, images, tokens, tokens > 0)
+  *found, vectors, scale = jax.jit(model.apply)({'params': params}, images, tokens, tokens > 0)
+  for before, after in zip(expected, found, strict=True):
+    np.testing.assert_allclose(before, after, atol=1e-6)
+  assert vectors.shape == (3, 6) and scale.shape == ()
+  np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+  recognised = model.apply({'params': params}, images, method='recognise')
+  np.testing.assert_allclose(recognised, vectors, atol=1e-6)
+
+
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
     (changed('text', projection=4), r'text.projection = 4, model.vision.projection = 8; expected'),
     (changed('vision', projection=None), r'vision.projection = None; expected one number'),
+    (TINY | {'identity': -1}, r'model.identity = -1; expected a whole number from 0'),
     (TINY | {'temperature': 0.001}, r'model.temperature = 0.001; expected .* from 0.01'),
     (changed('vision', dmi=4), r'unknown key model.vision.dmi; did you mean'),
     (changed('text', depth=0), r'model.text.depth = 0; expected a whole number from 1'),

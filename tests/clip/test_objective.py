@@ -1,4 +1,4 @@
-"""The contrastive objective against float64 numpy, and over eight devices as on one."""
+"""The contrastive objectives against float64 numpy, and over eight devices as on one."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.clip.model import clip_model_inputs, make_clip_model
-from mgjax.clip.objective import clip_objective, contrastive_loss
+from mgjax.clip.objective import clip_objective, contrastive_loss, identity_loss
 from tests.parallel.test_sharded_step import same as check_same
 from tests.parallel.test_sharded_step import sharded_steps, two_steps
 from tests.random_parameters import random_parameters
@@ -69,6 +69,51 @@ def test_images_at_their_captions_have_the_least_loss_however_often_a_caption_co
   assert mixed > loss + 1
 
 
+def expected_of_identities(vectors, identities):
+  """Sum over images, one number after another, in float64."""
+  logits, total, rows = SCALE * vectors @ vectors.T, 0.0, len(identities)
+  for i in range(rows):
+    others = [j for j in range(rows) if j != i]
+    own = [j for j in others if identities[j] == identities[i]]
+    log_sum = np.log(sum(np.exp(logits[i, j]) for j in others))
+    total += sum(log_sum - logits[i, j] for j in own) / max(len(own), 1)
+  return total / rows
+
+
+IDENTITIES = {
+  'in pairs': np.arange(12) // 2,
+  'more often': CAPTIONS['repeated'],
+  'one': CAPTIONS['one'],
+  'none twice': CAPTIONS['distinct'],
+}
+
+
+@pytest.mark.parametrize('name', IDENTITIES)
+def test_the_loss_of_identities_is_that_of_numpy_in_double_precision(name):
+  identities = IDENTITIES[name]
+  vectors = unit(np.random.default_rng(0), len(identities))
+  as_float32 = jnp.asarray(vectors, jnp.float32), jnp.asarray(SCALE, jnp.float32)
+  loss, metrics = identity_loss(*as_float32, jnp.asarray(identities))
+  np.testing.assert_allclose(
+    loss, expected_of_identities(vectors, identities), rtol=0, atol=TOLERANCE
+  )
+  cosines = vectors @ vectors.T - 3 * np.eye(len(vectors))
+  own = identities[cosines.argmax(axis=1)] == identities
+  assert metrics['identity_nearest'] == pytest.approx(own.mean())
+  gradient = jax.grad(lambda x: identity_loss(x, *as_float32[1:], jnp.asarray(identities))[0])
+  assert np.isfinite(gradient(as_float32[0])).all()
+
+
+def test_images_of_an_identity_at_one_place_have_the_least_loss():
+  identities = CAPTIONS['repeated']
+  loss, metrics = identity_loss(
+    jnp.eye(WIDTH)[identities], jnp.asarray(SCALE), jnp.asarray(identities)
+  )
+  assert 0 <= metrics['identity_excess'] < len(identities) * np.exp(-SCALE) + TOLERANCE < loss
+  twice = (identities[:, None] == identities[None]).sum(axis=1) > 1
+  assert metrics['identity_nearest'] == pytest.approx(twice.mean())
+
+
 TINY = {
   'text': {'vocabulary': 20, 'dim': 16, 'depth': 1, 'heads': 4, 'mlp_dim': 16, 'positions': 5,
            'projection': 8, 'eos': 1},
@@ -77,9 +122,35 @@ TINY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('rules', ['single', 'fsdp_tp_cp'])
-def test_negatives_are_those_of_the_whole_batch_on_eight_devices(rules):
-  rng, model = np.random.default_rng(0), make_clip_model(TINY)
+def test_a_batch_says_whether_there_is_a_loss_of_identities():
+  rng = np.random.default_rng(0)
+  vectors = jnp.asarray(unit(rng, 4), jnp.float32)
+  outputs = vectors, vectors[::-1], jnp.asarray(SCALE), vectors[:, ::-1], jnp.asarray(SCALE / 2)
+  batch = {
+    'images': jnp.zeros((4, 8, 8, 3)),
+    'tokens': jnp.asarray([[3, 1], [4, 1], [3, 1], [5, 1]]),
+    'tokens_mask': jnp.ones((4, 2), bool),
+  }
+
+  def loss(batch, outputs, **how):
+    return clip_objective(lambda *_: outputs, batch, jax.random.key(0), **how)[0]
+
+  captions = loss(batch, outputs[:3])
+  assert loss(batch, outputs) == captions  # no identities, no loss of them
+  batch['identity'] = jnp.asarray([7, 7, 9, 9])
+  alike, _ = identity_loss(*outputs[3:], batch['identity'])
+  assert loss(batch, outputs) == pytest.approx(float(captions + alike), rel=1e-6)
+  assert loss(batch, outputs, identity_weight=0.0) == captions
+  assert loss(batch, outputs, identity_weight=0.5) == pytest.approx(
+    float(captions + alike / 2), rel=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  ('rules', 'identity'), [('single', 0), ('fsdp_tp_cp', 0), ('fsdp_tp_cp', 8)]
+)
+def test_negatives_are_those_of_the_whole_batch_on_eight_devices(rules, identity):
+  rng, model = np.random.default_rng(0), make_clip_model(TINY | {'identity': identity})
   captions = rng.integers(3, 20, (5, 5))[[0, 1, 2, 0, 3, 4, 1, 0]].astype(np.int32)
   captions[:, -1] = 1
   batch = {
@@ -87,9 +158,12 @@ def test_negatives_are_those_of_the_whole_batch_on_eight_devices(rules):
     'tokens': captions,
     'tokens_mask': np.ones(captions.shape, bool),
   }
+  if identity:
+    batch['identity'] = np.array([0, 1, 0, 2, 2, 3, 1, 3])
   inputs = clip_model_inputs(model)
   start = random_parameters(model.init, *inputs)
-  start['log_scale'] = jnp.asarray(np.log(SCALE), jnp.float32)
+  for name in start.keys() & {'log_scale', 'identity_log_scale'}:
+    start[name] = jnp.asarray(np.log(SCALE), jnp.float32)
   alone = two_steps(model, clip_objective, start, jax.tree.map(jnp.asarray, batch))
   found, _ = sharded_steps(model, clip_objective, start, batch, inputs, rules)
   check_same(alone, found)

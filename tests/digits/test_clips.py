@@ -183,6 +183,8 @@ def test_extras_are_there_on_demand():
   assert not {*EXTRAS} & Digits()[0].keys()
   sample = Digits(extras=EXTRAS, frames=3, size=(48, 64))[0]
   shapes = {name: sample[name].shape for name in EXTRAS}
-  assert shapes == {'mask': (3, 48, 64), 'background': (48, 64, 3), 'geometry': (3, 4)}
+  assert shapes == {
+    'mask': (3, 48, 64), 'background': (48, 64, 3), 'geometry': (3, 4), 'view': (3, 48, 64, 3),
+  }  # fmt: skip
   with pytest.raises(ConfigError, match=r'extras: got .*depth.*choose from mask'):
     Digits(extras=('depth',))

@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 from mgjax.core.errors import ConfigError
 from mgjax.digits import render
-from mgjax.digits.clips import EXTRAS, Digits
+from mgjax.digits.clips import EXTRAS, Digits, is_held_out
 from mgjax.digits.handwriting import identities_of, image_of
 from mgjax.digits.scene import BACKGROUNDS, COLOURS, MOTIONS, TEXTURES, Scene
 from mgjax.digits.signs import Signs
@@ -31,6 +31,30 @@ def test_a_sample_names_its_handwriting():
     for sample in Digits(split=split, length=20, frames=1):
       assert sample['identity'] in identities_of(split, sample['digit'])
       assert image_of(sample['identity'])[1] == sample['digit']
+
+
+def test_a_view_shows_the_same_handwriting_in_another_scene_and_changes_no_sample():
+  for make in (Digits, Signs):
+    source = make(extras=('view',), background='mosaic', frames=4, size=(32, 48))
+    plain = dataclasses.replace(source, extras=())
+    for index in range(20):
+      scene, sample = source.scene(index), source[index]
+      view = source.view(scene)
+      assert view.identities == scene.identities and view.offset != scene.offset
+      assert view.tiles != scene.tiles and view == plain.view(scene)
+      shown = plain.show(view)
+      np.testing.assert_array_equal(sample.pop('view'), shown['video'])
+      assert sample.pop('view_caption') == shown['caption']
+      assert all(np.array_equal(each, sample[name]) for name, each in plain[index].items())
+
+
+def test_views_have_other_colours_and_motions_but_none_that_is_held_out():
+  source = Digits()
+  pairs = [(scene, source.view(scene)) for scene in map(source.scene, range(200))]
+  for field in ('colour', 'motion'):  # of four
+    same = np.mean([getattr(one, field) == getattr(other, field) for one, other in pairs])
+    assert 0.1 < same < 0.4
+  assert not any(is_held_out(int(view.number), view.colour, view.motion) for _, view in pairs)
 
 
 @pytest.mark.parametrize('texture', TEXTURES)
