@@ -1,4 +1,4 @@
-r"""CLIP on images of the moving digits, 10 processor minutes.
+r"""CLIP on images of the moving digits, 15 processor minutes.
 
 python -m launch.train --config=configs/digits/clip.py --workdir=runs/clip
 python -m launch.evaluate --workdir=runs/clip
@@ -80,7 +80,7 @@ def get_config(part: str = 'both') -> ConfigDict:
   config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.98  # CLIP's
   config.optimizer.weight_decay = 0.05
-  config.train.steps = 1000
+  config.train.steps = 1450
   config.train.ema_decay = 0.995
   config.train.log_every = 50
   config.train.evaluate_every = 200
