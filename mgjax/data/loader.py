@@ -13,6 +13,8 @@ from absl import flags
 from mgjax.core.errors import ConfigError
 from mgjax.data.mixture import REPLACED, ShapeBucket, make_ordered_batches
 
+WORLDS = ('Digits(', 'Signs(')  # how the content of a source of the small world begins
+
 
 class StepIterator:
   """Iterates over batches from a step on, prepared ahead in threads or in worker processes.
@@ -146,8 +148,20 @@ def data_hash(description: dict[str, Any]) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def without_worlds(description: dict[str, Any]) -> dict[str, Any]:
+  """Returns what `describe_data` said before the small world named its fields.
+
+  Nothing told apart two of its sources then; runs that began so go on.
+  """
+  buckets = [
+    bucket | {'content': None} if str(bucket['content']).startswith(WORLDS) else bucket
+    for bucket in description['buckets']
+  ]
+  return description | {'buckets': buckets}
+
+
 def continue_orders(
-  orders: Sequence[Sequence[Any]], step: int, new: str, *, allow: bool = False
+  orders: Sequence[Sequence[Any]], step: int, new: str, *, before: str = '', allow: bool = False
 ) -> list[tuple[int, str]]:
   """Returns the orders of the data of a run that goes on at `step`: (first step, hash) of each.
 
@@ -157,13 +171,14 @@ def continue_orders(
     orders: those in the checkpoint, the last one in force.
     step: of the checkpoint.
     new: the hash of the data as they are now.
+    before: the same from `without_worlds`, which runs of earlier versions have.
     allow: whether a new order may begin here.
 
   Raises:
     ConfigError: the data are others, and that is not allowed.
   """
   orders = [(int(first), name) for first, name in orders]
-  if orders[-1][1] == new:
+  if orders[-1][1] in (new, before):
     return orders
   if not allow:
     raise ConfigError(

@@ -19,7 +19,7 @@ from mgjax.core.renamed_keys import migrate
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Batch, Metrics, Tree
-from mgjax.data.loader import StepIterator, continue_orders, data_hash
+from mgjax.data.loader import StepIterator, continue_orders, data_hash, without_worlds
 from mgjax.data.mixture import describe_data, make_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
@@ -102,7 +102,7 @@ def train(
     discriminator = spec.discriminator and make_optimizer(
       spec.discriminator.optimizer, settings.steps
     )
-    order = data_hash(describe_data(spec.buckets, settings.seed))
+    described = describe_data(spec.buckets, settings.seed)
 
     with (
       jax.set_mesh(mesh),
@@ -113,7 +113,7 @@ def train(
         check_not_lost(workdir, reached_step(workdir), interval, place)
       with session.phases.during('restore', compiles=True):
         state, orders = _initial_state(
-          config, settings, spec, optimizer, discriminator, mesh, checkpoints, order, new_data
+          config, settings, spec, optimizer, discriminator, mesh, checkpoints, described, new_data
         )
       shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
       if jax.process_index() == 0:
@@ -201,21 +201,22 @@ def _initial_state(
   discriminator_optimizer,
   mesh,
   checkpoints,
-  order: str,
+  described: dict[str, Any],
   new_data: bool,
 ) -> tuple[State, list[tuple[int, str]]]:
   """Returns where to begin, and the orders of the data until then and from then on."""
   init, other = functools.partial(init_params, spec), None
   if spec.discriminator is not None:
     other = functools.partial(init_params, spec.discriminator), discriminator_optimizer
-  target = abstract_state(init, optimizer, mesh, other)
+  target, order = abstract_state(init, optimizer, mesh, other), data_hash(described)
   restored = checkpoints.restore(target)
   if restored is not None:
     state, meta = restored
     if settings.checkpoints:  # a new work directory cannot tell whose they are
       place = os.fspath(checkpoints.directory)
       check_same(migrate(meta['config']), config.to_dict(), place, new_data)
-    orders = continue_orders(meta['orders'], int(state.step), order, allow=new_data)
+    before = data_hash(without_worlds(described))
+    orders = continue_orders(meta['orders'], int(state.step), order, before=before, allow=new_data)
     if spec.check is not None:
       spec.check(meta['notes'])
     return state.replace(counters=reopened(state.counters, settings.guard)), orders

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of, unpack
+from mgjax.data.loader import WORLDS
 from mgjax.data.mixture import Source
 from mgjax.data.records.reader import RecordWriter
 from mgjax.data.replacement import Replacing
@@ -41,6 +42,8 @@ from mgjax.workflows.row_encoder import (
 
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
+# Of `config.data`, what counted in records that earlier versions began.
+_COUNTED_BEFORE = ('kind', 'digits', 'signs', 'fps', 'intervals', 'rate', 'channels')
 _PAUSE = 2  # seconds between looks at what others have done
 
 _log = logging.getLogger(__name__)
@@ -96,11 +99,12 @@ def encode(
       rows = min(len(source), getattr(settings, split))
       content = data.of(config.buckets[name].get('source', '')).content()
       kind = {'statistics': plan.statistics, 'dtype': settings.dtype}
-      writer = RecordWriter(
+      writer = _open_writer(
         workdir / split / name,
+        (json.dumps([source.fingerprint, content]), _as_before(source.fingerprint, config)),
         rows=rows,
         rows_per_shard=_rows_per_shard(plan.latents(name), dtype),
-        meta={**kind, **plan.about(name), 'data': json.dumps([source.fingerprint, content])},
+        meta=kind | plan.about(name),
       )
       left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
       _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
@@ -193,6 +197,26 @@ def _sources(
       yield split, name, Replacing(source, name, workdir / 'quarantine.jsonl')
     # Only now: of a directory that was begun with other data, which is refused, nothing changes.
     write_json(workdir / split / EMPTY, empty)
+
+
+def _open_writer(
+  directory: pathlib.Path, contents: Sequence[str], *, meta: dict[str, Any], **sizes: int
+) -> RecordWriter:
+  """Begins records of the first of `contents`, or goes on with those of any of them."""
+  refused = None
+  for content in contents:
+    try:
+      return RecordWriter(directory, meta=meta | {'data': content}, **sizes)
+    except ConfigError as error:
+      refused = refused or error
+  raise refused or ValueError('no content')
+
+
+def _as_before(fingerprint: Any, config: ConfigDict) -> str:
+  """Returns what records said of their data before all fields of `config.data` counted."""
+  fields = fields_of(config, 'data')
+  named = None if str(fingerprint).startswith(WORLDS) else fingerprint
+  return json.dumps([named, {key: fields[key] for key in _COUNTED_BEFORE if key in fields}])
 
 
 def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:

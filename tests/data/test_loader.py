@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.loader import StepIterator, continue_orders, data_hash, validation_batches
+from mgjax.data.loader import (
+  StepIterator,
+  continue_orders,
+  data_hash,
+  validation_batches,
+  without_worlds,
+)
 from mgjax.data.mixture import ShapeBucket, describe_data, make_batches
+from mgjax.digits.clips import Digits
 
 
 class Numbered:
@@ -349,3 +356,18 @@ def test_other_files_of_the_same_number_are_other_data():
   first = order(files)
   files.fingerprint = 'second'
   assert order(files) != first != order(Numbered(0, 10))
+
+
+def test_runs_on_the_small_world_that_earlier_versions_began_go_on():
+  """Its sources did not say what they are: all had the content None."""
+
+  def described(source):
+    return describe_data([ShapeBucket('video', source, 2)], seed=3)
+
+  red, blue = (Digits(frames=2, size=(8, 8), length=8, colours=(name,)) for name in ('red', 'blue'))
+  begun = [(0, data_hash(described(range(8))))]
+  new, before = data_hash(described(red)), data_hash(without_worlds(described(red)))
+  assert continue_orders(begun, 7, new, before=before) == begun
+  assert data_hash(described(blue)) != new  # and now they do
+  with pytest.raises(ConfigError, match='the data have changed'):
+    continue_orders([(0, data_hash(described(blue)))], 7, new, before=before)

@@ -1,5 +1,6 @@
 """Latents are encoded once: by many processes, stopped at any moment, with what they depend on."""
 
+import json
 import shutil
 import tracemalloc
 
@@ -75,6 +76,28 @@ def test_data_that_are_refused_leave_finished_latents_as_they_are(tiny_runs, tmp
   for split in ('train', 'validation'):
     name = f'{split}/empty.json'
     assert (tmp_path / 'latents' / name).read_text() == (tiny_runs / 'latents' / name).read_text()
+
+
+def test_records_that_an_earlier_version_began_are_gone_on_with(tiny_runs, tmp_path):
+  """It counted fewer fields of the data, and the small world did not name its own."""
+  config = tiny.video(tiny_runs)
+  shutil.copytree(tiny_runs / 'latents', tmp_path / 'latents')
+  data = config.data.to_dict()
+  begun = json.dumps([None, {name: data[name] for name in ('kind', 'digits', 'fps')}])
+  other = begun.replace('"fps": 8', '"fps": 9')
+  assert begun != other
+  manifests = sorted((tmp_path / 'latents').glob('*/*/manifest.json'))
+  for said, refused in ((begun, False), (other, True)):
+    for path in manifests:
+      manifest = json.loads(path.read_text())
+      manifest['meta']['data'] = said
+      path.write_text(json.dumps(manifest))
+    if refused:
+      with pytest.raises(ConfigError, match=r'was begun with other values: meta\.data'):
+        encode(config, tmp_path / 'latents')
+    else:
+      assert encode(config, tmp_path / 'latents')
+      assert same_rows(tmp_path / 'latents', tiny_runs / 'latents')
 
 
 def test_a_url_is_not_made_a_folder(tiny_runs, tmp_path, monkeypatch):
