@@ -14,7 +14,7 @@ from mgjax.audio.extend import ALONG, Extension, autoregress, concatenate, frame
 from mgjax.audio.frame_features import See, pixel_features, resample
 from mgjax.audio.known_audio import KnownAudio
 from mgjax.audio.rerank import CANDIDATES, OnsetAlignment, Scorer, best_of
-from mgjax.audio.task import VISION, check_length, longest_audio_bucket
+from mgjax.audio.task import VISION, as_video, check_length, longest_audio_bucket
 from mgjax.audio.video_track import VideoTrack
 from mgjax.clip.pipeline import find_frame_encoder
 from mgjax.conditioning.frame_features import KEY as FRAME_FEATURES
@@ -92,7 +92,7 @@ class AudioPipeline(FlowPipeline):
       DataError: the video cannot be read.
     """
     shape = self.config.buckets[longest_audio_bucket(self.config)]
-    if FRAME_FEATURES not in self._fields(1) or 'height' not in shape:
+    if FRAME_FEATURES not in self.reads or 'height' not in shape:
       raise ConfigError('this model was trained without pictures; leave the video out')
     size = (shape.height, shape.width)
     fps, seconds = self.config.data.fps, probe(path).seconds
@@ -338,13 +338,13 @@ class AudioPipeline(FlowPipeline):
     return condition_fields(self._model.conditionings, shape, latents)
 
   def _encode(self, clips: Array) -> Array:
-    return super()._encode(clips)[:, :, None, None]
+    return as_video(super()._encode(clips))
 
   def _noise(self, seed: int, candidates: np.ndarray, start: int, stop: int) -> Array:
     return frame_noise(seed, candidates, start, stop, self._codec.model.latent_channels)
 
   def _needs_context(self, what: str) -> None:
-    if CONTEXT not in self._fields(1):
+    if CONTEXT not in self.reads:
       raise ConfigError(
         f'{what} the model has to be trained with known sound in sight, config.model.conditionings.'
         'context, which this one was not; choose concatenate or a longer block'

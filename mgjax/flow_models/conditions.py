@@ -128,6 +128,11 @@ def condition_fields(
   return fields
 
 
+def field_names(conditionings: Sequence[Conditioning]) -> tuple[str, ...]:
+  """Names the fields of `condition_fields`, which are the same for every shape."""
+  return tuple(condition_fields(conditionings, (1, 1, 1), (1, 1, 1, 1)))
+
+
 def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows: int = 1) -> Batch:
   """Returns the conditions of latents of a shape (t h w c): a caption, and zeros for all else."""
   batch = {

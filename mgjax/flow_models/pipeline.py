@@ -15,7 +15,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
-from mgjax.flow_models.conditions import condition_fields, prepare_samples, small_inputs
+from mgjax.flow_models.conditions import field_names, prepare_samples, small_inputs
 from mgjax.flow_models.files import Fields, read_condition, spread_conditions
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
@@ -79,7 +79,7 @@ class FlowPipeline:
   @property
   def reads(self) -> tuple[str, ...]:
     """The conditions that `generate` takes beside prompts, by name."""
-    return tuple(condition_fields(self._model.conditionings, (1, 1, 1), (1, 1, 1, 1)))
+    return field_names(self._model.conditionings)
 
   def conditions_of(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Returns what the model reads of samples beside text, as `generate` takes it.

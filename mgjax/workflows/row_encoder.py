@@ -19,7 +19,7 @@ from mgjax.core.settings import Count, Positive, check
 from mgjax.core.typing import Array
 from mgjax.data.mixture import Source
 from mgjax.data.records.rows import text_key
-from mgjax.flow_models.conditions import LATENTS, condition_fields, encoded_names
+from mgjax.flow_models.conditions import LATENTS, encoded_names, field_names
 from mgjax.parallel.shard import batch_sharding
 from mgjax.tae.latents import Sums
 
@@ -105,10 +105,8 @@ class RowEncoder:
     """
     self._encode, self.rows, self.sums = encode, rows, Sums()
     self._raw, self._conditionings, self._complete = raw, conditionings, complete
-    one = (1, 1, 1)  # of any size: only the names count
-    fields = condition_fields(conditionings, one, (*one, 1))
     encoded = encoded_names(conditionings)
-    self._fields = (*ABOUT, *(name for name in fields if name not in encoded))
+    self._fields = (*ABOUT, *(n for n in field_names(conditionings) if n not in encoded))
     self._dtype, self._sharding = dtype, batch_sharding(mesh)
 
   def take_sums(self) -> Sums:
