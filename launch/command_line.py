@@ -18,7 +18,13 @@ from ml_collections import config_flags
 from mgjax.core.config import did_you_mean, flatten
 from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
+from mgjax.runtime import compilation_cache
+from mgjax.runtime.tpu_presence import leave_out_tpu
+from mgjax.runtime.when_imported import when_imported
 
+_CACHE = flags.DEFINE_bool(
+  'cache', True, 'Keep compiled programs in ~/.cache/mgjax for the next start; --nocache does not.'
+)
 _ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<high>[^-]+))?')
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -61,6 +67,8 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
       raise ConfigError(f'expected {" or ".join(commands)} as the first word; see --help')
     if words:
       raise ConfigError(f'unexpected argument {words[0]!r}; flags start with --')
+    # Not before: what needs no JAX, such as most wrong flags, shall not wait for it.
+    when_imported('jax', leave_out_tpu, *([compilation_cache.use] if _CACHE.value else []))
     main(arguments)
 
   module = sys.modules[main.__module__]
@@ -185,7 +193,7 @@ def _overridden(name: str, overrides: Sequence[str]):
 
 def _help(module) -> None:
   print((module.__doc__ or '').strip(), end='\n\nFlags:\n')
-  shown = {'config', 'print_config'}
+  shown = {'cache', 'config', 'print_config'}
   ours = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)} | shown
   for name in sorted(ours & set(flags.FLAGS)):
     print(f'  --{name} (default {flags.FLAGS[name].default!r})\n      {flags.FLAGS[name].help}')

@@ -5,22 +5,11 @@ import functools
 import gc
 import os
 import pathlib
-import platform
 import shutil
-import zlib
+
+from mgjax.runtime.compilation_cache import processor
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
-
-
-def _processor() -> str:
-  """Names what the processor can do: compiled code must not travel to one that can do less."""
-  try:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-  except OSError:
-    lines = []
-  features = next((line for line in lines if line.startswith(('flags', 'Features'))), '')
-  return f'{platform.machine()}-{zlib.crc32(features.encode()):08x}'
-
 
 # In the environment, before JAX is imported, so that processes which tests start have it too.
 os.environ.update(
@@ -29,7 +18,7 @@ os.environ.update(
   # With one thread a device, two programs in flight could wait for each other for ever.
   PJRT_NPROC='18',
   JAX_NUMPY_RANK_PROMOTION='raise',
-  JAX_COMPILATION_CACHE_DIR=str(CHECKOUT / '.jax_cache' / _processor()),
+  JAX_COMPILATION_CACHE_DIR=str(CHECKOUT / '.jax_cache' / processor()),
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='0',
 )

@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -397,4 +396,4 @@ def _zeros(leaf: Any) -> Array:
 
 def put(value: Any, sharding: Any = None) -> Array:
   """Puts an array where `sharding` says, by default, uncommitted, onto the default device."""
-  return jnp.asarray(value) if sharding is None else jax.device_put(value, sharding)
+  return jax.device_put(value, sharding)

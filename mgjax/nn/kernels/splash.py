@@ -4,16 +4,19 @@ The kernels are called below JAX's own differentiation rule, which knows no log-
 than the kernel sees.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from etils import epy
 from jax import lax
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info
 
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.kernels.kernel import MASKED, NOTHING, Saved
+
+with epy.lazy_imports():  # a tenth of a second of every start, for TPUs alone
+  from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+  from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info
 
 # For bfloat16 and heads of 128. Kernels of these sizes need at most 14 of the 16 MiB of VMEM that
 # they get on TPU v4 to v7x (`test_the_largest_model_compiles`). The backward kernel writes dQ once
@@ -25,9 +28,6 @@ KEYS = 2048
 FORWARD_TILE = 1024
 BACKWARD_TILE = 512
 SMALLEST = 256  # even smaller blocks would cost more than padding
-
-# No mask that is fixed when the kernel is built, and so no table of blocks: ours are segment ids.
-ALL = splash_attention_mask_info.MaskInfo(None, None, None, None, None)
 
 
 class Blocks(NamedTuple):
@@ -56,7 +56,7 @@ def forward(
   n = q.shape[1]
   blocks = _blocks(q, k, FORWARD_TILE)
   kernel = splash.SplashAttentionKernel(
-    ALL,
+    _no_mask(),
     None,
     None,
     block_sizes=splash.BlockSizes(blocks.queries, blocks.keys, blocks.tile),
@@ -115,7 +115,7 @@ def backward(
       bkv=blocks.keys,
       bkv_compute=blocks.tile,
       is_mqa=False,
-      mask_info=ALL,
+      mask_info=_no_mask(),
       mask_value=splash.DEFAULT_MASK_VALUE,
       attn_logits_soft_cap=None,
       use_fused_bwd_kernel=True,
@@ -182,7 +182,12 @@ def _pad(x: Float[Array, 'b g n'], length: int) -> Array:
   return jnp.pad(x, ((0, 0), (0, 0), (0, length - x.shape[2])))
 
 
-def _segments(mask: Array | None, k: Array, blocks: Blocks) -> splash.SegmentIds | None:
+def _no_mask() -> Any:
+  """No mask that is fixed when the kernel is built, so no table of blocks: ours are segment ids."""
+  return splash_attention_mask_info.MaskInfo(None, None, None, None, None)
+
+
+def _segments(mask: Array | None, k: Array, blocks: Blocks) -> Any:
   """Puts all queries and the keys that may be read in segment 0, other keys and padding in 1.
 
   Padded queries read what others read: their dO is zero, so they take no part in any gradient.
