@@ -5,7 +5,10 @@ import pathlib
 from collections.abc import Mapping
 
 _GOOGLE = '0x1ae0'
-_DISKS_AND_NETWORKS = ('0x01', '0x02')  # classes of PCI; Google's virtual machines have such as well
+_DISKS_AND_NETWORKS = (
+  '0x01',
+  '0x02',
+)  # classes of PCI; Google's virtual machines have such as well
 # `import jax` itself sets these, wherever libtpu is installed and wherever there is no TPU.
 _MEANINGLESS = ('TPU_LIBRARY_PATH', 'TPU_SKIP_MDS_QUERY')
 _MEANT = ('COLAB_TPU_ADDR', 'JAX_FORCE_TPU_INIT')
@@ -16,9 +19,9 @@ def may_have_tpu(
 ) -> bool:
   """Says whether anything speaks for a TPU; in doubt, it does.
 
-  A TPU VM has chips on the PCI bus, and their devices: /dev/accel0 up to v4, /dev/vfio/0 since. Pods of
-  GKE and notebooks of Colab see the same bus, and the devices that were given to them; besides they
-  are told by variables such as TPU_WORKER_HOSTNAMES or TPU_ACCELERATOR_TYPE.
+  A TPU VM has chips on the PCI bus, and their devices: /dev/accel0 up to v4, /dev/vfio/0 since.
+  Pods of GKE and notebooks of Colab see the same bus, and the devices that were given to them;
+  besides they are told by variables such as TPU_WORKER_HOSTNAMES or TPU_ACCELERATOR_TYPE.
 
   Args:
     environment: variables.
@@ -40,8 +43,8 @@ def may_have_tpu(
 def leave_out_tpu() -> None:
   """Makes JAX leave libtpu alone where there is no TPU; to be called before it has any devices.
 
-  Where libtpu is installed as a compiler, JAX would start it to look for chips, and it would complain
-  of each that it does not find. Whoever names platforms, as in `JAX_PLATFORMS=tpu`, still gets them.
+  Where libtpu is installed as a compiler, JAX would start it to look for chips, and it would
+  complain of what it does not find. Who names platforms, as in `JAX_PLATFORMS=tpu`, gets them.
   """
   import jax
   from jax.extend import backend

@@ -13,7 +13,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mgjax.checkpoints.fingerprints import fingerprint
+from mgjax.checkpoints.fingerprints import describe_leaves, fingerprint
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import CheckpointError
 from mgjax.training.state import State
@@ -288,6 +288,14 @@ def test_fingerprint_does_not_depend_on_sharding():
     compiled = jax.jit(fingerprint).lower(jax.device_put(x, sharding)).compile()
     assert int(compiled(jax.device_put(x, sharding))) == expected
     assert 'all-gather' not in compiled.as_text()
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16', 'int32', 'int8', 'bool'])
+@pytest.mark.parametrize('shape', [(), (0,), (3, 4, 5)])
+def test_small_leaves_have_the_fingerprint_of_large_ones(shape, dtype):
+  x = (50 * jax.random.normal(jax.random.key(2), shape)).astype(dtype)
+  for leaf in (x, np.asarray(x), np.asarray(x).T):
+    assert describe_leaves([leaf], values=True)['0'][2] == int(fingerprint(jnp.asarray(leaf)))
 
 
 @hypothesis.settings(deadline=None, max_examples=50)
