@@ -118,6 +118,12 @@ def _directories() -> list[str]:
   given = command_line.required(_INPUT, 'data/clips')
   below = [] if '://' in given else sorted(pathlib.Path(given).glob('*/*/manifest.json'))
   whole = pathlib.Path(given, 'manifest.json').exists() or not below
+  names = {path.suffix for path in pathlib.Path(given).glob('*')} if whole else set()
+  if names & {*entries.VIDEO.suffixes, '.tar', '.parquet'} and '.arrayrecord' not in names:
+    raise DataError(
+      f'--input={given} holds no records; make them of clips with convert --input={given} '
+      '--output=..., which lists the clips that cannot be used'
+    )
   return [given] if whole else [str(path.parent) for path in below]
 
 

@@ -141,11 +141,10 @@ def test_clips_are_shown_and_verified(tmp_path):
 
 def test_damaged_clips_are_listed_and_the_rest_is_summed_up(tmp_path):
   (tmp_path / 'clips').mkdir()
-  data = b''
-  for name in ('good', 'holes', 'stale'):
-    data = numbered_file(tmp_path / 'clips', f'{name}.mp4', count=20).read_bytes()
-  end = data.rindex(b'moov') - 4  # of the frames, the last of which are lost
-  (tmp_path / 'clips/holes.mp4').write_bytes(data[: end - 1000] + bytes(1000) + data[end:])
+  data = numbered_file(tmp_path / 'clips', 'good.mp4', count=20).read_bytes()
+  (tmp_path / 'clips/stale.mp4').write_bytes(data)
+  place = data.rindex(b'moov') - 304  # in the last frames, which conversion does not decode
+  (tmp_path / 'clips/holes.mp4').write_bytes(data[:place] + bytes(100) + data[place + 100 :])
   for name, content in (
     ('cut', data[:900]),
     ('zeros', bytes(900)),
@@ -153,6 +152,8 @@ def test_damaged_clips_are_listed_and_the_rest_is_summed_up(tmp_path):
     ('empty', b''),
   ):
     (tmp_path / f'clips/{name}.mp4').write_bytes(content)
+  code, said = launch('inspect', f'--input={tmp_path}/clips')
+  assert code == 3 and 'holds no records; make them of clips with convert --input=' in said
   records = tmp_path / 'records'
   code, said = launch('convert', f'--input={tmp_path}/clips', f'--output={records}')
   assert code == 0 and '3 clips, 4 rejected' in said
