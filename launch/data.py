@@ -8,7 +8,8 @@ python -m launch.data verify --input=data/clips
 --input of convert is a folder of clips with captions (clip.mp4, clip.txt), a .csv or .jsonl that
 names them, WebDataset tars or parquet files. The same command again goes on where it stopped; what
 cannot be used is listed, with the reason, in rejected.jsonl beside the records. inspect and verify
-take records of clips and of latents, or a directory of launch.encode with several.
+take records of clips and of latents, or a directory of launch.encode with several. inspect looks
+into some rows; it lists the damaged ones below the summary of the others and ends with exit code 3.
 """
 
 import contextlib
@@ -102,11 +103,14 @@ def _convert() -> None:
       isolate=_ISOLATE.value,
       progress=report,
     )
-  print(outcome)
+  print(f'{outcome.rows} clips, {len(outcome.rejected)} rejected')
+  reasons = f'{output.rstrip("/")}/{convert.REJECTED}'
+  for line in entries.listed(outcome.rejected, reasons):
+    print(line)
   if not outcome.finished:
     print('the shards of other processes have yet to be written')
   elif outcome.rejected:
-    print(f'all reasons are in {output.rstrip("/")}/{convert.REJECTED}')
+    print(f'all reasons are in {reasons}')
 
 
 def _directories() -> list[str]:
@@ -114,23 +118,41 @@ def _directories() -> list[str]:
   given = command_line.required(_INPUT, 'data/clips')
   below = [] if '://' in given else sorted(pathlib.Path(given).glob('*/*/manifest.json'))
   whole = pathlib.Path(given, 'manifest.json').exists() or not below
+  names = {path.suffix for path in pathlib.Path(given).glob('*')} if whole else set()
+  if names & {*entries.VIDEO.suffixes, '.tar', '.parquet'} and '.arrayrecord' not in names:
+    raise DataError(
+      f'--input={given} holds no records; make them of clips with convert --input={given} '
+      '--output=..., which lists the clips that cannot be used'
+    )
   return [given] if whole else [str(path.parent) for path in below]
 
 
 def _inspect() -> None:
-  directories = _directories()
+  directories, count = _directories(), 0
   for directory in directories:
     if len(directories) > 1:
       print(f'\n{printable(directory)}')
-    _inspect_records(reader.Records(directory))
+    count += _inspect_records(reader.Records(directory))
+  if count:
+    raise DataError(
+      f'damaged rows: {count}, listed above; convert --full rejects clips that cannot be decoded, '
+      'verify reads every file and says which changed since it was written'
+    )
 
 
-def _inspect_records(records) -> None:
-  for line in record_summary.describe_records(records):
+def _inspect_records(records) -> int:
+  """Prints a summary of what is whole and a line for what is not; returns how many are not."""
+  lines, damaged = record_summary.describe_records(records)
+  for line in lines:
     print(printable(line))
-  if len(records) and record_summary.holds_clips(records[0]):
-    record_summary.draw_clips(records, _SHEET.value, _SHOWN.value)
-    print(_SHEET.value)
+  if len(records) and record_summary.holds_clips(records):
+    drawn, undecoded = record_summary.draw_clips(records, _SHEET.value, _SHOWN.value)
+    damaged = undecoded | damaged
+    if drawn:
+      print(_SHEET.value)
+  if damaged:
+    print('damaged:', *entries.listed([damaged[row] for row in sorted(damaged)]), sep='\n')
+  return len(damaged)
 
 
 def _verify() -> None:

@@ -28,6 +28,7 @@ from mgjax.data.ingest.entries import (
   Rejected,
   commonest,
   list_entries,
+  listed,
 )
 from mgjax.data.records.reader import Records
 from mgjax.media.containers import File
@@ -197,7 +198,7 @@ def announce(
   report: str | os.PathLike[str] | None = None,
   more: int = 0,
 ) -> None:
-  """Logs how many clips are used and why others are not.
+  """Logs how many clips are used and why others are not: of each of those once in a process.
 
   Args:
     path: where they lie.
@@ -210,16 +211,25 @@ def announce(
   Raises:
     DataError: none is used; says how many were rejected and the commonest reasons.
   """
-  reasons = commonest(rejected)
+  place = ''
   if report is not None:
     lines = [json.dumps({'entry': entry.name, 'reason': entry.reason}) for entry in rejected]
     write_bytes(report, ''.join(line + '\n' for line in lines).encode())
-    reasons += f'; all reasons are in {report}' if rejected else ''
-    reasons += f', but for {more} like the last' if more else ''
-  count = len(rejected) + more
+    place = f'; all reasons are in {report}' if rejected else ''
+    place += f', but for {more} like the last' if more else ''
+  count, root = len(rejected) + more, os.path.abspath(path)
   if not used:
+    reasons = commonest(rejected) + place
     raise DataError(f'no usable clip in {path}: {count} rejected{reasons}; give {wanted}')
-  if rejected:
-    _log.warning('%s: %d clips, %d rejected%s', path, used, count, reasons)
-  else:
-    _log.info('%s: %d clips, none rejected', path, used)
+  new = [entry for entry in rejected if (root, entry.name) not in _told]
+  _told.update((root, entry.name) for entry in new)
+  if new:
+    lines = '\n'.join(listed(new, report))
+    _log.warning('%s: %d clips, %d rejected%s\n%s', path, used, count, place, lines)
+  elif (root, used, count) not in _told:
+    _log.info('%s: %d clips, %s rejected', path, used, count or 'none')
+  _told.add((root, used, count))
+
+
+# What was said in this process: a command opens the same clips for every split and every stage.
+_told: set[tuple[str, str] | tuple[str, int, int]] = set()

@@ -21,15 +21,16 @@ from mgjax.data.mixture import REPLACED, Source
 
 _IN_A_ROW = 32  # samples that fail one after another: more look like a lost disk than bad files
 _LOCK = threading.Lock()  # of what is known; outside the sources, which are pickled
+_told: set[str] = set()  # reasons that this process has logged, whichever stage met them first
 _log = logging.getLogger(__name__)
 
 
 class Replacing:
   """A source whose broken samples are replaced by others of it.
 
-  Every sample gets the field 'replaced', 0 or 1. The first time that a process meets a reason,
-  which names the file, it goes to the log and to the list: a JSON line {"bucket", "sample",
-  "reason"}.
+  Every sample gets the field 'replaced', 0 or 1. The first time that a source meets a reason,
+  which names the file, it goes to the list, a JSON line {"bucket", "sample", "reason"}; the first
+  time that a process does, to the log.
 
   Raises (from `source[i]`):
     StorageError: a shard is gone.
@@ -84,4 +85,7 @@ class Replacing:
       if self._quarantine is not None:
         line = {'bucket': self._name, 'sample': index, 'reason': str(error)}
         append_json_line(self._quarantine, line)
+      if str(error) in _told:
+        return
+      _told.add(str(error))
     _log.warning('replaced a sample, since %s', error)

@@ -175,8 +175,7 @@ def encode_prompts(
 def _stored_prompts(buckets: Sequence[str], workdir: pathlib.Path) -> Iterator[str]:
   for split in SPLITS:
     for records in stored_latents(os.fspath(workdir), buckets, split).values():
-      for index in range(len(records)):
-        yield prompt_of(records[index])
+      yield from map(prompt_of, records.captions(keep=True))
 
 
 def _sources(

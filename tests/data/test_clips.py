@@ -109,6 +109,25 @@ def test_every_unusable_file_is_reported_and_none_is_fatal(tmp_path, caplog):
   assert '1 clips, 13 rejected' in caplog.text and 'rejected.jsonl' in caplog.text
 
 
+def test_what_is_rejected_is_said_once_in_a_process_a_line_each(tmp_path, caplog):
+  caplog.set_level('INFO')
+  root = tmp_path / 'clips'
+  write_clip(root / 'good.mp4')
+  for index in range(30):
+    (root / f'{index:02d}.mp4').touch()
+  for stage in range(3):
+    find(root, report=tmp_path / f'{stage}.jsonl')
+    assert len((tmp_path / f'{stage}.jsonl').read_text().splitlines()) == 30
+  assert caplog.text.count('1 clips, 30 rejected') == 1
+  assert all(caplog.text.count(f'  {index:02d}.mp4: is empty') == 1 for index in range(20))
+  assert f'\n  and 10 more (10 x is empty): see {tmp_path}/0.jsonl' in caplog.text
+  assert '20.mp4' not in caplog.text
+  (root / 'new.mp4').touch()
+  caplog.clear()
+  find(root, report=tmp_path / 'again.jsonl')
+  assert caplog.text.count('is empty') == 1 and '  new.mp4: is empty' in caplog.text
+
+
 def test_what_lies_in_place_of_a_caption_is_never_waited_for(tmp_path):
   for name in ('pipe', 'folder', 'socket', 'loop', 'device', 'good'):
     write_clip(tmp_path / f'clips/{name}.mp4')

@@ -13,6 +13,11 @@ from mgjax.data.mixture import ShapeBucket, make_batches, make_ordered_batches
 from mgjax.data.replacement import Replacing
 
 
+@pytest.fixture(autouse=True)
+def nothing_told(monkeypatch):
+  monkeypatch.setattr('mgjax.data.replacement._told', set())
+
+
 class Fragile:
   """Numbers, some of which break when they are read."""
 
@@ -72,6 +77,9 @@ def test_every_reason_is_listed_and_logged_once(tmp_path, caplog):
   assert lines == [
     {'bucket': 'clips', 'sample': i, 'reason': f'file {i} is damaged'} for i in (3, 5)
   ]
+  other = Replacing(Fragile(broken=(3,)), 'of a later stage', tmp_path / 'later.jsonl')
+  assert other[3]['replaced'] == 1
+  assert len((tmp_path / 'later.jsonl').read_text().splitlines()) == 1
   assert caplog.text.count('file 3 is damaged') == 1
   twin = pickle.loads(pickle.dumps(source))
   np.testing.assert_array_equal(twin[3]['index'], source[3]['index'])

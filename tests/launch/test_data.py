@@ -139,6 +139,38 @@ def test_clips_are_shown_and_verified(tmp_path):
   assert code == 3 and 'checksum' in said and 'Traceback' not in said
 
 
+def test_damaged_clips_are_listed_and_the_rest_is_summed_up(tmp_path):
+  (tmp_path / 'clips').mkdir()
+  data = numbered_file(tmp_path / 'clips', 'good.mp4', count=20).read_bytes()
+  (tmp_path / 'clips/stale.mp4').write_bytes(data)
+  place = data.rindex(b'moov') - 304  # in the last frames, which conversion does not decode
+  (tmp_path / 'clips/holes.mp4').write_bytes(data[:place] + bytes(100) + data[place + 100 :])
+  for name, content in (
+    ('cut', data[:900]),
+    ('zeros', bytes(900)),
+    ('text', b'hi'),
+    ('empty', b''),
+  ):
+    (tmp_path / f'clips/{name}.mp4').write_bytes(content)
+  code, said = launch('inspect', f'--input={tmp_path}/clips')
+  assert code == 3 and 'holds no records; make them of clips with convert --input=' in said
+  records = tmp_path / 'records'
+  code, said = launch('convert', f'--input={tmp_path}/clips', f'--output={records}')
+  assert code == 0 and '3 clips, 4 rejected' in said
+  for name in ('cut', 'zeros', 'text', 'empty'):
+    assert said.count(f'  {name}.mp4: is ') == 1
+  (shard,) = records.glob('*.arrayrecord')
+  content = shard.read_bytes()
+  shard.write_bytes(content.replace(b'"stale"', b'"stolen"'[:7]))
+  code, said = launch('inspect', f'--input={records}', f'--sheet={tmp_path}/sheet.png')
+  assert code == 3 and 'Traceback' not in said
+  assert '3 rows' in said and '3.00 s a clip' not in said and 'seconds:' in said
+  assert '\n  good\n' in said and (tmp_path / 'sheet.png').exists()
+  assert re.search(r'\n  row 1, holes\.mp4: cannot be decoded', said)
+  assert re.search(r'\n  row 2: .* is damaged at its row 2', said)
+  assert 'damaged rows: 2, listed above' in said
+
+
 def test_latents_are_a_table_of_names_and_numbers(tmp_path):
   rows = [
     {'latents': np.full((2, 4 + i, 4, 8), i, np.float16), 'caption': 'red \x1b[31m', 'fps': 16.0}

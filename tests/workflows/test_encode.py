@@ -15,8 +15,9 @@ from mgjax.data.records.rows import text_key
 from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Statistics, Sums, estimate_statistics
 from mgjax.tae.pipeline import load_codec
+from mgjax.text.prompts import prompt_of
 from mgjax.video.task import make_encode
-from mgjax.workflows.encode import encode
+from mgjax.workflows.encode import _stored_prompts, encode
 from mgjax.workflows.row_encoder import DTYPES, RowEncoder, read_ahead, rows_of_device
 from tests import tiny
 
@@ -53,6 +54,31 @@ def test_processes_share_the_shards_and_the_last_one_finishes(tiny_runs, tmp_pat
     Records(tmp_path / 'train' / 'video')
   assert encode(config, tmp_path, process=0, processes=2)
   assert same_rows(tmp_path, tiny_runs / 'latents')
+
+
+@pytest.mark.slow
+def test_shared_and_resumed_the_files_are_those_of_one_process(tiny_runs, tmp_path, small_shards):
+  config = tiny.video(tiny_runs)
+  assert encode(config, tmp_path / 'alone')
+  assert not encode(config, tmp_path / 'shared', process=1, processes=2)
+  for path in list((tmp_path / 'shared').glob('*/*/00001*')):
+    path.unlink()
+  assert encode(config, tmp_path / 'shared')
+  alone, shared = (
+    {path.relative_to(top): path.read_bytes() for path in top.glob('*/*/*') if path.is_file()}
+    for top in (tmp_path / 'alone', tmp_path / 'shared')
+  )
+  assert alone == shared
+  assert len([path for path in alone if '.captions-' in path.name]) > 3
+
+
+def test_prompts_are_those_of_all_rows_and_no_row_is_read(tiny_runs, monkeypatch):
+  buckets = list(tiny.video(tiny_runs).buckets)
+  every = [*BUCKETS, ('validation', 'image')]
+  parts = [Records(tiny_runs / 'latents' / split / name) for split, name in every]
+  expected = sorted(prompt_of(part[index]) for part in parts for index in range(len(part)))
+  monkeypatch.setattr(Records, '__getitem__', None)
+  assert sorted(_stored_prompts(buckets, tiny_runs / 'latents')) == expected
 
 
 def test_what_a_process_left_undone_another_one_does(tiny_runs, tmp_path, small_shards):

@@ -29,6 +29,7 @@ _MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
 _CAPTION_BYTES = 65_536
 _CAPTION_CHARACTERS = 4096
 _SHOWN = 300  # characters of a name that is refused
+_LISTED = 20  # lines about what is refused
 _OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL)
 
 
@@ -151,6 +152,15 @@ def commonest(rejected: Sequence[Rejected]) -> str:
   groups = sorted(alike.values(), key=len, reverse=True)[:3]
   told = '; '.join(f'{len(group)} x {printable(group[0])}' for group in groups)
   return f' ({told})' if told else ''
+
+
+def listed(rejected: Sequence[Rejected], report: str | os.PathLike[str] | None = None) -> list[str]:
+  """Returns a line for each of the first entries, then how many more `report` lists."""
+  lines = [f'  {printable(entry.name)}: {printable(entry.reason)}' for entry in rejected[:_LISTED]]
+  if more := rejected[_LISTED:]:
+    place = f': see {report}' if report else ''
+    lines.append(f'  and {len(more)} more{commonest(more)}{place}')
+  return lines
 
 
 def _folder_entries(

@@ -1,7 +1,7 @@
 """Summarises records: durations, sizes, rates and captions of clips, statistics of arrays.
 
 Durations and sizes are those of all clips, from the columns; captions, bytes and numbers are those
-of some rows, evenly spaced.
+of some rows, evenly spaced. Damaged ones among those are told apart from the rest.
 """
 
 import itertools
@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import printable
+from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
+from mgjax.data.ingest.entries import Rejected
 from mgjax.data.records.reader import Records
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import read_clip
+
+Damaged = dict[int, Rejected]  # by the index of the row
 
 _BAR = 32  # characters of the longest bar of a histogram
 _BINS = 8
@@ -27,42 +30,82 @@ _ASPECTS = {
 }  # fmt: skip
 
 
-def describe_records(records: Records, rows: int = 64, captions: int = 8) -> list[str]:
+def describe_records(
+  records: Records, rows: int = 64, captions: int = 8
+) -> tuple[list[str], Damaged]:
   """Summarises records as lines to print.
 
   Args:
     records: of clips or of anything else.
     rows: how many are read.
     captions: how many are shown.
+
+  Returns:
+    The lines, and which rows cannot be read.
   """
   if not len(records):
-    return ['no rows']
-  taken = [records[index] for index in evenly_spaced(len(records), rows)]
-  lines = [f'{len(records)} rows, {len(taken)} of them looked into']
-  lines += _clips(records, taken) if holds_clips(taken[0]) else _arrays(taken)
+    return ['no rows'], {}
+  taken, damaged = _read(records, rows)
+  lines = [f'{len(records)} rows, {len(taken) + len(damaged)} of them looked into']
+  if taken:
+    lines += _clips(records, taken) if holds_clips(records) else _arrays(taken)
   shown = [printable(row['caption']) for row in taken if 'caption' in row][:captions]
   lines += ['', 'captions:', *(f'  {caption:.96}' for caption in shown)] if shown else []
   for name, value in (('meta', records.meta), ('summary', records.summary)):
     lines += [f'{name}: {value!s:.400}'] if value else []
-  return lines
+  return lines, damaged
 
 
-def draw_clips(records: Records, path: str | os.PathLike[str], clips: int = 8) -> None:
-  """Writes a PNG of some clips, evenly spaced, a row of frames each."""
-  videos, titles = [], []
+def draw_clips(
+  records: Records, path: str | os.PathLike[str], clips: int = 8
+) -> tuple[int, Damaged]:
+  """Writes a PNG of some clips, evenly spaced, a row of frames each.
+
+  Returns:
+    How many are on it (with none it is not written), and which could not be decoded.
+  """
+  videos, titles, damaged = [], [], {}
   for index in evenly_spaced(len(records), clips):
-    row = records[index]
-    size = (_TALL, max(1, round(_TALL * row['width'] / row['height'])))
-    frames = min(_FRAMES, max(1, int(row['seconds'] * row['fps'])))
-    clip = read_clip(open_row(row), frames=frames, size=size, fps=frames / row['seconds'])
+    source = ''
+    try:
+      row = records[index]
+      source = row['source']
+      size = (_TALL, max(1, round(_TALL * row['width'] / row['height'])))
+      frames = min(_FRAMES, max(1, int(row['seconds'] * row['fps'])))
+      clip = read_clip(open_row(row), frames=frames, size=size, fps=frames / row['seconds'])
+    except DataError as error:
+      damaged[index] = _damaged(index, error, source)
+      continue
     videos.append(clip)
     titles.append(f'{index}: {row["caption"]}')
-  contact_sheet(path, videos, titles)
+  if videos:
+    contact_sheet(path, videos, titles)
+  return len(videos), damaged
 
 
-def holds_clips(row: dict[str, Any]) -> bool:
-  """Whether a row is one of clip records."""
-  return {'media', *COLUMNS} <= set(row)
+def holds_clips(records: Records) -> bool:
+  """Whether records are of clips."""
+  try:
+    return all(len(records.column(name)) for name in COLUMNS)
+  except StorageError:
+    raise
+  except DataError:
+    return False
+
+
+def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], Damaged]:
+  taken, damaged = [], {}
+  for index in evenly_spaced(len(records), count):
+    try:
+      taken.append(records[index])
+    except DataError as error:
+      damaged[index] = _damaged(index, error)
+  return taken, damaged
+
+
+def _damaged(index: int, error: DataError, source: str = '') -> Rejected:
+  reason = str(error).removeprefix(f'{printable(source)}: ')
+  return Rejected(f'row {index}' + (f', {source}' if source else ''), reason)
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:

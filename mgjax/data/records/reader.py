@@ -1,8 +1,9 @@
 """Random access to records: rows of arrays, strings and numbers in shards.
 
 They hold latents or clips, which are made once and read many times. A directory, local or behind a
-URL, has for each shard an ArrayRecord file and its index (`shards.py`), and `manifest.json`, which
-is written last: without it the directory is unfinished (`writer.py`).
+URL, has for each shard an ArrayRecord file, its index (`shards.py`) and, where rows have captions,
+those (`caption_files.py`); and `manifest.json`, which is written last: without it the directory is
+unfinished (`writer.py`).
 """
 
 import bisect
@@ -13,13 +14,13 @@ import itertools
 import logging
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.records import shards
+from mgjax.data.records import caption_files, shards
 from mgjax.data.records.rows import decode_row
 from mgjax.data.records.storage import Handle, Storage, open_storage
 from mgjax.data.records.writer import RecordWriter, fault, read_manifest
@@ -133,6 +134,52 @@ class Records:
       raise DataError(f'{self._storage.location} has no column {name!r}; its columns: {names}')
     return self._columns[name]
 
+  def captions(self, keep: bool = False) -> Iterator[dict[str, Any]]:
+    """Yields {'caption'} of each row, and 'fps' where it has one, without reading arrays.
+
+    Shards of earlier versions have no file of captions; of those the rows are read, aloud.
+
+    Args:
+      keep: write the files that are missing or damaged.
+
+    Raises:
+      DataError: a row has no caption, or is damaged where it has to be read.
+    """
+    files = caption_files.names(self._storage.names())
+    missing = [shard for shard in self._shards if shard['rows'] and shard['name'] not in files]
+    if missing:
+      _log.warning(
+        '%s: %d of %d shards have no file of captions; all of their %.3g GB is read instead',
+        self._storage.location, len(missing), len(self._shards),
+        sum(shard['bytes'] for shard in missing) / 1e9,
+      )  # fmt: skip
+
+    def read(number: int) -> list[dict[str, Any]] | None:
+      shard = self._shards[number]
+      name = files.get(shard['name'])
+      found = name and caption_files.read(self._storage, name, shard['rows'])
+      if name and found is None:
+        _log.warning('%s/%s is damaged; the rows are read instead', self._storage.location, name)
+      return found or None
+
+    with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
+      for first in range(0, len(self._shards), _REQUESTS):
+        numbers = range(first, min(first + _REQUESTS, len(self._shards)))
+        for number, found in zip(numbers, pool.map(read, numbers), strict=True):
+          if found is None:
+            found = list(self._captions_of_rows(number))
+            if keep:
+              caption_files.write(self._storage, self._shards[number]['name'], found)
+          yield from found
+
+  def _captions_of_rows(self, number: int) -> Iterator[dict[str, Any]]:
+    end = self._ends[number]
+    for index in range(end - self._shards[number]['rows'], end):
+      row = caption_files.about(self[index])
+      if 'caption' not in row:
+        raise DataError(f'row {index} of {self._storage.location} has no caption')
+      yield row
+
   @functools.cached_property
   def _columns(self) -> dict[str, np.ndarray]:
     # Shards without rows do not know the type of their columns, so they count only if all are.
@@ -161,6 +208,7 @@ def verify_records(directory: str | os.PathLike[str]) -> list[str]:
   """
   storage = open_storage(directory)
   names, faults = storage.names(), []
+  captions = caption_files.names(names)
   for shard in read_manifest(storage)['shards']:
     problem = fault(names, shard)
     for file in () if problem else (shard, shard['columns']):
@@ -171,6 +219,11 @@ def verify_records(directory: str | os.PathLike[str]) -> list[str]:
         problem = str(error)
     if problem:
       faults.append(f'{storage.location}: {problem}; {_MEND}')
+    file = captions.get(shard['name'])
+    if file and caption_files.read(storage, file, shard['rows']) is None:
+      faults.append(
+        f'{storage.location}/{file} is damaged; delete it, then captions are read from the rows'
+      )
   return faults
 
 

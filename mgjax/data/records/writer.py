@@ -13,12 +13,12 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError, StorageError
-from mgjax.data.records import shards
+from mgjax.data.records import caption_files, shards
 from mgjax.data.records.storage import Folder, Storage, open_storage
 
 FORMAT = 2
@@ -27,7 +27,7 @@ REMAKE = 'delete the directory and make the records again'
 _PLAN_KEYS = ('format', 'rows', 'rows_per_shard', 'exact', 'columns', 'meta')
 # What a directory holds while it is unfinished, and what the killed leave.
 _LEFTOVER = re.compile(
-  r'plan\.json|\d{5,}\.json|\d{5,}-[0-9a-f]+\.(arrayrecord|columns\.npz)'
+  rf'plan\.json|\d{{5,}}\.json|\d{{5,}}-[0-9a-f]+\.(arrayrecord|columns\.npz|{caption_files.PATTERN})'
   r'|\.(manifest\.json|plan\.json|\d{5,}[.-]).*'
 )
 
@@ -148,9 +148,9 @@ class RecordWriter:
       summary = before['summary'] if summary is None else summary
       manifest = {**self._plan, 'summary': summary, 'shards': entries}
       self._storage.replace(MANIFEST, _to_json(manifest))
-    kept = {name for entry in entries for name, _ in stored_files(entry)}
+    kept = {_stem(entry['name']) for entry in entries}
     for name in self._storage.names():
-      if name not in kept and _LEFTOVER.fullmatch(name):
+      if _stem(name) not in kept and _LEFTOVER.fullmatch(name):
         self._storage.remove(name)
 
   def _begun(self) -> bool:
@@ -199,8 +199,15 @@ class RecordWriter:
     self, index: int, rows: Iterable[dict[str, Any]], notes: Callable[[], Any] | None
   ) -> dict[str, Any]:
     expected, stem = len(self.shard_rows(index)), f'{index:05d}'
+    captions: list[dict[str, Any]] = []
+
+    def noted() -> Iterator[dict[str, Any]]:
+      for row in rows:
+        captions.append(caption_files.about(row))
+        yield row
+
     with self._storage.partial(f'{stem}.arrayrecord') as partial:
-      found = shards.write_rows(partial, rows, self._plan['columns'])
+      found = shards.write_rows(partial, noted(), self._plan['columns'])
       count = len(found.sizes)
       if count > expected or (self._plan['exact'] and count < expected):
         raise DataError(f'shard {stem} has {expected} rows, but {count} were given')
@@ -217,6 +224,7 @@ class RecordWriter:
       entry = shard | {'notes': notes and notes()}
       self._storage.publish(partial, shard['name'])
     self._storage.replace(shard['columns']['name'], columns)
+    caption_files.write(self._storage, shard['name'], captions)
     return entry
 
   def _enter(self, index: int, entry: dict[str, Any]) -> None:
@@ -232,7 +240,7 @@ class RecordWriter:
       self._storage.remove(name)  # it came too late
     if winner['name'] != entry['name']:
       _log.info('%s: shard %d was written by another process', self._storage.location, index)
-      for file, _ in stored_files(entry):
+      for file in self._storage.names(f'{_stem(entry["name"])}.'):
         self._storage.remove(file)
 
 
@@ -268,7 +276,7 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
 
 
 def stored_files(shard: dict[str, Any]) -> list[tuple[str, int]]:
-  """Returns name and size of both files of a shard."""
+  """Returns name and size of both files that a shard cannot do without."""
   return [(file['name'], file['bytes']) for file in (shard, shard['columns'])]
 
 
@@ -280,6 +288,10 @@ def fault(names: dict[str, int | None], shard: dict[str, Any]) -> str:
     if names[name] not in (None, size):
       return f'{name} has {names[name]} bytes instead of {size}'
   return ''
+
+
+def _stem(name: str) -> str:
+  return name.partition('.')[0]
 
 
 def _entry_index(name: str) -> int | None:

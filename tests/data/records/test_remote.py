@@ -65,6 +65,15 @@ def test_a_row_costs_one_request_of_its_own_size(url, server):
     assert 150_000 < size < 150_500  # the header of the row, and those of blocks of 64 KiB
 
 
+def test_captions_cost_a_request_a_shard_and_no_rows(url, server):
+  rows = [{**row, 'caption': f'clip {row["index"]} ✓', 'fps': 16.0} for row in big_rows()]
+  records = write_records(url, rows, rows_per_shard=3)
+  before = len(server.requests)
+  assert [found['caption'] for found in records.captions()] == [row['caption'] for row in rows]
+  answers = [size for method, _, size in server.requests[before:] if method == 'GET']
+  assert sum(answers) < 10_000  # listings among them
+
+
 def test_a_lost_shard_and_a_damaged_row_are_told_apart(url, server):
   rows = big_rows()
   records = write_records(url, rows, rows_per_shard=2)
