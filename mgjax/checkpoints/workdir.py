@@ -1,6 +1,8 @@
 """Reads work directories of runs, and writes those of imported and averaged weights."""
 
+import contextlib
 import importlib.metadata
+import itertools
 import logging
 import os
 import pathlib
@@ -31,15 +33,22 @@ RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 # What every configuration has, and sections that many have.
 _NEEDED, _SECTIONS = {'component': ''}, ('model', 'train', 'data', 'buckets')
 
+# Of a folder: entries that are looked at for a run that was meant, and runs that are named.
+_SEARCHED, _NAMED = 200, 4
+
 _log = logging.getLogger(__name__)
 
 
-def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigDict:
   """Reads the configuration that a run was started with.
 
   Where config.json is missing or damaged, the copy counts that the newest checkpoint of the work
   directory keeps, which the log says. Damaged is also what lacks fields of that copy, has values
   of another kind, or other numbers of the model: one may change other values by hand.
+
+  Args:
+    workdir: of the run.
+    component: of runs that an error names, where there is none here; by default of any.
 
   Raises:
     ConfigError: no run was ever started there, or nothing says as what.
@@ -50,7 +59,7 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     if not path.exists():
       raise ConfigError(
         f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
-        'train first, or mend the path'
+        + (runs_near(workdir, component) or 'train first, or mend the path')
       )
     return _understood(read_json(path), repr(os.fspath(path)), saved)
   except ConfigError as error:
@@ -130,12 +139,40 @@ def read_config_of(
   Raises:
     ConfigError: the run was of another component, or there was none.
   """
-  config = read_config(workdir)
+  config = read_config(workdir, component)
   if config.component != component:
+    meant = runs_near(pathlib.Path(workdir).parent, component)
     raise ConfigError(
       f'{os.fspath(workdir)!r} trained the component {config.component!r}; expected {noun}{hint}'
+      f'{"; " * bool(meant)}{meant}'
     )
   return config
+
+
+def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:
+  """Asks whether one of the runs that lie in a folder was meant; '' where there is none.
+
+  Args:
+    folder: that holds runs, or the path of a run that is not there, beside which others may lie.
+    component: that they trained; by default any.
+  """
+  folder, found = pathlib.Path(folder), {}
+  folder = folder if folder.exists() else folder.parent
+  with contextlib.suppress(OSError):
+    for path in itertools.islice(folder.iterdir(), _SEARCHED):
+      if (path / 'config.json').is_file() and (trained := _component(path)):
+        found |= {os.fspath(path): trained} if component in ('', trained) else {}
+  names = [f'{name!r} ({found[name]})' if not component else repr(name) for name in sorted(found)]
+  return f'did you mean {" or ".join(names[:_NAMED])}?' if names else ''
+
+
+def _component(workdir: pathlib.Path) -> str:
+  """What a run trained; '' where its config.json does not say."""
+  try:
+    component = migrate(read_json(workdir / 'config.json'))['component']
+  except (ConfigError, *WRONG):
+    return ''
+  return component if isinstance(component, str) and component.isidentifier() else ''
 
 
 def places_of(

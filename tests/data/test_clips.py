@@ -97,7 +97,7 @@ def test_every_unusable_file_is_reported_and_none_is_fatal(tmp_path, caplog):
     'script.mp4': 'is a list of other files',
     'cut.mp4': 'index (moov), which comes last, is missing',
     'alone.txt': 'without a video',
-    'notes.json': 'is a text file',
+    'notes.json': 'is not a video',
     'pipe.mp4': 'not a regular file',
     'link.mp4': 'leaves the folder',
     'folder': 'not followed',
