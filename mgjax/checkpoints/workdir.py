@@ -1,8 +1,6 @@
 """Reads work directories of runs, and writes those of imported and averaged weights."""
 
-import contextlib
 import importlib.metadata
-import itertools
 import logging
 import os
 import pathlib
@@ -23,6 +21,7 @@ from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.renamed_keys import migrate
+from mgjax.core.runs import runs_near
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
@@ -32,9 +31,6 @@ RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 
 # What every configuration has, and sections that many have.
 _NEEDED, _SECTIONS = {'component': ''}, ('model', 'train', 'data', 'buckets')
-
-# Of a folder: entries that are looked at for a run that was meant, and runs that are named.
-_SEARCHED, _NAMED = 200, 4
 
 _log = logging.getLogger(__name__)
 
@@ -147,32 +143,6 @@ def read_config_of(
       f'{"; " * bool(meant)}{meant}'
     )
   return config
-
-
-def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:
-  """Asks whether one of the runs that lie in a folder was meant; '' where there is none.
-
-  Args:
-    folder: that holds runs, or the path of a run that is not there, beside which others may lie.
-    component: that they trained; by default any.
-  """
-  folder, found = pathlib.Path(folder), {}
-  folder = folder if folder.exists() else folder.parent
-  with contextlib.suppress(OSError):
-    for path in itertools.islice(folder.iterdir(), _SEARCHED):
-      if (path / 'config.json').is_file() and (trained := _component(path)):
-        found |= {os.fspath(path): trained} if component in ('', trained) else {}
-  names = [f'{name!r} ({found[name]})' if not component else repr(name) for name in sorted(found)]
-  return f'did you mean {" or ".join(names[:_NAMED])}?' if names else ''
-
-
-def _component(workdir: pathlib.Path) -> str:
-  """What a run trained; '' where its config.json does not say."""
-  try:
-    component = migrate(read_json(workdir / 'config.json'))['component']
-  except (ConfigError, *WRONG):
-    return ''
-  return component if isinstance(component, str) and component.isidentifier() else ''
 
 
 def places_of(

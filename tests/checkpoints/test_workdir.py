@@ -13,10 +13,10 @@ from mgjax.checkpoints.workdir import (
   read_config,
   read_config_of,
   read_shapes,
-  runs_near,
   write_workdir,
 )
 from mgjax.core.errors import ConfigError
+from mgjax.core.runs import runs_near
 
 CONFIG = {
   'component': 'video',
