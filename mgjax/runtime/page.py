@@ -28,15 +28,16 @@ td,th{{padding:.2em .8em .2em 0;text-align:right;white-space:nowrap}}
 td:first-child,th:first-child{{text-align:left}}thead th{{border-bottom:1px solid var(--axis)}}
 tbody th{{font-weight:inherit}}caption{{text-align:left;font-weight:600}}
 .charts,.shown{{display:flex;flex-wrap:wrap;gap:8px 20px}}.charts>div{{width:520px;max-width:100%}}
-figure{{margin:0}}figcaption{{max-width:256px;font-size:13px}}img{{max-width:100%;height:auto}}
-video{{width:256px;max-width:100%;image-rendering:pixelated;display:block}}
+figure{{margin:0}}figcaption{{max-width:160px;font-size:13px}}img{{max-width:100%;height:auto}}
+video{{width:160px;max-width:100%;image-rendering:pixelated;display:block}}
 @media (prefers-reduced-motion:reduce){{.moving{{display:none}}}}
 svg{{width:100%;display:block;fill:none}}polyline{{stroke-width:1.6}}
 text{{font-size:11px;fill:var(--soft)}}text.title{{font-size:13px;font-weight:600;fill:var(--ink)}}
 text.x{{text-anchor:middle}}text.y{{text-anchor:end}}.grid{{stroke:var(--grid)}}
 .axis{{stroke:var(--axis)}}.mark{{stroke:var(--axis);stroke-dasharray:3 3}}
 text.mark{{stroke:none;fill:var(--soft)}}
-.legend{{font-size:12px}}.legend span{{margin-right:1em;overflow-wrap:anywhere}}
+.legend{{font-size:12px}}
+.legend span{{display:inline-block;margin-right:1em;overflow-wrap:anywhere}}
 .note{{color:var(--soft)}}summary{{font-size:1.3em;font-weight:600;margin:.6em 0;cursor:pointer}}
 """
 

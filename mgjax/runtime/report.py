@@ -100,7 +100,7 @@ def write_report(
 
 @contextlib.contextmanager
 def report_at_end(workdir: str | os.PathLike[str]) -> Iterator[None]:
-  """Writes the page of a run or a recipe when it ends, however it ends.
+  """Writes the page of a run, a recipe or a quickstart when it ends, however it ends.
 
   A page that cannot be written is no reason to fail. On several hosts the first one writes it.
   """
@@ -162,13 +162,13 @@ def read_seconds(workdir: str | os.PathLike[str]) -> dict[str, float]:
 
 
 def _quickstart(workdir: pathlib.Path) -> str:
-  """Its stages, which are named as their folders are, its scores and its samples."""
+  """Its scores, and its stages, which are named as their folders are."""
   stages = [
     {'name': name, 'folder': name, 'after': [], 'steps': (workdir / name / 'config.json').exists()}
     for name in read_seconds(workdir)
     if pathlib.Path(name).name == name
   ]
-  return _scores(workdir) + show_samples(workdir) + _recipe(workdir, stages)
+  return _scores(workdir) + _recipe(workdir, stages)
 
 
 def _scores(workdir: pathlib.Path) -> str:
@@ -220,8 +220,8 @@ def _recipe(workdir: pathlib.Path, stages: list[dict[str, Any]]) -> str:
     first += max(x for points in curves.values() for x, _ in points)
   overview = chart('Loss over all stages, by steps', together, marks)
   return (
-    f'{table(rows, "Stages", links)}<div class="charts"><div>{overview}</div></div>'
-    f'{"".join(sections)}'
+    f'{table(rows, "Stages", links)}{show_samples(workdir)}'
+    f'<div class="charts"><div>{overview}</div></div>{"".join(sections)}'
   )
 
 
