@@ -1,4 +1,4 @@
-"""Writes report.html, a page on a run or a recipe, finished or not, into its work directory.
+"""Writes report.html, a page on a run, a recipe or a quickstart, finished or not.
 
 python -m launch.report --workdir=runs/digits/video
 """
@@ -7,7 +7,7 @@ from absl import flags
 
 from . import command_line
 
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of a run, or of a recipe.')
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of a run, a recipe or a quickstart.')
 _OUT = flags.DEFINE_string('out', None, 'The page; report.html in the directory.')
 
 

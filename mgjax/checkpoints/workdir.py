@@ -21,6 +21,7 @@ from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.renamed_keys import migrate
+from mgjax.core.runs import runs_near
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
@@ -34,12 +35,16 @@ _NEEDED, _SECTIONS = {'component': ''}, ('model', 'train', 'data', 'buckets')
 _log = logging.getLogger(__name__)
 
 
-def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigDict:
   """Reads the configuration that a run was started with.
 
   Where config.json is missing or damaged, the copy counts that the newest checkpoint of the work
   directory keeps, which the log says. Damaged is also what lacks fields of that copy, has values
   of another kind, or other numbers of the model: one may change other values by hand.
+
+  Args:
+    workdir: of the run.
+    component: of runs that an error names, where there is none here; by default of any.
 
   Raises:
     ConfigError: no run was ever started there, or nothing says as what.
@@ -50,7 +55,7 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
     if not path.exists():
       raise ConfigError(
         f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
-        'train first, or mend the path'
+        + (runs_near(workdir, component) or 'train first, or mend the path')
       )
     return _understood(read_json(path), repr(os.fspath(path)), saved)
   except ConfigError as error:
@@ -130,10 +135,12 @@ def read_config_of(
   Raises:
     ConfigError: the run was of another component, or there was none.
   """
-  config = read_config(workdir)
+  config = read_config(workdir, component)
   if config.component != component:
+    meant = runs_near(pathlib.Path(workdir).parent, component)
     raise ConfigError(
       f'{os.fspath(workdir)!r} trained the component {config.component!r}; expected {noun}{hint}'
+      f'{"; " * bool(meant)}{meant}'
     )
   return config
 

@@ -1,7 +1,6 @@
 """Draws waveforms and mel spectrograms of sounds as one picture."""
 
 import functools
-import io
 import math
 import os
 from collections.abc import Sequence
@@ -9,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mgjax.core.files import write_bytes
 from mgjax.core.spectrum import magnitudes, triangles
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.contact_sheet import fit_title
+from mgjax.media.sheet_titles import write_sheet
 
 _WIDTH = 1000
 _LEFT, _RIGHT = 48, 12  # beside the plots
@@ -65,9 +64,7 @@ def audio_sheet(
     sheet.paste(Image.fromarray(_picture(mono, rate)), (_LEFT, below))
     _draw_pitches(pen, rate, below)
     _draw_seconds(pen, len(mono) / rate, below + _MEL)
-  buffer = io.BytesIO()
-  sheet.save(buffer, 'PNG')
-  write_bytes(path, buffer.getvalue())
+  write_sheet(path, sheet, titles)
 
 
 def _draw_waveform(pen: ImageDraw.ImageDraw, sound: np.ndarray, top: int) -> None:

@@ -1,15 +1,14 @@
 """Draws videos as one picture, a row of frames each."""
 
 import bisect
-import io
 import os
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
+from mgjax.media.sheet_titles import write_sheet
 
 _LEAST = 96  # pixels of a frame's longer side, below which a person sees little
 _MOST = 320  # and above which the sheet is only heavier
@@ -53,9 +52,7 @@ def contact_sheet(
       sheet.paste(frame, (left, top + _LINE))
       left += frame.width + _GAP
     top += height
-  buffer = io.BytesIO()
-  sheet.save(buffer, 'PNG')
-  write_bytes(path, buffer.getvalue())
+  write_sheet(path, sheet, titles)
 
 
 def _spread(length: int, columns: int) -> list[int]:

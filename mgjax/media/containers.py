@@ -22,6 +22,7 @@ import av
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.media.diagnosis import AGAIN, diagnosis
 
 CONTAINERS = (
   'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,'
@@ -39,6 +40,10 @@ _STILLS = {
 }  # fmt: skip
 _FASTEST = 1000  # packets a second
 _STRAY = 16  # times by which packets may come more often or seldom than their stream says
+# What opening raises for bytes of no kind that FFmpeg knows or may read, and for half a header.
+_UNREADABLE = (
+  av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError, av.error.OSError
+)  # fmt: skip
 _FAILURES = (av.error.FFmpegError, OSError, ValueError, LookupError, MemoryError)
 
 
@@ -130,7 +135,8 @@ def video_stream(
   """Picks the pictures of a file, if they are within the limits."""
   streams = moving_pictures(container)
   if not streams:
-    raise DataError(f'{path}: has no video stream')
+    found = ', only sound' if container.streams.audio else f' that is whole; {AGAIN}'
+    raise DataError(f'{path}: has no video stream{found}')
   stream = streams[0]
   context = stream.codec_context
   if context is None:
@@ -202,7 +208,9 @@ def measure(
   if seconds > limits.seconds:
     raise DataError(f'{path}: lasts {seconds:.0f} s, more than {limits.seconds:.0f} s')
   if stream.duration and seconds < declared - max(0.1, 0.02 * declared):
-    raise DataError(f'{path}: is cut off, it declares {declared:.2f} s that are not all there')
+    raise DataError(
+      f'{path}: is cut off, it declares {declared:.2f} s that are not all there; {AGAIN}'
+    )
   if seconds <= 0:
     raise DataError(f'{path}: lasts 0 s, or its end is missing')
   gaps = np.diff(np.sort(np.array([*stamps, first, end], np.float64)))
@@ -228,8 +236,8 @@ def check_rate(path: File, measured: Measure, declared: float, unit: str) -> flo
 
 def open_container(path: File, limits: Limits, what: str) -> av.container.InputContainer:
   """Opens a file, which the caller closes; later errors are FFmpeg's own, see `opened`."""
-  source = _source(path)
   try:
+    source = _source(path, what)
     begin = first_bytes(path, 12)
     return av.open(
       source,
@@ -242,19 +250,23 @@ def open_container(path: File, limits: Limits, what: str) -> av.container.InputC
       metadata_errors='replace',
       timeout=limits.wall_seconds,
     )
-  except av.error.ArgumentError as error:
-    raise DataError(f'{path}: is not of a kind that is read here ({_KINDS[what]})') from error
-  except (av.error.InvalidDataError, av.error.EOFError) as error:
-    raise DataError(f'{path}: is not {what}, or its header is damaged or missing') from error
   except PermissionError as error:
-    raise DataError(f'{path}: may not be read by this user') from error
+    raise DataError(f'{path}: may not be read by this user; give it the right to') from error
+  except _UNREADABLE as error:
+    reason = f'is not {what}, or its header is damaged: it begins as none of {_KINDS[what]}'
+    if isinstance(error, av.error.ArgumentError):
+      reason = f'is not of a kind that is read here ({_KINDS[what]}); convert it to one of them'
+    with _binary(path) as file:
+      raise DataError(f'{path}: {diagnosis(file, what) or reason}') from error
+
+
+def _binary(path: File) -> io.BufferedIOBase:
+  return io.BytesIO(path.data) if isinstance(path, Blob) else open(path, 'rb')
 
 
 def first_bytes(path: File, count: int) -> bytes:
   """The first bytes of a file, `count` at most."""
-  if isinstance(path, Blob):
-    return bytes(path.data[:count])
-  with open(path, 'rb') as file:
+  with _binary(path) as file:
     return file.read(count)
 
 
@@ -263,7 +275,7 @@ def file_bytes(path: File) -> int:
   return len(path.data) if isinstance(path, Blob) else os.path.getsize(path)
 
 
-def _source(path: File) -> str | io.BytesIO:
+def _source(path: File, what: str) -> str | io.BytesIO:
   """What PyAV opens, after the checks that FFmpeg would not survive or not explain."""
   if isinstance(path, Blob):
     if not len(path.data):
@@ -271,9 +283,11 @@ def _source(path: File) -> str | io.BytesIO:
     return io.BytesIO(path.data)
   path = pathlib.Path(path)
   if not path.exists():
-    raise DataError(f'{path}: there is no such file')
+    link = 'is a link to a file that is not there' if path.is_symlink() else 'there is no such file'
+    raise DataError(f'{path}: {link}')
   if not path.is_file():  # opening a pipe or a device could wait for ever
-    raise DataError(f'{path}: is not a regular file')
+    kind = f'a folder, not {what}' if path.is_dir() else 'not a regular file'
+    raise DataError(f'{path}: is {kind}')
   if not path.stat().st_size:
     raise DataError(f'{path}: is empty')
   return os.path.abspath(path)  # begins with a slash, so that no name is taken for a protocol

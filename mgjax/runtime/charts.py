@@ -1,4 +1,4 @@
-"""Line charts as SVG, without a plotting library."""
+"""Line charts as SVG, without a plotting library; `page` has the style of their parts."""
 
 import html
 import math
@@ -11,13 +11,17 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 24, 26, 30  # margins
 APART = 70  # names of vertical lines that are nearer to one another are left out
 MOST = 400  # points of a curve that are drawn; of more, the lowest and highest of each stretch
 DECADES = 1.5  # that values span from which on their axis is logarithmic
-COLOURS = ('#1f6fb4', '#d9622b', '#2b8a3e', '#8a3ea8', '#b8860b', '#555555', '#c2255c', '#0b7285')
+# Of curves, by their number, on white and on dark paper.
+COLOURS = ('#1f6fb4', '#c4521c', '#2b8a3e', '#8a3ea8', '#946a00', '#555555', '#c2255c', '#0b7285')
+DARK_COLOURS = (
+  '#6cb2f0', '#f2925e', '#6fcf85', '#cf9ae6', '#dcb347', '#b8bcc2', '#f285ab', '#4fc3d7'
+)  # fmt: skip
 
 
 def chart(
   title: str, curves: Mapping[str, Points], marks: Mapping[str, float] | None = None
 ) -> str:
-  """Draws curves over one another: an SVG element.
+  """Draws curves over one another: an SVG element and its legend.
 
   Args:
     title: above the curves.
@@ -58,26 +62,38 @@ def chart(
         f'<text class="mark" x="{place + 3:.1f}" y="{TOP + 10}">{html.escape(name)}</text>'
       )
       named = place
+  said = []
   for index, (name, points) in enumerate(kept.items()):
-    colour = COLOURS[index % len(COLOURS)]
     path = ' '.join(f'{across(x):.1f},{up(y):.1f}' for x, y in points)
-    told = html.escape(f'{name}: {format_number(points[-1][1])} at {format_number(points[-1][0])}')
+    said.append(f'{name}: {format_number(points[-1][1])} at {format_number(points[-1][0])}')
+    told, colour = html.escape(said[-1]), _colour(index)
     if len(points) == 1:
       x, y = path.split(',')
       parts.append(
-        f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"><title>{told}</title></circle>'
+        f'<circle cx="{x}" cy="{y}" r="3" style="fill:{colour}"><title>{told}</title></circle>'
       )
     else:
-      parts.append(f'<polyline points="{path}" stroke="{colour}"><title>{told}</title></polyline>')
-  return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>' + _legend(kept)
+      parts.append(
+        f'<polyline points="{path}" style="stroke:{colour}"><title>{told}</title></polyline>'
+      )
+  told = html.escape(f'{title}. {"; ".join(said)}')
+  return (
+    f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{told}">{"".join(parts)}</svg>'
+    f'{_legend(kept)}'
+  )
 
 
 def _legend(curves: Mapping[str, Points]) -> str:
   entries = [
-    f'<span style="color:{COLOURS[index % len(COLOURS)]}">{html.escape(name)}</span>'
+    f'<span><b style="color:{_colour(index)}" aria-hidden="true">\u2501</b>'
+    f' {html.escape(name)}</span>'
     for index, name in enumerate(curves)
   ]
   return f'<div class="legend">{" ".join(entries)}</div>'
+
+
+def _colour(index: int) -> str:
+  return f'var(--c{index % len(COLOURS)})'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -1,10 +1,9 @@
-"""One page that shows a run or a recipe: curves, speeds, stages, the last samples.
+"""One page that shows a run, a recipe or a quickstart: samples, scores, stages, speeds, curves.
 
 The page is one HTML file that needs nothing else. It is made from `metrics.jsonl`, so it can be
 made at any time, of what has failed too.
 """
 
-import base64
 import contextlib
 import html
 import logging
@@ -17,34 +16,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgjax.core.errors import ConfigError, MgjaxError, first_line
+from mgjax.core.errors import ConfigError, MgjaxError, first_line, printable
 from mgjax.core.files import read_optional_json, write_bytes
 from mgjax.core.renamed_keys import migrate
+from mgjax.core.runs import runs_near
 from mgjax.runtime.charts import chart, format_number
 from mgjax.runtime.goodput import read_goodput
 from mgjax.runtime.metrics import FILE, read_metrics, validation_loss
+from mgjax.runtime.page import page, table
+from mgjax.runtime.samples import show_samples
 
 PAGE, SECONDS = 'report.html', 'seconds.json'
-PICTURE = 2**20  # bytes of a picture that goes on the page
 _log = logging.getLogger(__name__)
 _SPENT = (
   'Shares of the time since the first attempt began. step: steps that were kept, which is the '
   'goodput; lost: steps that were done again; idle: between attempts.'
 )
 Curves = dict[str, list[tuple[float, float]]]
-
-_STYLE = """
-body{font:15px/1.4 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse}td,th{padding:.2em .8em .2em 0;text-align:right;white-space:nowrap}
-td:first-child,th:first-child{text-align:left}th{border-bottom:1px solid #999}
-.charts{display:flex;flex-wrap:wrap;gap:8px 20px}.charts>div{width:520px;max-width:100%}
-svg{width:100%;display:block}polyline{fill:none;stroke-width:1.6}img{max-width:100%}
-text{font-size:11px;fill:#444}text.title{font-size:13px;font-weight:600;fill:#111}
-text.x{text-anchor:middle}text.y{text-anchor:end}.grid{stroke:#e4e4e4}.axis{stroke:#888}
-.mark{stroke:#999;stroke-dasharray:3 3}text.mark{stroke:none;fill:#666}
-.legend{font-size:12px}.legend span{margin-right:1em}.legend span:before{content:"\\2501 "}
-.note{color:#666}summary{font-size:1.3em;font-weight:600;margin:.6em 0;cursor:pointer}
-"""
 
 
 def _is(*names: str) -> Callable[[str], bool]:
@@ -82,10 +70,10 @@ CHARTS: dict[str, Callable[[str], bool]] = {
 def write_report(
   workdir: str | os.PathLike[str], path: str | os.PathLike[str] | None = None
 ) -> pathlib.Path:
-  """Writes the page of a run or a recipe, and returns where it is.
+  """Writes the page of a run, a recipe or a quickstart, and returns where it is.
 
   Args:
-    workdir: of the run or the recipe.
+    workdir: of one of them.
     path: of the page; by default report.html in the work directory.
 
   Raises:
@@ -97,24 +85,22 @@ def write_report(
     body = _recipe(workdir, stages)
   elif (workdir / 'config.json').exists() or (workdir / FILE).exists():
     curves = read_curves(workdir)
-    body = _table([_row(workdir, workdir.name, curves)]) + _run(workdir, curves)
+    row = _row(workdir, workdir.absolute().name, curves)
+    body = table([row], 'Run') + _run(workdir, curves)
+  elif (workdir / SECONDS).exists():
+    body = _quickstart(workdir)
   else:
     raise ConfigError(
-      f'{os.fspath(workdir)!r} is the work directory of neither a run nor a recipe; train first, '
-      'or mend the path'
+      f'{os.fspath(workdir)!r} is the work directory of neither a run nor a recipe; '
+      + (runs_near(workdir) or 'train first, or mend the path')
     )
-  title = html.escape(workdir.absolute().name)
-  write_bytes(
-    path,
-    f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-    f'<style>{_STYLE}</style><body><h1>{title}</h1>{body}</body></html>\n'.encode(),
-  )
+  write_bytes(path, page(workdir.absolute().name, body).encode())
   return path
 
 
 @contextlib.contextmanager
 def report_at_end(workdir: str | os.PathLike[str]) -> Iterator[None]:
-  """Writes the page of a run or a recipe when it ends, however it ends.
+  """Writes the page of a run, a recipe or a quickstart when it ends, however it ends.
 
   A page that cannot be written is no reason to fail. On several hosts the first one writes it.
   """
@@ -175,21 +161,57 @@ def read_seconds(workdir: str | os.PathLike[str]) -> dict[str, float]:
   return read_optional_json(pathlib.Path(workdir) / SECONDS, right) or {}
 
 
+def _quickstart(workdir: pathlib.Path) -> str:
+  """Its scores, and its stages, which are named as their folders are."""
+  stages = [
+    {'name': name, 'folder': name, 'after': [], 'steps': (workdir / name / 'config.json').exists()}
+    for name in read_seconds(workdir)
+    if pathlib.Path(name).name == name
+  ]
+  return _scores(workdir) + _recipe(workdir, stages)
+
+
+def _scores(workdir: pathlib.Path) -> str:
+  """Tables of the numbers in report.json: one of those by name, one of those alone."""
+  report = read_optional_json(workdir / 'report.json', lambda report: bool(report.items())) or {}
+  rows, alone = [], {}
+  for name, value in report.items():
+    if name in ('stages', 'about', 'seconds', 'shown'):
+      continue
+    if isinstance(value, dict) and (numbers := _numbers(value)):
+      rows.append({'': printable(name), **numbers})
+    else:
+      alone |= _numbers({name: value})
+  found = table(rows, 'Scores') if rows else ''
+  return found + (table([{'': 'all', **alone}], 'Numbers') if alone else '')
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, str]:
+  """Those of the values that are numbers, written for people."""
+  kept = {name: value for name, value in values.items() if type(value) in (int, float)}
+  return {
+    printable(name): format_number(round(value, 3)) if math.isfinite(value) else '-'
+    for name, value in kept.items()
+  }
+
+
 def _recipe(workdir: pathlib.Path, stages: list[dict[str, Any]]) -> str:
   seconds = read_seconds(workdir)
-  rows, sections, marks, first = [], [], {}, 0.0
+  rows, sections, links, marks, first = [], [], {}, {}, 0.0
   together: Curves = {'training': [], 'validation': []}
   for stage in stages:
     place, name = workdir / stage['folder'], stage['name']
     curves = read_curves(place) if stage.get('steps') else {}
     row = _row(place, name, curves) if stage.get('steps') else {'': name}
-    row |= {'builds on': ', '.join(stage['after'])}
+    row |= {'builds on': ', '.join(stage['after'])} if stage['after'] else {}
     row['minutes'] = format_number(round(seconds.get(name, 0) / 60, 1)) if name in seconds else ''
     rows.append(row)
     if not curves:
       continue
+    links[name] = f'#stage-{len(sections)}'
     sections.append(
-      f'<details><summary>{html.escape(name)}</summary>{_run(place, curves)}</details>'
+      f'<details id="{links[name][1:]}"><summary>{html.escape(name)}</summary>'
+      f'{_run(place, curves)}</details>'
     )
     marks[name] = first
     found = {'training': curves.get('loss', []), 'validation': validation_curve(curves)}
@@ -197,17 +219,10 @@ def _recipe(workdir: pathlib.Path, stages: list[dict[str, Any]]) -> str:
       together[title] += [(first + x, y) for x, y in points]
     first += max(x for points in curves.values() for x, _ in points)
   overview = chart('Loss over all stages, by steps', together, marks)
-  return f'{_table(rows)}<div class="charts"><div>{overview}</div></div>{"".join(sections)}'
-
-
-def _table(rows: list[dict[str, str]]) -> str:
-  names = list(dict.fromkeys(name for row in rows for name in row))
-  head = ''.join(f'<th>{html.escape(name)}</th>' for name in names)
-  body = ''.join(
-    '<tr>' + ''.join(f'<td>{html.escape(row.get(name, ""))}</td>' for name in names) + '</tr>'
-    for row in rows
+  return (
+    f'{table(rows, "Stages", links)}{show_samples(workdir)}'
+    f'<div class="charts"><div>{overview}</div></div>{"".join(sections)}'
   )
-  return f'<table><tr>{head}</tr>{body}</table>'
 
 
 def _row(workdir: pathlib.Path, name: str, curves: Curves) -> dict[str, str]:
@@ -261,7 +276,7 @@ def _speeds(curves: Curves) -> dict[str, str]:
 
 
 def _run(workdir: pathlib.Path, curves: Curves) -> str:
-  """All charts of a run, and its last picture."""
+  """What a run made, and all its charts."""
   if not curves:
     return '<p class="note">No metrics yet.</p>'
   groups: dict[str, dict[str, Any]] = {title: {} for title in CHARTS}
@@ -269,7 +284,7 @@ def _run(workdir: pathlib.Path, curves: Curves) -> str:
     title = next((title for title, takes in CHARTS.items() if takes(name)), name.split('/')[-1])
     groups.setdefault(title, {})[name] = points
   drawn = [f'<div>{chart(title, group)}</div>' for title, group in groups.items() if group]
-  return f'{_account(workdir)}<div class="charts">{"".join(drawn)}</div>{_picture(workdir)}'
+  return f'{show_samples(workdir)}{_account(workdir)}<div class="charts">{"".join(drawn)}</div>'
 
 
 def _account(workdir: pathlib.Path) -> str:
@@ -280,16 +295,4 @@ def _account(workdir: pathlib.Path) -> str:
   shares, row = account.shares(), {'': 'all attempts', 'attempts': f'{account.attempts:,}'}
   row |= {'hours': f'{account.total / 3600:.3g}', 'goodput': f'{account.share:.1%}'}
   row |= {name: f'{shares[name]:.1%}' for name in shares}
-  return f'{_table([row])}<p class="note">{html.escape(_SPENT)}</p>'
-
-
-def _picture(workdir: pathlib.Path) -> str:
-  """The last samples of a run, if it shows any."""
-  pictures = sorted((workdir / 'samples').glob('step_*/samples.png'))
-  if not pictures or pictures[-1].stat().st_size > PICTURE:
-    return ''
-  data = base64.b64encode(pictures[-1].read_bytes()).decode()
-  return (
-    f'<p>Samples, {html.escape(pictures[-1].parent.name)}</p>'
-    f'<img src="data:image/png;base64,{data}">'
-  )
+  return f'{table([row], "Where the time went")}<p class="note">{html.escape(_SPENT)}</p>'

@@ -22,6 +22,7 @@ from mgjax.evaluation.reconstruction import evenly
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import write_video
 from mgjax.registry import make_spec
+from mgjax.runtime.report import report_at_end
 from mgjax.runtime.workdir_lock import hold
 from mgjax.text.prompts import clean_prompt
 from mgjax.training.run import train
@@ -170,7 +171,7 @@ def _report(
   about = {'step': step, 'samples': samples}
   if report := earlier_report(workdir, about):
     return report
-  with hold(workdir):
+  with hold(workdir), report_at_end(workdir):
     scores, text, paths = stages.run('samples', work)
     seconds = {'seconds': round(sum(stages.seconds.values()), 1), 'stages': stages.seconds}
     shown = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}

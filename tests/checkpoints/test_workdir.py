@@ -2,13 +2,21 @@
 
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
 
 from mgjax.checkpoints.resume import claim_workdir
-from mgjax.checkpoints.workdir import load_params, read_config, read_shapes, write_workdir
+from mgjax.checkpoints.workdir import (
+  load_params,
+  read_config,
+  read_config_of,
+  read_shapes,
+  write_workdir,
+)
 from mgjax.core.errors import ConfigError
+from mgjax.core.runs import runs_near
 
 CONFIG = {
   'component': 'video',
@@ -79,3 +87,43 @@ def test_parameters_are_read_as_they_were_saved_whatever_parameters_json_says(wo
   assert meta['step'] == 0 and params['b'].dtype == np.float16
   np.testing.assert_array_equal(params['a']['kernel'], PARAMS['a']['kernel'])
   assert read_shapes(workdir) == {'a/kernel': [2, 3], 'b': [3]}
+
+
+def begin(folder, component):
+  folder.mkdir(parents=True)
+  (folder / 'config.json').write_text(json.dumps({'component': component}))
+
+
+def test_where_a_folder_of_runs_is_given_those_that_fit_are_named(tmp_path):
+  root = tmp_path / 'quickstart'
+  begin(root / 'video', 'video')
+  begin(root / 'autoencoder', 'autoencoder')
+  (root / 'latents').mkdir()
+  video, autoencoder = (repr(str(root / name)) for name in ('video', 'autoencoder'))
+  for given in (root, root / 'vidoe'):  # the folder above, and a slip
+    with pytest.raises(ConfigError) as refusal:
+      read_config_of(given, 'video', 'a video model')
+    assert str(refusal.value).endswith(f'(it has no config.json); did you mean {video}?')
+    with pytest.raises(ConfigError) as refusal:
+      read_config(given)
+    both = f'{autoencoder} (autoencoder) or {video} (video)'
+    assert str(refusal.value).endswith(f'did you mean {both}?')
+  with pytest.raises(ConfigError, match='train first, or mend the path'):
+    read_config_of(root, 'audio', 'an audio model')
+  with pytest.raises(ConfigError) as refusal:
+    read_config_of(root / 'autoencoder', 'video', 'a video model')
+  assert str(refusal.value).endswith(f'expected a video model; did you mean {video}?')
+
+
+def test_damaged_neighbours_are_not_named_and_many_are_cut(tmp_path):
+  for name, text in DAMAGED.items():
+    (tmp_path / f'damaged {name}').mkdir()
+    (tmp_path / f'damaged {name}' / 'config.json').write_bytes(text)
+  begin(tmp_path / 'odd', 'a\x1b[2J b')
+  (tmp_path / 'odd2' / 'config.json').parent.mkdir()
+  os.mkfifo(tmp_path / 'odd2' / 'config.json')
+  for index in range(9):
+    begin(tmp_path / f'run_{index}', 'audio')
+  named = ' or '.join(repr(str(tmp_path / f'run_{index}')) for index in range(4))
+  assert runs_near(tmp_path, 'audio') == f'did you mean {named}?'
+  assert runs_near(tmp_path / 'nothing' / 'nowhere') == ''

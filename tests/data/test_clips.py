@@ -93,9 +93,9 @@ def test_every_unusable_file_is_reported_and_none_is_fatal(tmp_path, caplog):
     'silent.mp4': 'caption is empty',
     'binary.mp4': 'cannot be read as UTF-8',
     'empty.mp4': 'is empty',
-    'text.mp4': 'is not a video',
-    'script.mp4': 'is not of a kind',
-    'cut.mp4': 'damaged or missing',
+    'text.mp4': 'is a text file',
+    'script.mp4': 'is a list of other files',
+    'cut.mp4': 'index (moov), which comes last, is missing',
     'alone.txt': 'without a video',
     'notes.json': 'is not a video',
     'pipe.mp4': 'not a regular file',
@@ -156,7 +156,7 @@ def test_names_of_files_reach_no_terminal_as_they_are(tmp_path, caplog):
   write_clip(tmp_path / f'clips/{name}3.mp4').with_suffix('.txt').write_bytes(b'\xff')
   clips, reasons = rejected(tmp_path / 'clips')
   assert set(clips) == {'good.mp4'} and len(reasons) == 4
-  assert reasons[f'{name}.mp4'] == 'is not a video, or its header is damaged or missing'
+  assert reasons[f'{name}.mp4'] == 'is a text file, not a video'
   assert caplog.text.replace('\n', '').isprintable()
   with pytest.raises(DataError) as refusal:
     probe_video(tmp_path / f'clips/{name}.mp4', {'bucket': WANTED})

@@ -49,8 +49,10 @@ def test_sound_in_memory_is_that_on_the_disk(tmp_path):
 def test_what_is_wrong_in_memory_is_a_sentence_with_its_name(tmp_path):
   whole = numbered_file(tmp_path).read_bytes()
   assert 'is empty' in reason(Blob('e', b''))
-  assert 'is not a video' in reason(Blob('text.mp4', b'hello\n' * 500))
-  assert 'damaged or missing' in reason(Blob('half', whole[: len(whole) // 2]))
+  assert 'is a text file' in reason(Blob('text.mp4', b'hello\n' * 500))
+  assert 'index (moov), which comes last, is missing' in reason(
+    Blob('half', whole[: len(whole) // 2])
+  )
   assert '64 x 64, more than 1000 pixels' in reason(Blob('large', whole), Limits(pixels=1000))
   assert 'took over 0 s' in reason(Blob('slow', whole), Limits(wall_seconds=0.0))
   write_wav(tmp_path / 'a.wav', np.zeros((8000, 1), np.float32), 16_000)
@@ -68,7 +70,9 @@ def test_what_is_wrong_in_memory_is_a_sentence_with_its_name(tmp_path):
 )
 def test_a_script_in_memory_opens_no_file(tmp_path, script):
   secret = numbered_file(tmp_path, 'secret.mp4')
-  assert 'is not' in reason(Blob('clip.mp4', script.format(secret=secret).encode()))
+  assert 'is a list of other files' in reason(
+    Blob('clip.mp4', script.format(secret=secret).encode())
+  )
 
 
 def test_a_blob_is_known_by_its_name_and_shows_no_bytes():

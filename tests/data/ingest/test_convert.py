@@ -64,8 +64,8 @@ def test_every_input_is_a_row_or_a_reason(tmp_path, data):
   assert [row['source'] for row in records] == [f'clip {i}' for i in range(20) if i % 3 != 2]
   assert [row['caption'] for row in records] == [f'caption {i}' for i in range(20) if i % 3 != 2]
   assert list(reasons(tmp_path)) == [f'clip {i}' for i in range(20) if i % 3 == 2]
-  assert set(reasons(tmp_path).values()) == {'is not a video, or its header is damaged or missing'}
-  assert str(outcome).startswith('14 clips, 6 rejected (6 x is not a video')
+  assert set(reasons(tmp_path).values()) == {'is a text file, not a video'}
+  assert str(outcome).startswith('14 clips, 6 rejected (6 x is a text file, not a video')
   assert told == [(i, 20) for i in range(21)]
   np.testing.assert_array_equal(records.column('height'), [64] * 14)
   assert records.summary == {'inputs': 20, 'rejected': 6} and not verify_records(tmp_path)
@@ -113,7 +113,7 @@ def test_other_inputs_or_another_treatment_need_another_directory(tmp_path, data
 
 
 def test_nothing_usable_is_a_sentence_and_its_reasons_are_kept(tmp_path):
-  with pytest.raises(DataError, match=r'no usable clip: 0 clips, 3 rejected \(3 x is not a video'):
+  with pytest.raises(DataError, match=r'no usable clip: 0 clips, 3 rejected \(3 x is a text file'):
     convert(Made(b'no video', 3), tmp_path)
   assert len(reasons(tmp_path)) == 3
   with pytest.raises(DataError, match='nothing to convert'):
@@ -240,7 +240,7 @@ def test_names_and_reasons_are_printable_whatever_files_are_called(tmp_path, dat
   assert str(outcome).isprintable() and '\\x1b[2J' in str(outcome)
   lines = (tmp_path / 'rejected.jsonl').read_text()
   assert lines.replace('\n', '').isprintable()
-  assert reasons(tmp_path).popitem()[1] == 'is not a video, or its header is damaged or missing'
+  assert reasons(tmp_path).popitem()[1] == 'is a text file, not a video'
 
 
 def test_what_only_a_strangers_file_can_bring_about_does_not_end_the_run(tmp_path, data):

@@ -1,0 +1,38 @@
+"""Finds the run that was meant where the path of another place was given."""
+
+import contextlib
+import itertools
+import os
+import pathlib
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import WRONG, read_json
+from mgjax.core.renamed_keys import migrate
+
+_SEARCHED, _NAMED = 200, 4  # entries of a folder that are looked at, and runs that are named
+
+
+def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:
+  """Asks whether one of the runs that lie in a folder was meant; '' where there is none.
+
+  Args:
+    folder: that holds runs, or the path of a run that is not there, beside which others may lie.
+    component: that they trained; by default any.
+  """
+  folder, found = pathlib.Path(folder), {}
+  folder = folder if folder.exists() else folder.parent
+  with contextlib.suppress(OSError):
+    for path in itertools.islice(folder.iterdir(), _SEARCHED):
+      if (path / 'config.json').is_file() and (trained := _component(path)):
+        found |= {os.fspath(path): trained} if component in ('', trained) else {}
+  names = [f'{name!r} ({found[name]})' if not component else repr(name) for name in sorted(found)]
+  return f'did you mean {" or ".join(names[:_NAMED])}?' if names else ''
+
+
+def _component(workdir: pathlib.Path) -> str:
+  """What a run trained; '' where its config.json does not say."""
+  try:
+    component = migrate(read_json(workdir / 'config.json'))['component']
+  except (ConfigError, *WRONG):
+    return ''
+  return component if isinstance(component, str) and component.isidentifier() else ''

@@ -1,0 +1,82 @@
+"""HTML of a page that needs no other file: its colours by the reader's screen, its tables."""
+
+import html
+from collections.abc import Mapping, Sequence
+
+from mgjax.runtime.charts import COLOURS, DARK_COLOURS
+
+
+def _variables(colours: Sequence[str], **others: str) -> str:
+  found = {f'c{index}': colour for index, colour in enumerate(colours)} | others
+  return ''.join(f'--{name}:{colour};' for name, colour in found.items())
+
+
+# Text has a contrast of 4.5 or more to the paper, lines of 3 or more; a test computes them.
+LIGHT = _variables(
+  COLOURS, paper='#ffffff', ink='#1d1d1f', soft='#5b5b60', grid='#e4e4e4', axis='#767676'
+)
+DARK = _variables(
+  DARK_COLOURS, paper='#17191c', ink='#e8e8ea', soft='#a8acb3', grid='#33383e', axis='#868c94'
+)
+_STYLE = f"""
+:root{{color-scheme:light dark;{LIGHT}}}
+@media (prefers-color-scheme:dark){{:root{{{DARK}}}}}
+body{{font:15px/1.4 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;
+color:var(--ink);background:var(--paper)}}a{{color:var(--c0)}}h1{{overflow-wrap:anywhere}}
+.wide{{overflow-x:auto;margin:1em 0}}table{{border-collapse:collapse}}
+td,th{{padding:.2em .8em .2em 0;text-align:right;white-space:nowrap}}
+td:first-child,th:first-child{{text-align:left}}thead th{{border-bottom:1px solid var(--axis)}}
+tbody th{{font-weight:inherit}}caption{{text-align:left;font-weight:600}}
+.charts,.shown{{display:flex;flex-wrap:wrap;gap:8px 20px}}.charts>div{{width:520px;max-width:100%}}
+figure{{margin:0}}figcaption{{max-width:160px;font-size:13px}}img{{max-width:100%;height:auto}}
+video{{width:160px;max-width:100%;image-rendering:pixelated;display:block}}
+@media (prefers-reduced-motion:reduce){{.moving{{display:none}}}}
+svg{{width:100%;display:block;fill:none}}polyline{{stroke-width:1.6}}
+text{{font-size:11px;fill:var(--soft)}}text.title{{font-size:13px;font-weight:600;fill:var(--ink)}}
+text.x{{text-anchor:middle}}text.y{{text-anchor:end}}.grid{{stroke:var(--grid)}}
+.axis{{stroke:var(--axis)}}.mark{{stroke:var(--axis);stroke-dasharray:3 3}}
+text.mark{{stroke:none;fill:var(--soft)}}
+.legend{{font-size:12px}}
+.legend span{{display:inline-block;margin-right:1em;overflow-wrap:anywhere}}
+.note{{color:var(--soft)}}summary{{font-size:1.3em;font-weight:600;margin:.6em 0;cursor:pointer}}
+"""
+
+
+def page(title: str, body: str) -> str:
+  """Returns a whole page.
+
+  Args:
+    title: text.
+    body: HTML.
+  """
+  title = html.escape(title)
+  return (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    f'<title>{title}</title><style>{_STYLE}</style></head>'
+    f'<body><main><h1>{title}</h1>{body}</main></body></html>\n'
+  )
+
+
+def table(rows: Sequence[Mapping[str, str]], name: str, links: Mapping[str, str] = {}) -> str:
+  """Returns a table whose rows begin with what they are about.
+
+  Args:
+    rows: header -> cell, text; a header that a row lacks leaves its cell empty.
+    name: of the table.
+    links: first cell -> the address behind it.
+  """
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  head = ''.join(f'<th scope="col">{html.escape(each)}</th>' for each in names)
+  body = ''
+  for row in rows:
+    first, *cells = (html.escape(row.get(each, '')) for each in names)
+    if link := links.get(row.get(names[0], '')):
+      first = f'<a href="{html.escape(link)}">{first}</a>'
+    cells = ''.join(f'<td>{cell}</td>' for cell in cells)
+    body += f'<tr><th scope="row">{first}</th>{cells}</tr>'
+  name = html.escape(name)
+  return (
+    f'<div class="wide" role="region" aria-label="{name}" tabindex="0"><table>'
+    f'<caption>{name}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+  )
