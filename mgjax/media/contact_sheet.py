@@ -14,7 +14,7 @@ from mgjax.media.titles import draw_title
 _SMALL = 128  # pixels up to which a small frame's longer side grows: eight fit into 1,060
 _LARGE = 320  # and to which a large one's shrinks
 _GAP = 4
-_TITLE = 14  # pixels of the title's letters
+_TITLE = 16  # pixels of the title's letters
 _LINE = _TITLE + 3 * _GAP  # letters of some alphabets hang low
 
 

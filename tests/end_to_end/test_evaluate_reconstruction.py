@@ -64,7 +64,7 @@ def test_videos_leave_numbers_and_pictures(place):
   info = probe(first)
   assert (info.height, info.width, info.frames) == (256, 768, 4)
   with Image.open(sheet) as image:
-    assert image.height == 4 * 4 * 158  # four rows a clip: a title and a frame of 128 pixels
+    assert image.height == 4 * 4 * 160  # four rows a clip: a title and a frame of 128 pixels
   assert record == str(folder / 'reconstruction.json')
   found = json.loads((folder / 'reconstruction.json').read_text())
   assert found['weights'] == {'workdir': str(place / 'of_videos'), 'step': 8}

@@ -63,13 +63,19 @@ def test_the_frame_rate_asked_for_is_read_by_the_model_and_written_into_the_file
   tiny_runs, sampler, tmp_path
 ):
   out = tmp_path / 'fast.mp4'
-  changes = ['--guidance=text=3@0.2-0.8', '--schedule=linear', '--steps=2', '--mesh=context=8']
+  changes = [
+    '--guidance=text=3@0.2-0.8',
+    '--schedule=linear',
+    '--steps=2',
+    '--mesh=context=8',
+    '--scale=1',
+  ]
   done = sample(tiny_runs / 'video', f'--prompt={PROMPT}', '--fps=24', f'--out={out}', *changes)
   assert done.returncode == 0, done.stderr
   record = json.loads(out.with_suffix('.json').read_text())
   assert record['settings']['guidance'] == [['text', [3.0, [0.2, 0.8]]]]
   assert record['settings']['schedule'] == {'name': 'linear'} and record['samples'][0]['fps'] == 24
-  assert probe(out).fps == 24
+  assert probe(out).fps == 24 and probe(out).height == 16
   # A typed rate is the same rate; another one is another prompt.
   asked, typed, usual = (
     sampler.generate([prompt], fps=fps)
