@@ -44,6 +44,8 @@ setup(
     'grain>=0.2.18',
     'jax>=0.10.2',
     'jaxtyping>=0.3.11',
+    # Noto Sans for titles (OFL): 3.5 MB of 21 alphabets and emoji, data alone, no code that runs.
+    'manimgx-fonts>=2026.9.26.post1',
     'ml-collections>=1.1.0',
     'ml-dtypes>=0.6.0',
     'numpy>=2.4.6',
@@ -51,6 +53,7 @@ setup(
     'orbax-checkpoint>=0.12.8,<1',  # 1.0 changes the interface at the top level
     'pillow>=13.0.0',
     'protobuf>=7.36.2',  # of sentencepiece's description of its models, which does not ask for it
+    'pylopdf-fonts-jp>=0.1.1',  # Noto Sans JP (OFL) for titles, 9.1 MB
     'safetensors>=0.8.0',
     'scikit-learn>=1.9.1',
     'scipy>=1.17.1',
@@ -61,6 +64,8 @@ setup(
     'tqdm>=4.70.1',
   ],
   extras_require={
+    # Simplified Chinese and Korean in titles: 27 MB.
+    'cjk': ['pylopdf-fonts-ko>=0.1.1', 'pylopdf-fonts-zh-cn>=0.1.1'],
     'cuda': ['jax[cuda13]>=0.10.2'],
     'gcs': ['gcsfs>=2026.10.1'],  # checkpoints at gs://; records there need nothing more
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.

@@ -5,7 +5,8 @@ python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --se
 python -m launch.sample --workdir=runs/video --prompt='a dog' --fps=24 --guidance=text=6@0.1-0.9
 A model that reads more than text takes --condition=first_frame=picture.png, once for each, or lines
 of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}.
-Writes mp4s (png for images), a contact sheet and a json with everything needed to make them again.
+Writes mp4s (png for images), a contact sheet, an animation of all (WebP) and a json with everything
+needed to make them again. Small pictures are enlarged to be seen; --scale=1 writes the model's own.
 """
 
 from absl import flags
@@ -36,6 +37,10 @@ _SCHEDULE = flags.DEFINE_string('schedule', None, 'linear or linear_quadratic.')
 _FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.', lower_bound=1)
 _FPS = flags.DEFINE_float('fps', None, "Frames a second; as the prompt begins, or training's.")
 _SIZE = flags.DEFINE_list('size', None, 'Height,width in pixels.')
+_SCALE = flags.DEFINE_integer(
+  'scale', None, "Repeats of each pixel in the files; 1 for the model's own, else to 256 px.",
+  lower_bound=1,
+)  # fmt: skip
 _MESH = flags.DEFINE_string('mesh', None, 'Over devices, as context=8; one device if not given.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
@@ -74,6 +79,7 @@ def main(_) -> None:
     shape=shape,
     fps=_FPS.value,
     batch_size=_BATCH_SIZE.value,
+    scale=_SCALE.value,
     **conditions,
   ):
     print(path)

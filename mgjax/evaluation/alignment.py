@@ -15,8 +15,7 @@ from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
 from mgjax.digits.clips import Digits, all_captions, is_held_out
 from mgjax.digits.judge import diversity, judge_ceiling, judge_floor, train_judge
-from mgjax.media.contact_sheet import contact_sheet
-from mgjax.media.video import write_video
+from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.video.pipeline import VideoPipeline
 
 LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size')
@@ -162,13 +161,13 @@ SHOWN = 12  # videos on the contact sheet
 
 def write_shown(
   directory: pathlib.Path, videos: np.ndarray, prompts: list[str], fps: float
-) -> tuple[pathlib.Path, list[pathlib.Path]]:
-  """Writes some of the videos as mp4 and on one contact sheet."""
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+  """Writes some of the videos on a contact sheet and in an animation, and each as mp4."""
   chosen = spread_prompts(prompts, SHOWN)
   paths = []
   for place, index in enumerate(chosen):
     paths.append(directory / 'samples' / f'{place:03d}.mp4')
-    write_video(paths[-1], videos[index], fps)
+    write_clip(paths[-1], videos[index], fps)
+  shown = [videos[index] for index in chosen]
   sheet = directory / 'samples.png'
-  contact_sheet(sheet, [videos[i] for i in chosen], [prompts[i] for i in chosen])
-  return sheet, paths
+  return write_sheets(sheet, shown, [prompts[index] for index in chosen], fps), paths

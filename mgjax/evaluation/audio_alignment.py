@@ -22,7 +22,7 @@ from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.media.audio import write_soundtrack
-from mgjax.media.video import write_video
+from mgjax.media.viewing import write_clip
 from mgjax.text.prompts import clean_prompt
 
 MODEL = 'model'
@@ -167,7 +167,7 @@ def write_clips(
   for index, clip in enumerate(clips):
     if clip.video is not None:
       paths.append(directory / 'sounds' / f'{index:03d}.mp4')
-      write_video(paths[-1], clip.video, fps)
+      write_clip(paths[-1], clip.video, fps)
       sound = np.clip(clip.heard.again[MODEL], -1, 1)
       write_soundtrack(paths[-1], paths[-1], [sound], rate)
   return paths

@@ -80,12 +80,12 @@ def evaluate_video(
   pipeline = VideoPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   if pipeline.config.data.kind == 'signs':
     found, made = judge_signs(pipeline, samples=samples, seed=seed)
-    sheet = write_sheet(workdir / 'evaluation', made)
+    sheets = [write_sheet(workdir / 'evaluation', made)]
   else:
     found, videos, prompts = judge_model(pipeline, samples=samples, seed=seed)
-    sheet, _ = write_shown(workdir / 'evaluation', videos, prompts, pipeline.config.data.fps)
+    sheets, _ = write_shown(workdir / 'evaluation', videos, prompts, pipeline.config.data.fps)
   record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
-  return _finish(found, record, workdir / 'evaluation.json', [sheet])
+  return _finish(found, record, workdir / 'evaluation.json', sheets)
 
 
 def evaluate_autoencoder(

@@ -9,7 +9,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import tqdm
-from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.typing import Float, UInt8
@@ -27,7 +26,7 @@ from mgjax.evaluation.metrics.similarity import (
   structural_similarity,
 )
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.media.video import write_video
+from mgjax.media.viewing import viewing_scale, write_clip
 from mgjax.tae.latents import LatentCodec
 from mgjax.tae.outlier import distances
 from mgjax.tae.perceptual import COMMAND
@@ -255,10 +254,7 @@ def write_pictures(
     panels = (pair.original, pair.reconstruction, _difference(pair))
     beside = np.concatenate(panels, axis=2)
     path = directory / 'side_by_side' / f'{index:03d}.{"mp4" if len(beside) > 1 else "png"}'
-    if len(beside) > 1:
-      write_video(path, beside, fps)
-    else:
-      Image.fromarray(beside[0]).save(path)
+    write_clip(path, beside, fps, viewing_scale(*pair.original.shape[1:3]))
     paths.append(path)
     rows += [*panels, _norm_map(pair)]
     norms = f'latent norms up to {pair.norms.max():.1f}; above {DOT:g}, orange to white, is a dot'

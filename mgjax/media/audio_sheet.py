@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from mgjax.core.spectrum import magnitudes, triangles
 from mgjax.core.typing import Float, UInt8
-from mgjax.media.contact_sheet import fit_title
 from mgjax.media.sheet_titles import write_sheet
+from mgjax.media.titles import draw_title, title_width
 
 _WIDTH = 1000
 _LEFT, _RIGHT = 48, 12  # beside the plots
@@ -52,13 +52,13 @@ def audio_sheet(
   height = title_height + _WAVE + _GAP + _MEL + _AXIS + _GAP
   sheet = Image.new('RGB', (_WIDTH, height * len(sounds)), 'white')
   pen = ImageDraw.Draw(sheet)
-  font = ImageFont.load_default(_TITLE)
   for number, (sound, title) in enumerate(zip(sounds, titles, strict=True)):
     if sound.ndim != 2 or not sound.size or not np.isfinite(sound).all():
       raise ValueError(f'{title!r}: expected finite numbers (samples, channels), got {sound.shape}')
     mono = sound.mean(1)
     top = number * height
-    pen.text((_GAP, top + _GAP), fit_title(title, font, _WIDTH - 2 * _GAP), fill=_INK, font=font)
+    room = _WIDTH - 2 * _GAP
+    draw_title(pen, (_GAP, top + _GAP), title, size=_TITLE, width=room, fill=_INK)
     _draw_waveform(pen, mono, top + title_height)
     below = top + title_height + _WAVE + _GAP
     sheet.paste(Image.fromarray(_picture(mono, rate)), (_LEFT, below))
@@ -140,7 +140,6 @@ def _tick_step(seconds: float) -> float:
 
 
 def _label(pen: ImageDraw.ImageDraw, text: str, x: float, y: float, right: bool = False) -> None:
-  font = ImageFont.load_default(_LABEL)
-  width = font.getlength(text)
+  width = title_width(text, _LABEL)
   left = x - width if right else min(max(0, x - width / 2), _WIDTH - width)
-  pen.text((left, y), text, fill=_INK, font=font)
+  draw_title(pen, (left, y), text, size=_LABEL, width=_WIDTH, fill=_INK)

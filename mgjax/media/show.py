@@ -1,19 +1,19 @@
 """Shows videos, images and sounds: inside a notebook where it runs in one, else as a picture."""
 
+import base64
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
-from mgjax.media.contact_sheet import contact_sheet
-from mgjax.media.video import write_video
+from mgjax.media.viewing import write_clip, write_sheets
 
 _PICTURE = 'mgjax_show.png'
 
@@ -23,18 +23,20 @@ def show(
   titles: Sequence[str] = (),
   *,
   rate: int = 48_000,
+  fps: float = 16,
   path: str | os.PathLike[str] = _PICTURE,
 ) -> pathlib.Path | None:
   """Shows what a pipeline made.
 
-  In a notebook it displays a contact sheet, and of sounds a player each; elsewhere it writes the
-  sheet to `path` and says so.
+  In a notebook it displays a contact sheet, of videos an animation, and of sounds a player each;
+  elsewhere it writes sheet and animation to `path` and beside it, and says so.
 
   Args:
     made: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; sounds
       floats (b s c) or one (s c).
     titles: a line above each; by default its number.
     rate: of sounds, samples a second.
+    fps: of videos.
     path: of the picture.
 
   Returns:
@@ -47,35 +49,43 @@ def show(
   titles = list(titles) or [str(number) for number in range(len(items))]
   notebook = _in_notebook()
   place = pathlib.Path(tempfile.mkdtemp()) / 'sheet.png' if notebook else pathlib.Path(path)
-  if moving:
-    contact_sheet(place, items, titles)
-  else:
-    audio_sheet(place, items, titles, rate)
+  sheets = _write_sheets(place, items, titles, moving, fps, rate)
   if not notebook:
-    print(place)
+    print(*sheets, sep='\n')
     return place
   display = sys.modules['IPython.display']
   display.display(display.Image(place.read_bytes()))
+  for animation in sheets[1:]:  # which older IPythons' Image does not take
+    data = base64.b64encode(animation.read_bytes()).decode()
+    display.display(display.HTML(f'<img src="data:image/webp;base64,{data}">'))
   for item in () if moving else items:
     display.display(display.Audio(item.T, rate=rate))
-  place.unlink()
-  place.parent.rmdir()
+  shutil.rmtree(place.parent)
   return None
 
 
 def save(
-  made: Any, out: str | os.PathLike[str], *, fps: float = 16, rate: int = 48_000
+  made: Any,
+  out: str | os.PathLike[str],
+  *,
+  fps: float = 16,
+  rate: int = 48_000,
+  scale: int | None = None,
 ) -> list[pathlib.Path]:
   """Writes what a pipeline made: an .mp4 or .png a video, a .wav a sound, and a sheet of all.
+
+  Small pictures are enlarged to be seen, and of videos there is an animation of all.
 
   Args:
     made: as `show`.
     out: a folder.
     fps: of videos.
     rate: of sounds, samples a second.
+    scale: how often each row and column of pixels is written; by default until the longer side has
+      256 pixels or more, 1 for the model's own.
 
   Returns:
-    The files, the sheet last.
+    The files, the sheet and the animation last.
   """
   items, moving = _split(made)
   folder = pathlib.Path(out)
@@ -86,16 +96,20 @@ def save(
     paths.append(folder / f'{number:04d}{kind}')
     if not moving:
       write_wav(paths[-1], item, rate)
-    elif len(item) > 1:
-      write_video(paths[-1], item, fps)
     else:
-      Image.fromarray(item[0]).save(paths[-1])
-  titles, sheet = [path.name for path in paths], folder / 'sheet.png'
+      write_clip(paths[-1], item, fps, scale)
+  titles = [path.name for path in paths]
+  return [*paths, *_write_sheets(folder / 'sheet.png', items, titles, moving, fps, rate)]
+
+
+def _write_sheets(
+  path: pathlib.Path, items: list[np.ndarray], titles: list[str], moving: bool, fps: float,
+  rate: int,
+) -> list[pathlib.Path]:  # fmt: skip
   if moving:
-    contact_sheet(sheet, items, titles)
-  else:
-    audio_sheet(sheet, items, titles, rate)
-  return [*paths, sheet]
+    return write_sheets(path, items, titles, fps)
+  audio_sheet(path, items, titles, rate)
+  return [path]
 
 
 def _split(made: Any) -> tuple[list[np.ndarray], bool]:

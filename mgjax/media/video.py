@@ -201,17 +201,22 @@ def cover_size(
 
 
 def write_video(
-  path: str | os.PathLike[str], frames: UInt8[np.ndarray, 't h w 3'], fps: float
+  path: str | os.PathLike[str],
+  frames: UInt8[np.ndarray, 't h w 3'],
+  fps: float,
+  scale: int = 1,
 ) -> None:
   """Writes an H.264 mp4 (BT.709, 4:2:0, near transparent) that any player opens, atomically.
 
-  An odd height or width grows by one repeated row or column, since 4:2:0 needs even ones.
+  Each row and column is repeated `scale` times. An odd height or width grows by one repeated row or
+  column, since 4:2:0 needs even ones.
   """
   frames = np.asarray(frames)
   if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
     raise ValueError(f'expected uint8 (t h w 3), got {frames.dtype} {frames.shape}')
   rate = fractions.Fraction(fps).limit_denominator(1001)
-  times = ((i / rate, (i + 1) / rate, frame) for i, frame in enumerate(frames))
+  shown = (frame.repeat(scale, 0).repeat(scale, 1) for frame in frames)
+  times = ((i / rate, (i + 1) / rate, frame) for i, frame in enumerate(shown))
   write_bytes(path, encode_frames(times, fps=fps, clock=rate, crf=12))
 
 

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import tqdm
-from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import parse_json, write_json
 from mgjax.flow_models.files import describe_conditions
-from mgjax.media.contact_sheet import contact_sheet
-from mgjax.media.video import write_video
+from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
 from mgjax.text.prompts import clean_prompt
 from mgjax.video.pipeline import VideoPipeline
 
@@ -66,17 +64,22 @@ def write_samples(
   shape: tuple[int, int, int] | None = None,
   fps: float | None = None,
   batch_size: int = 16,
+  scale: int | None = None,
   **conditions: Any,
 ) -> list[pathlib.Path]:
-  """Generates a video a prompt and writes them with a contact sheet and a json that describes them.
+  """Generates a video a prompt and writes them, sheets of all and a json that describes them.
+
+  Small videos are written enlarged by a whole number, which the json states; its digests are those
+  of the model's own pixels.
 
   A single video goes to `out` if that is a file name, with the sheet and the json beside it; else
   `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
 
-  Conditions beside the prompts are those of `VideoPipeline.stream`.
+  Conditions beside the prompts are those of `VideoPipeline.stream`; `scale` is that of
+  `mgjax.media.viewing.write_clip`.
 
   Returns:
-    What was written: videos, then the contact sheet, then the json.
+    What was written: videos, then the contact sheet, their animation, and the json.
 
   Raises:
     ConfigError: the model cannot make this shape, or `out` or `fps`, as in `VideoPipeline.stream`,
@@ -85,22 +88,21 @@ def write_samples(
   shape = shape or pipeline.default_shape
   pipeline.check(shape)
   rates = pipeline.frame_rates(prompts, fps)
+  scale = scale or viewing_scale(*shape[1:])
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
   options = {'seed': seed, 'shape': shape, 'fps': fps, 'batch_size': batch_size}
   videos = pipeline.stream(prompts, **options, **conditions)
   bar = tqdm.tqdm(videos, total=len(prompts), unit='video', disable=not sys.stderr.isatty())
   shown, digests = [], []
   for path, rate, video in zip(paths, rates, bar, strict=True):
-    if shape[0] > 1:
-      write_video(path, video, rate)
-    else:
-      Image.fromarray(video[0]).save(path)
+    write_clip(path, video, rate, scale)
     shown += [video] if len(shown) < SHEET_ROWS else []
     digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
-  contact_sheet(sheet, shown, list(prompts[:SHEET_ROWS]))
+  sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
   described = _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
-  write_json(record, described | {'conditions': describe_conditions(conditions)})
-  return [*paths, sheet, record]
+  described |= {'scale': scale, 'conditions': describe_conditions(conditions)}
+  write_json(record, described)
+  return [*paths, *sheets, record]
 
 
 def _lines(path: str | os.PathLike[str] | None) -> list[str]:

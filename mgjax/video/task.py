@@ -23,7 +23,7 @@ from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.flow_models.task import FlowSettings, Sizes, make_flow_outline, make_flow_spec
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.media.video import write_video
+from mgjax.media.viewing import write_clip
 from mgjax.parallel.distributed import fetch
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.latents import LatentCodec
@@ -60,8 +60,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     contact_sheet(path, list(videos), prompts)
     if shape.frames > 1:
       for index, video in enumerate(videos):
-        fps = samples[index].get('fps', data.fps)
-        write_video(directory / f'{index:03d}.mp4', video, fps)
+        write_clip(directory / f'{index:03d}.mp4', video, samples[index].get('fps', data.fps))
     return path
 
   return make_flow_spec(

@@ -19,8 +19,7 @@ from mgjax.evaluation import audio_alignment
 from mgjax.evaluation.alignment import SHOWN, judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.evaluation.reconstruction import evenly
-from mgjax.media.contact_sheet import contact_sheet
-from mgjax.media.video import write_video
+from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.registry import make_spec
 from mgjax.runtime.report import report_at_end
 from mgjax.runtime.workdir_lock import hold
@@ -82,15 +81,15 @@ def report_digits(
   """Samples captions that training never showed, judges them and writes pictures and report.json.
 
   Returns:
-    A table for people, and the paths of the contact sheet, the videos and the report.
+    A table for people, and the paths of sheet, animation, videos and report.
   """
   workdir = pathlib.Path(workdir)
 
   def work() -> Findings:
     sampler = VideoPipeline(model)
     alignment, videos, prompts = judge_model(sampler, samples=samples)
-    sheet, paths = write_shown(workdir, videos, prompts, sampler.config.data.fps)
-    return alignment.as_dict(), alignment.table(), [sheet, *paths]
+    sheets, paths = write_shown(workdir, videos, prompts, sampler.config.data.fps)
+    return alignment.as_dict(), alignment.table(), [*sheets, *paths]
 
   return _report(stages, model, workdir, samples, work)
 
@@ -124,7 +123,7 @@ def report_clips(
   a window is nearest to its sample in mean squared error: its own, once the clips are learnt.
 
   Returns:
-    A table for people, and the paths of the contact sheet, the videos and the report.
+    A table for people, and the paths of sheet, animation, videos and report.
   """
   workdir = pathlib.Path(workdir)
 
@@ -142,10 +141,10 @@ def report_clips(
       f'{kind}: {title}'
       for kind, title in zip(('nearest clip', 'sample') * len(videos), titles, strict=True)
     ]
-    contact_sheet(workdir / 'samples.png', rows, titles)
+    sheets = write_sheets(workdir / 'samples.png', rows, titles, sampler.config.data.fps)
     paths = [workdir / 'samples' / f'{index:03d}.mp4' for index in range(len(videos))]
     for path, video in zip(paths, videos, strict=True):
-      write_video(path, video, sampler.config.data.fps)
+      write_clip(path, video, sampler.config.data.fps)
     found = [captions[index] for index in closest]
     psnr = sampler.reconstruction_psnr(originals)
     own = sum(map(operator.eq, prompts, found)) / len(prompts)
@@ -154,7 +153,7 @@ def report_clips(
     scores = {
       'nearest_is_own': own, 'reconstruction_psnr': psnr, 'captions': prompts, 'nearest': found
     }  # fmt: skip
-    return scores, '\n'.join(lines), [workdir / 'samples.png', *paths]
+    return scores, '\n'.join(lines), [*sheets, *paths]
 
   return _report(stages, model, workdir, SHOWN, work)
 

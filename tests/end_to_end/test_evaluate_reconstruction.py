@@ -62,9 +62,9 @@ def test_videos_leave_numbers_and_pictures(place):
   videos = [folder / 'side_by_side' / f'{index:03d}.mp4' for index in range(4)]
   assert [first, second, third, fourth] == [str(path) for path in videos]
   info = probe(first)
-  assert (info.height, info.width, info.frames) == (16, 48, 4)
+  assert (info.height, info.width, info.frames) == (256, 768, 4)
   with Image.open(sheet) as image:
-    assert image.height == 4 * 4 * 122  # four rows a clip: a title and a frame of 96 pixels
+    assert image.height == 4 * 4 * 160  # four rows a clip: a title and a frame of 128 pixels
   assert record == str(folder / 'reconstruction.json')
   found = json.loads((folder / 'reconstruction.json').read_text())
   assert found['weights'] == {'workdir': str(place / 'of_videos'), 'step': 8}
@@ -83,7 +83,7 @@ def test_images_of_any_size_are_seen_by_the_network_too(place):
   assert 'Frechet (VGG16 relu5_3)' in done.stdout and 'flicker' not in done.stdout
   assert '2 clip(s): 1 frame(s) of 20 x 18' in done.stdout
   with Image.open(folder / 'side_by_side' / '000.png') as image:
-    assert image.size == (3 * 18, 20)
+    assert image.size == (3 * 18 * 13, 20 * 13)
   found = json.loads((folder / 'reconstruction.json').read_text())
   weights = place / 'lpips.safetensors'
   digest = hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -15,6 +15,7 @@ from tests import binaries
 
 PROMPT = 'the green digit 3 moves left'
 VIDEO = (4, 16, 16)
+SAMPLED = ('three.mp4', 'three_sheet.png', 'three_sheet.webp', 'three.json')
 WEIRD = (
   'le chiffre 3 é 👩‍👩‍👧 bouge',
   'الرقم ثلاثة يتحرك',
@@ -42,14 +43,17 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(tiny_runs, samp
   out = tmp_path / 'new' / 'three.mp4'
   done = sample(tiny_runs / 'video', f'--prompt={PROMPT}', '--seed=5', f'--out={out}')
   assert done.returncode == 0, done.stderr
-  written = [tmp_path / 'new' / name for name in ('three.mp4', 'three_sheet.png', 'three.json')]
+  written = [tmp_path / 'new' / name for name in SAMPLED]
   assert done.stdout.split() == [str(path) for path in written]
-  assert probe(out).height == 16
-  record = json.loads(written[2].read_text())
+  record = json.loads(written[-1].read_text())
+  assert probe(out).height == 256 and record['scale'] == 16
   assert record['samples'][0]['prompt'] == PROMPT and record['seed'] == 5
   assert record['settings']['solver'] == 'euler' and record['weights']['step'] == 8
-  # Another process, the same seed: the same pixels.
-  _, again = make(sampler, tmp_path / 'again.mp4', seed=5, batch_size=record['batch_size'])
+  # Another process, the same seed: the same pixels, however large they are written.
+  options = {'shape': VIDEO, 'batch_size': record['batch_size']}
+  paths = write_samples(sampler, [PROMPT], tmp_path / 'a.mp4', seed=5, scale=1, **options)
+  again = json.loads(paths[-1].read_text())
+  assert probe(paths[0]).height == 16 and again['scale'] == 1
   assert again['samples'][0]['pixels'] == record['samples'][0]['pixels']
   _, other = make(sampler, tmp_path / 'other.mp4', seed=6)
   assert other['samples'][0]['pixels'] != record['samples'][0]['pixels']
@@ -59,13 +63,19 @@ def test_the_frame_rate_asked_for_is_read_by_the_model_and_written_into_the_file
   tiny_runs, sampler, tmp_path
 ):
   out = tmp_path / 'fast.mp4'
-  changes = ['--guidance=text=3@0.2-0.8', '--schedule=linear', '--steps=2', '--mesh=context=8']
+  changes = [
+    '--guidance=text=3@0.2-0.8',
+    '--schedule=linear',
+    '--steps=2',
+    '--mesh=context=8',
+    '--scale=1',
+  ]
   done = sample(tiny_runs / 'video', f'--prompt={PROMPT}', '--fps=24', f'--out={out}', *changes)
   assert done.returncode == 0, done.stderr
   record = json.loads(out.with_suffix('.json').read_text())
   assert record['settings']['guidance'] == [['text', [3.0, [0.2, 0.8]]]]
   assert record['settings']['schedule'] == {'name': 'linear'} and record['samples'][0]['fps'] == 24
-  assert probe(out).fps == 24
+  assert probe(out).fps == 24 and probe(out).height == 16
   # A typed rate is the same rate; another one is another prompt.
   asked, typed, usual = (
     sampler.generate([prompt], fps=fps)
@@ -84,7 +94,7 @@ def test_a_file_of_prompts_gives_a_directory(sampler, tmp_path):
   prompts = read_prompts(None, file)
   assert len(prompts) == len(WEIRD) and prompts[0] == WEIRD[0]
   paths, record = make(sampler, tmp_path / 'out', prompts)
-  videos = paths[:-2]
+  videos = paths[:-3]
   assert [path.name[:5] for path in videos] == ['0000_', '0001_', '0002_', '0003_', '0004_']
   assert all(path.parent == tmp_path / 'out' and len(path.name) == 17 for path in videos)
   assert [entry['prompt'] for entry in record['samples']] == prompts
@@ -115,7 +125,7 @@ def test_one_frame_makes_an_image(sampler, tmp_path):
   )
   assert [path.name for path in paths] == ['a.png', 'a_sheet.png', 'a.json']
   with Image.open(paths[0]) as image:
-    assert image.size == (16, 16) and record['frames'] == 1
+    assert image.size == (256, 256) and record['frames'] == 1
 
 
 @pytest.mark.parametrize(

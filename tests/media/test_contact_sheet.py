@@ -22,7 +22,7 @@ def opened(path):
 def test_first_and_last_frame_are_shown_and_tiny_ones_grow(tmp_path):
   contact_sheet(tmp_path / 'a.png', [ramp(200, 16, 16)], ['red'], columns=8)
   sheet = opened(tmp_path / 'a.png')
-  assert sheet.shape[1] == 8 * 96 + 9 * 4 and sheet.shape[0] >= 96
+  assert sheet.shape[1] == 8 * 128 + 9 * 4 and sheet.shape[0] >= 128
   middle = sheet[sheet.shape[0] - 50]  # a line through the frames
   shown = {tuple(pixel) for pixel in middle.tolist()}
   assert len(shown - {(255, 255, 255)}) == 8
@@ -34,7 +34,7 @@ def test_each_video_has_a_row_whatever_its_size(tmp_path):
   videos = [ramp(1, 16, 16), ramp(5, 64, 96), ramp(3, 720, 1280)]
   contact_sheet(tmp_path / 'a.png', videos, ['image', 'video', 'large'], columns=4)
   sheet = opened(tmp_path / 'a.png')
-  assert sheet.shape[0] > 96 + 64 + 180
+  assert sheet.shape[0] > 128 + 64 + 180
   assert sheet.shape[1] == 3 * 320 + 4 * 4
 
 
@@ -51,7 +51,7 @@ def test_any_title_is_survived(tmp_path):
     '猫が走る', 'кот 🐈‍⬛ بيت', '\ud800 lone', 'nul\0 and\nlines\x1b[2J', 'long ' * 5000,
   ]  # fmt: skip
   contact_sheet(tmp_path / 'a.png', [ramp(2, 8, 8)] * len(titles), titles)
-  assert opened(tmp_path / 'a.png').shape[1] == 2 * 96 + 3 * 4
+  assert opened(tmp_path / 'a.png').shape[1] == 2 * 128 + 3 * 4
 
 
 def test_scale_is_obeyed(tmp_path):

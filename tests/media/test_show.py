@@ -1,5 +1,6 @@
 """What was made is shown as a picture outside of notebooks, and saved as files."""
 
+import pathlib
 import sys
 import types
 
@@ -18,7 +19,10 @@ def test_outside_of_a_notebook_it_is_a_picture(made, tmp_path, capsys):
   path = show(made, path=tmp_path / 'shown.png')
   with Image.open(path) as picture:
     assert picture.size > (10, 10)
-  assert capsys.readouterr().out.strip() == str(path)
+  said = [pathlib.Path(line) for line in capsys.readouterr().out.splitlines()]
+  moves = np.asarray(made).dtype == np.uint8 and made.shape[-4] > 1
+  assert said == [path, path.with_suffix('.webp')][: 1 + moves]
+  assert all(place.exists() for place in said)
 
 
 def test_in_a_notebook_it_is_displayed(monkeypatch):
@@ -26,19 +30,21 @@ def test_in_a_notebook_it_is_displayed(monkeypatch):
   display = types.SimpleNamespace(
     display=displayed.append,
     Image=lambda data: ('image', len(data)),
+    HTML=lambda text: ('page', text[:26]),
     Audio=lambda data, rate: ('audio', data.shape, rate),
   )
   shell = types.SimpleNamespace(kernel=None)
   monkeypatch.setitem(sys.modules, 'IPython', types.SimpleNamespace(get_ipython=lambda: shell))
   monkeypatch.setitem(sys.modules, 'IPython.display', display)
   assert show(VIDEOS) is None and show(SOUNDS, rate=16_000) is None
-  assert [each[0] for each in displayed] == ['image', 'image', 'audio', 'audio']
+  assert [each[0] for each in displayed] == ['image', 'page', 'image', 'audio', 'audio']
+  assert displayed[1] == ('page', '<img src="data:image/webp;')
   assert displayed[-1] == ('audio', (1, 4800), 16_000)
 
 
 def test_files_are_named_by_number_beside_a_sheet(tmp_path):
   names = [path.name for path in save(VIDEOS, tmp_path / 'videos')]
-  assert names == ['0000.mp4', '0001.mp4', 'sheet.png']
+  assert names == ['0000.mp4', '0001.mp4', 'sheet.png', 'sheet.webp']
   assert save(VIDEOS[:1, :1], tmp_path / 'images')[0].name == '0000.png'
   paths = save(SOUNDS, tmp_path / 'sounds')
   assert [path.name for path in paths] == ['0000.wav', '0001.wav', 'sheet.png']

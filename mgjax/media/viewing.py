@@ -1,0 +1,127 @@
+"""Writes pictures for people: small ones enlarged, and all that were made in one animation."""
+
+import io
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mgjax.core.files import write_bytes
+from mgjax.core.typing import UInt8
+from mgjax.media.contact_sheet import contact_sheet, draw_frame
+from mgjax.media.titles import draw_title
+from mgjax.media.video import write_video
+
+_LEAST = 256  # pixels of the longer side, below which a player shows a stamp
+_TILE = 192  # pixels of a video's longer side in an animation, at most
+_PIXELS = 100_000_000  # of all frames of an animation, which are held at once
+_GAP = 4
+_TITLE = 12  # pixels of the title's letters
+_LINE = _TITLE + 3 * _GAP
+
+Video = UInt8[np.ndarray, '_ _ _ 3']
+
+
+def viewing_scale(height: int, width: int) -> int:
+  """Returns the least whole number that makes the longer side 256 pixels or more."""
+  return -(-_LEAST // max(height, width))
+
+
+def write_clip(
+  path: str | os.PathLike[str], video: Video, fps: float, scale: int | None = None
+) -> None:
+  """Writes a video as .mp4, or one of a single frame as .png, large enough to be seen.
+
+  Args:
+    path: the file.
+    video: uint8 (t h w 3).
+    fps: frames a second.
+    scale: how often each row and column is repeated; by default `viewing_scale`, 1 for the pixels
+      as they are.
+  """
+  scale = scale or viewing_scale(*video.shape[1:3])
+  if len(video) > 1:
+    write_video(path, video, fps, scale)
+  else:
+    buffer = io.BytesIO()
+    Image.fromarray(video[0].repeat(scale, 0).repeat(scale, 1)).save(buffer, 'PNG')
+    write_bytes(path, buffer.getvalue())
+
+
+def write_sheets(
+  path: str | os.PathLike[str],
+  videos: Sequence[Video],
+  titles: Sequence[str],
+  fps: float | Sequence[float],
+) -> list[pathlib.Path]:
+  """Writes a contact sheet and, of videos of more than one frame, the animation beside it.
+
+  Args:
+    path: of the contact sheet, a .png; the animation has the same name and ends in .webp.
+    videos: uint8 (t h w 3) of any sizes.
+    titles: one per video.
+    fps: frames a second, of all or of each.
+
+  Returns:
+    What was written.
+  """
+  contact_sheet(path, videos, titles)
+  paths = [pathlib.Path(path)]
+  if any(len(video) > 1 for video in videos):
+    paths.append(paths[0].with_suffix('.webp'))
+    write_animation(paths[-1], videos, titles, fps)
+  return paths
+
+
+def write_animation(
+  path: str | os.PathLike[str],
+  videos: Sequence[Video],
+  titles: Sequence[str],
+  fps: float | Sequence[float],
+  *,
+  columns: int = 4,
+) -> None:
+  """Writes a WebP in which all videos play at once, each below its title, for ever.
+
+  Small videos grow by a whole number, up to 192 pixels, and keep every pixel's colour; where one
+  has to shrink to that, all are compressed with loss. A shorter one waits at its end for the rest.
+
+  Args:
+    path: the .webp.
+    videos: uint8 (t h w 3) of any sizes.
+    titles: one per video, cut to its width.
+    fps: frames a second, of all or of each; the animation has the highest, or fewer where it would
+      hold more than 100 million pixels.
+    columns: videos beside each other.
+  """
+  rates = [fps] * len(videos) if isinstance(fps, int | float) else list(fps)
+  seconds = max(len(video) / rate for video, rate in zip(videos, rates, strict=True))
+  tiles = [draw_frame(video[0], _TILE, _TILE) for video in videos]
+  width, height = (max(frame.size[axis] for frame in tiles) + _GAP for axis in (0, 1))
+  columns = min(columns, len(videos))
+  rows = -(-len(videos) // columns)
+  page = Image.new('RGB', (columns * width + _GAP, rows * (height + _LINE)), 'white')
+  count = max(1, min(round(seconds * max(rates)), _PIXELS // (page.width * page.height)))
+  pen = ImageDraw.Draw(page)
+  places = []
+  for index, title in enumerate(titles):
+    left, top = _GAP + index % columns * width, index // columns * (height + _LINE)
+    draw_title(pen, (left, top + _GAP), title, size=_TITLE, width=width - _GAP)
+    places.append((left, top + _LINE))
+  pages = []
+  for number in range(count):
+    pages.append(page.copy())
+    moment = (number + 0.5) * seconds / count
+    for place, video, rate in zip(places, videos, rates, strict=True):
+      frame = video[min(int(moment * rate), len(video) - 1)]
+      pages[-1].paste(draw_frame(frame, _TILE, _TILE), place)
+  ends = np.round(np.arange(count + 1) * seconds / count * 1000).astype(int)
+  exact = all(max(video.shape[1:3]) <= _TILE for video in videos)
+  buffer = io.BytesIO()
+  pages[0].save(
+    buffer, 'WEBP', save_all=True, append_images=pages[1:], duration=np.diff(ends).tolist(), loop=0,
+    lossless=exact, quality=80, method=2,
+  )  # fmt: skip
+  write_bytes(path, buffer.getvalue())
