@@ -6,9 +6,9 @@ python -m launch.quickstart --clips=my_clips/ --fast --workdir=runs/first
 python -m launch.quickstart --sound --workdir=runs/sound
 Without --clips the data are moving digits, made on the fly. With it they are your own: a folder of
 videos with captions (clip.mp4 and clip.txt), or a .csv or .jsonl with the columns video and
-caption; with --fast a first picture comes after two minutes on two free cores, a better one without.
-With --sound: a codec, and a model that makes the sound of moving digits. The same command
-again goes on where it stopped.
+caption. With --fast too, a first picture of them comes in two minutes on two free cores. With
+--sound: a codec, and a model that makes the sound of moving digits. The same command again goes on
+where it stopped.
 """
 
 import os
