@@ -75,7 +75,7 @@ def _tell_more(model: pathlib.Path, paths: list[pathlib.Path]) -> None:
   print(f'\nMake your own:\n{made}')
   if _FAST.value:
     slow = _command('quickstart', f'--clips={_CLIPS.value}', f'--workdir={_WORKDIR.value}_better')
-    print(f'A better model, in about half an hour:\n{slow}')
+    print(f'A better model, in some ten times the time:\n{slow}')
 
 
 def _command(binary: str, *words: str) -> str:
