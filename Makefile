@@ -9,7 +9,8 @@ unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the
 
 help:
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
-	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips'
+	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
+	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'
 	@echo '                  SOUND=1 for a model that makes the sound of moving digits instead'
 	@echo 'make test         run the tests, on up to four cores; ARGS="-m slow" or any other arguments of pytest'
 	@echo 'make oracle       compare with the reference implementations (installs PyTorch)'
@@ -19,7 +20,7 @@ help:
 
 quickstart:
 	@bash requirements/install.sh base
-	"$(VENV)/bin/python" -m launch.quickstart --workdir="$(WORKDIR)" $(if $(CLIPS),--clips="$(CLIPS)") $(if $(SOUND),--sound)
+	"$(VENV)/bin/python" -m launch.quickstart --workdir="$(WORKDIR)" $(if $(CLIPS),--clips="$(CLIPS)") $(if $(FAST),--fast) $(if $(SOUND),--sound)
 
 test:
 	@bash requirements/install.sh test

@@ -94,6 +94,7 @@ def clips(path: str = 'data/clips', fps: int = 16, threads: int = 16) -> ConfigD
       # their weights must be equal; 'given' goes by the buckets' weights alone.
       'share': 'samples',
       'skip_missing': False,  # True goes on without shards that are lost
+      'in_memory': 0,  # so many windows of a bucket, each read once and kept; 0 takes all
       'intervals': (1,),  # between frames of training clips; one of them is drawn
       'threads': threads,
       'workers': 0,  # processes instead; threads are enough for decoding

@@ -5,6 +5,12 @@ Text to video on moving digits: samples captions that training never showed, rea
 direction back from the pixels and prints the shares beside those of real clips. Writes
 evaluation.json into the work directory.
 
+python -m launch.evaluate --workdir=runs/mine/video
+Text to video on your own clips: samples their captions and prints how many samples are nearest to
+their own clip, how near, and how well the autoencoder keeps the clips. Writes evaluation.json, and
+videos and a picture of each sample below the clip nearest to it into evaluation/. If the clips have
+moved since training, --clips=my_clips/ says where they are.
+
 python -m launch.evaluate --workdir=runs/signs/words
 Text to image or video on signs: reads the quoted numbers back and prints the accuracy of characters
 and the share of whole numbers, for numbers that training showed and for those that it never did.
@@ -50,7 +56,7 @@ from . import command_line
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained model.')
 _OPTIONS = (
   flags.DEFINE_integer(
-    'samples', None, 'How many are judged; video 216, CLIP 4096, others 64.', lower_bound=1
+    'samples', None, 'How many are judged; digits 216, CLIP 4096, others 64.', lower_bound=1
   ),
   flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.', lower_bound=0),
   flags.DEFINE_integer(
@@ -62,9 +68,7 @@ _OPTIONS = (
   flags.DEFINE_string(
     'mesh', None, 'Models of video and sound: over devices, as context=8; one device if not given.'
   ),
-  flags.DEFINE_string(
-    'clips', '', "Autoencoder: a folder or manifest; the run's validation data if not given."
-  ),
+  flags.DEFINE_string('clips', '', 'A folder or manifest of clips; those of the run if not given.'),
   flags.DEFINE_integer(
     'frames', None, 'Autoencoder: of a clip, 1 for images; the run decides.', lower_bound=1
   ),

@@ -60,6 +60,22 @@ class Windows(abc.ABC):
     del index
     return float(self._lengths[number])
 
+  def spread(self, count: int) -> list[int]:
+    """Returns the indices of at most `count` windows, about as many of each clip, evenly spread."""
+    clips = evenly(len(self._parts), count)
+    parts = self._parts[clips]
+    most = next(n for n in range(count, 0, -1) if n == 1 or np.minimum(parts, n).sum() <= count)
+    begins = (self._ends - self._parts)[clips].tolist()
+    return [
+      begin + window
+      for begin, windows in zip(begins, parts.tolist(), strict=True)
+      for window in evenly(windows, most)
+    ]
+
+  def caption(self, index: int) -> str:
+    """Returns that of the clip, which is not opened for it."""
+    return self._clips[int(np.searchsorted(self._ends, index, side='right'))].caption
+
   @property
   def fingerprint(self) -> str:
     """Names the clips."""
@@ -132,6 +148,36 @@ class Clips(Windows):
     return int(fitting[int(chance(index, -1) * len(fitting))])
 
 
+class InMemory:
+  """At most `count` windows, about as many of each clip, each read once and then kept."""
+
+  def __init__(self, source: Windows, count: int):
+    self._source, self._indices = source, source.spread(count)
+    self._kept: dict[int, dict[str, Any]] = {}
+
+  @property
+  def fingerprint(self) -> str:
+    """Names the clips and how many windows of them there are."""
+    return f'{self._source.fingerprint} in {len(self)} windows'
+
+  def spread(self, count: int) -> list[int]:
+    """Returns at most `count` indices, evenly spread."""
+    return evenly(len(self), count)
+
+  def caption(self, index: int) -> str:
+    """Returns that of the clip, which is not opened for it."""
+    return self._source.caption(self._indices[index])
+
+  def __len__(self) -> int:
+    return len(self._indices)
+
+  def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+    index = operator.index(index)
+    if index not in self._kept:
+      self._kept[index] = self._source[self._indices[index]]
+    return dict(self._kept[index])
+
+
 def probe_video(
   file: pathlib.Path,
   shapes: Mapping[str, Shape],
@@ -151,6 +197,11 @@ def probe_video(
     seconds = min(seconds, audio.probe_audio(file, limits).seconds)
   size = {'height': info.height, 'width': info.width}
   return {'seconds': seconds, 'fps': info.fps, 'sounding': info.has_audio, **size}
+
+
+def evenly(length: int, count: int) -> list[int]:
+  """Returns `count` numbers below `length`, or all of them, evenly spread."""
+  return np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist()
 
 
 def chance(index: int, attempt: int) -> float:

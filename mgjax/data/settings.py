@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Magnitude, Positive, Range, arguments, check, checked, unpack
+from mgjax.core.settings import Count, Magnitude, Positive, Range, arguments, check, checked, unpack
 from mgjax.data.buckets import Shape
 from mgjax.digits.clips import Digits
 from mgjax.digits.signs import Signs
@@ -18,6 +18,7 @@ _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
 _OF_A_RUN = ('fps', 'share', 'threads', 'workers', 'rate', 'channels')
 _NO_CONTENT = (
   'path', 'validation_path', 'latents', 'share', 'skip_missing', 'threads', 'workers', 'sources',
+  'in_memory',  # the fingerprint has it
 )  # fmt: skip
 Workers = Annotated[int, Range(least=0, most=1024)]
 _Made = TypeVar('_Made')
@@ -39,6 +40,8 @@ class DataSettings:
       bucket that it is long enough for, with 'samples' the longest of them.
     skip_missing: whether to go on without lost shards.
     intervals: between frames of training clips, of which one is drawn.
+    in_memory: how many windows of videos are taken of a bucket, about as many of each clip, and
+      kept once they are read; 0 takes all and reads them anew each time.
     threads: that read batches; 0 reads in the calling thread.
     workers: processes that read batches instead; 0 for none.
     rate: samples a second of sound; digits have 48,000.
@@ -56,6 +59,7 @@ class DataSettings:
   share: str = 'given'
   skip_missing: bool = False
   intervals: tuple[Positive, ...] = (1,)
+  in_memory: Count = 0
   threads: Workers = 16
   workers: Workers = 0
   rate: Positive = RATE

@@ -11,7 +11,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
-from mgjax.data.clips import Clips, probe_video
+from mgjax.data.clips import Clips, InMemory, probe_video
 from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, Rejected
 from mgjax.data.mixture import Source
@@ -190,10 +190,13 @@ def _clips(
   clips, rejected = open_clip_index(data, split, VIDEO, probe, report)
   assigned = sort_out(clips, rejected, shapes, data.path_of(split), report)
   intervals = data.intervals if split == 'train' else (1,)
-  return {
+  windows = {
     name: Clips(clips.take(indices), shapes[name], intervals=intervals)
     for name, indices in assigned.items()
   }
+  if not data.in_memory:
+    return dict(windows)
+  return {name: InMemory(source, data.in_memory) for name, source in windows.items()}
 
 
 def check_same_shape(arrays: Sequence[Any]) -> None:

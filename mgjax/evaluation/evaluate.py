@@ -12,11 +12,12 @@ from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.clip.pipeline import Clip
+from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket
-from mgjax.evaluation import audio_alignment, audio_reconstruction, reconstruction
+from mgjax.evaluation import audio_alignment, audio_reconstruction, own_clips, reconstruction
 from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.evaluation.audio_reconstruction import (
@@ -28,6 +29,7 @@ from mgjax.evaluation.audio_reconstruction import (
 from mgjax.evaluation.long_audio import compare_ways
 from mgjax.evaluation.mdct_baseline import make_truncated_mdct
 from mgjax.evaluation.metrics.similarity import make_perceive
+from mgjax.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.evaluation.reconstruction import (
   evaluate_reconstruction,
   evenly,
@@ -59,31 +61,42 @@ class Findings:
 def evaluate_video(
   workdir: pathlib.Path,
   *,
-  samples: int = 216,
+  samples: int | None = None,
   seed: int = 0,
   steps: int | None = None,
   guidance: Any = None,
   mesh: Mapping[str, int] | str | None = None,
+  clips: str = '',
 ) -> Findings:
   """Samples captions of the small world that training never showed, and judges the videos.
 
-  Of signs, numbers that training showed are sampled as well.
+  Of signs, numbers that training showed are sampled as well. Of a model of somebody's own clips it
+  samples their captions and says which clips are nearest to the samples.
 
   Args:
     workdir: of the model.
-    samples: videos, at least one a caption; of signs, of either kind of numbers.
+    samples: videos, at least one a caption; of signs, of either kind of numbers; 216 by default. Of
+      clips at most one a caption, by default 64.
     seed: of the noise.
     steps: of sampling; the run decides by default.
     guidance: changes of it, see `SampleSettings.changed`; the run decides by default.
     mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
+    clips: a folder or manifest of the clips, if the run's own have moved.
   """
   pipeline = VideoPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
-  if pipeline.config.data.kind == 'signs':
-    found, made = judge_signs(pipeline, samples=samples, seed=seed)
+  kind, fps = pipeline.config.data.kind, pipeline.config.data.fps
+  if clips and kind in ('digits', 'signs'):
+    raise ConfigError(f'--clips={clips}: this model was trained on {kind}; leave --clips out')
+  if kind == 'signs':
+    found, made = judge_signs(pipeline, samples=samples or 216, seed=seed)
     sheets = [write_sheet(workdir / 'evaluation', made)]
+  elif kind == 'digits':
+    found, videos, prompts = judge_model(pipeline, samples=samples or 216, seed=seed)
+    sheets, _ = write_shown(workdir / 'evaluation', videos, prompts, fps)
   else:
-    found, videos, prompts = judge_model(pipeline, samples=samples, seed=seed)
-    sheets, _ = write_shown(workdir / 'evaluation', videos, prompts, pipeline.config.data.fps)
+    most = samples or own_clips.SAMPLES
+    found, videos, windows = judge_clips(pipeline, samples=most, seed=seed, clips=clips)
+    sheets, _ = write_nearest(workdir / 'evaluation', found, videos, windows, fps)
   record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
   return _finish(found, record, workdir / 'evaluation.json', sheets)
 

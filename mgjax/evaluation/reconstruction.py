@@ -13,6 +13,7 @@ import tqdm
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.buckets import Shape
+from mgjax.data.clips import evenly
 from mgjax.data.settings import DataSettings
 from mgjax.data.sources import make_sources
 from mgjax.evaluation.metrics.frechet import few_rows, frechet_distance
@@ -232,11 +233,6 @@ def sample_clips(
   bar = tqdm.tqdm(chosen, unit='clip', disable=not sys.stderr.isatty())
   described = {'clips': clips or 'validation data of the run', **shape, 'chosen': chosen}
   return (source[index]['video'] for index in bar), described
-
-
-def evenly(length: int, count: int) -> list[int]:
-  """Returns `count` numbers below `length`, or all of them, evenly spread."""
-  return np.unique(np.linspace(0, length - 1, count).round().astype(int)).tolist()
 
 
 def write_pictures(

@@ -122,13 +122,10 @@ class VideoPipeline(FlowPipeline):
         videos = np.asarray(self._codec.decode(latents, shape[0]))
       yield from videos[: len(chosen)]
 
-  def reconstruction_psnr(self, videos: UInt8[np.ndarray, 'b t h w 3']) -> float:
-    """Returns 10 log10(255^2 / mse) of the autoencoder's reconstructions, in dB."""
-    errors = []
-    for video in videos:
-      again = self._codec.decode(self._codec.encode(jnp.asarray(video[None])), video.shape[0])
-      errors.append(np.mean((np.asarray(again[0], np.float64) - video) ** 2))
-    return float(10 * np.log10(255**2 / max(np.mean(errors), 1e-10)))
+  def reconstruction_error(self, video: UInt8[np.ndarray, 't h w 3']) -> float:
+    """Returns the mean squared error of the autoencoder's reconstruction, pixels in [0, 1]."""
+    again = np.asarray(self._codec.decode(self._codec.encode(jnp.asarray(video[None])), len(video)))
+    return float(np.mean(((again[0] - np.float64(video)) / 255) ** 2))
 
   def check(self, shape: tuple[int, int, int]) -> None:
     """Raises ConfigError if the model cannot make videos of this shape (frames, height, width)."""

@@ -1,35 +1,27 @@
 """The quickstart: trains an autoencoder and a flow model, samples, and judges the samples."""
 
-import operator
 import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.files import read_optional_json, write_json
-from mgjax.core.settings import fields_of
-from mgjax.data.settings import data_settings, video_shapes
-from mgjax.data.sources import longest_bucket, make_sources
-from mgjax.evaluation import audio_alignment
-from mgjax.evaluation.alignment import SHOWN, judge_model, write_shown
+from mgjax.evaluation import audio_alignment, own_clips
+from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
+from mgjax.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.evaluation.reconstruction import evenly
-from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.registry import make_spec
 from mgjax.runtime.report import report_at_end
 from mgjax.runtime.workdir_lock import hold
-from mgjax.text.prompts import clean_prompt
 from mgjax.training.run import train
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.encode import encode
 from mgjax.workflows.recipe import Stages
-
-WINDOWS = 256  # of the user's clips among which the nearest is sought
 
 Findings = tuple[dict[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
 
@@ -117,10 +109,7 @@ def report_audio(
 def report_clips(
   stages: Stages, model: pathlib.Path, workdir: str | os.PathLike[str]
 ) -> tuple[str, list[pathlib.Path]]:
-  """Samples the captions of the user's clips and writes each sample below the nearest clip.
-
-  The report has the reconstruction's signal to noise ratio, and for each caption the clip of which
-  a window is nearest to its sample in mean squared error: its own, once the clips are learnt.
+  """Samples captions of the user's clips and writes each sample below the clip nearest to it.
 
   Returns:
     A table for people, and the paths of sheet, animation, videos and report.
@@ -129,33 +118,11 @@ def report_clips(
 
   def work() -> Findings:
     sampler = VideoPipeline(model)
-    windows = _windows(sampler)
-    captions = [window['caption'] for window in windows]
-    originals = np.stack([window['video'] for window in windows])
-    prompts = list(dict.fromkeys(captions))[:SHOWN]
-    videos = sampler.generate([clean_prompt(prompt) for prompt in prompts])
-    closest = nearest(videos, originals)
-    rows = [row for i, video in zip(closest, videos, strict=True) for row in (originals[i], video)]
-    titles = [t for i, prompt in zip(closest, prompts, strict=True) for t in (captions[i], prompt)]
-    titles = [
-      f'{kind}: {title}'
-      for kind, title in zip(('nearest clip', 'sample') * len(videos), titles, strict=True)
-    ]
-    sheets = write_sheets(workdir / 'samples.png', rows, titles, sampler.config.data.fps)
-    paths = [workdir / 'samples' / f'{index:03d}.mp4' for index in range(len(videos))]
-    for path, video in zip(paths, videos, strict=True):
-      write_clip(path, video, sampler.config.data.fps)
-    found = [captions[index] for index in closest]
-    psnr = sampler.reconstruction_psnr(originals)
-    own = sum(map(operator.eq, prompts, found)) / len(prompts)
-    lines = [f'{asked} -> nearest clip: {got}' for asked, got in zip(prompts, found, strict=True)]
-    lines += [f'nearest is its own clip: {own:.0%}', f'reconstruction: {psnr:.1f} dB']
-    scores = {
-      'nearest_is_own': own, 'reconstruction_psnr': psnr, 'captions': prompts, 'nearest': found
-    }  # fmt: skip
-    return scores, '\n'.join(lines), [*sheets, *paths]
+    found, videos, windows = judge_clips(sampler, samples=own_clips.SHOWN)
+    sheets, paths = write_nearest(workdir, found, videos, windows, sampler.config.data.fps)
+    return found.as_dict(), found.table(), [*sheets, *paths]
 
-  return _report(stages, model, workdir, SHOWN, work)
+  return _report(stages, model, workdir, own_clips.SHOWN, work)
 
 
 def _report(
@@ -191,18 +158,3 @@ def earlier_report(workdir, about) -> tuple[str, list[pathlib.Path]] | None:
     return None
   shown = report['shown']
   return '\n'.join(shown['text']), [*(workdir / name for name in shown['files']), path]
-
-
-def nearest(videos: np.ndarray, originals: np.ndarray) -> list[int]:
-  """Returns for each video the index of the original with the least mean squared difference."""
-  floats = originals.astype(np.float32)
-  return [int(np.mean((floats - video) ** 2, axis=(1, 2, 3, 4)).argmin()) for video in videos]
-
-
-def _windows(sampler: VideoPipeline) -> list[dict[str, Any]]:
-  """The windows of the clips that the model was trained on; the first ones, if they are many."""
-  config = sampler.config
-  data = data_settings(fields_of(config, 'data') | {'latents': ''})
-  name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
-  source = make_sources(data, {name: shape}, 'train')[name]
-  return [source[index] for index in range(min(len(source), WINDOWS))]

@@ -16,7 +16,7 @@ from PIL import Image
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import Clip, index_of_clips
-from mgjax.data.clips import Clips, probe_video
+from mgjax.data.clips import Clips, InMemory, probe_video
 from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.settings import DataSettings
 from mgjax.data.sources import open_clip_index
@@ -338,3 +338,31 @@ def test_nothing_left_to_read_is_a_sentence(tmp_path):
     source[0]
   with pytest.raises(DataError, match='at least one clip'):
     Clips(index_of_clips([]), WANTED)
+
+
+def test_a_few_windows_come_from_every_clip(tmp_path):
+  for name, seconds in (('long', 20.0), ('short', 1.0), ('other', 3.0)):
+    write_clip(tmp_path / 'clips' / f'{name}.mp4', seconds)
+  source = Clips(find(tmp_path / 'clips'), WANTED)
+  assert len(source) == 40 + 2 + 6
+  for count in (1, 2, 3, 9, 20, 100):
+    chosen = source.spread(count)
+    assert len(chosen) <= count and sorted(set(chosen)) == chosen
+    if count >= 3:
+      assert {source.caption(index) for index in chosen} == {'long', 'short', 'other'}
+  assert source.spread(100) == list(range(48))
+
+
+def test_windows_in_memory_are_read_once(tmp_path):
+  file = write_clip(tmp_path / 'clips' / 'a.mp4', 5.0)
+  source = Clips(find(tmp_path / 'clips'), WANTED)
+  kept = InMemory(source, 3)
+  assert len(kept) == 3 and kept.fingerprint != source.fingerprint
+  first = [kept[index] for index in range(3)]
+  for index, sample in zip(source.spread(3), first, strict=True):
+    np.testing.assert_array_equal(sample['video'], source[index]['video'])
+  file.unlink()
+  assert all(kept[index]['video'] is sample['video'] for index, sample in enumerate(first))
+  assert kept.caption(2) == 'a'
+  with pytest.raises(IndexError):
+    kept[3]

@@ -49,8 +49,18 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
   assert set(report['stages']) == {'autoencoder', 'latents', 'video', 'samples'}
   assert all(path.exists() for path in paths) and paths[0].name == 'samples.png'
   assert 'nearest is its own clip' in text
+  place = shutil.copytree(folder, tmp_path / 'moved')
+  output = run('evaluate', f'--workdir={model}', f'--clips={place}', '--steps=2', '--samples=1')
+  assert 'nearest is its own clip' in output
+  record = json.loads((model / 'evaluation.json').read_text())
+  assert len(record['captions']) == 1 and record['settings']['steps'] == 2
   rejected = (tmp_path / 'autoencoder' / 'rejected.jsonl').read_text().splitlines()
   assert [json.loads(row)['entry'] for row in rejected] == ['broken.mp4']
+
+
+def test_fast_is_for_clips():
+  done = binaries.run('quickstart', '--fast')
+  assert done.returncode == 2 and '--fast is for your own clips' in done.stderr
 
 
 def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, monkeypatch):

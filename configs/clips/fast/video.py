@@ -1,0 +1,21 @@
+r"""Text to video on your own clips at 64 px for a first picture, a minute on two CPU cores.
+
+python -m launch.train --config=configs/clips/fast/video.py:my_clips/ --workdir=runs/first/video \
+  --config.autoencoder=runs/first/autoencoder
+"""
+
+from ml_collections import ConfigDict
+
+from .. import video
+
+
+def get_config(path: str = '') -> ConfigDict:
+  config = video.get_config(path)
+  config.autoencoder = 'runs/first/autoencoder'
+  config.data.in_memory = 64
+  config.model.positions = (4, 4, 4)
+  config.encode.validation = 1
+  config.train.steps = 400
+  config.train.ema_decay = 0.98
+  config.train.validation_batches = 0
+  return config

@@ -1,0 +1,168 @@
+"""Measures what a model of somebody's own clips makes of their captions, beside those clips."""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tqdm
+
+from mgjax.core.settings import fields_of
+from mgjax.core.typing import UInt8
+from mgjax.data.clips import Clips, InMemory, evenly
+from mgjax.data.replacement import Replacing
+from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.sources import longest_bucket, make_sources
+from mgjax.evaluation.metrics.similarity import decibels, squared_errors
+from mgjax.media.viewing import write_clip, write_sheets
+from mgjax.text.prompts import clean_prompt
+from mgjax.video.pipeline import VideoPipeline
+
+WINDOWS = 256  # of the clips, among which the nearest is sought
+SAMPLES = 64
+SHOWN = 12  # samples on the contact sheet
+Window = UInt8[np.ndarray, 't h w 3']
+_RECONSTRUCTED = 32  # windows that the autoencoder encodes and decodes
+
+
+@dataclasses.dataclass(frozen=True)
+class NearestClips:
+  """Which windows of clips are nearest to samples of their captions.
+
+  Attributes:
+    captions: that were sampled, in the words of the clips.
+    nearest: for each the caption of the window with the least mean squared difference.
+    psnr: for each the peak signal to noise ratio of sample and that window, in dB.
+    chance: the share of samples that a window drawn at random would be the own clip of.
+    windows: among which the nearest was sought.
+    clip_captions: how many different captions they have.
+    reconstruction_psnr: of windows through the autoencoder, in dB.
+  """
+
+  captions: list[str]
+  nearest: list[str]
+  psnr: list[float]
+  chance: float
+  windows: int
+  clip_captions: int
+  reconstruction_psnr: float
+
+  @property
+  def own(self) -> float:
+    """The share of samples whose nearest window is of a clip with their caption."""
+    pairs = zip(self.captions, self.nearest, strict=True)
+    return float(np.mean([asked == got for asked, got in pairs]))
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values."""
+    mean = float(np.mean(self.psnr))
+    return {'nearest_is_own': self.own, 'nearest_psnr': mean, **dataclasses.asdict(self)}
+
+  def table(self) -> str:
+    """Formats the numbers, for people."""
+    return '\n'.join(
+      [
+        *(
+          f'{asked} -> nearest clip: {got}'
+          for asked, got in list(zip(self.captions, self.nearest, strict=True))[:SHOWN]
+        ),
+        f'nearest is its own clip: {self.own:.0%} of {len(self.captions)} samples '
+        f'({self.chance:.0%} by chance)',
+        f'sample against nearest clip: {np.mean(self.psnr):.1f} dB',
+        f'reconstruction: {self.reconstruction_psnr:.1f} dB',
+        f'{self.windows} windows of clips, {self.clip_captions} captions',
+      ]
+    )
+
+
+def judge_clips(
+  pipeline: VideoPipeline, *, samples: int = SAMPLES, seed: int = 0, clips: str = ''
+) -> tuple[NearestClips, list[Window], list[Window]]:
+  """Samples captions of the clips that a model was trained on, and finds the clip nearest to each.
+
+  Clips are read window by window, at most 256 of them, about as many of each clip.
+
+  Args:
+    pipeline: of a model that was trained on clips or on records of clips.
+    samples: at most, one of each caption, evenly spread over the captions.
+    seed: of the noise.
+    clips: a folder or manifest; by default where the run has its clips.
+
+  Returns:
+    The numbers, the samples, and of each the nearest window.
+
+  Raises:
+    DataError: the clips are not where they were.
+  """
+  source = _clips_of(pipeline, clips)
+  indices = source.spread(WINDOWS)
+  first = {source.caption(index): index for index in reversed(indices)}
+  known = sorted(first, key=first.__getitem__)
+  asked = [known[place] for place in evenly(len(known), min(samples, len(known)))]
+  replacing, conditions = Replacing(source), {}
+  if pipeline.reads:
+    conditions = pipeline.conditions_of([replacing[first[caption]] for caption in asked])
+  prompts = [clean_prompt(caption) for caption in asked]
+  videos = list(pipeline.stream(prompts, seed=seed, **conditions))
+  bar = tqdm.tqdm(indices, unit='window', disable=not sys.stderr.isatty())
+  nearest, captions, errors = [_Nearest() for _ in videos], [], []
+  reconstructed = set(evenly(len(indices), _RECONSTRUCTED))
+  for place, index in enumerate(bar):
+    sample = replacing[index]
+    window, caption = sample['video'], sample['caption']
+    captions.append(caption)
+    nearest = [
+      min(best, _Nearest(float(squared_errors(video, window).mean()), caption, index))
+      for best, video in zip(nearest, videos, strict=True)
+    ]
+    if place in reconstructed:
+      errors.append(pipeline.reconstruction_error(window))
+  found = NearestClips(
+    captions=asked,
+    nearest=[best.caption for best in nearest],
+    psnr=decibels(np.array([best.error for best in nearest])).tolist(),
+    chance=float(np.mean([captions.count(caption) / len(captions) for caption in asked])),
+    windows=len(captions),
+    clip_captions=len(known),
+    reconstruction_psnr=float(decibels(np.array([np.mean(errors)]))[0]),
+  )
+  return found, videos, [replacing[best.index]['video'] for best in nearest]
+
+
+def write_nearest(
+  directory: pathlib.Path,
+  found: NearestClips,
+  videos: Sequence[Window],
+  windows: Sequence[Window],
+  fps: float,
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+  """Writes some samples as mp4, and on sheets each below the clip nearest to it."""
+  chosen = evenly(len(videos), SHOWN)
+  paths = [directory / 'samples' / f'{place:03d}.mp4' for place in range(len(chosen))]
+  rows, titles = [], []
+  for path, index in zip(paths, chosen, strict=True):
+    write_clip(path, videos[index], fps)
+    rows += [windows[index], videos[index]]
+    titles += [f'nearest clip: {found.nearest[index]}', f'sample: {found.captions[index]}']
+  return write_sheets(directory / 'samples.png', rows, titles, fps), paths
+
+
+class _Nearest(NamedTuple):
+  error: float = np.inf
+  caption: str = ''
+  index: int = 0
+
+
+def _clips_of(pipeline: VideoPipeline, clips: str) -> Clips | InMemory:
+  """The windows that the model was trained on, as they are and not in encoded form."""
+  config = pipeline.config
+  name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
+  data = data_settings(fields_of(config, 'data')).without_latents()
+  if clips:
+    data = dataclasses.replace(data, kind='clips', path=clips, sources={})
+    shape = dataclasses.replace(shape, source='')
+  source = make_sources(data, {name: shape}, 'train')[name]
+  assert isinstance(source, Clips | InMemory)
+  return source

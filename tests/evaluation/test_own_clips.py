@@ -1,0 +1,79 @@
+"""Models of somebody's own clips: which clip is nearest to a sample, and how near."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs.clips.fast import video as fast_video
+from mgjax.core.errors import DataError
+from mgjax.evaluation.own_clips import judge_clips, write_nearest
+from mgjax.media.video import read_clip, write_video
+from mgjax.video.pipeline import VideoPipeline
+
+COLOURS = {'a red screen': (200, 0, 0), 'a green screen': (0, 200, 0), 'a blue screen': (0, 0, 200)}
+
+
+class Copies(VideoPipeline):
+  """In place of a model: shows the clip that `shows` names for the caption, one grey level off."""
+
+  def __init__(self, folder, shows=lambda caption: caption):
+    self.config = fast_video.get_config(str(folder))
+    self.config.buckets.video.update({'frames': 4, 'height': 16, 'width': 16})
+    self._folder, self._shows = folder, shows
+
+  @property
+  def reads(self):
+    return ()
+
+  def stream(self, prompts=None, **options):
+    for prompt in prompts or ():
+      path = self._folder / f'{self._shows(prompt)}.mp4'
+      yield read_clip(path, frames=4, size=(16, 16), fps=8) + np.uint8(1)
+
+  def reconstruction_error(self, video):
+    return 1e-3
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Three clips of one colour, one of them five times as long, and a damaged one."""
+  folder = tmp_path_factory.mktemp('clips')
+  for caption, colour in COLOURS.items():
+    frames = np.full((80 if 'red' in caption else 16, 32, 32, 3), colour, np.uint8)
+    write_video(folder / f'{caption}.mp4', frames, 16)
+    (folder / f'{caption}.txt').write_text(caption)
+  (folder / 'broken.mp4').write_bytes(b'not a video' * 99)
+  return folder
+
+
+def test_samples_like_their_clips_are_nearest_to_them(folder, tmp_path):
+  found, videos, windows = judge_clips(Copies(folder))
+  assert sorted(found.captions) == sorted(COLOURS) and found.nearest == found.captions
+  assert found.own == 1 and found.chance == pytest.approx(1 / 3)
+  np.testing.assert_allclose(found.psnr, 20 * np.log10(255), rtol=1e-6)  # one grey level
+  assert found.reconstruction_psnr == pytest.approx(30)
+  numbers = json.loads(json.dumps(found.as_dict()))
+  assert numbers['nearest_is_own'] == 1 and numbers['windows'] == found.windows > 3
+  assert '100% of 3 samples (33% by chance)' in found.table()
+  sheet, paths = write_nearest(tmp_path, found, videos, windows, 8)
+  assert sheet.exists() and len(paths) == 3 and all(path.exists() for path in paths)
+
+
+def test_samples_like_another_clip_are_not_their_own(folder):
+  found, _, _ = judge_clips(Copies(folder, shows=lambda caption: 'a blue screen'))
+  assert found.own == pytest.approx(1 / 3) and set(found.nearest) == {'a blue screen'}
+
+
+def test_fewer_samples_than_captions(folder):
+  found, videos, windows = judge_clips(Copies(folder), samples=2)
+  assert len(found.captions) == len(videos) == len(windows) == 2
+  assert found.clip_captions == 3
+
+
+def test_clips_that_moved_are_named_anew(folder, tmp_path):
+  model = Copies(folder)
+  model.config.data.path = str(tmp_path / 'gone')
+  with pytest.raises(DataError, match='gone'):
+    judge_clips(model)
+  assert judge_clips(model, clips=str(folder))[0].own == 1
