@@ -3,11 +3,9 @@
 import hashlib
 import os
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-import tqdm
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
@@ -88,9 +86,8 @@ def write_samples(
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
   options = {'seed': seed, 'shape': shape, 'fps': fps, 'batch_size': batch_size}
   videos = pipeline.stream(prompts, **options, **conditions)
-  bar = tqdm.tqdm(videos, total=len(prompts), unit='video', disable=not sys.stderr.isatty())
   shown, digests = [], []
-  for path, rate, video in zip(paths, rates, bar, strict=True):
+  for path, rate, video in zip(paths, rates, videos, strict=True):
     if shape[0] > 1:
       write_video(path, video, rate)
     else:

@@ -27,8 +27,9 @@ from mgjax.text.prompts import clean_prompt
 from mgjax.training.run import train
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.encode import encode
-from mgjax.workflows.recipe import Stages
+from mgjax.workflows.stages import ENCODE, Stages, usual_seconds
 
+_SAMPLING = 0.06  # of the training of a model, what sampling and judging usually take
 WINDOWS = 256  # of the user's clips among which the nearest is sought
 
 Findings = tuple[dict[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
@@ -60,7 +61,11 @@ def train_both(
 def _train_both(
   autoencoder: ConfigDict, model: ConfigDict, workdir: pathlib.Path
 ) -> tuple[Stages, pathlib.Path] | None:
-  stages = Stages(workdir)
+  parts = [(autoencoder, str(autoencoder.component)), (model, str(model.component))]
+  first, last = [(part, usual_seconds(config, part)) for config, part in parts]
+  sampling = last[1] and _SAMPLING * last[1]
+  usual = dict([first, ('latents', usual_seconds(model, ENCODE)), last, ('samples', sampling)])
+  stages = Stages(workdir, usual)
   model.autoencoder = os.fspath(workdir / autoencoder.component)
   model.data.latents = os.fspath(workdir / 'latents')
   state = stages.run(
