@@ -123,8 +123,8 @@ def test_a_bar_fits_its_terminal_and_drops_what_matters_least():
     shown = report(Terminal(), 0.5, steps=400_000, stop=1000, whole=True)[-1].split('\r')
   assert max(map(len, shown)) <= 80
   assert re.search(r'2/4:   0%\|.* 1000/400000, ETA 2 days, 7:25:00, all in about', shown[-1])
-  shown = report(Terminal(), 0.5, stop=40)[-1].split('\r')
-  assert re.search(r' 40%\|.+\| 40/100, loss 0.25, 0.5 s/step, ETA 0:00:30', shown[-1])
+  shown = report(Terminal(), 0.5, steps=40_000, stop=40)[-1].split('\r')
+  assert re.search(r'  0%\|.+\| 40/40000, loss 0.25, 0.5 s/step, ETA 5:33:00', shown[-1])
 
 
 def test_other_hosts_say_nothing(monkeypatch):
