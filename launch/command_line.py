@@ -1,7 +1,9 @@
 """What every binary does with its command line: help, configurations, errors, exit codes."""
 
+import contextlib
 import errno
 import importlib
+import io
 import json
 import logging
 import os
@@ -59,7 +61,9 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
   for talkative in ('absl', 'jax', 'orbax'):
     logging.getLogger(talkative).setLevel(logging.WARNING)
   logging.getLogger('mgjax').setLevel(logging.INFO)
-  absl_logging.get_absl_handler().setFormatter(_Formatter('%(message)s'))
+  handler = absl_logging.get_absl_handler()
+  handler.setFormatter(_Formatter('%(message)s'))
+  handler.python_handler.setStream(_AboveBars())
 
   def guarded(arguments: Sequence[str]) -> None:
     words = list(arguments[1:])
@@ -101,6 +105,21 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
 
     distributed.leave(code)
   sys.exit(code)
+
+
+class _AboveBars(io.TextIOBase):
+  """The standard error, on which lines go above the bars that stand there."""
+
+  def write(self, text: str) -> int:
+    """Writes; whoever drew a bar has imported what draws it."""
+    bars = sys.modules.get('tqdm')
+    beside = bars.tqdm.external_write_mode(sys.stderr) if bars else contextlib.nullcontext()
+    with beside:
+      return sys.stderr.write(text)
+
+  def flush(self) -> None:
+    """Flushes."""
+    sys.stderr.flush()
 
 
 class _Formatter(logging.Formatter):

@@ -14,7 +14,6 @@ into some rows; it lists the damaged ones below the summary of the others and en
 
 import contextlib
 import pathlib
-import sys
 import time
 
 from absl import flags
@@ -28,10 +27,10 @@ with epy.lazy_imports():
   from mgjax.audio import captions
   from mgjax.data.ingest import convert, entries, open_inputs, record_summary
   from mgjax.data.records import reader
-  from mgjax.runtime import metrics
+  from mgjax.runtime import progress
 
 COMMANDS = ('convert', 'inspect', 'verify')
-_PAUSE = 5.0  # seconds between two lines where there is no bar
+_PAUSE = 5.0  # seconds until a listing tells how far it is
 
 _INPUT = flags.DEFINE_string('input', '', 'Clips to convert; records to inspect or verify.')
 _OUTPUT = flags.DEFINE_string('output', '', 'Directory or URL of the records to make.')
@@ -168,22 +167,20 @@ def _verify() -> None:
 
 
 class _Report:
-  """Passes on how far something is, not more often than a reader can follow.
+  """Passes on how far something is.
 
   Of what is done before `patience` seconds are over it says nothing.
   """
 
   def __init__(self, unit: str, patience: float = 0.0):
     self._unit, self._progress = unit, None
-    self._next = time.monotonic() + patience
+    self._begins = time.monotonic() + patience
 
   def __call__(self, done: int, total: int) -> None:
-    last = done == total and self._progress is not None
-    if not total or not (last or time.monotonic() > self._next):
+    if not total or (self._progress is None and time.monotonic() < self._begins):
       return
-    self._progress = self._progress or metrics.Progress(total, unit=self._unit)
-    self._next = time.monotonic() + (0.1 if sys.stderr.isatty() else _PAUSE)
-    self._progress.report(done, {})
+    self._progress = self._progress or progress.Progress(total, unit=self._unit)
+    self._progress.report(done)
 
   def close(self) -> None:
     if self._progress is not None:

@@ -8,7 +8,6 @@ import math
 import os
 import pathlib
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Annotated, Any
 
@@ -27,7 +26,7 @@ from mgjax.flow_models.files import describe_conditions
 from mgjax.media.audio import probe_audio, stream_audio, write_soundtrack, write_wav_stream
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.loudness import SILENT, Level, amplified, measure_loudness
-from mgjax.runtime.metrics import Progress
+from mgjax.runtime.progress import Progress
 from mgjax.text.prompts import clean_prompt
 
 CEILING = -1.0  # dB under full scale that no sample goes above
@@ -37,7 +36,6 @@ GAIN_LIMIT = 24.0
 _PIECE = 10  # seconds that are held at a time
 _ROW = 30.0  # seconds in a row of the picture
 _ROWS = 8  # of the picture: of a long sound the beginning
-_PATIENCE = 5.0  # seconds between reports
 _log = logging.getLogger(__name__)
 
 
@@ -131,7 +129,18 @@ def write_files(
       return amplified(sound, 1 / given_gain)
 
     given = pipeline.given(stream, seconds, request.spans)
-  with _progress(len(outer.starts)) as report, _held(paths[-1]) as file:
+  progress = Progress(len(outer.starts), unit='window')
+  with (
+    contextlib.closing(progress),
+    contextlib.ExitStack() as compiling,
+    _held(paths[-1]) as file,
+  ):
+    compiling.enter_context(progress.waiting('compiling the sampler'))
+
+    def report(done: int) -> None:
+      compiling.close()
+      progress.report(done)
+
     sound = pipeline.stream(
       request.prompt,
       seconds=seconds,
@@ -191,27 +200,6 @@ def _paths(out: pathlib.Path, request: Request) -> list[pathlib.Path]:
     raise ConfigError(f'--out={out}: cannot make {out.parent}: {error.strerror}') from error
   kinds = (['.mp4'] if out.suffix == '.mp4' else []) + ['.wav', '.png', '.json']
   return [out.with_suffix(kind) for kind in kinds]
-
-
-@contextlib.contextmanager
-def _progress(count: int):
-  """Yields a function that is told how many windows are done; says nothing of a single one."""
-  if count == 1:
-    yield lambda done: None
-    return
-  progress, last = Progress(count), time.monotonic()
-  progress.report(0, {})
-
-  def report(done: int) -> None:
-    nonlocal last
-    if done == count or time.monotonic() - last >= _PATIENCE:
-      last = time.monotonic()
-      progress.report(done, {})
-
-  try:
-    yield report
-  finally:
-    progress.close()
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.files import Fields
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.media.video import probe, stream_clip
+from mgjax.runtime.progress import track
 
 _DEFAULT = Extension()
 _NOISES = 2**16  # noises that are set apart for each sample of a seed
@@ -193,7 +194,8 @@ class AudioPipeline(FlowPipeline):
     fields = self._fields(frames)
     samples = self._samples(prompts, conditions, fields)
     made = []
-    for begin in range(0, len(rows), batch_size):
+    begins, first_one = range(0, len(rows), batch_size), 'compiling and running the first batch'
+    for begin in track(begins, len(begins), 'batch', first_one):
       chosen = [min(place, len(rows) - 1) for place in range(begin, begin + batch_size)]
       batch = self._batch([samples[rows[i]] for i in chosen], fields)
       noise = self._noise(seed, np.array([noises[i] for i in chosen]), 0, frames)

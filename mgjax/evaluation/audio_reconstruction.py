@@ -2,14 +2,12 @@
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.losses import SPECTRAL_FLOOR, mel_distance
@@ -22,6 +20,7 @@ from mgjax.evaluation.reconstruction import evenly
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.loudness import loudness
+from mgjax.runtime.progress import track
 from mgjax.tae.latents import estimate_statistics
 
 SHOWN = 4  # sounds that are written
@@ -217,9 +216,11 @@ def sample_audio(
     )
   source = make_audio_sources(data, {'sounds': AudioShape(seconds)}, 'validation')['sounds']
   chosen = evenly(len(source), samples)
-  bar = tqdm.tqdm(chosen, unit='sound', disable=not sys.stderr.isatty())
   described = {'sounds': sounds or 'validation data of the run', 'seconds': seconds}
-  return (source[index]['audio'] for index in bar), {**described, 'chosen': chosen}
+  return (source[index]['audio'] for index in track(chosen, len(chosen), 'sound')), {
+    **described,
+    'chosen': chosen,
+  }
 
 
 def write_audio(

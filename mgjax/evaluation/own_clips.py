@@ -2,12 +2,10 @@
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
@@ -17,6 +15,7 @@ from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.evaluation.metrics.similarity import decibels, squared_errors
 from mgjax.media.viewing import write_clip, write_sheets
+from mgjax.runtime.progress import track
 from mgjax.text.prompts import clean_prompt
 from mgjax.video.pipeline import VideoPipeline
 
@@ -106,10 +105,9 @@ def judge_clips(
     conditions = pipeline.conditions_of([replacing[first[caption]] for caption in asked])
   prompts = [clean_prompt(caption) for caption in asked]
   videos = list(pipeline.stream(prompts, seed=seed, **conditions))
-  bar = tqdm.tqdm(indices, unit='window', disable=not sys.stderr.isatty())
   nearest, captions, errors = [_Nearest() for _ in videos], [], []
   reconstructed = set(evenly(len(indices), _RECONSTRUCTED))
-  for place, index in enumerate(bar):
+  for place, index in enumerate(track(indices, len(indices), 'window')):
     sample = replacing[index]
     window, caption = sample['video'], sample['caption']
     captions.append(caption)

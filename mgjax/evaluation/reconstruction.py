@@ -2,13 +2,11 @@
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.typing import Float, UInt8
@@ -28,6 +26,7 @@ from mgjax.evaluation.metrics.similarity import (
 )
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.viewing import viewing_scale, write_clip
+from mgjax.runtime.progress import track
 from mgjax.tae.latents import LatentCodec
 from mgjax.tae.outlier import distances
 from mgjax.tae.perceptual import COMMAND
@@ -230,9 +229,8 @@ def sample_clips(
   shapes = {'clips': Shape(**shape, fps=(data.fps, data.fps))}
   source = make_sources(data, shapes, 'validation')['clips']
   chosen = evenly(len(source), samples)
-  bar = tqdm.tqdm(chosen, unit='clip', disable=not sys.stderr.isatty())
   described = {'clips': clips or 'validation data of the run', **shape, 'chosen': chosen}
-  return (source[index]['video'] for index in bar), described
+  return (source[index]['video'] for index in track(chosen, len(chosen), 'clip')), described
 
 
 def write_pictures(

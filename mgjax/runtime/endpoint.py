@@ -14,7 +14,6 @@ import logging
 import os
 import pathlib
 import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,14 +21,13 @@ import numpy as np
 
 from mgjax.core.files import append_json_line, read_json_lines, read_optional_json, write_bytes
 from mgjax.runtime.chat import Chat, Check, EndpointSettings, Failed, Question, Unfit, fit
-from mgjax.runtime.metrics import Progress
+from mgjax.runtime.progress import Progress
 from mgjax.runtime.workdir_lock import hold
 
 __all__ = ['FAILED', 'Endpoint', 'EndpointSettings', 'Question']
 
 FAILED = 'failed.jsonl'
 _SHOWN = 200  # characters of a question that has no answer
-_OFTEN = 5.0  # seconds between two reports
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +88,7 @@ class _Call:
     self._found: list[Any] = [None] * len(questions)
     self._places: dict[str, list[int]] = {}  # of what is under way or has failed
     self._under_way: dict[concurrent.futures.Future, tuple[str, str]] = {}  # key and text
-    self._in_a_row, self._reason, self._reported = 0, '', 0.0
+    self._in_a_row, self._reason = 0, ''
 
   def run(self) -> list[Any]:
     """Asks all, and returns the answers."""
@@ -100,8 +98,6 @@ class _Call:
     while self._under_way:
       self._settle()
       self._report(len(self._questions))
-    self._reported = 0.0
-    self._report(len(self._questions))
     if missing := sum(map(len, self._places.values())):
       _log.warning(
         '%d of %d questions have no answer, the first of them: %s; %r lists them, and the same '
@@ -146,9 +142,7 @@ class _Call:
       self._chat.stop(f'{self._in_a_row} questions in a row had no answer, the last: {reason}')
 
   def _report(self, begun: int) -> None:
-    if time.monotonic() - self._reported > _OFTEN:
-      self._reported = time.monotonic()
-      self._progress.report(begun - len(self._under_way), {})
+    self._progress.report(begun - len(self._under_way))
 
 
 class _Answers:

@@ -1,22 +1,17 @@
-"""Metrics of a run: metrics.jsonl, TensorBoard, and a progress bar or plain lines."""
+"""Metrics of a run: metrics.jsonl and TensorBoard."""
 
-import collections
 import contextlib
-import datetime
-import io
 import logging
 import math
 import os
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import jax
 import numpy as np
 import PIL.Image
-import tqdm
 
 from mgjax.core.errors import first_line
 from mgjax.core.files import append_json_line, read_json_lines, write_bytes
@@ -165,62 +160,6 @@ class Means:
   def means(self) -> dict[str, float]:
     """Returns name -> mean, of those that have any weight."""
     return {name: float(total / weight) for name, (total, weight) in self._sums.items() if weight}
-
-
-class Progress:
-  """Shows how far a run is: a bar on a terminal, elsewhere one plain line per report.
-
-  The speed is measured between the first report and now, over at most the last 32 reports, so
-  what compiling the first steps took is never in the estimate.
-  """
-
-  def __init__(
-    self,
-    steps: int,
-    start: int = 0,
-    stream: io.TextIOBase | None = None,
-    clock: Callable[[], float] = time.monotonic,
-    unit: str = 'step',
-  ):
-    """Begins at step `start` of `steps`; `stream` is the standard error if not given.
-
-    With another `unit`, such as rows or files, the speed is told in these a second.
-    """
-    stream = stream or sys.stderr
-    self._steps, self._stream, self._clock, self._unit = steps, stream, clock, unit
-    self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=32)
-    self._bar = None
-    if jax.process_index() != 0:
-      self._stream = None
-    elif stream.isatty():
-      layout = '{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}'  # tqdm's own estimate counts compiling
-      self._bar = tqdm.tqdm(total=steps, initial=start, file=stream, bar_format=layout)
-
-  def report(self, step: int, metrics: Mapping[str, Any]) -> None:
-    """Shows that `step` steps are done, with what `metrics` has of loss and gradient_norm."""
-    if self._stream is None:
-      return
-    self._marks.append((step, self._clock()))
-    (first, began), (_, now) = self._marks[0], self._marks[-1]
-    names = [name for name in ('loss', 'gradient_norm') if name in metrics]
-    parts = [f'{name} {float(metrics[name]):.4g}' for name in names]
-    if step > first:
-      pace = (now - began) / (step - first)
-      left = datetime.timedelta(seconds=round(pace * max(self._steps - step, 0)))
-      fast = f'{1 / pace:.3g} {self._unit}s/s' if pace else ''
-      parts += [f'{pace:.3g} s/step' if self._unit == 'step' else fast, f'ETA {left}']
-    if self._bar is None:
-      print(
-        ', '.join([f'{self._unit} {step}/{self._steps}', *parts]), file=self._stream, flush=True
-      )
-    else:
-      self._bar.set_postfix_str(', '.join(parts), refresh=False)
-      self._bar.update(step - self._bar.n)
-
-  def close(self) -> None:
-    """Leaves the bar as it stands."""
-    if self._bar is not None:
-      self._bar.close()
 
 
 def _strict(value: float) -> float | str:

@@ -12,7 +12,7 @@ from mgjax.core.errors import ConfigError, StorageError
 from mgjax.core.settings import unpack
 from mgjax.data.mixture import Source
 from mgjax.data.records.storage import inside
-from mgjax.runtime.metrics import Progress
+from mgjax.runtime.progress import Progress
 from mgjax.text.embedding_store import Embeddings, embed, encoder_of
 from mgjax.text.encoder import STATES, TextEncoder, identity_of
 from mgjax.text.prompts import EMBEDDINGS, prompt_of
@@ -213,7 +213,7 @@ def _embed(
   done = embed(
     directory, texts, TextEncoder(workdir) if missing else _nothing, encoder=identity,
     batch_size=_AT_ONCE, process=process, processes=processes,
-    progress=lambda count, total: progress.report(count, {}),
+    progress=lambda count, total: progress.report(count),
   )  # fmt: skip
   progress.close()
   if not done:

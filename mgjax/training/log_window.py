@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 
 from mgjax.core.typing import Batch, Metrics
 from mgjax.parallel.chips import GIB, find_chip, peak_bytes
-from mgjax.runtime.metrics import Means, MetricWriter, Progress
+from mgjax.runtime.metrics import Means, MetricWriter
+from mgjax.runtime.progress import Progress
 from mgjax.runtime.session import Session
 from mgjax.training.faults import check_norms, drop_skipped
 from mgjax.training.guard import momentary
@@ -23,6 +24,7 @@ PENDING = 100
 # Steps that may be under way when the next batch is sent to the devices: one runs, one waits with
 # its batch in place. More would hold more batches there and win nothing.
 AHEAD = 2
+SHOWN = 50  # steps over which what is shown between two lines of metrics is a mean
 TIMES = 10_000  # steps whose times are remembered, of a run that never reports
 
 
@@ -48,6 +50,8 @@ class LogWindow:
     """
     self._writer, self._progress, self._session = writer, progress, session
     self._mesh, self._flops = mesh, flops
+    self._done = 0  # the last step that was taken up
+    self._recent: collections.deque[Metrics] = collections.deque(maxlen=SHOWN)
     self.replaced = 0  # samples of this host that stand for broken ones, since the loop began
     self._clear()
 
@@ -73,6 +77,7 @@ class LogWindow:
 
   def add(self, done: int, metrics: Metrics) -> None:
     """Takes up the metrics of step `done`, which may still be on their way."""
+    self._done = done
     self._momentary = {name: each for name, each in metrics.items() if momentary(name)}
     self._pending.append({name: metrics[name] for name in metrics.keys() - self._momentary.keys()})
     self._unseen += 1
@@ -83,6 +88,8 @@ class LogWindow:
     """Waits until all steps but the last `AHEAD` - 1 are done, so that few batches are in place."""
     if len(self._pending) >= AHEAD:
       self._wait(lambda: jax.block_until_ready(self._pending[-AHEAD]), left=AHEAD - 1)
+      if self._progress.due():
+        self._show()
 
   def check(self, done: int) -> None:
     """Fetches what is pending, the last of it from step `done`; raises as `drop_skipped` does."""
@@ -91,6 +98,7 @@ class LogWindow:
     self._steps += len(rows)
     for row in drop_skipped(rows, done):
       self._means.add(row)
+      self._recent.append(row)
 
   def report(self, done: int, norms: Metrics) -> None:
     """Writes the means over the steps that end with step `done`, if there are any, and norms."""
@@ -103,6 +111,16 @@ class LogWindow:
       self._writer.write(done, means)
       self._progress.report(done, means)
       self._clear()
+
+  def _show(self) -> None:
+    """Shows the steps that are done, of which none is waited for."""
+    count = len(self._pending) - (AHEAD - 1)
+    self._pending[:count] = jax.device_get(self._pending[:count])
+    rows = [row for row in [*self._recent, *self._pending[:count]] if not row.get('skipped')]
+    means = Means()
+    for row in rows[-SHOWN:]:
+      means.add(row)
+    self._progress.report(self._done - (AHEAD - 1), means.means())
 
   def _wait(self, wait: Callable[[], Any], left: int) -> Any:
     """Waits for devices; `left` of the steps may still run then."""

@@ -13,7 +13,8 @@ from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.shard import put_batch
-from mgjax.runtime.metrics import MetricWriter, Progress, validation_loss
+from mgjax.runtime.metrics import MetricWriter, validation_loss
+from mgjax.runtime.progress import Progress
 from mgjax.runtime.session import Session, signals_only
 from mgjax.training.faults import check_state, explained
 from mgjax.training.log_window import LogWindow
@@ -92,12 +93,16 @@ def run_loop(
     session = session or around.enter_context(signals_only())
     during = session.phases.during
     writer = around.enter_context(MetricWriter(workdir, resume_step=done))
-    progress = around.enter_context(contextlib.closing(Progress(settings.steps, done)))
+    # Its clock counts steps and their data alone.
+    progress = Progress(settings.steps, done, clock=session.phases.working, whole=True)
+    around.enter_context(contextlib.closing(progress))
+    waiting = progress.waiting
     explain = hooks.explain and during('evaluate', compiles=True)(hooks.explain)
     around.enter_context(explained(explain, lambda: state))
     around.enter_context(during('step'))
     if session.ledger is not None:
       session.ledger.begin(done)
+    progress.report(done)
     window = LogWindow(writer, progress, session, mesh, hooks.flops)
     while done < last and not (stopping := session.stopped()):
       session.check()
@@ -105,7 +110,8 @@ def run_loop(
         batch = next(loader)
       window.bound()
       shape = frozenset((name, array.shape, str(array.dtype)) for name, array in batch.items())
-      with during('step' if shape in shapes else 'compile'):
+      new = shape not in shapes
+      with during('compile' if new else 'step'), waiting(_compiling(batch) if new else ''):
         prepared = hooks.prepare(put_batch(batch, mesh))
         window.count(prepared)
         state, metrics = step(state, prepared)
@@ -120,14 +126,16 @@ def run_loop(
         session.note(done, always=False)
       found = {}
       if due(done, settings.evaluate_every) or done == settings.steps:
-        with during('evaluate', compiles=not evaluated):
+        first = '' if evaluated else 'compiling and running the first validation'
+        with during('evaluate', compiles=not evaluated), waiting(first):
           if found := hooks.evaluate(state.average):  # too little data to validate on gives nothing
             writer.write(done, found)
           if hooks.react is not None:
             state = hooks.react(state, found)
+        progress.validated(done, found)
         evaluated = True
       if hooks.show and (due(done, settings.show_every) or done == settings.steps):
-        with during('evaluate', compiles=True):
+        with during('evaluate', compiles=True), waiting('compiling and drawing samples'):
           directory = workdir / 'samples' / f'step_{done:06d}'
           writer.image(done, 'samples', hooks.show(state.average, directory))
       if due(done, settings.save_every) and done < last:
@@ -151,6 +159,12 @@ def run_loop(
     if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)
   return state
+
+
+def _compiling(batch: Batch) -> str:
+  """Says what is compiled for a batch, by its largest array."""
+  name, array = max(batch.items(), key=lambda item: item[1].size)
+  return f'compiling the step of {name} {" x ".join(map(str, array.shape))}'
 
 
 def due(step: int, every: int) -> bool:

@@ -3,11 +3,8 @@
 import hashlib
 import os
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
-
-import tqdm
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import parse_json, write_json
@@ -92,9 +89,8 @@ def write_samples(
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
   options = {'seed': seed, 'shape': shape, 'fps': fps, 'batch_size': batch_size}
   videos = pipeline.stream(prompts, **options, **conditions)
-  bar = tqdm.tqdm(videos, total=len(prompts), unit='video', disable=not sys.stderr.isatty())
   shown, digests = [], []
-  for path, rate, video in zip(paths, rates, bar, strict=True):
+  for path, rate, video in zip(paths, rates, videos, strict=True):
     write_clip(path, video, rate, scale)
     shown += [video] if len(shown) < SHEET_ROWS else []
     digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])

@@ -1,5 +1,6 @@
 """A trained text-to-video model with its autoencoder: prompts in, videos out."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import draw_noise
+from mgjax.runtime.progress import Progress
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
 from mgjax.video.shape import check_shape
@@ -111,16 +113,20 @@ class VideoPipeline(FlowPipeline):
     rates = self.frame_rates(prompts, fps) if shape[0] > 1 else None
     samples = self._samples(prompts, conditions, fields, rates)
     batch_size = min(batch_size, len(prompts))
-    for begin in range(0, len(prompts), batch_size):
-      chosen = samples[begin : begin + batch_size]
-      padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
-      indices = first + begin + np.arange(batch_size)
-      noise = draw_noise(seed, indices, latent_shape)
-      batch = self._batch(padded, fields)
-      with self._devices():
-        latents = self._generate(self._params, batch, noise)
-        videos = np.asarray(self._codec.decode(latents, shape[0]))
-      yield from videos[: len(chosen)]
+    compiling = f'compiling the sampler of {batch_size} x {" x ".join(map(str, shape))}'
+    with contextlib.closing(Progress(len(prompts), unit='video')) as progress:
+      for begin in range(0, len(prompts), batch_size):
+        chosen = samples[begin : begin + batch_size]
+        padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
+        indices = first + begin + np.arange(batch_size)
+        noise = draw_noise(seed, indices, latent_shape)
+        with progress.waiting('' if begin else compiling), self._devices():
+          batch = self._batch(padded, fields)
+          latents = self._generate(self._params, batch, noise)
+          decoded = self._codec.decode(latents, shape[0])
+        videos = np.asarray(decoded)
+        progress.report(begin + len(chosen))
+        yield from videos[: len(chosen)]
 
   def reconstruction_error(self, video: UInt8[np.ndarray, 't h w 3']) -> float:
     """Returns the mean squared error of the autoencoder's reconstruction, pixels in [0, 1]."""

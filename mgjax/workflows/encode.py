@@ -1,5 +1,6 @@
 """Encodes clips into records of latents, so that training need not (Movie Gen §3.1.6)."""
 
+import contextlib
 import itertools
 import json
 import logging
@@ -26,7 +27,7 @@ from mgjax.data.sources import EMPTY, SPLITS, stored_latents
 from mgjax.parallel.distributed import check_shared
 from mgjax.parallel.mesh import make_mesh
 from mgjax.registry import feature
-from mgjax.runtime.metrics import Progress
+from mgjax.runtime.progress import Progress
 from mgjax.tae.latents import Sums
 from mgjax.text.embeddings import TextSettings, embed_prompts
 from mgjax.text.encoder import identity_of
@@ -244,7 +245,6 @@ def _write(
 ) -> None:
   """Writes shards, in the notes of each the sums over its latents."""
   total = sum(len(writer.shard_rows(shard)) for shard in shards)
-  progress = Progress(total, unit='row')
   indices = itertools.chain.from_iterable(writer.shard_rows(shard) for shard in shards)
   samples = read_ahead(source, indices, threads=threads, ahead=max(encoder.rows, threads))
   done = 0
@@ -252,16 +252,19 @@ def _write(
   def counted(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     nonlocal done
     for row in rows:
+      compiling.close()
       yield row
       done += 1
       if done % encoder.rows == 0 or done == total:
-        progress.report(done, {})
+        progress.report(done)
 
-  for shard in shards:
-    mine = itertools.islice(samples, len(writer.shard_rows(shard)))
-    rows = counted(encoder.encode(mine))
-    writer.write_shard(shard, rows, lambda: {'latents': encoder.take_sums().as_dict()})
-  progress.close()
+  shown = contextlib.closing(Progress(total, unit='row'))
+  with shown as progress, contextlib.ExitStack() as compiling:
+    compiling.enter_context(progress.waiting('compiling the encoder'))
+    for shard in shards:
+      mine = itertools.islice(samples, len(writer.shard_rows(shard)))
+      rows = counted(encoder.encode(mine))
+      writer.write_shard(shard, rows, lambda: {'latents': encoder.take_sums().as_dict()})
 
 
 def _finish(writer: RecordWriter) -> bool:

@@ -21,7 +21,9 @@ from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.encode import encode
-from mgjax.workflows.recipe import Stages
+from mgjax.workflows.stages import ENCODE, Stages, usual_seconds
+
+_SAMPLING = 0.06  # of the training of a model, what sampling and judging usually take
 
 Findings = tuple[dict[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
 
@@ -52,7 +54,11 @@ def train_both(
 def _train_both(
   autoencoder: ConfigDict, model: ConfigDict, workdir: pathlib.Path
 ) -> tuple[Stages, pathlib.Path] | None:
-  stages = Stages(workdir)
+  parts = [(autoencoder, str(autoencoder.component)), (model, str(model.component))]
+  first, last = [(part, usual_seconds(config, part)) for config, part in parts]
+  sampling = last[1] and _SAMPLING * last[1]
+  usual = dict([first, ('latents', usual_seconds(model, ENCODE)), last, ('samples', sampling)])
+  stages = Stages(workdir, usual)
   model.autoencoder = os.fspath(workdir / autoencoder.component)
   model.data.latents = os.fspath(workdir / 'latents')
   state = stages.run(

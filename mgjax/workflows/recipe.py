@@ -15,8 +15,6 @@ import logging
 import os
 import pathlib
 import shutil
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,12 +27,13 @@ from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_optional_json, write_json
 from mgjax.parallel.distributed import agreed
 from mgjax.registry import make_spec
-from mgjax.runtime.report import SECONDS, read_seconds, report_at_end
+from mgjax.runtime.report import report_at_end
 from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs
 from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
+from mgjax.workflows.stages import ENCODE, Stages, usual_seconds
 
 RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
 POINTERS = ('start_from', 'autoencoder')
@@ -42,26 +41,6 @@ AVERAGE = 'average'  # component of a stage that trains nothing
 CONTENT = ('autoencoder', 'data', 'buckets', 'encode')  # what latents depend on
 
 _log = logging.getLogger(__name__)
-
-
-class Stages:
-  """Runs named stages in order and remembers what each one took, over restarts too."""
-
-  def __init__(self, workdir: pathlib.Path):
-    self._path = workdir / SECONDS
-    self.seconds = read_seconds(workdir)
-
-  def run(self, name: str, work: Callable[[], Any]) -> Any:
-    """Runs one stage; what it took is added to what earlier sessions of it took."""
-    _log.info('%s', f'[{name}]')
-    began = time.monotonic()
-    try:
-      return work()
-    finally:
-      spent = time.monotonic() - began
-      self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 1)
-      if jax.process_index() == 0:
-        write_json(self._path, self.seconds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,30 +165,38 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
 
 
 def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
-  record, log = Stages(workdir), _Log(workdir, stages)
+  record, log = (
+    Stages(workdir, {stage.name: _usual(stage) for stage in stages}),
+    _Log(workdir, stages),
+  )
   log.write()
-  for number, stage in enumerate(stages, 1):
-    title = f'stage {number} of {len(stages)}, {stage.name}'
+  for stage in stages:
+    title = record.title(stage.name)
     try:
       if agreed(log.done(stage)):
-        _log.info('%s: done', title)
+        _log.info('%s is done', title)
         continue
-      since = f' on {" and ".join(stage.after)}' if stage.after else ''
-      _log.info('%s: begins or goes on%s', title, since)
+      since = f', on {" and ".join(stage.after)}' if stage.after else ''
       with report_at_end(workdir):
-        ended = record.run(stage.name, lambda stage=stage: _work(stage))
+        ended = record.run(stage.name, lambda stage=stage: _work(stage), since)
     except MgjaxError as error:
       error.args = (f'stage {stage.name!r}: {error}', *error.args[1:])
       raise
     if not ended:
-      _log.warning('%s: stopped; the same command goes on', title)
+      _log.warning('%s is stopped; the same command goes on', title)
       return False
     log.note(stage)
   return True
 
 
+def _usual(stage: Stage) -> float | None:
+  if stage.kind == AVERAGE:
+    return 0.0  # next to the others
+  return usual_seconds(stage.config, ENCODE if stage.kind == ENCODE else stage.config.component)
+
+
 def _work(stage: Stage) -> bool:
-  if stage.kind == 'encode':
+  if stage.kind == ENCODE:
     return encode(stage.config, stage.workdir)
   if stage.kind == AVERAGE:
     shutil.rmtree(stage.workdir, ignore_errors=True)  # half of what an earlier session made

@@ -1,13 +1,12 @@
-"""Metrics: strict JSON, no doubled lines after a resume, an honest ETA."""
+"""Metrics: strict JSON, no doubled lines after a resume."""
 
-import io
 import json
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from mgjax.runtime.metrics import MetricWriter, Progress, reached_step, read_metrics
+from mgjax.runtime.metrics import MetricWriter, reached_step, read_metrics
 
 
 def read_lines(workdir):
@@ -58,34 +57,6 @@ def test_tensorboard_gets_scalars_and_images(tmp_path):
   written = b''.join(path.read_bytes() for path in (tmp_path / 'tensorboard').iterdir())
   for name in (b'loss_of_the_run', b'sheet_from_file', b'sheet_from_array'):
     assert name in written
-
-
-class Terminal(io.StringIO):
-  def isatty(self):
-    return True
-
-
-def report_four(stream):
-  """Compiling takes 100 s; then a step takes 2 s."""
-  times = iter([100.0, 120.0, 140.0, 160.0])
-  progress = Progress(steps=100, start=0, stream=stream, clock=lambda: next(times))
-  for step in (10, 20, 30, 40):
-    progress.report(step, {'loss': 0.25, 'gradient_norm': np.float32(1.5), 'other': 1.0})
-  progress.close()
-  return stream.getvalue()
-
-
-def test_plain_lines_where_there_is_no_terminal():
-  lines = report_four(io.StringIO()).splitlines()
-  assert lines[0] == 'step 10/100, loss 0.25, gradient_norm 1.5'
-  assert lines[3] == 'step 40/100, loss 0.25, gradient_norm 1.5, 2 s/step, ETA 0:02:00'
-  assert len(lines) == 4
-
-
-def test_bar_with_eta_on_a_terminal():
-  shown = report_four(Terminal())
-  assert '40/100' in shown
-  assert 'ETA 0:02:00' in shown.splitlines()[-1].split('\r')[-1]
 
 
 DAMAGED = (

@@ -1,6 +1,7 @@
 """How fast steps were, and on what: seen where the host waits anyway."""
 
 import contextlib
+import io
 import time
 
 import jax
@@ -12,9 +13,11 @@ from mgjax.flow_models.conditions import context_lengths, example_batch
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel import chips
 from mgjax.parallel.mesh import make_mesh
-from mgjax.runtime.metrics import MetricWriter, Progress
+from mgjax.runtime import progress as progress_module
+from mgjax.runtime.metrics import MetricWriter
 from mgjax.runtime.phases import Phases
-from mgjax.runtime.session import run_session
+from mgjax.runtime.progress import Progress
+from mgjax.runtime.session import run_session, signals_only
 from mgjax.runtime.watchdog import Limits
 from mgjax.training import log_window as module
 from mgjax.training.log_window import AHEAD, LogWindow
@@ -95,6 +98,30 @@ def test_no_step_is_waited_for_beyond_what_bounds_them(tmp_path, monkeypatch):
       window.bound()
       window.add(done, {'loss': Step(0.0)})
     assert len(waits) == 20 - AHEAD
+
+
+def test_lines_come_by_time_with_a_pace_however_rarely_a_run_reports(tmp_path, monkeypatch):
+  monkeypatch.setattr(progress_module, 'FIRST', 0.1)
+  stream = io.StringIO()
+  with (
+    signals_only() as session,
+    session.phases.during('step'),
+    MetricWriter(tmp_path, tensorboard=False) as writer,
+  ):
+    progress = Progress(1000, stream=stream, clock=session.phases.working)
+    progress.report(0)
+    window = LogWindow(writer, progress, session, make_mesh())
+    with session.phases.during('compile'):
+      time.sleep(0.5)
+    for done in range(1, 21):
+      window.bound()
+      window.add(done, {'loss': Step(0.02)})
+  (line,) = stream.getvalue().splitlines()
+  step, loss, pace, left = line.split(', ')
+  assert 3 <= int(step.split()[1].split('/')[0]) <= 8 and loss == 'loss 1'
+  assert 0.015 < float(pace.split()[0]) < 0.06  # with what came before them it were 0.1
+  assert left.startswith('ETA 0:00:')
+  assert not list(tmp_path.iterdir())  # metrics.jsonl has its own times
 
 
 def test_utilisation_is_of_the_chips_peak_and_left_out_where_that_is_not_known(

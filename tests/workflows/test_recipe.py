@@ -99,13 +99,15 @@ def test_two_processes_are_stopped_together_in_a_stage_and_go_on_to_the_end(tiny
   command = [sys.executable, '-m', 'launch.recipe', f'--config={path}', f'--workdir={workdir}']
   both = {'processes': 2, 'JAX_NUM_CPU_DEVICES': '2', **SHORT}
   with running(workdir, command, **both) as (processes, log):
-    wait_until(lambda: log.read_text().count('[joint]') == 2, processes, seconds=300)
+    wait_until(
+      lambda: log.read_text().count('stage 4 of 4: joint, on') == 2, processes, seconds=300
+    )
     processes[1].send_signal(signal.SIGTERM)
     finish(processes)
-    assert 'stage 4 of 4, joint: stopped; the same command goes on' in log.read_text()
+    assert 'stage 4 of 4: joint is stopped; the same command goes on' in log.read_text()
   with running(workdir, command, **both) as (processes, log):
     finish(processes)
-    assert log.read_text().count('stage 2 of 4, images: done') == 2
+    assert log.read_text().count('stage 2 of 4: images is done') == 2
   assert sorted(tiny.losses(workdir / 'joint')) == [1, 2]
 
 

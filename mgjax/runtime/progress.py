@@ -1,0 +1,252 @@
+"""Progress for people: a bar on a terminal, elsewhere plain lines, by time and not by step."""
+
+import collections
+import contextlib
+import contextvars
+import dataclasses
+import datetime
+import io
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import tqdm
+
+FIRST, OFTEN = 3.0, 10.0  # seconds until the first line, and between two of them
+_BAR = 0.5  # seconds between two looks of a bar
+_PATIENCE = 2.0  # seconds that something may take before it is told what it is
+_LEAST = 6  # columns of the bar itself
+# What is shown of a report in the order of its worth where a terminal is narrow.
+_WORTH = ('eta', 'all', 'loss', 'pace', 'gradient_norm')
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One of several stages of a command.
+
+  Attributes:
+    number: from 1 on.
+    total: how many there are.
+    left: the seconds left of this stage, None where that is not known, to those of all stages.
+  """
+
+  number: int
+  total: int
+  left: Callable[[float | None], float | None]
+
+
+_STAGE: contextvars.ContextVar[Stage | None] = contextvars.ContextVar('stage', default=None)
+
+
+@contextlib.contextmanager
+def in_stage(stage: Stage) -> Iterator[None]:
+  """Whatever shows its progress in this block tells of the stage as well."""
+  token = _STAGE.set(stage)
+  try:
+    yield
+  finally:
+    _STAGE.reset(token)
+
+
+class Progress:
+  """Shows how far something is, on the first of several hosts alone.
+
+  Report as often as you like: a bar on a terminal moves twice a second; elsewhere there is a line
+  after some seconds, then one every ten, and one at the end. The speed is measured from the first
+  report on, over at most the last 32 that were shown, without what was `waiting`.
+  """
+
+  def __init__(
+    self,
+    steps: int,
+    start: int = 0,
+    stream: io.TextIOBase | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    unit: str = 'step',
+    whole: bool = False,
+  ):
+    """Begins at step `start` of `steps`.
+
+    Args:
+      steps: how many there are.
+      start: how many of them were done before.
+      stream: the standard error if not given.
+      clock: in seconds; one that stands still while programs compile keeps that out of the speed.
+      unit: with another one than 'step', such as rows or files, the speed is told in these a
+        second.
+      whole: whether these steps are all there is to the stage, if it is within one.
+    """
+    stream = stream or sys.stderr
+    self._steps, self._clock, self._unit = steps, clock, unit
+    self._stage, self._whole = _STAGE.get(), whole
+    self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=32)
+    self._waited, self._next = 0.0, 0.0
+    self._notes: list[str] = []
+    self._unseen: tuple[int, Mapping[str, Any]] | None = None
+    self._validated: dict[str, float] = {}
+    self._stream = stream if jax.process_index() == 0 else None
+    self._bar = None
+    if self._stream is not None and stream.isatty():
+      layout = '{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}'
+      self._bar = tqdm.tqdm(
+        total=steps, initial=start, file=stream, bar_format=layout, dynamic_ncols=True,
+        desc=self._stage and f'{self._stage.number}/{self._stage.total}: ',
+      )  # fmt: skip
+
+  def due(self) -> bool:
+    """Whether a report would be shown now, so that others need not be made."""
+    return self._stream is not None and (not self._marks or self._now() >= self._next)
+
+  def report(self, step: int, metrics: Mapping[str, Any] | None = None) -> None:
+    """Tells that `step` steps are done; shows loss and gradient_norm of the metrics with it."""
+    if self._stream is None:
+      return
+    now, metrics = self._now(), metrics or {}
+    if not self._marks:
+      self._marks.append((step, now))
+      self._next = now + (0.0 if self._bar is not None else FIRST)
+    self._unseen = step, metrics
+    if step >= self._steps or now >= self._next:
+      self._show(step, metrics, now)
+
+  def validated(self, step: int, found: Mapping[str, Any]) -> None:
+    """Shows the losses among validation metrics, and whether they are better than the last."""
+    names = [name for name in found if name.startswith('validation/') and name.endswith('/loss')]
+    losses = {name.split('/', 1)[1].removesuffix('/loss'): float(found[name]) for name in names}
+    if not losses:
+      return
+    mean = {f'mean of {len(losses)} losses': sum(losses.values()) / len(losses)}
+    lines = [self._compared(step, shown) for shown in (losses, mean)]
+    self._validated = losses | mean
+    self._notes.clear()
+    fits = self._bar is None or len(lines[0]) < self._columns()
+    self.say(lines[0] if fits else lines[1])
+
+  def say(self, text: str) -> None:
+    """Shows a line of its own."""
+    if self._bar is not None:
+      self._bar.write(text[: self._columns() - 1], file=self._stream)
+    elif self._stream is not None:
+      print(text, file=self._stream, flush=True)
+
+  @contextlib.contextmanager
+  def waiting(self, what: str) -> Iterator[None]:
+    """Tells what a block does, as 'compiling ...', if it takes more than a moment; not of ''."""
+    if self._stream is None or not what:
+      yield
+      return
+    told, began, before = threading.Event(), time.monotonic(), self._clock()
+
+    def tell() -> None:
+      told.set()
+      if self._bar is None:
+        self.say(f'{what} ...')
+      else:
+        room = self._columns() - len(self._head()) - _LEAST
+        self._bar.set_postfix_str(f'{what} ...'[: max(room, 0)])
+
+    timer = threading.Timer(_PATIENCE, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+      yield
+    finally:
+      timer.cancel()
+      timer.join()
+      self._waited += self._clock() - before
+      if told.is_set():
+        self._notes.append(f'{what} took {time.monotonic() - began:.0f} s')
+
+  def close(self) -> None:
+    """Shows the last report, if it was not, and leaves the bar as it stands."""
+    if self._unseen is not None and self._unseen[0] > self._marks[0][0]:
+      self._show(*self._unseen, self._now())
+    if self._bar is not None:
+      self._bar.close()
+
+  def _now(self) -> float:
+    return self._clock() - self._waited
+
+  def _show(self, step: int, metrics: Mapping[str, Any], now: float) -> None:
+    self._next, self._unseen = now + (OFTEN if self._bar is None else _BAR), None
+    if step > self._marks[-1][0]:
+      self._marks.append((step, now))
+    parts = self._parts(step, metrics)
+    if self._bar is not None:
+      self._bar.n = step
+      self._bar.set_postfix_str(', '.join(self._fitting(parts)))
+    elif self._steps > 1 or metrics:  # of a single thing it is no progress
+      text = ', '.join([f'{self._unit} {step}/{self._steps}', *parts.values()])
+      notes = f' ({", ".join(self._notes)})' if self._notes else ''
+      self._notes.clear()
+      print(f'{text}{notes}', file=self._stream, flush=True)
+
+  def _parts(self, step: int, metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what there is to say of a step, by name."""
+    names = [name for name in ('loss', 'gradient_norm') if name in metrics]
+    parts = {name: f'{name} {float(metrics[name]):.4g}' for name in names}
+    (first, began), (last, now) = self._marks[0], self._marks[-1]
+    left = None
+    if last > first and now > began:
+      pace = (now - began) / (last - first)
+      left = pace * max(self._steps - step, 0)
+      fast = 1 / pace
+      rate = f'{fast:,.0f}' if fast >= 100 else f'{fast:.3g}'
+      parts['pace'] = f'{pace:.3g} s/step' if self._unit == 'step' else f'{rate} {self._unit}s/s'
+      if step < self._steps:
+        parts['eta'] = f'ETA {datetime.timedelta(seconds=round(left))}'
+    if self._stage is not None and self._stage.number < self._stage.total:
+      overall = self._stage.left(left if self._whole else None)
+      if overall is not None:
+        parts['all'] = f'all in {about(overall)}'
+    return parts
+
+  def _fitting(self, parts: Mapping[str, str]) -> list[str]:
+    """Returns the parts for which a bar has room."""
+    room = self._columns() - len(self._head()) - _LEAST
+    chosen = set()
+    for name in _WORTH:
+      if name in parts and (needed := len(parts[name]) + 2) <= room:
+        room -= needed
+        chosen.add(name)
+    return [text for name, text in parts.items() if name in chosen]
+
+  def _head(self) -> str:
+    stage = f'{self._stage.number}/{self._stage.total}: ' if self._stage else ''
+    return f'{stage}100%|| {self._steps}/{self._steps}, '
+
+  def _columns(self) -> int:
+    with contextlib.suppress(OSError, ValueError):
+      return os.get_terminal_size(self._stream.fileno()).columns or 80
+    return 80
+
+  def _compared(self, step: int, losses: Mapping[str, float]) -> str:
+    def compared(name: str, loss: float) -> str:
+      if name not in self._validated:
+        return f'{name} {loss:.4g}'
+      return f'{name} {loss:.4g} ({"" if loss < self._validated[name] else "not "}better)'
+
+    each = ', '.join(compared(name, loss) for name, loss in losses.items())
+    return f'validation loss at step {step}: {each}'
+
+
+def track(items: Iterable[Any], total: int, unit: str, first: str = '') -> Iterator[Any]:
+  """Yields items and shows how many are done; `first` says what the first one waits for."""
+  with contextlib.closing(Progress(total, unit=unit)) as progress:
+    for done, item in enumerate(items, 1):
+      with progress.waiting(first if done == 1 else ''):
+        yield item
+      progress.report(done)
+
+
+def about(seconds: float) -> str:
+  """Says a time as one may guess it: 'about 12 min'."""
+  if seconds < 90:
+    return f'about {max(math.ceil(seconds / 10), 1) * 10} s'
+  minutes = seconds / 60
+  return f'about {minutes:.0f} min' if minutes < 90 else f'about {minutes / 60:.1f} h'
