@@ -12,7 +12,7 @@ _OUT = flags.DEFINE_string('out', None, 'The page; report.html in the directory.
 
 
 def main(_) -> None:
-  from mgjax.runtime.report import write_report
+  from mgjax.runtime.report.write import write_report
 
   workdir = command_line.required(_WORKDIR, 'runs/digits/video')
   print(write_report(workdir, _OUT.value))

@@ -26,7 +26,7 @@ from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_initialise, make_place
 from mgjax.runtime.metrics import reached_step
-from mgjax.runtime.report import report_at_end
+from mgjax.runtime.report.write import report_at_end
 from mgjax.runtime.session import run_session
 from mgjax.training.accumulation import accumulation, check_batches
 from mgjax.training.adversarial import make_adversarial_step

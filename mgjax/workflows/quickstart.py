@@ -16,7 +16,7 @@ from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.registry import make_spec
-from mgjax.runtime.report import report_at_end
+from mgjax.runtime.report.write import report_at_end
 from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.video.pipeline import VideoPipeline

@@ -27,7 +27,7 @@ from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_optional_json, write_json
 from mgjax.parallel.distributed import agreed
 from mgjax.registry import make_spec
-from mgjax.runtime.report import report_at_end
+from mgjax.runtime.report.write import report_at_end
 from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs

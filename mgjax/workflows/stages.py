@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.files import write_json
 from mgjax.runtime.progress import Stage, about, in_stage
-from mgjax.runtime.report import SECONDS, read_seconds
+from mgjax.runtime.report.write import SECONDS, read_seconds
 
 ENCODE = 'encode'
 # Seconds that the small models took on two cores for a pixel of a clip, or a second of sound. How

@@ -24,7 +24,7 @@ from mgjax.core.typing import Tree
 from mgjax.runtime.goodput import Ledger, read_goodput
 from mgjax.runtime.metrics import MetricWriter, reached_step, read_metrics
 from mgjax.runtime.phases import Phases
-from mgjax.runtime.report import read_seconds, write_report
+from mgjax.runtime.report.write import read_seconds, write_report
 from mgjax.runtime.workdir_lock import LOCK, hold
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.workflows.quickstart import earlier_report

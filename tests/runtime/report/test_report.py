@@ -10,10 +10,10 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.runtime.charts import chart, thinned, ticks
-from mgjax.runtime.page import DARK, LIGHT
-from mgjax.runtime.report import read_curves, write_report
-from mgjax.runtime.samples import PICTURE
+from mgjax.runtime.report.charts import chart, thinned, ticks
+from mgjax.runtime.report.page import DARK, LIGHT
+from mgjax.runtime.report.samples import PICTURE
+from mgjax.runtime.report.write import read_curves, write_report
 from tests import tiny
 
 TITLES = re.compile(r'<text class="title"[^>]*>([^<]*)<')

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 
-from mgjax.runtime.charts import COLOURS, DARK_COLOURS
+from mgjax.runtime.report.charts import COLOURS, DARK_COLOURS
 
 
 def _variables(colours: Sequence[str], **others: str) -> str:

@@ -20,11 +20,11 @@ from mgjax.core.errors import ConfigError, MgjaxError, first_line, printable
 from mgjax.core.files import read_optional_json, write_bytes
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.runs import runs_near
-from mgjax.runtime.charts import chart, format_number
 from mgjax.runtime.goodput import read_goodput
 from mgjax.runtime.metrics import FILE, read_metrics, validation_loss
-from mgjax.runtime.page import page, table
-from mgjax.runtime.samples import show_samples
+from mgjax.runtime.report.charts import chart, format_number
+from mgjax.runtime.report.page import page, table
+from mgjax.runtime.report.samples import show_samples
 
 PAGE, SECONDS = 'report.html', 'seconds.json'
 _log = logging.getLogger(__name__)
