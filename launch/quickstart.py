@@ -9,6 +9,8 @@ caption. With --sound: a codec, and a model that makes the sound of moving digit
 again goes on where it stopped.
 """
 
+import textwrap
+
 from absl import flags
 
 from mgjax.core.config_files import load_config
@@ -48,6 +50,8 @@ def main(_) -> None:
   else:
     text, paths = quickstart.report_digits(stages, place, workdir, samples=_SAMPLES.value or 216)
   print(f'\n{text}\n', *paths, sep='\n')
+  if words := quickstart.known_words(place):
+    print('', *textwrap.wrap(words, 100), sep='\n')
   binary = 'soundtrack --video=clip.mp4' if _SOUND.value else 'sample'
   print(
     f"\nMake your own: python -m launch.{binary} --workdir={place} --prompt='...' --out=out.mp4"

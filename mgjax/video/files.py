@@ -86,6 +86,7 @@ def write_samples(
   pipeline.check(shape)
   rates = pipeline.frame_rates(prompts, fps)
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
+  unknown = pipeline.tell(prompts, rates if shape[0] > 1 else None)
   options = {'seed': seed, 'shape': shape, 'fps': fps, 'batch_size': batch_size}
   videos = pipeline.stream(prompts, **options, **conditions)
   bar = tqdm.tqdm(videos, total=len(prompts), unit='video', disable=not sys.stderr.isatty())
@@ -99,6 +100,8 @@ def write_samples(
     digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
   contact_sheet(sheet, shown, list(prompts[:SHEET_ROWS]))
   described = _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
+  for sample, words in zip(described['samples'], unknown, strict=True):
+    sample['unknown_words'] = words
   write_json(record, described | {'conditions': describe_conditions(conditions)})
   return [*paths, sheet, record]
 
