@@ -19,7 +19,9 @@ from mgjax.core.errors import ConfigError
 from . import command_line
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/quickstart', 'Directory for everything made.')
-_CLIPS = flags.DEFINE_string('clips', '', 'Folder or manifest of your own clips.')
+_CLIPS = command_line.define(
+  'clips', command_line.file('clips'), 'Folder or manifest of your own clips.'
+)
 _SOUND = flags.DEFINE_bool('sound', False, 'Sound for moving digits instead of videos of them.')
 _SAMPLES = flags.DEFINE_integer(
   'samples', None, 'Videos or sounds that the judge reads; 216 or 64.', lower_bound=1
@@ -27,11 +29,12 @@ _SAMPLES = flags.DEFINE_integer(
 
 
 def main(_) -> None:
+  if _CLIPS.value and _SOUND.value:
+    raise ConfigError('--sound is for moving digits, not yet for clips; leave one of the two out')
+
   from mgjax.workflows import quickstart
 
   workdir = _WORKDIR.value
-  if _CLIPS.value and _SOUND.value:
-    raise ConfigError('--sound is for moving digits, not yet for clips; leave one of the two out')
   if _CLIPS.value:
     names = [f'clips/autoencoder:{_CLIPS.value}', f'clips/video:{_CLIPS.value}']
   else:

@@ -117,18 +117,26 @@ def _lines(path: str | os.PathLike[str] | None) -> list[str]:
   return lines
 
 
+def check_out(out: pathlib.Path, count: int, frames: int) -> bool:
+  """Says whether `out` is the file of a single video, and not a directory.
+
+  Raises:
+    ConfigError: it is, but there are several, or videos of so many frames are called otherwise.
+  """
+  kind = '.mp4' if frames > 1 else '.png'
+  alone = out.suffix[1:].isalnum() and not out.suffix[1:].isdigit() and not out.is_dir()
+  if alone and count > 1:
+    raise ConfigError(f'--out={out} is one file, but there are {count} videos; give a directory')
+  if alone and out.suffix != kind:
+    raise ConfigError(f'--out={out}: {frames} frame(s) are written as {kind}; name it so')
+  return alone
+
+
 def _name_files(
   out: pathlib.Path, prompts: Sequence[str], frames: int
 ) -> tuple[list[pathlib.Path], pathlib.Path, pathlib.Path]:
   """Returns the paths of videos, contact sheet and json, and makes their directory."""
-  kind = '.mp4' if frames > 1 else '.png'
-  alone = out.suffix[1:].isalnum() and not out.suffix[1:].isdigit() and not out.is_dir()
-  if alone and len(prompts) > 1:
-    raise ConfigError(
-      f'--out={out} is one file, but there are {len(prompts)} videos; give a directory'
-    )
-  if alone and out.suffix != kind:
-    raise ConfigError(f'--out={out}: {frames} frame(s) are written as {kind}; name it so')
+  kind, alone = '.mp4' if frames > 1 else '.png', check_out(out, len(prompts), frames)
   directory = out.parent if alone else out
   try:
     directory.mkdir(parents=True, exist_ok=True)
