@@ -24,7 +24,12 @@ from mgjax.core.files import write_json
 from . import command_line
 
 _CONFIG = command_line.define_config('configs/bench/cpu.py')
-_WHAT = flags.DEFINE_string('what', 'step', 'What is timed; see above.')
+_WHAT = flags.DEFINE_enum(
+  'what',
+  'step',
+  ['step', 'guards', 'forward', 'blocks', 'attention', 'encode', 'decode', 'data'],
+  'What is timed; see above.',
+)
 _LATENTS = flags.DEFINE_list(
   'latents', [], 'b,t,h,w,c, for a video model; by default of the longest bucket.'
 )

@@ -36,6 +36,14 @@ with epy.lazy_imports():
   from mgjax.runtime import workdir_lock
   from mgjax.workflows import average_runs, weights
 
+
+def _numbers(text: str) -> list[float]:
+  try:
+    return [float(word) for word in text.split(',')]
+  except ValueError:
+    raise ConfigError(f'--weights={text}: expected numbers, as in 2,1,1') from None
+
+
 COMMANDS = ('list', 'verify', 'prune', 'average', 'export')
 
 _WORKDIR = command_line.define_required(
@@ -60,7 +68,9 @@ _RUNS = command_line.define_required(
   commands=('average',),
   define=flags.DEFINE_list,
 )
-_WEIGHTS = flags.DEFINE_list('weights', None, 'average: one for each run; by default all alike.')
+_WEIGHTS = command_line.define(
+  'weights', _numbers, 'average: one for each run; by default all alike.'
+)
 _GREEDY = flags.DEFINE_bool('greedy', False, 'average: those runs alone that make it better.')
 _VALIDATE = flags.DEFINE_bool('validate', True, 'average: validate each run, and the average.')
 _OUT = command_line.define_required(
@@ -138,7 +148,7 @@ def _average() -> None:
   averaged = average_runs.average_runs(
     [_candidate(run) for run in _RUNS.value],
     _WORKDIR.value,
-    weights=None if _WEIGHTS.value is None else _numbers(_WEIGHTS.value),
+    weights=_WEIGHTS.value,
     greedy=_GREEDY.value,
     validate=_VALIDATE.value,
   )
@@ -152,13 +162,6 @@ def _candidate(run: str):
     if workdir and step.isdecimal()
     else average_runs.AverageCandidate(run)
   )
-
-
-def _numbers(words: list[str]) -> list[float]:
-  try:
-    return [float(word) for word in words]
-  except ValueError:
-    raise ConfigError(f'--weights={",".join(words)}: expected numbers, as in 2,1,1') from None
 
 
 if __name__ == '__main__':

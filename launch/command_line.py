@@ -280,7 +280,7 @@ def _help(module) -> None:
       told = f'required{which}{told}; as --{name}={shlex.quote(needed.example)}'
     else:
       told = f'default {flag.default!r}'
-    print(f'  --{name} ({told})\n      {flag.help}')
+    print(f'  --{name} ({told})', ' '.join(flag.help.split()), sep='\n      ')
   raise SystemExit(0)
 
 
