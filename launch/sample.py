@@ -56,9 +56,8 @@ def main(_) -> None:
   if _PROMPT.value is not None and _PROMPTS.value is not None:
     raise ConfigError("give one of --prompt='what to show' and --prompts=file.txt")
 
-  from mgjax.video.files import read_prompts, read_requests
+  from mgjax.video.files import check_request, read_prompts, read_requests
   from mgjax.video.pipeline import VideoPipeline
-  from mgjax.video.request import check_request
 
   if _PROMPT.value is None:
     prompts, conditions = read_requests(_PROMPTS.value)

@@ -30,9 +30,14 @@ from mgjax.data.sources import check_same_shape, latent_sources
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import clip_shapes, condition_fields, prepare_samples
 from mgjax.flow_models.model import FlowModel
-from mgjax.flow_models.prompts import captions_of
 from mgjax.flow_models.sampling import draw_noise
-from mgjax.flow_models.task import FlowSettings, Sizes, make_flow_outline, make_flow_spec
+from mgjax.flow_models.task import (
+  FlowSettings,
+  Sizes,
+  captions_of,
+  make_flow_outline,
+  make_flow_spec,
+)
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch

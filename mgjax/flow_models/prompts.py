@@ -2,13 +2,11 @@
 
 import logging
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mgjax.conditioning.contract import Conditioning, Cut
 from mgjax.core.errors import printable
-from mgjax.data.mixture import Source
-from mgjax.data.records.reader import Records
 from mgjax.text.vocabulary import (
   describe_unseen,
   describe_words,
@@ -18,14 +16,13 @@ from mgjax.text.vocabulary import (
 )
 
 MOST = 100_000  # different captions that are looked at before training
-_ROWS = 10_000  # of records that keep no captions apart
 _NAMED = 3  # prompts of which each has its sentence
 
 _log = logging.getLogger(__name__)
 
 
 def study_captions(
-  sources: Mapping[str, Source], conditionings: Sequence[Conditioning]
+  sources: Iterable[Iterable[Mapping[str, Any]] | None], conditionings: Sequence[Conditioning]
 ) -> list[str] | None:
   """Returns the words of the captions of training, and warns if the model cannot read some whole.
 
@@ -33,12 +30,12 @@ def study_captions(
   is said.
 
   Args:
-    sources: of the buckets.
+    sources: of each, {'caption'} and perhaps 'fps' of its samples; None where that is costly.
     conditionings: of the model.
   """
-  samples: dict[Any, dict[str, Any]] = {}
-  for source in sources.values():
-    if (captions := captions_of(source)) is None:
+  samples: dict[Any, Mapping[str, Any]] = {}
+  for captions in sources:
+    if captions is None:
       return None
     for sample in captions:
       samples[sample['caption'], sample.get('fps')] = sample
@@ -47,15 +44,6 @@ def study_captions(
   for line in describe_cuts(list(samples.values()), conditionings):
     _log.warning('%s', line)
   return learn_words(caption for caption, _ in samples)
-
-
-def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:
-  """Returns {'caption'} of a source's samples, and 'fps' if they have one; None if it is costly."""
-  if hasattr(source, 'every_caption'):
-    return source.every_caption()
-  if isinstance(source, Records) and len(source) <= _ROWS:
-    return (source[index] for index in range(len(source)))
-  return None
 
 
 def cuts_of(conditionings: Sequence[Conditioning], sample: Mapping[str, Any]) -> dict[str, Cut]:

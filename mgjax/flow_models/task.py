@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ from mgjax.training.settings import BucketSettings, bucket_settings
 from mgjax.training.spec import MakeSources, Outline, TrainSpec, longest_of, make_buckets
 
 Sizes = tuple[tuple[int, ...], tuple[int, ...]]  # of a sample (t h w), of its latents (t h w c)
+_ROWS = 10_000  # of records that keep no captions apart
 # Arguments: `generate(params, batch, noise)`, a bucket, parameters, where to write.
 Show = Callable[[Callable[..., Array], ShapeBucket, Tree, pathlib.Path], pathlib.Path]
 
@@ -124,7 +125,7 @@ def make_flow_spec(
       if isinstance(source, Records):
         check_records(source.meta, {'statistics': statistics, **about(name)}, name)
     if split == 'train':
-      words.add(study_captions(found, model.conditionings))
+      words.add(study_captions(map(captions_of, found.values()), model.conditionings))
     return found
 
   transform = functools.partial(row_of, model.conditionings, raw)
@@ -164,6 +165,15 @@ def make_flow_spec(
     flops=make_flops(model),
     start=make_start(config.start_from, config.component, adapt),
   )
+
+
+def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:
+  """Returns {'caption'} of a source's samples, and 'fps' if they have one; None if it is costly."""
+  if hasattr(source, 'every_caption'):
+    return source.every_caption()
+  if isinstance(source, Records) and len(source) <= _ROWS:
+    return (source[index] for index in range(len(source)))
+  return None
 
 
 def make_flow_outline(
