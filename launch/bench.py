@@ -23,8 +23,13 @@ from mgjax.core.files import write_json
 
 from . import command_line
 
-_CONFIG = command_line.define_config()
-_WHAT = flags.DEFINE_string('what', 'step', 'What is timed; see above.')
+_CONFIG = command_line.define_config('configs/bench/cpu.py')
+_WHAT = flags.DEFINE_enum(
+  'what',
+  'step',
+  ['step', 'guards', 'forward', 'blocks', 'attention', 'encode', 'decode', 'data'],
+  'What is timed; see above.',
+)
 _LATENTS = flags.DEFINE_list(
   'latents', [], 'b,t,h,w,c, for a video model; by default of the longest bucket.'
 )
@@ -47,7 +52,7 @@ def main(_) -> None:
   from mgjax.benchmarks.dispatch import bench_any
   from mgjax.parallel import distributed
 
-  config = command_line.required(_CONFIG, 'configs/bench/cpu.py')
+  config = _CONFIG.value
   if command_line.print_config(config):
     return
   distributed.initialize()

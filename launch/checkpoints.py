@@ -36,9 +36,19 @@ with epy.lazy_imports():
   from mgjax.runtime import workdir_lock
   from mgjax.workflows import average_runs, weights
 
+
+def _numbers(text: str) -> list[float]:
+  try:
+    return [float(word) for word in text.split(',')]
+  except ValueError:
+    raise ConfigError(f'--weights={text}: expected numbers, as in 2,1,1') from None
+
+
 COMMANDS = ('list', 'verify', 'prune', 'average', 'export')
 
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the run; average makes one.')
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/video', 'Work directory of the run; average makes one.'
+)
 _STEP = flags.DEFINE_integer(
   'step', None, 'verify, export: of one checkpoint; by default of all, of the newest good one.'
 )
@@ -51,11 +61,21 @@ _KEEP_BEST = flags.DEFINE_integer(
 )
 _CORRUPT = flags.DEFINE_bool('corrupt', False, 'prune: what was set aside as damaged goes too.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'prune: say what would go, and remove nothing.')
-_RUNS = flags.DEFINE_list('runs', [], 'average: work directories, or work directory@step.')
-_WEIGHTS = flags.DEFINE_list('weights', None, 'average: one for each run; by default all alike.')
+_RUNS = command_line.define_required(
+  'runs',
+  'runs/a,runs/b',
+  'average: work directories, or work directory@step.',
+  commands=('average',),
+  define=flags.DEFINE_list,
+)
+_WEIGHTS = command_line.define(
+  'weights', _numbers, 'average: one for each run; by default all alike.'
+)
 _GREEDY = flags.DEFINE_bool('greedy', False, 'average: those runs alone that make it better.')
 _VALIDATE = flags.DEFINE_bool('validate', True, 'average: validate each run, and the average.')
-_OUT = flags.DEFINE_string('out', '', 'export: .safetensors file.')
+_OUT = command_line.define_required(
+  'out', 'video.safetensors', 'export: .safetensors file.', commands=('export',)
+)
 _WHICH = flags.DEFINE_enum(
   'which', 'average', ['average', 'params'], 'export: the averaged parameters, or themselves.'
 )
@@ -65,14 +85,11 @@ def main(arguments) -> None:
   if arguments[1] == 'average':
     _average()
   elif arguments[1] == 'export':
-    workdir = command_line.required(_WORKDIR, 'runs/video')
-    out = command_line.required(_OUT, 'video.safetensors')
-    weights.export_weights(workdir, out, which=_WHICH.value, step=_STEP.value)
+    weights.export_weights(_WORKDIR.value, _OUT.value, which=_WHICH.value, step=_STEP.value)
   else:
-    workdir = command_line.required(_WORKDIR, 'runs/video')
-    runs.read_config(workdir)  # or an empty folder would pass for a run without checkpoints
+    runs.read_config(_WORKDIR.value)  # or an empty folder would pass for a run without checkpoints
     {'list': _list, 'verify': _verify, 'prune': _prune}[arguments[1]](
-      runs.open_checkpoints(workdir)
+      runs.open_checkpoints(_WORKDIR.value)
     )
 
 
@@ -128,12 +145,10 @@ def _remove(checkpoints, plan) -> None:
 
 
 def _average() -> None:
-  names = command_line.required(_RUNS, 'runs/a,runs/b')
-  workdir = command_line.required(_WORKDIR, 'runs/averaged')
   averaged = average_runs.average_runs(
-    [_candidate(run) for run in names],
-    workdir,
-    weights=None if _WEIGHTS.value is None else _numbers(_WEIGHTS.value),
+    [_candidate(run) for run in _RUNS.value],
+    _WORKDIR.value,
+    weights=_WEIGHTS.value,
     greedy=_GREEDY.value,
     validate=_VALIDATE.value,
   )
@@ -147,13 +162,6 @@ def _candidate(run: str):
     if workdir and step.isdecimal()
     else average_runs.AverageCandidate(run)
   )
-
-
-def _numbers(words: list[str]) -> list[float]:
-  try:
-    return [float(word) for word in words]
-  except ValueError:
-    raise ConfigError(f'--weights={",".join(words)}: expected numbers, as in 2,1,1') from None
 
 
 if __name__ == '__main__':

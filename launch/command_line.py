@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -19,7 +20,7 @@ from ml_collections import config_flags
 
 from mgjax.core.config import did_you_mean, flatten
 from mgjax.core.config_files import load_config
-from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
+from mgjax.core.errors import ConfigError, DataError, MgjaxError, StorageError, printable
 from mgjax.runtime import compilation_cache
 from mgjax.runtime.tpu_presence import leave_out_tpu
 from mgjax.runtime.when_imported import when_imported
@@ -28,17 +29,100 @@ _CACHE = flags.DEFINE_bool(
   'cache', True, 'Keep compiled programs in ~/.cache/mgjax for the next start; --nocache does not.'
 )
 _ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<high>[^-]+))?')
+# As in mgjax.flow, which is not imported only to read flags.
+SOLVERS = ('euler', 'midpoint', 'heun', 'dormand_prince')
+SCHEDULES = ('linear', 'linear_quadratic')
+_MEDIA = ('.png', '.jpg', '.jpeg', '.webp', '.gif', '.mp4', '.mov', '.mkv', '.webm', '.wav')
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def define_config() -> flags.FlagHolder:
+flags.disclaim_key_flags()  # what is defined here is a flag of the binary that asked for it
+
+
+class _Required(NamedTuple):
+  example: str
+  commands: Sequence[str]  # that need it; all if there are none
+  unless: Sequence[str]  # other flags, one of which will do instead
+
+
+_REQUIRED: dict[str, _Required] = {}
+
+
+def define_required(
+  name: str,
+  example: str,
+  help: str,
+  *,
+  commands: Sequence[str] = (),
+  unless: Sequence[str] = (),
+  define: Callable[..., flags.FlagHolder] = flags.DEFINE_string,
+) -> flags.FlagHolder:
+  """Defines a flag without which `run` ends before `main`, with a sentence that shows an example.
+
+  Args:
+    name: of the flag.
+    example: of a value.
+    help: of the flag.
+    commands: of a binary with commands, those that need it; by default all.
+    unless: flags with which it may be missing; --print_config always is one, but for --config.
+    define: makes the flag.
+  """
+  _REQUIRED[name] = _Required(example, commands, unless)
+  return define(name, None, help)
+
+
+def define_config(
+  example: str, *, commands: Sequence[str] = (), unless: Sequence[str] = ()
+) -> flags.FlagHolder:
   """Defines --config=name[:argument], --config.key=value and --print_config."""
   flags.DEFINE_bool('print_config', False, 'Print the resolved configuration and stop.')
-  return flags.DEFINE_string(
+  return define_required(
     'config',
-    None,
+    example,
     'Configuration: a file, or its name in configs/; override keys as in --config.model.depth=8.',
+    commands=commands,
+    unless=unless,
   )
+
+
+def define(
+  name: str, read: Callable[[str], Any], help: str, *, many: bool = False
+) -> flags.FlagHolder:
+  """Defines a flag whose value is what `read` makes of the text, or None; with `many` a list."""
+  if many:
+    return flags.DEFINE_multi(_Parser(read), None, name, [], help)
+  return flags.DEFINE(_Parser(read), name, None, help)
+
+
+class _Parser(flags.ArgumentParser):
+  def __init__(self, read: Callable[[str], Any]):
+    self._read = read
+
+  def parse(self, argument: str) -> Any:
+    return self._read(argument)
+
+
+def define_solver() -> flags.FlagHolder:
+  """Defines --solver."""
+  return flags.DEFINE_enum('solver', None, SOLVERS, 'Of the sampler; the run decides if not given.')
+
+
+def define_steps() -> flags.FlagHolder:
+  """Defines --steps."""
+  return flags.DEFINE_integer(
+    'steps', None, 'Sampling steps; the run decides if not given.', lower_bound=1
+  )
+
+
+def define_guidance() -> flags.FlagHolder:
+  """Defines --guidance."""
+  told = 'Scale of every condition, or by name in order: source=1.5,text=7@0.2-0.8.'
+  return define('guidance', guidance, told)
+
+
+def define_mesh(help: str = 'Over devices, as context=8; one device if not given.'):
+  """Defines --mesh."""
+  return define('mesh', mesh, help)
 
 
 def print_config(config) -> bool:
@@ -71,6 +155,7 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
       raise ConfigError(f'expected {" or ".join(commands)} as the first word; see --help')
     if words:
       raise ConfigError(f'unexpected argument {words[0]!r}; flags start with --')
+    _check_required(arguments[1] if commands else '')
     # Not before: what needs no JAX, such as most wrong flags, shall not wait for it.
     when_imported('jax', leave_out_tpu, *([compilation_cache.use] if _CACHE.value else []))
     main(arguments)
@@ -173,12 +258,12 @@ def _parse(arguments: Sequence[str], module) -> list[str]:
     elif overrides:
       raise ConfigError(f'{overrides[0]} changes a configuration, but there is no --config=...')
     return words
-  except ConfigError as error:
-    message = str(error)
+  except MgjaxError as error:
+    message, code = str(error), error.exit_code
   except Exception as error:  # a flag of the wrong type, or one that is not there
-    message = str(error) or type(error).__name__
+    message, code = str(error) or type(error).__name__, ConfigError.exit_code
   print(f'{os.path.basename(arguments[0])}: {message}', file=sys.stderr)
-  raise SystemExit(2)
+  raise SystemExit(code)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -212,38 +297,89 @@ def _overridden(name: str, overrides: Sequence[str]):
 
 def _help(module) -> None:
   print((module.__doc__ or '').strip(), end='\n\nFlags:\n')
-  shown = {'cache', 'config', 'print_config'}
-  ours = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)} | shown
-  for name in sorted(ours & set(flags.FLAGS)):
-    print(f'  --{name} (default {flags.FLAGS[name].default!r})\n      {flags.FLAGS[name].help}')
+  ours = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)} | {'cache'}
+  for name in [*(each for each in _REQUIRED if each in ours), *sorted(ours - set(_REQUIRED))]:
+    flag = flags.FLAGS[name]
+    if name in _REQUIRED:
+      needed = _REQUIRED[name]
+      which = f' by {", ".join(needed.commands)}' * bool(needed.commands)
+      told = ''.join(f', or --{other}' for other in needed.unless)
+      told = f'required{which}{told}; as --{name}={shlex.quote(needed.example)}'
+    else:
+      told = f'default {flag.default!r}'
+    print(f'  --{name} ({told})', ' '.join(flag.help.split()), sep='\n      ')
   raise SystemExit(0)
 
 
-def required(flag: flags.FlagHolder, example: str):
-  """Returns a flag's value; without one, ends with a sentence that shows an example."""
-  if not flag.value:
-    raise ConfigError(f'--{flag.name} is missing; for example --{flag.name}={example}')
-  return flag.value
+def _check_required(command: str) -> None:
+  """Raises ConfigError for the first flag that the command needs and that is not given."""
+  given = {name for name in flags.FLAGS if flags.FLAGS[name].value not in (None, '', [], False)}
+  for name, needed in _REQUIRED.items():
+    instead = {*needed.unless, *(['print_config'] if name != 'config' else [])}
+    if name in given or given & instead or (needed.commands and command not in needed.commands):
+      continue
+    others = ''.join(f', or --{other}' for other in needed.unless)
+    raise ConfigError(
+      f'--{name} is missing; for example --{name}={shlex.quote(needed.example)}{others}'
+    )
 
 
-def conditions(values: Sequence[str]) -> dict[str, str]:
-  """Reads 'name=value' of --condition, given once for each."""
-  found = {}
-  for value in values:
-    name, equals, given = value.partition('=')
-    if not (name and equals and given):
-      raise ConfigError(f'--condition={value}: expected name=value, as in first_frame=picture.png')
-    found[name] = given
-  return found
+def condition(text: str) -> tuple[str, str]:
+  """Reads 'name=value', of which the value may be a file.
+
+  Raises:
+    DataError: it is called as one, and there is none.
+  """
+  name, equals, given = text.partition('=')
+  if not (name and equals and given):
+    raise ConfigError(f'--condition={text}: expected name=value, as in first_frame=picture.png')
+  if os.path.splitext(given)[1].lower() in _MEDIA:
+    existing(f'condition {name!r}', given)
+  return name, given
 
 
-def size(values: Sequence[str]) -> tuple[int, int]:
+def existing(what: str, path: str) -> str:
+  """Returns the path of a file or a folder.
+
+  Raises:
+    DataError: there is nothing at it.
+  """
+  if '://' not in path and not os.path.exists(path):
+    raise DataError(f'{what}: there is no file {path!r}')
+  return path
+
+
+def file(name: str) -> Callable[[str], str]:
+  """Returns what reads the path of a file that must be there, for the flag `name`."""
+  return lambda path: existing(f'--{name}', path)
+
+
+def output(*kinds: str) -> Callable[[str], str]:
+  """Returns what reads where to write: a file of one of these kinds, or a folder."""
+
+  def read(path: str) -> str:
+    kind = os.path.splitext(path)[1]
+    folder = not kind[1:].isalnum() or kind[1:].isdigit() or os.path.isdir(path)
+    if not folder and kind not in kinds:
+      raise ConfigError(f'--out={path}: {" and ".join(kinds)} can be written; name it so')
+    return path
+
+  return read
+
+
+def size(text: str) -> tuple[int, int]:
   """Reads 'height,width'."""
-  try:
-    height, width = (int(value) for value in values)
-  except ValueError:
-    raise ConfigError(f'--size={",".join(values)}: expected height,width, as in 256,256') from None
-  return height, width
+  found = re.fullmatch(r'\s*([1-9]\d*)\s*,\s*([1-9]\d*)\s*', text)
+  if not found:
+    raise ConfigError(f'--size={text}: expected height,width in pixels, as in 256,256')
+  return int(found[1]), int(found[2])
+
+
+def mesh(text: str) -> dict[str, int]:
+  """Reads 'context=8', sizes of axes of a mesh."""
+  from mgjax.parallel.mesh import read_sizes
+
+  return read_sizes(text)
 
 
 def guidance(text: str | None) -> Any:

@@ -32,9 +32,15 @@ with epy.lazy_imports():
 COMMANDS = ('convert', 'inspect', 'verify')
 _PAUSE = 5.0  # seconds until a listing tells how far it is
 
-_INPUT = flags.DEFINE_string('input', '', 'Clips to convert; records to inspect or verify.')
-_OUTPUT = flags.DEFINE_string('output', '', 'Directory or URL of the records to make.')
-_LAYOUT = flags.DEFINE_string('layout', 'auto', 'How the clips lie: auto, files, tar or parquet.')
+_INPUT = command_line.define_required(
+  'input', 'clips/', 'Clips to convert; records to inspect or verify.'
+)
+_OUTPUT = command_line.define_required(
+  'output', 'data/clips', 'Directory or URL of the records to make.', commands=('convert',)
+)
+_LAYOUT = flags.DEFINE_enum(
+  'layout', 'auto', ['auto', 'files', 'tar', 'parquet'], 'How the clips lie.'
+)
 _MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the clips.')
 _CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
 _CAPTIONS = flags.DEFINE_enum(
@@ -70,8 +76,7 @@ def main(arguments) -> None:
 
 
 def _convert() -> None:
-  source = command_line.required(_INPUT, 'clips/')
-  output = command_line.required(_OUTPUT, 'data/clips')
+  source, output = _INPUT.value, _OUTPUT.value
   if '://' not in output:
     folder = pathlib.Path(output).resolve()
     if pathlib.Path(source).resolve() in (folder, *folder.parents):
@@ -114,7 +119,7 @@ def _convert() -> None:
 
 def _directories() -> list[str]:
   """The records that --input names: itself, or those below it, as launch.encode lays them out."""
-  given = command_line.required(_INPUT, 'data/clips')
+  given = _INPUT.value
   below = [] if '://' in given else sorted(pathlib.Path(given).glob('*/*/manifest.json'))
   whole = pathlib.Path(given, 'manifest.json').exists() or not below
   names = {path.suffix for path in pathlib.Path(given).glob('*')} if whole else set()

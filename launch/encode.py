@@ -15,11 +15,17 @@ from absl import flags
 
 from . import command_line
 
-_CONFIG = command_line.define_config()
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory for the records.')
-_PROMPTS = flags.DEFINE_string('prompts', None, 'Encode the prompts of this text file alone.')
-_PROCESS = flags.DEFINE_integer('process', None, 'Which of the processes this is, from 0 on.')
-_PROCESSES = flags.DEFINE_integer('processes', None, 'How many processes share the work.')
+_CONFIG = command_line.define_config('configs/digits/video.py')
+_WORKDIR = command_line.define_required('workdir', 'runs/latents', 'Directory for the records.')
+_PROMPTS = command_line.define(
+  'prompts', command_line.file('prompts'), 'Encode the prompts of this text file alone.'
+)
+_PROCESS = flags.DEFINE_integer(
+  'process', None, 'Which of the processes this is, from 0 on.', lower_bound=0
+)
+_PROCESSES = flags.DEFINE_integer(
+  'processes', None, 'How many processes share the work.', lower_bound=1
+)
 
 
 def main(_) -> None:
@@ -27,11 +33,11 @@ def main(_) -> None:
   from mgjax.video.files import read_prompts
   from mgjax.workflows.encode import encode, encode_prompts
 
-  config = command_line.required(_CONFIG, 'configs/digits/video.py')
+  config = _CONFIG.value
   if command_line.print_config(config):
     return
   distributed.initialize()
-  workdir = command_line.required(_WORKDIR, 'runs/latents')
+  workdir = _WORKDIR.value
   stripe = {'process': _PROCESS.value, 'processes': _PROCESSES.value}
   if _PROMPTS.value is None:
     encode(config, workdir, **stripe)

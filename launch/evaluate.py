@@ -49,50 +49,57 @@ import shlex
 from absl import flags
 
 from mgjax.core.errors import ConfigError
-from mgjax.registry import feature
 
 from . import command_line
 
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained model.')
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/quickstart/video', 'Work directory of the trained model.'
+)
 _OPTIONS = (
   flags.DEFINE_integer(
     'samples', None, 'How many are judged; digits 216, CLIP 4096, others 64.', lower_bound=1
   ),
   flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.', lower_bound=0),
-  flags.DEFINE_integer(
-    'steps', None, 'Models of video and sound: sampling steps; the run decides.'
+  command_line.define_steps(),
+  command_line.define_guidance(),
+  command_line.define_mesh(),
+  command_line.define(
+    'clips',
+    command_line.file('clips'),
+    'A folder or manifest of clips; those of the run if not given.',
   ),
-  flags.DEFINE_string(
-    'guidance', None, 'Scale of every condition, or by name in order: source=1.5,text=7@0.2-0.8.'
-  ),
-  flags.DEFINE_string(
-    'mesh', None, 'Models of video and sound: over devices, as context=8; one device if not given.'
-  ),
-  flags.DEFINE_string('clips', '', 'A folder or manifest of clips; those of the run if not given.'),
   flags.DEFINE_integer(
     'frames', None, 'Autoencoder: of a clip, 1 for images; the run decides.', lower_bound=1
   ),
-  flags.DEFINE_list('size', None, 'Autoencoder: height,width of a clip; the run decides.'),
-  flags.DEFINE_string(
-    'perceptual', '', 'Autoencoder: weights of LPIPS; those that the run was trained with.'
+  command_line.define(
+    'size', command_line.size, 'Autoencoder: height,width of a clip; the run decides.'
   ),
-  flags.DEFINE_string(
-    'sounds', '', "Codec: a folder of sounds; the run's validation data if not given."
+  command_line.define(
+    'perceptual',
+    command_line.file('perceptual'),
+    'Autoencoder: weights of LPIPS; those that the run was trained with.',
+  ),
+  command_line.define(
+    'sounds',
+    command_line.file('sounds'),
+    "Codec: a folder of sounds; the run's validation data if not given.",
   ),
   flags.DEFINE_float('seconds', None, 'Codec: of a sound; 2 if not given.', lower_bound=0.4),
   flags.DEFINE_integer(
     'long', None, 'Model of sound: times the length of training, made in every way.', lower_bound=2
   ),
-  flags.DEFINE_string('scorer', '', 'Model of sound: a command that judges its sounds as well.'),
+  command_line.define(
+    'scorer', shlex.split, 'Model of sound: a command that judges its sounds as well.'
+  ),
 )
-_READ = {'size': command_line.size, 'scorer': shlex.split, 'guidance': command_line.guidance}
 
 
 def main(_) -> None:
   import mgjax
   from mgjax.checkpoints.workdir import read_config
+  from mgjax.registry import feature
 
-  workdir = pathlib.Path(command_line.required(_WORKDIR, 'runs/quickstart/video'))
+  workdir = pathlib.Path(_WORKDIR.value)
   component = read_config(workdir).component
   evaluate = feature(component, 'evaluate', 'has an evaluation').get()
   options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
@@ -102,7 +109,6 @@ def main(_) -> None:
         f'--{name} says nothing to the component {component!r} of {os.fspath(workdir)!r}; leave it '
         'out, or mend the path'
       )
-  options = {name: _READ.get(name, lambda given: given)(given) for name, given in options.items()}
   found = mgjax.evaluate(workdir, **options)
   print(found.table, *found.paths, sep='\n')
 

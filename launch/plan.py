@@ -19,9 +19,11 @@ from mgjax.core.files import write_json
 
 from . import command_line
 
-_CONFIG = command_line.define_config()
-_TOPOLOGY = flags.DEFINE_string('topology', '', 'Chips, as v5p:8x8x8 or h100:8x64.')
-_MESH = flags.DEFINE_string('mesh', '', 'Mesh, as fsdp=32,context=16; by default the best.')
+_CONFIG = command_line.define_config('configs/video/t2iv_768.py:30b')
+_TOPOLOGY = command_line.define_required(
+  'topology', 'v5p:8x8x8', 'Chips, as v5p:8x8x8 or h100:8x64.'
+)
+_MESH = command_line.define_mesh('Mesh, as fsdp=32,context=16; by default the best.')
 _BUCKET = flags.DEFINE_string('bucket', '', 'Bucket of the samples; by default the longest.')
 _ROWS = flags.DEFINE_integer('rows', 0, 'Samples a step; 0 is one a group of chips.', lower_bound=0)
 _REMAT = flags.DEFINE_string('remat', '', 'Policy; by default the fastest that fits.')
@@ -34,25 +36,23 @@ _OUT = flags.DEFINE_string('out', '', 'JSON file for the same object.')
 
 
 def main(_) -> None:
+  config = _CONFIG.value
+  if command_line.print_config(config):
+    return
+  if _ESTIMATE.value + _COMPILE.value + _SEARCH.value > 1:
+    raise ConfigError('--estimate, --compile and --search exclude each other; give one of them')
+  if -1 in (_MESH.value or {}).values():
+    raise ConfigError('--mesh: a plan needs every size, as in fsdp=32,context=16')
+
   import jax
 
   import mgjax
-  from mgjax.parallel.mesh import read_sizes
 
-  config = command_line.required(_CONFIG, 'configs/video/t2iv_768.py:30b')
-  if command_line.print_config(config):
-    return
-  topology = command_line.required(_TOPOLOGY, 'v5p:8x8x8')
-  if _ESTIMATE.value + _COMPILE.value + _SEARCH.value > 1:
-    raise ConfigError('--estimate, --compile and --search exclude each other; give one of them')
-  mesh = read_sizes(_MESH.value)
-  if -1 in mesh.values():
-    raise ConfigError(f'--mesh={_MESH.value}: a plan needs every size, as in fsdp=32,context=16')
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
   answer = mgjax.plan(
     config,
-    topology,
-    mesh=mesh or None,
+    _TOPOLOGY.value,
+    mesh=_MESH.value or None,
     bucket=_BUCKET.value,
     rows=_ROWS.value,
     remat=_REMAT.value,

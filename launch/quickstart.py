@@ -15,6 +15,7 @@ import os
 import pathlib
 import shlex
 import sys
+import textwrap
 
 from absl import flags
 
@@ -25,7 +26,9 @@ from mgjax.core.files import read_json
 from . import command_line
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/quickstart', 'Directory for everything made.')
-_CLIPS = flags.DEFINE_string('clips', '', 'Folder or manifest of your own clips.')
+_CLIPS = command_line.define(
+  'clips', command_line.file('clips'), 'Folder or manifest of your own clips.'
+)
 _SOUND = flags.DEFINE_bool('sound', False, 'Sound for moving digits instead of videos of them.')
 _FAST = flags.DEFINE_bool('fast', False, 'Own clips: a first picture in two minutes.')
 _SAMPLES = flags.DEFINE_integer(
@@ -34,13 +37,14 @@ _SAMPLES = flags.DEFINE_integer(
 
 
 def main(_) -> None:
-  from mgjax.workflows import quickstart
-
-  workdir = _WORKDIR.value
   if _CLIPS.value and _SOUND.value:
     raise ConfigError('--sound is for moving digits, not yet for clips; leave one of the two out')
   if _FAST.value and not _CLIPS.value:
     raise ConfigError('--fast is for your own clips; add --clips=my_clips/, or leave --fast out')
+
+  from mgjax.workflows import quickstart
+
+  workdir = _WORKDIR.value
   if _CLIPS.value:
     folder = 'clips/fast' if _FAST.value else 'clips'
     names = [f'{folder}/autoencoder:{_CLIPS.value}', f'{folder}/video:{_CLIPS.value}']
@@ -60,6 +64,8 @@ def main(_) -> None:
   else:
     text, paths = quickstart.report_digits(stages, place, workdir, samples=_SAMPLES.value or 216)
   print(f'\n{text}\n', *paths, sep='\n')
+  if words := quickstart.known_words(place):
+    print('', *textwrap.wrap(words, 100), sep='\n')
   _tell_more(place, paths)
 
 

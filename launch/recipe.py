@@ -11,8 +11,10 @@ from absl import flags
 
 from . import command_line
 
-_CONFIG = command_line.define_config()
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of the recipe: a folder a stage.')
+_CONFIG = command_line.define_config('configs/digits/recipe.py')
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/recipe', 'Directory of the recipe: a folder a stage.'
+)
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'Print the stages, what of them is done, their parameters, then stop.'
 )
@@ -22,10 +24,10 @@ def main(_) -> None:
   from mgjax.parallel import distributed
   from mgjax.workflows.recipe import describe_recipe, heartbeat, run_recipe
 
-  config = command_line.required(_CONFIG, 'configs/digits/recipe.py')
+  config = _CONFIG.value
   if command_line.print_config(config):
     return
-  workdir = command_line.required(_WORKDIR, 'runs/recipe')
+  workdir = _WORKDIR.value
   if _DRY_RUN.value:
     print(describe_recipe(config, workdir))
   else:

@@ -7,15 +7,16 @@ from absl import flags
 
 from . import command_line
 
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of a run, a recipe or a quickstart.')
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/digits/video', 'Directory of a run, a recipe or a quickstart.'
+)
 _OUT = flags.DEFINE_string('out', None, 'The page; report.html in the directory.')
 
 
 def main(_) -> None:
   from mgjax.runtime.report.write import write_report
 
-  workdir = command_line.required(_WORKDIR, 'runs/digits/video')
-  print(write_report(workdir, _OUT.value))
+  print(write_report(_WORKDIR.value, _OUT.value))
 
 
 if __name__ == '__main__':

@@ -15,62 +15,78 @@ from mgjax.core.errors import ConfigError
 
 from . import command_line
 
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained video model.')
-_PROMPT = flags.DEFINE_string('prompt', None, 'What to show.')
-_PROMPTS = flags.DEFINE_string(
-  'prompts', None, 'One prompt a line, or a .jsonl of prompts and conditions.'
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/video', 'Work directory of the trained video model.'
 )
-_CONDITION = flags.DEFINE_multi_string(
-  'condition', [], 'Beside the prompt, by name, for all videos: first_frame=picture.png.'
+_PROMPT = command_line.define_required(
+  'prompt', 'the green digit 3 moves left', 'What to show.', unless=('prompts',)
 )
-_OUT = flags.DEFINE_string(
-  'out', None, 'An .mp4 (image: .png) or, for several, a directory; out.mp4, out.png or samples/.'
+_PROMPTS = command_line.define(
+  'prompts', command_line.file('prompts'), 'One prompt a line, or a .jsonl, with conditions.'
+)
+_CONDITION = command_line.define(
+  'condition',
+  command_line.condition,
+  'Beside the prompt, by name, for all videos: first_frame=picture.png.',
+  many=True,
+)
+_OUT = command_line.define(
+  'out',
+  command_line.output('.mp4', '.png'),
+  'An .mp4 (image: .png) or, for several, a directory; out.mp4, out.png or samples/.',
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 _SAMPLES = flags.DEFINE_integer('samples', 1, 'Videos a prompt.', lower_bound=1)
-_STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
-_GUIDANCE = flags.DEFINE_string(
-  'guidance', None, 'Scale of every condition, or by name in order: source=1.5,text=7@0.2-0.8.'
+_STEPS = command_line.define_steps()
+_GUIDANCE = command_line.define_guidance()
+_SOLVER = command_line.define_solver()
+_SCHEDULE = flags.DEFINE_enum(
+  'schedule', None, command_line.SCHEDULES, 'Of the steps; the run decides if not given.'
 )
-_SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')
-_SCHEDULE = flags.DEFINE_string('schedule', None, 'linear or linear_quadratic.')
 _FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.', lower_bound=1)
-_FPS = flags.DEFINE_float('fps', None, "Frames a second; as the prompt begins, or training's.")
-_SIZE = flags.DEFINE_list('size', None, 'Height,width in pixels.')
+_FPS = flags.DEFINE_float(
+  'fps', None, "Frames a second; as the prompt begins, or training's.",
+  lower_bound=1, upper_bound=240,
+)  # fmt: skip
+_SIZE = command_line.define('size', command_line.size, 'Height,width in pixels.')
 _SCALE = flags.DEFINE_integer(
   'scale', None, "Repeats of each pixel in the files; 1 for the model's own, else to 256 px.",
   lower_bound=1,
 )  # fmt: skip
-_MESH = flags.DEFINE_string('mesh', None, 'Over devices, as context=8; one device if not given.')
+_MESH = command_line.define_mesh()
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
 
 def main(_) -> None:
-  from mgjax.video.files import read_prompts, read_requests
+  if _PROMPT.value is not None and _PROMPTS.value is not None:
+    raise ConfigError("give one of --prompt='what to show' and --prompts=file.txt")
+
+  from mgjax.video.files import check_request, read_prompts, read_requests
   from mgjax.video.pipeline import VideoPipeline
 
-  workdir = command_line.required(_WORKDIR, 'runs/video')
-  if (_PROMPT.value is None) == (_PROMPTS.value is None):
-    raise ConfigError("give one of --prompt='what to show' and --prompts=file.txt")
   if _PROMPT.value is None:
     prompts, conditions = read_requests(_PROMPTS.value)
   else:
     prompts, conditions = read_prompts(_PROMPT.value, None), {}
-  sampler = VideoPipeline(
-    workdir,
-    mesh=_MESH.value,
-    steps=_STEPS.value,
-    guidance=command_line.guidance(_GUIDANCE.value),
-    solver=_SOLVER.value,
-    schedule=None if _SCHEDULE.value is None else {'name': _SCHEDULE.value},
-  )
-  frames, height, width = sampler.default_shape
-  if _SIZE.value is not None:
-    height, width = command_line.size(_SIZE.value)
-  shape = (frames if _FRAMES.value is None else _FRAMES.value, height, width)
   prompts = _repeated(prompts)
-  conditions = {name: _repeated(each) for name, each in conditions.items()}
-  conditions |= command_line.conditions(_CONDITION.value)
+  conditions = {name: _repeated(each) for name, each in conditions.items()} | dict(_CONDITION.value)
+  changes = {
+    'steps': _STEPS.value,
+    'guidance': _GUIDANCE.value,
+    'solver': _SOLVER.value,
+    'schedule': None if _SCHEDULE.value is None else {'name': _SCHEDULE.value},
+  }
+  shape = check_request(
+    _WORKDIR.value,
+    prompts,
+    out=_OUT.value,
+    frames=_FRAMES.value,
+    size=_SIZE.value,
+    fps=_FPS.value,
+    conditions=conditions,
+    changes=changes,
+  )
+  sampler = VideoPipeline(_WORKDIR.value, mesh=_MESH.value, **changes)
   out = _OUT.value or ('samples' if len(prompts) > 1 else f'out.{"mp4" if shape[0] > 1 else "png"}')
   for path in sampler.save(
     prompts,

@@ -20,21 +20,43 @@ from mgjax.core.errors import ConfigError
 
 from . import command_line
 
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory of the trained audio model.')
-_PROMPT = flags.DEFINE_string('prompt', '', 'What is to be heard; or a whole structured caption.')
-_VIDEO = flags.DEFINE_string('video', None, 'What the sound is for; its own sound is left out.')
-_SECONDS = flags.DEFINE_float('seconds', None, 'Length without a video.')
-_OUT = flags.DEFINE_string(
-  'out', None, 'An .mp4, or a .wav for sound alone; soundtrack.mp4 or soundtrack.wav.'
+
+def _spans(text: str) -> list[tuple[float, float]]:
+  try:
+    spans = [tuple(float(value) for value in span.split('-')) for span in text.split(',')]
+    return [(begin, end) for begin, end in spans]
+  except ValueError:
+    raise ConfigError(f'--known={text}: expected seconds, as in 0-4,6-8') from None
+
+
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/audio', 'Work directory of the trained audio model.'
+)
+_PROMPT = command_line.define_required(
+  'prompt', 'rain on a tin roof', 'What is to be heard; or a whole structured caption.'
+)
+_VIDEO = command_line.define(
+  'video', command_line.file('video'), 'What the sound is for; its own sound is left out.'
+)
+_SECONDS = flags.DEFINE_float('seconds', None, 'Length without a video.', lower_bound=0)
+_OUT = command_line.define(
+  'out',
+  command_line.output('.mp4', '.wav'),
+  'An .mp4, or a .wav for sound alone; soundtrack.mp4 or soundtrack.wav.',
 )
 _MUSIC = flags.DEFINE_string('music', '', 'Mood and genre of music that is wanted too.')
-_QUALITY = flags.DEFINE_float('quality', None, 'Of the sound, 0 to 10; 7, or 8 with music.')
-_CONTINUE = flags.DEFINE_string('continue', None, 'A sound to go on with or to fill up.')
-_KNOWN = flags.DEFINE_list('known', None, 'Seconds of it that stay, as in 0-4,6-8; all of it.')
-_EXTEND = flags.DEFINE_string(
+_QUALITY = flags.DEFINE_float(
+  'quality', None, 'Of the sound, 0 to 10; 7, or 8 with music.', lower_bound=0, upper_bound=10
+)
+_CONTINUE = command_line.define(
+  'continue', command_line.file('continue'), 'A sound to go on with or to fill up.'
+)
+_KNOWN = command_line.define('known', _spans, 'Seconds of it that stay, as in 0-4,6-8; all of it.')
+_EXTEND = flags.DEFINE_enum(
   'extend',
   'multi_diffusion',
-  'How to go beyond the length of training: multi_diffusion, autoregressive, concatenate or whole.',
+  ('multi_diffusion', 'autoregressive', 'concatenate', 'whole'),
+  'How to go beyond the length of training.',
 )
 _WINDOW = flags.DEFINE_float('window', None, 'Seconds made at a time; the length of training.')
 _OVERLAP = flags.DEFINE_float('overlap', None, 'Seconds that windows share.')
@@ -46,45 +68,53 @@ _BEAMS = flags.DEFINE_integer('beams', 1, 'Histories that are carried on.', lowe
 _SCORER = flags.DEFINE_string(
   'scorer', '', 'A command that judges candidates; by default their alignment with the pictures.'
 )
-_CONDITION = flags.DEFINE_multi_string(
-  'condition', [], 'What else the model reads, by name, as in name=value.'
+_CONDITION = command_line.define(
+  'condition',
+  command_line.condition,
+  'What else the model reads, by name, as in name=value.',
+  many=True,
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
-_STEPS = flags.DEFINE_integer('steps', None, 'Sampling steps; the run decides if not given.')
-_GUIDANCE = flags.DEFINE_string(
-  'guidance', None, 'Scale of every condition, or by name in order: video=2,text=3@0.2-0.8.'
-)
-_SOLVER = flags.DEFINE_string('solver', None, 'euler, midpoint, heun or dormand_prince.')
-_MESH = flags.DEFINE_string('mesh', None, 'Over devices, as context=8; one device if not given.')
+_STEPS = command_line.define_steps()
+_GUIDANCE = command_line.define_guidance()
+_SOLVER = command_line.define_solver()
+_MESH = command_line.define_mesh()
 _ROWS = flags.DEFINE_integer('rows', 8, 'Windows in a call of the model.', lower_bound=1)
-_LOUDNESS = flags.DEFINE_float('loudness', -16.0, 'LUFS to bring the sound to; 0 leaves it.')
+_LOUDNESS = flags.DEFINE_float(
+  'loudness', -16.0, 'LUFS to bring the sound to; 0 leaves it.', lower_bound=-60, upper_bound=0
+)
 _GAIN_LIMIT = flags.DEFINE_float(
-  'gain_limit', 24.0, 'dB that a soft sound is amplified by at most.'
+  'gain_limit', 24.0, 'dB that a soft sound is amplified by at most.', lower_bound=0, upper_bound=60
 )
 
 
 def main(_) -> None:
+  if _VIDEO.value is None and _SECONDS.value is None:
+    raise ConfigError('how long? without a video the length is given: --seconds=10')
+  if _KNOWN.value is not None and _CONTINUE.value is None:
+    raise ConfigError('--known says which seconds of a sound stay; give it with --continue')
+  out = _OUT.value or f'soundtrack.{"wav" if _VIDEO.value is None else "mp4"}'
+  if _VIDEO.value is None and out.endswith('.mp4'):
+    raise ConfigError(f'--out={out}: there is no video to go into an .mp4; name it .wav')
+
   from mgjax.audio.extend import Extension
   from mgjax.audio.files import Request, request_caption, write_files
   from mgjax.audio.pipeline import AudioPipeline
   from mgjax.evaluation.scorers import CommandScorer
 
-  workdir = command_line.required(_WORKDIR, 'runs/audio')
-  prompt = command_line.required(_PROMPT, "'rain on a tin roof'")
-  spans = None if _KNOWN.value is None else [_span(text) for text in _KNOWN.value]
   tracker = AudioPipeline(
-    workdir,
+    _WORKDIR.value,
     mesh=_MESH.value,
     steps=_STEPS.value,
-    guidance=command_line.guidance(_GUIDANCE.value),
+    guidance=_GUIDANCE.value,
     solver=_SOLVER.value,
   )
   request = Request(
-    request_caption(tracker, prompt, music=_MUSIC.value, quality=_QUALITY.value),
+    request_caption(tracker, _PROMPT.value, music=_MUSIC.value, quality=_QUALITY.value),
     video=_VIDEO.value,
     seconds=_SECONDS.value,
     given=_CONTINUE.value,
-    spans=spans,
+    spans=_KNOWN.value,
     extension=Extension(_EXTEND.value, window=_WINDOW.value, overlap=_OVERLAP.value),
     seed=_SEED.value,
     candidates=_CANDIDATES.value,
@@ -92,20 +122,11 @@ def main(_) -> None:
     rows=_ROWS.value,
     loudness=_LOUDNESS.value or None,
     gain_limit=_GAIN_LIMIT.value,
-    conditions=command_line.conditions(_CONDITION.value),
+    conditions=dict(_CONDITION.value),
   )
   scorer = CommandScorer(shlex.split(_SCORER.value)) if _SCORER.value else None
-  out = _OUT.value or f'soundtrack.{"wav" if _VIDEO.value is None else "mp4"}'
   for path in write_files(tracker, request, out, scorer):
     print(path)
-
-
-def _span(text: str) -> tuple[float, float]:
-  try:
-    begin, end = (float(value) for value in text.split('-'))
-  except ValueError:
-    raise ConfigError(f'--known={text}: expected seconds, as in 0-4,6-8') from None
-  return begin, end
 
 
 if __name__ == '__main__':

@@ -12,8 +12,10 @@ from absl import flags
 
 from . import command_line
 
-_CONFIG = command_line.define_config()
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory of this run: checkpoints, metrics.')
+_CONFIG = command_line.define_config('configs/digits/autoencoder.py', unless=('replay',))
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/autoencoder', 'Directory of this run: checkpoints, metrics.', unless=('replay',)
+)
 _NEW_DATA = flags.DEFINE_bool(
   'new_data', False, 'Go on with other data or buckets: their order begins anew at this step.'
 )
@@ -38,10 +40,10 @@ def main(_) -> None:
     if jax.process_index() == 0:
       print(found)
     return
-  config = command_line.required(_CONFIG, 'configs/digits/autoencoder.py')
+  config = _CONFIG.value
   if command_line.print_config(config):
     return
-  workdir = command_line.required(_WORKDIR, 'runs/autoencoder')
+  workdir = _WORKDIR.value
   if _DRY_RUN.value:
     print(dry_run(config, workdir))
   else:

@@ -33,11 +33,18 @@ from . import command_line
 
 COMMANDS = ('import', 'export')
 
-_CONFIG = command_line.define_config()
-_INPUT = flags.DEFINE_string('input', '', 'import: folder, .safetensors, .pth or index file.')
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Work directory, made by import, read by export.')
-_OUT = flags.DEFINE_string(
-  'out', '', 'export: .safetensors file; for diffusers and transformers a folder.'
+_CONFIG = command_line.define_config('configs/tae/tae.py', commands=('import',))
+_INPUT = command_line.define_required(
+  'input', 'vae/', 'import: folder, .safetensors, .pth or index file.', commands=('import',)
+)
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/tae', 'Work directory, made by import, read by export.'
+)
+_OUT = command_line.define_required(
+  'out',
+  'tae.safetensors',
+  'export: .safetensors file; for diffusers and transformers a folder.',
+  commands=('export',),
 )
 _TOKENIZER = flags.DEFINE_string(
   'tokenizer',
@@ -56,15 +63,12 @@ def main(arguments) -> None:
   from mgjax.workflows.weights import export_weights, import_weights
 
   if arguments[1] == 'export':
-    workdir = command_line.required(_WORKDIR, 'runs/tae')
-    export_weights(workdir, command_line.required(_OUT, 'tae.safetensors'), _FORMAT.value)
+    export_weights(_WORKDIR.value, _OUT.value, _FORMAT.value)
     return
-  config = command_line.required(_CONFIG, 'configs/tae/tae.py')
+  config = _CONFIG.value
   if command_line.print_config(config):
     return
-  source = command_line.required(_INPUT, 'vae/')
-  workdir = command_line.required(_WORKDIR, 'runs/inflated')
-  import_weights(config, source, workdir, _TOKENIZER.value)
+  import_weights(config, _INPUT.value, _WORKDIR.value, _TOKENIZER.value)
 
 
 if __name__ == '__main__':

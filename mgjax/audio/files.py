@@ -129,6 +129,7 @@ def write_files(
       return amplified(sound, 1 / given_gain)
 
     given = pipeline.given(stream, seconds, request.spans)
+  (unknown,) = pipeline.tell([request.prompt])
   progress = Progress(len(outer.starts), unit='window')
   with (
     contextlib.closing(progress),
@@ -174,6 +175,7 @@ def write_files(
       'gain': gain,
       'samples': _digest(file),
     }
+  record['unknown_words'] = unknown
   record['files'] = [path.name for path in paths[:-1]]
   record['digests'] = {path.name: _digest_of(path) for path in paths[:-1]}
   write_json(paths[-1], record)

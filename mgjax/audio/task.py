@@ -3,7 +3,7 @@
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +31,13 @@ from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import clip_shapes, condition_fields, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
-from mgjax.flow_models.task import FlowSettings, Sizes, make_flow_outline, make_flow_spec
+from mgjax.flow_models.task import (
+  FlowSettings,
+  Sizes,
+  captions_of,
+  make_flow_outline,
+  make_flow_spec,
+)
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
@@ -189,6 +195,10 @@ class WithFeatures:
   def fingerprint(self) -> Any:
     """That of the source."""
     return getattr(self.source, 'fingerprint', None)
+
+  def every_caption(self) -> Iterator[dict[str, Any]] | None:
+    """Yields those of the source."""
+    return captions_of(self.source)
 
   def __len__(self) -> int:
     return len(self.source)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
+from mgjax.conditioning.contract import Arrays, Conditioning, Cut, Latents, array
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive
@@ -74,13 +74,24 @@ class ByteText(Conditioning):
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Turns a sample's 'caption' and, of videos, 'fps' into the batch's arrays, on the host."""
-    if self.reads not in READS:
-      raise ConfigError(f'{self.name}.reads = {self.reads!r}; expected one of {", ".join(READS)}')
-    text = READS[self.reads](prompt_of(sample))
-    size, tokens = self.tokens(text)
+    size, tokens = self.tokens(self._text(sample))
     if size > self.length - 1:
       _warn_of_cut(size, self.length - 1, self.unit)
     return {self.key: tokens}
+
+  def cut(self, sample: Mapping[str, Any]) -> Cut | None:
+    """Returns what it reads of a prompt that is too long; whoever asks says so."""
+    text = self._text(sample)
+    size, _ = self.tokens(text)
+    if size < self.length:
+      return None
+    _warned.add((self.length - 1, self.unit))
+    return Cut(size, self.length - 1, self.unit, self.head(text, self.length - 1), size + 1)
+
+  def _text(self, sample: Mapping[str, Any]) -> str:
+    if self.reads not in READS:
+      raise ConfigError(f'{self.name}.reads = {self.reads!r}; expected one of {", ".join(READS)}')
+    return READS[self.reads](prompt_of(sample))
 
   @property
   def vocabulary_size(self) -> int:
@@ -91,6 +102,10 @@ class ByteText(Conditioning):
     """Returns how many tokens a text has without its end, and as many as are read."""
     size = len(text.encode('utf-8', errors='replace'))
     return size, byte_tokens(text, self.length)
+
+  def head(self, text: str, size: int) -> str:
+    """Returns the part of a text that so many tokens have room for."""
+    return text.encode('utf-8', errors='replace')[:size].decode('utf-8', errors='ignore')
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:

@@ -1,7 +1,7 @@
 """What a conditioning is: one Linen module in one file, which answers with `Ports`."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,24 @@ from mgjax.core.typing import Array, Batch, Bool
 
 Latents = tuple[int, ...]  # shape (t h w c) of the latents of one row
 Arrays = Mapping[str, jax.ShapeDtypeStruct]
+
+
+class Cut(NamedTuple):
+  """A prompt that is read in part.
+
+  Attributes:
+    size: of the prompt, in `unit`.
+    read: how much of it is read.
+    unit: 'bytes', 'words' or 'tokens'.
+    text: what is read.
+    wanted: what the field `length` would have to be to read it whole.
+  """
+
+  size: int
+  read: int
+  unit: str
+  text: str
+  wanted: int
 
 
 class Conditioning(nn.Module):
@@ -66,6 +84,11 @@ class Conditioning(nn.Module):
     """Turns a sample's fields into the other arrays that it requires, on the host."""
     del sample
     return {}
+
+  def cut(self, sample: Mapping[str, Any]) -> Cut | None:
+    """Returns what it reads of a sample's prompt where that is not all of it, else None."""
+    del sample
+    return None
 
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
     """Returns what it adds to the model.

@@ -30,3 +30,7 @@ class WordText(ByteText):
   def tokens(self, text: str) -> tuple[int, Int[np.ndarray, ' m']]:
     """Returns how many tokens a text has without its end, and as many as are read."""
     return len(words_of(text)), word_tokens(text, self.length, self.vocabulary)
+
+  def head(self, text: str, size: int) -> str:
+    """Returns the part of a text that so many tokens have room for."""
+    return ' '.join(words_of(text)[:size])

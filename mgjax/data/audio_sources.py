@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -96,6 +96,10 @@ class DigitsWithAudio:
     """That of the clips, and what is cut from them."""
     seen = 'seen and heard' if self._pictures else 'heard'
     return f'{self._digits.fingerprint} {seen} for {self._samples}'
+
+  def every_caption(self) -> Iterator[dict[str, Any]]:
+    """Yields those of the clips."""
+    return self._digits.every_caption()
 
   def __len__(self) -> int:
     return len(self._digits)

@@ -68,6 +68,7 @@ class ClipIndex:
     get: Callable[[int], Clip],
     name: Callable[[int], str],
     fingerprint: str,
+    captions: Sequence[str] | None = None,
   ):
     """Makes an index.
 
@@ -76,9 +77,11 @@ class ClipIndex:
       get: reads clip `i`; picklable, as is `name`.
       name: what a report calls clip `i`, without reading it.
       fingerprint: of the content: whatever is read through `get` depends on nothing else.
+      captions: of all clips, where they are known without reading them.
     """
     self.columns = {key: np.asarray(column) for key, column in columns.items()}
     self._get, self._name, self._fingerprint = get, name, fingerprint
+    self._captions = captions
     self._chosen = np.arange(len(self.columns['seconds']))
 
   def __len__(self) -> int:
@@ -90,6 +93,11 @@ class ClipIndex:
   def name(self, index: int) -> str:
     """What a report calls a clip."""
     return self._name(int(self._chosen[index]))
+
+  def every_caption(self) -> list[str] | None:
+    """Returns the caption of each clip, or None where one would have to read the clips for them."""
+    known = self._captions
+    return None if known is None else [known[index] for index in self._chosen]
 
   @property
   def fingerprint(self) -> str:
@@ -107,7 +115,7 @@ class ClipIndex:
     part = object.__new__(ClipIndex)
     part.columns = {name: column[indices] for name, column in self.columns.items()}
     part._get, part._name, part._fingerprint = self._get, self._name, self._fingerprint
-    part._chosen = self._chosen[indices]
+    part._captions, part._chosen = self._captions, self._chosen[indices]
     return part
 
 
@@ -125,7 +133,8 @@ def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
     for name, clip in zip(names, clips, strict=True)
   ]
   digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
-  return ClipIndex(columns, clips.__getitem__, names.__getitem__, digest)
+  captions = tuple(clip.caption for clip in clips)
+  return ClipIndex(columns, clips.__getitem__, names.__getitem__, digest, captions)
 
 
 def recorded_clips(records: Records) -> ClipIndex:

@@ -8,7 +8,7 @@ import abc
 import hashlib
 import operator
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -81,6 +81,11 @@ class Windows(abc.ABC):
     """Names the clips."""
     return self._clips.fingerprint
 
+  def every_caption(self) -> Iterator[dict[str, Any]] | None:
+    """Yields {'caption'} of all clips; None where one would have to read them."""
+    captions = self._clips.every_caption()
+    return None if captions is None else ({'caption': caption} for caption in captions)
+
   def __len__(self) -> int:
     return int(self._ends[-1])
 
@@ -131,6 +136,16 @@ class Clips(Windows):
   def length(self, number: int, index: int) -> float:
     """The seconds that the frames take, at the interval that is drawn for them."""
     return self._interval(number, index) * super().length(number, index)
+
+  def every_caption(self) -> Iterator[dict[str, Any]] | None:
+    """Yields {'caption'} of all clips and, of more than one frame, the 'fps' of their windows."""
+    if (captions := super().every_caption()) is None or self._shape.frames == 1:
+      return captions
+    return (
+      each | {'fps': float(rate) / interval}
+      for each, rate in zip(captions, self._rates, strict=True)
+      for interval in self._intervals
+    )
 
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
     """Reads the frames of a window."""

@@ -3,7 +3,7 @@
 import functools
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -163,6 +163,10 @@ class _WithFrameRate:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     return self.source[index] | {'fps': self.fps}
+
+  def every_caption(self) -> Iterator[dict[str, Any]]:
+    """Yields those of the source, with the rate."""
+    return (sample | {'fps': self.fps} for sample in self.source.every_caption())
 
 
 def _digits(

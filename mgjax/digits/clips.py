@@ -10,6 +10,7 @@ another `size` is the same clip at another resolution.
 import dataclasses
 import functools
 import operator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -147,6 +148,12 @@ class Digits:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     return self.show(self.scene(index))
+
+  def every_caption(self) -> Iterator[dict[str, Any]]:
+    """Yields {'caption'} of everything that samples may show."""
+    for digit, colour, motion, _ in self._choices:
+      for texture in self.textures:
+        yield {'caption': digit_caption(digit, colour, motion, texture)}
 
   def listen(self, index: int) -> dict[str, Any]:
     """Returns `self[index]` without its pictures, which take most of the time to make."""

@@ -8,6 +8,8 @@ sign has learnt to spell.
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -86,6 +88,12 @@ class Signs(Digits):
     if not self.lengths:
       raise ConfigError(f'lengths = (); expected some, from 1 to {LONGEST} digits')
     return [found for each in self.lengths if (found := numbers(each, self.captions))]
+
+  def every_caption(self) -> Iterator[dict[str, Any]]:
+    """Yields {'caption'} of everything that samples may show."""
+    motions, written = self.motions if self.frames > 1 else ('',), itertools.chain(*self._choices)
+    for said in itertools.product(written, self.colours, motions, self.textures):
+      yield {'caption': sign_caption(*said)}
 
   def _draw(
     self, generator: np.random.Generator, written: Scene | None

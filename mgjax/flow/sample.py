@@ -10,6 +10,12 @@ from mgjax.flow.adaptive import dormand_prince
 from mgjax.flow.solvers import SOLVERS, Velocity
 
 
+def check_solver(solver: str) -> None:
+  """Raises ConfigError if no solver has this name."""
+  if solver not in (known := [*SOLVERS, 'dormand_prince']):
+    raise ConfigError(f'unknown solver {solver!r}; choose one of {", ".join(known)}')
+
+
 def sample(
   velocity: Velocity,
   noise: Float[Array, 'b *axes'],
@@ -37,9 +43,7 @@ def sample(
   if solver == 'dormand_prince':
     x, statistics = dormand_prince(velocity, x, start=times[0], end=times[-1])
     return jnp.where(statistics.finished, x, jnp.nan)
-  if solver not in SOLVERS:
-    choices = ', '.join([*SOLVERS, 'dormand_prince'])
-    raise ConfigError(f'unknown solver {solver!r}; choose one of {choices}')
+  check_solver(solver)
   take_step = SOLVERS[solver]
 
   def advance(x: Array, interval: tuple[Array, Array]) -> tuple[Array, None]:

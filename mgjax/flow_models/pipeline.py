@@ -17,11 +17,13 @@ from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
 from mgjax.flow_models.conditions import field_names, prepare_samples, small_inputs
 from mgjax.flow_models.files import Fields, read_condition, spread_conditions
+from mgjax.flow_models.prompts import tell_prompts
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
 from mgjax.text.embeddings import Embedder, TextSettings
-from mgjax.text.prompts import EMBEDDINGS, prompt_of
+from mgjax.text.prompts import EMBEDDINGS, prompt_of, with_frame_rate
+from mgjax.text.vocabulary import words_in
 
 
 class FlowPipeline:
@@ -30,6 +32,7 @@ class FlowPipeline:
   Attributes:
     config: of the run.
     weights: the work directory and the step of the weights.
+    words: that the captions of training had; none if they were many, or are not known.
     settings: solver, schedule, steps and guidance in use, all that a sample depends on beside the
       weights, its conditions, seed, index and size.
   """
@@ -64,6 +67,7 @@ class FlowPipeline:
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
+    self.words = words_in(meta['notes'])
     text, self._learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
     self._embed = Embedder(text, workdir, self._learnt)
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
@@ -80,6 +84,21 @@ class FlowPipeline:
   def reads(self) -> tuple[str, ...]:
     """The conditions that `generate` takes beside prompts, by name."""
     return field_names(self._model.conditionings)
+
+  def tell(self, prompts: Sequence[str], rates: Sequence[float] | None = None) -> list[list[str]]:
+    """Warns of words that training never showed and of prompts that are cut, at most three of each.
+
+    Args:
+      prompts: to be sampled.
+      rates: frames a second of their videos; None of what has none.
+
+    Returns:
+      The words of each prompt that training never showed.
+    """
+    samples: list[dict[str, Any]] = [{'caption': with_frame_rate(p, None)} for p in prompts]
+    if rates is not None:
+      samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
+    return tell_prompts(samples, self.words, self._model.conditionings)
 
   def conditions_of(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Returns what the model reads of samples beside text, as `generate` takes it.

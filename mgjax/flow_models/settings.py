@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from mgjax.core.settings import Fraction, Range, check, checked
 from mgjax.flow.guidance import Guidance, check_guidance
 from mgjax.flow.prediction import make_prediction
+from mgjax.flow.sample import check_solver
 from mgjax.flow.schedules import changed_schedule
 
 
@@ -47,7 +48,8 @@ class SampleSettings:
     steps: of the solver.
 
   Raises:
-    ConfigError: there are no steps, or scales of guidance do not go together.
+    ConfigError: there are no steps, there is no such solver, or scales of guidance do not go
+      together.
   """
 
   guidance: Guidance
@@ -57,6 +59,7 @@ class SampleSettings:
 
   def __post_init__(self):
     check(self)
+    check_solver(self.solver)
     check_guidance(self.guidance)
 
   def changed(self, changes: Mapping[str, Any]) -> 'SampleSettings':

@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.warm_start import make_start
-from mgjax.checkpoints.workdir import read_config
+from mgjax.checkpoints.warm_start import make_start, parse_sources
+from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch, Objective, Tree
@@ -33,12 +33,15 @@ from mgjax.flow_models.conditions import (
   small_inputs,
 )
 from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.prompts import study_captions
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.text.embeddings import TextSettings, stored_encoders, with_embeddings
+from mgjax.text.vocabulary import Vocabulary, words_in
 from mgjax.training.settings import BucketSettings, bucket_settings
 from mgjax.training.spec import MakeSources, Outline, TrainSpec, longest_of, make_buckets
 
 Sizes = tuple[tuple[int, ...], tuple[int, ...]]  # of a sample (t h w), of its latents (t h w c)
+_ROWS = 10_000  # of records that keep no captions apart
 # Arguments: `generate(params, batch, noise)`, a bucket, parameters, where to write.
 Show = Callable[[Callable[..., Array], ShapeBucket, Tree, pathlib.Path], pathlib.Path]
 
@@ -111,13 +114,18 @@ def make_flow_spec(
     adapt: is applied to parameters of `config.start_from`.
     encoders: identities of the frozen encoders that it reads beside those of text, by name.
   """
-  statistics = codec.statistics.as_dict()
+  statistics, words = codec.statistics.as_dict(), Vocabulary()
+  for source in parse_sources(config.start_from).values():
+    if record := open_checkpoints(source.workdir).newest_record():
+      words.add(words_in(record['meta']['notes']))
 
   def checked(split: str, report: pathlib.Path) -> Mapping[str, Source]:
     found = make_sources(split, report)
     for name, source in found.items():
       if isinstance(source, Records):
         check_records(source.meta, {'statistics': statistics, **about(name)}, name)
+    if split == 'train':
+      words.add(study_captions(map(captions_of, found.values()), model.conditionings))
     return found
 
   transform = functools.partial(row_of, model.conditionings, raw)
@@ -137,6 +145,11 @@ def make_flow_spec(
   objective, validate = wrap(*make_objectives(settings.objective, model))
   identities = {**stored_encoders(settings.text), **(encoders or {})}
   learnt = {'latents': statistics, 'encoders': identities}
+
+  def check(notes: dict[str, Any]) -> None:
+    check_learnt(config.autoencoder, learnt, notes)
+    words.add(words_in(notes))  # data may be new, and of an older run nobody knows what it was
+
   generate = make_sampler_of(settings.sample, settings.objective, model)
   return TrainSpec(
     model=model,
@@ -147,11 +160,20 @@ def make_flow_spec(
     validation=validation,
     prepare=prepare,
     show=functools.partial(show, generate, longest_of(validation, shapes)),
-    notes=lambda params: learnt,
-    check=functools.partial(check_learnt, config.autoencoder, learnt),
+    notes=lambda params: learnt | words.notes(),
+    check=check,
     flops=make_flops(model),
     start=make_start(config.start_from, config.component, adapt),
   )
+
+
+def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:
+  """Returns {'caption'} of a source's samples, and 'fps' if they have one; None if it is costly."""
+  if hasattr(source, 'every_caption'):
+    return source.every_caption()
+  if isinstance(source, Records) and len(source) <= _ROWS:
+    return (source[index] for index in range(len(source)))
+  return None
 
 
 def make_flow_outline(

@@ -62,18 +62,23 @@ def read_sizes(text: str) -> dict[str, int]:
   """Reads the sizes of mesh axes from text, as 'fsdp=32,context=16'.
 
   Raises:
-    ConfigError: it is not of this form.
+    ConfigError: it is not of this form, or there is no such axis.
   """
   found = re.findall(r'(\w+)=(-1|[1-9]\d*)(?:,|$)', text.replace(' ', ''))
   if text.replace(' ', '') != ','.join(map('='.join, found)) or len(dict(found)) < len(found):
     raise ConfigError(f'the mesh {text!r}: expected sizes of axes, as in fsdp=32,context=16')
+  _check_axes(dict(found))
   return {axis: int(size) for axis, size in found}
+
+
+def _check_axes(sizes: Mapping[str, Any]) -> None:
+  if unknown := sorted(set(sizes) - set(AXES)):
+    raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
 
 
 def _shape(sizes: Mapping[str, Any] | None, rules: str, devices: int) -> tuple[int, ...]:
   given = {'data': -1} if sizes is None else dict(sizes)
-  if unknown := sorted(set(given) - set(AXES)):
-    raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
+  _check_axes(given)
   if rules not in PRESETS:
     raise ConfigError(f'unknown sharding rules {rules!r}; expected one of {", ".join(PRESETS)}')
   shape = [checked(Size, given.get(axis, 1), f'mesh.{axis}') for axis in AXES]

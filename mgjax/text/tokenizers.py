@@ -1,5 +1,6 @@
 """Tokenizers: UTF-8 bytes, and those of published encoders."""
 
+import bisect
 import logging
 import os
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Bool, Int
 from mgjax.text.tokenizer_files import Vocabulary, is_of_library, read_vocabulary
+from mgjax.text.vocabulary import shortened
 
 PAD, EOS = 0, 1
 BYTE_OFFSET = 3
@@ -16,7 +18,8 @@ BYTE_VOCABULARY = 384  # 3 special tokens, 256 bytes, and the 125 that ByT5 keep
 BYTES = 'bytes'  # in place of a path
 
 _log = logging.getLogger(__name__)
-_warned: set[int] = set()  # lengths for which this process has said that a text was cut
+_NAMED = 3  # texts that are cut, of which each has its sentence
+_warned: set[int] = set()  # lengths for which this process has said which texts are cut
 
 
 def byte_tokens(text: str, length: int) -> Int[np.ndarray, ' m']:
@@ -74,6 +77,11 @@ class Tokenizer:
         'came with the weights'
       ) from error
 
+  def head(self, text: str, length: int) -> str:
+    """Returns the part of a text that about `length` tokens stand for, as `cut` leaves it."""
+    size = bisect.bisect_right(range(len(text)), length, key=lambda end: len(self(text[:end])))
+    return text[: max(size - 1, 0)]
+
   def cut(self, tokens: Int[np.ndarray, ' m'], length: int) -> Int[np.ndarray, ' n']:
     """Returns at most `length` of a text's tokens: its first ones and the end token.
 
@@ -120,15 +128,18 @@ def encode_texts(
 ) -> tuple[Int[np.ndarray, 'b m'], Bool[np.ndarray, 'b m']]:
   """Returns the tokens of texts, cut and filled up on the right to `length`, and which are theirs.
 
-  That one was cut is logged, once for a length in a process.
+  Which are cut is logged, of the first texts with such in a process and for each length.
   """
   rows = [tokenizer(text) for text in texts]
-  longest = max(map(len, rows), default=0)
-  if longest > length and length not in _warned:
+  cut = {text: len(row) for text, row in zip(texts, rows, strict=True) if len(row) > length}
+  if cut and length not in _warned:
     _warned.add(length)
-    _log.warning(
-      'a text of %d tokens was cut to the %d read; others are cut unsaid', longest, length
-    )
+    for text, size in list(cut.items())[:_NAMED]:
+      shown, read = shortened(text), tokenizer.head(text, length)
+      _log.warning('%s is cut after %d of %d tokens: read is %r', shown, length, size, read)
+    if len(cut) > _NAMED:
+      more, longest = len(cut) - _NAMED, max(cut.values())
+      _log.warning('%d more texts are cut, of up to %d tokens; later ones unsaid', more, longest)
   tokens = np.full((len(rows), length), tokenizer.pad, np.int32)
   mask = np.zeros(tokens.shape, bool)
   for row, whole in enumerate(rows):

@@ -62,7 +62,8 @@ class TrainSpec:
     prepare: maps a batch from the loader, on the devices, to what the objective reads.
     show: `show(params, directory) -> path` writes pictures of what the model does, or None.
     notes: `notes(params) -> dict` what every checkpoint keeps beside the weights, or None.
-    check: raises if a checkpoint with these notes was trained on something else, or None.
+    check: takes in the notes of the checkpoint that is gone on from; raises if it was trained on
+      something else. Or None.
     start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
       where `place(name, shape)` says; or None.
     discriminator: that it trains against, or None.

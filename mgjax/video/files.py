@@ -3,15 +3,24 @@
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mgjax.checkpoints.workdir import places_of, read_config, read_config_of
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import parse_json, write_json
-from mgjax.flow_models.files import describe_conditions
+from mgjax.core.settings import fields_of, unpack
+from mgjax.data.settings import video_shapes
+from mgjax.data.sources import longest_bucket
+from mgjax.flow_models.build import make_flow_model, make_sampler_of
+from mgjax.flow_models.conditions import condition_fields
+from mgjax.flow_models.files import describe_conditions, spread_conditions
+from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
-from mgjax.text.prompts import clean_prompt
+from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.text.prompts import clean_prompt, frame_rate_of
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.video.shape import check_shape
 
 SHEET_ROWS = 32
 
@@ -87,6 +96,7 @@ def write_samples(
   rates = pipeline.frame_rates(prompts, fps)
   scale = scale or viewing_scale(*shape[1:])
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
+  unknown = pipeline.tell(prompts, rates if shape[0] > 1 else None)
   options = {'seed': seed, 'shape': shape, 'fps': fps, 'batch_size': batch_size}
   videos = pipeline.stream(prompts, **options, **conditions)
   shown, digests = [], []
@@ -96,6 +106,8 @@ def write_samples(
     digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
   sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
   described = _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
+  for sample, words in zip(described['samples'], unknown, strict=True):
+    sample['unknown_words'] = words
   described |= {'scale': scale, 'conditions': describe_conditions(conditions)}
   write_json(record, described)
   return [*paths, *sheets, record]
@@ -112,18 +124,74 @@ def _lines(path: str | os.PathLike[str] | None) -> list[str]:
   return lines
 
 
+def check_request(
+  workdir: str | os.PathLike[str],
+  prompts: Sequence[str],
+  *,
+  out: str | None = None,
+  frames: int | None = None,
+  size: tuple[int, int] | None = None,
+  fps: float | None = None,
+  conditions: Mapping[str, Any] = {},
+  changes: Mapping[str, Any] = {},
+) -> tuple[int, int, int]:
+  """Returns frames, height and width of the videos, if the model can make what is asked for.
+
+  Args:
+    workdir: of a run of the component 'video'.
+    prompts: one a video.
+    out: where they will be written, if that is known.
+    frames: of a video; by default as in training.
+    size: height and width; by default as in training.
+    fps: frames a second, if they are given.
+    conditions: as of `VideoPipeline.stream`.
+    changes: as of `VideoPipeline`.
+
+  Raises:
+    ConfigError: it cannot.
+    DataError: the file of a condition is not there.
+  """
+  config = read_config_of(workdir, 'video', 'a video model')
+  model = make_flow_model(fields_of(config, 'model'))
+  settings = unpack(SampleSettings, fields_of(config, 'sample'), 'sample').changed(changes)
+  objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
+  make_sampler_of(settings, objective, model)
+  for prompt in prompts:
+    frame_rate_of(prompt, fps, config.data.fps)
+  _, usual = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
+  shape = (frames or usual.frames, *(size or usual.size))
+  if out is not None:
+    check_out(pathlib.Path(out), len(prompts), shape[0])
+  for place in places_of(workdir, config.autoencoder):
+    if place.exists():
+      codec = make_autoencoder(fields_of(read_config(place), 'model'))
+      check_shape(model.backbone, codec, shape)
+      fields = condition_fields(model.conditionings, shape, codec.latent_shape(shape))
+      spread_conditions(conditions, fields, len(prompts))
+      break
+  return shape
+
+
+def check_out(out: pathlib.Path, count: int, frames: int) -> bool:
+  """Says whether `out` is the file of a single video, and not a directory.
+
+  Raises:
+    ConfigError: it is, but there are several, or videos of so many frames are called otherwise.
+  """
+  kind = '.mp4' if frames > 1 else '.png'
+  alone = out.suffix[1:].isalnum() and not out.suffix[1:].isdigit() and not out.is_dir()
+  if alone and count > 1:
+    raise ConfigError(f'--out={out} is one file, but there are {count} videos; give a directory')
+  if alone and out.suffix != kind:
+    raise ConfigError(f'--out={out}: {frames} frame(s) are written as {kind}; name it so')
+  return alone
+
+
 def _name_files(
   out: pathlib.Path, prompts: Sequence[str], frames: int
 ) -> tuple[list[pathlib.Path], pathlib.Path, pathlib.Path]:
   """Returns the paths of videos, contact sheet and json, and makes their directory."""
-  kind = '.mp4' if frames > 1 else '.png'
-  alone = out.suffix[1:].isalnum() and not out.suffix[1:].isdigit() and not out.is_dir()
-  if alone and len(prompts) > 1:
-    raise ConfigError(
-      f'--out={out} is one file, but there are {len(prompts)} videos; give a directory'
-    )
-  if alone and out.suffix != kind:
-    raise ConfigError(f'--out={out}: {frames} frame(s) are written as {kind}; name it so')
+  kind, alone = '.mp4' if frames > 1 else '.png', check_out(out, len(prompts), frames)
   directory = out.parent if alone else out
   try:
     directory.mkdir(parents=True, exist_ok=True)

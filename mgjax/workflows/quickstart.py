@@ -18,6 +18,7 @@ from mgjax.evaluation.reconstruction import evenly
 from mgjax.registry import make_spec
 from mgjax.runtime.report.write import report_at_end
 from mgjax.runtime.workdir_lock import hold
+from mgjax.text.vocabulary import describe_words, words_in
 from mgjax.training.run import train
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.encode import encode
@@ -164,3 +165,9 @@ def earlier_report(workdir, about) -> tuple[str, list[pathlib.Path]] | None:
     return None
   shown = report['shown']
   return '\n'.join(shown['text']), [*(workdir / name for name in shown['files']), path]
+
+
+def known_words(model: pathlib.Path) -> str:
+  """Lists the words that a trained model knows, if they are few; '' if not."""
+  record = open_checkpoints(model).newest_record() or {'meta': {'notes': {}}}
+  return describe_words(words_in(record['meta']['notes']))

@@ -254,7 +254,8 @@ def _says_encoded(recipe: Any) -> bool:
 
 def heartbeat(config: ConfigDict) -> int:
   """Returns the longest of the stages' `train.limits.heartbeat`, 0 where none has one."""
-  stages = (config.stages[name].get('train') or {} for name in config.order)
+  known = config.get('stages') or {}
+  stages = ((known.get(name) or {}).get('train') or {} for name in config.get('order', ()))
   return max((stage.get('limits', {}).get('heartbeat', 0) for stage in stages), default=0)
 
 

@@ -69,7 +69,7 @@ CASES = {
   ),
   'no folder of clips': (
     ['quickstart', '--clips={tmp}/nowhere', '--workdir={tmp}/w'], 3,
-    r'^quickstart\.py: .*nowhere does not exist; give a folder of clips',
+    r"^quickstart\.py: --clips: there is no file '.*nowhere'$",
   ),
   'no path of clips': (
     ['train', '--config=configs/clips/autoencoder.py', '--workdir={tmp}/w'], 2,
@@ -84,7 +84,8 @@ CASES = {
     r"^encode\.py: the component 'autoencoder' is not one that learns from latents",
   ),
   'no prompt': (
-    ['sample', '--workdir={tmp}/w'], 2, r"^sample\.py: give one of --prompt='.*--prompts=",
+    ['sample', '--workdir={tmp}/w'], 2,
+    r"^sample\.py: --prompt is missing; for example --prompt='the .*', or --prompts$",
   ),
   'empty prompt': (
     ['sample', '--workdir={tmp}/w', '--prompt= \x01 '], 2, r'^sample\.py: the prompt .* no text;',
@@ -95,6 +96,22 @@ CASES = {
   'guidance that is no number': (
     ['sample', '--workdir={tmp}/empty', '--prompt=a', '--guidance=text'], 2,
     r'^sample\.py: --guidance=text: expected a scale, as in 3, or scales of conditions by name',
+  ),
+  'two kinds of prompts': (
+    ['sample', '--workdir={tmp}', '--prompt=a', '--prompts={tmp}/file'], 2,
+    r"^sample\.py: give one of --prompt='.*--prompts=",
+  ),
+  'sound of no length': (
+    ['soundtrack', '--workdir={tmp}', '--prompt=a'], 2,
+    r'^soundtrack\.py: how long\? without a video',
+  ),
+  'video for a sound alone': (
+    ['soundtrack', '--workdir={tmp}', '--prompt=a', '--seconds=1', '--out=a.mp4'], 2,
+    r'^soundtrack\.py: --out=a\.mp4: there is no video to go into an \.mp4; name it \.wav$',
+  ),
+  'a configuration that is no recipe': (
+    ['recipe', VIDEO, '--workdir={tmp}/w'], 2,
+    r'^recipe\.py: a recipe needs stages and their order',
   ),
   'stages out of order': (
     ['recipe', '--config=configs/digits/recipe.py', '--workdir={tmp}', '--config.order=("joint",)'],
@@ -157,6 +174,14 @@ def test_a_binary_says_what_it_means(place, name):
     assert '--helpfull' not in outcome.stdout  # its own flags, not those of the libraries
     assert 'default' in outcome.stdout
   assert not (place / 'dry').exists()
+
+
+@pytest.mark.parametrize('name', BINARIES)
+def test_help_begins_with_the_flags_that_are_required(name):
+  said = re.findall(r'^  --\w+ \((\w+)', binaries.run(name, '--help').stdout, re.MULTILINE)
+  assert set(said) <= {'required', 'default'}
+  assert said == sorted(said, reverse=True)  # required ones first
+  assert 'required' in said or name == 'quickstart'
 
 
 def test_every_binary_shows_a_command_in_its_help():

@@ -17,7 +17,6 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from absl import flags
 from diffusers import AutoencoderKL
 
 from launch import command_line
@@ -29,8 +28,10 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.training.optimizer import make_learning_rate
 from mgjax.training.settings import optimizer_settings
 
-_CONFIG = command_line.define_config()
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Directory for metrics and the picture.')
+_CONFIG = command_line.define_config('configs/tae/footage.py:my_clips/')
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/footage_diffusers', 'Directory for metrics and the picture.'
+)
 _SHOWN = 4
 
 
@@ -134,8 +135,8 @@ def evaluate(model: AutoencoderKL, config, workdir: pathlib.Path) -> None:
 
 
 def main(_) -> None:
-  config = command_line.required(_CONFIG, 'configs/tae/footage.py:my_clips/')
-  workdir = pathlib.Path(command_line.required(_WORKDIR, 'runs/footage_diffusers'))
+  config = _CONFIG.value
+  workdir = pathlib.Path(_WORKDIR.value)
   workdir.mkdir(parents=True, exist_ok=True)
   evaluate(train(config, workdir), config, workdir)
 

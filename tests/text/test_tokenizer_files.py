@@ -143,7 +143,8 @@ def test_a_cut_is_said_once_for_a_length(loaded, caplog, monkeypatch):
       encode_texts(loaded['byt5'], ['short', 'a' * 30], length)
     encode_texts(loaded['byt5'], ['short'], 6)
   assert caplog.messages == [
-    f'a text of 31 tokens was cut to the {length} read; others are cut unsaid' for length in (8, 9)
+    f'{"a" * 30!r} is cut after {length} of 31 tokens: read is {"a" * (length - 1)!r}'
+    for length in (8, 9)
   ]
 
 

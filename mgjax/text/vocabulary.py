@@ -1,0 +1,95 @@
+"""The words that a model was shown: a prompt with others says less to it than it seems to."""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+MOST = 2000  # words; whoever was shown more knows more than a list can tell
+_LISTED = 60  # words that people are shown
+_MARKS = re.compile(r'"\d+"')  # a number in quotes is spelt, as on a sign
+# Of scripts that put no spaces between words every sign counts as one: kana and Chinese ones.
+_WORD = re.compile(r'[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff]+')
+
+
+class _Kept(dict):
+  """Letters, their accents, digits and apostrophes stay; all else becomes a space."""
+
+  def __missing__(self, code: int) -> int:
+    self[code] = code if unicodedata.category(chr(code))[0] in 'LMN' else ord(' ')
+    return self[code]
+
+
+_KEPT = _Kept({ord("'"): ord("'"), 0x2019: ord("'")})
+
+
+def vocabulary_of(text: str) -> list[str]:
+  """Lists the different words of a text, in small letters: 'A cat, a Dog' -> ['a', 'cat', 'dog'].
+
+  Unlike the tokens of `words.py`, marks are none, and neither are numbers in quotes.
+  """
+  text = unicodedata.normalize('NFC', _MARKS.sub(' ', text).casefold())
+  words = (word.strip("'") for word in _WORD.findall(text.translate(_KEPT)))
+  return list(dict.fromkeys(filter(None, words)))
+
+
+def learn_words(captions: Iterable[str]) -> list[str] | None:
+  """Returns the words of captions in alphabetical order; None if they are more than `MOST`."""
+  words: set[str] = set()
+  for caption in captions:
+    words.update(vocabulary_of(caption))
+    if len(words) > MOST:
+      return None
+  return sorted(words)
+
+
+def words_in(notes: Any) -> tuple[str, ...]:
+  """Returns the words that the notes of a checkpoint have; () if they have none, or no words."""
+  words = notes.get('words') if isinstance(notes, dict) else None
+  good = isinstance(words, list) and len(words) <= MOST
+  return tuple(words) if good and all(isinstance(word, str) for word in words) else ()
+
+
+class Vocabulary:
+  """The words of all that a model is trained on, as long as they are known and few."""
+
+  def __init__(self):
+    self._words: set[str] | None = set()
+
+  def add(self, words: Iterable[str] | None) -> None:
+    """Adds what more it was trained on; None or nothing is what nobody knows the words of."""
+    more = set(words or ())
+    self._words = self._words | more if more and self._words is not None else None
+    if self._words is not None and len(self._words) > MOST:
+      self._words = None
+
+  def notes(self) -> dict[str, list[str]]:
+    """Returns what a checkpoint keeps of it, for `words_in`."""
+    return {'words': sorted(self._words)} if self._words else {}
+
+
+def unseen(prompt: str, words: Collection[str]) -> list[str]:
+  """Lists the words of a prompt that are none of `words`; none where no words are known."""
+  return [word for word in vocabulary_of(prompt) if word not in words] if words else []
+
+
+def describe_unseen(prompt: str, unknown: Sequence[str], words: Collection[str]) -> str:
+  """Says which words of a prompt training never showed, with those that may have been meant."""
+  said = []
+  for word in unknown:
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.75)
+    said.append(f'{word!r}' + (f' (did you mean {close[0]!r}?)' if close else ''))
+  return f'prompt {shortened(prompt)}: training never showed {", ".join(said)}'
+
+
+def describe_words(words: Sequence[str]) -> str:
+  """Lists the words that a model knows, if a person would read so many; '' if not."""
+  if not 0 < len(words) <= _LISTED:
+    return ''
+  return f'this model knows {len(words)} words: {" ".join(words)}'
+
+
+def shortened(text: str, most: int = 60) -> str:
+  """Returns a text in quotes, of a long one the beginning."""
+  return repr(text if len(text) <= most else f'{text[: most - 3]}...')

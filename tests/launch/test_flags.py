@@ -1,0 +1,70 @@
+"""What can be known from flags alone is said before anything heavy is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from launch import command_line
+from mgjax.flow.sample import check_solver
+from mgjax.flow.schedules import SCHEDULES
+from tests.tiny import CHECKOUT
+
+RUN = """
+import runpy, sys
+del sys.argv[0]
+try:
+  runpy.run_module(f'launch.{sys.argv[0]}', run_name='__main__', alter_sys=True)
+except SystemExit as end:
+  print(end.code, *sorted({'jax', 'orbax', 'grain', 'mgjax.registry'} & set(sys.modules)))
+"""
+SAMPLE = ['sample', '--workdir=w', '--prompt=a']
+SOUND = ['soundtrack', '--workdir=w', '--prompt=a', '--seconds=1']
+CASES = [
+  (['sample'], 2, '--workdir is missing; for example --workdir=runs/video'),
+  (['sample', '--workdir=w'], 2, "--prompt is missing; for example --prompt='the green digit"),
+  ([*SAMPLE, '--solver=eulr'], 2, 'euler|midpoint|heun|dormand_prince'),
+  ([*SAMPLE, '--schedule=cubic'], 2, 'linear|linear_quadratic'),
+  ([*SAMPLE, '--guidance=a=b=c'], 2, 'expected a scale, as in 3'),
+  ([*SAMPLE, '--size=32'], 2, '--size=32: expected height,width in pixels, as in 256,256'),
+  ([*SAMPLE, '--size=0,32'], 2, '--size=0,32: expected height,width'),
+  ([*SAMPLE, '--steps=0'], 2, '--steps=0: 0 is not a positive integer'),
+  ([*SAMPLE, '--fps=-1'], 2, '--fps=-1: -1.0 is not a number in the range [1, 240]'),
+  ([*SAMPLE, '--out=x.gif'], 2, '--out=x.gif: .mp4 and .png can be written; name it so'),
+  ([*SAMPLE, '--condition=first_frame'], 2, 'expected name=value, as in first_frame=picture.png'),
+  ([*SAMPLE, '--condition=first_frame=none.png'], 3, "there is no file 'none.png'"),
+  (['sample', '--workdir=w', '--prompts=none.txt'], 3, "--prompts: there is no file 'none.txt'"),
+  ([*SOUND, '--video=none.mp4'], 3, "--video: there is no file 'none.mp4'"),
+  ([*SOUND, '--out=x.mp3'], 2, '--out=x.mp3: .mp4 and .wav can be written; name it so'),
+  ([*SOUND, '--known=a-b'], 2, '--known=a-b: expected seconds, as in 0-4,6-8'),
+  ([*SOUND, '--extend=more'], 2, 'multi_diffusion|autoregressive|concatenate|whole'),
+  (['evaluate', '--workdir=w', '--guidance=x='], 2, 'expected a scale, as in 3'),
+  (['encode', '--config=digits/video', '--workdir=w', '--prompts=none'], 3, "no file 'none'"),
+  (['checkpoints', 'average', '--runs=a', '--workdir=w', '--weights=x'], 2, 'expected numbers'),
+  (['data', 'convert', '--input=a', '--output=b', '--layout=zip'], 2, 'auto|files|tar|parquet'),
+]
+
+
+@pytest.mark.parametrize(('arguments', 'code', 'said'), CASES, ids=lambda each: str(each)[:60])
+def test_a_wrong_flag_is_refused_before_anything_heavy_is_imported(arguments, code, said):
+  run = subprocess.run(
+    [sys.executable, '-c', RUN, *arguments],
+    capture_output=True,
+    text=True,
+    cwd=CHECKOUT,
+    timeout=120,
+  )
+  assert said in run.stderr, run.stderr
+  assert run.stdout.split() == [str(code)]  # and nothing heavy
+
+
+def test_the_names_that_flags_take_are_those_of_the_library():
+  assert set(command_line.SCHEDULES) == set(SCHEDULES)
+  for solver in command_line.SOLVERS:
+    check_solver(solver)
+
+
+def test_a_mesh_names_axes_that_there_are():
+  assert command_line.mesh('context=8') == {'context': 8}
+  with pytest.raises(command_line.ConfigError, match='unknown mesh axes'):
+    command_line.mesh('bogus=2')
