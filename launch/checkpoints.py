@@ -27,7 +27,7 @@ from etils import epy
 
 from mgjax.core.errors import CheckpointError, ConfigError
 
-from . import command_line
+from . import command_line, flag_values
 
 with epy.lazy_imports():
   from mgjax.checkpoints import maintenance, orbax_io
@@ -68,7 +68,7 @@ _RUNS = command_line.define_required(
   commands=('average',),
   define=flags.DEFINE_list,
 )
-_WEIGHTS = command_line.define(
+_WEIGHTS = flag_values.define(
   'weights', _numbers, 'average: one for each run; by default all alike.'
 )
 _GREEDY = flags.DEFINE_bool('greedy', False, 'average: those runs alone that make it better.')

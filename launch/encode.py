@@ -13,12 +13,12 @@ give each its own --process of --processes, or start them as those of a training
 
 from absl import flags
 
-from . import command_line
+from . import command_line, flag_values
 
 _CONFIG = command_line.define_config('configs/digits/video.py')
 _WORKDIR = command_line.define_required('workdir', 'runs/latents', 'Directory for the records.')
-_PROMPTS = command_line.define(
-  'prompts', command_line.file('prompts'), 'Encode the prompts of this text file alone.'
+_PROMPTS = flag_values.define(
+  'prompts', flag_values.file('prompts'), 'Encode the prompts of this text file alone.'
 )
 _PROCESS = flags.DEFINE_integer(
   'process', None, 'Which of the processes this is, from 0 on.', lower_bound=0

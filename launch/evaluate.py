@@ -50,7 +50,7 @@ from absl import flags
 
 from mgjax.core.errors import ConfigError
 
-from . import command_line
+from . import command_line, flag_values
 
 _WORKDIR = command_line.define_required(
   'workdir', 'runs/quickstart/video', 'Work directory of the trained model.'
@@ -60,35 +60,35 @@ _OPTIONS = (
     'samples', None, 'How many are judged; digits 216, CLIP 4096, others 64.', lower_bound=1
   ),
   flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.', lower_bound=0),
-  command_line.define_steps(),
-  command_line.define_guidance(),
-  command_line.define_mesh(),
-  command_line.define(
+  flag_values.define_steps(),
+  flag_values.define_guidance(),
+  flag_values.define_mesh(),
+  flag_values.define(
     'clips',
-    command_line.file('clips'),
+    flag_values.file('clips'),
     'A folder or manifest of clips; those of the run if not given.',
   ),
   flags.DEFINE_integer(
     'frames', None, 'Autoencoder: of a clip, 1 for images; the run decides.', lower_bound=1
   ),
-  command_line.define(
-    'size', command_line.size, 'Autoencoder: height,width of a clip; the run decides.'
+  flag_values.define(
+    'size', flag_values.size, 'Autoencoder: height,width of a clip; the run decides.'
   ),
-  command_line.define(
+  flag_values.define(
     'perceptual',
-    command_line.file('perceptual'),
+    flag_values.file('perceptual'),
     'Autoencoder: weights of LPIPS; those that the run was trained with.',
   ),
-  command_line.define(
+  flag_values.define(
     'sounds',
-    command_line.file('sounds'),
+    flag_values.file('sounds'),
     "Codec: a folder of sounds; the run's validation data if not given.",
   ),
   flags.DEFINE_float('seconds', None, 'Codec: of a sound; 2 if not given.', lower_bound=0.4),
   flags.DEFINE_integer(
     'long', None, 'Model of sound: times the length of training, made in every way.', lower_bound=2
   ),
-  command_line.define(
+  flag_values.define(
     'scorer', shlex.split, 'Model of sound: a command that judges its sounds as well.'
   ),
 )

@@ -17,13 +17,13 @@ from absl import flags
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 
-from . import command_line
+from . import command_line, flag_values
 
 _CONFIG = command_line.define_config('configs/video/t2iv_768.py:30b')
 _TOPOLOGY = command_line.define_required(
   'topology', 'v5p:8x8x8', 'Chips, as v5p:8x8x8 or h100:8x64.'
 )
-_MESH = command_line.define_mesh('Mesh, as fsdp=32,context=16; by default the best.')
+_MESH = flag_values.define_mesh('Mesh, as fsdp=32,context=16; by default the best.')
 _BUCKET = flags.DEFINE_string('bucket', '', 'Bucket of the samples; by default the longest.')
 _ROWS = flags.DEFINE_integer('rows', 0, 'Samples a step; 0 is one a group of chips.', lower_bound=0)
 _REMAT = flags.DEFINE_string('remat', '', 'Policy; by default the fastest that fits.')

@@ -23,11 +23,11 @@ from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 
-from . import command_line
+from . import command_line, flag_values
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/quickstart', 'Directory for everything made.')
-_CLIPS = command_line.define(
-  'clips', command_line.file('clips'), 'Folder or manifest of your own clips.'
+_CLIPS = flag_values.define(
+  'clips', flag_values.file('clips'), 'Folder or manifest of your own clips.'
 )
 _SOUND = flags.DEFINE_bool('sound', False, 'Sound for moving digits instead of videos of them.')
 _FAST = flags.DEFINE_bool('fast', False, 'Own clips: a first picture in two minutes.')

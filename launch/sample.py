@@ -13,7 +13,7 @@ from absl import flags
 
 from mgjax.core.errors import ConfigError
 
-from . import command_line
+from . import command_line, flag_values
 
 _WORKDIR = command_line.define_required(
   'workdir', 'runs/video', 'Work directory of the trained video model.'
@@ -21,39 +21,39 @@ _WORKDIR = command_line.define_required(
 _PROMPT = command_line.define_required(
   'prompt', 'the green digit 3 moves left', 'What to show.', unless=('prompts',)
 )
-_PROMPTS = command_line.define(
-  'prompts', command_line.file('prompts'), 'One prompt a line, or a .jsonl, with conditions.'
+_PROMPTS = flag_values.define(
+  'prompts', flag_values.file('prompts'), 'One prompt a line, or a .jsonl, with conditions.'
 )
-_CONDITION = command_line.define(
+_CONDITION = flag_values.define(
   'condition',
-  command_line.condition,
+  flag_values.condition,
   'Beside the prompt, by name, for all videos: first_frame=picture.png.',
   many=True,
 )
-_OUT = command_line.define(
+_OUT = flag_values.define(
   'out',
-  command_line.output('.mp4', '.png'),
+  flag_values.output('.mp4', '.png'),
   'An .mp4 (image: .png) or, for several, a directory; out.mp4, out.png or samples/.',
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 _SAMPLES = flags.DEFINE_integer('samples', 1, 'Videos a prompt.', lower_bound=1)
-_STEPS = command_line.define_steps()
-_GUIDANCE = command_line.define_guidance()
-_SOLVER = command_line.define_solver()
+_STEPS = flag_values.define_steps()
+_GUIDANCE = flag_values.define_guidance()
+_SOLVER = flag_values.define_solver()
 _SCHEDULE = flags.DEFINE_enum(
-  'schedule', None, command_line.SCHEDULES, 'Of the steps; the run decides if not given.'
+  'schedule', None, flag_values.SCHEDULES, 'Of the steps; the run decides if not given.'
 )
 _FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.', lower_bound=1)
 _FPS = flags.DEFINE_float(
   'fps', None, "Frames a second; as the prompt begins, or training's.",
   lower_bound=1, upper_bound=240,
 )  # fmt: skip
-_SIZE = command_line.define('size', command_line.size, 'Height,width in pixels.')
+_SIZE = flag_values.define('size', flag_values.size, 'Height,width in pixels.')
 _SCALE = flags.DEFINE_integer(
   'scale', None, "Repeats of each pixel in the files; 1 for the model's own, else to 256 px.",
   lower_bound=1,
 )  # fmt: skip
-_MESH = command_line.define_mesh()
+_MESH = flag_values.define_mesh()
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
 

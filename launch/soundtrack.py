@@ -18,7 +18,7 @@ from absl import flags
 
 from mgjax.core.errors import ConfigError
 
-from . import command_line
+from . import command_line, flag_values
 
 
 def _spans(text: str) -> list[tuple[float, float]]:
@@ -35,23 +35,23 @@ _WORKDIR = command_line.define_required(
 _PROMPT = command_line.define_required(
   'prompt', 'rain on a tin roof', 'What is to be heard; or a whole structured caption.'
 )
-_VIDEO = command_line.define(
-  'video', command_line.file('video'), 'What the sound is for; its own sound is left out.'
+_VIDEO = flag_values.define(
+  'video', flag_values.file('video'), 'What the sound is for; its own sound is left out.'
 )
 _SECONDS = flags.DEFINE_float('seconds', None, 'Length without a video.', lower_bound=0)
-_OUT = command_line.define(
+_OUT = flag_values.define(
   'out',
-  command_line.output('.mp4', '.wav'),
+  flag_values.output('.mp4', '.wav'),
   'An .mp4, or a .wav for sound alone; soundtrack.mp4 or soundtrack.wav.',
 )
 _MUSIC = flags.DEFINE_string('music', '', 'Mood and genre of music that is wanted too.')
 _QUALITY = flags.DEFINE_float(
   'quality', None, 'Of the sound, 0 to 10; 7, or 8 with music.', lower_bound=0, upper_bound=10
 )
-_CONTINUE = command_line.define(
-  'continue', command_line.file('continue'), 'A sound to go on with or to fill up.'
+_CONTINUE = flag_values.define(
+  'continue', flag_values.file('continue'), 'A sound to go on with or to fill up.'
 )
-_KNOWN = command_line.define('known', _spans, 'Seconds of it that stay, as in 0-4,6-8; all of it.')
+_KNOWN = flag_values.define('known', _spans, 'Seconds of it that stay, as in 0-4,6-8; all of it.')
 _EXTEND = flags.DEFINE_enum(
   'extend',
   'multi_diffusion',
@@ -68,17 +68,17 @@ _BEAMS = flags.DEFINE_integer('beams', 1, 'Histories that are carried on.', lowe
 _SCORER = flags.DEFINE_string(
   'scorer', '', 'A command that judges candidates; by default their alignment with the pictures.'
 )
-_CONDITION = command_line.define(
+_CONDITION = flag_values.define(
   'condition',
-  command_line.condition,
+  flag_values.condition,
   'What else the model reads, by name, as in name=value.',
   many=True,
 )
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
-_STEPS = command_line.define_steps()
-_GUIDANCE = command_line.define_guidance()
-_SOLVER = command_line.define_solver()
-_MESH = command_line.define_mesh()
+_STEPS = flag_values.define_steps()
+_GUIDANCE = flag_values.define_guidance()
+_SOLVER = flag_values.define_solver()
+_MESH = flag_values.define_mesh()
 _ROWS = flags.DEFINE_integer('rows', 8, 'Windows in a call of the model.', lower_bound=1)
 _LOUDNESS = flags.DEFINE_float(
   'loudness', -16.0, 'LUFS to bring the sound to; 0 leaves it.', lower_bound=-60, upper_bound=0

@@ -77,7 +77,7 @@ def flags():
   modules = [
     f'launch.{path.stem}'
     for path in (CHECKOUT / 'launch').glob('*.py')
-    if path.stem not in ('__init__', 'command_line')
+    if path.stem not in ('__init__', 'command_line', 'flag_values')
   ]
   answer = subprocess.run(
     [sys.executable, '-c', ASK, *modules], cwd=CHECKOUT, check=True, capture_output=True, text=True

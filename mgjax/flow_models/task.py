@@ -41,7 +41,7 @@ from mgjax.training.settings import BucketSettings, bucket_settings
 from mgjax.training.spec import MakeSources, Outline, TrainSpec, longest_of, make_buckets
 
 Sizes = tuple[tuple[int, ...], tuple[int, ...]]  # of a sample (t h w), of its latents (t h w c)
-_ROWS = 10_000  # of records that keep no captions apart
+_READ = 2**30  # bytes of records that keep no captions apart
 # Arguments: `generate(params, batch, noise)`, a bucket, parameters, where to write.
 Show = Callable[[Callable[..., Array], ShapeBucket, Tree, pathlib.Path], pathlib.Path]
 
@@ -171,8 +171,8 @@ def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:
   """Returns {'caption'} of a source's samples, and 'fps' if they have one; None if it is costly."""
   if hasattr(source, 'every_caption'):
     return source.every_caption()
-  if isinstance(source, Records) and len(source) <= _ROWS:
-    return (source[index] for index in range(len(source)))
+  if isinstance(source, Records) and source.bytes_without_captions <= _READ:
+    return source.captions()
   return None
 
 

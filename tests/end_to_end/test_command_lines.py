@@ -15,7 +15,7 @@ from tests.tiny import CHECKOUT
 BINARIES = sorted(
   path.stem
   for path in (CHECKOUT / 'launch').glob('*.py')
-  if path.stem not in ('__init__', 'command_line')
+  if path.stem not in ('__init__', 'command_line', 'flag_values')
 )
 VIDEO = '--config=configs/digits/video.py'
 # name: (arguments, exit code, what is printed). `{tmp}` is an empty directory.

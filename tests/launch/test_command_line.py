@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch import command_line
+from launch import flag_values
 from mgjax.core.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ from mgjax.core.errors import ConfigError
   ],
 )
 def test_guidance_is_a_scale_or_scales_by_name_in_their_order(text, guidance):
-  found = command_line.guidance(text)
+  found = flag_values.guidance(text)
   assert found == guidance
   assert not isinstance(found, dict) or list(found) == list(guidance)
 
@@ -29,4 +29,4 @@ def test_guidance_is_a_scale_or_scales_by_name_in_their_order(text, guidance):
 )
 def test_guidance_of_another_form_is_refused(text):
   with pytest.raises(ConfigError, match='expected a scale, as in 3, or scales of conditions by'):
-    command_line.guidance(text)
+    flag_values.guidance(text)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from launch import command_line
+from launch import command_line, flag_values
 from mgjax.flow.sample import check_solver
 from mgjax.flow.schedules import SCHEDULES
 from tests.tiny import CHECKOUT
@@ -59,12 +59,12 @@ def test_a_wrong_flag_is_refused_before_anything_heavy_is_imported(arguments, co
 
 
 def test_the_names_that_flags_take_are_those_of_the_library():
-  assert set(command_line.SCHEDULES) == set(SCHEDULES)
-  for solver in command_line.SOLVERS:
+  assert set(flag_values.SCHEDULES) == set(SCHEDULES)
+  for solver in flag_values.SOLVERS:
     check_solver(solver)
 
 
 def test_a_mesh_names_axes_that_there_are():
-  assert command_line.mesh('context=8') == {'context': 8}
+  assert flag_values.mesh('context=8') == {'context': 8}
   with pytest.raises(command_line.ConfigError, match='unknown mesh axes'):
-    command_line.mesh('bogus=2')
+    flag_values.mesh('bogus=2')

@@ -14,7 +14,7 @@ import itertools
 import logging
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,12 +146,10 @@ class Records:
       DataError: a row has no caption, or is damaged where it has to be read.
     """
     files = caption_files.names(self._storage.names())
-    missing = [shard for shard in self._shards if shard['rows'] and shard['name'] not in files]
-    if missing:
+    if missing := self._without(files):
       _log.warning(
         '%s: %d of %d shards have no file of captions; all of their %.3g GB is read instead',
-        self._storage.location, len(missing), len(self._shards),
-        sum(shard['bytes'] for shard in missing) / 1e9,
+        self._storage.location, len(missing), len(self._shards), _bytes(missing) / 1e9,
       )  # fmt: skip
 
     def read(number: int) -> list[dict[str, Any]] | None:
@@ -171,6 +169,14 @@ class Records:
             if keep:
               caption_files.write(self._storage, self._shards[number]['name'], found)
           yield from found
+
+  @property
+  def bytes_without_captions(self) -> int:
+    """The bytes of shards of which `captions` has to read the rows."""
+    return _bytes(self._without(caption_files.names(self._storage.names())))
+
+  def _without(self, files: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [shard for shard in self._shards if shard['rows'] and shard['name'] not in files]
 
   def _captions_of_rows(self, number: int) -> Iterator[dict[str, Any]]:
     end = self._ends[number]
@@ -225,6 +231,10 @@ def verify_records(directory: str | os.PathLike[str]) -> list[str]:
         f'{storage.location}/{file} is damaged; delete it, then captions are read from the rows'
       )
   return faults
+
+
+def _bytes(shards: Sequence[Mapping[str, Any]]) -> int:
+  return sum(shard['bytes'] for shard in shards)
 
 
 def _read_index(storage: Storage, name: str, sha256: str) -> shards.Index:

@@ -1,0 +1,144 @@
+"""Flags that are checked as they are read, before anything slow is imported."""
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from mgjax.core.errors import ConfigError, DataError
+
+flags.disclaim_key_flags()  # what is defined here is a flag of the binary that asked for it
+
+_ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<high>[^-]+))?')
+# As in mgjax.flow, which is not imported only to read flags.
+SOLVERS = ('euler', 'midpoint', 'heun', 'dormand_prince')
+SCHEDULES = ('linear', 'linear_quadratic')
+_MEDIA = ('.png', '.jpg', '.jpeg', '.webp', '.gif', '.mp4', '.mov', '.mkv', '.webm', '.wav')
+
+
+def define(
+  name: str, read: Callable[[str], Any], help: str, *, many: bool = False
+) -> flags.FlagHolder:
+  """Defines a flag whose value is what `read` makes of the text, or None; with `many` a list."""
+  if many:
+    return flags.DEFINE_multi(_Parser(read), None, name, [], help)
+  return flags.DEFINE(_Parser(read), name, None, help)
+
+
+class _Parser(flags.ArgumentParser):
+  def __init__(self, read: Callable[[str], Any]):
+    self._read = read
+
+  def parse(self, argument: str) -> Any:
+    return self._read(argument)
+
+
+def define_solver() -> flags.FlagHolder:
+  """Defines --solver."""
+  return flags.DEFINE_enum('solver', None, SOLVERS, 'Of the sampler; the run decides if not given.')
+
+
+def define_steps() -> flags.FlagHolder:
+  """Defines --steps."""
+  return flags.DEFINE_integer(
+    'steps', None, 'Sampling steps; the run decides if not given.', lower_bound=1
+  )
+
+
+def define_guidance() -> flags.FlagHolder:
+  """Defines --guidance."""
+  told = 'Scale of every condition, or by name in order: source=1.5,text=7@0.2-0.8.'
+  return define('guidance', guidance, told)
+
+
+def define_mesh(help: str = 'Over devices, as context=8; one device if not given.'):
+  """Defines --mesh."""
+  return define('mesh', mesh, help)
+
+
+def condition(text: str) -> tuple[str, str]:
+  """Reads 'name=value', of which the value may be a file.
+
+  Raises:
+    DataError: it is called as one, and there is none.
+  """
+  name, equals, given = text.partition('=')
+  if not (name and equals and given):
+    raise ConfigError(f'--condition={text}: expected name=value, as in first_frame=picture.png')
+  if os.path.splitext(given)[1].lower() in _MEDIA:
+    existing(f'condition {name!r}', given)
+  return name, given
+
+
+def existing(what: str, path: str) -> str:
+  """Returns the path of a file or a folder.
+
+  Raises:
+    DataError: there is nothing at it.
+  """
+  if '://' not in path and not os.path.exists(path):
+    raise DataError(f'{what}: there is no file {path!r}')
+  return path
+
+
+def file(name: str) -> Callable[[str], str]:
+  """Returns what reads the path of a file that must be there, for the flag `name`."""
+  return lambda path: existing(f'--{name}', path)
+
+
+def output(*kinds: str) -> Callable[[str], str]:
+  """Returns what reads where to write: a file of one of these kinds, or a folder."""
+
+  def read(path: str) -> str:
+    kind = os.path.splitext(path)[1]
+    folder = not kind[1:].isalnum() or kind[1:].isdigit() or os.path.isdir(path)
+    if not folder and kind not in kinds:
+      raise ConfigError(f'--out={path}: {" and ".join(kinds)} can be written; name it so')
+    return path
+
+  return read
+
+
+def size(text: str) -> tuple[int, int]:
+  """Reads 'height,width'."""
+  found = re.fullmatch(r'\s*([1-9]\d*)\s*,\s*([1-9]\d*)\s*', text)
+  if not found:
+    raise ConfigError(f'--size={text}: expected height,width in pixels, as in 256,256')
+  return int(found[1]), int(found[2])
+
+
+def mesh(text: str) -> dict[str, int]:
+  """Reads 'context=8', sizes of axes of a mesh."""
+  from mgjax.parallel.mesh import read_sizes
+
+  return read_sizes(text)
+
+
+def guidance(text: str | None) -> Any:
+  """Reads '3', a scale for every condition, or 'text=3,source=1.5', scales by name in their order.
+
+  An interval of flow time may follow a scale, as in '3@0.2-0.8' or 'text=3@0.2-0.8'.
+
+  Returns:
+    What `mgjax.load` takes as `guidance`; None for None.
+  """
+  if text is None:
+    return None
+  entries = [_ENTRY.fullmatch(entry.strip()) for entry in text.split(',')]
+  try:
+    scales = {entry['name']: _scale(entry) for entry in entries}
+  except (TypeError, ValueError):  # another form, or no number
+    scales = {}
+  if len(scales) < len(entries) or (len(scales) > 1 and None in scales):
+    raise ConfigError(
+      f'--guidance={text}: expected a scale, as in 3, or scales of conditions by name, each once, '
+      'as in text=3,source=1.5; an interval of flow time may follow a scale, as in text=3@0.2-0.8'
+    )
+  return scales.get(None, scales)
+
+
+def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:
+  scale = float(entry['scale'])
+  return scale if entry['low'] is None else (scale, (float(entry['low']), float(entry['high'])))
