@@ -76,7 +76,7 @@ def _tell_more(model: pathlib.Path, paths: list[pathlib.Path]) -> None:
     film = next(path for path in paths if path.suffix == '.mp4')
     binary, prompt, more = 'soundtrack', 'the red digit 3 bounces', (f'--video={film}',)
   elif _CLIPS.value:
-    prompt = read_json(paths[-1], 'a report', mend='remove it')['captions'][0]
+    prompt = read_json(paths[-1], mend='remove it')['captions'][0]
   made = _command(binary, f'--workdir={model}', *more, f'--prompt={prompt}', '--out=out.mp4')
   print(f'\nMake your own:\n{made}')
   if _FAST.value:

@@ -15,7 +15,10 @@ def get_config(path: str = '') -> ConfigDict:
   config.data.in_memory = 64
   config.model.positions = (4, 4, 4)
   config.encode.validation = 1
-  config.train.steps = 400
-  config.train.ema_decay = 0.98
+  config.buckets.video.batch_size = 4  # many small steps learn sooner than few large ones
+  config.sample.guidance = (('text', 2.0),)
+  config.optimizer.learning_rate = 3e-3
+  config.train.steps = 1000
+  config.train.ema_decay = 0.99
   config.train.validation_batches = 0
   return config
