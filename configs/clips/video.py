@@ -23,6 +23,7 @@ def get_config(path: str = '') -> ConfigDict:
   config.model.conditionings.text.length = 64
   config.sample.guidance = (('text', 3.0),)
   config.train.steps = 1500
+  config.train.ema_decay = 0.997
   config.train.evaluate_every = 500
   config.train.save_every = 500
   return config

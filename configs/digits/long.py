@@ -22,12 +22,12 @@ def get_config(part: str = 'video') -> ConfigDict:
     config.autoencoder = 'runs/long/autoencoder'
     config.data.latents = 'runs/long/latents'
     config.encode.train = 12_288
+    config.buckets.video.batch_size = 32
     config.model.dim = 192
     config.model.heads = 6
     config.model.mlp_dim = 512
     config.optimizer.learning_rate = 1.5e-3
     config.train.steps = 9000
-    config.train.ema_decay = 0.999
     config.train.evaluate_every = 1000
     config.train.save_every = 1000
   else:

@@ -84,7 +84,9 @@ def _stage(
   config.start_from = start_from
   config.encode.train = 4096
   config.encode.validation = 256
+  config.optimizer.learning_rate = 2e-3
   config.train.steps = steps
+  config.train.ema_decay = 0.997
   config.train.log_every = 20
   config.train.evaluate_every = 100
   config.train.save_every = 200
