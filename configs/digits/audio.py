@@ -52,8 +52,7 @@ def get_config() -> ConfigDict:
           'heads': 2,
           'length': 40,
         },
-        # Black pixels are -1.
-        'video': {'kind': 'frame_features', 'features': 768, 'background': -1.0},
+        'video': {'kind': 'frame_features', 'features': 768},
       },
     }
   )
