@@ -23,11 +23,11 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict(
     {
       'channels': 1,
-      'width': 64,
-      'strides': (8, 10),
+      'width': 48,
+      'strides': (4, 10),
       'latent_channels': 32,
-      'decoder_width': 256,
-      'patch': 24,  # several times cheaper than convolutions at the full rate
+      'decoder_width': 192,
+      'patch': 48,  # several times cheaper than convolutions at the full rate
       'dtype': 'float32',
     }
   )
@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.0
   config.optimizer.clip = 1.0
-  config.train.steps = 1500
+  config.train.steps = 1000
   config.train.ema_decay = 0.99
   config.train.log_every = 50
   config.train.evaluate_every = 500

@@ -33,8 +33,10 @@ def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
       f'a video of {frames} frame(s) of {height} x {width}; expected one at least, and no side '
       f'below {SIDE} pixels'
     )
-  weights = (averaging(side, SIDE) for side in (height, width))
-  averaged = np.einsum('thwc,ih,jw->tijc', video.astype(np.float32), *weights, optimize=True)
+  # Products frame by frame: of all frames at once, 10 ms of two processors go into waking threads.
+  rows, columns = (averaging(side, SIDE) for side in (height, width))
+  averaged = rows @ video.reshape(frames, height, width * 3).astype(np.float32)
+  averaged = columns @ averaged.reshape(frames * SIDE, width, 3)
   return averaged.reshape(frames, PIXELS) / np.float32(127.5) - 1
 
 
