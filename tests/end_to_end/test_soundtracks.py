@@ -378,7 +378,7 @@ def test_a_model_that_answers_with_no_numbers_is_told(tiny_sound_runs):
 
 def test_the_binary_ends_with_a_sentence_and_its_code(tiny_sound_runs):
   done = soundtrack(tiny_sound_runs / 'audio', '--prompt=a', '--video=none.mp4')
-  assert done.returncode == 3 and 'none.mp4: there is no such file' in done.stderr
+  assert done.returncode == 3 and "--video: there is no file 'none.mp4'" in done.stderr
   assert 'Traceback' not in done.stderr
 
 
