@@ -99,9 +99,9 @@ def test_images_of_any_size_are_seen_by_the_network_too(place):
   ('component', 'flag', 'said'),
   [
     ('autoencoder', '--guidance=2', "--guidance says nothing to the component 'autoencoder' of "),
-    ('video', '--clips=anywhere', "--clips says nothing to the component 'video' of "),
+    ('video', '--frames=5', "--frames says nothing to the component 'video' of "),
   ],
-  ids=['guidance', 'clips'],
+  ids=['guidance', 'frames'],
 )
 def test_a_flag_of_another_part_is_refused(tiny_runs, component, flag, said):
   done = evaluate(tiny_runs / component, flag)

@@ -133,12 +133,12 @@ def test_the_norm_map_finds_a_planted_dot_and_the_picture_shows_it(tmp_path):
   assert abs(np.median(beside[2:, :, 36:44]) - 8) < 4
   with Image.open(paths[0]) as sheet:
     pixels = np.asarray(sheet.convert('RGB'))
-  # Frames of 96 pixels under titles of 22, each 4 apart: the norms are the fourth row. Only the
+  # Frames of 128 pixels under titles of 28, each 4 apart: the norms are the fourth row. Only the
   # frames of latent 1 have the dot, at (2, 3): near sqrt(15) of 6, which is red and nearly yellow.
-  row = pixels[3 * 122 + 22 : 4 * 122 - 4]
-  lit = [row[:, 4 + 100 * frame : 100 + 100 * frame] for frame in range(4)]
+  row = pixels[3 * 160 + 28 : 4 * 160 - 4]
+  lit = [row[:, 4 + 132 * frame : 132 + 132 * frame] for frame in range(4)]
   spots = [np.argwhere(frame[..., 1] > 150).mean(0).tolist() for frame in lit[2:]]
-  assert spots == [[59.5, 83.5]] * 2 and max(frame[..., 1].max() for frame in lit[:2]) == 0
+  assert spots == [[79.5, 111.5]] * 2 and max(frame[..., 1].max() for frame in lit[:2]) == 0
 
 
 def test_a_constant_latent_frame_has_no_dot():
