@@ -56,8 +56,9 @@ def test_samples_like_their_clips_are_nearest_to_them(folder, tmp_path):
   numbers = json.loads(json.dumps(found.as_dict()))
   assert numbers['nearest_is_own'] == 1 and numbers['windows'] == found.windows > 3
   assert '100% of 3 samples (33% by chance)' in found.table()
-  sheet, paths = write_nearest(tmp_path, found, videos, windows, 8)
-  assert sheet.exists() and len(paths) == 3 and all(path.exists() for path in paths)
+  sheets, paths = write_nearest(tmp_path, found, videos, windows, 8)
+  assert [sheet.suffix for sheet in sheets] == ['.png', '.webp'] and len(paths) == 3
+  assert all(path.exists() for path in [*sheets, *paths])
 
 
 def test_samples_like_another_clip_are_not_their_own(folder):
