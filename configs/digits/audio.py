@@ -52,7 +52,8 @@ def get_config() -> ConfigDict:
           'heads': 2,
           'length': 40,
         },
-        'video': {'kind': 'frame_features', 'features': 768},
+        # Black pixels are -1.
+        'video': {'kind': 'frame_features', 'features': 768, 'background': -1.0},
       },
     }
   )

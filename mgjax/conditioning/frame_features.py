@@ -10,7 +10,7 @@ import numpy as np
 from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import DataError
-from mgjax.core.settings import Positive
+from mgjax.core.settings import Finite, Positive
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.norm import LayerNorm
@@ -19,7 +19,7 @@ KEY = 'frame_features'
 
 
 class FrameFeatures(Conditioning):
-  """tanh(gate) LayerNorm(features W), one vector a latent, added to the tokens frame by frame.
+  """tanh(gate) LayerNorm((x - background) W), x one vector a latent, added to tokens by frame.
 
   Features are those of the frame shown at each latent (Long-prompt MetaCLIP's in the report). The
   report found adding better than appending. The gate starts at zero, one number a channel (its form
@@ -29,11 +29,14 @@ class FrameFeatures(Conditioning):
   Attributes:
     dim: model width d.
     features: numbers a frame.
+    background: what the features of an empty picture are, which the map does not see; -1 of pixels
+      in [-1, 1]. What all features have in common would else be most of what the norm lets through.
     dtype: compute type.
   """
 
   dim: int
   features: Positive = 1024
+  background: Finite = 0.0
   dtype: jnp.dtype = jnp.float32
   optional: ClassVar[bool] = True
 
@@ -68,6 +71,7 @@ class FrameFeatures(Conditioning):
       return Ports()
     x = batch[KEY].astype(self.dtype)
     seen = jnp.any(x != 0, axis=(1, 2)) & ~drop
+    x = x - self.background
     x = Linear(self.dim, ('patch', 'embed'), dtype=self.dtype, name='project')(x)
     x = LayerNorm(dtype=self.dtype, name='norm')(x)
     gate = jnp.tanh(parameter(self, 'gate', ZEROS, ('embed',), (self.dim,))).astype(self.dtype)

@@ -54,6 +54,14 @@ def test_no_video_is_a_dropped_video():
   np.testing.assert_array_equal(given, tokens('video', BATCH, DROP, params))
 
 
+def test_what_an_empty_picture_shows_is_taken_away():
+  params = random_parameters(init_of(KINDS['video']), BATCH, KEEP)
+  batch = {'frame_features': BATCH['frame_features'] - 1.0}
+  shifted = FrameFeatures(DIM, 6, background=-1.0, name='video')
+  found = shifted.apply({'params': params}, batch, KEEP, LATENTS).tokens
+  np.testing.assert_allclose(found, tokens('video', BATCH, KEEP, params), atol=1e-5)
+
+
 def test_the_context_is_a_concatenation_of_channels():
   """[x, context] W = x W_x + context W_c, to rounding."""
   backbone = Transformer(DIM, 1, 2, 32, (FRAMES, 1, 1), (1, 1, 1), feed_forward='gelu')
