@@ -396,4 +396,5 @@ def _zeros(leaf: Any) -> Array:
 
 def put(value: Any, sharding: Any = None) -> Array:
   """Puts an array where `sharding` says, by default, uncommitted, onto the default device."""
-  return jax.device_put(value, sharding)
+  kept = sharding is None and isinstance(value, jax.Array)
+  return value if kept else jax.device_put(value, sharding)
