@@ -50,7 +50,8 @@ CASES = {
     r'^train\.py: --config is missing; for example --config=configs/\S+\.py, or --replay$',
   ),
   'no work directory': (
-    ['train', VIDEO], 2, r'^train\.py: --workdir is missing; for example --workdir=\S+, or --replay$',
+    ['train', VIDEO], 2,
+    r'^train\.py: --workdir is missing; for example --workdir=\S+, or --replay$',
   ),
   'work directory is a file': (
     ['train', VIDEO, '--workdir={tmp}/file'], 2, r'^train\.py: cannot use .*file.*: \w+',
