@@ -27,6 +27,7 @@ def get_config(part: str = 'video') -> ConfigDict:
     config.model.heads = 6
     config.model.mlp_dim = 512
     config.optimizer.learning_rate = 1.5e-3
+    config.sample.guidance = (('text', 6.0),)
     config.train.steps = 9000
     config.train.evaluate_every = 1000
     config.train.save_every = 1000

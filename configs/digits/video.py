@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
   config.encode = encoding(train=6144, validation=512)
   config.sample = sampling()
   config.sample.steps = 25
-  config.sample.guidance = (('text', 6.0),)
+  config.sample.guidance = (('text', 4.0),)
   config.optimizer.schedule = 'cosine'
   config.optimizer.learning_rate = 2.2e-3
   config.optimizer.warmup = 100
