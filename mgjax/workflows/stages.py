@@ -16,8 +16,8 @@ from mgjax.runtime.report.write import SECONDS, read_seconds
 ENCODE = 'encode'
 # Seconds that the small models took on two cores for a pixel of a clip, or a second of sound. How
 # they compare says how long a stage that is to come may take, from how long earlier ones took.
-_PIXEL = {'autoencoder': 26e-7, ENCODE: 2.2e-7, 'video': 3.2e-7}
-_SOUND = {'codec': 0.15, ENCODE: 0.018, 'audio': 0.0027}
+_PIXEL = {'autoencoder': 26e-7, ENCODE: 2.2e-7, 'video': 5e-7}
+_SOUND = {'codec': 0.08, ENCODE: 0.006, 'audio': 0.003}
 
 _log = logging.getLogger(__name__)
 
