@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
   # Two that sound and three that do not.
   config.data.digits.motions = ('bounce', 'fall', 'still', 'left', 'right')
   config.buckets = ConfigDict(
-    {'sound': {'seconds': SECONDS, 'height': 32, 'width': 32, 'batch_size': 32, 'weight': 1}}
+    {'sound': {'seconds': SECONDS, 'height': 32, 'width': 32, 'batch_size': 8, 'weight': 1}}
   )
   config.model = ConfigDict(
     {
@@ -65,14 +65,14 @@ def get_config() -> ConfigDict:
   config.sample = sound_sampling()
   config.sample.steps = 16
   config.optimizer.schedule = 'cosine'
-  config.optimizer.learning_rate = 2e-3
+  config.optimizer.learning_rate = 2.2e-3
   config.optimizer.warmup = 100
   config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.01
-  config.train.steps = 9000
-  config.train.ema_decay = 0.997
+  config.train.steps = 14_000
+  config.train.ema_decay = 0.999
   config.train.log_every = 100
-  config.train.evaluate_every = 3000
-  config.train.save_every = 3000
+  config.train.evaluate_every = 3500
+  config.train.save_every = 3500
   return config
