@@ -180,8 +180,8 @@ def test_a_run_with_a_mapping_for_guidance_samples_what_it_did(tiny_runs, tmp_pa
   shutil.copytree(tiny_runs / 'video', tmp_path / 'video')
   shutil.copytree(tiny_runs / 'autoencoder', tmp_path / 'autoencoder')
   saved = json.loads((tmp_path / 'video/config.json').read_text())
-  assert saved['sample']['guidance'] == [['text', 6.0]]
-  saved['sample']['guidance'] = {'text': 6.0}
+  assert saved['sample']['guidance'] == [['text', 4.0]]
+  saved['sample']['guidance'] = {'text': 4.0}
   (tmp_path / 'video/config.json').write_text(json.dumps(saved))
   old = VideoPipeline(tmp_path / 'video')
   assert old.settings == sampler.settings

@@ -90,7 +90,7 @@ def test_clips_are_written_with_their_pictures(right, tmp_path):
   names = [f'{i:03d}_{way}.wav' for i in range(2) for way in ('original', 'codec', 'model')]
   assert [path.name for path in paths] == [*names, '000.mp4', '001.mp4'] and sheet.exists()
   info = probe(paths[-1])
-  assert (info.height, info.width, info.frames) == (16, 16, 50)
+  assert (info.height, info.width, info.frames) == (256, 256, 50)
   heard, true = read_audio(paths[-1]), clips[1].heard.original
   # AAC keeps the loudest moment, and where it is within a frame of 1024 samples.
   assert abs(int(np.abs(heard).argmax()) - int(np.abs(true).argmax())) < 1024
