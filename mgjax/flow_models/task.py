@@ -171,9 +171,7 @@ def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:
   """Returns {'caption'} of a source's samples, and 'fps' if they have one; None if it is costly."""
   if hasattr(source, 'every_caption'):
     return source.every_caption()
-  if isinstance(source, Records) and source.bytes_without_captions <= _READ:
-    return source.captions()
-  return None
+  return source.cheap_captions(_READ) if isinstance(source, Records) else None
 
 
 def make_flow_outline(

@@ -145,7 +145,16 @@ class Records:
     Raises:
       DataError: a row has no caption, or is damaged where it has to be read.
     """
+    return self._read_captions(caption_files.names(self._storage.names()), keep)
+
+  def cheap_captions(self, most: int) -> Iterator[dict[str, Any]] | None:
+    """Returns `captions`, or None where more than `most` bytes of rows had to be read for them."""
     files = caption_files.names(self._storage.names())
+    return None if _bytes(self._without(files)) > most else self._read_captions(files)
+
+  def _read_captions(
+    self, files: Mapping[str, str], keep: bool = False
+  ) -> Iterator[dict[str, Any]]:
     if missing := self._without(files):
       _log.warning(
         '%s: %d of %d shards have no file of captions; all of their %.3g GB is read instead',
@@ -169,11 +178,6 @@ class Records:
             if keep:
               caption_files.write(self._storage, self._shards[number]['name'], found)
           yield from found
-
-  @property
-  def bytes_without_captions(self) -> int:
-    """The bytes of shards of which `captions` has to read the rows."""
-    return _bytes(self._without(caption_files.names(self._storage.names())))
 
   def _without(self, files: Mapping[str, str]) -> list[dict[str, Any]]:
     return [shard for shard in self._shards if shard['rows'] and shard['name'] not in files]
