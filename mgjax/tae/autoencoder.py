@@ -43,18 +43,20 @@ class Encoder(nn.Module):
   channels: int
   groups: int
   dtype: jnp.dtype
+  temporal: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
-    x = Conv(self.widths[0], dtype=self.dtype, name='conv_in')(x)
+    shared = (self.groups, self.dtype, self.temporal)
+    x = Conv(self.widths[0], dtype=self.dtype, temporal=self.temporal, name='conv_in')(x)
     for level, width in enumerate(self.widths):
       for block in range(self.blocks):
-        x = ResidualBlock(width, self.groups, self.dtype, name=f'level_{level}_block_{block}')(x)
+        x = ResidualBlock(width, *shared, name=f'level_{level}_block_{block}')(x)
       if level < len(self.strides):
         x = Downsample(self.strides[level], self.dtype, name=f'level_{level}_down')(x)
-    x = _middle(x, self.groups, self.dtype)
+    x = _middle(x, *shared)
     x = jax.nn.silu(FrameGroupNorm(self.groups, dtype=self.dtype, name='norm_out')(x))
-    return Conv(2 * self.channels, name='conv_out')(x)
+    return Conv(2 * self.channels, temporal=self.temporal, name='conv_out')(x)
 
 
 class Decoder(nn.Module):
@@ -66,25 +68,27 @@ class Decoder(nn.Module):
   channels: int
   groups: int
   dtype: jnp.dtype
+  temporal: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
-    x = Conv(self.widths[-1], dtype=self.dtype, name='conv_in')(x)
-    x = _middle(x, self.groups, self.dtype)
+    shared = (self.groups, self.dtype, self.temporal)
+    x = Conv(self.widths[-1], dtype=self.dtype, temporal=self.temporal, name='conv_in')(x)
+    x = _middle(x, *shared)
     for level, width in reversed(list(enumerate(self.widths))):
       if level < len(self.strides):
-        x = Upsample(self.strides[level], self.dtype, name=f'level_{level}_up')(x)
+        x = Upsample(self.strides[level], self.dtype, self.temporal, name=f'level_{level}_up')(x)
       for block in range(self.blocks + 1):
-        x = ResidualBlock(width, self.groups, self.dtype, name=f'level_{level}_block_{block}')(x)
+        x = ResidualBlock(width, *shared, name=f'level_{level}_block_{block}')(x)
     x = jax.nn.silu(FrameGroupNorm(self.groups, dtype=self.dtype, name='norm_out')(x))
     return SpatialConv(self.channels, initializer=QUIET, name='conv_out')(x)
 
 
-def _middle(x: Array, groups: int, dtype) -> Array:
+def _middle(x: Array, groups: int, dtype, temporal: bool) -> Array:
   width = x.shape[-1]
-  x = ResidualBlock(width, groups, dtype, name='middle_block_0')(x)
-  x = AttentionBlock(groups, dtype, name='middle_attention')(x)
-  return ResidualBlock(width, groups, dtype, name='middle_block_1')(x)
+  x = ResidualBlock(width, groups, dtype, temporal, name='middle_block_0')(x)
+  x = AttentionBlock(groups, dtype, temporal, name='middle_attention')(x)
+  return ResidualBlock(width, groups, dtype, temporal, name='middle_block_1')(x)
 
 
 class Autoencoder(nn.Module):
@@ -103,6 +107,8 @@ class Autoencoder(nn.Module):
     groups: of the group normalisation.
     patch: (t, h, w) pixels folded into channels before the first convolution. (1, 1, 1) is the
       report's; a larger one makes small models on CPUs several times faster. Time must be 1.
+    temporal: whether there are temporal layers. Without them, and with strides that leave time
+      alone, it is an image autoencoder, which encodes each frame by itself (Movie Gen §3.1.5).
     quant_convolutions: 1 x 1 convolutions on the moments and on what is decoded, as the image
       autoencoders of Stable Diffusion 1, 2 and XL have them. Where the decoder pads with zeros, the
       bias of the second one does not reach, so it cannot be folded into its neighbour.
@@ -115,13 +121,14 @@ class Autoencoder(nn.Module):
   blocks: Count = 2
   groups: Positive = 32
   patch: Strides = (1, 1, 1)
+  temporal: bool = True
   quant_convolutions: bool = False
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
     self._check()
     pixels = 3 * math.prod(self.patch)
-    shared = (self.groups, self.dtype)
+    shared = (self.groups, self.dtype, self.temporal)
     self.encoder = Encoder(self.widths, self.strides, self.blocks, self.latent_channels, *shared)
     self.decoder = Decoder(self.widths, self.strides, self.blocks, pixels, *shared)
     if self.quant_convolutions:
@@ -183,6 +190,10 @@ class Autoencoder(nn.Module):
     for time, height, width in self.strides:
       if time not in (1, 2) or height not in (1, 2) or height != width:
         raise ConfigError(f'strides are 1 or 2 and equal in height and width; got {self.strides}')
+    if not self.temporal and any(stride[0] != 1 for stride in self.strides):
+      raise ConfigError(
+        f'temporal = False, and strides {self.strides} compress time; give strides of (1, 2, 2)'
+      )
     if self.patch[0] != 1:
       raise ConfigError(f'patches do not fold time; got patch {self.patch}')
 

@@ -26,17 +26,21 @@ Strides = tuple[Positive, Positive, Positive]
 class Conv(nn.Module):
   """A spatial convolution, then a temporal one of the same width.
 
-  With `upsample` = (t, h, w) frames, rows and columns are first repeated so often, 1 or 2.
+  With `upsample` = (t, h, w) frames, rows and columns are first repeated so often, 1 or 2. An image
+  model has no temporal ones.
   """
 
   features: int
   upsample: Strides = (1, 1, 1)
   dtype: jnp.dtype = jnp.float32
+  temporal: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
     frames, rows, _ = (factor == 2 for factor in self.upsample)
     x = SpatialConv(self.features, upsample=rows, dtype=self.dtype, name='spatial')(x)
+    if not self.temporal:
+      return x
     return TemporalConv(self.features, upsample=frames, dtype=self.dtype, name='temporal')(x)
 
 
@@ -46,13 +50,14 @@ class ResidualBlock(nn.Module):
   features: int
   groups: int
   dtype: jnp.dtype = jnp.float32
+  temporal: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w o']:
     y = jax.nn.silu(FrameGroupNorm(self.groups, dtype=self.dtype, name='norm_1')(x))
-    y = Conv(self.features, dtype=self.dtype, name='conv_1')(y)
+    y = Conv(self.features, dtype=self.dtype, temporal=self.temporal, name='conv_1')(y)
     y = jax.nn.silu(FrameGroupNorm(self.groups, dtype=self.dtype, name='norm_2')(y))
-    y = Conv(self.features, dtype=self.dtype, name='conv_2')(y)
+    y = Conv(self.features, dtype=self.dtype, temporal=self.temporal, name='conv_2')(y)
     if x.shape[-1] != self.features:
       x = SpatialConv(self.features, window=1, dtype=self.dtype, name='shortcut')(x)
     return x + y
@@ -63,6 +68,7 @@ class AttentionBlock(nn.Module):
 
   groups: int
   dtype: jnp.dtype = jnp.float32
+  temporal: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w c']:
@@ -70,6 +76,8 @@ class AttentionBlock(nn.Module):
     y = FrameGroupNorm(self.groups, dtype=self.dtype, name='spatial_norm')(x)
     y = self._attention('spatial', y.reshape(b * t, h * w, c), FAN_IN)
     x = x + y.reshape(x.shape)
+    if not self.temporal:
+      return x
     y = FrameGroupNorm(self.groups, dtype=self.dtype, name='temporal_norm')(x)
     y = self._attention('temporal', y.transpose(0, 2, 3, 1, 4).reshape(b * h * w, t, c), ZEROS)
     return x + y.reshape(b, h, w, t, c).transpose(0, 3, 1, 2, 4)
@@ -104,7 +112,8 @@ class Upsample(nn.Module):
 
   strides: Strides
   dtype: jnp.dtype = jnp.float32
+  temporal: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j c']:
-    return Conv(x.shape[-1], self.strides, dtype=self.dtype, name='conv')(x)
+    return Conv(x.shape[-1], self.strides, self.dtype, self.temporal, name='conv')(x)
