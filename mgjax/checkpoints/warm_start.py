@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -115,7 +115,10 @@ def parse_sources(start_from: Any) -> dict[str, Source]:
 
 
 def make_start(
-  start_from: Any, component: str, adapt: Callable[[Tree], Tree] = lambda params: params
+  start_from: Any,
+  component: str,
+  adapt: Callable[[Tree], Tree] = lambda params: params,
+  others: Sequence[str] = (),
 ) -> Callable[[Place], Tree] | None:
   """Makes the `TrainSpec.start` that reads the parameters of other runs; None without any.
 
@@ -125,13 +128,14 @@ def make_start(
     component: that is trained here and where the whole model comes from. Subtrees may come from
       any other one, also from imported weights.
     adapt: what is done to the parameters of the whole model.
+    others: components beside `component` that the whole model may come from.
   """
   sources = parse_sources(start_from)
 
   def start(place: Place) -> Tree:
     found: dict[str, Tree] = {}
     for subtree, source in sources.items():
-      taken = _read(subtree, source, component, place)
+      taken = _read(subtree, source, (component, *others), place)
       taken = taken if subtree else named_leaves(adapt(nest(taken)))
       found = {name: leaf for name, leaf in found.items() if not within(name, subtree)} | taken
     return nest(found)
@@ -139,11 +143,12 @@ def make_start(
   return start if sources else None
 
 
-def _read(subtree: str, source: Source, component: str, place: Place) -> dict[str, Tree]:
+def _read(subtree: str, source: Source, components: Sequence[str], place: Place) -> dict[str, Tree]:
   """Reads the leaves of one source, by their names in this model."""
   workdir, other = source.workdir, read_config(source.workdir).component
-  if not subtree and not source.subtree and other != component:
-    raise ConfigError(f'config.start_from={workdir!r} trained {other!r}, not {component!r}')
+  if not subtree and not source.subtree and other not in components:
+    wanted = ' or '.join(map(repr, components))
+    raise ConfigError(f'config.start_from={workdir!r} trained {other!r}, not {wanted}')
 
   def here(name: str) -> str:
     rest = name.removeprefix(source.subtree).removeprefix('/')

@@ -9,11 +9,16 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.path import FlowMatching
+from mgjax.flow.regression import Regression
 
 # Each has `train(data, noise, time)`, what a model sees and should answer, and
 # `as_velocity(predict)`, which makes of its answers the velocities that solvers want.
-Prediction = FlowMatching | VPrediction
-PREDICTIONS: dict[str, type[Prediction]] = {'flow': FlowMatching, 'v_prediction': VPrediction}
+Prediction = FlowMatching | VPrediction | Regression
+PREDICTIONS: dict[str, type[Prediction]] = {
+  'flow': FlowMatching,
+  'v_prediction': VPrediction,
+  'regression': Regression,
+}
 
 
 def make_prediction(fields: Mapping[str, Any]) -> Prediction:

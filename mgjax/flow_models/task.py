@@ -2,21 +2,26 @@
 
 import dataclasses
 import functools
+import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.warm_start import make_start, parse_sources
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
+from mgjax.conditioning.contract import Conditioning
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch, Objective, Tree
+from mgjax.data.buckets import Shape
 from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.records.reader import Records
-from mgjax.data.settings import DataSettings, data_settings
+from mgjax.data.settings import DataSettings, data_settings, video_shapes
+from mgjax.data.sources import check_same_shape
 from mgjax.flow_models.build import (
   check_learnt,
   check_records,
@@ -27,6 +32,7 @@ from mgjax.flow_models.build import (
 )
 from mgjax.flow_models.conditions import (
   LATENTS,
+  clip_shapes,
   encode_clips,
   encoded_names,
   row_of,
@@ -35,10 +41,22 @@ from mgjax.flow_models.conditions import (
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.prompts import study_captions
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
+from mgjax.flow_models.shape import check_shape
+from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
+from mgjax.tae.latents import LatentCodec
+from mgjax.tae.pipeline import load_codec
+from mgjax.tae.tiling import Frames, regroup
 from mgjax.text.embeddings import TextSettings, stored_encoders, with_embeddings
 from mgjax.text.vocabulary import Vocabulary, words_in
 from mgjax.training.settings import BucketSettings, bucket_settings
-from mgjax.training.spec import MakeSources, Outline, TrainSpec, longest_of, make_buckets
+from mgjax.training.spec import (
+  EncodePlan,
+  MakeSources,
+  Outline,
+  TrainSpec,
+  longest_of,
+  make_buckets,
+)
 
 Sizes = tuple[tuple[int, ...], tuple[int, ...]]  # of a sample (t h w), of its latents (t h w c)
 _READ = 2**30  # bytes of records that keep no captions apart
@@ -92,6 +110,7 @@ def make_flow_spec(
   make_sources: MakeSources,
   about: Callable[[str], dict[str, Any]],
   show: Show,
+  starts: Sequence[str] = (),
   as_video: Callable[[Array], Array] = lambda latents: latents,
   wrap: Callable[[Objective, Objective], tuple[Objective, Objective]] = lambda *both: both,
   adapt: Callable[[Tree], Tree] = lambda params: params,
@@ -109,6 +128,7 @@ def make_flow_spec(
     make_sources: of the training and validation data: records of latents, or what `raw` names.
     about: bucket -> what its latents depend on beside the data and the codec.
     show: writes samples for the longest validation bucket.
+    starts: components beside its own that `config.start_from` may have trained.
     as_video: brings latents as stored into the form (b t h w c).
     wrap: changes the objectives of training and validation.
     adapt: is applied to parameters of `config.start_from`.
@@ -163,7 +183,7 @@ def make_flow_spec(
     notes=lambda params: learnt | words.notes(),
     check=check,
     flops=make_flops(model),
-    start=make_start(config.start_from, config.component, adapt),
+    start=make_start(config.start_from, config.component, adapt, starts),
   )
 
 
@@ -201,3 +221,80 @@ def make_flow_outline(
     )
   samples = lambda: {name: sizes(model, codec, name) for name in config.buckets}  # noqa: E731
   return Outline(model, small_inputs(model, codec.latent_channels), notes, samples)
+
+
+def make_video_outline(config: ConfigDict, default: Autoencoder) -> Outline:
+  """Returns the model of a configuration of videos, as `make_flow_outline`."""
+  fps = data_settings(fields_of(config, 'data')).fps
+  shapes = video_shapes(fields_of(config, 'buckets'), fps)
+
+  def sizes(model: FlowModel, codec: Autoencoder, name: str) -> Sizes:
+    shape = (shapes[name].frames, *shapes[name].size)
+    check_shape(model.backbone, codec, shape)
+    return shape, codec.latent_shape(shape)
+
+  return make_flow_outline(config, make_autoencoder, default, sizes)
+
+
+def about_videos(
+  shape: Shape, conditionings: Sequence[Conditioning], codec: LatentCodec
+) -> dict[str, Any]:
+  """Returns what latents of videos depend on beside the data and the autoencoder."""
+  clips = clip_shapes(conditionings, codec.latent_shape((shape.frames, *shape.size)))
+  return {'shape': [shape.frames, *shape.size], 'fps': list(shape.fps), **clips}
+
+
+def make_video_encode_plan(
+  config: ConfigDict,
+  make_sources: Callable[..., Mapping[str, Source]],
+  about: Mapping[str, Any] = {},
+  complete: Callable[..., Sequence[dict[str, Any]]] = lambda samples: samples,
+) -> EncodePlan:
+  """Makes the plan by which `launch.encode` turns clips into latents, tile by tile.
+
+  Args:
+    config: of the run.
+    make_sources: `(data, shapes, split, report) -> {bucket: source}` of clips.
+    about: what else latents depend on, as plain JSON values.
+    complete: of an `EncodePlan`.
+  """
+  codec = load_codec(config.autoencoder)
+  conditionings = make_flow_model(fields_of(config, 'model')).conditionings
+  shapes = video_shapes(fields_of(config, 'buckets'), config.data.fps)
+  return EncodePlan(
+    conditionings=conditionings,
+    raw='video',
+    statistics=codec.statistics.as_dict(),
+    make_sources=lambda data, split, report: make_sources(data, shapes, split, report),
+    encode=make_encode(codec),
+    about=lambda name: about_videos(shapes[name], conditionings, codec) | dict(about),
+    tile=lambda name: (min(shapes[name].frames, codec.tiling.frames), *shapes[name].size),
+    latents=lambda name: codec.latent_shape((shapes[name].frames, *shapes[name].size)),
+    complete=complete,
+  )
+
+
+def make_encode(codec: LatentCodec):
+  """Makes the `encode` of an `EncodePlan`.
+
+  A video is an array (t h w 3), or an iterable of such arrays, its chunks one after another: then
+  no more of it is held than one tile of time of each row, however long it is.
+  """
+
+  def encode(videos: Sequence[Any], put: Callable[[np.ndarray], Any]):
+    return codec.encode_stream(map(put, _tiles(videos, codec.tiling.frames)))
+
+  return encode
+
+
+def _tiles(videos: Sequence[Any], frames: int) -> Iterator[np.ndarray]:
+  """Yields tiles of time (b t h w 3) of rows that are arrays or iterables of chunks (t h w 3)."""
+  rows = [regroup(_chunks(video), frames) for video in videos]
+  for tiles in itertools.zip_longest(*rows):
+    check_same_shape(tiles)
+    yield np.concatenate(tiles)
+
+
+def _chunks(video: Any) -> Iterator[Frames]:
+  for chunk in [video] if isinstance(video, np.ndarray) else video:
+    yield chunk[None]

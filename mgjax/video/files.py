@@ -16,11 +16,11 @@ from mgjax.flow_models.build import make_flow_model, make_sampler_of
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.files import describe_conditions, spread_conditions
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
+from mgjax.flow_models.shape import check_shape
 from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.text.prompts import clean_prompt, frame_rate_of
 from mgjax.video.pipeline import VideoPipeline
-from mgjax.video.shape import check_shape
 
 SHEET_ROWS = 32
 

@@ -16,10 +16,10 @@ from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import draw_noise
+from mgjax.flow_models.shape import check_shape
 from mgjax.runtime.progress import Progress
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
-from mgjax.video.shape import check_shape
 
 
 class VideoPipeline(FlowPipeline):

@@ -1,37 +1,35 @@
 """Trains text-to-video models and encodes their data (Movie Gen §3.1.2-3.1.4)."""
 
 import functools
-import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.conditioning.contract import Conditioning
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Tree
-from mgjax.data.buckets import Shape
 from mgjax.data.mixture import ShapeBucket
-from mgjax.data.settings import data_settings, video_shapes
-from mgjax.data.sources import check_same_shape, make_sources
+from mgjax.data.settings import video_shapes
+from mgjax.data.sources import make_sources
 from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import clip_shapes, prepare_samples
-from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.conditions import prepare_samples
 from mgjax.flow_models.sampling import draw_noise
-from mgjax.flow_models.task import FlowSettings, Sizes, make_flow_outline, make_flow_spec
+from mgjax.flow_models.shape import check_shape
+from mgjax.flow_models.stages import grow
+from mgjax.flow_models.task import (
+  FlowSettings,
+  about_videos,
+  make_flow_spec,
+  make_video_encode_plan,
+  make_video_outline,
+)
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.viewing import write_clip
 from mgjax.parallel.distributed import fetch
-from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
-from mgjax.tae.latents import LatentCodec
+from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.pipeline import load_codec
-from mgjax.tae.tiling import Frames, regroup
 from mgjax.training.spec import EncodePlan, Outline, TrainSpec
-from mgjax.video.shape import check_shape
-from mgjax.video.stages import grow
 
 SHOWN = 8  # samples in a picture
 
@@ -66,70 +64,16 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   return make_flow_spec(
     config, workdir, model=model, settings=settings, codec=codec, raw='video', show=show,
     make_sources=functools.partial(make_sources, data, shapes),
-    about=lambda name: _about(shapes[name], model.conditionings, codec),
+    about=lambda name: about_videos(shapes[name], model.conditionings, codec),
     adapt=lambda params: grow(params, tuple(config.model.positions)),
   )  # fmt: skip
 
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of an autoencoder that is not there, the report's."""
-  fps = data_settings(fields_of(config, 'data')).fps
-  shapes = video_shapes(fields_of(config, 'buckets'), fps)
-
-  def sizes(model: FlowModel, codec: Autoencoder, name: str) -> Sizes:
-    shape = (shapes[name].frames, *shapes[name].size)
-    check_shape(model.backbone, codec, shape)
-    return shape, codec.latent_shape(shape)
-
-  return make_flow_outline(config, make_autoencoder, Autoencoder(), sizes)
-
-
-def _about(
-  shape: Shape, conditionings: Sequence[Conditioning], codec: LatentCodec
-) -> dict[str, Any]:
-  """Returns what latents depend on beside the data and the autoencoder."""
-  clips = clip_shapes(conditionings, codec.latent_shape((shape.frames, *shape.size)))
-  return {'shape': [shape.frames, *shape.size], 'fps': list(shape.fps), **clips}
+  return make_video_outline(config, Autoencoder())
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns clips into latents, tile by tile."""
-  codec = load_codec(config.autoencoder)
-  conditionings = make_flow_model(fields_of(config, 'model')).conditionings
-  shapes = video_shapes(fields_of(config, 'buckets'), config.data.fps)
-  return EncodePlan(
-    conditionings=conditionings,
-    raw='video',
-    statistics=codec.statistics.as_dict(),
-    make_sources=lambda data, split, report: make_sources(data, shapes, split, report),
-    encode=make_encode(codec),
-    about=lambda name: _about(shapes[name], conditionings, codec),
-    tile=lambda name: (min(shapes[name].frames, codec.tiling.frames), *shapes[name].size),
-    latents=lambda name: codec.latent_shape((shapes[name].frames, *shapes[name].size)),
-  )
-
-
-def make_encode(codec: LatentCodec):
-  """Makes the `encode` of an `EncodePlan`.
-
-  A video is an array (t h w 3), or an iterable of such arrays, its chunks one after another: then
-  no more of it is held than one tile of time of each row, however long it is.
-  """
-
-  def encode(videos: Sequence[Any], put: Callable[[np.ndarray], Any]):
-    return codec.encode_stream(map(put, _tiles(videos, codec.tiling.frames)))
-
-  return encode
-
-
-def _tiles(videos: Sequence[Any], frames: int) -> Iterator[np.ndarray]:
-  """Yields tiles of time (b t h w 3) of rows that are arrays or iterables of chunks (t h w 3)."""
-  rows = [regroup(_chunks(video), frames) for video in videos]
-  for tiles in itertools.zip_longest(*rows):
-    check_same_shape(tiles)
-    yield np.concatenate(tiles)
-
-
-def _chunks(video: Any) -> Iterator[Frames]:
-  for chunk in [video] if isinstance(video, np.ndarray) else video:
-    yield chunk[None]
+  return make_video_encode_plan(config, make_sources)
