@@ -11,13 +11,10 @@ Noise belongs to a frame and not to a window (`frame_noise`), so the methods dif
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
@@ -27,7 +24,7 @@ from mgjax.flow.windows import Cover, windows
 
 WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
 _LONGEST = 4 * 3600.0  # seconds, as of files that are read
-ALONG = ('frame_features', 'context')  # keys of what a batch has for every latent, on axis 1
+ALONG = {'frame_features': 1, 'context': 1}  # what a batch has for every latent, on axis 1
 Generate = Callable[[Batch, np.ndarray], Array | np.ndarray]  # batch, noise (b t 1 1 c) -> latents
 Conditions = Callable[[int, int], Batch]  # start, stop of frames -> batch of one row
 Noise = Callable[[np.ndarray, int, int], Array]  # candidates (n,), start, stop -> (n t 1 1 c)
@@ -99,27 +96,6 @@ class Extension:
       return windows(total, size, size // 4 if overlap is None else overlap), None
     blocks = windows(total, 8 * size if self.block is None else round(self.block * rate), size // 4)
     return blocks, windows(blocks.size, size, size // 2 if overlap is None else overlap)
-
-
-def frame_noise(
-  seed: int, candidates: np.ndarray, start: int, stop: int, channels: int
-) -> Float[Array, 'b t 1 1 c']:
-  """Draws X_0 ~ N(0, 1) of the frames from `start` to `stop`, one row a candidate.
-
-  The noise of a frame depends on (seed, candidate, frame) alone, not on the window it is in.
-  """
-  frames = np.arange(start, stop, dtype=np.uint32)
-  return _draw(jax.random.key(seed), np.asarray(candidates, np.uint32), frames, channels)
-
-
-@functools.partial(jax.jit, static_argnums=3)
-def _draw(key: Array, candidates: Array, frames: Array, channels: int) -> Array:
-  def one(candidate: Array, frame: Array) -> Array:
-    own = jax.random.fold_in(jax.random.fold_in(key, candidate), frame)
-    return jax.random.normal(own, (1, 1, channels), jnp.float32)
-
-  along = jax.vmap(one, in_axes=(None, 0))
-  return jax.vmap(along, in_axes=(0, None))(candidates, frames)
 
 
 class _Beam(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.pipeline import load_audio_codec
-from mgjax.audio.extend import ALONG, Extension, autoregress, concatenate, frame_noise
+from mgjax.audio.extend import ALONG, Extension, autoregress, concatenate
 from mgjax.audio.frame_features import See, pixel_features, resample
 from mgjax.audio.known_audio import KnownAudio
 from mgjax.audio.rerank import CANDIDATES, OnsetAlignment, Scorer, best_of
@@ -22,6 +22,7 @@ from mgjax.conditioning.known_latents import KEY as CONTEXT
 from mgjax.core.errors import ConfigError, NonFiniteError
 from mgjax.core.typing import Array, Batch, Float, UInt8
 from mgjax.flow.multidiffusion import multi_diffusion
+from mgjax.flow.noise import frame_noise
 from mgjax.flow.windows import Cover
 from mgjax.flow_models.build import make_sampler_of
 from mgjax.flow_models.conditions import condition_fields
@@ -322,7 +323,7 @@ class AudioPipeline(FlowPipeline):
       generate = self._generate
       if inner is not None and len(inner.starts) > 1:
         widen = functools.partial(
-          multi_diffusion, cover=inner, along=ALONG, shape=weights, rows=rows
+          multi_diffusion, covers=(inner,), along=ALONG, shape=weights, rows=rows
         )
         generate = make_sampler_of(self._settings, self._objective, self._model, widen)
       self._programs[key] = generate
@@ -343,7 +344,8 @@ class AudioPipeline(FlowPipeline):
     return as_video(super()._encode(clips))
 
   def _noise(self, seed: int, candidates: np.ndarray, start: int, stop: int) -> Array:
-    return frame_noise(seed, candidates, start, stop, self._codec.model.latent_channels)
+    shape = (1, 1, self._codec.model.latent_channels)
+    return frame_noise(seed, candidates, start, stop, shape)
 
   def _needs_context(self, what: str) -> None:
     if CONTEXT not in self.reads:

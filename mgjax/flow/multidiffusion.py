@@ -3,7 +3,9 @@
 The velocities of overlapping windows are averaged at every step of the solver.
 """
 
-from collections.abc import Callable, Collection
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from mgjax.core.typing import Array, Batch, Float
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.solvers import Velocity
 from mgjax.flow.windows import Cover
+from mgjax.parallel.rules import BATCH, ambient, place_rows, size
 
 
 def bartlett_window(size: int) -> Float[np.ndarray, ' t']:
@@ -39,84 +42,153 @@ def window_weights(cover: Cover, shape: str = 'bartlett') -> Float[np.ndarray, '
   Raises:
     ConfigError: no window has this shape.
   """
+  return weights_at(cover.starts, cover.size, shape)
+
+
+def weights_at(starts: Sequence[int], size: int, shape: str) -> Float[np.ndarray, 'windows t']:
+  """Returns the `window_weights` of windows that begin at `starts`, which ascend.
+
+  Raises:
+    ConfigError: no window has this shape.
+  """
+  check_shape(shape)
+  rise, total = SHAPES[shape](size), np.zeros(starts[-1] - starts[0] + size)
+  spans = [slice(start - starts[0], start - starts[0] + size) for start in starts]
+  for span in spans:
+    total[span] += rise
+  return np.stack([rise / total[span] for span in spans])
+
+
+def check_shape(shape: str) -> None:
+  """Raises ConfigError if no window has this shape."""
   if shape not in SHAPES:
     raise ConfigError(f'unknown window {shape!r}; choose one of {", ".join(SHAPES)}')
-  rise, total = SHAPES[shape](cover.size), np.zeros(cover.length)
-  for start in cover.starts:
-    total[start : start + cover.size] += rise
-  return np.stack([rise / total[start : start + cover.size] for start in cover.starts])
+
+
+def check_rows(rows: int) -> None:
+  """Raises ConfigError if there would be no window at a time."""
+  if rows < 1:
+    raise ConfigError(f'{rows} rows at a time; expected 1 at least')
+
+
+def fill_devices(windows: int, count: int = 1) -> int:
+  """Returns the least number >= `windows` whose rows, `count` a window, divide over the mesh."""
+  mesh = ambient()
+  groups = 1 if mesh is None else size(mesh, BATCH)
+  unit = groups // math.gcd(groups, count)
+  return -(-windows // unit) * unit
 
 
 def multi_diffusion(
   make_velocity: MakeVelocity,
-  cover: Cover,
+  covers: Sequence[Cover],
   *,
-  along: Collection[str],
+  along: Mapping[str, int],
   shape: str = 'bartlett',
   rows: int = 8,
 ) -> MakeVelocity:
-  """Makes a model of windows into one of the whole length (Movie Gen §6).
+  """Makes a model of windows into one of the whole, in time or in time and space.
 
   v(x, t) = sum_i w_i v_i(x_i, t), where x_i is what window i shows of x, v_i its velocity under the
-  conditions of those frames, and w_i its weight. The solver sees one velocity, so the windows agree
-  on one sound at every step. Windows are rows of a batch, as many as `rows` allows at a time, and
-  the times are a loop: the program and its memory are those of one group.
+  conditions of those places, and w_i its weight (Movie Gen §3.1.5, §6). The solver sees one
+  velocity, so the windows agree on one video or sound at every step. A window of several axes is
+  one of each, and its weight their product: a partition of unity again. Windows are rows of a
+  batch, as many as `rows` allows at a time, split over the devices of a mesh, and the times are a
+  loop: the program and its memory are those of one group, beside the whole x.
+
+  For tiles of space alone, time is a cover of one window: `windows(frames, frames)`.
 
   Args:
     make_velocity: batch of windows -> velocity, for instance `make_guided` with its model.
-    cover: the windows.
-    along: keys of what a batch has for every frame, on axis 1.
+    covers: the windows of the axes 1, 2, .. of x: of (t,), or of (t, h, w).
+    along: keys of what a batch has for every place -> how many of its axes 1, 2, .. are cut, by the
+      first covers: 1 of features of frames (b t e), 3 of latents (b t h w c) under three covers.
+      Every window sees the whole of other keys.
     shape: of their weights, a name in `SHAPES`.
-    rows: in a call of the model, guidance not counted.
+    rows: in a call of the model, guidance not counted; on a mesh the next number that divides.
 
   Returns:
-    batch of the whole length -> velocity of the whole length.
+    batch of the whole -> velocity of the whole.
 
   Raises:
-    ConfigError: no window has this shape, or `rows` is not positive.
+    ConfigError: no window has this shape, `rows` is not positive, or `along` names more axes than
+      there are covers; when it is used, that an array is not as long as its covers.
   """
-  if rows < 1:
-    raise ConfigError(f'{rows} rows at a time; expected 1 at least')
-  starts, share = list(cover.starts), window_weights(cover, shape)
+  check_rows(rows)
+  for name, axes in along.items():
+    if not 1 <= axes <= len(covers):
+      raise ConfigError(
+        f'{axes} axes of {name!r} are to be cut; expected 1 to {len(covers)}, as there are covers'
+      )
+  starts = list(itertools.product(*(cover.starts for cover in covers)))
+  sizes = [cover.size for cover in covers]
+  # Of each axis (windows, size): the product over axes is taken of one group at a time.
+  each = itertools.product(*(window_weights(cover, shape) for cover in covers))
+  shares = [np.stack(share) for share in zip(*each, strict=True)]
 
   def make_whole(batch: Batch) -> Velocity:
     batch = {name: jnp.asarray(value) for name, value in batch.items()}
+    for name in along.keys() & batch.keys():
+      _check_lengths(name, batch[name], covers[: along[name]])
 
     def velocity(
-      x: Float[Array, 'b t 1 1 c'], time: Float[Array, ' b']
-    ) -> Float[Array, 'b t 1 1 c']:
+      x: Float[Array, 'b *axes c'], time: Float[Array, ' b']
+    ) -> Float[Array, 'b *axes c']:
+      _check_lengths('x', x, covers)
       count = len(x)
-      together = min(max(1, rows // count), len(starts))
-      extra = -len(starts) % together  # windows that fill the last group, without weight
-      groups = jnp.array(starts + [0] * extra, jnp.int32).reshape(-1, together)
-      shares = jnp.array(np.pad(share, ((0, extra), (0, 0))), jnp.float32)
-      shares = shares.reshape(-1, together, cover.size)
+      together = fill_devices(min(max(1, rows // count), len(starts)), count)
 
-      def cut(array: Array, begin: Array) -> Array:
-        pieces = [_slice(array, begin[i], cover.size) for i in range(together)]
-        return jnp.concatenate(pieces)
+      def add(total: Array, group: tuple[Array, list[Array]]) -> tuple[Array, None]:
+        corners, shares = group
 
-      def add(total: Array, group: tuple[Array, Array]) -> tuple[Array, None]:
-        begin, share = group
+        def cut(array: Array, axes: int) -> Array:
+          pieces = [_slice(array, corners[i, :axes], sizes[:axes]) for i in range(together)]
+          return place_rows(jnp.concatenate(pieces))
+
         shown = {
-          name: cut(value, begin) if name in along else jnp.concatenate([value] * together)
+          name: cut(value, along[name])
+          if name in along
+          else place_rows(jnp.concatenate([value] * together))
           for name, value in batch.items()
         }
-        answer = make_velocity(shown)(cut(x, begin), jnp.tile(time, together))
+        answer = make_velocity(shown)(cut(x, len(sizes)), jnp.tile(time, together))
         answer = answer.astype(total.dtype).reshape(together, count, *answer.shape[1:])
-        answer *= share[:, None, :, None, None, None]
+        for axis, share in enumerate(shares):
+          answer *= jnp.expand_dims(share, [i for i in range(1, answer.ndim) if i != axis + 2])
         for i in range(together):  # one after another, so that sums are always in one order
-          sofar = _slice(total, begin[i], cover.size)
-          total = jax.lax.dynamic_update_slice_in_dim(total, sofar + answer[i], begin[i], 1)
+          total = _add(total, answer[i], corners[i])
         return total, None
 
       zeros = jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
-      return jax.lax.scan(add, zeros, (groups, shares))[0]
+      groups = (_group(np.array(starts, np.int32), together), [_group(s, together) for s in shares])
+      return jax.lax.scan(add, zeros, groups)[0]
 
     return velocity
 
   return make_whole
 
 
-def _slice(array: Array, start: Array, size: int) -> Array:
-  return jax.lax.dynamic_slice_in_dim(array, start, size, 1)
+def _check_lengths(name: str, array: Array, covers: Sequence[Cover]) -> None:
+  # A slice beyond the end would be moved back without a word.
+  found, lengths = array.shape[1 : 1 + len(covers)], tuple(cover.length for cover in covers)
+  if found != lengths:
+    raise ConfigError(f'{name!r} is of shape {array.shape}; the windows cover {lengths} of it')
+
+
+def _group(values: np.ndarray, together: int) -> Array:
+  """Groups what windows have; zeros fill the last one: windows at the start, without weight."""
+  extra = -len(values) % together
+  padded = np.pad(values, ((0, extra), (0, 0))).reshape(-1, together, values.shape[1])
+  return jnp.asarray(padded, jnp.int32 if values.dtype == np.int32 else jnp.float32)
+
+
+def _slice(array: Array, corner: Array, sizes: Sequence[int]) -> Array:
+  rest = array.shape[1 + len(sizes) :]
+  begin = (0, *corner, *[0] * len(rest))
+  return jax.lax.dynamic_slice(array, begin, (len(array), *sizes, *rest))
+
+
+def _add(total: Array, part: Array, corner: Array) -> Array:
+  begin = (0, *corner, *[0] * (total.ndim - 1 - len(corner)))
+  sofar = jax.lax.dynamic_slice(total, begin, part.shape)
+  return jax.lax.dynamic_update_slice(total, sofar + part, begin)

@@ -10,6 +10,7 @@ import pytest
 from mgjax.audio import extend
 from mgjax.core.errors import ConfigError
 from mgjax.flow.guidance import make_guided
+from mgjax.flow.noise import frame_noise
 from mgjax.flow.sample import sample
 from mgjax.flow.schedules import linear
 from mgjax.flow.windows import windows
@@ -20,7 +21,7 @@ TOTAL, SIZE, OVERLAP = 50, 16, 6
 
 
 def noise_of(seed=0):
-  return functools.partial(extend.frame_noise, seed, channels=CHANNELS)
+  return functools.partial(frame_noise, seed, shape=(1, 1, CHANNELS))
 
 
 def whole_noise(total=TOTAL, seed=0):

@@ -1,6 +1,8 @@
 """Windows that agree: on models small enough that the answer is known."""
 
 import functools
+import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +15,12 @@ from mgjax.flow.multidiffusion import SHAPES, bartlett_window, multi_diffusion, 
 from mgjax.flow.sample import sample
 from mgjax.flow.schedules import linear
 from mgjax.flow.windows import windows
+from mgjax.parallel.mesh import make_mesh
 
 EPS = np.finfo(np.float32).eps
 CHANNELS = 3
 TOTAL, SIZE, OVERLAP = 50, 16, 6
-ALONG = ('frame_features',)
+ALONG = {'frame_features': 1}
 
 
 def noise(total=TOTAL, seed=0):
@@ -84,7 +87,7 @@ def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape
   features = np.sin(np.arange(TOTAL, dtype=np.float32))[None, :, None]
   batch = {'text': np.full((1, 2), 0.5, np.float32), 'frame_features': features}
   cover = windows(TOTAL, SIZE, OVERLAP)
-  wide = multi_diffusion(velocity, cover, along=ALONG, shape=shape, rows=rows)
+  wide = multi_diffusion(velocity, (cover,), along=ALONG, shape=shape, rows=rows)
   start = jnp.concatenate([noise(), noise(seed=1)])
   two = {name: np.concatenate([value, value]) for name, value in batch.items()}
   # Weights that sum to 1 up to a rounding each, in 8 evaluations of numbers below 10.
@@ -97,7 +100,7 @@ def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape
 @pytest.mark.parametrize('rows', [1, 2, 8])
 def test_multi_diffusion_is_the_weighted_mean_of_what_windows_say(shape, rows):
   cover = windows(TOTAL, SIZE, OVERLAP)
-  wide = multi_diffusion(position_in_window, cover, along=ALONG, shape=shape, rows=rows)
+  wide = multi_diffusion(position_in_window, (cover,), along=ALONG, shape=shape, rows=rows)
   velocity = jax.jit(wide({}))(noise(), jnp.zeros(1))
   expected = np.zeros(TOTAL)
   for start, share in zip(cover.starts, window_weights(cover, shape), strict=True):
@@ -109,7 +112,7 @@ def test_the_triangle_makes_smaller_steps_at_the_edges_of_windows_than_equal_wei
   cover = windows(200, 32, 16)
   jumps = {}
   for shape in SHAPES:
-    wide = multi_diffusion(position_in_window, cover, along=ALONG, shape=shape)
+    wide = multi_diffusion(position_in_window, (cover,), along=ALONG, shape=shape)
     velocity = np.asarray(wide({})(noise(200), jnp.zeros(1)))[0, :, 0, 0, 0]
     jumps[shape] = np.abs(np.diff(velocity)).max()
   # Equal weights step by half of what two windows disagree, 16 places; the triangle never by more
@@ -133,7 +136,7 @@ def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
 
   def needs(total, rows):
     cover = windows(total, 32, 16)
-    wide = multi_diffusion(heavy, cover, along=ALONG, rows=rows)
+    wide = multi_diffusion(heavy, (cover,), along=ALONG, rows=rows)
     compiled = jax.jit(wide({})).lower(noise(total), jnp.zeros(1)).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
@@ -145,4 +148,104 @@ def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
 
 def test_no_rows_at_a_time_are_refused():
   with pytest.raises(ConfigError, match='0 rows at a time'):
-    multi_diffusion(guided, windows(TOTAL, SIZE, OVERLAP), along=ALONG, rows=0)
+    multi_diffusion(guided, (windows(TOTAL, SIZE, OVERLAP),), along=ALONG, rows=0)
+
+
+SPACE = (windows(20, 14, 4), windows(7, 4, 2), windows(6, 3, 1))
+
+
+def corner_of_window(batch):
+  """A model that says where in its window a place is, and what it is shown there."""
+
+  def velocity(x, time):
+    places = [jnp.arange(size, dtype=x.dtype) for size in x.shape[1:4]]
+    sums = sum(jnp.meshgrid(*places, indexing='ij'))[None, ..., None]
+    return (
+      sums * batch['low']
+      + batch['frame_features'][:, :, None, None, :]
+      + x.mean((1, 2, 3, 4))[:, None, None, None, None] * time.reshape(-1, 1, 1, 1, 1)
+    )
+
+  return velocity
+
+
+def place(count=2):
+  rng, lengths = np.random.default_rng(0), [cover.length for cover in SPACE]
+  x = rng.normal(size=(count, *lengths, CHANNELS)).astype(np.float32)
+  low = rng.normal(size=x.shape).astype(np.float32)
+  features = rng.normal(size=(count, lengths[0], CHANNELS)).astype(np.float32)
+  return x, {'low': low, 'frame_features': features}
+
+
+def over_space(*arguments, **options):
+  compiled = lower_over_space(*arguments, **options).compile()
+  x, batch = place(options.get('count', 2))
+  return np.asarray(compiled(batch, x))
+
+
+def lower_over_space(rows, make_velocity=corner_of_window, covers=SPACE, count=2, **options):
+  x, batch = place(count)
+  along = {'low': 3, 'frame_features': 1}
+  wide = multi_diffusion(make_velocity, covers, along=along, rows=rows, **options)
+  time = jnp.linspace(0.25, 0.75, count)
+  return jax.jit(lambda batch, x: wide(batch)(x, time)).lower(batch, x)
+
+
+# Up to 8 windows at a place, each a number below 40 with 3 weights; means of 168 numbers.
+OVER_SPACE = (8 * 4 + 168) * 40 * EPS
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_windows_of_time_and_space_are_weighted_by_the_product_of_their_axes(shape):
+  x, batch = place()
+  expected, weight = np.zeros(x.shape), np.zeros(x.shape[1:4])
+  times = np.array([0.25, 0.75])
+  each = [zip(cover.starts, window_weights(cover, shape), strict=True) for cover in SPACE]
+  for window in itertools.product(*each):
+    starts, shares = zip(*window, strict=True)
+    share = np.einsum('t,h,w->thw', *shares)
+    where = tuple(slice(s, s + len(u)) for s, u in zip(starts, shares, strict=True))
+    sums = np.indices(share.shape).sum(0)[None, ..., None]
+    mean = x[:, *where].mean((1, 2, 3, 4)) * times
+    said = sums * batch['low'][:, *where]
+    said += batch['frame_features'][:, where[0], None, None]
+    expected[:, *where] += share[..., None] * (said + mean[:, None, None, None, None])
+    weight[where] += share
+  np.testing.assert_allclose(weight, 1, rtol=16 * np.finfo(float).eps)
+  np.testing.assert_allclose(over_space(8, shape=shape), expected, rtol=0, atol=OVER_SPACE)
+
+
+@pytest.mark.parametrize('rows', [1, 2, 7, 100])
+def test_the_rows_at_a_time_do_not_matter(rows):
+  np.testing.assert_allclose(over_space(rows), over_space(8), rtol=0, atol=OVER_SPACE)
+
+
+def test_one_window_is_the_model_itself():
+  x, batch = place()
+  whole = jax.jit(lambda batch, x: corner_of_window(batch)(x, jnp.array([0.25, 0.75])))(batch, x)
+  covers = tuple(windows(cover.length, 2 * cover.length, 1) for cover in SPACE)
+  np.testing.assert_allclose(over_space(8, covers=covers), whole, rtol=0, atol=OVER_SPACE)
+
+
+def sine(batch):
+  velocity = corner_of_window(batch)
+  return lambda x, time: jnp.sin(velocity(x, time))
+
+
+@pytest.mark.parametrize(('count', 'rows'), [(1, 8), (2, 8), (3, 24)])
+def test_windows_over_eight_devices_say_the_same(count, rows):
+  expected = over_space(4, sine, count=count)
+  with jax.set_mesh(make_mesh({'data': 2, 'fsdp': 4}, 'fsdp')):
+    found = over_space(4, sine, count=count)
+    program = lower_over_space(4, sine, count=count).compile().as_text()
+  # The rows are filled up so that they divide, and every device has its share of them.
+  sines = set(re.findall(r'f32\[(\d+),14,4,3,3\]\S* sine\(', program))
+  assert sines == {str(rows // 8)}
+  np.testing.assert_allclose(found, expected, rtol=0, atol=OVER_SPACE)
+
+
+def test_what_does_not_fit_the_covers_is_a_sentence():
+  with pytest.raises(ConfigError, match="3 axes of 'low' are to be cut; expected 1 to 2"):
+    over_space(8, covers=SPACE[:2])
+  with pytest.raises(ConfigError, match=r'the windows cover \(20, 7, 9\) of it'):
+    over_space(8, covers=(*SPACE[:2], windows(9, 3, 1)))
