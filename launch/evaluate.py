@@ -35,6 +35,12 @@ and side by side, and compares seams and onsets.
 With --scorer='/other/python score.py' a network judges them as well (mgjax/evaluation/scorers.py).
 Writes evaluation.json, and wavs, videos and a sheet into evaluation/.
 
+python -m launch.evaluate --workdir=runs/upsampler/model --baseline=runs/upsampler/regression
+An upsampler: degrades clips that training never showed, or --clips=my_clips/, enlarges them and
+prints PSNR, SSIM, a Frechet distance and flicker beside bicubic enlarging, the autoencoder alone
+and, with --baseline, a regression net; of moving digits also how many digits and textures can be
+read. Writes evaluation.json, and a sheet into evaluation/.
+
 python -m launch.evaluate --workdir=runs/clip
 CLIP on moving digits: retrieves captions and images of handwriting that training never saw, and the
 same handwriting in another colour, and prints the shares beside chance. Writes evaluation.json and
@@ -83,6 +89,11 @@ _OPTIONS = (
     'sounds',
     flag_values.file('sounds'),
     "Codec: a folder of sounds; the run's validation data if not given.",
+  ),
+  flag_values.define(
+    'baseline',
+    flag_values.file('baseline'),
+    'Upsampler: the work directory of a regression net to compare with.',
   ),
   flags.DEFINE_float('seconds', None, 'Codec: of a sound; 2 if not given.', lower_bound=0.4),
   flags.DEFINE_integer(

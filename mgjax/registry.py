@@ -75,6 +75,16 @@ SECTIONS = {
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_video'),
     encode=Late('mgjax.video.task:make_encode_plan'),
   ),
+  'upsampler': Section(
+    noun='an upsampler',
+    family='flow model',
+    make_spec=Late('mgjax.upsampler.task:make_spec'),
+    outline=Late('mgjax.upsampler.task:outline'),
+    load=Late('mgjax.upsampler.pipeline:Upsampler'),
+    weights=Late('mgjax.flow_models.build:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_upsampler'),
+    encode=Late('mgjax.upsampler.task:make_encode_plan'),
+  ),
   'codec': Section(
     noun='an audio codec',
     family='codec',

@@ -17,7 +17,13 @@ from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket
-from mgjax.evaluation import audio_alignment, audio_reconstruction, own_clips, reconstruction
+from mgjax.evaluation import (
+  audio_alignment,
+  audio_reconstruction,
+  own_clips,
+  reconstruction,
+  upsampling,
+)
 from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.evaluation.audio_reconstruction import (
@@ -39,7 +45,9 @@ from mgjax.evaluation.reconstruction import (
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
+from mgjax.evaluation.upsampling import judge_upsampler
 from mgjax.tae.pipeline import load_codec
+from mgjax.upsampler.pipeline import Upsampler
 from mgjax.video.pipeline import VideoPipeline
 
 LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
@@ -200,6 +208,37 @@ def evaluate_audio(
   written = write_clips(workdir / 'evaluation', shown, pipeline.config.data.fps, pipeline.rate)
   record |= {'scorer': list(scorer)}
   return _finish(found, record, workdir / 'evaluation.json', written)
+
+
+def evaluate_upsampler(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 64,
+  seed: int = 0,
+  steps: int | None = None,
+  guidance: Any = None,
+  mesh: Mapping[str, int] | str | None = None,
+  clips: str = '',
+  baseline: str = '',
+) -> Findings:
+  """Degrades clips, enlarges them and compares with what they were, beside other ways to enlarge.
+
+  Args:
+    workdir: of the upsampler.
+    samples: clips.
+    seed: of the noise.
+    steps: of sampling; the run decides by default.
+    guidance: changes of it, see `SampleSettings.changed`; the run decides by default.
+    mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
+    clips: a folder or manifest; the run's validation data by default.
+    baseline: the work directory of a regression net, to compare with.
+  """
+  pipeline = Upsampler(workdir, mesh=mesh, steps=steps, guidance=guidance)
+  other = Upsampler(baseline, mesh=mesh) if baseline else None
+  found, shown = judge_upsampler(pipeline, samples=samples, seed=seed, baseline=other, clips=clips)
+  pictures = upsampling.write_shown(workdir / 'evaluation', shown)
+  record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
+  return _finish(found, record, workdir / 'evaluation.json', pictures)
 
 
 def evaluate_clip(workdir: pathlib.Path, *, samples: int = 4096) -> Findings:

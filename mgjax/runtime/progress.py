@@ -197,7 +197,9 @@ class Progress:
       left = pace * max(self._steps - step, 0)
       fast = 1 / pace
       rate = f'{fast:,.0f}' if fast >= 100 else f'{fast:.3g}'
-      parts['pace'] = f'{pace:.3g} s/step' if self._unit == 'step' else f'{rate} {self._unit}s/s'
+      parts['pace'] = (
+        f'{pace:.3g} s/step' if self._unit == 'step' else f'{rate} {_plural(self._unit)}/s'
+      )
       if step < self._steps:
         parts['eta'] = f'ETA {datetime.timedelta(seconds=round(left))}'
     if self._stage is not None and self._stage.number < self._stage.total:
@@ -250,3 +252,7 @@ def about(seconds: float) -> str:
     return f'about {max(math.ceil(seconds / 10), 1) * 10} s'
   minutes = seconds / 60
   return f'about {minutes:.0f} min' if minutes < 90 else f'about {minutes / 60:.1f} h'
+
+
+def _plural(unit: str) -> str:
+  return f'{unit}es' if unit.endswith('ch') else f'{unit}s'

@@ -1,0 +1,58 @@
+r"""The spatial upsampler: 2x, clips of 14 HD frames at 24 frames a second (Movie Gen §3.1.5).
+
+python -m launch.encode --config=configs/upsampler/upsampler.py --workdir=data/hd_latents \
+  --config.autoencoder=runs/image_autoencoder --config.data.path=data/hd \
+  --config.pairs.temporal_autoencoder=runs/tae --config.pairs.reconstructed=0.25
+python -m launch.train --config=configs/upsampler/upsampler.py --workdir=runs/upsampler \
+  --config.autoencoder=runs/image_autoencoder --config.data.latents=data/hd_latents \
+  --config.start_from=runs/t2i_1024
+python -m launch.upsample --workdir=runs/upsampler --video=768px.mp4 --scale=1.9 --out=hd.mp4
+
+The size is one of configs/video/sizes.py, 7b in the report, which starts from a text-to-image run
+of that size (configs/video/t2i_1024.py:7b). Latents that launch.encode has made are several times
+faster than clips that are degraded during training, and a fraction of them can be the temporal
+autoencoder's reconstructions, which need it.
+"""
+
+from ml_collections import ConfigDict
+
+from ..video.stage import stage
+from ..video.t2i_1024 import POSITIONS
+
+FRAMES, FPS = 14, 24
+
+
+def get_config(size: str = '7b') -> ConfigDict:
+  config = stage(size, POSITIONS)
+  config.component = 'upsampler'
+  config.autoencoder = 'runs/image_autoencoder'
+  config.data.path = 'data/hd'  # 400,000 videos in the report
+  config.data.fps = FPS
+  config.mesh.context = 4
+  # The size of crops and the batch are not in public sources.
+  shape = {'frames': FRAMES, 'height': 1024, 'width': 1024}
+  config.buckets = ConfigDict({'video': {**shape, 'batch_size': 256, 'weight': 1}})
+  config.model.conditionings.low_resolution = ConfigDict({'kind': 'low_resolution'})
+  config.objective.dropout.low_resolution = 0.0
+  config.pairs = ConfigDict(
+    {
+      'scale': 2.0,
+      'variants': 4,  # of a clip, degraded otherwise; not in public sources
+      'degradation': {},  # Real-ESRGAN's; mgjax/upsampler/degradation.py has the fields
+      # Work directory of the TAE, whose reconstructions stand for some of the degraded clips: how
+      # many is not in public sources.
+      'temporal_autoencoder': '',
+      'reconstructed': 0.0,
+    }
+  )
+  config.windows = ConfigDict(
+    {
+      'overlap': 4,  # frames of 14
+      'feather': 128,  # pixels that tiles share; not in public sources
+    }
+  )
+  config.sample.steps = 20
+  config.sample.guidance = (('text', 1.0),)  # not in public sources
+  config.optimizer.learning_rate = 3e-5  # not in public sources
+  config.train.steps = 50_000  # not in public sources
+  return config

@@ -1,0 +1,264 @@
+"""Measures how well an upsampler gives back what degradation took away (Movie Gen §3.1.5).
+
+Every input is enlarged in several ways, and each is compared with the clip that it was made from:
+bicubic and Lanczos, the image autoencoder's reconstruction of the true clip (what a model of its
+latents could reach), a regression net where one is given, and the model with and without a caption.
+A perfect sample of what a clip could have been lies 3 dB below the mean of all of these, which the
+regression net answers: what PSNR rewards is not what looks real. So the judges of the small world
+read digits and textures, and a Frechet distance compares patches of latents.
+"""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.core.resize import resize
+from mgjax.core.settings import fields_of
+from mgjax.core.typing import Float, UInt8
+from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.sources import longest_bucket, make_sources
+from mgjax.digits.judge import DigitJudge, train_judge
+from mgjax.digits.scene import TEXTURES
+from mgjax.digits.texture_judge import texture_phase
+from mgjax.evaluation.metrics.frechet import frechet_distance
+from mgjax.evaluation.metrics.similarity import (
+  decibels,
+  flicker,
+  squared_errors,
+  structural_similarity,
+)
+from mgjax.evaluation.reconstruction import evenly
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.upsampler.pipeline import Upsampler
+from mgjax.upsampler.task import Pairs
+
+Videos = UInt8[np.ndarray, 'b t h w 3']
+INPUTS = ('clean', 'degraded')
+SHOWN = 6  # clips in a picture
+JUDGED = 1000  # clips that the judge learns from
+_PATCH = 2  # latent places a side, whose distribution is compared
+_COLUMNS = {
+  'psnr': ('PSNR dB', 2),
+  'ssim': ('SSIM', 3),
+  'frechet': ('Frechet', 3),
+  'flicker': ('flicker', 2),
+  'digit': ('digit', 3),
+  'texture': ('texture', 3),
+  'phase': ('phase', 3),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Upsampled:
+  """Scores of every way to enlarge, of every kind of input and of clips.
+
+  Attributes:
+    scores: input -> kind of clips -> way -> score -> value; what cannot be measured is NaN.
+    clips: how many of each kind.
+    baseline: the work directory of the regression net, '' without one.
+  """
+
+  scores: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+  clips: Mapping[str, int]
+  baseline: str
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values, None for NaN."""
+    scores = {
+      given: {
+        kind: {
+          way: {name: None if math.isnan(value) else value for name, value in each.items()}
+          for way, each in ways.items()
+        }
+        for kind, ways in kinds.items()
+      }
+      for given, kinds in self.scores.items()
+    }
+    return {'scores': scores, 'clips': dict(self.clips), 'baseline': self.baseline}
+
+  def table(self) -> str:
+    """Formats the scores, for people."""
+    lines = []
+    for given, kinds in self.scores.items():
+      for kind, ways in kinds.items():
+        heads = ''.join(f'{title:>10}' for title, _ in _COLUMNS.values())
+        lines.append(f'{f"{given} input, {kind} ({self.clips[kind]})":36}{heads}')
+        for way, each in ways.items():
+          cells = [
+            '-' if math.isnan(each[name]) else f'{each[name]:.{places}f}'
+            for name, (_, places) in _COLUMNS.items()
+          ]
+          lines.append(f'  {way:34}' + ''.join(f'{cell:>10}' for cell in cells))
+        lines.append('')
+    return '\n'.join(lines).rstrip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+  """A clip in every way, for a picture."""
+
+  title: str
+  ways: Mapping[str, UInt8[np.ndarray, 't h w 3']]
+
+
+def judge_upsampler(
+  pipeline: Upsampler,
+  *,
+  samples: int = 64,
+  seed: int = 0,
+  baseline: Upsampler | None = None,
+  clips: str = '',
+) -> tuple[Upsampled, list[Shown]]:
+  """Degrades validation clips, enlarges them in every way and compares.
+
+  Args:
+    pipeline: the model.
+    samples: clips.
+    seed: of the noise.
+    baseline: of a regression net of the same autoencoder.
+    clips: a folder or manifest of other clips; by default those of the run's validation.
+
+  Raises:
+    ConfigError: the configuration is of other data.
+    DataError: there are no clips.
+  """
+  config = pipeline.config
+  pairs = Pairs.of(fields_of(config, 'pairs'))
+  data = data_settings(fields_of(config, 'data')).without_latents()
+  if clips:
+    data = dataclasses.replace(data, kind='clips', path=clips, validation_path='')
+  name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
+  source = make_sources(data, {name: shape}, 'validation')[name]
+  chosen = [source[index] for index in evenly(len(source), samples)]
+  truth = np.stack([sample['video'] for sample in chosen])
+  captions = [sample['caption'] for sample in chosen]
+  kinds = _kinds(chosen)
+  judge = None
+  if data.kind == 'digits':
+    world = {**data.digits, 'frames': shape.frames, 'size': shape.size}
+    judge = train_judge(side=min(shape.size), clips=JUDGED, **world)
+  scores: dict[str, Any] = {}
+  shown = []
+  for given in INPUTS:
+    small = shrunk(truth, pairs) if given == 'clean' else _degraded(chosen, pairs, config.seed)
+    ways = _enlarged(pipeline, baseline, truth, small, captions, seed)
+    scores[given] = {
+      kind: {
+        way: _scores(pipeline, judge, videos[rows], truth[rows], [chosen[row] for row in rows])
+        for way, videos in ways.items()
+      }
+      for kind, rows in kinds.items()
+    }
+    for row in evenly(len(truth), SHOWN // len(INPUTS)):
+      title = f'{given} input, {captions[row]}'
+      shown.append(Shown(title, {way: videos[row] for way, videos in ways.items()}))
+  counts = {kind: len(rows) for kind, rows in kinds.items()}
+  where = '' if baseline is None else str(baseline.weights['workdir'])
+  return Upsampled(scores, counts, where), shown
+
+
+def shrunk(videos: Videos, pairs: Pairs) -> Videos:
+  """Returns clips at low resolution without other degradation: means over areas."""
+  size = [round(side / pairs.scale) for side in videos.shape[2:4]]
+  return np.stack([resize(video, size, 'area') for video in videos])
+
+
+def _degraded(samples: Sequence[dict[str, Any]], pairs: Pairs, seed: int) -> Videos:
+  """Returns clips degraded as in validation."""
+  source = pairs.degraded(samples, 2 * seed + 1)
+  return np.stack([source.small(index) for index in range(len(samples))])
+
+
+def _enlarged(
+  pipeline: Upsampler,
+  baseline: Upsampler | None,
+  truth: Videos,
+  small: Videos,
+  captions: Sequence[str],
+  seed: int,
+) -> dict[str, Videos]:
+  """Enlarges clips in every way; 'truth' is one of them, and so is what the autoencoder keeps."""
+  size = truth.shape[2:4]
+  ways = {
+    kernel: np.stack([resize(video, size, kernel) for video in small])
+    for kernel in ('bicubic', 'lanczos')
+  }
+  if baseline is not None:
+    ways['regression net'] = baseline.generate(captions, video=small, size=size)
+  ways['upsampled, no caption'] = pipeline.generate(video=small, size=size, seed=seed)
+  ways['upsampled'] = pipeline.generate(captions, video=small, size=size, seed=seed)
+  ways['autoencoder (ceiling)'] = np.stack([_through(pipeline, video) for video in truth])
+  return {**ways, 'truth': truth}
+
+
+def _through(pipeline: Upsampler, video: UInt8[np.ndarray, 't h w 3']) -> np.ndarray:
+  latents = pipeline.codec.encode(jnp.asarray(video)[None])
+  return np.asarray(pipeline.codec.decode(latents, len(video), size=video.shape[1:3]))[0]
+
+
+def _kinds(samples: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
+  """Returns which clips are plain and which have a texture; of other data all are one kind."""
+  kinds: dict[str, list[int]] = {}
+  for row, sample in enumerate(samples):
+    textured = TEXTURES[sample['texture']] if 'texture' in sample else None
+    kind = 'clips' if textured is None else 'textured' if textured else 'plain'
+    kinds.setdefault(kind, []).append(row)
+  return dict(sorted(kinds.items()))
+
+
+def _scores(
+  pipeline: Upsampler,
+  judge: DigitJudge | None,
+  videos: Videos,
+  truth: Videos,
+  samples: Sequence[dict[str, Any]],
+) -> dict[str, float]:
+  pairs = list(zip(videos, truth, strict=True))
+  errors = np.array([squared_errors(*pair).mean() for pair in pairs])
+  moving = truth.shape[1] > 1
+  found = dict.fromkeys(_COLUMNS, float('nan')) | {
+    'psnr': float(decibels(errors.mean()[None])[0]),
+    'ssim': float(np.mean([structural_similarity(*pair).mean() for pair in pairs])),
+    'frechet': frechet_distance(_patches(pipeline, videos), _patches(pipeline, truth)),
+  }
+  if moving:
+    found['flicker'] = float(np.mean([flicker(*pair) for pair in pairs]))
+  if judge is None:
+    return found
+  read = [judge.read(video) for video in videos]
+  asked = [TEXTURES[sample['texture']] for sample in samples]
+  right = [mine.digit == sample['digit'] for mine, sample in zip(read, samples, strict=True)]
+  found['digit'] = float(np.mean(right))
+  if any(asked):
+    same = [mine.texture == texture for mine, texture in zip(read, asked, strict=True)]
+    found['texture'] = float(np.mean(same))
+    phases = [texture_phase(video) for video in videos] if moving else []
+    phases = [phase for phase in phases if not math.isnan(phase)]
+    found['phase'] = float(np.mean(phases)) if phases else float('nan')
+  return found
+
+
+def _patches(pipeline: Upsampler, videos: Videos) -> Float[np.ndarray, 'n d']:
+  """Returns patches of 2 x 2 latents of all frames, in rows: features for a Frechet distance."""
+  rows = []
+  for video in videos:
+    latents = np.asarray(pipeline.codec.encode(jnp.asarray(video)[None]), np.float32)[0]
+    t, h, w, c = latents.shape
+    h, w = h - h % _PATCH, w - w % _PATCH
+    cut = latents[:, :h, :w].reshape(t, h // _PATCH, _PATCH, w // _PATCH, _PATCH, c)
+    rows.append(cut.transpose(0, 1, 3, 2, 4, 5).reshape(-1, _PATCH * _PATCH * c))
+  return np.concatenate(rows)
+
+
+def write_shown(directory: pathlib.Path, shown: Sequence[Shown]) -> list[pathlib.Path]:
+  """Draws every clip in every way."""
+  rows = [(f'{way}: {each.title}', video) for each in shown for way, video in each.ways.items()]
+  path = directory / 'upsampled.png'
+  directory.mkdir(parents=True, exist_ok=True)
+  contact_sheet(path, [video for _, video in rows], [title for title, _ in rows], columns=6)
+  return [path]

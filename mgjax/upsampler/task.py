@@ -1,0 +1,245 @@
+"""Trains the spatial upsampler and encodes its data (Movie Gen §3.1.5)."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.conditioning.low_resolution import KEY
+from mgjax.core.errors import ConfigError
+from mgjax.core.resize import resize
+from mgjax.core.settings import Count, Fraction, Positive, Range, check, fields_of, unpack
+from mgjax.core.typing import Tree, UInt8
+from mgjax.data.buckets import Shape
+from mgjax.data.mixture import ShapeBucket, Source
+from mgjax.data.settings import DataSettings, video_shapes
+from mgjax.data.sources import make_sources
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.conditions import prepare_samples
+from mgjax.flow_models.sampling import draw_noise
+from mgjax.flow_models.shape import check_shape
+from mgjax.flow_models.stages import grow
+from mgjax.flow_models.task import (
+  FlowSettings,
+  about_videos,
+  make_flow_spec,
+  make_video_encode_plan,
+  make_video_outline,
+)
+from mgjax.media import compression
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.parallel.distributed import fetch
+from mgjax.tae.autoencoder import Autoencoder
+from mgjax.tae.latents import LatentCodec
+from mgjax.tae.pipeline import load_codec
+from mgjax.training.spec import EncodePlan, Outline, TrainSpec
+from mgjax.upsampler.degradation import Degradation, Degraded, describe
+
+SHOWN = 4  # samples in a picture
+DEGRADED = 16  # in the picture of degraded samples
+SHEET = 'degraded.png'
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """`config.pairs`: how a clip becomes a low-resolution one.
+
+  Attributes:
+    scale: of the sides, the clip's over the low-resolution one's; 2 in the report.
+    variants: how many degraded versions of a clip there are.
+    degradation: what is done to them.
+    temporal_autoencoder: work directory of the one whose reconstructions some of them are, '' for
+      none: `launch.encode` makes them.
+    reconstructed: the fraction of them. Not in public sources.
+  """
+
+  scale: Annotated[float, Range(least=1, most=16)] = 2.0
+  variants: Positive = 1
+  degradation: Degradation = dataclasses.field(default_factory=Degradation)
+  temporal_autoencoder: str = ''
+  reconstructed: Fraction = 0.0
+
+  def __post_init__(self):
+    check(self)
+    if self.reconstructed and not self.temporal_autoencoder:
+      raise ConfigError(
+        f'pairs.reconstructed = {self.reconstructed:g}, and pairs.temporal_autoencoder is empty; '
+        'name the work directory of one, or take 0'
+      )
+
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'Pairs':
+    """Makes it of a configuration's `pairs`.
+
+    Raises:
+      ConfigError: a field is unknown or out of its range.
+    """
+    fields = dict(fields)
+    degradation = Degradation.of(fields.pop('degradation', {}))
+    return unpack(cls, fields, 'pairs', degradation=degradation)
+
+  def degraded(self, source: Source, seed: int) -> Degraded:
+    """Returns a source of clips with their low-resolution versions."""
+    return Degraded(
+      source, self.degradation, scale=self.scale, variants=self.variants, seed=seed,
+      jpeg=compression.jpeg, video_codec=compression.video_codec,
+    )  # fmt: skip
+
+  def about(self) -> dict[str, Any]:
+    """Returns what latents depend on, as plain JSON values."""
+    return {'pairs': dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+  """`config.windows`: how what is larger than the clips of training is made.
+
+  Attributes:
+    overlap: frames that windows share; 4 of 14 in the report.
+    feather: pixels that tiles share. Not in public sources.
+  """
+
+  overlap: Count = 4
+  feather: Count = 64
+
+  def __post_init__(self):
+    check(self)
+
+
+def make_pairs(
+  pairs: Pairs, seed: int, data: DataSettings, shapes: Mapping[str, Shape], split: str, report: Any
+) -> dict[str, Source]:
+  """Makes the sources of the buckets' clips, each sample with its 'low_resolution'.
+
+  Beside the report of what was rejected it draws some of them, once.
+  """
+  found = make_sources(data, shapes, split, report)
+  if data.latents:
+    return found
+  which = 2 * seed + (split != 'train')  # so that validation is degraded otherwise
+  made = {name: pairs.degraded(source, which) for name, source in found.items()}
+  if split == 'train' and report is not None and jax.process_index() == 0:
+    sheet = pathlib.Path(report).with_name(SHEET)
+    if not sheet.exists():
+      write_degraded(sheet, next(iter(made.values())))
+  return dict(made)
+
+
+def write_degraded(path: pathlib.Path, source: Degraded) -> None:
+  """Draws degraded clips below what was done to each."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  indices = np.unique(np.linspace(0, len(source) - 1, DEGRADED).astype(int)).tolist()
+  titles = [describe(source.recipe(index)) for index in indices]
+  contact_sheet(path, [source[index][KEY] for index in indices], titles)
+
+
+def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
+  """Makes the `TrainSpec`: latents of clips, and of them degraded, in, velocities out."""
+  model, settings = make_flow_model(fields_of(config, 'model')), FlowSettings.of(config.to_dict())
+  pairs, _ = Pairs.of(fields_of(config, 'pairs')), windows_of(config)
+  shapes = video_shapes(fields_of(config, 'buckets'), settings.data.fps)
+  codec = load_codec(config.autoencoder)
+  for shape in shapes.values():
+    check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
+  if pairs.reconstructed and not settings.data.latents:
+    raise ConfigError(
+      f'pairs.reconstructed = {pairs.reconstructed:g} needs clips that launch.encode has encoded; '
+      'give data.latents, or take pairs.reconstructed = 0'
+    )
+
+  def show(generate, bucket: ShapeBucket, params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    shape, source = shapes[bucket.name], bucket.source
+    samples = [source[index] for index in range(min(SHOWN, len(source)))]
+    batch = prepare_samples(model, samples, codec.encode)
+    noise = draw_noise(
+      config.seed, np.arange(len(samples)), codec.latent_shape((shape.frames, *shape.size))
+    )
+    batch, noise = fetch((batch, noise))
+    made = fetch(codec.decode(generate(params, batch, noise), shape.frames))
+    shown = [
+      _clip(codec, [sample[name] for sample in samples]) for name in (KEY, _truth(samples[0]))
+    ]
+    path = directory / 'samples.png'
+    if jax.process_index() == 0:
+      rows = [row for three in zip(shown[0], made, shown[1], strict=True) for row in three]
+      titles = [
+        f'{title}: {sample["caption"]}'
+        for sample in samples
+        for title in ('input', 'upsampled', 'truth')
+      ]
+      contact_sheet(path, rows, titles)
+    return path
+
+  return make_flow_spec(
+    config, workdir, model=model, settings=settings, codec=codec, raw='video', show=show,
+    make_sources=functools.partial(_sources_of, pairs, config.seed, settings.data, shapes),
+    about=lambda name: about_videos(shapes[name], model.conditionings, codec) | pairs.about(),
+    starts=('video',),
+    adapt=lambda params: grow(params, tuple(config.model.positions)),
+  )  # fmt: skip
+
+
+def _sources_of(pairs, seed, data, shapes, split: str, report: Any) -> dict[str, Source]:
+  return make_pairs(pairs, seed, data, shapes, split, report)
+
+
+def _truth(sample: Mapping[str, Any]) -> str:
+  return 'latents' if 'latents' in sample else 'video'
+
+
+def _clip(codec: LatentCodec, clips: Sequence[np.ndarray]) -> UInt8[np.ndarray, 'b t h w 3']:
+  """Returns clips that are latents as pixels."""
+  stacked = np.stack(clips)
+  if stacked.dtype == np.uint8:
+    return stacked
+  return fetch(codec.decode(jax.numpy.asarray(stacked, jax.numpy.float32)))
+
+
+def windows_of(config: ConfigDict) -> Windows:
+  """Returns a configuration's `windows`."""
+  return unpack(Windows, fields_of(config, 'windows'), 'windows')
+
+
+def outline(config: ConfigDict) -> Outline:
+  """Returns the model of a configuration; of an autoencoder that is not there, an image model."""
+  Pairs.of(fields_of(config, 'pairs'))
+  windows_of(config)
+  return make_video_outline(config, Autoencoder(temporal=False, strides=((1, 2, 2),) * 3))
+
+
+def make_encode_plan(config: ConfigDict) -> EncodePlan:
+  """Makes the plan by which `launch.encode` turns clips and degraded clips into latents."""
+  pairs = Pairs.of(fields_of(config, 'pairs'))
+  complete = reconstruct(pairs, config.seed) if pairs.reconstructed else lambda samples: samples
+  sources = functools.partial(make_pairs, pairs, config.seed)
+  return make_video_encode_plan(config, sources, pairs.about(), complete)
+
+
+def reconstruct(pairs: Pairs, seed: int):
+  """Makes the function that puts the temporal autoencoder's reconstructions in place of some clips.
+
+  Which ones, and the low-resolution clip itself, its index decides. The reconstruction is of the
+  clip at low resolution without other degradation (Movie Gen §3.1.5: its artefacts, to shrink the
+  gap between training and what text-to-video models make).
+  """
+  codec = load_codec(pairs.temporal_autoencoder)
+
+  def complete(samples: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    done = []
+    for sample in samples:
+      if sample['chance'] < pairs.reconstructed:
+        video = sample['video']
+        small = resize(video, [round(side / pairs.scale) for side in video.shape[1:3]], 'area')
+        again = np.asarray(codec.decode(codec.encode(small[None]), len(small)))[0]
+        again = again[:, : small.shape[1], : small.shape[2]]
+        sample = sample | {KEY: resize(again, video.shape[1:3], 'bilinear')}
+      done.append(sample)
+    return done
+
+  del seed
+  return complete
