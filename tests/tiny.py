@@ -61,7 +61,7 @@ def flags(overrides):
 
 def autoencoder(**changes):
   config = autoencoder_config.get_config()
-  config.update_from_flattened_dict(AUTOENCODER | _dotted(changes))
+  config.update_from_flattened_dict(AUTOENCODER | dotted(changes))
   del config.buckets.image  # one program less to compile
   return config
 
@@ -71,7 +71,7 @@ def video(runs: pathlib.Path, latents: bool = True, **changes):
   config = video_config.get_config()
   config.autoencoder = str(runs / 'autoencoder')
   config.data.latents = str(runs / 'latents') if latents else ''
-  config.update_from_flattened_dict(VIDEO | _dotted(changes))
+  config.update_from_flattened_dict(VIDEO | dotted(changes))
   return config
 
 
@@ -94,7 +94,7 @@ def make_another_autoencoder(runs: pathlib.Path, workdir: pathlib.Path) -> pathl
   return workdir
 
 
-def _dotted(changes):
+def dotted(changes):
   return {key.replace('__', '.'): value for key, value in changes.items()}
 
 

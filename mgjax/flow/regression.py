@@ -26,7 +26,7 @@ class Regression:
     return jnp.zeros_like(data), data
 
   def as_velocity(self, predict: Predict) -> Predict:
-    """Returns (E[X_1 | P] - x) / (1 - t), along which any solver ends at the mean, in one step."""
+    """Returns (E[X_1 | P] - x) / (1 - t), along which Euler ends at the mean, in one step."""
 
     def velocity(x, time, batch, drop):
       mean = predict(jnp.zeros_like(x), jnp.full_like(time, _TIME), batch, drop)

@@ -1,0 +1,100 @@
+"""Windows and tiles of an upsampler make what the whole would be, whatever is done at a time."""
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.upsampler.pipeline import Upsampler
+from tests.tiny_upsampler import SIDE, WINDOW
+
+# Bytes are rounded from float32 sums whose order differs: one level of 255 where they lie between.
+LEVEL = 1
+
+
+@pytest.fixture(scope='module')
+def upsampler(tiny_upsampler_runs):
+  return Upsampler(tiny_upsampler_runs / 'upsampler')
+
+
+def clip(frames, height=SIDE // 2, width=SIDE // 2, seed=0):
+  size = (frames, height, width, 3)
+  return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+
+
+def stream(upsampler, video, size, **options):
+  return np.stack(list(upsampler.stream(iter(video), size=size, **options)))
+
+
+def close(first, second):
+  return first.shape == second.shape and np.abs(first.astype(int) - second).max() <= LEVEL
+
+
+@pytest.mark.parametrize('frames', [1, 4, WINDOW])
+def test_what_fits_a_window_is_the_same_streamed_and_whole(upsampler, frames):
+  video = clip(frames)
+  whole = upsampler.generate(video=video, seed=3)[0]
+  assert close(stream(upsampler, video, (SIDE, SIDE), seed=3), whole)
+
+
+def test_a_video_does_not_depend_on_the_others_in_its_batch(upsampler):
+  videos = np.stack([clip(WINDOW, seed=seed) for seed in range(3)])
+  prompts = ['the green digit 3 moves left', 'a red one', '']
+  together = upsampler.generate(prompts, video=videos, batch_size=2)
+  alone = [
+    upsampler.generate([prompt], video=video, first=row)[0]
+    for row, (prompt, video) in enumerate(zip(prompts, videos, strict=True))
+  ]
+  assert close(together, np.stack(alone))
+
+
+@pytest.mark.parametrize('size', [(SIDE, SIDE), (SIDE, 2 * SIDE), (40, 24)])
+def test_rows_at_a_time_change_nothing(upsampler, size):
+  video = clip(2 * WINDOW + 3, 8, 12)
+  one, many = (stream(upsampler, video, size, rows=rows) for rows in (1, 8))
+  assert one.shape == (len(video), *size, 3) and close(one, many)
+
+
+@pytest.mark.parametrize('size', [(17, 23), (16, 9), (9, 33), (1, 1)])
+@pytest.mark.parametrize('frames', [1, WINDOW + 1])
+def test_any_size_and_length_comes_out_as_asked_for(upsampler, size, frames):
+  assert stream(upsampler, clip(frames, 5, 7), size).shape == (frames, *size, 3)
+
+
+def test_the_seed_and_the_index_decide(upsampler):
+  video, size = clip(WINDOW + 2), (SIDE, SIDE)
+  first = stream(upsampler, video, size)
+  assert (first == stream(upsampler, video, size)).all()
+  assert (first != stream(upsampler, video, size, seed=1)).any()
+  assert (first != stream(upsampler, video, size, index=1)).any()
+
+
+def test_the_low_resolution_video_is_what_is_enlarged(upsampler):
+  size = (SIDE, SIDE)
+  assert (stream(upsampler, clip(3), size) != stream(upsampler, clip(3, seed=1), size)).any()
+
+
+def test_frames_are_pulled_as_they_are_needed(upsampler):
+  pulled = 0
+
+  def frames():
+    nonlocal pulled
+    for frame in clip(400):
+      pulled += 1
+      yield frame
+
+  made = upsampler.stream(frames(), size=(SIDE, SIDE), rows=2)
+  ahead = [pulled - done for done, _ in enumerate(made)]
+  assert len(ahead) == 400 and max(ahead[:100]) >= max(ahead[100:]) - 8  # a chunk of the codec
+
+
+def test_what_cannot_be_is_said(upsampler):
+  with pytest.raises(ConfigError, match='20000 x 16 pixels; expected 1 to 16384'):
+    stream(upsampler, clip(1), (16, 20_000))
+  with pytest.raises(DataError, match='all of one size'):
+    stream(upsampler, [clip(1)[0], clip(1, 9, 9)[0]], (SIDE, SIDE))
+  with pytest.raises(DataError, match='expected uint8'):
+    upsampler.generate(video=clip(3).astype(np.float32))
+  with pytest.raises(ConfigError, match='2 prompts for 1 videos'):
+    upsampler.generate(['a', 'b'], video=clip(3))
+  with pytest.raises(DataError, match='no frame'):
+    stream(upsampler, [], (SIDE, SIDE))
