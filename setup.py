@@ -67,6 +67,7 @@ setup(
     # Simplified Chinese and Korean in titles: 27 MB.
     'cjk': ['pylopdf-fonts-ko>=0.1.1', 'pylopdf-fonts-zh-cn>=0.1.1'],
     'cuda': ['jax[cuda13]>=0.10.2'],
+    'curation': ['opencv-python-headless>=5.0.0.93'],  # optical flow: 61 MB
     'gcs': ['gcsfs>=2026.10.1'],  # checkpoints at gs://; records there need nothing more
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.
     'tpu': ['libtpu>=0.0.51', 'requests'],
@@ -78,6 +79,7 @@ setup(
       'chex>=0.1.92',
       'hypothesis>=6.170.15',
       'libtpu>=0.0.51',  # a compiler here: no TPU is needed
+      'opencv-python-headless>=5.0.0.93',
       'pyarrow>=26.0.1',
       'pytest>=9.2.0',
       'pytest-timeout>=2.4.0',

@@ -240,7 +240,7 @@ def _write_soundtrack(
       yield chunk
 
   with contextlib.ExitStack() as stack:
-    pictures = None if video is None else _Pictures(video, stack)
+    pictures, seconds = (None, None) if video is None else _pictures(video, stack)
     place = stack.enter_context(opening)
     place = str(place) if isinstance(place, os.PathLike) else place
     options = {'movie_timescale': str(rate)}
@@ -253,41 +253,56 @@ def _write_soundtrack(
       target.start_encoding()
     except (av.error.FFmpegError, ValueError) as error:
       raise DataError(f'{video}: mp4 cannot hold its pictures; convert it to H.264') from error
-    _mux(out, target, stream, pieces(), pictures, aloud)
+    _mux(out, target, stream, pieces(), pictures, seconds, aloud)
 
 
-class _Pictures:
-  """The packets of a video on their way into another file."""
+class Copied:
+  """The packets of a stream on their way into another file, untouched."""
 
-  def __init__(self, path: File, stack: contextlib.ExitStack):
-    with opened(path, LIMITS, 'a video', video_stream) as (container, stream, deadline):
-      self.seconds = measure(path, container, stream, LIMITS, deadline).seconds
-    # Opened again by itself: what goes wrong with the sound must not be taken for the video's.
-    container = stack.enter_context(open_container(path, LIMITS, 'a video'))
-    self._source = video_stream(path, container, LIMITS)
-    self._packets = _packets(path, container, self._source)
+  def __init__(
+    self,
+    path: File,
+    container: av.container.InputContainer,
+    stream: av.stream.Stream,
+    zero: fractions.Fraction,
+  ):
+    """Reads a stream of a file of which nothing else is read, from second `zero` of its clock."""
+    self.source = stream
+    self._packets = _packets(path, container, stream, round(zero / stream.time_base))
     self._next = next(self._packets, None)
 
   def join(self, target: av.container.OutputContainer) -> None:
     """Gives `target` a stream for the packets."""
-    self._target, self._stream = target, target.add_stream_from_template(self._source)
+    self._target, self._stream = target, target.add_stream_from_template(self.source)
+    if language := self.source.metadata.get('language'):
+      self._stream.metadata['language'] = language
 
   def copy(self, until: float | None = None) -> None:
     """Copies the packets that come up to a second, or all."""
     while self._next is not None:
       packet = self._next
-      if until is not None and packet.dts * self._source.time_base > until:
+      if until is not None and packet.dts * self.source.time_base > until:
         return
       packet.stream = self._stream
       self._target.mux(packet)
       self._next = next(self._packets, None)
 
 
+def _pictures(path: File, stack: contextlib.ExitStack) -> tuple[Copied, float]:
+  """The pictures of a video, its first frame shown at 0, and their seconds."""
+  with opened(path, LIMITS, 'a video', video_stream) as (container, stream, deadline):
+    seconds = measure(path, container, stream, LIMITS, deadline).seconds
+  # Opened again by itself: what goes wrong with the sound must not be taken for the video's.
+  container = stack.enter_context(open_container(path, LIMITS, 'a video'))
+  stream = video_stream(path, container, LIMITS)
+  return Copied(path, container, stream, (stream.start_time or 0) * stream.time_base), seconds
+
+
 def _packets(
-  path: File, container: av.container.InputContainer, stream: av.VideoStream
+  path: File, container: av.container.InputContainer, stream: av.stream.Stream, first: int
 ) -> Iterator[av.Packet]:
-  """The packets of a video, on a clock on which its first frame is shown at 0."""
-  first, last, waiting = stream.start_time or 0, 0, []
+  """The packets of a stream, with `first` taken from their times."""
+  last, waiting = 0, []
   with sentences(path, LIMITS):
     for packet in container.demux(stream):
       if packet.size:  # else it says that this is the end
@@ -308,12 +323,13 @@ def _mux(
   target: av.container.OutputContainer,
   stream: av.AudioStream,
   pieces: Iterator[np.ndarray],
-  pictures: _Pictures | None,
+  pictures: Copied | None,
+  seconds: float | None,
   aloud: bool,
 ) -> None:
   """Encodes the sound second by second, with the pictures of each second after it."""
   rate, layout = stream.sample_rate, stream.layout.name
-  length = None if pictures is None else round(pictures.seconds * rate)
+  length = None if seconds is None else round(seconds * rate)
   count = 0
 
   def encode(sound: np.ndarray) -> None:

@@ -39,6 +39,9 @@ _MOST_WIDE = 16  # times as wide as high a pixel may be
 _REPEATABLE = 'mbtree=0'
 _BT709, _UNSPECIFIED = 1, 2  # the colour spaces' numbers in ITU-T H.273
 
+# A frame, uint8 (h w 3), and the seconds from which and until which it is shown.
+Timed = tuple[float | fractions.Fraction, float | fractions.Fraction, np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class ClipInfo:
@@ -221,7 +224,7 @@ def write_video(
 
 
 def encode_frames(
-  frames: Iterable[tuple[float | fractions.Fraction, float | fractions.Fraction, np.ndarray]],
+  frames: Iterable[Timed],
   *,
   fps: float,
   clock: fractions.Fraction | int,
@@ -241,39 +244,59 @@ def encode_frames(
   Raises:
     DataError: a side is too long.
   """
-  buffer, encoded = io.BytesIO(), -1
+  buffer = io.BytesIO()
+  with av.open(buffer, 'w', format='mp4') as container:
+    stream = add_pictures(container, fps=fps, clock=clock, crf=crf, gop=gop)
+    for packet in encoded(stream, frames):
+      container.mux(packet)
+  return buffer.getvalue()
+
+
+def add_pictures(
+  container: av.container.OutputContainer,
+  *,
+  fps: float,
+  clock: fractions.Fraction | int,
+  crf: float,
+  gop: int | None = None,
+) -> av.VideoStream:
+  """Adds a stream of H.264 to a file that nothing was written to yet; see `encode_frames`."""
   options = {'crf': f'{crf:g}', 'x264-params': _REPEATABLE}
   options |= {} if gop is None else {'g': str(gop)}
-  with av.open(buffer, 'w', format='mp4') as container:
-    rate = fractions.Fraction(fps).limit_denominator(1001)
-    stream = container.add_stream('libx264', rate=rate, options=options)
-    stream.pix_fmt = 'yuv420p'
-    context = stream.codec_context
-    context.time_base = 1 / fractions.Fraction(clock)
-    context.thread_count = 1 if gop else 0  # many clips at once beat many threads on one
-    context.colorspace = context.color_primaries = context.color_trc = _BT709
-    context.color_range = 1  # 16 to 235
-    for start, end, array in frames:
-      tick = round(start * clock)
-      if tick <= encoded:
-        continue
-      height, width, _ = array.shape
-      array = np.pad(array, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge')
-      if encoded < 0:
-        stream.height, stream.width = array.shape[:2]
-        if max(array.shape) > _LONGEST:
-          raise DataError(
-            f'H.264 has no frames of {stream.width} x {stream.height}, only up to {_LONGEST} pixels'
-          )
-      encoded = tick
-      frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array)).reformat(
-        format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=_RESIZE
-      )
-      frame.pts, frame.time_base = tick, context.time_base
-      frame.duration = max(1, round(end * clock) - tick)
-      container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
-  return buffer.getvalue()
+  rate = fractions.Fraction(fps).limit_denominator(1001)
+  stream = container.add_stream('libx264', rate=rate, options=options)
+  stream.pix_fmt = 'yuv420p'
+  context = stream.codec_context
+  context.time_base = 1 / fractions.Fraction(clock)
+  context.thread_count = 1 if gop else 0  # many clips at once beat many threads on one
+  context.colorspace = context.color_primaries = context.color_trc = _BT709
+  context.color_range = 1  # 16 to 235
+  return stream
+
+
+def encoded(stream: av.VideoStream, frames: Iterable[Timed]) -> Iterator[av.Packet]:
+  """Yields the packets of frames, as these come; see `encode_frames`."""
+  time_base, last = stream.codec_context.time_base, -1
+  for start, end, array in frames:
+    tick = round(start / time_base)
+    if tick <= last:
+      continue
+    height, width, _ = array.shape
+    array = np.pad(array, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge')
+    if last < 0:
+      stream.height, stream.width = array.shape[:2]
+      if max(array.shape) > _LONGEST:
+        raise DataError(
+          f'H.264 has no frames of {stream.width} x {stream.height}, only up to {_LONGEST} pixels'
+        )
+    last = tick
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array)).reformat(
+      format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=_RESIZE
+    )
+    frame.pts, frame.time_base = tick, time_base
+    frame.duration = max(1, round(end / time_base) - tick)
+    yield from stream.encode(frame)
+  yield from stream.encode(None)
 
 
 def _read_from(

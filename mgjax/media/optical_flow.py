@@ -1,0 +1,105 @@
+"""Dense optical flow between two frames, and what can be done with it on arrays.
+
+A flow is float32 (h w 2), (y, x) in pixels: what is at (y, x) of a frame `a` is at
+(y + flow[y, x, 0], x + flow[y, x, 1]) of the frame `b`. It is computed by Dense Inverse Search
+(Kroeger et al., 2016, arXiv:1603.03590) of OpenCV, which the extra `curation` installs.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.typing import Bool, Float, UInt8
+
+_LEAST = 16  # pixels of a side, two patches of the search
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_SHARE, _SLACK = 0.01, 0.5  # Sundaram et al., equation (5); the second in pixels squared
+
+Flow = Float[np.ndarray, 'h w 2']
+
+
+@functools.cache
+def _opencv() -> Any:
+  try:
+    import cv2
+  except ImportError:
+    raise ConfigError(
+      "optical flow needs OpenCV, which is not installed: pip install 'mgjax[curation]'"
+    ) from None
+  cv2.setNumThreads(
+    1
+  )  # it cuts a frame into as many parts as threads, and the flow depends on them
+  return cv2
+
+
+def optical_flow(a: UInt8[np.ndarray, 'h w 3'], b: UInt8[np.ndarray, 'i j 3']) -> Flow:
+  """Returns where the pixels of `a` went in `b`: (y, x) in pixels, see the top of the file.
+
+  Raises:
+    ConfigError: OpenCV is not installed.
+    DataError: the frames differ in size, or are too small.
+  """
+  cv2 = _opencv()
+  if a.shape != b.shape or min(a.shape[:2]) < _LEAST:
+    raise DataError(
+      f'optical flow between frames of {a.shape[:2]} and {b.shape[:2]} pixels: expected two of one '
+      f'size, {_LEAST} pixels a side or more'
+    )
+  search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+  grey = (np.rint(frame @ _GREY).astype(np.uint8) for frame in (a, b))
+  return np.ascontiguousarray(search.calc(*grey, None)[..., ::-1])  # OpenCV's are (x, y)
+
+
+def flows(frames: Iterable[UInt8[np.ndarray, 'h w 3']]) -> Iterator[tuple[Flow, Flow]]:
+  """Yields, for each frame but the first, its flow to the one before it and the flow back."""
+  before = None
+  for frame in frames:
+    if before is not None:
+      yield optical_flow(frame, before), optical_flow(before, frame)
+    before = frame
+
+
+def warp(frame: np.ndarray, flow: Flow) -> Float[np.ndarray, 'h w *c']:
+  """Returns `frame[y + flow_y, x + flow_x]` for each (y, x), bilinear, float32.
+
+  With the flow from `a` to `b`, `warp(b, flow)` looks like `a`. Beyond its edges a frame goes on as
+  it ends.
+
+  Args:
+    frame: (h w), or (h w c) of any channels.
+    flow: of the same h and w.
+  """
+  places = _places(flow)
+  frame = np.asarray(frame, np.float32)
+  planes = frame.reshape(*frame.shape[:2], -1)
+  warped = [
+    map_coordinates(planes[..., channel], places, order=1, mode='nearest')
+    for channel in range(planes.shape[-1])
+  ]
+  return np.stack(warped, -1).reshape(frame.shape)
+
+
+def occluded(there: Flow, back: Flow) -> Bool[np.ndarray, 'h w']:
+  """Says which pixels of a frame are hidden in another: there and back leads elsewhere.
+
+  With u the flow there and v the flow back, warped to where u leads (Sundaram et al., 2010, Dense
+  Point Trajectories by GPU-accelerated Large Displacement Optical Flow, equation 5),
+
+    |u + v|^2 > 0.01 (|u|^2 + |v|^2) + 0.5
+
+  or u leads out of the frame.
+  """
+  returned = warp(back, there)
+  places = _places(there)
+  limit = np.array(there.shape[:2])[:, None, None] - 0.5
+  outside = ((places < -0.5) | (places > limit)).any(0)
+  lengths = np.square(there).sum(-1) + np.square(returned).sum(-1)
+  return outside | (np.square(there + returned).sum(-1) > _SHARE * lengths + _SLACK)
+
+
+def _places(flow: Flow) -> Float[np.ndarray, '2 h w']:
+  return np.indices(flow.shape[:2], np.float32) + np.moveaxis(flow, -1, 0)
