@@ -45,6 +45,7 @@ def get_config(part: str = '') -> ConfigDict:
   config.buckets = ConfigDict({'video': {**shape, 'batch_size': 4, 'weight': 1}})
   config.model.update(dim=192, depth=4, heads=6, mlp_dim=512, positions=(FRAMES, 4, 4))
   config.model.patch = (1, 4, 4)
+  config.model.conditionings.text.length = 48
   config.model.conditionings.low_resolution = ConfigDict({'kind': 'low_resolution'})
   # Half the prompts are not read, so that videos without one can be enlarged.
   config.objective = ConfigDict(
