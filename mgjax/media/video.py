@@ -30,13 +30,13 @@ from mgjax.media.containers import (
 )
 from mgjax.media.frame_times import TOLERANCE, frames_at, frames_from
 
-_RESIZE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+SCALING = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 _LONGEST = 16_384  # pixels of a side, for x264
 _EXACT = 0.1  # a difference in frame rates that is rounding, or the last frame's
 _MOST_WIDE = 16  # times as wide as high a pixel may be
 # The tree of macroblocks reads memory that nothing was written to, where x264 has AVX-512: the same
 # frames gave other bytes now and then. Without it a file grows by -9% to 29%, with as much quality.
-_REPEATABLE = 'mbtree=0'
+REPEATABLE = 'mbtree=0'
 _BT709, _UNSPECIFIED = 1, 2  # the colour spaces' numbers in ITU-T H.273
 
 
@@ -242,7 +242,7 @@ def encode_frames(
     DataError: a side is too long.
   """
   buffer, encoded = io.BytesIO(), -1
-  options = {'crf': f'{crf:g}', 'x264-params': _REPEATABLE}
+  options = {'crf': f'{crf:g}', 'x264-params': REPEATABLE}
   options |= {} if gop is None else {'g': str(gop)}
   with av.open(buffer, 'w', format='mp4') as container:
     rate = fractions.Fraction(fps).limit_denominator(1001)
@@ -267,7 +267,7 @@ def encode_frames(
           )
       encoded = tick
       frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array)).reformat(
-        format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=_RESIZE
+        format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=SCALING
       )
       frame.pts, frame.time_base = tick, context.time_base
       frame.duration = max(1, round(end * clock) - tick)
@@ -354,7 +354,7 @@ def _make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limi
       width=width,
       height=height,
       format='gbrp',  # the same numbers as rgb24 in a third of the time
-      interpolation=_RESIZE,
+      interpolation=SCALING,
       src_colorspace='ITU709' if large else None,  # what players take an untagged HD video for
       threads=1,
     )
