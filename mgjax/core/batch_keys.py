@@ -66,6 +66,9 @@ KEYS = {
     't h w c', 'float32', ('audio.masking', 'audio.extend'), ('conditioning.known_latents',),
     batched=True,
   ),
+  'low_resolution': BatchKey(  # enlarged to the size of 'video'
+    't h w 3', 'uint8', ('upsampler.degradation',), (), batched=True
+  ),
   # What CLIP compares.
   'images': BatchKey('h w 3', 'float32', ('clip.task',), ('clip.objective',), batched=True),
   'tokens': BatchKey('m or v m', 'int32', ('clip.task',), ('clip.objective',), batched=True),
