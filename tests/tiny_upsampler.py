@@ -1,4 +1,4 @@
-"""An upsampler small enough to train in seconds: 6 frames of 16 x 16 pixels, models 8 and 16 wide."""
+"""An upsampler small enough to train in seconds: 6 frames of 16 x 16 px, models 8 and 16 wide."""
 
 import pathlib
 

@@ -67,8 +67,10 @@ KEYS = {
     batched=True,
   ),
   'low_resolution': BatchKey(  # enlarged to the size of 'video'
-    't h w 3', 'uint8', ('upsampler.degradation',), (), batched=True
+    't h w 3', 'uint8', ('upsampler.degradation', 'upsampler.task'),
+    ('conditioning.low_resolution',), batched=True,
   ),
+  'small': BatchKey('t h w 3', 'uint8', ('upsampler.degradation',), ('upsampler.task',)),
   # What CLIP compares.
   'images': BatchKey('h w 3', 'float32', ('clip.task',), ('clip.objective',), batched=True),
   'tokens': BatchKey('m or v m', 'int32', ('clip.task',), ('clip.objective',), batched=True),

@@ -6,7 +6,7 @@ frames (`recipe.py`), but for the noise, which is new in each.
 """
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -21,7 +21,7 @@ Bytes = UInt8[np.ndarray, 't h w 3']
 Jpeg = Callable[[Bytes, int], Bytes]  # frames, quality
 VideoCodec = Callable[[Bytes, str, float, float], Bytes]  # frames, codec, crf, frames a second
 
-_FPS = 24.0  # of clips that do not say
+KEY, SMALL = 'low_resolution', 'small'  # fields of samples
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _FPS = 24.0  # of clips that do not say
 
@@ -86,6 +86,7 @@ class Degraded:
     scale: float = 2.0,
     variants: int = 1,
     seed: int = 0,
+    reconstructed: float = 0.0,
     jpeg: Jpeg | None = None,
     video_codec: VideoCodec | None = None,
   ):
@@ -97,6 +98,8 @@ class Degraded:
       scale: by how much videos shrink, and will be upsampled.
       variants: of each sample of the source.
       seed: of all recipes.
+      reconstructed: the fraction of samples with 'small' instead, the clip shrunk and nothing else,
+        for an autoencoder to encode and decode.
       jpeg: see `degrade`; must be picklable where worker processes read.
       video_codec: likewise.
 
@@ -106,7 +109,7 @@ class Degraded:
     if not scale >= 1 or variants < 1:
       raise ConfigError(f'scale = {scale}, variants = {variants}; expected numbers from 1')
     self._source, self._settings, self._seed = source, settings, seed
-    self._scale, self._variants = scale, variants
+    self._scale, self._variants, self._reconstructed = scale, variants, reconstructed
     self._compressors = {'jpeg': jpeg, 'video_codec': video_codec}
 
   @property
@@ -132,12 +135,23 @@ class Degraded:
     if not 0 <= index < len(self):
       raise IndexError(f'sample {index} of a source of {len(self)}')
     sample = self._source[index % len(self._source)]
-    video = sample['video']
-    height, width = video.shape[1:3]
-    size = max(1, round(height / self._scale)), max(1, round(width / self._scale))
-    fps = float(sample.get('fps', _FPS))
-    small = degrade(video, size, self.recipe(index), fps=fps, **self._compressors)
-    return {**sample, 'low_resolution': resize(small, (height, width), 'bilinear')}
+    if np.random.default_rng((self._seed, index, 1)).random() < self._reconstructed:
+      video = sample['video']
+      return {**sample, SMALL: resize(video, self._size(video), 'area')}
+    small = self._degraded(sample, index)
+    return {**sample, KEY: resize(small, sample['video'].shape[1:3], 'bilinear')}
+
+  def small(self, index: int) -> Bytes:
+    """Returns the low-resolution clip of a sample before it is enlarged."""
+    return self._degraded(self._source[index % len(self._source)], index)
+
+  def _degraded(self, sample: Mapping[str, Any], index: int) -> Bytes:
+    video, fps = sample['video'], float(sample.get('fps', _FPS))
+    return degrade(video, self._size(video), self.recipe(index), fps=fps, **self._compressors)
+
+  def _size(self, video: Bytes) -> tuple[int, int]:
+    height, width = (max(1, round(side / self._scale)) for side in video.shape[1:3])
+    return height, width
 
 
 def _spoilt(
