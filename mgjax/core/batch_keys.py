@@ -66,8 +66,8 @@ KEYS = {
     't h w c', 'float32', ('audio.masking', 'audio.extend'), ('conditioning.known_latents',),
     batched=True,
   ),
-  'low_resolution': BatchKey(  # enlarged to the size of 'video'
-    't h w 3', 'uint8', ('upsampler.degradation', 'upsampler.task'),
+  'low_resolution': BatchKey(  # enlarged to the size of 'video'; in a batch its latents
+    't h w 3 or t h w c', 'uint8 or float', ('upsampler.degradation', 'upsampler.task'),
     ('conditioning.low_resolution',), batched=True,
   ),
   'small': BatchKey('t h w 3', 'uint8', ('upsampler.degradation',), ('upsampler.task',)),
