@@ -46,8 +46,8 @@ def texture_phase(
   Args:
     video: a clip of the small world.
     corners: (y, x) of the digit's upper left corner, frame by frame in pixels, the first two
-      columns of 'geometry'; by default found from where the digit's light is, which errs now and
-      then by a pixel where the phase jumps.
+      columns of 'geometry'; by default found from where the digit's light is, which may err
+      by a pixel in noise or where the phase jumps.
   """
   mean, inside, waves = _waves(video)
   texture = _texture(mean, inside, waves)
