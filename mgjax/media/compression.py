@@ -5,12 +5,14 @@ depends on the machine where an encoder can do without.
 """
 
 import fractions
+import functools
 import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
@@ -18,6 +20,7 @@ from mgjax.core.typing import UInt8
 from mgjax.media.video import REPEATABLE, SCALING
 
 _BT709, _LIMITED = 1, 1  # numbers of the colour space and of the range 16 to 235 in ITU-T H.273
+_ALIKE = {'interpolation': SCALING, 'threads': 1}  # of conversions between RGB and YCbCr
 
 
 class _Codec(NamedTuple):
@@ -94,7 +97,7 @@ def video_codec(
       f'codec = {codec!r}: this build of PyAV has no {_CODECS[codec].encoder}; expected another of '
       f'{", ".join(CODECS)}'
     ) from None
-  except av.FFmpegError as error:
+  except av.error.FFmpegError as error:
     raise DataError(f'{codec} cannot compress frames of {width} x {height}: {error}') from None
   return decoded[:, :height, :width]
 
@@ -109,11 +112,10 @@ def _there_and_back(frames: np.ndarray, codec: _Codec, crf: float, fps: float) -
   encoder.colorspace = encoder.color_primaries = encoder.color_trc = _BT709
   encoder.color_range = _LIMITED
   encoder.options = codec.options(crf)
-  packets = []
+  packets, convert = [], functools.partial(VideoReformatter().reformat, **_ALIKE)
   for number, array in enumerate(frames):
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array)).reformat(
-      format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=SCALING
-    )
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array))
+    frame = convert(frame, format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG')
     frame.pts, frame.time_base = number, encoder.time_base
     packets += encoder.encode(frame)
   packets += encoder.encode(None)
@@ -122,10 +124,6 @@ def _there_and_back(frames: np.ndarray, codec: _Codec, crf: float, fps: float) -
   if encoder.extradata:
     decoder.extradata = encoder.extradata
   decoded = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
-  pictures = [
-    frame.reformat(
-      format='rgb24', src_colorspace='ITU709', src_color_range='MPEG', interpolation=SCALING
-    ).to_ndarray()
-    for frame in decoded
-  ]
-  return np.stack(pictures)
+  convert = functools.partial(VideoReformatter().reformat, **_ALIKE)
+  read = {'format': 'rgb24', 'src_colorspace': 'ITU709', 'src_color_range': 'MPEG'}
+  return np.stack([convert(frame, **read).to_ndarray() for frame in decoded])

@@ -64,14 +64,14 @@ def filtered(
   which the processor's caches hold, than of all at once.
   """
   (height, width), margin = frames.shape[1:3], len(kernel) // 2
-  around = ((margin, margin), (margin, margin), (0, 0))
+  rows, columns = (np.pad(np.arange(side), margin, mode='reflect') for side in (height, width))
   # What wraps around lands in the margins, which are left out.
   sides = [fft.next_fast_len(side + 2 * margin, real=True) for side in (height, width)]
   inner = slice(2 * margin, 2 * margin + height), slice(2 * margin, 2 * margin + width)
   response = fft.rfft2(kernel.astype(frames.dtype), sides)[..., None]
   out = np.empty_like(frames)
   for result, frame in zip(out, frames, strict=True):
-    spectrum = fft.rfft2(np.pad(frame, around, mode='reflect'), sides, axes=(0, 1))
+    spectrum = fft.rfft2(frame[rows[:, None], columns], sides, axes=(0, 1))
     spectrum *= response
     result[...] = fft.irfft2(spectrum, sides, axes=(0, 1), overwrite_x=True)[inner]
   return out
