@@ -74,7 +74,7 @@ def get_config(part: str = '') -> ConfigDict:
     }
   )
   config.windows = ConfigDict({'overlap': 4, 'feather': 16})
-  config.encode = encoding(train=8192, validation=256)
+  config.encode = encoding(train=4096, validation=256)
   config.sample = sampling()
   config.sample.steps = 20
   config.sample.guidance = ()
@@ -89,12 +89,12 @@ def get_config(part: str = '') -> ConfigDict:
 
 
 def image_autoencoder() -> ConfigDict:
-  """Returns the image autoencoder: frames of 64 px, 4 x 4 pixels to 8 numbers."""
+  """Returns the image autoencoder: frames of 64 px, 4 x 4 pixels to 12 numbers."""
   config = soft.get_config()
   config.data.digits = ConfigDict(WORLD)
   config.buckets = ConfigDict(
     {'image': {'frames': 1, 'height': SIDE, 'width': SIDE, 'batch_size': 4, 'weight': 1}}
   )
-  config.model.update(temporal=False, widths=(64,), strides=(), blocks=1)
-  config.train.steps = 5000
+  config.model.update(temporal=False, latent_channels=12, widths=(64,), strides=(), blocks=1)
+  config.train.steps = 7000
   return config
