@@ -5,6 +5,7 @@ python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --se
 python -m launch.sample --workdir=runs/video --prompt='a dog' --fps=24 --guidance=text=6@0.1-0.9
 A model that reads more than text takes --condition=first_frame=picture.png, once for each, or lines
 of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}.
+--upsample=runs/upsampler enlarges each video with a trained upsampler before it is written.
 Writes mp4s (png for images), a contact sheet, an animation of all (WebP) and a json with everything
 needed to make them again. Small pictures are enlarged to be seen; --scale=1 writes the model's own.
 """
@@ -53,6 +54,9 @@ _SCALE = flags.DEFINE_integer(
   'scale', None, "Repeats of each pixel in the files; 1 for the model's own, else to 256 px.",
   lower_bound=1,
 )  # fmt: skip
+_UPSAMPLE = flag_values.define(
+  'upsample', flag_values.file('upsample'), 'Work directory of an upsampler, which enlarges by 2.'
+)
 _MESH = flag_values.define_mesh()
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
@@ -87,6 +91,11 @@ def main(_) -> None:
     changes=changes,
   )
   sampler = VideoPipeline(_WORKDIR.value, mesh=_MESH.value, **changes)
+  upsampler = None
+  if _UPSAMPLE.value is not None:
+    from mgjax.upsampler.pipeline import Upsampler
+
+    upsampler = Upsampler(_UPSAMPLE.value, mesh=_MESH.value)
   out = _OUT.value or ('samples' if len(prompts) > 1 else f'out.{"mp4" if shape[0] > 1 else "png"}')
   for path in sampler.save(
     prompts,
@@ -96,6 +105,7 @@ def main(_) -> None:
     fps=_FPS.value,
     batch_size=_BATCH_SIZE.value,
     scale=_SCALE.value,
+    upsampler=upsampler,
     **conditions,
   ):
     print(path)

@@ -15,6 +15,7 @@ from mgjax.core.files import write_json
 from mgjax.core.resize import resize
 from mgjax.core.settings import Count, Positive, Range, check
 from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.containers import LIMITS
 from mgjax.media.transcode import write_frames
 from mgjax.media.video import probe, stream_frames
 from mgjax.runtime.progress import Progress
@@ -22,6 +23,7 @@ from mgjax.text.prompts import clean_prompt
 from mgjax.upsampler.pipeline import Frame, Upsampler, scaled_size
 
 SHEET_FRAMES = 4  # of the picture, which shows a part of each
+_ANY = dataclasses.replace(LIMITS, frames=10**9)  # frames that come one by one fill no memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ def write_upsampled(
   digest = hashlib.sha256()
 
   def small() -> Iterator[Frame]:
-    for timed in stream_frames(request.video):
+    for timed in stream_frames(request.video, limits=_ANY):
       waiting.append(timed)
       yield timed[2]
 

@@ -67,6 +67,13 @@ class Pairs:
 
   def __post_init__(self):
     check(self)
+    for name in ('first', 'second'):
+      codecs = getattr(self.degradation, name).codecs
+      if unknown := sorted(set(codecs) - set(compression.CODECS)):
+        known = ', '.join(compression.CODECS)
+        raise ConfigError(
+          f'pairs.degradation.{name}.codecs has {unknown[0]!r}; expected some of {known}'
+        )
     if self.reconstructed and not self.temporal_autoencoder:
       raise ConfigError(
         f'pairs.reconstructed = {self.reconstructed:g}, and pairs.temporal_autoencoder is empty; '

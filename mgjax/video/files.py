@@ -71,6 +71,7 @@ def write_samples(
   fps: float | None = None,
   batch_size: int = 16,
   scale: int | None = None,
+  upsampler: Any = None,
   **conditions: Any,
 ) -> list[pathlib.Path]:
   """Generates a video a prompt and writes them, sheets of all and a json that describes them.
@@ -82,7 +83,8 @@ def write_samples(
   `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
 
   Conditions beside the prompts are those of `VideoPipeline.stream`; `scale` is that of
-  `mgjax.media.viewing.write_clip`.
+  `mgjax.media.viewing.write_clip`. With an `upsampler`, a `mgjax.upsampler.pipeline.Upsampler`,
+  each video is enlarged by it before it is written.
 
   Returns:
     What was written: videos, then the contact sheet, their animation, and the json.
@@ -94,13 +96,16 @@ def write_samples(
   shape = shape or pipeline.default_shape
   pipeline.check(shape)
   rates = pipeline.frame_rates(prompts, fps)
-  scale = scale or viewing_scale(*shape[1:])
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
   unknown = pipeline.tell(prompts, rates if shape[0] > 1 else None)
   options = {'seed': seed, 'shape': shape, 'fps': fps, 'batch_size': batch_size}
   videos = pipeline.stream(prompts, **options, **conditions)
   shown, digests = [], []
-  for path, rate, video in zip(paths, rates, videos, strict=True):
+  for index, (path, rate, video) in enumerate(zip(paths, rates, videos, strict=True)):
+    if upsampler is not None:
+      made = upsampler.generate([prompts[index]], video=video, fps=rate, seed=seed, first=index)
+      video = made[0]
+    scale = scale or viewing_scale(*video.shape[1:3])
     write_clip(path, video, rate, scale)
     shown += [video] if len(shown) < SHEET_ROWS else []
     digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
@@ -108,6 +113,7 @@ def write_samples(
   described = _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
   for sample, words in zip(described['samples'], unknown, strict=True):
     sample['unknown_words'] = words
+  described |= {'upsampler': None if upsampler is None else upsampler.provenance}
   described |= {'scale': scale, 'conditions': describe_conditions(conditions)}
   write_json(record, described)
   return [*paths, *sheets, record]
