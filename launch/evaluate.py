@@ -39,7 +39,8 @@ python -m launch.evaluate --workdir=runs/upsampler/model --baseline=runs/upsampl
 An upsampler: degrades clips that training never showed, or --clips=my_clips/, enlarges them and
 prints PSNR, SSIM, a Frechet distance and flicker beside bicubic enlarging, the autoencoder alone
 and, with --baseline, a regression net; of moving digits also how many digits and textures can be
-read. Writes evaluation.json, and a sheet into evaluation/.
+read. Writes evaluation.json, and a sheet into evaluation/. With --long=4 it makes clips four times
+as long and as wide, and says how much the seams of windows and tiles show.
 
 python -m launch.evaluate --workdir=runs/clip
 CLIP on moving digits: retrieves captions and images of handwriting that training never saw, and the
@@ -97,7 +98,10 @@ _OPTIONS = (
   ),
   flags.DEFINE_float('seconds', None, 'Codec: of a sound; 2 if not given.', lower_bound=0.4),
   flags.DEFINE_integer(
-    'long', None, 'Model of sound: times the length of training, made in every way.', lower_bound=2
+    'long',
+    None,
+    'Sound, upsampler: times the length of training, to look for seams.',
+    lower_bound=2,
   ),
   flag_values.define(
     'scorer', shlex.split, 'Model of sound: a command that judges its sounds as well.'

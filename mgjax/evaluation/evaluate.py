@@ -45,12 +45,14 @@ from mgjax.evaluation.reconstruction import (
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
+from mgjax.evaluation.upsampled_seams import judge_seams, write_seams
 from mgjax.evaluation.upsampling import judge_upsampler
 from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler
 from mgjax.video.pipeline import VideoPipeline
 
 LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
+SEAM_CLIPS = 8  # at most, of the search for seams in upsampled videos
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +222,7 @@ def evaluate_upsampler(
   mesh: Mapping[str, int] | str | None = None,
   clips: str = '',
   baseline: str = '',
+  long: int = 0,
 ) -> Findings:
   """Degrades clips, enlarges them and compares with what they were, beside other ways to enlarge.
 
@@ -232,12 +235,17 @@ def evaluate_upsampler(
     mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
     clips: a folder or manifest; the run's validation data by default.
     baseline: the work directory of a regression net, to compare with.
+    long: instead, makes clips so many times as long and as wide, and looks for seams.
   """
   pipeline = Upsampler(workdir, mesh=mesh, steps=steps, guidance=guidance)
+  record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
+  if long:
+    seams, ways = judge_seams(pipeline, factor=long, clips=min(samples, SEAM_CLIPS), seed=seed)
+    pictures = write_seams(workdir / 'evaluation', ways)
+    return _finish(seams, record, workdir / 'evaluation' / 'seams.json', pictures)
   other = Upsampler(baseline, mesh=mesh) if baseline else None
   found, shown = judge_upsampler(pipeline, samples=samples, seed=seed, baseline=other, clips=clips)
   pictures = upsampling.write_shown(workdir / 'evaluation', shown)
-  record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
   return _finish(found, record, workdir / 'evaluation.json', pictures)
 
 
