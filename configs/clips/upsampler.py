@@ -19,7 +19,7 @@ from ..base import clips
 from ..digits import upsampler
 
 SIDE = 96
-FPS = 12
+FPS = 24
 
 
 def get_config(argument: str = 'model') -> ConfigDict:
