@@ -34,7 +34,7 @@ from mgjax.media.optical_flow import flows
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs, Windows
 
-Video = UInt8[np.ndarray, 't h w 3']
+Video = UInt8[np.ndarray, '_ _ _ 3']
 MEASURES = ('second difference', 'warping error', 'across tiles')
 ALONE = 'windows that share nothing'
 

@@ -37,7 +37,7 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs
 
-Videos = UInt8[np.ndarray, 'b t h w 3']
+Videos = UInt8[np.ndarray, '_ _ _ _ 3']
 INPUTS = ('clean', 'degraded')
 SHOWN = 6  # clips in a picture
 JUDGED = 1000  # clips that the judge learns from

@@ -1,6 +1,7 @@
 """A small video in, a large one out with its sound, on any devices; or a sentence."""
 
 import json
+import shutil
 
 import av
 import jax
@@ -11,13 +12,15 @@ import mgjax
 from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.data.records.reader import Records
 from mgjax.digits.clips import Digits
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import example_batch, small_inputs
 from mgjax.media.audio import write_soundtrack
 from mgjax.media.video import probe, stream_frames, write_video
 from mgjax.upsampler.pipeline import Upsampler
-from tests import binaries, tiny_upsampler
+from mgjax.workflows.encode import encode
+from tests import binaries, tiny, tiny_upsampler
 from tests.tiny_upsampler import SIDE, WINDOW
 
 RATE = 48_000
@@ -89,8 +92,6 @@ def test_what_cannot_be_is_said_in_a_sentence(
 
 
 def test_evaluation_stands_beside_bicubic_and_the_autoencoder(tiny_upsampler_runs, tmp_path):
-  import shutil
-
   runs = shutil.copytree(tiny_upsampler_runs, tmp_path / 'runs')
   found = mgjax.evaluate(runs / 'upsampler', samples=8)
   record = json.loads(found.paths[-1].read_text())
@@ -120,6 +121,7 @@ def test_text_to_image_weights_answer_the_same_before_the_first_step(tiny_upsamp
   assert np.array_equal(answer, old.apply({'params': kept}, x, time, without, {}))
 
 
+@pytest.mark.slow
 def test_an_upsampler_starts_from_a_model_of_images(tiny_upsampler_runs, tmp_path):
   """Of another component and with fewer frames: what is there is taken over, bit for bit."""
   runs = tiny_upsampler_runs
@@ -159,3 +161,37 @@ def test_reconstructions_need_latents(tiny_upsampler_runs, tmp_path):
   config.pairs.reconstructed = 0.5
   with pytest.raises(ConfigError, match=r'reconstructed = 0\.5 needs clips that launch\.encode'):
     mgjax.train(config, tmp_path / 'run')
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_with_the_same_degraded_clips(tiny_upsampler_runs, tmp_path):
+  config = tiny_upsampler.upsampler(tiny_upsampler_runs, latents=False, pairs__variants=3)
+  whole = mgjax.train(config, tmp_path / 'whole')
+  mgjax.train(config, tmp_path / 'stopped', stop_at=3)
+  assert tiny.same_state(mgjax.train(config, tmp_path / 'stopped'), whole)
+  assert (tmp_path / 'whole' / 'degraded.png').exists()
+  other = config.copy_and_resolve_references()
+  other.seed = 1
+  assert (
+    tiny.losses(tmp_path / 'whole')[1]
+    != tiny.losses(_trained(other, tmp_path / 'other', stop_at=2))[1]
+  )
+
+
+def test_reconstructions_of_the_temporal_autoencoder_are_encoded_among_the_clips(
+  tiny_runs, tiny_upsampler_runs, tmp_path
+):
+  config = tiny_upsampler.upsampler(tiny_upsampler_runs, encode__train=16, encode__validation=8)
+  config.pairs.temporal_autoencoder = str(tiny_runs / 'autoencoder')
+  config.pairs.reconstructed = 0.5
+  assert encode(config, tmp_path / 'latents')
+  usual = Records(str(tiny_upsampler_runs / 'latents' / 'train' / 'video'))
+  mixed = Records(str(tmp_path / 'latents' / 'train' / 'video'))
+  same = [np.array_equal(usual[i]['low_resolution'], mixed[i]['low_resolution']) for i in range(16)]
+  assert 2 <= sum(same) <= 14  # of 16 with a chance of one half: all but 0.5% of draws
+  assert all(np.array_equal(usual[i]['latents'], mixed[i]['latents']) for i in range(16))
+
+
+def _trained(config, workdir, **options):
+  mgjax.train(config, workdir, **options)
+  return workdir
