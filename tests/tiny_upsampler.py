@@ -1,4 +1,4 @@
-"""An upsampler small enough to train in seconds: 6 frames of 16 x 16 pixels, models 8 and 16 wide."""
+"""An upsampler small enough to train in seconds: 6 frames of 16 x 16 px, models 8 and 16 wide."""
 
 import pathlib
 
@@ -18,6 +18,7 @@ SHARED = {
   'train.validation_batches': 1,
 }
 AUTOENCODER = SHARED | {
+  'buckets.image.batch_size': 8,
   'buckets.image.height': SIDE,
   'buckets.image.width': SIDE,
   'model.latent_channels': 4,
@@ -26,6 +27,7 @@ AUTOENCODER = SHARED | {
   'model.groups': 4,
 }
 UPSAMPLER = SHARED | {
+  'buckets.video.batch_size': 8,
   'buckets.video.frames': WINDOW,
   'buckets.video.height': SIDE,
   'buckets.video.width': SIDE,

@@ -45,6 +45,7 @@ def get_config(part: str = '') -> ConfigDict:
   config.buckets = ConfigDict({'video': {**shape, 'batch_size': 4, 'weight': 1}})
   config.model.update(dim=192, depth=4, heads=6, mlp_dim=512, positions=(FRAMES, 4, 4))
   config.model.patch = (1, 4, 4)
+  config.model.conditionings.text.length = 48
   config.model.conditionings.low_resolution = ConfigDict({'kind': 'low_resolution'})
   # Half the prompts are not read, so that videos without one can be enlarged.
   config.objective = ConfigDict(
@@ -73,7 +74,7 @@ def get_config(part: str = '') -> ConfigDict:
     }
   )
   config.windows = ConfigDict({'overlap': 4, 'feather': 16})
-  config.encode = encoding(train=8192, validation=256)
+  config.encode = encoding(train=4096, validation=256)
   config.sample = sampling()
   config.sample.steps = 20
   config.sample.guidance = ()
@@ -88,12 +89,12 @@ def get_config(part: str = '') -> ConfigDict:
 
 
 def image_autoencoder() -> ConfigDict:
-  """Returns the image autoencoder: frames of 64 px, 4 x 4 pixels to 8 numbers."""
+  """Returns the image autoencoder: frames of 64 px, 4 x 4 pixels to 12 numbers."""
   config = soft.get_config()
   config.data.digits = ConfigDict(WORLD)
   config.buckets = ConfigDict(
     {'image': {'frames': 1, 'height': SIDE, 'width': SIDE, 'batch_size': 4, 'weight': 1}}
   )
-  config.model.update(temporal=False, widths=(64,), strides=(), blocks=1)
-  config.train.steps = 5000
+  config.model.update(temporal=False, latent_channels=12, widths=(64,), strides=(), blocks=1)
+  config.train.steps = 7000
   return config

@@ -66,6 +66,11 @@ KEYS = {
     't h w c', 'float32', ('audio.masking', 'audio.extend'), ('conditioning.known_latents',),
     batched=True,
   ),
+  'low_resolution': BatchKey(  # enlarged to the size of 'video'; in a batch its latents
+    't h w 3 or t h w c', 'uint8 or float', ('upsampler.degradation', 'upsampler.task'),
+    ('conditioning.low_resolution',), batched=True,
+  ),
+  'small': BatchKey('t h w 3', 'uint8', ('upsampler.degradation',), ('upsampler.task',)),
   # What CLIP compares.
   'images': BatchKey('h w 3', 'float32', ('clip.task',), ('clip.objective',), batched=True),
   'tokens': BatchKey('m or v m', 'int32', ('clip.task',), ('clip.objective',), batched=True),

@@ -34,7 +34,7 @@ from mgjax.evaluation.metrics.similarity import (
 )
 from mgjax.evaluation.reconstruction import evenly
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.upsampler.pipeline import Upsampler
+from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs
 
 Videos = UInt8[np.ndarray, 'b t h w 3']
@@ -164,7 +164,7 @@ def judge_upsampler(
 
 def shrunk(videos: Videos, pairs: Pairs) -> Videos:
   """Returns clips at low resolution without other degradation: means over areas."""
-  size = [round(side / pairs.scale) for side in videos.shape[2:4]]
+  size = scaled_size(videos.shape[2:4], 1 / pairs.scale)
   return np.stack([resize(video, size, 'area') for video in videos])
 
 

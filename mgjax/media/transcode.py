@@ -108,7 +108,7 @@ def _sounds(path: File, stack: contextlib.ExitStack) -> tuple[list[Copied], frac
   container = source()
   held = [stream for stream in container.streams.audio if _holds(path, stream)]
   starts = [
-    (stream.start_time or 0) * stream.time_base
+    (stream.start_time or 0) * (stream.time_base or fractions.Fraction(0))
     for stream in (*moving_pictures(container)[:1], *held)
   ]
   picture, zero = starts[0] if starts else fractions.Fraction(0), min(starts, default=0)

@@ -30,13 +30,13 @@ from mgjax.media.containers import (
 )
 from mgjax.media.frame_times import TOLERANCE, frames_at, frames_from
 
-_RESIZE = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+SCALING = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 _LONGEST = 16_384  # pixels of a side, for x264
 _EXACT = 0.1  # a difference in frame rates that is rounding, or the last frame's
 _MOST_WIDE = 16  # times as wide as high a pixel may be
 # The tree of macroblocks reads memory that nothing was written to, where x264 has AVX-512: the same
 # frames gave other bytes now and then. Without it a file grows by -9% to 29%, with as much quality.
-_REPEATABLE = 'mbtree=0'
+REPEATABLE = 'mbtree=0'
 _BT709, _UNSPECIFIED = 1, 2  # the colour spaces' numbers in ITU-T H.273
 
 # A frame, uint8 (h w 3), and the seconds from which and until which it is shown.
@@ -261,7 +261,7 @@ def add_pictures(
   gop: int | None = None,
 ) -> av.VideoStream:
   """Adds a stream of H.264 to a file that nothing was written to yet; see `encode_frames`."""
-  options = {'crf': f'{crf:g}', 'x264-params': _REPEATABLE}
+  options = {'crf': f'{crf:g}', 'x264-params': REPEATABLE}
   options |= {} if gop is None else {'g': str(gop)}
   rate = fractions.Fraction(fps).limit_denominator(1001)
   stream = container.add_stream('libx264', rate=rate, options=options)
@@ -291,7 +291,7 @@ def encoded(stream: av.VideoStream, frames: Iterable[Timed]) -> Iterator[av.Pack
         )
     last = tick
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array)).reformat(
-      format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=_RESIZE
+      format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=SCALING
     )
     frame.pts, frame.time_base = tick, time_base
     frame.duration = max(1, round(end / time_base) - tick)
@@ -377,7 +377,7 @@ def _make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limi
       width=width,
       height=height,
       format='gbrp',  # the same numbers as rgb24 in a third of the time
-      interpolation=_RESIZE,
+      interpolation=SCALING,
       src_colorspace='ITU709' if large else None,  # what players take an untagged HD video for
       threads=1,
     )

@@ -17,7 +17,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.core.settings import Positive, Range
-from mgjax.core.tree import named_leaves
+from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
 from mgjax.core.weights.format import number_in
 from mgjax.core.weights.names import arrange
@@ -93,7 +93,8 @@ def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
   Args:
     tensors: by diffusers' names, those of attention in their old or their new form; its matrices
       as linear maps (o i) or 1 x 1 convolutions (o i 1 1).
-    params: of an `Autoencoder` as initialised; of spatial parameters the shapes are enough.
+    params: of an `Autoencoder` as initialised, with or without temporal layers; of spatial
+      parameters the shapes are enough.
 
   Returns:
     The parameters: spatial ones from the tensors, in float32, temporal ones as they were.
@@ -114,7 +115,7 @@ def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
 
 
 def deflate(params: Tree) -> tuple[Tensors, dict[str, bool]]:
-  """Extracts the image autoencoder from a video autoencoder: `inflate` reversed.
+  """Extracts the image autoencoder from a video autoencoder, or from one: `inflate` reversed.
 
   Returns:
     The spatial parameters by diffusers' names; and each temporal parameter, all of which are left
@@ -139,6 +140,13 @@ def deflate(params: Tree) -> tuple[Tensors, dict[str, bool]]:
     )
   tensors = {theirs: _as_theirs(leaves[ours]) for ours, theirs in names.items()}
   return tensors, {name: _is_neutral(name, leaves) for name in temporal}
+
+
+def without_time(params: Tree) -> Tree:
+  """Returns the parameters of a video autoencoder without its temporal layers."""
+  return nest(
+    {name: leaf for name, leaf in named_leaves(params).items() if '/temporal' not in name}
+  )
 
 
 def _image_names(names: Collection[str]) -> tuple[dict[str, str], list[str]]:

@@ -133,7 +133,8 @@ class LatentCodec:
     model: the autoencoder.
     params: its parameters.
     statistics: of its latents.
-    tiling: sizes of tiles; by default the report's, of time alone.
+    tiling: sizes of tiles; by default the report's, of time alone. Those of an image autoencoder
+      do not overlap in time, whatever was given.
   """
 
   def __init__(
@@ -146,6 +147,8 @@ class LatentCodec:
     """
     self.model, self.params, self.statistics = model, params, statistics
     self.tiling = tiling or Tiling()
+    if not model.temporal:  # frames know nothing of each other: no seam, and none is decoded twice
+      self.tiling = dataclasses.replace(self.tiling, overlap=0)
     self.tiling.check(model.compression)
     self._encode = jax.jit(self.encode_tile)
     self._decode = jax.jit(self.decode_tile, static_argnames='size')

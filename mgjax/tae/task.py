@@ -24,6 +24,7 @@ from mgjax.parallel.distributed import fetch
 from mgjax.parallel.shard import on_every_device
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.discriminator import Discriminator
+from mgjax.tae.inflate import without_time
 from mgjax.tae.latents import Statistics, estimate_statistics, to_bytes, to_unit
 from mgjax.tae.objective import (
   LossWeights,
@@ -82,6 +83,10 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
       contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
     return path
 
+  def fit(params: Tree) -> Tree:
+    """An image model may start from a video model's spatial layers."""
+    return params if model.temporal else without_time(params)
+
   objective = make_objective(weights, perceptual)
   return TrainSpec(
     model=model,
@@ -93,7 +98,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     prepare=prepare,
     show=show,
     notes=notes,
-    start=make_start(config.start_from, config.component),
+    start=make_start(config.start_from, config.component, fit),
     discriminator=adversary,
     frozen=frozen,
   )

@@ -1,4 +1,7 @@
-"""Imports and exports image autoencoders by the names of diffusers (§3.1.1)."""
+"""Imports and exports image autoencoders by the names of diffusers (§3.1.1).
+
+A model with `temporal: false` is one, and has every bit of the file; any other is inflated.
+"""
 
 import functools
 import logging
@@ -36,6 +39,8 @@ def _read_image(
   strides = [tuple(stride) for stride in fields['strides']]
   if [stride[1:] for stride in strides] == [stride[1:] for stride in told['strides']]:
     told['strides'] = tuple(strides)
+  elif not fields.get('temporal', True):
+    told['strides'] = tuple((1, *stride[1:]) for stride in told['strides'])
   fields = {**fields, **told}
   with understanding(repr(os.fspath(source))):
     model = make_autoencoder(fields)
@@ -70,6 +75,8 @@ def _write_image(
   statistics = Statistics.from_dict(notes['latents'])
   write_json(out / 'config.json', _image_config(fields, statistics))
   write_bytes(out / 'diffusion_pytorch_model.safetensors', save(tensors, {'format': 'pt'}))
+  if not left_out:
+    return 'the image model'
   learnt = [name for name, neutral in left_out.items() if not neutral]
   _log.log(
     logging.WARNING if learnt else logging.INFO,

@@ -190,7 +190,7 @@ class Upsampler(FlowPipeline):
     seed: int,
     first: int,
     batch_size: int,
-  ) -> UInt8[np.ndarray, 'b t h w 3']:
+  ) -> UInt8[np.ndarray, 'b t i j 3']:
     """Enlarges videos of no more than a window, several at a time."""
     count, frames = videos.shape[:2]
     batch_size, made = min(batch_size, count), []

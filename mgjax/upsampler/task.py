@@ -38,8 +38,9 @@ from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
 from mgjax.training.spec import EncodePlan, Outline, TrainSpec
-from mgjax.upsampler.degradation import Degradation, Degraded, describe
+from mgjax.upsampler.degradation import SMALL, Degraded
 from mgjax.upsampler.geometry import Windows
+from mgjax.upsampler.recipe import Degradation, describe
 
 SHOWN = 4  # samples in a picture
 DEGRADED = 16  # in the picture of degraded samples
@@ -81,14 +82,14 @@ class Pairs:
       ConfigError: a field is unknown or out of its range.
     """
     fields = dict(fields)
-    degradation = Degradation.of(fields.pop('degradation', {}))
+    degradation = unpack(Degradation, fields.pop('degradation', {}), 'pairs.degradation')
     return unpack(cls, fields, 'pairs', degradation=degradation)
 
   def degraded(self, source: Source, seed: int) -> Degraded:
     """Returns a source of clips with their low-resolution versions."""
     return Degraded(
       source, self.degradation, scale=self.scale, variants=self.variants, seed=seed,
-      jpeg=compression.jpeg, video_codec=compression.video_codec,
+      reconstructed=self.reconstructed, jpeg=compression.jpeg, video_codec=compression.video_codec,
     )  # fmt: skip
 
   def about(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def write_degraded(path: pathlib.Path, source: Degraded) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   indices = np.unique(np.linspace(0, len(source) - 1, DEGRADED).astype(int)).tolist()
   titles = [describe(source.recipe(index)) for index in indices]
-  contact_sheet(path, [source[index][KEY] for index in indices], titles)
+  contact_sheet(path, [source.small(index) for index in indices], titles)
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
@@ -200,31 +201,26 @@ def outline(config: ConfigDict) -> Outline:
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns clips and degraded clips into latents."""
   pairs = Pairs.of(fields_of(config, 'pairs'))
-  complete = reconstruct(pairs, config.seed) if pairs.reconstructed else lambda samples: samples
+  complete = make_reconstruct(pairs) if pairs.reconstructed else lambda samples: samples
   sources = functools.partial(make_pairs, pairs, config.seed)
   return make_video_encode_plan(config, sources, pairs.about(), complete)
 
 
-def reconstruct(pairs: Pairs, seed: int):
-  """Makes the function that puts the temporal autoencoder's reconstructions in place of some clips.
+def make_reconstruct(pairs: Pairs):
+  """Makes the `complete` of an `EncodePlan`: the temporal autoencoder's reconstructions.
 
-  Which ones, and the low-resolution clip itself, its index decides. The reconstruction is of the
-  clip at low resolution without other degradation (Movie Gen §3.1.5: its artefacts, to shrink the
-  gap between training and what text-to-video models make).
+  Samples of shrunk clips get them, enlarged, as their low-resolution clips: what text-to-video
+  models make has the artefacts of their autoencoder (Movie Gen §3.1.5).
   """
   codec = load_codec(pairs.temporal_autoencoder)
 
   def complete(samples: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    done = []
-    for sample in samples:
-      if sample['chance'] < pairs.reconstructed:
-        video = sample['video']
-        small = resize(video, [round(side / pairs.scale) for side in video.shape[1:3]], 'area')
-        again = np.asarray(codec.decode(codec.encode(small[None]), len(small)))[0]
-        again = again[:, : small.shape[1], : small.shape[2]]
-        sample = sample | {KEY: resize(again, video.shape[1:3], 'bilinear')}
-      done.append(sample)
-    return done
+    return [finished(sample) if SMALL in sample else sample for sample in samples]
 
-  del seed
+  def finished(sample: Mapping[str, Any]) -> dict[str, Any]:
+    small, size = sample[SMALL], sample['video'].shape[1:3]
+    latents = codec.encode(small[None])
+    again = np.asarray(codec.decode(latents, len(small), size=small.shape[1:3]))[0]
+    return {**sample, KEY: resize(again, size, 'bilinear')}
+
   return complete

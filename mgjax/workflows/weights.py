@@ -73,10 +73,10 @@ def import_weights(
 ) -> None:
   """Makes a work directory of a component from files, as of a run stopped at step 0.
 
-  A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated; of
-  DAC's encoder or decoder alone the rest is as initialised. What the file fixes of `config.model`
-  replaces what stands there; `WeightFormat.how` stays, and so do strides that halve the frames as
-  often as the image model does, however they treat time.
+  A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated,
+  unless `model.temporal` is False; of DAC's encoder or decoder alone the rest is as initialised.
+  What the file fixes of `config.model` replaces what stands there; `WeightFormat.how` stays, and so
+  do strides that halve the frames as often as the image model does, however they treat time.
 
   Args:
     config: of such a component; of an encoder `keep_type` says whether parameters stay in the types

@@ -13,8 +13,11 @@ from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
-from mgjax.digits.clips import EXTRAS
+from mgjax.digits.clips import EXTRAS, Digits
 from mgjax.digits.scene import AUDIBLE
+from mgjax.media.compression import jpeg, video_codec
+from mgjax.upsampler.degradation import Degraded
+from mgjax.upsampler.recipe import Degradation
 from mgjax.workflows.row_encoder import ABOUT
 from tests.conditioning.test_contract import ALL, LATENTS, ROWS, batch_of, conditionings, make
 from tests.media.audio_files import encode_video, noise
@@ -72,6 +75,11 @@ WORLD = {
 def test_what_the_small_world_makes_is_in_the_table(kind, split):
   data = data_settings(WORLD | {'kind': kind})
   check(Replacing(make_sources(data, video_shapes({'video': SHAPE}, 8), split)['video'])[0])
+
+
+def test_what_degraded_clips_have_beside_is_in_the_table():
+  source = Digits(frames=4, size=(32, 48))
+  check(Degraded(source, Degradation(blur_scale=0.25), jpeg=jpeg, video_codec=video_codec)[0])
 
 
 @pytest.mark.parametrize('size', [{}, {'height': 32, 'width': 32}])

@@ -1,15 +1,18 @@
 """Textures, and digits at sides of choice, are read back from pixels."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from mgjax.digits.clips import Digits
 from mgjax.digits.judge import judge_ceiling, judge_floor, labels_of, train_judge
-from mgjax.digits.scene import BACKGROUNDS, COLOURS, TEXTURES
-from mgjax.digits.texture_judge import read_texture
+from mgjax.digits.scene import BACKGROUNDS, COLOURS, MOTIONS, TEXTURES
+from mgjax.digits.texture_judge import read_texture, texture_phase
 
 CRISP = tuple(name for name in TEXTURES if name != 'soft')
+TEXTURED = tuple(name for name, word in TEXTURES.items() if word)
 WORLD = {'textures': CRISP, 'background': 'mosaic', 'frames': 4}
 
 
@@ -84,3 +87,51 @@ def test_digits_and_textures_are_read_at_128_pixels():
   judge = train_judge(size=(128, 128), side=128, clips=400, **WORLD)
   score = judge_ceiling(judge, clips=60, size=(128, 128), **WORLD)
   assert score['all'] >= 0.93 and score['texture'] == 1
+
+
+def random_phase(source, scene, seed):
+  """The clip of a scene whose texture has another parity in each frame, drawn at random."""
+  parities = np.random.default_rng(seed).integers(2, size=(source.frames, 2)).tolist()
+  clips = {
+    pair: source.show(dataclasses.replace(scene, parity=pair))['video']
+    for pair in {tuple(pair) for pair in parities}
+  }
+  return np.stack([clips[tuple(pair)][frame] for frame, pair in enumerate(parities)])
+
+
+@pytest.mark.parametrize(
+  ('size', 'background'), [((64, 64), 'black'), ((64, 64), 'mosaic'), ((128, 128), 'black')]
+)
+def test_the_phase_of_a_texture_stays_with_the_digit(size, background):
+  source = Digits(
+    textures=TEXTURED, size=size, background=background, length=5, split='test',
+    motions=tuple(MOTIONS), captions='all', extras=('geometry',),
+  )  # fmt: skip
+  steady, drawn, turning = [], [], []
+  for index in range(len(source)):
+    scene = source.scene(index)
+    sample = source.show(scene)
+    other = tuple(1 - parity for parity in scene.parity)
+    if scene.texture == 'checked':  # of which both parities together are none
+      other = (1 - scene.parity[0], scene.parity[1])
+    turned = sample['video'].copy()
+    turned[1::2] = source.show(dataclasses.replace(scene, parity=other))['video'][1::2]
+    for corners in (None, sample['geometry'][:, :2]):
+      steady.append(texture_phase(sample['video'], corners))
+      drawn.append(texture_phase(random_phase(source, scene, index), corners))
+      turning.append(texture_phase(turned, corners))
+  assert max(steady) < 0.02
+  assert np.mean(drawn) == pytest.approx(0.5, abs=0.18)  # 5 clips of 15 steps: a deviation is .058
+  assert min(turning[1::2]) > 0.98  # of corners that are known
+  assert np.mean(turning[::2]) > 0.9
+
+
+def test_the_phase_survives_noise_and_needs_a_texture():
+  source = Digits(textures=TEXTURED, size=(64, 64), length=4)
+  generator = np.random.default_rng(0)
+  for sample in source:
+    noise = 20 * generator.standard_normal(sample['video'].shape)
+    noisy = np.clip(np.rint(sample['video'] + noise), 0, 255).astype(np.uint8)
+    assert texture_phase(noisy) < 0.15
+  plain = Digits(textures=('sharp',), size=(64, 64), length=1)[0]['video']
+  assert np.isnan(texture_phase(plain)) and np.isnan(texture_phase(sample['video'][:1]))

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from configs.digits import autoencoder as digits
 from configs.tae import tae
+from configs.upsampler import image_autoencoder
 from mgjax.checkpoints.workdir import load_params, read_config, read_shapes
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
@@ -125,6 +126,22 @@ def test_the_image_model_goes_back_to_diffusers(place, tmp_path, caplog):
   assert (first.fields, first.statistics) == (second.fields, second.statistics)
   jax.tree.map(np.testing.assert_array_equal, first.tensors, second.tensors)
   assert json.loads((tmp_path / 'vae/config.json').read_text())['scaling_factor'] == 1.5305
+
+
+def test_an_image_model_goes_through_us_as_it_is(place, tmp_path, caplog):
+  with caplog.at_level(logging.INFO, 'mgjax'):
+    import_weights(image_autoencoder.get_config(), place / 'vae', tmp_path / 'run')
+    export_weights(tmp_path / 'run', tmp_path / 'vae', 'diffusers')
+  assert any('model.latent_channels: 16 -> 6' in said for said in caplog.messages)
+  assert not any('temporal' in said for said in caplog.messages)
+  first, second = (read_image_autoencoder(path / 'vae') for path in (place, tmp_path))
+  assert (first.fields, first.statistics) == (second.fields, second.statistics)
+  jax.tree.map(np.testing.assert_array_equal, first.tensors, second.tensors)
+  # In our own format, too, whatever the configuration says of time.
+  export_weights(tmp_path / 'run', tmp_path / 'image.safetensors')
+  import_weights(tae.get_config(), tmp_path / 'image.safetensors', tmp_path / 'again')
+  model = load_codec(tmp_path / 'again').model
+  assert not model.temporal and model.compression == (1, 4, 4)
 
 
 def test_what_training_made_of_it_is_said_and_kept(copy, tmp_path, caplog):

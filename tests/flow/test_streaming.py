@@ -27,9 +27,9 @@ from tests.random_parameters import random_parameters
 EPS = float(np.finfo(np.float32).eps)
 SIZE, OVERLAP, STEPS = 14, 4, 5
 TIMES = linear_quadratic(STEPS, emulated=20)
-# Of either way: in each of 2 x 5 evaluations some 20 roundings of numbers below 8, in the velocity,
-# the sum over windows and the step; a difference grows by e at most, as |dv/dx| <= 1.
-TOLERANCE = 2 * 2 * STEPS * 20 * 8 * EPS * math.e
+# Of either way: some 10 roundings of numbers below 4 in a velocity, where the lengths of the steps
+# sum to 1, and 2 in each of 2 x 5 additions to x. A difference grows by e at most: |dv/dx| <= 1.
+TOLERANCE = 2 * (10 + 2 * 2 * STEPS) * 4 * EPS * math.e
 
 
 def toy(batch):
@@ -86,8 +86,8 @@ def whole(total, overlap=OVERLAP, solver='euler', shape='bartlett'):
   return np.asarray(run(noise(0, total)[None])[0])
 
 
-@pytest.mark.parametrize('rows', [1, 3, 8])
-@pytest.mark.parametrize('total', [1, 5, 13, 14, 15, 28, 97])
+@pytest.mark.parametrize('rows', [1, 8])
+@pytest.mark.parametrize('total', [1, 5, 14, 15, 28, 97])
 def test_a_stream_is_the_whole(total, rows):
   made = np.concatenate(list(stream(total, rows=rows)))
   np.testing.assert_allclose(made, whole(total), rtol=0, atol=TOLERANCE)
@@ -113,13 +113,13 @@ def test_neither_chunks_nor_rows_change_what_is_made():
   expected = np.concatenate(list(stream(45)))
   for chunk in (1, 7, 45):
     np.testing.assert_array_equal(np.concatenate(list(stream(45, chunk=chunk))), expected)
-  for rows in (1, 2, 5):  # another program, which may round the same velocity otherwise
+  for rows in (2, 5):  # another program, which may round the same velocity otherwise
     made = np.concatenate(list(stream(45, rows=rows)))
     np.testing.assert_allclose(made, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_the_stream_of_a_model_in_time_and_space_is_the_whole():
-  backbone = Transformer(16, 1, 2, 32, (SIZE, 2, 2), (1, 1, 1), name='backbone')
+  backbone = Transformer(16, 1, 2, 32, (SIZE, 1, 1), (1, 2, 2), name='backbone')
   words = ByteText(16, width=8, depth=1, heads=2, length=5, name='text')
   model = FlowModel(backbone, (KnownLatents(16, name='context'), words))
   covers = (windows(25, SIZE, OVERLAP), windows(2, 2), windows(3, 2, 1))

@@ -16,8 +16,8 @@ from mgjax.flow_models.build import make_objectives, make_sampler_of
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise, make_generate
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
-from mgjax.text.tokenizers import byte_tokens
 from mgjax.flow_models.stages import grow
+from mgjax.text.tokenizers import byte_tokens
 from tests.random_parameters import random_parameters
 
 ROWS, LENGTH, LATENTS = 3, 12, (2, 4, 4, 4)

@@ -19,7 +19,7 @@ import numpy as np
 
 from configs.audio import audio, codec
 from configs.tae import tae
-from configs.video import recipe
+from configs.video import recipe, t2i_1024
 from configs.video.sizes import SIZES
 from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY
 from mgjax.audio.pipeline import count_candidates
@@ -266,8 +266,14 @@ def pre_training() -> list[Row]:
 def fine_tuning() -> list[Row]:
   config = stages().finetune_1
   rates = {(bucket.frames, *bucket.fps) for bucket in config.buckets.values()}
-  place = '§3.3'
+  image, tuned = (t2i_1024.get_config(f'30b{word}') for word in ('', ',tuning'))
+  place, pictures = '§3.3', '§3.7'
   return [
+    Row(pictures, 'side of a square image', image.buckets.image_1x1.height, 1024),
+    Row(pictures, 'spatial positions from 768 px, times',
+        image.model.positions[1] / stages().t2iv_768.model.positions[1], UNKNOWN, '1024 / 768'),
+    Row(pictures, 'learning rates, and of tuning',
+        (image.optimizer.learning_rate, tuned.optimizer.learning_rate), UNKNOWN, 'chosen'),
     Row(place, 'schedule', config.optimizer.schedule, 'cosine'),
     Row(place, 'clips of 10.6 s, frames and rate', (256, 24) if (256, 24, 24) in rates else (),
         (256, 24)),

@@ -6,6 +6,7 @@ and let the difference be reviewed.
 """
 
 import functools
+import math
 import os
 import pathlib
 import re
@@ -19,10 +20,12 @@ from configs.audio import codec as audio_codec
 from configs.audio import sizes as audio_sizes
 from configs.tae import tae
 from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul2
-from configs.video import t2i_256, t2iv_256, t2iv_768
+from configs.upsampler import image_autoencoder
+from configs.video import t2i_256, t2i_1024, t2iv_256, t2iv_768
 from configs.video.sizes import SIZES
 from mgjax.audio.codec.model import Codec, make_codec
 from mgjax.core.axes import AXES
+from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import small_inputs
@@ -42,14 +45,15 @@ ENCODERS = {
 READING = '30b,encoders'  # of text, frozen ones
 AUDIO = tuple(f'audio_{size}' for size in (*audio_sizes.SIZES, '13b,encoders'))
 DIT = '5b,dit'  # the block of the report's other arm
-NAMES = (*SIZES, READING, DIT, *AUDIO, *ENCODERS, 'tae', 'codec')
+AUTOENCODERS = {'tae': tae, 'image_autoencoder': image_autoencoder}
+NAMES = (*SIZES, READING, DIT, *AUDIO, *ENCODERS, *AUTOENCODERS, 'codec')
 
 
 @functools.cache
 def parameters(name):
   """Returns the abstract parameters with their axes, made as training makes them."""
-  if name == 'tae':
-    model = make_autoencoder(tae.get_config().model.to_dict())
+  if name in AUTOENCODERS:
+    model = make_autoencoder(AUTOENCODERS[name].get_config().model.to_dict())
     inputs = (jnp.zeros((1, 9, 64, 64, 3)), jax.random.key(0))
   elif name == 'codec':
     return boxed_shapes(make_codec(audio_codec.get_config().model.to_dict()))
@@ -168,25 +172,43 @@ def test_audio_blocks_are_what_their_size_says(size, billions):
 
 @pytest.mark.parametrize('size', SIZES)
 def test_stages_differ_in_position_tables_alone(size):
-  models = [stage.get_config(size).model.to_dict() for stage in (t2i_256, t2iv_256, t2iv_768)]
+  stages = (t2i_256, t2iv_256, t2iv_768, t2i_1024)
+  configs = [stage.get_config(size) for stage in stages] + [t2i_1024.quality_tuning(size)]
+  models = [config.model.to_dict() for config in configs]
   lengths = [model.pop('positions') for model in models]
-  assert models[0] == models[1] == models[2]
-  assert lengths == [(1, 16, 16), (32, 32, 32), (32, 96, 96)]
-  assert [tables[1] for tables in lengths] == [16, 2 * 16, 3 * 2 * 16]
+  assert all(model == models[0] for model in models)
+  assert lengths == [(1, 16, 16), (32, 32, 32), (32, 96, 96), (32, 128, 128), (32, 128, 128)]
+  # The last time by as much as the sides of images, 768 to 1024 px.
+  assert [tables[1] for tables in lengths[:-1]] == [16, 2 * 16, 3 * 2 * 16, 4 * 3 * 2 * 16 // 3]
 
 
-@pytest.mark.parametrize('stage', [t2i_256, t2iv_256, t2iv_768])
+@pytest.mark.parametrize('stage', [t2i_256, t2iv_256, t2iv_768, t2i_1024])
 def test_every_bucket_fits_the_position_tables(stage):
   config = stage.get_config('debug')
-  codec = make_autoencoder(tae.get_config().model.to_dict())
+  autoencoder = image_autoencoder if stage is t2i_1024 else tae
+  codec = make_autoencoder(autoencoder.get_config().model.to_dict())
   for name, shape in config.buckets.items():
     *sizes, channels = codec.latent_shape((shape.frames, shape.height, shape.width))
     assert shape.height % 16 == shape.width % 16 == 0, name
     patches = (sizes[0], sizes[1] // 2, sizes[2] // 2)
     assert all(n <= most for n, most in zip(patches, config.model.positions, strict=True)), name
     assert channels == CHANNELS
-    if stage is t2iv_768:
-      assert patches[0] * patches[1] * patches[2] <= 73_728, name
+    most = {t2iv_768: 73_728, t2i_1024: 64 * 64}.get(stage, math.inf)
+    assert math.prod(patches) <= most, name
+
+
+def test_tuning_is_reached_by_its_word_and_is_of_the_same_shapes():
+  before, tuning = (t2i_1024.get_config(f'debug,encoders{word}') for word in ('', ',tuning'))
+  assert tuning.to_dict() == t2i_1024.quality_tuning('debug,encoders').to_dict()
+  assert tuning.model.to_dict() == before.model.to_dict()
+  shapes = [
+    {name: (each.frames, each.height, each.width) for name, each in config.buckets.items()}
+    for config in (before, tuning)
+  ]
+  assert shapes[0] == shapes[1] and len(shapes[0]) == 5
+  assert tuning.train.steps < before.train.steps
+  with pytest.raises(ConfigError, match=r"there is no 'tunning'; expected a size, .* and tuning"):
+    t2i_1024.get_config('7b,tunning')
 
 
 @pytest.mark.parametrize('stage', [t2iv_256, t2iv_768])

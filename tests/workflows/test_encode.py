@@ -12,11 +12,11 @@ import pytest
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records
 from mgjax.data.records.rows import text_key
+from mgjax.flow_models.task import make_encode
 from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Statistics, Sums, estimate_statistics
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import prompt_of
-from mgjax.flow_models.task import make_encode
 from mgjax.workflows.encode import _stored_prompts, encode
 from mgjax.workflows.row_encoder import DTYPES, RowEncoder, read_ahead, rows_of_device
 from tests import tiny
