@@ -1,4 +1,4 @@
-"""Plans the upsampling of a video on a topology, by formula or by the compiler (§3.1.5)."""
+"""Plans the upsampling of a video on a topology, by formula or compiler (Movie Gen §3.1.5)."""
 
 import functools
 from collections.abc import Mapping
@@ -144,6 +144,12 @@ def plan_upsampling(
     if not any('refused' in program for program in found.values()):
       beside = found[DECODE]['peak_gib'] + parts['weights']
       answer['peak_gib'] = max(found[VELOCITY]['peak_gib'], beside)
+  beside = parts['weights'] * GIB + decode_bytes(work)
+  if beside > (1 - FREE) * place.chip.memory and not work.codec.tiling.size:
+    answer['notes'].append(
+      'decoding whole frames beside the weights does not fit; give the autoencoder tiles of space, '
+      'as tiling.size = 512'
+    )
   refused = any('refused' in program for program in answer.get('programs', {}).values())
   answer['fits'] = not refused and answer['peak_gib'] * GIB <= (1 - FREE) * place.chip.memory
   return answer

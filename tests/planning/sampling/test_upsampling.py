@@ -123,6 +123,7 @@ def test_the_7b_model_at_1080p_is_spread_until_it_fits():
   assert 6.9e9 < answer['parameters'] < 7.3e9
   assert answer['windows'] == len(windows(256, 14, 4).starts) == 26
   assert answer['tiles'] == [2, 2] and answer['calls'] == 20 * 26 * 4
+  assert not answer['fits'] and any('tiling.size = 512' in note for note in answer['notes'])
   assert answer['mesh']['context'] > 1 and answer['mesh']['data'] * answer['mesh']['context'] == 16
   assert plan(full.get_config('7b'), 'h200:8', **film).numbers['mesh']['data'] == 8
   assert answer['gib']['weights'] * GIB < 2 * answer['parameters'] / answer['mesh']['context'] * 1.1
