@@ -1,13 +1,16 @@
-"""Plans a run: does the model fit a machine, and how fast could it be; needs no devices.
+r"""Plans a run: does the model fit a machine, and how fast could it be; needs no devices.
 
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:8x8x8
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:4x4x4 --compile
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=h200:8 --search
 python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x1 --compile
 python -m launch.plan --config=configs/text/ul2.py --topology=v5p:2x2x1 --compile
+python -m launch.plan --config=configs/upsampler/upsampler.py:7b --topology=v5p:1x1x1 \
+  --what=sample --frames=256 --size=1080,1920
 Topologies are v5p:8x8x8, v5e:16x16, v6e:16x16, tpu7x:4x4x4 (chips along the torus), h100:8x64 (64
 nodes of 8 GPUs), h200:8. Estimates are formulas and take seconds; --compile compiles for TPUs that
-are not there, in minutes, and takes memory and collectives from the compiler.
+are not there, in minutes, and takes memory and collectives from the compiler. --what=sample plans
+the making of a video with a trained upsampler.
 """
 
 import json
@@ -24,6 +27,11 @@ _TOPOLOGY = command_line.define_required(
   'topology', 'v5p:8x8x8', 'Chips, as v5p:8x8x8 or h100:8x64.'
 )
 _MESH = flag_values.define_mesh('Mesh, as fsdp=32,context=16; by default the best.')
+_WHAT = flags.DEFINE_enum('what', 'train', ['train', 'sample'], 'What is planned.')
+_FRAMES = flags.DEFINE_integer('frames', 0, 'Of what is sampled; by default 256.', lower_bound=0)
+_SIZE = flag_values.define(
+  'size', flag_values.size, 'Height,width of what is sampled; by default 1080,1920.'
+)
 _BUCKET = flags.DEFINE_string('bucket', '', 'Bucket of the samples; by default the longest.')
 _ROWS = flags.DEFINE_integer('rows', 0, 'Samples a step; 0 is one a group of chips.', lower_bound=0)
 _REMAT = flags.DEFINE_string('remat', '', 'Policy; by default the fastest that fits.')
@@ -58,6 +66,9 @@ def main(_) -> None:
     remat=_REMAT.value,
     exchange=_EXCHANGE.value,
     how='compile' if _COMPILE.value else 'search' if _SEARCH.value else 'estimate',
+    what=_WHAT.value,
+    frames=_FRAMES.value,
+    size=_SIZE.value,
   )
   print(json.dumps(answer.numbers, indent=2) if _JSON.value else answer.text)
   if _OUT.value:

@@ -3,12 +3,10 @@
 Baselines get our weights and inputs; their results are compared with ours before they are timed.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -29,6 +27,7 @@ from mgjax.flow_models.flops import FORWARD_AND_BACKWARD
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import batch_sharding, make_initialise, put_batch
+from mgjax.planning.sampling.products import count_products
 from mgjax.planning.step_spec import StepSpec, make_autoencoder_step_spec
 from mgjax.registry import check_family
 
@@ -108,42 +107,6 @@ def measure_autoencoder(
     'apart': apart,
     'counted': RECONSTRUCTION_COUNTED,
   }
-
-
-def count_products(function: Callable[..., Any], *arguments: Tree) -> int:
-  """Counts the operations of a function's convolutions and matrix products; a multiply-add is two.
-
-    2 |y| |k| / o    of a convolution with kernel k of o output channels and result y
-    2 |y| m          of a product that sums over m numbers
-
-  Loops count as often as they run, but `while`, of which nobody knows, once; of branches the
-  largest counts.
-
-  Args:
-    function: is traced, not run; outside of `jax.set_mesh`, or its pieces would be counted.
-    arguments: arrays or shapes.
-  """
-  return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def _count(jaxpr) -> int:
-  total = 0
-  for equation in jaxpr.eqns:
-    params, shapes = equation.params, [variable.aval.shape for variable in equation.invars]
-    results = sum(math.prod(variable.aval.shape) for variable in equation.outvars)
-    match equation.primitive.name:
-      case 'conv_general_dilated':
-        outputs = shapes[1][params['dimension_numbers'].rhs_spec[0]]
-        total += 2 * results * math.prod(shapes[1]) // outputs
-      case 'dot_general':
-        (summed, _), _ = params['dimension_numbers']
-        total += 2 * results * math.prod(shapes[0][axis] for axis in summed)
-      case 'cond':
-        total += max(_count(branch.jaxpr) for branch in params['branches'])
-      case _:
-        inner = sum(map(_count, jax.extend.core.jaxprs_in_params(params)))
-        total += params.get('length', 1) * inner
-  return total
 
 
 def make_autoencoder_programs(

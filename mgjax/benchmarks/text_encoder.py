@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mgjax.benchmarks.autoencoder import count_products, make_check
+from mgjax.benchmarks.autoencoder import make_check
 from mgjax.benchmarks.baselines import find_baselines, make_encoder_task
 from mgjax.benchmarks.compare import compare_programs, prepare, report_of
 from mgjax.benchmarks.programs import Programs, program_shapes
@@ -26,6 +26,7 @@ from mgjax.core.typing import Array, Tree
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import batch_sharding, make_initialise
+from mgjax.planning.sampling.products import count_products
 from mgjax.planning.text_encoder import ENCODE, EncoderInputs, make_encoder
 
 

@@ -10,10 +10,14 @@ from mgjax.core.errors import ConfigError
 from mgjax.planning import plan as planning
 from mgjax.planning import report
 from mgjax.planning.autoencoder import compile_autoencoder, describe_autoencoder
+from mgjax.planning.sampling.upsampling import describe_upsampling, plan_upsampling
 from mgjax.planning.text_encoder import describe_encoder, plan_encoder
 from mgjax.registry import section
 
 HOW = ('estimate', 'compile', 'search')
+TRAIN, SAMPLE = 'train', 'sample'
+# Component -> what plans its sampling, and what makes text of the answer.
+SAMPLING = {'upsampler': (plan_upsampling, describe_upsampling)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +43,9 @@ def plan_any(
   remat: str = '',
   exchange: str = '',
   how: str = 'estimate',
+  what: str = TRAIN,
+  frames: int = 0,
+  size: tuple[int, int] | None = None,
 ) -> Answer:
   """Says whether a model fits a machine and how fast it could be.
 
@@ -47,10 +54,13 @@ def plan_any(
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
     mesh: sizes of mesh axes; by default the best.
     bucket: of the samples; by default the longest.
-    rows: samples a step; 0 is one a group of chips.
+    rows: samples a step, or of sampling, windows a call; 0 is one a group of chips.
     remat: policy; by default the fastest that fits.
     exchange: of context shards; by default as configured.
     how: 'estimate' by formula, 'compile' for TPUs that are not there, or 'search' of the best.
+    what: 'train', or 'sample' of a component in `SAMPLING`.
+    frames: of what is sampled; 0 is the component's own.
+    size: height and width of it; by default the component's own.
 
   Raises:
     ConfigError: the component or the topology has no such plan.
@@ -58,6 +68,16 @@ def plan_any(
   if how not in HOW:
     raise ConfigError(f'how = {how!r}; expected one of {", ".join(HOW)}')
   family = section(config.component).family
+  if what == SAMPLE:
+    if bucket or remat or exchange or how == 'search':
+      raise ConfigError(
+        'of sampling there is nothing to search, no bucket, remat or exchange; leave them away'
+      )
+    return _plan_sampling(config, topology, mesh, rows, how == 'compile', frames, size)
+  if what != TRAIN:
+    raise ConfigError(f'what = {what!r}; expected {TRAIN} or {SAMPLE}')
+  if frames or size:
+    raise ConfigError(f'--frames and --size are of what is sampled; add --what={SAMPLE}')
   if family == 'autoencoder':
     if how != 'compile':
       raise ConfigError('of an autoencoder there is no formula; add --compile')
@@ -76,3 +96,23 @@ def plan_any(
   if how == 'compile':
     plan = planning.compile_plan(config, plan)
   return Answer(report.describe_plan(plan), report.plan_as_json(plan))
+
+
+def _plan_sampling(
+  config: ConfigDict,
+  topology: str,
+  mesh: Mapping[str, int] | None,
+  rows: int,
+  compiled: bool,
+  frames: int,
+  size: tuple[int, int] | None,
+) -> Answer:
+  if config.component not in SAMPLING:
+    raise ConfigError(
+      f'sampling of the component {config.component!r} is not planned; expected '
+      f'{" or ".join(SAMPLING)}, or leave --what away to plan its training'
+    )
+  plan, describe = SAMPLING[config.component]
+  asked = {'rows': rows, 'frames': frames, 'size': size}
+  answer = plan(config, topology, mesh, compiled=compiled, **{k: v for k, v in asked.items() if v})
+  return Answer(describe(answer), answer)

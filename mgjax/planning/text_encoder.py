@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
@@ -102,7 +102,7 @@ def plan_encoder(
   every = alone | dict(sizes or {'fsdp': place.devices})
   programs = {}
   for name, each in (('one chip', alone), (f'{place.devices} chips', every)):
-    programs[name] = {'weights_gib': _weights(boxes, each) / GIB}
+    programs[name] = {'weights_gib': weight_bytes(boxes, each) / GIB}
     if compiled:
       programs[name] |= _compile(model, inputs, boxes, place, each)
   memory = place.chip.memory
@@ -139,8 +139,8 @@ def describe_encoder(answer: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _weights(boxes: Tree, sizes: Mapping[str, int]) -> int:
-  """Counts the bytes of the weights on one chip."""
+def weight_bytes(boxes: Tree, sizes: Mapping[str, int]) -> int:
+  """Counts the bytes of weights on one chip; `boxes` name the axes of their shapes."""
   mesh = jax.sharding.AbstractMesh(tuple(sizes.values()), tuple(sizes))
   total = 0
   for box in jax.tree.leaves(boxes, is_leaf=_is_box):
@@ -149,6 +149,16 @@ def _weights(boxes: Tree, sizes: Mapping[str, int]) -> int:
     pieces = math.prod(size(mesh, axes) for axes in cuts)
     total += math.prod(shape) * box.value.dtype.itemsize // pieces
   return total
+
+
+def placed_shapes(boxes: Tree, mesh: Mesh) -> Tree:
+  """Returns the shapes of weights as they lie on a mesh; `boxes` name their axes."""
+
+  def placed(box) -> jax.ShapeDtypeStruct:
+    sharding = NamedSharding(mesh, partition(box.names, box.value.shape, mesh))
+    return jax.ShapeDtypeStruct(box.value.shape, box.value.dtype, sharding=sharding)
+
+  return jax.tree.map(placed, boxes, is_leaf=_is_box)
 
 
 def _compile(
@@ -169,12 +179,7 @@ def _compile(
       f'config.rows = {inputs.rows} prompts do not divide over {size(mesh, BATCH)} chips'
     )
 
-  def placed(box) -> jax.ShapeDtypeStruct:
-    spec = partition(box.names, box.value.shape, mesh)
-    sharding = NamedSharding(mesh, spec)
-    return jax.ShapeDtypeStruct(box.value.shape, box.value.dtype, sharding=sharding)
-
-  params = jax.tree.map(placed, boxes, is_leaf=_is_box)
+  params = placed_shapes(boxes, mesh)
   shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype, sharding=rows) for each in inputs.shapes]
 
   def encode(params, *inputs):

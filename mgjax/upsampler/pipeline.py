@@ -32,11 +32,10 @@ from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
 from mgjax.tae.tiling import regroup
 from mgjax.text.prompts import frame_rate_of
+from mgjax.upsampler.geometry import CHUNK, frame_covers
 from mgjax.upsampler.task import windows_of
 
 Frame = UInt8[np.ndarray, 'h w 3']
-LARGEST = 16_384  # pixels of a side, for H.264
-_CHUNK = 8  # frames that the autoencoder gets at a time
 
 
 class Upsampler(FlowPipeline):
@@ -167,8 +166,8 @@ class Upsampler(FlowPipeline):
         solver=self._settings.solver,
         rows=max(1, rows // len(tiles)),
       )
-    for chunk in regroup((part[None] for part in self._on_devices(made)), _CHUNK):
-      padded = np.concatenate([chunk, np.repeat(chunk[:, -1:], _CHUNK - chunk.shape[1], axis=1)], 1)
+    for chunk in regroup((part[None] for part in self._on_devices(made)), CHUNK):
+      padded = np.concatenate([chunk, np.repeat(chunk[:, -1:], CHUNK - chunk.shape[1], axis=1)], 1)
       with self._devices():
         decoded = np.asarray(self._codec.decode(finite(jnp.asarray(padded))))
       yield from decoded[0, : chunk.shape[1], :height, :width]
@@ -212,19 +211,13 @@ class Upsampler(FlowPipeline):
     Raises:
       ConfigError: the size is none that can be made.
     """
-    if not 1 <= min(size) <= max(size) <= LARGEST:
-      raise ConfigError(
-        f'a video of {size[1]} x {size[0]} pixels; expected 1 to {LARGEST} on a side, what H.264 '
-        'holds'
-      )
-    _, *steps = self._codec.model.compression
-    _, *patch = self._model.backbone.patch
-    covers = []
-    for length, most, step, unit in zip(size, self.window[1:], steps, patch, strict=True):
-      places = -(-length // (step * unit)) * unit
-      whole = min(places, most // step)
-      covers.append(windows(places, whole, min(self.windows.feather // step, whole // 2)))
-    return covers[0], covers[1]
+    return frame_covers(
+      size,
+      self.window[1:],
+      feather=self.windows.feather,
+      compression=self._codec.model.compression,
+      patch=self._model.backbone.patch,
+    )
 
   def _tiles(self, size: tuple[int, int]) -> list[tuple[int, int]]:
     """Returns where tiles of space begin, in latents."""
@@ -255,8 +248,8 @@ class Upsampler(FlowPipeline):
 
   def _encoded(self, frames: Iterable[Frame], size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yields latents (t h w c) of frames, a few at a time."""
-    for few in _chunks(frames, _CHUNK):
-      filled = np.stack(few + few[-1:] * (_CHUNK - len(few)))[None]
+    for few in _chunks(frames, CHUNK):
+      filled = np.stack(few + few[-1:] * (CHUNK - len(few)))[None]
       with self._devices():
         latents = self._codec.encode(self._enlarged(filled, size))
         yield np.asarray(latents, np.float32)[0, : len(few)]

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mgjax.conditioning.low_resolution import KEY
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
-from mgjax.core.settings import Count, Fraction, Positive, Range, check, fields_of, unpack
+from mgjax.core.settings import Fraction, Positive, Range, check, fields_of, unpack
 from mgjax.core.typing import Tree, UInt8
 from mgjax.data.buckets import Shape
 from mgjax.data.mixture import ShapeBucket, Source
@@ -39,6 +39,7 @@ from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
 from mgjax.training.spec import EncodePlan, Outline, TrainSpec
 from mgjax.upsampler.degradation import SMALL, Degraded
+from mgjax.upsampler.geometry import Windows
 from mgjax.upsampler.recipe import Degradation, describe
 
 SHOWN = 4  # samples in a picture
@@ -101,22 +102,6 @@ class Pairs:
   def about(self) -> dict[str, Any]:
     """Returns what latents depend on, as plain JSON values."""
     return {'pairs': dataclasses.asdict(self)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-  """`config.windows`: how what is larger than the clips of training is made.
-
-  Attributes:
-    overlap: frames that windows share; 4 of 14 in the report.
-    feather: pixels that tiles share. Not in public sources.
-  """
-
-  overlap: Count = 4
-  feather: Count = 64
-
-  def __post_init__(self):
-    check(self)
 
 
 def make_pairs(

@@ -10,6 +10,7 @@ from configs.text import t5_base
 from mgjax.benchmarks import dispatch
 from mgjax.benchmarks.dispatch import bench_any
 from mgjax.core.errors import ConfigError
+from tests import tiny_upsampler
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,14 @@ def test_a_component_is_timed_as_its_family_is(config, measure, what, options, m
   given = {'baselines': (), 'rounds': 2, **options}
   assert answer.text == 'table'
   assert answer.numbers['call'] == ((what,) if measure != 'measure_encoder' else (), given)
+
+
+@pytest.mark.slow
+def test_the_training_step_of_an_upsampler_is_timed(tmp_path):
+  config = tiny_upsampler.upsampler(tmp_path, buckets__video__batch_size=8)
+  answer = bench_any(config, rounds=1, latents=(8, 6, 2, 2, 4))
+  assert answer.numbers['programs']['mgjax']['step']['flops'] > 0
+  assert answer.numbers['latents'] == [8, 6, 2, 2, 4]
 
 
 def test_an_answer_is_a_table_and_json():

@@ -1,0 +1,60 @@
+"""Windows of time and tiles of space, and the sizes that there are (Movie Gen §3.1.5)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, check
+from mgjax.flow.windows import Cover, windows
+
+LARGEST = 16_384  # pixels of a side, for H.264
+CHUNK = 8  # frames that the autoencoder gets at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+  """`config.windows`: how what is larger than the clips of training is made.
+
+  Attributes:
+    overlap: frames that windows share; 4 of 14 in the report.
+    feather: pixels that tiles share. Not in public sources.
+  """
+
+  overlap: Count = 4
+  feather: Count = 64
+
+  def __post_init__(self):
+    check(self)
+
+
+def frame_covers(
+  size: tuple[int, int],
+  crop: tuple[int, int],
+  *,
+  feather: int,
+  compression: Sequence[int],
+  patch: Sequence[int],
+) -> tuple[Cover, Cover]:
+  """Returns the tiles of rows and columns that cover a frame, filled up to patches, in latents.
+
+  Args:
+    size: height and width in pixels.
+    crop: those of a tile at the most, what the model was trained on.
+    feather: pixels that tiles share.
+    compression: pixels of a latent, (t, h, w).
+    patch: latents of a token, (t, h, w).
+
+  Raises:
+    ConfigError: the size is none that can be made.
+  """
+  if not 1 <= min(size) <= max(size) <= LARGEST:
+    raise ConfigError(
+      f'a video of {size[1]} x {size[0]} pixels; expected 1 to {LARGEST} on a side, what H.264 '
+      'holds'
+    )
+  covers = []
+  for length, most, step, unit in zip(size, crop, compression[1:], patch[1:], strict=True):
+    places = -(-length // (step * unit)) * unit
+    whole = min(places, most // step)
+    covers.append(windows(places, whole, min(feather // step, whole // 2)))
+  return covers[0], covers[1]
