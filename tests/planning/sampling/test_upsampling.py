@@ -26,7 +26,9 @@ AUTOENCODER = []
 def autoencoder(tmp_path_factory):
   """A work directory of which only the configuration is read; 4 x 4 pixels a latent of 8."""
   AUTOENCODER.append(tmp_path_factory.mktemp('autoencoder'))
-  write_json(AUTOENCODER[-1] / 'config.json', upsampler.image_autoencoder().to_dict())
+  config = upsampler.image_autoencoder()
+  config.model.latent_channels = 8
+  write_json(AUTOENCODER[-1] / 'config.json', config.to_dict())
 
 
 def small(**changes):
