@@ -34,7 +34,7 @@ def get_config(argument: str = 'model') -> ConfigDict:
     return config
   config.autoencoder = 'runs/enlarge/autoencoder'
   config.data.latents = 'runs/enlarge/latents'
-  config.model.positions = (upsampler.FRAMES, 6, 6)
+  config.model.positions = (upsampler.FRAMES, 12, 12)
   config.pairs.variants = 16  # of a clip, degraded otherwise
   # As the footage that people have: a real encoder at a low bitrate.
   for order in ('first', 'second'):

@@ -21,7 +21,7 @@ from . import autoencoder as soft
 from . import video
 
 SIDE = 64  # textures are one pixel wide there, and nothing at 32
-FRAMES = 14
+FRAMES = 6  # of a window; 14 in the report
 WORLD = {
   'colours': ('red', 'green', 'blue', 'yellow'),
   'motions': ('left', 'right', 'up', 'down'),
@@ -43,8 +43,7 @@ def get_config(part: str = '') -> ConfigDict:
   config.data.latents = 'runs/upsampler/latents'
   shape = {'frames': FRAMES, 'height': SIDE, 'width': SIDE}
   config.buckets = ConfigDict({'video': {**shape, 'batch_size': 4, 'weight': 1}})
-  config.model.update(dim=192, depth=4, heads=6, mlp_dim=512, positions=(FRAMES, 4, 4))
-  config.model.patch = (1, 4, 4)
+  config.model.positions = (FRAMES, 8, 8)
   config.model.conditionings.text.length = 48
   config.model.conditionings.low_resolution = ConfigDict({'kind': 'low_resolution'})
   # Half the prompts are not read, so that videos without one can be enlarged.
@@ -73,14 +72,14 @@ def get_config(part: str = '') -> ConfigDict:
       'reconstructed': 0.0,
     }
   )
-  config.windows = ConfigDict({'overlap': 4, 'feather': 16})
+  config.windows = ConfigDict({'overlap': 2, 'feather': 16})
   config.encode = encoding(train=4096, validation=256)
   config.sample = sampling()
   config.sample.steps = 20
   config.sample.guidance = ()
-  config.train.steps = 4000
-  config.train.evaluate_every = 1000
-  config.train.save_every = 1000
+  config.train.steps = 6000
+  config.train.evaluate_every = 1500
+  config.train.save_every = 1500
   if part == 'regression':
     config.objective.time = ConfigDict({'name': 'uniform'})
     config.objective.prediction = ConfigDict({'name': 'regression'})
@@ -89,12 +88,12 @@ def get_config(part: str = '') -> ConfigDict:
 
 
 def image_autoencoder() -> ConfigDict:
-  """Returns the image autoencoder: frames of 64 px, 4 x 4 pixels to 12 numbers."""
+  """Returns the image autoencoder: frames of 64 px, 4 x 4 pixels to 8 numbers."""
   config = soft.get_config()
   config.data.digits = ConfigDict(WORLD)
   config.buckets = ConfigDict(
     {'image': {'frames': 1, 'height': SIDE, 'width': SIDE, 'batch_size': 4, 'weight': 1}}
   )
-  config.model.update(temporal=False, latent_channels=12, widths=(64,), strides=(), blocks=1)
-  config.train.steps = 7000
+  config.model.update(temporal=False, widths=(64,), strides=(), blocks=1)
+  config.train.steps = 5000
   return config
