@@ -77,7 +77,7 @@ def get_config(part: str = '') -> ConfigDict:
   config.sample = sampling()
   config.sample.steps = 20
   config.sample.guidance = ()
-  config.train.steps = 6000
+  config.train.steps = 4500
   config.train.evaluate_every = 1500
   config.train.save_every = 1500
   if part == 'regression':
