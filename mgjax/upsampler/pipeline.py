@@ -35,7 +35,8 @@ from mgjax.text.prompts import frame_rate_of
 from mgjax.upsampler.task import windows_of
 
 Frame = UInt8[np.ndarray, 'h w 3']
-LARGEST = 16_384  # pixels of a side, for H.264
+LARGEST = 16_384  # pixels of a side, for x264
+MOST_PIXELS = 139_264 * 16**2  # of a frame, in the largest level of H.264, 6.2
 _CHUNK = 8  # frames that the autoencoder gets at a time
 
 
@@ -212,11 +213,7 @@ class Upsampler(FlowPipeline):
     Raises:
       ConfigError: the size is none that can be made.
     """
-    if not 1 <= min(size) <= max(size) <= LARGEST:
-      raise ConfigError(
-        f'a video of {size[1]} x {size[0]} pixels; expected 1 to {LARGEST} on a side, what H.264 '
-        'holds'
-      )
+    check_size(size)
     _, *steps = self._codec.model.compression
     _, *patch = self._model.backbone.patch
     covers = []
@@ -291,6 +288,16 @@ def scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
   """Returns height and width `scale` times as large, rounded."""
   height, width = (max(1, round(side * scale)) for side in size)
   return height, width
+
+
+def check_size(size: tuple[int, int]) -> None:
+  """Raises ConfigError if H.264 has no frames of this height and width."""
+  height, width = size
+  if not 1 <= min(size) <= max(size) <= LARGEST or height * width > MOST_PIXELS:
+    raise ConfigError(
+      f'a video of {width} x {height} pixels; expected 1 to {LARGEST} on a side and {MOST_PIXELS} '
+      'in all at most, what H.264 holds'
+    )
 
 
 def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
