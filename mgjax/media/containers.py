@@ -281,6 +281,8 @@ def _source(path: File, what: str) -> str | io.BytesIO:
     if not len(path.data):
       raise DataError(f'{path}: is empty')
     return io.BytesIO(path.data)
+  if '://' in os.fspath(path):
+    raise DataError(f'{path}: is an address; download the file, and give its path')
   path = pathlib.Path(path)
   if not path.exists():
     link = 'is a link to a file that is not there' if path.is_symlink() else 'there is no such file'

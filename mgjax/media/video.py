@@ -277,6 +277,13 @@ def add_pictures(
 def encoded(stream: av.VideoStream, frames: Iterable[Timed]) -> Iterator[av.Packet]:
   """Yields the packets of frames, as these come; see `encode_frames`."""
   time_base, last = stream.codec_context.time_base, -1
+  lengths: dict[int, int] = {}  # of frames in the making, which packets do not tell by themselves
+
+  def timed(packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+    for packet in packets:
+      packet.duration = lengths.pop(packet.pts)
+      yield packet
+
   for start, end, array in frames:
     tick = round(start / time_base)
     if tick <= last:
@@ -294,9 +301,9 @@ def encoded(stream: av.VideoStream, frames: Iterable[Timed]) -> Iterator[av.Pack
       format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG', interpolation=SCALING
     )
     frame.pts, frame.time_base = tick, time_base
-    frame.duration = max(1, round(end / time_base) - tick)
-    yield from stream.encode(frame)
-  yield from stream.encode(None)
+    lengths[tick] = max(1, round(end / time_base) - tick)
+    yield from timed(stream.encode(frame))
+  yield from timed(stream.encode(None))
 
 
 def _read_from(

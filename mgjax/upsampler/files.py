@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -17,9 +19,10 @@ from mgjax.core.settings import Count, Positive, Range, check
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.containers import LIMITS
 from mgjax.media.transcode import write_frames
-from mgjax.media.video import probe, stream_frames
+from mgjax.media.video import ClipInfo, probe, stream_frames
 from mgjax.runtime.progress import Progress
-from mgjax.text.prompts import clean_prompt
+from mgjax.text.prompts import RATES, clean_prompt, frame_rate_of
+from mgjax.upsampler.geometry import check_size
 from mgjax.upsampler.pipeline import Frame, Upsampler, scaled_size
 
 SHEET_FRAMES = 4  # of the picture, which shows a part of each
@@ -52,6 +55,52 @@ class Request:
     check(self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A request that can be done.
+
+  Attributes:
+    video: what is enlarged.
+    size: height and width of the result.
+    prompt: cleaned; '' where nobody says.
+    fps: that the model reads: the prompt's, else the video's, within what models are asked for.
+    mp4: what is written.
+    sheet: beside it, the picture of some frames.
+    record: beside it, the json.
+  """
+
+  video: ClipInfo
+  size: tuple[int, int]
+  prompt: str
+  fps: float
+  mp4: pathlib.Path
+  sheet: pathlib.Path
+  record: pathlib.Path
+
+
+def check_request(request: Request, out: str | os.PathLike[str]) -> Job:
+  """Returns what is to be done, if it can be: nothing of it needs the weights.
+
+  Raises:
+    ConfigError: the result would be too large, the prompt is none, or nothing can be written to
+      `out`, or only over the video.
+    DataError: the video cannot be read.
+  """
+  mp4 = pathlib.Path(out)
+  if mp4.suffix != '.mp4':
+    raise ConfigError(f'--out={mp4}: expected the name of an .mp4, as in large.mp4')
+  video = probe(request.video)
+  size = request.size or scaled_size((video.height, video.width), request.scale)
+  check_size(size)
+  prompt = clean_prompt(request.prompt) if request.prompt else ''
+  fps = frame_rate_of(prompt, None, min(max(video.fps, RATES.least), RATES.most))
+  job = Job(
+    video, size, prompt, fps, mp4, mp4.with_name(f'{mp4.stem}_sheet.png'), mp4.with_suffix('.json')
+  )
+  _check_places(request.video, job)
+  return job
+
+
 def write_upsampled(
   pipeline: Upsampler, request: Request, out: str | os.PathLike[str]
 ) -> list[pathlib.Path]:
@@ -65,13 +114,13 @@ def write_upsampled(
     What was written.
 
   Raises:
-    ConfigError: the video would be too large; before anything is made.
+    ConfigError: it cannot be done, as `check_request` says before anything is made.
     DataError: the file cannot be read.
   """
-  out, info = check_out(out), probe(request.video)
-  size = request.size or scaled_size((info.height, info.width), request.scale)
-  shown: list[tuple[Frame, Frame]] = []
-  kept = set(np.linspace(0, info.frames - 1, SHEET_FRAMES).round().astype(int).tolist())
+  job = check_request(request, out)
+  shown: list[tuple[np.ndarray, np.ndarray]] = []
+  count = job.video.frames
+  kept = set(np.linspace(0, count - 1, SHEET_FRAMES).round().astype(int).tolist())
   waiting: list[tuple[float, float, Frame]] = []  # times and frames that are in the making
   digest = hashlib.sha256()
 
@@ -81,42 +130,47 @@ def write_upsampled(
       yield timed[2]
 
   def large() -> Iterator[tuple[float, float, Frame]]:
-    prompt = clean_prompt(request.prompt) if request.prompt else ''
     made = pipeline.stream(
-      small(), size=size, prompt=prompt, fps=info.fps, seed=request.seed, rows=request.rows
+      small(), size=job.size, prompt=job.prompt, fps=job.fps, seed=request.seed, rows=request.rows
     )
-    for number, frame in enumerate(made):
+    with progress.waiting('compiling the model and making the first frames'):
+      first = next(made)
+    for number, frame in enumerate(itertools.chain([first], made)):
       start, end, before = waiting.pop(0)
       if number in kept:
         shown.append((before, frame))
       digest.update(frame.tobytes())
       yield start, end, frame
-      progress.report(min(number + 1, info.frames))
+      progress.report(min(number + 1, count))
 
-  out.parent.mkdir(parents=True, exist_ok=True)
-  with contextlib.closing(Progress(info.frames, unit='frame')) as progress:
-    write_frames(out, large(), fps=info.fps, crf=request.crf, sound_of=request.video)
-  sheet, record = out.with_name(f'{out.stem}_sheet.png'), out.with_suffix('.json')
-  _write_sheet(sheet, shown, size)
-  made: dict[str, Any] = {'height': size[0], 'width': size[1], 'pixels': digest.hexdigest()[:16]}
-  write_json(record, pipeline.provenance | {'request': dataclasses.asdict(request)} | made)
-  return [out, sheet, record]
+  with contextlib.closing(Progress(count, unit='frame')) as progress:
+    write_frames(job.mp4, large(), fps=job.video.fps, crf=request.crf, sound_of=request.video)
+  _write_sheet(job.sheet, shown, job.size)
+  height, width = job.size
+  made: dict[str, Any] = {'height': height, 'width': width, 'pixels': digest.hexdigest()[:16]}
+  write_json(job.record, pipeline.provenance | {'request': dataclasses.asdict(request)} | made)
+  return [job.mp4, job.sheet, job.record]
 
 
-def check_out(out: str | os.PathLike[str]) -> pathlib.Path:
-  """Returns the place of an mp4.
-
-  Raises:
-    ConfigError: it is called otherwise, or is a folder.
-  """
-  out = pathlib.Path(out)
-  if out.suffix != '.mp4' or out.is_dir():
-    raise ConfigError(f'--out={out}: expected the name of an .mp4, as in large.mp4')
-  return out
+def _check_places(video: str, job: Job) -> None:
+  """Raises ConfigError if a file cannot be written where the job says, or would end the video."""
+  try:
+    for path in (job.mp4, job.sheet, job.record):
+      if path.is_dir():
+        raise ConfigError(f'--out={job.mp4}: {path} is a folder; give another name')
+      if path.exists() and path.samefile(video):
+        raise ConfigError(f'--out={job.mp4}: would write over --video={video}; give another name')
+    job.mp4.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=job.mp4.parent, prefix=f'.{job.sheet.name}.'):
+      pass  # hours of work shall not end at a folder that takes no file
+  except OSError as error:
+    raise ConfigError(
+      f'--out={job.mp4}: cannot be written ({error.strerror}); give another place'
+    ) from error
 
 
 def _write_sheet(
-  path: pathlib.Path, shown: list[tuple[Frame, Frame]], size: tuple[int, int]
+  path: pathlib.Path, shown: list[tuple[np.ndarray, np.ndarray]], size: tuple[int, int]
 ) -> None:
   """Draws the middle of some frames, in rows of bicubic and upsampled, pixel by pixel."""
   height, width = (min(side, 256) for side in size)
