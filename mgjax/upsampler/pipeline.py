@@ -67,6 +67,7 @@ class Upsampler(FlowPipeline):
     """
     super().__init__(workdir, 'upsampler', 'an upsampler', load_codec, mesh, changes)
     self.windows = windows_of(self.config)
+    self._velocity = functools.cache(self._make_velocity)  # one program a shape
 
   @property
   def codec(self) -> LatentCodec:
@@ -228,7 +229,7 @@ class Upsampler(FlowPipeline):
     rows, columns = self._covers(size)
     return rows.length, columns.length, self._codec.model.latent_channels
 
-  def _velocity(self, covers: tuple[Cover, Cover], rows: int) -> WindowVelocity:
+  def _make_velocity(self, covers: tuple[Cover, Cover], rows: int) -> WindowVelocity:
     """Makes the velocity of windows, compiled once for all that have as many rows and places."""
     predict, guidance = make_prediction(self._objective.prediction), self._settings.guidance
 
