@@ -37,10 +37,13 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs
 
+REGRESSION = 'regression net'
 Videos = UInt8[np.ndarray, '_ _ _ _ 3']
 INPUTS = ('clean', 'degraded')
-SHOWN = 6  # clips in a picture
+SHOWN = 8  # clips in a picture
+PICTURED = ('bicubic', REGRESSION, 'upsampled', 'truth')
 JUDGED = 1000  # clips that the judge learns from
+_SCALE = 4  # of a picture
 _PATCH = 2  # latent places a side, whose distribution is compared
 _COLUMNS = {
   'psnr': ('PSNR dB', 2),
@@ -155,8 +158,14 @@ def judge_upsampler(
       for kind, rows in kinds.items()
     }
     for row in evenly(len(truth), SHOWN // len(INPUTS)):
-      title = f'{given} input, {captions[row]}'
-      shown.append(Shown(title, {way: videos[row] for way, videos in ways.items()}))
+      tall, wide = truth.shape[2:4]
+      seen = _repeated(small[row], (tall, wide))
+      shown.append(
+        Shown(
+          f'{given}, {captions[row]}',
+          {'input': seen} | {way: ways[way][row] for way in ways if way in PICTURED},
+        )
+      )
   counts = {kind: len(rows) for kind, rows in kinds.items()}
   where = '' if baseline is None else str(baseline.weights['workdir'])
   return Upsampled(scores, counts, where), shown
@@ -189,11 +198,20 @@ def _enlarged(
     for kernel in ('bicubic', 'lanczos')
   }
   if baseline is not None:
-    ways['regression net'] = baseline.generate(captions, video=small, size=size)
+    ways[REGRESSION] = baseline.generate(captions, video=small, size=size)
   ways['upsampled, no caption'] = pipeline.generate(video=small, size=size, seed=seed)
   ways['upsampled'] = pipeline.generate(captions, video=small, size=size, seed=seed)
   ways['autoencoder (ceiling)'] = np.stack([_through(pipeline, video) for video in truth])
   return {**ways, 'truth': truth}
+
+
+def _repeated(video: UInt8[np.ndarray, '_ _ _ 3'], size: tuple[int, int]) -> np.ndarray:
+  """Returns frames of another size by the nearest pixels."""
+  rows, columns = (
+    np.arange(wanted) * length // wanted
+    for wanted, length in zip(size, video.shape[1:3], strict=True)
+  )
+  return video[:, rows][:, :, columns]
 
 
 def _through(pipeline: Upsampler, video: UInt8[np.ndarray, 't h w 3']) -> np.ndarray:
@@ -256,9 +274,10 @@ def _patches(pipeline: Upsampler, videos: Videos) -> Float[np.ndarray, 'n d']:
 
 
 def write_shown(directory: pathlib.Path, shown: Sequence[Shown]) -> list[pathlib.Path]:
-  """Draws every clip in every way."""
-  rows = [(f'{way}: {each.title}', video) for each in shown for way, video in each.ways.items()]
-  path = directory / 'upsampled.png'
+  """Draws the middle frame of every clip in every way, beside each other, four times as large."""
   directory.mkdir(parents=True, exist_ok=True)
-  contact_sheet(path, [video for _, video in rows], [title for title, _ in rows], columns=6)
+  rows = [np.stack([video[len(video) // 2] for video in each.ways.values()]) for each in shown]
+  titles = [f'{each.title}: {", ".join(each.ways)}' for each in shown]
+  path = directory / 'upsampled.png'
+  contact_sheet(path, rows, titles, columns=len(rows[0]), scale=_SCALE)
   return [path]
