@@ -58,7 +58,7 @@ def autoencoder(**changes):
   return config
 
 
-def upsampler(runs: pathlib.Path, latents: bool = True, part: str = '', **changes):
+def upsampler(runs: pathlib.Path, latents: bool = True, part: str = 'model', **changes):
   """The upsampler's configuration on the autoencoder and the latents in `runs`."""
   config = upsampler_config.get_config(part)
   config.autoencoder = str(runs / 'autoencoder')

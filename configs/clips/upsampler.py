@@ -24,7 +24,7 @@ FPS = 24
 
 def get_config(argument: str = 'model') -> ConfigDict:
   part, _, path = argument.partition(',')
-  config = upsampler.get_config('' if part == 'model' else part)
+  config = upsampler.get_config(part)
   config.data = clips(path, fps=FPS, threads=2)
   for bucket in config.buckets.values():
     bucket.height = bucket.width = SIDE

@@ -9,7 +9,8 @@ python -m launch.train --config=configs/digits/upsampler.py --workdir=runs/upsam
 python -m launch.evaluate --workdir=runs/upsampler/model
 
 With configs/digits/upsampler.py:regression a net of the same size answers the mean: the baseline
-that every sampler is judged beside.
+that every sampler is judged beside. Behind a part, as in :autoencoder,128 or :model,128, the size is
+64 to 128 px.
 """
 
 from ml_collections import ConfigDict
@@ -31,19 +32,23 @@ WORLD = {
 }
 
 
-def get_config(part: str = '') -> ConfigDict:
+def get_config(argument: str = 'model') -> ConfigDict:
+  part, _, side = argument.partition(',')
+  if part not in ('model', 'autoencoder', 'regression') or side not in ('', '64', '128'):
+    raise ConfigError(
+      f'{argument!r}: expected model, autoencoder or regression, and the size, as in model,128'
+    )
+  side = int(side or SIDE)
   if part == 'autoencoder':
-    return image_autoencoder()
-  if part not in ('', 'regression'):
-    raise ConfigError(f'part {part!r}: expected autoencoder, regression or none')
+    return image_autoencoder(side)
   config = video.get_config()
   config.component = 'upsampler'
   config.autoencoder = 'runs/upsampler/autoencoder'
-  config.data = image_autoencoder().data
+  config.data = image_autoencoder(side).data
   config.data.latents = 'runs/upsampler/latents'
-  shape = {'frames': FRAMES, 'height': SIDE, 'width': SIDE}
+  shape = {'frames': FRAMES, 'height': side, 'width': side}
   config.buckets = ConfigDict({'video': {**shape, 'batch_size': 4, 'weight': 1}})
-  config.model.positions = (FRAMES, 8, 8)
+  config.model.positions = (FRAMES, side // 8, side // 8)
   config.model.conditionings.text.length = 48
   config.model.conditionings.low_resolution = ConfigDict({'kind': 'low_resolution'})
   # Half the prompts are not read, so that videos without one can be enlarged.
@@ -87,12 +92,12 @@ def get_config(part: str = '') -> ConfigDict:
   return config
 
 
-def image_autoencoder() -> ConfigDict:
-  """Returns the image autoencoder: frames of 64 px, 4 x 4 pixels to 8 numbers."""
+def image_autoencoder(side: int = SIDE) -> ConfigDict:
+  """Returns the image autoencoder: 4 x 4 pixels to 8 numbers."""
   config = soft.get_config()
   config.data.digits = ConfigDict(WORLD)
   config.buckets = ConfigDict(
-    {'image': {'frames': 1, 'height': SIDE, 'width': SIDE, 'batch_size': 4, 'weight': 1}}
+    {'image': {'frames': 1, 'height': side, 'width': side, 'batch_size': 4, 'weight': 1}}
   )
   config.model.update(temporal=False, widths=(64,), strides=(), blocks=1)
   config.train.steps = 5000
