@@ -83,7 +83,7 @@ def write_frames(
       sound.join(target)
     later = ((s + lead, e + lead, frame) for s, e, frame in itertools.chain([first], frames))
     for packet in encoded(stream, later):
-      until = float(packet.dts * packet.time_base)
+      until = float((packet.dts or 0) * packet.time_base)
       target.mux(packet)
       _copy(sound_of, sounds, until)
     _copy(sound_of, sounds)
