@@ -122,7 +122,7 @@ def judge_upsampler(
   Args:
     pipeline: the model.
     samples: clips.
-    seed: of the noise.
+    seed: of the noise, and of what happens to the clips.
     baseline: of a regression net of the same autoencoder.
     clips: a folder or manifest of other clips; by default those of the run's validation.
 
@@ -148,7 +148,7 @@ def judge_upsampler(
   scores: dict[str, Any] = {}
   shown = []
   for given in INPUTS:
-    small = shrunk(truth, pairs) if given == 'clean' else _degraded(chosen, pairs, config.seed)
+    small = shrunk(truth, pairs) if given == 'clean' else _degraded(chosen, pairs, seed)
     ways = _enlarged(pipeline, baseline, truth, small, captions, seed)
     scores[given] = {
       kind: {
