@@ -34,6 +34,8 @@ def autoencoder(tmp_path_factory):
 def small(**changes):
   config = upsampler.get_config()
   config.autoencoder = str(AUTOENCODER[-1])
+  config.buckets.video.frames, config.windows.overlap = 14, 4
+  config.model.update(positions=(14, 4, 4), patch=(1, 4, 4))
   config.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changes.items()})
   return config
 
