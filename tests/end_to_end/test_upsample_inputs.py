@@ -242,7 +242,7 @@ runpy.run_module('launch.upsample', run_name='__main__', alter_sys=True)
 def panning(path, count, side=32):
   """A picture that is panned over, with a sound."""
   field = np.random.default_rng(0).integers(0, 256, (320, 384, 3), np.uint8)
-  places = [(3 * number % 128, 5 * number % 128) for number in range(count)]
+  places = [(3 * number % 64, 5 * number % 128) for number in range(count)]
   frames = np.stack([field[top : top + side, left : left + side] for top, left in places])
   return encode_video(path, frames, noise(count / 25))
 
