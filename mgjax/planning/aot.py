@@ -142,8 +142,16 @@ def tpu_devices(topology: Topology) -> list[Any]:
 
 @contextlib.contextmanager
 def _without_tpu() -> Iterator[None]:
-  """Tells libtpu not to look for a TPU, nor to refuse a second process that compiles as well."""
-  settings = {'TPU_SKIP_MDS_QUERY': '1', 'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'}
+  """Tells libtpu not to look for a TPU, nor to refuse a second process that compiles as well.
+
+  Without a type and a host it complains of both; any will do, the topology is another matter.
+  """
+  settings = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+    'TPU_ACCELERATOR_TYPE': os.environ.get('TPU_ACCELERATOR_TYPE', 'v5p-8'),
+    'TPU_WORKER_HOSTNAMES': os.environ.get('TPU_WORKER_HOSTNAMES', 'localhost'),
+  }
   before = {name: os.environ.get(name) for name in settings}
   os.environ.update(settings)
   try:
