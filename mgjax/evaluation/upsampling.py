@@ -145,14 +145,22 @@ def judge_upsampler(
   if data.kind == 'digits':
     world = {**data.digits, 'frames': shape.frames, 'size': shape.size}
     judge = train_judge(side=min(shape.size), clips=JUDGED, **world)
+  # The same whatever the input.
+  still = {
+    'autoencoder (ceiling)': np.stack([_through(pipeline, v) for v in truth]),
+    'truth': truth,
+  }
+  patches = {kind: _patches(pipeline, truth[rows]) for kind, rows in kinds.items()}
   scores: dict[str, Any] = {}
   shown = []
   for given in INPUTS:
     small = shrunk(truth, pairs) if given == 'clean' else _degraded(chosen, pairs, seed)
-    ways = _enlarged(pipeline, baseline, truth, small, captions, seed)
+    ways = _enlarged(pipeline, baseline, small, shape.size, captions, seed) | still
     scores[given] = {
       kind: {
-        way: _scores(pipeline, judge, videos[rows], truth[rows], [chosen[row] for row in rows])
+        way: _scores(
+          pipeline, judge, videos[rows], truth[rows], patches[kind], [chosen[row] for row in rows]
+        )
         for way, videos in ways.items()
       }
       for kind, rows in kinds.items()
@@ -186,13 +194,12 @@ def _degraded(samples: Sequence[dict[str, Any]], pairs: Pairs, seed: int) -> Vid
 def _enlarged(
   pipeline: Upsampler,
   baseline: Upsampler | None,
-  truth: Videos,
   small: Videos,
+  size: tuple[int, int],
   captions: Sequence[str],
   seed: int,
 ) -> dict[str, Videos]:
-  """Enlarges clips in every way; 'truth' is one of them, and so is what the autoencoder keeps."""
-  size = truth.shape[2:4]
+  """Enlarges clips in every way."""
   ways = {
     kernel: np.stack([resize(video, size, kernel) for video in small])
     for kernel in ('bicubic', 'lanczos')
@@ -201,8 +208,7 @@ def _enlarged(
     ways[REGRESSION] = baseline.generate(captions, video=small, size=size)
   ways['upsampled, no caption'] = pipeline.generate(video=small, size=size, seed=seed)
   ways['upsampled'] = pipeline.generate(captions, video=small, size=size, seed=seed)
-  ways['autoencoder (ceiling)'] = np.stack([_through(pipeline, video) for video in truth])
-  return {**ways, 'truth': truth}
+  return ways
 
 
 def _repeated(video: UInt8[np.ndarray, '_ _ _ 3'], size: tuple[int, int]) -> np.ndarray:
@@ -234,15 +240,17 @@ def _scores(
   judge: DigitJudge | None,
   videos: Videos,
   truth: Videos,
+  patches: Float[np.ndarray, 'm d'],
   samples: Sequence[dict[str, Any]],
 ) -> dict[str, float]:
+  """Scores one way to enlarge; `patches` are those of the true clips."""
   pairs = list(zip(videos, truth, strict=True))
   errors = np.array([squared_errors(*pair).mean() for pair in pairs])
   moving = truth.shape[1] > 1
   found = dict.fromkeys(_COLUMNS, float('nan')) | {
     'psnr': float(decibels(errors.mean()[None])[0]),
     'ssim': float(np.mean([structural_similarity(*pair).mean() for pair in pairs])),
-    'frechet': frechet_distance(_patches(pipeline, videos), _patches(pipeline, truth)),
+    'frechet': frechet_distance(_patches(pipeline, videos), patches),
   }
   if moving:
     found['flicker'] = float(np.mean([flicker(*pair) for pair in pairs]))
