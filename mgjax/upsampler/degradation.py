@@ -11,6 +11,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from mgjax.conditioning.low_resolution import KEY
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize, to_bytes
 from mgjax.core.typing import Float, UInt8
@@ -21,7 +22,7 @@ Bytes = UInt8[np.ndarray, 't h w 3']
 Jpeg = Callable[[Bytes, int], Bytes]  # frames, quality
 VideoCodec = Callable[[Bytes, str, float, float], Bytes]  # frames, codec, crf, frames a second
 
-KEY, SMALL = 'low_resolution', 'small'  # fields of samples
+SMALL = 'small'  # field of samples
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _FPS = 24.0  # of clips that do not say
 

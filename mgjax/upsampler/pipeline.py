@@ -15,18 +15,15 @@ from mgjax.conditioning.low_resolution import KEY
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.resize import resize
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Array, Batch, Tree, UInt8
+from mgjax.core.typing import Array, UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
-from mgjax.flow.guidance import make_guided
-from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.noise import frame_noise
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.streaming import WindowVelocity, stream_windows
-from mgjax.flow.windows import Cover, windows
+from mgjax.flow.windows import Cover
 from mgjax.flow_models.pipeline import FlowPipeline
-from mgjax.parallel.rules import place_rows
 from mgjax.runtime.progress import track
 from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
@@ -34,6 +31,7 @@ from mgjax.tae.tiling import regroup
 from mgjax.text.prompts import frame_rate_of
 from mgjax.upsampler.geometry import CHUNK, frame_covers
 from mgjax.upsampler.task import windows_of
+from mgjax.upsampler.velocity import make_tiled_velocity
 
 Frame = UInt8[np.ndarray, 'h w 3']
 
@@ -231,21 +229,14 @@ class Upsampler(FlowPipeline):
 
   def _make_velocity(self, covers: tuple[Cover, Cover], rows: int) -> WindowVelocity:
     """Makes the velocity of windows, compiled once for all that have as many rows and places."""
-    predict, guidance = make_prediction(self._objective.prediction), self._settings.guidance
-
-    @jax.jit
-    def velocity(params: Tree, batch: Batch, x: Array, time: Array) -> Array:
-      model = predict.as_velocity(functools.partial(self._model.apply, {'params': params}))
-      frames = windows(x.shape[1], x.shape[1])
-      whole = multi_diffusion(
-        lambda batch: make_guided(model, batch, guidance),
-        (frames, *covers),
-        along={KEY: 3},
-        rows=rows,
-      )
-      return whole({name: place_rows(value) for name, value in batch.items()})(place_rows(x), time)
-
-    return functools.partial(velocity, self._params)
+    velocity = make_tiled_velocity(
+      self._model,
+      covers,
+      prediction=make_prediction(self._objective.prediction),
+      guidance=self._settings.guidance,
+      rows=rows,
+    )
+    return functools.partial(jax.jit(velocity), self._params)
 
   def _encoded(self, frames: Iterable[Frame], size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yields latents (t h w c) of frames, a few at a time."""

@@ -170,15 +170,11 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
   return make_flow_spec(
     config, workdir, model=model, settings=settings, codec=codec, raw='video', show=show,
-    make_sources=functools.partial(_sources_of, pairs, config.seed, settings.data, shapes),
+    make_sources=functools.partial(make_pairs, pairs, config.seed, settings.data, shapes),
     about=lambda name: about_videos(shapes[name], model.conditionings, codec) | pairs.about(),
     starts=('video',),
     adapt=lambda params: grow(params, tuple(config.model.positions)),
   )  # fmt: skip
-
-
-def _sources_of(pairs, seed, data, shapes, split: str, report: Any) -> dict[str, Source]:
-  return make_pairs(pairs, seed, data, shapes, split, report)
 
 
 def _truth(sample: Mapping[str, Any]) -> str:

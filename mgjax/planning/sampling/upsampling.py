@@ -13,15 +13,10 @@ from ml_collections import ConfigDict
 from mgjax.conditioning.low_resolution import KEY
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
 from mgjax.core.tree import count_parameters
-from mgjax.core.typing import Array, Batch, Tree
-from mgjax.flow.guidance import make_guided
-from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.path import FlowMatching
-from mgjax.flow.windows import windows
 from mgjax.flow_models.conditions import example_batch
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.mesh import make_mesh
-from mgjax.parallel.rules import place_rows
 from mgjax.parallel.shard import batch_sharding
 from mgjax.parallel.torus import assign_axes
 from mgjax.planning.aot import CompiledStep, compile_lowered, tpu_devices
@@ -45,6 +40,7 @@ from mgjax.planning.search import FREE, mesh_flag
 from mgjax.planning.text_encoder import placed_shapes
 from mgjax.planning.workload import make_sizes
 from mgjax.upsampler.geometry import CHUNK
+from mgjax.upsampler.velocity import make_tiled_velocity
 
 VELOCITY, DECODE = 'velocity', 'decode'
 ASSUMED = (
@@ -222,15 +218,13 @@ def _compile(
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
   place = batch_sharding(mesh)
 
-  def velocity(params: Tree, batch: Batch, x: Array, time: Array) -> Array:
-    model = FlowMatching().as_velocity(functools.partial(work.model.apply, {'params': params}))
-    whole = multi_diffusion(
-      lambda batch: make_guided(model, batch, work.sample.guidance),
-      (windows(x.shape[1], x.shape[1]), *work.covers),
-      along={KEY: 3},
-      rows=calls.windows * calls.tiles,
-    )
-    return whole({name: place_rows(value) for name, value in batch.items()})(place_rows(x), time)
+  velocity = make_tiled_velocity(
+    work.model,
+    work.covers,
+    prediction=FlowMatching(),
+    guidance=work.sample.guidance,
+    rows=calls.windows * calls.tiles,
+  )
 
   def rows_of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((calls.windows, *shape), dtype, sharding=place)
