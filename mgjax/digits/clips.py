@@ -17,6 +17,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Magnitude, Positive, Range, check
+from mgjax.core.typing import UInt8
 from mgjax.digits import render, sounds
 from mgjax.digits.handwriting import SPLITS, identities_of
 from mgjax.digits.scene import (
@@ -30,7 +31,8 @@ from mgjax.digits.scene import (
   events,
 )
 
-EXTRAS = ('mask', 'background', 'geometry', 'view')
+EXTRAS = ('mask', 'background', 'geometry', 'view', 'reference')
+REFERENCES = ('other', 'own')
 OF_FRAMES = {'video', 'mask', 'geometry', 'view'}  # keys of a sample that have an entry a frame
 
 
@@ -39,9 +41,18 @@ def described(colour: str, texture: str) -> str:
   return f'{TEXTURES[texture]} {colour}'.strip()
 
 
-def digit_caption(digit: int, colour: str, motion: str, texture: str = 'soft') -> str:
-  """Says what a clip shows; without a motion it says what an image shows."""
-  shown = f'the {described(colour, texture)} digit {digit}'
+def digit_caption(
+  digit: int | None, colour: str, motion: str, texture: str = 'soft'
+) -> str:
+  """Says what a clip shows; without a motion it says what an image shows.
+
+  Args:
+    digit: None leaves it open which one, as in 'the green digit moves left'.
+    colour: one of `COLOURS`.
+    motion: one of `MOTIONS`, or ''.
+    texture: one of `TEXTURES`.
+  """
+  shown = f'the {described(colour, texture)} digit' + ('' if digit is None else f' {digit}')
   return f'{shown} {MOTIONS[motion]}' if motion else f'a photo of {shown}'
 
 
@@ -107,6 +118,13 @@ class Digits:
   seed: Count = 0
   sound: bool = False
   extras: tuple[str, ...] = ()  # further keys of samples, of `EXTRAS`
+  turns: Magnitude = 0.0  # degrees that handwriting is turned by, at most
+  weights: Magnitude = 0.0  # of strokes, see `Scene.weight`, at most, up and down
+  numbered: bool = True  # whether captions say which digit it is
+  # What 'reference' shows: a frame of the clip, or the same handwriting otherwise.
+  reference: str = 'other'
+  reference_turns: Magnitude = 30.0  # of another one
+  reference_weights: Magnitude = 1.0
 
   def __post_init__(self):
     check(self)
@@ -116,6 +134,7 @@ class Digits:
     check_names('colours', self.colours, COLOURS)
     check_names('motions', self.motions, MOTIONS)
     check_names('textures', self.textures, TEXTURES)
+    check_names('reference', (self.reference,), REFERENCES)
     if self.extras:
       check_names('extras', self.extras, EXTRAS)
     if self.sound and self.frames * sounds.RATE % self.fps:
@@ -153,7 +172,7 @@ class Digits:
     """Yields {'caption'} of everything that samples may show."""
     for digit, colour, motion, _ in self._choices:
       for texture in self.textures:
-        yield {'caption': digit_caption(digit, colour, motion, texture)}
+        yield {'caption': self._caption(digit, colour, motion, texture)}
 
   def listen(self, index: int) -> dict[str, Any]:
     """Returns `self[index]` without its pictures, which take most of the time to make."""
@@ -191,6 +210,8 @@ class Digits:
       digit_size=self.digit_size,
       jitter=self.jitter,
       laps=self.laps,
+      turn=_up_to(self.turns, generator),
+      weight=_up_to(self.weights, generator),
     )
 
   def show(self, scene: Scene) -> dict[str, Any]:
@@ -206,7 +227,36 @@ class Digits:
       view = self.view(scene)
       sample['view'] = render.render(view, self.frames, self.size)
       sample['view_caption'] = self._names(view)['caption']
+    if 'reference' in self.extras:
+      sample['reference'] = self._reference(scene)
     return sample | {'video': render.render(*where)}
+
+  def reference_scene(self, scene: Scene) -> Scene:
+    """Returns the same handwriting in another image, turned, re-weighted, recoloured and moved.
+
+    It is a function of the scene and of nothing else, and on black: a masked crop.
+    """
+    generator = np.random.default_rng((self.seed, SPLITS.index(self.split), scene.tiles, 1))
+    return dataclasses.replace(
+      scene,
+      motion='',
+      background='black',
+      colour=one_of(self.colours, generator),
+      offset=tuple(generator.uniform(-1, 1, 2).tolist()),
+      jitter=9.0,
+      turn=_up_to(self.reference_turns, generator),
+      weight=_up_to(self.reference_weights, generator),
+    )
+
+  def _reference(self, scene: Scene) -> UInt8[np.ndarray, '1 h w 3']:
+    if self.reference == 'other':
+      return render.render(self.reference_scene(scene), 1, self.size)
+    frame = scene.tiles % self.frames
+    masked = dataclasses.replace(scene, background='black')
+    return render.render(masked, self.frames, self.size)[frame : frame + 1]
+
+  def _caption(self, digit: int, *words: str) -> str:
+    return digit_caption(digit if self.numbered else None, *words)
 
   def _labels(self, scene: Scene) -> dict[str, Any]:
     """Returns the sample of a scene without its pictures."""
@@ -220,7 +270,7 @@ class Digits:
   def _names(self, scene: Scene) -> dict[str, Any]:
     digit = int(scene.number)
     return {
-      'caption': digit_caption(digit, scene.colour, scene.motion, scene.texture),
+      'caption': self._caption(digit, scene.colour, scene.motion, scene.texture),
       'digit': digit,
       'identity': scene.identities[0],
       'colour': scene.colour,
@@ -240,6 +290,10 @@ class Digits:
 
   def _write(self, digit: int, generator: np.random.Generator) -> int:
     return one_of(identities_of(self.split, digit), generator)
+
+
+def _up_to(most: float, generator: np.random.Generator) -> float:
+  return float(generator.uniform(-most, most)) if most else 0.0
 
 
 def one_of(choices: Any, generator: np.random.Generator) -> Any:

@@ -9,6 +9,7 @@ therefore the same grey.
 """
 
 import numpy as np
+from scipy.ndimage import rotate
 
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Float, UInt8
@@ -71,7 +72,9 @@ def _handwriting(scene: Scene) -> Float[np.ndarray, '8 c']:
   for place, identity in enumerate(scene.identities):
     place = slice(PITCH * place, PITCH * place + 8)
     image[:, place] = np.maximum(image[:, place], image_of(identity)[0])
-  return image
+  if scene.turn:
+    image = rotate(image, -scene.turn, reshape=False, order=3).clip(0, 1)
+  return image if not scene.weight else image ** np.float32(2.0**-scene.weight)
 
 
 def _ink(

@@ -70,6 +70,8 @@ class Scene:
     digit_size: of a digit's side.
     jitter: distance from the centre line, at most.
     laps: how far a bouncing digit goes.
+    turn: of the handwriting, degrees, clockwise.
+    weight: of its strokes: ink a in [0, 1] becomes a^(2^-weight), so that 1 is bold, -1 thin.
 
   Raises:
     ConfigError: unknown names, numbers or images.
@@ -88,6 +90,8 @@ class Scene:
   digit_size: DigitSize = 14.0
   jitter: Magnitude = 3.0
   laps: Magnitude = 1.0
+  turn: float = 0.0
+  weight: float = 0.0
 
   def __post_init__(self):
     # A source makes a scene for every sample: what it draws itself is not looked at again.

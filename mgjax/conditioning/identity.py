@@ -1,0 +1,97 @@
+"""Identity: who a video shows, from masked pictures of them (Movie Gen §4)."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.clip.towers import ClipVision
+from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
+from mgjax.conditioning.ports import GatedContext, Ports
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Positive
+from mgjax.core.typing import Array, Batch, Bool
+from mgjax.nn.linear import ZEROS, Linear, parameter
+from mgjax.nn.norm import LayerNorm
+
+KEY = 'reference'
+TOKENS = {'class': slice(0, 1), 'patches': slice(1, None), 'both': slice(None)}
+
+
+class Identity(Conditioning):
+  """Reads masked pictures of a person by a vision tower; its states are context beside the text's.
+
+  context = [text; LayerNorm(W f(reference_1)); LayerNorm(W f(reference_2)); ...]
+
+  f is the vision tower of CLIP, part of this module, so that a stage of training may freeze it or
+  train it by `optimizer.rates`. A picture outside the mask is black, and one that is all black is
+  not there. The tokens stand behind a gate that starts at zero, so a text-to-video model to which
+  this is added goes on unchanged, and answers as before where there is no reference.
+
+  Attributes:
+    vision: the tower f.
+    dim: model width d.
+    references: pictures that are read, at most; of more the first.
+    tokens: which states of the tower are read: of its 'class' token, of its 'patches' or 'both'.
+      Not in public sources.
+    dtype: compute type.
+
+  Raises:
+    ConfigError: there are no such tokens.
+  """
+
+  vision: ClipVision
+  dim: int
+  references: Positive = 1
+  tokens: str = 'both'
+  dtype: jnp.dtype = jnp.float32
+  optional: ClassVar[bool] = True
+
+  @property
+  def shape(self) -> tuple[int, int, int, int]:
+    """Of the pictures (r h w 3)."""
+    return self.references, self.vision.size, self.vision.size, 3
+
+  def requires(self, latents: Latents) -> Arrays:
+    """Returns the pictures (r h w 3), black where there is none."""
+    del latents
+    return {KEY: array(self.shape, np.uint8)}
+
+  def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
+    """Returns the field 'reference' (r h w 3)."""
+    del shape, latents
+    return {KEY: self.shape}
+
+  def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns a sample's 'reference' if it has one, any number of pictures (_ h w 3)."""
+    if KEY not in sample:
+      return {}
+    pictures = np.zeros(self.shape, np.uint8)
+    given = np.asarray(sample[KEY])[: self.references]
+    pictures[: len(given)] = given
+    return {KEY: pictures}
+
+  @nn.compact
+  def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
+    if self.tokens not in TOKENS:
+      raise ConfigError(f'{self.name}.tokens = {self.tokens!r}; expected {", ".join(TOKENS)}')
+    if KEY not in batch:
+      return Ports()
+    pictures = batch[KEY]
+    there = jnp.any(pictures > 0, axis=(2, 3, 4)) & ~drop[:, None]
+    b, r = there.shape
+    flat = pictures.reshape(b * r, *pictures.shape[2:]).astype(jnp.float32) / 255
+    states, _ = self.vision(flat)
+    states = states[:, TOKENS[self.tokens]]
+    axes = ('hidden', 'embed')
+    x = Linear(self.dim, axes, dtype=self.dtype, name='project')(states.astype(self.dtype))
+    x = LayerNorm(dtype=self.dtype, name='project_norm')(x)
+    gate = parameter(self, 'gate', ZEROS, ('embed',), (self.dim,))
+    group = GatedContext(
+      tokens=x.reshape(b, -1, self.dim),
+      mask=jnp.repeat(there, states.shape[1], axis=1),
+      gate=jnp.broadcast_to(gate, (b, self.dim)),
+    )
+    return Ports(gated=(group,))
