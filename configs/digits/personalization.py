@@ -2,7 +2,8 @@ r"""Personalization of the moving digits: one picture of a digit, and a video of
 
 python -m launch.encode --config=configs/digits/personalization.py \
   --workdir=runs/personalization/latents --config.autoencoder=runs/quickstart/autoencoder
-python -m launch.train --config=configs/digits/personalization.py --workdir=runs/personalization/model
+python -m launch.train --config=configs/digits/personalization.py \
+  --workdir=runs/personalization/model
 """
 
 from ml_collections import ConfigDict

@@ -79,8 +79,8 @@ class Identity(Conditioning):
       raise ConfigError(f'{self.name}.tokens = {self.tokens!r}; expected {", ".join(TOKENS)}')
     if KEY not in batch:
       return Ports()
-    pictures = batch[KEY]
-    there = jnp.any(pictures > 0, axis=(2, 3, 4)) & ~drop[:, None]
+    pictures = jnp.where(drop[:, None, None, None, None], 0, batch[KEY])
+    there = jnp.any(pictures > 0, axis=(2, 3, 4))
     b, r = there.shape
     flat = pictures.reshape(b * r, *pictures.shape[2:]).astype(jnp.float32) / 255
     states, _ = self.vision(flat)

@@ -15,6 +15,7 @@ import pytest
 
 import mgjax
 from mgjax.backbone.transformer import Transformer
+from mgjax.clip.towers import ClipVision
 from mgjax.conditioning import byte_text
 from mgjax.conditioning.byte_text import ByteText
 from mgjax.conditioning.contract import Conditioning
@@ -36,6 +37,9 @@ SMALL = {
   },
   'WordText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24, 'vocabulary': 64},
   'FrameFeatures': {'features': 5},
+  'Identity': {
+    'vision': ClipVision(8, patch=4, dim=16, depth=1, heads=2, mlp_dim=32, projection=None)
+  },
 }
 LATENTS = (4, 4, 4, 3)  # t h w c of a row
 SHAPE = (8, 32, 32)  # of the video that they are of
@@ -87,7 +91,9 @@ def sample_of(kind):
   draw, made = np.random.default_rng(0), make(kind)
   sample = {'caption': 'the green digit 3', 'fps': 16, 'video': np.ones((*SHAPE, 3), np.uint8)}
   sample['embeddings'] = {'long': draw.normal(size=(8, 7)), 'short': draw.normal(size=(3, 3))}
-  return sample | {n: draw.normal(size=s) for n, s in made.fields(SHAPE, LATENTS).items()}
+  fields = made.fields(SHAPE, LATENTS).items()
+  pictures = {n: draw.integers(256, size=s, dtype=np.uint8) for n, s in fields if s[-1:] == (3,)}
+  return sample | {n: draw.normal(size=s) for n, s in fields} | pictures
 
 
 @functools.cache

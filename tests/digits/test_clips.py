@@ -4,8 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mgjax.core.errors import ConfigError
+from mgjax.digits import render
 from mgjax.digits.clips import EXTRAS, Digits, all_captions, is_held_out
 from mgjax.digits.handwriting import handwriting
 from mgjax.digits.scene import COLOURS, MOTIONS
@@ -175,6 +177,8 @@ def test_a_fingerprint_names_what_is_not_as_by_default():
       'split': 'judge', 'captions': 'all', 'size': (64, 64), 'colours': ('red',),
       'motions': ('left',), 'textures': ('sharp',), 'background': 'mosaic', 'laps': 2.0,
       'jitter': 1.0, 'digit_size': 10.0, 'sound': True, 'extras': ('mask',),
+      'turns': 5.0, 'weights': 0.5, 'numbered': False, 'reference': 'own', 'reference_turns': 5.0,
+      'reference_weights': 0.5,
     }.get(field.name, 4)  # fmt: skip
     assert Digits(**{field.name: other}).fingerprint == f'Digits({field.name}={other!r})'
 
@@ -185,6 +189,47 @@ def test_extras_are_there_on_demand():
   shapes = {name: sample[name].shape for name in EXTRAS}
   assert shapes == {
     'mask': (3, 48, 64), 'background': (48, 64, 3), 'geometry': (3, 4), 'view': (3, 48, 64, 3),
+    'reference': (1, 48, 64, 3),
   }  # fmt: skip
   with pytest.raises(ConfigError, match=r'extras: got .*depth.*choose from mask'):
     Digits(extras=('depth',))
+
+
+def test_a_reference_shows_the_same_handwriting_in_another_pose_or_a_frame_of_the_clip():
+  world = {'extras': ('reference',), 'turns': 10.0, 'weights': 0.5, 'background': 'gradient'}
+  other, own = Digits(**world), Digits(**world, reference='own')
+  for index in range(8):
+    scene, sample = own.scene(index), own[index]
+    masked = own.show(dataclasses.replace(scene, background='black'))['video']
+    assert any(np.array_equal(sample['reference'][0], frame) for frame in masked)
+    drawn = other.reference_scene(scene)
+    assert (drawn.identities, drawn.background) == (scene.identities, 'black')
+    assert np.array_equal(other[index]['reference'], other.show(scene)['reference'])
+    assert np.array_equal(other[index]['video'], sample['video'])  # nothing else is another
+  poses = [(other.scene(i), other.reference_scene(other.scene(i))) for i in range(400)]
+  for name, mine, its in (('turn', 10, 30), ('weight', 0.5, 1)):
+    values = np.array([[getattr(each, name) for each in pair] for pair in poses])
+    assert (0.95 * np.array([mine, its]) < np.abs(values).max(0)).all()
+    assert (np.abs(values).max(0) <= [mine, its]).all()
+    assert abs(np.corrcoef(values.T)[0, 1]) < 0.15  # 3 standard errors of none
+
+
+def test_handwriting_is_turned_clockwise_and_its_strokes_become_bold():
+  scene = Digits(frames=1, split='test').scene(3)
+  plain, bold, thin, turned = (
+    render.mask(dataclasses.replace(scene, **pose), 1, (64, 64))[0]
+    for pose in ({}, {'weight': 1.0}, {'weight': -1.0}, {'turn': 20.0})
+  )
+  assert thin.sum() < 0.9 * plain.sum() < plain.sum() < 0.9 * bold.sum()
+  assert 0.85 < turned.sum() / plain.sum() < 1.1
+  # The axis of least spread of a turned picture is turned with it.
+  back = [ndimage.rotate(turned, angle, reshape=False, order=1) for angle in (20, -20)]
+  assert np.linalg.norm(back[0] - plain) < 0.5 * np.linalg.norm(back[1] - plain)
+
+
+def test_captions_that_leave_the_number_open():
+  world = Digits(numbered=False)
+  assert {sample['caption'] for sample in world.every_caption()} == {
+    f'the {colour} digit {MOTIONS[motion]}' for colour in world.colours for motion in world.motions
+  }
+  assert world[0]['caption'] in {sample['caption'] for sample in world.every_caption()}
