@@ -85,6 +85,16 @@ SECTIONS = {
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_upsampler'),
     encode=Late('mgjax.upsampler.task:make_encode_plan'),
   ),
+  'personalization': Section(
+    noun='a personalized video model',
+    family='flow model',
+    make_spec=Late('mgjax.personalization.task:make_spec'),
+    outline=Late('mgjax.video.task:outline'),
+    load=Late('mgjax.personalization.pipeline:PersonalizationPipeline'),
+    weights=Late('mgjax.flow_models.build:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_personalization'),
+    encode=Late('mgjax.personalization.task:make_encode_plan'),
+  ),
   'codec': Section(
     noun='an audio codec',
     family='codec',

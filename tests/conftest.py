@@ -105,6 +105,14 @@ def tiny_upsampler_runs(tmp_path_factory) -> pathlib.Path:
   return _made_once(tmp_path_factory, 'tiny_upsampler', tiny_upsampler.make_runs)
 
 
+@pytest.fixture(scope='session')
+def tiny_personalization_runs(tmp_path_factory) -> pathlib.Path:
+  """Work directories of an autoencoder, a video and a personalized model; not to be changed."""
+  from tests import tiny_personalization
+
+  return _made_once(tmp_path_factory, 'tiny_personalization', tiny_personalization.make_runs)
+
+
 def _made_once(tmp_path_factory, name, make) -> pathlib.Path:
   """A copy of what the first of the processes that test makes, and the others wait for."""
   mine = tmp_path_factory.getbasetemp()

@@ -1,9 +1,13 @@
-r"""Personalization of the moving digits: one picture of a digit, and a video of it.
+r"""Personalization of the moving digits: a picture of a digit in some hand, and a video of it.
 
 python -m launch.encode --config=configs/digits/personalization.py \
-  --workdir=runs/personalization/latents --config.autoencoder=runs/quickstart/autoencoder
+  --workdir=runs/personalization/latents
 python -m launch.train --config=configs/digits/personalization.py \
   --workdir=runs/personalization/model
+python -m launch.evaluate --workdir=runs/personalization/model
+
+It begins with what `make quickstart` trained and with the vision tower of configs/digits/clip.py,
+in runs/clip.
 """
 
 from ml_collections import ConfigDict
@@ -11,20 +15,22 @@ from ml_collections import ConfigDict
 from ..base import encoding
 from . import clip, video
 
-POSES = {'turns': 10.0, 'weights': 0.5}  # of the clips; a reference is turned by up to 30 degrees
+POSES = {'turns': 10.0, 'weights': 0.5}  # of the clips; other references are turned by up to 30
 
 
 def get_config() -> ConfigDict:
   config = video.get_config()
+  config.component = 'personalization'
   config.autoencoder = 'runs/quickstart/autoencoder'
   config.start_from = '=runs/quickstart/video,identity/vision=runs/clip:vision'
   config.data.latents = 'runs/personalization/latents'
-  # A number in the caption would tell the digit, and the reference would be ignored.
+  # A number in the caption would tell the digit, and the reference would not be looked at.
   config.data.digits.update(extras=('reference',), numbered=False, **POSES)
-  del config.buckets.image  # its captions have no motion
+  del config.buckets.image
   config.model.conditionings.identity = ConfigDict(
-    {'kind': 'identity', 'vision': clip.VISION, 'tokens': 'both'}
+    {'kind': 'identity', 'vision': clip.VISION, 'references': 1, 'tokens': 'both'}
   )
+  config.references = ConfigDict({'per_clip': 1, 'faces': '', 'margin': 0.0})
   config.objective.dropout = ConfigDict({'text': 0.1, 'identity': 0.1})
   config.encode = encoding(train=8192, validation=512)
   config.sample.guidance = (('text', 3.0), ('identity', 3.0))

@@ -119,8 +119,9 @@ class Digits:
   turns: Magnitude = 0.0  # degrees that handwriting is turned by, at most
   weights: Magnitude = 0.0  # of strokes, see `Scene.weight`, at most, up and down
   numbered: bool = True  # whether captions say which digit it is
-  # What 'reference' shows: a frame of the clip, or the same handwriting otherwise.
+  # What 'reference' shows: frames of the clip, or the same handwriting otherwise.
   reference: str = 'other'
+  references: Positive = 1  # pictures in it
   reference_turns: Magnitude = 30.0  # of another one
   reference_weights: Magnitude = 1.0
 
@@ -229,12 +230,12 @@ class Digits:
       sample['reference'] = self._reference(scene)
     return sample | {'video': render.render(*where)}
 
-  def reference_scene(self, scene: Scene) -> Scene:
+  def reference_scene(self, scene: Scene, index: int = 0) -> Scene:
     """Returns the same handwriting in another image, turned, re-weighted, recoloured and moved.
 
-    It is a function of the scene and of nothing else, and on black: a masked crop.
+    It is a function of the scene and the index of the reference, and on black: a masked crop.
     """
-    generator = np.random.default_rng((self.seed, SPLITS.index(self.split), scene.tiles, 1))
+    generator = np.random.default_rng((self.seed, SPLITS.index(self.split), scene.tiles, 1 + index))
     return dataclasses.replace(
       scene,
       motion='',
@@ -246,12 +247,14 @@ class Digits:
       weight=_up_to(self.reference_weights, generator),
     )
 
-  def _reference(self, scene: Scene) -> UInt8[np.ndarray, '1 h w 3']:
+  def _reference(self, scene: Scene) -> UInt8[np.ndarray, 'r h w 3']:
     if self.reference == 'other':
-      return render.render(self.reference_scene(scene), 1, self.size)
-    frame = scene.tiles % self.frames
+      scenes = [self.reference_scene(scene, index) for index in range(self.references)]
+      return np.concatenate([render.render(each, 1, self.size) for each in scenes])
     masked = dataclasses.replace(scene, background='black')
-    return render.render(masked, self.frames, self.size)[frame : frame + 1]
+    first, step = scene.tiles % self.frames, max(self.frames // self.references, 1)
+    chosen = (first + step * np.arange(self.references)) % self.frames
+    return render.render(masked, self.frames, self.size)[chosen]
 
   def _caption(self, digit: int, *words: str) -> str:
     return digit_caption(digit if self.numbered else None, *words)

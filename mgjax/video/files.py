@@ -140,11 +140,12 @@ def check_request(
   fps: float | None = None,
   conditions: Mapping[str, Any] = {},
   changes: Mapping[str, Any] = {},
+  pipeline: type[VideoPipeline] = VideoPipeline,
 ) -> tuple[int, int, int]:
   """Returns frames, height and width of the videos, if the model can make what is asked for.
 
   Args:
-    workdir: of a run of the component 'video'.
+    workdir: of a run of the pipeline's component.
     prompts: one a video.
     out: where they will be written, if that is known.
     frames: of a video; by default as in training.
@@ -152,12 +153,13 @@ def check_request(
     fps: frames a second, if they are given.
     conditions: as of `VideoPipeline.stream`.
     changes: as of `VideoPipeline`.
+    pipeline: that will be asked.
 
   Raises:
     ConfigError: it cannot.
     DataError: the file of a condition is not there.
   """
-  config = read_config_of(workdir, 'video', 'a video model')
+  config = read_config_of(workdir, pipeline.component, pipeline.noun)
   model = make_flow_model(fields_of(config, 'model'))
   settings = unpack(SampleSettings, fields_of(config, 'sample'), 'sample').changed(changes)
   objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')

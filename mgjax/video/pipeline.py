@@ -25,6 +25,8 @@ from mgjax.text.prompts import frame_rate_of
 class VideoPipeline(FlowPipeline):
   """Generates videos from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
+  component, noun = 'video', 'a video model'
+
   def __init__(
     self,
     workdir: str | os.PathLike[str],
@@ -35,7 +37,7 @@ class VideoPipeline(FlowPipeline):
     """Reads the averaged weights.
 
     Args:
-      workdir: of a run of the component 'video'.
+      workdir: of a run of this component.
       mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in
         pieces and share the tokens ('context') or the videos ('data') of a batch. By default one
         device does all.
@@ -45,7 +47,7 @@ class VideoPipeline(FlowPipeline):
       ConfigError: the directory does not hold a text-to-video model.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    super().__init__(workdir, 'video', 'a video model', load_codec, mesh, changes)
+    super().__init__(workdir, self.component, self.noun, load_codec, mesh, changes)
 
   @property
   def default_shape(self) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Tree
-from mgjax.data.mixture import ShapeBucket
+from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.flow_models.build import make_flow_model
@@ -34,8 +35,20 @@ from mgjax.training.spec import EncodePlan, Outline, TrainSpec
 SHOWN = 8  # samples in a picture
 
 
-def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
-  """Makes the `TrainSpec`: latents, read or encoded on the fly, and prompts in, velocities out."""
+def make_spec(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  starts: Sequence[str] = (),
+  make_sources: Callable[..., Mapping[str, Source]] = make_sources,
+) -> TrainSpec:
+  """Makes the `TrainSpec`: latents, read or encoded on the fly, and prompts in, velocities out.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+    starts: components beside its own that `config.start_from` may have trained.
+    make_sources: as `mgjax.data.sources.make_sources`.
+  """
   model, settings = make_flow_model(fields_of(config, 'model')), FlowSettings.of(config.to_dict())
   data = settings.data
   shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
@@ -63,7 +76,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
   return make_flow_spec(
     config, workdir, model=model, settings=settings, codec=codec, raw='video', show=show,
-    make_sources=functools.partial(make_sources, data, shapes),
+    starts=starts, make_sources=functools.partial(make_sources, data, shapes),
     about=lambda name: about_videos(shapes[name], model.conditionings, codec),
     adapt=lambda params: grow(params, tuple(config.model.positions)),
   )  # fmt: skip

@@ -206,6 +206,10 @@ def test_a_reference_shows_the_same_handwriting_in_another_pose_or_a_frame_of_th
     assert (drawn.identities, drawn.background) == (scene.identities, 'black')
     assert np.array_equal(other[index]['reference'], other.show(scene)['reference'])
     assert np.array_equal(other[index]['video'], sample['video'])  # nothing else is another
+  many = Digits(**world, references=3)[0]['reference']
+  assert many.shape == (3, 32, 32, 3)
+  assert np.array_equal(many[:1], other[0]['reference'])
+  assert len(np.unique(many, axis=0)) == 3
   poses = [(other.scene(i), other.reference_scene(other.scene(i))) for i in range(400)]
   for name, mine, its in (('turn', 10, 30), ('weight', 0.5, 1)):
     values = np.array([[getattr(each, name) for each in pair] for pair in poses])

@@ -1,0 +1,1 @@
+"""Personalization: one picture of somebody, and videos of them (Movie Gen §4)."""

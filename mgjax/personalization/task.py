@@ -1,0 +1,119 @@
+"""Trains personalized text-to-video models and encodes their data (Movie Gen §4)."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgjax.conditioning.identity import KEY, Identity
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Positive, Range, check, fields_of, unpack
+from mgjax.data.mixture import Source
+from mgjax.data.sources import make_sources
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.task import make_video_encode_plan
+from mgjax.training.spec import EncodePlan, TrainSpec
+from mgjax.video import task as video
+
+
+@dataclasses.dataclass(frozen=True)
+class References:
+  """`config.references`: pictures of the people in clips, and of those whom a user brings.
+
+  Attributes:
+    per_clip: how many the training data have of a clip.
+    faces: what finds and compares faces in a user's pictures, see
+      `mgjax.media.faces.recognition.open_faces`; '' takes pictures whole, as of moving digits.
+    margin: around a face, as a share of its box. Not in public sources.
+  """
+
+  per_clip: Positive = 5
+  faces: str = ''
+  margin: Annotated[float, Range(least=0, most=2)] = 0.3
+
+  def __post_init__(self):
+    check(self)
+
+
+class Pairs:
+  """Every clip with each of its references: pair i is clip i // k with the references from i % k.
+
+  A model that reads several references of a person at a time sees one, two and so on up to as many
+  as it reads, each number as often as the others.
+  """
+
+  def __init__(self, source: Source, references: int, read: int):
+    """Pairs clips with references.
+
+    Args:
+      source: samples with 'reference' (k h w 3).
+      references: k.
+      read: how many the model reads at most.
+    """
+    self.source, self.references, self.read = source, references, read
+
+  @property
+  def fingerprint(self) -> str:
+    """That of the clips, and how they are paired."""
+    return f'{self.source.fingerprint} with each of {self.references} references, read {self.read}'
+
+  def __len__(self) -> int:
+    return len(self.source) * self.references
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    clip, first = divmod(index, self.references)
+    sample = self.source[clip]
+    count = min(1 + (clip + first) % self.read, self.references)
+    return sample | {KEY: np.roll(sample[KEY], -first, axis=0)[:count]}
+
+  @property
+  def every_caption(self) -> Callable[[], Iterator[dict[str, Any]] | None]:
+    """That of the clips; no such attribute where these have none."""
+    return self.source.every_caption
+
+
+def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
+  """Makes the `TrainSpec`: that of text to video, on pairs of clips and references."""
+  return video.make_spec(config, workdir, starts=('video',), make_sources=_sources_of(config))
+
+
+def make_encode_plan(config: ConfigDict) -> EncodePlan:
+  """Makes the plan by which `launch.encode` turns pairs into latents and references."""
+  return make_video_encode_plan(config, _sources_of(config))
+
+
+def references_of(config: ConfigDict) -> References:
+  """Reads `config.references`."""
+  return unpack(References, fields_of(config, 'references'), 'references')
+
+
+def identity_of(config: ConfigDict) -> Identity:
+  """Returns the conditioning that reads references.
+
+  Raises:
+    ConfigError: the model has none, or several.
+  """
+  model = make_flow_model(fields_of(config, 'model'))
+  found = [each for each in model.conditionings if isinstance(each, Identity)]
+  if len(found) != 1:
+    raise ConfigError(
+      f"config.model.conditionings has {len(found)} of the kind 'identity'; expected one"
+    )
+  return found[0]
+
+
+def _sources_of(config: ConfigDict) -> Any:
+  read, references = identity_of(config).references, references_of(config).per_clip
+  return functools.partial(_make_pairs, references, read)
+
+
+def _make_pairs(references: int, read: int, *args: Any, **options: Any) -> Mapping[str, Source]:
+  found = make_sources(*args, **options)
+  data = args[0]
+  if data.latents or references == 1:  # records of latents are pairs already
+    return found
+  return {name: Pairs(source, references, read) for name, source in found.items()}

@@ -1,0 +1,199 @@
+"""Makes pairs for training by a model, keeps the good ones, and shows all of them on a page.
+
+Samples of a source go in, in their order; of each a model makes one or more, a filter says which
+are kept and why others are not, and the kept ones become rows of records. What is made of a sample
+is a function of it and of its index alone, and a shard of records is whole or not there: the same
+command again goes on where it stopped, and after any number of kills its records are those of a run
+that was never disturbed.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import html
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import DataError
+from mgjax.core.files import write_bytes
+from mgjax.core.typing import UInt8
+from mgjax.data.mixture import Source
+from mgjax.data.records.writer import RecordWriter
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.runtime.progress import Progress
+from mgjax.runtime.report.page import page, table
+
+PAGE, PICTURES = 'pairs.html', 'pairs'  # beside the shards
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """What was made of a sample.
+
+  Attributes:
+    title: what was asked for.
+    row: of the records.
+    scores: by which the filter judged, name -> number.
+    reason: why it is dropped; '' if it is kept.
+    shown: clips or pictures (t h w 3) of one size, side by side on the page.
+  """
+
+  title: str
+  row: Mapping[str, Any]
+  scores: Mapping[str, float]
+  reason: str
+  shown: Sequence[UInt8[np.ndarray, '_ _ _ 3']]
+
+
+# (indices, samples) -> for each sample its pairs.
+Make = Callable[[Sequence[int], Sequence[Mapping[str, Any]]], Iterable[Sequence[Pair]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairsResult:
+  """Counts so far.
+
+  Attributes:
+    made: pairs.
+    kept: those in the records.
+    reasons: why the others are not -> how many.
+    finished: else other processes are still at work.
+  """
+
+  made: int
+  kept: int
+  reasons: Mapping[str, int]
+  finished: bool
+
+  def __str__(self) -> str:
+    """Says them in one line."""
+    told = ''.join(f'; {count} {reason}' for reason, count in self.reasons.items())
+    return f'{self.kept} of {self.made} pairs kept{told}'
+
+
+def make_pairs(
+  source: Source,
+  make: Make,
+  directory: str | os.PathLike[str],
+  *,
+  meta: Mapping[str, Any],
+  most: int = 1,
+  columns: Sequence[str] = (),
+  batch_size: int = 8,
+  samples_per_shard: int = 64,
+  process: int = 0,
+  processes: int = 1,
+) -> PairsResult:
+  """Writes records of the pairs that are kept; the same call again goes on where it stopped.
+
+  Args:
+    source: samples.
+    make: makes pairs of some samples, and judges them.
+    directory: of the records.
+    meta: what pairs depend on beside the samples, as plain JSON values.
+    most: pairs that a sample has, at most.
+    columns: fields of rows that are numbers or truth values.
+    batch_size: samples that `make` is given at once.
+    samples_per_shard: how many samples give one shard.
+    process: of the processes that work at once, this one.
+    processes: how many they are; the one that comes last finishes the records.
+
+  Raises:
+    ConfigError: the directory was begun with other values.
+    DataError: no pair was kept.
+  """
+  directory = pathlib.Path(directory)
+  writer = RecordWriter(
+    directory,
+    rows=most * len(source),
+    rows_per_shard=most * samples_per_shard,
+    meta={'source': source.fingerprint, **meta},
+    columns=columns,
+    exact=False,
+  )
+  missing = writer.missing_shards(process, processes)
+  spans = [range(r.start // most, r.stop // most) for r in map(writer.shard_rows, missing)]
+  done, total = 0, sum(map(len, spans))
+  with contextlib.closing(Progress(total, unit='sample')) as progress:
+    for shard, span in zip(missing, spans, strict=True):
+      notes: list[dict[str, Any]] = []
+      pictures: list[tuple[str, np.ndarray]] = []
+
+      def rows(span: range = span, notes=notes, pictures=pictures) -> Iterator[Mapping[str, Any]]:
+        nonlocal done
+        for begin in range(0, len(span), batch_size):
+          indices = span[begin : begin + batch_size]
+          for pairs in make(indices, [source[index] for index in indices]):
+            for pair in pairs:
+              notes.append(_noted(pair))
+              pictures.append((_told(notes[-1]), _side_by_side(pair.shown)))
+              if not pair.reason:
+                yield pair.row
+          done += len(indices)
+          progress.report(done)
+
+      def noted(shard: int = shard, notes=notes, pictures=pictures) -> list[dict[str, Any]]:
+        titles, videos = zip(*pictures, strict=True)
+        (directory / PICTURES).mkdir(exist_ok=True)
+        contact_sheet(directory / PICTURES / f'{shard:05d}.png', videos, titles)
+        return notes
+
+      writer.write_shard(shard, rows(), noted)
+  return _finish(writer, directory)
+
+
+def _finish(writer: RecordWriter, directory: pathlib.Path) -> PairsResult:
+  finished = not writer.missing_shards()
+  notes = [each for shard in writer.shards() for each in shard['notes']]
+  reasons = collections.Counter(each['reason'] for each in notes if each['reason'])
+  kept = sum(not each['reason'] for each in notes)
+  result = PairsResult(len(notes), kept, dict(reasons.most_common()), finished)
+  if finished:
+    write_bytes(directory / PAGE, _page(directory, result, notes).encode())
+    if not kept:
+      raise DataError(
+        f'{result}: nothing is left to train on; {directory / PAGE} shows them all. Lower the '
+        "filter's thresholds, or train the model that makes them for longer"
+      )
+    writer.finish({'made': len(notes), 'kept': kept, 'reasons': dict(reasons)})
+  return result
+
+
+def _noted(pair: Pair) -> dict[str, Any]:
+  scores = {name: round(float(score), 4) for name, score in pair.scores.items()}
+  return {'title': pair.title, 'scores': scores, 'reason': pair.reason}
+
+
+def _told(note: Mapping[str, Any]) -> str:
+  scores = ', '.join(f'{name} {score:.3g}' for name, score in note['scores'].items())
+  state = f'dropped, {note["reason"]}' if note['reason'] else 'kept'
+  return f'{note["title"]}: {state} ({scores})' if scores else f'{note["title"]}: {state}'
+
+
+def _side_by_side(shown: Sequence[np.ndarray]) -> np.ndarray:
+  length = max(map(len, shown))
+  return np.concatenate(
+    [each[np.linspace(0, len(each) - 1, length).round().astype(int)] for each in shown], axis=2
+  )
+
+
+def _page(directory: pathlib.Path, result: PairsResult, notes: Sequence[Mapping[str, Any]]) -> str:
+  """All pairs, by shard, and how many were dropped for which reason."""
+  rows = [{'': 'kept', 'pairs': f'{result.kept:,}'}]
+  rows += [{'': reason, 'pairs': f'{count:,}'} for reason, count in result.reasons.items()]
+  for name in dict.fromkeys(name for note in notes for name in note['scores']):
+    for row in rows:
+      wanted = '' if row[''] == 'kept' else row['']
+      scores = [n['scores'][name] for n in notes if n['reason'] == wanted and name in n['scores']]
+      row[name] = f'{np.mean(scores):.3g}' if scores else ''
+  sheets = sorted(path.name for path in (directory / PICTURES).glob('*.png'))
+  pictures = ''.join(
+    f'<p><img loading="lazy" src="{PICTURES}/{html.escape(name)}" alt="pairs of shard {name}"></p>'
+    for name in sheets
+  )
+  note = '<p class="note">Scores are means over the pairs of a row.</p>'
+  return page('Pairs', table(rows, 'pairs') + note + pictures)

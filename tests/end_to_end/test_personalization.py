@@ -1,0 +1,146 @@
+"""Personalization from a video model to a video of somebody, by the binaries that users call."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mgjax
+from mgjax.checkpoints.workdir import load_params
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import named_leaves
+from mgjax.data.records.reader import Records
+from mgjax.digits.clips import Digits
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.conditions import example_batch
+from mgjax.personalization.task import Pairs
+from tests import tiny, tiny_personalization
+from tests.binaries import run
+from tests.tiny_personalization import SIDE
+
+
+@pytest.fixture(scope='module')
+def pipeline(tiny_personalization_runs):
+  return mgjax.load(tiny_personalization_runs / 'personalization')
+
+
+@pytest.fixture(scope='module')
+def pictures():
+  world = Digits(size=(SIDE, SIDE), extras=('reference',), split='test')
+  return [world[index]['reference'] for index in range(4)]
+
+
+def test_a_video_model_answers_bit_for_bit_as_before_where_nobody_is_shown(tiny_runs, pipeline):
+  """Its weights, and those of the new conditioning at their most disturbing."""
+  config, before = pipeline.config, mgjax.load(tiny_runs / 'video').config
+  model, old = (make_flow_model(each.model.to_dict()) for each in (config, before))
+  params = load_params(tiny_runs / 'video')[0]
+  latents = (2, 2, 2, 4)
+  batch = example_batch(model, 'the red digit moves up', latents, rows=3)
+  x, time = jax.random.normal(jax.random.key(0), (3, *latents)), jnp.array([0.1, 0.5, 0.9])
+  init = jax.jit(model.init)(jax.random.key(1), x, time, batch, {})['params']
+  added = jax.tree.map(lambda leaf: leaf + 1.0, init['identity'])
+  both = {**params, 'identity': added}
+  without = {name: array for name, array in batch.items() if name != 'reference'}
+  was = old.apply({'params': params}, x, time, without, {})
+  assert np.array_equal(model.apply({'params': both}, x, time, without, {}), was)
+  assert np.array_equal(model.apply({'params': both}, x, time, batch, {}), was)  # all black
+  batch['reference'] = jnp.full_like(batch['reference'], 200)
+  drop = {'identity': jnp.array([True, True, False])}
+  told = model.apply({'params': both}, x, time, batch, drop)
+  assert np.array_equal(told[:2], was[:2])
+  assert not np.allclose(told[2], was[2])
+
+
+def test_references_change_videos_and_none_are_needed(pipeline, pictures):
+  prompts = ['the red digit moves up'] * 2
+  one = pipeline.generate(prompts, reference=[pictures[0], pictures[1]])
+  again = pipeline.generate(prompts, reference=[pictures[0], None])
+  alone = pipeline.generate(prompts)
+  assert np.array_equal(one[0], again[0])
+  assert np.array_equal(again[1], alone[1])
+  assert not np.array_equal(one, alone)
+  with pytest.raises(ConfigError, match=r'3 values of the condition .reference. for 2 samples'):
+    pipeline.generate(prompts, reference=pictures[:3])
+
+
+def test_the_binary_writes_the_crops_that_it_used_and_digests_of_them(
+  tiny_personalization_runs, pictures, tmp_path
+):
+  mgjax.save([each[:1] for each in pictures[:2]], tmp_path / 'pictures', scale=1)
+  names = ','.join(map(str, sorted((tmp_path / 'pictures').glob('0*.png'))))
+  done = run(
+    'personalize',
+    f'--workdir={tiny_personalization_runs / "personalization"}',
+    f'--reference={names}', '--prompt=the red digit moves up', f'--out={tmp_path / "out.mp4"}',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'out_reference.png').exists() and (tmp_path / 'out.mp4').exists()
+  text = (tmp_path / 'out.json').read_text()
+  assert json.loads(text)['conditions']['reference']['digest']
+  assert 'pictures' not in text  # nor names of files
+
+
+def test_sharded_is_unsharded_with_the_tower_trained(tiny_personalization_runs, tmp_path):
+  one, many = (
+    tiny_personalization.personalization(
+      tiny_personalization_runs, optimizer__rates=(), mesh__data=data, mesh__fsdp=fsdp,
+      mesh__context=context, train__steps=2, train__save_every=2, train__evaluate_every=2,
+    )
+    for data, fsdp, context in ((1, 1, 1), (2, 2, 2))
+  )  # fmt: skip
+  mgjax.train(one, tmp_path / 'one')
+  mgjax.train(many, tmp_path / 'many')
+  first, second = (named_leaves(load_params(tmp_path / name)[0]) for name in ('one', 'many'))
+  assert any(name.startswith('identity/vision') for name in first)
+  for name, leaf in first.items():
+    np.testing.assert_allclose(second[name], leaf, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_stage_goes_on_exactly_where_it_stopped_and_the_next_trains_the_tower(
+  tiny_personalization_runs, tmp_path
+):
+  runs = tiny_personalization_runs
+  frozen = {'optimizer__rates': (('identity/vision/*', 0.0),)}
+
+  def stages(root, stop_at=None):
+    first = tiny_personalization.personalization(runs, **frozen)
+    if stop_at:
+      mgjax.train(first, root / 'first', stop_at=stop_at)
+    mgjax.train(first, root / 'first')
+    second = tiny_personalization.personalization(runs)
+    second.start_from = str(root / 'first')
+    if stop_at:
+      mgjax.train(second, root / 'second', stop_at=stop_at)
+    return mgjax.train(second, root / 'second')
+
+  assert tiny.same_state(stages(tmp_path / 'stopped', stop_at=4), stages(tmp_path / 'whole'))
+  before, first, second = (
+    named_leaves(load_params(path)[0])
+    for path in (runs / 'video', tmp_path / 'whole' / 'first', tmp_path / 'whole' / 'second')
+  )
+  tower = [name for name in first if name.startswith('identity/vision/layers')]
+  assert tower and not any(name in before for name in tower)
+  assert any(not np.array_equal(first[name], second[name]) for name in tower)
+
+
+def test_every_clip_is_paired_with_each_of_its_references(tmp_path):
+  world = Digits(length=6, extras=('reference',), references=5)
+  pairs = Pairs(world, references=5, read=2)
+  assert len(pairs) == 30
+  seen = [pairs[index] for index in range(30)]
+  for index, pair in enumerate(seen):
+    clip = world[index // 5]
+    assert np.array_equal(pair['video'], clip['video'])
+    assert np.array_equal(pair['reference'][0], clip['reference'][index % 5])
+  assert {len(pair['reference']) for pair in seen} == {1, 2}
+  assert list(pairs.every_caption()) == list(world.every_caption())
+
+
+def test_latents_are_stored_with_the_references(tiny_personalization_runs):
+  records = Records(str(tiny_personalization_runs / 'pairs' / 'train' / 'video'))
+  assert records[0]['reference'].shape == (1, SIDE, SIDE, 3)
+  assert records[0]['reference'].any()
