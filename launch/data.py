@@ -5,11 +5,16 @@ python -m launch.data convert --input=shards/ --output=gs://bucket/clips --reenc
   --process=0 --processes=8
 python -m launch.data inspect --input=data/clips --sheet=clips.png
 python -m launch.data verify --input=data/clips
---input of convert is a folder of clips with captions (clip.mp4, clip.txt), a .csv or .jsonl that
-names them, WebDataset tars or parquet files. The same command again goes on where it stopped; what
-cannot be used is listed, with the reason, in rejected.jsonl beside the records. inspect and verify
-take records of clips and of latents, or a directory of launch.encode with several. inspect looks
-into some rows; it lists the damaged ones below the summary of the others and ends with exit code 3.
+python -m launch.data references --input=clips/ --output=data/people --faces=dlib
+python -m launch.data calibrate_faces --input=people/ --faces=dlib --sheet=faces.png
+--input of convert and references is a folder of clips with captions (clip.mp4, clip.txt), a .csv or
+.jsonl that names them, WebDataset tars or parquet files. The same command again goes on where it
+stopped; what cannot be used is listed, with the reason, in rejected.jsonl beside the records.
+inspect and verify take records of clips and of latents, or a directory of launch.encode with
+several. inspect looks into some rows; it lists the damaged ones below the summary of the others and
+ends with exit code 3.
+references makes records of clips with five pictures of the one person in them, to be trained on as
+`data.kind = 'records'`. calibrate_faces takes a folder with a folder of pictures for each person.
 """
 
 import contextlib
@@ -25,18 +30,24 @@ from . import command_line
 
 with epy.lazy_imports():
   from mgjax.audio import captions
+  from mgjax.curation import face_calibration, reference_records, reference_sheet, references
+  from mgjax.curation.filters import scenes
   from mgjax.data.ingest import convert, entries, open_inputs, record_summary
   from mgjax.data.records import reader
+  from mgjax.media.faces import recognition
   from mgjax.runtime import progress
 
-COMMANDS = ('convert', 'inspect', 'verify')
+COMMANDS = ('convert', 'inspect', 'verify', 'references', 'calibrate_faces')
 _PAUSE = 5.0  # seconds until a listing tells how far it is
 
 _INPUT = command_line.define_required(
   'input', 'clips/', 'Clips to convert; records to inspect or verify.'
 )
 _OUTPUT = command_line.define_required(
-  'output', 'data/clips', 'Directory or URL of the records to make.', commands=('convert',)
+  'output',
+  'data/clips',
+  'Directory or URL of the records to make.',
+  commands=('convert', 'references'),
 )
 _LAYOUT = flags.DEFINE_enum(
   'layout', 'auto', ['auto', 'files', 'tar', 'parquet'], 'How the clips lie.'
@@ -67,15 +78,32 @@ _THREADS = flags.DEFINE_integer('threads', 0, 'Clips at once; 0 for four a core,
 _ISOLATE = flags.DEFINE_bool(
   'isolate', False, 'Decode in processes, so that a clip which kills its decoder is rejected.'
 )
-_SHEET = flags.DEFINE_string('sheet', 'clips.png', 'Contact sheet that inspect writes.')
+_SHEET = flags.DEFINE_string(
+  'sheet', 'clips.png', 'PNG that inspect, references and calibrate_faces write.'
+)
 _SHOWN = flags.DEFINE_integer('shown', 8, 'Clips on the contact sheet.', lower_bound=1)
+_FACES = flags.DEFINE_string(
+  'faces', 'cascade', 'What finds and compares faces: cascade, dlib, arcface:FILE.onnx.'
+)
+_SMALLEST = flags.DEFINE_float(
+  'smallest_face', None, 'Share of the shorter side of a frame that the smallest face has; 0.2.'
+)
+_THRESHOLD = flags.DEFINE_float(
+  'threshold', None, "Cosine from which on two faces are one person; by default the embedder's."
+)
+_SIZE = flags.DEFINE_integer('size', None, 'Pixels of a reference; 224.', lower_bound=1)
+_MARGIN = flags.DEFINE_float(
+  'margin', None, 'Around the face of a reference, as a share of its box; 0.3.', lower_bound=0
+)
 
 
 def main(arguments) -> None:
-  {'convert': _convert, 'inspect': _inspect, 'verify': _verify}[arguments[1]]()
+  commands = (_convert, _inspect, _verify, _references, _calibrate_faces)
+  dict(zip(COMMANDS, commands, strict=True))[arguments[1]]()
 
 
-def _convert() -> None:
+def _opened():
+  """The clips that --input names."""
   source, output = _INPUT.value, _OUTPUT.value
   if '://' not in output:
     folder = pathlib.Path(output).resolve()
@@ -83,7 +111,7 @@ def _convert() -> None:
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
   structured = entries.Captions(captions.COLUMNS, captions.caption_of_row)
   with contextlib.closing(_Report('item', patience=_PAUSE)) as listed:
-    inputs = open_inputs.open_inputs(
+    return open_inputs.open_inputs(
       source,
       _LAYOUT.value,
       media_column=_MEDIA.value,
@@ -91,6 +119,10 @@ def _convert() -> None:
       captions=structured if _CAPTIONS.value == 'audio' else entries.PLAIN,
       progress=listed,
     )
+
+
+def _convert() -> None:
+  inputs = _opened()
   given = (_REENCODE, _GOP, _CRF, _SIDE, _FULL, _MEGABYTES)
   options = convert.ConvertOptions(
     **{flag.name: flag.value for flag in given if flag.value is not None}
@@ -98,7 +130,7 @@ def _convert() -> None:
   with contextlib.closing(_Report('clip')) as report:
     outcome = convert.convert(
       inputs,
-      output,
+      _OUTPUT.value,
       options,
       rows_per_shard=_ROWS_PER_SHARD.value,
       process=_PROCESS.value,
@@ -108,13 +140,54 @@ def _convert() -> None:
       progress=report,
     )
   print(f'{outcome.rows} clips, {len(outcome.rejected)} rejected')
-  reasons = f'{output.rstrip("/")}/{convert.REJECTED}'
+  _tell_rejected(outcome)
+
+
+def _tell_rejected(outcome) -> None:
+  reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED}'
   for line in entries.listed(outcome.rejected, reasons):
     print(line)
   if not outcome.finished:
     print('the shards of other processes have yet to be written')
   elif outcome.rejected:
     print(f'all reasons are in {reasons}')
+
+
+def _open_faces():
+  smallest = recognition.SMALLEST if _SMALLEST.value is None else _SMALLEST.value
+  return recognition.open_faces(_FACES.value, smallest, _THRESHOLD.value)
+
+
+def _references() -> None:
+  inputs, faces = _opened(), _open_faces()
+  given = {'side': _SIZE.value, 'margin': _MARGIN.value}
+  settings = references.ReferenceSettings(**{k: v for k, v in given.items() if v is not None})
+  sheet = reference_sheet.ReferenceSheet(_SHOWN.value)
+  with contextlib.closing(_Report('clip')) as report:
+    outcome = reference_records.write_references(
+      inputs,
+      _OUTPUT.value,
+      faces,
+      settings,
+      scenes.SceneSettings(),
+      clips_per_shard=_ROWS_PER_SHARD.value,
+      process=_PROCESS.value,
+      processes=_PROCESSES.value,
+      progress=report,
+      sheet=sheet,
+    )
+  print(outcome)
+  _tell_rejected(outcome)
+  if sheet.write(_SHEET.value):
+    print(_SHEET.value)
+
+
+def _calibrate_faces() -> None:
+  with contextlib.closing(_Report('file')) as report:
+    lines, rejected = face_calibration.calibrate_folder(
+      _INPUT.value, _open_faces(), _SHEET.value, report
+    )
+  print(*lines, *entries.listed(rejected), _SHEET.value, sep='\n')
 
 
 def _directories() -> list[str]:

@@ -14,6 +14,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,8 @@ from mgjax.data.ingest.entries import (
 from mgjax.data.records.reader import Records
 from mgjax.media.containers import File
 
+_OF_EVERY_ROW = {'media', 'caption', 'source', 'text_key', *COLUMNS}
+
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +43,8 @@ _log = logging.getLogger(__name__)
 class Clip:
   """A readable file with its caption; with a `start`, only what follows it counts.
 
-  Of a sound alone, `fps`, `height` and `width` are 0. Sizes are as shown, upright.
+  Of a sound alone, `fps`, `height` and `width` are 0. Sizes are as shown, upright. `more` are the
+  fields of its record that not every record has, such as references; samples carry them along.
   """
 
   file: File
@@ -52,6 +56,7 @@ class Clip:
   width: float = 0.0
   sounding: bool = False
   name: str = ''  # as the user wrote it
+  more: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
 
 class ClipIndex:
@@ -153,7 +158,8 @@ def _recorded_clip(records: Records, index: int) -> Clip:
   row = records[index]
   fields = {key: row[key] for key in COLUMNS}
   fields['start'] = None if fields['start'] == WHOLE else fields['start']
-  return Clip(open_row(row), row['caption'], name=row['source'], **fields)
+  more = {key: value for key, value in row.items() if key not in _OF_EVERY_ROW}
+  return Clip(open_row(row), row['caption'], name=row['source'], more=more, **fields)
 
 
 def probe_entries(

@@ -96,7 +96,7 @@ class Windows(abc.ABC):
     number = int(np.searchsorted(self._ends, index, side='right'))
     clip = self._clips[number]
     sample = self.read(clip, self._start(clip, number, index), number, index)
-    return {**sample, 'caption': clip.caption, 'source': clip.name}
+    return {**clip.more, **sample, 'caption': clip.caption, 'source': clip.name}
 
   def _start(self, clip: Clip, number: int, index: int) -> float:
     if clip.start is not None:

@@ -237,7 +237,7 @@ def check_rate(path: File, measured: Measure, declared: float, unit: str) -> flo
 def open_container(path: File, limits: Limits, what: str) -> av.container.InputContainer:
   """Opens a file, which the caller closes; later errors are FFmpeg's own, see `opened`."""
   try:
-    source = _source(path, what)
+    source = source_of(path, what)
     begin = first_bytes(path, 12)
     return av.open(
       source,
@@ -275,8 +275,12 @@ def file_bytes(path: File) -> int:
   return len(path.data) if isinstance(path, Blob) else os.path.getsize(path)
 
 
-def _source(path: File, what: str) -> str | io.BytesIO:
-  """What PyAV opens, after the checks that FFmpeg would not survive or not explain."""
+def source_of(path: File, what: str) -> str | io.BytesIO:
+  """Returns what PyAV or Pillow opens, after the checks that they would not survive or not explain.
+
+  Raises:
+    DataError: it is no regular file that may hold something.
+  """
   if isinstance(path, Blob):
     if not len(path.data):
       raise DataError(f'{path}: is empty')

@@ -1,0 +1,114 @@
+"""The shots of a video, found by PySceneDetect (Movie Gen §3.2.1).
+
+Its detector looks at frames that are decoded here, within the limits of untrusted files; its own
+readers would open addresses and lists of other files.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import Positive, Range, check
+from mgjax.core.typing import UInt8
+from mgjax.media.containers import LIMITS, File, Limits
+from mgjax.media.video import stream_frames
+
+_SIDE = 144  # pixels to which the shorter side is shrunk: cuts are seen there
+_RATE = 25.0  # for PySceneDetect's clock, which is not read
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneSettings:
+  """What counts as a cut, for PySceneDetect's adaptive detector; its defaults.
+
+  Attributes:
+    ratio: of a frame's change to the mean of its neighbours'.
+    change: in hue, saturation and brightness, of 255, that a cut has at least.
+    frames: fewest of a shot: no cut comes sooner after another.
+  """
+
+  ratio: Annotated[float, Range(above=0)] = 3.0
+  change: Annotated[float, Range(least=0, most=255)] = 15.0
+  frames: Positive = 15
+
+  def __post_init__(self):
+    check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shot:
+  """A stretch of a video without a cut.
+
+  Attributes:
+    start: seconds from the first frame of the video.
+    end: seconds, where the next shot starts.
+    first: number of its first frame.
+    last: number of the first frame that is not in it.
+  """
+
+  start: float
+  end: float
+  first: int
+  last: int
+
+
+def find_shots(
+  frames: Iterable[tuple[float, float, UInt8[np.ndarray, 'h w 3']]],
+  settings: SceneSettings = SceneSettings(),
+) -> list[Shot]:
+  """Cuts frames into shots; together they are all of the frames, one shot where there is no cut.
+
+  Args:
+    frames: as `stream_frames` yields them: from when until when each is shown, and the frame.
+    settings: what counts as a cut.
+
+  Raises:
+    ConfigError: PySceneDetect is not installed.
+    DataError: there is no frame.
+  """
+  library = _scenedetect()
+  detector = library.AdaptiveDetector(
+    adaptive_threshold=settings.ratio,
+    min_content_val=settings.change,
+    min_scene_len=settings.frames,
+  )
+  starts, ends, cuts = [], [], []
+  for number, (start, end, frame) in enumerate(frames):
+    starts.append(float(start))
+    ends.append(float(end))
+    blue_first = np.ascontiguousarray(frame[..., ::-1])
+    cuts += detector.process_frame(library.FrameTimecode(number, _RATE), blue_first)
+  if not starts:
+    raise DataError('there is no frame to look for shots in')
+  cuts += detector.post_process(library.FrameTimecode(len(starts) - 1, _RATE))
+  numbers = [0, *sorted({cut.frame_num for cut in cuts} - {0}), len(starts)]
+  times = [*(starts[number] for number in numbers[:-1]), ends[-1]]
+  places = zip(times[:-1], times[1:], numbers[:-1], numbers[1:], strict=True)
+  return [Shot(*place) for place in places]
+
+
+def shots_of_file(
+  path: File, settings: SceneSettings = SceneSettings(), limits: Limits = LIMITS
+) -> list[Shot]:
+  """Cuts a video file into shots; see `find_shots`.
+
+  Raises:
+    ConfigError: PySceneDetect is not installed.
+    DataError: the file cannot be used.
+  """
+  return find_shots(stream_frames(path, _SIDE, limits), settings)
+
+
+@functools.cache
+def _scenedetect() -> Any:
+  try:
+    import scenedetect
+  except ImportError:
+    raise ConfigError(
+      "shots need PySceneDetect, which is not installed: pip install 'mgjax[curation]'"
+    ) from None
+  return scenedetect

@@ -1,0 +1,249 @@
+"""Makes records of clips with references of the person in them (Movie Gen §4).
+
+A row is that of `data/ingest/clip_check.py` and the fields of `references.py`; `cross` is a column.
+A file of one shot is kept as it is. Of a file of several, each shot that can be used becomes a clip
+of its own, encoded anew without sound: one row with references of its own and, where another shot
+has the same face, one with references of that. What is left out is listed with its reason.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mgjax.core.errors import DataError, StorageError, printable
+from mgjax.curation.filters.scenes import SceneSettings, Shot, shots_of_file
+from mgjax.curation.reference_sheet import ReferenceSheet
+from mgjax.curation.references import (
+  ReferenceSettings,
+  Track,
+  cross_fields,
+  names_person,
+  paired_fields,
+)
+from mgjax.data.ingest.clip_check import COLUMNS, make_row
+from mgjax.data.ingest.convert import REJECTED
+from mgjax.data.ingest.entries import Rejected, commonest
+from mgjax.data.ingest.inputs import Input, Inputs
+from mgjax.data.records.storage import open_storage
+from mgjax.data.records.writer import RecordWriter
+from mgjax.media.containers import LIMITS, Blob, Limits
+from mgjax.media.faces.pictures import SIDE
+from mgjax.media.faces.recognition import Faces
+from mgjax.media.video import encode_frames, stream_frames
+
+ROWS_OF_A_SHOT = 2  # paired and cross
+_CRF, _GOP, _CLOCK = 16.0, 16, 90_000  # of a shot that is cut out
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceResult:
+  """Counts so far.
+
+  Attributes:
+    inputs: how many clips there are.
+    paired: rows with references of their own.
+    cross: rows with references of another shot.
+    rejected: clips and shots that were left out.
+    finished: else other processes are still at work.
+  """
+
+  inputs: int
+  paired: int
+  cross: int
+  rejected: list[Rejected]
+  finished: bool
+
+  def __str__(self) -> str:
+    """Says them in one line."""
+    return (
+      f'{self.inputs} clips: {self.paired} rows paired, {self.cross} cross-paired; '
+      f'{len(self.rejected)} clips or shots left out{commonest(self.rejected)}'
+    )
+
+
+def write_references(
+  inputs: Inputs,
+  directory: str | os.PathLike[str],
+  faces: Faces,
+  settings: ReferenceSettings,
+  scenes: SceneSettings,
+  *,
+  clips_per_shard: int = 64,
+  process: int = 0,
+  processes: int = 1,
+  limits: Limits = LIMITS,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+  sheet: ReferenceSheet | None = None,
+) -> ReferenceResult:
+  """Writes records of clips with references; the same call again goes on where it stopped.
+
+  Args:
+    inputs: clips with captions, the same in each call.
+    directory: of the records, a path or a URL.
+    faces: find and compare.
+    settings: of the references.
+    scenes: what counts as a cut.
+    clips_per_shard: how many clips give one shard.
+    process: of the processes that work at once, this one.
+    processes: how many they are; the one that comes last finishes the records.
+    limits: what a pass over one file may cost.
+    progress: called with how many clips of this process are done, and of how many.
+    sheet: where examples are collected.
+
+  Raises:
+    ConfigError: the directory was begun with other values.
+    StorageError: what the clips lie on does not answer.
+    DataError: there is no clip, or none that can be used.
+  """
+  if not len(inputs):
+    raise DataError('there is nothing to take references of: no clip was found')
+  most = ROWS_OF_A_SHOT * settings.shots
+  known = {'name': faces.name, 'threshold': faces.threshold, 'smallest': faces.smallest}
+  writer = RecordWriter(
+    directory,
+    rows=most * len(inputs),
+    rows_per_shard=most * clips_per_shard,
+    meta={
+      'inputs': inputs.identity,
+      'faces': known,
+      'references': dataclasses.asdict(settings),
+      'scenes': dataclasses.asdict(scenes),
+    },
+    columns=(*COLUMNS, 'cross'),
+    exact=False,
+  )
+  missing = writer.missing_shards(process, processes)
+  spans = {shard: _inputs_of(writer.shard_rows(shard), most) for shard in missing}
+  done, total = 0, sum(map(len, spans.values()))
+  progress(0, total)
+  look = _Look(faces, settings, scenes, limits, sheet)
+  for shard, span in spans.items():
+    notes: dict[str, Any] = {'paired': 0, 'cross': 0, 'rejected': []}
+
+    def rows(span: range = span, notes: dict[str, Any] = notes) -> Iterator[dict[str, Any]]:
+      nonlocal done
+      for each in inputs.between(span.start, span.stop):
+        found, rejected = look.rows(each)
+        notes['rejected'] += [[one.name, one.reason] for one in rejected]
+        for row in found:
+          notes['cross' if row['cross'] else 'paired'] += 1
+          yield row
+        done += 1
+        progress(done, total)
+
+    writer.write_shard(shard, rows(), lambda notes=notes: notes)
+  return _finish(writer, directory, len(inputs))
+
+
+def _inputs_of(rows: range, most: int) -> range:
+  return range(rows.start // most, rows.stop // most)
+
+
+def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ReferenceResult:
+  finished, notes = not writer.missing_shards(), [shard['notes'] for shard in writer.shards()]
+  rejected = [Rejected(*each) for note in notes for each in note['rejected']]
+  paired, cross = (sum(note[kind] for note in notes) for kind in ('paired', 'cross'))
+  outcome = ReferenceResult(count, paired, cross, rejected, finished)
+  if finished:
+    lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
+    open_storage(directory).replace(REJECTED, ''.join(lines).encode())
+    if not paired:
+      raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED}')
+    writer.finish({'inputs': count, 'paired': paired, 'cross': cross, 'rejected': len(rejected)})
+  return outcome
+
+
+class _Look:
+  """Makes the rows of one clip after another."""
+
+  def __init__(
+    self,
+    faces: Faces,
+    settings: ReferenceSettings,
+    scenes: SceneSettings,
+    limits: Limits,
+    sheet: ReferenceSheet | None,
+  ):
+    self._faces, self._settings, self._scenes = faces, settings, scenes
+    self._limits, self._sheet = limits, sheet or ReferenceSheet(0)
+
+  def rows(self, each: Input | Rejected) -> tuple[list[dict[str, Any]], list[Rejected]]:
+    """Returns the rows of a clip, and what of it was left out."""
+    if isinstance(each, Rejected):
+      return [], [each]
+    self._sheet.begin()
+    try:
+      rows, reasons = self._rows(each)
+    except StorageError:
+      raise  # what is read next would fail as well: better to stop and go on another day
+    except DataError as error:
+      rows, reasons = [], [str(error).removeprefix(printable(f'{each.name}: ', keep='\n'))]
+    except Exception as error:  # whatever a stranger's file brings about must not end the run
+      rows, reasons = [], [f'cannot be used ({type(error).__name__}: {error!s:.200})']
+    self._sheet.end(each.name, rows, reasons)
+    return rows, [Rejected(each.name, reason) for reason in reasons]
+
+  def _rows(self, each: Input) -> tuple[list[dict[str, Any]], list[str]]:
+    settings = self._settings
+    if not names_person(each.caption, settings.words):
+      raise DataError('its caption names no person')
+    data = each.load()
+    blob = Blob(each.name, data)
+    whole = make_row(data, each.caption, each.name, start=each.start, limits=self._limits)
+    if whole['seconds'] < settings.seconds:
+      raise DataError(f'lasts {whole["seconds"]:.2f} s, less than {settings.seconds:g}')
+    shots = shots_of_file(blob, self._scenes, self._limits)
+    tracks = self._follow(blob, shots[: settings.shots])
+    reasons = [
+      track.reason if len(shots) == 1 else f'its shot from {_span(track.shot)}: {track.reason}'
+      for track in tracks
+      if track.reason
+    ]
+    rows = []
+    for track in tracks:
+      shot = track.shot
+      counts = each.start is None or shot.start <= each.start < shot.end
+      if track.reason or not counts:
+        continue
+      row = whole if len(shots) == 1 else self._cut(blob, whole, each, shot)
+      rows.append(row | paired_fields(track, settings))
+      if more := cross_fields(track, tracks, self._faces.threshold, settings):
+        rows.append(row | more)
+    if (left := len(shots) - settings.shots) > 0:
+      reasons.append(f'its last {left} shots: no more than {settings.shots} are looked at')
+    return rows, reasons
+
+  def _follow(self, blob: Blob, shots: list[Shot]) -> list[Track]:
+    """Follows the face of each shot, in one pass over the file."""
+    settings, tracks = self._settings, [Track(shot) for shot in shots]
+    for track in tracks:
+      seconds = track.shot.end - track.shot.start
+      if seconds < settings.seconds:
+        track.reason = f'lasts {seconds:.2f} s, less than {settings.seconds:g}'
+    number, taken = 0, 0
+    frames = stream_frames(blob, SIDE, self._limits)
+    for index, (start, end, frame) in enumerate(itertools.islice(frames, shots[-1].last)):
+      if index == shots[number].last:
+        number, taken = number + 1, 0
+      while (time := shots[number].start + (taken + 0.5) / settings.rate) < end:
+        if start <= time < shots[number].end:
+          tracks[number].look(time, frame, self._faces, settings, self._sheet.see)
+        taken += 1
+    for track in tracks:
+      track.end()
+    return tracks
+
+  def _cut(self, blob: Blob, whole: dict[str, Any], each: Input, shot: Shot) -> dict[str, Any]:
+    frames = itertools.islice(stream_frames(blob, 0, self._limits), shot.first, shot.last)
+    timed = ((start - shot.start, end - shot.start, frame) for start, end, frame in frames)
+    data = encode_frames(timed, fps=whole['fps'], clock=_CLOCK, crf=_CRF, gop=_GOP)
+    start = None if each.start is None else each.start - shot.start
+    name = f'{each.name}, {_span(shot)}'
+    return make_row(data, each.caption, name, start=start, limits=self._limits)
+
+
+def _span(shot: Shot) -> str:
+  return f'{shot.start:.2f} to {shot.end:.2f} s'

@@ -1,0 +1,92 @@
+"""A face in a picture: its box, and the crops, masks and drawings that are made of it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mgjax.core.typing import Float, UInt8
+
+Frame = UInt8[np.ndarray, '_ _ 3']  # frames of one call may differ in size
+_COLOURS = ('#00e05a', '#ff4fa3', '#ffb000', '#3aa0ff')
+_STROKE = 1 / 160  # of the shorter side, the line of a drawn box
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+  """Where a face is in a picture, in pixels; it may reach beyond the picture's edges.
+
+  Attributes:
+    top: of the box.
+    left: of the box.
+    height: of the box.
+    width: of the box.
+    points: five landmarks, (y, x) each, where the detector has them: both corners of the eye on the
+      right of the picture, the outer first, both of that on the left, and the base of the nose.
+  """
+
+  top: float
+  left: float
+  height: float
+  width: float
+  points: Float[np.ndarray, '5 2'] | None = dataclasses.field(default=None, compare=False)
+
+  def scaled(self, factor: float) -> 'Face':
+    """Returns the same face in a picture that is `factor` times as large."""
+    box = (factor * side for side in (self.top, self.left, self.height, self.width))
+    return Face(*box, None if self.points is None else factor * self.points)
+
+  def within(self, height: int, width: int) -> tuple[float, float, float, float]:
+    """Returns (top, left, height, width) as shares of the picture's height and width."""
+    return self.top / height, self.left / width, self.height / height, self.width / width
+
+
+def crop_face(
+  frame: Frame, face: Face, side: int, margin: float = 0.0
+) -> UInt8[np.ndarray, 's s 3']:
+  """Cuts a square around the middle of a face, as large as the longer side of its box.
+
+  What lies beyond the picture's edges is black.
+
+  Args:
+    frame: the picture.
+    face: in it.
+    side: pixels of the crop.
+    margin: on each side, as a share of the box.
+  """
+  length = max(1, round(max(face.height, face.width) * (1 + 2 * margin)))
+  top = round(face.top + (face.height - length) / 2)
+  left = round(face.left + (face.width - length) / 2)
+  square = np.zeros((length, length, 3), np.uint8)
+  rows, columns = (
+    slice(max(0, begin), max(0, min(begin + length, end)))
+    for begin, end in ((top, frame.shape[0]), (left, frame.shape[1]))
+  )
+  part = frame[rows, columns]
+  square[rows.start - top :, columns.start - left :][: part.shape[0], : part.shape[1]] = part
+  return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def mask_face(crop: UInt8[np.ndarray, 's s 3']) -> UInt8[np.ndarray, 's s 3']:
+  """Makes all black but the ellipse that fits into a crop.
+
+  An ellipse and not the hull of landmarks: it is the same for every detector, and it keeps forehead
+  and hair, by which people are known too; the five landmarks span eyes and nose only.
+  """
+  places = (np.arange(crop.shape[0]) + 0.5) / crop.shape[0] * 2 - 1
+  inside = np.square(places)[:, None] + np.square(places)[None] <= 1
+  return crop * inside[..., None].astype(np.uint8)
+
+
+def draw_faces(frame: Frame, faces: Sequence[Face]) -> Frame:
+  """Draws the boxes of faces and their landmarks on a copy of a picture."""
+  image = Image.fromarray(np.ascontiguousarray(frame))
+  pen, stroke = ImageDraw.Draw(image), max(1, round(_STROKE * min(image.size)))
+  for number, face in enumerate(faces):
+    colour = _COLOURS[number % len(_COLOURS)]
+    box = (face.left, face.top, face.left + face.width, face.top + face.height)
+    pen.rectangle(box, outline=colour, width=stroke)
+    for y, x in () if face.points is None else face.points:
+      pen.ellipse((x - stroke, y - stroke, x + stroke, y + stroke), fill=colour)
+  return np.asarray(image)

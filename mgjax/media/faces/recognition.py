@@ -1,0 +1,140 @@
+"""Finds faces and says whether two are of one person: `find` and `embed`, of several libraries.
+
+`open_faces` opens them by a name, [detector+]embedder:
+
+cascade             scikit-image's cascade of local binary patterns finds, a histogram of such
+                    patterns compares; needs no weights and is weak
+dlib                dlib's convolutional networks, as the package face-recognition-models ships them
+arcface:FILE.onnx   an ArcFace network of your own compares, the cascade finds
+dlib+arcface:FILE   the same, and dlib finds
+
+A cosine means nothing without the embedder that it is of: each has a threshold of its own, above
+which two faces count as one person. `launch.data calibrate_faces` finds one for other pictures.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Protocol, runtime_checkable
+
+import numpy as np
+
+from mgjax.core.config import did_you_mean
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Range, check
+from mgjax.core.typing import Float, UInt8
+from mgjax.media.faces.face import Face, Frame
+
+DETECTORS, EMBEDDERS = ('cascade', 'dlib'), ('cascade', 'dlib', 'arcface')
+SMALLEST = 0.2
+
+
+@runtime_checkable
+class Detector(Protocol):
+  """Finds faces."""
+
+  def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
+    """Returns the faces of each frame, the largest first."""
+    ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+  """Compares faces.
+
+  Attributes:
+    threshold: the cosine from which on two faces count as one person.
+  """
+
+  threshold: float
+
+  def crop(self, frame: Frame, face: Face) -> UInt8[np.ndarray, 's s 3']:
+    """Cuts a face out as `embed` expects it."""
+    ...
+
+  def embed(self, crops: Sequence[UInt8[np.ndarray, 's s 3']]) -> Float[np.ndarray, 'n d']:
+    """Returns a unit vector for each crop."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Faces:
+  """A detector and an embedder.
+
+  Attributes:
+    name: by which they were opened.
+    detector: finds.
+    embedder: compares.
+    threshold: the cosine from which on two faces count as one person.
+    smallest: face that is looked for, as a share of the shorter side of a picture.
+  """
+
+  name: str
+  detector: Detector
+  embedder: Embedder
+  threshold: Annotated[float, Range(least=-1, most=1)]
+  smallest: Annotated[float, Range(least=0.02, most=1)] = SMALLEST
+
+  def __post_init__(self):
+    check(self)
+
+  def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
+    """Returns the faces of each frame, the largest first."""
+    return self.detector.find(frames)
+
+  def embed(self, frames: Sequence[Frame], faces: Sequence[Face]) -> Float[np.ndarray, 'n d']:
+    """Returns a unit vector for one face of each frame."""
+    pairs = zip(frames, faces, strict=True)
+    return self.embedder.embed([self.embedder.crop(frame, face) for frame, face in pairs])
+
+
+def open_faces(name: str, smallest: float = SMALLEST, threshold: float | None = None) -> Faces:
+  """Opens a detector and an embedder, see the top of the file.
+
+  Args:
+    name: of them.
+    smallest: face that is found for sure, as a share of the shorter side of the picture. The time
+      that finding takes grows with its inverse, squared.
+    threshold: in place of the embedder's own.
+
+  Raises:
+    ConfigError: the name is unknown, a number is out of its range, or what the name asks for is not
+      installed or not there.
+  """
+  detector, plus, embedder = name.partition('+')
+  detector, embedder = (detector, embedder) if plus else ('', name)
+  kind, colon, file = embedder.partition(':')
+  detector = detector or ('cascade' if kind == 'arcface' else kind)
+  if kind not in EMBEDDERS or (kind == 'arcface') != bool(colon and file):
+    given = kind if kind not in EMBEDDERS else embedder
+    raise ConfigError(
+      f'faces = {name!r}: {did_you_mean(given, EMBEDDERS[:2])}, or arcface:FILE.onnx'
+    )
+  if detector not in DETECTORS:
+    raise ConfigError(f'faces = {name!r}: {did_you_mean(detector, DETECTORS)}')
+  finding, comparing = _detector(detector, smallest), _embedder(kind, file)
+  threshold = comparing.threshold if threshold is None else threshold
+  return Faces(name, finding, comparing, threshold, smallest)
+
+
+def _detector(name: str, smallest: float) -> Detector:
+  if name == 'dlib':
+    from mgjax.media.faces.dlib_networks import DlibDetector
+
+    return DlibDetector(smallest)
+  from mgjax.media.faces.cascade import CascadeDetector
+
+  return CascadeDetector(smallest)
+
+
+def _embedder(name: str, file: str) -> Embedder:
+  if name == 'arcface':
+    from mgjax.media.faces.arcface import open_arcface
+
+    return open_arcface(file)
+  if name == 'dlib':
+    from mgjax.media.faces.dlib_networks import DlibEmbedder
+
+    return DlibEmbedder()
+  from mgjax.media.faces.cascade import PatternEmbedder
+
+  return PatternEmbedder()
