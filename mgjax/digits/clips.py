@@ -41,9 +41,7 @@ def described(colour: str, texture: str) -> str:
   return f'{TEXTURES[texture]} {colour}'.strip()
 
 
-def digit_caption(
-  digit: int | None, colour: str, motion: str, texture: str = 'soft'
-) -> str:
+def digit_caption(digit: int | None, colour: str, motion: str, texture: str = 'soft') -> str:
   """Says what a clip shows; without a motion it says what an image shows.
 
   Args:

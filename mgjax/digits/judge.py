@@ -12,6 +12,7 @@ beside it, and `ceiling` and `floor` to say what the score can be.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -58,6 +59,8 @@ class Sight(NamedTuple):
   motion: str
   picture: Float[np.ndarray, 'h w']  # its mean over time, motion taken out, around its centroid
   texture: str = ''
+  # Its mean place (y, x) from the middle of the frame, pixels of one of 32.
+  centre: tuple[float, float] = (math.nan, math.nan)
 
   @property
   def crop(self) -> Float[np.ndarray, 'd']:
@@ -153,7 +156,8 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
 
   rows = strength.sum(2) @ np.arange(sides[0], dtype=np.float32) / mass
   columns = strength.sum(1) @ np.arange(sides[1], dtype=np.float32) / mass
-  motion = _motion(np.stack([rows, columns], 1) / np.float32(scale), seen, frames)
+  centroids = np.stack([rows, columns], 1) / np.float32(scale)
+  motion = _motion(centroids, seen, frames)
 
   mean = np.einsum('thw,tchw->c', strength, planes[seen])
   colour = min(COLOURS, key=lambda name: float(np.sum((_tint(COLOURS[name]) - _tint(mean)) ** 2)))
@@ -164,7 +168,21 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   across = window(columns, sides[1], size[1]).transpose(0, 2, 1)
   crops = window(rows, sides[0], size[0]) @ digit @ across
   texture = read_texture(video) if side >= FINE else ''
-  return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture)
+  centre = (centroids.mean(0) - (np.array(sides) / scale - 1) / 2).tolist()
+  return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture, tuple(centre))
+
+
+def ink_centre(pictures: Float[np.ndarray, 'b h w']) -> Float[np.ndarray, 'b 2']:
+  """Returns where `find_digit` sees the middle (y, x) of white digits on black, pixels of 32."""
+  sides = pictures.shape[1:]
+  strength = blurring(sides[0]) @ pictures @ blurring(sides[1]).T
+  strength = np.where(strength > THRESHOLD, strength, 0)
+  mass = strength.sum((1, 2))
+  rows, columns = (
+    strength.sum(axis) @ np.arange(side, dtype=np.float32) / mass
+    for axis, side in zip((2, 1), sides, strict=True)
+  )
+  return np.stack([rows, columns], 1)
 
 
 def _tint(colour: Any) -> Float[np.ndarray, '3']:

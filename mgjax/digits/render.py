@@ -67,25 +67,28 @@ def _columns(scene: Scene) -> int:
   return PITCH * len(scene.identities) + 1
 
 
-def _handwriting(scene: Scene) -> Float[np.ndarray, '8 c']:
-  image = np.zeros((8, _columns(scene)), np.float32)
-  for place, identity in enumerate(scene.identities):
+def written(
+  identities: tuple[int, ...], turn: float = 0.0, weight: float = 0.0
+) -> Float[np.ndarray, '8 c']:
+  """Returns the ink of handwriting, side by side, in [0, 1]; turn and weight as of `Scene`."""
+  image = np.zeros((8, PITCH * len(identities) + 1), np.float32)
+  for place, identity in enumerate(identities):
     place = slice(PITCH * place, PITCH * place + 8)
     image[:, place] = np.maximum(image[:, place], image_of(identity)[0])
-  if scene.turn:
-    image = rotate(image, -scene.turn, reshape=False, order=3).clip(0, 1)
-  return image if not scene.weight else image ** np.float32(2.0**-scene.weight)
+  if turn:
+    image = rotate(image, -turn, reshape=False, order=3).clip(0, 1)
+  return image if not weight else image ** np.float32(2.0**-weight)
 
 
 def _ink(
   scene: Scene, frames: int, size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, 't h w'], np.ndarray | np.float32]:
   """The opacity of the digit, and what its colour is multiplied by."""
-  where, image = geometry(scene, frames, size), _handwriting(scene)
+  where, image = geometry(scene, frames, size), written(scene.identities, scene.turn, scene.weight)
   height, width = where[0, 2:]
   if scene.texture == 'soft':
-    rows = _stretching(where[:, 0], size[0], height, 8)
-    columns = _stretching(where[:, 1], size[1], height, image.shape[1])
+    rows = stretching(where[:, 0], size[0], height, 8)
+    columns = stretching(where[:, 1], size[1], height, image.shape[1])
     return rows @ image @ columns.transpose(0, 2, 1), np.float32(1)
   ink, lit = _sprite(scene)
   rows, columns = (
@@ -97,7 +100,7 @@ def _ink(
   return opacity, lit / np.maximum(opacity, np.float32(1e-6))
 
 
-def _stretching(
+def stretching(
   start: Float[np.ndarray, 't'], length: int, digit_size: float, count: int
 ) -> Float[np.ndarray, 't h c']:
   """Weights that place samples, 8 of them stretched to `digit_size` pixels, at a sub-pixel place.
@@ -140,10 +143,10 @@ def _between(
 
 def _sprite(scene: Scene) -> tuple[Float[np.ndarray, 'i j'], Float[np.ndarray, 'i j']]:
   """Ink (0 or 1) and ink times its texture, finely sampled; see the top of the file."""
-  image, start = _handwriting(scene), np.zeros(1)
+  image, start = written(scene.identities, scene.turn, scene.weight), np.zeros(1)
   height, width = (round(_FINE * scene.digit_size * side / 8) for side in image.shape)
   rows, columns = (
-    _stretching(start, length, height, side)[0]
+    stretching(start, length, height, side)[0]
     for length, side in zip((height, width), image.shape, strict=True)
   )
   ink = (rows @ image @ columns.T > _INK).astype(np.float64)
