@@ -75,6 +75,16 @@ SECTIONS = {
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_video'),
     encode=Late('mgjax.video.task:make_encode_plan'),
   ),
+  'personalization': Section(
+    noun='a personalized video model',
+    family='flow model',
+    make_spec=Late('mgjax.video.task:make_spec'),
+    outline=Late('mgjax.video.task:outline'),
+    load=Late('mgjax.video.pipeline:VideoPipeline'),
+    weights=Late('mgjax.flow_models.build:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_personalization'),
+    encode=Late('mgjax.video.task:make_encode_plan'),
+  ),
   'upsampler': Section(
     noun='an upsampler',
     family='flow model',

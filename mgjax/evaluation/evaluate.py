@@ -21,6 +21,7 @@ from mgjax.evaluation import (
   audio_alignment,
   audio_reconstruction,
   own_clips,
+  personalization,
   reconstruction,
   upsampling,
 )
@@ -36,6 +37,7 @@ from mgjax.evaluation.long_audio import compare_ways
 from mgjax.evaluation.mdct_baseline import make_truncated_mdct
 from mgjax.evaluation.metrics.similarity import make_perceive
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
+from mgjax.evaluation.personalization import judge_personalization
 from mgjax.evaluation.reconstruction import (
   evaluate_reconstruction,
   evenly,
@@ -109,6 +111,33 @@ def evaluate_video(
     sheets, _ = write_nearest(workdir / 'evaluation', found, videos, windows, fps)
   record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
   return _finish(found, record, workdir / 'evaluation.json', sheets)
+
+
+def evaluate_personalization(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 216,
+  seed: int = 0,
+  steps: int | None = None,
+  guidance: Any = None,
+  mesh: Mapping[str, int] | str | None = None,
+) -> Findings:
+  """Makes videos of handwriting that training never showed, from one picture of it each.
+
+  Args:
+    workdir: of the model.
+    samples: videos, at least one a caption.
+    seed: of the noise.
+    steps: of sampling; the run decides by default.
+    guidance: changes of it, see `SampleSettings.changed`; the run decides by default.
+    mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
+  """
+  component = read_config(workdir).component
+  pipeline = VideoPipeline(workdir, mesh=mesh, component=component, steps=steps, guidance=guidance)
+  found, shown = judge_personalization(pipeline, samples=samples, seed=seed)
+  sheet = personalization.write_shown(workdir / 'evaluation', shown)
+  record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
+  return _finish(found, record, workdir / 'evaluation.json', [sheet])
 
 
 def evaluate_autoencoder(

@@ -30,22 +30,24 @@ class VideoPipeline(FlowPipeline):
     workdir: str | os.PathLike[str],
     *,
     mesh: Mapping[str, int] | str | None = None,
+    component: str = 'video',
     **changes: Any,
   ):
     """Reads the averaged weights.
 
     Args:
-      workdir: of a run of the component 'video'.
+      workdir: of a run of the component.
       mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in
         pieces and share the tokens ('context') or the videos ('data') of a batch. By default one
         device does all.
+      component: another one that makes videos, of `mgjax.registry`.
       **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
 
     Raises:
       ConfigError: the directory does not hold a text-to-video model.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    super().__init__(workdir, 'video', 'a video model', load_codec, mesh, changes)
+    super().__init__(workdir, component, 'a video model', load_codec, mesh, changes)
 
   @property
   def default_shape(self) -> tuple[int, int, int]:
@@ -130,8 +132,12 @@ class VideoPipeline(FlowPipeline):
 
   def reconstruction_error(self, video: UInt8[np.ndarray, 't h w 3']) -> float:
     """Returns the mean squared error of the autoencoder's reconstruction, pixels in [0, 1]."""
-    again = np.asarray(self._codec.decode(self._codec.encode(jnp.asarray(video[None])), len(video)))
-    return float(np.mean(((again[0] - np.float64(video)) / 255) ** 2))
+    return float(np.mean(((self.reconstruct(video) - np.float64(video)) / 255) ** 2))
+
+  def reconstruct(self, video: UInt8[np.ndarray, 't h w 3']) -> UInt8[np.ndarray, 't h w 3']:
+    """Returns what the autoencoder makes of a video."""
+    latents = self._codec.encode(jnp.asarray(video[None]))
+    return np.asarray(self._codec.decode(latents, len(video)))[0]
 
   def check(self, shape: tuple[int, int, int]) -> None:
     """Raises ConfigError if the model cannot make videos of this shape (frames, height, width)."""
