@@ -20,9 +20,9 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
-from mgjax.digits.clips import Digits, one_of
+from mgjax.digits.clips import one_of
 from mgjax.digits.handwriting import identities_of
-from mgjax.digits.identity_judge import IdentityJudge, Likeness, candidates_for
+from mgjax.digits.identity_judge import IdentityJudge, candidates_for
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import Scene
 from mgjax.evaluation.alignment import LOOKS, held_out_labels, indices_of, world_of

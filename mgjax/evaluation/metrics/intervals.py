@@ -1,8 +1,9 @@
 """How sure differences between two arms are, and shares and correlations of one.
 
-Of differences it is a paired bootstrap over seeds and prompts. Seeds and prompts are crossed: each trained model, a seed, is scored on the same prompts. Scores of
-one seed share what its training happened to become, scores of one prompt how hard that is, so
-neither are independent numbers, and what is resampled are whole rows and whole columns.
+Of differences it is a paired bootstrap over seeds and prompts. Seeds and prompts are crossed: each
+trained model, a seed, is scored on the same prompts. Scores of one seed share what its training
+happened to become, scores of one prompt how hard that is, so neither are independent numbers, and
+what is resampled are whole rows and whole columns.
 """
 
 import dataclasses
