@@ -21,8 +21,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Magnitude, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.digits.handwriting import identities_of, image_of
-from mgjax.digits.judge import CROP, SIDE, find_digit, ink_centre
-from mgjax.digits.render import stretching, written
+from mgjax.digits.judge import CROP, SIDE, THRESHOLD, blurring, find_digit, middles
+from mgjax.digits.render import stretching, weighted, written
 from mgjax.digits.scene import DigitSize
 
 CANDIDATES = 20
@@ -147,17 +147,17 @@ def _portraits(
   identity: int, digit_size: float
 ) -> tuple[Float[np.ndarray, 'p d'], Float[np.ndarray, 'p 2']]:
   """Draws a hand in every pose: rows of unit length; and how far its light lies from its centre."""
-  images = np.stack([written((identity,), turn, weight) for turn in _TURNS for weight in _WEIGHTS])
+  turned = np.stack([written((identity,), turn) for turn in _TURNS.tolist()])
+  images = weighted(turned[:, None], _WEIGHTS[:, None, None]).reshape(-1, 8, 8)
   start = np.array([(SIDE - digit_size) / 2])
-  whole = stretching(start, SIDE, digit_size, 8)[0]
-  centre = ink_centre(whole @ images @ whole.T)  # p 2
+  blurred = blurring(SIDE) @ stretching(start, SIDE, digit_size, 8)[0]
+  strength = blurred @ images @ blurred.T
+  centre = middles(np.where(strength > THRESHOLD, strength, 0))  # p 2
   # Averaged over places between pixels, a clip is seen through a triangle of two pixels.
-  offsets = np.linspace(-1, 1, 9)[1:-1]
-  shares = (1 - np.abs(offsets)) / np.sum(1 - np.abs(offsets))
   rows, columns = (
     sum(
       share * stretching(start - axis + (CROP - 1) / 2 + offset, CROP, digit_size, 8)
-      for offset, share in zip(offsets, shares, strict=True)
+      for offset, share in ((-0.5, 0.25), (0.0, 0.5), (0.5, 0.25))
     )
     for axis in centre.T
   )

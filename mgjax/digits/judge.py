@@ -148,14 +148,12 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   above = planes - background
   strength = np.abs(blurring(sides[0], scale) @ above @ blurring(sides[1], scale).T).max(1)  # t h w
   strength = np.where(strength > THRESHOLD, strength, 0)
-  mass = strength.sum((1, 2))
-  seen = np.flatnonzero(mass)  # frames with a digit in sight
+  seen = np.flatnonzero(strength.any((1, 2)))  # frames with a digit in sight
   if not seen.size:
     return Sight('', '', np.zeros(size, np.float32))
-  strength, above, mass = strength[seen], above[seen], mass[seen]
+  strength, above = strength[seen], above[seen]
 
-  rows = strength.sum(2) @ np.arange(sides[0], dtype=np.float32) / mass
-  columns = strength.sum(1) @ np.arange(sides[1], dtype=np.float32) / mass
+  rows, columns = middles(strength).T
   centroids = np.stack([rows, columns], 1) / np.float32(scale)
   motion = _motion(centroids, seen, frames)
 
@@ -172,15 +170,12 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture, tuple(centre))
 
 
-def ink_centre(pictures: Float[np.ndarray, 'b h w']) -> Float[np.ndarray, 'b 2']:
-  """Returns where `find_digit` sees the middle (y, x) of white digits on black, pixels of 32."""
-  sides = pictures.shape[1:]
-  strength = blurring(sides[0]) @ pictures @ blurring(sides[1]).T
-  strength = np.where(strength > THRESHOLD, strength, 0)
+def middles(strength: Float[np.ndarray, 't h w']) -> Float[np.ndarray, 't 2']:
+  """Returns the centroids (y, x) of pictures that are not empty."""
   mass = strength.sum((1, 2))
   rows, columns = (
-    strength.sum(axis) @ np.arange(side, dtype=np.float32) / mass
-    for axis, side in zip((2, 1), sides, strict=True)
+    strength.sum(axis) @ np.arange(strength.shape[3 - axis], dtype=np.float32) / mass
+    for axis in (2, 1)
   )
   return np.stack([rows, columns], 1)
 

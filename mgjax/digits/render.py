@@ -8,6 +8,8 @@ pixel. A stripe is one pixel of a frame of 64 and half a pixel of one of 32, whe
 therefore the same grey.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import rotate
 
@@ -67,24 +69,31 @@ def _columns(scene: Scene) -> int:
   return PITCH * len(scene.identities) + 1
 
 
-def written(
-  identities: tuple[int, ...], turn: float = 0.0, weight: float = 0.0
-) -> Float[np.ndarray, '8 c']:
-  """Returns the ink of handwriting, side by side, in [0, 1]; turn and weight as of `Scene`."""
+def written(identities: tuple[int, ...], turn: float = 0.0) -> Float[np.ndarray, '8 c']:
+  """Returns the ink of handwriting, side by side, in [0, 1]; `turn` as of `Scene`."""
   image = np.zeros((8, PITCH * len(identities) + 1), np.float32)
   for place, identity in enumerate(identities):
     place = slice(PITCH * place, PITCH * place + 8)
     image[:, place] = np.maximum(image[:, place], image_of(identity)[0])
   if turn:
     image = rotate(image, -turn, reshape=False, order=3).clip(0, 1)
-  return image if not weight else image ** np.float32(2.0**-weight)
+  return image
+
+
+def weighted(image: Float[np.ndarray, '*_ 8 c'], weight: Any) -> Float[np.ndarray, '*_ 8 c']:
+  """Returns ink with bolder or thinner strokes, see `Scene.weight`."""
+  return image ** np.float32(2.0**-weight) if np.any(weight) else image
+
+
+def _handwriting(scene: Scene) -> Float[np.ndarray, '8 c']:
+  return weighted(written(scene.identities, scene.turn), scene.weight)
 
 
 def _ink(
   scene: Scene, frames: int, size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, 't h w'], np.ndarray | np.float32]:
   """The opacity of the digit, and what its colour is multiplied by."""
-  where, image = geometry(scene, frames, size), written(scene.identities, scene.turn, scene.weight)
+  where, image = geometry(scene, frames, size), _handwriting(scene)
   height, width = where[0, 2:]
   if scene.texture == 'soft':
     rows = stretching(where[:, 0], size[0], height, 8)
@@ -143,7 +152,7 @@ def _between(
 
 def _sprite(scene: Scene) -> tuple[Float[np.ndarray, 'i j'], Float[np.ndarray, 'i j']]:
   """Ink (0 or 1) and ink times its texture, finely sampled; see the top of the file."""
-  image, start = written(scene.identities, scene.turn, scene.weight), np.zeros(1)
+  image, start = _handwriting(scene), np.zeros(1)
   height, width = (round(_FINE * scene.digit_size * side / 8) for side in image.shape)
   rows, columns = (
     stretching(start, length, height, side)[0]
