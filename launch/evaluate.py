@@ -15,6 +15,12 @@ python -m launch.evaluate --workdir=runs/signs/words
 Text to image or video on signs: reads the quoted numbers back and prints the accuracy of characters
 and the share of whole numbers, for numbers that training showed and for those that it never did.
 
+python -m launch.evaluate --workdir=runs/personalization/model
+Personalization on moving digits: makes videos of handwriting that training never saw, from a turned
+and recoloured picture of it each, and prints how many show it, as the caption says, and how far
+their poses follow the picture's, beside the picture pasted, real clips and no picture at all.
+Writes evaluation.json, and a sheet of pictures, videos and real clips into evaluation/.
+
 python -m launch.evaluate --workdir=runs/tae --clips=my_clips/ --frames=17 --size=128,128
 An autoencoder: encodes and decodes clips and prints PSNR, SSIM, flicker and the norms of latents,
 and with --perceptual=lpips.safetensors LPIPS and a Frechet distance. Writes reconstruction.json,

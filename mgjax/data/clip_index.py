@@ -142,8 +142,12 @@ def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
   return ClipIndex(columns, clips.__getitem__, names.__getitem__, digest, captions)
 
 
-def recorded_clips(records: Records) -> ClipIndex:
+def recorded_clips(records: Records, only: str = '') -> ClipIndex:
   """Returns an index of clip records; a clip's file is read when the clip is asked for.
+
+  Args:
+    records: the rows.
+    only: a column of truth values, as in 'cross', whose rows are taken; behind 'not ' the others.
 
   Raises:
     DataError: the records hold something else.
@@ -151,7 +155,11 @@ def recorded_clips(records: Records) -> ClipIndex:
   columns = {name: records.column(name) for name in COLUMNS}
   columns['start'] = np.where(columns['start'] == WHOLE, math.nan, columns['start'])
   get = functools.partial(_recorded_clip, records)
-  return ClipIndex(columns, get, 'row {}'.format, records.fingerprint)
+  clips = ClipIndex(columns, get, 'row {}'.format, records.fingerprint)
+  if not only:
+    return clips
+  name = only.removeprefix('not ')
+  return clips.take(np.flatnonzero(records.column(name).astype(bool) != (name != only)))
 
 
 def _recorded_clip(records: Records, index: int) -> Clip:

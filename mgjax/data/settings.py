@@ -18,7 +18,7 @@ _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
 _OF_A_RUN = ('fps', 'share', 'threads', 'workers', 'rate', 'channels')
 _NO_CONTENT = (
   'path', 'validation_path', 'latents', 'share', 'skip_missing', 'threads', 'workers', 'sources',
-  'in_memory',  # the fingerprint has it
+  'in_memory', 'only',  # the fingerprint has them
 )  # fmt: skip
 Workers = Annotated[int, Range(least=0, most=1024)]
 _Made = TypeVar('_Made')
@@ -39,6 +39,8 @@ class DataSettings:
       comes equally often, or 'given', by the buckets' weights alone. A sound then serves every
       bucket that it is long enough for, with 'samples' the longest of them.
     skip_missing: whether to go on without lost shards.
+    only: of records, a column of truth values whose rows are taken, such as 'cross'; behind 'not '
+      the others; '' takes all.
     intervals: between frames of training clips, of which one is drawn.
     in_memory: how many windows of videos are taken of a bucket, about as many of each clip, and
       kept once they are read; 0 takes all and reads them anew each time.
@@ -58,6 +60,7 @@ class DataSettings:
   fps: Magnitude = 0
   share: str = 'given'
   skip_missing: bool = False
+  only: str = ''
   intervals: tuple[Positive, ...] = (1,)
   in_memory: Count = 0
   threads: Workers = 16

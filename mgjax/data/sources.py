@@ -125,7 +125,7 @@ def open_clip_index(
   """
   path = data.path_of(split)
   if data.kind == 'records':
-    return recorded_clips(Records(path, skip_missing=data.skip_missing)), []
+    return recorded_clips(Records(path, skip_missing=data.skip_missing), data.only), []
   clips, rejected = probe_entries(pathlib.Path(path), medium, probe, report, captions)
   return index_of_clips(clips), rejected
 

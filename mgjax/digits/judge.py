@@ -12,6 +12,7 @@ beside it, and `ceiling` and `floor` to say what the score can be.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -58,6 +59,8 @@ class Sight(NamedTuple):
   motion: str
   picture: Float[np.ndarray, 'h w']  # its mean over time, motion taken out, around its centroid
   texture: str = ''
+  # Its mean place (y, x) from the middle of the frame, pixels of one of 32.
+  centre: tuple[float, float] = (math.nan, math.nan)
 
   @property
   def crop(self) -> Float[np.ndarray, 'd']:
@@ -145,15 +148,14 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   above = planes - background
   strength = np.abs(blurring(sides[0], scale) @ above @ blurring(sides[1], scale).T).max(1)  # t h w
   strength = np.where(strength > THRESHOLD, strength, 0)
-  mass = strength.sum((1, 2))
-  seen = np.flatnonzero(mass)  # frames with a digit in sight
+  seen = np.flatnonzero(strength.any((1, 2)))  # frames with a digit in sight
   if not seen.size:
     return Sight('', '', np.zeros(size, np.float32))
-  strength, above, mass = strength[seen], above[seen], mass[seen]
+  strength, above = strength[seen], above[seen]
 
-  rows = strength.sum(2) @ np.arange(sides[0], dtype=np.float32) / mass
-  columns = strength.sum(1) @ np.arange(sides[1], dtype=np.float32) / mass
-  motion = _motion(np.stack([rows, columns], 1) / np.float32(scale), seen, frames)
+  rows, columns = middles(strength).T
+  centroids = np.stack([rows, columns], 1) / np.float32(scale)
+  motion = _motion(centroids, seen, frames)
 
   mean = np.einsum('thw,tchw->c', strength, planes[seen])
   colour = min(COLOURS, key=lambda name: float(np.sum((_tint(COLOURS[name]) - _tint(mean)) ** 2)))
@@ -164,7 +166,18 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   across = window(columns, sides[1], size[1]).transpose(0, 2, 1)
   crops = window(rows, sides[0], size[0]) @ digit @ across
   texture = read_texture(video) if side >= FINE else ''
-  return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture)
+  centre = (centroids.mean(0) - (np.array(sides) / scale - 1) / 2).tolist()
+  return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture, tuple(centre))
+
+
+def middles(strength: Float[np.ndarray, 't h w']) -> Float[np.ndarray, 't 2']:
+  """Returns the centroids (y, x) of pictures that are not empty."""
+  mass = strength.sum((1, 2))
+  rows, columns = (
+    strength.sum(axis) @ np.arange(strength.shape[3 - axis], dtype=np.float32) / mass
+    for axis in (2, 1)
+  )
+  return np.stack([rows, columns], 1)
 
 
 def _tint(colour: Any) -> Float[np.ndarray, '3']:

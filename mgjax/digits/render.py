@@ -8,6 +8,8 @@ pixel. A stripe is one pixel of a frame of 64 and half a pixel of one of 32, whe
 therefore the same grey.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import rotate
 
@@ -67,14 +69,24 @@ def _columns(scene: Scene) -> int:
   return PITCH * len(scene.identities) + 1
 
 
-def _handwriting(scene: Scene) -> Float[np.ndarray, '8 c']:
-  image = np.zeros((8, _columns(scene)), np.float32)
-  for place, identity in enumerate(scene.identities):
+def written(identities: tuple[int, ...], turn: float = 0.0) -> Float[np.ndarray, '8 c']:
+  """Returns the ink of handwriting, side by side, in [0, 1]; `turn` as of `Scene`."""
+  image = np.zeros((8, PITCH * len(identities) + 1), np.float32)
+  for place, identity in enumerate(identities):
     place = slice(PITCH * place, PITCH * place + 8)
     image[:, place] = np.maximum(image[:, place], image_of(identity)[0])
-  if scene.turn:
-    image = rotate(image, -scene.turn, reshape=False, order=3).clip(0, 1)
-  return image if not scene.weight else image ** np.float32(2.0**-scene.weight)
+  if turn:
+    image = rotate(image, -turn, reshape=False, order=3).clip(0, 1)
+  return image
+
+
+def weighted(image: Float[np.ndarray, '*_ 8 c'], weight: Any) -> Float[np.ndarray, '*_ 8 c']:
+  """Returns ink with bolder or thinner strokes, see `Scene.weight`."""
+  return image ** np.float32(2.0**-weight) if np.any(weight) else image
+
+
+def _handwriting(scene: Scene) -> Float[np.ndarray, '8 c']:
+  return weighted(written(scene.identities, scene.turn), scene.weight)
 
 
 def _ink(
@@ -84,8 +96,8 @@ def _ink(
   where, image = geometry(scene, frames, size), _handwriting(scene)
   height, width = where[0, 2:]
   if scene.texture == 'soft':
-    rows = _stretching(where[:, 0], size[0], height, 8)
-    columns = _stretching(where[:, 1], size[1], height, image.shape[1])
+    rows = stretching(where[:, 0], size[0], height, 8)
+    columns = stretching(where[:, 1], size[1], height, image.shape[1])
     return rows @ image @ columns.transpose(0, 2, 1), np.float32(1)
   ink, lit = _sprite(scene)
   rows, columns = (
@@ -97,7 +109,7 @@ def _ink(
   return opacity, lit / np.maximum(opacity, np.float32(1e-6))
 
 
-def _stretching(
+def stretching(
   start: Float[np.ndarray, 't'], length: int, digit_size: float, count: int
 ) -> Float[np.ndarray, 't h c']:
   """Weights that place samples, 8 of them stretched to `digit_size` pixels, at a sub-pixel place.
@@ -143,7 +155,7 @@ def _sprite(scene: Scene) -> tuple[Float[np.ndarray, 'i j'], Float[np.ndarray, '
   image, start = _handwriting(scene), np.zeros(1)
   height, width = (round(_FINE * scene.digit_size * side / 8) for side in image.shape)
   rows, columns = (
-    _stretching(start, length, height, side)[0]
+    stretching(start, length, height, side)[0]
     for length, side in zip((height, width), image.shape, strict=True)
   )
   ink = (rows @ image @ columns.T > _INK).astype(np.float64)

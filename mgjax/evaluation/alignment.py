@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,9 +83,7 @@ def judge_model(
     ConfigError: the model was trained on something else.
   """
   world = world_of(pipeline, 'digits')
-  captions = all_captions(world['colours'], world['motions'])
-  unseen = [caption for caption in captions if is_held_out(*caption[:3])]
-  labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
+  captions, unseen, labels = held_out_labels(world, samples)
   prompts = [label[3] for label in labels]
   conditions = {}
   if pipeline.reads:
@@ -107,8 +105,28 @@ def judge_model(
   return alignment, videos, prompts
 
 
+def held_out_labels(
+  world: Mapping[str, Any], samples: int
+) -> tuple[list[tuple], list[tuple], list[tuple]]:
+  """Returns all captions, those never shown in training, and one of these for every sample.
+
+  Args:
+    world: fields of the small world, see `world_of`.
+    samples: at least one a caption.
+  """
+  captions = all_captions(world['colours'], world['motions'])
+  unseen = [caption for caption in captions if is_held_out(*caption[:3])]
+  labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
+  return captions, unseen, labels
+
+
 def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
-  """Returns a clip of each label (digit, colour, motion, ...), none twice.
+  """Returns a clip of each label (digit, colour, motion, ...), see `indices_of`."""
+  return [source[index] for index in indices_of(source, labels)]
+
+
+def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
+  """Returns the index of a clip of each label (digit, colour, motion, ...), none twice.
 
   Raises:
     ConfigError: the source has not as many.
@@ -116,13 +134,13 @@ def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
   wanted = collections.defaultdict(list)
   for place, label in enumerate(labels):
     wanted[tuple(label[:3])].append(place)
-  found: dict[int, dict[str, Any]] = {}
+  found: dict[int, int] = {}
   for index in range(len(source)):
     if len(found) == len(labels):
       break
-    clip = source[index]
-    if places := wanted[(clip['digit'], clip['colour'], clip['motion'])]:
-      found[places.pop()] = clip
+    scene = source.scene(index)
+    if places := wanted[(int(scene.number), scene.colour, scene.motion)]:
+      found[places.pop()] = index
   if len(found) < len(labels):
     raise ConfigError(f'{len(labels)} clips are asked for, the data have {len(found)} of them')
   return [found[place] for place in range(len(labels))]

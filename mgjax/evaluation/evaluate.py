@@ -21,6 +21,7 @@ from mgjax.evaluation import (
   audio_alignment,
   audio_reconstruction,
   own_clips,
+  personalization,
   reconstruction,
   upsampling,
 )
@@ -36,6 +37,7 @@ from mgjax.evaluation.long_audio import compare_ways
 from mgjax.evaluation.mdct_baseline import make_truncated_mdct
 from mgjax.evaluation.metrics.similarity import make_perceive
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
+from mgjax.evaluation.personalization import judge_personalization
 from mgjax.evaluation.reconstruction import (
   evaluate_reconstruction,
   evenly,
@@ -47,6 +49,7 @@ from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.evaluation.upsampled_seams import judge_seams, write_seams
 from mgjax.evaluation.upsampling import judge_upsampler
+from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler
 from mgjax.video.pipeline import VideoPipeline
@@ -109,6 +112,32 @@ def evaluate_video(
     sheets, _ = write_nearest(workdir / 'evaluation', found, videos, windows, fps)
   record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
   return _finish(found, record, workdir / 'evaluation.json', sheets)
+
+
+def evaluate_personalization(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 216,
+  seed: int = 0,
+  steps: int | None = None,
+  guidance: Any = None,
+  mesh: Mapping[str, int] | str | None = None,
+) -> Findings:
+  """Makes videos of handwriting that training never showed, from one picture of it each.
+
+  Args:
+    workdir: of the model.
+    samples: videos, at least one a caption.
+    seed: of the noise.
+    steps: of sampling; the run decides by default.
+    guidance: changes of it, see `SampleSettings.changed`; the run decides by default.
+    mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
+  """
+  pipeline = PersonalizationPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
+  found, shown = judge_personalization(pipeline, samples=samples, seed=seed)
+  sheet = personalization.write_shown(workdir / 'evaluation', shown)
+  record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
+  return _finish(found, record, workdir / 'evaluation.json', [sheet])
 
 
 def evaluate_autoencoder(

@@ -132,8 +132,12 @@ class VideoPipeline(FlowPipeline):
 
   def reconstruction_error(self, video: UInt8[np.ndarray, 't h w 3']) -> float:
     """Returns the mean squared error of the autoencoder's reconstruction, pixels in [0, 1]."""
-    again = np.asarray(self._codec.decode(self._codec.encode(jnp.asarray(video[None])), len(video)))
-    return float(np.mean(((again[0] - np.float64(video)) / 255) ** 2))
+    return float(np.mean(((self.reconstruct(video) - np.float64(video)) / 255) ** 2))
+
+  def reconstruct(self, video: UInt8[np.ndarray, 't h w 3']) -> UInt8[np.ndarray, 't h w 3']:
+    """Returns what the autoencoder makes of a video."""
+    latents = self._codec.encode(jnp.asarray(video[None]))
+    return np.asarray(self._codec.decode(latents, len(video)))[0]
 
   def check(self, shape: tuple[int, int, int]) -> None:
     """Raises ConfigError if the model cannot make videos of this shape (frames, height, width)."""

@@ -18,3 +18,5 @@ def test_the_examples_run(capsys):
   assert plain > 43 and textured < 26
   assert names['ceiling']['texture'] == 1 and names['ceiling']['digit'] > 0.85
   assert names['floor']['texture'] < 0.5 and names['floor']['all'] < 0.1
+  assert (names['known']['truth'] == 1).all() and names['known']['reference, pasted'][0] > 0.8
+  assert names['known']['another hand'][1] < 0.4

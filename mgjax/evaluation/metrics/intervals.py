@@ -1,12 +1,15 @@
-"""How sure a difference between two arms is: a paired bootstrap over seeds and prompts.
+"""How sure differences between two arms are, and shares and correlations of one.
 
-Seeds and prompts are crossed: each trained model, a seed, is scored on the same prompts. Scores of
-one seed share what its training happened to become, scores of one prompt how hard that is, so
-neither are independent numbers, and what is resampled are whole rows and whole columns.
+Of differences it is a paired bootstrap over seeds and prompts. Seeds and prompts are crossed: each
+trained model, a seed, is scored on the same prompts. Scores of one seed share what its training
+happened to become, scores of one prompt how hard that is, so neither are independent numbers, and
+what is resampled are whole rows and whole columns.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Annotated, Any
 
 import numpy as np
@@ -223,3 +226,126 @@ def _shares(generator: np.random.Generator, count: int, size: int) -> Float[np.n
   """Draws `size` of `size` things with replacement, `count` times: the share of each of them."""
   drawn = generator.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
   return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size) / size
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """How many of several are right, and between what the share of all would be.
+
+  Attributes:
+    value: the share.
+    low: lower end of the interval.
+    high: its upper end.
+    count: of those that were looked at.
+  """
+
+  value: float
+  low: float
+  high: float
+  count: int
+
+  def __str__(self) -> str:
+    """Says it as 0.941 [0.90, 0.97]."""
+    return f'{self.value:.3f} [{self.low:.2f}, {self.high:.2f}]'
+
+
+def share(
+  right: Sequence[bool] | np.ndarray,
+  confidence: Annotated[float, Range(above=0, below=1)] = 0.95,
+) -> Share:
+  """Returns the share that is right, with the score interval of Wilson (1927).
+
+  With z the quantile (1 + c) / 2 of the normal distribution, and p the share of n,
+
+    (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+  It is no point where all or none are right, as that of a bootstrap would be.
+
+  Args:
+    right: independent ones.
+    confidence: of the interval.
+
+  Raises:
+    DataError: there are none.
+    ConfigError: the confidence is out of its range.
+  """
+  arguments(share, {'confidence': confidence}, 'share', ('right',))
+  if not len(right):
+    raise DataError('there is nothing to take a share of; give one that was judged or more')
+  n, p, z = len(right), float(np.mean(right)), NormalDist().inv_cdf((1 + confidence) / 2)
+  middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+  scale = 1 + z * z / n
+  return Share(p, max((middle - reach) / scale, 0.0), min((middle + reach) / scale, 1.0), n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Correlation:
+  """Pearson's r of pairs, and how sure it is; NaN where a side does not vary.
+
+  Attributes:
+    value: r.
+    low: lower end of the interval.
+    high: its upper end.
+    chance: what |r| of pairs drawn at random stays below, with the same confidence.
+    count: of pairs.
+  """
+
+  value: float
+  low: float
+  high: float
+  chance: float
+  count: int
+
+  def __str__(self) -> str:
+    """Says it as +0.12 [-0.01, +0.25]."""
+    return f'{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]'
+
+
+def correlate(
+  first: Sequence[float] | np.ndarray,
+  second: Sequence[float] | np.ndarray,
+  *,
+  confidence: Annotated[float, Range(above=0, below=1)] = 0.95,
+  resamples: Positive = 2000,
+  seed: Count = 0,
+) -> Correlation:
+  """Correlates pairs; its interval is from pairs drawn again with replacement, see `compare`.
+
+  Args:
+    first: numbers; pairs with one that is not finite do not count.
+    second: as many, in the same order.
+    confidence: of the interval and of `Correlation.chance`, which is from permutations.
+    resamples: and permutations, how many.
+    seed: of both.
+
+  Raises:
+    DataError: they do not pair.
+    ConfigError: a number is out of its range.
+  """
+  given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
+  arguments(correlate, given, 'correlate', ('first', 'second'))
+  x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
+  if x.shape != y.shape or x.ndim != 1:
+    raise DataError(f'numbers of {x.shape} and {y.shape} do not pair; give as many of both')
+  there = np.isfinite(x) & np.isfinite(y)
+  x, y = x[there], y[there]
+  if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    return Correlation(*[math.nan] * 4, len(x))
+  x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
+  generator = np.random.default_rng(seed)
+  weights = _shares(generator, resamples, len(x))
+  drawn = _weighted(weights, x, y)
+  shuffled = generator.permuted(np.broadcast_to(y, (resamples, len(y))), axis=1) @ x / len(x)
+  low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+  chance = np.quantile(np.abs(shuffled), confidence)
+  return Correlation(float(np.mean(x * y)), float(low), float(high), float(chance), len(x))
+
+
+def _weighted(
+  weights: Float[np.ndarray, 'b n'], x: Float[np.ndarray, 'n'], y: Float[np.ndarray, 'n']
+) -> Float[np.ndarray, 'b']:
+  """Pearson's r under weights that sum to 1; NaN where they leave one pair."""
+  mean_x, mean_y = weights @ x, weights @ y
+  spread = (weights @ x**2 - mean_x**2) * (weights @ y**2 - mean_y**2)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return (weights @ (x * y) - mean_x * mean_y) / np.sqrt(np.maximum(spread, 0))

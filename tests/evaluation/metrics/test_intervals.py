@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.metrics.intervals import compare, compare_rows
+from mgjax.evaluation.metrics.intervals import compare, compare_rows, correlate, share
 
 
 def loops(x, y, same_seeds, resamples, seed, confidence=0.95):
@@ -185,3 +186,37 @@ def test_rows_of_a_sweep_are_paired_by_their_seeds_in_whatever_order():
 def test_rows_that_do_not_pair_are_refused(arms, options, said):
   with pytest.raises(DataError, match=said):
     compare_rows(rows(**arms), 'a', 'b', **({'score': 'height'} | options))
+
+
+@pytest.mark.parametrize(('right', 'count'), [(0, 5), (7, 40), (40, 40), (1, 1), (199, 216)])
+def test_the_interval_of_a_share_is_that_of_wilson(right, count):
+  found = share(np.arange(count) < right, 0.9)
+  reference = scipy.stats.binomtest(right, count).proportion_ci(0.9, 'wilson')
+  assert found.value == right / count and found.count == count
+  assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+def test_a_share_of_nothing_is_refused():
+  with pytest.raises(DataError, match='nothing to take a share of'):
+    share([])
+
+
+def test_a_correlation_is_that_of_pearson_with_fishers_interval():
+  generator = np.random.default_rng(0)
+  x, noise = generator.normal(size=(2, 300))
+  found = correlate(x, x + noise)
+  assert found.value == pytest.approx(np.corrcoef(x, x + noise)[0, 1])
+  fisher = np.tanh(np.arctanh(found.value) + np.array([-1, 1]) * 1.96 / 297**0.5)
+  # A quantile of 2,000 resamples and a normal approximation: a tenth of the width.
+  assert (found.low, found.high) == pytest.approx(fisher, abs=0.1 * np.ptp(fisher))
+  assert found.chance == pytest.approx(1.96 / 300**0.5, rel=0.1)
+  assert correlate(x, -2 * x).high == pytest.approx(-1)
+
+
+def test_pairs_that_are_not_there_do_not_count_and_what_is_constant_has_no_correlation():
+  x = np.array([1.0, 2, 3, 4, np.nan])
+  assert correlate(x, np.array([1.0, 2, 3, 4, 5])).count == 4
+  constant = correlate(x, np.ones(5))
+  assert np.isnan(constant.value) and np.isnan(constant.chance)
+  with pytest.raises(DataError, match='do not pair'):
+    correlate(x, x[:2])
