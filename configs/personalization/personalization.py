@@ -1,16 +1,16 @@
 r"""Personalized text to video: stages of training and a fine-tuning (Movie Gen §4).
 
 python -m launch.encode --config=configs/personalization/personalization.py:30b,identity \
-  --workdir=data/paired_latents --config.autoencoder=runs/tae --config.data.path=data/paired
+  --workdir=data/paired_latents --config.autoencoder=runs/tae --config.data.path=data/people
 python -m launch.train --config=configs/personalization/personalization.py:30b,identity \
   --workdir=runs/identity --config.autoencoder=runs/tae \
-  --config.data.path=data/paired --config.data.latents=data/paired_latents \
+  --config.data.path=data/people --config.data.latents=data/paired_latents \
   --config.start_from==runs/t2iv_768,identity/vision=runs/metaclip_vision
 python -m launch.personalize --workdir=runs/identity --reference=face.jpg \
   --prompt='a person plays the violin' --out=out.mp4
 
 The size is one of configs/video/sizes.py, and the stage one of those below; recipe.py has all of
-them in a row. data/paired and the others are records of launch.data references.
+them in a row. data/people are records of launch.data references.
 
   identity     64 frames    tower frozen    pairs: references from the clip itself
   long         256 frames   tower frozen    the same
@@ -40,7 +40,8 @@ def get_config(argument: str = '30b,identity') -> ConfigDict:
     )
   config = stage(size, POSITIONS)
   config.component = 'personalization'
-  config.data.path = 'data/paired' if name in ('identity', 'long') else 'data/cross'
+  config.data.update(kind='records', path='data/people')
+  config.data.only = 'not cross' if name in ('identity', 'long') else 'cross'
   config.mesh.context = 2 if name == 'identity' else 8
   durations = SHORT if name == 'identity' else LONG
   config.buckets = joint_buckets(size, RATIOS, 512, durations=durations, images=False)
@@ -73,10 +74,9 @@ def get_config(argument: str = '30b,identity') -> ConfigDict:
 
 def _mix(config: ConfigDict) -> None:
   """Makes half the batches of pairs and half of real cross pairs, O(1000) clips in the report."""
-  config.data.sources = ConfigDict(
-    {'paired': {**config.data.to_dict(), 'path': 'data/selected_paired'}}
-  )
-  config.data.path = 'data/selected_cross'
+  config.data.path = 'data/selected'
+  paired = {'kind': 'records', 'path': 'data/selected', 'latents': '', 'only': 'not cross'}
+  config.data.sources = ConfigDict({'paired': paired})
   for key in list(config.buckets):
     bucket = config.buckets[key]
     bucket.batch_size = 64  # not in public sources

@@ -1,7 +1,7 @@
 r"""The stages of personalization, each from the one before (Movie Gen §4).
 
 python -m launch.recipe --config=configs/personalization/recipe.py:30b --workdir=runs/personal \
-  --config.autoencoder=runs/tae --config.paired=data/paired --config.cross=data/cross \
+  --config.autoencoder=runs/tae --config.people=data/people --config.selected=data/selected \
   --config.start_from==runs/t2iv_768,identity/vision=runs/metaclip_vision
 
 Add --dry_run to see all stages and stop. The size is one of configs/video/sizes.py.
@@ -17,10 +17,8 @@ def get_config(size: str = '30b') -> ConfigDict:
     {
       'autoencoder': 'runs/tae',
       'start_from': '=runs/t2iv_768,identity/vision=runs/metaclip_vision',
-      'paired': 'data/paired',
-      'cross': 'data/cross',
-      'selected_paired': 'data/selected_paired',
-      'selected_cross': 'data/selected_cross',
+      'people': 'data/people',
+      'selected': 'data/selected',  # by people, for the fine-tuning
     }
   )
   stages = {name: personalization.get_config(f'{size},{name}') for name in personalization.STEPS}
@@ -29,12 +27,8 @@ def get_config(size: str = '30b') -> ConfigDict:
     stage.autoencoder = config.get_oneway_ref('autoencoder')
     stage.start_from = before or config.get_oneway_ref('start_from')
     before = name
-  for name, path in (
-    ('identity', 'paired'), ('long', 'paired'), ('naturalness', 'cross'),
-    ('finetune', 'selected_cross'),
-  ):  # fmt: skip
-    stages[name].data.path = config.get_oneway_ref(path)
-  stages['finetune'].data.sources.paired.path = config.get_oneway_ref('selected_paired')
+    stage.data.path = config.get_oneway_ref('selected' if name == 'finetune' else 'people')
+  stages['finetune'].data.sources.paired.path = config.get_oneway_ref('selected')
   config.stages = stages
   config.order = tuple(stages)
   return config

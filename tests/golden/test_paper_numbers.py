@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from configs.audio import audio, codec
+from configs.personalization import recipe as personalization_recipe
 from configs.tae import tae
 from configs.video import recipe, t2i_1024
 from configs.video.sizes import SIZES
@@ -286,6 +287,37 @@ def fine_tuning() -> list[Row]:
   ]  # fmt: skip
 
 
+def personalization() -> list[Row]:
+  config = personalization_recipe.get_config('30b')
+  stages = {name: config.stages[name] for name in config.order}
+  training = [stage for name, stage in stages.items() if name != 'finetune']
+  steps = sum(stage.train.steps for stage in training)
+  clips = sum(sum(seen_in_stage(stage).values()) for stage in training)
+  batches = {bucket.batch_size for stage in training for bucket in stage.buckets.values()}
+  short = {bucket.frames for bucket in stages['identity'].buckets.values()}
+  frozen = [name for name, stage in stages.items() if stage.optimizer.rates[0][1] == 0]
+  turns = samples_seen(training_buckets(stages['finetune'], 10**6), 100)
+  paired = sum(count for name, count in turns.items() if name.endswith('_paired'))
+  settings, place = stages['identity'].references, '§4'
+  return [
+    Row(place, 'steps of the three stages', steps, 30_000),
+    Row(place, 'rows of a batch', tuple(batches), (512,)),
+    Row(place, 'clips seen', clips, About(15.36e6)),
+    Row(place, 'frames of the first stage', tuple(short), (64,)),
+    Row(place, 'stages whose tower is frozen', tuple(frozen), ('identity', 'long')),
+    Row(place, 'references of a clip', settings.per_clip, 5),
+    Row(place, 'paired to real cross-paired in fine-tuning',
+        paired / (sum(turns.values()) - paired), 1.0),
+    Row(place, 'steps of each stage', tuple(stage.train.steps for stage in stages.values()),
+        UNKNOWN, 'chosen'),
+    Row(place, 'learning rate', stages['identity'].optimizer.learning_rate, UNKNOWN, 'chosen'),
+    Row(place, 'references dropped', stages['identity'].objective.dropout.identity, UNKNOWN,
+        'chosen'),
+    Row(place, 'tokens of the tower', stages['identity'].model.conditionings.identity.tokens, UNKNOWN,
+        'chosen'),
+  ]  # fmt: skip
+
+
 def sound() -> list[Row]:
   config, tuned = audio.get_config('13b,encoders'), audio.get_config('13b,encoders,finetune')
   model, sample, masking = config.model, config.sample, config.masking
@@ -359,7 +391,7 @@ def sound() -> list[Row]:
 
 
 def rows() -> list[Row]:
-  parts = (autoencoder, flow, backbone, pre_training, fine_tuning, sound)
+  parts = (autoencoder, flow, backbone, pre_training, fine_tuning, personalization, sound)
   return [row for part in parts for row in part()]
 
 
