@@ -85,7 +85,7 @@ class DlibEmbedder:
   Its vectors all lie near one another: cosines of strangers reach 0.85.
   """
 
-  threshold = 0.86  # not in public sources; between strangers, .84, and one small face, .89
+  threshold = 0.9  # at .86 a face whose landmarks had slipped was taken for another person's
 
   def __init__(self):
     """Loads the weights."""
