@@ -18,8 +18,8 @@ from mgjax.media.sheet_titles import write_sheet
 from mgjax.media.titles import draw_title
 
 _SURE = 1.959964  # standard deviations of a 95% interval
-_BINS, _WIDTH, _HEIGHT = 40, 720, 220
-_LEFT, _BELOW, _GAP, _LETTERS, _CROP, _DRAWN = 44, 24, 8, 15, 96, 6
+_BINS, _WIDTH, _HEIGHT = 40, 1040, 220
+_LEFT, _BELOW, _GAP, _LETTERS, _CROP, _DRAWN = 44, 24, 8, 15, 96, 9
 _SAME, _OTHER, _LINE = (43, 138, 62), (196, 82, 28), (60, 60, 60)
 
 Vectors = Float[np.ndarray, 'n d']
