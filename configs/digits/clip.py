@@ -67,6 +67,8 @@ def get_config(part: str = 'both') -> ConfigDict:
   config.data = autoencoder.get_config().data
   config.data.digits.extras = ('view',)  # the same handwriting in another scene
   config.data.digits.jitter = 9.0  # anywhere in the frame, as digits that move are
+  # Degrees, and of strokes: 30 and 1 make a tower that reads references of personalization.
+  config.data.digits.turns, config.data.digits.weights = 0.0, 0.0
   config.buckets = ConfigDict(
     {'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 64, 'weight': 1}}
   )

@@ -1,42 +1,52 @@
 r"""Personalization of the moving digits: a picture of a digit in some hand, and a video of it.
 
+python -m launch.train --config=configs/digits/clip.py --workdir=runs/clip_turned \
+  --config.data.digits.turns=30 --config.data.digits.weights=1
 python -m launch.encode --config=configs/digits/personalization.py \
   --workdir=runs/personalization/latents
 python -m launch.train --config=configs/digits/personalization.py \
   --workdir=runs/personalization/model
 python -m launch.evaluate --workdir=runs/personalization/model
 
-It begins with what `make quickstart` trained and with the vision tower of configs/digits/clip.py,
-in runs/clip.
+It begins with what `make quickstart` trained and with the vision tower of a CLIP that has seen
+digits turned and in strokes of any weight, as references show them. With personalization.py:paired
+references are frames of the clip itself; personalization_stages.py trains in the report's stages.
 """
 
 from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
 
 from ..base import encoding
 from . import clip, video
 
 POSES = {'turns': 10.0, 'weights': 0.5}  # of the clips; other references are turned by up to 30
+REFERENCES = {'cross': 'other', 'paired': 'own'}
 
 
-def get_config() -> ConfigDict:
+def get_config(references: str = 'cross') -> ConfigDict:
+  if references not in REFERENCES:
+    raise ConfigError(f'{references!r}: expected {" or ".join(REFERENCES)}')
   config = video.get_config()
   config.component = 'personalization'
   config.autoencoder = 'runs/quickstart/autoencoder'
-  config.start_from = '=runs/quickstart/video,identity/vision=runs/clip:vision'
+  config.start_from = '=runs/quickstart/video,identity/vision=runs/clip_turned:vision'
   config.data.latents = 'runs/personalization/latents'
   # A number in the caption would tell the digit, and the reference would not be looked at.
-  config.data.digits.update(extras=('reference',), numbered=False, **POSES)
+  config.data.digits.update(
+    extras=('reference',), reference=REFERENCES[references], numbered=False, **POSES
+  )
   del config.buckets.image
   config.model.conditionings.identity = ConfigDict(
     {'kind': 'identity', 'vision': clip.VISION, 'references': 1, 'tokens': 'both'}
   )
   config.references = ConfigDict({'per_clip': 1, 'faces': '', 'margin': 0.0})
   config.objective.dropout = ConfigDict({'text': 0.1, 'identity': 0.1})
-  config.encode = encoding(train=8192, validation=512)
+  config.encode = encoding(train=24576, validation=512)
   config.sample.guidance = (('text', 3.0), ('identity', 3.0))
   config.optimizer.learning_rate = 1e-3
   config.optimizer.rates = (('identity/vision/*', 0.1),)
-  config.train.steps = 3000
+  config.train.steps = 6000
   config.train.evaluate_every = 1000
-  config.train.save_every = 1000
+  config.train.save_every = 2000
   return config

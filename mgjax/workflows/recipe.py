@@ -97,7 +97,9 @@ def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Sta
     if latents and '/' not in latents:
       if latents in config.stages:
         raise ConfigError(f'stage {name!r}: data.latents = {latents!r} is the name of a stage')
-      stage.data.latents = os.fspath(workdir / latents)
+      for data in (stage.data, *stage.data.get('sources', {}).values()):
+        if data.latents == latents:  # one folder has the buckets of all sources
+          data.latents = os.fspath(workdir / latents)
       encoder = tuple(filter(None, [places['autoencoder']]))
       encoding = Stage(f'{latents} for {name}', 'encode', stage, workdir / latents, encoder)
       if encoding.digest not in (each.digest for each in stages if each.kind == 'encode'):

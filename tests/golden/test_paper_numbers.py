@@ -313,8 +313,8 @@ def personalization() -> list[Row]:
     Row(place, 'learning rate', stages['identity'].optimizer.learning_rate, UNKNOWN, 'chosen'),
     Row(place, 'references dropped', stages['identity'].objective.dropout.identity, UNKNOWN,
         'chosen'),
-    Row(place, 'tokens of the tower', stages['identity'].model.conditionings.identity.tokens, UNKNOWN,
-        'chosen'),
+    Row(place, 'tokens of the tower', stages['identity'].model.conditionings.identity.tokens,
+        UNKNOWN, 'chosen'),
   ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from configs.audio import codec as audio_codec
 from configs.audio import sizes as audio_sizes
+from configs.personalization import personalization
 from configs.tae import tae
 from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul2
 from configs.upsampler import image_autoencoder
@@ -46,7 +47,8 @@ READING = '30b,encoders'  # of text, frozen ones
 AUDIO = tuple(f'audio_{size}' for size in (*audio_sizes.SIZES, '13b,encoders'))
 DIT = '5b,dit'  # the block of the report's other arm
 AUTOENCODERS = {'tae': tae, 'image_autoencoder': image_autoencoder}
-NAMES = (*SIZES, READING, DIT, *AUDIO, *ENCODERS, *AUTOENCODERS, 'codec')
+PERSONALIZATION = 'personalization_30b'
+NAMES = (*SIZES, READING, DIT, PERSONALIZATION, *AUDIO, *ENCODERS, *AUTOENCODERS, 'codec')
 
 
 @functools.cache
@@ -64,6 +66,9 @@ def parameters(name):
     size = name.removeprefix('audio_')
     model = make_flow_model(audio_sizes.model(size, 750).to_dict())
     inputs = small_inputs(model, Codec.latent_channels)
+  elif name == PERSONALIZATION:
+    model = make_flow_model(personalization.get_config('30b,identity').model.to_dict())
+    inputs = small_inputs(model, CHANNELS)
   else:
     model = make_flow_model(t2iv_768.get_config(name).model.to_dict())
     inputs = small_inputs(model, CHANNELS)

@@ -6,16 +6,19 @@ import os
 import signal
 import sys
 
+import jax
 import numpy as np
 import pytest
 
+from configs.digits import personalization_stages as digits_stages
 from configs.digits import recipe as digits_recipe
 from configs.video import recipe as video_recipe
 from mgjax.api import train
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.workdir import load_params
+from mgjax.clip.towers import clip_inputs
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.tree import named_leaves
+from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel.mesh import make_mesh
@@ -210,6 +213,23 @@ def test_training_from_nothing_takes_no_less_compute_than_the_stages():
   assert 1 <= operations(config.scratch) / three < 1.02
   assert config.scratch.model == config.double.model
   assert config.scratch.buckets == config.double.buckets
+
+
+def test_personalization_at_once_takes_no_less_compute_than_in_stages():
+  def operations(stage):
+    model = make_flow_model(stage.model.to_dict())
+    latents = (1, stage.buckets.video.frames // 4, 8, 8, 8)
+    (tower,) = (each.vision for each in model.conditionings if each.name == 'identity')
+    inputs = clip_inputs(tower)
+    places = (tower.size // tower.patch) ** 2 + 1
+    weights = count_parameters(jax.eval_shape(tower.init, jax.random.key(0), *inputs))
+    # Forward, and twice as much back where it is trained.
+    passes = 3 if stage.optimizer.rates[0][1] else 1
+    backbone = backbone_flops(model.backbone, latents, context=40, gated=(places,)).training
+    return stage.train.steps * (backbone + passes * 2 * weights * places)
+
+  stages = sum(operations(stage) for stage in digits_stages.get_config().stages.values())
+  assert 1 <= operations(digits_stages.get_config('once').stages.once) / stages < 1.02
 
 
 def test_the_small_stages_grow_their_positions_where_the_reports_do():
