@@ -41,9 +41,9 @@ def write_personalized(
   """
   shape, out = shape or pipeline.default_shape, pathlib.Path(out)
   alone = check_out(out, len(prompts), shape[0])
+  pipeline.check(shape)
   crops = pipeline.read_reference(references)
   shown = out.with_name(f'{out.stem}_reference.png') if alone else out / 'reference.png'
-  shown.parent.mkdir(parents=True, exist_ok=True)
   there = [crop[None] for crop in crops if crop.any()]
   contact_sheet(shown, there, [f'reference {index + 1}' for index in range(len(there))])
   written = write_samples(pipeline, prompts, out, shape=shape, reference=crops, **options)
