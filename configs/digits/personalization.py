@@ -7,10 +7,13 @@ python -m launch.train --config=configs/digits/personalization.py \
 python -m launch.evaluate --workdir=runs/personalization/model
 
 It begins with what `make quickstart` trained and with the vision tower of configs/digits/clip.py,
-in runs/clip.
+in runs/clip. configs/digits/personalization.py:images trains on images as well, so that the model
+can make the pictures of `launch.personalize make_pairs`.
 """
 
 from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
 
 from ..base import encoding
 from . import clip, video
@@ -18,7 +21,9 @@ from . import clip, video
 POSES = {'turns': 10.0, 'weights': 0.5}  # of the clips; other references are turned by up to 30
 
 
-def get_config() -> ConfigDict:
+def get_config(buckets: str = 'videos') -> ConfigDict:
+  if buckets not in ('videos', 'images'):
+    raise ConfigError(f'{buckets!r}: expected videos, or images to train on images as well')
   config = video.get_config()
   config.component = 'personalization'
   config.autoencoder = 'runs/quickstart/autoencoder'
@@ -26,7 +31,8 @@ def get_config() -> ConfigDict:
   config.data.latents = 'runs/personalization/latents'
   # A number in the caption would tell the digit, and the reference would not be looked at.
   config.data.digits.update(extras=('reference',), numbered=False, **POSES)
-  del config.buckets.image
+  if buckets == 'videos':
+    del config.buckets.image
   config.model.conditionings.identity = ConfigDict(
     {'kind': 'identity', 'vision': clip.VISION, 'references': 1, 'tokens': 'both'}
   )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mgjax.conditioning.identity import KEY
 from mgjax.core.errors import ConfigError, DataError, first_line
@@ -20,42 +21,28 @@ from mgjax.video.pipeline import VideoPipeline
 Picture = UInt8[np.ndarray, 'h w 3']
 
 
-class PersonalizationPipeline(VideoPipeline):
-  """Generates videos of somebody; attributes as `FlowPipeline`, and
+class ReferenceReader:
+  """Finds the person in pictures; needs no more of a model than its configuration.
 
-  reference_shape   of what the model is shown of a person (r s s 3)
-
-  `generate`, `stream` and `save` take `reference`, beside the options of `VideoPipeline`: a file or
-  an array (h w 3), a tuple of several of one person, or a list of one of these for each prompt,
-  None where there is none.
+  Attributes:
+    shape: of what the model is shown of a person (r s s 3).
   """
 
-  component, noun = 'personalization', 'a personalized video model'
-
-  def __init__(
-    self,
-    workdir: str | os.PathLike[str],
-    *,
-    deny_list: str | os.PathLike[str] | None = None,
-    mesh: Mapping[str, int] | str | None = None,
-    **changes: Any,
-  ):
-    """Reads the averaged weights.
+  def __init__(self, config: ConfigDict, deny_list: str | os.PathLike[str] | None = None):
+    """Reads the deny list.
 
     Args:
-      workdir: of a run of the component 'personalization'.
+      config: of a personalized model.
       deny_list: a .npy of embeddings (n d) of people of whom no videos are made, by the embedder of
         `config.references.faces`.
-      mesh: sizes of the mesh axes, see `VideoPipeline`.
-      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
 
     Raises:
-      ConfigError: the directory does not hold a personalized model.
-      CheckpointError: it has no checkpoint that can be trusted.
+      ConfigError: the model looks for no faces, but there is a deny list, or what it looks for
+        faces with is not installed.
+      DataError: the deny list cannot be used.
     """
-    super().__init__(workdir, mesh=mesh, **changes)
-    self.reference_shape = identity_of(self.config).shape
-    self._references = references_of(self.config)
+    self.shape = identity_of(config).shape
+    self._references = references_of(config)
     self._denied = None if deny_list is None else _read_denied(deny_list, self.faces)
 
   @functools.cached_property
@@ -64,7 +51,7 @@ class PersonalizationPipeline(VideoPipeline):
     name = self._references.faces
     return open_faces(name) if name else None
 
-  def read_reference(self, given: Any) -> UInt8[np.ndarray, 'r s s 3']:
+  def read(self, given: Any) -> UInt8[np.ndarray, 'r s s 3']:
     """Returns what the model is shown of a person: masked crops of their face, the rest black.
 
     Args:
@@ -77,24 +64,22 @@ class PersonalizationPipeline(VideoPipeline):
       DataError: a file cannot be read, no face is found, several are, or they are not of one
         person.
     """
-    if not isinstance(given, tuple) and getattr(given, 'ndim', 0) == 4:
-      crops = list(given)
-    else:
-      crops = self._crops(given if isinstance(given, tuple) else (given,))
-    most, side = self.reference_shape[:2]
-    if not 1 <= len(crops) <= most:
+    most, side = self.shape[:2]
+    ready = not isinstance(given, tuple) and getattr(given, 'ndim', 0) == 4
+    given = given if ready or isinstance(given, tuple) else (given,)
+    if not 1 <= len(given) <= most:
       raise ConfigError(
-        f'{len(crops)} references; the model reads 1 to {most} of a person '
+        f'{len(given)} references; the model reads 1 to {most} of a person '
         '(config.model.conditionings.identity.references)'
       )
-    if wrong := [crop.shape for crop in crops if crop.shape != (side, side, 3)]:
+    crops = list(given) if ready else self._crops(given)
+    wanted = (np.uint8, (side, side, 3))
+    if wrong := [crop for crop in crops if (crop.dtype, crop.shape) != wanted]:
       raise ConfigError(
-        f'a crop of shape {wrong[0]}; expected ({side}, {side}, 3). Give a picture (h w 3), or the '
-        'name of its file, to have the face found in it'
+        f'a crop is {wrong[0].dtype} of shape {wrong[0].shape}; expected uint8 {wanted[1]}. Give a '
+        'picture (h w 3), or the name of its file, to have the face found in it'
       )
-    if dark := [f'reference {n + 1}' for n, crop in enumerate(crops) if not crop.any()]:
-      raise DataError(f'{dark[0]} is all black, which says that nobody is shown; give a picture')
-    shown = np.zeros(self.reference_shape, np.uint8)
+    shown = np.zeros(self.shape, np.uint8)
     shown[: len(crops)] = crops
     return shown
 
@@ -105,7 +90,9 @@ class PersonalizationPipeline(VideoPipeline):
       _checked(name, given) if _is_array(given) else read_picture(given)
       for name, given in zip(names, pictures, strict=True)
     ]
-    side = self.reference_shape[1]
+    if dark := [name for name, frame in zip(names, frames, strict=True) if not frame.any()]:
+      raise DataError(f'{dark[0]}: is all black, so nobody is to be seen; give another picture')
+    side = self.shape[1]
     if self.faces is None:
       return [resize(frame[None], (side, side), 'area')[0] for frame in frames]
     found = self.faces.find(frames)
@@ -122,7 +109,7 @@ class PersonalizationPipeline(VideoPipeline):
 
   def cut_out(self, picture: Picture, face: Face) -> Picture:
     """Cuts a face out of a picture as the model is shown it, the rest black."""
-    return mask_face(crop_face(picture, face, self.reference_shape[1], self._references.margin))
+    return mask_face(crop_face(picture, face, self.shape[1], self._references.margin))
 
   def denies(self, vectors: Float[np.ndarray, 'n d'], threshold: float) -> bool:
     """Says whether one of these unit vectors is of a person on the deny list."""
@@ -143,14 +130,48 @@ class PersonalizationPipeline(VideoPipeline):
           f'{threshold:.2f} or more); references are pictures of one person'
         )
 
+
+class PersonalizationPipeline(VideoPipeline):
+  """Generates videos of somebody; attributes as `FlowPipeline`, and `reader`, of references.
+
+  `generate`, `stream` and `save` take `reference`, beside the options of `VideoPipeline`: a file or
+  an array (h w 3), a tuple of several of one person, or a list of one of these for each prompt,
+  None where there is none.
+  """
+
+  component, noun = 'personalization', 'a personalized video model'
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    deny_list: str | os.PathLike[str] | None = None,
+    mesh: Mapping[str, int] | str | None = None,
+    **changes: Any,
+  ):
+    """Reads the averaged weights.
+
+    Args:
+      workdir: of a run of the component 'personalization'.
+      deny_list: people of whom no videos are made, see `ReferenceReader`.
+      mesh: sizes of the mesh axes, see `VideoPipeline`.
+      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
+
+    Raises:
+      ConfigError: the directory does not hold a personalized model, or as `ReferenceReader`.
+      CheckpointError: it has no checkpoint that can be trusted.
+    """
+    super().__init__(workdir, mesh=mesh, **changes)
+    self.reader = ReferenceReader(self.config, deny_list)
+
   def stream(
     self, prompts: Sequence[str] | None = None, *, reference: Any = None, **options: Any
   ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
     """Generates one video a prompt; see `VideoPipeline.stream`, and the class for `reference`."""
     if isinstance(reference, list):
-      given = [None if each is None else self.read_reference(each) for each in reference]
+      given = [None if each is None else self.reader.read(each) for each in reference]
     else:
-      given = None if reference is None else [self.read_reference(reference)] * len(prompts or [''])
+      given = None if reference is None else [self.reader.read(reference)] * len(prompts or [''])
     return super().stream(prompts, **options, **{KEY: given})
 
 
@@ -167,9 +188,7 @@ def _checked(name: str, given: Any) -> Picture:
   return array
 
 
-def _read_denied(
-  path: str | os.PathLike[str], faces: Faces | None
-) -> Float[np.ndarray, 'n d']:
+def _read_denied(path: str | os.PathLike[str], faces: Faces | None) -> Float[np.ndarray, 'n d']:
   """Returns the unit vectors of a deny list."""
   place = os.fspath(path)
   if faces is None:
@@ -183,7 +202,8 @@ def _read_denied(
     vectors = np.asarray(vectors, np.float64) if isinstance(vectors, np.ndarray) else None
   except (OSError, ValueError, TypeError, EOFError) as error:
     raise DataError(
-      f'deny_list: cannot read {place!r}: {first_line(error)}; expected a .npy of numbers, as {mend}'
+      f'deny_list: cannot read {place!r}: {first_line(error)}; expected a .npy of numbers, as '
+      f'{mend}'
     ) from error
   if vectors is None:
     raise DataError(f'deny_list: {place!r} holds several arrays; expected a .npy of one, as {mend}')
@@ -195,7 +215,7 @@ def _read_denied(
   lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
   if wrong := np.flatnonzero(~((lengths > 0) & np.isfinite(lengths))[:, 0]).tolist():
     raise DataError(
-      f'deny_list: row {wrong[0]} of {place!r} has the length {lengths[wrong[0], 0]:g}, which is of '
-      f'nobody; expected embeddings, as {mend}'
+      f'deny_list: row {wrong[0]} of {place!r} has the length {lengths[wrong[0], 0]:g}, so it is '
+      f'of nobody; expected embeddings, as {mend}'
     )
   return vectors / lengths

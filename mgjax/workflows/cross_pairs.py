@@ -1,4 +1,4 @@
-"""Clips with references that a model made: somebody with another face, in other light (Movie Gen §4).
+"""Clips with references that a model made: the same person, seen otherwise (Movie Gen §4).
 
 A personalized model makes pictures of the person in a clip, from the clip's first reference, under
 prompts of other expressions, poses and light. Where one person is seen in a picture, and is the one
@@ -42,7 +42,9 @@ PROMPTS = (
   'a portrait of a person who smiles with closed lips, against the sun',
 )
 DIGITS = tuple(digit_caption(None, colour, '') for colour in COLOURS)
-RECOGNISED = 0.8  # of the small world's CLIP; see docs/personalization.md
+# Of the small world's CLIP, which tells digits rather than hands: of a clip and another picture of
+# its hand .61 are at or above it, of another hand's same digit .38, of another digit .17.
+RECOGNISED = 0.57
 _DARK = 32  # of 255; a picture of the small world without a brighter spot shows nobody
 _MADE = -1.0  # `reference_second` of a picture that is of no second of the video
 
@@ -68,8 +70,8 @@ class CrossPairSettings:
     check(self)
     if self.least > len(self.prompts):
       raise ConfigError(
-        f'least = {self.least} pictures must be left of {len(self.prompts)}, one a prompt; expected '
-        'fewer, or more prompts'
+        f'least = {self.least} pictures must be left of {len(self.prompts)}, one a prompt; lower '
+        'it, or give more prompts'
       )
 
 
@@ -90,11 +92,11 @@ Look = Callable[[Frame], Seen | str]
 
 def look_for_face(pipeline: PersonalizationPipeline) -> Look:
   """Returns what finds the face in a picture, by the model's detector and embedder."""
-  faces = pipeline.faces
+  faces = pipeline.reader.faces
   if faces is None:
     raise ConfigError(
-      'this model looks for no faces (config.references.faces is empty); give --recogniser=runs/clip '
-      'to tell who is seen, a CLIP with a head for identities'
+      'this model looks for no faces (config.references.faces is empty); say who is seen by a CLIP '
+      'with a head for identities, as in --recogniser=runs/clip'
     )
 
   def look(picture: Frame) -> Seen | str:
@@ -102,10 +104,10 @@ def look_for_face(pipeline: PersonalizationPipeline) -> Look:
     if len(found) != 1:
       return 'several faces' if found else 'no face'
     vectors = faces.embed([picture], found)
-    if pipeline.denies(vectors, faces.threshold):
+    if pipeline.reader.denies(vectors, faces.threshold):
       return 'a person on the deny list'
     box = found[0].within(*picture.shape[:2])
-    return Seen(pipeline.cut_out(picture, found[0]), vectors[0], box)
+    return Seen(pipeline.reader.cut_out(picture, found[0]), vectors[0], box)
 
   return look
 
@@ -202,8 +204,10 @@ def make_cross_pairs(
 
   def draw(index: int, reference: np.ndarray) -> UInt8[np.ndarray, 'n h w 3']:
     first, options = index * len(settings.prompts), {'seed': settings.seed, 'shape': shape}
+    side = pipeline.reader.shape[1]
+    shown = resize(reference, (side, side), 'area')
     return pipeline.generate(
-      settings.prompts, reference=reference, first=first, batch_size=batch_size, **options
+      settings.prompts, reference=shown, first=first, batch_size=batch_size, **options
     )[:, 0]
 
   return make_pairs(
@@ -253,18 +257,21 @@ def cross_pairs(
     ConfigError: as `make_cross_pairs`, or nothing tells who is seen.
     DataError: as `make_cross_pairs`, or there are no such records.
   """
+  clips = PairedClips(records)
   if recogniser is None:
-    look, usual, shown = look_for_face(pipeline), pipeline.faces.threshold, PROMPTS
-    known = {'faces': pipeline.faces.name, 'references': pipeline.config.references.to_dict()}
+    look, usual, shown = look_for_face(pipeline), pipeline.reader.faces.threshold, PROMPTS
+    known = {
+      'faces': pipeline.reader.faces.name,
+      'references': pipeline.config.references.to_dict(),
+    }
   else:
-    look = look_at_whole(Clip(recogniser), pipeline.reference_shape[1])
+    look = look_at_whole(Clip(recogniser), pipeline.reader.shape[1])
     usual, shown, known = RECOGNISED, DIGITS, {'recogniser': _digest_of(recogniser)}
   settings = CrossPairSettings(
     threshold=usual if threshold is None else threshold,
     prompts=shown if prompts is None else tuple(prompts),
     seed=seed,
   )
-  clips = PairedClips(records)
   return make_cross_pairs(pipeline, clips, directory, look, settings, known=known, **options)
 
 
@@ -275,7 +282,7 @@ def _pairs_of(
   settings: CrossPairSettings,
   draw: Callable[[int, np.ndarray], UInt8[np.ndarray, 'n h w 3']],
 ) -> list[Pair]:
-  """Returns the pictures that were made of the person in a clip; the first that is kept has the row.
+  """Returns the pictures that were made of the person in a clip, the first kept one with the row.
 
   Where nobody is seen in the clip itself it returns that as the only, dropped, pair.
   """
@@ -323,7 +330,7 @@ def _pairs_of(
 
 
 def _fields(kept: Sequence[Seen], count: int, side: int) -> dict[str, Any]:
-  """Returns the fields of `curation.references`, and `synthetic`; some come twice if few are kept."""
+  """Returns the fields of `curation.references` and `synthetic`; of few, some come twice."""
   taken = [kept[n] for n in np.linspace(0, len(kept) - 1, count).round().astype(int)]
   return {
     'reference': np.stack([_resized(seen.crop, side, side) for seen in taken]),

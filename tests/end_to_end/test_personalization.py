@@ -89,7 +89,7 @@ def test_sharded_is_unsharded_with_the_tower_trained(tiny_personalization_runs, 
       tiny_personalization_runs, optimizer__rates=(), mesh__data=data, mesh__fsdp=fsdp,
       mesh__context=context, train__steps=2, train__save_every=2, train__evaluate_every=2,
     )
-    for data, fsdp, context in ((1, 1, 1), (2, 2, 2))
+    for data, fsdp, context in ((8, 1, 1), (2, 2, 2))
   )  # fmt: skip
   mgjax.train(one, tmp_path / 'one')
   mgjax.train(many, tmp_path / 'many')

@@ -121,7 +121,8 @@ def test_one_row_may_hold_what_several_pairs_keep(tmp_path):
 
 def test_samples_and_shards_may_give_no_pair(tmp_path):
   def seldom(indices, samples):
-    return [pairs if index == 5 else [] for index, pairs in zip(indices, brighten(indices, samples))]
+    made = zip(indices, brighten(indices, samples), strict=True)
+    return [pairs if index == 5 else [] for index, pairs in made]
 
   result = make(tmp_path / 'pairs', make=seldom)
   assert result.made == MOST
@@ -132,7 +133,7 @@ def test_samples_and_shards_may_give_no_pair(tmp_path):
 @pytest.mark.parametrize('changes', [{'meta': {'seed': 1}}, {'batch_size': 3}, {'most': 3}])
 def test_a_directory_begun_with_other_values_is_refused(undisturbed, changes):
   before = contents(undisturbed[0])
-  with pytest.raises(ConfigError, match='was begun with other values: .*another directory'):
+  with pytest.raises(ConfigError, match=r'was begun with other values: .*another directory'):
     make(undisturbed[0], **changes)
   assert contents(undisturbed[0]) == before
 
@@ -180,8 +181,8 @@ def killed(directory, expected, least):
   """Kills processes at random moments, two at work at once, until there were `least` kills."""
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload([__name__])
-  begun = time.monotonic()
-  assert end(start(context, directory, 1)) == [0]
+  running, begun = start(context, directory, 1), time.monotonic()
+  assert end(running) == [0]
   seconds = time.monotonic() - begun  # twice what two take, so that some come to their end
   assert same(directory, expected)
   shutil.rmtree(directory)
@@ -189,7 +190,7 @@ def killed(directory, expected, least):
   while kills < least:
     running = start(context, directory, 2)
     begun = time.monotonic()
-    for moment, process in sorted(((chance.uniform(0, seconds), i) for i in range(2))):
+    for moment, process in sorted((chance.uniform(0, seconds), i) for i in range(2)):
       time.sleep(max(0.0, begun + moment - time.monotonic()))
       running[process].kill()
     codes = end(running)
