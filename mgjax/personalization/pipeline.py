@@ -12,13 +12,11 @@ from mgjax.conditioning.identity import KEY
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.resize import resize
 from mgjax.core.typing import Float, UInt8
-from mgjax.media.faces.face import Face, crop_face, mask_face
+from mgjax.media.faces.face import Face, Frame, crop_face, mask_face
 from mgjax.media.faces.pictures import read_picture
 from mgjax.media.faces.recognition import Faces, open_faces
 from mgjax.personalization.task import identity_of, references_of
 from mgjax.video.pipeline import VideoPipeline
-
-Picture = UInt8[np.ndarray, 'h w 3']
 
 
 class ReferenceReader:
@@ -83,7 +81,7 @@ class ReferenceReader:
     shown[: len(crops)] = crops
     return shown
 
-  def _crops(self, pictures: Sequence[Any]) -> list[Picture]:
+  def _crops(self, pictures: Sequence[Any]) -> list[UInt8[np.ndarray, '_ _ 3']]:
     """Finds the face in each picture, if the model is one of faces, and cuts it out."""
     names = [f'reference {i + 1}' if _is_array(p) else os.fspath(p) for i, p in enumerate(pictures)]
     frames = [
@@ -107,7 +105,7 @@ class ReferenceReader:
     self._check_who(names, self.faces.embed(frames, faces), self.faces.threshold)
     return [self.cut_out(frame, face) for frame, face in zip(frames, faces, strict=True)]
 
-  def cut_out(self, picture: Picture, face: Face) -> Picture:
+  def cut_out(self, picture: Frame, face: Face) -> UInt8[np.ndarray, 's s 3']:
     """Cuts a face out of a picture as the model is shown it, the rest black."""
     return mask_face(crop_face(picture, face, self.shape[1], self._references.margin))
 
@@ -179,7 +177,7 @@ def _is_array(given: Any) -> bool:
   return hasattr(given, 'ndim')
 
 
-def _checked(name: str, given: Any) -> Picture:
+def _checked(name: str, given: Any) -> Frame:
   array = np.asarray(given)
   if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or not array.size:
     raise ConfigError(

@@ -158,7 +158,7 @@ def test_what_is_dropped_has_its_reason(painter, records, tmp_path):
   assert (result.made, result.kept, result.rows) == (16, 4, 2)
   sheets = sorted((tmp_path / 'made' / PICTURES).iterdir())
   titles = list(itertools.chain(*map(read_titles, sheets)))
-  assert titles[2] == 'clip 0, green: dropped, another person (cosine 0.277)'
+  assert titles[2] == 'clip 0, green: dropped, another person (cosine 0.299)'
   assert "clip 1: dropped, no face in the clip's first frame" in titles
   assert 'another person' in (tmp_path / 'made' / PAGE).read_text()
 
@@ -244,7 +244,7 @@ def test_the_command_makes_cross_pairs_of_moving_digits(untrained, recogniser, t
   ]  # fmt: skip
   done = binaries.run('personalize', *flags)
   assert (done.returncode, done.stdout) == (2, '')
-  assert 'give --recogniser=' in done.stderr and 'Traceback' not in done.stderr
+  assert 'as in --recogniser=' in done.stderr and 'Traceback' not in done.stderr
   assert not (tmp_path / 'made').exists()
   done = binaries.run('personalize', *flags, f'--recogniser={recogniser}')
   assert done.returncode == 0, done.stderr
