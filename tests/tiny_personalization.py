@@ -42,13 +42,19 @@ def make_runs(runs: pathlib.Path) -> pathlib.Path:
   return runs
 
 
-def make_untrained(runs: pathlib.Path, workdir: pathlib.Path, side: int = SIDE, **changes):
-  """A model with random weights that makes videos and images; returns its work directory."""
+def untrained(runs: pathlib.Path, side: int = SIDE, **changes):
+  """The configuration of a model that makes videos and images, on the autoencoder in `runs`."""
   config = personalization_config.get_config('images')
   config.autoencoder, config.start_from = str(runs / 'autoencoder'), ''
   tower = VISION | {'size': side}
   more = {'model.conditionings.identity.vision': tower, **tiny.dotted(changes)}
   config.update_from_flattened_dict({**PERSONALIZATION, **IMAGES, **more})
+  return config
+
+
+def make_untrained(runs: pathlib.Path, workdir: pathlib.Path, side: int = SIDE, **changes):
+  """Writes such a model with random weights; returns its work directory."""
+  config = untrained(runs, side, **changes)
   model = make_flow_model(fields_of(config, 'model'))
   params = random_parameters(model.init, *small_inputs(model, 4))
   _, meta = load_params(runs / 'video')
