@@ -93,7 +93,6 @@ def main(arguments) -> None:
 def _generate() -> None:
   references = tuple(flag_values.existing('--reference', path) for path in _REFERENCE.value)
 
-  from mgjax.checkpoints.workdir import read_config
   from mgjax.personalization.files import write_personalized
   from mgjax.personalization.pipeline import PersonalizationPipeline, ReferenceReader
   from mgjax.video.files import check_request, read_prompts
@@ -105,7 +104,7 @@ def _generate() -> None:
     changes=changes, pipeline=PersonalizationPipeline,
   )  # fmt: skip
   # Before the weights, which take longer to read.
-  crops = ReferenceReader(read_config(_WORKDIR.value), _DENY_LIST.value).read(references)
+  crops = ReferenceReader(_WORKDIR.value, _DENY_LIST.value).read(references)
   sampler = PersonalizationPipeline(_WORKDIR.value, mesh=_MESH.value, **changes)
   out = _OUT.value or ('samples' if len(prompts) > 1 else f'out.{"mp4" if shape[0] > 1 else "png"}')
   for path in write_personalized(

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import read_config_of
 from mgjax.conditioning.identity import KEY
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.resize import resize
@@ -18,6 +18,8 @@ from mgjax.media.faces.recognition import Faces, open_faces
 from mgjax.personalization.task import identity_of, references_of
 from mgjax.video.pipeline import VideoPipeline
 
+COMPONENT, NOUN = 'personalization', 'a personalized video model'
+
 
 class ReferenceReader:
   """Finds the person in pictures; needs no more of a model than its configuration.
@@ -26,19 +28,22 @@ class ReferenceReader:
     shape: of what the model is shown of a person (r s s 3).
   """
 
-  def __init__(self, config: ConfigDict, deny_list: str | os.PathLike[str] | None = None):
-    """Reads the deny list.
+  def __init__(
+    self, workdir: str | os.PathLike[str], deny_list: str | os.PathLike[str] | None = None
+  ):
+    """Reads the configuration and the deny list, and no weights.
 
     Args:
-      config: of a personalized model.
+      workdir: of a run of the component 'personalization'.
       deny_list: a .npy of embeddings (n d) of people of whom no videos are made, by the embedder of
         `config.references.faces`.
 
     Raises:
-      ConfigError: the model looks for no faces, but there is a deny list, or what it looks for
-        faces with is not installed.
+      ConfigError: the directory does not hold a personalized model; or there is a deny list, but
+        the model looks for no faces, or what finds them is not installed.
       DataError: the deny list cannot be used.
     """
+    config = read_config_of(workdir, COMPONENT, NOUN)
     self.shape = identity_of(config).shape
     self._references = references_of(config)
     self._denied = None if deny_list is None else _read_denied(deny_list, self.faces)
@@ -137,7 +142,7 @@ class PersonalizationPipeline(VideoPipeline):
   None where there is none.
   """
 
-  component, noun = 'personalization', 'a personalized video model'
+  component, noun = COMPONENT, NOUN
 
   def __init__(
     self,
@@ -160,7 +165,7 @@ class PersonalizationPipeline(VideoPipeline):
       CheckpointError: it has no checkpoint that can be trusted.
     """
     super().__init__(workdir, mesh=mesh, **changes)
-    self.reader = ReferenceReader(self.config, deny_list)
+    self.reader = ReferenceReader(workdir, deny_list)
 
   def stream(
     self, prompts: Sequence[str] | None = None, *, reference: Any = None, **options: Any
