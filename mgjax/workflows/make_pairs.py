@@ -28,7 +28,7 @@ from mgjax.runtime.progress import Progress
 from mgjax.runtime.report.page import page, table
 
 PAGE, PICTURES = 'pairs.html', 'pairs'  # beside the shards
-_FRAMES = 8  # of each pair that the page shows
+_FRAMES, _HEIGHT = 8, 128  # of each pair that the page shows: how many, and pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,8 @@ def make_pairs(
       def noted(shard: int = shard, notes=notes, pictures=pictures) -> list[dict[str, Any]]:
         if pictures:
           titles, videos = zip(*pictures, strict=True)
-          contact_sheet(directory / PICTURES / f'{shard:05d}.png', videos, titles, columns=_FRAMES)
+          path, scale = directory / PICTURES / f'{shard:05d}.png', _HEIGHT / videos[0].shape[1]
+          contact_sheet(path, videos, titles, columns=_FRAMES, scale=scale)
         return notes
 
       writer.write_shard(shard, rows(), noted)
@@ -185,7 +186,8 @@ def _noted(pair: Pair) -> dict[str, Any]:
 def _told(note: Mapping[str, Any]) -> str:
   scores = ', '.join(f'{name} {score:.3g}' for name, score in note['scores'].items())
   state = f'dropped, {note["reason"]}' if note['reason'] else 'kept'
-  return f'{note["title"]}: {state} ({scores})' if scores else f'{note["title"]}: {state}'
+  # What was decided comes first: the end of a long title is cut.
+  return f'{state} ({scores}): {note["title"]}' if scores else f'{state}: {note["title"]}'
 
 
 def _side_by_side(shown: Sequence[np.ndarray]) -> np.ndarray:

@@ -262,8 +262,8 @@ def test_a_picture_becomes_videos_and_images(tiny_runs, folder, tmp_path):
       model, ['a person'], str(folder / 'turned.jpg'), tmp_path / 'new' / out, shape=shape
     )
     assert all(path.exists() for path in files)
-    crop = Image.open(tmp_path / 'new' / f'{out[0]}_reference.png')
-    assert crop.height > SIDE
+    with Image.open(tmp_path / 'new' / f'{out[0]}_reference.png') as crop:
+      assert crop.height > SIDE
     assert 'turned' not in (tmp_path / 'new' / f'{out[0]}.json').read_text()
   with pytest.raises(ConfigError, match='17'):
     write_personalized(model, ['a'], str(folder / 'her.png'), tmp_path / 'c.mp4', shape=(4, 17, 16))

@@ -158,8 +158,8 @@ def test_what_is_dropped_has_its_reason(painter, records, tmp_path):
   assert (result.made, result.kept, result.rows) == (16, 4, 2)
   sheets = sorted((tmp_path / 'made' / PICTURES).iterdir())
   titles = list(itertools.chain(*map(read_titles, sheets)))
-  assert titles[2] == 'clip 0, green: dropped, another person (cosine 0.299)'
-  assert "clip 1: dropped, no face in the clip's first frame" in titles
+  assert titles[2] == 'dropped, another person (cosine 0.299): clip 0, green'
+  assert "dropped, no face in the clip's first frame: clip 1" in titles
   assert 'another person' in (tmp_path / 'made' / PAGE).read_text()
 
 

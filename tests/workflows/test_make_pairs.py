@@ -88,7 +88,7 @@ def test_kept_pairs_are_rows_and_the_page_shows_all(undisturbed):
   assert len(titles) == len(every)
   for title, pair in zip(titles, every, strict=True):
     state = f'dropped, {DARK}' if pair.reason else 'kept'
-    assert title == f'{pair.title}: {state} (gain {pair.scores["gain"]:.3g})'
+    assert title == f'{state} (gain {pair.scores["gain"]:.3g}): {pair.title}'
 
 
 def test_the_same_command_again_changes_nothing(undisturbed):
