@@ -87,8 +87,12 @@ def print_config(config) -> bool:
   return flags.FLAGS.print_config
 
 
-def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> None:
+def run(
+  main: Callable[[Sequence[str]], None], commands: Sequence[str] = (), usual: str = ''
+) -> None:
   """Runs a binary: `main` gets its name and, if it has `commands`, the one that was given.
+
+  Where none is given that is the `usual` one, if there is such.
 
   A wrong flag or configuration ends with a sentence and exit code 2, other errors that the user
   can mend with their own codes, without a traceback. `--help` is the binary's docstring, its
@@ -105,6 +109,7 @@ def run(main: Callable[[Sequence[str]], None], commands: Sequence[str] = ()) -> 
   handler.python_handler.setStream(_AboveBars())
 
   def guarded(arguments: Sequence[str]) -> None:
+    arguments = [*arguments, usual] if usual and len(arguments) == 1 else arguments
     words = list(arguments[1:])
     if commands and (not words or words.pop(0) not in commands):
       raise ConfigError(f'expected {" or ".join(commands)} as the first word; see --help')
@@ -179,7 +184,7 @@ def console() -> None:
   """Runs the binary that a console command names: `mgjax-train` is `python -m launch.train`."""
   name = os.path.basename(sys.argv[0]).partition('-')[2].removesuffix('.exe')
   module = importlib.import_module(f'{__package__}.{name}')
-  run(module.main, getattr(module, 'COMMANDS', ()))
+  run(module.main, getattr(module, 'COMMANDS', ()), getattr(module, 'USUAL', ''))
 
 
 def _report(main, arguments) -> None:

@@ -4,15 +4,21 @@ import pathlib
 
 from configs.digits import personalization as personalization_config
 from mgjax.api import train
+from mgjax.checkpoints.workdir import load_params, write_workdir
+from mgjax.core.settings import fields_of
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.conditions import small_inputs
 from mgjax.workflows.encode import encode
 from tests import tiny
+from tests.random_parameters import random_parameters
 
 SIDE = 16  # of clips and references
 VISION = {
   'size': SIDE, 'patch': 8, 'dim': 16, 'depth': 1, 'heads': 2, 'mlp_dim': 32, 'projection': 8,
 }  # fmt: skip
+IMAGES = {key: value for key, value in tiny.VIDEO.items() if key.startswith('buckets.image')}
 PERSONALIZATION = {
-  **{key: value for key, value in tiny.VIDEO.items() if not key.startswith('buckets.image')},
+  **{key: value for key, value in tiny.VIDEO.items() if key not in IMAGES},
   'model.conditionings.identity.vision': VISION,
   'objective.dropout.identity': 0.25,
 }
@@ -34,3 +40,23 @@ def make_runs(runs: pathlib.Path) -> pathlib.Path:
   encode(personalization(runs), runs / 'pairs')
   train(personalization(runs), runs / 'personalization')
   return runs
+
+
+def untrained(runs: pathlib.Path, side: int = SIDE, **changes):
+  """The configuration of a model that makes videos and images, on the autoencoder in `runs`."""
+  config = personalization_config.get_config('cross,images')
+  config.autoencoder, config.start_from = str(runs / 'autoencoder'), ''
+  tower = VISION | {'size': side}
+  more = {'model.conditionings.identity.vision': tower, **tiny.dotted(changes)}
+  config.update_from_flattened_dict({**PERSONALIZATION, **IMAGES, **more})
+  return config
+
+
+def make_untrained(runs: pathlib.Path, workdir: pathlib.Path, side: int = SIDE, **changes):
+  """Writes such a model with random weights; returns its work directory."""
+  config = untrained(runs, side, **changes)
+  model = make_flow_model(fields_of(config, 'model'))
+  params = random_parameters(model.init, *small_inputs(model, 4))
+  _, meta = load_params(runs / 'video')
+  write_workdir(config.to_dict(), params, meta['notes'], workdir, origin={'order': 'made'})
+  return workdir

@@ -10,7 +10,8 @@ python -m launch.evaluate --workdir=runs/personalization/model
 
 It begins with what `make quickstart` trained and with the vision tower of a CLIP that has seen
 digits turned and in strokes of any weight, as references show them. With personalization.py:paired
-references are frames of the clip itself; personalization_stages.py trains in the report's stages.
+references are frames of the clip itself, with :cross,images the model learns to make images too, as
+`launch.personalize make_pairs` asks; personalization_stages.py trains in the report's stages.
 """
 
 from ml_collections import ConfigDict
@@ -24,9 +25,10 @@ POSES = {'turns': 10.0, 'weights': 0.5}  # of the clips; other references are tu
 REFERENCES = {'cross': 'other', 'paired': 'own'}
 
 
-def get_config(references: str = 'cross') -> ConfigDict:
-  if references not in REFERENCES:
-    raise ConfigError(f'{references!r}: expected {" or ".join(REFERENCES)}')
+def get_config(argument: str = 'cross') -> ConfigDict:
+  references, _, images = argument.partition(',')
+  if references not in REFERENCES or images not in ('', 'images'):
+    raise ConfigError(f'{argument!r}: expected cross or paired, and images as in cross,images')
   config = video.get_config()
   config.component = 'personalization'
   config.autoencoder = 'runs/quickstart/autoencoder'
@@ -36,7 +38,8 @@ def get_config(references: str = 'cross') -> ConfigDict:
   config.data.digits.update(
     extras=('reference',), reference=REFERENCES[references], numbered=False, **POSES
   )
-  del config.buckets.image
+  if not images:
+    del config.buckets.image
   config.model.conditionings.identity = ConfigDict(
     {'kind': 'identity', 'vision': clip.VISION, 'references': 1, 'tokens': 'both'}
   )

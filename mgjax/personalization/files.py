@@ -27,7 +27,7 @@ def write_personalized(
   Args:
     pipeline: the model.
     prompts: what to show.
-    references: of one person, as `PersonalizationPipeline.read_reference` takes them.
+    references: of one person, as `ReferenceReader.read` takes them, or what it returned.
     out: a file or a directory.
     shape: frames, height, width; by default as in training.
     **options: of `write_samples`.
@@ -36,14 +36,14 @@ def write_personalized(
     What was written, the crops first.
 
   Raises:
-    ConfigError: as `read_reference` and `write_samples`.
+    ConfigError: as `ReferenceReader.read` and `write_samples`.
     DataError: a picture cannot be read.
   """
   shape, out = shape or pipeline.default_shape, pathlib.Path(out)
   alone = check_out(out, len(prompts), shape[0])
-  crops = pipeline.read_reference(references)
+  pipeline.check(shape)
+  crops = pipeline.reader.read(references)
   shown = out.with_name(f'{out.stem}_reference.png') if alone else out / 'reference.png'
-  shown.parent.mkdir(parents=True, exist_ok=True)
   there = [crop[None] for crop in crops if crop.any()]
   contact_sheet(shown, there, [f'reference {index + 1}' for index in range(len(there))])
   written = write_samples(pipeline, prompts, out, shape=shape, reference=crops, **options)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
 from mgjax.data.mixture import Source
@@ -28,6 +28,7 @@ from mgjax.runtime.progress import Progress
 from mgjax.runtime.report.page import page, table
 
 PAGE, PICTURES = 'pairs.html', 'pairs'  # beside the shards
+_FRAMES, _HEIGHT = 8, 128  # of each pair that the page shows: how many, and pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +37,14 @@ class Pair:
 
   Attributes:
     title: what was asked for.
-    row: of the records.
+    row: of the records; None if what is kept went into the row of another pair of the sample.
     scores: by which the filter judged, name -> number.
     reason: why it is dropped; '' if it is kept.
-    shown: clips or pictures (t h w 3) of one size, side by side on the page.
+    shown: clips or pictures (t h w 3) of one height, side by side on the page.
   """
 
   title: str
-  row: Mapping[str, Any]
+  row: Mapping[str, Any] | None
   scores: Mapping[str, float]
   reason: str
   shown: Sequence[UInt8[np.ndarray, '_ _ _ 3']]
@@ -60,19 +61,22 @@ class PairsResult:
   Attributes:
     made: pairs.
     kept: those in the records.
-    reasons: why the others are not -> how many.
+    rows: of the records.
+    reasons: why the other pairs are not in them -> how many.
     finished: else other processes are still at work.
   """
 
   made: int
   kept: int
+  rows: int
   reasons: Mapping[str, int]
   finished: bool
 
   def __str__(self) -> str:
     """Says them in one line."""
-    told = ''.join(f'; {count} {reason}' for reason, count in self.reasons.items())
-    return f'{self.kept} of {self.made} pairs kept{told}'
+    told = ''.join(f'; {count} dropped, {reason}' for reason, count in self.reasons.items())
+    rows = '' if self.rows == self.kept else f' in {self.rows} rows'
+    return f'{self.kept} of {self.made} pairs kept{rows}{told}'
 
 
 def make_pairs(
@@ -93,9 +97,9 @@ def make_pairs(
   Args:
     source: samples.
     make: makes pairs of some samples, and judges them.
-    directory: of the records.
-    meta: what pairs depend on beside the samples, as plain JSON values.
-    most: pairs that a sample has, at most.
+    directory: of the records, a local folder.
+    meta: what pairs depend on beside the samples and `batch_size`, as plain JSON values.
+    most: rows that a sample has, at most.
     columns: fields of rows that are numbers or truth values.
     batch_size: samples that `make` is given at once.
     samples_per_shard: how many samples give one shard.
@@ -103,15 +107,22 @@ def make_pairs(
     processes: how many they are; the one that comes last finishes the records.
 
   Raises:
-    ConfigError: the directory was begun with other values.
-    DataError: no pair was kept.
+    ConfigError: the directory was begun with other values, or is a URL.
+    DataError: there is no sample, or no pair was kept.
   """
+  if '://' in os.fspath(directory):
+    raise ConfigError(
+      f'{os.fspath(directory)!r} is an address; pairs are written into a local folder, to look at'
+    )
+  if not len(source):
+    raise DataError('there is nothing to make pairs of: the data have no sample')
   directory = pathlib.Path(directory)
   writer = RecordWriter(
     directory,
     rows=most * len(source),
     rows_per_shard=most * samples_per_shard,
-    meta={'source': source.fingerprint, **meta},
+    # The size of a batch counts: a program of another size rounds otherwise.
+    meta={'source': source.fingerprint, 'batch_size': batch_size, **meta},
     columns=columns,
     exact=False,
   )
@@ -131,15 +142,16 @@ def make_pairs(
             for pair in pairs:
               notes.append(_noted(pair))
               pictures.append((_told(notes[-1]), _side_by_side(pair.shown)))
-              if not pair.reason:
+              if not pair.reason and pair.row is not None:
                 yield pair.row
           done += len(indices)
           progress.report(done)
 
       def noted(shard: int = shard, notes=notes, pictures=pictures) -> list[dict[str, Any]]:
-        titles, videos = zip(*pictures, strict=True)
-        (directory / PICTURES).mkdir(exist_ok=True)
-        contact_sheet(directory / PICTURES / f'{shard:05d}.png', videos, titles)
+        if pictures:
+          titles, videos = zip(*pictures, strict=True)
+          path, scale = directory / PICTURES / f'{shard:05d}.png', _HEIGHT / videos[0].shape[1]
+          contact_sheet(path, videos, titles, columns=_FRAMES, scale=scale)
         return notes
 
       writer.write_shard(shard, rows(), noted)
@@ -147,17 +159,20 @@ def make_pairs(
 
 
 def _finish(writer: RecordWriter, directory: pathlib.Path) -> PairsResult:
-  finished = not writer.missing_shards()
-  notes = [each for shard in writer.shards() for each in shard['notes']]
+  finished, shards = not writer.missing_shards(), writer.shards()
+  notes = [each for shard in shards for each in shard['notes']]
   reasons = collections.Counter(each['reason'] for each in notes if each['reason'])
   kept = sum(not each['reason'] for each in notes)
-  result = PairsResult(len(notes), kept, dict(reasons.most_common()), finished)
+  rows = sum(shard['rows'] for shard in shards)
+  result = PairsResult(len(notes), kept, rows, dict(reasons.most_common()), finished)
   if finished:
+    for leftover in (directory / PICTURES).glob('.*'):  # of processes that were killed
+      leftover.unlink(missing_ok=True)
     write_bytes(directory / PAGE, _page(directory, result, notes).encode())
-    if not kept:
+    if not rows:
       raise DataError(
-        f'{result}: nothing is left to train on; {directory / PAGE} shows them all. Lower the '
-        "filter's thresholds, or train the model that makes them for longer"
+        f'{result}, so nothing is left to train on; {directory / PAGE} shows them all; lower the '
+        "filter's threshold or train the model for longer, and write into another directory"
       )
     writer.finish({'made': len(notes), 'kept': kept, 'reasons': dict(reasons)})
   return result
@@ -171,11 +186,12 @@ def _noted(pair: Pair) -> dict[str, Any]:
 def _told(note: Mapping[str, Any]) -> str:
   scores = ', '.join(f'{name} {score:.3g}' for name, score in note['scores'].items())
   state = f'dropped, {note["reason"]}' if note['reason'] else 'kept'
-  return f'{note["title"]}: {state} ({scores})' if scores else f'{note["title"]}: {state}'
+  # What was decided comes first: the end of a long title is cut.
+  return f'{state} ({scores}): {note["title"]}' if scores else f'{state}: {note["title"]}'
 
 
 def _side_by_side(shown: Sequence[np.ndarray]) -> np.ndarray:
-  length = max(map(len, shown))
+  length = min(_FRAMES, max(map(len, shown)))  # a shard's pairs are in memory at once
   return np.concatenate(
     [each[np.linspace(0, len(each) - 1, length).round().astype(int)] for each in shown], axis=2
   )

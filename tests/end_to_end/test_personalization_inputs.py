@@ -1,0 +1,270 @@
+"""Whatever picture a stranger gives of somebody: the right face, or one sentence and no harm."""
+
+import pickle
+import re
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.files import write_json
+from mgjax.media.faces.recognition import open_faces
+from mgjax.personalization.files import write_personalized
+from mgjax.personalization.pipeline import PersonalizationPipeline, ReferenceReader
+from tests import binaries
+from tests.media.faces.pictured import astronaut, astronaut_crop, driver
+from tests.tiny_personalization import make_untrained, untrained
+
+SIDE = 64  # of references
+FACE = (150, 44, 296, 190)  # left, top, right, bottom of the astronaut's, with some room
+FACES = {'references__faces': 'cascade', 'model__conditionings__identity__references': 2}
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """Models without weights: one of faces that reads two references, and one of moving digits."""
+  root = tmp_path_factory.mktemp('models')
+  for name, config in (('faces', untrained(root, SIDE, **FACES)), ('digits', untrained(root))):
+    write_json(root / name / 'config.json', config.to_dict())
+  return root
+
+
+def animated(path, frames):
+  first, *others = map(Image.fromarray, frames)
+  first.save(path, save_all=True, append_images=others, duration=100)
+
+
+def huge_png(path):
+  """A header that promises 60,000 x 60,000 pixels."""
+
+  def chunk(kind, data):
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+  header = struct.pack('>IIBBBBB', 60_000, 60_000, 8, 2, 0, 0, 0)
+  data = chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(b'\0')) + chunk(b'IEND', b'')
+  path.write_bytes(b'\x89PNG\r\n\x1a\n' + data)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Pictures of the astronaut and others, and deny lists."""
+  place = tmp_path_factory.mktemp('pictures')
+  her, face = Image.fromarray(astronaut()), Image.fromarray(astronaut_crop(*FACE, side=220))
+  man = Image.fromarray(driver()[0])
+  her.save(place / 'her.png')
+  her.save(place / 'face.jpg', quality=95)
+  her.convert('CMYK').save(place / 'cmyk.jpg', quality=95)
+  her.convert('RGBA').save(place / 'transparent.png')
+  her.convert('L').save(place / 'grey.png')
+  tag = Image.Exif()
+  tag[274] = 6  # shown turned by a quarter to the right
+  her.transpose(Image.Transpose.ROTATE_90).save(place / 'turned.jpg', quality=95, exif=tag)
+  animated(place / 'animated.gif', [astronaut(), driver(512)[0]])
+  face.resize((40, 40), Image.Resampling.BOX).save(place / 'small.png')
+  man.save(place / 'man.png')
+  Image.fromarray(np.tile(np.asarray(face), (3, 4, 1))).save(place / 'crowd.png')
+  noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+  Image.fromarray(noise).save(place / 'nobody.png')
+  Image.new('RGB', (1, 1), 'white').save(place / 'dot.png')
+  Image.new('RGB', (64, 64)).save(place / 'black.png')
+  for name in ('face.jpg', 'her.png'):
+    data = (place / name).read_bytes()
+    (place / f'half_{name}').write_bytes(data[: len(data) // 2])
+  (place / 'words.jpg').write_text('these are words\n' * 200)
+  (place / 'empty.jpg').touch()
+  (place / 'pictures').mkdir()
+  huge_png(place / 'bomb.png')
+  faces = open_faces('cascade')
+  pictures = [astronaut(), driver()[0]]
+  vectors = faces.embed(pictures, [found[0] for found in faces.find(pictures)])
+  np.save(place / 'both.npy', vectors)
+  np.save(place / 'him.npy', vectors[1:])
+  np.save(place / 'nobody.npy', vectors[:0])
+  np.save(place / 'short.npy', vectors[:, :100])
+  np.save(place / 'one.npy', vectors[0])
+  np.save(place / 'number.npy', np.float32(1))
+  np.save(place / 'nan.npy', np.where(np.arange(2)[:, None] == 1, np.nan, vectors))
+  np.save(place / 'words.npy', np.array(['anna', 'ben']))
+  np.savez(place / 'several.npz', a=vectors, b=vectors)
+  (place / 'pickled.npy').write_bytes(pickle.dumps(vectors))
+  (place / 'empty.npy').touch()
+  return place
+
+
+def differ(first, second):
+  """The mean difference of two crops, in 255ths, where both are of the face."""
+  return np.abs(first.astype(float) - second).mean()
+
+
+@pytest.fixture(scope='module')
+def reader(runs):
+  return ReferenceReader(runs / 'faces')
+
+
+@pytest.mark.parametrize(
+  'name', ['face.jpg', 'cmyk.jpg', 'transparent.png', 'turned.jpg', 'animated.gif']
+)
+def test_every_kind_of_picture_shows_the_same_face(reader, folder, name):
+  """Boxes of one face may differ by a tenth, a step of the detector; another face by more."""
+  (found, other), (expected, _), (man, _) = (
+    reader.read(folder / file) for file in (name, 'her.png', 'man.png')
+  )
+  assert not other.any()
+  assert not found[0, 0].any() and found[SIDE // 2, SIDE // 2].any()
+  assert differ(found, expected) < 12 < differ(man, expected)
+
+
+@pytest.mark.slow
+def test_a_picture_of_8000_pixels_shows_the_same_face(reader, folder, tmp_path):
+  Image.fromarray(astronaut()).resize((8000, 8000)).save(tmp_path / 'large.jpg')
+  found, expected = (reader.read(path) for path in (tmp_path / 'large.jpg', folder / 'her.png'))
+  assert differ(found[0], expected[0]) < 12
+
+
+def test_grey_pictures_are_read(reader, folder):
+  (found, _) = reader.read(folder / 'grey.png')
+  assert found.any() and (found[..., 0] == found[..., 1]).all()
+
+
+def test_two_pictures_of_one_person_are_two_references(reader, folder):
+  found = reader.read((folder / 'her.png', str(folder / 'cmyk.jpg')))
+  assert found.shape == (2, SIDE, SIDE, 3) and found.any((1, 2, 3)).all()
+  again = reader.read(found)  # crops are taken as they are
+  assert np.array_equal(again, found)
+  assert np.array_equal(reader.read((astronaut(), astronaut()))[0], found[0])
+
+
+HER = '--reference={in}/her.png'
+ALONE = r'expected one\. Give a picture of the person alone'
+ROWS = r'shape \(.*\); expected rows of 2891 numbers'
+# name: (flags, exit code, what is said)
+WRONG = {
+  'nobody': (['--reference={in}/nobody.png'], 3, f'nobody.png: no face was found; {ALONE}'),
+  'one pixel': (['--reference={in}/dot.png'], 3, 'dot.png: no face was found'),
+  'black': (['--reference={in}/black.png'], 3, 'black.png: is all black'),
+  'twelve faces': (['--reference={in}/crowd.png'], 3, f'crowd.png: 12 faces were found; {ALONE}'),
+  'cut off': (['--reference={in}/half_face.jpg'], 3, 'half_face.jpg: .*cut off'),
+  'a png cut off': (['--reference={in}/half_her.png'], 3, 'half_her.png: .*cut off'),
+  'text': (['--reference={in}/words.jpg'], 3, 'words.jpg: is a text file'),
+  'empty': (['--reference={in}/empty.jpg'], 3, 'empty.jpg: is empty'),
+  'a folder': (['--reference={in}/pictures'], 3, 'pictures: is a folder, not a picture'),
+  'an address': (['--reference=https://a.org/b.jpg'], 3, 'b.jpg: is an address; download'),
+  'no such file': (['--reference={in}/none.jpg'], 3, "there is no file '.*none.jpg'"),
+  'nothing': (['--reference='], 2, '--reference is missing'),
+  'far too large': (['--reference={in}/bomb.png'], 3, 'bomb.png: .*pixels'),
+  'two people': (
+    ['--reference={in}/her.png,{in}/man.png'], 3,
+    r'man.png does not show the person of .*her.png \(cosine 0\.\d\d, expected 0\.65 or more\)',
+  ),
+  'two people in one': (['--reference={in}/her.png,{in}/crowd.png'], 3, 'crowd.png: 12 faces'),
+  'too many': ([HER + ',{in}/her.png,{in}/her.png'], 2, '3 references; the model reads 1 to 2'),
+  'denied': ([HER, '--deny_list={in}/both.npy'], 2, 'is of a person on the deny list'),
+  'one of two denied': (
+    ['--reference={in}/man.png,{in}/man.png', '--deny_list={in}/him.npy'], 2, 'on the deny list',
+  ),
+  'a list of other embeddings': ([HER, '--deny_list={in}/short.npy'], 3, f'short.npy.*{ROWS}'),
+  'a list of one': ([HER, '--deny_list={in}/one.npy'], 3, f'one.npy.*{ROWS}'),
+  'a number as list': ([HER, '--deny_list={in}/number.npy'], 3, f'number.npy.*{ROWS}'),
+  'a list of NaN': ([HER, '--deny_list={in}/nan.npy'], 3, 'row 1 of .*nan.npy.* length nan'),
+  'a list of words': ([HER, '--deny_list={in}/words.npy'], 3, 'cannot read .*words.npy'),
+  'several lists': ([HER, '--deny_list={in}/several.npz'], 3, 'several.npz.* several arrays'),
+  'a pickled list': ([HER, '--deny_list={in}/pickled.npy'], 3, 'cannot read .*pickled.npy'),
+  'an empty list': ([HER, '--deny_list={in}/empty.npy'], 3, 'cannot read .*empty.npy'),
+  'a folder as list': ([HER, '--deny_list={in}/pictures'], 3, 'cannot read .*pictures'),
+  'no list': ([HER, '--deny_list={in}/none.npy'], 3, "--deny_list: there is no file '.*none.npy'"),
+  'a list for digits': (
+    [HER, '--deny_list={in}/both.npy', '--workdir={runs}/digits'], 2, 'looks for no faces',
+  ),
+  'another model': ([HER, '--workdir={runs}/nowhere'], 2, 'nowhere'),
+  'a picture of video length': ([HER, '--out={out}/a.png'], 2, 'a.png: 4 frame'),
+  'a size of none': ([HER, '--size=17,16'], 2, '17'),
+  'a folder that takes no file': ([HER, '--out=/proc/a.mp4'], 2, '/proc'),
+}  # fmt: skip
+QUICK = ('twelve faces', 'two people', 'denied', 'an address')
+
+
+def flags_of(name, runs, folder, tmp_path):
+  given, code, said = WRONG[name]
+  places = {'in': folder, 'out': tmp_path, 'runs': runs}
+  flags = [flag.format(**places) for flag in [*given, '--prompt=a person']]
+  flags += [f'--workdir={runs}/faces'] * ('--workdir' not in ' '.join(flags))
+  flags += [f'--out={tmp_path}/out.mp4'] * ('--out' not in ' '.join(flags))
+  return flags, code, said
+
+
+@pytest.mark.parametrize(
+  'name', [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in WRONG]
+)
+def test_what_cannot_be_used_ends_with_a_sentence(runs, folder, tmp_path, name):
+  flags, code, said = flags_of(name, runs, folder, tmp_path)
+  before = sorted(folder.rglob('*'))
+  done = binaries.run('personalize', *flags)
+  assert done.returncode == code, done.stderr
+  assert re.fullmatch(rf'personalize\.py: .*{said}.*\n', done.stderr), done.stderr
+  assert not done.stdout
+  assert sorted(folder.rglob('*')) == before and not list(tmp_path.iterdir())
+
+
+OF_PICTURES = [
+  name
+  for name, (given, *_) in WRONG.items()
+  if not any(flag.startswith(('--workdir', '--out', '--size')) for flag in given)
+  and name not in ('no such file', 'nothing', 'no list')  # which flags say
+]
+
+
+@pytest.mark.parametrize('name', OF_PICTURES)
+def test_python_says_the_same(runs, folder, name):
+  given, code, said = WRONG[name]
+  places = {'in': folder, 'runs': runs}
+  found = dict(flag.format(**places).lstrip('-').split('=', 1) for flag in given)
+  with pytest.raises(MgjaxError, match=said) as caught:
+    ReferenceReader(runs / 'faces', found.get('deny_list')).read(
+      tuple(found['reference'].split(','))
+    )
+  assert caught.value.exit_code == code and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'given, said',
+  [
+    (np.zeros((8, 8), np.uint8), r'reference 1 is uint8 of shape \(8, 8\); expected a picture'),
+    (np.zeros((8, 8, 4), np.uint8), r'reference 1 is uint8 of shape \(8, 8, 4\)'),
+    (np.zeros((8, 8, 3), np.float32), r'reference 1 is float32'),
+    (np.zeros((0, 8, 3), np.uint8), r'reference 1 is uint8 of shape \(0, 8, 3\)'),
+    (np.zeros((1, 8, 8, 3), np.uint8), rf'a crop is uint8 .* expected uint8 \({SIDE}, {SIDE}, 3\)'),
+    (np.zeros((1, SIDE, SIDE, 3), np.float32), 'a crop is float32'),
+    ((), '0 references; the model reads 1 to 2'),
+  ],
+)
+def test_arrays_of_another_kind_are_refused(reader, given, said):
+  with pytest.raises(ConfigError, match=said):
+    reader.read(given)
+
+
+def test_people_who_are_not_on_the_deny_list_are_shown(runs, folder):
+  for denied in ('him.npy', 'nobody.npy'):
+    assert ReferenceReader(runs / 'faces', folder / denied).read(folder / 'her.png').any()
+
+
+def test_a_face_of_forty_pixels_is_enough(reader, folder):
+  assert reader.read(folder / 'small.png')[0].any()
+
+
+def test_a_picture_becomes_videos_and_images(tiny_runs, folder, tmp_path):
+  made = make_untrained(tiny_runs, tmp_path / 'model', side=SIDE, **FACES)
+  model = PersonalizationPipeline(made, steps=1, deny_list=folder / 'him.npy')
+  for out, shape in (('a.mp4', None), ('b.png', (1, 16, 16))):
+    files = write_personalized(
+      model, ['a person'], str(folder / 'turned.jpg'), tmp_path / 'new' / out, shape=shape
+    )
+    assert all(path.exists() for path in files)
+    with Image.open(tmp_path / 'new' / f'{out[0]}_reference.png') as crop:
+      assert crop.height > SIDE
+    assert 'turned' not in (tmp_path / 'new' / f'{out[0]}.json').read_text()
+  with pytest.raises(ConfigError, match='17'):
+    write_personalized(model, ['a'], str(folder / 'her.png'), tmp_path / 'c.mp4', shape=(4, 17, 16))
+  assert not list(tmp_path.glob('c*'))
