@@ -75,7 +75,8 @@ def test_the_binary_writes_the_crops_that_it_used_and_digests_of_them(
   done = run(
     'personalize',
     f'--workdir={tiny_personalization_runs / "personalization"}',
-    f'--reference={tmp_path / "digit.png"}', '--prompt=the red digit moves up', f'--out={tmp_path / "out.mp4"}',
+    f'--reference={tmp_path / "digit.png"}', '--prompt=the red digit moves up',
+    f'--out={tmp_path / "out.mp4"}',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert (tmp_path / 'out_reference.png').exists() and (tmp_path / 'out.mp4').exists()
@@ -89,7 +90,8 @@ def test_sharded_is_unsharded_with_the_tower_trained(tiny_personalization_runs, 
   one, many = (
     tiny_personalization.personalization(
       tiny_personalization_runs, optimizer__rates=(), mesh__data=data, mesh__fsdp=fsdp,
-      mesh__context=context, optimizer__warmup=1, train__steps=2, train__save_every=2, train__evaluate_every=2,
+      mesh__context=context, optimizer__warmup=1, train__steps=2, train__save_every=2,
+      train__evaluate_every=2,
     )
     for data, fsdp, context in ((8, 1, 1), (2, 2, 2))
   )  # fmt: skip
