@@ -86,6 +86,7 @@ def test_the_binary_writes_the_crops_that_it_used_and_digests_of_them(
   assert 'digit.png' not in text  # nor names of files
 
 
+@pytest.mark.slow
 def test_sharded_is_unsharded_with_the_tower_trained(tiny_personalization_runs, tmp_path):
   one, many = (
     tiny_personalization.personalization(
