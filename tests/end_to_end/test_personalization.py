@@ -87,12 +87,13 @@ def test_the_binary_writes_the_crops_that_it_used_and_digests_of_them(
   assert 'digit.png' not in text  # nor names of files
 
 
+@pytest.mark.slow
 def test_sharded_is_unsharded_with_the_tower_trained(tiny_personalization_runs, tmp_path):
   one, many = (
     tiny_personalization.personalization(
       tiny_personalization_runs, optimizer__rates=(), mesh__data=data, mesh__fsdp=fsdp,
-      mesh__context=context, optimizer__warmup=1, train__steps=2,
-      train__save_every=2, train__evaluate_every=2,
+      mesh__context=context, optimizer__warmup=1, train__steps=2, train__save_every=2,
+      train__evaluate_every=2,
     )
     for data, fsdp, context in ((8, 1, 1), (2, 2, 2))
   )  # fmt: skip
