@@ -40,7 +40,7 @@ SHOWN = 6  # samples on the contact sheet
 # Across which the place of a digit in motion is its own; what bounces has none.
 _ACROSS = {'left': 'y', 'right': 'y', 'still': 'y', 'up': 'x', 'down': 'x', 'fall': 'x'}
 
-Videos = Sequence[UInt8[np.ndarray, '_ _ _ 3']]
+Videos = Sequence[UInt8[np.ndarray, '_ _ _ 3']] | UInt8[np.ndarray, 'b _ _ _ 3']
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,10 @@ MGJAX_UPDATE_GOLDEN=1 python -m pytest tests/golden/test_paper_numbers.py
 and let the difference be reviewed.
 """
 
-import dataclasses
 import functools
 import math
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 
@@ -30,62 +28,12 @@ from mgjax.flow.path import SIGMA_MIN
 from mgjax.flow.schedules import make_time_grid
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.text.prompts import with_frame_rate
+from tests.golden.report_row import UNKNOWN, About, Row
 from tests.turns import seen_in_stage, training_buckets
 
 HERE = pathlib.Path(__file__).parent
 FILE = HERE / 'paper_numbers.txt'
 RESULTS = HERE.parent.parent / 'docs' / 'results.md'
-UNKNOWN = 'not in public sources'
-
-
-@dataclasses.dataclass(frozen=True)
-class About:
-  """A number of which the report gives so many digits."""
-
-  value: float
-
-  def __str__(self):
-    unit, name = (1e9, 'B') if self.value >= 1e9 else (1e6, 'M')
-    return f'{self.value / unit:g}{name}'
-
-  @property
-  def digits(self) -> int:
-    return len(f'{self.value:.10e}'.split('e')[0].replace('.', '').rstrip('0'))
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One number: where the report has it, its name, ours, the report's, why they differ if so."""
-
-  place: str
-  name: str
-  ours: Any
-  report: Any
-  reason: str = ''
-
-  @property
-  def equal(self) -> bool:
-    if isinstance(self.report, About):
-      return float(f'{self.ours:.{self.report.digits - 1}e}') == self.report.value
-    if isinstance(self.report, float):
-      return math.isclose(self.ours, self.report, rel_tol=1e-9)
-    return self.ours == self.report
-
-  def __str__(self):
-    mark = '=' if self.equal else self.reason
-    return '  '.join((self.place, self.name, shown(self.ours), shown(self.report), mark))
-
-
-def shown(value: Any) -> str:
-  if isinstance(value, tuple):
-    return ', '.join(map(shown, value))
-  return (
-    f'{value:,}'
-    if isinstance(value, int)
-    else f'{value:g}'
-    if isinstance(value, float)
-    else str(value)
-  )
 
 
 def parameters(name: str) -> int:
