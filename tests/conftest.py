@@ -106,11 +106,12 @@ def tiny_upsampler_runs(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope='session')
-def tiny_personalization_runs(tmp_path_factory) -> pathlib.Path:
+def tiny_personalization_runs(tmp_path_factory, tiny_runs) -> pathlib.Path:
   """Work directories of an autoencoder, a video and a personalized model; not to be changed."""
   from tests import tiny_personalization
 
-  return _made_once(tmp_path_factory, 'tiny_personalization', tiny_personalization.make_runs)
+  make = functools.partial(tiny_personalization.make_runs, tiny_runs)
+  return _made_once(tmp_path_factory, 'tiny_personalization', make)
 
 
 def _made_once(tmp_path_factory, name, make) -> pathlib.Path:

@@ -1,6 +1,7 @@
 """A personalized model small enough to train in seconds, on what `tests.tiny` trains."""
 
 import pathlib
+import shutil
 
 from configs.digits import personalization as personalization_config
 from mgjax.api import train
@@ -34,9 +35,9 @@ def personalization(runs: pathlib.Path, latents: bool = True, **changes):
   return config
 
 
-def make_runs(runs: pathlib.Path) -> pathlib.Path:
-  """Trains all in `runs`: autoencoder/, latents/, video/, pairs/, personalization/."""
-  tiny.make_runs(runs)
+def make_runs(tiny_runs: pathlib.Path, runs: pathlib.Path) -> pathlib.Path:
+  """Makes pairs/ and personalization/ in `runs`, beside copies of what `tiny.make_runs` made."""
+  shutil.copytree(tiny_runs, runs)
   encode(personalization(runs), runs / 'pairs')
   train(personalization(runs), runs / 'personalization')
   return runs

@@ -87,6 +87,7 @@ def test_a_model_of_another_kind_is_refused(tiny_runs):
     evaluate_personalization(tiny_runs / 'video', samples=1)
 
 
+@pytest.mark.slow
 def test_what_was_read_is_reproducible(workdir, found):
   again = evaluate_personalization(workdir, samples=SAMPLES, steps=2)
   assert again.table == found[0].table
