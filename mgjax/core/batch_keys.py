@@ -70,6 +70,11 @@ KEYS = {
     't h w 3 or t h w c', 'uint8 or float', ('upsampler.degradation', 'upsampler.task'),
     ('conditioning.low_resolution',), batched=True,
   ),
+  'reference': BatchKey(  # masked pictures of who is shown, black where there is none
+    'r h w 3', 'uint8',
+    ('digits.clips', 'curation.references', 'personalization.task', 'workflows.cross_pairs'),
+    ('conditioning.identity',), batched=True,
+  ),
   'small': BatchKey('t h w 3', 'uint8', ('upsampler.degradation',), ('upsampler.task',)),
   # What CLIP compares.
   'images': BatchKey('h w 3', 'float32', ('clip.task',), ('clip.objective',), batched=True),
