@@ -98,7 +98,7 @@ def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Sta
       if latents in config.stages:
         raise ConfigError(f'stage {name!r}: data.latents = {latents!r} is the name of a stage')
       for data in (stage.data, *stage.data.get('sources', {}).values()):
-        if data.latents == latents:  # one folder has the buckets of all sources
+        if data.get('latents') == latents:  # one folder has the buckets of all sources
           data.latents = os.fspath(workdir / latents)
       encoder = tuple(filter(None, [places['autoencoder']]))
       encoding = Stage(f'{latents} for {name}', 'encode', stage, workdir / latents, encoder)
