@@ -128,6 +128,18 @@ def sampling() -> ConfigDict:
   )
 
 
+def editing() -> ConfigDict:
+  """Returns how pairs become training data of editing (Movie Gen §5)."""
+  return ConfigDict(
+    {
+      'animated': (),  # buckets of clips that are made of pairs of pictures
+      'prefix': 'animated: ',  # of their instructions; its words are not in public sources
+      'motion': {'shift': 0.15, 'zoom': 0.3, 'turn': 15.0},  # not in public sources
+      'random_place': True,  # of pictures, in the table of temporal positions
+    }
+  )
+
+
 def masked_audio() -> tuple[ConfigDict, ConfigDict]:
   """Returns the audio model's objective and masking (Movie Gen §6)."""
   objective = {

@@ -95,6 +95,16 @@ SECTIONS = {
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_personalization'),
     encode=Late('mgjax.personalization.task:make_encode_plan'),
   ),
+  'editing': Section(
+    noun='a video editor',
+    family='flow model',
+    make_spec=Late('mgjax.editing.task:make_spec'),
+    outline=Late('mgjax.video.task:outline'),
+    load=Late('mgjax.editing.pipeline:Editor'),
+    weights=Late('mgjax.flow_models.build:FORMAT'),
+    evaluate=Late('mgjax.evaluation.evaluate:evaluate_editing'),
+    encode=Late('mgjax.editing.task:make_encode_plan'),
+  ),
   'codec': Section(
     noun='an audio codec',
     family='codec',

@@ -7,7 +7,7 @@ import numpy as np
 
 def random_parameters(init, *inputs, seed=0):
   """Draws parameters of the shapes that `init(key, *inputs)` would make, compiling nothing."""
-  shapes = nn.unbox(jax.eval_shape(init, jax.random.key(0), *inputs))['params']
+  shapes = nn.unbox(jax.eval_shape(init, jax.random.key(0), *inputs)).get('params', {})
   rng = np.random.default_rng(seed)
 
   def draw(path, leaf):

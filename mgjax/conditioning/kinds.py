@@ -18,7 +18,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 
 ENTRY_POINTS = 'mgjax.conditionings'  # group of packaging entry points: kind -> class
-_NOT_KINDS = {'__init__', 'contract', 'kinds', 'ports'}
+_NOT_KINDS = {'__init__', 'clip_tokens', 'contract', 'kinds', 'ports'}
 _registered: dict[str, type[Conditioning]] = {}
 
 

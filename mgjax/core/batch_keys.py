@@ -68,7 +68,18 @@ KEYS = {
   ),
   'low_resolution': BatchKey(  # enlarged to the size of 'video'; in a batch its latents
     't h w 3 or t h w c', 'uint8 or float', ('upsampler.degradation', 'upsampler.task'),
-    ('conditioning.low_resolution',), batched=True,
+    ('conditioning.clip_tokens',), batched=True,
+  ),
+  'source_video': BatchKey(  # before an edit; black where there is none; in a batch its latents
+    't h w 3 or t h w c', 'uint8 or float', ('digits.clips', 'editing.sources'),
+    ('conditioning.clip_tokens',), batched=True,
+  ),
+  'task': BatchKey('', 'str', ('digits.clips',), ('conditioning.edit_task',)),  # of an edit
+  'task_index': BatchKey(
+    '', 'int32', ('conditioning.edit_task',), ('conditioning.edit_task',), batched=True
+  ),
+  'temporal_place': BatchKey(  # of the first frame in the table of temporal positions
+    '', 'int32', ('editing.sources',), ('conditioning.temporal_place',), batched=True
   ),
   'reference': BatchKey(  # masked pictures of who is shown, black where there is none
     'r h w 3', 'uint8',

@@ -16,15 +16,17 @@ from typing import Annotated, Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Magnitude, Positive, Range, check
+from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check
 from mgjax.core.typing import UInt8
 from mgjax.digits import render, sounds
+from mgjax.digits.edits import OF_MOTION, TASKS, Edit, Palette, all_instructions, draw_edit
 from mgjax.digits.handwriting import SPLITS, identities_of
 from mgjax.digits.scene import (
   BACKGROUNDS,
   COLOURS,
   MOTIONS,
   TEXTURES,
+  TINTS,
   DigitSize,
   Scene,
   check_names,
@@ -98,6 +100,9 @@ class Digits:
 
   With `sound` a sample has also 'audio', float32 (s 1) of frames / fps seconds at 48 kHz, and
   'events', the seconds at which the digit hits something: between frames as a rule, not on one.
+
+  With `edits` a sample is a pair: 'video' after an edit, 'source_video' before it, 'task', and as
+  'caption' the instruction; `source.edit(source.scene(index))` is both scenes, as data.
   """
 
   split: str = 'train'  # handwriting: one of `SPLITS`
@@ -124,6 +129,8 @@ class Digits:
   references: Positive = 1  # pictures in it
   reference_turns: Magnitude = 30.0  # of another one
   reference_weights: Magnitude = 1.0
+  empty: Fraction = 0.0  # of clips, that show a wall alone
+  edits: tuple[str, ...] = ()  # of `edits.TASKS`, of which one is drawn for each sample
 
   def __post_init__(self):
     check(self)
@@ -136,6 +143,8 @@ class Digits:
     check_names('reference', (self.reference,), REFERENCES)
     if self.extras:
       check_names('extras', self.extras, EXTRAS)
+    if self.edits:
+      check_names('edits', self.edits, [t for t in TASKS if self.frames > 1 or t not in OF_MOTION])
     if self.sound and self.frames * sounds.RATE % self.fps:
       raise ConfigError(
         f'frames={self.frames}, fps={self.fps}: their sound is not a whole number of samples; '
@@ -169,9 +178,17 @@ class Digits:
 
   def every_caption(self) -> Iterator[dict[str, Any]]:
     """Yields {'caption'} of everything that samples may show."""
-    for digit, colour, motion, _ in self._choices:
-      for texture in self.textures:
-        yield {'caption': self._caption(digit, colour, motion, texture)}
+    if self.edits:
+      for instruction in all_instructions(tuple(self.edits), tuple(self.colours)):
+        yield {'caption': instruction}
+      return
+    walls = [f', {tint} wall' for tint in TINTS] if self.background == 'tinted' else ['']
+    for wall in walls:
+      for digit, colour, motion, _ in self._choices:
+        for texture in self.textures:
+          yield {'caption': self._caption(digit, colour, motion, texture) + wall}
+      if self.empty:
+        yield {'caption': _empty(wall)}
 
   def listen(self, index: int) -> dict[str, Any]:
     """Returns `self[index]` without its pictures, which take most of the time to make."""
@@ -211,11 +228,28 @@ class Digits:
       laps=self.laps,
       turn=_up_to(self.turns, generator),
       weight=_up_to(self.weights, generator),
+      tint=one_of(tuple(TINTS), generator) if self.background == 'tinted' else 'grey',
+      hidden=bool(self.empty and generator.uniform() < self.empty),
     )
+
+  def edit(self, scene: Scene) -> Edit:
+    """Returns the edit that the sample of a scene is a pair of, a function of the scene."""
+    generator = np.random.default_rng((self.seed, SPLITS.index(self.split), scene.tiles, 0))
+    allowed = {choice[:3] for choice in self._choices}
+    palette = Palette(
+      tuple(self.colours), self.split, lambda *words: self.captions != 'seen' or words in allowed
+    )
+    return draw_edit(one_of(tuple(self.edits), generator), scene, palette, generator)
 
   def show(self, scene: Scene) -> dict[str, Any]:
     """Returns the sample of a scene, in the frames and size of this source."""
-    sample, where = self._labels(scene), (scene, self.frames, self.size)
+    more = {}
+    if self.edits:
+      edit = self.edit(scene)
+      scene = edit.after
+      source = render.render(edit.before, self.frames, self.size)
+      more = {'caption': edit.instruction, 'task': edit.task, 'source_video': source}
+    sample, where = self._labels(scene) | more, (scene, self.frames, self.size)
     if 'mask' in self.extras:
       sample['mask'] = render.mask(*where)
     if 'background' in self.extras:
@@ -270,8 +304,10 @@ class Digits:
 
   def _names(self, scene: Scene) -> dict[str, Any]:
     digit = int(scene.number)
+    caption = self._caption(digit, scene.colour, scene.motion, scene.texture)
+    wall = f', {scene.tint} wall' if scene.background == 'tinted' else ''
     return {
-      'caption': self._caption(digit, scene.colour, scene.motion, scene.texture),
+      'caption': _empty(wall) if scene.hidden else caption + wall,
       'digit': digit,
       'identity': scene.identities[0],
       'colour': scene.colour,
@@ -291,6 +327,10 @@ class Digits:
 
   def _write(self, digit: int, generator: np.random.Generator) -> int:
     return one_of(identities_of(self.split, digit), generator)
+
+
+def _empty(wall: str) -> str:
+  return f'nothing{wall}'
 
 
 def _up_to(most: float, generator: np.random.Generator) -> float:

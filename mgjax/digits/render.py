@@ -16,13 +16,14 @@ from scipy.ndimage import rotate
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Float, UInt8
 from mgjax.digits.handwriting import image_of
-from mgjax.digits.scene import COLOURS, GRID, Scene, corners
+from mgjax.digits.scene import COLOURS, GRID, TINTS, Scene, corners
 
 PITCH = 7  # samples from one digit to the next: one less than a digit has, as its margins are empty
 _INK = 0.45  # of full opacity, from which on handwriting is ink; no sample lies on it exactly
 _FINE = 16  # samples a pixel of a frame of 32, of what has sharp edges
 _DARK, _BRIGHT = 0.3, 1.0  # what textures multiply a colour by
 _MEAN = (_DARK + _BRIGHT) / 2
+_LAYER = 0.3  # opacity of a mark: too little to be taken for the digit
 _TILE = 4  # side of a tile of a mosaic, pixels of a frame of 32
 
 
@@ -36,11 +37,14 @@ def render(scene: Scene, frames: int, size: tuple[int, int]) -> UInt8[np.ndarray
   """
   opacity, light = _ink(scene, frames, size)
   behind = _background(scene, size)
+  layer = np.float32(_LAYER) * box(scene, frames, size) if scene.mark else None
   video = np.empty((*opacity.shape, 3), np.uint8)
   # By plane: twice as fast as broadcasting.
   for channel, brightness in enumerate(COLOURS[scene.colour]):
     plane = behind[..., channel]
     mixed = opacity * (light * np.float32(brightness) - plane) + plane
+    if layer is not None:
+      mixed += layer * (np.float32(COLOURS[scene.mark][channel]) - mixed)
     video[..., channel] = mixed * np.float32(255) + np.float32(0.5)
   return video
 
@@ -48,6 +52,24 @@ def render(scene: Scene, frames: int, size: tuple[int, int]) -> UInt8[np.ndarray
 def mask(scene: Scene, frames: int, size: tuple[int, int]) -> Float[np.ndarray, 't h w']:
   """Returns the opacity of the digit, in [0, 1]."""
   return _ink(scene, frames, size)[0]
+
+
+def box(scene: Scene, frames: int, size: tuple[int, int]) -> Float[np.ndarray, 't h w']:
+  """Returns how much of each pixel lies in the digit's box, in [0, 1]."""
+  where = geometry(scene, frames, size)
+  rows, columns = (
+    np.clip(
+      np.minimum(np.arange(length) + 1, (start + extent)[:, None])
+      - np.maximum(np.arange(length), start[:, None]),
+      0,
+      1,
+    ).astype(np.float32)
+    for start, extent, length in (
+      (where[:, 0], where[:, 2], size[0]),
+      (where[:, 1], where[:, 3], size[1]),
+    )
+  )
+  return rows[:, :, None] * columns[:, None]
 
 
 def background(scene: Scene, size: tuple[int, int]) -> UInt8[np.ndarray, 'h w 3']:
@@ -93,6 +115,8 @@ def _ink(
   scene: Scene, frames: int, size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, 't h w'], np.ndarray | np.float32]:
   """The opacity of the digit, and what its colour is multiplied by."""
+  if scene.hidden:
+    return np.zeros((frames, *size), np.float32), np.float32(1)
   where, image = geometry(scene, frames, size), _handwriting(scene)
   height, width = where[0, 2:]
   if scene.texture == 'soft':
@@ -175,6 +199,13 @@ def _sprite(scene: Scene) -> tuple[Float[np.ndarray, 'i j'], Float[np.ndarray, '
 def _background(scene: Scene, size: tuple[int, int]) -> Float[np.ndarray, '...']:
   """Dark enough that the digit stays the brightest thing in sight."""
   first, second = np.array(scene.shades, np.float32)
+  if scene.background == 'tinted':  # shades are what walls of one tint differ by
+    tint = np.array(TINTS[scene.tint], np.float32)
+    first, second = (
+      np.clip(tint + np.float32(0.4) * (shade - np.float32(0.125)), 0, 1)
+      for shade in (first, second)
+    )
+    second = np.float32(0.6) * second
   if scene.background == 'black':
     return np.zeros(3, np.float32)
   if scene.background == 'coloured':

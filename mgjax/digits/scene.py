@@ -33,7 +33,15 @@ MOTIONS = {
   'fall': 'falls and lands',
 }
 AUDIBLE = ('bounce', 'fall')  # motions with something to hear
-BACKGROUNDS = ('black', 'coloured', 'gradient', 'mosaic')
+BACKGROUNDS = ('black', 'coloured', 'gradient', 'mosaic', 'tinted')
+# Walls of 'tinted' clips, mosaics of a colour that captions name.
+TINTS = {
+  'grey': (0.3, 0.3, 0.3),
+  'red': (0.55, 0.05, 0.05),
+  'green': (0.05, 0.45, 0.05),
+  'blue': (0.08, 0.1, 0.6),
+}
+PLAYS = ('forward', 'backward', 'frozen')
 # Texture -> its word in captions. All but 'soft' have sharp edges.
 TEXTURES = {
   'soft': '',
@@ -72,6 +80,10 @@ class Scene:
     laps: how far a bouncing digit goes.
     turn: of the handwriting, degrees, clockwise.
     weight: of its strokes: ink a in [0, 1] becomes a^(2^-weight), so that 1 is bold, -1 thin.
+    tint: of a 'tinted' background, one of `TINTS`.
+    hidden: whether the digit is away and the background alone is seen.
+    mark: colour of a translucent layer over the digit's box, one of `COLOURS`; '' for none.
+    play: one of `PLAYS`; what is frozen stays as the clip begins.
 
   Raises:
     ConfigError: unknown names, numbers or images.
@@ -92,6 +104,10 @@ class Scene:
   laps: Magnitude = 1.0
   turn: float = 0.0
   weight: float = 0.0
+  tint: str = 'grey'
+  hidden: bool = False
+  mark: str = ''
+  play: str = 'forward'
 
   def __post_init__(self):
     # A source makes a scene for every sample: what it draws itself is not looked at again.
@@ -101,6 +117,9 @@ class Scene:
     check_names('motion', (self.motion,), ('', *MOTIONS))
     check_names('background', (self.background,), BACKGROUNDS)
     check_names('texture', (self.texture,), TEXTURES)
+    check_names('tint', (self.tint,), TINTS)
+    check_names('mark', (self.mark,), ('', *COLOURS))
+    check_names('play', (self.play,), PLAYS)
     if not self.identities:
       raise ConfigError('identities = (); expected an image of handwriting or more')
 
@@ -127,6 +146,8 @@ def corners(scene: Scene, frames: int, room: Float[np.ndarray, '2'], scale: floa
     scale: pixels that one of a frame of 32 takes.
   """
   time = np.linspace(0, 1, frames)
+  if scene.play != 'forward':
+    time = time[::-1] if scene.play == 'backward' else np.zeros(frames)
   place = room / 2 + scale * scene.jitter * np.array(scene.offset)
   path = np.tile(np.clip(place, 0, room), (frames, 1))
   if scene.motion in ('left', 'right'):

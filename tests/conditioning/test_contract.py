@@ -18,6 +18,7 @@ from mgjax.backbone.transformer import Transformer
 from mgjax.clip.towers import ClipVision
 from mgjax.conditioning import byte_text
 from mgjax.conditioning.byte_text import ByteText
+from mgjax.conditioning.clip_tokens import ClipTokens
 from mgjax.conditioning.contract import Conditioning
 from mgjax.conditioning.ports import Ports
 from mgjax.conditioning.word_text import WordText
@@ -36,6 +37,7 @@ SMALL = {
     'encoders': {'long': {'features': 7, 'length': 9}, 'short': {'features': 3, 'length': 4}}
   },
   'WordText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24, 'vocabulary': 64},
+  'EditTask': {'tasks': ('one', 'two', 'three'), 'width': 8},
   'FrameFeatures': {'features': 5},
   'Identity': {
     'vision': ClipVision(8, patch=4, dim=16, depth=1, heads=2, mlp_dim=32, projection=None)
@@ -51,7 +53,7 @@ def conditionings():
   found = set()
   for module in pkgutil.walk_packages(mgjax.__path__, 'mgjax.'):
     for _, each in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-      if issubclass(each, Conditioning) and each is not Conditioning:
+      if issubclass(each, Conditioning) and each not in (Conditioning, ClipTokens):
         found.add(each)
   return sorted(found, key=lambda each: each.__qualname__)
 
@@ -77,7 +79,7 @@ def drawn(name, like):
   shape = (ROWS, *like.shape)
   if jnp.issubdtype(like.dtype, jnp.floating):
     return jnp.asarray(draw.normal(size=shape), like.dtype)
-  return jnp.asarray(draw.integers(0, 2 if like.dtype == bool else 3, shape), like.dtype)
+  return jnp.asarray(draw.integers(*((0, 2) if like.dtype == bool else (1, 4)), shape), like.dtype)
 
 
 @functools.cache
@@ -93,7 +95,8 @@ def sample_of(kind):
   sample['embeddings'] = {'long': draw.normal(size=(8, 7)), 'short': draw.normal(size=(3, 3))}
   fields = made.fields(SHAPE, LATENTS).items()
   pictures = {n: draw.integers(256, size=s, dtype=np.uint8) for n, s in fields if s[-1:] == (3,)}
-  return sample | {n: draw.normal(size=s) for n, s in fields} | pictures
+  numbers = {n: draw.normal(size=s) for n, s in fields}
+  return sample | numbers | pictures | {'task': 'two', 'temporal_place': 3}
 
 
 @functools.cache
@@ -190,7 +193,7 @@ def test_a_row_that_is_kept_does_not_notice_dropped_ones(kind):
 @ALL
 def test_every_parameter_names_all_its_axes(kind):
   init = lambda key: make(kind).init(key, batch_of(kind), jnp.zeros(3, bool), LATENTS)  # noqa: E731
-  boxed = jax.eval_shape(init, jax.random.key(0))['params']
+  boxed = jax.eval_shape(init, jax.random.key(0)).get('params', {})
   for box in jax.tree.leaves(boxed, is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)):
     assert len(box.names) == len(box.value.shape)
     assert set(box.names) <= AXES.keys()

@@ -1,0 +1,141 @@
+r"""Editing of the moving digits by instruction: what it stands on, and edits learnt from pairs.
+
+python -m launch.train --config=configs/digits/editing.py:autoencoder \
+  --workdir=runs/editing/autoencoder
+python -m launch.encode --config=configs/digits/editing.py:video --workdir=runs/editing/latents
+python -m launch.train --config=configs/digits/editing.py:video --workdir=runs/editing/video
+python -m launch.train --config=configs/digits/editing.py:clip --workdir=runs/editing/clip
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+
+from ..base import editing, encoding
+from . import autoencoder, clip, video
+
+PLACE = 'runs/editing'
+# The wall stands still while the digit moves: an animated picture moves as a whole and is another
+# thing than such a clip.
+WORLD = {'background': 'tinted', 'motions': ('left', 'right', 'bounce'), 'laps': 0.4}
+COLOURS = ('red', 'green', 'blue', 'yellow')
+MORE = (*COLOURS, 'white', 'purple')  # the last two only in pictures
+LENGTH = 48  # bytes of the longest caption, 'the yellow digit 3 moves right, green wall'
+
+
+TASKS = (
+  'recolour', 'replace', 'remove', 'add', 'background', 'still', 'reverse', 'mark', 'nothing',
+)  # fmt: skip
+OF_PICTURES = ('recolour', 'replace', 'remove', 'add', 'background', 'nothing')
+
+
+def get_config(part: str = 'paired') -> ConfigDict:
+  parts = {
+    'autoencoder': _autoencoder, 'video': _video, 'clip': _clip, 'paired': _paired,
+    'images': _images, 'frames': _frames,
+  }  # fmt: skip
+  if part not in parts:
+    raise ConfigError(f'part {part!r}: expected one of {", ".join(parts)}')
+  return parts[part]()
+
+
+def _autoencoder() -> ConfigDict:
+  config = autoencoder.get_config()
+  config.data.digits.update(WORLD)
+  config.data.digits.colours = MORE
+  # Whatever a clip or an edited one shows.
+  config.data.digits.edits = ('recolour', 'remove', 'background', 'mark')
+  config.start_from = 'runs/quickstart/autoencoder'  # which knows strokes, but no walls
+  config.train.steps = 3500
+  return config
+
+
+def _video() -> ConfigDict:
+  config = video.get_config()
+  config.autoencoder = f'{PLACE}/autoencoder'
+  config.data.latents = f'{PLACE}/latents'
+  config.data.digits.update(WORLD, empty=0.1)
+  config.model.conditionings.text.length = LENGTH
+  config.start_from = 'runs/quickstart/video'
+  config.train.steps = 4000
+  return config
+
+
+def _clip() -> ConfigDict:
+  config = clip.get_config()
+  config.data.digits.update(WORLD, empty=0.1, colours=MORE, extras=())
+  config.model.text.positions = LENGTH
+  config.model.identity = 0  # nobody is to be recognised
+  return config
+
+
+def _editing() -> ConfigDict:
+  config = _video()
+  config.component = 'editing'
+  config.start_from = f'{PLACE}/video'
+  config.data.latents = f'{PLACE}/latents_pairs'
+  config.model.conditionings.update(
+    source_video={'kind': 'source_video'},
+    task={'kind': 'edit_task', 'tasks': TASKS},
+    place={'kind': 'temporal_place'},
+  )
+  config.edits = editing()
+  config.objective.update(
+    dropout={'text': 0.1, 'source_video': 0.1, 'task': 0.1, 'place': 0.0},
+    drop_all_probability=0.05,
+  )
+  config.sample.guidance = (('source_video', 1.5), ('text', 3.0))
+  config.encode = encoding(train=16384, validation=512)
+  config.optimizer.learning_rate = 1e-3
+  config.train.steps = 6000
+  config.train.evaluate_every = 1000
+  config.train.save_every = 2000
+  return config
+
+
+def _paired() -> ConfigDict:
+  """Clips before and after an edit, of all kinds: what cannot be had of real footage."""
+  config = _editing()
+  config.data.digits.update(edits=TASKS, empty=0.0)
+  del config.buckets.image
+  return config
+
+
+def _images() -> ConfigDict:
+  """Stage I: pairs of pictures, five times as often as clips that are made of a caption."""
+  config = _editing()
+  config.data.sources = ConfigDict({'pictures': _pairs(OF_PICTURES)})
+  config.buckets = ConfigDict(
+    {
+      'pictures': _bucket(1, 64, 5, 'pictures'),
+      'video': _bucket(16, 8, 1),
+    }
+  )
+  return config
+
+
+def _frames() -> ConfigDict:
+  """Stage II: animated pairs of pictures, digits that are marked, and captions."""
+  config = _editing()
+  config.data.sources = ConfigDict({'pictures': _pairs(OF_PICTURES), 'marked': _pairs(('mark',))})
+  config.buckets = ConfigDict(
+    {
+      'animated': _bucket(16, 8, 2, 'pictures'),
+      'marked': _bucket(16, 8, 1, 'marked'),
+      'video': _bucket(16, 8, 1),
+    }
+  )
+  config.edits.animated = ('animated',)
+  return config
+
+
+def _pairs(edits: tuple[str, ...]) -> dict[str, Any]:
+  colours = MORE if edits == OF_PICTURES else COLOURS
+  return {'digits': {**WORLD, 'jitter': 3.0, 'edits': edits, 'colours': colours}}
+
+
+def _bucket(frames: int, batch_size: int, weight: int, source: str = '') -> dict[str, Any]:
+  size = {'frames': frames, 'height': 32, 'width': 32}
+  return {**size, 'batch_size': batch_size, 'weight': weight, 'source': source}

@@ -1,0 +1,101 @@
+"""Trains video editing and encodes its data (Movie Gen §5)."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import check, fields_of, unpack
+from mgjax.data.buckets import Shape
+from mgjax.data.mixture import Source
+from mgjax.data.settings import DataSettings
+from mgjax.data.sources import make_sources
+from mgjax.editing.sources import Animated, AnyPlace, Motion, WithBlack
+from mgjax.flow_models.task import make_video_encode_plan
+from mgjax.training.spec import EncodePlan, TrainSpec
+from mgjax.video import task as video
+
+
+@dataclasses.dataclass(frozen=True)
+class Edits:
+  """`config.edits`: how pairs become training data.
+
+  Attributes:
+    animated: buckets of clips that are made of pairs of pictures.
+    prefix: of their instructions. The report has one; its words are not in public sources.
+    motion: how such pictures move.
+    random_place: whether pictures stand anywhere in the table of temporal positions.
+  """
+
+  animated: tuple[str, ...] = ()
+  prefix: str = 'animated: '
+  motion: Motion = dataclasses.field(default_factory=Motion)
+  random_place: bool = True
+
+  def __post_init__(self):
+    check(self)
+
+
+def edits_of(config: ConfigDict) -> Edits:
+  """Reads `config.edits`.
+
+  Raises:
+    ConfigError: a field is unknown or out of its range, or a bucket is not there.
+  """
+  fields = fields_of(config, 'edits')
+  motion = unpack(Motion, fields.pop('motion', {}), 'edits.motion')
+  edits = unpack(Edits, fields, 'edits', motion=motion)
+  if unknown := sorted(set(edits.animated) - set(config.buckets)):
+    raise ConfigError(
+      f'edits.animated names {unknown[0]!r}; expected some of the buckets {sorted(config.buckets)}'
+    )
+  return edits
+
+
+def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
+  """Makes the `TrainSpec`: that of text to video, on pairs of clips."""
+  return video.make_spec(config, workdir, starts=('video',), make_sources=_sources_of(config))
+
+
+def make_encode_plan(config: ConfigDict) -> EncodePlan:
+  """Makes the plan by which `launch.encode` turns pairs into latents of both clips."""
+  return make_video_encode_plan(config, _sources_of(config), _about(config))
+
+
+def _about(config: ConfigDict) -> dict[str, Any]:
+  return {'edits': dataclasses.asdict(edits_of(config))}
+
+
+def _sources_of(config: ConfigDict) -> Any:
+  return functools.partial(_make_pairs, edits_of(config), config.model.positions[0], config.seed)
+
+
+def _make_pairs(
+  edits: Edits,
+  places: int,
+  seed: int,
+  data: DataSettings,
+  shapes: Mapping[str, Shape],
+  split: str,
+  report: Any = None,
+) -> Mapping[str, Source]:
+  if data.latents:  # records have all of it
+    return make_sources(data, shapes, split, report)
+  still = {
+    name: dataclasses.replace(shape, frames=1) if name in edits.animated else shape
+    for name, shape in shapes.items()
+  }
+  which = 2 * seed + (split != 'train')  # so that validation moves otherwise
+  made: dict[str, Source] = {}
+  for name, source in make_sources(data, still, split, report).items():
+    source = WithBlack(source)
+    if name in edits.animated:
+      source = Animated(source, shapes[name].frames, edits.motion, edits.prefix, which)
+    elif shapes[name].frames == 1 and edits.random_place:
+      source = AnyPlace(source, places, which)
+    made[name] = source
+  return made
