@@ -5,6 +5,22 @@ python -m launch.train --config=configs/digits/editing.py:autoencoder \
 python -m launch.encode --config=configs/digits/editing.py:video --workdir=runs/editing/latents
 python -m launch.train --config=configs/digits/editing.py:video --workdir=runs/editing/video
 python -m launch.train --config=configs/digits/editing.py:clip --workdir=runs/editing/clip
+
+From pairs of clips, what nobody has of real footage:
+python -m launch.encode --config=configs/digits/editing.py:paired \
+  --workdir=runs/editing/latents_paired
+python -m launch.train --config=configs/digits/editing.py:paired --workdir=runs/editing/paired
+python -m launch.evaluate --workdir=runs/editing/paired
+
+Without any, in the report's stages (Movie Gen §5); of each of images and frames:
+python -m launch.encode --config=configs/digits/editing.py:images \
+  --workdir=runs/editing/latents_images
+python -m launch.train --config=configs/digits/editing.py:images --workdir=runs/editing/images
+and then:
+python -m launch.edit make_pairs --config=configs/digits/editing.py:backtranslation \
+  --output=runs/editing/latents_backtranslation
+python -m launch.train --config=configs/digits/editing.py:backtranslation \
+  --workdir=runs/editing/backtranslation
 """
 
 from typing import Any
@@ -34,7 +50,7 @@ OF_PICTURES = ('recolour', 'replace', 'remove', 'add', 'background', 'nothing')
 def get_config(part: str = 'paired') -> ConfigDict:
   parts = {
     'autoencoder': _autoencoder, 'video': _video, 'clip': _clip, 'paired': _paired,
-    'images': _images, 'frames': _frames,
+    'images': _images, 'frames': _frames, 'backtranslation': _backtranslation,
   }  # fmt: skip
   if part not in parts:
     raise ConfigError(f'part {part!r}: expected one of {", ".join(parts)}')
@@ -58,7 +74,7 @@ def _video() -> ConfigDict:
   config.data.latents = f'{PLACE}/latents'
   config.data.digits.update(WORLD, empty=0.1)
   config.model.conditionings.text.length = LENGTH
-  config.start_from = 'runs/quickstart/video'
+  config.start_from = 'backbone=runs/quickstart/video:backbone'
   config.train.steps = 4000
   return config
 
@@ -71,11 +87,11 @@ def _clip() -> ConfigDict:
   return config
 
 
-def _editing() -> ConfigDict:
+def _editing(latents: str, start: str = 'video') -> ConfigDict:
   config = _video()
   config.component = 'editing'
-  config.start_from = f'{PLACE}/video'
-  config.data.latents = f'{PLACE}/latents_pairs'
+  config.start_from = f'{PLACE}/{start}'
+  config.data.latents = f'{PLACE}/latents_{latents}'
   config.model.conditionings.update(
     source_video={'kind': 'source_video'},
     task={'kind': 'edit_task', 'tasks': TASKS},
@@ -97,7 +113,7 @@ def _editing() -> ConfigDict:
 
 def _paired() -> ConfigDict:
   """Clips before and after an edit, of all kinds: what cannot be had of real footage."""
-  config = _editing()
+  config = _editing('paired')
   config.data.digits.update(edits=TASKS, empty=0.0)
   del config.buckets.image
   return config
@@ -105,7 +121,7 @@ def _paired() -> ConfigDict:
 
 def _images() -> ConfigDict:
   """Stage I: pairs of pictures, five times as often as clips that are made of a caption."""
-  config = _editing()
+  config = _editing('images')
   config.data.sources = ConfigDict({'pictures': _pairs(OF_PICTURES)})
   config.buckets = ConfigDict(
     {
@@ -113,12 +129,13 @@ def _images() -> ConfigDict:
       'video': _bucket(16, 8, 1),
     }
   )
+  config.train.steps = 2500
   return config
 
 
 def _frames() -> ConfigDict:
   """Stage II: animated pairs of pictures, digits that are marked, and captions."""
-  config = _editing()
+  config = _editing('frames', 'images')
   config.data.sources = ConfigDict({'pictures': _pairs(OF_PICTURES), 'marked': _pairs(('mark',))})
   config.buckets = ConfigDict(
     {
@@ -128,6 +145,34 @@ def _frames() -> ConfigDict:
     }
   )
   config.edits.animated = ('animated',)
+  config.train.steps = 2500
+  return config
+
+
+def _backtranslation() -> ConfigDict:
+  """Stage III: from what the model of stage II made of clips, back to the clips."""
+  config = _editing('backtranslation', 'frames')
+  config.data.digits.update(edits=OF_PICTURES[:-1], empty=0.0)
+  captions = {'digits': {**WORLD, 'empty': 0.1}, 'latents': f'{PLACE}/latents_frames'}
+  config.data.sources = ConfigDict({'captions': captions})
+  config.buckets = ConfigDict(
+    {
+      'backtranslated': _bucket(16, 8, 3),
+      'video': _bucket(16, 8, 1, 'captions'),
+    }
+  )
+  config.backtranslation = ConfigDict(
+    {
+      'editor': f'{PLACE}/frames',
+      'recogniser': f'{PLACE}/clip',
+      'clips': 4096,
+      'direction': 0.2,
+      'structure': 0.3,
+      'noise': 0.1,
+      'seed': 0,
+    }
+  )
+  config.train.steps = 1500
   return config
 
 

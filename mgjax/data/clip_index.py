@@ -23,6 +23,7 @@ from mgjax.core.files import write_bytes
 from mgjax.data.ingest.clip_check import COLUMNS, WHOLE, open_row
 from mgjax.data.ingest.entries import (
   PLAIN,
+  SOURCE,
   Captions,
   Entry,
   Medium,
@@ -134,12 +135,16 @@ def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
   # Where the files lie may change between a run and its resumption, what they are may not.
   names = tuple(clip.name or str(clip.file) for clip in clips)
   known = [
-    (name, clip.caption, round(clip.seconds, 2), clip.start)
+    (name, clip.caption, round(clip.seconds, 2), clip.start, *_names(clip))
     for name, clip in zip(names, clips, strict=True)
   ]
   digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
   captions = tuple(clip.caption for clip in clips)
   return ClipIndex(columns, clips.__getitem__, names.__getitem__, digest, captions)
+
+
+def _names(clip: Clip) -> list[str]:
+  return [pathlib.PurePath(str(value)).name for value in clip.more.values()]
 
 
 def recorded_clips(records: Records, only: str = '') -> ClipIndex:
@@ -197,20 +202,34 @@ def probe_entries(
     except DataError as error:
       return error
 
-  files = list(dict.fromkeys(entry.path for entry in entries if isinstance(entry, Entry)))
+  named = [entry for entry in entries if isinstance(entry, Entry)]
+  sources = [pathlib.Path(entry.more[SOURCE]) for entry in named if entry.more]
+  files = list(dict.fromkeys([*(entry.path for entry in named), *sources]))
   with concurrent.futures.ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
     found = dict(zip(files, pool.map(describe, files), strict=True))
   clips, rejected = [], []
   for entry in entries:
     if isinstance(entry, Rejected):
       rejected.append(entry)
-    elif isinstance(known := found[entry.path], DataError):
+    elif isinstance(known := _of_both(entry, found), DataError):
       reason = str(known).removeprefix(printable(f'{entry.path}: ', keep='\n'))
       rejected.append(Rejected(entry.name, reason))
     else:
       file, caption = str(entry.path), entry.caption
-      clips.append(Clip(file, caption, start=entry.start, name=entry.name, **known))
+      more = {'start': entry.start, 'name': entry.name, 'more': entry.more}
+      clips.append(Clip(file, caption, **more, **known))
   return clips, rejected
+
+
+def _of_both(
+  entry: Entry, found: Mapping[pathlib.Path, Mapping[str, float | bool] | DataError]
+) -> Mapping[str, float | bool] | DataError:
+  """What is known of an entry; a pair lasts as long as the shorter of its two."""
+  known = found[entry.path]
+  source = found[pathlib.Path(entry.more[SOURCE])] if entry.more else known
+  if isinstance(known, DataError) or isinstance(source, DataError):
+    return known if isinstance(known, DataError) else source
+  return {**known, 'seconds': min(known['seconds'], source['seconds'])}
 
 
 def announce(

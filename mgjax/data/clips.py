@@ -16,6 +16,7 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, check_covers
 from mgjax.data.clip_index import Clip, ClipIndex
+from mgjax.data.ingest.entries import SOURCE
 from mgjax.media import audio, video
 
 
@@ -150,11 +151,15 @@ class Clips(Windows):
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
     """Reads the frames of a window."""
     fps = float(self._rates[number]) / self._interval(number, index)
+    files = {'video': clip.file}
+    if SOURCE in clip.more:  # of a pair both have the same window
+      files[SOURCE] = clip.more[SOURCE]
     shape = self._shape
-    frames = video.read_clip(
-      clip.file, frames=shape.frames, size=shape.size, fps=fps, start=start, limits=self._limits
-    )
-    return {'video': frames} | ({'fps': fps} if shape.frames > 1 else {})
+    window = {'frames': shape.frames, 'size': shape.size, 'fps': fps, 'start': start}
+    read = {
+      name: video.read_clip(file, limits=self._limits, **window) for name, file in files.items()
+    }
+    return read | ({'fps': fps} if shape.frames > 1 else {})
 
   def _interval(self, number: int, index: int) -> int:
     window = float(self._lengths[number])

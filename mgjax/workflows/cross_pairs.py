@@ -215,7 +215,7 @@ def make_cross_pairs(
     make,
     directory,
     meta={
-      'weights': _digest_of(pipeline.weights['workdir']),
+      'weights': digest_of(pipeline.weights['workdir']),
       'sampling': pipeline.settings,
       'shape': shape,
       'pictures_at_once': batch_size,
@@ -266,7 +266,7 @@ def cross_pairs(
     }
   else:
     look = look_at_whole(Clip(recogniser), pipeline.reader.shape[1])
-    usual, shown, known = RECOGNISED, DIGITS, {'recogniser': _digest_of(recogniser)}
+    usual, shown, known = RECOGNISED, DIGITS, {'recogniser': digest_of(recogniser)}
   settings = CrossPairSettings(
     threshold=usual if threshold is None else threshold,
     prompts=shown if prompts is None else tuple(prompts),
@@ -353,7 +353,7 @@ def _resized(picture: Frame, height: int, width: int | None = None) -> Frame:
   return resize(picture[None], (height, width), 'area')[0]
 
 
-def _digest_of(workdir: str | os.PathLike[str]) -> str:
+def digest_of(workdir: str | os.PathLike[str]) -> str:
   """Names the averaged weights of a run."""
   leaves = open_checkpoints(workdir).restore_record()['leaves']['average']
   return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]

@@ -6,7 +6,9 @@ without one it is the name of the file, punctuation read as spaces and a trailin
 `red_ball-bounces_012.mp4` says 'red ball bounces'. Names that begin with a dot are left alone.
 
 A manifest, .csv with a header or .jsonl: columns `video` or `sound` (a path relative to the
-manifest), `caption` and, if wanted, `start` in seconds. `Captions` makes more of other columns.
+manifest), `caption` and, if wanted, `start` in seconds. `Captions` makes more of other columns. A
+video with a `source_video`, a path too, is a pair: what an edit, the caption, makes of that one;
+its `task` may say which kind of edit.
 """
 
 import collections
@@ -28,6 +30,7 @@ from mgjax.data.ingest.manifest import SUFFIXES, is_unicode, manifest_rows
 _MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
 _CAPTION_BYTES = 65_536
 _CAPTION_CHARACTERS = 4096
+_OF_PAIRS = (SOURCE, TASK) = ('source_video', 'task')
 _SHOWN = 300  # characters of a name that is refused
 _LISTED = 20  # lines about what is refused
 _OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL)
@@ -81,6 +84,7 @@ class Entry:
   path: pathlib.Path
   caption: str
   start: float | None = None
+  more: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of a pair, see the file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +205,8 @@ def _manifest_entries(
   progress: Callable[[int, int], None],
   captions: Captions,
 ) -> Iterator[Entry | Rejected]:
-  places, columns = _Places(path.parent), (medium.word, 'caption', 'start', *captions.columns)
+  places = _Places(path.parent)
+  columns = (medium.word, 'caption', 'start', *_OF_PAIRS, *captions.columns)
   for line, row in manifest_rows(path, columns, medium.suffixes, progress):
     name = f'line {line}'
     try:
@@ -215,12 +220,22 @@ def _manifest_entries(
         raise DataError('its path holds half a character (a lone surrogate)')
       if not isinstance(caption := captions.write(row), str):
         raise DataError('has no caption')
-      yield Entry(name, places.find(file), clean_caption(caption), _start(row.get('start')))
+      where, caption = places.find(file), clean_caption(caption)
+      yield Entry(name, where, caption, _start(row.get('start')), _of_pair(row, places))
     except StorageError:
       raise
     except DataError as error:
       shown = name if len(name) <= _SHOWN else f'{name[:_SHOWN]}...'
       yield Rejected(shown.encode('utf-8', 'backslashreplace').decode(), str(error))
+
+
+def _of_pair(row: Mapping[str, Any], places: '_Places') -> dict[str, str]:
+  source = row.get(SOURCE)
+  if not source:
+    return {}
+  if not isinstance(source, str) or not is_unicode(source):
+    raise DataError(f'{SOURCE} is {reprlib.repr(source)}, expected a path')
+  return {SOURCE: os.fspath(places.find(source.strip())), TASK: str(row.get(TASK) or '')}
 
 
 def _start(value: Any) -> float | None:

@@ -75,6 +75,10 @@ class FileInputs(Inputs):
         yield Rejected(entry.name, str(error))
 
   def _input(self, entry: Entry) -> Input:
+    if entry.more:
+      raise DataError(
+        "is a pair, which records of clips do not hold; train on the manifest, data.kind = 'clips'"
+      )
     try:
       status = entry.path.stat()
     except OSError as error:
