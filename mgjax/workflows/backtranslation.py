@@ -23,10 +23,11 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.settings import Count, Magnitude, Positive, Range, check, fields_of, unpack
 from mgjax.core.typing import UInt8
+from mgjax.data.buckets import Shape
 from mgjax.data.mixture import Source
 from mgjax.data.records.rows import text_key
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
-from mgjax.data.sources import EMPTY, longest_bucket, make_digits, make_sources
+from mgjax.data.sources import EMPTY, make_digits, make_sources
 from mgjax.editing.instructions import (
   Instruction,
   Write,
@@ -90,17 +91,20 @@ def backtranslate(
   batch_size: int = 16,
   process: int = 0,
   processes: int = 1,
-) -> PairsResult:
+) -> dict[str, PairsResult]:
   """Writes the latents of pairs where `config.data.latents` of a run of the third stage reads them.
 
   The same command goes on after a stop, and ends with the same records (`make_pairs`).
 
   Args:
-    config: of the third stage, with `backtranslation`; its data are the real clips.
+    config: of the third stage, with `backtranslation`; its data without a source are the clips.
     directory: what `data.latents` is then.
     batch_size: clips that are edited at a time.
     process: of the processes that work at once, this one.
     processes: how many they are.
+
+  Returns:
+    Bucket -> how many pairs there are.
 
   Raises:
     ConfigError: a field is wrong, the editor is no editor, or as `make_pairs`.
@@ -109,76 +113,83 @@ def backtranslate(
   settings = unpack(Backtranslation, fields_of(config, 'backtranslation'), 'backtranslation')
   data = data_settings(fields_of(config, 'data')).without_latents().of('')
   shapes = video_shapes(fields_of(config, 'buckets'), config.data.fps)
-  bucket, shape = longest_bucket(
-    {name: each for name, each in shapes.items() if not config.buckets[name].get('source')}
-  )
+  shapes = {name: shape for name, shape in shapes.items() if not shape.source}
   directory = pathlib.Path(directory)
-  source, write = _clips(settings, data, bucket, shape, directory)
-  editor, codec = Editor(settings.editor), load_codec(config.autoencoder)
-  judge = functools.partial(_scores, Clip(settings.recogniser))
-  dtype = stored_type(config.encode.dtype)
-  conditionings = make_flow_model(fields_of(config, 'model')).conditionings
+  clips = _clips(settings, data, shapes, directory)
+  maker = _Maker(config, settings, batch_size)
+  made = {
+    bucket: make_pairs(
+      source,
+      functools.partial(maker.make, write),
+      directory / 'train' / bucket,
+      meta=maker.about(shapes[bucket]) | {'data': data.content()},
+      batch_size=batch_size,
+      samples_per_shard=_SAMPLES_PER_SHARD,
+      process=process,
+      processes=processes,
+    )
+    for bucket, (source, write) in clips.items()
+  }
+  if all(each.finished for each in made.values()):  # pairs are made of training data alone
+    write_json(directory / 'validation' / EMPTY, sorted(shapes))
+  return made
+
+
+class _Maker:
+  """The models that make and judge pairs."""
+
+  def __init__(self, config: ConfigDict, settings: Backtranslation, batch_size: int):
+    self._config, self._settings, self._batch_size = config, settings, batch_size
+    self._editor, self._codec = Editor(settings.editor), load_codec(config.autoencoder)
+    self._clip, self._dtype = Clip(settings.recogniser), stored_type(config.encode.dtype)
+    self._conditionings = make_flow_model(fields_of(config, 'model')).conditionings
+
+  def about(self, shape: Shape) -> dict[str, Any]:
+    """Returns what pairs depend on beside the clips, as plain JSON values."""
+    settings = dataclasses.asdict(self._settings)
+    return {
+      'statistics': self._codec.statistics.as_dict(),
+      'dtype': self._config.encode.dtype,
+      **about_videos(shape, self._conditionings, self._codec),
+      'sampling': self._editor.settings,
+      'backtranslation': settings
+      | {name: digest_of(settings[name]) for name in ('editor', 'recogniser')},
+    }
 
   def make(
-    indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
+    self, write: Write, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
   ) -> Iterator[Sequence[Pair]]:
+    """Makes the pairs of some clips."""
     told, clips = write(indices, samples), np.stack([sample['video'] for sample in samples])
     asked = [each or Instruction('', '', '', '', '', '') for each in told]
-    filled = list(range(len(clips))) + [0] * (batch_size - len(clips))  # one program serves all
-    edited = editor.generate(
-      [asked[row].forward for row in filled],
+    # One program serves all batches.
+    filled = [*range(len(clips)), *[0] * (self._batch_size - len(clips))]
+    edited = self._editor.generate(
+      [asked[row].forward or '.' for row in filled],
       video=[clips[row] for row in filled],
       task=[asked[row].forward_task for row in filled],
-      seed=settings.seed,
+      seed=self._settings.seed,
       first=indices[0],
-      batch_size=batch_size,
+      batch_size=self._batch_size,
     )
-    real, made = (np.asarray(codec.encode(each[filled]), np.float32) for each in (clips, edited))
-    for row, (index, instruction) in enumerate(zip(indices, told, strict=True)):
-      shown = [clips[row], edited[row]]
-      if instruction is None:
-        yield [Pair(f'clip {index}', None, {}, 'no instruction', shown)]
+    real, made = (np.asarray(self._codec.encode(x[filled]), np.float32) for x in (clips, edited))
+    for row, index in enumerate(indices):
+      pair = clips[row], edited[row]
+      if (instruction := told[row]) is None:
+        yield [Pair(f'clip {index}', None, {}, 'no instruction', pair)]
         continue
-      scores = judge(instruction, *shown)
+      scores = _scores(self._clip, instruction, *pair)
+      noise = self._settings.noise * _noise(self._settings.seed, index, made[row])
       latents = {
-        'latents': real[row].astype(dtype),
-        SOURCE: (made[row] + settings.noise * _noise(settings.seed, index, made[row])).astype(
-          dtype
-        ),
+        'latents': real[row].astype(self._dtype),
+        SOURCE: (made[row] + noise).astype(self._dtype),
         'caption': instruction.backward,
         'text_key': text_key(instruction.backward),
         TASK: instruction.backward_task,
-        'fps': samples[row].get('fps', config.data.fps),
+        'fps': samples[row].get('fps', self._config.data.fps),
       }
       title = f'{instruction.forward}; back: {instruction.backward}'
-      yield [Pair(title, latents, scores, _reason(settings, scores), shown)]
-
-  made = make_pairs(
-    source,
-    make,
-    directory / 'train' / bucket,
-    meta={
-      'statistics': codec.statistics.as_dict(),
-      'dtype': config.encode.dtype,
-      **about_videos(shape, conditionings, codec),
-      'data': data.content(),
-      'editor': digest_of(settings.editor),
-      'recogniser': digest_of(settings.recogniser),
-      'sampling': editor.settings,
-      'backtranslation': {
-        name: value
-        for name, value in dataclasses.asdict(settings).items()
-        if name not in ('editor', 'recogniser')
-      },
-    },
-    batch_size=batch_size,
-    samples_per_shard=_SAMPLES_PER_SHARD,
-    process=process,
-    processes=processes,
-  )
-  if made.finished:  # pairs are made of training data alone
-    write_json(directory / 'validation' / EMPTY, [bucket])
-  return made
+      yield [Pair(title, latents, scores, _reason(self._settings, scores), pair)]
 
 
 class _First:
@@ -199,22 +210,29 @@ class _First:
 
 
 def _clips(
-  settings: Backtranslation, data: DataSettings, bucket: str, shape: Any, directory: pathlib.Path
-) -> tuple[Source, Write]:
-  """Returns the real clips, and what writes their instructions."""
+  settings: Backtranslation,
+  data: DataSettings,
+  shapes: Mapping[str, Shape],
+  directory: pathlib.Path,
+) -> dict[str, tuple[Source, Write]]:
+  """Returns the real clips of each bucket, and what writes their instructions."""
   if settings.writer:
-    source = make_sources(data, {bucket: shape}, 'train')[bucket]
-    endpoint = Endpoint(
-      unpack(EndpointSettings, settings.writer, 'backtranslation.writer'), directory / 'answers'
-    )
-    return _First(source, settings.clips), functools.partial(_write_by, endpoint, settings)
+    fields = unpack(EndpointSettings, settings.writer, 'backtranslation.writer')
+    write = functools.partial(_write_by, Endpoint(fields, directory / 'answers'), settings)
+    found = make_sources(data, shapes, 'train')
+    return {name: (_First(source, settings.clips), write) for name, source in found.items()}
   if data.kind != 'digits':
     raise ConfigError(
       'backtranslation.writer is empty, and only the moving digits know their instructions; name '
       "the model of a server, as in {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'}"
     )
-  source = make_digits(data, 'train', frames=shape.frames, size=shape.size)
-  return _First(source, settings.clips), write_of_digits(source)
+  worlds = {
+    name: make_digits(data, 'train', frames=shape.frames, size=shape.size)
+    for name, shape in shapes.items()
+  }
+  return {
+    name: (_First(world, settings.clips), write_of_digits(world)) for name, world in worlds.items()
+  }
 
 
 def _write_by(

@@ -3,7 +3,8 @@
 A recipe is a configuration with `stages`, name -> configuration, and their `order`. In a stage,
 `start_from` and `autoencoder` may name an earlier stage instead of a work directory; `data.latents`
 without a slash names a folder of the recipe, into which the stage's data are encoded before it
-trains and which stages of the same shapes may share. A stage of the component 'average' averages
+trains and which stages of the same shapes may share; those of a stage with `backtranslation`, whose
+`editor` may be an earlier stage too, are made by it. A stage of the component 'average' averages
 the stages that it names in `of`, uniformly, by `weights` or `greedy`. Everything lies in one
 directory, a folder a stage.
 """
@@ -31,6 +32,7 @@ from mgjax.runtime.report.write import report_at_end
 from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs
+from mgjax.workflows.backtranslation import backtranslate
 from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
 from mgjax.workflows.stages import ENCODE, Stages, usual_seconds
@@ -38,7 +40,8 @@ from mgjax.workflows.stages import ENCODE, Stages, usual_seconds
 RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
 POINTERS = ('start_from', 'autoencoder')
 AVERAGE = 'average'  # component of a stage that trains nothing
-CONTENT = ('autoencoder', 'data', 'buckets', 'encode')  # what latents depend on
+BACKTRANSLATION = 'backtranslation'  # of a stage whose latents are pairs that a model makes
+CONTENT = ('autoencoder', 'data', 'buckets', 'encode', BACKTRANSLATION)  # what latents depend on
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +67,8 @@ class Stage:
   @property
   def digest(self) -> str:
     """Of the fields that an encoding depends on."""
-    fields = {name: self.config.to_dict()[name] for name in CONTENT}
+    known = self.config.to_dict()
+    fields = {name: known[name] for name in CONTENT if name in known}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -98,9 +102,13 @@ def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Sta
       if latents in config.stages:
         raise ConfigError(f'stage {name!r}: data.latents = {latents!r} is the name of a stage')
       for data in (stage.data, *stage.data.get('sources', {}).values()):
-        if data.get('latents') == latents:  # one folder has the buckets of all sources
-          data.latents = os.fspath(workdir / latents)
-      encoder = tuple(filter(None, [places['autoencoder']]))
+        folder = data.get('latents') or ''
+        if folder and '/' not in folder:  # of this stage, or encoded for an earlier one
+          data.latents = os.fspath(workdir / folder)
+      editor = None
+      if BACKTRANSLATION in stage:
+        editor = _point(stage, f'{BACKTRANSLATION}.editor', name, order[:place], config, workdir)
+      encoder = tuple(filter(None, [places['autoencoder'], editor]))
       encoding = Stage(f'{latents} for {name}', 'encode', stage, workdir / latents, encoder)
       if encoding.digest not in (each.digest for each in stages if each.kind == 'encode'):
         stages.append(encoding)
@@ -112,7 +120,10 @@ def _point(
   stage: ConfigDict, key: str, name: str, earlier: list[str], config: ConfigDict, workdir
 ) -> str | None:
   """Makes a field that names a stage its work directory, and returns the name."""
-  other = stage.get(key) or ''
+  *sections, field = key.split('.')
+  for section in sections:
+    stage = stage[section]
+  other = stage.get(field) or ''
   if not isinstance(other, str) or other not in config.stages:
     return None
   if other not in earlier:
@@ -126,7 +137,7 @@ def _point(
       f'stage {name!r} of the component {stage.component!r} cannot start from {other!r}, which is '
       f'of the component {component!r}'
     )
-  stage[key] = os.fspath(workdir / other)
+  stage[field] = os.fspath(workdir / other)
   return other
 
 
@@ -199,6 +210,8 @@ def _usual(stage: Stage) -> float | None:
 
 def _work(stage: Stage) -> bool:
   if stage.kind == ENCODE:
+    if BACKTRANSLATION in stage.config:
+      return all(each.finished for each in backtranslate(stage.config, stage.workdir).values())
     return encode(stage.config, stage.workdir)
   if stage.kind == AVERAGE:
     shutil.rmtree(stage.workdir, ignore_errors=True)  # half of what an earlier session made
