@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.ndimage import maximum_filter
 
-from mgjax.core.settings import Positive, check
+from mgjax.core.settings import Positive
 from mgjax.core.typing import Float
 from mgjax.digits import render
 from mgjax.digits.edits import TASKS, Edit
