@@ -23,7 +23,6 @@ from mgjax.evaluation import (
   own_clips,
   personalization,
   reconstruction,
-  upsampling,
 )
 from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
@@ -47,8 +46,9 @@ from mgjax.evaluation.reconstruction import (
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
-from mgjax.evaluation.upsampled_seams import judge_seams, write_seams
-from mgjax.evaluation.upsampling import judge_upsampler
+from mgjax.evaluation.upsampling import quality
+from mgjax.evaluation.upsampling.quality import judge_upsampler
+from mgjax.evaluation.upsampling.seams import judge_seams, write_seams
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler
@@ -274,7 +274,7 @@ def evaluate_upsampler(
     return _finish(seams, record, workdir / 'evaluation' / 'seams.json', pictures)
   other = Upsampler(baseline, mesh=mesh) if baseline else None
   found, shown = judge_upsampler(pipeline, samples=samples, seed=seed, baseline=other, clips=clips)
-  pictures = upsampling.write_shown(workdir / 'evaluation', shown)
+  pictures = quality.write_shown(workdir / 'evaluation', shown)
   return _finish(found, record, workdir / 'evaluation.json', pictures)
 
 
