@@ -19,6 +19,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check
 from mgjax.core.typing import UInt8
 from mgjax.digits import render, sounds
+from mgjax.digits.captions import NOTHING, digit_caption, scene_caption, wall_words
 from mgjax.digits.edits import OF_MOTION, TASKS, Edit, Palette, all_instructions, draw_edit
 from mgjax.digits.handwriting import SPLITS, identities_of
 from mgjax.digits.scene import (
@@ -36,24 +37,6 @@ from mgjax.digits.scene import (
 EXTRAS = ('mask', 'background', 'geometry', 'view', 'reference')
 REFERENCES = ('other', 'own')
 OF_FRAMES = {'video', 'mask', 'geometry', 'view'}  # keys of a sample that have an entry a frame
-
-
-def described(colour: str, texture: str) -> str:
-  """Returns the adjectives of a caption, as in 'striped green'; some textures have no word."""
-  return f'{TEXTURES[texture]} {colour}'.strip()
-
-
-def digit_caption(digit: int | None, colour: str, motion: str, texture: str = 'soft') -> str:
-  """Says what a clip shows; without a motion it says what an image shows.
-
-  Args:
-    digit: None leaves it open which one, as in 'the green digit moves left'.
-    colour: one of `COLOURS`.
-    motion: one of `MOTIONS`, or ''.
-    texture: one of `TEXTURES`.
-  """
-  shown = f'the {described(colour, texture)} digit' + ('' if digit is None else f' {digit}')
-  return f'{shown} {MOTIONS[motion]}' if motion else f'a photo of {shown}'
 
 
 def all_captions(
@@ -182,13 +165,15 @@ class Digits:
       for instruction in all_instructions(tuple(self.edits), tuple(self.colours)):
         yield {'caption': instruction}
       return
-    walls = [f', {tint} wall' for tint in TINTS] if self.background == 'tinted' else ['']
+    walls = [wall_words(self.background, tint) for tint in TINTS]
+    walls = walls if self.background == 'tinted' else walls[:1]
     for wall in walls:
       for digit, colour, motion, _ in self._choices:
         for texture in self.textures:
-          yield {'caption': self._caption(digit, colour, motion, texture) + wall}
+          shown = digit_caption(digit if self.numbered else None, colour, motion, texture)
+          yield {'caption': shown + wall}
       if self.empty:
-        yield {'caption': _empty(wall)}
+        yield {'caption': NOTHING + wall}
 
   def listen(self, index: int) -> dict[str, Any]:
     """Returns `self[index]` without its pictures, which take most of the time to make."""
@@ -290,9 +275,6 @@ class Digits:
     chosen = (first + step * np.arange(self.references)) % self.frames
     return render.render(masked, self.frames, self.size)[chosen]
 
-  def _caption(self, digit: int, *words: str) -> str:
-    return digit_caption(digit if self.numbered else None, *words)
-
   def _labels(self, scene: Scene) -> dict[str, Any]:
     """Returns the sample of a scene without its pictures."""
     sample = self._names(scene) | {'texture': scene.texture}
@@ -303,12 +285,9 @@ class Digits:
     return sample
 
   def _names(self, scene: Scene) -> dict[str, Any]:
-    digit = int(scene.number)
-    caption = self._caption(digit, scene.colour, scene.motion, scene.texture)
-    wall = f', {scene.tint} wall' if scene.background == 'tinted' else ''
     return {
-      'caption': _empty(wall) if scene.hidden else caption + wall,
-      'digit': digit,
+      'caption': scene_caption(scene, self.numbered),
+      'digit': int(scene.number),
       'identity': scene.identities[0],
       'colour': scene.colour,
       'motion': scene.motion,
@@ -327,10 +306,6 @@ class Digits:
 
   def _write(self, digit: int, generator: np.random.Generator) -> int:
     return one_of(identities_of(self.split, digit), generator)
-
-
-def _empty(wall: str) -> str:
-  return f'nothing{wall}'
 
 
 def _up_to(most: float, generator: np.random.Generator) -> float:

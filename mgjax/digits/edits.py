@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mgjax.digits.captions import scene_caption
 from mgjax.digits.handwriting import identities_of
 from mgjax.digits.scene import TINTS, Scene
 
@@ -46,6 +47,16 @@ class Edit(NamedTuple):
   def instruction(self) -> str:
     """Says what to do, as in 'make the digit red'."""
     return _WORDS[self.task](self.after)
+
+  @property
+  def source_caption(self) -> str:
+    """Says what a picture shows before."""
+    return scene_caption(dataclasses.replace(self.before, motion=''))
+
+  @property
+  def target_caption(self) -> str:
+    """Says what a picture shows after; of a mark it says nothing."""
+    return scene_caption(dataclasses.replace(self.after, motion=''))
 
   @property
   def undone(self) -> 'Edit | None':

@@ -61,6 +61,8 @@ class Sight(NamedTuple):
   texture: str = ''
   # Its mean place (y, x) from the middle of the frame, pixels of one of 32.
   centre: tuple[float, float] = (math.nan, math.nan)
+  # The same frame by frame, NaN where nothing stands out.
+  path: Float[np.ndarray, 't 2'] = np.zeros((0, 2), np.float32)
 
   @property
   def crop(self) -> Float[np.ndarray, 'd']:
@@ -150,7 +152,7 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   strength = np.where(strength > THRESHOLD, strength, 0)
   seen = np.flatnonzero(strength.any((1, 2)))  # frames with a digit in sight
   if not seen.size:
-    return Sight('', '', np.zeros(size, np.float32))
+    return Sight('', '', np.zeros(size, np.float32), path=np.full((frames, 2), math.nan))
   strength, above = strength[seen], above[seen]
 
   rows, columns = middles(strength).T
@@ -166,8 +168,11 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   across = window(columns, sides[1], size[1]).transpose(0, 2, 1)
   crops = window(rows, sides[0], size[0]) @ digit @ across
   texture = read_texture(video) if side >= FINE else ''
-  centre = (centroids.mean(0) - (np.array(sides) / scale - 1) / 2).tolist()
-  return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture, tuple(centre))
+  places = centroids - (np.array(sides) / scale - 1) / 2
+  path = np.full((frames, 2), math.nan)
+  path[seen] = places
+  centre = tuple(places.mean(0).tolist())
+  return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture, centre, path)
 
 
 def middles(strength: Float[np.ndarray, 't h w']) -> Float[np.ndarray, 't 2']:

@@ -23,7 +23,7 @@ _INK = 0.45  # of full opacity, from which on handwriting is ink; no sample lies
 _FINE = 16  # samples a pixel of a frame of 32, of what has sharp edges
 _DARK, _BRIGHT = 0.3, 1.0  # what textures multiply a colour by
 _MEAN = (_DARK + _BRIGHT) / 2
-_LAYER = 0.3  # opacity of a mark: too little to be taken for the digit
+LAYER = 0.3  # opacity of a mark: too little to be taken for the digit
 _TILE = 4  # side of a tile of a mosaic, pixels of a frame of 32
 
 
@@ -37,7 +37,7 @@ def render(scene: Scene, frames: int, size: tuple[int, int]) -> UInt8[np.ndarray
   """
   opacity, light = _ink(scene, frames, size)
   behind = _background(scene, size)
-  layer = np.float32(_LAYER) * box(scene, frames, size) if scene.mark else None
+  layer = np.float32(LAYER) * box(scene, frames, size) if scene.mark else None
   video = np.empty((*opacity.shape, 3), np.uint8)
   # By plane: twice as fast as broadcasting.
   for channel, brightness in enumerate(COLOURS[scene.colour]):

@@ -16,7 +16,8 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range
-from mgjax.digits.clips import Digits, Side, described, one_of
+from mgjax.digits.captions import described
+from mgjax.digits.clips import Digits, Side, one_of
 from mgjax.digits.render import PITCH
 from mgjax.digits.scene import MOTIONS, Scene
 

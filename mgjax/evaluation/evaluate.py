@@ -20,10 +20,10 @@ from mgjax.data.sources import longest_bucket
 from mgjax.evaluation import (
   audio_alignment,
   audio_reconstruction,
+  editing,
   own_clips,
   personalization,
   reconstruction,
-  upsampling,
 )
 from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
@@ -33,6 +33,7 @@ from mgjax.evaluation.audio_reconstruction import (
   sample_audio,
   write_audio,
 )
+from mgjax.evaluation.editing import judge_editing
 from mgjax.evaluation.long_audio import compare_ways
 from mgjax.evaluation.mdct_baseline import make_truncated_mdct
 from mgjax.evaluation.metrics.similarity import make_perceive
@@ -47,8 +48,9 @@ from mgjax.evaluation.reconstruction import (
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
-from mgjax.evaluation.upsampled_seams import judge_seams, write_seams
-from mgjax.evaluation.upsampling import judge_upsampler
+from mgjax.evaluation.upsampling import quality
+from mgjax.evaluation.upsampling.quality import judge_upsampler
+from mgjax.evaluation.upsampling.seams import judge_seams, write_seams
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler
@@ -137,6 +139,36 @@ def evaluate_personalization(
   found, shown = judge_personalization(pipeline, samples=samples, seed=seed)
   sheet = personalization.write_shown(workdir / 'evaluation', shown)
   record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
+  return _finish(found, record, workdir / 'evaluation.json', [sheet])
+
+
+def evaluate_editing(
+  workdir: pathlib.Path,
+  *,
+  samples: int = 216,
+  seed: int = 0,
+  steps: int | None = None,
+  guidance: Any = None,
+  mesh: Mapping[str, int] | str | None = None,
+  untold: bool = False,
+) -> Findings:
+  """Edits clips of handwriting and combinations that training never showed, in every task.
+
+  Args:
+    workdir: of the model.
+    samples: edits, shared out evenly to tasks.
+    seed: of the noise.
+    steps: of sampling; the run decides by default.
+    guidance: changes of it, see `SampleSettings.changed`; the run decides by default.
+    mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
+    untold: whether all edits are made again by the instruction alone, without the task.
+  """
+  from mgjax.editing.pipeline import Editor
+
+  editor = Editor(workdir, mesh=mesh, steps=steps, guidance=guidance)
+  found, shown = judge_editing(editor, samples=samples, seed=seed, untold=untold)
+  sheet = editing.write_shown(workdir / 'evaluation', shown)
+  record = {'weights': editor.weights, 'settings': editor.settings, 'seed': seed}
   return _finish(found, record, workdir / 'evaluation.json', [sheet])
 
 
@@ -274,7 +306,7 @@ def evaluate_upsampler(
     return _finish(seams, record, workdir / 'evaluation' / 'seams.json', pictures)
   other = Upsampler(baseline, mesh=mesh) if baseline else None
   found, shown = judge_upsampler(pipeline, samples=samples, seed=seed, baseline=other, clips=clips)
-  pictures = upsampling.write_shown(workdir / 'evaluation', shown)
+  pictures = quality.write_shown(workdir / 'evaluation', shown)
   return _finish(found, record, workdir / 'evaluation.json', pictures)
 
 

@@ -23,7 +23,7 @@ from mgjax.core.settings import Count, Positive, Range, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
 from mgjax.data.records.reader import Records
-from mgjax.digits.clips import digit_caption
+from mgjax.digits.captions import digit_caption
 from mgjax.digits.scene import COLOURS
 from mgjax.media.faces.face import Frame
 from mgjax.media.faces.pictures import SIDE

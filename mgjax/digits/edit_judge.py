@@ -1,0 +1,219 @@
+"""Judges edited clips of the small world: whether all is as the instruction asks, and else kept.
+
+The scenes before and after an edit are known pixel by pixel, so that each part is read where it
+must show: the digit, its colour and its path by the judge of digits (`judge.py`), the tint of the
+wall and its pixels outside of the ink of both scenes, a mark between the strokes. What a clip has
+under a mark is read with the layer taken off again.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.ndimage import maximum_filter
+
+from mgjax.core.settings import Positive
+from mgjax.core.typing import Float
+from mgjax.digits import render
+from mgjax.digits.edits import TASKS, Edit
+from mgjax.digits.judge import SIDE, THRESHOLD, DigitJudge, Sight, find_digit, train_judge
+from mgjax.digits.scene import COLOURS, TINTS, Scene
+
+_ALL = ('digit', 'colour', 'wall', 'path', 'mark')
+# Task -> what must be right: in a clip that keeps all else. Where a digit is added it is free to
+# move and be anywhere, and how a wall of another tint looks tile by tile is nobody's business.
+PARTS: dict[str, tuple[str, ...]] = {
+  **dict.fromkeys(TASKS, _ALL),
+  'remove': ('gone', 'wall'),
+  'add': ('digit', 'colour', 'wall'),
+  'background': ('digit', 'colour', 'tint', 'path'),
+}
+KEEP_THE_HAND = tuple(task for task in TASKS if task not in ('replace', 'remove', 'add'))
+KEEP_THE_PATH = tuple(task for task in TASKS if 'path' in PARTS[task])
+_MARGIN = 2  # pixels of 32 around ink that are not counted as wall: what decoders blur
+_INK = 0.02  # opacity from which on a pixel is not wall alone
+_HAND = 1.5  # pixels of 32 by which the middle of one hand lies off that of another
+
+
+class JudgedEdit(NamedTuple):
+  """What is read of one edited clip.
+
+  Attributes:
+    task: of `mgjax.digits.edits.TASKS`.
+    parts: of `PARTS` of the task, whether it is as it should be.
+    handwriting: cosine with the hand of the scene after, NaN unless the task keeps the hand.
+    path_error: root mean square distance from the path of the scene after, pixels of 32; NaN unless
+      the task asks for a path and a digit is seen.
+    flicker: mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall, of 255 levels; NaN of pictures.
+    wall_error: mean distance of the wall from that of the scene after, of 255 levels.
+  """
+
+  task: str
+  parts: dict[str, bool]
+  handwriting: float
+  path_error: float
+  flicker: float
+  wall_error: float
+
+  @property
+  def right(self) -> bool:
+    """Whether all is as asked and all else is kept."""
+    return all(self.parts.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class EditJudge:
+  """Judges edited clips of any size and frame count; made by `train_edit_judge`.
+
+  Attributes:
+    digits: reads digits.
+    wall: mean error of a wall that is kept, of 255 levels, at most: autoencoders leave up to 4, a
+      wall painted over in its mean colour has 5.5 or more.
+    path: root mean square error of a path that is kept, pixels of 32, at most: autoencoders leave
+      less in 98 of 100 clips, a path played backwards has 10.
+  """
+
+  digits: DigitJudge
+  wall: Positive = 5.0
+  path: Positive = 1.5
+
+  def judge(self, video: np.ndarray, edit: Edit) -> JudgedEdit:
+    """Says what of an edited clip, or picture, is as it should be.
+
+    Args:
+      video: the clip, uint8 (t h w 3).
+      edit: what was asked for.
+
+    Raises:
+      DataError: the video is something else.
+    """
+    find_digit(video)  # refuses what is no video
+    task, after = edit.task, edit.after
+    frames, size = len(video), video.shape[1:3]
+    truth = render.render(after, frames, size)
+    wall = _wall(edit, video, truth)
+    mark = _mark(video, edit) if 'mark' in PARTS[task] else ''
+    sight = find_digit(_unmarked(video, after, mark))
+    expected = find_digit(_unmarked(truth, after, after.mark))
+    path_error = _path_error(sight, expected, task) if task in KEEP_THE_PATH else math.nan
+    errors = np.abs(video.astype(np.float32) - truth).mean(-1)
+    wall_error = _mean(errors, wall)
+    left = _left(edit, frames, size)
+    if left.any():  # where a ghost of it would be lost in the mean over all of the wall
+      wall_error = max(wall_error, _mean(errors, left))
+    kept = task in KEEP_THE_HAND
+    parts = {
+      'gone': not sight.colour,
+      'digit': bool(sight.colour) and self._is_digit(sight, expected, after, kept),
+      'colour': sight.colour == after.colour,
+      'tint': _tint(video, after, wall) == after.tint,
+      'wall': wall_error <= self.wall,
+      'path': path_error <= self.path,
+      'mark': mark == after.mark,
+    }
+    return JudgedEdit(
+      task=task,
+      parts={name: parts[name] for name in PARTS[task]},
+      handwriting=float(sight.crop @ expected.crop) if kept else math.nan,
+      path_error=path_error,
+      flicker=_flicker(video, wall),
+      wall_error=wall_error,
+    )
+
+  def _is_digit(self, sight: Sight, expected: Sight, after: Scene, kept: bool) -> bool:
+    """Whether the digit is as asked; a hand that is kept may be misread as it is misread there."""
+    found, there = self.digits.classify(np.stack([sight.crop, expected.crop])).tolist()
+    return found == int(after.number) or (kept and found == there)
+
+
+def train_edit_judge(split: str = 'train', **options: Any) -> EditJudge:
+  """Trains a judge of edits, in seconds.
+
+  Args:
+    split: of the handwriting that it learns from: one half of what is held out for whoever filters,
+      the other for whoever evaluates.
+    **options: of `mgjax.digits.judge.train_judge`: frames, size and further fields of `Digits`.
+  """
+  return EditJudge(train_judge(split=split, **options))
+
+
+def _wall(edit: Edit, video: np.ndarray, truth: np.ndarray) -> np.ndarray:
+  """Where neither scene has ink or a mark, and (t h w) is therefore wall."""
+  where = len(video), video.shape[1:3]
+  covered = np.zeros(video.shape[:3], np.float32)
+  for scene in (edit.before, edit.after):
+    covered = np.maximum(covered, render.mask(scene, *where))
+    if scene.mark:
+      covered = np.maximum(covered, render.box(scene, *where))
+  if edit.task == 'add':  # wherever that is
+    away = np.abs(video.astype(np.float32) - truth).max(-1) / 255
+    covered = np.maximum(covered, away > THRESHOLD)
+  return _around(covered) < _INK
+
+
+def _left(edit: Edit, frames: int, size: tuple[int, int]) -> np.ndarray:
+  """Where the digit was, and nothing is to be left of it (t h w)."""
+  before, after = (render.mask(scene, frames, size) for scene in (edit.before, edit.after))
+  return (before > 0.5) & (_around(after) < _INK)
+
+
+def _around(covered: Float[np.ndarray, 't h w']) -> Float[np.ndarray, 't h w']:
+  reach = 2 * round(_MARGIN * min(covered.shape[1:]) / SIDE) + 1
+  return maximum_filter(covered, (1, reach, reach))
+
+
+def _mean(values: Float[np.ndarray, 't h w'], there: np.ndarray) -> float:
+  return float(values[there].mean()) if there.any() else math.nan
+
+
+def _tint(video: np.ndarray, after: Scene, wall: np.ndarray) -> str:
+  """The tint whose wall, in this scene, has a mean colour most like that of the clip."""
+  shown = np.broadcast_to
+  mean = video[wall].mean(0)
+
+  def distance(tint: str) -> float:
+    behind = render.background(dataclasses.replace(after, tint=tint), video.shape[1:3])
+    return float(np.sum((shown(behind, video.shape)[wall].mean(0) - mean) ** 2))
+
+  return min(TINTS, key=distance)
+
+
+def _mark(video: np.ndarray, edit: Edit) -> str:
+  """The colour of the layer over the digit's box, where there is no ink; '' for none.
+
+  The mean difference from the wall is compared with that of a layer of each colour, and of none.
+  """
+  after, frames, size = edit.after, len(video), video.shape[1:3]
+  between = (render.box(after, frames, size) == 1) & (render.mask(after, frames, size) < _INK)
+  if not between.any():
+    return ''
+  behind = np.broadcast_to(render.background(after, size) / np.float32(255), video.shape)[between]
+  shift = video[between] / np.float32(255) - behind
+  layers = {'': 0.0, **{name: render.LAYER * (np.array(c) - behind) for name, c in COLOURS.items()}}
+  return min(layers, key=lambda name: float(np.sum((shift - layers[name]).mean(0) ** 2)))
+
+
+def _unmarked(video: np.ndarray, scene: Scene, mark: str) -> np.ndarray:
+  """Takes the layer over a scene's box off a clip."""
+  if not mark:
+    return video
+  layer = render.LAYER * render.box(scene, len(video), video.shape[1:3])[..., None]
+  bare = (video - layer * np.array(COLOURS[mark], np.float32) * 255) / (1 - layer)
+  return np.clip(np.rint(bare), 0, 255).astype(np.uint8)
+
+
+def _path_error(sight: Sight, expected: Sight, task: str) -> float:
+  away = (sight.path - expected.path)[np.isfinite(sight.path).all(1)]
+  if not len(away):
+    return math.nan
+  if task == 'replace':
+    away = away - np.clip(away.mean(0), -_HAND, _HAND)
+  return float(np.sqrt(np.square(away).sum(1).mean()))
+
+
+def _flicker(video: np.ndarray, wall: np.ndarray) -> float:
+  if len(video) < 3:
+    return math.nan
+  second = np.abs(np.diff(video.astype(np.float32), n=2, axis=0)).mean(-1)
+  return _mean(second, wall[:-2] & wall[1:-1] & wall[2:])
