@@ -227,16 +227,19 @@ def test_what_cannot_be_is_said(editor, plain):
     (ConfigError, '1 instructions for 2', lambda: editor.generate(RED, video=[clip(), clip()])),
     (ConfigError, "how='paint'", lambda: editor.generate(RED, video=clip(), how='paint')),
     (
-      ConfigError, 'strength', 
+      ConfigError, 'strength',
       lambda: editor.generate(RED, video=clip(), how='sdedit', strength=1.5),
     ),
     (
       ConfigError, 'reads a prompt and no task',
       lambda: editor.generate(RED, video=clip(), how='sdedit', task='add'),
     ),
-    (ConfigError, 'cannot make 4 frames of 20 x 16', lambda: editor.generate(RED, video=clip(4, 20))),
-    (ConfigError, 'of several shapes', lambda: editor.generate([RED] * 2, video=[clip(1), clip(2)])),
-    (ConfigError, 'does not go with a video', lambda: editor.generate(RED, video=clip(), shape=(4, 16, 16))),
+    (ConfigError, 'make 4 frames of 20 x 16', lambda: editor.generate(RED, video=clip(4, 20))),
+    (ConfigError, 'several shapes', lambda: editor.generate([RED] * 2, video=[clip(1), clip(2)])),
+    (
+      ConfigError, 'does not go with a video',
+      lambda: editor.generate(RED, video=clip(), shape=(4, 16, 16)),
+    ),
     (DataError, 'expected uint8', lambda: editor.generate(RED, video=clip().astype(float))),
     (DataError, 'expected uint8', lambda: list(editor.edit_frames(iter(()), RED))),
     (DataError, 'none.mp4', lambda: editor.generate(RED, video='none.mp4')),
