@@ -114,6 +114,15 @@ def tiny_personalization_runs(tmp_path_factory, tiny_runs) -> pathlib.Path:
   return _made_once(tmp_path_factory, 'tiny_personalization', make)
 
 
+@pytest.fixture(scope='session')
+def tiny_editing_runs(tmp_path_factory, tiny_runs) -> pathlib.Path:
+  """Work directories of an autoencoder, a video model and an editor; not to be changed."""
+  from tests import tiny_editing
+
+  make = functools.partial(tiny_editing.make_runs, tiny_runs)
+  return _made_once(tmp_path_factory, 'tiny_editing', make)
+
+
 def _made_once(tmp_path_factory, name, make) -> pathlib.Path:
   """A copy of what the first of the processes that test makes, and the others wait for."""
   mine = tmp_path_factory.getbasetemp()

@@ -6,7 +6,7 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
@@ -77,6 +77,32 @@ def _settle(temporary: pathlib.Path) -> None:
   umask = os.umask(0)
   os.umask(umask)
   os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+
+
+def check_places(out: pathlib.Path, paths: Iterable[pathlib.Path], video: str) -> None:
+  """Makes the folder of files that will be made of a video, and tries whether it takes any.
+
+  Args:
+    out: as the user named it.
+    paths: of these files, all in its folder.
+    video: what they are made of, which they must not end.
+
+  Raises:
+    ConfigError: one cannot be written, or only over the video.
+  """
+  try:
+    for path in paths:
+      if path.is_dir():
+        raise ConfigError(f'--out={out}: {path} is a folder; give another name')
+      if path.exists() and path.samefile(video):
+        raise ConfigError(f'--out={out}: would write over --video={video}; give another name')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f'.{out.stem}_sheet.png.'):
+      pass  # hours of work shall not end at a folder that takes no file
+  except OSError as error:
+    raise ConfigError(
+      f'--out={out}: cannot be written ({error.strerror}); give another place'
+    ) from error
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

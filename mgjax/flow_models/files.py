@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.typing import UInt8
 from mgjax.media.video import read_clip
 
 Fields = Mapping[str, tuple[int, ...]]  # what a model reads beside text -> its shape
@@ -78,6 +79,21 @@ def read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) ->
     raise ConfigError(
       f'the condition {name!r} is {array.dtype} of shape {array.shape}; expected {wanted} of shape '
       f'{shape}' + (', or a file, which is brought to it' if pictures else '')
+    )
+  return array
+
+
+def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
+  """Returns one video or several as an array with an axis for them.
+
+  Raises:
+    DataError: it is something else.
+  """
+  array = np.asarray(video)
+  array = array[None] if array.ndim == 4 else array
+  if array.dtype != np.uint8 or array.ndim != 5 or array.shape[-1] != 3 or not array.size:
+    raise DataError(
+      f'a video of {array.dtype} {np.shape(video)}; expected uint8 (t h w 3), or (b t h w 3)'
     )
   return array
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -157,6 +157,15 @@ class FlowPipeline:
 
   def _devices(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
+
+  def _on_devices(self, made: Iterator[Any]) -> Iterator[Any]:
+    """Yields what is made on the devices of the mesh."""
+    while True:
+      with self._devices():
+        part = next(made, None)
+      if part is None:
+        return
+      yield part
 
   def _place(self, workdir: str | os.PathLike[str]) -> Place | None:
     if self._mesh is None:

@@ -87,6 +87,7 @@ class Limits:
 
 
 LIMITS = Limits()
+ANY_LENGTH = dataclasses.replace(LIMITS, frames=10**9)  # of frames that come one by one, unheld
 _LARGEST = 512 << 20  # bytes that FFmpeg may allocate at once
 # It believes the sizes in a header, and fills what it allocates with zeros: 10 kB of avi took 1 GB.
 with contextlib.suppress(AttributeError, OSError):  # Windows does not find what a library links

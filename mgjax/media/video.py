@@ -140,13 +140,16 @@ def stream_clip(
 
 
 def stream_frames(
-  path: File, side: int = 0, limits: Limits = LIMITS
+  path: File,
+  side: int = 0,
+  limits: Limits = LIMITS,
+  size: tuple[int, int] | None = None,
 ) -> Iterator[tuple[float, float, UInt8[np.ndarray, 'h w 3']]]:
   """Yields every frame of a video: from when until when it is shown, and the frame.
 
   Times are seconds after the first frame; no call may last beyond `limits.until`. Frames are
-  upright, with square pixels, and of full size,
-  or, where the shorter side is longer than `side`, shrunk to that and both sides made even.
+  upright, with square pixels, and of full size, or as `read_clip` brings them to a `size`, or,
+  where the shorter side is longer than `side`, shrunk to that and both sides made even.
 
   Raises:
     DataError: as `probe`, at the start or where the file is damaged.
@@ -158,8 +161,8 @@ def stream_frames(
       if count >= limits.frames:
         raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
       if resize is None:
-        height, width = _upright(path, frame, stream)
-        if 0 < side < min(height, width):
+        height, width = size or _upright(path, frame, stream)
+        if size is None and 0 < side < min(height, width):
           scale = side / min(height, width)
           height, width = (2 * max(1, round(length * scale / 2)) for length in (height, width))
         resize = _make_resize(path, stream, (height, width), limits)

@@ -187,12 +187,16 @@ class LatentCodec:
       yield jax.block_until_ready(latents)
 
   def decode_stream(
-    self, latents: Iterable[Frames], frames: int, size: tuple[int, int] | None = None
+    self,
+    latents: Iterable[Frames],
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
   ) -> Iterator[UInt8[Array, 'b t h w 3']]:
     """Decodes latents that come in chunks of any lengths, tile by tile; see `decode`.
 
-    Memory does not grow with the length: a tile is done before the next one is begun, and beside it
-    there are only the frames that it shares with the one before.
+    Without `frames` they are all that the latents stand for. Memory does not grow with the length:
+    a tile is done before the next one is begun, and beside it there are only the frames that it
+    shares with the one before.
     """
     for video in self._decoded(latents, frames, size):
       yield jax.block_until_ready(video)
@@ -244,9 +248,9 @@ class LatentCodec:
       yield self._encode(self.params, tile)
 
   def _decoded(
-    self, chunks: Iterable[Frames], frames: int, size: tuple[int, int] | None
+    self, chunks: Iterable[Frames], frames: int | None, size: tuple[int, int] | None
   ) -> Iterator[Array]:
-    if frames < 1:
+    if frames is not None and frames < 1:
       raise DataError(f'{frames} frames were asked for; expected at least one')
     step, *_ = self.model.compression
     chunks = _checked(chunks, self.model.latent_channels, of_bytes=False)
@@ -254,11 +258,13 @@ class LatentCodec:
     pixels = (self._decode(self.params, tile, size=size) for tile in tiles)
     made = 0
     for video in stitch(pixels, self.tiling.overlap):
-      video = video[:, : frames - made]
+      video = video if frames is None else video[:, : frames - made]
       made += video.shape[1]
       yield _to_bytes(video)
       if made == frames:
         return
+    if frames is None:
+      return
     raise DataError(
       f'{frames} frames were asked for, the latents stand for {made}; ask for at most that many'
     )

@@ -6,18 +6,17 @@ import hashlib
 import itertools
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_json
+from mgjax.core.files import check_places, write_json
 from mgjax.core.resize import resize
 from mgjax.core.settings import Count, Positive, Range, check
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.media.containers import LIMITS
+from mgjax.media.containers import ANY_LENGTH
 from mgjax.media.transcode import write_frames
 from mgjax.media.video import ClipInfo, probe, stream_frames
 from mgjax.runtime.progress import Progress
@@ -26,7 +25,6 @@ from mgjax.upsampler.geometry import check_size
 from mgjax.upsampler.pipeline import Frame, Upsampler, scaled_size
 
 SHEET_FRAMES = 4  # of the picture, which shows a part of each
-_ANY = dataclasses.replace(LIMITS, frames=10**9)  # frames that come one by one fill no memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +95,7 @@ def check_request(request: Request, out: str | os.PathLike[str]) -> Job:
   job = Job(
     video, size, prompt, fps, mp4, mp4.with_name(f'{mp4.stem}_sheet.png'), mp4.with_suffix('.json')
   )
-  _check_places(request.video, job)
+  check_places(mp4, (job.mp4, job.sheet, job.record), request.video)
   return job
 
 
@@ -125,7 +123,7 @@ def write_upsampled(
   digest = hashlib.sha256()
 
   def small() -> Iterator[Frame]:
-    for timed in stream_frames(request.video, limits=_ANY):
+    for timed in stream_frames(request.video, limits=ANY_LENGTH):
       waiting.append(timed)
       yield timed[2]
 
@@ -150,23 +148,6 @@ def write_upsampled(
   made: dict[str, Any] = {'height': height, 'width': width, 'pixels': digest.hexdigest()[:16]}
   write_json(job.record, pipeline.provenance | {'request': dataclasses.asdict(request)} | made)
   return [job.mp4, job.sheet, job.record]
-
-
-def _check_places(video: str, job: Job) -> None:
-  """Raises ConfigError if a file cannot be written where the job says, or would end the video."""
-  try:
-    for path in (job.mp4, job.sheet, job.record):
-      if path.is_dir():
-        raise ConfigError(f'--out={job.mp4}: {path} is a folder; give another name')
-      if path.exists() and path.samefile(video):
-        raise ConfigError(f'--out={job.mp4}: would write over --video={video}; give another name')
-    job.mp4.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=job.mp4.parent, prefix=f'.{job.sheet.name}.'):
-      pass  # hours of work shall not end at a folder that takes no file
-  except OSError as error:
-    raise ConfigError(
-      f'--out={job.mp4}: cannot be written ({error.strerror}); give another place'
-    ) from error
 
 
 def _write_sheet(

@@ -23,6 +23,7 @@ from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.streaming import WindowVelocity, stream_windows
 from mgjax.flow.windows import Cover
+from mgjax.flow_models.files import checked_video
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.runtime.progress import track
 from mgjax.tae.latents import LatentCodec
@@ -262,35 +263,11 @@ class Upsampler(FlowPipeline):
     batch = self._batch(self._samples(prompts, {}, {}, rates), {})
     return {name: np.asarray(value) for name, value in batch.items()}
 
-  def _on_devices(self, made: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yields what is made on the devices of the mesh."""
-    while True:
-      with self._devices():
-        part = next(made, None)
-      if part is None:
-        return
-      yield part
-
 
 def scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
   """Returns height and width `scale` times as large, rounded."""
   height, width = (max(1, round(side * scale)) for side in size)
   return height, width
-
-
-def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
-  """Returns one video or several as an array with an axis for them.
-
-  Raises:
-    DataError: it is something else.
-  """
-  array = np.asarray(video)
-  array = array[None] if array.ndim == 4 else array
-  if array.dtype != np.uint8 or array.ndim != 5 or array.shape[-1] != 3 or not array.size:
-    raise DataError(
-      f'a video of {array.dtype} {np.shape(video)}; expected uint8 (t h w 3), or (b t h w 3)'
-    )
-  return array
 
 
 def _chunks(frames: Iterable[Frame], count: int) -> Iterator[list[Frame]]:

@@ -1,0 +1,187 @@
+"""Edits video files: read, edited and written frame by frame, the sound untouched."""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+
+from mgjax.checkpoints.workdir import read_config
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import check_places, write_json
+from mgjax.core.settings import Count, Positive, Range, check, fields_of
+from mgjax.editing.pipeline import Editor, Frame, model_rate, pipeline_of
+from mgjax.editing.requests import EDIT, STRENGTH, check_edit, name_task
+from mgjax.editing.sdedit import Strength
+from mgjax.flow_models.build import make_flow_model
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.containers import ANY_LENGTH
+from mgjax.media.transcode import write_frames
+from mgjax.media.video import ClipInfo, probe, stream_frames
+from mgjax.media.viewing import write_clip
+from mgjax.runtime.progress import Progress
+from mgjax.text.prompts import clean_prompt, frame_rate_of
+from mgjax.video import files as video_files
+
+SHEET_FRAMES = 4  # of the picture, before and after
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """One video to edit.
+
+  Attributes:
+    video: the file; a picture is a video of one frame.
+    instruction: what to change, or of SDEdit what the edited video shows.
+    task: which kind of edit it is; '' where nobody says.
+    how: 'edit' or 'sdedit'.
+    strength: of SDEdit.
+    seed: of all noise.
+    rows: windows in a call of the model.
+    crf: the constant rate factor of x264; lower is better and larger.
+  """
+
+  video: str
+  instruction: str
+  task: str = ''
+  how: str = EDIT
+  strength: Strength = STRENGTH
+  seed: Count = 0
+  rows: Positive = 8
+  crf: Annotated[float, Range(least=0, most=51)] = 16.0
+
+  def __post_init__(self):
+    check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A request that can be done.
+
+  Attributes:
+    video: what is edited.
+    instruction: cleaned.
+    fps: that the model reads: the instruction's, else the video's, within `RATES`.
+    out: what is written, an .mp4, or of one frame also a .png.
+    sheet: beside it, the picture of some frames.
+    record: beside it, the json.
+  """
+
+  video: ClipInfo
+  instruction: str
+  fps: float
+  out: pathlib.Path
+  sheet: pathlib.Path
+  record: pathlib.Path
+
+
+def check_workdir(
+  workdir: str | os.PathLike[str], request: Request, changes: Mapping[str, Any] = {}
+) -> None:
+  """Checks whether the model of a run can do what is asked for; needs no weights.
+
+  Args:
+    workdir: of the run.
+    request: what is asked for.
+    changes: as of `Editor`.
+
+  Raises:
+    ConfigError: it cannot.
+  """
+  config = read_config(workdir, Editor.component)
+  model = make_flow_model(fields_of(config, 'model'))
+  check_edit(model, workdir, request.how, [request.instruction], [request.task])
+  video_files.check_request(workdir, [], changes=changes, pipeline=pipeline_of(workdir))
+
+
+def check_request(request: Request, out: str | os.PathLike[str]) -> Job:
+  """Returns what is to be done, if files can be read and written; needs no model.
+
+  Raises:
+    ConfigError: there is no instruction, or nothing can be written to `out`, or only over the
+      video.
+    DataError: the video cannot be read.
+  """
+  path = pathlib.Path(out)
+  instruction = clean_prompt(request.instruction)
+  video = probe(request.video)
+  if path.suffix != '.mp4' and (path.suffix != '.png' or video.frames > 1):
+    raise ConfigError(
+      f'--out={path}: {video.frames} frame(s) are written as .mp4, one also as .png; name it so'
+    )
+  fps = frame_rate_of(instruction, None, model_rate(video.fps))
+  sheet, record = path.with_name(f'{path.stem}_sheet.png'), path.with_suffix('.json')
+  check_places(path, (path, sheet, record), request.video)
+  return Job(video, instruction, fps, path, sheet, record)
+
+
+def write_edited(
+  pipeline: Editor, request: Request, out: str | os.PathLike[str]
+) -> list[pathlib.Path]:
+  """Edits a video and writes it, in memory that does not grow with its length.
+
+  Frames keep their times, and the sound is copied packet by packet. Beside the video there are a
+  picture of some frames, before above after, and a json with everything needed to make it again.
+
+  Returns:
+    What was written.
+
+  Raises:
+    ConfigError: it cannot be done; before anything is made.
+    DataError: the file cannot be read.
+  """
+  pipeline.check_edit(request.how, [request.instruction], [request.task])
+  job = check_request(request, out)
+  unknown = pipeline.tell([job.instruction], [job.fps] if job.video.frames > 1 else None)
+  size = pipeline.size_for(job.video.frames, (job.video.height, job.video.width))
+  shown: list[tuple[Frame, Frame]] = []
+  count = job.video.frames
+  kept = set(np.linspace(0, count - 1, SHEET_FRAMES).round().astype(int).tolist())
+  waiting = collections.deque[
+    tuple[float, float, Frame]
+  ]()  # times and frames that are in the making
+  digests = {name: hashlib.sha256() for name in ('source_pixels', 'pixels')}
+
+  def before() -> Iterator[Frame]:
+    for timed in stream_frames(request.video, limits=ANY_LENGTH, size=size):
+      waiting.append(timed)
+      digests['source_pixels'].update(timed[2].tobytes())
+      yield timed[2]
+
+  def after() -> Iterator[tuple[float, float, Frame]]:
+    made = pipeline.edit_frames(
+      before(), job.instruction, task=request.task, how=request.how, strength=request.strength,
+      fps=job.fps, seed=request.seed, rows=request.rows,
+    )  # fmt: skip
+    with progress.waiting('compiling the model and making the first frames'):
+      first = next(made)
+    for number, frame in enumerate(itertools.chain([first], made)):
+      start, end, source = waiting.popleft()
+      if number in kept:
+        shown.append((source, frame))
+      digests['pixels'].update(frame.tobytes())
+      yield start, end, frame
+      progress.report(min(number + 1, count))
+
+  with contextlib.closing(Progress(count, unit='frame')) as progress:
+    if job.out.suffix == '.png':
+      write_clip(job.out, np.stack([frame for *_, frame in after()]), job.fps, scale=1)
+    else:
+      write_frames(job.out, after(), fps=job.video.fps, crf=request.crf, sound_of=request.video)
+  rows = [np.stack(frames) for frames in zip(*shown, strict=True)]
+  contact_sheet(job.sheet, rows, ['before', job.instruction], columns=SHEET_FRAMES)
+  height, width = size
+  asked = dataclasses.asdict(request) | {
+    'instruction': job.instruction, 'task': name_task(job.instruction, request.task)
+  }  # fmt: skip
+  made: dict[str, Any] = {'height': height, 'width': width, 'fps': job.fps}
+  made |= {name: digest.hexdigest()[:16] for name, digest in digests.items()}
+  made |= {'unknown_words': unknown[0]}
+  write_json(job.record, pipeline.provenance | {'request': asked} | made)
+  return [job.out, job.sheet, job.record]

@@ -1,0 +1,378 @@
+"""A trained video editor with its autoencoder: videos and instructions in, edited videos out."""
+
+import contextlib
+import functools
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.checkpoints.workdir import read_config
+from mgjax.conditioning.edit_task import KEY as TASK
+from mgjax.conditioning.source_video import KEY as SOURCE
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import checked, fields_of
+from mgjax.core.typing import Array, Batch, Tree, UInt8
+from mgjax.data.settings import video_shapes
+from mgjax.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit, name_task
+from mgjax.editing.sdedit import Strength, noised, rest_of_grid
+from mgjax.editing.windows import edit_windows
+from mgjax.flow.guidance import make_guided
+from mgjax.flow.noise import frame_noise
+from mgjax.flow.path import FlowMatching
+from mgjax.flow.prediction import make_prediction
+from mgjax.flow.schedules import make_time_grid
+from mgjax.flow_models.conditions import condition_fields
+from mgjax.flow_models.files import checked_video
+from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.sampling import draw_noise, make_generate
+from mgjax.media.video import probe, stream_frames
+from mgjax.parallel.rules import place_rows
+from mgjax.text.prompts import RATES, frame_rate_of
+from mgjax.video.pipeline import VideoPipeline
+
+Frame = UInt8[np.ndarray, 'h w 3']
+Video = UInt8[np.ndarray, 't h w 3']
+
+
+class _Edit(NamedTuple):
+  """One video to edit; `index` is that among those of a seed."""
+
+  video: Video
+  prompt: str
+  task: str | None
+  rate: float
+  index: int
+
+
+class Editor(VideoPipeline):
+  """Edits videos by instruction with a run of component 'editing'; attributes as `FlowPipeline`.
+
+  With `how='sdedit'` it edits by SDEdit, which also works with a run of text to video. Without a
+  `video` it is the `VideoPipeline` of its weights.
+
+  A video that is longer than the clips of training is covered by windows, of which neighbours share
+  half of their latents; their velocities are averaged at every step of the solver.
+  """
+
+  component, noun = 'editing', 'a video editor'
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    mesh: Mapping[str, int] | str | None = None,
+    **changes: Any,
+  ):
+    """Reads the averaged weights.
+
+    Args:
+      workdir: of a run of the component 'editing', or 'video'.
+      mesh: sizes of the mesh axes, see `VideoPipeline`; 'data' shares out videos and windows.
+      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
+
+    Raises:
+      ConfigError: the directory does not hold such a model.
+      CheckpointError: it has no checkpoint that can be trusted.
+    """
+    kind = pipeline_of(workdir)
+    self.component, self.noun = kind.component, kind.noun
+    super().__init__(workdir, mesh=mesh, **changes)
+    self._prediction = make_prediction(self._objective.prediction)
+    velocity = _make_velocity(self._model, self._prediction, self._settings.guidance)
+    self._velocity = functools.partial(jax.jit(velocity), self._params)
+    self._from = functools.cache(self._make_generate)  # a program a strength
+
+  @property
+  def window(self) -> int:
+    """Frames of what is made at a time: of the longest clips of training."""
+    return self.default_shape[0]
+
+  def generate(
+    self, prompts: Sequence[str] | str | None = None, **options: Any
+  ) -> UInt8[np.ndarray, 'b t h w 3']:
+    """Edits one video an instruction, all in one array, with the options of `stream`.
+
+    Raises:
+      ConfigError: as `stream`, or the videos are not of one shape.
+    """
+    made = list(self.stream(prompts, **options))
+    if len(shapes := sorted({video.shape[:3] for video in made})) > 1:
+      raise ConfigError(
+        f'the videos are of several shapes, {shapes[0]} and {shapes[1]}; stream() yields such one '
+        'by one'
+      )
+    return np.stack(made)
+
+  def stream(
+    self,
+    prompts: Sequence[str] | str | None = None,
+    *,
+    video: Any = None,
+    task: Sequence[str | None] | str | None = None,
+    how: str = EDIT,
+    strength: float = STRENGTH,
+    seed: int = 0,
+    first: int = 0,
+    fps: float | None = None,
+    batch_size: int = 32,
+    **options: Any,
+  ) -> Iterator[Video]:
+    """Edits one video an instruction, in their order; each depends on what `VideoPipeline` says.
+
+    Args:
+      prompts: instructions, one each; with SDEdit, what the edited videos show.
+      video: a file, uint8 (t h w 3), or a list of one each. A file is brought to a size that the
+        model makes; an array has one. None makes videos of the prompts alone.
+      task: which kind of edit each is, a name of `tasks_of`; None or '' where nobody says.
+      how: 'edit', or 'sdedit', which noises the video and follows the prompt alone from there.
+      strength: of SDEdit, from 0, nothing is changed, to 1, nothing is kept.
+      seed: of all noise.
+      first: index of the first video among those of this seed.
+      fps: frames a second; by default those of a file, of a prompt or of training.
+      batch_size: videos, or windows of a long one, at a time.
+      **options: of `VideoPipeline.stream`, where there is no video.
+
+    Raises:
+      ConfigError: there is no instruction, not one for each video, or the model cannot make such
+        videos or does not know the task.
+      DataError: a file cannot be read, or an array is no video.
+    """
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts or [])
+    if video is None:
+      options |= {TASK: task} if task else {}
+      base = {'seed': seed, 'first': first, 'fps': fps, 'batch_size': batch_size}
+      yield from super().stream(prompts, **base, **options)
+      return
+    if options:
+      raise ConfigError(f'{min(options)} does not go with a video, which has its own')
+    tasks = [task] * len(prompts) if task is None or isinstance(task, str) else list(task)
+    self.check_edit(how, prompts, tasks)
+    clips = _one_each(video, len(prompts))
+    if not len(clips) == len(tasks) == len(prompts):
+      raise ConfigError(
+        f'{len(prompts)} instructions for {len(clips)} videos and {len(tasks)} tasks; give one each'
+      )
+    edits = []
+    for row, (clip, prompt, kind) in enumerate(zip(clips, prompts, tasks, strict=True)):
+      frames, own = self._read(clip)
+      rate = frame_rate_of(prompt, fps, own)
+      edits.append(_Edit(frames, prompt, kind, rate, first + row))
+    shared = {'how': how, 'strength': strength, 'seed': seed}
+    for batch, size in _batches(edits, batch_size, self.window):
+      edit = batch[0]
+      if len(edit.video) <= self.window:
+        padded = batch + batch[-1:] * (size - len(batch))
+        yield from self._whole(padded, **shared)[: len(batch)]
+      else:
+        more = {'task': edit.task, 'fps': edit.rate, 'index': edit.index, 'rows': batch_size}
+        yield np.stack(list(self.edit_frames(edit.video, edit.prompt, **more, **shared)))
+
+  def edit_frames(
+    self,
+    frames: Iterable[Frame],
+    prompt: str,
+    *,
+    task: str | None = None,
+    how: str = EDIT,
+    strength: float = STRENGTH,
+    fps: float | None = None,
+    seed: int = 0,
+    index: int = 0,
+    rows: int = 8,
+  ) -> Iterator[Frame]:
+    """Yields the edited frame of each frame, in memory that does not grow with their number.
+
+    Args:
+      frames: uint8 (h w 3), all of one size that the model makes.
+      prompt: the instruction; with SDEdit, what the edited video shows.
+      task: which kind of edit it is; None where nobody says.
+      how: 'edit' or 'sdedit'.
+      strength: of SDEdit.
+      fps: frames a second; by default those of the prompt or of training.
+      seed: of all noise.
+      index: of the video among those of this seed.
+      rows: windows in a call of the model.
+
+    Raises:
+      ConfigError: the model cannot make such videos, or does not know the task.
+      DataError: there are no frames, or of several sizes.
+    """
+    self.check_edit(how, [prompt], [task])
+    frames = iter(frames)
+    head = list(itertools.islice(frames, self.window + 1))
+    clip = checked_video(head)[0]
+    self.check((min(len(clip), self.window), *clip.shape[1:3]))
+    edit = _Edit(clip, prompt, task, frame_rate_of(prompt, fps, self.config.data.fps), index)
+    if len(clip) <= self.window:
+      yield from self._whole([edit], how, strength, seed)[0]
+      return
+    left = checked(Strength, strength, 'strength') if how == SDEDIT else None
+    yield from self._stream_windows(itertools.chain(head, frames), edit, left, seed, rows)
+
+  def save(
+    self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any
+  ) -> list[Any]:
+    """Edits a video file and writes it; see `mgjax.editing.files.write_edited`."""
+    from mgjax.editing.files import Request, write_edited
+
+    if 'video' not in options:
+      return super().save([prompts] if isinstance(prompts, str) else prompts, out, **options)
+    instruction = prompts if isinstance(prompts, str) else ''.join((prompts or [''])[:1])
+    return write_edited(self, Request(instruction=instruction, **options), out)
+
+  def check_edit(self, how: str, prompts: Sequence[str], tasks: Sequence[str | None]) -> None:
+    """Raises ConfigError if the model cannot edit in this way, or is not told what to do."""
+    check_edit(self._model, self.weights['workdir'], how, prompts, tasks)
+
+  def size_for(self, frames: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Returns height and width at which a video is edited.
+
+    A video that is larger than the clips of training keeps its size where the model can make it;
+    others get the size, among those of the longest clips of training, of the most similar shape.
+    """
+    shapes = video_shapes(fields_of(self.config, 'buckets'), self.config.data.fps).values()
+    sizes = sorted({shape.size for shape in shapes if shape.frames == self.window})
+    usual = min(sizes, key=lambda each: abs(math.log(each[0] * size[1] / (each[1] * size[0]))))
+    if math.prod(size) > math.prod(usual):
+      with contextlib.suppress(ConfigError):
+        self.check((min(frames, self.window), *size))
+        return size
+    return usual
+
+  def _read(self, video: Any) -> tuple[Video, float]:
+    """Returns a video that the model can make, and its frames a second; an array has training's."""
+    if isinstance(video, str | os.PathLike):
+      info = probe(video)
+      size, fps = self.size_for(info.frames, (info.height, info.width)), model_rate(info.fps)
+      clip = np.stack([frame for *_, frame in stream_frames(video, size=size)])
+    else:
+      clips, fps = checked_video(video), self.config.data.fps
+      if len(clips) != 1:
+        raise ConfigError(f'{len(clips)} videos for one instruction; give one each')
+      clip = clips[0]
+    self.check((min(len(clip), self.window), *clip.shape[1:3]))
+    return clip, fps
+
+  def _whole(
+    self, edits: Sequence[_Edit], how: str, strength: float, seed: int
+  ) -> UInt8[np.ndarray, 'b t h w 3']:
+    """Edits videos of one shape and no more than a window, all in one call of the model."""
+    videos = np.stack([edit.video for edit in edits])
+    shape = videos.shape[1:4]
+    batch = self._conditions(edits, shape, {SOURCE: list(videos)} if how == EDIT else {})
+    indices = np.array([edit.index for edit in edits])
+    noise = draw_noise(seed, indices, self._codec.latent_shape(shape))
+    with self._devices():
+      if how == SDEDIT:
+        strength = checked(Strength, strength, 'strength')
+        start = noised(self._encode(jnp.asarray(videos)), noise, strength, self._sigma_min)
+        latents = self._from(strength)(self._params, batch, start)
+      else:
+        latents = self._generate(self._params, batch, noise)
+      return np.asarray(self._codec.decode(latents, shape[0]))
+
+  def _stream_windows(
+    self,
+    frames: Iterable[Frame],
+    edit: _Edit,
+    strength: float | None,
+    seed: int,
+    rows: int,
+  ) -> Iterator[Frame]:
+    """Edits a video of any length, by SDEdit if there is a strength."""
+    height, width = edit.video.shape[1:3]
+    batch = self._conditions([edit], (self.window, height, width), {})
+    window, *places = self._codec.latent_shape((self.window, height, width))
+    index = np.array([edit.index])
+    made = edit_windows(
+      self._codec,
+      self._velocity,
+      frames,
+      constant={name: np.asarray(value) for name, value in batch.items()},
+      window=window,
+      times=self._times(strength),
+      noise=lambda start, stop: frame_noise(seed, index, start, stop, tuple(places))[0],
+      solver=self._settings.solver,
+      rows=rows,
+      strength=strength,
+      sigma_min=self._sigma_min,
+    )
+    for part in self._on_devices(made):
+      yield from part
+
+  @property
+  def _sigma_min(self) -> float:
+    return self._prediction.sigma_min if isinstance(self._prediction, FlowMatching) else 0.0
+
+  def _conditions(
+    self, edits: Sequence[_Edit], shape: tuple[int, int, int], given: Mapping[str, Any]
+  ) -> Batch:
+    """Returns what the model reads of instructions, and what is given beside them."""
+    fields = condition_fields(self._model.conditionings, shape, self._codec.latent_shape(shape))
+    if TASK in fields:
+      given = {**given, TASK: [name_task(edit.prompt, edit.task) for edit in edits]}
+    rates = [edit.rate for edit in edits] if shape[0] > 1 else None
+    samples = self._samples([edit.prompt for edit in edits], given, fields, rates)
+    return self._batch(samples, fields)
+
+  def _times(self, strength: float | None) -> np.ndarray:
+    times = make_time_grid(steps=self._settings.steps, **self._settings.schedule)
+    return times if strength is None else rest_of_grid(times, strength)
+
+  def _make_generate(self, strength: float) -> Callable[..., Array]:
+    """Makes the sampler of SDEdit; with all of the strength it is that of text to video."""
+    if strength == 1:
+      return self._generate
+    settings = self._settings
+    return make_generate(
+      self._model, times=self._times(strength), solver=settings.solver,
+      guidance=settings.guidance, prediction=self._prediction,
+    )  # fmt: skip
+
+
+def pipeline_of(workdir: str | os.PathLike[str]) -> type[VideoPipeline]:
+  """Returns whose kind a run is: `VideoPipeline` of text to video, or else `Editor`."""
+  plain = read_config(workdir, Editor.component).component == VideoPipeline.component
+  return VideoPipeline if plain else Editor
+
+
+def model_rate(fps: float) -> float:
+  """Returns frames a second within what models are asked for."""
+  return min(max(fps, RATES.least), RATES.most)
+
+
+def _one_each(video: Any, count: int) -> list[Any]:
+  if isinstance(video, list | tuple):
+    return list(video)
+  return list(video) if getattr(video, 'ndim', 0) == 5 else [video] * count
+
+
+def _batches(edits: Sequence[_Edit], most: int, window: int) -> Iterator[tuple[list[_Edit], int]]:
+  """Groups neighbours of one shape, with the size of their batches.
+
+  A video that is longer than a window stands alone.
+  """
+  for shape, neighbours in itertools.groupby(edits, lambda edit: edit.video.shape):
+    group = list(neighbours)
+    size = min(most, len(group)) if shape[0] <= window else 1
+    for begin in range(0, len(group), size):
+      yield group[begin : begin + size], size
+
+
+def _make_velocity(
+  model: FlowModel, prediction: Any, guidance: Any
+) -> Callable[[Tree, Batch, Array, Array], Array]:
+  """Makes `velocity(params, batch, x, time)` of windows (b t h w c), a function to compile."""
+
+  def velocity(params: Tree, batch: Batch, x: Array, time: Array) -> Array:
+    predict = prediction.as_velocity(functools.partial(model.apply, {'params': params}))
+    batch = {name: place_rows(value) for name, value in batch.items()}
+    return make_guided(predict, batch, guidance)(place_rows(x), time)
+
+  return velocity

@@ -1,0 +1,33 @@
+"""SDEdit: a video noised a part of the way and made anew from there (Meng et al. 2022).
+
+It needs no editor: any model of text to video will do, and its prompt says what the edited video
+shows, not what to change. The report compares with it (Movie Gen §5).
+"""
+
+from typing import Annotated
+
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.core.settings import Range
+from mgjax.core.typing import Array, Float
+from mgjax.flow.path import SIGMA_MIN, interpolate
+
+Strength = Annotated[float, Range(above=0, most=1)]
+
+
+def rest_of_grid(times: Float[np.ndarray, ' points'], strength: float) -> np.ndarray:
+  """Returns the times that are left from t_0 = 1 - strength on, t_0 first."""
+  start = 1 - strength
+  return np.concatenate([[start], times[times > start]])
+
+
+def noised(
+  latents: Float[Array, 'b *axes'],
+  noise: Float[Array, 'b *axes'],
+  strength: float,
+  sigma_min: float = SIGMA_MIN,
+) -> Float[Array, 'b *axes']:
+  """Returns the point at t_0 of the path from noise to a video's latents, see `interpolate`."""
+  start = jnp.full(len(latents), 1 - strength, jnp.float32)
+  return interpolate(latents, noise, start, sigma_min)

@@ -1,0 +1,91 @@
+"""Videos of any length, edited in windows by MultiDiffusion (Movie Gen §3.1.5)."""
+
+import collections
+from collections.abc import Iterable, Iterator, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.conditioning.source_video import KEY as SOURCE
+from mgjax.core.typing import Array, Batch, Float, UInt8
+from mgjax.editing.sdedit import noised
+from mgjax.flow.path import SIGMA_MIN
+from mgjax.flow.streaming import FrameNoise, WindowVelocity, stream_windows
+from mgjax.flow_models.conditions import LATENTS
+from mgjax.tae.latents import LatentCodec
+
+
+def edit_windows(
+  codec: LatentCodec,
+  velocity: WindowVelocity,
+  frames: Iterable[UInt8[np.ndarray, 'h w 3']],
+  *,
+  constant: Mapping[str, np.ndarray],
+  window: int,
+  times: Float[np.ndarray, ' points'],
+  noise: FrameNoise,
+  solver: str = 'euler',
+  rows: int = 8,
+  strength: float | None = None,
+  sigma_min: float = SIGMA_MIN,
+) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+  """Yields the next edited frames, in memory that does not grow with their number.
+
+  Neighbouring windows share half of their latents, so that all but the ends are made twice: how
+  many the report shares is not in public sources.
+
+  Args:
+    codec: the autoencoder.
+    velocity: of windows, see `stream_windows`.
+    frames: of the video, all of one size.
+    constant: conditions of the whole video.
+    window: latents of a window along time.
+    times: of the solver; with SDEdit those that are left.
+    noise: of latents, by where they begin and stop.
+    solver: 'euler' or 'midpoint'.
+    rows: windows in a call of `velocity`.
+    strength: of SDEdit, which starts from the video and reads no source; None to read it.
+    sigma_min: of the path.
+  """
+  kept = collections.deque[np.ndarray]()  # latents that SDEdit has yet to noise
+  seen = made = 0
+
+  def counted() -> Iterator[UInt8[np.ndarray, '1 1 h w 3']]:
+    nonlocal seen
+    for frame in frames:
+      seen += 1
+      yield frame[None, None]
+
+  def conditions() -> Iterator[dict[str, np.ndarray]]:
+    for latents in codec.encode_stream(counted()):
+      array = np.asarray(latents, np.float32)[0]
+      if strength is not None:
+        kept.extend(array)
+      yield {SOURCE if strength is None else LATENTS: array}
+
+  def start(begin: int, stop: int) -> np.ndarray | Array:
+    if strength is None:
+      return noise(begin, stop)
+    latents = jnp.asarray([kept.popleft() for _ in range(begin, stop)])
+    return noised(latents, jnp.asarray(noise(begin, stop)), strength, sigma_min)
+
+  def unaware(batch: Batch, x: np.ndarray, time: np.ndarray) -> Array | np.ndarray:
+    # What SDEdit starts from comes with the frames, but it is no condition.
+    return velocity({name: v for name, v in batch.items() if name != LATENTS}, x, time)
+
+  latents = stream_windows(
+    unaware,
+    conditions(),
+    constant=constant,
+    size=window,
+    overlap=window // 2,
+    times=times,
+    noise=start,
+    solver=solver,
+    rows=rows,
+  )
+  for video in codec.decode_stream(part[None] for part in latents):
+    # The last latents may stand for more frames than there are; by then all are read.
+    part = np.asarray(video)[0, : seen - made]
+    made += len(part)
+    yield part

@@ -1,0 +1,131 @@
+"""A video and an instruction in, the edited video out with its sound, by the binary users call."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import mgjax
+from mgjax.checkpoints.workdir import load_params
+from mgjax.core.tree import named_leaves
+from mgjax.digits.clips import Digits
+from mgjax.editing.pipeline import Editor
+from mgjax.media.audio import write_soundtrack
+from mgjax.media.video import probe, read_clip, stream_frames, write_video
+from tests import binaries, tiny, tiny_editing
+from tests.end_to_end.test_upsampling import packets
+from tests.tiny_editing import SIDE, WINDOW
+
+RATE = 48_000
+RED = 'make the digit red'
+
+
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+  """A digit that moves for more than two windows, with a sound."""
+  path = tmp_path_factory.mktemp('clips') / 'in.mp4'
+  frames = Digits(captions='all', frames=2 * WINDOW + 3, size=(40, 32))[0]['video']
+  write_video(path, frames, 8)
+  sound = np.random.default_rng(0).uniform(-0.3, 0.3, (RATE, 1)).astype(np.float32)
+  write_soundtrack(path, path, [sound], RATE)
+  return path
+
+
+def edit(runs, video, *arguments, run='editing'):
+  return binaries.run('edit', f'--workdir={runs / run}', f'--video={video}', *arguments)
+
+
+def test_the_binary_edits_a_video_and_leaves_its_sound(tiny_editing_runs, clip, tmp_path):
+  out, record = tmp_path / 'new' / 'out.mp4', tmp_path / 'new' / 'out.json'
+  flags = [f'--instruction={RED}', '--task=recolour', '--guidance=source_video=1.2,text=2']
+  done = edit(tiny_editing_runs, clip, f'--out={out}', *flags, '--seed=5', '--steps=2')
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split() == [str(out), str(tmp_path / 'new' / 'out_sheet.png'), str(record)]
+  before, after = probe(clip), probe(out)
+  assert (after.height, after.width) == (SIDE, SIDE)
+  assert (after.frames, after.fps) == (before.frames, before.fps)
+  assert packets(out) == packets(clip) != []
+  times = [[timed[:2] for timed in stream_frames(path)] for path in (clip, out)]
+  np.testing.assert_allclose(*times, atol=1e-3)
+  found = json.loads(record.read_text())
+  asked = found['request']
+  assert (asked['instruction'], asked['task'], asked['how']) == (RED, 'recolour', 'edit')
+  # All that is needed to make it again is there, and what it was made of.
+  settings = {name: found['settings'][name] for name in ('steps', 'guidance', 'solver')}
+  editor = mgjax.load(found['weights']['workdir'], **settings)
+  video = read_clip(clip, frames=before.frames, size=(SIDE, SIDE), fps=before.fps)
+  made = editor.generate(
+    asked['instruction'], video=video, task=asked['task'], seed=asked['seed'], fps=found['fps'],
+    batch_size=asked['rows'],
+  )  # fmt: skip
+  assert digest(video) == found['source_pixels']
+  assert digest(made[0]) == found['pixels']
+  again = tmp_path / 'again.mp4'
+  paths = editor.save(RED, again, video=str(clip), task='recolour', seed=5)
+  assert json.loads(paths[-1].read_text())['pixels'] == found['pixels']
+
+
+def digest(video):
+  import hashlib
+
+  return hashlib.sha256(video.tobytes()).hexdigest()[:16]
+
+
+def test_sdedit_needs_no_editor(tiny_editing_runs, clip, tmp_path):
+  out = tmp_path / 'out.mp4'
+  done = edit(
+    tiny_editing_runs, clip, f'--out={out}', '--how=sdedit', '--strength=0.4',
+    '--instruction=the red digit 3 moves left', run='video',
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  assert json.loads(out.with_suffix('.json').read_text())['request']['strength'] == 0.4
+  assert probe(out).frames == probe(clip).frames
+
+
+def test_a_picture_is_edited_as_a_video_of_one_frame(tiny_editing_runs, tmp_path):
+  picture = tmp_path / 'in.png'
+  Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 16, 3), np.uint8)).save(picture)
+  done = edit(tiny_editing_runs, picture, f'--instruction={RED}', f'--out={tmp_path / "out.png"}')
+  assert done.returncode == 0, done.stderr
+  assert Image.open(tmp_path / 'out.png').size == (16, 32)  # which the model can make
+  assert (tmp_path / 'out_sheet.png').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', ['edit', 'sdedit'])
+def test_sharded_is_unsharded(tiny_editing_runs, how):
+  videos = np.random.default_rng(0).integers(0, 256, (4, WINDOW, SIDE, SIDE, 3), np.uint8)
+  long = videos.reshape(1, -1, SIDE, SIDE, 3)
+  for given in (videos, long):
+    one, many = (
+      Editor(tiny_editing_runs / 'editing', mesh=mesh).generate(
+        [RED] * len(given), video=given, how=how
+      )
+      for mesh in (None, 'data=4,context=2')
+    )
+    assert np.abs(one.astype(int) - many).max() <= 1  # bytes rounded from sums in another order
+
+
+@pytest.mark.slow
+def test_an_editor_starts_from_text_to_video_and_goes_on_where_it_stopped(
+  tiny_editing_runs, tmp_path
+):
+  """What text to video had is taken over, and a run that was stopped ends in the same bits."""
+  changes = {'model__positions': tiny.VIDEO['model.positions'], 'train__steps': 4}
+  config = tiny_editing.editing(tiny_editing_runs, **changes)
+  whole = mgjax.train(config, tmp_path / 'whole')
+  mgjax.train(config, tmp_path / 'stopped', stop_at=3)
+  assert tiny.same_state(mgjax.train(config, tmp_path / 'stopped'), whole)
+  config.optimizer.learning_rate = 1e-12
+  mgjax.train(config, tmp_path / 'still', stop_at=1)
+  before = named_leaves(load_params(tiny_editing_runs / 'video')[0])
+  after = named_leaves(load_params(tmp_path / 'still')[0])
+  assert {name.partition('/')[0] for name in after.keys() - before.keys()} == {
+    'source_video', 'task',
+  }  # fmt: skip
+  for name, leaf in before.items():
+    np.testing.assert_allclose(after[name], leaf, atol=1e-6)
+  made = jax.tree.map(np.asarray, mgjax.load(tmp_path / 'whole').generate([RED]))
+  assert made.shape == (1, WINDOW, SIDE, SIDE, 3)
