@@ -7,17 +7,10 @@ from mgjax.core.errors import DataError
 from mgjax.evaluation.metrics.directional import directional_similarity
 
 
-def vectors(*shape: int) -> np.ndarray:
-  return np.random.default_rng(len(shape) + sum(shape)).standard_normal(shape)
-
-
 def given(clips=5, frames=3, d=8) -> list[np.ndarray]:
-  return [
-    vectors(clips, frames, d),
-    vectors(frames, clips, d).swapaxes(0, 1),
-    vectors(clips, d),
-    vectors(clips, 1, d)[:, 0],
-  ]
+  generator = np.random.default_rng(0)
+  shapes = (clips, frames, d), (clips, frames, d), (clips, d), (clips, d)
+  return [generator.standard_normal(shape) for shape in shapes]
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:
