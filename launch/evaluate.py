@@ -21,6 +21,11 @@ and recoloured picture of it each, and prints how many show it, as the caption s
 their poses follow the picture's, beside the picture pasted, real clips and no picture at all.
 Writes evaluation.json, and a sheet of pictures, videos and real clips into evaluation/.
 
+python -m launch.evaluate --workdir=runs/editing/model --samples=216
+Editing of moving digits: edits clips that training never saw in every task and prints in how many
+all is as asked and all else is kept, beside the source as it is, the truth and the autoencoder.
+Writes evaluation.json, and a sheet of sources, edits and true clips into evaluation/.
+
 python -m launch.evaluate --workdir=runs/tae --clips=my_clips/ --frames=17 --size=128,128
 An autoencoder: encodes and decodes clips and prints PSNR, SSIM, flicker and the norms of latents,
 and with --perceptual=lpips.safetensors LPIPS and a Frechet distance. Writes reconstruction.json,

@@ -25,6 +25,7 @@ _ALL = ('digit', 'colour', 'wall', 'path', 'mark')
 # move and be anywhere, and how a wall of another tint looks tile by tile is nobody's business.
 PARTS: dict[str, tuple[str, ...]] = {
   **dict.fromkeys(TASKS, _ALL),
+  'replace': ('digit', 'colour', 'wall', 'path'),  # another hand's strokes lie elsewhere
   'remove': ('gone', 'wall'),
   'add': ('digit', 'colour', 'wall'),
   'background': ('digit', 'colour', 'tint', 'path'),
@@ -100,7 +101,9 @@ class EditJudge:
     errors = np.abs(video.astype(np.float32) - truth).mean(-1)
     wall_error = _mean(errors, wall)
     left = _left(edit, frames, size)
-    if left.any():  # where a ghost of it would be lost in the mean over all of the wall
+    if (
+      task != 'replace' and left.any()
+    ):  # where a ghost of it would be lost in the mean over all of the wall
       wall_error = max(wall_error, _mean(errors, left))
     kept = task in KEEP_THE_HAND
     parts = {
@@ -146,7 +149,7 @@ def _wall(edit: Edit, video: np.ndarray, truth: np.ndarray) -> np.ndarray:
     covered = np.maximum(covered, render.mask(scene, *where))
     if scene.mark:
       covered = np.maximum(covered, render.box(scene, *where))
-  if edit.task == 'add':  # wherever that is
+  if edit.task in ('add', 'replace'):  # wherever its strokes are
     away = np.abs(video.astype(np.float32) - truth).max(-1) / 255
     covered = np.maximum(covered, away > THRESHOLD)
   return _around(covered) < _INK

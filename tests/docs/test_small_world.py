@@ -20,3 +20,4 @@ def test_the_examples_run(capsys):
   assert names['floor']['texture'] < 0.5 and names['floor']['all'] < 0.1
   assert (names['known']['truth'] == 1).all() and names['known']['reference, pasted'][0] > 0.8
   assert names['known']['another hand'][1] < 0.4
+  assert 'make the digit' in said and 'the edit is right: True, the source is: False' in said

@@ -32,10 +32,10 @@ class Directional:
 
 
 def directional_similarity(
-  before: Float[np.ndarray, 'b t d'],
-  after: Float[np.ndarray, 'b t d'],
-  source: Float[np.ndarray, 'b d'],
-  target: Float[np.ndarray, 'b d'],
+  before: Float[np.ndarray, '_ _ _'],
+  after: Float[np.ndarray, '_ _ _'],
+  source: Float[np.ndarray, '_ _'],
+  target: Float[np.ndarray, '_ _'],
 ) -> Directional:
   """Compares the way from frame to edited frame with the way from caption to caption.
 

@@ -1,0 +1,129 @@
+"""Editors are judged task by task, beside the source as it is and the truth."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs.digits import editing as recipe
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.digits import render
+from mgjax.digits.edit_judge import train_edit_judge
+from mgjax.digits.edits import TASKS
+from mgjax.digits.scene import COLOURS
+from mgjax.evaluation.editing import (
+  NEW_COLOUR,
+  OURS,
+  held_out_edits,
+  judge_editing,
+  judge_edits,
+  write_shown,
+)
+from mgjax.video.pipeline import VideoPipeline
+
+SHAPE = 4, 32, 32
+EACH = 3
+ROWS = (*TASKS, NEW_COLOUR)
+SAMPLES = EACH * len(ROWS)
+
+
+class Obedient(VideoPipeline):
+  """An editor that knows the answers to some tasks, where it is told the task, and loses a bit."""
+
+  default_shape, reads = SHAPE, ('source_video', 'task')
+
+  def __init__(self, *solved: str):
+    self.config, self.solved, self.asked = recipe.get_config('paired'), solved, []
+
+  def generate(self, prompts, *, video, task=None, seed=0):
+    self.asked.append((prompts, task, seed))
+    truth = [each.edit for each in held_out_edits(self, len(prompts))]
+    made = zip(truth, video, task or [''] * len(prompts), strict=True)
+    return np.stack(
+      [
+        render.render(edit.after, SHAPE[0], SHAPE[1:]) if name in self.solved else clip
+        for edit, clip, name in made
+      ]
+    )
+
+  def reconstruct(self, video):
+    return video // 2 * 2
+
+
+@pytest.fixture(scope='module')
+def judge():
+  return train_edit_judge(frames=4, clips=300, **recipe.WORLD)
+
+
+@pytest.fixture(scope='module')
+def found(judge):
+  editor = Obedient('recolour', 'mark')
+  return (*judge_editing(editor, samples=SAMPLES, seed=3, judge=judge, untold=True), editor)
+
+
+def test_what_is_solved_is_right_and_floors_and_ceilings_stand_beside(found):
+  scores = found[0].scores
+  for name in ROWS:
+    solved = name in ('recolour', 'mark', 'nothing', NEW_COLOUR)
+    assert scores[OURS][name].right.value == solved
+    assert scores['source, unchanged'][name].right.value == (name == 'nothing')
+    assert scores['model, task not told'][name].right.value == (name == 'nothing')
+    for way in ('truth', 'truth, autoencoder'):
+      # A digit that nobody keeps may be misread by a judge that saw so few.
+      assert scores[way][name].right.value >= (0.6 if name in ('replace', 'add') else 1)
+    assert scores['truth'][name].right.count == EACH
+
+
+def test_what_changes_nothing_and_new_colours_count_in_no_mean(found):
+  edited = found[0]
+  assert edited.mean(OURS) == pytest.approx(2 / 8)
+  assert edited.mean('source, unchanged') == 0
+
+
+def test_edits_show_what_training_never_did(found):
+  del found
+  asked = held_out_edits(Obedient(), SAMPLES)
+  assert [each.name for each in asked] == [name for name in ROWS for _ in range(EACH)]
+  for each in asked:
+    new = each.edit.after.colour not in recipe.COLOURS
+    assert new == (each.name == NEW_COLOUR) and each.edit.after.colour in COLOURS
+    assert each.edit.before.colour in recipe.COLOURS
+  scenes = [each.edit.after for each in asked[:EACH]]
+  assert len({(scene.number, scene.colour, scene.motion) for scene in scenes}) == EACH
+
+
+def test_the_model_is_told_tasks_once_and_the_seed_always(found):
+  told, untold = found[2].asked
+  assert len(told[0]) == len(told[1]) == SAMPLES and told[2] == untold[2] == 3
+  assert untold[0] == told[0] and untold[1] is None
+  assert told[1][-1] == 'recolour'
+
+
+def test_all_of_it_is_in_table_record_and_picture(found, tmp_path):
+  edited, shown, _ = found
+  record = json.loads(json.dumps(edited.as_dict(), allow_nan=False))
+  table = edited.table()
+  for way, rows in record['edits'].items():
+    assert way in table and tuple(rows) == ROWS
+    assert rows['remove']['handwriting'] is None
+    assert len(rows['add']['each']) == EACH
+  assert record['mean'][OURS] == pytest.approx(edited.mean(OURS))
+  assert all(name in table for name in ROWS) and f'{EACH} edits a row' in table
+  assert len(shown) == len(ROWS)
+  sheet = write_shown(tmp_path, shown)
+  assert sheet.name == 'edited.png' and sheet.stat().st_size > 1000
+
+
+def test_videos_of_any_maker_are_scored(judge):
+  edits = [each.edit for each in held_out_edits(Obedient(), SAMPLES)]
+  black = [np.zeros((*SHAPE, 3), np.uint8)] * len(edits)
+  assert not any(scores.right.value for scores in judge_edits(edits, black, judge).values())
+  with pytest.raises(DataError, match='one of each'):
+    judge_edits(edits, black[:-1], judge)
+
+
+def test_a_model_that_reads_no_source_is_refused():
+  editor = Obedient()
+  editor.reads = ()
+  with pytest.raises(ConfigError, match='reads a source video'):
+    held_out_edits(editor, 9)
