@@ -6,10 +6,15 @@ python -m launch.edit --workdir=runs/editing/paired --video=in.mp4 --instruction
   --task=recolour --guidance=source_video=1.5,text=3 --seed=7 --out=out.mp4
 python -m launch.edit --workdir=runs/video --video=in.mp4 --how=sdedit --strength=0.6 \
   --instruction='the red digit 3 moves left' --out=out.mp4
+python -m launch.edit make_pairs --config=configs/digits/editing.py:backtranslation \
+  --output=runs/editing/latents_backtranslation
 Writes out.mp4, out_sheet.png with some frames before and after, and out.json with everything needed
 to make it again. A long video is edited in windows that overlap and are made together: memory does
 not grow with the number of frames. SDEdit needs no editor: it noises the video and makes what the
 instruction, then a description of the edited video, says.
+make_pairs edits real clips by a trained editor and turns the instructions round, for the last stage
+of training: a filter keeps the good pairs, and all are in pairs.html beside the records, with their
+scores. The same command again goes on where it stopped.
 """
 
 from absl import flags
@@ -18,10 +23,10 @@ from mgjax.core.errors import ConfigError
 
 from . import command_line, flag_values
 
-COMMANDS = (USUAL,) = ('generate',)
+COMMANDS = USUAL, _PAIRS = ('generate', 'make_pairs')
 
 _WORKDIR = command_line.define_required(
-  'workdir', 'runs/editing/paired', 'Work directory of the trained editor.'
+  'workdir', 'runs/editing/paired', 'Work directory of the trained editor.', commands=(USUAL,)
 )
 _VIDEO = command_line.define_required(
   'video', 'in.mp4', 'What is edited: a video, or a picture.', commands=(USUAL,)
@@ -35,7 +40,9 @@ _INSTRUCTION = command_line.define_required(
 _OUT = flag_values.define(
   'out', flag_values.output('.mp4', '.png'), 'An .mp4, or a .png of a picture; out.mp4.'
 )
-_TASK = flags.DEFINE_string('task', '', 'Which kind of edit it is, of those the model knows.')
+_TASK = flags.DEFINE_string(
+  'task', None, 'Which kind of edit it is, of those the model knows; guessed if not given.'
+)
 _HOW = flags.DEFINE_enum('how', 'edit', ('edit', 'sdedit'), 'By instruction, or by SDEdit.')
 _STRENGTH = flags.DEFINE_float(
   'strength', None, 'Of SDEdit: 1 keeps nothing of the video; 0.6 if not given.', upper_bound=1
@@ -50,10 +57,19 @@ _CRF = flags.DEFINE_float(
   'crf', 16.0, 'Of x264: lower is better and larger.', lower_bound=0, upper_bound=51
 )
 _MESH = flag_values.define_mesh()
+_CONFIG = command_line.define_config(
+  'configs/digits/editing.py:backtranslation', commands=(_PAIRS,)
+)
+_OUTPUT = command_line.define_required(
+  'output', 'runs/editing/latents_backtranslation', 'Folder of the latents.', commands=(_PAIRS,)
+)
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Clips at a time.', lower_bound=1)
+_PROCESS = flags.DEFINE_integer('process', 0, 'Of the processes that make pairs, this one.')
+_PROCESSES = flags.DEFINE_integer('processes', 1, 'How many make pairs at once.', lower_bound=1)
 
 
 def main(arguments) -> None:
-  {USUAL: _generate}[arguments[1]]()
+  {USUAL: _generate, _PAIRS: _make_pairs}[arguments[1]]()
 
 
 def _generate() -> None:
@@ -75,6 +91,25 @@ def _generate() -> None:
   editor = Editor(_WORKDIR.value, mesh=_MESH.value, **changes)
   for path in write_edited(editor, request, out):
     print(path)
+
+
+def _make_pairs() -> None:
+  if command_line.print_config(_CONFIG.value):
+    return
+
+  from mgjax.workflows.backtranslation import backtranslate
+  from mgjax.workflows.make_pairs import PAGE
+
+  made = backtranslate(
+    _CONFIG.value, _OUTPUT.value, batch_size=_BATCH_SIZE.value, process=_PROCESS.value,
+    processes=_PROCESSES.value,
+  )  # fmt: skip
+  for bucket, result in made.items():
+    print(f'{bucket}: {result}')
+    if result.finished:
+      print(f'{_OUTPUT.value.rstrip("/")}/train/{bucket}/{PAGE}')
+    else:
+      print('the shards of other processes have yet to be written')
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import check_places, write_json
 from mgjax.core.settings import Count, Positive, Range, check, fields_of
 from mgjax.editing.pipeline import Editor, Frame, model_rate, pipeline_of
-from mgjax.editing.requests import EDIT, STRENGTH, check_edit, name_task
+from mgjax.editing.requests import EDIT, STRENGTH, check_edit
 from mgjax.editing.sdedit import Strength
 from mgjax.flow_models.build import make_flow_model
 from mgjax.media.contact_sheet import contact_sheet
@@ -39,7 +39,7 @@ class Request:
   Attributes:
     video: the file; a picture is a video of one frame.
     instruction: what to change, or of SDEdit what the edited video shows.
-    task: which kind of edit it is; '' where nobody says.
+    task: which kind of edit it is, '' for none; None has it guessed.
     how: 'edit' or 'sdedit'.
     strength: of SDEdit.
     seed: of all noise.
@@ -49,7 +49,7 @@ class Request:
 
   video: str
   instruction: str
-  task: str = ''
+  task: str | None = None
   how: str = EDIT
   strength: Strength = STRENGTH
   seed: Count = 0
@@ -178,7 +178,7 @@ def write_edited(
   contact_sheet(job.sheet, rows, ['before', job.instruction], columns=SHEET_FRAMES)
   height, width = size
   asked = dataclasses.asdict(request) | {
-    'instruction': job.instruction, 'task': name_task(job.instruction, request.task)
+    'instruction': job.instruction, 'task': pipeline.name_task(job.instruction, request.task)
   }  # fmt: skip
   made: dict[str, Any] = {'height': height, 'width': width, 'fps': job.fps}
   made |= {name: digest.hexdigest()[:16] for name, digest in digests.items()}

@@ -19,7 +19,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import checked, fields_of
 from mgjax.core.typing import Array, Batch, Tree, UInt8
 from mgjax.data.settings import video_shapes
-from mgjax.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit, name_task
+from mgjax.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit, name_task, tasks_of
 from mgjax.editing.sdedit import Strength, noised, rest_of_grid
 from mgjax.editing.windows import edit_windows
 from mgjax.flow.guidance import make_guided
@@ -129,7 +129,7 @@ class Editor(VideoPipeline):
       prompts: instructions, one each; with SDEdit, what the edited videos show.
       video: a file, uint8 (t h w 3), or a list of one each. A file is brought to a size that the
         model makes; an array has one. None makes videos of the prompts alone.
-      task: which kind of edit each is, a name of `tasks_of`; None or '' where nobody says.
+      task: which kind of edit each is, a name of `tasks_of`, or '' for none; None has it guessed.
       how: 'edit', or 'sdedit', which noises the video and follows the prompt alone from there.
       strength: of SDEdit, from 0, nothing is changed, to 1, nothing is kept.
       seed: of all noise.
@@ -226,6 +226,10 @@ class Editor(VideoPipeline):
     instruction = prompts if isinstance(prompts, str) else ''.join((prompts or [''])[:1])
     return write_edited(self, Request(instruction=instruction, **options), out)
 
+  def name_task(self, instruction: str, task: str | None) -> str:
+    """Returns the task of an instruction, see `requests.name_task`."""
+    return name_task(instruction, task, tasks_of(self._model))
+
   def check_edit(self, how: str, prompts: Sequence[str], tasks: Sequence[str | None]) -> None:
     """Raises ConfigError if the model cannot edit in this way, or is not told what to do."""
     check_edit(self._model, self.weights['workdir'], how, prompts, tasks)
@@ -316,7 +320,7 @@ class Editor(VideoPipeline):
     """Returns what the model reads of instructions, and what is given beside them."""
     fields = condition_fields(self._model.conditionings, shape, self._codec.latent_shape(shape))
     if TASK in fields:
-      given = {**given, TASK: [name_task(edit.prompt, edit.task) for edit in edits]}
+      given = {**given, TASK: [self.name_task(edit.prompt, edit.task) for edit in edits]}
     rates = [edit.rate for edit in edits] if shape[0] > 1 else None
     samples = self._samples([edit.prompt for edit in edits], given, fields, rates)
     return self._batch(samples, fields)

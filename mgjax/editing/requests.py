@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mgjax.conditioning.edit_task import EditTask
 from mgjax.conditioning.source_video import KEY as SOURCE
 from mgjax.core.errors import ConfigError
+from mgjax.editing.instructions import guess_task
 from mgjax.flow_models.conditions import field_names
 from mgjax.flow_models.model import FlowModel
 
@@ -18,10 +19,15 @@ def tasks_of(model: FlowModel) -> tuple[str, ...]:
   return next((each.tasks for each in model.conditionings if isinstance(each, EditTask)), ())
 
 
-def name_task(instruction: str, task: str | None) -> str:
-  """Returns the task of an instruction, '' where nobody knows it."""
-  del instruction
-  return task or ''
+def name_task(instruction: str, task: str | None, known: Sequence[str]) -> str:
+  """Returns the task of an instruction, guessed by the grammar where none is given.
+
+  Args:
+    instruction: what to do.
+    task: that was given; None guesses, '' says that none is meant.
+    known: to the model.
+  """
+  return guess_task(instruction, known) if task is None else task
 
 
 def check_edit(

@@ -258,10 +258,11 @@ def _scores(
   before: UInt8[np.ndarray, 't h w 3'],
   after: UInt8[np.ndarray, 't h w 3'],
 ) -> dict[str, float]:
-  frames = clip.encode_frames(np.stack([before, after])).mean(1)
+  frames = clip.encode_frames(np.stack([before, after]))
   texts = clip.encode_texts([instruction.caption, instruction.target])
+  similar = directional_similarity(*(each[None] for each in (*frames, *texts)))
   return {
-    'direction': float(directional_similarity(*(each[None] for each in (*frames, *texts)))[0]),
+    'direction': float(similar.direction[0]),
     'structure': float(structural_similarity(before, after).mean()),
   }
 
