@@ -18,6 +18,7 @@ OVERRIDES = {
   **{key: value for key, value in tiny.VIDEO.items() if not key.startswith('buckets.image')},
   'buckets.video.weight': 1,
   'model.positions': (2, 4, 4),  # up to 32 x 32 pixels
+  'model.conditionings.text.length': tiny.video(pathlib.Path()).model.conditionings.text.length,
 }
 
 
