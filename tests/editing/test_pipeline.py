@@ -262,7 +262,7 @@ def test_what_cannot_be_is_said(editor, plain):
     (DataError, 'expected uint8', lambda: list(editor.edit_frames(iter(()), RED))),
     (
       DataError, 'all of one size',
-      lambda: list(editor.edit_frames([clip()[0], clip(1, 24)[0]], RED)),
+      lambda: list(editor.edit_frames(iter([clip()[0], clip(1, 24)[0]]), RED)),
     ),
     (DataError, 'none.mp4', lambda: editor.generate(RED, video='none.mp4')),
   ):  # fmt: skip
