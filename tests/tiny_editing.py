@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 
+import flax.linen as nn
 import jax
 
 from configs.digits import editing as editing_config
@@ -18,6 +19,7 @@ OVERRIDES = {
   **{key: value for key, value in tiny.VIDEO.items() if not key.startswith('buckets.image')},
   'buckets.video.weight': 1,
   'model.positions': (2, 4, 4),  # up to 32 x 32 pixels
+  'model.conditionings.text.length': tiny.video(pathlib.Path()).model.conditionings.text.length,
 }
 
 
@@ -41,7 +43,7 @@ def make_beginning(runs: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
   """Writes an editor as it is before its first step: the video model's weights and new ones."""
   config = editing(runs, model__positions=tiny.VIDEO['model.positions'])
   model = make_flow_model(fields_of(config, 'model'))
-  made = jax.jit(model.init)(jax.random.key(0), *small_inputs(model, 4))['params']
+  made = nn.unbox(jax.jit(model.init)(jax.random.key(0), *small_inputs(model, 4)))['params']
   return _write(runs, workdir, config, {**made, **load_params(runs / 'video')[0]})
 
 

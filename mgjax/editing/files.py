@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mgjax.checkpoints.workdir import read_config
+from mgjax.checkpoints.workdir import read_config_of
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import check_places, write_json
 from mgjax.core.settings import Count, Positive, Range, check, fields_of
@@ -94,10 +94,11 @@ def check_workdir(
   Raises:
     ConfigError: it cannot.
   """
-  config = read_config(workdir, Editor.component)
+  kind = pipeline_of(workdir)
+  config = read_config_of(workdir, kind.component, kind.noun)
   model = make_flow_model(fields_of(config, 'model'))
   check_edit(model, workdir, request.how, [request.instruction], [request.task])
-  video_files.check_request(workdir, [], changes=changes, pipeline=pipeline_of(workdir))
+  video_files.check_request(workdir, [], changes=changes, pipeline=kind)
 
 
 def check_request(request: Request, out: str | os.PathLike[str]) -> Job:

@@ -15,7 +15,7 @@ import numpy as np
 from mgjax.checkpoints.workdir import read_config
 from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.conditioning.source_video import KEY as SOURCE
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import checked, fields_of
 from mgjax.core.typing import Array, Batch, Tree, UInt8
 from mgjax.data.settings import video_shapes
@@ -145,6 +145,8 @@ class Editor(VideoPipeline):
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts or [])
     if video is None:
+      if how != EDIT:
+        raise ConfigError(f'there is no video for how={how!r}; give one, or leave it out')
       options |= {TASK: task} if task else {}
       base = {'seed': seed, 'first': first, 'fps': fps, 'batch_size': batch_size}
       yield from super().stream(prompts, **base, **options)
@@ -206,6 +208,8 @@ class Editor(VideoPipeline):
     self.check_edit(how, [prompt], [task])
     frames = iter(frames)
     head = list(itertools.islice(frames, self.window + 1))
+    if len(shapes := sorted({frame.shape for frame in head})) > 1:
+      raise DataError(f'frames of {shapes[0]} and of {shapes[1]}; expected all of one size')
     clip = checked_video(head)[0]
     self.check((min(len(clip), self.window), *clip.shape[1:3]))
     edit = _Edit(clip, prompt, task, frame_rate_of(prompt, fps, self.config.data.fps), index)
@@ -224,7 +228,8 @@ class Editor(VideoPipeline):
     if 'video' not in options:
       return super().save([prompts] if isinstance(prompts, str) else prompts, out, **options)
     instruction = prompts if isinstance(prompts, str) else ''.join((prompts or [''])[:1])
-    return write_edited(self, Request(instruction=instruction, **options), out)
+    video = os.fspath(options.pop('video'))
+    return write_edited(self, Request(video=video, instruction=instruction, **options), out)
 
   def name_task(self, instruction: str, task: str | None) -> str:
     """Returns the task of an instruction, see `requests.name_task`."""

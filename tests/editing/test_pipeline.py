@@ -66,6 +66,7 @@ def test_conditions_of_data_are_taken_as_the_model_was_trained_on_them(editor):
   assert close(by_field, editor.generate(captions, video=videos, task=['recolour', None]))
 
 
+@pytest.mark.slow
 def test_a_video_does_not_depend_on_the_others_in_its_batch(editor):
   videos = [clip(), clip(1), clip(WINDOW + 3), clip(seed=4), clip(seed=5), clip(height=32)]
   tasks = ['recolour', None, '', 'remove', None, 'add']
@@ -76,13 +77,16 @@ def test_a_video_does_not_depend_on_the_others_in_its_batch(editor):
 
 
 @pytest.mark.parametrize('how', ['edit', 'sdedit'])
-@pytest.mark.parametrize('frames', [1, 3, WINDOW])
+@pytest.mark.parametrize(
+  'frames', [WINDOW, *(pytest.param(frames, marks=pytest.mark.slow) for frames in (1, 3))]
+)
 def test_what_fits_a_window_is_made_in_one_piece(editor, how, frames):
   options = {'how': how, 'seed': 3}
   streamed = np.stack(list(editor.edit_frames(iter(clip(frames)), RED, **options)))
   assert np.array_equal(streamed, editor.generate(RED, video=clip(frames), **options)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', ['edit', 'sdedit'])
 def test_rows_at_a_time_change_nothing(editor, how):
   one, many = (
@@ -116,8 +120,16 @@ def windows_of(editor, video, strength, monkeypatch):
   return np.asarray(codec.decode(made, len(video)))[0]
 
 
-@pytest.mark.parametrize('strength', [None, 0.7])
-@pytest.mark.parametrize('frames', [WINDOW, WINDOW + 1, 10])
+@pytest.mark.parametrize(
+  ('frames', 'strength'),
+  [
+    (10, None),
+    *(
+      pytest.param(*each, marks=pytest.mark.slow)
+      for each in ((WINDOW, None), (WINDOW + 1, None), (WINDOW, 0.7), (WINDOW + 1, 0.7), (10, 0.7))
+    ),
+  ],
+)
 def test_windows_are_multi_diffusion_over_the_whole(editor, monkeypatch, frames, strength):
   """Also where one window is the whole, which is then what the plain program makes."""
   video = clip(frames)
@@ -133,6 +145,7 @@ def test_windows_are_multi_diffusion_over_the_whole(editor, monkeypatch, frames,
   assert close(editor.generate(RED, video=video, fps=8.0, **options)[0], whole)
 
 
+@pytest.mark.slow
 def test_frames_are_pulled_as_they_are_needed(editor):
   pulled = 0
 
@@ -148,13 +161,14 @@ def test_frames_are_pulled_as_they_are_needed(editor):
   assert len(ahead) == 400 and max(ahead[:200]) >= max(ahead[200:]) - tile
 
 
-@pytest.mark.parametrize('which', ['editor', 'plain'])
+@pytest.mark.parametrize('which', [pytest.param('editor', marks=pytest.mark.slow), 'plain'])
 def test_all_of_sdedits_strength_is_text_to_video(request, which):
   model = request.getfixturevalue(which)
   made = model.generate([RED] * 2, video=[clip(), clip(seed=1)], how='sdedit', strength=1.0)
   assert np.array_equal(made, model.generate([RED] * 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('frames', [WINDOW, 11])
 def test_hardly_any_of_it_leaves_what_the_autoencoder_makes(plain, frames):
   """x = z + O(strength), so that bytes are those of the reconstruction but where they round."""
@@ -163,6 +177,7 @@ def test_hardly_any_of_it_leaves_what_the_autoencoder_makes(plain, frames):
   assert close(made, plain.reconstruct(video))
 
 
+@pytest.mark.slow
 def test_more_strength_changes_more(plain):
   video = clip()
   kept = plain.reconstruct(video).astype(int)
@@ -185,6 +200,7 @@ def test_sdedit_begins_on_the_path_and_goes_its_rest():
   np.testing.assert_allclose(end, data, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_editor_at_its_beginning_answers_as_text_to_video_bit_for_bit(
   tiny_editing_runs, tmp_path
 ):
@@ -204,6 +220,7 @@ def test_sizes_are_kept_where_the_model_can(editor):
   assert editor.size_for(1, (720, 1280)) == (SIDE, SIDE)
 
 
+@pytest.mark.slow
 def test_videos_of_another_shape_get_the_nearest_size_of_training(tiny_editing_runs, tmp_path):
   workdir = tiny_editing.make_editor(
     tiny_editing_runs, tmp_path / 'editing', buckets__video__height=24
@@ -225,6 +242,7 @@ def test_what_cannot_be_is_said(editor, plain):
     (ConfigError, "'paint'.*recolour", lambda: editor.generate(RED, video=clip(), task='paint')),
     (ConfigError, 'reads no source video.*--how=sdedit', lambda: plain.generate(RED, video=clip())),
     (ConfigError, '1 instructions for 2', lambda: editor.generate(RED, video=[clip(), clip()])),
+    (ConfigError, "no video for how='sdedit'", lambda: editor.generate([RED], how='sdedit')),
     (ConfigError, "how='paint'", lambda: editor.generate(RED, video=clip(), how='paint')),
     (
       ConfigError, 'strength',
@@ -242,6 +260,10 @@ def test_what_cannot_be_is_said(editor, plain):
     ),
     (DataError, 'expected uint8', lambda: editor.generate(RED, video=clip().astype(float))),
     (DataError, 'expected uint8', lambda: list(editor.edit_frames(iter(()), RED))),
+    (
+      DataError, 'all of one size',
+      lambda: list(editor.edit_frames(iter([clip()[0], clip(1, 24)[0]]), RED)),
+    ),
     (DataError, 'none.mp4', lambda: editor.generate(RED, video='none.mp4')),
   ):  # fmt: skip
     with pytest.raises(error, match=said):

@@ -89,7 +89,8 @@ def test_a_picture_is_edited_as_a_video_of_one_frame(tiny_editing_runs, tmp_path
   Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 16, 3), np.uint8)).save(picture)
   done = edit(tiny_editing_runs, picture, f'--instruction={RED}', f'--out={tmp_path / "out.png"}')
   assert done.returncode == 0, done.stderr
-  assert Image.open(tmp_path / 'out.png').size == (16, 32)  # which the model can make
+  with Image.open(tmp_path / 'out.png') as made:
+    assert made.size == (16, 32)  # which the model can make
   assert (tmp_path / 'out_sheet.png').exists()
 
 
