@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -68,7 +69,7 @@ class EditTask(Conditioning):
     if INDEX not in batch:
       return Ports()
     index = jnp.where(drop, 0, batch[INDEX])
-    normal, there = nn.initializers.normal(1.0), index > 0
+    normal, there = jax.nn.initializers.normal(1.0), index > 0
     table = parameter(
       self, 'table', normal, ('vocabulary', 'hidden'), (len(self.tasks), self.width)
     )

@@ -178,9 +178,8 @@ def write_edited(
   rows = [np.stack(frames) for frames in zip(*shown, strict=True)]
   contact_sheet(job.sheet, rows, ['before', job.instruction], columns=SHEET_FRAMES)
   height, width = size
-  asked = dataclasses.asdict(request) | {
-    'instruction': job.instruction, 'task': pipeline.name_task(job.instruction, request.task)
-  }  # fmt: skip
+  task = pipeline.name_task(job.instruction, request.task, request.how)
+  asked = dataclasses.asdict(request) | {'instruction': job.instruction, 'task': task}
   made: dict[str, Any] = {'height': height, 'width': width, 'fps': job.fps}
   made |= {name: digest.hexdigest()[:16] for name, digest in digests.items()}
   made |= {'unknown_words': unknown[0]}

@@ -45,7 +45,7 @@ class _Edit(NamedTuple):
 
   video: Video
   prompt: str
-  task: str | None
+  task: str
   rate: float
   index: int
 
@@ -164,6 +164,7 @@ class Editor(VideoPipeline):
     for row, (clip, prompt, kind) in enumerate(zip(clips, prompts, tasks, strict=True)):
       frames, own = self._read(clip)
       rate = frame_rate_of(prompt, fps, own)
+      kind = self.name_task(prompt, kind, how)
       edits.append(_Edit(frames, prompt, kind, rate, first + row))
     shared = {'how': how, 'strength': strength, 'seed': seed}
     for batch, size in _batches(edits, batch_size, self.window):
@@ -212,7 +213,8 @@ class Editor(VideoPipeline):
       raise DataError(f'frames of {shapes[0]} and of {shapes[1]}; expected all of one size')
     clip = checked_video(head)[0]
     self.check((min(len(clip), self.window), *clip.shape[1:3]))
-    edit = _Edit(clip, prompt, task, frame_rate_of(prompt, fps, self.config.data.fps), index)
+    task, rate = self.name_task(prompt, task, how), frame_rate_of(prompt, fps, self.config.data.fps)
+    edit = _Edit(clip, prompt, task, rate, index)
     if len(clip) <= self.window:
       yield from self._whole([edit], how, strength, seed)[0]
       return
@@ -231,9 +233,9 @@ class Editor(VideoPipeline):
     video = os.fspath(options.pop('video'))
     return write_edited(self, Request(video=video, instruction=instruction, **options), out)
 
-  def name_task(self, instruction: str, task: str | None) -> str:
-    """Returns the task of an instruction, see `requests.name_task`."""
-    return name_task(instruction, task, tasks_of(self._model))
+  def name_task(self, instruction: str, task: str | None, how: str = EDIT) -> str:
+    """Returns the task of an instruction, see `requests.name_task`; SDEdit reads none."""
+    return name_task(instruction, task, tasks_of(self._model)) if how == EDIT else ''
 
   def check_edit(self, how: str, prompts: Sequence[str], tasks: Sequence[str | None]) -> None:
     """Raises ConfigError if the model cannot edit in this way, or is not told what to do."""
@@ -325,7 +327,7 @@ class Editor(VideoPipeline):
     """Returns what the model reads of instructions, and what is given beside them."""
     fields = condition_fields(self._model.conditionings, shape, self._codec.latent_shape(shape))
     if TASK in fields:
-      given = {**given, TASK: [self.name_task(edit.prompt, edit.task) for edit in edits]}
+      given = {**given, TASK: [edit.task for edit in edits]}
     rates = [edit.rate for edit in edits] if shape[0] > 1 else None
     samples = self._samples([edit.prompt for edit in edits], given, fields, rates)
     return self._batch(samples, fields)

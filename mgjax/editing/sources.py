@@ -15,7 +15,6 @@ from mgjax.conditioning.source_video import KEY as SOURCE
 from mgjax.conditioning.temporal_place import KEY as PLACE
 from mgjax.core.settings import Range, check
 from mgjax.core.typing import Float, UInt8
-from mgjax.data.mixture import Source
 
 Sample = dict[str, Any]
 Unit = Annotated[float, Range(least=0, most=1)]
@@ -42,8 +41,8 @@ class Motion:
 class Wrapped:
   """A source whose samples are made of those of another; a base."""
 
-  def __init__(self, source: Source):
-    """Wraps a source."""
+  def __init__(self, source: Any):
+    """Wraps a source, a `mgjax.data.mixture.Source`."""
     self.source = source
 
   said = ''  # what is done to the samples, for the fingerprint
@@ -83,7 +82,7 @@ class WithBlack(Wrapped):
 class AnyPlace(Wrapped):
   """Pictures that stand anywhere in the table of temporal positions."""
 
-  def __init__(self, source: Source, places: int, seed: int):
+  def __init__(self, source: Any, places: int, seed: int):
     """Wraps pictures.
 
     Args:
@@ -108,7 +107,7 @@ class Animated(Wrapped):
   what lies beyond its edges is its mirror image. The instruction gets a prefix (Movie Gen §5).
   """
 
-  def __init__(self, source: Source, frames: int, motion: Motion, prefix: str, seed: int):
+  def __init__(self, source: Any, frames: int, motion: Motion, prefix: str, seed: int):
     """Wraps pairs of pictures.
 
     Args:

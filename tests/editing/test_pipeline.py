@@ -47,7 +47,7 @@ def test_an_editor_is_loaded_by_its_run_and_reads_source_task_and_instruction(ed
   assert made.shape == (1, *clip().shape)
   for other in (
     editor.generate(RED, video=clip(seed=1), task='recolour'),
-    editor.generate(RED, video=clip()),
+    editor.generate(RED, video=clip(), task=''),
     editor.generate('remove the digit', video=clip(), task='recolour'),
     editor.generate(RED, video=clip(), task='recolour', seed=1),
     editor.generate(RED, video=clip(), task='recolour', first=1),
@@ -63,7 +63,7 @@ def test_conditions_of_data_are_taken_as_the_model_was_trained_on_them(editor):
   captions = [sample['caption'] for sample in samples]
   by_field = editor.generate(captions, **editor.conditions_of(samples))
   videos = [sample['source_video'] for sample in samples]
-  assert close(by_field, editor.generate(captions, video=videos, task=['recolour', None]))
+  assert close(by_field, editor.generate(captions, video=videos, task=['recolour', '']))
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_windows_are_multi_diffusion_over_the_whole(editor, monkeypatch, frames,
       pipeline, 'draw_noise',
       lambda seed, indices, shape: frame_noise(seed, indices, 0, shape[0], shape[1:]),
     )  # fmt: skip
-  options = {} if strength is None else {'how': 'sdedit', 'strength': strength}
+  options = {'task': ''} if strength is None else {'how': 'sdedit', 'strength': strength}
   assert close(editor.generate(RED, video=video, fps=8.0, **options)[0], whole)
 
 
