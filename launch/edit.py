@@ -6,6 +6,7 @@ python -m launch.edit --workdir=runs/editing/paired --video=in.mp4 --instruction
   --task=recolour --guidance=source_video=1.5,text=3 --seed=7 --out=out.mp4
 python -m launch.edit --workdir=runs/video --video=in.mp4 --how=sdedit --strength=0.6 \
   --instruction='the red digit 3 moves left' --out=out.mp4
+python -m launch.edit --workdir=runs/editing/paired --bench=tgve_plus/ --out=edited/
 python -m launch.edit make_pairs --config=configs/digits/editing.py:backtranslation \
   --output=runs/editing/latents_backtranslation
 Writes out.mp4, out_sheet.png with some frames before and after, and out.json with everything needed
@@ -29,16 +30,28 @@ _WORKDIR = command_line.define_required(
   'workdir', 'runs/editing/paired', 'Work directory of the trained editor.', commands=(USUAL,)
 )
 _VIDEO = command_line.define_required(
-  'video', 'in.mp4', 'What is edited: a video, or a picture.', commands=(USUAL,)
+  'video',
+  'in.mp4',
+  'What is edited: a video, or a picture.',
+  commands=(USUAL,),
+  unless=('bench',),
 )
 _INSTRUCTION = command_line.define_required(
   'instruction',
   'make it red',
   'What to change; with --how=sdedit, what the edited video shows.',
   commands=(USUAL,),
+  unless=('bench',),
+)
+_BENCH = flag_values.define(
+  'bench',
+  flag_values.file('bench'),
+  'A folder of videos with a table of instructions, as of TGVE+, or the table: all are made.',
 )
 _OUT = flag_values.define(
-  'out', flag_values.output('.mp4', '.png'), 'An .mp4, or a .png of a picture; out.mp4.'
+  'out',
+  flag_values.output('.mp4', '.png'),
+  'An .mp4, a .png of a picture, or of a bench a folder; out.mp4 or edited/.',
 )
 _TASK = flags.DEFINE_string(
   'task', None, 'Which kind of edit it is, of those the model knows; guessed if not given.'
@@ -76,15 +89,29 @@ def _generate() -> None:
   if _STRENGTH.value is not None and _HOW.value != 'sdedit':
     raise ConfigError(f'--strength={_STRENGTH.value:g} is of --how=sdedit; leave it out')
 
-  from mgjax.editing.files import Request, check_request, check_workdir, write_edited
+  from mgjax.editing.files import Request, check_request, check_workdir, write_bench, write_edited
   from mgjax.editing.pipeline import Editor
 
-  strength = {} if _STRENGTH.value is None else {'strength': _STRENGTH.value}
-  request = Request(
-    video=_VIDEO.value, instruction=_INSTRUCTION.value, task=_TASK.value, how=_HOW.value,
-    seed=_SEED.value, rows=_ROWS.value, crf=_CRF.value, **strength,
-  )  # fmt: skip
-  out, changes = _OUT.value or 'out.mp4', {'steps': _STEPS.value, 'guidance': _GUIDANCE.value}
+  options = {} if _STRENGTH.value is None else {'strength': _STRENGTH.value}
+  options |= {'how': _HOW.value, 'seed': _SEED.value, 'rows': _ROWS.value, 'crf': _CRF.value}
+  changes = {'steps': _STEPS.value, 'guidance': _GUIDANCE.value}
+  if _BENCH.value is not None:
+    if given := [f.name for f in (_VIDEO, _INSTRUCTION, _TASK) if f.value is not None]:
+      raise ConfigError(
+        f'--{given[0]} and --bench exclude each other; a bench has its own'
+      )
+
+    from mgjax.data.ingest.edit_bench import read_edit_bench
+
+    rows = read_edit_bench(_BENCH.value)
+    first = Request(str(rows[0].video), rows[0].instruction, **options)
+    check_workdir(_WORKDIR.value, first, changes)
+    editor = Editor(_WORKDIR.value, mesh=_MESH.value, **changes)
+    for path in write_bench(editor, rows, _OUT.value or 'edited', **options):
+      print(path)
+    return
+  request = Request(video=_VIDEO.value, instruction=_INSTRUCTION.value, task=_TASK.value, **options)
+  out = _OUT.value or 'out.mp4'
   # Before the weights are read.
   check_workdir(_WORKDIR.value, request, changes)
   check_request(request, out)

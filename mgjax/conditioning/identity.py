@@ -17,18 +17,20 @@ from mgjax.nn.linear import Linear
 from mgjax.nn.norm import LayerNorm
 
 KEY = 'reference'
-TOKENS = {'class': slice(0, 1), 'patches': slice(1, None), 'both': slice(None)}
+TOKENS = ('class', 'patches', 'both')
 
 
 class Identity(Conditioning):
   """Reads masked pictures of a person by a vision tower; its states are context beside the text's.
 
-  context = [text; LayerNorm(W f(reference_1)); LayerNorm(W f(reference_2)); ...]
+  context = [text; LayerNorm(W_c f_c(reference_1)); LayerNorm(W f(reference_1)); ...]
 
   f is the vision tower of CLIP, part of this module, so that a stage of training may freeze it or
   train it by `optimizer.rates`. A picture outside the mask is black, and one that is all black is
   not there: its tokens are masked, and a text-to-video model to which this is added answers as
-  before. (Behind a gate that starts at zero they were learnt half as fast: docs/results.md.)
+  before. (Behind a gate that starts at zero they were learnt half as fast: docs/results.md.) W_c
+  makes several tokens of the state f_c of the class token: alone among those of text and patches it
+  is hardly read. The patches' states go through W one by one.
 
   Attributes:
     vision: the tower f.
@@ -36,6 +38,7 @@ class Identity(Conditioning):
     references: pictures that are read, at most; of more the first.
     tokens: which states of the tower are read: of its 'class' token, of its 'patches' or 'both'.
       Not in public sources.
+    class_tokens: that are made of the state of the class token. Not in public sources.
     dtype: compute type.
 
   Raises:
@@ -46,6 +49,7 @@ class Identity(Conditioning):
   dim: int
   references: Positive = 1
   tokens: str = 'both'
+  class_tokens: Positive = 1
   dtype: jnp.dtype = jnp.float32
   optional: ClassVar[bool] = True
 
@@ -84,9 +88,14 @@ class Identity(Conditioning):
     b, r = there.shape
     flat = pictures.reshape(b * r, *pictures.shape[2:]).astype(jnp.float32) / 255
     states, _ = self.vision(flat)
-    states = states[:, TOKENS[self.tokens]]
-    axes = ('hidden', 'embed')
-    x = Linear(self.dim, axes, dtype=self.dtype, name='project')(states.astype(self.dtype))
+    axes, states = ('hidden', 'embed'), states.astype(self.dtype)
+    parts = []
+    if self.tokens != 'patches':
+      spread = Linear(self.class_tokens * self.dim, axes, dtype=self.dtype, name='project_class')
+      parts.append(spread(states[:, 0]).reshape(-1, self.class_tokens, self.dim))
+    if self.tokens != 'class':
+      parts.append(Linear(self.dim, axes, dtype=self.dtype, name='project')(states[:, 1:]))
+    x = jnp.concatenate(parts, axis=1)
     x = LayerNorm(dtype=self.dtype, name='project_norm')(x)
-    mask = jnp.repeat(there, states.shape[1], axis=1)
+    mask = jnp.repeat(there, x.shape[1], axis=1)
     return Ports(context=x.reshape(b, -1, self.dim), context_mask=mask)

@@ -7,17 +7,18 @@ import hashlib
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 
 from mgjax.checkpoints.workdir import read_config_of
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import check_places, write_json
+from mgjax.core.files import check_places, read_optional_json, write_json
 from mgjax.core.settings import Count, Positive, Range, check, fields_of
+from mgjax.data.ingest.edit_bench import EditRequest
 from mgjax.editing.pipeline import Editor, Frame, model_rate, pipeline_of
-from mgjax.editing.requests import EDIT, STRENGTH, check_edit
+from mgjax.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit
 from mgjax.editing.sdedit import Strength
 from mgjax.flow_models.build import make_flow_model
 from mgjax.media.contact_sheet import contact_sheet
@@ -185,3 +186,41 @@ def write_edited(
   made |= {'unknown_words': unknown[0]}
   write_json(job.record, pipeline.provenance | {'request': asked} | made)
   return [job.out, job.sheet, job.record]
+
+
+def write_bench(
+  pipeline: Editor,
+  rows: Sequence[EditRequest],
+  out: str | os.PathLike[str],
+  **options: Any,
+) -> Iterator[pathlib.Path]:
+  """Makes the edits of a bench, each as `write_edited` writes it, and yields the videos.
+
+  Those that are there already are passed over, so that the same call again goes on where it
+  stopped.
+
+  Args:
+    pipeline: the editor.
+    rows: what is asked for; a task that the model does not know is left out.
+    out: a folder.
+    **options: of `Request`, for all.
+
+  Raises:
+    ConfigError: an edit cannot be done, or one that is there was made by another request.
+    DataError: a video cannot be read.
+  """
+  folder = pathlib.Path(out)
+  for number, row in enumerate(rows):
+    sdedit = options.get('how') == SDEDIT
+    instruction = clean_prompt((sdedit and row.target) or row.instruction)
+    task = row.task if row.task in pipeline.tasks else None
+    request = Request(str(row.video), instruction, None if sdedit else task, **options)
+    path = folder / f'{number:04d}_{row.video.stem}.mp4'
+    made = read_optional_json(path.with_suffix('.json'), lambda record: 'request' in record)
+    if made is None:
+      write_edited(pipeline, request, path)
+    elif (made['request']['instruction'], made['weights']) != (instruction, pipeline.weights):
+      raise ConfigError(
+        f'{path} was made by another request or other weights; take another --out, or delete it'
+      )
+    yield path

@@ -233,9 +233,14 @@ class Editor(VideoPipeline):
     video = os.fspath(options.pop('video'))
     return write_edited(self, Request(video=video, instruction=instruction, **options), out)
 
+  @property
+  def tasks(self) -> tuple[str, ...]:
+    """Names the tasks that the model knows."""
+    return tasks_of(self._model)
+
   def name_task(self, instruction: str, task: str | None, how: str = EDIT) -> str:
     """Returns the task of an instruction, see `requests.name_task`; SDEdit reads none."""
-    return name_task(instruction, task, tasks_of(self._model)) if how == EDIT else ''
+    return name_task(instruction, task, self.tasks) if how == EDIT else ''
 
   def check_edit(self, how: str, prompts: Sequence[str], tasks: Sequence[str | None]) -> None:
     """Raises ConfigError if the model cannot edit in this way, or is not told what to do."""

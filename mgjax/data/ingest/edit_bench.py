@@ -1,0 +1,151 @@
+"""Reads benches of edits: a folder of videos and a table of what to do with each (TGVE+).
+
+The table is a .csv, .jsonl or .parquet in the folder, or is itself what is given; a row has a
+video, an instruction and, if known, a task and captions of the video and of the edited one. Columns
+go by usual names. A table of TGVE (2023) has no instructions but captions of edited videos, one
+column a kind of edit, of which each becomes a row whose instruction is that caption.
+"""
+
+import csv
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from mgjax.core.errors import ConfigError, DataError
+
+TABLES = ('.csv', '.jsonl', '.parquet')
+VIDEOS = ('.mp4', '.webm', '.mkv', '.mov', '.avi', '.gif', '.png', '.jpg')
+_NAMES = {
+  'video': ('video', 'video_name', 'video_file', 'video_path', 'video_id', 'file', 'name'),
+  'instruction': ('instruction', 'edit_instruction', 'edit_prompt', 'edit', 'prompt'),
+  'task': ('task', 'edit_type', 'type', 'category'),
+  'caption': ('caption', 'original_caption', 'input_caption', 'source_caption', 'our_gt_caption'),
+  'target': ('target', 'target_caption', 'output_caption', 'edited_caption'),
+}
+# Columns of TGVE, and the tasks that they are.
+_TGVE = {
+  'style_change_caption': 'style',
+  'object_change_caption': 'replace',
+  'background_change_caption': 'background',
+  'multiple_changes_caption': '',
+}
+
+
+class EditRequest(NamedTuple):
+  """One row of a bench.
+
+  Attributes:
+    video: its file.
+    instruction: what to do.
+    task: as the bench calls it; '' where it says nothing.
+    caption: of the video; '' where nobody says.
+    target: of the edited video; '' where nobody says.
+  """
+
+  video: pathlib.Path
+  instruction: str
+  task: str = ''
+  caption: str = ''
+  target: str = ''
+
+
+def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
+  """Returns the rows of a bench, in their order.
+
+  Args:
+    path: a folder with one table, or the table.
+
+  Raises:
+    ConfigError: there is no such place, or not one table in it.
+    DataError: the table cannot be read, lacks a column, or names a video that is not there.
+  """
+  path = pathlib.Path(path)
+  table = _find_table(path) if path.is_dir() else path
+  if table.suffix not in TABLES or not table.is_file():
+    raise ConfigError(f'{path}: expected a folder with a table, or one: {", ".join(TABLES)}')
+  rows = list(_rows(table))
+  if not rows:
+    raise DataError(f'{table}: has no rows; write one for each edit')
+  columns = {_plain(name): name for row in rows for name in row}
+  tgve = {columns[name]: task for name, task in _TGVE.items() if name in columns}
+  wanted = ('video',) if tgve else ('video', 'instruction')
+  found = {field: _find(columns, field) for field in _NAMES}
+  if missing := [field for field in wanted if found[field] is None]:
+    raise DataError(
+      f'{table}: has no column for the {missing[0]}, such as {_NAMES[missing[0]][0]!r}; it has '
+      f'{", ".join(columns.values())}'
+    )
+  videos = _videos_below(table.parent)
+  requests = []
+  for number, row in enumerate(rows, 1):
+    told = {field: _text(row, name) for field, name in found.items()}
+    place = f'row {number} of {table}'
+    video = _find_video(told['video'], table.parent, videos, place)
+    edits = [(_text(row, name), task) for name, task in tgve.items()]
+    for instruction, task in edits or [(told['instruction'], told['task'])]:
+      if not instruction:
+        raise DataError(f'{place}: there is no instruction; say what to do with {video.name}')
+      target = instruction if tgve else told['target']
+      requests.append(EditRequest(video, instruction, task, told['caption'], target))
+  return requests
+
+
+def _find_table(folder: pathlib.Path) -> pathlib.Path:
+  tables = sorted(each for each in folder.iterdir() if each.suffix in TABLES)
+  if len(tables) != 1:
+    told = ', '.join(each.name for each in tables) or 'none'
+    raise ConfigError(f'{folder}: expected one table ({", ".join(TABLES)}), found {told}; name it')
+  return tables[0]
+
+
+def _rows(table: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+  try:
+    if table.suffix == '.csv':
+      with table.open(encoding='utf-8-sig', newline='') as file:
+        yield from csv.DictReader(file)
+    elif table.suffix == '.jsonl':
+      for line in table.read_text(encoding='utf-8-sig').splitlines():
+        if line.strip():
+          yield json.loads(line)
+    else:
+      import pyarrow.parquet
+
+      yield from pyarrow.parquet.read_table(table).to_pylist()
+  except ImportError as error:
+    raise ConfigError(f'{table}: needs pyarrow, which is not installed') from error
+  except (OSError, ValueError, csv.Error) as error:
+    raise DataError(f'{table}: cannot be read: {str(error).splitlines()[0]}') from error
+
+
+def _plain(name: Any) -> str:
+  return '_'.join(str(name).lower().replace('-', ' ').split())
+
+
+def _find(columns: Mapping[str, str], field: str) -> str | None:
+  return next((columns[name] for name in _NAMES[field] if name in columns), None)
+
+
+def _text(row: Mapping[str, Any], name: str | None) -> str:
+  value = row.get(name) if name is not None else None
+  return '' if value is None else str(value).strip()
+
+
+def _videos_below(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Name without its ending -> file, of all videos in a folder and those inside it."""
+  files = sorted(each for each in folder.rglob('*') if each.suffix.lower() in VIDEOS)
+  return {each.stem: each for each in reversed(files)}
+
+
+def _find_video(
+  name: str, folder: pathlib.Path, videos: Mapping[str, pathlib.Path], place: str
+) -> pathlib.Path:
+  direct = folder / name
+  if name and direct.is_file() and direct.resolve().is_relative_to(folder.resolve()):
+    return direct
+  stem = pathlib.PurePath(name).name
+  for known in (stem, pathlib.PurePath(stem).stem):
+    if known in videos:
+      return videos[known]
+  raise DataError(f'{place}: there is no video {name!r} in {folder}; put it there')
