@@ -39,6 +39,7 @@ SMALL = {
   'WordText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24, 'vocabulary': 64},
   'EditTask': {'tasks': ('one', 'two', 'three'), 'width': 8},
   'FrameFeatures': {'features': 5},
+  'Frames': {'stride': 2},
   'Identity': {
     'vision': ClipVision(8, patch=4, dim=16, depth=1, heads=2, mlp_dim=32, projection=None)
   },
