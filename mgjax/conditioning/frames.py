@@ -1,4 +1,4 @@
-"""Frames: known frames of a video, from which the others are made; added as in Movie Gen §5."""
+"""Frames: known frames of a video, from which the others are made."""
 
 import hashlib
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ class Frames(Conditioning):
     """Returns the first and the last frame; or a clip, and 1 for each of its frames to keep."""
     del latents
     picture = (1, *shape[1:], 3)
-    return {FIRST: picture, LAST: picture, CLIP: (*shape, 3), KNOWN: shape[:1]}
+    return {FIRST: picture, LAST: picture, CLIP: (*shape, 3), KNOWN: ()}
 
   def encodes(self) -> tuple[str, ...]:
     """Names the latents of the clip of known frames."""
@@ -116,19 +116,28 @@ class Frames(Conditioning):
     ends = {place: np.asarray(sample[n]) for place, n in ((0, FIRST), (-1, LAST)) if n in sample}
     if CLIP in sample:
       clip = np.array(sample[CLIP])
-      known = _as_mask(sample.get(KNOWN, np.ones(len(clip))))
+      known = self._given(sample.get(KNOWN, np.ones(len(clip))), len(clip))
     elif ends:
       frames = len(sample['video']) if 'video' in sample else sample['frames']
       clip = np.zeros((frames, *next(iter(ends.values())).shape[-3:]), np.uint8)
       known = np.zeros(frames, bool)
     elif 'video' in sample:
       clip = np.asarray(sample['video'])
-      known = _as_mask(sample[KNOWN]) if KNOWN in sample else self.draw(clip)
+      known = self._given(sample[KNOWN], len(clip)) if KNOWN in sample else self.draw(clip)
     else:
       return None, None
     for place, picture in ends.items():
       clip[place], known[place] = picture.reshape(clip.shape[1:]), True
     return clip, known
+
+  def _given(self, known: Any, frames: int) -> np.ndarray:
+    """Returns a mask that was given, without what `prepare` may have filled up."""
+    known = _as_mask(known)
+    if known.ndim != 1 or not 0 <= len(known) - frames < self.stride:
+      raise ConfigError(
+        f'{KNOWN!r} is of shape {known.shape}; expected a number for each of the {frames} frames'
+      )
+    return known[:frames]
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:

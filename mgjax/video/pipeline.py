@@ -157,7 +157,7 @@ class VideoPipeline(FlowPipeline):
     Raises:
       ConfigError: as `stream`, or the model reads no frames, or there is nothing to add.
     """
-    self.check_reads(CLIP)
+    check_reads(self.reads, CLIP, self.weights['workdir'])
     several = isinstance(video, list | tuple) or video.ndim == 5
     clips = list(video) if several else [video] * len(prompts)
     if len(clips) != len(prompts) or len({clip.shape for clip in clips}) > 1:
@@ -170,10 +170,6 @@ class VideoPipeline(FlowPipeline):
 
     new = continued(generate, clips, frames=frames, window=shape[0], overlap=overlap)
     return np.concatenate([np.stack(clips), *new], axis=1)
-
-  def check_reads(self, name: str) -> None:
-    """Raises ConfigError if the model does not read this condition of known frames."""
-    check_reads(self.reads, name, self.weights['workdir'])
 
   def reconstruction_error(self, video: UInt8[np.ndarray, 't h w 3']) -> float:
     """Returns the mean squared error of the autoencoder's reconstruction, pixels in [0, 1]."""

@@ -97,7 +97,8 @@ def sample_of(kind):
   fields = made.fields(SHAPE, LATENTS).items()
   pictures = {n: draw.integers(256, size=s, dtype=np.uint8) for n, s in fields if s[-1:] == (3,)}
   numbers = {n: draw.normal(size=s) for n, s in fields}
-  return sample | numbers | pictures | {'task': 'two', 'temporal_place': 3}
+  named = {'task': 'two', 'temporal_place': 3, 'known': np.ones(SHAPE[0])}
+  return sample | numbers | pictures | named
 
 
 @functools.cache

@@ -80,14 +80,26 @@ def test_pictures_are_the_ends_of_what_is_to_be_made(names):
   np.testing.assert_array_equal(known[5:], np.full(3, 'last_frame' in names))
 
 
+def test_what_is_drawn_of_a_clip_that_fills_no_whole_latent_is_drawn_of_its_frames_again():
+  for frames in (6, 7, 8):
+    sample = {'video': clip(frames)}
+    drawn = make().prepare(sample)['known']
+    again = {'known_frames': make().clips(sample)['known_frames'], 'known': drawn}
+    np.testing.assert_array_equal(make().prepare(again)['known'], drawn)
+
+
 def test_without_known_frames_there_is_nothing():
   sample = {'caption': 'a', 'frames': 8}
   assert not make().prepare(sample) and not make().clips(sample)
 
 
 def test_what_does_not_fit_is_refused():
+  with pytest.raises(
+    ConfigError, match=r"'known' is of shape \(3,\); expected a number for each of"
+  ):
+    make().prepare({'known_frames': clip(), 'known': np.ones(3)})
   with pytest.raises(ConfigError, match='shares that add up to 1 at most'):
     make(first=0.9)
   batch = {'known_frames': jnp.zeros((1, 4, 4, 4, 3)), 'known': jnp.zeros((1, 8))}
   with pytest.raises(ConfigError, match='8 frames are 4 latents, not 4 frames each; set'):
-    make().init_with_output({}, batch, jnp.zeros(1, bool), (4, 4, 4, 3))
+    make(name='frames').init_with_output({}, batch, jnp.zeros(1, bool), (4, 4, 4, 3))
