@@ -143,7 +143,7 @@ class VideoPipeline(FlowPipeline):
     first: int = 0,
     overlap: int | None = None,
     **options: Any,
-  ) -> UInt8[np.ndarray, 'b t h w 3']:
+  ) -> UInt8[np.ndarray, 'b u h w 3']:
     """Continues a clip, or one a prompt, to any length: windows of which each sees the one before.
 
     Args:
