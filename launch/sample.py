@@ -5,6 +5,8 @@ python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --se
 python -m launch.sample --workdir=runs/video --prompt='a dog' --fps=24 --guidance=text=6@0.1-0.9
 A model that reads more than text takes --condition=first_frame=picture.png, once for each, or lines
 of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}.
+One that reads frames (configs/digits/frames.py) takes --image=first.png, --last_image=last.png, or
+--video=clip.mp4, which it continues by --more=48 frames or to --frames=64 in all, window by window.
 --upsample=runs/upsampler enlarges each video with a trained upsampler before it is written.
 Writes mp4s (png for images), a contact sheet, an animation of all (WebP) and a json with everything
 needed to make them again. Small pictures are enlarged to be seen; --scale=1 writes the model's own.
@@ -31,6 +33,18 @@ _CONDITION = flag_values.define(
   'Beside the prompt, by name, for all videos: first_frame=picture.png.',
   many=True,
 )
+_IMAGE = flag_values.define(
+  'image', flag_values.file('image'), 'A picture that is the first frame.'
+)
+_LAST_IMAGE = flag_values.define(
+  'last_image', flag_values.file('last_image'), 'A picture that is the last frame.'
+)
+_VIDEO = flag_values.define(
+  'video', flag_values.file('video'), 'A clip to continue; it comes first in what is written.'
+)
+_MORE = flags.DEFINE_integer(
+  'more', None, 'Frames to add to --video; by default half a window.', lower_bound=1
+)
 _OUT = flag_values.define(
   'out',
   flag_values.output('.mp4', '.png'),
@@ -44,7 +58,9 @@ _SOLVER = flag_values.define_solver()
 _SCHEDULE = flags.DEFINE_enum(
   'schedule', None, flag_values.SCHEDULES, 'Of the steps; the run decides if not given.'
 )
-_FRAMES = flags.DEFINE_integer('frames', None, 'Length; 1 makes an image.', lower_bound=1)
+_FRAMES = flags.DEFINE_integer(
+  'frames', None, 'Length, with that of --video; 1 makes an image.', lower_bound=1
+)
 _FPS = flags.DEFINE_float(
   'fps', None, "Frames a second; as the prompt begins, or training's.",
   lower_bound=1, upper_bound=240,
@@ -64,8 +80,10 @@ _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_
 def main(_) -> None:
   if _PROMPT.value is not None and _PROMPTS.value is not None:
     raise ConfigError("give one of --prompt='what to show' and --prompts=file.txt")
+  _check_frames()
 
-  from mgjax.video.files import check_request, read_prompts, read_requests
+  from mgjax.video.extend import check_length, default_overlap
+  from mgjax.video.files import check_request, read_prompts, read_requests, read_source
   from mgjax.video.pipeline import VideoPipeline
 
   if _PROMPT.value is None:
@@ -74,6 +92,7 @@ def main(_) -> None:
     prompts, conditions = read_prompts(_PROMPT.value, None), {}
   prompts = _repeated(prompts)
   conditions = {name: _repeated(each) for name, each in conditions.items()} | dict(_CONDITION.value)
+  conditions |= {name: path for name, path in _pictures().items() if path is not None}
   changes = {
     'steps': _STEPS.value,
     'guidance': _GUIDANCE.value,
@@ -84,14 +103,21 @@ def main(_) -> None:
     _WORKDIR.value,
     prompts,
     out=_OUT.value,
-    frames=_FRAMES.value,
+    frames=None if _VIDEO.value else _FRAMES.value,
     size=_SIZE.value,
     fps=_FPS.value,
-    conditions=conditions,
+    conditions=conditions | ({'known_frames': _VIDEO.value} if _VIDEO.value else {}),
     changes=changes,
   )
   sampler = VideoPipeline(_WORKDIR.value, mesh=_MESH.value, **changes)
-  upsampler = None
+  video, upsampler = None, None
+  if _VIDEO.value is not None:
+    window, *size = shape
+    rate, *_ = sampler.frame_rates(prompts, _FPS.value)
+    video = read_source(_VIDEO.value, tuple(size), rate)
+    more = _MORE.value or window - default_overlap(window)
+    shape = (_FRAMES.value or len(video) + more, *size)
+    check_length(shape[0], len(video))
   if _UPSAMPLE.value is not None:
     from mgjax.upsampler.pipeline import Upsampler
 
@@ -106,9 +132,28 @@ def main(_) -> None:
     batch_size=_BATCH_SIZE.value,
     scale=_SCALE.value,
     upsampler=upsampler,
+    video=video,
     **conditions,
   ):
     print(path)
+
+
+def _pictures() -> dict[str, str | None]:
+  return {'first_frame': _IMAGE.value, 'last_frame': _LAST_IMAGE.value}
+
+
+def _check_frames() -> None:
+  """Raises ConfigError if flags of known frames do not go together."""
+  given = {f'--condition={name}' for name, _ in _CONDITION.value}
+  if _VIDEO.value is None and _MORE.value is not None:
+    raise ConfigError('--more adds frames to a clip; give it as --video=clip.mp4')
+  if _VIDEO.value is not None and any(_pictures().values()):
+    raise ConfigError('give one of --video, a clip to continue, and --image or --last_image')
+  if _VIDEO.value is not None and None not in (_MORE.value, _FRAMES.value):
+    raise ConfigError('give one of --more, frames to add, and --frames, those in all')
+  for name, path in _pictures().items():
+    if path is not None and f'--condition={name}' in given:
+      raise ConfigError(f'{name} is given twice, by a flag and by --condition={name}')
 
 
 def _repeated(values: list) -> list:

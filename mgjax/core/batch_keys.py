@@ -53,7 +53,7 @@ KEYS = {
   'embeddings': BatchKey(
     '', 'dict', ('text.embeddings', 'flow_models.build'), ('conditioning.encoded_text',)
   ),  # name of the encoder -> its states (m e)
-  'frames': BatchKey('', 'int', ('flow_models.build',), ('conditioning.frame_features',)),
+  'frames': BatchKey('', 'int', ('video.pipeline',), ('conditioning.frames',)),  # to be made
   'text': BatchKey(
     'm', 'int32', ('conditioning.byte_text', 'conditioning.word_text'),
     ('conditioning.byte_text', 'conditioning.word_text'), batched=True,
@@ -85,6 +85,15 @@ KEYS = {
     'r h w 3', 'uint8',
     ('digits.clips', 'curation.references', 'personalization.task', 'workflows.cross_pairs'),
     ('conditioning.identity',), batched=True,
+  ),
+  'first_frame': BatchKey('1 h w 3', 'uint8', ('video.pipeline',), ('conditioning.frames',)),
+  'last_frame': BatchKey('1 h w 3', 'uint8', ('video.pipeline',), ('conditioning.frames',)),
+  'known_frames': BatchKey(  # unknown ones hold the nearest known one; in a batch its latents
+    't h w 3 or t h w c', 'uint8 or float', ('conditioning.frames', 'video.extend'),
+    ('conditioning.frames',), batched=True,
+  ),
+  'known': BatchKey(  # 1 for the frames that are; in a batch filled up to whole latents
+    't', 'float', ('conditioning.frames', 'video.extend'), ('conditioning.frames',), batched=True
   ),
   'small': BatchKey('t h w 3', 'uint8', ('upsampler.degradation',), ('upsampler.task',)),
   # What CLIP compares.

@@ -43,6 +43,21 @@ def arrays_of(
   return arrays
 
 
+def derived_fields(
+  conditionings: Iterable[Conditioning], sample: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+  """Returns the fields beside clips that conditionings which want clips derive of a sample.
+
+  Whoever keeps the clip, or its latents, keeps these too: nothing could derive them again.
+  """
+  found: dict[str, np.ndarray] = {}
+  for each in conditionings:
+    if each.encodes():
+      named = set(field_names([each])) - set(each.encodes())
+      found |= {name: array for name, array in each.prepare(sample).items() if name in named}
+  return found
+
+
 def row_of(
   conditionings: Sequence[Conditioning], raw: str, sample: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:

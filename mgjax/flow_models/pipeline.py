@@ -15,7 +15,12 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
-from mgjax.flow_models.conditions import field_names, prepare_samples, small_inputs
+from mgjax.flow_models.conditions import (
+  derived_fields,
+  field_names,
+  prepare_samples,
+  small_inputs,
+)
 from mgjax.flow_models.files import Fields, read_condition, spread_conditions
 from mgjax.flow_models.prompts import tell_prompts
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
@@ -110,8 +115,10 @@ class FlowPipeline:
       samples: of a source, as in training; what one of them lacks is None.
     """
     conditionings, found = self._model.conditionings, {}
+    derived = [derived_fields(conditionings, sample) for sample in samples]
     for name in self.reads:
-      found[name] = [sample.get(name) for sample in samples]
+      pairs = zip(samples, derived, strict=True)
+      found[name] = [sample.get(name, more.get(name)) for sample, more in pairs]
     for each in conditionings:
       clips = [each.clips(sample) for sample in samples]
       found |= {name: [clip.get(name) for clip in clips] for name in each.encodes()}

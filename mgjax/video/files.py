@@ -6,10 +6,14 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mgjax.checkpoints.workdir import places_of, read_config, read_config_of
+from mgjax.conditioning.frames import CLIP, FIRST, LAST
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import parse_json, write_json
 from mgjax.core.settings import fields_of, unpack
+from mgjax.core.typing import UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
@@ -17,12 +21,15 @@ from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.files import describe_conditions, spread_conditions
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.flow_models.shape import check_shape
+from mgjax.media.video import stream_clip
 from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.text.prompts import clean_prompt, frame_rate_of
+from mgjax.video.extend import check_reads
 from mgjax.video.pipeline import VideoPipeline
 
 SHEET_ROWS = 32
+_LARGEST = 2**31  # bytes of a clip that is continued
 
 
 def read_prompts(prompt: str | None, path: str | os.PathLike[str] | None) -> list[str]:
@@ -72,6 +79,7 @@ def write_samples(
   batch_size: int = 16,
   scale: int | None = None,
   upsampler: Any = None,
+  video: UInt8[np.ndarray, 't h w 3'] | None = None,
   **conditions: Any,
 ) -> list[pathlib.Path]:
   """Generates a video a prompt and writes them, sheets of all and a json that describes them.
@@ -84,7 +92,8 @@ def write_samples(
 
   Conditions beside the prompts are those of `VideoPipeline.stream`; `scale` is that of
   `mgjax.media.viewing.write_clip`. With an `upsampler`, a `mgjax.upsampler.pipeline.Upsampler`,
-  each video is enlarged by it before it is written.
+  each video is enlarged by it before it is written. With a `video` each one continues that clip, as
+  in `VideoPipeline.extend`, to the frames of `shape` in all.
 
   Returns:
     What was written: videos, then the contact sheet, their animation, and the json.
@@ -94,21 +103,25 @@ def write_samples(
       does not suit; before anything is made.
   """
   shape = shape or pipeline.default_shape
-  pipeline.check(shape)
+  pipeline.check(shape if video is None else (pipeline.default_shape[0], *shape[1:]))
   rates = pipeline.frame_rates(prompts, fps)
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
   unknown = pipeline.tell(prompts, rates if shape[0] > 1 else None)
-  options = {'seed': seed, 'shape': shape, 'fps': fps, 'batch_size': batch_size}
-  videos = pipeline.stream(prompts, **options, **conditions)
+  options = {'seed': seed, 'fps': fps, 'batch_size': batch_size, **conditions}
+  if video is None:
+    videos = pipeline.stream(prompts, shape=shape, **options)
+  else:
+    videos = iter(pipeline.extend(prompts, video, frames=shape[0], **options))
+    conditions = {**conditions, 'video': video}
   shown, digests = [], []
-  for index, (path, rate, video) in enumerate(zip(paths, rates, videos, strict=True)):
+  for index, (path, rate, made) in enumerate(zip(paths, rates, videos, strict=True)):
     if upsampler is not None:
-      made = upsampler.generate([prompts[index]], video=video, fps=rate, seed=seed, first=index)
-      video = made[0]
-    scale = scale or viewing_scale(*video.shape[1:3])
-    write_clip(path, video, rate, scale)
-    shown += [video] if len(shown) < SHEET_ROWS else []
-    digests.append(hashlib.sha256(video.tobytes()).hexdigest()[:16])
+      given = {'video': made, 'fps': rate, 'seed': seed, 'first': index}
+      made = upsampler.generate([prompts[index]], **given)[0]
+    scale = scale or viewing_scale(*made.shape[1:3])
+    write_clip(path, made, rate, scale)
+    shown += [made] if len(shown) < SHEET_ROWS else []
+    digests.append(hashlib.sha256(made.tobytes()).hexdigest()[:16])
   sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
   described = _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
   for sample, words in zip(described['samples'], unknown, strict=True):
@@ -175,9 +188,28 @@ def check_request(
       codec = make_autoencoder(fields_of(read_config(place), 'model'))
       check_shape(model.backbone, codec, shape)
       fields = condition_fields(model.conditionings, shape, codec.latent_shape(shape))
+      for name in (FIRST, LAST, CLIP):
+        if conditions.get(name) is not None:
+          check_reads(tuple(fields), name, os.fspath(workdir))
       spread_conditions(conditions, fields, len(prompts))
       break
   return shape
+
+
+def read_source(
+  path: str | os.PathLike[str], size: tuple[int, int], fps: float
+) -> UInt8[np.ndarray, 't h w 3']:
+  """Reads a whole clip that is to be continued, brought to a size and a frame rate.
+
+  Raises:
+    DataError: it cannot be read, or is too long to be held.
+  """
+  frames, most = [], _LARGEST // (3 * size[0] * size[1])
+  for frame in stream_clip(path, size=size, fps=fps):
+    frames.append(frame)
+    if len(frames) > most:
+      raise DataError(f'{path}: has more than {most} frames at {fps:g} a second; cut its end out')
+  return np.stack(frames)
 
 
 def check_out(out: pathlib.Path, count: int, frames: int) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.conditioning.frames import CLIP
+from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import video_shapes
@@ -20,6 +22,7 @@ from mgjax.flow_models.shape import check_shape
 from mgjax.runtime.progress import Progress
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
+from mgjax.video.extend import check_reads, continued
 
 
 class VideoPipeline(FlowPipeline):
@@ -114,6 +117,7 @@ class VideoPipeline(FlowPipeline):
     fields = condition_fields(self._model.conditionings, shape, latent_shape)
     rates = self.frame_rates(prompts, fps) if shape[0] > 1 else None
     samples = self._samples(prompts, conditions, fields, rates)
+    samples = [sample | {'frames': shape[0]} for sample in samples]
     batch_size = min(batch_size, len(prompts))
     compiling = f'compiling the sampler of {batch_size} x {" x ".join(map(str, shape))}'
     with contextlib.closing(Progress(len(prompts), unit='video')) as progress:
@@ -129,6 +133,43 @@ class VideoPipeline(FlowPipeline):
         videos = np.asarray(decoded)
         progress.report(begin + len(chosen))
         yield from videos[: len(chosen)]
+
+  def extend(
+    self,
+    prompts: Sequence[str],
+    video: UInt8[np.ndarray, 't h w 3'] | Sequence[UInt8[np.ndarray, 't h w 3']],
+    *,
+    frames: int,
+    first: int = 0,
+    overlap: int | None = None,
+    **options: Any,
+  ) -> UInt8[np.ndarray, 'b u h w 3']:
+    """Continues a clip, or one a prompt, to any length: windows of which each sees the one before.
+
+    Args:
+      prompts: what the windows show, one each.
+      video: the clip, or a list of one each, all of one length; it comes first in what is returned.
+      frames: in all, with those of the clip.
+      first: as in `stream`.
+      overlap: frames of a window that it is told; by default half of them.
+      **options: of `stream` but `shape`: windows are of the default length and the clip's size.
+
+    Raises:
+      ConfigError: as `stream`, or the model reads no frames, or there is nothing to add.
+    """
+    check_reads(self.reads, CLIP, self.weights['workdir'])
+    several = isinstance(video, list | tuple) or video.ndim == 5
+    clips = list(video) if several else [video] * len(prompts)
+    if len(clips) != len(prompts) or len({clip.shape for clip in clips}) > 1:
+      raise ConfigError(f'{len(clips)} clips for {len(prompts)} prompts: give one each, of a size')
+    shape = (self.default_shape[0], *clips[0].shape[1:3])
+
+    def generate(conditions: dict[str, Any], later: int) -> UInt8[np.ndarray, 'b t h w 3']:
+      more = {**options, **conditions, 'first': first + later}
+      return self.generate(prompts, shape=shape, **more)
+
+    new = continued(generate, clips, frames=frames, window=shape[0], overlap=overlap)
+    return np.concatenate([np.stack(clips), *new], axis=1)
 
   def reconstruction_error(self, video: UInt8[np.ndarray, 't h w 3']) -> float:
     """Returns the mean squared error of the autoencoder's reconstruction, pixels in [0, 1]."""

@@ -19,7 +19,7 @@ from mgjax.core.settings import Count, Positive, check
 from mgjax.core.typing import Array
 from mgjax.data.mixture import Source
 from mgjax.data.records.rows import text_key
-from mgjax.flow_models.conditions import LATENTS, encoded_names, field_names
+from mgjax.flow_models.conditions import LATENTS, derived_fields, encoded_names, field_names
 from mgjax.parallel.shard import batch_sharding
 from mgjax.tae.latents import Sums
 
@@ -167,7 +167,8 @@ class RowEncoder:
     return jax.device_put(array, self._sharding)
 
   def _kept(self, sample: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: sample[key] for key in self._fields if key in sample}
+    kept = derived_fields(self._conditionings, sample)
+    kept |= {key: sample[key] for key in self._fields if key in sample}
     for key, value in kept.items():
       if isinstance(value, np.ndarray):
         kept[key] = value.astype(self._dtype)

@@ -39,6 +39,7 @@ SMALL = {
   'WordText': {'width': 16, 'depth': 1, 'heads': 2, 'length': 24, 'vocabulary': 64},
   'EditTask': {'tasks': ('one', 'two', 'three'), 'width': 8},
   'FrameFeatures': {'features': 5},
+  'Frames': {'stride': 2},
   'Identity': {
     'vision': ClipVision(8, patch=4, dim=16, depth=1, heads=2, mlp_dim=32, projection=None)
   },
@@ -96,7 +97,8 @@ def sample_of(kind):
   fields = made.fields(SHAPE, LATENTS).items()
   pictures = {n: draw.integers(256, size=s, dtype=np.uint8) for n, s in fields if s[-1:] == (3,)}
   numbers = {n: draw.normal(size=s) for n, s in fields}
-  return sample | numbers | pictures | {'task': 'two', 'temporal_place': 3}
+  named = {'task': 'two', 'temporal_place': 3, 'known': np.ones(SHAPE[0])}
+  return sample | numbers | pictures | named
 
 
 @functools.cache
