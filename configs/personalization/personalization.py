@@ -52,6 +52,7 @@ def get_config(argument: str = '30b,identity') -> ConfigDict:
       'vision': vision,
       'references': 1,
       'tokens': 'both',  # of the class and the patches; not in public sources
+      'class_tokens': 4,  # not in public sources
     }
   )
   config.objective.dropout.identity = 0.1  # not in public sources
