@@ -178,7 +178,7 @@ def test_a_fingerprint_names_what_is_not_as_by_default():
       'motions': ('left',), 'textures': ('sharp',), 'background': 'mosaic', 'laps': 2.0,
       'jitter': 1.0, 'digit_size': 10.0, 'sound': True, 'extras': ('mask',),
       'turns': 5.0, 'weights': 0.5, 'numbered': False, 'reference': 'own', 'reference_turns': 5.0,
-      'reference_weights': 0.5,
+      'reference_weights': 0.5, 'empty': 0.5, 'edits': ('recolour',),
     }.get(field.name, 4)  # fmt: skip
     assert Digits(**{field.name: other}).fingerprint == f'Digits({field.name}={other!r})'
 
