@@ -64,7 +64,7 @@ def _autoencoder() -> ConfigDict:
   # Whatever a clip or an edited one shows.
   config.data.digits.edits = ('recolour', 'remove', 'background', 'mark')
   config.start_from = 'runs/quickstart/autoencoder'  # which knows strokes, but no walls
-  config.train.steps = 3500
+  config.train.steps = 8000
   return config
 
 
@@ -75,7 +75,7 @@ def _video() -> ConfigDict:
   config.data.digits.update(WORLD, empty=0.1)
   config.model.conditionings.text.length = LENGTH
   config.start_from = 'backbone=runs/quickstart/video:backbone'
-  config.train.steps = 4000
+  config.train.steps = 6000
   return config
 
 
@@ -116,6 +116,9 @@ def _paired() -> ConfigDict:
   config = _editing('paired')
   config.data.digits.update(edits=TASKS, empty=0.0)
   del config.buckets.image
+  config.encode.train = 32768
+  config.optimizer.learning_rate = 1.6e-3
+  config.train.steps = 14_000
   return config
 
 
@@ -125,7 +128,7 @@ def _images() -> ConfigDict:
   config.data.sources = ConfigDict({'pictures': _pairs(OF_PICTURES)})
   config.buckets = ConfigDict(
     {
-      'pictures': _bucket(1, 64, 5, 'pictures'),
+      'pictures': _bucket(1, 32, 5, 'pictures'),
       'video': _bucket(16, 8, 1),
     }
   )
@@ -145,7 +148,7 @@ def _frames() -> ConfigDict:
     }
   )
   config.edits.animated = ('animated',)
-  config.train.steps = 2500
+  config.train.steps = 3000
   return config
 
 
@@ -165,9 +168,9 @@ def _backtranslation() -> ConfigDict:
     {
       'editor': f'{PLACE}/frames',
       'recogniser': f'{PLACE}/clip',
-      'clips': 4096,
-      'direction': 0.2,
-      'structure': 0.3,
+      'clips': 2048,
+      'direction': 0.35,
+      'structure': 0.5,
       'noise': 0.1,
       'seed': 0,
     }
