@@ -166,6 +166,7 @@ def _backtranslation() -> ConfigDict:
       'editor': f'{PLACE}/frames',
       'recogniser': f'{PLACE}/clip',
       'clips': 4096,
+      'validation': 512,
       'direction': 0.2,
       'structure': 0.3,
       'noise': 0.1,
