@@ -134,7 +134,7 @@ def _make_pairs() -> None:
   for bucket, result in made.items():
     print(f'{bucket}: {result}')
     if result.finished:
-      print(f'{_OUTPUT.value.rstrip("/")}/train/{bucket}/{PAGE}')
+      print(f'{_OUTPUT.value.rstrip("/")}/{bucket}/{PAGE}')
     else:
       print('the shards of other processes have yet to be written')
 

@@ -32,6 +32,25 @@ def editing(runs: pathlib.Path, **changes):
   return config
 
 
+def backtranslation(runs: pathlib.Path, recogniser: pathlib.Path, **changes):
+  """The configuration of the third stage, which keeps every pair that the editor of `runs` makes.
+
+  Its data are the pairs alone, without clips that are made of a caption.
+  """
+  config = editing_config.get_config('backtranslation')
+  del config.data.sources, config.buckets.video
+  fields = {key.replace('.video.', '.backtranslated.'): v for key, v in OVERRIDES.items()}
+  places = {'editor': runs / 'editing', 'recogniser': recogniser}
+  fields['buckets.backtranslated.batch_size'] = 4  # no more than there are clips to validate with
+  fields |= {f'backtranslation.{name}': str(place) for name, place in places.items()}
+  config.autoencoder, config.start_from = str(runs / 'autoencoder'), str(runs / 'editing')
+  config.data.latents = ''
+  kept = {'clips': 12, 'validation': 4, 'direction': -1.0, 'structure': -1.0}
+  config.backtranslation.update(**kept, noise=0.0)
+  config.update_from_flattened_dict(fields | tiny.dotted(changes))
+  return config
+
+
 def make_editor(runs: pathlib.Path, workdir: pathlib.Path, **changes) -> pathlib.Path:
   """Writes an editor with random weights, none of them zero; returns its work directory."""
   config = editing(runs, **changes)

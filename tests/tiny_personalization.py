@@ -3,9 +3,11 @@
 import pathlib
 import shutil
 
+from configs.digits import clip as clip_config
 from configs.digits import personalization as personalization_config
 from mgjax.api import train
 from mgjax.checkpoints.workdir import load_params, write_workdir
+from mgjax.clip.model import clip_model_inputs, make_clip_model
 from mgjax.core.settings import fields_of
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import small_inputs
@@ -60,4 +62,17 @@ def make_untrained(runs: pathlib.Path, workdir: pathlib.Path, side: int = SIDE, 
   params = random_parameters(model.init, *small_inputs(model, 4))
   _, meta = load_params(runs / 'video')
   write_workdir(config.to_dict(), params, meta['notes'], workdir, origin={'order': 'made'})
+  return workdir
+
+
+def make_recogniser(workdir: pathlib.Path, seed: int = 0) -> pathlib.Path:
+  """Writes a CLIP with random weights and a head for identities."""
+  config = clip_config.get_config()
+  config.model.vision.update(VISION)
+  config.model.text.update(
+    positions=48, dim=8, depth=1, heads=2, mlp_dim=8, projection=VISION['projection']
+  )
+  model = make_clip_model(fields_of(config, 'model'))
+  params = random_parameters(model.init, *clip_model_inputs(model), seed=seed)
+  write_workdir(config.to_dict(), params, {}, workdir, origin={'order': 'made'})
   return workdir

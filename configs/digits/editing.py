@@ -169,6 +169,7 @@ def _backtranslation() -> ConfigDict:
       'editor': f'{PLACE}/frames',
       'recogniser': f'{PLACE}/clip',
       'clips': 2048,
+      'validation': 256,
       'direction': 0.35,
       'structure': 0.5,
       'noise': 0.1,

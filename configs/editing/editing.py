@@ -84,7 +84,8 @@ def get_config(argument: str = '30b,images') -> ConfigDict:
       {
         'editor': 'runs/edit_frames',
         'recogniser': 'runs/metaclip',
-        'clips': 100_000,
+        'clips': 100_000,  # of a bucket
+        'validation': 1_000,
         # Not in public sources: the report filters by ViCLIP.
         'direction': 0.2,
         'structure': 0.3,

@@ -126,8 +126,12 @@ def make_request(caption: str, task: str) -> str:
   return _REQUEST.format(caption=caption, task=task, examples=examples)
 
 
-def read_answer(answer: Mapping[str, Any]) -> Instruction:
+def read_answer(answer: Mapping[str, Any], tasks: Sequence[str] = tuple(GRAMMAR)) -> Instruction:
   """Makes an instruction, without a caption, of what a language model answered.
+
+  Args:
+    answer: the fields that `make_request` names.
+    tasks: of which it may be.
 
   Raises:
     ValueError: it is not what was asked for, said so that the model can mend it.
@@ -136,7 +140,7 @@ def read_answer(answer: Mapping[str, Any]) -> Instruction:
     if not isinstance(answer.get(name), str) or not answer[name].strip():
       raise ValueError(f'{name!r} is missing; expected a string')
   forward, backward, task = (answer[k].strip() for k in ('instruction', 'reverse', 'task'))
-  if task not in GRAMMAR or not _UNDONE.get(task, task):
+  if task not in tasks or not _UNDONE.get(task, task):
     raise ValueError(f"'task' is {task!r}; expected the one that was asked for")
   if len(forward) > _LONGEST or len(backward) > _LONGEST:
     raise ValueError(f'an instruction has over {_LONGEST} characters; say it shorter')
@@ -149,8 +153,10 @@ def draw_task(tasks: Sequence[str], seed: int, index: int) -> str:
   """Draws what is done to clip `index`, each of some tasks as likely as the others.
 
   Raises:
-    ConfigError: the grammar does not have one, or nothing undoes it.
+    ConfigError: there are none, the grammar does not have one, or nothing undoes it.
   """
+  if not tasks:
+    raise ConfigError("tasks is empty; expected some, as in ('recolour', 'replace')")
   if unknown := [task for task in tasks if task not in GRAMMAR or not _UNDONE.get(task, task)]:
     known = [task for task in GRAMMAR if _UNDONE.get(task, task)]
     raise ConfigError(f'tasks has {unknown[0]!r}; expected some of {", ".join(known)}')

@@ -123,7 +123,7 @@ def make_buckets(
 
   Raises:
     ConfigError: samples shall share a group whose buckets have different weights.
-    DataError: no bucket of a source has a sample to train on, or none at all one to validate.
+    DataError: no bucket of a source has a sample.
   """
 
   def group(name: str) -> str:
@@ -143,13 +143,9 @@ def make_buckets(
     made = make_sources(which, workdir / 'rejected.jsonl')
     sources = {name: source for name, source in made.items() if len(source)}
     lost = {shape.source for shape in shapes.values()} - {shapes[name].source for name in sources}
-    if lost and (which == 'train' or not sources):
+    if lost:
       of = ''.join(f' of the source {name!r}' for name in sorted(lost)[:1] if name)
       raise DataError(f'no bucket{of} has a sample left to use for {which}; see the lines above')
-    if lost:  # such as pairs that a model made of training data alone
-      _log.warning(
-        'validation is without samples of the source %s', ', '.join(map(repr, sorted(lost)))
-      )
     for name in made.keys() - sources.keys():
       _log.warning('the bucket %s has no samples left: it is left out', name)
     quarantine = workdir / 'quarantine.jsonl' if which == 'train' else None

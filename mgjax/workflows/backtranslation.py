@@ -19,15 +19,16 @@ from ml_collections import ConfigDict
 from mgjax.clip.pipeline import Clip
 from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.conditioning.source_video import KEY as SOURCE
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_json
 from mgjax.core.settings import Count, Magnitude, Positive, Range, check, fields_of, unpack
 from mgjax.core.typing import UInt8
 from mgjax.data.buckets import Shape
 from mgjax.data.mixture import Source
 from mgjax.data.records.rows import text_key
+from mgjax.data.replacement import Replacing
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
-from mgjax.data.sources import EMPTY, make_digits, make_sources
+from mgjax.data.sources import EMPTY, SPLITS, make_digits, make_sources
 from mgjax.editing.instructions import (
   Instruction,
   Write,
@@ -37,18 +38,20 @@ from mgjax.editing.instructions import (
   write_of_digits,
 )
 from mgjax.editing.pipeline import Editor
+from mgjax.editing.requests import EDIT
 from mgjax.evaluation.metrics.directional import directional_similarity
 from mgjax.evaluation.metrics.similarity import structural_similarity
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.task import about_videos
 from mgjax.runtime.endpoint import Endpoint, EndpointSettings, Question
 from mgjax.tae.pipeline import load_codec
+from mgjax.text.embeddings import TextSettings, embed_prompts
 from mgjax.workflows.cross_pairs import digest_of
-from mgjax.workflows.make_pairs import Pair, PairsResult, make_pairs
+from mgjax.workflows.encode import stored_prompts
+from mgjax.workflows.make_pairs import PAGE, Pair, PairsResult, make_pairs
 from mgjax.workflows.row_encoder import stored_type
 
 Cosine = Annotated[float, Range(least=-1, most=1)]
-_SAMPLES_PER_SHARD = 128
 _STREAMS = 2  # of random numbers of a clip: its task, its noise
 
 
@@ -58,7 +61,8 @@ class Backtranslation:
 
   Attributes:
     editor: work directory of the model of the second stage.
-    clips: of the training data, at most.
+    clips: of the training data in a bucket, at most.
+    validation: clips of the validation data in a bucket, at most.
     recogniser: work directory of the CLIP that judges.
     direction: least cosine of the change of the pictures and that of the captions. The report
       filters by ViCLIP; its thresholds are not in public sources.
@@ -73,6 +77,7 @@ class Backtranslation:
   editor: str
   recogniser: str
   clips: Positive = 4096
+  validation: Positive = 256
   direction: Cosine = 0.2
   structure: Cosine = 0.3
   noise: Magnitude = 0.1
@@ -89,6 +94,7 @@ def backtranslate(
   directory: str | os.PathLike[str],
   *,
   batch_size: int = 16,
+  samples_per_shard: int = 128,
   process: int = 0,
   processes: int = 1,
 ) -> dict[str, PairsResult]:
@@ -100,39 +106,64 @@ def backtranslate(
     config: of the third stage, with `backtranslation`; its data without a source are the clips.
     directory: what `data.latents` is then.
     batch_size: clips that are edited at a time.
+    samples_per_shard: how many clips give one shard.
     process: of the processes that work at once, this one.
     processes: how many they are.
 
   Returns:
-    Bucket -> how many pairs there are.
+    'train/<bucket>' and 'validation/<bucket>' -> how many pairs there are.
 
   Raises:
     ConfigError: a field is wrong, the editor is no editor, or as `make_pairs`.
-    DataError: there is no clip, or no pair was kept.
+    DataError: there is no clip, or no pair of a split was kept.
   """
   settings = unpack(Backtranslation, fields_of(config, 'backtranslation'), 'backtranslation')
+  text = TextSettings.of(config.to_dict())
   data = data_settings(fields_of(config, 'data')).without_latents().of('')
   shapes = video_shapes(fields_of(config, 'buckets'), config.data.fps)
   shapes = {name: shape for name, shape in shapes.items() if not shape.source}
   directory = pathlib.Path(directory)
-  clips = _clips(settings, data, shapes, directory)
-  maker = _Maker(config, settings, batch_size)
-  made = {
-    bucket: make_pairs(
-      source,
-      functools.partial(maker.make, write),
-      directory / 'train' / bucket,
-      meta=maker.about(shapes[bucket]) | {'data': data.content()},
-      batch_size=batch_size,
-      samples_per_shard=_SAMPLES_PER_SHARD,
-      process=process,
-      processes=processes,
-    )
-    for bucket, (source, write) in clips.items()
+  clips = {
+    split: _clips(settings, data, shapes, split, directory, samples_per_shard) for split in SPLITS
   }
-  if all(each.finished for each in made.values()):  # pairs are made of training data alone
-    write_json(directory / 'validation' / EMPTY, sorted(shapes))
-  return made
+  maker = _Maker(config, settings, batch_size)
+  found: dict[str, PairsResult] = {}
+  for split in SPLITS:
+    made = {
+      bucket: make_pairs(
+        source,
+        functools.partial(maker.make, write),
+        directory / split / bucket,
+        meta=maker.about(shapes[bucket]) | {'data': data.content()},
+        batch_size=batch_size,
+        samples_per_shard=samples_per_shard,
+        process=process,
+        processes=processes,
+        refuse_none=False,
+      )
+      for bucket, (source, write) in clips[split].items()
+    }
+    found |= {f'{split}/{bucket}': result for bucket, result in made.items()}
+    if all(each.finished for each in made.values()):
+      _finish(directory / split, shapes, made)
+  if text.encoders and all(each.finished for each in found.values()):
+    embed_prompts(text, text.store(directory), stored_prompts(list(shapes), directory))
+  return found
+
+
+def _finish(
+  directory: pathlib.Path, shapes: Mapping[str, Shape], made: Mapping[str, PairsResult]
+) -> None:
+  """Notes which buckets of a split have no pairs; DataError if none has."""
+  empty = sorted(name for name in shapes if name not in made or not made[name].rows)
+  if len(empty) == len(shapes):
+    told = '; '.join(f'{name}: {result}' for name, result in made.items())
+    raise DataError(
+      f'{directory}: {told}, so nothing is left to train on; {PAGE} in the folder of a bucket shows '
+      'all pairs; lower backtranslation.direction and .structure or train the editor for longer, '
+      'and write into another directory'
+    )
+  write_json(directory / EMPTY, empty)
 
 
 class _Maker:
@@ -143,17 +174,22 @@ class _Maker:
     self._editor, self._codec = Editor(settings.editor), load_codec(config.autoencoder)
     self._clip, self._dtype = Clip(settings.recogniser), stored_type(config.encode.dtype)
     self._conditionings = make_flow_model(fields_of(config, 'model')).conditionings
+    # Before anything is asked or made.
+    self._editor.check_edit(EDIT, ['.'], settings.tasks if settings.writer else [])
 
   def about(self, shape: Shape) -> dict[str, Any]:
     """Returns what pairs depend on beside the clips, as plain JSON values."""
     settings = dataclasses.asdict(self._settings)
+    writer = {name: settings['writer'].get(name) for name in ('model', 'options')}
+    del settings['clips'], settings['validation']  # the fingerprint of the clips has them
     return {
       'statistics': self._codec.statistics.as_dict(),
       'dtype': self._config.encode.dtype,
       **about_videos(shape, self._conditionings, self._codec),
       'sampling': self._editor.settings,
       'backtranslation': settings
-      | {name: digest_of(settings[name]) for name in ('editor', 'recogniser')},
+      | {name: digest_of(settings[name]) for name in ('editor', 'recogniser')}
+      | {'writer': writer},  # where its server is and how patiently it is asked does not count
     }
 
   def make(
@@ -186,7 +222,7 @@ class _Maker:
         'caption': instruction.backward,
         'text_key': text_key(instruction.backward),
         TASK: instruction.backward_task,
-        'fps': samples[row].get('fps', self._config.data.fps),
+        **{name: samples[row][name] for name in ('source', 'fps') if name in samples[row]},
       }
       title = f'{instruction.forward}; back: {instruction.backward}'
       yield [Pair(title, latents, scores, _reason(self._settings, scores), pair)]
@@ -213,42 +249,49 @@ def _clips(
   settings: Backtranslation,
   data: DataSettings,
   shapes: Mapping[str, Shape],
+  split: str,
   directory: pathlib.Path,
+  samples_per_shard: int,
 ) -> dict[str, tuple[Source, Write]]:
-  """Returns the real clips of each bucket, and what writes their instructions."""
-  if settings.writer:
-    fields = unpack(EndpointSettings, settings.writer, 'backtranslation.writer')
-    write = functools.partial(_write_by, Endpoint(fields, directory / 'answers'), settings)
-    found = make_sources(data, shapes, 'train')
-    return {name: (_First(source, settings.clips), write) for name, source in found.items()}
-  if data.kind != 'digits':
+  """Returns the real clips of each bucket of a split, and what writes their instructions."""
+  if not settings.writer and data.kind != 'digits':
     raise ConfigError(
       'backtranslation.writer is empty, and only the moving digits know their instructions; name '
       "the model of a server, as in {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'}"
     )
-  worlds = {
-    name: make_digits(data, 'train', frames=shape.frames, size=shape.size)
-    for name, shape in shapes.items()
-  }
-  return {
-    name: (_First(world, settings.clips), write_of_digits(world)) for name, world in worlds.items()
-  }
+  most = settings.clips if split == 'train' else settings.validation
+  found = {}
+  for name, source in make_sources(data, shapes, split).items():
+    if settings.writer:
+      asked = unpack(EndpointSettings, settings.writer, 'backtranslation.writer')
+      answers = directory / 'answers' / split / name
+      write = functools.partial(_write_by, asked, answers, samples_per_shard, settings)
+    else:
+      shape = shapes[name]
+      write = write_of_digits(make_digits(data, split, frames=shape.frames, size=shape.size))
+    source = Replacing(source, name, directory / 'quarantine.jsonl')
+    found[name] = _First(source, most), write
+  return found
 
 
 def _write_by(
-  endpoint: Endpoint,
+  asked: EndpointSettings,
+  answers: pathlib.Path,
+  samples_per_shard: int,
   settings: Backtranslation,
   indices: Sequence[int],
   samples: Sequence[Mapping[str, Any]],
 ) -> list[Instruction | None]:
   """Asks a language model; its answers are kept on disk, so that the same call gives the same."""
+  # One process at a time uses a folder of answers, as it does a shard.
+  endpoint = Endpoint(asked, answers / f'{indices[0] // samples_per_shard:05d}')
   captions = [str(sample['caption']) for sample in samples]
   tasks = [draw_task(settings.tasks, settings.seed, index) for index in indices]
   questions = [Question(make_request(*each)) for each in zip(captions, tasks, strict=True)]
-  answers = endpoint.ask_all(questions, read_answer)
+  answered = endpoint.ask_all(questions, functools.partial(read_answer, tasks=settings.tasks))
   return [
     None if answer is None else answer._replace(caption=caption)
-    for answer, caption in zip(answers, captions, strict=True)
+    for answer, caption in zip(answered, captions, strict=True)
   ]
 
 

@@ -130,7 +130,7 @@ def encode(
     )  # fmt: skip
   if unfinished or not text.encoders:
     return not unfinished
-  prompts = _stored_prompts(list(config.buckets), workdir)
+  prompts = stored_prompts(list(config.buckets), workdir)
   return embed_prompts(text, text.store(workdir), prompts, process, processes)
 
 
@@ -173,7 +173,8 @@ def encode_prompts(
   return embed_prompts(text, text.store(workdir), texts, process, processes)
 
 
-def _stored_prompts(buckets: Sequence[str], workdir: pathlib.Path) -> Iterator[str]:
+def stored_prompts(buckets: Sequence[str], workdir: pathlib.Path) -> Iterator[str]:
+  """Yields the prompts of all rows of a directory, as the model is given them."""
   for split in SPLITS:
     for records in stored_latents(os.fspath(workdir), buckets, split).values():
       yield from map(prompt_of, records.captions(keep=True))

@@ -91,6 +91,7 @@ def make_pairs(
   samples_per_shard: int = 64,
   process: int = 0,
   processes: int = 1,
+  refuse_none: bool = True,
 ) -> PairsResult:
   """Writes records of the pairs that are kept; the same call again goes on where it stopped.
 
@@ -105,6 +106,7 @@ def make_pairs(
     samples_per_shard: how many samples give one shard.
     process: of the processes that work at once, this one.
     processes: how many they are; the one that comes last finishes the records.
+    refuse_none: whether it is an error if no pair was kept; if not, there are no records then.
 
   Raises:
     ConfigError: the directory was begun with other values, or is a URL.
@@ -155,10 +157,10 @@ def make_pairs(
         return notes
 
       writer.write_shard(shard, rows(), noted)
-  return _finish(writer, directory)
+  return _finish(writer, directory, refuse_none)
 
 
-def _finish(writer: RecordWriter, directory: pathlib.Path) -> PairsResult:
+def _finish(writer: RecordWriter, directory: pathlib.Path, refuse_none: bool) -> PairsResult:
   finished, shards = not writer.missing_shards(), writer.shards()
   notes = [each for shard in shards for each in shard['notes']]
   reasons = collections.Counter(each['reason'] for each in notes if each['reason'])
@@ -169,6 +171,8 @@ def _finish(writer: RecordWriter, directory: pathlib.Path) -> PairsResult:
     for leftover in (directory / PICTURES).glob('.*'):  # of processes that were killed
       leftover.unlink(missing_ok=True)
     write_bytes(directory / PAGE, _page(directory, result, notes).encode())
+    if not rows and not refuse_none:
+      return result
     if not rows:
       raise DataError(
         f'{result}, so nothing is left to train on; {directory / PAGE} shows them all; lower the '

@@ -1,7 +1,6 @@
 """Several sources in one run: clips stay with their own, weights say how often each comes."""
 
 import collections
-import functools
 import json
 import shutil
 
@@ -228,23 +227,6 @@ def test_a_source_without_a_sample_does_not_pass_unseen(data, films, tmp_path):
   make = lambda split, report: {'digits': made(data, {'digits': VIDEO})['digits']}  # noqa: E731
   with pytest.raises(DataError, match=r"no bucket of the source 'dark' has a sample left to use"):
     make_buckets(settings, tmp_path, make, dict)
-
-
-def test_validation_may_be_without_a_source_but_not_without_any(data, films, tmp_path, caplog):
-  data['sources'] = {'dark': data['sources']['dark']}
-  buckets = {'digits': VIDEO, 'dark': VIDEO | {'source': 'dark'}}
-  settings = bucket_settings(buckets, data_settings(data))
-  both = made(data, buckets)
-
-  def make(split, report, left=('digits',)):
-    return both if split == 'train' else {name: both[name] for name in left}
-
-  training, validation = make_buckets(settings, tmp_path, make, dict)
-  assert [bucket.name for bucket in training] == ['digits', 'dark']
-  assert [bucket.name for bucket in validation] == ['digits']
-  assert "validation is without samples of the source 'dark'" in caplog.text
-  with pytest.raises(DataError, match='no bucket has a sample left to use for validation'):
-    make_buckets(settings, tmp_path, functools.partial(make, left=()), dict)
 
 
 def test_a_run_goes_on_wherever_its_sources_lie_but_with_no_others(data):

@@ -18,6 +18,7 @@ import pytest
 
 from configs.audio import codec as audio_codec
 from configs.audio import sizes as audio_sizes
+from configs.editing import editing
 from configs.personalization import personalization
 from configs.tae import tae
 from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul2
@@ -48,7 +49,10 @@ AUDIO = tuple(f'audio_{size}' for size in (*audio_sizes.SIZES, '13b,encoders'))
 DIT = '5b,dit'  # the block of the report's other arm
 AUTOENCODERS = {'tae': tae, 'image_autoencoder': image_autoencoder}
 PERSONALIZATION = 'personalization_30b'
-NAMES = (*SIZES, READING, DIT, PERSONALIZATION, *AUDIO, *ENCODERS, *AUTOENCODERS, 'codec')
+EDITING = 'editing_30b'
+NAMES = (
+  *SIZES, READING, DIT, PERSONALIZATION, EDITING, *AUDIO, *ENCODERS, *AUTOENCODERS, 'codec'
+)  # fmt: skip
 
 
 @functools.cache
@@ -68,6 +72,9 @@ def parameters(name):
     inputs = small_inputs(model, Codec.latent_channels)
   elif name == PERSONALIZATION:
     model = make_flow_model(personalization.get_config('30b,identity').model.to_dict())
+    inputs = small_inputs(model, CHANNELS)
+  elif name == EDITING:
+    model = make_flow_model(editing.get_config('30b,images').model.to_dict())
     inputs = small_inputs(model, CHANNELS)
   else:
     model = make_flow_model(t2iv_768.get_config(name).model.to_dict())
@@ -134,6 +141,13 @@ def test_the_30b_model_is_30b():
   # Beside its matrices a layer has three norms and the six vectors of its modulation.
   assert blocks == weights + 48 * (3 + 6) * 6144
   assert total == pytest.approx(29.3e9, abs=0.2e9)
+
+
+def test_an_editor_has_one_shape_in_all_stages_and_the_video_model_in_it():
+  stages = [editing.get_config(f'30b,{name}').model.to_dict() for name in editing.STEPS]
+  assert all(stage == stages[0] for stage in stages)
+  ours, plain = (named_leaves(nn.unbox(parameters(name))) for name in (EDITING, '30b'))
+  assert {name: ours[name].shape for name in plain} == {n: leaf.shape for n, leaf in plain.items()}
 
 
 @pytest.mark.parametrize(('size', 'billions'), [('1b', 1), ('5b', 5), ('7b', 7)])

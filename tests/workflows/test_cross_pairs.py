@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.digits import clip as clip_config
-from mgjax.checkpoints.workdir import write_workdir
-from mgjax.clip.model import clip_model_inputs, make_clip_model
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.settings import fields_of
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.records.reader import Records, write_records
 from mgjax.data.settings import data_settings, video_shapes
@@ -25,8 +21,7 @@ from mgjax.workflows.cross_pairs import cross_pairs as make_all
 from mgjax.workflows.make_pairs import PAGE, PICTURES
 from tests import binaries
 from tests.media.faces.pictured import astronaut_crop, driver
-from tests.random_parameters import random_parameters
-from tests.tiny_personalization import SIDE, VISION, make_untrained
+from tests.tiny_personalization import SIDE, make_recogniser, make_untrained
 
 REFERENCES = 5
 RED, GREEN, DARK = (220, 30, 30), (30, 200, 40), (0, 0, 0)
@@ -220,15 +215,7 @@ def test_faces_are_found_and_compared_in_pictures(tiny_runs, tmp_path):
 
 @pytest.fixture(scope='module')
 def recogniser(tmp_path_factory):
-  """A CLIP with random weights and a head for identities."""
-  config = clip_config.get_config()
-  config.model.vision.update(VISION)
-  config.model.text.update(dim=8, depth=1, heads=2, mlp_dim=8, projection=VISION['projection'])
-  model = make_clip_model(fields_of(config, 'model'))
-  params = random_parameters(model.init, *clip_model_inputs(model))
-  workdir = tmp_path_factory.mktemp('clip') / 'clip'
-  write_workdir(config.to_dict(), params, {}, workdir, origin={'order': 'made'})
-  return workdir
+  return make_recogniser(tmp_path_factory.mktemp('clip') / 'clip')
 
 
 def test_the_command_makes_cross_pairs_of_moving_digits(untrained, recogniser, tmp_path):

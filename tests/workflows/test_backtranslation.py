@@ -1,0 +1,407 @@
+"""Pairs that an editor makes of real clips: what stands in a row, what is dropped and why."""
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from mgjax.api import train
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import fields_of
+from mgjax.data.records.reader import Records
+from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.sources import latent_sources, make_digits
+from mgjax.digits.clips import Digits
+from mgjax.digits.edits import TASKS
+from mgjax.editing.instructions import guess_task
+from mgjax.editing.pipeline import Editor
+from mgjax.media.video import write_video
+from mgjax.tae.pipeline import load_codec
+from mgjax.workflows import backtranslation
+from mgjax.workflows.backtranslation import backtranslate
+from mgjax.workflows.encode import encode
+from mgjax.workflows.make_pairs import PAGE
+from tests import binaries, tiny, tiny_editing
+from tests.runtime.chat_server import Server
+from tests.tiny_editing import SIDE, WINDOW
+from tests.tiny_personalization import make_recogniser
+
+CLIPS = 12
+SIZES = {'batch_size': 4, 'samples_per_shard': 4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+  """The models, the configuration by which pairs were made of them, and those."""
+
+  runs: pathlib.Path
+  recogniser: pathlib.Path
+  directory: pathlib.Path
+  results: dict
+
+  def config(self, **changes):
+    return tiny_editing.backtranslation(self.runs, self.recogniser, **changes)
+
+
+@pytest.fixture(scope='module')
+def made(tiny_editing_runs, tmp_path_factory):
+  place = tmp_path_factory.mktemp('backtranslation')
+  recogniser = make_recogniser(place / 'clip')
+  config = tiny_editing.backtranslation(tiny_editing_runs, recogniser)
+  results = backtranslate(config, place / 'pairs', **SIZES)
+  return Made(tiny_editing_runs, recogniser, place / 'pairs', results)
+
+
+def rows_of(directory, split='train', bucket='backtranslated'):
+  return list(Records(directory / split / bucket))
+
+
+def world_of(config, split='train'):
+  data = data_settings(config.data.to_dict())
+  return make_digits(data, split, frames=WINDOW, size=(SIDE, SIDE))
+
+
+def files_of(directory):
+  """The bytes of all that pairs left behind, but for the locks of folders."""
+  return {
+    path.relative_to(directory).as_posix(): path.read_bytes()
+    for path in directory.rglob('*')
+    if path.is_file() and path.suffix != '.lock'
+  }
+
+
+def same(directory, expected):
+  first, second = files_of(directory), files_of(expected)
+  assert first.keys() == second.keys()
+  assert [name for name in first if first[name] != second[name]] == []
+  return True
+
+
+def test_training_goes_on_from_the_pairs_of_the_third_stage(made, tmp_path):
+  config = made.config(data__latents=str(made.directory), train__steps=4)
+  assert int(train(config, tmp_path / 'run').step) == 4
+  validation = [row for row in tiny.metrics(tmp_path / 'run') if 'validation/loss' in row]
+  assert validation
+  assert set(made.results) == {'train/backtranslated', 'validation/backtranslated'}
+  assert [each.rows for each in made.results.values()] == [CLIPS, 4]
+
+
+def test_a_row_leads_from_the_edited_clip_to_the_real_one(made, tmp_path):
+  config = made.config()
+  world, rows = world_of(config), rows_of(made.directory)
+  asked = [world.edit(world.scene(index)) for index in range(CLIPS)]
+  editor, codec = Editor(made.runs / 'editing'), load_codec(config.autoencoder)
+  for first in range(0, CLIPS, 4):
+    forward = [edit.undone for edit in asked[first : first + 4]]
+    edited = editor.generate(
+      [edit.instruction for edit in forward], task=[edit.task for edit in forward],
+      video=[world[first + row]['video'] for row in range(4)], first=first,
+    )  # fmt: skip
+    latents = np.asarray(codec.encode(edited), np.float32)
+    for row, latent in zip(rows[first : first + 4], latents, strict=True):
+      np.testing.assert_array_equal(row['source_video'], latent.astype(row['source_video'].dtype))
+  for row, edit in zip(rows, asked, strict=True):
+    assert (row['caption'], row['task'], row['fps']) == (edit.instruction, edit.task, 8)
+    assert guess_task(row['caption'], TASKS) == row['task']
+  # The real side is what launch.encode stores of the same clips, in fields and in bits.
+  config.encode.train, config.encode.validation = CLIPS, 4
+  assert encode(config, tmp_path)
+  for row, stored in zip(rows, rows_of(tmp_path), strict=True):
+    assert row.keys() == stored.keys()
+    assert {name: type(value) for name, value in row.items()} == {
+      name: type(value) for name, value in stored.items()
+    }
+    assert (row['caption'], row['text_key']) == (stored['caption'], stored['text_key'])
+    np.testing.assert_array_equal(row['latents'], stored['latents'])
+
+
+def test_noise_of_its_deviation_lies_on_the_edited_side_alone(made, tmp_path):
+  config = made.config(backtranslation__noise=0.5, encode__dtype='float32')
+  backtranslate(config, tmp_path / 'noised', **SIZES)
+  backtranslate(made.config(encode__dtype='float32'), tmp_path / 'plain', **SIZES)
+  noised, plain = rows_of(tmp_path / 'noised'), rows_of(tmp_path / 'plain')
+  for first, second in zip(noised, plain, strict=True):
+    np.testing.assert_array_equal(first['latents'], second['latents'])
+  noise = np.stack(
+    [first['source_video'] - second['source_video']
+     for first, second in zip(noised, plain, strict=True)]
+  )  # fmt: skip
+  # Four standard errors of a deviation, 1 / sqrt(2 n), and of a mean, 1 / sqrt(n).
+  assert abs(noise.std() / 0.5 - 1) < 4 / np.sqrt(2 * noise.size)
+  assert abs(noise.mean() / 0.5) < 4 / np.sqrt(noise.size)
+  assert len({each.tobytes() for each in noise}) == CLIPS
+
+
+def test_the_clip_before_the_edit_is_never_looked_at(made, tmp_path, monkeypatch):
+  show = Digits.show
+
+  def without_source(self, scene):
+    return show(self, scene) | {'source_video': None}
+
+  monkeypatch.setattr(Digits, 'show', without_source)
+  backtranslate(made.config(), tmp_path / 'pairs', **SIZES)
+  assert same(tmp_path / 'pairs', made.directory)
+
+
+def test_thresholds_drop_pairs_and_say_why(made, tmp_path):
+  scores = {name: sorted(each[name] for each in scores_of(made.directory))
+            for name in ('direction', 'structure')}  # fmt: skip
+  for name, reason in (('direction', 'not as instructed'), ('structure', 'another scene')):
+    middle = float(np.mean(scores[name][CLIPS // 2 - 1 : CLIPS // 2 + 1]))
+    config = made.config(**{f'backtranslation__{name}': middle}, backtranslation__clips=CLIPS)
+    results = backtranslate(config, tmp_path / name, **SIZES)
+    found = results['train/backtranslated']
+    assert (found.kept, found.reasons) == (CLIPS // 2, {reason: CLIPS // 2})
+    page = (tmp_path / name / 'train' / 'backtranslated' / PAGE).read_text()
+    assert reason in page
+    kept = [all(score >= middle for score in [each[name]]) for each in scores_of(made.directory)]
+    rows = rows_of(made.directory)
+    expected = [row['latents'].tobytes() for row, keep in zip(rows, kept, strict=True) if keep]
+    assert [row['latents'].tobytes() for row in rows_of(tmp_path / name)] == expected
+
+
+def scores_of(directory, split='train'):
+  manifest = json.loads((directory / split / 'backtranslated' / 'manifest.json').read_text())
+  return [note['scores'] for shard in manifest['shards'] for note in shard['notes']]
+
+
+def test_no_pair_is_an_error_that_says_what_to_do_and_an_empty_bucket_is_left_out(made, tmp_path):
+  with pytest.raises(
+    DataError, match=r'0 of 12 pairs kept; 12 dropped, another scene.*lower backtranslation\.dir'
+  ):
+    backtranslate(made.config(backtranslation__structure=1.0), tmp_path / 'none', **SIZES)
+  assert (tmp_path / 'none' / 'train' / 'backtranslated' / PAGE).exists()
+  config = made.config(backtranslation__structure=0.99, backtranslation__clips=4)
+  config.buckets.still = {**config.buckets.backtranslated.to_dict(), 'frames': 2}
+  real = backtranslation._scores
+
+  def scores(clip, instruction, before, after):
+    return real(clip, instruction, before, after) | {'structure': float(len(before) == WINDOW)}
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(backtranslation, '_scores', scores)
+    results = backtranslate(config, tmp_path / 'one', **SIZES)
+  assert [results[f'train/{name}'].rows for name in ('backtranslated', 'still')] == [4, 0]
+  fields = data_settings(config.data.to_dict() | {'latents': str(tmp_path / 'one')})
+  shapes = video_shapes(fields_of(config, 'buckets'), 8)
+  for split in ('train', 'validation'):
+    assert list(latent_sources(fields, shapes, split)) == ['backtranslated']
+
+
+def test_pairs_begun_with_other_values_are_refused(made, tmp_path):
+  other = tiny_editing.make_editor(made.runs, tmp_path / 'editor', seed=1)
+  assert other
+  recogniser = tmp_path / 'clip'
+  make_recogniser(recogniser, seed=1)
+  changes = {
+    'editor': str(other), 'recogniser': str(recogniser), 'noise': 0.1, 'direction': -0.9,
+    'structure': -0.9, 'seed': 1, 'clips': 8,
+  }  # fmt: skip
+  before = files_of(made.directory)
+  for name, value in changes.items():
+    with pytest.raises(ConfigError, match='was begun with other values'):
+      backtranslate(made.config(**{f'backtranslation__{name}': value}), made.directory, **SIZES)
+  assert files_of(made.directory) == before
+  # The same weights at another place are the same.
+  moved = shutil.copytree(made.runs / 'editing', tmp_path / 'moved')
+  config = made.config(backtranslation__editor=str(moved))
+  assert backtranslate(config, made.directory, **SIZES) == made.results
+
+
+def test_two_processes_make_what_one_makes(made, tmp_path):
+  first = backtranslate(made.config(), tmp_path / 'pairs', **SIZES, process=1, processes=2)
+  assert not first['train/backtranslated'].finished
+  last = backtranslate(made.config(), tmp_path / 'pairs', **SIZES, process=0, processes=2)
+  assert last == made.results and same(tmp_path / 'pairs', made.directory)
+  with pytest.raises(ConfigError, match='process=2 must be from 0 to 1'):
+    backtranslate(made.config(), tmp_path / 'pairs', **SIZES, process=2, processes=2)
+
+
+def test_stopped_anywhere_it_goes_on_to_the_same_records(made, tmp_path, monkeypatch):
+  score, calls = backtranslation._scores, 0
+
+  def stopped(*arguments):
+    nonlocal calls
+    calls += 1
+    if calls in (6, 12):
+      raise KeyboardInterrupt
+    return score(*arguments)
+
+  monkeypatch.setattr(backtranslation, '_scores', stopped)
+  for _ in range(2):
+    with pytest.raises(KeyboardInterrupt):
+      backtranslate(made.config(), tmp_path / 'pairs', **SIZES)
+  assert backtranslate(made.config(), tmp_path / 'pairs', **SIZES) == made.results
+  assert same(tmp_path / 'pairs', made.directory)
+
+
+def work(runs, recogniser, directory, clips, process, processes, ready):
+  """What a process does that may be killed."""
+  plain = backtranslation.make_pairs
+
+  def make_pairs(*arguments, **options):
+    ready.set()
+    return plain(*arguments, **options)
+
+  backtranslation.make_pairs = make_pairs
+  config = tiny_editing.backtranslation(runs, recogniser, backtranslation__clips=clips)
+  backtranslate(config, directory, **SIZES, process=process, processes=processes)
+
+
+@contextlib.contextmanager
+def working(context, made, directory, clips, processes=1):
+  """Processes that share the work, at the first of it."""
+  running, events = [], [context.Event() for _ in range(processes)]
+  for process, ready in enumerate(events):
+    given = made.runs, made.recogniser, directory, clips, process, processes, ready
+    running.append(context.Process(target=work, args=given))
+    running[-1].start()
+  try:
+    for ready in events:
+      assert ready.wait(300)
+    yield running
+  finally:
+    for process in running:
+      process.join(timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_twenty_kills_leave_what_an_undisturbed_run_makes(made, tmp_path):
+  clips, expected, directory = 96, tmp_path / 'expected', tmp_path / 'killed'
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload([__name__])
+  with working(context, made, expected, clips):
+    begun = time.monotonic()
+  seconds = time.monotonic() - begun
+  chance, kills, shards = random.Random(0), 0, set()
+  while kills < 20:
+    with working(context, made, directory, clips) as (process,):
+      time.sleep(chance.uniform(0, seconds / 8))
+      process.kill()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    kills += process.exitcode != 0
+    shards.add(len(list((directory / 'train').rglob('*.arrayrecord'))))
+    if process.exitcode == 0:
+      assert same(directory, expected)
+      shutil.rmtree(directory)
+  with working(context, made, directory, clips) as (process,):
+    pass
+  assert process.exitcode == 0
+  assert len(shards) > 2, shards  # the kills were not all at one place
+  assert same(directory, expected)
+
+
+# The writer of instructions: a server.
+EDIT = {'task': 'recolour', 'instruction': 'make it red', 'reverse': 'make it blue'}
+EDIT |= {'target': 'the red digit moves'}
+
+
+@pytest.fixture
+def clips(tmp_path):
+  """A folder of clips with captions."""
+  folder = tmp_path / 'clips'
+  folder.mkdir()
+  world = Digits(frames=WINDOW, size=(SIDE, SIDE))
+  for number in range(3):
+    write_video(folder / f'{number}.mp4', world[number]['video'], 8)
+    (folder / f'{number}.txt').write_text(f'clip {number}')
+  return folder
+
+
+def written(made, server, clips, **changes):
+  """The configuration of pairs of a folder of clips, whose instructions a server writes."""
+  config = made.config(data__kind='clips', data__path=str(clips), **changes)
+  config.backtranslation.tasks = ('recolour', 'remove')
+  config.backtranslation.writer = {
+    'model': 'tiny', 'url': server.url, 'first_pause': 0.001, 'tries': 2, 'attempts': 1
+  }  # fmt: skip
+  return config
+
+
+def test_instructions_come_from_a_server_and_are_asked_for_once(made, clips, tmp_path):
+  said = {}
+
+  def answer(text):
+    number = next(number for number in '012' if f'clip {number}' in text)
+    said[number] = said.get(number, 0) + 1
+    if number == '1' and said[number] <= 2:
+      # Of clip 1 the first answers do not fit, in every split.
+      return 'that is no JSON' if said[number] == 1 else json.dumps(EDIT)
+    return 'nor is this' if number == '2' else json.dumps(EDIT | {'task': 'remove'})
+
+  with Server(answer) as server:
+    config = written(made, server, clips)
+    results = backtranslate(config, tmp_path / 'pairs', **SIZES)
+    found = results['train/backtranslated']
+    assert (found.kept, found.reasons) == (2, {'no instruction': 1})
+    asked = {text: len(each) for text, each in server.asked.items()}
+    assert asked
+    backtranslate(config, tmp_path / 'pairs', **SIZES)
+    assert {text: len(each) for text, each in server.asked.items()} == asked
+  rows = rows_of(tmp_path / 'pairs')
+  assert [row['caption'] for row in rows] == ['make it blue'] * 2
+  assert [row['task'] for row in rows] == ['add', 'recolour']
+  assert [os.path.basename(row['source']) for row in rows] == ['0.mp4', '1.mp4']
+  # Where the server is does not count, which model it has does.
+  with Server(answer) as server:
+    assert backtranslate(written(made, server, clips), tmp_path / 'pairs', **SIZES) == results
+    other = written(made, server, clips)
+    other.backtranslation.writer.model = 'large'
+    with pytest.raises(ConfigError, match=r'was begun with other values.*large'):
+      backtranslate(other, tmp_path / 'pairs', **SIZES)
+    assert not server.asked
+
+
+def test_two_processes_ask_one_server_at_once(made, clips, tmp_path):
+  """Neither waits for the folder of answers of the other."""
+  sizes = {'batch_size': 1, 'samples_per_shard': 1}
+  with Server(lambda text: json.dumps(EDIT)) as server:
+    config = written(made, server, clips)
+    answers = tmp_path / 'pairs' / 'answers' / 'train' / 'backtranslated'
+    from mgjax.runtime.workdir_lock import hold
+
+    with hold(answers / '00000'):  # as if process 0 asked now
+      first = backtranslate(config, tmp_path / 'pairs', **sizes, process=1, processes=2)
+    assert not first['train/backtranslated'].finished
+    last = backtranslate(config, tmp_path / 'pairs', **sizes, process=0, processes=2)
+    assert last['train/backtranslated'].kept == 3
+    assert all(len(each) <= 2 for each in server.asked.values())  # once a split
+
+
+def test_what_cannot_be_is_one_sentence(made, tmp_path):
+  config_file = tmp_path / 'config.py'
+  config_file.write_text(
+    'from pathlib import Path\n'
+    'from tests.tiny_editing import backtranslation\n'
+    'def get_config():\n'
+    f'  return backtranslation(Path({os.fspath(made.runs)!r}), Path({os.fspath(made.recogniser)!r}))\n'
+  )  # fmt: skip
+  place = '--config.backtranslation.'
+  for flags, sentence in (
+    ([f'{place}recogniser={tmp_path}/none'], r'none'),
+    ([f'{place}editor={made.runs}/autoencoder'], r'autoencoder.*expected|video editor'),
+    ([f'{place}editor={made.runs}/video'], 'reads no source video'),
+    ([f'{place}editor={tmp_path}/none'], r'none'),
+    (['--config.data.kind=clips', f'--config.data.path={tmp_path}'], 'writer is empty'),
+    ([f'{place}direction=2.0'], r'backtranslation: direction'),
+    (['--process=3', '--processes=2'], 'process=3 must be from 0 to 1'),
+    (['--config.data.digits.edits=()'], 'data.digits.edits'),
+  ):
+    done = binaries.run(
+      'edit', 'make_pairs', f'--config={config_file}', f'--output={tmp_path}/out', *flags
+    )
+    assert done.returncode == 2, (flags, done.stderr)
+    assert 'Traceback' not in done.stderr
+    import re
+
+    assert re.search(sentence, done.stderr), (flags, done.stderr)
