@@ -97,9 +97,7 @@ def _generate() -> None:
   changes = {'steps': _STEPS.value, 'guidance': _GUIDANCE.value}
   if _BENCH.value is not None:
     if given := [f.name for f in (_VIDEO, _INSTRUCTION, _TASK) if f.value is not None]:
-      raise ConfigError(
-        f'--{given[0]} and --bench exclude each other; a bench has its own'
-      )
+      raise ConfigError(f'--{given[0]} and --bench exclude each other; a bench has its own')
 
     from mgjax.data.ingest.edit_bench import read_edit_bench
 

@@ -159,9 +159,9 @@ def _finish(
   if len(empty) == len(shapes):
     told = '; '.join(f'{name}: {result}' for name, result in made.items())
     raise DataError(
-      f'{directory}: {told}, so nothing is left to train on; {PAGE} in the folder of a bucket shows '
-      'all pairs; lower backtranslation.direction and .structure or train the editor for longer, '
-      'and write into another directory'
+      f'{directory}: {told}, so nothing is left to train on; {PAGE} in the folder of a bucket '
+      'shows all pairs; lower backtranslation.direction and .structure or train the editor for '
+      'longer, and write into another directory'
     )
   write_json(directory / EMPTY, empty)
 

@@ -42,7 +42,9 @@ def test_a_conditioning_is_found_by_the_name_of_its_file():
   ],
 )
 def test_what_is_no_kind_is_never_imported(kind):
-  with pytest.raises(ConfigError, match=r'unknown conditioning .*known: byte_text, edit_task, encoded_text'):
+  with pytest.raises(
+    ConfigError, match=r'unknown conditioning .*known: byte_text, edit_task, encoded_text'
+  ):
     kinds.make_conditioning({'kind': kind}, 'a', dim=8)
 
 

@@ -384,7 +384,8 @@ def test_what_cannot_be_is_one_sentence(made, tmp_path):
     'from pathlib import Path\n'
     'from tests.tiny_editing import backtranslation\n'
     'def get_config():\n'
-    f'  return backtranslation(Path({os.fspath(made.runs)!r}), Path({os.fspath(made.recogniser)!r}))\n'
+    f'  runs, recogniser = Path({os.fspath(made.runs)!r}), Path({os.fspath(made.recogniser)!r})\n'
+    '  return backtranslation(runs, recogniser)\n'
   )  # fmt: skip
   place = '--config.backtranslation.'
   for flags, sentence in (
