@@ -159,9 +159,9 @@ def _finish(
   if len(empty) == len(shapes):
     told = '; '.join(f'{name}: {result}' for name, result in made.items())
     raise DataError(
-      f'{directory}: {told}, so nothing is left to train on; {PAGE} in the folder of a bucket shows '
-      'all pairs; lower backtranslation.direction and .structure or train the editor for longer, '
-      'and write into another directory'
+      f'{directory}: {told}, so nothing is left to train on; {PAGE} in the folder of a bucket '
+      'shows all pairs; lower backtranslation.direction and .structure or train the editor for '
+      'longer, and write into another directory'
     )
   write_json(directory / EMPTY, empty)
 
@@ -258,6 +258,10 @@ def _clips(
     raise ConfigError(
       'backtranslation.writer is empty, and only the moving digits know their instructions; name '
       "the model of a server, as in {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'}"
+    )
+  if not settings.writer and not data.digits.get('edits'):
+    raise ConfigError(
+      "data.digits.edits is empty, so there is nothing to do; expected some, as in ('recolour',)"
     )
   most = settings.clips if split == 'train' else settings.validation
   found = {}
