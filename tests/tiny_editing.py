@@ -41,11 +41,10 @@ def backtranslation(runs: pathlib.Path, recogniser: pathlib.Path, **changes):
   del config.data.sources, config.buckets.video
   fields = {key.replace('.video.', '.backtranslated.'): v for key, v in OVERRIDES.items()}
   places = {'editor': runs / 'editing', 'recogniser': recogniser}
-  fields['buckets.backtranslated.batch_size'] = 4  # no more than there are clips to validate with
   fields |= {f'backtranslation.{name}': str(place) for name, place in places.items()}
   config.autoencoder, config.start_from = str(runs / 'autoencoder'), str(runs / 'editing')
   config.data.latents = ''
-  kept = {'clips': 12, 'validation': 4, 'direction': -1.0, 'structure': -1.0}
+  kept = {'clips': 12, 'validation': 8, 'direction': -1.0, 'structure': -1.0}
   config.backtranslation.update(**kept, noise=0.0)
   config.update_from_flattened_dict(fields | tiny.dotted(changes))
   return config

@@ -259,6 +259,10 @@ def _clips(
       'backtranslation.writer is empty, and only the moving digits know their instructions; name '
       "the model of a server, as in {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'}"
     )
+  if not settings.writer and not data.digits.get('edits'):
+    raise ConfigError(
+      "data.digits.edits is empty, so there is nothing to do; expected some, as in ('recolour',)"
+    )
   most = settings.clips if split == 'train' else settings.validation
   found = {}
   for name, source in make_sources(data, shapes, split).items():

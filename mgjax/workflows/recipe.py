@@ -41,6 +41,7 @@ RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves n
 POINTERS = ('start_from', 'autoencoder')
 AVERAGE = 'average'  # component of a stage that trains nothing
 BACKTRANSLATION = 'backtranslation'  # of a stage whose latents are pairs that a model makes
+EDITOR = f'{BACKTRANSLATION}.editor'
 CONTENT = ('autoencoder', 'data', 'buckets', 'encode', BACKTRANSLATION)  # what latents depend on
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Sta
           data.latents = os.fspath(workdir / folder)
       editor = None
       if BACKTRANSLATION in stage:
-        editor = _point(stage, f'{BACKTRANSLATION}.editor', name, order[:place], config, workdir)
+        editor = _point(stage, EDITOR, name, order[:place], config, workdir)
       encoder = tuple(filter(None, [places['autoencoder'], editor]))
       encoding = Stage(f'{latents} for {name}', 'encode', stage, workdir / latents, encoder)
       if encoding.digest not in (each.digest for each in stages if each.kind == 'encode'):
@@ -121,6 +122,7 @@ def _point(
 ) -> str | None:
   """Makes a field that names a stage its work directory, and returns the name."""
   *sections, field = key.split('.')
+  owner = stage
   for section in sections:
     stage = stage[section]
   other = stage.get(field) or ''
@@ -136,6 +138,11 @@ def _point(
     raise ConfigError(
       f'stage {name!r} of the component {stage.component!r} cannot start from {other!r}, which is '
       f'of the component {component!r}'
+    )
+  if key == EDITOR and component != owner.component:
+    raise ConfigError(
+      f'stage {name!r} of the component {owner.component!r} cannot have its pairs made by '
+      f'{other!r}, which is of the component {component!r}'
     )
   stage[field] = os.fspath(workdir / other)
   return other

@@ -2,19 +2,23 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from mgjax.api import train
+from mgjax.checkpoints.workdir import load_params, read_config, write_workdir
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.data.records.reader import Records
@@ -25,6 +29,7 @@ from mgjax.digits.edits import TASKS
 from mgjax.editing.instructions import guess_task
 from mgjax.editing.pipeline import Editor
 from mgjax.media.video import write_video
+from mgjax.runtime.workdir_lock import hold
 from mgjax.tae.pipeline import load_codec
 from mgjax.workflows import backtranslation
 from mgjax.workflows.backtranslation import backtranslate
@@ -35,8 +40,17 @@ from tests.runtime.chat_server import Server
 from tests.tiny_editing import SIDE, WINDOW
 from tests.tiny_personalization import make_recogniser
 
-CLIPS = 12
+CLIPS, VALIDATION = 12, 8
 SIZES = {'batch_size': 4, 'samples_per_shard': 4}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def loaded_once():
+  """Programs are compiled once for all calls."""
+  with pytest.MonkeyPatch.context() as patch:
+    for name in ('Editor', 'Clip', 'load_codec'):
+      patch.setattr(backtranslation, name, functools.cache(getattr(backtranslation, name)))
+    yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +103,10 @@ def same(directory, expected):
 def test_training_goes_on_from_the_pairs_of_the_third_stage(made, tmp_path):
   config = made.config(data__latents=str(made.directory), train__steps=4)
   assert int(train(config, tmp_path / 'run').step) == 4
-  validation = [row for row in tiny.metrics(tmp_path / 'run') if 'validation/loss' in row]
-  assert validation
+  last = tiny.losses(tmp_path / 'run')[4]
+  assert any(name.startswith('validation/') and 'backtranslated' in name for name in last)
   assert set(made.results) == {'train/backtranslated', 'validation/backtranslated'}
-  assert [each.rows for each in made.results.values()] == [CLIPS, 4]
+  assert [each.rows for each in made.results.values()] == [CLIPS, VALIDATION]
 
 
 def test_a_row_leads_from_the_edited_clip_to_the_real_one(made, tmp_path):
@@ -113,7 +127,7 @@ def test_a_row_leads_from_the_edited_clip_to_the_real_one(made, tmp_path):
     assert (row['caption'], row['task'], row['fps']) == (edit.instruction, edit.task, 8)
     assert guess_task(row['caption'], TASKS) == row['task']
   # The real side is what launch.encode stores of the same clips, in fields and in bits.
-  config.encode.train, config.encode.validation = CLIPS, 4
+  config.encode.train, config.encode.validation = CLIPS, VALIDATION
   assert encode(config, tmp_path)
   for row, stored in zip(rows, rows_of(tmp_path), strict=True):
     assert row.keys() == stored.keys()
@@ -198,8 +212,13 @@ def test_no_pair_is_an_error_that_says_what_to_do_and_an_empty_bucket_is_left_ou
 
 
 def test_pairs_begun_with_other_values_are_refused(made, tmp_path):
-  other = tiny_editing.make_editor(made.runs, tmp_path / 'editor', seed=1)
-  assert other
+  other, same_weights = tmp_path / 'other', tmp_path / 'same'
+  params, meta = load_params(made.runs / 'editing')
+  fields = read_config(made.runs / 'editing').to_dict() | {
+    'autoencoder': str(made.runs / 'autoencoder')
+  }
+  for place, leaves in ((other, jax.tree.map(np.negative, params)), (same_weights, params)):
+    write_workdir(fields, leaves, meta['notes'], place, origin={'order': 'made'})
   recogniser = tmp_path / 'clip'
   make_recogniser(recogniser, seed=1)
   changes = {
@@ -212,8 +231,7 @@ def test_pairs_begun_with_other_values_are_refused(made, tmp_path):
       backtranslate(made.config(**{f'backtranslation__{name}': value}), made.directory, **SIZES)
   assert files_of(made.directory) == before
   # The same weights at another place are the same.
-  moved = shutil.copytree(made.runs / 'editing', tmp_path / 'moved')
-  config = made.config(backtranslation__editor=str(moved))
+  config = made.config(backtranslation__editor=str(same_weights))
   assert backtranslate(config, made.directory, **SIZES) == made.results
 
 
@@ -368,8 +386,6 @@ def test_two_processes_ask_one_server_at_once(made, clips, tmp_path):
   with Server(lambda text: json.dumps(EDIT)) as server:
     config = written(made, server, clips)
     answers = tmp_path / 'pairs' / 'answers' / 'train' / 'backtranslated'
-    from mgjax.runtime.workdir_lock import hold
-
     with hold(answers / '00000'):  # as if process 0 asked now
       first = backtranslate(config, tmp_path / 'pairs', **sizes, process=1, processes=2)
     assert not first['train/backtranslated'].finished
@@ -379,30 +395,28 @@ def test_two_processes_ask_one_server_at_once(made, clips, tmp_path):
 
 
 def test_what_cannot_be_is_one_sentence(made, tmp_path):
-  config_file = tmp_path / 'config.py'
-  config_file.write_text(
+  text = (
     'from pathlib import Path\n'
     'from tests.tiny_editing import backtranslation\n'
     'def get_config():\n'
-    f'  runs, recogniser = Path({os.fspath(made.runs)!r}), Path({os.fspath(made.recogniser)!r})\n'
-    '  return backtranslation(runs, recogniser)\n'
-  )  # fmt: skip
-  place = '--config.backtranslation.'
-  for flags, sentence in (
-    ([f'{place}recogniser={tmp_path}/none'], r'none'),
-    ([f'{place}editor={made.runs}/autoencoder'], r'autoencoder.*expected|video editor'),
-    ([f'{place}editor={made.runs}/video'], 'reads no source video'),
-    ([f'{place}editor={tmp_path}/none'], r'none'),
-    (['--config.data.kind=clips', f'--config.data.path={tmp_path}'], 'writer is empty'),
-    ([f'{place}direction=2.0'], r'backtranslation: direction'),
-    (['--process=3', '--processes=2'], 'process=3 must be from 0 to 1'),
-    (['--config.data.digits.edits=()'], 'data.digits.edits'),
+    '  return backtranslation(Path({!r}), Path({!r}), **{!r})\n'
+  )
+  clips = {'data__kind': 'clips', 'data__path': str(tmp_path)}
+  place = 'backtranslation__'
+  for changes, flags, sentence in (
+    ({f'{place}recogniser': f'{tmp_path}/none'}, [], 'none'),
+    ({f'{place}editor': f'{made.runs}/autoencoder'}, [], "'autoencoder'; expected"),
+    ({f'{place}editor': f'{made.runs}/video'}, [], 'reads no source video'),
+    ({f'{place}editor': f'{tmp_path}/none'}, [], 'none'),
+    ({f'{place}direction': 2.0}, [], 'direction'),
+    ({'data__digits__edits': ()}, [], 'data.digits.edits is empty'),
+    (clips, [], 'backtranslation.writer is empty'),
+    ({}, ['--process=3', '--processes=2'], 'process=3 must be from 0 to 1'),
   ):
-    done = binaries.run(
-      'edit', 'make_pairs', f'--config={config_file}', f'--output={tmp_path}/out', *flags
-    )
-    assert done.returncode == 2, (flags, done.stderr)
-    assert 'Traceback' not in done.stderr
-    import re
-
-    assert re.search(sentence, done.stderr), (flags, done.stderr)
+    path = tmp_path / 'config.py'
+    path.write_text(text.format(os.fspath(made.runs), os.fspath(made.recogniser), changes))
+    done = binaries.run('edit', 'make_pairs', f'--config={path}', f'--output={tmp_path}/o', *flags)
+    told = changes, done.stderr
+    assert done.returncode == 2, told
+    assert re.search(sentence, done.stderr), told
+    assert 'Traceback' not in done.stderr and done.stderr.count('edit.py: ') == 1, told
