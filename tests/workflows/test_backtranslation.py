@@ -1,17 +1,11 @@
 """Pairs that an editor makes of real clips: what stands in a row, what is dropped and why."""
 
-import contextlib
 import dataclasses
 import functools
 import json
-import multiprocessing
 import os
 import pathlib
-import random
 import re
-import shutil
-import signal
-import time
 
 import jax
 import numpy as np
@@ -35,13 +29,13 @@ from mgjax.workflows import backtranslation
 from mgjax.workflows.backtranslation import backtranslate
 from mgjax.workflows.encode import encode
 from mgjax.workflows.make_pairs import PAGE
-from tests import binaries, tiny, tiny_editing
+from tests import binaries, tiny, tiny_editing, tiny_text
 from tests.runtime.chat_server import Server
 from tests.tiny_editing import SIDE, WINDOW
 from tests.tiny_personalization import make_recogniser
+from tests.workflows.test_backtranslation_kills import SIZES, files_of, same
 
 CLIPS, VALIDATION = 12, 8
-SIZES = {'batch_size': 4, 'samples_per_shard': 4}
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -84,22 +78,6 @@ def world_of(config, split='train'):
   return make_digits(data, split, frames=WINDOW, size=(SIDE, SIDE))
 
 
-def files_of(directory):
-  """The bytes of all that pairs left behind, but for the locks of folders."""
-  return {
-    path.relative_to(directory).as_posix(): path.read_bytes()
-    for path in directory.rglob('*')
-    if path.is_file() and path.suffix != '.lock'
-  }
-
-
-def same(directory, expected):
-  first, second = files_of(directory), files_of(expected)
-  assert first.keys() == second.keys()
-  assert [name for name in first if first[name] != second[name]] == []
-  return True
-
-
 def test_training_goes_on_from_the_pairs_of_the_third_stage(made, tmp_path):
   config = made.config(data__latents=str(made.directory), train__steps=4)
   assert int(train(config, tmp_path / 'run').step) == 4
@@ -107,6 +85,19 @@ def test_training_goes_on_from_the_pairs_of_the_third_stage(made, tmp_path):
   assert any(name.startswith('validation/') and 'backtranslated' in name for name in last)
   assert set(made.results) == {'train/backtranslated', 'validation/backtranslated'}
   assert [each.rows for each in made.results.values()] == [CLIPS, VALIDATION]
+
+
+@pytest.mark.slow
+def test_a_model_that_reads_frozen_encoders_finds_the_embeddings_of_what_undoes_edits(
+  made, tmp_path
+):
+  encoders = tiny_text.make_encoders(tmp_path / 'encoders')
+  config = made.config(data__latents=str(tmp_path / 'pairs'), train__steps=3)
+  reads = tiny_text.video(made.runs, encoders)
+  config.model.conditionings.text = reads.model.conditionings.text
+  config.text, config.embeddings, config.start_from = reads.text, '', ''
+  backtranslate(config, tmp_path / 'pairs', **SIZES)
+  assert int(train(config, tmp_path / 'run').step) == 3
 
 
 def test_a_row_leads_from_the_edited_clip_to_the_real_one(made, tmp_path):
@@ -260,63 +251,6 @@ def test_stopped_anywhere_it_goes_on_to_the_same_records(made, tmp_path, monkeyp
       backtranslate(made.config(), tmp_path / 'pairs', **SIZES)
   assert backtranslate(made.config(), tmp_path / 'pairs', **SIZES) == made.results
   assert same(tmp_path / 'pairs', made.directory)
-
-
-def work(runs, recogniser, directory, clips, process, processes, ready):
-  """What a process does that may be killed."""
-  plain = backtranslation.make_pairs
-
-  def make_pairs(*arguments, **options):
-    ready.set()
-    return plain(*arguments, **options)
-
-  backtranslation.make_pairs = make_pairs
-  config = tiny_editing.backtranslation(runs, recogniser, backtranslation__clips=clips)
-  backtranslate(config, directory, **SIZES, process=process, processes=processes)
-
-
-@contextlib.contextmanager
-def working(context, made, directory, clips, processes=1):
-  """Processes that share the work, at the first of it."""
-  running, events = [], [context.Event() for _ in range(processes)]
-  for process, ready in enumerate(events):
-    given = made.runs, made.recogniser, directory, clips, process, processes, ready
-    running.append(context.Process(target=work, args=given))
-    running[-1].start()
-  try:
-    for ready in events:
-      assert ready.wait(300)
-    yield running
-  finally:
-    for process in running:
-      process.join(timeout=300)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_twenty_kills_leave_what_an_undisturbed_run_makes(made, tmp_path):
-  clips, expected, directory = 96, tmp_path / 'expected', tmp_path / 'killed'
-  context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload([__name__])
-  with working(context, made, expected, clips):
-    begun = time.monotonic()
-  seconds = time.monotonic() - begun
-  chance, kills, shards = random.Random(0), 0, set()
-  while kills < 20:
-    with working(context, made, directory, clips) as (process,):
-      time.sleep(chance.uniform(0, seconds / 8))
-      process.kill()
-    assert process.exitcode in (0, -signal.SIGKILL)
-    kills += process.exitcode != 0
-    shards.add(len(list((directory / 'train').rglob('*.arrayrecord'))))
-    if process.exitcode == 0:
-      assert same(directory, expected)
-      shutil.rmtree(directory)
-  with working(context, made, directory, clips) as (process,):
-    pass
-  assert process.exitcode == 0
-  assert len(shards) > 2, shards  # the kills were not all at one place
-  assert same(directory, expected)
 
 
 # The writer of instructions: a server.
