@@ -17,7 +17,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Statistics, Sums, estimate_statistics
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import prompt_of
-from mgjax.workflows.encode import _stored_prompts, encode
+from mgjax.workflows.encode import stored_prompts, encode
 from mgjax.workflows.row_encoder import DTYPES, RowEncoder, read_ahead, rows_of_device
 from tests import tiny
 
@@ -78,7 +78,7 @@ def test_prompts_are_those_of_all_rows_and_no_row_is_read(tiny_runs, monkeypatch
   parts = [Records(tiny_runs / 'latents' / split / name) for split, name in every]
   expected = sorted(prompt_of(part[index]) for part in parts for index in range(len(part)))
   monkeypatch.setattr(Records, '__getitem__', None)
-  assert sorted(_stored_prompts(buckets, tiny_runs / 'latents')) == expected
+  assert sorted(stored_prompts(buckets, tiny_runs / 'latents')) == expected
 
 
 def test_what_a_process_left_undone_another_one_does(tiny_runs, tmp_path, small_shards):
