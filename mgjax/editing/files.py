@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -179,8 +180,7 @@ def write_edited(
   rows = [np.stack(frames) for frames in zip(*shown, strict=True)]
   contact_sheet(job.sheet, rows, ['before', job.instruction], columns=SHEET_FRAMES)
   height, width = size
-  task = pipeline.name_task(job.instruction, request.task, request.how)
-  asked = dataclasses.asdict(request) | {'instruction': job.instruction, 'task': task}
+  asked = _described(pipeline, request)
   made: dict[str, Any] = {'height': height, 'width': width, 'fps': job.fps}
   made |= {name: digest.hexdigest()[:16] for name, digest in digests.items()}
   made |= {'unknown_words': unknown[0]}
@@ -217,10 +217,20 @@ def write_bench(
     request = Request(str(row.video), instruction, None if sdedit else task, **options)
     path = folder / f'{number:04d}_{row.video.stem}.mp4'
     made = read_optional_json(path.with_suffix('.json'), lambda record: 'request' in record)
+    wanted = json.loads(
+      json.dumps(pipeline.provenance | {'request': _described(pipeline, request)})
+    )
     if made is None:
       write_edited(pipeline, request, path)
-    elif (made['request']['instruction'], made['weights']) != (instruction, pipeline.weights):
+    elif changed := [key for key, value in wanted.items() if made.get(key) != value]:
       raise ConfigError(
-        f'{path} was made by another request or other weights; take another --out, or delete it'
+        f'{path} was made with other {changed[0]}; take another --out, or delete it'
       )
     yield path
+
+
+def _described(pipeline: Editor, request: Request) -> dict[str, Any]:
+  """A request as its json has it: cleaned, with the task that is taken."""
+  instruction = clean_prompt(request.instruction)
+  task = pipeline.name_task(instruction, request.task, request.how)
+  return dataclasses.asdict(request) | {'instruction': instruction, 'task': task}

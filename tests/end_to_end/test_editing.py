@@ -9,8 +9,11 @@ from PIL import Image
 
 import mgjax
 from mgjax.checkpoints.workdir import load_params
+from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.data.ingest.edit_bench import read_edit_bench
 from mgjax.digits.clips import Digits
+from mgjax.editing.files import write_bench
 from mgjax.editing.pipeline import Editor
 from mgjax.media.audio import write_soundtrack
 from mgjax.media.video import probe, read_clip, stream_frames, write_video
@@ -35,6 +38,27 @@ def clip(tmp_path_factory):
 
 def edit(runs, video, *arguments, run='editing'):
   return binaries.run('edit', f'--workdir={runs / run}', f'--video={video}', *arguments)
+
+
+def test_a_bench_goes_on_where_it_stopped_and_mixes_no_requests(tiny_editing_runs, tmp_path):
+  bench, out = tmp_path / 'bench', tmp_path / 'edited'
+  bench.mkdir()
+  rows = [{'video': f'{n}.png', 'instruction': RED, 'task': 'odd'} for n in range(2)]
+  for number, row in enumerate(rows):
+    picture = Digits(frames=1, size=(SIDE, SIDE))[number]['video'][0]
+    Image.fromarray(picture).save(bench / row['video'])
+  (bench / 'edits.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  editor = Editor(tiny_editing_runs / 'editing', steps=2)
+  first, second = write_bench(editor, read_edit_bench(bench), out)
+  assert json.loads(first.with_suffix('.json').read_text())['request']['task'] == 'recolour'
+  kept = first.stat().st_mtime_ns
+  second.with_suffix('.json').unlink()  # as if stopped before its end
+  assert list(write_bench(editor, read_edit_bench(bench), out)) == [first, second]
+  assert first.stat().st_mtime_ns == kept and second.with_suffix('.json').exists()
+  other = Editor(tiny_editing_runs / 'editing', steps=3)
+  for pipeline, options, what in ((editor, {'seed': 1}, 'request'), (other, {}, 'settings')):
+    with pytest.raises(ConfigError, match=f'was made with other {what}; take another --out'):
+      next(write_bench(pipeline, read_edit_bench(bench), out, **options))
 
 
 def test_the_binary_edits_a_video_and_leaves_its_sound(tiny_editing_runs, clip, tmp_path):
