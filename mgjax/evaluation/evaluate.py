@@ -17,6 +17,7 @@ from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket
+from mgjax.editing.pipeline import Editor
 from mgjax.evaluation import (
   audio_alignment,
   audio_reconstruction,
@@ -163,8 +164,6 @@ def evaluate_editing(
     mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
     untold: whether all edits are made again by the instruction alone, without the task.
   """
-  from mgjax.editing.pipeline import Editor
-
   editor = Editor(workdir, mesh=mesh, steps=steps, guidance=guidance)
   found, shown = judge_editing(editor, samples=samples, seed=seed, untold=untold)
   sheet = editing.write_shown(workdir / 'evaluation', shown)

@@ -42,6 +42,8 @@ POINTERS = ('start_from', 'autoencoder')
 AVERAGE = 'average'  # component of a stage that trains nothing
 BACKTRANSLATION = 'backtranslation'  # of a stage whose latents are pairs that a model makes
 EDITOR = f'{BACKTRANSLATION}.editor'
+# Pointers to a stage of the same component, and what another one cannot do.
+OF_ONE_COMPONENT = {'start_from': 'cannot start from', EDITOR: 'cannot have its pairs made by'}
 CONTENT = ('autoencoder', 'data', 'buckets', 'encode', BACKTRANSLATION)  # what latents depend on
 
 _log = logging.getLogger(__name__)
@@ -121,11 +123,9 @@ def _point(
   stage: ConfigDict, key: str, name: str, earlier: list[str], config: ConfigDict, workdir
 ) -> str | None:
   """Makes a field that names a stage its work directory, and returns the name."""
-  *sections, field = key.split('.')
-  owner = stage
-  for section in sections:
-    stage = stage[section]
-  other = stage.get(field) or ''
+  section, _, field = key.rpartition('.')
+  fields = stage[section] if section else stage
+  other = fields.get(field) or ''
   if not isinstance(other, str) or other not in config.stages:
     return None
   if other not in earlier:
@@ -134,17 +134,12 @@ def _point(
       'the order, or give the path of a work directory'
     )
   component = _component(config, other)
-  if key == 'start_from' and component != stage.component:
+  if key in OF_ONE_COMPONENT and component != stage.component:
     raise ConfigError(
-      f'stage {name!r} of the component {stage.component!r} cannot start from {other!r}, which is '
-      f'of the component {component!r}'
+      f'stage {name!r} of the component {stage.component!r} {OF_ONE_COMPONENT[key]} {other!r}, '
+      f'which is of the component {component!r}'
     )
-  if key == EDITOR and component != owner.component:
-    raise ConfigError(
-      f'stage {name!r} of the component {owner.component!r} cannot have its pairs made by '
-      f'{other!r}, which is of the component {component!r}'
-    )
-  stage[field] = os.fspath(workdir / other)
+  fields[field] = os.fspath(workdir / other)
   return other
 
 
