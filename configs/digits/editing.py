@@ -156,14 +156,23 @@ def _backtranslation() -> ConfigDict:
   """Stage III: from what the model of stage II made of clips, back to the clips."""
   config = _editing('backtranslation', 'frames')
   config.data.digits.update(edits=OF_PICTURES[:-1], empty=0.0)
-  captions = {'digits': {**WORLD, 'empty': 0.1}, 'latents': f'{PLACE}/latents_frames'}
-  config.data.sources = ConfigDict({'captions': captions})
+  # What came before goes on beside it, lest it be forgotten; the latents are those of stage II.
+  config.data.sources = ConfigDict(
+    {
+      'captions': _of_frames({'digits': {**WORLD, 'empty': 0.1}}),
+      'pictures': _of_frames(_pairs(OF_PICTURES)),
+      'marked': _of_frames(_pairs(('mark',))),
+    }
+  )
   config.buckets = ConfigDict(
     {
       'backtranslated': _bucket(16, 8, 3),
+      'animated': _bucket(16, 8, 1, 'pictures'),
+      'marked': _bucket(16, 8, 1, 'marked'),
       'video': _bucket(16, 8, 1, 'captions'),
     }
   )
+  config.edits.animated = ('animated',)
   config.backtranslation = ConfigDict(
     {
       'editor': f'{PLACE}/frames',
@@ -178,6 +187,10 @@ def _backtranslation() -> ConfigDict:
   )
   config.train.steps = 1500
   return config
+
+
+def _of_frames(source: dict[str, Any]) -> dict[str, Any]:
+  return {**source, 'latents': f'{PLACE}/latents_frames'}
 
 
 def _pairs(edits: tuple[str, ...]) -> dict[str, Any]:

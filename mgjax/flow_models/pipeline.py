@@ -147,16 +147,20 @@ class FlowPipeline:
       for sample, found, more in zip(samples, embeddings, given, strict=True)
     ]
 
-  def _batch(self, samples: Sequence[Mapping[str, Any]], fields: Fields) -> Batch:
-    """Turns samples of `_samples` into the arrays that the model reads, their clips encoded."""
+  def _read(self, samples: Sequence[Mapping[str, Any]], fields: Fields) -> list[dict[str, Any]]:
+    """Reads the conditions of samples of `_samples`."""
 
     def read(sample: Mapping[str, Any]) -> dict[str, Any]:
       rate = sample.get('fps', 0)
       given = {name: sample[name] for name in fields if name in sample}
       return {n: read_condition(value, fields[n], n, rate) for n, value in given.items()}
 
+    return [{**sample, **read(sample)} for sample in samples]
+
+  def _batch(self, samples: Sequence[Mapping[str, Any]]) -> Batch:
+    """Turns samples of `_read` into the arrays that the model reads, their clips encoded."""
     with self._devices():
-      return prepare_samples(self._model, [{**s, **read(s)} for s in samples], self._encode)
+      return prepare_samples(self._model, samples, self._encode)
 
   def _encode(self, clips: Array) -> Array:
     """Makes latents (b t h w c) of clips, for conditionings."""

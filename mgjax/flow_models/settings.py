@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from mgjax.core.settings import Fraction, Range, check, checked
+from mgjax.core.settings import Count, Fraction, Range, check, checked
 from mgjax.flow.guidance import Guidance, check_guidance
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.sample import check_solver
@@ -46,6 +46,8 @@ class SampleSettings:
     schedule: `name` of a schedule (`flow.schedules.SCHEDULES`) and its options.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
     steps: of the solver.
+    known_steps: by which latents of video are moved towards frames that are known, where any are
+      (`tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
 
   Raises:
     ConfigError: there are no steps, there is no such solver, or scales of guidance do not go
@@ -56,6 +58,7 @@ class SampleSettings:
   schedule: Mapping[str, Any]
   solver: str
   steps: Annotated[int, Range(least=1, most=100_000)]
+  known_steps: Count = 10
 
   def __post_init__(self):
     check(self)

@@ -260,7 +260,7 @@ class Upsampler(FlowPipeline):
   def _text(self, prompts: Sequence[str], fps: float | None) -> dict[str, Any]:
     """Returns what the model reads of prompts, a row each."""
     rates = [frame_rate_of(prompt, fps, self.config.data.fps) for prompt in prompts]
-    batch = self._batch(self._samples(prompts, {}, {}, rates), {})
+    batch = self._batch(self._samples(prompts, {}, {}, rates))
     return {name: np.asarray(value) for name, value in batch.items()}
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.conditioning.frames import CLIP
+from mgjax.conditioning.frames import CLIP, KNOWN, Frames
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import UInt8
+from mgjax.core.typing import Array, UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.conditions import condition_fields
@@ -20,6 +20,7 @@ from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.flow_models.shape import check_shape
 from mgjax.runtime.progress import Progress
+from mgjax.tae.fitting import make_fit
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
 from mgjax.video.extend import check_reads, continued
@@ -51,6 +52,7 @@ class VideoPipeline(FlowPipeline):
       CheckpointError: it has no checkpoint that can be trusted.
     """
     super().__init__(workdir, self.component, self.noun, load_codec, mesh, changes)
+    self._fit = make_fit(self._codec, self._settings.known_steps)
 
   @property
   def default_shape(self) -> tuple[int, int, int]:
@@ -127,8 +129,9 @@ class VideoPipeline(FlowPipeline):
         indices = first + begin + np.arange(batch_size)
         noise = draw_noise(seed, indices, latent_shape)
         with progress.waiting('' if begin else compiling), self._devices():
-          batch = self._batch(padded, fields)
-          latents = self._generate(self._params, batch, noise)
+          read = self._read(padded, fields)
+          latents = self._generate(self._params, self._batch(read), noise)
+          latents = self._fit_known(latents, read)
           decoded = self._codec.decode(latents, shape[0])
         videos = np.asarray(decoded)
         progress.report(begin + len(chosen))
@@ -170,6 +173,19 @@ class VideoPipeline(FlowPipeline):
 
     new = continued(generate, clips, frames=frames, window=shape[0], overlap=overlap)
     return np.concatenate([np.stack(clips), *new], axis=1)
+
+  def _fit_known(self, latents: Array, samples: Sequence[Mapping[str, Any]]) -> Array:
+    """Returns latents that decode to the known frames of samples; see `make_fit`."""
+    frames = next((each for each in self._model.conditionings if isinstance(each, Frames)), None)
+    told = [{**frames.clips(sample), **frames.prepare(sample)} for sample in samples if frames]
+    like = next(filter(None, told), None)
+    if like is None:
+      return latents
+    clip, known = (
+      np.stack([each.get(name, np.zeros_like(like[name])) for each in told])
+      for name in (CLIP, KNOWN)
+    )
+    return self._fit(latents, clip, known)
 
   def reconstruction_error(self, video: UInt8[np.ndarray, 't h w 3']) -> float:
     """Returns the mean squared error of the autoencoder's reconstruction, pixels in [0, 1]."""
