@@ -38,7 +38,9 @@ def backtranslation(runs: pathlib.Path, recogniser: pathlib.Path, **changes):
   Its data are the pairs alone, without clips that are made of a caption.
   """
   config = editing_config.get_config('backtranslation')
-  del config.data.sources, config.buckets.video
+  del config.data.sources
+  config.buckets = {'backtranslated': config.buckets.backtranslated}
+  config.edits.animated = ()
   fields = {key.replace('.video.', '.backtranslated.'): v for key, v in OVERRIDES.items()}
   places = {'editor': runs / 'editing', 'recogniser': recogniser}
   fields |= {f'backtranslation.{name}': str(place) for name, place in places.items()}

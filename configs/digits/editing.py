@@ -87,14 +87,12 @@ def _clip() -> ConfigDict:
   return config
 
 
-def _editing(latents: str, start: str = 'video') -> ConfigDict:
-  config = _video()
+def with_editing(config: ConfigDict, tasks: tuple[str, ...]) -> ConfigDict:
+  """Makes a configuration of text to video that of an editor, and returns it."""
   config.component = 'editing'
-  config.start_from = f'{PLACE}/{start}'
-  config.data.latents = f'{PLACE}/latents_{latents}'
   config.model.conditionings.update(
     source_video={'kind': 'source_video'},
-    task={'kind': 'edit_task', 'tasks': TASKS},
+    task={'kind': 'edit_task', 'tasks': tasks},
     place={'kind': 'temporal_place'},
   )
   config.edits = editing()
@@ -108,6 +106,13 @@ def _editing(latents: str, start: str = 'video') -> ConfigDict:
   config.train.steps = 6000
   config.train.evaluate_every = 1000
   config.train.save_every = 2000
+  return config
+
+
+def _editing(latents: str, start: str = 'video') -> ConfigDict:
+  config = with_editing(_video(), TASKS)
+  config.start_from = f'{PLACE}/{start}'
+  config.data.latents = f'{PLACE}/latents_{latents}'
   return config
 
 

@@ -18,7 +18,9 @@ def get_config() -> ConfigDict:
   config.data.latents = 'runs/frames/latents'
   # A digit that crosses the frame once has nowhere to go on to; one that bounces has.
   config.data.digits.update(motions=('left', 'right', 'up', 'down', 'bounce'), laps=0.5)
-  config.model.conditionings.frames = ConfigDict({'kind': 'frames', 'stride': 4})
+  config.model.conditionings.frames = ConfigDict(
+    {'kind': 'frames', 'stride': 4, 'first': 0.2, 'ends': 0.1, 'prefix': 0.5}
+  )
   # A clip of which nothing is known is what a dropped one is: shares of `frames` drop enough.
   config.objective.dropout.frames = 0.0
   config.sample.guidance = (('frames', 1.0), ('text', 4.0))

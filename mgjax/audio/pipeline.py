@@ -198,7 +198,7 @@ class AudioPipeline(FlowPipeline):
     begins, first_one = range(0, len(rows), batch_size), 'compiling and running the first batch'
     for begin in track(begins, len(begins), 'batch', first_one):
       chosen = [min(place, len(rows) - 1) for place in range(begin, begin + batch_size)]
-      batch = self._batch(self._read([samples[rows[i]] for i in chosen], fields))
+      batch = self._batch(self._read_conditions([samples[rows[i]] for i in chosen], fields))
       noise = self._noise(seed, np.array([noises[i] for i in chosen]), 0, frames)
       with self._devices():
         latents = self._generate(self._params, batch, noise)
@@ -272,7 +272,7 @@ class AudioPipeline(FlowPipeline):
 
     def window(start: int, stop: int) -> Batch:
       seen = {} if track is None else {FRAME_FEATURES: track.features(start, stop)}
-      return self._batch(self._read([sample | seen], self._fields(stop - start)))
+      return self._batch(self._read_conditions([sample | seen], self._fields(stop - start)))
 
     def score(made: np.ndarray, start: int) -> np.ndarray:
       motion = None if track is None else track.motion(start, start + made.shape[1])

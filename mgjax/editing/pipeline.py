@@ -335,7 +335,7 @@ class Editor(VideoPipeline):
       given = {**given, TASK: [edit.task for edit in edits]}
     rates = [edit.rate for edit in edits] if shape[0] > 1 else None
     samples = self._samples([edit.prompt for edit in edits], given, fields, rates)
-    return self._batch(self._read(samples, fields))
+    return self._batch(self._read_conditions(samples, fields))
 
   def _times(self, strength: float | None) -> np.ndarray:
     times = make_time_grid(steps=self._settings.steps, **self._settings.schedule)

@@ -147,7 +147,9 @@ class FlowPipeline:
       for sample, found, more in zip(samples, embeddings, given, strict=True)
     ]
 
-  def _read(self, samples: Sequence[Mapping[str, Any]], fields: Fields) -> list[dict[str, Any]]:
+  def _read_conditions(
+    self, samples: Sequence[Mapping[str, Any]], fields: Fields
+  ) -> list[dict[str, Any]]:
     """Reads the conditions of samples of `_samples`."""
 
     def read(sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class VideoPipeline(FlowPipeline):
         indices = first + begin + np.arange(batch_size)
         noise = draw_noise(seed, indices, latent_shape)
         with progress.waiting('' if begin else compiling), self._devices():
-          read = self._read(padded, fields)
+          read = self._read_conditions(padded, fields)
           latents = self._generate(self._params, self._batch(read), noise)
           latents = self._fit_known(latents, read)
           decoded = self._codec.decode(latents, shape[0])

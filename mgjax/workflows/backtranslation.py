@@ -72,6 +72,8 @@ class Backtranslation:
     tasks: that a language model is asked for, see `editing.instructions.GRAMMAR`.
     writer: fields of `EndpointSettings`, of a language model; {} for the small world, which knows.
     seed: of tasks and noise.
+    own_edits: True leads from the real clip to the edited one: training on what the model makes
+      itself, with which the report compares (Table 21).
   """
 
   editor: str
@@ -84,6 +86,7 @@ class Backtranslation:
   tasks: tuple[str, ...] = ('recolour', 'replace', 'remove', 'add', 'background', 'style')
   writer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   seed: Count = 0
+  own_edits: bool = False
 
   def __post_init__(self):
     check(self)
@@ -215,13 +218,16 @@ class _Maker:
         yield [Pair(f'clip {index}', None, {}, 'no instruction', pair)]
         continue
       scores = _scores(self._clip, instruction, *pair)
-      noise = self._settings.noise * _noise(self._settings.seed, index, made[row])
+      source, target, way = made[row], real[row], (instruction.backward, instruction.backward_task)
+      if self._settings.own_edits:
+        source, target, way = target, source, (instruction.forward, instruction.forward_task)
+      noise = self._settings.noise * _noise(self._settings.seed, index, source)
       latents = {
-        'latents': real[row].astype(self._dtype),
-        SOURCE: (made[row] + noise).astype(self._dtype),
-        'caption': instruction.backward,
-        'text_key': text_key(instruction.backward),
-        TASK: instruction.backward_task,
+        'latents': target.astype(self._dtype),
+        SOURCE: (source + noise).astype(self._dtype),
+        'caption': way[0],
+        'text_key': text_key(way[0]),
+        TASK: way[1],
         **{name: samples[row][name] for name in ('source', 'fps') if name in samples[row]},
       }
       title = f'{instruction.forward}; back: {instruction.backward}'

@@ -129,6 +129,19 @@ def test_a_row_leads_from_the_edited_clip_to_the_real_one(made, tmp_path):
     np.testing.assert_array_equal(row['latents'], stored['latents'])
 
 
+def test_training_on_its_own_edits_is_the_same_pairs_the_other_way_round(made, tmp_path):
+  config = made.config(backtranslation__own_edits=True)
+  backtranslate(config, tmp_path, **SIZES)
+  world = world_of(config)
+  for index, (own, turned) in enumerate(
+    zip(rows_of(tmp_path), rows_of(made.directory), strict=True)
+  ):
+    np.testing.assert_array_equal(own['latents'], turned['source_video'])
+    np.testing.assert_array_equal(own['source_video'], turned['latents'])
+    forward = world.edit(world.scene(index)).undone
+    assert (own['caption'], own['task']) == (forward.instruction, forward.task)
+
+
 def test_noise_of_its_deviation_lies_on_the_edited_side_alone(made, tmp_path):
   config = made.config(backtranslation__noise=0.5, encode__dtype='float32')
   backtranslate(config, tmp_path / 'noised', **SIZES)

@@ -1,0 +1,44 @@
+r"""Editing of your own clips, learnt from pairs, at 32 px, minutes of two CPU cores a part.
+
+python -m launch.train --config=configs/clips/editing.py:autoencoder,pairs.csv \
+  --workdir=runs/edit/autoencoder
+python -m launch.encode --config=configs/clips/editing.py:model,pairs.csv \
+  --workdir=runs/edit/latents
+python -m launch.train --config=configs/clips/editing.py:model,pairs.csv --workdir=runs/edit/model
+python -m launch.edit --workdir=runs/edit/model --video=in.mp4 --instruction='make it blue' \
+  --out=out.mp4
+
+The manifest has the columns video (after the edit), source_video, caption (the instruction) and, if
+known, task (docs/editing.md). Autoencoder and model begin as those of the moving digits. So small a
+model on a few clips shows that everything works, and no more.
+"""
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+
+from ..base import clips
+from ..digits import editing
+
+FPS = 24
+TASKS = (*editing.TASKS, 'style', 'blur')
+SIDE = 32
+
+
+def get_config(argument: str = 'model') -> ConfigDict:
+  part, _, path = argument.partition(',')
+  if part not in ('autoencoder', 'model'):
+    raise ConfigError(f'{argument!r}: expected autoencoder or model, as in model,pairs.csv')
+  if part == 'autoencoder':
+    config = editing.get_config('autoencoder')
+    config.train.steps = 4000
+  else:
+    config = editing.with_editing(editing.get_config('video'), TASKS)
+    del config.buckets.image
+    config.autoencoder = 'runs/edit/autoencoder'
+    config.start_from = 'backbone=runs/editing/paired:backbone'
+    config.encode.train = 4096
+  config.data = clips(path, fps=FPS, threads=2)
+  if part == 'model':
+    config.data.latents = 'runs/edit/latents'
+  return config
