@@ -1,6 +1,7 @@
 """Scores videos of a suite, whoever made them: from files alone, without a model's directory."""
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -12,7 +13,6 @@ import numpy as np
 
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.files import write_json
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.clips import evenly
 from mgjax.digits.clips import all_captions
@@ -20,14 +20,13 @@ from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import COLOURS, MOTIONS
 from mgjax.evaluation.metrics.stability import second_difference
 from mgjax.evaluation.suites.means import Mean, mean_of
-from mgjax.evaluation.suites.suite import Suite, read_suite
+from mgjax.evaluation.suites.suite import Suite
 from mgjax.evaluation.suites.vbench import markdown, video_names
 from mgjax.media.video import probe, stream_clip
 from mgjax.runtime.progress import track
 from mgjax.text.prompts import clean_prompt
 
 JUDGES = ('digits',)
-RECORD = 'evaluation.json'
 KINDS = ('.mp4', '.webm', '.mov', '.mkv', '.gif', '.png')
 _NUMBERED = re.compile(r'(\d+)(?:_[0-9a-f]{8})?')
 _FRAMES = 8  # of a video that CLIP looks at
@@ -154,44 +153,13 @@ def score_videos(
     if clip is not None and texts is not None:
       values['clip'][place] = float(np.mean(clip.encode_images(watched.shown) @ texts[place]))
     if judge:
-      seen = seen or _make_judge(watched.frames)
+      seen = seen or _make_judge(len(watched.frames), *watched.frames[0].shape[:2])
       reading = seen.read(np.stack(watched.frames))
       right = [mine == asked for mine, asked in zip(reading, labels[place], strict=False)]
       for name, value in zip(_SHOWN, (*right, all(right)), strict=True):
         values[name][place] = value
   files = [os.fspath(videos[place]) if place in videos else '' for place in range(len(suite.rows))]
   return VideoScores(suite, values, files)
-
-
-def evaluate_videos(
-  videos: str | os.PathLike[str],
-  prompts: str | os.PathLike[str],
-  *,
-  clip: str = '',
-  judge: str = '',
-) -> tuple[VideoScores, pathlib.Path]:
-  """Scores a directory of videos, and writes the numbers into it.
-
-  Args:
-    videos: the directory, see `find_videos`.
-    prompts: the suite, see `read_suite`.
-    clip: work directory of a CLIP.
-    judge: see `score_videos`.
-
-  Returns:
-    The numbers, and the file.
-
-  Raises:
-    ConfigError: there is no such judge or CLIP.
-    DataError: something cannot be read.
-  """
-  suite = read_suite(prompts)
-  loaded = Clip(clip) if clip else None
-  found = score_videos(find_videos(videos, suite), suite, clip=loaded, judge=judge)
-  record = {'clip': loaded.weights if loaded else None, 'judge': judge}
-  path = pathlib.Path(videos) / RECORD
-  write_json(path, record | found.as_dict())
-  return found, path
 
 
 _SHOWN = ('digit', 'colour', 'direction', 'all')
@@ -232,13 +200,10 @@ class _Watched:
       yield frame
 
 
-def _make_judge(frames: list[_Frame]) -> DigitJudge:
-  height, width = frames[0].shape[:2]
-  # Only the proportions of the size matter to it.
-  least = min(height, width)
-  return train_judge(
-    frames=len(frames), size=(round(32 * height / least), round(32 * width / least))
-  )
+@functools.cache
+def _make_judge(frames: int, height: int, width: int) -> DigitJudge:
+  least = min(height, width)  # only the proportions of the size matter to it
+  return train_judge(frames=frames, size=(round(32 * height / least), round(32 * width / least)))
 
 
 def _labels(suite: Suite, videos: Clips, judge: str) -> dict[int, tuple[int, str, str]]:

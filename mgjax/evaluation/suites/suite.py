@@ -149,12 +149,16 @@ def _tagged(path: pathlib.Path) -> Suite:
 
 
 def _csv(path: pathlib.Path) -> Suite:
-  return _edits(path) if _EDITS & {*tables.read_csv(path)[0]} else _tagged(path)
+  return _edits(path) if _of_edits(tables.read_csv(path)[0]) else _tagged(path)
+
+
+def _of_edits(row: Mapping[str, Any]) -> bool:
+  return not _EDITS.isdisjoint(name.lower().replace(' ', '_') for name in row)
 
 
 def _jsonl(path: pathlib.Path) -> Suite:
   found = tables.read_json_rows(path)
-  if _EDITS & {*found[0]}:
+  if _of_edits(found[0]):
     return _edits(path)
   if 'video_prompt' in found[0]:
     rows = (
