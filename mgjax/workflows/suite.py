@@ -1,4 +1,4 @@
-"""Makes all videos of a prompt suite with one model, and goes on where it was stopped."""
+"""Makes all videos of a prompt suite (Movie Gen §3.5), and goes on where it was stopped."""
 
 import dataclasses
 import hashlib

@@ -114,10 +114,9 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
   """Formats rows, the first of them the header, as a table in Markdown with aligned columns."""
   # Cells of prompts or tags may hold what ends a cell.
   cells = [[cell.replace('|', r'\|') for cell in row] for row in rows]
-  rule = ['-' * 3, *['--:'] * (len(rows[0]) - 1)]
-  width = range(len(rows[0]))
-  lines = aligned([[f'| {row[at]}' for at in width] for row in (cells[0], rule, *cells[1:])], 99)
-  return '\n'.join(f'{line} |' for line in lines)
+  rule = ['---', *['--:'] * (len(rows[0]) - 1)]
+  table = (cells[0], rule, *cells[1:])
+  return '\n'.join(aligned([[*(f'| {cell}' for cell in row), '|'] for row in table], len(rule) + 1))
 
 
 def _dimension(file: pathlib.Path, name: str, result: Any) -> Dimension:

@@ -44,7 +44,8 @@ def test_results_of_several_files_become_one_table_with_intervals_over_prompts(t
   assert found['dynamic_degree'].mean.value == 0.5 and found['color'].mean.videos == 0
   lines = results_table(list(found.values())).splitlines()
   assert len(lines) == 6 and len({line.count('|') for line in lines}) == 1
-  assert lines[2].split('|')[1:3] == [' temporal_flickering ', ' 0.8500              ']
+  assert [cell.strip() for cell in lines[2].split('|')[1:3]] == ['temporal_flickering', '0.8500']
+  assert len({*map(len, lines)}) == 1
 
 
 @pytest.mark.parametrize(
