@@ -10,7 +10,7 @@ from setuptools import find_packages, setup
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
   'bench', 'checkpoints', 'data', 'encode', 'evaluate', 'plan', 'quickstart', 'recipe', 'report',
-  'sample', 'soundtrack', 'train', 'weights',
+  'sample', 'soundtrack', 'suite', 'train', 'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent

@@ -57,6 +57,12 @@ python -m launch.evaluate --workdir=runs/clip
 CLIP on moving digits: retrieves captions and images of handwriting that training never saw, and the
 same handwriting in another colour, and prints the shares beside chance. Writes evaluation.json and
 a sheet of what was nearest to some captions into evaluation/.
+
+python -m launch.evaluate --videos=videos/ --prompts=bench/MovieGenVideoBench.txt --clip=runs/clip
+Videos that anybody made, called by the index of their prompt (00000.mp4, ...): prints how much they
+change and flicker, with --clip how near their frames are to the prompt, and with --judge=digits of
+captions of the small world how many show what they say; with intervals over prompts, by concept and
+motion level. --prompts is any suite of launch.suite. Writes evaluation.json into the folder.
 """
 
 import inspect
@@ -71,7 +77,17 @@ from mgjax.core.errors import ConfigError
 from . import command_line, flag_values
 
 _WORKDIR = command_line.define_required(
-  'workdir', 'runs/quickstart/video', 'Work directory of the trained model.'
+  'workdir', 'runs/quickstart/video', 'Work directory of the trained model.', unless=('videos',)
+)
+_VIDEOS = flag_values.define(
+  'videos', flag_values.file('videos'), 'A folder of videos to judge without a work directory.'
+)
+_OF_VIDEOS = (
+  flags.DEFINE_string('prompts', None, 'Of --videos: the suite that they are of.'),
+  flag_values.define(
+    'clip', flag_values.file('clip'), 'Of --videos: work directory of a CLIP that compares.'
+  ),
+  flags.DEFINE_enum('judge', None, ('digits',), 'Of --videos: who reads them.'),
 )
 _OPTIONS = (
   flags.DEFINE_integer(
@@ -125,10 +141,21 @@ def main(_) -> None:
   from mgjax.checkpoints.workdir import read_config
   from mgjax.registry import feature
 
+  options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
+  of_videos = {flag.name: flag.value for flag in _OF_VIDEOS if flag.present}
+  if _VIDEOS.value is not None:
+    if wrong := [name for name in ('workdir', *options) if flags.FLAGS[name].present]:
+      raise ConfigError(f'--{wrong[0]} is for a model, and --videos for videos; leave one out')
+    if 'prompts' not in of_videos:
+      raise ConfigError('--prompts is missing: the suite that the videos are of')
+    found = mgjax.evaluate(videos=_VIDEOS.value, **of_videos)
+    print(found.table, *found.paths, sep='\n')
+    return
+  if of_videos:
+    raise ConfigError(f'--{min(of_videos)} is of --videos=folder/; give that, or leave it out')
   workdir = pathlib.Path(_WORKDIR.value)
   component = read_config(workdir).component
   evaluate = feature(component, 'evaluate', 'has an evaluation').get()
-  options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
   for name in options:
     if name not in inspect.signature(evaluate).parameters:
       raise ConfigError(

@@ -73,16 +73,21 @@ def train(config: ConfigDict | str, workdir: Path, **options: Any) -> Any:
   return run.train(config, workdir, make_spec, **options)
 
 
-def evaluate(workdir: Path, **options: Any) -> Any:
+def evaluate(workdir: Path | None = None, **options: Any) -> Any:
   """Judges a trained model: prints nothing, writes its numbers and pictures, and returns them.
 
   Args:
-    workdir: of the model.
-    **options: those of the component's evaluation, such as `samples` or `seed`.
+    workdir: of the model; None of videos that anybody made.
+    **options: those of the component's evaluation, such as `samples` or `seed`; of videos `videos`,
+      `prompts`, `clip` and `judge`, see `mgjax.evaluation.evaluate.evaluate_suite`.
 
   Returns:
     Findings: `table` for people, and the `paths` of what was written, the last of them JSON.
   """
+  if workdir is None:
+    from mgjax.evaluation.evaluate import evaluate_suite
+
+    return evaluate_suite(**options)
   component = read_config(workdir).component
   return feature(component, 'evaluate', 'has an evaluation')(pathlib.Path(workdir), **options)
 

@@ -192,6 +192,7 @@ def write_bench(
   pipeline: Editor,
   rows: Sequence[EditRequest],
   out: str | os.PathLike[str],
+  /,  # `rows` is an option too
   **options: Any,
 ) -> Iterator[pathlib.Path]:
   """Makes the edits of a bench, each as `write_edited` writes it, and yields the videos.

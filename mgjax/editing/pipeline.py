@@ -162,7 +162,7 @@ class Editor(VideoPipeline):
       )
     edits = []
     for row, (clip, prompt, kind) in enumerate(zip(clips, prompts, tasks, strict=True)):
-      frames, own = self._read(clip)
+      frames, own = self._read_clip(clip)
       rate = frame_rate_of(prompt, fps, own)
       kind = self.name_task(prompt, kind, how)
       edits.append(_Edit(frames, prompt, kind, rate, first + row))
@@ -261,7 +261,7 @@ class Editor(VideoPipeline):
         return size
     return usual
 
-  def _read(self, video: Any) -> tuple[Video, float]:
+  def _read_clip(self, video: Any) -> tuple[Video, float]:
     """Returns a video that the model can make, and its frames a second; an array has training's."""
     if isinstance(video, str | os.PathLike):
       info = probe(video)

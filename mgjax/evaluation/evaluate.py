@@ -49,6 +49,8 @@ from mgjax.evaluation.reconstruction import (
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
+from mgjax.evaluation.suites.score import find_videos, score_videos
+from mgjax.evaluation.suites.suite import read_suite
 from mgjax.evaluation.upsampling import quality
 from mgjax.evaluation.upsampling.quality import judge_upsampler
 from mgjax.evaluation.upsampling.seams import judge_seams, write_seams
@@ -320,6 +322,29 @@ def evaluate_clip(workdir: pathlib.Path, *, samples: int = 4096) -> Findings:
   found, retrieved = judge_retrieval(clip, samples=samples)
   sheet = write_retrieved(workdir / 'evaluation', retrieved)
   return _finish(found, {'weights': clip.weights}, workdir / 'evaluation.json', [sheet])
+
+
+def evaluate_suite(
+  videos: str | os.PathLike[str],
+  prompts: str | os.PathLike[str],
+  *,
+  clip: str = '',
+  judge: str = '',
+) -> Findings:
+  """Scores videos of a suite, whoever made them, and writes the numbers into their folder.
+
+  Args:
+    videos: the folder, see `find_videos`.
+    prompts: the suite, see `read_suite`.
+    clip: work directory of a CLIP that compares frames with prompts.
+    judge: 'digits' for the small world's.
+  """
+  suite = read_suite(prompts)
+  files = find_videos(videos, suite)
+  loaded = Clip(clip) if clip else None
+  found = score_videos(files, suite, clip=loaded, judge=judge)
+  record = {'clip': loaded.weights if loaded else None, 'judge': judge}
+  return _finish(found, record, pathlib.Path(videos) / 'evaluation.json', [])
 
 
 def _weights(workdir: pathlib.Path) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class VideoPipeline(FlowPipeline):
     prompts: Sequence[str] | None = None,
     *,
     seed: int = 0,
-    first: int = 0,
+    first: int | Sequence[int] = 0,
     shape: tuple[int, int, int] | None = None,
     fps: float | None = None,
     batch_size: int = 32,
@@ -92,14 +92,14 @@ class VideoPipeline(FlowPipeline):
   ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
     """Generates one video a prompt, in their order, as soon as its batch is done.
 
-    Video i depends on (seed, first + i), its prompt and the shape alone: not on what else is asked
-    for, and not on the batch size beyond rounding. (With 'dormand_prince' all videos of a batch
-    share their steps, which therefore do depend on the others.)
+    Video i depends on (seed, its index first + i), its prompt and the shape alone: not on what else
+    is asked for, and not on the batch size beyond rounding. (With 'dormand_prince' all videos of a
+    batch share their steps, which therefore do depend on the others.)
 
     Args:
       prompts: what to show, one each; None is one video of nothing in particular.
       seed: of all noise.
-      first: index of the first video among those of this seed.
+      first: index of the first video among those of this seed, or the index of each.
       shape: frames, height, width; one frame makes images.
       fps: frames a second; by default what a prompt begins with, 'FPS-24 a dog', or training's.
       batch_size: videos at a time; one program serves all of them.
@@ -121,12 +121,14 @@ class VideoPipeline(FlowPipeline):
     samples = self._samples(prompts, conditions, fields, rates)
     samples = [sample | {'frames': shape[0]} for sample in samples]
     batch_size = min(batch_size, len(prompts))
+    every = np.arange(len(prompts) + batch_size)  # those that fill the last batch up too
+    places = np.asarray(first) if np.ndim(first) else np.add(first, every)
     compiling = f'compiling the sampler of {batch_size} x {" x ".join(map(str, shape))}'
     with contextlib.closing(Progress(len(prompts), unit='video')) as progress:
       for begin in range(0, len(prompts), batch_size):
         chosen = samples[begin : begin + batch_size]
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
-        indices = first + begin + np.arange(batch_size)
+        indices = np.resize(places[begin : begin + batch_size], batch_size)
         noise = draw_noise(seed, indices, latent_shape)
         with progress.waiting('' if begin else compiling), self._devices():
           read = self._read_conditions(padded, fields)

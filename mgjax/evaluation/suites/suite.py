@@ -1,0 +1,221 @@
+"""A prompt suite: the prompts that a comparison is about, by index, with what is known of them."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.files import read_json
+from mgjax.core.settings import Count, check
+from mgjax.data.ingest.edit_bench import read_edit_bench
+from mgjax.digits.clips import all_captions, is_held_out
+from mgjax.evaluation.suites import moviegen, tables, vbench
+
+FILE = 'suite.json'  # in a directory of videos, of which suite they are
+MINI = 381  # prompts of the set that Movie Gen §3.5 measures its sigma on; which is not public
+MOTIONS = ('', 'low', 'medium', 'high')
+KINDS = ('video', 'sound', 'edit')
+_EDITS = {
+  'instruction', 'edit_instruction', 'edit_prompt', 'style_change_caption',
+  'object_change_caption', 'background_change_caption', 'multiple_changes_caption',
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One prompt of a suite.
+
+  Attributes:
+    index: its place in the whole suite, by which videos are named and rows are joined.
+    prompt: what is asked for; the same text may come again under another index.
+    concepts: tags of what it tests.
+    motion: 'low', 'medium' or 'high', '' where nobody says.
+    fields: what else there is: of sound 'id', 'audio_prompt' and 'music_prompt'; of an edit
+      'video', 'task', 'caption' and 'target'; of videos conditions beside the prompt, by name.
+  """
+
+  index: Count
+  prompt: str
+  concepts: tuple[str, ...] = ()
+  motion: str = ''
+  fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    check(self)
+    if self.motion not in MOTIONS:
+      raise DataError(f'row {self.index + 1}: motion {self.motion!r}; expected low, medium or high')
+
+  @property
+  def file(self) -> str:
+    """What a video of it is called, without its ending: its index and a hash of the prompt."""
+    return f'{self.index:04d}_{hashlib.sha256(self.prompt.encode()).hexdigest()[:8]}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+  """Prompts in their order.
+
+  Attributes:
+    name: of the file that they are from.
+    kind: 'video', 'sound' or 'edit': what a model is asked to make.
+    rows: one a prompt.
+  """
+
+  name: str
+  kind: str
+  rows: tuple[Row, ...]
+
+  @property
+  def prompts(self) -> list[str]:
+    """The text of each row."""
+    return [row.prompt for row in self.rows]
+
+  @property
+  def tags(self) -> dict[str, list[int]]:
+    """Concepts, and motion levels as 'motion: low' -> places of their rows, the most first."""
+    found: dict[str, list[int]] = {}
+    for place, row in enumerate(self.rows):
+      for tag in (*row.concepts, *([f'motion: {row.motion}'] if row.motion else [])):
+        found.setdefault(tag, []).append(place)
+    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
+
+  def drawn(self, count: Count = MINI, seed: Count = 0) -> 'Suite':
+    """Returns some rows, drawn without replacement, in their order and under their own index.
+
+    Raises:
+      DataError: there are not as many.
+    """
+    if count > len(self.rows):
+      raise DataError(f'{self.name} has {len(self.rows)} prompts; {count} cannot be drawn of them')
+    chosen = np.random.default_rng(seed).choice(len(self.rows), count, replace=False)
+    rows = tuple(self.rows[place] for place in sorted(chosen.tolist()))
+    return dataclasses.replace(self, name=f'{self.name}:mini', rows=rows)
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values, which `read_suite` reads from a .json."""
+    return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def read_suite(path: str | os.PathLike[str]) -> Suite:
+  """Reads a suite of any kind.
+
+  - .txt: a prompt a line; NAME.txt and NAMEWithTag.csv beside each other are joined by index, as of
+    Movie Gen Video Bench.
+  - .csv: a column `prompt`, and `concept` (several joined by ',') with `motion_level`.
+  - .jsonl: objects with `prompt` and conditions beside it, or of Movie Gen Audio Bench with `id`,
+    `video_prompt`, `audio_prompt` and `music_prompt`.
+  - a folder of videos with a table of edits, or that table: see `read_edit_bench`.
+  - .json: `suite.json`, also by the folder that `launch.suite run` wrote it to, or VBench's
+    VBench_full_info.json, whose dimensions become concepts.
+  - 'digits:N' or 'digits:N:SEED': held-out captions of the small world.
+
+  FILE:mini is the seeded sample of 381 of its prompts.
+
+  Raises:
+    ConfigError: it is named wrongly.
+    DataError: it cannot be read, or is not what its name says.
+  """
+  name = os.fspath(path)
+  if name.startswith('digits:'):
+    return _digits(name)
+  if name.endswith(':mini'):
+    return read_suite(name.removesuffix(':mini')).drawn()
+  place = pathlib.Path(name)
+  if place.is_dir():
+    return _restore(place / FILE) if (place / FILE).exists() else _edits(place)
+  readers = {'.txt': _prompts, '.csv': _csv, '.jsonl': _jsonl, '.json': _json, '.parquet': _edits}
+  if place.suffix not in readers:
+    raise ConfigError(f'{name}: a suite is a {", ".join(readers)}, a folder of edits or digits:N')
+  return readers[place.suffix](place)
+
+
+def _prompts(path: pathlib.Path) -> Suite:
+  if moviegen.partner(path) is not None:
+    return _tagged(path)
+  rows = (Row(index, prompt) for index, prompt in enumerate(tables.read_lines(path)))
+  return Suite(path.stem, 'video', tuple(rows))
+
+
+def _tagged(path: pathlib.Path) -> Suite:
+  name, found = moviegen.read_video_bench(path)
+  rows = (Row(index, *each) for index, each in enumerate(found))
+  return Suite(name, 'video', tuple(rows))
+
+
+def _csv(path: pathlib.Path) -> Suite:
+  return _edits(path) if _of_edits(tables.read_csv(path)[0]) else _tagged(path)
+
+
+def _of_edits(row: Mapping[str, Any]) -> bool:
+  return not _EDITS.isdisjoint(name.lower().replace(' ', '_') for name in row)
+
+
+def _jsonl(path: pathlib.Path) -> Suite:
+  found = tables.read_json_rows(path)
+  if _of_edits(found[0]):
+    return _edits(path)
+  if 'video_prompt' in found[0]:
+    rows = (
+      Row(index, prompt, fields=fields)
+      for index, (prompt, fields) in enumerate(moviegen.audio_rows(path, found))
+    )
+    return Suite(path.stem, 'sound', tuple(rows))
+  rows = []
+  for index, row in enumerate(found):
+    (prompt,) = tables.wanted(path, row, index + 1, 'prompt')
+    concepts, motion = row.pop('concepts', ()), row.pop('motion', '')
+    if not isinstance(concepts, list | tuple) or not isinstance(motion, str):
+      raise DataError(f'{path}: row {index + 1}: concepts are a list of words, motion is one')
+    more = {key: value for key, value in row.items() if key != 'prompt'}
+    rows.append(Row(index, prompt, tuple(map(str, concepts)), motion, more))
+  return Suite(path.stem, 'video', tuple(rows))
+
+
+def _json(path: pathlib.Path) -> Suite:
+  if not path.is_file() or not tables.read_text(path).lstrip().startswith('['):
+    return _restore(path)
+  rows = (Row(index, *each) for index, each in enumerate(vbench.read_full_info(path)))
+  return Suite(path.stem, 'video', tuple(rows))
+
+
+def _restore(path: pathlib.Path) -> Suite:
+  mend = 'name one that launch.suite run wrote'
+  told = read_json(path, error=DataError, mend=mend)
+  try:
+    rows = (Row(**{**row, 'concepts': tuple(row['concepts'])}) for row in told['rows'])
+    return Suite(told['name'], told['kind'], tuple(rows))
+  except (TypeError, KeyError, AttributeError, ConfigError) as error:
+    raise DataError(f'{path}: is no suite ({error}); {mend}') from None
+
+
+def _edits(path: pathlib.Path) -> Suite:
+  rows = []
+  for index, request in enumerate(read_edit_bench(path)):
+    fields = {key: value for key, value in request._asdict().items() if key != 'instruction'}
+    fields['video'] = os.fspath(request.video)
+    concepts = (request.task,) if request.task else ()
+    rows.append(Row(index, request.instruction, concepts, fields=fields))
+  return Suite(path.stem, 'edit', tuple(rows))
+
+
+def _digits(name: str) -> Suite:
+  """Held-out captions, each as often as the others but for one, in an order that the seed says."""
+  _, *numbers = name.split(':')
+  if not 1 <= len(numbers) <= 2 or not all(each.isdecimal() for each in numbers):
+    raise ConfigError(f'{name}: expected digits:N or digits:N:SEED, as in digits:1003')
+  count, seed = int(numbers[0]), int([*numbers, '0'][1])
+  if not 0 < count <= 10**6:
+    raise ConfigError(f'{name}: expected from 1 to a million prompts')
+  unseen = [caption for caption in all_captions() if is_held_out(*caption[:3])]
+  order = np.random.default_rng(seed).permutation(count)
+  rows = []
+  for index, place in enumerate(order.tolist()):
+    _, colour, motion, prompt = unseen[place % len(unseen)]
+    rows.append(Row(index, prompt, (colour, motion)))
+  return Suite(f'digits_{count}', 'video', tuple(rows))

@@ -1,0 +1,102 @@
+"""Reads lists of prompts: lines, .csv and .jsonl, UTF-8 or, with its mark, UTF-16."""
+
+import codecs
+import csv
+import io
+import os
+import pathlib
+from typing import Any
+
+from mgjax.core.errors import DataError, first_line
+from mgjax.core.files import parse_json
+
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+  """Returns a file's text, with plain ends of lines.
+
+  Raises:
+    DataError: it cannot be read, or is text of another encoding, which cannot be told from others.
+  """
+  try:
+    data = pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise DataError(f'{path}: cannot be read: {error.strerror}; name a file of prompts') from None
+  try:
+    text = data.decode('utf-16' if data.startswith(_WIDE) else 'utf-8-sig')
+  except UnicodeDecodeError as error:
+    line = data[: error.start].count(b'\n') + 1
+    raise DataError(
+      f'{path}, line {line}: is no UTF-8 (byte 0x{data[error.start]:02x}); save it as UTF-8, as '
+      'with `iconv -f latin1 -t utf-8`'
+    ) from None
+  return text.replace('\r\n', '\n').replace('\r', '\n')
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+  """Returns the lines of a file that hold something, without spaces at their ends.
+
+  Only ends of lines end one: characters such as U+2028 are part of a prompt.
+
+  Raises:
+    DataError: as `read_text`, or there is none.
+  """
+  lines = [line.strip() for line in read_text(path).split('\n')]
+  if not any(lines):
+    raise DataError(f'{path}: holds no prompts; write one a line')
+  return [line for line in lines if line]
+
+
+def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+  """Returns the rows of a .csv with a header, names in lower case.
+
+  Raises:
+    DataError: as `read_text`, or there is no row, a column twice, or a row of another length.
+  """
+  try:
+    header, *rows = [row for row in csv.reader(io.StringIO(read_text(path)), strict=True) if row]
+  except csv.Error as error:
+    raise DataError(f'{path}: is no readable .csv: {first_line(error)}; save it anew') from None
+  except ValueError:
+    header, rows = [], []
+  names = [name.strip().lower() for name in header]
+  if not rows:
+    raise DataError(f'{path}: has no rows; write a header such as prompt,concept,motion_level')
+  if len({*names}) < len(names):
+    raise DataError(f'{path}: a column comes twice in {", ".join(names)}; leave one of them out')
+  for number, row in enumerate(rows, 1):
+    if len(row) != len(names):
+      raise DataError(
+        f'{path}: row {number} has {len(row)} fields and the header {len(names)}; put what has a '
+        'comma into quotes'
+      )
+  return [dict(zip(names, map(str.strip, row), strict=True)) for row in rows]
+
+
+def read_json_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """Returns the objects of a .jsonl.
+
+  Raises:
+    DataError: as `read_lines`, or a line is none.
+  """
+  mend = 'write an object a line, such as {"prompt": "a dog runs"}'
+  return [
+    parse_json(line, f'{path}, line {number}', error=DataError, mend=mend)
+    for number, line in enumerate(read_lines(path), 1)
+  ]
+
+
+def wanted(path: Any, row: dict[str, Any], number: int, *names: str) -> list[str]:
+  """Returns texts of a row.
+
+  Raises:
+    DataError: one is not there, or empty.
+  """
+  for name in names:
+    if name not in row:
+      has = ', '.join(map(str, row)) or 'none'
+      raise DataError(f'{path}: row {number} has no {name!r} but {has}; add it, or rename one')
+    if not isinstance(row[name], str) or not row[name].strip():
+      raise DataError(f'{path}: row {number} has an empty {name!r}; fill it in')
+  return [row[name].strip() for name in names]
