@@ -92,7 +92,7 @@ def _shuffled(draw: random.Random, values: list) -> list:
 
 
 def _task(
-  study: Study, item: Item, question: Question, rater: str, turned: bool, again: bool = False
+  study: Study, item: Item, question: Question, rater: str, turned: int, again: bool = False
 ) -> Task:
   left, right = (item.b, item.a) if turned else (item.a, item.b)
   name = study.token('vote', rater, item.id, question.name, again)
@@ -155,7 +155,7 @@ class Board:
         item, question = self._open[key]
         self._leases.setdefault(key, {})[rater] = time.monotonic() + _LEASE
         turned = self.study.draw('taken', item.id, rater).randrange(2)
-        return _task(self.study, item, question, rater, bool(turned))
+        return _task(self.study, item, question, rater, turned)
     return None
 
   def left_by_others(self, rater: str) -> int:

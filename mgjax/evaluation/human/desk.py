@@ -77,9 +77,9 @@ class Desk:
     return answer
 
   async def _describe(self, task: Task) -> dict[str, Any]:
-    _, asked = self._asked.setdefault((task.rater, task.id), (task, time.monotonic()))
-    self._asked[task.rater, task.id] = task, asked
-    question, sides = task.question, self._sides(task)
+    key, question = (task.rater, task.id), task.question
+    _, since = self._asked.get(key, (task, time.monotonic()))
+    self._asked[key] = task, since
     frames = [
       await asyncio.to_thread(_frame_seconds, self._file(name, task.item.prompt)[0])
       for name in (task.left, task.right)
@@ -91,13 +91,13 @@ class Desk:
       'help': question.help,
       'sound': question.sound,
       'frame': min((each for each in frames if each), default=0),
-      **sides,
+      **self._sides(task),
     }
 
   def _sides(self, task: Task) -> dict[str, str]:
     """Returns what the page calls the videos of a task, and lets this rater have them."""
     wanted = {'left': task.left, 'right': task.right}
-    if task.question.reference or (self.study.references and not task.item.gold):
+    if task.item.prompt in self._videos.get('', ()):
       wanted['reference'] = ''
     names = {}
     for side, model in wanted.items():
@@ -129,14 +129,14 @@ class Desk:
     async with self._writing:
       known = self.board.votes.get(fields['id'])
       if known is None:
-        task, asked = self._asked.get((rater, fields['id']), (None, 0.0))
+        task, since = self._asked.get((rater, fields['id']), (None, 0.0))
         if task is None:
           raise Refused(409, 'That question was not put to you; load it again.')
         for side, model in (('left', task.left), ('right', task.right)):
           path, _ = self._file(model, task.item.prompt)
           if await asyncio.to_thread(_receipt_of, path) != fields[side]:
             raise Refused(409, f'The video on the {side} has not arrived whole; load it again.')
-        waited = round(1000 * (time.monotonic() - asked))
+        waited = round(1000 * (time.monotonic() - since))
         known = Vote(
           id=task.id,
           item=task.item.id,
@@ -150,7 +150,10 @@ class Desk:
           time=time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
           gold=task.item.gold,
         )
-        await asyncio.to_thread(append_vote, self._directory / FILE, known)
+        try:
+          await asyncio.to_thread(append_vote, self._directory / FILE, known)
+        except OSError as error:
+          raise Refused(507, f'The answer could not be saved: {error.strerror}.') from error
         self.board.add(known)
       elif known.rater != rater:
         raise Refused(409, 'That question was not put to you; load it again.')

@@ -94,7 +94,7 @@ SETS = {
     ),
     Question(
       'realness',
-      'Which video could rather be real?',
+      'Which video looks more real?',
       'As filmed by a camera; of what cannot be filmed, as made by a professional studio.',
       raters=_CAREFUL,
       sigma=2.52,

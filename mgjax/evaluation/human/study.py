@@ -21,7 +21,7 @@ from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.settings import Count, Fraction, check, unpack
-from mgjax.evaluation.human.questions import Question
+from mgjax.evaluation.human.questions import Question, read_questions
 from mgjax.media.video import probe
 
 FILE = 'study.json'
@@ -112,13 +112,14 @@ class Study:
     return random.Random(json.dumps([self.seed, *parts]))
 
 
-def make_study(
+def begin(
   directory: str | os.PathLike[str],
   models: Mapping[str, str],
-  prompts: str,
-  questions: Sequence[Question],
-  raters: Sequence[str],
+  prompts: str | None,
+  questions: str = 'video',
+  raters: Sequence[str] = (),
   *,
+  each: int = 0,
   name: str = '',
   seed: int = 0,
   pairs: int = 0,
@@ -132,8 +133,9 @@ def make_study(
     directory: of the study.
     models: name -> folder of videos, one a prompt.
     prompts: file of prompts.
-    questions: asked about each pair.
-    raters: names.
+    questions: that `read_questions` reads.
+    raters: names; by default as many as the questions need.
+    each: raters of every question; by default as the questions say.
     name: that raters read.
     seed: of all that is drawn.
     pairs: of models for each prompt, drawn so that all meet equally often; by default as many as
@@ -147,13 +149,16 @@ def make_study(
     DataError: videos or prompts are missing or cannot be read.
   """
   path = pathlib.Path(directory) / FILE
-  rows = _prompts(prompts)
+  if not prompts:
+    raise ConfigError('--prompts is missing; name the file that the videos were made from')
+  rows, asked_of_all = _prompts(prompts), read_questions(questions, each)
+  raters = raters or _some_raters(max(question.raters for question in asked_of_all))
   _check_names(models, raters)
   folders = {**models, SPOILT: gold, '': references}
   found = {each: videos_of(folder) for each, folder in folders.items() if folder}
   for each in models:
     _check_complete(folders[each], found[each], len(rows))
-  if needing := [question.name for question in questions if question.reference]:
+  if needing := [question.name for question in asked_of_all if question.reference]:
     if not references:
       raise ConfigError(
         f'question {needing[0]!r} needs what the models were given; name its folder by --references'
@@ -164,7 +169,7 @@ def make_study(
     'seed': seed,
     'models': {each: os.path.abspath(folder) for each, folder in models.items()},
     'prompts': rows,
-    'questions': [dataclasses.asdict(question) for question in questions],
+    'questions': [dataclasses.asdict(question) for question in asked_of_all],
     'raters': [*raters],
     'repeats': repeats,
     'items': [dataclasses.asdict(item) for item in _items(models, rows, seed, pairs)],
@@ -204,7 +209,7 @@ def read_study(directory: str | os.PathLike[str]) -> Study:
     ConfigError: there is none, or it is damaged.
   """
   path = pathlib.Path(directory) / FILE
-  mend = 'expected the folder of a study that launch.compare serve began'
+  mend = 'give --a, --b and --prompts to begin a study, or --out of one that was begun'
   return _study(read_json(path, mend=mend), path)
 
 
@@ -284,6 +289,10 @@ def _prompts(path: str) -> list[dict[str, Any]]:
   if not lines:
     raise DataError(f'--prompts={path}: holds no prompts; write one a line')
   return [{'prompt': line, 'concepts': [], 'motion': ''} for line in lines]
+
+
+def _some_raters(count: int) -> tuple[str, ...]:
+  return tuple(f'rater{number:02d}' for number in range(1, count + 1))
 
 
 def _check_names(models: Mapping[str, str], raters: Sequence[str]) -> None:
