@@ -235,7 +235,9 @@ def _held(directory: pathlib.Path) -> Iterator[None]:
   try:
     file = (directory / FILE).open('rb')
   except OSError as error:
-    raise ConfigError(f'{directory}: {error.strerror}; expected a study') from error
+    raise ConfigError(
+      f'{directory}: holds no study ({error.strerror}); give --a, --b and --prompts to begin one'
+    ) from error
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

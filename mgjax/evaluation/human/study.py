@@ -209,7 +209,7 @@ def read_study(directory: str | os.PathLike[str]) -> Study:
     ConfigError: there is none, or it is damaged.
   """
   path = pathlib.Path(directory) / FILE
-  mend = 'give --a, --b and --prompts to begin a study, or --out of one that was begun'
+  mend = 'put back a whole copy; launch.compare serve began it'
   return _study(read_json(path, mend=mend), path)
 
 
