@@ -10,28 +10,22 @@ import time
 import zlib
 from collections.abc import Iterator
 
-import numpy as np
-
+from mgjax.digits.clips import Digits
 from mgjax.evaluation.human.desk import Desk
 from mgjax.evaluation.human.server import make_server
 from mgjax.media.viewing import write_clip
 
-COLOURS = {'a': (230, 80, 60), 'b': (60, 160, 230), 'c': (90, 200, 90), 'spoilt': (20, 20, 20)}
+COLOURS = {'a': 'red', 'b': 'blue', 'c': 'green'}
 
 
 def make_videos(folder: pathlib.Path, count: int, models: str = 'ab', frames: int = 12) -> None:
-  """Writes `count` videos of each model, a square that moves, and prompts.txt."""
+  """Writes `count` moving digits of each model, which has a colour of its own, and prompts.txt."""
   for model in models:
     (folder / model).mkdir(parents=True, exist_ok=True)
+    clips = Digits(frames=frames, colours=(COLOURS[model],), captions='all', seed=ord(model))
     for index in range(count):
-      draw = np.random.default_rng([index, ord(model)])
-      (y, x), (down, right) = draw.integers((8, 8), (40, 90)), draw.integers(-2, 3, 2)
-      video = np.full((frames, 72, 128, 3), 90, np.uint8)
-      for time_, frame in enumerate(video):
-        top, left = (y + time_ * down) % 56, (x + time_ * right) % 112
-        frame[top : top + 16, left : left + 16] = COLOURS[model]
-      write_clip(folder / model / f'{index:05d}.mp4', video, 16)
-  lines = [f'square {index} drifts across a grey sky' for index in range(count)]
+      write_clip(folder / model / f'{index:05d}.mp4', clips[index]['video'], 16)
+  lines = [f'digit number {index} moves' for index in range(count)]
   (folder / 'prompts.txt').write_text('\n'.join(lines))
 
 

@@ -42,7 +42,7 @@ def test_a_study_is_read_as_it_was_begun(folder):
     == start(folder, questions='video', raters=tuple('uvwxyz'), seed=7, name='x or y?')
   )
   assert {item.prompt for item in study.items} == set(range(COUNT))
-  assert study.prompts[1] == {'prompt': 'square 1 drifts across a grey sky', 'concepts': [],
+  assert study.prompts[1] == {'prompt': 'digit number 1 moves', 'concepts': [],
                               'motion': ''}  # fmt: skip
   assert (folder / 'votes' / 'study.json').stat().st_mode & 0o077 == 0
 
