@@ -71,7 +71,7 @@ setup(
     'cjk': ['pylopdf-fonts-ko>=0.1.1', 'pylopdf-fonts-zh-cn>=0.1.1'],
     # The page on which people compare videos, 0.8 MB: its file responses answer Range requests, by
     # which browsers seek; the server of the standard library has neither those nor time limits.
-    'compare': ['starlette>=1.10.0', 'uvicorn>=0.54.0'],
+    'compare': ['h11>=0.16.0', 'starlette>=1.10.0', 'uvicorn>=0.54.0'],
     'cuda': ['jax[cuda13]>=0.10.2'],
     # Networks that compare faces, of the user's own: 68 MB.
     'arcface': ['onnxruntime>=1.31.1', 'scikit-image>=0.26.0'],
