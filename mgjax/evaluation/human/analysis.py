@@ -1,6 +1,7 @@
 """A study's votes, analysed: every question, pair of models, group of prompts (Movie Gen §3.5)."""
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from mgjax.evaluation.human.statistics import NetWinRate, Sigma, Tally, net_win_
 from mgjax.evaluation.human.votes import read_votes
 
 STUDY = 'study.json'
+_REPEATED = 381  # prompts of the comparison that the report's sigmas are from (Movie Gen §3.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Comparison:
   def verdict(self) -> str:
     """What the net win rate means by its sigma; '' where that is not known."""
     return '' if self.sigma is None else statistics.verdict(self.rate.value, self.sigma)
+
+  @property
+  def unsure(self) -> bool:
+    """Whether other prompts might say the opposite: the interval has 0, whatever sigma says."""
+    return self.rate.low <= 0 <= self.rate.high
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +86,8 @@ def analyse_study(
 
   Args:
     directory: of its votes. If it has a study.json, models are in its order, prompts in its groups,
-      and questions have its sigmas; votes made elsewhere need none.
+      and questions have its sigmas, which are taken to be of 381 prompts: of n fewer ones they are
+      sqrt(381 / n) times as large. Votes made elsewhere need no study.json.
     ours: the model that net win rates are of; by default the study's first one, or by name.
     repeats: directories of the same comparisons made again by other raters, which sigma is from.
     leave_out: raters whose votes do not count.
@@ -134,13 +142,15 @@ def _compare(
   known: Mapping[str, float | None],
 ) -> Comparison:
   groups = statistics.groups(prompts, tally.prompts) if prompts else ()
-  verdicts = tally.verdicts
+  verdicts, sigma = tally.verdicts, known.get(tally.question)
+  if sigma is not None:
+    sigma *= math.sqrt(max(_REPEATED / len(verdicts), 1))
   return Comparison(
     tally,
     net_win_rate(verdicts),
     {(kind, name): net_win_rate(verdicts[which]) for kind, name, which in groups},
     agreement(tally.counts),
-    measured.value if measured else known.get(tally.question),
+    measured.value if measured else sigma,
   )
 
 

@@ -33,6 +33,14 @@ _ABOUT = (
   'Net win rate: % of prompts won less % lost, by the majority of the raters of each, from -100 to '
   '100. Intervals of 95% are from prompts drawn again with replacement; p is of an exact sign test.'
 )
+_MARKED = (
+  '** is beyond 2 sigma, significant; * beyond 1 sigma, moderate; else on par. Sigma says how '
+  'raters vary, the interval how prompts do as well.'
+)
+_RANKED = (
+  'By Bradley-Terry 400 points more win ten times as often as they lose; Elo takes ties as half a '
+  'win, which draws models together. All average 1,000.'
+)
 _OF_GROUPS = 'Of so many groups one in twenty is beyond its interval by chance alone.'
 
 
@@ -159,7 +167,7 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
   """Title, note and rows of every table."""
   ours = [each for each in found.comparisons if each.tally.ours == found.ours]
   marked = any(each.verdict for each in ours) and layout != 'win_rate'
-  about = ' ** is beyond 2 sigma, significant; * beyond 1 sigma, moderate; else on par.' * marked
+  about = f' {_MARKED}' * marked
   for name, sigma in found.sigmas.items():
     about += (
       f' Sigma of {printable(name)} is from {sigma.repeats} repeats: {sigma.value:.2f} '
@@ -178,8 +186,7 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
       }
       for each in ranking
     ]
-    note = 'In points of Elo: 400 more win ten times as often as they lose. All average 1,000.'
-    sections.append((f'All models, {printable(name)}', note, rows))
+    sections.append((f'All models, {printable(name)}', _RANKED, rows))
   for theirs in dict.fromkeys(each.tally.theirs for each in ours):
     rows = _by_group([each for each in ours if each.tally.theirs == theirs])
     if rows:
@@ -227,7 +234,7 @@ def _counted(each: Comparison) -> dict[str, str]:
     'cannot judge': f'{each.tally.cannot_judge:,}',
     'net': f'{rate.value:+.1f} [{rate.low:+.1f}, {rate.high:+.1f}]',
     'p': f'{rate.sign_probability:.2g}',
-    'verdict': each.verdict,
+    'verdict': each.verdict + ' (interval has 0)' * bool(each.verdict and each.unsure),
     'alpha': _number(each.agreement.alpha, each.agreement.low, each.agreement.high),
     'kappa': _number(each.agreement.kappa),
     f'prompts to find it in {CHANCE:.0%}': f'{needed:,}' if needed else '',
