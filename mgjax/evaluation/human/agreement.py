@@ -50,7 +50,7 @@ def krippendorff_alpha(counts: Int[np.ndarray, 'n c']) -> float:
   return float(_alpha(_parts(counts).sum(0)))
 
 
-def _parts(counts: Int[np.ndarray, 'n c']) -> Float[np.ndarray, 'n d']:
+def _parts(counts: Int[np.ndarray, 'n c']) -> Float[np.ndarray, 'u d']:
   """What alpha sums over things: disagreement, then counts."""
   counts = counts[counts.sum(1) > 1]
   m = counts.sum(1)
