@@ -102,7 +102,13 @@ setup(
       'starlette>=1.10.0',
       'uvicorn>=0.54.0',
     ],
-    'oracle': ['diffusers>=0.42.1', 'torch==2.13.0', 'transformers>=5.23.0'],
+    'oracle': [
+      'diffusers>=0.42.1',
+      'evalica>=0.4.2',
+      'statsmodels>=0.15.0',
+      'torch==2.13.0',
+      'transformers>=5.23.0',
+    ],
     'dev': ['pre-commit>=4.7.0', 'pyright>=1.1.414', 'ruff>=0.17.5'],
   },
 )
