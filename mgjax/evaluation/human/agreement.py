@@ -1,0 +1,190 @@
+"""Whether raters agree with each other, themselves and what is known (Movie Gen §3.5)."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable
+
+import numpy as np
+
+from mgjax.core.settings import Count, Positive, arguments
+from mgjax.core.typing import Float, Int
+from mgjax.evaluation.human.statistics import Confidence, same_question
+from mgjax.evaluation.human.votes import Vote
+from mgjax.evaluation.metrics.intervals import Share, share
+
+GOLD = 0.9  # who is surely right about fewer gold items than this is flagged
+
+
+def fleiss_kappa(counts: Int[np.ndarray, 'n c']) -> float:
+  """Returns Fleiss' kappa of things that all have as many answers; NaN where all are the same.
+
+  (P - P_e) / (1 - P_e), with P the share of pairs of answers about one thing that are the same, and
+  P_e = sum_c p_c^2 what it is of answers that are shuffled (Fleiss 1971). Where raters are missing
+  it speaks of the things that have the most frequent number of answers; `krippendorff_alpha` takes
+  them all.
+
+  Args:
+    counts: of each answer, a row a thing.
+  """
+  raters = counts.sum(1)
+  raters = raters[raters > 1]
+  if not len(raters):
+    return float('nan')
+  k = int(np.bincount(raters).argmax())
+  counts = counts[counts.sum(1) == k]
+  chance = float(np.sum((counts.sum(0) / counts.sum()) ** 2))
+  same = float(np.mean((np.sum(counts**2, 1) - k) / (k * (k - 1))))
+  return (same - chance) / (1 - chance) if chance < 1 else float('nan')
+
+
+def krippendorff_alpha(counts: Int[np.ndarray, 'n c']) -> float:
+  """Returns Krippendorff's alpha of names, with any number of answers; NaN where all are the same.
+
+  1 - (N - 1) sum_u (m_u^2 - sum_c n_uc^2) / (m_u - 1) / (N^2 - sum_c n_c^2), over the things u that
+  have m_u >= 2 answers, n_uc of them c, N in all (Krippendorff 2011, Computing Krippendorff's
+  Alpha-Reliability).
+
+  Args:
+    counts: of each answer, a row a thing.
+  """
+  return float(_alpha(_parts(counts).sum(0)))
+
+
+def _parts(counts: Int[np.ndarray, 'n c']) -> Float[np.ndarray, 'u d']:
+  """What alpha sums over things: disagreement, then counts."""
+  counts = counts[counts.sum(1) > 1]
+  m = counts.sum(1)
+  disagreement = (m**2 - (counts**2).sum(1)) / np.maximum(m - 1, 1)
+  return np.concatenate([disagreement[:, None], counts], 1)
+
+
+def _alpha(sums: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
+  disagreement, counts = sums[..., 0], sums[..., 1:]
+  total = counts.sum(-1)
+  expected = total**2 - (counts**2).sum(-1)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return np.where(expected > 0, 1 - (total - 1) * disagreement / expected, np.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+  """How far raters agree beyond chance: 1 always, 0 as often as if answers were shuffled.
+
+  Attributes:
+    alpha: of Krippendorff.
+    low: lower end of its interval.
+    high: its upper end.
+    kappa: of Fleiss.
+    prompts: that two raters or more have judged.
+  """
+
+  alpha: float
+  low: float
+  high: float
+  kappa: float
+  prompts: int
+
+
+def agreement(
+  counts: Int[np.ndarray, 'p c'],
+  *,
+  confidence: Confidence = 0.95,
+  resamples: Positive = 2000,
+  seed: Count = 0,
+) -> Agreement:
+  """Returns how far raters agree, with an interval by a bootstrap over prompts.
+
+  Args:
+    counts: of raters that gave each answer, a row a prompt, as `Tally.counts`.
+    confidence: of the interval.
+    resamples: how many.
+    seed: of them.
+
+  Raises:
+    ConfigError: a number is out of its range.
+  """
+  given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
+  arguments(agreement, given, 'agreement', ('counts',))
+  parts = _parts(counts)
+  n, low, high = len(parts), float('nan'), float('nan')
+  if n > 1:
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    drawn = _alpha(weights @ parts)
+    if np.isfinite(drawn).any():
+      low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+  return Agreement(krippendorff_alpha(counts), float(low), float(high), fleiss_kappa(counts), n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rater:
+  """What the answers of one rater say of the rater.
+
+  Attributes:
+    name: of the rater.
+    answers: without gold items and repeated ones.
+    cannot_judge: how many of them said so.
+    ties: how many said that neither is better.
+    seconds: median of an answer; 0 where no times are known.
+    gold: share of gold items that are right, None without any.
+    consistent: share of repeated questions that got the same answer, None without any.
+    left: share of the left side among answers for a side, None without any: .5 where sides are
+      shuffled and the rater looks at the videos.
+  """
+
+  name: str
+  answers: int
+  cannot_judge: int
+  ties: int
+  seconds: float
+  gold: Share | None
+  consistent: Share | None
+  left: Share | None
+
+  @property
+  def flags(self) -> tuple[str, ...]:
+    """Why the answers deserve a look before they count: the interval of a share says so."""
+    found = []
+    if self.gold and self.gold.high < GOLD:
+      found.append(f'right about {self.gold.value:.0%} of {self.gold.count} gold items')
+    if self.left and not self.left.low <= 0.5 <= self.left.high:
+      found.append(f'left in {self.left.value:.0%} of {self.left.count} answers')
+    return tuple(found)
+
+
+def raters(votes: Iterable[Vote], confidence: Confidence = 0.95) -> list[Rater]:
+  """Describes the raters of a study, by name.
+
+  Args:
+    votes: all of them, gold items and repeated ones too.
+    confidence: of the intervals of shares.
+
+  Raises:
+    ConfigError: the confidence is out of its range.
+  """
+  arguments(raters, {'confidence': confidence}, 'raters', ('votes',))
+  by_name: dict[str, list[Vote]] = {}
+  for vote in votes:
+    by_name.setdefault(vote.rater, []).append(vote)
+
+  def describe(name: str) -> Rater:
+    first: dict[tuple, Vote] = {}
+    same, gold = [], []
+    for vote in by_name[name]:
+      if vote.gold:
+        gold.append(vote.winner == vote.gold)
+      elif (before := first.setdefault(same_question(vote), vote)) is not vote:
+        same.append(before.winner == vote.winner)
+    choices = [vote.choice for vote in first.values()]
+    left = [choice == 'left' for choice in choices if choice in ('left', 'right')]
+    times = [vote.milliseconds / 1000 for vote in first.values()]
+    shares = (share(each, confidence) if each else None for each in (gold, same, left))
+    return Rater(
+      name,
+      len(first),
+      choices.count('cannot_judge'),
+      choices.count('tie'),
+      statistics.median(times) if times else 0.0,
+      *shares,
+    )
+
+  return [describe(name) for name in sorted(by_name)]

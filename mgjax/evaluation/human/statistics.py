@@ -1,0 +1,291 @@
+"""What votes say of two models: majorities, net win rates, how sure they are (Movie Gen §3.5).
+
+Raters of one prompt saw the same two videos, so their answers are not independent: what is counted,
+and what is resampled, are prompts. A test shows how much too narrow intervals over single answers
+are.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from scipy import stats
+
+from mgjax.core.errors import DataError
+from mgjax.core.settings import Count, Positive, Range, arguments
+from mgjax.core.typing import Bool, Int
+from mgjax.evaluation.human.votes import TIE, Vote
+
+Confidence = Annotated[float, Range(above=0, below=1)]
+SIGNIFICANT, MODERATE, ON_PAR = 'significant', 'moderate', 'on par'
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+  """The answers to one question about two models, prompt by prompt.
+
+  Attributes:
+    question: its name.
+    ours: name of the model that wins are of.
+    theirs: that of the other one.
+    prompts: indices of the prompts that somebody judged, ascending.
+    counts: of raters that said ours, tie and theirs, a row a prompt.
+    cannot_judge: how many answers said that it cannot be told.
+  """
+
+  question: str
+  ours: str
+  theirs: str
+  prompts: Int[np.ndarray, 'p']
+  counts: Int[np.ndarray, 'p 3']
+  cannot_judge: int
+
+  @property
+  def verdicts(self) -> Int[np.ndarray, 'p']:
+    """The majority of each prompt, see `majority`."""
+    return majority(self.counts)
+
+
+def first_answers(votes: Iterable[Vote]) -> Iterator[Vote]:
+  """Yields what results count: no gold items, and of repeated ones what each rater said first."""
+  seen = set()
+  for vote in votes:
+    if not vote.gold and (key := same_question(vote)) not in seen:
+      seen.add(key)
+      yield vote
+
+
+def same_question(vote: Vote) -> tuple[Any, ...]:
+  """Returns what answers have in common that one rater gave to one question about one pair."""
+  return vote.rater, vote.question, vote.prompt, frozenset((vote.left, vote.right))
+
+
+def tally(votes: Iterable[Vote], order: Sequence[str] = ()) -> list[Tally]:
+  """Counts votes by question and pair of models, in the order in which they first appear.
+
+  Args:
+    votes: of a study; gold items and what a rater answered before do not count.
+    order: models; of two the earlier one is `Tally.ours`. Others follow by name.
+
+  Raises:
+    DataError: a vote compares a model with itself.
+  """
+  found: dict[tuple[str, str, str], dict[int, list[int]]] = {}
+  for vote in first_answers(votes):
+    if vote.left == vote.right:
+      raise DataError(f'vote {vote.id!r} compares {vote.left!r} with itself; leave it out')
+    places = {name: (order.index(name) if name in order else len(order), name)
+              for name in (vote.left, vote.right)}  # fmt: skip
+    ours, theirs = sorted(places, key=lambda name: places[name])
+    answers = found.setdefault((vote.question, ours, theirs), {})
+    column = {ours: 0, TIE: 1, theirs: 2, None: 3}[vote.winner]
+    answers.setdefault(vote.prompt, [0, 0, 0, 0])[column] += 1
+  tallies = []
+  for (question, ours, theirs), answers in found.items():
+    table = np.array([answers[prompt] for prompt in sorted(answers)])
+    judged = table[:, :3].any(1)
+    prompts = np.array(sorted(answers))[judged]
+    tallies.append(
+      Tally(question, ours, theirs, prompts, table[judged, :3], int(table[:, 3].sum()))
+    )
+  return tallies
+
+
+def majority(counts: Int[np.ndarray, 'p 3']) -> Int[np.ndarray, 'p']:
+  """Returns the answer that more raters gave than any other: 1 for a win, -1 for a loss, else 0.
+
+  Where two answers are as frequent, as with one rater each, it is a tie.
+
+  Args:
+    counts: of raters that said win, tie and lose, a row a prompt.
+  """
+  alone = (counts == counts.max(1, keepdims=True)).sum(1) == 1
+  return np.where(alone, 1 - counts.argmax(1), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetWinRate:
+  """The share of prompts that are won less the share that are lost, in points of [-100, 100].
+
+  Attributes:
+    wins: prompts.
+    ties: prompts.
+    losses: prompts.
+    low: lower end of the interval, in points.
+    high: its upper end.
+    sign_probability: of the sign test, see `sign_test`.
+  """
+
+  wins: int
+  ties: int
+  losses: int
+  low: float
+  high: float
+  sign_probability: float
+
+  @property
+  def prompts(self) -> int:
+    """How many there are."""
+    return self.wins + self.ties + self.losses
+
+  @property
+  def value(self) -> float:
+    """100 (wins - losses) / prompts."""
+    return 100 * (self.wins - self.losses) / self.prompts
+
+  @property
+  def half_width(self) -> float:
+    """Half the interval, as the numbers after ± of Table 30."""
+    return (self.high - self.low) / 2
+
+  @property
+  def win_rate(self) -> float:
+    """Ties as half a win: 50 is as good, as in Table 18."""
+    return 50 + self.value / 2
+
+  def __str__(self) -> str:
+    """Says it as +12.3 ± 4.5."""
+    return f'{self.value:+.1f} ± {self.half_width:.1f}'
+
+
+def net_win_rate(
+  verdicts: Int[np.ndarray, 'p'] | Sequence[int],
+  *,
+  confidence: Confidence = 0.95,
+  resamples: Positive = 10_000,
+  seed: Count = 0,
+) -> NetWinRate:
+  """Returns the net win rate with its interval by a bootstrap over prompts.
+
+  Verdicts have three values, so n of n prompts drawn with replacement have counts that are one draw
+  of a multinomial distribution: this is `intervals.compare` of zeros with the verdicts, in law, and
+  takes a thousandth of its time. The quantiles are those of Hesterberg (2015, The American
+  Statistician 69, 371), Phi(±sqrt(n / (n - 1)) t) with t that of Student's distribution of n - 1
+  degrees, which mends how narrow percentile intervals of few prompts are.
+
+  Where all verdicts are the same there is nothing to resample. The interval is then exact: a share
+  that is 1 in n prompts is at least ((1 - c) / 2)^(1/n) (Clopper and Pearson 1934), and what is
+  missing from 1 may all be of the other side.
+
+  Args:
+    verdicts: 1, 0 or -1, one a prompt.
+    confidence: of the interval.
+    resamples: how many.
+    seed: of them.
+
+  Raises:
+    DataError: there are none.
+    ConfigError: a number is out of its range.
+  """
+  given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
+  arguments(net_win_rate, given, 'net_win_rate', ('verdicts',))
+  verdicts = np.asarray(verdicts)
+  n = len(verdicts)
+  if not n:
+    raise DataError('there is no prompt that somebody judged; expected one or more')
+  counts = [int((verdicts == value).sum()) for value in (1, 0, -1)]
+  tail = (1 - confidence) / 2
+  if max(counts) == n:
+    middle = 100.0 * float(verdicts[0])
+    reach = 100 * (1 - tail ** (1 / n)) * (1 + abs(verdicts[0]))
+    low, high = max(middle - reach, -100.0), min(middle + reach, 100.0)
+  else:
+    drawn = np.random.default_rng(seed).multinomial(n, np.array(counts) / n, resamples)
+    outside = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(tail, n - 1))
+    low, high = np.quantile(100 / n * (drawn[:, 0] - drawn[:, 2]), [outside, 1 - outside])
+  return NetWinRate(*counts, float(low), float(high), sign_test(counts[0], counts[2]))
+
+
+def sign_test(wins: Count, losses: Count) -> float:
+  """Returns how likely a split as uneven as this, or more, is where both models are as good.
+
+  With m = wins + losses, exact and of both sides: min(1, 2 sum_{i <= min(wins, losses)} C(m, i) /
+  2^m). Ties say nothing about which one is better.
+
+  Raises:
+    ConfigError: a number is negative.
+  """
+  arguments(sign_test, {'wins': wins, 'losses': losses}, 'sign_test')
+  m = wins + losses
+  fewer = sum(math.comb(m, i) for i in range(min(wins, losses) + 1))
+  return min(1.0, 2 * fewer / 2**m)  # of whole numbers: exact until it is divided
+
+
+def groups(
+  prompts: Sequence[Mapping[str, Any]], indices: Int[np.ndarray, 'p']
+) -> Iterator[tuple[str, str, Bool[np.ndarray, 'p']]]:
+  """Yields (kind, name, which prompts) of every concept and motion level, in the order of names.
+
+  A prompt of several concepts is in the group of each.
+
+  Args:
+    prompts: of a study, each with 'concepts', a list, and 'motion'.
+    indices: of those that are grouped.
+
+  Raises:
+    DataError: a vote is about a prompt that there is not.
+  """
+  if len(indices) and max(indices) >= len(prompts):
+    raise DataError(
+      f'there are votes about prompt {max(indices)}, and the study has {len(prompts)} prompts, '
+      'counted from 0; put back the study.json that they were made with'
+    )
+  labels = [
+    {('concept', each) for each in prompts[index].get('concepts') or ()}
+    | {('motion', each) for each in [prompts[index].get('motion')] if each}
+    for index in indices
+  ]
+  for label in sorted(set().union(*labels)):
+    yield *label, np.array([label in each for each in labels])
+
+
+@dataclasses.dataclass(frozen=True)
+class Sigma:
+  """By how many points the net win rate of one comparison varies when it is made again.
+
+  Attributes:
+    value: standard deviation, with n - 1.
+    low: lower end of its interval.
+    high: its upper end.
+    repeats: how many it is from; of several comparisons, one and those beyond the first of each.
+  """
+
+  value: float
+  low: float
+  high: float
+  repeats: int
+
+
+def sigma(net_win_rates: Sequence[Sequence[float]], confidence: Confidence = 0.95) -> Sigma:
+  """Estimates sigma from comparisons made several times, by other raters (Movie Gen §3.5).
+
+  The report made one comparison four times, of 381 prompts. Of so few the estimate itself is rough:
+  with d repeats beyond the first, d s^2 / sigma^2 is chi-squared of d degrees, so with four the
+  interval of 95% is from .57 to 3.7 times the estimate. Prompts are the same, so sigma has no part
+  of which prompts were chosen; the interval of `net_win_rate` has.
+
+  Args:
+    net_win_rates: in points, a row a comparison, whose variances are pooled.
+    confidence: of the interval, which assumes that they are normally distributed.
+
+  Raises:
+    DataError: none was made twice.
+    ConfigError: the confidence is out of its range.
+  """
+  arguments(sigma, {'confidence': confidence}, 'sigma', ('net_win_rates',))
+  degrees = sum(len(row) - 1 for row in net_win_rates)
+  if degrees < 1:
+    raise DataError('sigma needs a comparison made twice or more, better four times')
+  squares = sum(float(np.var(row)) * len(row) for row in net_win_rates)
+  tails = stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], degrees)
+  low, high = np.sqrt(squares / tails)
+  return Sigma(math.sqrt(squares / degrees), float(low), float(high), degrees + 1)
+
+
+def verdict(value: float, sigma: float) -> str:
+  """Says what a net win rate means: significant beyond 2 sigma, moderate beyond 1, else on par."""
+  if abs(value) > 2 * sigma:
+    return SIGNIFICANT
+  return MODERATE if abs(value) > sigma else ON_PAR

@@ -1,0 +1,294 @@
+"""The page in a real browser: keys, readiness, sides, reloads and servers that are killed."""
+
+import collections
+import json
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mgjax.evaluation.human.study import begin, read_study
+from mgjax.evaluation.human.votes import read_votes
+from tests.browser import EXECUTABLE, browser
+from tests.tiny_study import COLOURS, make_videos
+
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(EXECUTABLE is None, reason='no chromium is installed; apt install chromium'),
+]
+CHECKOUT = pathlib.Path(__file__).parents[3]
+PAIRS = 20
+READY = 'ready && !sending && task && task.id'
+# Mean colour of a side as it is painted, so that what a rater sees is known and not only its name.
+SEEN = """(() => {
+  const video = document.querySelector('#SIDE video'), canvas = document.createElement('canvas')
+  canvas.width = video.videoWidth; canvas.height = video.videoHeight
+  const pen = canvas.getContext('2d'); pen.drawImage(video, 0, 0)
+  const data = pen.getImageData(0, 0, canvas.width, canvas.height).data, sum = [0, 0, 0]
+  data.forEach((value, i) => { if (i % 4 < 3) sum[i % 4] += value })
+  return sum.indexOf(Math.max(...sum))
+})()"""
+
+
+class Site:
+  """A study that `launch.compare serve` serves, which can be killed."""
+
+  def __init__(self, directory: pathlib.Path):
+    self.directory, self._process = directory, None
+    with socket.create_server(('127.0.0.1', 0)) as free:
+      self.port = free.getsockname()[1]
+    study = read_study(directory)
+    self.links = [f'http://127.0.0.1:{self.port}/r/{study.token("rater", name)}'
+                  for name in study.raters]  # fmt: skip
+
+  def start(self):
+    command = [sys.executable, '-m', 'launch.compare', 'serve', f'--out={self.directory}']
+    self._process = subprocess.Popen(
+      [*command, f'--port={self.port}'], cwd=CHECKOUT, stdout=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+      try:
+        return socket.create_connection(('127.0.0.1', self.port), timeout=1).close()
+      except OSError:
+        assert self._process.poll() is None
+        time.sleep(0.1)
+    raise AssertionError('the server did not start')
+
+  def kill(self):
+    if self._process:
+      self._process.send_signal(signal.SIGKILL)
+      self._process.wait()
+      self._process = None
+
+
+@pytest.fixture(scope='module')
+def videos(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('videos')
+  make_videos(folder, PAIRS, frames=16)
+  return folder
+
+
+@pytest.fixture
+def site(videos, tmp_path, request):
+  models = {name: str(videos / name) for name in 'ab'}
+  begin(
+    tmp_path / 'votes', models, str(videos / 'prompts.txt'),
+    getattr(request, 'param', 'video:overall'), ('ann', 'ben', 'cy'), repeats=0,
+  )  # fmt: skip
+  made = Site(tmp_path / 'votes')
+  made.start()
+  yield made
+  made.kill()
+
+
+def enter(tab):
+  tab.wait(READY)
+  tab.press('Enter')  # the introduction
+  tab.wait('!at("about").open')
+
+
+def answer(tab, *keys):
+  """Answers what a tab shows by keyboard and waits for what comes next."""
+  task = tab.wait(READY)
+  tab.press(*keys, 'Enter')
+  tab.wait(
+    f'(task === null && !at("end").hidden) || (ready && !sending && task.id !== "{task}")', 60
+  )
+  return task
+
+
+def test_three_raters_vote_on_twenty_pairs_while_the_server_is_killed(site):
+  """Two at once; it dies between votes and while one is sent; none is lost, none is doubled."""
+  draw, told = random.Random(0), collections.Counter()
+  chosen: dict[str, str] = {}
+  keys = {'a': 'left', 'ArrowRight': 'right', 'e': 'tie', 'x': 'cannot_judge', 'b': 'right'}
+  with browser() as window:
+    tabs = [window.open(link) for link in site.links]
+    for tab in tabs:
+      enter(tab)
+    for turn in range(PAIRS):
+      for tab in tabs[:2] if turn % 2 else tabs:
+        if not tab.evaluate('task && task.id'):
+          continue
+        key = draw.choice([*keys])
+        if turn == 4 and tab is tabs[0]:  # between votes
+          site.kill()
+          site.start()
+        if turn == 9 and tab is tabs[1]:  # while one is sent
+          task = tab.wait(READY)
+          tab.press(key, 'Enter')
+          site.kill()
+          tab.wait('at("said").textContent.includes("Trying again") || task.id !== "' + task + '"')
+          site.start()
+          tab.wait(f'ready && !sending && task.id !== "{task}"', 60)
+        elif turn == 12 and tab is tabs[0]:
+          shown = tab.wait(READY)
+          tab.reload()
+          assert tab.wait(READY) == shown
+          task = answer(tab, key)
+        else:
+          task = answer(tab, key)
+        chosen[task] = keys[key]
+        told[tab] += 1
+    while tabs[2].evaluate('task && task.id'):
+      chosen[answer(tabs[2], 'ArrowDown')] = 'tie'
+    for tab in tabs:
+      assert 'Thank you' in tab.text()
+  written = [json.loads(line)['id'] for line in
+             (site.directory / 'votes.jsonl').read_text().splitlines()]  # fmt: skip
+  votes = read_votes(site.directory)
+  assert len({*written}) == len(written) == len(votes) == 3 * PAIRS
+  assert {vote.id: vote.choice for vote in votes} == chosen
+  counts = collections.Counter(vote.item for vote in votes)
+  assert set(counts.values()) == {3} and len(counts) == PAIRS
+
+
+def test_what_is_seen_on_a_side_is_what_the_vote_says(site):
+  brightest = {name: ['red', 'green', 'blue'].index(colour) for name, colour in COLOURS.items()}
+  with browser() as window:
+    tab = window.open(site.links[0])
+    enter(tab)
+    for _ in range(6):
+      tab.wait(READY)
+      seen = [tab.evaluate(SEEN.replace('SIDE', side)) for side in ('left', 'right')]
+      answer(tab, 'a')
+      vote = read_votes(site.directory)[-1]
+      assert seen == [brightest[vote.left], brightest[vote.right]] and vote.choice == 'left'
+
+
+def test_a_vote_before_both_videos_are_ready_does_not_count(site):
+  held = """
+    window.original = fetch
+    window.fetch = async (path, options) => {
+      if (String(path).endsWith(window.slow)) await new Promise(done => window.release = done)
+      return original(path, options)
+    }
+  """
+  with browser() as window:
+    tab = window.open(site.links[0])
+    enter(tab)
+    # The pair after the next is held back: the next one has been fetched ahead already.
+    tab.evaluate(held)
+    tab.evaluate("""window.ask = (old => async (...given) => {
+      const found = await old(...given)
+      window.slow ??= found[1].ahead?.[1]
+      return found
+    })(window.ask)""")
+    answer(tab, 'a')
+    tab.press('a', 'Enter')
+    tab.wait('task && !ready && !!window.release')
+    count = len(read_votes(site.directory))
+    tab.press('a', 'Enter', 'b', 'Enter', 'x', 'Enter')
+    time.sleep(0.5)
+    assert not tab.evaluate('chosen()') and tab.evaluate('at("send").disabled')
+    assert len(read_votes(site.directory)) == count == 2
+    tab.evaluate('release()')
+    answer(tab, 'b')
+    assert [vote.choice for vote in read_votes(site.directory)] == ['left', 'left', 'right']
+
+
+def test_both_videos_move_together_by_keys(site):
+  times = 'videos().map(each => each.currentTime)'
+  with browser() as window:
+    tab = window.open(site.links[0])
+    enter(tab)
+    tab.wait('videos().every(each => !each.paused)')
+    for _ in range(10):  # half a second of frames, over the end of a loop
+      left, right = tab.evaluate(times)
+      assert abs(left - right) < 0.07 or min(left, right) < 0.07
+      time.sleep(0.1)
+    tab.press(' ')
+    tab.wait('videos().every(each => each.paused)')
+    tab.evaluate('seek(0.3)')
+    for key, frame in (('.', 5), ('.', 6), (',', 5), (',', 4)):
+      tab.press(key)
+      tab.wait('videos().every(each => !each.seeking)')
+      for found in tab.evaluate(times):
+        assert found == pytest.approx((frame + 0.5) / 16, abs=0.002)
+    tab.press('l', 'r')
+    tab.wait('!looping && !playing && videos().every(each => each.ended)')
+    assert tab.evaluate('videos().every(each => each.muted)')
+    tab.press('l', ' ')
+    tab.wait('playing && looping')
+
+
+@pytest.mark.parametrize('site', ['sound:overall'], indirect=True)
+def test_questions_of_sound_let_one_side_be_heard_and_want_both_heard(site):
+  with browser() as window:
+    tab = window.open(site.links[0])
+    enter(tab)
+    tab.press('a')
+    muted = "['left', 'right'].map(side => at(side).querySelector('video').muted)"
+    assert tab.evaluate(muted) == [False, True]
+    assert tab.evaluate('at("send").disabled')
+    tab.press('2')
+    assert tab.evaluate(muted) == [True, False]
+    tab.wait('allHeard()') if tab.evaluate('heard.left >= end() / 2') else tab.press('1')
+    tab.wait('allHeard() || heard.left >= end() / 2')
+    tab.press('2')
+    tab.wait('allHeard()')
+    answer(tab, 'b')
+    assert read_votes(site.directory)[0].choice == 'right'
+
+
+def test_the_page_says_what_it_is_to_screen_readers_and_fits_a_narrow_screen(site):
+  with browser() as window:
+    for dark in (False, True):
+      tab = window.open(site.links[0], 390, 844, dark)
+      tab.wait(READY)
+      tab.evaluate("at('start').click()")
+      assert tab.evaluate('document.documentElement.scrollWidth <= 390')
+      nodes = tab.call('Accessibility.getFullAXTree')['nodes']
+      named = {(node.get('role', {}).get('value'), node.get('name', {}).get('value', ''))
+               for node in nodes if not node.get('ignored')}  # fmt: skip
+      roles = collections.Counter(role for role, _ in named)
+      assert roles['radio'] == 4 and ('slider', 'Time of both videos') in named
+      for role in ('button', 'radio', 'slider', 'Video'):
+        assert not [name for each, name in named if each == role and not name.strip()], role
+      assert any('Which video is better, all in all?' in name for _, name in named)
+      # Contrast of text to what is behind it, by the formula of WCAG: 4.5 or more.
+      colours = tab.evaluate(
+        "['ink', 'soft', 'accent', 'bad', 'paper', 'card'].map(name => "
+        "getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim())"
+      )
+      light = [_luminance(colour) for colour in colours]
+      for text in light[:4]:
+        for paper in light[4:]:
+          assert (max(text, paper) + 0.05) / (min(text, paper) + 0.05) >= 4.5
+
+
+def _luminance(colour):
+  digits = colour.lstrip('#')
+  digits = digits if len(digits) == 6 else ''.join(2 * each for each in digits)
+  linear = [
+    part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4
+    for part in (int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4))
+  ]
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_long_text_a_script_in_it_and_a_wrong_link(site, videos, tmp_path):
+  (tmp_path / 'long.txt').write_text(
+    '\n'.join(['<img src=x onerror="window.hurt=1"> ' + 'words and words ' * 80] * PAIRS)
+  )
+  models = {name: str(videos / name) for name in 'ab'}
+  begin(tmp_path / 'long', models, str(tmp_path / 'long.txt'), 'video:overall')
+  site.kill()
+  other = Site(tmp_path / 'long')
+  other.start()
+  try:
+    with browser() as window:
+      tab = window.open(other.links[0])
+      enter(tab)
+      assert '<img src=x' in tab.text() and not tab.evaluate('window.hurt')
+      assert tab.evaluate("at('send').getBoundingClientRect().bottom <= innerHeight")
+      wrong = window.open(other.links[0][:-1] + '_')
+      assert 'no invitation' in wrong.text()
+  finally:
+    other.kill()

@@ -1,0 +1,175 @@
+"""A study's analysis: its tables, files and sentences."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.evaluation.human.analysis import analyse_study
+from mgjax.evaluation.human.report import analyse, power
+from mgjax.evaluation.human.votes import Vote, append_vote
+from tests.evaluation.human.simulated import make_votes, write_study
+from tests.tiny import CHECKOUT
+
+PROMPTS = [
+  {'prompt': str(n), 'concepts': [('animal', 'scene')[n % 2]], 'motion': 'low'} for n in range(30)
+]
+SIGMAS = {'overall': 5.07, 'realness': None}
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+  """Three models, of which ours is the strongest, on thirty prompts by three raters."""
+  votes = make_votes(
+    np.random.default_rng(0), 30, ('ours', 'b|<x>', 'c'), tuple(SIGMAS), strengths=(1.2, 0, -0.5)
+  )
+  votes.append(Vote('gold', 'g', 1, 'overall', 'rater 0', 'ours', 'spoilt', 'left', gold='ours'))
+  folder = tmp_path_factory.mktemp('study')
+  return write_study(folder, votes, ('ours', 'b|<x>', 'c'), PROMPTS, SIGMAS)
+
+
+def test_everything_is_written_and_says_the_same(study, tmp_path):
+  text, paths = analyse(study, tmp_path)
+  assert [path.name for path in paths] == [f'analysis.{k}' for k in ('md', 'csv', 'html', 'json')]
+  found = analyse_study(study)
+  assert (found.ours, found.votes) == ('ours', 2 * 3 * 30 * 3)  # the gold item does not count
+  first = found.comparisons[0]
+  assert str(first.rate) in text and str(first.rate) in paths[0].read_text()
+  rows = list(csv.DictReader(paths[1].read_text().splitlines()))
+  assert float(rows[0]['net_win_rate']) == first.rate.value
+  assert [row['name'] for row in rows[:4]] == ['', 'animal', 'scene', 'low']
+  assert [int(row['prompts']) for row in rows[:4]] == [30, 15, 15, 30]
+  # Questions in the study's order, ours first; two questions of three pairs with three groups.
+  assert len(rows) == 2 * 3 * 4 and [row['ours'] for row in rows[::4]].count('ours') == 4
+  data = json.loads(paths[3].read_text())
+  assert data['comparisons'][0]['net_win_rate'] == first.rate.value
+  assert data['rankings']['overall'][0]['model'] == 'ours'
+  page = paths[2].read_text()
+  assert '<svg' in page and '&lt;x&gt;' in page and '<x>' not in page
+  assert '| b\\|\\<x> |' in paths[0].read_text()
+
+
+def lines(text):
+  return [line.split() for line in text.splitlines()]
+
+
+def test_a_table_has_a_row_a_question_or_a_row_a_baseline(study, tmp_path):
+  by_question, by_baseline, of_wins = (
+    lines(analyse(study, tmp_path, layout=name)[0])
+    for name in ('questions', 'baselines', 'win_rate')
+  )
+  assert by_question[1] == ['b|<x>', 'c', 'sigma']
+  assert [row[0] for row in by_question[2:4]] == ['overall', 'realness']
+  assert by_baseline[1] == of_wins[1] == ['overall', 'realness']
+  assert [row[0] for row in by_baseline[2:4]] == ['b|<x>', 'c']
+  net, wins = (float(table[2][1]) for table in (by_baseline, of_wins))
+  assert wins == pytest.approx(50 + net / 2, abs=0.1)
+
+
+def test_a_verdict_is_by_a_sigma_that_grows_as_prompts_are_fewer_than_the_reports(study):
+  first, *_, last = analyse_study(study).comparisons
+  assert first.sigma == pytest.approx(5.07 * (381 / 30) ** 0.5)
+  assert first.verdict in ('significant', 'moderate', 'on par')
+  assert last.tally.question == 'realness' and last.sigma is None and last.verdict == ''
+
+
+def test_repeats_say_what_sigma_is(study, tmp_path):
+  again = [
+    write_study(
+      tmp_path / str(seed),
+      make_votes(np.random.default_rng(seed), 30, ('ours', 'c'), strengths=(1.2, -0.5)),
+    )
+    for seed in (1, 2, 3)
+  ]
+  found = analyse_study(study, repeats=again)
+  rates = [
+    each.rate.value
+    for path in (study, *again)
+    for each in analyse_study(path, ours='ours').comparisons
+    if (each.tally.question, each.tally.ours, each.tally.theirs) == ('overall', 'ours', 'c')
+  ]
+  assert found.sigmas['overall'].value == pytest.approx(np.std(rates, ddof=1))
+  assert found.sigmas['overall'].repeats == 4
+  assert {each.sigma for each in found.comparisons if each.tally.question == 'overall'} == {
+    found.sigmas['overall'].value
+  }
+  other = write_study(tmp_path / 'other', make_votes(np.random.default_rng(0), 3, ('x', 'y')))
+  with pytest.raises(DataError, match='nothing in them was compared in the study as well'):
+    analyse_study(study, repeats=[other])
+
+
+def test_our_model_turns_the_signs(study):
+  there, back = (
+    {
+      (each.tally.question, each.tally.ours, each.tally.theirs): each.rate.value
+      for each in analyse_study(study, ours=name).comparisons
+    }
+    for name in ('ours', 'c')
+  )
+  assert there['overall', 'ours', 'c'] == -back['overall', 'c', 'ours']
+
+
+def test_a_flagged_rater_is_told_of_and_can_be_left_out(tmp_path):
+  votes = make_votes(np.random.default_rng(0), 12)
+  votes += [
+    Vote(f'g{n}', f'g{n}', n, 'overall', 'rater 1', 'ours', 'spoilt', 'right', gold='ours')
+    for n in range(6)
+  ]
+  write_study(tmp_path, votes)
+  text, paths = analyse(tmp_path)
+  assert 'rater rater 1: right about 0% of 6 gold items; --leave_out=rater 1' in text
+  text, paths = analyse(tmp_path, leave_out=['rater 1'])
+  assert 'rater rater 1:' not in text and 'rater 1 (left out)' in paths[0].read_text()
+  counts = analyse_study(tmp_path, leave_out=['rater 1']).comparisons[0].tally.counts
+  assert (counts.sum(1) == 2).all()
+
+
+def test_what_there_is_not_is_told(study, tmp_path):
+  with pytest.raises(ConfigError, match=r'--ours=our: .* expected b\|<x>, c, ours'):
+    analyse_study(study, ours='our')
+  with pytest.raises(ConfigError, match='--leave_out=eve: no votes of such a rater'):
+    analyse_study(study, leave_out=['eve'])
+  gold = Vote('g', 'g', 0, 'overall', 'ann', 'ours', 'spoilt', 'left', gold='ours')
+  append_vote(tmp_path / 'votes.jsonl', gold)
+  with pytest.raises(DataError, match='there are no votes to count'):
+    analyse_study(tmp_path)
+  append_vote(
+    tmp_path / 'votes.jsonl', Vote('1', '', 0, 'overall', 'ann', 'a', 'b', 'cannot_judge')
+  )
+  with pytest.raises(DataError, match='all votes say that it cannot be judged'):
+    analyse_study(tmp_path)
+  (tmp_path / 'study.json').write_text('{"questions": [3]}')
+  with pytest.raises(DataError, match='is no study'):
+    analyse_study(tmp_path)
+
+
+def test_power_says_how_wide_and_how_many(study):
+  assert '1,003 prompts: ±5.3 points' in power(1003)
+  assert '±16.8' in power() and '20 points' in power()
+  assert '5 points: 2,294 prompts to find them in 80% of studies' in power(difference=5)
+  assert power(300, study=study).count('300 prompts') == 6
+
+
+@pytest.mark.slow
+def test_the_commands_print_and_write(study, tmp_path):
+  def run(*words):
+    done = subprocess.run(
+      [sys.executable, '-m', 'launch.compare', *words],
+      cwd=CHECKOUT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+  code, said, _ = run('export', f'--study={study}', f'--out={tmp_path}/votes.csv')
+  assert (code, said) == (0, f'{tmp_path}/votes.csv\n')
+  code, said, _ = run('import', f'--csv={tmp_path}/votes.csv', f'--study={tmp_path}/other')
+  assert (code, said) == (0, '541 votes added; 0 were there\n')
+  code, said, _ = run('analyse', f'--study={tmp_path}/other', '--ours=ours')
+  assert code == 0 and said == analyse(tmp_path / 'other', ours='ours')[0] + ''.join(
+    f'\n{tmp_path}/other/analysis.{kind}' for kind in ('md', 'csv', 'html', 'json')
+  ) + '\n'  # fmt: skip
+  assert run('power', '--prompts_seen=1003')[1].endswith('1,003 prompts: ±5.3 points\n')
+  assert run('analyse', f'--study={tmp_path}/none')[0] == 3

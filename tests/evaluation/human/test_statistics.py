@@ -1,0 +1,285 @@
+"""Net win rates against closed forms, scipy, what is published and what is true."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.evaluation.human import statistics
+from mgjax.evaluation.human.power import Raters, half_width
+from mgjax.evaluation.human.statistics import (
+  groups,
+  majority,
+  net_win_rate,
+  sigma,
+  sign_test,
+  tally,
+  verdict,
+)
+from mgjax.evaluation.human.votes import Vote
+from mgjax.evaluation.metrics.intervals import compare
+from tests.evaluation.human.simulated import draw_counts, net
+
+WIDTHS = {100: 16.8, 300: 9.7, 527: 7.3, 1003: 5.3}  # published, of the usual raters
+# Table 30, Movie Gen Audio Bench SFX: net win rates and half-widths of 527 prompts.
+TABLE_30 = """
+91.0 2.3  78.1 3.0  90.7 2.3  81.8 3.0  70.9 4.3
+71.4 4.0  60.7 4.2  71.9 4.0  57.4 4.3  53.3 5.1
+71.7 4.0  65.3 4.2  72.0 4.0  76.5 3.6  72.8 4.4
+83.9 3.0  72.3 3.6  83.9 3.0  66.6 3.9  56.7 4.9
+71.5 4.0  70.0 3.9  71.4 3.9  59.4 4.4  51.4 5.3
+31.3 5.6  27.4 5.4  31.1 5.5  38.3 5.1  36.0 6.0
+"""
+
+
+def vote(prompt, rater, choice, left='a', right='b', question='overall', gold=''):
+  number = next(COUNTER)
+  return Vote(str(number), str(prompt), prompt, question, rater, left, right, choice, gold=gold)
+
+
+COUNTER = itertools.count()
+
+
+@pytest.mark.parametrize(
+  ('counts', 'expected'),
+  [
+    ((3, 0, 0), 1),
+    ((2, 0, 1), 1),
+    ((1, 0, 2), -1),
+    ((1, 2, 0), 0),
+    ((1, 1, 1), 0),  # nobody has a majority
+    ((1, 0, 1), 0),
+    ((1, 1, 0), 0),
+    ((0, 0, 1), -1),
+    ((3, 2, 1), 1),  # of six the most frequent one, without more than half
+    ((2, 2, 2), 0),
+  ],
+)
+def test_a_majority_is_what_more_raters_say_than_anything_else(counts, expected):
+  assert majority(np.array([counts])).tolist() == [expected]
+
+
+def test_votes_are_counted_by_model_wherever_it_stood():
+  votes = [
+    vote(7, 'x', 'left'),
+    vote(7, 'y', 'right', 'b', 'a'),
+    vote(7, 'z', 'right'),
+    vote(2, 'x', 'tie'),
+    vote(2, 'y', 'cannot_judge'),
+    vote(4, 'x', 'cannot_judge'),
+    vote(4, 'x', 'left', question='realness'),
+    vote(4, 'x', 'left', 'a', 'c'),
+  ]
+  first, second, third = tally(votes, ['b', 'a'])
+  assert (first.question, first.ours, first.theirs) == ('overall', 'b', 'a')
+  assert first.prompts.tolist() == [2, 7]
+  assert first.counts.tolist() == [[0, 1, 0], [1, 0, 2]]
+  assert first.verdicts.tolist() == [0, -1]
+  assert first.cannot_judge == 2
+  assert (second.question, second.ours) == ('realness', 'b')
+  assert (third.ours, third.theirs) == ('a', 'c')  # c is in no order: it follows
+
+
+def test_gold_items_and_second_answers_do_not_count():
+  votes = [
+    vote(1, 'x', 'left'),
+    vote(1, 'x', 'right'),  # asked again
+    vote(1, 'x', 'left', 'b', 'a'),  # and again, with sides changed
+    vote(3, 'x', 'left', 'a', 'spoilt', gold='a'),
+  ]
+  (only,) = tally(votes)
+  assert only.counts.tolist() == [[1, 0, 0]]
+
+
+def test_a_model_against_itself_is_refused():
+  with pytest.raises(DataError, match="compares 'a' with itself"):
+    tally([vote(1, 'x', 'left', 'a', 'a')])
+
+
+def test_a_net_win_rate_is_wins_less_losses_and_half_of_it_above_50():
+  found = net_win_rate([1] * 67 + [0] * 18 + [-1] * 15)  # raters on captions of video, Movie Gen
+  assert (found.value, found.win_rate, found.prompts) == (52, 76, 100)
+  assert str(found) == f'+52.0 ± {found.half_width:.1f}'
+
+
+def test_its_interval_is_that_of_the_paired_bootstrap_over_prompts():
+  verdicts = np.repeat([1, 0, -1], [390, 270, 343])
+  found = net_win_rate(verdicts)
+  table = 100.0 * verdicts[None]
+  other = compare(np.zeros_like(table), table, seed=1)
+  # Quantiles of 10,000 resamples are off by a fiftieth of a standard deviation; expected as well
+  # sit the steps of 100 / n.
+  error = 4 * other.standard_error / 50 + 100 / len(verdicts)
+  assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=error)
+  assert found.value == pytest.approx(other.difference)
+
+
+@pytest.mark.parametrize('n', WIDTHS)
+def test_its_width_is_the_published_one(n):
+  counts = draw_counts(np.random.default_rng(n), n, studies=(100,))
+  widths = [net_win_rate(majority(each), resamples=1000).half_width for each in counts]
+  # The mean over 100 studies: quantiles of 1,000 resamples vary by 4%, that of 100 prompts by 7%.
+  assert np.mean(widths) == pytest.approx(WIDTHS[n], rel=0.025)
+
+
+def test_answers_taken_for_prompts_understate_it_by_a_quarter():
+  counts = draw_counts(np.random.default_rng(0), 1003)
+  answers = np.repeat(np.tile([100.0, 0, -100], len(counts)), counts.ravel()).reshape(-1, 3)
+  by_prompt, by_answer = (
+    compare(np.zeros_like(table), table, resamples=4000)
+    for table in (answers.mean(1)[None], answers.reshape(1, -1))
+  )
+  wide, narrow = (found.high - found.low for found in (by_prompt, by_answer))
+  assert (wide / 2, narrow / 2) == pytest.approx((4.15, 3.10), rel=0.05)
+  assert 1 - narrow / wide == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(
+  ('n', 'raters'),
+  [
+    (40, Raters()),
+    *(
+      pytest.param(*each, marks=pytest.mark.slow)
+      for each in (
+        (100, Raters()),
+        (1003, Raters()),
+        (527, Raters(shares=(0.9, 0.05, 0.05), sees=0.9)),  # far from 0
+        (381, Raters(shares=(0.05, 0.9, 0.05), sees=0.9)),  # nearly all ties
+        (60, Raters(raters=1)),
+        (200, Raters(raters=6)),
+      )
+    ),
+  ],
+)
+def test_an_interval_of_95_percent_has_the_truth_in_95_percent_of_studies(n, raters):
+  counts = draw_counts(np.random.default_rng(1), n, raters, studies=(2000,))
+  verdicts = majority(counts.reshape(-1, 3)).reshape(2000, n)
+  found = [net_win_rate(each, resamples=1000, seed=seed) for seed, each in enumerate(verdicts)]
+  covered = np.mean([each.low <= net(raters) <= each.high for each in found])
+  assert 0.935 <= covered <= 0.965
+
+
+@pytest.mark.parametrize('n', [1, 4, 30])
+@pytest.mark.parametrize('value', [1, 0, -1])
+def test_verdicts_that_are_all_the_same_leave_room_for_others(n, value):
+  found = net_win_rate([value] * n)
+  missing = 100 * (1 - 0.025 ** (1 / n))
+  low = scipy.stats.binomtest(n, n).proportion_ci(0.95, 'exact').low
+  assert missing == pytest.approx(100 * (1 - low))
+  ends = sorted([100 * value, value * (100 - 2 * missing)]) if value else [-missing, missing]
+  assert (found.low, found.high) == pytest.approx(tuple(ends))
+
+
+def test_an_interval_depends_on_its_seed_alone_and_turns_with_the_models():
+  verdicts = np.repeat([1, 0, -1], [30, 20, 10])
+  assert net_win_rate(verdicts) == net_win_rate(verdicts) != net_win_rate(verdicts, seed=1)
+  there, back = net_win_rate(verdicts), net_win_rate(-verdicts)
+  assert back.value == -there.value
+  assert (back.low, back.high) == pytest.approx((-there.high, -there.low), abs=3)  # other draws
+
+
+@pytest.mark.parametrize(('wins', 'losses'), [(0, 0), (1, 0), (5, 0), (7, 3), (50, 50), (521, 482)])
+def test_the_sign_test_is_that_of_scipy(wins, losses):
+  exact = scipy.stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1
+  assert sign_test(wins, losses) == pytest.approx(exact, rel=1e-12)
+  assert sign_test(losses, wins) == sign_test(wins, losses)
+
+
+def test_the_sign_test_of_all_wins_is_a_power_of_two():
+  assert sign_test(10, 0) == 2 * 2**-10
+
+
+def test_prompts_are_grouped_by_each_of_their_concepts_and_by_motion():
+  prompts = [
+    {'prompt': 'a', 'concepts': ['animal', 'scene'], 'motion': 'low'},
+    {'prompt': 'b', 'concepts': [], 'motion': ''},
+    {'prompt': 'c', 'concepts': ['scene'], 'motion': 'high'},
+  ]
+  found = {(kind, name): mask.tolist() for kind, name, mask in groups(prompts, np.array([0, 1, 2]))}
+  assert found == {
+    ('concept', 'animal'): [True, False, False],
+    ('concept', 'scene'): [True, False, True],
+    ('motion', 'high'): [False, False, True],
+    ('motion', 'low'): [True, False, False],
+  }
+  with pytest.raises(DataError, match='votes about prompt 3, and the study has 3 prompts'):
+    list(groups(prompts, np.array([1, 3])))
+
+
+def test_sigma_is_the_spread_of_repeats():
+  rates = [3.0, 8.0, -1.0, 6.0]
+  found = sigma([rates])
+  assert found.value == pytest.approx(np.std(rates, ddof=1))
+  assert found.repeats == 4
+  assert (found.low / found.value, found.high / found.value) == pytest.approx(
+    (0.57, 3.73), abs=0.01
+  )
+  # Of several comparisons variances are pooled, whatever their means are.
+  assert sigma([[0, 2], [100, 102]]).value == pytest.approx(math.sqrt(2))
+  with pytest.raises(DataError, match='made twice'):
+    sigma([[1.0], [2.0]])
+
+
+def test_sigma_of_raters_is_smaller_than_that_of_prompts_and_raters():
+  generator, raters = np.random.default_rng(0), Raters()
+  truth = generator.choice(3, 381, p=raters.shares)
+  answers = np.array([raters.answers(each) for each in range(3)])[truth]
+  rates = [100 * majority(generator.multinomial(3, answers)).mean() for _ in range(2000)]
+  found = sigma([rates]).value
+  win, _, lose = raters.majorities()
+  assert 0.5 < 1.96 * found / half_width(381, win, lose) < 0.9
+
+
+@pytest.mark.parametrize(
+  ('value', 'spread', 'said'),
+  [
+    # Table 6: against Sora and Kling, overall; Table 8, by what N3 makes of the two sigmas.
+    (8.23, 5.07, statistics.MODERATE),
+    (3.87, 5.07, statistics.ON_PAR),
+    (35.02, 5.07, statistics.SIGNIFICANT),
+    (-10.04, 1.68, statistics.SIGNIFICANT),
+    (-1.72, 1.68, statistics.MODERATE),
+    (16.53, 5.07, statistics.SIGNIFICANT),
+    (7.08, 3.74, statistics.MODERATE),
+    (-0.80, 5.07, statistics.ON_PAR),
+  ],
+)
+def test_verdicts_are_those_of_the_report(value, spread, said):
+  assert verdict(value, spread) == said
+
+
+def test_published_intervals_of_the_audio_bench_come_back_from_the_counts_that_they_imply():
+  numbers = iter(map(float, TABLE_30.split()))
+  impossible = 0
+  for value, width in zip(numbers, numbers, strict=True):
+    d, n = value / 100, 527
+    decided = (width / 196) ** 2 * n + d * d  # the share of wins and losses, from the variance
+    if 196 * math.sqrt(d * (1 - d) / n) > width + 0.05:  # even without any loss it were wider
+      impossible += 1
+      continue
+    losses = max(round(n * (decided - d) / 2), 0)
+    wins = round(n * d) + losses
+    found = net_win_rate(np.repeat([1, 0, -1], [wins, n - wins - losses, losses]))
+    assert found.value == pytest.approx(value, abs=0.1)  # half of 100 / 527
+    # Rounding as printed, a step of either end, and quantiles of 10,000 resamples.
+    assert found.half_width == pytest.approx(width, abs=0.05 + 0.1 + width / 50)
+  # Eight of thirty are narrower than majorities of 527 prompts can be: of those, prompts had scores
+  # between, as the mean over raters is.
+  assert impossible == 8
+
+
+@pytest.mark.parametrize(
+  ('options', 'said'),
+  [({'confidence': 1.0}, 'confidence'), ({'resamples': 0}, 'resamples'), ({'seed': -1}, 'seed')],
+)
+def test_numbers_out_of_their_range_are_refused(options, said):
+  with pytest.raises(ConfigError, match=said):
+    net_win_rate([1, 0], **options)
+
+
+def test_no_prompts_are_refused():
+  with pytest.raises(DataError, match='no prompt that somebody judged'):
+    net_win_rate([])

@@ -1,0 +1,201 @@
+"""A study is begun, gone on with, and refused with a sentence where its parts do not fit."""
+
+import itertools
+import json
+import shutil
+
+import pytest
+
+from mgjax.core.errors import ConfigError, DataError, MgjaxError
+from mgjax.evaluation.human.questions import SETS, Question, read_questions
+from mgjax.evaluation.human.study import SPOILT, begin, check_videos, read_study, videos_of
+from tests import binaries
+from tests.tiny_study import make_videos
+
+COUNT = 3
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('videos')
+  make_videos(folder, COUNT, 'abc', frames=2)
+  return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+  """Videos of three models, to be changed."""
+  return shutil.copytree(made, tmp_path / 'videos')
+
+
+def start(folder, models='ab', **changes):
+  given = {'questions': 'video:overall'} | changes
+  paths = {name: str(folder / name) for name in models}
+  return begin(folder / 'votes', paths, given.pop('prompts', str(folder / 'prompts.txt')), **given)
+
+
+def test_a_study_is_read_as_it_was_begun(folder):
+  study = start(folder, questions='video', raters=tuple('uvwxyz'), seed=7, name='x or y?')
+  assert (
+    read_study(folder / 'votes')
+    == study
+    == start(folder, questions='video', raters=tuple('uvwxyz'), seed=7, name='x or y?')
+  )
+  assert {item.prompt for item in study.items} == set(range(COUNT))
+  assert study.prompts[1] == {'prompt': 'digit number 1 moves', 'concepts': [],
+                              'motion': ''}  # fmt: skip
+  assert (folder / 'votes' / 'study.json').stat().st_mode & 0o077 == 0
+
+
+def test_the_questions_are_the_reports_with_their_raters():
+  raters = {question.name: question.raters for question in read_questions('video')}
+  assert {name for name, count in raters.items() if count == 6} == {'realness', 'aesthetics'}
+  assert {*raters.values()} == {3, 6}
+  assert all(question.sound for question in read_questions('sound'))
+  assert not any(question.sound for question in read_questions('video'))
+  for name in SETS:
+    assert {question.raters for question in read_questions(name, each=2)} == {2}
+
+
+def test_questions_of_a_file(tmp_path):
+  path = tmp_path / 'own.json'
+  path.write_text(json.dumps([{'name': 'colour', 'text': 'Which is redder?', 'raters': 5}]))
+  assert read_questions(str(path)) == (Question('colour', 'Which is redder?', raters=5),)
+
+
+@pytest.mark.parametrize(
+  ('text', 'said'),
+  [
+    ('[]', 'holds none'),
+    ('{}', 'expected list'),
+    ('[{"name": "x"}]', 'question 1.text is missing'),
+    ('[{"name": "x", "text": "?", "raters": 0}]', 'from 1 to 99'),
+    ('[{"name": "a b", "text": "?"}]', 'a name of letters'),
+    ('[{"name": "x", "text": "?", "colour": 1}]', 'unknown key'),
+    ('[{"name": "x", "text": "?"}, {"name": "x", "text": "!"}]', 'names that differ'),
+  ],
+)
+def test_questions_that_cannot_be_asked_are_refused(tmp_path, text, said):
+  path = tmp_path / 'own.json'
+  path.write_text(text)
+  with pytest.raises(ConfigError, match=said):
+    read_questions(str(path))
+
+
+def test_pairs_of_many_models_meet_equally_often(folder):
+  study = start(folder, 'abc', pairs=2)
+  met = [(item.a, item.b) for item in study.items]
+  assert sorted(met) == sorted([*itertools.combinations('abc', 2)] * 2)
+  assert len({item.id for item in study.items}) == len(met)
+
+
+def test_videos_of_launch_sample_are_found_by_index(folder):
+  for index, path in videos_of(folder / 'a').items():
+    path.rename(path.with_name(f'{index:04d}_0a1b2c3d.mp4'))
+  (folder / 'a' / 'sheet.png').write_bytes(b'')
+  assert [*videos_of(folder / 'a')] == [*range(COUNT)]
+
+
+def test_spoilt_videos_make_gold_pairs(folder):
+  (folder / 'b' / '00001.mp4').rename(folder / 'gold.mp4')
+  (folder / 'gold').mkdir()
+  shutil.copy(folder / 'gold.mp4', folder / 'b' / '00001.mp4')
+  (folder / 'gold.mp4').rename(folder / 'gold' / '00001.mp4')
+  study = start(folder, gold=str(folder / 'gold'))
+  (gold,) = (item for item in study.items if item.gold)
+  assert (gold.a, gold.b, gold.gold, gold.prompt) == ('a', SPOILT, 'a', 1)
+  assert set(study.models) == {'a', 'b'}
+
+
+def _leave_out(folder):
+  (folder / 'b' / '00001.mp4').unlink()
+
+
+def _add(folder):
+  shutil.copy(folder / 'b' / '00001.mp4', folder / 'b' / '00003.mp4')
+
+
+def _damage(folder):
+  (folder / 'b' / '00001.mp4').write_bytes(b'x' * 999)
+
+
+def _empty(folder):
+  shutil.rmtree(folder / 'b')
+  (folder / 'b').mkdir()
+
+
+def _double(folder):
+  shutil.copy(folder / 'b' / '00001.mp4', folder / 'b' / '0001_x.mp4')
+
+
+def _no_prompts(folder):
+  (folder / 'prompts.txt').write_text(' \n\n')
+
+
+WRONG = (
+  (lambda folder: shutil.rmtree(folder / 'b'), {}, 'there is no such folder'),
+  (_empty, {}, 'holds no videos by index'),
+  (_leave_out, {}, 'holds 2 videos for 3 prompts, and none of prompt 1 '),
+  (_add, {}, 'one too many'),
+  (_damage, {}, '00001.mp4'),
+  (_double, {}, 'have one index'),
+  (_no_prompts, {}, 'holds no prompts'),
+  (None, {'prompts': '/nowhere.txt'}, 'cannot be read'),
+  (None, {'prompts': None}, '--prompts is missing'),
+  (None, {'questions': 'vidoe'}, 'there is no such set'),
+  (None, {'questions': 'video:overal'}, 'did you mean video:overall'),
+  (None, {'questions': 'video:overall,overall'}, 'names that differ'),
+  (None, {'questions': 'editing'}, 'by --references'),
+  (None, {'raters': ('ann', 'ben')}, 'invite more'),
+  (None, {'raters': ('ann', 'ben', 'ann')}, 'two have one name'),
+  (None, {'raters': ('ann', 'ben', 'a/b')}, 'as a name'),
+  (None, {'models': 'a'}, 'two or more'),
+  (None, {'pairs': 2}, 'expected from 1 to 1'),
+)
+
+
+@pytest.mark.parametrize(('spoil', 'changes', 'said'), WRONG, ids=lambda each: str(each)[:40])
+def test_parts_that_do_not_fit_are_one_sentence_and_leave_no_study(folder, spoil, changes, said):
+  if spoil:
+    spoil(folder)
+  with pytest.raises(MgjaxError, match=said) as refused:
+    start(folder, **changes)
+  assert '\n' not in str(refused.value) and refused.value.exit_code in (2, 3)
+  assert not (folder / 'votes' / 'study.json').exists()
+
+
+def test_another_study_in_its_place_is_refused(folder):
+  start(folder)
+  with pytest.raises(ConfigError, match='seed: 0 -> 1'):
+    start(folder, seed=1)
+
+
+def test_videos_that_changed_since_are_refused(folder):
+  study = start(folder)
+  check_videos(study)
+  (folder / 'a' / '00000.mp4').write_bytes(b'another')
+  with pytest.raises(DataError, match='not those that the study began with'):
+    check_videos(study)
+
+
+def test_a_damaged_study_is_refused(folder):
+  start(folder)
+  (folder / 'votes' / 'study.json').write_text('{"name": 3}')
+  with pytest.raises(ConfigError, match=r'study\.json'):
+    read_study(folder / 'votes')
+
+
+@pytest.mark.parametrize(
+  ('flags', 'said'),
+  [
+    ((), '--out is missing'),
+    (('--out=nowhere',), '--a, --b and --prompts'),
+    (('--out=o', '--a=.'), 'expected --a and --b'),
+    (('--out=o', '--models=x'), 'name=folder'),
+    (('--out=o', '--a=.', '--b=/nowhere'), 'there is no file'),
+  ],
+)
+def test_a_wrong_command_line_is_one_sentence(flags, said, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  done = binaries.run('compare', 'serve', *flags)
+  assert done.returncode in (2, 3) and said in done.stderr and done.stderr.count('\n') == 1
