@@ -10,7 +10,7 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.human.analysis import analyse_study
-from mgjax.evaluation.human.report import analyse, power
+from mgjax.evaluation.human.report import analyse, lay_out, power
 from mgjax.evaluation.human.votes import Vote, append_vote
 from tests.evaluation.human.simulated import make_votes, write_study
 from tests.tiny import CHECKOUT
@@ -32,10 +32,14 @@ def study(tmp_path_factory):
   return write_study(folder, votes, ('ours', 'b|<x>', 'c'), PROMPTS, SIGMAS)
 
 
-def test_everything_is_written_and_says_the_same(study, tmp_path):
+@pytest.fixture(scope='module')
+def found(study):
+  return analyse_study(study)
+
+
+def test_everything_is_written_and_says_the_same(study, found, tmp_path):
   text, paths = analyse(study, tmp_path)
   assert [path.name for path in paths] == [f'analysis.{k}' for k in ('md', 'csv', 'html', 'json')]
-  found = analyse_study(study)
   assert (found.ours, found.votes) == ('ours', 2 * 3 * 30 * 3)  # the gold item does not count
   first = found.comparisons[0]
   assert str(first.rate) in text and str(first.rate) in paths[0].read_text()
@@ -53,25 +57,21 @@ def test_everything_is_written_and_says_the_same(study, tmp_path):
   assert '| b\\|\\<x> |' in paths[0].read_text()
 
 
-def lines(text):
-  return [line.split() for line in text.splitlines()]
-
-
-def test_a_table_has_a_row_a_question_or_a_row_a_baseline(study, tmp_path):
+def test_a_table_has_a_row_a_question_or_a_row_a_baseline(found):
+  ours = [each for each in found.comparisons if each.tally.ours == 'ours']
   by_question, by_baseline, of_wins = (
-    lines(analyse(study, tmp_path, layout=name)[0])
-    for name in ('questions', 'baselines', 'win_rate')
+    lay_out(ours, name) for name in ('questions', 'baselines', 'win_rate')
   )
-  assert by_question[1] == ['b|<x>', 'c', 'sigma']
-  assert [row[0] for row in by_question[2:4]] == ['overall', 'realness']
-  assert by_baseline[1] == of_wins[1] == ['overall', 'realness']
-  assert [row[0] for row in by_baseline[2:4]] == ['b|<x>', 'c']
-  net, wins = (float(table[2][1]) for table in (by_baseline, of_wins))
+  assert [row[''] for row in by_question] == ['overall', 'realness']
+  assert list(by_question[0]) == ['', 'b|<x>', 'c', 'sigma']
+  assert [row[''] for row in by_baseline] == [row[''] for row in of_wins] == ['b|<x>', 'c']
+  assert by_baseline[1]['overall'] == by_question[0]['c']
+  net, wins = (float(table[0]['overall'].split()[0]) for table in (by_baseline, of_wins))
   assert wins == pytest.approx(50 + net / 2, abs=0.1)
 
 
-def test_a_verdict_is_by_a_sigma_that_grows_as_prompts_are_fewer_than_the_reports(study):
-  first, *_, last = analyse_study(study).comparisons
+def test_a_verdict_is_by_a_sigma_that_grows_as_prompts_are_fewer_than_the_reports(found):
+  first, *_, last = found.comparisons
   assert first.sigma == pytest.approx(5.07 * (381 / 30) ** 0.5)
   assert first.verdict in ('significant', 'moderate', 'on par')
   assert last.tally.question == 'realness' and last.sigma is None and last.verdict == ''
@@ -102,13 +102,13 @@ def test_repeats_say_what_sigma_is(study, tmp_path):
     analyse_study(study, repeats=[other])
 
 
-def test_our_model_turns_the_signs(study):
+def test_our_model_turns_the_signs(study, found):
   there, back = (
     {
       (each.tally.question, each.tally.ours, each.tally.theirs): each.rate.value
-      for each in analyse_study(study, ours=name).comparisons
+      for each in analysis.comparisons
     }
-    for name in ('ours', 'c')
+    for analysis in (found, analyse_study(study, ours='c'))
   )
   assert there['overall', 'ours', 'c'] == -back['overall', 'c', 'ours']
 

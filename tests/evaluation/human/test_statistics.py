@@ -137,21 +137,17 @@ def test_answers_taken_for_prompts_understate_it_by_a_quarter():
   assert 1 - narrow / wide == pytest.approx(0.25, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('n', 'raters'),
   [
     (40, Raters()),
-    *(
-      pytest.param(*each, marks=pytest.mark.slow)
-      for each in (
-        (100, Raters()),
-        (1003, Raters()),
-        (527, Raters(shares=(0.9, 0.05, 0.05), sees=0.9)),  # far from 0
-        (381, Raters(shares=(0.05, 0.9, 0.05), sees=0.9)),  # nearly all ties
-        (60, Raters(raters=1)),
-        (200, Raters(raters=6)),
-      )
-    ),
+    (100, Raters()),
+    (1003, Raters()),
+    (527, Raters(shares=(0.9, 0.05, 0.05), sees=0.9)),  # far from 0
+    (381, Raters(shares=(0.05, 0.9, 0.05), sees=0.9)),  # nearly all ties
+    (60, Raters(raters=1)),
+    (200, Raters(raters=6)),
   ],
 )
 def test_an_interval_of_95_percent_has_the_truth_in_95_percent_of_studies(n, raters):
