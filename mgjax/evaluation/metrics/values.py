@@ -17,7 +17,7 @@ import scipy.stats
 
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Count, Positive, Range, arguments
-from mgjax.core.typing import Float, Int
+from mgjax.core.typing import Int
 from mgjax.evaluation.metrics.intervals import draw_shares, share
 
 SPLITS = 25  # into halves
@@ -41,7 +41,8 @@ class Value:
     references: of a comparison of two sets, the clips of the other one.
     bias: of a comparison, by how much the number is larger than it would be of infinitely many
       samples, from what it is of n and of n / 2; negative where it is smaller.
-    infinite: whether the number falls with 1 / n, so that `value - bias` is what it tends to.
+    infinite: whether the number comes nearer to its limit with 1 / n, so that it is `value - bias`.
+    warning: what is to be known before the number is believed; '' where there is nothing.
   """
 
   value: float
@@ -52,23 +53,14 @@ class Value:
   references: int = 0
   bias: float = 0.0
   infinite: bool = False
+  warning: str = ''
 
   @property
   def limit(self) -> tuple[float, float, float]:
-    """What infinitely many samples would give, and its interval; NaN where 1 / n is not its law."""
+    """What infinitely many samples would give, and its interval; NaN where that is not known."""
     if not self.infinite:
       return (math.nan,) * 3
     return self.value - self.bias, self.low - self.bias, self.high - self.bias
-
-  @property
-  def warning(self) -> str:
-    """Says that too few samples make most of the number; '' where they do not."""
-    if not self.infinite or not self.bias > _MOSTLY * abs(self.value):
-      return ''
-    return (
-      f'of {self.value:.4g} about {self.bias:.4g} is there because the samples are few '
-      f'({self.count} and {self.references}); take more, or look at the extrapolation'
-    )
 
   def __str__(self) -> str:
     """Says it as 12.3 [10.1, 14.5] (n = 100; 8.2 [6, 10.4] of infinitely many)."""
@@ -80,7 +72,7 @@ class Value:
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values, None for NaN."""
-    found = dataclasses.asdict(self) | {'limit': self.limit, 'warning': self.warning}
+    found = dataclasses.asdict(self) | {'limit': self.limit}
     return {name: _plain(value) for name, value in found.items()}
 
 
@@ -124,17 +116,16 @@ def mean_value(
   return Value(float(there.mean()), float(low), float(high), count, kept)
 
 
-def share_value(right: Sequence[bool] | np.ndarray, confidence: Confidence = 0.95) -> Value:
-  """Returns the share of clips that are right, with the interval of `share`.
+def share_value(right: Sequence[bool | float] | np.ndarray, confidence: Confidence = 0.95) -> Value:
+  """Returns the share of clips that are right, with the interval of `share`; NaN does not count.
 
   Raises:
     DataError: there are none.
     ConfigError: the confidence is out of its range.
   """
-  found = share(right, confidence)
-  return Value(
-    found.value, found.low, found.high, found.count, tuple(np.asarray(right, np.float64).tolist())
-  )
+  each = np.asarray(right, np.float64)
+  found = share(each[np.isfinite(each)] > 0, confidence)
+  return Value(found.value, found.low, found.high, found.count, tuple(each.tolist()))
 
 
 def set_values(
@@ -188,10 +179,22 @@ def set_values(
   bias = halves.mean((0, 1)) - whole
   deviation = np.sqrt(np.square(halves[:, 0] - halves[:, 1]).mean(0)) / 2
   reach = scipy.stats.t.ppf((1 + confidence) / 2, splits) * deviation
-  return [
-    Value(*map(float, (value, value - by, value + by)), counts[0], (), counts[1], float(b), infinite)
-    for value, by, b in zip(whole, reach, bias, strict=True)
-  ]
+  found = []
+  for value, away, by in zip(whole.tolist(), reach.tolist(), bias.tolist(), strict=True):
+    warning = ''
+    if infinite and by > _MOSTLY * abs(value):
+      warning = (
+        f'{by:.4g} of {value:.4g} is there because the samples are few ({counts[0]} and '
+        f'{counts[1]}); take more, or look at the extrapolation'
+      )
+    ends = value - away, value + away
+    found.append(Value(value, *ends, counts[0], (), counts[1], by, infinite, warning))
+  return found
+
+
+def unmeasured(count: int, references: int, warning: str) -> Value:
+  """Returns the value of a metric that this many clips do not have, and why."""
+  return Value(*(math.nan,) * 3, count, references=references, warning=warning)
 
 
 def bias_warning(name: str, first: Value, second: Value) -> str:
