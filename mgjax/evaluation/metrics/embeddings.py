@@ -16,7 +16,7 @@ _SUM = 1e-3  # by which probabilities may miss 1: those of float16 do
 Offset = Callable[[Float[np.ndarray, '_ _'], Float[np.ndarray, '_ _']], float]
 
 
-def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
+def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '...']) -> Float[np.ndarray, '*b']:
   """Returns the cosine of each vector with its partner, in float64; 0 of a vector without length.
 
   Of CLAP's vectors of sounds and their captions it is the CLAP score, of a sound in each clip.
@@ -47,7 +47,7 @@ def frame_consistency(frames: Float[np.ndarray, 't d']) -> float:
 
 
 def class_divergence(
-  reference: Float[np.ndarray, 'b c'], generated: Float[np.ndarray, 'b c']
+  reference: Float[np.ndarray, 'b c'], generated: Float[np.ndarray, '_ _']
 ) -> Float[np.ndarray, 'b']:
   """Returns KL(p || q) = sum_c p_c log(p_c / q_c) of each pair, in nats.
 
@@ -71,7 +71,7 @@ def class_divergence(
 
 def embedding_offset(
   sound: Float[np.ndarray, 't d'],
-  video: Float[np.ndarray, 't d'],
+  video: Float[np.ndarray, '_ _'],
   rate: Annotated[float, Range(above=0)],
   furthest: Annotated[float, Range(above=0)] = 2.0,
 ) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, Int
 from mgjax.evaluation.metrics.values import Value, set_values
 
 
@@ -35,9 +35,10 @@ def frechet_distance(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']) -
   return max(0.0, float(np.sum((mean_x - mean_y) ** 2) + traces - 2 * cross))
 
 
-def frechet_value(
-  x: Sequence[Float[np.ndarray, '_ _']], y: Sequence[Float[np.ndarray, '_ _']], **options: Any
-) -> Value:
+Clips = Sequence[Float[np.ndarray, '_ _']] | Float[np.ndarray, '_ _ _']
+
+
+def frechet_value(x: Clips, y: Clips, **options: Any) -> Value:
   """Returns the Frechet distance between all rows of some clips and of others, and its interval.
 
   FVD is the one of a row a clip from an I3D (Unterthiner et al., 2018), FID over frames that of a
@@ -56,7 +57,7 @@ def frechet_value(
   """
   counts, width = (len(x), len(y)), x[0].shape[1] if len(x) else 0
 
-  def distance(of_x: Sequence[int], of_y: Sequence[int]) -> list[float]:
+  def distance(of_x: Int[np.ndarray, '_'], of_y: Int[np.ndarray, '_']) -> list[float]:
     rows = ([clips[i] for i in some] for clips, some in ((x, of_x), (y, of_y)))
     return [frechet_distance(*map(np.concatenate, rows))]
 

@@ -61,6 +61,8 @@ def neighbourhood_values(
 ) -> dict[str, Value]:
   """Returns `neighbourhood` by names, of a row a clip, and the intervals, see `set_values`.
 
+  Their count is that of y, what was generated; x are their references.
+
   Recall, precision and coverage depend on how many rows there are by no law that is known: compare
   them only with those of as many.
 
@@ -71,10 +73,10 @@ def neighbourhood_values(
   arguments(neighbourhood, {'nearest': nearest}, 'neighbourhood', ('x', 'y'))
   of_x, of_y, across = _distances(x, y)
 
-  def measure(i: Int[np.ndarray, '_'], j: Int[np.ndarray, '_']) -> Neighbourhood:
+  def measure(j: Int[np.ndarray, '_'], i: Int[np.ndarray, '_']) -> Neighbourhood:
     return _measure(of_x[np.ix_(i, i)], of_y[np.ix_(j, j)], across[np.ix_(i, j)], nearest)
 
-  found = set_values(measure, (len(x), len(y)), False, confidence, seed=seed)
+  found = set_values(measure, (len(y), len(x)), False, confidence, seed=seed)
   return dict(zip(Neighbourhood._fields, found, strict=True))
 
 

@@ -7,7 +7,7 @@ compare only with those of the same one.
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -47,6 +47,7 @@ BETTER = {
 Video = UInt8[np.ndarray, '_ _ _ 3']
 
 
+@runtime_checkable
 class Encoder(Protocol):
   """What is asked of a CLIP, such as `mgjax.clip.pipeline.Clip`."""
 
