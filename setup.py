@@ -100,7 +100,7 @@ setup(
       'torch==2.13.0',
       'torchmetrics>=1.9.0',
       'transformers>=5.23.0',
-    ],  # fmt: skip
+    ],
     'dev': ['pre-commit>=4.7.0', 'pyright>=1.1.414', 'ruff>=0.17.5'],
   },
 )

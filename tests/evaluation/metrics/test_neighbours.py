@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage against scikit-learn's neighbours and their known means."""
+"""Precision, recall, density and coverage: scikit-learn's neighbours, and their known means."""
 
 import numpy as np
 import pytest
