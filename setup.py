@@ -106,8 +106,10 @@ setup(
     'oracle': [
       'diffusers>=0.42.1',
       'evalica>=0.4.2',
+      'prdc>=0.2',
       'statsmodels>=0.15.0',
       'torch==2.13.0',
+      'torchmetrics>=1.9.0',
       'transformers>=5.23.0',
     ],
     'dev': ['pre-commit>=4.7.0', 'pyright>=1.1.414', 'ruff>=0.17.5'],

@@ -1,9 +1,14 @@
-"""The Frechet distance between two sets of feature rows."""
+"""The Frechet distance between two sets of feature rows, and between two sets of clips."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, Int
+from mgjax.evaluation.metrics.values import Value, set_values
 
 
 def frechet_distance(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']) -> float:
@@ -28,6 +33,43 @@ def frechet_distance(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']) -
   cross = np.linalg.svd(root_x @ root_y.T, compute_uv=False).sum()
   traces = np.sum(root_x**2) + np.sum(root_y**2)
   return max(0.0, float(np.sum((mean_x - mean_y) ** 2) + traces - 2 * cross))
+
+
+Clips = Sequence[Float[np.ndarray, '_ _']] | Float[np.ndarray, '_ _ _']
+
+
+def frechet_value(x: Clips, y: Clips, **options: Any) -> Value:
+  """Returns the Frechet distance between all rows of some clips and of others, and its interval.
+
+  FVD is the one of a row a clip from an I3D (Unterthiner et al., 2018), FID over frames that of a
+  row a frame, the Frechet audio distance that of rows of VGGish (Kilgour et al., 2019). What is
+  drawn for the interval are clips: rows of one clip are like each other. Its limit at infinitely
+  many clips is told only of twice as many clips as a row has numbers; halves of fewer have
+  singular covariances, and the distance does not fall with 1 / n.
+
+  Args:
+    x: rows of each clip.
+    y: of the clips that they are compared with.
+    **options: of `mgjax.evaluation.metrics.values.set_values`.
+
+  Raises:
+    DataError: as of `frechet_distance`, or there are fewer than four clips.
+  """
+  counts, width = (len(x), len(y)), x[0].shape[1] if len(x) else 0
+
+  def distance(of_x: Int[np.ndarray, '_'], of_y: Int[np.ndarray, '_']) -> list[float]:
+    rows = ([clips[i] for i in some] for clips, some in ((x, of_x), (y, of_y)))
+    return [frechet_distance(*map(np.concatenate, rows))]
+
+  enough = min(counts) >= 2 * width
+  found = set_values(distance, counts, enough, **options)[0]
+  if enough:
+    return found
+  warning = (
+    f'vectors of {width} numbers need {2 * width} clips or more to tell what few samples add; '
+    f'there are {counts[0]} and {counts[1]}, so compare only with numbers of as many'
+  )
+  return dataclasses.replace(found, warning=warning)
 
 
 def few_rows(rows: int, dimensions: int) -> str:

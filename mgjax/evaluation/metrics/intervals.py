@@ -120,9 +120,9 @@ def compare(
   block = max(_BLOCK // x.shape[1], 1)
   for begin in range(0, resamples, block):
     count = min(block, resamples - begin)
-    u = _shares(generator, count, len(x))
-    w = u if same_seeds else _shares(generator, count, len(y))
-    v = _shares(generator, count, x.shape[1])
+    u = draw_shares(generator, count, len(x))
+    w = u if same_seeds else draw_shares(generator, count, len(y))
+    v = draw_shares(generator, count, x.shape[1])
     # The difference before the sum: arms that are equal differ by 0 and not by a rounding.
     rows = u @ (y - x) if same_seeds else w @ y - u @ x
     found.append((rows * v).sum(1))
@@ -222,8 +222,8 @@ def _table(scores: Any, name: str) -> Float[np.ndarray, 's p']:
   return table
 
 
-def _shares(generator: np.random.Generator, count: int, size: int) -> Float[np.ndarray, 'b n']:
-  """Draws `size` of `size` things with replacement, `count` times: the share of each of them."""
+def draw_shares(generator: np.random.Generator, count: int, size: int) -> Float[np.ndarray, 'b n']:
+  """Returns the share that each of `size` things has when as many are drawn, `count` times."""
   drawn = generator.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
   return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size) / size
 
@@ -333,7 +333,7 @@ def correlate(
     return Correlation(*[math.nan] * 4, len(x))
   x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
   generator = np.random.default_rng(seed)
-  weights = _shares(generator, resamples, len(x))
+  weights = draw_shares(generator, resamples, len(x))
   drawn = _weighted(weights, x, y)
   shuffled = generator.permuted(np.broadcast_to(y, (resamples, len(y))), axis=1) @ x / len(x)
   low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])

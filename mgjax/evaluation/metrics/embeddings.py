@@ -1,0 +1,130 @@
+"""Scores of pairs from vectors and probabilities: CLIP, CLAP, classes of sounds, lags."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import numpy as np
+import scipy.special
+
+from mgjax.core.errors import DataError
+from mgjax.core.settings import Range, arguments
+from mgjax.core.typing import Float
+
+_LEAST = 1e-12  # of a length
+_SUM = 1e-3  # by which probabilities may miss 1: those of float16 do
+
+Offset = Callable[[Float[np.ndarray, '_ _'], Float[np.ndarray, '_ _']], float]
+
+
+def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '...']) -> Float[np.ndarray, '*b']:
+  """Returns the cosine of each vector with its partner, in float64; 0 of a vector without length.
+
+  Of CLAP's vectors of sounds and their captions it is the CLAP score, of a sound in each clip.
+
+  Raises:
+    DataError: they do not pair.
+  """
+  if x.shape != y.shape:
+    raise DataError(f'vectors of {x.shape} and {y.shape} do not pair; give as many of both')
+  return np.sum(_unit(x) * _unit(y), axis=-1)
+
+
+def clip_score(frames: Float[np.ndarray, 't d'], text: Float[np.ndarray, 'd']) -> float:
+  """Returns the mean over frames of 100 max(cos(frame, text), 0).
+
+  Hessel et al. (2021) have 2.5 in place of 100. Frames below 0 count 0 each, where torchmetrics
+  cuts their mean.
+  """
+  return float(100 * np.maximum(_unit(frames) @ _unit(text), 0).mean())
+
+
+def frame_consistency(frames: Float[np.ndarray, 't d']) -> float:
+  """Returns the mean cosine of the vector of each frame with the next; NaN of one frame.
+
+  A still picture has 1: read it beside how much moves.
+  """
+  return float(cosines(frames[1:], frames[:-1]).mean()) if len(frames) > 1 else float('nan')
+
+
+def class_divergence(
+  reference: Float[np.ndarray, 'b c'], generated: Float[np.ndarray, '_ _']
+) -> Float[np.ndarray, 'b']:
+  """Returns KL(p || q) = sum_c p_c log(p_c / q_c) of each pair, in nats.
+
+  p are a classifier's probabilities of what is true, q those of what was generated in its place. It
+  is infinite where q says that something is impossible.
+
+  Raises:
+    DataError: they do not pair, or are not probabilities of classes that exclude each other.
+  """
+  if reference.shape != generated.shape:
+    raise DataError(
+      f'probabilities of {reference.shape} and {generated.shape} do not pair; give as many of both'
+    )
+  p, q = (np.asarray(each, np.float64) for each in (reference, generated))
+  for each in (p, q):
+    if not (each >= 0).all() or not np.allclose(each.sum(1), 1, rtol=0, atol=_SUM):
+      raise DataError('a row of probabilities does not sum to 1; take the softmax of the logits')
+  p, q = (each / each.sum(1, keepdims=True) for each in (p, q))
+  return scipy.special.rel_entr(p, q).sum(1)
+
+
+def embedding_offset(
+  sound: Float[np.ndarray, 't d'],
+  video: Float[np.ndarray, '_ _'],
+  rate: Annotated[float, Range(above=0)],
+  furthest: Annotated[float, Range(above=0)] = 2.0,
+) -> float:
+  """Returns the seconds by which sound is later than video: where their vectors agree most.
+
+    argmax_k mean_i cos(sound_(i + k), video_i),   |k| <= furthest rate
+
+  The smallest |k| of equal ones. At least half of the shorter sequence has to overlap.
+
+  Args:
+    sound: vectors of a space that both share, in their order.
+    video: as many.
+    rate: vectors a second.
+    furthest: seconds.
+
+  Raises:
+    DataError: there are not as many of both.
+    ConfigError: a number is out of its range.
+  """
+  given = {'rate': rate, 'furthest': furthest}
+  arguments(embedding_offset, given, 'embedding_offset', ('sound', 'video'))
+  if sound.shape != video.shape or not len(sound):
+    raise DataError(f'vectors of {sound.shape} and {video.shape}; give as many of both')
+  most = min(int(furthest * rate), len(sound) // 2)
+  products = _unit(sound) @ _unit(video).T
+  means = {
+    lag: np.trace(products, -lag) / (len(sound) - abs(lag)) for lag in range(-most, most + 1)
+  }
+  return max(means, key=lambda lag: (means[lag], -abs(lag))) / rate
+
+
+def desynchronisation(
+  sounds: Sequence[Float[np.ndarray, '_ _']],
+  videos: Sequence[Float[np.ndarray, '_ _']],
+  offset: Offset,
+) -> Float[np.ndarray, 'b']:
+  """Returns |offset| of each clip in seconds: DeSync, of whatever tells the offset.
+
+  Args:
+    sounds: what `offset` reads of each sound, such as its vectors.
+    videos: of each video.
+    offset: of both to the seconds between them: a network such as Synchformer, or
+      `embedding_offset` with its rate.
+
+  Raises:
+    DataError: they do not pair.
+  """
+  if len(sounds) != len(videos):
+    raise DataError(f'{len(sounds)} sounds and {len(videos)} videos do not pair; give one each')
+  pairs = zip(sounds, videos, strict=True)
+  return np.array([abs(offset(sound, video)) for sound, video in pairs], np.float64)
+
+
+def _unit(vectors: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b d']:
+  vectors = np.asarray(vectors, np.float64)
+  return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), _LEAST)
