@@ -94,8 +94,8 @@ _MODELS = flag_values.define(
   _models,
   'Folders of two or more, with names: ours=x/,theirs=y/; instead of --a and --b.',
 )
-_PROMPTS = flag_values.define(
-  'prompts', flag_values.file('prompts'), 'What the videos were made from, one prompt a line.'
+_PROMPTS = flags.DEFINE_string(
+  'prompts', None, 'The suite that the videos were made from; launch.suite says which there are.'
 )
 _REFERENCES = flag_values.define(
   'references',

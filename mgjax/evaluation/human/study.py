@@ -22,6 +22,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
 from mgjax.core.settings import Count, Fraction, check, unpack
 from mgjax.evaluation.human.questions import Question, read_questions
+from mgjax.evaluation.suites.suite import read_suite
 from mgjax.media.video import probe
 
 FILE = 'study.json'
@@ -281,14 +282,8 @@ def _study(fields: Mapping[str, Any], path: pathlib.Path) -> Study:
 
 
 def _prompts(path: str) -> list[dict[str, Any]]:
-  try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8-sig').splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise DataError(f'--prompts={path}: cannot be read: {error}') from error
-  lines = [line.strip() for line in lines if line.strip()]
-  if not lines:
-    raise DataError(f'--prompts={path}: holds no prompts; write one a line')
-  return [{'prompt': line, 'concepts': [], 'motion': ''} for line in lines]
+  rows = read_suite(path).rows
+  return [{'prompt': r.prompt, 'concepts': [*r.concepts], 'motion': r.motion} for r in rows]
 
 
 def _some_raters(count: int) -> tuple[str, ...]:

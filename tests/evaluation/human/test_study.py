@@ -154,7 +154,7 @@ WRONG = (
 )
 
 
-@pytest.mark.parametrize(('spoil', 'changes', 'said'), WRONG, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(('spoil', 'changes', 'said'), WRONG, ids=[said for *_, said in WRONG])
 def test_parts_that_do_not_fit_are_one_sentence_and_leave_no_study(folder, spoil, changes, said):
   if spoil:
     spoil(folder)
