@@ -190,7 +190,7 @@ def _backtranslation() -> ConfigDict:
       'seed': 0,
     }
   )
-  config.train.steps = 1500
+  config.train.steps = 4000
   return config
 
 

@@ -110,7 +110,7 @@ def windows_of(editor, video, strength, monkeypatch):
     given = {'source_video': latents}
   else:
     times, noise = rest_of_grid(times, strength), noised(latents, noise, strength)
-  text = editor._batch(editor._samples([RED], {}, {}, [8.0]), {})
+  text = editor._batch(editor._samples([RED], {}, {}, [8.0]))
   cover = windows(latents.shape[1], 2, 1)
   generate = make_generate(
     editor._model, times=times, solver='euler', guidance=editor._settings.guidance,
