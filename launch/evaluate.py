@@ -88,6 +88,11 @@ _OF_VIDEOS = (
     'clip', flag_values.file('clip'), 'Of --videos: work directory of a CLIP that compares.'
   ),
   flags.DEFINE_enum('judge', None, ('digits',), 'Of --videos: who reads them.'),
+  flag_values.define(
+    'reference',
+    flag_values.file('reference'),
+    'Of --videos: a folder of true videos to compare with by --clip, or a .npy of their vectors.',
+  ),
 )
 _OPTIONS = (
   flags.DEFINE_integer(

@@ -1,7 +1,7 @@
 """Makes all videos of a prompt suite, and hands them to VBench and back.
 
 python -m launch.suite run --workdir=runs/video --suite=bench/MovieGenVideoBench.txt --out=videos/
-python -m launch.suite run --workdir=runs/video --suite=bench/MovieGenVideoBench.txt:mini --out=videos/
+python -m launch.suite run --workdir=runs/video --suite=MovieGenVideoBench.txt:mini --out=videos/
 python -m launch.suite run --workdir=runs/quickstart/video --suite=digits:108 --out=videos/
 Makes a video of each prompt, called by its index, with a json beside it that says how. The same
 command goes on after a stop. --process=0 --processes=4 makes a quarter, beside three others.

@@ -330,6 +330,7 @@ def evaluate_suite(
   *,
   clip: str = '',
   judge: str = '',
+  reference: str = '',
 ) -> Findings:
   """Scores videos of a suite, whoever made them, and writes the numbers into their folder.
 
@@ -338,12 +339,14 @@ def evaluate_suite(
     prompts: the suite, see `read_suite`.
     clip: work directory of a CLIP that compares frames with prompts.
     judge: 'digits' for the small world's.
+    reference: a folder of true videos, or a .npy of their vectors, to compare all videos with.
   """
   suite = read_suite(prompts)
   files = find_videos(videos, suite)
   loaded = Clip(clip) if clip else None
-  found = score_videos(files, suite, clip=loaded, judge=judge)
-  record = {'clip': loaded.weights if loaded else None, 'judge': judge}
+  found = score_videos(files, suite, clip=loaded, judge=judge, reference=reference)
+  weights = loaded.weights if loaded else None
+  record = {'clip': weights, 'judge': judge, 'reference': reference}
   return _finish(found, record, pathlib.Path(videos) / 'evaluation.json', [])
 
 

@@ -37,7 +37,7 @@ def test_a_suite_is_made_scored_and_handed_to_vbench(tiny_runs, tmp_path):
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith('| prompts') and done.stdout.endswith(f'{videos}/evaluation.json\n')
   record = json.loads((videos / 'evaluation.json').read_text())
-  assert record['suite'] == 'digits_4' and record['scores']['step']['videos'] == 4
+  assert record['suite'] == 'digits_4' and record['scores']['flicker']['videos'] == 4
   done = suite('export', f'--videos={videos}', f'--out={tmp_path}/vbench', '--out-format=vbench')
   assert (done.returncode, done.stdout) == (0, f'{tmp_path}/vbench: 4 videos\n'), done.stderr
   (tmp_path / 'r_eval_results.json').write_text('{"scene": [0.25, []]}')

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import math
 import os
 import pathlib
@@ -14,11 +15,12 @@ import numpy as np
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Float, UInt8
-from mgjax.data.clips import evenly
 from mgjax.digits.clips import all_captions
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import COLOURS, MOTIONS
-from mgjax.evaluation.metrics.stability import second_difference
+from mgjax.evaluation.metrics.values import Value
+from mgjax.evaluation.metrics.videos import read_vectors
+from mgjax.evaluation.metrics.videos import score_videos as score_all
 from mgjax.evaluation.suites.means import Mean, mean_of
 from mgjax.evaluation.suites.suite import Suite
 from mgjax.evaluation.suites.vbench import markdown, video_names
@@ -29,7 +31,6 @@ from mgjax.text.prompts import clean_prompt
 JUDGES = ('digits',)
 KINDS = ('.mp4', '.webm', '.mov', '.mkv', '.gif', '.png')
 _NUMBERED = re.compile(r'(\d+)(?:_[0-9a-f]{8})?')
-_FRAMES = 8  # of a video that CLIP looks at
 _SIDE = 256  # pixels of the shorter side, above which a video is looked at smaller
 
 Clips = Mapping[int, pathlib.Path]
@@ -43,11 +44,13 @@ class VideoScores:
     suite: which one.
     values: metric -> a number a row; NaN where there is none.
     files: of each row the video, '' where there is none.
+    sets: what compares all videos with those of a reference.
   """
 
   suite: Suite
   values: Mapping[str, Float[np.ndarray, 'n']]
   files: list[str]
+  sets: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
   def mean(self, metric: str, tag: str = '') -> Mean:
     """Returns a metric's mean over all prompts, or over those with a tag."""
@@ -69,7 +72,8 @@ class VideoScores:
     ]
     missing = self.files.count('')
     return {'suite': self.suite.name, 'missing': missing} | {
-      'scores': means, 'tags': tags, 'videos': videos,
+      'scores': means, 'sets': {name: value.as_dict() for name, value in self.sets.items()},
+      'tags': tags, 'videos': videos,
     }  # fmt: skip
 
   def table(self) -> str:
@@ -81,7 +85,8 @@ class VideoScores:
       rows.append((tag or 'all', str(max(each.videos for each in found)), *map(str, found)))
     missing = self.files.count('')
     note = f'{missing} of {len(self.files)} prompts have no video and count nowhere'
-    return '\n'.join([markdown(rows), *([note] if missing else [])])
+    told = [f'{name}: {value}  {value.warning}'.rstrip() for name, value in self.sets.items()]
+    return '\n'.join([markdown(rows), *told, *([note] if missing else [])])
 
 
 def find_videos(directory: str | os.PathLike[str], suite: Suite) -> dict[int, pathlib.Path]:
@@ -96,7 +101,7 @@ def find_videos(directory: str | os.PathLike[str], suite: Suite) -> dict[int, pa
   directory = pathlib.Path(directory)
   if not directory.is_dir():
     raise DataError(f'{directory}: is no folder of videos; name one')
-  files = sorted(each for each in directory.iterdir() if each.suffix.lower() in KINDS)
+  files = _videos_in(directory)
   by_index = {row.index: place for place, row in enumerate(suite.rows)}
   by_name: dict[str, int] = {}
   for place, name in enumerate(video_names(suite.prompts, [''] * len(suite.rows))):
@@ -121,83 +126,78 @@ def find_videos(directory: str | os.PathLike[str], suite: Suite) -> dict[int, pa
   return found
 
 
-def score_videos(
-  videos: Clips, suite: Suite, *, clip: Clip | None = None, judge: str = ''
-) -> VideoScores:
-  """Measures videos one after another, in memory that does not grow with their length.
+def _videos_in(directory: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(each for each in directory.iterdir() if each.suffix.lower() in KINDS)
 
-  'step' is the mean |x_t - x_{t-1}| in grey levels of 255, of motion and of flicker, and 'jerk'
-  that of the second difference, of what comes and goes; both of frames of at most 256 pixels on
-  their shorter side. 'clip' is the mean cosine of a prompt with eight frames. Of the small world's
-  judge, shares that show what the prompt says.
+
+def score_videos(
+  videos: Clips,
+  suite: Suite,
+  *,
+  clip: Clip | None = None,
+  judge: str = '',
+  reference: str | os.PathLike[str] = '',
+) -> VideoScores:
+  """Measures videos one after another: the metrics of `metrics.videos`, and the judge's shares.
+
+  Frames are looked at with at most 256 pixels on their shorter side. Metrics of motion need OpenCV
+  and are left out without it.
 
   Args:
     videos: place of a row in the suite -> file.
     suite: the prompts.
-    clip: compares prompts with frames.
+    clip: compares frames with prompts and with each other, and videos with the reference.
     judge: 'digits' for the judge of the small world, '' for none.
+    reference: a folder of true videos, or a .npy of vectors that the same CLIP made of them.
 
   Raises:
-    ConfigError: there is no such judge.
+    ConfigError: there is no such judge, or a reference without a CLIP.
     DataError: a video cannot be read, or a prompt is none that the judge knows.
   """
+  if reference and clip is None:
+    raise ConfigError('--reference is compared by the vectors of a CLIP; name one with --clip')
   labels = _labels(suite, videos, judge) if judge else {}
-  names = ('step', 'jerk', *(['clip'] if clip else []), *(_SHOWN if judge else ()))
-  values = {name: np.full(len(suite.rows), np.nan) for name in names}
-  texts, seen = None, None
-  if clip is not None:
-    texts = clip.encode_texts([clean_prompt(prompt) for prompt in suite.prompts])
-  for place in track(sorted(videos), len(videos), 'video'):
-    watched = _Watched(videos[place], bool(judge))
-    values['step'][place], values['jerk'][place] = watched.step, watched.jerk
-    if clip is not None and texts is not None:
-      values['clip'][place] = float(np.mean(clip.encode_images(watched.shown) @ texts[place]))
-    if judge:
-      seen = seen or _make_judge(len(watched.frames), *watched.frames[0].shape[:2])
-      reading = seen.read(np.stack(watched.frames))
-      right = [mine == asked for mine, asked in zip(reading, labels[place], strict=False)]
-      for name, value in zip(_SHOWN, (*right, all(right)), strict=True):
-        values[name][place] = value
+  places, read = sorted(videos), dict[int, list[bool]]()
+
+  def watch() -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+    seen = None
+    for place in track(places, len(places), 'video'):
+      frames = _frames_of(videos[place])
+      if judge:
+        seen = seen or _make_judge(*frames.shape[:3])
+        pairs = zip(seen.read(frames), labels[place], strict=False)
+        right = [mine == asked for mine, asked in pairs]
+        read[place] = [*right, all(right)]
+      yield frames
+
+  true = _reference(reference) if reference else None
+  prompts = [clean_prompt(suite.prompts[place]) for place in places]
+  motion = importlib.util.find_spec('cv2') is not None
+  found = score_all(watch(), prompts, clip, true, motion=motion)
+  values = {name: value.each for name, value in found.items() if value.each}
+  values |= {name: [read[place][n] for place in places] for n, name in enumerate(_SHOWN) if judge}
+  spread = {name: np.full(len(suite.rows), np.nan) for name in values}
+  for name, each in values.items():
+    spread[name][places] = each
   files = [os.fspath(videos[place]) if place in videos else '' for place in range(len(suite.rows))]
-  return VideoScores(suite, values, files)
+  sets = {name: value for name, value in found.items() if not value.each}
+  return VideoScores(suite, spread, files, sets)
 
 
 _SHOWN = ('digit', 'colour', 'direction', 'all')
-_Frame = UInt8[np.ndarray, 'h w 3']
 
 
-class _Watched:
-  """One video, seen once."""
+def _frames_of(path: pathlib.Path) -> UInt8[np.ndarray, 't h w 3']:
+  info = probe(path)
+  scale = min(1.0, _SIDE / min(info.height, info.width))
+  size = (round(info.height * scale), round(info.width * scale))
+  return np.stack(list(stream_clip(path, size=size, fps=info.fps)))
 
-  def __init__(self, path: pathlib.Path, whole: bool):
-    info = probe(path)
-    scale = min(1.0, _SIDE / min(info.height, info.width))
-    size = (round(info.height * scale), round(info.width * scale))
-    self.frames: list[_Frame] = []
-    self._shown: list[_Frame] = []
-    self._steps: list[float] = []
-    self._whole, self._chosen = whole, {*evenly(info.frames, min(_FRAMES, info.frames))}
-    frames = self._watch(stream_clip(path, size=size, fps=info.fps))
-    try:
-      self.jerk = float(second_difference(frames).mean())
-    except DataError:
-      if len(self._steps) > 1:
-        raise
-      self.jerk = math.nan  # of a picture, or two of them
-    self.step = float(np.mean(self._steps)) if self._steps else math.nan
-    self.shown = np.stack(self._shown)
 
-  def _watch(self, frames: Iterator[_Frame]) -> Iterator[_Frame]:
-    last = None
-    for number, frame in enumerate(frames):
-      if number in self._chosen:
-        self._shown.append(frame)
-      if self._whole:
-        self.frames.append(frame)
-      if last is not None:
-        self._steps.append(float(np.mean(np.abs(frame.astype(np.int16) - last))))
-      last = frame
-      yield frame
+def _reference(given: str | os.PathLike[str]) -> Any:
+  if pathlib.Path(given).is_dir():
+    return map(_frames_of, _videos_in(pathlib.Path(given)))
+  return read_vectors(given)
 
 
 @functools.cache

@@ -55,7 +55,7 @@ def test_videos_are_found_by_index_or_by_the_names_of_vbench(tmp_path):
     find_videos(tmp_path / 'nowhere', suite)
 
 
-def test_steps_and_jerks_are_those_of_the_frames(tmp_path):
+def test_flicker_is_that_of_the_frames_and_who_has_no_number_counts_nowhere(tmp_path):
   # Grey, so that 4:2:0 and the codec (crf 12) keep levels to about one of 255.
   ramp = np.repeat(np.arange(8) * 10 + 60, 16 * 16 * 3).reshape(8, 16, 16, 3).astype(np.uint8)
   blink = np.where(np.arange(8)[:, None, None, None] % 2, 60, 100).astype(np.uint8)
@@ -63,12 +63,29 @@ def test_steps_and_jerks_are_those_of_the_frames(tmp_path):
     write_clip(tmp_path / f'{name}.{"mp4" if len(frames) > 1 else "png"}', frames, 8)
   suite = suite_of('a', 'b', 'c', 'none')
   scores = score_videos(find_videos(tmp_path, suite), suite)
-  np.testing.assert_allclose(scores.values['step'], [10, 40, np.nan, np.nan], atol=2)
-  np.testing.assert_allclose(scores.values['jerk'], [0, 80, np.nan, np.nan], atol=4)
+  np.testing.assert_allclose(scores.values['flicker'], [0, 80, np.nan, np.nan], atol=4)
   assert '1 of 4 prompts have no video' in scores.table()
   told = json.loads(json.dumps(scores.as_dict(), allow_nan=False))
   assert told['missing'] == 1 and [row['index'] for row in told['videos']] == [0, 1, 2]
-  assert told['videos'][2]['step'] is None and told['scores']['step']['videos'] == 2
+  assert told['videos'][2]['flicker'] is None and told['scores']['flicker']['videos'] == 2
+
+
+def test_videos_are_compared_with_those_of_another_folder_or_with_their_vectors(tmp_path):
+  suite = suite_of(*['bright'] * 4)
+  for name, levels in (('ours', [200, 10, 200, 10]), ('true', [200, 200, 10, 10])):
+    (tmp_path / name).mkdir()
+    for index, level in enumerate(levels):
+      write_clip(tmp_path / name / f'{index}.mp4', flat(level), 8)
+  videos = find_videos(tmp_path / 'ours', suite)
+  folder = score_videos(videos, suite, clip=PixelClip(), reference=tmp_path / 'true')
+  # Equal sets of vectors: as far apart as nothing.
+  assert folder.sets['frechet_videos'].value == pytest.approx(0, abs=1e-9)
+  assert 'frechet_videos' in folder.table() and folder.as_dict()['sets']['frechet_videos']
+  np.save(tmp_path / 'true.npy', np.array([[0.0, 1.0]] * 4))
+  far = score_videos(videos, suite, clip=PixelClip(), reference=tmp_path / 'true.npy')
+  assert far.sets['frechet_videos'].value > 0.5  # the means alone are (.5, .5) apart
+  with pytest.raises(ConfigError, match='--clip'):
+    score_videos(videos, suite, reference=tmp_path / 'true.npy')
 
 
 @pytest.mark.slow
@@ -117,5 +134,5 @@ def test_the_score_of_clip_is_the_mean_cosine_of_frames_with_their_prompt(tmp_pa
     video = np.concatenate([flat(level, 1) for level in levels])
     write_clip(tmp_path / f'{index}.mp4', video, 8)
   scores = score_videos(find_videos(tmp_path, suite), suite, clip=PixelClip())
-  np.testing.assert_allclose(scores.values['clip'], [1, 0, 0.5])
-  assert not math.isnan(scores.mean('clip').low)
+  np.testing.assert_allclose(scores.values['clip_score'], [100, 0, 50])
+  assert not math.isnan(scores.mean('clip_score').low)
