@@ -127,7 +127,9 @@ def find_videos(directory: str | os.PathLike[str], suite: Suite) -> dict[int, pa
 
 
 def _videos_in(directory: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(each for each in directory.iterdir() if each.suffix.lower() in KINDS)
+  # What launch.sample and launch.suite draw of all videos is none.
+  files = (each for each in directory.iterdir() if each.stem != 'sheet')
+  return sorted(each for each in files if each.suffix.lower() in KINDS)
 
 
 def score_videos(

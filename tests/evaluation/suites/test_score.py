@@ -49,7 +49,7 @@ def test_videos_are_found_by_index_or_by_the_names_of_vbench(tmp_path):
   write_clip(tmp_path / '00002.png', flat(0, 1), 8)
   with pytest.raises(DataError, match=r'00002\.png and a dog-1\.png are both of prompt 2'):
     find_videos(tmp_path, suite)
-  with pytest.raises(DataError, match='none of its 6 videos is of s'):
+  with pytest.raises(DataError, match='none of its 5 videos is of s'):
     find_videos(tmp_path, Suite('s', 'video', (Row(9, 'a horse'),)))
   with pytest.raises(DataError, match='is no folder'):
     find_videos(tmp_path / 'nowhere', suite)
@@ -76,10 +76,12 @@ def test_videos_are_compared_with_those_of_another_folder_or_with_their_vectors(
     (tmp_path / name).mkdir()
     for index, level in enumerate(levels):
       write_clip(tmp_path / name / f'{index}.mp4', flat(level), 8)
+  write_clip(tmp_path / 'true' / 'sheet.png', flat(0, 1), 8)  # of all videos, and none itself
   videos = find_videos(tmp_path / 'ours', suite)
   folder = score_videos(videos, suite, clip=PixelClip(), reference=tmp_path / 'true')
   # Equal sets of vectors: as far apart as nothing.
   assert folder.sets['frechet_videos'].value == pytest.approx(0, abs=1e-9)
+  assert folder.sets['frechet_videos'].references == 4
   assert 'frechet_videos' in folder.table() and folder.as_dict()['sets']['frechet_videos']
   np.save(tmp_path / 'true.npy', np.array([[0.0, 1.0]] * 4))
   far = score_videos(videos, suite, clip=PixelClip(), reference=tmp_path / 'true.npy')
