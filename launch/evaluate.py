@@ -60,9 +60,10 @@ a sheet of what was nearest to some captions into evaluation/.
 
 python -m launch.evaluate --videos=videos/ --prompts=bench/MovieGenVideoBench.txt --clip=runs/clip
 Videos that anybody made, called by the index of their prompt (00000.mp4, ...): prints how much they
-change and flicker, with --clip how near their frames are to the prompt, and with --judge=digits of
-captions of the small world how many show what they say; with intervals over prompts, by concept and
-motion level. --prompts is any suite of launch.suite. Writes evaluation.json into the folder.
+flicker and move, with --clip how near their frames are to the prompt, with --reference how far all
+are from true videos, and with --judge=digits of captions of the small world how many show what they
+say; with intervals over prompts, by concept and motion level. --prompts is any suite of
+launch.suite. Writes evaluation.json into the folder.
 """
 
 import inspect

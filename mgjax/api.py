@@ -79,7 +79,7 @@ def evaluate(workdir: Path | None = None, **options: Any) -> Any:
   Args:
     workdir: of the model; None of videos that anybody made.
     **options: those of the component's evaluation, such as `samples` or `seed`; of videos `videos`,
-      `prompts`, `clip` and `judge`, see `mgjax.evaluation.evaluate.evaluate_suite`.
+      `prompts`, `clip`, `judge` and `reference`, see `mgjax.evaluation.evaluate.evaluate_suite`.
 
   Returns:
     Findings: `table` for people, and the `paths` of what was written, the last of them JSON.

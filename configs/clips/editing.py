@@ -22,13 +22,13 @@ from ..digits import editing
 
 FPS = 24
 TASKS = (*editing.TASKS, 'style', 'blur')
-SIDE = 32
 
 
 def get_config(argument: str = 'model') -> ConfigDict:
   part, _, path = argument.partition(',')
   if part not in ('autoencoder', 'model'):
     raise ConfigError(f'{argument!r}: expected autoencoder or model, as in model,pairs.csv')
+  data = clips(path, fps=FPS, threads=2)
   if part == 'autoencoder':
     config = editing.get_config('autoencoder')
     config.train.steps = 4000
@@ -38,7 +38,6 @@ def get_config(argument: str = 'model') -> ConfigDict:
     config.autoencoder = 'runs/edit/autoencoder'
     config.start_from = 'backbone=runs/editing/paired:backbone'
     config.encode.train = 4096
-  config.data = clips(path, fps=FPS, threads=2)
-  if part == 'model':
-    config.data.latents = 'runs/edit/latents'
+    data.latents = 'runs/edit/latents'
+  config.data = data
   return config

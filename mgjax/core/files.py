@@ -220,6 +220,16 @@ def _tell_once(path: str | os.PathLike[str], what: str) -> None:
 _told: set[tuple[str, str]] = set()
 
 
+def end_line(path: str | os.PathLike[str]) -> None:
+  """Ends a line that was cut short, so that the next one stands by itself."""
+  path = pathlib.Path(path)
+  if path.exists() and path.stat().st_size:
+    with path.open('rb+') as file:
+      file.seek(-1, os.SEEK_END)
+      if file.read(1) != b'\n':
+        file.write(b'\n')
+
+
 def append_json_line(path: str | os.PathLike[str], value: Any) -> None:
   """Appends one JSON line; a crash can only cut the last line, never an earlier one."""
   path = pathlib.Path(path)

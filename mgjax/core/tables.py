@@ -19,3 +19,12 @@ def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
     ).rstrip()
     for row in rows
   ]
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+  """Formats rows, the first of them the header, as a table in Markdown with aligned columns."""
+  # Cells of prompts or tags may hold what ends a cell.
+  cells = [[cell.replace('|', r'\|') for cell in row] for row in rows]
+  rule = ['---', *['--:'] * (len(rows[0]) - 1)]
+  table = (cells[0], rule, *cells[1:])
+  return '\n'.join(aligned([[*(f'| {cell}' for cell in row), '|'] for row in table], len(rule) + 1))

@@ -49,7 +49,7 @@ from mgjax.evaluation.reconstruction import (
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
-from mgjax.evaluation.suites.score import find_videos, score_videos
+from mgjax.evaluation.suites.score import find_videos, score_suite
 from mgjax.evaluation.suites.suite import read_suite
 from mgjax.evaluation.upsampling import quality
 from mgjax.evaluation.upsampling.quality import judge_upsampler
@@ -344,7 +344,7 @@ def evaluate_suite(
   suite = read_suite(prompts)
   files = find_videos(videos, suite)
   loaded = Clip(clip) if clip else None
-  found = score_videos(files, suite, clip=loaded, judge=judge, reference=reference)
+  found = score_suite(files, suite, clip=loaded, judge=judge, reference=reference)
   weights = loaded.weights if loaded else None
   record = {'clip': weights, 'judge': judge, 'reference': reference}
   return _finish(found, record, pathlib.Path(videos) / 'evaluation.json', [])

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from mgjax.core.files import append_json_line, read_json_lines
+from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.runtime.phases import PHASES, Phases
 
 FILE = 'goodput.jsonl'
@@ -85,7 +85,7 @@ class Ledger:
     if not self._writes or (not always and moment - self._written < SELDOM):
       return
     if self._written < 0:
-      _end_line(self._path)
+      end_line(self._path)
     self._written = moment
     seconds = {name: round(value, 3) for name, value in self.phases.seconds().items()}
     line = self._attempt | {'at': time.time(), 'step': step, 'seconds': seconds}
@@ -193,12 +193,3 @@ def _whole(line: Any) -> dict[str, Any]:
   if not right or not all(abs(each) < 2**53 for each in numbers):  # nor is NaN
     raise ValueError('not a line of a ledger')
   return line
-
-
-def _end_line(path: pathlib.Path) -> None:
-  """Ends a line that was cut short, so that the next one stands by itself."""
-  if path.exists() and path.stat().st_size:
-    with path.open('rb+') as file:
-      file.seek(-1, os.SEEK_END)
-      if file.read(1) != b'\n':
-        file.write(b'\n')

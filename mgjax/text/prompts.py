@@ -1,5 +1,6 @@
 """Cleans prompts and brings them into the form that training used."""
 
+import hashlib
 import logging
 import re
 import unicodedata
@@ -50,6 +51,11 @@ def clean_prompt(prompt: str) -> str:
     _log.warning('a prompt of %d characters was cut to %d', len(prompt), LONGEST)
     text = text[:LONGEST].rstrip()
   return text
+
+
+def prompt_hash(prompt: str) -> str:
+  """Returns eight digits by which files of a prompt are told apart."""
+  return hashlib.sha256(prompt.encode()).hexdigest()[:8]
 
 
 def with_frame_rate(prompt: str, fps: float | None) -> str:

@@ -24,7 +24,7 @@ from mgjax.flow_models.shape import check_shape
 from mgjax.media.video import stream_clip
 from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
 from mgjax.tae.autoencoder import make_autoencoder
-from mgjax.text.prompts import clean_prompt, frame_rate_of
+from mgjax.text.prompts import clean_prompt, frame_rate_of, prompt_hash
 from mgjax.video.extend import check_reads
 from mgjax.video.pipeline import VideoPipeline
 
@@ -239,7 +239,7 @@ def _name_files(
     raise ConfigError(f'--out={out}: cannot make {directory}: {error.strerror}') from error
   if alone:
     return [out], out.with_name(f'{out.stem}_sheet.png'), out.with_suffix('.json')
-  paths = [out / f'{index:04d}_{_hash(prompt)}{kind}' for index, prompt in enumerate(prompts)]
+  paths = [out / f'{index:04d}_{prompt_hash(prompt)}{kind}' for index, prompt in enumerate(prompts)]
   return paths, out / 'sheet.png', out / 'samples.json'
 
 
@@ -259,7 +259,3 @@ def _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
       )
     ],
   }
-
-
-def _hash(prompt: str) -> str:
-  return hashlib.sha256(prompt.encode()).hexdigest()[:8]

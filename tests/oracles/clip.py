@@ -65,6 +65,21 @@ def end(name: str) -> int:
   return TEXTS[name]['vocab_size'] - 1 if eos == 2 else eos
 
 
+def make_clip(folder):
+  """A CLIPModel with random weights of both towers, which it has saved in a folder."""
+  import torch
+  import transformers
+
+  parts = {tower: make_model(tower, 'metaclip').config for tower in ('text', 'vision')}
+  config = transformers.CLIPConfig(
+    text_config=parts['text'].to_dict(), vision_config=parts['vision'].to_dict(), projection_dim=16
+  )
+  torch.manual_seed(1)
+  theirs = transformers.CLIPModel(config).eval()
+  theirs.save_pretrained(folder)
+  return theirs
+
+
 def draw_prompts(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """Returns tokens and masks (b m): padded on the right, on the left, of length 1, and all three.
 

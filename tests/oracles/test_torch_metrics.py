@@ -113,13 +113,7 @@ def test_distortion_and_structure_are_those_of_torchmetrics():
 
 
 def test_the_clip_score_is_that_of_transformers_with_the_same_weights(tmp_path):
-  parts = {tower: oracle.make_model(tower, 'metaclip').config for tower in ('text', 'vision')}
-  config = transformers.CLIPConfig(
-    text_config=parts['text'].to_dict(), vision_config=parts['vision'].to_dict(), projection_dim=16
-  )
-  torch.manual_seed(1)
-  theirs = transformers.CLIPModel(config).eval()
-  theirs.save_pretrained(tmp_path / 'given')
+  theirs = oracle.make_clip(tmp_path / 'given')
   tokens, mask = oracle.draw_prompts('metaclip')['right']
   images = oracle.draw_images('metaclip')
   with torch.no_grad():

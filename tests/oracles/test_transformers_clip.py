@@ -105,13 +105,7 @@ def test_files_of_transformers_go_in_and_come_back_to_it(tower, name, how, tmp_p
 
 def test_both_towers_of_one_file_are_those_of_transformers(tmp_path):
   """CLIPModel, and what it says of prompts and images."""
-  parts = {tower: oracle.make_model(tower, 'metaclip').config for tower in MAKE}
-  config = transformers.CLIPConfig(
-    text_config=parts['text'].to_dict(), vision_config=parts['vision'].to_dict(), projection_dim=16
-  )
-  torch.manual_seed(1)
-  theirs = transformers.CLIPModel(config).eval()
-  theirs.save_pretrained(tmp_path / 'given')
+  theirs = oracle.make_clip(tmp_path / 'given')
   tokens, mask = oracle.draw_prompts('metaclip')['right']
   inputs = {'text': (tokens, mask), 'vision': (oracle.draw_images('metaclip'),)}
   pixels = torch.tensor((inputs['vision'][0] - oracle.MEAN) / oracle.STD).permute(0, 3, 1, 2)

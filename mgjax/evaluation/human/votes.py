@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mgjax.core.errors import ConfigError, DataError, MgjaxError
+from mgjax.core.files import end_line, synchronise
 from mgjax.core.settings import Count, check
 
 FILE = 'votes.jsonl'
@@ -63,14 +64,10 @@ def append_vote(path: str | os.PathLike[str], *votes: Vote) -> None:
   A line that a crash left unfinished is ended first, so that it does not spoil the next one.
   """
   lines = [json.dumps(dataclasses.asdict(vote), ensure_ascii=False) + '\n' for vote in votes]
-  data = ''.join(lines).encode()
-  with open(path, 'ab+') as file:
-    if size := file.seek(0, os.SEEK_END):
-      file.seek(size - 1)
-      data = data if file.read(1) == b'\n' else b'\n' + data
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
+  end_line(path)
+  with open(path, 'ab') as file:
+    file.write(''.join(lines).encode())
+  synchronise(path)
 
 
 def read_votes(path: str | os.PathLike[str]) -> list[Vote]:

@@ -14,16 +14,16 @@ import numpy as np
 
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.tables import markdown
 from mgjax.core.typing import Float, UInt8
 from mgjax.digits.clips import all_captions
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import COLOURS, MOTIONS
 from mgjax.evaluation.metrics.values import Value
-from mgjax.evaluation.metrics.videos import read_vectors
-from mgjax.evaluation.metrics.videos import score_videos as score_all
+from mgjax.evaluation.metrics.videos import read_vectors, score_videos
 from mgjax.evaluation.suites.means import Mean, mean_of
 from mgjax.evaluation.suites.suite import Suite
-from mgjax.evaluation.suites.vbench import markdown, video_names
+from mgjax.evaluation.suites.vbench import video_names
 from mgjax.media.video import probe, stream_clip
 from mgjax.runtime.progress import track
 from mgjax.text.prompts import clean_prompt
@@ -132,7 +132,7 @@ def _videos_in(directory: pathlib.Path) -> list[pathlib.Path]:
   return sorted(each for each in files if each.suffix.lower() in KINDS)
 
 
-def score_videos(
+def score_suite(
   videos: Clips,
   suite: Suite,
   *,
@@ -175,7 +175,7 @@ def score_videos(
   true = _reference(reference) if reference else None
   prompts = [clean_prompt(suite.prompts[place]) for place in places]
   motion = importlib.util.find_spec('cv2') is not None
-  found = score_all(watch(), prompts, clip, true, motion=motion)
+  found = score_videos(watch(), prompts, clip, true, motion=motion)
   values = {name: value.each for name, value in found.items() if value.each}
   values |= {name: [read[place][n] for place in places] for n, name in enumerate(_SHOWN) if judge}
   spread = {name: np.full(len(suite.rows), np.nan) for name in values}

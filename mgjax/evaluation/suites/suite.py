@@ -1,7 +1,6 @@
 """A prompt suite: the prompts that a comparison is about, by index, with what is known of them."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ from mgjax.core.settings import Count, check
 from mgjax.data.ingest.edit_bench import read_edit_bench
 from mgjax.digits.clips import all_captions, is_held_out
 from mgjax.evaluation.suites import moviegen, tables, vbench
+from mgjax.text.prompts import prompt_hash
 
 FILE = 'suite.json'  # in a directory of videos, of which suite they are
 MINI = 381  # prompts of the set that Movie Gen §3.5 measures its sigma on; which is not public
@@ -54,7 +54,7 @@ class Row:
   @property
   def file(self) -> str:
     """What a video of it is called, without its ending: its index and a hash of the prompt."""
-    return f'{self.index:04d}_{hashlib.sha256(self.prompt.encode()).hexdigest()[:8]}'
+    return f'{self.index:04d}_{prompt_hash(self.prompt)}'
 
 
 @dataclasses.dataclass(frozen=True)

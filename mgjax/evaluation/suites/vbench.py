@@ -17,7 +17,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.files import read_json
-from mgjax.core.tables import aligned
+from mgjax.core.tables import markdown
 from mgjax.evaluation.suites.means import Mean, mean_of
 from mgjax.evaluation.suites.tables import wanted
 
@@ -108,15 +108,6 @@ def results_table(found: Sequence[Dimension]) -> str:
     counts = (str(mean.videos), str(mean.prompts)) if mean.videos else ('', '')
     rows.append((name, f'{score:.4f}', str(mean) if mean.videos else '', *counts))
   return markdown(rows)
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-  """Formats rows, the first of them the header, as a table in Markdown with aligned columns."""
-  # Cells of prompts or tags may hold what ends a cell.
-  cells = [[cell.replace('|', r'\|') for cell in row] for row in rows]
-  rule = ['---', *['--:'] * (len(rows[0]) - 1)]
-  table = (cells[0], rule, *cells[1:])
-  return '\n'.join(aligned([[*(f'| {cell}' for cell in row), '|'] for row in table], len(rule) + 1))
 
 
 def _dimension(file: pathlib.Path, name: str, result: Any) -> Dimension:

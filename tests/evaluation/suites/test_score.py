@@ -9,7 +9,7 @@ import pytest
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.digits.clips import Digits
-from mgjax.evaluation.suites.score import find_videos, score_videos
+from mgjax.evaluation.suites.score import find_videos, score_suite
 from mgjax.evaluation.suites.suite import Row, Suite, read_suite
 from mgjax.media.viewing import write_clip
 
@@ -62,7 +62,7 @@ def test_flicker_is_that_of_the_frames_and_who_has_no_number_counts_nowhere(tmp_
   for name, frames in (('0', ramp), ('1', np.tile(blink, (1, 16, 16, 3))), ('2', flat(9, 1))):
     write_clip(tmp_path / f'{name}.{"mp4" if len(frames) > 1 else "png"}', frames, 8)
   suite = suite_of('a', 'b', 'c', 'none')
-  scores = score_videos(find_videos(tmp_path, suite), suite)
+  scores = score_suite(find_videos(tmp_path, suite), suite)
   np.testing.assert_allclose(scores.values['flicker'], [0, 80, np.nan, np.nan], atol=4)
   assert '1 of 4 prompts have no video' in scores.table()
   told = json.loads(json.dumps(scores.as_dict(), allow_nan=False))
@@ -78,16 +78,16 @@ def test_videos_are_compared_with_those_of_another_folder_or_with_their_vectors(
       write_clip(tmp_path / name / f'{index}.mp4', flat(level), 8)
   write_clip(tmp_path / 'true' / 'sheet.png', flat(0, 1), 8)  # of all videos, and none itself
   videos = find_videos(tmp_path / 'ours', suite)
-  folder = score_videos(videos, suite, clip=PixelClip(), reference=tmp_path / 'true')
+  folder = score_suite(videos, suite, clip=PixelClip(), reference=tmp_path / 'true')
   # Equal sets of vectors: as far apart as nothing.
   assert folder.sets['frechet_videos'].value == pytest.approx(0, abs=1e-9)
   assert folder.sets['frechet_videos'].references == 4
   assert 'frechet_videos' in folder.table() and folder.as_dict()['sets']['frechet_videos']
   np.save(tmp_path / 'true.npy', np.array([[0.0, 1.0]] * 4))
-  far = score_videos(videos, suite, clip=PixelClip(), reference=tmp_path / 'true.npy')
+  far = score_suite(videos, suite, clip=PixelClip(), reference=tmp_path / 'true.npy')
   assert far.sets['frechet_videos'].value > 0.5  # the means alone are (.5, .5) apart
   with pytest.raises(ConfigError, match='--clip'):
-    score_videos(videos, suite, reference=tmp_path / 'true.npy')
+    score_suite(videos, suite, reference=tmp_path / 'true.npy')
 
 
 @pytest.mark.slow
@@ -96,9 +96,9 @@ def test_the_judge_of_the_small_world_reads_real_clips_and_not_those_of_other_pr
   write_digits(tmp_path, suite.prompts)
   videos = find_videos(tmp_path, suite)
   assert len(videos) == 27
-  right = score_videos(videos, suite, judge='digits')
+  right = score_suite(videos, suite, judge='digits')
   turned = {place: videos[(place + 1) % 27] for place in videos}
-  wrong = score_videos(turned, suite, judge='digits')
+  wrong = score_suite(turned, suite, judge='digits')
   # .97 of real clips and .006 of shuffled ones are right (docs/small_world.md); of 27 fewer than 23
   # or more than 3 are so with a probability below 1e-3.
   assert right.mean('all').value >= 23 / 27 and wrong.mean('all').value <= 3 / 27
@@ -110,9 +110,9 @@ def test_prompts_that_a_judge_does_not_know_are_refused(tmp_path):
   suite = suite_of('a dog')
   videos = find_videos(tmp_path, suite)
   with pytest.raises(DataError, match=r"prompt 0, 'a dog', is no caption of the small world"):
-    score_videos(videos, suite, judge='digits')
+    score_suite(videos, suite, judge='digits')
   with pytest.raises(ConfigError, match='there is none of this name'):
-    score_videos(videos, suite, judge='people')
+    score_suite(videos, suite, judge='people')
 
 
 class PixelClip(Clip):
@@ -135,6 +135,6 @@ def test_the_score_of_clip_is_the_mean_cosine_of_frames_with_their_prompt(tmp_pa
   for index, levels in enumerate(([200] * 8, [200] * 8, [200] * 4 + [10] * 4)):
     video = np.concatenate([flat(level, 1) for level in levels])
     write_clip(tmp_path / f'{index}.mp4', video, 8)
-  scores = score_videos(find_videos(tmp_path, suite), suite, clip=PixelClip())
+  scores = score_suite(find_videos(tmp_path, suite), suite, clip=PixelClip())
   np.testing.assert_allclose(scores.values['clip_score'], [100, 0, 50])
   assert not math.isnan(scores.mean('clip_score').low)
