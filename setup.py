@@ -10,8 +10,8 @@ from setuptools import find_packages, setup
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
   'bench', 'checkpoints', 'compare', 'data', 'edit', 'encode', 'evaluate', 'personalize', 'plan',
-  'quickstart', 'recipe', 'report', 'sample', 'soundtrack', 'suite', 'train', 'upsample',
-  'weights',
+  'quickstart', 'recipe', 'report', 'sample', 'scaling', 'soundtrack', 'suite', 'train',
+  'upsample', 'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent
@@ -85,6 +85,7 @@ setup(
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.
     'tpu': ['libtpu>=0.0.51', 'requests'],
     'parquet': ['pyarrow>=26.0.1'],  # clips in parquet files, for launch.data convert
+    'plots': ['matplotlib>=3.11.2'],  # pictures of experiments: 39 MB
     # For mgjax/evaluation/score_*.py, which run in an environment of their own.
     'scorers': ['audiobox-aesthetics>=0.0.4', 'torch>=2.13.0', 'transformers>=5.23.0'],
     'test': [
@@ -92,6 +93,7 @@ setup(
       'chex>=0.1.92',
       'hypothesis>=6.170.15',
       'libtpu>=0.0.51',  # a compiler here: no TPU is needed
+      'matplotlib>=3.11.2',
       'opencv-python-headless>=5.0.0.93',
       'pyarrow>=26.0.1',
       'pytest>=9.2.0',

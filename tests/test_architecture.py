@@ -68,7 +68,7 @@ VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
 LONGEST = 400
 MOST_FILES = 16  # of a folder of mgjax/
 # Who may take a configuration as it is: who reads, runs, plans or times one.
-CONFIGURED = ('core', 'registry', 'api', 'workflows', 'planning', 'benchmarks')
+CONFIGURED = ('core', 'registry', 'api', 'workflows', 'planning', 'benchmarks', 'scaling')
 TRAINED = 'mgjax/training/run.py'
 
 

@@ -1,0 +1,47 @@
+"""Experiments by the binary: arms trained and judged, correlated, and wrong configurations."""
+
+import json
+
+import pytest
+
+from tests import binaries
+
+CONFIG = """
+import pathlib
+
+from ml_collections import ConfigDict
+
+from tests import tiny
+
+def get_config():
+  runs = pathlib.Path({runs!r})
+  rates = {{'a': 1e-4, 'b': 3e-4, 'c': 1e-3, 'd': 3e-3}}
+  arms = {{
+    name: tiny.video(runs, optimizer__learning_rate=rate, train__steps=4, sample__steps=2)
+    for name, rate in rates.items()
+  }}
+  return ConfigDict({{'arms': arms, 'seeds': (0,), 'samples': 27}})
+"""
+
+
+@pytest.mark.slow
+def test_an_experiment_is_run_goes_on_and_is_correlated(tiny_runs, tmp_path):
+  config, workdir = tmp_path / 'experiment.py', tmp_path / 'runs'
+  config.write_text(CONFIG.format(runs=str(tiny_runs)))
+  arguments = ['run', f'--config={config}', f'--workdir={workdir}']
+  done = binaries.run('scaling', *arguments)
+  assert done.returncode == 0 and done.stdout == f'{workdir}/sweep.jsonl\n', done.stderr
+  written = (workdir / 'sweep.jsonl').read_text()
+  rows = [json.loads(line) for line in written.splitlines()]
+  assert [row['arm'] for row in rows] == ['a', 'b', 'c', 'd']
+  assert all(0 <= row['scores']['all'] <= 1 and row['scores']['samples'] == 27 for row in rows)
+  assert binaries.run('scaling', *arguments).returncode == 0
+  assert (workdir / 'sweep.jsonl').read_text() == written
+  done = binaries.run('scaling', 'correlate', f'--workdir={workdir}', '--score=diversity')
+  assert done.returncode == 0 and 'rank correlation' in done.stdout, done.stderr
+  assert done.stdout.endswith(f'{workdir}/predictor.json\n')
+
+
+def test_a_configuration_of_one_run_is_no_experiment(tmp_path):
+  done = binaries.run('scaling', 'run', '--config=digits/video', f'--workdir={tmp_path}')
+  assert done.returncode == 2 and 'lacks arms, samples, seeds' in done.stderr
