@@ -292,3 +292,36 @@ def test_a_long_text_a_script_in_it_and_a_wrong_link(site, videos, tmp_path):
       assert 'no invitation' in wrong.text()
   finally:
     other.kill()
+
+
+def test_what_both_models_were_given_is_shown_between_them_and_moves_along(videos, tmp_path):
+  make_videos(tmp_path, PAIRS, models='c', frames=16)
+  models = {name: str(videos / name) for name in 'ab'}
+  begin(
+    tmp_path / 'votes', models, str(videos / 'prompts.txt'), 'editing:structure',
+    references=str(tmp_path / 'c'),
+  )  # fmt: skip
+  edited = Site(tmp_path / 'votes')
+  edited.start()
+  try:
+    with browser() as window:
+      for width in (1280, 390):
+        tab = window.open(edited.links[0], width, 844)
+        enter(tab)
+        box = "at('SIDE').getBoundingClientRect()"
+        assert tab.wait(SEEN.replace('SIDE', 'reference')) == 1  # green, as nothing else is
+        assert {tab.evaluate(SEEN.replace('SIDE', side)) for side in ('left', 'right')} == {0, 2}
+        middle = box.replace('SIDE', 'reference')
+        if width > 600:
+          assert tab.evaluate(
+            f'{box.replace("SIDE", "left")}.right <= {middle}.left && '
+            f'{middle}.right <= {box.replace("SIDE", "right")}.left'
+          )
+        assert tab.evaluate('document.documentElement.scrollWidth <= innerWidth')
+        times = "[...document.querySelectorAll('video')].map(video => video.currentTime)"
+        tab.press('.')
+        tab.wait(f'Math.max(...{times}) - Math.min(...{times}) < 0.02')
+        answer(tab, 'a')
+  finally:
+    edited.kill()
+  assert len(read_votes(tmp_path / 'votes' / 'votes.jsonl')) == 2
