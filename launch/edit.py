@@ -9,6 +9,8 @@ python -m launch.edit --workdir=runs/video --video=in.mp4 --how=sdedit --strengt
 python -m launch.edit --workdir=runs/editing/paired --bench=tgve_plus/ --out=edited/
 python -m launch.edit make_pairs --config=configs/digits/editing.py:backtranslation \
   --output=runs/editing/latents_backtranslation
+python -m launch.edit mark_clips --input=clips/ --segmenter=package.module:function \
+  --output=data/marked
 Writes out.mp4, out_sheet.png with some frames before and after, and out.json with everything needed
 to make it again. A long video is edited in windows that overlap and are made together: memory does
 not grow with the number of frames. SDEdit needs no editor: it noises the video and makes what the
@@ -16,6 +18,8 @@ instruction, then a description of the edited video, says.
 make_pairs edits real clips by a trained editor and turns the instructions round, for the last stage
 of training: a filter keeps the good pairs, and all are in pairs.html beside the records, with their
 scores. The same command again goes on where it stopped.
+mark_clips makes pairs for the stage before it of clips whose captions say what to mark: function
+takes the frames (uint8, t h w 3) and the caption, and returns masks (t h w) of [0, 1].
 """
 
 from absl import flags
@@ -24,7 +28,7 @@ from mgjax.core.errors import ConfigError
 
 from . import command_line, flag_values
 
-COMMANDS = USUAL, _PAIRS = ('generate', 'make_pairs')
+COMMANDS = USUAL, _PAIRS, _MARKS = ('generate', 'make_pairs', 'mark_clips')
 
 _WORKDIR = command_line.define_required(
   'workdir', 'runs/editing/paired', 'Work directory of the trained editor.', commands=(USUAL,)
@@ -74,7 +78,19 @@ _CONFIG = command_line.define_config(
   'configs/digits/editing.py:backtranslation', commands=(_PAIRS,)
 )
 _OUTPUT = command_line.define_required(
-  'output', 'runs/editing/latents_backtranslation', 'Folder of the latents.', commands=(_PAIRS,)
+  'output',
+  'runs/editing/latents_backtranslation',
+  'Folder of the latents, or of the marked clips.',
+  commands=(_PAIRS, _MARKS),
+)
+_INPUT = command_line.define_required(
+  'input', 'clips/', 'Clips to mark: a folder with captions, or a manifest.', commands=(_MARKS,)
+)
+_SEGMENTER = command_line.define_required(
+  'segmenter',
+  'package.module:function',
+  'What finds the thing that a caption names.',
+  commands=(_MARKS,),
 )
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Clips at a time.', lower_bound=1)
 _PROCESS = flags.DEFINE_integer('process', 0, 'Of the processes that make pairs, this one.')
@@ -82,7 +98,7 @@ _PROCESSES = flags.DEFINE_integer('processes', 1, 'How many make pairs at once.'
 
 
 def main(arguments) -> None:
-  {USUAL: _generate, _PAIRS: _make_pairs}[arguments[1]]()
+  {USUAL: _generate, _PAIRS: _make_pairs, _MARKS: _mark_clips}[arguments[1]]()
 
 
 def _generate() -> None:
@@ -135,6 +151,16 @@ def _make_pairs() -> None:
       print(f'{_OUTPUT.value.rstrip("/")}/{bucket}/{PAGE}')
     else:
       print('the shards of other processes have yet to be written')
+
+
+def _mark_clips() -> None:
+  from mgjax.core.plug_ins import load_function
+  from mgjax.curation.marked_clips import mark_clips
+
+  made = mark_clips(_INPUT.value, _OUTPUT.value, load_function(_SEGMENTER.value))
+  for name, reason in made.rejected.items():
+    print(f'{name}: {reason}')
+  print(f'{made.path}: {made.pairs} pairs of {made.pairs + len(made.rejected)} clips')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,30 @@
+"""Functions of the user's own, named as 'package.module:function'."""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from mgjax.core.errors import ConfigError, first_line, printable
+
+
+@functools.cache
+def load_function(name: str) -> Callable[..., Any]:
+  """Returns the function that 'package.module:function' names.
+
+  Raises:
+    ConfigError: there is none, or its module cannot be imported.
+  """
+  module, colon, function = name.partition(':')
+  if not (module and colon and function):
+    raise ConfigError(f'plug-in {printable(name)!r}: expected package.module:function')
+  try:
+    found = getattr(importlib.import_module(module), function)
+  except Exception as error:  # a module of the user's own: it may raise whatever it likes
+    raise ConfigError(
+      f'plug-in {printable(name)!r} cannot be imported: {first_line(error)}; its package has to be '
+      'installed, or its folder named in PYTHONPATH'
+    ) from error
+  if not callable(found):
+    raise ConfigError(f'plug-in {printable(name)!r} is no function; expected one')
+  return found
