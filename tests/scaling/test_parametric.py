@@ -1,0 +1,133 @@
+"""The law fitted to runs: surfaces that are known, noise, outliers, published data."""
+
+import csv
+import io
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import DataError
+from mgjax.scaling.law import Law
+from mgjax.scaling.parametric import Runs, fit_law, fit_laws, resample_fits
+
+SURFACES = {
+  'hoffmann': Law(1.69, 406.4, 410.7, 0.34, 0.28),
+  'epoch': Law(1.82, 482.0, 2085.0, 0.348, 0.366),
+  'uneven': Law(1.5, 1e4, 30.0, 0.5, 0.2),
+  'of footage': Law(0.1, 20.0, 60.0, 0.25, 0.3),
+}
+EPOCH = os.environ.get('MGJAX_EPOCH_CSV', '')
+
+
+def runs(law, budgets=(1e18, 1e21, 5), sizes=9, width=1.2, off=0.2):
+  """Sizes, tokens and losses without noise, `sizes` a budget, `off` decades from the best one."""
+  compute = np.logspace(np.log10(budgets[0]), np.log10(budgets[1]), budgets[2]).repeat(sizes)
+  best = np.array([law.optimum(each).size for each in compute])
+  size = best * 10 ** np.tile(np.linspace(-width / 2, width / 2, sizes) + off, budgets[2])
+  tokens = compute / (6 * size)
+  return Runs(size, tokens, law.loss(size, tokens))
+
+
+def constants(law):
+  return np.array([law.e, law.a, law.b, law.alpha, law.beta])
+
+
+@pytest.mark.parametrize('name', SURFACES)
+def test_a_surface_without_noise_gives_all_constants_back(name):
+  law = SURFACES[name]
+  found = fit_law(runs(law))
+  assert constants(found.law) == pytest.approx(constants(law), rel=1e-6)
+  assert not found.at_edge and np.abs(found.residuals).max() < 1e-9
+
+
+def test_arms_share_the_loss_that_nothing_takes_away():
+  laws = [SURFACES['hoffmann'], Law(1.69, 300.0, 500.0, 0.34, 0.3)]
+  found = fit_laws([runs(law) for law in laws])
+  for fit, law in zip(found, laws, strict=True):
+    assert constants(fit.law) == pytest.approx(constants(law), rel=1e-6)
+  assert found[0].law.e == found[1].law.e
+
+
+def test_single_bad_runs_weigh_little():
+  law = SURFACES['hoffmann']
+  size, tokens, loss = runs(law)
+  loss[[3, 20, 40]] *= (1.3, 1.2, 1.25)
+  found = fit_law(Runs(size, tokens, loss)).law
+  assert abs(found.exponent - law.exponent) < 1e-3
+  assert np.argsort(np.abs(fit_law(Runs(size, tokens, loss)).residuals))[-3:].tolist() == [
+    20,
+    40,
+    3,
+  ]
+
+
+def test_noise_moves_the_exponent_by_as_much_as_was_measured():
+  """Of 45 runs with a noise of .5% the parametric exponent has an error of .011."""
+  law, generator = SURFACES['hoffmann'], np.random.default_rng(0)
+  size, tokens, loss = runs(law)
+  found = [
+    fit_law(
+      Runs(size, tokens, loss * np.exp(0.005 * generator.standard_normal(len(loss))))
+    ).law.exponent
+    for _ in range(24)
+  ]
+  # Three standard errors of a spread of 24, .011 / sqrt(48) each, beside that of the mean.
+  assert abs(np.mean(found) - law.exponent) < 3 * 0.011 / 24**0.5 + 0.003
+  assert 0.006 < np.std(found) < 0.016
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', ('case', 'residual'))
+def test_intervals_of_80_percent_have_the_truth_in_80_percent_of_sets(how):
+  law, generator, covered = SURFACES['hoffmann'], np.random.default_rng(1), []
+  size, tokens, loss = runs(law)
+  budgets = np.repeat(np.arange(5), 9)
+  for number in range(200):
+    noisy = loss * np.exp(0.003 * generator.standard_normal(len(loss)))
+    fit = fit_law(Runs(size, tokens, noisy))
+    again = resample_fits(
+      fit, Runs(size, tokens, noisy), how=how, groups=budgets, resamples=60, seed=number
+    )
+    low, high = np.quantile([each.law.exponent for each in again], [0.1, 0.9])
+    covered.append(low <= law.exponent <= high)
+  # Two standard errors of 200 sets are .057.
+  assert 0.74 <= np.mean(covered) <= 0.86
+
+
+def test_resampled_fits_stay_within_budgets_and_repeat_by_seed():
+  size, tokens, loss = runs(SURFACES['epoch'])
+  loss = loss * np.exp(0.003 * np.random.default_rng(0).standard_normal(len(loss)))
+  fit = fit_law(Runs(size, tokens, loss))
+  first, second = (
+    [each.law for each in resample_fits(fit, Runs(size, tokens, loss), resamples=3, seed=7)]
+    for _ in range(2)
+  )
+  assert first == second and len(set(map(str, first))) == 3
+  alone = resample_fits(fit, Runs(size, tokens, loss), groups=np.arange(len(loss)), resamples=2)
+  assert constants(alone[0].law) == pytest.approx(constants(fit.law), rel=1e-5)
+
+
+def test_what_cannot_be_fitted_is_one_sentence():
+  size, tokens, loss = runs(SURFACES['hoffmann'])
+  with pytest.raises(DataError, match='5 runs of different size or data; expected 6'):
+    fit_law(Runs(size[:5], tokens[:5], loss[:5]))
+  with pytest.raises(DataError, match='loss: every run needs a number above 0'):
+    fit_law(Runs(size, tokens, np.where(loss > 2, np.nan, loss)))
+  with pytest.raises(DataError, match='do not go together'):
+    fit_law(Runs(size, tokens[:-1], loss))
+
+
+@pytest.mark.skipif(not EPOCH, reason="MGJAX_EPOCH_CSV names no file of Epoch's replication")
+def test_epochs_replication_of_chinchilla_is_reproduced():
+  rows = list(csv.DictReader(io.StringIO(pathlib.Path(EPOCH).read_text())))
+  size, compute, loss = (
+    np.array([float(row[name]) for row in rows]) for name in ('Model Size', 'Training FLOP', 'loss')
+  )
+  kept = loss < np.sort(loss)[-5]  # without the five largest losses
+  found = fit_law(Runs(size[kept], (compute / (6 * size))[kept], loss[kept]))
+  assert found.objective < 1.01828e-3
+  assert (found.law.alpha, found.law.beta) == pytest.approx((0.347310, 0.367172), abs=5e-4)
+  assert found.law.e == pytest.approx(1.817218, abs=1e-3)
+  assert (found.law.a, found.law.b) == pytest.approx((477.826, 2143.417), rel=0.01)
