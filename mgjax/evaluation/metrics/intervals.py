@@ -144,6 +144,26 @@ def compare(
   )
 
 
+def apart(
+  first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float]:
+  """Returns the interval of the difference of two independent numbers from their own intervals.
+
+  With numbers x [l, u] and y [m, v],
+
+    y - x - sqrt((y - m)^2 + (u - x)^2),  y - x + sqrt((v - y)^2 + (x - l)^2)
+
+  the square-and-add of Newcombe (1998, Statistics in Medicine 17, 873, method 10), which with
+  Wilson's intervals covers shares near 0 and 1 as well.
+
+  Args:
+    first: x, l, u; NaN where an end is not known.
+    second: y, m, v.
+  """
+  (x, low_x, high_x), (y, low_y, high_y) = first, second
+  return y - x - math.hypot(y - low_y, high_x - x), y - x + math.hypot(high_y - y, x - low_x)
+
+
 def compare_rows(
   rows: Iterable[Mapping[str, Any]],
   first: str,
