@@ -8,7 +8,7 @@ what is resampled are whole rows and whole columns.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Annotated, Any
 
@@ -292,10 +292,39 @@ def share(
   arguments(share, {'confidence': confidence}, 'share', ('right',))
   if not len(right):
     raise DataError('there is nothing to take a share of; give one that was judged or more')
-  n, p, z = len(right), float(np.mean(right)), NormalDist().inv_cdf((1 + confidence) / 2)
+  n, p = len(right), float(np.mean(right))
+  return Share(p, *_wilson(p, n, confidence), n)
+
+
+def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Hashable]) -> Share:
+  """Returns the share that is right where several are of one prompt, which are not independent.
+
+  It is Wilson's interval of 95% with n' = p (1 - p) / V in place of n, as many independent ones as
+  these are worth (Dean and Pagano 2015, Journal of Survey Statistics and Methodology 3, 484). With
+  s_g right of n_g of prompt g, one of m,
+
+    V = m / (m - 1) sum_g (s_g - p n_g)^2 / n^2,   1 <= n' <= n
+
+  Where all or none are right n' is m.
+
+  Args:
+    right: of each.
+    prompts: of each.
+  """
+  each = np.asarray(right, np.float64)
+  _, group = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
+  sums, counts = np.bincount(group, each), np.bincount(group)
+  n, m, p = len(each), len(counts), float(each.mean())
+  spread = m / max(m - 1, 1) * float(np.sum((sums - p * counts) ** 2)) / n**2
+  worth = p * (1 - p) / spread if spread and m > 1 else float(m if p in (0, 1) else n)
+  return Share(p, *_wilson(p, min(max(worth, 1.0), n), 0.95), n)
+
+
+def _wilson(p: float, n: float, confidence: float) -> tuple[float, float]:
+  z = NormalDist().inv_cdf((1 + confidence) / 2)
   middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
   scale = 1 + z * z / n
-  return Share(p, max((middle - reach) / scale, 0.0), min((middle + reach) / scale, 1.0), n)
+  return max((middle - reach) / scale, 0.0), min((middle + reach) / scale, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)

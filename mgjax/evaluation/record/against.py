@@ -21,6 +21,7 @@ RECORDS = ('evaluation.json', 'evaluation/reconstruction.json')  # of a folder
 # Settings that say which clips the numbers are of; no difference between models.
 _DATA = ('clips', 'sounds', 'frames', 'height', 'width', 'seconds')
 _ALL = ('judge', 'clip', 'reference', 'perceptual', 'scorer', 'suite')
+_LETTERS = 80  # of a setting that are told
 _MEND = 'name an evaluation.json, or a folder with one, that launch.evaluate wrote'
 
 
@@ -155,9 +156,16 @@ def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str
         f'The other record is of {name} {printable(yours)}, this one of {printable(mine)}: '
         'differences are of the clips as well as of the models, and nothing is paired.'
       )
+  for part in ('weights', 'settings'):
+    mine, yours = (each.get(part) if isinstance(each.get(part), Mapping) else {}
+                   for each in (ours, theirs))  # fmt: skip
+    for name in sorted((mine.keys() & yours.keys()) - {*_DATA, 'chosen'}):
+      if mine[name] != yours[name]:
+        said = (_word(each[name]) for each in (yours, mine))
+        notes.append('{} {}: the other record has {}, this one {}.'.format(part, name, *said))
   for name in _ALL:
     if name in ours and name in theirs and ours[name] != theirs[name]:
-      said = (printable(str(each[name] or 'none'))[:80] for each in (theirs, ours))
+      said = (_word(each[name] or 'none') for each in (theirs, ours))
       notes.append('{}: the other record has {}, this one {}.'.format(name, *said))
   if 'measured' not in theirs:
     notes.append(
@@ -263,6 +271,11 @@ def _number_of(found: Any) -> Value | None:
   if type(found) not in (int, float):
     return None
   return Value(float(found), math.nan, math.nan, 0)
+
+
+def _word(value: Any) -> str:
+  text = printable(value)
+  return text if len(text) <= _LETTERS else f'{text[: _LETTERS - 1]}…'
 
 
 def _of(found: Any, name: str) -> Any:

@@ -13,8 +13,14 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.typing import Float, Int
-from mgjax.evaluation.metrics.intervals import Correlation, Share, draw_shares
+from mgjax.evaluation.metrics.intervals import (
+  Correlation,
+  Share,
+  draw_shares,
+  share_over_prompts,
+)
 from mgjax.evaluation.metrics.values import Value, mean_value, share_value
+from mgjax.evaluation.suites.means import mean_of
 
 EXTREMES = 4  # best and worst samples of each metric that are shown
 SHOWN = 12  # samples that are shown whatever their numbers are
@@ -94,6 +100,18 @@ class Measured:
     count = min(count, len(places))
     return [places[place * len(places) // count] for place in range(count)]
 
+  def _over_prompts(self, metric: Metric) -> Metric:
+    """The metric with an interval over prompts, where several samples are of one."""
+    each = np.asarray(metric.value.each, np.float64)
+    there = np.flatnonzero(np.isfinite(each))
+    prompts = [self.samples[place] for place in there] if metric.mean else []
+    if not prompts or not 1 < len(set(prompts)) < len(prompts):
+      return metric
+    make = share_over_prompts if metric.share else mean_of
+    found = make(each[there], prompts)
+    value = dataclasses.replace(metric.value, low=found.low, high=found.high)
+    return dataclasses.replace(metric, value=value)
+
   def as_dict(self, files: Mapping[int, str] | None = None) -> dict[str, Any]:
     """Returns plain JSON values.
 
@@ -109,7 +127,9 @@ class Measured:
       'spread': self.spread(),
       'files': {str(place): file for place, file in (files or {}).items()},
       'sound': self.sound,
-      'metrics': {name: metric.as_dict() for name, metric in self.metrics.items()},
+      'metrics': {
+        name: self._over_prompts(metric).as_dict() for name, metric in self.metrics.items()
+      },
       'groups': groups,
     }
 

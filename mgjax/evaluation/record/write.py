@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Findings:
   paths: list[pathlib.Path]
 
 
+@runtime_checkable
 class Evaluated(Protocol):
   """What every evaluation finds, of whatever kind."""
 
@@ -77,9 +78,10 @@ def write_findings(
   files = {}
   for earlier in folder.glob('[0-9]*.*'):
     earlier.unlink()  # of an evaluation that showed others
-  for place in measured.shown() if show is not None else ():
-    if (file := show(place, folder / f'{place:05d}')) is not None:
-      files[place] = _relative(file, page.parent)
+  if show is not None:
+    for place in measured.shown():
+      if (file := show(place, folder / f'{place:05d}')) is not None:
+        files[place] = _relative(file, page.parent)
   record = {'task': task} | dict(about) | found.as_dict() | {'measured': measured.as_dict(files)}
   write_json(path, record)
   _write_page(page, record)
@@ -115,7 +117,7 @@ def _relative(path: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def _write_page(path: pathlib.Path, record: Mapping[str, Any]) -> None:
-  title = f'{record["task"]}: {path.parent.absolute().name}'
+  title = f'Evaluation of {path.parent.absolute().name}'
   write_bytes(path, evaluation_page(printable(title), record, path.parent).encode())
 
 
@@ -126,10 +128,10 @@ def _told(record: Mapping[str, Any]) -> str:
   for name, change in against['metrics'].items():
     metric = metrics[name]
     ends = [change['low'], change['high']]
-    interval = '' if None in ends else f' [{ends[0]:+.4g}, {ends[1]:+.4g}]'
+    interval = '' if None in ends else f' [{ends[0]:+.3g}, {ends[1]:+.3g}]'
     how = f'paired over {change["prompts"]} prompts' if change['prompts'] else 'not paired'
     numbers = ' -> '.join(format_number(number) for number in (change['other'], metric['value']))
     warning = f'; {change["warning"]}' if change['warning'] else ''
     label = printable(metric['label'] or name)
-    lines.append(f'{label}: {numbers}, {change["difference"]:+.4g}{interval}, {how}{warning}')
+    lines.append(f'{label}: {numbers}, {change["difference"]:+.3g}{interval}, {how}{warning}')
   return '\n'.join(lines)

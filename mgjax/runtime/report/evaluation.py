@@ -29,8 +29,8 @@ _ENDS = {
   False: {1: ('Best', 'Worst'), 0: ('Highest', 'Lowest'), -1: ('Best', 'Worst')},
 }
 _ABOUT = (
-  'Intervals are of 95%: of shares that of Wilson, of means a bootstrap over samples or, where '
-  'several are of one prompt, over prompts. n counts the samples.'
+  'Intervals are of 95%: of shares that of Wilson, of means a bootstrap. Where several samples are '
+  'of one prompt they are over prompts, since such samples are alike. n counts the samples.'
 )
 _COMPARED = (
   'Differences are those of this record less the other one. Paired: over prompts that both have, '
@@ -146,7 +146,7 @@ def _label(name: str, metric: Record) -> str:
 def _number(value: Any, sign: bool = False) -> str:
   if value is None or not math.isfinite(value):
     return ''
-  return f'{value:+.4g}' if sign else format_number(float(f'{value:.4g}'))
+  return f'{value:+.3g}' if sign else format_number(float(f'{value:.4g}'))
 
 
 def _interval(told: Record, sign: bool = False) -> str:

@@ -1,6 +1,7 @@
 """How often which numbers come, as SVG; `page` has the style of its parts."""
 
 import html
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -54,7 +55,8 @@ def histogram(title: str, numbers: Sequence[float], mark: float = math.nan) -> s
     parts.append(
       f'<text class="x" x="{across(value):.1f}" y="{bottom + 16}">{format_number(value)}</text>'
     )
-  for count, first, last in zip(counts.tolist(), edges, edges[1:], strict=True):
+  between = itertools.pairwise(edges.tolist())
+  for count, (first, last) in zip(counts.tolist(), between, strict=True):
     told = f'{count} from {format_number(first)} to {format_number(last)}'
     parts.append(
       f'<rect x="{across(first) + 0.5:.1f}" y="{up(count):.1f}" '

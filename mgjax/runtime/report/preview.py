@@ -35,7 +35,7 @@ def preview(path: pathlib.Path) -> tuple[str, bytes] | None:
     if kind in _PLAYED and small and _codec(path) in _PLAYED[kind]:
       return f'video/{kind[1:]}', path.read_bytes()
     return _picture(path) if kind in ('.png', '.webp', '.jpg') else _video(path)
-  except (OSError, DataError, ValueError, Image.DecompressionBombError, av.FFmpegError):
+  except (OSError, DataError, ValueError, Image.DecompressionBombError, av.error.FFmpegError):
     return None
 
 
