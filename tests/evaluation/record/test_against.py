@@ -1,6 +1,7 @@
 """Records are compared where they can be, and where they cannot a sentence says why."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def record_of(each, prompts=PROMPTS, *, share_of=False, **about):
 
 
 def compared(ours, theirs):
-  found = compare_records(ours, Other(path='other', record=json.loads(json.dumps(theirs))))
+  found = compare_records(ours, Other(path=pathlib.Path('other'), record=json.loads(json.dumps(theirs))))
   return found['metrics'].get('scores/psnr'), ' '.join(found['notes'])
 
 
