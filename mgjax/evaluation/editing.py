@@ -143,7 +143,8 @@ class Edited:
       metrics[f'edits/{OURS}/{name}/right'] = share_metric(
         each, f'right, {name}', beside=beside, shown=False
       )
-    return Measured(metrics, self.instructions)
+    about = 'source, edit by the model, expected'
+    return Measured(metrics, self.instructions, about=about)
 
   def table(self) -> str:
     """Formats all ways with 95% intervals and what each task's parts are, for people."""

@@ -108,7 +108,7 @@ class Personalized:
     for name, found in copied[OURS].items():
       beside = {way: copied[way][name].value for way in others}
       metrics[f'copied/{OURS}/{name}'] = found_metric(found, f'copied {name}', beside=beside)
-    return Measured(metrics, self.prompts)
+    return Measured(metrics, self.prompts, about='reference, video of the model, true clip')
 
   def table(self) -> str:
     """Formats all ways with 95% intervals, for people."""

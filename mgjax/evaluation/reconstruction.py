@@ -126,7 +126,9 @@ class Reconstruction:
       warning = few_rows(rows, dimensions)
       value = Value(distance, math.nan, math.nan, rows, references=rows, warning=warning)
       metrics['frechet'] = Metric(value, f'Frechet ({FEATURES})', -1, mean=False)
-    return Measured(metrics, self.names or [f'clip {n}' for n in range(len(self.clips))])
+    names = self.names or [f'clip {number}' for number in range(len(self.clips))]
+    about = f'original, reconstruction, difference x {_CONTRAST}'
+    return Measured(metrics, names, about=about)
 
   def table(self) -> str:
     """Formats the means and their standard errors, for people."""

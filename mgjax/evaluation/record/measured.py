@@ -77,12 +77,14 @@ class Measured:
     samples: what each sample is of, such as its prompt; equal for samples of one prompt.
     groups: of some samples, such as those of a tag: name -> metric -> its value of these.
     sound: whether samples are to be heard.
+    about: what a sample shows, from left to right; '' where it is the model's alone.
   """
 
   metrics: Mapping[str, Metric]
   samples: Sequence[str] = ()
   groups: Mapping[str, Mapping[str, Value]] = dataclasses.field(default_factory=dict)
   sound: bool = False
+  about: str = ''
 
   def shown(self, count: int = SHOWN) -> list[int]:
     """Returns the samples to show: some, evenly spread, and the best and worst of each metric."""
@@ -127,6 +129,7 @@ class Measured:
       'spread': self.spread(),
       'files': {str(place): file for place, file in (files or {}).items()},
       'sound': self.sound,
+      'about': self.about,
       'metrics': {
         name: self._over_prompts(metric).as_dict() for name, metric in self.metrics.items()
       },

@@ -124,7 +124,8 @@ class Upsampled:
             name, number, spread, len(rows), label, beside
           )
     samples = [f'{given}: {caption}' for given in self.each for caption in self.captions]
-    return Measured(metrics, samples)
+    ways = ['input', *(way for way in PICTURED if way != REGRESSION or self.baseline)]
+    return Measured(metrics, samples, about=', '.join(ways))
 
   def table(self) -> str:
     """Formats the scores, for people."""

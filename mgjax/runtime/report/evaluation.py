@@ -254,8 +254,9 @@ def _overview(measured: Record, shown: _Shown) -> str:
   figures = ''.join(shown.figure(place) for place in sorted(places))
   if not figures:
     return ''
+  about = _note(f'From left to right: {measured["about"]}.') if measured['about'] else ''
   box = _BOX if shown.moves else ''
-  return f'<section><h2>Samples</h2>{box}<div class="shown">{figures}</div></section>'
+  return f'<section><h2>Samples</h2>{about}{box}<div class="shown">{figures}</div></section>'
 
 
 def _extremes(name: str, metric: Record, shown: _Shown) -> str:

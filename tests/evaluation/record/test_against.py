@@ -22,7 +22,9 @@ def record_of(each, prompts=PROMPTS, *, share_of=False, **about):
 
 
 def compared(ours, theirs):
-  found = compare_records(ours, Other(path=pathlib.Path('other'), record=json.loads(json.dumps(theirs))))
+  found = compare_records(
+    ours, Other(path=pathlib.Path('other'), record=json.loads(json.dumps(theirs)))
+  )
   return found['metrics'].get('scores/psnr'), ' '.join(found['notes'])
 
 
