@@ -14,6 +14,7 @@ from mgjax.digits.scene import COLOURS
 from mgjax.evaluation.editing import (
   NEW_COLOUR,
   OURS,
+  UNCOUNTED,
   held_out_edits,
   judge_editing,
   judge_edits,
