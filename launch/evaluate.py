@@ -64,6 +64,13 @@ flicker and move, with --clip how near their frames are to the prompt, with --re
 are from true videos, and with --judge=digits of captions of the small world how many show what they
 say; with intervals over prompts, by concept and motion level. --prompts is any suite of
 launch.suite. Writes evaluation.json into the folder.
+
+python -m launch.evaluate --workdir=runs/quickstart/video --guidance=3 --against=runs/older/video
+Any of these beside an earlier evaluation.json, or the folder of one: the differences and their
+intervals, paired where both have numbers of the same prompts.
+
+All write evaluation.html too, one file with the numbers, their intervals and samples, of each
+metric the best and the worst (docs/evaluation.md).
 """
 
 import inspect
@@ -94,6 +101,11 @@ _OF_VIDEOS = (
     flag_values.file('reference'),
     'Of --videos: a folder of true videos to compare with by --clip, or a .npy of their vectors.',
   ),
+)
+_AGAINST = flag_values.define(
+  'against',
+  flag_values.file('against'),
+  'An earlier evaluation.json, or its folder, to compare with.',
 )
 _OPTIONS = (
   flags.DEFINE_integer(
@@ -149,12 +161,13 @@ def main(_) -> None:
 
   options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
   of_videos = {flag.name: flag.value for flag in _OF_VIDEOS if flag.present}
+  against = _AGAINST.value or ''
   if _VIDEOS.value is not None:
     if wrong := [name for name in ('workdir', *options) if flags.FLAGS[name].present]:
       raise ConfigError(f'--{wrong[0]} is for a model, and --videos for videos; leave one out')
     if 'prompts' not in of_videos:
       raise ConfigError('--prompts is missing: the suite that the videos are of')
-    found = mgjax.evaluate(videos=_VIDEOS.value, **of_videos)
+    found = mgjax.evaluate(videos=_VIDEOS.value, against=against, **of_videos)
     print(found.table, *found.paths, sep='\n')
     return
   if of_videos:
@@ -168,7 +181,7 @@ def main(_) -> None:
         f'--{name} says nothing to the component {component!r} of {os.fspath(workdir)!r}; leave it '
         'out, or mend the path'
       )
-  found = mgjax.evaluate(workdir, **options)
+  found = mgjax.evaluate(workdir, against=against, **options)
   print(found.table, *found.paths, sep='\n')
 
 

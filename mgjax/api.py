@@ -73,23 +73,37 @@ def train(config: ConfigDict | str, workdir: Path, **options: Any) -> Any:
   return run.train(config, workdir, make_spec, **options)
 
 
-def evaluate(workdir: Path | None = None, **options: Any) -> Any:
+def evaluate(workdir: Path | None = None, *, against: Path = '', **options: Any) -> Any:
   """Judges a trained model: prints nothing, writes its numbers and pictures, and returns them.
 
   Args:
     workdir: of the model; None of videos that anybody made.
+    against: an evaluation.json, or its folder, that the numbers are compared with on the page.
     **options: those of the component's evaluation, such as `samples` or `seed`; of videos `videos`,
       `prompts`, `clip`, `judge` and `reference`, see `mgjax.evaluation.evaluate.evaluate_suite`.
 
   Returns:
-    Findings: `table` for people, and the `paths` of what was written, the last of them JSON.
+    Findings: `table` for people, and the `paths` of what was written, the last two of them a page
+    and JSON.
+
+  Raises:
+    ConfigError: there is nothing to evaluate, or no record to compare with.
+    DataError: that record, or the data, cannot be used.
   """
+  from mgjax.evaluation.record.against import read_other
+  from mgjax.evaluation.record.write import add_comparison
+
+  # Before the work: this one may be written over it, and a wrong path shall not cost hours.
+  other = read_other(against) if against else None
   if workdir is None:
     from mgjax.evaluation.evaluate import evaluate_suite
 
-    return evaluate_suite(**options)
-  component = read_config(workdir).component
-  return feature(component, 'evaluate', 'has an evaluation')(pathlib.Path(workdir), **options)
+    found = evaluate_suite(**options)
+  else:
+    component = read_config(workdir).component
+    judge = feature(component, 'evaluate', 'has an evaluation')
+    found = judge(pathlib.Path(workdir), **options)
+  return found if other is None else add_comparison(found, other)
 
 
 def plan(config: ConfigDict | str, topology: str, **options: Any) -> Any:

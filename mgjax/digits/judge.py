@@ -20,7 +20,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.resize import averaging
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Bool, Float, UInt8
 from mgjax.digits.clips import Digits
 from mgjax.digits.scene import COLOURS, TEXTURES
 from mgjax.digits.texture_judge import FINE, read_texture
@@ -211,6 +211,12 @@ class DigitJudge:
     A label starts with (digit, colour, motion), as `labels_of` and `all_captions` give them. Where
     labels of `labels_of` have textures, these count as well.
     """
+    return {name: float(right.mean()) for name, right in self.right(videos, labels).items()}
+
+  def right(
+    self, videos: Iterable[np.ndarray], labels: Sequence[tuple]
+  ) -> dict[str, Bool[np.ndarray, 'b']]:
+    """Says of each clip what `score` takes the shares of."""
     readings = self._readings(videos)
     if len(readings) != len(labels) or not readings:
       raise DataError(f'{len(readings)} videos and {len(labels)} labels: give one label a video')
@@ -224,8 +230,7 @@ class DigitJudge:
     )
     if not any(label.texture for label in asked):
       names, right = names[:3], right[:, :3]
-    shares = dict(zip(names, right.mean(0).tolist(), strict=True))
-    return {**shares, 'all': float(right.all(1).mean())}
+    return {**dict(zip(names, right.T, strict=True)), 'all': right.all(1)}
 
   def _readings(self, videos: Iterable[np.ndarray]) -> list[DigitReading]:
     sights = [find_digit(np.asarray(video), side=self.side) for video in videos]

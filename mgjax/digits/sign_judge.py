@@ -8,7 +8,7 @@ support vector classifier that has seen the handwriting of the training split.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,31 +127,50 @@ class SignJudge:
     Raises:
       DataError: there is not one label a video.
     """
+    return _means(self.read_all(videos, labels))
+
+  def read_all(
+    self, videos: Iterable[np.ndarray], labels: Sequence[SignReading]
+  ) -> dict[str, list[float]]:
+    """Returns of each sign what `score` takes the means of; raises what it does."""
     readings = [self.read(video) for video in videos]
     if len(readings) != len(labels) or not readings:
       raise DataError(f'{len(readings)} videos and {len(labels)} labels: give one label a video')
-    return score_readings(readings, labels)
+    return numbers_of_readings(readings, labels)
 
 
 def score_readings(
   readings: Sequence[SignReading], labels: Sequence[SignReading]
 ) -> dict[str, float]:
   """Returns the scores of `SignJudge.score` of what was read."""
+  return _means(numbers_of_readings(readings, labels))
+
+
+def numbers_of_readings(
+  readings: Sequence[SignReading], labels: Sequence[SignReading]
+) -> dict[str, list[float]]:
+  """Returns what `score_readings` takes the means of, one number a sign.
+
+  NaN where a sign does not count, as one of three digits among those of two.
+  """
   pairs = list(zip(readings, labels, strict=True))
   right = np.array([[mine == theirs for mine, theirs in zip(*pair, strict=True)] for pair in pairs])
-  number, colour, direction = right.mean(0).tolist()
+  number, colour, direction = right.T.astype(float).tolist()
   lengths = np.array([len(asked.number) for asked in labels])
-  by_length = {
-    f'{length} digits': float(right[lengths == length, 0].mean()) for length in sorted({*lengths})
-  }
-  characters = [character_accuracy(read.number, asked.number) for read, asked in pairs]
   return {
-    'characters': float(np.mean(characters)),
+    'characters': [character_accuracy(read.number, asked.number) for read, asked in pairs],
     'number': number,
-    **by_length,
+    **{
+      f'{length} digits': np.where(lengths == length, number, np.nan).tolist()
+      for length in sorted({*lengths})
+    },
     'colour': colour,
     'direction': direction,
   }
+
+
+def _means(numbers: Mapping[str, Sequence[float]]) -> dict[str, float]:
+  return {name: float(np.nanmean(each)) for name, each in numbers.items()}
 
 
 def _picture_size(digit_size: float) -> tuple[int, int]:

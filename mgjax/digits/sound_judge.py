@@ -181,8 +181,15 @@ def judge_clips(
   sounds: Iterable[Float[np.ndarray, 's c']], samples: Iterable[dict[str, Any]]
 ) -> SoundScores:
   """Scores sounds by the events and digits of as many samples of `Digits(sound=True)`."""
+  return judge_sounds(read_clips(sounds, samples))
+
+
+def read_clips(
+  sounds: Iterable[Float[np.ndarray, 's c']], samples: Iterable[dict[str, Any]]
+) -> list[SoundReading]:
+  """Reads sounds by the events and digits of as many samples of `Digits(sound=True)`."""
   pairs = zip(sounds, samples, strict=True)
-  return judge_sounds([judge_sound(sound, s['events'], s['digit']) for sound, s in pairs])
+  return [judge_sound(sound, s['events'], s['digit']) for sound, s in pairs]
 
 
 def sound_ceiling(samples: Sequence[dict[str, Any]]) -> SoundScores:

@@ -15,6 +15,7 @@ from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
 from mgjax.digits.clips import Digits, all_captions, is_held_out
 from mgjax.digits.judge import diversity, judge_ceiling, judge_floor, train_judge
+from mgjax.evaluation.record.measured import Measured, number_metric, share_metric
 from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.video.pipeline import VideoPipeline
 
@@ -34,6 +35,8 @@ class PromptAlignment:
     samples: number of videos that were judged.
     captions: number of different held-out captions among the prompts.
     held_out_share: of all captions that training never shows.
+    right: of the model, by attribute, of each video whether it has it.
+    prompts: of each video.
   """
 
   scores: dict[str, float]
@@ -43,11 +46,25 @@ class PromptAlignment:
   samples: int
   captions: int
   held_out_share: float
+  right: Mapping[str, Sequence[bool] | np.ndarray] = dataclasses.field(default_factory=dict)
+  prompts: Sequence[str] = ()
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values; the model's scores go by the name `alignment`."""
     values = dataclasses.asdict(self)
+    del values['right'], values['prompts']
     return {'alignment': values.pop('scores'), **values}
+
+  def measured(self) -> Measured:
+    """Returns the shares with their intervals."""
+    metrics = {
+      f'alignment/{name}': share_metric(
+        right, name, beside={'real clips': self.ceiling[name], 'shuffled': self.floor[name]}
+      )
+      for name, right in self.right.items()
+    }
+    diversity = number_metric(self.diversity, self.samples, 'diversity of digits', 1)
+    return Measured(metrics | {'diversity': diversity}, self.prompts)
 
   def table(self) -> str:
     """Formats the scores next to ceiling and floor, for people."""
@@ -93,14 +110,17 @@ def judge_model(
     conditions = pipeline.conditions_of(clips)
   videos = pipeline.generate(prompts, seed=seed, **conditions)
   judge = train_judge(**world)
+  right = judge.right(videos, labels)
   alignment = PromptAlignment(
-    scores=judge.score(videos, labels),
+    scores={name: float(each.mean()) for name, each in right.items()},
     ceiling=judge_ceiling(judge, **world),
     floor=judge_floor(judge, **world),
     diversity=diversity(judge, videos, labels),
     samples=len(videos),
     captions=len(unseen),
     held_out_share=len(unseen) / len(captions),
+    right=right,
+    prompts=prompts,
   )
   return alignment, videos, prompts
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,9 +17,18 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.settings import audio_shapes, data_settings
-from mgjax.digits.sound_judge import SoundScores, judge_clips, sound_ceiling, sound_floor
-from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
+from mgjax.digits.sound_judge import (
+  SoundReading,
+  SoundScores,
+  judge_clips,
+  judge_sounds,
+  read_clips,
+  sound_ceiling,
+  sound_floor,
+)
+from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, sounds_of, write_audio
 from mgjax.evaluation.reconstruction import evenly
+from mgjax.evaluation.record.measured import Measured, mean_metric, pooled_metric
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.media.audio import write_soundtrack
 from mgjax.media.viewing import write_clip
@@ -48,6 +57,9 @@ class AudioScores:
     floor: of the true sounds, each beside the pictures of the next clip.
     networks: of the model's and of the codec's sounds, the mean of each number that a scorer gives;
       empty without one.
+    read: of the model's sounds, what is read of each.
+    prompts: of them.
+    numbers: of the model's sounds, what a scorer says of each.
   """
 
   scores: SoundScores
@@ -55,11 +67,38 @@ class AudioScores:
   real: SoundScores
   floor: SoundScores
   networks: dict[str, dict[str, float]]
+  read: Sequence[SoundReading] = ()
+  prompts: Sequence[str] = ()
+  numbers: Mapping[str, Sequence[float] | np.ndarray] = dataclasses.field(default_factory=dict)
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values."""
     heard = {name: getattr(self, name).as_dict() for name in ('scores', 'codec', 'real', 'floor')}
     return {**heard, 'networks': self.networks}
+
+  def measured(self) -> Measured:
+    """Returns the scores, which are of all events together, with intervals over clips."""
+    metrics = {}
+    alone = [judge_sounds([reading]) for reading in self.read]
+    others = {'codec': self.codec, 'real': self.real, 'of another clip': self.floor}
+    for name, (label, _) in _COLUMNS.items():
+      if not math.isfinite(getattr(self.scores, name)):
+        continue
+
+      def pooled(places: np.ndarray, name: str = name) -> float:
+        return getattr(judge_sounds([self.read[place] for place in places]), name)
+
+      metrics[f'scores/{name}'] = pooled_metric(
+        [getattr(each, name) for each in alone],
+        pooled,
+        label.removesuffix(', %'),
+        1 if name in ('tone', 'silence') else -1,
+        beside={way: getattr(scores, name) for way, scores in others.items()},
+      )
+    for name, each in self.numbers.items():
+      beside = {CODEC: self.networks[name][CODEC]}
+      metrics[f'networks/{name}/{MODEL}'] = mean_metric(each, name, beside=beside)
+    return Measured(metrics, self.prompts, sound=True)
 
   def table(self) -> str:
     """Formats the scores beside ceiling and floor, for people."""
@@ -121,7 +160,7 @@ def judge_soundtracks(
   again = np.concatenate(
     [_through(pipeline, real[first : first + _ROWS]) for first in range(0, len(real), _ROWS)]
   )
-  networks = {}
+  networks, numbers = {}, {}
   if scorer is not None:
     both = {MODEL: made, CODEC: again}
     found = {
@@ -131,12 +170,17 @@ def judge_soundtracks(
     networks = {
       number: {way: float(found[way][number].mean()) for way in both} for number in found[MODEL]
     }
+    numbers = found[MODEL]
+  read = read_clips(made, clips)
   accompaniment = AudioScores(
-    scores=judge_clips(made, clips),
+    scores=judge_sounds(read),
     codec=judge_clips(again, clips),
     real=sound_ceiling(clips),
     floor=sound_floor(clips),
     networks=networks,
+    read=read,
+    prompts=prompts,
+    numbers=numbers,
   )
   shown = [
     JudgedClip(prompt, clip.get('video'), AudioPair(truth, {CODEC: decoded, MODEL: sound}))
@@ -167,10 +211,31 @@ def write_clips(
   for index, clip in enumerate(clips):
     if clip.video is not None:
       paths.append(directory / 'sounds' / f'{index:03d}.mp4')
-      write_clip(paths[-1], clip.video, fps)
-      sound = np.clip(clip.heard.again[MODEL], -1, 1)
-      write_soundtrack(paths[-1], paths[-1], [sound], rate)
+      _write_heard(paths[-1], clip, fps, rate)
   return paths
+
+
+def soundtracks_of(
+  clips: Sequence[JudgedClip], fps: float, rate: int
+) -> Callable[[int, pathlib.Path], pathlib.Path]:
+  """Returns what writes clips with the model's sound as .mp4, or as .wav without pictures."""
+  sounds = sounds_of({place: clip.heard.again[MODEL] for place, clip in enumerate(clips)}, rate)
+
+  def show(place: int, stem: pathlib.Path) -> pathlib.Path:
+    if clips[place].video is None:
+      return sounds(place, stem)
+    path = stem.with_suffix('.mp4')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_heard(path, clips[place], fps, rate)
+    return path
+
+  return show
+
+
+def _write_heard(path: pathlib.Path, clip: JudgedClip, fps: float, rate: int) -> None:
+  assert clip.video is not None
+  write_clip(path, clip.video, fps)
+  write_soundtrack(path, path, [np.clip(clip.heard.again[MODEL], -1, 1)], rate)
 
 
 def _features(

@@ -17,6 +17,7 @@ from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.evaluation.metrics.audio import signal_to_distortion, synchrony
 from mgjax.evaluation.reconstruction import evenly
+from mgjax.evaluation.record.measured import Measured, extremes, mean_metric, numbers_of
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.loudness import loudness
@@ -34,7 +35,10 @@ LABELS = {
   'correlation': ('correlation of onsets', '.3f'),
   'onset_error': ('error of onsets, ms', '.1f'),
 }
+_BETTER = {'distortion': 1, 'correlation': 1}  # of the others less is
 _UNUSED = 0.1  # standard deviation of a channel that says next to nothing; the prior's is 1
+
+_EVERY = 16  # sounds after which those are let go that are neither among the best nor the worst
 
 _mel_distance = jax.jit(mel_distance, static_argnums=(2, 3))
 
@@ -63,6 +67,8 @@ class AudioReconstruction:
     seconds: of a sound, the different ones.
     notes: what a reader of the numbers has to know.
     shown: some of the sounds.
+    extremes: the best and the worst sounds by each metric, by their numbers.
+    names: of the sounds.
   """
 
   sounds: list[dict[str, dict[str, float]]]
@@ -70,6 +76,8 @@ class AudioReconstruction:
   seconds: list[float]
   notes: list[str]
   shown: list[AudioPair]
+  extremes: Mapping[int, AudioPair] = dataclasses.field(default_factory=dict)
+  names: Sequence[str] = ()
 
   def scores(self) -> dict[str, dict[str, tuple[float, float | None]]]:
     """Returns by way and name the mean over sounds and its standard error, None of a single one."""
@@ -91,6 +99,20 @@ class AudioReconstruction:
     }
     values = {'scores': scores, 'latents': self.latents, 'seconds': self.seconds}
     return {**values, 'notes': self.notes, 'sounds': self.sounds}
+
+  def measured(self) -> Measured:
+    """Returns the codec's means with their intervals, beside the baselines."""
+    scores, metrics = self.scores(), {}
+    for name in scores[CODEC]:
+      each = numbers_of([sound[CODEC] for sound in self.sounds], name)
+      beside = {
+        way: found[name][0] for way, found in scores.items() if way != CODEC and name in found
+      }
+      metrics[f'scores/{CODEC}/{name}'] = mean_metric(
+        each, LABELS[name][0], _BETTER.get(name, -1), beside=beside
+      )
+    names = self.names or [f'sound {number}' for number in range(len(self.sounds))]
+    return Measured(metrics, names, sound=True)
 
   def table(self) -> str:
     """Formats the means and their standard errors, a column a way, for people."""
@@ -132,7 +154,7 @@ def evaluate_audio_reconstruction(
     NonFiniteError: a latent is not finite.
   """
   ways, muted = dict(others or {}), {}
-  numbers, latents, kept, seconds = [], [], [], {}
+  numbers, latents, kept, seconds, furthest = [], [], [], {}, {}
   for index, sound in enumerate(sounds):
     latents.append(np.asarray(codec.encode(jnp.asarray(sound[None])))[0])
     if not np.isfinite(latents[-1]).all():
@@ -150,12 +172,27 @@ def evaluate_audio_reconstruction(
     seconds[len(sound) / codec.rate] = None
     if index in shown:
       kept.append(AudioPair(sound, again))
+    furthest[index] = AudioPair(sound, again)
+    if index % _EVERY == 0:
+      furthest = _among(furthest, numbers)
   if not numbers:
     raise DataError('there is no sound to judge; give one or more')
   silent = sum('distortion' not in each[CODEC] for each in numbers)
   notes = [f'{silent} silent sound(s) have mel distances only'] if silent else []
   notes += [f'{count} sound(s) came back silent: {name}' for name, count in muted.items() if count]
-  return AudioReconstruction(numbers, _describe(codec, latents), list(seconds), notes, kept)
+  return AudioReconstruction(
+    numbers, _describe(codec, latents), list(seconds), notes, kept, _among(furthest, numbers)
+  )
+
+
+def _among(
+  pairs: Mapping[int, AudioPair], sounds: Sequence[Mapping[str, Mapping[str, float]]]
+) -> dict[int, AudioPair]:
+  """Those of the pairs that are among the best or the worst by a metric."""
+  rows = [sound[CODEC] for sound in sounds]
+  found = (extremes(numbers_of(rows, name), _BETTER.get(name, -1)) for name in LABELS)
+  wanted = {place for best, worst in found for place in (*best, *worst)}
+  return {place: pair for place, pair in pairs.items() if place in wanted}
 
 
 def compare_audio(
@@ -240,6 +277,20 @@ def write_audio(
   sheet = directory / 'sounds.png'
   audio_sheet(sheet, rows, titles, rate)
   return [sheet, *paths]
+
+
+def sounds_of(
+  sounds: Mapping[int, Float[np.ndarray, 's c']], rate: int
+) -> Callable[[int, pathlib.Path], pathlib.Path]:
+  """Returns what writes sounds as .wav, by their places."""
+
+  def show(place: int, stem: pathlib.Path) -> pathlib.Path:
+    path = stem.with_suffix('.wav')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_wav(path, np.clip(sounds[place], -1, 1), rate)
+    return path
+
+  return show
 
 
 def _describe(codec: AudioCodec, latents: Sequence[np.ndarray]) -> dict[str, float]:

@@ -9,7 +9,7 @@ is asked for and wrong everywhere else, and the true clip, as it is and through 
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from mgjax.digits.edits import OF_MOTION, TASKS, Edit
 from mgjax.digits.scene import COLOURS
 from mgjax.evaluation.alignment import LOOKS, held_out_labels, indices_of, world_of
 from mgjax.evaluation.metrics.intervals import Share, share
+from mgjax.evaluation.record.measured import Measured, mean_metric, share_metric
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.video.pipeline import VideoPipeline
 
@@ -34,7 +35,11 @@ OURS = 'model'
 NEW_COLOUR = 'recolour, new colour'
 UNCOUNTED = ('nothing', NEW_COLOUR)  # in no mean over tasks
 SPLIT = 'judge'  # of the clips' handwriting, so that what was filtered by 'filter' knows none of it
-_NUMBERS = ('handwriting', 'path_error', 'flicker')
+_NUMBERS = {
+  'handwriting': ('handwriting kept', 1),
+  'path_error': ('error of the path, pixels', -1),
+  'flicker': ('flicker of the wall', 0),
+}
 
 Videos = Sequence[UInt8[np.ndarray, '_ _ _ 3']] | UInt8[np.ndarray, 'b _ _ _ 3']
 
@@ -96,9 +101,11 @@ class Edited:
 
   Attributes:
     scores: way -> row -> its scores.
+    instructions: of the edits, row by row.
   """
 
   scores: Mapping[str, Mapping[str, Scores]]
+  instructions: Sequence[str] = ()
 
   def mean(self, way: str) -> float:
     """The mean over tasks of the shares that are right; NaN if there is no task that counts."""
@@ -115,6 +122,29 @@ class Edited:
       },
       'mean': {way: None if math.isnan(value) else value for way, value in means.items()},
     }
+
+  def measured(self) -> Measured:
+    """Returns what the model's edits score, of all tasks and of each, beside the other ways."""
+    ours, others = self.scores[OURS], [way for way in self.scores if way != OURS]
+    edits = [(name, each) for name, scores in ours.items() for each in scores.each]
+    right = {name: [each.right if of == name else math.nan for of, each in edits] for name in ours}
+    metrics = {}
+    if any(name not in UNCOUNTED for name in ours):
+      counted = [math.nan if name in UNCOUNTED else each.right for name, each in edits]
+      beside = {way: self.mean(way) for way in others}
+      metrics[f'mean/{OURS}'] = share_metric(counted, 'right', beside=beside)
+    for number, (label, better) in _NUMBERS.items():
+      values = [getattr(each, number) for _, each in edits]
+      if np.isfinite(values).any():
+        beside = {way: _mean_of(self.scores[way].values(), number) for way in others}
+        metrics[number] = mean_metric(values, label, better, beside=beside)
+    for name, each in right.items():
+      beside = {way: self.scores[way][name].right.value for way in others}
+      metrics[f'edits/{OURS}/{name}/right'] = share_metric(
+        each, f'right, {name}', beside=beside, shown=False
+      )
+    about = 'source, edit by the model, expected'
+    return Measured(metrics, self.instructions, about=about)
 
   def table(self) -> str:
     """Formats all ways with 95% intervals and what each task's parts are, for people."""
@@ -146,10 +176,16 @@ class Edited:
 class Shown:
   """One edit, for a picture."""
 
+  row: str
   instruction: str
   source: UInt8[np.ndarray, 't h w 3']
   ours: UInt8[np.ndarray, 't h w 3']
   expected: UInt8[np.ndarray, 't h w 3']
+
+  @property
+  def beside(self) -> UInt8[np.ndarray, 't h v 3']:
+    """Source, the model's video and the expected one side by side."""
+    return np.concatenate([self.source, self.ours, self.expected], axis=2)
 
 
 def judge_editing(
@@ -192,9 +228,14 @@ def judge_editing(
   judge = judge or train_edit_judge(**world_of(editor, 'digits', (*LOOKS, 'laps')))
   rows = [each.name for each in asked]
   found = {way: judge_edits(edits, videos, judge, rows) for way, videos in ways.items()}
-  first = [rows.index(name) for name in dict.fromkeys(rows)]
-  shown = [Shown(prompts[i], before[i], ways[OURS][i], truth[i]) for i in first]
-  return Edited(found), shown
+  shown = zip(rows, prompts, before, ways[OURS], truth, strict=True)
+  return Edited(found, prompts), [Shown(*each) for each in shown]
+
+
+def _mean_of(scores: Iterable[Scores], number: str) -> float:
+  values = np.array([getattr(each, number) for row in scores for each in row.each])
+  there = values[np.isfinite(values)]
+  return float(there.mean()) if there.size else math.nan
 
 
 def judge_edits(
@@ -267,7 +308,8 @@ def _tasks_of(editor: VideoPipeline, frames: int) -> list[str]:
 
 
 def write_shown(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.Path:
-  """Draws of some edits the source, the model's video and the expected one below each other."""
+  """Draws of one edit a row source, the model's video and the expected one below each other."""
+  shown = list({each.row: each for each in reversed(shown)}.values())[::-1]
   directory.mkdir(parents=True, exist_ok=True)
   rows = [video for each in shown for video in (each.source, each.ours, each.expected)]
   titles = [

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mgjax.audio.codec.losses import SPECTRAL_FLOOR
@@ -13,7 +13,6 @@ from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket
@@ -27,11 +26,12 @@ from mgjax.evaluation import (
   reconstruction,
 )
 from mgjax.evaluation.alignment import judge_model, write_shown
-from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
+from mgjax.evaluation.audio_alignment import judge_soundtracks, soundtracks_of, write_clips
 from mgjax.evaluation.audio_reconstruction import (
   SECONDS,
   evaluate_audio_reconstruction,
   sample_audio,
+  sounds_of,
   write_audio,
 )
 from mgjax.evaluation.editing import judge_editing
@@ -46,6 +46,14 @@ from mgjax.evaluation.reconstruction import (
   sample_clips,
   write_pictures,
 )
+from mgjax.evaluation.record.write import (
+  PAGE,
+  Evaluated,
+  Findings,
+  Show,
+  clips_of,
+  write_findings,
+)
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
@@ -59,21 +67,9 @@ from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler
 from mgjax.video.pipeline import VideoPipeline
 
+BESIDE = ('long audio', 'seams')  # that have a page of their own
 LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
 SEAM_CLIPS = 8  # at most, of the search for seams in upsampled videos
-
-
-@dataclasses.dataclass(frozen=True)
-class Findings:
-  """The results of an evaluation.
-
-  Attributes:
-    table: the numbers, for people.
-    paths: what was written; the last is the record: weights, settings and numbers in JSON.
-  """
-
-  table: str
-  paths: list[pathlib.Path]
 
 
 def evaluate_video(
@@ -108,6 +104,7 @@ def evaluate_video(
   if kind == 'signs':
     found, made = judge_signs(pipeline, samples=samples or 216, seed=seed)
     sheets = [write_sheet(workdir / 'evaluation', made)]
+    videos = [video for some, _ in made.values() for video in some]
   elif kind == 'digits':
     found, videos, prompts = judge_model(pipeline, samples=samples or 216, seed=seed)
     sheets, _ = write_shown(workdir / 'evaluation', videos, prompts, fps)
@@ -116,7 +113,7 @@ def evaluate_video(
     found, videos, windows = judge_clips(pipeline, samples=most, seed=seed, clips=clips)
     sheets, _ = write_nearest(workdir / 'evaluation', found, videos, windows, fps)
   record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
-  return _finish(found, record, workdir / 'evaluation.json', sheets)
+  return _finish(workdir, 'video', found, record, sheets, clips_of(videos, fps))
 
 
 def evaluate_personalization(
@@ -141,8 +138,9 @@ def evaluate_personalization(
   pipeline = PersonalizationPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   found, shown = judge_personalization(pipeline, samples=samples, seed=seed)
   sheet = personalization.write_shown(workdir / 'evaluation', shown)
+  show = clips_of([each.beside for each in shown], pipeline.config.data.fps)
   record = {'weights': pipeline.weights, 'settings': pipeline.settings, 'seed': seed}
-  return _finish(found, record, workdir / 'evaluation.json', [sheet])
+  return _finish(workdir, 'personalization', found, record, [sheet], show)
 
 
 def evaluate_editing(
@@ -169,8 +167,9 @@ def evaluate_editing(
   editor = Editor(workdir, mesh=mesh, steps=steps, guidance=guidance)
   found, shown = judge_editing(editor, samples=samples, seed=seed, untold=untold)
   sheet = editing.write_shown(workdir / 'evaluation', shown)
+  show = clips_of([each.beside for each in shown], editor.config.data.fps)
   record = {'weights': editor.weights, 'settings': editor.settings, 'seed': seed}
-  return _finish(found, record, workdir / 'evaluation.json', [sheet])
+  return _finish(workdir, 'editing', found, record, [sheet], show)
 
 
 def evaluate_autoencoder(
@@ -204,10 +203,15 @@ def evaluate_autoencoder(
   videos, record['settings'] = sample_clips(
     data, longest, samples, clips=clips, frames=frames, size=size
   )
-  shown = evenly(len(record['settings']['chosen']), reconstruction.SHOWN)
+  chosen = record['settings']['chosen']
+  shown = evenly(len(chosen), reconstruction.SHOWN)
   found = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown)
+  found = dataclasses.replace(found, names=[f'clip {number}' for number in chosen])
   pictures = write_pictures(workdir / 'evaluation', found.shown, config.data.fps)
-  return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', pictures)
+  pairs = dict(zip(shown, found.shown, strict=True)) | dict(found.extremes)
+  wide = {place: reconstruction.beside(pair) for place, pair in pairs.items()}
+  show, name = _of_some(wide, clips_of(wide, config.data.fps)), 'evaluation/reconstruction.json'
+  return _finish(workdir, 'autoencoder', found, record, pictures, show, name)
 
 
 def evaluate_codec(
@@ -227,14 +231,19 @@ def evaluate_codec(
   chosen, record['settings'] = sample_audio(
     data, samples, sounds=sounds, channels=channels, seconds=seconds
   )
-  shown = evenly(len(record['settings']['chosen']), audio_reconstruction.SHOWN)
+  sounds_chosen = record['settings']['chosen']
+  shown = evenly(len(sounds_chosen), audio_reconstruction.SHOWN)
   others = {'MDCT': make_truncated_mdct(codec)}
   spectral_floor = config.objective.get('spectral_floor', SPECTRAL_FLOOR)
   found = evaluate_audio_reconstruction(
     codec, chosen, others=others, spectral_floor=spectral_floor, shown=shown
   )
+  found = dataclasses.replace(found, names=[f'sound {number}' for number in sounds_chosen])
   written = write_audio(workdir / 'evaluation', found.shown, codec.rate)
-  return _finish(found, record, workdir / 'evaluation' / 'reconstruction.json', written)
+  pairs = dict(zip(shown, found.shown, strict=True)) | dict(found.extremes)
+  heard = {place: pair.again[audio_reconstruction.CODEC] for place, pair in pairs.items()}
+  show, name = _of_some(heard, sounds_of(heard, codec.rate)), 'evaluation/reconstruction.json'
+  return _finish(workdir, 'codec', found, record, written, show, name)
 
 
 def evaluate_audio(
@@ -265,13 +274,14 @@ def evaluate_audio(
   if long:
     compared = compare_ways(pipeline, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
     written = compared.write(workdir / 'evaluation', pipeline.rate)
-    return _finish(compared, record, workdir / 'evaluation' / 'long.json', written)
+    return _finish(workdir, 'long audio', compared, record, written, None, 'evaluation/long.json')
   network = CommandScorer(tuple(scorer)) if scorer else None
   found, clips = judge_soundtracks(pipeline, samples=samples, seed=seed, scorer=network)
   shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
   written = write_clips(workdir / 'evaluation', shown, pipeline.config.data.fps, pipeline.rate)
   record |= {'scorer': list(scorer)}
-  return _finish(found, record, workdir / 'evaluation.json', written)
+  show = soundtracks_of(clips, pipeline.config.data.fps, pipeline.rate)
+  return _finish(workdir, 'audio', found, record, written, show)
 
 
 def evaluate_upsampler(
@@ -304,11 +314,12 @@ def evaluate_upsampler(
   if long:
     seams, ways = judge_seams(pipeline, factor=long, clips=min(samples, SEAM_CLIPS), seed=seed)
     pictures = write_seams(workdir / 'evaluation', ways)
-    return _finish(seams, record, workdir / 'evaluation' / 'seams.json', pictures)
+    return _finish(workdir, 'seams', seams, record, pictures, None, 'evaluation/seams.json')
   other = Upsampler(baseline, mesh=mesh) if baseline else None
   found, shown = judge_upsampler(pipeline, samples=samples, seed=seed, baseline=other, clips=clips)
   pictures = quality.write_shown(workdir / 'evaluation', shown)
-  return _finish(found, record, workdir / 'evaluation.json', pictures)
+  show = clips_of([each.beside for each in shown], pipeline.config.data.fps)
+  return _finish(workdir, 'upsampler', found, record, pictures, show)
 
 
 def evaluate_clip(workdir: pathlib.Path, *, samples: int = 4096) -> Findings:
@@ -321,7 +332,7 @@ def evaluate_clip(workdir: pathlib.Path, *, samples: int = 4096) -> Findings:
   clip = Clip(workdir)
   found, retrieved = judge_retrieval(clip, samples=samples)
   sheet = write_retrieved(workdir / 'evaluation', retrieved)
-  return _finish(found, {'weights': clip.weights}, workdir / 'evaluation.json', [sheet])
+  return _finish(workdir, 'clip', found, {'weights': clip.weights}, [sheet], None)
 
 
 def evaluate_suite(
@@ -347,7 +358,8 @@ def evaluate_suite(
   found = score_suite(files, suite, clip=loaded, judge=judge, reference=reference)
   weights = loaded.weights if loaded else None
   record = {'clip': weights, 'judge': judge, 'reference': reference}
-  return _finish(found, record, pathlib.Path(videos) / 'evaluation.json', [])
+  there = [pathlib.Path(file) for file in found.files if file]
+  return _finish(pathlib.Path(videos), 'suite', found, record, [], lambda place, _: there[place])
 
 
 def _weights(workdir: pathlib.Path) -> dict[str, Any]:
@@ -355,8 +367,22 @@ def _weights(workdir: pathlib.Path) -> dict[str, Any]:
   return {'workdir': os.fspath(workdir), 'step': step}
 
 
+def _of_some(kept: Collection[int], show: Show) -> Show:
+  """Shows those samples that were kept, and of the others nothing."""
+  return lambda place, stem: show(place, stem) if place in kept else None
+
+
 def _finish(
-  found: Any, record: dict[str, Any], path: pathlib.Path, pictures: list[pathlib.Path]
+  folder: pathlib.Path,
+  task: str,
+  found: Evaluated,
+  record: dict[str, Any],
+  written: list[pathlib.Path],
+  show: Show | None,
+  name: str = 'evaluation.json',
 ) -> Findings:
-  write_json(path, record | found.as_dict())
-  return Findings(found.table(), [*pictures, path])
+  # Of what is looked at beside the evaluation itself, as seams, the page goes with the record.
+  page = folder / PAGE
+  if task in BESIDE:
+    page = (folder / name).with_suffix('.html')
+  return write_findings(task, found, record, folder / name, written, page=page, show=show)

@@ -18,10 +18,19 @@ from mgjax.digits.sound_judge import SoundScores, judge_clips
 from mgjax.digits.sounds import RATE
 from mgjax.evaluation.audio_alignment import check_digits
 from mgjax.evaluation.metrics.seams import Seams, gather_seams
+from mgjax.evaluation.record.measured import Measured, number_metric
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.video import write_video
 
+_LABELS = {
+  ('seams', 'ratio'): ('flux at seams over elsewhere', -1),
+  ('seams', 'rank'): ('rank of seams', -1),
+  ('scores', 'onset_error'): ('onset error, ms', -1),
+  ('scores', 'missed'): ('missed', -1),
+  ('scores', 'extra'): ('extra', -1),
+  ('scores', 'tone'): ('right tone', 1),
+}
 WAYS = tuple(how for how in extend.WAYS if how != 'whole')
 
 
@@ -53,6 +62,18 @@ class LongAudio:
       how: {'seams': dataclasses.asdict(way.seams), 'scores': way.scores.as_dict()}
       for how, way in self.ways.items()
     }
+
+  def measured(self) -> Measured:
+    """Returns the numbers of each way; of so few clips there are no intervals."""
+    metrics = {}
+    for how, way in self.ways.items():
+      told = {'seams': dataclasses.asdict(way.seams), 'scores': dataclasses.asdict(way.scores)}
+      for (part, name), (label, better) in _LABELS.items():
+        number = float(told[part][name])
+        metrics[f'{how}/{part}/{name}'] = number_metric(
+          number, len(way.sounds), f'{label}, {how}', better
+        )
+    return Measured(metrics)
 
   def table(self) -> str:
     """Formats the ways for people."""

@@ -14,6 +14,7 @@ from mgjax.data.replacement import Replacing
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.evaluation.metrics.similarity import decibels, squared_errors
+from mgjax.evaluation.record.measured import Measured, mean_metric, share_metric
 from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.runtime.progress import track
 from mgjax.text.prompts import clean_prompt
@@ -58,6 +59,25 @@ class NearestClips:
     """Returns plain JSON values."""
     mean = float(np.mean(self.psnr))
     return {'nearest_is_own': self.own, 'nearest_psnr': mean, **dataclasses.asdict(self)}
+
+  def measured(self) -> Measured:
+    """Returns how many samples are nearest to their own clip, and how near."""
+    pairs = zip(self.captions, self.nearest, strict=True)
+    return Measured(
+      {
+        'nearest_is_own': share_metric(
+          [asked == got for asked, got in pairs],
+          'nearest clip is their own',
+          beside={'chance': self.chance},
+        ),
+        'nearest_psnr': mean_metric(
+          self.psnr,
+          'against the nearest clip, dB',
+          beside={'autoencoder': self.reconstruction_psnr},
+        ),
+      },
+      self.captions,
+    )
 
   def table(self) -> str:
     """Formats the numbers, for people."""

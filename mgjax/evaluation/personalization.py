@@ -26,9 +26,11 @@ from mgjax.digits.identity_judge import IdentityJudge, candidates_for
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import Scene
 from mgjax.evaluation.alignment import LOOKS, held_out_labels, indices_of, world_of
+from mgjax.evaluation.metrics.correlations import Correlation
 from mgjax.evaluation.metrics.identity import copying
-from mgjax.evaluation.metrics.intervals import Correlation, Share, share
+from mgjax.evaluation.metrics.intervals import Share, share
 from mgjax.evaluation.reconstruction import evenly
+from mgjax.evaluation.record.measured import Measured, found_metric, share_metric
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.video.pipeline import VideoPipeline
 
@@ -64,10 +66,12 @@ class Personalized:
   Attributes:
     judged: way -> what is read of each of its videos.
     references: of `COPIED`, in the references.
+    prompts: of the videos.
   """
 
   judged: dict[str, Judged]
   references: dict[str, list[float]]
+  prompts: Sequence[str] = ()
 
   @property
   def shares(self) -> dict[str, dict[str, Share]]:
@@ -95,6 +99,18 @@ class Personalized:
       }
     )
 
+  def measured(self) -> Measured:
+    """Returns the model's shares and correlations, beside those of the other ways."""
+    metrics, others = {}, [way for way in self.judged if way != OURS]
+    for name, right in self.judged[OURS].right.items():
+      beside = {way: self.shares[way][name].value for way in others}
+      metrics[f'shares/{OURS}/{name}'] = share_metric(right, name, beside=beside)
+    copied = self.copied
+    for name, found in copied[OURS].items():
+      beside = {way: copied[way][name].value for way in others}
+      metrics[f'copied/{OURS}/{name}'] = found_metric(found, f'copied {name}', beside=beside)
+    return Measured(metrics, self.prompts, about='reference, video of the model, true clip')
+
   def table(self) -> str:
     """Formats all ways with 95% intervals, for people."""
     lines = []
@@ -117,6 +133,12 @@ class Shown:
   reference: UInt8[np.ndarray, '1 h w 3']
   ours: UInt8[np.ndarray, 't h w 3']
   truth: UInt8[np.ndarray, 't h w 3']
+
+  @property
+  def beside(self) -> UInt8[np.ndarray, 't h v 3']:
+    """Reference, the model's video and the true clip side by side."""
+    still = np.repeat(self.reference, len(self.ours), 0)
+    return np.concatenate([still, self.ours, self.truth], axis=2)
 
 
 def judge_personalization(
@@ -163,9 +185,10 @@ def judge_personalization(
   found = Personalized(
     judged={way: _judged(*judges, videos, scenes) for way, videos in ways.items()},
     references=_poses(judges[1], references, scenes),
+    prompts=prompts,
   )
-  rows = evenly(len(clips), SHOWN)
-  return found, [Shown(prompts[i], references[i], ways[OURS][i], truth[i]) for i in rows]
+  shown = zip(prompts, references, ways[OURS], truth, strict=True)
+  return found, [Shown(*each) for each in shown]
 
 
 def _by_another(scene: Scene) -> Scene:
@@ -221,6 +244,7 @@ def _plain(values: Any) -> Any:
 
 def write_shown(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.Path:
   """Draws of some samples the reference, the model's video and the true clip below each other."""
+  shown = [shown[place] for place in evenly(len(shown), SHOWN)]
   directory.mkdir(parents=True, exist_ok=True)
   rows = [video for each in shown for video in (each.reference, each.ours, each.truth)]
   titles = [

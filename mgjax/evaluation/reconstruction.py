@@ -1,8 +1,9 @@
 """Measures the reconstruction quality of a video autoencoder (Movie Gen §3.1.1)."""
 
 import dataclasses
+import math
 import pathlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,6 +25,14 @@ from mgjax.evaluation.metrics.similarity import (
   squared_errors,
   structural_similarity,
 )
+from mgjax.evaluation.metrics.values import Value
+from mgjax.evaluation.record.measured import (
+  Measured,
+  Metric,
+  extremes,
+  mean_metric,
+  numbers_of,
+)
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.viewing import viewing_scale, write_clip
 from mgjax.runtime.progress import track
@@ -42,6 +51,8 @@ LABELS = {
   'highest_norm': ('highest latent norm', '.2f'),
   'dots': (f'share of latent norms above {DOT:g}', '.5f'),
 }
+_BETTER = {'psnr': 1, 'psnr_of_clip': 1, 'ssim': 1}  # of the others less is
+_EVERY = 16  # clips after which those are let go that are neither among the best nor the worst
 _CONTRAST = 4  # of the drawn differences
 
 
@@ -73,6 +84,8 @@ class Reconstruction:
       number of rows and their dimensions; None if no network looked.
     notes: what a reader of the numbers has to know.
     shown: the first clips, for pictures.
+    extremes: the best and the worst clips by each metric, by their numbers.
+    names: of the clips, where they come from.
   """
 
   clips: list[dict[str, float]]
@@ -80,6 +93,8 @@ class Reconstruction:
   frechet: tuple[float, int, int] | None
   notes: list[str]
   shown: list[VideoPair]
+  extremes: Mapping[int, VideoPair] = dataclasses.field(default_factory=dict)
+  names: Sequence[str] = ()
 
   def scores(self) -> dict[str, tuple[float, float | None]]:
     """Returns the mean over clips and its standard error, None of a single clip, by name."""
@@ -102,6 +117,18 @@ class Reconstruction:
       frechet = {'features': FEATURES, **dict(named)}
     values = {'scores': scores, 'frechet': frechet, 'shapes': [list(s) for s in self.shapes]}
     return {**values, 'notes': self.notes, 'clips': self.clips}
+
+  def measured(self) -> Measured:
+    """Returns the means with their intervals."""
+    metrics = _metrics(self.clips)
+    if self.frechet is not None:
+      distance, rows, dimensions = self.frechet
+      warning = few_rows(rows, dimensions)
+      value = Value(distance, math.nan, math.nan, rows, references=rows, warning=warning)
+      metrics['frechet'] = Metric(value, f'Frechet ({FEATURES})', -1, mean=False)
+    names = self.names or [f'clip {number}' for number in range(len(self.clips))]
+    about = f'original, reconstruction, difference x {_CONTRAST}'
+    return Measured(metrics, names, about=about)
 
   def table(self) -> str:
     """Formats the means and their standard errors, for people."""
@@ -135,7 +162,7 @@ def evaluate_reconstruction(
     DataError: there is no clip, or one is not of bytes, too small or empty.
     NonFiniteError: a latent is not finite.
   """
-  clips, shapes, kept, perceptions = [], {}, [], []
+  clips, shapes, kept, perceptions, furthest = [], {}, [], [], {}
   for index, video in enumerate(videos):
     pair = reconstruct(codec, video, f'clip {index}')
     clips.append(_numbers(pair))
@@ -145,6 +172,10 @@ def evaluate_reconstruction(
       clips[-1]['lpips'] = float(perceptions[-1].distances.mean())
     if index in shown:
       kept.append(pair)
+    # Those that are no longer among the best or worst go, so few are in memory at once.
+    furthest[index] = pair
+    if index % _EVERY == 0:
+      furthest = _among(furthest, clips)
   if not clips:
     raise DataError('there is no clip to judge; give one or more')
   notes, frechet = [], None
@@ -161,7 +192,7 @@ def evaluate_reconstruction(
   if perceptions:
     frechet, note = _frechet(perceptions)
     notes += [note] if note else []
-  return Reconstruction(clips, list(shapes), frechet, notes, kept)
+  return Reconstruction(clips, list(shapes), frechet, notes, kept, _among(furthest, clips))
 
 
 def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -> VideoPair:
@@ -246,9 +277,9 @@ def write_pictures(
     earlier.unlink()  # of an evaluation that showed more clips
   for index, pair in enumerate(pairs):
     panels = (pair.original, pair.reconstruction, _difference(pair))
-    beside = np.concatenate(panels, axis=2)
-    path = directory / 'side_by_side' / f'{index:03d}.{"mp4" if len(beside) > 1 else "png"}'
-    write_clip(path, beside, fps, viewing_scale(*pair.original.shape[1:3]))
+    wide = beside(pair)
+    path = directory / 'side_by_side' / f'{index:03d}.{"mp4" if len(wide) > 1 else "png"}'
+    write_clip(path, wide, fps, viewing_scale(*pair.original.shape[1:3]))
     paths.append(path)
     rows += [*panels, _norm_map(pair)]
     norms = f'latent norms up to {pair.norms.max():.1f}; above {DOT:g}, orange to white, is a dot'
@@ -256,6 +287,29 @@ def write_pictures(
   sheet = directory / 'reconstruction.png'
   contact_sheet(sheet, rows, titles)
   return [sheet, *paths]
+
+
+def beside(pair: VideoPair) -> UInt8[np.ndarray, 't h v 3']:
+  """Returns original | reconstruction | difference x 4."""
+  return np.concatenate([pair.original, pair.reconstruction, _difference(pair)], axis=2)
+
+
+def _among(
+  pairs: Mapping[int, VideoPair], clips: Sequence[Mapping[str, float]]
+) -> dict[int, VideoPair]:
+  """Those of the pairs that are among the best or the worst by a metric."""
+  found = (extremes(numbers_of(clips, name), _BETTER.get(name, -1)) for name in LABELS)
+  wanted = {place for best, worst in found for place in (*best, *worst)}
+  return {place: pair for place, pair in pairs.items() if place in wanted}
+
+
+def _metrics(clips: Sequence[Mapping[str, float]]) -> dict[str, Metric]:
+  found = {name: numbers_of(clips, name) for name in LABELS}
+  return {
+    f'scores/{name}': mean_metric(each, LABELS[name][0], _BETTER.get(name, -1))
+    for name, each in found.items()
+    if np.isfinite(each).any()
+  }
 
 
 def _numbers(pair: VideoPair) -> dict[str, float]:

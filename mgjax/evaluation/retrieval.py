@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,14 @@ from mgjax.core.typing import Bool, Float, Int
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
 from mgjax.digits.clips import all_captions
+from mgjax.evaluation.metrics.intervals import Share, share
 from mgjax.evaluation.reconstruction import evenly
+from mgjax.evaluation.record.measured import (
+  Measured,
+  found_metric,
+  number_metric,
+  share_metric,
+)
 from mgjax.media.contact_sheet import contact_sheet
 
 LABELS = {
@@ -42,6 +49,9 @@ class Retrieval:
     images: how many there are, all of held-out handwriting.
     captions: how many.
     queries: images whose handwriting was looked for.
+    right: of shares over images, which images are right.
+    shares: of the other shares, how many there are of.
+    shown: the caption of each image.
   """
 
   scores: dict[str, float]
@@ -50,11 +60,29 @@ class Retrieval:
   images: int
   captions: int
   queries: int
+  right: Mapping[str, Bool[np.ndarray, 'b']] = dataclasses.field(default_factory=dict)
+  shares: Mapping[str, Share] = dataclasses.field(default_factory=dict)
+  shown: Sequence[str] = ()
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values; the scores go by the name `retrieval`."""
     values = dataclasses.asdict(self)
+    del values['right'], values['shares'], values['shown']
     return {'retrieval': values.pop('scores'), **values}
+
+  def measured(self) -> Measured:
+    """Returns the shares with their intervals, beside chance."""
+    metrics = {}
+    for name, score in self.scores.items():
+      options = {'label': LABELS[name], 'beside': {'chance': self.chance[name]}, 'better': 1}
+      if name in self.right:
+        found = share_metric(self.right[name], shown=False, **options)
+      elif name in self.shares:
+        found = found_metric(self.shares[name], **options)
+      else:
+        found = number_metric(score, self.queries, **options)
+      metrics[f'retrieval/{name}'] = found
+    return Measured(metrics, self.shown)
 
   def table(self) -> str:
     """Formats the scores beside chance, for people."""
@@ -103,33 +131,39 @@ def judge_retrieval(
   own = np.array([captions.index(sample['caption']) for sample in shown])
   vectors, texts = clip.encode_images(images), clip.encode_texts(captions)
   cosines = vectors @ texts.T
-  scores, chance = _captions(cosines, own, choices)
+  found, chance = _captions(cosines, own, choices)
+  right = {name: hits for name, hits in found.items() if hits.shape == own.shape}
+  scores = {name: hits.mean() for name, hits in found.items()}
   colours = [world.colours.index(sample['colour']) for sample in shown]
   views = clip.encode_identities(images) if clip.identity else vectors
   identities = _Identities(views, [s['identity'] for s in shown], [s['digit'] for s in shown])
   hits, ranks, shares, same, other = identities.compare(np.array(colours), len(world.colours))
   scores |= {'identity': np.mean(hits), 'identity_auc': np.mean(ranks)}
   chance |= {'identity': np.mean(shares), 'identity_auc': 0.5}
-  found = Retrieval(
+  others = {name: hits.ravel() for name, hits in found.items() if name not in right}
+  retrieval = Retrieval(
     scores={name: float(score) for name, score in scores.items()},
     chance={name: float(share) for name, share in chance.items()},
     cosines={'same': float(np.mean(same)), 'other': float(np.mean(other))},
     images=len(shown),
     captions=len(captions),
     queries=len(hits),
+    right=right,
+    shares={name: share(each) for name, each in (others | {'identity': hits}).items()},
+    shown=[captions[number] for number in own],
   )
   rows = []
   for number in evenly(len(captions), _SHOWN):
     best = np.argsort(-cosines[:, number], kind='stable')[:_SHOWN]
     right = int((own[best] == number).sum())
     rows.append((f'{captions[number]}: {right} of {len(best)} right', images[best]))
-  return found, rows
+  return retrieval, rows
 
 
 def _captions(
   cosines: Float[np.ndarray, 'b n'], own: Int[np.ndarray, ' b'], choices: Sequence[Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Scores of images against captions, and what chance has."""
+  """What is right of images against captions, and what chance has."""
   places = [np.flatnonzero(own == number) for number in range(len(choices))]
   if not (groups := min(map(len, places))):
     raise DataError(f'{len(own)} images do not show all {len(choices)} captions; take more samples')
@@ -151,7 +185,7 @@ def _captions(
     'text_to_image': 1 / len(choices),
     'text_to_one_image': 1 / len(choices),
   }
-  return {name: hits.mean() for name, hits in scores.items()}, chance
+  return scores, chance
 
 
 class _Identities:

@@ -1,8 +1,10 @@
 """Measures how well generated signs show the numbers that their prompts quote."""
 
 import dataclasses
+import math
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from mgjax.core.typing import UInt8
 from mgjax.digits.sign_judge import SignReading, sign_labels, train_sign_judge
 from mgjax.digits.signs import Signs, numbers, sign_caption
 from mgjax.evaluation.alignment import LOOKS, world_of
+from mgjax.evaluation.record.measured import Measured, mean_metric, share_metric
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.video.pipeline import VideoPipeline
 
@@ -30,17 +33,43 @@ class SignAlignment:
     ceiling: of real signs in handwriting that the judge never saw.
     floor: of the same signs, each under the caption of the next.
     samples: signs of the model, of either kind of number.
+    each: of the model, what `scores` are the means of, one number a sign.
+    prompts: of its signs, for numbers 'seen' in training and 'held_out'.
   """
 
   scores: dict[str, dict[str, float]]
   ceiling: dict[str, float]
   floor: dict[str, float]
   samples: int
+  each: Mapping[str, Mapping[str, Sequence[float]]] = dataclasses.field(default_factory=dict)
+  prompts: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values; the model's scores go by the name `signs`."""
     values = dataclasses.asdict(self)
+    del values['each'], values['prompts']
     return {'signs': values.pop('scores'), **values}
+
+  def measured(self) -> Measured:
+    """Returns the scores with their intervals, those of numbers seen in training first."""
+    kinds = list(self.prompts)
+    prompts = [prompt for kind in kinds for prompt in self.prompts[kind]]
+    metrics = {}
+    for place, kind in enumerate(kinds):
+      for name, each in self.each[kind].items():
+        before, count = place * len(each), len(prompts)
+        spread = np.full(count, np.nan)
+        spread[before : before + len(each)] = each
+        made = mean_metric if name == 'characters' else share_metric
+        beside = {'real signs': self.ceiling, 'shuffled': self.floor}
+        metrics[f'signs/{kind}/{name}'] = made(
+          spread,
+          f'{name}, {_NAMES[kind]}',
+          1,
+          beside={title: found.get(name, math.nan) for title, found in beside.items()},
+          shown=name in ('characters', 'number'),
+        )
+    return Measured(metrics, prompts)
 
   def table(self) -> str:
     """Formats the scores next to ceiling and floor, for people."""
@@ -77,20 +106,26 @@ def judge_signs(
     )
   motions = world['motions'] if world['frames'] > 1 else ('',)
   judge = train_sign_judge(**world)
-  made, scores = {}, {}
+  made, each, asked = {}, {}, {}
   for place, captions in enumerate(_NAMES):
     labels = _spread(captions, several, samples, world['colours'], motions)
     prompts = [sign_caption(*label) for label in labels]
     videos = pipeline.generate(prompts, seed=seed, first=place * samples)
-    made[captions], scores[captions] = (videos, labels), judge.score(videos, labels)
+    made[captions], asked[captions] = (videos, labels), prompts
+    each[captions] = judge.read_all(videos, labels)
   unseen = Signs(split='test', captions='all', length=REAL, **world | {'lengths': several})
   real = list(unseen)
   labels, videos = sign_labels(real), [sample['video'] for sample in real]
   alignment = SignAlignment(
-    scores=scores,
+    scores={
+      kind: {name: float(np.nanmean(values)) for name, values in found.items()}
+      for kind, found in each.items()
+    },
     ceiling=judge.score(videos, labels),
     floor=judge.score(videos, labels[1:] + labels[:1]),
     samples=samples,
+    each=each,
+    prompts=asked,
   )
   return alignment, made
 

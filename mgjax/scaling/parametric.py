@@ -137,11 +137,12 @@ def fit_laws(
   each_low, each_high = [math.log(_LEAST)] * 2 + [_BOUNDS[0]] * 2, [np.inf] * 2 + [_BOUNDS[1]] * 2
   low = np.array([math.log(_LEAST), *each_low * len(arms)])
   high = np.array([np.inf, *each_high * len(arms)])
+  exact = 1e-15 if starts is None else 1e-10  # of what is drawn again noise is far above that
   best = None
   for begin in begins:
     found = least_squares(
       residuals, np.clip(begin, low + 1e-9, high - 1e-9), jacobian, (low, high), loss='huber',
-      f_scale=delta, x_scale='jac', ftol=1e-15, xtol=1e-15, gtol=1e-15, max_nfev=2000,
+      f_scale=delta, x_scale='jac', ftol=exact, xtol=exact, gtol=exact, max_nfev=2000,
     )  # fmt: skip
     if best is None or found.cost < best.cost:
       best = found

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_videos_leave_numbers_and_pictures(place):
   workdir = place / 'of_videos'
   done, folder = evaluate(workdir, '--samples=5'), workdir / 'evaluation'
   assert done.returncode == 0, done.stderr
-  *table, sheet, first, second, third, fourth, record = done.stdout.splitlines()
+  *table, sheet, first, second, third, fourth, page, record = done.stdout.splitlines()
   assert '5 clip(s): 4 frame(s) of 16 x 16' in table
   assert any(line.startswith('flicker, grey levels') for line in table)
   assert any(line.startswith('no LPIPS and no Frechet distance') for line in table)
@@ -66,10 +67,19 @@ def test_videos_leave_numbers_and_pictures(place):
   with Image.open(sheet) as image:
     assert image.height == 4 * 4 * 160  # four rows a clip: a title and a frame of 128 pixels
   assert record == str(folder / 'reconstruction.json')
+  assert page == str(workdir / 'evaluation.html')
   found = json.loads((folder / 'reconstruction.json').read_text())
   assert found['weights'] == {'workdir': str(place / 'of_videos'), 'step': 8}
   assert found['settings']['clips'] == 'validation data of the run'
   assert len(found['clips']) == 5 and found['frechet'] is found['perceptual'] is None
+  measured = found['measured']
+  psnr = [clip['psnr'] for clip in found['clips']]
+  assert measured['metrics']['scores/psnr']['each'] == psnr
+  assert measured['metrics']['scores/psnr']['best'][0] == np.argmax(psnr)
+  assert all((workdir / file).exists() for file in measured['files'].values())
+  assert (
+    len(measured['files']) == 5 and pathlib.Path(page).read_text().count('src="data:video') == 5
+  )
   mean = np.mean([clip['psnr'] for clip in found['clips']])
   assert found['scores']['psnr']['mean'] == pytest.approx(mean) and 5 < mean < 40
 

@@ -35,7 +35,9 @@ def test_a_codec_leaves_numbers_and_wavs(codec):
   assert lines[-1] == str(folder / 'reconstruction.json')
   names = [f'{i:03d}_{way}.wav' for i in range(3) for way in ('original', 'codec', 'MDCT')]
   wavs = [folder / 'sounds' / name for name in names]
-  assert lines[-11:-1] == [str(path) for path in (folder / 'sounds.png', *wavs)]
+  page = codec / 'evaluation.html'
+  assert lines[-12:-1] == [str(path) for path in (folder / 'sounds.png', *wavs, page)]
+  assert page.read_text().count('<audio id=') == 3
   info = probe_audio(wavs[1])
   assert (info.rate, info.channels, info.seconds) == (RATE, 1, pytest.approx(0.8))
   found = json.loads((folder / 'reconstruction.json').read_text())
@@ -90,7 +92,9 @@ def test_an_audio_model_leaves_scores_wavs_and_videos(tiny_sound_runs, tmp_path)
   names = [f'{index:03d}_{way}.wav' for index in range(3) for way in ('original', 'codec', 'model')]
   names += [f'{index:03d}.mp4' for index in range(3)]
   wanted = [folder / 'sounds.png', *(folder / 'sounds' / name for name in names)]
-  assert paths == [str(path) for path in (*wanted, workdir / 'evaluation.json')]
+  page = workdir / 'evaluation.html'
+  assert paths == [str(path) for path in (*wanted, page, workdir / 'evaluation.json')]
+  assert page.read_text().count('<video id=') == 3 and ' controls loop' in page.read_text()
   assert read_audio(folder / 'sounds' / '000.mp4').shape == (round(0.4 * RATE), 1)
   found = json.loads((workdir / 'evaluation.json').read_text())
   assert found['weights'] == {'workdir': str(workdir), 'step': 6}

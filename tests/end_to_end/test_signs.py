@@ -75,14 +75,18 @@ def test_images_from_the_configuration_to_a_table(tmp_path):
   assert lines[0].split() == scores
   titles = ['seen in training', 'held out', 'real signs (ceiling)', 'shuffled (floor)']
   assert [line[:22].strip() for line in lines[1:5]] == titles
-  assert lines[-2:] == [
+  assert lines[-3:] == [
     str(workdir / 'evaluation' / 'samples.png'),
+    str(workdir / 'evaluation.html'),
     str(workdir / 'evaluation.json'),
   ]
   found = json.loads((workdir / 'evaluation.json').read_text())
   assert found['settings']['guidance'] == [['characters', 2.0], ['text', 2.0]]
   assert found['ceiling']['number'] > 0.9 > 0.1 > found['floor']['number']
   assert set(found['signs']) == {'seen', 'held_out'} and found['samples'] == 10
+  for kind, scores in found['signs'].items():
+    for name, score in scores.items():
+      assert found['measured']['metrics'][f'signs/{kind}/{name}']['value'] == pytest.approx(score)
   with Image.open(workdir / 'evaluation' / 'samples.png') as sheet:
     assert sheet.width > 8 * 24 and sheet.height > 4 * 16
 

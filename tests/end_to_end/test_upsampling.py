@@ -101,6 +101,14 @@ def test_evaluation_stands_beside_bicubic_and_the_autoencoder(tiny_upsampler_run
       assert ways['truth']['psnr'] == 100 and ways['truth']['frechet'] < 1e-6
       assert ways['bicubic']['psnr'] > 10
   assert found.paths[0].exists()
+  measured = record['measured']
+  assert len(measured['samples']) == 2 * 8
+  for kind, ways in record['scores']['degraded'].items():
+    psnr = measured['metrics'][f'scores/degraded/{kind}/upsampled/psnr']
+    assert psnr['value'] == ways['upsampled']['psnr'] and psnr['beside']['truth'] == 100
+    assert psnr['low'] <= psnr['value'] <= psnr['high']
+    assert [each is None for each in psnr['each'][:8]] == [True] * 8  # of clean inputs
+  assert found.paths[-2].read_text().count('src="data:video') == len(measured['files']) > 8
 
 
 def test_text_to_image_weights_answer_the_same_before_the_first_step(tiny_upsampler_runs, tmp_path):

@@ -14,6 +14,7 @@ from mgjax.digits.scene import COLOURS
 from mgjax.evaluation.editing import (
   NEW_COLOUR,
   OURS,
+  UNCOUNTED,
   held_out_edits,
   judge_editing,
   judge_edits,
@@ -109,9 +110,23 @@ def test_all_of_it_is_in_table_record_and_picture(found, tmp_path):
     assert len(rows['add']['each']) == EACH
   assert record['mean'][OURS] == pytest.approx(edited.mean(OURS))
   assert all(name in table for name in ROWS) and f'{EACH} edits a row' in table
-  assert len(shown) == len(ROWS)
+  assert [each.row for each in shown] == [name for name in ROWS for _ in range(EACH)]
+  assert shown[0].beside.shape == (*SHAPE[:2], 3 * SHAPE[2], 3)
   sheet = write_shown(tmp_path, shown)
   assert sheet.name == 'edited.png' and sheet.stat().st_size > 1000
+
+
+def test_numbers_of_all_tasks_stand_edit_by_edit_beside_the_other_ways(found):
+  edited, _, _ = found
+  measured = edited.measured()
+  mean = measured.metrics[f'mean/{OURS}']
+  assert mean.value.value == pytest.approx(edited.mean(OURS))
+  assert len(measured.samples) == len(mean.value.each) == EACH * len(ROWS)
+  counted = [name not in UNCOUNTED for name in ROWS for _ in range(EACH)]
+  assert np.isfinite(mean.value.each).tolist() == counted
+  assert mean.beside['truth'] == edited.mean('truth')
+  recolour = measured.metrics[f'edits/{OURS}/recolour/right'].value
+  assert (recolour.value, recolour.count) == (edited.scores[OURS]['recolour'].right.value, EACH)
 
 
 def test_videos_of_any_maker_are_scored(judge):

@@ -55,6 +55,12 @@ def test_all_that_was_judged_is_in_table_record_and_picture(found):
   assert record['weights']['step'] == 0 and record['settings']['steps'] == 2
   sheet = findings.paths[0]
   assert sheet.name == 'personalized.png' and sheet.stat().st_size > 1000
+  identity = record['measured']['metrics'][f'shares/{OURS}/identity']
+  assert identity['each'] == record['each']['identity']
+  assert identity['value'] == record['shares'][OURS]['identity']['value']
+  assert identity['beside']['truth'] == record['shares']['truth']['identity']['value']
+  page = findings.paths[-2]
+  assert page.read_text().count('src="data:video') == len(record['measured']['files']) >= 12
 
 
 def test_what_is_true_is_the_ceiling_and_what_is_pasted_or_unknown_is_below(found):

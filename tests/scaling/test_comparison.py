@@ -42,6 +42,7 @@ def test_budgets_are_those_of_the_grid():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_intervals_of_95_percent_have_the_multiplier_in_95_percent_of_sets():
   generator, covered, widths = np.random.default_rng(2), [], []
   for number in range(400):

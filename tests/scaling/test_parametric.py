@@ -79,6 +79,7 @@ def test_noise_moves_the_exponent_by_as_much_as_was_measured():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize('how', ('case', 'residual'))
 def test_intervals_of_80_percent_have_the_truth_in_80_percent_of_sets(how):
   law, generator, covered = SURFACES['hoffmann'], np.random.default_rng(1), []

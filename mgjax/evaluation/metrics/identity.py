@@ -12,7 +12,8 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
-from mgjax.evaluation.metrics.intervals import Correlation, Share, correlate, share
+from mgjax.evaluation.metrics.correlations import Correlation, correlate
+from mgjax.evaluation.metrics.intervals import Share, share
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How sure differences between two arms are, and shares and correlations of one.
+"""How sure differences between two arms are, and shares of one.
 
 Of differences it is a paired bootstrap over seeds and prompts. Seeds and prompts are crossed: each
 trained model, a seed, is scored on the same prompts. Scores of one seed share what its training
@@ -8,12 +8,11 @@ what is resampled are whole rows and whole columns.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Annotated, Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from mgjax.core.errors import DataError, printable
 from mgjax.core.settings import Count, Positive, Range, arguments
@@ -145,6 +144,26 @@ def compare(
   )
 
 
+def apart(
+  first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float]:
+  """Returns the interval of the difference of two independent numbers from their own intervals.
+
+  With numbers x [l, u] and y [m, v],
+
+    y - x - sqrt((y - m)^2 + (u - x)^2),  y - x + sqrt((v - y)^2 + (x - l)^2)
+
+  the square-and-add of Newcombe (1998, Statistics in Medicine 17, 873, method 10), which with
+  Wilson's intervals covers shares near 0 and 1 as well.
+
+  Args:
+    first: x, l, u; NaN where an end is not known.
+    second: y, m, v.
+  """
+  (x, low_x, high_x), (y, low_y, high_y) = first, second
+  return y - x - math.hypot(y - low_y, high_x - x), y - x + math.hypot(high_y - y, x - low_x)
+
+
 def compare_rows(
   rows: Iterable[Mapping[str, Any]],
   first: str,
@@ -273,115 +292,36 @@ def share(
   arguments(share, {'confidence': confidence}, 'share', ('right',))
   if not len(right):
     raise DataError('there is nothing to take a share of; give one that was judged or more')
-  n, p, z = len(right), float(np.mean(right)), NormalDist().inv_cdf((1 + confidence) / 2)
+  n, p = len(right), float(np.mean(right))
+  return Share(p, *_wilson(p, n, confidence), n)
+
+
+def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Hashable]) -> Share:
+  """Returns the share that is right where several are of one prompt, which are not independent.
+
+  It is Wilson's interval of 95% with n' = p (1 - p) / V in place of n, as many independent ones as
+  these are worth (Dean and Pagano 2015, Journal of Survey Statistics and Methodology 3, 484). With
+  s_g right of n_g of prompt g, one of m,
+
+    V = m / (m - 1) sum_g (s_g - p n_g)^2 / n^2,   1 <= n' <= n
+
+  Where all or none are right n' is m.
+
+  Args:
+    right: of each.
+    prompts: of each.
+  """
+  each = np.asarray(right, np.float64)
+  _, group = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
+  sums, counts = np.bincount(group, each), np.bincount(group)
+  n, m, p = len(each), len(counts), float(each.mean())
+  spread = m / max(m - 1, 1) * float(np.sum((sums - p * counts) ** 2)) / n**2
+  worth = p * (1 - p) / spread if spread and m > 1 else float(m if p in (0, 1) else n)
+  return Share(p, *_wilson(p, min(max(worth, 1.0), n), 0.95), n)
+
+
+def _wilson(p: float, n: float, confidence: float) -> tuple[float, float]:
+  z = NormalDist().inv_cdf((1 + confidence) / 2)
   middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
   scale = 1 + z * z / n
-  return Share(p, max((middle - reach) / scale, 0.0), min((middle + reach) / scale, 1.0), n)
-
-
-@dataclasses.dataclass(frozen=True)
-class Correlation:
-  """The correlation of pairs, and how sure it is; NaN where a side does not vary.
-
-  Attributes:
-    value: Pearson's r, or that of ranks.
-    low: lower end of the interval.
-    high: its upper end.
-    chance: what |r| of pairs drawn at random stays below, with the same confidence.
-    count: of pairs.
-  """
-
-  value: float
-  low: float
-  high: float
-  chance: float
-  count: int
-
-  def __str__(self) -> str:
-    """Says it as +0.12 [-0.01, +0.25]."""
-    return f'{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]'
-
-
-def correlate(
-  first: Sequence[float] | np.ndarray,
-  second: Sequence[float] | np.ndarray,
-  *,
-  confidence: Annotated[float, Range(above=0, below=1)] = 0.95,
-  resamples: Positive = 2000,
-  seed: Count = 0,
-) -> Correlation:
-  """Returns Pearson's r of pairs; its interval is from pairs drawn again, see `compare`.
-
-  Args:
-    first: numbers; pairs with one that is not finite do not count.
-    second: as many, in the same order.
-    confidence: of the interval and of `Correlation.chance`, which is from permutations.
-    resamples: and permutations, how many.
-    seed: of both.
-
-  Raises:
-    DataError: they do not pair.
-    ConfigError: a number is out of its range.
-  """
-  given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
-  arguments(correlate, given, 'correlate', ('first', 'second'))
-  x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
-  if x.shape != y.shape or x.ndim != 1:
-    raise DataError(f'numbers of {x.shape} and {y.shape} do not pair; give as many of both')
-  there = np.isfinite(x) & np.isfinite(y)
-  x, y = x[there], y[there]
-  if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-    return Correlation(*[math.nan] * 4, len(x))
-  x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
-  generator = np.random.default_rng(seed)
-  weights = draw_shares(generator, resamples, len(x))
-  drawn = _weighted(weights, x, y)
-  shuffled = generator.permuted(np.broadcast_to(y, (resamples, len(y))), axis=1) @ x / len(x)
-  low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-  chance = np.quantile(np.abs(shuffled), confidence)
-  return Correlation(float(np.mean(x * y)), float(low), float(high), float(chance), len(x))
-
-
-def correlate_ranks(
-  first: Sequence[float] | np.ndarray,
-  second: Sequence[float] | np.ndarray,
-  *,
-  confidence: Annotated[float, Range(above=0, below=1)] = 0.95,
-  **options: Any,
-) -> Correlation:
-  """Returns Spearman's r of pairs, with the interval of Bonett and Wright (2000).
-
-  With z the quantile (1 + c) / 2 of the normal distribution,
-
-    tanh(atanh(r) ± z sqrt((1 + r^2 / 2) / (n - 3)))
-
-  which holds what it says for a dozen pairs, where a bootstrap is too narrow.
-
-  Args:
-    first: numbers; pairs with one that is not finite do not count.
-    second: as many, in the same order; four pairs or more, or there is no interval.
-    confidence: of the interval.
-    **options: see `correlate`.
-  """
-  x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
-  if x.shape == y.shape:
-    there = np.isfinite(x) & np.isfinite(y)
-    x, y = rankdata(x[there]), rankdata(y[there])
-  found = correlate(x, y, confidence=confidence, **options)
-  r, n = found.value, found.count
-  if n < 4 or math.isnan(r):
-    return dataclasses.replace(found, low=math.nan, high=math.nan)
-  r = max(min(r, 1 - 1e-12), -1 + 1e-12)  # of all pairs in order: its interval ends there
-  reach = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt((1 + r * r / 2) / (n - 3))
-  low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
-  return dataclasses.replace(found, low=low, high=high)
-
-
-def _weighted(
-  weights: Float[np.ndarray, 'b n'], x: Float[np.ndarray, 'n'], y: Float[np.ndarray, 'n']
-) -> Float[np.ndarray, 'b']:
-  """Pearson's r under weights that sum to 1; NaN where they leave one pair."""
-  mean_x, mean_y = weights @ x, weights @ y
-  spread = (weights @ x**2 - mean_x**2) * (weights @ y**2 - mean_y**2)
-  with np.errstate(invalid='ignore', divide='ignore'):
-    return (weights @ (x * y) - mean_x * mean_y) / np.sqrt(np.maximum(spread, 0))
+  return max((middle - reach) / scale, 0.0), min((middle + reach) / scale, 1.0)

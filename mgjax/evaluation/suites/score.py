@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from mgjax.digits.clips import all_captions
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import COLOURS, MOTIONS
 from mgjax.evaluation.metrics.values import Value
-from mgjax.evaluation.metrics.videos import read_vectors, score_videos
+from mgjax.evaluation.metrics.videos import BETTER, read_vectors, score_videos
+from mgjax.evaluation.record.measured import Measured, Metric
 from mgjax.evaluation.suites.means import Mean, mean_of
 from mgjax.evaluation.suites.suite import Suite
 from mgjax.evaluation.suites.vbench import video_names
@@ -75,6 +76,28 @@ class VideoScores:
       'scores': means, 'sets': {name: value.as_dict() for name, value in self.sets.items()},
       'tags': tags, 'videos': videos,
     }  # fmt: skip
+
+  def measured(self) -> Measured:
+    """Returns the means with their intervals over prompts, of all and by tag."""
+    there = [place for place, file in enumerate(self.files) if file]
+    metrics = {
+      f'scores/{name}': Metric(
+        _value(self.mean(name), self.values[name][there]),
+        name.replace('_', ' '),
+        BETTER.get(name, 1),
+        share=name in (*_SHOWN, 'dynamic_degree'),
+      )
+      for name in self.values
+    }
+    metrics |= {
+      f'sets/{name}': Metric(value, name.replace('_', ' '), BETTER[name], mean=False)
+      for name, value in self.sets.items()
+    }
+    groups = {
+      tag: {f'scores/{name}': _value(self.mean(name, tag)) for name in self.values}
+      for tag in self.suite.tags
+    }
+    return Measured(metrics, [self.suite.prompts[place] for place in there], groups)
 
   def table(self) -> str:
     """Formats the means with their intervals over prompts, of all and by tag, for people."""
@@ -184,6 +207,10 @@ def score_suite(
   files = [os.fspath(videos[place]) if place in videos else '' for place in range(len(suite.rows))]
   sets = {name: value for name, value in found.items() if not value.each}
   return VideoScores(suite, spread, files, sets)
+
+
+def _value(mean: Mean, each: Sequence[float] | np.ndarray = ()) -> Value:
+  return Value(mean.value, mean.low, mean.high, mean.videos, tuple(map(float, each)))
 
 
 _SHOWN = ('digit', 'colour', 'direction', 'all')

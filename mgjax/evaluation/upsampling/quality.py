@@ -32,16 +32,25 @@ from mgjax.evaluation.metrics.similarity import (
   squared_errors,
   structural_similarity,
 )
+from mgjax.evaluation.metrics.values import mean_value
 from mgjax.evaluation.reconstruction import evenly
+from mgjax.evaluation.record.measured import (
+  Measured,
+  Metric,
+  mean_metric,
+  number_metric,
+  share_metric,
+)
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs
 
+OURS = 'upsampled'
 REGRESSION = 'regression net'
 Videos = UInt8[np.ndarray, '_ _ _ _ 3']
 INPUTS = ('clean', 'degraded')
 SHOWN = 8  # clips in a picture
-PICTURED = ('bicubic', REGRESSION, 'upsampled', 'truth')
+PICTURED = ('bicubic', REGRESSION, OURS, 'truth')
 JUDGED = 1000  # clips that the judge learns from
 _SCALE = 4  # of a picture
 _PATCH = 2  # latent places a side, whose distribution is compared
@@ -54,6 +63,8 @@ _COLUMNS = {
   'texture': ('texture', 3),
   'phase': ('phase', 3),
 }
+_LESS = ('frechet', 'flicker')  # is better
+_SHARES = ('digit', 'texture')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +75,17 @@ class Upsampled:
     scores: input -> kind of clips -> way -> score -> value; what cannot be measured is NaN.
     clips: how many of each kind.
     baseline: the work directory of the regression net, '' without one.
+    each: input -> score -> a number a clip, of the model; NaN of a clip without one.
+    kinds: kind of clips -> which ones.
+    captions: of the clips.
   """
 
   scores: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
   clips: Mapping[str, int]
   baseline: str
+  each: Mapping[str, Mapping[str, Sequence[float]]] = dataclasses.field(default_factory=dict)
+  kinds: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+  captions: Sequence[str] = ()
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values, None for NaN."""
@@ -83,6 +100,32 @@ class Upsampled:
       for given, kinds in self.scores.items()
     }
     return {'scores': scores, 'clips': dict(self.clips), 'baseline': self.baseline}
+
+  def measured(self) -> Measured:
+    """Returns the model's scores beside the other ways, of every kind of input and of clips.
+
+    A sample is an input that was enlarged: clean ones first, then degraded ones.
+    """
+    metrics = {}
+    for place, (given, found) in enumerate(self.each.items()):
+      for kind, rows in self.kinds.items():
+        ways = self.scores[given][kind]
+        for name in _COLUMNS:
+          number = ways[OURS][name]
+          if math.isnan(number):
+            continue
+          spread = np.full(len(self.each) * len(self.captions), np.nan)
+          if name in found:
+            at = np.array(rows) + place * len(self.captions)
+            spread[at] = np.asarray(found[name], np.float64)[list(rows)]
+          beside = {way: each[name] for way, each in ways.items() if way != OURS}
+          label = ', '.join((_COLUMNS[name][0], f'{given} input', *({kind} - {'clips'})))
+          metrics[f'scores/{given}/{kind}/{OURS}/{name}'] = _metric(
+            name, number, spread, len(rows), label, beside
+          )
+    samples = [f'{given}: {caption}' for given in self.each for caption in self.captions]
+    ways = ['input', *(way for way in PICTURED if way != REGRESSION or self.baseline)]
+    return Measured(metrics, samples, about=', '.join(ways))
 
   def table(self) -> str:
     """Formats the scores, for people."""
@@ -107,6 +150,11 @@ class Shown:
 
   title: str
   ways: Mapping[str, UInt8[np.ndarray, 't h w 3']]
+
+  @property
+  def beside(self) -> UInt8[np.ndarray, 't h v 3']:
+    """All ways side by side."""
+    return np.concatenate(list(self.ways.values()), axis=2)
 
 
 def judge_upsampler(
@@ -152,6 +200,7 @@ def judge_upsampler(
   }
   patches = {kind: _patches(pipeline, truth[rows]) for kind, rows in kinds.items()}
   scores: dict[str, Any] = {}
+  each: dict[str, Any] = {}
   shown = []
   for given in INPUTS:
     small = shrunk(truth, pairs) if given == 'clean' else _degraded(chosen, pairs, seed)
@@ -165,7 +214,8 @@ def judge_upsampler(
       }
       for kind, rows in kinds.items()
     }
-    for row in evenly(len(truth), SHOWN // len(INPUTS)):
+    each[given] = _each(judge, ways[OURS], truth, chosen)
+    for row in range(len(truth)):
       tall, wide = truth.shape[2:4]
       seen = _repeated(small[row], (tall, wide))
       shown.append(
@@ -176,7 +226,7 @@ def judge_upsampler(
       )
   counts = {kind: len(rows) for kind, rows in kinds.items()}
   where = '' if baseline is None else str(baseline.weights['workdir'])
-  return Upsampled(scores, counts, where), shown
+  return Upsampled(scores, counts, where, each, kinds, captions), shown
 
 
 def shrunk(videos: Videos, pairs: Pairs) -> Videos:
@@ -207,7 +257,7 @@ def _enlarged(
   if baseline is not None:
     ways[REGRESSION] = baseline.generate(captions, video=small, size=size)
   ways['upsampled, no caption'] = pipeline.generate(video=small, size=size, seed=seed)
-  ways['upsampled'] = pipeline.generate(captions, video=small, size=size, seed=seed)
+  ways[OURS] = pipeline.generate(captions, video=small, size=size, seed=seed)
   return ways
 
 
@@ -269,6 +319,56 @@ def _scores(
   return found
 
 
+def _each(
+  judge: DigitJudge | None, videos: Videos, truth: Videos, samples: Sequence[dict[str, Any]]
+) -> dict[str, list[float]]:
+  """Scores of `_scores` clip by clip, those that a clip has."""
+  pairs = list(zip(videos, truth, strict=True))
+  errors = np.array([squared_errors(*pair).mean() for pair in pairs])
+  found = {
+    'psnr': decibels(errors).tolist(),
+    'ssim': [float(structural_similarity(*pair).mean()) for pair in pairs],
+  }
+  if truth.shape[1] > 1:
+    found['flicker'] = [float(flicker(*pair)) for pair in pairs]
+  if judge is None:
+    return found
+  read = [judge.read(video) for video in videos]
+  found['digit'] = [
+    float(mine.digit == sample['digit']) for mine, sample in zip(read, samples, strict=True)
+  ]
+  asked = [TEXTURES[sample['texture']] for sample in samples]
+  found['texture'] = [
+    float(mine.texture == texture) if texture else math.nan
+    for mine, texture in zip(read, asked, strict=True)
+  ]
+  return found
+
+
+def _metric(
+  name: str,
+  number: float,
+  each: Float[np.ndarray, 'n'],
+  count: int,
+  label: str,
+  beside: Mapping[str, float],
+) -> Metric:
+  """A score with its interval, where it is known what each clip has."""
+  better = -1 if name in _LESS else 1
+  if name in _SHARES:
+    return share_metric(each, label, beside=beside)
+  if not np.isfinite(each).any():
+    return number_metric(number, count, label, better, beside=beside)
+  found = mean_metric(each, label, better, beside=beside)
+  if name != 'psnr':
+    return found
+  # That of all clips is of their mean error, and falls where the error rises.
+  error = mean_value(10 ** (-each / 10))
+  low, high = (-10 * np.log10(max(end, 1e-12)) for end in (error.high, error.low))
+  value = dataclasses.replace(found.value, value=number, low=float(low), high=float(high))
+  return dataclasses.replace(found, value=value, mean=False)
+
+
 def _patches(pipeline: Upsampler, videos: Videos) -> Float[np.ndarray, 'n d']:
   """Returns patches of 2 x 2 latents of all frames, in rows: features for a Frechet distance."""
   rows = []
@@ -283,6 +383,9 @@ def _patches(pipeline: Upsampler, videos: Videos) -> Float[np.ndarray, 'n d']:
 
 def write_shown(directory: pathlib.Path, shown: Sequence[Shown]) -> list[pathlib.Path]:
   """Draws the middle frame of every clip in every way, beside each other, four times as large."""
+  half = len(shown) // len(INPUTS)
+  places = evenly(half, SHOWN // len(INPUTS))
+  shown = [shown[part * half + place] for part in range(len(INPUTS)) for place in places]
   directory.mkdir(parents=True, exist_ok=True)
   rows = [np.stack([video[len(video) // 2] for video in each.ways.values()]) for each in shown]
   titles = [f'{each.title}: {", ".join(each.ways)}' for each in shown]

@@ -28,6 +28,8 @@ from mgjax.evaluation.metrics.stability import (
   spatial_seams,
   warping_error,
 )
+from mgjax.evaluation.metrics.values import Value
+from mgjax.evaluation.record.measured import Measured, Metric
 from mgjax.flow.windows import Cover, windows
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.optical_flow import flows
@@ -36,6 +38,7 @@ from mgjax.upsampler.task import Pairs, Windows
 
 Video = UInt8[np.ndarray, '_ _ _ 3']
 MEASURES = ('second difference', 'warping error', 'across tiles')
+OURS = 'upsampled'
 ALONE = 'windows that share nothing'
 
 
@@ -56,6 +59,16 @@ class Seams:
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values."""
     return dataclasses.asdict(self)
+
+  def measured(self) -> Measured:
+    """Returns the model's ratios beside those of the other ways."""
+    metrics = {}
+    for name, found in self.ratios[OURS].items():
+      value = Value(found.ratio, found.low, found.high, found.seams)
+      beside = {way: each[name].ratio for way, each in self.ratios.items() if way != OURS}
+      label = f'{name}, at seams over near them'
+      metrics[f'ratios/{OURS}/{name}'] = Metric(value, label, -1, beside=beside, mean=False)
+    return Measured(metrics)
 
   def table(self) -> str:
     """Formats the ratios, for people."""
@@ -98,7 +111,7 @@ def judge_seams(
   motion = [list(flows(list(video))) for video in truth]
   made = {'truth': truth}
   usual = pipeline.windows
-  for way, how in (('upsampled', usual), (ALONE, Windows(overlap=0, feather=0))):
+  for way, how in ((OURS, usual), (ALONE, Windows(overlap=0, feather=0))):
     pipeline.windows = how
     made[way] = [
       np.stack(list(pipeline.stream(

@@ -38,6 +38,13 @@ text.x{{text-anchor:middle}}text.y{{text-anchor:end}}.grid{{stroke:var(--grid)}}
 text.mark{{stroke:none;fill:var(--soft)}}
 .legend{{font-size:12px}}
 .legend span{{display:inline-block;margin-right:1em;overflow-wrap:anywhere}}
+.sample{{display:table;width:1px;min-width:140px}}
+.sample video,.sample img{{height:128px;width:auto;max-width:calc(100vw - 3em)}}
+.sample img{{image-rendering:pixelated}}
+.sample figcaption{{max-width:none;display:-webkit-box;-webkit-box-orient:vertical;
+-webkit-line-clamp:5;overflow:hidden;overflow-wrap:anywhere;margin:.2em 0 .6em}}
+h2{{margin:1.6em 0 .4em;overflow-wrap:anywhere}}h3{{font-size:1em;margin:.8em 0 .4em}}
+.warning{{border-left:4px solid var(--c1);padding-left:.7em}}
 .note{{color:var(--soft)}}summary{{font-size:1.3em;font-weight:600;margin:.6em 0;cursor:pointer}}
 """
 

@@ -8,8 +8,6 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.metrics.intervals import (
   compare,
   compare_rows,
-  correlate,
-  correlate_ranks,
   share,
 )
 
@@ -205,45 +203,3 @@ def test_the_interval_of_a_share_is_that_of_wilson(right, count):
 def test_a_share_of_nothing_is_refused():
   with pytest.raises(DataError, match='nothing to take a share of'):
     share([])
-
-
-def test_a_correlation_is_that_of_pearson_with_fishers_interval():
-  generator = np.random.default_rng(0)
-  x, noise = generator.normal(size=(2, 300))
-  found = correlate(x, x + noise)
-  assert found.value == pytest.approx(np.corrcoef(x, x + noise)[0, 1])
-  fisher = np.tanh(np.arctanh(found.value) + np.array([-1, 1]) * 1.96 / 297**0.5)
-  # A quantile of 2,000 resamples and a normal approximation: a tenth of the width.
-  assert (found.low, found.high) == pytest.approx(fisher, abs=0.1 * np.ptp(fisher))
-  assert found.chance == pytest.approx(1.96 / 300**0.5, rel=0.1)
-  assert correlate(x, -2 * x).high == pytest.approx(-1)
-
-
-def test_pairs_that_are_not_there_do_not_count_and_what_is_constant_has_no_correlation():
-  x = np.array([1.0, 2, 3, 4, np.nan])
-  assert correlate(x, np.array([1.0, 2, 3, 4, 5])).count == 4
-  constant = correlate(x, np.ones(5))
-  assert np.isnan(constant.value) and np.isnan(constant.chance)
-  with pytest.raises(DataError, match='do not pair'):
-    correlate(x, x[:2])
-
-
-@pytest.mark.parametrize('count', (12, 40))
-def test_the_interval_of_a_rank_correlation_has_its_truth_in_19_of_20_studies(count):
-  generator = np.random.default_rng(count)
-  rho, studies = -0.8, 500
-  truth = 6 / np.pi * np.arcsin(rho / 2)  # of ranks, for normal pairs of correlation rho
-  x, noise = generator.normal(size=(2, studies, count))
-  y = rho * x + (1 - rho**2) ** 0.5 * noise
-  found = [correlate_ranks(*pair, resamples=1) for pair in zip(x, np.exp(y), strict=True)]
-  covered = np.mean([each.low <= truth <= each.high for each in found])
-  # .95, give or take three standard errors of 500 studies, .029.
-  assert 0.92 <= covered <= 0.98
-
-
-def test_ranks_in_order_have_a_correlation_of_one_and_an_interval_that_ends_there():
-  found = correlate_ranks([1, 2, 3, 40, np.nan], [1, 4, 9, 16, 0])
-  assert (found.value, found.count) == (pytest.approx(1), 4) and found.high == pytest.approx(1)
-  assert np.isnan(correlate_ranks([1, 2, 3], [1, 2, 3]).low)
-  with pytest.raises(DataError, match='do not pair'):
-    correlate_ranks([1, 2, 3], [1, 2])

@@ -1,0 +1,282 @@
+"""Compares the record of an evaluation with another one: differences, and how sure they are.
+
+Where both have numbers of the same prompts the difference is paired: those of one prompt are
+averaged, and `metrics.intervals.compare` resamples prompts. Elsewhere its interval is from those of
+the two numbers, see `metrics.intervals.apart`.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mgjax.core.errors import ConfigError, DataError, first_line, printable
+from mgjax.core.files import WRONG, read_json
+from mgjax.evaluation.metrics.intervals import apart, compare
+from mgjax.evaluation.metrics.values import Value, bias_warning
+
+RECORDS = ('evaluation.json', 'evaluation/reconstruction.json')  # of a folder
+# Settings that say which clips the numbers are of; no difference between models.
+_DATA = ('clips', 'sounds', 'frames', 'height', 'width', 'seconds')
+_ALL = ('judge', 'clip', 'reference', 'perceptual', 'scorer', 'suite')
+_LETTERS = 80  # of a setting that are told
+_MEND = 'name an evaluation.json, or a folder with one, that launch.evaluate wrote'
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+  """Another record.
+
+  Attributes:
+    path: where it was read.
+    record: what it holds.
+  """
+
+  path: pathlib.Path
+  record: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+  """A number beside that of another record.
+
+  Attributes:
+    other: the other's number.
+    difference: of this one less the other's; of pairs the mean over the prompts of both.
+    low: lower end of its interval of 95%, NaN where it is not known.
+    high: its upper end.
+    prompts: of how many it is paired; 0 where it is not.
+    count: the samples of the other's number; 0 where it is not known.
+    warning: what makes the difference less than it seems; '' where nothing does.
+  """
+
+  other: float
+  difference: float
+  low: float
+  high: float
+  prompts: int = 0
+  count: int = 0
+  warning: str = ''
+
+  def as_dict(self) -> dict[str, Any]:
+    """Returns plain JSON values, None for NaN."""
+    told = dataclasses.asdict(self)
+    return {
+      name: None if isinstance(value, float) and not math.isfinite(value) else value
+      for name, value in told.items()
+    }
+
+
+def read_other(given: str | os.PathLike[str]) -> Other:
+  """Reads the record to compare with, before anything is evaluated.
+
+  Args:
+    given: an evaluation.json, or the folder of one.
+
+  Raises:
+    ConfigError: there is none.
+    DataError: it is damaged, or no record of an evaluation.
+  """
+  path = pathlib.Path(given)
+  if path.is_dir():
+    places = [path / name for name in RECORDS if (path / name).is_file()]
+    if not places:
+      raise ConfigError(f'--against={path}: this folder has no {RECORDS[0]}; {_MEND}')
+    path = places[0]
+  elif not path.exists():
+    raise ConfigError(f'--against={path}: there is no such file; {_MEND}')
+  record = read_json(path, error=DataError, mend=_MEND)
+  try:
+    right = _is_record(record)
+  except WRONG as wrong:
+    raise DataError(f'{str(path)!r} is damaged ({first_line(wrong)}); {_MEND}') from None
+  if not right:
+    raise DataError(f'{str(path)!r} holds no numbers of an evaluation; {_MEND}')
+  return Other(path, record)
+
+
+def compare_records(record: Mapping[str, Any], other: Other) -> dict[str, Any]:
+  """Compares a record with another one, metric by metric.
+
+  Args:
+    record: as it is written, with `measured`.
+    other: of the same task, if anything is to be compared; it may be of a time before `measured`.
+
+  Returns:
+    Plain JSON values: `path` of the other; `notes`, sentences on what differs beside the model;
+    `metrics`, by name a `Change`.
+  """
+  notes, alike = _notes(record, other.record)
+  changes = {}
+  if record.get('task') == other.record.get('task', record.get('task')):
+    for name, metric in record['measured']['metrics'].items():
+      if (found := _change(record, other.record, name, metric, alike)) is not None:
+        changes[name] = found.as_dict()
+    if not changes:
+      notes.append('The other record has none of these numbers, so nothing is compared.')
+  return {'path': os.fspath(other.path), 'notes': notes, 'metrics': changes}
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+  """Whether it is one; raises what damaged JSON does where it is one that is damaged."""
+  if 'measured' not in record:
+    return any(name in record for name in ('weights', 'scores', 'suite', 'alignment'))
+  measured = record['measured']
+  count = len(measured['samples'])
+  words = all(isinstance(name, str) for name in measured['samples'])
+  for name, metric in measured['metrics'].items():
+    _value_of(metric)
+    if len(metric['each']) not in (0, count):
+      raise ValueError(f'{printable(name)[:40]} has not one number a sample')
+    _numbers(metric['each'])
+  return words and isinstance(record.get('seed', 0), int)
+
+
+def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str], bool]:
+  """Says what differs beside the models, and whether both are of the same clips."""
+  notes = []
+  if ours.get('task') != theirs.get('task', ours.get('task')):
+    tasks = printable(f'{theirs.get("task")!r}'), ours.get('task')
+    notes.append(f'The other record is of the task {tasks[0]}, this one of {tasks[1]!r}: '
+                 'their numbers cannot be compared.')  # fmt: skip
+    return notes, False
+  if 'seed' in ours and 'seed' in theirs and ours['seed'] != theirs['seed']:
+    notes.append(
+      f'The other record is of seed {theirs["seed"]}, this one of {ours["seed"]}: their samples '
+      'begin with other noise, so pairs share the prompt alone.'
+    )
+  alike = True
+  for name in _DATA:
+    mine, yours = (_of(each.get('settings'), name) for each in (ours, theirs))
+    if mine != yours and None not in (mine, yours):
+      alike = False
+      notes.append(
+        f'The other record is of {name} {printable(yours)}, this one of {printable(mine)}: '
+        'differences are of the clips as well as of the models, and nothing is paired.'
+      )
+  for part in ('weights', 'settings'):
+    mine, yours = (each.get(part) if isinstance(each.get(part), Mapping) else {}
+                   for each in (ours, theirs))  # fmt: skip
+    for name in sorted((mine.keys() & yours.keys()) - {*_DATA, 'chosen'}):
+      if mine[name] != yours[name]:
+        said = (_word(each[name]) for each in (yours, mine))
+        notes.append('{} {}: the other record has {}, this one {}.'.format(part, name, *said))
+  for name in _ALL:
+    if name in ours and name in theirs and ours[name] != theirs[name]:
+      said = (_word(each[name] or 'none') for each in (theirs, ours))
+      notes.append('{}: the other record has {}, this one {}.'.format(name, *said))
+  if 'measured' not in theirs:
+    notes.append(
+      'The other record has no numbers of single samples, as this version writes them, so nothing '
+      'is paired.'
+    )
+  else:
+    mine, yours = (set(each['measured']['samples']) for each in (ours, theirs))
+    if mine != yours and (mine or yours):
+      notes.append(
+        f'Of {len(mine)} prompts of this record and {len(yours)} of the other {len(mine & yours)} '
+        'are the same; where numbers are paired, it is over these.'
+      )
+  return notes, alike
+
+
+def _change(
+  ours: Mapping[str, Any],
+  theirs: Mapping[str, Any],
+  name: str,
+  metric: Mapping[str, Any],
+  alike: bool,
+) -> Change | None:
+  """One metric in both records; None where the other one has none."""
+  mine, yours = _value_of(metric), _find(theirs, name)
+  if yours is None or not (math.isfinite(mine.value) and math.isfinite(yours.value)):
+    return None
+  warning = _biased(metric.get('label') or name, mine, yours)
+  if alike and 'measured' in theirs and metric['mean']:
+    there = theirs['measured']['metrics'][name]
+    tables = [
+      _by_prompt(each['measured']['samples'], found['each'])
+      for each, found in ((theirs, there), (ours, metric))
+    ]
+    shared = sorted(tables[0].keys() & tables[1].keys())
+    if len(shared) > 1 and 2 * len(shared) >= min(map(len, tables)):
+      first, second = ([table[prompt] for prompt in shared] for table in tables)
+      # Of pairs that are all equal a resample says nothing.
+      if first != second:
+        found = compare([first], [second])
+        return Change(
+          yours.value, found.difference, found.low, found.high, len(shared), yours.count, warning
+        )
+  low, high = apart((yours.value, yours.low, yours.high), (mine.value, mine.low, mine.high))
+  return Change(yours.value, mine.value - yours.value, low, high, 0, yours.count, warning)
+
+
+def _biased(name: str, mine: Value, yours: Value) -> str:
+  """A warning where numbers that compare sets differ by what few samples make of them."""
+  if not (mine.references or yours.references):
+    return ''
+  if warning := bias_warning(name, yours, mine):
+    return warning
+  if yours.count and (mine.count, mine.references) != (yours.count, yours.references):
+    return (
+      f'{name} is of {mine.count} and {mine.references} here and of {yours.count} and '
+      f'{yours.references} there; fewer make it larger, so take as many'
+    )
+  return ''
+
+
+def _by_prompt(samples: Sequence[str], each: Sequence[float | None]) -> dict[str, float]:
+  """Prompt -> mean of its samples that have a number."""
+  found: dict[str, list[float]] = {}
+  for name, number in zip(samples, _numbers(each), strict=False):
+    if math.isfinite(number):
+      found.setdefault(name, []).append(number)
+  return {name: math.fsum(numbers) / len(numbers) for name, numbers in found.items()}
+
+
+def _numbers(each: Sequence[Any]) -> list[float]:
+  return [math.nan if number is None else float(number) for number in each]
+
+
+def _find(record: Mapping[str, Any], name: str) -> Value | None:
+  """The number of a metric: among `measured`, or where its name says that it stands."""
+  if 'measured' in record:
+    metric = record['measured']['metrics'].get(name)
+    return None if metric is None else _value_of(metric)
+  found: Any = record
+  for part in name.split('/'):
+    found = _of(found, part)
+  try:
+    return _value_of(found) if isinstance(found, Mapping) else _number_of(found)
+  except WRONG:
+    return None
+
+
+def _value_of(told: Mapping[str, Any]) -> Value:
+  """A number with its interval, by whatever names a record has for them."""
+  place = next((name for name in ('value', 'mean', 'ratio', 'distance') if name in told), 'value')
+  number = told[place]
+  low, high = told.get('low'), told.get('high')
+  if low is None and (error := told.get('standard_error')) is not None:
+    low, high = number - 1.96 * error, number + 1.96 * error
+  count = told.get('count', told.get('videos', told.get('rows', 0)))
+  value, low, high = _numbers([number, low, high])
+  references = told.get('references', told.get('rows', 0))
+  return Value(value, low, high, int(count), (), int(references), float(told.get('bias') or 0))
+
+
+def _number_of(found: Any) -> Value | None:
+  if type(found) not in (int, float):
+    return None
+  return Value(float(found), math.nan, math.nan, 0)
+
+
+def _word(value: Any) -> str:
+  text = printable(value)
+  return text if len(text) <= _LETTERS else f'{text[: _LETTERS - 1]}…'
+
+
+def _of(found: Any, name: str) -> Any:
+  return found.get(name) if isinstance(found, Mapping) else None

@@ -1,0 +1,134 @@
+"""Records are compared where they can be, and where they cannot a sentence says why."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.evaluation.metrics.intervals import apart, share
+from mgjax.evaluation.metrics.values import Value
+from mgjax.evaluation.record.against import Other, compare_records, read_other
+from mgjax.evaluation.record.measured import Measured, Metric, mean_metric, share_metric
+
+PROMPTS = [f'prompt {place}' for place in range(8)]
+
+
+def record_of(each, prompts=PROMPTS, *, share_of=False, **about):
+  make = share_metric if share_of else mean_metric
+  measured = Measured({'scores/psnr': make(each, 'PSNR', 1)}, prompts)
+  return {'task': 'video', 'seed': 0} | about | {'measured': measured.as_dict()}
+
+
+def compared(ours, theirs):
+  found = compare_records(
+    ours, Other(path=pathlib.Path('other'), record=json.loads(json.dumps(theirs)))
+  )
+  return found['metrics'].get('scores/psnr'), ' '.join(found['notes'])
+
+
+def test_another_seed_is_said_and_still_paired():
+  change, notes = compared(record_of(np.arange(8.0), seed=1), record_of(np.arange(8.0) ** 2))
+  assert change['prompts'] == 8
+  assert 'of seed 0, this one of 1' in notes
+
+
+def test_another_task_is_not_compared():
+  change, notes = compared(record_of(np.arange(8.0)), record_of(np.arange(8.0), task='editing'))
+  assert change is None and "task 'editing', this one of 'video': their numbers cannot" in notes
+
+
+def test_other_clips_are_not_paired():
+  ours, theirs = (
+    record_of(np.arange(8.0) + n, settings={'clips': name, 'frames': 4})
+    for n, name in enumerate(('a/', 'b/'))
+  )
+  change, notes = compared(ours, theirs)
+  assert change['prompts'] == 0 and change['difference'] == -1
+  assert 'of clips b/, this one of a/' in notes and 'frames' not in notes
+
+
+def test_of_some_common_prompts_pairs_are_these_and_of_few_there_are_none():
+  many = record_of(np.arange(8.0))
+  part = record_of([3.0, 5.0, 9.0], ['prompt 2', 'prompt 4', 'prompt 7'])
+  change, notes = compared(part, many)
+  assert change['prompts'] == 3 and change['difference'] == pytest.approx((1 + 1 + 2) / 3)
+  assert 'Of 3 prompts of this record and 8 of the other 3 are the same' in notes
+  other = record_of([3.0, 5.0, 9.0], ['prompt 2', 'a', 'b'])
+  change, _ = compared(other, many)
+  assert change['prompts'] == 0
+
+
+def test_samples_of_one_prompt_are_one_pair():
+  prompts = [PROMPTS[place // 2] for place in range(8)]
+  change, _ = compared(record_of([2.0] * 4 + [4.0] * 4, prompts), record_of(np.ones(8), prompts))
+  assert change['prompts'] == 4 and change['difference'] == 2
+  assert (change['low'], change['high']) == (1, 3)  # all four of either kind
+
+
+def test_two_shares_without_a_pair_that_differs_keep_an_interval():
+  change, _ = compared(record_of([1] * 8, share_of=True), record_of([1] * 8, share_of=True))
+  one = share([True] * 8)
+  low, high = apart((one.value, one.low, one.high), (one.value, one.low, one.high))
+  assert (change['low'], change['high']) == pytest.approx((low, high)) and low < -0.2
+
+
+def sets(value, bias, count):
+  found = Value(value, value - 1, value + 1, count, (), count, bias, True)
+  metric = Metric(found, 'Frechet', -1, mean=False)
+  return {'task': 'suite', 'measured': Measured({'scores/psnr': metric}).as_dict()}
+
+
+def test_distances_that_differ_by_less_than_their_bias_are_warned_of():
+  change, _ = compared(sets(10.0, 5.0, 100), sets(12.0, 5.0, 100))
+  assert (
+    'Frechet differs by 2 (12 and 10), less than the 5 by which few samples' in (change['warning'])
+  )
+  change, _ = compared(sets(10.0, 0.5, 100), sets(12.0, 0.4, 100))
+  assert change['warning'] == ''
+  change, _ = compared(sets(10.0, 0.5, 100), sets(12.0, 0.4, 50))
+  assert 'of 100 and 100 here and of 50 and 50 there; fewer make it larger' in change['warning']
+
+
+def test_older_records_are_read_where_a_metric_is_named():
+  """Numbers alone, shares and means with a standard error, as records had before `measured`."""
+  ours = record_of([1.0, 0.0] * 4, share_of=True)
+  cases = [
+    ({'scores': {'psnr': 0.25}}, 0.25, None),
+    ({'scores': {'psnr': {'mean': 0.25, 'standard_error': 0.1}}}, 0.25, True),
+    ({'scores': {'psnr': {'value': 0.25, 'low': 0.1, 'high': 0.4, 'count': 9}}}, 0.25, True),
+  ]
+  for older, value, interval in cases:
+    change, notes = compared(ours, older)
+    assert change['other'] == value and change['difference'] == pytest.approx(0.25)
+    assert (change['low'] is not None) == bool(interval) and change['prompts'] == 0
+    assert 'so nothing is paired' in notes
+  change, notes = compared(ours, {'scores': {'ssim': 1}})
+  assert change is None and 'has none of these numbers' in notes
+
+
+@pytest.mark.parametrize(
+  ('text', 'said'),
+  [
+    ('{"measured": {', 'no readable JSON'),
+    ('[]', 'holds list, expected dict'),
+    ('{"a": 1}', 'holds no numbers of an evaluation'),
+    ('{"measured": {"samples": ["a"], "metrics": {"x": {"value": 1, "each": [1, 2]}}}}',
+     'is damaged'),
+    ('{"measured": {"samples": ["a"], "metrics": {"x": {"value": 1, "each": ["one"]}}}}',
+     'is damaged'),
+    ('{"measured": [1]}', 'is damaged'),
+    ('{"measured": {"samples": [1], "metrics": {}}}', 'holds no numbers of an evaluation'),
+  ],
+  ids=['cut', 'list', 'another', 'too many', 'words', 'no names', 'numbers'],
+)  # fmt: skip
+def test_damaged_records_are_a_sentence(tmp_path, text, said):
+  path = tmp_path / 'evaluation.json'
+  path.write_text(text)
+  for given in (path, tmp_path):
+    with pytest.raises(DataError, match=said) as error:
+      read_other(given)
+    assert 'name an evaluation.json' in str(error.value) and '\n' not in str(error.value)
+  with pytest.raises(ConfigError, match='there is no such file'):
+    read_other(tmp_path / 'none.json')

@@ -1,0 +1,193 @@
+"""The page of an evaluation: its numbers are the record's, its samples the best and the worst."""
+
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+import mgjax
+from mgjax.evaluation.metrics.intervals import compare
+from mgjax.media.viewing import write_clip
+
+# Grey levels by which a video blinks, so that its flicker is twice that.
+BLINKS = [0, 40, 10, 30, 20, 50, 15, 25, 35, 5, 45, 3]
+HOSTILE = '<script>alert(1)</script> "><img src=https://evil.example/x.png onerror=alert(2)>'
+
+
+class Page(html.parser.HTMLParser):
+  """What a page holds; raises where elements are not closed in the order they were opened."""
+
+  VOID = ('meta', 'img', 'input')
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.elements, self.text, self.rows, self.scripts = [], [], '', [], ''
+    self.feed(text)
+    assert not self.open
+
+  def handle_starttag(self, tag, attrs):
+    self.elements.append((tag, dict(attrs)))
+    if tag == 'tr':
+      self.rows.append([])
+    if tag in ('td', 'th'):
+      self.rows[-1].append('')
+    if tag not in self.VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.elements.append((tag, dict(attrs)))
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    if self.open and self.open[-1] == 'script':
+      self.scripts += data
+    elif 'style' not in self.open:
+      self.text += data
+      if 'td' in self.open or 'th' in self.open:
+        self.rows[-1][-1] += data
+
+  def all(self, tag):
+    return [attrs for name, attrs in self.elements if name == tag]
+
+  def row(self, label, place=0):
+    """Cells of a table's row under the names of its columns."""
+    heads = [n for n, row in enumerate(self.rows) if row[0] == '']
+    places = [n for n, row in enumerate(self.rows) if row[0] == label]
+    head = self.rows[max(n for n in heads if n < places[place])]
+    return dict(zip(head, self.rows[places[place]], strict=True))
+
+
+def make_videos(folder, blinks, prompts):
+  folder.mkdir()
+  odd = np.arange(6)[:, None, None, None] % 2
+  for place, blink in enumerate(blinks):
+    frames = np.broadcast_to(100 + blink * odd, (6, 32, 32, 3)).astype(np.uint8)
+    write_clip(folder / f'{place:05d}.mp4', frames, 6)
+  (folder / 'prompts.txt').write_text('\n'.join(prompts) + '\n')
+  return folder
+
+
+def evaluate(folder, **options):
+  found = mgjax.evaluate(videos=folder, prompts=folder / 'prompts.txt', **options)
+  return found, Page(found.paths[-2].read_text()), json.loads(found.paths[-1].read_text())
+
+
+@pytest.fixture(scope='module')
+def prompts():
+  return [HOSTILE, *(f'prompt {place}' for place in range(1, len(BLINKS)))]
+
+
+@pytest.fixture(scope='module')
+def first(tmp_path_factory, prompts):
+  folder = make_videos(tmp_path_factory.mktemp('first') / 'videos', BLINKS, prompts)
+  return folder, *evaluate(folder)
+
+
+def test_numbers_stand_with_interval_and_count_as_in_the_record(first):
+  folder, found, page, record = first
+  assert found.paths[-2:] == [folder / 'evaluation.html', folder / 'evaluation.json']
+  flicker = record['measured']['metrics']['scores/flicker']
+  old = record['scores']['flicker']
+  assert [flicker[end] for end in ('value', 'low', 'high')] == [
+    old[end] for end in ('value', 'low', 'high')
+  ]
+  row = page.row('flicker')
+  assert float(row['value']) == pytest.approx(old['value'], rel=1e-3)
+  ends = [float(end) for end in row['95% interval'].split(' to ')]
+  assert ends == pytest.approx([old['low'], old['high']], rel=1e-3)
+  assert row['n'] == '12' and row['better'] == 'lower'
+  assert [video['flicker'] for video in record['videos']] == flicker['each']
+  assert 'flicker: 12 numbers from' in next(
+    svg['aria-label'] for svg in page.all('svg') if svg['aria-label'].startswith('flicker')
+  )
+
+
+def test_the_best_and_the_worst_videos_are_shown_in_order_with_their_numbers(first):
+  _, _, page, record = first
+  flicker = record['measured']['metrics']['scores/flicker']
+  order = np.argsort(BLINKS)
+  assert flicker['best'] == order[:4].tolist() and flicker['worst'] == order[::-1][:4].tolist()
+  section = page.text[page.text.index('Best') :]
+  numbers = [f'{flicker["each"][place]:.4g}' for place in (*flicker['best'], *flicker['worst'])]
+  places = [section.index(number) for number in numbers]
+  assert places == sorted(places) and places[3] < section.index('Worst') < places[4]
+  # Each of the files is on the page once; where it is shown again the page takes it from there.
+  videos = page.all('video')
+  held = [video['id'] for video in videos if 'src' in video]
+  assert held == [f'sample-{place}' for place in range(12)]
+  again = [video['data-of'] for video in videos if 'data-of' in video]
+  assert set(again) <= set(held) and len(again) >= 8
+
+
+def test_the_page_needs_no_other_file_and_prompts_are_text(first):
+  _, _, page, _ = first
+  for _, attrs in page.elements:
+    for name, value in attrs.items():
+      assert not name.startswith('on')
+      if name in ('src', 'href', 'poster', 'srcset', 'data'):
+        assert value.startswith(('data:video/', 'data:image/', '#'))
+  assert len(page.all('script')) == 1 and 'alert' not in page.scripts
+  assert not page.all('link') and not page.all('img')
+  assert not re.search(r'https?:|//\w', page.scripts)
+  assert HOSTILE in page.text  # word for word, as text
+
+
+def test_pairs_have_the_interval_of_the_paired_bootstrap(first, tmp_path, prompts):
+  folder, _, _, before = first
+  # Less flicker in all but two, in another order of the prompts.
+  order = [*range(1, len(BLINKS)), 0]
+  second = make_videos(
+    tmp_path / 'videos',
+    [max(BLINKS[n] - 3, 0) + 9 * (n in (2, 4)) for n in order],
+    [prompts[n] for n in order],
+  )
+  found, page, record = evaluate(second, against=folder)
+  change = record['against']['metrics']['scores/flicker']
+  old = before['measured']['metrics']['scores/flicker']
+  ours = record['measured']['metrics']['scores/flicker']
+  by_prompt = dict(zip(record['measured']['samples'], ours['each'], strict=True))
+  names = sorted(by_prompt)
+  theirs = dict(zip(before['measured']['samples'], old['each'], strict=True))
+  expected = compare([[theirs[n] for n in names]], [[by_prompt[n] for n in names]])
+  told = [change[name] for name in ('other', 'difference', 'low', 'high', 'prompts')]
+  assert told == pytest.approx(
+    [old['value'], expected.difference, expected.low, expected.high, len(BLINKS)]
+  )
+  assert change['difference'] == pytest.approx(ours['value'] - old['value'])
+  row = page.row('flicker', 1)
+  assert row['how'] == 'paired, 12 prompts' and float(row['other']) == pytest.approx(
+    old['value'], rel=1e-3
+  )
+  assert row['which is'] == ('better' if expected.high < 0 else 'unsure')
+  assert 'paired over 12 prompts' in found.table and record['against']['notes'] == []
+  # The same videos again: no difference, and no false certainty about it.
+  found, page, record = evaluate(folder, against=folder / 'evaluation.json')
+  change = record['against']['metrics']['scores/flicker']
+  assert change['difference'] == 0 and change['low'] < 0 < change['high']
+  assert page.row('flicker', 1)['which is'] == 'unsure'
+
+
+def test_records_of_a_time_before_single_numbers_are_compared_without_pairs(first, tmp_path):
+  folder, _, _, record = first
+  older = {name: value for name, value in record.items() if name not in ('measured', 'task')}
+  path = tmp_path / 'older.json'
+  path.write_text(json.dumps(older))
+  _, page, record = evaluate(folder, against=path)
+  change = record['against']['metrics']['scores/flicker']
+  assert change['difference'] == 0 and change['prompts'] == 0 and change['count'] == 12
+  assert change['low'] < 0 < change['high']
+  assert 'so nothing is paired' in page.text and page.row('flicker', 1)['how'] == 'not paired'
+
+
+def test_large_videos_are_shown_smaller_and_what_cannot_be_read_is_said(tmp_path):
+  noise = np.random.default_rng(0).integers(0, 256, (8, 480, 640, 3)).astype(np.uint8)
+  folder = make_videos(tmp_path / 'videos', [10, 20], ['large', 'small', 'none'])
+  write_clip(folder / '00000.mp4', noise, 24)
+  assert (folder / '00000.mp4').stat().st_size > 2**20
+  _, page, record = evaluate(folder)
+  assert record['missing'] == 1 and len(record['measured']['samples']) == 2
+  assert max(len(video['src']) for video in page.all('video') if 'src' in video) < 2**21
