@@ -12,11 +12,10 @@ from mgjax.curation.scores.scorer import Score, Scorer
 from mgjax.curation.settings import MeasureSettings
 
 _GRID = 8
-_TENTH = 0.1
 
 
 class Stillness(Scorer):
-  """`stillness_share` of steps that are still, `stillness_jumps`: see `scores`."""
+  """`stillness_share` of the steps of a clip that are still."""
 
   name = 'stillness'
   side = 144
@@ -34,16 +33,9 @@ class Stillness(Scorer):
     self._before = luma
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    """The share of still steps, and the share of all change in the largest tenth of steps."""
     slack = 0 if self.rate is None else 1 / self.rate - 1e-6
-    changes = np.array([change for time, change in self._seen if start + slack <= time < end])
-    if not len(changes):
-      return {'share': None, 'jumps': None}
-    largest = np.sort(changes)[::-1][: max(1, round(_TENTH * len(changes)))]
-    return {
-      'share': float((changes < self._least).mean()),
-      'jumps': float(largest.sum() / max(changes.sum(), 1e-6)),
-    }
+    changes = [change for time, change in self._seen if start + slack <= time < end]
+    return {'share': float(np.mean(np.array(changes) < self._least)) if changes else None}
 
 
 def _largest_change(a: np.ndarray, b: np.ndarray) -> float:
