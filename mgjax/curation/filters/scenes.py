@@ -6,6 +6,7 @@ readers would open addresses and lists of other files.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from mgjax.core.typing import UInt8
 from mgjax.media.containers import LIMITS, File, Limits
 from mgjax.media.video import stream_frames
 
-_SIDE = 144  # pixels to which the shorter side is shrunk: cuts are seen there
+SIDE = 144  # pixels to which the shorter side is shrunk: cuts are seen there
 _RATE = 25.0  # for PySceneDetect's clock, which is not read
 
 
@@ -56,6 +57,47 @@ class Shot:
   last: int
 
 
+class ShotFinder:
+  """Finds shots in frames that come one by one."""
+
+  def __init__(self, settings: SceneSettings = SceneSettings()):
+    """Takes what counts as a cut; ConfigError if PySceneDetect is not installed."""
+    self._library = load_library()
+    self._detector = self._library.AdaptiveDetector(
+      adaptive_threshold=settings.ratio,
+      min_content_val=settings.change,
+      min_scene_len=settings.frames,
+    )
+    self._times, self._end, self._cuts = [], 0.0, []
+
+  def see(self, start: float, end: float, frame: UInt8[np.ndarray, 'h w 3']) -> None:
+    """Takes the next frame, and from when until when it is shown."""
+    at = self._library.FrameTimecode(len(self._times), _RATE)
+    self._cuts += self._detector.process_frame(at, np.ascontiguousarray(frame[..., ::-1]))
+    self._times.append(float(start))
+    self._end = float(end)
+
+  @property
+  def times(self) -> list[float]:
+    """When each frame is first shown, and when the last one ends: one more than frames."""
+    return [*self._times, self._end]
+
+  def shots(self) -> list[Shot]:
+    """Returns all shots, to be asked once: together they are all of the frames.
+
+    Raises:
+      DataError: there is no frame.
+    """
+    count, times = len(self._times), self.times
+    if not count:
+      raise DataError('there is no frame to look for shots in')
+    self._cuts += self._detector.post_process(self._library.FrameTimecode(count - 1, _RATE))
+    numbers = [0, *sorted({cut.frame_num for cut in self._cuts} - {0}), count]
+    return [
+      Shot(times[first], times[last], first, last) for first, last in itertools.pairwise(numbers)
+    ]
+
+
 def find_shots(
   frames: Iterable[tuple[float, float, UInt8[np.ndarray, 'h w 3']]],
   settings: SceneSettings = SceneSettings(),
@@ -70,25 +112,10 @@ def find_shots(
     ConfigError: PySceneDetect is not installed.
     DataError: there is no frame.
   """
-  library = _scenedetect()
-  detector = library.AdaptiveDetector(
-    adaptive_threshold=settings.ratio,
-    min_content_val=settings.change,
-    min_scene_len=settings.frames,
-  )
-  starts, ends, cuts = [], [], []
-  for number, (start, end, frame) in enumerate(frames):
-    starts.append(float(start))
-    ends.append(float(end))
-    blue_first = np.ascontiguousarray(frame[..., ::-1])
-    cuts += detector.process_frame(library.FrameTimecode(number, _RATE), blue_first)
-  if not starts:
-    raise DataError('there is no frame to look for shots in')
-  cuts += detector.post_process(library.FrameTimecode(len(starts) - 1, _RATE))
-  numbers = [0, *sorted({cut.frame_num for cut in cuts} - {0}), len(starts)]
-  times = [*(starts[number] for number in numbers[:-1]), ends[-1]]
-  places = zip(times[:-1], times[1:], numbers[:-1], numbers[1:], strict=True)
-  return [Shot(*place) for place in places]
+  finder = ShotFinder(settings)
+  for start, end, frame in frames:
+    finder.see(start, end, frame)
+  return finder.shots()
 
 
 def shots_of_file(
@@ -100,11 +127,12 @@ def shots_of_file(
     ConfigError: PySceneDetect is not installed.
     DataError: the file cannot be used.
   """
-  return find_shots(stream_frames(path, _SIDE, limits), settings)
+  return find_shots(stream_frames(path, SIDE, limits), settings)
 
 
 @functools.cache
-def _scenedetect() -> Any:
+def load_library() -> Any:
+  """Imports PySceneDetect; ConfigError if it is not installed."""
   try:
     import scenedetect
   except ImportError:
