@@ -64,6 +64,7 @@ class ShardWorker:
 
   def __call__(self, job: Job) -> Entry:
     """Measures a shard and writes its rows."""
+    self._measure.start()
     began, rows = time.monotonic(), []
     for place, each in enumerate(job.inputs.between(0, len(job.inputs)), job.first):
       found = self._measure((each, place))
@@ -76,20 +77,32 @@ class ShardWorker:
     self._measure.close(for_good=True)
 
 
-Make = Callable[[Seen], ShardWorker]
+class Worker(Protocol):
+  """Does jobs, one after the other."""
+
+  def __call__(self, job: Any) -> Any:
+    """Does a job."""
+    ...
+
+  def close(self) -> None:
+    """Ends; a call under way in another thread raises."""
+    ...
+
+
+Make = Callable[[Seen], Worker]
 
 
 class Engine(Protocol):
   """Spreads jobs over workers."""
 
-  def __call__(self, jobs: Iterator[Job], make: Make, workers: int, seen: Seen) -> None:
+  def __call__(self, jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
     """Does jobs; some may be left undone where workers were killed.
 
     Args:
       jobs: taken as workers become free.
       make: makes a worker; it pickles.
       workers: how many there are.
-      seen: told how many videos more are measured.
+      seen: told how many things more are done.
     """
     ...
 
@@ -137,19 +150,54 @@ def measure_all(
     if not limit or total < limit:
       wanted.append(index)
       total += len(scores.places(index))
+  finish_jobs(
+    lambda: _missing(scores, wanted),
+    lambda missing: _jobs(inputs, scores, missing),
+    lambda shard: len(scores.places(shard)),
+    functools.partial(ShardWorker, scores, settings, allowance),
+    engine,
+    total,
+    workers,
+    progress,
+  )
+
+
+def finish_jobs(
+  missing: Callable[[], list[int]],
+  jobs: Callable[[list[int]], Iterator[Any]],
+  size: Callable[[int], int],
+  make: Make,
+  engine: Engine,
+  total: int,
+  workers: int,
+  progress: Callable[[int, int], None],
+) -> None:
+  """Has an engine do jobs until all are done; it may leave some undone where workers are killed.
+
+  Args:
+    missing: returns the shards that are not done yet.
+    jobs: makes the jobs of shards.
+    size: returns how many things a shard has.
+    make: makes a worker.
+    engine: spreads the jobs.
+    total: how many things there are.
+    workers: how many, 0 for one a core.
+    progress: called with how many things are done, and of how many.
+
+  Raises:
+    DataError: round after round brings nothing.
+  """
   failures, before = 0, -1
-  while missing := _missing(scores, wanted):
-    done = total - sum(len(scores.places(index)) for index in missing)
-    failures = failures + 1 if len(missing) == before else 0
-    before = len(missing)
+  while left := missing():
+    failures = failures + 1 if len(left) == before else 0
+    before = len(left)
     if failures >= _ROUNDS:
       raise DataError(
-        f'{len(missing)} of {len(wanted)} shards were lost {failures} times, their workers were '
-        'killed; is memory short? The same command goes on with them'
+        f'{len(left)} shards were lost {failures} times, their workers were killed; is memory '
+        'short? The same command goes on with them'
       )
-    meter = _Meter(done, total, progress)
-    make = functools.partial(ShardWorker, scores, settings, allowance)
-    engine(_jobs(inputs, scores, missing), make, workers or os.cpu_count() or 1, meter)
+    meter = _Meter(total - sum(map(size, left)), total, progress)
+    engine(jobs(left), make, workers or os.cpu_count() or 1, meter)
 
 
 def estimate_hours(scores: Scores, workers: int) -> float:

@@ -3,11 +3,12 @@
 import queue
 import threading
 from collections.abc import Iterator
+from typing import Any
 
-from mgjax.curation.shards import Job, Make, Seen
+from mgjax.curation.shards import Make, Seen, Worker
 
 
-def run(jobs: Iterator[Job], make: Make, workers: int, seen: Seen) -> None:
+def run(jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
   """Does jobs with worker processes, each led by a thread; see `shards.Engine`.
 
   The first error ends all.
@@ -20,7 +21,7 @@ def run(jobs: Iterator[Job], make: Make, workers: int, seen: Seen) -> None:
 
   team = [make(told) for _ in range(workers)]
 
-  def work(worker) -> None:
+  def work(worker: Worker) -> None:
     try:
       while not over.is_set():
         with lock:

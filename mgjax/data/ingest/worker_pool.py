@@ -183,8 +183,7 @@ class Guarded:
     """
     tries, ended = 0, ''
     while tries < self._allowance.tries:
-      self._check()
-      process, pipe = self._child = self._child or self._start()
+      process, pipe = self.start()
       try:
         pipe.send(thing)
       except OSError:  # it ended while it had nothing to do, which is nobody's fault
@@ -200,6 +199,12 @@ class Guarded:
       self.close()
     self._check()
     return Lost(f'{ended}, in each of {tries} tries' if tries > 1 else ended)
+
+  def start(self) -> tuple[Any, Connection]:
+    """Starts the process, if there is none, so that the first call need not wait for it."""
+    self._check()
+    self._child = self._child or self._start()
+    return self._child
 
   def close(self, for_good: bool = False) -> None:
     """Ends the process; `for_good`, a call that is under way in another thread raises."""
