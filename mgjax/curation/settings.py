@@ -132,10 +132,10 @@ class MeasureSettings(Checked):
   """
 
   scorers: tuple[str, ...] = (
-    'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'people',
-    'concepts',
+    'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'copies',
+    'people', 'concepts',
   )  # fmt: skip
-  scenes: SceneSettings = SceneSettings()
+  scenes: SceneSettings = dataclasses.field(default_factory=SceneSettings)
   clips: ClipSettings = ClipSettings()
   text: TextSettings = TextSettings()
   borders: BorderSettings = BorderSettings()

@@ -6,7 +6,6 @@ readers would open addresses and lists of other files.
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -57,47 +56,6 @@ class Shot:
   last: int
 
 
-class ShotFinder:
-  """Finds shots in frames that come one by one."""
-
-  def __init__(self, settings: SceneSettings = SceneSettings()):
-    """Takes what counts as a cut; ConfigError if PySceneDetect is not installed."""
-    self._library = load_library()
-    self._detector = self._library.AdaptiveDetector(
-      adaptive_threshold=settings.ratio,
-      min_content_val=settings.change,
-      min_scene_len=settings.frames,
-    )
-    self._times, self._end, self._cuts = [], 0.0, []
-
-  def see(self, start: float, end: float, frame: UInt8[np.ndarray, 'h w 3']) -> None:
-    """Takes the next frame, and from when until when it is shown."""
-    at = self._library.FrameTimecode(len(self._times), _RATE)
-    self._cuts += self._detector.process_frame(at, np.ascontiguousarray(frame[..., ::-1]))
-    self._times.append(float(start))
-    self._end = float(end)
-
-  @property
-  def times(self) -> list[float]:
-    """When each frame is first shown, and when the last one ends: one more than frames."""
-    return [*self._times, self._end]
-
-  def shots(self) -> list[Shot]:
-    """Returns all shots, to be asked once: together they are all of the frames.
-
-    Raises:
-      DataError: there is no frame.
-    """
-    count, times = len(self._times), self.times
-    if not count:
-      raise DataError('there is no frame to look for shots in')
-    self._cuts += self._detector.post_process(self._library.FrameTimecode(count - 1, _RATE))
-    numbers = [0, *sorted({cut.frame_num for cut in self._cuts} - {0}), count]
-    return [
-      Shot(times[first], times[last], first, last) for first, last in itertools.pairwise(numbers)
-    ]
-
-
 def find_shots(
   frames: Iterable[tuple[float, float, UInt8[np.ndarray, 'h w 3']]],
   settings: SceneSettings = SceneSettings(),
@@ -118,6 +76,52 @@ def find_shots(
   return finder.shots()
 
 
+class ShotFinder:
+  """Sees the frames of a video in order, then says its shots; see `find_shots`.
+
+  Raises:
+    ConfigError: PySceneDetect is not installed.
+  """
+
+  side = SIDE
+
+  def __init__(self, settings: SceneSettings = SceneSettings()):
+    self._library = scene_library()
+    self._detector = self._library.AdaptiveDetector(
+      adaptive_threshold=settings.ratio,
+      min_content_val=settings.change,
+      min_scene_len=settings.frames,
+    )
+    self._starts: list[float] = []
+    self._end = 0.0
+    self._cuts: list[Any] = []
+
+  def see(self, start: float, end: float, frame: UInt8[np.ndarray, 'h w 3']) -> None:
+    """Takes the next frame, shown from `start` until `end`, shrunk to `SIDE`, and all alike."""
+    number, self._end = len(self._starts), float(end)
+    self._starts.append(float(start))
+    blue_first = np.ascontiguousarray(frame[..., ::-1])
+    self._cuts += self._detector.process_frame(
+      self._library.FrameTimecode(number, _RATE), blue_first
+    )
+
+  def shots(self) -> list[Shot]:
+    """The shots of all frames that were seen; together they are all of these.
+
+    Raises:
+      DataError: there was none.
+    """
+    starts = self._starts
+    if not starts:
+      raise DataError('there is no frame to look for shots in')
+    last = self._library.FrameTimecode(len(starts) - 1, _RATE)
+    cuts = [*self._cuts, *self._detector.post_process(last)]
+    numbers = [0, *sorted({cut.frame_num for cut in cuts} - {0}), len(starts)]
+    times = [*(starts[number] for number in numbers[:-1]), self._end]
+    places = zip(times[:-1], times[1:], numbers[:-1], numbers[1:], strict=True)
+    return [Shot(*place) for place in places]
+
+
 def shots_of_file(
   path: File, settings: SceneSettings = SceneSettings(), limits: Limits = LIMITS
 ) -> list[Shot]:
@@ -131,8 +135,12 @@ def shots_of_file(
 
 
 @functools.cache
-def load_library() -> Any:
-  """Imports PySceneDetect; ConfigError if it is not installed."""
+def scene_library() -> Any:
+  """PySceneDetect.
+
+  Raises:
+    ConfigError: it is not installed.
+  """
   try:
     import scenedetect
   except ImportError:
