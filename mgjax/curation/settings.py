@@ -10,6 +10,7 @@ from typing import Annotated
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check
 from mgjax.curation.filters.scenes import SceneSettings
+from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance
 
 Rate = Annotated[float, Range(above=0, most=1000)]  # frames a second
 Side = Annotated[int, Range(least=16, most=16_384)]  # pixels
@@ -200,6 +201,26 @@ class KeepSettings(Checked):
   seed: Count = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class CutSettings(Checked):
+  """How clips are cut.
+
+  Attributes:
+    anew: encode the pictures of all of them anew, for quick reads at any moment; else of those
+      that do not begin with a key frame, or need frames outside.
+    gop: most frames from one key frame to the next, of pictures that are encoded anew.
+    crf: of these, the constant rate factor of x264.
+    clips_per_shard: of records.
+  """
+
+  anew: bool = False
+  gop: Positive = 16
+  crf: Annotated[float, Range(least=0, most=51)] = 20.0
+  clips_per_shard: Positive = 32
+
+
+CUT = CutSettings()
+
 # The order of Table 44; what it names without numbers stands where it costs least.
 ORDER = (
   'duration', 'resolution', 'aspect', 'text', 'borders', 'scenes', 'aesthetics', 'static', 'slides',
@@ -215,8 +236,12 @@ class CurationSettings(Checked):
     measure: of the expensive pass; its hash says whether scores can be used again.
     keep: of the cheap pass.
     order: names of filters, in which they are asked; a clip falls to the first that drops it.
+    cut: how what is kept is cut out of its videos.
+    limits: of each video, while it is measured and cut.
   """
 
   measure: MeasureSettings = MeasureSettings()
   keep: KeepSettings = KeepSettings()
   order: tuple[str, ...] = ORDER
+  cut: CutSettings = CUT
+  limits: Allowance = ALLOWANCE
