@@ -1,4 +1,4 @@
-"""Defects of clips, each with a strength drawn across the threshold of the filter that looks for it.
+"""Defects of clips, each as strong as is drawn across the threshold of the filter for it.
 
 A function (plan, chance, truth, least) -> Made says what is drawn, and writes into the truth which
 filters are to drop it: True, False, or None where either is right.
