@@ -124,7 +124,9 @@ class Scores:
       rows: of its videos, one a clip.
       seconds: that they took.
     """
-    data = to_parquet(pyarrow().Table.from_pylist(list(map(dict, rows))))
+    names = dict.fromkeys(name for row in rows for name in row)  # a row may lack some
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    data = to_parquet(pyarrow().table(columns))
     name = f'{index:05d}-{hashlib.sha256(data).hexdigest()[:_DIGITS]}.parquet'
     lengths = {row['video']: row.get('seconds') or 0.0 for row in rows}
     entry = Entry(

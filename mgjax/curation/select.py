@@ -50,8 +50,8 @@ class Selection:
 
   Attributes:
     table: pyarrow.Table of all rows.
-    dropped_by: objects, the filter that dropped each of them, '' of one that is kept, and UNMEASURED
-      of a video that could not be measured.
+    dropped_by: objects, the filter that dropped each, '' of one that is kept, UNMEASURED of a video
+      that could not be measured.
     reasons: objects, why.
     steps: what each filter did, in their order.
   """
