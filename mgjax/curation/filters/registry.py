@@ -27,6 +27,7 @@ class Filter:
     name: in configurations and reports.
     judge: (columns, settings) -> reasons; of filters that have no limits.
     limits: settings -> the limits that a clip keeps within, for histograms as well.
+    asked: settings -> whether they ask anything of it.
     needs: columns without which it is off, any one of each tuple.
     reads: columns that it reads as well where they are there.
     supply: what to give for it to be on.
@@ -36,6 +37,7 @@ class Filter:
   name: str
   judge: Callable[[Columns, KeepSettings], np.ndarray] | None = None
   limits: Callable[[KeepSettings], tuple[Limit, ...]] = lambda _: ()
+  asked: Callable[[KeepSettings], bool] = lambda _: True
   needs: tuple[tuple[str, ...], ...] = ()
   reads: tuple[str, ...] = ()
   supply: str = ''
@@ -45,30 +47,32 @@ class Filter:
     """Names of all columns that it reads."""
     return (*(name for each in self.needs for name in each), *self.reads)
 
-  def off(self, table: Any) -> str:
-    """Says why the filter is off: nobody supplied what it needs; '' if it is on."""
+  def off(self, table: Any, settings: KeepSettings) -> str:
+    """Says why the filter is off: nobody supplied what it needs or asked for it; '' if it is on."""
+    if not self.asked(settings):
+      return f'{self.name} is off: nothing is asked of it; {self.supply}'
     columns = as_columns(table, self.columns())
     for names in self.needs:
       if not any(name in columns and known(columns[name]).any() for name in names):
         return f'{self.name} is off: no clip has {" or ".join(names)}; {self.supply}'
     return ''
 
-  def keep(self, table: Any, settings: CurationSettings) -> np.ndarray:
+  def keep(self, table: Any, settings: KeepSettings) -> np.ndarray:
     """Says of each clip why it is dropped.
 
     Args:
       table: a `pyarrow.Table`, or arrays or lists by name; one row a clip.
-      settings: of the run.
+      settings: what is kept.
 
     Returns:
       Objects (n): '' for a clip that is kept. All of them if the filter is off, see `off`.
     """
     columns = as_columns(table, (*self.columns(), 'clip'))
-    if not len(columns['clip']) or self.off(table):
+    if not len(columns['clip']) or self.off(table, settings):
       return np.full(len(columns['clip']), '', object)
     if self.judge is not None:
-      return self.judge(columns, settings.keep)
-    return outside(with_lengths(columns), self.limits(settings.keep))
+      return self.judge(columns, settings)
+    return outside(with_lengths(columns), self.limits(settings))
 
 
 def _each(*names: str) -> tuple[tuple[str, ...], ...]:
@@ -171,8 +175,10 @@ _ALL = (
   Filter(
     'mixture',
     surplus,
+    asked=lambda keep: keep.landscape is not None or keep.people > 0,
     needs=_each('width', 'height'),
     reads=('people_score',),
+    supply='give keep.landscape or keep.people a share',
   ),
 )
 FILTERS: dict[str, Filter] = {each.name: each for each in _ALL}
