@@ -65,7 +65,7 @@ def probe(path: File, limits: Limits = LIMITS) -> ClipInfo:
     measured = measure(path, container, stream, limits, deadline)
     if not measured.frames:
       raise DataError(f'{path}: holds no frame that can be decoded')
-    height, width = _upright(path, measured.frames[0], stream)
+    height, width = upright_size(path, measured.frames[0], stream)
     declared = float(stream.average_rate or stream.guessed_rate or 25)
     fps = check_rate(path, measured, declared, 'frames')
     return ClipInfo(
@@ -126,7 +126,7 @@ def stream_clip(
     DataError: as `probe`, at the start or where the file is damaged.
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, _):
-    count, resize = 0, _make_resize(path, stream, size, limits)
+    count, resize = 0, make_resize(path, stream, size, limits)
     for frame, _, end in frames_from(container, stream, 0.0):
       if end > limits.seconds:
         raise DataError(f'{path}: lasts {end:.0f} s, more than {limits.seconds:.0f} s')
@@ -161,11 +161,11 @@ def stream_frames(
       if count >= limits.frames:
         raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
       if resize is None:
-        height, width = size or _upright(path, frame, stream)
+        height, width = size or upright_size(path, frame, stream)
         if size is None and 0 < side < min(height, width):
           scale = side / min(height, width)
           height, width = (2 * max(1, round(length * scale / 2)) for length in (height, width))
-        resize = _make_resize(path, stream, (height, width), limits)
+        resize = make_resize(path, stream, (height, width), limits)
       yield start, end, resize(frame)
   if resize is None:
     raise DataError(f'{path}: holds no frame that can be decoded')
@@ -320,7 +320,7 @@ def _read_from(
   clip = np.empty((len(times), *size, 3), np.uint8)
   filled, end = 0, None
   with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
-    resize = _make_resize(path, stream, size, limits)
+    resize = make_resize(path, stream, size, limits)
     moments = [time + TOLERANCE for time in times]
     check = functools.partial(limits.check_time, path, deadline)
     frames = frames_at(container, stream, moments, begin, limits.frames, check)
@@ -347,8 +347,8 @@ def _read_from(
   raise DataError(f'{path}: holds no frame that can be decoded')
 
 
-def _upright(path: File, frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
-  """(height, width) of a frame as it is shown."""
+def upright_size(path: File, frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
+  """(height, width) of a frame as it is shown: upright, with square pixels."""
   size = (frame.height, round(frame.width * _pixel_aspect(stream)))
   if not 0 < size[1] < _MOST_WIDE * frame.width:
     raise DataError(f'{path}: its pixels are said to have the shape {stream.sample_aspect_ratio}')
@@ -364,7 +364,7 @@ def _pixel_aspect(stream: av.VideoStream) -> float:
   return float(stream.sample_aspect_ratio or 1)
 
 
-def _make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limits: Limits):
+def make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limits: Limits):
   """Returns frame -> uint8 (h w 3): upright, covering `size`, cropped at the centre.
 
   A second argument of it, of that shape, is written to and returned.
