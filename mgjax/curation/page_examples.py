@@ -1,4 +1,4 @@
-"""Examples on the page of a curation: pictures of clips that were kept and dropped, with reasons."""
+"""Examples on the page of a curation: pictures of clips that were kept or dropped, and why."""
 
 import base64
 import html
@@ -76,13 +76,13 @@ def _spread(chosen: Bool[np.ndarray, '_'], most: int) -> list[int]:
 
 def _figure(clip: str, about: str, still: bytes, motion: bytes | None) -> str:
   name, about = html.escape(printable(clip)), html.escape(printable(about))
-  shown = (
-    f'<img style="height:{_HEIGHT}px;max-width:none" src="{_data("jpeg", still)}" alt="{name}">'
-  )
+  style = f'height:{_HEIGHT}px;max-width:none'
+  shown = f'<img style="{style}" src="{_data("jpeg", still)}" alt="{name}">'
   if motion is not None:  # who wants no motion sees the still one
     source = f'media="(prefers-reduced-motion:no-preference)" srcset="{_data("webp", motion)}"'
     shown = f'<picture><source {source}>{shown}</picture>'
-  return f'<figure style="overflow:hidden">{shown}<figcaption>{name}<br><small>{about}</small></figcaption></figure>'
+  told = f'<figcaption>{name}<br><small>{about}</small></figcaption>'
+  return f'<figure style="overflow:hidden">{shown}{told}</figure>'
 
 
 def _data(kind: str, picture: bytes) -> str:

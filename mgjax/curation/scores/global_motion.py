@@ -5,16 +5,17 @@ the centre of a frame, in pixels, and s = e^growth,
 
   p' = s R(turn) p + (x, y)
 
-so that four numbers a pair say where the camera goes. Both numbers of a move are made speeds of the
-picture in shorter sides a second: (x, y) divided by the shorter side, growth and turn times the mean
-distance of a pixel from the centre. What counts in a shot is their mean; what is left of them when a
-second's mean is taken away is shake.
+so that four numbers a pair say where the camera goes. They become speeds of the picture in shorter
+sides a second: (x, y) divided by the shorter side, growth and turn times the mean distance of a
+pixel from the centre. What counts in a shot is their mean; what is left of them when a second's
+mean is taken away is shake.
 
-A model of the plane tells a static and a handheld shot, and directions. It cannot tell a camera that
-turns from one that moves: a pan and a truck to the right shift a picture alike, a zoom and a push
-enlarge it alike, and behind what a tracking or an arc shot follows the background passes alike.
-Those 14 of the 16 classes are therefore answered in seven pairs, such as 'pan or truck right'. A
-camera that rolls has no class in the paper and is called 'roll'; what is none of these is 'unknown'.
+A model of the plane tells a static and a handheld shot, and directions. It cannot tell a camera
+that turns from one that moves: a pan and a truck to the right shift a picture alike, a zoom and a
+push enlarge it alike, and behind what a tracking or an arc shot follows the background passes
+alike. Those 14 of the 16 classes are therefore answered in seven pairs, such as 'pan or truck
+right'. A camera that rolls has no class in the paper and is called 'roll'; what is none of these is
+'unknown'.
 """
 
 import dataclasses
@@ -128,9 +129,8 @@ def pair_motion(
   cv2 = opencv()
   flow = flow_of_luma(before, after)
   height, width = before.shape
-  ys, xs = (
-    axis.ravel() for axis in np.mgrid[_GRID // 2 : height : _GRID, _GRID // 2 : width : _GRID]
-  )
+  grid = np.mgrid[_GRID // 2 : height : _GRID, _GRID // 2 : width : _GRID]
+  ys, xs = (axis.ravel() for axis in grid)
   corners = cv2.cornerMinEigenVal(before, _WINDOW)[ys, xs]
   textured = corners > _TEXTURE
   ys, xs = ys[textured], xs[textured]
@@ -234,12 +234,10 @@ def _answer(
 
 def _smoothed(speeds: Float[np.ndarray, 'n 4'], width: int) -> Float[np.ndarray, 'n 4']:
   """Means over `width` neighbours, fewer at the ends."""
-  kernel = np.ones(width)
-  counts = np.convolve(np.ones(len(speeds)), kernel, 'same')
-  return np.stack(
-    [np.convolve(each, kernel, 'same')[: len(speeds)] / counts[: len(speeds)] for each in speeds.T],
-    -1,
-  )
+  kernel, size = np.ones(width), len(speeds)
+  # 'same' is as long as the longer of the two.
+  sums = [np.convolve(each, kernel, 'same')[:size] for each in (*speeds.T, np.ones(size))]
+  return np.stack(sums[:4], -1) / sums[4][:, None]
 
 
 def _reach(height: int, width: int) -> float:

@@ -51,6 +51,7 @@ SCORERS = {
   'aesthetics': 'mgjax.curation.scores.plug_in:Aesthetics',
   'people': 'mgjax.curation.scores.plug_in:People',
   'concepts': 'mgjax.curation.scores.plug_in:Concepts',
+  'camera': 'mgjax.curation.scores.camera:Camera',
 }
 
 

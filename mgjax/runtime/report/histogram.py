@@ -87,13 +87,9 @@ def histogram(
   said = [f'{name}: {len(each):,}' for name, each in kept.items()]
   limits = [f'{name} at {format_number(value)}' for name, value in lines.items()]
   label = html.escape(f'{title}. {"; ".join([*said, *limits])}')
-  legend = ' '.join(
-    f'<span><b style="color:var(--c{index})" aria-hidden="true">\u25a0</b> {html.escape(each)}</span>'
-    for index, each in enumerate(said)
-  )
   return (
     f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    f'<div class="legend">{legend}</div>'
+    f'{_legend(said)}'
   )
 
 
@@ -149,14 +145,19 @@ def funnel_chart(
     )
   label = html.escape(f'{title}. {"; ".join(said)}')
   shown = names if any(other for _, other in rows.values()) else names[:1]
-  legend = ' '.join(
-    f'<span><b style="color:var(--c{index})" aria-hidden="true">\u25a0</b> {html.escape(each)}</span>'
-    for index, each in enumerate(shown)
-  )
   return (
     f'<svg viewBox="0 0 {WIDTH} {bottom + _BELOW}" role="img" aria-label="{label}">'
-    f'{"".join(parts)}</svg><div class="legend">{legend}</div>'
+    f'{"".join(parts)}</svg>{_legend(shown)}'
   )
+
+
+def _legend(names: Sequence[str]) -> str:
+  entries = [
+    f'<span><b style="color:var(--c{index})" aria-hidden="true">\u25a0</b> '
+    f'{html.escape(name)}</span>'
+    for index, name in enumerate(names)
+  ]
+  return f'<div class="legend">{" ".join(entries)}</div>'
 
 
 def _share(share: float) -> str:
