@@ -100,6 +100,9 @@ class PairMotion(NamedTuple):
     support: share of the places with texture that move as the model says.
     standing: share of such places in the middle that stand while the rest moves.
     reach: mean distance of a pixel from the centre, in shorter sides.
+    own_x: to the right, mean of the places that do not move as the model says, beyond what it says,
+      in shorter sides; 0 where there are none.
+    own_y: down, likewise.
   """
 
   seconds: float
@@ -110,6 +113,8 @@ class PairMotion(NamedTuple):
   support: float
   standing: float
   reach: float
+  own_x: float = 0.0
+  own_y: float = 0.0
 
 
 def pair_motion(
@@ -150,7 +155,8 @@ def pair_motion(
   if model is None:
     return None
   expected = places @ model[:, :2].T + model[:, 2] - places
-  own = np.linalg.norm(moves - expected, axis=-1) > _APART
+  beyond = moves - expected
+  own = np.linalg.norm(beyond, axis=-1) > _APART
   background = float(np.linalg.norm(expected, axis=-1).mean())
   stands = own & (np.linalg.norm(moves, axis=-1) < background / 2)
   return PairMotion(
@@ -162,6 +168,7 @@ def pair_motion(
     float(1 - own.mean()),
     float(stands[middle].mean()) if middle.any() else 0.0,
     _reach(height, width),
+    *((beyond[own].mean(0) / side).tolist() if own.any() else ()),
   )
 
 
