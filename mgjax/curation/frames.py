@@ -1,8 +1,8 @@
 """Decodes a video once, for all who look at it (Movie Gen §3.2.1).
 
 A frame that a file gives is converted only to what is asked for: its brightness as it was stored,
-its colours at full size, or colours of a smaller picture, which swscale makes without the large one.
-Whoever asks for a size that somebody asked for before gets the same array.
+its colours at full size, or those of a smaller picture, which swscale makes without the large one.
+Who asks for a size that somebody asked for before gets the same array.
 """
 
 import dataclasses

@@ -18,49 +18,33 @@ import numpy as np
 from mgjax.core.config import flatten
 from mgjax.core.errors import DataError, printable
 from mgjax.core.files import write_bytes
+from mgjax.curation.filters.registry import FILTERS
+from mgjax.curation.filters.table import as_columns
+from mgjax.curation.filters.thresholds import with_lengths
 from mgjax.curation.page_examples import Pictures, show_examples
+from mgjax.curation.settings import CurationSettings
 from mgjax.runtime.report.charts import format_number
 from mgjax.runtime.report.histogram import funnel_chart, histogram
 from mgjax.runtime.report.page import page, table
 
-# Filter -> the share of all clips that is left after it, for the strictest set (Table 44).
-TABLE_44 = {
-  'duration': 1.0,
-  'resolution': 0.25,
-  'aspect': 0.07,
-  'text': 0.0194,
-  'borders': 0.0187,
-  'scenes': 0.0178,
-  'aesthetics': 0.0157,
-  'motion': 0.0132,
-  'jitter': 0.0122,
-  'duplicates': 0.0115,
-  'concepts': 0.0094,
-}
 # Columns that are no scores: what a clip is, not how good.
 ABOUT = (
   'video', 'clip', 'place', 'start', 'end', 'shot', 'shots', 'frames', 'seconds', 'width', 'height',
-  'fps', 'caption', 'sound', 'middle', 'seconds_of', 'error',
+  'fps', 'caption', 'sound', 'middle', 'seconds_of', 'error', 'clip_seconds', 'aspect',
 )  # fmt: skip
 _REASONS = 12  # of a filter that are listed; the rest are counted together
 _ANSWERS = 20  # of a score in words, likewise
 _BROKEN = 20  # videos that could not be measured, by name
 _NUMBER = re.compile(r'(?<![\w.])-?\d+(\.\d+)?(e[+-]?\d+)?')
-# Columns that are not named after the filter that reads them.
-READERS = {
-  'seconds': 'duration', 'width': 'resolution', 'height': 'resolution', 'fingerprint': 'duplicates',
-  'stillness': 'static', 'people': 'mixture',
-}  # fmt: skip
 
 
 def write_page(
   rows: Any,
   reasons: Mapping[str, Sequence[str]],
-  settings: Any,
+  settings: CurationSettings,
   seconds: Mapping[str, float],
   path: str | os.PathLike[str],
   *,
-  thresholds: Mapping[str, Mapping[str, float]] = {},
   off: Mapping[str, str] = {},
   pictures: Pictures | None = None,
   moving: Mapping[str, bytes] = {},
@@ -71,10 +55,9 @@ def write_page(
     rows: a row a clip: dictionaries, or a table of columns (pyarrow's, or a dictionary).
     reasons: of every filter in its order, one a row: why it drops the clip, '' where it keeps it.
       What is said of a clip that an earlier filter dropped does not count.
-    settings: of the curation, a dataclass or a dictionary, shown as they are.
+    settings: of the curation; thresholds become lines across the histograms.
     seconds: of each filter, for all clips; those of the scores are in the rows' `seconds_of`.
     path: of the page.
-    thresholds: column -> name -> value, lines across the histogram of the column.
     off: filter -> why it did nothing.
     pictures: numbers of rows -> JPEGs; by default the rows' `middle`.
     moving: name of a clip -> an animated WebP of it, shown in place of its picture.
@@ -86,6 +69,7 @@ def write_page(
   count = len(next(iter(columns.values()), ()))
   errors = [each or '' for each in columns.get('error', [''] * count)]
   broken = np.array([bool(each) for each in errors], bool)
+  scores = _scores(columns)
   reached, alive = {}, ~broken
   for name, said in reasons.items():
     if len(said) != count:
@@ -94,12 +78,12 @@ def write_page(
     reached[name] = alive, alive & kept
     alive = alive & kept
   body = [
-    _summary(columns, broken, alive),
+    _summary(scores, broken, alive),
     _warnings(off),
-    _funnel(columns, reached, ~broken, off),
+    _funnel(scores, reached, ~broken, off),
     _reason_tables(reasons, reached, _names(columns)),
     show_examples(columns, reasons, reached, alive, pictures, moving),
-    _histograms(columns, reached, ~broken, alive, thresholds),
+    _histograms(scores, reached, ~broken, alive, settings),
     _times(columns, reached, seconds),
     _broken(columns, errors),
     _settings(settings),
@@ -119,35 +103,30 @@ def _columns(rows: Any) -> dict[str, Sequence[Any]]:
   return {name: [row.get(name) for row in rows] for name in names}
 
 
-def numbers(values: Sequence[Any]) -> np.ndarray | None:
-  """A column as float64 (n), NaN where nothing is known; None of texts, lists and pictures."""
-  if isinstance(values, np.ndarray) and values.dtype.kind in 'iufb':
-    return values.astype(float)
-  known = [each for each in values if each is not None]
-  if not known or not all(isinstance(each, int | float | np.number | np.bool_) for each in known):
-    return None
-  return np.array([np.nan if each is None else float(each) for each in values])
+def _scores(columns: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+  """Numbers and texts of the rows, and what filters make of them."""
+  names = [name for name in columns if name not in ('middle', 'seconds_of', 'error')]
+  return with_lengths(as_columns(columns, names))
 
 
-def _hours(columns: Mapping[str, Sequence[Any]], chosen: np.ndarray) -> float:
-  start, end = (numbers(columns.get(name, ())) for name in ('start', 'end'))
-  return 0.0 if start is None or end is None else float(np.nansum((end - start)[chosen])) / 3600
+def _hours(scores: Mapping[str, np.ndarray], chosen: np.ndarray) -> float:
+  return float(np.nansum(scores['clip_seconds'][chosen])) / 3600 if 'clip_seconds' in scores else 0
 
 
-def _summary(columns, broken, alive) -> str:
-  videos = columns.get('video', ())
+def _summary(scores, broken, alive) -> str:
+  videos = scores.get('video', [''] * len(broken))
   rows = [
     {
       '': 'measured',
       'videos': f'{len({v for v, bad in zip(videos, broken, strict=True) if not bad}):,}',
       'clips': f'{int((~broken).sum()):,}',
-      'hours': format_number(round(_hours(columns, ~broken), 3)),
+      'hours': format_number(round(_hours(scores, ~broken), 3)),
     },
     {
       '': 'kept',
       'videos': f'{len({v for v, good in zip(videos, alive, strict=True) if good}):,}',
       'clips': f'{int(alive.sum()):,}',
-      'hours': format_number(round(_hours(columns, alive), 3)),
+      'hours': format_number(round(_hours(scores, alive), 3)),
     },
   ]
   if broken.any():
@@ -165,15 +144,15 @@ def _warnings(off: Mapping[str, str]) -> str:
   return f'<section><h2>Filters that did nothing</h2><ul>{items}</ul></section>'
 
 
-def _funnel(columns, reached, measured, off) -> str:
+def _funnel(scores, reached, measured, off) -> str:
   total, rows, bars, before = max(int(measured.sum()), 1), [], {}, 1.0
   for name, (came, left) in reached.items():
-    share, paper = int(left.sum()) / total, TABLE_44.get(name)
+    share, paper = int(left.sum()) / total, FILTERS[name].published if name in FILTERS else None
     row = {
       'filter': name + ' (off)' * (name in off),
       'dropped': f'{int(came.sum() - left.sum()):,}',
       'left': f'{int(left.sum()):,}',
-      'hours left': format_number(round(_hours(columns, left), 3)),
+      'hours left': format_number(round(_hours(scores, left), 3)),
       'left of all': _percent(share),
       'Table 44': '' if paper is None else _percent(paper),
       'kept of what came': _percent(int(left.sum()) / int(came.sum())) if came.any() else '',
@@ -231,35 +210,37 @@ def _reason_tables(reasons, reached, names: set[str]) -> str:
   )
 
 
-def _reader(column: str, filters: Collection[str]) -> str | None:
-  """The filter that reads a score."""
-  start = column if column in READERS else column.partition('_')[0]
-  name = READERS.get(start, start)
-  return name if name in filters else None
-
-
-def _histograms(columns, reached, measured, alive, thresholds) -> str:
-  drawn, words = [], []
-  for column, values in columns.items():
-    if column in ABOUT and column not in thresholds:
+def _histograms(scores, reached, measured, alive, settings: CurationSettings) -> str:
+  drawn, words, seen = [], [], set()
+  for name, (came, left) in reached.items():
+    limits = FILTERS[name].limits(settings.keep) if name in FILTERS else ()
+    for limit in limits:
+      lines = {
+        format_number(value): value for value in (limit.low, limit.high) if value is not None
+      }
+      seen.add(limit.column)
+      if limit.column in scores:
+        values = scores[limit.column]
+        groups = {f'kept by {name}': values[left], 'dropped by it': values[came & ~left]}
+        drawn.append(histogram(f'{name}: {limit.column}', groups, lines))
+  for column, values in scores.items():
+    if column in seen or column in ABOUT or values.ndim > 1:
       continue
-    reader = _reader(column, reached)
-    came, left = reached[reader] if reader else (measured, alive)
-    names = (f'kept by {reader}', 'dropped by it') if reader else ('kept in the end', 'dropped')
-    if (found := numbers(values)) is not None:
-      groups = {names[0]: found[left], names[1]: found[came & ~left]}
-      drawn.append(f'<div>{histogram(column, groups, thresholds.get(column))}</div>')
-    elif column not in ABOUT and all(each is None or isinstance(each, str) for each in values):
-      words.append(_words(column, values, came, left))
+    if values.dtype.kind == 'f':
+      groups = {'kept in the end': values[alive], 'dropped': values[measured & ~alive]}
+      drawn.append(histogram(column, groups))
+    elif all(each is None or isinstance(each, str) for each in values):
+      words.append(_words(column, values, measured, alive))
   if not drawn and not words:
     return ''
   note = (
-    'A clip counts in the histogram of a score if it came as far as the filter that is named so; '
-    'the first and last bar have all that lies beyond.'
+    'A clip counts in the histogram of a filter if it came as far. The first and the last bar have '
+    'all that lies beyond them.'
   )
+  charts = ''.join(f'<div>{each}</div>' for each in drawn if each)
   return (
     f'<section><h2>Scores</h2><p class="note">{note}</p>'
-    f'<div class="charts">{"".join(drawn)}</div>{"".join(words)}</section>'
+    f'<div class="charts">{charts}</div>{"".join(words)}</section>'
   )
 
 
@@ -321,9 +302,7 @@ def _broken(columns, errors: Sequence[str]) -> str:
   return f'<section><h2>{title}</h2>{table(rows, title)}{more}</section>'
 
 
-def _settings(settings: Any) -> str:
-  plain = dataclasses.asdict(settings) if dataclasses.is_dataclass(settings) else dict(settings)
-  rows = [{'': name, 'value': printable(value)} for name, value in flatten(plain).items()]
-  if not rows:
-    return ''
+def _settings(settings: CurationSettings) -> str:
+  plain = flatten(dataclasses.asdict(settings))
+  rows = [{'': name, 'value': printable(value)} for name, value in plain.items()]
   return f'<details><summary>Settings</summary>{table(rows, "Settings")}</details>'

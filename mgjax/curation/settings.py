@@ -133,10 +133,10 @@ class MeasureSettings(Checked):
   """
 
   scorers: tuple[str, ...] = (
-    'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'people',
-    'concepts', 'camera',
+    'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'copies',
+    'people', 'concepts', 'camera',
   )  # fmt: skip
-  scenes: SceneSettings = SceneSettings()
+  scenes: SceneSettings = dataclasses.field(default_factory=SceneSettings)
   clips: ClipSettings = ClipSettings()
   text: TextSettings = TextSettings()
   borders: BorderSettings = BorderSettings()
@@ -166,9 +166,8 @@ class KeepSettings(Checked):
     jitter: shots a second, below.
     still: share of a clip in which nothing moves, at most: above it is a static video; not in
       public sources.
-    slides: the same, above which a clip that moves only by jumps is a slide show; not in public
+    slides: the same of a slide show, whose pictures follow each other or fade; not in public
       sources.
-    jumps: share of all change in the largest tenth of a clip's steps, from which it moves by jumps.
     copies: cosine of fingerprints, from which two clips may be copies.
     hashes: bits of 64 by which perceptual hashes of copies may differ, at most; not in public
       sources.
@@ -193,7 +192,6 @@ class KeepSettings(Checked):
   jitter: Magnitude = 0.85
   still: Fraction = 0.9
   slides: Fraction = 0.5
-  jumps: Fraction = 0.9
   copies: Fraction = 0.99
   hashes: Count = 10
   landscape: Fraction | None = None

@@ -49,6 +49,7 @@ SCORERS = {
   'stillness': 'mgjax.curation.scores.stillness:Stillness',
   'fingerprint': 'mgjax.curation.scores.fingerprint:Fingerprint',
   'aesthetics': 'mgjax.curation.scores.plug_in:Aesthetics',
+  'copies': 'mgjax.curation.scores.plug_in:Copies',
   'people': 'mgjax.curation.scores.plug_in:People',
   'concepts': 'mgjax.curation.scores.plug_in:Concepts',
   'camera': 'mgjax.curation.scores.camera:Camera',

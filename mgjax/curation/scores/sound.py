@@ -108,7 +108,9 @@ def sound_scores(
       raise ConfigError(f'the plug-in for sound and pictures returned {near}; expected a cosine')
   place = None
   if events is not None and near is not None:
-    heard = {name for name, value in likely.items() if value >= settings.heard}
+    heard = {
+      name for name, value in likely.items() if value is not None and value >= settings.heard
+    }
     place = place_of_sound(heard, near, settings)
   return {
     'silence': silent_share(sound, settings),
