@@ -9,7 +9,7 @@ One that reads frames (configs/digits/frames.py) takes --image=first.png, --last
 --video=clip.mp4, which it continues by --more=48 frames or to --frames=64 in all, window by window.
 --upsample=runs/upsampler enlarges each video with a trained upsampler before it is written.
 --rewrite=llama@http://127.0.0.1:8000/v1 has the language model of a server write each prompt anew,
-as training's captions are written; what it wrote is printed, and stands in the json.
+as training's captions are written; what it wrote is logged, and stands in the json.
 Writes mp4s (png for images), a contact sheet, an animation of all (WebP) and a json with everything
 needed to make them again. Small pictures are enlarged to be seen; --scale=1 writes the model's own.
 """
@@ -18,7 +18,7 @@ import os
 
 from absl import flags
 
-from mgjax.core.errors import ConfigError, printable
+from mgjax.core.errors import ConfigError
 
 from . import command_line, flag_values
 
@@ -123,8 +123,6 @@ def main(_) -> None:
   typed = prompts
   if _REWRITE.value is not None:
     prompts = rewrite_prompts(prompts, rewriter, os.path.join(_WORKDIR.value, 'rewrites'))
-    for prompt in dict.fromkeys(prompts):
-      print(f'prompt: {printable(prompt)}')
   sampler = VideoPipeline(_WORKDIR.value, mesh=_MESH.value, **changes)
   video, upsampler = None, None
   if _VIDEO.value is not None:

@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class CaptionSettings:
     camera: whether the class of the camera goes in front where it is sure.
   """
 
-  kind: Literal['existing', 'endpoint', 'rules'] = 'existing'
+  kind: str = 'existing'
   endpoint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   frames: Positive = 8
   side: Annotated[int, Range(least=32, most=4096)] = 512

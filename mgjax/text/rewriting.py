@@ -130,6 +130,8 @@ def rewrite_prompts(
     if fault:
       shown = printable(prompt[:80])
       _log.warning('%r was not rewritten, and is used as it is: %s', shown, printable(fault))
+    else:
+      _log.info('%r is rewritten: %s', printable(prompt[:80]), printable(answer))
     found.append(prompt if fault else prompt.removesuffix(text) + str(answer))
   return found
 

@@ -71,7 +71,7 @@ def histogram(
     parts.append(
       f'<text class="y" x="{LEFT - 5}" y="{up(value) + 4:.1f}">{format_number(value)}</text>'
     )
-  below = np.zeros(BINS, int)
+  below = [0] * BINS
   for index, (name, each) in enumerate(zip(kept, counts, strict=True)):
     bars = [
       f'<rect x="{across(edges[bar]) + 0.5:.1f}" y="{up(below[bar] + count):.1f}" '
@@ -82,7 +82,7 @@ def histogram(
     ]
     told = html.escape(f'{name}: {int(each.sum()):,}')
     parts.append(f'<g style="fill:var(--c{index})"><title>{told}</title>{"".join(bars)}</g>')
-    below = below + each
+    below = (each + below).tolist()
   parts += _marks(lines, across)
   said = [f'{name}: {len(each):,}' for name, each in kept.items()]
   limits = [f'{name} at {format_number(value)}' for name, value in lines.items()]
