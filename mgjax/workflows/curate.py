@@ -8,9 +8,9 @@ report.html         the same for people
 records/            the clips that are kept, as launch.train reads them
 """
 
+import collections
 import contextlib
 import dataclasses
-import logging
 import os
 import pathlib
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ from mgjax.core.settings import unpack
 from mgjax.curation import shards
 from mgjax.curation.cut import write_records
 from mgjax.curation.engines import plain
+from mgjax.curation.page import write_page
 from mgjax.curation.rows import Scores, to_parquet
 from mgjax.curation.select import UNMEASURED, Selection, select
 from mgjax.curation.settings import CurationSettings
@@ -33,8 +34,6 @@ from mgjax.runtime.workdir_lock import hold
 ENGINES = ('plain', 'ray')
 SCORES, KEPT, DECISIONS = 'scores', 'kept.parquet', 'decisions.parquet'
 FUNNEL, REPORT, RECORDS = 'funnel.json', 'report.html', 'records'
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +104,8 @@ def curate(
       scores.finish()
     selection = select(scores.table(), settings)
     _write(selection, pathlib.Path(output))
-    lines = [*describe(selection), *_report(selection, scores, settings, output)]
+    page = _report(selection, scores, settings, pathlib.Path(output))
+    lines = [*describe(selection), printable(page)]
     if not whole:
       return [*lines, _extrapolated(scores, workers)]
     with contextlib.closing(_Shown('clip')) as shown:
@@ -187,12 +187,26 @@ def _write(selection: Selection, output: pathlib.Path) -> None:
 
 
 def _report(
-  selection: Selection,
-  scores: Scores,
-  settings: CurationSettings,
-  output: str | os.PathLike[str],
-) -> Iterator[str]:
-  yield from ()
+  selection: Selection, scores: Scores, settings: CurationSettings, output: pathlib.Path
+) -> pathlib.Path:
+  clips, homes = selection.table.column('clip'), selection.table.column('shard')
+
+  def pictures(rows: Sequence[int]) -> list[bytes | None]:
+    names, wanted = [clips[row].as_py() for row in rows], collections.defaultdict(list)
+    for row, name in zip(rows, names, strict=True):
+      wanted[homes[row].as_py()].append(name)
+    found = scores.pictures(wanted)
+    return [found.get(name) for name in names]
+
+  return write_page(
+    selection.table,
+    {step.name: selection.reasons_of(step.name) for step in selection.steps},
+    settings,
+    {step.name: step.seconds for step in selection.steps},
+    output / REPORT,
+    off={step.name: step.off for step in selection.steps if step.off},
+    pictures=pictures,
+  )
 
 
 class _Shown:
