@@ -88,7 +88,7 @@ def _measured(each: Input, settings: MeasureSettings, place: int) -> list[dict[s
   scorers = make_scorers(settings)
   costs = watch(frames.stream(file), [shots, pictures, *scorers])
   found = shots.finder.shots()
-  clips = choose_clips(found, shots.finder.times, settings.clips)
+  clips = choose_clips(found, shots.times, settings.clips)
   rows = []
   for number, clip in enumerate(clips):
     row = {
@@ -119,15 +119,21 @@ def _measured(each: Input, settings: MeasureSettings, place: int) -> list[dict[s
 
 
 class _Shots(Scorer):
-  """Looks for cuts."""
+  """Looks for cuts.
+
+  Attributes:
+    finder: that finds them.
+    times: when each frame is first shown, and when the last one ends.
+  """
 
   name, side = 'shots', SIDE
 
   def __init__(self, settings: SceneSettings):
-    self.finder = ShotFinder(settings)
+    self.finder, self.times = ShotFinder(settings), [0.0]
 
   def see(self, frame: Frame) -> None:
     self.finder.see(frame.start, frame.end, frame.pixels)
+    self.times[-1:] = [frame.start, frame.end]
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
     return {}

@@ -78,7 +78,7 @@ class Scores:
     Raises:
       ConfigError: pyarrow is not installed.
     """
-    _arrow()
+    pyarrow()
     values = {'format': FORMAT, 'videos': videos, 'videos_per_shard': videos_per_shard}
     self.plan = {**values, 'identity': dict(identity)}
     self.digest = digest(self.plan)
@@ -124,10 +124,9 @@ class Scores:
       rows: of its videos, one a clip.
       seconds: that they took.
     """
-    arrow, parquet = _arrow()
-    file = io.BytesIO()
-    parquet.write_table(arrow.Table.from_pylist(list(map(dict, rows))), file, compression='zstd')
-    data = file.getvalue()
+    names = dict.fromkeys(name for row in rows for name in row)  # a row may lack some
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    data = to_parquet(pyarrow().table(columns))
     name = f'{index:05d}-{hashlib.sha256(data).hexdigest()[:_DIGITS]}.parquet'
     lengths = {row['video']: row.get('seconds') or 0.0 for row in rows}
     entry = Entry(
@@ -157,10 +156,7 @@ class Scores:
     manifest, names = self._manifest(), self._storage.names()
     if manifest and manifest['shards'] == listed and manifest['table']['name'] in names:
       return
-    file = io.BytesIO()
-    table = self._read(list(entries.values()), without=PICTURES)
-    _arrow()[1].write_table(table, file, compression='zstd')
-    data = file.getvalue()
+    data = to_parquet(self._read(list(entries.values()), without=PICTURES))
     name = f'table-{hashlib.sha256(data).hexdigest()[:_DIGITS]}.parquet'
     self._storage.replace(name, data)
     whole = {**self.plan, 'shards': listed, 'table': {'name': name, 'bytes': len(data)}}
@@ -193,8 +189,7 @@ class Scores:
     return found
 
   def _read(self, entries: Sequence[Entry], without: Sequence[str]) -> Any:
-    arrow, _ = _arrow()
-    tables = []
+    arrow, tables = pyarrow(), []
     for entry in entries:
       table = self._parquet(entry.name)
       table = table.drop_columns([name for name in without if name in table.column_names])
@@ -205,10 +200,9 @@ class Scores:
     return arrow.concat_tables(tables, promote_options='permissive').combine_chunks()
 
   def _parquet(self, name: str, columns: Sequence[str] | None = None) -> Any:
-    arrow, parquet = _arrow()
-    data = self._storage.read(name)
+    arrow, data = pyarrow(), self._storage.read(name)
     try:
-      table = parquet.read_table(io.BytesIO(data or b''), columns=columns)
+      table = arrow.parquet.read_table(io.BytesIO(data or b''), columns=columns)
     except (arrow.ArrowException, OSError) as error:
       where = printable(inside(self.directory, name))
       raise DataError(f'{where} is damaged ({error!s:.100}); {_MEND}') from error
@@ -227,7 +221,12 @@ class Scores:
     return manifest
 
 
-def _arrow() -> tuple[Any, Any]:
+def pyarrow() -> Any:
+  """The library of tables, with its part for parquet.
+
+  Raises:
+    ConfigError: it is not installed.
+  """
   try:
     import pyarrow
     import pyarrow.parquet
@@ -235,7 +234,14 @@ def _arrow() -> tuple[Any, Any]:
     raise ConfigError(
       "curation needs pyarrow, which is not installed: pip install 'mgjax[curation]'"
     ) from None
-  return pyarrow, pyarrow.parquet
+  return pyarrow
+
+
+def to_parquet(table: Any) -> bytes:
+  """Returns the parquet file of a pyarrow.Table."""
+  file = io.BytesIO()
+  pyarrow().parquet.write_table(table, file, compression='zstd')
+  return file.getvalue()
 
 
 def _to_json(value: Any) -> bytes:

@@ -9,16 +9,17 @@ import collections
 import dataclasses
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
-from mgjax.curation.filters.registry import FILTERS
+from mgjax.curation.filters.registry import filters_of
+from mgjax.curation.rows import pyarrow
 from mgjax.curation.settings import CurationSettings
 
 _NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
+UNMEASURED = 'unmeasured'
 _UNTOLD = ('seconds_of', 'shard', 'error')  # columns that are not in what is kept
 
 
@@ -48,18 +49,22 @@ class Selection:
   """What is kept, and what became of the rest.
 
   Attributes:
-    table: pyarrow.Table of all clips that could be measured.
-    dropped_by: the filter that dropped each of them; '' of one that is kept.
-    reasons: why.
+    table: pyarrow.Table of all rows.
+    dropped_by: objects, the filter that dropped each, '' of one that is kept, UNMEASURED of a video
+      that could not be measured.
+    reasons: objects, why.
     steps: what each filter did, in their order.
-    unmeasured: video -> why it could not be measured.
   """
 
   table: Any
   dropped_by: np.ndarray
   reasons: np.ndarray
   steps: list[Step]
-  unmeasured: dict[str, str]
+
+  @property
+  def clips(self) -> int:
+    """How many clips were measured."""
+    return int((self.dropped_by != UNMEASURED).sum())
 
   @property
   def kept(self) -> Any:
@@ -69,31 +74,26 @@ class Selection:
 
   @property
   def decisions(self) -> Any:
-    """The table (clip, filter, reason) of all clips and of the videos that cannot be measured."""
-    import pyarrow
+    """The table (clip, filter, reason), a row for every clip."""
+    told = {'filter': self.dropped_by.tolist(), 'reason': self.reasons.tolist()}
+    return pyarrow().table({'clip': self.table.column('clip'), **told})
 
-    videos = list(self.unmeasured)
-    return pyarrow.table(
-      {
-        'clip': [*self.table.column('clip').to_pylist(), *videos],
-        'filter': [*self.dropped_by.tolist(), *['measured'] * len(videos)],
-        'reason': [*self.reasons.tolist(), *self.unmeasured.values()],
-      }
-    )
+  def reasons_of(self, name: str) -> np.ndarray:
+    """Why a filter drops each clip, '' where it does not."""
+    return np.where(self.dropped_by == name, self.reasons, '')
 
   def funnel(self) -> dict[str, Any]:
     """Returns the counts in plain JSON values."""
-    clips = len(self.table)
     return {
-      'clips': clips,
+      'clips': self.clips,
       'kept': int((self.dropped_by == '').sum()),
-      'unmeasured': alike(self.unmeasured.values()),
+      UNMEASURED: alike(self.reasons[self.dropped_by == UNMEASURED]),
       'filters': [
         {
           'name': step.name,
           'before': step.before,
           'kept': step.kept,
-          'share': step.kept / clips if clips else 0.0,
+          'share': step.kept / max(self.clips, 1),
           'off': step.off,
           'reasons': dict(step.reasons),
         }
@@ -112,28 +112,38 @@ def select(table: Any, settings: CurationSettings) -> Selection:
   Raises:
     ConfigError: a filter of the order is unknown.
   """
-  if unknown := [name for name in settings.order if name not in FILTERS]:
-    raise ConfigError(f'order names {unknown[0]!r}; expected filters of {", ".join(FILTERS)}')
-  errors = table.filter(table.column('error').is_valid())
-  unmeasured = dict(
-    zip(*(errors.column(name).to_pylist() for name in ('video', 'error')), strict=True)
-  )
-  table = table.filter(table.column('error').is_null())
+  asked = filters_of(settings)
   dropped_by, reasons = np.full(len(table), '', object), np.full(len(table), '', object)
-  left, steps = np.arange(len(table)), []
-  for name in settings.order:
-    chosen, began = FILTERS[name], time.monotonic()
-    rows = table if len(left) == len(table) else table.take(left)
-    if off := chosen.off(rows, settings.keep):
-      steps.append(Step(name, len(left), len(left), off))
+  errors = table.column('error')
+  broken = errors.is_valid().to_numpy()
+  dropped_by[broken], reasons[broken] = UNMEASURED, errors.filter(broken).to_pylist()
+  left, steps = np.flatnonzero(~broken), []
+  for each in asked:
+    began, rows = time.monotonic(), _rows(table, each.columns(), left)
+    if off := each.off(rows):
+      steps.append(Step(each.name, len(left), len(left), off))
       continue
-    found = np.asarray(chosen.keep(rows, settings.keep), object)
+    found = np.asarray(each.keep(rows, settings), object)
     stays = found == ''
-    dropped_by[left[~stays]], reasons[left[~stays]] = name, found[~stays]
-    counts = alike(found[~stays])
-    steps.append(Step(name, len(left), int(stays.sum()), '', counts, time.monotonic() - began))
+    lost = left[~stays]
+    dropped_by[lost], reasons[lost] = each.name, found[~stays]
+    steps.append(
+      Step(
+        name=each.name,
+        before=len(left),
+        kept=int(stays.sum()),
+        reasons=alike(found[~stays]),
+        seconds=time.monotonic() - began,
+      )
+    )
     left = left[stays]
-  return Selection(table, dropped_by, reasons, steps, unmeasured)
+  return Selection(table, dropped_by, reasons, steps)
+
+
+def _rows(table: Any, names: Sequence[str], left: np.ndarray) -> Any:
+  """Some rows of a table, and of its columns those that are named and there."""
+  rows = table.select([name for name in table.column_names if name in {'clip', *names}])
+  return rows if len(left) == len(table) else rows.take(left)
 
 
 def alike(reasons: Any) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Annotated
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check
 from mgjax.curation.filters.scenes import SceneSettings
+from mgjax.curation.scores.global_motion import CameraSettings
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance
 
 Rate = Annotated[float, Range(above=0, most=1000)]  # frames a second
@@ -124,6 +125,7 @@ class MeasureSettings(Checked):
     text: how text is looked for.
     borders: how borders are.
     stillness: when nothing moves.
+    camera: what counts as a move of the camera.
     jitter: change, of 255, at which PySceneDetect's content detector sees a shot end.
     aesthetics: number a frame, LAION's of the middle frame as published.
     people: chance that there are people.
@@ -133,13 +135,14 @@ class MeasureSettings(Checked):
 
   scorers: tuple[str, ...] = (
     'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'copies',
-    'people', 'concepts',
+    'people', 'concepts', 'camera',
   )  # fmt: skip
   scenes: SceneSettings = dataclasses.field(default_factory=SceneSettings)
   clips: ClipSettings = ClipSettings()
   text: TextSettings = TextSettings()
   borders: BorderSettings = BorderSettings()
   stillness: StillnessSettings = StillnessSettings()
+  camera: CameraSettings = dataclasses.field(default_factory=CameraSettings)
   jitter: Magnitude = 27.0
   aesthetics: PlugIn = PlugIn()
   people: PlugIn = PlugIn(frames=4)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.curation.filters.scenes import load_library
+from mgjax.curation.filters.scenes import scene_library
 from mgjax.curation.measure import error_row, measure_video
 from mgjax.curation.rows import Entry, Scores
 from mgjax.curation.scores.scorer import make_scorers
@@ -113,7 +113,7 @@ def check_installed(settings: MeasureSettings) -> None:
   Raises:
     ConfigError: something is not installed.
   """
-  load_library()
+  scene_library()
   make_scorers(settings)
 
 

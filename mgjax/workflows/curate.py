@@ -8,11 +8,9 @@ report.html         the same for people
 records/            the clips that are kept, as launch.train reads them
 """
 
+import collections
 import contextlib
 import dataclasses
-import functools
-import io
-import logging
 import os
 import pathlib
 from collections.abc import Iterator
@@ -25,8 +23,9 @@ from mgjax.core.settings import unpack
 from mgjax.curation import shards
 from mgjax.curation.cut import write_records
 from mgjax.curation.engines import plain
-from mgjax.curation.rows import Scores
-from mgjax.curation.select import Selection, select
+from mgjax.curation.page import write_page
+from mgjax.curation.rows import Scores, to_parquet
+from mgjax.curation.select import UNMEASURED, Selection, select
 from mgjax.curation.settings import CurationSettings
 from mgjax.data.ingest.inputs import Inputs
 from mgjax.runtime.progress import Progress
@@ -35,8 +34,6 @@ from mgjax.runtime.workdir_lock import hold
 ENGINES = ('plain', 'ray')
 SCORES, KEPT, DECISIONS = 'scores', 'kept.parquet', 'decisions.parquet'
 FUNNEL, REPORT, RECORDS = 'funnel.json', 'report.html', 'records'
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +85,9 @@ def curate(
   settings = settings_of(config)
   if not len(inputs):
     raise DataError('there is nothing to curate: no video was found')
-  with hold(output):
+  workers = options.workers or os.cpu_count() or 1
+  with hold(output), _engine(options, workers) as engine:
     scores = open_scores(inputs, output, settings)
-    engine = _engine(options)
-    workers = options.workers or os.cpu_count() or 1
     with contextlib.closing(_Shown('video')) as shown:
       shards.measure_all(
         inputs,
@@ -108,7 +104,8 @@ def curate(
       scores.finish()
     selection = select(scores.table(), settings)
     _write(selection, pathlib.Path(output))
-    lines = [*describe(selection), *_report(selection, scores, settings, output)]
+    page = _report(selection, scores, settings, pathlib.Path(output))
+    lines = [*describe(selection), printable(page)]
     if not whole:
       return [*lines, _extrapolated(scores, workers)]
     with contextlib.closing(_Shown('clip')) as shown:
@@ -148,15 +145,15 @@ def plan(config: ConfigDict, inputs: Inputs, output: str | os.PathLike[str]) -> 
 
 def describe(selection: Selection) -> list[str]:
   """Returns the funnel in lines of text."""
-  clips = len(selection.table)
+  clips = selection.clips
   lines = [f'{clips} clips measured']
-  if selection.unmeasured:
-    lines.append(f'{len(selection.unmeasured)} videos cannot be measured:')
-    lines += [f'  {n} x {printable(why)}' for why, n in selection.funnel()['unmeasured'].items()]
+  if unmeasured := selection.funnel()[UNMEASURED]:
+    lines.append(f'{sum(unmeasured.values())} videos cannot be measured:')
+    lines += [f'  {count} x {printable(why)}' for why, count in unmeasured.items()]
   width = max((len(step.name) for step in selection.steps), default=0)
   for step in selection.steps:
     if step.off:
-      lines.append(f'{step.name:<{width}}  off: {step.off}')
+      lines.append(f'{step.name:<{width}}  {step.off}')
       continue
     why = next(iter(step.reasons), '')
     share = step.kept / max(clips, 1)
@@ -170,36 +167,46 @@ def _extrapolated(scores: Scores, workers: int) -> str:
   hours = shards.estimate_hours(scores, workers)
   processes = f'{workers} worker' + 's' * (workers > 1)
   return (
-    f'{measured} of {scores.videos} videos are measured; all take {hours:.2g} hours of {processes}, '
-    'and clips are cut when there is no --limit'
+    f'{measured} of {scores.videos} videos are measured; all take {hours:.2g} hours of '
+    f'{processes}, and clips are cut when there is no --limit'
   )
 
 
-def _engine(options: Options) -> shards.Engine:
+def _engine(options: Options, workers: int) -> contextlib.AbstractContextManager[shards.Engine]:
   if options.engine == 'plain':
-    return plain.run
+    return contextlib.nullcontext(plain.run)
   from mgjax.curation.engines import ray
 
-  return functools.partial(ray.run, address=options.address)
+  return ray.started(workers, options.address)
 
 
 def _write(selection: Selection, output: pathlib.Path) -> None:
-  import pyarrow.parquet
-
-  for name, table in ((KEPT, selection.kept), (DECISIONS, selection.decisions)):
-    file = io.BytesIO()
-    pyarrow.parquet.write_table(table, file, compression='zstd')
-    write_bytes(output / name, file.getvalue())
+  write_bytes(output / KEPT, to_parquet(selection.kept))
+  write_bytes(output / DECISIONS, to_parquet(selection.decisions))
   write_json(output / FUNNEL, selection.funnel())
 
 
 def _report(
-  selection: Selection,
-  scores: Scores,
-  settings: CurationSettings,
-  output: str | os.PathLike[str],
-) -> Iterator[str]:
-  yield from ()
+  selection: Selection, scores: Scores, settings: CurationSettings, output: pathlib.Path
+) -> pathlib.Path:
+  clips, homes = selection.table.column('clip'), selection.table.column('shard')
+
+  def pictures(rows: Sequence[int]) -> list[bytes | None]:
+    names, wanted = [clips[row].as_py() for row in rows], collections.defaultdict(list)
+    for row, name in zip(rows, names, strict=True):
+      wanted[homes[row].as_py()].append(name)
+    found = scores.pictures(wanted)
+    return [found.get(name) for name in names]
+
+  return write_page(
+    selection.table,
+    {step.name: selection.reasons_of(step.name) for step in selection.steps},
+    settings,
+    {step.name: step.seconds for step in selection.steps},
+    output / REPORT,
+    off={step.name: step.off for step in selection.steps if step.off},
+    pictures=pictures,
+  )
 
 
 class _Shown:

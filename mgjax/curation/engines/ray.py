@@ -7,15 +7,16 @@ undone, and `shards.finish_jobs` asks for it again.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import pickle
-import signal
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from mgjax.core.errors import ConfigError, MgjaxError
-from mgjax.curation.shards import Make, Seen
+from mgjax.curation.shards import Engine, Make, Seen
 
 _QUIET = {
   'RAY_DEDUP_LOGS': '0', 'RAY_DATA_DISABLE_PROGRESS_BARS': '1', 'RAY_USAGE_STATS_ENABLED': '0',
@@ -24,43 +25,58 @@ _QUIET = {
 }  # fmt: skip
 
 
-def run(jobs: Iterator[Any], make: Make, workers: int, seen: Seen, *, address: str = '') -> None:
-  """Does jobs with Ray's workers; see `shards.Engine`.
+@contextlib.contextmanager
+def started(workers: int, address: str = '') -> Iterator[Engine]:
+  """Yields the engine; a Ray that is started for it ends with the block.
 
   Args:
-    jobs: see there.
-    make: see there.
-    workers: how many actors.
-    seen: told of the things in a job when it is done.
+    workers: how many there will be.
     address: of a cluster, 'auto' for the one that this machine belongs to; '' starts one here.
 
   Raises:
     ConfigError: Ray is not installed, or nothing answers at the address.
-    MgjaxError: a worker raised it.
   """
   ray = _ray()
-  with _cluster(ray, workers, address):
-    context = ray.data.DataContext.get_current()
-    context.max_errored_blocks = -1
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    rows = [{'job': pickle.dumps(job)} for job in jobs]
-    done = (
-      ray.data.from_items(rows, override_num_blocks=len(rows))
-      .map(
-        _Actor,
-        fn_constructor_args=(make,),
-        concurrency=min(workers, len(rows)),
-        num_cpus=1,
-        max_restarts=0,
-        max_task_retries=0,
-      )
-      .iter_rows()
+  # Embedded, it may have as many processors as there shall be workers, whatever is here.
+  own = {'num_cpus': workers + 1, 'include_dashboard': False} if not address else {}
+  with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', 'os.fork', RuntimeWarning)  # only to call exec after it
+    try:
+      ray.init(address=address or 'local', log_to_driver=False, logging_level='ERROR', **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+      raise ConfigError(
+        f'no Ray cluster answers at {address!r} ({error!s:.200}); give the address of its head, '
+        'or none to start Ray on this machine'
+      ) from error
+    try:
+      yield functools.partial(_run, ray)
+    finally:
+      ray.shutdown()
+
+
+def _run(ray: Any, jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
+  """Does jobs with Ray's actors; see `shards.Engine`."""
+  context = ray.data.DataContext.get_current()
+  context.max_errored_blocks = -1  # those whose actor was killed
+  context.enable_progress_bars = context.print_on_execution_start = False
+  rows = [{'job': pickle.dumps(job)} for job in jobs]
+  with warnings.catch_warnings():
+    # That Ray retries nothing can be said in this way only, up to Ray 2.64.
+    warnings.filterwarnings('ignore', '.*ray_remote_args', Warning)
+    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+      _Actor,
+      fn_constructor_args=(make,),
+      compute=ray.data.ActorPoolStrategy(
+        size=min(workers, len(rows)), max_tasks_in_flight_per_actor=1
+      ),
+      num_cpus=1,
+      max_restarts=0,
+      max_task_retries=0,
     )
-    for row in done:
-      if row['error']:
-        raise pickle.loads(row['error'])
-      seen(row['count'])
+  for row in done.iter_rows():
+    if row['error']:
+      raise pickle.loads(row['error'])
+    seen(row['count'])
 
 
 class _Actor:
@@ -80,30 +96,6 @@ class _Actor:
 
   def _seen(self, count: int) -> None:
     self._count += count
-
-
-@contextlib.contextmanager
-def _cluster(ray: Any, workers: int, address: str) -> Iterator[None]:
-  """Inside, Ray is there; what was started here ends with it."""
-  if ray.is_initialized():
-    yield
-    return
-  handler = signal.getsignal(signal.SIGTERM)
-  try:
-    # Embedded, it may have as many processors as there shall be workers, whatever is here.
-    own = {'num_cpus': workers + 1, 'include_dashboard': False} if not address else {}
-    ray.init(address=address or 'local', log_to_driver=False, logging_level=logging.ERROR, **own)
-  except (ConnectionError, RuntimeError, ValueError) as error:
-    raise ConfigError(
-      f'no Ray cluster answers at {address!r} ({error!s:.200}); give the address of its head, or '
-      'none to start Ray on this machine'
-    ) from error
-  try:
-    yield
-  finally:
-    ray.shutdown()
-    with contextlib.suppress(ValueError, TypeError):
-      signal.signal(signal.SIGTERM, handler)
 
 
 def _ray() -> Any:

@@ -52,6 +52,7 @@ SCORERS = {
   'copies': 'mgjax.curation.scores.plug_in:Copies',
   'people': 'mgjax.curation.scores.plug_in:People',
   'concepts': 'mgjax.curation.scores.plug_in:Concepts',
+  'camera': 'mgjax.curation.scores.camera:Camera',
 }
 
 
