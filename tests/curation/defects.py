@@ -205,6 +205,8 @@ def speed(plan, chance, truth, least) -> Made:
   plan = dataclasses.replace(plan, speed=float(draw) * 1024 / plan.size[1])
   if draw < 1:
     truth.update(static=None, slides=None)
+  if draw > 5:
+    truth['jitter'] = None  # what moves so fast changes as much as what shakes
   return Made(plan, {'speed': float(draw)}, speed=float(draw))
 
 
