@@ -356,8 +356,7 @@ def upright_size(path: File, frame: av.VideoFrame, stream: av.VideoStream) -> tu
 
 
 def _quarter_turns(frame: av.VideoFrame) -> int:
-  """How often a frame is to be turned to the left by 90 degrees until it is upright."""
-  return round(frame.rotation / 90)
+  return round(frame.rotation / 90)  # to the left, by 90 degrees, until it is upright
 
 
 def pixel_aspect(stream: av.VideoStream) -> float:
@@ -371,6 +370,7 @@ def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits
   A second argument of it, of that shape, is written to and returned.
   """
   reformatter = VideoReformatter()
+
   def resize(
     frame: av.VideoFrame, out: UInt8[np.ndarray, 'h w 3'] | None = None
   ) -> UInt8[np.ndarray, 'h w 3']:
