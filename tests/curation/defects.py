@@ -111,8 +111,8 @@ def borders(plan, chance, truth, least) -> Made:
   kind = str(chance.choice(['black', 'black', 'white', 'grey', 'blurred']))
   upright, one = bool(chance.integers(2)), bool(chance.integers(4) == 0) and kind != 'blurred'
   truth['borders'] = None if share < 0.02 or kind == 'blurred' else True
-  if share < 0.006:
-    truth['borders'] = None
+  if kind == 'black' and plan.source == 'digits':
+    truth['borders'] = None  # black beside black
   truth['motion'] = None
 
   def frame_them(frames, fps):
