@@ -8,9 +8,13 @@ of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}.
 One that reads frames (configs/digits/frames.py) takes --image=first.png, --last_image=last.png, or
 --video=clip.mp4, which it continues by --more=48 frames or to --frames=64 in all, window by window.
 --upsample=runs/upsampler enlarges each video with a trained upsampler before it is written.
+--rewrite=llama@http://127.0.0.1:8000/v1 has the language model of a server write each prompt anew,
+as training's captions are written; what it wrote is logged, and stands in the json.
 Writes mp4s (png for images), a contact sheet, an animation of all (WebP) and a json with everything
 needed to make them again. Small pictures are enlarged to be seen; --scale=1 writes the model's own.
 """
+
+import os
 
 from absl import flags
 
@@ -73,6 +77,9 @@ _SCALE = flags.DEFINE_integer(
 _UPSAMPLE = flag_values.define(
   'upsample', flag_values.file('upsample'), 'Work directory of an upsampler, which enlarges by 2.'
 )
+_REWRITE = flags.DEFINE_string(
+  'rewrite', None, 'MODEL@URL of a chat server that writes prompts anew, or a .json of settings.'
+)
 _MESH = flag_values.define_mesh()
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
@@ -90,6 +97,10 @@ def main(_) -> None:
     prompts, conditions = read_requests(_PROMPTS.value)
   else:
     prompts, conditions = read_prompts(_PROMPT.value, None), {}
+  if _REWRITE.value is not None:
+    from mgjax.text.rewriting import read_rewriter, rewrite_prompts
+
+    rewriter = read_rewriter(_REWRITE.value)
   prompts = _repeated(prompts)
   conditions = {name: _repeated(each) for name, each in conditions.items()} | dict(_CONDITION.value)
   conditions |= {name: path for name, path in _pictures().items() if path is not None}
@@ -109,6 +120,9 @@ def main(_) -> None:
     conditions=conditions | ({'known_frames': _VIDEO.value} if _VIDEO.value else {}),
     changes=changes,
   )
+  typed = prompts
+  if _REWRITE.value is not None:
+    prompts = rewrite_prompts(prompts, rewriter, os.path.join(_WORKDIR.value, 'rewrites'))
   sampler = VideoPipeline(_WORKDIR.value, mesh=_MESH.value, **changes)
   video, upsampler = None, None
   if _VIDEO.value is not None:
@@ -133,6 +147,7 @@ def main(_) -> None:
     scale=_SCALE.value,
     upsampler=upsampler,
     video=video,
+    typed=typed,
     **conditions,
   ):
     print(path)

@@ -135,16 +135,27 @@ def stream_audio(
   channels: int = 1,
   seconds: float = 10.0,
   limits: Limits = LIMITS,
+  start: float = 0.0,
+  length: float | None = None,
 ) -> Iterator[Float[np.ndarray, '_ c']]:
-  """Yields a whole sound in pieces of `seconds` seconds, the last shorter; see `read_audio`."""
+  """Yields a whole sound in pieces of `seconds` seconds, the last shorter; see `read_audio`.
+
+  From second `start` on, if it is given, and of `length` seconds or as much as there is.
+  """
   size, kept, count = round(seconds * rate), [], 0
-  for piece in decode_audio(path, 0, rate, channels, limits):
+  left = None if length is None else round(length * rate)
+  for piece in decode_audio(path, round(start * rate), rate, channels, limits):
+    if left is not None:
+      piece = piece[:left]
+      left -= len(piece)
     kept.append(piece)
     count += len(piece)
     while count >= size:
       whole = np.concatenate(kept)
       yield whole[:size]
       kept, count = [whole[size:]], count - size
+    if left == 0:
+      break
   if count:
     yield np.concatenate(kept)
 

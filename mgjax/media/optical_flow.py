@@ -23,7 +23,12 @@ Flow = Float[np.ndarray, 'h w 2']
 
 
 @functools.cache
-def _opencv() -> Any:
+def opencv() -> Any:
+  """Returns OpenCV, with one thread.
+
+  Raises:
+    ConfigError: it is not installed.
+  """
   try:
     import cv2
   except ImportError:
@@ -43,15 +48,24 @@ def optical_flow(a: UInt8[np.ndarray, 'h w 3'], b: UInt8[np.ndarray, 'i j 3']) -
     ConfigError: OpenCV is not installed.
     DataError: the frames differ in size, or are too small.
   """
-  cv2 = _opencv()
-  if a.shape != b.shape or min(a.shape[:2]) < _LEAST:
+  return flow_of_luma(*(np.rint(frame @ _GREY).astype(np.uint8) for frame in (a, b)))
+
+
+def flow_of_luma(a: UInt8[np.ndarray, 'h w'], b: UInt8[np.ndarray, 'i j']) -> Flow:
+  """Returns the flow of two frames of brightness alone; see `optical_flow`.
+
+  Raises:
+    ConfigError: OpenCV is not installed.
+    DataError: the frames differ in size, or are too small.
+  """
+  cv2 = opencv()
+  if a.shape != b.shape or min(a.shape) < _LEAST:
     raise DataError(
-      f'optical flow between frames of {a.shape[:2]} and {b.shape[:2]} pixels: expected two of one '
+      f'optical flow between frames of {a.shape} and {b.shape} pixels: expected two of one '
       f'size, {_LEAST} pixels a side or more'
     )
   search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-  grey = (np.rint(frame @ _GREY).astype(np.uint8) for frame in (a, b))
-  return np.ascontiguousarray(search.calc(*grey, None)[..., ::-1])  # OpenCV's are (x, y)
+  return np.ascontiguousarray(search.calc(a, b, None)[..., ::-1])  # OpenCV's are (x, y)
 
 
 def flows(frames: Iterable[UInt8[np.ndarray, 'h w 3']]) -> Iterator[tuple[Flow, Flow]]:

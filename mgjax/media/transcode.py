@@ -1,7 +1,8 @@
 """Writes videos anew: other frames with the sound of a file, or more key frames.
 
 `write_frames` writes a video of any length frame by frame and copies the sound of another file
-beside it; `reencode` gives a video frequent key frames, for fast random access.
+beside it; `reencode` gives a video frequent key frames, for fast random access; `cut_video` takes a
+stretch of one.
 
 A clip is read from the key frame before it on, and its frames are decoded at the size they have. To
 read 16 frames at 256 x 256 from 5 s of 1280 x 720 takes 244 ms of one core with a single key frame,
@@ -10,12 +11,13 @@ read 16 frames at 256 x 256 from 5 s of 1280 x 720 takes 244 ms of one core with
 
 import contextlib
 import fractions
+import functools
 import io
 import itertools
 import logging
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import av
 
@@ -29,8 +31,21 @@ from mgjax.media.containers import (
   Limits,
   moving_pictures,
   open_container,
+  opened,
+  video_stream,
 )
-from mgjax.media.video import Timed, add_pictures, encode_frames, encoded, probe, stream_frames
+from mgjax.media.frame_times import TOLERANCE, frames_from
+from mgjax.media.video import (
+  Timed,
+  add_pictures,
+  decode_all,
+  encode_frames,
+  encoded,
+  make_resize,
+  probe,
+  stream_frames,
+  upright_size,
+)
 
 _CLOCK = 90_000  # ticks a second, a multiple of the usual frame rates
 _FINE_CLOCK = 120_000  # of 24000 / 1001 too, and of the milliseconds of Matroska
@@ -159,10 +174,138 @@ def reencode(
   pictures = encode_frames(
     stream_frames(file, side, limits), fps=fps, clock=_CLOCK, crf=crf, gop=gop
   )
+  return _with_sound(file, pictures, 0.0, None, limits)
+
+
+def cut_video(
+  file: File,
+  start: float,
+  end: float,
+  *,
+  gop: int = 16,
+  crf: float = 20,
+  anew: bool = False,
+  limits: Limits = LIMITS,
+) -> tuple[bytes, bool]:
+  """Returns an mp4 of the frames that are first shown from `start` on and before `end`.
+
+  The pictures are copied as they are encoded if a key frame is the first of them and none of them
+  is encoded by means of frames outside; else they are encoded anew. The sound, as AAC with one or
+  two channels, is cut at the same moments; sound that cannot be decoded is left out.
+
+  Args:
+    file: the video.
+    start: seconds from its first frame.
+    end: seconds from its first frame.
+    gop: most frames from one key frame to the next, of those that are encoded anew.
+    crf: of those, see `reencode`.
+    anew: whether to encode them anew in any case.
+    limits: what the file may cost.
+
+  Returns:
+    The mp4, and whether its pictures were copied.
+
+  Raises:
+    DataError: no frame is there, one cannot be decoded, or the file is beyond `limits`.
+  """
+  limits = limits.begun()
+  copied = None if anew else _copied_pictures(file, start, end, limits)
+  pictures = copied
+  if pictures is None:
+    fps = probe(file, limits).fps
+    frames = _frames_between(file, start, end, limits)
+    pictures = encode_frames(frames, fps=fps, clock=_FINE_CLOCK, crf=crf, gop=gop)
+  return _with_sound(file, pictures, start, end - start, limits), copied is not None
+
+
+def _with_sound(
+  file: File, pictures: bytes, start: float, seconds: float | None, limits: Limits
+) -> bytes:
+  """Adds the sound of a file from `start` on, if there is any, to pictures that begin there."""
   try:
     sound = probe_audio(file, limits)
-    rate = encodable_rate(sound.rate)
-    chunks = stream_audio(file, rate=rate, channels=min(sound.channels, 2), limits=limits)
+    rate, channels = encodable_rate(sound.rate), min(sound.channels, 2)
+    chunks = stream_audio(
+      file, rate=rate, channels=channels, limits=limits, start=start, length=seconds
+    )
     return soundtrack(Blob(str(file), pictures), chunks, rate)
   except DataError:
     return pictures
+
+
+def _copied_pictures(file: File, start: float, end: float, limits: Limits) -> bytes | None:
+  """An mp4 of packets as they are; None where it would not be those frames alone."""
+  with opened(file, limits, 'a video', video_stream) as (source, stream, deadline):
+    frame = next(source.decode(stream), None)
+    if frame is None or frame.rotation:  # players turn it, which is told beside the packets
+      return None
+    check = functools.partial(limits.check_time, file, deadline)
+    if (packets := _packets_between(source, stream, start, end, check)) is None:
+      return None
+    buffer, zero = io.BytesIO(), packets[0].pts
+    try:
+      with av.open(buffer, 'w', format='mp4') as target:
+        pictures = target.add_stream_from_template(stream)
+        for packet in packets:
+          packet.pts, packet.dts = packet.pts - zero, packet.dts - zero
+          packet.stream = pictures
+          target.mux(packet)
+    except (av.error.FFmpegError, ValueError):  # mp4 cannot hold them
+      return None
+  data = buffer.getvalue()
+  try:
+    whole = decode_all(Blob(str(file), data), limits) == len(packets)
+  except DataError:
+    return None
+  return data if whole else None
+
+
+def _packets_between(
+  source: av.container.InputContainer,
+  stream: av.VideoStream,
+  start: float,
+  end: float,
+  check: Callable[[], None],
+) -> list[av.Packet] | None:
+  """The packets of the frames from `start` to `end`, if no other is among them or is needed."""
+
+  def seconds(stamp: int) -> float:
+    return float((stamp - (stream.start_time or 0)) * stream.time_base)
+
+  source.seek((stream.start_time or 0) + int(start / stream.time_base), stream=stream)
+  found, beyond = [], False
+  for packet in source.demux(stream):
+    check()
+    if not packet.size:
+      break
+    if packet.pts is None or packet.dts is None or packet.is_corrupt:
+      return None
+    shown = seconds(packet.pts)
+    if found and seconds(packet.dts) >= end - TOLERANCE:  # none after it is shown before
+      break
+    if start - TOLERANCE <= shown < end - TOLERANCE:
+      if beyond or (not found and (not packet.is_keyframe or shown > start + TOLERANCE)):
+        return None
+      found.append(packet)
+    elif found and shown < start:
+      return None
+    else:
+      beyond = beyond or shown >= end - TOLERANCE
+  return found or None
+
+
+def _frames_between(file: File, start: float, end: float, limits: Limits) -> Iterator[Timed]:
+  """The frames that are first shown from `start` on and before `end`, upright, times from 0 on."""
+  with opened(file, limits, 'a video', video_stream) as (source, stream, deadline):
+    resize, zero = None, None
+    for frame, shown, until in frames_from(source, stream, start):
+      limits.check_time(file, deadline)
+      if shown >= end - TOLERANCE:
+        break
+      if shown < start - TOLERANCE:
+        continue
+      if resize is None:
+        resize, zero = make_resize(file, stream, upright_size(file, frame, stream), limits), shown
+      yield shown - zero, min(until, end) - zero, resize(frame)
+  if resize is None:
+    raise DataError(f'{file}: shows no frame from {start:.2f} s to {end:.2f} s')

@@ -63,7 +63,7 @@ def with_frame_rate(prompt: str, fps: float | None) -> str:
 
   A prefix that the prompt has already is replaced. Images, `fps=None`, have none.
   """
-  _, text = _split_frame_rate(prompt)
+  _, text = split_frame_rate(prompt)
   return text if fps is None else f'FPS-{fps:g} {text}'
 
 
@@ -73,7 +73,7 @@ def frame_rate_of(prompt: str, fps: float | None, default: float) -> float:
   Raises:
     ConfigError: the rate is out of its range, or `fps` and the prefix are two rates.
   """
-  typed, _ = _split_frame_rate(prompt)
+  typed, _ = split_frame_rate(prompt)
   if None not in (typed, fps) and typed != fps:
     raise ConfigError(
       f'the prompt {prompt[:40]!r} asks for {typed:g} frames a second, fps for {fps:g}; leave one '
@@ -83,7 +83,8 @@ def frame_rate_of(prompt: str, fps: float | None, default: float) -> float:
   return default if asked is None else checked(Rate, asked, 'fps')
 
 
-def _split_frame_rate(prompt: str) -> tuple[float | None, str]:
+def split_frame_rate(prompt: str) -> tuple[float | None, str]:
+  """Returns the frames a second that a prompt begins with, None if it does not, and the rest."""
   found = _PREFIX.match(prompt)
   return (float(found[1]), prompt[found.end() :]) if found else (None, prompt)
 

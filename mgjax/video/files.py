@@ -80,6 +80,7 @@ def write_samples(
   scale: int | None = None,
   upsampler: Any = None,
   video: UInt8[np.ndarray, 't h w 3'] | None = None,
+  typed: Sequence[str] | None = None,
   **conditions: Any,
 ) -> list[pathlib.Path]:
   """Generates a video a prompt and writes them, sheets of all and a json that describes them.
@@ -93,7 +94,8 @@ def write_samples(
   Conditions beside the prompts are those of `VideoPipeline.stream`; `scale` is that of
   `mgjax.media.viewing.write_clip`. With an `upsampler`, a `mgjax.upsampler.pipeline.Upsampler`,
   each video is enlarged by it before it is written. With a `video` each one continues that clip, as
-  in `VideoPipeline.extend`, to the frames of `shape` in all.
+  in `VideoPipeline.extend`, to the frames of `shape` in all. What was `typed` before prompts were
+  rewritten stands in the json beside them.
 
   Returns:
     What was written: videos, then the contact sheet, their animation, and the json.
@@ -126,6 +128,8 @@ def write_samples(
   described = _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
   for sample, words in zip(described['samples'], unknown, strict=True):
     sample['unknown_words'] = words
+  for sample, prompt, words in zip(described['samples'], prompts, typed or prompts, strict=True):
+    sample |= {} if words == prompt else {'typed': words}
   described |= {'upsampler': None if upsampler is None else upsampler.provenance}
   described |= {'scale': scale, 'conditions': describe_conditions(conditions)}
   write_json(record, described)

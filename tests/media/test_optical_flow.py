@@ -81,7 +81,7 @@ def test_a_flow_needs_two_frames_of_one_size():
 
 
 def test_without_opencv_it_says_what_to_install(monkeypatch):
-  module._opencv.cache_clear()
+  module.opencv.cache_clear()
   monkeypatch.setitem(sys.modules, 'cv2', None)
   with pytest.raises(ConfigError, match=r"pip install 'mgjax\[curation\]'"):
     optical_flow(frame(picture(32)), frame(picture(32)))

@@ -17,7 +17,7 @@ from mgjax.core.typing import UInt8
 from mgjax.media.containers import LIMITS, File, Limits
 from mgjax.media.video import stream_frames
 
-_SIDE = 144  # pixels to which the shorter side is shrunk: cuts are seen there
+SIDE = 144  # pixels to which the shorter side is shrunk: cuts are seen there
 _RATE = 25.0  # for PySceneDetect's clock, which is not read
 
 
@@ -70,25 +70,61 @@ def find_shots(
     ConfigError: PySceneDetect is not installed.
     DataError: there is no frame.
   """
-  library = _scenedetect()
-  detector = library.AdaptiveDetector(
-    adaptive_threshold=settings.ratio,
-    min_content_val=settings.change,
-    min_scene_len=settings.frames,
-  )
-  starts, ends, cuts = [], [], []
-  for number, (start, end, frame) in enumerate(frames):
-    starts.append(float(start))
-    ends.append(float(end))
+  finder = ShotFinder(settings)
+  for start, end, frame in frames:
+    finder.see(start, end, frame)
+  return finder.shots()
+
+
+class ShotFinder:
+  """Sees the frames of a video in order, then says its shots; see `find_shots`.
+
+  Raises:
+    ConfigError: PySceneDetect is not installed.
+  """
+
+  side = SIDE
+
+  def __init__(self, settings: SceneSettings = SceneSettings()):
+    self._library = scene_library()
+    self._detector = self._library.AdaptiveDetector(
+      adaptive_threshold=settings.ratio,
+      min_content_val=settings.change,
+      min_scene_len=settings.frames,
+    )
+    self._starts: list[float] = []
+    self._end = 0.0
+    self._cuts: list[Any] = []
+
+  def see(self, start: float, end: float, frame: UInt8[np.ndarray, 'h w 3']) -> None:
+    """Takes the next frame, shown from `start` until `end`, shrunk to `SIDE`, and all alike."""
+    number, self._end = len(self._starts), float(end)
+    self._starts.append(float(start))
     blue_first = np.ascontiguousarray(frame[..., ::-1])
-    cuts += detector.process_frame(library.FrameTimecode(number, _RATE), blue_first)
-  if not starts:
-    raise DataError('there is no frame to look for shots in')
-  cuts += detector.post_process(library.FrameTimecode(len(starts) - 1, _RATE))
-  numbers = [0, *sorted({cut.frame_num for cut in cuts} - {0}), len(starts)]
-  times = [*(starts[number] for number in numbers[:-1]), ends[-1]]
-  places = zip(times[:-1], times[1:], numbers[:-1], numbers[1:], strict=True)
-  return [Shot(*place) for place in places]
+    self._cuts += self._detector.process_frame(
+      self._library.FrameTimecode(number, _RATE), blue_first
+    )
+
+  @property
+  def times(self) -> list[float]:
+    """When each frame is first shown, and when the last one ends."""
+    return [*self._starts, self._end]
+
+  def shots(self) -> list[Shot]:
+    """The shots of all frames that were seen; together they are all of these.
+
+    Raises:
+      DataError: there was none.
+    """
+    starts = self._starts
+    if not starts:
+      raise DataError('there is no frame to look for shots in')
+    last = self._library.FrameTimecode(len(starts) - 1, _RATE)
+    cuts = [*self._cuts, *self._detector.post_process(last)]
+    numbers = [0, *sorted({cut.frame_num for cut in cuts} - {0}), len(starts)]
+    times = [*(starts[number] for number in numbers[:-1]), self._end]
+    places = zip(times[:-1], times[1:], numbers[:-1], numbers[1:], strict=True)
+    return [Shot(*place) for place in places]
 
 
 def shots_of_file(
@@ -100,11 +136,16 @@ def shots_of_file(
     ConfigError: PySceneDetect is not installed.
     DataError: the file cannot be used.
   """
-  return find_shots(stream_frames(path, _SIDE, limits), settings)
+  return find_shots(stream_frames(path, SIDE, limits), settings)
 
 
 @functools.cache
-def _scenedetect() -> Any:
+def scene_library() -> Any:
+  """PySceneDetect.
+
+  Raises:
+    ConfigError: it is not installed.
+  """
   try:
     import scenedetect
   except ImportError:

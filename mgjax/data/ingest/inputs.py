@@ -25,6 +25,7 @@ class Input:
   size: int  # in bytes
   load: Callable[[], bytes] = dataclasses.field(repr=False)
   start: float | None = None  # the second from which on it counts
+  path: pathlib.Path | None = None  # of a file that holds it alone
 
 
 class Inputs(abc.ABC):
@@ -44,10 +45,29 @@ class Inputs(abc.ABC):
   def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
     """Yields the inputs first, first + 1, ..., last - 1."""
 
+  def part(self, first: int, last: int) -> 'Inputs':
+    """Returns the inputs from `first` to `last` as inputs that pickle: places, never clips."""
+    return _Part(self, first, last)
+
   def __getitem__(self, index: int) -> Input | Rejected:
     if not 0 <= index < len(self):
       raise IndexError(f'input {index} of {len(self)}')
     return next(self.between(index, index + 1))
+
+
+class _Part(Inputs):
+  """Some of other inputs."""
+
+  def __init__(self, whole: Inputs, first: int, last: int):
+    self._whole, self._first, self._last = whole, first, last
+    self.identity = {'part': [first, last], **whole.identity}
+
+  def __len__(self) -> int:
+    return self._last - self._first
+
+  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+    """Yields them, as the others do."""
+    return self._whole.between(self._first + first, self._first + last)
 
 
 class FileInputs(Inputs):
@@ -60,6 +80,10 @@ class FileInputs(Inputs):
 
   def __len__(self) -> int:
     return len(self._entries)
+
+  def part(self, first: int, last: int) -> 'FileInputs':
+    """Returns some of them."""
+    return FileInputs(self._root, self._entries[first:last])
 
   def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
     """Yields them; their files are looked at now."""
@@ -90,7 +114,7 @@ class FileInputs(Inputs):
     if not stat.S_ISREG(status.st_mode):  # opening a pipe or a device could wait for ever
       raise DataError('is not a regular file')
     load = functools.partial(read_part, entry.path, 0, status.st_size)
-    return Input(entry.name, entry.caption, status.st_size, load, entry.start)
+    return Input(entry.name, entry.caption, status.st_size, load, entry.start, entry.path)
 
 
 def digest(names: Iterable[str]) -> str:

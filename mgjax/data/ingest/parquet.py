@@ -78,6 +78,14 @@ class ParquetInputs(Inputs):
   def __len__(self) -> int:
     return self._ends[-1] if self._ends else 0
 
+  def __getstate__(self) -> dict[str, Any]:
+    return {**self.__dict__, '_parquet': None, '_reading': None}  # neither pickles
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    import pyarrow.parquet
+
+    self.__dict__.update(state, _parquet=pyarrow.parquet)
+
   def _open(self, path: pathlib.Path, media: str, caption: str) -> _File:
     try:
       if not path.is_file():  # opening a pipe could wait for ever

@@ -4,6 +4,7 @@ The headers of a tar are read by `list_members`, which follows no link, unpacks 
 size on trust. A damaged tar gives what comes before the damage.
 """
 
+import copy
 import dataclasses
 import functools
 import json
@@ -72,6 +73,12 @@ class TarInputs(Inputs):
 
   def __len__(self) -> int:
     return len(self._samples)
+
+  def part(self, first: int, last: int) -> 'TarInputs':
+    """Returns some of them."""
+    some = copy.copy(self)
+    some._samples = self._samples[first:last]
+    return some
 
   def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
     """Yields them; their captions are read now."""

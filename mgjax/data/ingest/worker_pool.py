@@ -1,17 +1,35 @@
-"""Maps a function over many inputs with threads, or with processes that survive a crash."""
+"""Maps a function over many inputs with threads, or with processes that survive a crash.
+
+`Guarded` calls it for one input after the other, in a process under limits of memory, processor
+time and wall time.
+"""
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import faulthandler
 import functools
+import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from mgjax.core.errors import MgjaxError, StorageError
+from mgjax.core.settings import Positive, Range, check
+
+try:
+  import resource
+except ImportError:  # Windows
+  resource = None
+
+_GRACE = 60.0  # seconds after which a process ends itself that should have been ended
 
 
 class Workers:
@@ -100,6 +118,222 @@ class Isolated(Workers):
     if error[0] is not None:  # nobody waits for what is under way
       self._alive.close()
     super().__exit__(*error)
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowance:
+  """What one call in a process of its own may cost; not in public sources.
+
+  Attributes:
+    gigabytes: of addresses that its process may have, libraries that it loads among them.
+    processor_seconds: of one call.
+    wall_seconds: of one call.
+    tries: how often a call that ends its process, or needs more, is begun.
+  """
+
+  gigabytes: Annotated[float, Range(above=0)] = 6.0
+  processor_seconds: Positive = 900
+  wall_seconds: Annotated[float, Range(above=0)] = 1800.0
+  tries: Positive = 3
+
+  def __post_init__(self):
+    check(self)
+
+
+ALLOWANCE = Allowance()
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+  """What is left of a call that none of its tries survived: why the last one ended."""
+
+  reason: str
+
+
+class Guarded:
+  """Calls a function in a process under limits, again in a fresh one where that process ends.
+
+  The process serves call after call, so what it loaded stays loaded; what it holds is bounded, and
+  it ends with the one that started it. Where the system has no such limits there is the wall time.
+  """
+
+  def __init__(
+    self,
+    function: Callable[[Any], Any],
+    allowance: Allowance = ALLOWANCE,
+    prepare: Callable[[], Any] = int,
+  ):
+    """Starts nothing yet.
+
+    Args:
+      function: of one thing; both are pickled.
+      allowance: of each call.
+      prepare: called first in each process, without limits; what it raises `__call__` raises.
+    """
+    self._work, self._allowance = (function, prepare, allowance), allowance
+    self._context = multiprocessing.get_context('spawn')  # not forked: see `Isolated`
+    self._child: tuple[Any, Connection] | None = None
+    self._over = False
+
+  def __call__(self, thing: Any) -> Any:
+    """Returns what the function returns, or a `Lost`.
+
+    Raises:
+      MgjaxError: the function raised it, or the process cannot be started.
+    """
+    tries, ended = 0, ''
+    while tries < self._allowance.tries:
+      process, pipe = self.start()
+      try:
+        pipe.send(thing)
+      except OSError:  # it ended while it had nothing to do, which is nobody's fault
+        self.close()
+        continue
+      tries += 1
+      kind, value = self._answer(process, pipe)
+      if kind == 'returned':
+        return value
+      if kind == 'raised':
+        raise value
+      ended = value
+      self.close()
+    self._check()
+    return Lost(f'{ended}, in each of {tries} tries' if tries > 1 else ended)
+
+  def start(self) -> tuple[Any, Connection]:
+    """Starts the process, if there is none, so that the first call need not wait for it."""
+    self._check()
+    self._child = self._child or self._start()
+    return self._child
+
+  def close(self, for_good: bool = False) -> None:
+    """Ends the process; `for_good`, a call that is under way in another thread raises."""
+    self._over = self._over or for_good
+    if (child := self._child) is not None:
+      self._child = None
+      child[0].kill()
+      child[0].join()
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
+  def _check(self) -> None:
+    if self._over:
+      self.close()
+      raise InterruptedError('the work is over')
+
+  def _start(self) -> tuple[Any, Connection]:
+    ours, its = self._context.Pipe()
+    process = self._context.Process(target=_serve, args=(its, *self._work), daemon=True)
+    with _deaf_children():
+      process.start()
+    its.close()
+    self._child = process, ours
+    try:
+      ready, value = ours.recv()
+    except (EOFError, OSError):
+      process.join()
+      self.close()
+      raise StorageError(
+        f'a process to work in cannot be started, it {_how(process.exitcode)}; is memory left?'
+      ) from None
+    if not ready:
+      self.close()
+      raise value
+    return process, ours
+
+  def _answer(self, process: Any, pipe: Connection) -> tuple[str, Any]:
+    """Waits for what a process sends: ('returned' or 'raised' or 'ended', value)."""
+    try:
+      if not pipe.poll(self._allowance.wall_seconds):
+        return 'ended', f'takes over {self._allowance.wall_seconds:g} s'
+      kind, value, full = pipe.recv()
+    except (EOFError, OSError):
+      process.join()
+      if process.exitcode == -getattr(signal, 'SIGXCPU', 0):
+        return 'ended', f'takes over {self._allowance.processor_seconds} s of processor time'
+      return 'ended', _how(process.exitcode)
+    if kind == 'memory':
+      return 'ended', f'needs over {self._allowance.gigabytes:g} GB of memory'
+    if full:
+      self.close()
+    return kind, value
+
+
+def _how(code: int | None) -> str:
+  """Says how a process ended."""
+  if code is not None and code < 0:
+    return f'ends its process ({signal.Signals(-code).name})'
+  return f'ends its process (exit code {code})'
+
+
+def _serve(
+  pipe: Connection,
+  function: Callable[[Any], Any],
+  prepare: Callable[[], Any],
+  allowance: Allowance,
+) -> None:
+  """Answers calls until nobody asks any more."""
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+  _limit('RLIMIT_CORE', 0)
+  try:
+    prepare()
+  except MgjaxError as error:
+    pipe.send((False, error))
+    return
+  bytes_allowed = round(allowance.gigabytes * 1e9)
+  _limit('RLIMIT_AS', bytes_allowed)
+  pipe.send((True, None))
+  answer: tuple[str, Any]
+  while (thing := _received(pipe)) is not _NOTHING:
+    _limit('RLIMIT_CPU', math.ceil(time.process_time()) + allowance.processor_seconds)
+    try:
+      # The one that started it ends it before, unless that one is gone.
+      answer = 'returned', _watched(function, allowance.wall_seconds + _GRACE, thing)
+    except MemoryError:
+      answer = 'memory', None
+    except MgjaxError as error:
+      answer = 'raised', error
+    pipe.send((*answer, _peak() > bytes_allowed / 2))
+
+
+_NOTHING = object()
+
+
+def _end_with_parent() -> None:
+  """Ends this process when the one that started it ends."""
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    parent.join()
+    os._exit(1)
+
+
+def _received(pipe: Connection) -> Any:
+  try:
+    return pipe.recv()
+  except (EOFError, OSError):
+    return _NOTHING
+
+
+def _limit(name: str, value: int) -> None:
+  """Sets a limit of this process, where the system has it."""
+  if resource is not None and hasattr(resource, name):
+    kind = getattr(resource, name)
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    with contextlib.suppress(ValueError, OSError):
+      resource.setrlimit(kind, (value, hard))
+
+
+def _peak() -> float:
+  """The most bytes of memory that this process ever had."""
+  if resource is None:
+    return 0.0
+  unit = 1 if sys.platform == 'darwin' else 1024
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _follow(followed: Connection) -> None:

@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mgjax.core.errors import printable
 from mgjax.runtime.report.charts import format_number
 from mgjax.runtime.report.histogram import histogram
@@ -262,8 +264,10 @@ def _overview(measured: Record, shown: _Shown) -> str:
 def _extremes(name: str, metric: Record, shown: _Shown) -> str:
   """The numbers of one metric as a histogram, and its best and worst samples."""
   label, each = _label(name, metric), metric['each']
-  numbers = [math.nan if number is None else number for number in each]
-  drawn = '' if metric['share'] else histogram(label, numbers, _finite(metric['value']))
+  numbers = np.array([math.nan if number is None else number for number in each], np.float64)
+  varied = not metric['share'] and len(np.unique(numbers[np.isfinite(numbers)])) > 1
+  line = {'all': _finite(metric['value'])}
+  drawn = histogram(label, {'samples': numbers}, line) if varied else ''
   rows = []
   for title, places in zip(
     _ENDS[metric['share']][metric['better']], (metric['best'], metric['worst']), strict=True

@@ -64,7 +64,7 @@ def test_settings_and_nothing_to_look_at_are_sentences(monkeypatch):
   with pytest.raises(DataError, match='no frame'):
     find_shots([])
   monkeypatch.setitem(sys.modules, 'scenedetect', None)
-  scenes._scenedetect.cache_clear()
+  scenes.scene_library.cache_clear()
   with pytest.raises(ConfigError, match=r"pip install 'mgjax\[curation\]'"):
     find_shots(timed(pictures([3])))
-  scenes._scenedetect.cache_clear()
+  scenes.scene_library.cache_clear()

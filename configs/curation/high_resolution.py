@@ -1,0 +1,56 @@
+r"""The high-resolution set with the published thresholds (App. J.1, Table 44): 768 px, landscape.
+
+python -m launch.curate --input=raw/ --output=runs/curation/high \
+  --config=configs/curation/high_resolution.py
+
+The numbers in `keep` up to `copies` are those of Table 44. The aesthetic score is off until a
+function of yours computes it: --config.measure.aesthetics.python=package.module:function. What is
+not written here has the defaults of mgjax/curation/settings.py.
+"""
+
+from ml_collections import ConfigDict
+
+ORDER = (
+  'duration', 'resolution', 'aspect', 'text', 'borders', 'scenes', 'aesthetics', 'static', 'slides',
+  'motion', 'jitter', 'duplicates', 'concepts',
+)  # fmt: skip
+
+
+def get_config() -> ConfigDict:
+  config = ConfigDict()
+  config.measure = ConfigDict(
+    {
+      'scorers': (
+        'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'copies',
+        'people', 'concepts',
+      ),
+      'clips': {'shortest': 4.0, 'longest': 16.0, 'most': 2, 'first': 1.0},
+      'aesthetics': {'python': '', 'weights': '', 'frames': 1},
+      'copies': {'python': '', 'weights': '', 'frames': 4},
+      'people': {'python': '', 'weights': '', 'frames': 4},
+      'concepts': {'python': '', 'weights': '', 'frames': 8},
+    }
+  )  # fmt: skip
+  config.keep = ConfigDict(
+    {
+      'seconds': (4.0, 120.0),
+      'side': 768,
+      'aspect': 1.0,  # width / height
+      'text': 0.6,
+      'clip_seconds': (12.0, 16.0),
+      'aesthetics': 4.0,
+      'motion': 2.0,
+      'vectors': (0.5, 7.0),
+      'jitter': 0.85,
+      'copies': 0.99,
+      'resample': 0.94 / 1.15,
+      'borders': 0.01,  # from here on not in public sources
+      'still': 0.9,
+      'slides': 0.5,
+      'hashes': 10,
+      'merge': 0.95,
+      'seed': 0,
+    }
+  )
+  config.order = ORDER
+  return config

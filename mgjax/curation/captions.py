@@ -1,0 +1,312 @@
+"""Captions of clips, with the move of the camera in front (Movie Gen §3.2.1).
+
+The paper's captions are written by a finetuned model that sees frames, some 100 words each, and
+begin with the class of the camera where a classifier is sure of it. Three captioners are here:
+
+existing  the text that came with a clip
+endpoint  a model that a server has, which is shown frames
+rules     what optical flow and colours tell, in a few sentences: no subject is named
+
+Any other is a subclass of `Captioner`.
+"""
+
+import abc
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Positive, Range, check, unpack
+from mgjax.core.typing import UInt8
+from mgjax.curation.scores.global_motion import (
+  ANSWERS,
+  ROLL,
+  CameraMotion,
+  CameraSettings,
+  PairMotion,
+  camera_motion,
+  pair_motion,
+)
+from mgjax.media.optical_flow import opencv
+from mgjax.runtime.endpoint import Endpoint, EndpointSettings, Question
+from mgjax.text.prompts import LONGEST, clean_prompt
+
+_CAMERA = CameraSettings()
+KINDS = ('existing', 'endpoint', 'rules')
+_REQUEST = (
+  'These are {count} frames of one video clip, in their order. Describe the clip for somebody who '
+  'cannot see it, in about {words} words and plain sentences: who or what is there, what happens '
+  'from the first frame to the last, the place, light and colours. Tell only what is to be seen; '
+  'do not speak of frames or images.{hint} Answer with JSON alone: {{"caption": "..."}}'
+)
+_HINT = ' This text came with it, and may be wrong: "{caption}".'
+_OWN = 0.12  # share of the places that move on their own, from which something is said to move
+_FAST = 0.25  # shorter sides a second, from which a move is fast
+# Of hue, in OpenCV's degrees / 2, up to which a colour is called so.
+_HUES = (
+  (8, 'red'), (20, 'orange'), (34, 'yellow'), (80, 'green'), (96, 'turquoise'), (130, 'blue'),
+  (150, 'purple'), (170, 'pink'), (180, 'red'),
+)  # fmt: skip
+_GREYS = ('black', 'grey', 'white')
+_DARK, _BRIGHT, _PALE = 50, 200, 45  # of 255: brightness of black and of white, saturation of grey
+_NAMED = 0.15  # share of the picture from which a colour is named
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionSettings:
+  """Who writes captions, and of what.
+
+  Attributes:
+    kind: 'existing', 'endpoint' or 'rules'.
+    endpoint: fields of `EndpointSettings`; of 'endpoint' alone.
+    frames: of a clip that the endpoint is shown, evenly spaced; not in public sources.
+    side: longer side of them, in pixels; not in public sources.
+    words: that the endpoint is asked for; the paper's captions have about 100.
+    camera: whether the class of the camera goes in front where it is sure.
+  """
+
+  kind: str = 'existing'
+  endpoint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  frames: Positive = 8
+  side: Annotated[int, Range(least=32, most=4096)] = 512
+  words: Annotated[int, Range(least=5, most=500)] = 100
+  camera: bool = True
+
+  def __post_init__(self):
+    check(self)
+    if self.kind not in KINDS:
+      raise ConfigError(f'kind = {self.kind!r}; expected one of {", ".join(KINDS)}')
+    if (self.kind == 'endpoint') != bool(self.endpoint):
+      raise ConfigError(
+        f'kind = {self.kind!r} and endpoint = {dict(self.endpoint)!r:.60}; the endpoint of '
+        "'endpoint', and of nothing else, has fields, as in {'model': 'llava'}"
+      )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clip:
+  """What a captioner may look at.
+
+  Attributes:
+    read: returns the frames, uint8 (t h w 3), when they are needed.
+    fps: frames a second of them.
+    caption: that came with it; '' for none.
+    camera: what its camera does, where that was measured.
+  """
+
+  read: Callable[[], UInt8[np.ndarray, 't h w 3']]
+  fps: float
+  caption: str = ''
+  camera: CameraMotion | None = None
+
+
+class Captioner(abc.ABC):
+  """Writes captions of clips."""
+
+  @abc.abstractmethod
+  def captions(self, clips: Sequence[Clip]) -> list[str | None]:
+    """Returns a caption a clip; None where there is none."""
+
+
+class Existing(Captioner):
+  """Takes the text that came with a clip."""
+
+  def captions(self, clips: Sequence[Clip]) -> list[str | None]:
+    """Returns the texts, cleaned."""
+    return [_clean(clip.caption) for clip in clips]
+
+
+class Asking(Captioner):
+  """Shows frames to a model that a server has; what it answered is kept in a folder."""
+
+  def __init__(self, settings: CaptionSettings, folder: str | os.PathLike[str]):
+    """Takes who is asked, and where answers are kept."""
+    self._settings = settings
+    self._endpoint = Endpoint(unpack(EndpointSettings, settings.endpoint, 'endpoint'), folder)
+
+  def captions(self, clips: Sequence[Clip]) -> list[str | None]:
+    """Returns what the model answers; frames are read when a clip's turn comes."""
+    return self._endpoint.ask_all(_Questions(clips, self._settings), _read)
+
+
+class Rules(Captioner):
+  """Tells what optical flow and colours see."""
+
+  def __init__(self, settings: CameraSettings = _CAMERA):
+    """Takes what counts as a move."""
+    self._settings = settings
+
+  def captions(self, clips: Sequence[Clip]) -> list[str | None]:
+    """Returns a few sentences a clip."""
+    return [describe(clip.read(), clip.fps, self._settings) for clip in clips]
+
+
+def make_captioner(settings: CaptionSettings, folder: str | os.PathLike[str]) -> Captioner:
+  """Makes a captioner; `folder` is for what it keeps.
+
+  Raises:
+    ConfigError: a field of the endpoint is wrong.
+  """
+  if settings.kind == 'endpoint':
+    return Asking(settings, folder)
+  return Existing() if settings.kind == 'existing' else Rules()
+
+
+def write_captions(
+  clips: Sequence[Clip],
+  captioner: Captioner,
+  prefix: float | None = _CAMERA.prefix,
+) -> list[str | None]:
+  """Returns a caption a clip, with what its camera does in front where that is sure.
+
+  Args:
+    clips: with `camera`, for what goes in front.
+    captioner: who writes.
+    prefix: confidence from which the camera is named; None to name none.
+  """
+  captions = captioner.captions(clips)
+  if prefix is None:
+    return captions
+  return [
+    caption if caption is None or clip.camera is None else with_camera(caption, clip.camera, prefix)
+    for clip, caption in zip(clips, captions, strict=True)
+  ]
+
+
+def with_camera(caption: str, camera: CameraMotion, least: float) -> str:
+  """Returns 'Pan or truck right. <caption>' where the answer is of the paper's classes and sure.
+
+  A caption that begins so already stays as it is.
+  """
+  if camera.answer not in ANSWERS or camera.confidence < least:
+    return caption
+  front = f'{camera.answer[0].upper()}{camera.answer[1:]}.'
+  return caption if caption.startswith(front) else f'{front} {caption}'
+
+
+def describe(
+  frames: UInt8[np.ndarray, 't h w 3'],
+  fps: float,
+  settings: CameraSettings = _CAMERA,
+) -> str:
+  """Tells what optical flow and colours see: the camera, what moves by itself, colours and light.
+
+  Args:
+    frames: of a clip.
+    fps: of them.
+    settings: what counts as a move.
+
+  Raises:
+    ConfigError: OpenCV is not installed.
+    DataError: the frames are too small.
+  """
+  cv2 = opencv()
+  step = max(1, round(fps / settings.rate))
+  height, width = frames.shape[1:3]
+  scale = min(1.0, settings.side / min(height, width))
+  size = max(16, round(width * scale)), max(16, round(height * scale))
+  small = [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in frames[::step]]
+  luma = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in small]
+  pairs = [pair_motion(*both, step / fps) for both in itertools.pairwise(luma)]
+  sentences = [_camera_sentence(camera_motion(pairs, settings)), _motion_sentence(pairs, settings)]
+  sentences.append(_colour_sentence(small[len(small) // 2]))
+  return ' '.join(each for each in sentences if each)
+
+
+def _camera_sentence(camera: CameraMotion) -> str:
+  if camera.answer == ROLL:
+    return 'The camera rolls.'
+  if camera.answer not in ANSWERS:
+    return ''
+  how = ', fast' if camera.speed >= _FAST else ''
+  return f'{camera.answer[0].upper()}{camera.answer[1:]}{how}.'
+
+
+def _motion_sentence(pairs: Sequence[PairMotion | None], settings: CameraSettings) -> str:
+  """Where something moves that the camera does not."""
+  seen = [pair for pair in pairs if pair is not None]
+  if not seen or np.median([1 - pair.support for pair in seen]) < _OWN:
+    return ''
+  x, y = (
+    float(np.mean([getattr(pair, name) / pair.seconds for pair in seen]))
+    for name in ('own_x', 'own_y')
+  )
+  if max(abs(x), abs(y)) < settings.still:
+    return 'Something moves.'
+  where = ('right' if x > 0 else 'left') if abs(x) >= abs(y) else ('down' if y > 0 else 'up')
+  towards = f'to the {where}' if where in ('right', 'left') else where
+  return f'Something moves {towards}.'
+
+
+def _colour_sentence(frame: UInt8[np.ndarray, 'h w 3']) -> str:
+  shares = colours(frame)
+  named = [name for name, share in shares.items() if share >= _NAMED][:3]
+  mean = float(frame.mean())
+  light = 'dark' if mean < _DARK else 'bright' if mean > _BRIGHT else ''
+  told = f'The picture is {light}' if light else 'The picture is'
+  said = f'mostly {" and ".join(named)}' if named else 'of many colours'
+  return f'{told}{"," if light else ""} {said}.'
+
+
+def colours(frame: UInt8[np.ndarray, 'h w 3']) -> dict[str, float]:
+  """Returns the names of a picture's colours and their shares of it, the largest first."""
+  cv2 = opencv()
+  hue, saturation, value = np.moveaxis(cv2.cvtColor(frame, cv2.COLOR_RGB2HSV), -1, 0)
+  names = [*_GREYS, *dict.fromkeys(name for _, name in _HUES)]
+  limits = np.array([limit for limit, _ in _HUES])
+  of_hue = np.array([names.index(name) for _, name in _HUES])
+  found = of_hue[np.searchsorted(limits, hue, side='right').clip(max=len(_HUES) - 1)]
+  grey = np.where(value > _BRIGHT, names.index('white'), names.index('grey'))
+  found = np.where(saturation < _PALE, grey, found)
+  found = np.where(value < _DARK, names.index('black'), found)
+  shares = np.bincount(found.ravel(), minlength=len(names)) / found.size
+  order = np.argsort(-shares, kind='stable')
+  return {names[place]: float(shares[place]) for place in order if shares[place]}
+
+
+class _Questions(Sequence):
+  """Questions of clips, whose frames are read when they are asked for."""
+
+  def __init__(self, clips: Sequence[Clip], settings: CaptionSettings):
+    self._clips, self._settings = clips, settings
+
+  def __len__(self) -> int:
+    return len(self._clips)
+
+  def __getitem__(self, place: int) -> Question:
+    clip, settings = self._clips[place], self._settings
+    frames = clip.read()
+    count = min(settings.frames, len(frames))
+    chosen = np.linspace(0, len(frames) - 1, 2 * count + 1).round().astype(int)[1::2]
+    caption = _clean(clip.caption)
+    hint = _HINT.format(caption=caption.replace('"', "'")) if caption else ''
+    text = _REQUEST.format(count=count, words=settings.words, hint=hint)
+    return Question(text, [_shrunk(frames[each], settings.side) for each in chosen])
+
+
+def _shrunk(frame: UInt8[np.ndarray, 'h w 3'], side: int) -> UInt8[np.ndarray, 'i j 3']:
+  from PIL import Image
+
+  scale = min(1.0, side / max(frame.shape[:2]))
+  size = [max(1, round(length * scale)) for length in frame.shape[1::-1]]
+  return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
+
+
+def _read(answer: Mapping[str, Any]) -> str:
+  text = answer.get('caption')
+  if not isinstance(text, str) or not text.strip():
+    raise ValueError('"caption" is missing; expected a string')
+  if len(text) > LONGEST:
+    raise ValueError(f'it has over {LONGEST} characters; say it shorter')
+  return clean_prompt(text)
+
+
+def _clean(text: str) -> str | None:
+  try:
+    return clean_prompt(text)
+  except ConfigError:  # nothing is left of it
+    return None

@@ -1,0 +1,196 @@
+"""The filters by name (Movie Gen §3.2.1, App. J, Table 44).
+
+A filter looks at the scores of clips, never at their pictures: it is plain numpy, and a million
+rows take seconds. Its answer is a reason for each clip, '' for one that it keeps.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.curation.filters.concepts import resampled
+from mgjax.curation.filters.duplicates import copies
+from mgjax.curation.filters.mixture import surplus
+from mgjax.curation.filters.table import Columns, as_columns, known
+from mgjax.curation.filters.thresholds import Limit, outside, rounded, with_lengths
+from mgjax.curation.settings import CurationSettings, KeepSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Filter:
+  """One filter.
+
+  Attributes:
+    name: in configurations and reports.
+    judge: (columns, settings) -> reasons; of filters that have no limits.
+    limits: settings -> the limits that a clip keeps within, for histograms as well.
+    asked: settings -> whether they ask anything of it.
+    needs: columns without which it is off, any one of each tuple.
+    reads: columns that it reads as well where they are there.
+    supply: what to give for it to be on.
+    published: share of clips that Table 44 has left after it; None where it does not stand there.
+  """
+
+  name: str
+  judge: Callable[[Columns, KeepSettings], np.ndarray] | None = None
+  limits: Callable[[KeepSettings], tuple[Limit, ...]] = lambda _: ()
+  asked: Callable[[KeepSettings], bool] = lambda _: True
+  needs: tuple[tuple[str, ...], ...] = ()
+  reads: tuple[str, ...] = ()
+  supply: str = ''
+  published: float | None = None
+
+  def columns(self) -> tuple[str, ...]:
+    """Names of all columns that it reads."""
+    return (*(name for each in self.needs for name in each), *self.reads)
+
+  def off(self, table: Any, settings: KeepSettings) -> str:
+    """Says why the filter is off: nobody supplied what it needs or asked for it; '' if it is on."""
+    if not self.asked(settings):
+      return f'{self.name} is off: nothing is asked of it; {self.supply}'
+    columns = as_columns(table, self.columns())
+    for names in self.needs:
+      if not any(name in columns and known(columns[name]).any() for name in names):
+        return f'{self.name} is off: no clip has {" or ".join(names)}; {self.supply}'
+    return ''
+
+  def keep(self, table: Any, settings: KeepSettings) -> np.ndarray:
+    """Says of each clip why it is dropped.
+
+    Args:
+      table: a `pyarrow.Table`, or arrays or lists by name; one row a clip.
+      settings: what is kept.
+
+    Returns:
+      Objects (n): '' for a clip that is kept. All of them if the filter is off, see `off`.
+    """
+    columns = as_columns(table, (*self.columns(), 'clip'))
+    if not len(columns['clip']) or self.off(table, settings):
+      return np.full(len(columns['clip']), '', object)
+    if self.judge is not None:
+      return self.judge(columns, settings)
+    return outside(with_lengths(columns), self.limits(settings))
+
+
+def _each(*names: str) -> tuple[tuple[str, ...], ...]:
+  return tuple((name,) for name in names)
+
+
+_MEASURED = 'name its scorer in measure.scorers, and measure again'
+_ALL = (
+  Filter(
+    'duration',
+    limits=lambda keep: (Limit('seconds', *rounded(*keep.seconds)),),
+    needs=_each('seconds'),
+    published=1.0,
+  ),
+  Filter(
+    'resolution',
+    limits=lambda keep: (Limit('width', keep.side), Limit('height', keep.side)),
+    needs=_each('width', 'height'),
+    published=0.25,
+  ),
+  Filter(
+    'aspect',
+    limits=lambda keep: (Limit('aspect', keep.aspect),),
+    needs=_each('width', 'height'),
+    published=0.07,
+  ),
+  Filter(
+    'text',
+    limits=lambda keep: (Limit('text_score', high=keep.text, below=True),),
+    needs=_each('text_score'),
+    supply=_MEASURED,
+    published=0.0194,
+  ),
+  Filter(
+    'borders',
+    limits=lambda keep: (Limit('borders_share', high=keep.borders),),
+    needs=_each('borders_share'),
+    supply=_MEASURED,
+    published=0.0187,
+  ),
+  Filter(
+    'scenes',
+    limits=lambda keep: (Limit('clip_seconds', *rounded(*keep.clip_seconds)),),
+    needs=_each('start', 'end'),
+    published=0.0178,
+  ),
+  Filter(
+    'aesthetics',
+    limits=lambda keep: (Limit('aesthetics_score', keep.aesthetics),),
+    needs=_each('aesthetics_score'),
+    supply='give measure.aesthetics.python a function and its weights',
+    published=0.0157,
+  ),
+  Filter(
+    'static',
+    limits=lambda keep: (Limit('stillness_share', high=keep.still),),
+    needs=_each('stillness_share'),
+    supply=_MEASURED,
+  ),
+  Filter(
+    'slides',
+    limits=lambda keep: (Limit('stillness_share', high=keep.slides),),
+    needs=_each('stillness_share'),
+    supply=_MEASURED,
+  ),
+  Filter(
+    'motion',
+    limits=lambda keep: (
+      Limit('motion_vmaf', keep.motion, above=True),
+      Limit('motion_vectors', *keep.vectors, above=True, below=True, optional=True),
+    ),
+    needs=_each('motion_vmaf'),
+    reads=('motion_vectors',),
+    supply=_MEASURED,
+    published=0.0132,
+  ),
+  Filter(
+    'jitter',
+    limits=lambda keep: (Limit('jitter_rate', high=keep.jitter, below=True),),
+    needs=_each('jitter_rate'),
+    supply=_MEASURED,
+    published=0.0122,
+  ),
+  Filter(
+    'duplicates',
+    copies,
+    needs=(('copies_vector', 'fingerprint_vector'), *_each('width', 'height', 'start', 'end')),
+    reads=('fingerprint_hash',),
+    supply=_MEASURED,
+    published=0.0115,
+  ),
+  Filter(
+    'concepts',
+    resampled,
+    needs=(('concepts_vector', 'caption'),),
+    reads=('people_score',),
+    supply='give clips captions, or measure.concepts.python a function',
+    published=0.0094,
+  ),
+  Filter(
+    'mixture',
+    surplus,
+    asked=lambda keep: keep.landscape is not None or keep.people > 0,
+    needs=_each('width', 'height'),
+    reads=('people_score',),
+    supply='give keep.landscape or keep.people a share',
+  ),
+)
+FILTERS: dict[str, Filter] = {each.name: each for each in _ALL}
+
+
+def filters_of(settings: CurationSettings) -> list[Filter]:
+  """The filters of a run, in its order.
+
+  Raises:
+    ConfigError: a name is unknown or stands twice.
+  """
+  for name in settings.order:
+    if name not in FILTERS or settings.order.count(name) > 1:
+      raise ConfigError(f'order has {name!r}; expected each at most once, of {", ".join(FILTERS)}')
+  return [FILTERS[name] for name in settings.order]

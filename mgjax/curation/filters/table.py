@@ -1,0 +1,66 @@
+"""Scores of clips as columns of numpy arrays, whatever they are read from."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Columns = Mapping[str, np.ndarray]
+
+
+def as_columns(table: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
+  """Columns of a table, those of `names` that it has.
+
+  Numbers are float64 (n), nan where there is none; vectors float32 (n d), rows of nan where there
+  is none; texts and bytes are objects.
+
+  Args:
+    table: a `pyarrow.Table`, or arrays or lists by name.
+    names: of columns.
+  """
+  held = table.column_names if hasattr(table, 'column_names') else table
+  return {name: _as_array(table[name]) for name in names if name in held}
+
+
+def known(values: np.ndarray) -> np.ndarray:
+  """Which rows of a column have a value, bool (n)."""
+  if values.dtype == object:
+    return np.array([each is not None and each != '' and each != b'' for each in values], bool)
+  return np.isfinite(values).reshape(len(values), -1).all(1)
+
+
+def draws(names: np.ndarray, seed: int, what: str) -> np.ndarray:
+  """A number in [0, 1) for each name: of this name, the seed and what it is for, and no others."""
+  salt = f'{seed} {what} '
+  digests = (hashlib.blake2b(f'{salt}{name}'.encode(), digest_size=7).digest() for name in names)
+  return np.array([int.from_bytes(each) / 2**56 for each in digests], np.float64)
+
+
+def _as_array(values: Any) -> np.ndarray:
+  if hasattr(values, 'to_numpy') and not isinstance(values, np.ndarray):
+    values = values.to_numpy(zero_copy_only=False) if _is_plain(values) else values.to_pylist()
+  if isinstance(values, np.ndarray) and values.dtype != object:
+    return (
+      values.astype(np.float32 if values.ndim > 1 else np.float64)
+      if _numeric(values)
+      else (values.astype(object))
+    )
+  first = next((each for each in values if each is not None), None)
+  if isinstance(first, list | tuple | np.ndarray):
+    empty = np.full(len(first), np.nan, np.float32)
+    return np.array([empty if each is None else each for each in values], np.float32)
+  if isinstance(first, int | float | np.number):
+    return np.array([np.nan if each is None else each for each in values], np.float64)
+  made = np.empty(len(values), object)
+  made[:] = list(values)
+  return made
+
+
+def _is_plain(column: Any) -> bool:
+  kind = str(column.type)
+  return kind.startswith(('int', 'uint', 'float', 'double', 'halffloat', 'bool'))
+
+
+def _numeric(values: np.ndarray) -> bool:
+  return values.dtype.kind in 'biuf'

@@ -1,0 +1,157 @@
+"""Measures videos: one pass over their frames gives shots, clips and every score of these.
+
+Each video is decoded once. All scorers see the same frames, shrunk for those that ask for it, and
+tell the scores of a stretch when it is known where the video is cut. A row is what is known of one
+clip:
+
+video, clip         str, the name of the video, and that with the number of the clip
+place               int, of the video among all inputs
+start, end          float, seconds from the first frame of the video
+shot, shots         int, which shot it is of, and how many the video has
+frames              int
+seconds, fps        float, of the video
+width, height       int, of the video as it is shown
+caption, sound      str, and bool: whether there is some
+middle              bytes, a small JPEG of about the middle frame
+seconds_of          {name: seconds}, what its scores cost: the share of this clip
+<scorer>_<score>    what scorers say
+error               None, or in a row of a video that cannot be measured: why; nothing else is there
+"""
+
+import io
+import time
+from typing import Any
+
+from PIL import Image
+
+from mgjax.core.errors import ConfigError, DataError, StorageError, printable
+from mgjax.curation import frames
+from mgjax.curation.clips import choose_clips
+from mgjax.curation.filters.scenes import SIDE, SceneSettings, ShotFinder
+from mgjax.curation.frames import Frame
+from mgjax.curation.scores.scorer import Score, Scorer, make_scorers, watch
+from mgjax.curation.settings import MeasureSettings
+from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.inputs import Input
+from mgjax.media.containers import Blob, File
+from mgjax.media.video import probe
+
+_PICTURES = 2.0  # a second that are kept, one of which is near the middle of a clip
+_QUALITY = 80  # of JPEG
+
+
+def measure_video(
+  each: Input | Rejected, settings: MeasureSettings, place: int = 0
+) -> list[dict[str, Any]]:
+  """Measures a video; whatever is wrong with it is in its row.
+
+  Args:
+    each: the video.
+    settings: what is measured.
+    place: of it among all inputs.
+
+  Returns:
+    A row a clip, or one with an `error`.
+
+  Raises:
+    StorageError: what it lies on does not answer.
+    ConfigError: a library is missing.
+    MemoryError: there is too little.
+  """
+  if isinstance(each, Rejected):
+    return [error_row(each.name, each.reason, place)]
+  try:
+    return _measured(each, settings, place)
+  except (StorageError, ConfigError, MemoryError):
+    raise
+  except DataError as error:
+    reason = str(error).removeprefix(printable(f'{each.name}: ', keep='\n'))
+  except Exception as error:  # whatever a stranger's file brings about must not end the run
+    reason = f'cannot be measured ({type(error).__name__}: {error!s:.200})'
+  return [error_row(each.name, reason, place)]
+
+
+def error_row(video: str, reason: str, place: int) -> dict[str, Any]:
+  """Returns the row of a video that cannot be measured."""
+  return {'video': video, 'clip': video, 'place': place, 'error': reason}
+
+
+def open_video(each: Input) -> File:
+  """Returns the file of an input: where it lies, or what is in it."""
+  return Blob(each.name, each.load()) if each.path is None else each.path
+
+
+def _measured(each: Input, settings: MeasureSettings, place: int) -> list[dict[str, Any]]:
+  file = open_video(each)
+  info = probe(file)
+  shots, pictures = _Shots(settings.scenes), _Pictures()
+  scorers = make_scorers(settings)
+  costs = watch(frames.stream(file), [shots, pictures, *scorers])
+  found = shots.finder.shots()
+  clips = choose_clips(found, shots.times, settings.clips)
+  rows = []
+  for number, clip in enumerate(clips):
+    row = {
+      'video': each.name,
+      'clip': f'{each.name}#{number}',
+      'place': place,
+      'start': clip.start,
+      'end': clip.end,
+      'shot': clip.shot,
+      'shots': len(found),
+      'frames': clip.last - clip.first,
+      'seconds': info.seconds,
+      'width': info.width,
+      'height': info.height,
+      'fps': info.fps,
+      'caption': each.caption,
+      'sound': info.has_audio,
+      **pictures.scores(clip.start, clip.end),
+    }
+    for scorer in scorers:
+      began = time.process_time()
+      scores = scorer.scores(clip.start, clip.end)
+      row |= {f'{scorer.name}_{name}': value for name, value in scores.items()}
+      costs[scorer.name] += time.process_time() - began
+    rows.append(row | {'error': None})
+  shares = {name: seconds / len(rows) for name, seconds in costs.items()}
+  return [row | {'seconds_of': shares} for row in rows]
+
+
+class _Shots(Scorer):
+  """Looks for cuts.
+
+  Attributes:
+    finder: that finds them.
+    times: when each frame is first shown, and when the last one ends.
+  """
+
+  name, side = 'shots', SIDE
+
+  def __init__(self, settings: SceneSettings):
+    self.finder, self.times = ShotFinder(settings), [0.0]
+
+  def see(self, frame: Frame) -> None:
+    self.finder.see(frame.start, frame.end, frame.pixels)
+    self.times[-1:] = [frame.start, frame.end]
+
+  def scores(self, start: float, end: float) -> dict[str, Score]:
+    return {}
+
+
+class _Pictures(Scorer):
+  """Keeps small pictures, for people."""
+
+  name, side, rate = 'pictures', SIDE, _PICTURES
+
+  def __init__(self):
+    self._kept: list[tuple[float, bytes]] = []
+
+  def see(self, frame: Frame) -> None:
+    file = io.BytesIO()
+    Image.fromarray(frame.pixels).save(file, 'JPEG', quality=_QUALITY)
+    self._kept.append((frame.start, file.getvalue()))
+
+  def scores(self, start: float, end: float) -> dict[str, Score]:
+    middle = (start + end) / 2
+    return {'middle': min(self._kept, key=lambda each: abs(each[0] - middle))[1]}

@@ -1,0 +1,94 @@
+"""Examples on the page of a curation: pictures of clips that were kept or dropped, and why."""
+
+import base64
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import printable
+from mgjax.core.typing import Bool
+
+# Numbers of rows -> their JPEGs, None where there is none.
+Pictures = Callable[[Sequence[int]], Sequence[bytes | None]]
+Masks = Mapping[str, tuple[Bool[np.ndarray, '_'], Bool[np.ndarray, '_']]]
+
+_KEPT, _DROPPED = 12, 6  # pictures of all that was kept, and of what each filter dropped
+_ONE, _ALL = 2**18, 8 * 2**20  # bytes of a picture, and of all of them
+_JPEG = b'\xff\xd8'
+_HEIGHT = 90  # pixels of a picture on the page
+_LETTERS = 90  # of a caption that are shown
+
+
+def show_examples(
+  columns: Mapping[str, Sequence[Any]],
+  reasons: Mapping[str, Sequence[str]],
+  reached: Masks,
+  alive: Bool[np.ndarray, '_'],
+  pictures: Pictures | None,
+  moving: Mapping[str, bytes],
+) -> str:
+  """Returns HTML of what was kept, and of what each filter dropped; '' where there is no picture.
+
+  Args:
+    columns: of the rows.
+    reasons: filter -> reason of each row.
+    reached: filter -> which rows came to it, and which of these it left.
+    alive: rows that are kept in the end.
+    pictures: of rows; None takes those in the columns.
+    moving: name of a clip -> an animated WebP.
+  """
+  groups = {'Kept': _spread(alive, _KEPT)}
+  for name, (came, left) in reached.items():
+    groups[f'Dropped by {name}'] = _spread(came & ~left, _DROPPED)
+  wanted = sorted({number for group in groups.values() for number in group})
+  if pictures is None:
+    middle = columns.get('middle', ())
+    stills = [middle[number] for number in wanted] if len(middle) else [None] * len(wanted)
+  else:
+    stills = pictures(wanted)
+  found, room, sections = dict(zip(wanted, stills, strict=True)), _ALL, []
+  for title, group in groups.items():
+    figures = []
+    for number in group:
+      clip = str(columns['clip'][number]) if 'clip' in columns else str(number)
+      still, motion = found[number], moving.get(clip)
+      cost = len(still or b'') + len(motion or b'')
+      if not still or not still.startswith(_JPEG) or len(still) > _ONE or cost > room:
+        continue
+      room -= cost
+      name = title.removeprefix('Dropped by ')
+      reason = reasons[name][number] if name in reasons else ''
+      about = reason or _cut(columns['caption'][number] if 'caption' in columns else '')
+      figures.append(_figure(clip, about, still, motion))
+    if figures:
+      sections.append(f'<h3>{html.escape(title)}</h3><div class="shown">{"".join(figures)}</div>')
+  return f'<section><h2>Examples</h2>{"".join(sections)}</section>' if sections else ''
+
+
+def _spread(chosen: Bool[np.ndarray, '_'], most: int) -> list[int]:
+  """Some of the rows that are chosen, evenly over all of them."""
+  numbers = np.flatnonzero(chosen)
+  places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
+  return numbers[places].tolist()
+
+
+def _figure(clip: str, about: str, still: bytes, motion: bytes | None) -> str:
+  name, about = html.escape(printable(clip)), html.escape(printable(about))
+  style = f'height:{_HEIGHT}px;max-width:none'
+  shown = f'<img style="{style}" src="{_data("jpeg", still)}" alt="{name}">'
+  if motion is not None:  # who wants no motion sees the still one
+    source = f'media="(prefers-reduced-motion:no-preference)" srcset="{_data("webp", motion)}"'
+    shown = f'<picture><source {source}>{shown}</picture>'
+  told = f'<figcaption>{name}<br><small>{about}</small></figcaption>'
+  return f'<figure style="overflow:hidden">{shown}{told}</figure>'
+
+
+def _data(kind: str, picture: bytes) -> str:
+  return f'data:image/{kind};base64,{base64.b64encode(picture).decode()}'
+
+
+def _cut(caption: Any) -> str:
+  text = caption if isinstance(caption, str) else ''
+  return text if len(text) <= _LETTERS else f'{text[: _LETTERS - 1]}…'

@@ -1,0 +1,102 @@
+"""Scores by networks of the user's own, whose weights cannot be shipped (Movie Gen §3.2.1).
+
+A plug-in is a Python function, named as 'package.module:function',
+
+  function(frames: uint8 (t h w 3), weights: str) -> number or vector
+
+which sees frames of a clip, evenly spaced. Without one the score is not there and the filters that
+read it are off, which the report says.
+"""
+
+import functools
+import importlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mgjax.core.errors import ConfigError
+from mgjax.curation.frames import Frame
+from mgjax.curation.scores.scorer import Score, Scorer
+from mgjax.curation.settings import MeasureSettings, PlugIn
+
+_QUALITY = 95  # of the JPEG pictures that are held until the clips are known
+
+
+class _PlugIn(Scorer):
+  """Holds two frames a second, and shows the function those of a clip."""
+
+  rate = 2.0
+  key = 'score'
+
+  def __init__(self, settings: MeasureSettings):
+    self._settings: PlugIn = getattr(settings, self.name)
+    self.side = self._settings.side
+    self.missing = None if self._settings.python else f'{self.name}: no plug-in is given'
+    self._seen: list[tuple[float, bytes]] = []
+    self._function = load(self._settings.python) if self._settings.python else None
+
+  def see(self, frame: Frame) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(frame.pixels).save(buffer, 'JPEG', quality=_QUALITY)
+    self._seen.append(((frame.start + frame.end) / 2, buffer.getvalue()))
+
+  def scores(self, start: float, end: float) -> dict[str, Score]:
+    if self._function is None or not self._seen:
+      return {self.key: None}
+    count = self._settings.frames
+    moments = start + (np.arange(count) + 0.5) * (end - start) / count
+    times = np.array([time for time, _ in self._seen])
+    nearest = [self._seen[int(np.argmin(np.abs(times - moment)))][1] for moment in moments]
+    frames = np.stack([np.asarray(Image.open(io.BytesIO(each))) for each in nearest])
+    found = np.asarray(self._function(frames, self._settings.weights), np.float64)
+    if found.ndim > 1 or not np.isfinite(found).all():
+      raise ConfigError(
+        f'{self._settings.python} returned {found!r:.60}; expected a finite number or a vector'
+      )
+    return {self.key: found.tolist()}
+
+
+class Aesthetics(_PlugIn):
+  """`aesthetics_score` of the middle frame, as LAION's predictor gives it."""
+
+  name = 'aesthetics'
+
+
+class People(_PlugIn):
+  """`people_score`: the chance that a clip shows people."""
+
+  name = 'people'
+
+
+class Concepts(_PlugIn):
+  """`concepts_vector`, in which clips of one concept are close."""
+
+  name = 'concepts'
+  key = 'vector'
+
+
+class Copies(_PlugIn):
+  """`copies_vector`, in which copies are close, as SSCD's; see `fingerprint.py` without it."""
+
+  name = 'copies'
+  key = 'vector'
+
+
+@functools.cache
+def load(name: str) -> Callable[..., Any]:
+  """The function that 'package.module:function' names.
+
+  Raises:
+    ConfigError: there is none.
+  """
+  module, colon, function = name.partition(':')
+  try:
+    found = getattr(importlib.import_module(module), function) if colon else None
+  except (ImportError, AttributeError, ValueError) as error:
+    raise ConfigError(f'plug-in {name!r} cannot be imported: {error}') from None
+  if not callable(found):
+    raise ConfigError(f"plug-in {name!r}: expected 'package.module:function'")
+  return found

@@ -1,0 +1,155 @@
+"""The cheap pass: filters say of every clip whether it stays, from its scores alone.
+
+Filters are asked in the order of the settings, each about what those before it left; a clip falls
+to the first that drops it. Nothing is measured here, so a threshold may be changed as often as
+wanted.
+"""
+
+import collections
+import dataclasses
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.curation.filters.registry import filters_of
+from mgjax.curation.rows import pyarrow
+from mgjax.curation.settings import CurationSettings
+
+_NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
+UNMEASURED = 'unmeasured'
+_UNTOLD = ('seconds_of', 'shard', 'error')  # columns that are not in what is kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """What one filter did.
+
+  Attributes:
+    name: of the filter.
+    before: clips that it was asked about.
+    kept: of them.
+    off: why it was not asked at all; '' if it was.
+    reasons: reason -> clips dropped for it; those that differ in numbers alone count together.
+    seconds: that it took.
+  """
+
+  name: str
+  before: int
+  kept: int
+  off: str = ''
+  reasons: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+  """What is kept, and what became of the rest.
+
+  Attributes:
+    table: pyarrow.Table of all rows.
+    dropped_by: objects, the filter that dropped each, '' of one that is kept, UNMEASURED of a video
+      that could not be measured.
+    reasons: objects, why.
+    steps: what each filter did, in their order.
+  """
+
+  table: Any
+  dropped_by: np.ndarray
+  reasons: np.ndarray
+  steps: list[Step]
+
+  @property
+  def clips(self) -> int:
+    """How many clips were measured."""
+    return int((self.dropped_by != UNMEASURED).sum())
+
+  @property
+  def kept(self) -> Any:
+    """The rows that are kept, without what they cost."""
+    rows = self.table.filter(self.dropped_by == '')
+    return rows.drop_columns([name for name in _UNTOLD if name in rows.column_names])
+
+  @property
+  def decisions(self) -> Any:
+    """The table (clip, filter, reason), a row for every clip."""
+    told = {'filter': self.dropped_by.tolist(), 'reason': self.reasons.tolist()}
+    return pyarrow().table({'clip': self.table.column('clip'), **told})
+
+  def reasons_of(self, name: str) -> np.ndarray:
+    """Why a filter drops each clip, '' where it does not."""
+    return np.where(self.dropped_by == name, self.reasons, '')
+
+  def funnel(self) -> dict[str, Any]:
+    """Returns the counts in plain JSON values."""
+    return {
+      'clips': self.clips,
+      'kept': int((self.dropped_by == '').sum()),
+      UNMEASURED: alike(self.reasons[self.dropped_by == UNMEASURED]),
+      'filters': [
+        {
+          'name': step.name,
+          'before': step.before,
+          'kept': step.kept,
+          'share': step.kept / max(self.clips, 1),
+          'off': step.off,
+          'reasons': dict(step.reasons),
+        }
+        for step in self.steps
+      ],
+    }
+
+
+def select(table: Any, settings: CurationSettings) -> Selection:
+  """Asks the filters about all rows.
+
+  Args:
+    table: pyarrow.Table of rows as `measure.py` makes them.
+    settings: of filters and their order.
+
+  Raises:
+    ConfigError: a filter of the order is unknown.
+  """
+  asked = filters_of(settings)
+  dropped_by, reasons = np.full(len(table), '', object), np.full(len(table), '', object)
+  errors = table.column('error')
+  broken = errors.is_valid().to_numpy()
+  dropped_by[broken], reasons[broken] = UNMEASURED, errors.filter(broken).to_pylist()
+  left, steps = np.flatnonzero(~broken), []
+  for each in asked:
+    began, rows = time.monotonic(), _rows(table, each.columns(), left)
+    if off := each.off(rows):
+      steps.append(Step(each.name, len(left), len(left), off))
+      continue
+    found = np.asarray(each.keep(rows, settings), object)
+    stays = found == ''
+    lost = left[~stays]
+    dropped_by[lost], reasons[lost] = each.name, found[~stays]
+    steps.append(
+      Step(
+        name=each.name,
+        before=len(left),
+        kept=int(stays.sum()),
+        reasons=alike(found[~stays]),
+        seconds=time.monotonic() - began,
+      )
+    )
+    left = left[stays]
+  return Selection(table, dropped_by, reasons, steps)
+
+
+def _rows(table: Any, names: Sequence[str], left: np.ndarray) -> Any:
+  """Some rows of a table, and of its columns those that are named and there."""
+  rows = table.select([name for name in table.column_names if name in {'clip', *names}])
+  return rows if len(left) == len(table) else rows.take(left)
+
+
+def alike(reasons: Any) -> dict[str, int]:
+  """Counts reasons, commonest first; those that differ in numbers alone count as the commonest."""
+  groups: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+  for reason, count in collections.Counter(reasons).items():
+    groups[_NUMBER.sub('0', reason)][reason] += count
+  counted = {group.most_common(1)[0][0]: group.total() for group in groups.values()}
+  return dict(sorted(counted.items(), key=lambda each: -each[1]))

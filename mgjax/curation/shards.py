@@ -1,0 +1,239 @@
+"""The expensive pass: every shard of videos that is not measured yet, by an engine.
+
+A `Job` is a shard: where its videos lie, never what is in them. A `ShardWorker` does one job after
+the other, each video in a process under limits, and writes the rows itself; an engine only spreads
+jobs over workers. So a video that kills whoever opens it is a row with the reason, a worker that is
+killed costs one shard, and which engine it was cannot be told from the rows.
+"""
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.curation.filters.scenes import scene_library
+from mgjax.curation.measure import error_row, measure_video
+from mgjax.curation.rows import Entry, Scores
+from mgjax.curation.scores.scorer import make_scorers
+from mgjax.curation.settings import MeasureSettings
+from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.inputs import Input, Inputs
+from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
+
+VIDEOS_PER_SHARD = 16
+_ROUNDS = 3  # in a row of which an engine brings nothing, until it is given up
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A shard to measure.
+
+  Attributes:
+    index: of the shard.
+    first: place of its first video among all.
+    inputs: its videos.
+  """
+
+  index: int
+  first: int
+  inputs: Inputs
+
+
+Measure = Callable[[tuple[Input | Rejected, int]], list[dict[str, Any]]]
+Seen = Callable[[int], None]
+
+
+class ShardWorker:
+  """Measures shards, one after the other."""
+
+  def __init__(self, scores: Scores, settings: MeasureSettings, allowance: Allowance, seen: Seen):
+    """Starts nothing yet.
+
+    Args:
+      scores: where rows go.
+      settings: what is measured.
+      allowance: of each video.
+      seen: called with 1 after each video.
+    """
+    self._scores, self._seen = scores, seen
+    measure = functools.partial(_measure, settings)
+    self._measure = Guarded(measure, allowance, functools.partial(check_installed, settings))
+
+  def __call__(self, job: Job) -> Entry:
+    """Measures a shard and writes its rows."""
+    self._measure.start()
+    began, rows = time.monotonic(), []
+    for place, each in enumerate(job.inputs.between(0, len(job.inputs)), job.first):
+      found = self._measure((each, place))
+      rows += [error_row(each.name, found.reason, place)] if isinstance(found, Lost) else found
+      self._seen(1)
+    return self._scores.write(job.index, rows, time.monotonic() - began)
+
+  def close(self) -> None:
+    """Ends its process; a call under way in another thread raises."""
+    self._measure.close(for_good=True)
+
+
+class Worker(Protocol):
+  """Does jobs, one after the other."""
+
+  def __call__(self, job: Any) -> Any:
+    """Does a job."""
+    ...
+
+  def close(self) -> None:
+    """Ends; a call under way in another thread raises."""
+    ...
+
+
+Make = Callable[[Seen], Worker]
+
+
+class Engine(Protocol):
+  """Spreads jobs over workers."""
+
+  def __call__(self, jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
+    """Does jobs; some may be left undone where workers were killed.
+
+    Args:
+      jobs: taken as workers become free.
+      make: makes a worker; it pickles.
+      workers: how many there are.
+      seen: told how many things more are done.
+    """
+    ...
+
+
+def check_installed(settings: MeasureSettings) -> None:
+  """Imports what measuring needs, so that the first video does not pay for it.
+
+  Raises:
+    ConfigError: something is not installed.
+  """
+  scene_library()
+  make_scorers(settings)
+
+
+def measure_all(
+  inputs: Inputs,
+  scores: Scores,
+  settings: MeasureSettings,
+  engine: Engine,
+  *,
+  workers: int = 0,
+  allowance: Allowance = ALLOWANCE,
+  limit: int = 0,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+  """Measures the videos that are not measured yet.
+
+  Args:
+    inputs: the videos.
+    scores: of these.
+    settings: what is measured.
+    engine: that does it.
+    workers: processes that measure at once; by default one a core.
+    allowance: of each video.
+    limit: about how many videos to measure, a fair sample; 0 for all.
+    progress: called with how many videos are measured, and of how many.
+
+  Raises:
+    DataError: the engine loses shards again and again.
+    ConfigError: something is not installed.
+  """
+  check_installed(settings)
+  wanted, total = [], 0
+  for index in scores.order():
+    if not limit or total < limit:
+      wanted.append(index)
+      total += len(scores.places(index))
+  finish_jobs(
+    lambda: _missing(scores, wanted),
+    lambda missing: _jobs(inputs, scores, missing),
+    lambda shard: len(scores.places(shard)),
+    functools.partial(ShardWorker, scores, settings, allowance),
+    engine,
+    total,
+    workers,
+    progress,
+  )
+
+
+def finish_jobs(
+  missing: Callable[[], list[int]],
+  jobs: Callable[[list[int]], Iterator[Any]],
+  size: Callable[[int], int],
+  make: Make,
+  engine: Engine,
+  total: int,
+  workers: int,
+  progress: Callable[[int, int], None],
+) -> None:
+  """Has an engine do jobs until all are done; it may leave some undone where workers are killed.
+
+  Args:
+    missing: returns the shards that are not done yet.
+    jobs: makes the jobs of shards.
+    size: returns how many things a shard has.
+    make: makes a worker.
+    engine: spreads the jobs.
+    total: how many things there are.
+    workers: how many, 0 for one a core.
+    progress: called with how many things are done, and of how many.
+
+  Raises:
+    DataError: round after round brings nothing.
+  """
+  failures, before = 0, -1
+  while left := missing():
+    failures = failures + 1 if len(left) == before else 0
+    before = len(left)
+    if failures >= _ROUNDS:
+      raise DataError(
+        f'{len(left)} shards were lost {failures} times, their workers were killed; is memory '
+        'short? The same command goes on with them'
+      )
+    meter = _Meter(total - sum(map(size, left)), total, progress)
+    engine(jobs(left), make, workers or os.cpu_count() or 1, meter)
+
+
+def estimate_hours(scores: Scores, workers: int) -> float:
+  """Returns the hours that all videos take as many workers, from those that are measured."""
+  entries = scores.entries().values()
+  videos = sum(entry.videos for entry in entries)
+  if not videos:
+    raise ConfigError('no video is measured yet; expected --limit of 1 at least')
+  return sum(entry.seconds for entry in entries) / videos * scores.videos / max(workers, 1) / 3600
+
+
+def _missing(scores: Scores, wanted: list[int]) -> list[int]:
+  there = scores.entries()
+  return [index for index in wanted if index not in there]
+
+
+def _jobs(inputs: Inputs, scores: Scores, shards: list[int]) -> Iterator[Job]:
+  for index in shards:
+    places = scores.places(index)
+    yield Job(index, places.start, inputs.part(places.start, places.stop))
+
+
+def _measure(
+  settings: MeasureSettings, given: tuple[Input | Rejected, int]
+) -> list[dict[str, Any]]:
+  each, place = given
+  return measure_video(each, settings, place)
+
+
+class _Meter:
+  """Counts videos, whichever thread measures them."""
+
+  def __init__(self, done: int, total: int, progress: Callable[[int, int], None]):
+    self._done, self._total, self._progress = done, total, progress
+    progress(done, total)
+
+  def __call__(self, count: int) -> None:
+    self._done += count
+    self._progress(self._done, self._total)

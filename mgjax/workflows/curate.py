@@ -1,0 +1,226 @@
+"""Curation from raw videos to records, in one command that goes on wherever it was stopped.
+
+scores/<digest>/    rows of scores, one a clip; the digest is of the videos and what is measured
+kept.parquet        rows that are kept
+decisions.parquet   which filter dropped which clip, and why
+funnel.json         how many each filter kept, and for which reasons it dropped the others
+report.html         the same for people
+records/            the clips that are kept, as launch.train reads them
+"""
+
+import collections
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError, DataError, printable
+from mgjax.core.files import write_bytes, write_json
+from mgjax.core.settings import unpack
+from mgjax.curation import shards
+from mgjax.curation.cut import write_records
+from mgjax.curation.engines import plain
+from mgjax.curation.page import write_page
+from mgjax.curation.rows import Scores, to_parquet
+from mgjax.curation.select import UNMEASURED, Selection, select
+from mgjax.curation.settings import CurationSettings
+from mgjax.data.ingest.inputs import Inputs
+from mgjax.runtime.progress import Progress
+from mgjax.runtime.workdir_lock import hold
+
+ENGINES = ('plain', 'ray')
+SCORES, KEPT, DECISIONS = 'scores', 'kept.parquet', 'decisions.parquet'
+FUNNEL, REPORT, RECORDS = 'funnel.json', 'report.html', 'records'
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How a curation runs; what comes of it does not depend on it, but for `limit`.
+
+  Attributes:
+    engine: one of ENGINES.
+    address: of a Ray cluster; by default Ray is embedded.
+    workers: processes that measure and cut; by default one a core.
+    limit: about how many videos to measure, a fair sample, of which nothing is cut; 0 for all.
+  """
+
+  engine: str = 'plain'
+  address: str = ''
+  workers: int = 0
+  limit: int = 0
+
+  def __post_init__(self):
+    if self.engine not in ENGINES:
+      raise ConfigError(f'engine = {self.engine!r}; expected one of {", ".join(ENGINES)}')
+    if self.address and self.engine != 'ray':
+      raise ConfigError(f'address = {self.address!r} is of a Ray cluster; choose the engine ray')
+
+
+def settings_of(config: ConfigDict) -> CurationSettings:
+  """Returns the settings that a configuration says."""
+  return unpack(CurationSettings, config.to_dict(), 'config')
+
+
+def curate(
+  config: ConfigDict, inputs: Inputs, output: str | os.PathLike[str], options: Options = Options()
+) -> list[str]:
+  """Measures, selects and cuts; the same call again goes on where it stopped.
+
+  Args:
+    config: of curation.
+    inputs: the videos.
+    output: a folder of this machine, or one that all machines of a cluster see.
+    options: how.
+
+  Returns:
+    Lines that say what came of it.
+
+  Raises:
+    ConfigError: another process is at work there, or something is not installed.
+    DataError: nothing can be used.
+  """
+  settings = settings_of(config)
+  if not len(inputs):
+    raise DataError('there is nothing to curate: no video was found')
+  workers = options.workers or os.cpu_count() or 1
+  with hold(output), _engine(options, workers) as engine:
+    scores = open_scores(inputs, output, settings)
+    with contextlib.closing(_Shown('video')) as shown:
+      shards.measure_all(
+        inputs,
+        scores,
+        settings.measure,
+        engine,
+        workers=workers,
+        allowance=settings.limits,
+        limit=options.limit,
+        progress=shown,
+      )
+    whole = not options.limit or len(scores.entries()) == len(scores)
+    if whole:
+      scores.finish()
+    selection = select(scores.table(), settings)
+    _write(selection, pathlib.Path(output))
+    page = _report(selection, scores, settings, pathlib.Path(output))
+    lines = [*describe(selection), printable(page)]
+    if not whole:
+      return [*lines, _extrapolated(scores, workers)]
+    with contextlib.closing(_Shown('clip')) as shown:
+      cut = write_records(
+        selection.kept.to_pylist(),
+        inputs,
+        os.path.join(output, RECORDS),
+        engine,
+        settings.cut,
+        workers=workers,
+        allowance=settings.limits,
+        progress=shown,
+      )
+    told = f'{cut.rows} clips in {os.path.join(output, RECORDS)}, {cut.copied} without encoding'
+    rejected = f', {len(cut.rejected)} that cannot be cut' if cut.rejected else ''
+    return [*lines, printable(f'{told}{rejected}')]
+
+
+def open_scores(
+  inputs: Inputs, output: str | os.PathLike[str], settings: CurationSettings
+) -> Scores:
+  """Opens the scores of these videos by these settings, of which there may be some already."""
+  identity = {'inputs': inputs.identity, 'measure': dataclasses.asdict(settings.measure)}
+  return Scores(os.path.join(output, SCORES), identity, len(inputs), shards.VIDEOS_PER_SHARD)
+
+
+def plan(config: ConfigDict, inputs: Inputs, output: str | os.PathLike[str]) -> list[str]:
+  """Says what `curate` would do, and does nothing."""
+  settings = settings_of(config)
+  shards.check_installed(settings.measure)
+  if not os.path.isdir(output):
+    return [f'{len(inputs)} videos to measure, none of them is measured yet']
+  there = open_scores(inputs, output, settings).entries().values()
+  done = sum(entry.videos for entry in there)
+  return [f'{len(inputs)} videos, of which {done} are measured with these settings']
+
+
+def describe(selection: Selection) -> list[str]:
+  """Returns the funnel in lines of text."""
+  clips = selection.clips
+  lines = [f'{clips} clips measured']
+  if unmeasured := selection.funnel()[UNMEASURED]:
+    lines.append(f'{sum(unmeasured.values())} videos cannot be measured:')
+    lines += [f'  {count} x {printable(why)}' for why, count in unmeasured.items()]
+  width = max((len(step.name) for step in selection.steps), default=0)
+  for step in selection.steps:
+    if step.off:
+      lines.append(f'{step.name:<{width}}  {step.off}')
+      continue
+    why = next(iter(step.reasons), '')
+    share = step.kept / max(clips, 1)
+    dropped = f', drops {step.before - step.kept}, as {printable(why)}' if why else ''
+    lines.append(f'{step.name:<{width}}  {step.kept} left ({share:.2%}){dropped}')
+  return lines
+
+
+def _extrapolated(scores: Scores, workers: int) -> str:
+  measured = sum(entry.videos for entry in scores.entries().values())
+  hours = shards.estimate_hours(scores, workers)
+  processes = f'{workers} worker' + 's' * (workers > 1)
+  return (
+    f'{measured} of {scores.videos} videos are measured; all take {hours:.2g} hours of '
+    f'{processes}, and clips are cut when there is no --limit'
+  )
+
+
+def _engine(options: Options, workers: int) -> contextlib.AbstractContextManager[shards.Engine]:
+  if options.engine == 'plain':
+    return contextlib.nullcontext(plain.run)
+  from mgjax.curation.engines import ray
+
+  return ray.started(workers, options.address)
+
+
+def _write(selection: Selection, output: pathlib.Path) -> None:
+  write_bytes(output / KEPT, to_parquet(selection.kept))
+  write_bytes(output / DECISIONS, to_parquet(selection.decisions))
+  write_json(output / FUNNEL, selection.funnel())
+
+
+def _report(
+  selection: Selection, scores: Scores, settings: CurationSettings, output: pathlib.Path
+) -> pathlib.Path:
+  clips, homes = selection.table.column('clip'), selection.table.column('shard')
+
+  def pictures(rows: Sequence[int]) -> list[bytes | None]:
+    names, wanted = [clips[row].as_py() for row in rows], collections.defaultdict(list)
+    for row, name in zip(rows, names, strict=True):
+      wanted[homes[row].as_py()].append(name)
+    found = scores.pictures(wanted)
+    return [found.get(name) for name in names]
+
+  return write_page(
+    selection.table,
+    {step.name: selection.reasons_of(step.name) for step in selection.steps},
+    settings,
+    {step.name: step.seconds for step in selection.steps},
+    output / REPORT,
+    off={step.name: step.off for step in selection.steps if step.off},
+    pictures=pictures,
+  )
+
+
+class _Shown:
+  """A bar, or lines, of how far something is."""
+
+  def __init__(self, unit: str):
+    self._unit, self._progress = unit, None
+
+  def __call__(self, done: int, total: int) -> None:
+    if self._progress is None:
+      self._progress = Progress(total, done, unit=self._unit)
+    self._progress.report(done)
+
+  def close(self) -> None:
+    """Shows the last of it."""
+    if self._progress is not None:
+      self._progress.close()

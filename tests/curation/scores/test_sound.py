@@ -1,0 +1,81 @@
+"""Silence, loudness and Table 24 are read from sounds that are known."""
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import ConfigError
+from mgjax.curation.scores.sound import (
+  SoundSettings,
+  place_of_sound,
+  silence_reason,
+  silent_share,
+  sound_scores,
+)
+from mgjax.media.audio import write_wav
+
+RATE = 48_000
+
+
+@pytest.fixture
+def wav(tmp_path):
+  """Two seconds of silence, then two of a tone of amplitude 0.1."""
+  tone = 0.1 * np.sin(2 * np.pi * 997 * np.arange(2 * RATE) / RATE)
+  sound = np.concatenate([np.zeros(2 * RATE), tone]).astype(np.float32)[:, None]
+  path = tmp_path / 'sound.wav'
+  write_wav(path, sound, RATE)
+  return path
+
+
+def test_silence_and_loudness_of_a_stretch(wav):
+  found = sound_scores(wav, 1.0, 4.0)
+  assert found['silence'] == pytest.approx(1 / 3, abs=0.04)  # a block of 30 may be cut
+  # BS.1770: a sine of 997 Hz and amplitude 1 in one channel has -3.01 LUFS; blocks of silence
+  # count for nothing, those that are partly silent for little.
+  assert found['loudness'] == pytest.approx(-23.01, abs=0.5)
+  assert found['peak'] == pytest.approx(0.1, abs=0.001)
+  assert [found[name] for name in ('voice', 'music', 'sound', 'cosine', 'place')] == [None] * 5
+  silent = sound_scores(wav, 0.0, 1.5)
+  assert silent['silence'] == 1.0 and silent['loudness'] is None
+
+
+def test_plug_ins_are_asked_and_their_answers_checked(wav):
+  frames, seen = np.zeros((4, 8, 8, 3), np.uint8), []
+
+  def events(sound, rate):
+    seen.append((sound.shape, rate))
+    return {'music': 0.8, 'sound': 0.6}
+
+  scores = sound_scores(wav, 2.0, 3.0, events=events, cosine=lambda *_: 0.2, frames=frames)
+  assert seen == [((RATE, 1), RATE)]
+  assert (scores['music'], scores['voice'], scores['cosine']) == (0.8, 0.0, 0.2)
+  assert scores['place'] == 'non-diegetic'
+  for wrong in ({'birds': 1.0}, {'music': 2.0}, {'music': float('nan')}):
+    with pytest.raises(ConfigError, match='likelihoods'):
+      sound_scores(wav, 2.0, 3.0, events=lambda *_, wrong=wrong: wrong)
+  with pytest.raises(ConfigError, match='cosine'):
+    sound_scores(wav, 2.0, 3.0, cosine=lambda *_: 7.0, frames=frames)
+
+
+@pytest.mark.parametrize(
+  ('heard', 'cosine', 'place'),
+  [
+    ('sound', 0.21, 'diegetic'), ('voice', 0.21, 'diegetic'), ('voice sound', 0.21, 'diegetic'),
+    ('sound', 0.2, 'unknown'), ('music', 0.31, 'diegetic'), ('music sound', 0.31, 'diegetic'),
+    ('voice music sound', 0.31, 'diegetic'), ('music', 0.3, 'unknown'),
+    ('music', 0.09, 'non-diegetic'), ('music', 0.1, 'unknown'),
+    ('music sound', 0.1, 'non-diegetic'), ('music sound', 0.25, 'non-diegetic'),
+    ('music sound', 0.09, 'unknown'), ('music sound', 0.26, 'unknown'),
+    ('voice music sound', 0.2, 'mixed'), ('voice music', 0.5, 'unknown'), ('', 0.9, 'unknown'),
+  ],
+)  # fmt: skip
+def test_the_place_of_a_sound_is_that_of_table_24(heard, cosine, place):
+  assert place_of_sound(heard.split(), cosine) == place
+
+
+def test_silence_dominates_above_a_share():
+  settings = SoundSettings(rate=8000, block=0.01, silent=-60.0)
+  sound = np.zeros((8000, 1), np.float32)
+  sound[::2][:800] = 0.0015  # of every second sample of the first fifth: -59.5 dB
+  assert silent_share(sound, settings) == pytest.approx(0.8)
+  assert silence_reason(0.8, settings) == 'sound_silence 0.80 > 0.5'
+  assert silence_reason(0.5, settings) == '' and silence_reason(None) == ''

@@ -1,0 +1,108 @@
+"""Scores on the disk: what is there counts, whole or not at all, whatever was killed when."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import DataError
+from mgjax.curation.rows import Scores
+
+
+def rows_of(scores, index, **more):
+  return [
+    {'video': f'{place}.mp4', 'clip': f'{place}.mp4#0', 'place': place, 'seconds': 2.5,
+     'error': None, 'middle': b'jpeg', 'text_score': place / 7, 'vector': [1.0, place], **more}
+    for place in scores.places(index)
+  ]  # fmt: skip
+
+
+@pytest.fixture
+def scores(tmp_path):
+  return Scores(tmp_path, {'videos': 'abc', 'measure': {'text': 1}}, 10, 4)
+
+
+def test_shards_are_of_all_videos_and_the_first_ones_a_fair_sample(scores):
+  assert [list(scores.places(index)) for index in range(len(scores))] == [
+    [0, 1, 2, 3], [4, 5, 6, 7], [8, 9],
+  ]  # fmt: skip
+  many = Scores(pathlib.Path(scores.directory).parent, {}, 100_000, 10)
+  assert sorted(many.order()) == list(range(10_000)) and many.order() == many.order()
+  assert np.mean(many.order()[:500]) == pytest.approx(5000, abs=3 * 10_000 / 12**0.5 / 500**0.5)
+
+
+def test_finished_shards_make_a_table_in_the_order_of_the_videos(scores):
+  for index in (2, 0, 1):
+    assert index not in scores.entries()
+    scores.write(index, rows_of(scores, index), 1.5)
+  before = scores.table()
+  scores.finish()
+  table = scores.table()
+  assert table.equals(before)
+  assert table.column('place').to_pylist() == list(range(10))
+  assert table.column('vector').to_pylist()[9] == [1.0, 9.0]
+  assert 'middle' not in table.column_names
+  assert table.column('shard').to_pylist() == [0] * 4 + [1] * 4 + [2] * 2
+  assert scores.pictures({2: ['9.mp4#0']}) == {'9.mp4#0': b'jpeg'}
+  again = Scores(pathlib.Path(scores.directory).parent, scores.plan['identity'], 10, 4)
+  assert again.table().equals(table) and len(again.entries()) == 3
+  names = {path.name for path in pathlib.Path(scores.directory).iterdir()}
+  assert len(names) == 5 and 'manifest.json' in names
+
+
+def test_rows_that_lack_scores_or_have_none_of_a_kind_fit_beside_others(scores):
+  scores.write(0, [{'video': '0.mp4', 'clip': '0.mp4', 'place': 0, 'error': 'broken'}], 1.0)
+  scores.write(1, [{'video': '4.mp4', 'clip': 'x', 'error': 'y'}, *rows_of(scores, 1)], 1.0)
+  scores.write(2, rows_of(scores, 2, text_score=None), 1.0)
+  table = scores.table()
+  assert table.column('text_score').null_count == 4
+  assert table.column('error').to_pylist()[:2] == ['broken', 'y']
+
+
+def test_other_settings_are_another_folder_and_what_is_there_stays(scores):
+  scores.write(0, rows_of(scores, 0), 1.0)
+  folder = pathlib.Path(scores.directory).parent
+  other = Scores(folder, {'videos': 'abc', 'measure': {'text': 2}}, 10, 4)
+  assert other.directory != scores.directory and not other.entries()
+  assert len(scores.entries()) == 1
+
+
+@pytest.mark.parametrize('damage', ['lost', 'cut', 'half an entry'])
+def test_a_shard_that_is_not_whole_is_measured_again(scores, damage):
+  entry = scores.write(0, rows_of(scores, 0), 1.0)
+  folder = pathlib.Path(scores.directory)
+  if damage == 'lost':
+    (folder / entry.name).unlink()
+  elif damage == 'cut':
+    (folder / entry.name).write_bytes(b'PAR1')
+  else:
+    (folder / '00000.json').write_text('{"index": 0, "na')
+  assert not scores.entries()
+  scores.write(0, rows_of(scores, 0), 1.0)
+  assert scores.entries() == {0: entry} and len(scores.table()) == 4
+
+
+def test_of_two_that_write_a_shard_the_first_counts(scores):
+  first = scores.write(0, rows_of(scores, 0), 1.0)
+  assert scores.write(0, rows_of(scores, 0, text_score=0.5), 9.0) == first
+  assert scores.table().column('text_score').to_pylist()[0] == 0.0
+
+
+def test_what_is_unfinished_or_damaged_is_a_sentence(scores):
+  with pytest.raises(DataError, match='nothing is measured'):
+    scores.table()
+  scores.write(1, rows_of(scores, 1), 1.0)
+  with pytest.raises(DataError, match=r'shards \[0, 2\]'):
+    scores.finish()
+  for index in (0, 2):
+    scores.write(index, rows_of(scores, index), 1.0)
+  scores.finish()
+  manifest = pathlib.Path(scores.directory, 'manifest.json')
+  said = json.loads(manifest.read_text())
+  (manifest.parent / said['table']['name']).write_bytes(b'nothing')
+  with pytest.raises(DataError, match='damaged'):
+    scores.table()
+  manifest.write_text('{}')
+  with pytest.raises(DataError, match='damaged'):
+    scores.table()
