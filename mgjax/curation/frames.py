@@ -17,7 +17,7 @@ from mgjax.core.errors import DataError
 from mgjax.core.typing import UInt8
 from mgjax.media.containers import LIMITS, File, Limits, opened, video_stream
 from mgjax.media.frame_times import frames_from
-from mgjax.media.video import make_resize, upright_size
+from mgjax.media.video import make_resize, pixel_aspect, upright_size
 
 _PLANAR = ('yuv420p', 'yuv422p', 'yuv444p', 'yuvj420p', 'yuvj422p', 'yuvj444p', 'nv12', 'gray')
 
@@ -103,9 +103,9 @@ class _Decoded(Frame):
 class _Resizes:
   """What brings the frames of one file to sizes, each made when it is first asked for."""
 
-  def __init__(self, path: File, stream: av.VideoStream, size: tuple[int, int], limits: Limits):
+  def __init__(self, path: File, aspect: float, size: tuple[int, int], limits: Limits):
     self._made = {}
-    self._make = functools.partial(make_resize, path, stream, limits=limits)
+    self._make = functools.partial(make_resize, path, aspect, limits=limits)
     self.size = size
 
   def at(self, size: tuple[int, int]):
@@ -131,7 +131,9 @@ def stream(path: File, limits: Limits = LIMITS) -> Iterator[Frame]:
       if number >= limits.frames:
         raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
       if resizes is None:
-        resizes = _Resizes(path, pictures, upright_size(path, frame, pictures), limits)
+        resizes = _Resizes(
+          path, pixel_aspect(pictures), upright_size(path, frame, pictures), limits
+        )
       yield _Decoded(number, float(start), float(end), frame, resizes)
   if resizes is None:
     raise DataError(f'{path}: holds no frame that can be decoded')

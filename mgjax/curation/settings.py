@@ -61,11 +61,13 @@ class TextSettings(Checked):
     rate: frames a second that are read.
     side: shorter side of what is read, in pixels.
     least: of a box's detection score to be read at all.
+    letters: and digits of a word, at least: single ones are seen in gravel and leaves.
   """
 
   rate: Rate = 0.5
   side: Side = 480
   least: Fraction = 0.3
+  letters: Positive = 2
 
 
 @dataclasses.dataclass(frozen=True)

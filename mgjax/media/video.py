@@ -126,7 +126,7 @@ def stream_clip(
     DataError: as `probe`, at the start or where the file is damaged.
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, _):
-    count, resize = 0, make_resize(path, stream, size, limits)
+    count, resize = 0, make_resize(path, pixel_aspect(stream), size, limits)
     for frame, _, end in frames_from(container, stream, 0.0):
       if end > limits.seconds:
         raise DataError(f'{path}: lasts {end:.0f} s, more than {limits.seconds:.0f} s')
@@ -165,7 +165,7 @@ def stream_frames(
         if size is None and 0 < side < min(height, width):
           scale = side / min(height, width)
           height, width = (2 * max(1, round(length * scale / 2)) for length in (height, width))
-        resize = make_resize(path, stream, (height, width), limits)
+        resize = make_resize(path, pixel_aspect(stream), (height, width), limits)
       yield start, end, resize(frame)
   if resize is None:
     raise DataError(f'{path}: holds no frame that can be decoded')
@@ -320,7 +320,7 @@ def _read_from(
   clip = np.empty((len(times), *size, 3), np.uint8)
   filled, end = 0, None
   with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
-    resize = make_resize(path, stream, size, limits)
+    resize = make_resize(path, pixel_aspect(stream), size, limits)
     moments = [time + TOLERANCE for time in times]
     check = functools.partial(limits.check_time, path, deadline)
     frames = frames_at(container, stream, moments, begin, limits.frames, check)
@@ -349,7 +349,7 @@ def _read_from(
 
 def upright_size(path: File, frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
   """(height, width) of a frame as it is shown: upright, with square pixels."""
-  size = (frame.height, round(frame.width * _pixel_aspect(stream)))
+  size = (frame.height, round(frame.width * pixel_aspect(stream)))
   if not 0 < size[1] < _MOST_WIDE * frame.width:
     raise DataError(f'{path}: its pixels are said to have the shape {stream.sample_aspect_ratio}')
   return size[::-1] if _quarter_turns(frame) % 2 else size
@@ -360,17 +360,17 @@ def _quarter_turns(frame: av.VideoFrame) -> int:
   return round(frame.rotation / 90)
 
 
-def _pixel_aspect(stream: av.VideoStream) -> float:
+def pixel_aspect(stream: av.VideoStream) -> float:
+  """Width over height."""
   return float(stream.sample_aspect_ratio or 1)
 
 
-def make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limits: Limits):
-  """Returns frame -> uint8 (h w 3): upright, covering `size`, cropped at the centre.
+def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits):
+  """Returns frame -> uint8 (h w 3): upright, square pixels, covering `size`, cut at its centre.
 
   A second argument of it, of that shape, is written to and returned.
   """
   reformatter = VideoReformatter()
-
   def resize(
     frame: av.VideoFrame, out: UInt8[np.ndarray, 'h w 3'] | None = None
   ) -> UInt8[np.ndarray, 'h w 3']:
@@ -378,7 +378,7 @@ def make_resize(path: File, stream: av.VideoStream, size: tuple[int, int], limit
     turns = _quarter_turns(frame)
     target = size[::-1] if turns % 2 else size
     try:
-      height, width = cover_size(frame.height, frame.width * _pixel_aspect(stream), target, limits)
+      height, width = cover_size(frame.height, frame.width * aspect, target, limits)
     except DataError as error:
       raise DataError(f'{path}: {error}') from None
     large = frame.colorspace == _UNSPECIFIED and frame.height >= 720

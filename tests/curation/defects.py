@@ -1,4 +1,4 @@
-"""Defects of clips, each with a strength drawn across the threshold of the filter that looks for it.
+"""Defects of clips, each as strong as is drawn across the threshold of the filter for it.
 
 A function (plan, chance, truth, least) -> Made says what is drawn, and writes into the truth which
 filters are to drop it: True, False, or None where either is right.
@@ -205,6 +205,8 @@ def speed(plan, chance, truth, least) -> Made:
   plan = dataclasses.replace(plan, speed=float(draw) * 1024 / plan.size[1])
   if draw < 1:
     truth.update(static=None, slides=None)
+  if draw > 5:
+    truth['jitter'] = None  # what moves so fast changes as much as what shakes
   return Made(plan, {'speed': float(draw)}, speed=float(draw))
 
 

@@ -37,7 +37,8 @@ def measured(folder: pathlib.Path, number: int, seed: int, least: int) -> tuple[
   """Makes a clip and measures it: its truth, and its rows."""
   truth = make_clip(folder, number, seed, least)
   path = folder / truth['name']
-  entry = Input(name=path.name, caption=path.with_suffix('.txt').read_text(), path=path)
+  caption = path.with_suffix('.txt').read_text()
+  entry = Input(path.name, caption, path.stat().st_size, path.read_bytes, path=path)
   return truth, measure_video(entry, settings_of(least).measure)
 
 
@@ -108,10 +109,14 @@ def _main() -> None:
       pool.submit(measured, given.folder, number, given.seed, given.least)
       for number in range(given.count)
     ]
-    truths, rows = zip(*(task.result() for task in tasks), strict=True)
-  (given.folder / 'rows.pkl').write_bytes(pickle.dumps((truths, rows)))
+    found = []
+    for number, task in enumerate(tasks, 1):
+      found.append(task.result())
+      if number % 10 == 0 or number == given.count:
+        (given.folder / 'rows.pkl').write_bytes(pickle.dumps(found))
+  truths, rows = [truth for truth, _ in found], [each for _, each in found]
   (given.folder / 'truth.jsonl').write_text(''.join(f'{json.dumps(row)}\n' for row in truths))
-  report(list(truths), list(rows), settings_of(given.least))
+  report(truths, rows, settings_of(given.least))
 
 
 def report(truths: list[dict], rows: list[list[dict]], settings: CurationSettings) -> None:

@@ -105,6 +105,11 @@ class ShotFinder:
       self._library.FrameTimecode(number, _RATE), blue_first
     )
 
+  @property
+  def times(self) -> list[float]:
+    """When each frame is first shown, and when the last one ends."""
+    return [*self._starts, self._end]
+
   def shots(self) -> list[Shot]:
     """The shots of all frames that were seen; together they are all of these.
 

@@ -13,7 +13,8 @@ from mgjax.curation.scores.scorer import Score, Scorer
 from mgjax.curation.settings import BorderSettings, MeasureSettings
 
 _DEEPEST = 0.45  # of height or width
-_STRAIGHT = 0.75  # of an edge's length that has a step
+_STRAIGHT = 0.6  # of an edge's length that has a step
+_NEAR, _SHARP = 4, 2  # lines before and behind an edge, and times that it is steeper
 _ALIKE = 0.02  # of height or width by which opposite borders may differ
 _AGREE = 0.8  # of frames that show the same border
 _SIDES = ('top', 'bottom', 'left', 'right')
@@ -62,12 +63,14 @@ def _borders(luma: np.ndarray, settings: BorderSettings) -> tuple[int, int]:
   last = _flat_lines(means[::-1], flat[::-1], mean_step[::-1], deepest, settings)
   if first or last:
     return first, last
-  straight = (steps > settings.step).mean(1)
-  peak = straight * ((mean_step >= np.roll(mean_step, 1)) & (mean_step >= np.roll(mean_step, -1)))
-  starts = np.flatnonzero(peak[:deepest] >= _STRAIGHT)
-  ends = np.flatnonzero(peak[::-1][:deepest] >= _STRAIGHT)
+  # An edge is a step where nothing changes a few lines before and behind.
+  around = np.maximum(np.roll(steps, _NEAR, 0), np.roll(steps, -_NEAR, 0))
+  straight = ((steps > settings.step) & (steps > _SHARP * around)).mean(1)
+  starts = np.flatnonzero(straight[:deepest] >= _STRAIGHT)
+  ends = np.flatnonzero(straight[::-1][:deepest] >= _STRAIGHT)
   pairs = [(a, b) for a in starts for b in ends if abs(a - b) <= _ALIKE * count + 1 and a and b]
-  return max(pairs, key=lambda pair: straight[pair[0]] + straight[-1 - pair[1]], default=(0, 0))
+  best = max(pairs, key=lambda pair: straight[pair[0]] + straight[-1 - pair[1]], default=(0, 0))
+  return int(best[0]), int(best[1])
 
 
 def _flat_lines(

@@ -22,14 +22,14 @@ class Text(Scorer):
 
   def __init__(self, settings: MeasureSettings):
     self.rate, self.side = settings.text.rate, settings.text.side
-    self._read = _reader(settings.text)
+    self._read, self._least = _reader(settings.text), settings.text.letters
     self._seen: list[tuple[float, float, float, str]] = []
 
   def see(self, frame: Frame) -> None:
-    found, boxes, words, _ = self._read(np.ascontiguousarray(frame.pixels[..., ::-1]), {})
-    del boxes
+    found, _, words, _ = self._read(np.ascontiguousarray(frame.pixels[..., ::-1]), {})
     scores = zip(found.scores or (), words.scores or (), words.txts or (), strict=False)
-    best = max(((a * b, text) for a, b, text in scores), default=(0.0, ''))
+    read = [(a * b, text) for a, b, text in scores if _letters(text) >= self._least]
+    best = max(read, default=(0.0, ''))
     self._seen.append((frame.start, frame.end, float(best[0]), best[1]))
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
@@ -40,6 +40,10 @@ class Text(Scorer):
       return {'score': None, 'words': None}
     _, _, score, words = max(inside, key=lambda row: row[2])
     return {'score': score, 'words': words}
+
+
+def _letters(text: str) -> int:
+  return sum(each.isalnum() for each in text)
 
 
 @functools.cache
