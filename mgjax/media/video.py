@@ -371,6 +371,7 @@ def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits
   A second argument of it, of that shape, is written to and returned.
   """
   reformatter = VideoReformatter()
+
   def resize(
     frame: av.VideoFrame, out: UInt8[np.ndarray, 'h w 3'] | None = None
   ) -> UInt8[np.ndarray, 'h w 3']:

@@ -28,7 +28,7 @@ TINY = {
   'keep.side': 16,
   'keep.motion': 0.0,
   'keep.vectors': '(0.0,1000.0)',
-  'order': "('duration','resolution','motion','jitter')",
+  'order': "('duration','resolution','motion')",
 }
 
 
@@ -87,7 +87,7 @@ def test_raw_videos_become_records_that_encode_and_train(curated, tiny_runs, tmp
   assert '16 clips in' in done.stdout and 'videos cannot be measured' in done.stdout
   funnel = json.loads((output / 'funnel.json').read_text())
   assert (funnel['clips'], funnel['kept']) == (17, 16)
-  assert [step['kept'] for step in funnel['filters']] == [17, 16, 16, 16]
+  assert [step['kept'] for step in funnel['filters']] == [17, 16, 16]
   decisions = pyarrow().parquet.read_table(output / 'decisions.parquet').to_pylist()
   dropped = {row['clip']: row['filter'] for row in decisions if row['filter']}
   assert dropped == {'small.mp4#0': 'resolution', 'text.mp4': 'unmeasured'}
