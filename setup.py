@@ -9,8 +9,8 @@ from setuptools import find_packages, setup
 # no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
-  'bench', 'checkpoints', 'compare', 'curate', 'data', 'edit', 'encode', 'evaluate', 'personalize', 'plan',
-  'quickstart', 'recipe', 'report', 'sample', 'soundtrack', 'suite', 'train', 'upsample',
+  'bench', 'checkpoints', 'compare', 'curate', 'data', 'edit', 'encode', 'evaluate', 'personalize',
+  'plan', 'quickstart', 'recipe', 'report', 'sample', 'soundtrack', 'suite', 'train', 'upsample',
   'weights',
 )  # fmt: skip
 

@@ -122,13 +122,13 @@ def test_a_changed_threshold_measures_nothing_and_never_mixes_records(curated, r
   output = tmp_path / 'D'
   subprocess.run(['cp', '-r', curated[0], output], check=True)
   before = digests(output / 'scores')
-  refused = curate(raw, output, keep__seconds='(1.3,120.0)')
+  refused = curate(raw, output, keep__seconds='(1.45,120.0)')
   assert refused.returncode == 2 and 'records of another selection' in refused.stderr
   subprocess.run(['rm', '-r', output / 'records'], check=True)
-  assert curate(raw, output, keep__seconds='(1.3,120.0)').returncode == 0
+  assert curate(raw, output, keep__seconds='(1.45,120.0)').returncode == 0
   assert digests(output / 'scores') == before
   kept = pyarrow().parquet.read_table(output / 'kept.parquet').column('seconds').to_pylist()
-  assert len(kept) == 6 and min(kept) >= 1.3
+  assert len(kept) == 3 and min(kept) >= 1.45
   told = curate(raw, output, '--dry_run', measure__scorers="('motion',)")
   assert told.stdout == '18 videos, of which 0 are measured with these settings\n'
 
