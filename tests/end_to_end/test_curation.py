@@ -102,7 +102,7 @@ def test_raw_videos_become_records_that_encode_and_train(curated, tiny_runs, tmp
   latents, config = tmp_path / 'latents', '--config=configs/clips/video.py'
   made = binaries.run('encode', config, f'--workdir={latents}', *tiny.flags(fields))
   assert made.returncode == 0, made.stderr
-  fields |= {'data.latents': latents, 'train.steps': 2, 'train.validation_batches': 1}
+  fields |= {'data.latents': latents, 'train.steps': 4}
   trained = binaries.run('train', config, f'--workdir={tmp_path}/run', *tiny.flags(fields))
   assert trained.returncode == 0, trained.stderr
   assert {row['step'] for row in tiny.metrics(tmp_path / 'run')} >= {1, 2}
