@@ -9,8 +9,8 @@ from setuptools import find_packages, setup
 # no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
-  'bench', 'checkpoints', 'compare', 'data', 'edit', 'encode', 'evaluate', 'personalize', 'plan',
-  'quickstart', 'recipe', 'report', 'sample', 'scaling', 'soundtrack', 'suite', 'train',
+  'bench', 'checkpoints', 'compare', 'curate', 'data', 'edit', 'encode', 'evaluate', 'personalize',
+  'plan', 'quickstart', 'recipe', 'report', 'sample', 'scaling', 'soundtrack', 'suite', 'train',
   'upsample', 'weights',
 )  # fmt: skip
 
@@ -82,6 +82,8 @@ setup(
       'imagehash>=4.3.2',
       'onnxruntime>=1.32.0',  # runs RapidOCR's networks, which does not ask for it
       'opencv-python-headless>=5.0.0.93',
+      'pyarrow>=26.0.1',
+      'ray[data]==2.60.0',  # spreads the work; the plain engine needs none of it
       'rapidocr>=3.10.0',  # with its networks inside; it asks for the headless OpenCV as well
       'scenedetect-headless>=0.7.2',
     ],

@@ -1,4 +1,4 @@
-"""Clips of shots: where a video is cut into what a model is trained on (Movie Gen App. J.1).
+"""Clips of shots: where a video is cut into what a model is trained on (Movie Gen §3.2.1).
 
 The longest shots of a video are taken, one or two, and of each of them one clip.
 """

@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mgjax.core.errors import ConfigError, DataError, StorageError, printable
-from mgjax.curation.measure import open_video
+from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.curation.measure import open_video, reason_of
 from mgjax.curation.rows import digest
 from mgjax.curation.settings import CUT, CutSettings
 from mgjax.curation.shards import Engine, Seen, finish_jobs
@@ -168,7 +168,7 @@ def _cut(
   except StorageError:
     raise
   except DataError as error:
-    return str(error).removeprefix(printable(f'{row["clip"]}: ', keep='\n'))
+    return reason_of(error, each)
   except MemoryError:
     raise
   except Exception as error:  # whatever a stranger's file brings about must not end the run

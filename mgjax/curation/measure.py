@@ -18,6 +18,7 @@ seconds_of          {name: seconds}, what its scores cost: the share of this cli
 error               None, or in a row of a video that cannot be measured: why; nothing else is there
 """
 
+import functools
 import io
 import time
 from typing import Any
@@ -65,7 +66,7 @@ def measure_video(
   except (StorageError, ConfigError, MemoryError):
     raise
   except DataError as error:
-    reason = str(error).removeprefix(printable(f'{each.name}: ', keep='\n'))
+    reason = reason_of(error, each)
   except Exception as error:  # whatever a stranger's file brings about must not end the run
     reason = f'cannot be measured ({type(error).__name__}: {error!s:.200})'
   return [error_row(each.name, reason, place)]
@@ -74,6 +75,12 @@ def measure_video(
 def error_row(video: str, reason: str, place: int) -> dict[str, Any]:
   """Returns the row of a video that cannot be measured."""
   return {'video': video, 'clip': video, 'place': place, 'error': reason}
+
+
+def reason_of(error: Exception, each: Input) -> str:
+  """Returns what is wrong with a video, without its name."""
+  named = (printable(f'{name}: ', keep='\n') for name in (each.name, each.path))
+  return functools.reduce(str.removeprefix, named, str(error))
 
 
 def open_video(each: Input) -> File:

@@ -120,10 +120,10 @@ def select(table: Any, settings: CurationSettings) -> Selection:
   left, steps = np.flatnonzero(~broken), []
   for each in asked:
     began, rows = time.monotonic(), _rows(table, each.columns(), left)
-    if off := each.off(rows):
+    if off := each.off(rows, settings.keep):
       steps.append(Step(each.name, len(left), len(left), off))
       continue
-    found = np.asarray(each.keep(rows, settings), object)
+    found = np.asarray(each.keep(rows, settings.keep), object)
     stays = found == ''
     lost = left[~stays]
     dropped_by[lost], reasons[lost] = each.name, found[~stays]

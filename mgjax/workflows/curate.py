@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""Videos that kill whoever looks at them, by means of a score that does what their brightness says."""
+"""Videos that kill whoever looks at them: a score does what their brightness says."""
 
 import ctypes
 import os

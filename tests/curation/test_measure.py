@@ -1,4 +1,4 @@
-"""A video is decoded once, every scorer sees the same frames, and what is wrong stands in its row."""
+"""A video is decoded once, all scorers see the same frames, and what is wrong stands in its row."""
 
 import collections
 import io

@@ -106,3 +106,18 @@ def test_what_is_unfinished_or_damaged_is_a_sentence(scores):
   manifest.write_text('{}')
   with pytest.raises(DataError, match='damaged'):
     scores.table()
+
+
+def test_a_full_disk_leaves_nothing_half_and_the_same_shard_can_be_written_later(scores):
+  resource = pytest.importorskip('resource')
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  noise = np.random.default_rng(0).bytes(100_000)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+  try:
+    with pytest.raises(OSError, match='large'):  # as ENOSPC, which launch/ tells in one sentence
+      scores.write(0, rows_of(scores, 0, middle=noise), 1.0)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert not scores.entries()
+  scores.write(0, rows_of(scores, 0, middle=noise), 1.0)
+  assert len(scores.entries()) == 1
