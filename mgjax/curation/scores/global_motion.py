@@ -221,7 +221,7 @@ def camera_motion(
     nearness = max(activity / settings.still, shake / settings.tremble)
     return _answer(STATIC, support * (1 - nearness / 2), speed, shake, settings)
   calm = speed**2 / (speed**2 + shake**2)
-  if shake >= max(settings.tremble, speed):
+  if shake >= max(settings.tremble, speed, activity):  # what goes slowly to and fro does not shake
     return _answer(HANDHELD, support * (1 - calm), speed, shake, settings)
   if speed < settings.still:  # to and fro
     return CameraMotion(UNKNOWN, 0.0, speed, shake)
