@@ -66,7 +66,6 @@ class CaptionSettings:
     frames: of a clip that the endpoint is shown, evenly spaced; not in public sources.
     side: longer side of them, in pixels; not in public sources.
     words: that the endpoint is asked for; the paper's captions have about 100.
-    camera: whether the class of the camera goes in front where it is sure.
   """
 
   kind: str = 'existing'
@@ -74,7 +73,6 @@ class CaptionSettings:
   frames: Positive = 8
   side: Annotated[int, Range(least=32, most=4096)] = 512
   words: Annotated[int, Range(least=5, most=500)] = 100
-  camera: bool = True
 
   def __post_init__(self):
     check(self)

@@ -40,7 +40,7 @@ _NUMBER = re.compile(r'(?<![\w.])-?\d+(\.\d+)?(e[+-]?\d+)?')
 
 def write_page(
   rows: Any,
-  reasons: Mapping[str, Sequence[str]],
+  reasons: Mapping[str, Any],
   settings: CurationSettings,
   seconds: Mapping[str, float],
   path: str | os.PathLike[str],
@@ -93,7 +93,7 @@ def write_page(
   return path
 
 
-def _columns(rows: Any) -> dict[str, Sequence[Any]]:
+def _columns(rows: Any) -> dict[str, Any]:
   """Columns by name of whatever a table is."""
   if hasattr(rows, 'column_names'):  # pyarrow's
     return {name: rows.column(name).to_pylist() for name in rows.column_names}
@@ -103,7 +103,7 @@ def _columns(rows: Any) -> dict[str, Sequence[Any]]:
   return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _scores(columns: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+def _scores(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """Numbers and texts of the rows, and what filters make of them."""
   names = [name for name in columns if name not in ('middle', 'seconds_of', 'error')]
   return with_lengths(as_columns(columns, names))
@@ -188,7 +188,7 @@ def pattern(reason: str, names: Collection[str] = ()) -> str:
   return _NUMBER.sub('…', reason, count=1)
 
 
-def _names(columns: Mapping[str, Sequence[Any]]) -> set[str]:
+def _names(columns: Mapping[str, Any]) -> set[str]:
   return {str(each) for name in ('video', 'clip') for each in columns.get(name, ())}
 
 

@@ -22,8 +22,8 @@ _LETTERS = 90  # of a caption that are shown
 
 
 def show_examples(
-  columns: Mapping[str, Sequence[Any]],
-  reasons: Mapping[str, Sequence[str]],
+  columns: Mapping[str, Any],
+  reasons: Mapping[str, Any],
   reached: Masks,
   alive: Bool[np.ndarray, '_'],
   pictures: Pictures | None,

@@ -12,6 +12,7 @@ from mgjax.media.video import probe
 from mgjax.video.files import read_prompts, write_samples
 from mgjax.video.pipeline import VideoPipeline
 from tests import binaries
+from tests.runtime.chat_server import Server
 
 PROMPT = 'the green digit 3 moves left'
 VIDEO = (4, 16, 16)
@@ -86,6 +87,25 @@ def test_the_frame_rate_asked_for_is_read_by_the_model_and_written_into_the_file
   write_samples(sampler, [f'FPS-24 {PROMPT}', PROMPT], tmp_path / 'two', shape=VIDEO)
   rates = [probe(path).fps for path in sorted((tmp_path / 'two').glob('*.mp4'))]
   assert rates == [24, sampler.config.data.fps]
+
+
+def test_prompts_are_rewritten_by_a_server_before_the_model_reads_them(tiny_runs, tmp_path):
+  workdir = tmp_path / 'video'
+  shutil.copytree(tiny_runs / 'video', workdir)
+  shutil.copytree(tiny_runs / 'autoencoder', tmp_path / 'autoencoder')
+  out = tmp_path / 'out.mp4'
+  with Server(lambda text: json.dumps({'prompt': PROMPT})) as server:
+    asking = (f'--rewrite=tiny@{server.url}', f'--out={out}', '--steps=2')
+    done = sample(workdir, '--prompt=green 3 moves', *asking)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.with_suffix('.json').read_text())['samples'][0]
+    assert (record['prompt'], record['typed']) == (PROMPT, 'green 3 moves')
+    plain = sample(workdir, f'--prompt={PROMPT}', f'--out={out}', '--steps=2')
+    again = json.loads(out.with_suffix('.json').read_text())['samples'][0]
+    assert plain.returncode == 0 and again['pixels'] == record['pixels'] and 'typed' not in again
+    assert len(server.asked) == 1
+  done = sample(workdir, '--prompt=a', '--rewrite=llama')
+  assert done.returncode == 2 and 'expected MODEL@URL' in done.stderr
 
 
 def test_a_file_of_prompts_gives_a_directory(sampler, tmp_path):

@@ -97,7 +97,8 @@ class PairMotion(NamedTuple):
     y: down, likewise.
     growth: log of the scale.
     turn: clockwise, in radians.
-    support: share of the places with texture that move as the model says.
+    support: share of the places with texture, without those that stand, that move as the model
+      says.
     standing: share of such places in the middle that stand while the rest moves.
     reach: mean distance of a pixel from the centre, in shorter sides.
     own_x: to the right, mean of the places that do not move as the model says, beyond what it says,
@@ -158,14 +159,14 @@ def pair_motion(
   beyond = moves - expected
   own = np.linalg.norm(beyond, axis=-1) > _APART
   background = float(np.linalg.norm(expected, axis=-1).mean())
-  stands = own & (np.linalg.norm(moves, axis=-1) < background / 2)
+  stands = own & middle & (np.linalg.norm(moves, axis=-1) < background / 2)
   return PairMotion(
     seconds,
     float(model[0, 2]) / side,
     float(model[1, 2]) / side,
     math.log(math.hypot(model[0, 0], model[1, 0])),
     math.atan2(model[1, 0], model[0, 0]),
-    float(1 - own.mean()),
+    1 - float(own[~stands].mean()) if not stands.all() else 0.0,
     float(stands[middle].mean()) if middle.any() else 0.0,
     _reach(height, width),
     *((beyond[own].mean(0) / side).tolist() if own.any() else ()),
@@ -220,7 +221,7 @@ def camera_motion(
     nearness = max(activity / settings.still, shake / settings.tremble)
     return _answer(STATIC, support * (1 - nearness / 2), speed, shake, settings)
   calm = speed**2 / (speed**2 + shake**2)
-  if shake >= max(settings.tremble, speed):
+  if shake >= max(settings.tremble, speed, activity):  # what goes slowly to and fro does not shake
     return _answer(HANDHELD, support * (1 - calm), speed, shake, settings)
   if speed < settings.still:  # to and fro
     return CameraMotion(UNKNOWN, 0.0, speed, shake)

@@ -20,7 +20,7 @@ from mgjax.curation.settings import MeasureSettings
 from tests.curation.camera_moves import KINDS, film
 
 FPS = 8
-SEED = 700_000  # none that thresholds were chosen with
+SEED = 1_300_000  # none that thresholds were chosen with
 
 
 def pairs_of(frames, fps=FPS):
@@ -54,10 +54,11 @@ def test_moves_are_told_as_far_as_a_plane_tells_them():
 
 
 @pytest.mark.slow
-def test_every_kind_is_told_in_nine_of_ten_films_and_what_is_sure_is_right():
+def test_every_answer_is_right_in_nine_of_ten_films_and_what_is_sure_is_right():
   table = confusion(20)
-  for kind, each in table.items():
-    assert np.mean([right(kind, motion.answer) for motion in each]) >= 0.9, kind
+  for answer, kinds in (*ANSWERS.items(), ('roll', ('roll',))):
+    each = [(kind, motion) for kind in kinds for motion in table[kind]]
+    assert np.mean([right(kind, motion.answer) for kind, motion in each]) >= 0.9, answer
   least = CameraSettings().prefix
   sure = [
     right(kind, motion.answer)

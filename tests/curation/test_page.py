@@ -1,0 +1,211 @@
+"""The page of a curation says the funnel, the reasons, the scores, the costs and what is off."""
+
+import html.parser
+import io
+import re
+
+import numpy as np
+import pyarrow
+import pytest
+from PIL import Image
+
+from mgjax.core.errors import DataError
+from mgjax.curation.page import pattern, write_page
+from mgjax.curation.settings import CurationSettings, KeepSettings
+
+COUNT = 40
+
+
+def picture(colour, kind='JPEG', **options):
+  file = io.BytesIO()
+  Image.new('RGB', (32, 18), colour).save(file, kind, **options)
+  return file.getvalue()
+
+
+def row(number):
+  return {
+    'video': f'video_{number // 2}.mp4',
+    'clip': f'video_{number // 2}.mp4#{number % 2}',
+    'start': 1.0,
+    'end': 10.0,
+    'seconds': 30.0,
+    'width': 1280,
+    'height': 720,
+    'caption': f'caption {number}',
+    'middle': picture((number, 100, 50)),
+    'seconds_of': {'decode': 0.5, 'text': 0.2},
+    'text_score': number / COUNT,
+    'motion_vmaf': 3.0 if number % 4 else 1.0,
+    'camera_class': 'static shot' if number % 2 else 'unknown',
+    'fingerprint_vector': [0.0, 1.0],
+    'error': None,
+  }
+
+
+def broken():
+  return {'video': 'broken.mp4', 'clip': 'broken.mp4', 'error': 'is <cut> off\x1b[31m'}
+
+
+def said(rows):
+  """Text drops from 0.5 on, motion those that are slow, and copies name what they copy."""
+  return {
+    'text': [
+      f'text_score {each["text_score"]:.2f} >= 0.5' * (each.get('text_score', 0) >= 0.5)
+      if 'text_score' in each
+      else ''
+      for each in rows
+    ],
+    'aesthetics': [''] * len(rows),
+    'motion': ['motion_vmaf 1 <= 2' * (each.get('motion_vmaf') == 1.0) for each in rows],
+    'duplicates': [
+      'copy of video_0.mp4#1' * (each['clip'] in ('video_1.mp4#1', 'video_2.mp4#1'))
+      for each in rows
+    ],
+  }
+
+
+def settings():
+  return CurationSettings(keep=KeepSettings(text=0.5))
+
+
+def write(tmp_path, rows, reasons=None, **options):
+  reasons = said(rows) if reasons is None else reasons
+  path = tmp_path / 'report.html'
+  return write_page(rows, reasons, settings(), {'text': 0.02}, path, **options).read_text()
+
+
+@pytest.fixture
+def rows():
+  return [*map(row, range(COUNT)), broken()]
+
+
+class Reader(html.parser.HTMLParser):
+  """Tables by caption, as lists of rows of cells; all elements must end where they should."""
+
+  EMPTY = ('meta', 'img', 'br', 'source', 'line', 'rect')
+
+  def __init__(self, text):
+    super().__init__()
+    self.tables, self._open, self._cells, self._name = {}, [], [], ''
+    self.feed(text)
+    assert not self._open, self._open
+
+  def handle_starttag(self, tag, attrs):
+    if tag not in self.EMPTY:
+      self._open.append(tag)
+    if tag == 'tr':
+      self._cells = []
+    if tag in ('td', 'th'):
+      self._cells.append('')
+
+  def handle_endtag(self, tag):
+    if tag not in self.EMPTY:
+      assert self._open.pop() == tag
+    if tag == 'tr':
+      self.tables[self._name].append(self._cells)
+
+  def handle_data(self, data):
+    if self._open and self._open[-1] in ('td', 'th'):
+      self._cells[-1] += data
+    if self._open and self._open[-1] == 'caption':
+      self._name = data
+      self.tables[data] = []
+
+
+def test_the_funnel_counts_each_clip_once_beside_the_published_shares(tmp_path, rows):
+  tables = Reader(write(tmp_path, rows)).tables
+  head, *found = tables['What each filter left']
+  assert head[0] == 'filter'
+  cells = {name: dict(zip(head, [name, *rest], strict=True)) for name, *rest in found}
+  # Of 40 the first 20 have little text, 15 of these move, and 2 of those are copies.
+  assert [cells[name]['left'] for name in cells] == ['20', '20', '15', '13']
+  assert cells['motion']['dropped'] == '5' and cells['motion']['kept of what came'] == '75%'
+  assert cells['text']['left of all'] == '50%' and cells['text']['Table 44'] == '1.94%'
+  assert cells['aesthetics']['kept in Table 44'] == '80.93%'  # 1.57 of 1.94
+  assert cells['duplicates']['hours left'] == '0.033'  # 13 clips of 9 s
+  assert ['kept', '9', '13', '0.033'] in tables['Clips']
+  assert ['could not be measured', '1', '', ''] in tables['Clips']
+
+
+def test_reasons_are_counted_without_their_numbers(tmp_path, rows):
+  _, *found = Reader(write(tmp_path, rows)).tables['Why clips were dropped']
+  assert dict(found) == {
+    'text: text_score … >= 0.5': '20',
+    'motion: motion_vmaf … <= 2': '5',
+    'duplicates: copy of …': '2',
+  }
+  assert pattern('x -1.5e-07 outside 0 to 3') == 'x … outside 0 to 3'
+  assert pattern('copy of a b.mp4#1', {'a b.mp4#1'}) == 'copy of …'
+
+
+def test_histograms_have_the_thresholds_of_the_settings(tmp_path, rows):
+  text = write(tmp_path, rows)
+  labels = re.findall(r'<svg[^>]*aria-label="([^"]*)"', text)
+  (label,) = [each for each in labels if each.startswith('text: text_score')]
+  assert label == 'text: text_score. kept by text: 20; dropped by it: 20; 0.5 at 0.5'
+  (label,) = [each for each in labels if each.startswith('motion: motion_vmaf')]
+  assert 'kept by motion: 15; dropped by it: 5; 2 at 2' in label  # of those that came so far
+  _, *found = Reader(text).tables['camera_class']
+  assert sorted(found) == [['static shot', '20', '8'], ['unknown', '20', '5']]
+
+
+def test_what_is_off_and_broken_is_said_aloud(tmp_path, rows):
+  text = write(tmp_path, rows, off={'aesthetics': 'no weights are given'})
+  assert '<b>aesthetics</b> is off: no weights are given' in text
+  assert 'aesthetics (off)' in text
+  tables = Reader(text).tables
+  assert tables['Videos that could not be measured'][1] == ['broken.mp4', 'is <cut> off\\x1b[31m']
+
+
+def test_costs_are_told_by_clip_and_by_dropped_clip(tmp_path, rows):
+  head, *found = Reader(write(tmp_path, rows)).tables['Running time']
+  cells = {name: dict(zip(head, [name, *rest], strict=True)) for name, *rest in found}
+  assert cells['decode']['seconds of scores'] == '20' and cells['decode']['a clip, ms'] == '500'
+  # 40 clips of 0.2 s and 0.02 s of the filter, of 20 clips dropped.
+  assert cells['text']['a clip dropped, ms'] == '401'
+
+
+def test_examples_move_unless_the_reader_wants_none(tmp_path, rows):
+  webp = picture((1, 2, 3), 'WEBP')
+  text = write(tmp_path, rows, moving={'video_0.mp4#1': webp})
+  assert text.count('data:image/webp') == 1 and 'prefers-reduced-motion:no-preference' in text
+  assert 'Dropped by text' in text and 'text_score 0.50 &gt;= 0.5' in text
+  assert text.count('data:image/jpeg') == 12 + 6 + 5 + 2  # kept, and of three filters
+  asked = []
+
+  def pictures(numbers):
+    asked.extend(numbers)
+    return [None if number % 2 else picture((9, 9, 9)) for number in numbers]
+
+  bare = [{name: value for name, value in each.items() if name != 'middle'} for each in rows]
+  shown = write(tmp_path, bare, pictures=pictures).count('data:image/jpeg')
+  assert len(asked) == 25 and shown == sum(number % 2 == 0 for number in asked)
+
+
+def test_a_table_of_columns_gives_the_same_page(tmp_path, rows):
+  names = list(rows[0])
+  columns = {name: [each.get(name) for each in rows] for name in names}
+  table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
+  reasons = said(rows)
+  assert write(tmp_path, table, reasons=reasons) == write(tmp_path, rows)
+  arrays = {name: np.array(each, object) for name, each in reasons.items()}
+  assert write(tmp_path, columns, reasons=arrays) == write(tmp_path, rows)
+
+
+def test_without_clips_there_is_a_page_too(tmp_path):
+  text = write(tmp_path, [], reasons={'text': []})
+  assert Reader(text).tables['What each filter left'][1][2] == '0'
+  assert 'is &lt;cut&gt;' in write(tmp_path, [broken()], reasons={'text': ['']})
+
+
+def test_names_of_strangers_are_shown_as_text(tmp_path, rows):
+  rows[1] |= {'clip': '<script>alert(1)</script>', 'caption': '<img src=x onerror=alert(1)>'}
+  rows[2]['camera_class'] = '<b>'
+  text = write(tmp_path, rows)
+  assert '<script' not in text and '<img src=x' not in text and '<b>unknown' not in text
+  Reader(text)
+
+
+def test_reasons_of_another_number_of_rows_are_refused(tmp_path, rows):
+  with pytest.raises(DataError, match="'text' has 2 reasons for 41 rows"):
+    write(tmp_path, rows, reasons={'text': ['', '']})
