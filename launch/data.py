@@ -30,8 +30,10 @@ from . import command_line
 
 with epy.lazy_imports():
   from mgjax.audio import captions
-  from mgjax.curation import face_calibration, reference_records, reference_sheet, references
   from mgjax.curation.filters import scenes
+  from mgjax.curation.people import face_calibration, references
+  from mgjax.curation.people import records as reference_records
+  from mgjax.curation.people import sheet as reference_sheet
   from mgjax.data.ingest import convert, entries, open_inputs, record_summary
   from mgjax.data.records import reader
   from mgjax.media.faces import recognition

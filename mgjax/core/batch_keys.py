@@ -83,7 +83,7 @@ KEYS = {
   ),
   'reference': BatchKey(  # masked pictures of who is shown, black where there is none
     'r h w 3', 'uint8',
-    ('digits.clips', 'curation.references', 'personalization.task', 'workflows.cross_pairs'),
+    ('digits.clips', 'curation.people.references', 'personalization.task', 'workflows.cross_pairs'),
     ('conditioning.identity',), batched=True,
   ),
   'first_frame': BatchKey('1 h w 3', 'uint8', ('video.pipeline',), ('conditioning.frames',)),

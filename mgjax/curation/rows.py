@@ -214,7 +214,10 @@ class Scores:
       return None
     try:
       manifest = json.loads(data)
-      [Entry(**each) for each in manifest['shards']], manifest['table']['name']
+      for each in manifest['shards']:
+        Entry(**each)
+      if not isinstance(manifest['table']['name'], str):
+        raise TypeError('no name')
     except (ValueError, TypeError, KeyError) as error:
       where = printable(inside(self.directory, MANIFEST))
       raise DataError(f'{where} is damaged ({error!r:.100}); {_MEND}') from error

@@ -2,6 +2,7 @@
 
 import collections
 import io
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def given(path, caption='bikes'):
 class Counting(scorer.Scorer):
   """Notes what it saw."""
 
-  saw = collections.defaultdict(list)
+  saw: ClassVar = collections.defaultdict(list)
 
   def __init__(self, settings, name, side, rate):
     self.name, self.side, self.rate = name, side, rate

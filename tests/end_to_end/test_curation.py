@@ -1,5 +1,6 @@
 """Raw videos to a training set by one command, which goes on wherever it was killed."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -188,10 +189,8 @@ def children(process):
   """The processes that a process started."""
   found = []
   for task in pathlib.Path(f'/proc/{process}/task').glob('*/children'):
-    try:
+    with contextlib.suppress(FileNotFoundError):
       found += [int(child) for child in task.read_text().split()]
-    except FileNotFoundError:
-      pass
   return found
 
 

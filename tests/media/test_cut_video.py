@@ -1,4 +1,4 @@
-"""A stretch of a video is cut on exact frames, copied where key frames allow, sound on its clock."""
+"""A stretch of a video: exact frames, copied where key frames allow, sound on its clock."""
 
 import numpy as np
 import pytest

@@ -8,16 +8,13 @@ which sees frames of a clip, evenly spaced. Without one the score is not there a
 read it are off, which the report says.
 """
 
-import functools
-import importlib
 import io
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_function
 from mgjax.curation.frames import Frame
 from mgjax.curation.scores.scorer import Score, Scorer
 from mgjax.curation.settings import MeasureSettings, PlugIn
@@ -36,7 +33,7 @@ class _PlugIn(Scorer):
     self.side = self._settings.side
     self.missing = None if self._settings.python else f'{self.name}: no plug-in is given'
     self._seen: list[tuple[float, bytes]] = []
-    self._function = load(self._settings.python) if self._settings.python else None
+    self._function = load_function(self._settings.python) if self._settings.python else None
 
   def see(self, frame: Frame) -> None:
     buffer = io.BytesIO()
@@ -83,20 +80,3 @@ class Copies(_PlugIn):
 
   name = 'copies'
   key = 'vector'
-
-
-@functools.cache
-def load(name: str) -> Callable[..., Any]:
-  """The function that 'package.module:function' names.
-
-  Raises:
-    ConfigError: there is none.
-  """
-  module, colon, function = name.partition(':')
-  try:
-    found = getattr(importlib.import_module(module), function) if colon else None
-  except (ImportError, AttributeError, ValueError) as error:
-    raise ConfigError(f'plug-in {name!r} cannot be imported: {error}') from None
-  if not callable(found):
-    raise ConfigError(f"plug-in {name!r}: expected 'package.module:function'")
-  return found

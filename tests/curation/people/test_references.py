@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.curation.face_calibration import calibrate_folder
 from mgjax.curation.filters.scenes import SceneSettings, Shot
-from mgjax.curation.reference_records import write_references
-from mgjax.curation.reference_sheet import ReferenceSheet
-from mgjax.curation.references import ReferenceSettings, Track, cross_fields, names_person
+from mgjax.curation.people.face_calibration import calibrate_folder
+from mgjax.curation.people.records import write_references
+from mgjax.curation.people.references import ReferenceSettings, Track, cross_fields, names_person
+from mgjax.curation.people.sheet import ReferenceSheet
 from mgjax.data.ingest.clip_check import open_row
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.records.reader import Records

@@ -15,14 +15,14 @@ from typing import Any
 
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.curation.filters.scenes import SceneSettings, Shot, shots_of_file
-from mgjax.curation.reference_sheet import ReferenceSheet
-from mgjax.curation.references import (
+from mgjax.curation.people.references import (
   ReferenceSettings,
   Track,
   cross_fields,
   names_person,
   paired_fields,
 )
+from mgjax.curation.people.sheet import ReferenceSheet
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.convert import REJECTED
 from mgjax.data.ingest.entries import Rejected, commonest
