@@ -11,7 +11,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.curation.filters.scenes import scene_library
@@ -77,6 +77,7 @@ class ShardWorker:
     self._measure.close(for_good=True)
 
 
+@runtime_checkable
 class Worker(Protocol):
   """Does jobs, one after the other."""
 
@@ -92,6 +93,7 @@ class Worker(Protocol):
 Make = Callable[[Seen], Worker]
 
 
+@runtime_checkable
 class Engine(Protocol):
   """Spreads jobs over workers."""
 
