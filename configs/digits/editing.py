@@ -187,6 +187,7 @@ def _backtranslation() -> ConfigDict:
       'direction': 0.35,
       'structure': 0.5,
       'noise': 0.1,
+      'own_edits': False,  # True trains on the model's edits, not turned round (Table 21)
       'seed': 0,
     }
   )

@@ -90,6 +90,7 @@ def get_config(argument: str = '30b,images') -> ConfigDict:
         'direction': 0.2,
         'structure': 0.3,
         'noise': 0.1,
+        'own_edits': False,
         'writer': {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'},
         'seed': 0,
       }

@@ -120,7 +120,7 @@ def select(table: Any, settings: CurationSettings) -> Selection:
   left, steps = np.flatnonzero(~broken), []
   for each in asked:
     began, rows = time.monotonic(), _rows(table, each.columns(), left)
-    if off := each.off(rows, settings.keep):
+    if len(left) and (off := each.off(rows, settings.keep)):
       steps.append(Step(each.name, len(left), len(left), off))
       continue
     found = np.asarray(each.keep(rows, settings.keep), object)

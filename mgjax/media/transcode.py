@@ -42,6 +42,7 @@ from mgjax.media.video import (
   encode_frames,
   encoded,
   make_resize,
+  pixel_aspect,
   probe,
   stream_frames,
   upright_size,
@@ -305,7 +306,8 @@ def _frames_between(file: File, start: float, end: float, limits: Limits) -> Ite
       if shown < start - TOLERANCE:
         continue
       if resize is None:
-        resize, zero = make_resize(file, stream, upright_size(file, frame, stream), limits), shown
+        size, zero = upright_size(file, frame, stream), shown
+        resize = make_resize(file, pixel_aspect(stream), size, limits)
       yield shown - zero, min(until, end) - zero, resize(frame)
   if resize is None:
     raise DataError(f'{file}: shows no frame from {start:.2f} s to {end:.2f} s')

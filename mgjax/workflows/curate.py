@@ -25,7 +25,7 @@ from mgjax.curation.cut import write_records
 from mgjax.curation.engines import plain
 from mgjax.curation.page import write_page
 from mgjax.curation.rows import Scores, to_parquet
-from mgjax.curation.select import UNMEASURED, Selection, select
+from mgjax.curation.select import UNMEASURED, Selection, alike, select
 from mgjax.curation.settings import CurationSettings
 from mgjax.data.ingest.inputs import Inputs
 from mgjax.runtime.progress import Progress
@@ -108,6 +108,8 @@ def curate(
     lines = [*describe(selection), printable(page)]
     if not whole:
       return [*lines, _extrapolated(scores, workers)]
+    if not len(selection.kept):
+      return [*lines, 'no clip is left, so there is nothing to cut']
     with contextlib.closing(_Shown('clip')) as shown:
       cut = write_records(
         selection.kept.to_pylist(),
@@ -120,8 +122,12 @@ def curate(
         progress=shown,
       )
     told = f'{cut.rows} clips in {os.path.join(output, RECORDS)}, {cut.copied} without encoding'
-    rejected = f', {len(cut.rejected)} that cannot be cut' if cut.rejected else ''
-    return [*lines, printable(f'{told}{rejected}')]
+    lines.append(printable(told))
+    if cut.rejected:
+      lines.append(f'{len(cut.rejected)} clips cannot be cut:')
+      why = alike(each.reason for each in cut.rejected)
+      lines += [f'  {count} x {printable(reason)}' for reason, count in why.items()]
+    return lines
 
 
 def open_scores(

@@ -5,6 +5,8 @@ embeddings as published). The vectors that are made here without weights say les
 hashes have to agree with them.
 """
 
+import logging
+
 import numpy as np
 
 from mgjax.core.errors import ConfigError
@@ -83,6 +85,7 @@ def faiss_library():
   Raises:
     ConfigError: it is not installed.
   """
+  logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which processor it is for
   try:
     import faiss
   except ImportError:

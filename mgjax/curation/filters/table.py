@@ -27,7 +27,7 @@ def known(values: np.ndarray) -> np.ndarray:
   """Which rows of a column have a value, bool (n)."""
   if values.dtype == object:
     return np.array([each is not None and each != '' and each != b'' for each in values], bool)
-  return np.isfinite(values).reshape(len(values), -1).all(1)
+  return np.isfinite(values).all(tuple(range(1, values.ndim)))
 
 
 def draws(names: np.ndarray, seed: int, what: str) -> np.ndarray:
