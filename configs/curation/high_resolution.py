@@ -53,4 +53,9 @@ def get_config() -> ConfigDict:
     }
   )
   config.order = ORDER
+  config.cut = ConfigDict({'anew': False, 'gop': 16, 'crf': 20.0, 'clips_per_shard': 32})
+  # What one video, or one clip, may cost before it is given up.
+  config.limits = ConfigDict(
+    {'gigabytes': 6.0, 'processor_seconds': 900, 'wall_seconds': 1800.0, 'tries': 3}
+  )
   return config

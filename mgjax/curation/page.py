@@ -138,7 +138,7 @@ def _warnings(off: Mapping[str, str]) -> str:
   if not off:
     return ''
   items = ''.join(
-    f'<li><b>{html.escape(name)}</b> is off: {html.escape(printable(why))}</li>'
+    f'<li><b>{html.escape(name)}</b>{html.escape(printable(why).removeprefix(name))}</li>'
     for name, why in off.items()
   )
   return f'<section><h2>Filters that did nothing</h2><ul>{items}</ul></section>'

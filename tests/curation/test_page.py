@@ -150,7 +150,7 @@ def test_histograms_have_the_thresholds_of_the_settings(tmp_path, rows):
 
 
 def test_what_is_off_and_broken_is_said_aloud(tmp_path, rows):
-  text = write(tmp_path, rows, off={'aesthetics': 'no weights are given'})
+  text = write(tmp_path, rows, off={'aesthetics': 'aesthetics is off: no weights are given'})
   assert '<b>aesthetics</b> is off: no weights are given' in text
   assert 'aesthetics (off)' in text
   tables = Reader(text).tables

@@ -87,6 +87,7 @@ class Writing:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of its own
 def test_ray_does_the_same_jobs_and_raises_the_same_errors(tmp_path):
   pytest.importorskip('ray', reason='Ray is not installed: pip install mgjax[curation]')
   import functools
