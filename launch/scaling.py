@@ -7,23 +7,47 @@ where it stopped. runs/predictor/sweep.jsonl has a line a run.
 python -m launch.scaling correlate --workdir=runs/predictor
 Prints how well validation loss and training loss tell which run is better: their rank correlation
 with a score of the runs. Writes predictor.png, predictor.svg and predictor.json.
+
+python -m launch.scaling fit --records=runs.csv
+python -m launch.scaling predict --records=runs.csv --compute=1e23
+python -m launch.scaling compare --records=runs.csv --first=llama --second=dit
+Of records of runs, yours or anybody's, with the columns parameters, loss, tokens or flops, and arm
+if there are several: the law of loss by size and data with intervals and what spoils it, how a
+budget is spent best, and how much more compute one recipe needs for the loss of another.
 """
 
 from absl import flags
 
+from mgjax.core.errors import ConfigError
+
 from . import command_line
 
-COMMANDS = ('run', 'correlate')
+COMMANDS = ('run', 'correlate', 'fit', 'predict', 'compare')
+_OF_RECORDS = ('fit', 'predict', 'compare')
 
 _CONFIG = command_line.define_config('configs/scaling/predictor.py', commands=('run',))
 _WORKDIR = command_line.define_required(
-  'workdir', 'runs/predictor', 'Directory of the experiment: a folder a run.'
+  'workdir',
+  'runs/predictor',
+  'Directory of the experiment: a folder a run.',
+  commands=('run', 'correlate'),
 )
 _SCORE = flags.DEFINE_string('score', 'all', 'Of correlate: which of the scores of a run.')
+_RECORDS = command_line.define_required(
+  'records', 'runs.csv', 'Records of runs: a .csv or a .jsonl.', commands=_OF_RECORDS
+)
+_COMPUTE = flags.DEFINE_float('compute', None, 'Of predict: FLOPs to spend.', lower_bound=1.0)
+_ARM = flags.DEFINE_string('arm', '', 'Of fit and predict: which runs, where a column arm says.')
+_FIRST = flags.DEFINE_string('first', '', 'Of compare: the arm that the other is compared with.')
+_SECOND = flags.DEFINE_string('second', '', 'Of compare: the other arm.')
+_RESAMPLES = flags.DEFINE_integer('resamples', 200, 'Fits that intervals are from.', lower_bound=10)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of their draws.', lower_bound=0)
 
 
 def main(arguments) -> None:
-  {'run': _run, 'correlate': _correlate}[arguments[1]]()
+  commands = {'run': _run, 'correlate': _correlate, 'fit': _fit, 'predict': _predict,
+              'compare': _compare}  # fmt: skip
+  commands[arguments[1]]()
 
 
 def _run() -> None:
@@ -43,6 +67,39 @@ def _correlate() -> None:
 
   found, paths = write_prediction(_WORKDIR.value, _SCORE.value)
   print(found.table(), *paths, sep='\n')
+
+
+def _found():
+  from mgjax.scaling.findings import find_law
+  from mgjax.scaling.records import choose_arm, read_arms
+
+  runs = choose_arm(read_arms(_RECORDS.value), _ARM.value, 'arm')
+  return find_law(runs, resamples=_RESAMPLES.value, seed=_SEED.value), runs
+
+
+def _fit() -> None:
+  print(_found()[0].table())
+
+
+def _predict() -> None:
+  from mgjax.scaling.findings import predict
+
+  if _COMPUTE.value is None:
+    raise ConfigError('--compute is missing; say how many FLOPs are to be spent, as 1e21')
+  print(predict(*_found(), _COMPUTE.value))
+
+
+def _compare() -> None:
+  from mgjax.scaling.comparison import budgets_of, compare_recipes
+  from mgjax.scaling.findings import describe_comparison
+  from mgjax.scaling.records import choose_arm, read_arms
+
+  arms = read_arms(_RECORDS.value)
+  first, second = (choose_arm(arms, flag.value, flag.name) for flag in (_FIRST, _SECOND))
+  found = compare_recipes(
+    first, second, budgets_of(second), resamples=_RESAMPLES.value, seed=_SEED.value
+  )
+  print(describe_comparison(found, (_FIRST.value, _SECOND.value)))
 
 
 if __name__ == '__main__':

@@ -48,21 +48,27 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
   return [line for line in lines if line]
 
 
-def read_csv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+def read_csv(
+  path: str | os.PathLike[str], header: str = 'prompt,concept,motion_level'
+) -> list[dict[str, str]]:
   """Returns the rows of a .csv with a header, names in lower case.
+
+  Args:
+    path: the file.
+    header: an example of one, for the sentence that says what is missing.
 
   Raises:
     DataError: as `read_text`, or there is no row, a column twice, or a row of another length.
   """
   try:
-    header, *rows = [row for row in csv.reader(io.StringIO(read_text(path)), strict=True) if row]
+    first, *rows = [row for row in csv.reader(io.StringIO(read_text(path)), strict=True) if row]
   except csv.Error as error:
     raise DataError(f'{path}: is no readable .csv: {first_line(error)}; save it anew') from None
   except ValueError:
-    header, rows = [], []
-  names = [name.strip().lower() for name in header]
+    first, rows = [], []
+  names = [name.strip().lower() for name in first]
   if not rows:
-    raise DataError(f'{path}: has no rows; write a header such as prompt,concept,motion_level')
+    raise DataError(f'{path}: has no rows; write a header such as {header}')
   if len({*names}) < len(names):
     raise DataError(f'{path}: a column comes twice in {", ".join(names)}; leave one of them out')
   for number, row in enumerate(rows, 1):
