@@ -176,7 +176,7 @@ def test_each_tower_serves_as_a_frozen_encoder(runs, clip, images):
 
 def test_the_evaluation_writes_numbers_beside_chance_and_a_sheet(runs):
   found = mgjax.evaluate(runs / 'clip', samples=600)
-  sheet, record = found.paths
+  sheet, _, record = found.paths
   numbers = json.loads(record.read_text())
   assert numbers['weights']['step'] == 4 and numbers['images'] == 600
   assert numbers['retrieval'].keys() == numbers['chance'].keys()

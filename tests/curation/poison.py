@@ -43,3 +43,10 @@ def score(frames, weights):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     time.sleep(1e6)
   return float(frames.mean())
+
+
+def slow(frames, weights):
+  """A score that takes its time."""
+  del weights
+  time.sleep(0.4)
+  return float(frames.mean())

@@ -210,19 +210,26 @@ def decoders(process):
 @pytest.mark.timeout(1800)
 def test_whoever_is_killed_the_records_are_those_of_an_undisturbed_run(tmp_path):
   raw = write_raw(tmp_path / 'raw', 96)
-  cut = '--config.cut.clips_per_shard=8'
-  assert curate(raw, tmp_path / 'whole', cut).returncode == 0
+  # Slow, so that there is something to kill.
+  cut, slow = (
+    '--config.cut.clips_per_shard=8',
+    {
+      'measure__scorers': "('motion','jitter','aesthetics')",
+      'measure__aesthetics__python': 'tests.curation.poison:slow',
+    },
+  )
+  assert curate(raw, tmp_path / 'whole', cut, **slow).returncode == 0
   chance, kills = random.Random(0), {'worker': 30, 'driver': 10}
   environment = {**os.environ, 'PYTHONPATH': str(CHECKOUT)}
-  words = [sys.executable, '-m', 'launch.curate', *command(raw, tmp_path / 'D', cut)]
+  words = [sys.executable, '-m', 'launch.curate', *command(raw, tmp_path / 'D', cut, **slow)]
   code = None
   while code is None:
     with subprocess.Popen(words, cwd=CHECKOUT, env=environment, stderr=subprocess.DEVNULL) as run:
-      time.sleep(chance.uniform(4, 8) * bool(kills['driver'] + kills['worker']))
+      time.sleep(chance.uniform(2, 4) * bool(kills['driver'] + kills['worker']))
       while run.poll() is None:
-        time.sleep(chance.uniform(0.1, 1.0))
+        time.sleep(chance.uniform(0.3, 2.0))
         there = list(decoders(run.pid))
-        if kills['worker'] and there and chance.random() < 0.75:
+        if kills['worker'] and there and chance.random() < 0.7:
           os.kill(chance.choice(there), signal.SIGKILL)
           kills['worker'] -= 1
         elif kills['driver'] and there:

@@ -12,6 +12,7 @@ import functools
 import math
 import multiprocessing
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -141,6 +142,7 @@ class Allowance:
 
 
 ALLOWANCE = Allowance()
+_STARTS = 10  # of a process, until its end is taken for a sign that none can start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,24 +228,31 @@ class Guarded:
       raise InterruptedError('the work is over')
 
   def _start(self) -> tuple[Any, Connection]:
-    ours, its = self._context.Pipe()
-    process = self._context.Process(target=_serve, args=(its, *self._work), daemon=True)
-    with _deaf_children():
-      process.start()
-    its.close()
-    self._child = process, ours
-    try:
-      ready, value = ours.recv()
-    except (EOFError, OSError):
-      process.join()
-      self.close()
-      raise StorageError(
-        f'a process to work in cannot be started, it {_how(process.exitcode)}; is memory left?'
-      ) from None
-    if not ready:
-      self.close()
-      raise value
-    return process, ours
+    """Starts a process; that one ends before it is ready says little, of several it does."""
+    exitcode = None
+    for _ in range(_STARTS):
+      self._check()
+      ours, its = self._context.Pipe()
+      process = self._context.Process(target=_serve, args=(its, *self._work), daemon=True)
+      with _deaf_children():
+        process.start()
+      its.close()
+      self._child = process, ours
+      try:
+        ready, value = ours.recv()
+      except (EOFError, OSError):
+        process.join()
+        exitcode = process.exitcode
+        self.close()
+        continue
+      if not ready:
+        self.close()
+        raise value
+      return process, ours
+    raise StorageError(
+      f'a process to work in cannot be started, {_STARTS} times it {_how(exitcode)}; is memory '
+      'left?'
+    )
 
   def _answer(self, process: Any, pipe: Connection) -> tuple[str, Any]:
     """Waits for what a process sends: ('returned' or 'raised' or 'ended', value)."""
@@ -330,6 +339,10 @@ def _limit(name: str, value: int) -> None:
 
 def _peak() -> float:
   """The most bytes of memory that this process ever had."""
+  with contextlib.suppress(OSError, ValueError, IndexError):
+    # Linux hands the maximum of `getrusage` down from the process that started this one.
+    status = pathlib.Path('/proc/self/status').read_text()
+    return 1024.0 * int(status.split('VmHWM:')[1].split()[0])
   if resource is None:
     return 0.0
   unit = 1 if sys.platform == 'darwin' else 1024

@@ -101,7 +101,7 @@ def test_numbers_stand_with_interval_and_count_as_in_the_record(first):
   assert ends == pytest.approx([old['low'], old['high']], rel=1e-3)
   assert row['n'] == '12' and row['better'] == 'lower'
   assert [video['flicker'] for video in record['videos']] == flicker['each']
-  assert 'flicker: 12 numbers from' in next(
+  assert 'flicker. samples: 12; all at' in next(
     svg['aria-label'] for svg in page.all('svg') if svg['aria-label'].startswith('flicker')
   )
 
