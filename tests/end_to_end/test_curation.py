@@ -216,6 +216,7 @@ def test_whoever_is_killed_the_records_are_those_of_an_undisturbed_run(tmp_path)
     {
       'measure__scorers': "('motion','jitter','aesthetics')",
       'measure__aesthetics__python': 'tests.curation.poison:slow',
+      'limits__tries': 12,  # or a video that is hit three times in a row would be given up
     },
   )
   assert curate(raw, tmp_path / 'whole', cut, **slow).returncode == 0
