@@ -23,6 +23,7 @@ FEWEST = 6  # runs: one more than constants
 _GRID = np.linspace(0.05, 1.05, 21)  # of the exponents
 _STARTS = 4
 _LEAST = 1e-12  # of a constant, for its logarithm
+_MOST = 20.0  # logarithm of a part of the loss over the largest loss, at the runs' middle
 _BOUNDS = (math.log(1e-3), math.log(8.0))  # of the exponents' logarithms
 
 
@@ -134,9 +135,10 @@ def fit_laws(
       row += len(x)
     return found
 
-  each_low, each_high = [math.log(_LEAST)] * 2 + [_BOUNDS[0]] * 2, [np.inf] * 2 + [_BOUNDS[1]] * 2
+  most = float(target.max()) + _MOST  # or a step on the way overflows
+  each_low, each_high = [math.log(_LEAST)] * 2 + [_BOUNDS[0]] * 2, [most] * 2 + [_BOUNDS[1]] * 2
   low = np.array([math.log(_LEAST), *each_low * len(arms)])
-  high = np.array([np.inf, *each_high * len(arms)])
+  high = np.array([most, *each_high * len(arms)])
   exact = 1e-15 if starts is None else 1e-10  # of what is drawn again noise is far above that
   best = None
   for begin in begins:
