@@ -1,8 +1,14 @@
 """Experiments: several runs of one configuration, compared.
 
+python -m launch.scaling plan --config=configs/scaling/isoflop.py
+python -m launch.scaling plan --config=configs/scaling/report.py --topology=v5p:8x8x8
+Prints the runs of a grid, budgets by sizes: widths, depths, learning rates, tokens, operations with
+and without attention's own; with a topology, what they cost there.
+
 python -m launch.scaling run --config=configs/scaling/predictor.py --workdir=runs/predictor
-Trains the arms of a configuration, one after the other, and judges each; the same command goes on
-where it stopped. runs/predictor/sweep.jsonl has a line a run.
+Trains the arms or the grid of a configuration, one run after the other; the same command goes on
+where it stopped, and started several times, on one machine or on several that share the disk, each
+takes a run that no other has. runs/predictor/sweep.jsonl has a line a run.
 
 python -m launch.scaling correlate --workdir=runs/predictor
 Prints how well validation loss and training loss tell which run is better: their rank correlation
@@ -22,16 +28,17 @@ from mgjax.core.errors import ConfigError
 
 from . import command_line
 
-COMMANDS = ('run', 'correlate', 'fit', 'predict', 'compare')
+COMMANDS = ('plan', 'run', 'correlate', 'fit', 'predict', 'compare')
 _OF_RECORDS = ('fit', 'predict', 'compare')
 
-_CONFIG = command_line.define_config('configs/scaling/predictor.py', commands=('run',))
+_CONFIG = command_line.define_config('configs/scaling/predictor.py', commands=('plan', 'run'))
 _WORKDIR = command_line.define_required(
   'workdir',
   'runs/predictor',
   'Directory of the experiment: a folder a run.',
   commands=('run', 'correlate'),
 )
+_TOPOLOGY = flags.DEFINE_string('topology', '', 'Of plan: chips, as v5p:8x8x8 or h200:8.')
 _SCORE = flags.DEFINE_string('score', 'all', 'Of correlate: which of the scores of a run.')
 _RECORDS = command_line.define_required(
   'records', 'runs.csv', 'Records of runs: a .csv or a .jsonl.', commands=_OF_RECORDS
@@ -45,9 +52,21 @@ _SEED = flags.DEFINE_integer('seed', 0, 'Of their draws.', lower_bound=0)
 
 
 def main(arguments) -> None:
-  commands = {'run': _run, 'correlate': _correlate, 'fit': _fit, 'predict': _predict,
+  commands = {'plan': _plan, 'run': _run, 'correlate': _correlate, 'fit': _fit, 'predict': _predict,
               'compare': _compare}  # fmt: skip
   commands[arguments[1]]()
+
+
+def _plan() -> None:
+  import jax
+
+  from mgjax.scaling.design.cost import describe_grid
+  from mgjax.scaling.design.grid import make_grid
+
+  if command_line.print_config(_CONFIG.value):
+    return
+  jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
+  print(describe_grid(make_grid(_CONFIG.value), _TOPOLOGY.value))
 
 
 def _run() -> None:

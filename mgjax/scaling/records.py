@@ -21,13 +21,15 @@ _SIZE = ('parameters', 'params', 'size', 'n', 'model size')
 _TOKENS = ('tokens', 'd', 'training tokens')
 _COMPUTE = ('flops', 'compute', 'c', 'training flop', 'training flops')
 _LOSS = ('validation_loss', 'loss')
-_ARM = ('arm', 'recipe', 'model')
+_ARM = ('recipe', 'arm', 'model')
 
 
 def read_arms(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str, Runs]:
   """Reads the runs of a file, by arm; one arm '' where the file names none.
 
-  A run has its size, its loss, and its tokens or its FLOPs, of which D = C / (k N) follows.
+  A run has its size, its loss, and its tokens or its FLOPs, of which D = C / (k N) follows. Where
+  it has all of them, its size is C / (k D): parameters as the work counts them, with attention in
+  it, so that the runs of a budget are of one budget.
   Names of columns may be those of published tables, as 'Model Size' and 'Training FLOP'.
 
   Args:
@@ -44,6 +46,8 @@ def read_arms(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str, R
     size, loss = _number(row, _SIZE, where), _number(row, _LOSS, where)
     if any(name in row for name in _TOKENS):
       tokens = _number(row, _TOKENS, where)
+      if any(name in row for name in _COMPUTE):
+        size = _number(row, _COMPUTE, where) / (flops * tokens)
     else:
       tokens = _number(row, _COMPUTE, where, (*_TOKENS, *_COMPUTE)) / (flops * size)
     arm = next((str(row[name]) for name in _ARM if row.get(name) is not None), '')

@@ -31,7 +31,7 @@ class Hooks:
 
   Attributes:
     prepare: a batch on the devices to what the step reads.
-    evaluate: averaged parameters to validation metrics.
+    evaluate: averaged parameters to validation metrics; at the end the parameters themselves too.
     show: averaged parameters and a directory to a picture, which the first process alone writes.
     meta: the state to what a checkpoint keeps beside it.
     react: the state and what validation found to the state that goes on; None for the same.
@@ -130,6 +130,8 @@ def run_loop(
         with during('evaluate', compiles=not evaluated), waiting(first):
           if found := hooks.evaluate(state.average):  # too little data to validate on gives nothing
             writer.write(done, found)
+            if done == settings.steps:
+              writer.write(done, _as_raw(hooks.evaluate(state.params)))
           if hooks.react is not None:
             state = hooks.react(state, found)
         progress.validated(done, found)
@@ -159,6 +161,11 @@ def run_loop(
     if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)
   return state
+
+
+def _as_raw(found: Metrics) -> Metrics:
+  """Names what validation found with the parameters themselves, not their average."""
+  return {f'validation_raw/{name.partition("/")[2]}': value for name, value in found.items()}
 
 
 def _compiling(batch: Batch) -> str:
