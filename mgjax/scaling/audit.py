@@ -82,17 +82,31 @@ def _rates(records: Records) -> Iterator[str]:
 
 
 def _curves(records: Records, law: Law) -> Iterator[str]:
-  for size, curve in zip(records.runs.size, records.curves, strict=False):
+  falling, rising = {}, {}
+  for place, curve in enumerate(records.curves):
     if len(curve) < 3:
       continue
     tokens, losses = curve.T
     late = float(np.interp(_LATE * tokens[-1], tokens, losses))
+    size = records.runs.size[place]
     expected = float(law.loss(size, _LATE * tokens[-1]) - law.loss(size, tokens[-1]))
-    name = f'the run of {size:.3g} parameters and {tokens[-1]:.3g} tokens'
     if losses[-1] > _WORSE * losses.min():
-      yield f'{name} ends {losses[-1] / losses.min() - 1:.1%} above its own least loss'
+      rising[place] = losses[-1] / losses.min() - 1
     elif late - losses[-1] > _STEEPER * expected:
-      yield (
-        f'{name} falls {(late - losses[-1]) / expected:.1f} times as fast at its end as the law '
-        'says: it has not converged, as where the learning rate was not lowered'
-      )
+      falling[place] = (late - losses[-1]) / expected
+
+  def of(found: dict[int, float]) -> str:
+    worst = max(found, key=lambda place: found[place])
+    size, tokens = records.runs.size[worst], records.runs.tokens[worst]
+    return (
+      f'of {len(found)} of {len(records.curves)} runs, most of that of {size:.3g} parameters and '
+      f'{tokens:.3g} tokens'
+    )
+
+  if rising:
+    yield f'the ends {of(rising)}, lie above their least losses, by up to {max(rising.values()):.1%}'
+  if falling:
+    yield (
+      f'the ends {of(falling)}, fall up to {max(falling.values()):.1f} times as fast as the law '
+      'says: they have not converged, as where the learning rate was not lowered'
+    )

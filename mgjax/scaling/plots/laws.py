@@ -77,8 +77,9 @@ def _draw_sizes(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
         error = [[each.value - each.low], [each.high - each.value]]
         axis.errorbar(minimum.compute, each.value, error, color=colour, marker=marker, capsize=2.5,
                       markersize=4, linestyle='')  # fmt: skip
-    for place, law in enumerate(PUBLISHED, len(arms)):
-      axis.plot(compute, [law.best_size(c) for c in compute], color=COLOURS[place % len(COLOURS)],
+    others = COLOURS[min(len(arms), 3) :]  # that no arm has, unless there are many
+    for place, law in enumerate(PUBLISHED):
+      axis.plot(compute, [law.best_size(c) for c in compute], color=others[place % len(others)],
                 linestyle=_DASHES[law.name.rpartition(' ')[2]], linewidth=0.9, label=law.name,
                 zorder=1)  # fmt: skip
     axis.set(xscale='log', yscale='log', xlabel='compute C, FLOPs', ylabel='best size N*')
