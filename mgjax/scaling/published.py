@@ -93,12 +93,12 @@ PUBLISHED = (
     6e18, 3e21, size=_of_surface(EPOCH),
   ),
   Published(
-    'HunyuanVideo, images', 'HunyuanVideo (arXiv 2412.03603), §4.4.1: billions, PFLOPs',
+    'HunyuanVideo, images', 'HunyuanVideo (arXiv 2412.03603), section 4.4.1: billions, PFLOPs',
     size=PowerLaw(5.48e-4, 0.5634), tokens=PowerLaw(0.324, 0.4325),
     size_unit=1e9, token_unit=1e9, compute_unit=1e15,
   ),
   Published(
-    'HunyuanVideo, videos', 'HunyuanVideo (arXiv 2412.03603), §4.4.2: billions, PFLOPs',
+    'HunyuanVideo, videos', 'HunyuanVideo (arXiv 2412.03603), section 4.4.2: billions, PFLOPs',
     size=PowerLaw(0.0189, 0.3618), tokens=PowerLaw(0.0108, 0.6289),
     size_unit=1e9, token_unit=1e9, compute_unit=1e15,
   ),
