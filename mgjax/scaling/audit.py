@@ -104,7 +104,7 @@ def _curves(records: Records, law: Law) -> Iterator[str]:
     )
 
   if rising:
-    yield f'the ends {of(rising)}, lie above their least losses, by up to {max(rising.values()):.1%}'
+    yield f'the ends {of(rising)}, lie up to {max(rising.values()):.1%} above their least losses'
   if falling:
     yield (
       f'the ends {of(falling)}, fall up to {max(falling.values()):.1f} times as fast as the law '

@@ -36,12 +36,9 @@ def test_few_points_a_curve_are_enough():
 
 def test_the_law_of_records_with_curves_has_the_envelope_too():
   ways = curves(SIZES)
-  size = SIZES
-  tokens, loss = np.array([way[-1] for way in ways]).T
-  tokens, loss = tokens * np.linspace(0.4, 1, 24), loss  # of different budgets
-  loss = LAW.loss(size, tokens)
-  found = find_law(Records(Runs(size, tokens, loss), 6 * size * tokens, curves=tuple(ways)),
-                   resamples=10)  # fmt: skip
+  tokens = 200 * SIZES * np.linspace(0.4, 1, 24)
+  runs = Runs(SIZES, tokens, LAW.loss(SIZES, tokens))
+  found = find_law(Records(runs, curves=tuple(ways)), resamples=10)
   assert found.envelope is not None and 'by the least loss on the way N*(C)' in found.table()
   assert found.as_dict()['envelope']['exponent'] == pytest.approx(LAW.exponent, abs=0.005)
 
