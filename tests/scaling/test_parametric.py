@@ -5,7 +5,10 @@ import io
 import os
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mgjax.core.errors import DataError
@@ -132,3 +135,44 @@ def test_epochs_replication_of_chinchilla_is_reproduced():
   assert (found.law.alpha, found.law.beta) == pytest.approx((0.347310, 0.367172), abs=5e-4)
   assert found.law.e == pytest.approx(1.817218, abs=1e-3)
   assert (found.law.a, found.law.b) == pytest.approx((477.826, 2143.417), rel=0.01)
+
+
+def by_lbfgs(given, steps=600):
+  """The constants by gradients alone, from one point: log E, A, B and both exponents in float64."""
+  size, tokens, loss = (np.log(each) for each in given)
+  n, d = size.mean(), tokens.mean()
+
+  def objective(point):
+    e, a, b, alpha, beta = point
+    parts = jnp.stack([e + 0 * size, a - alpha * (size - n), b - beta * (tokens - d)])
+    return 1e3 * optax.huber_loss(jax.nn.logsumexp(parts, 0), loss, delta=1e-3).sum()
+
+  solver = optax.lbfgs()
+  value_and_grad = optax.value_and_grad_from_state(objective)
+
+  def step(carry, _):
+    point, state = carry
+    value, gradient = value_and_grad(point, state=state)
+    updates, state = solver.update(
+      gradient, state, point, value=value, grad=gradient, value_fn=objective
+    )
+    return (optax.apply_updates(point, updates), state), None
+
+  with jax.enable_x64(True):
+    point = jnp.array([0.0, -1.0, -1.0, 0.5, 0.5])
+    solve = jax.jit(lambda point: jax.lax.scan(step, (point, solver.init(point)), None, steps)[0])
+    point, _ = solve(point)
+    least = float(objective(point)) / 1e3
+  e, a, b, alpha, beta = map(float, point)
+  return Law(np.exp(e), np.exp(a + alpha * n), np.exp(b + beta * d), alpha, beta), least
+
+
+@pytest.mark.parametrize('noise', (0.0, 0.004), ids=('without noise', 'with noise'))
+def test_a_second_route_finds_the_same_law(noise):
+  """optax.lbfgs, which knows neither the grid of exponents nor the Jacobian."""
+  size, tokens, loss = runs(SURFACES['epoch'])
+  loss = loss * np.exp(noise * np.random.default_rng(4).standard_normal(len(loss)))
+  found, (law, least) = fit_law(Runs(size, tokens, loss)), by_lbfgs(Runs(size, tokens, loss))
+  # A minimum is flat: an objective to 1e-9 knows its place to 1e-4 or so.
+  assert found.objective <= least * (1 + 1e-9) + 1e-12
+  assert constants(law) == pytest.approx(constants(found.law), rel=2e-3)
