@@ -3,7 +3,8 @@
 python -m launch.scaling plan --config=configs/scaling/isoflop.py
 python -m launch.scaling plan --config=configs/scaling/report.py --topology=v5p:8x8x8
 Prints the runs of a grid, budgets by sizes: widths, depths, learning rates, tokens, operations with
-and without attention's own; with a topology, what they cost there.
+and without attention's own; with a topology, what they cost there; with --noise=.002, how sure the
+exponent of the best size will be, and the cheapest sweep that pins it.
 
 python -m launch.scaling run --config=configs/scaling/predictor.py --workdir=runs/predictor
 Trains the arms or the grid of a configuration, one run after the other; the same command goes on
@@ -20,9 +21,9 @@ python -m launch.scaling compare --records=runs.csv --first=llama --second=dit
 python -m launch.scaling plot --records=runs.csv --out=runs/laws
 Of records of runs, yours or anybody's, with the columns parameters, loss, tokens or flops, and arm
 if there are several: the law of loss by size and data with intervals and what spoils it, how a
-budget is spent best, how much more compute one recipe needs for the loss of another, and pictures
-of it all with the page laws.html. With --hold_out=1 the law of the smaller budgets is put to the
-test at the largest one.
+budget is spent best, how much more compute one recipe needs for the loss of another (of records
+without sizes, by their seeds), and pictures of it all with the page laws.html. With --hold_out=1
+the law of the smaller budgets is put to the test at the largest one.
 """
 
 from absl import flags
@@ -42,6 +43,10 @@ _WORKDIR = command_line.define_required(
   commands=('run', 'correlate'),
 )
 _TOPOLOGY = flags.DEFINE_string('topology', '', 'Of plan: chips, as v5p:8x8x8 or h200:8.')
+_NOISE = flags.DEFINE_float(
+  'noise', None, 'Of plan: how losses of seeds scatter, as .002 of them; says what the grid tells.',
+  lower_bound=1e-6, upper_bound=0.5,
+)  # fmt: skip
 _SCORE = flags.DEFINE_string('score', 'all', 'Of correlate: which of the scores of a run.')
 _RECORDS = command_line.define_required(
   'records', 'runs.csv', 'Records of runs: a .csv or a .jsonl.', commands=_OF_RECORDS
@@ -80,11 +85,15 @@ def _plan() -> None:
 
   from mgjax.scaling.design.cost import describe_grid
   from mgjax.scaling.design.grid import make_grid
+  from mgjax.scaling.design.precision import describe_precision
 
   if command_line.print_config(_CONFIG.value):
     return
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
-  print(describe_grid(make_grid(_CONFIG.value), _TOPOLOGY.value))
+  points = make_grid(_CONFIG.value)
+  print(describe_grid(points, _TOPOLOGY.value))
+  if _NOISE.value is not None:
+    print(describe_precision(points, _NOISE.value))
 
 
 def _run() -> None:
@@ -154,8 +163,12 @@ def _predict() -> None:
 def _compare() -> None:
   from mgjax.scaling.comparison import budgets_of, compare_recipes
   from mgjax.scaling.findings import describe_comparison
-  from mgjax.scaling.records import choose_arm, read_arms
+  from mgjax.scaling.records import choose_arm, have_sizes, read_arms, read_rows
+  from mgjax.scaling.seeds import describe_seeds
 
+  if not have_sizes(rows := read_rows(_RECORDS.value)):
+    print(describe_seeds(rows, _FIRST.value, _SECOND.value))
+    return
   arms = read_arms(_RECORDS.value)
   first, second = (choose_arm(arms, flag.value, flag.name) for flag in (_FIRST, _SECOND))
   found = compare_recipes(

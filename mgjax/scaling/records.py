@@ -119,7 +119,7 @@ def read_records(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str
     DataError: it cannot be read, or a row lacks one of these.
   """
   arms: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-  for number, row in enumerate(_rows(path), 1):
+  for number, row in enumerate(read_rows(path), 1):
     arm = next((str(row[name]) for name in _ARM if row.get(name) is not None), '')
     arms[arm].append(_run(row, flops, f'{printable(os.fspath(path))}, row {number}'))
   return {arm: _records(_ends(each), flops) for arm, each in arms.items()}
@@ -185,7 +185,8 @@ def _records(runs: Sequence[dict[str, Any]], flops: float) -> Records:
   return Records(Runs(size, tokens, loss), column('rate'), column('unique'), curves, flops)
 
 
-def _rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
+def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
+  """Reads the rows of a .csv or a .jsonl as they stand, with their columns in small letters."""
   if pathlib.Path(path).suffix.lower() == '.csv':
     return read_csv(path, HEADER)
   lines = [line for line in read_text(path).split('\n') if line.strip()]
@@ -200,6 +201,11 @@ def _rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
     if not isinstance(row, dict):
       raise DataError(f'{path}, line {number}: is no object; {mend}')
   return [{str(name).lower(): value for name, value in row.items()} for row in found]
+
+
+def have_sizes(rows: Sequence[Mapping[str, Any]]) -> bool:
+  """Says whether rows tell tokens or operations, so that a law can be fitted to them."""
+  return any(name in row for row in rows for name in (*_TOKENS, *_COMPUTE))
 
 
 def _number(

@@ -1,4 +1,4 @@
-"""Arms of one budget compared by their seeds, where no sweep tells sizes and data apart."""
+"""Arms of one budget compared by their seeds, as in an ablation (Movie Gen §3.6.2)."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -11,12 +12,15 @@ from scipy.stats import norm
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, arguments
 from mgjax.core.typing import Float
+from mgjax.scaling.design.grid import Point
 from mgjax.scaling.law import Law
+from mgjax.scaling.published import HOFFMANN
 
-_CONFIDENCE = 0.95
+_CONFIDENCE, _GOAL = 0.95, 0.02
 # What the audit asks of a grid: three sizes on each side of the best one, 1.2 decades of them at
 # most, a decade of budgets at least, and no more than two decades of extrapolation.
 _SIZES, _WIDTHS, _SPANS, _COUNTS = 7, (0.9, 1.2), (1.0, 1.5, 2.0), (3, 4, 5, 6)
+_AT = 1e21  # FLOPs at which that law is read for a grid's largest budget
 _BELOW = np.linspace(0, 2, 9)  # decades that the highest budget may lie below the one of interest
 
 
@@ -109,3 +113,42 @@ def cheapest_sweep(
       best = Sweep(found, _SIZES, decades, seeds, total, reach / math.sqrt(seeds))
   assert best is not None
   return best
+
+
+def describe_precision(points: Sequence[Point], noise: float) -> str:
+  """Says how sure the exponent of a grid will be, and which sweep would pin it, in words.
+
+  Args:
+    points: see `make_grid`; the middle sizes are taken for the best ones, around which losses fall
+      as by the law of Hoffmann et al.
+    noise: see `exponent_error`.
+  """
+  said = []
+  for recipe in sorted({point.recipe for point in points}):
+    runs = [point for point in points if point.recipe == recipe for _ in point.seeds]
+    middle = {each.budget: [p.size for p in runs if p.budget == each.budget] for each in runs}
+    # Sizes and data in units in which that law is best where the grid has its middle.
+    best = {budget: math.sqrt(min(sizes) * max(sizes)) for budget, sizes in middle.items()}
+    top = max(best)
+    offset = {b: HOFFMANN.optimum(b / top * _AT).size / size for b, size in best.items()}
+    size = np.array([point.size * offset[point.budget] for point in runs])
+    flops = np.array([point.budget / top * _AT for point in runs])
+    reach = float(norm.ppf((1 + _CONFIDENCE) / 2)) * exponent_error(
+      HOFFMANN, size, flops / (HOFFMANN.flops * size), noise
+    )
+    said.append(
+      f'{recipe}: beta / (alpha + beta) will be sure to +-{reach:.2g} (95%), if losses of seeds '
+      f'scatter by {noise:.2%} and fall as by the law of Hoffmann et al.'
+    )
+  compute = max(point.budget for point in points)
+  found = cheapest_sweep(HOFFMANN, _AT, noise=noise, half_width=_GOAL)
+  scale = compute / _AT
+  spent = sum(point.flops * len(point.seeds) for point in points)
+  said.append(
+    f'the cheapest sweep that pins it to +-{_GOAL} for use at {compute:.3g} FLOPs, within what fit '
+    f'warns of: {len(found.budgets)} budgets from {scale * min(found.budgets):.3g} to '
+    f'{scale * max(found.budgets):.3g}, {found.sizes} sizes each over {found.decades} decades, '
+    f'{found.seeds} seeds: {scale * found.flops:.3g} FLOPs, '
+    f"{scale * found.flops / spent:.2g} of this grid's"
+  )
+  return '\n'.join(said)
