@@ -53,6 +53,8 @@ def get_config() -> ConfigDict:
     }
   )
   config.order = ORDER
+  # Whether what a probe drops, by its length and size, is not decoded.
+  config.gate = False
   config.cut = ConfigDict({'anew': False, 'gop': 16, 'crf': 20.0, 'clips_per_shard': 32})
   # What one video, or one clip, may cost before it is given up.
   config.limits = ConfigDict(

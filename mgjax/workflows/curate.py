@@ -23,6 +23,7 @@ from mgjax.core.settings import unpack
 from mgjax.curation import shards
 from mgjax.curation.cut import write_records
 from mgjax.curation.engines import plain
+from mgjax.curation.gate import gate_of
 from mgjax.curation.page import write_page
 from mgjax.curation.rows import Scores, to_parquet
 from mgjax.curation.select import UNMEASURED, Selection, alike, select
@@ -96,13 +97,15 @@ def curate(
         engine,
         workers=workers,
         allowance=settings.limits,
+        gate=gate_of(settings),
         limit=options.limit,
         progress=shown,
       )
     whole = not options.limit or len(scores.entries()) == len(scores)
     if whole:
       scores.finish()
-    selection = select(scores.table(), settings)
+    table, vectors = scores.table()
+    selection = select(table, settings, vectors)
     _write(selection, pathlib.Path(output))
     page = _report(selection, scores, settings, pathlib.Path(output))
     lines = [*describe(selection), printable(page)]
