@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.core.typing import Bool, Float
-from mgjax.curation.filters.registry import FILTERS, Filter, filters_of
+from mgjax.core.typing import Bool
+from mgjax.curation.filters.registry import Filter, filters_of
 from mgjax.curation.filters.table import as_columns
 from mgjax.curation.gate import PROBED
 from mgjax.curation.rows import GATED
@@ -93,8 +93,9 @@ class Costs:
 
   @property
   def all(self) -> float:
-    """Processor seconds of a clip of which all scores are made."""
-    return sum(self.scored.seconds.values()) / max(self.scored.clips, 1)
+    """Processor seconds of a clip as it was measured, those that were not decoded among them."""
+    count = self.scored.clips + self.scored.gated
+    return sum(self.scored.seconds.values()) / max(count, 1)
 
   @property
   def is_best(self) -> bool:
@@ -168,19 +169,21 @@ def describe_costs(costs: Costs) -> list[str]:
       f'  {place.name:<{width}}  {1e3 * place.seconds:.3g} ms a clip, drops {place.dropped:.1%} of '
       f'{place.came:.1%} that come{each}'
     )
-  told = 'which is as cheap as this' if costs.is_best else 'which costs more'
-  lines += [
-    f'the configuration has the order {", ".join(place.name for place in costs.order)}, {told}',
-    f'a clip costs {expected(costs.best):.3g} s of a processor so, {expected(costs.order):.3g} s '
-    f'in the order of the configuration, {costs.all:.3g} s if all scores are made',
-  ]
+  return [*lines, *summary(costs)]
+
+
+def summary(costs: Costs) -> list[str]:
+  """Says what a clip costs in either order, and what very many take."""
+  told = 'which is as cheap' if costs.is_best else 'which costs more'
   days = costs.all * MANY / 86_400
-  least = expected(costs.best) * MANY / 86_400
-  lines.append(
-    f'{MANY:,} clips like these, all scores made, cutting not counted: {days:,.0f} days of a core, '
-    f'as {_DAYS} days of {days / _DAYS:,.0f} cores; {least:,.0f} days of a core in the best order'
-  )
-  return lines
+  best = expected(costs.best)
+  return [
+    f'the configuration has the order {", ".join(place.name for place in costs.order)}, {told}',
+    f'a clip costs {best:.3g} s of a processor in the best order, {expected(costs.order):.3g} s in '
+    f'that of the configuration, {costs.all:.3g} s as it was measured',
+    f'{MANY:,} clips like these, as measured and not cut: {days:,.0f} days of a core, or {_DAYS} '
+    f'days of {days / _DAYS:,.0f} cores; in the best order {best * MANY / 86_400:,.0f} days of one',
+  ]
 
 
 def _plain(column: Any) -> Any:

@@ -11,6 +11,7 @@ records/            the clips that are kept, as launch.train reads them
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.settings import unpack
 from mgjax.curation import shards
+from mgjax.curation.costs import costs_of, describe_costs
 from mgjax.curation.cut import write_records
 from mgjax.curation.engines import plain
 from mgjax.curation.gate import gate_of
 from mgjax.curation.page import write_page
-from mgjax.curation.rows import Scores, to_parquet
+from mgjax.curation.rows import PICTURES, Scores, to_parquet
 from mgjax.curation.select import UNMEASURED, Selection, alike, select
 from mgjax.curation.settings import CurationSettings
 from mgjax.data.ingest.inputs import Inputs
@@ -110,7 +112,8 @@ def curate(
     page = _report(selection, scores, settings, pathlib.Path(output))
     lines = [*describe(selection), printable(page)]
     if not whole:
-      return [*lines, _extrapolated(scores, workers)]
+      costs = describe_costs(costs_of(table, settings))
+      return [*lines, *costs, _extrapolated(scores, workers)]
     if not len(selection.kept):
       return [*lines, 'no clip is left, so there is nothing to cut']
     with contextlib.closing(_Shown('clip')) as shown:
@@ -200,11 +203,11 @@ def _report(
 ) -> pathlib.Path:
   clips, homes = selection.table.column('clip'), selection.table.column('shard')
 
-  def pictures(rows: Sequence[int]) -> list[bytes | None]:
+  def pictures(rows: Sequence[int], column: str = PICTURES[0]) -> list[bytes | None]:
     names, wanted = [clips[row].as_py() for row in rows], collections.defaultdict(list)
     for row, name in zip(rows, names, strict=True):
       wanted[homes[row].as_py()].append(name)
-    found = scores.pictures(wanted)
+    found = scores.pictures(wanted, column)
     return [found.get(name) for name in names]
 
   return write_page(
@@ -215,6 +218,7 @@ def _report(
     output / REPORT,
     off={step.name: step.off for step in selection.steps if step.off},
     pictures=pictures,
+    moving=functools.partial(pictures, column=PICTURES[1]),
   )
 
 
