@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     {
       'scorers': (
         'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'copies',
-        'people', 'concepts',
+        'people', 'concepts', 'camera',
       ),
       'clips': {'shortest': 4.0, 'longest': 16.0, 'most': 2, 'first': 1.0},
       'aesthetics': {'python': '', 'weights': '', 'frames': 1},

@@ -45,7 +45,7 @@ FILTERS = (
 # So many of each that of 300 clips every filter has 15 or more to drop.
 _SHARES = {
   'none': 3, 'duration': 3, 'resolution': 3, 'portrait': 3, 'text': 3, 'borders': 3, 'cuts': 1,
-  'still': 3, 'slides': 1, 'speed': 4, 'shake': 3, 'copy': 2, 'broken': 1,
+  'still': 3, 'slides': 1, 'speed': 4, 'shake': 4, 'copy': 2, 'broken': 1,
 }  # fmt: skip
 KINDS = tuple(kind for kind, count in _SHARES.items() for _ in range(count))
 
