@@ -45,8 +45,8 @@ def _speed(plan) -> float | None:
 
 
 def duration(plan, chance, truth, least) -> Made:
-  """Videos of 2 to 4.6 seconds; what is too short for the duration is so for a scene."""
-  seconds = float(chance.uniform(2, 4.6))
+  """Videos of 1.5 to 4.5 seconds; what is too short for the duration is so for a scene."""
+  seconds = float(chance.uniform(1.5, 4.5))
   truth['duration'] = None if abs(seconds - 4) < 0.2 else seconds < 4
   truth['scenes'] = True
   return Made(dataclasses.replace(plan, seconds=seconds), {'seconds': seconds}, speed=_speed(plan))
