@@ -19,6 +19,7 @@ import numpy as np
 from mgjax.core.typing import Bool
 from mgjax.curation.filters.registry import Filter, filters_of
 from mgjax.curation.filters.table import as_columns
+from mgjax.curation.filters.thresholds import breaks, with_lengths
 from mgjax.curation.gate import PROBED
 from mgjax.curation.rows import GATED
 from mgjax.curation.settings import CurationSettings
@@ -115,17 +116,12 @@ def scored(table: Any) -> Scored:
     table: of rows as `measure.py` makes them, a pyarrow.Table or columns by name.
   """
   held = table.column_names if hasattr(table, 'column_names') else list(table)
-  count = len(table['clip']) if 'clip' in held else 0
-  names = ('decoded', 'packets', 'place', 'video')
-  columns = as_columns(table, [name for name in names if name in held])
-  whole = np.ones(count, bool)
-  for name in ('error', GATED):
-    if name in held:
-      whole &= np.array([not each for each in _plain(table[name])], bool)
-  gated = sum(bool(each) for each in _plain(table[GATED])) if GATED in held else 0
+  columns = as_columns(table, ('decoded', 'packets', 'place'))
+  whole = _whole(table)
+  gated = int(_said(table[GATED]).sum()) if GATED in held else 0
   places = np.flatnonzero(whole)
-  if 'video' in columns:  # what is of a video is in the rows of all its clips
-    _, first = np.unique(columns['video'][places].astype(str), return_index=True)
+  if 'place' in columns:  # what is of a video is in the rows of all its clips
+    _, first = np.unique(columns['place'][places], return_index=True)
     places = places[first]
   frames = {
     name: int(np.nansum(columns[name][places])) if name in columns else 0
@@ -148,7 +144,8 @@ def costs_of(table: Any, settings: CurationSettings) -> Costs:
     for each in filters_of(settings)
     if each.judge is None and not each.off(table, settings.keep)
   ]
-  dropped = {each.name: _dropped(each, table, settings) for each in asked}
+  whole = _whole(table)
+  dropped = {each.name: _dropped(each, table, whole, settings) for each in asked}
   needs = {each.name: _needs(each, spent) for each in asked}
   order = _placed([each.name for each in asked], dropped, needs, spent)
   best = _placed(_best(dropped, needs, spent), dropped, needs, spent)
@@ -209,16 +206,29 @@ def _seconds(column: Any) -> dict[str, float]:
   return spent
 
 
-def _dropped(each: Filter, table: Any, settings: CurationSettings) -> Bool[np.ndarray, 'n']:
+def _dropped(
+  each: Filter, table: Any, whole: Bool[np.ndarray, 'n'], settings: CurationSettings
+) -> Bool[np.ndarray, 'm']:
   """Which of the clips that have all scores a filter drops."""
-  names = (*each.columns(), 'clip', 'error', GATED)
-  columns = as_columns(table, names)
-  whole = np.ones(len(columns['clip']), bool)
+  columns = {name: rows[whole] for name, rows in as_columns(table, each.columns()).items()}
+  return breaks(with_lengths(columns), each.limits(settings.keep))
+
+
+def _whole(table: Any) -> Bool[np.ndarray, 'n']:
+  """Which rows are of clips that have all scores."""
+  held = table.column_names if hasattr(table, 'column_names') else list(table)
+  whole = np.ones(len(table['clip']) if 'clip' in held else 0, bool)
   for name in ('error', GATED):
-    if name in columns:
-      whole &= np.array([not said for said in columns[name]], bool)
-  some = {name: values[whole] for name, values in columns.items()}
-  return np.asarray(each.keep(some, settings.keep) != '', bool)
+    if name in held:
+      whole &= ~_said(table[name])
+  return whole
+
+
+def _said(column: Any) -> Bool[np.ndarray, 'n']:
+  """Which rows of a column of reasons have one."""
+  if hasattr(column, 'is_valid'):
+    return column.is_valid().to_numpy(zero_copy_only=False)
+  return np.array([bool(each) for each in column], bool)
 
 
 def _needs(each: Filter, spent: Scored) -> frozenset[str]:

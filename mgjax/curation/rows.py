@@ -15,7 +15,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,7 @@ class Scores:
     self.directory = inside(directory, self.digest)
     self.videos, self._size = videos, videos_per_shard
     self._storage = open_storage(self.directory)
+    self._parsed: tuple[bytes, dict[str, Any]] | None = None
     if self._manifest() is None:
       self._storage.create(PLAN, _to_json(self.plan))
 
@@ -218,9 +219,13 @@ class Scores:
     }
     return self._parquet(manifest['table']['name']), vectors
 
-  def gated(self) -> Any:
-    """Returns the rows of videos that were not decoded, a pyarrow.Table; None if there is none."""
-    if not (some := [entry for entry in self.entries().values() if entry.gated]):
+  def gated(self, entries: Iterable[Entry]) -> Any:
+    """Returns the rows of videos that were not decoded, a pyarrow.Table; None if there is none.
+
+    Args:
+      entries: of the shards that are looked at.
+    """
+    if not (some := [entry for entry in entries if entry.gated]):
       return None
     table = self._read(some, without=PICTURES)
     return table.filter(table.column(GATED).is_valid())
@@ -291,6 +296,8 @@ class Scores:
     data = self._storage.read(MANIFEST)
     if data is None:
       return None
+    if self._parsed and self._parsed[0] == data:  # a million clips have 10 MB of it
+      return self._parsed[1]
     try:
       manifest = json.loads(data)
       for each in manifest['shards']:
@@ -300,6 +307,7 @@ class Scores:
     except (ValueError, TypeError, KeyError) as error:
       where = printable(inside(self.directory, MANIFEST))
       raise DataError(f'{where} is damaged ({error!r:.100}); {_MEND}') from error
+    self._parsed = data, manifest
     return manifest
 
 

@@ -237,7 +237,7 @@ def estimate_hours(scores: Scores, workers: int) -> float:
 def missing_shards(scores: Scores, wanted: Sequence[int], gate: Gate = OPEN) -> list[int]:
   """Returns the shards that are not measured, or have videos that the gate lets through now."""
   there, opened = scores.entries(), set()
-  if (table := scores.gated()) is not None:
+  if (table := scores.gated(there.values())) is not None:
     opened = set(table.column('shard').filter(gate.opened(table)).to_pylist())
   return [index for index in wanted if index not in there or index in opened]
 

@@ -150,8 +150,12 @@ def plan(config: ConfigDict, inputs: Inputs, output: str | os.PathLike[str]) -> 
   shards.check_installed(settings.measure)
   if not os.path.isdir(output):
     return [f'{len(inputs)} videos to measure, none of them is measured yet']
-  there = open_scores(inputs, output, settings).entries().values()
-  done = sum(entry.videos for entry in there)
+  scores = open_scores(inputs, output, settings)
+  there = scores.entries()
+  done = sum(entry.videos for entry in there.values())
+  gate = gate_of(settings)
+  if (table := scores.gated(there.values())) is not None:  # those that are let through now
+    done -= int(gate.opened(table).sum())
   return [f'{len(inputs)} videos, of which {done} are measured with these settings']
 
 
