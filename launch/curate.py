@@ -5,7 +5,7 @@ python -m launch.curate --input=raw/ --output=data/curated \
 --input is a folder of videos with captions (video.mp4, video.txt), a .csv or .jsonl that names
 them, WebDataset tars or parquet files, or the URL of videos in a bucket, as gs://bucket/raw. The
 same command again goes on where it stopped. A changed threshold, as --config.keep.motion=3,
-measures nothing again. With --config.gate, videos whose length or size drops them are not decoded.
+measures nothing again; with --config.gate=True what is dropped by length or size is not decoded.
 Train on what is kept with --config.data.kind=records --config.data.path=data/curated/records.
 --limit=1000 measures a fair sample of about as many videos, prints its funnel, what each filter
 costs and the hours that all videos take, and cuts nothing. --engine=ray spreads the work by Ray, on

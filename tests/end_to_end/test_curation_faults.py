@@ -38,7 +38,7 @@ def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(tmp_path):
   raw, disk, kept = write_raw(tmp_path / 'raw', 40), tmp_path / 'disk', tmp_path / 'kept'
   disk.mkdir()
   kept.mkdir()
-  words, environment = process(raw, disk / 'D', '--config.cut.anew')
+  words, environment = process(raw, disk / 'D', '--config.cut.anew=True')
   done = subprocess.run(
     ['unshare', '-rm', 'bash', '-c', SMALL_DISK, 'bash', disk, kept, *words],
     env={**environment, 'place': str(disk)}, cwd=CHECKOUT, capture_output=True, text=True,
@@ -50,8 +50,8 @@ def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(tmp_path):
   # What was measured before it is not measured again, and nothing is lost or doubled.
   before = digests(kept / 'D' / 'scores')
   again, whole = (
-    curate(raw, kept / 'D', '--config.cut.anew'),
-    curate(raw, tmp_path / 'whole', '--config.cut.anew'),
+    curate(raw, kept / 'D', '--config.cut.anew=True'),
+    curate(raw, tmp_path / 'whole', '--config.cut.anew=True'),
   )
   assert again.returncode == 0 and whole.returncode == 0, again.stderr
   after = digests(kept / 'D' / 'scores')
@@ -88,15 +88,15 @@ def test_gated_videos_are_not_decoded_until_a_threshold_lets_them_through(tmp_pa
     found = pyarrow().parquet.read_table(manifest).to_pylist()
     return {row['video']: row for row in found}
 
-  assert curate(raw, output, '--config.gate').returncode == 0
+  assert curate(raw, output, '--config.gate=True').returncode == 0
   first = rows()
   assert first['small.mp4']['gated'] == 'width 8 < 16' and first['small.mp4']['decoded'] == 0
   assert first['noise_000.mp4']['gated'] is None and first['noise_000.mp4']['decoded'] == 8
   assert first['noise_000.mp4']['seconds_of']['motion'] > 0
   shutil.rmtree(output / 'records')
-  told = curate(raw, output, '--config.gate', '--dry_run', keep__side=8)
+  told = curate(raw, output, '--config.gate=True', '--dry_run', keep__side=8)
   assert 'of which 5 are measured' in told.stdout  # of six
-  assert curate(raw, output, '--config.gate', keep__side=8).returncode == 0
+  assert curate(raw, output, '--config.gate=True', keep__side=8).returncode == 0
   second = rows()
   assert second['small.mp4']['gated'] is None and second['small.mp4']['decoded'] == 11
   del first['small.mp4'], second['small.mp4']
