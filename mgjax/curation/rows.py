@@ -182,7 +182,7 @@ class Scores:
     entries = self.entries()
     if missing := [index for index in range(len(self)) if index not in entries]:
       raise DataError(f'{self.directory}: shards {missing[:9]} have yet to be measured')
-    listed = [dataclasses.asdict(entry) for entry in entries.values()]
+    listed = [vars(entry) for entry in entries.values()]
     manifest, names = self._manifest(), self._storage.names()
     if manifest and manifest['shards'] == listed and _files_of(manifest) <= set(names):
       return
@@ -211,7 +211,7 @@ class Scores:
       all shards are there, else none.
     """
     manifest, entries = self._manifest(), list(self.entries().values())
-    if manifest is None or [dataclasses.asdict(each) for each in entries] != manifest['shards']:
+    if manifest is None or [vars(each) for each in entries] != manifest['shards']:
       return self._read(entries, without=PICTURES), {}
     vectors = {
       name: functools.partial(self._vectors, each['name'], each['length'])

@@ -96,6 +96,8 @@ def rounded(low: float, high: float) -> tuple[float, float]:
 
 
 def _say(reasons: np.ndarray, rows: np.ndarray, said: list[str]) -> None:
+  if not said:
+    return
   new = np.full(len(reasons), '', object)
   new[rows] = said
   free = rows & (reasons == '')
