@@ -78,7 +78,7 @@ def write_page(
   for name, said in reasons.items():
     if len(said) != count:
       raise DataError(f'filter {name!r} has {len(said)} reasons for {count} rows; give one a row')
-    kept = np.array([not each for each in said], bool)
+    kept = np.asarray(said, object) == ''
     reached[name] = alive, alive & kept
     alive = alive & kept
   body = [
