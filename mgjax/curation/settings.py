@@ -243,6 +243,7 @@ class CurationSettings(Checked):
     order: names of filters, in which they are asked; a clip falls to the first that drops it.
     cut: how what is kept is cut out of its videos.
     limits: of each video, while it is measured and cut.
+    gate: whether videos that the first filters drop by a probe are not decoded, see `gate.py`.
   """
 
   measure: MeasureSettings = MeasureSettings()
@@ -250,3 +251,4 @@ class CurationSettings(Checked):
   order: tuple[str, ...] = ORDER
   cut: CutSettings = CUT
   limits: Allowance = ALLOWANCE
+  gate: bool = False
