@@ -190,7 +190,7 @@ def make_grid(config: ConfigDict) -> list[Point]:
       for target in () if settings.heads else settings.targets(budget):
         taken.append(_nearest(target, base, settings, known, taken))
       for heads in taken:
-        works[heads] = works.get(heads) or make_workload(_sized(base, settings.rung(heads)))
+        works[heads] = works.get(heads) or make_workload(_counted(base, settings.rung(heads)))
       for index, factor in itertools.product(range(len(taken)), settings.rates):
         seeds = settings.seeds if index == len(taken) // 2 else settings.seeds[:1]
         points.append(
@@ -209,6 +209,13 @@ def _sized(base: ConfigDict, sizes: Rung) -> ConfigDict:
   return config
 
 
+def _counted(base: ConfigDict, sizes: Rung) -> ConfigDict:
+  """The same as one layer in a loop, which has the same parameters and is traced sooner."""
+  config = _sized(base, sizes)
+  config.model.unroll = 1
+  return config
+
+
 def _nearest(
   target: float,
   base: ConfigDict,
@@ -220,7 +227,7 @@ def _nearest(
 
   def size(heads: int) -> float:
     if heads not in known:
-      flops, tokens = count_flops(_sized(base, settings.rung(heads)))
+      flops, tokens = count_flops(_counted(base, settings.rung(heads)))
       known[heads] = flops.training / (FLOPS * tokens)
     return known[heads]
 
