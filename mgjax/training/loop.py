@@ -129,9 +129,8 @@ def run_loop(
         first = '' if evaluated else 'compiling and running the first validation'
         with during('evaluate', compiles=not evaluated), waiting(first):
           if found := hooks.evaluate(state.average):  # too little data to validate on gives nothing
-            writer.write(done, found)
-            if done == settings.steps:
-              writer.write(done, _as_raw(hooks.evaluate(state.params)))
+            ended = done == settings.steps
+            writer.write(done, found | (_as_raw(hooks.evaluate(state.params)) if ended else {}))
           if hooks.react is not None:
             state = hooks.react(state, found)
         progress.validated(done, found)

@@ -113,6 +113,14 @@ def test_resampled_fits_stay_within_budgets_and_repeat_by_seed():
   assert constants(alone[0].law) == pytest.approx(constants(fit.law), rel=1e-5)
 
 
+def test_draws_of_few_runs_are_enough_for_a_law():
+  law, compute = SURFACES['hoffmann'], np.repeat([1e18, 1e19], 4)
+  size = np.concatenate([law.optimum(c).size * np.array([0.5, 0.8, 1.25, 2]) for c in (1e18, 1e19)])
+  few = Runs(size, compute / (6 * size), law.loss(size, compute / (6 * size)))
+  groups = np.repeat([0, 1], 4)  # of which a draw has six different runs or more half of the time
+  assert len(resample_fits(fit_law(few), few, groups=groups, resamples=12)) == 12
+
+
 def test_what_cannot_be_fitted_is_one_sentence():
   size, tokens, loss = runs(SURFACES['hoffmann'])
   with pytest.raises(DataError, match='5 runs of different size or data; expected 6'):
