@@ -14,7 +14,7 @@ from ..digits import video
 from ..video.sizes import DIT
 from ..video.stage import set_v_prediction
 
-STEPS = 4000  # batches of images and of videos have as many tokens each
+STEPS = 3000  # batches of images and of videos have as many tokens each
 WARM = STEPS // 4
 
 
