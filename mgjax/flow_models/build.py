@@ -58,7 +58,7 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Obje
     sample_time=make_sampler(**settings.time),
     prediction=prediction,
   )
-  fixed = make_sampler('stratified')
+  fixed = make_sampler(**settings.validation_time)
   return objective, make_objective(dropout={}, sample_time=fixed, prediction=prediction)
 
 

@@ -18,6 +18,7 @@ class ObjectiveSettings:
   Attributes:
     dropout: conditioning name -> probability that a row does not see it.
     time: `name` of a time sampler (`flow.times.TIMES`) and its parameters.
+    validation_time: the same of validation, which drops nothing.
     drop_all_probability: that a row sees none of those that are ever dropped.
     prediction: `name` of what the model learns to answer (`flow.prediction.PREDICTIONS`) and its
       fields; sampling makes a velocity of it.
@@ -28,6 +29,9 @@ class ObjectiveSettings:
 
   dropout: Mapping[str, Fraction]
   time: Mapping[str, Any]
+  validation_time: Mapping[str, Any] = dataclasses.field(
+    default_factory=lambda: {'name': 'stratified'}
+  )
   drop_all_probability: Fraction = 0.0
   prediction: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'flow'})
 
