@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.typing import Array, Batch, Float, Tree
+from mgjax.flow.few_steps import STEP
 from mgjax.flow.guidance import Guidance, MakeVelocity, make_guided
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import Prediction
@@ -35,6 +36,7 @@ def make_generate(
   guidance: Guidance,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
   prediction: Prediction = FLOW,
+  share: float = 0.0,
 ) -> Callable[[Tree, Batch, Float[Array, 'b t h w c']], Float[Array, 'b t h w c']]:
   """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
 
@@ -46,11 +48,15 @@ def make_generate(
     widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
       multi-diffusion.
     prediction: what the model was trained to answer.
+    share: of the way that each step takes, told to a model that learnt it (`flow/few_steps.py`);
+      0 for its velocity.
   """
 
   @jax.jit
   def generate(params: Tree, batch: Batch, noise: Array) -> Array:
     predict = prediction.as_velocity(functools.partial(model.apply, {'params': params}))
+    if share:
+      batch = batch | {STEP: jnp.full(len(noise), share)}
 
     def make_velocity(batch: Batch) -> Velocity:
       return make_guided(predict, batch, guidance)
