@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +14,10 @@ from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import Prediction
 from mgjax.flow.sample import sample
 from mgjax.flow.solvers import Velocity
+from mgjax.flow_models.model import FlowModel
 
 FLOW = FlowMatching()
+NEGATIVE = 'negative_'  # before the name of an array of a batch: what guidance leads away from
 
 
 def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[Array, 'b t h w c']:
@@ -28,8 +29,18 @@ def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[
   return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
 
 
+def negatives(model: FlowModel, batch: Batch, latents: tuple[int, ...]) -> dict[str, Batch]:
+  """Returns the arrays of a batch that guidance leads away from, by name of their conditioning."""
+  found: dict[str, Batch] = {}
+  for each in model.conditionings:
+    given = {name: NEGATIVE + name for name in each.requires(latents) if NEGATIVE + name in batch}
+    if given:
+      found[each.name] = {name: batch[key] for name, key in given.items()}
+  return found
+
+
 def make_generate(
-  model: nn.Module,
+  model: FlowModel,
   *,
   times: np.ndarray,
   solver: str,
@@ -41,7 +52,7 @@ def make_generate(
   """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
 
   Args:
-    model: a `FlowModel`.
+    model: whose velocity it is.
     times: the schedule, from `flow.schedules.make_time_grid`.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
     guidance: pairs of a conditioning's name and scale; the report's scale for text is 7.5.
@@ -59,7 +70,7 @@ def make_generate(
       batch = batch | {STEP: jnp.full(len(noise), share)}
 
     def make_velocity(batch: Batch) -> Velocity:
-      return make_guided(predict, batch, guidance)
+      return make_guided(predict, batch, guidance, negatives(model, batch, noise.shape[1:]))
 
     velocity = (widen(make_velocity) if widen else make_velocity)(batch)
     return sample(velocity, noise, times, solver)
