@@ -57,6 +57,7 @@ def _draw_curves(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
           axis.plot(across, minimum.at(across), color=colour, linewidth=1)
           _bar(axis, found.minimum(number), minimum.loss, colour)
       axis.set(xscale='log', yscale='log', xlabel='parameters N', title=name)
+      _sizes(axis)
       _plain(axis)
       axis.legend(fontsize=6.5)
     axes[0].set_ylabel('loss')
@@ -116,6 +117,7 @@ def _draw_residuals(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
                   color=colour, markersize=3.5, label=f'{at:.2g} FLOPs')  # fmt: skip
       axis.axhline(0, color='0.3', linewidth=0.8)
       axis.set(xscale='log', xlabel='parameters N', title=name)
+      _sizes(axis)
       axis.legend(fontsize=6.5)
     axes[0].set_ylabel('loss above the law, %')
     return save(drawn, path)
@@ -170,3 +172,14 @@ def _plain(axis: Any) -> None:
     axis.yaxis.set_major_locator(MaxNLocator(8))
     axis.yaxis.set_minor_locator(NullLocator())
   axis.yaxis.set_major_formatter(StrMethodFormatter('{x:.3g}'))
+
+
+def _sizes(axis: Any) -> None:
+  """Labels a logarithmic axis of less than two decades at 1, 2 and 5 of each, so that they fit."""
+  from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+  low, high = axis.get_xlim()
+  if high < 100 * low:
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(EngFormatter(sep=''))
