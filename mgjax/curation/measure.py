@@ -93,6 +93,8 @@ def _measured(each: Input, settings: MeasureSettings, place: int) -> list[dict[s
   info = probe(file)
   shots, pictures = _Shots(settings.scenes), _Pictures()
   scorers = make_scorers(settings)
+  for scorer in scorers:
+    scorer.open(file)
   costs = watch(frames.stream(file), [shots, pictures, *scorers])
   found = shots.finder.shots()
   clips = choose_clips(found, shots.times, settings.clips)

@@ -43,7 +43,9 @@ def outside(columns: Columns, limits: tuple[Limit, ...]) -> np.ndarray:
   count = len(next(iter(columns.values())))
   reasons = np.full(count, '', object)
   for limit in limits:
-    values = columns[limit.column]
+    values = columns.get(limit.column)
+    if values is None or values.dtype == object:  # nobody measured it, of any clip
+      values = np.full(count, np.nan)
     have = known(values)
     if not limit.optional:
       _say(reasons, ~have, [f'{limit.column} is unknown'] * int((~have).sum()))
