@@ -3,12 +3,13 @@ r"""Makes a training set of raw videos: measures, selects and cuts their clips (
 python -m launch.curate --input=raw/ --output=data/curated \
   --config=configs/curation/high_resolution.py
 --input is a folder of videos with captions (video.mp4, video.txt), a .csv or .jsonl that names
-them, WebDataset tars or parquet files. The same command again goes on where it stopped. A changed
-threshold, as --config.keep.motion=3, measures nothing again.
+them, WebDataset tars or parquet files, or the URL of videos in a bucket, as gs://bucket/raw. The
+same command again goes on where it stopped. A changed threshold, as --config.keep.motion=3,
+measures nothing again; with --config.gate=True what is dropped by length or size is not decoded.
 Train on what is kept with --config.data.kind=records --config.data.path=data/curated/records.
---limit=1000 measures a fair sample of about as many videos, prints its funnel and the hours that
-all of them take, and cuts nothing. --engine=ray spreads the work by Ray, on this machine or, with
---address, on a cluster that sees the same folders.
+--limit=1000 measures a fair sample of about as many videos, prints its funnel, what each filter
+costs and the hours that all videos take, and cuts nothing. --engine=ray spreads the work by Ray, on
+this machine or, with --address, on a cluster that sees the same folders.
 """
 
 import pathlib
@@ -54,9 +55,10 @@ def main(_) -> None:
 
 def _folder() -> str:
   source, output = _INPUT.value, _OUTPUT.value
-  for name, value in (('input', source), ('output', output)):
-    if '://' in value:
-      raise ConfigError(f'--{name}={value} is a URL; mount it, and give the folder')
+  if '://' in output:
+    raise ConfigError(f'--output={output} is a URL; mount it, and give the folder')
+  if '://' in source:
+    return source
   folder = pathlib.Path(output).resolve()
   if pathlib.Path(source).resolve() in (folder, *folder.parents):
     raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')

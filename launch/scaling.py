@@ -1,8 +1,15 @@
 """Experiments: several runs of one configuration, compared.
 
+python -m launch.scaling plan --config=configs/scaling/isoflop.py
+python -m launch.scaling plan --config=configs/scaling/report.py --topology=v5p:8x8x8
+Prints the runs of a grid, budgets by sizes: widths, depths, learning rates, tokens, operations with
+and without attention's own; with a topology, what they cost there; with --noise=.002, how sure the
+exponent of the best size will be, and the cheapest sweep that pins it.
+
 python -m launch.scaling run --config=configs/scaling/predictor.py --workdir=runs/predictor
-Trains the arms of a configuration, one after the other, and judges each; the same command goes on
-where it stopped. runs/predictor/sweep.jsonl has a line a run.
+Trains the arms or the grid of a configuration, one run after the other; the same command goes on
+where it stopped, and started several times, on one machine or on several that share the disk, each
+takes a run that no other has. runs/predictor/sweep.jsonl has a line a run.
 
 python -m launch.scaling correlate --workdir=runs/predictor
 Prints how well validation loss and training loss tell which run is better: their rank correlation
@@ -11,9 +18,12 @@ with a score of the runs. Writes predictor.png, predictor.svg and predictor.json
 python -m launch.scaling fit --records=runs.csv
 python -m launch.scaling predict --records=runs.csv --compute=1e23
 python -m launch.scaling compare --records=runs.csv --first=llama --second=dit
+python -m launch.scaling plot --records=runs.csv --out=runs/laws
 Of records of runs, yours or anybody's, with the columns parameters, loss, tokens or flops, and arm
 if there are several: the law of loss by size and data with intervals and what spoils it, how a
-budget is spent best, and how much more compute one recipe needs for the loss of another.
+budget is spent best, how much more compute one recipe needs for the loss of another (of records
+without sizes, by their seeds), and pictures of it all with the page laws.html. With --hold_out=1
+the law of the smaller budgets is put to the test at the largest one.
 """
 
 from absl import flags
@@ -22,32 +32,68 @@ from mgjax.core.errors import ConfigError
 
 from . import command_line
 
-COMMANDS = ('run', 'correlate', 'fit', 'predict', 'compare')
-_OF_RECORDS = ('fit', 'predict', 'compare')
+COMMANDS = ('plan', 'run', 'correlate', 'fit', 'predict', 'compare', 'plot')
+_OF_RECORDS = ('fit', 'predict', 'compare', 'plot')
 
-_CONFIG = command_line.define_config('configs/scaling/predictor.py', commands=('run',))
+_CONFIG = command_line.define_config('configs/scaling/predictor.py', commands=('plan', 'run'))
 _WORKDIR = command_line.define_required(
   'workdir',
   'runs/predictor',
   'Directory of the experiment: a folder a run.',
   commands=('run', 'correlate'),
 )
+_TOPOLOGY = flags.DEFINE_string('topology', '', 'Of plan: chips, as v5p:8x8x8 or h200:8.')
+_NOISE = flags.DEFINE_float(
+  'noise', None, 'Of plan: how losses of seeds scatter, as .002 of them; says what the grid tells.',
+  lower_bound=1e-6, upper_bound=0.5,
+)  # fmt: skip
 _SCORE = flags.DEFINE_string('score', 'all', 'Of correlate: which of the scores of a run.')
 _RECORDS = command_line.define_required(
   'records', 'runs.csv', 'Records of runs: a .csv or a .jsonl.', commands=_OF_RECORDS
 )
-_COMPUTE = flags.DEFINE_float('compute', None, 'Of predict: FLOPs to spend.', lower_bound=1.0)
-_ARM = flags.DEFINE_string('arm', '', 'Of fit and predict: which runs, where a column arm says.')
-_FIRST = flags.DEFINE_string('first', '', 'Of compare: the arm that the other is compared with.')
-_SECOND = flags.DEFINE_string('second', '', 'Of compare: the other arm.')
+_COMPUTE = flags.DEFINE_float(
+  'compute', None, 'FLOPs to spend; of plot: at which published laws are told.', lower_bound=1.0
+)
+_ARM = flags.DEFINE_string('arm', '', 'Which runs, where a column arm says.')
+_FIRST = flags.DEFINE_string('first', '', 'Of compare and plot: the arm compared with.')
+_SECOND = flags.DEFINE_string('second', '', 'Of compare and plot: the other arm.')
+_OUT = command_line.define_required(
+  'out', 'runs/laws', 'Of plot: the folder of pictures and page.', commands=('plot',)
+)
+_HOLD_OUT = flags.DEFINE_integer(
+  'hold_out', 0, 'Of fit and plot: so many of the largest budgets are predicted by the others.',
+  lower_bound=0,
+)  # fmt: skip
+_UNIQUE = flags.DEFINE_bool(
+  'unique_tokens', False, 'Of fit: tokens that are seen again count less; needs this column.'
+)
+_EXCESS = flags.DEFINE_bool(
+  'excess_parameters', False, 'Of fit with --unique_tokens: parameters beyond the data too.'
+)
 _RESAMPLES = flags.DEFINE_integer('resamples', 200, 'Fits that intervals are from.', lower_bound=10)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of their draws.', lower_bound=0)
 
 
 def main(arguments) -> None:
-  commands = {'run': _run, 'correlate': _correlate, 'fit': _fit, 'predict': _predict,
-              'compare': _compare}  # fmt: skip
+  commands = {'plan': _plan, 'run': _run, 'correlate': _correlate, 'fit': _fit, 'predict': _predict,
+              'compare': _compare, 'plot': _plot}  # fmt: skip
   commands[arguments[1]]()
+
+
+def _plan() -> None:
+  import jax
+
+  from mgjax.scaling.design.cost import describe_grid
+  from mgjax.scaling.design.grid import make_grid
+  from mgjax.scaling.design.precision import describe_precision
+
+  if command_line.print_config(_CONFIG.value):
+    return
+  jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
+  points = make_grid(_CONFIG.value)
+  print(describe_grid(points, _TOPOLOGY.value))
+  if _NOISE.value is not None:
+    print(describe_precision(points, _NOISE.value))
 
 
 def _run() -> None:
@@ -69,37 +115,88 @@ def _correlate() -> None:
   print(found.table(), *paths, sep='\n')
 
 
-def _found():
-  from mgjax.scaling.findings import find_law
-  from mgjax.scaling.records import choose_arm, read_arms
+def _records():
+  from mgjax.scaling.records import choose_arm, read_records
 
-  runs = choose_arm(read_arms(_RECORDS.value), _ARM.value, 'arm')
-  return find_law(runs, resamples=_RESAMPLES.value, seed=_SEED.value), runs
+  return choose_arm(read_records(_RECORDS.value), _ARM.value, 'arm')
+
+
+def _draws() -> dict[str, int]:
+  return {'resamples': _RESAMPLES.value, 'seed': _SEED.value}
 
 
 def _fit() -> None:
-  print(_found()[0].table())
+  from mgjax.scaling.findings import find_law
+  from mgjax.scaling.held_out import hold_out
+
+  records = _records()
+  if _UNIQUE.value or _EXCESS.value:
+    print(_fit_repeated(records))
+  elif _HOLD_OUT.value:
+    print(hold_out(records, _HOLD_OUT.value, **_draws()).table())
+  else:
+    print(find_law(records, **_draws()).table())
+
+
+def _fit_repeated(records):
+  from mgjax.scaling.repeats import fit_repeated
+
+  if records.unique is None:
+    raise ConfigError(
+      '--unique_tokens: the records say not of every run how many distinct tokens it saw; add the '
+      'column unique_tokens'
+    )
+  kept = records.at_best_rates()
+  return fit_repeated(
+    kept.runs, kept.unique, sizes=_EXCESS.value, flops=kept.flops, **_draws()
+  )  # fmt: skip
 
 
 def _predict() -> None:
-  from mgjax.scaling.findings import predict
+  from mgjax.scaling.findings import find_law, predict
 
   if _COMPUTE.value is None:
     raise ConfigError('--compute is missing; say how many FLOPs are to be spent, as 1e21')
-  print(predict(*_found(), _COMPUTE.value))
+  print(predict(find_law(_records(), **_draws()), _COMPUTE.value))
 
 
 def _compare() -> None:
   from mgjax.scaling.comparison import budgets_of, compare_recipes
   from mgjax.scaling.findings import describe_comparison
-  from mgjax.scaling.records import choose_arm, read_arms
+  from mgjax.scaling.records import choose_arm, have_sizes, read_arms, read_rows
+  from mgjax.scaling.seeds import describe_seeds
 
+  if not have_sizes(rows := read_rows(_RECORDS.value)):
+    print(describe_seeds(rows, _FIRST.value, _SECOND.value))
+    return
   arms = read_arms(_RECORDS.value)
   first, second = (choose_arm(arms, flag.value, flag.name) for flag in (_FIRST, _SECOND))
   found = compare_recipes(
     first, second, budgets_of(second), resamples=_RESAMPLES.value, seed=_SEED.value
   )
   print(describe_comparison(found, (_FIRST.value, _SECOND.value)))
+
+
+def _plot() -> None:
+  from mgjax.scaling.comparison import budgets_of, compare_recipes
+  from mgjax.scaling.findings import find_law
+  from mgjax.scaling.held_out import hold_out
+  from mgjax.scaling.plots.page import write_laws
+  from mgjax.scaling.records import choose_arm, read_records
+
+  arms = read_records(_RECORDS.value)
+  if chosen := [flag for flag in (_ARM, _FIRST, _SECOND) if flag.value]:
+    arms = {flag.value: choose_arm(arms, flag.value, flag.name) for flag in chosen}
+  comparison = None
+  if len(arms) == 2:
+    first, second = (each.at_best_rates().runs for each in arms.values())
+    found = compare_recipes(first, second, budgets_of(second), **_draws())
+    comparison = found, tuple(arms)
+  left = _HOLD_OUT.value
+  tests = {name: hold_out(each, left, **_draws()) for name, each in arms.items()} if left else {}
+  laws = {name: find_law(each, **_draws()) for name, each in arms.items()}
+  print(*write_laws(laws, _OUT.value, tests=tests, comparison=comparison, compute=_COMPUTE.value),
+        sep='\n')  # fmt: skip
 
 
 if __name__ == '__main__':

@@ -120,7 +120,7 @@ def losses(workdir: pathlib.Path):
   """Step -> loss, and of the validation all its numbers."""
   kept = {}
   for row in metrics(workdir):
-    named = {k: v for k, v in row.items() if k == 'loss' or k.startswith('validation/')}
+    named = {k: v for k, v in row.items() if k == 'loss' or k.startswith('validation')}
     kept.setdefault(row['step'], {}).update(named)
   return kept
 

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     {
       'scorers': (
         'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'copies',
-        'people', 'concepts',
+        'people', 'concepts', 'camera',
       ),
       'clips': {'shortest': 4.0, 'longest': 16.0, 'most': 2, 'first': 1.0},
       'aesthetics': {'python': '', 'weights': '', 'frames': 1},
@@ -53,6 +53,8 @@ def get_config() -> ConfigDict:
     }
   )
   config.order = ORDER
+  # Whether what a probe drops, by its length and size, is not decoded.
+  config.gate = False
   config.cut = ConfigDict({'anew': False, 'gop': 16, 'crf': 20.0, 'clips_per_shard': 32})
   # What one video, or one clip, may cost before it is given up.
   config.limits = ConfigDict(

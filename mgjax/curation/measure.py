@@ -14,7 +14,11 @@ width, height       int, of the video as it is shown
 caption, sound      str, and bool: whether there is some
 middle              bytes, a small JPEG of about the middle frame
 seconds_of          {name: seconds}, what its scores cost: the share of this clip
+packets, decoded    int, of the video: frames that it has, and times that one was decoded
+loop                bytes, a small animated WebP of frames from all of the clip
 <scorer>_<score>    what scorers say
+gated               None, or of a video that was not decoded: why; then nothing of clips and scores
+                    is there
 error               None, or in a row of a video that cannot be measured: why; nothing else is there
 """
 
@@ -30,6 +34,7 @@ from mgjax.curation import frames
 from mgjax.curation.clips import choose_clips
 from mgjax.curation.filters.scenes import SIDE, SceneSettings, ShotFinder
 from mgjax.curation.frames import Frame
+from mgjax.curation.gate import OPEN, Gate
 from mgjax.curation.scores.scorer import Score, Scorer, make_scorers, watch
 from mgjax.curation.settings import MeasureSettings
 from mgjax.data.ingest.entries import Rejected
@@ -39,10 +44,13 @@ from mgjax.media.video import probe
 
 _PICTURES = 2.0  # a second that are kept, one of which is near the middle of a clip
 _QUALITY = 80  # of JPEG
+_LOOP, _LOOP_SIDE = 8, 96  # pictures of an animation, and the shorter side of them
+_LOOP_STEP = 250  # milliseconds that each is shown
+_LOOP_QUALITY = 50  # of WebP
 
 
 def measure_video(
-  each: Input | Rejected, settings: MeasureSettings, place: int = 0
+  each: Input | Rejected, settings: MeasureSettings, place: int = 0, gate: Gate = OPEN
 ) -> list[dict[str, Any]]:
   """Measures a video; whatever is wrong with it is in its row.
 
@@ -50,9 +58,10 @@ def measure_video(
     each: the video.
     settings: what is measured.
     place: of it among all inputs.
+    gate: which videos are not decoded.
 
   Returns:
-    A row a clip, or one with an `error`.
+    A row a clip, or one with an `error` or with what `gated` it.
 
   Raises:
     StorageError: what it lies on does not answer.
@@ -62,7 +71,7 @@ def measure_video(
   if isinstance(each, Rejected):
     return [error_row(each.name, each.reason, place)]
   try:
-    return _measured(each, settings, place)
+    return _measured(each, settings, place, gate)
   except (StorageError, ConfigError, MemoryError):
     raise
   except DataError as error:
@@ -88,41 +97,52 @@ def open_video(each: Input) -> File:
   return Blob(each.name, each.load()) if each.path is None else each.path
 
 
-def _measured(each: Input, settings: MeasureSettings, place: int) -> list[dict[str, Any]]:
-  file = open_video(each)
+def _measured(
+  each: Input, settings: MeasureSettings, place: int, gate: Gate
+) -> list[dict[str, Any]]:
+  began, file = time.process_time(), open_video(each)
   info = probe(file)
+  about = {
+    'video': each.name,
+    'place': place,
+    'seconds': info.seconds,
+    'width': info.width,
+    'height': info.height,
+    'fps': info.fps,
+    'caption': each.caption,
+    'sound': info.has_audio,
+    'packets': info.frames,
+  }
+  reason = gate.reason(about)
+  probed = {'probe': time.process_time() - began}
+  if reason:
+    row = {'clip': each.name, 'decoded': 0, 'seconds_of': probed, 'gated': reason, 'error': None}
+    return [about | row]
   shots, pictures = _Shots(settings.scenes), _Pictures()
   scorers = make_scorers(settings)
   for scorer in scorers:
     scorer.open(file)
-  costs = watch(frames.stream(file), [shots, pictures, *scorers])
+  costs = probed | watch(frames.stream(file), [shots, pictures, *scorers])
   found = shots.finder.shots()
   clips = choose_clips(found, shots.times, settings.clips)
   rows = []
   for number, clip in enumerate(clips):
-    row = {
-      'video': each.name,
+    row = about | {
       'clip': f'{each.name}#{number}',
-      'place': place,
+      'decoded': len(shots.times) - 1,
       'start': clip.start,
       'end': clip.end,
       'shot': clip.shot,
       'shots': len(found),
       'frames': clip.last - clip.first,
-      'seconds': info.seconds,
-      'width': info.width,
-      'height': info.height,
-      'fps': info.fps,
-      'caption': each.caption,
-      'sound': info.has_audio,
-      **pictures.scores(clip.start, clip.end),
     }
-    for scorer in scorers:
+    for scorer in (pictures, *scorers):
       began = time.process_time()
       scores = scorer.scores(clip.start, clip.end)
-      row |= {f'{scorer.name}_{name}': value for name, value in scores.items()}
+      prefix = '' if scorer is pictures else f'{scorer.name}_'
+      row |= {f'{prefix}{name}': value for name, value in scores.items()}
       costs[scorer.name] += time.process_time() - began
-    rows.append(row | {'error': None})
+    rows.append(row | {'gated': None, 'error': None})
   shares = {name: seconds / len(rows) for name, seconds in costs.items()}
   return [row | {'seconds_of': shares} for row in rows]
 
@@ -149,7 +169,7 @@ class _Shots(Scorer):
 
 
 class _Pictures(Scorer):
-  """Keeps small pictures, for people."""
+  """Keeps small pictures, for people: `middle` and `loop` of a clip."""
 
   name, side, rate = 'pictures', SIDE, _PICTURES
 
@@ -162,5 +182,26 @@ class _Pictures(Scorer):
     self._kept.append((frame.start, file.getvalue()))
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    middle = (start + end) / 2
-    return {'middle': min(self._kept, key=lambda each: abs(each[0] - middle))[1]}
+    count = max(1, min(_LOOP, round((end - start) * _PICTURES)))
+    moments = [start + (number + 0.5) * (end - start) / count for number in range(count)]
+    return {
+      'middle': self._nearest((start + end) / 2),
+      'loop': _animation([self._nearest(moment) for moment in moments]),
+    }
+
+  def _nearest(self, moment: float) -> bytes:
+    return min(self._kept, key=lambda each: abs(each[0] - moment))[1]
+
+
+def _animation(pictures: list[bytes]) -> bytes:
+  """An animated WebP of JPEGs of one size, for ever."""
+  opened = [Image.open(io.BytesIO(picture)) for picture in pictures]
+  scale = min(1.0, _LOOP_SIDE / min(opened[0].size))
+  size = tuple(max(1, round(length * scale)) for length in opened[0].size)
+  shown = [picture.resize(size, reducing_gap=2.0) for picture in opened]
+  file = io.BytesIO()
+  shown[0].save(
+    file, 'WEBP', save_all=True, append_images=shown[1:], duration=_LOOP_STEP, loop=0,
+    quality=_LOOP_QUALITY, method=0,
+  )  # fmt: skip
+  return file.getvalue()

@@ -18,6 +18,7 @@ import numpy as np
 from mgjax.core.config import flatten
 from mgjax.core.errors import DataError, printable
 from mgjax.core.files import write_bytes
+from mgjax.curation.costs import Costs, costs_of, summary
 from mgjax.curation.filters.registry import FILTERS
 from mgjax.curation.filters.table import as_columns
 from mgjax.curation.filters.thresholds import with_lengths
@@ -30,8 +31,10 @@ from mgjax.runtime.report.page import page, table
 # Columns that are no scores: what a clip is, not how good.
 ABOUT = (
   'video', 'clip', 'place', 'start', 'end', 'shot', 'shots', 'frames', 'seconds', 'width', 'height',
-  'fps', 'caption', 'sound', 'middle', 'seconds_of', 'error', 'clip_seconds', 'aspect',
+  'fps', 'caption', 'sound', 'middle', 'seconds_of', 'error', 'clip_seconds', 'aspect', 'packets',
+  'decoded', 'gated', 'loop', 'shard',
 )  # fmt: skip
+_NO_SCORES = ('middle', 'loop', 'seconds_of', 'gated', 'error')
 _REASONS = 12  # of a filter that are listed; the rest are counted together
 _ANSWERS = 20  # of a score in words, likewise
 _BROKEN = 20  # videos that could not be measured, by name
@@ -47,7 +50,7 @@ def write_page(
   *,
   off: Mapping[str, str] = {},
   pictures: Pictures | None = None,
-  moving: Mapping[str, bytes] = {},
+  moving: Pictures | None = None,
 ) -> pathlib.Path:
   """Writes the page, and returns where it is.
 
@@ -60,7 +63,8 @@ def write_page(
     path: of the page.
     off: filter -> why it did nothing.
     pictures: numbers of rows -> JPEGs; by default the rows' `middle`.
-    moving: name of a clip -> an animated WebP of it, shown in place of its picture.
+    moving: numbers of rows -> animated WebPs, shown in place of pictures; by default the rows'
+      `loop`.
 
   Raises:
     DataError: reasons are not one a row.
@@ -74,7 +78,7 @@ def write_page(
   for name, said in reasons.items():
     if len(said) != count:
       raise DataError(f'filter {name!r} has {len(said)} reasons for {count} rows; give one a row')
-    kept = np.array([not each for each in said], bool)
+    kept = np.asarray(said, object) == ''
     reached[name] = alive, alive & kept
     alive = alive & kept
   body = [
@@ -84,7 +88,7 @@ def write_page(
     _reason_tables(reasons, reached, _names(columns)),
     show_examples(columns, reasons, reached, alive, pictures, moving),
     _histograms(scores, reached, ~broken, alive, settings),
-    _times(columns, reached, seconds),
+    _times(columns, reached, seconds, settings),
     _broken(columns, errors),
     _settings(settings),
   ]
@@ -96,7 +100,9 @@ def write_page(
 def _columns(rows: Any) -> dict[str, Any]:
   """Columns by name of whatever a table is."""
   if hasattr(rows, 'column_names'):  # pyarrow's
-    return {name: rows.column(name).to_pylist() for name in rows.column_names}
+    named = [name for name in rows.column_names if name != 'seconds_of']
+    costs = {'seconds_of': rows['seconds_of']} if 'seconds_of' in rows.column_names else {}
+    return as_columns(rows, named) | costs
   if isinstance(rows, Mapping):
     return dict(rows)
   names = dict.fromkeys(name for row in rows for name in row)
@@ -105,7 +111,7 @@ def _columns(rows: Any) -> dict[str, Any]:
 
 def _scores(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """Numbers and texts of the rows, and what filters make of them."""
-  names = [name for name in columns if name not in ('middle', 'seconds_of', 'error')]
+  names = [name for name in columns if name not in _NO_SCORES]
   return with_lengths(as_columns(columns, names))
 
 
@@ -197,7 +203,9 @@ def _reason_tables(reasons, reached, names: set[str]) -> str:
   for name, said in reasons.items():
     came, left = reached[name]
     dropped = np.flatnonzero(came & ~left)
-    counts = collections.Counter(pattern(said[each], names) for each in dropped)
+    counts = collections.Counter()
+    for reason, count in collections.Counter(said[each] for each in dropped).items():
+      counts[pattern(reason, names)] += count
     common = counts.most_common(_REASONS)
     more = sum(counts.values()) - sum(number for _, number in common)
     common += [(f'{len(counts) - len(common)} other reasons', more)] if more else []
@@ -255,21 +263,17 @@ def _words(column, values, came, left) -> str:
   return table(rows, column)
 
 
-def _times(columns, reached, seconds) -> str:
-  spent, clips = collections.Counter(), 0
-  for each in columns.get('seconds_of', ()):
-    # Columns of structures give pairs where they are maps.
-    found = dict(each) if each else {}
-    clips += bool(found)
-    spent.update({name: value for name, value in found.items() if value is not None})
-  rows = []
-  for name in dict.fromkeys([*spent, *reached, *seconds]):
-    measured, filtered = spent.get(name, 0.0), seconds.get(name, 0.0)
-    row = {'': name}
-    if name in spent:
+def _times(rows, reached, seconds, settings: CurationSettings) -> str:
+  costs = costs_of(rows, settings)
+  done, whole = costs.scored, sum(costs.scored.seconds.values()) + sum(seconds.values())
+  cells = []
+  for name in dict.fromkeys([*done.seconds, *reached, *seconds]):
+    measured, filtered = done.seconds.get(name, 0.0), seconds.get(name, 0.0)
+    row = {'': name, 'share': _percent((measured + filtered) / whole) if whole else ''}
+    if name in done.seconds:
       row |= {
         'seconds of scores': format_number(round(measured, 3)),
-        'a clip, ms': format_number(round(1e3 * measured / clips, 3)),
+        'a clip, ms': format_number(round(1e3 * done.a_clip(name), 3)),
       }
     if name in seconds:
       row['seconds of the filter'] = format_number(round(filtered, 3))
@@ -279,14 +283,42 @@ def _times(columns, reached, seconds) -> str:
       row['dropped'] = f'{dropped:,}'
       if dropped:
         row['a clip dropped, ms'] = format_number(round(1e3 * (measured + filtered) / dropped, 3))
-    rows.append(row)
-  if not rows:
+    cells.append(row)
+  if not cells:
     return ''
-  note = (
-    'Scores are made of every clip, filters read them. A filter that drops many clips for little '
-    'time belongs to the front, if its scores are to be made only of what is left.'
-  )
-  return f'<section><h2>Time</h2>{table(rows, "Running time")}<p class="note">{note}</p></section>'
+  notes = [
+    'Scores are made of every clip, in seconds of a processor; filters read them, in seconds.'
+  ]
+  if done.packets:
+    notes.append(
+      f'{done.decoded:,} frames were decoded, of {done.packets:,} that the videos have: '
+      f'{done.decoded / done.packets:.2f} times each.'
+    )
+  if done.gated:
+    notes.append(f'{done.gated:,} videos were dropped by a probe and not decoded.')
+  told = ''.join(f'<p class="note">{note}</p>' for note in notes)
+  return f'<section><h2>Time</h2>{table(cells, "Running time")}{told}{_order(costs)}</section>'
+
+
+def _order(costs: Costs) -> str:
+  """What the filters would cost if scores were made only of what is left, in the best order."""
+  if not costs.scored.clips or not costs.best:
+    return ''
+  places = {place.name: number for number, place in enumerate(costs.order, 1)}
+  rows = [
+    {
+      'filter': place.name,
+      'place here': str(places[place.name]),
+      'ms a clip that comes': format_number(round(1e3 * place.seconds, 3)),
+      'come': _percent(place.came),
+      'drops of them': _percent(place.dropped),
+      'drops of all': _percent(place.alone),
+      'ms a clip dropped': format_number(round(1e3 * place.a_dropped, 1)) if place.dropped else '',
+    }
+    for place in costs.best
+  ]
+  told = ''.join(f'<p class="note">{html.escape(line)}</p>' for line in summary(costs))
+  return f'{table(rows, "The order that costs least")}{told}'
 
 
 def _broken(columns, errors: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from mgjax.core.errors import printable
 from mgjax.core.typing import Bool
 
-# Numbers of rows -> their JPEGs, None where there is none.
+# Numbers of rows -> their pictures, None where there is none.
 Pictures = Callable[[Sequence[int]], Sequence[bytes | None]]
 Masks = Mapping[str, tuple[Bool[np.ndarray, '_'], Bool[np.ndarray, '_']]]
 
@@ -27,7 +27,7 @@ def show_examples(
   reached: Masks,
   alive: Bool[np.ndarray, '_'],
   pictures: Pictures | None,
-  moving: Mapping[str, bytes],
+  moving: Pictures | None,
 ) -> str:
   """Returns HTML of what was kept, and of what each filter dropped; '' where there is no picture.
 
@@ -36,24 +36,20 @@ def show_examples(
     reasons: filter -> reason of each row.
     reached: filter -> which rows came to it, and which of these it left.
     alive: rows that are kept in the end.
-    pictures: of rows; None takes those in the columns.
-    moving: name of a clip -> an animated WebP.
+    pictures: JPEGs of rows; None takes those in the columns.
+    moving: animated WebPs, likewise.
   """
   groups = {'Kept': _spread(alive, _KEPT)}
   for name, (came, left) in reached.items():
     groups[f'Dropped by {name}'] = _spread(came & ~left, _DROPPED)
   wanted = sorted({number for group in groups.values() for number in group})
-  if pictures is None:
-    middle = columns.get('middle', ())
-    stills = [middle[number] for number in wanted] if len(middle) else [None] * len(wanted)
-  else:
-    stills = pictures(wanted)
-  found, room, sections = dict(zip(wanted, stills, strict=True)), _ALL, []
+  stills, loops = _of(columns, 'middle', pictures, wanted), _of(columns, 'loop', moving, wanted)
+  room, sections = _ALL, []
   for title, group in groups.items():
     figures = []
     for number in group:
       clip = str(columns['clip'][number]) if 'clip' in columns else str(number)
-      still, motion = found[number], moving.get(clip)
+      still, motion = stills[number], loops[number]
       cost = len(still or b'') + len(motion or b'')
       if not still or not still.startswith(_JPEG) or len(still) > _ONE or cost > room:
         continue
@@ -67,6 +63,16 @@ def show_examples(
   return f'<section><h2>Examples</h2>{"".join(sections)}</section>' if sections else ''
 
 
+def _of(
+  columns: Mapping[str, Any], name: str, pictures: Pictures | None, wanted: Sequence[int]
+) -> dict[int, bytes | None]:
+  """Pictures by the number of their row."""
+  if pictures is not None:
+    return dict(zip(wanted, pictures(wanted), strict=True))
+  held = columns.get(name, ())
+  return {number: held[number] if len(held) else None for number in wanted}
+
+
 def _spread(chosen: Bool[np.ndarray, '_'], most: int) -> list[int]:
   """Some of the rows that are chosen, evenly over all of them."""
   numbers = np.flatnonzero(chosen)
@@ -78,7 +84,7 @@ def _figure(clip: str, about: str, still: bytes, motion: bytes | None) -> str:
   name, about = html.escape(printable(clip)), html.escape(printable(about))
   style = f'height:{_HEIGHT}px;max-width:none'
   shown = f'<img style="{style}" src="{_data("jpeg", still)}" alt="{name}">'
-  if motion is not None:  # who wants no motion sees the still one
+  if motion:  # who wants no motion sees the still one
     source = f'media="(prefers-reduced-motion:no-preference)" srcset="{_data("webp", motion)}"'
     shown = f'<picture><source {source}>{shown}</picture>'
   told = f'<figcaption>{name}<br><small>{about}</small></figcaption>'

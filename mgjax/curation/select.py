@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.curation.filters.registry import filters_of
-from mgjax.curation.rows import pyarrow
+from mgjax.curation.rows import Vectors, pyarrow
 from mgjax.curation.settings import CurationSettings
 
 _NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
@@ -54,12 +54,14 @@ class Selection:
       that could not be measured.
     reasons: objects, why.
     steps: what each filter did, in their order.
+    vectors: those columns that are not in the table.
   """
 
   table: Any
   dropped_by: np.ndarray
   reasons: np.ndarray
   steps: list[Step]
+  vectors: Vectors = dataclasses.field(default_factory=dict)
 
   @property
   def clips(self) -> int:
@@ -70,7 +72,14 @@ class Selection:
   def kept(self) -> Any:
     """The rows that are kept, without what they cost."""
     rows = self.table.filter(self.dropped_by == '')
+    for name, read in self.vectors.items():
+      column = [None if np.isnan(each).any() else each for each in read(self._kept_rows)]
+      rows = rows.append_column(name, pyarrow().array(column, pyarrow().list_(pyarrow().float32())))
     return rows.drop_columns([name for name in _UNTOLD if name in rows.column_names])
+
+  @property
+  def _kept_rows(self) -> np.ndarray:
+    return np.flatnonzero(self.dropped_by == '')
 
   @property
   def decisions(self) -> Any:
@@ -102,24 +111,25 @@ class Selection:
     }
 
 
-def select(table: Any, settings: CurationSettings) -> Selection:
+def select(table: Any, settings: CurationSettings, vectors: Vectors | None = None) -> Selection:
   """Asks the filters about all rows.
 
   Args:
     table: pyarrow.Table of rows as `measure.py` makes them.
     settings: of filters and their order.
+    vectors: columns that are not in the table.
 
   Raises:
     ConfigError: a filter of the order is unknown.
   """
-  asked = filters_of(settings)
+  asked, vectors = filters_of(settings), vectors or {}
   dropped_by, reasons = np.full(len(table), '', object), np.full(len(table), '', object)
   errors = table.column('error')
   broken = errors.is_valid().to_numpy()
   dropped_by[broken], reasons[broken] = UNMEASURED, errors.filter(broken).to_pylist()
   left, steps = np.flatnonzero(~broken), []
   for each in asked:
-    began, rows = time.monotonic(), _rows(table, each.columns(), left)
+    began, rows = time.monotonic(), _rows(table, each.columns(), left, vectors)
     if len(left) and (off := each.off(rows, settings.keep)):
       steps.append(Step(each.name, len(left), len(left), off))
       continue
@@ -137,13 +147,15 @@ def select(table: Any, settings: CurationSettings) -> Selection:
       )
     )
     left = left[stays]
-  return Selection(table, dropped_by, reasons, steps)
+  return Selection(table, dropped_by, reasons, steps, vectors)
 
 
-def _rows(table: Any, names: Sequence[str], left: np.ndarray) -> Any:
-  """Some rows of a table, and of its columns those that are named and there."""
+def _rows(table: Any, names: Sequence[str], left: np.ndarray, vectors: Vectors) -> dict[str, Any]:
+  """Some rows, and of their columns those that are named and there."""
   rows = table.select([name for name in table.column_names if name in {'clip', *names}])
-  return rows if len(left) == len(table) else rows.take(left)
+  rows = rows if len(left) == len(table) else rows.take(left)
+  found = {name: rows.column(name) for name in rows.column_names}
+  return found | {name: read(left) for name, read in vectors.items() if name in names}
 
 
 def alike(reasons: Any) -> dict[str, int]:

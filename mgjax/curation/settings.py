@@ -337,6 +337,7 @@ class CurationSettings(Checked):
     review: what becomes of clips that people have not looked at.
     cut: how what is kept is cut out of its videos.
     limits: of each video, while it is measured and cut.
+    gate: whether videos that the first filters drop by a probe are not decoded, see `gate.py`.
   """
 
   measure: MeasureSettings = MeasureSettings()
@@ -346,3 +347,4 @@ class CurationSettings(Checked):
   review: ReviewSettings = ReviewSettings()
   cut: CutSettings = CUT
   limits: Allowance = ALLOWANCE
+  gate: bool = False

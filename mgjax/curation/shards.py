@@ -6,17 +6,19 @@ jobs over workers. So a video that kills whoever opens it is a row with the reas
 killed costs one shard, and which engine it was cannot be told from the rows.
 """
 
+import collections
 import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.curation.filters.scenes import scene_library
+from mgjax.curation.gate import OPEN, Gate
 from mgjax.curation.measure import error_row, measure_video
-from mgjax.curation.rows import Entry, Scores
+from mgjax.curation.rows import GATED, Entry, Scores
 from mgjax.curation.scores.scorer import make_scorers
 from mgjax.curation.settings import MeasureSettings
 from mgjax.data.ingest.entries import Rejected
@@ -49,28 +51,47 @@ Seen = Callable[[int], None]
 class ShardWorker:
   """Measures shards, one after the other."""
 
-  def __init__(self, scores: Scores, settings: MeasureSettings, allowance: Allowance, seen: Seen):
+  def __init__(
+    self,
+    scores: Scores,
+    settings: MeasureSettings,
+    allowance: Allowance,
+    gate: Gate,
+    seen: Seen,
+  ):
     """Starts nothing yet.
 
     Args:
       scores: where rows go.
       settings: what is measured.
       allowance: of each video.
+      gate: which videos are not decoded.
       seen: called with 1 after each video.
     """
-    self._scores, self._seen = scores, seen
-    measure = functools.partial(_measure, settings)
+    self._scores, self._gate, self._seen = scores, gate, seen
+    measure = functools.partial(_measure, settings, gate)
     self._measure = Guarded(measure, allowance, functools.partial(check_installed, settings))
 
   def __call__(self, job: Job) -> Entry:
-    """Measures a shard and writes its rows."""
+    """Measures a shard and writes its rows: of one that is there, the videos let through now."""
     self._measure.start()
-    began, rows = time.monotonic(), []
+    before, there = self._scores.rows(job.index)
+    known = collections.defaultdict(list)
+    for row in there:
+      known[row['place']].append(row)
+    began, rows = time.monotonic() - (before.seconds if before else 0.0), []
     for place, each in enumerate(job.inputs.between(0, len(job.inputs)), job.first):
+      if place in known and not self._opened(known[place][0]):
+        rows += known[place]
+        self._seen(1)
+        continue
       found = self._measure((each, place))
       rows += [error_row(each.name, found.reason, place)] if isinstance(found, Lost) else found
       self._seen(1)
-    return self._scores.write(job.index, rows, time.monotonic() - began)
+    return self._scores.write(job.index, rows, time.monotonic() - began, before)
+
+  def _opened(self, row: dict[str, Any]) -> bool:
+    return bool(row.get(GATED)) and not self._gate.reason(row)
 
   def close(self) -> None:
     """Ends its process; a call under way in another thread raises."""
@@ -127,6 +148,7 @@ def measure_all(
   *,
   workers: int = 0,
   allowance: Allowance = ALLOWANCE,
+  gate: Gate = OPEN,
   limit: int = 0,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
@@ -139,6 +161,7 @@ def measure_all(
     engine: that does it.
     workers: processes that measure at once; by default one a core.
     allowance: of each video.
+    gate: which videos are not decoded; one that was not and that it lets through now is measured.
     limit: about how many videos to measure, a fair sample; 0 for all.
     progress: called with how many videos are measured, and of how many.
 
@@ -153,10 +176,10 @@ def measure_all(
       wanted.append(index)
       total += len(scores.places(index))
   finish_jobs(
-    lambda: _missing(scores, wanted),
+    lambda: missing_shards(scores, wanted, gate),
     lambda missing: _jobs(inputs, scores, missing),
     lambda shard: len(scores.places(shard)),
-    functools.partial(ShardWorker, scores, settings, allowance),
+    functools.partial(ShardWorker, scores, settings, allowance, gate),
     engine,
     total,
     workers,
@@ -211,9 +234,12 @@ def estimate_hours(scores: Scores, workers: int) -> float:
   return sum(entry.seconds for entry in entries) / videos * scores.videos / max(workers, 1) / 3600
 
 
-def _missing(scores: Scores, wanted: list[int]) -> list[int]:
-  there = scores.entries()
-  return [index for index in wanted if index not in there]
+def missing_shards(scores: Scores, wanted: Sequence[int], gate: Gate = OPEN) -> list[int]:
+  """Returns the shards that are not measured, or have videos that the gate lets through now."""
+  there, opened = scores.entries(), set()
+  if (table := scores.gated(there.values())) is not None:
+    opened = set(table.column('shard').filter(gate.opened(table)).to_pylist())
+  return [index for index in wanted if index not in there or index in opened]
 
 
 def _jobs(inputs: Inputs, scores: Scores, shards: list[int]) -> Iterator[Job]:
@@ -223,10 +249,10 @@ def _jobs(inputs: Inputs, scores: Scores, shards: list[int]) -> Iterator[Job]:
 
 
 def _measure(
-  settings: MeasureSettings, given: tuple[Input | Rejected, int]
+  settings: MeasureSettings, gate: Gate, given: tuple[Input | Rejected, int]
 ) -> list[dict[str, Any]]:
   each, place = given
-  return measure_video(each, settings, place)
+  return measure_video(each, settings, place, gate)
 
 
 class _Meter:

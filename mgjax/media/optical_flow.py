@@ -64,6 +64,7 @@ def flow_of_luma(a: UInt8[np.ndarray, 'h w'], b: UInt8[np.ndarray, 'i j']) -> Fl
       f'optical flow between frames of {a.shape} and {b.shape} pixels: expected two of one '
       f'size, {_LEAST} pixels a side or more'
     )
+  a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)  # the search refuses a part of a picture
   search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
   return np.ascontiguousarray(search.calc(a, b, None)[..., ::-1])  # OpenCV's are (x, y)
 

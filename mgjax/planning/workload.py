@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,7 @@ from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
 from mgjax.flow_models.conditions import context_lengths, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
+from mgjax.flow_models.model import FlowModel
 from mgjax.nn.patch import grid
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.registry import feature, section
@@ -113,6 +115,56 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   Raises:
     ConfigError: the configuration is not of a flow model, or has no such bucket.
   """
+  sample = _read_sample(config, bucket)
+  backbone = sample.model.backbone
+  return Workload(
+    bucket=sample.bucket,
+    shape=sample.shape,
+    latents=sample.latents,
+    tokens=sample.tokens,
+    context=sample.context,
+    dim=backbone.dim,
+    mlp_dim=backbone.mlp_dim,
+    feed_forward=backbone.feed_forward,
+    affine=backbone.affine,
+    depth=backbone.depth,
+    heads=backbone.heads,
+    itemsize=jnp.dtype(backbone.dtype).itemsize,
+    parameters=_parameters(
+      sample.model, sample.latents, sample.batch, config.optimizer.get('rates', ())
+    ),
+    flops=sample.flops,
+    preset=config.rules,
+    mesh=fields_of(config, 'mesh'),
+    remat=config.model.remat,
+    exchange=config.model.exchange,
+    batch=config.buckets[sample.bucket].batch_size,
+  )
+
+
+def count_flops(config: ConfigDict, bucket: str = '') -> tuple[Flops, int]:
+  """Returns the operations of one sample's forward pass, and its tokens; arguments as above.
+
+  Parameters are not asked for, so it is many times faster than `make_workload`.
+  """
+  sample = _read_sample(config, bucket)
+  return sample.flops, sample.tokens
+
+
+class _Sample(NamedTuple):
+  """What a configuration says of a model and a sample, without the shapes of parameters."""
+
+  model: FlowModel
+  bucket: str
+  shape: tuple[int, int, int]
+  latents: tuple[int, int, int, int]
+  tokens: int
+  batch: dict[str, Any]
+  context: int
+  flops: Flops
+
+
+def _read_sample(config: ConfigDict, bucket: str) -> _Sample:
   if section(config.component).family != 'flow model':
     raise ConfigError(
       f'plans by formula are made for flow models; this configuration is of {config.component!r}'
@@ -129,28 +181,8 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   shape, latents, tokens = grids[bucket]
   batch = small_inputs(model, latents[-1])[2]
   context, gated = context_lengths(model, batch, (*model.backbone.patch, latents[-1]))
-  backbone = model.backbone
-  return Workload(
-    bucket=bucket,
-    shape=shape,
-    latents=latents,
-    tokens=tokens,
-    context=context,
-    dim=backbone.dim,
-    mlp_dim=backbone.mlp_dim,
-    feed_forward=backbone.feed_forward,
-    affine=backbone.affine,
-    depth=backbone.depth,
-    heads=backbone.heads,
-    itemsize=jnp.dtype(backbone.dtype).itemsize,
-    parameters=_parameters(model, latents, batch, config.optimizer.get('rates', ())),
-    flops=backbone_flops(backbone, (1, *latents), context, gated),
-    preset=config.rules,
-    mesh=fields_of(config, 'mesh'),
-    remat=config.model.remat,
-    exchange=config.model.exchange,
-    batch=config.buckets[bucket].batch_size,
-  )
+  flops = backbone_flops(model.backbone, (1, *latents), context, gated)
+  return _Sample(model, bucket, shape, latents, tokens, batch, context, flops)
 
 
 def _parameters(model, latents: Sequence[int], batch, rates: Rates) -> tuple[Parameter, ...]:

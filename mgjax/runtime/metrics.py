@@ -198,11 +198,16 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
   return ((step, line) for step, line in read_json_lines(path, _step_of) if line[-1:] == b'\n')
 
 
-def validation_loss(found: Mapping[str, Any]) -> float | None:
-  """Returns the mean of the buckets' losses among validation metrics; None if there is none."""
+def validation_loss(found: Mapping[str, Any], of: str = 'validation') -> float | None:
+  """Returns the mean of the buckets' losses among validation metrics; None if there is none.
+
+  Args:
+    found: metrics of one step.
+    of: 'validation', by averaged parameters, or 'validation_raw', by those themselves.
+  """
   losses = [
     float(value)
     for name, value in found.items()
-    if name.startswith('validation/') and name.endswith('/loss')
+    if name.startswith(f'{of}/') and name.endswith('/loss')
   ]
   return sum(losses) / len(losses) if losses else None

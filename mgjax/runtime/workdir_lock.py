@@ -32,10 +32,14 @@ LOCK = 'lock.json'
 BEAT = 20.0  # seconds between two signs of life
 MISSED = 3  # beats that a living process does not miss
 _OFTEN = 0.2  # seconds between two looks at a lock, at most
-_WAITING, _TAKEN, _REFUSED = range(3)
+_WAITING, _TAKEN, _REFUSED, _IN_USE = range(4)
 
 _log = logging.getLogger(__name__)
 _held: dict[str, tuple[dict[str, Any], 'Hold | None']] = {}  # which thread holds what
+
+
+class InUseError(ConfigError):
+  """Another process holds a work directory."""
 
 
 class Hold:
@@ -105,7 +109,7 @@ def hold(workdir: str | os.PathLike[str], beat: float = BEAT) -> Iterator[Hold |
     The hold; None in the other processes of a run, for which the first one looks after it.
 
   Raises:
-    ConfigError: another process holds it, or another thread of this one.
+    InUseError: another process holds it, or another thread of this one.
   """
   workdir = pathlib.Path(workdir)
   key, made = os.path.realpath(workdir), False
@@ -122,11 +126,14 @@ def hold(workdir: str | os.PathLike[str], beat: float = BEAT) -> Iterator[Hold |
         next(taking)
       except StopIteration as taken:
         found, answer = Hold(workdir / LOCK, taken.value, beat), _TAKEN
+      except InUseError as error:
+        problem, answer = error, _IN_USE
       except Exception as error:  # which the others have to hear of
         problem, answer = error, _REFUSED
     answer = _first_says(answer)  # again and again: they do not wait for a minute
-  if answer == _REFUSED:
-    raise problem or ConfigError(f'the first process may not use {os.fspath(workdir)!r}')
+  if answer in (_REFUSED, _IN_USE):
+    kind = InUseError if answer == _IN_USE else ConfigError
+    raise problem or kind(f'the first process may not use {os.fspath(workdir)!r}')
   _held[key] = _myself(), found
   try:
     yield found
@@ -198,7 +205,7 @@ def _check_gone(path: pathlib.Path, content: bytes) -> Generator[None, None, Non
   """Returns once it is known that who made a lock is gone, or the lock is not that one any more.
 
   Raises:
-    ConfigError: the process is there.
+    InUseError: the process is there.
   """
   owner = _parsed(content)
   if (there := _is_there(owner)) is None:
@@ -206,7 +213,7 @@ def _check_gone(path: pathlib.Path, content: bytes) -> Generator[None, None, Non
   if there:
     began = owner.get('began')
     since = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(began)) if began else 'some time'
-    raise ConfigError(
+    raise InUseError(
       f'{os.fspath(path.parent)!r} is in use by {_named(content)} since {since} (see {path.name}); '
       'wait for it to end, stop it, or take another --workdir'
     )

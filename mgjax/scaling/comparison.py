@@ -1,10 +1,12 @@
 """Two recipes on the same data: how much more compute one needs for the loss of the other."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+from scipy.stats import t as student
 
 from mgjax.core.settings import Count, Positive, Range, arguments
 from mgjax.scaling.isoflop import group_budgets
@@ -61,7 +63,8 @@ def compare_recipes(
 ) -> Comparison:
   """Compares two recipes by laws that share E, fitted together.
 
-  Intervals are of what is left of the losses, drawn again: sizes and data of a grid are no chance.
+  Intervals are Student's, with the spread over fits to what is left of the losses drawn again:
+  sizes and data of a grid are no chance.
 
   Args:
     first: runs of the one.
@@ -90,16 +93,25 @@ def compare_recipes(
     ]
     drawn.append([fit.law for fit in fit_laws(again, delta=delta, flops=flops, starts=laws)])
 
+  freedom = len(first.loss) + len(second.loss) - 9  # E and four constants of each
+  reach = float(student.ppf((1 + confidence) / 2, freedom))
+
   def interval(value: float, values: Sequence[float]) -> Interval:
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, float(low), float(high))
+    """Student's, which wants fewer draws than quantiles do."""
+    half = reach * float(np.std(values, ddof=1))
+    return Interval(value, value - half, value + half)
+
+  def factor(compute: float) -> Interval:
+    """That of the logarithm: a factor and its inverse are as far from 1."""
+    logs = [math.log(multiplier(*pair, compute)) for pair in drawn]
+    if not np.isfinite(logs).all():  # some draw never comes to that loss
+      return Interval(multiplier(*laws, compute), float(np.exp(np.min(logs))), math.inf)
+    found = interval(math.log(multiplier(*laws, compute)), logs)
+    return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high))
 
   return Comparison(
     laws,
-    {
-      compute: interval(multiplier(*laws, compute), [multiplier(*pair, compute) for pair in drawn])
-      for compute in budgets
-    },
+    {compute: factor(compute) for compute in budgets},
     interval(
       laws[1].exponent - laws[0].exponent,
       [second_law.exponent - first_law.exponent for first_law, second_law in drawn],

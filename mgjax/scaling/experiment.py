@@ -1,5 +1,6 @@
-"""An experiment: the arms of a configuration as a sweep, each run judged when it has ended."""
+"""An experiment: the arms or the grid of a configuration as a sweep of runs."""
 
+import functools
 import os
 import pathlib
 from typing import Any
@@ -8,32 +9,46 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation.alignment import judge_model
+from mgjax.scaling.design.grid import make_grid
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.sweep import run_sweep
 
 
 def run_experiment(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
-  """Trains and judges every arm with every seed, or goes on where an earlier call stopped.
+  """Trains every arm or point with its seeds, or goes on where an earlier call stopped.
 
   Args:
-    config: `arms`, name -> configuration of text to video on moving digits, `seeds`, and `samples`,
-      the videos of held-out captions by which a run is judged.
+    config: `samples`, the videos of held-out captions by which a run on moving digits is judged, 0
+      for none, and either `arms`, name -> configuration, with `seeds`, of all arms or by arm, or
+      what `make_grid` reads.
     workdir: of the sweep, see `run_sweep`; the scores of its rows are the judge's shares.
 
   Returns:
-    Whether all is done: False if a signal asked to stop.
+    Whether all is done, see `run_sweep`.
 
   Raises:
     ConfigError: it is the configuration of something else, or see `run_sweep`.
   """
-  if missing := {'arms', 'seeds', 'samples'} - set(config):
+  wanted = {'grid', 'recipes', 'samples'} if 'grid' in config else {'arms', 'seeds', 'samples'}
+  if missing := wanted - set(config):
     raise ConfigError(
       f'the configuration lacks {", ".join(sorted(missing))}; expected one of configs/scaling/'
     )
-  samples = int(config.samples)
+  evaluate = functools.partial(_judge, samples=int(config.samples)) if config.samples else None
+  if 'grid' not in config:
+    seeds = config.seeds
+    seeds = dict(seeds.items()) if isinstance(seeds, ConfigDict) else seeds
+    return run_sweep(dict(config.arms.items()), seeds, workdir, evaluate=evaluate)
+  points = {point.name: point for point in make_grid(config)}
+  return run_sweep(
+    {name: point.config for name, point in points.items()},
+    {name: point.seeds for name, point in points.items()},
+    workdir,
+    evaluate=evaluate,
+    about={name: point.about() for name, point in points.items()},
+  )
 
-  def evaluate(folder: pathlib.Path) -> dict[str, Any]:
-    found, _, _ = judge_model(VideoPipeline(folder), samples=samples)
-    return {**found.scores, 'diversity': found.diversity, 'samples': found.samples}
 
-  return run_sweep(dict(config.arms.items()), config.seeds, workdir, evaluate=evaluate)
+def _judge(folder: pathlib.Path, samples: int) -> dict[str, Any]:
+  found, _, _ = judge_model(VideoPipeline(folder), samples=samples)
+  return {**found.scores, 'diversity': found.diversity, 'samples': found.samples}

@@ -1,21 +1,32 @@
 """What runs say of a law, of a budget and of two recipes, in numbers and words."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.tables import aligned
+from mgjax.scaling.audit import FURTHEST, audit
 from mgjax.scaling.comparison import Comparison, Interval
-from mgjax.scaling.isoflop import Minimum, PowerLaw, find_minima, fit_power, group_budgets
+from mgjax.scaling.envelope import fit_envelope
+from mgjax.scaling.isoflop import (
+  Minimum,
+  PowerLaw,
+  find_minima,
+  fit_power,
+  group_budgets,
+  resample_minima,
+)
 from mgjax.scaling.law import Law
 from mgjax.scaling.parametric import Fit, Runs, fit_law, resample_fits
+from mgjax.scaling.published import rows_at
+from mgjax.scaling.records import Records, as_records
 
 CONFIDENCE = 0.8  # of the intervals: those whose coverage the tests measure
 _OFF = (0.25, 0.5, 2.0, 4.0)  # sizes whose price is told, times the best one
-_WIDEST, _FURTHEST, _SIDE = 1.2, 2.0, 3  # decades of a grid, of an extrapolation; points a side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,25 +34,30 @@ class LawFindings:
   """A law, how sure it is, and what spoils it.
 
   Attributes:
-    fit: of all runs.
+    records: runs that it was fitted to: of a sweep of the learning rate those of the best one.
+    fit: of these.
     again: of runs drawn again.
     minima: of the IsoFLOP parabolas, none where no budget has one.
-    power: N*(C) through these.
+    minima_again: the same of losses drawn again, None where a budget lost its own.
+    power: N*(C) through the minima.
+    power_again: N*(C) through those of each draw.
+    envelope: N*(C) by the least loss on the way, None where the runs have no curves for it.
     warnings: see `audit`.
   """
 
+  records: Records
   fit: Fit
   again: Sequence[Fit]
   minima: Sequence[Minimum]
+  minima_again: Sequence[Sequence[Minimum | None]]
   power: PowerLaw | None
+  power_again: Sequence[PowerLaw]
+  envelope: PowerLaw | None
   warnings: Sequence[str]
 
-  def interval(self, what: Any) -> Interval:
+  def interval(self, what: Callable[[Law], Any]) -> Interval:
     """Returns a number of the law with its interval of 80%."""
-    low, high = np.quantile(
-      [what(each.law) for each in self.again], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    )
-    return Interval(float(what(self.fit.law)), float(low), float(high))
+    return interval(what(self.fit.law), [what(each.law) for each in self.again])
 
   def numbers(self) -> dict[str, Interval]:
     """Returns the constants and the exponent of the best size."""
@@ -52,22 +68,53 @@ class LawFindings:
       for label, name in names.items()
     }
 
+  def minimum(self, place: int, field: str = 'size') -> Interval:
+    """Returns the size or the loss of a minimum with its interval of 80%."""
+    again = [draw[place] for draw in self.minima_again]
+    kept = [getattr(each, field) for each in again if each is not None]
+    return interval(getattr(self.minima[place], field), kept)
+
+  def best_size(self, compute: float) -> Interval | None:
+    """Returns N*(C) by the power law through the minima, with its interval of 80%."""
+    if self.power is None:
+      return None
+    return interval(self.power(compute), [each(compute) for each in self.power_again])
+
+  def minima_rows(self) -> list[tuple[str, str, str, str]]:
+    """Returns the rows of a table of the minima, below a header."""
+    rows = [('FLOPs', 'best size', 'loss', '')]
+    for place, each in enumerate(self.minima):
+      told = str(self.minimum(place)), str(self.minimum(place, 'loss'))
+      rows.append((f'{each.compute:.3g}', *told, '' if each.inside else 'beyond the runs'))
+    return rows
+
+  def spread(self) -> str:
+    """Says how many runs there are and how far they are off the law."""
+    spread = float(np.sqrt(np.mean(self.fit.residuals**2)))
+    return f'{len(self.fit.residuals)} runs, off by {spread:.2%} (root mean square)'
+
+  def powers(self) -> list[str]:
+    """Says N*(C) by the minima and by the envelope."""
+    lines = []
+    if self.power is not None:
+      exponent = interval(self.power.exponent, [each.exponent for each in self.power_again])
+      lines.append(f'N*(C) = {self.power.factor:.4g} C^{self.power.exponent:.4f}, {exponent}')
+    if self.envelope is not None:
+      lines.append(
+        f'by the least loss on the way N*(C) = {self.envelope.factor:.4g} '
+        f'C^{self.envelope.exponent:.4f}'
+      )
+    return lines
+
   def table(self) -> str:
     """Formats the law, the minima and the warnings, for people."""
     lines = ['L(N, D) = E + A / N^alpha + B / D^beta, with intervals of 80%']
     lines += aligned([(name, str(number)) for name, number in self.numbers().items()])
-    spread = float(np.sqrt(np.mean(self.fit.residuals**2)))
-    lines.append(f'{len(self.fit.residuals)} runs, off by {spread:.2%} (root mean square)')
-    if self.power is not None:
+    lines.append(self.spread())
+    if self.minima:
       lines += ['', 'IsoFLOP minima (biased where grids are wide or off their minimum)']
-      rows = [('FLOPs', 'best size', 'loss', '')]
-      rows += [
-        (f'{each.compute:.3g}', f'{each.size:.4g}', f'{each.loss:.4f}',
-         '' if each.inside else 'beyond the runs')
-        for each in self.minima
-      ]  # fmt: skip
-      lines += aligned(rows)
-      lines.append(f'N*(C) = {self.power.factor:.4g} C^{self.power.exponent:.4f}')
+      lines += aligned(self.minima_rows())
+    lines += self.powers()
     return '\n'.join([*lines, *(f'warning: {each}' for each in self.warnings)])
 
   def as_dict(self) -> dict[str, Any]:
@@ -78,15 +125,22 @@ class LawFindings:
       'intervals': {name: dataclasses.asdict(each) for name, each in self.numbers().items()},
       'minima': [dataclasses.asdict(each) for each in self.minima],
       'power': None if self.power is None else dataclasses.asdict(self.power),
+      'envelope': None if self.envelope is None else dataclasses.asdict(self.envelope),
       'warnings': list(self.warnings),
     }
 
 
-def find_law(runs: Runs, *, resamples: int = 200, seed: int = 0) -> LawFindings:
+def interval(value: Any, again: Sequence[Any]) -> Interval:
+  """Returns a number with the interval of 80% of what it was of draws; its own where none is."""
+  low, high = np.quantile(again or [value], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+  return Interval(float(value), float(low), float(high))
+
+
+def find_law(runs: Runs | Records, *, resamples: int = 200, seed: int = 0) -> LawFindings:
   """Fits the law and the IsoFLOP minima to runs, with intervals and warnings.
 
   Args:
-    runs: sizes, tokens and losses.
+    runs: sizes, tokens and losses, or records with what else is known.
     resamples: fits that the intervals are from; cases are drawn within budgets where these have
       four runs or more, residuals elsewhere.
     seed: of the draws.
@@ -94,57 +148,37 @@ def find_law(runs: Runs, *, resamples: int = 200, seed: int = 0) -> LawFindings:
   Raises:
     DataError: see `fit_law`.
   """
-  fit = fit_law(runs)
-  compute = fit.law.flops * runs.size * runs.tokens
-  groups = group_budgets(compute)
+  given = as_records(runs)
+  kept = given.at_best_rates()
+  fit = fit_law(kept.runs, flops=kept.flops)
+  groups = group_budgets(kept.compute)
   many = np.bincount(groups).min() >= 4
   how = {'how': 'case', 'groups': groups} if many else {'how': 'residual'}
-  again = resample_fits(fit, runs, resamples=resamples, seed=seed, **how)
-  try:
-    minima = find_minima(compute, runs.size, runs.loss)
-    power = fit_power(
-      np.array([each.compute for each in minima]), np.array([each.size for each in minima])
-    )
-  except DataError:
-    minima, power = [], None
-  return LawFindings(fit, again, minima, power, audit(runs, fit))
+  again = resample_fits(fit, kept.runs, resamples=resamples, seed=seed, **how)
+  minima, draws, power, powers, envelope = [], [], None, [], None
+  with contextlib.suppress(DataError):
+    grid = (kept.compute, kept.runs.size, kept.runs.loss)
+    minima, draws = find_minima(*grid), resample_minima(*grid, resamples=resamples, seed=seed)
+    power = _power(minima)
+    powers = [_power(draw) for draw in draws if sum(each is not None for each in draw) > 1]
+  if kept.curves:
+    with contextlib.suppress(DataError):
+      envelope = fit_envelope(kept.runs.size, kept.curves, flops=kept.flops)
+  return LawFindings(
+    kept, fit, again, minima, draws, power, powers, envelope, audit(given, fit)
+  )  # fmt: skip
 
 
-def audit(runs: Runs, fit: Fit) -> list[str]:
-  """Says what spoils a law of these runs, a sentence each."""
-  found, sizes = [], np.log10(runs.size)
-  compute = fit.law.flops * runs.size * runs.tokens
-  groups = group_budgets(compute)
-  for group in range(groups.max() + 1):
-    of_budget = sizes[groups == group]
-    at = float(np.exp(np.log(compute[groups == group]).mean()))
-    best = np.log10(fit.law.optimum(at).size)
-    sides = int(np.sum(of_budget < best)), int(np.sum(of_budget > best))
-    if len(of_budget) > 1 and np.ptp(of_budget) > _WIDEST + 1e-6:
-      found.append(
-        f'the sizes at {at:.3g} FLOPs span {np.ptp(of_budget):.1f} decades: parabolas are biased '
-        f'beyond {_WIDEST}'
-      )
-    if len(of_budget) > 1 and min(sides) < _SIDE:
-      found.append(
-        f'at {at:.3g} FLOPs {sides[0]} sizes are below the best one and {sides[1]} above; '
-        f'{_SIDE} on each side hold it'
-      )
-  if np.ptp(np.log10(compute)) < 1:
-    found.append(
-      f'the budgets span {np.ptp(np.log10(compute)):.1f} decades: an exponent needs one at least'
-    )
-  if len({*zip(runs.size, runs.tokens, strict=True)}) == len(runs.size):
-    found.append('every run is of one seed: nobody knows how much luck moves a loss')
-  if fit.at_edge:
-    found.append('an exponent ended at the edge of its search: these runs do not tell it')
-  return found
+def _power(minima: Sequence[Minimum | None]) -> PowerLaw:
+  known = [each for each in minima if each is not None]
+  return fit_power(
+    np.array([each.compute for each in known]), np.array([each.size for each in known])
+  )
 
 
-def predict(found: LawFindings, runs: Runs, compute: float) -> str:
+def predict(found: LawFindings, compute: float) -> str:
   """Says how a budget is spent best, what that gives, and what other sizes cost."""
   law = found.fit.law
-  best = law.optimum(compute)
   size = found.interval(lambda each: each.optimum(compute).size)
   tokens = found.interval(lambda each: each.optimum(compute).tokens)
   loss = found.interval(lambda each: each.optimum(compute).loss)
@@ -153,11 +187,14 @@ def predict(found: LawFindings, runs: Runs, compute: float) -> str:
     *((f'{factor:g} x the size', _price(law, compute, factor)) for factor in _OFF),
   ]  # fmt: skip
   lines = [f'{compute:.3g} FLOPs are spent best on, with intervals of 80%', *aligned(rows)]
-  beyond = np.log10(best.compute / (law.flops * runs.size * runs.tokens).max())
-  if beyond > _FURTHEST:
+  if (minima := found.best_size(compute)) is not None:
+    lines.append(f'by the IsoFLOP minima {minima} parameters')
+  lines += ['', *aligned(rows_at(compute))]
+  beyond = np.log10(compute / found.records.compute.max())
+  if beyond > FURTHEST:
     lines.append(
       f'warning: {beyond:.1f} decades beyond the largest run; laws are rarely right beyond '
-      f'{_FURTHEST:g}'
+      f'{FURTHEST:g}'
     )
   return '\n'.join(lines)
 

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.core.settings import Count, Positive, arguments
 from mgjax.core.typing import Float, Int
 
 FEWEST = 3  # runs of a parabola, and budgets of a power law less one
@@ -35,6 +36,10 @@ class Minimum:
   loss: float
   inside: bool
   curvature: float
+
+  def at(self, size: Float[np.ndarray, '_'] | float) -> Float[np.ndarray, '_'] | float:
+    """Returns the loss of a size on the parabola."""
+    return self.loss + self.curvature * np.log(size / self.size) ** 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,24 +82,83 @@ def find_minima(
   found, budgets = [], group_budgets(compute)
   for budget in range(budgets.max() + 1):
     runs = budgets == budget
-    x, y = np.log(np.asarray(size, np.float64)[runs]), np.asarray(loss, np.float64)[runs]
-    if len(np.unique(x)) < FEWEST:
-      continue
-    middle = x.mean()
-    c2, c1, c0 = np.polyfit(x - middle, y, 2)
-    if c2 <= 0:
-      continue
-    best = -c1 / (2 * c2)
-    at = float(np.exp(np.log(np.asarray(compute, np.float64)[runs]).mean()))
-    inside = bool(x.min() < best + middle < x.max())
-    size_at = math.exp(best + middle)
-    found.append(Minimum(at, size_at, float(c0 + best * c1 / 2), inside, float(c2)))
+    if (made := _parabola(size[runs], loss[runs])) is not None:
+      at = float(np.exp(np.log(np.asarray(compute, np.float64)[runs]).mean()))
+      found.append(dataclasses.replace(made, compute=at))
   if not found:
     raise DataError(
       f'none of {budgets.max() + 1} budgets has a minimum; expected {FEWEST} sizes or more in '
       'each, on both sides of the best one'
     )
   return found
+
+
+def resample_minima(
+  compute: Float[np.ndarray, 'r'],
+  size: Float[np.ndarray, 'r'],
+  loss: Float[np.ndarray, 'r'],
+  *,
+  resamples: Positive = 200,
+  seed: Count = 0,
+) -> list[list[Minimum | None]]:
+  """Finds the minima again, of losses that other noise might have given.
+
+  What is left of the losses beside the parabolas, of all budgets together, is drawn anew for every
+  run: log L = log L_parabola + what was drawn, made as large as the noise by sqrt(n / (n - 3)) for
+  the n runs of its budget, since three constants took up some of it.
+
+  Args:
+    compute: C of every run.
+    size: N.
+    loss: at the end.
+    resamples: how many times.
+    seed: of the draws.
+
+  Returns:
+    Of each draw the minima of the budgets that `find_minima` has, None where one has lost it.
+
+  Raises:
+    DataError: see `find_minima`.
+  """
+  arguments(resample_minima, {'resamples': resamples, 'seed': seed}, 'resample_minima',
+            ('compute', 'size', 'loss'))  # fmt: skip
+  known, budgets = find_minima(compute, size, loss), group_budgets(compute)
+  sizes, left, fitted = [], [], []
+  for budget in range(budgets.max() + 1):
+    runs = budgets == budget
+    if _parabola(size[runs], loss[runs]) is None:
+      continue
+    x = np.log(size[runs])
+    y = np.polyval(np.polyfit(x - x.mean(), loss[runs], 2), x - x.mean())
+    free = len(x) - FEWEST
+    sizes.append(size[runs])
+    fitted.append(y)
+    left.append(np.log(loss[runs] / y) * math.sqrt(len(x) / free) if free else np.empty(0))
+  pool = np.concatenate([*left, -np.concatenate(left)])  # noise has no sign
+  pool = pool if len(pool) else np.zeros(1)  # three runs a budget do not tell their noise
+  generator = np.random.default_rng(seed)
+  return [
+    [
+      None if (made := _parabola(x, y * np.exp(generator.choice(pool, len(y))))) is None
+      else dataclasses.replace(made, compute=each.compute)
+      for each, x, y in zip(known, sizes, fitted, strict=True)
+    ]
+    for _ in range(resamples)
+  ]  # fmt: skip
+
+
+def _parabola(size: Float[np.ndarray, 'r'], loss: Float[np.ndarray, 'r']) -> Minimum | None:
+  """The minimum of the parabola through runs of one budget, whose compute is left at 0."""
+  x, y = np.log(np.asarray(size, np.float64)), np.asarray(loss, np.float64)
+  if len(np.unique(x)) < FEWEST:
+    return None
+  middle = x.mean()
+  c2, c1, c0 = np.polyfit(x - middle, y, 2)
+  if c2 <= 0:
+    return None
+  best = -c1 / (2 * c2)
+  inside = bool(x.min() < best + middle < x.max())
+  return Minimum(0.0, math.exp(best + middle), float(c0 + best * c1 / 2), inside, float(c2))
 
 
 def fit_power(x: Float[np.ndarray, 'b'], y: Float[np.ndarray, 'b']) -> PowerLaw:

@@ -224,8 +224,10 @@ def draw_runs(
     )
   groups = np.zeros(len(loss), np.int64) if groups is None else groups
   members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-  chosen = np.concatenate([generator.choice(each, len(each)) for each in members])
-  return Runs(size[chosen], tokens[chosen], loss[chosen])
+  while True:  # of few runs a draw may be of too few different ones for a law
+    chosen = np.concatenate([generator.choice(each, len(each)) for each in members])
+    if _different(size[chosen], tokens[chosen]) >= FEWEST:
+      return Runs(size[chosen], tokens[chosen], loss[chosen])
 
 
 def _point(law: Law, middle: tuple[float, float]) -> Float[np.ndarray, '5']:
@@ -263,9 +265,13 @@ def _check_runs(runs: Runs) -> None:
   for name, numbers in runs._asdict().items():
     if not (np.isfinite(numbers) & (numbers > 0)).all():
       raise DataError(f'{name}: every run needs a number above 0; leave runs without one out')
-  pairs = len(set(zip(size, tokens, strict=True)))
+  pairs = _different(size, tokens)
   if pairs < FEWEST:
     raise DataError(
       f'{pairs} runs of different size or data; expected {FEWEST} at least, for the law has five '
       'constants'
     )
+
+
+def _different(size: Float[np.ndarray, 'r'], tokens: Float[np.ndarray, 'r']) -> int:
+  return len(set(zip(size, tokens, strict=True)))

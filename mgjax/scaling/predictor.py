@@ -17,7 +17,7 @@ from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import write_json
 from mgjax.core.tables import aligned
 from mgjax.evaluation.metrics.correlations import Correlation, correlate_ranks
-from mgjax.scaling.plots import Point, scatter
+from mgjax.scaling.plots.scatter import Point, scatter
 from mgjax.workflows.sweep import Row, read_rows
 
 LOSSES = ('validation_loss', 'loss')

@@ -1,16 +1,18 @@
 """Records of runs, whoever trained them: .csv or .jsonl of sizes, tokens or FLOPs, and losses."""
 
 import collections
+import dataclasses
 import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import parse_json
+from mgjax.core.typing import Float
 from mgjax.evaluation.suites.tables import read_csv, read_text
 from mgjax.scaling.law import FLOPS
 from mgjax.scaling.parametric import Runs
@@ -21,14 +23,93 @@ _SIZE = ('parameters', 'params', 'size', 'n', 'model size')
 _TOKENS = ('tokens', 'd', 'training tokens')
 _COMPUTE = ('flops', 'compute', 'c', 'training flop', 'training flops')
 _LOSS = ('validation_loss', 'loss')
-_ARM = ('arm', 'recipe', 'model')
+_ARM = ('recipe', 'arm', 'model')
+_RATE, _UNIQUE, _CURVE, _RUN = 'learning_rate', 'unique_tokens', 'curve', 'run'
+Curve = Float[np.ndarray, 'p 2']  # tokens and loss on the way, by ascending tokens
+_Runs = TypeVar('_Runs')
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+  """Runs of an arm, and what else is known of them.
+
+  Attributes:
+    runs: sizes, tokens and losses at the end.
+    rates: learning rate of each run, None where a run does not say.
+    unique: distinct tokens among those of each run, None where a run does not say.
+    curves: losses on the way of each run; empty where a run has none.
+    flops: k of C = k N D.
+  """
+
+  runs: Runs
+  rates: Float[np.ndarray, 'r'] | None = None
+  unique: Float[np.ndarray, 'r'] | None = None
+  curves: tuple[Curve, ...] = ()
+  flops: float = FLOPS
+
+  @property
+  def compute(self) -> Float[np.ndarray, 'r']:
+    """Returns C of every run."""
+    return self.flops * np.asarray(self.runs.size) * np.asarray(self.runs.tokens)
+
+  def keep(self, kept: np.ndarray) -> 'Records':
+    """Returns some of the runs.
+
+    Args:
+      kept: numbers of runs, or whether each stays.
+    """
+    places = np.arange(len(self.runs.loss))[kept]
+    return Records(
+      Runs(*(np.asarray(each)[places] for each in self.runs)),
+      None if self.rates is None else self.rates[places],
+      None if self.unique is None else self.unique[places],
+      tuple(self.curves[place] for place in places) if self.curves else (),
+      self.flops,
+    )
+
+  def rate_sweeps(self) -> list[list[tuple[float, list[int]]]]:
+    """Returns the sweeps of the learning rate: of each the rates, ascending, with their runs.
+
+    Runs of one size and as many tokens with several rates are a sweep.
+    """
+    if self.rates is None:
+      return []
+    found: dict[Any, dict[float, list[int]]] = collections.defaultdict(dict)
+    for place, (size, tokens, rate) in enumerate(
+      zip(self.runs.size, self.runs.tokens, self.rates, strict=True)
+    ):
+      found[size, tokens].setdefault(float(rate), []).append(place)
+    return [sorted(each.items()) for each in found.values() if len(each) > 1]
+
+  def at_best_rates(self) -> 'Records':
+    """Returns the runs without those of a sweep whose learning rate is not its best."""
+    kept = np.ones(len(self.runs.loss), bool)
+    for sweep in self.rate_sweeps():
+      best = min(self.runs.loss[places].mean() for _, places in sweep)
+      for _, places in sweep:
+        kept[places] = self.runs.loss[places].mean() == best
+    return self.keep(kept)
+
+
+def as_records(runs: Runs | Records) -> Records:
+  """Returns the records of runs of which no more is known."""
+  return runs if isinstance(runs, Records) else Records(runs)
 
 
 def read_arms(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str, Runs]:
+  """Reads sizes, tokens and losses of the runs of a file, by arm; see `read_records`."""
+  return {arm: each.runs for arm, each in read_records(path, flops).items()}
+
+
+def read_records(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str, Records]:
   """Reads the runs of a file, by arm; one arm '' where the file names none.
 
-  A run has its size, its loss, and its tokens or its FLOPs, of which D = C / (k N) follows.
-  Names of columns may be those of published tables, as 'Model Size' and 'Training FLOP'.
+  A run has its size, its loss, and its tokens or its FLOPs, of which D = C / (k N) follows. Where
+  it has all of them, its size is C / (k D): parameters as the work counts them, with attention in
+  it, so that the runs of a budget are of one budget.
+  Names of columns may be those of published tables, as 'Model Size' and 'Training FLOP'. It may
+  have its `learning_rate`, its `unique_tokens`, and losses on the way: a `curve` of pairs of
+  tokens and loss, or rows with the same name in the column `run`, the last of which is its end.
 
   Args:
     path: a .csv with a header, or a .jsonl.
@@ -37,21 +118,14 @@ def read_arms(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str, R
   Raises:
     DataError: it cannot be read, or a row lacks one of these.
   """
-  rows = _rows(path)
-  arms: dict[str, list[tuple[float, float, float]]] = collections.defaultdict(list)
-  for number, row in enumerate(rows, 1):
-    where = f'{printable(os.fspath(path))}, row {number}'
-    size, loss = _number(row, _SIZE, where), _number(row, _LOSS, where)
-    if any(name in row for name in _TOKENS):
-      tokens = _number(row, _TOKENS, where)
-    else:
-      tokens = _number(row, _COMPUTE, where, (*_TOKENS, *_COMPUTE)) / (flops * size)
+  arms: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+  for number, row in enumerate(read_rows(path), 1):
     arm = next((str(row[name]) for name in _ARM if row.get(name) is not None), '')
-    arms[arm].append((size, tokens, loss))
-  return {arm: Runs(*map(np.array, zip(*each, strict=True))) for arm, each in arms.items()}
+    arms[arm].append(_run(row, flops, f'{printable(os.fspath(path))}, row {number}'))
+  return {arm: _records(_ends(each), flops) for arm, each in arms.items()}
 
 
-def choose_arm(arms: Mapping[str, Runs], name: str, flag: str) -> Runs:
+def choose_arm(arms: Mapping[str, _Runs], name: str, flag: str) -> _Runs:
   """Returns the runs of an arm; of a single one whatever it is called.
 
   Raises:
@@ -65,7 +139,54 @@ def choose_arm(arms: Mapping[str, Runs], name: str, flag: str) -> Runs:
   raise ConfigError(f'--{flag}={printable(name)}: expected one of the arms {known}')
 
 
-def _rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
+def _run(row: Mapping[str, Any], flops: float, where: str) -> dict[str, Any]:
+  """Returns what is known of a run by the names of `Records`, and its name."""
+  found: dict[str, Any] = {'size': _number(row, _SIZE, where), 'loss': _number(row, _LOSS, where)}
+  if any(name in row for name in _TOKENS):
+    found['tokens'] = _number(row, _TOKENS, where)
+    if any(name in row for name in _COMPUTE):
+      found['size'] = _number(row, _COMPUTE, where) / (flops * found['tokens'])
+  else:
+    compute = _number(row, _COMPUTE, where, (*_TOKENS, *_COMPUTE))
+    found['tokens'] = compute / (flops * found['size'])
+  for name, column in (('rate', _RATE), ('unique', _UNIQUE)):
+    if row.get(column) not in (None, ''):
+      found[name] = _number(row, (column,), where)
+  try:
+    curve = np.array(row.get(_CURVE) or np.empty((0, 2)), np.float64)
+  except (TypeError, ValueError):
+    curve = np.empty(0)
+  if curve.shape[1:] != (2,) or not (np.isfinite(curve) & (curve > 0)).all():
+    raise DataError(f'{where}: {_CURVE} is no list of [tokens, loss], all above 0; mend or drop it')
+  return {**found, 'curve': curve[np.argsort(curve[:, 0], kind='stable')], 'run': row.get(_RUN)}
+
+
+def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Makes one run of the rows that have one name: the last, with the others as its curve."""
+  found: dict[Any, list[dict[str, Any]]] = collections.defaultdict(list)
+  for number, row in enumerate(rows):
+    found[number if row['run'] in (None, '') else str(row['run'])].append(row)
+  ends = []
+  for each in found.values():
+    each = sorted(each, key=lambda row: row['tokens'])
+    if len(each) > 1:
+      each[-1]['curve'] = np.array([(row['tokens'], row['loss']) for row in each])
+    ends.append(each[-1])
+  return ends
+
+
+def _records(runs: Sequence[dict[str, Any]], flops: float) -> Records:
+  def column(name: str) -> np.ndarray | None:
+    return np.array([run[name] for run in runs]) if all(name in run for run in runs) else None
+
+  size, tokens, loss = (np.array([run[name] for run in runs]) for name in Runs._fields)
+  curves = tuple(run['curve'] for run in runs)
+  curves = curves if any(len(each) for each in curves) else ()
+  return Records(Runs(size, tokens, loss), column('rate'), column('unique'), curves, flops)
+
+
+def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
+  """Reads the rows of a .csv or a .jsonl as they stand, with their columns in small letters."""
   if pathlib.Path(path).suffix.lower() == '.csv':
     return read_csv(path, HEADER)
   lines = [line for line in read_text(path).split('\n') if line.strip()]
@@ -80,6 +201,11 @@ def _rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
     if not isinstance(row, dict):
       raise DataError(f'{path}, line {number}: is no object; {mend}')
   return [{str(name).lower(): value for name, value in row.items()} for row in found]
+
+
+def have_sizes(rows: Sequence[Mapping[str, Any]]) -> bool:
+  """Says whether rows tell tokens or operations, so that a law can be fitted to them."""
+  return any(name in row for row in rows for name in (*_TOKENS, *_COMPUTE))
 
 
 def _number(

@@ -31,7 +31,7 @@ class Hooks:
 
   Attributes:
     prepare: a batch on the devices to what the step reads.
-    evaluate: averaged parameters to validation metrics.
+    evaluate: averaged parameters to validation metrics; at the end the parameters themselves too.
     show: averaged parameters and a directory to a picture, which the first process alone writes.
     meta: the state to what a checkpoint keeps beside it.
     react: the state and what validation found to the state that goes on; None for the same.
@@ -129,7 +129,8 @@ def run_loop(
         first = '' if evaluated else 'compiling and running the first validation'
         with during('evaluate', compiles=not evaluated), waiting(first):
           if found := hooks.evaluate(state.average):  # too little data to validate on gives nothing
-            writer.write(done, found)
+            ended = done == settings.steps
+            writer.write(done, found | (_as_raw(hooks.evaluate(state.params)) if ended else {}))
           if hooks.react is not None:
             state = hooks.react(state, found)
         progress.validated(done, found)
@@ -159,6 +160,11 @@ def run_loop(
     if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)
   return state
+
+
+def _as_raw(found: Metrics) -> Metrics:
+  """Names what validation found with the parameters themselves, not their average."""
+  return {f'validation_raw/{name.partition("/")[2]}': value for name, value in found.items()}
 
 
 def _compiling(batch: Batch) -> str:

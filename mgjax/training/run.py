@@ -132,9 +132,7 @@ def train(
       begin = orders[-1][0]
       hooks = Hooks(
         prepare=spec.prepare,
-        evaluate=make_evaluate(
-          spec, mesh, batches=settings.validation_batches, seed=settings.seed
-        ),
+        evaluate=make_evaluate(spec, mesh, batches=settings.validation_batches),
         show=spec.show,
         meta=lambda state: _meta(config, spec, orders, state),
         react=make_react(rate.plateau, spec.discriminator and spec.discriminator.optimizer.plateau),

@@ -13,17 +13,16 @@ from mgjax.runtime.metrics import Means
 from mgjax.training.spec import TrainSpec
 from mgjax.training.step import bind, with_frozen
 
+_SEED = 1  # of all runs, so that their losses can be compared, whatever their own seeds are
 
-def make_evaluate(
-  spec: TrainSpec, mesh: Mesh, *, batches: int, seed: int
-) -> Callable[[Tree], Metrics]:
+
+def make_evaluate(spec: TrainSpec, mesh: Mesh, *, batches: int) -> Callable[[Tree], Metrics]:
   """Makes `evaluate(params) -> {'validation/<bucket>/<metric>': mean over the batches}`.
 
   Args:
     spec: with its validation data.
     mesh: of the devices.
     batches: of each bucket, fewer if it is smaller.
-    seed: of the run.
   """
 
   @jax.jit
@@ -38,7 +37,7 @@ def make_evaluate(
       count = min(batches, len(bucket.source) // bucket.batch_size)
       share, rows, means = {'host': host, 'hosts': hosts}, [], Means()
       for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
-        key = jax.random.fold_in(jax.random.key(seed + 1), index)
+        key = jax.random.fold_in(jax.random.key(_SEED), index)
         rows.append(loss(params, spec.prepare(put_batch(batch, mesh)), key, spec.frozen))
       for row in jax.device_get(rows):
         means.add(row)

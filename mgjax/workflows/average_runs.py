@@ -145,7 +145,7 @@ def _average_into(
     measure = None
     if spec is not None:
       batches = config.train.validation_batches
-      measure = make_validate(spec, mesh, batches=batches, seed=config.seed)
+      measure = make_validate(spec, mesh, batches=batches)
     params, averaged, metas = _average(candidates, weights, measure, greedy)
     notes = [meta['notes'] for meta in metas]
     kept = notes[0]
@@ -215,9 +215,7 @@ def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
   return first
 
 
-def make_validate(
-  spec: TrainSpec, mesh: Mesh, *, batches: int, seed: int
-) -> Callable[[Tree], float]:
+def make_validate(spec: TrainSpec, mesh: Mesh, *, batches: int) -> Callable[[Tree], float]:
   """Makes `measure(params) -> validation loss`, of parameters from anywhere.
 
   Arguments are as for `make_evaluate`.
@@ -227,7 +225,7 @@ def make_validate(
   """
   boxed = jax.eval_shape(functools.partial(init_params, spec), jax.random.key(0))
   place = make_place(boxed, mesh)
-  evaluate = make_evaluate(spec, mesh, batches=batches, seed=seed)
+  evaluate = make_evaluate(spec, mesh, batches=batches)
 
   def measure(params: Tree) -> float:
     leaves = [

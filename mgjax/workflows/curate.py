@@ -11,6 +11,7 @@ records/            the clips that are kept, as launch.train reads them
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -21,10 +22,12 @@ from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.settings import unpack
 from mgjax.curation import shards
+from mgjax.curation.costs import costs_of, describe_costs
 from mgjax.curation.cut import write_records
 from mgjax.curation.engines import plain
+from mgjax.curation.gate import gate_of
 from mgjax.curation.page import write_page
-from mgjax.curation.rows import Scores, to_parquet
+from mgjax.curation.rows import PICTURES, Scores, to_parquet
 from mgjax.curation.select import UNMEASURED, Selection, alike, select
 from mgjax.curation.settings import CurationSettings
 from mgjax.data.ingest.inputs import Inputs
@@ -96,18 +99,21 @@ def curate(
         engine,
         workers=workers,
         allowance=settings.limits,
+        gate=gate_of(settings),
         limit=options.limit,
         progress=shown,
       )
     whole = not options.limit or len(scores.entries()) == len(scores)
     if whole:
       scores.finish()
-    selection = select(scores.table(), settings)
+    table, vectors = scores.table()
+    selection = select(table, settings, vectors)
     _write(selection, pathlib.Path(output))
     page = _report(selection, scores, settings, pathlib.Path(output))
     lines = [*describe(selection), printable(page)]
     if not whole:
-      return [*lines, _extrapolated(scores, workers)]
+      costs = describe_costs(costs_of(table, settings))
+      return [*lines, *costs, _extrapolated(scores, workers)]
     if not len(selection.kept):
       return [*lines, 'no clip is left, so there is nothing to cut']
     with contextlib.closing(_Shown('clip')) as shown:
@@ -144,8 +150,12 @@ def plan(config: ConfigDict, inputs: Inputs, output: str | os.PathLike[str]) -> 
   shards.check_installed(settings.measure)
   if not os.path.isdir(output):
     return [f'{len(inputs)} videos to measure, none of them is measured yet']
-  there = open_scores(inputs, output, settings).entries().values()
-  done = sum(entry.videos for entry in there)
+  scores = open_scores(inputs, output, settings)
+  there = scores.entries()
+  done = sum(entry.videos for entry in there.values())
+  gate = gate_of(settings)
+  if (table := scores.gated(there.values())) is not None:  # those that are let through now
+    done -= int(gate.opened(table).sum())
   return [f'{len(inputs)} videos, of which {done} are measured with these settings']
 
 
@@ -197,11 +207,11 @@ def _report(
 ) -> pathlib.Path:
   clips, homes = selection.table.column('clip'), selection.table.column('shard')
 
-  def pictures(rows: Sequence[int]) -> list[bytes | None]:
+  def pictures(rows: Sequence[int], column: str = PICTURES[0]) -> list[bytes | None]:
     names, wanted = [clips[row].as_py() for row in rows], collections.defaultdict(list)
     for row, name in zip(rows, names, strict=True):
       wanted[homes[row].as_py()].append(name)
-    found = scores.pictures(wanted)
+    found = scores.pictures(wanted, column)
     return [found.get(name) for name in names]
 
   return write_page(
@@ -212,6 +222,7 @@ def _report(
     output / REPORT,
     off={step.name: step.off for step in selection.steps if step.off},
     pictures=pictures,
+    moving=functools.partial(pictures, column=PICTURES[1]),
   )
 
 

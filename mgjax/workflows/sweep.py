@@ -4,12 +4,17 @@ The work directory has a folder for each run, `<arm>/seed_<n>`, and `sweep.jsonl
 run that came to its end:
 
   {"arm": "deep", "seed": 0, "digest": "93c1...", "steps": 4000, "loss": 0.61,
-   "validation_loss": 0.63, "seconds": 812.4, "versions": {...}, "scores": {...}}
+   "validation_loss": 0.63, "validation_loss_raw": 0.66, "seconds": 812.4, "versions": {...},
+   "scores": {...}}
 
-`scores` is what the caller's `evaluate` made of the run. A run that ended with numbers that were
-not finite has "error" as well, and losses and scores that are null. The file is replaced as a whole
-with each row. So whatever kills a sweep, a run has one row or none, and then its folder knows how
-far it came.
+The validation loss is that of averaged parameters, the raw one that of the parameters themselves.
+`scores` is what the caller's `evaluate` made of the run, and `about` adds what the caller knows of
+an arm. A run that ended with numbers that were not finite has "error" as well, and losses and
+scores that are null. The file is replaced as a whole with each row. So whatever kills a sweep, a
+run has one row or none, and then its folder knows how far it came.
+
+Several processes may be at one sweep, on one machine or on several that share its disk: each takes
+a run that no other one holds.
 """
 
 import hashlib
@@ -19,6 +24,7 @@ import math
 import os
 import pathlib
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,7 +42,7 @@ from mgjax.parallel.distributed import agreed
 from mgjax.registry import make_spec
 from mgjax.runtime.goodput import read_goodput
 from mgjax.runtime.metrics import read_metrics, validation_loss
-from mgjax.runtime.workdir_lock import hold
+from mgjax.runtime.workdir_lock import InUseError, hold
 from mgjax.training.run import train
 
 FILE = 'sweep.jsonl'
@@ -46,6 +52,9 @@ FREE = (
   'train.save_every', 'train.show_every', 'train.keep',
 )  # fmt: skip
 
+_LOSSES = ('loss', 'validation_loss', 'validation_loss_raw')
+_PAUSE = 0.2  # seconds until the file of another process is asked for again
+
 Row = dict[str, Any]
 Evaluate = Callable[[pathlib.Path], Mapping[str, Any]]
 
@@ -54,10 +63,11 @@ _log = logging.getLogger(__name__)
 
 def run_sweep(
   arms: Mapping[str, ConfigDict | str],
-  seeds: Sequence[int],
+  seeds: Sequence[int] | Mapping[str, Sequence[int]],
   workdir: str | os.PathLike[str],
   *,
   evaluate: Evaluate | None = None,
+  about: Mapping[str, Mapping[str, Any]] = {},
 ) -> bool:
   """Trains every arm with every seed, or goes on where an earlier call stopped.
 
@@ -67,55 +77,81 @@ def run_sweep(
 
   Args:
     arms: name -> configuration, or its name; each seed takes the place of `seed` there.
-    seeds: of the runs of each arm.
+    seeds: of the runs of all arms, or arm -> its own.
     workdir: of the sweep.
     evaluate: work directory of a finished run -> its scores as JSON can hold them, such as a list
       with a number a prompt; on several processes each calls it. Called again if it was killed,
       and for runs of which an earlier call had no `evaluate`.
+    about: arm -> what else its rows say, as JSON can hold it.
 
   Returns:
-    Whether all is done: False if a signal asked to stop, what is done is saved.
+    Whether all is done: False if a signal asked to stop, what is done is saved; or if other
+    processes are at the last runs.
 
   Raises:
-    ConfigError: names or seeds cannot be used, a row was made with another configuration, or
-      another process runs in the work directory.
+    ConfigError: names or seeds cannot be used, or a row was made with another configuration.
     MgjaxError: of a run, whose name it tells; the runs after it did not begin.
   """
   workdir = pathlib.Path(workdir)
-  runs = _plan(arms, seeds, workdir)
-  with hold(workdir):
-    rows = {(row['arm'], row['seed']): row for row in read_rows(workdir)}
-    for (arm, seed), config in runs.items():
-      row = rows.get((arm, seed))
-      if row is not None and row['digest'] != digest(config):
-        raise ConfigError(
-          f'arm {arm!r}, seed {seed} has a row of another configuration in '
-          f'{os.fspath(workdir / FILE)!r}; give the arm another name, or delete row and folder'
-        )
-      is_finished(config.to_dict(), _folder(workdir, arm, seed))  # or of another configuration
-    for number, ((arm, seed), config) in enumerate(runs.items(), 1):
-      title = f'run {number} of {len(runs)}, {arm}, seed {seed}'
-      if agreed(_done(rows.get((arm, seed)), evaluate)):
-        _log.info('%s: done', title)
-        continue
-      _log.info('%s: begins or goes on', title)
-      try:
-        row = _run(config, _folder(workdir, arm, seed), evaluate)
-      except MgjaxError as error:
-        error.args = (f'arm {arm!r}, seed {seed}: {error}', *error.args[1:])
-        raise
-      if row is None:
-        _log.warning('%s: stopped; the same call goes on', title)
-        return False
-      rows[arm, seed] = {'arm': arm, 'seed': seed, 'digest': digest(config)} | row
-      if jax.process_index() == 0:
-        write_bytes(workdir / FILE, ''.join(map(_line, rows.values())).encode())
-  return True
+  runs = _plan(arms, seeds)
+  rows = _rows(workdir)
+  for (arm, seed), config in runs.items():
+    row = rows.get((arm, seed))
+    if row is not None and row['digest'] != digest(config):
+      raise ConfigError(
+        f'arm {arm!r}, seed {seed} has a row of another configuration in '
+        f'{os.fspath(workdir / FILE)!r}; give the arm another name, or delete row and folder'
+      )
+    is_finished(config.to_dict(), _folder(workdir, arm, seed))  # or of another configuration
+  elsewhere = 0
+  for number, ((arm, seed), config) in enumerate(runs.items(), 1):
+    title = f'run {number} of {len(runs)}, {arm}, seed {seed}'
+    if agreed(_done(_rows(workdir).get((arm, seed)), evaluate)):
+      _log.info('%s: done', title)
+      continue
+    folder = _folder(workdir, arm, seed)
+    try:
+      with hold(folder):
+        if agreed(_done(_rows(workdir).get((arm, seed)), evaluate)):  # since that look
+          continue
+        _log.info('%s: begins or goes on', title)
+        row = _run(config, folder, evaluate)
+        if row is None:
+          _log.warning('%s: stopped; the same call goes on', title)
+          return False
+        row = {'arm': arm, 'seed': seed, **about.get(arm, {}), 'digest': digest(config)} | row
+        _put(workdir, row)
+    except InUseError as error:
+      _log.info('%s: passed over, %s', title, error)
+      elsewhere += 1
+    except MgjaxError as error:
+      error.args = (f'arm {arm!r}, seed {seed}: {error}', *error.args[1:])
+      raise
+  if elsewhere:
+    _log.warning('other processes are at %d runs; all others are done', elsewhere)
+  return not elsewhere
 
 
 def read_rows(workdir: str | os.PathLike[str]) -> list[Row]:
   """Reads the rows of a sweep, in the order in which its runs ended; none if it has not begun."""
   return [row for row, _ in read_json_lines(pathlib.Path(workdir) / FILE, _parsed)]
+
+
+def _rows(workdir: pathlib.Path) -> dict[tuple[str, int], Row]:
+  return {(row['arm'], row['seed']): row for row in read_rows(workdir)}
+
+
+def _put(workdir: pathlib.Path, row: Row) -> None:
+  """Adds a row, or replaces the one of its run, while no other process does."""
+  while True:
+    try:
+      with hold(workdir):
+        rows = _rows(workdir) | {(row['arm'], row['seed']): row}
+        if jax.process_index() == 0:
+          write_bytes(workdir / FILE, ''.join(map(_line, rows.values())).encode())
+        return
+    except InUseError:
+      time.sleep(_PAUSE)
 
 
 def digest(config: ConfigDict) -> str:
@@ -126,20 +162,17 @@ def digest(config: ConfigDict) -> str:
 
 
 def _plan(
-  arms: Mapping[str, ConfigDict | str], seeds: Sequence[int], workdir: pathlib.Path
+  arms: Mapping[str, ConfigDict | str],
+  seeds: Sequence[int] | Mapping[str, Sequence[int]],
 ) -> dict[tuple[str, int], ConfigDict]:
   """The configuration of every run: all seeds of the first arm, of the second, ..."""
-  seeds = [int(checked(Count, seed, 'seed')) for seed in seeds]
-  if not arms or not seeds or len(set(seeds)) < len(seeds):
-    raise ConfigError(
-      f'a sweep of {len(arms)} arms and the seeds {seeds}; expected one arm and one seed at least, '
-      'and each seed once'
-    )
+  if not arms:
+    raise ConfigError('a sweep of no arms; expected one at least')
   runs = {}
   for arm, given in arms.items():
     if not re.fullmatch(r'\w[\w.-]*', arm, re.ASCII):
       raise ConfigError(f'{arm!r} is to name an arm and its folder; expected letters, digits, _-.')
-    for seed in seeds:
+    for seed in _seeds(arm, seeds):
       config = load_config(given) if isinstance(given, str) else given
       config = config.copy_and_resolve_references()
       config.seed = seed
@@ -147,6 +180,14 @@ def _plan(
         config.train.checkpoints = f'{place.rstrip("/")}/{arm}/seed_{seed}'
       runs[arm, seed] = config
   return runs
+
+
+def _seeds(arm: str, seeds: Sequence[int] | Mapping[str, Sequence[int]]) -> list[int]:
+  given = list(seeds[arm] if isinstance(seeds, Mapping) else seeds)
+  found = [int(checked(Count, seed, 'seed')) for seed in given]
+  if not found or len(set(found)) < len(found):
+    raise ConfigError(f'arm {arm!r} has the seeds {found}; expected one at least, and each once')
+  return found
 
 
 def _folder(workdir: pathlib.Path, arm: str, seed: int) -> pathlib.Path:
@@ -159,7 +200,7 @@ def _done(row: Row | None, evaluate: Evaluate | None) -> bool:
 
 def _run(config: ConfigDict, folder: pathlib.Path, evaluate: Evaluate | None) -> Row | None:
   """Brings a run to its end; returns its row without its name, None if a signal asked to stop."""
-  found: Row = {'steps': config.train.steps, 'loss': None, 'validation_loss': None}
+  found: Row = {'steps': config.train.steps, **dict.fromkeys(_LOSSES)}
   scores, failed = None, {}
   try:
     if not agreed(is_finished(config.to_dict(), folder)):
@@ -186,7 +227,13 @@ def _losses(folder: pathlib.Path, last: int) -> dict[str, float | None]:
   found: dict[str, float] = {}
   for step, metrics in read_metrics(folder):
     found |= metrics if step == last else {}
-  losses = {'loss': found.get('loss'), 'validation_loss': validation_loss(found)}
+  losses = dict(
+    zip(
+      _LOSSES,
+      (found.get('loss'), validation_loss(found), validation_loss(found, 'validation_raw')),
+      strict=True,
+    )
+  )
   return {name: x if x is not None and math.isfinite(x) else None for name, x in losses.items()}
 
 

@@ -45,8 +45,8 @@ def _speed(plan) -> float | None:
 
 
 def duration(plan, chance, truth, least) -> Made:
-  """Videos of 2 to 6 seconds; what is too short for the duration is so for a scene."""
-  seconds = float(chance.uniform(2, 6))
+  """Videos of 1.5 to 4.5 seconds; what is too short for the duration is so for a scene."""
+  seconds = float(chance.uniform(1.5, 4.5))
   truth['duration'] = None if abs(seconds - 4) < 0.2 else seconds < 4
   truth['scenes'] = True
   return Made(dataclasses.replace(plan, seconds=seconds), {'seconds': seconds}, speed=_speed(plan))
@@ -54,7 +54,7 @@ def duration(plan, chance, truth, least) -> Made:
 
 def resolution(plan, chance, truth, least) -> Made:
   """Heights around the least."""
-  height = round(least * chance.uniform(0.75, 1.2) / 2) * 2
+  height = round(least * chance.uniform(0.75, 1.1) / 2) * 2
   width = round(height * chance.uniform(1.05, 1.4) / 2) * 2
   truth['resolution'] = min(height, width) < least
   plan = dataclasses.replace(plan, size=(height, width))
@@ -63,7 +63,7 @@ def resolution(plan, chance, truth, least) -> Made:
 
 def portrait(plan, chance, truth, least) -> Made:
   """Widths around the height."""
-  ratio = float(chance.uniform(0.6, 1.3))
+  ratio = float(chance.uniform(0.6, 1.2))
   height = round(least * 1.02 / min(1, ratio) / 2) * 2
   width = round(height * ratio / 2) * 2
   truth['aspect'] = width < height
@@ -73,7 +73,7 @@ def portrait(plan, chance, truth, least) -> Made:
 
 def text(plan, chance, truth, least) -> Made:
   """Burnt-in words, small to large, faint to opaque, over the whole clip or a third of it."""
-  height, opacity = float(chance.uniform(0.012, 0.09)), float(chance.uniform(0.15, 1.0))
+  height, opacity = float(chance.uniform(0.025, 0.09)), float(chance.uniform(0.45, 1.0))
   words, font = str(chance.choice(_WORDS)), int(chance.choice(_FONTS))
   place, white = chance.uniform(0.1, 0.8, 2), bool(chance.integers(2))
   whole = bool(chance.integers(2))
@@ -107,7 +107,7 @@ def _written(frame, words, font, height, opacity, place, white):
 
 def borders(plan, chance, truth, least) -> Made:
   """Flat bars of a share of the height or width, or a blurred copy beside the picture."""
-  share = float(np.exp(chance.uniform(np.log(0.003), np.log(0.3))))
+  share = float(np.exp(chance.uniform(np.log(0.012), np.log(0.3))))
   kind = str(chance.choice(['black', 'black', 'white', 'grey', 'blurred']))
   upright, one = bool(chance.integers(2)), bool(chance.integers(4) == 0) and kind != 'blurred'
   truth['borders'] = None if share < 0.02 or kind == 'blurred' else True
@@ -164,7 +164,7 @@ def cuts(plan, chance, truth, least) -> Made:
 
 def still(plan, chance, truth, least) -> Made:
   """A part of the clip, from its start on, in which nothing moves at all."""
-  share = float(chance.uniform(0.2, 1.0))
+  share = float(chance.uniform(0.945, 1.0) if chance.random() < 0.8 else chance.uniform(0.2, 1.0))
   truth['static'] = None if abs(share - 0.9) < 0.05 else share > 0.9
   truth['slides'] = None if abs(share - 0.5) < 0.1 else share > 0.5
   truth['motion'] = None
@@ -201,7 +201,7 @@ def slides(plan, chance, truth, least) -> Made:
 
 def speed(plan, chance, truth, least) -> Made:
   """A photograph moved more slowly or faster than may be."""
-  draw = chance.uniform(0.1, 1.5) if chance.integers(2) else chance.uniform(4, 14)
+  draw = chance.uniform(0.05, 0.8) if chance.integers(2) else chance.uniform(5, 14)
   plan = dataclasses.replace(plan, speed=float(draw) * 1024 / plan.size[1])
   if draw < 1:
     truth.update(static=None, slides=None)
@@ -212,7 +212,8 @@ def speed(plan, chance, truth, least) -> Made:
 
 def shake(plan, chance, truth, least) -> Made:
   """Each frame lies elsewhere, by a share of the width."""
-  share = float(np.exp(chance.uniform(np.log(0.002), np.log(0.3))))
+  low, high = (0.06, 0.5) if chance.random() < 0.75 else (0.002, 0.06)
+  share = float(np.exp(chance.uniform(np.log(low), np.log(high))))
   seed = int(chance.integers(2**31))
   truth.update(motion=None, static=None, slides=None, scenes=None)
   truth['jitter'] = True if share > 0.12 else False if share < 0.01 else None

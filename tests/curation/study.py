@@ -2,7 +2,8 @@
 
 python -m tests.curation.study FOLDER --count=300 --seed=7
 
-makes the footage in FOLDER unless it is there, measures it, and prints a table. A filter is asked
+makes the footage in FOLDER and measures it, clip by clip, and prints a table. The same command goes
+on where it was stopped; with --report alone it prints the table of what is there. A filter is asked
 about every clip, whatever the others say; clips whose truth is None do not count.
 """
 
@@ -12,11 +13,13 @@ import json
 import multiprocessing
 import pathlib
 import pickle
+import time
 from typing import Any
 
 import numpy as np
 
 from configs.curation import high_resolution
+from mgjax.core.files import write_bytes
 from mgjax.core.settings import unpack
 from mgjax.curation.filters.registry import FILTERS
 from mgjax.curation.measure import measure_video
@@ -40,6 +43,17 @@ def measured(folder: pathlib.Path, number: int, seed: int, least: int) -> tuple[
   caption = path.with_suffix('.txt').read_text()
   entry = Input(path.name, caption, path.stat().st_size, path.read_bytes, path=path)
   return truth, measure_video(entry, settings_of(least).measure)
+
+
+def kept(folder: pathlib.Path, number: int, seed: int, least: int) -> tuple[dict, list[dict]]:
+  """The same of a clip that was measured before, without its film; else as `measured`."""
+  path = folder / f'clip-{number:04d}-{seed}-{least}.pickle'
+  if path.exists():
+    return pickle.loads(path.read_bytes())
+  found = measured(folder, number, seed, least)
+  write_bytes(path, pickle.dumps(found))
+  (folder / found[0]['name']).unlink()
+  return found
 
 
 def judged(
@@ -100,20 +114,25 @@ def _main() -> None:
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--least', type=int, default=768)
   parser.add_argument('--workers', type=int, default=2)
+  parser.add_argument('--report', action='store_true', help='of the clips that are there')
   given = parser.parse_args()
   given.folder.mkdir(parents=True, exist_ok=True)
+  numbers = [
+    number
+    for number in range(given.count)
+    if not given.report
+    or (given.folder / f'clip-{number:04d}-{given.seed}-{given.least}.pickle').exists()
+  ]
+  began, found = time.monotonic(), []
   with concurrent.futures.ProcessPoolExecutor(
     given.workers, multiprocessing.get_context('spawn')
   ) as pool:
-    tasks = [
-      pool.submit(measured, given.folder, number, given.seed, given.least)
-      for number in range(given.count)
-    ]
-    found = []
-    for number, task in enumerate(tasks, 1):
+    tasks = [pool.submit(kept, given.folder, number, given.seed, given.least) for number in numbers]
+    for task in tasks:
       found.append(task.result())
-      if number % 10 == 0 or number == given.count:
-        (given.folder / 'rows.pkl').write_bytes(pickle.dumps(found))
+      if len(found) % 10 == 0:
+        spent = time.monotonic() - began
+        print(f'{len(found)} of {len(numbers)} clips, {spent:.0f} s', flush=True)
   truths, rows = [truth for truth, _ in found], [each for _, each in found]
   (given.folder / 'truth.jsonl').write_text(''.join(f'{json.dumps(row)}\n' for row in truths))
   report(truths, rows, settings_of(given.least))
@@ -137,6 +156,7 @@ def report(truths: list[dict], rows: list[list[dict]], settings: CurationSetting
   costs = [clip['seconds_of'] for each in rows for clip in each if not clip['error']]
   for name in costs[0]:
     print(f'{name}: {np.mean([cost[name] for cost in costs]):.3f} s')
+  print(f'all: {np.mean([sum(cost.values()) for cost in costs]):.3f} s a clip')
 
 
 def _short(key: str, value: Any) -> bool:

@@ -71,8 +71,17 @@ def test_a_video_is_decoded_once_for_all_scorers(counted):
   assert len(saw['seldom']) == 20 and {side for _, side in saw['seldom']} == {32}
   assert {size for _, size in saw['whole']} == {272}
   for row in rows:
+    assert row['decoded'] == row['packets'] == 250
     assert row['whole_length'] == row['seldom_length'] == row['end'] - row['start']
-    assert set(row['seconds_of']) == {'decode', 'shots', 'pictures', 'whole', 'small', 'seldom'}
+    assert set(row['seconds_of']) == {
+      'probe',
+      'decode',
+      'shots',
+      'pictures',
+      'whole',
+      'small',
+      'seldom',
+    }
 
 
 def test_a_row_says_what_a_clip_is():

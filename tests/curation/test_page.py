@@ -167,7 +167,7 @@ def test_costs_are_told_by_clip_and_by_dropped_clip(tmp_path, rows):
 
 def test_examples_move_unless_the_reader_wants_none(tmp_path, rows):
   webp = picture((1, 2, 3), 'WEBP')
-  text = write(tmp_path, rows, moving={'video_0.mp4#1': webp})
+  text = write(tmp_path, rows, moving=lambda numbers: [webp if n == 1 else None for n in numbers])
   assert text.count('data:image/webp') == 1 and 'prefers-reduced-motion:no-preference' in text
   assert 'Dropped by text' in text and 'text_score 0.50 &gt;= 0.5' in text
   assert text.count('data:image/jpeg') == 12 + 6 + 5 + 2  # kept, and of three filters

@@ -153,7 +153,8 @@ def test_wrong_flags_are_sentences(raw, tmp_path):
   for more, what in (
     (['--address=auto'], 'choose the engine ray'),
     ([f'--output={raw}/inside'], 'name a folder outside'),
-    (['--input=gs://bucket/raw'], 'mount it'),
+    (['--output=gs://bucket/D'], 'mount it'),
+    (['--input=gs://bucket/raw', '--layout=tar'], 'mount it'),
   ):
     done = curate(raw, tmp_path / 'D', *more)
     assert done.returncode == 2 and what in done.stderr, done.stderr

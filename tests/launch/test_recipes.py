@@ -1,4 +1,4 @@
-"""The recipes start `launch.train` with the arguments they were given, and end as it ended."""
+"""The recipes start a binary with the arguments they were given, and end as it ended."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ def programs(tmp_path):
   """An environment whose programs only say how they were called."""
   folder = tmp_path / 'bin'
   folder.mkdir()
-  for name in ('srun', 'gcloud', 'xpk'):
+  for name in ('srun', 'gcloud', 'xpk', 'ray'):
     (folder / name).write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
   (folder / 'python').write_text(STAND_IN.format(python=shlex.quote(sys.executable)))
   for program in folder.iterdir():
@@ -77,8 +77,13 @@ def test_a_recipe_is_sound_and_says_how_it_is_called(recipe):
   subprocess.run(['bash', '-n', recipe], check=True)
   text = recipe.read_text()
   assert f'launch/recipes/{recipe.name}' in text
-  assert '--workdir=' in text
-  assert 'launch.train' in text
+  name, place = (
+    ('launch.curate', '--output=')
+    if recipe.name.startswith('curate')
+    else ('launch.train', '--workdir=')
+  )
+  assert place in text
+  assert name in text
 
 
 def test_slurm_starts_one_task_a_node(programs):
@@ -109,6 +114,40 @@ def test_what_runs_far_away_gets_the_arguments_as_they_were_typed(programs, reci
   for name in given:
     without = {key: value for key, value in programs.items() if key != name}
     outcome = run(recipe, ARGUMENTS, without | {k: v for k, v in given.items() if k != name})
+    assert outcome.returncode != 0 and name in outcome.stderr
+
+
+def test_slurm_curates_with_ray_over_all_nodes(programs, tmp_path):
+  hosts = tmp_path / 'bin' / 'scontrol'
+  hosts.write_text('#!/usr/bin/env bash\nprintf "%s\\n" node7 node8\n')
+  hosts.chmod(0o755)
+  given = programs | {'SLURM_JOB_NODELIST': 'node[7-8]', 'JAX_PROCESS_ID': '0'}
+  outcome = run('curate_slurm.sh', ARGUMENTS, given)
+  assert outcome.returncode == 0, outcome.stderr
+  called = (tmp_path / 'process0').read_text().splitlines()
+  place = '--address=node7:6379'
+  assert called[: 4 + len(ARGUMENTS)] == [
+    '-m', 'launch.curate', '--engine=ray', place, *ARGUMENTS,
+  ]  # fmt: skip
+  assert '--kill-on-bad-exit=1' in outcome.stdout and f'exec ray start {place}' in outcome.stdout
+  assert run('curate_slurm.sh', ARGUMENTS, programs).returncode != 0  # not by sbatch
+
+
+def test_kuberay_gets_a_job_with_the_arguments_as_they_were_typed(programs):
+  given = {
+    'NAME': 'run1', 'IMAGE': 'i/mgjax:1', 'VOLUME': 'claim', 'NODES': '4', 'CORES': '8',
+    'MEMORY': '16Gi', 'KUBECTL': 'cat',
+  }  # fmt: skip
+  said = run('curate_kuberay.sh', ARGUMENTS, programs | given).stdout
+  (line,) = (line for line in said.splitlines() if 'entrypoint:' in line)
+  quoted = line.partition(': ')[2]
+  assert quoted[0] == quoted[-1] == "'"
+  words = shlex.split(quoted[1:-1].replace("''", "'"))
+  assert words == ['python', '-m', 'launch.curate', '--engine=ray', '--address=auto', *ARGUMENTS]
+  assert 'kind: RayJob' in said and 'replicas: 3' in said and said.count('image: i/mgjax:1') == 2
+  for name in set(given) - {'KUBECTL'}:
+    without = {key: value for key, value in (programs | given).items() if key != name}
+    outcome = run('curate_kuberay.sh', ARGUMENTS, without)
     assert outcome.returncode != 0 and name in outcome.stderr
 
 

@@ -8,7 +8,7 @@ from scipy.ndimage import fourier_shift, gaussian_filter
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.media import optical_flow as module
-from mgjax.media.optical_flow import flows, occluded, optical_flow, warp
+from mgjax.media.optical_flow import flow_of_luma, flows, occluded, optical_flow, warp
 
 BORDER = 12  # pixels that what moves in or out reaches, more than any move here
 
@@ -85,3 +85,10 @@ def test_without_opencv_it_says_what_to_install(monkeypatch):
   monkeypatch.setitem(sys.modules, 'cv2', None)
   with pytest.raises(ConfigError, match=r"pip install 'mgjax\[curation\]'"):
     optical_flow(frame(picture(32)), frame(picture(32)))
+
+
+def test_parts_of_a_picture_flow_as_their_copies():
+  generator = np.random.default_rng(0)
+  a, b = generator.integers(0, 256, (2, 48, 64), np.uint8)
+  found = flow_of_luma(a[:, 8:56], b[:, 8:56])
+  np.testing.assert_array_equal(found, flow_of_luma(a[:, 8:56].copy(), b[:, 8:56].copy()))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.scaling.findings import audit, find_law
-from mgjax.scaling.parametric import Runs, fit_law
-from mgjax.scaling.records import choose_arm, read_arms
+from mgjax.scaling.findings import find_law
+from mgjax.scaling.parametric import Runs
+from mgjax.scaling.records import choose_arm, read_arms, read_records
 from tests import binaries
 from tests.scaling.test_comparison import SECOND
 from tests.scaling.test_parametric import SURFACES, runs
@@ -60,6 +60,57 @@ def test_rows_that_are_no_runs_are_one_sentence(tmp_path, text, told):
     read_arms(path)
 
 
+def write_lines(path, *rows):
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  return path
+
+
+def test_rows_of_one_run_are_its_curve_and_the_last_its_end(tmp_path):
+  row = {'parameters': 10, 'run': 'a'}
+  path = write_lines(
+    tmp_path / 'runs.jsonl',
+    {**row, 'tokens': 30, 'loss': 2.0}, {**row, 'tokens': 10, 'loss': 3.0},
+    {'parameters': 10, 'tokens': 40, 'loss': 1.5, 'curve': [[40, 1.5], [20, 2.5]]},
+    {'parameters': 10, 'tokens': 50, 'loss': 1.4},
+  )  # fmt: skip
+  found = read_records(path)['']
+  assert found.runs.tokens.tolist() == [30, 40, 50] and found.runs.loss.tolist() == [2, 1.5, 1.4]
+  assert [curve.tolist() for curve in found.curves] == [
+    [[10, 3], [30, 2]], [[20, 2.5], [40, 1.5]], [],
+  ]  # fmt: skip
+
+
+def test_flops_that_are_recorded_make_the_budget_and_the_size(tmp_path):
+  rows = []
+  for compute in np.logspace(18, 21, 5):
+    for size in FIRST.optimum(compute).size * np.logspace(-0.6, 0.6, 7):
+      tokens = compute / (6 * size)
+      loss = float(FIRST.loss(size, tokens))
+      # Attention's part: the parameters alone would tell of a smaller budget.
+      rows.append({'parameters': 0.7 * size, 'tokens': tokens, 'flops': compute, 'loss': loss})
+  found = find_law(read_records(write_lines(tmp_path / 'runs.jsonl', *rows))[''], resamples=10)
+  assert [each.compute for each in found.minima] == pytest.approx(np.logspace(18, 21, 5))
+  assert found.fit.law.optimum(1e23).size == pytest.approx(FIRST.optimum(1e23).size, rel=1e-6)
+
+
+def test_of_a_sweep_of_the_learning_rate_the_best_runs_stay(tmp_path):
+  rows = [
+    {'parameters': size, 'tokens': 100, 'loss': loss, 'learning_rate': rate}
+    for size, rate, loss in ((10, 1e-3, 2.0), (10, 1e-3, 2.1), (10, 3e-3, 1.9), (20, 1e-3, 3.0))
+  ]
+  found = read_records(write_lines(tmp_path / 'runs.jsonl', *rows))['']
+  assert found.at_best_rates().runs.loss.tolist() == [1.9, 3.0]
+
+
+@pytest.mark.parametrize(
+  'curve', ('falling', [1, 2], [[1, 2, 3]], [[1, -2]], [[1], [2, 3]]), ids=str
+)
+def test_a_curve_that_is_none_is_one_sentence(tmp_path, curve):
+  row = {'parameters': 10, 'tokens': 30, 'loss': 2.0, 'curve': curve}
+  with pytest.raises(DataError, match=r'row 1: curve is no list of \[tokens, loss\]'):
+    read_records(write_lines(tmp_path / 'runs.jsonl', row))
+
+
 def test_an_arm_is_chosen_by_name(records):
   arms = read_arms(records)
   assert choose_arm(arms, 'dit', 'arm') is arms['dit']
@@ -78,6 +129,15 @@ def test_the_commands_fit_predict_and_compare(records):
   )  # fmt: skip
   assert done.returncode == 0 and '2 x the size' in done.stdout, done.stderr
   assert 'warning: 3.0 decades beyond the largest run' in done.stdout
+  # Llama 3 at 1e24 FLOPs: .299 x 1e24^.537 tokens, and C / (6 D) parameters.
+  llama = next(line for line in done.stdout.splitlines() if line.startswith('Llama 3'))
+  assert llama.split()[3:] == ['7.21e+10', '2.31e+12', 'beyond', 'its', 'budgets']
+  done = binaries.run(
+    'scaling', 'fit', f'--records={records}', '--arm=llama', '--resamples=20', '--hold_out=1'
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'Predicted by the 36 runs of smaller budgets' in done.stdout
+  assert 'of 9 losses lie in their intervals of 80%' in done.stdout
   done = binaries.run(
     'scaling', 'compare', f'--records={records}', '--first=llama', '--second=dit',
     '--resamples=20',
@@ -98,16 +158,3 @@ def test_intervals_hold_the_number_and_narrow_with_less_noise():
   width = {each: found.numbers()['alpha'].high - found.numbers()['alpha'].low
            for each, found in (('noisy', found), ('sure', sure))}  # fmt: skip
   assert width['sure'] < 0.01 * width['noisy']
-
-
-def test_grids_that_spoil_a_law_are_told():
-  def told(law=FIRST, seeds=1, **grid):
-    given = runs(law, **grid)
-    given = Runs(*(np.tile(each, seeds) for each in given))
-    return ' '.join(audit(given, fit_law(given)))
-
-  assert told(seeds=2) == ''
-  assert 'of one seed' in told()
-  assert 'span 2.4 decades' in told(width=2.4, off=0.0)
-  assert 'sizes are below the best one and' in told(width=0.4, off=0.4)
-  assert 'budgets span 0.5 decades' in told(budgets=(1e18, 10**18.5, 5))

@@ -235,8 +235,7 @@ def test_validation_repeats_exactly(tiny_runs):
   spec = make_spec(config, tiny_runs / 'video')
   state = tiny.final_state(tiny_runs / 'video')
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
-  options = {'batches': config.train.validation_batches, 'seed': config.seed}
-  evaluate = make_evaluate(spec, mesh, **options)
+  evaluate = make_evaluate(spec, mesh, batches=config.train.validation_batches)
   first, second = evaluate(state.average), evaluate(state.average)
   assert (
     first
@@ -244,7 +243,7 @@ def test_validation_repeats_exactly(tiny_runs):
     == {
       name: value
       for name, value in tiny.losses(tiny_runs / 'video')[8].items()
-      if name.startswith('validation')
+      if name.startswith('validation/')
     }
   )
 

@@ -37,8 +37,34 @@ def draws(names: np.ndarray, seed: int, what: str) -> np.ndarray:
   return np.array([int.from_bytes(each) / 2**56 for each in digests], np.float64)
 
 
+def dense(column: Any) -> np.ndarray | None:
+  """float32 (n d) of a column of lists of numbers, rows of nan where there is none.
+
+  Args:
+    column: a `pyarrow.ChunkedArray` or `pyarrow.Array` of lists.
+
+  Returns:
+    None where there are lists of several lengths, or none at all.
+  """
+  import pyarrow.compute
+
+  lengths = pyarrow.compute.list_value_length(column)
+  widths = lengths.drop_null().unique().to_pylist()
+  if len(widths) != 1 or not widths[0]:
+    return None
+  values = pyarrow.compute.list_flatten(column)
+  if not _is_plain(values) or values.null_count:
+    return None
+  made = np.full((len(column), widths[0]), np.nan, np.float32)
+  have = lengths.is_valid().to_numpy(zero_copy_only=False)
+  made[have] = values.to_numpy(zero_copy_only=False).reshape(-1, widths[0])
+  return made
+
+
 def _as_array(values: Any) -> np.ndarray:
   if hasattr(values, 'to_numpy') and not isinstance(values, np.ndarray):
+    if 'list' in str(values.type) and (rows := dense(values)) is not None:
+      return rows
     values = values.to_numpy(zero_copy_only=False) if _is_plain(values) else values.to_pylist()
   if isinstance(values, np.ndarray) and values.dtype != object:
     return (

@@ -64,6 +64,22 @@ def outside(columns: Columns, limits: tuple[Limit, ...]) -> np.ndarray:
   return reasons
 
 
+def breaks(columns: Columns, limits: tuple[Limit, ...]) -> np.ndarray:
+  """Says which clips break a limit, bool (n): those of which `outside` gives a reason."""
+  found = np.zeros(len(next(iter(columns.values()))), bool)
+  for limit in limits:
+    values = columns.get(limit.column)
+    if values is None or values.dtype == object:
+      values = np.full(len(found), np.nan)
+    have = known(values)
+    found |= ~have & (not limit.optional)
+    if limit.low is not None:
+      found |= have & ((values <= limit.low) if limit.above else (values < limit.low))
+    if limit.high is not None:
+      found |= have & ((values >= limit.high) if limit.below else (values > limit.high))
+  return found
+
+
 def with_lengths(columns: Columns) -> dict[str, np.ndarray]:
   """Columns with what follows from others: 'aspect', and 'clip_seconds' rounded to its limits."""
   made = dict(columns)
@@ -80,6 +96,8 @@ def rounded(low: float, high: float) -> tuple[float, float]:
 
 
 def _say(reasons: np.ndarray, rows: np.ndarray, said: list[str]) -> None:
+  if not said:
+    return
   new = np.full(len(reasons), '', object)
   new[rows] = said
   free = rows & (reasons == '')

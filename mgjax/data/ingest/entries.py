@@ -183,7 +183,7 @@ def _folder_entries(
       elif suffix in medium.suffixes:
         caption = path.with_suffix('.txt')
         beside = os.path.lexists(caption)
-        text = _read_caption(places, caption.relative_to(root)) if beside else _spoken(path.stem)
+        text = _read_caption(places, caption.relative_to(root)) if beside else spoken(path.stem)
         yield Entry(name, places.find(name), clean_caption(text))
       elif suffix == '.txt':
         if path.with_suffix('') not in named:
@@ -303,7 +303,8 @@ def _read_caption(places: _Places, name: pathlib.PurePath) -> str:
     raise DataError(f'its caption {name.name} cannot be read as UTF-8 text: {error}') from error
 
 
-def _spoken(stem: str) -> str:
+def spoken(stem: str) -> str:
+  """What the name of a file says: punctuation read as spaces, a trailing number dropped."""
   words = re.sub(r'[\W_]+', ' ', stem).strip()
   return re.sub(r' \d+$', '', words)
 

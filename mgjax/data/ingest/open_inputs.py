@@ -2,11 +2,13 @@
 
 import os
 import pathlib
+import urllib.parse
 from collections.abc import Callable
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.ingest.entries import PLAIN, Captions, list_entries
 from mgjax.data.ingest.inputs import FileInputs, Inputs
+from mgjax.data.ingest.object_inputs import ObjectInputs
 from mgjax.data.ingest.parquet import ParquetInputs
 from mgjax.data.ingest.tar import TarInputs
 
@@ -27,7 +29,8 @@ def open_inputs(
   """Opens what is at `path`, without reading a clip.
 
   Args:
-    path: a folder of clips, a manifest (.csv, .jsonl), a tar, a parquet file, or a folder of those.
+    path: a folder of clips, a manifest (.csv, .jsonl), a tar, a parquet file, or a folder of those;
+      or the URL of clips in a bucket.
     layout: one of LAYOUTS; 'auto' goes by the ends of the names.
     media_column: of parquet, see `ParquetInputs`.
     caption_column: of parquet.
@@ -39,9 +42,15 @@ def open_inputs(
       columns of parquet.
     DataError: there is nothing at `path`.
   """
-  path = pathlib.Path(path)
   if layout not in LAYOUTS:
     raise ConfigError(f'unknown layout {layout!r}; expected one of {", ".join(LAYOUTS)}')
+  if str(path).startswith('file://'):
+    path = urllib.parse.unquote(str(path).removeprefix('file://'))
+  if '://' in str(path):
+    if layout not in ('auto', 'files') or captions != PLAIN:
+      raise ConfigError(f'{path}: of a bucket clips with .txt captions are read; mount it instead')
+    return ObjectInputs(str(path))
+  path = pathlib.Path(path)
   tars, parquets = _ending(path, _TARS), _ending(path, _PARQUETS)
   if layout == 'auto':
     if tars and parquets:

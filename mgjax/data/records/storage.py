@@ -212,10 +212,11 @@ class ObjectStore:
         'file:///path, gs://bucket/path or s3://bucket/path'
       ) from error
 
-  def names(self, prefix: str = '') -> dict[str, int | None]:
+  def names(self, prefix: str = '', *, below: bool = False) -> dict[str, int | None]:
+    """Returns names as `Storage.names` does; with `below` those that hold a slash too."""
     end = prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ''
     keys = _ask(self.location, self._store.list(tensorstore.KvStore.KeyRange(prefix, end)))
-    return {key.decode(): None for key in keys if b'/' not in key}
+    return {key.decode(): None for key in keys if below or b'/' not in key}
 
   def read(self, name: str) -> bytes | None:
     result = _ask(f'{self.location}/{name}', self._store.read(name))

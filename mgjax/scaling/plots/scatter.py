@@ -1,18 +1,13 @@
-"""Pictures of experiments, as PNG and SVG."""
+"""Named points, a panel beside the other."""
 
-import contextlib
-import io
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_bytes
+from mgjax.scaling.plots.canvas import COLOURS, figure, save
 
-COLOUR = '#0072b2'  # of Okabe and Ito, which the colour-blind tell apart
-_SIZE, _DPI = (4.6, 3.8), 110
 _SMALL = 6.5  # points of the names
 _LETTERS, _LINES = 78, 26  # of that size that a panel has room for
 
@@ -45,14 +40,14 @@ def scatter(
   Raises:
     ConfigError: matplotlib is not installed.
   """
-  with _figure(len(panels)) as (figure, axes):
+  with figure(len(panels)) as (drawn, axes):
     for axis, (across, points) in zip(axes, panels.items(), strict=True):
-      axis.plot([p.x for p in points], [p.y for p in points], 'o', color=COLOUR, markersize=4)
+      axis.plot([p.x for p in points], [p.y for p in points], 'o', color=COLOURS[0], markersize=4)
       axis.set(xlabel=across, title=titles[across])
       axis.margins(x=0.15, y=0.12)
       _name(axis, points)
     axes[0].set_ylabel(up)
-    return _save(figure, path)
+    return save(drawn, path)
 
 
 def _name(axis: Any, points: Sequence[Point]) -> None:
@@ -76,30 +71,3 @@ def _name(axis: Any, points: Sequence[Point]) -> None:
       textcoords='offset points', fontsize=_SMALL,
       arrowprops={'arrowstyle': '-', 'linewidth': 0.4} if line > 1 else None,
     )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _figure(panels: int) -> Iterator[tuple[Any, Any]]:
-  """Yields a figure of panels side by side, whatever the reader's own style is."""
-  try:
-    import matplotlib
-    from matplotlib.figure import Figure
-  except ImportError:
-    raise ConfigError(
-      "pictures of experiments need matplotlib, which is not installed: pip install 'mgjax[plots]'"
-    ) from None
-  # The same numbers give the same bytes; text stays text.
-  style = {'svg.hashsalt': 'mgjax', 'svg.fonttype': 'none', 'font.size': 8, 'axes.grid': True}
-  with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style, 'grid.alpha': 0.3}):
-    figure = Figure((_SIZE[0] * panels, _SIZE[1]), dpi=_DPI, layout='constrained')
-    yield figure, figure.subplots(1, panels, sharey=True, squeeze=False)[0]
-
-
-def _save(figure: Any, path: pathlib.Path) -> list[pathlib.Path]:
-  paths = []
-  for kind, metadata in (('png', {'Software': None}), ('svg', {'Date': None})):
-    data = io.BytesIO()
-    figure.savefig(data, format=kind, metadata=metadata)
-    paths.append(path.with_suffix(f'.{kind}'))
-    write_bytes(paths[-1], data.getvalue())
-  return paths

@@ -1,0 +1,75 @@
+"""The gate: filters that a probe decides are asked before a video is decoded (Movie Gen §3.2.1).
+
+A probe reads the times of all packets and decodes one frame, which tells how long a video is and
+how large. Where a run asks for it (`gate`), a video that is dropped by these numbers is not
+decoded: its row has them and the reason in `gated`, and no scores. What is decoded has all scores,
+so a changed threshold measures nothing twice; one that lets a gated video through measures that.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.typing import Bool
+from mgjax.curation.filters.registry import FILTERS, filters_of
+from mgjax.curation.filters.table import as_columns
+from mgjax.curation.settings import CurationSettings, KeepSettings
+
+PROBED = ('seconds', 'width', 'height')
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+  """Filters that are asked about a probe, in their order; without any it is open.
+
+  Attributes:
+    names: of these filters.
+    keep: what they keep.
+  """
+
+  names: tuple[str, ...] = ()
+  keep: KeepSettings = dataclasses.field(default_factory=KeepSettings)
+
+  def reason(self, row: Mapping[str, Any]) -> str:
+    """Says why the video of a row need not be decoded, '' if it has to be."""
+    columns = {name: np.array([row[name]], np.float64) for name in PROBED} | {'clip': np.zeros(1)}
+    said = (str(FILTERS[name].keep(columns, self.keep)[0]) for name in self.names)
+    return next((reason for reason in said if reason), '')
+
+  def opened(self, table: Any) -> Bool[np.ndarray, 'n']:
+    """Which rows of videos that were not decoded it lets through now.
+
+    Args:
+      table: of such rows, as `Scores.gated` returns them.
+    """
+    columns = as_columns(table, (*PROBED, 'clip'))
+    through = np.ones(len(columns['clip']), bool)
+    for name in self.names:
+      through &= FILTERS[name].keep(columns, self.keep) == ''
+    return through
+
+
+OPEN = Gate()
+
+
+def gate_of(settings: CurationSettings) -> Gate:
+  """The gate of a run: the filters at the front of its order that a probe decides.
+
+  Raises:
+    ConfigError: a name of the order is unknown or stands twice.
+  """
+  if not settings.gate:
+    return OPEN
+  return Gate(probed_filters(settings), settings.keep)
+
+
+def probed_filters(settings: CurationSettings) -> tuple[str, ...]:
+  """Names of the filters at the front of the order that a probe decides."""
+  names = []
+  for each in filters_of(settings):
+    if each.judge is not None or not set(each.columns()) <= set(PROBED):
+      break
+    names.append(each.name)
+  return tuple(names)

@@ -1,0 +1,102 @@
+"""Videos in a bucket (`gs://`, `s3://` and what else tensorstore opens), read where they lie.
+
+As in a folder: each object whose name ends as a video's does is an entry, its caption the object of
+the same name that ends in .txt, or its name. An object is read whole when it is wanted.
+"""
+
+import functools
+import pathlib
+from collections.abc import Iterator
+
+from mgjax.core.errors import DataError, StorageError
+from mgjax.data.ingest.entries import VIDEO, Rejected, clean_caption, spoken
+from mgjax.data.ingest.inputs import Input, Inputs, digest
+from mgjax.data.records.storage import ObjectStore
+
+_CAPTION_BYTES = 65_536
+
+
+class ObjectInputs(Inputs):
+  """The videos below a URL, in the order of their names."""
+
+  def __init__(self, url: str):
+    """Lists the objects, and reads none.
+
+    Raises:
+      ConfigError: no such place can be.
+      StorageError: it cannot be reached.
+      DataError: no video is there.
+    """
+    self._store = ObjectStore(url)
+    names = self._store.names(below=True)
+    shown = sorted(
+      name for name in names if not any(part.startswith('.') for part in name.split('/'))
+    )
+    videos = [name for name in shown if _suffix(name) in VIDEO.suffixes]
+    if not videos:
+      raise DataError(
+        f'{url} has no video among {len(shown)} objects; expected names that end in '
+        f'{", ".join(VIDEO.suffixes)}. Tars and parquet files are read from a folder: mount it'
+      )
+    stems, there = {_stem(name) for name in videos}, set(shown)
+    self._entries: list[tuple[str, bool] | Rejected] = []  # name, whether it has a caption
+    for name in shown:
+      if _suffix(name) in VIDEO.suffixes:
+        self._entries.append((name, f'{_stem(name)}.txt' in there))
+      elif _suffix(name) != '.txt':
+        self._entries.append(Rejected(name, 'is not a video'))
+      elif _stem(name) not in stems:
+        self._entries.append(Rejected(name, 'is a caption without a video of the same name'))
+    told = (each.name if isinstance(each, Rejected) else each[0] for each in self._entries)
+    self.identity = {'layout': 'bucket', 'names': digest(told)}
+
+  def __len__(self) -> int:
+    return len(self._entries)
+
+  def part(self, first: int, last: int) -> 'ObjectInputs':
+    """Returns some of them."""
+    some = ObjectInputs.__new__(ObjectInputs)
+    some._store, some._entries = self._store, self._entries[first:last]
+    some.identity = {'part': [first, last], **self.identity}
+    return some
+
+  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
+    """Yields them; their captions are read now."""
+    for entry in self._entries[first:last]:
+      if isinstance(entry, Rejected):
+        yield entry
+        continue
+      name, told = entry
+      try:
+        load = functools.partial(_load, self._store, name)
+        yield Input(name, self._caption(name) if told else _named(name), 0, load)
+      except StorageError:
+        raise
+      except DataError as error:
+        yield Rejected(name, str(error))
+
+  def _caption(self, name: str) -> str:
+    data = _load(self._store, f'{_stem(name)}.txt')[:_CAPTION_BYTES]
+    try:
+      return clean_caption(data.decode('utf-8-sig'))
+    except UnicodeDecodeError as error:
+      raise DataError(f'its caption cannot be read as UTF-8 text: {error}') from error
+
+
+def _load(store: ObjectStore, name: str) -> bytes:
+  data = store.read(name)
+  if data is None:
+    raise DataError('there is no such object any more')
+  return data
+
+
+def _named(name: str) -> str:
+  return clean_caption(spoken(pathlib.PurePosixPath(name).stem))
+
+
+def _suffix(name: str) -> str:
+  return pathlib.PurePosixPath(name).suffix.lower()
+
+
+def _stem(name: str) -> str:
+  return str(pathlib.PurePosixPath(name).with_suffix(''))

@@ -1,0 +1,112 @@
+"""What spoils a law: grids, budgets, seeds, learning rates and runs that records tell of."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mgjax.scaling.isoflop import group_budgets
+from mgjax.scaling.law import Law
+from mgjax.scaling.parametric import Fit
+from mgjax.scaling.records import Records
+
+FURTHEST = 2.0  # decades of an extrapolation
+_WIDEST, _SIDE = 1.2, 3  # decades of a grid; points a side
+_LATE, _STEEPER = 0.75, 4.0  # part of a run after which its fall is looked at; times the law's
+_WORSE = 1.01  # loss at the end over the least on the way
+_OUTLIER, _LEAST = 4.0, 0.005  # robust standard deviations above the law, and of log L at least
+
+
+def audit(records: Records, fit: Fit) -> list[str]:
+  """Says what spoils a law, a sentence each.
+
+  Args:
+    records: all runs; of a sweep of the learning rate those of every rate.
+    fit: of those at the best learning rates.
+  """
+  kept = records.at_best_rates()
+  return [*_grids(kept, fit.law), *_runs(kept, fit), *_rates(records), *_curves(kept, fit.law)]
+
+
+def _grids(records: Records, law: Law) -> Iterator[str]:
+  compute, sizes = records.compute, np.log10(records.runs.size)
+  groups = group_budgets(compute)
+  for group in range(groups.max() + 1):
+    of_budget = sizes[groups == group]
+    at = float(np.exp(np.log(compute[groups == group]).mean()))
+    best = np.log10(law.optimum(at).size)
+    sides = int(np.sum(of_budget < best)), int(np.sum(of_budget > best))
+    if len(of_budget) > 1 and np.ptp(of_budget) > _WIDEST + 1e-6:
+      yield (
+        f'the sizes at {at:.3g} FLOPs span {np.ptp(of_budget):.1f} decades: parabolas are biased '
+        f'beyond {_WIDEST}'
+      )
+    if len(of_budget) > 1 and min(sides) < _SIDE:
+      yield (
+        f'at {at:.3g} FLOPs {sides[0]} sizes are below the best one and {sides[1]} above; '
+        f'{_SIDE} on each side hold it'
+      )
+  if np.ptp(np.log10(compute)) < 1:
+    yield (
+      f'the budgets span {np.ptp(np.log10(compute)):.1f} decades: an exponent needs one at least'
+    )
+
+
+def _runs(records: Records, fit: Fit) -> Iterator[str]:
+  runs = records.runs
+  if len({*zip(runs.size, runs.tokens, strict=True)}) == len(runs.size):
+    yield 'every run is of one seed: nobody knows how much luck moves a loss'
+  if fit.at_edge:
+    yield 'an exponent ended at the edge of its search: these runs do not tell it'
+  spread = 1.4826 * float(np.median(np.abs(fit.residuals)))  # of a normal distribution
+  above = fit.residuals > max(_OUTLIER * spread, _LEAST)
+  for size, tokens, over in zip(
+    runs.size[above], runs.tokens[above], fit.residuals[above], strict=True
+  ):
+    yield (
+      f'the run of {size:.3g} parameters and {tokens:.3g} tokens is {np.expm1(over):.1%} above the '
+      'law: it may not have converged'
+    )
+
+
+def _rates(records: Records) -> Iterator[str]:
+  for sweep in records.rate_sweeps():
+    losses = [records.runs.loss[places].mean() for _, places in sweep]
+    best = int(np.argmin(losses))
+    if best in (0, len(sweep) - 1):
+      size = records.runs.size[sweep[0][1][0]]
+      yield (
+        f'at {size:.3g} parameters the best of {len(sweep)} learning rates is the '
+        f'{"smallest" if best == 0 else "largest"}, {sweep[best][0]:.3g}: a better one may lie '
+        'beyond'
+      )
+
+
+def _curves(records: Records, law: Law) -> Iterator[str]:
+  falling, rising = {}, {}
+  for place, curve in enumerate(records.curves):
+    if len(curve) < 3:
+      continue
+    tokens, losses = curve.T
+    late = float(np.interp(_LATE * tokens[-1], tokens, losses))
+    size = records.runs.size[place]
+    expected = float(law.loss(size, _LATE * tokens[-1]) - law.loss(size, tokens[-1]))
+    if losses[-1] > _WORSE * losses.min():
+      rising[place] = losses[-1] / losses.min() - 1
+    elif late - losses[-1] > _STEEPER * expected:
+      falling[place] = (late - losses[-1]) / expected
+
+  def of(found: dict[int, float]) -> str:
+    worst = max(found, key=lambda place: found[place])
+    size, tokens = records.runs.size[worst], records.runs.tokens[worst]
+    return (
+      f'of {len(found)} of {len(records.curves)} runs, most of that of {size:.3g} parameters and '
+      f'{tokens:.3g} tokens'
+    )
+
+  if rising:
+    yield f'the ends {of(rising)}, lie up to {max(rising.values()):.1%} above their least losses'
+  if falling:
+    yield (
+      f'the ends {of(falling)}, fall up to {max(falling.values()):.1f} times as fast as the law '
+      'says: they have not converged, as where the learning rate was not lowered'
+    )

@@ -1,0 +1,58 @@
+"""What a grid of runs is and costs, before any of them is trained."""
+
+import collections
+from collections.abc import Mapping, Sequence
+
+from mgjax.core.tables import aligned
+from mgjax.planning.plan import Choices, make_plan
+from mgjax.scaling.design.grid import Point
+from mgjax.scaling.law import FLOPS
+
+
+def describe_grid(points: Sequence[Point], topology: str = '') -> str:
+  """Formats the runs of a grid as a table, with what they cost.
+
+  Args:
+    points: see `make_grid`.
+    topology: chips to cost them on, as 'v5p:8x8x8'; '' for none.
+
+  Raises:
+    ConfigError: there is no such topology, or a model does not fit it.
+  """
+  seconds = cost_seconds(points, topology) if topology else {}
+  header = ('run', 'parameters', 'N by work', 'tokens', 'FLOPs', '6 N D', 'rate', 'rows', 'steps',
+            'seeds')  # fmt: skip
+  rows = [header if not seconds else (*header, 'hours')]
+  for point in points:
+    cells = (
+      point.name, f'{point.parameters:,}', f'{point.size:.4g}', f'{point.tokens:.3g}',
+      f'{point.flops:.4g}', f'{FLOPS * point.parameters * point.tokens / point.flops - 1:+.0%}',
+      f'{point.learning_rate:.3g}', str(point.rows), f'{point.steps:,}', str(len(point.seeds)),
+    )  # fmt: skip
+    rows.append((*cells, f'{seconds[point.name] / 3600:.3g}') if seconds else cells)
+  runs = sum(len(point.seeds) for point in points)
+  total = sum(point.flops * len(point.seeds) for point in points)
+  lines = [*aligned(rows), '', f'{runs} runs, {total:.4g} FLOPs']
+  if seconds:
+    hours = sum(seconds[point.name] * len(point.seeds) for point in points) / 3600
+    lines.append(f'{hours:,.3g} hours of {topology}, one run after the other, by formula')
+  return '\n'.join(lines)
+
+
+def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, float]:
+  """Returns the seconds of every run on a topology, by the planner's formula.
+
+  Args:
+    points: see `make_grid`.
+    topology: as 'v5p:8x8x8'.
+
+  Raises:
+    ConfigError: there is no such topology, or no mesh takes a run's rows.
+  """
+  found, known = {}, collections.defaultdict[tuple, float](float)
+  for point in points:
+    key = (point.recipe, point.rung, point.rows)
+    if key not in known:
+      known[key] = make_plan(point.config, topology, Choices(rows=point.rows)).chosen.time.step
+    found[point.name] = known[key] * point.steps
+  return found

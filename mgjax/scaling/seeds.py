@@ -1,0 +1,103 @@
+"""Arms of one budget compared by their seeds, as in an ablation (Movie Gen §3.6.2)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from mgjax.core.errors import ConfigError, printable
+from mgjax.core.tables import aligned
+from mgjax.scaling.comparison import Interval
+
+_LOSSES = ('validation_loss', 'validation_loss_raw')
+_FEWEST = 2  # seeds of an arm
+
+
+def compare_seeds(
+  rows: Sequence[Mapping[str, Any]], first: str, second: str, confidence: float = 0.95
+) -> dict[str, tuple[float, float, Interval]]:
+  """Compares two arms by the losses and scores of their seeds.
+
+  Seeds that both have are pairs, which share their data's order and their noise; the interval is
+  Student's of their differences. With other seeds it is Welch's.
+
+  Args:
+    rows: of a sweep, see `workflows.sweep`.
+    first: an arm.
+    second: another one.
+    confidence: of the intervals.
+
+  Returns:
+    Number -> means of both, and second - first with its interval.
+
+  Raises:
+    ConfigError: an arm is not there, or has one seed only.
+  """
+  found = {}
+  for arm in (first, second):
+    runs = _runs(rows, arm)
+    if len(runs) < _FEWEST:
+      known = ', '.join(sorted({printable(str(row['arm'])) for row in rows}))
+      raise ConfigError(
+        f'arm {printable(arm)!r} has {len(runs)} runs; expected {_FEWEST} seeds at least, of one '
+        f'of the arms {known}'
+      )
+    found[arm] = {seed: _numbers(row) for seed, row in runs.items()}
+  names = [
+    name
+    for name in next(iter(found[first].values()))
+    if all(name in numbers for arm in found.values() for numbers in arm.values())
+  ]
+  return {name: _compare(found[first], found[second], name, confidence) for name in names}
+
+
+def describe_seeds(
+  rows: Sequence[Mapping[str, Any]], first: str, second: str, confidence: float = 0.95
+) -> str:
+  """Formats what `compare_seeds` finds as a table."""
+  table = [('', first, second, f'{second} - {first}')]
+  for name, (one, other, difference) in compare_seeds(rows, first, second, confidence).items():
+    table.append((name, f'{one:.4f}', f'{other:.4f}', str(difference)))
+  counts = [len(_runs(rows, arm)) for arm in (first, second)]
+  note = f'{counts[0]} and {counts[1]} seeds; intervals of {confidence:.0%}'
+  return '\n'.join([*aligned(table), note])
+
+
+def _runs(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[int, Mapping[str, Any]]:
+  """Seed -> row, of an arm's runs that came to their end."""
+  return {row['seed']: row for row in rows if row['arm'] == arm and row.get('error') is None}
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+  scores = {name: x for name, x in (row.get('scores') or {}).items() if name != 'samples'}
+  losses = {name: row.get(name) for name in _LOSSES}
+  return {
+    name: float(np.mean(value)) for name, value in (losses | scores).items() if value is not None
+  }
+
+
+def _compare(
+  first: Mapping[int, Mapping[str, float]],
+  second: Mapping[int, Mapping[str, float]],
+  name: str,
+  confidence: float,
+) -> tuple[float, float, Interval]:
+  one, other = (np.array([row[name] for row in arm.values()]) for arm in (first, second))
+  both = sorted(set(first) & set(second))
+  if len(both) == len(one) == len(other):
+    pairs = np.array([second[seed][name] - first[seed][name] for seed in both])
+    error, freedom = pairs.std(ddof=1) / math.sqrt(len(pairs)), len(pairs) - 1.0
+  else:
+    parts = [each.var(ddof=1) / len(each) for each in (one, other)]
+    error = math.sqrt(sum(parts))
+    below = sum(p**2 / (len(x) - 1) for p, x in zip(parts, (one, other), strict=True))
+    freedom = sum(parts) ** 2 / below if below else 1.0
+  difference = float(other.mean() - one.mean())
+  half = float(student.ppf((1 + confidence) / 2, freedom)) * error
+  return (
+    float(one.mean()),
+    float(other.mean()),
+    Interval(difference, difference - half, difference + half),
+  )

@@ -1,0 +1,54 @@
+"""Arms of one budget: differences of seeds and their intervals."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mgjax.core.errors import ConfigError
+from mgjax.scaling.seeds import compare_seeds, describe_seeds
+
+
+def rows(arm, losses, seeds=None, **fields):
+  seeds = range(len(losses)) if seeds is None else seeds
+  return [
+    {'arm': arm, 'seed': seed, 'validation_loss': loss, 'scores': {'all': 1 - loss, 'samples': 27},
+     **fields}
+    for seed, loss in zip(seeds, losses, strict=True)
+  ]  # fmt: skip
+
+
+def test_seeds_that_both_have_are_pairs():
+  first, second = [0.50, 0.62, 0.55, 0.70], [0.45, 0.58, 0.52, 0.63]
+  found = compare_seeds(rows('a', first) + rows('b', second), 'a', 'b')
+  difference = found['validation_loss'][2]
+  wanted = stats.ttest_rel(second, first).confidence_interval(0.95)
+  assert (difference.low, difference.high) == pytest.approx((wanted.low, wanted.high))
+  assert found['all'][2].value == pytest.approx(-difference.value) and 'samples' not in found
+
+
+def test_other_seeds_are_two_samples():
+  first, second = [0.50, 0.62, 0.55], [0.45, 0.58, 0.52, 0.63]
+  found = compare_seeds(rows('a', first) + rows('b', second, [5, 6, 7, 8]), 'a', 'b')
+  wanted = stats.ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
+  difference = found['validation_loss'][2]
+  assert (difference.low, difference.high) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_intervals_of_three_pairs_have_the_difference_in_95_percent_of_sets():
+  generator, covered = np.random.default_rng(0), []
+  for _ in range(400):
+    luck = generator.normal(0, 0.1, 3)  # of a seed, which both share
+    first, second = luck + generator.normal(0, 0.02, (2, 3))
+    found = compare_seeds(rows('a', first) + rows('b', second + 0.05), 'a', 'b')
+    interval = found['validation_loss'][2]
+    covered.append(interval.low <= 0.05 <= interval.high)
+  assert 0.95 - 3 * 0.0109 < np.mean(covered) < 0.95 + 3 * 0.0109  # binomial, 400 sets
+
+
+def test_runs_that_failed_do_not_count_and_one_seed_is_none():
+  failed = [{**rows('b', [0.4], [9])[0], 'error': 'nan', 'validation_loss': None, 'scores': None}]
+  both = rows('a', [0.5, 0.6]) + rows('b', [0.4, 0.5])
+  assert '2 and 2 seeds' in describe_seeds(both + failed, 'a', 'b')
+  assert compare_seeds(both + failed, 'a', 'b') == compare_seeds(both, 'a', 'b')
+  with pytest.raises(ConfigError, match="arm 'b' has 1 runs; expected 2 seeds at least"):
+    compare_seeds(rows('a', [0.5, 0.6]) + rows('b', [0.4]), 'a', 'b')
