@@ -40,7 +40,8 @@ from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
 _AT_ONCE = 32  # clips between two of which what was written is kept
 # Scores that records carry: of a row -> of a record.
 CARRIED = {
-  'camera_class': 'camera', 'camera_confidence': 'camera_confidence',
+  'camera_class': 'camera', 'camera_confidence': 'camera_confidence', 'people_score': 'people',
+  'aesthetics_score': 'aesthetics',
   **{f'sound_{name}': f'sound_{name}' for name in (
     'silence', 'loudness', 'peak', 'voice', 'music', 'sound', 'cosine', 'quality')},
 }  # fmt: skip
@@ -195,8 +196,8 @@ def _identity(settings: CaptionSettings) -> dict[str, Any]:
   """What captions depend on; not the template, nor how fast a server is asked."""
   fields = dataclasses.asdict(settings)
   del fields['template'], fields['prefix']
-  endpoint = settings.endpoint
-  return {**fields, 'endpoint': {name: endpoint[name] for name in sorted(endpoint)}}
+  fields['endpoint'] = {name: settings.endpoint.get(name) for name in ('model', 'options')}
+  return fields
 
 
 def _key(row: _Row) -> str:

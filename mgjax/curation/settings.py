@@ -22,6 +22,7 @@ CAPTIONERS = ('existing', 'endpoint', 'rules')
 SOUND_FIELD = 'sound'
 TEMPLATE_FIELDS = ('camera', 'shot', 'caption', SOUND_FIELD)
 Chance = Annotated[float, Range(above=0, most=1)]
+_SOUND, _PLACES, _CAMERA = SoundSettings(), SoundLimits(), CameraSettings()
 
 
 class Checked:
@@ -162,7 +163,7 @@ class MeasureSettings(Checked):
   concepts: PlugIn = PlugIn(frames=8)
   copies: PlugIn = PlugIn(frames=4)
   subject: PlugIn = PlugIn(frames=4)
-  sound: SoundSettings = SoundSettings()
+  sound: SoundSettings = _SOUND
   sound_events: PlugIn = PlugIn()
   sound_cosine: PlugIn = PlugIn(frames=8)
   sound_quality: PlugIn = PlugIn()
@@ -230,7 +231,7 @@ class KeepSettings(Checked):
   seeds: str = ''
   neighbours: Positive = 100
   alike: Fraction = 0.0
-  sound: SoundLimits = SoundLimits()
+  sound: SoundLimits = _PLACES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,7 +261,7 @@ class CaptionSettings(Checked):
 
   Attributes:
     kind: 'existing', 'endpoint' or 'rules', or 'package.module:Class' of a captioner of one's own.
-    endpoint: fields of `EndpointSettings`; of 'endpoint' alone.
+    endpoint: fields of `EndpointSettings`; of 'endpoint' alone they name a model.
     frames: of a clip that the endpoint is shown, evenly spaced; not in public sources.
     side: longer side of them, in pixels; not in public sources.
     words: that the endpoint is asked for; the paper's captions have about 100.
@@ -275,7 +276,7 @@ class CaptionSettings(Checked):
   side: Annotated[int, Range(least=32, most=4096)] = 512
   words: Annotated[int, Range(least=5, most=500)] = 100
   template: str = '{camera} {shot} {caption}'
-  prefix: Fraction = CameraSettings().prefix
+  prefix: Fraction = _CAMERA.prefix
 
   def __post_init__(self):
     super().__post_init__()
@@ -283,10 +284,10 @@ class CaptionSettings(Checked):
       raise ConfigError(
         f'kind = {self.kind!r}; expected one of {", ".join(CAPTIONERS)}, or package.module:Class'
       )
-    if (self.kind == 'endpoint') != bool(self.endpoint):
+    if (self.kind == 'endpoint') != bool(self.endpoint.get('model')):
       raise ConfigError(
         f'kind = {self.kind!r} and endpoint = {dict(self.endpoint)!r:.60}; the endpoint of '
-        "'endpoint', and of nothing else, has fields, as in {'model': 'llava'}"
+        "'endpoint', and of nothing else, has a model, as in {'model': 'llava'}"
       )
     try:
       found = [name for _, name, *_ in string.Formatter().parse(self.template) if name is not None]

@@ -188,7 +188,7 @@ _ALL = (
     far_from_seeds,
     asked=lambda keep: bool(keep.seeds),
     needs=(('concepts_vector', 'fingerprint_vector'), ('video',)),
-    supply='give keep.seeds a table of clips that people picked',
+    supply='give keep.seeds a .csv of clips that people picked, and measure fingerprint',
   ),
   Filter(
     'silence',

@@ -84,7 +84,9 @@ def nearest_concepts(columns: Columns, settings: KeepSettings) -> tuple[np.ndarr
   count = min(settings.neighbours, len(rows))
   found, near = index.search(vectors[seeds], count)
   made, cosines = np.full(len(columns['clip']), '', object), np.full(len(columns['clip']), np.nan)
-  cosines[rows] = (vectors @ vectors[seeds].T).max(1)
+  close = faiss_library().IndexFlatIP(vectors.shape[1])
+  close.add(vectors[seeds])
+  cosines[rows] = close.search(vectors, 1)[0][:, 0]
   best = np.full(len(made), -np.inf)
   for concept, places, likeness in zip(wanted, near, found, strict=True):
     for place, cosine in zip(rows[places], likeness, strict=True):

@@ -34,6 +34,7 @@ class Scorer(abc.ABC):
 
   def open(self, file: File) -> None:
     """Takes the video before its first frame: of scorers that look at more than its frames."""
+    return
 
   @abc.abstractmethod
   def see(self, frame: Frame) -> None:

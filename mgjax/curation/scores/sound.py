@@ -35,8 +35,6 @@ Cosine = Annotated[float, Range(least=-1, most=1)]
 EventPlugIn = Callable[[np.ndarray, int], Mapping[str, float]]
 # Frames (t h w 3), sound (s 1) and its samples a second -> the cosine of their embeddings.
 CosinePlugIn = Callable[[np.ndarray, np.ndarray, int], float]
-
-
 # Sound (s 1) and its samples a second -> its quality, 0 to 10.
 QualityPlugIn = Callable[[np.ndarray, int], float]
 PLACES = ('diegetic', 'non-diegetic', 'mixed', 'unknown')
@@ -160,9 +158,7 @@ def silent_share(sound: Float[np.ndarray, 's c'], settings: SoundSettings) -> fl
   return float((means < 10 ** (settings.silent / 10)).mean())
 
 
-def place_of_sound(
-  heard: Collection[str], cosine: float, settings: SoundLimits = _LIMITS
-) -> str:
+def place_of_sound(heard: Collection[str], cosine: float, settings: SoundLimits = _LIMITS) -> str:
   """Returns 'diegetic', 'non-diegetic', 'mixed' or 'unknown', by Table 24.
 
   Args:
