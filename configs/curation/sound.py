@@ -2,7 +2,8 @@ r"""Clips to train the model of sound on (§6): no silence, 480 px or more, of t
 
 python -m launch.curate --input=raw/ --output=runs/curation/sound \
   --config=configs/curation/sound.py \
-  --config.measure.sound_events.python=heard:events --config.measure.sound_cosine.python=heard:cosine
+  --config.measure.sound_events.python=heard:events \
+  --config.measure.sound_cosine.python=heard:cosine
 
 The thresholds of Table 24 need both functions, of your own; without them the filter is off. The
 caption of a record is that of Table 27.
