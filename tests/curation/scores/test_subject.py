@@ -25,7 +25,7 @@ def boxes(frames, weights):
 
 
 def masks(frames, weights):
-  return frames[..., 0] > 200
+  return frames[..., 0] > 135
 
 
 def none(frames, weights):
