@@ -22,7 +22,7 @@ ORDER = (
 
 def get_config() -> ConfigDict:
   config = high_resolution.get_config()
-  config.measure.scorers = (*config.measure.scorers, 'subject', 'sound')
+  config.measure.scorers = (*config.measure.scorers, 'subject')
   config.measure.clips.update({'shortest': 10.6, 'longest': 16.0, 'most': 2})
   config.keep.update(
     {

@@ -101,7 +101,7 @@ def _places(
   """Where seeds stand among rows, and the concept of each."""
   pairs, by_name = read_seeds(settings.seeds), {}
   for place, row in enumerate(rows):
-    for name in {columns['clip'][row], columns['video'][row]}:
+    for name in {str(columns['clip'][row]), str(columns['video'][row])}:
       by_name.setdefault(name, []).append(place)
   missing = [clip for _, clip in pairs if clip not in by_name]
   if len(missing) == len(pairs):

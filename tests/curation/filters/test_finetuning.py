@@ -126,11 +126,7 @@ def test_configurations_of_fine_tuning_and_of_sound_are_as_published_where_that_
   )
   assert tuned.keep.clip_seconds == (10.6, 16.0) and tuned.review.undecided == 'wait'
   names = [each.name for each in filters_of(tuned)]
-  assert (
-    'seeds' in names
-    and 'concepts' not in names
-    and {'subject', 'sound'} <= {*tuned.measure.scorers}
-  )
+  assert 'seeds' in names and 'concepts' not in names and 'subject' in tuned.measure.scorers
   limits = heard.keep.sound
   assert (limits.diegetic, limits.diegetic_music, limits.apart, limits.between) == (
     0.2, 0.3, 0.1, (0.1, 0.25),
