@@ -37,7 +37,7 @@ from mgjax.data.ingest.entries import Rejected
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
 
-_AT_ONCE = 32  # clips between two of which what was written is kept
+_AT_ONCE = 8  # clips between two of which what was written is kept
 # Scores that records carry: of a row -> of a record.
 CARRIED = {
   'camera_class': 'camera', 'camera_confidence': 'camera_confidence', 'people_score': 'people',
@@ -59,7 +59,7 @@ def caption_clips(
   allowance: Allowance = ALLOWANCE,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str | None]:
-  """Returns what a captioner writes of clips; None where it has nothing to say.
+  """Returns what a captioner writes of clips; None where it says nothing, '' of what is unreadable.
 
   Args:
     rows: of clips: clip, place, start, end and caption are read.
@@ -76,15 +76,15 @@ def caption_clips(
   if settings.kind == 'existing':
     return captioner.captions([Clip(_nothing, 1.0, row['caption'] or '') for row in rows])
   path = pathlib.Path(folder) / f'{digest(_identity(settings))}.jsonl'
-  known = {key: caption for (key, caption), _ in read_json_lines(path, _kept)}
+  known: dict[str, str | None] = dict(pair for pair, _ in read_json_lines(path, _kept))
   missing = [row for row in rows if _key(row) not in known]
   progress(len(rows) - len(missing), len(rows))
   with Guarded(functools.partial(_frames, settings), allowance) as read:
     for first in range(0, len(missing), _AT_ONCE):
       some = missing[first : first + _AT_ONCE]
       for row, caption in zip(some, _written(captioner, some, inputs, read, settings), strict=True):
-        if caption is not None:
-          known[_key(row)] = caption
+        known[_key(row)] = caption
+        if caption:
           end_line(path)
           append_json_line(path, [_key(row), caption])
       progress(len(rows) - len(missing) + first + len(some), len(rows))
@@ -105,6 +105,8 @@ def compose(row: _Row, settings: CaptionSettings, limits: SoundLimits) -> str:
   if settings.template.strip() == '{sound}':
     return _sound_caption(caption, row, limits)
   camera = [label for label in labels if label in CAMERA]
+  if camera and row.get('camera_class') in ANSWERS:  # people know better than what rules wrote
+    caption = caption.removeprefix(sentence_of(row['camera_class'])).lstrip()
   sure = (row.get('camera_confidence') or 0.0) >= settings.prefix
   if not camera and sure and row.get('camera_class') in ANSWERS:
     camera = [row['camera_class']]
@@ -150,8 +152,8 @@ def _written(
   read: Guarded,
   settings: CaptionSettings,
 ) -> list[str | None]:
-  """What a captioner writes; of clips that cannot be read, nothing."""
-  found: list[str | None] = [None] * len(rows)
+  """What a captioner writes; '' of clips that cannot be read."""
+  found: list[str | None] = [''] * len(rows)
   clips, places = [], []
   for number, row in enumerate(rows):
     shown = read((inputs[int(row['place'])], row['start'], row['end']))

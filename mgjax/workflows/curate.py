@@ -124,6 +124,12 @@ def curate(
       return [*lines, *costs, _extrapolated(scores, workers)]
     if not looked.rows:
       return [*lines, 'no clip is left, so there is nothing to cut']
+    if looked.unanswered:
+      told = f'nothing is cut while {looked.unanswered} clips have no answer of the endpoint'
+      return [
+        *lines,
+        f'{told}; {CAPTIONS}/answers/failed.jsonl says why, the same command asks again',
+      ]
     if looked.waiting and settings.review.undecided == 'wait':
       return [*lines, f'nothing is cut while {looked.waiting} clips wait for launch.curate review']
     with contextlib.closing(_Shown('clip')) as shown:
@@ -154,6 +160,7 @@ class _Looked:
     selection: of what people leave.
     rows: of the clips that are kept, as they are cut.
     waiting: how many clips nobody has looked at.
+    unanswered: how many have no caption since an endpoint has yet to answer.
     counts: for the funnel.
     lines: that say so.
   """
@@ -161,6 +168,7 @@ class _Looked:
   selection: Selection
   rows: list[dict[str, Any]]
   waiting: int
+  unanswered: int
   counts: dict[str, Any]
   lines: list[str]
 
@@ -204,7 +212,8 @@ def _look(
       f'people have seen {seen} of {len(rows)} clips: {found.trimmed} are trimmed, '
       f'{found.corrected} have another caption'
     )
-  return _Looked(selection, cut, found.waiting, counts, lines)
+  unanswered = written.count(None) if settings.captions.kind == 'endpoint' else 0
+  return _Looked(selection, cut, found.waiting, unanswered, counts, lines)
 
 
 def review(

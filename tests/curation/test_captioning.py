@@ -74,7 +74,7 @@ def written(raw, folder, settings, rows=ROWS):
 
 def test_a_captioner_sees_the_frames_of_each_clip_and_none_of_its_neighbours(raw, told, tmp_path):
   found = written(raw, tmp_path, told)
-  assert [each and each.split(': ')[0] for each in found] == ['text 0', 'text 0', 'text 1', None]
+  assert [each and each.split(': ')[0] for each in found] == ['text 0', 'text 0', 'text 1', '']
   assert found[0].endswith('8 frames, 0') and found[1].endswith('8 frames, 5')  # black, white
 
 
@@ -123,12 +123,26 @@ def test_a_plug_in_that_is_no_captioner_is_refused(raw, tmp_path):
     (CAMERA | {'camera_confidence': 0.59}, 'A dog runs.'),
     (CAMERA | {'camera_class': 'roll'}, 'A dog runs.'),
     (CAMERA | {'labels': ['pan right', 'wide shot']}, 'Pan right. Wide shot. A dog runs.'),
+    (
+      CAMERA | {'labels': ['pan right'], 'caption': 'Pan or truck right. A cat.'},
+      'Pan right. A cat.',
+    ),
     (CAMERA | {'labels': ['wide shot']}, 'Pan or truck right. Wide shot. A dog runs.'),
     (CAMERA | {'caption': 'Pan or truck right. A cat.'}, 'Pan or truck right. A cat.'),
     (CAMERA | {'caption': ''}, 'Pan or truck right.'),
     ({}, 'A dog runs.'),
   ],
-  ids=['sure', 'unsure', 'roll', 'labels', 'shot', 'there', 'empty', 'unmeasured'],
+  ids=[
+    'sure',
+    'unsure',
+    'roll',
+    'labels',
+    'labels over rules',
+    'shot',
+    'there',
+    'empty',
+    'unmeasured',
+  ],
 )
 def test_the_camera_and_labels_go_before_the_caption(more, expected):
   assert compose({'caption': 'A dog runs.', **more}, CaptionSettings(), LIMITS) == expected

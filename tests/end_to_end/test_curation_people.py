@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from mgjax.media.containers import Blob
 from mgjax.media.video import probe
 from tests.curation.review.tiny_review import FPS, SECONDS, Person, make_videos
 from tests.end_to_end.test_curation import CHECKOUT, curate
+from tests.runtime.chat_server import Server
 
 pytest.importorskip('uvicorn', reason='needs the extra compare')
 
@@ -75,8 +75,6 @@ def test_people_look_at_clips_and_the_command_cuts_what_they_leave(tmp_path):
     assert (found['done'], found['task']['id']) == (2, last['id'])
     assert people['ben'].send(found['task'])[0] == 200
 
-  still = curate(raw, output, **changes)
-  assert 'nothing is cut while 1 clips wait' in still.stdout, still.stderr
   done = curate(raw, output, **changes | {'review__undecided': 'drop'})
   assert done.returncode == 0, done.stderr
   assert 'people have seen 3 of 4 clips: 1 are trimmed, 1 have another caption' in done.stdout
@@ -117,12 +115,11 @@ def test_reviewing_before_there_is_anything_is_a_sentence(tmp_path):
 def test_a_written_caption_is_in_the_record_and_is_written_once(tmp_path):
   raw, output = tmp_path / 'raw', tmp_path / 'D'
   make_videos(raw, 2)
-  shutil.rmtree(output, ignore_errors=True)
   changes = {
     'measure__scorers': "('motion',)",
     'order': "('duration',)",
     'captions__kind': 'rules',
-    'captions__template': "'Film: {caption}'",
+    'captions__template': 'Film: {caption}',
   }
   done = curate(raw, output, **changes)
   assert done.returncode == 0 and '2 of 2 clips have a caption (rules)' in done.stdout, done.stderr
@@ -132,3 +129,30 @@ def test_a_written_caption_is_in_the_record_and_is_written_once(tmp_path):
   records = Records(output / 'records')
   assert all(records[index]['caption'].startswith('Film: ') for index in range(2))
   assert curate(raw, output, **changes).returncode == 0 and path.read_bytes() == before
+
+
+def test_nothing_is_cut_while_an_endpoint_has_yet_to_answer(tmp_path):
+  raw, output = tmp_path / 'raw', tmp_path / 'D'
+  make_videos(raw, 2)
+  answer = json.dumps({'caption': 'Noise moves.'})
+
+  def faults(text):  # the first time somebody asks about one of the clips
+    return ['refused'] * ('text 0' in text)
+
+  with Server(lambda text: answer, faults) as server:
+    changes = {
+      'measure__scorers': "('motion',)",
+      'order': "('duration',)",
+      'captions__kind': 'endpoint',
+      'captions__endpoint__model': 'tiny',
+      'captions__endpoint__url': server.url,
+    }
+    first = curate(raw, output, **changes)
+    assert first.returncode == 0, first.stderr
+    assert 'nothing is cut while 1 clips have no answer of the endpoint' in first.stdout
+    assert not (output / 'records').exists()
+    second = curate(raw, output, **changes)
+    assert '2 of 2 clips have a caption (endpoint)' in second.stdout, second.stderr
+    assert sorted(map(len, server.asked.values())) == [1, 2]  # what was answered is not asked again
+  records = Records(output / 'records')
+  assert [records[index]['caption'] for index in range(2)] == ['Noise moves.'] * 2
