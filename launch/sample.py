@@ -3,6 +3,7 @@
 python -m launch.sample --workdir=runs/video --prompt='the green digit 3 moves left' --out=out.mp4
 python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --seed=7 --out=videos/
 python -m launch.sample --workdir=runs/video --prompt='a dog' --fps=24 --guidance=text=6@0.1-0.9
+python -m launch.sample --workdir=runs/video --prompt='a dog runs' --negative='blurred, shaking'
 A model that reads more than text takes --condition=first_frame=picture.png, once for each, or lines
 of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}.
 One that reads frames (configs/digits/frames.py) takes --image=first.png, --last_image=last.png, or
@@ -30,6 +31,9 @@ _PROMPT = command_line.define_required(
 )
 _PROMPTS = flag_values.define(
   'prompts', flag_values.file('prompts'), 'One prompt a line, or a .jsonl, with conditions.'
+)
+_NEGATIVE = flags.DEFINE_string(
+  'negative', '', 'What no video should show; guidance leads away from it.'
 )
 _CONDITION = flag_values.define(
   'condition',
@@ -148,6 +152,7 @@ def main(_) -> None:
     upsampler=upsampler,
     video=video,
     typed=typed,
+    negative=_NEGATIVE.value,
     **conditions,
   ):
     print(path)

@@ -81,6 +81,10 @@ KEYS = {
   'temporal_place': BatchKey(  # of the first frame in the table of temporal positions
     '', 'int32', ('editing.sources',), ('conditioning.temporal_place',), batched=True
   ),
+  'step_size': BatchKey(  # the share of the way from noise to data that a step takes
+    '', 'float32', ('flow.few_steps', 'flow_models.sampling'), ('conditioning.step_size',),
+    batched=True,
+  ),
   'reference': BatchKey(  # masked pictures of who is shown, black where there is none
     'r h w 3', 'uint8',
     ('digits.clips', 'curation.people.references', 'personalization.task', 'workflows.cross_pairs'),

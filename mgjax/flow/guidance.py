@@ -3,7 +3,7 @@ tests/flow/test_guidance.py.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,9 @@ Scale = Finite | tuple[Finite, tuple[Fraction, Fraction]]
 Guidance = tuple[tuple[str, Scale], ...]
 
 
-def make_guided(predict: Predict, batch: Batch, guidance: Guidance) -> Velocity:
+def make_guided(
+  predict: Predict, batch: Batch, guidance: Guidance, negative: Mapping[str, Batch] = {}
+) -> Velocity:
   """Makes the guided `velocity(x, time)` of a model under the conditions of a batch.
 
   With one condition of scale s, `v = v(0) + s (v(c) - v(0))`, where 0 is the dropped condition
@@ -39,17 +41,19 @@ def make_guided(predict: Predict, batch: Batch, guidance: Guidance) -> Velocity:
     predict: `predict(x, time, batch, drop)`, a model with its parameters bound.
     batch: name -> array with the batch axis (b) first.
     guidance: pairs of a conditioning's name and its scale, from the outermost to the innermost.
+    negative: arrays of the batch by the name of their conditioning, which it sees where it would be
+      dropped: guidance then leads away from them.
 
   Raises:
     ConfigError: as `check_guidance`.
   """
   check_guidance(guidance)
-  velocity = _make_nested(predict, batch, guidance)
+  velocity = _make_nested(predict, batch, guidance, negative)
   intervals = [scale[1] for _, scale in guidance if isinstance(scale, tuple)]
   if not intervals:
     return velocity
   ones = tuple((name, 1.0 if isinstance(scale, tuple) else scale) for name, scale in guidance)
-  plain = _make_nested(predict, batch, ones)
+  plain = _make_nested(predict, batch, ones, negative)
 
   def either(x: Float[Array, 'b *axes'], time: Float[Array, ' b']) -> Float[Array, 'b *axes']:
     inside = jnp.stack([(low <= time) & (time < high) for low, high in intervals])
@@ -89,19 +93,25 @@ def check_guidance(guidance: Guidance) -> None:
         )
 
 
-def _make_nested(predict: Predict, batch: Batch, guidance: Guidance) -> Velocity:
+def _make_nested(
+  predict: Predict, batch: Batch, guidance: Guidance, negative: Mapping[str, Batch]
+) -> Velocity:
   # Pass k sees the first k conditions. Its weight in v is s_k - s_{k+1}, with s_0 = 1 and nothing
   # after the last; over the passes that are left, v telescopes with the same scales.
   bounded = [(1.0, *scales, 0.0) for scales in _scales_over_time(guidance)]
   passes = [k for k in range(len(guidance) + 1) if any(s[k] != s[k + 1] for s in bounded)]
   stacked = jax.tree.map(lambda array: _repeat(array, len(passes)), batch)
+  unseen = {
+    name: np.array([place >= k for k in passes]) for place, (name, _) in enumerate(guidance)
+  }
+  for name in negative.keys() & unseen.keys():
+    for key, away in negative[name].items():
+      rows = jnp.tile(unseen[name], len(away)).reshape(-1, *[1] * (away.ndim - 1))
+      stacked[key] = jnp.where(rows, _repeat(away, len(passes)), stacked[key])
 
   def velocity(x: Float[Array, 'b *axes'], time: Float[Array, ' b']) -> Float[Array, 'b *axes']:
     count = x.shape[0]
-    drop = {
-      name: jnp.tile(jnp.array([place >= k for k in passes]), count)
-      for place, (name, _) in enumerate(guidance)
-    }
+    drop = {name: jnp.tile(rows & (name not in negative), count) for name, rows in unseen.items()}
     terms = predict(_repeat(x, len(passes)), _repeat(time, len(passes)), stacked, drop)
     if len(passes) == 1:
       return terms

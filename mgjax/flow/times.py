@@ -32,17 +32,30 @@ def uniform(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:
 def stratified(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:
   """Returns the fixed grid `t_i = (i + 1/2) / n` over n places and ignores the key.
 
-  A validation loss on it does not move with the luck of the draw.
+  A validation loss on it does not move with the luck of the draw, and is one measure of runs that
+  train other times.
   """
   del key
   count = math.prod(shape)
   return ((jnp.arange(count, dtype=jnp.float32) + 0.5) / count).reshape(shape)
 
 
+def stratified_logit_normal(
+  key: Key, shape: tuple[int, ...], mean: Finite = 0.0, std: Magnitude = 1.0
+) -> Float[Array, '...']:
+  """Returns the same grid of quantiles of `logit_normal`: the loss of training, without luck.
+
+  Times that training seldom draws then weigh as little as there. A uniform grid also asks for
+  times that a narrow distribution hardly has, and there a model may answer anything.
+  """
+  return jax.nn.sigmoid(mean + std * jax.scipy.special.ndtri(stratified(key, shape)))
+
+
 TIMES: dict[str, SampleTime] = {
   'logit_normal': logit_normal,
   'uniform': uniform,
   'stratified': stratified,
+  'stratified_logit_normal': stratified_logit_normal,
 }
 
 

@@ -5,14 +5,17 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.kinds import make_conditioning
+from mgjax.conditioning.step_size import StepSize
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
 from mgjax.core.typing import Batch, Objective, Tree
 from mgjax.core.weights.format import WeightFormat
+from mgjax.flow.few_steps import with_few_steps
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.prediction import make_prediction
@@ -43,7 +46,8 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Obje
   """Makes the objectives of training and of validation.
 
   Raises:
-    ConfigError: dropout names other conditionings than the model has.
+    ConfigError: dropout names other conditionings than the model has, or few steps are to be
+      learnt by one that cannot be told of them.
   """
   dropout, names = settings.dropout, {each.name for each in model.conditionings}
   if set(dropout) != names:
@@ -58,7 +62,14 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Obje
     sample_time=make_sampler(**settings.time),
     prediction=prediction,
   )
-  fixed = make_sampler('stratified')
+  if few := settings.steps_learnt:
+    if not any(isinstance(each, StepSize) for each in model.conditionings):
+      raise ConfigError(
+        'objective.few_steps, but the model cannot be told which step to take; give '
+        "model.conditionings one of {'kind': 'step_size'} and objective.dropout its rate, 0"
+      )
+    objective = with_few_steps(objective, few)
+  fixed = make_sampler(**settings.validation_time)
   return objective, make_objective(dropout={}, sample_time=fixed, prediction=prediction)
 
 
@@ -70,19 +81,32 @@ def make_sampler_of(
 ) -> Callable[..., Any]:
   """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
 
-  What the model answers is said by the `objective` that it was trained with.
+  What the model answers is said by the `objective` that it was trained with. One that learnt to
+  take few steps takes them where all guidance is 1, for its own is in them, and is sampled as its
+  teacher elsewhere.
 
   Raises:
-    ConfigError: guidance of a condition that the model does not have.
+    ConfigError: guidance of a condition that the model does not have, or steps that it did not
+      learn to take.
   """
   guidance, schedule = settings.guidance, settings.schedule
   unknown = sorted({name for name, _ in guidance} - {each.name for each in model.conditionings})
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
-  times = make_time_grid(steps=settings.steps, **schedule)
+  times, share = make_time_grid(steps=settings.steps, **schedule), 0.0
+  few = objective.steps_learnt
+  if few and all(scale == 1 for _, scale in guidance):
+    share = few.share(settings.steps)
+    if settings.solver != 'euler' or not np.allclose(
+      times, few.times[:: few.steps // settings.steps]
+    ):
+      raise ConfigError(
+        f'solver {settings.solver!r} with schedule {dict(schedule)}; a model that learnt to take '
+        f"{settings.steps} steps takes those of 'euler' with {dict(few.schedule)}"
+      )
   return make_generate(
     model, times=times, solver=settings.solver, guidance=guidance, widen=widen,
-    prediction=make_prediction(objective.prediction),
+    prediction=make_prediction(objective.prediction), share=share,
   )  # fmt: skip
 
 

@@ -4,9 +4,9 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from mgjax.backbone.modulation import FREQUENCIES
 from mgjax.backbone.transformer import Transformer
 from mgjax.nn.patch import grid
+from mgjax.nn.sinusoids import FREQUENCIES
 
 # The backward pass multiplies each matrix twice: for the input's gradient and for the weight's.
 FORWARD_AND_BACKWARD = 3

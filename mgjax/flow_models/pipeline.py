@@ -23,6 +23,7 @@ from mgjax.flow_models.conditions import (
 )
 from mgjax.flow_models.files import Fields, read_condition, spread_conditions
 from mgjax.flow_models.prompts import tell_prompts
+from mgjax.flow_models.sampling import NEGATIVE
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
@@ -130,17 +131,29 @@ class FlowPipeline:
     conditions: Mapping[str, Any],
     fields: Fields,
     rates: Sequence[float] | None = None,
+    negative: str = '',
   ) -> list[dict[str, Any]]:
     """Returns one sample a prompt, with its embeddings and, unread, its conditions.
 
     Raises:
-      ConfigError: a condition that the model does not read, or not one for every prompt.
+      ConfigError: a condition that the model does not read, or not one for every prompt; or a
+        negative prompt without guidance.
       DataError: a file is not there.
     """
     samples: list[dict[str, Any]] = [{'caption': prompt} for prompt in prompts]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
     embeddings = self._embed([prompt_of(sample) for sample in samples])
+    if negative:
+      if all(scale == 1 for _, scale in self._settings.guidance):
+        raise ConfigError(
+          f'negative = {negative!r:.60}, and no guidance that could lead away from it; give '
+          'guidance above 1'
+        )
+      away = [sample | {'caption': negative} for sample in samples]
+      found = self._embed([prompt_of(each) for each in away])
+      away = [each | {EMBEDDINGS: states} for each, states in zip(away, found, strict=True)]
+      samples = [s | {NEGATIVE: each} for s, each in zip(samples, away, strict=True)]
     given = spread_conditions(conditions, fields, len(samples))
     return [
       sample | {EMBEDDINGS: found} | more
@@ -162,7 +175,11 @@ class FlowPipeline:
   def _batch(self, samples: Sequence[Mapping[str, Any]]) -> Batch:
     """Turns samples of `_read` into the arrays that the model reads, their clips encoded."""
     with self._devices():
-      return prepare_samples(self._model, samples, self._encode)
+      batch = prepare_samples(self._model, samples, self._encode)
+      if any(NEGATIVE not in sample for sample in samples):
+        return batch
+      away = prepare_samples(self._model, [sample[NEGATIVE] for sample in samples])
+      return batch | {NEGATIVE + name: array for name, array in away.items()}
 
   def _encode(self, clips: Array) -> Array:
     """Makes latents (b t h w c) of clips, for conditionings."""

@@ -4,8 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from mgjax.core.settings import Count, Fraction, Range, check, checked
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, Fraction, Range, check, checked, unpack
+from mgjax.flow.few_steps import FewSteps
 from mgjax.flow.guidance import Guidance, check_guidance
+from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.sample import check_solver
 from mgjax.flow.schedules import changed_schedule
@@ -18,22 +21,40 @@ class ObjectiveSettings:
   Attributes:
     dropout: conditioning name -> probability that a row does not see it.
     time: `name` of a time sampler (`flow.times.TIMES`) and its parameters.
+    validation_time: the same of validation, which drops nothing.
     drop_all_probability: that a row sees none of those that are ever dropped.
     prediction: `name` of what the model learns to answer (`flow.prediction.PREDICTIONS`) and its
       fields; sampling makes a velocity of it.
+    few_steps: fields of `flow.few_steps.FewSteps`, which the model learns to sample with; none
+      learns its velocity alone.
 
   Raises:
-    ConfigError: a rate is no probability, or there is no such prediction.
+    ConfigError: a rate is no probability, there is no such prediction, or few steps are asked of
+      one that is not 'flow'.
   """
 
   dropout: Mapping[str, Fraction]
   time: Mapping[str, Any]
+  validation_time: Mapping[str, Any] = dataclasses.field(
+    default_factory=lambda: {'name': 'stratified'}
+  )
   drop_all_probability: Fraction = 0.0
   prediction: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'flow'})
+  few_steps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
-    make_prediction(self.prediction)
+    prediction = make_prediction(self.prediction)
+    if self.steps_learnt and not isinstance(prediction, FlowMatching):
+      raise ConfigError(
+        f'objective.few_steps of a model with prediction.name = {self.prediction["name"]!r}; '
+        "expected 'flow', whose answer is a velocity"
+      )
+
+  @property
+  def steps_learnt(self) -> FewSteps | None:
+    """What the model learns of larger steps; None for nothing."""
+    return unpack(FewSteps, self.few_steps, 'objective.few_steps') if self.few_steps else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,6 +81,7 @@ def write_samples(
   upsampler: Any = None,
   video: UInt8[np.ndarray, 't h w 3'] | None = None,
   typed: Sequence[str] | None = None,
+  negative: str = '',
   **conditions: Any,
 ) -> list[pathlib.Path]:
   """Generates a video a prompt and writes them, sheets of all and a json that describes them.
@@ -95,7 +96,7 @@ def write_samples(
   `mgjax.media.viewing.write_clip`. With an `upsampler`, a `mgjax.upsampler.pipeline.Upsampler`,
   each video is enlarged by it before it is written. With a `video` each one continues that clip, as
   in `VideoPipeline.extend`, to the frames of `shape` in all. What was `typed` before prompts were
-  rewritten stands in the json beside them.
+  rewritten stands in the json beside them. `negative` is that of `VideoPipeline.stream`.
 
   Returns:
     What was written: videos, then the contact sheet, their animation, and the json.
@@ -109,7 +110,7 @@ def write_samples(
   rates = pipeline.frame_rates(prompts, fps)
   paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
   unknown = pipeline.tell(prompts, rates if shape[0] > 1 else None)
-  options = {'seed': seed, 'fps': fps, 'batch_size': batch_size, **conditions}
+  options = {'seed': seed, 'fps': fps, 'batch_size': batch_size, 'negative': negative, **conditions}
   if video is None:
     videos = pipeline.stream(prompts, shape=shape, **options)
   else:
@@ -132,6 +133,7 @@ def write_samples(
     sample |= {} if words == prompt else {'typed': words}
   described |= {'upsampler': None if upsampler is None else upsampler.provenance}
   described |= {'scale': scale, 'conditions': describe_conditions(conditions)}
+  described |= {'negative': negative} if negative else {}
   write_json(record, described)
   return [*paths, *sheets, record]
 

@@ -88,6 +88,7 @@ class VideoPipeline(FlowPipeline):
     shape: tuple[int, int, int] | None = None,
     fps: float | None = None,
     batch_size: int = 32,
+    negative: str = '',
     **conditions: Any,
   ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
     """Generates one video a prompt, in their order, as soon as its batch is done.
@@ -103,13 +104,14 @@ class VideoPipeline(FlowPipeline):
       shape: frames, height, width; one frame makes images.
       fps: frames a second; by default what a prompt begins with, 'FPS-24 a dog', or training's.
       batch_size: videos at a time; one program serves all of them.
+      negative: what no video should show: guidance leads away from it, not from no prompt.
       **conditions: beside the prompts, by the names of the fields that the model's conditionings
         read, such as `first_frame='picture.png'`: a file or an array for all videos, or a list of
         one each, None where there is none.
 
     Raises:
       ConfigError: the model cannot make videos of this shape, or does not read a condition; or fps
-        is out of its range, or another than a prompt's.
+        is out of its range, or another than a prompt's; or a negative prompt without guidance.
       DataError: a file cannot be read.
     """
     shape = shape or self.default_shape
@@ -118,7 +120,7 @@ class VideoPipeline(FlowPipeline):
     latent_shape = self._codec.latent_shape(shape)
     fields = condition_fields(self._model.conditionings, shape, latent_shape)
     rates = self.frame_rates(prompts, fps) if shape[0] > 1 else None
-    samples = self._samples(prompts, conditions, fields, rates)
+    samples = self._samples(prompts, conditions, fields, rates, negative)
     samples = [sample | {'frames': shape[0]} for sample in samples]
     batch_size = min(batch_size, len(prompts))
     every = np.arange(len(prompts) + batch_size)  # those that fill the last batch up too

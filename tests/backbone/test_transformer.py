@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from mgjax.backbone.block import Block
-from mgjax.backbone.modulation import TimeModulation, sinusoids
+from mgjax.backbone.modulation import TimeModulation
 from mgjax.backbone.position import Positions
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.ports import GatedContext, Ports, combine
 from mgjax.core.errors import ConfigError
 from mgjax.nn.norm import RMSNorm
 from mgjax.nn.patch import patchify, unpatchify
+from mgjax.nn.sinusoids import sinusoids
 from mgjax.parallel.mesh import make_mesh
 from tests.random_parameters import random_parameters
 

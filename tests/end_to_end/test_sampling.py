@@ -139,6 +139,20 @@ def test_the_batch_size_changes_no_more_than_rounding(sampler):
   assert abs(later - all_at_once[3:]).max() <= 1
 
 
+def test_away_from_the_prompt_itself_leads_nowhere(tiny_runs, sampler, tmp_path):
+  """v(n) + s (v(p) - v(n)) of n = p is v(p), and of another n is not."""
+  away = sampler.generate([PROMPT], shape=VIDEO, negative=PROMPT)
+  plain = VideoPipeline(tiny_runs / 'video', guidance=1)
+  alone = plain.generate([PROMPT], shape=VIDEO)
+  assert np.abs(away.astype(int) - alone).max() <= 1  # rounding of pixels
+  paths = write_samples(sampler, [PROMPT], tmp_path / 'a.mp4', shape=VIDEO, negative='blur')
+  assert json.loads(paths[-1].read_text())['negative'] == 'blur'
+  other = sampler.generate([PROMPT], shape=VIDEO, negative='blur')
+  assert (other != away).any() and (other != sampler.generate([PROMPT], shape=VIDEO)).any()
+  with pytest.raises(ConfigError, match="negative = 'blur', and no guidance"):
+    plain.generate([PROMPT], shape=VIDEO, negative='blur')
+
+
 def test_one_frame_makes_an_image(sampler, tmp_path):
   paths, record = make(
     sampler, tmp_path / 'a.png', ['a photo of the red digit 1'], shape=(1, 16, 16)

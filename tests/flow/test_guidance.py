@@ -227,3 +227,17 @@ def test_stacking_moves_no_row_to_another_device():
   program = jax.jit(run, in_shardings=rows, out_shardings=rows).lower(*inputs).compile().as_text()
   moves = ('all-gather', 'all-to-all', 'all-reduce', 'collective-permute')
   assert not [move for move in moves if move in program]
+
+
+@pytest.mark.parametrize('scale', [0.0, 2.0, 7.5, (3.0, (0.2, 0.8))])
+def test_guidance_leads_away_from_a_negative_condition(scale):
+  x, time, batch = _inputs()
+  negative = {'text': {'text': -batch['text'] + 0.5}}
+  calls = []
+  velocity = guidance.make_guided(
+    _model(calls), batch, (('source', 1.0), ('text', scale)), negative=negative
+  )
+  away = _one(x, time, batch | negative['text'])
+  value = np.reshape([guidance._scale_at(scale, t) for t in (0.1, 0.5, 0.9)], (ROWS, 1, 1))
+  expected = away + value * (_one(x, time, batch) - away)
+  _close(velocity(x, time), expected, [7.5])

@@ -36,6 +36,14 @@ def test_stratified_is_a_fixed_grid():
   np.testing.assert_array_equal(grid, times.stratified(jax.random.key(1), (8,)))
 
 
+@pytest.mark.parametrize(('mean', 'std'), [(0.0, 1.0), (-1.0, 0.7)])
+def test_the_stratified_logit_normal_has_its_quantiles(mean, std):
+  grid = times.stratified_logit_normal(jax.random.key(0), (4, 2), mean, std)
+  normal = scipy.stats.norm(mean, std).ppf((np.arange(8) + 0.5) / 8)
+  # The quantile function of a float32 is good to some 1e-6.
+  np.testing.assert_allclose(grid.reshape(-1), scipy.special.expit(normal), rtol=1e-5)
+
+
 @pytest.mark.parametrize('name', times.TIMES)
 def test_every_sampler_makes_float32_times_of_a_shape(name):
   drawn = times.make_sampler(name)(jax.random.key(0), (3, 2))

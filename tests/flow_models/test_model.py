@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.byte_text import ByteText
-from mgjax.core.errors import DataError
+from mgjax.conditioning.step_size import StepSize
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.guidance import make_guided
 from mgjax.flow_models.build import make_objectives, make_sampler_of
@@ -170,3 +172,66 @@ def test_noise_depends_on_seed_and_index_alone():
   # Five standard errors of 4 x 128 draws.
   assert abs(noise.mean()) < 5 / np.sqrt(noise.size)
   assert abs(noise.std() - 1) < 5 / np.sqrt(2 * noise.size)
+
+
+LEARNT = {'guidance': (('text', 3.0),), 'schedule': {'name': 'linear'}, 'steps': 8}
+
+
+def stepping():
+  """The model of this file that can be told which step to take."""
+  plain = model()
+  return plain.clone(conditionings=(*plain.conditionings, StepSize(32, name='step_size')))
+
+
+def few_steps(**sample):
+  objective = ObjectiveSettings(
+    dropout={'text': 0.1, 'step_size': 0.0}, time={'name': 'uniform'}, few_steps=LEARNT
+  )
+  fields = {'guidance': (), 'schedule': {'name': 'linear'}, 'solver': 'euler', 'steps': 4} | sample
+  return make_sampler_of(SampleSettings(**fields), objective, stepping())
+
+
+def test_a_model_that_is_to_learn_few_steps_begins_as_it_was(params):
+  told = BATCH | {'step_size': jnp.full(ROWS, 0.5)}
+  fresh = nn.unbox(stepping().init(jax.random.key(0), X, TIME, told, {}))['params']
+  grown = jax.jit(stepping().apply)({'params': fresh | params}, X, TIME, told, {})
+  np.testing.assert_array_equal(grown, apply(params, X, TIME, BATCH, {}))
+
+
+def test_few_steps_are_taken_without_guidance_and_many_by_the_teacher():
+  params = random_parameters(
+    stepping().init, X, TIME, BATCH | {'step_size': jnp.full(ROWS, 0.5)}, {}
+  )
+
+  @jax.jit
+  def velocity(x, time, batch):
+    return stepping().apply({'params': params}, x, jnp.full(ROWS, time), batch, {})
+
+  x = X
+  for step in range(4):
+    x += velocity(x, step / 4, BATCH | {'step_size': jnp.full(ROWS, 0.25)}) / 4
+  few = few_steps()(params, BATCH, X)
+  close(few, x)
+  plain = make_generate(
+    stepping(), times=np.linspace(0, 1, 5), solver='euler', guidance=(('text', 2.0),)
+  )
+  teacher = few_steps(guidance=(('text', 2.0),))(params, BATCH, X)
+  np.testing.assert_array_equal(teacher, plain(params, BATCH, X))
+  assert differs(few, teacher)
+
+
+def test_steps_that_were_not_learnt_are_refused():
+  for changes, said in (
+    ({'steps': 3}, '3 steps of a model that learnt to take 1, 2, 4'),
+    ({'solver': 'heun'}, "solver 'heun'"),
+    ({'schedule': {'name': 'linear', 'shift_factor': 2.0}}, "takes those of 'euler' with"),
+  ):
+    with pytest.raises(ConfigError, match=said):
+      few_steps(**changes)
+  settings = ObjectiveSettings(dropout={'text': 0.1}, time={'name': 'uniform'}, few_steps=LEARNT)
+  with pytest.raises(ConfigError, match="'kind': 'step_size'"):
+    make_objectives(settings, model())
+  with pytest.raises(ConfigError, match="'v_prediction'; expected 'flow'"):
+    ObjectiveSettings(
+      dropout={}, time={'name': 'uniform'}, prediction={'name': 'v_prediction'}, few_steps=LEARNT
+    )

@@ -1,0 +1,172 @@
+"""Sampling in one to a few steps, learnt by a model from its own steps (Frans et al. 2024, "One
+step diffusion via shortcut models"), checked by tests/flow/test_few_steps.py.
+
+A grid of N = 2^K steps is halved K times: 2^k steps end at every (N / 2^k)-th of its points. Beside
+the time the model is told of which of these grids it takes a step, as the share s = 2^-k of all of
+it (0: of none, its velocity as ever). A step from t to t' is learnt to equal two of the grid with
+twice as many, over m between them:
+
+  (t' - t) u(x, t, s) = (m - t) u_1 + (t' - m) u_2,
+  u_1 = u(x, t, s / 2), u_2 = u(x + (m - t) u_1, m, s / 2)
+
+The two of the finest grid are guided ones of the velocity itself, so that guidance is learnt with
+them and sampling needs one pass a step. Nothing here needs a derivative by time or a second
+network: half of the rows train the velocity as before, and it stays the teacher.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import Magnitude, Range, check
+from mgjax.core.typing import Array, Batch, Float, Key, Metrics, Objective, Predict
+from mgjax.flow.guidance import Guidance, check_guidance, make_guided
+from mgjax.flow.path import FlowMatching
+from mgjax.flow.schedules import make_time_grid
+from mgjax.flow.solvers import Velocity
+
+STEP = 'step_size'  # of a batch: of which grid each row takes a step
+_GUIDED, _OWN, _PARTS = 0, 1, 4  # of four rows one learns guided steps, one its own
+_PATH = FlowMatching()
+
+
+@dataclasses.dataclass(frozen=True)
+class FewSteps:
+  """`config.objective.few_steps`: what is learnt beside the velocity.
+
+  Attributes:
+    guidance: of the teacher, as in `config.sample`.
+    schedule: of the grid, as in `config.sample`: linear, with or without a shift, as the halves of
+      others are no grids of their own.
+    steps: N, of the finest grid: a power of two.
+    weight: of this part of the loss beside the velocity's.
+
+  Raises:
+    ConfigError: N is no power of two, or half of the grid is another one.
+  """
+
+  guidance: Guidance
+  schedule: Mapping[str, Any]
+  steps: Annotated[int, Range(least=4, most=1024)] = 32
+  weight: Magnitude = 1.0
+
+  def __post_init__(self):
+    check(self)
+    check_guidance(self.guidance)
+    if self.steps & (self.steps - 1):
+      raise ConfigError(f'steps = {self.steps}; expected a power of two, as in 32')
+    half = make_time_grid(steps=self.steps // 2, **self.schedule)
+    if not np.allclose(self.times[::2], half, atol=1e-9):
+      raise ConfigError(
+        f'schedule = {dict(self.schedule)}: every second time of its {self.steps} steps is no time '
+        "of half as many; expected {'name': 'linear'}, with a shift_factor or without"
+      )
+
+  @property
+  def times(self) -> np.ndarray:
+    """The times of the finest grid, (N + 1,)."""
+    return make_time_grid(steps=self.steps, **self.schedule)
+
+  def share(self, steps: int) -> float:
+    """Returns s of a grid of so many steps.
+
+    Raises:
+      ConfigError: none was learnt that has so many.
+    """
+    learnt = [2**k for k in range(self.steps.bit_length() - 1)]
+    if steps not in learnt:
+      raise ConfigError(
+        f'{steps} steps of a model that learnt to take {", ".join(map(str, learnt))}; take one of '
+        'these, or guidance other than 1 for as many as you like of its teacher'
+      )
+    return 1 / steps
+
+
+def with_few_steps(objective: Objective, few: FewSteps, data: str = 'latents') -> Objective:
+  """Makes the objective of half of a batch's rows that of larger steps.
+
+  `loss = objective + weight E || u(X_t, t, s) - target ||^2`, the target as above and without a
+  gradient, X_t on the path between noise and data, at times of the grid of its row.
+
+  Args:
+    objective: of the velocity.
+    few: what is learnt beside it.
+    data: the batch key of X_1, (b ...).
+
+  Raises:
+    DataError: (from the objective) the batch does not divide by four.
+  """
+  times, levels = jnp.asarray(few.times, jnp.float32), few.steps.bit_length() - 1
+
+  def objective_of_both(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+    count = len(batch[data])
+    if count % _PARTS:
+      raise DataError(
+        f'a batch of {count} rows; of every {_PARTS} two learn larger steps: take a batch size '
+        f'that divides by {_PARTS}, on each device'
+      )
+    base_key, noise_key, level_key, place_key = jax.random.split(key, 4)
+    loss, metrics = objective(predict, _rows(batch, slice(_OWN + 1, None)), base_key)
+
+    learning = _rows(batch, slice(_OWN + 1))
+    guided, own = (_rows(learning, slice(place, place + 1), _OWN + 1) for place in (_GUIDED, _OWN))
+    latents = learning[data].astype(jnp.float32)
+    shape = (count // _PARTS,)
+    drawn = jax.random.randint(level_key, shape, 0, levels - 1)
+    level = jnp.stack([jnp.full(shape, levels - 1), drawn], axis=1).reshape(-1)
+    # Which of the 2^level steps, and how many of the finest ones it takes.
+    width = 2 ** (levels - level)
+    luck = jax.random.uniform(place_key, level.shape)
+    place = width * jnp.floor(luck * 2.0**level).astype(jnp.int32)
+    start, middle, end = times[place], times[place + width // 2], times[place + width]
+    x, _ = _PATH.train(latents, jax.random.normal(noise_key, latents.shape, jnp.float32), start)
+
+    half = own | {STEP: 2.0 ** -(drawn + 1.0)}
+    velocities = (
+      make_guided(predict, guided, few.guidance),
+      lambda x, time: predict(x, time, half, {}),
+    )
+    ends = [array.reshape(*shape, _OWN + 1, *array.shape[1:]) for array in (x, start, middle, end)]
+    targets = [_mean_of_two(v, *(array[:, n] for array in ends)) for n, v in enumerate(velocities)]
+    target = jax.lax.stop_gradient(jnp.stack(targets, axis=1))
+
+    answer = predict(x, start, learning | {STEP: 2.0 ** -level.astype(jnp.float32)}, {})
+    errors = jnp.square(answer.astype(jnp.float32).reshape(target.shape) - target)
+    both = jnp.mean(errors, axis=(0, *range(2, errors.ndim)))
+    loss = loss + few.weight * jnp.mean(both)
+    found = {'loss': loss, 'loss/guided_steps': both[_GUIDED], 'loss/own_steps': both[_OWN]}
+    return loss, metrics | found
+
+  return objective_of_both
+
+
+def _rows(batch: Batch, part: slice, parts: int = _PARTS) -> Batch:
+  """Returns the rows of a batch whose places, counted by `parts`, are in a part.
+
+  Neighbours stay neighbours, so that rows stay on their devices.
+  """
+
+  def take(array: Array) -> Array:
+    rows = array.reshape(len(array) // parts, parts, *array.shape[1:])[:, part]
+    return rows.reshape(-1, *array.shape[1:])
+
+  return jax.tree.map(take, batch)
+
+
+def _mean_of_two(
+  velocity: Velocity,
+  x: Float[Array, 'b *axes'],
+  start: Float[Array, ' b'],
+  middle: Float[Array, ' b'],
+  end: Float[Array, ' b'],
+) -> Float[Array, 'b *axes']:
+  """Returns the velocity that takes x as far in one step as two steps over the middle do."""
+  first, second = (each.reshape(-1, *[1] * (x.ndim - 1)) for each in (middle - start, end - middle))
+  slope = velocity(x, start).astype(jnp.float32)
+  after = velocity(x + first * slope, middle).astype(jnp.float32)
+  return (first * slope + second * after) / (first + second)
