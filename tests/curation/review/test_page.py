@@ -30,7 +30,9 @@ def test_clips_are_looked_at_by_keys_alone(tmp_path):
     port, path = people['ann'].client._connection.port, people['ann'].path
     page = chromium.open(f'http://127.0.0.1:{port}{path}')
     assert page.wait(READY) == '0.mp4#0' and page.evaluate("at('about').open")
-    page.press('Enter', ' ')  # begins, and pauses what plays then
+    page.press('Enter')
+    page.wait('playing()')
+    page.press(' ')
     page.wait('!playing()')
     page.evaluate('video.currentTime = 1.05')
     page.wait('!video.seeking')
