@@ -10,8 +10,8 @@ from setuptools import find_packages, setup
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
   'bench', 'checkpoints', 'compare', 'curate', 'data', 'edit', 'encode', 'evaluate', 'personalize',
-  'plan', 'quickstart', 'recipe', 'report', 'sample', 'scaling', 'soundtrack', 'suite', 'train',
-  'upsample', 'weights',
+  'plan', 'quickstart', 'recipe', 'report', 'rewrite', 'sample', 'scaling', 'soundtrack', 'suite',
+  'train', 'upsample', 'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent
@@ -30,6 +30,7 @@ setup(
   ],
   package_dir=INSIDE,
   package_data={
+    'mgjax.curation.review': ['*.html'],
     'mgjax.evaluation.human': ['*.html'],
     'mgjax.launch': ['recipes/*.sh'],
   },

@@ -29,6 +29,11 @@ def get_config() -> ConfigDict:
       'copies': {'python': '', 'weights': '', 'frames': 4},
       'people': {'python': '', 'weights': '', 'frames': 4},
       'concepts': {'python': '', 'weights': '', 'frames': 8},
+      'subject': {'python': '', 'weights': '', 'frames': 4},
+      'sound': {'rate': 48_000, 'block': 0.1, 'silent': -60.0},
+      'sound_events': {'python': '', 'weights': ''},
+      'sound_cosine': {'python': '', 'weights': '', 'frames': 8},
+      'sound_quality': {'python': '', 'weights': ''},
     }
   )  # fmt: skip
   config.keep = ConfigDict(
@@ -50,9 +55,35 @@ def get_config() -> ConfigDict:
       'hashes': 10,
       'merge': 0.95,
       'seed': 0,
+      'subject': 0.05,
+      'seeds': '',
+      'neighbours': 100,
+      'alike': 0.0,
+      'sound': {
+        'diegetic': 0.2,  # Table 24
+        'diegetic_music': 0.3,
+        'apart': 0.1,
+        'between': (0.1, 0.25),
+        'heard': 0.5,  # from here on not in public sources
+        'silence': 0.5,
+        'loudness': (-50.0, 0.0),
+        'places': ('diegetic', 'non-diegetic', 'mixed'),
+      },
     }
   )
   config.order = ORDER
+  config.captions = ConfigDict(
+    {
+      'kind': 'existing',  # or endpoint, rules, package.module:Class
+      'endpoint': {'model': '', 'url': 'http://127.0.0.1:8000/v1', 'key_variable': ''},
+      'frames': 8,
+      'side': 512,
+      'words': 100,
+      'template': '{camera} {shot} {caption}',
+      'prefix': 0.6,
+    }
+  )
+  config.review = ConfigDict({'undecided': 'keep'})  # keep, wait or drop
   # Whether what a probe drops, by its length and size, is not decoded.
   config.gate = False
   config.cut = ConfigDict({'anew': False, 'gop': 16, 'crf': 20.0, 'clips_per_shard': 32})

@@ -7,7 +7,8 @@ existing  the text that came with a clip
 endpoint  a model that a server has, which is shown frames
 rules     what optical flow and colours tell, in a few sentences: no subject is named
 
-Any other is a subclass of `Captioner`.
+Any other is a subclass of `Captioner` of the user's own, 'package.module:Class', which is made
+without arguments.
 """
 
 import abc
@@ -15,12 +16,13 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Positive, Range, check, unpack
+from mgjax.core.errors import ConfigError, printable
+from mgjax.core.plug_ins import load_function
+from mgjax.core.settings import unpack
 from mgjax.core.typing import UInt8
 from mgjax.curation.scores.global_motion import (
   ANSWERS,
@@ -31,12 +33,12 @@ from mgjax.curation.scores.global_motion import (
   camera_motion,
   pair_motion,
 )
+from mgjax.curation.settings import CaptionSettings
 from mgjax.media.optical_flow import opencv
 from mgjax.runtime.endpoint import Endpoint, EndpointSettings, Question
 from mgjax.text.prompts import LONGEST, clean_prompt
 
 _CAMERA = CameraSettings()
-KINDS = ('existing', 'endpoint', 'rules')
 _REQUEST = (
   'These are {count} frames of one video clip, in their order. Describe the clip for somebody who '
   'cannot see it, in about {words} words and plain sentences: who or what is there, what happens '
@@ -54,35 +56,6 @@ _HUES = (
 _GREYS = ('black', 'grey', 'white')
 _DARK, _BRIGHT, _PALE = 50, 200, 45  # of 255: brightness of black and of white, saturation of grey
 _NAMED = 0.15  # share of the picture from which a colour is named
-
-
-@dataclasses.dataclass(frozen=True)
-class CaptionSettings:
-  """Who writes captions, and of what.
-
-  Attributes:
-    kind: 'existing', 'endpoint' or 'rules'.
-    endpoint: fields of `EndpointSettings`; of 'endpoint' alone.
-    frames: of a clip that the endpoint is shown, evenly spaced; not in public sources.
-    side: longer side of them, in pixels; not in public sources.
-    words: that the endpoint is asked for; the paper's captions have about 100.
-  """
-
-  kind: str = 'existing'
-  endpoint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  frames: Positive = 8
-  side: Annotated[int, Range(least=32, most=4096)] = 512
-  words: Annotated[int, Range(least=5, most=500)] = 100
-
-  def __post_init__(self):
-    check(self)
-    if self.kind not in KINDS:
-      raise ConfigError(f'kind = {self.kind!r}; expected one of {", ".join(KINDS)}')
-    if (self.kind == 'endpoint') != bool(self.endpoint):
-      raise ConfigError(
-        f'kind = {self.kind!r} and endpoint = {dict(self.endpoint)!r:.60}; the endpoint of '
-        "'endpoint', and of nothing else, has fields, as in {'model': 'llava'}"
-      )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,11 +120,19 @@ def make_captioner(settings: CaptionSettings, folder: str | os.PathLike[str]) ->
   """Makes a captioner; `folder` is for what it keeps.
 
   Raises:
-    ConfigError: a field of the endpoint is wrong.
+    ConfigError: a field of the endpoint is wrong, or a plug-in makes no `Captioner`.
   """
   if settings.kind == 'endpoint':
     return Asking(settings, folder)
-  return Existing() if settings.kind == 'existing' else Rules()
+  if ':' not in settings.kind:
+    return Existing() if settings.kind == 'existing' else Rules()
+  made = load_function(settings.kind)()
+  if not isinstance(made, Captioner):
+    raise ConfigError(
+      f'plug-in {printable(settings.kind)!r} makes {type(made).__name__}; expected a subclass of '
+      'mgjax.curation.captions.Captioner'
+    )
+  return made
 
 
 def write_captions(
@@ -182,8 +163,14 @@ def with_camera(caption: str, camera: CameraMotion, least: float) -> str:
   """
   if camera.answer not in ANSWERS or camera.confidence < least:
     return caption
-  front = f'{camera.answer[0].upper()}{camera.answer[1:]}.'
+  front = sentence_of(camera.answer)
   return caption if caption.startswith(front) else f'{front} {caption}'
+
+
+def sentence_of(*labels: str) -> str:
+  """Returns 'Pan right, wide shot.', a sentence of labels; '' of none."""
+  text = ', '.join(labels)
+  return f'{text[0].upper()}{text[1:]}.' if text else ''
 
 
 def describe(

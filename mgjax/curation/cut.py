@@ -25,6 +25,7 @@ from mgjax.data.records.writer import RecordWriter
 from mgjax.media.transcode import cut_video
 
 _FIELDS = ('clip', 'place', 'start', 'end', 'caption')
+MORE = 'more'  # of a row: what its record has beside that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def write_records(
   """Writes records of clips; the same call again goes on where it stopped.
 
   Args:
-    clips: rows, of which clip, place, start, end and caption are read.
+    clips: rows, of which clip, place, start, end, caption and, where it is there, MORE are read.
     inputs: that they are cut from.
     directory: of the records, a path or a URL.
     engine: that spreads the work.
@@ -79,7 +80,7 @@ def write_records(
   """
   if not clips:
     raise DataError('no clip is left to be cut: the funnel says which filter dropped how many')
-  told = [[row[name] for name in _FIELDS] for row in clips]
+  told = [list(_told(row).values()) for row in clips]
   try:
     writer = RecordWriter(
       directory,
@@ -116,7 +117,8 @@ def _jobs(
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
-  return {name: row[name] for name in _FIELDS}
+  more = {MORE: row[MORE]} if row.get(MORE) else {}
+  return {name: row[name] for name in _FIELDS} | more
 
 
 class _Cutter:
@@ -164,7 +166,7 @@ def _cut(
       crf=settings.crf,
       anew=settings.anew,
     )
-    return make_row(data, row['caption'], row['clip']), copied
+    return {**row.get(MORE, {}), **make_row(data, row['caption'], row['clip'])}, copied
   except StorageError:
     raise
   except DataError as error:

@@ -120,6 +120,8 @@ def _measured(
     return [about | row]
   shots, pictures = _Shots(settings.scenes), _Pictures()
   scorers = make_scorers(settings)
+  for scorer in scorers:
+    scorer.open(file)
   costs = probed | watch(frames.stream(file), [shots, pictures, *scorers])
   found = shots.finder.shots()
   clips = choose_clips(found, shots.times, settings.clips)

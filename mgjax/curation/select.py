@@ -77,6 +77,11 @@ class Selection:
       rows = rows.append_column(name, pyarrow().array(column, pyarrow().list_(pyarrow().float32())))
     return rows.drop_columns([name for name in _UNTOLD if name in rows.column_names])
 
+  def kept_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns some columns of the rows that are kept, those of `names` that are there."""
+    found = [name for name in self.table.column_names if name in names]
+    return self.table.select(found).filter(self.dropped_by == '').to_pylist()
+
   @property
   def _kept_rows(self) -> np.ndarray:
     return np.flatnonzero(self.dropped_by == '')
@@ -86,6 +91,20 @@ class Selection:
     """The table (clip, filter, reason), a row for every clip."""
     told = {'filter': self.dropped_by.tolist(), 'reason': self.reasons.tolist()}
     return pyarrow().table({'clip': self.table.column('clip'), **told})
+
+  def then(self, name: str, reasons: Sequence[str], seconds: float = 0.0) -> 'Selection':
+    """Returns what is left after a step that looks at more than scores.
+
+    Args:
+      name: of the step.
+      reasons: why it drops each clip that is kept so far, '' where it does not.
+      seconds: that it took.
+    """
+    rows, said = self._kept_rows, np.asarray([*reasons, ''], object)[:-1]
+    dropped_by, why, lost = self.dropped_by.copy(), self.reasons.copy(), said != ''
+    dropped_by[rows[lost]], why[rows[lost]] = name, said[lost]
+    step = Step(name, len(rows), int((~lost).sum()), reasons=alike(said[lost]), seconds=seconds)
+    return dataclasses.replace(self, dropped_by=dropped_by, reasons=why, steps=[*self.steps, step])
 
   def reasons_of(self, name: str) -> np.ndarray:
     """Why a filter drops each clip, '' where it does not."""

@@ -5,17 +5,24 @@ change without measuring anything again. Published numbers are those of Table 44
 """
 
 import dataclasses
-from typing import Annotated
+import string
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check
 from mgjax.curation.filters.scenes import SceneSettings
 from mgjax.curation.scores.global_motion import CameraSettings
+from mgjax.curation.scores.sound import SoundLimits, SoundSettings
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance
 
 Rate = Annotated[float, Range(above=0, most=1000)]  # frames a second
 Side = Annotated[int, Range(least=16, most=16_384)]  # pixels
+CAPTIONERS = ('existing', 'endpoint', 'rules')
+SOUND_FIELD = 'sound'
+TEMPLATE_FIELDS = ('camera', 'shot', 'caption', SOUND_FIELD)
 Chance = Annotated[float, Range(above=0, most=1)]
+_SOUND, _PLACES, _CAMERA = SoundSettings(), SoundLimits(), CameraSettings()
 
 
 class Checked:
@@ -133,6 +140,11 @@ class MeasureSettings(Checked):
     people: chance that there are people.
     concepts: vector in which clips of one concept are close.
     copies: vector in which copies are close (SSCD's as published).
+    subject: masks or boxes of subjects, see `scores/subject.py`; without it what stands out.
+    sound: what is looked at of the sound.
+    sound_events: `function(sound (s 1), rate, weights) -> {event: likelihood}` of `EVENTS`.
+    sound_cosine: `function(frames, sound, rate, weights) -> number`, of sound and pictures.
+    sound_quality: `function(sound, rate, weights) -> number`, 0 to 10.
   """
 
   scorers: tuple[str, ...] = (
@@ -150,6 +162,11 @@ class MeasureSettings(Checked):
   people: PlugIn = PlugIn(frames=4)
   concepts: PlugIn = PlugIn(frames=8)
   copies: PlugIn = PlugIn(frames=4)
+  subject: PlugIn = PlugIn(frames=4)
+  sound: SoundSettings = _SOUND
+  sound_events: PlugIn = PlugIn()
+  sound_cosine: PlugIn = PlugIn(frames=8)
+  sound_quality: PlugIn = PlugIn()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +198,12 @@ class KeepSettings(Checked):
     merge: cosine of two clusters' centres from which they are one; not in public sources.
     resample: share of clips kept by resampling concepts (Table 44: .94 of 1.15).
     seed: of what is drawn.
+    subject: share of the picture that its largest subject has, at least; not in public sources.
+    seeds: a .csv with the columns concept and clip: clips that people picked for each concept; ''
+      for none.
+    neighbours: of each of them that are kept; not in public sources.
+    alike: cosine of a clip and a seed, at least; not in public sources.
+    sound: of Table 24, and which sounds are kept.
   """
 
   seconds: tuple[Magnitude, Magnitude] = (4.0, 120.0)
@@ -204,6 +227,11 @@ class KeepSettings(Checked):
   merge: Fraction = 0.95
   resample: Chance = 0.94 / 1.15
   seed: Count = 0
+  subject: Fraction = 0.05
+  seeds: str = ''
+  neighbours: Positive = 100
+  alike: Fraction = 0.0
+  sound: SoundLimits = _PLACES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +254,71 @@ class CutSettings(Checked):
 
 CUT = CutSettings()
 
+
+@dataclasses.dataclass(frozen=True)
+class CaptionSettings(Checked):
+  """Who writes captions, and of what.
+
+  Attributes:
+    kind: 'existing', 'endpoint' or 'rules', or 'package.module:Class' of a captioner of one's own.
+    endpoint: fields of `EndpointSettings`; of 'endpoint' alone they name a model.
+    frames: of a clip that the endpoint is shown, evenly spaced; not in public sources.
+    side: longer side of them, in pixels; not in public sources.
+    words: that the endpoint is asked for; the paper's captions have about 100.
+    template: of a record's caption; of TEMPLATE_FIELDS in braces. What is not known of a clip is
+      left out. '{sound}' is the structured caption of Table 27, and stands alone.
+    prefix: confidence from which the scorer of the camera is believed.
+  """
+
+  kind: str = 'existing'
+  endpoint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  frames: Positive = 8
+  side: Annotated[int, Range(least=32, most=4096)] = 512
+  words: Annotated[int, Range(least=5, most=500)] = 100
+  template: str = '{camera} {shot} {caption}'
+  prefix: Fraction = _CAMERA.prefix
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.kind not in CAPTIONERS and ':' not in self.kind:
+      raise ConfigError(
+        f'kind = {self.kind!r}; expected one of {", ".join(CAPTIONERS)}, or package.module:Class'
+      )
+    if (self.kind == 'endpoint') != bool(self.endpoint.get('model')):
+      raise ConfigError(
+        f'kind = {self.kind!r} and endpoint = {dict(self.endpoint)!r:.60}; the endpoint of '
+        "'endpoint', and of nothing else, has a model, as in {'model': 'llava'}"
+      )
+    try:
+      found = [name for _, name, *_ in string.Formatter().parse(self.template) if name is not None]
+    except ValueError:
+      found = ['']
+    strange = [name for name in found if name not in TEMPLATE_FIELDS]
+    if strange or not found or (SOUND_FIELD in found and self.template.strip() != '{sound}'):
+      fields = ' '.join(f'{{{name}}}' for name in TEMPLATE_FIELDS[:-1])
+      raise ConfigError(f"template = {self.template!r}; expected some of {fields}, or '{{sound}}'")
+
+
+UNDECIDED = ('keep', 'wait', 'drop')
+
+
+@dataclasses.dataclass(frozen=True)
+class ReviewSettings(Checked):
+  """What becomes of clips that people have not looked at.
+
+  Attributes:
+    undecided: 'keep' cuts them as they are, 'drop' does not, 'wait' cuts nothing before people
+      have looked at all of them, on the page of `launch.curate review`.
+  """
+
+  undecided: str = 'keep'
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.undecided not in UNDECIDED:
+      raise ConfigError(f'undecided = {self.undecided!r}; expected one of {", ".join(UNDECIDED)}')
+
+
 # The order of Table 44; what it names without numbers stands where it costs least.
 ORDER = (
   'duration', 'resolution', 'aspect', 'text', 'borders', 'scenes', 'aesthetics', 'static', 'slides',
@@ -241,6 +334,8 @@ class CurationSettings(Checked):
     measure: of the expensive pass; its hash says whether scores can be used again.
     keep: of the cheap pass.
     order: names of filters, in which they are asked; a clip falls to the first that drops it.
+    captions: who writes captions of what is kept, and what is in them.
+    review: what becomes of clips that people have not looked at.
     cut: how what is kept is cut out of its videos.
     limits: of each video, while it is measured and cut.
     gate: whether videos that the first filters drop by a probe are not decoded, see `gate.py`.
@@ -249,6 +344,8 @@ class CurationSettings(Checked):
   measure: MeasureSettings = MeasureSettings()
   keep: KeepSettings = KeepSettings()
   order: tuple[str, ...] = ORDER
+  captions: CaptionSettings = dataclasses.field(default_factory=CaptionSettings)
+  review: ReviewSettings = ReviewSettings()
   cut: CutSettings = CUT
   limits: Allowance = ALLOWANCE
   gate: bool = False

@@ -201,19 +201,23 @@ def write_student_file(
   return len(chats)
 
 
-def read_rewriter(text: str) -> RewriteSettings:
+def read_rewriter(text: str, flag: str = '--rewrite') -> RewriteSettings:
   """Reads 'MODEL@URL', or a .json file with the fields of `RewriteSettings`.
+
+  Args:
+    text: as it was given.
+    flag: by which, for messages.
 
   Raises:
     ConfigError: it is neither, or a field is wrong.
     DataError: the file cannot be read.
   """
   if text.endswith('.json'):
-    return _checked(unpack(RewriteSettings, read_json(text), 'rewrite'))
+    return _checked(unpack(RewriteSettings, read_json(text), flag.lstrip('-')))
   model, at, url = text.rpartition('@http')
   if not at or not model:
     raise ConfigError(
-      f'--rewrite={text}: expected MODEL@URL, as in llama@http://127.0.0.1:8000/v1, or a .json file'
+      f'{flag}={text}: expected MODEL@URL, as in llama@http://127.0.0.1:8000/v1, or a .json file'
     )
   return _checked(RewriteSettings({'model': model, 'url': f'http{url}'}))
 

@@ -1,7 +1,9 @@
 """Curation from raw videos to records, in one command that goes on wherever it was stopped.
 
 scores/<digest>/    rows of scores, one a clip; the digest is of the videos and what is measured
-kept.parquet        rows that are kept
+captions/           what captioners wrote, a line a clip
+review/             the clips that filters left, for people, and what these decided about them
+kept.parquet        rows that are kept, with their captions, as people trimmed them
 decisions.parquet   which filter dropped which clip, and why
 funnel.json         how many each filter kept, and for which reasons it dropped the others
 report.html         the same for people
@@ -15,6 +17,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -22,12 +25,14 @@ from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.settings import unpack
 from mgjax.curation import shards
+from mgjax.curation.captioning import CARRIED, caption_clips, carried, compose
 from mgjax.curation.costs import costs_of, describe_costs
-from mgjax.curation.cut import write_records
+from mgjax.curation.cut import MORE, write_records
 from mgjax.curation.engines import plain
 from mgjax.curation.gate import gate_of
 from mgjax.curation.page import write_page
-from mgjax.curation.rows import PICTURES, Scores, to_parquet
+from mgjax.curation.review import candidates, decisions
+from mgjax.curation.rows import PICTURES, Scores, pyarrow, to_parquet
 from mgjax.curation.select import UNMEASURED, Selection, alike, select
 from mgjax.curation.settings import CurationSettings
 from mgjax.data.ingest.inputs import Inputs
@@ -37,6 +42,7 @@ from mgjax.runtime.workdir_lock import hold
 ENGINES = ('plain', 'ray')
 SCORES, KEPT, DECISIONS = 'scores', 'kept.parquet', 'decisions.parquet'
 FUNNEL, REPORT, RECORDS = 'funnel.json', 'report.html', 'records'
+CAPTIONS, REVIEW = 'captions', 'review'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,17 +114,27 @@ def curate(
       scores.finish()
     table, vectors = scores.table()
     selection = select(table, settings, vectors)
-    _write(selection, pathlib.Path(output))
+    looked = _look(selection, inputs, settings, pathlib.Path(output)) if whole else None
+    selection = looked.selection if looked else selection
+    _write(selection, looked, pathlib.Path(output))
     page = _report(selection, scores, settings, pathlib.Path(output))
-    lines = [*describe(selection), printable(page)]
-    if not whole:
+    lines = [*describe(selection), *(looked.lines if looked else ()), printable(page)]
+    if looked is None:
       costs = describe_costs(costs_of(table, settings))
       return [*lines, *costs, _extrapolated(scores, workers)]
-    if not len(selection.kept):
+    if not looked.rows:
       return [*lines, 'no clip is left, so there is nothing to cut']
+    if looked.unanswered:
+      told = f'nothing is cut while {looked.unanswered} clips have no answer of the endpoint'
+      return [
+        *lines,
+        f'{told}; {CAPTIONS}/answers/failed.jsonl says why, the same command asks again',
+      ]
+    if looked.waiting and settings.review.undecided == 'wait':
+      return [*lines, f'nothing is cut while {looked.waiting} clips wait for launch.curate review']
     with contextlib.closing(_Shown('clip')) as shown:
       cut = write_records(
-        selection.kept.to_pylist(),
+        looked.rows,
         inputs,
         os.path.join(output, RECORDS),
         engine,
@@ -134,6 +150,89 @@ def curate(
       why = alike(each.reason for each in cut.rejected)
       lines += [f'  {count} x {printable(reason)}' for reason, count in why.items()]
     return lines
+
+
+@dataclasses.dataclass(frozen=True)
+class _Looked:
+  """What captioners and people make of a selection.
+
+  Attributes:
+    selection: of what people leave.
+    rows: of the clips that are kept, as they are cut.
+    waiting: how many clips nobody has looked at.
+    unanswered: how many have no caption since an endpoint has yet to answer.
+    counts: for the funnel.
+    lines: that say so.
+  """
+
+  selection: Selection
+  rows: list[dict[str, Any]]
+  waiting: int
+  unanswered: int
+  counts: dict[str, Any]
+  lines: list[str]
+
+
+def _look(
+  selection: Selection, inputs: Inputs, settings: CurationSettings, output: pathlib.Path
+) -> _Looked:
+  """Has captions written, hands the clips to people, and does what these decided."""
+  rows = selection.kept_rows((*candidates.COLUMNS, *CARRIED))
+  with contextlib.closing(_Shown('caption')) as shown:
+    written = caption_clips(
+      rows,
+      inputs,
+      output / CAPTIONS,
+      settings.captions,
+      allowance=settings.limits,
+      progress=shown,
+    )
+  rows = [row | {'caption': caption or ''} for row, caption in zip(rows, written, strict=True)]
+  candidates.write_candidates(output / REVIEW, rows, inputs, settings.keep.clip_seconds)
+  decided = decisions.read_decisions(output / REVIEW / decisions.FILE)
+  found = decisions.review(rows, decided, settings.review.undecided)
+  seen = len(rows) - found.waiting
+  if seen or any(found.reasons):
+    selection = selection.then(decisions.PEOPLE, found.reasons)
+  kept = [row for row, reason in zip(found.rows, found.reasons, strict=True) if not reason]
+  limits = settings.keep.sound
+  cut = [
+    row | {'caption': compose(row, settings.captions, limits), MORE: carried(row, limits)}
+    for row in kept
+  ]
+  bare = sum(not row['caption'] for row in kept)
+  counts = {
+    'captions': {'by': settings.captions.kind, 'kept': len(kept), 'without': bare},
+    'people': {'seen': seen, 'waiting': found.waiting, 'trimmed': found.trimmed,
+               'corrected': found.corrected},
+  }  # fmt: skip
+  lines = [f'{len(kept) - bare} of {len(kept)} clips have a caption ({settings.captions.kind})']
+  if seen:
+    lines.append(
+      f'people have seen {seen} of {len(rows)} clips: {found.trimmed} are trimmed, '
+      f'{found.corrected} have another caption'
+    )
+  unanswered = written.count(None) if settings.captions.kind == 'endpoint' else 0
+  return _Looked(selection, cut, found.waiting, unanswered, counts, lines)
+
+
+def review(
+  inputs: Inputs, output: str | os.PathLike[str], people: Sequence[str] = (), **where: Any
+) -> None:
+  """Serves the page on which people look at the clips that a run left; see `review.server.serve`.
+
+  Args:
+    inputs: the videos.
+    output: of the run.
+    people: names of those who look.
+    **where: host, port and url.
+
+  Raises:
+    ConfigError: there is nothing to look at, or it cannot be served.
+  """
+  from mgjax.curation.review.server import serve
+
+  serve(os.path.join(output, REVIEW), inputs, people, **where)
 
 
 def open_scores(
@@ -196,10 +295,17 @@ def _engine(options: Options, workers: int) -> contextlib.AbstractContextManager
   return ray.started(workers, options.address)
 
 
-def _write(selection: Selection, output: pathlib.Path) -> None:
-  write_bytes(output / KEPT, to_parquet(selection.kept))
+def _write(selection: Selection, looked: _Looked | None, output: pathlib.Path) -> None:
+  kept, arrow = selection.kept, pyarrow()
+  if looked is not None:
+    for name in ('start', 'end', 'caption'):
+      column = arrow.array([row[name] for row in looked.rows], kept.schema.field(name).type)
+      kept = kept.set_column(kept.column_names.index(name), name, column)
+    labels = arrow.array([row.get('labels') for row in looked.rows], arrow.list_(arrow.string()))
+    kept = kept.append_column('labels', labels)
+  write_bytes(output / KEPT, to_parquet(kept))
   write_bytes(output / DECISIONS, to_parquet(selection.decisions))
-  write_json(output / FUNNEL, selection.funnel())
+  write_json(output / FUNNEL, selection.funnel() | (looked.counts if looked else {}))
 
 
 def _report(

@@ -14,6 +14,7 @@ from mgjax.text.rewriting import (
   teach,
   write_student_file,
 )
+from tests import binaries
 from tests.runtime.chat_server import Server
 
 LONG = {
@@ -107,3 +108,25 @@ def test_a_rewriter_is_named_by_model_and_address_or_a_file(tmp_path):
     with pytest.raises(ConfigError) as refused:
       read_rewriter(wrong)
     assert wrong != 'llama@http://u:secret@x/v1' or 'secret' not in str(refused.value)
+
+
+def test_the_command_teaches_and_writes_the_file_of_a_student(tmp_path):
+  prompts, pairs = tmp_path / 'prompts.txt', tmp_path / 'runs' / 'pairs.jsonl'
+  prompts.write_text('\n'.join(LONG))
+  with Server(answer) as server:
+    words = f'--prompts={prompts}', f'--teacher=tiny@{server.url}', f'--pairs={pairs}'
+    taught = binaries.run('rewrite', 'teach', *words)
+    assert taught.returncode == 0, taught.stderr
+    again = binaries.run('rewrite', 'teach', *words)
+    assert again.returncode == 2 and 'exists' in again.stderr  # what people changed would be lost
+  assert taught.stdout == f'1 pairs, and 2 dropped, in {pairs}\n'
+  made = binaries.run('rewrite', 'student', f'--pairs={pairs}')
+  assert made.stdout == f'1 chats in {pairs.parent / "student.jsonl"}\n', made.stderr
+  (line,) = (pairs.parent / 'student.jsonl').read_text().splitlines()
+  assert json.loads(line)['messages'][1]['content'] == 'a dog runs'
+  for wrong, what in (
+    ('--teacher=llama', '--teacher=llama: expected MODEL@URL'),
+    ('', '--teacher'),
+  ):
+    done = binaries.run('rewrite', 'teach', words[0], *filter(None, [wrong]), words[2])
+    assert done.returncode == 2 and what in done.stderr

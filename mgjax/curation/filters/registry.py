@@ -14,6 +14,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.curation.filters.concepts import resampled
 from mgjax.curation.filters.duplicates import copies
 from mgjax.curation.filters.mixture import surplus
+from mgjax.curation.filters.seeds import far_from_seeds
+from mgjax.curation.filters.sound import COLUMNS, misplaced
 from mgjax.curation.filters.table import Columns, as_columns, known
 from mgjax.curation.filters.thresholds import Limit, outside, rounded, with_lengths
 from mgjax.curation.settings import CurationSettings, KeepSettings
@@ -171,6 +173,40 @@ _ALL = (
     reads=('people_score',),
     supply='give clips captions, or measure.concepts.python a function',
     published=0.0094,
+  ),
+  Filter(
+    'subject',
+    limits=lambda keep: (
+      Limit('subject_share', keep.subject, optional=True),
+      Limit('subject_salient', keep.subject, optional=True),
+    ),
+    needs=(('subject_share', 'subject_salient'),),
+    supply=_MEASURED,
+  ),
+  Filter(
+    'seeds',
+    far_from_seeds,
+    asked=lambda keep: bool(keep.seeds),
+    needs=(('concepts_vector', 'fingerprint_vector'), ('video',)),
+    supply='give keep.seeds a .csv of clips that people picked, and measure fingerprint',
+  ),
+  Filter(
+    'silence',
+    limits=lambda keep: (Limit('sound_silence', high=keep.sound.silence),),
+    needs=_each('sound_silence'),
+    supply=_MEASURED,
+  ),
+  Filter(
+    'loudness',
+    limits=lambda keep: (Limit('sound_loudness', *keep.sound.loudness),),
+    needs=_each('sound_loudness'),
+    supply=_MEASURED,
+  ),
+  Filter(
+    'diegetic',
+    misplaced,
+    needs=_each(*COLUMNS),
+    supply='give measure.sound_events.python and measure.sound_cosine.python functions',
   ),
   Filter(
     'mixture',

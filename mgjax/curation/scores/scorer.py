@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from mgjax.core.errors import ConfigError
 from mgjax.curation.frames import Frame
 from mgjax.curation.settings import MeasureSettings
+from mgjax.media.containers import File
 
 Score = float | int | str | list | bytes | None
 _SLACK = 1e-6  # seconds that a frame may come early, as rounded times do
@@ -30,6 +31,10 @@ class Scorer(abc.ABC):
   name: str
   side: int | None = None
   rate: float | None = None
+
+  def open(self, file: File) -> None:
+    """Takes the video before its first frame: of scorers that look at more than its frames."""
+    return
 
   @abc.abstractmethod
   def see(self, frame: Frame) -> None:
@@ -53,6 +58,8 @@ SCORERS = {
   'people': 'mgjax.curation.scores.plug_in:People',
   'concepts': 'mgjax.curation.scores.plug_in:Concepts',
   'camera': 'mgjax.curation.scores.camera:Camera',
+  'subject': 'mgjax.curation.scores.subject:Subject',
+  'sound': 'mgjax.curation.scores.soundtrack:Soundtrack',
 }
 
 

@@ -11,7 +11,8 @@ belongs to what is seen, from what was laid over it:
   voice + music + sound                        and 0.1 <= cosine <= 0.25   mixed
   else                                                                   unknown
 
-Both networks are the user's own. Without them what they would say is None.
+Both networks are the user's own. Without them what they would say is None. The thresholds belong to
+the cheap pass: `filters/sound.py` asks `place_of_sound` of scores that were written before.
 """
 
 import dataclasses
@@ -34,36 +35,62 @@ Cosine = Annotated[float, Range(least=-1, most=1)]
 EventPlugIn = Callable[[np.ndarray, int], Mapping[str, float]]
 # Frames (t h w 3), sound (s 1) and its samples a second -> the cosine of their embeddings.
 CosinePlugIn = Callable[[np.ndarray, np.ndarray, int], float]
+# Sound (s 1) and its samples a second -> its quality, 0 to 10.
+QualityPlugIn = Callable[[np.ndarray, int], float]
+PLACES = ('diegetic', 'non-diegetic', 'mixed', 'unknown')
+Level = Annotated[float, Range(least=-120, most=20)]
 
 
 @dataclasses.dataclass(frozen=True)
 class SoundSettings:
-  """What counts as silence, as heard and as of the scene.
+  """What is looked at, and what counts as silence.
 
   Attributes:
     rate: samples a second that are looked at.
     block: seconds of which silence is said; not in public sources.
     silent: level in dB of full scale below which a block is silent; not in public sources.
-    heard: likelihood from which an event is there; not in public sources.
-    diegetic: cosine above which voice and sound are of the scene.
-    diegetic_music: the same, where there is music.
-    apart: cosine below which music alone is not.
-    between: cosines, from and to, of music beside sounds that is not.
-    most_silence: share of silence above which a clip is dominated by it; not in public sources.
   """
 
   rate: Annotated[int, Range(least=8000, most=192_000)] = 48_000
   block: Annotated[float, Range(above=0, most=10)] = 0.1
   silent: Annotated[float, Range(least=-120, most=0)] = SILENT
+
+  def __post_init__(self):
+    check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundLimits:
+  """What counts as heard and as of the scene (Table 24), and which sounds are kept.
+
+  Attributes:
+    heard: likelihood from which an event is there; not in public sources.
+    diegetic: cosine above which voice and sound are of the scene.
+    diegetic_music: the same, where there is music.
+    apart: cosine below which music alone is not.
+    between: cosines, from and to, of music beside sounds that is not.
+    silence: share of silence above which a clip is dominated by it; not in public sources.
+    loudness: LUFS, from and to; not in public sources.
+    places: of `PLACES`, those that are kept; not in public sources.
+  """
+
   heard: Fraction = 0.5
   diegetic: Cosine = 0.2
   diegetic_music: Cosine = 0.3
   apart: Cosine = 0.1
   between: tuple[Cosine, Cosine] = (0.1, 0.25)
-  most_silence: Fraction = 0.5
+  silence: Fraction = 0.5
+  loudness: tuple[Level, Level] = (-50.0, 0.0)
+  places: tuple[str, ...] = ('diegetic', 'non-diegetic', 'mixed')
 
   def __post_init__(self):
     check(self)
+    for name in self.places:
+      if name not in PLACES:
+        raise ConfigError(f'places has {name!r}; expected some of {", ".join(PLACES)}')
+
+
+_LIMITS = SoundLimits()
 
 
 def sound_scores(
@@ -74,8 +101,9 @@ def sound_scores(
   *,
   events: EventPlugIn | None = None,
   cosine: CosinePlugIn | None = None,
+  quality: QualityPlugIn | None = None,
   frames: UInt8[np.ndarray, 't h w 3'] | None = None,
-) -> dict[str, float | str | None]:
+) -> dict[str, float | None]:
   """Returns the scores of the sound of a clip, mixed down to one channel.
 
   silence          share of the clip's blocks that are silent, 0 to 1
@@ -83,7 +111,7 @@ def sound_scores(
   peak             largest sample, 1 at full scale
   voice, music, sound   likelihoods; None without `events`
   cosine           of sound and pictures; None without `cosine` and `frames`
-  place            'diegetic', 'non-diegetic', 'mixed' or 'unknown'; None where one of both lacks
+  quality          0 to 10; None without `quality`
 
   Args:
     file: with sound.
@@ -92,6 +120,7 @@ def sound_scores(
     settings: what counts as what.
     events: the network of events.
     cosine: the joint embedding.
+    quality: the predictor of quality.
     frames: of the clip, which it sees.
 
   Raises:
@@ -106,19 +135,16 @@ def sound_scores(
     near = float(cosine(frames, sound, settings.rate))
     if not -1.001 <= near <= 1.001:
       raise ConfigError(f'the plug-in for sound and pictures returned {near}; expected a cosine')
-  place = None
-  if events is not None and near is not None:
-    heard = {
-      name for name, value in likely.items() if value is not None and value >= settings.heard
-    }
-    place = place_of_sound(heard, near, settings)
+  good = None if quality is None else float(quality(sound, settings.rate))
+  if good is not None and not 0 <= good <= 10:
+    raise ConfigError(f'the plug-in for quality returned {good}; expected a number from 0 to 10')
   return {
     'silence': silent_share(sound, settings),
     'loudness': level.loudness if math.isfinite(level.loudness) else None,
     'peak': level.peak,
     **likely,
     'cosine': near,
-    'place': place,
+    'quality': good,
   }
 
 
@@ -132,9 +158,7 @@ def silent_share(sound: Float[np.ndarray, 's c'], settings: SoundSettings) -> fl
   return float((means < 10 ** (settings.silent / 10)).mean())
 
 
-def place_of_sound(
-  heard: Collection[str], cosine: float, settings: SoundSettings = SoundSettings()
-) -> str:
+def place_of_sound(heard: Collection[str], cosine: float, settings: SoundLimits = _LIMITS) -> str:
   """Returns 'diegetic', 'non-diegetic', 'mixed' or 'unknown', by Table 24.
 
   Args:
@@ -155,13 +179,6 @@ def place_of_sound(
   if low <= cosine <= high:
     return 'mixed' if 'voice' in kinds else 'non-diegetic'
   return 'unknown'
-
-
-def silence_reason(share: float | None, settings: SoundSettings = SoundSettings()) -> str:
-  """Why a clip is dropped for its silence; '' where it is not."""
-  if share is None or share <= settings.most_silence:
-    return ''
-  return f'sound_silence {share:.2f} > {settings.most_silence:g}'
 
 
 def _likelihoods(found: Mapping[str, float]) -> dict[str, float]:

@@ -19,14 +19,7 @@ from mgjax.core.settings import LARGEST
 from mgjax.evaluation.human.assignment import Board, Task
 from mgjax.evaluation.human.study import check_videos, frame_seconds, inside, read_study
 from mgjax.evaluation.human.votes import CHOICES, FILE, Vote, append_vote, read_votes
-
-
-class Refused(Exception):
-  """A request that is answered with a sentence."""
-
-  def __init__(self, status: int, sentence: str):
-    super().__init__(sentence)
-    self.status = status
+from mgjax.runtime.page_server import Refused
 
 
 def receipt(data: bytes, before: int = 0) -> int:

@@ -14,6 +14,7 @@ from mgjax.evaluation.human import server as server_module
 from mgjax.evaluation.human import study as studies
 from mgjax.evaluation.human.server import serve
 from mgjax.evaluation.human.votes import read_votes
+from mgjax.runtime import page_server
 from tests.tiny_study import Client, make_videos, served
 
 pytest.importorskip('uvicorn', reason='needs the extra compare')
@@ -189,7 +190,7 @@ def test_neither_page_nor_answers_nor_headers_say_which_model_is_where(site, fol
   assert all(re.fullmatch('[0-9a-f]{32}', name) for name in names) and len({*names}) == len(names)
   _, headers, _ = client.ask(f'/r/{ann}/{names[0]}')
   told = {'content-type', 'content-length', 'accept-ranges', 'date'}
-  assert set(headers) == told | {name.lower() for name in server_module._HEADERS}
+  assert set(headers) == told | {name.lower() for name in page_server.HEADERS}
   assert headers['cache-control'] == 'no-store'
   assert str(folder) not in json.dumps([found, headers])
 
@@ -286,7 +287,7 @@ BEGUN = (
 
 @pytest.mark.usefixtures('study')
 def test_who_trickles_a_request_is_cut_off_and_others_are_served(tmp_path, monkeypatch):
-  monkeypatch.setattr(server_module, '_REQUEST', 0.5)
+  monkeypatch.setattr(page_server, '_REQUEST', 0.5)
   with served(tmp_path / 'votes') as (desk, port):
     slow = [socket.create_connection(('127.0.0.1', port)) for _ in range(21)]
     begin = time.monotonic()

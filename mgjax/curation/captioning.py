@@ -1,0 +1,219 @@
+"""Captions of the clips that are kept, once each, and what of them stands in records.
+
+A captioner writes what a clip shows (see `captions.py`); what was written is kept, a line a clip,
+so that a run that was killed goes on. A template then makes a record's caption of it, of the
+camera, of labels and of sound:
+
+{camera}   the move of the camera where people or the scorer are sure of it: 'Pan right.'
+{shot}     labels of the shot that people set: 'Wide shot.'
+{caption}  what was written
+{sound}    the structured caption of sound (Movie Gen §6, Table 27), alone
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.audio.captions import AudioCaption
+from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.core.files import append_json_line, end_line, read_json_lines
+from mgjax.core.typing import UInt8
+from mgjax.curation import frames
+from mgjax.curation.captions import Captioner, Clip, make_captioner, sentence_of
+from mgjax.curation.filters.sound import place
+from mgjax.curation.measure import open_video, reason_of
+from mgjax.curation.review.labels import CAMERA, SHOTS
+from mgjax.curation.rows import digest
+from mgjax.curation.scores.global_motion import ANSWERS, CameraSettings
+from mgjax.curation.scores.sound import SoundLimits
+from mgjax.curation.settings import CaptionSettings
+from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.inputs import Input, Inputs
+from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
+
+_AT_ONCE = 8  # clips between two of which what was written is kept
+# Scores that records carry: of a row -> of a record.
+CARRIED = {
+  'camera_class': 'camera', 'camera_confidence': 'camera_confidence', 'people_score': 'people',
+  'aesthetics_score': 'aesthetics',
+  **{f'sound_{name}': f'sound_{name}' for name in (
+    'silence', 'loudness', 'peak', 'voice', 'music', 'sound', 'cosine', 'quality')},
+}  # fmt: skip
+
+_Row = Mapping[str, Any]
+_CAMERA = CameraSettings()
+
+
+def caption_clips(
+  rows: Sequence[_Row],
+  inputs: Inputs,
+  folder: str | os.PathLike[str],
+  settings: CaptionSettings,
+  *,
+  allowance: Allowance = ALLOWANCE,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str | None]:
+  """Returns what a captioner writes of clips; None where it says nothing, '' of what is unreadable.
+
+  Args:
+    rows: of clips: clip, place, start, end and caption are read.
+    inputs: that they are in.
+    folder: of what was written.
+    settings: who writes.
+    allowance: of reading the frames of each clip, which a process under limits does.
+    progress: called with how many clips have a caption, and of how many.
+
+  Raises:
+    ConfigError: the captioner cannot be made.
+  """
+  captioner = make_captioner(settings, os.path.join(folder, 'answers'))
+  if settings.kind == 'existing':
+    return captioner.captions([Clip(_nothing, 1.0, row['caption'] or '') for row in rows])
+  path = pathlib.Path(folder) / f'{digest(_identity(settings))}.jsonl'
+  known: dict[str, str | None] = dict(pair for pair, _ in read_json_lines(path, _kept))
+  missing = [row for row in rows if _key(row) not in known]
+  progress(len(rows) - len(missing), len(rows))
+  with Guarded(functools.partial(_frames, settings), allowance) as read:
+    for first in range(0, len(missing), _AT_ONCE):
+      some = missing[first : first + _AT_ONCE]
+      for row, caption in zip(some, _written(captioner, some, inputs, read, settings), strict=True):
+        known[_key(row)] = caption
+        if caption:
+          end_line(path)
+          append_json_line(path, [_key(row), caption])
+      progress(len(rows) - len(missing) + first + len(some), len(rows))
+  return [known.get(_key(row)) for row in rows]
+
+
+def compose(row: _Row, settings: CaptionSettings, limits: SoundLimits) -> str:
+  """Returns a record's caption: the template, filled with what is known of a clip.
+
+  Labels of the camera that people set count, and else the scorer's answer, where it is sure.
+
+  Args:
+    row: of a clip; its caption, `labels` of people, and scores of the camera and of sound.
+    settings: the template.
+    limits: what counts as heard.
+  """
+  caption, labels = row.get('caption') or '', row.get('labels') or ()
+  if settings.template.strip() == '{sound}':
+    return _sound_caption(caption, row, limits)
+  camera = [label for label in labels if label in CAMERA]
+  if camera and row.get('camera_class') in ANSWERS:  # people know better than what rules wrote
+    caption = caption.removeprefix(sentence_of(row['camera_class'])).lstrip()
+  sure = (row.get('camera_confidence') or 0.0) >= settings.prefix
+  if not camera and sure and row.get('camera_class') in ANSWERS:
+    camera = [row['camera_class']]
+  front = sentence_of(*camera)
+  filled = settings.template.format(
+    camera='' if caption.startswith(front) else front,
+    shot=sentence_of(*(label for label in labels if label in SHOTS)),
+    caption=caption,
+  )
+  return ' '.join(filled.split())
+
+
+def carried(row: _Row, limits: SoundLimits) -> dict[str, Any]:
+  """Returns what a record tells of a clip beside its caption: camera, labels, sound."""
+  told = {name: row[key] for key, name in CARRIED.items() if row.get(key) is not None}
+  if row.get('sound_cosine') is not None:
+    told['sound_place'] = place(dict(row), limits)
+  if row.get('labels'):
+    told['labels'] = ', '.join(row['labels'])
+  return told
+
+
+def _sound_caption(caption: str, row: _Row, limits: SoundLimits) -> str:
+  """The caption of Table 27; what no network said is left out."""
+  voice, music = row.get('sound_voice'), row.get('sound_music')
+  with contextlib.suppress(ConfigError):  # nothing is left of the description
+    return str(
+      AudioCaption(
+        caption,
+        quality=row.get('sound_quality'),
+        speech=None if voice is None else voice >= limits.heard,
+        singing=None,
+        music=music,
+      )
+    )
+  return ''
+
+
+def _written(
+  captioner: Captioner,
+  rows: Sequence[_Row],
+  inputs: Inputs,
+  read: Guarded,
+  settings: CaptionSettings,
+) -> list[str | None]:
+  """What a captioner writes; '' of clips that cannot be read."""
+  found: list[str | None] = [''] * len(rows)
+  clips, places = [], []
+  for number, row in enumerate(rows):
+    shown = read((inputs[int(row['place'])], row['start'], row['end']))
+    if isinstance(shown, str | Lost):
+      continue
+    fps = len(shown) / max(row['end'] - row['start'], 1e-6)
+    clips.append(Clip(functools.partial(_same, shown), fps, row['caption'] or ''))
+    places.append(number)
+  for number, caption in zip(places, captioner.captions(clips), strict=True):
+    found[number] = caption
+  return found
+
+
+def _frames(
+  settings: CaptionSettings, given: tuple[Input | Rejected, float, float]
+) -> UInt8[np.ndarray, 't h w 3'] | str:
+  """The frames of a clip that a captioner sees, or why there are none."""
+  each, start, end = given
+  if isinstance(each, Rejected):
+    return each.reason
+  rules = settings.kind == 'rules'
+  rate = _CAMERA.rate if rules else 2 * settings.frames / max(end - start, 1e-6)
+  side = _CAMERA.side if rules else settings.side
+  found, due = [], start
+  try:
+    for frame in frames.stream(open_video(each)):
+      if frame.start >= end - 1e-3:
+        break
+      if frame.start >= due - 1e-3:
+        due = max(due, start) + 1 / rate
+        found.append(frame.shrunk(side).pixels)
+  except (StorageError, MemoryError):
+    raise
+  except DataError as error:
+    return reason_of(error, each)
+  except Exception as error:  # whatever a stranger's file brings about must not end the run
+    return f'cannot be read ({type(error).__name__}: {error!s:.200})'
+  return np.stack(found) if found else 'shows no frame'
+
+
+def _identity(settings: CaptionSettings) -> dict[str, Any]:
+  """What captions depend on; not the template, nor how fast a server is asked."""
+  fields = dataclasses.asdict(settings)
+  del fields['template'], fields['prefix']
+  fields['endpoint'] = {name: settings.endpoint.get(name) for name in ('model', 'options')}
+  return fields
+
+
+def _key(row: _Row) -> str:
+  return digest([row['clip'], row['start'], row['end'], row['caption'] or ''])
+
+
+def _kept(line: Any) -> tuple[str, str]:
+  key, caption = line
+  return key + '', caption + ''
+
+
+def _same(shown: np.ndarray) -> np.ndarray:
+  return shown
+
+
+def _nothing() -> np.ndarray:
+  raise DataError('no frame is needed for the text that came with a clip')

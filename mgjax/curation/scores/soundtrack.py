@@ -1,0 +1,86 @@
+"""The sound of a clip as scores of its row: see `sound.py` (Movie Gen §6, Table 24)."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from mgjax.core.errors import DataError
+from mgjax.core.plug_ins import load_function
+from mgjax.curation.frames import Frame
+from mgjax.curation.scores.plug_in import HELD, HeldFrames
+from mgjax.curation.scores.scorer import Score, Scorer
+from mgjax.curation.scores.sound import EVENTS, sound_scores
+from mgjax.curation.settings import MeasureSettings, PlugIn
+from mgjax.media.audio import probe_audio
+from mgjax.media.containers import File
+
+# Of a clip without sound: all of it is silent, and nothing more is known.
+_SILENCE = {
+  'silence': 1.0, 'loudness': None, 'peak': 0.0, **dict.fromkeys(EVENTS), 'cosine': None,
+  'quality': None,
+}  # fmt: skip
+
+
+class Soundtrack(Scorer):
+  """`sound_silence`, `sound_loudness` and so on, of `sound.sound_scores`.
+
+  A clip without sound, or with one that cannot be decoded, is silent.
+  """
+
+  name, rate = 'sound', HELD
+
+  def __init__(self, settings: MeasureSettings):
+    """Takes `settings.sound` and its three plug-ins."""
+    self._settings = settings.sound
+    self._events = _loaded(settings.sound_events)
+    self._quality = _loaded(settings.sound_quality)
+    self._cosine, self._frames = _loaded(settings.sound_cosine), settings.sound_cosine.frames
+    self.side = settings.sound_cosine.side
+    self._held, self._file = HeldFrames(), None
+
+  def open(self, file: File) -> None:
+    """Takes the video; one without sound is not looked at again."""
+    try:
+      probe_audio(file)
+      self._file = file
+    except DataError:
+      self._file = None
+
+  def see(self, frame: Frame) -> None:
+    """Holds frames where somebody asks for them."""
+    if self._cosine is not None and self._file is not None:
+      self._held.add(frame)
+
+  def scores(self, start: float, end: float) -> dict[str, Score]:
+    """Reads the sound of a clip."""
+    if self._file is None:
+      return dict(_SILENCE)
+    frames = None
+    if self._cosine is not None:
+      frames = self._held.between(start, end, self._frames)
+    try:
+      return {
+        **sound_scores(
+          self._file,
+          start,
+          end,
+          self._settings,
+          events=self._events,
+          cosine=self._cosine,
+          quality=self._quality,
+          frames=frames,
+        )
+      }
+    except DataError:
+      return dict(_SILENCE)
+
+
+def _loaded(settings: PlugIn) -> Callable[..., Any] | None:
+  """A plug-in that knows its weights."""
+  if not settings.python:
+    return None
+  return functools.partial(_called, load_function(settings.python), settings.weights)
+
+
+def _called(function: Callable[..., Any], weights: str, *given: Any) -> Any:
+  return function(*given, weights)

@@ -1,0 +1,271 @@
+"""Pages for people, served over HTTP: what their servers have in common.
+
+A link holds a token of 128 bits and stands for one person; without one there is nothing to be had.
+A page runs its own script alone and loads nothing. Requests have to arrive, and answers to leave,
+in time. Paths of requests are never made to paths of files.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import html
+import os
+import pathlib
+import re
+import resource
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import write_bytes
+
+HEADERS = {
+  'Cache-Control': 'no-store',
+  'Referrer-Policy': 'no-referrer',
+  'X-Content-Type-Options': 'nosniff',
+  'X-Frame-Options': 'DENY',
+}
+INVITATIONS = 'invitations.txt'
+_HEADER = 16_384  # bytes of a request's header
+_REQUEST = 10.0  # seconds in which a request has to arrive; uvicorn itself would wait for ever
+_IDLE = 5  # seconds that a connection may wait for its next request
+_RESPONSE = 600.0  # seconds in which a response has to leave
+_CONNECTIONS = 1000  # at once; more are told to come back
+_LOOPBACK = ('127.0.0.1', '::1', 'localhost')
+
+
+class Refused(Exception):
+  """A request that is answered with a sentence."""
+
+  def __init__(self, status: int, sentence: str):
+    super().__init__(sentence)
+    self.status = status
+
+
+def make_app(routes: Sequence[Any]) -> Any:
+  """Returns the application (ASGI) of some routes, whose refusals are sentences.
+
+  Args:
+    routes: of Starlette.
+
+  Raises:
+    ConfigError: Starlette is not installed.
+  """
+  need('starlette')
+  from starlette.applications import Starlette
+  from starlette.exceptions import HTTPException
+  from starlette.requests import Request
+  from starlette.responses import HTMLResponse, JSONResponse, Response
+
+  async def refuse(request: Request, error: Exception) -> Response:
+    status = getattr(error, 'status', None) or getattr(error, 'status_code', 500)
+    said = str(error) if isinstance(error, Refused) else 'There is nothing here.'
+    if 'text/html' in request.headers.get('accept', ''):
+      told = html.escape(said)
+      return HTMLResponse(
+        f'<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">'
+        f'<title>{told}</title><p style="font:18px system-ui;margin:3em">{told}</p>',
+        status,
+      )
+    return JSONResponse({'error': said}, status)
+
+  handlers: Mapping[Any, Any] = {Refused: refuse, HTTPException: refuse}
+  return _guarded(Starlette(routes=[*routes], exception_handlers=handlers))
+
+
+def page(path: pathlib.Path) -> Any:
+  """Returns a page as a response, with a policy by which only its own script runs."""
+  from starlette.responses import HTMLResponse
+
+  text = path.read_text()
+  allowed = [
+    f"'sha256-{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}'"
+    for body in re.findall('<script>(.*?)</script>', text, re.DOTALL)
+  ]
+  policy = (
+    f"default-src 'none'; script-src {' '.join(allowed)}; style-src 'unsafe-inline'; "
+    "img-src blob: data:; media-src blob:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+  )
+  return HTMLResponse(text, 200, {'Content-Security-Policy': policy})
+
+
+def file_response(path: pathlib.Path, media_type: str) -> Any:
+  """Returns a file as a response, whole or a range; it tells nothing of the file but its length."""
+  from starlette.responses import FileResponse
+
+  class _Bytes(FileResponse):
+    def set_stat_headers(self, stat_result: os.stat_result) -> None:
+      self.headers.setdefault('content-length', str(stat_result.st_size))
+
+  return _Bytes(path, media_type=media_type)
+
+
+async def body_of(request: Any, most: int, what: str) -> bytes:
+  """Reads what a request brings.
+
+  Args:
+    request: of Starlette.
+    most: bytes that it may have.
+    what: it is, for the sentence.
+
+  Raises:
+    Refused: it has more.
+  """
+  body = b''
+  async for part in request.stream():
+    body += part
+    if len(body) > most:
+      raise Refused(413, f'{what} has at most {most} bytes.')
+  return body
+
+
+def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+  """Adds headers to all that an application answers, and an end to all answers."""
+
+  async def answer(scope, receive, send):
+    async def sending(message):
+      if message['type'] == 'http.response.start':
+        given = {name for name, _ in message['headers']}
+        message['headers'] = [
+          *message['headers'],
+          *(
+            (name.lower().encode(), value.encode())
+            for name, value in HEADERS.items()
+            if name.lower().encode() not in given
+          ),
+        ]
+      await send(message)
+
+    with contextlib.suppress(TimeoutError):
+      async with asyncio.timeout(_RESPONSE):
+        await app(scope, receive, sending)
+
+  return answer
+
+
+def make_server(app: Any) -> Any:
+  """Returns a server (uvicorn) of an application, to be run with a socket that listens.
+
+  Raises:
+    ConfigError: uvicorn is not installed.
+  """
+  need('uvicorn')
+  import uvicorn
+
+  return uvicorn.Server(
+    uvicorn.Config(
+      app,
+      http=_make_protocol(),
+      ws='none',
+      loop='asyncio',
+      lifespan='off',
+      log_level='error',
+      access_log=False,  # lines of it would hold the tokens
+      server_header=False,
+      proxy_headers=False,
+      timeout_keep_alive=_IDLE,
+      timeout_graceful_shutdown=5,
+      limit_concurrency=_CONNECTIONS,
+      backlog=1024,
+      h11_max_incomplete_event_size=_HEADER,
+    )
+  )
+
+
+def invite(path: pathlib.Path, base: str, people: Mapping[str, str]) -> str:
+  """Writes the links of people, for nobody else to read, and says where they are.
+
+  Args:
+    path: of the file.
+    base: address of the server.
+    people: token -> name.
+  """
+  lines = [f'{name} {base}/r/{token}' for token, name in people.items()]
+  path.touch(0o600)
+  write_bytes(path, '\n'.join([*lines, '']).encode())
+  path.chmod(0o600)
+  return f'{len(lines)} invitations in {path}'
+
+
+def warning(host: str, url: str) -> str:
+  """Says that what is sent can be read on the way, '' where it cannot."""
+  if host in _LOOPBACK or url.startswith('https:'):
+    return ''
+  return 'what is sent is not encrypted: outside of your own network put TLS before it, with --url'
+
+
+def listening(host: str, port: int) -> socket.socket:
+  """Returns a socket that listens, for as many connections as a server takes.
+
+  Raises:
+    ConfigError: the port is in use.
+  """
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  files = 4 * _CONNECTIONS  # each connection may read one
+  wanted = max(soft, files if hard == resource.RLIM_INFINITY else min(hard, files))
+  resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+  try:
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024)
+  except (OSError, OverflowError) as error:
+    raise ConfigError(f'--host={host} --port={port}: {error}; take another') from error
+
+
+def address(host: str, port: int) -> str:
+  """Returns the address of a server as others reach it."""
+  name = socket.getfqdn() if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host
+  return f'http://{name}:{port}'
+
+
+def _make_protocol() -> type:
+  import h11
+  from uvicorn.protocols.http.h11_impl import H11Protocol
+
+  class Punctual(H11Protocol):
+    """Ends connections whose requests do not arrive in time, however steadily they trickle."""
+
+    _late = None
+
+    def connection_made(self, transport):
+      super().connection_made(transport)
+      # asyncio does so only where a socket names its protocol; without it an answer takes 40 ms.
+      transport.get_extra_info('socket').setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+      self._wait()
+
+    def data_received(self, data):
+      super().data_received(data)
+      self._wait()
+
+    def connection_lost(self, exc):
+      super().connection_lost(exc)
+      self._arrived()
+
+    def _wait(self):
+      if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+        self._arrived()
+      elif self._late is None:
+        self._late = self.loop.call_later(_REQUEST, self.transport.abort)
+
+    def _arrived(self):
+      if self._late is not None:
+        self._late.cancel()
+        self._late = None
+
+  return Punctual
+
+
+def need(package: str) -> None:
+  """Asks for a package that serving needs.
+
+  Raises:
+    ConfigError: it is not installed.
+  """
+  try:
+    __import__(package)
+  except ImportError as error:
+    raise ConfigError(
+      f'{package} is missing; install mgjax[compare], or starlette and uvicorn'
+    ) from error
