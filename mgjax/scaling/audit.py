@@ -31,7 +31,7 @@ def _grids(records: Records, law: Law) -> Iterator[str]:
   compute, sizes = records.compute, np.log10(records.runs.size)
   groups = group_budgets(compute)
   for group in range(groups.max() + 1):
-    of_budget = sizes[groups == group]
+    of_budget = np.unique(sizes[groups == group].round(6))  # seeds of a size are one
     at = float(np.exp(np.log(compute[groups == group]).mean()))
     best = np.log10(law.optimum(at).size)
     sides = int(np.sum(of_budget < best)), int(np.sum(of_budget > best))
