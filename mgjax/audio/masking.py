@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.settings import Fraction, arguments
-from mgjax.core.typing import Array, Batch, Bool, Float, Key, Metrics, Objective, Predict
+from mgjax.core.typing import Array, Batch, Bool, Float, Key, Metrics, Objective, Predict, Tree
 
 
 def make_masked_objective(
@@ -42,11 +42,11 @@ def make_masked_objective(
   }
   arguments(make_masked_objective, given, 'masking', ('objective',))
 
-  def masked(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
+  def masked(predict: Predict, batch: Batch, key: Key, **frozen: Tree) -> tuple[Array, Metrics]:
     mask_key, flow_key = jax.random.split(key)
     latents = batch['latents']
     known = draw_known(mask_key, latents.shape[0], latents.shape[1], **given)
-    return objective(predict, batch | {'context': keep(latents, known)}, flow_key)
+    return objective(predict, batch | {'context': keep(latents, known)}, flow_key, **frozen)
 
   return masked
 

@@ -1,21 +1,21 @@
-"""Sampling in one to a few steps, learnt by a model from its own steps (Frans et al. 2024, "One
-step diffusion via shortcut models"), checked by tests/flow/test_few_steps.py.
+"""Sampling in one to a few steps, learnt from the many guided ones of a teacher (after Frans et al.
+2024, "One step diffusion via shortcut models"), checked by tests/flow/test_few_steps.py.
 
 A grid of N = 2^K steps is halved K times: 2^k steps end at every (N / 2^k)-th of its points. Beside
 the time the model is told of which of these grids it takes a step, as the share s = 2^-k of all of
-it (0: of none, its velocity as ever). A step from t to t' is learnt to equal two of the grid with
-twice as many, over m between them:
+it. A step from t to t' is learnt to equal two of the grid with twice as many, over m between them:
 
   (t' - t) u(x, t, s) = (m - t) u_1 + (t' - m) u_2,
   u_1 = u(x, t, s / 2), u_2 = u(x + (m - t) u_1, m, s / 2)
 
-The two of the finest grid are guided ones of the velocity itself, so that guidance is learnt with
-them and sampling needs one pass a step. Nothing here needs a derivative by time or a second
-network: half of the rows train the velocity as before, and it stays the teacher.
+The two of the finest grid are guided ones of the teacher, a model that stays as it is: guidance is
+learnt with them, and sampling needs one pass a step. Nothing here needs a derivative by time. (The
+paper's model is its own teacher. Ours then forgot its velocity: guidance by 4 makes four times as
+much of every error of the teacher, which the next targets hold.)
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import jax
@@ -23,37 +23,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.settings import Magnitude, Range, check
-from mgjax.core.typing import Array, Batch, Float, Key, Metrics, Objective, Predict
+from mgjax.core.settings import Range, check
+from mgjax.core.typing import Array, Batch, Float, Key, Metrics, Predict, Tree
 from mgjax.flow.guidance import Guidance, check_guidance, make_guided
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.solvers import Velocity
 
 STEP = 'step_size'  # of a batch: of which grid each row takes a step
-_GUIDED, _OWN, _PARTS = 0, 1, 4  # of four rows one learns guided steps, one its own
+_PARTS = 2  # of the rows of a batch: one learns the teacher's steps, one those of the model itself
 _PATH = FlowMatching()
 
 
 @dataclasses.dataclass(frozen=True)
 class FewSteps:
-  """`config.objective.few_steps`: what is learnt beside the velocity.
+  """`config.objective.few_steps`: what is learnt in place of the velocity.
 
   Attributes:
+    teacher: work directory of a model with the same backbone and conditions, whose averaged weights
+      are taken; `config.start_from` is best the same.
     guidance: of the teacher, as in `config.sample`.
     schedule: of the grid, as in `config.sample`: linear, with or without a shift, as the halves of
       others are no grids of their own.
     steps: N, of the finest grid: a power of two.
-    weight: of this part of the loss beside the velocity's.
 
   Raises:
     ConfigError: N is no power of two, or half of the grid is another one.
   """
 
+  teacher: str
   guidance: Guidance
   schedule: Mapping[str, Any]
   steps: Annotated[int, Range(least=4, most=1024)] = 32
-  weight: Magnitude = 1.0
 
   def __post_init__(self):
     check(self)
@@ -82,41 +83,38 @@ class FewSteps:
     if steps not in learnt:
       raise ConfigError(
         f'{steps} steps of a model that learnt to take {", ".join(map(str, learnt))}; take one of '
-        'these, or guidance other than 1 for as many as you like of its teacher'
+        'these'
       )
     return 1 / steps
 
 
-def with_few_steps(objective: Objective, few: FewSteps, data: str = 'latents') -> Objective:
-  """Makes the objective of half of a batch's rows that of larger steps.
+def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 'latents'):
+  """Makes `objective(predict, batch, key, frozen) -> (loss, metrics)` of larger steps.
 
-  `loss = objective + weight E || u(X_t, t, s) - target ||^2`, the target as above and without a
-  gradient, X_t on the path between noise and data, at times of the grid of its row.
+  `loss = E || u(X_t, t, s) - target ||^2`, the target as above and without a gradient, X_t on the
+  path between noise and data, t among the times of the row's grid. Every other row learns the
+  finest of the grids from the teacher.
 
   Args:
-    objective: of the velocity.
-    few: what is learnt beside it.
+    few: what is learnt.
+    teach: the teacher's parameters, which are `frozen` -> its `predict`.
     data: the batch key of X_1, (b ...).
 
   Raises:
-    DataError: (from the objective) the batch does not divide by four.
+    DataError: (from the objective) the batch does not divide by two.
   """
   times, levels = jnp.asarray(few.times, jnp.float32), few.steps.bit_length() - 1
 
-  def objective_of_both(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-    count = len(batch[data])
-    if count % _PARTS:
+  def objective(predict: Predict, batch: Batch, key: Key, frozen: Tree) -> tuple[Array, Metrics]:
+    latents = batch[data].astype(jnp.float32)
+    if len(latents) % _PARTS:
       raise DataError(
-        f'a batch of {count} rows; of every {_PARTS} two learn larger steps: take a batch size '
-        f'that divides by {_PARTS}, on each device'
+        f'a batch of {len(latents)} rows, of which every other one learns from the teacher; take '
+        'a batch size that divides by two, on each device'
       )
-    base_key, noise_key, level_key, place_key = jax.random.split(key, 4)
-    loss, metrics = objective(predict, _rows(batch, slice(_OWN + 1, None)), base_key)
-
-    learning = _rows(batch, slice(_OWN + 1))
-    guided, own = (_rows(learning, slice(place, place + 1), _OWN + 1) for place in (_GUIDED, _OWN))
-    latents = learning[data].astype(jnp.float32)
-    shape = (count // _PARTS,)
+    noise_key, level_key, place_key = jax.random.split(key, 3)
+    guided, own = (_rows(batch, part) for part in range(_PARTS))
+    shape = (len(latents) // _PARTS,)
     drawn = jax.random.randint(level_key, shape, 0, levels - 1)
     level = jnp.stack([jnp.full(shape, levels - 1), drawn], axis=1).reshape(-1)
     # Which of the 2^level steps, and how many of the finest ones it takes.
@@ -128,34 +126,25 @@ def with_few_steps(objective: Objective, few: FewSteps, data: str = 'latents') -
 
     half = own | {STEP: 2.0 ** -(drawn + 1.0)}
     velocities = (
-      make_guided(predict, guided, few.guidance),
+      make_guided(teach(frozen), guided, few.guidance),
       lambda x, time: predict(x, time, half, {}),
     )
-    ends = [array.reshape(*shape, _OWN + 1, *array.shape[1:]) for array in (x, start, middle, end)]
+    ends = [array.reshape(*shape, _PARTS, *array.shape[1:]) for array in (x, start, middle, end)]
     targets = [_mean_of_two(v, *(array[:, n] for array in ends)) for n, v in enumerate(velocities)]
     target = jax.lax.stop_gradient(jnp.stack(targets, axis=1))
 
-    answer = predict(x, start, learning | {STEP: 2.0 ** -level.astype(jnp.float32)}, {})
+    answer = predict(x, start, batch | {STEP: 2.0 ** -level.astype(jnp.float32)}, {})
     errors = jnp.square(answer.astype(jnp.float32).reshape(target.shape) - target)
     both = jnp.mean(errors, axis=(0, *range(2, errors.ndim)))
-    loss = loss + few.weight * jnp.mean(both)
-    found = {'loss': loss, 'loss/guided_steps': both[_GUIDED], 'loss/own_steps': both[_OWN]}
-    return loss, metrics | found
+    loss = jnp.mean(both)
+    return loss, {'loss': loss, 'loss/teachers_steps': both[0], 'loss/own_steps': both[1]}
 
-  return objective_of_both
+  return objective
 
 
-def _rows(batch: Batch, part: slice, parts: int = _PARTS) -> Batch:
-  """Returns the rows of a batch whose places, counted by `parts`, are in a part.
-
-  Neighbours stay neighbours, so that rows stay on their devices.
-  """
-
-  def take(array: Array) -> Array:
-    rows = array.reshape(len(array) // parts, parts, *array.shape[1:])[:, part]
-    return rows.reshape(-1, *array.shape[1:])
-
-  return jax.tree.map(take, batch)
+def _rows(batch: Batch, part: int) -> Batch:
+  """Returns every other row of a batch; neighbours stay neighbours, and rows on their devices."""
+  return jax.tree.map(lambda array: array.reshape(-1, _PARTS, *array.shape[1:])[:, part], batch)
 
 
 def _mean_of_two(

@@ -1,5 +1,6 @@
 """Builds flow models, their objectives, samplers and inputs from settings and samples."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
 from mgjax.core.typing import Batch, Objective, Tree
 from mgjax.core.weights.format import WeightFormat
-from mgjax.flow.few_steps import with_few_steps
+from mgjax.flow.few_steps import make_few_steps
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.prediction import make_prediction
@@ -45,6 +46,8 @@ def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
 def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Objective, Objective]:
   """Makes the objectives of training and of validation.
 
+  Those of few steps take the parameters of their teacher, whose module is the same, as `frozen`.
+
   Raises:
     ConfigError: dropout names other conditionings than the model has, or few steps are to be
       learnt by one that cannot be told of them.
@@ -68,7 +71,8 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Obje
         'objective.few_steps, but the model cannot be told which step to take; give '
         "model.conditionings one of {'kind': 'step_size'} and objective.dropout its rate, 0"
       )
-    objective = with_few_steps(objective, few)
+    teach = lambda frozen: functools.partial(model.apply, {'params': frozen})  # noqa: E731
+    return (make_few_steps(few, teach),) * 2
   fixed = make_sampler(**settings.validation_time)
   return objective, make_objective(dropout={}, sample_time=fixed, prediction=prediction)
 
@@ -82,24 +86,25 @@ def make_sampler_of(
   """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
 
   What the model answers is said by the `objective` that it was trained with. One that learnt to
-  take few steps takes them where all guidance is 1, for its own is in them, and is sampled as its
-  teacher elsewhere.
+  take few steps learnt their guidance too.
 
   Raises:
-    ConfigError: guidance of a condition that the model does not have, or steps that it did not
-      learn to take.
+    ConfigError: guidance of a condition that the model does not have, or steps or guidance that it
+      did not learn.
   """
   guidance, schedule = settings.guidance, settings.schedule
   unknown = sorted({name for name, _ in guidance} - {each.name for each in model.conditionings})
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
   times, share = make_time_grid(steps=settings.steps, **schedule), 0.0
-  few = objective.steps_learnt
-  if few and all(scale == 1 for _, scale in guidance):
+  if few := objective.steps_learnt:
     share = few.share(settings.steps)
-    if settings.solver != 'euler' or not np.allclose(
-      times, few.times[:: few.steps // settings.steps]
-    ):
+    if any(scale != 1 for _, scale in guidance):
+      raise ConfigError(
+        f'guidance {guidance} of a model that learnt its few steps with {few.guidance}; give 1'
+      )
+    learnt = few.times[:: few.steps // settings.steps]
+    if settings.solver != 'euler' or not np.allclose(times, learnt):
       raise ConfigError(
         f'solver {settings.solver!r} with schedule {dict(schedule)}; a model that learnt to take '
         f"{settings.steps} steps takes those of 'euler' with {dict(few.schedule)}"

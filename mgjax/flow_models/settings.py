@@ -25,8 +25,8 @@ class ObjectiveSettings:
     drop_all_probability: that a row sees none of those that are ever dropped.
     prediction: `name` of what the model learns to answer (`flow.prediction.PREDICTIONS`) and its
       fields; sampling makes a velocity of it.
-    few_steps: fields of `flow.few_steps.FewSteps`, which the model learns to sample with; none
-      learns its velocity alone.
+    few_steps: fields of `flow.few_steps.FewSteps`: the model learns to take them in place of all
+      that stands before; none learns its velocity.
 
   Raises:
     ConfigError: a rate is no probability, there is no such prediction, or few steps are asked of
@@ -53,7 +53,7 @@ class ObjectiveSettings:
 
   @property
   def steps_learnt(self) -> FewSteps | None:
-    """What the model learns of larger steps; None for nothing."""
+    """Which few steps the model learns; None where it learns its velocity."""
     return unpack(FewSteps, self.few_steps, 'objective.few_steps') if self.few_steps else None
 
 

@@ -7,12 +7,13 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.warm_start import make_start, parse_sources
-from mgjax.checkpoints.workdir import open_checkpoints, read_config
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.conditioning.contract import Conditioning
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
@@ -22,6 +23,7 @@ from mgjax.data.mixture import ShapeBucket, Source
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.sources import check_same_shape
+from mgjax.flow.few_steps import FewSteps
 from mgjax.flow_models.build import (
   check_learnt,
   check_records,
@@ -42,6 +44,8 @@ from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.prompts import study_captions
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.flow_models.shape import check_shape
+from mgjax.parallel.rules import ambient
+from mgjax.parallel.shard import make_place
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
@@ -171,9 +175,10 @@ def make_flow_spec(
     words.add(words_in(notes))  # data may be new, and of an older run nobody knows what it was
 
   generate = make_sampler_of(settings.sample, settings.objective, model)
+  inputs = small_inputs(model, codec.model.latent_channels)
   return TrainSpec(
     model=model,
-    inputs=small_inputs(model, codec.model.latent_channels),
+    inputs=inputs,
     objective=objective,
     validate=validate,
     buckets=buckets,
@@ -184,7 +189,18 @@ def make_flow_spec(
     check=check,
     flops=make_flops(model),
     start=make_start(config.start_from, config.component, adapt, starts),
+    frozen=_read_teacher(settings.objective.steps_learnt, model, inputs),
   )
+
+
+def _read_teacher(few: FewSteps | None, model: FlowModel, inputs: tuple[Any, ...]) -> Tree:
+  """Returns the parameters of whom few steps are learnt from, on the devices of the mesh."""
+  if few is None:
+    return None
+  boxed = jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
+  mesh = ambient()
+  place = None if mesh is None else make_place(boxed, jax.sharding.get_mesh())
+  return load_params(few.teacher, place=place)[0]
 
 
 def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:

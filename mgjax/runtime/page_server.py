@@ -8,6 +8,7 @@ in time. Paths of requests are never made to paths of files.
 import asyncio
 import base64
 import contextlib
+import fcntl
 import hashlib
 import html
 import os
@@ -15,7 +16,7 @@ import pathlib
 import re
 import resource
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError
@@ -218,6 +219,64 @@ def address(host: str, port: int) -> str:
   """Returns the address of a server as others reach it."""
   name = socket.getfqdn() if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host
   return f'http://{name}:{port}'
+
+
+def run(
+  server: Any,
+  listener: socket.socket,
+  folder: pathlib.Path,
+  people: Mapping[str, str],
+  *,
+  host: str,
+  url: str,
+  tell: Callable[[str], None],
+  links: Mapping[str, str],
+) -> None:
+  """Runs a server until it is stopped.
+
+  Args:
+    server: of `make_server`.
+    listener: of `listening`.
+    folder: where the links of people are written.
+    people: token -> name.
+    host: address that it listens at.
+    url: that people reach it by, where that is another one.
+    tell: gets the lines that say where it is.
+    links: what they say of more pages -> the path of one.
+  """
+  base = (url or address(host, listener.getsockname()[1])).rstrip('/')
+  tell(invite(folder / INVITATIONS, base, people))
+  for said, path in links.items():
+    tell(f'{said}: {base}{path}')
+  if said := warning(host, url):
+    tell(said)
+  tell('stop with Ctrl-C; the same command goes on')
+  server.run([listener])
+
+
+@contextlib.contextmanager
+def held(path: pathlib.Path, mode: str, missing: str, noun: str) -> Iterator[None]:
+  """Keeps other servers from a folder by a file in it; what a killed one held is free.
+
+  Args:
+    path: of the file.
+    mode: it is opened in.
+    missing: what to do where it cannot be opened.
+    noun: of what is held.
+
+  Raises:
+    ConfigError: it cannot be opened, or another server has it.
+  """
+  try:
+    file = path.open(mode)
+  except OSError as error:
+    raise ConfigError(f'{path.parent}: holds no {noun} ({error.strerror}); {missing}') from error
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise ConfigError(f'{path.parent}: another server has this {noun}; stop that one') from error
+    yield
 
 
 def _make_protocol() -> type:

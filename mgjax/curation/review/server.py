@@ -1,14 +1,12 @@
 """The page on which people look at clips, keep or drop, trim and caption them (Movie Gen §3.3)."""
 
 import contextlib
-import fcntl
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mgjax.core.errors import ConfigError
 from mgjax.curation.review.decisions import FILE
 from mgjax.curation.review.desk import Desk
 from mgjax.data.ingest.inputs import Inputs
@@ -101,34 +99,16 @@ def serve(
   """
   tell = tell or functools.partial(print, flush=True)
   folder = pathlib.Path(folder)
+  review = page_server.held(
+    folder / FILE, 'ab', 'run launch.curate with this --output first', 'review'
+  )
   with (
-    _held(folder),
+    review,
     contextlib.closing(Desk(folder, inputs, people)) as desk,
     page_server.listening(host, port) as listener,
   ):
-    server = make_server(desk)
-    base = (url or page_server.address(host, listener.getsockname()[1])).rstrip('/')
-    tell(page_server.invite(folder / page_server.INVITATIONS, base, desk.people))
-    if len(desk.people) == 1:
-      tell(f'look at clips: {base}/r/{next(iter(desk.people))}')
-    if said := page_server.warning(host, url):
-      tell(said)
-    tell('stop with Ctrl-C; the same command goes on')
-    server.run([listener])
-
-
-@contextlib.contextmanager
-def _held(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other servers from a review; what a killed one held is free."""
-  try:
-    file = (folder / FILE).open('ab')
-  except FileNotFoundError as error:
-    raise ConfigError(
-      f'{folder}: holds nothing to look at; run launch.curate with this --output first'
-    ) from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      raise ConfigError(f'{folder}: another server has this review; stop that one') from error
-    yield
+    token, *others = desk.people
+    page_server.run(
+      make_server(desk), listener, folder, desk.people, host=host, url=url, tell=tell,
+      links={} if others else {'look at clips': f'/r/{token}'},
+    )  # fmt: skip

@@ -1,14 +1,11 @@
 """The page on which people compare videos, served over HTTP (Movie Gen §3.5)."""
 
-import contextlib
-import fcntl
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from mgjax.core.errors import ConfigError
 from mgjax.evaluation.human.desk import Desk
 from mgjax.evaluation.human.study import FILE, KINDS
 from mgjax.runtime import page_server
@@ -106,30 +103,12 @@ def serve(
   """
   tell = tell or functools.partial(print, flush=True)
   directory = pathlib.Path(directory)
-  with _held(directory), page_server.listening(host, port) as listener:
+  study = page_server.held(
+    directory / FILE, 'rb', 'give --a, --b and --prompts to begin one', 'study'
+  )
+  with study, page_server.listening(host, port) as listener:
     desk = Desk(directory)
-    server = make_server(desk)
-    base = (url or page_server.address(host, listener.getsockname()[1])).rstrip('/')
-    tell(page_server.invite(directory / page_server.INVITATIONS, base, desk.raters))
-    tell(f'how far it is: {base}/o/{desk.operator}')
-    if said := page_server.warning(host, url):
-      tell(said)
-    tell('stop with Ctrl-C; the same command goes on')
-    server.run([listener])
-
-
-@contextlib.contextmanager
-def _held(directory: pathlib.Path) -> Iterator[None]:
-  """Keeps other servers from a study; what a killed one held is free."""
-  try:
-    file = (directory / FILE).open('rb')
-  except OSError as error:
-    raise ConfigError(
-      f'{directory}: holds no study ({error.strerror}); give --a, --b and --prompts to begin one'
-    ) from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      raise ConfigError(f'{directory}: another server has this study; stop that one') from error
-    yield
+    page_server.run(
+      make_server(desk), listener, directory, desk.raters, host=host, url=url, tell=tell,
+      links={'how far it is': f'/o/{desk.operator}'},
+    )  # fmt: skip

@@ -185,7 +185,7 @@ def test_a_full_disk_is_told_and_the_decision_may_come_again(folder, inputs, mon
 
 
 def test_where_there_is_nothing_to_look_at_one_sentence_says_so(folder, inputs, tmp_path):
-  with pytest.raises(ConfigError, match='nothing to look at'):
+  with pytest.raises(ConfigError, match='holds no review'):
     serve(tmp_path / 'none', inputs, ('ann',), port=0)
   with pytest.raises(ConfigError, match='nobody looks at clips'):
     Desk(folder, inputs)
