@@ -99,6 +99,7 @@ class Scores:
     self.videos, self._size = videos, videos_per_shard
     self._storage = open_storage(self.directory)
     self._parsed: tuple[bytes, dict[str, Any]] | None = None
+    self._whole: dict[int, Entry] = {}  # once `finish` found all of them
     if self._manifest() is None:
       self._storage.create(PLAN, _to_json(self.plan))
 
@@ -119,7 +120,9 @@ class Scores:
 
   def entries(self) -> dict[int, Entry]:
     """Index -> entry of each finished shard whose file is there."""
-    names = self._storage.names()
+    return self._entries(self._storage.names())
+
+  def _entries(self, names: Mapping[str, int | None]) -> dict[int, Entry]:
     manifest = self._manifest()
     found = [] if manifest is None else [Entry(**each) for each in manifest['shards']]
     for name in names:
@@ -145,6 +148,7 @@ class Scores:
       seconds: that they took.
       instead_of: the entry of this shard whose place it takes.
     """
+    self._whole = {}
     names = dict.fromkeys(name for row in rows for name in row)  # a row may lack some
     columns = {name: [row.get(name) for row in rows] for name in names}
     data = to_parquet(pyarrow().table(columns))
@@ -179,12 +183,14 @@ class Scores:
     Raises:
       DataError: shards are missing, or one is damaged.
     """
-    entries = self.entries()
+    names = self._storage.names()
+    entries = self._entries(names)
     if missing := [index for index in range(len(self)) if index not in entries]:
       raise DataError(f'{self.directory}: shards {missing[:9]} have yet to be measured')
     listed = [vars(entry) for entry in entries.values()]
-    manifest, names = self._manifest(), self._storage.names()
+    manifest = self._manifest()
     if manifest and manifest['shards'] == listed and _files_of(manifest) <= set(names):
+      self._whole = entries
       return
     table, vectors = self._read(list(entries.values()), without=PICTURES), {}
     for field in table.schema:
@@ -198,6 +204,7 @@ class Scores:
     about = {'table': {'name': name, 'bytes': len(data)}, 'vectors': vectors}
     whole = {**self.plan, 'shards': listed, **about}
     self._storage.replace(MANIFEST, _to_json(whole))
+    self._whole = entries
     kept = {MANIFEST, *_files_of(whole), *(entry.name for entry in entries.values())}
     for leftover in self._storage.names():
       if leftover not in kept:
@@ -210,7 +217,7 @@ class Scores:
       A pyarrow.Table, and what reads those columns of vectors that are not in it: all of them when
       all shards are there, else none.
     """
-    manifest, entries = self._manifest(), list(self.entries().values())
+    manifest, entries = self._manifest(), list((self._whole or self.entries()).values())
     if manifest is None or [vars(each) for each in entries] != manifest['shards']:
       return self._read(entries, without=PICTURES), {}
     vectors = {
