@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.human import server as server_module
 from mgjax.evaluation.human import study as studies
 from mgjax.evaluation.human.server import serve
 from mgjax.evaluation.human.votes import read_votes
@@ -320,7 +319,7 @@ def test_who_trickles_a_request_is_cut_off_and_others_are_served(tmp_path, monke
 @pytest.mark.usefixtures('study')
 def test_two_servers_of_one_study_are_one_too_many(tmp_path):
   with (
-    server_module._held(tmp_path / 'votes'),
+    page_server.held(tmp_path / 'votes' / studies.FILE, 'rb', 'begin one', 'study'),
     pytest.raises(ConfigError, match='another server has this study'),
   ):
     serve(tmp_path / 'votes', port=0)
