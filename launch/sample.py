@@ -66,6 +66,10 @@ _SOLVER = flag_values.define_solver()
 _SCHEDULE = flags.DEFINE_enum(
   'schedule', None, flag_values.SCHEDULES, 'Of the steps; the run decides if not given.'
 )
+_REUSE = flags.DEFINE_float(
+  'reuse', None, 'Relative change of the velocity below which a step takes the last one, as .2.',
+  lower_bound=0,
+)  # fmt: skip
 _FRAMES = flags.DEFINE_integer(
   'frames', None, 'Length, with that of --video; 1 makes an image.', lower_bound=1
 )
@@ -112,6 +116,7 @@ def main(_) -> None:
     'steps': _STEPS.value,
     'guidance': _GUIDANCE.value,
     'solver': _SOLVER.value,
+    'reuse': _REUSE.value,
     'schedule': None if _SCHEDULE.value is None else {'name': _SCHEDULE.value},
   }
   shape = check_request(

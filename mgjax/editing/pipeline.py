@@ -314,7 +314,7 @@ class Editor(VideoPipeline):
       window=window,
       times=self._times(strength),
       noise=lambda start, stop: frame_noise(seed, index, start, stop, tuple(places))[0],
-      solver=self._settings.solver,
+      solver=self._settings.solver_of_windows,
       rows=rows,
       strength=strength,
       sigma_min=self._sigma_min,
@@ -348,7 +348,7 @@ class Editor(VideoPipeline):
     settings = self._settings
     return make_generate(
       self._model, times=self._times(strength), solver=settings.solver,
-      guidance=settings.guidance, prediction=self._prediction,
+      guidance=settings.guidance, prediction=self._prediction, reuse=settings.reuse,
     )  # fmt: skip
 
 

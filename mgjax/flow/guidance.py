@@ -11,7 +11,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Finite, Fraction
-from mgjax.core.typing import Array, Batch, Float, Predict
+from mgjax.core.typing import Array, Batch, Drop, Float, Predict
 from mgjax.flow.solvers import Velocity
 
 MakeVelocity = Callable[[Batch], Velocity]
@@ -21,7 +21,11 @@ Guidance = tuple[tuple[str, Scale], ...]
 
 
 def make_guided(
-  predict: Predict, batch: Batch, guidance: Guidance, negative: Mapping[str, Batch] = {}
+  predict: Predict,
+  batch: Batch,
+  guidance: Guidance,
+  negative: Mapping[str, Batch] = {},
+  read: Callable[[Batch, Drop], Batch] = lambda batch, drop: batch,
 ) -> Velocity:
   """Makes the guided `velocity(x, time)` of a model under the conditions of a batch.
 
@@ -43,17 +47,19 @@ def make_guided(
     guidance: pairs of a conditioning's name and its scale, from the outermost to the innermost.
     negative: arrays of the batch by the name of their conditioning, which it sees where it would be
       dropped: guidance then leads away from them.
+    read: makes of rows and their `drop` what `predict` takes as `batch`. It is called once, so that
+      what x and time do not change is not computed at every step.
 
   Raises:
     ConfigError: as `check_guidance`.
   """
   check_guidance(guidance)
-  velocity = _make_nested(predict, batch, guidance, negative)
+  velocity = _make_nested(predict, batch, guidance, negative, read)
   intervals = [scale[1] for _, scale in guidance if isinstance(scale, tuple)]
   if not intervals:
     return velocity
   ones = tuple((name, 1.0 if isinstance(scale, tuple) else scale) for name, scale in guidance)
-  plain = _make_nested(predict, batch, ones, negative)
+  plain = _make_nested(predict, batch, ones, negative, read)
 
   def either(x: Float[Array, 'b *axes'], time: Float[Array, ' b']) -> Float[Array, 'b *axes']:
     inside = jnp.stack([(low <= time) & (time < high) for low, high in intervals])
@@ -94,7 +100,11 @@ def check_guidance(guidance: Guidance) -> None:
 
 
 def _make_nested(
-  predict: Predict, batch: Batch, guidance: Guidance, negative: Mapping[str, Batch]
+  predict: Predict,
+  batch: Batch,
+  guidance: Guidance,
+  negative: Mapping[str, Batch],
+  read: Callable[[Batch, Drop], Batch],
 ) -> Velocity:
   # Pass k sees the first k conditions. Its weight in v is s_k - s_{k+1}, with s_0 = 1 and nothing
   # after the last; over the passes that are left, v telescopes with the same scales.
@@ -109,10 +119,15 @@ def _make_nested(
       rows = jnp.tile(unseen[name], len(away)).reshape(-1, *[1] * (away.ndim - 1))
       stacked[key] = jnp.where(rows, _repeat(away, len(passes)), stacked[key])
 
+  def drop(count: int) -> Drop:
+    return {name: jnp.tile(rows & (name not in negative), count) for name, rows in unseen.items()}
+
+  if batch:
+    stacked = read(stacked, drop(len(jax.tree.leaves(batch)[0])))
+
   def velocity(x: Float[Array, 'b *axes'], time: Float[Array, ' b']) -> Float[Array, 'b *axes']:
     count = x.shape[0]
-    drop = {name: jnp.tile(rows & (name not in negative), count) for name, rows in unseen.items()}
-    terms = predict(_repeat(x, len(passes)), _repeat(time, len(passes)), stacked, drop)
+    terms = predict(_repeat(x, len(passes)), _repeat(time, len(passes)), stacked, drop(count))
     if len(passes) == 1:
       return terms
     # Differences of bfloat16 numbers, times 7.5, deserve float32.

@@ -104,14 +104,15 @@ def make_sampler_of(
         f'guidance {guidance} of a model that learnt its few steps with {few.guidance}; give 1'
       )
     learnt = few.times[:: few.steps // settings.steps]
-    if settings.solver != 'euler' or not np.allclose(times, learnt):
+    if settings.solver != 'euler' or settings.reuse or not np.allclose(times, learnt):
       raise ConfigError(
-        f'solver {settings.solver!r} with schedule {dict(schedule)}; a model that learnt to take '
-        f"{settings.steps} steps takes those of 'euler' with {dict(few.schedule)}"
+        f'solver {settings.solver!r}, reuse {settings.reuse:g}, schedule {dict(schedule)}; a model '
+        f"that learnt to take {settings.steps} steps takes all of those of 'euler' with "
+        f'{dict(few.schedule)}'
       )
   return make_generate(
     model, times=times, solver=settings.solver, guidance=guidance, widen=widen,
-    prediction=make_prediction(objective.prediction), share=share,
+    prediction=make_prediction(objective.prediction), share=share, reuse=settings.reuse,
   )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mgjax.backbone.transformer import Transformer
-from mgjax.conditioning.contract import Conditioning
+from mgjax.conditioning.contract import Conditioning, Latents
 from mgjax.conditioning.ports import Ports, combine
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Array, Batch, Drop, Float
@@ -26,7 +26,6 @@ class FlowModel(nn.Module):
   # Or Linen would call the first one 'conditionings_0', and no dropout would ever find 'text'.
   preserve_adopted_names = True
 
-  @nn.compact
   def __call__(
     self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], batch: Batch, drop: Drop
   ) -> Float[Array, 'b t h w c']:
@@ -35,8 +34,22 @@ class FlowModel(nn.Module):
     Raises:
       DataError: the batch lacks what a conditioning requires.
     """
+    return self.velocity(x, time, self.read(batch, drop, len(x), x.shape[1:]))
+
+  def velocity(
+    self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports
+  ) -> Float[Array, 'b t h w c']:
+    """Returns the velocity under conditions that were read."""
+    return self.backbone(x, time, ports)
+
+  def read(self, batch: Batch, drop: Drop, rows: int, latents: Latents) -> Ports:
+    """Returns what the conditionings say of a batch; neither x nor the time are in it.
+
+    Raises:
+      DataError: as `__call__`.
+    """
     ports: list[Ports] = []
-    keep, latents = jnp.zeros(x.shape[0], bool), x.shape[1:]
+    keep = jnp.zeros(rows, bool)
     for conditioning in self.conditionings:
       missing = [key for key in conditioning.requires(latents) if key not in batch]
       if missing and not conditioning.optional:
@@ -44,4 +57,4 @@ class FlowModel(nn.Module):
           f'conditioning {conditioning.name!r} requires {missing}, the batch has {sorted(batch)}'
         )
       ports.append(conditioning(batch, drop.get(conditioning.name, keep), latents))
-    return self.backbone(x, time, combine(ports))
+    return combine(ports)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.typing import Array, Batch, Float, Tree
+from mgjax.core.typing import Array, Batch, Drop, Float, Predict, Tree
 from mgjax.flow.few_steps import STEP
 from mgjax.flow.guidance import Guidance, MakeVelocity, make_guided
 from mgjax.flow.path import FlowMatching
@@ -15,6 +15,7 @@ from mgjax.flow.prediction import Prediction
 from mgjax.flow.sample import sample
 from mgjax.flow.solvers import Velocity
 from mgjax.flow_models.model import FlowModel
+from mgjax.nn.multihead import READ
 
 FLOW = FlowMatching()
 NEGATIVE = 'negative_'  # before the name of an array of a batch: what guidance leads away from
@@ -39,6 +40,42 @@ def negatives(model: FlowModel, batch: Batch, latents: tuple[int, ...]) -> dict[
   return found
 
 
+def make_predict(model: FlowModel, params: Tree) -> Predict:
+  """Makes `predict(x, time, batch, drop) -> answer` of a batch, or of what `make_read` made."""
+
+  def predict(x: Array, time: Array, batch: Batch, drop: Drop) -> Array:
+    if READ not in batch:
+      return model.apply({'params': params}, x, time, batch, drop)
+    ports, kept = batch[READ]
+    return model.apply({'params': params, READ: kept}, x, time, ports, method='velocity')
+
+  return predict
+
+
+def make_read(
+  model: FlowModel, params: Tree, latents: tuple[int, ...]
+) -> Callable[[Batch, Drop], Batch]:
+  """Makes `read(batch, drop)`: what the conditions say, with keys and values of every layer.
+
+  Args:
+    model: with the parameters `params`.
+    params: of it.
+    latents: (t, h, w, c) of what is sampled.
+  """
+
+  def read(batch: Batch, drop: Drop) -> Batch:
+    rows = len(jax.tree.leaves(batch)[0])
+    ports = model.apply({'params': params}, batch, drop, rows, latents, method='read')
+    x = jnp.zeros((rows, *latents))
+    # Of the layers only keys and values are used; XLA removes the rest.
+    _, made = model.apply(
+      {'params': params}, x, jnp.zeros(rows), ports, method='velocity', mutable=[READ]
+    )
+    return {READ: (ports, made.get(READ, {}))}
+
+  return read
+
+
 def make_generate(
   model: FlowModel,
   *,
@@ -48,6 +85,7 @@ def make_generate(
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
   prediction: Prediction = FLOW,
   share: float = 0.0,
+  reuse: float = 0.0,
 ) -> Callable[[Tree, Batch, Float[Array, 'b t h w c']], Float[Array, 'b t h w c']]:
   """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
 
@@ -61,18 +99,22 @@ def make_generate(
     prediction: what the model was trained to answer.
     share: of the way that each step takes, told to a model that learnt it (`flow/few_steps.py`);
       0 for its velocity.
+    reuse: as of `flow.sample.sample`.
   """
 
   @jax.jit
   def generate(params: Tree, batch: Batch, noise: Array) -> Array:
-    predict = prediction.as_velocity(functools.partial(model.apply, {'params': params}))
+    predict = prediction.as_velocity(make_predict(model, params))
     if share:
       batch = batch | {STEP: jnp.full(len(noise), share)}
 
     def make_velocity(batch: Batch) -> Velocity:
-      return make_guided(predict, batch, guidance, negatives(model, batch, noise.shape[1:]))
+      away = negatives(model, batch, noise.shape[1:])
+      # What goes beyond a window asks for other conditions at every step.
+      once = {} if widen else {'read': make_read(model, params, noise.shape[1:])}
+      return make_guided(predict, batch, guidance, away, **once)
 
     velocity = (widen(make_velocity) if widen else make_velocity)(batch)
-    return sample(velocity, noise, times, solver)
+    return sample(velocity, noise, times, solver, reuse)
 
   return generate

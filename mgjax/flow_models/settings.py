@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Fraction, Range, check, checked, unpack
+from mgjax.core.settings import Count, Fraction, Magnitude, Range, check, checked, unpack
 from mgjax.flow.few_steps import FewSteps
 from mgjax.flow.guidance import Guidance, check_guidance
 from mgjax.flow.path import FlowMatching
@@ -69,10 +69,12 @@ class SampleSettings:
     steps: of the solver.
     known_steps: by which latents of video are moved towards frames that are known, where any are
       (`tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
+    reuse: relative change of the velocity below which it is not computed anew
+      (`flow.sample.sample_reusing`); 0 for at every step.
 
   Raises:
-    ConfigError: there are no steps, there is no such solver, or scales of guidance do not go
-      together.
+    ConfigError: there are no steps, there is no such solver, scales of guidance do not go together,
+      or a solver is to reuse velocities that cannot.
   """
 
   guidance: Guidance
@@ -80,11 +82,23 @@ class SampleSettings:
   solver: str
   steps: Annotated[int, Range(least=1, most=100_000)]
   known_steps: Count = 10
+  reuse: Magnitude = 0.0
 
   def __post_init__(self):
     check(self)
-    check_solver(self.solver)
+    check_solver(self.solver, self.reuse)
     check_guidance(self.guidance)
+
+  @property
+  def solver_of_windows(self) -> str:
+    """The solver of a film that is sampled window by window.
+
+    Raises:
+      ConfigError: velocities are to be reused, which windows at different times cannot.
+    """
+    if self.reuse:
+      raise ConfigError(f'reuse = {self.reuse:g} of a film that is made in windows; give 0')
+    return self.solver
 
   def changed(self, changes: Mapping[str, Any]) -> 'SampleSettings':
     """Returns them with changes; None keeps a value.

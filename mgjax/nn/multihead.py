@@ -11,6 +11,8 @@ from mgjax.nn.linear import Linear, Map, Weights, linears
 
 FEW_KEYS = {'exchange': 'gather', 'saved_as': 'projections'}
 AXES = ('embed', 'heads')
+# Keys and values of contexts that an earlier call has read, as variables.
+READ = 'read'
 # Context behind a gate: tokens, which of them may be read, and the gate, a number a row or more.
 Gated = tuple[Float[Array, 'b _m e'], Bool[Array, 'b _m'], Float[Array, 'b _d']]
 
@@ -24,6 +26,9 @@ class MultiHeadAttention(nn.Module):
   With o(C) what is read from the context C (zero without C), groups G_i behind gates g_i make
   o(C) + sum_i g_i (o([C; G_i]) - o(C)): at g = 0 as if they were not there, at g = 1 as if one
   were appended to the context.
+
+  Keys and values of contexts are the same at every step of sampling. A call in which the collection
+  READ is mutable leaves them there, and one that is given it does not make them again.
   """
 
   heads: int
@@ -59,12 +64,24 @@ class MultiHeadAttention(nn.Module):
     # Few keys: text is gathered whole, queries stay where they are, and the result is as cheap to
     # compute again as a projection.
     (q,) = self._project(x, query)
-    keys = [(*self._project(tokens, key, value), there) for tokens, there in sources]
+    keys = [
+      (*self._read(f'keys_{n}', tokens, key, value), there)
+      for n, (tokens, there) in enumerate(sources)
+    ]
     own = [] if context is None else [keys.pop(0)]
     y = alone = read(q, *own[0], **FEW_KEYS) if own else jnp.zeros(x.shape, self.dtype)
     for group, (_, _, gate) in zip(keys, gated, strict=True):
       y = y + gate[:, None] * (read(q, *_joined([*own, group]), **FEW_KEYS) - alone)
     return y
+
+  def _read(self, name: str, tokens: Array, *maps: Weights) -> list[Float[Array, 'b m g k']]:
+    """Returns keys and values of a context: those of an earlier call, if they are there."""
+    if self.has_variable(READ, name):
+      return list(self.get_variable(READ, name))
+    made = self._project(tokens, *maps)
+    if self.is_mutable_collection(READ) and not self.is_initializing():
+      self.put_variable(READ, name, tuple(made))
+    return made
 
   def _project(self, x: Float[Array, 'b n d'], *maps: Weights) -> list[Float[Array, 'b n g k']]:
     ys = linears(x, maps, AXES, self.dtype)  # `attend` names them

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 
 from mgjax.core.errors import ConfigError
+from mgjax.nn.multihead import READ
 
 # What the backward pass finds saved, beside each layer's input; everything else is computed again.
 # Weights that a mesh gathers are never saved, whatever the policy (parallel/gather.py).
@@ -53,7 +54,7 @@ def stack(layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1) ->
     layer = nn.remat(layer, policy=policy, prevent_cse=False)
   return nn.scan(
     layer,
-    variable_axes={'params': 0},
+    variable_axes={'params': 0, READ: 0},
     split_rngs={'params': True},
     in_axes=nn.broadcast,
     length=depth,

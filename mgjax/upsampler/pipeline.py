@@ -163,7 +163,7 @@ class Upsampler(FlowPipeline):
         overlap=self.windows.overlap,
         times=make_time_grid(steps=self._settings.steps, **self._settings.schedule),
         noise=lambda start, stop: frame_noise(seed, np.array([index]), start, stop, shape)[0],
-        solver=self._settings.solver,
+        solver=self._settings.solver_of_windows,
         rows=max(1, rows // len(tiles)),
       )
     for chunk in regroup((part[None] for part in self._on_devices(made)), CHUNK):

@@ -10,7 +10,7 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.flow import path, schedules, solvers
-from mgjax.flow.sample import sample
+from mgjax.flow.sample import sample, sample_reusing
 
 EPS = np.finfo(np.float32).eps
 SHAPE = (2, 3, 4)
@@ -111,3 +111,43 @@ def test_an_adaptive_solution_that_does_not_arrive_is_nan():
 def test_unknown_solver_names_the_choices():
   with pytest.raises(ConfigError, match="'rk4'; choose one of euler, midpoint, heun, dormand"):
     sample(_field, _noise(), schedules.linear(4), 'rk4')
+
+
+def test_a_threshold_of_zero_computes_every_velocity():
+  times = schedules.linear_quadratic(20)
+  made, computed = jax.jit(functools.partial(sample_reusing, _field, threshold=0.0))(
+    _noise(), times
+  )
+  assert computed.all()
+  np.testing.assert_array_equal(made, jax.jit(functools.partial(sample, _field))(_noise(), times))
+
+
+def test_a_velocity_is_reused_as_long_as_it_changes_little():
+  """Of u = 1 + t, |u_t - u_s| / (u_t (t - s)) = 1 / (1 + t): by hand, with steps of .1."""
+  grow = lambda x, time: jnp.broadcast_to(1 + time[:, None, None], x.shape)  # noqa: E731
+  times = schedules.linear(10)
+  made, computed = sample_reusing(grow, _noise(), times, 0.15)
+  # From .1 on: .1 / 1.1 is below .15, .2 / 1.1 is not; .1 / 1.3, .2 / 1.3 = .154; .1, .2 / 1.5 and
+  # .3 / 1.5; .2 / 1.8 is below, and then it ends.
+  assert np.flatnonzero(computed).tolist() == [0, 1, 3, 5, 8]
+  used = 1 + np.array([0, 0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.5, 0.8, 0.8])
+  np.testing.assert_allclose(made, _noise() + 0.1 * used.sum(), atol=20 * 4 * EPS)
+
+
+def test_which_velocities_are_reused_does_not_depend_on_other_rows():
+  def velocity(x, time):  # rows change at very different rates
+    rate = jnp.where(x[:, :1, :1] > 0, 0.1, 30.0)
+    return 2 + jnp.sin(rate * time[:, None, None]) + 0 * x
+
+  noise = jnp.stack([jnp.ones((3, 4)), -100 * jnp.ones((3, 4))])
+  times = schedules.linear(20)
+  both, computed = sample_reusing(velocity, noise, times, 0.1)
+  alone = [sample_reusing(velocity, row[None], times, 0.1) for row in noise]
+  np.testing.assert_array_equal(both, jnp.concatenate([made for made, _ in alone]))
+  few, many = (int(done.sum()) for _, done in alone)
+  assert few < many <= int(computed.sum())
+
+
+def test_only_euler_reuses_velocities():
+  with pytest.raises(ConfigError, match=r"reuse = 0\.1 with solver 'heun'"):
+    sample(_field, _noise(), schedules.linear(4), 'heun', reuse=0.1)

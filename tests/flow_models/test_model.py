@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.byte_text import ByteText
@@ -16,7 +17,7 @@ from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.guidance import make_guided
 from mgjax.flow_models.build import make_objectives, make_sampler_of
 from mgjax.flow_models.model import FlowModel
-from mgjax.flow_models.sampling import draw_noise, make_generate
+from mgjax.flow_models.sampling import draw_noise, make_generate, make_predict, make_read
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.flow_models.stages import grow
 from mgjax.text.tokenizers import byte_tokens
@@ -131,6 +132,25 @@ def test_a_guided_sample_is_two_steps_of_euler(params):
   np.testing.assert_allclose(generate(params, BATCH, X), x, atol=50 * TOLERANCE * np.abs(x).max())
 
 
+def test_what_conditions_say_is_read_once_for_all_steps(params):
+  """The model of the steps has neither an encoder of text nor maps to keys and values."""
+  drop = {'text': jnp.array([False, True, False])}
+  read = make_read(model(), params, LATENTS)(BATCH, drop)
+  of_text = (
+    'text/',
+    'backbone/layers/cross_attention/key',
+    'backbone/layers/cross_attention/value',
+  )
+  broken = {
+    name: leaf * jnp.nan if name.startswith(of_text) else leaf
+    for name, leaf in traverse_util.flatten_dict(params, sep='/').items()
+  }
+  assert sum(bool(jnp.isnan(leaf).any()) for leaf in broken.values()) > 2
+  broken = traverse_util.unflatten_dict(broken, sep='/')
+  once = make_predict(model(), broken)(X, TIME, read, drop)
+  np.testing.assert_allclose(once, apply(params, X, TIME, BATCH, drop), rtol=1e-6, atol=1e-6)
+
+
 def test_samples_of_a_v_prediction_model_are_those_of_its_converted_answers(params):
   """By hand: x = X_t / r at flow time t, and u = (alpha - sigma) x - (alpha + sigma) v."""
   times = {'name': 'linear_quadratic', 'emulated': 4, 'linear_steps': 1}
@@ -224,7 +244,7 @@ def test_steps_that_were_not_learnt_are_refused():
     ({'steps': 3}, '3 steps of a model that learnt to take 1, 2, 4'),
     ({'guidance': (('text', 2.0),)}, 'learnt its few steps with'),
     ({'solver': 'heun'}, "solver 'heun'"),
-    ({'schedule': {'name': 'linear', 'shift_factor': 2.0}}, "takes those of 'euler' with"),
+    ({'schedule': {'name': 'linear', 'shift_factor': 2.0}}, "takes all of those of 'euler' with"),
   ):
     with pytest.raises(ConfigError, match=said):
       few_steps(**changes)
