@@ -69,6 +69,8 @@ class DlibDetector:
 
   def _find(self, frame: Frame) -> list[Face]:
     small, scale = rescaled(frame, _SEEN / self._smallest, _LARGEST_ENLARGEMENT)
+    if min(small.shape[:2]) < _SEEN / 2:  # no face fits, and a few pixels end the process
+      return []
     with _LOCK:
       boxes = [each.rect for each in self._network(small, 0)]
       shapes = [self._landmarks(small, box) for box in boxes]
