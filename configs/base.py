@@ -169,6 +169,27 @@ def sound_sampling() -> ConfigDict:
   )
 
 
+def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -> ConfigDict:
+  """Makes of a flow model's configuration one that learns a teacher's steps (flow/few_steps.py).
+
+  The teacher, a work directory, is what it starts from too, and its guidance is learnt with its
+  steps: `steps` of a linear grid, of which `shift` puts most near the noise. Neither this objective
+  nor its numbers are the report's.
+  """
+  grid = {'name': 'linear', 'shift_factor': shift}
+  guidance = config.sample.guidance
+  config.start_from = teacher
+  config.model.conditionings.step_size = ConfigDict({'kind': 'step_size'})
+  config.objective.dropout.step_size = 0.0
+  config.objective.few_steps = ConfigDict(
+    {'teacher': teacher, 'guidance': guidance, 'schedule': grid, 'steps': steps}
+  )
+  config.sample.schedule = ConfigDict(grid)
+  config.sample.update(solver='euler', steps=4)
+  config.sample.guidance = tuple((name, 1.0) for name, _ in guidance)
+  return config
+
+
 def reconstruction(**changes: float) -> ConfigDict:
   """Returns the autoencoder's objective: weights of all terms beside L1 (tae/objective.py)."""
   weights = {

@@ -1,36 +1,32 @@
-"""Moving digits in one to eight steps without guidance, learnt from guided ones.
+"""Moving digits, or their sound, in one to eight steps without guidance, learnt from guided ones.
 
 python -m launch.train --config=configs/digits/few_steps.py --workdir=runs/few_steps
 python -m launch.sample --workdir=runs/few_steps --steps=4 --prompt="a red seven moving up"
 python -m launch.evaluate --workdir=runs/few_steps --steps=1
+python -m launch.train --config=configs/digits/few_steps.py:sound --workdir=runs/few_steps_sound
 
-Goes on from the model of `make quickstart`, which is the teacher.
+Goes on from the model of `make quickstart`, or of `make quickstart SOUND=1`, which is the teacher.
 """
 
 from ml_collections import ConfigDict
 
-from . import video
+from mgjax.core.errors import ConfigError
 
-GRID = {'name': 'linear', 'shift_factor': 4.0}  # many steps near the noise, where motion is settled
+from ..base import few_steps
+from . import audio, video
 
 
-def get_config() -> ConfigDict:
-  config = video.get_config()
-  config.autoencoder = 'runs/quickstart/autoencoder'
-  config.data.latents = 'runs/quickstart/latents'
-  config.start_from = 'runs/quickstart/video'
-  config.model.conditionings.step_size = ConfigDict({'kind': 'step_size'})
-  config.objective.dropout.step_size = 0.0
-  config.objective.few_steps = ConfigDict(
-    {
-      'teacher': config.start_from,
-      'guidance': config.sample.guidance,
-      'schedule': GRID,
-      'steps': 32,
-    }
-  )
-  config.sample.schedule = ConfigDict(GRID)
-  config.sample.update(steps=4, guidance=(('text', 1.0),))
+def get_config(what: str = 'video') -> ConfigDict:
+  if what not in ('video', 'sound'):
+    raise ConfigError(f'{what!r}: expected video or sound')
+  if what == 'sound':
+    config = few_steps(audio.get_config(), 'runs/sound/audio', shift=1.0)
+  else:
+    config = video.get_config()
+    config.autoencoder = 'runs/quickstart/autoencoder'
+    config.data.latents = 'runs/quickstart/latents'
+    # Many steps near the noise, where motion is settled.
+    config = few_steps(config, 'runs/quickstart/video', shift=4.0)
   config.optimizer.learning_rate = 5e-4
   config.train.steps = 4000
   config.train.evaluate_every = config.train.save_every = 1000

@@ -38,6 +38,8 @@ def get_config() -> ConfigDict:
       'remat': 'nothing',
       'attention': 'auto',
       'exchange': 'auto',
+      'tile': (),  # patches along t, h, w; self-attention then reads windows of tiles
+      'window': (3, 3, 3),
       'unroll': 4,  # a loop over layers costs more than it saves at this size
       'dtype': 'float32',
       'conditionings': {

@@ -66,6 +66,8 @@ def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       'remat': 'nothing' if size in ('debug', '1b') else 'attention',
       'attention': 'auto',
       'exchange': 'auto',
+      'tile': (),  # patches along t, h, w; self-attention then reads windows of tiles
+      'window': (3, 3, 3),
       'unroll': 1,
       'dtype': 'float32' if size == 'debug' else 'bfloat16',
       'conditionings': {

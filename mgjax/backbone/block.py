@@ -8,6 +8,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from mgjax.backbone.modulation import modulate
 from mgjax.core.typing import Array, Bool, Float
+from mgjax.nn.kernels.tiles import Tiles
 from mgjax.nn.linear import ZEROS, parameter
 from mgjax.nn.mlp import FEED_FORWARD
 from mgjax.nn.multihead import Gated, MultiHeadAttention
@@ -39,6 +40,7 @@ class Block(nn.Module):
     norm: a name in `nn.norm.NORMS`.
     affine: whether norms have weights (and biases) of their own beside the modulation's.
     bias: whether the linear maps of attention and feed-forward network have biases.
+    tiles: of the tokens, of which each reads a window alone; None reads all.
     dtype: compute type.
   """
 
@@ -51,6 +53,7 @@ class Block(nn.Module):
   norm: str = 'rms'
   affine: bool = True
   bias: bool = False
+  tiles: Tiles | None = None
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -72,13 +75,13 @@ class Block(nn.Module):
     def norm(name: str) -> nn.Module:
       return NORMS[self.norm](self.epsilon, self.dtype, self.affine, name=name)
 
-    def multihead(name: str) -> nn.Module:
-      fields = (self.attention, self.exchange, self.dtype, self.bias)
+    def multihead(name: str, tiles: Tiles | None = None) -> nn.Module:
+      fields = (self.attention, self.exchange, self.dtype, self.bias, tiles)
       return MultiHeadAttention(self.heads, dim // self.heads, *fields, name=name)
 
     x = checkpoint_name(x, 'inputs') + positions.astype(x.dtype)
     y = modulate(norm('self_norm')(x), shift_a, scale_a)
-    x = x + gate_a * multihead('self_attention')(y, mask=valid)
+    x = x + gate_a * multihead('self_attention', self.tiles)(y, mask=valid)
     if context is not None or gated:
       y = norm('cross_norm')(x)
       x = x + multihead('cross_attention')(y, context, context_mask, gated)

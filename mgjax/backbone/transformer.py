@@ -13,6 +13,7 @@ from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Positive, Range
 from mgjax.core.typing import Array, Float
+from mgjax.nn.kernels.tiles import Tiles
 from mgjax.nn.linear import ZEROS, Linear, parameter
 from mgjax.nn.mlp import FEED_FORWARD
 from mgjax.nn.norm import NORMS
@@ -43,6 +44,9 @@ class Transformer(nn.Module):
     remat: what the backward pass computes again (`nn/stack.py`).
     attention: kernel of `nn.attention.attend`.
     exchange: how the devices that share a row's tokens meet in it.
+    tile: patches of a tile along t, h, w, of which self-attention reads windows
+      (`nn/kernels/tiles.py`); () reads everything, as the report does.
+    window: tiles that are read along t, h, w; odd.
     unroll: layers a scan step.
     dtype: compute type.
 
@@ -65,8 +69,23 @@ class Transformer(nn.Module):
   remat: str = 'nothing'
   attention: str = 'auto'
   exchange: str = 'auto'
+  tile: tuple[Positive, ...] = ()
+  window: tuple[Positive, ...] = (3, 3, 3)
   unroll: Positive = 1
   dtype: jnp.dtype = jnp.float32
+
+  def tiles(self, sizes: tuple[int, int, int]) -> Tiles | None:
+    """Returns the tiles of a grid of patches; None where everything is read.
+
+    Raises:
+      ConfigError: a tile or a window has not three sizes, or a window has no middle.
+    """
+    if not self.tile:
+      return None
+    for name, value in (('tile', self.tile), ('window', self.window)):
+      if len(value) != 3:
+        raise ConfigError(f'model.{name} = {value}; expected sizes along t, h, w, as in (3, 3, 3)')
+    return Tiles(sizes, self.tile, self.window)
 
   @nn.compact
   def __call__(
@@ -107,7 +126,7 @@ class Transformer(nn.Module):
     context = None if ports.context is None else ports.context.astype(self.dtype)
     layers = stack(Block, depth=self.depth, remat=self.remat, unroll=self.unroll)(
       self.heads, self.mlp_dim, self.epsilon, self.attention, self.exchange, self.feed_forward,
-      self.norm, self.affine, self.bias, self.dtype, name='layers',
+      self.norm, self.affine, self.bias, self.tiles(sizes), self.dtype, name='layers',
     )  # fmt: skip
     tokens, _ = layers(
       place_tokens(tokens), modulation, positions, context, ports.context_mask, valid,

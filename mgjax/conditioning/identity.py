@@ -11,6 +11,7 @@ from mgjax.clip.towers import ClipVision
 from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
+from mgjax.core.resize import resize
 from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.nn.linear import Linear
@@ -69,11 +70,11 @@ class Identity(Conditioning):
     return {KEY: self.shape}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns a sample's 'reference' if it has one, any number of pictures (_ h w 3)."""
+    """Returns a sample's 'reference' if it has one, any number of pictures (_ h w 3) of any size."""
     if KEY not in sample:
       return {}
     pictures = np.zeros(self.shape, np.uint8)
-    given = np.asarray(sample[KEY])[: self.references]
+    given = resize(np.asarray(sample[KEY])[: self.references], self.shape[1:3], 'bicubic')
     pictures[: len(given)] = given
     return {KEY: pictures}
 

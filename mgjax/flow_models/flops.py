@@ -54,6 +54,8 @@ def backbone_flops(
   model, n = 73,728 and m = 512 it is 63% of 10.2 PFLOP, and 6 x parameters x tokens would miss it
   (`test_a_sample_of_the_30b_model_takes_30_6_pflop`). Biases are no products, and do not count.
 
+  With windows of tiles a token reads their keys, not n.
+
   A group of m_i tokens behind a gate is read beside the context: m + m_i tokens once more, its own
   keys and values, and the map of the result.
 
@@ -66,7 +68,8 @@ def backbone_flops(
   Raises:
     ValueError: the latents do not divide into patches.
   """
-  rows, tokens = latents[0], math.prod(grid(latents, model.patch))
+  rows, sizes = latents[0], grid(latents, model.patch)
+  tokens, tiles = math.prod(sizes), model.tiles(sizes)
   patch = math.prod(model.patch) * latents[-1]
   square, d = model.dim**2, model.dim
   read = ([context] if context else []) + [context + length for length in gated]
@@ -78,6 +81,6 @@ def backbone_flops(
   once = 4 * tokens * d * patch + 2 * (FREQUENCIES * d + 7 * square)
   return Flops(
     linear=rows * (model.depth * layer + once),
-    self_attention=rows * model.depth * 4 * tokens**2 * d,
+    self_attention=rows * model.depth * 4 * tokens * (tiles.keys if tiles else tokens) * d,
     cross_attention=rows * model.depth * 4 * tokens * sum(read) * d,
   )

@@ -14,6 +14,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.kernels import blockwise, cudnn, splash, xla
 from mgjax.nn.kernels.kernel import NOTHING, AttentionKernel
+from mgjax.nn.kernels.tiles import Tiles, tiled
 from mgjax.parallel import ring, ulysses
 from mgjax.parallel.rules import BATCH, Entry, ambient, fit, size, spec
 
@@ -42,6 +43,7 @@ def attend(
   impl: str = 'auto',
   exchange: str = 'auto',
   saved_as: str = 'attention',
+  tiles: Tiles | None = None,
 ) -> Float[Array, 'b n g k']:
   """Returns softmax(Q K^T / sqrt(k)) V for every head, in the type of `q`.
 
@@ -63,15 +65,19 @@ def attend(
       heads; 'ring' lets keys and values travel; 'ring_ulysses' trades as many heads as divide, and
       lets the rest travel; 'auto' is 'ulysses' where heads divide, else 'ring_ulysses'.
     saved_as: what `nn/stack.py` calls the result when it chooses what to save.
+    tiles: of the tokens, of which each reads a window alone; None reads all keys. Devices that
+      share a row must trade all its tokens for heads.
 
   Raises:
-    ConfigError: there is no such kernel or exchange, or the heads do not divide.
+    ConfigError: there is no such kernel or exchange, or the heads do not divide, as windows of
+      tiles ask.
   """
   for name, value, known in (('kernel', impl, KERNELS), ('exchange', exchange, EXCHANGES)):
     if value not in known:
       raise ConfigError(f'unknown attention {name} {value!r}; expected one of {", ".join(known)}')
   shapes = tuple((x.shape, jnp.dtype(x.dtype)) for x in (q, k))
-  return _make_attend(*shapes, mask is not None, impl, exchange, saved_as, ambient())(q, k, v, mask)
+  how = (impl, exchange, saved_as, tiles, ambient())
+  return _make_attend(*shapes, mask is not None, *how)(q, k, v, mask)
 
 
 def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
@@ -98,10 +104,17 @@ def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
 
 @functools.lru_cache(maxsize=256)  # or equal layers would be traced each by itself
 def _make_attend(
-  query, key, masked: bool, impl: str, exchange: str, saved_as: str, mesh: AbstractMesh | None
+  query,
+  key,
+  masked: bool,
+  impl: str,
+  exchange: str,
+  saved_as: str,
+  tiles: Tiles | None,
+  mesh: AbstractMesh | None,
 ) -> Callable[..., Array]:
   """Makes the attention of given shapes and types; on a mesh, as islands of explicit programs."""
-  forward, backward = _on_devices(query, key, masked, impl, exchange, mesh)
+  forward, backward = _on_devices(query, key, masked, impl, exchange, tiles, mesh)
 
   @jax.custom_vjp
   def attention(q, k, v, mask):
@@ -121,11 +134,11 @@ def _make_attend(
   return attention
 
 
-def _on_devices(query, key, masked, impl, exchange, mesh):
+def _on_devices(query, key, masked, impl, exchange, tiles, mesh):
   (q_shape, dtype), (k_shape, _) = query, key
   if mesh is None:
     one = _Gathered(split=False, devices=1)
-    return _by_platform(one, q_shape, k_shape, dtype, impl)
+    return _by_platform(one, q_shape, k_shape, dtype, impl, tiles)
 
   def entries(shape: tuple[int, ...]) -> list[Entry]:
     b, n, g, _ = shape
@@ -134,6 +147,17 @@ def _on_devices(query, key, masked, impl, exchange, mesh):
   q_in, k_in = entries(q_shape), entries(k_shape)
   devices = mesh.shape['context']
   heads = q_shape[2] // size(mesh, q_in[2])
+  shared = bool(q_in[1] or k_in[1])
+  if (
+    shared
+    and tiles
+    and (exchange == 'gather' or heads_exchanged(heads, devices, exchange) != devices)
+  ):
+    raise ConfigError(
+      f'windows of tiles need rows whole, and mesh.context = {devices} with {heads} heads a device '
+      f'and exchange {exchange!r} leaves pieces; take a context that divides the heads, and '
+      "exchange 'ulysses'"
+    )
   if exchange == 'gather' or not (q_in[1] and k_in[1]):
     plan = _Gathered(split=bool(q_in[1]), devices=devices if k_in[1] else 1)
     saved_spec = (spec(q_in), spec(k_in), spec(k_in))
@@ -150,7 +174,8 @@ def _on_devices(query, key, masked, impl, exchange, mesh):
   def local(shape, entry):
     return tuple(length // size(mesh, axes) for length, axes in zip(shape, entry, strict=True))
 
-  forward, backward = _by_platform(plan, local(q_shape, q_in), local(k_shape, k_in), dtype, impl)
+  shapes = local(q_shape, q_in), local(k_shape, k_in)
+  forward, backward = _by_platform(plan, *shapes, dtype, impl, tiles)
   inputs = (q_spec, k_spec, k_spec, mask_spec)
   saved = (saved_spec, mask_spec, q_spec, lse_spec, q_spec)
   return (
@@ -161,14 +186,21 @@ def _on_devices(query, key, masked, impl, exchange, mesh):
   )
 
 
-def _by_platform(plan, q_shape, k_shape, dtype, impl):
+def _by_platform(plan, q_shape, k_shape, dtype, impl, tiles):
   """Makes forward and backward of one device; which kernel, is settled where they are lowered.
 
   That is so because a program for a TPU may be compiled on a machine that has none.
   """
+  seen = plan.seen(q_shape, k_shape)
+  if tiles:
+    seen = tiles.seen(seen[0]), tiles.seen(seen[1], keys=True)
+  kernels = {
+    platform: tiled(kernel, tiles) if tiles else kernel
+    for platform, kernel in _kernels(*seen, dtype, impl).items()
+  }
   choices = {
     platform: (functools.partial(plan.forward, kernel), functools.partial(plan.backward, kernel))
-    for platform, kernel in _kernels(*plan.seen(q_shape, k_shape), dtype, impl).items()
+    for platform, kernel in kernels.items()
   }
   if len(choices) == 1:
     return choices['default']

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.attention import attend
+from mgjax.nn.kernels.tiles import Tiles
 from mgjax.nn.linear import Linear, Map, Weights, linears
 
 FEW_KEYS = {'exchange': 'gather', 'saved_as': 'projections'}
@@ -27,6 +28,8 @@ class MultiHeadAttention(nn.Module):
   o(C) + sum_i g_i (o([C; G_i]) - o(C)): at g = 0 as if they were not there, at g = 1 as if one
   were appended to the context.
 
+  With `tiles`, tokens read a window of their own sequence alone; contexts are read whole.
+
   Keys and values of contexts are the same at every step of sampling. A call in which the collection
   READ is mutable leaves them there, and one that is given it does not make them again.
   """
@@ -37,6 +40,7 @@ class MultiHeadAttention(nn.Module):
   exchange: str = 'auto'
   dtype: jnp.dtype = jnp.float32
   use_bias: bool = False
+  tiles: Tiles | None = None
 
   @nn.compact
   def __call__(
@@ -60,7 +64,8 @@ class MultiHeadAttention(nn.Module):
       return out(y.reshape(*y.shape[:2], -1))
 
     if not sources:
-      return read(*self._project(x, query, key, value), mask, exchange=self.exchange)
+      how = {'exchange': self.exchange, 'tiles': self.tiles}
+      return read(*self._project(x, query, key, value), mask, **how)
     # Few keys: text is gathered whole, queries stay where they are, and the result is as cheap to
     # compute again as a projection.
     (q,) = self._project(x, query)

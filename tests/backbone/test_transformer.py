@@ -87,6 +87,16 @@ def test_gradients_reach_every_parameter_after_a_step(params):
   assert not unused
 
 
+def test_windows_of_tiles_that_reach_everything_change_nothing(params):
+  x, time, ports = inputs()
+  one = model(tile=(1, 2, 2), window=(3, 3, 3)).apply({'params': params}, x, time, ports)
+  close(one, apply(params, x, time, ports))
+  near = model(tile=(1, 1, 1), window=(1, 1, 3)).apply({'params': params}, x, time, ports)
+  assert differs(near, one)
+  with pytest.raises(ConfigError, match='model.tile = '):
+    model(tile=(2, 2)).apply({'params': params}, x, time, ports)
+
+
 def test_velocity_is_float32_whatever_the_compute_type(params):
   exact, y = (np.asarray(apply(params, *inputs(), dtype)) for dtype in (jnp.float32, jnp.bfloat16))
   assert y.dtype == np.float32
