@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.precision import stored_type
 from mgjax.core.settings import Count, Fraction, Range, check, checked, unpack
 from mgjax.flow.few_steps import FewSteps
 from mgjax.flow.guidance import Guidance, check_guidance
@@ -69,10 +70,12 @@ class SampleSettings:
     steps: of the solver.
     known_steps: by which latents of video are moved towards frames that are known, where any are
       (`tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
+    weights: the type of the backbone's kernels (`core.precision.STORED`, `checkpoints/quantize.py`)
+      in a pipeline; '' is the one that they are saved in. Samples during training keep theirs.
 
   Raises:
-    ConfigError: there are no steps, there is no such solver, or scales of guidance do not go
-      together.
+    ConfigError: there are no steps, there is no such solver or type, or scales of guidance do not
+      go together.
   """
 
   guidance: Guidance
@@ -80,9 +83,12 @@ class SampleSettings:
   solver: str
   steps: Annotated[int, Range(least=1, most=100_000)]
   known_steps: Count = 10
+  weights: str = ''
 
   def __post_init__(self):
     check(self)
+    if self.weights:
+      stored_type(self.weights)
     check_solver(self.solver)
     check_guidance(self.guidance)
 
