@@ -27,10 +27,9 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.precision import STORED, stored_type
+from mgjax.core.precision import QUANTISED, SCALE, STORED, stored_type
 from mgjax.core.tree import named_leaves, nest, within
 from mgjax.core.typing import Array, Num, Tree
-from mgjax.nn.linear import QUANTISED, SCALE
 from mgjax.parallel.shard import replicated
 
 _REACHED, _KERNEL = 'backbone', '/kernel'  # whose kernels, and how their names end

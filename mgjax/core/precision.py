@@ -11,6 +11,8 @@ PARAMETER = jnp.float32
 STORED = {
   'float32': jnp.float32, 'bfloat16': jnp.bfloat16, 'int8': jnp.int8, 'fp8': jnp.float8_e4m3fn,
 }  # fmt: skip
+# A kernel in one byte a number is two leaves, q and s by these names.
+QUANTISED, SCALE = 'quantised', 'scale'
 
 
 def compute_type(name: str) -> jnp.dtype:

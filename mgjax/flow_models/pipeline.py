@@ -13,6 +13,7 @@ import mgjax
 from mgjax.checkpoints.quantize import store
 from mgjax.checkpoints.workdir import load_params, places_of, read_config_of, read_shapes
 from mgjax.core.errors import ConfigError
+from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
@@ -26,7 +27,6 @@ from mgjax.flow_models.files import Fields, read_condition, spread_conditions
 from mgjax.flow_models.prompts import tell_prompts
 from mgjax.flow_models.sampling import NEGATIVE
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
-from mgjax.nn.linear import QUANTISED
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
 from mgjax.text.embeddings import Embedder, TextSettings

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.precision import PARAMETER
+from mgjax.core.precision import PARAMETER, QUANTISED, SCALE
 from mgjax.core.typing import Array, Float
 from mgjax.parallel.gather import weighted
 from mgjax.parallel.rules import place_whole
@@ -17,7 +17,6 @@ from mgjax.parallel.rules import place_whole
 FAN_IN = jax.nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 ZEROS = jax.nn.initializers.zeros
 ONES = jax.nn.initializers.ones
-QUANTISED, SCALE = 'quantised', 'scale'  # of a kernel in one byte a number, by name
 
 
 class Quantised(NamedTuple):

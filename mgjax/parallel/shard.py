@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.precision import QUANTISED
 from mgjax.core.typing import Array, Batch, Key, Tree
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, ambient, fit, partition, size, spec
@@ -40,7 +41,7 @@ def make_place(boxed: Tree, mesh: Mesh) -> Place:
   axes = {jax.tree_util.keystr(path, simple=True, separator='/'): box.names for path, box in leaves}
 
   def place(name: str, shape: tuple[int, ...]) -> NamedSharding:
-    name = name.removesuffix('/quantised')
+    name = name.removesuffix(f'/{QUANTISED}')
     if name not in axes:
       return replicated(mesh)
     return NamedSharding(mesh, partition(axes[name], shape, mesh))
