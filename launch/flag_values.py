@@ -15,6 +15,8 @@ _ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<
 # As in mgjax.flow, which is not imported only to read flags.
 SOLVERS = ('euler', 'midpoint', 'heun', 'dormand_prince')
 SCHEDULES = ('linear', 'linear_quadratic')
+# As in mgjax.core.precision, which brings JAX along.
+WEIGHTS = ('float32', 'bfloat16', 'int8', 'fp8')
 _MEDIA = ('.png', '.jpg', '.jpeg', '.webp', '.gif', '.mp4', '.mov', '.mkv', '.webm', '.wav')
 
 
@@ -45,6 +47,11 @@ def define_steps() -> flags.FlagHolder:
   return flags.DEFINE_integer(
     'steps', None, 'Sampling steps; the run decides if not given.', lower_bound=1
   )
+
+
+def define_weights(help: str = 'Type of the kernels; as saved if not given.') -> flags.FlagHolder:
+  """Defines --weights."""
+  return flags.DEFINE_enum('weights', None, WEIGHTS, help)
 
 
 def define_guidance() -> flags.FlagHolder:

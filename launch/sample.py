@@ -8,6 +8,7 @@ A model that reads more than text takes --condition=first_frame=picture.png, onc
 of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}.
 One that reads frames (configs/digits/frames.py) takes --image=first.png, --last_image=last.png, or
 --video=clip.mp4, which it continues by --more=48 frames or to --frames=64 in all, window by window.
+--weights=int8 holds the kernels of the network in one byte a number, a quarter of what is saved.
 --upsample=runs/upsampler enlarges each video with a trained upsampler before it is written.
 --rewrite=llama@http://127.0.0.1:8000/v1 has the language model of a server write each prompt anew,
 as training's captions are written; what it wrote is logged, and stands in the json.
@@ -88,6 +89,7 @@ _UPSAMPLE = flag_values.define(
 _REWRITE = flags.DEFINE_string(
   'rewrite', None, 'MODEL@URL of a chat server that writes prompts anew, or a .json of settings.'
 )
+_WEIGHTS = flag_values.define_weights()
 _MESH = flag_values.define_mesh()
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
@@ -118,6 +120,7 @@ def main(_) -> None:
     'solver': _SOLVER.value,
     'reuse': _REUSE.value,
     'schedule': None if _SCHEDULE.value is None else {'name': _SCHEDULE.value},
+    'weights': _WEIGHTS.value,
   }
   shape = check_request(
     _WORKDIR.value,

@@ -9,6 +9,7 @@ python -m launch.weights import --input=ul2/ --config=configs/text/ul2.py --work
 python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
   --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
 python -m launch.weights export --workdir=runs/video --out=video.safetensors
+python -m launch.weights export --workdir=runs/video --out=int8.safetensors --weights=int8
 python -m launch.weights import --input=video.safetensors --workdir=runs/imported \
   --config=configs/video/t2iv_256.py --config.autoencoder=runs/tae
 python -m launch.weights export --workdir=runs/tae --out=tae.safetensors
@@ -25,11 +26,13 @@ what stands there. The work directory then serves launch.encode and launch.sampl
 came from, and launch.train with --config.start_from. The image model alone goes back to diffusers,
 a codec to DAC-VAE's names, an encoder to its own names and types. Tokenizer files beside an
 encoder's weights, or those that --tokenizer names, go along both ways.
+With --weights=int8 the kernels of a flow model are written in one byte a number and a scale of each
+output, and come back as they are: to be sampled, or to start training from.
 """
 
 from absl import flags
 
-from . import command_line
+from . import command_line, flag_values
 
 COMMANDS = ('import', 'export')
 
@@ -57,13 +60,16 @@ _FORMAT = flags.DEFINE_string(
   'export: mgjax, any component as one file; diffusers, the image model; dacvae, a codec, or '
   'transformers, an encoder, by the published names.',
 )
+_WEIGHTS = flag_values.define_weights(
+  'export: type of the kernels of a flow model; as saved if not given.'
+)
 
 
 def main(arguments) -> None:
   from mgjax.workflows.weights import export_weights, import_weights
 
   if arguments[1] == 'export':
-    export_weights(_WORKDIR.value, _OUT.value, _FORMAT.value)
+    export_weights(_WORKDIR.value, _OUT.value, _FORMAT.value, weights=_WEIGHTS.value or '')
     return
   config = _CONFIG.value
   if command_line.print_config(config):

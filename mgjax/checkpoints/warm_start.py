@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from mgjax.checkpoints.quantize import dequantised
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
@@ -159,7 +160,7 @@ def _read(subtree: str, source: Source, components: Sequence[str], place: Place)
     params, _ = load_params(workdir, place=placed, subtree=source.subtree)
   except ConfigError as error:
     raise ConfigError(f'config.start_from: {workdir!r}: {error}') from error
-  leaves = {here(name): leaf for name, leaf in named_leaves(params).items()}
+  leaves = {here(name): leaf for name, leaf in named_leaves(dequantised(params)).items()}
   _log.info(
     'start_from: %s from %s: %d parameters in %d leaves',
     subtree or 'the whole model',

@@ -70,7 +70,7 @@ class Identity(Conditioning):
     return {KEY: self.shape}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns a sample's 'reference' if it has one, any number of pictures (_ h w 3) of any size."""
+    """Returns a sample's 'reference' if it has one, pictures (_ h w 3) of any number and size."""
     if KEY not in sample:
       return {}
     pictures = np.zeros(self.shape, np.uint8)

@@ -7,6 +7,12 @@ from mgjax.core.errors import ConfigError
 
 COMPUTE = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 PARAMETER = jnp.float32
+# What the backbone's kernels may lie in while it is sampled (checkpoints/quantize.py).
+STORED = {
+  'float32': jnp.float32, 'bfloat16': jnp.bfloat16, 'int8': jnp.int8, 'fp8': jnp.float8_e4m3fn,
+}  # fmt: skip
+# A kernel in one byte a number is two leaves, q and s by these names.
+QUANTISED, SCALE = 'quantised', 'scale'
 
 
 def compute_type(name: str) -> jnp.dtype:
@@ -18,3 +24,17 @@ def compute_type(name: str) -> jnp.dtype:
   if name not in COMPUTE:
     raise ConfigError(f'unknown compute type {name!r:.100}; expected one of {sorted(COMPUTE)}')
   return jnp.dtype(COMPUTE[name])
+
+
+def stored_type(name: str) -> jnp.dtype:
+  """Returns the type that `weights` of sampling names.
+
+  Raises:
+    ConfigError: the name is not one of `STORED`.
+  """
+  if name not in STORED:
+    raise ConfigError(
+      f"unknown type of weights {name!r:.100}; expected one of {', '.join(STORED)}, or '' for the "
+      'type that they are saved in'
+    )
+  return jnp.dtype(STORED[name])

@@ -10,8 +10,10 @@ from typing import Any
 import jax
 
 import mgjax
+from mgjax.checkpoints.quantize import store
 from mgjax.checkpoints.workdir import load_params, places_of, read_config_of, read_shapes
 from mgjax.core.errors import ConfigError
+from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
@@ -71,7 +73,8 @@ class FlowPipeline:
     self._settings = settings.changed(changes)
     self._model = make_flow_model(fields_of(self.config, 'model'))
     self._mesh = None if mesh is None else make_mesh(mesh)
-    self._params, meta = load_params(workdir, place=self._place(workdir))
+    params, meta = load_params(workdir, place=self._place(workdir))
+    self._params = store(params, self._settings.weights)
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     self.words = words_in(meta['notes'])
     text, self._learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
@@ -200,7 +203,8 @@ class FlowPipeline:
   def _place(self, workdir: str | os.PathLike[str]) -> Place | None:
     if self._mesh is None:
       return None
-    channels = read_shapes(workdir)['backbone/patch_in/kernel'][0]
+    kernel, shapes = 'backbone/patch_in/kernel', read_shapes(workdir)
+    channels = shapes.get(kernel, shapes.get(f'{kernel}/{QUANTISED}'))[0]
     inputs = small_inputs(self._model, channels // math.prod(self._model.backbone.patch))
     boxed = jax.eval_shape(self._model.init, jax.random.key(0), *inputs)['params']
     return make_place(boxed, self._mesh)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.precision import stored_type
 from mgjax.core.settings import Count, Fraction, Magnitude, Range, check, checked, unpack
 from mgjax.flow.few_steps import FewSteps
 from mgjax.flow.guidance import Guidance, check_guidance
@@ -71,10 +72,12 @@ class SampleSettings:
       (`tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
     reuse: relative change of the velocity below which it is not computed anew
       (`flow.sample.sample_reusing`); 0 for at every step.
+    weights: the type of the backbone's kernels (`core.precision.STORED`, `checkpoints/quantize.py`)
+      in a pipeline; '' is the one that they are saved in. Samples during training keep theirs.
 
   Raises:
-    ConfigError: there are no steps, there is no such solver, scales of guidance do not go together,
-      or a solver is to reuse velocities that cannot.
+    ConfigError: there are no steps, there is no such solver or type, scales of guidance do not go
+      together, or a solver is to reuse velocities that cannot.
   """
 
   guidance: Guidance
@@ -83,9 +86,12 @@ class SampleSettings:
   steps: Annotated[int, Range(least=1, most=100_000)]
   known_steps: Count = 10
   reuse: Magnitude = 0.0
+  weights: str = ''
 
   def __post_init__(self):
     check(self)
+    if self.weights:
+      stored_type(self.weights)
     check_solver(self.solver, self.reuse)
     check_guidance(self.guidance)
 

@@ -1,12 +1,13 @@
 """Linear maps whose parameters carry logical axes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.precision import PARAMETER
+from mgjax.core.precision import PARAMETER, QUANTISED, SCALE
 from mgjax.core.typing import Array, Float
 from mgjax.parallel.gather import weighted
 from mgjax.parallel.rules import place_whole
@@ -16,7 +17,22 @@ from mgjax.parallel.rules import place_whole
 FAN_IN = jax.nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 ZEROS = jax.nn.initializers.zeros
 ONES = jax.nn.initializers.ones
-Weights = tuple[Float[Array, 'i o'], Float[Array, ' o'] | None]  # W and b
+
+
+class Quantised(NamedTuple):
+  """A weight W ~ q s in one byte a number, as `checkpoints/quantize.py` makes it.
+
+  Attributes:
+    values: q, (in, out).
+    scale: s, (out,).
+  """
+
+  values: Array
+  scale: Array
+
+
+Weight = Float[Array, 'i o'] | Quantised
+Weights = tuple[Weight, Float[Array, ' o'] | None]  # W and b
 
 
 def parameter(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
@@ -30,13 +46,17 @@ def parameter(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: 
 def weight(module: nn.Module, init, axes: tuple[str, ...], shape: tuple[int, ...]):
   """Declares 'kernel', the float32 weight of a product: outputs last, inputs last but one.
 
-  On a mesh it stays in its pieces; `parallel.gather.weighted` makes products of it.
+  On a mesh it stays in its pieces; `parallel.gather.weighted` makes products of it. Parameters of
+  sampling may have it `Quantised`.
   """
   return _declare(module, 'kernel', init, axes, shape)
 
 
 def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
-  return jnp.asarray(module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER))
+  found = module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER)
+  if isinstance(found, Mapping):
+    return Quantised(found[QUANTISED], place_whole(found[SCALE]))
+  return jnp.asarray(found)
 
 
 class Kernel(nn.Module):
@@ -120,12 +140,24 @@ def _plus(y: Float[Array, '... o'], bias: Float[Array, ' o']) -> Float[Array, '.
 
 def products(
   x: Float[Array, '... i'],
-  kernels: Sequence[Float[Array, 'i _o']],
+  kernels: Sequence[Float[Array, 'i _o'] | Quantised],
   axes: tuple[str, str],
   dtype: jnp.dtype,
 ) -> tuple[Float[Array, '... _o'], ...]:
-  """Returns x W for every W, reading `x` once: on a mesh it is gathered once for all of them."""
-  return weighted(_products, x, kernels, axes, jnp.dtype(dtype))
+  """Returns x W for every W, reading `x` once: on a mesh it is gathered once for all of them.
+
+  Of a `Quantised` W it is (x q) s: integers up to 127 are exact in bfloat16, and W is not.
+  """
+  stored = [each.values if isinstance(each, Quantised) else each for each in kernels]
+  ys = weighted(_products, x, stored, axes, jnp.dtype(dtype))
+  return tuple(
+    _times(y, each.scale) if isinstance(each, Quantised) else y
+    for y, each in zip(ys, kernels, strict=True)
+  )
+
+
+def _times(y: Float[Array, '... o'], scale: Float[Array, ' o']) -> Float[Array, '... o']:
+  return (y * jnp.broadcast_to(scale, y.shape)).astype(y.dtype)
 
 
 def _products(x: Array, *kernels: Array) -> tuple[Array, ...]:

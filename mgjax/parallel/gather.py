@@ -48,7 +48,7 @@ def weighted(
     local: bilinear in x and each kernel, one result a kernel; rows and tokens do not mix in it,
       and frames within its window alone.
     x: activation, rows first.
-    kernels: float32, of equal shape but for the last axis.
+    kernels: float32, of equal shape but for the last axis; to be sampled, of any type.
     names: logical axes of each kernel.
     dtype: the compute type.
     edge: frames that `local`, of window 2 edge + 1 and stride 1 or 2 in time, reads beyond both
@@ -89,8 +89,11 @@ def _make_island(local, x_shape, shapes, names, dtype, edge: int, mesh: Abstract
     return lax.psum(array, 'tensor')
 
   def gathered(kernels) -> tuple[Array, ...]:
-    pairs = zip(kernels, entries, strict=True)
-    return tuple(gather(kernel.astype(dtype), entry) for kernel, entry in pairs)
+    whole = []
+    for kernel, entry in zip(kernels, entries, strict=True):
+      narrower = kernel.dtype.itemsize < dtype.itemsize  # the smaller of the two travels
+      whole.append(gather(kernel if narrower else kernel.astype(dtype), entry).astype(dtype))
+    return tuple(whole)
 
   def forward(x, kernels):
     ys = local(enter(x, columns), *gathered(kernels))

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.precision import QUANTISED
 from mgjax.core.typing import Array, Batch, Key, Tree
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, ambient, fit, partition, size, spec
@@ -33,12 +34,14 @@ def parameter_shardings(boxed: Tree, mesh: Mesh) -> Tree:
 def make_place(boxed: Tree, mesh: Mesh) -> Place:
   """Makes `place(name, shape) -> sharding` of parameters, by the axes that `boxed` names.
 
-  Shapes may differ from those in `boxed`; what it does not have is whole on every device.
+  Shapes may differ from those in `boxed`; what it does not have is whole on every device. The
+  numbers of a quantised kernel (`checkpoints/quantize.py`) lie as the kernel would.
   """
   leaves, _ = jax.tree_util.tree_flatten_with_path(boxed, is_leaf=_is_box)
   axes = {jax.tree_util.keystr(path, simple=True, separator='/'): box.names for path, box in leaves}
 
   def place(name: str, shape: tuple[int, ...]) -> NamedSharding:
+    name = name.removesuffix(f'/{QUANTISED}')
     if name not in axes:
       return replicated(mesh)
     return NamedSharding(mesh, partition(axes[name], shape, mesh))

@@ -45,7 +45,8 @@ class VideoPipeline(FlowPipeline):
       mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in
         pieces and share the tokens ('context') or the videos ('data') of a batch. By default one
         device does all.
-      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
+      **changes: of `config.sample`: solver, schedule, steps, guidance, weights; None
+        keeps the run's.
 
     Raises:
       ConfigError: the directory does not hold a text-to-video model.

@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.quantize import is_quantised
 from mgjax.checkpoints.workdir import (
   load_params,
   open_checkpoints,
@@ -202,6 +203,11 @@ def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
     raise ConfigError('a candidate is named twice; give it a larger weight instead')
   first, *others = (read_config(candidate.workdir) for candidate in candidates)
   shapes = read_shapes(candidates[0].workdir)
+  if is_quantised(shapes):
+    raise ConfigError(
+      f'the kernels in {candidates[0].workdir!r} are quantised, and integers of other scales have '
+      'no mean; average the runs that they are from'
+    )
   for candidate, config in zip(candidates[1:], others, strict=True):
     changed = differences({'component': first.component}, {'component': config.component})
     changed += differences(

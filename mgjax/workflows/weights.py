@@ -3,8 +3,8 @@
 A file of the format 'mgjax' is one .safetensors: every averaged parameter by its name, and in the
 metadata of its header the entry 'mgjax', a JSON object: `component`, `model` (as in the
 configuration), `step`, `version` and the notes of the checkpoint, such as `latents` (their
-statistics); of an encoder of text also `tokenizer`, its files in base64. Equal weights make equal
-files.
+statistics); of an encoder of text also `tokenizer`, its files in base64; of quantised kernels
+(`checkpoints/quantize.py`) `weights`, their type. Equal weights make equal files.
 """
 
 import base64
@@ -21,10 +21,12 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 import mgjax
+from mgjax.checkpoints.quantize import is_quantised, quantised_as, store, stored_shapes
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, write_workdir
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, write_bytes
+from mgjax.core.precision import stored_type
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
@@ -37,7 +39,13 @@ from mgjax.core.weights.format import (
   understanding,
 )
 from mgjax.core.weights.names import arrange
-from mgjax.core.weights.tensors import Tensors, read_metadata, read_tensors
+from mgjax.core.weights.tensors import (
+  Tensors,
+  are_finite_floats,
+  read_metadata,
+  read_tensors,
+  shown,
+)
 from mgjax.core.weights.torch_pickle import SUFFIXES
 from mgjax.registry import feature
 from mgjax.runtime.workdir_lock import hold
@@ -59,6 +67,7 @@ ABOUT = (
   'step',
   'version',
   'tokenizer',
+  'weights',
 )  # of a file's header; others are notes
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64', 'float8_e4m3fn', 'float8_e5m2')
 
@@ -133,10 +142,11 @@ def _import_into(
   if _is_another_run(workdir, config):
     raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
   write_tokenizer(workdir, files)
+  frozen = weights.frozen or bool(quantised_as(named_leaves(params)))
   write_workdir(
-    config.to_dict(), params, notes, workdir, origin={'order': 'imported'}, frozen=weights.frozen
+    config.to_dict(), params, notes, workdir, origin={'order': 'imported'}, frozen=frozen
   )
-  if weights.frozen:
+  if frozen:
     _log.info('%d parameters in %s', count_parameters(params), workdir)
     return
   _log.info(
@@ -176,10 +186,28 @@ def _read_ours(
     if 'latents' in header:
       channels = header['model'].get('latent_channels')
       header['latents'] = Statistics.from_dict(header['latents'], channels).as_dict()
+    if 'weights' in header:
+      stored_type(header['weights'])
     _check_notes(header)
   except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
     raise ConfigError(f'{name} is damaged ({error!r:.200}); {mend}') from error
-  return read_tensors(path)[0], header
+  tensors, _ = read_tensors(path, anything='weights' in header)
+  if 'weights' in header:
+    _check_types(tensors, header['weights'], path)
+  return tensors, header
+
+
+def _check_types(tensors: Tensors, weights: str, path: str | os.PathLike[str]) -> None:
+  """Raises ConfigError unless quantised tensors are of their type, and others finite floats."""
+  for name, tensor in tensors.items():
+    quantised = is_quantised([name])
+    whole = quantised and tensor.dtype == np.int8
+    wrong = quantised and tensor.dtype != stored_type(weights)
+    if wrong or not (whole or are_finite_floats(tensor)):
+      raise ConfigError(
+        f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype} or not finite, and its header '
+        f'says {weights!r}; export the weights again'
+      )
 
 
 def _check_notes(header: Mapping[str, Any]) -> None:
@@ -211,6 +239,7 @@ def _from_ours(
   with understanding('the header of the file'):
     check_sizes(fields, tensors)
     shapes = parameter_shapes(weights, fields, notes)
+    shapes = stored_shapes(shapes, header.get('weights', ''))
   names = {name: name for name in named_leaves(shapes)}
   found = {name: tensors[name] for name in names if name in tensors}
   expected = 'those that the header of the file describes; export them again'
@@ -239,6 +268,7 @@ def export_weights(
   *,
   which: str = 'average',
   step: int | None = None,
+  weights: str = '',
 ) -> None:
   """Writes the parameters of one checkpoint of a component.
 
@@ -250,19 +280,23 @@ def export_weights(
       names and in the types that it came with.
     which: 'average' for the averaged parameters, 'params' for themselves.
     step: of the checkpoint; by default the newest good one.
+    weights: the type of a flow model's kernels (`checkpoints/quantize.py`), for 'mgjax'; '' is the
+      one that they are saved in.
 
   Raises:
-    ConfigError: `workdir` holds none, or none that is what `form` says.
+    ConfigError: `workdir` holds none, or none that is what `form` says or `weights` reaches.
     CheckpointError: there is no checkpoint that can be trusted.
   """
   config, out = read_config(workdir), pathlib.Path(out)
-  weights = feature(config.component, 'weights', 'has weights to export').get()
-  if form not in (known := ['mgjax', *[weights.form] * (weights.write is not None)]):
+  section = feature(config.component, 'weights', 'has weights to export').get()
+  if form not in (known := ['mgjax', *[section.form] * (section.write is not None)]):
     raise ConfigError(
       f'there is no format {form!r} for the component {config.component!r}; expected '
       f'{" or ".join(known)}'
     )
-  if form != 'mgjax' and weights.folder:
+  if form != 'mgjax' and weights:
+    raise ConfigError(f"weights = {weights!r} of the format {form!r}; only 'mgjax' has such a type")
+  if form != 'mgjax' and section.folder:
     if out.exists() and not out.is_dir():
       raise ConfigError(f'--out={out} is a file; expected a folder')
   elif out.suffix != '.safetensors' or out.is_dir():
@@ -270,8 +304,8 @@ def export_weights(
   params, meta = load_params(workdir, which, step=step)
   notes = meta['notes']
   files = read_tokenizer(workdir) if config.component in READERS else {}
-  if form != 'mgjax' and weights.write is not None:
-    written = weights.write(params, fields_of(config, 'model'), notes, out)
+  if form != 'mgjax' and section.write is not None:
+    written = section.write(params, fields_of(config, 'model'), notes, out)
     for name, data in files.items():
       write_bytes(out / name, data)
     _log.info('%s of step %d in %s', written, meta['step'], out)
@@ -283,6 +317,9 @@ def export_weights(
     'step': meta['step'],
     'version': mgjax.__version__,
   }
+  params = store(params, weights)
+  if quantised := quantised_as(named_leaves(params)):
+    header['weights'] = quantised
   if files:
     header['source'] = header['source'] | {'tokenizer': digests(files)}
     header['tokenizer'] = {name: base64.b64encode(data).decode() for name, data in files.items()}

@@ -93,7 +93,7 @@ def test_windows_of_tiles_that_reach_everything_change_nothing(params):
   close(one, apply(params, x, time, ports))
   near = model(tile=(1, 1, 1), window=(1, 1, 3)).apply({'params': params}, x, time, ports)
   assert differs(near, one)
-  with pytest.raises(ConfigError, match='model.tile = '):
+  with pytest.raises(ConfigError, match=r'model\.tile = '):
     model(tile=(2, 2)).apply({'params': params}, x, time, ports)
 
 

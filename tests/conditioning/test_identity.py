@@ -15,4 +15,4 @@ def test_pictures_of_any_size_are_read_at_that_of_the_tower():
   picture[:, 8:24, 8:24] = 200
   (read, absent) = identity.prepare({'reference': picture})['reference']
   assert read.shape == (8, 8, 3) and not absent.any()
-  assert (read[3:5, 3:5] == 200).all() and not read[0].any()  # Inside, and far from the edge.
+  assert read[3:5, 3:5].min() > 190 and not read[0].any()  # Inside, and far from the edge.

@@ -1,0 +1,250 @@
+"""Weights of sampling in fewer bits: kernels of the backbone in one byte a number, or in two.
+
+A kernel W (inputs, outputs), of a stack (layers, inputs, outputs), becomes q of its shape and a
+float32 scale s of each output (of each layer):
+
+  s_o  = max_i |W_io| / top          top = 127 of int8, 448 of float8_e4m3fn ('fp8')
+  q_io = round(W_io / s_o)           W ~ q s
+
+|W - q s| is at most s / 2 of int8, and of fp8 |W| / 16, or s / 1024 where that is more. Not W is
+multiplied with, but (x q) s takes the place of x W (`nn.linear.products`): q is widened to the
+compute type, in which it is exact, where it is used, a layer at a time. So activations and products
+are as before, of fp8 too.
+
+In a tree such a kernel is {'quantised': q, 'scale': s}: checkpoints and files keep both as any
+other leaf. Norms, biases, tables and all that conditions the backbone stay as they are saved.
+"""
+
+import dataclasses
+import functools
+import logging
+import math
+from collections.abc import Iterable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.precision import QUANTISED, SCALE, STORED, stored_type
+from mgjax.core.tree import named_leaves, nest, within
+from mgjax.core.typing import Array, Num, Tree
+from mgjax.parallel.shard import replicated
+
+_REACHED, _KERNEL = 'backbone', '/kernel'  # whose kernels, and how their names end
+_QUANTISED, _SCALE = f'{_KERNEL}/{QUANTISED}', f'{_KERNEL}/{SCALE}'
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reached:
+  """What a type of weights reaches, and what it saves.
+
+  Attributes:
+    kernels: their names.
+    numbers: in these kernels.
+    parameters: numbers in the whole model.
+    before: bytes of the model as it was given.
+    after: bytes of the model, scales included.
+  """
+
+  kernels: tuple[str, ...]
+  numbers: int
+  parameters: int
+  before: int
+  after: int
+
+  def __str__(self) -> str:
+    return (
+      f'{len(self.kernels)} kernels, {self.numbers:,} of {self.parameters:,} parameters; '
+      f'{self.before:,} bytes before, {self.after:,} after'
+    )
+
+
+def store(params: Tree, weights: str) -> Tree:
+  """Returns parameters with the backbone's kernels in another type; the log says what it reached.
+
+  On a mesh q lies in the pieces that the kernel lay in; scales are whole, as all vectors.
+
+  Args:
+    params: of a flow model, arrays.
+    weights: a name in `core.precision.STORED`; '' leaves all as it is.
+
+  Raises:
+    ConfigError: there is no such type, or no kernel that it reaches, or kernels are quantised
+      already, and not as asked for.
+  """
+  if not weights or _is_done(named_leaves(params), weights):
+    return params
+  _log.info('weights in %s: %s', weights, count(params, weights))
+  return _changed(params, weights)
+
+
+def stored_shapes(shapes: Tree, weights: str) -> Tree:
+  """Returns what `store` makes of parameters of these shapes; names of their axes (boxes) stay.
+
+  Raises:
+    ConfigError: as `store`.
+  """
+  if not weights or _is_done(named_leaves(nn.unbox(shapes)), weights):
+    return shapes
+  count(shapes, weights)
+  return _changed(shapes, weights)
+
+
+def bytes_of(shapes: Tree, weights: str = '') -> int:
+  """Returns the bytes of parameters as sampling holds them, over all devices.
+
+  Args:
+    shapes: arrays, shapes or boxes; what `weights` does not reach counts in the type it has here.
+    weights: as in `store`.
+
+  Raises:
+    ConfigError: as `store`.
+  """
+  return sum(map(_bytes, jax.tree.leaves(nn.unbox(stored_shapes(shapes, weights)))))
+
+
+def count(shapes: Tree, weights: str) -> Reached:
+  """Counts what `store` reaches of parameters, which may be arrays, shapes or boxes.
+
+  Raises:
+    ConfigError: there is no such type, or no kernel that it reaches.
+  """
+  dtype, leaves = stored_type(weights), named_leaves(nn.unbox(shapes))
+  kernels = _kernels(leaves)
+  if not kernels:
+    raise ConfigError(
+      f'weights = {weights!r}, and none of {len(leaves)} parameters is a kernel of the '
+      f'{_REACHED}; only flow models are sampled with weights of other types, leave it out'
+    )
+  numbers = sum(math.prod(leaves[name].shape) for name in kernels)
+  parameters = sum(math.prod(leaf.shape) for leaf in leaves.values())
+  before, scales = sum(map(_bytes, leaves.values())), 0
+  if _has_scale(dtype):
+    scales = sum(math.prod(_of_outputs(leaves[name].shape)) for name in kernels)
+  saved = sum(_bytes(leaves[name]) for name in kernels) - numbers * dtype.itemsize - 4 * scales
+  return Reached(kernels, numbers, parameters, before, before - saved)
+
+
+def dequantised(params: Tree) -> Tree:
+  """Returns parameters with q s, in float32, in the place of every quantised kernel."""
+  leaves, found = named_leaves(params), {}
+  if not is_quantised(leaves):
+    return params
+  for name, leaf in leaves.items():
+    if name.endswith(_QUANTISED):
+      kernel = name.removesuffix(f'/{QUANTISED}')
+      found[kernel] = _widened(leaf, leaves[f'{kernel}/{SCALE}'])
+    elif not name.endswith(_SCALE):
+      found[name] = leaf
+  return nest(found)
+
+
+def quantised_as(leaves: Mapping[str, Tree]) -> str:
+  """Returns the name of the type of quantised kernels among named leaves; '' if there are none."""
+  types = {leaf.dtype for name, leaf in leaves.items() if name.endswith(_QUANTISED)}
+  return next((name for name, dtype in STORED.items() if jnp.dtype(dtype) in types), '')
+
+
+def is_quantised(names: Iterable[str]) -> bool:
+  """Says whether there are quantised kernels among parameters of these names."""
+  return any(name.endswith(_QUANTISED) for name in names)
+
+
+def _is_done(leaves: Mapping[str, Tree], weights: str) -> bool:
+  """Says whether kernels are quantised already as `weights` asks.
+
+  Raises:
+    ConfigError: they are quantised otherwise.
+  """
+  stored_type(weights)
+  already = quantised_as(leaves)
+  if already not in ('', weights):
+    raise ConfigError(
+      f'weights = {weights!r}, and these were saved as {already!r}, of which no other is made; '
+      'leave it out, or take the run that they are from'
+    )
+  return bool(already)
+
+
+def _kernels(names: Iterable[str]) -> tuple[str, ...]:
+  return tuple(name for name in names if within(name, _REACHED) and name.endswith(_KERNEL))
+
+
+def _has_scale(dtype: jnp.dtype) -> bool:
+  return dtype.itemsize == 1
+
+
+def _changed(tree: Tree, weights: str) -> Tree:
+  """Replaces the kernels in a tree of arrays, shapes or boxes."""
+  dtype, found = stored_type(weights), {}
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_box)
+  named = {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
+  reached = set(_kernels(named))
+  for name, leaf in named.items():
+    if name not in reached:
+      found[name] = leaf
+    elif not _has_scale(dtype):
+      found[name] = _cast(leaf, dtype)
+    else:
+      q, scale = _shapes(leaf, dtype) if _is_abstract(leaf) else _quantised(leaf, dtype)
+      found[f'{name}/{QUANTISED}'], found[f'{name}/{SCALE}'] = q, scale
+  return nest(found)
+
+
+def _quantised(kernel: Num[Array, '*l i o'], dtype: jnp.dtype) -> tuple[Array, Array]:
+  q, scale = _rounded(kernel, dtype)
+  if isinstance(kernel.sharding, NamedSharding):
+    q = jax.device_put(q, kernel.sharding)
+    scale = jax.device_put(scale, replicated(kernel.sharding.mesh))
+  return q, scale
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _rounded(kernel: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+  is_whole = jnp.issubdtype(dtype, jnp.integer)
+  top = float(jnp.iinfo(dtype).max if is_whole else jnp.finfo(dtype).max)
+  kernel = kernel.astype(jnp.float32)
+  scale = jnp.max(jnp.abs(kernel), axis=-2, keepdims=True) / top
+  ratio = jnp.clip(kernel / jnp.where(scale > 0, scale, 1), -top, top)
+  return (jnp.round(ratio) if is_whole else ratio).astype(dtype), scale.squeeze(-2)
+
+
+@jax.jit
+def _widened(q: Array, scale: Array) -> Array:
+  kernel = q.astype(jnp.float32)
+  return kernel * jnp.broadcast_to(jnp.expand_dims(scale, -2), kernel.shape)
+
+
+def _of_outputs(axes: tuple) -> tuple:
+  return (*axes[:-2], axes[-1])
+
+
+def _shapes(leaf: Tree, dtype: jnp.dtype) -> tuple[Tree, Tree]:
+  """Returns the shapes of q and s, in boxes if the kernel's is."""
+  shape = leaf.value.shape if _is_box(leaf) else leaf.shape
+  scale = jax.ShapeDtypeStruct(_of_outputs(shape), jnp.float32)
+  if _is_box(leaf):
+    scale = nn.LogicallyPartitioned(scale, _of_outputs(leaf.names))
+  return _cast(leaf, dtype), scale
+
+
+def _cast(leaf: Tree, dtype: jnp.dtype) -> Tree:
+  if _is_box(leaf):
+    return nn.LogicallyPartitioned(_cast(leaf.value, dtype), leaf.names)
+  return jax.ShapeDtypeStruct(leaf.shape, dtype) if _is_abstract(leaf) else leaf.astype(dtype)
+
+
+def _bytes(leaf: Tree) -> int:
+  return math.prod(leaf.shape) * leaf.dtype.itemsize
+
+
+def _is_abstract(leaf: Tree) -> bool:
+  return _is_box(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _is_box(leaf: Tree) -> bool:
+  return isinstance(leaf, nn.LogicallyPartitioned)

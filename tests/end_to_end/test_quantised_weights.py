@@ -1,0 +1,119 @@
+"""A model in int8: sampled from its run, from a file of it, and a start for training."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import mgjax
+from mgjax.checkpoints.quantize import dequantised, store
+from mgjax.checkpoints.warm_start import make_start
+from mgjax.checkpoints.workdir import load_params, read_config
+from mgjax.core.errors import ConfigError
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import replicated
+from mgjax.workflows.average_runs import AverageCandidate, average_runs
+from mgjax.workflows.weights import export_weights, import_weights
+from tests import binaries, tiny
+
+PROMPTS = ['the green digit 3 moves left', 'a']
+
+
+@pytest.fixture(scope='module', params=['int8', pytest.param('fp8', marks=pytest.mark.slow)])
+def moved(request, tiny_runs, tmp_path_factory):
+  """The type of weights, a file of it, and the work directory that it was imported into."""
+  place = tmp_path_factory.mktemp(request.param)
+  export_weights(tiny_runs / 'video', place / 'out.safetensors', weights=request.param)
+  config = read_config(tiny_runs / 'video')
+  import_weights(config, place / 'out.safetensors', place / 'run')
+  return request.param, place / 'out.safetensors', place / 'run'
+
+
+def test_every_bit_is_the_same_in_a_file_a_work_directory_and_a_file_again(
+  moved, tiny_runs, tmp_path
+):
+  weights, path, workdir = moved
+  expected = tiny.bits(store(load_params(tiny_runs / 'video')[0], weights))
+  assert tiny.bits(load_file(path)) == expected
+  assert tiny.bits(load_params(workdir)[0]) == expected
+  export_weights(workdir, tmp_path / 'again.safetensors')
+  again = tmp_path / 'again.safetensors'
+  assert tiny.bits(load_file(again)) == expected
+  one, two = (json.loads(safe_open(each, 'numpy').metadata()['mgjax']) for each in (path, again))
+  assert one['weights'] == two['weights'] == weights
+  with pytest.raises(ConfigError, match=f"'bfloat16', and these were saved as '{weights}'"):
+    export_weights(workdir, again, weights='bfloat16')
+
+
+def test_the_run_and_the_file_of_it_sample_alike_and_near_the_run_as_it_is(moved, tiny_runs):
+  weights, _, workdir = moved
+  model = mgjax.load(tiny_runs / 'video', weights=weights)
+  videos = model.generate(PROMPTS)
+  assert model.settings['weights'] == weights
+  np.testing.assert_array_equal(mgjax.load(workdir).generate(PROMPTS), videos)
+  whole = mgjax.load(tiny_runs / 'video').generate(PROMPTS)
+  assert 0 < np.abs(np.int32(whole) - videos).mean() < 2  # of 255: they are the same videos
+
+
+def test_over_devices_the_file_samples_as_on_one(moved):
+  _, _, workdir = moved
+  one = mgjax.load(workdir).generate(PROMPTS)
+  several = mgjax.load(workdir, mesh={'data': 2, 'fsdp': 2, 'context': 2}).generate(PROMPTS)
+  assert np.abs(np.int32(one) - several).max() <= 1  # a rounding that meets a half
+
+
+def test_training_starts_from_it_in_float32(moved, tiny_runs):
+  weights, _, workdir = moved
+  place = replicated(make_mesh({'data': 8}))
+  start = make_start(str(workdir), 'video')(lambda name, shape: place)
+  whole, _ = load_params(tiny_runs / 'video')
+  assert jax.tree.structure(start) == jax.tree.structure(whole)
+  assert tiny.bits(start) == tiny.bits(dequantised(store(whole, weights)))
+
+
+def test_quantised_runs_have_no_mean(moved, tmp_path):
+  _, _, workdir = moved
+  with pytest.raises(ConfigError, match='are quantised, and integers of other scales have no mean'):
+    average_runs([AverageCandidate(str(workdir))], tmp_path / 'mean')
+
+
+def test_a_file_with_other_numbers_than_it_says_is_a_sentence(moved, tmp_path):
+  _, path, workdir = moved
+  tensors, config = load_file(path), read_config(workdir)
+  with safe_open(path, 'numpy') as file:
+    header = json.loads(file.metadata()['mgjax'])
+  name = next(name for name in tensors if name.endswith('/quantised'))
+  scale = name.replace('/quantised', '/scale')
+  cases = {
+    'is of float32 or not finite': (tensors | {name: np.float32(tensors[name])}, header),
+    'scale in .* not finite': (tensors | {scale: tensors[scale] * np.nan}, header),
+    "unknown type of weights 'int4'": (tensors, header | {'weights': 'int4'}),
+    'header of .* is damaged': (tensors, header | {'weights': ['int8']}),
+    r'missing \(': ({key: x for key, x in tensors.items() if key != scale}, header),
+  }
+  for message, (given, told) in cases.items():
+    save_file(given, tmp_path / 'bad.safetensors', {'mgjax': json.dumps(told)})
+    with pytest.raises(ConfigError, match=message):
+      import_weights(config, tmp_path / 'bad.safetensors', tmp_path / 'run')
+
+
+def test_other_components_have_no_such_weights(tiny_runs, tmp_path):
+  with pytest.raises(ConfigError, match=r'none of \d+ parameters is a kernel of the backbone'):
+    export_weights(tiny_runs / 'autoencoder', tmp_path / 'out.safetensors', weights='int8')
+
+
+def test_the_binaries_take_it_and_say_so(tiny_runs, tmp_path):
+  workdir, out = f'--workdir={tiny_runs / "video"}', tmp_path / 'out.safetensors'
+  done = binaries.run('weights', 'export', workdir, f'--out={out}', '--weights=int8')
+  assert done.returncode == 0, done.stderr
+  reached = [name for name in load_file(out) if name.endswith('/kernel/quantised')]
+  assert f'weights in int8: {len(reached)} kernels, ' in done.stderr
+  video = tmp_path / 'a.mp4'
+  done = binaries.run('sample', workdir, '--prompt=a', '--weights=int8', f'--out={video}')
+  assert done.returncode == 0, done.stderr
+  assert json.loads(video.with_suffix('.json').read_text())['settings']['weights'] == 'int8'
+  done = binaries.run('sample', workdir, '--prompt=a', '--weights=int4', f'--out={video}')
+  assert done.returncode == 2 and 'int8' in done.stderr
