@@ -76,7 +76,7 @@ class FlowPipeline:
     self._model = make_flow_model(fields_of(self.config, 'model'))
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
     self.settings = dataclasses.asdict(self._settings)
-    self._programs = SavedPrograms(program)
+    self._programs = SavedPrograms(program, used_by=os.path.abspath(workdir))
     self._generate = self._kept_sampler()
     self._mesh = None if mesh is None else make_mesh(mesh)
     self._params, meta = load_params(workdir, place=self._place(workdir))

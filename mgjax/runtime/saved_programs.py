@@ -10,6 +10,7 @@ the user's own; a file is read only where its header and digest say that it is w
 here, which keeps mistakes out, not people.
 """
 
+import concurrent.futures
 import functools
 import hashlib
 import importlib.metadata
@@ -85,8 +86,11 @@ class SavedPrograms:
     made: what the file was saved for, as `save` was told; None without a file.
   """
 
-  def __init__(self, path: str | os.PathLike[str] | None = None):
+  def __init__(self, path: str | os.PathLike[str] | None = None, used_by: str = ''):
     """Opens a file that `save` wrote; without one, programs lie in the user's folder, if there.
+
+    What the file holds, or what was used last under the name `used_by`, is loaded by a thread at
+    once, while the caller reads weights.
 
     Raises:
       ConfigError: it cannot be read, is no such file, is damaged, or was made elsewhere.
@@ -94,10 +98,14 @@ class SavedPrograms:
     self._path, self.made = path, None
     self._saved: dict[str, Any] = {}
     self._kept: dict[str, Kept] = {}
+    self._ahead: dict[str, concurrent.futures.Future] = {}
+    self._used: dict[str, str] = {}  # name of a function -> key of its last program
+    self._used_by = used_by
     if path is not None:
       header, self._saved = _read(path)
       self.check('surroundings', header['surroundings'], surroundings())
       self.made = header['made']
+    self._load_ahead()
 
   def keep(self, name: str, function: Any, about: Mapping[str, Any]) -> 'Kept':
     """Returns a function whose programs are taken from here.
@@ -152,22 +160,62 @@ class SavedPrograms:
         '--save_program'
       )
 
-  def find(self, name: str, about: Mapping[str, Any], takes: Mapping[str, str]) -> bytes | None:
-    """Returns the program of a function for arrays such as these; None if there is none.
+  def load(
+    self, name: str, about: Mapping[str, Any], takes: Mapping[str, str]
+  ) -> tuple[Any, bytes] | None:
+    """Returns the program of a function for arrays such as these, and its bytes; None for none.
 
     Raises:
       ConfigError: the file has one for other arrays.
     """
-    if (found := self._saved.get(name)) is not None:
+    found = self._saved.get(name)
+    if found is not None:
       self.check(name, found['takes'], takes)
-      return found['data']
-    folder = compilation_cache.in_use()
-    return None if folder is None else folder.get(_key(name, about, takes))
+    key = name if found is not None else self._use(name, _key(name, about, takes))
+    try:
+      if key in self._ahead and (loaded := self._ahead.pop(key).result()) is not None:
+        return loaded
+      data = self._bytes(key)
+      return None if data is None else (_load(data), data)
+    except Exception as error:  # of any kind: then it is compiled, as if it had not been there
+      _log.info('The program %r cannot be loaded (%s); it is compiled', name, first_line(error))
+      return None
 
   def put(self, name: str, about: Mapping[str, Any], takes: Mapping[str, str], data: bytes) -> None:
     """Keeps a program in the user's folder, if there is one."""
     if (folder := compilation_cache.in_use()) is not None:
       folder.put(_key(name, about, takes), data)
+
+  def _bytes(self, key: str) -> bytes | None:
+    if key in self._saved:
+      return self._saved[key]['data']
+    folder = compilation_cache.in_use()
+    return None if folder is None else folder.get(key)
+
+  def _load_ahead(self) -> None:
+    """Begins to load what will be asked for, of the file or of the last time."""
+    folder = compilation_cache.in_use()
+    if not self._saved and folder is not None and self._used_by:
+      used = folder.get(_key(self._used_by, {}, {}))
+      self._used = {} if used is None else json.loads(used)
+    keys = list(self._saved or self._used.values())
+
+    def load(key: str) -> tuple[Any, bytes] | None:
+      data = self._bytes(key)
+      return None if data is None else (_load(data), data)
+
+    if keys:
+      pool = concurrent.futures.ThreadPoolExecutor(1)
+      self._ahead = {key: pool.submit(load, key) for key in keys}
+      pool.shutdown(wait=False)
+
+  def _use(self, name: str, key: str) -> str:
+    """Notes that a function's program of this key is in use, for the next start."""
+    folder = compilation_cache.in_use()
+    if self._used.get(name) != key and folder is not None and self._used_by:
+      self._used[name] = key
+      folder.put(_key(self._used_by, {}, {}), json.dumps(self._used).encode())
+    return key
 
   @property
   def there(self) -> bool:
@@ -201,18 +249,11 @@ class Kept:
       return self._function(*arrays, **static)
     key = json.dumps(takes)
     if key not in self._loaded:
-      self._loaded[key] = self._load(takes) or self._compile(arrays, static, takes)
+      loaded = self._programs.load(self._name, self.about, takes)
+      self._loaded[key] = loaded or self._compile(arrays, static, takes)
     program, data = self._loaded[key]
     self.last = lambda: (takes, data)
     return program(*arrays)
-
-  def _load(self, takes: dict[str, str]) -> tuple[Any, bytes] | None:
-    data = self._programs.find(self._name, self.about, takes)
-    try:
-      return None if data is None else (_load(data), data)
-    except Exception as error:  # of any kind: then it is compiled, as if it had not been there
-      _log.info('The program %r cannot be loaded (%s), and is compiled', self._name, error)
-      return None
 
   def _compile(
     self, arrays: Any, static: Mapping[str, Any], takes: dict[str, str] | None = None
