@@ -11,6 +11,7 @@ here, which keeps mistakes out, not people.
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -244,8 +245,8 @@ class Kept:
       return self._function(*arrays, **static)
     takes = _takes(arrays, static)
     if not self._programs.there:
-      shapes = jax.tree.map(_shape, arrays)
-      self.last = lambda: (takes, self._compile(shapes, static)[1])
+      shapes, mesh = jax.tree.map(_shape, arrays), jax.sharding.get_mesh()
+      self.last = lambda: (takes, self._compiled_for(mesh, shapes, static))
       return self._function(*arrays, **static)
     key = json.dumps(takes)
     if key not in self._loaded:
@@ -265,6 +266,10 @@ class Kept:
     if data and takes is not None:
       self._programs.put(self._name, self.about, takes, data)
     return program, data
+
+  def _compiled_for(self, mesh: jax.sharding.Mesh, shapes: Any, static: Mapping[str, Any]) -> bytes:
+    with contextlib.nullcontext() if mesh.empty else jax.set_mesh(mesh):
+      return self._compile(shapes, static)[1]
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

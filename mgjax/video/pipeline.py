@@ -195,8 +195,7 @@ class VideoPipeline(FlowPipeline):
     """
     if not self._made:
       raise ConfigError('no program to save before a video is made; call generate first')
-    with self._devices():
-      self._programs.save(path, self._made)
+    self._programs.save(path, self._made)
 
   def _checked_program(self, shape: tuple[int, int, int]) -> int:
     """Returns the batch size that the program was saved for, 0 without one.
