@@ -20,7 +20,7 @@ import logging
 import os
 import pathlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -41,6 +41,9 @@ _OPTIONS = (
   *('jax_optimization_level', 'jax_memory_fitting_level', 'jax_use_shardy_partitioner'),
 )
 _FLAGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')
+# The default. With any option JAX compiles, and does not hand out what this process has loaded from
+# a cache, which XLA cannot write again; see `compilation_cache.aside`.
+_ANEW = {'xla_embed_ir_in_executable': False}
 _SHOWN = 3  # differences that an error lists
 # Rooms of mgjax that no trace enters.
 _NO_NETWORKS = frozenset((
@@ -261,7 +264,7 @@ class Kept:
   ) -> tuple[Any, bytes]:
     """Returns a new program and its bytes, b'' where its backend cannot write it; keeps it."""
     with compilation_cache.aside():
-      program = self._function.lower(*arrays, **static).compile()
+      program = self._function.lower(*arrays, **static).compile(compiler_options=_ANEW)
     data = _dump(program)
     if data and takes is not None:
       self._programs.put(self._name, self.about, takes, data)
