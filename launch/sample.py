@@ -89,7 +89,16 @@ _UPSAMPLE = flag_values.define(
 _REWRITE = flags.DEFINE_string(
   'rewrite', None, 'MODEL@URL of a chat server that writes prompts anew, or a .json of settings.'
 )
+<<<<<<< HEAD
 _WEIGHTS = flag_values.define_weights()
+=======
+_PROGRAM = flag_values.define(
+  'program', flag_values.file('program'), 'What --save_program wrote: compiled programs, to run.'
+)
+_SAVE_PROGRAM = flags.DEFINE_string(
+  'save_program', None, 'A file for the compiled programs of this call, which --program takes.'
+)
+>>>>>>> h-warm
 _MESH = flag_values.define_mesh()
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
@@ -135,7 +144,7 @@ def main(_) -> None:
   typed = prompts
   if _REWRITE.value is not None:
     prompts = rewrite_prompts(prompts, rewriter, os.path.join(_WORKDIR.value, 'rewrites'))
-  sampler = VideoPipeline(_WORKDIR.value, mesh=_MESH.value, **changes)
+  sampler = VideoPipeline(_WORKDIR.value, mesh=_MESH.value, program=_PROGRAM.value, **changes)
   video, upsampler = None, None
   if _VIDEO.value is not None:
     window, *size = shape
@@ -164,6 +173,9 @@ def main(_) -> None:
     **conditions,
   ):
     print(path)
+  if _SAVE_PROGRAM.value is not None:
+    sampler.save_program(_SAVE_PROGRAM.value)
+    print(_SAVE_PROGRAM.value)
 
 
 def _pictures() -> dict[str, str | None]:

@@ -24,8 +24,9 @@ from mgjax.core.settings import arguments, fields_of
 from mgjax.core.typing import Array, Float, Objective, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.ingest.entries import Captions
-from mgjax.data.mixture import ShapeBucket, Source
+from mgjax.data.mixture import ShapeBucket
 from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
+from mgjax.data.source import Source
 from mgjax.data.sources import check_same_shape, latent_sources
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import clip_shapes, condition_fields, prepare_samples

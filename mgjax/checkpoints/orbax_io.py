@@ -53,6 +53,7 @@ _UNREACHABLE = re.compile(
   'UNAVAILABLE|DEADLINE_EXCEEDED|UNAUTHENTICATED|PERMISSION_DENIED|RESOURCE_EXHAUSTED'
 )
 
+_RECORD = 'metadata'  # the file of the item `meta`, which is orbax's default too
 _SMALL = 2**20  # bytes of an array that one device writes by itself
 _PORTION = 2**30  # bytes of leaves that a verification reads at once
 
@@ -167,7 +168,7 @@ def open_manager(
     name: ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
     for name in names
   }
-  handlers['meta'] = ocp.JsonCheckpointHandler()
+  handlers['meta'] = ocp.JsonCheckpointHandler(_RECORD)
   return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
 
 
@@ -313,13 +314,12 @@ def on_all_hosts(load: Callable[..., Any], path: epath.Path, *rest: Any, **reque
   loaded, problem = None, None
   try:
     loaded = load(path, *rest, **requests)
-  except _NOT_DAMAGE:
-    raise
   except Exception as error:  # orbax raises bare Exceptions, KeyErrors, ValueErrors, JSON errors
     package = type(error).__module__.partition('.')[0]
     if place := find_denied(path):
       raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place) from error
-    if package in _NETWORK or _UNREACHABLE.search(str(error)):
+    unreachable = package in _NETWORK or _UNREACHABLE.search(str(error))
+    if unreachable or isinstance(error, _NOT_DAMAGE):
       raise
     known = isinstance(error, Damaged)
     problem = str(error) if known else f'{type(error).__name__}: {first_line(error)}'
@@ -373,9 +373,9 @@ def read_record(path: epath.Path) -> dict[str, Any]:
   Raises:
     Exception: of any kind, where the file is damaged.
   """
-  stored = _load(path, meta=ocp.args.JsonRestore())['meta']
-  record = stored['record']
-  if _digest(record) != stored['digest']:
+  # Not by orbax, whose reader of one JSON value starts an event loop and threads.
+  stored = json.loads((path / 'meta' / _RECORD).read_text())
+  if _digest(record := stored['record']) != stored['digest']:
     raise Damaged('the meta does not have the digest stored with it')
   step = record.get('step', record['meta'].get('step'))  # of before the record had it
   if step is not None and str(step) != path.name:

@@ -13,8 +13,8 @@ from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
 from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, Rejected
-from mgjax.data.mixture import Source
 from mgjax.data.settings import AudioShape, DataSettings
+from mgjax.data.source import Source
 from mgjax.data.sources import make_digits, open_clip_index
 from mgjax.digits.clips import OF_FRAMES, Digits
 from mgjax.digits.handwriting import SPLITS

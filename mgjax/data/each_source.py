@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from mgjax.data.buckets import Shape
-from mgjax.data.mixture import Source
 from mgjax.data.settings import AudioShape, DataSettings
+from mgjax.data.source import Source
 
 Report = str | os.PathLike[str] | None
 _Shape = TypeVar('_Shape', Shape, AudioShape)

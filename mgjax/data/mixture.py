@@ -14,23 +14,15 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, SupportsIndex, runtime_checkable
+from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.source import Source
 
 REPLACED = 'replaced'  # field of a sample, 1 if it stands for a broken one
-
-
-@runtime_checkable
-class Source(Protocol):
-  """Samples in random access; must be picklable if worker processes read it."""
-
-  def __len__(self) -> int: ...
-
-  def __getitem__(self, index: int, /) -> dict[str, Any]: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,10 @@ from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, reco
 from mgjax.data.clips import Clips, InMemory, probe_video
 from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, Rejected
-from mgjax.data.mixture import Source
 from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
 from mgjax.data.settings import AudioShape, DataSettings
+from mgjax.data.source import Source
 from mgjax.digits.clips import Digits
 from mgjax.digits.signs import Signs
 

@@ -11,7 +11,6 @@ therefore the same grey.
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import rotate
 
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Float, UInt8
@@ -98,6 +97,8 @@ def written(identities: tuple[int, ...], turn: float = 0.0) -> Float[np.ndarray,
     place = slice(PITCH * place, PITCH * place + 8)
     image[:, place] = np.maximum(image[:, place], image_of(identity)[0])
   if turn:
+    from scipy.ndimage import rotate  # 100 ms, which those who draw nothing need not wait for
+
     image = rotate(image, -turn, reshape=False, order=3).clip(0, 1)
   return image
 

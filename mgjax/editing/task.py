@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import check, fields_of, unpack
 from mgjax.data.buckets import Shape
-from mgjax.data.mixture import Source
 from mgjax.data.settings import DataSettings
+from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.editing.sources import Animated, AnyPlace, Motion, WithBlack
 from mgjax.flow_models.task import make_video_encode_plan

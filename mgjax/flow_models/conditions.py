@@ -110,7 +110,8 @@ def prepare_samples(
   every = {name: array for row in rows for name, array in row.items()}
   batch: Batch = {}
   for name, like in every.items():
-    array = jnp.asarray(np.stack([row.get(name, np.zeros_like(like)) for row in rows]))
+    # Not jnp.asarray, which compiles a program for every shape.
+    array = jax.device_put(np.stack([row.get(name, np.zeros_like(like)) for row in rows]))
     if name.startswith(RAW) and encode is not None:
       there = jnp.array([name in row for row in rows])
       name, array = name.removeprefix(RAW), encode(array)

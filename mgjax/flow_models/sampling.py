@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.typing import Array, Batch, Drop, Float, Predict, Tree
+from mgjax.core.typing import Array, Batch, Drop, Float, Int, Predict, Tree
 from mgjax.flow.few_steps import STEP
 from mgjax.flow.guidance import Guidance, MakeVelocity, make_guided
 from mgjax.flow.path import FlowMatching
@@ -18,6 +18,7 @@ from mgjax.flow_models.model import FlowModel
 from mgjax.nn.multihead import READ
 
 FLOW = FlowMatching()
+_BITS = 2**32 - 1
 NEGATIVE = 'negative_'  # before the name of an array of a batch: what guidance leads away from
 
 
@@ -26,7 +27,20 @@ def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[
 
   A sample therefore stays the same whatever else is in its batch, and in any order.
   """
-  keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.asarray(indices))
+  return draw(*seeds_of(seed, indices), shape=shape)
+
+
+def seeds_of(seed: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the arrays that `draw` takes; of a seed the bits count that `jax.random.key` reads."""
+  return np.asarray(seed & _BITS, np.uint32).view(np.int32), np.asarray(indices, np.int32)
+
+
+@functools.partial(jax.jit, static_argnames='shape')
+def draw(
+  seed: Int[Array, ''], indices: Int[Array, 'b'], *, shape: tuple[int, ...]
+) -> Float[Array, 'b t h w c']:
+  """Draws noise as `draw_noise`, in one program."""
+  keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(indices)
   return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
 
 

@@ -19,9 +19,10 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch, Objective, Tree
 from mgjax.data.buckets import Shape
-from mgjax.data.mixture import ShapeBucket, Source
+from mgjax.data.mixture import ShapeBucket
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
+from mgjax.data.source import Source
 from mgjax.data.sources import check_same_shape
 from mgjax.flow.few_steps import FewSteps
 from mgjax.flow_models.build import (

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mgjax.conditioning.identity import KEY, Identity
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Positive, Range, check, fields_of, unpack
-from mgjax.data.mixture import Source
+from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.task import make_video_encode_plan

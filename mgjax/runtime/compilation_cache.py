@@ -15,7 +15,7 @@ import pathlib
 import platform
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 LIMIT = 2 * 2**30  # bytes of a folder; what was used longest ago goes
 _WRITTEN = LIMIT // 16  # bytes between two looks at how much there is
@@ -23,6 +23,31 @@ _EVERY_PROGRAM = 'jax_persistent_cache_min_compile_time_secs'
 _ADVICE = 'XDG_CACHE_HOME names another folder, and --nocache does without'
 
 _log = logging.getLogger(__name__)
+_in_use: list['Programs'] = []  # the folder of this process, if it has one
+
+
+def in_use() -> 'Programs | None':
+  """Returns the folder in which `use` has this process keep programs; None if it keeps none."""
+  return _in_use[-1] if _in_use else None
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+  """Has what is compiled meanwhile come from the compiler alone, and go to no cache.
+
+  XLA cannot write again what it has read: on CPUs such a program has lost its functions.
+  """
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache as jax_cache
+
+  before = jax.config.jax_enable_compilation_cache
+  jax.config.update('jax_enable_compilation_cache', False)
+  jax_cache.reset_cache()  # which has noted whether it is enabled
+  try:
+    yield
+  finally:
+    jax.config.update('jax_enable_compilation_cache', before)
+    jax_cache.reset_cache()
 
 
 def processor() -> str:
@@ -71,6 +96,7 @@ def use() -> None:
     _log.info('Compiled programs are not kept (%s); %s', error, _ADVICE)
     return
   ours = Programs(folder)
+  _in_use.append(ours)
   jax_cache.get_file_cache = lambda path: (
     (ours, path) if path == os.fspath(folder) else of_jax(path)
   )

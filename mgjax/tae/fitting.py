@@ -5,7 +5,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from mgjax.core.typing import Array, Float, Tree, UInt8
 from mgjax.tae.latents import LatentCodec, to_unit
@@ -36,7 +35,6 @@ def make_fit(codec: LatentCodec, steps: int) -> Fit:
   """
   step, *_ = codec.model.compression
   length = codec.tiling.frames // step
-  optimizer = optax.adam(_RATE)
 
   @jax.jit
   def move(
@@ -45,6 +43,9 @@ def make_fit(codec: LatentCodec, steps: int) -> Fit:
     clip: UInt8[Array, 'b u i j 3'],
     known: Float[Array, 'b u'],
   ) -> Float[Array, 'b t h w c']:
+    import optax  # which those who sample without known frames need not wait for
+
+    optimizer = optax.adam(_RATE)
     start = start.astype(jnp.float32)
 
     def distance(latents: Array) -> Array:

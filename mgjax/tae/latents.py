@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Array, Float, Tree, UInt8
+from mgjax.core.typing import Array, Bool, Float, Tree, UInt8
 from mgjax.flow.windows import Cover
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.tiling import Frames, Tiling, over_tiles, regroup, stitch
@@ -152,6 +152,16 @@ class LatentCodec:
     self.tiling.check(model.compression)
     self._encode = jax.jit(self.encode_tile)
     self._decode = jax.jit(self.decode_tile, static_argnames='size')
+    self._decode_whole = jax.jit(self.decode_bytes, static_argnames=('frames', 'size'))
+
+  def keep_programs(self, keep: Callable[..., Any]) -> None:
+    """Takes the program of `decode` from where `SavedPrograms.keep` has it."""
+    fields = {
+      each.name: repr(getattr(self.model, each.name)) for each in dataclasses.fields(self.model)
+    }
+    about = {'model': fields, 'tiling': dataclasses.asdict(self.tiling)}
+    about |= {'statistics': self.statistics.as_dict()}
+    self._decode_whole = keep('decode', self._decode_whole, about)
 
   def encode(self, video: Frames) -> Float[Array, 'b t h w c']:
     """Encodes bytes (b t h w 3) into normalised latents.
@@ -175,7 +185,10 @@ class LatentCodec:
       DataError: latents are empty, not finite, no floats, or of other axes or channels, or they do
         not stand for so many frames or pixels.
     """
-    frames = latents.shape[1] * self.model.compression[0] if frames is None else frames
+    step, *_ = self.model.compression
+    frames = latents.shape[1] * step if frames is None else frames
+    if latents.ndim == 5 and 0 < latents.shape[1] <= self.tiling.frames // step:
+      return self._decoded_whole(latents, frames, size)
     return jnp.concatenate(list(self._decoded([latents], frames, size)), axis=1)
 
   def encode_stream(self, video: Iterable[Frames]) -> Iterator[Float[Array, 'b t h w c']]:
@@ -240,6 +253,30 @@ class LatentCodec:
     pixels, places = self._covers(height, width)
     return over_tiles(run, latents, places, pixels)[:, :, : size[0], : size[1]]
 
+  def decode_bytes(
+    self,
+    params: Tree,
+    latents: Float[Array, 'b t h w c'],
+    *,
+    frames: int,
+    size: tuple[int, int] | None = None,
+  ) -> tuple[UInt8[Array, 'b u i j 3'], Bool[Array, '']]:
+    """Decodes a video of one tile of time, and says whether its latents are finite."""
+    made = self.decode_tile(params, latents, size=size)[:, :frames]
+    return to_bytes(made), jnp.isfinite(latents).all()
+
+  def _decoded_whole(
+    self, latents: Frames, frames: int, size: tuple[int, int] | None
+  ) -> UInt8[Array, 'b t h w 3']:
+    _check_frames(frames)
+    _check_chunk(latents, None, self.model.latent_channels, of_bytes=False)
+    if frames > (most := latents.shape[1] * self.model.compression[0]):
+      raise _too_many(frames, most)
+    video, finite = self._decode_whole(self.params, latents, frames=frames, size=size)
+    if not finite:
+      raise _not_finite()
+    return video
+
   def _encoded(self, chunks: Iterable[Frames]) -> Iterator[Array]:
     for tile in regroup(_checked(chunks, 3, of_bytes=True), self.tiling.frames):
       given = (tile.shape[2], tile.shape[3])
@@ -250,8 +287,8 @@ class LatentCodec:
   def _decoded(
     self, chunks: Iterable[Frames], frames: int | None, size: tuple[int, int] | None
   ) -> Iterator[Array]:
-    if frames is not None and frames < 1:
-      raise DataError(f'{frames} frames were asked for; expected at least one')
+    if frames is not None:
+      _check_frames(frames)
     step, *_ = self.model.compression
     chunks = _checked(chunks, self.model.latent_channels, of_bytes=False)
     tiles = regroup(chunks, self.tiling.frames // step, self.tiling.overlap // step)
@@ -265,9 +302,7 @@ class LatentCodec:
         return
     if frames is None:
       return
-    raise DataError(
-      f'{frames} frames were asked for, the latents stand for {made}; ask for at most that many'
-    )
+    raise _too_many(frames, made)
 
   def _filled(self, height: int, width: int) -> tuple[int, int]:
     _, *steps = self.model.compression
@@ -300,26 +335,53 @@ def _say_filled(given: tuple[int, int], filled: tuple[int, int]) -> None:
 
 def _checked(chunks: Iterable[Frames], channels: int, *, of_bytes: bool) -> Iterator[Frames]:
   """Yields the chunks of a video, or of latents, if they are what they should be."""
-  name = 'a video' if of_bytes else 'latents'
-  wanted = 'bytes; see to_bytes' if of_bytes else 'floats, as encode makes them'
   first, frames = None, 0
   for chunk in chunks:
-    if chunk.ndim != 5 or chunk.shape[-1] != channels:
-      raise DataError(
-        f'{name} of shape {chunk.shape}: expected 5 axes, (b t h w c), with {channels} channels'
-      )
-    if not jnp.issubdtype(chunk.dtype, jnp.uint8 if of_bytes else jnp.floating):
-      raise DataError(f'{name} of type {chunk.dtype}: expected {wanted}')
-    b, t, h, w, _ = chunk.shape
-    first = first or (b, h, w)
-    if (b, h, w) != first or 0 in first:
-      raise DataError(
-        f'{name} of shape {chunk.shape}: expected one row and one pixel at least, and as many of '
-        'both as in the chunks before'
-      )
+    first = _check_chunk(chunk, first, channels, of_bytes=of_bytes)
     if not of_bytes and not jnp.isfinite(chunk).all():
-      raise DataError(f'{name} that are not all finite: expected none that are; look at the model')
-    frames += t
+      raise _not_finite()
+    frames += chunk.shape[1]
     yield chunk
   if not frames:
-    raise DataError(f'{name} without a frame: expected at least one')
+    raise _nothing(of_bytes)
+
+
+def _check_chunk(
+  chunk: Frames, first: tuple[int, int, int] | None, channels: int, *, of_bytes: bool
+) -> tuple[int, int, int]:
+  """Returns rows, height and width of the first chunk, `first` if that was another one."""
+  name = 'a video' if of_bytes else 'latents'
+  wanted = 'bytes; see to_bytes' if of_bytes else 'floats, as encode makes them'
+  if chunk.ndim != 5 or chunk.shape[-1] != channels:
+    raise DataError(
+      f'{name} of shape {chunk.shape}: expected 5 axes, (b t h w c), with {channels} channels'
+    )
+  if not jnp.issubdtype(chunk.dtype, jnp.uint8 if of_bytes else jnp.floating):
+    raise DataError(f'{name} of type {chunk.dtype}: expected {wanted}')
+  b, _, h, w, _ = chunk.shape
+  first = first or (b, h, w)
+  if (b, h, w) != first or 0 in first:
+    raise DataError(
+      f'{name} of shape {chunk.shape}: expected one row and one pixel at least, and as many of '
+      'both as in the chunks before'
+    )
+  return first
+
+
+def _check_frames(frames: int) -> None:
+  if frames < 1:
+    raise DataError(f'{frames} frames were asked for; expected at least one')
+
+
+def _nothing(of_bytes: bool) -> DataError:
+  return DataError(f'{"a video" if of_bytes else "latents"} without a frame: expected at least one')
+
+
+def _too_many(frames: int | None, made: int) -> DataError:
+  return DataError(
+    f'{frames} frames were asked for, the latents stand for {made}; ask for at most that many'
+  )
+
+
+def _not_finite() -> DataError:
+  return DataError('latents that are not all finite: expected none that are; look at the model')

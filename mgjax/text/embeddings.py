@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from mgjax.checkpoints.workdir import places_of
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.core.settings import unpack
-from mgjax.data.mixture import Source
 from mgjax.data.records.storage import inside
+from mgjax.data.source import Source
 from mgjax.runtime.progress import Progress
 from mgjax.text.embedding_store import Embeddings, embed, encoder_of
 from mgjax.text.encoder import STATES, TextEncoder, identity_of

@@ -16,8 +16,9 @@ from mgjax.core.resize import resize
 from mgjax.core.settings import Fraction, Positive, Range, check, fields_of, unpack
 from mgjax.core.typing import Tree, UInt8
 from mgjax.data.buckets import Shape
-from mgjax.data.mixture import ShapeBucket, Source
+from mgjax.data.mixture import ShapeBucket
 from mgjax.data.settings import DataSettings, video_shapes
+from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import prepare_samples

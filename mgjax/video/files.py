@@ -1,5 +1,6 @@
 """Reads prompts from files and writes sampled videos."""
 
+import concurrent.futures
 import hashlib
 import os
 import pathlib
@@ -116,16 +117,21 @@ def write_samples(
   else:
     videos = iter(pipeline.extend(prompts, video, frames=shape[0], **options))
     conditions = {**conditions, 'video': video}
-  shown, digests = [], []
-  for index, (path, rate, made) in enumerate(zip(paths, rates, videos, strict=True)):
-    if upsampler is not None:
-      given = {'video': made, 'fps': rate, 'seed': seed, 'first': index}
-      made = upsampler.generate([prompts[index]], **given)[0]
-    scale = scale or viewing_scale(*made.shape[1:3])
-    write_clip(path, made, rate, scale)
-    shown += [made] if len(shown) < SHEET_ROWS else []
-    digests.append(hashlib.sha256(made.tobytes()).hexdigest()[:16])
-  sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
+  shown, digests, writing = [], [], None
+  with concurrent.futures.ThreadPoolExecutor(1) as writer:  # a clip, while the next one is made
+    for index, (path, rate, made) in enumerate(zip(paths, rates, videos, strict=True)):
+      if upsampler is not None:
+        given = {'video': made, 'fps': rate, 'seed': seed, 'first': index}
+        made = upsampler.generate([prompts[index]], **given)[0]
+      scale = scale or viewing_scale(*made.shape[1:3])
+      if writing is not None:
+        writing.result()
+      writing = writer.submit(write_clip, path, made, rate, scale)
+      shown += [made] if len(shown) < SHEET_ROWS else []
+      digests.append(hashlib.sha256(made.tobytes()).hexdigest()[:16])
+    sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
+    if writing is not None:
+      writing.result()
   described = _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
   for sample, words in zip(described['samples'], unknown, strict=True):
     sample['unknown_words'] = words

@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Tree
-from mgjax.data.mixture import ShapeBucket, Source
+from mgjax.data.mixture import ShapeBucket
 from mgjax.data.settings import video_shapes
+from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import prepare_samples

@@ -24,10 +24,10 @@ from mgjax.core.files import write_json
 from mgjax.core.settings import Count, Magnitude, Positive, Range, check, fields_of, unpack
 from mgjax.core.typing import UInt8
 from mgjax.data.buckets import Shape
-from mgjax.data.mixture import Source
 from mgjax.data.records.rows import text_key
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
+from mgjax.data.source import Source
 from mgjax.data.sources import EMPTY, SPLITS, make_digits, make_sources
 from mgjax.editing.instructions import (
   Instruction,

@@ -19,10 +19,10 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of, unpack
 from mgjax.data.loader import WORLDS
-from mgjax.data.mixture import Source
 from mgjax.data.records.reader import RecordWriter
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import DataSettings, data_settings
+from mgjax.data.source import Source
 from mgjax.data.sources import EMPTY, SPLITS, stored_latents
 from mgjax.parallel.distributed import check_shared
 from mgjax.parallel.mesh import make_mesh

@@ -21,8 +21,8 @@ import numpy as np
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
-from mgjax.data.mixture import Source
 from mgjax.data.records.writer import RecordWriter
+from mgjax.data.source import Source
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.runtime.progress import Progress
 from mgjax.runtime.report.page import page, table

@@ -17,8 +17,8 @@ from mgjax.conditioning.contract import Conditioning
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import Count, Positive, check
 from mgjax.core.typing import Array
-from mgjax.data.mixture import Source
 from mgjax.data.records.rows import text_key
+from mgjax.data.source import Source
 from mgjax.flow_models.conditions import LATENTS, derived_fields, encoded_names, field_names
 from mgjax.parallel.shard import batch_sharding
 from mgjax.tae.latents import Sums

@@ -9,9 +9,9 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.audio_sources import make_audio_sources
-from mgjax.data.mixture import Source
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import audio_shapes, data_settings
+from mgjax.data.source import Source
 from mgjax.digits.clips import Digits
 from mgjax.digits.scene import AUDIBLE
 from mgjax.media.audio import read_audio, write_wav
