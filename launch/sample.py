@@ -89,16 +89,13 @@ _UPSAMPLE = flag_values.define(
 _REWRITE = flags.DEFINE_string(
   'rewrite', None, 'MODEL@URL of a chat server that writes prompts anew, or a .json of settings.'
 )
-<<<<<<< HEAD
 _WEIGHTS = flag_values.define_weights()
-=======
 _PROGRAM = flag_values.define(
   'program', flag_values.file('program'), 'What --save_program wrote: compiled programs, to run.'
 )
 _SAVE_PROGRAM = flags.DEFINE_string(
   'save_program', None, 'A file for the compiled programs of this call, which --program takes.'
 )
->>>>>>> h-warm
 _MESH = flag_values.define_mesh()
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
