@@ -4,13 +4,16 @@ python -m launch.bench --config=configs/bench/cpu.py --baseline=tests/oracles/to
 python -m launch.bench --config=configs/bench/h200.py:73728 --what=blocks --layers=0 --out=out.json
 python -m launch.bench --config=configs/bench/h200.py:8192 --what=attention --baseline=jax.nn \
   --baseline=tests/oracles/torch_attention.py
+python -m launch.bench --config=configs/digits/video.py --what=sample \
+  --baseline=tests/oracles/torch_backbone.py
 python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1,17,128,128 \
   --baseline=tests/oracles/torch_autoencoder.py
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \
   --config.model.dtype=float32 --baseline=tests/oracles/transformers_t5.py
 --what=step is a whole training step. Of a video model, guards is that step with and without update
 guard and reports, and a checkpoint's fingerprints; forward is one pass; blocks is the layers alone
-and attention that of one layer, both forward and with gradients. Of an autoencoder, encode takes
+and attention that of one layer, both forward and with gradients; sample is noise to latents in the
+steps and with the guidance of config.sample. Of an autoencoder, encode takes
 pixels to latents and decode takes them back; of an encoder of text or images, encode is its pass.
 --what=data reads clips and latents, with configs/bench/data.py. A baseline is jax.nn (attention
 alone) or a Python file (mgjax/benchmarks/baselines.py); all are timed in turns on one device.
@@ -27,7 +30,7 @@ _CONFIG = command_line.define_config('configs/bench/cpu.py')
 _WHAT = flags.DEFINE_enum(
   'what',
   'step',
-  ['step', 'guards', 'forward', 'blocks', 'attention', 'encode', 'decode', 'data'],
+  ['step', 'guards', 'forward', 'blocks', 'attention', 'sample', 'encode', 'decode', 'data'],
   'What is timed; see above.',
 )
 _LATENTS = flags.DEFINE_list(

@@ -20,7 +20,7 @@ from mgjax.benchmarks.compare import (
   prepare,
   report_of,
 )
-from mgjax.benchmarks.programs import Programs, make_programs
+from mgjax.benchmarks.programs import SAMPLE, Programs, make_programs
 from mgjax.benchmarks.report import ATTENTION_COUNTED, COUNTED
 from mgjax.benchmarks.timing import (
   capacity,
@@ -29,9 +29,12 @@ from mgjax.benchmarks.timing import (
   halve_until_it_fits,
 )
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
-from mgjax.core.settings import fields_of
+from mgjax.core.settings import fields_of, unpack
+from mgjax.flow.schedules import make_time_grid
+from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.nn.patch import grid
 from mgjax.parallel.mesh import make_mesh
+from mgjax.planning.sampling.film import count_branches
 from mgjax.planning.step_spec import StepSpec, make_flow_step_spec
 from mgjax.planning.workload import make_workload
 
@@ -51,7 +54,7 @@ def measure_flow_model(
 
   Args:
     config: of a flow model; its mesh and rules say how devices share the work.
-    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`programs.py`).
+    what: a name in `programs.WHAT`.
     latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
     layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
     baselines: 'jax.nn', or Python files (`baselines.py`); all take turns in this process.
@@ -73,14 +76,22 @@ def measure_flow_model(
   mesh = make_mesh(fields_of(config, 'mesh'), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
   spec = make_flow_step_spec(config, latents[-1])
+  sampling = None
+  if what == SAMPLE:
+    settings = unpack(SampleSettings, fields_of(config, 'sample'), 'sample')
+    objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
+    sampling = settings, objective
 
   def make(depth: int) -> Programs:
-    return make_programs(what, _with_depth(spec, depth), latents, work.context, mesh)
+    return make_programs(what, _with_depth(spec, depth), latents, work.context, mesh, sampling)
 
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, depth, notes = _prepare_that_fits(make, spec.model.backbone.depth, layers)
     backbone = _with_depth(spec, depth).model.backbone
     task = make_task(what, backbone, latents, work.context)
+    if sampling:
+      times = make_time_grid(steps=settings.steps, **settings.schedule)
+      task |= {'times': times.tolist(), 'branches': count_branches(settings.guidance)}
     outcome = compare_programs(ours, found, task, compilations, rounds=rounds, profile=profile)
 
   tokens = math.prod(grid(latents, backbone.patch))

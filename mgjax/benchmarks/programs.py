@@ -17,20 +17,28 @@ from mgjax.checkpoints.fingerprints import fingerprint
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Batch, Key, Metrics, Tree
+from mgjax.flow_models.build import make_sampler_of
 from mgjax.flow_models.conditions import example_batch
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.nn.attention import attend
 from mgjax.nn.patch import grid
 from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
 from mgjax.parallel.shard import make_initialise, put_batch
+from mgjax.planning.sampling.film import count_branches
 from mgjax.planning.step_spec import StepSpec
 from mgjax.training.state import State, abstract_state, shardings_of, start_state
 
 FORWARD, BOTH, STEP = 'forward', 'forward_backward', 'step'
 BARE, FINGERPRINTS = 'bare_step', 'fingerprints'
+SAMPLE = 'sample'
+CALLS = {'euler': 1, 'midpoint': 2, 'heun': 2}  # of the velocity, a step
+
+
+Sampling = tuple[SampleSettings, ObjectiveSettings]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +66,12 @@ class Programs:
 
 
 def make_programs(
-  what: str, spec: StepSpec, latents: tuple[int, ...], context: int, mesh: Mesh
+  what: str,
+  spec: StepSpec,
+  latents: tuple[int, ...],
+  context: int,
+  mesh: Mesh,
+  sampling: Sampling | None = None,
 ) -> Programs:
   """Makes the programs to be timed, without allocating anything large; the mesh is ambient.
 
@@ -67,6 +80,7 @@ def make_programs(
   forward     latents, flow times and prompts to velocities
   blocks      the layers alone: tokens to tokens, and with gradients of whatever they read
   attention   self-attention of one layer: q, k, v to its result, and with their gradients
+  sample      noise and prompts to latents, in all steps of the sampler with guidance
 
   Args:
     what: one of these.
@@ -74,6 +88,7 @@ def make_programs(
     latents: (b t h w c) of a batch.
     context: m, tokens that cross-attention reads.
     mesh: from `make_mesh`.
+    sampling: of 'sample': its settings, and those that the model was trained with.
 
   Raises:
     ConfigError: something does not exist or does not divide.
@@ -85,7 +100,8 @@ def make_programs(
       f'{latents[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple in --latents, or put devices that share a row on --config.mesh.context'
     )
-  return WHAT[what](spec, latents, context, mesh)
+  more = (sampling,) if what == SAMPLE else ()
+  return WHAT[what](spec, latents, context, mesh, *more)
 
 
 def _step(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
@@ -162,6 +178,22 @@ def _forward(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   )
 
 
+def _sample(spec: StepSpec, latents, context: int, mesh: Mesh, sampling: Sampling) -> Programs:
+  settings, trained = sampling
+  if settings.solver not in CALLS:
+    raise ConfigError(
+      f'solver {settings.solver!r} takes as many steps as it needs; time {", ".join(CALLS)}'
+    )
+  forward, generate = _forward(spec, latents, context, mesh), make_sampler_of(settings, trained, spec.model)
+
+  def sample(params: Tree, batch: Batch) -> Any:
+    return generate(params, batch, batch['latents'])
+
+  passes = settings.steps * CALLS[settings.solver] * count_branches(settings.guidance)
+  flops = passes * forward.flops[FORWARD]
+  return dataclasses.replace(forward, programs={SAMPLE: sample}, flops={SAMPLE: flops})
+
+
 def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   backbone = spec.model.backbone
   d, dtype = backbone.dim, backbone.dtype
@@ -235,9 +267,14 @@ def _attention(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   )
 
 
-WHAT = {
-  'step': _step, 'guards': _guards, 'forward': _forward, 'blocks': _blocks, 'attention': _attention
-}  # fmt: skip
+WHAT: dict[str, Callable[..., Programs]] = {
+  'step': _step,
+  'guards': _guards,
+  'forward': _forward,
+  'blocks': _blocks,
+  'attention': _attention,
+  SAMPLE: _sample,
+}
 
 
 def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry]):

@@ -24,6 +24,7 @@ PROGRAMS = {
   'step': ['step'],
   'guards': ['fingerprints', 'bare_step', 'step'],
   'forward': ['forward'],
+  'sample': ['sample'],
   'blocks': ['forward', 'forward_backward'],
   'attention': ['forward', 'forward_backward'],
 }
@@ -63,6 +64,8 @@ def expected_flops(what, tokens=TOKENS, latents=LATENTS):
     'step': {'step': 3 * forward},
     'guards': {'fingerprints': 0, 'bare_step': 3 * forward, 'step': 3 * forward},
     'forward': {'forward': forward},
+    # Euler's steps, each of the model with the prompt and without.
+    'sample': {'sample': 2 * tiny().sample.steps * forward},
     'blocks': {'forward': ROWS * layers, 'forward_backward': 3 * ROWS * layers},
     'attention': {'forward': ROWS * attention, 'forward_backward': 3 * ROWS * attention},
   }[what]

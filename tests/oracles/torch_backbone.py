@@ -5,8 +5,9 @@ It shares no code with `mgjax.backbone`: `test_torch_backbone.py` holds both to 
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-WHAT = ('step', 'blocks')
+WHAT = ('step', 'blocks', 'sample')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +189,7 @@ def from_jax(params: dict, sizes: Sizes) -> Backbone:
 
 
 def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
-  """Makes what `launch.bench` times, on random data: a training step, or the layers alone.
+  """Makes what `launch.bench` times, on random data: a training step, a sample, or the layers.
 
   With the compute type bfloat16 everything is bfloat16, weights and moments too: less to read than
   ours. Layers are computed again where our policy saves little of them.
@@ -210,6 +211,8 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
 
   if task['what'] == 'step':
     programs = {'step': make_step(sizes, task['threads'], again=again, **place)}
+  elif task['what'] == 'sample':
+    programs = {'sample': make_sample(sizes, task['times'], task['branches'], **place)}
   else:
     programs = make_blocks(sizes, again=again, **place)
   return {f'PyTorch {torch.__version__}': {name: waited(run) for name, run in programs.items()}}
@@ -242,6 +245,34 @@ def make_step(
     return loss.item()
 
   return step
+
+
+def make_sample(
+  sizes: Sizes, times: Sequence[float], branches: int, **place: Any
+) -> Callable[[], torch.Tensor]:
+  """Returns Euler's loop from noise to latents; guidance of scale 4 makes rows of each."""
+  draw = lambda *shape: torch.randn(shape).to(**place)  # noqa: E731
+  noise = draw(*sizes.latents)
+  rows = branches * len(noise)
+  with torch.device(noise.device):
+    model = Backbone(sizes).to(noise.dtype).eval()
+  context = draw(rows, sizes.context, sizes.dim)
+  mask = torch.ones(rows, sizes.context, dtype=torch.bool, device=noise.device)
+
+  @torch.inference_mode()
+  def sample() -> torch.Tensor:
+    x = noise.float()
+    for time, after in itertools.pairwise(times):
+      given = x.to(noise.dtype).repeat_interleave(branches, dim=0)
+      now = torch.full((rows,), time).to(**place)
+      answers = model(given, now, context, mask).float().unflatten(0, (-1, branches))
+      slope = answers[:, 0]
+      for branch in range(1, branches):
+        slope = slope + 4 * (answers[:, branch] - answers[:, branch - 1])
+      x = x + (after - time) * slope
+    return x
+
+  return sample
 
 
 def make_blocks(
