@@ -184,7 +184,10 @@ def _sample(spec: StepSpec, latents, context: int, mesh: Mesh, sampling: Samplin
     raise ConfigError(
       f'solver {settings.solver!r} takes as many steps as it needs; time {", ".join(CALLS)}'
     )
-  forward, generate = _forward(spec, latents, context, mesh), make_sampler_of(settings, trained, spec.model)
+  forward, generate = (
+    _forward(spec, latents, context, mesh),
+    make_sampler_of(settings, trained, spec.model),
+  )
 
   def sample(params: Tree, batch: Batch) -> Any:
     return generate(params, batch, batch['latents'])
