@@ -114,6 +114,7 @@ _OPTIONS = (
   flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.', lower_bound=0),
   flag_values.define_steps(),
   flag_values.define_guidance(),
+  flag_values.define_reuse(),
   flag_values.define_weights('Video: type of the kernels, as int8; as saved if not given.'),
   flag_values.define_mesh(),
   flag_values.define(

@@ -49,6 +49,12 @@ def define_steps() -> flags.FlagHolder:
   )
 
 
+def define_reuse() -> flags.FlagHolder:
+  """Defines --reuse."""
+  told = 'Video: relative change of the velocity below which a step takes the last one, as .2.'
+  return flags.DEFINE_float('reuse', None, told, lower_bound=0)
+
+
 def define_weights(help: str = 'Type of the kernels; as saved if not given.') -> flags.FlagHolder:
   """Defines --weights."""
   return flags.DEFINE_enum('weights', None, WEIGHTS, help)

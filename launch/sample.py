@@ -67,10 +67,7 @@ _SOLVER = flag_values.define_solver()
 _SCHEDULE = flags.DEFINE_enum(
   'schedule', None, flag_values.SCHEDULES, 'Of the steps; the run decides if not given.'
 )
-_REUSE = flags.DEFINE_float(
-  'reuse', None, 'Relative change of the velocity below which a step takes the last one, as .2.',
-  lower_bound=0,
-)  # fmt: skip
+_REUSE = flag_values.define_reuse()
 _FRAMES = flags.DEFINE_integer(
   'frames', None, 'Length, with that of --video; 1 makes an image.', lower_bound=1
 )

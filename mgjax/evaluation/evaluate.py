@@ -79,6 +79,7 @@ def evaluate_video(
   seed: int = 0,
   steps: int | None = None,
   guidance: Any = None,
+  reuse: float | None = None,
   weights: str | None = None,
   mesh: Mapping[str, int] | str | None = None,
   clips: str = '',
@@ -95,11 +96,13 @@ def evaluate_video(
     seed: of the noise.
     steps: of sampling; the run decides by default.
     guidance: changes of it, see `SampleSettings.changed`; the run decides by default.
+    reuse: of velocities, see `SampleSettings`; the run decides by default.
     weights: type of the kernels, see `SampleSettings`; the run decides by default.
     mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
     clips: a folder or manifest of the clips, if the run's own have moved.
   """
-  pipeline = VideoPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance, weights=weights)
+  changes = {'steps': steps, 'guidance': guidance, 'reuse': reuse, 'weights': weights}
+  pipeline = VideoPipeline(workdir, mesh=mesh, **changes)
   kind, fps = pipeline.config.data.kind, pipeline.config.data.fps
   if clips and kind in ('digits', 'signs'):
     raise ConfigError(f'--clips={clips}: this model was trained on {kind}; leave --clips out')
