@@ -25,7 +25,7 @@ _COMPUTE = ('flops', 'compute', 'c', 'training flop', 'training flops')
 _LOSS = ('validation_loss', 'loss')
 _ARM = ('recipe', 'arm', 'model')
 _RATE, _UNIQUE, _CURVE, _RUN = 'learning_rate', 'unique_tokens', 'curve', 'run'
-Curve = Float[np.ndarray, 'p 2']  # tokens and loss on the way, by ascending tokens
+Curve = Float[np.ndarray, '_p 2']  # tokens and loss on the way, by ascending tokens
 _Runs = TypeVar('_Runs')
 
 
