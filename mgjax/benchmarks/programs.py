@@ -204,10 +204,12 @@ def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
     heads=backbone.heads, mlp_dim=backbone.mlp_dim, feed_forward=backbone.feed_forward,
     norm=backbone.norm, affine=backbone.affine, bias=backbone.bias,
     epsilon=backbone.epsilon, attention=backbone.attention, exchange=backbone.exchange, dtype=dtype,
+    tiles=backbone.tiles(grid(latents, backbone.patch)),
   )  # fmt: skip
   small = [jnp.zeros((1, length, d)) for length in (1, 6, 1, 1)]
   initialise, shardings = make_initialise(
-    lambda key: layers.init(key, *small, jnp.ones((1, 1), bool))['params'], mesh
+    # One token fills no tiles.
+    lambda key: layers.clone(tiles=None).init(key, *small, jnp.ones((1, 1), bool))['params'], mesh
   )
   b, n, valid = _tokens(backbone, latents)
   rows, place = fit(BATCH, b, mesh), token_entries((b, n, d), mesh)
@@ -251,8 +253,11 @@ def _attention(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   array = functools.partial(_array, mesh)
   x, mask = array((b, n, g, k), backbone.dtype, entries), valid and array(*valid)
 
+  sizes = grid(latents, backbone.patch)
+  tokens, tiles = math.prod(sizes), backbone.tiles(sizes)
+
   def forward(q, k, v, dy, mask):
-    how = {'impl': backbone.attention, 'exchange': backbone.exchange}
+    how = {'impl': backbone.attention, 'exchange': backbone.exchange, 'tiles': tiles}
     return attend(q, k, v, mask=mask, **how)
 
   def both(q, k, v, dy, mask):
@@ -260,7 +265,7 @@ def _attention(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
     return y, pull(dy)
 
   # Q K^T and P V of all heads; what fills tokens up on a mesh does not count.
-  flops = 4 * b * math.prod(grid(latents, backbone.patch)) ** 2 * g * k
+  flops = 4 * b * tokens * (tiles.keys if tiles else tokens) * g * k
   shapes = (x, x, x, x, mask)
   return Programs(
     programs={FORWARD: forward, BOTH: both},

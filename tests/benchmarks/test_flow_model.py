@@ -310,3 +310,12 @@ def test_torch_takes_turns_with_ours(baseline, what, remat, dtype):
   assert not report['failed']
   (name,) = report['baseline_over_mgjax']
   assert name.startswith('PyTorch') and list(report['programs'][name]) == PROGRAMS[what]
+
+
+@pytest.mark.parametrize('what', ['blocks', 'attention'])
+def test_windows_of_tiles_are_timed_where_they_are_configured(what):
+  windows = tiny(model__tile=(1, 1, 1), model__window=(1, 1, 1))  # of 8 keys a query reads one
+  near, whole = (timed(what, config)['programs']['mgjax']['forward'] for config in (windows, None))
+  # 4 L b n (n - 1) d, with the layers that there are.
+  less = 4 * (2 if what == 'blocks' else 1) * ROWS * TOKENS * (TOKENS - 1) * WIDTH
+  assert whole['flops'] - near['flops'] == less
