@@ -15,6 +15,7 @@ from mgjax.flow.prediction import Prediction
 from mgjax.flow.sample import sample
 from mgjax.flow.solvers import Velocity
 from mgjax.flow_models.model import FlowModel
+from mgjax.parallel.compiler import DeviceProgram
 
 FLOW = FlowMatching()
 NEGATIVE = 'negative_'  # before the name of an array of a batch: what guidance leads away from
@@ -63,7 +64,7 @@ def make_generate(
       0 for its velocity.
   """
 
-  @jax.jit
+  @DeviceProgram
   def generate(params: Tree, batch: Batch, noise: Array) -> Array:
     predict = prediction.as_velocity(functools.partial(model.apply, {'params': params}))
     if share:
