@@ -27,7 +27,7 @@ _CONFIG = command_line.define_config('configs/bench/cpu.py')
 _WHAT = flags.DEFINE_enum(
   'what',
   'step',
-  ['step', 'guards', 'forward', 'blocks', 'attention', 'encode', 'decode', 'data'],
+  ['step', 'guards', 'forward', 'blocks', 'attention', 'sample', 'encode', 'decode', 'data'],
   'What is timed; see above.',
 )
 _LATENTS = flags.DEFINE_list(

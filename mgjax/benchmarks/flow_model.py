@@ -22,6 +22,7 @@ from mgjax.benchmarks.compare import (
 )
 from mgjax.benchmarks.programs import Programs, make_programs
 from mgjax.benchmarks.report import ATTENTION_COUNTED, COUNTED
+from mgjax.benchmarks.sampling import SAMPLE, make_sample_programs, read_sampler, sampler_task
 from mgjax.benchmarks.timing import (
   capacity,
   counted_compilations,
@@ -51,7 +52,7 @@ def measure_flow_model(
 
   Args:
     config: of a flow model; its mesh and rules say how devices share the work.
-    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`programs.py`).
+    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`programs.py`), or 'sample'.
     latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
     layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
     baselines: 'jax.nn', or Python files (`baselines.py`); all take turns in this process.
@@ -73,14 +74,18 @@ def measure_flow_model(
   mesh = make_mesh(fields_of(config, 'mesh'), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
   spec = make_flow_step_spec(config, latents[-1])
+  sampler = sampler_task(read_sampler(config)) if what == SAMPLE else {}
 
   def make(depth: int) -> Programs:
-    return make_programs(what, _with_depth(spec, depth), latents, work.context, mesh)
+    arguments = (_with_depth(spec, depth), latents, work.context, mesh)
+    if what == SAMPLE:
+      return make_sample_programs(config, *arguments)
+    return make_programs(what, *arguments)
 
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, depth, notes = _prepare_that_fits(make, spec.model.backbone.depth, layers)
     backbone = _with_depth(spec, depth).model.backbone
-    task = make_task(what, backbone, latents, work.context)
+    task = make_task(what, backbone, latents, work.context) | sampler
     outcome = compare_programs(ours, found, task, compilations, rounds=rounds, profile=profile)
 
   tokens = math.prod(grid(latents, backbone.patch))
@@ -95,6 +100,7 @@ def measure_flow_model(
     **{name: config.model[name] for name in ('dtype', 'remat', 'attention', 'exchange')},
     'layers': 0 if what == 'attention' else depth,
     'layers_configured': config.model.depth,
+    **({'steps': config.sample.steps, 'guidance': sampler['guidance']} if sampler else {}),
     'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,
   }
 

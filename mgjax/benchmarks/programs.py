@@ -79,20 +79,25 @@ def make_programs(
     ConfigError: something does not exist or does not divide.
   """
   if what not in WHAT:
-    raise ConfigError(f'there is no {what!r} to time; expected one of {", ".join(WHAT)}')
+    raise ConfigError(
+      f'there is no {what!r} to time; expected one of {", ".join([*WHAT, "sample"])}'
+    )
+  check_rows(latents, mesh)
+  return WHAT[what](spec, latents, context, mesh)
+
+
+def check_rows(latents: tuple[int, ...], mesh: Mesh) -> None:
+  """Raises ConfigError for rows of a batch that the mesh cannot share."""
   if latents[0] % (groups := size(mesh, BATCH)):
     raise ConfigError(
       f'{latents[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple in --latents, or put devices that share a row on --config.mesh.context'
     )
-  return WHAT[what](spec, latents, context, mesh)
 
 
 def _step(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   flops = backbone_flops(spec.model.backbone, latents, context).training
-  return make_step_programs(
-    spec, _make_batch(spec.model, latents, context, mesh), mesh, flops=flops
-  )
+  return make_step_programs(spec, make_batch(spec.model, latents, context, mesh), mesh, flops=flops)
 
 
 def make_step_programs(spec: StepSpec, batch: Batch, mesh: Mesh, *, flops: int) -> Programs:
@@ -147,7 +152,7 @@ def _guards(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
 def _forward(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   initialise, shardings = make_initialise(spec.init, mesh)
   shapes = program_shapes(initialise, shardings)
-  batch = _make_batch(spec.model, latents, context, mesh)
+  batch = make_batch(spec.model, latents, context, mesh)
 
   def forward(params: Tree, batch: Batch) -> Any:
     time = jnp.full(latents[0], 0.5)
@@ -245,8 +250,8 @@ def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry
   return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
 
 
-def _make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: Mesh) -> Batch:
-  """Random latents, and prompts as long as they may be, on the devices."""
+def make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: Mesh) -> Batch:
+  """Returns random latents, and prompts as long as they may be, on the devices."""
   rows = latents[0] // rows_of_process(mesh, jax.process_index())[1]  # those of this process
   batch = example_batch(model, 'x' * max(context - 1, 1), latents[1:], rows)
   batch['latents'] = jax.random.normal(jax.random.key(0), (rows, *latents[1:]))

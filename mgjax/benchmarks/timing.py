@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, is_out_of_memory
+from mgjax.parallel.compiler import compiler_options
 
 Timed = Callable[[], object]  # runs a program once and returns when it is done
 T = TypeVar('T')
@@ -61,7 +62,8 @@ def compile_program(
   """
   begin = time.perf_counter()
   jitted = jax.jit(function, donate_argnums=(0,) * donates, out_shardings=out_shardings)
-  compiled = jitted.lower(*shapes).compile()
+  options = compiler_options(jax.devices()[0])
+  compiled = jitted.lower(*shapes).compile(compiler_options=options or None)
   seconds = time.perf_counter() - begin
   memory = compiled.memory_analysis()
   held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
