@@ -6,7 +6,7 @@ the same peaks (`parallel/chips.py`).
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -100,8 +100,21 @@ def measure_flow_model(
     **{name: config.model[name] for name in ('dtype', 'remat', 'attention', 'exchange')},
     'layers': 0 if what == 'attention' else depth,
     'layers_configured': config.model.depth,
-    **({'steps': config.sample.steps, 'guidance': sampler['guidance']} if sampler else {}),
+    **(_of_sampler(sampler, report) if sampler else {}),
     'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,
+  }
+
+
+def _of_sampler(sampler: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what the report of a sampler says besides: median milliseconds a step of the loop."""
+  steps = len(sampler['times']) - 1
+  each = {name: 1000 * of[SAMPLE]['median'] / steps for name, of in report['programs'].items()}
+  words = ', '.join(f'{name} {value:.3g} ms a step' for name, value in each.items())
+  return {
+    'steps': steps,
+    'guidance': sampler['guidance'],
+    'step_milliseconds': each,
+    'notes': [*report['notes'], f'in the loop of {steps} steps: {words}'],
   }
 
 

@@ -27,6 +27,7 @@ from mgjax.planning.sampling.generation import Asked, Sampling, make_pass
 from mgjax.planning.sampling.passes import count_passes
 from mgjax.planning.text_encoder import placed_shapes
 
+_ACTIVATIONS = ('weights', 'gradients', 'other')
 Chosen = Mapping[tuple[int, ...], Sampling | None]
 
 
@@ -128,6 +129,8 @@ def _shared(found: Sequence[Collective], passes: int) -> list[Collective]:
       bytes=each.bytes / passes,
       seconds=each.seconds / passes,
       count=math.ceil(each.count / passes),
+      # Where nothing is trained, what `tensor` gathers and scatters are activations.
+      what='tensor' if each.axis == 'tensor' and each.what in _ACTIVATIONS else each.what,
     )
     for each in found
   ]
