@@ -25,14 +25,15 @@ from mgjax.planning.search import FREE, check_exchange, check_heads, mesh_flag, 
 from mgjax.planning.workload import Workload, make_sizes, make_workload
 
 # Shares of the peak that linear maps and attention kernels reach: none was measured here. The low
-# ones are those of a v6e (facts of AI-Hypercomputer/maxdiffusion: fusions of linear maps 66%, its
-# forward kernel 36%), the high ones what no published kernel of this length has passed.
+# ones are those of a v6e (AI-Hypercomputer/maxdiffusion: fusions of linear maps 66%, the forward
+# kernel 36%), the high ones what no published kernel of this length has passed.
 LOW, HIGH = (0.66, 0.36), (0.85, 0.75)
 ASSUMED = (
   f'assumed: linear maps at {MATMUL:.0%} of the peak and attention at {KERNEL:.0%}, what is '
   f'asynchronous hidden; low: {HIGH[0]:.0%}, {HIGH[1]:.0%} and all communication hidden; high: '
   f'{LOW[0]:.0%}, {LOW[1]:.0%} and none. Encoding of text and decoding of latents are not in it'
 )
+CAST = 'cast weights'
 # Slices that latency is told for, beside the one that is asked for.
 SLICES = {
   0: ('1', '2', '4', '8', '8x2', '8x4', '8x8'),
@@ -271,7 +272,7 @@ def _bytes(asked: Asked, place: Topology, sizes: Mapping[str, int], rows: int) -
   pieces = sum(matrices) * work.depth // (sizes['context'] * sizes['fsdp'] * local.tensor)
   ahead = 3 if place.chip.gathers_ahead else 2
   return {
-    'cast weights': pieces * work.itemsize if work.itemsize < FLOAT32 else 0,
+    CAST: pieces * work.itemsize if work.itemsize < FLOAT32 else 0,
     'weights of a layer': ahead * max(matrices) * work.itemsize // local.tensor if cut else 0,
     'activations': local.tokens * work.dim * (work.itemsize + FLOAT32)
     + tokens * widest * work.itemsize,
@@ -284,15 +285,15 @@ def _weights(asked: Asked, sizes: Mapping[str, int], kind: str) -> int:
 
 
 def _peak(asked: Asked, sampling: Sampling, kind: str) -> float:
-  """Bytes of one chip with weights of some kind; those of the compute type need no cast.
+  """Returns the bytes of one chip with weights of some kind: the compiler's, of those as saved.
 
-  The compiler was asked about weights as they are saved, so that others are counted as less.
+  Others are counted by formula, without a cast before the loop. Subtracting them from what the
+  compiler said comes out too low: it then keeps other copies.
   """
-  kept = dict(sampling.bytes)
-  saved = _weights(asked, sampling.sizes, SAVED)
-  whole = sampling.compiled * GIB or saved + sum(kept.values())
-  less = saved - _weights(asked, sampling.sizes, kind)
-  return whole - less - (kept['cast weights'] if kind != SAVED else 0)
+  if kind == SAVED and sampling.compiled:
+    return sampling.compiled * GIB
+  kept = sum(count for name, count in sampling.bytes.items() if name != CAST or kind == SAVED)
+  return _weights(asked, sampling.sizes, kind) + kept
 
 
 def _row(lever: Lever, sampling: Sampling, asked: Asked, place: Topology) -> dict[str, Any]:
