@@ -287,8 +287,8 @@ def _weights(asked: Asked, sizes: Mapping[str, int], kind: str) -> int:
 def _peak(asked: Asked, sampling: Sampling, kind: str) -> float:
   """Returns the bytes of one chip with weights of some kind: the compiler's, of those as saved.
 
-  Others are counted by formula, without a cast before the loop. Subtracting them from what the
-  compiler said comes out too low: it then keeps other copies.
+  Others are counted by formula, without a cast before the loop. To subtract what they save from
+  the compiler's peak may give too little: by a quarter at v5p:2x2x2, where other copies are kept.
   """
   if kind == SAVED and sampling.compiled:
     return sampling.compiled * GIB
