@@ -26,6 +26,7 @@ PROGRAMS = {
   'forward': ['forward'],
   'blocks': ['forward', 'forward_backward'],
   'attention': ['forward', 'forward_backward'],
+  'sample': ['guided_step', 'sample'],
 }
 # The bucket's rows, tokens and latents, the model's width, the text's length.
 ROWS, TOKENS, LATENTS, WIDTH, CONTEXT = 8, 8, (2, 4, 4, 16), 16, 7
@@ -298,6 +299,7 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
     ('torch_backbone', 'step', 'full', 'float32'),
     ('torch_backbone', 'blocks', 'nothing', 'float32'),
     ('torch_backbone', 'blocks', 'attention', 'bfloat16'),
+    ('torch_backbone', 'sample', 'nothing', 'float32'),
   ],
 )
 def test_torch_takes_turns_with_ours(baseline, what, remat, dtype):
