@@ -10,10 +10,11 @@ python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1
   --baseline=tests/oracles/torch_autoencoder.py
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \
   --config.model.dtype=float32 --baseline=tests/oracles/transformers_t5.py
+python -m launch.bench --workdir=runs/quickstart/video --what=sample
 --what=step is a whole training step. Of a video model, guards is that step with and without update
 guard and reports, and a checkpoint's fingerprints; forward is one pass; blocks is the layers alone
-and attention that of one layer, both forward and with gradients; sample is noise to latents in the
-steps and with the guidance of config.sample. Of an autoencoder, encode takes
+and attention that of one layer, both forward and with gradients; sample is a guided step and the
+loop of all, with --workdir the stages from a prompt to its file. Of an autoencoder, encode takes
 pixels to latents and decode takes them back; of an encoder of text or images, encode is its pass.
 --what=data reads clips and latents, with configs/bench/data.py. A baseline is jax.nn (attention
 alone) or a Python file (mgjax/benchmarks/baselines.py); all are timed in turns on one device.
@@ -26,7 +27,10 @@ from mgjax.core.files import write_json
 
 from . import command_line
 
-_CONFIG = command_line.define_config('configs/bench/cpu.py')
+_CONFIG = command_line.define_config('configs/bench/cpu.py', unless=('workdir',))
+_WORKDIR = flags.DEFINE_string(
+  'workdir', '', 'Of a trained video model: where the seconds from a prompt to a file go.'
+)
 _WHAT = flags.DEFINE_enum(
   'what',
   'step',
@@ -50,6 +54,9 @@ _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
 
 
 def main(_) -> None:
+  if _WORKDIR.value:
+    _bench_stages()
+    return
   import jax
 
   from mgjax.benchmarks.dispatch import bench_any
@@ -73,6 +80,28 @@ def main(_) -> None:
     print(answer.text)
     if _OUT.value:
       write_json(_OUT.value, answer.numbers)
+
+
+def _bench_stages() -> None:
+  """Times `launch.sample` from the start of this process on."""
+  import time
+
+  from mgjax.runtime.phases import Phases, since_start
+
+  if _WHAT.value != 'sample' or _CONFIG.value is not None:
+    raise ConfigError(
+      f'--workdir={_WORKDIR.value} times the way from a prompt to a file; add --what=sample and '
+      'leave --config away'
+    )
+  names = ('start', 'import', 'load', 'text', 'steps', 'decode', 'write')
+  wall = Phases(since_start(), names=names)
+  clocks = (wall, Phases(time.process_time(), time.process_time, names))
+  with clocks[0].during('import'), clocks[1].during('import'):
+    from mgjax.benchmarks.stages import describe_stages, measure_stages
+  report = measure_stages(clocks, _WORKDIR.value, _ROUNDS.value)
+  print(describe_stages(report))
+  if _OUT.value:
+    write_json(_OUT.value, report)
 
 
 def _sizes(flag: str, words: list[str], names: str) -> tuple[int, ...] | None:

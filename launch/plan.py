@@ -5,12 +5,16 @@ python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:4x4x
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=h200:8 --search
 python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x1 --compile
 python -m launch.plan --config=configs/text/ul2.py --topology=v5p:2x2x1 --compile
+python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v6e:4x4 --what=sample
+python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:2x2x2 --what=sample \
+  --compile --mesh=context=8
 python -m launch.plan --config=configs/upsampler/upsampler.py:7b --topology=v5p:1x1x1 \
   --what=sample --frames=256 --size=1080,1920
 Topologies are v5p:8x8x8, v5e:16x16, v6e:16x16, tpu7x:4x4x4 (chips along the torus), h100:8x64 (64
 nodes of 8 GPUs), h200:8. Estimates are formulas and take seconds; --compile compiles for TPUs that
 are not there, in minutes, and takes memory and collectives from the compiler. --what=sample plans
-the making of a video with a trained upsampler.
+sampling: of a video or audio model the latency of the configured steps, on other slices, and with
+fewer or cheaper passes (--rows samples at a time); of an upsampler the making of a --frames video.
 """
 
 import json
@@ -28,12 +32,16 @@ _TOPOLOGY = command_line.define_required(
 )
 _MESH = flag_values.define_mesh('Mesh, as fsdp=32,context=16; by default the best.')
 _WHAT = flags.DEFINE_enum('what', 'train', ['train', 'sample'], 'What is planned.')
-_FRAMES = flags.DEFINE_integer('frames', 0, 'Of what is sampled; by default 256.', lower_bound=0)
+_FRAMES = flags.DEFINE_integer(
+  'frames', 0, 'Of what an upsampler makes; by default 256.', lower_bound=0
+)
 _SIZE = flag_values.define(
-  'size', flag_values.size, 'Height,width of what is sampled; by default 1080,1920.'
+  'size', flag_values.size, 'Height,width of what an upsampler makes; by default 1080,1920.'
 )
 _BUCKET = flags.DEFINE_string('bucket', '', 'Bucket of the samples; by default the longest.')
-_ROWS = flags.DEFINE_integer('rows', 0, 'Samples a step; 0 is one a group of chips.', lower_bound=0)
+_ROWS = flags.DEFINE_integer(
+  'rows', 0, 'Samples a step, or at a time; 0 is one a group of chips, or one.', lower_bound=0
+)
 _REMAT = flags.DEFINE_string('remat', '', 'Policy; by default the fastest that fits.')
 _EXCHANGE = flags.DEFINE_string('exchange', '', 'Of context shards; by default as configured.')
 _ESTIMATE = flags.DEFINE_bool('estimate', False, 'Plan by formula, which is the default.')

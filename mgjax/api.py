@@ -113,7 +113,8 @@ def plan(config: ConfigDict | str, topology: str, **options: Any) -> Any:
     config: the configuration, or its name.
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
     **options: `mesh`, `bucket`, `rows`, `remat`, `exchange`, `how` ('estimate', 'compile' or
-      'search'); of sampling `what='sample'`, `frames`, `size`; see `mgjax.planning.dispatch`.
+      'search'); of sampling `what='sample'`, of an upsampler with `frames` and `size`; see
+      `mgjax.planning.dispatch`.
 
   Returns:
     An answer with `text` for people and `numbers` as plain JSON values.

@@ -84,8 +84,8 @@ def make_task(
   Returns:
     `what`; `latents` (b t h w c); `grid`, patches along t, h, w; `context`, tokens that
     cross-attention reads; the fields of the backbone named in `FIELDS`, and `dtype`; `platform`:
-    cpu, gpu or tpu; `threads` that a CPU may use. Of sampling there are `times` too, and
-    `branches`, the rows that guidance makes of one.
+    cpu, gpu or tpu; `threads` that a CPU may use. Of 'sample' come `times`, `guidance` and
+    `solver` (`sampling.sampler_task`).
   """
   return {
     'what': what,

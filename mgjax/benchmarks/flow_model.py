@@ -6,7 +6,7 @@ the same peaks (`parallel/chips.py`).
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,8 +20,9 @@ from mgjax.benchmarks.compare import (
   prepare,
   report_of,
 )
-from mgjax.benchmarks.programs import SAMPLE, Programs, make_programs
+from mgjax.benchmarks.programs import Programs, make_programs
 from mgjax.benchmarks.report import ATTENTION_COUNTED, COUNTED
+from mgjax.benchmarks.sampling import SAMPLE, make_sample_programs, read_sampler, sampler_task
 from mgjax.benchmarks.timing import (
   capacity,
   counted_compilations,
@@ -29,12 +30,9 @@ from mgjax.benchmarks.timing import (
   halve_until_it_fits,
 )
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
-from mgjax.core.settings import fields_of, unpack
-from mgjax.flow.schedules import make_time_grid
-from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
+from mgjax.core.settings import fields_of
 from mgjax.nn.patch import grid
 from mgjax.parallel.mesh import make_mesh
-from mgjax.planning.sampling.film import count_branches
 from mgjax.planning.step_spec import StepSpec, make_flow_step_spec
 from mgjax.planning.workload import make_workload
 
@@ -54,7 +52,7 @@ def measure_flow_model(
 
   Args:
     config: of a flow model; its mesh and rules say how devices share the work.
-    what: a name in `programs.WHAT`.
+    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`programs.py`), or 'sample'.
     latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
     layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
     baselines: 'jax.nn', or Python files (`baselines.py`); all take turns in this process.
@@ -76,22 +74,18 @@ def measure_flow_model(
   mesh = make_mesh(fields_of(config, 'mesh'), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
   spec = make_flow_step_spec(config, latents[-1])
-  sampling = None
-  if what == SAMPLE:
-    settings = unpack(SampleSettings, fields_of(config, 'sample'), 'sample')
-    objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
-    sampling = settings, objective
+  sampler = sampler_task(read_sampler(config)) if what == SAMPLE else {}
 
   def make(depth: int) -> Programs:
-    return make_programs(what, _with_depth(spec, depth), latents, work.context, mesh, sampling)
+    arguments = (_with_depth(spec, depth), latents, work.context, mesh)
+    if what == SAMPLE:
+      return make_sample_programs(config, *arguments)
+    return make_programs(what, *arguments)
 
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, depth, notes = _prepare_that_fits(make, spec.model.backbone.depth, layers)
     backbone = _with_depth(spec, depth).model.backbone
-    task = make_task(what, backbone, latents, work.context)
-    if sampling:
-      times = make_time_grid(steps=settings.steps, **settings.schedule)
-      task |= {'times': times.tolist(), 'branches': count_branches(settings.guidance)}
+    task = make_task(what, backbone, latents, work.context) | sampler
     outcome = compare_programs(ours, found, task, compilations, rounds=rounds, profile=profile)
 
   tokens = math.prod(grid(latents, backbone.patch))
@@ -106,7 +100,21 @@ def measure_flow_model(
     **{name: config.model[name] for name in ('dtype', 'remat', 'attention', 'exchange')},
     'layers': 0 if what == 'attention' else depth,
     'layers_configured': config.model.depth,
+    **(_of_sampler(sampler, report) if sampler else {}),
     'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,
+  }
+
+
+def _of_sampler(sampler: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what the report of a sampler says besides: median milliseconds a step of the loop."""
+  steps = len(sampler['times']) - 1
+  each = {name: 1000 * of[SAMPLE]['median'] / steps for name, of in report['programs'].items()}
+  words = ', '.join(f'{name} {value:.3g} ms a step' for name, value in each.items())
+  return {
+    'steps': steps,
+    'guidance': sampler['guidance'],
+    'step_milliseconds': each,
+    'notes': [*report['notes'], f'in the loop of {steps} steps: {words}'],
   }
 
 

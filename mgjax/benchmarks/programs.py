@@ -17,28 +17,20 @@ from mgjax.checkpoints.fingerprints import fingerprint
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Batch, Key, Metrics, Tree
-from mgjax.flow_models.build import make_sampler_of
 from mgjax.flow_models.conditions import example_batch
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.flow_models.model import FlowModel
-from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.nn.attention import attend
 from mgjax.nn.patch import grid
 from mgjax.nn.stack import stack
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
 from mgjax.parallel.shard import make_initialise, put_batch
-from mgjax.planning.sampling.film import count_branches
 from mgjax.planning.step_spec import StepSpec
 from mgjax.training.state import State, abstract_state, shardings_of, start_state
 
 FORWARD, BOTH, STEP = 'forward', 'forward_backward', 'step'
 BARE, FINGERPRINTS = 'bare_step', 'fingerprints'
-SAMPLE = 'sample'
-CALLS = {'euler': 1, 'midpoint': 2, 'heun': 2}  # of the velocity, a step
-
-
-Sampling = tuple[SampleSettings, ObjectiveSettings]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +58,7 @@ class Programs:
 
 
 def make_programs(
-  what: str,
-  spec: StepSpec,
-  latents: tuple[int, ...],
-  context: int,
-  mesh: Mesh,
-  sampling: Sampling | None = None,
+  what: str, spec: StepSpec, latents: tuple[int, ...], context: int, mesh: Mesh
 ) -> Programs:
   """Makes the programs to be timed, without allocating anything large; the mesh is ambient.
 
@@ -80,7 +67,6 @@ def make_programs(
   forward     latents, flow times and prompts to velocities
   blocks      the layers alone: tokens to tokens, and with gradients of whatever they read
   attention   self-attention of one layer: q, k, v to its result, and with their gradients
-  sample      noise and prompts to latents, in all steps of the sampler with guidance
 
   Args:
     what: one of these.
@@ -88,27 +74,30 @@ def make_programs(
     latents: (b t h w c) of a batch.
     context: m, tokens that cross-attention reads.
     mesh: from `make_mesh`.
-    sampling: of 'sample': its settings, and those that the model was trained with.
 
   Raises:
     ConfigError: something does not exist or does not divide.
   """
   if what not in WHAT:
-    raise ConfigError(f'there is no {what!r} to time; expected one of {", ".join(WHAT)}')
+    raise ConfigError(
+      f'there is no {what!r} to time; expected one of {", ".join([*WHAT, "sample"])}'
+    )
+  check_rows(latents, mesh)
+  return WHAT[what](spec, latents, context, mesh)
+
+
+def check_rows(latents: tuple[int, ...], mesh: Mesh) -> None:
+  """Raises ConfigError for rows of a batch that the mesh cannot share."""
   if latents[0] % (groups := size(mesh, BATCH)):
     raise ConfigError(
       f'{latents[0]} rows do not divide over {groups} groups of devices; take {groups} rows or a '
       'multiple in --latents, or put devices that share a row on --config.mesh.context'
     )
-  more = (sampling,) if what == SAMPLE else ()
-  return WHAT[what](spec, latents, context, mesh, *more)
 
 
 def _step(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   flops = backbone_flops(spec.model.backbone, latents, context).training
-  return make_step_programs(
-    spec, _make_batch(spec.model, latents, context, mesh), mesh, flops=flops
-  )
+  return make_step_programs(spec, make_batch(spec.model, latents, context, mesh), mesh, flops=flops)
 
 
 def make_step_programs(spec: StepSpec, batch: Batch, mesh: Mesh, *, flops: int) -> Programs:
@@ -163,7 +152,7 @@ def _guards(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
 def _forward(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   initialise, shardings = make_initialise(spec.init, mesh)
   shapes = program_shapes(initialise, shardings)
-  batch = _make_batch(spec.model, latents, context, mesh)
+  batch = make_batch(spec.model, latents, context, mesh)
 
   def forward(params: Tree, batch: Batch) -> Any:
     time = jnp.full(latents[0], 0.5)
@@ -178,25 +167,6 @@ def _forward(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   )
 
 
-def _sample(spec: StepSpec, latents, context: int, mesh: Mesh, sampling: Sampling) -> Programs:
-  settings, trained = sampling
-  if settings.solver not in CALLS:
-    raise ConfigError(
-      f'solver {settings.solver!r} takes as many steps as it needs; time {", ".join(CALLS)}'
-    )
-  forward, generate = (
-    _forward(spec, latents, context, mesh),
-    make_sampler_of(settings, trained, spec.model),
-  )
-
-  def sample(params: Tree, batch: Batch) -> Any:
-    return generate(params, batch, batch['latents'])
-
-  passes = settings.steps * CALLS[settings.solver] * count_branches(settings.guidance)
-  flops = passes * forward.flops[FORWARD]
-  return dataclasses.replace(forward, programs={SAMPLE: sample}, flops={SAMPLE: flops})
-
-
 def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   backbone = spec.model.backbone
   d, dtype = backbone.dim, backbone.dtype
@@ -209,7 +179,8 @@ def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   small = [jnp.zeros((1, length, d)) for length in (1, 6, 1, 1)]
   initialise, shardings = make_initialise(
     # One token fills no tiles.
-    lambda key: layers.clone(tiles=None).init(key, *small, jnp.ones((1, 1), bool))['params'], mesh
+    lambda key: layers.clone(tiles=None).init(key, *small, jnp.ones((1, 1), bool))['params'],
+    mesh,
   )
   b, n, valid = _tokens(backbone, latents)
   rows, place = fit(BATCH, b, mesh), token_entries((b, n, d), mesh)
@@ -275,14 +246,9 @@ def _attention(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   )
 
 
-WHAT: dict[str, Callable[..., Programs]] = {
-  'step': _step,
-  'guards': _guards,
-  'forward': _forward,
-  'blocks': _blocks,
-  'attention': _attention,
-  SAMPLE: _sample,
-}
+WHAT = {
+  'step': _step, 'guards': _guards, 'forward': _forward, 'blocks': _blocks, 'attention': _attention
+}  # fmt: skip
 
 
 def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry]):
@@ -290,8 +256,8 @@ def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry
   return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
 
 
-def _make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: Mesh) -> Batch:
-  """Random latents, and prompts as long as they may be, on the devices."""
+def make_batch(model: FlowModel, latents: tuple[int, ...], context: int, mesh: Mesh) -> Batch:
+  """Returns random latents, and prompts as long as they may be, on the devices."""
   rows = latents[0] // rows_of_process(mesh, jax.process_index())[1]  # those of this process
   batch = example_batch(model, 'x' * max(context - 1, 1), latents[1:], rows)
   batch['latents'] = jax.random.normal(jax.random.key(0), (rows, *latents[1:]))

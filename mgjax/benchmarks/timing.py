@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, is_out_of_memory
+from mgjax.parallel.compiler import compiler_options
 
 Timed = Callable[[], object]  # runs a program once and returns when it is done
 T = TypeVar('T')
@@ -61,7 +62,8 @@ def compile_program(
   """
   begin = time.perf_counter()
   jitted = jax.jit(function, donate_argnums=(0,) * donates, out_shardings=out_shardings)
-  compiled = jitted.lower(*shapes).compile()
+  options = compiler_options(jax.devices()[0])
+  compiled = jitted.lower(*shapes).compile(compiler_options=options or None)
   seconds = time.perf_counter() - begin
   memory = compiled.memory_analysis()
   held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -161,11 +163,18 @@ def _read_if_there(path: pathlib.Path) -> str:
 @contextlib.contextmanager
 def counted_compilations() -> Iterator[list[float]]:
   """Gives a list that grows by the seconds of every compilation while the context lasts."""
-  seconds: list[float] = []
+  with event_seconds([COMPILED]) as events:
+    yield events[COMPILED]
+
+
+@contextlib.contextmanager
+def event_seconds(names: Iterable[str]) -> Iterator[dict[str, list[float]]]:
+  """Gives event of JAX -> a list that grows by the seconds of each while the context lasts."""
+  seconds: dict[str, list[float]] = {name: [] for name in names}
 
   def listen(event: str, duration: float, **_: Any) -> None:
-    if event == COMPILED:
-      seconds.append(duration)
+    if event in seconds:
+      seconds[event].append(duration)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:

@@ -16,6 +16,7 @@ from mgjax.flow.sample import sample
 from mgjax.flow.solvers import Velocity
 from mgjax.flow_models.model import FlowModel
 from mgjax.nn.multihead import READ
+from mgjax.parallel.compiler import DeviceProgram
 
 FLOW = FlowMatching()
 _BITS = 2**32 - 1
@@ -116,7 +117,7 @@ def make_generate(
     reuse: as of `flow.sample.sample`.
   """
 
-  @jax.jit
+  @DeviceProgram
   def generate(params: Tree, batch: Batch, noise: Array) -> Array:
     predict = prediction.as_velocity(make_predict(model, params))
     if share:

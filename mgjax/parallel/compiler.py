@@ -1,6 +1,10 @@
-"""Compiler options by chip, for every training program."""
+"""Compiler options by chip, for every program that trains or samples."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
+
+import jax
 
 # Without it a device waits for every exchange of heads; with it the compiler starts one and goes on
 # with what does not need it. Flags of other recipes are not taken over: on most chips they are
@@ -13,3 +17,32 @@ def compiler_options(device: Any) -> dict[str, str]:
   """Returns the options for a `jax.Device`, by its kind."""
   able = device.platform == 'tpu' and device.device_kind not in REFUSED_BY
   return dict(TPU) if able else {}
+
+
+class DeviceProgram:
+  """A function under `jax.jit`, with the options of the devices that it is called on.
+
+  Those are the ambient mesh's, or the first one there is; nobody asks for them before the first
+  call, since looking for devices takes seconds and holds them.
+  """
+
+  def __init__(self, function: Callable[..., Any]):
+    self._function = function
+    functools.update_wrapper(self, function)
+    self._compiled: dict[tuple[tuple[str, str], ...], Any] = {}
+
+  def __call__(self, *arguments: Any) -> Any:
+    """Runs the program, compiled once for every shape of its arguments."""
+    return self._jitted()(*arguments)
+
+  def lower(self, *arguments: Any) -> Any:
+    """Returns `jax.jit(function).lower(*arguments)`, of arrays or shapes."""
+    return self._jitted().lower(*arguments)
+
+  def _jitted(self) -> Any:
+    mesh = jax.sharding.get_mesh()
+    options = compiler_options(jax.devices()[0] if mesh.empty else mesh.devices.flat[0])
+    key = tuple(sorted(options.items()))
+    if key not in self._compiled:
+      self._compiled[key] = jax.jit(self._function, compiler_options=options or None)
+    return self._compiled[key]

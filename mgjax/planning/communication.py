@@ -1,4 +1,4 @@
-"""Lists the collectives of a training step by formula: kind, mesh axis, bytes, seconds."""
+"""Lists the collectives of a training step by formula, or those of a forward pass alone."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from mgjax.nn.attention import heads_exchanged
 from mgjax.parallel.chips import Chip
 from mgjax.planning.memory import ChipShare, parameter_bytes, share_of_chip
 from mgjax.planning.network import AxisNetwork
-from mgjax.planning.policies import find_policy
+from mgjax.planning.policies import Policy, find_policy
 from mgjax.planning.workload import Workload, sharding_axes
 
 
@@ -42,7 +42,7 @@ def list_collectives(
   sizes: Mapping[str, int],
   axes: Mapping[str, AxisNetwork],
   rows: int,
-  remat: str,
+  remat: str | None,
   exchange: str,
   chip: Chip,
 ) -> list[Collective]:
@@ -53,27 +53,32 @@ def list_collectives(
     sizes: of the mesh.
     axes: the network of every axis larger than 1.
     rows: samples a step.
-    remat: policy.
+    remat: policy; None is a forward pass alone.
     exchange: how context shards meet.
     chip: the kind of chip, which says what is asynchronous.
   """
-  local, policy = share_of_chip(work, sizes, rows), find_policy(remat)
-  found = _weights(work, sizes, axes, local, chip.gathers_ahead)
-  found += _reductions(work, sizes, axes)
+  local = share_of_chip(work, sizes, rows)
+  policy = None if remat is None else find_policy(remat)
+  found = _weights(work, sizes, axes, policy, local, chip.gathers_ahead)
+  if policy is not None:
+    found += _reductions(work, sizes, axes)
   if 'context' in axes:
     found += _attention(work, axes['context'], policy, local, exchange, chip)
-    found += _text(work, axes['context'], local)
+    found += _text(work, axes['context'], policy, local)
   if 'tensor' in axes:
     found += _tensor(work, axes['tensor'], policy, local)
   return found
 
 
-def _weights(work, sizes, axes, local: ChipShare, ahead: bool) -> list[Collective]:
+def _weights(
+  work, sizes, axes, policy: Policy | None, local: ChipShare, ahead: bool
+) -> list[Collective]:
   """Weights gathered over context, then fsdp; gradients scattered over fsdp, then context.
 
   Forward and backward pass gather every matrix once: what the backward pass computes again shares
   the gathered matrix with the gradient. Gradients go back once.
   """
+  kinds = (('all-gather', 2), ('reduce-scatter', 1)) if policy else (('all-gather', 1),)
   totals: dict[tuple[str, str], list[float]] = {}
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
   for parameter, entry in zip(work.parameters, entries, strict=True):
@@ -82,7 +87,7 @@ def _weights(work, sizes, axes, local: ChipShare, ahead: bool) -> list[Collectiv
     for axis in over:
       # Gathered over the last axis first: there the output is still cut by those before it.
       output = whole / math.prod(sizes[a] for a in over[: over.index(axis)])
-      for kind, times in (('all-gather', 2), ('reduce-scatter', 1)):
+      for kind, times in kinds:
         total = totals.setdefault((kind, axis), [0.0, 0])
         total[0] += output * times
         total[1] += times * max(parameter.depth, 1)
@@ -113,18 +118,18 @@ def _reductions(work, sizes, axes) -> list[Collective]:
 
 
 def _attention(
-  work, axis: AxisNetwork, policy, local: ChipShare, exchange: str, chip: Chip
+  work, axis: AxisNetwork, policy: Policy | None, local: ChipShare, exchange: str, chip: Chip
 ) -> list[Collective]:
   """What queries, keys and values need to meet (`nn/attention.py`)."""
   one = local.rows * local.gathered * work.dim / local.tensor * work.itemsize
   if exchange == 'gather':
-    return _gathered(work, axis, 2 * one * axis.size)
+    return _gathered('attention', work, axis, policy, 2 * one * axis.size)
   heads = work.heads // local.tensor
   among = heads_exchanged(heads, axis.size, exchange)
   found = []
   if among > 1:
     # Forward q, k, v and the result, backward its gradient and those of q, k, v.
-    times = (8 + policy.recomputed_exchange) * work.depth
+    times = (8 + policy.recomputed_exchange if policy else 4) * work.depth
     seconds = exchange_seconds(axis, times * one, among)
     name, ahead = 'all-to-all', chip.exchanges_ahead
     found.append(Collective('attention', name, 'context', times * one, times, seconds, ahead))
@@ -132,9 +137,10 @@ def _attention(
   if steps > 1:
     # Keys and values take steps - 1 steps forward, again in a recomputation and backward; their
     # gradients in float32 take all steps.
-    passes = 2 + (1 if policy.recomputed_self else 0)
-    sent = (2 * one * (steps - 1) * passes + 2 * one * (4 / work.itemsize) * steps) * work.depth
-    count = 2 * ((steps - 1) * passes + steps) * work.depth
+    passes = 2 + (1 if policy.recomputed_self else 0) if policy else 1
+    back = steps if policy else 0
+    sent = (2 * one * (steps - 1) * passes + 2 * one * (4 / work.itemsize) * back) * work.depth
+    count = 2 * ((steps - 1) * passes + back) * work.depth
     name = 'collective-permute'
     # A step of a ring with stride u passes u neighbours, all rings at once.
     seconds = axis.permute(sent) * among
@@ -153,37 +159,38 @@ def exchange_seconds(axis: AxisNetwork, held: float, among: int) -> float:
   return axis.exchange(held) * among / axis.size * 2
 
 
-def _gathered(work, axis: AxisNetwork, output: float) -> list[Collective]:
-  times = 2 * work.depth  # a kernel that runs again shares what the backward one gathers
+def _gathered(
+  what: str, work, axis: AxisNetwork, policy: Policy | None, output: float
+) -> list[Collective]:
+  """Keys and values gathered; a kernel that runs again shares what the backward one gathers."""
+  times = 2 * work.depth if policy else work.depth
   there, back = output * times, output * work.depth
-  return [
-    Collective('attention', 'all-gather', 'context', there, 2 * times, axis.gather(there)),
-    Collective('attention', 'reduce-scatter', 'context', back, 2 * work.depth, axis.gather(back)),
-  ]
+  found = [Collective(what, 'all-gather', 'context', there, 2 * times, axis.gather(there))]
+  if policy:
+    seconds = axis.gather(back)
+    found.append(Collective(what, 'reduce-scatter', 'context', back, 2 * work.depth, seconds))
+  return found
 
 
-def _text(work, axis: AxisNetwork, local: ChipShare) -> list[Collective]:
+def _text(work, axis: AxisNetwork, policy: Policy | None, local: ChipShare) -> list[Collective]:
   """Keys and values of the context, which lie in pieces where its length divides."""
   if not work.context or work.context % local.context:
     return []
   output = 2 * local.rows * work.context * work.dim / local.tensor * work.itemsize
-  times = 2 * work.depth  # a kernel that runs again shares what the backward one gathers
-  there, back = output * times, output * work.depth
-  return [
-    Collective('text', 'all-gather', 'context', there, 2 * times, axis.gather(there)),
-    Collective('text', 'reduce-scatter', 'context', back, 2 * work.depth, axis.gather(back)),
-  ]
+  return _gathered('text', work, axis, policy, output)
 
 
-def _tensor(work, axis: AxisNetwork, policy, local: ChipShare) -> list[Collective]:
+def _tensor(work, axis: AxisNetwork, policy: Policy | None, local: ChipShare) -> list[Collective]:
   """Activations gathered along tokens before a layer's column products, scattered after its rows.
 
   Columns: q k v, cross q, gate and up. Rows: out, cross out, down. Backward, the gradients of rows'
   results are gathered, inputs of columns are gathered again and their gradients scattered.
   """
   one = local.rows * local.gathered * work.dim * work.itemsize
-  again = {6: 3, 2: 0, 0: 0}[policy.recomputed_square], {6: 3, 2: 3, 0: 0}[policy.recomputed_square]
-  there, back = (3 + 3 + 3 + again[0]) * work.depth, (3 + 3 + again[1]) * work.depth
+  there, back = 3 * work.depth, 3 * work.depth
+  if policy:
+    again = {6: (3, 3), 2: (0, 3), 0: (0, 0)}[policy.recomputed_square]
+    there, back = (3 + 3 + 3 + again[0]) * work.depth, (3 + 3 + again[1]) * work.depth
   return [
     Collective('tensor', 'all-gather', 'tensor', there * one, there, axis.gather(there * one)),
     Collective('tensor', 'reduce-scatter', 'tensor', back * one, back, axis.gather(back * one)),

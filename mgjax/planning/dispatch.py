@@ -10,14 +10,20 @@ from mgjax.core.errors import ConfigError
 from mgjax.planning import plan as planning
 from mgjax.planning import report
 from mgjax.planning.autoencoder import compile_autoencoder, describe_autoencoder
+from mgjax.planning.sampling.generation import plan_generation
+from mgjax.planning.sampling.report import describe_generation
 from mgjax.planning.sampling.upsampling import describe_upsampling, plan_upsampling
 from mgjax.planning.text_encoder import describe_encoder, plan_encoder
 from mgjax.registry import section
 
 HOW = ('estimate', 'compile', 'search')
 TRAIN, SAMPLE = 'train', 'sample'
-# Component -> what plans its sampling, and what makes text of the answer.
-SAMPLING = {'upsampler': (plan_upsampling, describe_upsampling)}
+# Component -> what plans its sampling, what makes text of the answer, and its options beside rows.
+_GENERATION = (plan_generation, describe_generation, ('bucket', 'exchange'))
+SAMPLING = {
+  'upsampler': (plan_upsampling, describe_upsampling, ('frames', 'size')),
+  **dict.fromkeys(('video', 'audio', 'personalization'), _GENERATION),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +60,13 @@ def plan_any(
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
     mesh: sizes of mesh axes; by default the best.
     bucket: of the samples; by default the longest.
-    rows: samples a step, or of sampling, windows a call; 0 is one a group of chips.
+    rows: samples a step; of sampling, those at a time, or windows a call. 0 is one a group of
+      chips, or one sample.
     remat: policy; by default the fastest that fits.
     exchange: of context shards; by default as configured.
     how: 'estimate' by formula, 'compile' for TPUs that are not there, or 'search' of the best.
     what: 'train', or 'sample' of a component in `SAMPLING`.
-    frames: of what is sampled; 0 is the component's own.
+    frames: of what an upsampler makes; 0 is the component's own.
     size: height and width of it; by default the component's own.
 
   Raises:
@@ -69,11 +76,12 @@ def plan_any(
     raise ConfigError(f'how = {how!r}; expected one of {", ".join(HOW)}')
   family = section(config.component).family
   if what == SAMPLE:
-    if bucket or remat or exchange or how == 'search':
+    options = {'bucket': bucket, 'exchange': exchange, 'frames': frames, 'size': size}
+    if remat or how == 'search':
       raise ConfigError(
-        'of sampling there is nothing to search, no bucket, remat or exchange; leave them away'
+        'of sampling there is nothing to search, and no remat; leave --search and --remat away'
       )
-    return _plan_sampling(config, topology, mesh, rows, how == 'compile', frames, size)
+    return _plan_sampling(config, topology, mesh, rows, how == 'compile', options)
   if what != TRAIN:
     raise ConfigError(f'what = {what!r}; expected {TRAIN} or {SAMPLE}')
   if frames or size:
@@ -104,15 +112,20 @@ def _plan_sampling(
   mesh: Mapping[str, int] | None,
   rows: int,
   compiled: bool,
-  frames: int,
-  size: tuple[int, int] | None,
+  options: Mapping[str, Any],
 ) -> Answer:
   if config.component not in SAMPLING:
     raise ConfigError(
-      f'sampling of the component {config.component!r} is not planned; expected '
-      f'{" or ".join(SAMPLING)}, or leave --what away to plan its training'
+      f'sampling of the component {config.component!r} is not planned; expected one of '
+      f'{", ".join(SAMPLING)}, or leave --what away to plan its training'
     )
-  plan, describe = SAMPLING[config.component]
-  asked = {'rows': rows, 'frames': frames, 'size': size}
-  answer = plan(config, topology, mesh, compiled=compiled, **{k: v for k, v in asked.items() if v})
+  plan, describe, able = SAMPLING[config.component]
+  asked = {name: value for name, value in options.items() if value}
+  if others := [name for name in asked if name not in able]:
+    raise ConfigError(
+      f'--{others[0]} says nothing about sampling of the component {config.component!r}, which '
+      f'takes --{" and --".join(able)}; leave it away'
+    )
+  asked |= {'rows': rows} if rows else {}
+  answer = plan(config, topology, mesh, compiled=compiled, **asked)
   return Answer(describe(answer), answer)

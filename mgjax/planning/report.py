@@ -43,7 +43,7 @@ def describe_search(
         f'{each.peak / GIB:.1f}', f'{time.step:.4g}', f'{each.rate:.3f}', mfu,
       )
     )  # fmt: skip
-  lines += _table(rows) if found else ['nothing: take more chips or a smaller model']
+  lines += table(rows) if found else ['nothing: take more chips or a smaller model']
   if len(found) > SHOWN:
     lines.append(f'and {len(found) - SHOWN} more')
   lines += ['', _longest(work, longest), ASSUMED]
@@ -102,7 +102,7 @@ def _memory(plan: Plan) -> list[str]:
   rows += [(f'compiler: {kind}', f'{value:.3g}') for kind, value in plan.measured.items()]
   free = f'{plan.free:.0%} free'
   verdict = f'fits, {free}' if plan.fits else f'does not fit: {free}, {FREE:.0%} wanted'
-  lines = [f'GiB a chip, of {capacity:.1f}: {verdict}', *_table(rows)]
+  lines = [f'GiB a chip, of {capacity:.1f}: {verdict}', *table(rows)]
   policies = (plan.policies[name] for name in ORDER if name in plan.policies)
   words = [
     f'{each.remat} {each.peak / GIB:.1f} GiB {each.time.step:.3g} s'
@@ -126,7 +126,7 @@ def _collectives(plan: Plan) -> list[str]:
     )
     for each in plan.chosen.collectives
   ]  # fmt: skip
-  return _table(rows)
+  return table(rows)
 
 
 def _time(plan: Plan) -> list[str]:
@@ -149,8 +149,8 @@ def _time(plan: Plan) -> list[str]:
   return [*lines, f'            {ASSUMED}', *plan.notes]
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-  """Columns as wide as they need; numbers to the right."""
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+  """Returns columns as wide as they need; numbers to the right."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
   for row in rows:

@@ -1,4 +1,6 @@
-"""A roofline of the training step: seconds from operations, bytes and assumed efficiencies."""
+"""A roofline of a training step, or of a forward pass alone: seconds from operations, bytes and
+assumed efficiencies.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -146,11 +148,58 @@ def roofline(
   )
 
 
+def forward_roofline(
+  work: Workload,
+  topology: Topology,
+  sizes: Mapping[str, int],
+  rows: int,
+  found: Sequence[Collective],
+  matmul: float = MATMUL,
+  kernel: float = KERNEL,
+) -> Roofline:
+  """Estimates a forward pass of `rows` samples, as sampling takes them.
+
+    linear     linear maps at `matmul` of the peak
+    attention  forward kernels at `kernel` of the peak
+
+  Args:
+    work: the model and its samples.
+    topology: the chips.
+    sizes: of the mesh.
+    rows: samples a pass.
+    found: collectives, by formula or from a compiled program.
+    matmul: of the peak, the matrix products of the linear maps.
+    kernel: of the peak, attention kernels.
+  """
+  chip, flops = topology.chip, work.flops
+  peak = chip.flops * topology.devices
+  local = share_of_chip(work, sizes, rows)
+  padded = local.tokens * local.context * local.tensor / work.tokens
+  kernels = flops.self_attention + flops.cross_attention
+  traffic = work.depth * _forward_traffic(work, sizes, rows)
+  return Roofline(
+    ideal=flops.forward * rows / peak,
+    linear=flops.linear * rows * padded / (matmul * peak),
+    attention=kernels * rows * padded**2 / (kernel * peak),
+    elementwise=traffic / chip.memory_bandwidth,
+    optimizer=0.0,
+    exposed=sum(each.seconds for each in found if not each.asynchronous),
+    hidden=sum(e.seconds for e in found if e.asynchronous and not e.behind_attention),
+    ring=sum(e.seconds for e in found if e.asynchronous and e.behind_attention),
+  )
+
+
+def _forward_traffic(work: Workload, sizes: Mapping[str, int], rows: int) -> float:
+  """Bytes that element-wise work of one layer's forward pass moves on one chip."""
+  local = share_of_chip(work, sizes, rows)
+  places = local.rows * local.tokens * work.itemsize
+  return places * (PASSES_D * work.dim + PASSES_F[work.feed_forward] * work.mlp_dim)
+
+
 def _elementwise(work: Workload, sizes: Mapping[str, int], rows: int, policy: Policy) -> float:
   """Bytes that element-wise work moves on one chip."""
   local = share_of_chip(work, sizes, rows)
-  places = local.rows * local.tokens * work.itemsize
-  forward = places * (PASSES_D * work.dim + PASSES_F[work.feed_forward] * work.mlp_dim)
+  forward = _forward_traffic(work, sizes, rows)
   again = 0.5 if policy.recomputed_square == 2 else float(policy.recomputed_square > 0)
   # Partial dQ, one a block of keys, written and read: bfloat16, n / block x n x d over the shards.
   partial = local.rows * work.tokens / BLOCK * local.tokens * work.dim * work.itemsize

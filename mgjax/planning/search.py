@@ -87,7 +87,7 @@ def estimate(
       f'{" or ".join(map(str, nearest))}'
     )
   rows = rows or groups
-  _check_heads(work, sizes)
+  check_heads(work, sizes)
   chip = topology.chip
   found = tuple(list_collectives(work, sizes, axes, rows, remat, exchange, chip))
   kinds = peak_memory(work, sizes, rows, remat, exchange, chip)
@@ -109,7 +109,8 @@ def check_exchange(exchange: str) -> None:
     raise ConfigError(f'unknown exchange {exchange!r}; expected one of {", ".join(EXCHANGES)}')
 
 
-def _check_heads(work: Workload, sizes: Mapping[str, int]) -> None:
+def check_heads(work: Workload, sizes: Mapping[str, int]) -> None:
+  """Raises ConfigError for heads that do not divide over the `tensor` axis."""
   if work.heads % sizes['tensor']:
     fitting = [size for size in range(1, work.heads + 1) if work.heads % size == 0]
     raise ConfigError(

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 # `init` is all that comes before and between the others; `data` is waiting for the next batch.
@@ -30,13 +30,18 @@ class Phases:
     unsaved: whether steps were done that are on no disk.
   """
 
-  def __init__(self, spent: float = 0.0, clock: Callable[[], float] = time.monotonic):
-    """Begins in `init`, of which `spent` seconds are over."""
+  def __init__(
+    self,
+    spent: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    names: Sequence[str] = PHASES,
+  ):
+    """Begins in the first of `names`, of which `spent` seconds are over."""
     self.clock = clock
     self.stopping: float | None = None
     self.unsaved = False
-    self._seconds = dict.fromkeys(PHASES, 0.0) | {'init': spent}
-    self.now = Now('init', clock(), False)
+    self._seconds = dict.fromkeys(names, 0.0) | {names[0]: spent}
+    self.now = Now(names[0], clock(), False)
 
   @contextlib.contextmanager
   def during(self, name: str, compiles: bool = False) -> Iterator[None]:

@@ -24,9 +24,9 @@ PROGRAMS = {
   'step': ['step'],
   'guards': ['fingerprints', 'bare_step', 'step'],
   'forward': ['forward'],
-  'sample': ['sample'],
   'blocks': ['forward', 'forward_backward'],
   'attention': ['forward', 'forward_backward'],
+  'sample': ['guided_step', 'sample'],
 }
 # The bucket's rows, tokens and latents, the model's width, the text's length.
 ROWS, TOKENS, LATENTS, WIDTH, CONTEXT = 8, 8, (2, 4, 4, 16), 16, 7
@@ -64,8 +64,6 @@ def expected_flops(what, tokens=TOKENS, latents=LATENTS):
     'step': {'step': 3 * forward},
     'guards': {'fingerprints': 0, 'bare_step': 3 * forward, 'step': 3 * forward},
     'forward': {'forward': forward},
-    # Euler's steps, each of the model with the prompt and without.
-    'sample': {'sample': 2 * tiny().sample.steps * forward},
     'blocks': {'forward': ROWS * layers, 'forward_backward': 3 * ROWS * layers},
     'attention': {'forward': ROWS * attention, 'forward_backward': 3 * ROWS * attention},
   }[what]
@@ -301,6 +299,7 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
     ('torch_backbone', 'step', 'full', 'float32'),
     ('torch_backbone', 'blocks', 'nothing', 'float32'),
     ('torch_backbone', 'blocks', 'attention', 'bfloat16'),
+    ('torch_backbone', 'sample', 'nothing', 'float32'),
   ],
 )
 def test_torch_takes_turns_with_ours(baseline, what, remat, dtype):

@@ -189,7 +189,8 @@ def from_jax(params: dict, sizes: Sizes) -> Backbone:
 
 
 def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
-  """Makes what `launch.bench` times, on random data: a training step, a sample, or the layers.
+  """Makes what `launch.bench` times, on random data: a training step, the layers alone, or
+  a loop that samples.
 
   With the compute type bfloat16 everything is bfloat16, weights and moments too: less to read than
   ours. Layers are computed again where our policy saves little of them.
@@ -212,7 +213,9 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
   if task['what'] == 'step':
     programs = {'step': make_step(sizes, task['threads'], again=again, **place)}
   elif task['what'] == 'sample':
-    programs = {'sample': make_sample(sizes, task['times'], task['branches'], **place)}
+    if task['solver'] != 'euler':
+      raise ValueError(f"this loop is Euler's, not {task['solver']}")
+    programs = make_samplers(sizes, task['times'], task['guidance'], **place)
   else:
     programs = make_blocks(sizes, again=again, **place)
   return {f'PyTorch {torch.__version__}': {name: waited(run) for name, run in programs.items()}}
@@ -247,32 +250,38 @@ def make_step(
   return step
 
 
-def make_sample(
-  sizes: Sizes, times: Sequence[float], branches: int, **place: Any
-) -> Callable[[], torch.Tensor]:
-  """Returns Euler's loop from noise to latents; guidance of scale 4 makes rows of each."""
-  draw = lambda *shape: torch.randn(shape).to(**place)  # noqa: E731
-  noise = draw(*sizes.latents)
-  rows = branches * len(noise)
-  with torch.device(noise.device):
-    model = Backbone(sizes).to(noise.dtype).eval()
-  context = draw(rows, sizes.context, sizes.dim)
-  mask = torch.ones(rows, sizes.context, dtype=torch.bool, device=noise.device)
+def make_samplers(
+  sizes: Sizes,
+  times: Sequence[float],
+  guidance: float,
+  device: str = 'cpu',
+  dtype: torch.dtype = torch.float32,
+) -> dict[str, Callable[[], torch.Tensor]]:
+  """Returns Euler's first step and the whole loop on random data, as one writes them by hand.
+
+  Guidance makes two rows of one, in one pass; the context is there already.
+  """
+  with torch.device(device):
+    model = Backbone(sizes).to(dtype).eval()
+    noise = torch.randn(sizes.latents, dtype=dtype)
+    context = torch.randn(2 * len(noise), sizes.context, sizes.dim, dtype=dtype)
+    mask = torch.ones(2 * len(noise), sizes.context, dtype=torch.bool)
+  rows = 1 if guidance == 1 else 2
 
   @torch.inference_mode()
-  def sample() -> torch.Tensor:
-    x = noise.float()
-    for time, after in itertools.pairwise(times):
-      given = x.to(noise.dtype).repeat_interleave(branches, dim=0)
-      now = torch.full((rows,), time).to(**place)
-      answers = model(given, now, context, mask).float().unflatten(0, (-1, branches))
-      slope = answers[:, 0]
-      for branch in range(1, branches):
-        slope = slope + 4 * (answers[:, branch] - answers[:, branch - 1])
-      x = x + (after - time) * slope
+  def sample(count: int) -> torch.Tensor:
+    x = noise
+    for time, after in itertools.pairwise(times[: count + 1]):
+      many = torch.full((rows * len(x),), time, device=device, dtype=dtype)
+      part = slice(rows * len(x))
+      u = model(x.repeat(rows, 1, 1, 1, 1), many, context[part], mask[part])
+      if rows == 2:
+        with_text, without = u.chunk(2)
+        u = without + guidance * (with_text - without)
+      x = x + (after - time) * u
     return x
 
-  return sample
+  return {'guided_step': lambda: sample(1), 'sample': lambda: sample(len(times) - 1)}
 
 
 def make_blocks(

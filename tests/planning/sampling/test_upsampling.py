@@ -7,7 +7,7 @@ import re
 import jax
 import pytest
 
-from configs.digits import upsampler, video
+from configs.digits import codec, upsampler
 from configs.upsampler import upsampler as full
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_json
@@ -145,11 +145,11 @@ def test_the_answer_is_text_and_json():
   (small, {'frames': -1}, 'frames = -1'),
   (small, {'mesh': {'data': 3}}, 'a mesh of 3 devices on v5p:1x1x1, which has 1'),
   (small, {'how': 'search'}, 'nothing to search'),
-  (small, {'bucket': 'video'}, 'no bucket'),
+  (small, {'bucket': 'video'}, "--bucket says nothing about sampling of the component 'upsampler'"),
   (small, {'topology': 'h200:8', 'how': 'compile'}, 'is of GPUs'),
   (small, {'what': 'train'}, 'of what is sampled; add --what=sample'),
   (small, {'what': 'dream'}, "what = 'dream'; expected train or sample"),
-  (video.get_config, {}, "sampling of the component 'video' is not planned; expected upsampler"),
+  (codec.get_config, {}, "sampling of the component 'codec' is not planned; expected one of up"),
 ])  # fmt: skip
 def test_what_cannot_be_planned_is_a_sentence(config, options, sentence):
   with pytest.raises(ConfigError, match=re.escape(sentence)):

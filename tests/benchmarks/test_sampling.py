@@ -1,0 +1,117 @@
+"""Sampling by the clock: a guided step, the loop, and the stages from a prompt to its file."""
+
+import inspect
+import json
+
+import jax
+import pytest
+
+from configs.bench.cpu import get_config as cpu
+from mgjax.benchmarks.flow_model import measure_flow_model
+from mgjax.benchmarks.report import describe_benchmark
+from mgjax.core.errors import ConfigError
+from mgjax.flow_models.build import make_flow_model
+from mgjax.flow_models.flops import backbone_flops
+from mgjax.parallel import compiler
+from mgjax.parallel.compiler import DeviceProgram
+from tests import binaries
+
+LATENTS = (1, 2, 4, 4, 16)
+
+
+def tiny(**changes):
+  config = cpu()
+  config.model.update(dim=16, depth=2, heads=2, mlp_dim=32, positions=(4, 4, 4))
+  config.model.conditionings.text.update(width=8, depth=1, length=7)
+  config.buckets.video.update(frames=16, height=32, width=32, batch_size=1)
+  config.sample.update(steps=3)
+  config.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changes.items()})
+  return config
+
+
+def timed(config=None, **options):
+  options = {'rounds': 2, 'devices': jax.devices()[:1], 'latents': LATENTS} | options
+  return measure_flow_model(config or tiny(), 'sample', **options)
+
+
+BASELINE = """
+WHAT = ('sample',)
+
+def make_programs(task):
+  assert len(task['times']) == 4 and task['times'][0] == 0 and task['times'][-1] == 1
+  assert task['guidance'] == 4.0 and task['solver'] == 'euler' and task['latents'][0] == 1
+  return {'quick': {'guided_step': lambda: None, 'sample': lambda: None}}
+"""
+
+
+def test_a_guided_step_and_all_of_them_take_turns_with_a_rival(tmp_path):
+  path = tmp_path / 'baseline.py'
+  path.write_text(BASELINE)
+  config = tiny(sample__guidance=(('text', 4.0),))
+  report = json.loads(json.dumps(timed(config, baselines=[str(path)])))
+  assert not report['failed'] and report['steps'] == 3 and report['guidance'] == 4.0
+  ours = report['programs']['mgjax']
+  row = backbone_flops(make_flow_model(tiny().model.to_dict()).backbone, LATENTS, 7).forward
+  assert ours['guided_step']['flops'] == 2 * row
+  assert ours['sample']['flops'] == 3 * 2 * row
+  for name, numbers in ours.items():
+    assert 0 < numbers['min'] <= numbers['median'] and name in describe_benchmark(report)
+  each = report['step_milliseconds']
+  assert each['mgjax'] == pytest.approx(1000 * ours['sample']['median'] / 3)
+  assert set(each) == {'mgjax', 'quick'}
+  assert f'mgjax {each["mgjax"]:.3g} ms a step' in describe_benchmark(report)
+
+
+def test_what_cannot_be_timed_is_a_sentence():
+  with pytest.raises(ConfigError, match="solver 'dormand_prince' chooses its steps"):
+    timed(tiny(sample__solver='dormand_prince'))
+  with pytest.raises(ConfigError, match='3 rows do not divide over 8 groups'):
+    timed(latents=(3, *LATENTS[1:]), devices=None)
+
+
+def test_a_program_has_the_options_of_the_devices_it_runs_on(monkeypatch):
+  seen = []
+
+  def options(device):
+    seen.append(device)
+    return {'xla_an_option_of_nobody': 'true'}
+
+  program = DeviceProgram(lambda x: x + 1)
+  assert program(1) == 2 and inspect.unwrap(program)(2) == 3
+  assert not seen
+  monkeypatch.setattr(compiler, 'compiler_options', options)
+  with pytest.raises(Exception, match='xla_an_option_of_nobody'):
+    program(1)
+  assert seen == jax.devices()[:1]
+  with (
+    jax.set_mesh(jax.sharding.Mesh(jax.devices()[2:4], 'a')),
+    pytest.raises(Exception, match='x'),
+  ):
+    program.lower(1).compile()
+  assert seen[1:] == jax.devices()[2:3]
+
+
+def test_stages_from_a_prompt_to_its_file(tiny_runs, tmp_path):
+  out = tmp_path / 'stages.json'
+  done = binaries.run(
+    'bench', f'--workdir={tiny_runs / "video"}', '--what=sample', '--rounds=1', f'--out={out}'
+  )
+  assert done.returncode == 0, done.stderr
+  report = json.loads(out.read_text())
+  stages = ('start', 'import', 'load', 'text', 'steps', 'decode', 'write')
+  assert tuple(report['first']) == stages and all(each > 0 for each in report['first'].values())
+  assert set(report['again']) == set(stages[3:])
+  assert report['prepared']['trace'] > 0
+  assert report['again']['steps'] < report['first']['steps']  # its program is there already
+  assert report['step_milliseconds'] == pytest.approx(
+    1000 * report['again']['steps'] / report['steps']
+  )
+  assert all(name in done.stdout for name in (*stages, 'a step of the loop'))
+
+
+@pytest.mark.parametrize(
+  'flags', [['--what=step'], ['--what=sample', '--config=configs/bench/cpu.py']]
+)
+def test_a_work_directory_is_for_stages_alone(flags):
+  done = binaries.run('bench', '--workdir=runs/none', *flags)
+  assert done.returncode == 2 and 'add --what=sample and leave --config away' in done.stderr
