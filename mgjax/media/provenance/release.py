@@ -108,7 +108,7 @@ def _postprocessed(video: Any, audio: Any) -> tuple[Any, Any]:
     if given != got or np.shape(before) != np.shape(after):
       raise _wrong(
         POSTPROCESS,
-        f'returned a {name} of {got} {np.shape(after)}, expected {given} {np.shape(before)}',
+        f'returned, as {name}, {got} {np.shape(after)}, expected {given} {np.shape(before)}',
       )
   return made
 
