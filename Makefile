@@ -2,12 +2,15 @@
 SHELL := bash
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
+PROMPT ?= the red digit 7 bounces
 export VENV PYTHON
 unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the pinned versions
 .NOTPARALLEL:
-.PHONY: help quickstart test oracle lint clean
+.PHONY: help demo quickstart test oracle lint clean
 
 help:
+	@echo 'make demo         a prompt in, a video with sound out, by the small models that come with mgjax'
+	@echo '                  PROMPT="the green digit 3 moves left"; the files are in demo/'
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
 	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'
@@ -17,6 +20,11 @@ help:
 	@echo 'make lint         check style and types'
 	@echo 'make clean        remove what these targets made, except runs/'
 	@echo 'PYTHON=python3.12 chooses the Python (3.11, 3.12 or 3.13), VENV=folder where to install'
+
+demo:
+	@bash requirements/install.sh base
+	"$(VENV)/bin/python" -m launch.sample --workdir=digits/few_steps --steps=4 --prompt="$(PROMPT)" \
+	  --upsample=digits/upsampler --soundtrack=digits/audio --out=demo/demo.mp4
 
 quickstart:
 	@bash requirements/install.sh base

@@ -30,6 +30,7 @@ setup(
   ],
   package_dir=INSIDE,
   package_data={
+    'mgjax': ['weights/**/*'],
     'mgjax.curation.review': ['*.html'],
     'mgjax.evaluation.human': ['*.html'],
     'mgjax.launch': ['recipes/*.sh'],

@@ -17,12 +17,12 @@ from . import audio, video
 
 
 def get_config(what: str = 'video') -> ConfigDict:
-  if what not in ('video', 'sound'):
-    raise ConfigError(f'{what!r}: expected video or sound')
+  if what not in ('video', 'bounce', 'sound'):
+    raise ConfigError(f'{what!r}: expected video, bounce or sound')
   if what == 'sound':
     config = few_steps(audio.get_config(), 'runs/sound/audio', shift=1.0)
   else:
-    config = video.get_config()
+    config = video.get_config('bounce' if what == 'bounce' else 'straight')
     config.autoencoder = 'runs/quickstart/autoencoder'
     config.data.latents = 'runs/quickstart/latents'
     # Many steps near the noise, where motion is settled.
