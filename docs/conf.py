@@ -21,7 +21,13 @@ import mgjax  # noqa: E402
 project = 'mgjax'
 author = 'the authors of mgjax'
 version = release = mgjax.__version__
-extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
+extensions = [
+  'myst_nb',
+  'sphinx.ext.autodoc',
+  'sphinx.ext.napoleon',
+  'sphinx.ext.viewcode',
+  'sphinx_copybutton',
+]
 root_doc = 'docs/index'
 include_patterns = ['docs/**', 'notebooks/*.ipynb']
 exclude_patterns = ['docs/_build', '**.ipynb_checkpoints']
@@ -31,6 +37,8 @@ myst_heading_anchors = 4
 myst_enable_extensions = ['dollarmath']
 suppress_warnings = ['ref.python']  # a field called bytes makes the type of that name ambiguous
 
+toc_object_entries = False  # hundreds a page
+autodoc_inherit_docstrings = False  # those of Flax are markup of another kind
 autodoc_member_order = 'bysource'
 autodoc_preserve_defaults = True
 autodoc_typehints_format = 'short'

@@ -55,7 +55,9 @@ def read(path: pathlib.Path):
   notebook.cells[1:1] = first
   for number, cell in enumerate(notebook.cells):
     cell.id = f'cell-{number}'
-  notebook.metadata = {'kernelspec': {'display_name': 'Python 3', 'language': 'python', 'name': 'python3'}}
+  notebook.metadata = {
+    'kernelspec': {'display_name': 'Python 3', 'language': 'python', 'name': 'python3'}
+  }
   return notebook
 
 

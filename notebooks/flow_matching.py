@@ -10,12 +10,14 @@
 # %% [markdown]
 # # Flow matching in two dimensions, seen
 #
-# Movie Gen makes videos by following a velocity from noise to data. A point of the plane can be moved in the same
-# way, and then everything can be drawn: the path, what a network learns, how a sampler walks, what guidance does.
-# The functions are those that train and sample the video models; only the data are smaller. It takes less than a
-# minute on two processor cores.
+# Movie Gen makes videos by following a velocity from noise to data. A point of the plane can be
+# moved in the same way, and then everything can be drawn: the path, what a network learns, how a
+# sampler walks, what guidance does. The functions are those that train and sample the video
+# models; only the data are smaller. It takes less than a minute on two processor cores.
 
 # %%
+import itertools
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -46,6 +48,7 @@ def panels(count, size=2.7):
 #
 # The data are three arms of a spiral. The arm is the label: it stands for the prompt of a video.
 
+
 # %%
 def spiral(key, count):
   """Returns points (b 2) on three arms, and which arm each is on (b)."""
@@ -63,10 +66,10 @@ noise = jax.random.normal(jax.random.key(1), data.shape)
 # %% [markdown]
 # ## The path
 #
-# Training connects a point of noise $X_0$ and a point of data $X_1$ by a straight line, which is walked in time
-# $t$ from 0 to 1: $X_t = t X_1 + (1 - (1 - \sigma_{min}) t) X_0$. The velocity on the line is
-# $V_t = X_1 - (1 - \sigma_{min}) X_0$, the same at all times (Movie Gen §3.1.2). The pairs are drawn by chance, so the
-# lines cross.
+# Training connects a point of noise $X_0$ and a point of data $X_1$ by a straight line, which is
+# walked in time $t$ from 0 to 1: $X_t = t X_1 + (1 - (1 - \sigma_{min}) t) X_0$. The velocity on
+# the line is $V_t = X_1 - (1 - \sigma_{min}) X_0$, the same at all times (Movie Gen §3.1.2). The
+# pairs are drawn by chance, so the lines cross.
 
 # %%
 figure, axes = panels(5)
@@ -81,10 +84,12 @@ plt.show()
 # %% [markdown]
 # ## What the network learns
 #
-# A network sees $X_t$, $t$ and the label, and answers a velocity. The loss is the squared distance to $V_t$. Where
-# lines cross, the network cannot know which one it is on; the best answer is the mean of their velocities, and this
-# mean is a field that has no crossings. `make_objective` draws times and noise, drops the label from a fifth of the rows
-# and returns the loss, for this network as for one of 30 billion parameters.
+# A network sees $X_t$, $t$ and the label, and answers a velocity. The loss is the squared
+# distance to $V_t$. Where lines cross, the network cannot know which one it is on; the best
+# answer is the mean of their velocities, and this mean is a field that has no crossings.
+# `make_objective` draws times and noise, drops the label from a fifth of the rows and returns the
+# loss, for this network as for one of 30 billion parameters.
+
 
 # %%
 class Velocity(nn.Module):
@@ -120,7 +125,10 @@ def train(params):
     data_key, key = jax.random.split(key)
     points, arm = spiral(data_key, 512)
     batch = {'points': points, 'arm': arm}
-    loss = lambda params: objective(predict_with(params), batch, key)
+
+    def loss(params):
+      return objective(predict_with(params), batch, key)
+
     gradients, metrics = jax.grad(loss, has_aux=True)(params)
     updates, opt_state = optimizer.update(gradients, opt_state)
     return (optax.apply_updates(params, updates), opt_state), metrics
@@ -135,9 +143,10 @@ predict = predict_with(params)
 print(f'loss of the last 100 steps: {metrics["loss"][-100:].mean():.3f}')
 
 # %% [markdown]
-# The loss does not go to zero, since lines cross: what remains is how much they differ around their mean. It is largest in
-# the middle. Near $t = 0$ the network sees the noise and has to guess the data; near $t = 1$ it sees the data and has to
-# guess the noise; between, it has to guess both. That is why Movie Gen trains the middle most often (a logit-normal time).
+# The loss does not go to zero, since lines cross: what remains is how much they differ around
+# their mean. It is largest in the middle. Near $t = 0$ the network sees the noise and has to
+# guess the data; near $t = 1$ it sees the data and has to guess the noise; between, it has to
+# guess both. That is why Movie Gen trains the middle most often (a logit-normal time).
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3), layout='constrained')
@@ -153,9 +162,11 @@ plt.show()
 # %% [markdown]
 # ## Sampling
 #
-# A sampler begins with noise and follows the field. `make_guided` makes a velocity of a network and a batch of conditions,
-# `make_time_grid` the times, `sample` walks. The arrows are the field of the middle arm, the lines are what 60
-# points do in it: they are almost straight, and no two of them cross.
+# A sampler begins with noise and follows the field. `make_guided` makes a velocity of a network
+# and a batch of conditions, `make_time_grid` the times, `sample` walks. The arrows are the field
+# of the middle arm, the lines are what 60 points do in it: they are almost straight, and no two
+# of them cross.
+
 
 # %%
 def velocity_of(arm, scale=1.0):
@@ -170,7 +181,7 @@ grid = jnp.stack(jnp.meshgrid(*[jnp.linspace(-2.8, 2.8, 14)] * 2), axis=-1).resh
 
 take_step = jax.jit(lambda x, interval: sample(velocity_of(one), x, interval))
 walk = [start]
-for interval in zip(times[:-1], times[1:], strict=True):
+for interval in itertools.pairwise(times):
   walk.append(take_step(walk[-1], jnp.array(interval)))
 walk = np.stack(walk)  # (times points 2)
 
@@ -188,9 +199,10 @@ plt.show()
 # %% [markdown]
 # ## How many steps
 #
-# The field is not quite straight, so that long steps miss. Euler's method asks the network once a step; midpoint and Heun
-# ask twice and aim better. Below: how far the end is from that of 1,000 steps, by how often the network was asked. For
-# real videos the report takes 50 steps of Euler whose times lie closer at the noise, `linear_quadratic`.
+# The field is not quite straight, so that long steps miss. Euler's method asks the network once a
+# step; midpoint and Heun ask twice and aim better. Below: how far the end is from that of 1,000
+# steps, by how often the network was asked. For real videos the report takes 50 steps of Euler
+# whose times lie closer at the noise, `linear_quadratic`.
 
 # %%
 start = jax.random.normal(jax.random.key(5), (1500, 2))
@@ -223,10 +235,11 @@ plt.show()
 # %% [markdown]
 # ## Guidance
 #
-# The network also learnt the field without label, from rows whose label was dropped. Guidance goes from that field in the
-# direction of the labelled one, and beyond: $v = v(0) + s (v(c) - v(0))$. At 0 the label does nothing, at 1 the samples
-# are those of the data, and above they crowd where one label is certain, away from the others: what is gained in
-# obedience is lost in variety. Videos are made with scales around 7.5.
+# The network also learnt the field without label, from rows whose label was dropped. Guidance
+# goes from that field in the direction of the labelled one, and beyond: $v = v(0) + s (v(c) -
+# v(0))$. At 0 the label does nothing, at 1 the samples are those of the data, and above they
+# crowd where one label is certain, away from the others: what is gained in obedience is lost in
+# variety. Videos are made with scales around 7.5.
 
 # %%
 figure, axes = panels(4)
@@ -239,8 +252,9 @@ plt.show()
 # %% [markdown]
 # ## Where it goes on
 #
-# - `mgjax/flow/objective.py` is the loss, `mgjax/flow/path.py` the path: both shorter than this notebook.
-# - A video model is the same with a transformer in place of four layers, latents in place of points and texts in place
-#   of arms: `mgjax/flow_models/model.py`.
-# - Try `make_time_grid('linear_quadratic', 16, emulated=100)` above, or `sample(..., solver='dormand_prince')`, which
-#   chooses its own steps.
+# - `mgjax/flow/objective.py` is the loss, `mgjax/flow/path.py` the path: both shorter than this
+#   notebook.
+# - A video model is the same with a transformer in place of four layers, latents in place of
+#   points and texts in place of arms: `mgjax/flow_models/model.py`.
+# - Try `make_time_grid('linear_quadratic', 16, emulated=100)` above, or `sample(...,
+#   solver='dormand_prince')`, which chooses its own steps.

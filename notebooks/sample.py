@@ -50,8 +50,8 @@ clips = video.generate(prompts, seed=0)  # uint8 (b t h w 3)
 mgjax.show(clips, prompts)
 
 # %% [markdown]
-# The same prompt with four noises: another handwriting, another path. Video i of a seed depends on
-# the seed and i alone, so the first of these is the first of the videos above.
+# The same prompt with four noises: another handwriting, another path. Video i of a seed depends
+# on the seed and i alone, so the first of these is the first of the videos above.
 
 # %%
 same = video.generate(prompts[:1] * 4, seed=0)
@@ -83,8 +83,8 @@ mgjax.show(by_scale, [f'guidance {scale}' for scale in scales])
 # %% [markdown]
 # ## The autoencoder
 #
-# The model never sees pixels: it works on latents, which the autoencoder makes of pixels and turns
-# back. What the autoencoder loses, no sample can have.
+# The model never sees pixels: it works on latents, which the autoencoder makes of pixels and
+# turns back. What the autoencoder loses, no sample can have.
 
 # %%
 tae = mgjax.load('runs/quickstart/autoencoder')

@@ -154,7 +154,12 @@ def test_every_import_is_declared(metadata):
   required = names(metadata['install_requires'])
   groups = metadata['extras_require'].items()
   optional = names(
-    [text for group, texts in groups if group not in ('test', 'oracle', 'dev', 'docs') for text in texts]
+    [
+      text
+      for group, texts in groups
+      if group not in ('test', 'oracle', 'dev', 'docs')
+      for text in texts
+    ]
   )
   for top in TOPS:
     for path in (CHECKOUT / top).rglob('*.py'):
