@@ -66,13 +66,19 @@ def run(notebook, folder: pathlib.Path, seconds: int = 900):
   from nbclient import NotebookClient
 
   client = NotebookClient(
-    notebook, timeout=seconds, kernel_name='python3', resources={'metadata': {'path': str(folder)}}
+    notebook,
+    timeout=seconds,
+    kernel_name='python3',
+    coalesce_streams=True,
+    resources={'metadata': {'path': str(folder)}},
   )
   # JAX says on stderr what other devices it has looked for.
   client.execute(env=os.environ | {'PYTHONPATH': str(CHECKOUT), 'JAX_PLATFORMS': 'cpu'})
   for cell in notebook.cells:
     cell.metadata.pop('execution', None)  # times, which would make every run a change
     for output in cell.get('outputs', ()):
+      if 'text' in output:
+        output['text'] = output['text'].replace(f'{folder}/', '')
       if picture := output.get('data', {}).get('image/png'):
         output['data']['image/png'] = _smaller(picture)
 
