@@ -5,7 +5,7 @@ WORKDIR ?= runs/quickstart
 export VENV PYTHON
 unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the pinned versions
 .NOTPARALLEL:
-.PHONY: help quickstart test oracle lint clean
+.PHONY: help quickstart test oracle lint docs notebooks clean
 
 help:
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
@@ -15,6 +15,8 @@ help:
 	@echo 'make test         run the tests, on up to four cores; ARGS="-m slow" or any other arguments of pytest'
 	@echo 'make oracle       compare with the reference implementations (installs PyTorch)'
 	@echo 'make lint         check style and types'
+	@echo 'make docs         make the documentation site in docs/_build/html; a warning is an error'
+	@echo 'make notebooks    run notebooks/*.py and write each as .ipynb with its pictures; ONLY=notebooks/name.py for one'
 	@echo 'make clean        remove what these targets made, except runs/'
 	@echo 'PYTHON=python3.12 chooses the Python (3.11, 3.12 or 3.13), VENV=folder where to install'
 
@@ -39,6 +41,15 @@ lint:
 	"$(VENV)/bin/python" -m ruff format --check .
 	"$(VENV)/bin/python" -m pyright
 
+docs:
+	@bash requirements/install.sh docs
+	"$(VENV)/bin/python" -m sphinx --quiet --builder html --fail-on-warning --conf-dir docs . docs/_build/html
+	@echo 'The site is docs/_build/html/index.html.'
+
+notebooks:
+	@bash requirements/install.sh docs
+	"$(VENV)/bin/python" docs/make_notebooks.py $(ONLY)
+
 clean:
-	rm -rf .venv .jax_cache .pytest_cache .ruff_cache .hypothesis build dist mgjax.egg-info
+	rm -rf .venv .jax_cache .pytest_cache .ruff_cache .hypothesis build dist mgjax.egg-info docs/_build docs/api
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

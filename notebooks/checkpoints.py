@@ -76,7 +76,8 @@ print(*sorted(path.relative_to(RUNS).as_posix() for path in (RUNS / 'first').ite
 # %%
 params, meta = load_params(RUNS / 'first')
 leaves = named_leaves(params)
-X
+count = sum(leaf.size for leaf in leaves.values())
+print(f'{len(leaves)} arrays, {count:,} numbers, step {meta["step"]}')
 for name, leaf in list(leaves.items())[:6]:
   print(f'{name:50} {leaf.dtype} {leaf.shape}')
 
