@@ -11,6 +11,7 @@ import base64
 import io
 import os
 import pathlib
+import re
 import sys
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
@@ -75,12 +76,18 @@ def run(notebook, folder: pathlib.Path, seconds: int = 900):
   # JAX says on stderr what other devices it has looked for.
   client.execute(env=os.environ | {'PYTHONPATH': str(CHECKOUT), 'JAX_PLATFORMS': 'cpu'})
   for cell in notebook.cells:
+    if cell.cell_type != 'code':
+      continue
     cell.metadata.pop('execution', None)  # times, which would make every run a change
-    for output in cell.get('outputs', ()):
+    # Progress and what libraries say of this machine; no page needs it.
+    cell.outputs = [each for each in cell.get('outputs', ()) if each.get('name') != 'stderr']
+    for output in cell.outputs:
       if 'text' in output:
         output['text'] = output['text'].replace(f'{folder}/', '')
       if picture := output.get('data', {}).get('image/png'):
         output['data']['image/png'] = _smaller(picture)
+      if 'image/webp' in (page := output.get('data', {}).get('text/html', '')):
+        output['data']['text/html'] = re.sub(r'(?<=base64,)[^"]+', _smaller_animation, page)
 
 
 def _smaller(picture: str) -> str:
@@ -91,6 +98,22 @@ def _smaller(picture: str) -> str:
   image = Image.open(io.BytesIO(base64.b64decode(picture))).convert('RGB')
   image.quantize(256, dither=Image.Dither.NONE).save(buffer, 'PNG', optimize=True)
   return min(picture, base64.b64encode(buffer.getvalue()).decode(), key=len)
+
+
+def _smaller_animation(found: re.Match[str]) -> str:
+  """Returns a WebP, in base64, compressed with loss."""
+  from PIL import Image, ImageSequence
+
+  image, buffer = Image.open(io.BytesIO(base64.b64decode(found[0]))), io.BytesIO()
+  pages, ends = [], []
+  for page in ImageSequence.Iterator(image):
+    pages.append(page.convert('RGB'))
+    ends.append(page.info['duration'])
+  pages[0].save(
+    buffer, 'WEBP', save_all=True, append_images=pages[1:], duration=ends, loop=0, quality=50,
+    method=6,
+  )  # fmt: skip
+  return min(found[0], base64.b64encode(buffer.getvalue()).decode(), key=len)
 
 
 def main(arguments: list[str]) -> None:

@@ -115,6 +115,7 @@ config = mgjax.config(
 )
 del config.buckets.video  # pictures alone
 config.data.digits.extras = ('geometry',)
+config.data.digits.jitter = 7.0  # pixels: digits anywhere, where they stood near the middle
 config.model.conditionings.place = ConfigDict({'kind': 'place'})
 config.objective.dropout.place = 0.1
 config.sample.guidance = (('text', 2.0), ('place', 3.0))
