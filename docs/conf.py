@@ -48,7 +48,7 @@ napoleon_use_ivar = True  # or every field of a dataclass would be described twi
 
 html_theme = 'sphinx_book_theme'
 html_title = f'mgjax {version}'
-html_theme_options = {'show_navbar_depth': 1, 'use_download_button': False}
+html_theme_options = {'show_navbar_depth': 1, 'use_download_button': False, 'navbar_persistent': []}
 html_show_sourcelink = False
 
 
@@ -73,7 +73,7 @@ def _module(path):
   """The module at a path from the root of the checkout, or None."""
   found = CHECKOUT / path
   inside = re.fullmatch(r'mgjax(/\w+)+(\.py)?/?', path)
-  if not inside or not found.exists() or 'tiny_digits' in path:
+  if not inside or not found.exists():
     return None
   return path.strip('/').removesuffix('.py').removesuffix('/__init__').replace('/', '.')
 
@@ -101,6 +101,8 @@ def prepare(app, name, source):
       lines = ['```{toctree}', f':caption: {section.splitlines()[0]}', ':hidden:', ':glob:', *pages]
       sections[number] += '\n'.join(['', *lines, '```', '', ''])
     text = '## '.join(sections)
+  if name == 'docs/reference':
+    text += '\n```{toctree}\n:maxdepth: 1\n:glob:\n\napi/*\n```\n'
   source[0] = re.sub(r'\[([^]]+)\]\([^)]+/\)', r'\1', text)
 
 
@@ -108,22 +110,21 @@ def write_reference(app):
   """Writes docs/api/, a page a folder of mgjax/ with all of its modules."""
   folder = CHECKOUT / 'docs/api'
   folder.mkdir(exist_ok=True)
-  names = []
+  pages = set()
   for package in sorted((CHECKOUT / 'mgjax').rglob('__init__.py')):
     modules = [package.parent, *sorted(package.parent.glob('[!_]*.py'))]
-    names.append('.'.join(package.parent.relative_to(CHECKOUT).parts))
-    text = f'{names[-1]}\n{"=" * 80}\n'
+    name = '.'.join(package.parent.relative_to(CHECKOUT).parts)
+    text = f'{name}\n{"=" * 80}\n'
     for path in modules:
       module = '.'.join(path.relative_to(CHECKOUT).with_suffix('').parts)
       if path != package.parent:
         text += f'\n{path.name}\n{"-" * 80}\n'
       text += f'\n.. automodule:: {module}\n'
       text += '   :members:\n' if path != package.parent or module == 'mgjax' else ''
-    _write(folder / f'{names[-1]}.rst', text)
-  listed = '\n   '.join(names)
-  head = 'Python reference\n================\n\n'
-  head += 'A page for each folder of ``mgjax/``. The front door is :doc:`mgjax`.\n\n'
-  _write(folder / 'index.rst', f'{head}.. toctree::\n   :maxdepth: 1\n\n   {listed}\n')
+    pages.add(folder / f'{name}.rst')
+    _write(folder / f'{name}.rst', text)
+  for left_over in set(folder.glob('*.rst')) - pages:
+    left_over.unlink()
 
 
 def _write(path, text):
@@ -133,11 +134,19 @@ def _write(path, text):
 
 def as_rst(app, what, name, subject, options, lines):
   """Makes reStructuredText of our docstrings: plain text, `code`, formulas that are indented."""
-  text = '\n'.join(lines)
+  text = re.sub(r'^Alias for field number \d+$', '', '\n'.join(lines))
   prose, sections = re.split(r'^(?=[A-Z]\w+:$)|\Z', text, maxsplit=1, flags=re.MULTILINE)
   parts = re.split(r'(^- .*(?:\n  .*)*|(?:^ .*(?:\n|\Z))+)', prose, flags=re.MULTILINE)
   made = [f'\n::\n\n{part}\n' if part.startswith(' ') else _inline(part) for part in parts]
   lines[:] = [*''.join(made).split('\n'), *_inline(sections).split('\n')]
+
+
+def shorten(app, what, name, subject, options, signature, returned):
+  """Writes types as the code does: `Float[Array, 'b n d']`."""
+  return tuple(
+    text and re.sub(r'jaxlib\._jax\.(?=Array)|numpy\.(?=ndarray)', '', text)
+    for text in (signature, returned)
+  )
 
 
 def _inline(text):
@@ -160,4 +169,5 @@ def setup(app):
   app.connect('builder-inited', write_reference)
   app.connect('source-read', prepare)
   app.connect('autodoc-process-docstring', as_rst, priority=100)  # before napoleon
+  app.connect('autodoc-process-signature', shorten)
   app.connect('build-finished', lead_from_the_root)
