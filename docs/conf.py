@@ -49,7 +49,7 @@ napoleon_use_ivar = True  # or every field of a dataclass would be described twi
 html_theme = 'sphinx_book_theme'
 html_title = f'mgjax {version}'
 html_theme_options = {'show_navbar_depth': 1, 'use_download_button': False, 'navbar_persistent': []}
-html_show_sourcelink = False
+html_show_sourcelink = html_copy_source = False
 
 
 class CodeLinks(SphinxTransform):

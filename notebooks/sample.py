@@ -12,10 +12,6 @@
 #
 # Load a text-to-video model, sample prompts, change steps and guidance, and look at what its
 # autoencoder keeps of a clip. It takes `make quickstart` first, and a minute on two CPU cores.
-#
-# This file is a notebook in jupytext's percent format. It runs as it is, `python
-# notebooks/sample.py`, and Jupyter opens it where jupytext is installed; `jupytext --to ipynb
-# notebooks/sample.py` makes an .ipynb. Run it from the root of the checkout, where `runs/` lies.
 
 # %%
 import numpy as np

@@ -103,6 +103,14 @@ def test_those_of_trained_models_run(name, tiny_runs, tmp_path):
   run(CHECKOUT / f'notebooks/{name}.py', tmp_path)
 
 
+@pytest.mark.slow
+def test_that_of_sound_runs(tiny_sound_runs, tmp_path):
+  shutil.copytree(tiny_sound_runs, tmp_path / 'runs/sound')
+  run(CHECKOUT / 'notebooks/soundtrack.py', tmp_path)
+  assert (tmp_path / 'out/soundtrack/3.mp4').exists()
+
+
 def test_all_of_them_are_run_by_a_test():
-  named = {*QUICK, *ALONE, 'autoencoder', 'guidance', 'write_a_conditioning', 'sample'}
+  trained = {'autoencoder', 'guidance', 'sample', 'soundtrack', 'write_a_conditioning'}
+  named = {*QUICK, *ALONE, *trained}
   assert named == {path.stem for path in NOTEBOOKS}
