@@ -12,8 +12,8 @@
 #
 # What a training leaves on disk, opened piece by piece: arrays with their names, fingerprints
 # that see a single flipped bit, averages of several runs, and one file for the rest of the world.
-# The runs are made here: small autoencoders of moving digits, trained for seconds. It takes about
-# a minute on two processor cores.
+# The runs are made here: small autoencoders of moving digits, trained for seconds. It takes two
+# minutes on two processor cores.
 
 # %%
 import pathlib
