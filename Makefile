@@ -6,7 +6,7 @@ PROMPT ?= the red digit 7 bounces
 export VENV PYTHON
 unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the pinned versions
 .NOTPARALLEL:
-.PHONY: help demo quickstart test oracle lint clean
+.PHONY: help demo quickstart test oracle lint docs notebooks clean
 
 help:
 	@echo 'make demo         a prompt in, a video with sound out, by the small models that come with mgjax'
@@ -18,6 +18,8 @@ help:
 	@echo 'make test         run the tests, on up to four cores; ARGS="-m slow" or any other arguments of pytest'
 	@echo 'make oracle       compare with the reference implementations (installs PyTorch)'
 	@echo 'make lint         check style and types'
+	@echo 'make docs         make the documentation site in docs/_build/html; a warning is an error'
+	@echo 'make notebooks    run notebooks/*.py and write each as .ipynb with its pictures; ONLY=notebooks/name.py for one'
 	@echo 'make clean        remove what these targets made, except runs/'
 	@echo 'PYTHON=python3.12 chooses the Python (3.11, 3.12 or 3.13), VENV=folder where to install'
 
@@ -47,6 +49,15 @@ lint:
 	"$(VENV)/bin/python" -m ruff format --check .
 	"$(VENV)/bin/python" -m pyright
 
+docs:
+	@bash requirements/install.sh docs
+	"$(VENV)/bin/python" -m sphinx --quiet --builder html --fail-on-warning --conf-dir docs . docs/_build/html
+	@echo 'The site is docs/_build/html/index.html.'
+
+notebooks:
+	@bash requirements/install.sh docs
+	"$(VENV)/bin/python" docs/make_notebooks.py $(ONLY)
+
 clean:
-	rm -rf .venv .jax_cache .pytest_cache .ruff_cache .hypothesis build dist mgjax.egg-info
+	rm -rf .venv .jax_cache .pytest_cache .ruff_cache .hypothesis build dist mgjax.egg-info docs/_build docs/api
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -91,6 +91,17 @@ setup(
     ],
     # Faces by networks: 11 MB and 126 MB of weights. It compiles nothing.
     'dlib': ['dlib-bin>=20.0.1', 'face-recognition-models>=0.3.0'],
+    # The documentation site and the notebooks with their pictures.
+    'docs': [
+      'ipykernel>=7.4.0',
+      'jupytext>=1.19.6',
+      'matplotlib>=3.11.2',
+      'myst-nb>=1.4.0',
+      'nbclient>=0.11.0',
+      'sphinx>=9.0.4',
+      'sphinx-book-theme>=1.4.0',
+      'sphinx-copybutton>=0.5.2',
+    ],
     'faces': ['scikit-image>=0.26.0'],  # faces without weights: 32 MB
     'gcs': ['gcsfs>=2026.10.1'],  # checkpoints at gs://; records there need nothing more
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.

@@ -12,10 +12,6 @@
 #
 # Load a text-to-video model, sample prompts, change steps and guidance, and look at what its
 # autoencoder keeps of a clip. It takes `make quickstart` first, and a minute on two CPU cores.
-#
-# This file is a notebook in jupytext's percent format. It runs as it is, `python
-# notebooks/sample.py`, and Jupyter opens it where jupytext is installed; `jupytext --to ipynb
-# notebooks/sample.py` makes an .ipynb. Run it from the root of the checkout, where `runs/` lies.
 
 # %%
 import numpy as np
@@ -50,8 +46,8 @@ clips = video.generate(prompts, seed=0)  # uint8 (b t h w 3)
 mgjax.show(clips, prompts)
 
 # %% [markdown]
-# The same prompt with four noises: another handwriting, another path. Video i of a seed depends on
-# the seed and i alone, so the first of these is the first of the videos above.
+# The same prompt with four noises: another handwriting, another path. Video i of a seed depends
+# on the seed and i alone, so the first of these is the first of the videos above.
 
 # %%
 same = video.generate(prompts[:1] * 4, seed=0)
@@ -83,8 +79,8 @@ mgjax.show(by_scale, [f'guidance {scale}' for scale in scales])
 # %% [markdown]
 # ## The autoencoder
 #
-# The model never sees pixels: it works on latents, which the autoencoder makes of pixels and turns
-# back. What the autoencoder loses, no sample can have.
+# The model never sees pixels: it works on latents, which the autoencoder makes of pixels and
+# turns back. What the autoencoder loses, no sample can have.
 
 # %%
 tae = mgjax.load('runs/quickstart/autoencoder')
