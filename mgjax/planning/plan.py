@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES
-from mgjax.planning.audit import audit
-from mgjax.planning.placement import audit_failures, group_collectives
+from mgjax.planning.programs.audit import audit
+from mgjax.planning.programs.placement import audit_failures, group_collectives
 from mgjax.planning.policies import ORDER, find_policy
 from mgjax.planning.search import (
   FREE,

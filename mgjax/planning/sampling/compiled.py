@@ -19,9 +19,9 @@ from mgjax.parallel.chips import Topology
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
 from mgjax.planning.aot import CompiledStep, compile_lowered, tpu_devices
-from mgjax.planning.audit import audit
+from mgjax.planning.programs.audit import audit
 from mgjax.planning.communication import Collective
-from mgjax.planning.placement import audit_failures, group_collectives
+from mgjax.planning.programs.placement import audit_failures, group_collectives
 from mgjax.planning.plan import COMPILED
 from mgjax.planning.sampling.generation import Asked, Sampling, make_pass
 from mgjax.planning.sampling.passes import count_passes

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from mgjax.parallel.chips import parse_topology
-from mgjax.planning.audit import audit
-from mgjax.planning.placement import audit_failures, axis_of, group_collectives
+from mgjax.planning.programs.audit import audit
+from mgjax.planning.programs.placement import audit_failures, axis_of, group_collectives
 
 SIZES = {'slice': 1, 'data': 1, 'fsdp': 4, 'context': 16, 'tensor': 1}
 PROGRAM = pathlib.Path(__file__).with_name('small_step.hlo.txt').read_text()
