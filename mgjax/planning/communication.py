@@ -27,7 +27,7 @@ class Collective:
     asynchronous: whether other work may run meanwhile: by formula assumed of the kind of chip, of a
       compiled program whether they start and later end.
     behind_attention: whether that can be the attention kernels alone.
-    waits: seconds that the work scheduled meanwhile does not hide, at both ends of the
+    scheduled: seconds that the work scheduled meanwhile does not hide, at both ends of the
       efficiencies; None by formula, which knows no schedule.
   """
 
@@ -39,13 +39,18 @@ class Collective:
   seconds: float
   asynchronous: bool = False
   behind_attention: bool = False
-  waits: Ends[float] | None = None
+  scheduled: Ends[float] | None = None
+
+  @property
+  def waits(self) -> Ends[float]:
+    """Seconds that are waited for: by formula all, at the high end none of the asynchronous."""
+    if self.scheduled is not None:
+      return self.scheduled
+    return Ends(self.seconds, 0.0 if self.asynchronous else self.seconds)
 
   @property
   def exposed(self) -> Ends[float]:
-    """Bytes that are waited for: by formula all, or none of what is asynchronous."""
-    if self.waits is None:
-      return Ends(self.bytes, 0.0 if self.asynchronous else self.bytes)
+    """Bytes that are waited for."""
     return self.waits.map(lambda each: self.bytes * each / self.seconds if self.seconds else 0.0)
 
 

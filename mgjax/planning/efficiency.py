@@ -40,15 +40,15 @@ class Rates:
   forward: float
   backward: float
 
-  def attention(self, forward: float, again: float = 0.0, backward: float = 0.0) -> float:
+  def attention(self, forward: float, differentiated: float = 0.0) -> float:
     """Returns operations at the peak that take as long as attention kernels do.
 
     Args:
-      forward: operations of forward kernels.
-      again: those that are computed again.
-      backward: operations of the forward kernels whose gradients are computed: 5 / 2 times those.
+      forward: operations of forward kernels, with those that run again.
+      differentiated: operations of forward kernels with gradients: 5 / 2 times those, backward.
     """
-    return (forward + again) / self.forward + backward * BACKWARD / FORWARD / self.backward
+    backward = differentiated * BACKWARD / FORWARD
+    return forward / self.forward + backward / self.backward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,12 @@ EFFICIENCIES = {
   'v5p': Efficiency(
     _LINEAR,
     Share(0.60, 0.65, f'high: inferred from whole training steps ({PEER} #273); low: assumed'),
-    Share(0.30, 0.60, f'low: 5 forward times, inferred likewise ({PEER} #273); high: assumed'),
+    Share(
+      0.24,
+      0.60,
+      f'low: brings a whole step down to the 29.6% published ({PEER}, its README), about 5 forward '
+      'times; high: assumed',
+    ),
   ),
   'v5e': _UNKNOWN,
   'v6e': Efficiency(
@@ -111,10 +116,11 @@ EFFICIENCIES = {
     _LINEAR,
     Share(0.56, 0.60, f'published, before and after tuning by hand ({PEER} #452)'),
     Share(
-      0.28, 0.60, 'low: 5 forward times, as inferred of v5p; nothing published of this chip; '
-      'high: assumed'
+      0.28,
+      0.60,
+      'low: 5 forward times, as inferred of v5p; nothing published of this chip; high: assumed',
     ),
-  ),  # fmt: skip
+  ),
   'h100': _UNKNOWN,
   'h200': _UNKNOWN,
 }

@@ -39,7 +39,7 @@ def group_collectives(
   return [
     Collective(
       what, kind, axis, total, int(count), seconds, asynchronous,
-      behind_attention=asynchronous and what == 'attention', waits=Ends(slow, fast),
+      behind_attention=asynchronous and what == 'attention', scheduled=Ends(slow, fast),
     )
     for (what, kind, axis, asynchronous), (total, count, seconds, slow, fast) in sums.items()
   ]  # fmt: skip

@@ -191,7 +191,7 @@ class WorkCounter:
     return _convolution(step.rest, left, right, out)
 
   def _kernel(self, step: Instruction) -> Work:
-    """An attention kernel by its name, from the shapes (.. n k) and (.. m k) of queries and keys."""
+    """An attention kernel by its name, from queries (.. n k) and keys (.. m k)."""
     match = re.search(r'operand_layout_constraints=\{(.*?\})\}', step.rest)
     if _KERNEL not in step.rest or not match:
       return Work()

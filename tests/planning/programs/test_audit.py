@@ -76,3 +76,9 @@ def test_float32_weights_and_large_all_reduces_are_complained_of():
   assert not audit_failures(found, matrix=10**9)
   spread = PROGRAM.replace('all-reduce-scatter.3', 'fused_computation.3')
   assert any('all-reduce of' in said for said in audit_failures(audit(spread), matrix=128 * 64 * 2))
+
+
+def test_only_the_gather_with_a_product_in_flight_has_work_between(found):
+  work = {kind: [s.work for s in each.between] for kind, each in found.items() if each.between}
+  assert [each.linear for each in work.pop(('all-gather', True, 'bf16'))] == [2 * 64**3]
+  assert not work  # the others end in the line after their start
