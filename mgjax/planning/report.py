@@ -102,14 +102,14 @@ def _memory(plan: Plan) -> list[str]:
   verdict = f'fits, {free}' if plan.fits else f'does not fit: {free}, {FREE:.0%} wanted'
   lines = [f'GiB a chip, of {capacity:.1f}: {verdict}', *table(rows)]
   policies = (plan.policies[name] for name in ORDER if name in plan.policies)
-  words = [
+  said = [
     f'{each.remat} {each.peak / GIB:.1f} GiB {_of(each.time, "step")} s'
     + ('' if fits(each, plan.topology) else ' (too large)')
     for each in policies
   ]
   best = recommended_remat(plan)
   lines += [
-    f'policies    {"; ".join(words)}',
+    *(f'{"" if index else "policies":12}{each}' for index, each in enumerate(said)),
     f'recommended --config.model.remat={best}' if best else 'recommended more chips: none fits',
   ]
   return lines

@@ -73,7 +73,7 @@ PODS = {
   'v5p:4x4x4': ({'fsdp': 4, 'context': 16}, 17, 'attention_and_projections', 8, 0.50),
   'v5p:8x8x8': ({'fsdp': 64, 'context': 8}, 11, 'attention_and_projections', 64, 0.50),
   'v5e:16x16': ({'fsdp': 16, 'context': 16}, 9, 'attention', 16, 0.40),
-  'v6e:16x16': ({'fsdp': 16, 'context': 16}, 11, 'attention', 48, 0.45),
+  'v6e:16x16': ({'fsdp': 16, 'context': 16}, 11, 'attention', 48, 0.41),
 }
 
 

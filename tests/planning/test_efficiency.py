@@ -15,10 +15,10 @@ from mgjax.planning.efficiency import (
 )
 from mgjax.planning.plan import Choices, make_plan
 
-# As docs/performance.md has them; of TPUs those that are compiled there.
+# Pods of 64 to 512 chips, as a plan would have them.
 STEP_OF = {
   'v5p': ('v5p:4x4x4', {'fsdp': 4, 'context': 16}, 'attention_and_projections', 8),
-  'tpu7x': ('tpu7x:4x4x4', {'fsdp': 32, 'context': 4}, 'attention_and_projections', 32),
+  'tpu7x': ('tpu7x:4x4x4', {'fsdp': 32, 'context': 4}, 'attention', 32),
   'h100': ('h100:8x64', {'fsdp': 64, 'context': 8}, 'attention', 64),
 }
 
