@@ -102,8 +102,7 @@ EFFICIENCIES = {
     Share(
       0.24,
       0.60,
-      f'low: brings a whole step down to the 29.6% published ({PEER}, its README), about 5 forward '
-      'times; high: assumed',
+      f'low: a whole step then comes to the 29.6% that {PEER} publishes; high: assumed',
     ),
   ),
   'v5e': _UNKNOWN,
