@@ -15,6 +15,7 @@ units of 256 x 256 as well. dO, Q and K lie on their sides already when they com
 import jax
 import jax.numpy as jnp
 from etils import epy
+from jax import lax
 
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.kernel import MASKED, NOTHING, Saved
@@ -51,24 +52,24 @@ def backward(
   turns = blocks.n // blocks.queries // chunks
 
   def own(h, i):  # the block of queries that chunk h of the heads sees in turn i
-    return (h % chunks) * turns + i
+    return lax.rem(h, chunks) * turns + i
 
   per_query = pl.BlockSpec(
-    (None, blocks.queries, blocks.k), lambda h, j, i, *_: (h // chunks, own(h, i), 0)
+    (None, blocks.queries, blocks.k), lambda h, j, i, *_: (lax.div(h, chunks), own(h, i), 0)
   )
   # dQ is written in the last round; before, its place does not move, and so nothing is.
   written = pl.BlockSpec(
     (None, blocks.queries, blocks.k),
-    lambda h, j, i, *_: (h // chunks, own(h, jnp.where(j == columns - 1, i, 0)), 0),
+    lambda h, j, i, *_: (lax.div(h, chunks), own(h, jnp.where(j == columns - 1, i, 0)), 0),
   )
-  per_key = pl.BlockSpec((None, blocks.keys, blocks.k), lambda h, j, i, *_: (h // chunks, j, 0))
+  per_key = pl.BlockSpec((None, blocks.keys, blocks.k), lambda h, j, i, *_: (lax.div(h, chunks), j, 0))
   gathered = pl.BlockSpec((None, blocks.keys, blocks.k), lambda h, j, i, *_: (h, j, 0))
-  row = pl.BlockSpec((None, 1, blocks.queries), lambda h, j, i, *_: (h // chunks, 0, own(h, i)))
-  bias = pl.BlockSpec((None, 1, blocks.keys), lambda h, j, i, *_: (h // chunks // g, 0, j))
+  sums = pl.BlockSpec((None, 1, blocks.queries), lambda h, j, i, *_: (lax.div(h, chunks), 0, own(h, i)))
+  bias = pl.BlockSpec((None, 1, blocks.keys), lambda h, j, i, *_: (lax.div(h, chunks * g), 0, j))
   grid = pltpu.PrefetchScalarGridSpec(
     num_scalar_prefetch=1 if read else 0,
     grid=(b * g * chunks, columns, turns),
-    in_specs=[per_query, per_query, per_key, per_key, row, row] + ([bias] if read else []),
+    in_specs=[per_query, per_query, per_key, per_key, sums, sums] + ([bias] if read else []),
     out_specs=[written, gathered, gathered],
     scratch_shapes=[
       pltpu.VMEM((turns, blocks.k, blocks.queries), jnp.float32),
@@ -81,8 +82,8 @@ def backward(
   )
 
   def kernel(*refs):
-    head = pl.program_id(0) // chunks
-    state = refs[0][(head // g) * columns + pl.program_id(1)] if read else None
+    row = lax.div(pl.program_id(0), chunks * g)
+    state = refs[0][row * columns + pl.program_id(1)] if read else None
     refs = refs[1:] if read else (*refs[:6], None, *refs[6:])
     _kernel(state, *refs, blocks=blocks, last=(columns - 1, turns - 1), scale=size**-0.5)
 
@@ -136,12 +137,13 @@ def _kernel(
   def _():
     dq_sum[i] = jnp.zeros(dq_sum.shape[1:], jnp.float32)
 
-  def tile(queries: slice, keys: slice, masked: bool) -> None:
+  def products_of(queries: slice, keys: slice, masked: bool) -> tuple[Array, Array]:
     scores = product(k[keys], q[queries], BY_ROWS)
-    if masked:
-      scores += layout.column(bias[:, keys], blocks.query_tile)
+    scores = scores + layout.column(bias[:, keys], blocks.query_tile) if masked else scores
+    return scores, product(v[keys], do[queries], BY_ROWS)
+
+  def gather(scores: Array, changes: Array, queries: slice, keys: slice) -> None:
     weights = jnp.exp2(scores - lse[:, queries])
-    changes = product(v[keys], do[queries], BY_ROWS)
     changes = (weights * (changes - delta[:, queries])).astype(q.dtype)
     dv_sum[:, keys] += product(do_side[:, queries], weights.astype(do.dtype), BY_ROWS)
     dk_sum[:, keys] += product(q_side[:, queries], changes, BY_ROWS)
@@ -150,10 +152,7 @@ def _kernel(
   def block(masked: bool) -> None:
     q_side[...] = q[...].T
     do_side[...] = do[...].T
-    for begin in range(0, blocks.queries, blocks.query_tile):
-      for start in range(0, blocks.keys, blocks.key_tile):
-        queries, keys = slice(begin, begin + blocks.query_tile), slice(start, start + blocks.key_tile)
-        tile(queries, keys, masked)
+    layout.in_turns(blocks, lambda tile: products_of(*tile, masked), gather)
 
   layout.in_state(state, block)
 

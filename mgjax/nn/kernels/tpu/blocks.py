@@ -41,7 +41,7 @@ class Pass:
   kept: int = 0
 
 
-FORWARD = Pass(bundles=1.5, turn=500, tile=2**19, block=2**21)
+FORWARD = Pass(bundles=1.5, turn=500, tile=2**18, block=2**21)
 BACKWARD = Pass(bundles=3.4, turn=900, tile=2**18, block=2**20, kept=20 * MIB)
 
 
@@ -131,8 +131,7 @@ def _candidates(which, n, m, k, itemsize, heads) -> Iterator[Blocks]:
     chunks, padded = _chunks(which, n, queries, k, heads)
     tiles = {'query_tile': _tile(queries, which.tile // keys), 'key_tile': keys}
     if which.tile < queries * keys:
-      side = math.isqrt(which.tile)
-      tiles = {'query_tile': _tile(queries, 2 * side if which is FORWARD else side)}
+      tiles = {'query_tile': _tile(queries, math.isqrt(which.tile))}
       tiles['key_tile'] = _tile(keys, which.tile // tiles['query_tile'])
     blocks = Blocks(queries, keys, **tiles, n=padded, m=-(-m // keys) * keys, k=k, chunks=chunks)
     if vmem(blocks, itemsize) <= VMEM:

@@ -94,7 +94,7 @@ def _run(
   per_query = pl.BlockSpec((None, blocks.queries, blocks.k), lambda h, i, j, *_: (h, i, 0))
   per_key = pl.BlockSpec((None, blocks.keys, blocks.k), lambda h, i, j, *_: (h, j, 0))
   sums = pl.BlockSpec((None, 1, blocks.queries), lambda h, i, j, *_: (h, 0, i))
-  bias = pl.BlockSpec((None, 1, blocks.keys), lambda h, i, j, *_: (h // g, 0, j))
+  bias = pl.BlockSpec((None, 1, blocks.keys), lambda h, i, j, *_: (lax.div(h, g), 0, j))
   grid = pltpu.PrefetchScalarGridSpec(
     num_scalar_prefetch=1 if read else 0,
     grid=(len(q), blocks.n // blocks.queries, columns),
@@ -108,7 +108,7 @@ def _run(
   )
 
   def kernel(*refs):
-    state = refs[0][(pl.program_id(0) // g) * columns + pl.program_id(2)] if read else None
+    state = refs[0][lax.div(pl.program_id(0), g) * columns + pl.program_id(2)] if read else None
     refs = refs[1:] if read else (*refs[:3], None, *refs[3:])
     _kernel(state, *refs, blocks=blocks, columns=columns, running=running)
 
@@ -138,26 +138,28 @@ def _kernel(state, q, k, v, bias, o, lse, total, sums, top, *, blocks, columns, 
     sums[...] = jnp.zeros_like(sums)
     top[...] = jnp.full_like(top, MASKED if running else 0.0)
 
-  def tile(queries: slice, keys: slice, masked: bool) -> None:
+  def scores_of(queries: slice, keys: slice, masked: bool) -> Array:
     scores = product(k[keys], q[queries], BY_ROWS)
-    if masked:
-      scores += layout.column(bias[:, keys], blocks.query_tile)
+    return scores + layout.column(bias[:, keys], blocks.query_tile) if masked else scores
+
+  def gather(scores: Array, queries: slice, keys: slice) -> None:
+    earlier = None
     if running:
       highest = jnp.maximum(top[:, queries], scores.max(axis=0, keepdims=True))
-      weight = jnp.exp2(top[:, queries] - highest)
+      earlier = jnp.exp2(top[:, queries] - highest)
       top[:, queries] = highest
-      sums[:, queries] *= weight
-      total[:, queries] *= weight
       scores -= highest
     powers = jnp.exp2(scores)
-    sums[:, queries] += powers.reshape(-1, 8, blocks.query_tile).sum(axis=0)
-    total[:, queries] += product(v[keys], powers.astype(v.dtype), BY_COLUMNS)
+
+    def add(to, more):
+      before = to[:, queries]
+      to[:, queries] = more + (before if earlier is None else earlier * before)
+
+    add(sums, powers.reshape(-1, 8, blocks.query_tile).sum(axis=0))
+    add(total, product(v[keys], powers.astype(v.dtype), BY_COLUMNS))
 
   def block(masked: bool) -> None:
-    for begin in range(0, blocks.queries, blocks.query_tile):
-      for start in range(0, blocks.keys, blocks.key_tile):
-        queries, keys = slice(begin, begin + blocks.query_tile), slice(start, start + blocks.key_tile)
-        tile(queries, keys, masked)
+    layout.in_turns(blocks, lambda tile: (scores_of(*tile, masked),), gather)
 
   layout.in_state(state, block)
 

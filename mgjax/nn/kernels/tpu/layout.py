@@ -8,7 +8,7 @@ from jax import lax
 
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.kernel import MASKED
-from mgjax.nn.kernels.tpu.blocks import LANES
+from mgjax.nn.kernels.tpu.blocks import LANES, Blocks
 
 with epy.lazy_imports():  # a tenth of a second of every start, for TPUs alone
   from jax.experimental import pallas as pl
@@ -69,6 +69,25 @@ def readable_keys(mask: Array | None, k: Array, length: int, block: int) -> Keys
   blocks = mask.reshape(b, -1, block)
   states = blocks.any(-1).astype(jnp.int32) + blocks.all(-1)
   return Keys(states.reshape(-1), jnp.where(mask, 0.0, MASKED)[:, None])
+
+
+def in_turns(blocks: Blocks, begin, finish) -> None:
+  """Calls `finish(*begin(tile), *tile)` for every tile (queries, keys) of a block.
+
+  A tile begins before the last one is finished: in the order of the program, which the compiler
+  keeps to, the matrix unit then has work while powers are taken.
+  """
+  tiles = [
+    (slice(i, i + blocks.query_tile), slice(j, j + blocks.key_tile))
+    for i in range(0, blocks.queries, blocks.query_tile)
+    for j in range(0, blocks.keys, blocks.key_tile)
+  ]
+  following = begin(tiles[0])
+  for index, tile in enumerate(tiles):
+    begun = following
+    if index + 1 < len(tiles):
+      following = begin(tiles[index + 1])
+    finish(*begun, *tile)
 
 
 def in_state(state: Array | None, run) -> None:
