@@ -2,22 +2,21 @@
 
 A kernel goes over a grid of blocks, (queries, keys), and in a block over tiles, which are computed
 at once. The unit of cost is the bundle, what a core issues in a cycle. The constants are from
-schedules that libtpu made of these kernels (docs/performance.md): a tile costs so much for every
-1,024 scores, and what its products need to fill and to drain; a step of the grid and the end of a
-row of blocks cost more beside. Blocks that move more bytes than time allows wait for memory.
+schedules that libtpu made of these kernels (docs/performance.md): 1,024 scores cost so much, a tile
+what its products need to fill and to drain, a step of the grid what moves blocks, and a row of
+blocks what it takes to write its sums. Blocks that move more bytes than time allows wait for memory.
 """
 
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Iterator
 
 LANES = 128
 MIB = 2**20
 BLOCK = 2048  # the longest side of a block
 STEP = 110  # bundles of a step of the grid
-TILE = 150  # bundles in which the products of a tile fill and drain
+TILE = 40  # bundles in which the products of a tile fill and drain, beside another tile
 BANDWIDTH = 470  # bytes a bundle: v5e's, the least of the chips
 VMEM = 40 * MIB  # of the 64 that v5p and TPU7x have a core; the compiler keeps its own there, too
 
@@ -28,21 +27,22 @@ class Pass:
 
   Attributes:
     bundles: of 1,024 scores.
-    turn: bundles that write down what a row of blocks has gathered.
-    tile: scores that are computed at once; more do not fit in the registers' neighbourhood.
+    turn: bundles, for each of its rows, that begin and end sums.
+    tile: scores that are computed at once: with more, registers spill.
     block: scores of a block, whose tiles are written out one after another in the program.
     kept: bytes of float32 sums that may stay in VMEM from one row of blocks to the next.
   """
 
   bundles: float
-  turn: int
+  turn: float
   tile: int
   block: int
   kept: int = 0
 
 
-FORWARD = Pass(bundles=1.5, turn=500, tile=2**18, block=2**21)
-BACKWARD = Pass(bundles=3.4, turn=900, tile=2**18, block=2**20, kept=20 * MIB)
+FORWARD = Pass(bundles=1.6, turn=0.4, tile=2**18, block=2**21)
+BACKWARD = Pass(bundles=3.5, turn=0.7, tile=2**17, block=2**20, kept=20 * MIB)
+QUERY_TILE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +107,11 @@ def cost(blocks: Blocks, which: Pass, itemsize: int) -> float:
   rows, columns = blocks.n // blocks.queries, blocks.m // blocks.keys
   tiles = (blocks.n // blocks.query_tile) * (blocks.m // blocks.key_tile)
   scores = blocks.n * blocks.m / 1024
-  turns = rows if which is FORWARD else columns * blocks.chunks
+  summed = blocks.n if which is FORWARD else blocks.m * blocks.chunks
   work = which.bundles * scores * blocks.k / LANES + TILE * tiles
   moved = blocks.keys if which is FORWARD else 2 * blocks.queries  # k, v; or q, dO, L, D
   traffic = rows * columns * 2 * moved * blocks.k * itemsize / BANDWIDTH
-  return max(work, traffic) + STEP * rows * columns + which.turn * turns
+  return max(work, traffic) + STEP * rows * columns + which.turn * summed
 
 
 @functools.lru_cache(maxsize=256)
@@ -129,10 +129,8 @@ def _candidates(which, n, m, k, itemsize, heads) -> Iterator[Blocks]:
     if queries * keys > most and (queries, keys) != (LANES, LANES):
       continue
     chunks, padded = _chunks(which, n, queries, k, heads)
-    tiles = {'query_tile': _tile(queries, which.tile // keys), 'key_tile': keys}
-    if which.tile < queries * keys:
-      tiles = {'query_tile': _tile(queries, math.isqrt(which.tile))}
-      tiles['key_tile'] = _tile(keys, which.tile // tiles['query_tile'])
+    query_tile = _tile(queries, QUERY_TILE)
+    tiles = {'query_tile': query_tile, 'key_tile': _tile(keys, which.tile // query_tile)}
     blocks = Blocks(queries, keys, **tiles, n=padded, m=-(-m // keys) * keys, k=k, chunks=chunks)
     if vmem(blocks, itemsize) <= VMEM:
       yield blocks
