@@ -24,6 +24,7 @@ from tests.nn.kernels.test_splash import (
   exact_forward,
   holes,
 )
+from tests.oracles.tpu_schedules import WHOSE, schedules
 
 forward = jax.jit(functools.partial(forwards.forward, interpret=True))
 
@@ -91,12 +92,12 @@ def test_scores_without_a_known_bound_take_the_running_maximum(small_blocks, mas
   assert is_safe(q, k, v)
   q = 100 * q
   assert not is_safe(q, k, v)
-  # Scores below 600 carry an error of 600 x 2^-24 x 3 roundings = 1.1e-4; weights that times 1, and
-  # O that times values below 6.
+  # Scores below 600 are rounded nine times, in scaling, six levels of a sum of 64, subtraction and
+  # logarithm: 9 x 600 x 2^-24 = 3.3e-4; weights that times 1, and O that times values below 6.
   o, lse = forward(q, k, v, mask)
   exact = exact_forward(q, k, v, mask)
-  np.testing.assert_allclose(lse, exact[1], atol=1.1e-4)
-  np.testing.assert_allclose(o, exact[0], atol=6 * 1.1e-4)
+  np.testing.assert_allclose(lse, exact[1], atol=3.3e-4)
+  np.testing.assert_allclose(o, exact[0], atol=6 * 3.3e-4)
 
 
 def test_the_bound_is_of_the_longest_and_false_where_it_is_not_a_number():
@@ -159,7 +160,9 @@ def test_parts_of_the_keys_add_up_given_the_whole_output():
 def test_bfloat16_keeps_its_type_and_a_float32_log_sum_exp():
   q, k, v, do = arrays((1, 128, 256, 1, 128), jnp.bfloat16)
   o, lse = forward(q, k, v, None)
-  gradients = backward(q, k, v, None, o, lse, do)
+  # Which would make products of two transposed bfloat16 arrays, of which the CPU's runtime has none.
+  without = {'xla_disable_hlo_passes': 'transpose-folding'}
+  gradients = jax.jit(backward, compiler_options=without)(q, k, v, None, o, lse, do)
   assert {x.dtype for x in (o, *gradients)} == {jnp.dtype(jnp.bfloat16)}
   exact = exact_forward(q, k, v)
   # Scaled queries are rounded at 2^-9, which moves scores below 6 by less than 6 x 2^-9 = .012.
@@ -238,7 +241,7 @@ def test_blocks_divide_what_they_pad_and_fit_in_the_memory(k, itemsize):
       for each in (ahead, back):
         assert each.n >= n and each.n % each.queries == 0 and each.queries % each.query_tile == 0
         assert each.m >= m and each.m % each.keys == 0 and each.keys % each.key_tile == 0
-        assert not {each.query_tile % 128, each.key_tile % 128, each.k % 128}
+        assert not any(side % 128 for side in (each.query_tile, each.key_tile, each.k))
 
 
 def test_long_rows_are_hardly_padded():
@@ -270,3 +273,21 @@ def test_the_largest_model_compiles(topology, n, m, g, masked, monkeypatch):
   program = compiled(back, q, k, k, mask, rows, rows, q)
   # Inputs and results with heads first, 54 MiB each, and dK and dV of two chunks in float32.
   assert program.memory_analysis().temp_size_in_bytes < 2**29
+
+
+@pytest.mark.tpu_aot
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize('topology', ['v5p:2x2x1', 'v6e:2x2', 'tpu7x:2x2x1'])
+def test_schedules_are_no_longer_than_those_of_splash(topology):
+  """Cycles of a core for 1,024 x 1,024 scores of one head, and the cores that work on it."""
+  found = schedules(topology, length=8192)
+  ours, theirs = ({each['what']: each for each in found if each['whose'] == w} for w in WHOSE)
+  for what in ('forward', 'backward'):
+    mine, other = ours[what], theirs[what]
+    assert mine['cycles'] / mine['cores'] <= 1.02 * other['cycles'] / other['cores']
+    assert mine['vector'] < other['vector']
+  if topology.startswith('v5p'):  # one head: JAX's kernels leave one of its two cores idle
+    assert {each['cores'] for each in ours.values()} == {2}
+  else:
+    assert ours['forward']['cycles'] < 0.7 * theirs['forward']['cycles']
+    assert ours['backward']['cycles'] < 0.8 * theirs['backward']['cycles']

@@ -62,9 +62,13 @@ def backward(
     (None, blocks.queries, blocks.k),
     lambda h, j, i, *_: (lax.div(h, chunks), own(h, jnp.where(j == columns - 1, i, 0)), 0),
   )
-  per_key = pl.BlockSpec((None, blocks.keys, blocks.k), lambda h, j, i, *_: (lax.div(h, chunks), j, 0))
+  per_key = pl.BlockSpec(
+    (None, blocks.keys, blocks.k), lambda h, j, i, *_: (lax.div(h, chunks), j, 0)
+  )
   gathered = pl.BlockSpec((None, blocks.keys, blocks.k), lambda h, j, i, *_: (h, j, 0))
-  sums = pl.BlockSpec((None, 1, blocks.queries), lambda h, j, i, *_: (lax.div(h, chunks), 0, own(h, i)))
+  sums = pl.BlockSpec(
+    (None, 1, blocks.queries), lambda h, j, i, *_: (lax.div(h, chunks), 0, own(h, i))
+  )
   bias = pl.BlockSpec((None, 1, blocks.keys), lambda h, j, i, *_: (lax.div(h, chunks * g), 0, j))
   grid = pltpu.PrefetchScalarGridSpec(
     num_scalar_prefetch=1 if read else 0,

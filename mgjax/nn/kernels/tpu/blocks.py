@@ -90,7 +90,7 @@ def forward_vmem(blocks: Blocks, itemsize: int) -> int:
   queries, keys = blocks.queries * blocks.k, blocks.keys * blocks.k
   rows = 2 * 8 * 4 * (blocks.queries + blocks.keys)  # L and the mask: a row of numbers takes eight
   moved = 2 * itemsize * (2 * queries + 2 * keys)  # q, O, k, v, twice: one comes, one is read
-  return moved + rows + 4 * queries + 2 * 8 * 4 * blocks.queries
+  return moved + rows + 4 * queries + 2 * 8 * 4 * blocks.queries + itemsize * keys  # V on its side
 
 
 def backward_vmem(blocks: Blocks, itemsize: int) -> int:

@@ -20,7 +20,7 @@ from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.kernels.kernel import MASKED
 from mgjax.nn.kernels.tpu import layout
 from mgjax.nn.kernels.tpu.blocks import MIB, Blocks, forward_blocks, forward_vmem
-from mgjax.nn.kernels.tpu.layout import BY_COLUMNS, BY_ROWS, Keys, product
+from mgjax.nn.kernels.tpu.layout import BY_ROWS, PLAIN, Keys, product
 
 with epy.lazy_imports():
   from jax.experimental import pallas as pl
@@ -104,6 +104,7 @@ def _run(
       pltpu.VMEM((blocks.k, blocks.queries), jnp.float32),
       pltpu.VMEM((8, blocks.queries), jnp.float32),
       pltpu.VMEM((1, blocks.queries), jnp.float32),
+      pltpu.VMEM((blocks.k, blocks.keys), v.dtype),
     ],
   )
 
@@ -128,7 +129,7 @@ def _run(
   )(*((read.states, q, k, v, read.bias) if read else (q, k, v)))
 
 
-def _kernel(state, q, k, v, bias, o, lse, total, sums, top, *, blocks, columns, running):
+def _kernel(state, q, k, v, bias, o, lse, total, sums, top, v_side, *, blocks, columns, running):
   """One block; O^T gathers in `total`, the sum of powers in 8 rows of `sums`."""
   j = pl.program_id(2)
 
@@ -156,9 +157,10 @@ def _kernel(state, q, k, v, bias, o, lse, total, sums, top, *, blocks, columns, 
       to[:, queries] = more + (before if earlier is None else earlier * before)
 
     add(sums, powers.reshape(-1, 8, blocks.query_tile).sum(axis=0))
-    add(total, product(v[keys], powers.astype(v.dtype), BY_COLUMNS))
+    add(total, product(v_side[:, keys], powers.astype(v.dtype), PLAIN))
 
   def block(masked: bool) -> None:
+    v_side[...] = v[...].T
     layout.in_turns(blocks, lambda tile: (scores_of(*tile, masked),), gather)
 
   layout.in_state(state, block)

@@ -17,7 +17,6 @@ LOG2E = 1.4426950408889634  # the kernels take powers of 2, which is what the ha
 ALL, SOME = 2, 1  # of a block's keys may be read; in a block in state 0 none
 BY_ROWS = (((1,), (1,)), ((), ()))  # A B^T
 PLAIN = (((1,), (0,)), ((), ()))  # A B
-BY_COLUMNS = (((0,), (0,)), ((), ()))  # A^T B
 
 
 class Keys(NamedTuple):
@@ -53,9 +52,7 @@ def tokens(x: Array, like: Float[Array, 'b n g k']) -> Array:
 def rows(x: Float[Array, 'b g n'], length: int, fill: float) -> Array:
   """Returns (b g, 1, n), padded with `fill` to `length`."""
   b, g, n = x.shape
-  return jnp.pad(
-    x.reshape(b * g, 1, n), ((0, 0), (0, 0), (0, length - n)), constant_values=fill
-  )
+  return jnp.pad(x.reshape(b * g, 1, n), ((0, 0), (0, 0), (0, length - n)), constant_values=fill)
 
 
 def readable_keys(mask: Array | None, k: Array, length: int, block: int) -> Keys | None:
