@@ -1,13 +1,14 @@
-"""Counts what libtpu's schedules of the attention kernels issue, ours beside JAX's splash attention.
+"""Counts what libtpu's schedules of the attention kernels issue: ours, and JAX's splash attention.
 
 python -m tests.oracles.tpu_schedules v5p:2x2x1 v6e:2x2 tpu7x:2x2x1
 
 libtpu compiles for TPUs that are not there, and writes what every core will issue, bundle by
-bundle, to a folder (`--xla_jf_dump_to`). A bundle takes a cycle or more. What it waits for, in part,
-is known: a product of 16 rows of bfloat16 keeps a matrix unit for 16 cycles (units of 128 x 128: v5p,
-v5e) or 8 (256 x 256: v6e, TPU7x), of 8 rows of float32 half of that, and the schedule's own distances
-are these. So cycles are, of the loop over blocks, the larger of its bundles and of what its products
-need; memory and other waits come on top, and nothing here ran on a TPU.
+bundle, to a folder (`--xla_jf_dump_to`). A bundle takes a cycle or more. What it waits for is known
+in part: a product of 16 rows of bfloat16 keeps a matrix unit for 16 cycles (units of 128 x 128,
+v5p and v5e) or 8 (256 x 256, v6e and TPU7x), one of 8 rows of float32 for half of that; the peaks
+follow from these numbers and 1.75 GHz (v5p, v6e). So cycles are, of the loop over blocks, the
+larger of its bundles and of what its products need; memory and other waits come on top, and nothing
+here ran on a TPU.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""The kernels for TPUs, interpreted, against softmax attention in float64; and compiled for TPUs."""
+"""Our kernels for TPUs, interpreted, against softmax attention in float64; and compiled."""
 
 import functools
 
@@ -160,7 +160,7 @@ def test_parts_of_the_keys_add_up_given_the_whole_output():
 def test_bfloat16_keeps_its_type_and_a_float32_log_sum_exp():
   q, k, v, do = arrays((1, 128, 256, 1, 128), jnp.bfloat16)
   o, lse = forward(q, k, v, None)
-  # Which would make products of two transposed bfloat16 arrays, of which the CPU's runtime has none.
+  # It would make products of two transposed bfloat16 arrays, of which the CPU has none.
   without = {'xla_disable_hlo_passes': 'transpose-folding'}
   gradients = jax.jit(backward, compiler_options=without)(q, k, v, None, o, lse, do)
   assert {x.dtype for x in (o, *gradients)} == {jnp.dtype(jnp.bfloat16)}

@@ -4,7 +4,8 @@ A kernel goes over a grid of blocks, (queries, keys), and in a block over tiles,
 at once. The unit of cost is the bundle, what a core issues in a cycle. The constants are from
 schedules that libtpu made of these kernels (docs/performance.md): 1,024 scores cost so much, a tile
 what its products need to fill and to drain, a step of the grid what moves blocks, and a row of
-blocks what it takes to write its sums. Blocks that move more bytes than time allows wait for memory.
+blocks what it takes to write its sums. Blocks that move more bytes than time allows wait for
+memory.
 """
 
 import dataclasses
