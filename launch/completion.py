@@ -127,7 +127,7 @@ def _of_binary(name: str, words: Sequence[str]) -> list[str]:
   own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)} | {'cache'}
   known = {each: flags.FLAGS[each] for each in own}
   *before, last = words
-  dashes, flag, equals, _ = re.fullmatch(r'(--?)?([\w.]*)(=?)(.*)', last, re.DOTALL).groups()
+  dashes, flag, equals, _ = re.fullmatch(r'(--?)?([\w.-]*)(=?)(.*)', last, re.DOTALL).groups()
   if dashes and equals:
     head = f'{dashes}{flag}='
     return _starting([f'{head}{value}' for value in _values(known, flag, before)], last)

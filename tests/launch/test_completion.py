@@ -1,5 +1,6 @@
 """What the tabulator completes, asked as shells ask and through bash itself."""
 
+import json
 import os
 import pty
 import re
@@ -28,7 +29,7 @@ CASES = [
   ('JAX_PLATFORMS=cpu mgjax-train --wo', ['--workdir=']),
   ("mgjax-sample --prompt='the red digit' --out", ['--out=']),
   ("mgjax-sample --prompt='the red dig", []),
-  ('mgjax-sample --solver=', [f'--solver={n}' for n in ('dormand_prince', 'euler', 'heun', 'midpoint')]),
+  ('mgjax-sample --schedule=', ['--schedule=linear', '--schedule=linear_quadratic']),
   ('mgjax-sample --solver eu', ['euler']),
   ('mgjax-sample --solver=euler --schedule=linear_', ['--schedule=linear_quadratic']),
   ('mgjax-train --config=digits/autoenc', ['--config=digits/autoencoder']),
@@ -39,7 +40,7 @@ CASES = [
   ('mgjax-train --config.model.di', []),
   ('mgjax-data conv', ['convert']),
   ('mgjax-data convert conv', []),
-  ('mgjax-data convert --layout=', [f'--layout={name}' for name in ('auto', 'files', 'parquet', 'tar')]),
+  ('mgjax-data convert --layout=', [f'--layout={a}' for a in ('auto', 'files', 'parquet', 'tar')]),
   ('mgjax-train --workdir=', []),
   ('mgjax-nothing --', []),
   ('mgjax-train --none=', []),
@@ -49,36 +50,75 @@ CASES = [
 ]  # fmt: skip
 
 
-def ask(monkeypatch, line):
-  monkeypatch.setenv('MGJAX_LINE', line)
-  done = binaries.run('completion', 'words')
-  assert done.returncode == 0, done.stderr
-  return done.stdout.splitlines()
+# Answers every line of its input in a fork of its own, for binaries have flags of the same names.
+ANSWER = """
+import json, os, sys
+from launch.completion import candidates
+for line in json.loads(sys.stdin.read()):
+  if not os.fork():
+    print(json.dumps(candidates(line)), flush=True)
+    os._exit(0)
+  assert os.wait()[1] == 0, line
+"""
+
+
+def ask(*lines):
+  done = subprocess.run(
+    [sys.executable, '-c', ANSWER],
+    input=json.dumps(lines),
+    cwd=CHECKOUT,
+    check=True,
+    capture_output=True,
+    text=True,
+  )
+  return [json.loads(answer) for answer in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope='module')
+def answers():
+  """What is offered for each line of CASES and for the flags of each binary."""
+  lines = [line for line, _ in CASES] + [flags_of(name) for name in command_line.binaries()]
+  return dict(zip(lines, ask(*lines), strict=True))
+
+
+def flags_of(name):
+  return f'mgjax-{name} --'
 
 
 @pytest.mark.parametrize(('line', 'found'), CASES, ids=lambda each: str(each)[:50])
-def test_a_line_goes_on_as_its_flags_say(line, found, monkeypatch):
-  assert ask(monkeypatch, line) == found
+def test_a_line_goes_on_as_its_flags_say(line, found, answers):
+  assert answers[line] == found
+
+
+@pytest.mark.parametrize('name', ['train', 'sample', 'suite', 'doctor'])
+def test_every_flag_of_help_is_offered(name, answers):
+  said = re.findall(r'^  --([\w-]+) ', binaries.run(name, '--help').stdout, re.MULTILINE)
+  assert {each.strip('-=') for each in answers[flags_of(name)]} == {*said, 'help'}
 
 
 @pytest.mark.parametrize('name', command_line.binaries())
-def test_every_flag_of_a_binary_is_offered(name, monkeypatch):
-  said = re.findall(r'^  --(\w+) ', binaries.run(name, '--help').stdout, re.MULTILINE)
-  offered = ask(monkeypatch, f'mgjax-{name} --')
-  assert {each.strip('-=') for each in offered} == {*said, 'help'}
+def test_every_binary_has_flags_that_are_offered(name, answers):
+  assert {'--cache', '--help'} <= set(answers[flags_of(name)])
 
 
-def test_configurations_are_those_that_are_there(monkeypatch):
-  found = ask(monkeypatch, 'mgjax-train --config=')
+def test_the_command_prints_what_a_line_goes_on_with(monkeypatch):
+  monkeypatch.setenv('MGJAX_LINE', 'mgjax-train --wor')
+  done = binaries.run('completion', 'words')
+  assert (done.returncode, done.stdout) == (0, '--workdir=\n')
+  assert binaries.run('completion', 'bash').stdout == script('bash')
+
+
+def test_configurations_are_those_that_are_there():
+  (found,) = ask('mgjax-train --config=')
   assert found == [f'--config={name}' for name in all_configs()]
   files = (CHECKOUT / 'configs').rglob('*.py')
   assert len(found) == sum('def get_config' in path.read_text() for path in files)
 
 
-def test_the_code_of_a_strange_file_does_not_run(monkeypatch, tmp_path):
+def test_the_code_of_a_strange_file_does_not_run(tmp_path):
   strange, ran = tmp_path / 'strange.py', tmp_path / 'ran'
   strange.write_text(f'def get_config():\n  open({str(ran)!r}, "w").close()\n')
-  assert ask(monkeypatch, f'mgjax-train --config={strange} --config.m') == []
+  assert ask(f'mgjax-train --config={strange} --config.m') == [[]]
   assert not ran.exists()
 
 

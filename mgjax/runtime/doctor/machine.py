@@ -135,7 +135,7 @@ def _room(what: str, folder: pathlib.Path, needed: float, advice: str) -> Findin
 
 
 def look_at_cache() -> Iterator[Finding]:
-  """Yields a line of the folder of compiled programs: where it is, how large, and if it can be used."""
+  """Yields a line of the folder of compiled programs: where it is, and how large."""
   advice = f'every start compiles again; {compilation_cache.ADVICE}'
   try:
     folder = compilation_cache.default_folder()
