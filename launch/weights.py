@@ -29,8 +29,8 @@ a codec to DAC-VAE's names, an encoder to its own names and types. Tokenizer fil
 encoder's weights, or those that --tokenizer names, go along both ways.
 With --weights=int8 the kernels of a flow model are written in one byte a number and a scale of each
 output, and come back as they are: to be sampled, or to start training from. With --format=workdir
-a folder is written that serves as a work directory at once, in a fraction of a checkpoint's bytes: the
-small models in `mgjax/weights` are such folders.
+a folder is written that serves as a work directory at once, in a fraction of a checkpoint's bytes;
+the small models in `mgjax/weights` are such folders.
 """
 
 from absl import flags

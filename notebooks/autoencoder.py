@@ -22,7 +22,7 @@ import numpy as np
 import mgjax
 from mgjax.digits.clips import Digits
 
-AUTOENCODER = 'runs/quickstart/autoencoder'  # of moving digits, which `make quickstart` trains
+AUTOENCODER = 'digits/autoencoder'  # comes with mgjax; or the work directory of one of yours
 plt.rcParams.update({'figure.dpi': 80, 'font.size': 11, 'axes.titlesize': 12})
 
 tae = mgjax.load(AUTOENCODER)

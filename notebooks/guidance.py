@@ -23,7 +23,7 @@ import mgjax
 from mgjax.digits.judge import train_judge
 from mgjax.flow.schedules import make_time_grid
 
-VIDEO = 'runs/quickstart/video'  # text to video on moving digits, which `make quickstart` trains
+VIDEO = 'digits/video'  # text to video on moving digits; or the work directory of a run of yours
 COLOURS = {'digit': '#d1495b', 'colour': '#edae49', 'direction': '#00798c', 'all': '#30343f'}
 plt.rcParams.update({'figure.dpi': 80, 'font.size': 11, 'axes.titlesize': 12})
 

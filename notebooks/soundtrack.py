@@ -29,7 +29,7 @@ from mgjax.digits.sound_judge import hear, judge_sound
 from mgjax.media.audio import read_audio
 from mgjax.media.video import write_video
 
-AUDIO = 'runs/sound/audio'  # which `make quickstart SOUND=1 WORKDIR=runs/sound` trains
+AUDIO = 'digits/audio'  # comes with mgjax; or the work directory of a run of yours
 CLIP = ''  # a video of your own, as 'clip.mp4', with PROMPT for it; '' takes the digits'
 PROMPT = 'the red digit 3 bounces'
 OUT = pathlib.Path('out/soundtrack')

@@ -32,7 +32,7 @@ from mgjax.conditioning.ports import Ports
 from mgjax.nn.linear import ZEROS, Linear
 from mgjax.workflows.dry_run import dry_run
 
-AUTOENCODER = 'runs/quickstart/autoencoder'  # of moving digits, which `make quickstart` trains
+AUTOENCODER = 'digits/autoencoder'  # comes with mgjax; or the work directory of one of yours
 SIDE = 32  # pixels of a picture
 plt.rcParams.update({'figure.dpi': 80, 'font.size': 11, 'axes.titlesize': 12})
 

@@ -5,7 +5,7 @@ python -m launch.encode --config=configs/digits/video.py --workdir=runs/digits/l
 python -m launch.train --config=configs/digits/video.py --workdir=runs/digits/video \
   --config.autoencoder=runs/digits/autoencoder --config.data.latents=runs/digits/latents
 
-With configs/digits/video.py:bounce digits bounce too, slowly enough for 16 frames, for twice the time.
+With configs/digits/video.py:bounce digits bounce too, slowly, and training takes twice the time.
 """
 
 from ml_collections import ConfigDict
