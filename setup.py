@@ -9,9 +9,9 @@ from setuptools import find_packages, setup
 # no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
-  'bench', 'checkpoints', 'compare', 'curate', 'data', 'edit', 'encode', 'evaluate', 'personalize',
-  'plan', 'quickstart', 'recipe', 'report', 'rewrite', 'sample', 'scaling', 'soundtrack', 'suite',
-  'train', 'upsample', 'weights',
+  'bench', 'checkpoints', 'compare', 'completion', 'curate', 'data', 'doctor', 'edit', 'encode',
+  'evaluate', 'personalize', 'plan', 'quickstart', 'recipe', 'report', 'rewrite', 'sample',
+  'scaling', 'soundtrack', 'suite', 'train', 'upsample', 'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent
@@ -36,7 +36,10 @@ setup(
     'mgjax.launch': ['recipes/*.sh'],
   },
   entry_points={
-    'console_scripts': [f'mgjax-{name} = mgjax.launch.command_line:console' for name in BINARIES]
+    'console_scripts': [
+      f'{name} = mgjax.launch.command_line:console'
+      for name in ('mgjax', *(f'mgjax-{binary}' for binary in BINARIES))
+    ]
   },
   # Lower bounds are the versions that the tests run with; nothing older was tried.
   install_requires=[
@@ -57,6 +60,7 @@ setup(
     'numpy>=2.4.6',
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.8,<1',  # 1.0 changes the interface at the top level
+    'packaging>=26.3',
     'pillow>=13.0.0',
     'protobuf>=7.36.2',  # of sentencepiece's description of its models, which does not ask for it
     'pylopdf-fonts-jp>=0.1.1',  # Noto Sans JP (OFL) for titles, 9.1 MB
