@@ -49,7 +49,7 @@ _BASH = r"""_mgjax_complete() {
 """
 _ZSH = r"""_mgjax_complete() {
   local program=${words[1]/#\~\//$HOME/} line="${words[1,CURRENT-1]} $PREFIX"
-  local -a ask found
+  local -a ask found open whole
   if [[ ${program:t} == mgjax* ]]; then
     ask=("${program%mgjax*}mgjax-completion")
   elif [[ $line =~ ' -m +(mgjax\.)?launch\.' ]]; then
@@ -60,12 +60,14 @@ _ZSH = r"""_mgjax_complete() {
   fi
   found=(${(f)"$(GLIBC_TUNABLES= MGJAX_LINE=$line $ask words 2>/dev/null)"})
   if (( $#found )); then
-    compadd -Q -S ' ' -- ${found:#*[=.]}
-    compadd -Q -S '' -- ${(M)found:#*[=.]}
+    open=(${(M)found:#*[=.]}) whole=(${found:#*[=.]})
+    (( $#open )) && compadd -Q -S '' -- $open
+    (( $#whole )) && compadd -Q -S ' ' -- $whole
   else
     compset -P '*='
     _files
   fi
+  return 0
 }
 """
 _PYTHONS = ('python', 'python3', 'python3.11', 'python3.12', 'python3.13')

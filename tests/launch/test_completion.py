@@ -168,7 +168,8 @@ class Terminal:
     while not re.search(until, self.seen):
       assert time.monotonic() < end, f'{keys!r}: no {until!r} in {self.seen!r}'
       if select.select([self._main], [], [], 0.1)[0]:
-        self.seen += os.read(self._main, 4096).decode(errors='replace')
+        read = os.read(self._main, 4096).decode(errors='replace')
+        self.seen += read.replace('\a', '')  # the bell
     return self.seen
 
   def close(self):
