@@ -3,8 +3,8 @@ r"""Completes command lines in bash and zsh: names of flags, configurations and 
 source <(python -m launch.completion bash)
 source <(python -m launch.completion zsh)
 These lines belong into ~/.bashrc and, after compinit, into ~/.zshrc; where mgjax is installed,
-mgjax-completion is the same. Then the tabulator completes mgjax-train, mgjax train and
-python -m launch.train alike: --wo to --workdir=, --config=digits/v to --config=digits/video,
+mgjax-completion is the same. Then the tabulator completes mgjax-train, mgjax train and Python with
+-m launch.train alike: --wo to --workdir=, --config=digits/v to --config=digits/video,
 --config.model.d to the keys of that configuration, --solver= to the solvers.
 """
 

@@ -17,7 +17,7 @@ from mgjax.core.config_files import load_config
 CHECKOUT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = sorted(
   [
-    CHECKOUT / 'README.md',
+    *(CHECKOUT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')),
     *(path for path in (CHECKOUT / 'docs').rglob('*.md') if '_build' not in path.parts),
   ]
 )

@@ -224,11 +224,16 @@ for name in {sorted(modules)!r}:
 
 @pytest.mark.slow
 def test_console_commands_find_configurations_by_name(installed):
-  assert sorted(path.name for path in (installed / 'bin').iterdir()) == sorted(
+  binaries = {
     f'mgjax-{path.stem}'
     for path in (CHECKOUT / 'launch').glob('*.py')
     if path.stem not in ('__init__', 'command_line', 'flag_values')
-  )
+  }
+  assert {path.name for path in (installed / 'bin').iterdir()} == {'mgjax', *binaries}
+  for words in (['mgjax', 'doctor'], ['mgjax-doctor']):
+    program = installed / 'bin' / words[0]
+    told = outside(installed, sys.executable, program, *words[1:], '--help')
+    assert '--workdir' in told
   train = installed / 'bin' / 'mgjax-train'
   assert 'python -m launch.train' in outside(installed, sys.executable, train, '--help')
   config = json.loads(
