@@ -15,24 +15,19 @@ from mgjax.nn.kernels.kernel import AttentionKernel
 from mgjax.nn.kernels.tpu import backward as backwards
 from mgjax.nn.kernels.tpu import blocks, layout
 from mgjax.nn.kernels.tpu import forward as forwards
-from tests.nn.kernels.test_splash import (
+from tests.nn.kernels.test_splash import LARGEST
+from tests.nn.kernels.test_tpu_promises import (
   CLOSE,
-  LARGEST,
   arrays,
   assert_close,
   exact_backward,
   exact_forward,
   holes,
+  interpreted,
 )
 from tests.oracles.tpu_schedules import WHOSE, schedules
 
-forward = jax.jit(functools.partial(forwards.forward, interpret=True))
-
-
-@jax.jit
-def backward(q, k, v, mask, o, lse, do):
-  delta = jnp.einsum('bngk,bngk->bgn', o.astype(jnp.float32), do.astype(jnp.float32))
-  return backwards.backward((q, k, v, mask, delta, lse), do, interpret=True)
+forward, backward = interpreted('ours')
 
 
 @pytest.fixture
@@ -57,20 +52,6 @@ def is_safe(q, k, v):
 
 
 # (b, n, m, g, k): both paddings of heads, and lengths that no block divides.
-@pytest.mark.parametrize(
-  ('shape', 'masked'),
-  [((2, 128, 256, 2, 64), False), ((2, 128, 256, 1, 64), True), ((1, 100, 300, 3, 128), False)],
-)
-def test_forward_and_backward_are_softmax_attention(shape, masked):
-  q, k, v, do = arrays(shape)
-  mask = holes(*k.shape[:2]) if masked else None
-  o, lse = forward(q, k, v, mask)
-  exact = exact_forward(q, k, v, mask)
-  assert_close((o, lse), exact, atol=CLOSE)
-  ours = backward(q, k, v, mask, o, lse, do)
-  assert_close(ours, exact_backward(q, k, v, mask, *exact, do), atol=CLOSE)
-
-
 @pytest.mark.parametrize('masked', [False, True])
 def test_blocks_tiles_and_chunks_change_nothing(small_blocks, masked):
   q, k, v, do = arrays((2, 300, 520, 1, 64))
@@ -130,49 +111,6 @@ def test_scores_at_the_bound_lose_nothing_without_a_maximum(sign):
   tolerances = (330 / 8 * 8 * 7.4e-6, 6 * 7.4e-6, 6 * 7.4e-6)
   for ours, theirs, tolerance in zip(gradients, exact, tolerances, strict=True):
     np.testing.assert_allclose(ours, theirs, atol=tolerance)
-
-
-def test_a_row_that_may_read_nothing_is_zero_and_has_no_gradient():
-  q, k, v, do = arrays((2, 128, 200, 1, 64))
-  mask = holes(2, 200).at[1].set(False)
-  o, lse = forward(q, k, v, mask)
-  assert (lse[1] <= -1e29).all() and np.isfinite(lse).all()
-  gradients = backward(q, k, v, mask, o, lse.at[1].set(-jnp.inf), do)  # so low will do
-  for x in (o, *gradients):
-    assert np.isfinite(x).all() and np.abs(x[0]).max() > 0
-    assert not x[1].any()
-
-
-def test_parts_of_the_keys_add_up_given_the_whole_output():
-  q, k, v, do = arrays((2, 128, 320, 1, 64))
-  mask = holes(2, 320).at[1, :160].set(False)  # of which row 1 sees nothing in the first half
-  o, lse = exact = exact_forward(q, k, v, mask)
-  halves = [(k[:, part], v[:, part], mask[:, part]) for part in (slice(160), slice(160, None))]
-  results = [forward(q, *half) for half in halves]
-  weights = [np.exp(np.asarray(part, np.float64) - lse) for _, part in results]
-  merged = sum(y * w.swapaxes(1, 2)[..., None] for (y, _), w in zip(results, weights, strict=True))
-  np.testing.assert_allclose(merged, o, atol=CLOSE)
-  whole = jnp.asarray(o, jnp.float32), jnp.asarray(lse, jnp.float32)
-  dq, dk, dv = zip(*(backward(q, *half, *whole, do) for half in halves), strict=True)
-  ours = sum(dq), jnp.concatenate(dk, axis=1), jnp.concatenate(dv, axis=1)
-  assert_close(ours, exact_backward(q, k, v, mask, *exact, do), atol=CLOSE)
-
-
-def test_bfloat16_keeps_its_type_and_a_float32_log_sum_exp():
-  q, k, v, do = arrays((1, 128, 256, 1, 128), jnp.bfloat16)
-  o, lse = forward(q, k, v, None)
-  # It would make products of two transposed bfloat16 arrays, of which the CPU has none.
-  without = {'xla_disable_hlo_passes': 'transpose-folding'}
-  gradients = jax.jit(backward, compiler_options=without)(q, k, v, None, o, lse, do)
-  assert {x.dtype for x in (o, *gradients)} == {jnp.dtype(jnp.bfloat16)}
-  exact = exact_forward(q, k, v)
-  # Scaled queries are rounded at 2^-9, which moves scores below 6 by less than 6 x 2^-9 = .012.
-  assert lse.dtype == jnp.float32
-  np.testing.assert_allclose(lse, exact[1], atol=0.012)
-  # P, dS and the results are rounded, too: each 2^-9 of values below 1.
-  tolerance = {'atol': 0.012, 'rtol': 3 * 2**-8}
-  assert_close((o,), exact[:1], **tolerance)
-  assert_close(gradients, exact_backward(q, k, v, None, *exact, do), **tolerance)
 
 
 @pytest.fixture
