@@ -73,8 +73,8 @@ def _module(path):
   """The module at a path from the root of the checkout, or None."""
   found = CHECKOUT / path
   inside = re.fullmatch(r'mgjax(/\w+)+(\.py)?/?', path)
-  if not inside or not found.exists():
-    return None
+  if not inside or not (found.is_file() or (found / '__init__.py').exists()):
+    return None  # mgjax/weights holds no code
   return path.strip('/').removesuffix('.py').removesuffix('/__init__').replace('/', '.')
 
 
