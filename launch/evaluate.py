@@ -93,7 +93,7 @@ _VIDEOS = flag_values.define(
 _OF_VIDEOS = (
   flags.DEFINE_string('prompts', None, 'Of --videos: the suite that they are of.'),
   flag_values.define(
-    'clip', flag_values.file('clip'), 'Of --videos: work directory of a CLIP that compares.'
+    'clip', flag_values.run('clip'), 'Of --videos: work directory of a CLIP that compares.'
   ),
   flags.DEFINE_enum('judge', None, ('digits',), 'Of --videos: who reads them.'),
   flag_values.define(

@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.runs import find_run
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the binary that asked for it
 
@@ -99,6 +100,11 @@ def existing(what: str, path: str) -> str:
 def file(name: str) -> Callable[[str], str]:
   """Returns what reads the path of a file that must be there, for the flag `name`."""
   return lambda path: existing(f'--{name}', path)
+
+
+def run(name: str) -> Callable[[str], str]:
+  """Returns what reads the work directory of another run, or the name of one in `mgjax/weights`."""
+  return lambda path: existing(f'--{name}', os.fspath(find_run(path)))
 
 
 def output(*kinds: str) -> Callable[[str], str]:

@@ -1,4 +1,4 @@
-"""Generates videos from prompts with a trained text-to-video model.
+r"""Generates videos from prompts with a trained text-to-video model.
 
 python -m launch.sample --workdir=runs/video --prompt='the green digit 3 moves left' --out=out.mp4
 python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --seed=7 --out=videos/
@@ -9,7 +9,11 @@ of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}.
 One that reads frames (configs/digits/frames.py) takes --image=first.png, --last_image=last.png, or
 --video=clip.mp4, which it continues by --more=48 frames or to --frames=64 in all, window by window.
 --weights=int8 holds the kernels of the network in one byte a number, a quarter of what is saved.
---upsample=runs/upsampler enlarges each video with a trained upsampler before it is written.
+--upsample=runs/upsampler enlarges each video with a trained upsampler before it is written, and
+--soundtrack=runs/audio writes it once more, with sound: out_sound.mp4. With the models of moving
+digits that come with mgjax (`mgjax/weights`) all of it, without training anything:
+  python -m launch.sample --workdir=digits/few_steps --steps=4 --prompt='the red digit 7 bounces' \
+    --upsample=digits/upsampler --soundtrack=digits/audio --out=out.mp4
 --rewrite=llama@http://127.0.0.1:8000/v1 has the language model of a server write each prompt anew,
 as training's captions are written; what it wrote is logged, and stands in the json.
 Writes mp4s (png for images), a contact sheet, an animation of all (WebP) and a json with everything
@@ -81,7 +85,10 @@ _SCALE = flags.DEFINE_integer(
   lower_bound=1,
 )  # fmt: skip
 _UPSAMPLE = flag_values.define(
-  'upsample', flag_values.file('upsample'), 'Work directory of an upsampler, which enlarges by 2.'
+  'upsample', flag_values.run('upsample'), 'Work directory of an upsampler, which enlarges by 2.'
+)
+_SOUNDTRACK = flag_values.define(
+  'soundtrack', flag_values.run('soundtrack'), 'Work directory of an audio model, which adds sound.'
 )
 _REWRITE = flags.DEFINE_string(
   'rewrite', None, 'MODEL@URL of a chat server that writes prompts anew, or a .json of settings.'
@@ -147,12 +154,14 @@ def main(_) -> None:
     more = _MORE.value or window - default_overlap(window)
     shape = (_FRAMES.value or len(video) + more, *size)
     check_length(shape[0], len(video))
+  if _SOUNDTRACK.value is not None and shape[0] == 1:
+    raise ConfigError('--soundtrack is for videos, and --frames=1 makes an image; leave one out')
   if _UPSAMPLE.value is not None:
     from mgjax.upsampler.pipeline import Upsampler
 
     upsampler = Upsampler(_UPSAMPLE.value, mesh=_MESH.value)
   out = _OUT.value or ('samples' if len(prompts) > 1 else f'out.{"mp4" if shape[0] > 1 else "png"}')
-  for path in sampler.save(
+  written = sampler.save(
     prompts,
     out,
     seed=_SEED.value,
@@ -165,8 +174,17 @@ def main(_) -> None:
     typed=typed,
     negative=_NEGATIVE.value,
     **conditions,
-  ):
+  )
+  for path in written:
     print(path)
+  if _SOUNDTRACK.value is not None:
+    from mgjax.audio.files import write_soundtracks
+    from mgjax.audio.pipeline import AudioPipeline
+
+    videos = dict(zip((path for path in written if path.suffix == '.mp4'), prompts, strict=True))
+    tracker = AudioPipeline(_SOUNDTRACK.value, mesh=_MESH.value)
+    for path in write_soundtracks(tracker, videos, seed=_SEED.value):
+      print(path)
   if _SAVE_PROGRAM.value is not None:
     sampler.save_program(_SAVE_PROGRAM.value)
     print(_SAVE_PROGRAM.value)

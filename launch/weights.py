@@ -10,6 +10,7 @@ python -m launch.weights import --input=clip/ --config=configs/text/metaclip_tex
   --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
 python -m launch.weights export --workdir=runs/video --out=video.safetensors
 python -m launch.weights export --workdir=runs/video --out=int8.safetensors --weights=int8
+python -m launch.weights export --workdir=runs/video --out=out/video --format=workdir --weights=int8
 python -m launch.weights import --input=video.safetensors --workdir=runs/imported \
   --config=configs/video/t2iv_256.py --config.autoencoder=runs/tae
 python -m launch.weights export --workdir=runs/tae --out=tae.safetensors
@@ -27,7 +28,9 @@ came from, and launch.train with --config.start_from. The image model alone goes
 a codec to DAC-VAE's names, an encoder to its own names and types. Tokenizer files beside an
 encoder's weights, or those that --tokenizer names, go along both ways.
 With --weights=int8 the kernels of a flow model are written in one byte a number and a scale of each
-output, and come back as they are: to be sampled, or to start training from.
+output, and come back as they are: to be sampled, or to start training from. With --format=workdir
+a folder is written that serves as a work directory at once, in a fraction of a checkpoint's bytes;
+the small models in `mgjax/weights` are such folders.
 """
 
 from absl import flags

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs requirements/GROUP.txt and this checkout into a virtual environment, once.
 #
-#   [VENV=folder] [PYTHON=python3.12] bash requirements/install.sh base|test|dev|oracle
+#   [VENV=folder] [PYTHON=python3.12] bash requirements/install.sh base|test|dev|docs|oracle
 #
 # A second call returns at once. It installs again when requirements/ or setup.py change, when the
 # checkout has moved, or when PYTHON names another version; it starts afresh after an interruption.

@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 TOPS = ('mgjax', 'configs', 'launch')
-GROUPS = ('base', 'test', 'dev', 'oracle')
+GROUPS = ('base', 'test', 'dev', 'docs', 'oracle')
 PIN = re.compile(r'[a-z0-9-]+==[0-9][0-9a-z.]*')
 
 
@@ -154,7 +154,12 @@ def test_every_import_is_declared(metadata):
   required = names(metadata['install_requires'])
   groups = metadata['extras_require'].items()
   optional = names(
-    [text for group, texts in groups if group not in ('test', 'oracle', 'dev') for text in texts]
+    [
+      text
+      for group, texts in groups
+      if group not in ('test', 'oracle', 'dev', 'docs')
+      for text in texts
+    ]
   )
   for top in TOPS:
     for path in (CHECKOUT / top).rglob('*.py'):
@@ -219,11 +224,16 @@ for name in {sorted(modules)!r}:
 
 @pytest.mark.slow
 def test_console_commands_find_configurations_by_name(installed):
-  assert sorted(path.name for path in (installed / 'bin').iterdir()) == sorted(
+  binaries = {
     f'mgjax-{path.stem}'
     for path in (CHECKOUT / 'launch').glob('*.py')
     if path.stem not in ('__init__', 'command_line', 'flag_values')
-  )
+  }
+  assert {path.name for path in (installed / 'bin').iterdir()} == {'mgjax', *binaries}
+  for words in (['mgjax', 'doctor'], ['mgjax-doctor']):
+    program = installed / 'bin' / words[0]
+    told = outside(installed, sys.executable, program, *words[1:], '--help')
+    assert '--workdir' in told
   train = installed / 'bin' / 'mgjax-train'
   assert 'python -m launch.train' in outside(installed, sys.executable, train, '--help')
   config = json.loads(

@@ -5,7 +5,9 @@ python -m launch.sample --workdir=runs/few_steps --steps=4 --prompt="a red seven
 python -m launch.evaluate --workdir=runs/few_steps --steps=1
 python -m launch.train --config=configs/digits/few_steps.py:sound --workdir=runs/few_steps_sound
 
-Goes on from the model of `make quickstart`, or of `make quickstart SOUND=1`, which is the teacher.
+Goes on from the model of `make quickstart`, or of `make quickstart SOUND=1`, which is the teacher;
+with few_steps.py:bounce from one that bounces too, which configs/digits/video.py:bounce trains in
+runs/bounce/video.
 """
 
 from ml_collections import ConfigDict
@@ -17,16 +19,17 @@ from . import audio, video
 
 
 def get_config(what: str = 'video') -> ConfigDict:
-  if what not in ('video', 'sound'):
-    raise ConfigError(f'{what!r}: expected video or sound')
+  if what not in ('video', 'bounce', 'sound'):
+    raise ConfigError(f'{what!r}: expected video, bounce or sound')
   if what == 'sound':
     config = few_steps(audio.get_config(), 'runs/sound/audio', shift=1.0)
   else:
-    config = video.get_config()
+    place = 'runs/bounce' if what == 'bounce' else 'runs/quickstart'
+    config = video.get_config('bounce' if what == 'bounce' else 'straight')
     config.autoencoder = 'runs/quickstart/autoencoder'
-    config.data.latents = 'runs/quickstart/latents'
+    config.data.latents = f'{place}/latents'
     # Many steps near the noise, where motion is settled.
-    config = few_steps(config, 'runs/quickstart/video', shift=4.0)
+    config = few_steps(config, f'{place}/video', shift=4.0)
   config.optimizer.learning_rate = 5e-4
   config.train.steps = 4000
   config.train.evaluate_every = config.train.save_every = 1000

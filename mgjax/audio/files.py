@@ -190,6 +190,26 @@ def write_files(
   return paths
 
 
+def write_soundtracks(
+  pipeline: AudioPipeline, videos: Mapping[pathlib.Path, str], seed: int = 0
+) -> list[pathlib.Path]:
+  """Makes the soundtrack of each of several videos, see `write_files`, in files beside them.
+
+  Args:
+    pipeline: of the audio model.
+    videos: file -> what is to be heard in it; 'x.mp4' with sound becomes 'x_sound.mp4'.
+    seed: of the noise.
+
+  Returns:
+    What was written.
+  """
+  written = []
+  for path, prompt in videos.items():
+    request = Request(request_caption(pipeline, prompt), video=os.fspath(path), seed=seed)
+    written += write_files(pipeline, request, path.with_stem(f'{path.stem}_sound'))
+  return written
+
+
 def _paths(out: pathlib.Path, request: Request) -> list[pathlib.Path]:
   """Returns where things go, the json last, and makes their folder."""
   if out.suffix not in ('.mp4', '.wav'):

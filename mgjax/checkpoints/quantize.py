@@ -154,6 +154,11 @@ def is_quantised(names: Iterable[str]) -> bool:
   return any(name.endswith(_QUANTISED) for name in names)
 
 
+def is_of_quantised(name: str) -> bool:
+  """Says whether a leaf is one of the two that a quantised kernel consists of."""
+  return name.endswith((_QUANTISED, _SCALE))
+
+
 def _is_done(leaves: Mapping[str, Tree], weights: str) -> bool:
   """Says whether kernels are quantised already as `weights` asks.
 

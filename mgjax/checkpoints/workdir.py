@@ -17,11 +17,12 @@ import mgjax
 from mgjax.checkpoints.fingerprints import Descriptions
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep, keep_settings
+from mgjax.checkpoints.weights_file import FILE, WeightsFile
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.renamed_keys import migrate
-from mgjax.core.runs import runs_near
+from mgjax.core.runs import coming_with_mgjax, find_run, runs_near
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
@@ -49,13 +50,14 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
   Raises:
     ConfigError: no run was ever started there, or nothing says as what.
   """
-  path = pathlib.Path(workdir) / 'config.json'
+  workdir = find_run(workdir)
+  path = workdir / 'config.json'
   saved = saved_config(workdir)
   try:
     if not path.exists():
       raise ConfigError(
         f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
-        + (runs_near(workdir, component) or 'train first, or mend the path')
+        + (runs_near(workdir, component) or f'train first, or mend the path; {coming_with_mgjax()}')
       )
     return _understood(read_json(path), repr(os.fspath(path)), saved)
   except ConfigError as error:
@@ -70,7 +72,7 @@ def saved_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
 
   None where there is none, or its checkpoints lie elsewhere. No process asks another one.
   """
-  record = Checkpoints(pathlib.Path(workdir) / 'checkpoints').newest_record() or {}
+  record = open_checkpoints(workdir, '').newest_record() or {}
   config = (record.get('meta') or {}).get('config')
   return migrate(config) if config and 'component' in migrate(config) else None
 
@@ -147,15 +149,16 @@ def read_config_of(
 
 def places_of(
   workdir: str | os.PathLike[str], given: str | os.PathLike[str]
-) -> tuple[pathlib.Path, pathlib.Path]:
-  """Returns where a work directory that another one names may be: there, or moved along with it."""
-  return pathlib.Path(given), pathlib.Path(workdir).absolute().parent / pathlib.Path(given).name
+) -> tuple[pathlib.Path, ...]:
+  """Returns where a work directory that another one names may be: there, in it, or beside it."""
+  here, name = find_run(workdir).absolute(), pathlib.Path(given).name
+  return find_run(given), here / name, here.parent / name
 
 
 def open_checkpoints(
   workdir: str | os.PathLike[str], place: str | None = None, keep: Keep | None = None
 ) -> Checkpoints:
-  """Opens the checkpoints of a run.
+  """Opens the checkpoints of a run, or the file that holds its weights instead.
 
   Args:
     workdir: of the run.
@@ -166,7 +169,10 @@ def open_checkpoints(
   Raises:
     ConfigError: `place` depends on where one stands, or what is to be kept makes no sense.
   """
-  if place is None and (pathlib.Path(workdir) / 'config.json').exists():
+  workdir = find_run(workdir)
+  if not place and (workdir / FILE).exists():
+    return WeightsFile(workdir)
+  if place is None and (workdir / 'config.json').exists():
     train = read_config(workdir).to_dict().get('train') or {}
     place, keep = train.get('checkpoints'), keep_settings(train)
     if not isinstance(place, str | None):
@@ -176,7 +182,7 @@ def open_checkpoints(
       f'train.checkpoints = {place!r} is a relative path; give an absolute path, a URL such as '
       "gs://bucket/path, or '' for the work directory"
     )
-  return Checkpoints(place or pathlib.Path(workdir) / 'checkpoints', keep or Keep())
+  return Checkpoints(place or workdir / 'checkpoints', keep or Keep())
 
 
 def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:

@@ -27,9 +27,14 @@ def find_config(name: str) -> pathlib.Path:
   for path in (stem, *(folder / stem for folder in _FOLDERS)):
     if path.is_file():
       return path
-  known = [each for folder in _FOLDERS for each in known_configs(folder)]
-  hint = did_you_mean(name.removesuffix('.py').removeprefix('configs/'), known).partition('; ')[2]
+  hint = did_you_mean(name.removesuffix('.py').removeprefix('configs/'), all_configs())
+  hint = hint.partition('; ')[2]
   raise ConfigError(f'--config={name}: there is no such file; {hint or "see the folder configs/"}')
+
+
+def all_configs() -> list[str]:
+  """Lists the names of the configurations that `find_config` finds without a path."""
+  return sorted({name for folder in _FOLDERS for name in known_configs(folder)})
 
 
 def known_configs(folder: pathlib.Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Finds the run that was meant where the path of another place was given."""
+"""Finds runs: by path, by the name of what mgjax ships, or near another place that was given."""
 
 import contextlib
 import itertools
@@ -9,7 +9,25 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import WRONG, read_json
 from mgjax.core.renamed_keys import migrate
 
+SHIPPED = pathlib.Path(__file__).parents[1] / 'weights'
 _SEARCHED, _NAMED = 200, 4  # entries of a folder that are looked at, and runs that are named
+
+
+def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns the work directory of a name: a path, or as 'digits/video' what mgjax ships.
+
+  What lies at the path goes first.
+  """
+  path, shipped = pathlib.Path(name), SHIPPED / name
+  there = any((path / part).exists() for part in ('config.json', 'checkpoints'))
+  ours = SHIPPED in shipped.parents and '..' not in path.parts
+  return shipped if ours and not there and (shipped / 'config.json').is_file() else path
+
+
+def coming_with_mgjax() -> str:
+  """Says which names `find_run` knows."""
+  names = (path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob('config.json'))
+  return f'with mgjax come {", ".join(sorted(names))}'
 
 
 def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:

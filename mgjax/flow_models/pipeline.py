@@ -230,8 +230,8 @@ def _find_codec(
   load: Callable[[str | os.PathLike[str]], Any],
 ) -> Any:
   """Loads the autoencoder whose latents the model learnt, also from beside a moved model."""
-  given, sibling = places_of(workdir, autoencoder)
-  places = [path for path in (given, sibling) if path.exists()]
+  possible = places_of(workdir, autoencoder)
+  places = [path for path in possible if path.exists()]
   for place in places:
     codec = load(place)
     if notes.get('latents', codec.statistics.as_dict()) == codec.statistics.as_dict():
@@ -242,6 +242,6 @@ def _find_codec(
       'learnt the latents of (was it trained on?); put that one back'
     )
   raise ConfigError(
-    f'the autoencoder of {os.fspath(workdir)!r} is neither at {autoencoder!r} nor at '
-    f'{os.fspath(sibling)!r}; put it at one of them'
+    f'the autoencoder of {os.fspath(workdir)!r} is at none of '
+    f'{", ".join(repr(os.fspath(path)) for path in possible)}; put it at one of them'
   )

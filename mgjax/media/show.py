@@ -16,6 +16,7 @@ from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.viewing import write_clip, write_sheets
 
 _PICTURE = 'mgjax_show.png'
+_PLAYERS = {'.mp4': 'video', '.wav': 'audio'}
 
 
 def show(
@@ -29,25 +30,28 @@ def show(
   """Shows what a pipeline made.
 
   In a notebook it displays a contact sheet, of videos an animation, and of sounds a player each;
-  elsewhere it writes sheet and animation to `path` and beside it, and says so.
+  elsewhere it writes sheet and animation to `path` and beside it, and says so. A file plays in a
+  notebook, an .mp4 with its sound, and elsewhere it is named.
 
   Args:
     made: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; sounds
-      floats (b s c) or one (s c).
+      floats (b s c) or one (s c); or an .mp4 or .wav file.
     titles: a line above each; by default its number.
     rate: of sounds, samples a second.
     fps: of videos.
     path: of the picture.
 
   Returns:
-    The path of the picture, None in a notebook.
+    The path of the picture, or of the file; None in a notebook.
 
   Raises:
     ValueError: an array of another shape or type.
   """
+  notebook = _in_notebook()
+  if isinstance(made, str | os.PathLike):
+    return _show_file(pathlib.Path(made), notebook)
   items, moving = _split(made)
   titles = list(titles) or [str(number) for number in range(len(items))]
-  notebook = _in_notebook()
   place = pathlib.Path(tempfile.mkdtemp()) / 'sheet.png' if notebook else pathlib.Path(path)
   sheets = _write_sheets(place, items, titles, moving, fps, rate)
   if not notebook:
@@ -61,6 +65,20 @@ def show(
   for item in () if moving else items:
     display.display(display.Audio(item.T, rate=rate))
   shutil.rmtree(place.parent)
+  return None
+
+
+def _show_file(path: pathlib.Path, notebook: bool) -> pathlib.Path | None:
+  if path.suffix not in _PLAYERS:
+    raise ValueError(f'{path.name}: expected an .mp4 or a .wav file, or arrays')
+  if not notebook:
+    print(path)
+    return path
+  display = sys.modules['IPython.display']
+  data = base64.b64encode(path.read_bytes()).decode()
+  kind = _PLAYERS[path.suffix]
+  page = f'<{kind} controls src="data:{kind}/{path.suffix[1:]};base64,{data}"></{kind}>'
+  display.display(display.HTML(page))
   return None
 
 

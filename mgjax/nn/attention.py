@@ -15,6 +15,8 @@ from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.kernels import blockwise, cudnn, splash, xla
 from mgjax.nn.kernels.kernel import NOTHING, AttentionKernel
 from mgjax.nn.kernels.tiles import Tiles, tiled
+from mgjax.nn.kernels.tpu import backward as tpu_backward
+from mgjax.nn.kernels.tpu import forward as tpu_forward
 from mgjax.parallel import ring, ulysses
 from mgjax.parallel.rules import BATCH, Entry, ambient, fit, size, spec
 
@@ -23,14 +25,18 @@ from mgjax.parallel.rules import BATCH, Entry, ambient, fit, size, spec
 # `docs/performance.md` has the measurements.
 FEW_SCORES = 2**22
 
+# Their cores have 16 MiB of VMEM, in which no gradient of all queries stays.
+SMALL_TPUS = ('TPU v2', 'TPU v3', 'TPU v4')
+
 PARTS = (1, 2, 3, 4)  # in which heads are traded
 
 XLA = AttentionKernel(xla.forward, xla.backward)
 BLOCKWISE = AttentionKernel(blockwise.forward, blockwise.backward)
+TPU = AttentionKernel(tpu_forward.forward, tpu_backward.backward)
 SPLASH = AttentionKernel(splash.forward, splash.backward)
 CUDNN = AttentionKernel(cudnn.forward, cudnn.backward, takes_output=True)
 
-KERNELS = ('auto', 'xla', 'blockwise', 'flash')
+KERNELS = ('auto', 'xla', 'blockwise', 'flash', 'splash')
 EXCHANGES = ('auto', 'gather', 'ring', 'ulysses', 'ring_ulysses')
 
 
@@ -58,8 +64,9 @@ def attend(
     v: values.
     mask: True where a key may be read. A row that may read nothing returns zeros.
     impl: the kernel of one device. 'xla' stores all scores; 'blockwise' computes them again in the
-      backward pass, its memory is linear in n; 'flash' is the accelerator's own kernel, splash on a
-      TPU and cuDNN on a GPU; 'auto' chooses by shape, type and platform.
+      backward pass, its memory is linear in n; 'flash' is the accelerator's own kernel, on a TPU
+      that of `kernels/tpu` and on a GPU cuDNN's; 'splash' takes JAX's on a TPU; 'auto' chooses by
+      shape, type and platform.
     exchange: how devices along the mesh axis `context`, which hold the tokens in pieces, meet.
       'gather' brings all keys and values to everyone (the report's); 'ulysses' trades tokens for
       heads; 'ring' lets keys and values travel; 'ring_ulysses' trades as many heads as divide, and
@@ -219,7 +226,8 @@ def _kernels(q_shape, k_shape, dtype, impl) -> dict[str, AttentionKernel]:
   few = b * n * g * k_shape[1] < FEW_SCORES
   if impl in ('xla', 'blockwise') or (impl == 'auto' and few):
     return {'default': BLOCKWISE if impl == 'blockwise' else XLA}
-  kernels = {'default': BLOCKWISE, 'tpu': SPLASH}
+  small = jax.default_backend() == 'tpu' and jax.devices()[0].device_kind in SMALL_TPUS
+  kernels = {'default': BLOCKWISE, 'tpu': SPLASH if small or impl == 'splash' else TPU}
   if cudnn.supported(q_shape, k_shape, dtype):
     kernels['cuda'] = CUDNN
   return kernels

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mgjax.nn.attention import heads_exchanged
 from mgjax.parallel.chips import Chip
+from mgjax.planning.efficiency import Ends
 from mgjax.planning.memory import ChipShare, parameter_bytes, share_of_chip
 from mgjax.planning.network import AxisNetwork
 from mgjax.planning.policies import Policy, find_policy
@@ -23,8 +24,11 @@ class Collective:
     bytes: that one chip holds after (all-gather) or before (the others) all of them.
     count: how many there are.
     seconds: on the wires of the axis.
-    asynchronous: whether other work runs meanwhile.
+    asynchronous: whether other work may run meanwhile: by formula assumed of the kind of chip, of a
+      compiled program whether they start and later end.
     behind_attention: whether that can be the attention kernels alone.
+    scheduled: seconds that the work scheduled meanwhile does not hide, at both ends of the
+      efficiencies; None by formula, which knows no schedule.
   """
 
   what: str
@@ -35,6 +39,19 @@ class Collective:
   seconds: float
   asynchronous: bool = False
   behind_attention: bool = False
+  scheduled: Ends[float] | None = None
+
+  @property
+  def waits(self) -> Ends[float]:
+    """Seconds that are waited for: by formula all, at the high end none of the asynchronous."""
+    if self.scheduled is not None:
+      return self.scheduled
+    return Ends(self.seconds, 0.0 if self.asynchronous else self.seconds)
+
+  @property
+  def exposed(self) -> Ends[float]:
+    """Bytes that are waited for."""
+    return self.waits.map(lambda each: self.bytes * each / self.seconds if self.seconds else 0.0)
 
 
 def list_collectives(

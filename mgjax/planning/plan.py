@@ -1,7 +1,9 @@
 """Plans a training step on a topology: whether it fits, and how fast it could be."""
 
 import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
@@ -9,9 +11,10 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES
-from mgjax.planning.audit import audit
-from mgjax.planning.placement import audit_failures, group_collectives
+from mgjax.planning.efficiency import Ends
 from mgjax.planning.policies import ORDER, find_policy
+from mgjax.planning.programs.audit import audit
+from mgjax.planning.programs.placement import audit_failures, group_collectives
 from mgjax.planning.search import (
   FREE,
   LongestVideo,
@@ -76,11 +79,12 @@ class Plan:
     taken = self.measured.get('allocated', self.peak_gib)
     return 1 - taken * GIB / self.topology.chip.memory
 
-  def stage(self) -> tuple[str, float] | None:
-    """Returns the report's stage that has samples of this length, and its days."""
+  def stage(self) -> tuple[str, Ends[float]] | None:
+    """Returns the report's stage that has samples of this length, and its days at both ends."""
     for name, (tokens, samples) in STAGES.items():
       if 0.8 < self.work.tokens / tokens < 1.25:
-        return name, samples / self.chosen.rate / 86_400
+        days = samples / 86_400
+        return name, self.chosen.rate.map(functools.partial(operator.truediv, days))
     return None
 
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mgjax.parallel.chips import GIB, Topology
+from mgjax.planning.communication import Collective
+from mgjax.planning.efficiency import Ends, bounds, words
 from mgjax.planning.plan import ESTIMATED, Plan, recommended_remat
 from mgjax.planning.policies import ORDER
-from mgjax.planning.roofline import ASSUMED, Roofline
+from mgjax.planning.roofline import Roofline, describe_assumptions
 from mgjax.planning.search import FREE, LongestVideo, MeshCandidate, fits, mesh_flag
 from mgjax.planning.workload import Workload
 
@@ -29,24 +31,20 @@ def describe_search(
     '',
     f'on {topology.name}, {topology.devices} devices, by formula: what fits',
   ]
-  rows = [
-    ('mesh', 'remat', 'exchange', 'rows', 'GiB', 'step s', 'samples/s', 'MFU low-likely-high')
-  ]
+  rows = [('mesh', 'remat', 'exchange', 'rows', 'GiB', 'step s', 'samples/s', 'MFU')]
   for each in found[:SHOWN]:
-    time = each.time
-    mfu = '-'.join(
-      f'{time.utilisation(seconds):.0%}' for seconds in (time.slowest, time.step, time.fastest)
-    )
     rows.append(
       (
         mesh_flag(each.sizes), each.remat, each.exchange, str(each.rows),
-        f'{each.peak / GIB:.1f}', f'{time.step:.4g}', f'{each.rate:.3f}', mfu,
+        f'{each.peak / GIB:.1f}', _of(each.time, 'step'), words(each.rate),
+        _of(each.time, 'utilisation', '.0%'),
       )
     )  # fmt: skip
   lines += table(rows) if found else ['nothing: take more chips or a smaller model']
   if len(found) > SHOWN:
     lines.append(f'and {len(found) - SHOWN} more')
-  lines += ['', _longest(work, longest), ASSUMED]
+  lines += ['', _longest(work, longest)]
+  lines += describe_assumptions(topology.chip.name, (), backward=True)
   return '\n'.join(lines)
 
 
@@ -104,49 +102,57 @@ def _memory(plan: Plan) -> list[str]:
   verdict = f'fits, {free}' if plan.fits else f'does not fit: {free}, {FREE:.0%} wanted'
   lines = [f'GiB a chip, of {capacity:.1f}: {verdict}', *table(rows)]
   policies = (plan.policies[name] for name in ORDER if name in plan.policies)
-  words = [
-    f'{each.remat} {each.peak / GIB:.1f} GiB {each.time.step:.3g} s'
+  said = [
+    f'{each.remat} {each.peak / GIB:.1f} GiB {_of(each.time, "step")} s'
     + ('' if fits(each, plan.topology) else ' (too large)')
     for each in policies
   ]
   best = recommended_remat(plan)
   lines += [
-    f'policies    {"; ".join(words)}',
+    *(f'{"" if index else "policies":12}{each}' for index, each in enumerate(said)),
     f'recommended --config.model.remat={best}' if best else 'recommended more chips: none fits',
   ]
   return lines
 
 
 def _collectives(plan: Plan) -> list[str]:
-  rows = [('collectives a step', 'kind', 'axis', 'GiB a chip', 'count', 'seconds', '')]
-  rows += [
-    (
-      each.what, each.kind, each.axis, f'{each.bytes / GIB:.2f}', f'{each.count:,}',
-      f'{each.seconds:.3g}', 'asynchronous' if each.asynchronous else 'waits',
-    )
-    for each in plan.chosen.collectives
-  ]  # fmt: skip
-  return table(rows)
+  heading = ('collectives a step', 'kind', 'axis', 'GiB a chip', 'count', 'seconds')
+  return table([(*heading, 'waited for', ''), *map(collective_row, plan.chosen.collectives)])
+
+
+def collective_row(each: Collective) -> tuple[str, ...]:
+  """Returns a collective as cells of a table."""
+  return (
+    each.what, each.kind, each.axis, f'{each.bytes / GIB:.2f}', f'{each.count:,}',
+    f'{each.seconds:.3g}', words(each.waits), 'asynchronous' if each.asynchronous else 'waits',
+  )  # fmt: skip
 
 
 def _time(plan: Plan) -> list[str]:
-  time = plan.chosen.time
-  low, likely, high = (
-    time.utilisation(seconds) for seconds in (time.slowest, time.step, time.fastest)
-  )
+  time, chosen = plan.chosen.time, plan.chosen
+  parts = ('linear', 'attention', 'elementwise', 'optimizer', 'waiting')
+  seconds = ', '.join(f'{name} {_of(time, name)}' for name in parts)
   lines = [
-    f'seconds     {time.step:.4g} a step: linear {time.linear:.3g}, attention '
-    f'{time.attention:.3g}, element-wise {time.elementwise:.3g}, update {time.optimizer:.3g}, '
-    f'waiting {time.waiting:.3g}',
-    f'ideal       {time.ideal:.4g} at the peak of every chip',
-    f'MFU         {low:.1%} (nothing hidden) .. {high:.1%} (all hidden); {likely:.1%} if what is '
-    'asynchronous hides',
-    f'bound by    {time.bound}',
-    f'samples/s   {plan.chosen.rate:.4g}',
+    f'seconds     {_of(time, "step", ".4g")} a step: {seconds} of '
+    f'{time.fast.communication:.3g} of communication',
+    f'ideal       {time.fast.ideal:.4g} at the peak of every chip',
+    f'MFU         {_of(time, "utilisation", ".1%")}, nowhere measured',
+    f'bound by    {" or ".join(_bound(time))}',
+    f'samples/s   {words(chosen.rate, ".4g")}',
   ]
   if stage := plan.stage():
-    lines.append(f'stage       {stage[0]} in {stage[1]:,.0f} days, if all samples were as long')
-  return [*lines, f'            {ASSUMED}', *plan.notes]
+    days = words(stage[1], ',.0f')
+    lines.append(f'stage       {stage[0]} in {days} days, if all samples were as long')
+  assumed = describe_assumptions(plan.topology.chip.name, chosen.collectives, backward=True)
+  return [*lines, *(f'            {line}' for line in assumed), *plan.notes]
+
+
+def _of(time: Ends[Roofline], name: str, form: str = '.3g') -> str:
+  return words(time.map(lambda each: getattr(each, name)), form)
+
+
+def _bound(time: Ends[Roofline]) -> list[str]:
+  return list(dict.fromkeys((time.fast.bound, time.slow.bound)))
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -186,18 +192,21 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     'capacity_gib': plan.topology.chip.memory / GIB,
     'free': plan.free,
     'fits': plan.fits,
-    'collectives': [dataclasses.asdict(each) for each in chosen.collectives],
-    'assumed': ASSUMED,
-    'ideal_seconds': time.ideal,
+    'collectives': [collective_as_json(each) for each in chosen.collectives],
+    'assumed': describe_assumptions(plan.topology.chip.name, chosen.collectives, backward=True),
+    'ideal_seconds': time.fast.ideal,
     'compute_seconds': {
-      name: getattr(time, name) for name in ('linear', 'attention', 'elementwise', 'optimizer')
+      name: bounds_of(time, name) for name in ('linear', 'attention', 'elementwise', 'optimizer')
     },
-    'communication_seconds': {'waited_for': time.waiting, 'all': time.communication},
-    'step_seconds': time.step,
-    'roofline_mfu': _utilisation(time),
-    'bound': time.bound,
-    'samples_per_second': chosen.rate,
-    'stage': {'name': stage[0], 'days': stage[1]} if stage else None,
+    'communication_seconds': {
+      'waited_for': bounds_of(time, 'waiting'),
+      'all': time.fast.communication,
+    },
+    'step_seconds': bounds_of(time, 'step'),
+    'roofline_mfu': bounds_of(time, 'utilisation'),
+    'bound': _bound(time),
+    'samples_per_second': bounds(chosen.rate),
+    'stage': {'name': stage[0], 'days': bounds(stage[1])} if stage else None,
     'recommended_remat': recommended_remat(plan),
   }
 
@@ -214,7 +223,7 @@ def search_as_json(
     'tokens': work.tokens,
     'parameters': work.count,
     'flops_per_sample': work.flops.training,
-    'assumed': ASSUMED,
+    'assumed': describe_assumptions(topology.chip.name, (), backward=True),
     'candidates': [_candidate(each) for each in found],
     'longest': longest
     and {
@@ -225,23 +234,29 @@ def search_as_json(
   }
 
 
+def collective_as_json(each: Collective) -> dict[str, Any]:
+  """Returns a collective as plain JSON values."""
+  fields = {key: value for key, value in vars(each).items() if key != 'scheduled'}
+  return fields | {
+    'by_schedule': each.scheduled is not None,
+    'waits': bounds(each.waits),
+    'exposed_bytes': bounds(each.exposed),
+  }
+
+
+def bounds_of(time: Ends[Roofline], name: str) -> dict[str, float]:
+  """Returns one number of the rooflines at both ends, the smaller one first."""
+  return bounds(time.map(lambda each: getattr(each, name)))
+
+
 def _candidate(each: MeshCandidate) -> dict[str, Any]:
-  time = each.time
   return {
     'mesh': dict(each.sizes),
     'rows': each.rows,
     'remat': each.remat,
     'exchange': each.exchange,
     'peak_gib_per_chip': each.peak / GIB,
-    'step_seconds': time.step,
-    'samples_per_second': each.rate,
-    'roofline_mfu': _utilisation(time),
-  }
-
-
-def _utilisation(time: Roofline) -> dict[str, float]:
-  return {
-    'low': time.utilisation(time.slowest),
-    'audited': time.utilisation(time.step),
-    'high': time.utilisation(time.fastest),
+    'step_seconds': bounds_of(each.time, 'step'),
+    'samples_per_second': bounds(each.rate),
+    'roofline_mfu': bounds_of(each.time, 'utilisation'),
   }

@@ -1,5 +1,5 @@
-"""A roofline of a training step, or of a forward pass alone: seconds from operations, bytes and
-assumed efficiencies.
+"""A roofline of a training step, or of a forward pass alone: seconds from operations, bytes and the
+shares of the peak in `efficiency.py`, at both ends of those.
 """
 
 import dataclasses
@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 
 from mgjax.parallel.chips import Topology
 from mgjax.planning.communication import Collective
+from mgjax.planning.efficiency import Ends, Rates, describe_efficiency, rates_of
 from mgjax.planning.memory import BLOCK, checkpoint_bytes, parameter_bytes, share_of_chip
 from mgjax.planning.policies import Policy, find_policy, recomputed_attention, recomputed_linear
 from mgjax.planning.workload import Workload
 
-# Assumed, not measured. A backward attention kernel that computes dQ, dK and dV together has five
-# products where the forward one has two.
-MATMUL = 0.75  # of the peak, matrix products of the linear maps
-KERNEL = 0.60  # of the peak, attention kernels
-BACKWARD = 2.5  # operations of the backward attention kernel, in forward ones
-HOST = 16e9  # bytes a second between a chip and its host's memory, either way
-ASSUMED = (
-  f'assumed: linear maps at {MATMUL:.0%} of the peak, attention kernels at {KERNEL:.0%}, a '
-  f'backward kernel of {BACKWARD} forward ones; element-wise work at the bandwidth of the memory'
+HOST = 16e9  # bytes a second between a chip and its host's memory, either way; assumed
+BY_FORMULA = (
+  'communication by formula: at the low end nothing hides, at the high end all that the kind of '
+  'chip is assumed to start early hides behind any work, steps of a ring behind attention'
+)
+BY_SCHEDULE = (
+  'communication: hides behind no more than the work that the compiled schedule puts between its '
+  'start and its end, counted at both ends'
 )
 
 # Times that element-wise work reads or writes an activation of width d, forward: three norms (2
@@ -32,7 +32,7 @@ PASSES_F = {'swiglu': 3, 'gelu': 2, 'silu': 2}
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-  """Seconds of a step on one chip, by cause.
+  """Seconds of a step on one chip, by cause, at one end of the efficiencies.
 
   Attributes:
     ideal: model operations at the chips' peak.
@@ -40,9 +40,8 @@ class Roofline:
     attention: attention kernels, with what is computed again.
     elementwise: memory traffic of norms, sums, activations and partial gradients.
     optimizer: memory traffic of the update.
-    exposed: collectives that nothing hides.
-    hidden: asynchronous collectives, and what goes to the host, that any other work may hide.
-    ring: asynchronous collectives that the attention kernels may hide.
+    communication: all collectives, and what goes to the host.
+    waiting: the part of it that no work hides.
   """
 
   ideal: float
@@ -50,9 +49,8 @@ class Roofline:
   attention: float
   elementwise: float
   optimizer: float
-  exposed: float
-  hidden: float
-  ring: float
+  communication: float
+  waiting: float
 
   @property
   def compute(self) -> float:
@@ -60,34 +58,14 @@ class Roofline:
     return self.linear + self.attention + self.elementwise + self.optimizer
 
   @property
-  def communication(self) -> float:
-    """Seconds of all collectives."""
-    return self.exposed + self.hidden + self.ring
-
-  @property
-  def slowest(self) -> float:
-    """Nothing hidden."""
-    return self.compute + self.communication
-
-  @property
-  def fastest(self) -> float:
-    """All communication hidden, but for what takes longer than all work."""
-    return max(self.compute, self.communication)
-
-  @property
-  def waiting(self) -> float:
-    """Communication that is not asynchronous, or takes longer than what it hides behind."""
-    late = max(0.0, self.ring - self.attention)
-    return self.exposed + late + max(0.0, self.hidden - self.compute - late)
-
-  @property
   def step(self) -> float:
-    """What is not asynchronous counts, the rest hides."""
+    """Seconds of all work and of what it does not hide."""
     return self.compute + self.waiting
 
-  def utilisation(self, seconds: float) -> float:
-    """Model operations over time and peak."""
-    return self.ideal / seconds
+  @property
+  def utilisation(self) -> float:
+    """MFU: model operations over time and peak."""
+    return self.ideal / self.step
 
   @property
   def bound(self) -> str:
@@ -108,11 +86,12 @@ def roofline(
   rows: int,
   remat: str,
   found: Sequence[Collective],
-) -> Roofline:
-  """Estimates a step of `rows` samples.
+) -> Ends[Roofline]:
+  """Estimates a step of `rows` samples, at both ends of the chip's efficiencies.
 
-    linear     3 x linear maps + what the policy computes again, at 75% of the peak
-    attention  (1 + 2.5 + what the policy computes again) x forward kernels, at 60% of the peak
+    linear     3 x linear maps + what the policy computes again, at the share of linear maps
+    attention  forward kernels + those that the policy computes again, at the share of forward ones
+               + 5 / 2 x forward kernels, at the share of backward ones
 
   Args:
     work: the model and its samples.
@@ -123,29 +102,23 @@ def roofline(
     found: collectives, by formula or from a compiled program.
   """
   policy, chip = find_policy(remat), topology.chip
-  peak = chip.flops * topology.devices
   flops = work.flops
   kernels = flops.self_attention + flops.cross_attention
-  attention = ((1 + BACKWARD) * kernels + recomputed_attention(policy, work)) * rows
-  # Tokens that pad a sample are worked on as well.
-  local = share_of_chip(work, sizes, rows)
-  padded = local.tokens * local.context * local.tensor / work.tokens
-  linear = (3 * flops.linear + recomputed_linear(policy, work)) * rows
-  traffic = _elementwise(work, sizes, rows, policy) / chip.memory_bandwidth
+  again = recomputed_attention(policy, work)
   kept = checkpoint_bytes(work, sizes, rows, remat) if policy.offloads else 0
-  host = 2 * kept / HOST  # there and back
   # The update reads gradients, parameters, moments and the average, and writes all but the first.
-  copies = parameter_bytes(work, sizes) * 9
-  return Roofline(
-    ideal=flops.training * rows / peak,
-    linear=linear * padded / (MATMUL * peak),
-    attention=attention * padded**2 / (KERNEL * peak),
-    elementwise=traffic,
-    optimizer=copies / chip.memory_bandwidth,
-    exposed=sum(each.seconds for each in found if not each.asynchronous),
-    hidden=host + sum(e.seconds for e in found if e.asynchronous and not e.behind_attention),
-    ring=sum(e.seconds for e in found if e.asynchronous and e.behind_attention),
-  )
+  optimizer = parameter_bytes(work, sizes) * 9 / chip.memory_bandwidth
+  traffic = _elementwise(work, sizes, rows, policy) / chip.memory_bandwidth
+
+  def at(rates: Rates, slow: bool) -> Roofline:
+    linear = (3 * flops.linear + recomputed_linear(policy, work)) / rates.linear
+    operations = flops.training, linear, rates.attention(kernels + again, kernels)
+    seconds = _products(work, topology, sizes, rows, operations)
+    host = 2 * kept / HOST  # there and back
+    return _roofline((*seconds, traffic, optimizer), found, host, slow)
+
+  rates = rates_of(chip.name)
+  return Ends(at(rates.slow, True), at(rates.fast, False))
 
 
 def forward_roofline(
@@ -154,13 +127,8 @@ def forward_roofline(
   sizes: Mapping[str, int],
   rows: int,
   found: Sequence[Collective],
-  matmul: float = MATMUL,
-  kernel: float = KERNEL,
-) -> Roofline:
-  """Estimates a forward pass of `rows` samples, as sampling takes them.
-
-    linear     linear maps at `matmul` of the peak
-    attention  forward kernels at `kernel` of the peak
+) -> Ends[Roofline]:
+  """Estimates a forward pass of `rows` samples, as sampling takes them, at both ends.
 
   Args:
     work: the model and its samples.
@@ -168,25 +136,78 @@ def forward_roofline(
     sizes: of the mesh.
     rows: samples a pass.
     found: collectives, by formula or from a compiled program.
-    matmul: of the peak, the matrix products of the linear maps.
-    kernel: of the peak, attention kernels.
   """
-  chip, flops = topology.chip, work.flops
-  peak = chip.flops * topology.devices
+  flops = work.flops
+  kernels = flops.self_attention + flops.cross_attention
+  traffic = work.depth * _forward_traffic(work, sizes, rows) / topology.chip.memory_bandwidth
+
+  def at(rates: Rates, slow: bool) -> Roofline:
+    operations = flops.forward, flops.linear / rates.linear, rates.attention(kernels)
+    seconds = _products(work, topology, sizes, rows, operations)
+    return _roofline((*seconds, traffic, 0.0), found, 0.0, slow)
+
+  rates = rates_of(topology.chip.name)
+  return Ends(at(rates.slow, True), at(rates.fast, False))
+
+
+def describe_assumptions(chip: str, found: Sequence[Collective], backward: bool) -> list[str]:
+  """Returns what the seconds rest on, a line each.
+
+  Args:
+    chip: its name.
+    found: the collectives that were counted.
+    backward: whether gradients are computed.
+  """
+  scheduled = any(each.scheduled is not None for each in found)
+  return [
+    'seconds are a range; low and high shares of the peak, and where they come from:',
+    *describe_efficiency(chip, backward),
+    'element-wise work at the bandwidth of the memory (assumed)',
+    BY_SCHEDULE if scheduled else BY_FORMULA,
+  ]
+
+
+def _products(
+  work: Workload,
+  topology: Topology,
+  sizes: Mapping[str, int],
+  rows: int,
+  operations: tuple[float, float, float],
+) -> tuple[float, float, float]:
+  """Turns operations of a sample at the peak, of the model, its linear maps and its attention, into
+  seconds of a step; tokens that pad a sample are worked on as well.
+  """
   local = share_of_chip(work, sizes, rows)
   padded = local.tokens * local.context * local.tensor / work.tokens
-  kernels = flops.self_attention + flops.cross_attention
-  traffic = work.depth * _forward_traffic(work, sizes, rows)
-  return Roofline(
-    ideal=flops.forward * rows / peak,
-    linear=flops.linear * rows * padded / (matmul * peak),
-    attention=kernels * rows * padded**2 / (kernel * peak),
-    elementwise=traffic / chip.memory_bandwidth,
-    optimizer=0.0,
-    exposed=sum(each.seconds for each in found if not each.asynchronous),
-    hidden=sum(e.seconds for e in found if e.asynchronous and not e.behind_attention),
-    ring=sum(e.seconds for e in found if e.asynchronous and e.behind_attention),
-  )
+  a_step = rows / (topology.chip.flops * topology.devices)
+  model, linear, attention = operations
+  return model * a_step, linear * padded * a_step, attention * padded**2 * a_step
+
+
+def _roofline(
+  seconds: tuple[float, float, float, float, float],
+  found: Sequence[Collective],
+  host: float,
+  slow: bool,
+) -> Roofline:
+  """Adds to ideal, linear, attention, element-wise and update what is waited for.
+
+  What goes to the host and back nobody looks for in a schedule: it hides behind all work at the
+  high end and not at all at the low one.
+  """
+  everything = sum(each.seconds for each in found) + host
+  alone = Roofline(*seconds, communication=everything, waiting=0.0)
+  if all(each.scheduled is not None for each in found):
+    waits = (each.waits.slow if slow else each.waits.fast for each in found)
+    waiting = sum(waits) + (host if slow else max(0.0, host - alone.compute))
+    return dataclasses.replace(alone, waiting=waiting)
+  if slow:
+    return dataclasses.replace(alone, waiting=everything)
+  ring = sum(e.seconds for e in found if e.asynchronous and e.behind_attention)
+  hidden = host + sum(e.seconds for e in found if e.asynchronous and not e.behind_attention)
+  late = max(0.0, ring - alone.attention)
+  waiting = everything - ring - hidden + late + max(0.0, hidden - alone.compute - late)
+  return dataclasses.replace(alone, waiting=waiting)
 
 
 def _forward_traffic(work: Workload, sizes: Mapping[str, int], rows: int) -> float:

@@ -10,6 +10,7 @@ from mgjax.parallel.chips import Topology
 from mgjax.parallel.rules import AXES
 from mgjax.parallel.torus import valid_meshes
 from mgjax.planning.communication import Collective, list_collectives
+from mgjax.planning.efficiency import Ends
 from mgjax.planning.memory import peak_memory
 from mgjax.planning.network import AxisNetwork, axis_networks
 from mgjax.planning.policies import ORDER, POLICIES
@@ -32,7 +33,7 @@ class MeshCandidate:
     exchange: how context shards meet.
     bytes: peak memory of one chip, by category.
     collectives: of a step.
-    time: of a step.
+    time: of a step, at both ends of the chip's efficiencies.
   """
 
   sizes: Mapping[str, int]
@@ -42,7 +43,7 @@ class MeshCandidate:
   exchange: str
   bytes: Mapping[str, int]
   collectives: tuple[Collective, ...]
-  time: Roofline
+  time: Ends[Roofline]
 
   @property
   def peak(self) -> int:
@@ -50,9 +51,9 @@ class MeshCandidate:
     return sum(self.bytes.values())
 
   @property
-  def rate(self) -> float:
+  def rate(self) -> Ends[float]:
     """Samples a second, of all chips."""
-    return self.rows / self.time.step
+    return self.time.map(lambda each: self.rows / each.step)
 
 
 def estimate(
@@ -148,7 +149,7 @@ def search(
   rows_per_group: Sequence[int] = (1,),
   include_unfit: bool = False,
 ) -> list[MeshCandidate]:
-  """Estimates all ways to run a step and ranks those that fit by samples a second.
+  """Estimates all ways to run a step and ranks those that fit by the middle of their seconds.
 
   Args:
     work: the model and its samples.
@@ -186,8 +187,12 @@ def _rows(
 
 
 def ranking(candidate: MeshCandidate) -> tuple[bool, float, int]:
-  """Returns the sort key of a candidate: fastest first, those that offload to the host last."""
-  return POLICIES[candidate.remat].offloads, -candidate.rate, candidate.peak
+  """Returns the sort key of a candidate: fastest first, those that offload to the host last.
+
+  The middle of the range of seconds counts, a sample.
+  """
+  seconds = (candidate.time.slow.step + candidate.time.fast.step) / 2
+  return POLICIES[candidate.remat].offloads, seconds / candidate.rows, candidate.peak
 
 
 def fits(candidate: MeshCandidate, topology: Topology) -> bool:

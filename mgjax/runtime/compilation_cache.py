@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 LIMIT = 2 * 2**30  # bytes of a folder; what was used longest ago goes
 _WRITTEN = LIMIT // 16  # bytes between two looks at how much there is
 _EVERY_PROGRAM = 'jax_persistent_cache_min_compile_time_secs'
-_ADVICE = 'XDG_CACHE_HOME names another folder, and --nocache does without'
+ADVICE = 'XDG_CACHE_HOME names another folder, and --nocache does without'
 
 _log = logging.getLogger(__name__)
 _in_use: list['Programs'] = []  # the folder of this process, if it has one
@@ -91,9 +91,9 @@ def use() -> None:
     return  # a JAX that keeps programs otherwise: each start compiles, as it would without us
   try:
     folder = default_folder()
-    _make(folder)
+    make_folder(folder)
   except (OSError, RuntimeError) as error:
-    _log.info('Compiled programs are not kept (%s); %s', error, _ADVICE)
+    _log.info('Compiled programs are not kept (%s); %s', error, ADVICE)
     return
   ours = Programs(folder)
   _in_use.append(ours)
@@ -107,7 +107,7 @@ def use() -> None:
   jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
 
 
-def _make(folder: pathlib.Path) -> None:
+def make_folder(folder: pathlib.Path) -> None:
   """Makes a folder that nobody else may write to: whoever writes there runs code here.
 
   Raises:
@@ -143,7 +143,7 @@ class Programs:
     except FileNotFoundError:
       return None
     except OSError as error:
-      self._tell(f'cannot be read: {error}; {_ADVICE}')
+      self._tell(f'cannot be read: {error}; {ADVICE}')
       return None
     value = stored[hashlib.blake2b().digest_size :]
     if stored != _sealed(key, value):
@@ -173,7 +173,7 @@ class Programs:
         self._evict()
     except OSError as error:
       self._full = True
-      self._tell(f'cannot be kept: {error}; {_ADVICE}')
+      self._tell(f'cannot be kept: {error}; {ADVICE}')
       if temporary is not None:
         with contextlib.suppress(OSError):
           temporary.unlink(missing_ok=True)

@@ -22,10 +22,11 @@ from safetensors.numpy import save
 
 import mgjax
 from mgjax.checkpoints.quantize import is_quantised, quantised_as, store, stored_shapes
+from mgjax.checkpoints.weights_file import ABOUT, FILE, narrowed
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, write_workdir
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import parse_json, write_bytes
+from mgjax.core.files import parse_json, write_bytes, write_json
 from mgjax.core.precision import stored_type
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.settings import fields_of
@@ -61,14 +62,7 @@ from mgjax.text.tokenizer_folder import (
   write_tokenizer,
 )
 
-ABOUT = (
-  'component',
-  'model',
-  'step',
-  'version',
-  'tokenizer',
-  'weights',
-)  # of a file's header; others are notes
+OURS = ('mgjax', 'workdir')
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64', 'float8_e4m3fn', 'float8_e5m2')
 
 _log = logging.getLogger(__name__)
@@ -274,13 +268,14 @@ def export_weights(
 
   Args:
     workdir: of `launch.train` or `import_weights`.
-    out: a .safetensors file; for 'diffusers' and 'transformers' a folder.
-    form: 'mgjax' for all of them; 'diffusers' for the image autoencoder among those of an
+    out: a .safetensors file; for 'workdir', 'diffusers' and 'transformers' a folder.
+    form: 'mgjax' for all of them; 'workdir' for a folder that serves as a work directory, see
+      `checkpoints/weights_file.py`; 'diffusers' for the image autoencoder among those of an
       autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by the
       names and in the types that it came with.
     which: 'average' for the averaged parameters, 'params' for themselves.
     step: of the checkpoint; by default the newest good one.
-    weights: the type of a flow model's kernels (`checkpoints/quantize.py`), for 'mgjax'; '' is the
+    weights: the type of a flow model's kernels (`checkpoints/quantize.py`), for our own; '' is the
       one that they are saved in.
 
   Raises:
@@ -289,22 +284,26 @@ def export_weights(
   """
   config, out = read_config(workdir), pathlib.Path(out)
   section = feature(config.component, 'weights', 'has weights to export').get()
-  if form not in (known := ['mgjax', *[section.form] * (section.write is not None)]):
+  if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):
     raise ConfigError(
       f'there is no format {form!r} for the component {config.component!r}; expected '
       f'{" or ".join(known)}'
     )
-  if form != 'mgjax' and weights:
-    raise ConfigError(f"weights = {weights!r} of the format {form!r}; only 'mgjax' has such a type")
-  if form != 'mgjax' and section.folder:
+  if form not in OURS and weights:
+    raise ConfigError(
+      f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
+    )
+  if form == 'workdir' or (form != 'mgjax' and section.folder):
     if out.exists() and not out.is_dir():
       raise ConfigError(f'--out={out} is a file; expected a folder')
+    if (out / 'checkpoints').exists():
+      raise ConfigError(f'--out={out} is a run with checkpoints; take another folder')
   elif out.suffix != '.safetensors' or out.is_dir():
     raise ConfigError(f'--out={out}: expected a .safetensors file, as in --out=tae.safetensors')
   params, meta = load_params(workdir, which, step=step)
   notes = meta['notes']
   files = read_tokenizer(workdir) if config.component in READERS else {}
-  if form != 'mgjax' and section.write is not None:
+  if form not in OURS and section.write is not None:
     written = section.write(params, fields_of(config, 'model'), notes, out)
     for name, data in files.items():
       write_bytes(out / name, data)
@@ -324,5 +323,9 @@ def export_weights(
     header['source'] = header['source'] | {'tokenizer': digests(files)}
     header['tokenizer'] = {name: base64.b64encode(data).decode() for name, data in files.items()}
   leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
+  if form == 'workdir':
+    write_json(out / 'config.json', config.to_dict())
+    write_tokenizer(out, files)
+    leaves, out = narrowed(leaves), out / FILE
   write_bytes(out, save(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)

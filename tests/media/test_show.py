@@ -1,6 +1,8 @@
 """What was made is shown as a picture outside of notebooks, and saved as files."""
 
+import base64
 import pathlib
+import re
 import sys
 import types
 
@@ -40,6 +42,22 @@ def test_in_a_notebook_it_is_displayed(monkeypatch):
   assert [each[0] for each in displayed] == ['image', 'page', 'image', 'audio', 'audio']
   assert displayed[1] == ('page', '<img src="data:image/webp;')
   assert displayed[-1] == ('audio', (1, 4800), 16_000)
+
+
+def test_a_file_plays_in_a_notebook_and_is_named_elsewhere(tmp_path, monkeypatch, capsys):
+  video, sound = save(VIDEOS[:1], tmp_path / 'v')[0], save(SOUNDS[:1], tmp_path / 's')[0]
+  assert show(video) == video and capsys.readouterr().out == f'{video}\n'
+  displayed = []
+  display = types.SimpleNamespace(display=displayed.append, HTML=lambda text: text)
+  shell = types.SimpleNamespace(kernel=None)
+  monkeypatch.setitem(sys.modules, 'IPython', types.SimpleNamespace(get_ipython=lambda: shell))
+  monkeypatch.setitem(sys.modules, 'IPython.display', display)
+  assert show(video) is None and show(str(sound)) is None
+  for page, kind, path in zip(displayed, ('video/mp4', 'audio/wav'), (video, sound), strict=True):
+    data = re.search(rf'src="data:{kind};base64,([^"]+)"', page)[1]
+    assert base64.b64decode(data) == path.read_bytes()
+  with pytest.raises(ValueError, match=r'expected an \.mp4 or a \.wav'):
+    show(tmp_path / 'v/sheet.png')
 
 
 def test_files_are_named_by_number_beside_a_sheet(tmp_path):

@@ -15,7 +15,7 @@ from mgjax.nn.conv import SpatialConv, TemporalConv
 from mgjax.parallel.halo import halo
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import parameter_shardings, put_batch
-from mgjax.planning.audit import audit
+from mgjax.planning.programs.audit import audit
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.blocks import Downsample
 from mgjax.tae.objective import prior_divergence

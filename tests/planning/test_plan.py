@@ -10,6 +10,7 @@ from configs.digits import autoencoder
 from configs.video import t2iv_256, t2iv_768
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, parse_topology
+from mgjax.planning.efficiency import describe_efficiency
 from mgjax.planning.memory import parameter_bytes, peak_memory
 from mgjax.planning.plan import Choices, make_plan, planned_config, search_plans
 from mgjax.planning.report import describe_plan, describe_search, plan_as_json, search_as_json
@@ -111,9 +112,13 @@ def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
     assert word in text
   assert all(len(line) <= 200 for line in text.splitlines())
   answer = json.loads(json.dumps(plan_as_json(plan)))
-  low, high = answer['roofline_mfu']['low'], answer['roofline_mfu']['high']
-  assert 0.2 < low <= answer['roofline_mfu']['audited'] <= high < 0.75
-  assert answer['step_seconds'] >= answer['ideal_seconds'] > 0
+  mfu, seconds, ideal = (answer[k] for k in ('roofline_mfu', 'step_seconds', 'ideal_seconds'))
+  assert 0.15 < mfu['low'] < mfu['high'] < 0.6
+  assert 0 < ideal == pytest.approx(mfu['low'] * seconds['high'])
+  assert ideal == pytest.approx(mfu['high'] * seconds['low'])
+  assert f'{mfu["low"]:.1%} to {mfu["high"]:.1%}' in text  # never one of them alone
+  for each in describe_efficiency(plan.topology.chip.name, backward=True):
+    assert each in text and each in answer['assumed']
   assert answer['peak_gib_per_chip'] == pytest.approx(sum(answer['gib_per_chip'].values()))
   assert {'parameters', 'flops_per_sample', 'collectives'} <= set(answer)
   assert answer['recommended_remat'] == plan.chosen.remat
@@ -142,16 +147,21 @@ def test_fewer_bytes_kept_are_more_seconds(work):
     for remat in ('full', 'attention', 'attention_and_projections', 'nothing')
   ]
   assert [way.peak for way in ways] == sorted(way.peak for way in ways)
-  assert [way.time.compute for way in ways] == sorted((w.time.compute for w in ways), reverse=True)
+  for end in ('slow', 'fast'):
+    times = [getattr(way.time, end) for way in ways]
+    assert [each.compute for each in times] == sorted((t.compute for t in times), reverse=True)
   for way in ways:
-    assert way.time.fastest <= way.time.step <= way.time.slowest
+    slow, fast = way.time.slow, way.time.fast
+    assert slow.communication == fast.communication == slow.waiting >= fast.waiting
+    assert slow.compute > fast.compute
 
 
 def test_a_search_ranks_what_fits(config):
   found = search_plans(config, 'v6e:16x16', Choices(bucket='video_1x1_16s'))
   _, place, candidates, video = found
   ordinary = [each for each in candidates if each.remat != 'offload']
-  assert [each.rate for each in ordinary] == sorted((e.rate for e in ordinary), reverse=True)
+  middles = [(e.time.slow.step + e.time.fast.step) / e.rows for e in ordinary]
+  assert middles == sorted(middles)
   assert all(each.peak <= 0.9 * place.chip.memory for each in candidates)
   text = describe_search(*found)
   assert 'longest video of 768 x 768' in text and 'fsdp=16,context=16' in text

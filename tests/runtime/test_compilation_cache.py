@@ -97,11 +97,11 @@ def test_the_environment_of_jax_wins(tmp_path):
 def test_a_folder_to_which_others_may_write_is_not_used(tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   folder = compilation_cache.default_folder()
-  compilation_cache._make(folder)
-  compilation_cache._make(folder)
+  compilation_cache.make_folder(folder)
+  compilation_cache.make_folder(folder)
   folder.chmod(0o777)
   with pytest.raises(PermissionError, match='others may write'):
-    compilation_cache._make(folder)
+    compilation_cache.make_folder(folder)
 
 
 def damages():

@@ -102,7 +102,7 @@ def _ray() -> Any:
   os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
   try:
     import ray
-    import ray.data
+    import ray.data  # pyright: ignore[reportMissingImports]
   except ImportError:
     raise ConfigError(
       "the engine ray needs Ray, which is not installed: pip install 'mgjax[curation]', or take "

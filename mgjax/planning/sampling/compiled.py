@@ -19,10 +19,10 @@ from mgjax.parallel.chips import Topology
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
 from mgjax.planning.aot import CompiledStep, compile_lowered, tpu_devices
-from mgjax.planning.audit import audit
 from mgjax.planning.communication import Collective
-from mgjax.planning.placement import audit_failures, group_collectives
 from mgjax.planning.plan import COMPILED
+from mgjax.planning.programs.audit import audit
+from mgjax.planning.programs.placement import audit_failures, group_collectives
 from mgjax.planning.sampling.generation import Asked, Sampling, make_pass
 from mgjax.planning.sampling.passes import count_passes
 from mgjax.planning.text_encoder import placed_shapes
@@ -128,6 +128,7 @@ def _shared(found: Sequence[Collective], passes: int) -> list[Collective]:
       each,
       bytes=each.bytes / passes,
       seconds=each.seconds / passes,
+      scheduled=each.scheduled and each.scheduled.map(lambda seconds: seconds / passes),
       count=math.ceil(each.count / passes),
       # Where nothing is trained, what `tensor` gathers and scatters are activations.
       what='tensor' if each.axis == 'tensor' and each.what in _ACTIVATIONS else each.what,

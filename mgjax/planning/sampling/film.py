@@ -34,7 +34,7 @@ from mgjax.nn.patch import grid
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.rules import AXES, BATCH
 from mgjax.parallel.torus import assign_axes
-from mgjax.planning.roofline import KERNEL, MATMUL
+from mgjax.planning.efficiency import Ends, rates_of
 from mgjax.planning.sampling.products import count_products
 from mgjax.planning.search import FREE
 from mgjax.planning.text_encoder import weight_bytes
@@ -325,11 +325,16 @@ def codec_params(model: Autoencoder) -> Tree:
   return nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *inputs)['params'])
 
 
-def seconds_of(work: Work, topology: Topology, evaluations: int) -> float:
-  """Returns the seconds of evaluations of the model at the assumed share of the chips' peak."""
-  linear = work.flops.linear / MATMUL
-  attention = (work.flops.self_attention + work.flops.cross_attention) / KERNEL
-  return evaluations * (linear + attention) / (topology.chip.flops * topology.devices)
+def seconds_of(work: Work, topology: Topology, evaluations: int) -> Ends[float]:
+  """Returns the seconds of evaluations of the model at both ends of the chips' efficiencies."""
+  kernels, chip = work.flops.self_attention + work.flops.cross_attention, topology.chip
+  return rates_of(chip.name).map(
+    lambda rates: (
+      evaluations
+      * (work.flops.linear / rates.linear + rates.attention(kernels))
+      / (chip.flops * topology.devices)
+    )
+  )
 
 
 def choose_mesh(work: Work, topology: Topology) -> dict[str, int]:

@@ -17,22 +17,16 @@ from mgjax.flow_models.settings import SampleSettings
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import BATCH
 from mgjax.planning.communication import Collective, list_collectives
+from mgjax.planning.efficiency import Ends, bounds
 from mgjax.planning.memory import FLOAT32, parameter_bytes, share_of_chip
 from mgjax.planning.network import axis_networks
-from mgjax.planning.roofline import KERNEL, MATMUL, Roofline, forward_roofline
+from mgjax.planning.report import bounds_of, collective_as_json
+from mgjax.planning.roofline import Roofline, describe_assumptions, forward_roofline
 from mgjax.planning.sampling.passes import SAVED, WEIGHTS, Lever, list_levers
 from mgjax.planning.search import FREE, check_exchange, check_heads, mesh_flag, possible_meshes
 from mgjax.planning.workload import Workload, make_sizes, make_workload
 
-# Shares of the peak that linear maps and attention kernels reach: none was measured here. The low
-# ones are those of a v6e (AI-Hypercomputer/maxdiffusion: fusions of linear maps 66%, the forward
-# kernel 36%), the high ones what no published kernel of this length has passed.
-LOW, HIGH = (0.66, 0.36), (0.85, 0.75)
-ASSUMED = (
-  f'assumed: linear maps at {MATMUL:.0%} of the peak and attention at {KERNEL:.0%}, what is '
-  f'asynchronous hidden; low: {HIGH[0]:.0%}, {HIGH[1]:.0%} and all communication hidden; high: '
-  f'{LOW[0]:.0%}, {LOW[1]:.0%} and none. Encoding of text and decoding of latents are not in it'
-)
+LEFT_OUT = 'encoding of text and decoding of latents are not in the seconds'
 CAST = 'cast weights'
 # Slices that latency is told for, beside the one that is asked for.
 SLICES = {
@@ -47,27 +41,17 @@ class Pass:
   """A forward pass on a mesh.
 
   Attributes:
-    likely: with the constants of `planning/roofline.py`.
-    low: with those of `HIGH`.
-    high: with those of `LOW`.
+    time: of the pass, at both ends of the chip's efficiencies.
     collectives: of the pass.
   """
 
-  likely: Roofline
-  low: Roofline
-  high: Roofline
+  time: Ends[Roofline]
   collectives: tuple[Collective, ...]
 
   @property
   def seconds(self) -> dict[str, float]:
-    """Seconds at the chips' peak, and low, likely and high ones."""
-    return {
-      'ideal': self.likely.ideal,
-      # Where next to nothing is computed, all communication takes longer than what is waited for.
-      'low': min(self.low.fastest, self.likely.step),
-      'likely': self.likely.step,
-      'high': self.high.slowest,
-    }
+    """Seconds at the chips' peak, and low and high ones."""
+    return {'ideal': self.time.fast.ideal, **bounds_of(self.time, 'step')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +138,8 @@ def plan_generation(
     if (each := chosen[tuple(lever.passes)]) is not None
   ]
   first = chosen[tuple(configured.passes)]
+  shown = first.passes[max(first.passes)]
+  assumed = describe_assumptions(place.chip.name, shown.collectives, backward=False)
   slices = [_on_slice(asked, each, configured) for each in _slices(place)]
   return {
     'topology': topology,
@@ -172,11 +158,11 @@ def plan_generation(
     'gib': {'weights': _weights(asked, first.sizes, SAVED) / GIB}
     | {name: count / GIB for name, count in first.bytes.items()},
     'gib_of_a_chip': place.chip.memory / GIB,
-    'pass': _described(first.passes[max(first.passes)]),
+    'pass': _described(shown),
     'programs': programs,
     'levers': found,
     'slices': [each for each in slices if each],
-    'notes': [*notes, ASSUMED],
+    'notes': [*notes, *assumed, LEFT_OUT],
   }
 
 
@@ -185,6 +171,7 @@ def fastest(
 ) -> Sampling | None:
   """Returns the sampling with the least latency of one pass of each of `rows`, among what fits.
 
+  The middle of the range of seconds counts.
   What does not fit comes after all that does, least memory first; None if nothing divides.
 
   Args:
@@ -208,7 +195,8 @@ def fastest(
 
   def ranking(each: Sampling) -> tuple[float, float]:
     peak = _peak(asked, each, SAVED)
-    total = sum(one.likely.step for one in each.passes.values())
+    ends = ((one.time.slow.step, one.time.fast.step) for one in each.passes.values())
+    total = sum(map(sum, ends)) / 2
     return (0.0, total) if peak <= most else (peak, total)
 
   return min(found, key=ranking, default=None)
@@ -240,11 +228,7 @@ def make_pass(
   found: Sequence[Collective],
 ) -> Pass:
   """Makes a pass of `rows` rows on a mesh of its collectives."""
-  likely, low, high = (
-    forward_roofline(work, place, sizes, rows, found, *shares)
-    for shares in ((MATMUL, KERNEL), HIGH, LOW)
-  )
-  return Pass(likely, low, high, tuple(found))
+  return Pass(forward_roofline(work, place, sizes, rows, found), tuple(found))
 
 
 def _bytes(asked: Asked, place: Topology, sizes: Mapping[str, int], rows: int) -> dict[str, int]:
@@ -298,6 +282,7 @@ def _peak(asked: Asked, sampling: Sampling, kind: str) -> float:
 
 def _row(lever: Lever, sampling: Sampling, asked: Asked, place: Topology) -> dict[str, Any]:
   seconds, peak = sampling.seconds(lever), _peak(asked, sampling, lever.weights)
+  ends = Ends(seconds['high'], seconds['low'])
   return {
     'name': lever.name,
     'passes': sum(lever.passes.values()),
@@ -306,8 +291,8 @@ def _row(lever: Lever, sampling: Sampling, asked: Asked, place: Topology) -> dic
     'mesh': dict(sampling.sizes),
     'flops': lever.evaluations * asked.work.flops.forward * asked.samples,
     'seconds': seconds,
-    'samples_per_hour': 3600 * asked.samples / seconds['likely'],
-    'mfu': seconds['ideal'] / seconds['likely'],
+    'samples_per_hour': bounds(ends.map(lambda each: 3600 * asked.samples / each)),
+    'mfu': bounds(ends.map(lambda each: seconds['ideal'] / each)),
     'peak_gib': peak / GIB,
     'fits': peak <= (1 - FREE) * place.chip.memory,
   }
@@ -315,15 +300,12 @@ def _row(lever: Lever, sampling: Sampling, asked: Asked, place: Topology) -> dic
 
 def _described(one: Pass) -> dict[str, Any]:
   """What a pass is made of."""
-  time = one.likely
+  names = ('linear', 'attention', 'elementwise', 'waiting')
   return {
     'seconds': one.seconds,
-    'linear': time.linear,
-    'attention': time.attention,
-    'elementwise': time.elementwise,
-    'waiting': time.waiting,
-    'communication': time.communication,
-    'collectives': [dataclasses.asdict(each) for each in one.collectives],
+    **{name: bounds_of(one.time, name) for name in names},
+    'communication': one.time.fast.communication,
+    'collectives': [collective_as_json(each) for each in one.collectives],
   }
 
 

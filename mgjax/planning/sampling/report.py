@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgjax.parallel.chips import GIB
+from mgjax.planning.efficiency import Ends, words
 from mgjax.planning.report import table
 from mgjax.planning.search import mesh_flag
 
@@ -27,9 +28,10 @@ def describe_generation(answer: Mapping[str, Any]) -> str:
     *(f'  {name}: {_words_of(each)}' for name, each in answer['programs'].items()),
     '',
     *table(_collectives(one['collectives'])),
-    f'a pass      {one["seconds"]["likely"]:.4g} s: linear {one["linear"]:.3g}, attention '
-    f'{one["attention"]:.3g}, element-wise {one["elementwise"]:.3g}, waiting {one["waiting"]:.3g} '
-    f'of {one["communication"]:.3g} of communication; {one["seconds"]["ideal"]:.3g} at the peak',
+    f'a pass      {_range(one["seconds"], ".4g")} s: linear {_range(one["linear"])}, attention '
+    f'{_range(one["attention"])}, element-wise {_range(one["elementwise"])}, waiting '
+    f'{_range(one["waiting"])} of {one["communication"]:.3g} of communication; '
+    f'{one["seconds"]["ideal"]:.3g} at the peak',
     '',
     *table([_HEADINGS, *(_cells(each['name'], each) for each in answer['levers'])]),
     '',
@@ -42,7 +44,7 @@ def describe_generation(answer: Mapping[str, Any]) -> str:
 
 
 _HEADINGS = (
-  '', 'passes', 'rows', 'PFLOP', 's at the peak', 's low', 's likely', 's high', 'MFU', 'an hour',
+  '', 'passes', 'rows', 'PFLOP', 's at the peak', 's low', 's high', 'MFU', 'an hour',
   'GiB', 'mesh',
 )  # fmt: skip
 
@@ -51,21 +53,35 @@ def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
   seconds = row['seconds']
   return (
     name, str(row['passes']), str(row['evaluations']), f'{row["flops"] / 1e15:.4g}',
-    *(f'{seconds[key]:.3g}' for key in ('ideal', 'low', 'likely', 'high')),
-    f'{row["mfu"]:.1%}', f'{row["samples_per_hour"]:.3g}',
+    *(f'{seconds[key]:.3g}' for key in ('ideal', 'low', 'high')),
+    _range(row['mfu'], '.0%'), _range(row['samples_per_hour']),
     f'{row["peak_gib"]:.1f}' + (' (too large)' if not row['fits'] else ''), mesh_flag(row['mesh']),
   )  # fmt: skip
 
 
 def _collectives(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-  heading = ('collectives a pass', 'kind', 'axis', 'GiB a chip', 'count', 'seconds', '')
+  heading = (
+    'collectives a pass',
+    'kind',
+    'axis',
+    'GiB a chip',
+    'count',
+    'seconds',
+    'waited for',
+    '',
+  )
   return [heading] + [
     (
       each['what'], each['kind'], each['axis'], f'{each["bytes"] / GIB:.2f}', f'{each["count"]:,}',
-      f'{each["seconds"]:.3g}', 'asynchronous' if each['asynchronous'] else 'waits',
+      f'{each["seconds"]:.3g}', _range(each['waits']),
+      'asynchronous' if each['asynchronous'] else 'waits',
     )
     for each in found
   ]  # fmt: skip
+
+
+def _range(numbers: Mapping[str, float], form: str = '.3g') -> str:
+  return words(Ends(numbers['high'], numbers['low']), form)
 
 
 def _words_of(program: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
 from mgjax.parallel.torus import assign_axes
 from mgjax.planning.aot import CompiledStep, compile_lowered, tpu_devices
-from mgjax.planning.roofline import KERNEL, MATMUL
+from mgjax.planning.efficiency import Ends, bounds, describe_efficiency, rates_of, words
 from mgjax.planning.sampling.film import (
   FRAMES,
   SIZE,
@@ -44,8 +44,8 @@ from mgjax.upsampler.velocity import make_tiled_velocity
 
 VELOCITY, DECODE = 'velocity', 'decode'
 ASSUMED = (
-  f'assumed: linear maps and convolutions at {MATMUL:.0%} of the peak, attention at {KERNEL:.0%}, '
-  'nothing for communication and element-wise work; the autoencoder works on one chip'
+  'convolutions as linear maps, nothing for communication and element-wise work (assumed); the '
+  'autoencoder works on one chip'
 )
 
 
@@ -90,6 +90,11 @@ def plan_upsampling(
   run = calls.programs * calls.windows * -(-work.tiles // calls.tiles) * calls.tiles
   model, film = evaluations * work.flops.forward, frames / work.fps
   peak, codec = place.chip.flops * place.devices, (encode + decode) / place.chip.flops
+  rates, seconds = rates_of(place.chip.name), seconds_of(work, place, run * work.branches)
+  slow, fast = (
+    (total + codec / each.linear) / film
+    for total, each in ((seconds.slow, rates.slow), (seconds.fast, rates.fast))
+  )
   answer = {
     'topology': topology,
     'mesh': dict(mesh),
@@ -126,13 +131,18 @@ def plan_upsampling(
     },
     'seconds_a_second_of_film': {
       'peak': (model / peak + codec) / film,
-      'assumed': (seconds_of(work, place, run * work.branches) + codec / MATMUL) / film,
+      **bounds(Ends(slow, fast)),
     },
     'gib': parts | {'decode, beside the weights': decode_bytes(work) / GIB},
     'host_gib': calls.held * 4 * 4 * _numbers(work) / GIB,
     'peak_gib': max(sum(parts.values()), parts['weights'] + decode_bytes(work) / GIB),
     'gib_of_a_chip': place.chip.memory / GIB,
-    'notes': [*work.notes, 'compiled, not run' if compiled else 'estimated by formula', ASSUMED],
+    'notes': [
+      *work.notes,
+      'compiled, not run' if compiled else 'estimated by formula',
+      *describe_efficiency(place.chip.name),
+      ASSUMED,
+    ],
   }
   if compiled:
     answer['programs'] = _compile(work, calls, place, mesh)
@@ -171,8 +181,8 @@ def describe_upsampling(answer: Mapping[str, Any]) -> str:
     f'film: model {flops["model"]:.3e}, encode {flops["encode"]:.3e}, decode {flops["decode"]:.3e}',
     '',
     f'on {answer["topology"]}, mesh {mesh_flag(answer["mesh"]) or "of one chip"}: '
-    f'{seconds["peak"]:,.3g} s a second of film at 100% of the peak, {seconds["assumed"]:,.3g} s '
-    'as assumed',
+    f'{seconds["peak"]:,.3g} s a second of film at 100% of the peak, '
+    f'{words(Ends(seconds["high"], seconds["low"]), ",.3g")} s at the shares below',
     *(f'  {name:28} {value:8.2f} GiB' for name, value in answer['gib'].items()),
     f'  {"the host, latents":28} {answer["host_gib"]:8.2f} GiB, of {answer["frames_held"]} frames',
   ]

@@ -1,6 +1,5 @@
 """What a grid of runs is and costs, before any of them is trained."""
 
-import collections
 from collections.abc import Mapping, Sequence
 
 from mgjax.core.tables import aligned
@@ -22,25 +21,30 @@ def describe_grid(points: Sequence[Point], topology: str = '') -> str:
   seconds = cost_seconds(points, topology) if topology else {}
   header = ('run', 'parameters', 'N by work', 'tokens', 'FLOPs', '6 N D', 'rate', 'rows', 'steps',
             'seeds')  # fmt: skip
-  rows = [header if not seconds else (*header, 'hours')]
+  rows = [header if not seconds else (*header, 'hours, low', 'high')]
   for point in points:
     cells = (
       point.name, f'{point.parameters:,}', f'{point.size:.4g}', f'{point.tokens:.3g}',
       f'{point.flops:.4g}', f'{FLOPS * point.parameters * point.tokens / point.flops - 1:+.0%}',
       f'{point.learning_rate:.3g}', str(point.rows), f'{point.steps:,}', str(len(point.seeds)),
     )  # fmt: skip
-    rows.append((*cells, f'{seconds[point.name] / 3600:.3g}') if seconds else cells)
+    ends = seconds.get(point.name, ())
+    rows.append((*cells, *(f'{end / 3600:.3g}' for end in ends)))
   runs = sum(len(point.seeds) for point in points)
   total = sum(point.flops * len(point.seeds) for point in points)
   lines = [*aligned(rows), '', f'{runs} runs, {total:.4g} FLOPs']
   if seconds:
-    hours = sum(seconds[point.name] * len(point.seeds) for point in points) / 3600
-    lines.append(f'{hours:,.3g} hours of {topology}, one run after the other, by formula')
+    low, high = (
+      sum(seconds[point.name][end] * len(point.seeds) for point in points) / 3600 for end in (0, 1)
+    )
+    lines.append(
+      f'{low:,.3g} to {high:,.3g} hours of {topology}, one run after the other, by formula'
+    )
   return '\n'.join(lines)
 
 
-def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, float]:
-  """Returns the seconds of every run on a topology, by the planner's formula.
+def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, tuple[float, float]]:
+  """Returns the least and the most seconds of every run on a topology, by the planner's formula.
 
   Args:
     points: see `make_grid`.
@@ -49,10 +53,12 @@ def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, float]:
   Raises:
     ConfigError: there is no such topology, or no mesh takes a run's rows.
   """
-  found, known = {}, collections.defaultdict[tuple, float](float)
+  found, known = {}, {}
   for point in points:
     key = (point.recipe, point.rung, point.rows)
     if key not in known:
-      known[key] = make_plan(point.config, topology, Choices(rows=point.rows)).chosen.time.step
-    found[point.name] = known[key] * point.steps
+      time = make_plan(point.config, topology, Choices(rows=point.rows)).chosen.time
+      known[key] = time.fast.step, time.slow.step
+    fast, slow = known[key]
+    found[point.name] = fast * point.steps, slow * point.steps
   return found

@@ -75,7 +75,9 @@ def test_operations_of_a_call_are_the_backbone_s_and_those_of_a_film_their_sum()
   peak = total / 459e12 / (34 / answer['fps'])
   seconds = answer['seconds_a_second_of_film']
   assert seconds['peak'] == pytest.approx(peak)
-  assert peak / 0.75 <= seconds['assumed'] <= peak / 0.6
+  # Linear maps and convolutions at 66 to 75% of a v5p's peak, attention at 60 to 65%.
+  assert peak / 0.75 <= seconds['low'] <= peak / 0.65
+  assert peak / 0.66 <= seconds['high'] <= peak / 0.6
 
 
 def test_the_autoencoder_works_on_every_frame_and_pixel():

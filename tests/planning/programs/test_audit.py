@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from mgjax.parallel.chips import parse_topology
-from mgjax.planning.audit import audit
-from mgjax.planning.placement import audit_failures, axis_of, group_collectives
+from mgjax.planning.programs.audit import audit
+from mgjax.planning.programs.placement import audit_failures, axis_of, group_collectives
 
 SIZES = {'slice': 1, 'data': 1, 'fsdp': 4, 'context': 16, 'tensor': 1}
 PROGRAM = pathlib.Path(__file__).with_name('small_step.hlo.txt').read_text()
@@ -76,3 +76,9 @@ def test_float32_weights_and_large_all_reduces_are_complained_of():
   assert not audit_failures(found, matrix=10**9)
   spread = PROGRAM.replace('all-reduce-scatter.3', 'fused_computation.3')
   assert any('all-reduce of' in said for said in audit_failures(audit(spread), matrix=128 * 64 * 2))
+
+
+def test_only_the_gather_with_a_product_in_flight_has_work_between(found):
+  work = {kind: [s.work for s in each.between] for kind, each in found.items() if each.between}
+  assert [each.linear for each in work.pop(('all-gather', True, 'bf16'))] == [2 * 64**3]
+  assert not work  # the others end in the line after their start

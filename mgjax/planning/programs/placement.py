@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mgjax.parallel.chips import Topology
-from mgjax.planning.audit import CompiledCollective
 from mgjax.planning.communication import Collective, exchange_seconds
+from mgjax.planning.efficiency import Ends, rates_of
 from mgjax.planning.network import AxisNetwork, axis_networks
+from mgjax.planning.programs.audit import CompiledCollective
+from mgjax.planning.programs.overlap import waiting_seconds
 
 SMALL = 2**20  # bytes; below, collectives are reported together
 
@@ -14,27 +16,33 @@ SMALL = 2**20  # bytes; below, collectives are reported together
 def group_collectives(
   found: Sequence[CompiledCollective], sizes: Mapping[str, int], topology: Topology
 ) -> list[Collective]:
-  """Sums collectives by purpose, kind and mesh axis.
+  """Sums collectives by purpose, kind and mesh axis, with what is waited for of each.
 
   Args:
     found: from `audit`.
     sizes: of the mesh, slowest axis first.
     topology: that the program was compiled for.
   """
-  sums: dict[tuple[str, str, str, bool, bool], list[float]] = {}
-  for each in found:
-    axis = axis_of(each, sizes)
-    what = purpose(each)
-    total = each.bytes * each.executions
-    key = (what, each.kind, axis, each.asynchronous, what == 'attention' and each.asynchronous)
-    entry = sums.setdefault(key, [0.0, 0, 0.0])
-    entry[0] += total
-    entry[1] += each.executions
-    entry[2] += _seconds(each.kind, total, each, _wires(axis, sizes, topology))
-  return [
-    Collective(what, kind, axis, total, int(count), seconds, asynchronous, behind)
-    for (what, kind, axis, asynchronous, behind), (total, count, seconds) in sums.items()
+  axes = [axis_of(each, sizes) for each in found]
+  wires = [
+    _seconds(each, _wires(axis, sizes, topology)) for each, axis in zip(found, axes, strict=True)
   ]
+  waits = rates_of(topology.chip.name).map(
+    lambda rates: waiting_seconds(found, wires, lambda work: work.seconds(rates, topology.chip))
+  )
+  sums: dict[tuple[str, str, str, bool], list[float]] = {}
+  for each, *numbers in zip(found, axes, wires, waits.slow, waits.fast, strict=True):
+    axis, *seconds = numbers
+    entry = sums.setdefault((purpose(each), each.kind, axis, each.asynchronous), [0.0] * 5)
+    for index, value in enumerate((each.bytes, 1, *seconds)):
+      entry[index] += value * each.executions
+  return [
+    Collective(
+      what, kind, axis, total, int(count), seconds, asynchronous,
+      behind_attention=asynchronous and what == 'attention', scheduled=Ends(slow, fast),
+    )
+    for (what, kind, axis, asynchronous), (total, count, seconds, slow, fast) in sums.items()
+  ]  # fmt: skip
 
 
 def purpose(each: CompiledCollective) -> str:
@@ -105,11 +113,12 @@ def _wires(axis: str, sizes: Mapping[str, int], topology: Topology) -> AxisNetwo
   return axis_networks(joined, topology).get(names[-1])
 
 
-def _seconds(kind: str, total: float, each: CompiledCollective, wires: AxisNetwork | None) -> float:
+def _seconds(each: CompiledCollective, wires: AxisNetwork | None) -> float:
+  """Seconds of one execution."""
   if wires is None:
     return 0.0
-  if kind == 'collective-permute':
-    return wires.permute(total)
-  if kind == 'all-to-all':
-    return exchange_seconds(wires, total, each.group)
-  return wires.gather(total) * (2 if kind == 'all-reduce' else 1)
+  if each.kind == 'collective-permute':
+    return wires.permute(each.bytes)
+  if each.kind == 'all-to-all':
+    return exchange_seconds(wires, each.bytes, each.group)
+  return wires.gather(each.bytes) * (2 if each.kind == 'all-reduce' else 1)

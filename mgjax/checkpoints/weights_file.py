@@ -1,0 +1,109 @@
+"""The weights of a finished run in one file, which stands in a work directory for checkpoints.
+
+`launch.weights export --format=workdir` writes such a directory: config.json as of any run, and
+`FILE`, the averaged parameters by their names. The entry 'mgjax' of the file's metadata is a JSON
+object: `component`, `model` (as in the configuration), `step`, `version`, of quantised kernels
+`weights` (`checkpoints/quantize.py`), and the notes of the checkpoint. Floats are bfloat16, and
+float32 once they are read; int8 and fp8 kernels stay what they are. Nothing trains in such a
+directory; `config.start_from` takes it.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mgjax.checkpoints.fingerprints import Descriptions
+from mgjax.checkpoints.manager import Checkpoints
+from mgjax.checkpoints.orbax_io import Target
+from mgjax.checkpoints.quantize import is_of_quantised
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import parse_json
+from mgjax.core.tree import named_leaves, nest
+from mgjax.core.typing import Tree
+from mgjax.core.weights.tensors import Tensors, open_tensors, read_metadata
+
+FILE = 'weights.safetensors'
+ABOUT = ('component', 'model', 'step', 'version', 'tokenizer', 'weights')  # others are notes
+
+
+class WeightsFile(Checkpoints):
+  """Reads the one state of a work directory with `FILE`, asked as checkpoints are."""
+
+  def __init__(self, workdir: str | os.PathLike[str]):
+    """Binds to a work directory; reads nothing yet."""
+    super().__init__(workdir)
+    self._path = pathlib.Path(workdir) / FILE
+
+  def steps(self) -> list[int]:
+    """Returns the step that the weights are of."""
+    return [self.restore_record()['meta']['step']]
+
+  def begun(self) -> bool:
+    """Raises ConfigError: who asks wants to train here."""
+    raise ConfigError(
+      f'{os.fspath(self._path.parent)!r} holds finished weights, in which nothing trains; take '
+      f'another --workdir, and --config.start_from={self._path.parent} to go on from them'
+    )
+
+  def restore_record(self) -> dict[str, Any]:
+    """Returns `meta` and `leaves` as a checkpoint has them, and none of the arrays.
+
+    Raises:
+      ConfigError: the file cannot be read.
+    """
+    name = f'the header of {os.fspath(self._path)!r}'
+    mend = 'install mgjax again, or export the weights again'
+    text = read_metadata(self._path).get('mgjax', '')
+    header = parse_json(text, name, error=ConfigError, mend=mend)
+    notes = {key: value for key, value in header.items() if key not in ABOUT}
+    meta = {'step': header['step'], 'version': header['version'], 'notes': notes}
+    with open_tensors(self._path) as file:
+      shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+      leaves = {
+        name: [_TYPES[each.get_dtype()], list(each.get_shape()), '']
+        for name, each in shapes.items()
+      }
+    return {'meta': meta, 'leaves': {'average': leaves}}
+
+  def newest_record(self) -> dict[str, Any] | None:
+    """Returns what `restore_record` returns."""
+    return self.restore_record()
+
+  def restore_params(
+    self, abstract_params: Target, which: str = 'average', step: int | None = None
+  ) -> tuple[Tree, dict[str, Any]]:
+    """Reads parameters as `Checkpoints.restore_params`; there is none but the average.
+
+    Raises:
+      ConfigError: the file cannot be read, or is of another step.
+    """
+    record = self.restore_record()
+    there = record['meta']['step']
+    if which != 'average' or step not in (None, there):
+      raise ConfigError(
+        f'{os.fspath(self._path)!r} holds the averaged weights of step {there} alone, and '
+        f'{which!r} of step {there if step is None else step} were asked for'
+      )
+    saved: Descriptions = record['leaves']['average']
+    wanted = abstract_params(saved) if callable(abstract_params) else abstract_params
+    with open_tensors(self._path) as file:
+      leaves = {
+        name: jax.device_put(file.get_tensor(name).astype(leaf.dtype), leaf.sharding)
+        for name, leaf in named_leaves(wanted).items()
+      }
+    return nest(leaves), record['meta']
+
+
+# Of the file -> of the arrays.
+_TYPES = {'BF16': 'float32', 'F32': 'float32', 'I8': 'int8', 'F8_E4M3': 'float8_e4m3fn'}
+
+
+def narrowed(leaves: Tensors) -> Tensors:
+  """Returns tensors as the file has them: floats in bfloat16, kernels and their scales as given."""
+  return {
+    name: leaf if is_of_quantised(name) else leaf.astype(jnp.bfloat16)
+    for name, leaf in leaves.items()
+  }

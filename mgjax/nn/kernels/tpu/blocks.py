@@ -1,0 +1,159 @@
+"""Block sizes of the attention kernels for TPUs, searched with a model of their cost.
+
+A kernel goes over a grid of blocks, (queries, keys), and in a block over tiles, which are computed
+at once. The unit of cost is the bundle, what a core issues in a cycle. The constants are from
+schedules that libtpu made of these kernels (docs/performance.md): 1,024 scores cost so much, a tile
+what its products need to fill and to drain, a step of the grid what moves blocks, and a row of
+blocks what it takes to write its sums. Blocks that move more bytes than time allows wait for
+memory.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+
+LANES = 128
+MIB = 2**20
+BLOCK = 2048  # the longest side of a block
+STEP = 110  # bundles of a step of the grid
+TILE = 40  # bundles in which the products of a tile fill and drain, beside another tile
+BANDWIDTH = 470  # bytes a bundle: v5e's, the least of the chips
+VMEM = 40 * MIB  # of the 64 that v5p and TPU7x have a core; the compiler keeps its own there, too
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+  """What the two passes differ in.
+
+  Attributes:
+    bundles: of 1,024 scores.
+    turn: bundles, for each of its rows, that begin and end sums.
+    tile: scores that are computed at once: with more, registers spill.
+    block: scores of a block, whose tiles are written out one after another in the program.
+    kept: bytes of float32 sums that may stay in VMEM from one row of blocks to the next.
+  """
+
+  bundles: float
+  turn: float
+  tile: int
+  block: int
+  kept: int = 0
+
+
+FORWARD = Pass(bundles=1.6, turn=0.4, tile=2**18, block=2**21)
+BACKWARD = Pass(bundles=3.5, turn=0.7, tile=2**17, block=2**20, kept=20 * MIB)
+QUERY_TILE = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+  """Sizes of a kernel.
+
+  Attributes:
+    queries: of a block.
+    keys: of a block.
+    query_tile: queries that are computed at once; divides `queries`.
+    key_tile: keys that are; divides `keys`.
+    n: queries, padded.
+    m: keys, padded.
+    k: the size of a head, padded.
+    chunks: into which the queries are cut, for the backward pass: a chunk's dQ stays in VMEM, and
+      every chunk adds its own part of dK and dV.
+  """
+
+  queries: int
+  keys: int
+  query_tile: int
+  key_tile: int
+  n: int
+  m: int
+  k: int
+  chunks: int = 1
+
+
+def forward_blocks(n: int, m: int, k: int, itemsize: int) -> Blocks:
+  """Returns the cheapest blocks for one head of the forward pass."""
+  return _search(FORWARD, n, m, k, itemsize, 1)
+
+
+def backward_blocks(n: int, m: int, k: int, itemsize: int, heads: int) -> Blocks:
+  """Returns the cheapest blocks for the backward pass of some heads.
+
+  Of v4 and v5p a device is two cores, and they share heads or chunks: an odd number of heads is cut
+  into an even number of chunks, if there are queries enough.
+  """
+  return _search(BACKWARD, n, m, k, itemsize, heads)
+
+
+def forward_vmem(blocks: Blocks, itemsize: int) -> int:
+  """Returns the bytes that the forward kernel keeps in VMEM, its tiles left to the compiler."""
+  queries, keys = blocks.queries * blocks.k, blocks.keys * blocks.k
+  rows = 2 * 8 * 4 * (blocks.queries + blocks.keys)  # L and the mask: a row of numbers takes eight
+  moved = 2 * itemsize * (2 * queries + 2 * keys)  # q, O, k, v, twice: one comes, one is read
+  return moved + rows + 4 * queries + 2 * 8 * 4 * blocks.queries + itemsize * keys  # V on its side
+
+
+def backward_vmem(blocks: Blocks, itemsize: int) -> int:
+  """Returns the bytes that the backward kernel keeps in VMEM, its tiles left to the compiler."""
+  queries, keys = blocks.queries * blocks.k, blocks.keys * blocks.k
+  rows = 2 * 8 * 4 * (2 * blocks.queries + blocks.keys)
+  moved = 2 * itemsize * (3 * queries + 2 * keys) + 2 * 4 * 2 * keys  # q, dO, dQ; k, v; dK, dV
+  kept = 4 * (blocks.n // blocks.chunks) * blocks.k + 2 * 4 * keys  # sums: dQ; dK, dV
+  return moved + rows + kept + itemsize * (2 * queries + keys)  # and q, dO, k on their sides
+
+
+def cost(blocks: Blocks, which: Pass, itemsize: int) -> float:
+  """Returns the bundles that one head takes, by the model."""
+  rows, columns = blocks.n // blocks.queries, blocks.m // blocks.keys
+  tiles = (blocks.n // blocks.query_tile) * (blocks.m // blocks.key_tile)
+  scores = blocks.n * blocks.m / 1024
+  summed = blocks.n if which is FORWARD else blocks.m * blocks.chunks
+  work = which.bundles * scores * blocks.k / LANES + TILE * tiles
+  moved = blocks.keys if which is FORWARD else 2 * blocks.queries  # k, v; or q, dO, L, D
+  traffic = rows * columns * 2 * moved * blocks.k * itemsize / BANDWIDTH
+  return max(work, traffic) + STEP * rows * columns + which.turn * summed
+
+
+@functools.lru_cache(maxsize=256)
+def _search(which: Pass, n: int, m: int, k: int, itemsize: int, heads: int) -> Blocks:
+  k = -(-k // LANES) * LANES
+  found = list(_candidates(which, n, m, k, itemsize, heads))
+  # Of equals, the one with fewer bytes.
+  return min(found, key=lambda blocks: (cost(blocks, which, itemsize), blocks.queries, blocks.keys))
+
+
+def _candidates(which, n, m, k, itemsize, heads) -> Iterator[Blocks]:
+  vmem = forward_vmem if which is FORWARD else backward_vmem
+  most = min(which.block, which.block * 2 * LANES // (k * itemsize))
+  for queries, keys in itertools.product(_sides(n), _sides(m)):
+    if queries * keys > most and (queries, keys) != (LANES, LANES):
+      continue
+    chunks, padded = _chunks(which, n, queries, k, heads)
+    query_tile = _tile(queries, QUERY_TILE)
+    tiles = {'query_tile': query_tile, 'key_tile': _tile(keys, which.tile // query_tile)}
+    blocks = Blocks(queries, keys, **tiles, n=padded, m=-(-m // keys) * keys, k=k, chunks=chunks)
+    if vmem(blocks, itemsize) <= VMEM:
+      yield blocks
+
+
+def _chunks(which: Pass, n: int, queries: int, k: int, heads: int) -> tuple[int, int]:
+  """Returns the number of chunks and the queries of all of them."""
+  rows = -(-n // queries)
+  if which is FORWARD:
+    return 1, rows * queries
+  chunks = max(-(-rows * queries * k * 4 // which.kept), 1)
+  if heads * chunks % 2 and rows > 1:
+    chunks += 1
+  return chunks, -(-rows // chunks) * chunks * queries
+
+
+def _sides(length: int) -> range:
+  return range(LANES, min(BLOCK, -(-length // LANES) * LANES) + 1, LANES)
+
+
+def _tile(side: int, most: int) -> int:
+  """Returns the largest divisor of `side` of at most `most`, in lanes."""
+  lanes = side // LANES
+  fitting = [count for count in range(1, lanes + 1) if lanes % count == 0]
+  return LANES * max((each for each in fitting if each * LANES <= most), default=1)

@@ -1,0 +1,1 @@
+"""Whether this machine has what mgjax needs: packages, devices, room, codecs, clock."""

@@ -1,0 +1,133 @@
+"""Finished weights in one file: folders that `launch.weights` writes, and those of mgjax itself."""
+
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import mgjax
+from mgjax.checkpoints.quantize import store
+from mgjax.checkpoints.warm_start import make_start
+from mgjax.checkpoints.weights_file import FILE
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, read_shapes
+from mgjax.core import runs
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import named_leaves
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import replicated
+from mgjax.workflows.weights import export_weights
+from tests import binaries
+
+PROMPTS = ['the green digit 3 moves left', 'a']
+PARTS = sorted(path.parent for path in runs.SHIPPED.rglob('config.json'))
+MIB = 2**20
+
+
+@pytest.fixture(scope='module')
+def exported(tiny_runs, tmp_path_factory):
+  """A model with its autoencoder in it, as a folder of names would have them."""
+  place = tmp_path_factory.mktemp('shipped') / 'tiny'
+  export_weights(tiny_runs / 'video', place / 'video', 'workdir', weights='int8')
+  export_weights(tiny_runs / 'autoencoder', place / 'video' / 'autoencoder', 'workdir')
+  return place
+
+
+def test_a_folder_of_weights_is_loaded_as_the_run_that_it_came_from(exported, tiny_runs):
+  saved, _ = load_params(tiny_runs / 'video')
+  expected = named_leaves(store(saved, 'int8'))
+  found, meta = load_params(exported / 'video')
+  assert meta['step'] == open_checkpoints(tiny_runs / 'video').steps()[-1]
+  assert read_shapes(exported / 'video') == {
+    name: list(leaf.shape) for name, leaf in expected.items()
+  }
+  for name, leaf in named_leaves(found).items():
+    exact = name.endswith(('/quantised', '/kernel/scale'))
+    there = expected[name] if exact else expected[name].astype(jnp.bfloat16)
+    assert leaf.dtype == expected[name].dtype
+    np.testing.assert_array_equal(np.float32(leaf), np.float32(there), err_msg=name)
+  video = mgjax.load(exported / 'video').generate(PROMPTS)
+  whole = mgjax.load(tiny_runs / 'video').generate(PROMPTS)
+  # Of 255. Rounded weights of a network that was hardly trained; another seed differs by 40.
+  assert 0 < np.abs(np.int32(video) - whole).mean() < 4
+
+
+def test_over_devices_it_samples_as_on_one(exported):
+  one = mgjax.load(exported / 'video').generate(PROMPTS)
+  several = mgjax.load(exported / 'video', mesh={'data': 4, 'fsdp': 2}).generate(PROMPTS)
+  assert np.abs(np.int32(one) - several).max() <= 1  # a rounding that meets a half
+
+
+def test_equal_weights_make_equal_files(exported, tiny_runs, tmp_path):
+  export_weights(tiny_runs / 'video', tmp_path, 'workdir', weights='int8')
+  for name in ('config.json', FILE):
+    assert (tmp_path / name).read_bytes() == (exported / 'video' / name).read_bytes()
+  export_weights(exported / 'video', tmp_path / 'again', 'workdir')
+  assert (tmp_path / 'again' / FILE).read_bytes() == (tmp_path / FILE).read_bytes()
+
+
+def test_nothing_trains_in_it_and_others_start_from_it(exported):
+  config = read_config(exported / 'video')
+  with pytest.raises(ConfigError, match=r'finished weights.*take another --workdir.*start_from='):
+    mgjax.train(config, exported / 'video')
+  assert not (exported / 'video' / 'checkpoints').exists()
+  place = replicated(make_mesh({'data': 8}))
+  start = make_start(str(exported / 'video'), 'video')(lambda name, shape: place)
+  assert all(leaf.dtype == jnp.float32 for leaf in named_leaves(start).values())
+  with pytest.raises(ConfigError, match=r"averaged weights of step \d+ alone, and 'params'"):
+    load_params(exported / 'video', 'params')
+
+
+def test_a_run_is_not_written_over(exported, tiny_runs):
+  with pytest.raises(ConfigError, match='is a run with checkpoints; take another folder'):
+    export_weights(exported / 'video', tiny_runs / 'video', 'workdir')
+
+
+def test_a_name_is_found_from_anywhere_unless_something_lies_there(
+  exported, tiny_runs, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(runs, 'SHIPPED', exported.parent)
+  monkeypatch.chdir(tmp_path)
+  assert mgjax.load('tiny/video').weights['workdir'] == 'tiny/video'
+  assert mgjax.load('tiny/video/autoencoder').statistics
+  with pytest.raises(ConfigError, match=r"'tiny/vide' is not a work.*come tiny/video, tiny/video/"):
+    mgjax.load('tiny/vide')
+  (tmp_path / 'tiny' / 'video').mkdir(parents=True)  # as results of a command would make it
+  assert runs.find_run('tiny/video') == exported / 'video'
+  shutil.copy(tiny_runs / 'video' / 'config.json', tmp_path / 'tiny' / 'video')
+  assert runs.find_run('tiny/video').resolve() == tmp_path / 'tiny' / 'video'
+  assert runs.find_run('../tiny/video') != exported / 'video'
+
+
+def test_a_damaged_file_is_a_sentence(exported, tmp_path):
+  shutil.copytree(exported / 'video', tmp_path / 'video')
+  path = tmp_path / 'video' / FILE
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with pytest.raises(ConfigError, match=r'weights\.safetensors.* is not a readable'):
+    mgjax.load(tmp_path / 'video')
+
+
+def test_what_ships_is_small_and_says_what_it_is():
+  sizes = {part: (part / FILE).stat().st_size for part in PARTS}
+  assert len(sizes) >= 10 and max(sizes.values()) < 6e6 and sum(sizes.values()) < 20e6
+  for part in PARTS:
+    card = (part / 'README.md').read_text()
+    for heading in ('Data', 'Recipe', 'Measured', 'Seed', 'Licence: Apache-2.0'):
+      assert heading in card, (part, heading)
+    kinds = {str(tensor.dtype) for tensor in load_file(part / FILE).values()}
+    assert kinds <= {'bfloat16', 'int8', 'float32'}
+
+
+@pytest.mark.slow
+def test_the_cast_in_one_command(tmp_path):
+  out = tmp_path / 'out.mp4'
+  binaries.run(
+    'sample', '--workdir=digits/few_steps', '--steps=4', '--prompt=the red digit 7 bounces',
+    '--upsample=digits/upsampler', '--soundtrack=digits/audio', f'--out={out}',
+  )  # fmt: skip
+  record = json.loads((tmp_path / 'out_sound.json').read_text())
+  assert {'out.mp4', 'out_sound.mp4', 'out_sound.wav'} <= {path.name for path in tmp_path.iterdir()}
+  assert record['digests']['out_sound.mp4']
+  assert MIB > (tmp_path / 'out_sound.mp4').stat().st_size > 1000

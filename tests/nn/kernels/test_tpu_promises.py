@@ -1,0 +1,150 @@
+"""What both kernels for TPUs promise, interpreted: softmax attention, beside float64.
+
+`ours` are those of `mgjax/nn/kernels/tpu`, `splash` is JAX's.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgjax.nn.kernels import splash
+from mgjax.nn.kernels.tpu import backward as our_backward
+from mgjax.nn.kernels.tpu import forward as our_forward
+
+KERNELS = {
+  'ours': (our_forward.forward, our_backward.backward),
+  'splash': (splash.forward, splash.backward),
+}
+
+
+def interpreted(name):
+  """Returns forward(q, k, v, mask) and backward(q, k, v, mask, o, lse, do), compiled."""
+  ahead, back = KERNELS[name]
+
+  def backward(q, k, v, mask, o, lse, do):
+    delta = jnp.einsum('bngk,bngk->bgn', o.astype(jnp.float32), do.astype(jnp.float32))
+    return back((q, k, v, mask, delta, lse), do, interpret=True)
+
+  return jax.jit(functools.partial(ahead, interpret=True)), jax.jit(backward)
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request):
+  return interpreted(request.param)
+
+
+# Scores and values here are below 6 and float32 rounds at 2^-24 relative, so each step of S, exp,
+# P V and dO V^T adds at most 4e-7; some ten of them follow one another.
+CLOSE = 4e-6
+
+# (b, n, m, g, k): both paddings of heads, and lengths that no block divides.
+SHAPES = [(2, 256, 256, 2, 64), (2, 256, 256, 2, 128), (2, 100, 300, 1, 128)]
+
+
+def arrays(shape, dtype=jnp.float32):
+  """Returns q, k, v and the cotangent of O."""
+  b, n, m, g, k = shape
+  rng = np.random.default_rng(0)
+  sizes = [(b, n, g, k), (b, m, g, k), (b, m, g, k), (b, n, g, k)]
+  return [jnp.asarray(rng.normal(size=size), dtype) for size in sizes]
+
+
+def holes(b, m):
+  """Returns a mask in which about every third key may not be read."""
+  return jnp.asarray(np.random.default_rng(1).random((b, m)) < 0.7)
+
+
+def scores(q, k, mask=None):
+  q, k = (np.asarray(x, np.float64) for x in (q, k))
+  s = np.einsum('bngk,bmgk->bgnm', q, k) * q.shape[-1] ** -0.5
+  return s if mask is None else np.where(np.asarray(mask)[:, None, None], s, -np.inf)
+
+
+def exact_forward(q, k, v, mask=None):
+  """Returns O and L in float64, by the textbook."""
+  p = np.exp(scores(q, k, mask))
+  total = p.sum(axis=-1)
+  p = np.divide(p, total[..., None], out=np.zeros_like(p), where=total[..., None] > 0)
+  lse = np.log(total, out=np.full_like(total, -np.inf), where=total > 0)
+  return np.einsum('bgnm,bmgk->bngk', p, np.asarray(v, np.float64)), lse
+
+
+def exact_backward(q, k, v, mask, o, lse, do):
+  """Returns dQ, dK, dV in float64, by the textbook."""
+  p = np.exp(scores(q, k, mask) - np.where(lse > -1e29, lse, np.inf)[..., None])
+  q, k, v, o, do = (np.asarray(x, np.float64) for x in (q, k, v, o, do))
+  delta = np.einsum('bngk,bngk->bgn', do, o)[..., None]
+  ds = p * (np.einsum('bngk,bmgk->bgnm', do, v) - delta) * q.shape[-1] ** -0.5
+  return (
+    np.einsum('bgnm,bmgk->bngk', ds, k),
+    np.einsum('bgnm,bngk->bmgk', ds, q),
+    np.einsum('bgnm,bngk->bmgk', p, do),
+  )
+
+
+def assert_close(ours, exact, **tolerance):
+  for mine, theirs in zip(ours, exact, strict=True):
+    assert mine.shape == theirs.shape
+    np.testing.assert_allclose(np.asarray(mine, np.float64), theirs, **tolerance)
+
+
+@pytest.mark.parametrize('masked', [False, True])
+@pytest.mark.parametrize('shape', SHAPES)
+def test_forward_and_backward_are_softmax_attention(kernel, shape, masked):
+  forward, backward = kernel
+  q, k, v, do = arrays(shape)
+  mask = holes(*k.shape[:2]) if masked else None
+  o, lse = forward(q, k, v, mask)
+  exact = exact_forward(q, k, v, mask)
+  assert_close((o, lse), exact, atol=CLOSE)
+  ours = backward(q, k, v, mask, o, lse, do)
+  assert_close(ours, exact_backward(q, k, v, mask, *exact, do), atol=CLOSE)
+
+
+def test_a_row_that_may_read_nothing_is_zero_and_has_no_gradient(kernel):
+  forward, backward = kernel
+  q, k, v, do = arrays((2, 128, 200, 1, 64))
+  mask = holes(2, 200).at[1].set(False)
+  o, lse = forward(q, k, v, mask)
+  assert (lse[1] <= -1e29).all() and np.isfinite(lse).all()
+  gradients = backward(q, k, v, mask, o, lse.at[1].set(-jnp.inf), do)  # so low will do
+  for x in (o, *gradients):
+    assert np.isfinite(x).all() and np.abs(x[0]).max() > 0
+    assert not x[1].any()
+
+
+def test_parts_of_the_keys_add_up_given_the_whole_output(kernel):
+  forward, backward = kernel
+  q, k, v, do = arrays((2, 128, 320, 1, 64))
+  mask = holes(2, 320).at[1, :160].set(False)  # of which row 1 sees nothing in the first half
+  o, lse = exact = exact_forward(q, k, v, mask)
+  halves = [(k[:, part], v[:, part], mask[:, part]) for part in (slice(160), slice(160, None))]
+  results = [forward(q, *half) for half in halves]
+  weights = [np.exp(np.asarray(part, np.float64) - lse) for _, part in results]
+  merged = sum(y * w.swapaxes(1, 2)[..., None] for (y, _), w in zip(results, weights, strict=True))
+  np.testing.assert_allclose(merged, o, atol=CLOSE)
+  whole = jnp.asarray(o, jnp.float32), jnp.asarray(lse, jnp.float32)
+  dq, dk, dv = zip(*(backward(q, *half, *whole, do) for half in halves), strict=True)
+  ours = sum(dq), jnp.concatenate(dk, axis=1), jnp.concatenate(dv, axis=1)
+  assert_close(ours, exact_backward(q, k, v, mask, *exact, do), atol=CLOSE)
+
+
+def test_bfloat16_keeps_its_type_and_a_float32_log_sum_exp(kernel):
+  forward, backward = kernel
+  q, k, v, do = arrays((1, 128, 256, 1, 128), jnp.bfloat16)
+  o, lse = forward(q, k, v, None)
+  # It would make products of two transposed bfloat16 arrays, of which the CPU has none.
+  without = {'xla_disable_hlo_passes': 'transpose-folding'}
+  gradients = jax.jit(backward, compiler_options=without)(q, k, v, None, o, lse, do)
+  assert {x.dtype for x in (o, *gradients)} == {jnp.dtype(jnp.bfloat16)}
+  exact = exact_forward(q, k, v)
+  # Scaled queries are rounded at 2^-9, which moves scores below 6 by less than 6 x 2^-9 = .012.
+  assert lse.dtype == jnp.float32
+  np.testing.assert_allclose(lse, exact[1], atol=0.012)
+  # P, dS and the results are rounded, too: each 2^-9 of values below 1.
+  tolerance = {'atol': 0.012, 'rtol': 3 * 2**-8}
+  assert_close((o,), exact[:1], **tolerance)
+  assert_close(gradients, exact_backward(q, k, v, None, *exact, do), **tolerance)
