@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -97,7 +98,7 @@ class Identity(Conditioning):
       spread = Linear(self.class_tokens * self.dim, axes, dtype=self.dtype, name='project_class')
       state = states[:, 0]
       if self.class_units:
-        state = nn.gelu(Linear(self.class_units, axes, dtype=self.dtype, name='hidden_class')(state))
+        state = jax.nn.gelu(Linear(self.class_units, axes, dtype=self.dtype, name='hidden_class')(state))
       parts.append(spread(state).reshape(-1, self.class_tokens, self.dim))
     if self.tokens != 'class':
       parts.append(Linear(self.dim, axes, dtype=self.dtype, name='project')(states[:, 1:]))
