@@ -44,7 +44,7 @@ def get_config(argument: str = 'cross') -> ConfigDict:
   config.model.conditionings.identity = ConfigDict(
     {
       'kind': 'identity', 'vision': clip.VISION, 'references': 1, 'tokens': 'class',
-      'class_tokens': 16, 'class_units': 0,
+      'class_tokens': 16,
     }
   )  # fmt: skip
   config.references = ConfigDict({'per_clip': 1, 'faces': '', 'margin': 0.0})

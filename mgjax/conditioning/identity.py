@@ -12,7 +12,7 @@ from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
-from mgjax.core.settings import Count, Positive
+from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Batch, Bool
 from mgjax.nn.linear import Linear
 from mgjax.nn.norm import LayerNorm
@@ -40,7 +40,6 @@ class Identity(Conditioning):
     tokens: which states of the tower are read: of its 'class' token, of its 'patches' or 'both'.
       Not in public sources.
     class_tokens: that are made of the state of the class token. Not in public sources.
-    class_units: of a hidden layer (GELU) between the two; 0: none. Not in public sources.
     dtype: compute type.
 
   Raises:
@@ -52,7 +51,6 @@ class Identity(Conditioning):
   references: Positive = 1
   tokens: str = 'both'
   class_tokens: Positive = 1
-  class_units: Count = 0
   dtype: jnp.dtype = jnp.float32
   optional: ClassVar[bool] = True
 
@@ -95,10 +93,7 @@ class Identity(Conditioning):
     parts = []
     if self.tokens != 'patches':
       spread = Linear(self.class_tokens * self.dim, axes, dtype=self.dtype, name='project_class')
-      state = states[:, 0]
-      if self.class_units:
-        state = nn.gelu(Linear(self.class_units, axes, dtype=self.dtype, name='hidden_class')(state))
-      parts.append(spread(state).reshape(-1, self.class_tokens, self.dim))
+      parts.append(spread(states[:, 0]).reshape(-1, self.class_tokens, self.dim))
     if self.tokens != 'class':
       parts.append(Linear(self.dim, axes, dtype=self.dtype, name='project')(states[:, 1:]))
     x = jnp.concatenate(parts, axis=1)
