@@ -10,8 +10,8 @@ from setuptools import find_packages, setup
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
   'bench', 'checkpoints', 'compare', 'completion', 'curate', 'data', 'doctor', 'edit', 'encode',
-  'evaluate', 'personalize', 'plan', 'quickstart', 'recipe', 'report', 'rewrite', 'sample',
-  'scaling', 'soundtrack', 'suite', 'train', 'upsample', 'weights',
+  'evaluate', 'personalize', 'plan', 'provenance', 'quickstart', 'recipe', 'report', 'rewrite',
+  'sample', 'scaling', 'soundtrack', 'suite', 'train', 'upsample', 'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent
@@ -112,11 +112,15 @@ setup(
     'tpu': ['libtpu>=0.0.51', 'requests'],
     'parquet': ['pyarrow>=26.0.1'],  # clips in parquet files, for launch.data convert
     'plots': ['matplotlib>=3.11.2'],  # pictures of experiments: 39 MB
+    # Signed files (C2PA): 53 MB, and what makes a test certificate, which the first brings anyway.
+    'provenance': ['c2pa-python>=0.38.1', 'cryptography>=50.0.2'],
     # For mgjax/evaluation/score_*.py, which run in an environment of their own.
     'scorers': ['audiobox-aesthetics>=0.0.4', 'torch>=2.13.0', 'transformers>=5.23.0'],
     'test': [
       'beartype>=0.23.1',
+      'c2pa-python>=0.38.1',
       'chex>=0.1.92',
+      'cryptography>=50.0.2',
       'faiss-cpu>=1.15.1',
       'hypothesis>=6.170.15',
       'imagehash>=4.3.2',

@@ -101,7 +101,9 @@ def main(_) -> None:
   from mgjax.audio.files import Request, request_caption, write_files
   from mgjax.audio.pipeline import AudioPipeline
   from mgjax.evaluation.scorers import CommandScorer
+  from mgjax.media.provenance import release
 
+  release.admit([_PROMPT.value, _MUSIC.value])  # before the weights are read
   tracker = AudioPipeline(
     _WORKDIR.value,
     mesh=_MESH.value,

@@ -26,6 +26,7 @@ from mgjax.flow_models.files import describe_conditions
 from mgjax.media.audio import probe_audio, stream_audio, write_soundtrack, write_wav_stream
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.loudness import SILENT, Level, amplified, measure_loudness
+from mgjax.media.provenance import release
 from mgjax.runtime.progress import Progress
 from mgjax.text.prompts import clean_prompt
 
@@ -113,6 +114,7 @@ def write_files(
     DataError: a file cannot be read.
     NonFiniteError: the model answers with what is no number.
   """
+  release.admit([request.prompt])
   paths = _paths(pathlib.Path(out), request)
   video_track = None if request.video is None else pipeline.video_track(request.video)
   seconds = request.seconds if video_track is None else video_track.seconds
@@ -159,13 +161,18 @@ def write_files(
     level = measure_loudness(_written(sound, file), pipeline.rate)
     gain = _gain(level, request)
     shape = (pipeline.rate, pipeline.channels)
-    for path in paths:
+    for path in paths[:-1]:
+      written = release.postprocess_sound(_read(file, gain, *shape))
       if path.suffix == '.mp4':
-        write_soundtrack(path, request.video, _read(file, gain, *shape), pipeline.rate)
+        write_soundtrack(path, request.video, written, pipeline.rate)
       elif path.suffix == '.wav':
-        write_wav_stream(path, _read(file, gain, *shape), pipeline.rate)
-      elif path.suffix == '.png':
-        _draw(path, _read(file, gain, *shape), request.prompt, pipeline.rate)
+        write_wav_stream(path, written, pipeline.rate)
+      else:
+        _draw(path, written, request.prompt, pipeline.rate)
+    # A sound of a video is made from it, but the wav and its picture have nothing of the video in
+    # them; one that goes on with a sound has.
+    release.sign(paths[:1], made_from=request.video or request.given)
+    release.sign(paths[1:], made_from=request.given)
     record = _describe(pipeline, request, seconds, outer, inner, scorer)
     if request.given is not None:
       record['request']['given']['gain'] = given_gain
@@ -176,6 +183,7 @@ def write_files(
       'samples': _digest(file),
     }
   record['unknown_words'] = unknown
+  record |= release.described()
   record['files'] = [path.name for path in paths[:-1]]
   record['digests'] = {path.name: _digest_of(path) for path in paths[:-1]}
   write_json(paths[-1], record)

@@ -24,6 +24,7 @@ from mgjax.editing.sdedit import Strength
 from mgjax.flow_models.build import make_flow_model
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.containers import ANY_LENGTH
+from mgjax.media.provenance import release
 from mgjax.media.transcode import write_frames
 from mgjax.media.video import ClipInfo, probe, stream_frames
 from mgjax.media.viewing import write_clip
@@ -107,12 +108,13 @@ def check_request(request: Request, out: str | os.PathLike[str]) -> Job:
   """Returns what is to be done, if files can be read and written; needs no model.
 
   Raises:
-    ConfigError: there is no instruction, or nothing can be written to `out`, or only over the
-      video.
+    ConfigError: there is no instruction, it is refused, or nothing can be written to `out`, or
+      only over the video.
     DataError: the video cannot be read.
   """
   path = pathlib.Path(out)
   instruction = clean_prompt(request.instruction)
+  release.admit([instruction])
   video = probe(request.video)
   if path.suffix != '.mp4' and (path.suffix != '.png' or video.frames > 1):
     raise ConfigError(
@@ -166,9 +168,10 @@ def write_edited(
       first = next(made)
     for number, frame in enumerate(itertools.chain([first], made)):
       start, end, source = waiting.popleft()
+      digests['pixels'].update(frame.tobytes())
+      frame = release.postprocess(frame[None])[0]
       if number in kept:
         shown.append((source, frame))
-      digests['pixels'].update(frame.tobytes())
       yield start, end, frame
       progress.report(min(number + 1, count))
 
@@ -183,7 +186,8 @@ def write_edited(
   asked = _described(pipeline, request)
   made: dict[str, Any] = {'height': height, 'width': width, 'fps': job.fps}
   made |= {name: digest.hexdigest()[:16] for name, digest in digests.items()}
-  made |= {'unknown_words': unknown[0]}
+  made |= {'unknown_words': unknown[0]} | release.described()
+  release.sign([job.out, job.sheet], made_from=request.video)
   write_json(job.record, pipeline.provenance | {'request': asked} | made)
   return [job.out, job.sheet, job.record]
 

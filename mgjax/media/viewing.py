@@ -29,6 +29,11 @@ def viewing_scale(height: int, width: int) -> int:
   return -(-_LEAST // max(height, width))
 
 
+def enlarged(video: Video, scale: int) -> Video:
+  """Returns a video with each row and column repeated `scale` times."""
+  return video.repeat(scale, 1).repeat(scale, 2)
+
+
 def write_clip(
   path: str | os.PathLike[str], video: Video, fps: float, scale: int | None = None
 ) -> None:
@@ -46,7 +51,7 @@ def write_clip(
     write_video(path, video, fps, scale)
   else:
     buffer = io.BytesIO()
-    Image.fromarray(video[0].repeat(scale, 0).repeat(scale, 1)).save(buffer, 'PNG')
+    Image.fromarray(enlarged(video, scale)[0]).save(buffer, 'PNG')
     write_bytes(path, buffer.getvalue())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.provenance import release
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.video.files import check_out, write_samples
 
@@ -21,8 +22,8 @@ def write_personalized(
 ) -> list[pathlib.Path]:
   """Generates a video a prompt and writes them as `mgjax.video.files.write_samples` does.
 
-  Beside them, `..._reference.png` has the crops that the model was shown. The json has digests of
-  these crops, neither pixels nor names of files.
+  Beside them, `..._reference.png` has the crops that the model was shown, and is not signed, since
+  no model made it. The json has digests of these crops, neither pixels nor names of files.
 
   Args:
     pipeline: the model.
@@ -39,6 +40,7 @@ def write_personalized(
     ConfigError: as `ReferenceReader.read` and `write_samples`.
     DataError: a picture cannot be read.
   """
+  release.admit(prompts)
   shape, out = shape or pipeline.default_shape, pathlib.Path(out)
   alone = check_out(out, len(prompts), shape[0])
   pipeline.check(shape)

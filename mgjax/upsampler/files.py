@@ -17,6 +17,7 @@ from mgjax.core.resize import resize
 from mgjax.core.settings import Count, Positive, Range, check
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.containers import ANY_LENGTH
+from mgjax.media.provenance import release
 from mgjax.media.transcode import write_frames
 from mgjax.media.video import ClipInfo, probe, stream_frames
 from mgjax.runtime.progress import Progress
@@ -80,8 +81,8 @@ def check_request(request: Request, out: str | os.PathLike[str]) -> Job:
   """Returns what is to be done, if it can be: nothing of it needs the weights.
 
   Raises:
-    ConfigError: the result would be too large, the prompt is none, or nothing can be written to
-      `out`, or only over the video.
+    ConfigError: the result would be too large, the prompt is none or refused, or nothing can be
+      written to `out`, or only over the video.
     DataError: the video cannot be read.
   """
   mp4 = pathlib.Path(out)
@@ -91,6 +92,7 @@ def check_request(request: Request, out: str | os.PathLike[str]) -> Job:
   size = request.size or scaled_size((video.height, video.width), request.scale)
   check_size(size)
   prompt = clean_prompt(request.prompt) if request.prompt else ''
+  release.admit([prompt])
   fps = frame_rate_of(prompt, None, min(max(video.fps, RATES.least), RATES.most))
   job = Job(
     video, size, prompt, fps, mp4, mp4.with_name(f'{mp4.stem}_sheet.png'), mp4.with_suffix('.json')
@@ -135,9 +137,10 @@ def write_upsampled(
       first = next(made)
     for number, frame in enumerate(itertools.chain([first], made)):
       start, end, before = waiting.pop(0)
+      digest.update(frame.tobytes())
+      frame = release.postprocess(frame[None])[0]
       if number in kept:
         shown.append((before, frame))
-      digest.update(frame.tobytes())
       yield start, end, frame
       progress.report(min(number + 1, count))
 
@@ -146,6 +149,8 @@ def write_upsampled(
   _write_sheet(job.sheet, shown, job.size)
   height, width = job.size
   made: dict[str, Any] = {'height': height, 'width': width, 'pixels': digest.hexdigest()[:16]}
+  made |= release.described()
+  release.sign([job.mp4, job.sheet], made_from=request.video)
   write_json(job.record, pipeline.provenance | {'request': dataclasses.asdict(request)} | made)
   return [job.mp4, job.sheet, job.record]
 

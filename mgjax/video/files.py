@@ -22,6 +22,7 @@ from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.files import describe_conditions, spread_conditions
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.flow_models.shape import check_shape
+from mgjax.media.provenance import release
 from mgjax.media.video import stream_clip
 from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
 from mgjax.tae.autoencoder import make_autoencoder
@@ -88,7 +89,8 @@ def write_samples(
   """Generates a video a prompt and writes them, sheets of all and a json that describes them.
 
   Small videos are written enlarged by a whole number, which the json states; its digests are those
-  of the model's own pixels.
+  of the model's own pixels. Prompts are checked, pixels changed as they are written, and files
+  signed, as `mgjax.media.provenance.release` is told to.
 
   A single video goes to `out` if that is a file name, with the sheet and the json beside it; else
   `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
@@ -103,9 +105,10 @@ def write_samples(
     What was written: videos, then the contact sheet, their animation, and the json.
 
   Raises:
-    ConfigError: the model cannot make this shape, or `out` or `fps`, as in `VideoPipeline.stream`,
-      does not suit; before anything is made.
+    ConfigError: the model cannot make this shape, a prompt is refused, or `out` or `fps`, as in
+      `VideoPipeline.stream`, does not suit; before anything is made.
   """
+  release.admit(prompts)
   shape = shape or pipeline.default_shape
   pipeline.check(shape if video is None else (pipeline.default_shape[0], *shape[1:]))
   rates = pipeline.frame_rates(prompts, fps)
@@ -123,12 +126,13 @@ def write_samples(
       if upsampler is not None:
         given = {'video': made, 'fps': rate, 'seed': seed, 'first': index}
         made = upsampler.generate([prompts[index]], **given)[0]
+      digests.append(hashlib.sha256(made.tobytes()).hexdigest()[:16])
       scale = scale or viewing_scale(*made.shape[1:3])
+      made, repeats = release.postprocess_enlarged(made, scale)
       if writing is not None:
         writing.result()
-      writing = writer.submit(write_clip, path, made, rate, scale)
+      writing = writer.submit(write_clip, path, made, rate, repeats)
       shown += [made] if len(shown) < SHEET_ROWS else []
-      digests.append(hashlib.sha256(made.tobytes()).hexdigest()[:16])
     sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
     if writing is not None:
       writing.result()
@@ -140,7 +144,8 @@ def write_samples(
   described |= {'upsampler': None if upsampler is None else upsampler.provenance}
   described |= {'scale': scale, 'conditions': describe_conditions(conditions)}
   described |= {'negative': negative} if negative else {}
-  write_json(record, described)
+  release.sign([*paths, *sheets])
+  write_json(record, described | release.described())
   return [*paths, *sheets, record]
 
 
@@ -181,9 +186,10 @@ def check_request(
     pipeline: that will be asked.
 
   Raises:
-    ConfigError: it cannot.
+    ConfigError: it cannot, or a prompt is refused.
     DataError: the file of a condition is not there.
   """
+  release.admit(prompts)
   config = read_config_of(workdir, pipeline.component, pipeline.noun)
   model = make_flow_model(fields_of(config, 'model'))
   settings = unpack(SampleSettings, fields_of(config, 'sample'), 'sample').changed(changes)

@@ -21,6 +21,7 @@ from mgjax.evaluation.suites.score import find_videos
 from mgjax.evaluation.suites.suite import FILE, Row, Suite, read_suite
 from mgjax.evaluation.suites.vbench import read_results, results_table, video_names
 from mgjax.flow_models.files import describe_conditions
+from mgjax.media.provenance import release
 from mgjax.media.video import cover_size, probe, read_clip
 from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
 from mgjax.registry import feature, section
@@ -232,6 +233,7 @@ def _videos(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
   kind, scale = '.mp4' if shape[0] > 1 else '.png', settings.scale or viewing_scale(*shape[1:])
   rows = job.rows[settings.process :: settings.processes]
   prompts = [clean_prompt(row.prompt) for row in rows]
+  release.admit(prompts)
   told = [dict(row.fields) if job.suite.kind == 'video' else {} for row in rows]
   asked = [
     {
@@ -258,8 +260,10 @@ def _videos(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
     )
     for at, unknown, video in zip(places, words, made, strict=True):
       path, wanted = left[at]
-      write_clip(path, video, asked[at]['fps'], scale)
       digest = hashlib.sha256(video.tobytes()).hexdigest()[:16]
+      shown, repeats = release.postprocess_enlarged(video, scale)
+      write_clip(path, shown, asked[at]['fps'], repeats)
+      release.sign([path])
       write_json(path.with_suffix('.json'), wanted | {'unknown_words': unknown, 'pixels': digest})
       yield path
 

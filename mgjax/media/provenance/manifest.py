@@ -1,0 +1,262 @@
+"""C2PA manifests (specification 2.4): who says that a file was made by a model, signed inside it.
+
+A manifest is bound to the file's bytes: whatever writes the file anew drops it, so signing is the
+last thing that happens to a file.
+"""
+
+import dataclasses
+import functools
+import io
+import json
+import logging
+import mimetypes
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from PIL import Image
+
+from mgjax import __version__
+from mgjax.core.errors import ConfigError, DataError, first_line, printable
+from mgjax.core.files import replaced
+from mgjax.media.provenance.certificate import TEST, VARIABLE, Certificate, configured, load_c2pa
+
+# What can carry a manifest, of what pipelines write.
+FORMATS = {'.mp4': 'video/mp4', '.png': 'image/png', '.wav': 'audio/wav', '.webp': 'image/webp'}
+_SOURCE = 'http://cv.iptc.org/newscodes/digitalsourcetype/'  # IPTC's words for what made a file
+MADE, CHANGED = 'trainedAlgorithmicMedia', 'compositeWithTrainedAlgorithmicMedia'
+_MEANT = {MADE: 'made by a trained model', CHANGED: 'changed by a trained model'}
+_SETTINGS = {
+  'builder': {'thumbnail': {'enabled': False}},  # which would grow small pictures manyfold
+  'verify': {'remote_manifest_fetch': False, 'ocsp_fetch': False},  # a file must not call anybody
+}
+_UNTRUSTED = 'signingCredential.untrusted'
+_PARENT = 'parent'  # the ingredient that a file was made from, in its manifest
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """What the manifest of a file that is as it was signed says.
+
+  Attributes:
+    file: its path.
+    signer: the common name in the certificate.
+    trusted: whether one of the authorities that the reader trusts issued the certificate.
+    authorities: whether any were given.
+    made_by: programs and versions.
+    actions: what was done, by C2PA's names, each with IPTC's word for what did it or ''.
+    made_from: names of the files that it was made from.
+  """
+
+  file: str
+  signer: str
+  trusted: bool
+  authorities: bool
+  made_by: tuple[str, ...]
+  actions: tuple[tuple[str, str], ...]
+  made_from: tuple[str, ...]
+
+  @property
+  def text(self) -> str:
+    """Lines for people."""
+    done = [f'{name} ({_MEANT.get(by, by)})' if by else name for name, by in self.actions]
+    lines = {
+      'file': f'{self.file}: signed, and as it was signed',
+      'signed by': f'{self.signer}: {self._trust()}',
+      'made by': ', '.join(self.made_by),
+      'what was done': ', '.join(done),
+      'made from': ', '.join(self.made_from),
+    }
+    told = [lines.pop('file'), *(f'{name}: {said}' for name, said in lines.items() if said)]
+    return printable('\n'.join(told), keep='\n')
+
+  def _trust(self) -> str:
+    if self.trusted:
+      return 'trusted, one of the given authorities issued the certificate'
+    if self.signer == TEST:
+      why = 'it is a test certificate, which anybody can make'
+    elif self.authorities:
+      why = 'none of the given authorities issued the certificate'
+    else:
+      why = 'no authorities were given that could vouch for it'
+    return f'UNTRUSTED, {why}; it does not prove who signed'
+
+
+def check_signing() -> Certificate | None:
+  """Returns the configured certificate after it has signed one pixel; None where none is.
+
+  Raises:
+    ConfigError: it cannot sign, as when it has expired or is for another purpose.
+  """
+  certificate = configured()
+  if certificate is not None:
+    _try(certificate)
+  return certificate
+
+
+@functools.cache
+def _try(certificate: Certificate) -> None:
+  pixel, signed = io.BytesIO(), io.BytesIO()
+  Image.new('RGB', (1, 1)).save(pixel, 'PNG')
+  pixel.seek(0)
+  try:
+    _sign(certificate, pixel, signed, 'pixel.png', FORMATS['.png'])
+  except load_c2pa().C2paError as error:
+    raise ConfigError(
+      f'the certificate of {VARIABLE} cannot sign: {first_line(error)}; C2PA wants one that is '
+      'valid today and meant for signing'
+    ) from None
+
+
+def sign(
+  paths: Iterable[str | os.PathLike[str]], *, made_from: str | os.PathLike[str] | None = None
+) -> None:
+  """Signs files in place with the configured certificate; without one it does nothing.
+
+  It is to be the last that happens to a file. Those of other kinds than `FORMATS` stay as they are.
+
+  Args:
+    paths: what a model made.
+    made_from: the file that it was made from, if it was; its manifest comes along inside.
+
+  Raises:
+    ConfigError: the certificate cannot be used.
+    DataError: a file cannot be signed.
+  """
+  certificate = configured()
+  if certificate is None:
+    return
+  for path in map(pathlib.Path, paths):
+    kind = FORMATS.get(path.suffix)
+    if kind is None:
+      continue
+    try:
+      # From the first byte on in a file of its own: a crash leaves none that is half signed.
+      with open(path, 'rb') as file, replaced(path) as temporary, open(temporary, 'w+b') as signed:
+        _sign(certificate, file, signed, path.name, kind, made_from)
+    except load_c2pa().C2paError as error:
+      raise DataError(f'{path}: cannot be signed: {first_line(error)}') from None
+
+
+def _sign(
+  certificate: Certificate,
+  file: Any,
+  signed: Any,
+  title: str,
+  kind: str,
+  made_from: str | os.PathLike[str] | None = None,
+) -> None:
+  """Writes what `file` holds to `signed`, with a manifest inside."""
+  c2pa = load_c2pa()
+  info = c2pa.C2paSignerInfo(certificate.algorithm, certificate.chain, certificate.key, None)
+  with (
+    c2pa.Signer.from_info(info) as signer,
+    c2pa.Context(c2pa.Settings.from_dict(_SETTINGS)) as context,
+    _builder(context, title, made_from) as builder,
+  ):
+    builder.sign(signer, kind, file, signed)
+
+
+def _builder(context: Any, title: str, made_from: str | os.PathLike[str] | None) -> Any:
+  """What writes a manifest, with what the file was made from, where C2PA can read that."""
+  c2pa = load_c2pa()
+  if made_from is None:
+    return c2pa.Builder(_definition(title, MADE), context)
+  kind, name = mimetypes.guess_type(made_from)[0] or '', pathlib.Path(made_from).name
+  if kind in c2pa.Reader.get_supported_mime_types():
+    builder = c2pa.Builder(_definition(title, CHANGED, parent=True), context)
+    parent = {'title': name, 'relationship': 'parentOf', 'instance_id': _PARENT}
+    try:
+      with open(made_from, 'rb') as source:
+        builder.add_ingredient(parent, kind, source)
+      return builder
+    except c2pa.C2paError:
+      builder.close()
+  _log.warning('%s is not named in the manifest of %s: C2PA cannot read it', name, title)
+  return c2pa.Builder(_definition(title, CHANGED), context)
+
+
+def _definition(title: str, source: str, parent: bool = False) -> dict[str, Any]:
+  source = _SOURCE + source
+  actions: list[dict[str, Any]] = [{'action': 'c2pa.created', 'digitalSourceType': source}]
+  if parent:
+    opened = {'action': 'c2pa.opened', 'parameters': {'ingredientIds': [_PARENT]}}
+    actions = [opened, {'action': 'c2pa.edited', 'digitalSourceType': source}]
+  return {
+    'title': title,
+    'claim_generator_info': [{'name': 'mgjax', 'version': __version__}],
+    'assertions': [{'label': 'c2pa.actions', 'data': {'actions': actions}}],
+  }
+
+
+def read_manifest(
+  path: str | os.PathLike[str], authorities: str | os.PathLike[str] | None = None
+) -> Manifest:
+  """Reads the manifest of a file, and checks the file against it.
+
+  Args:
+    path: of a picture, a sound or a video.
+    authorities: a .pem of certificates of those whom the reader trusts.
+
+  Raises:
+    ConfigError: c2pa-python is not installed, or there are no such authorities.
+    DataError: the file has no manifest, it was changed after it was signed, or it cannot be read.
+  """
+  c2pa = load_c2pa()
+  settings = dict(_SETTINGS)
+  if authorities is not None:
+    try:
+      anchors = pathlib.Path(authorities).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+      raise ConfigError(f'authorities {os.fspath(authorities)!r} cannot be read: {error}') from None
+    settings = settings | {'trust': {'trust_anchors': anchors}}
+  try:
+    with (
+      open(path, 'rb') as file,
+      c2pa.Context(c2pa.Settings.from_dict(settings)) as context,
+      c2pa.Reader(None, file, context=context) as reader,
+    ):
+      read = json.loads(reader.json())
+  except OSError as error:
+    raise DataError(f'{os.fspath(path)!r} cannot be read: {error.strerror}') from None
+  except c2pa.C2paError.ManifestNotFound:
+    raise DataError(
+      f'{os.fspath(path)!r} has no C2PA manifest: it was not signed, or was written anew since, '
+      'which drops the manifest; nothing in it says where it comes from'
+    ) from None
+  except c2pa.C2paError as error:
+    raise DataError(f'{os.fspath(path)!r}: no manifest can be read: {first_line(error)}') from None
+  return _parsed(os.fspath(path), read, authorities is not None)
+
+
+def _parsed(path: str, read: Mapping[str, Any], authorities: bool) -> Manifest:
+  wrong = sorted({each['code'] for each in read.get('validation_status', [])} - {_UNTRUSTED})
+  if read['validation_state'] not in ('Valid', 'Trusted'):
+    changed = any('mismatch' in code.lower() for code in wrong)
+    raise DataError(
+      f'{path!r} does not verify ({", ".join(wrong)}): '
+      + ('it was changed after it was signed' if changed else 'its signature does not hold')
+      + '; trust neither the file nor its manifest'
+    )
+  active = read['manifests'][read['active_manifest']]
+  actions = [
+    (action['action'], action.get('digitalSourceType', '').removeprefix(_SOURCE))
+    for assertion in active.get('assertions', [])
+    if assertion['label'].startswith('c2pa.actions')
+    for action in assertion['data']['actions']
+  ]
+  return Manifest(
+    path,
+    signer=str(active.get('signature_info', {}).get('common_name', 'unknown')),
+    trusted=read['validation_state'] == 'Trusted',
+    authorities=authorities,
+    made_by=tuple(
+      f'{each["name"]} {each.get("version", "")}'.strip()
+      for each in active.get('claim_generator_info', [])
+    ),
+    actions=tuple(actions),
+    made_from=tuple(str(each.get('title', 'unknown')) for each in active.get('ingredients', [])),
+  )

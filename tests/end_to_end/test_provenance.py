@@ -1,0 +1,189 @@
+"""What commands write is refused, marked and signed as the environment asks, and `show` tells."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgjax.core.errors import ConfigError
+from mgjax.digits.clips import Digits
+from mgjax.media.audio import read_audio
+from mgjax.media.provenance.denied_words import LIST
+from mgjax.media.provenance.manifest import read_manifest
+from mgjax.media.provenance.release import CHECK, POSTPROCESS
+from mgjax.media.provenance.watermark import PAYLOAD
+from mgjax.media.video import decode_all, write_video
+from mgjax.personalization.files import write_personalized
+from mgjax.personalization.pipeline import PersonalizationPipeline
+from tests.binaries import run
+from tests.media.provenance.signing import configure, film, flip, needs_c2pa
+from tests.tiny_personalization import SIDE
+
+PROMPT = 'the green digit 3 moves left'
+EXAMPLES = {
+  CHECK: 'mgjax.media.provenance.denied_words:check',
+  POSTPROCESS: 'mgjax.media.provenance.watermark:postprocess',
+}
+
+
+@pytest.fixture
+def denied(tmp_path, monkeypatch):
+  (tmp_path / 'denied.txt').write_text('cannon\n')
+  monkeypatch.setenv(LIST, str(tmp_path / 'denied.txt'))
+  monkeypatch.setenv(CHECK, EXAMPLES[CHECK])
+
+
+@pytest.fixture
+def marked(monkeypatch):
+  monkeypatch.setenv(POSTPROCESS, EXAMPLES[POSTPROCESS])
+  monkeypatch.setenv(PAYLOAD, '24101372')
+
+
+@pytest.fixture
+def clip(tmp_path):
+  path = tmp_path / 'clip.mp4'
+  write_video(path, Digits(captions='all', frames=40, size=(32, 32), fps=25)[0]['video'], 25)
+  return path
+
+
+def done(answer):
+  assert answer.returncode == 0, answer.stderr
+  return answer.stdout.split()
+
+
+@needs_c2pa
+def test_a_made_video_with_a_made_sound_is_signed_as_the_last_thing(
+  tmp_path, tiny_sound_runs, clip, monkeypatch
+):
+  configure(monkeypatch, tmp_path / 'certificate')
+  out = tmp_path / 'film.mp4'
+  written = done(
+    run(
+      'soundtrack',
+      f'--workdir={tiny_sound_runs / "audio"}',
+      f'--video={clip}',
+      f'--prompt={PROMPT}',
+      f'--out={out}',
+      '--candidates=1',
+    )
+  )
+  assert [path.rpartition('.')[2] for path in written] == ['mp4', 'wav', 'png', 'json']
+  told = done(run('provenance', 'show', f'--file={out}'))
+  assert 'UNTRUSTED,' in told and 'clip.mp4' in told
+  assert all(not read_manifest(path).made_from for path in written[1:3])
+  assert decode_all(out) == 40 and len(read_audio(out)) == pytest.approx(1.6 * 48_000, abs=2048)
+  record = json.loads(out.with_suffix('.json').read_text())
+  assert len(record['release']['certificate']) == 16
+  changed = flip(out, out.stat().st_size // 2, tmp_path / 'changed.mp4')
+  for path, reason in ((changed, 'was changed after it was signed'), (clip, 'no C2PA manifest')):
+    answer = run('provenance', 'show', f'--file={path}')
+    assert answer.returncode == 3 and reason in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+@needs_c2pa
+@pytest.mark.usefixtures('marked')
+def test_samples_and_their_sheets_are_marked_and_signed(tmp_path, tiny_runs, monkeypatch):
+  configure(monkeypatch, tmp_path / 'certificate')
+  out = tmp_path / 'three.mp4'
+  *files, record = done(
+    run('sample', f'--workdir={tiny_runs / "video"}', f'--prompt={PROMPT}', f'--out={out}')
+  )
+  for path in files:
+    assert read_manifest(path).actions == (('c2pa.created', 'trainedAlgorithmicMedia'),)
+  told = run('provenance', 'watermark', f'--file={out}').stdout
+  assert told.startswith(f'{out}: watermark 24101372')
+  released = json.loads((tmp_path / record).read_text())['release']
+  assert released['postprocess'] == EXAMPLES[POSTPROCESS]
+
+
+@pytest.mark.usefixtures('marked')
+def test_a_sample_without_a_certificate_is_marked_and_its_digest_is_the_models(
+  tmp_path, tiny_runs, monkeypatch
+):
+  digests = []
+  for name in ('marked.mp4', 'plain.mp4'):
+    written = done(
+      run(
+        'sample',
+        f'--workdir={tiny_runs / "video"}',
+        f'--prompt={PROMPT}',
+        f'--out={tmp_path / name}',
+      )
+    )
+    digests.append(json.loads(pathlib.Path(written[-1]).read_text())['samples'][0]['pixels'])
+    monkeypatch.delenv(POSTPROCESS, raising=False)
+  assert digests[0] == digests[1]
+  found = [
+    run('provenance', 'watermark', f'--file={tmp_path / name}').stdout
+    for name in ('marked.mp4', 'plain.mp4')
+  ]
+  assert 'watermark 24101372' in found[0] and 'no watermark found' in found[1]
+
+
+@needs_c2pa
+def test_enlarged_and_edited_videos_name_their_source(
+  tmp_path, tiny_upsampler_runs, tiny_editing_runs, monkeypatch
+):
+  configure(monkeypatch, tmp_path / 'certificate')
+  source = film(tmp_path / 'source.mp4', side=64)
+  calls = (
+    ('edit', tiny_editing_runs / 'editing', '--instruction=make it red'),
+    ('upsample', tiny_upsampler_runs / 'upsampler', '--scale=4'),
+  )
+  for binary, workdir, flag in calls:
+    out = tmp_path / f'{binary}.mp4'
+    if binary == 'upsample':  # frames of the editor have no room for the example
+      monkeypatch.setenv(POSTPROCESS, EXAMPLES[POSTPROCESS])
+    written = done(
+      run(binary, f'--workdir={workdir}', f'--video={source}', flag, '--steps=1', f'--out={out}')
+    )
+    for path in written[:2]:
+      manifest = read_manifest(path)
+      assert manifest.made_from == ('source.mp4',)
+      assert manifest.actions[-1] == ('c2pa.edited', 'compositeWithTrainedAlgorithmicMedia')
+  assert 'watermark 6d676a78' in run('provenance', 'watermark', f'--file={out}').stdout
+
+
+@pytest.mark.usefixtures('denied')
+def test_every_command_refuses_a_denied_prompt_before_anything_is_made(
+  tmp_path, tiny_runs, tiny_sound_runs, tiny_upsampler_runs, tiny_editing_runs, clip
+):
+  out, prompt = f'--out={tmp_path / "out.mp4"}', '--prompt=a CANNON fires'
+  calls = (
+    ('sample', tiny_runs / 'video', prompt),
+    ('soundtrack', tiny_sound_runs / 'audio', prompt, f'--video={clip}'),
+    ('upsample', tiny_upsampler_runs / 'upsampler', prompt, f'--video={clip}'),
+    ('edit', tiny_editing_runs / 'editing', f'--video={clip}', '--instruction=add a cannon'),
+  )
+  for binary, workdir, *words in calls:
+    answer = run(binary, f'--workdir={workdir}', *words, out)
+    assert answer.returncode == 2, f'{binary}: {answer.stderr}'
+    (sentence,) = answer.stderr.splitlines()
+    assert sentence.endswith("is refused: 'cannon' is on the list of denied words")
+  assert {path.name for path in tmp_path.iterdir()} == {'clip.mp4', 'denied.txt'}
+
+
+@pytest.mark.usefixtures('denied')
+def test_a_denied_prompt_is_refused_for_people_too(tmp_path, tiny_personalization_runs):
+  workdir = tiny_personalization_runs / 'personalization'
+  face = tmp_path / 'face.png'
+  Image.fromarray(np.full((SIDE, SIDE, 3), 200, np.uint8)).save(face)
+  flags = (f'--reference={face}', '--prompt=a cannon', f'--out={tmp_path / "out.mp4"}')
+  answer = run('personalize', f'--workdir={workdir}', *flags)
+  assert answer.returncode == 2 and "'cannon' is on the list" in answer.stderr
+  with pytest.raises(ConfigError, match="'cannon' is on the list"):
+    write_personalized(PersonalizationPipeline(workdir), ['a cannon'], face, tmp_path / 'b.mp4')
+  assert {path.name for path in tmp_path.iterdir()} == {'denied.txt', 'face.png'}
+
+
+@needs_c2pa
+def test_a_test_certificate_is_made_once(tmp_path):
+  folder = tmp_path / 'certificate'
+  answer = run('provenance', 'make-test-certificate', f'--out={folder}')
+  assert answer.returncode == 0, answer.stderr
+  assert 'every reader calls it untrusted' in answer.stdout
+  again = run('provenance', 'make-test-certificate', f'--out={folder}')
+  assert again.returncode == 2 and 'is there already' in again.stderr
