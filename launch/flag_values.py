@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.runs import find_run
+from mgjax.core.runs import coming_with_mgjax, find_run, runs_near
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the binary that asked for it
 
@@ -104,7 +104,16 @@ def file(name: str) -> Callable[[str], str]:
 
 def run(name: str) -> Callable[[str], str]:
   """Returns what reads the work directory of another run, or the name of one in `mgjax/weights`."""
-  return lambda path: existing(f'--{name}', os.fspath(find_run(path)))
+
+  def read(path: str) -> str:
+    found = os.fspath(find_run(path))
+    if '://' not in path and not os.path.exists(found):
+      raise ConfigError(
+        f'--{name}: there is no run {path!r}; {runs_near(path) or coming_with_mgjax()}'
+      )
+    return found
+
+  return read
 
 
 def output(*kinds: str) -> Callable[[str], str]:

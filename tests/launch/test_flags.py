@@ -34,6 +34,7 @@ CASES = [
   ([*SAMPLE, '--condition=first_frame'], 2, 'expected name=value, as in first_frame=picture.png'),
   ([*SAMPLE, '--condition=first_frame=none.png'], 3, "there is no file 'none.png'"),
   (['sample', '--workdir=w', '--prompts=none.txt'], 3, "--prompts: there is no file 'none.txt'"),
+  ([*SAMPLE, '--soundtrack=digits/sound'], 2, "there is no run 'digits/sound'; with mgjax come"),
   ([*SOUND, '--video=none.mp4'], 3, "--video: there is no file 'none.mp4'"),
   ([*SOUND, '--out=x.mp3'], 2, '--out=x.mp3: .mp4 and .wav can be written; name it so'),
   ([*SOUND, '--known=a-b'], 2, '--known=a-b: expected seconds, as in 0-4,6-8'),
