@@ -32,6 +32,7 @@ root_doc = 'docs/index'
 include_patterns = ['docs/**', 'notebooks/*.ipynb']
 exclude_patterns = ['docs/_build', '**.ipynb_checkpoints']
 
+highlight_language = 'none'  # of blocks that name none: what commands print
 nb_execution_mode = 'off'  # notebooks come with their outputs, by `make notebooks`
 myst_heading_anchors = 4
 myst_enable_extensions = ['dollarmath']
