@@ -65,11 +65,11 @@ def check_same(
 ) -> None:
   """Raises ConfigError where a run would go on with another configuration than it began with."""
   if changed := differences(*(_fixed(fields, new_data) for fields in (before, config))):
-    stage = any(change.startswith('optimizer.rates') for change in changed)
+    stage = any(change.startswith(('optimizer.rates', 'train.steps')) for change in changed)
     raise ConfigError(
       f'{where!r} was begun with another configuration: {"; ".join(changed[:5])}'
       f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
-      + '; to train other parameters from here on, that one with --config.start_from=' * stage
+      + '; to train on in another way, that one with --config.start_from=' * stage
       + where * stage
     )
 
@@ -81,6 +81,11 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   falls = flat.get('optimizer.plateau.patience', 0)
   if not falls:  # its other fields say nothing then, and there are runs of before it was a field
     free = (*free, 'optimizer.plateau.')
+  falls_by_step = any(
+    value != 'constant' for key, value in flat.items() if key.endswith('optimizer.schedule')
+  )
+  if not falls_by_step:  # no step depends on how many there are
+    free = (*free, 'train.steps')
   flat = {
     key: value
     for key, value in flat.items()

@@ -129,6 +129,19 @@ def test_a_changed_configuration_is_refused_by_name(tiny_runs):
     train(tiny.video(tiny_runs, optimizer__learning_rate=1.0, seed=1), tiny_runs / 'video')
 
 
+def test_a_run_at_a_constant_rate_may_be_made_longer_and_no_other(tiny_runs, tmp_path):
+  constant = {'optimizer__schedule': 'constant', 'optimizer__warmup': 1}
+  whole = train(tiny.video(tiny_runs, **constant, train__steps=4), tmp_path / 'whole')
+  train(tiny.video(tiny_runs, **constant, train__steps=2), tmp_path / 'longer')
+  tiny.same_state(
+    train(tiny.video(tiny_runs, **constant, train__steps=4), tmp_path / 'longer'), whole
+  )
+  falling = {'optimizer__warmup': 1, 'train__steps': 2}
+  train(tiny.video(tiny_runs, **falling), tmp_path / 'falling')
+  with pytest.raises(ConfigError, match=r'train\.steps: 2 -> 4.*with --config\.start_from='):
+    train(tiny.video(tiny_runs, **falling | {'train__steps': 4}), tmp_path / 'falling')
+
+
 def test_how_a_run_reports_and_where_things_lie_may_change(tiny_runs, tmp_path):
   moved = shutil.copytree(tiny_runs, tmp_path / 'moved')
   changes = {'train__log_every': 2, 'train__save_every': 100, 'data__threads': 2}
