@@ -1,14 +1,23 @@
-"""Autoencoder of the moving digits, a few minutes on two CPU cores.
+r"""Autoencoder of the moving digits, a few minutes on two CPU cores.
 
 python -m launch.train --config=configs/digits/autoencoder.py --workdir=runs/digits/autoencoder
+python -m launch.train --config=digits/autoencoder:decoder --workdir=runs/quickstart/decoder
+
+The second command goes on with the decoder of `make quickstart`, also with digits that bounce. The
+encoder is frozen, so models of its latents take the new decoder: its path becomes `autoencoder` in
+their config.json.
 """
 
 from ml_collections import ConfigDict
 
+from mgjax.core.errors import ConfigError
+
 from ..base import base, discriminator, reconstruction
 
 
-def get_config() -> ConfigDict:
+def get_config(what: str = 'all') -> ConfigDict:
+  if what not in ('all', 'decoder'):
+    raise ConfigError(f'{what!r}: expected all or decoder')
   config = base()
   config.component = 'autoencoder'
   config.data = ConfigDict(
@@ -58,4 +67,13 @@ def get_config() -> ConfigDict:
   config.train.evaluate_every = 1000
   config.train.save_every = 1000
   config.train.validation_batches = 4
+  if what == 'decoder':
+    config.start_from = '=runs/quickstart/autoencoder'
+    config.optimizer.rates = (('encoder/*', 0.0),)
+    config.optimizer.learning_rate = 1e-3
+    # Bounces twice: they are a sixth of the motions and the hardest.
+    motions = (*config.data.digits.motions, 'bounce', 'bounce')
+    config.data.digits.update(motions=motions, laps=0.4)
+    config.train.steps = 12_000
+    config.train.evaluate_every = config.train.save_every = 3000
   return config

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.warm_start import make_start
+from mgjax.checkpoints.warm_start import make_start, parse_sources
+from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.precision import compute_type
 from mgjax.core.settings import fields_of, unpack
+from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.loader import validation_batches
 from mgjax.data.mixture import ShapeBucket
@@ -34,6 +36,7 @@ from mgjax.tae.objective import (
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
 from mgjax.tae.tiling import Tiling
+from mgjax.training.rates import factor_of
 from mgjax.training.settings import adversary_settings, bucket_settings
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
@@ -70,6 +73,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
 
   def notes(params: Tree) -> dict[str, Any]:
+    if kept := _kept_statistics(config, params):
+      return {'latents': kept}
     run = lambda batch: encode(params, batch['video'])  # noqa: E731
     return {'latents': latent_statistics(buckets, run).as_dict()}
 
@@ -102,6 +107,16 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     discriminator=adversary,
     frozen=frozen,
   )
+
+
+def _kept_statistics(config: ConfigDict, params: Tree) -> dict[str, Any] | None:
+  """Of the run whose encoder this one has, frozen: models of its latents take the new decoder."""
+  source = parse_sources(config.start_from).get('')
+  rates = config.optimizer.rates
+  encoder = [name for name in named_leaves(params) if name.startswith('encoder/')]
+  if source is None or source.subtree or any(factor_of(name, rates) for name in encoder):
+    return None
+  return open_checkpoints(source.workdir).restore_record()['meta']['notes'].get('latents')
 
 
 def _settings(config: ConfigDict):

@@ -1,15 +1,19 @@
 """Rates by name: AdamW against a float64 twin, and frozen parameters that nothing touches."""
 
+import json
+import shutil
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mgjax
 from mgjax.api import train
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import verify_checkpoint
-from mgjax.checkpoints.workdir import open_checkpoints
+from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 from mgjax.core.tree import named_leaves
@@ -222,6 +226,23 @@ def test_both_of_two_players_may_be_frozen_in_part():
   ):
     for name, bits in tiny.bits(params).items():
       assert (bits == before[name]) == (not factor(name)), name
+
+
+def test_a_decoder_alone_that_trains_on_serves_models_of_the_latents(tiny_runs, tmp_path):
+  before = tiny_runs / 'autoencoder'
+  config = tiny.autoencoder(optimizer__rates=(('encoder/*', 0.0),), data__digits__jitter=1.0)
+  config.start_from = f'={before}'
+  train(config, tmp_path / 'decoder', stop_at=2)
+  notes = [load_params(path)[1]['notes'] for path in (before, tmp_path / 'decoder')]
+  assert notes[0] == notes[1]
+  shutil.copytree(tiny_runs / 'video', tmp_path / 'video')
+  other = read_config(tmp_path / 'video').to_dict() | {'autoencoder': str(tmp_path / 'decoder')}
+  (tmp_path / 'video/config.json').write_text(json.dumps(other))
+  mine, theirs = (
+    mgjax.load(path / 'video').generate(['the red digit 3 moves up'])
+    for path in (tmp_path, tiny_runs)
+  )
+  assert mine.shape == theirs.shape and (mine != theirs).any()  # from the same latents
 
 
 @pytest.mark.slow
