@@ -2,11 +2,13 @@
 
 Sphinx reads the Markdown files as they are, so what is not Markdown stands here: the lists of
 links of docs/index.md become the side bar, paths of code become links to the reference, and the
-reference is made from the docstrings, a page a folder of mgjax/.
+reference is made from the docstrings, a page a folder of mgjax/, and docs/commands.md from what
+commands say of themselves.
 """
 
 import pathlib
 import re
+import subprocess
 import sys
 
 from docutils import nodes
@@ -32,6 +34,7 @@ root_doc = 'docs/index'
 include_patterns = ['docs/**', 'notebooks/*.ipynb']
 exclude_patterns = ['docs/_build', '**.ipynb_checkpoints']
 
+smartquotes = False  # two dashes are a flag
 highlight_language = 'none'  # of blocks that name none: what commands print
 nb_execution_mode = 'off'  # notebooks come with their outputs, by `make notebooks`
 myst_heading_anchors = 4
@@ -102,9 +105,21 @@ def prepare(app, name, source):
       lines = ['```{toctree}', f':caption: {section.splitlines()[0]}', ':hidden:', ':glob:', *pages]
       sections[number] += '\n'.join(['', *lines, '```', '', ''])
     text = '## '.join(sections)
+  if name == 'docs/commands':
+    text += ''.join(map(_help, sorted((CHECKOUT / 'launch').glob('*.py'))))
   if name == 'docs/reference':
     text += '\n```{toctree}\n:maxdepth: 1\n:glob:\n\napi/*\n```\n'
   source[0] = re.sub(r'\[([^]]+)\]\([^)]+/\)', r'\1', text)
+
+
+def _help(path):
+  """A section with what a command says of itself; '' of a module that is none."""
+  if '__main__' not in path.read_text():
+    return ''
+  command = f'launch.{path.stem}'
+  asked = [sys.executable, '-m', command, '--help']
+  said = subprocess.run(asked, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
+  return f'\n## {command}\n\n```text\n{said.strip()}\n```\n'
 
 
 def write_reference(app):

@@ -18,6 +18,7 @@ judge() {  # the new one, and how far its numbers are from those of the one that
 
 # Text to video: the models of `make quickstart` with one motion more, which can be heard.
 train configs/digits/autoencoder.py runs/quickstart/autoencoder
+train configs/digits/autoencoder.py:decoder runs/quickstart/decoder
 video=(--config.autoencoder=runs/quickstart/autoencoder --config.data.latents=runs/bounce/latents)
 encode configs/digits/video.py:bounce runs/bounce/latents "${video[@]}"
 train configs/digits/video.py:bounce runs/bounce/video "${video[@]}"
@@ -57,7 +58,7 @@ python -m launch.edit make_pairs --config="$edit:backtranslation" \
   --output=runs/editing/latents_backtranslation
 train "$edit:backtranslation" runs/editing/backtranslation
 
-ship runs/quickstart/autoencoder autoencoder
+ship runs/quickstart/decoder autoencoder
 ship runs/bounce/video video --weights=int8
 ship runs/bounce/few_steps few_steps --weights=int8
 ship runs/personalization/model personalization --weights=int8

@@ -16,6 +16,7 @@ from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, Rejected
 from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
+from mgjax.data.records.writer import MANIFEST
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.source import Source
 from mgjax.digits.clips import Digits
@@ -120,12 +121,14 @@ def open_clip_index(
     captions: of the rows of a manifest; records have theirs.
 
   Raises:
-    ConfigError: there is no path.
+    ConfigError: there is no path, or files are expected where records are.
     DataError: there is nothing at it.
   """
   path = data.path_of(split)
   if data.kind == 'records':
     return recorded_clips(Records(path, skip_missing=data.skip_missing), data.only), []
+  if (pathlib.Path(path) / MANIFEST).is_file():
+    raise ConfigError(f'{path!r} holds records; read them with --config.data.kind=records')
   clips, rejected = probe_entries(pathlib.Path(path), medium, probe, report, captions)
   return index_of_clips(clips), rejected
 

@@ -115,7 +115,7 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
     VBench_full_info.json, whose dimensions become concepts.
   - 'digits:N' or 'digits:N:SEED': held-out captions of the small world.
 
-  FILE:mini is the seeded sample of 381 of its prompts.
+  With ':mini' behind its path: the seeded sample of 381 of its prompts.
 
   Raises:
     ConfigError: it is named wrongly.
