@@ -10,8 +10,8 @@ it. A step from t to t' is learnt to equal two of the grid with twice as many, o
 
 The two of the finest grid are guided ones of the teacher, a model that stays as it is: guidance is
 learnt with them, and sampling needs one pass a step. Nothing here needs a derivative by time. (The
-paper's model is its own teacher. Ours then forgot its velocity: guidance by 4 makes four times as
-much of every error of the teacher, which the next targets hold.)
+paper's model is its own teacher. With guidance, ours lost what it had learnt: a scale of 4 makes
+four times as much of every error of the teacher, which the next targets hold.)
 """
 
 import dataclasses

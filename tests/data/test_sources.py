@@ -139,13 +139,15 @@ def test_sounds_come_from_records_with_or_without_their_pictures(tmp_path):
         np.testing.assert_array_equal(value, second[index][key])
 
 
-def test_what_cannot_be_opened_is_explained(folder, tmp_path):
+def test_what_cannot_be_opened_is_explained(folder, records, tmp_path):
   with pytest.raises(ConfigError, match="unknown data kind 'clip'; expected one of digits"):
     sources(folder, 'clip')
   with pytest.raises(ConfigError, match=r'data\.path is empty'):
     sources('', 'records')
   with pytest.raises(DataError, match='there are no records at'):
     sources(tmp_path / 'none', 'records')
+  with pytest.raises(ConfigError, match=r'holds records; .*--config\.data\.kind=records'):
+    sources(records)
   with pytest.raises(DataError, match='no usable clip'):
     sources(folder, buckets={'long': {'frames': 99, 'height': 16, 'width': 16}})
 
