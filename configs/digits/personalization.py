@@ -11,8 +11,7 @@ python -m launch.evaluate --workdir=runs/personalization/model
 
 It begins with what `make quickstart` trained and with the vision tower of a CLIP that has seen
 digits turned and in strokes of any weight, as references show them. With personalization.py:paired
-references are frames of the clip itself, with :cross,images the model learns to make images too, as
-`launch.personalize make_pairs` asks; personalization_stages.py trains in the report's stages.
+references are frames of the clip itself; personalization_stages.py trains in the report's stages.
 """
 
 from ml_collections import ConfigDict
@@ -27,9 +26,8 @@ REFERENCES = {'cross': 'other', 'paired': 'own'}
 
 
 def get_config(argument: str = 'cross') -> ConfigDict:
-  references, _, images = argument.partition(',')
-  if references not in REFERENCES or images not in ('', 'images'):
-    raise ConfigError(f'{argument!r}: expected cross or paired, and images as in cross,images')
+  if argument not in REFERENCES:
+    raise ConfigError(f'{argument!r}: expected cross or paired')
   config = video.get_config()
   config.component = 'personalization'
   config.autoencoder = 'runs/quickstart/autoencoder'
@@ -37,10 +35,10 @@ def get_config(argument: str = 'cross') -> ConfigDict:
   config.data.latents = 'runs/personalization/latents'
   # A number in the caption would tell the digit, and the reference would not be looked at.
   config.data.digits.update(
-    extras=('reference',), reference=REFERENCES[references], numbered=False, **POSES
+    extras=('reference',), reference=REFERENCES[argument], numbered=False, **POSES
   )
-  if not images:
-    del config.buckets.image
+  # An image shows a hand as well as a video does, at a quarter of the operations.
+  config.buckets.image.weight = 2 * config.buckets.video.weight
   config.model.conditionings.identity = ConfigDict(
     {
       'kind': 'identity', 'vision': clip.VISION, 'references': 1, 'tokens': 'class',

@@ -19,8 +19,8 @@ from mgjax.core.errors import ConfigError
 
 from . import personalization
 
-STEPS = {'identity': 2600, 'long': 1000, 'naturalness': 3000}
-ONCE = 5240  # as many operations
+STEPS = {'identity': 5200, 'long': 2000, 'naturalness': 8000}
+ONCE = 12_480  # as many operations
 RATE = 0.1  # of the tower's
 
 
@@ -57,6 +57,7 @@ def _once() -> ConfigDict:
 
 
 def _trained(config: ConfigDict) -> ConfigDict:
-  """Trains the tower too, slowly."""
+  """Trains the tower too, slowly, on videos alone."""
   config.optimizer.rates = (('identity/vision/*', RATE),)
+  del config.buckets.image
   return config

@@ -31,7 +31,9 @@ train configs/digits/video.py runs/quickstart/video --config.autoencoder=runs/qu
 train configs/digits/clip.py runs/clip_turned --config.data.digits.turns=30 \
   --config.data.digits.weights=1 --config.objective.identity_weight=0.5 --config.train.steps=8000
 encode configs/digits/personalization.py runs/personalization/latents
-train configs/digits/personalization.py runs/personalization/model
+train configs/digits/personalization.py runs/personalization/first
+train configs/digits/personalization.py runs/personalization/model \
+  --config.start_from==runs/personalization/first --config.train.steps=30000
 
 # Sound. A codec of 1,000 steps may click at the edges of silence, loud enough to be heard by the judge.
 train configs/digits/codec.py runs/sound/codec --config.seed=1 --config.train.steps=1500
