@@ -47,7 +47,7 @@ def make_runs(tiny_runs: pathlib.Path, runs: pathlib.Path) -> pathlib.Path:
 
 def untrained(runs: pathlib.Path, side: int = SIDE, **changes):
   """The configuration of a model that makes videos and images, on the autoencoder in `runs`."""
-  config = personalization_config.get_config('cross,images')
+  config = personalization_config.get_config()
   config.autoencoder, config.start_from = str(runs / 'autoencoder'), ''
   tower = VISION | {'size': side}
   more = {'model.conditionings.identity.vision': tower, **tiny.dotted(changes)}
