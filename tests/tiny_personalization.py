@@ -30,6 +30,7 @@ PERSONALIZATION = {
 def personalization(runs: pathlib.Path, latents: bool = True, **changes):
   """The configuration on the autoencoder, the video model and the latents in `runs`."""
   config = personalization_config.get_config()
+  del config.buckets.image  # one program less to compile
   config.autoencoder = str(runs / 'autoencoder')
   config.start_from = str(runs / 'video')
   config.data.latents = str(runs / 'pairs') if latents else ''
