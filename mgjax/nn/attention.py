@@ -109,6 +109,17 @@ def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
   return 1 if exchange == 'ring' else common
 
 
+def parts_of_heads(heads: int, devices: int, among: int) -> int:
+  """Returns the parts in which heads are traded: one where keys travel as well.
+
+  Args:
+    heads: g on one device.
+    devices: c, of the context axis.
+    among: devices that trade heads.
+  """
+  return max(n for n in PARTS if heads // among % n == 0) if among == devices else 1
+
+
 @functools.lru_cache(maxsize=256)  # or equal layers would be traced each by itself
 def _make_attend(
   query,
@@ -245,8 +256,7 @@ class _Traded:
     self._among = among
     self._ring = {'steps': devices // among, 'stride': among, 'devices': devices}
     self._alone = among == devices
-    own = heads // among
-    self._parts = max(n for n in PARTS if own % n == 0) if self._alone else 1
+    self._parts = parts_of_heads(heads, devices, among)
 
   def seen(self, q_shape, k_shape):
     """Returns the shapes of queries and keys that a kernel sees, of all parts together."""

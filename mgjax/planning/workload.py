@@ -67,6 +67,7 @@ class Workload:
     preset: the configuration's `rules`.
     mesh: the configuration's mesh sizes.
     remat: the configuration's policy.
+    attention: the configuration's kernel.
     exchange: the configuration's way for context shards to meet.
     batch: samples of the configuration's batch.
   """
@@ -88,6 +89,7 @@ class Workload:
   preset: str
   mesh: Mapping[str, int]
   remat: str
+  attention: str
   exchange: str
   batch: int
 
@@ -137,6 +139,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     preset=config.rules,
     mesh=fields_of(config, 'mesh'),
     remat=config.model.remat,
+    attention=backbone.attention,
     exchange=config.model.exchange,
     batch=config.buckets[sample.bucket].batch_size,
   )

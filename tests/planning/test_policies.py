@@ -104,6 +104,7 @@ def workload(kind: str) -> Workload:
   }
   samples = {'bucket': 'video', 'shape': (16, 64, 64), 'latents': LATENTS[1:], 'tokens': TOKENS}
   chosen = {'preset': 'single', 'mesh': {}, 'remat': 'full', 'exchange': 'auto', 'batch': 8}
+  chosen |= {'attention': 'auto'}
   return Workload(context=CONTEXT, parameters=(), flops=flops, **sizes, **samples, **chosen)
 
 
