@@ -56,7 +56,7 @@ def attend(
   Scores and softmax are float32 whatever the inputs are. All kernels and exchanges give the same
   numbers (float32: within 5e-6, `test_values_and_gradients_are_softmax_attention`). The result and
   its log-sum-exp are named `saved_as` and `saved_as`_sums for rematerialisation, which is all that
-  the backward pass needs beside q, k and v; those, as the kernel read them, are 'projections'.
+  the backward pass needs beside q, k and v; those, as the kernel read them, are `saved_as`_inputs.
 
   Args:
     q: queries.
@@ -141,7 +141,7 @@ def _make_attend(
   def run(q, k, v, mask):
     y, lse, saved = forward(q, k, v, mask)
     y, lse = checkpoint_name(y, saved_as), checkpoint_name(lse, f'{saved_as}_sums')
-    saved = tuple(checkpoint_name(x, 'projections') for x in saved)
+    saved = tuple(checkpoint_name(x, f'{saved_as}_inputs') for x in saved)
     return y, (saved, mask, y, lse)
 
   def run_back(residuals, dy):

@@ -206,7 +206,7 @@ def _tensor(work, axis: AxisNetwork, policy: Policy | None, local: ChipShare) ->
   one = local.rows * local.gathered * work.dim * work.itemsize
   there, back = 3 * work.depth, 3 * work.depth
   if policy:
-    again = {6: (3, 3), 2: (0, 3), 0: (0, 0)}[policy.recomputed_square]
+    again = {6: (3, 3), 3: (2, 3), 2: (0, 3), 0: (0, 0)}[policy.recomputed_square]
     there, back = (3 + 3 + 3 + again[0]) * work.depth, (3 + 3 + again[1]) * work.depth
   return [
     Collective('tensor', 'all-gather', 'tensor', there * one, there, axis.gather(there * one)),

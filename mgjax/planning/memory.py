@@ -118,8 +118,7 @@ def checkpoint_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat:
   policy, local = find_policy(remat), share_of_chip(work, sizes, rows)
   arrays = policy.keeps_d + work.affine * policy.keeps_norms
   widths = arrays * work.dim + policy.keeps_f[work.feed_forward] * work.mlp_dim
-  # A log-sum-exp for each kept result of attention.
-  sums = min(policy.keeps_d - 1, 2) * work.heads * FLOAT32
+  sums = policy.keeps_sums * work.heads * FLOAT32
   return work.depth * local.rows * local.tokens * (widths * work.itemsize + sums)
 
 

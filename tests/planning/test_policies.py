@@ -126,7 +126,7 @@ def test_what_a_policy_keeps_is_what_the_traced_program_does(remat, kind):
   work = workload(kind)
   arrays = policy.keeps_d + work.affine * policy.keeps_norms
   widths = 2 * (arrays * DIM + policy.keeps_f[work.feed_forward] * HIDDEN)
-  log_sums = 4 * HEADS * ((policy.keeps_d > 1) + (policy.keeps_d > 2))
+  log_sums = 4 * HEADS * policy.keeps_sums
   norms = 4 * 6 if remat == 'nothing' else 0  # means and inverse deviations, below a number in d
   assert kept(remat, kind) == places * (widths + log_sums + norms)
 
