@@ -99,7 +99,7 @@ def _weights(
   totals: dict[tuple[str, str], list[float]] = {}
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
   for parameter, entry in zip(work.parameters, entries, strict=True):
-    over = [axis for axis in entry if axis != 'tensor']
+    over = [axis for axis in entry if axis != 'tensor' and not parameter.stays]
     whole = parameter.size * work.itemsize / (local.tensor if 'tensor' in entry else 1)
     for axis in over:
       # Gathered over the last axis first: there the output is still cut by those before it.

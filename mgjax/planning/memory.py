@@ -226,4 +226,4 @@ def _outside(work: Workload, sizes: Mapping[str, int]) -> int:
   """Numbers of the matrices outside the layers that are gathered before they are used."""
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
   pairs = zip(work.parameters, entries, strict=True)
-  return sum(each.size for each, entry in pairs if entry and not each.depth)
+  return sum(each.size for each, entry in pairs if entry and not each.depth and not each.stays)

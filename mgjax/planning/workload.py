@@ -23,6 +23,7 @@ from mgjax.registry import feature, section
 from mgjax.training.rates import Rates, describe_rates, factor_of
 
 LAYERS = 'backbone/layers/'
+TIME = 'backbone/time/'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Parameter:
   def depth(self) -> int:
     """Layers of the scan that it is cut into; 0 where it belongs to none."""
     return self.shape[0] if self.name.startswith(LAYERS) else 0
+
+  @property
+  def stays(self) -> bool:
+    """Whether it multiplies a vector a row, which travels in its place (`stationary.py`)."""
+    return self.name.startswith(TIME)
 
 
 @dataclasses.dataclass(frozen=True)
