@@ -7,7 +7,6 @@
 #
 # FLAGS go to every run of a model. A rehearsal without a GPU: LONG=configs/bench/cpu.py
 # SHORT=configs/bench/cpu.py AUTOENCODER=configs/digits/autoencoder.py, and flags that make it small.
-# To train such a model there: python -m launch.train --config=configs/video/t2iv_768.py:30b --workdir=...
 set -uo pipefail
 out=${1:-out/gpu_matrix}
 shift || true

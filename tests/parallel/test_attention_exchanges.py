@@ -100,13 +100,14 @@ def test_heads_are_traded_among_as_many_devices_as_divide_them():
 
 
 @pytest.mark.tpu_aot
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures('without_flags_of_the_cpu')
 @pytest.mark.parametrize('rows', [1, 2])
 @pytest.mark.parametrize('topology', ['v5p:2x2x2', 'v6e:2x4'])
 def test_heads_travel_in_whole_tiles(topology, rows):
   """Of tiles of two rows one head of one video fills half, and copies there and back are slow."""
   pytest.importorskip('libtpu')
-  place, tokens, heads, size = parse_topology(topology), 16_384, 24, 128
+  place, tokens, heads, size = parse_topology(topology), 16_384, 8, 128
   devices = tpu_devices(place)
   mesh = make_mesh({'context': 8}, devices=devices, torus=place.torus)
   cut = NamedSharding(mesh, PartitionSpec(None, 'context'))
@@ -121,7 +122,7 @@ def test_heads_travel_in_whole_tiles(topology, rows):
   program = parse_program(compiled.as_text())
   steps = [each for found in program.computations.values() for each in found]
   assert any('all-to-all' in each.opcode for each in steps)
-  a_part = rows * tokens // 8 * heads // 3 * size * 2  # heads are traded in three parts
-  large = [each for each in steps if any(array.bytes >= a_part for array in each.arrays)]
-  assert len(large) > 20
+  own = rows * tokens // 8 * heads * size * 2  # bytes of queries, keys or values on a device
+  large = [each for each in steps if any(array.bytes >= own for array in each.arrays)]
+  assert len(large) > 10
   assert not [each.name for each in large if 'T(2,128)' in each.shape]
