@@ -48,7 +48,7 @@ class Chip:
 # Peaks, memory and bandwidths are those of the vendors' pages. Google's links carry 100 GB/s (v5p,
 # v6e, TPU7x) or 50 GB/s (v5e) one way; nine tenths of that is assumed to be had. NVLink is 450 GB/s
 # one way (GB200: 900), the network of Movie Gen's own machines 400 Gb/s a GPU, both taken as they
-# are. GB200 is a GPU of an NVL72 rack, an eighth over HGX's B200; of its network 400 Gb/s is assumed.
+# are. GB200 is one GPU of an NVL72 rack, whose network is assumed to be the same.
 CHIPS = {
   chip.name: chip
   for chip in (
@@ -156,4 +156,6 @@ def _nodes(name: str, shape: tuple[int, ...], node: int) -> tuple[int, ...]:
 
 
 def _example(chip: Chip) -> str:
-  return {0: f'{chip.name}:{chip.node}x64', 2: f'{chip.name}:16x16'}.get(chip.rank, f'{chip.name}:8x8x8')
+  return {0: f'{chip.name}:{chip.node}x64', 2: f'{chip.name}:16x16'}.get(
+    chip.rank, f'{chip.name}:8x8x8'
+  )

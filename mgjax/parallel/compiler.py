@@ -13,10 +13,10 @@ TPU = {'xla_tpu_enable_async_all_to_all': 'true'}
 REFUSED_BY = ('TPU v5 lite',)  # 'not supported on limited ICI'
 
 
-# What XLA's guides for GPUs name for overlap (docs.jax.dev/en/latest/gpu_performance_tips.html,
+# What guides of XLA for GPUs name for overlap (docs.jax.dev/en/latest/gpu_performance_tips.html,
 # docs.nvidia.com/jax-toolbox/performance-profiling/gpu-performance): a schedule that moves
-# collectives away from what needs them, and those of a scan's next turn begun in this one. Not tried
-# on a GPU by us; not taken over are thresholds for bytes, which are to be measured, and unrolling.
+# collectives away from what needs them, and those of a scan's next turn begun in this one. We tried
+# none on a GPU; left out are thresholds for bytes, which are to be measured, and unrolling.
 GPU = {
   'xla_gpu_enable_latency_hiding_scheduler': True,
   'xla_gpu_enable_pipelined_all_gather': True,

@@ -77,7 +77,10 @@ def test_topologies_are_read_by_name():
     ('v5e:', r"^topology 'v5e:': expected sizes after the colon, as in v5e:16x16$"),
     ('v5e:0x4', r'^topology .*: expected sizes after the colon, as in v5e:16x16$'),
     ('h100:512', r'^topology .*: expected up to 8 GPUs of one node, or 8 x .*, as in h100:8x64$'),
-    ('gb200:8x8', r'^topology .*: expected up to 72 GPUs of one node, or 72 x .*, as in gb200:72x2$'),
+    (
+      'gb200:8x8',
+      r'^topology .*: expected up to 72 GPUs of one node, or 72 x .*, as in gb200:72x2$',
+    ),
     ('h100:4x4', r'^topology .*: expected up to 8 GPUs of one node, or 8 x .*, as in h100:8x2$'),
   ],
 )

@@ -172,8 +172,8 @@ def describe_reconstruction(answer: Mapping[str, Any]) -> str:
       f'memory      {answer["state_gib"]:.3g} of {answer["capacity_gib"]:.1f} GiB a chip for the '
       'state, discriminators with it',
       f'step        {answer["rows"]} samples on {answer["devices"]} devices of '
-      f'{answer["topology"]}: {_range(answer["step_seconds"])} s, ideal {answer["ideal_seconds"]:.3g}'
-      f', communication {answer["communication_seconds"]:.3g}',
+      f'{answer["topology"]}: {_range(answer["step_seconds"])} s, '
+      f'ideal {answer["ideal_seconds"]:.3g}, communication {answer["communication_seconds"]:.3g}',
       f'MFU         at most {_range(answer["mfu"], ".1%")}, nowhere measured',
       f'samples/s   {_range(answer["samples_per_second"])}',
       f'training    {answer["steps"]:,} steps in {_range(answer["days"])} days',
@@ -240,8 +240,9 @@ def describe_encoding(answer: Mapping[str, Any]) -> str:
     [
       f'clips       {answer["clips"]:,} of {frames} frames of {height} x {width}, '
       f'{answer["flops_per_clip"]:.4g} FLOP each',
-      f'latents     {" x ".join(map(str, answer["latents"]))}, {answer["bytes_per_clip"] / 1e6:.3g} '
-      f'MB each in bfloat16, {answer["bytes"] / 1e12:,.4g} TB in all',
+      f'latents     {" x ".join(map(str, answer["latents"]))}, '
+      f'{answer["bytes_per_clip"] / 1e6:.3g} MB each in bfloat16, '
+      f'{answer["bytes"] / 1e12:,.4g} TB in all',
       f'time        {_range(answer["days"])} days on {answer["devices"]} devices of '
       f'{answer["topology"]}, {_range(answer["chip_days"], ",.0f")} chip days',
       f'rate        {_range(answer["clips_per_second"])} clips a second, which want {rate} GB/s of '

@@ -50,7 +50,9 @@ def test_clips_are_encoded_in_days_and_bytes():
   options = {'what': 'encode', 'clips': 1000, 'frames': 48, 'size': size}
   numbers = plan_any(config, 'v5e:4x4', **options).numbers
   assert numbers['bytes'] == 1000 * math.prod(numbers['latents']) * 2
-  assert numbers['clips_per_second']['low'] * numbers['days']['high'] * 86_400 == pytest.approx(1000)
+  assert numbers['clips_per_second']['low'] * numbers['days']['high'] * 86_400 == pytest.approx(
+    1000
+  )
   assert numbers['chip_days']['low'] == pytest.approx(16 * numbers['days']['low'])
   whole = plan_any(config, 'v5e:4x4', **(options | {'frames': 96})).numbers
   assert whole['bytes'] == 2 * numbers['bytes']
