@@ -18,6 +18,7 @@ loop of all, with --workdir the stages from a prompt to its file. Of an autoenco
 pixels to latents and decode takes them back; of an encoder of text or images, encode is its pass.
 --what=data reads clips and latents, with configs/bench/data.py. A baseline is jax.nn (attention
 alone) or a Python file (mgjax/benchmarks/baselines.py); all are timed in turns on one device.
+--table makes one table in Markdown of many --out (launch/recipes/gpu_matrix.sh: all of one GPU).
 """
 
 from absl import flags
@@ -27,7 +28,7 @@ from mgjax.core.files import write_json
 
 from . import command_line
 
-_CONFIG = command_line.define_config('configs/bench/cpu.py', unless=('workdir',))
+_CONFIG = command_line.define_config('configs/bench/cpu.py', unless=('workdir', 'table'))
 _WORKDIR = flags.DEFINE_string(
   'workdir', '', 'Of a trained video model: where the seconds from a prompt to a file go.'
 )
@@ -51,9 +52,15 @@ _BASELINE = flags.DEFINE_multi_string('baseline', [], 'jax.nn or a Python file')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed runs of each program.', lower_bound=1)
 _PROFILE = flags.DEFINE_string('profile', '', 'Directory for a trace, for TensorBoard or XProf.')
 _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
+_TABLE = flags.DEFINE_string('table', '', 'Print a table of the files of a folder; time nothing.')
 
 
 def main(_) -> None:
+  if _TABLE.value:
+    from mgjax.benchmarks.table import describe_folder
+
+    print(describe_folder(_TABLE.value))
+    return
   if _WORKDIR.value:
     _bench_stages()
     return

@@ -4,6 +4,9 @@ python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:8x8x
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:4x4x4 --compile
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=h200:8 --search
 python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x1 --compile
+python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x2
+python -m launch.plan --config=configs/tae/tae.py --topology=v5e:16x16 --what=encode \
+  --clips=100000000
 python -m launch.plan --config=configs/text/ul2.py --topology=v5p:2x2x1 --compile
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v6e:4x4 --what=sample
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:2x2x2 --what=sample \
@@ -15,6 +18,7 @@ nodes of 8 GPUs), h200:8. Estimates are formulas and take seconds; --compile com
 are not there, in minutes, and takes memory and collectives from the compiler. --what=sample plans
 sampling: of a video or audio model the latency of the configured steps, on other slices, and with
 fewer or cheaper passes (--rows samples at a time); of an upsampler the making of a --frames video.
+--what=encode plans how long an autoencoder takes for --clips, and the bytes of their latents.
 """
 
 import json
@@ -31,9 +35,10 @@ _TOPOLOGY = command_line.define_required(
   'topology', 'v5p:8x8x8', 'Chips, as v5p:8x8x8 or h100:8x64.'
 )
 _MESH = flag_values.define_mesh('Mesh, as fsdp=32,context=16; by default the best.')
-_WHAT = flags.DEFINE_enum('what', 'train', ['train', 'sample'], 'What is planned.')
+_WHAT = flags.DEFINE_enum('what', 'train', ['train', 'sample', 'encode'], 'What is planned.')
+_CLIPS = flags.DEFINE_integer('clips', 0, 'That an autoencoder encodes.', lower_bound=0)
 _FRAMES = flags.DEFINE_integer(
-  'frames', 0, 'Of what an upsampler makes; by default 256.', lower_bound=0
+  'frames', 0, 'Of what an upsampler makes, or of a clip; by default 256.', lower_bound=0
 )
 _SIZE = flag_values.define(
   'size', flag_values.size, 'Height,width of what an upsampler makes; by default 1080,1920.'
@@ -77,6 +82,7 @@ def main(_) -> None:
     what=_WHAT.value,
     frames=_FRAMES.value,
     size=_SIZE.value,
+    clips=_CLIPS.value,
   )
   print(json.dumps(answer.numbers, indent=2) if _JSON.value else answer.text)
   if _OUT.value:

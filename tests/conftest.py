@@ -81,6 +81,16 @@ gc.freeze()
 gc.set_threshold(100_000, 20, 50)
 
 
+@pytest.fixture
+def without_flags_of_the_cpu(monkeypatch):
+  """Hides XLA_FLAGS from libtpu, which ends the process at a flag that it does not know."""
+  import jax
+  import jax.numpy as jnp
+
+  jax.jit(jnp.negative)(1.0)  # for the CPU they are read, once, by the first compilation
+  monkeypatch.delenv('XLA_FLAGS', raising=False)
+
+
 @pytest.fixture(scope='session')
 def tiny_runs(tmp_path_factory) -> pathlib.Path:
   """Work directories of a trained autoencoder, its latents and a video model; not to be changed."""

@@ -56,7 +56,7 @@ def attend(
   Scores and softmax are float32 whatever the inputs are. All kernels and exchanges give the same
   numbers (float32: within 5e-6, `test_values_and_gradients_are_softmax_attention`). The result and
   its log-sum-exp are named `saved_as` and `saved_as`_sums for rematerialisation, which is all that
-  the backward pass needs beside q, k and v; those, as the kernel read them, are 'projections'.
+  the backward pass needs beside q, k and v; those, as the kernel read them, are `saved_as`_inputs.
 
   Args:
     q: queries.
@@ -109,6 +109,17 @@ def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
   return 1 if exchange == 'ring' else common
 
 
+def parts_of_heads(heads: int, devices: int, among: int) -> int:
+  """Returns the parts in which heads are traded: one where keys travel as well.
+
+  Args:
+    heads: g on one device.
+    devices: c, of the context axis.
+    among: devices that trade heads.
+  """
+  return max(n for n in PARTS if heads // among % n == 0) if among == devices else 1
+
+
 @functools.lru_cache(maxsize=256)  # or equal layers would be traced each by itself
 def _make_attend(
   query,
@@ -130,7 +141,7 @@ def _make_attend(
   def run(q, k, v, mask):
     y, lse, saved = forward(q, k, v, mask)
     y, lse = checkpoint_name(y, saved_as), checkpoint_name(lse, f'{saved_as}_sums')
-    saved = tuple(checkpoint_name(x, 'projections') for x in saved)
+    saved = tuple(checkpoint_name(x, f'{saved_as}_inputs') for x in saved)
     return y, (saved, mask, y, lse)
 
   def run_back(residuals, dy):
@@ -245,8 +256,7 @@ class _Traded:
     self._among = among
     self._ring = {'steps': devices // among, 'stride': among, 'devices': devices}
     self._alone = among == devices
-    own = heads // among
-    self._parts = max(n for n in PARTS if own % n == 0) if self._alone else 1
+    self._parts = parts_of_heads(heads, devices, among)
 
   def seen(self, q_shape, k_shape):
     """Returns the shapes of queries and keys that a kernel sees, of all parts together."""

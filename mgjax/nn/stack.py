@@ -11,8 +11,10 @@ from mgjax.nn.multihead import READ
 SAVED = {
   'full': (),
   'attention': ('attention', 'attention_sums'),
+  'attention_and_inputs': ('attention', 'attention_sums', 'attention_inputs'),
   'attention_and_projections': (
-    'attention', 'attention_sums', 'projections', 'projections_sums',
+    'attention', 'attention_sums', 'attention_inputs',
+    'projections', 'projections_sums', 'projections_inputs',
   ),
   'offload': ('attention_sums',),
 }  # fmt: skip
@@ -31,8 +33,10 @@ def stack(layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1) ->
     layer: the module to repeat.
     depth: number of layers.
     remat: 'nothing' saves every activation; 'full' saves the layers' inputs alone; 'attention' and
-      'attention_and_projections' save what their names say; 'offload' keeps the layers' inputs and
-      attention in the host's memory.
+      'attention_and_projections' save what their names say, 'attention_and_inputs' the queries,
+      keys and values as well, which then cross the context axis once; 'offload' keeps the layers'
+      inputs and attention in the host's memory. A CPU has no other memory: there it saves what
+      'attention' does, and gives the same gradients.
     unroll: layers a scan step; `depth` removes the loop, for counting operations.
 
   Raises:

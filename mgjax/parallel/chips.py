@@ -25,6 +25,7 @@ class Chip:
     wraps: the lengths of a torus axis, in multiples, whose ends are joined.
     cores: devices a chip, which share its links and talk over one of their own.
     network: bytes a second one way between nodes, a GPU.
+    node: GPUs that NVLink joins.
     gathers_ahead: whether its compiler gathers weights while other work runs, without being asked:
       seen in programs compiled for v5e and not in those for v5p or v6e, assumed of GPUs.
     exchanges_ahead: whether heads are traded while other work runs, as `parallel/compiler.py` asks.
@@ -39,13 +40,15 @@ class Chip:
   wraps: int = 1
   cores: int = 1
   network: float = 0.0
+  node: int = 8
   gathers_ahead: bool = False
   exchanges_ahead: bool = False
 
 
 # Peaks, memory and bandwidths are those of the vendors' pages. Google's links carry 100 GB/s (v5p,
 # v6e, TPU7x) or 50 GB/s (v5e) one way; nine tenths of that is assumed to be had. NVLink is 450 GB/s
-# one way, the network of Movie Gen's own machines 400 Gb/s a GPU, both taken as they are.
+# one way (GB200: 900), the network of Movie Gen's own machines 400 Gb/s a GPU, both taken as they
+# are. GB200 is one GPU of an NVL72 rack, whose network is assumed to be the same.
 CHIPS = {
   chip.name: chip
   for chip in (
@@ -58,12 +61,14 @@ CHIPS = {
     ),
     Chip('h100', 989e12, 80e9, 3.35e12, 450e9, network=50e9, gathers_ahead=True),
     Chip('h200', 989e12, 141e9, 4.8e12, 450e9, network=50e9, gathers_ahead=True),
+    Chip('gb200', 2500e12, 186e9, 8e12, 900e9, network=50e9, node=72, gathers_ahead=True),
   )
 }
 # What devices call themselves. Others of a family have other peaks: names must be whole.
 KINDS = {
   'NVIDIA H100 80GB HBM3': 'h100',
   'NVIDIA H200': 'h200',
+  'NVIDIA GB200': 'gb200',
   'TPU v5': 'v5p',
   'TPU v5p': 'v5p',
   'TPU v5 lite': 'v5e',
@@ -72,7 +77,6 @@ KINDS = {
   'TPU v6e': 'v6e',
   'TPU7x': 'tpu7x',
 }
-NODE = 8  # GPUs that NVLink joins
 
 # Between the two devices of a TPU7x chip: six links' worth, from memory of the vendor's page.
 BETWEEN_CORES = 6 * 90e9
@@ -132,7 +136,7 @@ def parse_topology(name: str) -> Topology:
   if not shape or 0 in shape:
     raise ConfigError(f'topology {name!r}: expected sizes after the colon, as in {_example(chip)}')
   if not chip.rank:
-    return Topology(name, chip, _nodes(name, shape))
+    return Topology(name, chip, _nodes(name, shape, chip.node))
   if len(shape) != chip.rank:
     raise ConfigError(
       f'topology {name!r}: the torus of {kind} has {chip.rank} axes, as in {_example(chip)}'
@@ -140,16 +144,18 @@ def parse_topology(name: str) -> Topology:
   return Topology(name, chip, shape + (chip.cores,) * (chip.cores > 1))
 
 
-def _nodes(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _nodes(name: str, shape: tuple[int, ...], node: int) -> tuple[int, ...]:
   """GPUs of a node and nodes: several nodes are whole ones."""
   gpus, nodes = (*shape, 1)[:2]
-  if len(shape) > 2 or gpus > NODE or (nodes > 1 and gpus != NODE):
+  if len(shape) > 2 or gpus > node or (nodes > 1 and gpus != node):
     raise ConfigError(
-      f'topology {name!r}: expected up to {NODE} GPUs of one node, or {NODE} x the number of '
-      f'nodes, as in {name.partition(":")[0]}:{NODE}x{max(math.prod(shape) // NODE, 2)}'
+      f'topology {name!r}: expected up to {node} GPUs of one node, or {node} x the number of '
+      f'nodes, as in {name.partition(":")[0]}:{node}x{max(math.prod(shape) // node, 2)}'
     )
   return (gpus, nodes)
 
 
 def _example(chip: Chip) -> str:
-  return {0: f'{chip.name}:8x64', 2: f'{chip.name}:16x16'}.get(chip.rank, f'{chip.name}:8x8x8')
+  return {0: f'{chip.name}:{chip.node}x64', 2: f'{chip.name}:16x16'}.get(
+    chip.rank, f'{chip.name}:8x8x8'
+  )

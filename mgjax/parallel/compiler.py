@@ -13,8 +13,22 @@ TPU = {'xla_tpu_enable_async_all_to_all': 'true'}
 REFUSED_BY = ('TPU v5 lite',)  # 'not supported on limited ICI'
 
 
-def compiler_options(device: Any) -> dict[str, str]:
+# What guides of XLA for GPUs name for overlap (docs.jax.dev/en/latest/gpu_performance_tips.html,
+# docs.nvidia.com/jax-toolbox/performance-profiling/gpu-performance): a schedule that moves
+# collectives away from what needs them, and those of a scan's next turn begun in this one. We tried
+# none on a GPU; left out are thresholds for bytes, which are to be measured, and unrolling.
+GPU = {
+  'xla_gpu_enable_latency_hiding_scheduler': True,
+  'xla_gpu_enable_pipelined_all_gather': True,
+  'xla_gpu_enable_pipelined_reduce_scatter': True,
+  'xla_gpu_enable_pipelined_all_reduce': True,
+}
+
+
+def compiler_options(device: Any) -> dict[str, str | bool]:
   """Returns the options for a `jax.Device`, by its kind."""
+  if device.platform == 'gpu':
+    return dict(GPU)
   able = device.platform == 'tpu' and device.device_kind not in REFUSED_BY
   return dict(TPU) if able else {}
 
@@ -29,7 +43,7 @@ class DeviceProgram:
   def __init__(self, function: Callable[..., Any]):
     self._function = function
     functools.update_wrapper(self, function)
-    self._compiled: dict[tuple[tuple[str, str], ...], Any] = {}
+    self._compiled: dict[tuple[tuple[str, str | bool], ...], Any] = {}
 
   def __call__(self, *arguments: Any) -> Any:
     """Runs the program, compiled once for every shape of its arguments."""

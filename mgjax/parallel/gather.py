@@ -21,6 +21,7 @@ from jax.sharding import AbstractMesh
 from mgjax.core.typing import Array
 from mgjax.parallel.halo import halo
 from mgjax.parallel.rules import Entry, ambient, parameter_entries, size, spec, token_entries
+from mgjax.parallel.stationary import make_stationary, stays
 
 Local = Callable[..., tuple[Array, ...]]
 
@@ -40,6 +41,8 @@ def weighted(
   Kernels split over `tensor` along their last axis make results split along features, and read `x`
   gathered along tokens; split along the last but one they read `x` split along features, and their
   results are summed and scattered along tokens: tensor parallelism with sequence-parallel norms.
+
+  Of a vector a row, with fewer numbers than the kernels, `x` travels instead (`stationary.py`).
 
   Videos (b t h w c) are split along time where a device's frames give a device's frames, so that a
   stride of 2 wants an even number of them a device; else every device sees all frames.
@@ -65,6 +68,8 @@ def weighted(
 @functools.lru_cache(maxsize=512)  # or equal calls would be traced each by itself
 def _make_island(local, x_shape, shapes, names, dtype, edge: int, mesh: AbstractMesh):
   entries = [parameter_entries(names, shape, mesh) for shape in shapes]
+  if stays(x_shape, shapes):
+    return make_stationary(local, x_shape, entries, dtype, mesh)
   columns = all('tensor' in entry[-1] for entry in entries)
   rows = all('tensor' in entry[-2] for entry in entries)
   x_in = token_entries(x_shape, mesh, features=rows)

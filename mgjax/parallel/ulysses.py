@@ -4,6 +4,7 @@ Before, a device holds n / c tokens of all its heads; after, all tokens of its g
 heads, so that attention needs no other device. u devices make a group, c the `context` axis.
 """
 
+import jax.numpy as jnp
 from jax import lax
 
 from mgjax.core.typing import Array, Float
@@ -28,5 +29,15 @@ def to_heads(
 def to_tokens(
   x: Float[Array, 'b un ug _k'], among: list[list[int]] | None
 ) -> Float[Array, 'b n g _k']:
-  """Inverts `to_heads`."""
-  return lax.all_to_all(x, AXIS, 1, 2, axis_index_groups=among, tiled=True)
+  """Inverts `to_heads`.
+
+  What travels is (b g / u, u, n, k), heads and batch as one in front of the tokens, as kernels
+  leave it. As (b, u n, g / u, k) with one head it would be copied on a TPU into tiles of two rows,
+  of which the head fills one, and copied back after (`test_heads_travel_in_whole_tiles`).
+  """
+  b, length, heads, k = x.shape
+  devices = lax.axis_size(AXIS) if among is None else len(among[0])
+  x = jnp.swapaxes(x, 1, 2).reshape(b * heads, devices, length // devices, k)
+  x = lax.all_to_all(x, AXIS, 1, 1, axis_index_groups=among, tiled=True)
+  x = x.reshape(b, heads, devices, length // devices, k).transpose(0, 3, 2, 1, 4)
+  return x.reshape(b, length // devices, devices * heads, k)

@@ -99,7 +99,7 @@ def _weights(
   totals: dict[tuple[str, str], list[float]] = {}
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
   for parameter, entry in zip(work.parameters, entries, strict=True):
-    over = [axis for axis in entry if axis != 'tensor']
+    over = [axis for axis in entry if axis != 'tensor' and not parameter.stays]
     whole = parameter.size * work.itemsize / (local.tensor if 'tensor' in entry else 1)
     for axis in over:
       # Gathered over the last axis first: there the output is still cut by those before it.
@@ -206,7 +206,7 @@ def _tensor(work, axis: AxisNetwork, policy: Policy | None, local: ChipShare) ->
   one = local.rows * local.gathered * work.dim * work.itemsize
   there, back = 3 * work.depth, 3 * work.depth
   if policy:
-    again = {6: (3, 3), 2: (0, 3), 0: (0, 0)}[policy.recomputed_square]
+    again = {6: (3, 3), 3: (2, 3), 2: (0, 3), 0: (0, 0)}[policy.recomputed_square]
     there, back = (3 + 3 + 3 + again[0]) * work.depth, (3 + 3 + again[1]) * work.depth
   return [
     Collective('tensor', 'all-gather', 'tensor', there * one, there, axis.gather(there * one)),

@@ -10,6 +10,13 @@ from mgjax.core.errors import ConfigError
 from mgjax.planning import plan as planning
 from mgjax.planning import report
 from mgjax.planning.autoencoder import compile_autoencoder, describe_autoencoder
+from mgjax.planning.reconstruction.training import (
+  CLIP,
+  describe_encoding,
+  describe_reconstruction,
+  plan_encoding,
+  plan_reconstruction,
+)
 from mgjax.planning.sampling.generation import plan_generation
 from mgjax.planning.sampling.report import describe_generation
 from mgjax.planning.sampling.upsampling import describe_upsampling, plan_upsampling
@@ -17,7 +24,7 @@ from mgjax.planning.text_encoder import describe_encoder, plan_encoder
 from mgjax.registry import section
 
 HOW = ('estimate', 'compile', 'search')
-TRAIN, SAMPLE = 'train', 'sample'
+TRAIN, SAMPLE, ENCODE = 'train', 'sample', 'encode'
 # Component -> what plans its sampling, what makes text of the answer, and its options beside rows.
 _GENERATION = (plan_generation, describe_generation, ('bucket', 'exchange'))
 SAMPLING = {
@@ -52,6 +59,7 @@ def plan_any(
   what: str = TRAIN,
   frames: int = 0,
   size: tuple[int, int] | None = None,
+  clips: int = 0,
 ) -> Answer:
   """Says whether a model fits a machine and how fast it could be.
 
@@ -65,9 +73,10 @@ def plan_any(
     remat: policy; by default the fastest that fits.
     exchange: of context shards; by default as configured.
     how: 'estimate' by formula, 'compile' for TPUs that are not there, or 'search' of the best.
-    what: 'train', or 'sample' of a component in `SAMPLING`.
-    frames: of what an upsampler makes; 0 is the component's own.
+    what: 'train', 'sample' of a component in `SAMPLING`, or 'encode' of an autoencoder.
+    frames: of what an upsampler makes, or of a clip; 0 is the component's own.
     size: height and width of it; by default the component's own.
+    clips: that an autoencoder encodes.
 
   Raises:
     ConfigError: the component or the topology has no such plan.
@@ -82,13 +91,30 @@ def plan_any(
         'of sampling there is nothing to search, and no remat; leave --search and --remat away'
       )
     return _plan_sampling(config, topology, mesh, rows, how == 'compile', options)
+  if what == ENCODE:
+    if family != 'autoencoder' or how != 'estimate' or not clips:
+      raise ConfigError(
+        f'--what={ENCODE} is planned by formula, of an autoencoder; take its --config and --clips, '
+        'how many there are'
+      )
+    length, given = CLIP[0], CLIP[1:]
+    answer = plan_encoding(config, topology, clips, (frames or length, *(size or given)))
+    return Answer(describe_encoding(answer), answer)
   if what != TRAIN:
-    raise ConfigError(f'what = {what!r}; expected {TRAIN} or {SAMPLE}')
+    raise ConfigError(f'what = {what!r}; expected {TRAIN}, {SAMPLE} or {ENCODE}')
+  if clips:
+    raise ConfigError(f'--clips are what is encoded; add --what={ENCODE}')
   if frames or size:
     raise ConfigError(f'--frames and --size are of what is sampled; add --what={SAMPLE}')
-  if family == 'autoencoder':
-    if how != 'compile':
-      raise ConfigError('of an autoencoder there is no formula; add --compile')
+  if family in ('autoencoder', 'codec'):
+    if how == 'estimate':
+      answer = plan_reconstruction(config, topology, mesh, rows)
+      return Answer(describe_reconstruction(answer), answer)
+    if how == 'search' or family == 'codec':
+      raise ConfigError(
+        f'of {"a codec" if family == "codec" else "an autoencoder"} there is nothing to '
+        f'{how}; leave --{how} away'
+      )
     answer = compile_autoencoder(config, topology, mesh)
     return Answer(describe_autoencoder(answer), answer)
   if family == 'encoder':

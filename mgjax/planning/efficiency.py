@@ -122,6 +122,7 @@ EFFICIENCIES = {
   ),
   'h100': _UNKNOWN,
   'h200': _UNKNOWN,
+  'gb200': _UNKNOWN,
 }
 
 # MFU of whole training steps that others published.

@@ -4,13 +4,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from mgjax.nn.attention import heads_exchanged
+from mgjax.nn.attention import heads_exchanged, parts_of_heads
+from mgjax.nn.kernels.tpu.blocks import backward_chunks
 from mgjax.parallel.chips import Chip
 from mgjax.planning.policies import find_policy
 from mgjax.planning.workload import Parameter, Workload, sharding_axes
 
 FLOAT32 = 4
-BLOCK = 2048  # keys that one step of the fused backward attention kernel reads
+BLOCK = 2048  # keys that one step of splash's backward kernel reads
 
 # Arrays of width d that the backward pass of one layer holds at its peak: the inputs of its
 # three parts and what they are norms of (6), q, k, v and the result of self-attention (4), query
@@ -117,8 +118,7 @@ def checkpoint_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat:
   policy, local = find_policy(remat), share_of_chip(work, sizes, rows)
   arrays = policy.keeps_d + work.affine * policy.keeps_norms
   widths = arrays * work.dim + policy.keeps_f[work.feed_forward] * work.mlp_dim
-  # A log-sum-exp for each kept result of attention.
-  sums = min(policy.keeps_d - 1, 2) * work.heads * FLOAT32
+  sums = policy.keeps_sums * work.heads * FLOAT32
   return work.depth * local.rows * local.tokens * (widths * work.itemsize + sums)
 
 
@@ -132,32 +132,83 @@ def _layer(
   ffn = (sum(matrices) + ahead) * work.itemsize // local.tensor
   ffn_activations = LAYER_D * one + LAYER_F[work.feed_forward] * wide
   attention = (4 * square + ahead) * work.itemsize // local.tensor
-  attention_activations = LAYER_D * one + _kernel(work, local, exchange, one)
+  attention_activations = LAYER_D * one + _kernel(work, local, exchange, one, chip)
   weights, activations = max(
     (ffn, ffn_activations), (attention, attention_activations), key=lambda pair: sum(pair)
   )
   return {'weights of a layer': weights, 'activations of a layer': activations}
 
 
-def _kernel(work: Workload, local: ChipShare, exchange: str, one: int) -> int:
-  """Counts the bytes of the backward attention kernel beside the layer's activations.
+@dataclasses.dataclass(frozen=True)
+class AttentionCall:
+  """What the backward kernel of self-attention is called with on one chip.
 
-  Arrays it reads and writes, and a partial dQ for every block of keys, of one head of one row: keys
-  / 2048 x queries x k numbers (`nn/attention.py`). An exchange of heads gathers the tokens of u of
-  c shards on a chip, a ring passes the other c / u in float32; without either, all keys and their
-  gradients are gathered.
+  Attributes:
+    queries: of a head.
+    keys: of a head.
+    heads: of all samples of the chip.
+    parts: into which the heads are cut, a call each.
+    steps: calls for a part, as a ring's keys come by.
+  """
+
+  queries: int
+  keys: int
+  heads: int
+  parts: int = 1
+  steps: int = 1
+
+
+def attention_call(work: Workload, local: ChipShare, exchange: str) -> AttentionCall:
+  """Returns how often, and on what, a chip calls the kernel for one layer.
+
+  An exchange of heads gathers the tokens of u of c shards on a chip, a ring passes the other c / u;
+  without either, all keys are gathered.
+  """
+  heads, own = work.heads // local.tensor, local.gathered
+  if exchange == 'gather' or local.context == 1:
+    return AttentionCall(own, own * local.context, local.rows * heads)
+  among = heads_exchanged(heads, local.context, exchange)
+  parts = parts_of_heads(heads, local.context, among)
+  steps = local.context // among
+  return AttentionCall(own * among, own * among, local.rows * heads // among, parts, steps)
+
+
+def partial_gradients(work: Workload, call: AttentionCall, chip: Chip) -> tuple[int, int]:
+  """Counts the bytes of partial gradients that a backward kernel leaves to be summed.
+
+    splash, on a TPU    dQ, one a block of 2048 keys; heads take turns
+    ours, on a TPU      dK and dV in float32, one a chunk of queries where there are several
+                        (`nn/kernels/tpu/blocks.py`); those of a call are there at once
+    cuDNN's, on a GPU   dQ in float32 (assumed)
+
+  Returns:
+    Those that are there at once, and those of a layer.
   """
   size = work.dim // work.heads
-  queries = keys = local.gathered * local.context
+  together = call.heads // call.parts
+  if not chip.rank:
+    once = call.queries * size * FLOAT32 * together
+  elif work.attention == 'splash':
+    once, together = math.ceil(call.keys / BLOCK) * call.queries * size * work.itemsize, 1
+  else:
+    chunks = backward_chunks(call.queries, size, together)
+    once = 2 * chunks * call.keys * size * FLOAT32 * together if chunks > 1 else 0
+  return once, once * call.heads // together * call.steps
+
+
+def _kernel(work: Workload, local: ChipShare, exchange: str, one: int, chip: Chip) -> int:
+  """Counts the bytes of the backward attention kernel beside the layer's activations.
+
+  Arrays that it reads and writes, and partial gradients. A ring passes dK and dV in float32, and
+  where all keys are gathered so are their gradients.
+  """
+  call = attention_call(work, local, exchange)
   arrays = KERNEL_D * one
   if local.context > 1 and exchange == 'gather':
-    queries = local.gathered
     arrays += 4 * (local.context - 1) * one
-  elif local.context > 1:
-    among = heads_exchanged(work.heads // local.tensor, local.context, exchange)
-    queries = keys = local.gathered * among
-    arrays += RING_D * one if among < local.context else 0
-  return arrays + math.ceil(keys / BLOCK) * queries * size * work.itemsize
+  elif call.steps > 1:
+    arrays += RING_D * one
+  return arrays + partial_gradients(work, call, chip)[0]
 
 
 def _piece(parameter: Parameter, entry: tuple[str, ...], sizes: Mapping[str, int]) -> int:
@@ -175,4 +226,4 @@ def _outside(work: Workload, sizes: Mapping[str, int]) -> int:
   """Numbers of the matrices outside the layers that are gathered before they are used."""
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
   pairs = zip(work.parameters, entries, strict=True)
-  return sum(each.size for each, entry in pairs if entry and not each.depth)
+  return sum(each.size for each, entry in pairs if entry and not each.depth and not each.stays)

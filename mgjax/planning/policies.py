@@ -19,6 +19,7 @@ class Policy:
   Attributes:
     keeps_d: arrays of width d kept of every layer, its input included.
     keeps_f: arrays of width f, by kind of feed-forward network.
+    keeps_sums: log-sum-exps kept, one a head.
     recomputed_square: products of d^2, of the layer's six with tokens.
     recomputed_hidden: products of d f, of the layer's three or two, by kind of feed-forward
       network.
@@ -32,6 +33,7 @@ class Policy:
 
   keeps_d: int
   keeps_f: Mapping[str, int]
+  keeps_sums: int
   recomputed_square: int
   recomputed_hidden: Mapping[str, int]
   recomputed_context: bool
@@ -44,22 +46,25 @@ class Policy:
 
 # A layer's products: query, key, value, out, cross query, cross out (d^2); gate, up, down (d f).
 # Gates of the modulation learn from what they multiply, so the outputs of `out` and `down` are
-# needed again. 'attention' keeps the result of self-attention, 'projections' are q, k, v, the query
-# and the result of cross-attention, gate and up.
+# needed again. 'attention' keeps the result of self-attention, 'inputs' are its q, k and v,
+# 'projections' those, the query and the result of cross-attention, gate and up.
 _NONE, _ALL = dict.fromkeys(MATRICES, 0), MATRICES
 _PROJECTED = {'swiglu': 2, 'gelu': 1, 'silu': 1}
 POLICIES = {
-  'full': Policy(1, _NONE, 6, _ALL, True, True, True, 4),
-  'attention': Policy(2, _NONE, 6, _ALL, True, False, True, 3),
+  'full': Policy(1, _NONE, 0, 6, _ALL, True, True, True, 4),
+  'attention': Policy(2, _NONE, 1, 6, _ALL, True, False, True, 3),
+  'attention_and_inputs': Policy(5, _NONE, 1, 3, _ALL, True, False, True, 0),
   'attention_and_projections': Policy(
-    7, _PROJECTED, 2, dict.fromkeys(MATRICES, 1), False, False, False, 0
+    7, _PROJECTED, 2, 2, dict.fromkeys(MATRICES, 1), False, False, False, 0
   ),
-  'offload': Policy(2, _NONE, 6, _ALL, True, False, True, 3, offloads=True),
+  'offload': Policy(2, _NONE, 1, 6, _ALL, True, False, True, 3, offloads=True),
   'nothing': Policy(
-    21, {'swiglu': 6, 'gelu': 6, 'silu': 4}, 0, _NONE, False, False, False, 0, keeps_norms=12
+    21, {'swiglu': 6, 'gelu': 6, 'silu': 4}, 2, 0, _NONE, False, False, False, 0, keeps_norms=12
   ),
 }
-ORDER = ('offload', 'full', 'attention', 'attention_and_projections', 'nothing')  # leanest first
+ORDER = (  # leanest first
+  'offload', 'full', 'attention', 'attention_and_inputs', 'attention_and_projections', 'nothing',
+)  # fmt: skip
 
 
 def find_policy(name: str) -> Policy:

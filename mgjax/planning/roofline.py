@@ -5,10 +5,16 @@ shares of the peak in `efficiency.py`, at both ends of those.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from mgjax.parallel.chips import Topology
+from mgjax.parallel.chips import Chip, Topology
 from mgjax.planning.communication import Collective
 from mgjax.planning.efficiency import Ends, Rates, describe_efficiency, rates_of
-from mgjax.planning.memory import BLOCK, checkpoint_bytes, parameter_bytes, share_of_chip
+from mgjax.planning.memory import (
+  attention_call,
+  checkpoint_bytes,
+  parameter_bytes,
+  partial_gradients,
+  share_of_chip,
+)
 from mgjax.planning.policies import Policy, find_policy, recomputed_attention, recomputed_linear
 from mgjax.planning.workload import Workload
 
@@ -85,6 +91,7 @@ def roofline(
   sizes: Mapping[str, int],
   rows: int,
   remat: str,
+  exchange: str,
   found: Sequence[Collective],
 ) -> Ends[Roofline]:
   """Estimates a step of `rows` samples, at both ends of the chip's efficiencies.
@@ -99,6 +106,7 @@ def roofline(
     sizes: of the mesh.
     rows: samples a step.
     remat: policy.
+    exchange: how context shards meet.
     found: collectives, by formula or from a compiled program.
   """
   policy, chip = find_policy(remat), topology.chip
@@ -108,7 +116,7 @@ def roofline(
   kept = checkpoint_bytes(work, sizes, rows, remat) if policy.offloads else 0
   # The update reads gradients, parameters, moments and the average, and writes all but the first.
   optimizer = parameter_bytes(work, sizes) * 9 / chip.memory_bandwidth
-  traffic = _elementwise(work, sizes, rows, policy) / chip.memory_bandwidth
+  traffic = _elementwise(work, sizes, rows, policy, exchange, chip) / chip.memory_bandwidth
 
   def at(rates: Rates, slow: bool) -> Roofline:
     linear = (3 * flops.linear + recomputed_linear(policy, work)) / rates.linear
@@ -217,11 +225,18 @@ def _forward_traffic(work: Workload, sizes: Mapping[str, int], rows: int) -> flo
   return places * (PASSES_D * work.dim + PASSES_F[work.feed_forward] * work.mlp_dim)
 
 
-def _elementwise(work: Workload, sizes: Mapping[str, int], rows: int, policy: Policy) -> float:
+def _elementwise(
+  work: Workload,
+  sizes: Mapping[str, int],
+  rows: int,
+  policy: Policy,
+  exchange: str,
+  chip: Chip,
+) -> float:
   """Bytes that element-wise work moves on one chip."""
   local = share_of_chip(work, sizes, rows)
   forward = _forward_traffic(work, sizes, rows)
-  again = 0.5 if policy.recomputed_square == 2 else float(policy.recomputed_square > 0)
-  # Partial dQ, one a block of keys, written and read: bfloat16, n / block x n x d over the shards.
-  partial = local.rows * work.tokens / BLOCK * local.tokens * work.dim * work.itemsize
+  again = {6: 1.0, 3: 0.75, 2: 0.5, 0: 0.0}[policy.recomputed_square]  # of a forward pass
+  call = attention_call(work, local, exchange)
+  _, partial = partial_gradients(work, call, chip)  # written and read
   return work.depth * ((3 + again) * forward + 2 * partial)

@@ -92,7 +92,7 @@ def estimate(
   chip = topology.chip
   found = tuple(list_collectives(work, sizes, axes, rows, remat, exchange, chip))
   kinds = peak_memory(work, sizes, rows, remat, exchange, chip)
-  time = roofline(work, topology, sizes, rows, remat, found)
+  time = roofline(work, topology, sizes, rows, remat, exchange, found)
   return MeshCandidate(sizes, axes, rows, remat, exchange, kinds, found, time)
 
 
@@ -100,7 +100,8 @@ def with_collectives(
   work: Workload, topology: Topology, candidate: MeshCandidate, collectives: Sequence[Collective]
 ) -> MeshCandidate:
   """Returns the candidate with other collectives, as a compiled program has them."""
-  time = roofline(work, topology, candidate.sizes, candidate.rows, candidate.remat, collectives)
+  how = candidate.sizes, candidate.rows, candidate.remat, candidate.exchange
+  time = roofline(work, topology, *how, collectives)
   return dataclasses.replace(candidate, collectives=tuple(collectives), time=time)
 
 

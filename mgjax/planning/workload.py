@@ -23,6 +23,7 @@ from mgjax.registry import feature, section
 from mgjax.training.rates import Rates, describe_rates, factor_of
 
 LAYERS = 'backbone/layers/'
+TIME = 'backbone/time/'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Parameter:
   def depth(self) -> int:
     """Layers of the scan that it is cut into; 0 where it belongs to none."""
     return self.shape[0] if self.name.startswith(LAYERS) else 0
+
+  @property
+  def stays(self) -> bool:
+    """Whether it multiplies a vector a row, which travels in its place (`stationary.py`)."""
+    return self.name.startswith(TIME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Workload:
     preset: the configuration's `rules`.
     mesh: the configuration's mesh sizes.
     remat: the configuration's policy.
+    attention: the configuration's kernel.
     exchange: the configuration's way for context shards to meet.
     batch: samples of the configuration's batch.
   """
@@ -88,6 +95,7 @@ class Workload:
   preset: str
   mesh: Mapping[str, int]
   remat: str
+  attention: str
   exchange: str
   batch: int
 
@@ -137,6 +145,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     preset=config.rules,
     mesh=fields_of(config, 'mesh'),
     remat=config.model.remat,
+    attention=backbone.attention,
     exchange=config.model.exchange,
     batch=config.buckets[sample.bucket].batch_size,
   )

@@ -6,10 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mgjax.core.errors import ConfigError
 from mgjax.nn.attention import EXCHANGES, attend, heads_exchanged
+from mgjax.parallel.chips import parse_topology
+from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
+from mgjax.planning.aot import tpu_devices
+from mgjax.planning.programs.hlo import parse_program
 
 B, N, G, K = 2, 48, 4, 8
 MESHES = (
@@ -92,3 +97,32 @@ def test_heads_are_traded_among_as_many_devices_as_divide_them():
   refused = r'48 heads .* mesh\.context = 64, .* take a context of 1, 2, 3, 4'
   with pytest.raises(ConfigError, match=refused):
     heads_exchanged(48, 64, 'ulysses')
+
+
+@pytest.mark.tpu_aot
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures('without_flags_of_the_cpu')
+@pytest.mark.parametrize('rows', [1, 2])
+@pytest.mark.parametrize('topology', ['v5p:2x2x2', 'v6e:2x4'])
+def test_heads_travel_in_whole_tiles(topology, rows):
+  """Of tiles of two rows one head of one video fills half, and copies there and back are slow."""
+  pytest.importorskip('libtpu')
+  place, tokens, heads, size = parse_topology(topology), 16_384, 8, 128
+  devices = tpu_devices(place)
+  mesh = make_mesh({'context': 8}, devices=devices, torus=place.torus)
+  cut = NamedSharding(mesh, PartitionSpec(None, 'context'))
+  x = jax.ShapeDtypeStruct((rows, tokens, heads, size), jnp.bfloat16, sharding=cut)
+
+  def both(q, k, v, dy):
+    y, pull = jax.vjp(lambda *qkv: attend(*qkv, impl='flash', exchange='ulysses'), q, k, v)
+    return y, pull(dy)
+
+  with jax.set_mesh(mesh):
+    compiled = jax.jit(both).lower(x, x, x, x).compile(compiler_options(devices[0]))
+  program = parse_program(compiled.as_text())
+  steps = [each for found in program.computations.values() for each in found]
+  assert any('all-to-all' in each.opcode for each in steps)
+  own = rows * tokens // 8 * heads * size * 2  # bytes of queries, keys or values on a device
+  large = [each for each in steps if any(array.bytes >= own for array in each.arrays)]
+  assert len(large) > 10
+  assert not [each.name for each in large if 'T(2,128)' in each.shape]

@@ -186,7 +186,7 @@ def test_sharded_steps_of_the_audio_model_are_the_unsharded_ones(rules):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('remat', ['attention_and_projections', 'offload'])
+@pytest.mark.parametrize('remat', ['attention_and_inputs', 'attention_and_projections', 'offload'])
 def test_sharded_steps_may_save_less(remat):
   start, expected = video_truth()
   model = video_model(remat=remat)

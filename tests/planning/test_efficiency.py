@@ -37,7 +37,7 @@ def test_every_chip_has_a_low_and_a_high_end_with_sources(chip):
 
 
 def test_what_is_published_of_no_part_of_a_chip_is_said():
-  for chip in ('v5e', 'h100', 'h200'):
+  for chip in ('v5e', 'h100', 'h200', 'gb200'):
     for said in describe_efficiency(chip, backward=True):
       assert 'nothing published of this chip' in said and 'high: assumed' in said
 

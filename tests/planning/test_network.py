@@ -65,7 +65,8 @@ def test_topologies_are_read_by_name():
   assert parse_topology('h100:8x64').devices == 512
   assert parse_topology('h200:8').shape == (8, 1)
   assert parse_topology('h200:4').torus == ()
-  assert {'v5p', 'v5e', 'v6e', 'tpu7x', 'h100', 'h200'} == set(CHIPS)
+  assert parse_topology('gb200:72x8').devices == 576  # racks of 72
+  assert {'v5p', 'v5e', 'v6e', 'tpu7x', 'h100', 'h200', 'gb200'} == set(CHIPS)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,10 @@ def test_topologies_are_read_by_name():
     ('v5e:', r"^topology 'v5e:': expected sizes after the colon, as in v5e:16x16$"),
     ('v5e:0x4', r'^topology .*: expected sizes after the colon, as in v5e:16x16$'),
     ('h100:512', r'^topology .*: expected up to 8 GPUs of one node, or 8 x .*, as in h100:8x64$'),
+    (
+      'gb200:8x8',
+      r'^topology .*: expected up to 72 GPUs of one node, or 72 x .*, as in gb200:72x2$',
+    ),
     ('h100:4x4', r'^topology .*: expected up to 8 GPUs of one node, or 8 x .*, as in h100:8x2$'),
   ],
 )

@@ -4,14 +4,24 @@ import dataclasses
 import json
 import math
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from configs.digits import autoencoder
 from configs.video import t2iv_256, t2iv_768
 from mgjax.core.errors import ConfigError
+from mgjax.nn.kernels import splash
+from mgjax.nn.kernels.tpu import backward
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.planning.efficiency import describe_efficiency
-from mgjax.planning.memory import parameter_bytes, peak_memory
+from mgjax.planning.memory import (
+  attention_call,
+  parameter_bytes,
+  partial_gradients,
+  peak_memory,
+  share_of_chip,
+)
 from mgjax.planning.plan import Choices, make_plan, planned_config, search_plans
 from mgjax.planning.report import describe_plan, describe_search, plan_as_json, search_as_json
 from mgjax.planning.search import estimate, longest_video, search
@@ -97,6 +107,65 @@ def test_the_peak_is_within_a_tenth_of_the_compiler_s(work, topology, mesh, rema
   place = parse_topology(topology)
   way = estimate(work, place, mesh, remat=remat, exchange='auto', rows=rows)
   assert way.peak / GIB == pytest.approx(gib, rel=0.1)
+
+
+def written(function, queries, keys, heads):
+  """Returns the arrays that the one kernel of a backward pass writes, by its traced program."""
+  q, k = (jax.ShapeDtypeStruct((1, n, heads, 128), jnp.bfloat16) for n in (queries, keys))
+  sums = jax.ShapeDtypeStruct((1, heads, queries), jnp.float32)
+  traced = jax.make_jaxpr(lambda q, k, *s: function((q, k, k, None, *s), q))(q, k, sums, sums)
+  found, left = [], [traced.jaxpr]
+  while left:
+    for each in left.pop().eqns:
+      found += [each] if each.primitive.name == 'pallas_call' else []
+      inner = jax.tree.leaves(list(each.params.values()), is_leaf=lambda x: hasattr(x, 'jaxpr'))
+      left += [x.jaxpr for x in inner if hasattr(x, 'jaxpr') and each not in found]
+  (kernel,) = found
+  return [each.aval for each in kernel.outvars]
+
+
+def size_of(*arrays):
+  return sum(each.size * each.dtype.itemsize for each in arrays)
+
+
+SHARED = [  # mesh and exchange; rows of a group, heads of a call
+  ({'fsdp': 4, 'context': 16}, 'auto', 1, 1),
+  ({'fsdp': 4, 'context': 16}, 'ring', 2, 96),
+  ({'fsdp': 16, 'context': 4}, 'gather', 1, 48),
+]
+
+
+@pytest.mark.parametrize(('mesh', 'exchange', 'rows', 'heads'), SHARED)
+def test_partial_gradients_are_what_the_kernels_write(work, mesh, exchange, rows, heads):
+  chip, sizes = parse_topology('v5p:4x4x4').chip, make_sizes(mesh)
+  call = attention_call(work, share_of_chip(work, sizes, rows * mesh['fsdp']), exchange)
+  assert call.heads // call.parts == heads
+  dq, dk, dv = written(backward.backward, call.queries, call.keys, heads)
+  once, all_of_them = partial_gradients(work, call, chip)
+  assert once == (0 if dk.dtype == jnp.bfloat16 else size_of(dk, dv))
+  assert all_of_them == once * call.parts * call.steps
+  # JAX's kernel takes one head at a time.
+  theirs = dataclasses.replace(work, attention='splash')
+  dq = next(
+    each for each in written(splash.backward, call.queries, call.keys, 1) if len(each.shape) > 3
+  )
+  once, all_of_them = partial_gradients(theirs, call, chip)
+  assert once == size_of(dq)
+  assert all_of_them == once * call.heads * call.steps
+
+
+def test_a_plan_with_splash_waits_for_its_partial_gradients(work):
+  place, mesh = parse_topology('v5p:4x4x4'), {'fsdp': 4, 'context': 16}
+  ours, theirs = (
+    estimate(
+      dataclasses.replace(work, attention=name), place, mesh, remat='attention', exchange='auto'
+    ).time.fast
+    for name in ('auto', 'splash')
+  )
+  # Written and read: 36 dQ of 18 MiB a head beside two dK and dV in float32, of 3 heads and 48
+  # layers of a chip.
+  more = 2 * (36 * 18 - 144) * 2**20 * 3 * 48 / place.chip.memory_bandwidth
+  assert theirs.elementwise - ours.elementwise == pytest.approx(more)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def workload(kind: str) -> Workload:
   }
   samples = {'bucket': 'video', 'shape': (16, 64, 64), 'latents': LATENTS[1:], 'tokens': TOKENS}
   chosen = {'preset': 'single', 'mesh': {}, 'remat': 'full', 'exchange': 'auto', 'batch': 8}
+  chosen |= {'attention': 'auto'}
   return Workload(context=CONTEXT, parameters=(), flops=flops, **sizes, **samples, **chosen)
 
 
@@ -125,7 +126,7 @@ def test_what_a_policy_keeps_is_what_the_traced_program_does(remat, kind):
   work = workload(kind)
   arrays = policy.keeps_d + work.affine * policy.keeps_norms
   widths = 2 * (arrays * DIM + policy.keeps_f[work.feed_forward] * HIDDEN)
-  log_sums = 4 * HEADS * ((policy.keeps_d > 1) + (policy.keeps_d > 2))
+  log_sums = 4 * HEADS * policy.keeps_sums
   norms = 4 * 6 if remat == 'nothing' else 0  # means and inverse deviations, below a number in d
   assert kept(remat, kind) == places * (widths + log_sums + norms)
 

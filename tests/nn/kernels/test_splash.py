@@ -79,6 +79,7 @@ LARGEST = [
 
 
 @pytest.mark.tpu_aot
+@pytest.mark.usefixtures('without_flags_of_the_cpu')
 @pytest.mark.parametrize(('n', 'm', 'g', 'masked'), LARGEST)
 @pytest.mark.parametrize('topology', ['v4:2x2x1', 'v5p:2x2x1', 'v5e:2x2', 'v6e:2x2', 'tpu7x:2x2x1'])
 def test_the_largest_model_compiles(topology, n, m, g, masked, monkeypatch):

@@ -190,6 +190,7 @@ def test_long_rows_are_hardly_padded():
 
 
 @pytest.mark.tpu_aot
+@pytest.mark.usefixtures('without_flags_of_the_cpu')
 @pytest.mark.parametrize(('n', 'm', 'g', 'masked'), LARGEST)
 @pytest.mark.parametrize('topology', ['v5p:2x2x1', 'v5e:2x2', 'v6e:2x2', 'tpu7x:2x2x1'])
 def test_the_largest_model_compiles(topology, n, m, g, masked, monkeypatch):
@@ -215,6 +216,7 @@ def test_the_largest_model_compiles(topology, n, m, g, masked, monkeypatch):
 
 
 @pytest.mark.tpu_aot
+@pytest.mark.usefixtures('without_flags_of_the_cpu')
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize('topology', ['v5p:2x2x1', 'v6e:2x2', 'tpu7x:2x2x1'])
 def test_schedules_are_no_longer_than_those_of_splash(topology):

@@ -86,6 +86,11 @@ def backward_blocks(n: int, m: int, k: int, itemsize: int, heads: int) -> Blocks
   return _search(BACKWARD, n, m, k, itemsize, heads)
 
 
+def backward_chunks(n: int, k: int, heads: int) -> int:
+  """Returns the fewest chunks that the backward pass cuts the queries of some heads into."""
+  return _chunks(BACKWARD, n, LANES, -(-k // LANES) * LANES, heads)[0]
+
+
 def forward_vmem(blocks: Blocks, itemsize: int) -> int:
   """Returns the bytes that the forward kernel keeps in VMEM, its tiles left to the compiler."""
   queries, keys = blocks.queries * blocks.k, blocks.keys * blocks.k

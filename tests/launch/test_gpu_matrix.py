@@ -1,0 +1,100 @@
+"""The recipe that measures all of one GPU: what it runs, how long that may take, and its table."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from mgjax.benchmarks.table import describe_folder
+from mgjax.core.errors import DataError
+from tests.tiny import CHECKOUT
+
+RECIPE = CHECKOUT / 'launch' / 'recipes' / 'gpu_matrix.sh'
+MINUTES = 40
+# Says how it was called; `--what=step` fails as a machine without memory does.
+STAND_IN = """#!/usr/bin/env bash
+if [[ $1 == -c || $* == *--table=* ]]; then exec {python} "$@"; fi
+for argument; do
+  if [[ $argument == --what=step ]]; then echo 'Traceback'; echo 'out of memory'; exit 1; fi
+  if [[ $argument == --out=* ]]; then out=${{argument#--out=}}; fi
+done
+printf '%s\\n' "$*" >"$out.called"
+cat "$REPORT" >"$out"
+"""
+NUMBERS = {'median': 2.0, 'min': 1.5, 'tflops_per_second': 300.0, 'mfu': 0.303}
+REPORT = {
+  'what': 'attention', 'device': 'NVIDIA H100 80GB HBM3', 'devices': 1, 'layers': 0,
+  'peak_gib': 12.5,
+  'latents': [1, 32, 96, 96, 16], 'tokens_per_sample': 73_728,
+  'programs': {'mgjax': {'forward': NUMBERS, 'forward_backward': NUMBERS}},
+}  # fmt: skip
+
+
+def run(out, environment, *flags):
+  return subprocess.run(
+    ['bash', RECIPE, out, *flags], capture_output=True, text=True, timeout=900, cwd=CHECKOUT,
+    env={**os.environ, 'PYTHONPATH': str(CHECKOUT), 'JAX_PLATFORMS': 'cpu', **environment},
+  )  # fmt: skip
+
+
+def limits():
+  return [int(each) for each in re.findall(r'^bench \w+ (\d+) ', RECIPE.read_text(), re.MULTILINE)]
+
+
+def test_all_runs_together_may_take_no_more_than_the_promised_minutes():
+  assert len(limits()) == 9
+  assert sum(limits()) <= 60 * MINUTES
+
+
+def test_one_run_that_fails_leaves_the_others_and_stands_in_the_table(tmp_path):
+  (tmp_path / 'report.json').write_text(json.dumps(REPORT))
+  (tmp_path / 'python').write_text(STAND_IN.format(python=shlex.quote(sys.executable)))
+  (tmp_path / 'python').chmod(0o755)
+  environment = {'PYTHON': str(tmp_path / 'python'), 'REPORT': str(tmp_path / 'report.json')}
+  outcome = run(tmp_path / 'out', environment, '--config.model.dtype=float32')
+  assert outcome.returncode == 0, outcome.stderr
+  table = (tmp_path / 'out' / 'matrix.md').read_text()
+  assert table in outcome.stdout
+  assert table.count('failed: out of memory') == 2 and '03_step_long failed' in table
+  assert '1 x NVIDIA H100 80GB HBM3' in table
+  called = (tmp_path / 'out' / '01_attention_long.json.called').read_text()
+  assert '--config=configs/bench/h200.py:73728' in called and '--baseline=jax.nn' in called
+  assert called.split()[-2] == '--config.model.dtype=float32'
+  rows = [line for line in table.splitlines() if line.startswith('| 0')]
+  assert len(rows) == 2 * (len(limits()) - 2)
+  # Assumed of a GPU's kernels: 36% to 60% forward, 18% to 60% backward.
+  assert '36% to 60%' in rows[0] and '18% to 51%' in rows[1] and '30.3%' in rows[0]
+
+
+def test_a_folder_without_benchmarks_is_a_sentence(tmp_path):
+  with pytest.raises(DataError, match=r'has no NAME\.json; give a folder'):
+    describe_folder(tmp_path)
+
+
+TINY = (
+  '--config.model.dim=32', '--config.model.depth=2', '--config.model.heads=2',
+  '--config.model.mlp_dim=64', '--config.model.positions=(4,4,4)',
+  '--config.model.conditionings.text.length=8', '--config.buckets.video.frames=16',
+  '--config.buckets.video.height=32', '--config.buckets.video.width=32', '--rounds=1',
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_rehearsal_on_a_cpu_fills_every_row(tmp_path):
+  environment = {
+    'PYTHON': sys.executable,
+    **dict.fromkeys(('LONG', 'SHORT'), 'configs/bench/cpu.py'),
+    'AUTOENCODER': 'configs/digits/autoencoder.py',
+    'VIDEO': '1,8,32,32',
+  }
+  outcome = run(tmp_path, environment, *TINY)
+  table = pathlib.Path(tmp_path / 'matrix.md').read_text()
+  named = set(re.findall(r'^\| (\d\d_\w+) ', table, re.MULTILINE))
+  assert outcome.returncode == 0 and 'failed' not in table, table
+  assert len(named) == len(limits()) == len(list(tmp_path.glob('*.json')))
