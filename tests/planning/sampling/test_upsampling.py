@@ -150,7 +150,7 @@ def test_the_answer_is_text_and_json():
   (small, {'bucket': 'video'}, "--bucket says nothing about sampling of the component 'upsampler'"),
   (small, {'topology': 'h200:8', 'how': 'compile'}, 'is of GPUs'),
   (small, {'what': 'train'}, 'of what is sampled; add --what=sample'),
-  (small, {'what': 'dream'}, "what = 'dream'; expected train or sample"),
+  (small, {'what': 'dream'}, "what = 'dream'; expected train, sample or encode"),
   (codec.get_config, {}, "sampling of the component 'codec' is not planned; expected one of up"),
 ])  # fmt: skip
 def test_what_cannot_be_planned_is_a_sentence(config, options, sentence):
