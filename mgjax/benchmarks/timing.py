@@ -62,7 +62,7 @@ def compile_program(
   """
   begin = time.perf_counter()
   jitted = jax.jit(function, donate_argnums=(0,) * donates, out_shardings=out_shardings)
-  options = compiler_options(jax.devices()[0])
+  options = compiler_options(jax.devices()[0], jax.device_count())
   compiled = jitted.lower(*shapes).compile(compiler_options=options or None)
   seconds = time.perf_counter() - begin
   memory = compiled.memory_analysis()

@@ -25,10 +25,13 @@ GPU = {
 }
 
 
-def compiler_options(device: Any) -> dict[str, str | bool]:
-  """Returns the options for a `jax.Device`, by its kind."""
+def compiler_options(device: Any, count: int = 1) -> dict[str, str | bool]:
+  """Returns the options for a program on so many devices, by their kind.
+
+  One GPU has no collectives to overlap, and keeps XLA's own.
+  """
   if device.platform == 'gpu':
-    return dict(GPU)
+    return dict(GPU) if count > 1 else {}
   able = device.platform == 'tpu' and device.device_kind not in REFUSED_BY
   return dict(TPU) if able else {}
 
@@ -55,7 +58,11 @@ class DeviceProgram:
 
   def _jitted(self) -> Any:
     mesh = jax.sharding.get_mesh()
-    options = compiler_options(jax.devices()[0] if mesh.empty else mesh.devices.flat[0])
+    options = (
+      compiler_options(jax.devices()[0])
+      if mesh.empty
+      else compiler_options(mesh.devices.flat[0], mesh.size)
+    )
     key = tuple(sorted(options.items()))
     if key not in self._compiled:
       self._compiled[key] = jax.jit(self._function, compiler_options=options or None)

@@ -123,7 +123,7 @@ def train(
         _make_step(settings, rate, spec, optimizer, discriminator, accumulate),
         donate_argnums=0,
         out_shardings=(shardings_of(state), None),
-        compiler_options=compiler_options(mesh.devices.flat[0]),
+        compiler_options=compiler_options(mesh.devices.flat[0], mesh.size),
       )
       if spec.frozen is not None:
         step = functools.partial(step, frozen=spec.frozen)

@@ -118,7 +118,7 @@ def test_heads_travel_in_whole_tiles(topology, rows):
     return y, pull(dy)
 
   with jax.set_mesh(mesh):
-    compiled = jax.jit(both).lower(x, x, x, x).compile(compiler_options(devices[0]))
+    compiled = jax.jit(both).lower(x, x, x, x).compile(compiler_options(devices[0], len(devices)))
   program = parse_program(compiled.as_text())
   steps = [each for found in program.computations.values() for each in found]
   assert any('all-to-all' in each.opcode for each in steps)

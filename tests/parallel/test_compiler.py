@@ -14,10 +14,11 @@ def device(platform, kind=''):
 
 
 def test_every_kind_of_device_gets_its_own_options():
-  assert compiler_options(device('cpu')) == {}
-  assert compiler_options(device('gpu', 'NVIDIA H200')) == GPU
-  assert compiler_options(device('tpu', 'TPU v5p')) == TPU
-  assert compiler_options(device('tpu', 'TPU v5 lite')) == {}
+  assert compiler_options(device('cpu'), 8) == {}
+  assert compiler_options(device('gpu', 'NVIDIA H200'), 8) == GPU
+  assert compiler_options(device('gpu', 'NVIDIA H200'), 1) == {}
+  assert compiler_options(device('tpu', 'TPU v5p'), 8) == TPU
+  assert compiler_options(device('tpu', 'TPU v5 lite'), 8) == {}
 
 
 @pytest.mark.parametrize('name', GPU)
