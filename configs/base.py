@@ -170,11 +170,11 @@ def sound_sampling() -> ConfigDict:
 
 
 def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -> ConfigDict:
-  """Makes of a flow model's configuration one that learns a teacher's steps (flow/few_steps.py).
+  """Makes of a flow model's configuration one that learns a teacher's steps.
 
-  The teacher, a work directory, is what it starts from too, and its guidance is learnt with its
-  steps: `steps` of a linear grid, of which `shift` puts most near the noise. Neither this objective
-  nor its numbers are the report's.
+  See mgjax/flow/distillation/few_steps.py. The teacher, a work directory, is what it starts from
+  too, and its guidance is learnt with its steps: `steps` of a linear grid, of which `shift` puts
+  most near the noise. Neither this objective nor its numbers are the report's.
   """
   grid = {'name': 'linear', 'shift_factor': shift}
   guidance = config.sample.guidance
@@ -187,6 +187,25 @@ def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -
   config.sample.schedule = ConfigDict(grid)
   config.sample.update(solver='euler', steps=4)
   config.sample.guidance = tuple((name, 1.0) for name, _ in guidance)
+  return config
+
+
+def distilled_guidance(config: ConfigDict, teacher: str, highest: float) -> ConfigDict:
+  """Makes of a flow model's configuration one that learns a teacher's guidance in one pass.
+
+  See mgjax/flow/distillation/guidance.py. The teacher, a work directory, is what it starts from
+  too; scales of all that its configuration guides are learnt from 1 to `highest`. Neither this
+  objective nor its numbers are the report's.
+  """
+  names = tuple(name for name, _ in config.sample.guidance)
+  config.start_from = teacher
+  config.model.conditionings.guidance_scale = ConfigDict(
+    {'kind': 'guidance_scale', 'conditions': names}
+  )
+  config.objective.dropout.guidance_scale = 0.0
+  config.objective.guidance_distillation = ConfigDict(
+    {'teacher': teacher, 'scales': tuple((name, (1.0, highest)) for name in names)}
+  )
   return config
 
 

@@ -78,14 +78,14 @@ def make_sample_programs(
   settings = read_sampler(config)
   objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
   programs = {
-    STEP: _bare(_first_step(settings, spec)),
+    STEP: _bare(_first_step(objective.in_passes(settings), spec)),
     SAMPLE: _bare(make_sampler_of(settings, objective, spec.model)),
   }
   initialise, shardings = make_initialise(spec.init, mesh)
   shapes = program_shapes(initialise, shardings)
   batch = make_batch(spec.model, latents, context, mesh)
   row = backbone_flops(spec.model.backbone, latents, context).forward
-  passes = count_passes(settings)
+  passes = count_passes(objective.in_passes(settings))
   whole = sum(rows * count for rows, count in passes.items())
   return Programs(
     programs=programs,

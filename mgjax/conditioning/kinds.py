@@ -1,8 +1,8 @@
 """Registry of conditionings: makes the one that a configuration names by its `kind`.
 
 A kind is a short name that outlives the layout of the source tree: the name of a file in this
-folder, or one that another package registers. Names are only looked up; nothing that a saved
-configuration says is imported or called by its path.
+folder or in one of its own, or one that another package registers. Names are only looked up;
+nothing that a saved configuration says is imported or called by its path.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 
 ENTRY_POINTS = 'mgjax.conditionings'  # group of packaging entry points: kind -> class
-_NOT_KINDS = {'__init__', 'clip_tokens', 'contract', 'kinds', 'ports'}
+_NOT_KINDS = {'__init__', 'clip_tokens', 'contract', 'kinds', 'number', 'ports'}
 _registered: dict[str, type[Conditioning]] = {}
 
 
@@ -69,12 +69,12 @@ def _find(kind: str) -> type[Conditioning]:
   if kind in _registered:
     return _registered[kind]
   if kind in _built_in():
-    module = importlib.import_module(f'mgjax.conditioning.{kind}')
+    module = importlib.import_module(_built_in()[kind])
     return getattr(module, ''.join(word.capitalize() for word in kind.split('_')))
   entries = {each.name: each for each in importlib.metadata.entry_points(group=ENTRY_POINTS)}
   if kind in entries:
     return entries[kind].load()
-  known = sorted(_built_in() | _registered.keys() | entries.keys())
+  known = sorted(_built_in().keys() | _registered.keys() | entries.keys())
   raise ConfigError(
     f'{did_you_mean(str(kind), known).replace("unknown key", "unknown conditioning")} '
     f'(known: {", ".join(known)}). If another package defines it, install that package, or import '
@@ -82,8 +82,11 @@ def _find(kind: str) -> type[Conditioning]:
   )
 
 
-def _built_in() -> set[str]:
-  folders = importlib.import_module('mgjax.conditioning').__path__
-  return {
-    path.stem for folder in folders for path in pathlib.Path(folder).glob('*.py')
-  } - _NOT_KINDS
+def _built_in() -> dict[str, str]:
+  """Returns the kinds of this folder and of those in it, with the names of their modules."""
+  found: dict[str, str] = {}
+  for folder in importlib.import_module('mgjax.conditioning').__path__:
+    for path in sorted(pathlib.Path(folder).rglob('*.py')):
+      inside = path.relative_to(folder).with_suffix('').parts
+      found[path.stem] = '.'.join(('mgjax.conditioning', *inside))
+  return {kind: module for kind, module in found.items() if kind not in _NOT_KINDS}

@@ -82,8 +82,12 @@ KEYS = {
     '', 'int32', ('editing.sources',), ('conditioning.temporal_place',), batched=True
   ),
   'step_size': BatchKey(  # the share of the way from noise to data that a step takes
-    '', 'float32', ('flow.few_steps', 'flow_models.sampling'), ('conditioning.step_size',),
-    batched=True,
+    '', 'float32', ('flow.distillation.few_steps', 'flow_models.build'),
+    ('conditioning.numbers.number',), batched=True,
+  ),
+  'guidance_excess': BatchKey(  # s - 1 of the guidance of each of so many conditions
+    'k', 'float32', ('flow.distillation.guidance', 'flow_models.build'),
+    ('conditioning.numbers.number',), batched=True,
   ),
   'reference': BatchKey(  # masked pictures of who is shown, black where there is none
     'r h w 3', 'uint8',

@@ -15,7 +15,7 @@ import numpy as np
 from mgjax.checkpoints.workdir import read_config
 from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.conditioning.source_video import KEY as SOURCE
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.settings import checked, fields_of
 from mgjax.core.typing import Array, Batch, Tree, UInt8
 from mgjax.data.settings import video_shapes
@@ -83,6 +83,11 @@ class Editor(VideoPipeline):
     kind = pipeline_of(workdir)
     self.component, self.noun = kind.component, kind.noun
     super().__init__(workdir, mesh=mesh, **changes)
+    if teacher := self._objective.teacher:
+      raise ConfigError(
+        f'{os.fspath(workdir)!r} learnt from a teacher to be sampled in fewer passes, which is no '
+        f'velocity that editing could go by; give its teacher, {printable(teacher)}'
+      )
     self._prediction = make_prediction(self._objective.prediction)
     velocity = _make_velocity(self._model, self._prediction, self._settings.guidance)
     self._velocity = functools.partial(jax.jit(velocity), self._params)

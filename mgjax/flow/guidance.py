@@ -3,6 +3,7 @@ tests/flow/test_guidance.py.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -18,12 +19,14 @@ MakeVelocity = Callable[[Batch], Velocity]
 # A number; or (s, (low, high)): s at flow times in [low, high), 1 outside.
 Scale = Finite | tuple[Finite, tuple[Fraction, Fraction]]
 Guidance = tuple[tuple[str, Scale], ...]
+# The same, where a scale may also be an array: one a row, not known when the program is made.
+Scales = tuple[tuple[str, Scale | Float[Array, ' b']], ...]
 
 
 def make_guided(
   predict: Predict,
   batch: Batch,
-  guidance: Guidance,
+  guidance: Scales,
   negative: Mapping[str, Batch] = {},
   read: Callable[[Batch, Drop], Batch] = lambda batch, drop: batch,
 ) -> Velocity:
@@ -44,7 +47,8 @@ def make_guided(
   Args:
     predict: `predict(x, time, batch, drop)`, a model with its parameters bound.
     batch: name -> array with the batch axis (b) first.
-    guidance: pairs of a conditioning's name and its scale, from the outermost to the innermost.
+    guidance: pairs of a conditioning's name and its scale, from the outermost to the innermost; an
+      array (b,) has one scale a row, and then every pass is computed.
     negative: arrays of the batch by the name of their conditioning, which it sees where it would be
       dropped: guidance then leads away from them.
     read: makes of rows and their `drop` what `predict` takes as `batch`. It is called once, so that
@@ -69,7 +73,7 @@ def make_guided(
   return either
 
 
-def check_guidance(guidance: Guidance) -> None:
+def check_guidance(guidance: Scales) -> None:
   """Checks that scales can be nested in their order.
 
   A scale of 0 drops its condition from every term only if all that follow are 0 too: the terms of
@@ -102,7 +106,7 @@ def check_guidance(guidance: Guidance) -> None:
 def _make_nested(
   predict: Predict,
   batch: Batch,
-  guidance: Guidance,
+  guidance: Scales,
   negative: Mapping[str, Batch],
   read: Callable[[Batch, Drop], Batch],
 ) -> Velocity:
@@ -142,21 +146,27 @@ def _make_nested(
   return velocity
 
 
-def _scales_over_time(guidance: Guidance) -> list[list[float]]:
+def _scales_over_time(guidance: Scales) -> list[list[float]]:
   """Returns the scales wherever one of them may change: at 0 and at the ends of intervals."""
   scales = [scale for _, scale in guidance]
   edges = {0.0, *(edge for scale in scales if isinstance(scale, tuple) for edge in scale[1])}
   return [[_scale_at(scale, time) for scale in scales] for time in sorted(edges)]
 
 
-def _scale_at(scale: Scale, time: float) -> float:
+def _scale_at(scale: Scale | Float[Array, ' b'], time: float) -> float:
+  if isinstance(scale, jax.Array):
+    return math.nan  # equal to nothing, and so no term is left out
   if not isinstance(scale, tuple):
     return float(scale)
   value, (low, high) = scale
   return float(value) if low <= time < high else 1.0
 
 
-def _scale_of_rows(scale: Scale, time: Float[Array, ' b'], ndim: int) -> float | Array:
+def _scale_of_rows(
+  scale: Scale | Float[Array, ' b'], time: Float[Array, ' b'], ndim: int
+) -> float | Array:
+  if isinstance(scale, jax.Array):
+    return scale.reshape(-1, *[1] * (ndim - 1))
   if not isinstance(scale, tuple):
     return float(scale)
   value, (low, high) = scale

@@ -73,13 +73,19 @@ def make_objective(
       raise ValueError(f'predict returned {answer.shape} for {data!r} of shape {target.shape}')
     errors = jnp.square(answer.astype(jnp.float32) - target)
     loss = jnp.mean(errors)
-    return loss, {'loss': loss, **_losses_by_kind(loss, errors, time)}
+    return loss, {'loss': loss, **losses_by_kind(loss, errors, time)}
 
   return objective
 
 
-def _losses_by_kind(loss: Array, errors: Array, time: Array) -> Metrics:
-  """The loss of images or of videos (b t h w c), and (sum, rows) of the loss by ranges of time."""
+def losses_by_kind(loss: Array, errors: Array, time: Array) -> Metrics:
+  """Returns the loss of images or of videos (b t h w c), and (sum, rows) of it by ranges of time.
+
+  Args:
+    loss: the mean of the errors.
+    errors: of every element, (b ...).
+    time: of each row.
+  """
   rows = jnp.mean(errors, axis=tuple(range(1, errors.ndim)))
   which = jnp.clip(jnp.floor(time * RANGES), 0, RANGES - 1)
   found: Metrics = {}

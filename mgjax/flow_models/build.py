@@ -10,13 +10,15 @@ import numpy as np
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.kinds import make_conditioning
-from mgjax.conditioning.step_size import StepSize
+from mgjax.conditioning.numbers.guidance_scale import GuidanceScale
+from mgjax.conditioning.numbers.step_size import StepSize
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
 from mgjax.core.typing import Batch, Objective, Tree
 from mgjax.core.weights.format import WeightFormat
-from mgjax.flow.few_steps import make_few_steps
+from mgjax.flow.distillation.few_steps import STEP, make_few_steps
+from mgjax.flow.distillation.guidance import EXCESS, make_guidance_distillation
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.prediction import make_prediction
@@ -46,11 +48,11 @@ def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
 def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Objective, Objective]:
   """Makes the objectives of training and of validation.
 
-  Those of few steps take the parameters of their teacher, whose module is the same, as `frozen`.
+  Those of students take the parameters of their teacher, whose module is the same, as `frozen`.
 
   Raises:
-    ConfigError: dropout names other conditionings than the model has, or few steps are to be
-      learnt by one that cannot be told of them.
+    ConfigError: dropout names other conditionings than the model has, or few steps or guidance are
+      to be learnt by one that cannot be told of them.
   """
   dropout, names = settings.dropout, {each.name for each in model.conditionings}
   if set(dropout) != names:
@@ -59,21 +61,33 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Obje
       'each a rate, 0 for never: guidance means nothing for a condition that is never dropped'
     )
   prediction = make_prediction(settings.prediction)
-  objective = make_objective(
-    dropout=dropout,
-    drop_all_probability=settings.drop_all_probability,
-    sample_time=make_sampler(**settings.time),
-    prediction=prediction,
-  )
+  drawn, fixed = make_sampler(**settings.time), make_sampler(**settings.validation_time)
+  teach = lambda frozen: functools.partial(model.apply, {'params': frozen})  # noqa: E731
   if few := settings.steps_learnt:
     if not any(isinstance(each, StepSize) for each in model.conditionings):
       raise ConfigError(
         'objective.few_steps, but the model cannot be told which step to take; give '
         "model.conditionings one of {'kind': 'step_size'} and objective.dropout its rate, 0"
       )
-    teach = lambda frozen: functools.partial(model.apply, {'params': frozen})  # noqa: E731
     return (make_few_steps(few, teach),) * 2
-  fixed = make_sampler(**settings.validation_time)
+  if distilled := settings.guidance_learnt:
+    if not any(
+      isinstance(each, GuidanceScale) and tuple(each.conditions) == distilled.names
+      for each in model.conditionings
+    ):
+      raise ConfigError(
+        'objective.guidance_distillation, but the model cannot be told how strong guidance is to '
+        f"be; give model.conditionings one of {{'kind': 'guidance_scale', 'conditions': "
+        f'{distilled.names}}} and objective.dropout its rate, 0'
+      )
+    make = functools.partial(make_guidance_distillation, distilled, teach)
+    return make(sample_time=drawn), make(sample_time=fixed)
+  objective = make_objective(
+    dropout=dropout,
+    drop_all_probability=settings.drop_all_probability,
+    sample_time=drawn,
+    prediction=prediction,
+  )
   return objective, make_objective(dropout={}, sample_time=fixed, prediction=prediction)
 
 
@@ -86,7 +100,7 @@ def make_sampler_of(
   """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
 
   What the model answers is said by the `objective` that it was trained with. One that learnt to
-  take few steps learnt their guidance too.
+  take few steps learnt their guidance too; one that learnt guidance is told its scale.
 
   Raises:
     ConfigError: guidance of a condition that the model does not have, or steps or guidance that it
@@ -96,9 +110,10 @@ def make_sampler_of(
   unknown = sorted({name for name, _ in guidance} - {each.name for each in model.conditionings})
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
-  times, share = make_time_grid(steps=settings.steps, **schedule), 0.0
+  times = make_time_grid(steps=settings.steps, **schedule)
+  told: dict[str, float | tuple[float, ...]] = {}
   if few := objective.steps_learnt:
-    share = few.share(settings.steps)
+    told = {STEP: few.share(settings.steps)}
     if any(scale != 1 for _, scale in guidance):
       raise ConfigError(
         f'guidance {guidance} of a model that learnt its few steps with {few.guidance}; give 1'
@@ -110,9 +125,11 @@ def make_sampler_of(
         f"that learnt to take {settings.steps} steps takes all of those of 'euler' with "
         f'{dict(few.schedule)}'
       )
+  if distilled := objective.guidance_learnt:
+    told, guidance = {EXCESS: distilled.excess(guidance)}, ()
   return make_generate(
     model, times=times, solver=settings.solver, guidance=guidance, widen=widen,
-    prediction=make_prediction(objective.prediction), share=share, reuse=settings.reuse,
+    prediction=make_prediction(objective.prediction), told=told, reuse=settings.reuse,
   )  # fmt: skip
 
 

@@ -161,10 +161,11 @@ class FlowPipeline:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
     embeddings = self._embed([prompt_of(sample) for sample in samples])
     if negative:
-      if all(scale == 1 for _, scale in self._settings.guidance):
+      passes = self._objective.in_passes(self._settings).guidance
+      if all(scale == 1 for _, scale in passes):
         raise ConfigError(
           f'negative = {negative!r:.60}, and no guidance that could lead away from it; give '
-          'guidance above 1'
+          'guidance above 1, to a model that did not learn it in one pass'
         )
       away = [sample | {'caption': negative} for sample in samples]
       found = self._embed([prompt_of(each) for each in away])

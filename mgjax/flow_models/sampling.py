@@ -1,14 +1,13 @@
 """Samples latents: guidance and ODE solver in one compiled program (Movie Gen §3.4.2)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.typing import Array, Batch, Drop, Float, Int, Predict, Tree
-from mgjax.flow.few_steps import STEP
 from mgjax.flow.guidance import Guidance, MakeVelocity, make_guided
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import Prediction
@@ -99,7 +98,7 @@ def make_generate(
   guidance: Guidance,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
   prediction: Prediction = FLOW,
-  share: float = 0.0,
+  told: Mapping[str, float | tuple[float, ...]] = {},
   reuse: float = 0.0,
 ) -> Callable[[Tree, Batch, Float[Array, 'b t h w c']], Float[Array, 'b t h w c']]:
   """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
@@ -112,16 +111,16 @@ def make_generate(
     widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
       multi-diffusion.
     prediction: what the model was trained to answer.
-    share: of the way that each step takes, told to a model that learnt it (`flow/few_steps.py`);
-      0 for its velocity.
+    told: arrays of the batch that are the same in all rows, by name: what a student was told of
+      (`flow/distillation/`).
     reuse: as of `flow.sample.sample`.
   """
 
   @DeviceProgram
   def generate(params: Tree, batch: Batch, noise: Array) -> Array:
     predict = prediction.as_velocity(make_predict(model, params))
-    if share:
-      batch = batch | {STEP: jnp.full(len(noise), share)}
+    for name, value in told.items():
+      batch = batch | {name: jnp.tile(jnp.float32(value), (len(noise), *[1] * np.ndim(value)))}
 
     def make_velocity(batch: Batch) -> Velocity:
       away = negatives(model, batch, noise.shape[1:])

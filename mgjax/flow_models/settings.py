@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import stored_type
 from mgjax.core.settings import Count, Fraction, Magnitude, Range, check, checked, unpack
-from mgjax.flow.few_steps import FewSteps
+from mgjax.flow.distillation.few_steps import FewSteps
+from mgjax.flow.distillation.guidance import GuidanceDistillation
 from mgjax.flow.guidance import Guidance, check_guidance
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
@@ -26,12 +27,14 @@ class ObjectiveSettings:
     drop_all_probability: that a row sees none of those that are ever dropped.
     prediction: `name` of what the model learns to answer (`flow.prediction.PREDICTIONS`) and its
       fields; sampling makes a velocity of it.
-    few_steps: fields of `flow.few_steps.FewSteps`: the model learns to take them in place of all
-      that stands before; none learns its velocity.
+    few_steps: fields of `flow.distillation.few_steps.FewSteps`: the model learns to take them in
+      place of all that stands before; none learns its velocity.
+    guidance_distillation: fields of `flow.distillation.guidance.GuidanceDistillation`: the model
+      learns the guided velocity of a teacher, at times drawn as above, and drops nothing.
 
   Raises:
-    ConfigError: a rate is no probability, there is no such prediction, or few steps are asked of
-      one that is not 'flow'.
+    ConfigError: a rate is no probability, there is no such prediction, or one that is not 'flow' is
+      to learn from a teacher, or two things at once.
   """
 
   dropout: Mapping[str, Fraction]
@@ -42,13 +45,20 @@ class ObjectiveSettings:
   drop_all_probability: Fraction = 0.0
   prediction: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'flow'})
   few_steps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  guidance_distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
     prediction = make_prediction(self.prediction)
-    if self.steps_learnt and not isinstance(prediction, FlowMatching):
+    if self.steps_learnt and self.guidance_learnt:
       raise ConfigError(
-        f'objective.few_steps of a model with prediction.name = {self.prediction["name"]!r}; '
+        'objective.few_steps and objective.guidance_distillation; one model learns one of them: '
+        "the teacher's guidance is learnt with its steps"
+      )
+    if self.teacher and not isinstance(prediction, FlowMatching):
+      name = 'few_steps' if self.few_steps else 'guidance_distillation'
+      raise ConfigError(
+        f'objective.{name} of a model with prediction.name = {self.prediction["name"]!r}; '
         "expected 'flow', whose answer is a velocity"
       )
 
@@ -56,6 +66,22 @@ class ObjectiveSettings:
   def steps_learnt(self) -> FewSteps | None:
     """Which few steps the model learns; None where it learns its velocity."""
     return unpack(FewSteps, self.few_steps, 'objective.few_steps') if self.few_steps else None
+
+  @property
+  def guidance_learnt(self) -> GuidanceDistillation | None:
+    """Which guidance the model learns in one pass; None where it learns none."""
+    place, fields = 'objective.guidance_distillation', self.guidance_distillation
+    return unpack(GuidanceDistillation, fields, place) if fields else None
+
+  @property
+  def teacher(self) -> str:
+    """The work directory of whom the model learns from; '' where it learns from data alone."""
+    student = self.steps_learnt or self.guidance_learnt
+    return student.teacher if student else ''
+
+  def in_passes(self, sample: 'SampleSettings') -> 'SampleSettings':
+    """Returns the settings of a sampler without the guidance that costs no passes of its own."""
+    return sample.changed({'guidance': ()}) if self.guidance_learnt else sample
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,6 @@ from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import check_same_shape
-from mgjax.flow.few_steps import FewSteps
 from mgjax.flow_models.build import (
   check_learnt,
   check_records,
@@ -190,18 +189,18 @@ def make_flow_spec(
     check=check,
     flops=make_flops(model),
     start=make_start(config.start_from, config.component, adapt, starts),
-    frozen=_read_teacher(settings.objective.steps_learnt, model, inputs),
+    frozen=_read_teacher(settings.objective.teacher, model, inputs),
   )
 
 
-def _read_teacher(few: FewSteps | None, model: FlowModel, inputs: tuple[Any, ...]) -> Tree:
-  """Returns the parameters of whom few steps are learnt from, on the devices of the mesh."""
-  if few is None:
+def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[Any, ...]) -> Tree:
+  """Returns the parameters of whom the model learns from, if anybody, on devices of the mesh."""
+  if not teacher:
     return None
   boxed = jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
   mesh = ambient()
   place = None if mesh is None else make_place(boxed, jax.sharding.get_mesh())
-  return load_params(few.teacher, place=place)[0]
+  return load_params(teacher, place=place)[0]
 
 
 def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:

@@ -20,6 +20,7 @@ from mgjax.conditioning import byte_text
 from mgjax.conditioning.byte_text import ByteText
 from mgjax.conditioning.clip_tokens import ClipTokens
 from mgjax.conditioning.contract import Conditioning
+from mgjax.conditioning.numbers.number import Number
 from mgjax.conditioning.ports import Ports
 from mgjax.conditioning.word_text import WordText
 from mgjax.core.axes import AXES
@@ -54,7 +55,7 @@ def conditionings():
   found = set()
   for module in pkgutil.walk_packages(mgjax.__path__, 'mgjax.'):
     for _, each in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-      if issubclass(each, Conditioning) and each not in (Conditioning, ClipTokens):
+      if issubclass(each, Conditioning) and each not in (Conditioning, ClipTokens, Number):
         found.add(each)
   return sorted(found, key=lambda each: each.__qualname__)
 

@@ -11,7 +11,7 @@ from flax import traverse_util
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.byte_text import ByteText
-from mgjax.conditioning.step_size import StepSize
+from mgjax.conditioning.numbers.step_size import StepSize
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.guidance import make_guided

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
-from mgjax.flow_models.settings import SampleSettings
+from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import BATCH
 from mgjax.planning.communication import Collective, list_collectives
@@ -116,7 +116,9 @@ def plan_generation(
   place, work = parse_topology(topology), make_workload(config, bucket)
   asked = Asked(work, exchange or work.exchange, rows)
   check_exchange(asked.exchange)
-  settings = unpack(SampleSettings, fields_of(config, 'sample'), 'sample')
+  sample = unpack(SampleSettings, fields_of(config, 'sample'), 'sample')
+  objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
+  settings = objective.in_passes(sample)
   levers = list_levers(settings)
   configured = levers[0]
   given = None if sizes is None else make_sizes(sizes)

@@ -20,7 +20,7 @@ from mgjax.planning.sampling.film import count_branches
 SAVED, HALF, INT8 = 'float32', 'bfloat16', 'int8'
 WEIGHTS = {SAVED: 4, HALF: 2, INT8: 1}
 CONFIGURED = 'as configured'
-STUDENTS = (4, 1)  # steps of models that learnt to take few (flow/few_steps.py)
+STUDENTS = (4, 1)  # steps of models that learnt to take few (flow/distillation/few_steps.py)
 
 
 @dataclasses.dataclass(frozen=True)

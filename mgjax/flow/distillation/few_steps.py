@@ -1,5 +1,6 @@
 """Sampling in one to a few steps, learnt from the many guided ones of a teacher (after Frans et al.
-2024, "One step diffusion via shortcut models"), checked by tests/flow/test_few_steps.py.
+2024, "One step diffusion via shortcut models"), checked by
+tests/flow/distillation/test_few_steps.py.
 
 A grid of N = 2^K steps is halved K times: 2^k steps end at every (N / 2^k)-th of its points. Beside
 the time the model is told of which of these grids it takes a step, as the share s = 2^-k of all of

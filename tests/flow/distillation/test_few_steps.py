@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.flow.few_steps import STEP, FewSteps, make_few_steps
+from mgjax.flow.distillation.few_steps import STEP, FewSteps, make_few_steps
 
 EPS = np.finfo(np.float32).eps
 FIELDS = {

@@ -1,0 +1,1 @@
+"""What a student learns from a frozen teacher: guidance in one pass, larger steps."""

@@ -1,0 +1,122 @@
+"""Guidance in one pass, learnt from the two or more of a teacher (Meng et al. 2023, "On
+distillation of guided diffusion models", the first of its stages), checked by
+tests/flow/distillation/test_guidance.py.
+
+The student is told the scale s and learns the guided velocity of a teacher that stays as it is:
+
+  u(x, t, c, s) = v(x, t, 0) + s (v(x, t, c) - v(x, t, 0))
+
+for scales of a range. Everything else of sampling stays free: solver, schedule, number of steps.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Finite, check
+from mgjax.core.typing import Array, Batch, Key, Metrics, Predict, Tree
+from mgjax.flow.guidance import Guidance, check_guidance, make_guided
+from mgjax.flow.objective import losses_by_kind
+from mgjax.flow.path import FlowMatching
+from mgjax.flow.times import SampleTime
+
+EXCESS = 'guidance_excess'  # of a batch: s - 1 of each guided condition of a row, (b k)
+_PATH = FlowMatching()
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidanceDistillation:
+  """`config.objective.guidance_distillation`: whose guided velocity is learnt, at which scales.
+
+  Attributes:
+    teacher: work directory of a model with the same backbone and conditions, whose averaged weights
+      are taken; `config.start_from` is best the same.
+    scales: pairs of a condition's name and (lowest, highest) scale, in the order in which guidance
+      is nested. Training draws between them evenly, for every row and condition.
+
+  Raises:
+    ConfigError: no condition is named or one twice, or a range is empty.
+  """
+
+  teacher: str
+  scales: tuple[tuple[str, tuple[Finite, Finite]], ...]
+
+  def __post_init__(self):
+    check(self)
+    if not self.scales:
+      raise ConfigError("scales names no condition; expected (('text', (1.0, 6.0)),)")
+    check_guidance(tuple((name, high) for name, (_, high) in self.scales))
+    for name, (low, high) in self.scales:
+      if low >= high:
+        raise ConfigError(
+          f'scales of {name!r} go from {low:g} to {high:g}; expected the lower one first, as in '
+          '(1.0, 6.0)'
+        )
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Of the conditions, in their order."""
+    return tuple(name for name, _ in self.scales)
+
+  def excess(self, guidance: Guidance) -> tuple[float, ...]:
+    """Returns s - 1 of each condition, what a batch has as `EXCESS`; 0 of one that is not named.
+
+    Raises:
+      ConfigError: a scale was not learnt, or the conditions are nested in another order.
+    """
+    given, learnt = dict(guidance), dict(self.scales)
+    if [name for name, _ in guidance] != [name for name in self.names if name in given]:
+      raise ConfigError(
+        f'guidance names {[name for name, _ in guidance]} of a model that learnt that of '
+        f'{list(self.names)} in one pass; name these, in this order'
+      )
+    for name, scale in given.items():
+      low, high = learnt[name]
+      if scale != 1 and (isinstance(scale, tuple) or not low <= scale <= high):
+        raise ConfigError(
+          f'guidance of {name!r} is {scale} of a model that learnt scales from {low:g} to '
+          f'{high:g} at all times; give one of these, or 1'
+        )
+    return tuple(float(given.get(name, 1.0)) - 1.0 for name in self.names)  # type: ignore
+
+
+def make_guidance_distillation(
+  distilled: GuidanceDistillation,
+  teach: Callable[[Tree], Predict],
+  *,
+  sample_time: SampleTime,
+  data: str = 'latents',
+):
+  """Makes `objective(predict, batch, key, frozen) -> (loss, metrics)` of the teacher's velocity.
+
+  `loss = E || u(X_t, t, P, s) - v_s(X_t, t, P) ||^2` in float32, without a gradient through v_s,
+  X_t on the path between noise and data. No condition is dropped.
+
+  Args:
+    distilled: what is learnt.
+    teach: the teacher's parameters, which are `frozen` -> its `predict`.
+    sample_time: key, shape (b,) -> times.
+    data: the batch key of X_1, (b ...).
+  """
+
+  def objective(predict: Predict, batch: Batch, key: Key, frozen: Tree) -> tuple[Array, Metrics]:
+    latents = batch[data].astype(jnp.float32)
+    time_key, noise_key, scale_key = jax.random.split(key, 3)
+    time = sample_time(time_key, (len(latents),))
+    x, _ = _PATH.train(latents, jax.random.normal(noise_key, latents.shape, jnp.float32), time)
+    low, high = jnp.asarray([ends for _, ends in distilled.scales], jnp.float32).T[:, None]
+    luck = jax.random.uniform(scale_key, (len(latents), len(distilled.scales)))
+    scales = low + luck * (high - low)
+
+    guidance: Any = tuple(zip(distilled.names, scales.T, strict=True))
+    target = jax.lax.stop_gradient(make_guided(teach(frozen), batch, guidance)(x, time))
+    answer = predict(x, time, batch | {EXCESS: scales - 1}, {})
+    errors = jnp.square(answer.astype(jnp.float32) - target)
+    loss = jnp.mean(errors)
+    return loss, {'loss': loss, **losses_by_kind(loss, errors, time)}
+
+  return objective
