@@ -50,7 +50,7 @@ def test_what_it_did_not_learn_is_one_sentence(learnt):
 
 
 def test_a_run_that_goes_on_learns_what_an_undisturbed_one_does(learnt, tiny_runs, tmp_path):
-  train(student(tiny_runs, train__steps=2), tmp_path)
+  train(student(tiny_runs), tmp_path, stop_at=2)
   train(student(tiny_runs), tmp_path)
   assert tiny.losses(tmp_path) == tiny.losses(learnt)
 
