@@ -15,11 +15,10 @@ python -m launch.bench --workdir=runs/quickstart/video --what=levers --beside=ru
 --what=step is a whole training step. Of a video model, guards is that step with and without update
 guard and reports, and a checkpoint's fingerprints; forward is one pass; blocks is the layers alone
 and attention that of one layer, both forward and with gradients; sample is a guided step and the
-loop of all, reading that loop with conditions read once and at every step; of a run, by --workdir,
-sample is the stages from a prompt to its file; levers are ways to sample a model
-of moving digits or of their sound, judged and timed, with other models by --beside. Of an
-autoencoder, encode takes pixels to latents and decode takes them back; of an encoder of text or
-images, encode is its pass.
+loop of all, reading that loop with conditions read once and at every step. Of a run, by --workdir,
+sample is the stages from a prompt to its file; levers are ways to sample a model of moving digits
+or of their sound, judged and timed, beside those of other models. Of an autoencoder, encode takes
+pixels to latents and decode takes them back; of an encoder of text or images, encode is its pass.
 --what=data reads clips and latents, with configs/bench/data.py. A baseline is jax.nn (attention
 alone) or a Python file (mgjax/benchmarks/baselines.py); all are timed in turns on one device.
 """
@@ -39,8 +38,8 @@ _WHAT = flags.DEFINE_enum(
   'what',
   'step',
   [
-    'step', 'guards', 'forward', 'blocks', 'attention', 'sample', 'reading', 'levers', 'encode', 'decode',
-    'data',
+    'step', 'guards', 'forward', 'blocks', 'attention', 'sample', 'reading', 'levers', 'encode',
+    'decode', 'data',
   ],
   'What is timed; see above.',
 )  # fmt: skip
