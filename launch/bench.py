@@ -11,10 +11,13 @@ python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \
   --config.model.dtype=float32 --baseline=tests/oracles/transformers_t5.py
 python -m launch.bench --workdir=runs/quickstart/video --what=sample
+python -m launch.bench --workdir=runs/quickstart/video --what=levers --beside=runs/few_steps
 --what=step is a whole training step. Of a video model, guards is that step with and without update
 guard and reports, and a checkpoint's fingerprints; forward is one pass; blocks is the layers alone
 and attention that of one layer, both forward and with gradients; sample is a guided step and the
-loop of all, with --workdir the stages from a prompt to its file. Of an autoencoder, encode takes
+loop of all, reading that loop with conditions read once and at every step. Of a run, by --workdir,
+sample is the stages from a prompt to its file; levers are ways to sample a model of moving digits
+or of their sound, judged and timed, beside those of other models. Of an autoencoder, encode takes
 pixels to latents and decode takes them back; of an encoder of text or images, encode is its pass.
 --what=data reads clips and latents, with configs/bench/data.py. A baseline is jax.nn (attention
 alone) or a Python file (mgjax/benchmarks/baselines.py); all are timed in turns on one device.
@@ -30,14 +33,21 @@ from . import command_line
 
 _CONFIG = command_line.define_config('configs/bench/cpu.py', unless=('workdir', 'table'))
 _WORKDIR = flags.DEFINE_string(
-  'workdir', '', 'Of a trained video model: where the seconds from a prompt to a file go.'
+  'workdir', '', 'Of a trained model: where the seconds from a prompt to a file go, or levers.'
 )
 _WHAT = flags.DEFINE_enum(
   'what',
   'step',
-  ['step', 'guards', 'forward', 'blocks', 'attention', 'sample', 'encode', 'decode', 'data'],
+  [
+    'step', 'guards', 'forward', 'blocks', 'attention', 'sample', 'reading', 'levers', 'encode',
+    'decode', 'data',
+  ],
   'What is timed; see above.',
+)  # fmt: skip
+_BESIDE = flags.DEFINE_multi_string(
+  'beside', [], 'Of levers: work directory of another model, such as one that learnt few steps.'
 )
+_SAMPLES = flags.DEFINE_integer('samples', 216, 'Of levers: judged, of each way.', lower_bound=8)
 _LATENTS = flags.DEFINE_list(
   'latents', [], 'b,t,h,w,c, for a video model; by default of the longest bucket.'
 )
@@ -62,7 +72,10 @@ def main(_) -> None:
     print(describe_folder(_TABLE.value))
     return
   if _WORKDIR.value:
-    _bench_stages()
+    if _WHAT.value == 'levers' and _CONFIG.value is None:
+      _bench_levers()
+    else:
+      _bench_stages()
     return
   import jax
 
@@ -89,6 +102,17 @@ def main(_) -> None:
       write_json(_OUT.value, answer.numbers)
 
 
+def _bench_levers() -> None:
+  """Judges and times ways to sample."""
+  from mgjax.benchmarks.levers import describe_ways, list_ways, measure_ways
+
+  ways = list_ways(_WORKDIR.value, _BESIDE.value)
+  report = measure_ways(ways, samples=_SAMPLES.value, rounds=_ROUNDS.value)
+  print(describe_ways(report))
+  if _OUT.value:
+    write_json(_OUT.value, report)
+
+
 def _bench_stages() -> None:
   """Times `launch.sample` from the start of this process on."""
   import time
@@ -97,8 +121,8 @@ def _bench_stages() -> None:
 
   if _WHAT.value != 'sample' or _CONFIG.value is not None:
     raise ConfigError(
-      f'--workdir={_WORKDIR.value} times the way from a prompt to a file; add --what=sample and '
-      'leave --config away'
+      f'--workdir={_WORKDIR.value} times the way from a prompt to a file; add --what=sample, or '
+      'levers, and leave --config away'
     )
   names = ('start', 'import', 'load', 'text', 'steps', 'decode', 'write')
   wall = Phases(since_start(), names=names)

@@ -22,7 +22,14 @@ from mgjax.benchmarks.compare import (
 )
 from mgjax.benchmarks.programs import Programs, make_programs
 from mgjax.benchmarks.report import ATTENTION_COUNTED, COUNTED
-from mgjax.benchmarks.sampling import SAMPLE, make_sample_programs, read_sampler, sampler_task
+from mgjax.benchmarks.sampling import (
+  READING,
+  SAMPLE,
+  make_reading_programs,
+  make_sample_programs,
+  read_sampler,
+  sampler_task,
+)
 from mgjax.benchmarks.timing import (
   capacity,
   counted_compilations,
@@ -52,7 +59,8 @@ def measure_flow_model(
 
   Args:
     config: of a flow model; its mesh and rules say how devices share the work.
-    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`programs.py`), or 'sample'.
+    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`programs.py`), 'sample' or
+      'reading' (`sampling.py`).
     latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
     layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
     baselines: 'jax.nn', or Python files (`baselines.py`); all take turns in this process.
@@ -80,6 +88,8 @@ def measure_flow_model(
     arguments = (_with_depth(spec, depth), latents, work.context, mesh)
     if what == SAMPLE:
       return make_sample_programs(config, *arguments)
+    if what == READING:
+      return make_reading_programs(config, *arguments)
     return make_programs(what, *arguments)
 
   with jax.set_mesh(mesh), counted_compilations() as compilations:

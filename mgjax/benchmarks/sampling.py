@@ -1,5 +1,6 @@
 """Times sampling: one guided step and all of them, on random data, without decoding."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from mgjax.planning.sampling.passes import count_passes
 from mgjax.planning.step_spec import StepSpec
 
 SAMPLE, STEP = 'sample', 'guided_step'
+READING, REREAD = 'reading', 'rereading'
 
 
 def read_sampler(config: ConfigDict) -> SampleSettings:
@@ -93,6 +95,43 @@ def make_sample_programs(
     shapes=(shapes, batch),
     allocate=lambda: (initialise(jax.random.key(0)), batch),
     parameters=count_parameters(shapes),
+  )
+
+
+def make_reading_programs(
+  config: ConfigDict, spec: StepSpec, latents: tuple[int, ...], context: int, mesh: Mesh
+) -> Programs:
+  """Makes the loop of sampling twice, to see what it saves to read conditions once.
+
+  sample      as `make_sample_programs`: conditions, and the keys and values that every layer makes
+              of them, are there before the first step
+  rereading   they are made at every step
+
+  Operations of the first are without the 4 L m d^2 of keys and values of all passes but one a row.
+
+  Args:
+    config: as of `make_sample_programs`, and so on.
+    spec: the same.
+    latents: the same.
+    context: the same.
+    mesh: the same.
+
+  Raises:
+    ConfigError: as there.
+  """
+  made = make_sample_programs(config, spec, latents, context, mesh)
+  settings = read_sampler(config)
+  objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
+  # What goes beyond the model's window reads at every step; this goes nowhere.
+  again = make_sampler_of(settings, objective, spec.model, lambda make_velocity: make_velocity)
+  passes, backbone = count_passes(settings), spec.model.backbone
+  rows = sum(each * count for each, count in passes.items())
+  saved = 4 * backbone.depth * context * backbone.dim**2 * (rows - max(passes)) * latents[0]
+  whole = made.flops[SAMPLE]
+  return dataclasses.replace(
+    made,
+    programs={SAMPLE: made.programs[SAMPLE], REREAD: _bare(again)},
+    flops={SAMPLE: whole - saved, REREAD: whole},
   )
 
 

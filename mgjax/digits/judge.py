@@ -63,6 +63,8 @@ class Sight(NamedTuple):
   centre: tuple[float, float] = (math.nan, math.nan)
   # The same frame by frame, NaN where nothing stands out.
   path: Float[np.ndarray, 't 2'] = np.zeros((0, 2), np.float32)
+  # Its mean colour, the brightest channel 1.
+  tint: Float[np.ndarray, '3'] = np.zeros(3, np.float32)
 
   @property
   def crop(self) -> Float[np.ndarray, 'd']:
@@ -172,7 +174,7 @@ def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: in
   path = np.full((frames, 2), math.nan)
   path[seen] = places
   centre = tuple(places.mean(0).tolist())
-  return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture, centre, path)
+  return Sight(colour, motion, np.maximum(crops.mean(0), 0), texture, centre, path, _tint(mean))
 
 
 def middles(strength: Float[np.ndarray, 't h w']) -> Float[np.ndarray, 't 2']:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +15,11 @@ from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
 from mgjax.digits.clips import Digits, all_captions, is_held_out
-from mgjax.digits.judge import diversity, judge_ceiling, judge_floor, train_judge
-from mgjax.evaluation.record.measured import Measured, number_metric, share_metric
+from mgjax.digits.digit_features import DigitFeatures, fit_features
+from mgjax.digits.judge import DigitJudge, diversity, judge_ceiling, judge_floor, train_judge
+from mgjax.evaluation.metrics.frechet import frechet_value
+from mgjax.evaluation.metrics.values import Value
+from mgjax.evaluation.record.measured import Measured, Metric, number_metric, share_metric
 from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.video.pipeline import VideoPipeline
 
@@ -37,6 +41,9 @@ class PromptAlignment:
     held_out_share: of all captions that training never shows.
     right: of the model, by attribute, of each video whether it has it.
     prompts: of each video.
+    frechet: distance of the videos from real clips of the same captions, by handwriting that the
+      model never saw, in the rows of `digits.digit_features`; None where it was not measured.
+    real_frechet: the same of as many other real clips.
   """
 
   scores: dict[str, float]
@@ -48,11 +55,16 @@ class PromptAlignment:
   held_out_share: float
   right: Mapping[str, Sequence[bool] | np.ndarray] = dataclasses.field(default_factory=dict)
   prompts: Sequence[str] = ()
+  frechet: Value | None = None
+  real_frechet: Value | None = None
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values; the model's scores go by the name `alignment`."""
     values = dataclasses.asdict(self)
     del values['right'], values['prompts']
+    for name in ('frechet', 'real_frechet'):
+      found = getattr(self, name)
+      values[name] = None if found is None else found.value
     return {'alignment': values.pop('scores'), **values}
 
   def measured(self) -> Measured:
@@ -64,7 +76,12 @@ class PromptAlignment:
       for name, right in self.right.items()
     }
     diversity = number_metric(self.diversity, self.samples, 'diversity of digits', 1)
-    return Measured(metrics | {'diversity': diversity}, self.prompts)
+    metrics |= {'diversity': diversity}
+    if self.frechet is not None:
+      beside = {} if self.real_frechet is None else {'real clips': self.real_frechet.value}
+      label = 'Frechet distance of what the judge sees'
+      metrics['frechet'] = Metric(self.frechet, label, -1, beside=beside, mean=False)
+    return Measured(metrics, self.prompts)
 
   def table(self) -> str:
     """Formats the scores next to ceiling and floor, for people."""
@@ -78,6 +95,10 @@ class PromptAlignment:
       f'{name:22}' + ''.join(f'{scores[key]:11.3f}' for key in ATTRIBUTES) for name, scores in rows
     ]
     note = f'{self.samples} videos of {self.captions} captions; diversity {self.diversity:.2f}'
+    if self.frechet is not None:
+      note += f'; Frechet distance {self.frechet.value:.2f}'
+    if self.real_frechet is not None:
+      note += f' (real clips {self.real_frechet.value:.2f})'
     return '\n'.join([header, *lines, note])
 
 
@@ -109,20 +130,63 @@ def judge_model(
     clips = clips_of(make_digits(data, 'validation', **size), labels)
     conditions = pipeline.conditions_of(clips)
   videos = pipeline.generate(prompts, seed=seed, **conditions)
-  judge = train_judge(**world)
+  judge, ceiling, floor = _judge_of(tuple(world.items()))
   right = judge.right(videos, labels)
+  frechet, real = _distances(pipeline, videos, labels, world)
   alignment = PromptAlignment(
     scores={name: float(each.mean()) for name, each in right.items()},
-    ceiling=judge_ceiling(judge, **world),
-    floor=judge_floor(judge, **world),
+    ceiling=ceiling,
+    floor=floor,
     diversity=diversity(judge, videos, labels),
     samples=len(videos),
     captions=len(unseen),
     held_out_share=len(unseen) / len(captions),
     right=right,
     prompts=prompts,
+    frechet=frechet,
+    real_frechet=real,
   )
   return alignment, videos, prompts
+
+
+@functools.lru_cache(maxsize=2)  # several ways to sample one model are judged alike
+def _judge_of(
+  world: tuple[tuple[str, Any], ...],
+) -> tuple[DigitJudge, dict[str, float], dict[str, float]]:
+  """Returns the judge of a small world, with its ceiling and floor."""
+  fields = dict(world)
+  judge = train_judge(**fields)
+  return judge, judge_ceiling(judge, **fields), judge_floor(judge, **fields)
+
+
+def _distances(
+  pipeline: VideoPipeline,
+  videos: Sequence[np.ndarray],
+  labels: Sequence[tuple],
+  world: Mapping[str, Any],
+) -> tuple[Value | None, Value | None]:
+  """Returns how far videos are from real clips of the same labels, and other real ones from them.
+
+  None where validation data have not twice as many clips of these labels.
+  """
+  data = data_settings(fields_of(pipeline.config, 'data'))
+  source = make_digits(data, 'validation', frames=world['frames'], size=world['size'])
+  try:
+    features, real, others = _real_rows(source, tuple(labels), tuple(world.items()))
+  except ConfigError:
+    return None, None
+  return frechet_value(features.rows(videos)[:, None], real), frechet_value(others, real)
+
+
+@functools.lru_cache(maxsize=2)
+def _real_rows(
+  source: Digits, labels: tuple[tuple, ...], world: tuple[tuple[str, Any], ...]
+) -> tuple[DigitFeatures, np.ndarray, np.ndarray]:
+  """Returns what makes rows of clips, those of a real clip of each label, and of another one."""
+  clips = [clip['video'] for clip in clips_of(source, [*labels, *labels])]
+  features = fit_features(**dict(world))
+  rows = features.rows(clips)[:, None]
+  return features, rows[: len(labels)], rows[len(labels) :]
 
 
 def held_out_labels(

@@ -58,6 +58,18 @@ def make_mesh(
   return Mesh(np.asarray(placed), AXES, axis_types=types)
 
 
+def rows_mesh() -> Mesh | None:
+  """Returns the devices of the ambient mesh with rows on all of them, None where there is but one.
+
+  What knows nothing of its neighbours, as tiles of a video, is shared best so.
+  """
+  mesh = jax.sharding.get_mesh()
+  if mesh.empty or mesh.size == 1:
+    return None
+  shape = tuple(mesh.size if axis == 'data' else 1 for axis in AXES)
+  return Mesh(mesh.devices.reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
 def read_sizes(text: str) -> dict[str, int]:
   """Reads the sizes of mesh axes from text, as 'fsdp=32,context=16'.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -14,7 +15,15 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array, Bool, Float, Tree, UInt8
 from mgjax.flow.windows import Cover
 from mgjax.tae.autoencoder import Autoencoder
-from mgjax.tae.tiling import Frames, Tiling, over_tiles, regroup, stitch
+from mgjax.tae.tiling import (
+  Frames,
+  Tiling,
+  over_tiles,
+  regroup,
+  spread_tiles,
+  stitch,
+  tiles_at_once,
+)
 
 _log = logging.getLogger(__name__)
 _LARGEST = 1e30  # that float32 still multiplies
@@ -209,10 +218,16 @@ class LatentCodec:
 
     Without `frames` they are all that the latents stand for. Memory does not grow with the length:
     a tile is done before the next one is begun, and beside it there are only the frames that it
-    shares with the one before.
+    shares with the one before. On a mesh every device has a tile. What comes next is computed while
+    the caller works on what is yielded, such as writing it.
     """
-    for video in self._decoded(latents, frames, size):
-      yield jax.block_until_ready(video)
+    made = self._decoded(latents, frames, size)
+    begun = next(made, None)
+    while begun is not None:
+      pieces = [begun, *itertools.islice(made, tiles_at_once(begun.shape[0]) - 1)]
+      jax.block_until_ready(pieces)
+      begun = next(made, None)
+      yield from pieces
 
   def latent_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
     """Returns (t, h, w, c) of the latents of a video of `shape` (t, h, w)."""
@@ -292,7 +307,7 @@ class LatentCodec:
     step, *_ = self.model.compression
     chunks = _checked(chunks, self.model.latent_channels, of_bytes=False)
     tiles = regroup(chunks, self.tiling.frames // step, self.tiling.overlap // step)
-    pixels = (self._decode(self.params, tile, size=size) for tile in tiles)
+    pixels = spread_tiles(lambda tile: self._decode(self.params, tile, size=size), tiles)
     made = 0
     for video in stitch(pixels, self.tiling.overlap):
       video = video if frames is None else video[:, : frames - made]

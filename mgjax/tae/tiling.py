@@ -20,7 +20,9 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, check, unpack
 from mgjax.core.typing import Array, Float, Num
 from mgjax.flow.windows import Cover
+from mgjax.parallel.mesh import rows_mesh
 from mgjax.parallel.rules import BATCH, ambient, place_rows, size
+from mgjax.parallel.shard import batch_sharding
 
 Frames = Array | np.ndarray  # (b t h w c), on the devices or on the host
 
@@ -99,6 +101,37 @@ def regroup(chunks: Iterable[Frames], length: int, overlap: int = 0) -> Iterator
         del tile
   if count > known:
     yield _join(held)
+
+
+def tiles_at_once(rows: int) -> int:
+  """Returns how many tiles of so many rows give every device of the ambient mesh as many rows."""
+  mesh = rows_mesh()
+  return 1 if mesh is None else mesh.size // math.gcd(mesh.size, rows)
+
+
+def spread_tiles(run: Callable[[Array], Array], tiles: Iterable[Frames]) -> Iterator[Array]:
+  """Yields `run` of each tile of time; on a mesh several at a time, each on devices of its own.
+
+  However a mesh shares the tokens of a model, tiles are spread over all of its devices: they know
+  nothing of one another, so nothing is exchanged. A group is filled up with its last tile, so that
+  one program serves all of one length.
+
+  Args:
+    run: (b t h w c) -> (b u i j o), compiled, rows by themselves.
+    tiles: the last one may be shorter.
+  """
+  mesh = rows_mesh()
+  if mesh is None:
+    yield from map(run, tiles)
+    return
+  for shape, alike in itertools.groupby(tiles, lambda tile: tile.shape):
+    rows, together = shape[0], tiles_at_once(shape[0])
+    while group := list(itertools.islice(alike, together)):
+      filled = jnp.concatenate([*group, *[group[-1]] * (together - len(group))])
+      with jax.set_mesh(mesh):
+        done = run(jax.device_put(filled, batch_sharding(mesh)))
+      for begin in range(0, rows * len(group), rows):
+        yield jax.lax.dynamic_slice_in_dim(done, begin, rows)
 
 
 def stitch(tiles: Iterable[Array], overlap: int) -> Iterator[Array]:

@@ -62,6 +62,17 @@ def test_a_guided_step_and_all_of_them_take_turns_with_a_rival(tmp_path):
   assert f'mgjax {each["mgjax"]:.3g} ms a step' in describe_benchmark(report)
 
 
+def test_reading_conditions_once_and_at_every_step_take_turns():
+  options = {'rounds': 1, 'devices': jax.devices()[:1], 'latents': LATENTS}
+  config = tiny(sample__guidance=(('text', 4.0),))
+  ours = measure_flow_model(config, 'reading', **options)['programs']['mgjax']
+  row = backbone_flops(make_flow_model(tiny().model.to_dict()).backbone, LATENTS, 7).forward
+  assert ours['rereading']['flops'] == 3 * 2 * row
+  # Keys and values of 7 tokens in 2 layers of width 16, of 2 rows of guidance, are made once.
+  assert ours['sample']['flops'] == 3 * 2 * row - 2 * 2 * (4 * 2 * 7 * 16**2)
+  assert ours['rereading']['min'] > 0 and ours['sample']['min'] > 0
+
+
 def test_what_cannot_be_timed_is_a_sentence():
   with pytest.raises(ConfigError, match="solver 'dormand_prince' chooses its steps"):
     timed(tiny(sample__solver='dormand_prince'))

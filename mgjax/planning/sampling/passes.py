@@ -60,7 +60,7 @@ def count_passes(sample: SampleSettings) -> dict[int, int]:
   found: collections.Counter[int] = collections.Counter()
 
   def velocity(x: Array, time: Array) -> Array:
-    found[count_branches(_at(sample.guidance, float(time[0])))] += 1
+    found[count_branches(guidance_at(sample.guidance, float(time[0])))] += 1
     return x
 
   times = make_time_grid(steps=sample.steps, **sample.schedule)
@@ -90,7 +90,7 @@ def list_levers(sample: SampleSettings) -> list[Lever]:
   return found
 
 
-def _at(guidance: Guidance, time: float) -> Guidance:
+def guidance_at(guidance: Guidance, time: float) -> Guidance:
   """Returns the scales that guidance has at a flow time, those of intervals as plain numbers."""
   intervals = [scale[1] for _, scale in guidance if isinstance(scale, tuple)]
   inside = any(low <= time < high for low, high in intervals)
