@@ -64,8 +64,8 @@ def list_ways(workdir: str, beside: Sequence[str] = ()) -> list[Way]:
 
   Args:
     workdir: of the model.
-    beside: of others; one that learnt few steps (`flow/few_steps.py`) takes 8, 4, 2 and one of
-      them, any other is sampled as configured.
+    beside: of others; one that learnt few steps (`flow/distillation/few_steps.py`) takes 8, 4, 2
+      and one, any other is sampled as configured.
 
   Raises:
     ConfigError: one of them is no flow model.
@@ -74,16 +74,17 @@ def list_ways(workdir: str, beside: Sequence[str] = ()) -> list[Way]:
   early = tuple((name, (_scale(scale), (0.0, EARLY))) for name, scale in sample.guidance)
   ways = [Way(CONFIGURED, workdir), Way(REREAD, workdir, rereads=True)]
   ways += [Way(f'{n} steps', workdir, {'steps': n}) for n in FEWER if n < sample.steps]
+  fewer = min(TOGETHER, sample.steps)
   if sample.schedule['name'] != 'linear':
-    linear = {'steps': TOGETHER, 'schedule': {'name': 'linear'}}
-    ways.append(Way(f'{TOGETHER} steps, linear', workdir, linear))
+    linear = {'steps': fewer, 'schedule': {'name': 'linear'}}
+    ways.append(Way(f'{fewer} steps, linear', workdir, linear))
   ways.append(Way(f'guidance below t = {EARLY:g}', workdir, {'guidance': early}))
   reuse = {'reuse': REUSE} if sample.solver == 'euler' else {}
   if reuse:
     ways.append(Way(f'velocities reused ({REUSE:g})', workdir, reuse))
   ways += [Way(f'weights in {kind}', workdir, {'weights': kind}) for kind in ('bfloat16', 'int8')]
-  every = {'steps': TOGETHER, 'guidance': early, 'weights': 'int8', **reuse}
-  ways.append(Way(f'all: {TOGETHER} steps, these, int8', workdir, every))
+  every = {'steps': fewer, 'guidance': early, 'weights': 'int8', **reuse}
+  ways.append(Way(f'all of these: {fewer} steps, int8', workdir, every))
   for other in beside:
     ways += _ways_of(other)
   return ways
@@ -267,7 +268,8 @@ def _ways_of(workdir: str) -> list[Way]:
   name = _model(workdir)
   if not objective.steps_learnt:
     return [Way(f'{name}, {CONFIGURED}', workdir)]
-  ways = [Way(f'{name}, {n} step{"s" * (n > 1)}', workdir, {'steps': n}) for n in (8, 4, 2, 1)]
+  learnt = [n for n in (8, 4, 2, 1) if objective.steps_learnt.steps % n == 0]
+  ways = [Way(f'{name}, {n} step{"s" * (n > 1)}', workdir, {'steps': n}) for n in learnt]
   return [*ways, Way(f'{name}, 1 step, int8', workdir, {'steps': 1, 'weights': 'int8'})]
 
 

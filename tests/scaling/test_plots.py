@@ -10,6 +10,7 @@ from PIL import Image
 
 from mgjax.scaling.findings import find_law
 from mgjax.scaling.parametric import Runs
+from mgjax.scaling.plots.curves import draw_curves
 from mgjax.scaling.plots.page import write_laws
 from tests import binaries
 from tests.scaling.test_comparison import FIRST, SECOND
@@ -99,3 +100,15 @@ def test_intervals_of_minima_have_the_minimum_of_the_noise_free_parabola_in_80_p
     inside += [a.low <= b.size <= a.high for a, b in zip(each, clean.minima, strict=True)]
   # Of 300 minima the standard error is .023; those of a set share the draws of their noise.
   assert 0.72 <= np.mean(inside) <= 0.88
+
+
+def test_curves_are_drawn_a_panel_beside_the_other(tmp_path):
+  panels = {
+    'right': {'teacher': [(50, 0.95), (16, 0.94)], 'student': [(1, 0.93), (4, 0.96)]},
+    'error, ms': {'teacher': [(64, 8.0)]},
+  }
+  picture, drawing = draw_curves(panels, 'passes', tmp_path / 'curves')
+  with Image.open(picture) as image:
+    assert image.width > 1.3 * image.height > 400
+  told = drawing.read_text()
+  assert all(word in told for word in ('right', 'error, ms', 'teacher', 'student', 'passes'))

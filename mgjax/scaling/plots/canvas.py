@@ -16,12 +16,15 @@ _SIZE, _DPI = (4.6, 3.8), 110
 
 
 @contextlib.contextmanager
-def figure(panels: int = 1, width: float = _SIZE[0]) -> Iterator[tuple[Any, Any]]:
+def figure(
+  panels: int = 1, width: float = _SIZE[0], *, one_scale: bool = True
+) -> Iterator[tuple[Any, Any]]:
   """Yields a figure of panels side by side, whatever the reader's own style is.
 
   Args:
-    panels: how many, of one vertical axis.
+    panels: how many, side by side.
     width: of each, inches.
+    one_scale: whether they have one vertical axis.
 
   Raises:
     ConfigError: matplotlib is not installed.
@@ -37,7 +40,7 @@ def figure(panels: int = 1, width: float = _SIZE[0]) -> Iterator[tuple[Any, Any]
   style = {'svg.hashsalt': 'mgjax', 'svg.fonttype': 'none', 'font.size': 8, 'axes.grid': True}
   with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style, 'grid.alpha': 0.3}):
     drawn = Figure((width * panels, _SIZE[1]), dpi=_DPI, layout='constrained')
-    yield drawn, drawn.subplots(1, panels, sharey=True, squeeze=False)[0]
+    yield drawn, drawn.subplots(1, panels, sharey=one_scale, squeeze=False)[0]
 
 
 def save(drawn: Any, path: pathlib.Path) -> list[pathlib.Path]:
