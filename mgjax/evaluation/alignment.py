@@ -161,7 +161,7 @@ def _judge_of(
 
 def _distances(
   pipeline: VideoPipeline,
-  videos: Sequence[np.ndarray],
+  videos: Sequence[np.ndarray] | np.ndarray,
   labels: Sequence[tuple],
   world: Mapping[str, Any],
 ) -> tuple[Value | None, Value | None]:

@@ -217,9 +217,7 @@ class LatentCodec:
     """Decodes latents that come in chunks of any lengths, tile by tile; see `decode`.
 
     Without `frames` they are all that the latents stand for. Memory does not grow with the length:
-    a tile is done before the next one is begun, and beside it there are only the frames that it
-    shares with the one before. On a mesh every device has a tile. What comes next is computed while
-    the caller works on what is yielded, such as writing it.
+    a tile for every device is computed while the caller works on those before, as writing them.
     """
     made = self._decoded(latents, frames, size)
     begun = next(made, None)

@@ -333,31 +333,6 @@ def test_tiles_over_eight_devices_are_those_of_one(quilted):
   assert np.abs(shared_again - again).max() <= 1
 
 
-@pytest.mark.parametrize('mesh', [{'data': 8}, {'data': 2, 'context': 4}], ids=str)
-@pytest.mark.parametrize('rows', [1, 2])
-def test_tiles_of_time_over_eight_devices_are_those_of_one(tiled, mesh, rows):
-  # More than one group for eight devices, and a shorter tile at the end.
-  latents = np.asarray(tiled.encode(movie(rows, 48)))[:, :-1]
-  alone = np.asarray(tiled.decode(latents))
-  with jax.set_mesh(make_mesh(mesh)):
-    shared = np.asarray(tiled.decode(latents))
-    chunks = [latents[:, :3], latents[:, 3:]]
-    pieces = [np.asarray(piece) for piece in tiled.decode_stream(chunks)]
-  # Sums may be taken in another order, so that what lies between two bytes goes to either.
-  assert np.abs(shared.astype(np.int32) - alone).max() <= 1
-  assert (shared == alone).mean() > 0.999
-  np.testing.assert_array_equal(np.concatenate(pieces, axis=1), shared)
-  assert len(pieces) > 8
-
-
-def test_the_next_tile_is_begun_before_a_piece_is_handed_over(tiled, monkeypatch):
-  latents, decode, begun = np.asarray(tiled.encode(movie(1, 24))), tiled._decode, []
-  monkeypatch.setattr(tiled, '_decode', lambda *a, **k: begun.append(1) or decode(*a, **k))
-  seen = [len(begun) for _ in tiled.decode_stream([latents])]
-  # Two are begun when the first piece comes; the last piece is what the last tile left over.
-  assert seen == [*range(2, len(begun) + 1), len(begun), len(begun)]
-
-
 LATENTS = np.zeros((1, 2, 4, 4, 4), np.float32)
 HOLE = LATENTS.copy()
 HOLE[0, 1, 2, 3, 0] = np.nan

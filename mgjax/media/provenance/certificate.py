@@ -136,6 +136,7 @@ def make_test_certificate(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
   from cryptography import x509
   from cryptography.hazmat.primitives import hashes, serialization
   from cryptography.hazmat.primitives.asymmetric import ec
+  from cryptography.x509.oid import ExtendedKeyUsageOID
 
   paths = [pathlib.Path(folder, name) for name in (CHAIN, KEY, AUTHORITY)]
   if there := [path for path in paths if path.exists()]:
@@ -176,7 +177,7 @@ def make_test_certificate(folder: str | os.PathLike[str]) -> list[pathlib.Path]:
       )
     )  # fmt: skip
     if not authority:  # without a purpose that C2PA knows a signature is refused
-      purpose = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION])
+      purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
       builder = builder.add_extension(purpose, critical=False)
     signed = builder.sign(by, hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM)

@@ -28,6 +28,7 @@ PURPOSES = {
   'oracle': '`make oracle`, comparison with the reference implementations',
   'parquet': 'clips in parquet files',
   'plots': 'pictures of experiments',
+  'provenance': 'signatures of what leaves a pipeline (C2PA)',
   'scorers': 'scores of sounds by published networks',
   'test': '`make test`',
   'tpu': 'TPUs, and plans compiled for them',
