@@ -173,11 +173,41 @@ def scatter(partial: Array, entries: Sequence[Entry], split: set[str]) -> Array:
       partial = _cut(partial, dimension, axes, axis)
     for axis in [axis for axis in axes if axis in split]:
       left.remove(axis)
-      # On a TPU a sum cannot be scattered along the axis that its layout makes the last one, and
-      # the compiler would fall back on an all-reduce of the whole.
-      partial = with_layout_constraint(partial, Layout(tuple(range(partial.ndim))))
-      partial = lax.psum_scatter(partial, axis, scatter_dimension=dimension, tiled=True)
+      partial = _scattered(partial, dimension, axis)
   return lax.psum(partial, tuple(sorted(left))) if left else partial
+
+
+def _scattered(partial: Array, dimension: int, axis: str) -> Array:
+  """Sums an array over a mesh axis and returns this device's piece of a dimension.
+
+  A TPU cannot scatter a sum along the axis that its layout makes the last one, nor over an axis
+  that all chips of the slice lie on; the compiler would fall back on an all-reduce of the whole.
+  """
+  partial = with_layout_constraint(partial, Layout(tuple(range(partial.ndim))))
+  once = functools.partial(
+    lax.psum_scatter, axis_name=axis, scatter_dimension=dimension, tiled=True
+  )
+  if lax.axis_size(axis) < jax.sharding.get_abstract_mesh().size:
+    return once(partial)
+  stages = functools.partial(scatter_in_stages, axis=axis, dimension=dimension)
+  return lax.platform_dependent(partial, tpu=stages, default=once)
+
+
+def scatter_in_stages(partial: Array, axis: str, dimension: int) -> Array:
+  """Does what `lax.psum_scatter` does, tiled, as two of them over groups of a mesh axis.
+
+  Of an axis of a * b devices, first b groups of a, one from each row, sum and cut a dimension into
+  a parts; then the b devices of each row cut theirs. As many bytes travel as at once.
+  """
+  count = lax.axis_size(axis)
+  row = max(n for n in range(1, math.isqrt(count) + 1) if count % n == 0)
+  across = [list(range(place, count, row)) for place in range(row)]
+  rows = [list(range(first, first + row)) for first in range(0, count, row)]
+  for groups in (across, rows):
+    partial = lax.psum_scatter(
+      partial, axis, scatter_dimension=dimension, axis_index_groups=groups, tiled=True
+    )
+  return partial
 
 
 def _cut(x: Array, dimension: int, axes: Sequence[str], axis: str) -> Array:

@@ -135,7 +135,8 @@ def make_plan(config: ConfigDict, topology: str, choices: Choices = Choices()) -
     )
   chosen = found[0]
   same = search(work, chips, include_unfit=True, **(options | {'mesh': chosen.sizes}))
-  return Plan(work, chips, chosen, {each.remat: each for each in same})
+  policies = {each.remat: each for each in same}
+  return Plan(work, chips, chosen, policies, notes=(ESTIMATED, *work.notes))
 
 
 def _check(work: Workload, topology: Topology, choices: Choices) -> None:
@@ -212,7 +213,7 @@ def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
     'peak': result.peak_gib,
     'allocated': result.arguments_gib + result.temporary_gib,
   }
-  notes = [f'{COMPILED}, in {result.seconds:.0f} s']
+  notes = [f'{COMPILED}, in {result.seconds:.0f} s', *work.notes]
   if result.hlo is None:
     notes.append('the compiler gave no text: collectives are those of the formula')
   else:

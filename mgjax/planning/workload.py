@@ -76,6 +76,7 @@ class Workload:
     attention: the configuration's kernel.
     exchange: the configuration's way for context shards to meet.
     batch: samples of the configuration's batch.
+    notes: what the configuration leaves open, or is not counted.
   """
 
   bucket: str
@@ -98,6 +99,7 @@ class Workload:
   attention: str
   exchange: str
   batch: int
+  notes: tuple[str, ...] = ()
 
   @property
   def is_video(self) -> bool:
@@ -148,6 +150,7 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
     attention=backbone.attention,
     exchange=config.model.exchange,
     batch=config.buckets[sample.bucket].batch_size,
+    notes=sample.notes,
   )
 
 
@@ -171,6 +174,7 @@ class _Sample(NamedTuple):
   batch: dict[str, Any]
   context: int
   flops: Flops
+  notes: tuple[str, ...]
 
 
 def _read_sample(config: ConfigDict, bucket: str) -> _Sample:
@@ -191,7 +195,8 @@ def _read_sample(config: ConfigDict, bucket: str) -> _Sample:
   batch = small_inputs(model, latents[-1])[2]
   context, gated = context_lengths(model, batch, (*model.backbone.patch, latents[-1]))
   flops = backbone_flops(model.backbone, (1, *latents), context, gated)
-  return _Sample(model, bucket, shape, latents, tokens, batch, context, flops)
+  notes = tuple(outline.notes)
+  return _Sample(model, bucket, shape, latents, tokens, batch, context, flops, notes)
 
 
 def _parameters(model, latents: Sequence[int], batch, rates: Rates) -> tuple[Parameter, ...]:
