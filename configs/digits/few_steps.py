@@ -31,6 +31,6 @@ def get_config(what: str = 'video') -> ConfigDict:
     # Many steps near the noise, where motion is settled.
     config = few_steps(config, f'{place}/video', shift=4.0)
   config.optimizer.learning_rate = 5e-4
-  config.train.steps = 4000
-  config.train.evaluate_every = config.train.save_every = 1000
+  config.train.steps = 8000 if what == 'bounce' else 4000
+  config.train.evaluate_every = config.train.save_every = config.train.steps // 4
   return config

@@ -33,6 +33,7 @@ _STILL = 0.15 * SIDE  # a shorter way than this is no movement
 _LANDINGS = np.linspace(0.2, 0.9, 36)  # of a clip, when something may come to rest
 _BEND = 0.04  # of its height: a fall leaves at least 0.075, root mean square, to a line
 _BOUNCE = 0.08 * SIDE  # a straight path leaves less than this, root mean square, to a line
+_ASIDE = 0.025 * SIDE  # and less than this to one of the axes; a slow bounce leaves 0.04 to both
 
 
 class DigitReading(NamedTuple):
@@ -103,7 +104,7 @@ def _motion(centroids: Float[np.ndarray, 't 2'], seen: np.ndarray, frames: int) 
   height, beside_fall = _as_fall(away, seen / (frames - 1))
   if height > _STILL and max(2 * beside_fall, (_BEND * height) ** 2) < beside:
     return 'fall'
-  if np.sqrt(beside) > _BOUNCE:
+  if np.sqrt(beside) > _BOUNCE or away.std(0).min() > _ASIDE:
     return 'bounce'
   down, right = slope[0] * (frames - 1)
   if np.hypot(down, right) < _STILL:

@@ -82,7 +82,9 @@ def test_a_reversed_clip_moves_the_other_way(judge, clips):
     assert judge.read(video[::-1]).motion == opposite[judge.read(video).motion]
 
 
-@pytest.mark.parametrize('world', [{}, {'frames': 5, 'size': (48, 80)}, {'frames': 50}])
+@pytest.mark.parametrize(
+  'world', [{}, {'laps': 0.4}, {'frames': 5, 'size': (48, 80)}, {'frames': 50}]
+)
 def test_what_falls_and_lands_is_told_from_what_moves_down(judge, world):
   motions = ('down', 'fall', 'bounce')
   generator = np.random.default_rng(0)
