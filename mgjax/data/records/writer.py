@@ -147,7 +147,11 @@ class RecordWriter:
     if before['shards'] != entries:
       summary = before['summary'] if summary is None else summary
       manifest = {**self._plan, 'summary': summary, 'shards': entries}
-      self._storage.replace(MANIFEST, _to_json(manifest))
+      try:
+        self._storage.replace(MANIFEST, _to_json(manifest))
+      except (StorageError, OSError):
+        if self._finished() != entries:  # else another process has finished and cleared up
+          raise
     kept = {_stem(entry['name']) for entry in entries}
     for name in self._storage.names():
       if _stem(name) not in kept and _LEFTOVER.fullmatch(name):

@@ -1,5 +1,6 @@
 """Writers of records that are killed, or get into each other's way: nothing is lost or doubled."""
 
+import os
 import random
 import signal
 import subprocess
@@ -115,6 +116,23 @@ def test_many_may_write_the_same_and_finish_at_once(tmp_path):
     writer.communicate()
     assert writer.returncode == 0
   assert_whole(tmp_path)
+
+
+def test_who_finishes_while_another_clears_up_has_finished(tmp_path, monkeypatch):
+  writers = [RecordWriter(tmp_path, rows=2, rows_per_shard=2, columns=['index']) for _ in range(2)]
+  writers[0].write_shard(0, [{'index': 0}, {'index': 1}])
+  chmod = os.chmod
+
+  def another_finishes(*arguments):
+    monkeypatch.undo()
+    writers[1].finish()  # which removes the manifest that the first one is about to rename
+    chmod(*arguments)
+
+  monkeypatch.setattr(os, 'chmod', another_finishes)
+  writers[0].finish()
+  assert os.chmod is chmod
+  assert Records(tmp_path).column('index').tolist() == [0, 1]
+  assert verify_records(tmp_path) == []
 
 
 def test_of_two_different_shards_the_first_stays_whole(tmp_path):
