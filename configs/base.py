@@ -190,6 +190,23 @@ def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -
   return config
 
 
+def distribution_matching(config: ConfigDict, critic_rate: float) -> ConfigDict:
+  """Makes of a configuration of few steps one that learns them by matching distributions.
+
+  See mgjax/flow/distillation/distribution_matching.py. The critic must follow the student: it
+  learns at `critic_rate` times the student's rate. Nothing of it is the report's.
+  """
+  few = config.objective.few_steps
+  config.objective.distribution_matching = ConfigDict(
+    {key: few[key] for key in ('teacher', 'guidance', 'schedule')} | {'steps': (1, 2, 4)}
+  )
+  del config.objective['few_steps']
+  optimizer = config.optimizer.copy_and_resolve_references()
+  optimizer.learning_rate *= critic_rate
+  config.discriminator = ConfigDict({'start': 0, 'optimizer': optimizer})
+  return config
+
+
 def distilled_guidance(config: ConfigDict, teacher: str, highest: float) -> ConfigDict:
   """Makes of a flow model's configuration one that learns a teacher's guidance in one pass.
 

@@ -75,6 +75,22 @@ def video(runs: pathlib.Path, latents: bool = True, **changes):
   return config
 
 
+def student(runs: pathlib.Path, objective: str, steps, **changes):
+  """The configuration of a model that learns few steps from the one in `runs`, by an objective."""
+  config = video(runs, start_from=str(runs / 'video'), sample__steps=2, **changes)
+  config.model.conditionings.step_size = {'kind': 'step_size'}
+  config.objective.dropout.step_size = 0.0
+  config.sample.schedule = {'name': 'linear'}
+  config.objective[objective] = {
+    'teacher': str(runs / 'video'),
+    'guidance': config.sample.guidance,
+    'schedule': {'name': 'linear'},
+    'steps': steps,
+  }
+  config.sample.guidance = (('text', 1.0),)
+  return config
+
+
 def make_runs(runs: pathlib.Path) -> pathlib.Path:
   """Trains both models in `runs`: autoencoder/, latents/, video/."""
   train(autoencoder(), runs / 'autoencoder')

@@ -64,8 +64,8 @@ def list_ways(workdir: str, beside: Sequence[str] = ()) -> list[Way]:
 
   Args:
     workdir: of the model.
-    beside: of others; one that learnt few steps (`flow/distillation/few_steps.py`) takes 8, 4, 2
-      and one, any other is sampled as configured.
+    beside: of others; one that learnt few steps takes those of 8, 4, 2 and one that it
+      learnt, any other is sampled as configured and in fewer.
 
   Raises:
     ConfigError: one of them is no flow model.
@@ -244,8 +244,8 @@ def _cost(way: Way, rows: float | None) -> dict[str, float]:
   Keys and values of the context, 4 m d^2 a layer, are made once a row of guidance, not a pass.
   """
   config = read_config(way.workdir)
-  sample, _ = _settings(way.workdir)
-  passes = count_passes(sample.changed(way.changes))
+  sample, objective = _settings(way.workdir)
+  passes = count_passes(objective.in_passes(sample.changed(way.changes)))
   if rows is None:
     rows = float(sum(count * each for count, each in passes.items()))
   work = make_workload(config)
@@ -264,11 +264,13 @@ def _settings(workdir: str) -> tuple[SampleSettings, ObjectiveSettings]:
 
 
 def _ways_of(workdir: str) -> list[Way]:
-  _, objective = _settings(workdir)
+  sample, objective = _settings(workdir)
   name = _model(workdir)
   if not objective.steps_learnt:
-    return [Way(f'{name}, {CONFIGURED}', workdir)]
-  learnt = [n for n in (8, 4, 2, 1) if objective.steps_learnt.steps % n == 0]
+    fewer = min(TOGETHER, sample.steps)
+    steps = {'steps': fewer}
+    return [Way(f'{name}, {CONFIGURED}', workdir), Way(f'{name}, {fewer} steps', workdir, steps)]
+  learnt = [n for n in (8, 4, 2, 1) if n in objective.steps_learnt.learnt]
   ways = [Way(f'{name}, {n} step{"s" * (n > 1)}', workdir, {'steps': n}) for n in learnt]
   return [*ways, Way(f'{name}, 1 step, int8', workdir, {'steps': 1, 'weights': 'int8'})]
 

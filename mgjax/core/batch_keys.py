@@ -85,7 +85,7 @@ KEYS = {
     '', 'float32', ('flow.distillation.few_steps', 'flow_models.build'),
     ('conditioning.numbers.number',), batched=True,
   ),
-  'guidance_excess': BatchKey(  # s - 1 of the guidance of each of so many conditions
+  'guidance_scales': BatchKey(  # of each of so many conditions; zeros where none are told
     'k', 'float32', ('flow.distillation.guidance', 'flow_models.build'),
     ('conditioning.numbers.number',), batched=True,
   ),

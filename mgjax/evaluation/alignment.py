@@ -23,7 +23,7 @@ from mgjax.evaluation.record.measured import Measured, Metric, number_metric, sh
 from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.video.pipeline import VideoPipeline
 
-LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size')
+LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size', 'laps')
 ATTRIBUTES = ('digit', 'colour', 'direction', 'all')
 
 

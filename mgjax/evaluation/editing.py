@@ -25,7 +25,7 @@ from mgjax.digits import render
 from mgjax.digits.edit_judge import EditJudge, JudgedEdit, train_edit_judge
 from mgjax.digits.edits import OF_MOTION, TASKS, Edit
 from mgjax.digits.scene import COLOURS
-from mgjax.evaluation.alignment import LOOKS, held_out_labels, indices_of, world_of
+from mgjax.evaluation.alignment import held_out_labels, indices_of, world_of
 from mgjax.evaluation.metrics.intervals import Share, share
 from mgjax.evaluation.record.measured import Measured, mean_metric, share_metric
 from mgjax.media.contact_sheet import contact_sheet
@@ -225,7 +225,7 @@ def judge_editing(
     'truth, autoencoder': [editor.reconstruct(video) for video in truth],
     'truth': truth,
   }
-  judge = judge or train_edit_judge(**world_of(editor, 'digits', (*LOOKS, 'laps')))
+  judge = judge or train_edit_judge(**world_of(editor, 'digits'))
   rows = [each.name for each in asked]
   found = {way: judge_edits(edits, videos, judge, rows) for way, videos in ways.items()}
   shown = zip(rows, prompts, before, ways[OURS], truth, strict=True)

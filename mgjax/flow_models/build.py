@@ -15,10 +15,16 @@ from mgjax.conditioning.numbers.step_size import StepSize
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
-from mgjax.core.typing import Batch, Objective, Tree
+from mgjax.core.typing import Batch, Objective, Predict, Tree
 from mgjax.core.weights.format import WeightFormat
+from mgjax.flow.distillation.distribution_matching import (
+  DistributionMatching,
+  make_critic_objective,
+  make_distribution_matching,
+  make_matching_validation,
+)
 from mgjax.flow.distillation.few_steps import STEP, make_few_steps
-from mgjax.flow.distillation.guidance import EXCESS, make_guidance_distillation
+from mgjax.flow.distillation.guidance import SCALES, make_guidance_distillation
 from mgjax.flow.guidance import MakeVelocity
 from mgjax.flow.objective import make_objective
 from mgjax.flow.prediction import make_prediction
@@ -62,13 +68,16 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Obje
     )
   prediction = make_prediction(settings.prediction)
   drawn, fixed = make_sampler(**settings.time), make_sampler(**settings.validation_time)
-  teach = lambda frozen: functools.partial(model.apply, {'params': frozen})  # noqa: E731
+  teach = _make_teach(model)
   if few := settings.steps_learnt:
     if not any(isinstance(each, StepSize) for each in model.conditionings):
       raise ConfigError(
-        'objective.few_steps, but the model cannot be told which step to take; give '
+        'few steps shall be learnt, but the model cannot be told which step to take; give '
         "model.conditionings one of {'kind': 'step_size'} and objective.dropout its rate, 0"
       )
+    if isinstance(few, DistributionMatching):
+      # What training minimises asks the critic too: `make_players`.
+      return (make_matching_validation(few, teach, sample_time=fixed),) * 2
     return (make_few_steps(few, teach),) * 2
   if distilled := settings.guidance_learnt:
     if not any(
@@ -89,6 +98,22 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Obje
     prediction=prediction,
   )
   return objective, make_objective(dropout={}, sample_time=fixed, prediction=prediction)
+
+
+def make_players(
+  settings: ObjectiveSettings, model: FlowModel
+) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+  """Makes the objectives of a student and of its critic; None of a model that has no critic."""
+  matching = settings.steps_learnt
+  if not isinstance(matching, DistributionMatching):
+    return None
+  sample_time = make_sampler(**settings.time)
+  student = make_distribution_matching(matching, _make_teach(model), sample_time=sample_time)
+  return student, make_critic_objective(sample_time=sample_time)
+
+
+def _make_teach(model: FlowModel) -> Callable[[Tree], Predict]:
+  return lambda frozen: functools.partial(model.apply, {'params': frozen})
 
 
 def make_sampler_of(
@@ -113,12 +138,12 @@ def make_sampler_of(
   times = make_time_grid(steps=settings.steps, **schedule)
   told: dict[str, float | tuple[float, ...]] = {}
   if few := objective.steps_learnt:
-    told = {STEP: few.share(settings.steps)}
+    learnt = few.grid(settings.steps)
+    told = {STEP: 1 / settings.steps}
     if any(scale != 1 for _, scale in guidance):
       raise ConfigError(
         f'guidance {guidance} of a model that learnt its few steps with {few.guidance}; give 1'
       )
-    learnt = few.times[:: few.steps // settings.steps]
     if settings.solver != 'euler' or settings.reuse or not np.allclose(times, learnt):
       raise ConfigError(
         f'solver {settings.solver!r}, reuse {settings.reuse:g}, schedule {dict(schedule)}; a model '
@@ -126,7 +151,7 @@ def make_sampler_of(
         f'{dict(few.schedule)}'
       )
   if distilled := objective.guidance_learnt:
-    told, guidance = {EXCESS: distilled.excess(guidance)}, ()
+    told, guidance = {SCALES: distilled.told(guidance)}, ()
   return make_generate(
     model, times=times, solver=settings.solver, guidance=guidance, widen=widen,
     prediction=make_prediction(objective.prediction), told=told, reuse=settings.reuse,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import stored_type
 from mgjax.core.settings import Count, Fraction, Magnitude, Range, check, checked, unpack
+from mgjax.flow.distillation.distribution_matching import DistributionMatching
 from mgjax.flow.distillation.few_steps import FewSteps
 from mgjax.flow.distillation.guidance import GuidanceDistillation
 from mgjax.flow.guidance import Guidance, check_guidance
@@ -14,6 +15,8 @@ from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.sample import check_solver
 from mgjax.flow.schedules import changed_schedule
+
+_STUDENTS = ('few_steps', 'distribution_matching', 'guidance_distillation')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,8 @@ class ObjectiveSettings:
       fields; sampling makes a velocity of it.
     few_steps: fields of `flow.distillation.few_steps.FewSteps`: the model learns to take them in
       place of all that stands before; none learns its velocity.
+    distribution_matching: fields of `flow.distillation.distribution_matching.DistributionMatching`:
+      the model learns few steps against a critic, which `config.discriminator` describes.
     guidance_distillation: fields of `flow.distillation.guidance.GuidanceDistillation`: the model
       learns the guided velocity of a teacher, at times drawn as above, and drops nothing.
 
@@ -45,27 +50,31 @@ class ObjectiveSettings:
   drop_all_probability: Fraction = 0.0
   prediction: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'flow'})
   few_steps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  distribution_matching: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   guidance_distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
     prediction = make_prediction(self.prediction)
-    if self.steps_learnt and self.guidance_learnt:
+    learnt = [name for name in _STUDENTS if getattr(self, name)]
+    if len(learnt) > 1:
       raise ConfigError(
-        'objective.few_steps and objective.guidance_distillation; one model learns one of them: '
-        "the teacher's guidance is learnt with its steps"
+        f'objective.{" and objective.".join(learnt)}; one model learns one of them: the '
+        "teacher's guidance is learnt with its steps"
       )
     if self.teacher and not isinstance(prediction, FlowMatching):
-      name = 'few_steps' if self.few_steps else 'guidance_distillation'
       raise ConfigError(
-        f'objective.{name} of a model with prediction.name = {self.prediction["name"]!r}; '
+        f'objective.{learnt[0]} of a model with prediction.name = {self.prediction["name"]!r}; '
         "expected 'flow', whose answer is a velocity"
       )
 
   @property
-  def steps_learnt(self) -> FewSteps | None:
+  def steps_learnt(self) -> FewSteps | DistributionMatching | None:
     """Which few steps the model learns; None where it learns its velocity."""
-    return unpack(FewSteps, self.few_steps, 'objective.few_steps') if self.few_steps else None
+    if self.few_steps:
+      return unpack(FewSteps, self.few_steps, 'objective.few_steps')
+    place, fields = 'objective.distribution_matching', self.distribution_matching
+    return unpack(DistributionMatching, fields, place) if fields else None
 
   @property
   def guidance_learnt(self) -> GuidanceDistillation | None:

@@ -30,6 +30,7 @@ from mgjax.flow_models.build import (
   make_flops,
   make_flow_model,
   make_objectives,
+  make_players,
   make_sampler_of,
 )
 from mgjax.flow_models.conditions import (
@@ -52,8 +53,9 @@ from mgjax.tae.pipeline import load_codec
 from mgjax.tae.tiling import Frames, regroup
 from mgjax.text.embeddings import TextSettings, stored_encoders, with_embeddings
 from mgjax.text.vocabulary import Vocabulary, words_in
-from mgjax.training.settings import BucketSettings, bucket_settings
+from mgjax.training.settings import BucketSettings, adversary_settings, bucket_settings
 from mgjax.training.spec import (
+  Adversary,
   EncodePlan,
   MakeSources,
   Outline,
@@ -190,6 +192,43 @@ def make_flow_spec(
     flops=make_flops(model),
     start=make_start(config.start_from, config.component, adapt, starts),
     frozen=_read_teacher(settings.objective.teacher, model, inputs),
+    discriminator=make_critic(config, settings.objective, model, inputs, (adapt, starts)),
+  )
+
+
+def make_critic(
+  config: ConfigDict,
+  objective: ObjectiveSettings,
+  model: FlowModel,
+  inputs: tuple[Any, ...],
+  taken: tuple[Callable[[Tree], Tree], Sequence[str]] = (lambda params: params, ()),
+) -> Adversary | None:
+  """Makes the second player of distribution matching, a model as its teacher; None without.
+
+  Args:
+    config: of the run; its `discriminator` says how the critic learns.
+    objective: of the run.
+    model: of the student.
+    inputs: of `model.init`.
+    taken: `adapt` and `starts` of `make_flow_spec`.
+  """
+  players = make_players(objective, model)
+  if players is None:
+    return None
+  settings, others = adversary_settings(fields_of(config, 'discriminator'))
+  if others:
+    raise ConfigError(
+      f'discriminator has {sorted(others)}; the critic is a network as its teacher: give its '
+      "'optimizer' alone"
+    )
+  return Adversary(
+    model=model,
+    inputs=inputs,
+    generator_objective=players[0],
+    objective=players[1],
+    optimizer=settings.optimizer,
+    start=settings.start,
+    begin=make_start(objective.teacher, config.component, *taken),
   )
 
 
@@ -229,6 +268,10 @@ def make_flow_outline(
   settings = FlowSettings.of(config.to_dict())
   make_objectives(settings.objective, model)
   make_sampler_of(settings.sample, settings.objective, model)
+  critic = make_critic(config, settings.objective, model, ())
+  if settings.objective.teacher:
+    others = 'the teacher, and a critic that learns too' if critic else 'the teacher'
+    notes.append(f'note: what is counted is the student alone; beside it there is {others}')
   try:
     codec = make_codec(fields_of(read_config(config.autoencoder), 'model'))
   except ConfigError:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import mgjax
@@ -18,13 +19,13 @@ from mgjax.core.files import write_json
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
-from mgjax.core.typing import Batch, Metrics, Tree
+from mgjax.core.typing import Batch, Key, Metrics, Tree
 from mgjax.data.loader import StepIterator, continue_orders, data_hash, without_worlds
 from mgjax.data.mixture import describe_data, make_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
-from mgjax.parallel.shard import make_initialise, make_place
+from mgjax.parallel.shard import Place, make_initialise, make_place
 from mgjax.runtime.metrics import reached_step
 from mgjax.runtime.report.write import report_at_end
 from mgjax.runtime.session import run_session
@@ -219,19 +220,28 @@ def _initial_state(
       spec.check(meta['notes'])
     return state.replace(counters=reopened(state.counters, settings.guard)), orders
   key = jax.random.key(settings.seed)
-  initialise, shardings = make_initialise(init, mesh)
-  params, discriminator = initialise(key), None
-  if spec.start is not None:
-    place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
-    params = jax.tree.map(jax.device_put, start_from(spec.start(place), params), shardings)
-  if other is not None:
-    discriminator = make_initialise(other[0], mesh)[0](jax.random.fold_in(key, 1))
+  params, discriminator = _first_params(init, spec.start, mesh, key), None
+  if spec.discriminator is not None and other is not None:
+    against = jax.random.fold_in(key, 1)
+    discriminator = _first_params(other[0], spec.discriminator.begin, mesh, against)
 
   def begin(params: Tree, discriminator: Tree) -> State:
     against = None if other is None else start_discriminator(discriminator, discriminator_optimizer)
     return start_state(params, optimizer, against)
 
   return jax.jit(begin, out_shardings=shardings_of(target))(params, discriminator), [(0, order)]
+
+
+def _first_params(
+  init: Callable[[Key], Tree], start: Callable[[Place], Tree] | None, mesh: Mesh, key: Key
+) -> Tree:
+  """Returns parameters as initialised, or as `start` reads them, each in its shards."""
+  initialise, shardings = make_initialise(init, mesh)
+  params = initialise(key)
+  if start is None:
+    return params
+  place = make_place(jax.eval_shape(init, jax.random.key(0)), mesh)
+  return jax.tree.map(jax.device_put, start_from(start(place), params), shardings)
 
 
 def _meta(

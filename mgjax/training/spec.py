@@ -39,6 +39,7 @@ class Adversary:
       its metrics named unlike those of `generator_objective`.
     optimizer: of its parameters.
     start: the first step in which it counts and learns.
+    begin: reads parameters to begin from instead of random ones, as `TrainSpec.start`; or None.
   """
 
   model: nn.Module
@@ -47,6 +48,7 @@ class Adversary:
   objective: Callable[..., tuple[Any, Metrics]]
   optimizer: OptimizerSettings
   start: int
+  begin: Callable[[Place], Tree] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

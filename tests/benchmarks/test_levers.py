@@ -16,7 +16,7 @@ def test_every_lever_is_listed_of_a_run(tiny_runs):
   assert list(ways) == [
     'as configured', REREAD, '2 steps', '3 steps, linear', 'guidance below t = 0.3',
     'velocities reused (0.2)', 'weights in bfloat16', 'weights in int8',
-    'all of these: 3 steps, int8', 'video, as configured',
+    'all of these: 3 steps, int8', 'video, as configured', 'video, 3 steps',
   ]  # fmt: skip
   assert ways['guidance below t = 0.3'].changes == {'guidance': (('text', (4.0, (0.0, 0.3))),)}
   together = ways['all of these: 3 steps, int8'].changes

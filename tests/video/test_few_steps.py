@@ -11,20 +11,7 @@ from tests import tiny
 
 
 def few_steps(runs, **changes):
-  config = tiny.video(
-    runs, start_from=str(runs / 'video'), train__steps=3, sample__steps=2, **changes
-  )
-  config.model.conditionings.step_size = {'kind': 'step_size'}
-  config.objective.dropout.step_size = 0.0
-  config.sample.schedule = {'name': 'linear'}
-  config.objective.few_steps = {
-    'teacher': str(runs / 'video'),
-    'guidance': config.sample.guidance,
-    'schedule': {'name': 'linear'},
-    'steps': 8,
-  }
-  config.sample.guidance = (('text', 1.0),)
-  return config
+  return tiny.student(runs, 'few_steps', 8, train__steps=3, **changes)
 
 
 @pytest.fixture(scope='module')

@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from mgjax.conditioning.numbers.number import Number
-from mgjax.flow.distillation.guidance import EXCESS
+from mgjax.flow.distillation.guidance import SCALES
 
 
 class GuidanceScale(Number):
-  """Reads 'guidance_excess', s - 1 of each condition that is guided; zeros add nothing.
+  """Reads 'guidance_scales', s of each condition that is guided.
 
-  A model that is not told of it, or of a scale of 1, answers with its conditional velocity.
+  No scale that is learnt is 0, which says that none is told. A scale of 1, which is no guidance, is
+  told as any other: what the model learnt to add for all of them must not be missing there.
 
   Attributes:
     conditions: their names, in the order in which guidance is nested.
   """
 
   conditions: Sequence[str] = ('text',)
-  key: ClassVar[str] = EXCESS
+  key: ClassVar[str] = SCALES
+  centre: ClassVar[float] = 1.0
   unit: ClassVar[float] = 10.0
 
   @property

@@ -16,7 +16,7 @@ from mgjax.nn.sinusoids import sinusoids
 
 
 class Number(Conditioning):
-  """Adds V silu(W [sinusoids(n_1 / unit) ...]) to the embedding of time; a base that names its key.
+  """Adds V silu(W [sinusoids((n_1 - centre) / unit) ...]) to the embedding of time; a base.
 
   V starts at zero and zeros add nothing: a model to which this is added answers as before, bit for
   bit. Objective and sampler put the numbers into their batches; samples have none.
@@ -25,13 +25,15 @@ class Number(Conditioning):
     dim: model width d.
     dtype: compute type.
     key: the field of samples and the array of batches.
-    unit: the distance from 0 that is told as well as that from noise to data.
+    centre: the number whose sinusoids are those of 0.
+    unit: the distance from it that is told as well as that from noise to data.
   """
 
   dim: int
   dtype: jnp.dtype = jnp.float32
   optional: ClassVar[bool] = True
   key: ClassVar[str]
+  centre: ClassVar[float] = 0.0
   unit: ClassVar[float] = 1.0
 
   @property
@@ -58,7 +60,8 @@ class Number(Conditioning):
     if self.key not in batch:
       return Ports()
     numbers = batch[self.key].astype(jnp.float32).reshape(len(drop), -1)
-    x = jnp.concatenate([sinusoids(column / self.unit) for column in numbers.T], axis=-1)
+    places = (numbers - self.centre) / self.unit
+    x = jnp.concatenate([sinusoids(column) for column in places.T], axis=-1)
     x = Linear(self.dim, ('frequencies', 'embed'), dtype=self.dtype, name='into')(x)
     axes = ('embed', 'embed')
     x = Linear(self.dim, axes, initializer=ZEROS, dtype=self.dtype, name='out')(jax.nn.silu(x))

@@ -74,19 +74,28 @@ class FewSteps:
     """The times of the finest grid, (N + 1,)."""
     return make_time_grid(steps=self.steps, **self.schedule)
 
-  def share(self, steps: int) -> float:
-    """Returns s of a grid of so many steps.
+  @property
+  def learnt(self) -> tuple[int, ...]:
+    """Numbers of steps that the model learns to take."""
+    return tuple(2**k for k in range(self.steps.bit_length() - 1))
+
+  def grid(self, steps: int) -> np.ndarray:
+    """Returns the times of a grid of so many steps, (steps + 1,); s of each is 1 / steps.
 
     Raises:
       ConfigError: none was learnt that has so many.
     """
-    learnt = [2**k for k in range(self.steps.bit_length() - 1)]
-    if steps not in learnt:
-      raise ConfigError(
-        f'{steps} steps of a model that learnt to take {", ".join(map(str, learnt))}; take one of '
-        'these'
-      )
-    return 1 / steps
+    check_learnt(steps, self.learnt)
+    return self.times[:: self.steps // steps]
+
+
+def check_learnt(steps: int, learnt: tuple[int, ...]) -> None:
+  """Raises ConfigError if so many steps are none of those that a model learnt to take."""
+  if steps not in learnt:
+    raise ConfigError(
+      f'{steps} steps of a model that learnt to take {", ".join(map(str, learnt))}; take one of '
+      'these'
+    )
 
 
 def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 'latents'):

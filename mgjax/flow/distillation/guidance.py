@@ -24,7 +24,7 @@ from mgjax.flow.objective import losses_by_kind
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.times import SampleTime
 
-EXCESS = 'guidance_excess'  # of a batch: s - 1 of each guided condition of a row, (b k)
+SCALES = 'guidance_scales'  # of a batch: s of each guided condition of a row, (b k)
 _PATH = FlowMatching()
 
 
@@ -36,10 +36,11 @@ class GuidanceDistillation:
     teacher: work directory of a model with the same backbone and conditions, whose averaged weights
       are taken; `config.start_from` is best the same.
     scales: pairs of a condition's name and (lowest, highest) scale, in the order in which guidance
-      is nested. Training draws between them evenly, for every row and condition.
+      is nested. Training draws between them evenly, for every row and condition. All hold 1, which
+      is that of a condition that nobody guides.
 
   Raises:
-    ConfigError: no condition is named or one twice, or a range is empty.
+    ConfigError: no condition is named or one twice, or a range does not hold 1.
   """
 
   teacher: str
@@ -51,10 +52,10 @@ class GuidanceDistillation:
       raise ConfigError("scales names no condition; expected (('text', (1.0, 6.0)),)")
     check_guidance(tuple((name, high) for name, (_, high) in self.scales))
     for name, (low, high) in self.scales:
-      if low >= high:
+      if not 0 < low <= 1 < high:
         raise ConfigError(
-          f'scales of {name!r} go from {low:g} to {high:g}; expected the lower one first, as in '
-          '(1.0, 6.0)'
+          f'scales of {name!r} go from {low:g} to {high:g}; expected from above 0 and at most 1 to '
+          'above 1, as in (1.0, 6.0)'
         )
 
   @property
@@ -62,8 +63,8 @@ class GuidanceDistillation:
     """Of the conditions, in their order."""
     return tuple(name for name, _ in self.scales)
 
-  def excess(self, guidance: Guidance) -> tuple[float, ...]:
-    """Returns s - 1 of each condition, what a batch has as `EXCESS`; 0 of one that is not named.
+  def told(self, guidance: Guidance) -> tuple[float, ...]:
+    """Returns s of each condition, what a batch has as `SCALES`; 1 of one that is not named.
 
     Raises:
       ConfigError: a scale was not learnt, or the conditions are nested in another order.
@@ -76,12 +77,12 @@ class GuidanceDistillation:
       )
     for name, scale in given.items():
       low, high = learnt[name]
-      if scale != 1 and (isinstance(scale, tuple) or not low <= scale <= high):
+      if isinstance(scale, tuple) or not low <= scale <= high:
         raise ConfigError(
           f'guidance of {name!r} is {scale} of a model that learnt scales from {low:g} to '
-          f'{high:g} at all times; give one of these, or 1'
+          f'{high:g}, each at all times; give one of these'
         )
-    return tuple(float(given.get(name, 1.0)) - 1.0 for name in self.names)  # type: ignore
+    return tuple(float(given.get(name, 1.0)) for name in self.names)  # type: ignore
 
 
 def make_guidance_distillation(
@@ -114,7 +115,7 @@ def make_guidance_distillation(
 
     guidance: Any = tuple(zip(distilled.names, scales.T, strict=True))
     target = jax.lax.stop_gradient(make_guided(teach(frozen), batch, guidance)(x, time))
-    answer = predict(x, time, batch | {EXCESS: scales - 1}, {})
+    answer = predict(x, time, batch | {SCALES: scales}, {})
     errors = jnp.square(answer.astype(jnp.float32) - target)
     loss = jnp.mean(errors)
     return loss, {'loss': loss, **losses_by_kind(loss, errors, time)}

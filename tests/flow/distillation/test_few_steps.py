@@ -107,8 +107,9 @@ def test_grids_that_cannot_be_halved_are_errors():
   ):
     with pytest.raises(ConfigError, match=said):
       FewSteps(**FIELDS | changes)
-  assert [FEW.share(steps) for steps in (1, 2, 4)] == [1, 0.5, 0.25]
+  for steps in (1, 2, 4):
+    np.testing.assert_array_equal(FEW.grid(steps), TIMES[:: 8 // steps])
   with pytest.raises(ConfigError, match='8 steps of a model that learnt to take 1, 2, 4; take'):
-    FEW.share(8)
+    FEW.grid(8)
   with pytest.raises(DataError, match='a batch of 15 rows, of which every other one'):
     run(model([]), batch(15))

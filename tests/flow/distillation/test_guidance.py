@@ -7,7 +7,7 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.flow.distillation.guidance import (
-  EXCESS,
+  SCALES,
   GuidanceDistillation,
   make_guidance_distillation,
 )
@@ -56,7 +56,7 @@ def test_the_target_is_the_teachers_velocity_guided_by_what_the_student_is_told(
   (x, time, given), = calls  # fmt: skip
   x, time = np.asarray(x, np.float64), np.asarray(time, np.float64)
   source, text = (np.asarray(batch()[name], np.float64) for name, _ in RANGES)
-  scales = 1 + np.asarray(given[EXCESS], np.float64)
+  scales = np.asarray(given[SCALES], np.float64)
   none = np.zeros(ROWS)
   passes = [
     velocity(x, time, *seen, TEACHER) for seen in ((none, none), (source, none), (source, text))
@@ -73,7 +73,7 @@ def test_the_target_is_the_teachers_velocity_guided_by_what_the_student_is_told(
 
 
 def test_scales_fill_their_ranges_each_by_itself():
-  told = np.concatenate([1 + np.asarray(run(key=key)[2][0][2][EXCESS]) for key in range(8)])
+  told = np.concatenate([np.asarray(run(key=key)[2][0][2][SCALES]) for key in range(8)])
   assert told.shape == (8 * ROWS, 2)
   for column, (_, (low, high)) in zip(told.T, RANGES, strict=True):
     assert low <= column.min() < low + 0.05 * (high - low)
@@ -89,7 +89,7 @@ def test_a_student_that_is_the_guided_teacher_has_nothing_to_learn_and_the_teach
     seen = lambda *each: velocity(x, time, *each, TEACHER)  # noqa: E731
     first, text = seen(none, none), given['text']
     inner = seen(given['source'], none)
-    source, words = (scale.reshape(-1, 1, 1) for scale in 1 + given[EXCESS].T)
+    source, words = (scale.reshape(-1, 1, 1) for scale in given[SCALES].T)
     return first + source * (inner - first) + words * (seen(given['source'], text) - inner)
 
   loss, *_ = run(student=guided)
@@ -105,11 +105,11 @@ def test_a_student_that_is_the_guided_teacher_has_nothing_to_learn_and_the_teach
   assert of_the_teacher(TEACHER) == 0
 
 
-def test_what_a_sampler_tells_is_the_scale_less_one():
+def test_a_sampler_tells_a_scale_of_every_condition():
   distilled = GuidanceDistillation('runs/teacher', RANGES)
-  assert distilled.excess((('source', 2.0), ('text', 8.0))) == (1.0, 7.0)
-  assert distilled.excess((('text', 0.5),)) == (0.0, -0.5)
-  assert distilled.excess(()) == (0.0, 0.0)
+  assert distilled.told((('source', 2.0), ('text', 8.0))) == (2.0, 8.0)
+  assert distilled.told((('text', 0.5),)) == (1.0, 0.5)
+  assert distilled.told(()) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_a_sampler_tells_is_the_scale_less_one():
   [
     ((('text', 9.0),), r"guidance of 'text' is 9.0 of a model that learnt scales from 0.5 to 8"),
     ((('text', 0.0),), r'learnt scales from 0.5 to 8'),
-    ((('text', (4.0, (0.0, 0.3))),), r'from 0.5 to 8 at all times; give one of these, or 1'),
+    ((('text', (4.0, (0.0, 0.3))),), r'from 0.5 to 8, each at all times; give one of these'),
     ((('text', 2.0), ('source', 2.0)), r"learnt that of \['source', 'text'\] in one pass"),
     ((('identity', 2.0),), r"names \['identity'\] of a model that learnt"),
   ],
@@ -125,13 +125,15 @@ def test_what_a_sampler_tells_is_the_scale_less_one():
 )
 def test_scales_that_were_not_learnt_are_one_sentence(guidance, said):
   with pytest.raises(ConfigError, match=said):
-    GuidanceDistillation('runs/teacher', RANGES).excess(guidance)
+    GuidanceDistillation('runs/teacher', RANGES).told(guidance)
 
 
 def test_ranges_that_hold_nothing_are_errors():
   for ranges, said in (
     ((), 'names no condition'),
-    ((('text', (3.0, 3.0)),), 'the lower one first'),
+    ((('text', (3.0, 6.0)),), 'go from 3 to 6; expected from above 0 and at most 1'),
+    ((('text', (0.0, 6.0)),), 'above 0'),
+    ((('text', (1.0, 1.0)),), 'to above 1'),
     ((('text', (1.0, 3.0)), ('text', (1.0, 2.0))), 'twice'),
   ):
     with pytest.raises(ConfigError, match=said):
