@@ -31,7 +31,12 @@ extensions = [
   'sphinx_copybutton',
 ]
 root_doc = 'docs/index'
-include_patterns = ['docs/**', 'notebooks/*.ipynb']
+include_patterns = [
+  'docs/**',
+  'notebooks/*.ipynb',
+  'CONTRIBUTING.md',
+  'mgjax/weights/digits/**/README.md',
+]
 exclude_patterns = ['docs/_build', '**.ipynb_checkpoints']
 
 smartquotes = False  # two dashes are a flag

@@ -63,7 +63,7 @@ def define_weights(help: str = 'Type of the kernels; as saved if not given.') ->
 
 def define_guidance() -> flags.FlagHolder:
   """Defines --guidance."""
-  told = 'Scale of every condition, or by name in order: source=1.5,text=7@0.2-0.8.'
+  told = 'Scale of every condition, or by name in order: source_video=1.5,text=7@0.2-0.8.'
   return define('guidance', guidance, told)
 
 
@@ -145,7 +145,7 @@ def mesh(text: str) -> dict[str, int]:
 
 
 def guidance(text: str | None) -> Any:
-  """Reads '3', a scale for every condition, or 'text=3,source=1.5', scales by name in their order.
+  """Reads '3', a scale for every condition, or 'text=3,source_video=1.5', scales by name in order.
 
   An interval of flow time may follow a scale, as in '3@0.2-0.8' or 'text=3@0.2-0.8'.
 
@@ -162,7 +162,8 @@ def guidance(text: str | None) -> Any:
   if len(scales) < len(entries) or (len(scales) > 1 and None in scales):
     raise ConfigError(
       f'--guidance={text}: expected a scale, as in 3, or scales of conditions by name, each once, '
-      'as in text=3,source=1.5; an interval of flow time may follow a scale, as in text=3@0.2-0.8'
+      'as in text=3,source_video=1.5; an interval of flow time may follow a scale, as in '
+      'text=3@0.2-0.8'
     )
   return scales.get(None, scales)
 
