@@ -93,12 +93,15 @@ def _weights(
   """Weights gathered over context, then fsdp; gradients scattered over fsdp, then context.
 
   Forward and backward pass gather every matrix once: what the backward pass computes again shares
-  the gathered matrix with the gradient. Gradients go back once.
+  the gathered matrix with the gradient. Gradients go back once. A pass of a sampler gathers what
+  its passes do not share.
   """
   kinds = (('all-gather', 2), ('reduce-scatter', 1)) if policy else (('all-gather', 1),)
   totals: dict[tuple[str, str], list[float]] = {}
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
   for parameter, entry in zip(work.parameters, entries, strict=True):
+    if policy is None and parameter.read_once:
+      continue
     over = [axis for axis in entry if axis != 'tensor' and not parameter.stays]
     whole = parameter.size * work.itemsize / (local.tensor if 'tensor' in entry else 1)
     for axis in over:

@@ -22,8 +22,10 @@ from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.registry import feature, section
 from mgjax.training.rates import Rates, describe_rates, factor_of
 
-LAYERS = 'backbone/layers/'
-TIME = 'backbone/time/'
+BACKBONE = 'backbone/'
+LAYERS = BACKBONE + 'layers/'
+READ = LAYERS + 'cross_attention/key/', LAYERS + 'cross_attention/value/'
+TIME = BACKBONE + 'time/'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Parameter:
   def stays(self) -> bool:
     """Whether it multiplies a vector a row, which travels in its place (`stationary.py`)."""
     return self.name.startswith(TIME)
+
+  @property
+  def read_once(self) -> bool:
+    """Whether all passes of a sample share what it makes: conditions, their keys and values."""
+    return not self.name.startswith(BACKBONE) or self.name.startswith(READ)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -253,7 +253,7 @@ def memory(work: Work, calls: Calls, sizes: Mapping[str, int]) -> dict[str, int]
   """Returns category -> bytes on one chip while the model runs; their sum is the peak.
 
     weights              in bfloat16, in pieces over fsdp, context and tensor
-    weights of a layer   gathered where they lie in pieces, one layer ahead
+    weights of a layer   gathered where they lie in pieces: the largest matrix and the next one
     activations          positions, and the larger of attention and FFN, of width d or f:
                          input, norm, q, k, v, result (and those again where heads are exchanged);
                          input, norm and the FFN's 2 or 3 arrays
@@ -277,11 +277,11 @@ def memory(work: Work, calls: Calls, sizes: Mapping[str, int]) -> dict[str, int]
   )
   positions = math.ceil(work.tokens / pieces) * backbone.dim * (itemsize + FLOAT32)
   itemsize_of_weights = jnp.dtype(WEIGHTS).itemsize
-  layer = 6 * backbone.dim**2 + MATRICES[backbone.feed_forward] * backbone.dim * backbone.mlp_dim
+  matrix = backbone.dim * max(backbone.dim, backbone.mlp_dim)
   cut = sizes['context'] * sizes['fsdp'] > 1
   return {
     'weights': weight_bytes(work.boxes, sizes),
-    'weights of a layer': 2 * layer * itemsize_of_weights // sizes['tensor'] if cut else 0,
+    'weights of a layer': 2 * matrix * itemsize_of_weights // sizes['tensor'] if cut else 0,
     'activations': positions + tokens * widest * itemsize,
     'windows': 3 * math.ceil(calls.windows / groups) * math.prod(work.window) * FLOAT32,
   }

@@ -163,7 +163,7 @@ def test_what_cannot_be_planned_is_a_sentence(config, options, sentence):
 def test_a_small_upsampler_compiles_for_one_chip_and_for_a_mesh(topology):
   pytest.importorskip('libtpu')
   config = full.get_config('7b')
-  config.model.update(dim=1024, depth=1, heads=8, mlp_dim=2048)
+  config.model.update(dim=1024, depth=3, heads=8, mlp_dim=2048)
   config.model.conditionings.text.update(width=128, depth=1, heads=2, length=64)
   config.buckets.video.update(height=256, width=256)
   config.windows.feather = 32
