@@ -28,6 +28,8 @@ bench() {  # NAME SECONDS CONFIG FLAGS...: one run, in no more than so many seco
   if [[ $outcome == 124 ]]; then echo "took more than $seconds seconds" >>"$out/$name.txt"; fi
 }
 
+visible=${CUDA_VISIBLE_DEVICES:-0}
+export CUDA_VISIBLE_DEVICES=${visible%%,*}  # of several GPUs one: PyTorch beside ours has one too
 # Memory of one process: all of it where JAX is alone, what it needs where it shares with PyTorch.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false XLA_CLIENT_MEM_FRACTION=.95
 torch=()
@@ -47,3 +49,4 @@ bench 08_encode 150 "$autoencoder" --what=encode --rounds=3 ${VIDEO:+--video=$VI
 bench 09_decode 150 "$autoencoder" --what=decode --rounds=3 ${VIDEO:+--video=$VIDEO}
 
 python -m launch.bench --table="$out" | tee "$out/matrix.md"
+compgen -G "$out/*.json" >/dev/null  # nothing measured is a failure

@@ -92,6 +92,7 @@ def test_a_rehearsal_on_a_cpu_fills_every_row(tmp_path):
     **dict.fromkeys(('LONG', 'SHORT'), 'configs/bench/cpu.py'),
     'AUTOENCODER': 'configs/digits/autoencoder.py',
     'VIDEO': '1,8,32,32',
+    'JAX_NUM_CPU_DEVICES': '1',  # one device, as on the GPU that this rehearses
   }
   outcome = run(tmp_path, environment, *TINY)
   table = pathlib.Path(tmp_path / 'matrix.md').read_text()
