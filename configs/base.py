@@ -12,6 +12,7 @@ def base() -> ConfigDict:
   config.rules = 'single'  # parallel/rules.py
   config.optimizer = ConfigDict(
     {
+      'name': 'adamw',  # mgjax/training/optimizer.py
       'schedule': 'constant',  # shape of the learning rate
       'learning_rate': 1e-4,
       'warmup': 100,  # not in public sources
@@ -245,6 +246,7 @@ def discriminator(**changes) -> ConfigDict:
   """Returns the autoencoder's discriminator, of which all is not in public sources."""
   fields = {'widths': (64, 128, 256), 'groups': 8, 'start': 0}
   optimizer = {
+    'name': 'adamw',
     'schedule': 'constant',
     'learning_rate': 1e-4,
     'warmup': 100,

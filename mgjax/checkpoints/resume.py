@@ -95,6 +95,9 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   }
   flat.setdefault('train.checkpoints', '')  # runs of before these were fields
   flat.setdefault('optimizer.rates', [])
+  for prefix in ('', 'discriminator.'):
+    if f'{prefix}optimizer.learning_rate' in flat:
+      flat.setdefault(f'{prefix}optimizer.name', 'adamw')
   if 'data.latents' in flat:  # another place is fine, but not another precision
     flat['data.latents'] = 'read' if flat['data.latents'] else 'encoded on the fly'
   return flat

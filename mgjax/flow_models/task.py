@@ -232,14 +232,14 @@ def make_critic(
   )
 
 
-def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[Any, ...]) -> Tree:
-  """Returns the parameters of whom the model learns from, if anybody, on devices of the mesh."""
+def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[Any, ...]) -> dict[str, Tree]:
+  """Returns the parameters of a teacher as `TrainSpec.frozen` has them, on devices of the mesh."""
   if not teacher:
-    return None
+    return {}
   boxed = jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
   mesh = ambient()
   place = None if mesh is None else make_place(boxed, jax.sharding.get_mesh())
-  return load_params(teacher, place=place)[0]
+  return {'teacher': load_params(teacher, place=place)[0]}
 
 
 def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:

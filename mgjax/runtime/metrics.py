@@ -1,13 +1,12 @@
-"""Metrics of a run: metrics.jsonl and TensorBoard."""
+"""Metric writers (metrics.jsonl, TensorBoard, your own), and reading metrics back."""
 
-import contextlib
 import logging
 import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,93 +21,102 @@ _OFTEN = 10  # seconds between two flushes of TensorBoard's file
 _log = logging.getLogger(__name__)
 
 
-class MetricWriter:
-  """Writes scalars to `metrics.jsonl` and, with images, to TensorBoard files in `tensorboard/`.
+class Writer:
+  """What metrics of a run go to, a file or a tracker; see `MetricWriters`.
 
-  A line of metrics.jsonl is `{"step": 10, "loss": 0.5, ...}`, strict JSON: what is not finite
-  becomes the string 'nan', 'inf' or '-inf'. On several hosts only the first one writes.
+  Attributes:
+    optional: whether the run goes on without it once it raises OSError.
   """
 
-  def __init__(
-    self, workdir: str | os.PathLike[str], tensorboard: bool = True, resume_step: int | None = None
-  ):
-    """Opens the files.
+  optional = True
 
-    Args:
-      workdir: the directory of the run.
-      tensorboard: whether to write TensorBoard files as well.
-      resume_step: the step the run goes on from, 0 at the start of a run: what an earlier attempt
-        wrote about later steps is dropped, it will be written again. None keeps all.
-    """
-    self._path = pathlib.Path(workdir) / FILE
-    self._writes = jax.process_index() == 0
-    self._board = None
-    if self._writes and resume_step is not None:
-      _drop_after(self._path, resume_step)
-    if self._writes and tensorboard:
-      with self._spared():
-        self._board = _Board(self._path.parent / 'tensorboard', resume_step)
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Takes the metrics of one step."""
+
+  def image(self, step: int, name: str, image: np.ndarray) -> None:
+    """Takes a picture, uint8 (h w 3)."""
+
+  def close(self) -> None:
+    """Writes out what is held back, and ends."""
+
+
+def default_writers(
+  workdir: str | os.PathLike[str], resume_step: int | None = None
+) -> list[Writer]:
+  """Opens `metrics.jsonl` and the TensorBoard files of a run.
+
+  Args:
+    workdir: of the run.
+    resume_step: the step that the run goes on from, 0 at its start: what an earlier process wrote
+      about later steps is dropped, it will be written again. None keeps all.
+  """
+  folder = pathlib.Path(workdir)
+  try:
+    return [JsonLines(folder, resume_step), TensorBoard(folder / 'tensorboard', resume_step)]
+  except OSError as error:
+    _log.warning('TensorBoard gets nothing in %r: %s', os.fspath(folder), first_line(error))
+    return [JsonLines(folder)]
+
+
+class MetricWriters:
+  """Gives metrics and pictures to every writer of a list, on the first of several hosts alone."""
+
+  def __init__(self, writers: Sequence[Writer]):
+    self._writers = list(writers) if jax.process_index() == 0 else []
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Writes the metrics of one step: name -> number or scalar array."""
-    if not self._writes:
-      return
     values = {name: float(value) for name, value in metrics.items()}
-    append_json_line(self._path, {'step': int(step)} | {n: _strict(v) for n, v in values.items()})
-    with self._spared():
-      if self._board is not None:
-        self._board.scalars(step, values)
+    self._each(lambda writer: writer.write(int(step), values))
 
-  def image(self, step: int, name: str, image: str | os.PathLike[str] | np.ndarray) -> None:
-    """Shows an image file, or a uint8 or [0, 1] float array (h w c), in TensorBoard."""
-    if self._board is None:
-      return
-    if isinstance(image, str | os.PathLike):
-      with PIL.Image.open(image) as file:
-        image = np.asarray(file.convert('RGB'))
-    with self._spared():
-      self._board.image(step, name, np.asarray(image))
-
-  def flush(self) -> None:
-    """Makes TensorBoard see what was written."""
-    with self._spared():
-      if self._board is not None:
-        self._board.flush()
+  def image(self, step: int, name: str, path: str | os.PathLike[str]) -> None:
+    """Shows the picture of a file."""
+    if self._writers:
+      with PIL.Image.open(path) as file:
+        picture = np.asarray(file.convert('RGB'))
+      self._each(lambda writer: writer.image(int(step), name, picture))
 
   def close(self) -> None:
-    """Flushes and closes the files."""
-    with self._spared():
-      if self._board is not None:
-        self._board.close()
+    """Closes all writers."""
+    self._each(lambda writer: writer.close())
 
-  @contextlib.contextmanager
-  def _spared(self) -> Iterator[None]:
-    """Goes on without TensorBoard where its file cannot be written: all is in metrics.jsonl."""
-    try:
-      yield
-    except OSError as error:
-      board, self._board = self._board, None
-      if board is not None:
-        with contextlib.suppress(OSError):
-          board.close()
-      place = os.fspath(self._path.parent)
-      _log.warning('TensorBoard gets nothing more in %r: %s', place, first_line(error))
-
-  def __enter__(self) -> Self:
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self.close()
+  def _each(self, call: Callable[[Writer], None]) -> None:
+    for writer in [*self._writers]:
+      try:
+        call(writer)
+      except OSError as error:
+        if not writer.optional:
+          raise
+        self._writers.remove(writer)  # all is in metrics.jsonl
+        _log.warning('%s gets nothing more: %s', type(writer).__name__, first_line(error))
 
 
-class _Board:
-  """A file of TensorBoard, written by whoever has something to say.
+class JsonLines(Writer):
+  """Writes `metrics.jsonl`, a line a step: `{"step": 10, "loss": 0.5, ...}`.
 
-  tensorboardX's own writer has a thread, which a full disk ends: then whoever gives it an event
-  waits for ever, and so does the end of the process.
+  It is strict JSON: what is not finite becomes the string 'nan', 'inf' or '-inf'.
   """
 
-  def __init__(self, folder: pathlib.Path, resume_step: int | None):
+  optional = False
+
+  def __init__(self, workdir: str | os.PathLike[str], resume_step: int | None = None):
+    self._path = pathlib.Path(workdir) / FILE
+    if resume_step is not None:
+      _drop_after(self._path, resume_step)
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Appends a line."""
+    append_json_line(self._path, {'step': step} | {n: _strict(v) for n, v in metrics.items()})
+
+
+class TensorBoard(Writer):
+  """Writes an event file of TensorBoard.
+
+  tensorboardX's own writer has a thread, which a full disk ends: then the next event waits for
+  ever, and so does the end of the process. This one writes in the thread of its caller.
+  """
+
+  def __init__(self, folder: pathlib.Path, resume_step: int | None = None):
     from tensorboardX import event_file_writer, summary  # slow to import
     from tensorboardX.proto import event_pb2
 
@@ -118,26 +126,26 @@ class _Board:
     self._flushed = time.monotonic()
     if resume_step is not None:  # what is there of later steps will be written again
       start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-      self._write(resume_step + 1, session_log=start)
+      self._event(resume_step + 1, session_log=start)
 
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    for name, value in values.items():
-      self._write(step, summary=self._summary.scalar(name, value))
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Writes scalars."""
+    for name, value in metrics.items():
+      self._event(step, summary=self._summary.scalar(name, value))
 
   def image(self, step: int, name: str, image: np.ndarray) -> None:
-    self._write(step, summary=self._summary.image(name, image, dataformats='HWC'))
-
-  def flush(self) -> None:
-    self._file.flush()
-    self._flushed = time.monotonic()
+    """Writes a picture."""
+    self._event(step, summary=self._summary.image(name, image, dataformats='HWC'))
 
   def close(self) -> None:
+    """Writes out what is held back."""
     self._file.close()
 
-  def _write(self, step: int, **what: Any) -> None:
-    self._file.write_event(self._protocol.Event(wall_time=time.time(), step=int(step), **what))
+  def _event(self, step: int, **what: Any) -> None:
+    self._file.write_event(self._protocol.Event(wall_time=time.time(), step=step, **what))
     if time.monotonic() - self._flushed > _OFTEN:
-      self.flush()
+      self._file.flush()
+      self._flushed = time.monotonic()
 
 
 class Means:

@@ -74,19 +74,19 @@ def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -
 
   Args:
     weights: of the terms.
-    perceptual: LPIPS, whose parameters the objective gets as `frozen`; None leaves it out.
+    perceptual: LPIPS, whose parameters the objective gets as `lpips`; None leaves it out.
 
   Returns:
-    objective(predict, batch, key, frozen=None); `predict(video, key)` is the autoencoder,
+    objective(predict, batch, key, lpips=None); `predict(video, key)` is the autoencoder,
     `batch['video']` holds pixels in [-1, 1].
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
   def objective(
-    predict: Predict, batch: Batch, key: Key, frozen: Tree = None
+    predict: Predict, batch: Batch, key: Key, lpips: Tree = None
   ) -> tuple[Float[Array, ''], Metrics]:
     reconstruction, posterior = predict(batch['video'], key)
-    value, metrics = distance(reconstruction, batch['video'], frozen)
+    value, metrics = distance(reconstruction, batch['video'], lpips)
     extra, more = latent_loss(posterior)
     return value + extra, {'loss': value + extra, **metrics, **more}
 
@@ -97,18 +97,18 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
   """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `training/adversarial.py`.
 
   Returns:
-    objective(predict, batch, key, critic, frozen=None) -> loss, metrics and the reconstructions,
+    objective(predict, batch, key, critic, lpips=None) -> loss, metrics and the reconstructions,
     for the discriminator. While `critic.active` is 0 it does not count.
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
   def objective(
-    predict: Predict, batch: Batch, key: Key, critic: Critic, frozen: Tree = None
+    predict: Predict, batch: Batch, key: Key, critic: Critic, lpips: Tree = None
   ) -> tuple[Float[Array, ''], Metrics, Float[Array, 'b t h w c']]:
     reconstruction, posterior = predict(batch['video'], key)
     made = jax.lax.stop_gradient(reconstruction)
     differentiate = jax.value_and_grad(distance, has_aux=True)
-    (value, metrics), pull = differentiate(made, batch['video'], frozen)
+    (value, metrics), pull = differentiate(made, batch['video'], lpips)
     critic_loss, push = jax.value_and_grad(lambda made: generator_loss(critic.predict(made)))(made)
     scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), LARGEST) if weights.adaptive else 1
     weight = weights.adversarial * scale * critic.active
@@ -152,7 +152,7 @@ def make_discriminator_objective(weights: LossWeights):
 
 def _make_distance(weights: LossWeights, perceptual: Perceptual | None):
   def distance(
-    reconstruction: Float[Array, 'b t h w c'], video: Float[Array, 'b t h w c'], frozen: Tree
+    reconstruction: Float[Array, 'b t h w c'], video: Float[Array, 'b t h w c'], lpips: Tree
   ) -> tuple[Float[Array, ''], Metrics]:
     absolute = reconstruction_loss(video, reconstruction)
     difference = video.astype(jnp.float32) - reconstruction.astype(jnp.float32)
@@ -161,8 +161,8 @@ def _make_distance(weights: LossWeights, perceptual: Perceptual | None):
     psnr = 10 * jnp.log10(4 / jnp.maximum(squared, 1e-10))
     value, metrics = absolute + weights.mse * squared, {'l1': absolute, 'psnr': psnr}
     if perceptual is not None:
-      lpips = jnp.mean(perceptual.apply({'params': frozen}, video, reconstruction))
-      value, metrics = value + weights.perceptual * lpips, {**metrics, 'lpips': lpips}
+      distant = jnp.mean(perceptual.apply({'params': lpips}, video, reconstruction))
+      value, metrics = value + weights.perceptual * distant, {**metrics, 'lpips': distant}
     return value, metrics
 
   return distance

@@ -105,7 +105,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     notes=notes,
     start=make_start(config.start_from, config.component, fit),
     discriminator=adversary,
-    frozen=frozen,
+    frozen={} if frozen is None else {'lpips': frozen},
   )
 
 

@@ -18,6 +18,7 @@ from mgjax.training.rates import Rates, fill, mask_frozen
 from mgjax.training.spec import Adversary
 from mgjax.training.state import State
 from mgjax.training.step import (
+  Frozen,
   Learn,
   Step,
   accumulated,
@@ -60,7 +61,7 @@ def make_adversarial_step(
   options = {'seed': seed, 'accumulate': accumulate, 'rates': rates}
   learn = make_adversarial_learn(model, discriminator, **options)
 
-  def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+  def step(state: State, batch: Batch, frozen: Frozen = None) -> tuple[State, Metrics]:
     (gradients, learnt), loss, metrics = learn(state, batch, frozen)
     both = {'': gradients, 'discriminator_': learnt}
     good, counters, found = check_update(guard, state.counters, loss, both)
@@ -92,7 +93,7 @@ def make_adversarial_learn(
   """Makes the adversarial step without the updates: both gradients, and the sum of the losses."""
   opponent_rates = discriminator.optimizer.rates
 
-  def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
+  def learn(state: State, batch: Batch, frozen: Frozen = None) -> tuple[Tree, Array, Metrics]:
     active = state.step >= discriminator.start
 
     def gradient(both: tuple[Tree, Tree], batch: Batch, key: Key):

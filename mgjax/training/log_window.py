@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from mgjax.core.typing import Batch, Metrics
 from mgjax.parallel.chips import GIB, find_chip, peak_bytes
-from mgjax.runtime.metrics import Means, MetricWriter
+from mgjax.runtime.metrics import Means, MetricWriters
 from mgjax.runtime.progress import Progress
 from mgjax.runtime.session import Session
 from mgjax.training.faults import check_norms, drop_skipped
@@ -33,7 +33,7 @@ class LogWindow:
 
   def __init__(
     self,
-    writer: MetricWriter,
+    writer: MetricWriters,
     progress: Progress,
     session: Session,
     mesh: Mesh,

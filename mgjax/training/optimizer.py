@@ -1,4 +1,4 @@
-"""The optimizer: clipping by the global norm, then AdamW."""
+"""Optimizers by name, behind clipping by the global norm, and their learning rates."""
 
 from collections.abc import Callable
 
@@ -18,6 +18,11 @@ _SHAPES = {
   'linear': lambda u, f: f + (1 - f) * (1 - u),
   'cosine': lambda u, f: f + (1 - f) * (1 + jnp.cos(jnp.pi * u)) / 2,
   'exponential': lambda u, f: f**u,
+}
+
+# How each rule scales gradients, before weight decay and the learning rate.
+OPTIMIZERS: dict[str, Callable[[OptimizerSettings], optax.GradientTransformation]] = {
+  'adamw': lambda s: optax.scale_by_adam(s.beta1, s.beta2, s.epsilon),
 }
 
 
@@ -62,7 +67,9 @@ def make_learning_rate(settings: OptimizerSettings, steps: int) -> Callable[[Arr
 
 
 def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
-  """Makes AdamW behind a clipping of the gradient's global norm.
+  """Makes the optimizer of `settings.name`, behind a clipping of the gradient's global norm.
+
+  AdamW:
 
     g <- g min(1, clip / |g|)                      |g| over all trained leaves together
     m <- beta1 m + (1 - beta1) g                   v <- beta2 v + (1 - beta2) g^2
@@ -83,12 +90,15 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
     An optax transformation; `update` needs the parameters.
 
   Raises:
-    ConfigError: the run is no longer than its warm-up.
+    ConfigError: the run is no longer than its warm-up, or there is no optimizer of that name.
   """
   rate = make_learning_rate(settings, steps)
+  if settings.name not in OPTIMIZERS:
+    known = ', '.join(OPTIMIZERS)
+    raise ConfigError(f'optimizer.name = {settings.name!r}; expected one of {known}')
   chain = optax.chain(
     optax.clip_by_global_norm(settings.clip),
-    optax.scale_by_adam(settings.beta1, settings.beta2, settings.epsilon),
+    OPTIMIZERS[settings.name](settings),
     optax.add_decayed_weights(settings.weight_decay, mask=decays),
     optax.scale_by_learning_rate(rate),
     # Without it, states are what they always were.

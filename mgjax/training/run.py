@@ -1,10 +1,18 @@
-"""Runs a training: builds everything from the configuration once, restores, and loops."""
+"""A training run from its configuration to its last checkpoint, top to bottom; it also resumes.
 
+`train` has, in this order: the work directory, the mesh, model and data, the state (restored, or
+new), the compiled step, and the loop. `run_loop` below it is the loop itself: batch, step, metrics,
+validation, samples, checkpoint, until the schedule or a signal ends it. Both are the same for
+every component; what a component is, `make_spec` says (`training/spec.py`).
+"""
+
+import contextlib
+import dataclasses
 import functools
 import logging
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +20,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import mgjax
+from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.resume import check_not_lost, check_same, claim_workdir, save_interval
 from mgjax.checkpoints.warm_start import start_from
 from mgjax.checkpoints.workdir import open_checkpoints
@@ -25,20 +34,26 @@ from mgjax.data.mixture import describe_data, make_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
-from mgjax.parallel.shard import Place, make_initialise, make_place
-from mgjax.runtime.metrics import reached_step
+from mgjax.parallel.shard import Place, make_initialise, make_place, put_batch
+from mgjax.runtime.metrics import (
+  MetricWriters,
+  Writer,
+  default_writers,
+  reached_step,
+  validation_loss,
+)
+from mgjax.runtime.progress import Progress
 from mgjax.runtime.report.write import report_at_end
-from mgjax.runtime.session import run_session
-from mgjax.training.accumulation import accumulation, check_batches
+from mgjax.runtime.session import Session, run_session, signals_only
 from mgjax.training.adversarial import make_adversarial_step
-from mgjax.training.faults import make_explain
+from mgjax.training.faults import check_state, naming_samples
 from mgjax.training.guard import parameter_norms, reopened
-from mgjax.training.loop import Hooks, run_loop
+from mgjax.training.log_window import LogWindow
 from mgjax.training.optimizer import make_learning_rate, make_optimizer
 from mgjax.training.plateau import learning_rate, make_react
 from mgjax.training.rates import describe_rates
 from mgjax.training.settings import OptimizerSettings, RunSettings, optimizer_settings, run_settings
-from mgjax.training.spec import Adversary, TrainSpec, init_params, param_shapes
+from mgjax.training.spec import TrainSpec, init_params, param_shapes
 from mgjax.training.state import (
   State,
   abstract_state,
@@ -46,10 +61,11 @@ from mgjax.training.state import (
   start_discriminator,
   start_state,
 )
-from mgjax.training.step import Step, make_step
+from mgjax.training.step import Frozen, Step, accumulation, check_batches, make_step
 from mgjax.training.validation import make_evaluate
 
 MakeSpec = Callable[[ConfigDict, pathlib.Path], TrainSpec]
+Orders = list[tuple[int, str]]  # (step, hash): from which step on the data came in which order
 
 RECORDED = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
@@ -64,6 +80,7 @@ def train(
   stop_at: int | None = None,
   new_data: bool = False,
   spent: float = 0.0,
+  writers: Sequence[Writer] = (),
 ) -> State:
   """Trains the component that a configuration describes, or resumes where it stopped.
 
@@ -75,6 +92,7 @@ def train(
     new_data: go on although the data or the buckets are others: a new order of the data begins at
       the step of the checkpoint, which the next ones record.
     spent: seconds that the process had been there before, for the account of its time.
+    writers: of metrics, beside metrics.jsonl and TensorBoard.
 
   Returns:
     The final state.
@@ -88,148 +106,317 @@ def train(
   workdir = pathlib.Path(workdir)
   settings = run_settings(fields_of(config, 'train'), config.seed)
   rate = optimizer_settings(fields_of(config, 'optimizer'))
-  with run_session(workdir, settings.limits, spent) as session:
+  with contextlib.ExitStack() as around:
+    # The work directory: held by this process, begun with this configuration.
+    session = around.enter_context(run_session(workdir, settings.limits, spent))
     interval = save_interval(workdir, settings.save_every)
     claim_workdir(config.to_dict(), workdir, new_data=new_data, packages=RECORDED)
     session.note()
+
+    # The mesh of all devices; how parameters lie on it, `rules` says.
     mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
-    with jax.set_mesh(mesh):
-      spec = make_spec(config, workdir)
-      for line in _describe_rates(spec, rate):
-        _log.info('%s', line)
+    around.enter_context(jax.set_mesh(mesh))
+
+    # Model, objective and data. A host reads its rows of every batch.
+    spec = make_spec(config, workdir)
+    for line in _describe_rates(spec, rate):
+      _log.info('%s', line)
     check_batches(settings, {name: each.batch_size for name, each in config.buckets.items()}, mesh)
-    accumulate = accumulation(settings, mesh)
-    optimizer = make_optimizer(rate, settings.steps)
-    discriminator = spec.discriminator and make_optimizer(
-      spec.discriminator.optimizer, settings.steps
-    )
+    host, hosts = rows_of_process(mesh, jax.process_index())
+    batches = make_batches(spec.buckets, seed=settings.seed, host=host, hosts=hosts)
     described = describe_data(spec.buckets, settings.seed)
 
-    with (
-      jax.set_mesh(mesh),
-      open_checkpoints(workdir, settings.checkpoints, settings.keep) as checkpoints,
-    ):
-      if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
-        place = os.fspath(checkpoints.directory)
-        check_not_lost(workdir, reached_step(workdir), interval, place)
-      with session.phases.during('restore', compiles=True):
-        state, orders = _initial_state(
-          config, settings, spec, optimizer, discriminator, mesh, checkpoints, described, new_data
-        )
+    # The state: that of the newest checkpoint which can be trusted, or a new one.
+    optimizer, opponent = _make_optimizers(spec, rate, settings)
+    init, other = functools.partial(init_params, spec), None
+    if spec.discriminator is not None:
+      other = functools.partial(init_params, spec.discriminator), opponent
+    target = abstract_state(init, optimizer, mesh, other)
+    checkpoints = around.enter_context(
+      open_checkpoints(workdir, settings.checkpoints, settings.keep)
+    )
+    place = os.fspath(checkpoints.directory)
+    if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
+      check_not_lost(workdir, reached_step(workdir), interval, place)
+    with session.phases.during('restore', compiles=True):
+      if (restored := checkpoints.restore(target)) is not None:
+        state, meta = restored
+        if settings.checkpoints:  # a new work directory cannot tell whose they are
+          check_same(migrate(meta['config']), config.to_dict(), place, new_data)
+        if spec.check is not None:
+          spec.check(meta['notes'])
+        state = state.replace(counters=reopened(state.counters, settings.guard))
+        orders = _resumed_orders(meta['orders'], int(state.step), described, new_data)
+      else:
+        state = _new_state(spec, optimizer, opponent, settings.seed, mesh, target)
+        orders = [(0, data_hash(described))]
+    if jax.process_index() == 0:
       shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
-      if jax.process_index() == 0:
-        write_json(workdir / 'parameters.json', shapes)
-      _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
-      step = jax.jit(
-        _make_step(settings, rate, spec, optimizer, discriminator, accumulate),
-        donate_argnums=0,
-        out_shardings=(shardings_of(state), None),
-        compiler_options=compiler_options(mesh.devices.flat[0], mesh.size),
+      write_json(workdir / 'parameters.json', shapes)
+    _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
+
+    # The step, one program a shape of batch. To look for the operation that made a NaN, JAX takes
+    # a step again, for which its state must still be there.
+    step = jax.jit(
+      _make_step(spec, optimizer, opponent, rate, settings, accumulation(settings, mesh)),
+      donate_argnums=() if jax.config.jax_debug_nans else 0,
+      out_shardings=(shardings_of(state), None),
+      compiler_options=compiler_options(mesh.devices.flat[0], mesh.size),
+    )
+    if spec.frozen:
+      step = functools.partial(step, frozen=spec.frozen)
+
+    # The loop, and what it calls beside the step.
+    hooks = Hooks(
+      prepare=spec.prepare,
+      evaluate=make_evaluate(spec, mesh, batches=settings.validation_batches),
+      show=spec.show,
+      meta=functools.partial(_meta, config, spec, orders),
+      react=make_react(rate.plateau, spec.discriminator and spec.discriminator.optimizer.plateau),
+      norms=jax.jit(parameter_norms),
+      flops=spec.flops,
+    )
+    begin = orders[-1][0]  # step of the first batch of the order in force
+    loader = around.enter_context(
+      StepIterator(
+        batches, int(state.step) - begin,
+        threads=config.data.threads, workers=config.data.get('workers', 0),
       )
-      if spec.frozen is not None:
-        step = functools.partial(step, frozen=spec.frozen)
-      host, hosts = rows_of_process(mesh, jax.process_index())
-      batches = make_batches(spec.buckets, seed=settings.seed, host=host, hosts=hosts)
-      begin = orders[-1][0]
-      hooks = Hooks(
-        prepare=spec.prepare,
-        evaluate=make_evaluate(spec, mesh, batches=settings.validation_batches),
-        show=spec.show,
-        meta=lambda state: _meta(config, spec, orders, state),
-        react=make_react(rate.plateau, spec.discriminator and spec.discriminator.optimizer.plateau),
-        norms=jax.jit(parameter_norms),
-        explain=make_explain(
-          spec, mesh, workdir, config.to_dict(),
-          begin=begin, seed=settings.seed, accumulate=accumulate, rates=rate.rates,
-        ),
-        flops=spec.flops,
-      )  # fmt: skip
-      options = {'threads': config.data.threads, 'workers': config.data.get('workers', 0)}
-      with (
-        StepIterator(batches, int(state.step) - begin, **options) as loader,
-        report_at_end(workdir),
-      ):
-        return run_loop(
-          state, step, loader, hooks, settings,
-          mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at, session=session,
-        )  # fmt: skip
+    )  # fmt: skip
+    around.enter_context(report_at_end(workdir))
+    around.enter_context(naming_samples(spec.buckets, settings.seed, begin))
+    return run_loop(
+      state, step, loader, hooks, settings,
+      mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at, session=session,
+      writers=writers,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+  """The functions that the loop calls beside the step itself.
+
+  Attributes:
+    prepare: a batch on the devices to what the step reads.
+    evaluate: averaged parameters to validation metrics; at the end the parameters themselves too.
+    show: averaged parameters and a directory to a picture, which the first process alone writes.
+    meta: the state to what a checkpoint keeps beside it.
+    react: the state and what validation found to the state that goes on; None for the same.
+    norms: the state to the norms of its parameters.
+    flops: what the step reads to the operations that it takes on all devices, by its shapes alone.
+
+  Every process calls all of them at the same steps: where the state lies in shards over several
+  hosts, each has its share in what they compute.
+  """
+
+  prepare: Callable[[Batch], Batch]
+  evaluate: Callable[[Tree], Metrics]
+  show: Callable[[Tree, pathlib.Path], pathlib.Path] | None
+  meta: Callable[[State], dict[str, Any]]
+  react: Callable[[State, Metrics], State] | None = None
+  norms: Callable[[State], Metrics] = lambda state: {}
+  flops: Callable[[Batch], int] | None = None
+
+
+def run_loop(
+  state: State,
+  step: Step,
+  loader: StepIterator,
+  hooks: Hooks,
+  settings: RunSettings,
+  *,
+  mesh: Mesh,
+  workdir: pathlib.Path,
+  checkpoints: Checkpoints,
+  stop_at: int | None = None,
+  session: Session | None = None,
+  writers: Sequence[Writer] = (),
+) -> State:
+  """Trains from `state.step` to the end of the schedule, or until a signal asks to stop.
+
+  Args:
+    state: where to begin.
+    step: jitted; may donate its state.
+    loader: positioned at `state.step`.
+    hooks: functions that it calls beside the step.
+    settings: how long it trains, and when what happens.
+    mesh: of the devices.
+    workdir: where metrics and pictures go.
+    checkpoints: where states go.
+    stop_at: save and return after this step, as on a signal.
+    session: of the process; by default one that hears signals, and that is all.
+    writers: of metrics, beside those of every run.
+
+  Raises:
+    NonFiniteError: more bad steps in a row than the guard lets pass, or a state that is not finite;
+      that state is not saved.
+    ConfigError: another process has taken over the work directory.
+  """
+  done = saved = int(state.step)
+  last = settings.steps if stop_at is None else min(stop_at, settings.steps)
+  stopping, evaluated, found = False, False, {}
+  shapes = set()  # of batches: for each of them programs are compiled
+  with contextlib.ExitStack() as around:
+    session = session or around.enter_context(signals_only())
+    during = session.phases.during
+    writer = MetricWriters([*default_writers(workdir, resume_step=done), *writers])
+    # Its clock counts steps and their data alone.
+    progress = Progress(settings.steps, done, clock=session.phases.working, whole=True)
+    around.enter_context(contextlib.closing(writer))
+    around.enter_context(contextlib.closing(progress))
+    around.enter_context(during('step'))
+    if session.ledger is not None:
+      session.ledger.begin(done)
+    progress.report(done)
+    window = LogWindow(writer, progress, session, mesh, hooks.flops)
+
+    while done < last and not (stopping := session.stopped()):
+      session.check()
+
+      # A batch, and a step on it. Neither is waited for: the devices run behind the host.
+      with during('data'):
+        batch = next(loader)
+      window.bound()
+      shape = frozenset((name, array.shape, str(array.dtype)) for name, array in batch.items())
+      new = shape not in shapes
+      waiting = progress.waiting(_compiling(batch) if new else '')
+      with during('compile' if new else 'step'), waiting:
+        prepared = hooks.prepare(put_batch(batch, mesh))
+        window.count(prepared)
+        state, metrics = step(state, prepared)
+      session.phases.unsaved = True
+      shapes.add(shape)
+      del batch, prepared
+      done += 1
+
+      # Metrics: the mean since the last line of them.
+      window.add(done, metrics)
+      window.replaced = loader.replaced
+      if due(done, settings.log_every) or done == last:
+        window.report(done, hooks.norms(state))
+        session.note(done, always=False)
+
+      # Validation, by the average of the parameters; a plateau of its loss may lower the rate.
+      found = {}
+      if due(done, settings.evaluate_every) or done == settings.steps:
+        first = '' if evaluated else 'compiling and running the first validation'
+        with during('evaluate', compiles=not evaluated), progress.waiting(first):
+          if found := hooks.evaluate(state.average):  # too little data to validate on gives nothing
+            ended = done == settings.steps
+            writer.write(done, found | (_as_raw(hooks.evaluate(state.params)) if ended else {}))
+          if hooks.react is not None:
+            state = hooks.react(state, found)
+        progress.validated(done, found)
+        evaluated = True
+
+      # Samples.
+      if hooks.show and (due(done, settings.show_every) or done == settings.steps):
+        drawing = progress.waiting('compiling and drawing samples')
+        with during('evaluate', compiles=True), drawing:
+          directory = workdir / 'samples' / f'step_{done:06d}'
+          writer.image(done, 'samples', hooks.show(state.average, directory))
+
+      # A checkpoint, of what is known to be finite.
+      if due(done, settings.save_every) and done < last:
+        window.check(done)
+        with during('save', compiles=True):
+          check_state(state, hooks.norms(state), done)
+          session.check()
+          checkpoints.save(state, hooks.meta(state), validation_loss(found))
+        saved = done
+        session.note(done, always=False)
+
+    # The end, of the schedule or by a signal: a checkpoint, from which the same command goes on.
+    window.report(done, hooks.norms(state))
+    with during('save', compiles=True):
+      session.check()
+      # Not asked of the disk, which may not show every host the same files at the same moment.
+      if done != saved or done == 0:
+        check_state(state, {}, done)
+        checkpoints.save(state, hooks.meta(state), validation_loss(found))
+      checkpoints.wait()
+    session.phases.unsaved = False
+    session.note(done, finished=done == settings.steps)
+    if stopping:
+      _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)
+  return state
+
+
+def due(step: int, every: int) -> bool:
+  """Whether something that happens every so many steps happens after this one."""
+  return every > 0 and step % every == 0
+
+
+def _as_raw(found: Metrics) -> Metrics:
+  """Names what validation found with the parameters themselves, not their average."""
+  return {f'validation_raw/{name.partition("/")[2]}': value for name, value in found.items()}
+
+
+def _compiling(batch: Batch) -> str:
+  """Says what is compiled for a batch, by its largest array."""
+  name, array = max(batch.items(), key=lambda item: item[1].size)
+  return f'compiling the step of {name} {" x ".join(map(str, array.shape))}'
 
 
 def _describe_rates(spec: TrainSpec, rate: OptimizerSettings) -> list[str]:
   """Checks rates before anything is allocated; returns what they do."""
-  players: list[tuple[TrainSpec | Adversary, OptimizerSettings, str]] = [(spec, rate, '')]
-  if spec.discriminator is not None:
-    players.append((spec.discriminator, spec.discriminator.optimizer, 'discriminator.'))
-  return [
-    line
-    for player, settings, prefix in players
-    if settings.rates
-    for line in describe_rates(settings.rates, param_shapes(player), f'{prefix}optimizer.rates')
-  ]
+  lines = describe_rates(rate.rates, param_shapes(spec)) if rate.rates else []
+  if spec.discriminator is not None and (rates := spec.discriminator.optimizer.rates):
+    shapes = param_shapes(spec.discriminator)
+    lines += describe_rates(rates, shapes, 'discriminator.optimizer.rates')
+  return lines
+
+
+def _make_optimizers(spec: TrainSpec, rate: OptimizerSettings, settings: RunSettings):
+  """Returns the optimizer of the model, and that of the discriminator or None."""
+  other = spec.discriminator and make_optimizer(spec.discriminator.optimizer, settings.steps)
+  return make_optimizer(rate, settings.steps), other
 
 
 def _make_step(
-  settings: RunSettings,
-  rate: OptimizerSettings,
   spec: TrainSpec,
   optimizer,
-  discriminator_optimizer,
+  opponent,
+  rate: OptimizerSettings,
+  settings: RunSettings,
   accumulate: int,
 ) -> Step:
-  options = {'seed': settings.seed, 'decay': settings.ema_decay}
-  options |= {'accumulate': accumulate, 'guard': settings.guard, 'rates': rate.rates}
+  options = {'seed': settings.seed, 'decay': settings.ema_decay, 'accumulate': accumulate}
+  options |= {'guard': settings.guard, 'rates': rate.rates}
   if spec.discriminator is None:
-    step = make_step(spec.model, spec.objective, optimizer, **options)
+    step = make_step(spec.model, spec.objective, optimizer, adapt=spec.adapt, **options)
   else:
-    both = (optimizer, discriminator_optimizer)
-    step = make_adversarial_step(spec.model, spec.discriminator, *both, **options)
+    step = make_adversarial_step(spec.model, spec.discriminator, optimizer, opponent, **options)
   schedule = make_learning_rate(rate, settings.steps)
 
-  def step_and_rate(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+  def step_and_rate(state: State, batch: Batch, frozen: Frozen = None) -> tuple[State, Metrics]:
     after, metrics = step(state, batch, frozen)
     return after, metrics | {'learning_rate': learning_rate(state.opt_state, schedule)}
 
   return step_and_rate
 
 
-def _initial_state(
-  config: ConfigDict,
-  settings: RunSettings,
-  spec: TrainSpec,
-  optimizer,
-  discriminator_optimizer,
-  mesh,
-  checkpoints,
-  described: dict[str, Any],
-  new_data: bool,
-) -> tuple[State, list[tuple[int, str]]]:
-  """Returns where to begin, and the orders of the data until then and from then on."""
-  init, other = functools.partial(init_params, spec), None
-  if spec.discriminator is not None:
-    other = functools.partial(init_params, spec.discriminator), discriminator_optimizer
-  target, order = abstract_state(init, optimizer, mesh, other), data_hash(described)
-  restored = checkpoints.restore(target)
-  if restored is not None:
-    state, meta = restored
-    if settings.checkpoints:  # a new work directory cannot tell whose they are
-      place = os.fspath(checkpoints.directory)
-      check_same(migrate(meta['config']), config.to_dict(), place, new_data)
-    before = data_hash(without_worlds(described))
-    orders = continue_orders(meta['orders'], int(state.step), order, before=before, allow=new_data)
-    if spec.check is not None:
-      spec.check(meta['notes'])
-    return state.replace(counters=reopened(state.counters, settings.guard)), orders
-  key = jax.random.key(settings.seed)
-  params, discriminator = _first_params(init, spec.start, mesh, key), None
-  if spec.discriminator is not None and other is not None:
-    against = jax.random.fold_in(key, 1)
-    discriminator = _first_params(other[0], spec.discriminator.begin, mesh, against)
+def _resumed_orders(
+  before: Sequence[Sequence[Any]], step: int, described: dict[str, Any], new_data: bool
+) -> Orders:
+  """Returns the orders of the data until a step and from then on; raises if they are others."""
+  old = data_hash(without_worlds(described))
+  return continue_orders(before, step, data_hash(described), before=old, allow=new_data)
 
-  def begin(params: Tree, discriminator: Tree) -> State:
-    against = None if other is None else start_discriminator(discriminator, discriminator_optimizer)
+
+def _new_state(spec: TrainSpec, optimizer, opponent, seed: int, mesh: Mesh, target: State) -> State:
+  key = jax.random.key(seed)
+  params = _first_params(functools.partial(init_params, spec), spec.start, mesh, key)
+  other = None
+  if spec.discriminator is not None:
+    init = functools.partial(init_params, spec.discriminator)
+    other = _first_params(init, spec.discriminator.begin, mesh, jax.random.fold_in(key, 1))
+
+  def begin(params: Tree, other: Tree) -> State:
+    against = None if other is None else start_discriminator(other, opponent)
     return start_state(params, optimizer, against)
 
-  return jax.jit(begin, out_shardings=shardings_of(target))(params, discriminator), [(0, order)]
+  return jax.jit(begin, out_shardings=shardings_of(target))(params, other)
 
 
 def _first_params(
@@ -244,9 +431,7 @@ def _first_params(
   return jax.tree.map(jax.device_put, start_from(start(place), params), shardings)
 
 
-def _meta(
-  config: ConfigDict, spec: TrainSpec, orders: list[tuple[int, str]], state: State
-) -> dict[str, Any]:
+def _meta(config: ConfigDict, spec: TrainSpec, orders: Orders, state: State) -> dict[str, Any]:
   return {
     'step': int(state.step),
     'config': config.to_dict(),

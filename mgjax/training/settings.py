@@ -38,9 +38,10 @@ class Patience:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-  """AdamW and its learning rate: `optimizer` of a configuration or of a discriminator.
+  """An optimizer and its learning rate: `optimizer` of a configuration or of a discriminator.
 
   Attributes:
+    name: of the rule, one of `OPTIMIZERS` (`training/optimizer.py`).
     schedule: shape of the learning rate, one of `SCHEDULES`; see `make_learning_rate`.
     learning_rate: after the warm-up; AdamW moves a weight by about as much a step.
     warmup: steps of the warm-up.
@@ -55,6 +56,7 @@ class OptimizerSettings:
   """
 
   learning_rate: Magnitude
+  name: str = 'adamw'
   schedule: str = 'constant'
   warmup: Count = 0
   final_fraction: Fraction = 0.0

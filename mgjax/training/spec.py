@@ -70,8 +70,12 @@ class TrainSpec:
     start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
       where `place(name, shape)` says; or None.
     discriminator: that it trains against, or None.
-    frozen: parameters that nothing trains; `objective`, `validate` and the discriminator's
-      `generator_objective` then take them as an argument `frozen`. None for none.
+    frozen: trees of parameters that nothing trains, by name; `objective`, `validate` and the
+      discriminator's `generator_objective` take each as an argument of that name, but 'base'.
+    init: `init(key) ->` the parameters that train, with their logical axes; None for those of
+      `model.init`.
+    adapt: `adapt(params, base)` makes the model's parameters of those that train, adapters, and
+      `frozen['base']`; None where the model's own train.
     flops: a prepared batch to the operations of a step on it, by its shapes alone; None where they
       are not known.
   """
@@ -88,12 +92,16 @@ class TrainSpec:
   check: Callable[[dict[str, Any]], None] | None = None
   start: Callable[[Place], Tree] | None = None
   discriminator: Adversary | None = None
-  frozen: Tree = None
+  frozen: Mapping[str, Tree] = dataclasses.field(default_factory=dict)
+  init: Callable[[Key], Tree] | None = None
+  adapt: Callable[[Tree, Tree], Tree] | None = None
   flops: Callable[[Batch], int] | None = None
 
 
 def init_params(spec: TrainSpec | Adversary, key: Key) -> Tree:
-  """Initialises the parameters of a component or its discriminator, with their logical axes."""
+  """Initialises what trains of a component or its discriminator, with its logical axes."""
+  if isinstance(spec, TrainSpec) and spec.init is not None:
+    return spec.init(key)
   return spec.model.init(key, *spec.inputs)['params']
 
 

@@ -1,23 +1,33 @@
-"""One training step: the same pure function for every component."""
+"""The training step (gradient, update, average) as one pure function for every component."""
 
 import functools
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tree
+from mgjax.parallel.rules import BATCH, size
 from mgjax.training.ema import update_average
 from mgjax.training.guard import UpdateGuard, apply_if, check_update
 from mgjax.training.rates import Rates, fill, mask_frozen, mask_like
+from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 
+BASE = 'base'  # among frozen trees: what adapters change
+Frozen = Mapping[str, Tree] | None  # trees that nothing trains, by name
+Adapt = Callable[[Tree, Tree], Tree]  # (adapters, base) -> parameters of the model
 Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
 # (state, batch, frozen) -> gradients, the loss that was minimised, metrics
 Learn = Callable[..., tuple[Tree, Array, Metrics]]
+
+_log = logging.getLogger(__name__)
 
 
 def make_step(
@@ -30,13 +40,14 @@ def make_step(
   accumulate: int = 1,
   guard: UpdateGuard | None = None,
   rates: Rates = (),
+  adapt: Adapt | None = None,
 ) -> Step:
   """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
 
   All randomness is `fold_in(seed, step)`, and no key is kept in the state: a run that is stopped
-  and resumed draws what an undisturbed one draws. Frozen parameters, those of networks that the
-  objective asks but never trains, reach it as its argument `frozen`, where there are any: a
-  program would have what its objective closes over compiled into it.
+  and resumed draws what an undisturbed one draws. `frozen` has the parameters of networks that
+  nothing trains, by name: each reaches the objective as its argument of that name, since a program
+  would have what its objective closes over compiled into it.
 
   Args:
     model: a Linen module.
@@ -48,10 +59,12 @@ def make_step(
       makes the update. The batch size must divide by it.
     guard: what keeps bad updates out (`guard.py`); None makes every update.
     rates: those of the optimizer; what they freeze is not differentiated by.
+    adapt: makes the model's parameters of the state's, where those are adapters, and of
+      `frozen['base']`.
   """
-  learn = make_learn(model, objective, seed=seed, accumulate=accumulate, rates=rates)
+  learn = make_learn(model, objective, seed=seed, accumulate=accumulate, rates=rates, adapt=adapt)
 
-  def step(state: State, batch: Batch, frozen: Tree = None) -> tuple[State, Metrics]:
+  def step(state: State, batch: Batch, frozen: Frozen = None) -> tuple[State, Metrics]:
     gradients, loss, metrics = learn(state, batch, frozen)
     good, counters, found = check_update(guard, state.counters, loss, {'': gradients})
 
@@ -67,14 +80,22 @@ def make_step(
 
 
 def make_learn(
-  model: nn.Module, objective: Objective, *, seed: int, accumulate: int = 1, rates: Rates = ()
+  model: nn.Module,
+  objective: Objective,
+  *,
+  seed: int,
+  accumulate: int = 1,
+  rates: Rates = (),
+  adapt: Adapt | None = None,
 ) -> Learn:
   """Makes the gradients of a step, without the update; arguments as for `make_step`."""
 
-  def learn(state: State, batch: Batch, frozen: Tree = None) -> tuple[Tree, Array, Metrics]:
+  def learn(state: State, batch: Batch, frozen: Frozen = None) -> tuple[Tree, Array, Metrics]:
+    asked = with_frozen(objective, frozen)
+
     def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Array, Metrics]:
       def loss(trained: Tree) -> tuple[Array, Metrics]:
-        return with_frozen(objective, frozen)(bind(model, fill(trained, params)), batch, key)
+        return asked(bind(model, fill(trained, params), adapt, frozen), batch, key)
 
       trained = mask_frozen(params, rates)
       (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
@@ -86,14 +107,18 @@ def make_learn(
   return learn
 
 
-def bind(model: nn.Module, params: Tree) -> Predict:
-  """Returns the model as a function of its inputs."""
-  return functools.partial(model.apply, {'params': params})
+def bind(
+  model: nn.Module, params: Tree, adapt: Adapt | None = None, frozen: Frozen = None
+) -> Predict:
+  """Returns the model as a function of its inputs; `adapt` and `frozen` as in `make_step`."""
+  whole = params if adapt is None else adapt(params, frozen[BASE])
+  return functools.partial(model.apply, {'params': whole})
 
 
-def with_frozen(objective: Callable[..., Any], frozen: Tree) -> Callable[..., Any]:
-  """Binds frozen parameters, if there are any, as the argument `frozen` of an objective."""
-  return objective if frozen is None else functools.partial(objective, frozen=frozen)
+def with_frozen(objective: Callable[..., Any], frozen: Frozen) -> Callable[..., Any]:
+  """Binds frozen parameters as arguments of an objective by their names, but for `BASE`."""
+  asked = {name: tree for name, tree in (frozen or {}).items() if name != BASE}
+  return functools.partial(objective, **asked) if asked else objective
 
 
 def apply(
@@ -130,3 +155,34 @@ def accumulated(gradient, params: Tree, batch: Batch, key: Key, count: int) -> T
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
   total, _ = jax.lax.scan(add, zeros, (micro_batches, jnp.arange(count)))
   return jax.tree.map(lambda array: array / count, total)
+
+
+def accumulation(settings: RunSettings, mesh: Mesh) -> int:
+  """Returns into how many micro-batches a batch is cut.
+
+  Those of `train.accumulate`, and more where there are fewer groups of devices than the
+  `train.device_groups` that it is meant for: the batch stays what it is, and so does what each
+  device holds of it at once. Noise and times are drawn for each micro-batch anew, so the draws are
+  others.
+  """
+  fewer = -(-settings.device_groups // size(mesh, BATCH))
+  return settings.accumulate * max(1, fewer)
+
+
+def check_batches(settings: RunSettings, batch_sizes: Mapping[str, int], mesh: Mesh) -> None:
+  """Raises ConfigError where batches do not divide; warns where they are cut finer than asked."""
+  count, groups = accumulation(settings, mesh), size(mesh, BATCH)
+  if count > settings.accumulate:
+    _log.warning(
+      '%d groups of devices instead of %d: every batch in %d micro-batches',
+      groups, settings.device_groups, count,
+    )  # fmt: skip
+  for name, batch_size in batch_sizes.items():
+    if batch_size % (count * groups):
+      below = batch_size // (count * groups) * count * groups
+      near = [str(rows) for rows in (below, below + count * groups) if rows]
+      raise ConfigError(
+        f'the batch of {batch_size} of bucket {name!r} does not divide into {count} '
+        f'micro-batch(es) (train.accumulate) over {groups} group(s) of devices; take a batch size '
+        f'of {" or ".join(near)}, or another mesh'
+      )

@@ -11,7 +11,7 @@ from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
 from mgjax.runtime.metrics import Means
 from mgjax.training.spec import TrainSpec
-from mgjax.training.step import bind, with_frozen
+from mgjax.training.step import Frozen, bind, with_frozen
 
 _SEED = 1  # of all runs, so that their losses can be compared, whatever their own seeds are
 
@@ -26,8 +26,9 @@ def make_evaluate(spec: TrainSpec, mesh: Mesh, *, batches: int) -> Callable[[Tre
   """
 
   @jax.jit
-  def loss(params: Tree, batch: Batch, key: jax.Array, frozen: Tree) -> Metrics:
-    return with_frozen(spec.validate, frozen)(bind(spec.model, params), batch, key)[1]
+  def loss(params: Tree, batch: Batch, key: jax.Array, frozen: Frozen) -> Metrics:
+    predict = bind(spec.model, params, spec.adapt, frozen)
+    return with_frozen(spec.validate, frozen)(predict, batch, key)[1]
 
   host, hosts = rows_of_process(mesh, jax.process_index())
 

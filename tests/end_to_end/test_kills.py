@@ -24,7 +24,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.runtime.goodput import read_goodput, read_lines
 from mgjax.runtime.session import run_session
 from mgjax.runtime.watchdog import Limits
-from mgjax.training.loop import Hooks, run_loop
+from mgjax.training.run import Hooks, run_loop
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny

@@ -21,7 +21,7 @@ from mgjax.core.tree import named_leaves
 from mgjax.data.loader import StepIterator
 from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
-from mgjax.training.loop import Hooks, run_loop
+from mgjax.training.run import Hooks, run_loop
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny

@@ -87,7 +87,7 @@ def test_perceptual_parameters_are_an_argument():
   video, again, mean, log_variance = map(jnp.asarray, arrays())
   predict = lambda video, key: (again, Posterior(mean, log_variance))  # noqa: E731
   weights, key = LossWeights(perceptual=2.0, kl=0.0), jax.random.key(0)
-  given = {'batch': {'video': video}, 'key': key, 'frozen': {'w': jnp.float32(3)}}
+  given = {'batch': {'video': video}, 'key': key, 'lpips': {'w': jnp.float32(3)}}
   l1 = float(jnp.abs(video - again).mean())
   loss, metrics = make_objective(weights, Distance())(predict, **given)
   # The reconstruction loss and 2 x 3 times the same distance; sums over 288 numbers.

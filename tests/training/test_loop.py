@@ -14,8 +14,8 @@ from mgjax.core.errors import NonFiniteError
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.mesh import make_mesh
 from mgjax.training import log_window
-from mgjax.training.loop import Hooks, run_loop
 from mgjax.training.plateau import Plateau
+from mgjax.training.run import Hooks, run_loop
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny

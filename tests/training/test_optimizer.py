@@ -48,6 +48,11 @@ def test_schedule_equals_its_formula(kind, warmup):
   np.testing.assert_allclose(given, expected, rtol=0, atol=10 * EPSILON * 1e-4)
 
 
+def test_an_optimizer_that_is_not_there_is_refused_by_name():
+  with pytest.raises(ConfigError, match=r"optimizer\.name = 'adam'; expected one of adamw"):
+    make_optimizer(OptimizerSettings(name='adam', learning_rate=1e-4), 50)
+
+
 def test_schedule_begins_above_zero_peaks_and_ends():
   rate = make_learning_rate(
     OptimizerSettings(schedule='cosine', learning_rate=2.0, warmup=10, final_fraction=0.25), 100

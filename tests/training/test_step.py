@@ -92,18 +92,35 @@ def test_neither_history_nor_restart_changes_what_a_step_draws(batch):
   assert not np.array_equal(first.params['scale'], other_seed.params['scale'])
 
 
-def test_frozen_parameters_reach_the_objective_and_no_batch(batch):
-  def asking(predict, batch, key, frozen):
-    assert 'frozen' not in batch
+def test_frozen_trees_reach_the_objective_by_name_and_no_batch(batch):
+  def asking(predict, batch, key, teacher):
+    assert 'teacher' not in batch
     loss, metrics = objective(predict, batch, key)
-    return frozen['factor'] * loss, metrics
+    return teacher['factor'] * loss, metrics
 
   optimizer = optax.sgd(RATE)
   step = jax.jit(make_step(Scale(), asking, optimizer, seed=SEED, decay=DECAY, accumulate=2))
-  found, _ = step(start(optimizer), batch, frozen={'factor': jnp.float32(2)})
+  found, _ = step(start(optimizer), batch, frozen={'teacher': {'factor': jnp.float32(2)}})
   plain, _ = made(accumulate=2)(start(optimizer), batch)
   moved = [np.asarray(state.params['scale']) - 1 for state in (found, plain)]
   np.testing.assert_allclose(moved[0], 2 * moved[1], rtol=1e-5)
+
+
+def test_adapters_train_alone_on_a_frozen_base(batch):
+  """With y = s x and s = base + a, a learns what s would; state and average hold a alone."""
+  optimizer, base = optax.adam(RATE), {'scale': jnp.ones(WIDTH)}
+  step = made(optimizer, adapt=lambda own, base: {'scale': base['scale'] + own['a']})
+  own = {'a': jnp.zeros(WIDTH)}
+  state = State(jnp.int32(0), own, optimizer.init(own), start_average(own))
+  whole = start(optimizer)
+  for _ in range(3):
+    state, metrics = step(state, batch, {'base': base})
+    whole, expected = made(optimizer)(whole, batch)
+    np.testing.assert_allclose(metrics['loss'], expected['loss'], rtol=1e-6)
+  assert set(state.params) == set(state.average) == {'a'}
+  np.testing.assert_allclose(1 + state.params['a'], whole.params['scale'], rtol=1e-5)
+  shapes = [leaf.shape for leaf in jax.tree.leaves(state.opt_state)]
+  assert shapes == [leaf.shape for leaf in jax.tree.leaves(whole.opt_state)]
 
 
 def test_the_average_follows_the_new_parameters(batch):

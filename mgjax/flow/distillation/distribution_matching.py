@@ -87,28 +87,28 @@ def make_distribution_matching(
   sample_time: SampleTime,
   data: str = 'latents',
 ):
-  """Makes the student's `objective(predict, batch, key, judge, frozen) -> (loss, metrics, made)`.
+  """Makes the student's `objective(predict, batch, key, judge, teacher) -> (loss, metrics, made)`.
 
   `loss` is half of the mean square of the gradient above, whose gradient by X it has, and `made`
   are the samples X, which the critic learns from (`make_critic_objective`).
 
   Args:
     matching: what is learnt.
-    teach: the teacher's parameters, which are `frozen` -> its `predict`.
+    teach: the teacher's parameters, -> its `predict`.
     sample_time: key, shape (b,) -> times r.
     data: the batch key of X_1, (b ...), of which the shape is read alone.
   """
   simulate = _make_simulate(matching)
 
   def objective(
-    predict: Predict, batch: Batch, key: Key, judge: Critic, frozen: Tree
+    predict: Predict, batch: Batch, key: Key, judge: Critic, teacher: Tree
   ) -> tuple[Array, Metrics, Array]:
     student_key, time_key, noise_key = jax.random.split(key, 3)
     made = simulate(predict, batch, batch[data].shape, student_key)
     count, held = len(made), jax.lax.stop_gradient(made)
     time = sample_time(time_key, (count,))
     x, _ = _PATH.train(held, jax.random.normal(noise_key, made.shape, jnp.float32), time)
-    real = make_guided(teach(frozen), batch, matching.guidance)(x, time).astype(jnp.float32)
+    real = make_guided(teach(teacher), batch, matching.guidance)(x, time).astype(jnp.float32)
     fake = judge.predict(x, time, batch, {}).astype(jnp.float32)
 
     rest = (1 - time).reshape(-1, *[1] * (made.ndim - 1))
@@ -144,7 +144,7 @@ def make_matching_validation(
   sample_time: SampleTime,
   data: str = 'latents',
 ):
-  """Makes `objective(predict, batch, key, frozen) -> (loss, metrics)`, without a critic.
+  """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)`, without a critic.
 
   `loss` is the teacher's own, flow matching without guidance, where the student's samples stand in
   for data: what the teacher finds likely it knows to denoise. Beside it 'loss/of_data', the same of
@@ -153,11 +153,11 @@ def make_matching_validation(
   simulate = _make_simulate(matching)
   flow = make_objective(dropout={}, sample_time=sample_time, data=data)
 
-  def objective(predict: Predict, batch: Batch, key: Key, frozen: Tree) -> tuple[Array, Metrics]:
+  def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
     student_key, key = jax.random.split(key)
     made = simulate(predict, batch, batch[data].shape, student_key)
-    loss, _ = flow(teach(frozen), batch | {data: made}, key)
-    other, _ = flow(teach(frozen), batch, key)
+    loss, _ = flow(teach(teacher), batch | {data: made}, key)
+    other, _ = flow(teach(teacher), batch, key)
     return loss, {'loss': loss, 'loss/of_data': other}
 
   return objective

@@ -99,7 +99,7 @@ def check_learnt(steps: int, learnt: tuple[int, ...]) -> None:
 
 
 def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 'latents'):
-  """Makes `objective(predict, batch, key, frozen) -> (loss, metrics)` of larger steps.
+  """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)` of larger steps.
 
   `loss = E || u(X_t, t, s) - target ||^2`, the target as above and without a gradient, X_t on the
   path between noise and data, t among the times of the row's grid. Every other row learns the
@@ -107,7 +107,7 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 
 
   Args:
     few: what is learnt.
-    teach: the teacher's parameters, which are `frozen` -> its `predict`.
+    teach: the teacher's parameters, -> its `predict`.
     data: the batch key of X_1, (b ...).
 
   Raises:
@@ -115,7 +115,7 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 
   """
   times, levels = jnp.asarray(few.times, jnp.float32), few.steps.bit_length() - 1
 
-  def objective(predict: Predict, batch: Batch, key: Key, frozen: Tree) -> tuple[Array, Metrics]:
+  def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
     latents = batch[data].astype(jnp.float32)
     if len(latents) % _PARTS:
       raise DataError(
@@ -136,7 +136,7 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 
 
     half = own | {STEP: 2.0 ** -(drawn + 1.0)}
     velocities = (
-      make_guided(teach(frozen), guided, few.guidance),
+      make_guided(teach(teacher), guided, few.guidance),
       lambda x, time: predict(x, time, half, {}),
     )
     ends = [array.reshape(*shape, _PARTS, *array.shape[1:]) for array in (x, start, middle, end)]

@@ -92,19 +92,19 @@ def make_guidance_distillation(
   sample_time: SampleTime,
   data: str = 'latents',
 ):
-  """Makes `objective(predict, batch, key, frozen) -> (loss, metrics)` of the teacher's velocity.
+  """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)` of the teacher's velocity.
 
   `loss = E || u(X_t, t, P, s) - v_s(X_t, t, P) ||^2` in float32, without a gradient through v_s,
   X_t on the path between noise and data. No condition is dropped.
 
   Args:
     distilled: what is learnt.
-    teach: the teacher's parameters, which are `frozen` -> its `predict`.
+    teach: the teacher's parameters, -> its `predict`.
     sample_time: key, shape (b,) -> times.
     data: the batch key of X_1, (b ...).
   """
 
-  def objective(predict: Predict, batch: Batch, key: Key, frozen: Tree) -> tuple[Array, Metrics]:
+  def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
     latents = batch[data].astype(jnp.float32)
     time_key, noise_key, scale_key = jax.random.split(key, 3)
     time = sample_time(time_key, (len(latents),))
@@ -114,7 +114,7 @@ def make_guidance_distillation(
     scales = low + luck * (high - low)
 
     guidance: Any = tuple(zip(distilled.names, scales.T, strict=True))
-    target = jax.lax.stop_gradient(make_guided(teach(frozen), batch, guidance)(x, time))
+    target = jax.lax.stop_gradient(make_guided(teach(teacher), batch, guidance)(x, time))
     answer = predict(x, time, batch | {SCALES: scales}, {})
     errors = jnp.square(answer.astype(jnp.float32) - target)
     loss = jnp.mean(errors)

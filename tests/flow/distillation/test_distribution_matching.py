@@ -60,7 +60,7 @@ def objective_of(matching=MATCHING, **options):
 
 def run(student, critic, key=0, active=ACTIVE):
   judge = Critic(critic, active)
-  return objective_of()(student, batch(), jax.random.key(key), judge, frozen=0.7)
+  return objective_of()(student, batch(), jax.random.key(key), judge, teacher=0.7)
 
 
 def test_the_gradient_is_the_difference_of_what_critic_and_teacher_expect():
@@ -112,7 +112,7 @@ def test_neither_player_learns_from_the_loss_of_the_other():
   critic = lambda scale: run(model(1.1), model(scale))[0]  # noqa: E731
   assert jax.grad(critic)(0.5) == 0
   assert jax.grad(lambda frozen: objective_of()(
-    model(1.1), batch(), jax.random.key(0), Critic(model(0.5), ACTIVE), frozen=frozen
+    model(1.1), batch(), jax.random.key(0), Critic(model(0.5), ACTIVE), teacher=frozen
   )[0])(0.7) == 0  # fmt: skip
 
   def student(scale):
@@ -179,7 +179,7 @@ def test_one_step_learns_mean_and_deviation_of_a_teacher():
 
     def loss(params):
       judge = Critic(normal(*critic), ACTIVE)
-      value, _, made = learn(shift(params), rows, key, judge, frozen=wanted)
+      value, _, made = learn(shift(params), rows, key, judge, teacher=wanted)
       return value, made
 
     gradient, made = jax.grad(loss, has_aux=True)(student)
@@ -206,9 +206,9 @@ def test_one_step_learns_mean_and_deviation_of_a_teacher():
 
 def test_validation_asks_the_teacher_about_samples_and_about_data():
   check = make_matching_validation(MATCHING, lambda frozen: model(frozen), sample_time=uniform)
-  loss, metrics = check(model(1.1), batch(), jax.random.key(0), frozen=0.7)
+  loss, metrics = check(model(1.1), batch(), jax.random.key(0), teacher=0.7)
   assert metrics['loss'] == loss and metrics['loss/of_data'] > 0
-  same = check(model(1.2), batch(), jax.random.key(0), frozen=0.7)
+  same = check(model(1.2), batch(), jax.random.key(0), teacher=0.7)
   assert same[1]['loss/of_data'] == metrics['loss/of_data'] and same[0] != loss
 
 

@@ -45,7 +45,7 @@ def model(calls, scale=1.0):
 
 def run(predict, given=None):
   objective = make_few_steps(FEW, lambda frozen: model([], frozen))
-  return objective(predict, given or batch(), jax.random.key(0), frozen=TEACHER)
+  return objective(predict, given or batch(), jax.random.key(0), teacher=TEACHER)
 
 
 def test_targets_are_two_steps_of_half_the_size():
@@ -94,7 +94,7 @@ def test_targets_have_no_gradient():
 def test_of_a_velocity_that_nothing_bends_every_step_is_the_same():
   straight = lambda x, time, given, drop: jnp.ones_like(x)  # noqa: E731
   objective = make_few_steps(FEW, lambda frozen: straight)
-  loss, _ = objective(straight, batch(), jax.random.key(0), frozen=TEACHER)
+  loss, _ = objective(straight, batch(), jax.random.key(0), teacher=TEACHER)
   assert loss < 16 * EPS
 
 
