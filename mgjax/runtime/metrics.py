@@ -1,5 +1,6 @@
 """Metric writers (metrics.jsonl, TensorBoard, your own), and reading metrics back."""
 
+import contextlib
 import logging
 import math
 import os
@@ -88,6 +89,8 @@ class MetricWriters:
         if not writer.optional:
           raise
         self._writers.remove(writer)  # all is in metrics.jsonl
+        with contextlib.suppress(OSError):
+          writer.close()
         _log.warning('%s gets nothing more: %s', type(writer).__name__, first_line(error))
 
 

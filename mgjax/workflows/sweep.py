@@ -157,6 +157,9 @@ def _put(workdir: pathlib.Path, row: Row) -> None:
 def digest(config: ConfigDict) -> str:
   """Returns the SHA-256 of a configuration, but for how and where a run is done."""
   fields = flatten(config.to_dict())
+  for key in ('optimizer.name', 'discriminator.optimizer.name'):
+    if fields.get(key) == 'adamw':  # rows of before it was a field have the same digest
+      del fields[key]
   decisive = {key: value for key, value in fields.items() if not key.startswith(FREE)}
   return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

@@ -88,7 +88,7 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_again_silently(tmp_path
   def begin(*_):
     raise InterruptedError('it begins')
 
-  monkeypatch.setattr(run, '_initial_state', begin)
+  monkeypatch.setattr(run, '_new_state', begin)
   config = tiny.autoencoder(train__save_every=2)
   (tmp_path / 'metrics.jsonl').write_text('{"step": 5, "loss": 1.0}\n')
   said = r'have reached step 5, but .*checkpoints has no checkpoint after step 0; bring them back'
