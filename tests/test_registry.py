@@ -23,11 +23,10 @@ def test_what_a_row_names_is_there(component):
       assert isinstance(found, WeightFormat) if name == 'weights' else callable(found), name
 
 
-def test_what_can_be_trained_can_be_outlined_loaded_exported_and_judged():
+def test_what_can_be_trained_can_be_outlined_and_loaded():
   for component, row in SECTIONS.items():
     if row.make_spec is not None:
-      missing = [name for name in FIELDS if getattr(row, name) is None and name != 'encode']
-      assert not missing, component
+      assert row.outline is not None and row.load is not None, component
 
 
 def test_what_a_component_cannot_is_said():

@@ -3,6 +3,8 @@
 import math
 import pathlib
 import re
+import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -12,7 +14,7 @@ import configs.digits
 import mgjax
 from mgjax import registry
 from mgjax.core.config_files import load_config
-from tests import test_architecture, tiny
+from tests import tiny
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 TEXT = (CHECKOUT / 'docs/add_a_section.md').read_text()
@@ -64,9 +66,22 @@ def test_the_exercise_names_every_file_that_it_asks_for():
     assert f'`{title}`' in TEXT
 
 
-def test_the_room_keeps_the_rules_of_the_house(written):
-  for rule in test_architecture.RULES:
-    assert not list(rule(written)), rule.__name__
+def test_with_the_folder_and_the_row_nothing_else_changes(tmp_path):
+  """The files and the row are really added to a copy, which must pass the tests of the tree."""
+  for name in ('mgjax', 'launch', 'configs', 'tests', 'docs', 'pyproject.toml'):
+    copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
+    copy(CHECKOUT / name, tmp_path / name)
+  for title, body in FILES.items():
+    (tmp_path / title).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / title).write_text(body)
+  path = tmp_path / 'mgjax/registry.py'
+  path.write_text(path.read_text().replace('SECTIONS = {\n', f'SECTIONS = {{\n{ROW}', 1))
+  tests = ('tests/test_architecture.py', 'tests/test_registry.py', 'tests/test_size.py')
+  command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *tests]
+  command.append('tests/docs/test_architecture_page.py')
+  done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stdout
+  assert 'tiny_digits' in path.read_text()
 
 
 def test_it_trains_and_samples(written, tmp_path, monkeypatch):

@@ -1,0 +1,79 @@
+"""The size of mgjax: how many lines each package may have, and what else is counted.
+
+A change that needs more raises a number here, with the reason beside it.
+"""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
+
+# Package -> lines of Python.
+BUDGETS = {}
+OTHERS = 1500  # of a package without a row, such as a section of yours
+CORE = (
+  'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
+)  # fmt: skip
+INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_TESTS, MOST_OF_LAUNCH = 15_000, 68_000, 53_000, 2_400
+MOST_COMMANDS, MOST_FLAGS = 12, 150
+MOST_WITH_CONFIG = 25
+
+
+def lines(folder: str) -> int:
+  return sum(len(path.read_text().splitlines()) for path in (CHECKOUT / folder).rglob('*.py'))
+
+
+def packages() -> list[str]:
+  return sorted(path.parent.name for path in (CHECKOUT / 'mgjax').glob('*/__init__.py'))
+
+
+@pytest.mark.parametrize('package', packages())
+def test_a_package_keeps_its_budget(package):
+  found, most = lines(f'mgjax/{package}'), BUDGETS.get(package, OTHERS)
+  assert found <= most, f'mgjax/{package}: {found} lines of {most}; see the top of this file'
+
+
+def test_all_packages_and_the_core_and_tests_and_commands_keep_theirs():
+  assert set(BUDGETS) <= set(packages())
+  assert lines('mgjax') <= MOST_OF_ALL
+  assert sum(lines(f'mgjax/{package}') for package in CORE) <= MOST_OF_CORE
+  assert lines('tests') <= MOST_OF_TESTS
+  assert lines('launch') <= MOST_OF_LAUNCH
+
+
+def test_the_core_imports_no_instrument():
+  for package in CORE:
+    for path in (CHECKOUT / 'mgjax' / package).rglob('*.py'):
+      found = re.findall(rf'mgjax\.(?:{"|".join(INSTRUMENTS)})\b', path.read_text())
+      assert not found, f'{path} knows {found[0]}'
+
+
+def test_few_functions_take_a_configuration():
+  """The others take what `task.py` and the top of a command unpacked of it."""
+  found = []
+  for path in (CHECKOUT / 'mgjax').rglob('*.py'):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        notes = [ast.unparse(each.annotation) for each in arguments if each.annotation is not None]
+        if any('ConfigDict' in note for note in notes):
+          found.append(f'{path.relative_to(CHECKOUT)}:{node.lineno} {node.name}')
+  assert len(found) <= MOST_WITH_CONFIG, '\n'.join(found)
+
+
+def test_few_commands_and_flags():
+  from launch.command_line import binaries
+
+  assert len(binaries()) <= MOST_COMMANDS
+  made = [
+    node
+    for path in sorted((CHECKOUT / 'launch').rglob('*.py'))
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.Assign | ast.Expr) and isinstance(node.value, ast.Call)
+    if re.match(r'(flags\.DEFINE|\w*(\.|^)define)(_\w+)?$', ast.unparse(node.value.func))
+  ]
+  assert len(made) <= MOST_FLAGS
