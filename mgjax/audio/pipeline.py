@@ -83,7 +83,7 @@ class AudioPipeline(FlowPipeline):
   @property
   def default_seconds(self) -> float:
     """Length of the longest sounds that the model was trained on."""
-    return float(self.config.buckets[longest_audio_bucket(self.config)].seconds)
+    return float(self.config.buckets[longest_audio_bucket(self.config.buckets)].seconds)
 
   def video_track(self, path: str | os.PathLike[str]) -> VideoTrack:
     """Opens a video for `stream`, seen at the size and frame rate of training.
@@ -93,7 +93,7 @@ class AudioPipeline(FlowPipeline):
         not there.
       DataError: the video cannot be read.
     """
-    shape = self.config.buckets[longest_audio_bucket(self.config)]
+    shape = self.config.buckets[longest_audio_bucket(self.config.buckets)]
     if FRAME_FEATURES not in self.reads or 'height' not in shape:
       raise ConfigError('this model was trained without pictures; leave the video out')
     size = (shape.height, shape.width)

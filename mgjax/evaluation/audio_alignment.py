@@ -149,7 +149,7 @@ def judge_soundtracks(
     ConfigError: the model was trained on something else.
   """
   config = check_digits(pipeline)
-  name = longest_audio_bucket(config)
+  name = longest_audio_bucket(config.buckets)
   data = data_settings(fields_of(config, 'data'))
   shapes = audio_shapes(fields_of(config, 'buckets'))
   source = make_audio_sources(data, {name: shapes[name]}, 'validation')[name]

@@ -104,7 +104,7 @@ def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[st
   """Returns clips of bouncing digits, of unseen handwriting, `factor` times as long."""
   config = check_digits(pipeline)
   fps, seconds = config.data.fps, factor * pipeline.default_seconds
-  shape = config.buckets[longest_audio_bucket(config)]
+  shape = config.buckets[longest_audio_bucket(config.buckets)]
   digits = Digits(
     split='test', captions='all', motions=('bounce',), colours=tuple(config.data.digits.colours),
     frames=round(seconds * fps), size=(shape.height, shape.width), fps=fps, laps=factor,

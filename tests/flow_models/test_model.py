@@ -15,8 +15,9 @@ from mgjax.conditioning.numbers.step_size import StepSize
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.guidance import make_guided
-from mgjax.flow_models.build import make_objectives, make_sampler_of
+from mgjax.flow_models.build import make_sampler_of
 from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.objectives import make_objectives
 from mgjax.flow_models.sampling import draw_noise, make_generate, make_predict, make_read
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.flow_models.stages import grow
@@ -178,7 +179,8 @@ def test_both_objectives_of_a_v_prediction_model_are_of_v():
   def answer_zero(x, time, batch, drop):
     return jnp.zeros_like(x)
 
-  for v, u in zip(*(make_objectives(each, model()) for each in (objective, flow)), strict=True):
+  of_both = [make_objectives(each, model()) for each in (objective, flow)]
+  for v, u in ([each.train for each in of_both], [each.validate for each in of_both]):
     (of_v, _), (of_u, _) = (each(answer_zero, batch, jax.random.key(0)) for each in (v, u))
     # The mean square of v is that of data and of noise, each by its share; that of u their sum.
     assert of_v < 1.3 and of_u > 1.6

@@ -273,7 +273,7 @@ def sound() -> list[Row]:
   dropout, optimizer = config.objective.dropout, config.optimizer
   settings, coder = model.conditionings, codec.get_config()
   hop = math.prod(coder.model.strides)
-  bucket = config.buckets[longest_audio_bucket(config)]
+  bucket = config.buckets[longest_audio_bucket(config.buckets)]
   rows = {each.batch_size for each in config.buckets.values()}
   turns = samples_seen(training_buckets(tuned, 10**6), 6)
   batches = tuple(turns[name] // tuned.buckets[name].batch_size for name in sorted(turns))

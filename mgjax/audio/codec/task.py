@@ -1,7 +1,9 @@
 """Trains the audio codec (Movie Gen §6)."""
 
+import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,28 +23,79 @@ from mgjax.checkpoints.warm_start import make_start
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_audio_sources
-from mgjax.data.settings import audio_shapes, data_settings
+from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
 from mgjax.data.sources import make_transform
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.tae.task import latent_statistics
-from mgjax.training.settings import adversary_settings, bucket_settings
+from mgjax.training.settings import (
+  AdversarySettings,
+  BucketSettings,
+  adversary_settings,
+  bucket_settings,
+)
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # sounds in a picture
 STATISTICS_BATCHES = 32  # per bucket: samples are short
 
 
+@dataclasses.dataclass(frozen=True)
+class CodecSettings:
+  """What the training of a codec reads of a configuration beside `train` and `optimizer`.
+
+  Attributes:
+    component: its name in `mgjax.registry`.
+    start_from: where its first parameters come from; see `checkpoints.warm_start`.
+    model: the module.
+    data: what it learns from.
+    shapes: of the sounds of each bucket.
+    buckets: how many samples come at once, by name.
+    weights: of the losses.
+    discriminators: that it trains against, where `weights` say so.
+    adversary: how the discriminators learn.
+  """
+
+  component: str
+  start_from: Any
+  model: Codec
+  data: DataSettings
+  shapes: Mapping[str, AudioShape]
+  buckets: Mapping[str, BucketSettings]
+  weights: LossWeights
+  discriminators: Discriminators
+  adversary: AdversarySettings
+
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'CodecSettings':
+    """Reads a configuration as a plain dictionary, before any data are read."""
+    model, data = make_codec(fields_of(fields, 'model')), data_settings(fields_of(fields, 'data'))
+    buckets = fields_of(fields, 'buckets')
+    adversary, network = adversary_settings(fields_of(fields, 'discriminator'))
+    return cls(
+      component=fields['component'],
+      start_from=fields.get('start_from'),
+      model=model,
+      data=data,
+      shapes=audio_shapes(buckets),
+      buckets=bucket_settings(buckets, data),
+      weights=LossWeights.of(fields_of(fields, 'objective')),
+      discriminators=unpack(Discriminators, network, 'discriminator', dtype=model.dtype),
+      adversary=adversary,
+    )
+
+
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: audio in, audio out, latent statistics kept with the weights."""
-  model = make_codec(fields_of(config, 'model'))
-  data, shapes, settings, weights = _settings(config)
-  adversary = make_adversary(config, weights)
+  settings = CodecSettings.of(config.to_dict())
+  model, data = settings.model, settings.data
   transform = make_transform((), ('audio',))
-  sources = functools.partial(make_audio_sources, data, shapes)
-  buckets, validation = make_buckets(settings, workdir, sources, transform, share=data.share)
-  longest = longest_of(validation, settings)
+  sources = functools.partial(make_audio_sources, data, settings.shapes)
+  buckets, validation = make_buckets(
+    settings.buckets, workdir, sources, transform, share=data.share
+  )
+  longest = longest_of(validation, settings.buckets)
 
   @jax.jit
   def encode(params: Tree, sound: jax.Array) -> jax.Array:
@@ -70,7 +123,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
         write_wav(directory / f'{title.replace(" ", "_")}.wav', each, RATE)
     return path
 
-  objective = make_objective(weights)
+  objective = make_objective(settings.weights)
   return TrainSpec(
     model=model,
     inputs=codec_inputs(model),
@@ -81,16 +134,9 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     prepare=_sound_alone,
     show=show,
     notes=notes,
-    start=make_start(config.start_from, config.component),
-    discriminator=adversary,
+    start=make_start(settings.start_from, settings.component),
+    discriminator=make_adversary(settings),
   )
-
-
-def _settings(config: ConfigDict):
-  """Everything beside the networks, checked before any data are read."""
-  data, buckets = data_settings(fields_of(config, 'data')), fields_of(config, 'buckets')
-  weights = LossWeights.of(fields_of(config, 'objective'))
-  return data, audio_shapes(buckets), bucket_settings(buckets, data), weights
 
 
 def codec_inputs(codec: Codec) -> tuple[Any, ...]:
@@ -98,21 +144,19 @@ def codec_inputs(codec: Codec) -> tuple[Any, ...]:
   return jnp.zeros((1, codec.compression, codec.channels)), jax.random.key(0)
 
 
-def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None:
+def make_adversary(settings: CodecSettings) -> Adversary | None:
   """Makes the discriminators of `config.discriminator`; None where they have no weight."""
-  settings, fields = adversary_settings(fields_of(config, 'discriminator'))
-  fields['dtype'] = config.model.dtype
-  discriminators = unpack(Discriminators, fields, 'discriminator')
+  weights = settings.weights
   if not (weights.adversarial or weights.features):
     return None
-  samples = max(round(shape.seconds * RATE) for shape in config.buckets.values())
+  samples = max(round(shape.seconds * RATE) for shape in settings.shapes.values())
   return Adversary(
-    model=discriminators,
-    inputs=(jnp.zeros((1, samples, config.model.channels)),),
+    model=settings.discriminators,
+    inputs=(jnp.zeros((1, samples, settings.model.channels)),),
     generator_objective=make_adversarial_objective(weights),
     objective=make_discriminator_objective(),
-    optimizer=settings.optimizer,
-    start=settings.start,
+    optimizer=settings.adversary.optimizer,
+    start=settings.adversary.start,
   )
 
 
@@ -122,7 +166,5 @@ def _sound_alone(batch: Batch) -> Batch:
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the shortest sound that it takes."""
-  codec = make_codec(fields_of(config, 'model'))
-  *_, weights = _settings(config)
-  make_adversary(config, weights)
-  return Outline(codec, codec_inputs(codec))
+  model = CodecSettings.of(config.to_dict()).model
+  return Outline(model, codec_inputs(model))
