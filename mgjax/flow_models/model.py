@@ -27,14 +27,21 @@ class FlowModel(nn.Module):
   preserve_adopted_names = True
 
   def __call__(
-    self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], batch: Batch, drop: Drop
-  ) -> Float[Array, 'b t h w c']:
+    self,
+    x: Float[Array, 'b t h w c'],
+    time: Float[Array, ' b'],
+    batch: Batch,
+    drop: Drop,
+    tap: int | None = None,
+  ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
     """Returns the velocity; a conditioning that `drop` does not name is never dropped.
+
+    With `tap` the tokens behind that layer of the backbone, counted from 1, come with it.
 
     Raises:
       DataError: the batch lacks what a conditioning requires.
     """
-    return self.velocity(x, time, self.read(batch, drop, len(x), x.shape[1:]))
+    return self.backbone(x, time, self.read(batch, drop, len(x), x.shape[1:]), tap)
 
   def velocity(
     self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports
