@@ -41,13 +41,17 @@ class FlowModel(nn.Module):
     Raises:
       DataError: the batch lacks what a conditioning requires.
     """
-    return self.backbone(x, time, self.read(batch, drop, len(x), x.shape[1:]), tap)
+    return self.velocity(x, time, self.read(batch, drop, len(x), x.shape[1:]), tap)
 
   def velocity(
-    self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports
-  ) -> Float[Array, 'b t h w c']:
-    """Returns the velocity under conditions that were read."""
-    return self.backbone(x, time, ports)
+    self,
+    x: Float[Array, 'b t h w c'],
+    time: Float[Array, ' b'],
+    ports: Ports,
+    tap: int | None = None,
+  ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
+    """Returns the velocity under conditions that were read; `tap` as in `__call__`."""
+    return self.backbone(x, time, ports, tap)
 
   def read(self, batch: Batch, drop: Drop, rows: int, latents: Latents) -> Ports:
     """Returns what the conditionings say of a batch; neither x nor the time are in it.

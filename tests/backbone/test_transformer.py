@@ -294,7 +294,7 @@ def test_tokens_behind_a_layer_are_those_of_a_model_that_ends_there(params, rema
 
 
 def test_a_layer_that_is_not_there_has_no_tokens(params):
-  with pytest.raises(ConfigError, match='tap = 3; expected a layer, from 1 to model.depth = 2'):
+  with pytest.raises(ConfigError, match=r'tap = 3; expected a layer, from 1 to model\.depth = 2'):
     model().apply({'params': params}, *inputs(), tap=3)
 
 
