@@ -17,7 +17,6 @@ from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Batch, Tree
-from mgjax.data.buckets import Shape
 from mgjax.data.loader import validation_batches
 from mgjax.data.mixture import ShapeBucket
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
@@ -25,7 +24,7 @@ from mgjax.data.sources import make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.parallel.distributed import fetch
 from mgjax.parallel.shard import on_every_device
-from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
+from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.discriminator import Discriminator
 from mgjax.tae.inflate import without_time
 from mgjax.tae.latents import Statistics, estimate_statistics, to_bytes, to_unit
@@ -54,65 +53,98 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoencoderSettings:
-  """What the training of an autoencoder reads of a configuration beside `train`.
+class ReconstructionSettings:
+  """What the training of an autoencoder or a codec reads of a configuration beside `train`.
 
   Attributes:
     component: its name in `mgjax.registry`.
     start_from: where its first parameters come from; see `checkpoints.warm_start`.
     model: the module.
     data: what it learns from.
-    shapes: of the clips of each bucket.
+    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
     buckets: how many samples come at once, by name.
     rates: of `optimizer`: which parameters learn, and how fast.
     weights: of the losses.
-    perceptual_weights: the file of LPIPS; '' for none.
-    discriminator: that it trains against, where `weights` say so.
+    discriminator: the module that it trains against, where `weights` say so.
     adversary: how the discriminator learns.
   """
 
   component: str
   start_from: Any
-  model: Autoencoder
+  model: Any
   data: DataSettings
-  shapes: Mapping[str, Shape]
+  shapes: Mapping[str, Any]
   buckets: Mapping[str, BucketSettings]
   rates: Rates
-  weights: LossWeights
-  perceptual_weights: str
-  discriminator: Discriminator
+  weights: Any
+  discriminator: Any
   adversary: AdversarySettings
 
   @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'AutoencoderSettings':
-    """Reads a configuration as a plain dictionary, before any data are read."""
-    Tiling.of(fields.get('tiling', {}))  # of whoever uses the weights
-    model, data = (
-      make_autoencoder(fields_of(fields, 'model')),
-      data_settings(fields_of(fields, 'data')),
-    )
-    buckets = fields_of(fields, 'buckets')
+  def of(
+    cls,
+    fields: Mapping[str, Any],
+    *,
+    make_model: Callable[[dict[str, Any]], Any],
+    shapes: Callable[..., Mapping[str, Any]],
+    weights: type[Any],
+    discriminator: type[Any],
+  ) -> 'ReconstructionSettings':
+    """Reads a configuration as a plain dictionary, before any data are read.
+
+    Args:
+      fields: of the configuration.
+      make_model: makes the module of the fields of `model`.
+      shapes: `video_shapes`, or as `audio_shapes` without the frame rate.
+      weights: a dataclass, which `objective` holds.
+      discriminator: the module, which `discriminator` describes beside its optimizer and start.
+
+    Raises:
+      ConfigError: a field is unknown, missing or out of its range.
+    """
+    model = make_model(fields_of(fields, 'model'))
+    data, buckets = data_settings(fields_of(fields, 'data')), fields_of(fields, 'buckets')
     adversary, network = adversary_settings(fields_of(fields, 'discriminator'))
     return cls(
       component=fields['component'],
       start_from=fields.get('start_from'),
       model=model,
       data=data,
-      shapes=video_shapes(buckets, data.fps),
+      shapes=shapes(buckets, data.fps),
       buckets=bucket_settings(buckets, data),
       rates=optimizer_settings(fields_of(fields, 'optimizer')).rates,
-      weights=LossWeights.of(fields_of(fields, 'objective')),
-      perceptual_weights=fields.get('perceptual_weights') or '',
-      discriminator=unpack(Discriminator, network, 'discriminator', dtype=model.dtype),
+      weights=unpack(weights, fields_of(fields, 'objective'), 'objective'),
+      discriminator=unpack(discriminator, network, 'discriminator', dtype=model.dtype),
       adversary=adversary,
     )
+
+  def opponent(self, inputs: Any, generator: Any, objective: Any) -> Adversary:
+    """Returns the discriminator with its first input and the objectives of both players."""
+    return Adversary(
+      model=self.discriminator,
+      inputs=(inputs,),
+      generator_objective=generator,
+      objective=objective,
+      optimizer=self.adversary.optimizer,
+      start=self.adversary.start,
+    )
+
+
+def autoencoder_settings(fields: Mapping[str, Any]) -> ReconstructionSettings:
+  """Reads a configuration of an autoencoder as a plain dictionary."""
+  Tiling.of(fields.get('tiling', {}))  # of whoever uses the weights
+  return ReconstructionSettings.of(
+    fields, make_model=make_autoencoder, shapes=video_shapes, weights=LossWeights,
+    discriminator=Discriminator,
+  )  # fmt: skip
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: pixels in and out, latent statistics kept with the weights."""
-  settings = AutoencoderSettings.of(config.to_dict())
+  fields = config.to_dict()
+  settings = autoencoder_settings(fields)
   model, data, shapes = settings.model, settings.data, settings.shapes
-  perceptual, frozen = _read_perceptual(settings)
+  perceptual, frozen = _read_perceptual(settings, fields.get('perceptual_weights'))
   transform = make_transform((), ('video',))
   sources = functools.partial(make_sources, data, shapes)
   buckets, validation = make_buckets(
@@ -172,7 +204,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   )
 
 
-def _kept_statistics(settings: AutoencoderSettings, params: Tree) -> dict[str, Any] | None:
+def _kept_statistics(settings: ReconstructionSettings, params: Tree) -> dict[str, Any] | None:
   """Of the run whose encoder this one has, frozen: models of its latents take the new decoder."""
   source = parse_sources(settings.start_from).get('')
   encoder = [name for name in named_leaves(params) if name.startswith('encoder/')]
@@ -182,43 +214,41 @@ def _kept_statistics(settings: AutoencoderSettings, params: Tree) -> dict[str, A
   return open_checkpoints(source.workdir).restore_record()['meta']['notes'].get('latents')
 
 
-def _read_perceptual(settings: AutoencoderSettings) -> tuple[Perceptual | None, Tree]:
+def _read_perceptual(
+  settings: ReconstructionSettings, path: str | None
+) -> tuple[Perceptual | None, Tree]:
   if not settings.weights.perceptual:
     return None, None
-  if not settings.perceptual_weights:
+  if not path:
     _log.warning(
       'objective.perceptual = %g, but config.perceptual_weights names no file: training goes on '
       'without LPIPS; mgjax/tae/perceptual.py says how to make the file',
       settings.weights.perceptual,
     )
     return None, None
-  params = read_perceptual(settings.perceptual_weights)
+  params = read_perceptual(path)
   place = on_every_device()
   params = jax.tree.map(lambda leaf: jax.device_put(leaf, place and place('', leaf.shape)), params)
   return Perceptual(widths_of(params), settings.model.dtype), params
 
 
 def make_adversary(
-  settings: AutoencoderSettings, perceptual: Perceptual | None = None
+  settings: ReconstructionSettings, perceptual: Perceptual | None = None
 ) -> Adversary | None:
   """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
-  discriminator, weights = settings.discriminator, settings.weights
-  if not weights.adversarial:
+  if not settings.weights.adversarial:
     return None
-  side = 2 ** len(discriminator.widths)
-  return Adversary(
-    model=discriminator,
-    inputs=(jnp.zeros((1, 1, side, side, 3)),),
-    generator_objective=make_adversarial_objective(weights, perceptual),
-    objective=make_discriminator_objective(weights),
-    optimizer=settings.adversary.optimizer,
-    start=settings.adversary.start,
+  side = 2 ** len(settings.discriminator.widths)
+  return settings.opponent(
+    jnp.zeros((1, 1, side, side, 3)),
+    make_adversarial_objective(settings.weights, perceptual),
+    make_discriminator_objective(settings.weights),
   )
 
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the smallest video that it takes."""
-  model = AutoencoderSettings.of(config.to_dict()).model
+  model = autoencoder_settings(config.to_dict()).model
   return Outline(model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
 
 

@@ -1,6 +1,5 @@
 """Trains the audio codec (Movie Gen §6)."""
 
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
@@ -20,75 +19,31 @@ from mgjax.audio.codec.objective import (
   make_objective,
 )
 from mgjax.checkpoints.warm_start import make_start
-from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_audio_sources
-from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
+from mgjax.data.settings import audio_shapes
 from mgjax.data.sources import make_transform
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
-from mgjax.tae.task import latent_statistics
-from mgjax.training.settings import (
-  AdversarySettings,
-  BucketSettings,
-  adversary_settings,
-  bucket_settings,
-)
+from mgjax.tae.task import ReconstructionSettings, latent_statistics
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # sounds in a picture
 STATISTICS_BATCHES = 32  # per bucket: samples are short
 
 
-@dataclasses.dataclass(frozen=True)
-class CodecSettings:
-  """What the training of a codec reads of a configuration beside `train` and `optimizer`.
-
-  Attributes:
-    component: its name in `mgjax.registry`.
-    start_from: where its first parameters come from; see `checkpoints.warm_start`.
-    model: the module.
-    data: what it learns from.
-    shapes: of the sounds of each bucket.
-    buckets: how many samples come at once, by name.
-    weights: of the losses.
-    discriminators: that it trains against, where `weights` say so.
-    adversary: how the discriminators learn.
-  """
-
-  component: str
-  start_from: Any
-  model: Codec
-  data: DataSettings
-  shapes: Mapping[str, AudioShape]
-  buckets: Mapping[str, BucketSettings]
-  weights: LossWeights
-  discriminators: Discriminators
-  adversary: AdversarySettings
-
-  @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'CodecSettings':
-    """Reads a configuration as a plain dictionary, before any data are read."""
-    model, data = make_codec(fields_of(fields, 'model')), data_settings(fields_of(fields, 'data'))
-    buckets = fields_of(fields, 'buckets')
-    adversary, network = adversary_settings(fields_of(fields, 'discriminator'))
-    return cls(
-      component=fields['component'],
-      start_from=fields.get('start_from'),
-      model=model,
-      data=data,
-      shapes=audio_shapes(buckets),
-      buckets=bucket_settings(buckets, data),
-      weights=LossWeights.of(fields_of(fields, 'objective')),
-      discriminators=unpack(Discriminators, network, 'discriminator', dtype=model.dtype),
-      adversary=adversary,
-    )
+def codec_settings(fields: Mapping[str, Any]) -> ReconstructionSettings:
+  """Reads a configuration of a codec as a plain dictionary."""
+  return ReconstructionSettings.of(
+    fields, make_model=make_codec, shapes=lambda buckets, fps: audio_shapes(buckets),
+    weights=LossWeights, discriminator=Discriminators,
+  )  # fmt: skip
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: audio in, audio out, latent statistics kept with the weights."""
-  settings = CodecSettings.of(config.to_dict())
+  settings = codec_settings(config.to_dict())
   model, data = settings.model, settings.data
   transform = make_transform((), ('audio',))
   sources = functools.partial(make_audio_sources, data, settings.shapes)
@@ -144,19 +99,16 @@ def codec_inputs(codec: Codec) -> tuple[Any, ...]:
   return jnp.zeros((1, codec.compression, codec.channels)), jax.random.key(0)
 
 
-def make_adversary(settings: CodecSettings) -> Adversary | None:
+def make_adversary(settings: ReconstructionSettings) -> Adversary | None:
   """Makes the discriminators of `config.discriminator`; None where they have no weight."""
   weights = settings.weights
   if not (weights.adversarial or weights.features):
     return None
   samples = max(round(shape.seconds * RATE) for shape in settings.shapes.values())
-  return Adversary(
-    model=settings.discriminators,
-    inputs=(jnp.zeros((1, samples, settings.model.channels)),),
-    generator_objective=make_adversarial_objective(weights),
-    objective=make_discriminator_objective(),
-    optimizer=settings.adversary.optimizer,
-    start=settings.adversary.start,
+  return settings.opponent(
+    jnp.zeros((1, samples, settings.model.channels)),
+    make_adversarial_objective(weights),
+    make_discriminator_objective(),
   )
 
 
@@ -166,5 +118,5 @@ def _sound_alone(batch: Batch) -> Batch:
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the shortest sound that it takes."""
-  model = CodecSettings.of(config.to_dict()).model
+  model = codec_settings(config.to_dict()).model
   return Outline(model, codec_inputs(model))

@@ -86,7 +86,7 @@ def read_reconstruction(config: ConfigDict) -> Reconstruction:
     samples = round(shapes[name].seconds * RATE)
     described = f'{shapes[name].seconds:g} s of {RATE:,} Hz'
     inputs, shape = codec_task.codec_inputs(model), (1, samples, model.channels)
-    adversary = codec_task.make_adversary(codec_task.CodecSettings.of(config.to_dict()))
+    adversary = codec_task.make_adversary(codec_task.codec_settings(config.to_dict()))
     judged = DISCRIMINATOR + (1 if weights.features else 0)
   else:
     model = make_autoencoder(fields_of(config, 'model'))
@@ -95,7 +95,7 @@ def read_reconstruction(config: ConfigDict) -> Reconstruction:
     inputs, shape = (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)), (
       1, video.frames, *video.size, 3,
     )  # fmt: skip
-    settings = tae_task.AutoencoderSettings.of(config.to_dict())
+    settings = tae_task.autoencoder_settings(config.to_dict())
     adversary, judged = tae_task.make_adversary(settings), DISCRIMINATOR
   rows = config.buckets[name].batch_size
   return Reconstruction(model, inputs, shape, described, rows, adversary, judged)
