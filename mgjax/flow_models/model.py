@@ -1,13 +1,14 @@
-"""A flow model: the backbone and whatever conditions it (Movie Gen §3.1, §6)."""
+"""A flow model: the backbone and whatever conditions it (Movie Gen §3.1, §6), and its stages."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mgjax.backbone.position import grow_positions
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.contract import Conditioning, Latents
 from mgjax.conditioning.ports import Ports, combine
 from mgjax.core.errors import DataError
-from mgjax.core.typing import Array, Batch, Drop, Float
+from mgjax.core.typing import Array, Batch, Drop, Float, Tree
 
 
 class FlowModel(nn.Module):
@@ -69,3 +70,14 @@ class FlowModel(nn.Module):
         )
       ports.append(conditioning(batch, drop.get(conditioning.name, keep), latents))
     return combine(ports)
+
+
+def grow(params: Tree, positions: tuple[int, int, int]) -> Tree:
+  """Adapts a `FlowModel` to the next stage: position tables stretched to `positions` (§3.2.2, §3.7).
+
+  All else is the same array: from 256 px images to 256 px joint the spatial tables double, from
+  256 px to 768 px they triple, from there to images of 1024 px they grow by 4 / 3.
+  """
+  backbone = params['backbone']
+  grown = grow_positions(backbone['positions'], positions)
+  return {**params, 'backbone': {**backbone, 'positions': grown}}

@@ -39,7 +39,7 @@ from mgjax.flow_models.conditions import (
   small_inputs,
 )
 from mgjax.flow_models.model import FlowModel
-from mgjax.flow_models.objectives import make_objectives
+from mgjax.flow_models.objectives import Objectives, make_objectives
 from mgjax.flow_models.prompts import study_captions
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.flow_models.shape import check_shape
@@ -84,6 +84,7 @@ class FlowSettings:
     start_from: where its first parameters come from; see `checkpoints.warm_start`.
     model: the module.
     objective: which times training draws, what it drops.
+    objectives: what that makes of the model.
     critic: how the second player of distribution matching learns; None without one.
     sample: how pictures and sounds are made during training.
     data: what it learns from.
@@ -98,6 +99,7 @@ class FlowSettings:
   start_from: Any
   model: FlowModel
   objective: ObjectiveSettings
+  objectives: Objectives
   critic: AdversarySettings | None
   sample: SampleSettings
   data: DataSettings
@@ -123,6 +125,7 @@ class FlowSettings:
       data_settings(fields_of(fields, 'data')),
     )
     objective = unpack(ObjectiveSettings, fields_of(fields, 'objective'), 'objective')
+    objectives = make_objectives(objective, model)
     buckets = fields_of(fields, 'buckets')
     return cls(
       component=fields['component'],
@@ -131,7 +134,8 @@ class FlowSettings:
       start_from=fields.get('start_from'),
       model=model,
       objective=objective,
-      critic=_read_critic(fields) if objective.kind == 'distribution_matching' else None,
+      objectives=objectives,
+      critic=_read_critic(fields) if objectives.critic else None,
       sample=unpack(SampleSettings, fields_of(fields, 'sample'), 'sample'),
       data=data,
       buckets=bucket_settings(buckets, data),
@@ -209,7 +213,6 @@ def make_flow_spec(
     }
     return batch | latents
 
-  objectives = make_objectives(settings.objective, model)
   identities = {**stored_encoders(settings.text), **(encoders or {})}
   learnt = {'latents': statistics, 'encoders': identities}
 
@@ -223,8 +226,8 @@ def make_flow_spec(
   return TrainSpec(
     model=model,
     inputs=inputs,
-    objective=wrap(objectives.train),
-    validate=objectives.validate,
+    objective=wrap(settings.objectives.train),
+    validate=settings.objectives.validate,
     buckets=buckets,
     validation=validation,
     prepare=prepare,
@@ -238,8 +241,8 @@ def make_flow_spec(
     and Adversary(
       model=model,
       inputs=inputs,
-      generator_objective=objectives.student,
-      objective=objectives.critic,
+      generator_objective=settings.objectives.student,
+      objective=settings.objectives.critic,
       optimizer=settings.critic.optimizer,
       start=settings.critic.start,
       begin=begin(settings.objective.teacher),
@@ -280,7 +283,6 @@ def make_flow_outline(
       cannot have them.
   """
   model, codec, notes = settings.model, default, []
-  make_objectives(settings.objective, model)
   make_sampler_of(settings.sample, settings.objective, model)
   if settings.objective.teacher:
     others = 'the teacher, and a critic that learns too' if settings.critic else 'the teacher'

@@ -13,9 +13,9 @@ from mgjax.data.mixture import ShapeBucket
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.flow_models.conditions import prepare_samples
+from mgjax.flow_models.model import grow
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.flow_models.shape import check_shape
-from mgjax.flow_models.stages import grow
 from mgjax.flow_models.task import (
   FlowSettings,
   about_videos,

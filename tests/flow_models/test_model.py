@@ -16,11 +16,10 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.guidance import make_guided
 from mgjax.flow_models.build import make_sampler_of
-from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.model import FlowModel, grow
 from mgjax.flow_models.objectives import make_objectives
 from mgjax.flow_models.sampling import draw_noise, make_generate, make_predict, make_read
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
-from mgjax.flow_models.stages import grow
 from mgjax.text.tokenizers import byte_tokens
 from tests.random_parameters import random_parameters
 
