@@ -73,7 +73,7 @@ class FlowModel(nn.Module):
 
 
 def grow(params: Tree, positions: tuple[int, int, int]) -> Tree:
-  """Adapts a `FlowModel` to the next stage: position tables stretched to `positions` (§3.2.2, §3.7).
+  """Adapts a `FlowModel` to the next stage (§3.2.2, §3.7): stretches its position tables.
 
   All else is the same array: from 256 px images to 256 px joint the spatial tables double, from
   256 px to 768 px they triple, from there to images of 1024 px they grow by 4 / 3.

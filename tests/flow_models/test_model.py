@@ -17,9 +17,9 @@ from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.guidance import make_guided
 from mgjax.flow_models.build import make_sampler_of
 from mgjax.flow_models.model import FlowModel, grow
-from mgjax.flow_models.objectives import make_objectives
+from mgjax.flow_models.objectives import OBJECTIVES, make_objectives
 from mgjax.flow_models.sampling import draw_noise, make_generate, make_predict, make_read
-from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
+from mgjax.flow_models.settings import STUDENTS, VELOCITY, ObjectiveSettings, SampleSettings
 from mgjax.text.tokenizers import byte_tokens
 from tests.random_parameters import random_parameters
 
@@ -167,6 +167,12 @@ def test_samples_of_a_v_prediction_model_are_those_of_its_converted_answers(para
     x = x + step * ((2 * time - 1) * x / norm - v) / norm
   generate = make_sampler_of(settings, objective, model())
   np.testing.assert_allclose(generate(params, BATCH, X), x, atol=50 * TOLERANCE * np.abs(x).max())
+
+
+def test_every_kind_of_objective_has_its_maker():
+  assert OBJECTIVES.keys() == {VELOCITY, *STUDENTS}
+  assert ObjectiveSettings({}, {'name': 'uniform'}).kind == VELOCITY
+  assert ObjectiveSettings({}, {'name': 'uniform'}, few_steps=LEARNT).kind == 'few_steps'
 
 
 def test_both_objectives_of_a_v_prediction_model_are_of_v():
