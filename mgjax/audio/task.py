@@ -142,9 +142,9 @@ def as_video(latents: Float[Array, 'b t c']) -> Float[Array, 'b t 1 1 c']:
   return latents[:, :, None, None]
 
 
-def longest_audio_bucket(buckets: Mapping[str, Any]) -> str:
-  """Returns the name of the bucket with the longest sounds, in `seconds`, the first of several."""
-  return max(buckets, key=lambda name: buckets[name].seconds)
+def longest_audio_bucket(shapes: Mapping[str, AudioShape]) -> str:
+  """Returns the name of the bucket with the longest sounds, the first of several."""
+  return max(shapes, key=lambda name: shapes[name].seconds)
 
 
 def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> int:

@@ -27,7 +27,7 @@ from mgjax.flow_models.settings import VELOCITY, ObjectiveSettings
 class Objectives:
   """What training needs of an objective.
 
-  Those of students take the parameters of their teacher, whose module is the same, as `frozen`.
+  Those of students take the parameters of their teacher, whose module is the same, as well.
 
   Attributes:
     train: what training minimises; of a model with a critic that is `student`.
