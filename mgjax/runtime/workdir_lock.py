@@ -9,14 +9,12 @@ import contextlib
 import logging
 import os
 import pathlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import filelock
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from mgjax.core.errors import ConfigError
 
@@ -93,7 +91,7 @@ def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterat
   )
   answer, problem, looking = _WAITING, None, _take(lease, what)
   while answer == _WAITING:
-    if jax.process_index() == 0:
+    if _process() == 0:
       try:
         made = made or not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +106,7 @@ def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterat
   if answer != _TAKEN:
     kind = InUseError if answer == _IN_USE else ConfigError
     raise problem or kind(f'the first process may not use {os.fspath(folder)!r}')
-  found = Hold(lease) if jax.process_index() == 0 else None
+  found = Hold(lease) if _process() == 0 else None
   _held[key] = thread, found
   try:
     yield found
@@ -120,9 +118,19 @@ def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterat
         folder.rmdir()
 
 
+def _process() -> int:
+  """Returns which process of a run this one is; 0 of one on its own, which need not load JAX."""
+  jax = sys.modules.get('jax')
+  return jax.process_index() if jax is not None and jax.distributed.is_initialized() else 0
+
+
 def _first_says(answer: int) -> int:
-  if jax.process_count() == 1:
+  jax = sys.modules.get('jax')
+  if jax is None or not jax.distributed.is_initialized():
     return answer
+  import numpy as np
+  from jax.experimental import multihost_utils
+
   return int(multihost_utils.broadcast_one_to_all(np.int32(answer)))
 
 
