@@ -193,7 +193,7 @@ def test_the_images_of_a_sample_become_rows_beside_each_other(tmp_path):
   assert {name: array.shape[0] for name, array in rows.items()} == dict.fromkeys(
     ('images', 'tokens', 'tokens_mask', 'identity'), 32
   )
-  np.testing.assert_array_equal(rows['images'][1] * 255, batch['view'][0, 0])
+  np.testing.assert_array_equal(np.rint(rows['images'][1] * 255), batch['view'][0, 0])
   assert rows['tokens_mask'].dtype == bool and rows['images'].dtype == np.float32
 
 
