@@ -49,6 +49,7 @@ setup(
     'av>=18.1.0',
     'einops>=0.8.2',
     'etils[epath]>=1.15.0',
+    'filelock>=4.2.11',
     'flax>=0.12.8',
     'grain>=0.2.18',
     'jax>=0.10.2',

@@ -94,12 +94,6 @@ _REWRITE = flags.DEFINE_string(
   'rewrite', None, 'MODEL@URL of a chat server that writes prompts anew, or a .json of settings.'
 )
 _WEIGHTS = flag_values.define_weights()
-_PROGRAM = flag_values.define(
-  'program', flag_values.file('program'), 'What --save_program wrote: compiled programs, to run.'
-)
-_SAVE_PROGRAM = flags.DEFINE_string(
-  'save_program', None, 'A file for the compiled programs of this call, which --program takes.'
-)
 _MESH = flag_values.define_mesh()
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Videos at a time.', lower_bound=1)
 
@@ -145,7 +139,7 @@ def main(_) -> None:
   typed = prompts
   if _REWRITE.value is not None:
     prompts = rewrite_prompts(prompts, rewriter, os.path.join(_WORKDIR.value, 'rewrites'))
-  sampler = VideoPipeline(_WORKDIR.value, mesh=_MESH.value, program=_PROGRAM.value, **changes)
+  sampler = VideoPipeline(_WORKDIR.value, mesh=_MESH.value, **changes)
   video, upsampler = None, None
   if _VIDEO.value is not None:
     window, *size = shape
@@ -185,9 +179,6 @@ def main(_) -> None:
     tracker = AudioPipeline(_SOUNDTRACK.value, mesh=_MESH.value)
     for path in write_soundtracks(tracker, videos, seed=_SEED.value):
       print(path)
-  if _SAVE_PROGRAM.value is not None:
-    sampler.save_program(_SAVE_PROGRAM.value)
-    print(_SAVE_PROGRAM.value)
 
 
 def _pictures() -> dict[str, str | None]:

@@ -130,7 +130,7 @@ SECTIONS = {
     make_spec=Late('mgjax.clip.task:make_spec'),
     outline=Late('mgjax.clip.task:outline'),
     load=Late('mgjax.clip.pipeline:Clip'),
-    weights=Late('mgjax.clip.pair_weights:FORMAT'),
+    weights=Late('mgjax.clip.weights:PAIR_FORMAT'),
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_clip'),
   ),
   't5': Section(

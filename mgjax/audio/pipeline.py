@@ -20,7 +20,9 @@ from mgjax.clip.pipeline import find_frame_encoder
 from mgjax.conditioning.frame_features import KEY as FRAME_FEATURES
 from mgjax.conditioning.known_latents import KEY as CONTEXT
 from mgjax.core.errors import ConfigError, NonFiniteError
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import Array, Batch, Float, UInt8
+from mgjax.data.settings import audio_shapes
 from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.noise import frame_noise
 from mgjax.flow.windows import Cover
@@ -83,7 +85,8 @@ class AudioPipeline(FlowPipeline):
   @property
   def default_seconds(self) -> float:
     """Length of the longest sounds that the model was trained on."""
-    return float(self.config.buckets[longest_audio_bucket(self.config)].seconds)
+    shapes = audio_shapes(fields_of(self.config, 'buckets'))
+    return float(shapes[longest_audio_bucket(shapes)].seconds)
 
   def video_track(self, path: str | os.PathLike[str]) -> VideoTrack:
     """Opens a video for `stream`, seen at the size and frame rate of training.
@@ -93,12 +96,12 @@ class AudioPipeline(FlowPipeline):
         not there.
       DataError: the video cannot be read.
     """
-    shape = self.config.buckets[longest_audio_bucket(self.config)]
-    if FRAME_FEATURES not in self.reads or 'height' not in shape:
+    shapes = audio_shapes(fields_of(self.config, 'buckets'))
+    shape = shapes[longest_audio_bucket(shapes)]
+    if FRAME_FEATURES not in self.reads or not shape.size:
       raise ConfigError('this model was trained without pictures; leave the video out')
-    size = (shape.height, shape.width)
     fps, seconds = self.config.data.fps, probe(path).seconds
-    frames = stream_clip(path, size=size, fps=fps)
+    frames = stream_clip(path, size=shape.size, fps=fps)
     return VideoTrack(frames, seconds=seconds, fps=fps, rate=self.latent_rate, see=self._see)
 
   def frame_features(

@@ -1,5 +1,6 @@
 """Trains audio models and encodes their data (Movie Gen §6)."""
 
+import dataclasses
 import functools
 import math
 import pathlib
@@ -21,14 +22,13 @@ from mgjax.conditioning.contract import Conditioning
 from mgjax.conditioning.frame_features import KEY as FRAME_FEATURES
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import arguments, fields_of
-from mgjax.core.typing import Array, Float, Objective, Tree
+from mgjax.core.typing import Array, Float, Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.ingest.entries import Captions
 from mgjax.data.mixture import ShapeBucket
-from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings
+from mgjax.data.settings import AudioShape, DataSettings, audio_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import check_same_shape, latent_sources
-from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import clip_shapes, condition_fields, prepare_samples
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.sampling import draw_noise
@@ -49,13 +49,52 @@ VISION = 'vision'  # the encoder of frames, in configurations and notes
 CAPTIONS = Captions(COLUMNS, caption_of_row)
 
 
+@dataclasses.dataclass(frozen=True)
+class AudioSettings:
+  """All that the training of an audio model reads of a configuration.
+
+  Attributes:
+    flow: what every flow model reads.
+    masking: how spans of its context are hidden, arguments of `make_masked_objective`.
+    vision: the work directory of the encoder of frames; '' where their pixels are the features.
+  """
+
+  flow: FlowSettings
+  masking: Mapping[str, Any]
+  vision: str
+
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'AudioSettings':
+    """Reads a configuration as a plain dictionary.
+
+    Raises:
+      ConfigError: a field is unknown, missing or out of its range, or an encoder of text has the
+        name of that of frames.
+    """
+    flow = FlowSettings.of(fields, lambda buckets, fps: audio_shapes(buckets))
+    masking = fields_of(fields, 'masking')
+    masking = arguments(make_masked_objective, masking, 'masking', ('objective',))
+    vision = fields.get(VISION) or ''
+    if vision and VISION in flow.text.encoders:
+      raise ConfigError(f'config.text.{VISION}: an encoder of text needs another name')
+    return cls(flow, masking, vision)
+
+  @property
+  def seen_by(self) -> str:
+    """The identity of the encoder of frames, '' without.
+
+    Raises:
+      ConfigError: it is not there.
+    """
+    return tower_identity(self.vision) if self.vision else ''
+
+
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: latents of audio, read or encoded on the fly, and conditions in."""
-  model, settings = make_flow_model(fields_of(config, 'model')), FlowSettings.of(config.to_dict())
-  data, shapes = settings.data, audio_shapes(fields_of(config, 'buckets'))
-  masking = _masking(config)
-  codec = load_audio_codec(config.autoencoder)
-  vision = _vision(config)
+  settings = AudioSettings.of(config.to_dict())
+  flow, vision = settings.flow, settings.seen_by
+  model, data, shapes = flow.model, flow.data, flow.shapes
+  codec = load_audio_codec(flow.autoencoder)
   if vision and not data.latents:
     raise ConfigError(
       'the model reads features of frames by the encoder that config.vision names, and '
@@ -68,7 +107,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     samples = [bucket.source[index] for index in range(min(SHOWN, len(bucket.source)))]
     frames = round(shapes[bucket.name].seconds * codec.latent_rate)
     shape = (frames, 1, 1, codec.model.latent_channels)
-    noise = draw_noise(config.seed, np.arange(len(samples)), shape)
+    noise = draw_noise(flow.seed, np.arange(len(samples)), shape)
     batch = prepare_samples(model, samples, lambda sounds: as_video(codec.encode(sounds)))
     batch, noise = fetch((batch, noise))
     sounds = fetch(codec.decode(generate(params, batch, noise)[:, :, 0, 0]))
@@ -79,12 +118,9 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
         write_wav(directory / f'{index:03d}.wav', sound, codec.rate)
     return path
 
-  def masked(objective: Objective, validate: Objective) -> tuple[Objective, Objective]:
-    return make_masked_objective(objective, **masking), validate
-
   return make_flow_spec(
-    config, workdir, model=model, settings=settings, codec=codec, raw='audio', show=show,
-    wrap=masked,
+    flow, workdir, codec=codec, raw='audio', show=show,
+    wrap=functools.partial(make_masked_objective, **settings.masking),
     make_sources=functools.partial(make_audio_samples, data, shapes, codec, vision=vision),
     about=lambda name: _about(shapes[name], model.conditionings, codec, vision),
     as_video=as_video,
@@ -101,31 +137,14 @@ def _about(
   return {'seconds': shape.seconds, **clip_shapes(conditionings, latents), **seen}
 
 
-def _vision(config: ConfigDict) -> str:
-  """Returns the identity of the encoder of frames; '' where their pixels are the features.
-
-  Raises:
-    ConfigError: it is not there, or an encoder of text has its name.
-  """
-  if not config.get(VISION):
-    return ''
-  if VISION in config.get('text', {}):
-    raise ConfigError(f'config.text.{VISION}: an encoder of text needs another name')
-  return tower_identity(config.vision)
-
-
 def as_video(latents: Float[Array, 'b t c']) -> Float[Array, 'b t 1 1 c']:
   """Returns latents of sound in the form of those of a video of one pixel."""
   return latents[:, :, None, None]
 
 
-def _masking(config: ConfigDict) -> dict[str, Any]:
-  return arguments(make_masked_objective, fields_of(config, 'masking'), 'masking', ('objective',))
-
-
-def longest_audio_bucket(config: ConfigDict) -> str:
+def longest_audio_bucket(shapes: Mapping[str, AudioShape]) -> str:
   """Returns the name of the bucket with the longest sounds, the first of several."""
-  return max(config.buckets, key=lambda name: config.buckets[name].seconds)
+  return max(shapes, key=lambda name: shapes[name].seconds)
 
 
 def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> int:
@@ -211,28 +230,26 @@ class WithFeatures:
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of a codec that is not there, the report's."""
+  flow = AudioSettings.of(config.to_dict()).flow
 
-  data_settings(fields_of(config, 'data'))
-  audio_shapes(fields_of(config, 'buckets'))
-  _masking(config)
-
-  def sizes(model: FlowModel, codec: Codec, name: str) -> Sizes:
-    frames = check_length(model, codec, config.buckets[name].seconds, f'bucket {name!r}')
+  def sizes(codec: Codec, name: str) -> Sizes:
+    frames = check_length(flow.model, codec, flow.shapes[name].seconds, f'bucket {name!r}')
     return (frames, 1, 1), (frames, 1, 1, codec.latent_channels)
 
-  return make_flow_outline(config, make_codec, Codec(), sizes)
+  return make_flow_outline(flow, make_codec, Codec(), sizes)
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns whole audio clips into latents."""
-  codec, shapes = load_audio_codec(config.autoencoder), audio_shapes(fields_of(config, 'buckets'))
-  conditionings = make_flow_model(fields_of(config, 'model')).conditionings
-  vision = _vision(config)
-  see = FrameEncoder(config.vision) if vision else None
+  settings = AudioSettings.of(config.to_dict())
+  flow, vision = settings.flow, settings.seen_by
+  shapes, conditionings = flow.shapes, flow.model.conditionings
+  codec = load_audio_codec(flow.autoencoder)
+  see = FrameEncoder(settings.vision) if vision else None
   read = condition_fields(conditionings, (1, 1, 1), (1, 1, 1, 1)).get(FRAME_FEATURES, (1, 0))[-1]
   if see is not None and see.width != read:
     raise ConfigError(
-      f'the encoder of frames at {config.vision!r} gives {see.width} features a frame, and the '
+      f'the encoder of frames at {settings.vision!r} gives {see.width} features a frame, and the '
       f'model reads {read}; mend config.vision, or the features of its frame_features conditioning'
     )
 
@@ -240,7 +257,7 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
     if see is None:
       return samples
     count = round(len(samples[0]['audio']) / codec.rate * codec.latent_rate)
-    return see_samples(samples, see, see.width, config.data.fps, count, codec.latent_rate)
+    return see_samples(samples, see, see.width, flow.data.fps, count, codec.latent_rate)
 
   def sources(data: DataSettings, split: str, report: pathlib.Path | None) -> dict[str, Source]:
     return make_audio_samples(data, shapes, codec, split, report, vision)

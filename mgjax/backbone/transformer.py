@@ -89,8 +89,15 @@ class Transformer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports
-  ) -> Float[Array, 'b t h w c']:
+    self,
+    x: Float[Array, 'b t h w c'],
+    time: Float[Array, ' b'],
+    ports: Ports,
+    tap: int | None = None,
+  ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
+    """Returns the velocity; with `tap` also the tokens behind that layer, counted from 1."""
+    if tap is not None and not 1 <= tap <= self.depth:
+      raise ConfigError(f'tap = {tap}; expected a layer, from 1 to model.depth = {self.depth}')
     if self.dim % self.heads:
       raise ConfigError(f'model.dim = {self.dim} does not divide into {self.heads} heads')
     for name, known in (('feed_forward', FEED_FORWARD), ('norm', NORMS)):
@@ -124,14 +131,20 @@ class Transformer(nn.Module):
     positions = fill(positions)
     embedding, modulation = TimeModulation(self.dim, self.dtype, name='time')(time, ports.vector)
     context = None if ports.context is None else ports.context.astype(self.dtype)
-    layers = stack(Block, depth=self.depth, remat=self.remat, unroll=self.unroll)(
+    layers = stack(
+      Block, depth=self.depth, remat=self.remat, unroll=self.unroll, tapped=tap is not None
+    )(
       self.heads, self.mlp_dim, self.epsilon, self.attention, self.exchange, self.feed_forward,
       self.norm, self.affine, self.bias, self.tiles(sizes), self.dtype, name='layers',
     )  # fmt: skip
-    tokens, _ = layers(
-      place_tokens(tokens), modulation, positions, context, ports.context_mask, valid,
+    carry = tokens = place_tokens(tokens)
+    if tap is not None:
+      carry = tokens, jnp.zeros_like(tokens), jnp.int32(tap)
+    carry, _ = layers(
+      carry, modulation, positions, context, ports.context_mask, valid,
       [each.opened(self.dtype) for each in ports.gated],
     )  # fmt: skip
+    tokens, tapped, _ = carry if tap is not None else (carry, None, None)
 
     table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (2, self.dim))
     final = embedding[:, None] + table[None].astype(self.dtype)
@@ -141,4 +154,5 @@ class Transformer(nn.Module):
     values = math.prod(self.patch) * x.shape[-1]
     # The velocity leaves in float32: solvers add fifty of them.
     y = Linear(values, ('embed', 'patch'), initializer=ZEROS, name='patch_out')(tokens)
-    return unpatchify(place_rows(y)[:, :count], sizes, self.patch)
+    velocity = unpatchify(place_rows(y)[:, :count], sizes, self.patch)
+    return velocity if tapped is None else (velocity, place_rows(tapped)[:, :count])

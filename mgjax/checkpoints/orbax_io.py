@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import re
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,6 @@ from mgjax.checkpoints.fingerprints import (
   leaf_bytes,
 )
 from mgjax.checkpoints.folders import REMOVED, find_denied, size_and_time
-from mgjax.checkpoints.repeated_errors import silence
 from mgjax.core.errors import CheckpointError, first_line
 from mgjax.core.settings import Count, Positive, annotations, check, unpack
 from mgjax.core.typing import Array, Tree
@@ -53,6 +53,7 @@ _UNREACHABLE = re.compile(
   'UNAVAILABLE|DEADLINE_EXCEEDED|UNAUTHENTICATED|PERMISSION_DENIED|RESOURCE_EXHAUSTED'
 )
 
+_MARKS = ('orbax', 'OCDBT', 'zarr')  # of paths, and of messages of orbax's futures
 _RECORD = 'metadata'  # the file of the item `meta`, which is orbax's default too
 _SMALL = 2**20  # bytes of an array that one device writes by itself
 _PORTION = 2**30  # bytes of leaves that a verification reads at once
@@ -62,7 +63,6 @@ Make = Callable[[Descriptions], Tree]  # of the leaves that an item was saved wi
 Target = Tree | Make
 
 _log = logging.getLogger(__name__)
-silence()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -398,3 +398,19 @@ def put(value: Any, sharding: Any = None) -> Array:
   """Puts an array where `sharding` says, by default, uncommitted, onto the default device."""
   kept = sharding is None and isinstance(value, jax.Array)
   return value if kept else jax.device_put(value, sharding)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+  """Says no of the records with tracebacks that orbax makes, or asyncio of what it began.
+
+  What fails there, of a full disk say, we hear of as an exception, and tell in a sentence.
+  """
+  if not record.exc_info or not record.exc_info[1]:
+    return True
+  places = [frame.filename for frame in traceback.extract_tb(record.exc_info[2])]
+  places += [record.pathname, str(record.exc_info[1])]
+  return not any(mark in place for mark in _MARKS for place in places)
+
+
+for _name in ('absl', 'asyncio'):
+  logging.getLogger(_name).addFilter(_is_of_others)

@@ -105,7 +105,7 @@ def clip_objective(
 
   Args:
     predict: of `ClipModel`.
-    batch: see `mgjax/core/batch_keys.py`.
+    batch: see docs/add_a_conditioning.md.
     key: nothing is drawn.
     identity_weight: w.
 

@@ -54,7 +54,7 @@ class Clip:
     model = make_clip_model(fields_of(self.config, 'model'))
     self.identity = model.identity > 0
     size, self._length = model.vision.size, model.text.positions
-    self._tokenizer = make_tokenizer(self.config)
+    self._tokenizer = make_tokenizer(self.config.tokenizer, fields_of(self.config, 'model')['text'])
     variables = {'params': params}
 
     def of_images(method: str) -> Callable[..., Array]:

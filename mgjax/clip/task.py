@@ -1,5 +1,6 @@
 """Trains both towers of CLIP on images and their captions."""
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -15,28 +16,80 @@ from mgjax.clip.objective import clip_objective
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import arguments, fields_of
 from mgjax.core.typing import Batch
-from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.buckets import Shape
+from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.text.tokenizer_folder import check_tokenizer
 from mgjax.text.tokenizers import Tokenizer, encode_texts, load_tokenizer
-from mgjax.training.settings import bucket_settings
+from mgjax.training.settings import BucketSettings, bucket_settings
 from mgjax.training.spec import Outline, TrainSpec, make_buckets
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSettings:
+  """What the training of a CLIP reads of a configuration beside `train` and `optimizer`.
+
+  Attributes:
+    component: its name in `mgjax.registry`.
+    start_from: where its first parameters come from; see `checkpoints.warm_start`.
+    model: both towers.
+    tokenizer: of captions.
+    data: what it learns from.
+    shapes: of the pictures of each bucket.
+    buckets: how many samples come at once, by name.
+    objective: arguments of `clip_objective`.
+  """
+
+  component: str
+  start_from: Any
+  model: ClipModel
+  tokenizer: Tokenizer
+  data: DataSettings
+  shapes: Mapping[str, Shape]
+  buckets: Mapping[str, BucketSettings]
+  objective: Mapping[str, Any]
+
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'ClipSettings':
+    """Reads a configuration as a plain dictionary, before any data are read.
+
+    Raises:
+      ConfigError: a field is unknown, missing or out of its range, or they do not go together.
+    """
+    described, buckets = fields_of(fields, 'model'), fields_of(fields, 'buckets')
+    model, data = make_clip_model(described), data_settings(fields_of(fields, 'data'))
+    shapes = video_shapes(buckets, data.fps)
+    given, place = fields_of(fields, 'objective'), ('predict', 'batch', 'key')
+    objective = arguments(clip_objective, given, 'objective', place)
+    _check_pictures(model, data, shapes)
+    return cls(
+      component=fields['component'],
+      start_from=fields.get('start_from'),
+      model=model,
+      tokenizer=make_tokenizer(fields['tokenizer'], described['text']),
+      data=data,
+      shapes=shapes,
+      buckets=bucket_settings(buckets),
+      objective=objective,
+    )
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: single frames and their captions, compared with each other."""
-  model, data, shapes, objective = _settings(config)
-  tokenizer, length = make_tokenizer(config), model.text.positions
-  sources = functools.partial(make_sources, data, shapes)
+  settings = ClipSettings.of(config.to_dict())
+  model, data, length = settings.model, settings.data, settings.model.text.positions
+  sources = functools.partial(make_sources, data, settings.shapes)
   if not model.identity:
     images, captions, keep = ('video',), ('caption',), ('video',)
   else:
     images, captions = ('video', 'view'), ('caption', 'view_caption')
     keep = (*images, 'identity')
-  tokenize = functools.partial(_tokenize, tokenizer, length, captions)
+  tokenize = functools.partial(_tokenize, settings.tokenizer, length, captions)
   transform = make_transform((tokenize,), keep)
-  settings = bucket_settings(fields_of(config, 'buckets'))
-  buckets, validation = make_buckets(settings, workdir, sources, transform, share=data.share)
+  buckets, validation = make_buckets(
+    settings.buckets, workdir, sources, transform, share=data.share
+  )
+  objective = functools.partial(clip_objective, **settings.objective)
 
   def prepare(batch: Batch) -> Batch:
     shown = jnp.stack([batch[name][:, 0] for name in images], axis=1)
@@ -59,25 +112,25 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     buckets=buckets,
     validation=validation,
     prepare=prepare,
-    start=make_start(config.start_from, config.component),
+    start=make_start(settings.start_from, settings.component),
   )
 
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the smallest inputs that it takes."""
-  model, *_ = _settings(config)
-  make_tokenizer(config)
+  model = ClipSettings.of(config.to_dict()).model
   return Outline(model, clip_model_inputs(model))
 
 
-def make_tokenizer(config: ConfigDict) -> Tokenizer:
+def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
   """Makes the tokenizer that `config.tokenizer` names: 'bytes', or a file or folder.
 
   Raises:
-    ConfigError: it is not there, or makes tokens that `config.model.text` does not have.
+    ConfigError: it is not there, or makes tokens that `text`, which is `config.model.text`, does
+      not have.
   """
-  tokenizer = load_tokenizer(config.tokenizer)
-  check_tokenizer(tokenizer, fields_of(config, 'model')['text'], config.tokenizer)
+  tokenizer = load_tokenizer(name)
+  check_tokenizer(tokenizer, text, name)
   return tokenizer
 
 
@@ -88,18 +141,7 @@ def _tokenize(
   return {'tokens': tokens, 'tokens_mask': mask}
 
 
-def _settings(config: ConfigDict):
-  """The model and the data, checked before any are read."""
-  model: ClipModel = make_clip_model(fields_of(config, 'model'))
-  data = data_settings(fields_of(config, 'data'))
-  shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
-  bucket_settings(fields_of(config, 'buckets'))
-  objective = functools.partial(
-    clip_objective,
-    **arguments(
-      clip_objective, fields_of(config, 'objective'), 'objective', ('predict', 'batch', 'key')
-    ),
-  )
+def _check_pictures(model: ClipModel, data: DataSettings, shapes: Mapping[str, Shape]) -> None:
   views = data.kind == 'digits' and 'view' in data.digits.get('extras', ())
   if model.identity and not views:
     raise ConfigError(
@@ -113,4 +155,3 @@ def _settings(config: ConfigDict):
         f'frames = 1, for the caption of a video tells of motion that no frame shows, and '
         f'height = width = model.vision.size = {model.vision.size}'
       )
-  return model, data, shapes, objective

@@ -6,17 +6,23 @@ other tower is left out.
 
 import functools
 import math
-from collections.abc import Callable, Collection, Mapping
+import pathlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import flax.linen as nn
+import jax
 import numpy as np
+from safetensors.numpy import save
 
+from mgjax.clip.model import ClipModel, clip_model_inputs, make_clip_model
 from mgjax.clip.towers import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.core.errors import ConfigError
+from mgjax.core.files import write_bytes, write_json
 from mgjax.core.settings import Range
+from mgjax.core.typing import Tree
 from mgjax.core.weights.format import WeightFormat, number_in
-from mgjax.core.weights.names import LAYER, TRANSPOSED, TensorName
+from mgjax.core.weights.names import LAYER, TRANSPOSED, TensorName, export_tensors
 from mgjax.core.weights.tensors import check_agrees, listed
 from mgjax.text.weight_format import Epsilon, Family, make_encoder_format
 
@@ -276,3 +282,47 @@ def _format(tower: str, make: Callable[[Mapping[str, Any]], nn.Module]) -> Weigh
 
 TEXT_FORMAT = _format('text', make_clip_text)
 VISION_FORMAT = _format('vision', make_clip_vision)
+
+
+def _pair_rows() -> Sequence[TensorName]:
+  """The tables of both towers, by the names that transformers gives them side by side."""
+  rows = [TensorName('log_scale', 'logit_scale')]
+  for tower in ('text', 'vision'):
+    rows += [
+      row._replace(ours=f'{tower}/{row.ours}', theirs=row.names[0])
+      for row in clip_rows(tower, ())
+      if row.ours is not None
+    ]
+  return rows
+
+
+def _init_pair(model: ClipModel, _: Mapping[str, Any], key: jax.Array) -> Tree:
+  return nn.unbox(model.init(key, *clip_model_inputs(model))['params'])
+
+
+def _write_pair(
+  params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
+) -> str:
+  """Writes both towers of a trained CLIP as a folder of transformers' CLIPModel.
+
+  From it `launch.weights import` makes a frozen encoder of either tower.
+  """
+  del notes
+  # CLIPModel has no head for identities.
+  params = {name: each for name, each in params.items() if not name.startswith('identity_')}
+  towers = {tower: clip_config(tower, fields[tower]) for tower in ('text', 'vision')}
+  config = {
+    'architectures': ['CLIPModel'],
+    'model_type': 'clip',
+    'projection_dim': fields['text']['projection'],
+    **{f'{tower}_config': each for tower, each in towers.items()},
+  }
+  write_json(out / 'config.json', config)
+  tensors = export_tensors(_pair_rows(), params)
+  write_bytes(out / 'model.safetensors', save(tensors, {'format': 'pt'}))
+  return "both towers by transformers' names"
+
+
+PAIR_FORMAT = WeightFormat(
+  make_clip_model, _init_pair, form='transformers', folder=True, write=_write_pair, noted=(), how=()
+)

@@ -15,9 +15,9 @@ from mgjax.data.settings import DataSettings
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.editing.sources import Animated, AnyPlace, Motion, WithBlack
-from mgjax.flow_models.task import make_video_encode_plan
+from mgjax.flow_models.task import FlowSettings, make_video_encode_plan
 from mgjax.training.spec import EncodePlan, TrainSpec
-from mgjax.video import task as video
+from mgjax.video.task import make_video_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,39 +39,38 @@ class Edits:
   def __post_init__(self):
     check(self)
 
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'Edits':
+    """Reads `edits` of a configuration as a plain dictionary.
 
-def edits_of(config: ConfigDict) -> Edits:
-  """Reads `config.edits`.
-
-  Raises:
-    ConfigError: a field is unknown or out of its range, or a bucket is not there.
-  """
-  fields = fields_of(config, 'edits')
-  motion = unpack(Motion, fields.pop('motion', {}), 'edits.motion')
-  edits = unpack(Edits, fields, 'edits', motion=motion)
-  if unknown := sorted(set(edits.animated) - set(config.buckets)):
-    raise ConfigError(
-      f'edits.animated names {unknown[0]!r}; expected some of the buckets {sorted(config.buckets)}'
-    )
-  return edits
+    Raises:
+      ConfigError: a field is unknown or out of its range, or a bucket is not there.
+    """
+    edits, buckets = unpack(cls, fields_of(fields, 'edits'), 'edits'), fields['buckets']
+    if unknown := sorted(set(edits.animated) - set(buckets)):
+      raise ConfigError(
+        f'edits.animated names {unknown[0]!r}; expected some of the buckets {sorted(buckets)}'
+      )
+    return edits
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: that of text to video, on pairs of clips."""
-  return video.make_spec(config, workdir, starts=('video',), make_sources=_sources_of(config))
+  settings, _, make_sources = _unpack(config.to_dict())
+  return make_video_spec(settings, workdir, starts=('video',), make_sources=make_sources)
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns pairs into latents of both clips."""
-  return make_video_encode_plan(config, _sources_of(config), _about(config))
+  settings, edits, make_sources = _unpack(config.to_dict())
+  return make_video_encode_plan(settings, make_sources, {'edits': dataclasses.asdict(edits)})
 
 
-def _about(config: ConfigDict) -> dict[str, Any]:
-  return {'edits': dataclasses.asdict(edits_of(config))}
-
-
-def _sources_of(config: ConfigDict) -> Any:
-  return functools.partial(_make_pairs, edits_of(config), config.model.positions[0], config.seed)
+def _unpack(fields: Mapping[str, Any]) -> tuple[FlowSettings, Edits, Any]:
+  """Returns the settings of a run, those of its edits, and what makes its sources."""
+  settings, edits = FlowSettings.of(fields), Edits.of(fields)
+  places = settings.model.backbone.positions[0]
+  return settings, edits, functools.partial(_make_pairs, edits, places, settings.seed)
 
 
 def _make_pairs(

@@ -149,9 +149,9 @@ def judge_soundtracks(
     ConfigError: the model was trained on something else.
   """
   config = check_digits(pipeline)
-  name = longest_audio_bucket(config)
   data = data_settings(fields_of(config, 'data'))
   shapes = audio_shapes(fields_of(config, 'buckets'))
+  name = longest_audio_bucket(shapes)
   source = make_audio_sources(data, {name: shapes[name]}, 'validation')[name]
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['audio'] for clip in clips])

@@ -12,7 +12,9 @@ from mgjax.audio import extend
 from mgjax.audio.extend import Extension
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_audio_bucket
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float
+from mgjax.data.settings import audio_shapes
 from mgjax.digits.clips import Digits
 from mgjax.digits.sound_judge import SoundScores, judge_clips
 from mgjax.digits.sounds import RATE
@@ -104,7 +106,8 @@ def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[st
   """Returns clips of bouncing digits, of unseen handwriting, `factor` times as long."""
   config = check_digits(pipeline)
   fps, seconds = config.data.fps, factor * pipeline.default_seconds
-  shape = config.buckets[longest_audio_bucket(config)]
+  shapes = audio_shapes(fields_of(config, 'buckets'))
+  shape = shapes[longest_audio_bucket(shapes)]
   digits = Digits(
     split='test', captions='all', motions=('bounce',), colours=tuple(config.data.digits.colours),
     frames=round(seconds * fps), size=(shape.height, shape.width), fps=fps, laps=factor,

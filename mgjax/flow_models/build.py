@@ -1,6 +1,5 @@
-"""Builds flow models, their objectives, samplers and inputs from settings and samples."""
+"""Builds flow models and their samplers from settings, and checks what they learnt from."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,26 +9,16 @@ import numpy as np
 
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.kinds import make_conditioning
-from mgjax.conditioning.numbers.guidance_scale import GuidanceScale
-from mgjax.conditioning.numbers.step_size import StepSize
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
-from mgjax.core.typing import Batch, Objective, Predict, Tree
+from mgjax.core.typing import Batch, Tree
 from mgjax.core.weights.format import WeightFormat
-from mgjax.flow.distillation.distribution_matching import (
-  DistributionMatching,
-  make_critic_objective,
-  make_distribution_matching,
-  make_matching_validation,
-)
-from mgjax.flow.distillation.few_steps import STEP, make_few_steps
-from mgjax.flow.distillation.guidance import SCALES, make_guidance_distillation
+from mgjax.flow.distillation.few_steps import STEP
+from mgjax.flow.distillation.guidance import SCALES
 from mgjax.flow.guidance import MakeVelocity
-from mgjax.flow.objective import make_objective
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
-from mgjax.flow.times import make_sampler
 from mgjax.flow_models.conditions import context_lengths, small_inputs
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.flow_models.model import FlowModel
@@ -49,71 +38,6 @@ def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
   handed = {'dim': backbone.dim, 'patch': backbone.patch, 'dtype': backbone.dtype}
   conditionings = [make_conditioning(described[name], name, **handed) for name in sorted(described)]
   return FlowModel(backbone, tuple(conditionings))
-
-
-def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> tuple[Objective, Objective]:
-  """Makes the objectives of training and of validation.
-
-  Those of students take the parameters of their teacher, whose module is the same, as `frozen`.
-
-  Raises:
-    ConfigError: dropout names other conditionings than the model has, or few steps or guidance are
-      to be learnt by one that cannot be told of them.
-  """
-  dropout, names = settings.dropout, {each.name for each in model.conditionings}
-  if set(dropout) != names:
-    raise ConfigError(
-      f'objective.dropout names {sorted(dropout)}, the conditionings are {sorted(names)}; give '
-      'each a rate, 0 for never: guidance means nothing for a condition that is never dropped'
-    )
-  prediction = make_prediction(settings.prediction)
-  drawn, fixed = make_sampler(**settings.time), make_sampler(**settings.validation_time)
-  teach = _make_teach(model)
-  if few := settings.steps_learnt:
-    if not any(isinstance(each, StepSize) for each in model.conditionings):
-      raise ConfigError(
-        'few steps shall be learnt, but the model cannot be told which step to take; give '
-        "model.conditionings one of {'kind': 'step_size'} and objective.dropout its rate, 0"
-      )
-    if isinstance(few, DistributionMatching):
-      # What training minimises asks the critic too: `make_players`.
-      return (make_matching_validation(few, teach, sample_time=fixed),) * 2
-    return (make_few_steps(few, teach),) * 2
-  if distilled := settings.guidance_learnt:
-    if not any(
-      isinstance(each, GuidanceScale) and tuple(each.conditions) == distilled.names
-      for each in model.conditionings
-    ):
-      raise ConfigError(
-        'objective.guidance_distillation, but the model cannot be told how strong guidance is to '
-        f"be; give model.conditionings one of {{'kind': 'guidance_scale', 'conditions': "
-        f'{distilled.names}}} and objective.dropout its rate, 0'
-      )
-    make = functools.partial(make_guidance_distillation, distilled, teach)
-    return make(sample_time=drawn), make(sample_time=fixed)
-  objective = make_objective(
-    dropout=dropout,
-    drop_all_probability=settings.drop_all_probability,
-    sample_time=drawn,
-    prediction=prediction,
-  )
-  return objective, make_objective(dropout={}, sample_time=fixed, prediction=prediction)
-
-
-def make_players(
-  settings: ObjectiveSettings, model: FlowModel
-) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
-  """Makes the objectives of a student and of its critic; None of a model that has no critic."""
-  matching = settings.steps_learnt
-  if not isinstance(matching, DistributionMatching):
-    return None
-  sample_time = make_sampler(**settings.time)
-  student = make_distribution_matching(matching, _make_teach(model), sample_time=sample_time)
-  return student, make_critic_objective(sample_time=sample_time)
-
-
-def _make_teach(model: FlowModel) -> Callable[[Tree], Predict]:
-  return lambda frozen: functools.partial(model.apply, {'params': frozen})
 
 
 def make_sampler_of(

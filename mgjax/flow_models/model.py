@@ -1,13 +1,14 @@
-"""A flow model: the backbone and whatever conditions it (Movie Gen §3.1, §6)."""
+"""A flow model: the backbone and whatever conditions it (Movie Gen §3.1, §6), and its stages."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mgjax.backbone.position import grow_positions
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.contract import Conditioning, Latents
 from mgjax.conditioning.ports import Ports, combine
 from mgjax.core.errors import DataError
-from mgjax.core.typing import Array, Batch, Drop, Float
+from mgjax.core.typing import Array, Batch, Drop, Float, Tree
 
 
 class FlowModel(nn.Module):
@@ -27,20 +28,31 @@ class FlowModel(nn.Module):
   preserve_adopted_names = True
 
   def __call__(
-    self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], batch: Batch, drop: Drop
-  ) -> Float[Array, 'b t h w c']:
+    self,
+    x: Float[Array, 'b t h w c'],
+    time: Float[Array, ' b'],
+    batch: Batch,
+    drop: Drop,
+    tap: int | None = None,
+  ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
     """Returns the velocity; a conditioning that `drop` does not name is never dropped.
+
+    With `tap` the tokens behind that layer of the backbone, counted from 1, come with it.
 
     Raises:
       DataError: the batch lacks what a conditioning requires.
     """
-    return self.velocity(x, time, self.read(batch, drop, len(x), x.shape[1:]))
+    return self.velocity(x, time, self.read(batch, drop, len(x), x.shape[1:]), tap)
 
   def velocity(
-    self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports
-  ) -> Float[Array, 'b t h w c']:
-    """Returns the velocity under conditions that were read."""
-    return self.backbone(x, time, ports)
+    self,
+    x: Float[Array, 'b t h w c'],
+    time: Float[Array, ' b'],
+    ports: Ports,
+    tap: int | None = None,
+  ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
+    """Returns the velocity under conditions that were read; `tap` as in `__call__`."""
+    return self.backbone(x, time, ports, tap)
 
   def read(self, batch: Batch, drop: Drop, rows: int, latents: Latents) -> Ports:
     """Returns what the conditionings say of a batch; neither x nor the time are in it.
@@ -58,3 +70,14 @@ class FlowModel(nn.Module):
         )
       ports.append(conditioning(batch, drop.get(conditioning.name, keep), latents))
     return combine(ports)
+
+
+def grow(params: Tree, positions: tuple[int, int, int]) -> Tree:
+  """Adapts a `FlowModel` to the next stage (§3.2.2, §3.7): stretches its position tables.
+
+  All else is the same array: from 256 px images to 256 px joint the spatial tables double, from
+  256 px to 768 px they triple, from there to images of 1024 px they grow by 4 / 3.
+  """
+  backbone = params['backbone']
+  grown = grow_positions(backbone['positions'], positions)
+  return {**params, 'backbone': {**backbone, 'positions': grown}}

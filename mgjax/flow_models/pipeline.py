@@ -29,7 +29,6 @@ from mgjax.flow_models.sampling import NEGATIVE
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
-from mgjax.runtime.saved_programs import SavedPrograms
 from mgjax.text.embeddings import Embedder, TextSettings
 from mgjax.text.prompts import EMBEDDINGS, prompt_of, with_frame_rate
 from mgjax.text.vocabulary import words_in
@@ -54,7 +53,6 @@ class FlowPipeline:
     load: Callable[[str | os.PathLike[str]], Any],
     mesh: Mapping[str, int] | str | None,
     changes: Mapping[str, Any],
-    program: str | os.PathLike[str] | None = None,
   ):
     """Reads the averaged weights and the autoencoder.
 
@@ -65,11 +63,9 @@ class FlowPipeline:
       load: reads the autoencoder from its work directory.
       mesh: sizes of the mesh axes over which the weights are spread; None for one device.
       changes: of `config.sample`, as `SampleSettings.changed` takes them.
-      program: a file of compiled programs; without one, those of the user's folder serve.
 
     Raises:
-      ConfigError: the directory does not hold a model of this component, or the programs are not
-        of this model, these settings, or this machine.
+      ConfigError: the directory does not hold a model of this component.
       CheckpointError: it has no checkpoint that can be trusted.
     """
     self.config = read_config_of(workdir, component, noun)
@@ -78,8 +74,7 @@ class FlowPipeline:
     self._model = make_flow_model(fields_of(self.config, 'model'))
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
     self.settings = dataclasses.asdict(self._settings)
-    self._programs = SavedPrograms(program, used_by=os.path.abspath(workdir))
-    self._generate = self._kept_sampler()
+    self._generate = make_sampler_of(self._settings, self._objective, self._model)
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, place=self._place(workdir))
     self._params = store(params, self._settings.weights)
@@ -88,14 +83,6 @@ class FlowPipeline:
     text, self._learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
     self._embed = Embedder(text, workdir, self._learnt)
     self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
-
-  def _kept_sampler(self) -> Callable[..., Any]:
-    generate = make_sampler_of(self._settings, self._objective, self._model)
-    if any(not type(each).__module__.startswith('mgjax.') for each in self._model.conditionings):
-      return generate  # nobody knows what code of another package its trace depends on
-    parts = ('model', 'objective')
-    about = {name: fields_of(self.config, name) for name in parts} | {'sample': self.settings}
-    return self._programs.keep('generate', generate, about)
 
   @property
   def provenance(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The sections `objective` and `sample` of a flow model's configuration, as checked dataclasses."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -15,8 +16,15 @@ from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.sample import check_solver
 from mgjax.flow.schedules import changed_schedule
+from mgjax.flow.times import make_sampler
 
-_STUDENTS = ('few_steps', 'distribution_matching', 'guidance_distillation')
+VELOCITY = 'velocity'  # the kind of a model that learns from data alone
+# What a model may learn of a teacher in place of its velocity, by the field that describes it.
+STUDENTS = {
+  'few_steps': FewSteps,
+  'distribution_matching': DistributionMatching,
+  'guidance_distillation': GuidanceDistillation,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +64,9 @@ class ObjectiveSettings:
   def __post_init__(self):
     check(self)
     prediction = make_prediction(self.prediction)
-    learnt = [name for name in _STUDENTS if getattr(self, name)]
+    for time in (self.time, self.validation_time):
+      make_sampler(**time)
+    learnt = [name for name in STUDENTS if getattr(self, name)]
     if len(learnt) > 1:
       raise ConfigError(
         f'objective.{" and objective.".join(learnt)}; one model learns one of them: the '
@@ -64,29 +74,36 @@ class ObjectiveSettings:
       )
     if self.teacher and not isinstance(prediction, FlowMatching):
       raise ConfigError(
-        f'objective.{learnt[0]} of a model with prediction.name = {self.prediction["name"]!r}; '
+        f'objective.{self.kind} of a model with prediction.name = {self.prediction["name"]!r}; '
         "expected 'flow', whose answer is a velocity"
       )
 
   @property
+  def kind(self) -> str:
+    """What is learnt: the name of the field that says so, a key of `objectives.OBJECTIVES`."""
+    return next((name for name in STUDENTS if getattr(self, name)), VELOCITY)
+
+  @functools.cached_property
+  def student(self) -> Any:
+    """What the model learns of a teacher, of a type in `STUDENTS`; None if of data alone."""
+    if self.kind == VELOCITY:
+      return None
+    return unpack(STUDENTS[self.kind], getattr(self, self.kind), f'objective.{self.kind}')
+
+  @property
   def steps_learnt(self) -> FewSteps | DistributionMatching | None:
     """Which few steps the model learns; None where it learns its velocity."""
-    if self.few_steps:
-      return unpack(FewSteps, self.few_steps, 'objective.few_steps')
-    place, fields = 'objective.distribution_matching', self.distribution_matching
-    return unpack(DistributionMatching, fields, place) if fields else None
+    return self.student if isinstance(self.student, FewSteps | DistributionMatching) else None
 
   @property
   def guidance_learnt(self) -> GuidanceDistillation | None:
     """Which guidance the model learns in one pass; None where it learns none."""
-    place, fields = 'objective.guidance_distillation', self.guidance_distillation
-    return unpack(GuidanceDistillation, fields, place) if fields else None
+    return self.student if isinstance(self.student, GuidanceDistillation) else None
 
   @property
   def teacher(self) -> str:
     """The work directory of whom the model learns from; '' where it learns from data alone."""
-    student = self.steps_learnt or self.guidance_learnt
-    return student.teacher if student else ''
+    return self.student.teacher if self.student else ''
 
   def in_passes(self, sample: 'SampleSettings') -> 'SampleSettings':
     """Returns the settings of a sampler without the guidance that costs no passes of its own."""

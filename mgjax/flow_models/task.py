@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgjax.checkpoints.warm_start import make_start, parse_sources
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
@@ -29,8 +28,6 @@ from mgjax.flow_models.build import (
   check_records,
   make_flops,
   make_flow_model,
-  make_objectives,
-  make_players,
   make_sampler_of,
 )
 from mgjax.flow_models.conditions import (
@@ -42,6 +39,7 @@ from mgjax.flow_models.conditions import (
   small_inputs,
 )
 from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.objectives import Objectives, make_objectives
 from mgjax.flow_models.prompts import study_captions
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.flow_models.shape import check_shape
@@ -53,7 +51,12 @@ from mgjax.tae.pipeline import load_codec
 from mgjax.tae.tiling import Frames, regroup
 from mgjax.text.embeddings import TextSettings, stored_encoders, with_embeddings
 from mgjax.text.vocabulary import Vocabulary, words_in
-from mgjax.training.settings import BucketSettings, adversary_settings, bucket_settings
+from mgjax.training.settings import (
+  AdversarySettings,
+  BucketSettings,
+  adversary_settings,
+  bucket_settings,
+)
 from mgjax.training.spec import (
   Adversary,
   EncodePlan,
@@ -72,45 +75,89 @@ Show = Callable[[Callable[..., Array], ShapeBucket, Tree, pathlib.Path], pathlib
 
 @dataclasses.dataclass(frozen=True)
 class FlowSettings:
-  """All that the training of a flow model reads of a configuration beside `model`.
+  """All that the training of a flow model reads of a configuration beside `train`.
 
   Attributes:
+    component: its name in `mgjax.registry`.
+    seed: of the run.
+    autoencoder: the work directory of the one whose latents it learns.
+    start_from: where its first parameters come from; see `checkpoints.warm_start`.
+    model: the module.
     objective: which times training draws, what it drops.
+    objectives: what that makes of the model.
+    critic: how the second player of distribution matching learns; None without one.
     sample: how pictures and sounds are made during training.
     data: what it learns from.
     buckets: how many samples come at once, by name.
+    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
     text: the frozen encoders whose embeddings it reads.
   """
 
+  component: str
+  seed: int
+  autoencoder: str
+  start_from: Any
+  model: FlowModel
   objective: ObjectiveSettings
+  objectives: Objectives
+  critic: AdversarySettings | None
   sample: SampleSettings
   data: DataSettings
   buckets: Mapping[str, BucketSettings]
+  shapes: Mapping[str, Any]
   text: TextSettings
 
   @classmethod
-  def of(cls, config: Mapping[str, Any]) -> 'FlowSettings':
+  def of(
+    cls, fields: Mapping[str, Any], shapes: Callable[..., Mapping[str, Any]] = video_shapes
+  ) -> 'FlowSettings':
     """Reads a configuration as a plain dictionary, and nothing else: no data, no weights.
+
+    Args:
+      fields: of the configuration.
+      shapes: `video_shapes`, or as `audio_shapes` without the frame rate.
 
     Raises:
       ConfigError: a field is unknown, missing or out of its range.
     """
-    data = data_settings(fields_of(config, 'data'))
+    model, data = (
+      make_flow_model(fields_of(fields, 'model')),
+      data_settings(fields_of(fields, 'data')),
+    )
+    objective = unpack(ObjectiveSettings, fields_of(fields, 'objective'), 'objective')
+    objectives = make_objectives(objective, model)
+    buckets = fields_of(fields, 'buckets')
     return cls(
-      unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective'),
-      unpack(SampleSettings, fields_of(config, 'sample'), 'sample'),
-      data,
-      bucket_settings(fields_of(config, 'buckets'), data),
-      TextSettings.of(config),
+      component=fields['component'],
+      seed=fields['seed'],
+      autoencoder=fields['autoencoder'],
+      start_from=fields.get('start_from'),
+      model=model,
+      objective=objective,
+      objectives=objectives,
+      critic=_read_critic(fields) if objectives.critic else None,
+      sample=unpack(SampleSettings, fields_of(fields, 'sample'), 'sample'),
+      data=data,
+      buckets=bucket_settings(buckets, data),
+      shapes=shapes(buckets, data.fps),
+      text=TextSettings.of(fields),
     )
 
 
+def _read_critic(fields: Mapping[str, Any]) -> AdversarySettings:
+  critic, others = adversary_settings(fields_of(fields, 'discriminator'))
+  if others:
+    raise ConfigError(
+      f'discriminator has {sorted(others)}; the critic is a network as its teacher: give its '
+      "'optimizer' alone"
+    )
+  return critic
+
+
 def make_flow_spec(
-  config: ConfigDict,
+  settings: FlowSettings,
   workdir: pathlib.Path,
   *,
-  model: FlowModel,
-  settings: FlowSettings,
   codec: Any,
   raw: str,
   make_sources: MakeSources,
@@ -118,30 +165,28 @@ def make_flow_spec(
   show: Show,
   starts: Sequence[str] = (),
   as_video: Callable[[Array], Array] = lambda latents: latents,
-  wrap: Callable[[Objective, Objective], tuple[Objective, Objective]] = lambda *both: both,
+  wrap: Callable[[Objective], Objective] = lambda objective: objective,
   adapt: Callable[[Tree], Tree] = lambda params: params,
   encoders: Mapping[str, str] | None = None,
 ) -> TrainSpec:
   """Makes the `TrainSpec` of a flow model.
 
   Args:
-    config: of the run.
+    settings: of the run.
     workdir: of the run.
-    model: that `config.model` describes.
-    settings: the rest of what `config` says.
     codec: its autoencoder, with `encode`, `statistics` and `model.latent_channels`.
     raw: the field of a sample that the codec encodes, where there are no latents yet.
     make_sources: of the training and validation data: records of latents, or what `raw` names.
     about: bucket -> what its latents depend on beside the data and the codec.
     show: writes samples for the longest validation bucket.
-    starts: components beside its own that `config.start_from` may have trained.
+    starts: components beside its own that `start_from` may have trained.
     as_video: brings latents as stored into the form (b t h w c).
-    wrap: changes the objectives of training and validation.
-    adapt: is applied to parameters of `config.start_from`.
+    wrap: changes the objective of training.
+    adapt: is applied to parameters of `start_from`.
     encoders: identities of the frozen encoders that it reads beside those of text, by name.
   """
-  statistics, words = codec.statistics.as_dict(), Vocabulary()
-  for source in parse_sources(config.start_from).values():
+  model, statistics, words = settings.model, codec.statistics.as_dict(), Vocabulary()
+  for source in parse_sources(settings.start_from).values():
     if record := open_checkpoints(source.workdir).newest_record():
       words.add(words_in(record['meta']['notes']))
 
@@ -156,8 +201,8 @@ def make_flow_spec(
 
   transform = functools.partial(row_of, model.conditionings, raw)
   sources = with_embeddings(settings.text, checked)
-  shapes, share = settings.buckets, settings.data.share
-  buckets, validation = make_buckets(shapes, workdir, sources, transform, share=share)
+  share = settings.data.share
+  buckets, validation = make_buckets(settings.buckets, workdir, sources, transform, share=share)
 
   clips = (LATENTS, *encoded_names(model.conditionings))
 
@@ -168,67 +213,40 @@ def make_flow_spec(
     }
     return batch | latents
 
-  objective, validate = wrap(*make_objectives(settings.objective, model))
   identities = {**stored_encoders(settings.text), **(encoders or {})}
   learnt = {'latents': statistics, 'encoders': identities}
 
   def check(notes: dict[str, Any]) -> None:
-    check_learnt(config.autoencoder, learnt, notes)
+    check_learnt(settings.autoencoder, learnt, notes)
     words.add(words_in(notes))  # data may be new, and of an older run nobody knows what it was
 
   generate = make_sampler_of(settings.sample, settings.objective, model)
   inputs = small_inputs(model, codec.model.latent_channels)
+  begin = functools.partial(make_start, component=settings.component, adapt=adapt, others=starts)
   return TrainSpec(
     model=model,
     inputs=inputs,
-    objective=objective,
-    validate=validate,
+    objective=wrap(settings.objectives.train),
+    validate=settings.objectives.validate,
     buckets=buckets,
     validation=validation,
     prepare=prepare,
-    show=functools.partial(show, generate, longest_of(validation, shapes)),
+    show=functools.partial(show, generate, longest_of(validation, settings.buckets)),
     notes=lambda params: learnt | words.notes(),
     check=check,
     flops=make_flops(model),
-    start=make_start(config.start_from, config.component, adapt, starts),
+    start=begin(settings.start_from),
     frozen=_read_teacher(settings.objective.teacher, model, inputs),
-    discriminator=make_critic(config, settings.objective, model, inputs, (adapt, starts)),
-  )
-
-
-def make_critic(
-  config: ConfigDict,
-  objective: ObjectiveSettings,
-  model: FlowModel,
-  inputs: tuple[Any, ...],
-  taken: tuple[Callable[[Tree], Tree], Sequence[str]] = (lambda params: params, ()),
-) -> Adversary | None:
-  """Makes the second player of distribution matching, a model as its teacher; None without.
-
-  Args:
-    config: of the run; its `discriminator` says how the critic learns.
-    objective: of the run.
-    model: of the student.
-    inputs: of `model.init`.
-    taken: `adapt` and `starts` of `make_flow_spec`.
-  """
-  players = make_players(objective, model)
-  if players is None:
-    return None
-  settings, others = adversary_settings(fields_of(config, 'discriminator'))
-  if others:
-    raise ConfigError(
-      f'discriminator has {sorted(others)}; the critic is a network as its teacher: give its '
-      "'optimizer' alone"
-    )
-  return Adversary(
-    model=model,
-    inputs=inputs,
-    generator_objective=players[0],
-    objective=players[1],
-    optimizer=settings.optimizer,
-    start=settings.start,
-    begin=make_start(objective.teacher, config.component, *taken),
+    discriminator=settings.critic
+    and Adversary(
+      model=model,
+      inputs=inputs,
+      generator_objective=settings.objectives.student,
+      objective=settings.objectives.critic,
+      optimizer=settings.critic.optimizer,
+      start=settings.critic.start,
+      begin=begin(settings.objective.teacher),
+    ),
   )
 
 
@@ -250,49 +268,45 @@ def captions_of(source: Any) -> Iterator[dict[str, Any]] | None:
 
 
 def make_flow_outline(
-  config: ConfigDict,
+  settings: FlowSettings,
   make_codec: Callable[[dict[str, Any]], Any],
   default: Any,
-  sizes: Callable[[FlowModel, Any, str], Sizes],
+  sizes: Callable[[Any, str], Sizes],
 ) -> Outline:
   """Returns the model of a configuration.
 
   Args:
-    config: of a run.
+    settings: of a run.
     make_codec: the fields of `config.model` of its autoencoder -> that.
     default: the report's, which stands in for one that is not trained yet.
-    sizes: model, autoencoder, name of a bucket -> sizes of its samples; raises ConfigError if the
-      model cannot have them.
+    sizes: autoencoder, name of a bucket -> sizes of its samples; raises ConfigError if the model
+      cannot have them.
   """
-  model, codec, notes = make_flow_model(fields_of(config, 'model')), default, []
-  settings = FlowSettings.of(config.to_dict())
-  make_objectives(settings.objective, model)
+  model, codec, notes = settings.model, default, []
   make_sampler_of(settings.sample, settings.objective, model)
-  critic = make_critic(config, settings.objective, model, ())
   if settings.objective.teacher:
-    others = 'the teacher, and a critic that learns too' if critic else 'the teacher'
+    others = 'the teacher, and a critic that learns too' if settings.critic else 'the teacher'
     notes.append(f'note: what is counted is the student alone; beside it there is {others}')
   try:
-    codec = make_codec(fields_of(read_config(config.autoencoder), 'model'))
+    codec = make_codec(fields_of(read_config(settings.autoencoder), 'model'))
   except ConfigError:
     notes.append(
-      f'note: no autoencoder at {config.autoencoder!r}; latents of {codec.latent_channels} channels'
+      f'note: no autoencoder at {settings.autoencoder!r}; latents of {codec.latent_channels} '
+      'channels'
     )
-  samples = lambda: {name: sizes(model, codec, name) for name in config.buckets}  # noqa: E731
+  samples = lambda: {name: sizes(codec, name) for name in settings.buckets}  # noqa: E731
   return Outline(model, small_inputs(model, codec.latent_channels), notes, samples)
 
 
-def make_video_outline(config: ConfigDict, default: Autoencoder) -> Outline:
+def make_video_outline(settings: FlowSettings, default: Autoencoder) -> Outline:
   """Returns the model of a configuration of videos, as `make_flow_outline`."""
-  fps = data_settings(fields_of(config, 'data')).fps
-  shapes = video_shapes(fields_of(config, 'buckets'), fps)
 
-  def sizes(model: FlowModel, codec: Autoencoder, name: str) -> Sizes:
-    shape = (shapes[name].frames, *shapes[name].size)
-    check_shape(model.backbone, codec, shape)
+  def sizes(codec: Autoencoder, name: str) -> Sizes:
+    shape = (settings.shapes[name].frames, *settings.shapes[name].size)
+    check_shape(settings.model.backbone, codec, shape)
     return shape, codec.latent_shape(shape)
 
-  return make_flow_outline(config, make_autoencoder, default, sizes)
+  return make_flow_outline(settings, make_autoencoder, default, sizes)
 
 
 def about_videos(
@@ -304,7 +318,7 @@ def about_videos(
 
 
 def make_video_encode_plan(
-  config: ConfigDict,
+  settings: FlowSettings,
   make_sources: Callable[..., Mapping[str, Source]],
   about: Mapping[str, Any] = {},
   complete: Callable[..., Sequence[dict[str, Any]]] = lambda samples: samples,
@@ -312,14 +326,13 @@ def make_video_encode_plan(
   """Makes the plan by which `launch.encode` turns clips into latents, tile by tile.
 
   Args:
-    config: of the run.
+    settings: of the run.
     make_sources: `(data, shapes, split, report) -> {bucket: source}` of clips.
     about: what else latents depend on, as plain JSON values.
     complete: of an `EncodePlan`.
   """
-  codec = load_codec(config.autoencoder)
-  conditionings = make_flow_model(fields_of(config, 'model')).conditionings
-  shapes = video_shapes(fields_of(config, 'buckets'), config.data.fps)
+  codec = load_codec(settings.autoencoder)
+  conditionings, shapes = settings.model.conditionings, settings.shapes
   return EncodePlan(
     conditionings=conditionings,
     raw='video',

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError
 from mgjax.nn.multihead import READ
@@ -23,7 +24,9 @@ OFFLOADED = ('inputs', 'attention')
 REMAT = ('nothing', *SAVED)
 
 
-def stack(layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1) -> type[nn.Module]:
+def stack(
+  layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1, tapped: bool = False
+) -> type[nn.Module]:
   """Turns `layer.__call__(x, *shared) -> (x, None)` into a module of `depth` such layers.
 
   Parameters get a leading axis `layers`; `shared` arguments go unchanged to every layer. Compile
@@ -38,6 +41,8 @@ def stack(layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1) ->
       inputs and attention in the host's memory. A CPU has no other memory: there it saves what
       'attention' does, and gives the same gradients.
     unroll: layers a scan step; `depth` removes the loop, for counting operations.
+    tapped: keeps what one layer gives: in place of x there is then (x, kept, number), and `kept`
+      becomes the x that the layer of that number, counted from 1, has returned.
 
   Raises:
     ConfigError: `remat` is not a known policy.
@@ -57,7 +62,7 @@ def stack(layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1) ->
       policy = policies.save_only_these_names(*SAVED[remat])
     layer = nn.remat(layer, policy=policy, prevent_cse=False)
   return nn.scan(
-    layer,
+    _tapped(layer) if tapped else layer,
     variable_axes={'params': 0, READ: 0},
     split_rngs={'params': True},
     in_axes=nn.broadcast,
@@ -65,3 +70,13 @@ def stack(layer: type[nn.Module], *, depth: int, remat: str, unroll: int = 1) ->
     unroll=unroll,
     metadata_params={nn.PARTITION_NAME: 'layers'},
   )
+
+
+def _tapped(layer: type[nn.Module]) -> type[nn.Module]:
+  class Tapped(layer):
+    def __call__(self, carry, *shared):
+      x, kept, left = carry
+      x, _ = super().__call__(x, *shared)
+      return (x, jnp.where(left == 1, x, kept), left - 1), None
+
+  return Tapped

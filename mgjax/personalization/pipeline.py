@@ -11,11 +11,13 @@ from mgjax.checkpoints.workdir import read_config_of
 from mgjax.conditioning.identity import KEY
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.resize import resize
+from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, UInt8
+from mgjax.flow_models.build import make_flow_model
 from mgjax.media.faces.face import Face, Frame, crop_face, mask_face
 from mgjax.media.faces.pictures import read_picture
 from mgjax.media.faces.recognition import Faces, open_faces
-from mgjax.personalization.task import identity_of, references_of
+from mgjax.personalization.task import References, identity_of
 from mgjax.video.pipeline import VideoPipeline
 
 COMPONENT, NOUN = 'personalization', 'a personalized video model'
@@ -44,8 +46,8 @@ class ReferenceReader:
       DataError: the deny list cannot be used.
     """
     config = read_config_of(workdir, COMPONENT, NOUN)
-    self.shape = identity_of(config).shape
-    self._references = references_of(config)
+    self.shape = identity_of(make_flow_model(fields_of(config, 'model'))).shape
+    self._references = References.of(config.to_dict())
     self._denied = None if deny_list is None else _read_denied(deny_list, self.faces)
 
   @functools.cached_property

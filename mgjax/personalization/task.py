@@ -14,10 +14,10 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Positive, Range, check, fields_of, unpack
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.task import make_video_encode_plan
+from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.task import FlowSettings, make_video_encode_plan
 from mgjax.training.spec import EncodePlan, TrainSpec
-from mgjax.video import task as video
+from mgjax.video.task import make_video_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,11 @@ class References:
 
   def __post_init__(self):
     check(self)
+
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'References':
+    """Reads `references` of a configuration as a plain dictionary."""
+    return unpack(cls, fields_of(fields, 'references'), 'references')
 
 
 class Pairs:
@@ -78,26 +83,21 @@ class Pairs:
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: that of text to video, on pairs of clips and references."""
-  return video.make_spec(config, workdir, starts=('video',), make_sources=_sources_of(config))
+  settings, make_sources = _unpack(config.to_dict())
+  return make_video_spec(settings, workdir, starts=('video',), make_sources=make_sources)
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns pairs into latents and references."""
-  return make_video_encode_plan(config, _sources_of(config))
+  return make_video_encode_plan(*_unpack(config.to_dict()))
 
 
-def references_of(config: ConfigDict) -> References:
-  """Reads `config.references`."""
-  return unpack(References, fields_of(config, 'references'), 'references')
-
-
-def identity_of(config: ConfigDict) -> Identity:
+def identity_of(model: FlowModel) -> Identity:
   """Returns the conditioning that reads references.
 
   Raises:
     ConfigError: the model has none, or several.
   """
-  model = make_flow_model(fields_of(config, 'model'))
   found = [each for each in model.conditionings if isinstance(each, Identity)]
   if len(found) != 1:
     raise ConfigError(
@@ -106,9 +106,11 @@ def identity_of(config: ConfigDict) -> Identity:
   return found[0]
 
 
-def _sources_of(config: ConfigDict) -> Any:
-  read, references = identity_of(config).references, references_of(config).per_clip
-  return functools.partial(_make_pairs, references, read)
+def _unpack(fields: Mapping[str, Any]) -> tuple[FlowSettings, Any]:
+  """Returns the settings of a run, and what makes its sources."""
+  settings, references = FlowSettings.of(fields), References.of(fields)
+  read = identity_of(settings.model).references
+  return settings, functools.partial(_make_pairs, references.per_clip, read)
 
 
 def _make_pairs(references: int, read: int, *args: Any, **options: Any) -> Mapping[str, Source]:

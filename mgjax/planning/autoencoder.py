@@ -24,8 +24,7 @@ from mgjax.planning.step_spec import StepSpec, make_autoencoder_step_spec
 from mgjax.registry import check_family
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
-from mgjax.tae.objective import LossWeights
-from mgjax.tae.task import make_adversary
+from mgjax.tae.task import autoencoder_settings, make_adversary
 from mgjax.tae.tiling import Tiling
 from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.optimizer import make_optimizer
@@ -56,7 +55,7 @@ def compile_autoencoder(
   check_family(config.component, 'autoencoder')
   place = parse_topology(topology)
   spec = make_autoencoder_step_spec(config)
-  adversary = make_adversary(config, LossWeights.of(fields_of(config, 'objective')), None)
+  adversary = make_adversary(autoencoder_settings(config.to_dict()))
   other = adversary and make_optimizer(adversary.optimizer, config.train.steps)
   devices = tpu_devices(place)
   mesh = make_mesh(sizes or {'fsdp': place.devices}, devices=devices, torus=place.torus)

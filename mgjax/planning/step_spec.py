@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from mgjax.core.settings import fields_of
+from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Key, Objective, Tree
-from mgjax.flow_models.build import make_flow_model, make_objectives
+from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import small_inputs
-from mgjax.flow_models.task import FlowSettings
+from mgjax.flow_models.objectives import make_objectives
+from mgjax.flow_models.settings import ObjectiveSettings
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.objective import LossWeights, make_objective
 from mgjax.training.optimizer import make_optimizer
@@ -52,7 +53,8 @@ class StepSpec:
 def make_flow_step_spec(config: ConfigDict, channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
   model = make_flow_model(fields_of(config, 'model'))
-  objective, _ = make_objectives(FlowSettings.of(config.to_dict()).objective, model)
+  settings = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
+  objective = make_objectives(settings, model).train
   return _make(config, model, small_inputs(model, channels), objective)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -162,15 +162,6 @@ class LatentCodec:
     self._encode = jax.jit(self.encode_tile)
     self._decode = jax.jit(self.decode_tile, static_argnames='size')
     self._decode_whole = jax.jit(self.decode_bytes, static_argnames=('frames', 'size'))
-
-  def keep_programs(self, keep: Callable[..., Any]) -> None:
-    """Takes the program of `decode` from where `SavedPrograms.keep` has it."""
-    fields = {
-      each.name: repr(getattr(self.model, each.name)) for each in dataclasses.fields(self.model)
-    }
-    about = {'model': fields, 'tiling': dataclasses.asdict(self.tiling)}
-    about |= {'statistics': self.statistics.as_dict()}
-    self._decode_whole = keep('decode', self._decode_whole, about)
 
   def encode(self, video: Frames) -> Float[Array, 'b t h w c']:
     """Encodes bytes (b t h w 3) into normalised latents.

@@ -1,9 +1,10 @@
 """Trains the temporal autoencoder (Movie Gen §3.1.1)."""
 
+import dataclasses
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,13 +14,12 @@ from ml_collections import ConfigDict
 
 from mgjax.checkpoints.warm_start import make_start, parse_sources
 from mgjax.checkpoints.workdir import open_checkpoints
-from mgjax.core.precision import compute_type
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.loader import validation_batches
 from mgjax.data.mixture import ShapeBucket
-from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.parallel.distributed import fetch
@@ -36,8 +36,14 @@ from mgjax.tae.objective import (
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
 from mgjax.tae.tiling import Tiling
-from mgjax.training.rates import factor_of
-from mgjax.training.settings import adversary_settings, bucket_settings
+from mgjax.training.rates import Rates, factor_of
+from mgjax.training.settings import (
+  AdversarySettings,
+  BucketSettings,
+  adversary_settings,
+  bucket_settings,
+  optimizer_settings,
+)
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # clips in a picture
@@ -46,20 +52,109 @@ STATISTICS_BATCHES = 8  # per bucket
 _log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True)
+class ReconstructionSettings:
+  """What the training of an autoencoder or a codec reads of a configuration beside `train`.
+
+  Attributes:
+    component: its name in `mgjax.registry`.
+    start_from: where its first parameters come from; see `checkpoints.warm_start`.
+    model: the module.
+    data: what it learns from.
+    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
+    buckets: how many samples come at once, by name.
+    rates: of `optimizer`: which parameters learn, and how fast.
+    weights: of the losses.
+    discriminator: the module that it trains against, where `weights` say so.
+    adversary: how the discriminator learns.
+  """
+
+  component: str
+  start_from: Any
+  model: Any
+  data: DataSettings
+  shapes: Mapping[str, Any]
+  buckets: Mapping[str, BucketSettings]
+  rates: Rates
+  weights: Any
+  discriminator: Any
+  adversary: AdversarySettings
+
+  @classmethod
+  def of(
+    cls,
+    fields: Mapping[str, Any],
+    *,
+    make_model: Callable[[dict[str, Any]], Any],
+    shapes: Callable[..., Mapping[str, Any]],
+    weights: type[Any],
+    discriminator: type[Any],
+  ) -> 'ReconstructionSettings':
+    """Reads a configuration as a plain dictionary, before any data are read.
+
+    Args:
+      fields: of the configuration.
+      make_model: makes the module of the fields of `model`.
+      shapes: `video_shapes`, or as `audio_shapes` without the frame rate.
+      weights: a dataclass, which `objective` holds.
+      discriminator: the module, which `discriminator` describes beside its optimizer and start.
+
+    Raises:
+      ConfigError: a field is unknown, missing or out of its range.
+    """
+    model = make_model(fields_of(fields, 'model'))
+    data, buckets = data_settings(fields_of(fields, 'data')), fields_of(fields, 'buckets')
+    adversary, network = adversary_settings(fields_of(fields, 'discriminator'))
+    return cls(
+      component=fields['component'],
+      start_from=fields.get('start_from'),
+      model=model,
+      data=data,
+      shapes=shapes(buckets, data.fps),
+      buckets=bucket_settings(buckets, data),
+      rates=optimizer_settings(fields_of(fields, 'optimizer')).rates,
+      weights=unpack(weights, fields_of(fields, 'objective'), 'objective'),
+      discriminator=unpack(discriminator, network, 'discriminator', dtype=model.dtype),
+      adversary=adversary,
+    )
+
+  def opponent(self, inputs: Any, generator: Any, objective: Any) -> Adversary:
+    """Returns the discriminator with its first input and the objectives of both players."""
+    return Adversary(
+      model=self.discriminator,
+      inputs=(inputs,),
+      generator_objective=generator,
+      objective=objective,
+      optimizer=self.adversary.optimizer,
+      start=self.adversary.start,
+    )
+
+
+def autoencoder_settings(fields: Mapping[str, Any]) -> ReconstructionSettings:
+  """Reads a configuration of an autoencoder as a plain dictionary."""
+  Tiling.of(fields.get('tiling', {}))  # of whoever uses the weights
+  return ReconstructionSettings.of(
+    fields, make_model=make_autoencoder, shapes=video_shapes, weights=LossWeights,
+    discriminator=Discriminator,
+  )  # fmt: skip
+
+
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: pixels in and out, latent statistics kept with the weights."""
-  model = make_autoencoder(fields_of(config, 'model'))
-  data, shapes, settings, weights = _settings(config)
-  perceptual, frozen = _perceptual(config)
-  adversary = make_adversary(config, weights, perceptual)
+  fields = config.to_dict()
+  settings = autoencoder_settings(fields)
+  model, data, shapes = settings.model, settings.data, settings.shapes
+  perceptual, frozen = _read_perceptual(settings, fields.get('perceptual_weights'))
   transform = make_transform((), ('video',))
   sources = functools.partial(make_sources, data, shapes)
-  buckets, validation = make_buckets(settings, workdir, sources, transform, share=data.share)
+  buckets, validation = make_buckets(
+    settings.buckets, workdir, sources, transform, share=data.share
+  )
 
   def prepare(batch: Batch) -> Batch:
     return {'video': to_unit(batch['video'])}
 
-  longest = longest_of(validation, settings)
+  longest = longest_of(validation, settings.buckets)
   shape = shapes[longest.name]
   example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
 
@@ -73,7 +168,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
 
   def notes(params: Tree) -> dict[str, Any]:
-    if kept := _kept_statistics(config, params):
+    if kept := _kept_statistics(settings, params):
       return {'latents': kept}
     run = lambda batch: encode(params, batch['video'])  # noqa: E731
     return {'latents': latent_statistics(buckets, run).as_dict()}
@@ -92,7 +187,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     """An image model may start from a video model's spatial layers."""
     return params if model.temporal else without_time(params)
 
-  objective = make_objective(weights, perceptual)
+  objective = make_objective(settings.weights, perceptual)
   return TrainSpec(
     model=model,
     inputs=(example, jax.random.key(0)),
@@ -103,72 +198,57 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     prepare=prepare,
     show=show,
     notes=notes,
-    start=make_start(config.start_from, config.component, fit),
-    discriminator=adversary,
+    start=make_start(settings.start_from, settings.component, fit),
+    discriminator=make_adversary(settings, perceptual),
     frozen={} if frozen is None else {'lpips': frozen},
   )
 
 
-def _kept_statistics(config: ConfigDict, params: Tree) -> dict[str, Any] | None:
+def _kept_statistics(settings: ReconstructionSettings, params: Tree) -> dict[str, Any] | None:
   """Of the run whose encoder this one has, frozen: models of its latents take the new decoder."""
-  source = parse_sources(config.start_from).get('')
-  rates = config.optimizer.rates
+  source = parse_sources(settings.start_from).get('')
   encoder = [name for name in named_leaves(params) if name.startswith('encoder/')]
-  if source is None or source.subtree or any(factor_of(name, rates) for name in encoder):
+  learns = any(factor_of(name, settings.rates) for name in encoder)
+  if source is None or source.subtree or learns:
     return None
   return open_checkpoints(source.workdir).restore_record()['meta']['notes'].get('latents')
 
 
-def _settings(config: ConfigDict):
-  """Everything beside the networks, checked before any data are read."""
-  Tiling.of(dict(config.get('tiling', {})))  # of whoever uses the weights
-  data = data_settings(fields_of(config, 'data'))
-  shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
-  weights = LossWeights.of(fields_of(config, 'objective'))
-  return data, shapes, bucket_settings(fields_of(config, 'buckets'), data), weights
-
-
-def _perceptual(config: ConfigDict) -> tuple[Perceptual | None, Tree]:
-  if not config.objective.perceptual:
+def _read_perceptual(
+  settings: ReconstructionSettings, path: str | None
+) -> tuple[Perceptual | None, Tree]:
+  if not settings.weights.perceptual:
     return None, None
-  if not config.perceptual_weights:
+  if not path:
     _log.warning(
       'objective.perceptual = %g, but config.perceptual_weights names no file: training goes on '
       'without LPIPS; mgjax/tae/perceptual.py says how to make the file',
-      config.objective.perceptual,
+      settings.weights.perceptual,
     )
     return None, None
-  params = read_perceptual(config.perceptual_weights)
+  params = read_perceptual(path)
   place = on_every_device()
   params = jax.tree.map(lambda leaf: jax.device_put(leaf, place and place('', leaf.shape)), params)
-  return Perceptual(widths_of(params), compute_type(config.model.dtype)), params
+  return Perceptual(widths_of(params), settings.model.dtype), params
 
 
 def make_adversary(
-  config: ConfigDict, weights: LossWeights, perceptual: Perceptual | None
+  settings: ReconstructionSettings, perceptual: Perceptual | None = None
 ) -> Adversary | None:
   """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
-  settings, fields = adversary_settings(fields_of(config, 'discriminator'))
-  fields['dtype'] = config.model.dtype
-  discriminator = unpack(Discriminator, fields, 'discriminator')
-  if not weights.adversarial:
+  if not settings.weights.adversarial:
     return None
-  side = 2 ** len(discriminator.widths)
-  return Adversary(
-    model=discriminator,
-    inputs=(jnp.zeros((1, 1, side, side, 3)),),
-    generator_objective=make_adversarial_objective(weights, perceptual),
-    objective=make_discriminator_objective(weights),
-    optimizer=settings.optimizer,
-    start=settings.start,
+  side = 2 ** len(settings.discriminator.widths)
+  return settings.opponent(
+    jnp.zeros((1, 1, side, side, 3)),
+    make_adversarial_objective(settings.weights, perceptual),
+    make_discriminator_objective(settings.weights),
   )
 
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the smallest video that it takes."""
-  model = make_autoencoder(fields_of(config, 'model'))
-  *_, weights = _settings(config)
-  make_adversary(config, weights, None)
+  model = autoencoder_settings(config.to_dict()).model
   return Outline(model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
 
 

@@ -1,10 +1,11 @@
 """Windows of time and tiles of space, and the sizes that there are (Movie Gen §3.1.5)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, check
+from mgjax.core.settings import Count, check, fields_of, unpack
 from mgjax.flow.windows import Cover, windows
 
 LARGEST = 16_384  # pixels of a side, for H.264
@@ -26,6 +27,11 @@ class Windows:
 
   def __post_init__(self):
     check(self)
+
+  @classmethod
+  def of(cls, fields: Mapping[str, Any]) -> 'Windows':
+    """Reads `windows` of a configuration as a plain dictionary."""
+    return unpack(cls, fields_of(fields, 'windows'), 'windows')
 
 
 def frame_covers(

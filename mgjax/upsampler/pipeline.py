@@ -30,8 +30,7 @@ from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
 from mgjax.tae.tiling import regroup
 from mgjax.text.prompts import frame_rate_of
-from mgjax.upsampler.geometry import CHUNK, frame_covers
-from mgjax.upsampler.task import windows_of
+from mgjax.upsampler.geometry import CHUNK, Windows, frame_covers
 from mgjax.upsampler.velocity import make_tiled_velocity
 
 Frame = UInt8[np.ndarray, 'h w 3']
@@ -65,7 +64,7 @@ class Upsampler(FlowPipeline):
       CheckpointError: it has no checkpoint that can be trusted.
     """
     super().__init__(workdir, 'upsampler', 'an upsampler', load_codec, mesh, changes)
-    self.windows = windows_of(self.config)
+    self.windows = Windows.of(self.config.to_dict())
     self._velocity = functools.cache(self._make_velocity)  # one program a shape
 
   @property

@@ -17,14 +17,13 @@ from mgjax.core.settings import Fraction, Positive, Range, check, fields_of, unp
 from mgjax.core.typing import Tree, UInt8
 from mgjax.data.buckets import Shape
 from mgjax.data.mixture import ShapeBucket
-from mgjax.data.settings import DataSettings, video_shapes
+from mgjax.data.settings import DataSettings
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
-from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import prepare_samples
+from mgjax.flow_models.model import grow
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.flow_models.shape import check_shape
-from mgjax.flow_models.stages import grow
 from mgjax.flow_models.task import (
   FlowSettings,
   about_videos,
@@ -84,14 +83,8 @@ class Pairs:
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'Pairs':
-    """Makes it of a configuration's `pairs`.
-
-    Raises:
-      ConfigError: a field is unknown or out of its range.
-    """
-    fields = dict(fields)
-    degradation = unpack(Degradation, fields.pop('degradation', {}), 'pairs.degradation')
-    return unpack(cls, fields, 'pairs', degradation=degradation)
+    """Makes it of the fields of a configuration's `pairs`."""
+    return unpack(cls, fields, 'pairs')
 
   def degraded(self, source: Source, seed: int) -> Degraded:
     """Returns a source of clips with their low-resolution versions."""
@@ -134,10 +127,11 @@ def write_degraded(path: pathlib.Path, source: Degraded) -> None:
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: latents of clips, and of them degraded, in, velocities out."""
-  model, settings = make_flow_model(fields_of(config, 'model')), FlowSettings.of(config.to_dict())
-  pairs, _ = Pairs.of(fields_of(config, 'pairs')), windows_of(config)
-  shapes = video_shapes(fields_of(config, 'buckets'), settings.data.fps)
-  codec = load_codec(config.autoencoder)
+  fields = config.to_dict()
+  settings, pairs = FlowSettings.of(fields), Pairs.of(fields_of(fields, 'pairs'))
+  Windows.of(fields)
+  model, shapes = settings.model, settings.shapes
+  codec = load_codec(settings.autoencoder)
   for shape in shapes.values():
     check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
   if pairs.reconstructed and not settings.data.latents:
@@ -151,7 +145,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     samples = [source[index] for index in range(min(SHOWN, len(source)))]
     batch = prepare_samples(model, samples, codec.encode)
     noise = draw_noise(
-      config.seed, np.arange(len(samples)), codec.latent_shape((shape.frames, *shape.size))
+      settings.seed, np.arange(len(samples)), codec.latent_shape((shape.frames, *shape.size))
     )
     batch, noise = fetch((batch, noise))
     made = fetch(codec.decode(generate(params, batch, noise), shape.frames))
@@ -170,11 +164,10 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return path
 
   return make_flow_spec(
-    config, workdir, model=model, settings=settings, codec=codec, raw='video', show=show,
-    make_sources=functools.partial(make_pairs, pairs, config.seed, settings.data, shapes),
+    settings, workdir, codec=codec, raw='video', show=show, starts=('video',),
+    make_sources=functools.partial(make_pairs, pairs, settings.seed, settings.data, shapes),
     about=lambda name: about_videos(shapes[name], model.conditionings, codec) | pairs.about(),
-    starts=('video',),
-    adapt=lambda params: grow(params, tuple(config.model.positions)),
+    adapt=lambda params: grow(params, model.backbone.positions),
   )  # fmt: skip
 
 
@@ -190,24 +183,22 @@ def _clip(codec: LatentCodec, clips: Sequence[np.ndarray]) -> UInt8[np.ndarray, 
   return fetch(codec.decode(jax.numpy.asarray(stacked, jax.numpy.float32)))
 
 
-def windows_of(config: ConfigDict) -> Windows:
-  """Returns a configuration's `windows`."""
-  return unpack(Windows, fields_of(config, 'windows'), 'windows')
-
-
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of an autoencoder that is not there, an image model."""
-  Pairs.of(fields_of(config, 'pairs'))
-  windows_of(config)
-  return make_video_outline(config, Autoencoder(temporal=False, strides=((1, 2, 2),) * 3))
+  fields = config.to_dict()
+  Pairs.of(fields_of(fields, 'pairs'))
+  Windows.of(fields)
+  default = Autoencoder(temporal=False, strides=((1, 2, 2),) * 3)
+  return make_video_outline(FlowSettings.of(fields), default)
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns clips and degraded clips into latents."""
-  pairs = Pairs.of(fields_of(config, 'pairs'))
+  fields = config.to_dict()
+  settings, pairs = FlowSettings.of(fields), Pairs.of(fields_of(fields, 'pairs'))
   complete = make_reconstruct(pairs) if pairs.reconstructed else lambda samples: samples
-  sources = functools.partial(make_pairs, pairs, config.seed)
-  return make_video_encode_plan(config, sources, pairs.about(), complete)
+  sources = functools.partial(make_pairs, pairs, settings.seed)
+  return make_video_encode_plan(settings, sources, pairs.about(), complete)
 
 
 def make_reconstruct(pairs: Pairs):

@@ -36,7 +36,6 @@ class VideoPipeline(FlowPipeline):
     workdir: str | os.PathLike[str],
     *,
     mesh: Mapping[str, int] | str | None = None,
-    program: str | os.PathLike[str] | None = None,
     **changes: Any,
   ):
     """Reads the averaged weights.
@@ -46,19 +45,14 @@ class VideoPipeline(FlowPipeline):
       mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in
         pieces and share the tokens ('context') or the videos ('data') of a batch. By default one
         device does all.
-      program: a file that `save_program` wrote, of this model on such a machine: nothing is traced
-        or compiled then. It is code, and runs as such: take nobody's but your own.
       **changes: of `config.sample`: solver, schedule, steps, guidance, weights; None keeps the
         run's.
 
     Raises:
-      ConfigError: the directory does not hold a text-to-video model, or the program is not of it.
+      ConfigError: the directory does not hold a text-to-video model.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    super().__init__(workdir, self.component, self.noun, load_codec, mesh, changes, program)
-    self._draw = self._programs.keep('noise', draw, {})
-    self._codec.keep_programs(self._programs.keep)
-    self._made: dict[str, Any] = {}
+    super().__init__(workdir, self.component, self.noun, load_codec, mesh, changes)
     self._fit = make_fit(self._codec, self._settings.known_steps)
 
   @property
@@ -129,7 +123,7 @@ class VideoPipeline(FlowPipeline):
     rates = self.frame_rates(prompts, fps) if shape[0] > 1 else None
     samples = self._samples(prompts, conditions, fields, rates, negative)
     samples = [sample | {'frames': shape[0]} for sample in samples]
-    batch_size = self._checked_program(shape) or min(batch_size, len(prompts))
+    batch_size = min(batch_size, len(prompts))
     every = np.arange(len(prompts) + batch_size)  # those that fill the last batch up too
     places = np.asarray(first) if np.ndim(first) else np.add(first, every)
     compiling = f'compiling the sampler of {batch_size} x {" x ".join(map(str, shape))}'
@@ -138,7 +132,7 @@ class VideoPipeline(FlowPipeline):
         chosen = samples[begin : begin + batch_size]
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
         indices = np.resize(places[begin : begin + batch_size], batch_size)
-        noise = self._draw(*seeds_of(seed, indices), shape=latent_shape)
+        noise = draw(*seeds_of(seed, indices), shape=latent_shape)
         with progress.waiting('' if begin else compiling), self._devices():
           read = self._read_conditions(padded, fields)
           latents = self._generate(self._params, self._batch(read), noise)
@@ -146,7 +140,6 @@ class VideoPipeline(FlowPipeline):
           decoded = self._codec.decode(latents, shape[0])
         videos = np.asarray(decoded)
         progress.report(begin + len(chosen))
-        self._made = {'shape': list(shape), 'batch_size': batch_size}
         yield from videos[: len(chosen)]
 
   def extend(
@@ -185,30 +178,6 @@ class VideoPipeline(FlowPipeline):
 
     new = continued(generate, clips, frames=frames, window=shape[0], overlap=overlap)
     return np.concatenate([np.stack(clips), *new], axis=1)
-
-  def save_program(self, path: str | os.PathLike[str]) -> None:
-    """Writes the programs of the last videos, for `VideoPipeline(workdir, program=path)`.
-
-    They are of one shape and batch size, which serve any number of prompts of any length.
-
-    Raises:
-      ConfigError: no video was made yet, or this backend cannot write programs.
-    """
-    if not self._made:
-      raise ConfigError('no program to save before a video is made; call generate first')
-    self._programs.save(path, self._made)
-
-  def _checked_program(self, shape: tuple[int, int, int]) -> int:
-    """Returns the batch size that the program was saved for, 0 without one.
-
-    Raises:
-      ConfigError: it makes videos of another shape.
-    """
-    if self._programs.made is None:
-      return 0
-    made = self._programs.made
-    self._programs.check('videos', {'shape': made['shape']}, {'shape': list(shape)})
-    return made['batch_size']
 
   def _fit_known(self, latents: Array, samples: Sequence[Mapping[str, Any]]) -> Array:
     """Returns latents that decode to the known frames of samples; see `make_fit`."""

@@ -8,17 +8,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.core.settings import fields_of
 from mgjax.core.typing import Tree
 from mgjax.data.mixture import ShapeBucket
-from mgjax.data.settings import video_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
-from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import prepare_samples
+from mgjax.flow_models.model import grow
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.flow_models.shape import check_shape
-from mgjax.flow_models.stages import grow
 from mgjax.flow_models.task import (
   FlowSettings,
   about_videos,
@@ -36,24 +33,27 @@ from mgjax.training.spec import EncodePlan, Outline, TrainSpec
 SHOWN = 8  # samples in a picture
 
 
-def make_spec(
-  config: ConfigDict,
+def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
+  """Makes the `TrainSpec`: latents, read or encoded on the fly, and prompts in, velocities out."""
+  return make_video_spec(FlowSettings.of(config.to_dict()), workdir)
+
+
+def make_video_spec(
+  settings: FlowSettings,
   workdir: pathlib.Path,
   starts: Sequence[str] = (),
   make_sources: Callable[..., Mapping[str, Source]] = make_sources,
 ) -> TrainSpec:
-  """Makes the `TrainSpec`: latents, read or encoded on the fly, and prompts in, velocities out.
+  """Makes the `TrainSpec` of models that make videos of prompts and whatever else they read.
 
   Args:
-    config: of the run.
+    settings: of the run.
     workdir: of the run.
-    starts: components beside its own that `config.start_from` may have trained.
+    starts: components beside its own that `start_from` may have trained.
     make_sources: as `mgjax.data.sources.make_sources`.
   """
-  model, settings = make_flow_model(fields_of(config, 'model')), FlowSettings.of(config.to_dict())
-  data = settings.data
-  shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
-  codec = load_codec(config.autoencoder)
+  model, data, shapes = settings.model, settings.data, settings.shapes
+  codec = load_codec(settings.autoencoder)
   for shape in shapes.values():
     check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
 
@@ -63,7 +63,7 @@ def make_spec(
     prompts = [sample['caption'] for sample in samples]
     batch = prepare_samples(model, samples, codec.encode)
     latents = codec.latent_shape((shape.frames, *shape.size))
-    noise = draw_noise(config.seed, np.arange(len(prompts)), latents)
+    noise = draw_noise(settings.seed, np.arange(len(prompts)), latents)
     batch, noise = fetch((batch, noise))  # on every host the same
     videos = fetch(codec.decode(generate(params, batch, noise), shape.frames))
     path = directory / 'samples.png'
@@ -76,18 +76,18 @@ def make_spec(
     return path
 
   return make_flow_spec(
-    config, workdir, model=model, settings=settings, codec=codec, raw='video', show=show,
-    starts=starts, make_sources=functools.partial(make_sources, data, shapes),
+    settings, workdir, codec=codec, raw='video', show=show, starts=starts,
+    make_sources=functools.partial(make_sources, data, shapes),
     about=lambda name: about_videos(shapes[name], model.conditionings, codec),
-    adapt=lambda params: grow(params, tuple(config.model.positions)),
+    adapt=lambda params: grow(params, model.backbone.positions),
   )  # fmt: skip
 
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration; of an autoencoder that is not there, the report's."""
-  return make_video_outline(config, Autoencoder())
+  return make_video_outline(FlowSettings.of(config.to_dict()), Autoencoder())
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.encode` turns clips into latents, tile by tile."""
-  return make_video_encode_plan(config, make_sources)
+  return make_video_encode_plan(FlowSettings.of(config.to_dict()), make_sources)

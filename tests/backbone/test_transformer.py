@@ -268,6 +268,36 @@ def test_gates_and_offsets_of_a_dit_are_the_same_on_a_mesh():
     np.testing.assert_allclose(other, one, atol=TOLERANCE * largest)
 
 
+@pytest.mark.parametrize('remat', ['nothing', 'full'])
+def test_tokens_behind_a_layer_are_those_of_a_model_that_ends_there(params, remat):
+  """On a mesh as on one device; asked for, they change neither the velocity nor a gradient."""
+  x, time, ports = jax.tree.map(lambda a: jnp.concatenate([a, a[:1]]), inputs())
+  first = params | {'layers': jax.tree.map(lambda leaf: leaf[:1], params['layers'])}
+
+  @functools.partial(jax.jit, static_argnames=('tap', 'depth'))
+  def run(params, tap, depth=DEPTH):
+    def loss(params):
+      made = model(depth=depth, remat=remat).apply({'params': params}, x, time, ports, tap)
+      velocity, tokens = made if tap else (made, None)
+      return jnp.sum(jnp.sin(velocity)), (velocity, tokens)
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+  plain, (tapped, last) = run(params, None), (run(params, tap) for tap in (1, DEPTH))
+  np.testing.assert_array_equal(tapped[0][1][0], plain[0][1][0])
+  jax.tree.map(close, tapped[1], plain[1])
+  tokens = tapped[0][1][1]
+  assert tokens.shape == (4, 2 * 2 * 4, DIM) and differs(tokens, last[0][1][1])
+  close(run(first, 1, depth=1)[0][1][1], tokens)
+  with jax.set_mesh(make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})):
+    close(run(params, 1)[0][1][1], tokens)
+
+
+def test_a_layer_that_is_not_there_has_no_tokens(params):
+  with pytest.raises(ConfigError, match=r'tap = 3; expected a layer, from 1 to model\.depth = 2'):
+    model().apply({'params': params}, *inputs(), tap=3)
+
+
 def test_grids_of_any_size_share_the_parameters(params):
   _, time, ports = inputs()
   for shape in [(ROWS, 1, 2, 2, 3), (ROWS, 4, 8, 6, 3)]:

@@ -21,7 +21,6 @@ from mgjax.data.mixture import make_ordered_batches
 from mgjax.digits.clips import Digits
 from mgjax.text.encoder import TextEncoder
 from mgjax.workflows.weights import export_weights, import_weights
-from tests.core.test_batch_keys import check
 
 TINY = {
   'buckets.image.height': 16,
@@ -186,12 +185,16 @@ def test_the_evaluation_writes_numbers_beside_chance_and_a_sheet(runs):
     assert picture.width > 8 * 32
 
 
-def test_batches_are_as_the_table_of_keys_says(tmp_path):
+def test_the_images_of_a_sample_become_rows_beside_each_other(tmp_path):
   spec = make_spec(configuration(), tmp_path)
   (bucket,) = spec.buckets
   batch = make_ordered_batches(bucket, 1)[0]
-  check({name: array[0] for name, array in batch.items()}, batched=True)
-  check({name: np.asarray(array)[0] for name, array in spec.prepare(batch).items()}, batched=True)
+  rows = spec.prepare(batch)
+  assert {name: array.shape[0] for name, array in rows.items()} == dict.fromkeys(
+    ('images', 'tokens', 'tokens_mask', 'identity'), 32
+  )
+  np.testing.assert_array_equal(np.rint(rows['images'][1] * 255), batch['view'][0, 0])
+  assert rows['tokens_mask'].dtype == bool and rows['images'].dtype == np.float32
 
 
 @pytest.mark.parametrize(

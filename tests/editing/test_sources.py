@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from configs.digits import editing
 from mgjax.core.errors import ConfigError
@@ -13,7 +12,7 @@ from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_sources
 from mgjax.digits.clips import Digits
 from mgjax.editing.sources import Animated, AnyPlace, Motion, WithBlack, animate, draw_motion
-from mgjax.editing.task import edits_of
+from mgjax.editing.task import Edits
 from mgjax.media.viewing import write_clip
 
 WORLD = {'background': 'tinted', 'motions': ('left', 'right', 'bounce'), 'frames': 1}
@@ -127,4 +126,4 @@ def test_an_animated_bucket_must_be_there():
   config = editing.get_config('frames')
   config.edits.animated = ('nowhere',)
   with pytest.raises(ConfigError, match=r"'nowhere'.*animated.*marked.*video"):
-    edits_of(ConfigDict(config))
+    Edits.of(config.to_dict())

@@ -146,7 +146,7 @@ def test_a_limit_shows_the_funnel_and_the_hours_of_all_and_cuts_nothing(raw, tmp
 def test_of_two_runs_into_one_folder_the_second_says_so(raw, tmp_path):
   with hold(tmp_path / 'D'):
     done = curate(raw, tmp_path / 'D')
-  assert done.returncode == 2 and 'lock.json' in done.stderr and 'Traceback' not in done.stderr
+  assert done.returncode == 2 and 'mgjax.lock' in done.stderr and 'Traceback' not in done.stderr
 
 
 def test_wrong_flags_are_sentences(raw, tmp_path):

@@ -72,11 +72,11 @@ def test_a_second_command_into_one_folder_says_so_and_harms_nothing(tmp_path):
   }
   words, environment = process(raw, output, **slow)
   with subprocess.Popen(words, env=environment, cwd=CHECKOUT, stderr=subprocess.DEVNULL) as first:
-    while not (output / 'lock.json').exists() and first.poll() is None:
+    while not (output / 'mgjax.lock').exists() and first.poll() is None:
       time.sleep(0.05)
     second = curate(raw, output, **slow)
     assert first.poll() is None, 'the first run ended too soon to show anything'
-    assert second.returncode == 2 and 'lock.json' in second.stderr
+    assert second.returncode == 2 and 'mgjax.lock' in second.stderr
     assert 'Traceback' not in second.stderr
     assert first.wait(300) == 0
   assert curate(raw, tmp_path / 'alone', **slow).returncode == 0

@@ -1,6 +1,5 @@
 """Two starts of one command: one runs, whichever is killed when, and nothing of the run is lost."""
 
-import json
 import os
 import random
 import re
@@ -143,15 +142,14 @@ def test_a_second_job_of_two_processes_is_refused_and_the_first_goes_on(tmp_path
 def test_two_processes_look_for_longer_than_their_network_waits_whether_a_lock_is_dead(tmp_path):
   workdir = tmp_path / 'run'
   with hold(workdir):
-    about = json.loads((workdir / LOCK).read_text())
+    text = (workdir / LOCK).read_text()
   workdir.mkdir()
-  about |= {'host': 'elsewhere', 'machine': 'another', 'beat': 15.0}  # gloo waits for 30 s
-  (workdir / LOCK).write_text(json.dumps(about))
+  (workdir / LOCK).write_text(re.sub('host=.*', 'host=elsewhere', text))
   began = time.monotonic()
   with learning(workdir, steps=6, processes=2) as (processes, log):
     finish(processes)
-  assert time.monotonic() - began > 45
-  assert 'looking for up to 45 s' in log.read_text() and 'took over' in log.read_text()
+  assert time.monotonic() - began > 60  # gloo waits for 30 s
+  assert 'looking for up to 60 s' in log.read_text() and 'took over' in log.read_text()
 
 
 def _second(workdir):

@@ -15,11 +15,11 @@ from mgjax.conditioning.numbers.step_size import StepSize
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.guidance import make_guided
-from mgjax.flow_models.build import make_objectives, make_sampler_of
-from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.build import make_sampler_of
+from mgjax.flow_models.model import FlowModel, grow
+from mgjax.flow_models.objectives import OBJECTIVES, make_objectives
 from mgjax.flow_models.sampling import draw_noise, make_generate, make_predict, make_read
-from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
-from mgjax.flow_models.stages import grow
+from mgjax.flow_models.settings import STUDENTS, VELOCITY, ObjectiveSettings, SampleSettings
 from mgjax.text.tokenizers import byte_tokens
 from tests.random_parameters import random_parameters
 
@@ -169,6 +169,12 @@ def test_samples_of_a_v_prediction_model_are_those_of_its_converted_answers(para
   np.testing.assert_allclose(generate(params, BATCH, X), x, atol=50 * TOLERANCE * np.abs(x).max())
 
 
+def test_every_kind_of_objective_has_its_maker():
+  assert OBJECTIVES.keys() == {VELOCITY, *STUDENTS}
+  assert ObjectiveSettings({}, {'name': 'uniform'}).kind == VELOCITY
+  assert ObjectiveSettings({}, {'name': 'uniform'}, few_steps=LEARNT).kind == 'few_steps'
+
+
 def test_both_objectives_of_a_v_prediction_model_are_of_v():
   prediction = {'name': 'v_prediction', 'steps': 10}
   objective = ObjectiveSettings({'text': 0.1}, {'name': 'uniform'}, prediction=prediction)
@@ -178,7 +184,8 @@ def test_both_objectives_of_a_v_prediction_model_are_of_v():
   def answer_zero(x, time, batch, drop):
     return jnp.zeros_like(x)
 
-  for v, u in zip(*(make_objectives(each, model()) for each in (objective, flow)), strict=True):
+  of_both = [make_objectives(each, model()) for each in (objective, flow)]
+  for v, u in ([each.train for each in of_both], [each.validate for each in of_both]):
     (of_v, _), (of_u, _) = (each(answer_zero, batch, jax.random.key(0)) for each in (v, u))
     # The mean square of v is that of data and of noise, each by its share; that of u their sum.
     assert of_v < 1.3 and of_u > 1.6

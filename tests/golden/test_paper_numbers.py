@@ -24,6 +24,7 @@ from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY
 from mgjax.audio.pipeline import count_candidates
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.data.mixture import samples_seen
+from mgjax.data.settings import audio_shapes
 from mgjax.flow.path import SIGMA_MIN
 from mgjax.flow.schedules import make_time_grid
 from mgjax.tae.autoencoder import make_autoencoder
@@ -273,7 +274,7 @@ def sound() -> list[Row]:
   dropout, optimizer = config.objective.dropout, config.optimizer
   settings, coder = model.conditionings, codec.get_config()
   hop = math.prod(coder.model.strides)
-  bucket = config.buckets[longest_audio_bucket(config)]
+  bucket = config.buckets[longest_audio_bucket(audio_shapes(config.buckets.to_dict()))]
   rows = {each.batch_size for each in config.buckets.values()}
   turns = samples_seen(training_buckets(tuned, 10**6), 6)
   batches = tuple(turns[name] // tuned.buckets[name].batch_size for name in sorted(turns))

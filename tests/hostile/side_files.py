@@ -3,7 +3,6 @@
 import functools
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,6 @@ from mgjax.runtime.goodput import Ledger, read_goodput
 from mgjax.runtime.metrics import MetricWriter, reached_step, read_metrics
 from mgjax.runtime.phases import Phases
 from mgjax.runtime.report.write import read_seconds, write_report
-from mgjax.runtime.workdir_lock import LOCK, hold
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.workflows.quickstart import earlier_report
 from mgjax.workflows.recipe import describe_recipe
@@ -244,28 +242,6 @@ def _read_checkpoints(workdir: Path) -> None:
     raise Silent('other parameters than were saved')
 
 
-def _lock_seeds(folder: Path) -> list[Path]:
-  with hold(folder / 'run'):
-    text = (folder / 'run' / LOCK).read_text()
-  (folder / LOCK).write_text(text)
-  return [folder / LOCK]
-
-
-def _damage_lock(source: Path, rng: np.random.Generator, target: Path) -> None:
-  target.write_bytes(mutate_json(source.read_bytes(), rng))
-
-
-def _read_lock(path: Path) -> None:
-  run = path.parent / 'run'
-  run.mkdir(exist_ok=True)
-  os.utime(path.rename(run / LOCK), (1, 1))  # unless its process is there, it is taken over
-  with hold(run) as held:
-    if held is None or not held.is_ours():
-      raise Silent('nobody holds it')
-  if list(run.glob('*')):
-    raise Silent(f'something is left: {list(run.glob("*"))}')
-
-
 def _family(name: str, read: Callable[[Path], None], seeds=_seeds, mutate=mutate_json) -> Family:
   return Family(name, seeds, _damages(name, mutate), read)
 
@@ -278,5 +254,4 @@ FAMILIES = (
   _family('report.json', _read_report),
   _family('report.json', replay, _fault_seeds)._replace(name='fault report.json'),
   Family('checkpoints', _seeds, _damage_checkpoints, _read_checkpoints),
-  Family('lock.json', _lock_seeds, _damage_lock, _read_lock),
 )

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,31 +19,38 @@ from mgjax.audio.codec.objective import (
   make_objective,
 )
 from mgjax.checkpoints.warm_start import make_start
-from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Batch, Tree
 from mgjax.data.audio_sources import make_audio_sources
-from mgjax.data.settings import audio_shapes, data_settings
+from mgjax.data.settings import audio_shapes
 from mgjax.data.sources import make_transform
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.parallel.distributed import fetch
-from mgjax.tae.task import latent_statistics
-from mgjax.training.settings import adversary_settings, bucket_settings
+from mgjax.tae.task import ReconstructionSettings, latent_statistics
 from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # sounds in a picture
 STATISTICS_BATCHES = 32  # per bucket: samples are short
 
 
+def codec_settings(fields: Mapping[str, Any]) -> ReconstructionSettings:
+  """Reads a configuration of a codec as a plain dictionary."""
+  return ReconstructionSettings.of(
+    fields, make_model=make_codec, shapes=lambda buckets, fps: audio_shapes(buckets),
+    weights=LossWeights, discriminator=Discriminators,
+  )  # fmt: skip
+
+
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: audio in, audio out, latent statistics kept with the weights."""
-  model = make_codec(fields_of(config, 'model'))
-  data, shapes, settings, weights = _settings(config)
-  adversary = make_adversary(config, weights)
+  settings = codec_settings(config.to_dict())
+  model, data = settings.model, settings.data
   transform = make_transform((), ('audio',))
-  sources = functools.partial(make_audio_sources, data, shapes)
-  buckets, validation = make_buckets(settings, workdir, sources, transform, share=data.share)
-  longest = longest_of(validation, settings)
+  sources = functools.partial(make_audio_sources, data, settings.shapes)
+  buckets, validation = make_buckets(
+    settings.buckets, workdir, sources, transform, share=data.share
+  )
+  longest = longest_of(validation, settings.buckets)
 
   @jax.jit
   def encode(params: Tree, sound: jax.Array) -> jax.Array:
@@ -70,7 +78,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
         write_wav(directory / f'{title.replace(" ", "_")}.wav', each, RATE)
     return path
 
-  objective = make_objective(weights)
+  objective = make_objective(settings.weights)
   return TrainSpec(
     model=model,
     inputs=codec_inputs(model),
@@ -81,16 +89,9 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     prepare=_sound_alone,
     show=show,
     notes=notes,
-    start=make_start(config.start_from, config.component),
-    discriminator=adversary,
+    start=make_start(settings.start_from, settings.component),
+    discriminator=make_adversary(settings),
   )
-
-
-def _settings(config: ConfigDict):
-  """Everything beside the networks, checked before any data are read."""
-  data, buckets = data_settings(fields_of(config, 'data')), fields_of(config, 'buckets')
-  weights = LossWeights.of(fields_of(config, 'objective'))
-  return data, audio_shapes(buckets), bucket_settings(buckets, data), weights
 
 
 def codec_inputs(codec: Codec) -> tuple[Any, ...]:
@@ -98,21 +99,16 @@ def codec_inputs(codec: Codec) -> tuple[Any, ...]:
   return jnp.zeros((1, codec.compression, codec.channels)), jax.random.key(0)
 
 
-def make_adversary(config: ConfigDict, weights: LossWeights) -> Adversary | None:
+def make_adversary(settings: ReconstructionSettings) -> Adversary | None:
   """Makes the discriminators of `config.discriminator`; None where they have no weight."""
-  settings, fields = adversary_settings(fields_of(config, 'discriminator'))
-  fields['dtype'] = config.model.dtype
-  discriminators = unpack(Discriminators, fields, 'discriminator')
+  weights = settings.weights
   if not (weights.adversarial or weights.features):
     return None
-  samples = max(round(shape.seconds * RATE) for shape in config.buckets.values())
-  return Adversary(
-    model=discriminators,
-    inputs=(jnp.zeros((1, samples, config.model.channels)),),
-    generator_objective=make_adversarial_objective(weights),
-    objective=make_discriminator_objective(),
-    optimizer=settings.optimizer,
-    start=settings.start,
+  samples = max(round(shape.seconds * RATE) for shape in settings.shapes.values())
+  return settings.opponent(
+    jnp.zeros((1, samples, settings.model.channels)),
+    make_adversarial_objective(weights),
+    make_discriminator_objective(),
   )
 
 
@@ -122,7 +118,5 @@ def _sound_alone(batch: Batch) -> Batch:
 
 def outline(config: ConfigDict) -> Outline:
   """Returns the model of a configuration with the shortest sound that it takes."""
-  codec = make_codec(fields_of(config, 'model'))
-  *_, weights = _settings(config)
-  make_adversary(config, weights)
-  return Outline(codec, codec_inputs(codec))
+  model = codec_settings(config.to_dict()).model
+  return Outline(model, codec_inputs(model))

@@ -39,7 +39,6 @@ from mgjax.planning.text_encoder import weight_bytes
 from mgjax.tae import task as tae_task
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
-from mgjax.tae.objective import LossWeights
 from mgjax.tae.tiling import Tiling
 from mgjax.training.spec import Adversary, init_params
 
@@ -87,17 +86,17 @@ def read_reconstruction(config: ConfigDict) -> Reconstruction:
     samples = round(shapes[name].seconds * RATE)
     described = f'{shapes[name].seconds:g} s of {RATE:,} Hz'
     inputs, shape = codec_task.codec_inputs(model), (1, samples, model.channels)
-    adversary = codec_task.make_adversary(config, weights)
+    adversary = codec_task.make_adversary(codec_task.codec_settings(config.to_dict()))
     judged = DISCRIMINATOR + (1 if weights.features else 0)
   else:
     model = make_autoencoder(fields_of(config, 'model'))
-    weights = LossWeights.of(fields_of(config, 'objective'))
     name, video = longest_bucket(video_shapes(buckets, config.data.fps))
     described = f'{video.frames} frames of {video.height} x {video.width}'
     inputs, shape = (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)), (
       1, video.frames, *video.size, 3,
     )  # fmt: skip
-    adversary, judged = tae_task.make_adversary(config, weights, None), DISCRIMINATOR
+    settings = tae_task.autoencoder_settings(config.to_dict())
+    adversary, judged = tae_task.make_adversary(settings), DISCRIMINATOR
   rows = config.buckets[name].batch_size
   return Reconstruction(model, inputs, shape, described, rows, adversary, judged)
 
