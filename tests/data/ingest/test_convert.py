@@ -205,7 +205,7 @@ def test_a_clip_that_kills_its_decoder_is_rejected_alone(tmp_path, data):
   outcome = convert(Deadly(data, 14), tmp_path, rows_per_shard=7, threads=2, isolate=True)
   assert outcome.rows == 12
   assert reasons(tmp_path) == dict.fromkeys(
-    ['clip 4', 'clip 11'], 'ends the process that decodes it'
+    ['clip 4', 'clip 11'], 'ends its process (SIGKILL), in each of 2 tries'
   )
   assert [row['source'] for row in Records(tmp_path)] == [
     f'clip {i}' for i in range(14) if i not in (4, 11)
