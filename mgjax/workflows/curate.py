@@ -10,10 +10,8 @@ report.html         the same for people
 records/            the clips that are kept, as launch.train reads them
 """
 
-import collections
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -32,7 +30,7 @@ from mgjax.curation.engines import plain
 from mgjax.curation.gate import gate_of
 from mgjax.curation.page import write_page
 from mgjax.curation.review import candidates, decisions
-from mgjax.curation.rows import PICTURES, Scores, pyarrow, to_parquet
+from mgjax.curation.rows import Scores, pyarrow, to_parquet
 from mgjax.curation.select import UNMEASURED, Selection, alike, select
 from mgjax.curation.settings import CurationSettings
 from mgjax.data.ingest.inputs import Inputs
@@ -109,7 +107,7 @@ def curate(
         limit=options.limit,
         progress=shown,
       )
-    whole = not options.limit or len(scores.entries()) == len(scores)
+    whole = not options.limit or len(scores.shards()) == len(scores)
     if whole:
       scores.finish()
     table, vectors = scores.table()
@@ -250,11 +248,9 @@ def plan(config: ConfigDict, inputs: Inputs, output: str | os.PathLike[str]) -> 
   if not os.path.isdir(output):
     return [f'{len(inputs)} videos to measure, none of them is measured yet']
   scores = open_scores(inputs, output, settings)
-  there = scores.entries()
-  done = sum(entry.videos for entry in there.values())
-  gate = gate_of(settings)
-  if (table := scores.gated(there.values())) is not None:  # those that are let through now
-    done -= int(gate.opened(table).sum())
+  done = sum(len(scores.places(index)) for index in scores.shards())
+  if (table := scores.gated()) is not None:  # those that are let through now
+    done -= int(gate_of(settings).opened(table).sum())
   return [f'{len(inputs)} videos, of which {done} are measured with these settings']
 
 
@@ -278,7 +274,7 @@ def describe(selection: Selection) -> list[str]:
 
 
 def _extrapolated(scores: Scores, workers: int) -> str:
-  measured = sum(entry.videos for entry in scores.entries().values())
+  measured = sum(len(scores.places(index)) for index in scores.shards())
   hours = shards.estimate_hours(scores, workers)
   processes = f'{workers} worker' + 's' * (workers > 1)
   return (
@@ -311,25 +307,11 @@ def _write(selection: Selection, looked: _Looked | None, output: pathlib.Path) -
 def _report(
   selection: Selection, scores: Scores, settings: CurationSettings, output: pathlib.Path
 ) -> pathlib.Path:
-  clips, homes = selection.table.column('clip'), selection.table.column('shard')
+  def pictures(rows: Sequence[int], column: str) -> list[bytes | None]:
+    some = selection.table.take(pyarrow().array(rows, pyarrow().int64()))
+    return scores.pictures(some['place'].to_pylist(), some['clip'].to_pylist(), column)
 
-  def pictures(rows: Sequence[int], column: str = PICTURES[0]) -> list[bytes | None]:
-    names, wanted = [clips[row].as_py() for row in rows], collections.defaultdict(list)
-    for row, name in zip(rows, names, strict=True):
-      wanted[homes[row].as_py()].append(name)
-    found = scores.pictures(wanted, column)
-    return [found.get(name) for name in names]
-
-  return write_page(
-    selection.table,
-    {step.name: selection.reasons_of(step.name) for step in selection.steps},
-    settings,
-    {step.name: step.seconds for step in selection.steps},
-    output / REPORT,
-    off={step.name: step.off for step in selection.steps if step.off},
-    pictures=pictures,
-    moving=functools.partial(pictures, column=PICTURES[1]),
-  )
+  return write_page(selection, settings, output / REPORT, pictures)
 
 
 class _Shown:

@@ -87,7 +87,7 @@ def test_gated_videos_are_not_decoded_until_a_threshold_lets_them_through(tmp_pa
   raw, output = write_raw(tmp_path / 'raw', 4), tmp_path / 'D'
 
   def rows():
-    (manifest,) = output.glob('scores/*/table-*.parquet')
+    (manifest,) = output.glob('scores/*/table.parquet')
     found = pyarrow().parquet.read_table(manifest).to_pylist()
     return {row['video']: row for row in found}
 

@@ -239,7 +239,8 @@ def _serve(
     return
   bytes_allowed = round(allowance.gigabytes * 1e9)
   _limit('RLIMIT_AS', bytes_allowed)
-  pipe.send((True, None))
+  with contextlib.suppress(BrokenPipeError):  # the one that asks may end at any moment
+    pipe.send((True, None))
   answer: tuple[str, Any]
   while (thing := _received(pipe)) is not _NOTHING:
     _limit('RLIMIT_CPU', math.ceil(time.process_time()) + allowance.processor_seconds)
@@ -250,7 +251,8 @@ def _serve(
       answer = 'memory', None
     except MgjaxError as error:
       answer = 'raised', error
-    pipe.send((*answer, _peak() > bytes_allowed / 2))
+    with contextlib.suppress(BrokenPipeError):
+      pipe.send((*answer, _peak() > bytes_allowed / 2))
 
 
 _NOTHING = object()
