@@ -12,7 +12,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from mgjax.core.errors import DataError
 from mgjax.curation.filters.scenes import scene_library
@@ -98,36 +98,13 @@ class ShardWorker:
     self._measure.close(for_good=True)
 
 
-@runtime_checkable
-class Worker(Protocol):
-  """Does jobs, one after the other."""
-
-  def __call__(self, job: Any) -> Any:
-    """Does a job."""
-    ...
-
-  def close(self) -> None:
-    """Ends; a call under way in another thread raises."""
-    ...
-
-
-Make = Callable[[Seen], Worker]
-
-
-@runtime_checkable
-class Engine(Protocol):
-  """Spreads jobs over workers."""
-
-  def __call__(self, jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
-    """Does jobs; some may be left undone where workers were killed.
-
-    Args:
-      jobs: taken as workers become free.
-      make: makes a worker; it pickles.
-      workers: how many there are.
-      seen: told how many things more are done.
-    """
-    ...
+# Does jobs one after the other when it is called; `close` ends it, and a call in another thread
+# then raises.
+Worker = Any
+Make = Callable[[Seen], Worker]  # it pickles
+# Has as many workers as it is told do jobs, which it takes as these become free, and tells how many
+# things more are done; some may be left undone where workers were killed.
+Engine = Callable[[Iterator[Any], Make, int, Seen], None]
 
 
 def check_installed(settings: MeasureSettings) -> None:

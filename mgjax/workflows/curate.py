@@ -210,7 +210,7 @@ def _look(
       f'people have seen {seen} of {len(rows)} clips: {found.trimmed} are trimmed, '
       f'{found.corrected} have another caption'
     )
-  unanswered = written.count(None) if settings.captions.kind == 'endpoint' else 0
+  unanswered = written.count(None) if settings.captions.endpoint.get('model') else 0
   return _Looked(selection, cut, found.waiting, unanswered, counts, lines)
 
 
