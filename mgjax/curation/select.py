@@ -5,9 +5,7 @@ to the first that drops it. Nothing is measured here, so a threshold may be chan
 wanted.
 """
 
-import collections
 import dataclasses
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +15,9 @@ import numpy as np
 from mgjax.curation.filters.registry import filters_of
 from mgjax.curation.rows import Vectors, pyarrow
 from mgjax.curation.settings import CurationSettings
+from mgjax.data.ingest.entries import alike
 
-_NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
 UNMEASURED = 'unmeasured'
-_COPY = 'copy of '
 _UNTOLD = ('seconds_of', 'error')  # columns that are not in what is kept
 
 
@@ -173,15 +170,3 @@ def _rows(table: Any, names: Sequence[str], left: np.ndarray, vectors: Vectors) 
   rows = rows if len(left) == len(table) else rows.take(left)
   found = {name: rows.column(name) for name in rows.column_names}
   return found | {name: each[left] for name, each in vectors.items() if name in names}
-
-
-def alike(reasons: Any) -> dict[str, int]:
-  """Counts reasons, commonest first; those alike count as the commonest of them.
-
-  Alike are reasons that differ in numbers alone, and copies of whichever clips.
-  """
-  groups: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-  for reason, count in collections.Counter(reasons).items():
-    groups[_COPY if reason.startswith(_COPY) else _NUMBER.sub('0', reason)][reason] += count
-  counted = {group.most_common(1)[0][0]: group.total() for group in groups.values()}
-  return dict(sorted(counted.items(), key=lambda each: -each[1]))

@@ -31,13 +31,13 @@ from mgjax.curation.gate import gate_of
 from mgjax.curation.page import write_page
 from mgjax.curation.review import candidates, decisions
 from mgjax.curation.rows import Scores, pyarrow, to_parquet
-from mgjax.curation.select import UNMEASURED, Selection, alike, select
+from mgjax.curation.select import UNMEASURED, Selection, select
 from mgjax.curation.settings import CurationSettings
+from mgjax.data.ingest.entries import alike
 from mgjax.data.ingest.inputs import Inputs
 from mgjax.runtime.progress import Progress
 from mgjax.runtime.workdir_lock import hold
 
-ENGINES = ('plain', 'ray')
 SCORES, KEPT, DECISIONS = 'scores', 'kept.parquet', 'decisions.parquet'
 FUNNEL, REPORT, RECORDS = 'funnel.json', 'report.html', 'records'
 CAPTIONS, REVIEW = 'captions', 'review'
@@ -93,7 +93,7 @@ def curate(
   if not len(inputs):
     raise DataError('there is nothing to curate: no video was found')
   workers = options.workers or os.cpu_count() or 1
-  with hold(output), _engine(options, workers) as engine:
+  with hold(output), ENGINES[options.engine](workers, options.address) as engine:
     scores = open_scores(inputs, output, settings)
     with contextlib.closing(_Shown('video')) as shown:
       shards.measure_all(
@@ -283,12 +283,18 @@ def _extrapolated(scores: Scores, workers: int) -> str:
   )
 
 
-def _engine(options: Options, workers: int) -> contextlib.AbstractContextManager[shards.Engine]:
-  if options.engine == 'plain':
-    return contextlib.nullcontext(plain.run)
+def _plain(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
+  del workers, address
+  return contextlib.nullcontext(plain.run)
+
+
+def _ray(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
   from mgjax.curation.engines import ray
 
-  return ray.started(workers, options.address)
+  return ray.started(workers, address)
+
+
+ENGINES = {'plain': _plain, 'ray': _ray}
 
 
 def _write(selection: Selection, looked: _Looked | None, output: pathlib.Path) -> None:

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError
 from mgjax.curation.captions import (
   CaptionSettings,
   Clip,
@@ -80,13 +79,3 @@ def test_rules_tell_the_camera_what_moves_and_the_colours():
     left = 150 - 6 * number
     frame[30:130, left : left + 90] = thing[30:130, :90]
   assert 'Something moves to the left.' in describe(frames, 8.0)
-
-
-@pytest.mark.parametrize(
-  'wrong',
-  [{'kind': 'rules', 'endpoint': {'model': 'a'}}, {'kind': 'endpoint'}, {'kind': 'magic'}],
-  ids=['rules', 'endpoint', 'magic'],
-)
-def test_settings_that_do_not_go_together_are_refused(wrong):
-  with pytest.raises(ConfigError, match='kind'):
-    CaptionSettings(**wrong)

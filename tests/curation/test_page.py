@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from mgjax.curation.page import write_page
-from mgjax.curation.select import Selection, Step, alike
+from mgjax.curation.select import Selection, Step
 from mgjax.curation.settings import CurationSettings, KeepSettings
+from mgjax.data.ingest.entries import alike
 
 COUNT = 40
 

@@ -13,7 +13,7 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mgjax.core.errors import DataError, StorageError, printable
@@ -150,12 +150,17 @@ def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int)
   rejected = [Rejected(*each) for shard in shards for each in shard['notes']]
   outcome = ConvertResult(count, sum(shard['rows'] for shard in shards), rejected, finished)
   if finished:
-    lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
-    open_storage(directory).replace(REJECTED, ''.join(lines).encode())
+    write_rejected(directory, rejected)
     if not outcome.rows:
       raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED}')
     writer.finish({'inputs': count, 'rejected': len(rejected)})
   return outcome
+
+
+def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[Rejected]) -> None:
+  """Writes `rejected.jsonl` beside records: a line of JSON an entry, with its reason."""
+  lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
+  open_storage(directory).replace(REJECTED, ''.join(lines).encode())
 
 
 def _described(treatment: ConvertOptions) -> dict[str, Any]:

@@ -4,7 +4,6 @@
 trust. A damaged tar gives what comes before the damage.
 """
 
-import copy
 import dataclasses
 import functools
 import json
@@ -14,9 +13,9 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
-from mgjax.core.errors import DataError, StorageError
+from mgjax.core.errors import DataError
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Rejected, clean_caption
-from mgjax.data.ingest.inputs import Input, Inputs, digest, read_part
+from mgjax.data.ingest.inputs import Input, ListedInputs, read_part
 
 _NAME_LETTERS = 65_536
 _HEADER_BYTES = 1 << 20  # of a header with its names
@@ -43,7 +42,7 @@ class _Sample:
   caption: Member
 
 
-class TarInputs(Inputs):
+class TarInputs(ListedInputs):
   """The samples of tars: an input for each key, in the order of the tars."""
 
   def __init__(
@@ -59,37 +58,17 @@ class TarInputs(Inputs):
       progress: is told how many are read.
       captions: of key.json; with columns of its own it comes before key.txt.
     """
-    self._samples: list[_Sample | Rejected] = []
+    samples: list[_Sample | Rejected] = []
     self._captions, kinds = captions, ('json', 'txt') if captions.columns else ('txt', 'json')
     for done, tar in enumerate(tars, 1):
-      self._samples += _samples(tar, kinds)
+      samples += _samples(tar, kinds)
       progress(done, len(tars))
-    names = digest(sample.name for sample in self._samples)
-    self.identity = {'layout': 'tar', 'names': names}
+    super().__init__(samples, 'tar')
 
-  def __len__(self) -> int:
-    return len(self._samples)
-
-  def part(self, first: int, last: int) -> 'TarInputs':
-    """Returns some of them."""
-    some = copy.copy(self)
-    some._samples = self._samples[first:last]
-    return some
-
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
-    """Yields them; their captions are read now."""
-    for sample in self._samples[first:last]:
-      if isinstance(sample, Rejected):
-        yield sample
-        continue
-      try:
-        media = sample.media
-        load = functools.partial(read_part, sample.tar, media.offset, media.size)
-        yield Input(sample.name, _caption(sample, self._captions), media.size, load)
-      except StorageError:
-        raise
-      except DataError as error:
-        yield Rejected(sample.name, str(error))
+  def look(self, entry: _Sample) -> Input:
+    """Reads the caption of a sample."""
+    load = functools.partial(read_part, entry.tar, entry.media.offset, entry.media.size)
+    return Input(entry.name, _caption(entry, self._captions), entry.media.size, load)
 
 
 def list_members(path: pathlib.Path) -> Iterator[Member]:
