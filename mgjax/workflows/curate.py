@@ -43,6 +43,20 @@ FUNNEL, REPORT, RECORDS = 'funnel.json', 'report.html', 'records'
 CAPTIONS, REVIEW = 'captions', 'review'
 
 
+def _plain(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
+  del workers, address
+  return contextlib.nullcontext(plain.run)
+
+
+def _ray(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
+  from mgjax.curation.engines import ray
+
+  return ray.started(workers, address)
+
+
+ENGINES = {'plain': _plain, 'ray': _ray}
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
   """How a curation runs; what comes of it does not depend on it, but for `limit`.
@@ -281,20 +295,6 @@ def _extrapolated(scores: Scores, workers: int) -> str:
     f'{measured} of {scores.videos} videos are measured; all take {hours:.2g} hours of '
     f'{processes}, and clips are cut when there is no --limit'
   )
-
-
-def _plain(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
-  del workers, address
-  return contextlib.nullcontext(plain.run)
-
-
-def _ray(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
-  from mgjax.curation.engines import ray
-
-  return ray.started(workers, address)
-
-
-ENGINES = {'plain': _plain, 'ray': _ray}
 
 
 def _write(selection: Selection, looked: _Looked | None, output: pathlib.Path) -> None:
