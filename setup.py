@@ -44,8 +44,7 @@ setup(
   # Lower bounds are the versions that the tests run with; nothing older was tried.
   install_requires=[
     'absl-py>=2.5.1',
-    # Exactly: data/records/shards.py reads its layout of blocks, which other versions may change.
-    'array-record==0.8.6',
+    'array-record>=0.8.6',
     'av>=18.1.0',
     'einops>=0.8.2',
     'etils[epath]>=1.15.0',

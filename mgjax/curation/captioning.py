@@ -12,7 +12,6 @@ camera, of labels and of sound:
 
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ from mgjax.curation.filters.sound import place
 from mgjax.curation.measure import open_video, reason_of
 from mgjax.curation.review.labels import CAMERA, SHOTS
 from mgjax.curation.rows import digest
-from mgjax.curation.scores.global_motion import ANSWERS, CameraSettings
+from mgjax.curation.scores.global_motion import ANSWERS
 from mgjax.curation.scores.sound import SoundLimits
 from mgjax.curation.settings import CaptionSettings
 from mgjax.data.ingest.entries import Rejected
@@ -47,7 +46,6 @@ CARRIED = {
 }  # fmt: skip
 
 _Row = Mapping[str, Any]
-_CAMERA = CameraSettings()
 
 
 def caption_clips(
@@ -73,13 +71,13 @@ def caption_clips(
     ConfigError: the captioner cannot be made.
   """
   captioner = make_captioner(settings, os.path.join(folder, 'answers'))
-  if settings.kind == 'existing':
+  if not captioner.sees:
     return captioner.captions([Clip(_nothing, 1.0, row['caption'] or '') for row in rows])
   path = pathlib.Path(folder) / f'{digest(_identity(settings))}.jsonl'
   known: dict[str, str | None] = dict(pair for pair, _ in read_json_lines(path, _kept))
   missing = [row for row in rows if _key(row) not in known]
   progress(len(rows) - len(missing), len(rows))
-  with Guarded(functools.partial(_frames, settings), allowance) as read:
+  with Guarded(_frames, allowance) as read:
     for first in range(0, len(missing), _AT_ONCE):
       some = missing[first : first + _AT_ONCE]
       for row, caption in zip(some, _written(captioner, some, inputs, read, settings), strict=True):
@@ -156,11 +154,13 @@ def _written(
   found: list[str | None] = [''] * len(rows)
   clips, places = [], []
   for number, row in enumerate(rows):
-    shown = read((inputs[int(row['place'])], row['start'], row['end']))
+    seconds = row['end'] - row['start']
+    sampling = captioner.sampling(settings, seconds)
+    shown = read((inputs[int(row['place'])], row['start'], row['end'], *sampling))
     if isinstance(shown, str | Lost):
       continue
-    fps = len(shown) / max(row['end'] - row['start'], 1e-6)
-    clips.append(Clip(functools.partial(_same, shown), fps, row['caption'] or ''))
+    fps = len(shown) / max(seconds, 1e-6)
+    clips.append(Clip(lambda shown=shown: shown, fps, row['caption'] or ''))
     places.append(number)
   for number, caption in zip(places, captioner.captions(clips), strict=True):
     found[number] = caption
@@ -168,15 +168,12 @@ def _written(
 
 
 def _frames(
-  settings: CaptionSettings, given: tuple[Input | Rejected, float, float]
+  given: tuple[Input | Rejected, float, float, float, int],
 ) -> UInt8[np.ndarray, 't h w 3'] | str:
   """The frames of a clip that a captioner sees, or why there are none."""
-  each, start, end = given
+  each, start, end, rate, side = given
   if isinstance(each, Rejected):
     return each.reason
-  rules = settings.kind == 'rules'
-  rate = _CAMERA.rate if rules else 2 * settings.frames / max(end - start, 1e-6)
-  side = _CAMERA.side if rules else settings.side
   found, due = [], start
   try:
     for frame in frames.stream(open_video(each)):
@@ -209,10 +206,6 @@ def _key(row: _Row) -> str:
 def _kept(line: Any) -> tuple[str, str]:
   key, caption = line
   return key + '', caption + ''
-
-
-def _same(shown: np.ndarray) -> np.ndarray:
-  return shown
 
 
 def _nothing() -> np.ndarray:

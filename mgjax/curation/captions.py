@@ -66,17 +66,25 @@ class Clip:
     read: returns the frames, uint8 (t h w 3), when they are needed.
     fps: frames a second of them.
     caption: that came with it; '' for none.
-    camera: what its camera does, where that was measured.
   """
 
   read: Callable[[], UInt8[np.ndarray, 't h w 3']]
   fps: float
   caption: str = ''
-  camera: CameraMotion | None = None
 
 
 class Captioner(abc.ABC):
-  """Writes captions of clips."""
+  """Writes captions of clips.
+
+  Attributes:
+    sees: whether it looks at frames.
+  """
+
+  sees = True
+
+  def sampling(self, settings: CaptionSettings, seconds: float) -> tuple[float, int]:
+    """Returns how many frames a second it is shown of a clip so long, and their shorter side."""
+    return 2 * settings.frames / max(seconds, 1e-6), settings.side
 
   @abc.abstractmethod
   def captions(self, clips: Sequence[Clip]) -> list[str | None]:
@@ -85,6 +93,8 @@ class Captioner(abc.ABC):
 
 class Existing(Captioner):
   """Takes the text that came with a clip."""
+
+  sees = False
 
   def captions(self, clips: Sequence[Clip]) -> list[str | None]:
     """Returns the texts, cleaned."""
@@ -111,9 +121,20 @@ class Rules(Captioner):
     """Takes what counts as a move."""
     self._settings = settings
 
+  def sampling(self, settings: CaptionSettings, seconds: float) -> tuple[float, int]:
+    """Returns what the camera is measured at."""
+    return self._settings.rate, self._settings.side
+
   def captions(self, clips: Sequence[Clip]) -> list[str | None]:
     """Returns a few sentences a clip."""
     return [describe(clip.read(), clip.fps, self._settings) for clip in clips]
+
+
+_KINDS: dict[str, Callable[..., Captioner]] = {
+  'existing': lambda settings, folder: Existing(),
+  'endpoint': Asking,
+  'rules': lambda settings, folder: Rules(),
+}
 
 
 def make_captioner(settings: CaptionSettings, folder: str | os.PathLike[str]) -> Captioner:
@@ -122,10 +143,8 @@ def make_captioner(settings: CaptionSettings, folder: str | os.PathLike[str]) ->
   Raises:
     ConfigError: a field of the endpoint is wrong, or a plug-in makes no `Captioner`.
   """
-  if settings.kind == 'endpoint':
-    return Asking(settings, folder)
-  if ':' not in settings.kind:
-    return Existing() if settings.kind == 'existing' else Rules()
+  if settings.kind in _KINDS:
+    return _KINDS[settings.kind](settings, folder)
   made = load_function(settings.kind)()
   if not isinstance(made, Captioner):
     raise ConfigError(
@@ -133,38 +152,6 @@ def make_captioner(settings: CaptionSettings, folder: str | os.PathLike[str]) ->
       'mgjax.curation.captions.Captioner'
     )
   return made
-
-
-def write_captions(
-  clips: Sequence[Clip],
-  captioner: Captioner,
-  prefix: float | None = _CAMERA.prefix,
-) -> list[str | None]:
-  """Returns a caption a clip, with what its camera does in front where that is sure.
-
-  Args:
-    clips: with `camera`, for what goes in front.
-    captioner: who writes.
-    prefix: confidence from which the camera is named; None to name none.
-  """
-  captions = captioner.captions(clips)
-  if prefix is None:
-    return captions
-  return [
-    caption if caption is None or clip.camera is None else with_camera(caption, clip.camera, prefix)
-    for clip, caption in zip(clips, captions, strict=True)
-  ]
-
-
-def with_camera(caption: str, camera: CameraMotion, least: float) -> str:
-  """Returns 'Pan or truck right. <caption>' where the answer is of the paper's classes and sure.
-
-  A caption that begins so already stays as it is.
-  """
-  if camera.answer not in ANSWERS or camera.confidence < least:
-    return caption
-  front = sentence_of(camera.answer)
-  return caption if caption.startswith(front) else f'{front} {caption}'
 
 
 def sentence_of(*labels: str) -> str:

@@ -5,7 +5,6 @@ A shard of records is one job of an engine: see `shards.py`.
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,11 +15,10 @@ from mgjax.curation.rows import digest
 from mgjax.curation.settings import CUT, CutSettings
 from mgjax.curation.shards import Engine, Seen, finish_jobs
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
-from mgjax.data.ingest.convert import REJECTED
+from mgjax.data.ingest.convert import REJECTED, write_rejected
 from mgjax.data.ingest.entries import Rejected
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
-from mgjax.data.records.storage import open_storage
 from mgjax.data.records.writer import RecordWriter
 from mgjax.media.transcode import cut_video
 
@@ -180,8 +178,7 @@ def _cut(
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> CutResult:
   notes = [note for shard in writer.shards() for note in shard['notes']]
   rejected = [Rejected(name, reason) for name, _, reason in notes if reason]
-  lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
-  open_storage(directory).replace(REJECTED, ''.join(lines).encode())
+  write_rejected(directory, rejected)
   result = CutResult(count - len(rejected), sum(copied for _, copied, _ in notes), rejected)
   if not result.rows:
     raise DataError(f'none of {count} clips can be cut; all reasons are in {directory}/{REJECTED}')

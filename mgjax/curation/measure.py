@@ -123,13 +123,13 @@ def _measured(
   for scorer in scorers:
     scorer.open(file)
   costs = probed | watch(frames.stream(file), [shots, pictures, *scorers])
-  found = shots.finder.shots()
-  clips = choose_clips(found, shots.times, settings.clips)
+  found, times = shots.finder.shots(), shots.finder.times
+  clips = choose_clips(found, times, settings.clips)
   rows = []
   for number, clip in enumerate(clips):
     row = about | {
       'clip': f'{each.name}#{number}',
-      'decoded': len(shots.times) - 1,
+      'decoded': len(times) - 1,
       'start': clip.start,
       'end': clip.end,
       'shot': clip.shot,
@@ -148,21 +148,15 @@ def _measured(
 
 
 class _Shots(Scorer):
-  """Looks for cuts.
-
-  Attributes:
-    finder: that finds them.
-    times: when each frame is first shown, and when the last one ends.
-  """
+  """Looks for cuts, by its `finder`."""
 
   name, side = 'shots', SIDE
 
   def __init__(self, settings: SceneSettings):
-    self.finder, self.times = ShotFinder(settings), [0.0]
+    self.finder = ShotFinder(settings)
 
   def see(self, frame: Frame) -> None:
     self.finder.see(frame.start, frame.end, frame.pixels)
-    self.times[-1:] = [frame.start, frame.end]
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
     return {}

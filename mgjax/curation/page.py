@@ -10,19 +10,20 @@ import html
 import os
 import pathlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mgjax.core.config import flatten
-from mgjax.core.errors import DataError, printable
+from mgjax.core.errors import printable
 from mgjax.core.files import write_bytes
 from mgjax.curation.costs import Costs, costs_of, summary
 from mgjax.curation.filters.registry import FILTERS
 from mgjax.curation.filters.table import as_columns
 from mgjax.curation.filters.thresholds import with_lengths
-from mgjax.curation.page_examples import Pictures, show_examples
+from mgjax.curation.page_examples import Masks, Pictures, show_examples
+from mgjax.curation.select import Selection, Step
 from mgjax.curation.settings import CurationSettings
 from mgjax.runtime.report.charts import format_number
 from mgjax.runtime.report.histogram import funnel_chart, histogram
@@ -31,65 +32,48 @@ from mgjax.runtime.report.page import page, table
 # Columns that are no scores: what a clip is, not how good.
 ABOUT = (
   'video', 'clip', 'place', 'start', 'end', 'shot', 'shots', 'frames', 'seconds', 'width', 'height',
-  'fps', 'caption', 'sound', 'middle', 'seconds_of', 'error', 'clip_seconds', 'aspect', 'packets',
-  'decoded', 'gated', 'loop', 'shard',
+  'fps', 'caption', 'sound', 'clip_seconds', 'aspect', 'packets', 'decoded',
 )  # fmt: skip
 _NO_SCORES = ('middle', 'loop', 'seconds_of', 'gated', 'error')
 _REASONS = 12  # of a filter that are listed; the rest are counted together
 _ANSWERS = 20  # of a score in words, likewise
 _BROKEN = 20  # videos that could not be measured, by name
 _NUMBER = re.compile(r'(?<![\w.])-?\d+(\.\d+)?(e[+-]?\d+)?')
+_Scores = dict[str, np.ndarray]
 
 
 def write_page(
-  rows: Any,
-  reasons: Mapping[str, Any],
+  selection: Selection,
   settings: CurationSettings,
-  seconds: Mapping[str, float],
   path: str | os.PathLike[str],
-  *,
-  off: Mapping[str, str] = {},
-  pictures: Pictures | None = None,
-  moving: Pictures | None = None,
+  pictures: Pictures,
 ) -> pathlib.Path:
   """Writes the page, and returns where it is.
 
   Args:
-    rows: a row a clip: dictionaries, or a table of columns (pyarrow's, or a dictionary).
-    reasons: of every filter in its order, one a row: why it drops the clip, '' where it keeps it.
-      What is said of a clip that an earlier filter dropped does not count.
+    selection: rows, and what filters and people said of them.
     settings: of the curation; thresholds become lines across the histograms.
-    seconds: of each filter, for all clips; those of the scores are in the rows' `seconds_of`.
     path: of the page.
-    off: filter -> why it did nothing.
-    pictures: numbers of rows -> JPEGs; by default the rows' `middle`.
-    moving: numbers of rows -> animated WebPs, shown in place of pictures; by default the rows'
-      `loop`.
-
-  Raises:
-    DataError: reasons are not one a row.
+    pictures: numbers of rows, and which kind -> pictures of these.
   """
-  columns = _columns(rows)
-  count = len(next(iter(columns.values()), ()))
-  errors = [each or '' for each in columns.get('error', [''] * count)]
-  broken = np.array([bool(each) for each in errors], bool)
-  scores = _scores(columns)
-  reached, alive = {}, ~broken
-  for name, said in reasons.items():
-    if len(said) != count:
-      raise DataError(f'filter {name!r} has {len(said)} reasons for {count} rows; give one a row')
-    kept = np.asarray(said, object) == ''
-    reached[name] = alive, alive & kept
-    alive = alive & kept
+  rows, steps = selection.table, selection.steps
+  scores = with_lengths(
+    as_columns(rows, [name for name in rows.column_names if name not in _NO_SCORES])
+  )
+  measured = ~rows['error'].is_valid().to_numpy()
+  reached, alive = {}, measured
+  for step in steps:
+    came, alive = alive, alive & (selection.dropped_by != step.name)
+    reached[step.name] = came, alive
   body = [
-    _summary(scores, broken, alive),
-    _warnings(off),
-    _funnel(scores, reached, ~broken, off),
-    _reason_tables(reasons, reached, _names(columns)),
-    show_examples(columns, reasons, reached, alive, pictures, moving),
-    _histograms(scores, reached, ~broken, alive, settings),
-    _times(columns, reached, seconds, settings),
-    _broken(columns, errors),
+    _summary(scores, measured, alive),
+    _warnings(steps),
+    _funnel(scores, steps, reached, measured),
+    _reason_tables(steps),
+    show_examples(scores, selection.reasons, reached, alive, pictures),
+    _histograms(scores, reached, measured, alive, settings),
+    _times(rows, steps, settings),
+    _broken(scores, selection.reasons, measured),
     _settings(settings),
   ]
   path = pathlib.Path(path)
@@ -97,71 +81,48 @@ def write_page(
   return path
 
 
-def _columns(rows: Any) -> dict[str, Any]:
-  """Columns by name of whatever a table is."""
-  if hasattr(rows, 'column_names'):  # pyarrow's
-    named = [name for name in rows.column_names if name != 'seconds_of']
-    costs = {'seconds_of': rows['seconds_of']} if 'seconds_of' in rows.column_names else {}
-    return as_columns(rows, named) | costs
-  if isinstance(rows, Mapping):
-    return dict(rows)
-  names = dict.fromkeys(name for row in rows for name in row)
-  return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _scores(columns: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Numbers and texts of the rows, and what filters make of them."""
-  names = [name for name in columns if name not in _NO_SCORES]
-  return with_lengths(as_columns(columns, names))
-
-
-def _hours(scores: Mapping[str, np.ndarray], chosen: np.ndarray) -> float:
+def _hours(scores: _Scores, chosen: np.ndarray) -> float:
   return float(np.nansum(scores['clip_seconds'][chosen])) / 3600 if 'clip_seconds' in scores else 0
 
 
-def _summary(scores, broken, alive) -> str:
-  videos = scores.get('video', [''] * len(broken))
+def _summary(scores: _Scores, measured: np.ndarray, alive: np.ndarray) -> str:
   rows = [
     {
-      '': 'measured',
-      'videos': f'{len({v for v, bad in zip(videos, broken, strict=True) if not bad}):,}',
-      'clips': f'{int((~broken).sum()):,}',
-      'hours': format_number(round(_hours(scores, ~broken), 3)),
-    },
-    {
-      '': 'kept',
-      'videos': f'{len({v for v, good in zip(videos, alive, strict=True) if good}):,}',
-      'clips': f'{int(alive.sum()):,}',
-      'hours': format_number(round(_hours(scores, alive), 3)),
-    },
+      '': name,
+      'videos': f'{len(set(scores["video"][chosen])):,}',
+      'clips': f'{int(chosen.sum()):,}',
+      'hours': format_number(round(_hours(scores, chosen), 3)),
+    }
+    for name, chosen in (('measured', measured), ('kept', alive))
   ]
-  if broken.any():
-    rows.append({'': 'could not be measured', 'videos': f'{int(broken.sum()):,}'})
+  if not measured.all():
+    rows.append({'': 'could not be measured', 'videos': f'{int((~measured).sum()):,}'})
   return table(rows, 'Clips')
 
 
-def _warnings(off: Mapping[str, str]) -> str:
-  if not off:
-    return ''
+def _warnings(steps: Sequence[Step]) -> str:
   items = ''.join(
-    f'<li><b>{html.escape(name)}</b>{html.escape(printable(why).removeprefix(name))}</li>'
-    for name, why in off.items()
+    f'<li><b>{html.escape(each.name)}</b>'
+    f'{html.escape(printable(each.off).removeprefix(each.name))}</li>'
+    for each in steps
+    if each.off
   )
-  return f'<section><h2>Filters that did nothing</h2><ul>{items}</ul></section>'
+  return f'<section><h2>Filters that did nothing</h2><ul>{items}</ul></section>' if items else ''
 
 
-def _funnel(scores, reached, measured, off) -> str:
+def _funnel(scores: _Scores, steps: Sequence[Step], reached: Masks, measured: np.ndarray) -> str:
   total, rows, bars, before = max(int(measured.sum()), 1), [], {}, 1.0
-  for name, (came, left) in reached.items():
-    share, paper = int(left.sum()) / total, FILTERS[name].published if name in FILTERS else None
+  for step in steps:
+    share = step.kept / total
+    paper = FILTERS[step.name].published if step.name in FILTERS else None
     row = {
-      'filter': name + ' (off)' * (name in off),
-      'dropped': f'{int(came.sum() - left.sum()):,}',
-      'left': f'{int(left.sum()):,}',
-      'hours left': format_number(round(_hours(scores, left), 3)),
+      'filter': step.name + ' (off)' * bool(step.off),
+      'dropped': f'{step.before - step.kept:,}',
+      'left': f'{step.kept:,}',
+      'hours left': format_number(round(_hours(scores, reached[step.name][1]), 3)),
       'left of all': _percent(share),
       'Table 44': '' if paper is None else _percent(paper),
-      'kept of what came': _percent(int(left.sum()) / int(came.sum())) if came.any() else '',
+      'kept of what came': _percent(step.kept / step.before) if step.before else '',
       'kept in Table 44': '' if paper is None else _percent(paper / before),
     }
     before = before if paper is None else paper
@@ -182,35 +143,18 @@ def _percent(share: float) -> str:
   return f'{format_number(round(100 * share, 2))}%'
 
 
-def pattern(reason: str, names: Collection[str] = ()) -> str:
-  """A reason without its first number, or the name of a clip at its end, so that like ones count.
-
-  'x 0.83 >= 0.6' and 'x 0.7 >= 0.6' are one, and so are copies of whichever clip.
-  """
-  words = reason.split(' ')
-  for number in range(len(words)):
-    if ' '.join(words[number:]) in names:
-      return ' '.join([*words[:number], '…'])
-  return _NUMBER.sub('…', reason, count=1)
-
-
-def _names(columns: Mapping[str, Any]) -> set[str]:
-  return {str(each) for name in ('video', 'clip') for each in columns.get(name, ())}
-
-
-def _reason_tables(reasons, reached, names: set[str]) -> str:
+def _reason_tables(steps: Sequence[Step]) -> str:
   rows = []
-  for name, said in reasons.items():
-    came, left = reached[name]
-    dropped = np.flatnonzero(came & ~left)
+  for step in steps:
     counts = collections.Counter()
-    for reason, count in collections.Counter(said[each] for each in dropped).items():
-      counts[pattern(reason, names)] += count
+    for reason, count in step.reasons.items():
+      like = 'copy of …' if reason.startswith('copy of ') else _NUMBER.sub('…', reason, count=1)
+      counts[like] += count
     common = counts.most_common(_REASONS)
-    more = sum(counts.values()) - sum(number for _, number in common)
+    more = counts.total() - sum(number for _, number in common)
     common += [(f'{len(counts) - len(common)} other reasons', more)] if more else []
     rows += [
-      {'reason': f'{name}: {printable(reason)}', 'clips': f'{number:,}'}
+      {'reason': f'{step.name}: {printable(reason)}', 'clips': f'{number:,}'}
       for reason, number in common
     ]
   return (
@@ -218,7 +162,13 @@ def _reason_tables(reasons, reached, names: set[str]) -> str:
   )
 
 
-def _histograms(scores, reached, measured, alive, settings: CurationSettings) -> str:
+def _histograms(
+  scores: _Scores,
+  reached: Masks,
+  measured: np.ndarray,
+  alive: np.ndarray,
+  settings: CurationSettings,
+) -> str:
   drawn, words, seen = [], [], set()
   for name, (came, left) in reached.items():
     limits = FILTERS[name].limits(settings.keep) if name in FILTERS else ()
@@ -252,7 +202,7 @@ def _histograms(scores, reached, measured, alive, settings: CurationSettings) ->
   )
 
 
-def _words(column, values, came, left) -> str:
+def _words(column: str, values: np.ndarray, came: np.ndarray, left: np.ndarray) -> str:
   counts = collections.Counter(values[each] for each in np.flatnonzero(came))
   kept = collections.Counter(values[each] for each in np.flatnonzero(left))
   rows = [
@@ -263,46 +213,46 @@ def _words(column, values, came, left) -> str:
   return table(rows, column)
 
 
-def _times(rows, reached, seconds, settings: CurationSettings) -> str:
-  costs = costs_of(rows, settings)
-  done, whole = costs.scored, sum(costs.scored.seconds.values()) + sum(seconds.values())
+def _times(rows: Any, steps: Sequence[Step], settings: CurationSettings) -> str:
+  costs, asked = costs_of(rows, settings), {step.name: step for step in steps}
+  whole = sum(costs.seconds.values()) + sum(step.seconds for step in steps)
   cells = []
-  for name in dict.fromkeys([*done.seconds, *reached, *seconds]):
-    measured, filtered = done.seconds.get(name, 0.0), seconds.get(name, 0.0)
-    row = {'': name, 'share': _percent((measured + filtered) / whole) if whole else ''}
-    if name in done.seconds:
+  for name in dict.fromkeys([*costs.seconds, *asked]):
+    measured, step = costs.seconds.get(name, 0.0), asked.get(name)
+    spent = measured + (step.seconds if step else 0.0)
+    row = {'': name, 'share': _percent(spent / whole) if whole else ''}
+    if name in costs.seconds:
       row |= {
         'seconds of scores': format_number(round(measured, 3)),
-        'a clip, ms': format_number(round(1e3 * done.a_clip(name), 3)),
+        'a clip, ms': format_number(round(1e3 * measured / max(costs.clips, 1), 3)),
       }
-    if name in seconds:
-      row['seconds of the filter'] = format_number(round(filtered, 3))
-    if name in reached:
-      came, left = reached[name]
-      dropped = int(came.sum() - left.sum())
-      row['dropped'] = f'{dropped:,}'
-      if dropped:
-        row['a clip dropped, ms'] = format_number(round(1e3 * (measured + filtered) / dropped, 3))
+    if step:
+      dropped = step.before - step.kept
+      row |= {
+        'seconds of the filter': format_number(round(step.seconds, 3)),
+        'dropped': f'{dropped:,}',
+        'a clip dropped, ms': format_number(round(1e3 * spent / dropped, 3)) if dropped else '',
+      }
     cells.append(row)
   if not cells:
     return ''
   notes = [
     'Scores are made of every clip, in seconds of a processor; filters read them, in seconds.'
   ]
-  if done.packets:
+  if costs.packets:
     notes.append(
-      f'{done.decoded:,} frames were decoded, of {done.packets:,} that the videos have: '
-      f'{done.decoded / done.packets:.2f} times each.'
+      f'{costs.decoded:,} frames were decoded, of {costs.packets:,} that the videos have: '
+      f'{costs.decoded / costs.packets:.2f} times each.'
     )
-  if done.gated:
-    notes.append(f'{done.gated:,} videos were dropped by a probe and not decoded.')
+  if costs.gated:
+    notes.append(f'{costs.gated:,} videos were dropped by a probe and not decoded.')
   told = ''.join(f'<p class="note">{note}</p>' for note in notes)
   return f'<section><h2>Time</h2>{table(cells, "Running time")}{told}{_order(costs)}</section>'
 
 
 def _order(costs: Costs) -> str:
   """What the filters would cost if scores were made only of what is left, in the best order."""
-  if not costs.scored.clips or not costs.best:
+  if not costs.clips or not costs.best:
     return ''
   places = {place.name: number for number, place in enumerate(costs.order, 1)}
   rows = [
@@ -321,13 +271,13 @@ def _order(costs: Costs) -> str:
   return f'{table(rows, "The order that costs least")}{told}'
 
 
-def _broken(columns, errors: Sequence[str]) -> str:
-  found = [number for number, error in enumerate(errors) if error]
-  if not found:
+def _broken(scores: _Scores, reasons: np.ndarray, measured: np.ndarray) -> str:
+  found = np.flatnonzero(~measured)
+  if not len(found):
     return ''
-  names = columns.get('video', columns.get('clip', [''] * len(errors)))
   rows = [
-    {'video': printable(names[each]), 'reason': printable(errors[each])} for each in found[:_BROKEN]
+    {'video': printable(scores['video'][each]), 'reason': printable(reasons[each])}
+    for each in found[:_BROKEN]
   ]
   more = f'<p class="note">and {len(found) - _BROKEN:,} more</p>' * (len(found) > _BROKEN)
   title = 'Videos that could not be measured'

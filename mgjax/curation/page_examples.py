@@ -10,8 +10,8 @@ import numpy as np
 from mgjax.core.errors import printable
 from mgjax.core.typing import Bool
 
-# Numbers of rows -> their pictures, None where there is none.
-Pictures = Callable[[Sequence[int]], Sequence[bytes | None]]
+# Numbers of rows, and 'middle' (JPEG) or 'loop' (animated WebP) -> pictures, None of one without.
+Pictures = Callable[[Sequence[int], str], Sequence[bytes | None]]
 Masks = Mapping[str, tuple[Bool[np.ndarray, '_'], Bool[np.ndarray, '_']]]
 
 _KEPT, _DROPPED = 12, 6  # pictures of all that was kept, and of what each filter dropped
@@ -22,55 +22,42 @@ _LETTERS = 90  # of a caption that are shown
 
 
 def show_examples(
-  columns: Mapping[str, Any],
-  reasons: Mapping[str, Any],
+  scores: Mapping[str, np.ndarray],
+  reasons: np.ndarray,
   reached: Masks,
   alive: Bool[np.ndarray, '_'],
-  pictures: Pictures | None,
-  moving: Pictures | None,
+  pictures: Pictures,
 ) -> str:
   """Returns HTML of what was kept, and of what each filter dropped; '' where there is no picture.
 
   Args:
-    columns: of the rows.
-    reasons: filter -> reason of each row.
+    scores: columns by name, with clip and caption.
+    reasons: why each row is dropped.
     reached: filter -> which rows came to it, and which of these it left.
     alive: rows that are kept in the end.
-    pictures: JPEGs of rows; None takes those in the columns.
-    moving: animated WebPs, likewise.
+    pictures: of rows.
   """
   groups = {'Kept': _spread(alive, _KEPT)}
   for name, (came, left) in reached.items():
     groups[f'Dropped by {name}'] = _spread(came & ~left, _DROPPED)
   wanted = sorted({number for group in groups.values() for number in group})
-  stills, loops = _of(columns, 'middle', pictures, wanted), _of(columns, 'loop', moving, wanted)
+  stills, loops = (
+    dict(zip(wanted, pictures(wanted, kind), strict=True)) for kind in ('middle', 'loop')
+  )
   room, sections = _ALL, []
   for title, group in groups.items():
     figures = []
     for number in group:
-      clip = str(columns['clip'][number]) if 'clip' in columns else str(number)
       still, motion = stills[number], loops[number]
       cost = len(still or b'') + len(motion or b'')
       if not still or not still.startswith(_JPEG) or len(still) > _ONE or cost > room:
         continue
       room -= cost
-      name = title.removeprefix('Dropped by ')
-      reason = reasons[name][number] if name in reasons else ''
-      about = reason or _cut(columns['caption'][number] if 'caption' in columns else '')
-      figures.append(_figure(clip, about, still, motion))
+      about = reasons[number] or _cut(scores['caption'][number] if 'caption' in scores else '')
+      figures.append(_figure(scores['clip'][number], about, still, motion))
     if figures:
       sections.append(f'<h3>{html.escape(title)}</h3><div class="shown">{"".join(figures)}</div>')
   return f'<section><h2>Examples</h2>{"".join(sections)}</section>' if sections else ''
-
-
-def _of(
-  columns: Mapping[str, Any], name: str, pictures: Pictures | None, wanted: Sequence[int]
-) -> dict[int, bytes | None]:
-  """Pictures by the number of their row."""
-  if pictures is not None:
-    return dict(zip(wanted, pictures(wanted), strict=True))
-  held = columns.get(name, ())
-  return {number: held[number] if len(held) else None for number in wanted}
 
 
 def _spread(chosen: Bool[np.ndarray, '_'], most: int) -> list[int]:

@@ -1,72 +1,61 @@
-"""Rows of scores on the disk: parquet shards beside a manifest, of which a killed run loses none.
+"""Rows of scores on the disk: parquet files, of which a killed run loses none.
 
-A shard holds the rows of a few videos. It is written whole, named after its content, and counts
-from the moment on at which its entry `<index>.json` is there. `plan.json` says what the scores are
-of. When all shards are there, `manifest.json` takes the place of both and names the table, one
-parquet file of all rows without their pictures and vectors, which is quick to read, and a file for
-each column of vectors, float32 one row after another, of which those are read that are asked for.
+`<index>-<digest>.parquet` has the rows of a shard, which are those of a few videos. It is written
+whole, and a shard counts from the moment on at which its file is there. `plan.json` says what the
+scores are of. When all shards are there, `table.parquet` has all rows without their pictures and
+vectors, which is quick to read, and `<column>.npy` each column of vectors, of which those rows are
+read that are asked for. Both follow from the shards, and are made again when those change.
 """
 
-import contextlib
-import dataclasses
-import functools
 import hashlib
 import io
-import itertools
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mgjax.core import files
 from mgjax.core.errors import ConfigError, DataError, printable
-from mgjax.core.typing import Float, Int
+from mgjax.core.typing import Float
 from mgjax.curation.filters.table import dense
-from mgjax.data.records.storage import inside, open_storage
 
 FORMAT = 1
-MANIFEST, PLAN = 'manifest.json', 'plan.json'
+PLAN, TABLE = 'plan.json', 'table.parquet'
 PICTURES = ('middle', 'loop')  # columns that the table leaves out
 GATED = 'gated'  # column: why a video was not decoded
+_SHARD = re.compile(r'(\d{5,})-[0-9a-f]+\.parquet')
 _DIGITS = 12  # of a digest, in names
-_GAP = 64  # rows between two vectors that are read at once
-_MEND = 'delete its folder, and the same command measures its videos again'
 
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-  """A finished shard.
-
-  Attributes:
-    index: of the shard.
-    name: of its file.
-    bytes: of that.
-    videos: how many were looked at.
-    rows: how many came of them, those of videos that could not be measured among them.
-    seconds: that it took one worker.
-    decoded: seconds of video in it.
-    gated: how many videos were not decoded, since their size or length drops them.
-  """
-
-  index: int
-  name: str
-  bytes: int
-  videos: int
-  rows: int
-  seconds: float
-  decoded: float
-  gated: int = 0
-
-
-# Column of vectors -> what returns those of some rows, float32 (n d).
-Vectors = Mapping[str, Callable[[Int[np.ndarray, 'n']], Float[np.ndarray, 'n d']]]
+# Column of vectors -> float32 (n d), on the disk: rows that are picked are read.
+Vectors = Mapping[str, Float[np.ndarray, 'n d']]
 
 
 def digest(value: Any) -> str:
   """Names plain JSON values."""
-  text = json.dumps(value, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+  return _named(json.dumps(value, sort_keys=True).encode())
+
+
+def _named(data: bytes) -> str:
+  return hashlib.sha256(data).hexdigest()[:_DIGITS]
+
+
+_Wanted = Callable[[str], bool]  # whether a column is read
+
+
+def _all(name: str) -> bool:
+  return bool(name)
+
+
+def _none(name: str) -> bool:
+  return not name
+
+
+def _no_picture(name: str) -> bool:
+  return name not in PICTURES
 
 
 class Scores:
@@ -92,16 +81,13 @@ class Scores:
       ConfigError: pyarrow is not installed.
     """
     pyarrow()
-    values = {'format': FORMAT, 'videos': videos, 'videos_per_shard': videos_per_shard}
-    self.plan = {**values, 'identity': dict(identity)}
-    self.digest = digest(self.plan)
-    self.directory = inside(directory, self.digest)
+    plan = {'format': FORMAT, 'videos': videos, 'videos_per_shard': videos_per_shard}
+    plan['identity'] = dict(identity)
+    self.directory = pathlib.Path(directory, digest(plan))
     self.videos, self._size = videos, videos_per_shard
-    self._storage = open_storage(self.directory)
-    self._parsed: tuple[bytes, dict[str, Any]] | None = None
-    self._whole: dict[int, Entry] = {}  # once `finish` found all of them
-    if self._manifest() is None:
-      self._storage.create(PLAN, _to_json(self.plan))
+    self.directory.mkdir(parents=True, exist_ok=True)
+    if not (self.directory / PLAN).exists():
+      files.write_json(self.directory / PLAN, plan)
 
   def __len__(self) -> int:
     """How many shards there are."""
@@ -111,6 +97,10 @@ class Scores:
     """Returns the places of a shard's videos among all."""
     return range(index * self._size, min((index + 1) * self._size, self.videos))
 
+  def shard_of(self, place: Any) -> Any:
+    """Returns the shard that the video at a place is in, of numbers or an array of them."""
+    return place // self._size
+
   def order(self) -> list[int]:
     """Returns all shards in the order in which they are measured: shuffled, always alike.
 
@@ -118,209 +108,154 @@ class Scores:
     """
     return np.random.default_rng(0).permutation(len(self)).tolist()
 
-  def entries(self) -> dict[int, Entry]:
-    """Index -> entry of each finished shard whose file is there."""
-    return self._entries(self._storage.names())
-
-  def _entries(self, names: Mapping[str, int | None]) -> dict[int, Entry]:
-    manifest = self._manifest()
-    found = [] if manifest is None else [Entry(**each) for each in manifest['shards']]
-    for name in names:
-      stem, _, end = name.partition('.')
-      if end == 'json' and stem.isdigit():
-        with contextlib.suppress(ValueError, TypeError):
-          found.append(Entry(**json.loads(self._storage.read(name) or b'null')))
-    there = {each.index: each for each in found if names.get(each.name, -1) in (None, each.bytes)}
-    return dict(sorted(there.items()))
+  def shards(self) -> dict[int, str]:
+    """Returns the files of the shards that are finished, by index."""
+    names = sorted(entry.name for entry in os.scandir(self.directory))
+    return {int(found[1]): found[0] for found in map(_SHARD.fullmatch, names) if found}
 
   def write(
-    self,
-    index: int,
-    rows: Sequence[Mapping[str, Any]],
-    seconds: float,
-    instead_of: Entry | None = None,
-  ) -> Entry:
-    """Writes the rows of a shard; of two that write it the first counts.
+    self, index: int, rows: Sequence[Mapping[str, Any]], seconds: float, instead_of: str = ''
+  ) -> None:
+    """Writes the rows of a shard.
 
     Args:
       index: of the shard.
       rows: of its videos, one a clip.
-      seconds: that they took.
-      instead_of: the entry of this shard whose place it takes.
+      seconds: that they took one worker.
+      instead_of: the file of this shard whose place it takes.
     """
-    self._whole = {}
     names = dict.fromkeys(name for row in rows for name in row)  # a row may lack some
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    data = to_parquet(pyarrow().table(columns))
-    name = f'{index:05d}-{hashlib.sha256(data).hexdigest()[:_DIGITS]}.parquet'
-    gated = sum(bool(row.get(GATED)) for row in rows)
-    lengths = {row['video']: row.get('seconds') or 0.0 for row in rows if not row.get(GATED)}
-    entry = Entry(
-      index,
-      name,
-      len(data),
-      len(self.places(index)),
-      len(rows),
-      seconds,
-      sum(lengths.values()),
-      gated,
-    )
-    self._storage.replace(name, data)
-    place = f'{index:05d}.json'
-    if not self._storage.create(place, _to_json(dataclasses.asdict(entry))):
-      first = self.entries().get(index)
-      # An entry of a file that was lost since, or half an entry, or an older one.
-      if first is None or first == instead_of:
-        self._storage.replace(place, _to_json(dataclasses.asdict(entry)))
-      elif first.name != name:
-        self._storage.remove(name)
-        return first
-    return entry
+    table = pyarrow().table({name: [row.get(name) for row in rows] for name in names})
+    data = to_parquet(table.replace_schema_metadata({'seconds': repr(seconds)}))
+    name = f'{index:05d}-{_named(data)}.parquet'
+    files.write_bytes(self.directory / name, data)
+    if instead_of not in ('', name):
+      (self.directory / instead_of).unlink(missing_ok=True)
+
+  def rows(self, index: int) -> tuple[list[dict[str, Any]], float, str]:
+    """Returns the rows of a shard, the seconds that they took, and its file; none, 0.0 and ''."""
+    if not (name := self.shards().get(index, '')):
+      return [], 0.0, ''
+    table = self._parquet(name)
+    return table.to_pylist(), _said(table, 'seconds', 0.0), name
+
+  def seconds(self) -> dict[int, float]:
+    """Returns the seconds that each finished shard took one worker, of those that say so."""
+    taken = {
+      index: _said(self._parquet(name, _none), 'seconds', 0.0)
+      for index, name in self.shards().items()
+    }
+    return {index: seconds for index, seconds in taken.items() if seconds}
 
   def finish(self) -> None:
-    """Writes the table and the manifest, when all shards are there; the second time, nothing.
+    """Makes the table, when all shards are there; the second time, nothing.
 
     Raises:
       DataError: shards are missing, or one is damaged.
     """
-    names = self._storage.names()
-    entries = self._entries(names)
-    if missing := [index for index in range(len(self)) if index not in entries]:
+    shards = self.shards()
+    if missing := [index for index in range(len(self)) if index not in shards]:
       raise DataError(f'{self.directory}: shards {missing[:9]} have yet to be measured')
-    listed = [vars(entry) for entry in entries.values()]
-    manifest = self._manifest()
-    if manifest and manifest['shards'] == listed and _files_of(manifest) <= set(names):
-      self._whole = entries
+    if self._whole(shards, _none) is not None:
       return
-    table, vectors = self._read(list(entries.values()), without=PICTURES), {}
+    table, vectors = self._read(shards.values()), []
     for field in table.schema:
       if 'list' in str(field.type) and (rows := dense(table.column(field.name))) is not None:
-        vectors[field.name] = {
-          'name': self._named(field.name, 'f32', rows.astype('<f4').tobytes()),
-          'length': rows.shape[1],
-        }
-    data = to_parquet(table.drop_columns(list(vectors)))
-    name = self._named('table', 'parquet', data)
-    about = {'table': {'name': name, 'bytes': len(data)}, 'vectors': vectors}
-    whole = {**self.plan, 'shards': listed, **about}
-    self._storage.replace(MANIFEST, _to_json(whole))
-    self._whole = entries
-    kept = {MANIFEST, *_files_of(whole), *(entry.name for entry in entries.values())}
-    for leftover in self._storage.names():
-      if leftover not in kept:
-        self._storage.remove(leftover)
+        vectors.append(field.name)
+        with files.replaced(self._vectors(field.name)) as path, path.open('wb') as file:
+          np.save(file, rows.astype('<f4'))
+    about = {'shards': digest(list(shards.values())), 'vectors': json.dumps(vectors)}
+    data = to_parquet(table.drop_columns(vectors).replace_schema_metadata(about))
+    files.write_bytes(self.directory / TABLE, data)
+    kept = {PLAN, TABLE, *shards.values(), *(self._vectors(name).name for name in vectors)}
+    for path in self.directory.iterdir():
+      if path.name not in kept:
+        path.unlink()
 
   def table(self) -> tuple[Any, Vectors]:
     """Returns the rows of all finished shards, without their pictures.
 
     Returns:
-      A pyarrow.Table, and what reads those columns of vectors that are not in it: all of them when
-      all shards are there, else none.
-    """
-    manifest, entries = self._manifest(), list((self._whole or self.entries()).values())
-    if manifest is None or [vars(each) for each in entries] != manifest['shards']:
-      return self._read(entries, without=PICTURES), {}
-    vectors = {
-      name: functools.partial(self._vectors, each['name'], each['length'])
-      for name, each in manifest.get('vectors', {}).items()
-    }
-    return self._parquet(manifest['table']['name']), vectors
+      A pyarrow.Table, and those columns of vectors that are not in it: all of them when all shards
+      are there, else none.
 
-  def gated(self, entries: Iterable[Entry]) -> Any:
-    """Returns the rows of videos that were not decoded, a pyarrow.Table; None if there is none.
-
-    Args:
-      entries: of the shards that are looked at.
+    Raises:
+      DataError: nothing is measured, or a file is damaged.
     """
-    if not (some := [entry for entry in entries if entry.gated]):
+    shards = self.shards()
+    if (table := self._whole(shards)) is None:
+      return self._read(shards.values()), {}
+    try:
+      names = _said(table, 'vectors', [])
+      return table, {name: np.load(self._vectors(name), mmap_mode='r') for name in names}
+    except (OSError, ValueError) as error:
+      raise self._damaged(TABLE, error) from error
+
+  def gated(self) -> Any:
+    """Returns what is known of the videos that were not decoded, a pyarrow.Table; None of none."""
+    wanted = ('clip', 'place', 'seconds', 'width', 'height', GATED).__contains__
+    if not (shards := self.shards()):
       return None
-    table = self._read(some, without=PICTURES)
+    if (table := self._whole(shards, wanted)) is None:
+      table = self._read(shards.values(), wanted)
+    if GATED not in table.column_names:
+      return None
     return table.filter(table.column(GATED).is_valid())
 
-  def rows(self, index: int) -> tuple[Entry | None, list[dict[str, Any]]]:
-    """Returns the entry of a shard, None of one that is not finished, and its rows."""
-    if (entry := self.entries().get(index)) is None:
-      return None, []
-    return entry, self._parquet(entry.name).to_pylist()
-
   def pictures(
-    self, wanted: Mapping[int, Collection[str]], column: str = PICTURES[0]
-  ) -> dict[str, bytes]:
-    """Returns the pictures of some clips, of those that have one: name of the clip -> its file.
+    self, places: Sequence[int], clips: Sequence[str], column: str = PICTURES[0]
+  ) -> list[bytes | None]:
+    """Returns the pictures of some clips, None of one that has none.
 
     Args:
-      wanted: shard -> names of clips in it.
+      places: of their videos.
+      clips: their names.
       column: one of PICTURES.
     """
-    found, entries = {}, self.entries()
-    for index, clips in wanted.items():
-      for row in self._parquet(entries[index].name, ['clip', column]).to_pylist():
-        if row['clip'] in clips and row.get(column):
-          found[row['clip']] = row[column]
-    return found
+    shards, found = self.shards(), {}
+    for index in {self.shard_of(place) for place in places}:
+      table = self._parquet(shards[index], ('clip', column).__contains__)
+      if column in table.column_names:
+        found |= zip(table['clip'].to_pylist(), table[column].to_pylist(), strict=True)
+    return [found.get(clip) for clip in clips]
 
-  def _named(self, what: str, end: str, data: bytes) -> str:
-    """Writes a file that is named after its content."""
-    name = f'{what}-{hashlib.sha256(data).hexdigest()[:_DIGITS]}.{end}'
-    self._storage.replace(name, data)
-    return name
+  def _vectors(self, name: str) -> pathlib.Path:
+    return self.directory / f'{name}.npy'
 
-  def _vectors(
-    self, name: str, length: int, rows: Int[np.ndarray, 'n']
-  ) -> Float[np.ndarray, 'n d']:
-    """Reads vectors of some rows, which ascend, from a file of all."""
-    made, file = np.empty((len(rows), length), '<f4'), self._storage.open(name)
-    bounds = [0, *(np.flatnonzero(np.diff(rows) > _GAP) + 1), len(rows)]
-    for low, high in itertools.pairwise(bounds):
-      if low < high:
-        first = int(rows[low])
-        block = np.empty((int(rows[high - 1]) + 1 - first, length), '<f4')
-        file.read_into(4 * length * first, [memoryview(block).cast('B')])
-        made[low:high] = block[rows[low:high] - first]
-    return made
+  def _whole(self, shards: Mapping[int, str], wanted: _Wanted = _all) -> Any:
+    """Columns of the table, None if it is not there or not of these shards."""
+    if not (self.directory / TABLE).exists():
+      return None
+    table = self._parquet(TABLE, wanted)
+    of = (table.schema.metadata or {}).get(b'shards', b'')
+    return table if of == digest(list(shards.values())).encode() else None
 
-  def _read(self, entries: Sequence[Entry], without: Sequence[str]) -> Any:
-    arrow, tables = pyarrow(), []
-    for entry in entries:
-      table = self._parquet(entry.name)
-      table = table.drop_columns([name for name in without if name in table.column_names])
-      shard = arrow.array(np.full(len(table), entry.index, np.int64))
-      tables.append(table.append_column('shard', shard))
+  def _read(self, names: Iterable[str], wanted: _Wanted = _no_picture) -> Any:
+    tables = [self._parquet(name, wanted).replace_schema_metadata() for name in names]
     if not tables:
       raise DataError(f'{self.directory}: nothing is measured yet')
-    return arrow.concat_tables(tables, promote_options='permissive').combine_chunks()
+    return pyarrow().concat_tables(tables, promote_options='permissive').combine_chunks()
 
-  def _parquet(self, name: str, columns: Sequence[str] | None = None) -> Any:
-    arrow, data = pyarrow(), self._storage.read(name)
+  def _parquet(self, name: str, wanted: _Wanted = _all) -> Any:
+    """The columns of a file that are wanted."""
+    arrow = pyarrow()
     try:
-      table = arrow.parquet.read_table(arrow.BufferReader(data or b''), columns=columns)
+      with arrow.parquet.ParquetFile(self.directory / name) as file:
+        return file.read([each for each in file.schema_arrow.names if wanted(each)])
     except (arrow.ArrowException, OSError) as error:
-      where = printable(inside(self.directory, name))
-      raise DataError(f'{where} is damaged ({error!s:.100}); {_MEND}') from error
-    return table
+      raise self._damaged(name, error) from error
 
-  def _manifest(self) -> dict[str, Any] | None:
-    data = self._storage.read(MANIFEST)
-    if data is None:
-      return None
-    if self._parsed and self._parsed[0] == data:  # a million clips have 10 MB of it
-      return self._parsed[1]
-    try:
-      manifest = json.loads(data)
-      for each in manifest['shards']:
-        Entry(**each)
-      if not all(isinstance(name, str) for name in _files_of(manifest)):
-        raise TypeError('no name')
-    except (ValueError, TypeError, KeyError) as error:
-      where = printable(inside(self.directory, MANIFEST))
-      raise DataError(f'{where} is damaged ({error!r:.100}); {_MEND}') from error
-    self._parsed = data, manifest
-    return manifest
+  def _damaged(self, name: str, error: Exception) -> DataError:
+    where = printable(self.directory / name)
+    return DataError(
+      f'{where} is damaged ({error!s:.100}); delete it, and the same command makes it again'
+    )
 
 
-def _files_of(manifest: Mapping[str, Any]) -> set[str]:
-  """Names of the files of a manifest beside its shards."""
-  return {each['name'] for each in (manifest['table'], *manifest.get('vectors', {}).values())}
+def _said(table: Any, name: str, default: Any) -> Any:
+  """What the metadata of a table say, in JSON."""
+  said = (table.schema.metadata or {}).get(name.encode())
+  return default if said is None else json.loads(said)
 
 
 def pyarrow() -> Any:
@@ -344,7 +279,3 @@ def to_parquet(table: Any) -> bytes:
   file = io.BytesIO()
   pyarrow().parquet.write_table(table, file, compression='zstd')
   return file.getvalue()
-
-
-def _to_json(value: Any) -> bytes:
-  return (json.dumps(value, indent=1) + '\n').encode()

@@ -5,9 +5,7 @@ to the first that drops it. Nothing is measured here, so a threshold may be chan
 wanted.
 """
 
-import collections
 import dataclasses
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +15,10 @@ import numpy as np
 from mgjax.curation.filters.registry import filters_of
 from mgjax.curation.rows import Vectors, pyarrow
 from mgjax.curation.settings import CurationSettings
+from mgjax.data.ingest.entries import alike
 
-_NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
 UNMEASURED = 'unmeasured'
-_UNTOLD = ('seconds_of', 'shard', 'error')  # columns that are not in what is kept
+_UNTOLD = ('seconds_of', 'error')  # columns that are not in what is kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +70,9 @@ class Selection:
   def kept(self) -> Any:
     """The rows that are kept, without what they cost."""
     rows = self.table.filter(self.dropped_by == '')
-    for name, read in self.vectors.items():
-      column = [None if np.isnan(each).any() else each for each in read(self._kept_rows)]
+    for name, vectors in self.vectors.items():
+      kept = vectors[self._kept_rows]
+      column = [None if np.isnan(each).any() else each for each in kept]
       rows = rows.append_column(name, pyarrow().array(column, pyarrow().list_(pyarrow().float32())))
     return rows.drop_columns([name for name in _UNTOLD if name in rows.column_names])
 
@@ -105,10 +104,6 @@ class Selection:
     dropped_by[rows[lost]], why[rows[lost]] = name, said[lost]
     step = Step(name, len(rows), int((~lost).sum()), reasons=alike(said[lost]), seconds=seconds)
     return dataclasses.replace(self, dropped_by=dropped_by, reasons=why, steps=[*self.steps, step])
-
-  def reasons_of(self, name: str) -> np.ndarray:
-    """Why a filter drops each clip, '' where it does not."""
-    return np.where(self.dropped_by == name, self.reasons, '')
 
   def funnel(self) -> dict[str, Any]:
     """Returns the counts in plain JSON values."""
@@ -174,13 +169,4 @@ def _rows(table: Any, names: Sequence[str], left: np.ndarray, vectors: Vectors) 
   rows = table.select([name for name in table.column_names if name in {'clip', *names}])
   rows = rows if len(left) == len(table) else rows.take(left)
   found = {name: rows.column(name) for name in rows.column_names}
-  return found | {name: read(left) for name, read in vectors.items() if name in names}
-
-
-def alike(reasons: Any) -> dict[str, int]:
-  """Counts reasons, commonest first; those that differ in numbers alone count as the commonest."""
-  groups: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-  for reason, count in collections.Counter(reasons).items():
-    groups[_NUMBER.sub('0', reason)][reason] += count
-  counted = {group.most_common(1)[0][0]: group.total() for group in groups.values()}
-  return dict(sorted(counted.items(), key=lambda each: -each[1]))
+  return found | {name: each[left] for name, each in vectors.items() if name in names}

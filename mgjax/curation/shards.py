@@ -12,13 +12,13 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import DataError
 from mgjax.curation.filters.scenes import scene_library
 from mgjax.curation.gate import OPEN, Gate
 from mgjax.curation.measure import error_row, measure_video
-from mgjax.curation.rows import GATED, Entry, Scores
+from mgjax.curation.rows import GATED, Scores
 from mgjax.curation.scores.scorer import make_scorers
 from mgjax.curation.settings import MeasureSettings
 from mgjax.data.ingest.entries import Rejected
@@ -72,14 +72,14 @@ class ShardWorker:
     measure = functools.partial(_measure, settings, gate)
     self._measure = Guarded(measure, allowance, functools.partial(check_installed, settings))
 
-  def __call__(self, job: Job) -> Entry:
+  def __call__(self, job: Job) -> None:
     """Measures a shard and writes its rows: of one that is there, the videos let through now."""
     self._measure.start()
-    before, there = self._scores.rows(job.index)
+    there, seconds, name = self._scores.rows(job.index)
     known = collections.defaultdict(list)
     for row in there:
       known[row['place']].append(row)
-    began, rows = time.monotonic() - (before.seconds if before else 0.0), []
+    began, rows = time.monotonic() - seconds, []
     for place, each in enumerate(job.inputs.between(0, len(job.inputs)), job.first):
       if place in known and not self._opened(known[place][0]):
         rows += known[place]
@@ -88,7 +88,7 @@ class ShardWorker:
       found = self._measure((each, place))
       rows += [error_row(each.name, found.reason, place)] if isinstance(found, Lost) else found
       self._seen(1)
-    return self._scores.write(job.index, rows, time.monotonic() - began, before)
+    self._scores.write(job.index, rows, time.monotonic() - began, instead_of=name)
 
   def _opened(self, row: dict[str, Any]) -> bool:
     return bool(row.get(GATED)) and not self._gate.reason(row)
@@ -98,36 +98,13 @@ class ShardWorker:
     self._measure.close(for_good=True)
 
 
-@runtime_checkable
-class Worker(Protocol):
-  """Does jobs, one after the other."""
-
-  def __call__(self, job: Any) -> Any:
-    """Does a job."""
-    ...
-
-  def close(self) -> None:
-    """Ends; a call under way in another thread raises."""
-    ...
-
-
-Make = Callable[[Seen], Worker]
-
-
-@runtime_checkable
-class Engine(Protocol):
-  """Spreads jobs over workers."""
-
-  def __call__(self, jobs: Iterator[Any], make: Make, workers: int, seen: Seen) -> None:
-    """Does jobs; some may be left undone where workers were killed.
-
-    Args:
-      jobs: taken as workers become free.
-      make: makes a worker; it pickles.
-      workers: how many there are.
-      seen: told how many things more are done.
-    """
-    ...
+# Does jobs one after the other when it is called; `close` ends it, and a call in another thread
+# then raises.
+Worker = Any
+Make = Callable[[Seen], Worker]  # it pickles
+# Has as many workers as it is told do jobs, which it takes as these become free, and tells how many
+# things more are done; some may be left undone where workers were killed.
+Engine = Callable[[Iterator[Any], Make, int, Seen], None]
 
 
 def check_installed(settings: MeasureSettings) -> None:
@@ -227,18 +204,16 @@ def finish_jobs(
 
 def estimate_hours(scores: Scores, workers: int) -> float:
   """Returns the hours that all videos take as many workers, from those that are measured."""
-  entries = scores.entries().values()
-  videos = sum(entry.videos for entry in entries)
-  if not videos:
-    raise ConfigError('no video is measured yet; expected --limit of 1 at least')
-  return sum(entry.seconds for entry in entries) / videos * scores.videos / max(workers, 1) / 3600
+  taken = scores.seconds()
+  videos = sum(len(scores.places(index)) for index in taken)
+  return sum(taken.values()) / max(videos, 1) * scores.videos / max(workers, 1) / 3600
 
 
 def missing_shards(scores: Scores, wanted: Sequence[int], gate: Gate = OPEN) -> list[int]:
   """Returns the shards that are not measured, or have videos that the gate lets through now."""
-  there, opened = scores.entries(), set()
-  if (table := scores.gated(there.values())) is not None:
-    opened = set(table.column('shard').filter(gate.opened(table)).to_pylist())
+  there, opened = scores.shards(), set()
+  if (table := scores.gated()) is not None:
+    opened = set(scores.shard_of(table.column('place').to_numpy()[gate.opened(table)]).tolist())
   return [index for index in wanted if index not in there or index in opened]
 
 

@@ -10,10 +10,8 @@ report.html         the same for people
 records/            the clips that are kept, as launch.train reads them
 """
 
-import collections
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -32,17 +30,31 @@ from mgjax.curation.engines import plain
 from mgjax.curation.gate import gate_of
 from mgjax.curation.page import write_page
 from mgjax.curation.review import candidates, decisions
-from mgjax.curation.rows import PICTURES, Scores, pyarrow, to_parquet
-from mgjax.curation.select import UNMEASURED, Selection, alike, select
+from mgjax.curation.rows import Scores, pyarrow, to_parquet
+from mgjax.curation.select import UNMEASURED, Selection, select
 from mgjax.curation.settings import CurationSettings
+from mgjax.data.ingest.entries import alike
 from mgjax.data.ingest.inputs import Inputs
 from mgjax.runtime.progress import Progress
 from mgjax.runtime.workdir_lock import hold
 
-ENGINES = ('plain', 'ray')
 SCORES, KEPT, DECISIONS = 'scores', 'kept.parquet', 'decisions.parquet'
 FUNNEL, REPORT, RECORDS = 'funnel.json', 'report.html', 'records'
 CAPTIONS, REVIEW = 'captions', 'review'
+
+
+def _plain(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
+  del workers, address
+  return contextlib.nullcontext(plain.run)
+
+
+def _ray(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
+  from mgjax.curation.engines import ray
+
+  return ray.started(workers, address)
+
+
+ENGINES = {'plain': _plain, 'ray': _ray}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +107,7 @@ def curate(
   if not len(inputs):
     raise DataError('there is nothing to curate: no video was found')
   workers = options.workers or os.cpu_count() or 1
-  with hold(output), _engine(options, workers) as engine:
+  with hold(output), ENGINES[options.engine](workers, options.address) as engine:
     scores = open_scores(inputs, output, settings)
     with contextlib.closing(_Shown('video')) as shown:
       shards.measure_all(
@@ -109,7 +121,7 @@ def curate(
         limit=options.limit,
         progress=shown,
       )
-    whole = not options.limit or len(scores.entries()) == len(scores)
+    whole = not options.limit or len(scores.shards()) == len(scores)
     if whole:
       scores.finish()
     table, vectors = scores.table()
@@ -212,7 +224,7 @@ def _look(
       f'people have seen {seen} of {len(rows)} clips: {found.trimmed} are trimmed, '
       f'{found.corrected} have another caption'
     )
-  unanswered = written.count(None) if settings.captions.kind == 'endpoint' else 0
+  unanswered = written.count(None) if settings.captions.endpoint.get('model') else 0
   return _Looked(selection, cut, found.waiting, unanswered, counts, lines)
 
 
@@ -250,11 +262,9 @@ def plan(config: ConfigDict, inputs: Inputs, output: str | os.PathLike[str]) -> 
   if not os.path.isdir(output):
     return [f'{len(inputs)} videos to measure, none of them is measured yet']
   scores = open_scores(inputs, output, settings)
-  there = scores.entries()
-  done = sum(entry.videos for entry in there.values())
-  gate = gate_of(settings)
-  if (table := scores.gated(there.values())) is not None:  # those that are let through now
-    done -= int(gate.opened(table).sum())
+  done = sum(len(scores.places(index)) for index in scores.shards())
+  if (table := scores.gated()) is not None:  # those that are let through now
+    done -= int(gate_of(settings).opened(table).sum())
   return [f'{len(inputs)} videos, of which {done} are measured with these settings']
 
 
@@ -278,21 +288,13 @@ def describe(selection: Selection) -> list[str]:
 
 
 def _extrapolated(scores: Scores, workers: int) -> str:
-  measured = sum(entry.videos for entry in scores.entries().values())
+  measured = sum(len(scores.places(index)) for index in scores.shards())
   hours = shards.estimate_hours(scores, workers)
   processes = f'{workers} worker' + 's' * (workers > 1)
   return (
     f'{measured} of {scores.videos} videos are measured; all take {hours:.2g} hours of '
     f'{processes}, and clips are cut when there is no --limit'
   )
-
-
-def _engine(options: Options, workers: int) -> contextlib.AbstractContextManager[shards.Engine]:
-  if options.engine == 'plain':
-    return contextlib.nullcontext(plain.run)
-  from mgjax.curation.engines import ray
-
-  return ray.started(workers, options.address)
 
 
 def _write(selection: Selection, looked: _Looked | None, output: pathlib.Path) -> None:
@@ -311,25 +313,11 @@ def _write(selection: Selection, looked: _Looked | None, output: pathlib.Path) -
 def _report(
   selection: Selection, scores: Scores, settings: CurationSettings, output: pathlib.Path
 ) -> pathlib.Path:
-  clips, homes = selection.table.column('clip'), selection.table.column('shard')
+  def pictures(rows: Sequence[int], column: str) -> list[bytes | None]:
+    some = selection.table.take(pyarrow().array(rows, pyarrow().int64()))
+    return scores.pictures(some['place'].to_pylist(), some['clip'].to_pylist(), column)
 
-  def pictures(rows: Sequence[int], column: str = PICTURES[0]) -> list[bytes | None]:
-    names, wanted = [clips[row].as_py() for row in rows], collections.defaultdict(list)
-    for row, name in zip(rows, names, strict=True):
-      wanted[homes[row].as_py()].append(name)
-    found = scores.pictures(wanted, column)
-    return [found.get(name) for name in names]
-
-  return write_page(
-    selection.table,
-    {step.name: selection.reasons_of(step.name) for step in selection.steps},
-    settings,
-    {step.name: step.seconds for step in selection.steps},
-    output / REPORT,
-    off={step.name: step.off for step in selection.steps if step.off},
-    pictures=pictures,
-    moving=functools.partial(pictures, column=PICTURES[1]),
-  )
+  return write_page(selection, settings, output / REPORT, pictures)
 
 
 class _Shown:

@@ -1,11 +1,10 @@
-"""Captions come from text, from a server's model or from rules, with the camera in front."""
+"""Captions come from text, from a server's model or from rules."""
 
 import json
 
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError
 from mgjax.curation.captions import (
   CaptionSettings,
   Clip,
@@ -14,19 +13,14 @@ from mgjax.curation.captions import (
   colours,
   describe,
   make_captioner,
-  with_camera,
-  write_captions,
 )
-from mgjax.curation.scores.global_motion import CameraMotion
 from tests.curation.camera_moves import film
 from tests.runtime.chat_server import Server
 
-PAN = CameraMotion('pan or truck right', 0.9, 0.2, 0.01)
 
-
-def clip(colour=(200, 30, 30), caption='', camera=None, frames=12):
+def clip(colour=(200, 30, 30), caption='', frames=12):
   made = np.broadcast_to(np.uint8(colour), (frames, 36, 64, 3))
-  return Clip(lambda: made, 8.0, caption, camera)
+  return Clip(lambda: made, 8.0, caption)
 
 
 def test_existing_text_is_cleaned_and_nothing_is_made_up():
@@ -45,9 +39,9 @@ def test_a_model_of_a_server_sees_frames_in_their_order(tmp_path):
       'endpoint', {'model': 'tiny', 'url': server.url}, frames=3, side=32, words=40
     )
     captioner = make_captioner(settings, tmp_path)
-    given = Clip(frames, 8.0, 'holiday "1"', PAN)
-    assert write_captions([given], captioner) == ['Pan or truck right. A red wall.']
-    assert write_captions([given], captioner, prefix=None) == ['A red wall.']
+    given = Clip(frames, 8.0, 'holiday "1"')
+    for _ in range(2):
+      assert captioner.captions([given]) == ['A red wall.']
     ((asked,),) = server.asked.values()  # the second answer was kept
   content = asked[1]['messages'][0]['content']
   assert [each['type'] for each in content] == ['image_url'] * 3 + ['text']
@@ -60,15 +54,6 @@ def test_an_answer_that_is_no_caption_is_asked_for_again(tmp_path):
     endpoint = {'model': 'tiny', 'url': server.url, 'first_pause': 0.001}
     captioner = make_captioner(CaptionSettings('endpoint', endpoint), tmp_path)
     assert captioner.captions([clip()]) == ['A dog.']
-
-
-def test_only_what_is_sure_and_of_the_16_classes_goes_before_a_caption():
-  assert with_camera('A dog.', PAN, 0.6) == 'Pan or truck right. A dog.'
-  assert with_camera('Pan or truck right. A dog.', PAN, 0.6) == 'Pan or truck right. A dog.'
-  assert with_camera('A dog.', PAN._replace(confidence=0.59), 0.6) == 'A dog.'
-  for other in ('unknown', 'roll'):
-    assert with_camera('A dog.', PAN._replace(answer=other), 0.6) == 'A dog.'
-  assert write_captions([clip(caption='a dog'), clip(camera=PAN)], Existing()) == ['a dog', None]
 
 
 @pytest.mark.parametrize(
@@ -94,13 +79,3 @@ def test_rules_tell_the_camera_what_moves_and_the_colours():
     left = 150 - 6 * number
     frame[30:130, left : left + 90] = thing[30:130, :90]
   assert 'Something moves to the left.' in describe(frames, 8.0)
-
-
-@pytest.mark.parametrize(
-  'wrong',
-  [{'kind': 'rules', 'endpoint': {'model': 'a'}}, {'kind': 'endpoint'}, {'kind': 'magic'}],
-  ids=['rules', 'endpoint', 'magic'],
-)
-def test_settings_that_do_not_go_together_are_refused(wrong):
-  with pytest.raises(ConfigError, match='kind'):
-    CaptionSettings(**wrong)

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 
-from mgjax.core.errors import ConfigError
 from mgjax.curation.clips import choose_clips
 from mgjax.curation.filters.scenes import Shot
 from mgjax.curation.settings import ClipSettings
@@ -53,8 +52,3 @@ def test_a_video_without_a_shot_of_enough_length_gives_its_longest_one_to_be_cou
   assert (clip.shot, clip.first, clip.last) == (1, 10, 40)
   (frame,) = choose_clips(*video(1), ClipSettings())
   assert (frame.first, frame.last) == (0, 1)
-
-
-def test_lengths_that_contradict_each_other_are_a_sentence():
-  with pytest.raises(ConfigError, match='shortest'):
-    ClipSettings(shortest=9.0, longest=4.0)

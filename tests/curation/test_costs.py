@@ -1,10 +1,12 @@
 """Costs of filters: what each would cost in which order, and which order costs least."""
 
+import itertools
+
 import numpy as np
 import pyarrow
 import pytest
 
-from mgjax.curation.costs import costs_of, describe_costs, expected, scored
+from mgjax.curation.costs import costs_of, describe_costs, expected
 from mgjax.curation.settings import CurationSettings, KeepSettings, MeasureSettings
 
 COUNT = 200
@@ -52,8 +54,6 @@ def test_an_order_costs_what_is_left_when_its_scores_are_first_needed():
 
 
 def test_the_best_order_is_the_cheapest_of_all():
-  import itertools
-
   costs = costs_of(table(), settings(*ORDER))
   every = {
     order: expected(costs_of(table(), settings(*order)).order)
@@ -71,12 +71,12 @@ def test_filters_that_are_off_or_look_at_all_clips_have_no_place():
 
 
 def test_frames_count_once_a_video_and_videos_that_were_not_decoded_apart():
-  found = scored(table())
+  found = costs_of(table(), settings(*ORDER))
   assert (found.clips, found.decoded, found.packets) == (200, 5000, 5000)
-  assert found.a_clip('text') == pytest.approx(1.0)
+  assert found.seconds['text'] == pytest.approx(200.0)
   gated = pyarrow.array(['width 1 < 2'] * 50 + [None] * 150, pyarrow.string())
   errors = pyarrow.array([None] * 190 + ['broken'] * 10, pyarrow.string())
-  found = scored(table(gated=gated, error=errors))
+  found = costs_of(table(gated=gated, error=errors), settings(*ORDER))
   assert (found.clips, found.gated, found.decoded) == (140, 50, 70 * 50)
 
 
@@ -88,12 +88,3 @@ def test_what_is_printed_says_the_order_and_what_very_many_clips_take():
   assert '100,000,000 clips' in text and '2,095 days of a core' in text and '70 cores' in text
   empty = table(2, error=pyarrow.array(['broken'] * 2, pyarrow.string()))
   assert describe_costs(costs_of(empty, settings(*ORDER))) == []
-
-
-def test_rows_as_dictionaries_cost_the_same():
-  held = table()
-  columns = {name: held.column(name).to_pylist() for name in held.column_names}
-  of_rows, of_table = (costs_of(each, settings(*ORDER)) for each in (columns, held))
-  assert [place.name for place in of_rows.best] == [place.name for place in of_table.best]
-  assert expected(of_rows.order) == pytest.approx(expected(of_table.order))
-  assert of_rows.scored.seconds == pytest.approx(of_table.scored.seconds)

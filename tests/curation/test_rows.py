@@ -1,9 +1,7 @@
 """Scores on the disk: what is there counts, whole or not at all, whatever was killed when."""
 
-import json
-import pathlib
-
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from mgjax.core.errors import DataError
@@ -18,37 +16,55 @@ def rows_of(scores, index, **more):
   ]  # fmt: skip
 
 
+IDENTITY = {'videos': 'abc', 'measure': {'text': 1}}
+
+
 @pytest.fixture
 def scores(tmp_path):
-  return Scores(tmp_path, {'videos': 'abc', 'measure': {'text': 1}}, 10, 4)
+  return Scores(tmp_path, IDENTITY, 10, 4)
 
 
 def test_shards_are_of_all_videos_and_the_first_ones_a_fair_sample(scores):
   assert [list(scores.places(index)) for index in range(len(scores))] == [
     [0, 1, 2, 3], [4, 5, 6, 7], [8, 9],
   ]  # fmt: skip
-  many = Scores(pathlib.Path(scores.directory).parent, {}, 100_000, 10)
+  many = Scores(scores.directory.parent, {}, 100_000, 10)
   assert sorted(many.order()) == list(range(10_000)) and many.order() == many.order()
   assert np.mean(many.order()[:500]) == pytest.approx(5000, abs=3 * 10_000 / 12**0.5 / 500**0.5)
 
 
 def test_finished_shards_make_a_table_in_the_order_of_the_videos(scores):
   for index in (2, 0, 1):
-    assert index not in scores.entries()
+    assert index not in scores.shards()
     scores.write(index, rows_of(scores, index), 1.5)
   before, _ = scores.table()
   scores.finish()
   table, vectors = scores.table()
-  assert table.equals(before.drop_columns(['vector']))
+  assert table.replace_schema_metadata().equals(before.drop_columns(['vector']))
   assert table.column('place').to_pylist() == list(range(10))
-  assert vectors['vector'](np.array([0, 9])).tolist() == [[1.0, 0.0], [1.0, 9.0]]
+  assert vectors['vector'][[0, 9]].tolist() == [[1.0, 0.0], [1.0, 9.0]]
   assert 'middle' not in table.column_names
-  assert table.column('shard').to_pylist() == [0] * 4 + [1] * 4 + [2] * 2
-  assert scores.pictures({2: ['9.mp4#0']}) == {'9.mp4#0': b'jpeg'}
-  again = Scores(pathlib.Path(scores.directory).parent, scores.plan['identity'], 10, 4)
-  assert again.table()[0].equals(table) and len(again.entries()) == 3
-  names = {path.name for path in pathlib.Path(scores.directory).iterdir()}
-  assert len(names) == 6 and 'manifest.json' in names
+  assert scores.pictures([9, 0], ['9.mp4#0', 'none']) == [b'jpeg', None]
+  assert scores.pictures([9], ['9.mp4#0'], 'loop') == [None]
+  again = Scores(scores.directory.parent, IDENTITY, 10, 4)
+  assert again.table()[0].equals(table) and again.seconds() == {0: 1.5, 1: 1.5, 2: 1.5}
+  assert len(list(scores.directory.iterdir())) == 6  # plan, three shards, table and vectors
+  scores.write(1, rows_of(scores, 1, text_score=0.5), 2.0, instead_of=scores.shards()[1])
+  assert scores.table()[0].column('text_score').to_pylist()[4] == 0.5, 'of the shards as they are'
+  scores.finish()
+  assert scores.table()[1] and len(list(scores.directory.iterdir())) == 6
+
+
+def test_folders_of_earlier_versions_read_on(scores):
+  for index in range(3):
+    scores.write(index, rows_of(scores, index), 1.0)
+  for path in scores.directory.glob('*.parquet'):  # which had no seconds, and entries beside them
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).replace_schema_metadata(), path)
+  for name in ('00000.json', 'manifest.json', 'table-0123456789ab.parquet', 'vector-01.f32'):
+    (scores.directory / name).write_text('{}')
+  assert sorted(scores.shards()) == [0, 1, 2] and scores.seconds() == {}
+  scores.finish()
+  assert len(scores.table()[0]) == 10 and len(list(scores.directory.iterdir())) == 6
 
 
 def test_rows_that_lack_scores_or_have_none_of_a_kind_fit_beside_others(scores):
@@ -62,31 +78,28 @@ def test_rows_that_lack_scores_or_have_none_of_a_kind_fit_beside_others(scores):
 
 def test_other_settings_are_another_folder_and_what_is_there_stays(scores):
   scores.write(0, rows_of(scores, 0), 1.0)
-  folder = pathlib.Path(scores.directory).parent
+  folder = scores.directory.parent
   other = Scores(folder, {'videos': 'abc', 'measure': {'text': 2}}, 10, 4)
-  assert other.directory != scores.directory and not other.entries()
-  assert len(scores.entries()) == 1
+  assert other.directory != scores.directory and not other.shards()
+  assert len(scores.shards()) == 1
 
 
-@pytest.mark.parametrize('damage', ['lost', 'cut', 'half an entry'])
-def test_a_shard_that_is_not_whole_is_measured_again(scores, damage):
-  entry = scores.write(0, rows_of(scores, 0), 1.0)
-  folder = pathlib.Path(scores.directory)
-  if damage == 'lost':
-    (folder / entry.name).unlink()
-  elif damage == 'cut':
-    (folder / entry.name).write_bytes(b'PAR1')
-  else:
-    (folder / '00000.json').write_text('{"index": 0, "na')
-  assert not scores.entries()
+def test_a_shard_that_is_lost_is_measured_again(scores):
   scores.write(0, rows_of(scores, 0), 1.0)
-  assert scores.entries() == {0: entry} and len(scores.table()[0]) == 4
+  (scores.directory / scores.shards()[0]).unlink()
+  assert not scores.shards() and scores.rows(0) == ([], 0.0, '')
+  scores.write(0, rows_of(scores, 0), 1.0)
+  assert len(scores.table()[0]) == 4 == len(scores.rows(0)[0])
 
 
-def test_of_two_that_write_a_shard_the_first_counts(scores):
-  first = scores.write(0, rows_of(scores, 0), 1.0)
-  assert scores.write(0, rows_of(scores, 0, text_score=0.5), 9.0) == first
-  assert scores.table()[0].column('text_score').to_pylist()[0] == 0.0
+def test_of_two_that_write_a_shard_one_counts(scores):
+  scores.write(0, rows_of(scores, 0), 1.0)
+  scores.write(0, rows_of(scores, 0), 9.0)
+  assert len(scores.table()[0]) == 4
+  for index in (1, 2):
+    scores.write(index, rows_of(scores, index), 1.0)
+  scores.finish()
+  assert len(scores.table()[0]) == 10 and len(list(scores.directory.glob('0*.parquet'))) == 3
 
 
 def test_what_is_unfinished_or_damaged_is_a_sentence(scores):
@@ -98,13 +111,13 @@ def test_what_is_unfinished_or_damaged_is_a_sentence(scores):
   for index in (0, 2):
     scores.write(index, rows_of(scores, index), 1.0)
   scores.finish()
-  manifest = pathlib.Path(scores.directory, 'manifest.json')
-  said = json.loads(manifest.read_text())
-  (manifest.parent / said['table']['name']).write_bytes(b'nothing')
-  with pytest.raises(DataError, match='damaged'):
-    scores.table()
-  manifest.write_text('{}')
-  with pytest.raises(DataError, match='damaged'):
+  for name in ('vector.npy', 'table.parquet'):
+    (scores.directory / name).write_bytes(b'nothing')
+    with pytest.raises(DataError, match=r'is damaged .* delete it'):
+      scores.table()
+  (scores.directory / 'table.parquet').unlink()
+  (scores.directory / scores.shards()[0]).write_bytes(b'PAR1')
+  with pytest.raises(DataError, match=r'00000-.* is damaged .* delete it'):
     scores.table()
 
 
@@ -118,6 +131,6 @@ def test_a_full_disk_leaves_nothing_half_and_the_same_shard_can_be_written_later
       scores.write(0, rows_of(scores, 0, middle=noise), 1.0)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-  assert not scores.entries()
+  assert not scores.shards()
   scores.write(0, rows_of(scores, 0, middle=noise), 1.0)
-  assert len(scores.entries()) == 1
+  assert len(scores.shards()) == 1

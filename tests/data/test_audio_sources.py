@@ -9,7 +9,6 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.audio_sources import make_audio_sources
-from mgjax.data.replacement import Replacing
 from mgjax.data.settings import audio_shapes, data_settings
 from mgjax.data.source import Source
 from mgjax.digits.clips import Digits
@@ -95,10 +94,6 @@ def test_windows_with_video_begin_on_a_frame_of_their_clip():
       and (clip['audio'][1920 * start :][:19_200] == sample['audio']).all()
     ]
     assert starts
-
-
-def test_longer_windows_make_longer_clips():
-  assert digits(seconds=4.0)[0]['audio'].shape == (192_000, 1)
 
 
 def test_validation_shows_other_handwriting_and_captions():
@@ -212,15 +207,6 @@ def test_a_manifest_of_sounds_may_say_where_to_begin(songs):
   assert sample['caption'] == 'it rains'
   expected = read_audio(songs / 'rain_01.wav', start=1.5, seconds=0.5)
   np.testing.assert_array_equal(sample['audio'], expected)
-
-
-def test_a_sound_that_breaks_later_is_replaced(songs):
-  data = {'kind': 'sounds', 'path': str(songs)}
-  source = Replacing(sources_of(data, {'b': {'seconds': 1.0}}, 'train')['b'])
-  (songs / 'rain_01.wav').unlink()
-  samples = list(source)
-  assert 'rain' not in {sample['caption'] for sample in samples}
-  assert sum(sample['replaced'] for sample in samples) == 3
 
 
 def test_other_files_validate(songs, tmp_path):

@@ -195,28 +195,6 @@ def test_a_csv_lists_clips_relative_to_itself(tmp_path):
   assert 'line 5: sub/long.mp4' in reasons
 
 
-def test_a_jsonl_lists_clips_line_by_line(tmp_path):
-  write_clip(tmp_path / 'a.mp4')
-  rows = [
-    '{"video": "a.mp4", "caption": "a\\u2028ball"}',
-    '{"video": "a.mp4"}',
-    '{"video": 3, "caption": "x"}',
-    '[1]',
-    '{broken',
-    '',
-    '[' * 100_000,
-    '{"video": "a.mp4", "caption": "x", "start": -1}',
-    '{"video": "a.mp4", "caption": "x", "start": NaN}',
-  ]
-  (tmp_path / 'list.jsonl').write_text('\n'.join(rows))
-  clips, reasons = rejected(tmp_path / 'list.jsonl')
-  assert clips['a.mp4'].caption == 'a ball'
-  parts = ['no caption', 'no video', 'not a JSON object', 'not JSON', 'not JSON', 'start', 'start']
-  assert [part in reason for part, reason in zip(parts, reasons.values(), strict=True)] == [
-    True
-  ] * 7
-
-
 def test_a_manifest_reads_nothing_outside_its_folder(tmp_path):
   write_clip(tmp_path / 'secret.mp4')
   root = tmp_path / 'root'

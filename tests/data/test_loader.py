@@ -73,13 +73,6 @@ def test_batches_do_not_depend_on_the_threads(threads):
   assert_same(read(batches, 0, 30, threads=threads), [batches[step] for step in range(30)])
 
 
-@pytest.mark.parametrize('stop', [0, 1, 11, 29])
-def test_stopped_at_any_step_the_rest_is_the_same(stop):
-  whole = read(make_batches(image_and_video(), seed=3), 0, 30)
-  again = read(make_batches(image_and_video(), seed=3), stop, 30, threads=2)
-  assert_same(again, whole[stop:])
-
-
 def test_workers_give_the_same_batches_and_leave_nothing_behind():
   batches = make_batches(image_and_video(), seed=3, host=1, hosts=2)
   expected = [batches[step] for step in range(12)]
@@ -109,14 +102,6 @@ def test_the_hosts_together_hold_the_batch_of_one_host_in_order(hosts):
     assert_same([joined], [one[step]])
 
 
-def test_every_batch_comes_from_one_bucket():
-  batches = make_batches(image_and_video(), seed=3)
-  for step in range(22):
-    batch = batches[step]
-    assert len(set(batch['mark'])) == 1
-    assert batch['video'].shape == ((24, 1, 2, 2, 3), (12, 4, 2, 2, 3))[batch['mark'][0]]
-
-
 @pytest.mark.parametrize(
   ('weights', 'counts'),
   [
@@ -140,20 +125,6 @@ def test_a_rare_bucket_is_spread_evenly():
   batches = make_batches(image_and_video(10, 1), seed=0)
   turns = [step for step in range(110) if batches[step]['mark'][0] == 1]
   assert np.ptp(np.diff(turns)) == 0
-
-
-@pytest.mark.parametrize('hosts', [1, 3])
-def test_each_sample_comes_once_per_epoch(hosts):
-  bucket = ShapeBucket('only', Numbered(0, 10), 6)
-  parts = [make_batches([bucket], seed=1, host=host, hosts=hosts) for host in range(hosts)]
-  order = np.concatenate([part[step]['index'] for step in range(5) for part in parts])
-  for epoch in order.reshape(3, 10):
-    assert sorted(epoch) == list(range(10))
-
-
-def test_a_source_shorter_than_its_batch_is_repeated():
-  batch = make_batches([ShapeBucket('short', Numbered(0, 3), 6)], seed=1)[0]
-  assert sorted(batch['index']) == [0, 0, 1, 1, 2, 2]
 
 
 def test_epochs_seeds_and_buckets_have_orders_of_their_own():

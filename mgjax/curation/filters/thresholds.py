@@ -1,6 +1,7 @@
 """Filters that look at a clip alone: numbers within limits (Movie Gen §3.2.1, Table 44)."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -40,44 +41,41 @@ def outside(columns: Columns, limits: tuple[Limit, ...]) -> np.ndarray:
   Returns:
     Objects (n).
   """
-  count = len(next(iter(columns.values())))
-  reasons = np.full(count, '', object)
-  for limit in limits:
-    values = columns.get(limit.column)
-    if values is None or values.dtype == object:  # nobody measured it, of any clip
-      values = np.full(count, np.nan)
-    have = known(values)
-    if not limit.optional:
-      _say(reasons, ~have, [f'{limit.column} is unknown'] * int((~have).sum()))
-    if limit.low is not None:
-      low = have & ((values <= limit.low) if limit.above else (values < limit.low))
-      sign = '<=' if limit.above else '<'
-      _say(
-        reasons, low, [f'{limit.column} {each:.3g} {sign} {limit.low:g}' for each in values[low]]
-      )
-    if limit.high is not None:
-      high = have & ((values >= limit.high) if limit.below else (values > limit.high))
-      sign = '>=' if limit.below else '>'
-      _say(
-        reasons, high, [f'{limit.column} {each:.3g} {sign} {limit.high:g}' for each in values[high]]
-      )
+  reasons = np.full(len(next(iter(columns.values()))), '', object)
+  for broken, values, name, sign, bound in _broken(columns, limits):
+    new = broken & (reasons == '')
+    reasons[new] = [
+      f'{name} {each:.3g} {sign} {bound:g}' if sign else f'{name} is unknown'
+      for each in values[new]
+    ]
   return reasons
 
 
 def breaks(columns: Columns, limits: tuple[Limit, ...]) -> np.ndarray:
   """Says which clips break a limit, bool (n): those of which `outside` gives a reason."""
   found = np.zeros(len(next(iter(columns.values()))), bool)
+  for broken, *_ in _broken(columns, limits):
+    found |= broken
+  return found
+
+
+def _broken(
+  columns: Columns, limits: tuple[Limit, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray, str, str, float]]:
+  """Which clips break each limit, its numbers, their name, and how: '' where none is known."""
   for limit in limits:
     values = columns.get(limit.column)
-    if values is None or values.dtype == object:
-      values = np.full(len(found), np.nan)
+    if values is None or values.dtype == object:  # nobody measured it, of any clip
+      values = np.full(len(next(iter(columns.values()))), np.nan)
     have = known(values)
-    found |= ~have & (not limit.optional)
+    if not limit.optional:
+      yield ~have, values, limit.column, '', 0.0
     if limit.low is not None:
-      found |= have & ((values <= limit.low) if limit.above else (values < limit.low))
+      low = (values <= limit.low) if limit.above else (values < limit.low)
+      yield have & low, values, limit.column, '<=' if limit.above else '<', limit.low
     if limit.high is not None:
-      found |= have & ((values >= limit.high) if limit.below else (values > limit.high))
-  return found
+      high = (values >= limit.high) if limit.below else (values > limit.high)
+      yield have & high, values, limit.column, '>=' if limit.below else '>', limit.high
 
 
 def with_lengths(columns: Columns) -> dict[str, np.ndarray]:
@@ -93,12 +91,3 @@ def with_lengths(columns: Columns) -> dict[str, np.ndarray]:
 def rounded(low: float, high: float) -> tuple[float, float]:
   """Limits of a length in seconds, with the slack of one frame."""
   return low - _ROUNDING, high + _ROUNDING
-
-
-def _say(reasons: np.ndarray, rows: np.ndarray, said: list[str]) -> None:
-  if not said:
-    return
-  new = np.full(len(reasons), '', object)
-  new[rows] = said
-  free = rows & (reasons == '')
-  reasons[free] = new[free]

@@ -8,7 +8,6 @@ has the same face, one with references of that. What is left out is listed with 
 
 import dataclasses
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,10 +23,9 @@ from mgjax.curation.people.references import (
 )
 from mgjax.curation.people.sheet import ReferenceSheet
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
-from mgjax.data.ingest.convert import REJECTED
+from mgjax.data.ingest.convert import REJECTED, write_rejected
 from mgjax.data.ingest.entries import Rejected, commonest
 from mgjax.data.ingest.inputs import Input, Inputs
-from mgjax.data.records.storage import open_storage
 from mgjax.data.records.writer import RecordWriter
 from mgjax.media.containers import LIMITS, Blob, Limits
 from mgjax.media.faces.pictures import SIDE
@@ -148,8 +146,7 @@ def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int)
   paired, cross = (sum(note[kind] for note in notes) for kind in ('paired', 'cross'))
   outcome = ReferenceResult(count, paired, cross, rejected, finished)
   if finished:
-    lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
-    open_storage(directory).replace(REJECTED, ''.join(lines).encode())
+    write_rejected(directory, rejected)
     if not paired:
       raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED}')
     writer.finish({'inputs': count, 'paired': paired, 'cross': cross, 'rejected': len(rejected)})

@@ -7,18 +7,20 @@ the input belongs to, so a restart knows those of the shards that it does not ma
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.entries import Rejected, commonest
 from mgjax.data.ingest.inputs import Input, Inputs
-from mgjax.data.ingest.worker_pool import Isolated, Workers
+from mgjax.data.ingest.worker_pool import Allowance, Isolated, Lost
 from mgjax.data.records.storage import open_storage
 from mgjax.data.records.writer import RecordWriter
 from mgjax.media.containers import LIMITS, Blob, Limits
@@ -28,6 +30,9 @@ REJECTED = 'rejected.jsonl'
 _HELD = 128 << 20  # bytes of clips that are read but not yet written; one more may be
 _MEGABYTE = 1 << 20
 _PATIENCE = 10  # times the limit of a file's wall time, until its process is taken for stuck
+
+_Row = Callable[[Input | Rejected], Any]
+_Workers = tuple[Callable[[Input | Rejected], concurrent.futures.Future], int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,15 +129,19 @@ def convert(
   return _finish(writer, directory, len(inputs))
 
 
-def _workers(function: Callable[[Any], Any], count: int, isolate: bool, seconds: float) -> Workers:
+@contextlib.contextmanager
+def _workers(function: _Row, count: int, isolate: bool, seconds: float) -> Iterator[_Workers]:
+  """Yields what begins a call, and how many run at once."""
   cores = os.cpu_count() or 1
-  if isolate:
-    return Isolated(function, count or min(16, cores), _deadly, seconds)
-  return Workers(function, count or min(16, 4 * cores))
-
-
-def _deadly(each: Input | Rejected) -> Rejected:
-  return Rejected(each.name, 'ends the process that decodes it')
+  count = count or min(16, cores if isolate else 4 * cores)
+  allowance = Allowance(processor_seconds=math.ceil(seconds * cores), wall_seconds=seconds, tries=2)
+  pool = concurrent.futures.ThreadPoolExecutor(count)
+  isolated = Isolated(function, count, allowance) if isolate else contextlib.nullcontext(function)
+  try:
+    with isolated as call:
+      yield functools.partial(pool.submit, call), count
+  finally:
+    pool.shutdown(cancel_futures=True)
 
 
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ConvertResult:
@@ -141,12 +150,17 @@ def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int)
   rejected = [Rejected(*each) for shard in shards for each in shard['notes']]
   outcome = ConvertResult(count, sum(shard['rows'] for shard in shards), rejected, finished)
   if finished:
-    lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
-    open_storage(directory).replace(REJECTED, ''.join(lines).encode())
+    write_rejected(directory, rejected)
     if not outcome.rows:
       raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED}')
     writer.finish({'inputs': count, 'rejected': len(rejected)})
   return outcome
+
+
+def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[Rejected]) -> None:
+  """Writes `rejected.jsonl` beside records: a line of JSON an entry, with its reason."""
+  lines = [json.dumps({'entry': each.name, 'reason': each.reason}) + '\n' for each in rejected]
+  open_storage(directory).replace(REJECTED, ''.join(lines).encode())
 
 
 def _described(treatment: ConvertOptions) -> dict[str, Any]:
@@ -155,24 +169,30 @@ def _described(treatment: ConvertOptions) -> dict[str, Any]:
 
 
 def _converted(
-  found: Iterator[Input | Rejected], workers: Workers
+  found: Iterator[Input | Rejected], workers: _Workers
 ) -> Iterator[dict[str, Any] | Rejected]:
   """Rows in the order of the inputs, made by workers; what they hold in memory is bounded."""
   waiting: collections.deque[tuple[Input | Rejected, concurrent.futures.Future]] = (
     collections.deque()
   )
-  held = 0
+  (submit, count), held = workers, 0
+
+  def finished() -> dict[str, Any] | Rejected:
+    nonlocal held
+    first, future = waiting.popleft()
+    row = future.result()
+    held -= _size(first)
+    return Rejected(first.name, row.reason) if isinstance(row, Lost) else row
+
   try:
     for each in found:
       size = _size(each)
-      while waiting and (len(waiting) > 2 * workers.count or held + size > _HELD):
-        first, future = waiting.popleft()
-        yield workers.result(first, future)
-        held -= _size(first)
-      waiting.append((each, workers.submit(each)))
+      while waiting and (len(waiting) > 2 * count or held + size > _HELD):
+        yield finished()
+      waiting.append((each, submit(each)))
       held += size
     while waiting:
-      yield workers.result(*waiting.popleft())
+      yield finished()
   finally:
     for _, future in waiting:
       future.cancel()

@@ -21,7 +21,7 @@ import re
 import reprlib
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import DataError, StorageError, printable
@@ -31,6 +31,7 @@ _MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
 _CAPTION_BYTES = 65_536
 _CAPTION_CHARACTERS = 4096
 _OF_PAIRS = (SOURCE, TASK) = ('source_video', 'task')
+_NUMBER, _COPY = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?'), 'copy of '
 _SHOWN = 300  # characters of a name that is refused
 _LISTED = 20  # lines about what is refused
 _OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL)
@@ -148,13 +149,22 @@ def unreadable(error: OSError, root: pathlib.Path) -> DataError:
   return StorageError(f'{root} does not answer: {error.strerror}')
 
 
+def alike(reasons: Iterable[str]) -> dict[str, int]:
+  """Counts reasons, commonest first; those alike count as the commonest of them.
+
+  Alike are reasons that differ in numbers alone, and copies of whichever clips.
+  """
+  groups: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+  for reason, count in collections.Counter(reasons).items():
+    groups[_COPY if reason.startswith(_COPY) else _NUMBER.sub('0', reason)][reason] += count
+  counted = {group.most_common(1)[0][0]: group.total() for group in groups.values()}
+  return dict(sorted(counted.items(), key=lambda each: -each[1]))
+
+
 def commonest(rejected: Sequence[Rejected]) -> str:
-  """' (3 x ..., 2 x ...)': reasons that differ in numbers alone are counted together."""
-  alike = collections.defaultdict(list)
-  for entry in rejected:
-    alike[re.sub(r'\d+(\.\d+)?', '0', entry.reason)].append(entry.reason)
-  groups = sorted(alike.values(), key=len, reverse=True)[:3]
-  told = '; '.join(f'{len(group)} x {printable(group[0])}' for group in groups)
+  """' (3 x ..., 2 x ...)': the commonest reasons."""
+  groups = list(alike(entry.reason for entry in rejected).items())[:3]
+  told = '; '.join(f'{count} x {printable(reason)}' for reason, count in groups)
   return f' ({told})' if told else ''
 
 

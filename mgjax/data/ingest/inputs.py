@@ -4,13 +4,15 @@ Nothing is unpacked onto the disk, and no more than one clip is read before it i
 """
 
 import abc
+import copy
 import dataclasses
 import functools
 import hashlib
 import os
 import pathlib
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from mgjax.core.errors import DataError, StorageError
 from mgjax.data.ingest.entries import Entry, Rejected, unreadable
@@ -70,35 +72,48 @@ class _Part(Inputs):
     return self._whole.between(self._first + first, self._first + last)
 
 
-class FileInputs(Inputs):
-  """The files that `entries.list_entries` lists."""
+class ListedInputs(Inputs):
+  """Inputs that are listed beforehand; each is looked at when it is wanted."""
 
-  def __init__(self, root: pathlib.Path, entries: list[Entry | Rejected]):
-    """Takes what `list_entries(root)` found."""
-    self._root, self._entries = root, entries
-    self.identity = {'layout': 'files', 'names': digest(entry.name for entry in entries)}
+  def __init__(self, entries: Sequence[Any], layout: str):
+    """Takes what was found: things with a name, and what is rejected already."""
+    self._entries = entries
+    self.identity = {'layout': layout, 'names': digest(each.name for each in entries)}
 
   def __len__(self) -> int:
     return len(self._entries)
 
-  def part(self, first: int, last: int) -> 'FileInputs':
+  def part(self, first: int, last: int) -> 'ListedInputs':
     """Returns some of them."""
-    return FileInputs(self._root, self._entries[first:last])
+    some = copy.copy(self)
+    some._entries = self._entries[first:last]
+    return some
 
   def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
-    """Yields them; their files are looked at now."""
+    """Yields them."""
     for entry in self._entries[first:last]:
-      if isinstance(entry, Rejected):
-        yield entry
-        continue
       try:
-        yield self._input(entry)
+        yield entry if isinstance(entry, Rejected) else self.look(entry)
       except StorageError:
         raise
       except DataError as error:
         yield Rejected(entry.name, str(error))
 
-  def _input(self, entry: Entry) -> Input:
+  @abc.abstractmethod
+  def look(self, entry: Any) -> Input:
+    """Makes the input of an entry; a DataError says why it cannot be used."""
+
+
+class FileInputs(ListedInputs):
+  """The files that `entries.list_entries` lists."""
+
+  def __init__(self, root: pathlib.Path, entries: list[Entry | Rejected]):
+    """Takes what `list_entries(root)` found."""
+    self._root = root
+    super().__init__(entries, 'files')
+
+  def look(self, entry: Entry) -> Input:
+    """Looks at a file, and opens none."""
     if entry.more:
       raise DataError(
         "is a pair, which records of clips do not hold; train on the manifest, data.kind = 'clips'"

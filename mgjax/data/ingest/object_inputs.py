@@ -6,17 +6,22 @@ the same name that ends in .txt, or its name. An object is read whole when it is
 
 import functools
 import pathlib
-from collections.abc import Iterator
+from typing import NamedTuple
 
-from mgjax.core.errors import DataError, StorageError
+from mgjax.core.errors import DataError
 from mgjax.data.ingest.entries import VIDEO, Rejected, clean_caption, spoken
-from mgjax.data.ingest.inputs import Input, Inputs, digest
+from mgjax.data.ingest.inputs import Input, ListedInputs
 from mgjax.data.records.storage import ObjectStore
 
 _CAPTION_BYTES = 65_536
 
 
-class ObjectInputs(Inputs):
+class _Object(NamedTuple):
+  name: str
+  captioned: bool  # whether an object holds its caption
+
+
+class ObjectInputs(ListedInputs):
   """The videos below a URL, in the order of their names."""
 
   def __init__(self, url: str):
@@ -39,41 +44,20 @@ class ObjectInputs(Inputs):
         f'{", ".join(VIDEO.suffixes)}. Tars and parquet files are read from a folder: mount it'
       )
     stems, there = {_stem(name) for name in videos}, set(shown)
-    self._entries: list[tuple[str, bool] | Rejected] = []  # name, whether it has a caption
+    entries: list[_Object | Rejected] = []
     for name in shown:
       if _suffix(name) in VIDEO.suffixes:
-        self._entries.append((name, f'{_stem(name)}.txt' in there))
+        entries.append(_Object(name, f'{_stem(name)}.txt' in there))
       elif _suffix(name) != '.txt':
-        self._entries.append(Rejected(name, 'is not a video'))
+        entries.append(Rejected(name, 'is not a video'))
       elif _stem(name) not in stems:
-        self._entries.append(Rejected(name, 'is a caption without a video of the same name'))
-    told = (each.name if isinstance(each, Rejected) else each[0] for each in self._entries)
-    self.identity = {'layout': 'bucket', 'names': digest(told)}
+        entries.append(Rejected(name, 'is a caption without a video of the same name'))
+    super().__init__(entries, 'bucket')
 
-  def __len__(self) -> int:
-    return len(self._entries)
-
-  def part(self, first: int, last: int) -> 'ObjectInputs':
-    """Returns some of them."""
-    some = ObjectInputs.__new__(ObjectInputs)
-    some._store, some._entries = self._store, self._entries[first:last]
-    some.identity = {'part': [first, last], **self.identity}
-    return some
-
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
-    """Yields them; their captions are read now."""
-    for entry in self._entries[first:last]:
-      if isinstance(entry, Rejected):
-        yield entry
-        continue
-      name, told = entry
-      try:
-        load = functools.partial(_load, self._store, name)
-        yield Input(name, self._caption(name) if told else _named(name), 0, load)
-      except StorageError:
-        raise
-      except DataError as error:
-        yield Rejected(name, str(error))
+  def look(self, entry: _Object) -> Input:
+    """Reads the caption of a video."""
+    caption = self._caption(entry.name) if entry.captioned else _named(entry.name)
+    return Input(entry.name, caption, 0, functools.partial(_load, self._store, entry.name))
 
   def _caption(self, name: str) -> str:
     data = _load(self._store, f'{_stem(name)}.txt')[:_CAPTION_BYTES]

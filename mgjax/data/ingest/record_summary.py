@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import DataError, StorageError, printable
+from mgjax.data.clips import evenly
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
 from mgjax.data.ingest.entries import Rejected
 from mgjax.data.records.reader import Records
@@ -65,7 +66,7 @@ def draw_clips(
     How many are on it (with none it is not written), and which could not be decoded.
   """
   videos, titles, damaged = [], [], {}
-  for index in evenly_spaced(len(records), clips):
+  for index in evenly(len(records), clips):
     source = ''
     try:
       row = records[index]
@@ -95,7 +96,7 @@ def holds_clips(records: Records) -> bool:
 
 def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], Damaged]:
   taken, damaged = [], {}
-  for index in evenly_spaced(len(records), count):
+  for index in evenly(len(records), count):
     try:
       taken.append(records[index])
     except DataError as error:
@@ -106,11 +107,6 @@ def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], Damaged]:
 def _damaged(index: int, error: DataError, source: str = '') -> Rejected:
   reason = str(error).removeprefix(f'{printable(source)}: ')
   return Rejected(f'row {index}' + (f', {source}' if source else ''), reason)
-
-
-def evenly_spaced(length: int, count: int) -> list[int]:
-  """Up to `count` evenly spaced indices, the first and the last among them."""
-  return np.linspace(0, length - 1, min(length, count)).round().astype(int).tolist()
 
 
 def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:

@@ -1,32 +1,27 @@
 """Reads clips from WebDataset tars in place: members `key.mp4` with `key.txt` or `key.json`.
 
-The headers of a tar are read by `list_members`, which follows no link, unpacks nothing and takes no
-size on trust. A damaged tar gives what comes before the damage.
+`tarfile` reads the headers. No link is followed, nothing is unpacked, no size is taken on
+trust. A damaged tar gives what comes before the damage.
 """
 
-import copy
 import dataclasses
 import functools
 import json
 import os
 import pathlib
-import re
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
-from mgjax.core.errors import DataError, StorageError
+from mgjax.core.errors import DataError
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Rejected, clean_caption
-from mgjax.data.ingest.inputs import Input, Inputs, digest, read_part
+from mgjax.data.ingest.inputs import Input, ListedInputs, read_part
 
-_BLOCK = 512
-_NAME_BYTES = 65_536  # of a long name and of a header of PAX
-_PAX = re.compile(rb'(\d{1,6}) ([^=]{1,200})=')  # the length of a field of PAX and its name
+_NAME_LETTERS = 65_536
+_HEADER_BYTES = 1 << 20  # of a header with its names
 _CAPTION_BYTES = 1 << 20
 _CAPTION_FIELDS = ('caption', 'text')
-_STRANGE = {
-  b'1': 'is a link', b'2': 'is a link', b'3': 'is a device', b'4': 'is a device',
-  b'6': 'is a pipe', b'S': 'is a sparse file, whose size on the disk says nothing',
-}  # fmt: skip
+_COMPRESSED = (b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'\x28\xb5')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +42,7 @@ class _Sample:
   caption: Member
 
 
-class TarInputs(Inputs):
+class TarInputs(ListedInputs):
   """The samples of tars: an input for each key, in the order of the tars."""
 
   def __init__(
@@ -63,37 +58,17 @@ class TarInputs(Inputs):
       progress: is told how many are read.
       captions: of key.json; with columns of its own it comes before key.txt.
     """
-    self._samples: list[_Sample | Rejected] = []
+    samples: list[_Sample | Rejected] = []
     self._captions, kinds = captions, ('json', 'txt') if captions.columns else ('txt', 'json')
     for done, tar in enumerate(tars, 1):
-      self._samples += _samples(tar, kinds)
+      samples += _samples(tar, kinds)
       progress(done, len(tars))
-    names = digest(sample.name for sample in self._samples)
-    self.identity = {'layout': 'tar', 'names': names}
+    super().__init__(samples, 'tar')
 
-  def __len__(self) -> int:
-    return len(self._samples)
-
-  def part(self, first: int, last: int) -> 'TarInputs':
-    """Returns some of them."""
-    some = copy.copy(self)
-    some._samples = self._samples[first:last]
-    return some
-
-  def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
-    """Yields them; their captions are read now."""
-    for sample in self._samples[first:last]:
-      if isinstance(sample, Rejected):
-        yield sample
-        continue
-      try:
-        media = sample.media
-        load = functools.partial(read_part, sample.tar, media.offset, media.size)
-        yield Input(sample.name, _caption(sample, self._captions), media.size, load)
-      except StorageError:
-        raise
-      except DataError as error:
-        yield Rejected(sample.name, str(error))
+  def look(self, entry: _Sample) -> Input:
+    """Reads the caption of a sample."""
+    load = functools.partial(read_part, entry.tar, entry.media.offset, entry.media.size)
+    return Input(entry.name, _caption(entry, self._captions), entry.media.size, load)
 
 
 def list_members(path: pathlib.Path) -> Iterator[Member]:
@@ -112,74 +87,60 @@ def list_members(path: pathlib.Path) -> Iterator[Member]:
 
 
 def _members(file: BinaryIO, length: int) -> Iterator[Member]:
-  place, name, size, wrong = 0, None, None, ''
-  while place + _BLOCK <= length:
-    file.seek(place)
-    header = file.read(_BLOCK)
-    if not any(header):
-      return
-    kind = header[156:157]
-    number = _number(header[124:136])
-    if not _is_header(header) or number is None:
-      compressed = not place and header.startswith((b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'\x28\xb5'))
-      wrong = 'is compressed; unpack it first' if compressed else f'is damaged at byte {place}'
-      yield Member('', place, 0, wrong)
-      return
-    stored = number if size is None or kind in b'xgLK' else size
-    place += _BLOCK
-    if place + stored > length:
-      yield Member(name or _plain_name(header), place, stored, 'is cut off')
-      return
-    if kind in (b'L', b'x') and stored > _NAME_BYTES:
-      wrong = f'has a name of {stored} bytes at byte {place}'
-    elif kind == b'L':
-      name = file.read(stored).rstrip(b'\0').decode('utf-8', 'replace')
-    elif kind == b'x':
-      fields = _pax(file.read(stored))
-      name = fields.get('path', name)
-      size = int(fields['size']) if re.fullmatch(r'[0-9]{1,18}', fields.get('size', '')) else None
-      if any(field.startswith('GNU.sparse') for field in fields):
-        wrong = _STRANGE[b'S']
-    elif kind not in (b'g', b'K'):
-      wrong = wrong or _STRANGE.get(kind, '')
-      if not wrong and kind not in (b'0', b'\0', b'7', b'5'):
-        wrong = 'is of an unknown kind'
-      if kind != b'5':
-        yield Member(name or _plain_name(header), place, stored, wrong)
-      name, size, wrong = None, None, ''
-    place += -(-stored // _BLOCK) * _BLOCK
-  yield Member('', place, 0, 'is cut off, it has no mark of its end' if length else 'is empty')
+  if not length:
+    yield Member('', 0, 0, 'is empty')
+    return
+  end = 0  # of what was read, where the next header begins
+  try:
+    tar = tarfile.TarFile(fileobj=_Headers(file), encoding='utf-8', errors='replace')
+    while (found := tar.next()) is not None:
+      tar.members.clear()  # which it would keep
+      problem = _problem(found)
+      whole = (tar.offset if problem else found.offset_data + found.size) <= length
+      if not found.isdir():
+        problem = problem or ('' if whole else 'is cut off')
+        yield Member(found.name[:_NAME_LETTERS], found.offset_data, found.size, problem)
+      if not whole or tar.offset <= end:  # of a size below 0
+        return
+      end = tar.offset
+  # A header may hold anything, and `tarfile` hands on what its parts make of that.
+  except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError):
+    pass
+  file.seek(end)
+  header = file.read(tarfile.BLOCKSIZE)
+  if not end and header.startswith(_COMPRESSED):
+    yield Member('', 0, 0, 'is compressed; unpack it first')
+  elif any(header):
+    yield Member('', end, 0, f'is damaged at byte {end}, or cut off there')
+  elif len(header) < tarfile.BLOCKSIZE:  # which `tarfile` takes for an end like any other
+    yield Member('', end, 0, 'is cut off, it has no mark of its end')
 
 
-def _is_header(header: bytes) -> bool:
-  told = _number(header[148:156])
-  return told == sum(header[:148]) + sum(header[156:]) + 8 * ord(' ')
+class _Headers:
+  """A tar as `tarfile` reads its headers: none may be as long as it says it is."""
+
+  def __init__(self, file: BinaryIO):
+    self.seek, self.tell, self._file = file.seek, file.tell, file
+
+  def read(self, size: int) -> bytes:
+    if not 0 <= size <= _HEADER_BYTES:
+      raise tarfile.ReadError(f'a header of {size} bytes')
+    return self._file.read(size)
 
 
-def _number(field: bytes) -> int | None:
-  """A number of a header, in octal digits or, if it is large, in binary; None if it is neither."""
-  if field[0] == 0x80:
-    return int.from_bytes(field[1:], 'big')
-  digits = field.strip(b' \0')
-  return int(digits or b'0', 8) if re.fullmatch(rb'[0-7]*', digits) else None
-
-
-def _plain_name(header: bytes) -> str:
-  name, prefix = header[:100].split(b'\0')[0], header[345:500].split(b'\0')[0]
-  if prefix and header[257:263] == b'ustar\0':  # GNU keeps times there
-    name = prefix + b'/' + name
-  return name.decode('utf-8', 'replace')
-
-
-def _pax(text: bytes) -> dict[str, str]:
-  fields, place = {}, 0
-  while match := _PAX.match(text, place):
-    value = text[match.end() : place + int(match[1])].removesuffix(b'\n')
-    place += int(match[1])
-    if place <= match.end():
-      break
-    fields[match[2].decode('utf-8', 'replace')] = value.decode('utf-8', 'replace')
-  return fields
+def _problem(found: tarfile.TarInfo) -> str:
+  """Says why a member must not be read, '' if it may."""
+  if len(found.name) > _NAME_LETTERS:
+    return f'has a name of {len(found.name)} letters'
+  if found.issparse() or any(name.startswith('GNU.sparse') for name in found.pax_headers):
+    return 'is a sparse file, whose size on the disk says nothing'
+  if found.issym() or found.islnk():
+    return 'is a link'
+  if found.isdev():
+    return 'is a pipe' if found.isfifo() else 'is a device'
+  if found.size < 0 or found.type not in tarfile.SUPPORTED_TYPES:
+    return 'is of an unknown kind'
+  return ''
 
 
 def _samples(tar: pathlib.Path, kinds: Sequence[str]) -> Iterator[_Sample | Rejected]:

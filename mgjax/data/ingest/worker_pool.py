@@ -1,24 +1,22 @@
-"""Maps a function over many inputs with threads, or with processes that survive a crash.
+"""Calls a function in processes under limits of memory, processor time and wall time.
 
-`Guarded` calls it for one input after the other, in a process under limits of memory, processor
-time and wall time.
+`Guarded` has one process and serves one thread, `Isolated` has several for as many threads. What
+ends its process, or needs more than it may, is tried again in a fresh one, and then is `Lost`.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import faulthandler
-import functools
 import math
 import multiprocessing
 import os
 import pathlib
+import queue
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Annotated, Any, Self
 
@@ -31,94 +29,6 @@ except ImportError:  # Windows
   resource = None
 
 _GRACE = 60.0  # seconds after which a process ends itself that should have been ended
-
-
-class Workers:
-  """Worker threads that call `function`; `result` raises what the call raised."""
-
-  def __init__(self, function: Callable[[Any], Any], count: int):
-    self.count, self._function = count, function
-    self._pool: concurrent.futures.Executor = self._start(count)
-
-  def _start(self, count: int) -> concurrent.futures.Executor:
-    return concurrent.futures.ThreadPoolExecutor(count)
-
-  def submit(self, thing: Any) -> concurrent.futures.Future:
-    """Begins a call."""
-    return self._pool.submit(self._function, thing)
-
-  def result(self, thing: Any, future: concurrent.futures.Future) -> Any:
-    """Waits for what a call returns."""
-    del thing
-    return future.result()
-
-  def __enter__(self) -> Self:
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self._pool.shutdown(cancel_futures=True)
-
-
-class Isolated(Workers):
-  """Worker processes that call `function`; it and its inputs are pickled.
-
-  When one dies, every input that was under way runs again in a process of its own: that shows which
-  one kills it. No process outlives the one that started it, however that ends.
-  """
-
-  def __init__(
-    self,
-    function: Callable[[Any], Any],
-    count: int,
-    deadly: Callable[[Any], Any],
-    seconds: float,
-  ):
-    """Starts the processes.
-
-    Args:
-      function: of one thing.
-      count: of processes.
-      deadly: maps an input that kills its process to its result.
-      seconds: after which a call that has not returned kills its process.
-    """
-    self._deadly = deadly
-    # Not forked: the locks of JAX's and FFmpeg's threads would be copied as they are.
-    self._context = multiprocessing.get_context('spawn')
-    self._followed, self._alive = self._context.Pipe(duplex=False)
-    super().__init__(functools.partial(_watched, function, seconds), count)
-
-  def _start(self, count: int) -> concurrent.futures.Executor:
-    return concurrent.futures.ProcessPoolExecutor(
-      count, self._context, initializer=_follow, initargs=(self._followed,)
-    )
-
-  def submit(self, thing: Any) -> concurrent.futures.Future:
-    """Begins a call."""
-    with _deaf_children():
-      try:
-        return super().submit(thing)
-      except BrokenProcessPool:
-        self._pool.shutdown(wait=False)
-        self._pool = self._start(self.count)
-        return super().submit(thing)
-
-  def result(self, thing: Any, future: concurrent.futures.Future) -> Any:
-    """Waits for what a call returns."""
-    try:
-      return future.result()
-    except BrokenProcessPool:
-      with self._start(1) as pool:
-        try:
-          with _deaf_children():
-            future = pool.submit(self._function, thing)
-          return future.result()
-        except BrokenProcessPool:
-          return self._deadly(thing)
-
-  def __exit__(self, *error: object) -> None:
-    if error[0] is not None:  # nobody waits for what is under way
-      self._alive.close()
-    super().__exit__(*error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +83,8 @@ class Guarded:
       prepare: called first in each process, without limits; what it raises `__call__` raises.
     """
     self._work, self._allowance = (function, prepare, allowance), allowance
-    self._context = multiprocessing.get_context('spawn')  # not forked: see `Isolated`
+    # Not forked: the locks of JAX's and FFmpeg's threads would be copied as they are.
+    self._context = multiprocessing.get_context('spawn')
     self._child: tuple[Any, Connection] | None = None
     self._over = False
 
@@ -238,6 +149,7 @@ class Guarded:
         process.start()
       its.close()
       self._child = process, ours
+      self._check()  # closed while it was started
       try:
         ready, value = ours.recv()
       except (EOFError, OSError):
@@ -272,6 +184,38 @@ class Guarded:
     return kind, value
 
 
+class Isolated:
+  """Calls a function for several threads at once, each time in a process under limits."""
+
+  def __init__(self, function: Callable[[Any], Any], count: int, allowance: Allowance = ALLOWANCE):
+    """Starts nothing yet.
+
+    Args:
+      function: of one thing; both are pickled.
+      count: of processes, and so of calls at once; more wait.
+      allowance: of each call.
+    """
+    self._all = [Guarded(function, allowance) for _ in range(count)]
+    self._free: queue.SimpleQueue[Guarded] = queue.SimpleQueue()
+    for each in self._all:
+      self._free.put(each)
+
+  def __call__(self, thing: Any) -> Any:
+    """Returns what the function returns, or a `Lost`; see `Guarded`."""
+    guarded = self._free.get()
+    try:
+      return guarded(thing)
+    finally:
+      self._free.put(guarded)
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    for each in self._all:
+      each.close(for_good=True)
+
+
 def _how(code: int | None) -> str:
   """Says how a process ended."""
   if code is not None and code < 0:
@@ -295,7 +239,8 @@ def _serve(
     return
   bytes_allowed = round(allowance.gigabytes * 1e9)
   _limit('RLIMIT_AS', bytes_allowed)
-  pipe.send((True, None))
+  with contextlib.suppress(BrokenPipeError):  # the one that asks may end at any moment
+    pipe.send((True, None))
   answer: tuple[str, Any]
   while (thing := _received(pipe)) is not _NOTHING:
     _limit('RLIMIT_CPU', math.ceil(time.process_time()) + allowance.processor_seconds)
@@ -306,7 +251,8 @@ def _serve(
       answer = 'memory', None
     except MgjaxError as error:
       answer = 'raised', error
-    pipe.send((*answer, _peak() > bytes_allowed / 2))
+    with contextlib.suppress(BrokenPipeError):
+      pipe.send((*answer, _peak() > bytes_allowed / 2))
 
 
 _NOTHING = object()
@@ -347,16 +293,6 @@ def _peak() -> float:
     return 0.0
   unit = 1 if sys.platform == 'darwin' else 1024
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _follow(followed: Connection) -> None:
-  """Ends this process when the other end of a pipe is closed: when the one that started it ends."""
-
-  def wait() -> None:
-    followed.poll(None)
-    os._exit(1)
-
-  threading.Thread(target=wait, daemon=True).start()
 
 
 def _watched(function: Callable[[Any], Any], seconds: float, thing: Any) -> Any:

@@ -4,8 +4,9 @@ A shard is written by ArrayRecord, one uncompressed row a group, so whatever rea
 it too. Here a row is read by its place instead: with one system call from a local file, into the
 memory where it stays, and with one request from a bucket. The file is a riegeli one: blocks of 64
 KiB that begin with a header of 24 bytes each, and, running on across those, chunks: a header of 40
-bytes and the data, which end with the row. Beside each shard lies its index, `*.columns.npz`: the
-place, length and CRC-32 of every row, and the numbers that are wanted without reading the rows.
+bytes and the data, which end with the row. A version of ArrayRecord that wrote something else would
+be found out, since each row is read back once. Beside each shard lies its index, `*.columns.npz`:
+the place, length and CRC-32 of every row, and the numbers that are wanted without reading the rows.
 """
 
 import contextlib

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import tensorstore
 
@@ -25,76 +25,11 @@ _MOST_BUFFERS = 1000  # Linux takes 1024 in one call
 _RETRIES = 10  # three minutes, each wait twice as long as the one before
 
 
-@runtime_checkable
-class Handle(Protocol):
-  """A file that is being read; threads may share it."""
-
-  def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
-    """Fills the buffers, one after the other, with the bytes from `offset` on.
-
-    Raises:
-      StorageError: the file is gone, ends before, or cannot be read.
-    """
-
-
-@runtime_checkable
-class Storage(Protocol):
-  """A flat set of files."""
-
-  location: str
-
-  def names(self, prefix: str = '') -> dict[str, int | None]:
-    """Returns the names that begin with `prefix`, and the sizes where a listing tells them.
-
-    Raises:
-      StorageError: there is no such place, or no way to it.
-    """
-    ...
-
-  def read(self, name: str) -> bytes | None:
-    """Returns a whole small file, or None if it does not exist."""
-    ...
-
-  def open(self, name: str) -> Handle:
-    """Opens a file for reading; StorageError if it is gone."""
-    ...
-
-  def create(self, name: str, data: bytes) -> bool:
-    """Writes a file unless it exists; says whether it did. Of several at once the first wins."""
-    ...
-
-  def replace(self, name: str, data: bytes) -> None:
-    """Writes a file, over the one that exists."""
-    ...
-
-  def partial(self, name: str) -> contextlib.AbstractContextManager[pathlib.Path]:
-    """Yields the path of a local file to write, which vanishes unless it is published."""
-    ...
-
-  def publish(self, partial: pathlib.Path, name: str) -> None:
-    """Gives a finished local file its name, over the one that exists."""
-    ...
-
-  def remove(self, name: str) -> None:
-    """Removes a file, if it exists."""
-    ...
-
-
 def inside(directory: str | os.PathLike[str], *names: str) -> str:
   """Returns the path or URL of what lies in a directory under these names."""
   if '://' in str(directory):
     return '/'.join([str(directory).rstrip('/'), *names])
   return os.path.join(directory, *names)
-
-
-def open_storage(directory: str | os.PathLike[str]) -> Storage:
-  """Opens a local path, `file:///path`, or a URL that tensorstore's key-value stores take."""
-  scheme, separator, rest = str(directory).partition('://')
-  if not separator:
-    return Folder(directory)
-  if scheme == 'file':
-    return Folder(urllib.parse.unquote(rest))
-  return ObjectStore(str(directory))
 
 
 class Folder:
@@ -111,6 +46,11 @@ class Folder:
     return hash(self.location)
 
   def names(self, prefix: str = '') -> dict[str, int | None]:
+    """Returns the names that begin with `prefix`, and the sizes where a listing tells them.
+
+    Raises:
+      StorageError: there is no such place, or no way to it.
+    """
     sizes = {}
     try:
       with os.scandir(self._path) as entries:
@@ -125,6 +65,7 @@ class Folder:
     return sizes
 
   def read(self, name: str) -> bytes | None:
+    """Returns a whole small file, or None if it does not exist."""
     try:
       return (self._path / name).read_bytes()
     except FileNotFoundError:
@@ -132,17 +73,21 @@ class Folder:
     except OSError as error:
       raise _lost(self._path / name, error) from error
 
-  def open(self, name: str) -> Handle:
+  def open(self, name: str) -> 'Handle':
+    """Opens a file for reading; StorageError if it is gone."""
     return _Descriptor(self._path / name)
 
   def create(self, name: str, data: bytes) -> bool:
+    """Writes a file unless it exists; says whether it did. Of several at once the first wins."""
     return files.create(self._path / name, data)
 
   def replace(self, name: str, data: bytes) -> None:
+    """Writes a file, over the one that exists."""
     files.write_bytes(self._path / name, data)
 
   @contextlib.contextmanager
   def partial(self, name: str) -> Iterator[pathlib.Path]:
+    """Yields the path of a local file to write, which vanishes unless it is published."""
     self._path.mkdir(parents=True, exist_ok=True)
     handle, path = tempfile.mkstemp(dir=self._path, prefix=f'.{name}.', suffix='.partial')
     os.close(handle)
@@ -152,10 +97,12 @@ class Folder:
       pathlib.Path(path).unlink(missing_ok=True)
 
   def publish(self, partial: pathlib.Path, name: str) -> None:
+    """Gives a finished local file its name, over the one that exists."""
     with files.replaced(self._path / name) as temporary:
       os.replace(partial, temporary)
 
   def remove(self, name: str) -> None:
+    """Removes a file, if it exists."""
     (self._path / name).unlink(missing_ok=True)
 
 
@@ -174,6 +121,11 @@ class _Descriptor:
       close(self._number)
 
   def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
+    """Fills the buffers, one after the other, with the bytes from `offset` on.
+
+    Raises:
+      StorageError: the file is gone, ends before, or cannot be read.
+    """
     left = [buffer for buffer in buffers if len(buffer)]
     while left:
       try:
@@ -193,7 +145,7 @@ class _Descriptor:
 
 
 class ObjectStore:
-  """Objects under a URL, such as `gs://bucket/path`; files are written whole."""
+  """Objects under a URL, such as `gs://bucket/path`, as `Folder`; files are written whole."""
 
   def __init__(self, url: str):
     self.location = url.rstrip('/')
@@ -222,7 +174,7 @@ class ObjectStore:
     result = _ask(f'{self.location}/{name}', self._store.read(name))
     return None if result.state == 'missing' else result.value
 
-  def open(self, name: str) -> Handle:
+  def open(self, name: str) -> 'Handle':
     return _Object(self._store, name, f'{self.location}/{name}')
 
   def create(self, name: str, data: bytes) -> bool:
@@ -269,6 +221,21 @@ class _Object:
     for buffer in buffers:
       buffer[:] = data[begin : begin + len(buffer)]
       begin += len(buffer)
+
+
+# What reads a file, which threads may share, and a flat set of files.
+Handle = _Descriptor | _Object
+Storage = Folder | ObjectStore
+
+
+def open_storage(directory: str | os.PathLike[str]) -> Storage:
+  """Opens a local path, `file:///path`, or a URL that tensorstore's key-value stores take."""
+  scheme, separator, rest = str(directory).partition('://')
+  if not separator:
+    return Folder(directory)
+  if scheme == 'file':
+    return Folder(urllib.parse.unquote(rest))
+  return ObjectStore(str(directory))
 
 
 @functools.cache

@@ -1,14 +1,13 @@
 """A line of a manifest that cannot be used is rejected in words, and no other line suffers."""
 
 import json
-import os
 import re
 
 import pytest
 
 from mgjax.core.errors import DataError, StorageError
 from mgjax.data.ingest.convert import convert
-from mgjax.data.ingest.entries import VIDEO, Entry, Rejected, commonest, list_entries
+from mgjax.data.ingest.entries import Entry, Rejected, list_entries
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.records.reader import Records
 from tests.media.test_video import numbered_file
@@ -51,6 +50,11 @@ JSON = {
   '{"video": "a.mp4", "caption": "\udcff"}': 'is not UTF-8',
   '{"video": "a.mp4", "caption": "an open quote}': 'is not JSON',
   '[' * 100_000: 'is not JSON',
+  '{"video": "a.mp4"}': 'has no caption',
+  '{"video": 3, "caption": "x"}': 'has no video',
+  '[1]': 'is not a JSON object',
+  '{"video": "a.mp4", "caption": "x", "start": -1}': 'start is',
+  '{"video": "a.mp4", "caption": "x", "start": NaN}': 'start is',
 }
 
 
@@ -123,15 +127,6 @@ def test_how_much_of_a_manifest_is_read_is_told(tmp_path):
   assert sorted(told) == told and len(told) == 3
 
 
-def test_what_is_no_file_holds_nothing_up(tmp_path):
-  for name in ('a.mp4', 'b.mp4'):
-    (tmp_path / name).touch()
-  os.mkfifo(tmp_path / 'a.txt')
-  (tmp_path / 'b.txt').symlink_to('/dev/zero')
-  reasons = [entry.reason for entry in list_entries(tmp_path)]
-  assert 'a.txt is not a regular file' in reasons[0] and 'leaves the folder' in reasons[1]
-
-
 def test_a_name_that_the_disk_refuses_is_told_from_a_disk_that_is_gone(tmp_path, monkeypatch):
   (tmp_path / 'list.csv').write_text('video,caption\na.mp4,x\n')
   inputs = open_inputs(tmp_path / 'list.csv')
@@ -143,8 +138,3 @@ def test_a_name_that_the_disk_refuses_is_told_from_a_disk_that_is_gone(tmp_path,
   monkeypatch.setattr(type(tmp_path), 'stat', fail)
   with pytest.raises(StorageError, match='does not answer'):
     inputs[0]
-
-
-def test_reasons_reach_a_terminal_without_what_controls_it():
-  assert commonest([Rejected('a', 'its \x1b[31mname\n')]) == r' (1 x its \x1b[31mname\n)'
-  assert VIDEO.wanted.isprintable()

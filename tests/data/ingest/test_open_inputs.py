@@ -163,11 +163,18 @@ def test_a_tar_that_lies_about_sizes_or_breaks_off_gives_what_comes_before(tmp_p
     assert [each.name for each in inputs if not isinstance(each, Rejected)] == (
       ['cut.tar/a.mp4'] if cut >= 3 * 512 + len(b'one') else []
     )
-  bomb = bytearray(whole)
-  bomb[124:136] = b'\x80' + (10**18).to_bytes(11, 'big')
-  bomb[148:156] = f'{sum(bomb[:148]) + sum(bomb[156:512]) + 256:06o}\0 '.encode()
-  (tmp_path / 'bomb.tar').write_bytes(bomb)
-  assert rejections(open_inputs(tmp_path / 'bomb.tar')) == {'bomb.tar/a.mp4': 'is cut off'}
+  for size, reason in (
+    (b'\x80' + (10**18).to_bytes(11, 'big'), 'is cut off'),
+    (b'\xff' + (-512).to_bytes(11, 'big', signed=True), 'is of an unknown kind'),
+  ):
+    for kind in (b'0', b'x', b'L'):  # a file, and what a name follows of
+      bomb = bytearray(whole)
+      bomb[124:136], bomb[156:157] = size, kind
+      bomb[148:156] = f'{sum(bomb[:148]) + sum(bomb[156:512]) + 256:06o}\0 '.encode()
+      (tmp_path / 'bomb.tar').write_bytes(bomb)
+      expected = {'bomb.tar': 'is damaged at byte 0, or cut off there'}
+      expected = {'bomb.tar/a.mp4': reason} if kind == b'0' else expected
+      assert rejections(open_inputs(tmp_path / 'bomb.tar')) == expected
   (tmp_path / 'packed.tar').write_bytes(b'\x1f\x8b' + bytes(2000))
   assert 'compressed' in rejections(open_inputs(tmp_path / 'packed.tar'))['packed.tar']
 

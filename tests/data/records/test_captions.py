@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
+from mgjax.data.records import storage
 from mgjax.data.records.reader import Records, verify_records, write_records
 from mgjax.data.records.storage import Folder
 from mgjax.data.records.writer import RecordWriter
@@ -41,26 +42,19 @@ def directory(tmp_path):
 def read(monkeypatch):
   """Counts the bytes that are read of any file of records."""
   counted = {'bytes': 0}
-  whole, opened = Folder.read, Folder.open
+  whole, pieces = Folder.read, storage._Descriptor.read_into
 
   def counting_read(self, name):
     data = whole(self, name)
     counted['bytes'] += len(data or b'')
     return data
 
-  def counting_open(self, name):
-    handle = opened(self, name)
-    into = handle.read_into
-
-    class Counting:
-      def read_into(self, offset, buffers):
-        counted['bytes'] += sum(map(len, buffers))
-        into(offset, buffers)
-
-    return Counting()
+  def counting_pieces(self, offset, buffers):
+    counted['bytes'] += sum(map(len, buffers))
+    pieces(self, offset, buffers)
 
   monkeypatch.setattr(Folder, 'read', counting_read)
-  monkeypatch.setattr(Folder, 'open', counting_open)
+  monkeypatch.setattr(storage._Descriptor, 'read_into', counting_pieces)
   return counted
 
 

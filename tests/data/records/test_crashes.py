@@ -101,15 +101,6 @@ def test_killed_at_random_moments_no_row_is_lost_or_doubled(tmp_path, kills):
       finished += 1
 
 
-def test_many_at_once_share_the_work(tmp_path):
-  writers = [start(tmp_path, process, 3) for process in range(3)]
-  for writer in writers:
-    writer.communicate()
-    assert writer.returncode == 0
-  assert_whole(tmp_path)
-  assert RecordWriter(tmp_path, **OPTIONS).missing_shards() == []
-
-
 def test_many_may_write_the_same_and_finish_at_once(tmp_path):
   writers = [start(tmp_path, seconds=0) for _ in range(3)]
   for writer in writers:

@@ -9,13 +9,10 @@ import resource
 import shutil
 
 import grain
-import ml_dtypes
 import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError, StorageError
-from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import ShapeBucket, make_batches
 from mgjax.data.records.reader import Records, verify_records, write_records
 from mgjax.data.records.rows import decode_row
 from mgjax.data.records.writer import RecordWriter
@@ -59,21 +56,6 @@ def test_threads_may_read_at_once(directory):
       assert_same_row(row, rows[index])
 
 
-def test_records_feed_the_loader(directory):
-  rows = make_rows(12)
-  records = write_records(directory, rows, rows_per_shard=5)
-
-  def keep_arrays(row):
-    return {'latents': row['latents'], 'index': np.array(row['index'])}
-
-  bucket = ShapeBucket('latents', records, 4, transform=keep_arrays)
-  with StepIterator(make_batches([bucket], seed=0)) as iterator:
-    batch = next(iterator)
-  assert batch['latents'].dtype == ml_dtypes.bfloat16
-  for latents, index in zip(batch['latents'], batch['index'], strict=True):
-    np.testing.assert_array_equal(latents, rows[index]['latents'])
-
-
 class Killed(BaseException):
   pass
 
@@ -112,33 +94,6 @@ def test_killed_and_resumed_the_directory_is_the_same(tmp_path, kill):
     *3 * ['00002'],  # a shard, its captions and its index
     'manif',
   ]
-
-
-def test_half_written_files_are_ignored(directory):
-  writer = RecordWriter(directory, rows=10, rows_per_shard=4)
-  writer.write_shard(1, make_rows()[4:8])
-  (directory / '.00000.arrayrecord.0.partial').write_bytes(b'half')
-  (directory / '00002-ab.arrayrecord').write_bytes(b'renamed, but its entry was never written')
-  assert writer.missing_shards() == [0, 2]
-  with pytest.raises(DataError, match=r'shards \[0, 2\] have yet to be written'):
-    writer.finish()
-  writer.write_shard(2, make_rows()[8:])
-  writer.write_shard(0, make_rows()[:4])
-  writer.finish()
-  assert_same_row(Records(directory)[9], make_rows()[9])
-  assert not list(directory.glob('.*'))
-
-
-def test_notes_of_shards_survive_a_restart(directory):
-  for shard in (2, 0, 1):  # a new process each time
-    writer = RecordWriter(directory, rows=6, rows_per_shard=2)
-    total = []
-    rows = ({'x': total.append(index) or index} for index in writer.shard_rows(shard))
-    writer.write_shard(shard, rows, notes=lambda total=total: {'sum': sum(total)})
-  sums = [shard['notes']['sum'] for shard in writer.shards()]
-  assert sums == [1, 5, 9]
-  writer.finish({'mean': sum(sums) / 6})
-  assert Records(directory).summary == {'mean': 2.5}
 
 
 def test_a_finished_directory_is_left_alone(directory):
