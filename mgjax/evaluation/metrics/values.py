@@ -8,7 +8,7 @@ numbers; halves hold each clip once, and say how much the number depends on how 
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Annotated, Any
 
@@ -72,8 +72,7 @@ class Value:
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values, None for NaN."""
-    found = dataclasses.asdict(self) | {'limit': self.limit}
-    return {name: _plain(value) for name, value in found.items()}
+    return plain(self) | {'limit': plain(self.limit)}
 
 
 def mean_value(
@@ -214,7 +213,14 @@ def bias_warning(name: str, first: Value, second: Value) -> str:
   )
 
 
-def _plain(value: Any) -> Any:
-  if isinstance(value, tuple):
-    return [_plain(each) for each in value]
+def plain(value: Any) -> Any:
+  """Returns plain JSON values: objects of dataclasses, None for what is not finite."""
+  if dataclasses.is_dataclass(value):
+    return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+  if isinstance(value, Mapping):
+    return {name: plain(each) for name, each in value.items()}
+  if isinstance(value, list | tuple | np.ndarray):
+    return [plain(each) for each in value]
+  if isinstance(value, np.generic):
+    value = value.item()
   return None if isinstance(value, float) and not math.isfinite(value) else value

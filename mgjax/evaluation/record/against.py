@@ -15,7 +15,7 @@ from typing import Any
 from mgjax.core.errors import ConfigError, DataError, first_line, printable
 from mgjax.core.files import WRONG, read_json
 from mgjax.evaluation.metrics.intervals import apart, compare
-from mgjax.evaluation.metrics.values import Value, bias_warning
+from mgjax.evaluation.metrics.values import Value, bias_warning, plain
 
 RECORDS = ('evaluation.json', 'evaluation/reconstruction.json')  # of a folder
 # Settings that say which clips the numbers are of; no difference between models.
@@ -59,14 +59,6 @@ class Change:
   prompts: int = 0
   count: int = 0
   warning: str = ''
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values, None for NaN."""
-    told = dataclasses.asdict(self)
-    return {
-      name: None if isinstance(value, float) and not math.isfinite(value) else value
-      for name, value in told.items()
-    }
 
 
 def read_other(given: str | os.PathLike[str]) -> Other:
@@ -113,7 +105,7 @@ def compare_records(record: Mapping[str, Any], other: Other) -> dict[str, Any]:
   if record.get('task') == other.record.get('task', record.get('task')):
     for name, metric in record['measured']['metrics'].items():
       if (found := _change(record, other.record, name, metric, alike)) is not None:
-        changes[name] = found.as_dict()
+        changes[name] = plain(found)
     if not changes:
       notes.append('The other record has none of these numbers, so nothing is compared.')
   return {'path': os.fspath(other.path), 'notes': notes, 'metrics': changes}

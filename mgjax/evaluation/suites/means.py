@@ -8,6 +8,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
+from mgjax.evaluation.metrics.values import plain
 
 _RESAMPLES, _CONFIDENCE = 2000, 0.95
 
@@ -38,8 +39,7 @@ class Mean:
 
   def as_dict(self) -> dict[str, float | int | None]:
     """Returns plain JSON values: null in place of NaN."""
-    told = dataclasses.asdict(self)
-    return {name: None if math.isnan(value) else value for name, value in told.items()}
+    return plain(self)
 
 
 def mean_of(values: Float[np.ndarray, 'n'], prompts: Sequence[Hashable], seed: int = 0) -> Mean:

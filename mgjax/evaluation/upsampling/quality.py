@@ -12,7 +12,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +20,9 @@ import numpy as np
 from mgjax.core.resize import resize
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, UInt8
-from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.buckets import Shape
+from mgjax.data.clips import evenly
+from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.sources import longest_bucket, make_sources
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import TEXTURES
@@ -33,14 +35,15 @@ from mgjax.evaluation.metrics.similarity import (
   structural_similarity,
 )
 from mgjax.evaluation.metrics.values import mean_value
-from mgjax.evaluation.reconstruction import evenly
 from mgjax.evaluation.record.measured import (
+  Grid,
   Measured,
   Metric,
   mean_metric,
   number_metric,
   share_metric,
 )
+from mgjax.evaluation.record.show import Shown
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs
@@ -67,96 +70,6 @@ _LESS = ('frechet', 'flicker')  # is better
 _SHARES = ('digit', 'texture')
 
 
-@dataclasses.dataclass(frozen=True)
-class Upsampled:
-  """Scores of every way to enlarge, of every kind of input and of clips.
-
-  Attributes:
-    scores: input -> kind of clips -> way -> score -> value; what cannot be measured is NaN.
-    clips: how many of each kind.
-    baseline: the work directory of the regression net, '' without one.
-    each: input -> score -> a number a clip, of the model; NaN of a clip without one.
-    kinds: kind of clips -> which ones.
-    captions: of the clips.
-  """
-
-  scores: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-  clips: Mapping[str, int]
-  baseline: str
-  each: Mapping[str, Mapping[str, Sequence[float]]] = dataclasses.field(default_factory=dict)
-  kinds: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
-  captions: Sequence[str] = ()
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values, None for NaN."""
-    scores = {
-      given: {
-        kind: {
-          way: {name: None if math.isnan(value) else value for name, value in each.items()}
-          for way, each in ways.items()
-        }
-        for kind, ways in kinds.items()
-      }
-      for given, kinds in self.scores.items()
-    }
-    return {'scores': scores, 'clips': dict(self.clips), 'baseline': self.baseline}
-
-  def measured(self) -> Measured:
-    """Returns the model's scores beside the other ways, of every kind of input and of clips.
-
-    A sample is an input that was enlarged: clean ones first, then degraded ones.
-    """
-    metrics = {}
-    for place, (given, found) in enumerate(self.each.items()):
-      for kind, rows in self.kinds.items():
-        ways = self.scores[given][kind]
-        for name in _COLUMNS:
-          number = ways[OURS][name]
-          if math.isnan(number):
-            continue
-          spread = np.full(len(self.each) * len(self.captions), np.nan)
-          if name in found:
-            at = np.array(rows) + place * len(self.captions)
-            spread[at] = np.asarray(found[name], np.float64)[list(rows)]
-          beside = {way: each[name] for way, each in ways.items() if way != OURS}
-          label = ', '.join((_COLUMNS[name][0], f'{given} input', *({kind} - {'clips'})))
-          metrics[f'scores/{given}/{kind}/{OURS}/{name}'] = _metric(
-            name, number, spread, len(rows), label, beside
-          )
-    samples = [f'{given}: {caption}' for given in self.each for caption in self.captions]
-    ways = ['input', *(way for way in PICTURED if way != REGRESSION or self.baseline)]
-    return Measured(metrics, samples, about=', '.join(ways))
-
-  def table(self) -> str:
-    """Formats the scores, for people."""
-    lines = []
-    for given, kinds in self.scores.items():
-      for kind, ways in kinds.items():
-        heads = ''.join(f'{title:>10}' for title, _ in _COLUMNS.values())
-        lines.append(f'{f"{given} input, {kind} ({self.clips[kind]})":36}{heads}')
-        for way, each in ways.items():
-          cells = [
-            '-' if math.isnan(each[name]) else f'{each[name]:.{places}f}'
-            for name, (_, places) in _COLUMNS.items()
-          ]
-          lines.append(f'  {way:34}' + ''.join(f'{cell:>10}' for cell in cells))
-        lines.append('')
-    return '\n'.join(lines).rstrip()
-
-
-@dataclasses.dataclass(frozen=True)
-class Shown:
-  """A clip in every way, for a picture."""
-
-  title: str
-  ways: Mapping[str, UInt8[np.ndarray, 't h w 3']]
-
-  @property
-  def beside(self) -> UInt8[np.ndarray, 't h v 3']:
-    """All ways side by side."""
-    return np.concatenate(list(self.ways.values()), axis=2)
-
-
 def judge_upsampler(
   pipeline: Upsampler,
   *,
@@ -164,7 +77,7 @@ def judge_upsampler(
   seed: int = 0,
   baseline: Upsampler | None = None,
   clips: str = '',
-) -> tuple[Upsampled, list[Shown]]:
+) -> tuple[Measured, list[Shown]]:
   """Degrades validation clips, enlarges them in every way and compares.
 
   Args:
@@ -173,6 +86,10 @@ def judge_upsampler(
     seed: of the noise, and of what happens to the clips.
     baseline: of a regression net of the same autoencoder.
     clips: a folder or manifest of other clips; by default those of the run's validation.
+
+  Returns:
+    The numbers: input -> kind of clips -> way -> score, and the samples: inputs that were enlarged,
+    clean ones first, then degraded ones.
 
   Raises:
     ConfigError: the configuration is of other data.
@@ -189,44 +106,78 @@ def judge_upsampler(
   truth = np.stack([sample['video'] for sample in chosen])
   captions = [sample['caption'] for sample in chosen]
   kinds = _kinds(chosen)
-  judge = None
-  if data.kind == 'digits':
-    world = {**data.digits, 'frames': shape.frames, 'size': shape.size}
-    judge = train_judge(side=min(shape.size), clips=JUDGED, **world)
+  make_judge = _JUDGES.get(data.kind)
+  read = _Reader(pipeline, make_judge and make_judge(data, shape), truth, chosen, kinds)
   # The same whatever the input.
   still = {
     'autoencoder (ceiling)': np.stack([_through(pipeline, v) for v in truth]),
     'truth': truth,
   }
-  patches = {kind: _patches(pipeline, truth[rows]) for kind, rows in kinds.items()}
-  scores: dict[str, Any] = {}
-  each: dict[str, Any] = {}
+  still_read = {way: read(videos) for way, videos in still.items()}
+  found: dict[str, dict[str, _Read]] = {}
   shown = []
   for given in INPUTS:
     small = shrunk(truth, pairs) if given == 'clean' else _degraded(chosen, pairs, seed)
-    ways = _enlarged(pipeline, baseline, small, shape.size, captions, seed) | still
-    scores[given] = {
-      kind: {
-        way: _scores(
-          pipeline, judge, videos[rows], truth[rows], patches[kind], [chosen[row] for row in rows]
-        )
-        for way, videos in ways.items()
-      }
-      for kind, rows in kinds.items()
-    }
-    each[given] = _each(judge, ways[OURS], truth, chosen)
-    for row in range(len(truth)):
-      tall, wide = truth.shape[2:4]
-      seen = _repeated(small[row], (tall, wide))
-      shown.append(
-        Shown(
-          f'{given}, {captions[row]}',
-          {'input': seen} | {way: ways[way][row] for way in ways if way in PICTURED},
-        )
-      )
-  counts = {kind: len(rows) for kind, rows in kinds.items()}
+    ways = _enlarged(pipeline, baseline, small, shape.size, captions, seed)
+    found[given] = {way: read(videos) for way, videos in ways.items()} | still_read
+    for row, caption in enumerate(captions):
+      pictured = {'input': _repeated(small[row], shape.size)}
+      pictured |= {way: videos[row] for way, videos in (ways | still).items() if way in PICTURED}
+      shown.append(Shown(f'{given}, {caption}', pictured))
   where = '' if baseline is None else str(baseline.weights['workdir'])
-  return Upsampled(scores, counts, where, each, kinds, captions), shown
+  return _measured(found, kinds, captions, where), shown
+
+
+def _measured(
+  found: Mapping[str, Mapping[str, '_Read']],
+  kinds: Mapping[str, Sequence[int]],
+  captions: Sequence[str],
+  baseline: str,
+) -> Measured:
+  """The model's scores beside the other ways, of every kind of input and of clips."""
+  scores = {
+    given: {kind: {way: each.scores[kind] for way, each in ways.items()} for kind in kinds}
+    for given, ways in found.items()
+  }
+  metrics = {}
+  table: list[Grid | str] = []
+  digits = [f'.{places}f' for _, places in _COLUMNS.values()]
+  heads = [title for title, _ in _COLUMNS.values()]
+  for place, (given, ways) in enumerate(found.items()):
+    for kind, rows in kinds.items():
+      told = scores[given][kind]
+      table += [
+        Grid(
+          heads,
+          {way: [each[name] for name in _COLUMNS] for way, each in told.items()},
+          digits,
+          f'{given} input, {kind} ({len(rows)})',
+        ),
+        '',
+      ]
+      for name, number in told[OURS].items():
+        if math.isnan(number):
+          continue
+        spread = np.full(len(found) * len(captions), np.nan)
+        if name in ways[OURS].each:
+          spread[np.array(rows) + place * len(captions)] = ways[OURS].each[name][list(rows)]
+        beside = {way: each[name] for way, each in told.items() if way != OURS}
+        label = ', '.join((_COLUMNS[name][0], f'{given} input', *({kind} - {'clips'})))
+        metrics[f'scores/{given}/{kind}/{OURS}/{name}'] = _metric(
+          name, number, spread, len(rows), label, beside
+        )
+  about = ['input', *(way for way in PICTURED if way != REGRESSION or baseline)]
+  return Measured(
+    metrics,
+    [f'{given}: {caption}' for given in found for caption in captions],
+    about=', '.join(about),
+    record={
+      'scores': scores,
+      'clips': {kind: len(rows) for kind, rows in kinds.items()},
+      'baseline': baseline,
+    },
+    table=table[:-1],
+  )
 
 
 def shrunk(videos: Videos, pairs: Pairs) -> Videos:
@@ -285,64 +236,80 @@ def _kinds(samples: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
   return dict(sorted(kinds.items()))
 
 
-def _scores(
-  pipeline: Upsampler,
-  judge: DigitJudge | None,
-  videos: Videos,
-  truth: Videos,
-  patches: Float[np.ndarray, 'm d'],
-  samples: Sequence[dict[str, Any]],
-) -> dict[str, float]:
-  """Scores one way to enlarge; `patches` are those of the true clips."""
-  pairs = list(zip(videos, truth, strict=True))
-  errors = np.array([squared_errors(*pair).mean() for pair in pairs])
-  moving = truth.shape[1] > 1
-  found = dict.fromkeys(_COLUMNS, float('nan')) | {
-    'psnr': float(decibels(errors.mean()[None])[0]),
-    'ssim': float(np.mean([structural_similarity(*pair).mean() for pair in pairs])),
-    'frechet': frechet_distance(_patches(pipeline, videos), patches),
-  }
-  if moving:
-    found['flicker'] = float(np.mean([flicker(*pair) for pair in pairs]))
-  if judge is None:
-    return found
-  read = [judge.read(video) for video in videos]
-  asked = [TEXTURES[sample['texture']] for sample in samples]
-  right = [mine.digit == sample['digit'] for mine, sample in zip(read, samples, strict=True)]
-  found['digit'] = float(np.mean(right))
-  if any(asked):
-    same = [mine.texture == texture for mine, texture in zip(read, asked, strict=True)]
-    found['texture'] = float(np.mean(same))
-    phases = [texture_phase(video) for video in videos] if moving else []
-    phases = [phase for phase in phases if not math.isnan(phase)]
-    found['phase'] = float(np.mean(phases)) if phases else float('nan')
-  return found
+def _digit_judge(data: DataSettings, shape: Shape) -> DigitJudge:
+  world = {**data.digits, 'frames': shape.frames, 'size': shape.size}
+  return train_judge(side=min(shape.size), clips=JUDGED, **world)
 
 
-def _each(
-  judge: DigitJudge | None, videos: Videos, truth: Videos, samples: Sequence[dict[str, Any]]
-) -> dict[str, list[float]]:
-  """Scores of `_scores` clip by clip, those that a clip has."""
-  pairs = list(zip(videos, truth, strict=True))
-  errors = np.array([squared_errors(*pair).mean() for pair in pairs])
-  found = {
-    'psnr': decibels(errors).tolist(),
-    'ssim': [float(structural_similarity(*pair).mean()) for pair in pairs],
-  }
-  if truth.shape[1] > 1:
-    found['flicker'] = [float(flicker(*pair)) for pair in pairs]
-  if judge is None:
-    return found
-  read = [judge.read(video) for video in videos]
-  found['digit'] = [
-    float(mine.digit == sample['digit']) for mine, sample in zip(read, samples, strict=True)
-  ]
-  asked = [TEXTURES[sample['texture']] for sample in samples]
-  found['texture'] = [
-    float(mine.texture == texture) if texture else math.nan
-    for mine, texture in zip(read, asked, strict=True)
-  ]
-  return found
+_JUDGES = {'digits': _digit_judge}  # kind of data -> what makes a judge of it
+
+
+class _Read(NamedTuple):
+  """What one way to enlarge scores.
+
+  Attributes:
+    each: score -> a number a clip, NaN of a clip without one.
+    scores: kind of clips -> score -> value; what cannot be measured is NaN.
+  """
+
+  each: dict[str, Float[np.ndarray, 'n']]
+  scores: dict[str, dict[str, float]]
+
+
+class _Reader:
+  """Compares videos with the true clips, by kinds of clips."""
+
+  def __init__(
+    self,
+    pipeline: Upsampler,
+    judge: DigitJudge | None,
+    truth: Videos,
+    samples: Sequence[Mapping[str, Any]],
+    kinds: Mapping[str, list[int]],
+  ):
+    self._pipeline, self._judge, self._truth = pipeline, judge, truth
+    self._samples, self._kinds = samples, kinds
+    self._patches = {kind: _patches(pipeline, truth[rows]) for kind, rows in kinds.items()}
+
+  def __call__(self, videos: Videos) -> _Read:
+    """Scores one way to enlarge."""
+    pairs = list(zip(videos, self._truth, strict=True))
+    errors = np.array([squared_errors(*pair).mean() for pair in pairs])
+    each = {
+      'psnr': decibels(errors),
+      'ssim': np.array([structural_similarity(*pair).mean() for pair in pairs]),
+    }
+    moving = self._truth.shape[1] > 1
+    if moving:
+      each['flicker'] = np.array([flicker(*pair) for pair in pairs])
+    phases = np.full(len(videos), np.nan)
+    if self._judge is not None:
+      read = zip(map(self._judge.read, videos), self._samples, strict=True)
+      read = [(mine, sample['digit'], TEXTURES[sample['texture']]) for mine, sample in read]
+      each['digit'] = np.array([float(mine.digit == digit) for mine, digit, _ in read])
+      each['texture'] = np.array(
+        [float(mine.texture == texture) if texture else np.nan for mine, _, texture in read]
+      )
+      if moving:
+        textured = (texture for *_, texture in read)
+        phases = np.array(
+          [texture_phase(v) if asked else np.nan for v, asked in zip(videos, textured, strict=True)]
+        )
+    scores = {}
+    for kind, rows in self._kinds.items():
+      means = {name: _mean(numbers[rows]) for name, numbers in each.items()}
+      scores[kind] = dict.fromkeys(_COLUMNS, math.nan) | means | {
+        # That of all clips is of their mean error.
+        'psnr': float(decibels(errors[rows].mean()[None])[0]),
+        'frechet': frechet_distance(_patches(self._pipeline, videos[rows]), self._patches[kind]),
+        'phase': _mean(phases[rows]),
+      }  # fmt: skip
+    return _Read(each, scores)
+
+
+def _mean(numbers: Float[np.ndarray, 'n']) -> float:
+  there = numbers[np.isfinite(numbers)]
+  return float(there.mean()) if there.size else math.nan
 
 
 def _metric(
@@ -381,8 +348,8 @@ def _patches(pipeline: Upsampler, videos: Videos) -> Float[np.ndarray, 'n d']:
   return np.concatenate(rows)
 
 
-def write_shown(directory: pathlib.Path, shown: Sequence[Shown]) -> list[pathlib.Path]:
-  """Draws the middle frame of every clip in every way, beside each other, four times as large."""
+def write_sheet(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.Path:
+  """Draws the middle frame of some clips in every way, beside each other, four times as large."""
   half = len(shown) // len(INPUTS)
   places = evenly(half, SHOWN // len(INPUTS))
   shown = [shown[part * half + place] for part in range(len(INPUTS)) for place in places]
@@ -391,4 +358,4 @@ def write_shown(directory: pathlib.Path, shown: Sequence[Shown]) -> list[pathlib
   titles = [f'{each.title}: {", ".join(each.ways)}' for each in shown]
   path = directory / 'upsampled.png'
   contact_sheet(path, rows, titles, columns=len(rows[0]), scale=_SCALE)
-  return [path]
+  return path

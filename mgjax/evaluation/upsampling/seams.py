@@ -7,9 +7,7 @@ beside the same of the true clip, since what a clip shows counts too, and with w
 that share nothing, which says whether the measure sees seams at all.
 """
 
-import dataclasses
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +27,7 @@ from mgjax.evaluation.metrics.stability import (
   warping_error,
 )
 from mgjax.evaluation.metrics.values import Value
-from mgjax.evaluation.record.measured import Measured, Metric
+from mgjax.evaluation.record.measured import Grid, Measured, Metric
 from mgjax.flow.windows import Cover, windows
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.optical_flow import flows
@@ -42,47 +40,9 @@ OURS = 'upsampled'
 ALONE = 'windows that share nothing'
 
 
-@dataclasses.dataclass(frozen=True)
-class Seams:
-  """How much seams show, way by way and measure by measure.
-
-  Attributes:
-    ratios: way -> measure -> what it is at seams over what it is near them.
-    shape: frames, height and width of the clips.
-    clips: how many.
-  """
-
-  ratios: Mapping[str, Mapping[str, SeamRatio]]
-  shape: tuple[int, int, int]
-  clips: int
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values."""
-    return dataclasses.asdict(self)
-
-  def measured(self) -> Measured:
-    """Returns the model's ratios beside those of the other ways."""
-    metrics = {}
-    for name, found in self.ratios[OURS].items():
-      value = Value(found.ratio, found.low, found.high, found.seams)
-      beside = {way: each[name].ratio for way, each in self.ratios.items() if way != OURS}
-      label = f'{name}, at seams over near them'
-      metrics[f'ratios/{OURS}/{name}'] = Metric(value, label, -1, beside=beside, mean=False)
-    return Measured(metrics)
-
-  def table(self) -> str:
-    """Formats the ratios, for people."""
-    lines = [f'{"at seams over near them":30}' + ''.join(f'{name:>28}' for name in MEASURES)]
-    for way, found in self.ratios.items():
-      cells = [f'{each.ratio:.3f} [{each.low:.3f}, {each.high:.3f}]' for each in found.values()]
-      lines.append(f'{way:30}' + ''.join(f'{cell:>28}' for cell in cells))
-    frames, height, width = self.shape
-    return '\n'.join([*lines, f'{self.clips} clip(s) of {frames} frames of {height} x {width}'])
-
-
 def judge_seams(
   pipeline: Upsampler, *, factor: int = 4, clips: int = 8, seed: int = 0
-) -> tuple[Seams, list[tuple[str, Video]]]:
+) -> tuple[Measured, list[tuple[str, Video]]]:
   """Enlarges clips of the small world that are longer and wider than the model's windows.
 
   Args:
@@ -92,7 +52,8 @@ def judge_seams(
     seed: of the noise.
 
   Returns:
-    The ratios, and the first clip in every way, for a picture.
+    The ratios of each measure at seams to near them, and the first clip in every way, for a
+    picture.
 
   Raises:
     ConfigError: the model was trained on something else.
@@ -125,7 +86,25 @@ def judge_seams(
   for way, videos in made.items():
     places = Windows(overlap=0, feather=0) if way == ALONE else usual
     ratios[way] = _ratios(videos, motion, *_seams(shape, pipeline, places))
-  return Seams(ratios, shape, clips), [(way, videos[0]) for way, videos in made.items()]
+  metrics = {}
+  for name, found in ratios[OURS].items():
+    value = Value(found.ratio, found.low, found.high, found.seams)
+    beside = {way: each[name].ratio for way, each in ratios.items() if way != OURS}
+    label = f'{name}, at seams over near them'
+    metrics[f'ratios/{OURS}/{name}'] = Metric(value, label, -1, beside=beside, mean=False)
+  rows = {
+    way: [f'{each.ratio:.3f} [{each.low:.3f}, {each.high:.3f}]' for each in found.values()]
+    for way, found in ratios.items()
+  }
+  measured = Measured(
+    metrics,
+    record={'ratios': ratios, 'shape': shape, 'clips': clips},
+    table=[
+      Grid(MEASURES, rows, title='at seams over near them'),
+      f'{clips} clip(s) of {shape[0]} frames of {shape[1]} x {shape[2]}',
+    ],
+  )
+  return measured, [(way, videos[0]) for way, videos in made.items()]
 
 
 def write_seams(directory: pathlib.Path, shown: list[tuple[str, Video]]) -> list[pathlib.Path]:
