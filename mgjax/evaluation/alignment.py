@@ -16,7 +16,7 @@ from mgjax.data.sources import make_digits
 from mgjax.digits.clips import Digits, all_captions, is_held_out
 from mgjax.digits.digit_features import DigitFeatures, fit_features
 from mgjax.digits.judge import DigitJudge, diversity, judge_ceiling, judge_floor, train_judge
-from mgjax.evaluation.metrics.frechet import frechet_value
+from mgjax.evaluation.metrics.sets import frechet_value
 from mgjax.evaluation.metrics.values import Value
 from mgjax.evaluation.record.measured import (
   SHOWN,
@@ -153,9 +153,7 @@ def held_out_labels(
 ) -> tuple[list[tuple], list[tuple], list[tuple]]:
   """Returns all captions, those never shown in training, and one of these for every sample.
 
-  Args:
-    world: fields of the small world, see `world_of`.
-    samples: at least one a caption.
+  Samples are at least one a caption; `world` has the fields of the small world, see `world_of`.
   """
   captions = all_captions(world['colours'], world['motions'])
   unseen = [caption for caption in captions if is_held_out(*caption[:3])]
@@ -171,8 +169,7 @@ def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
 def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
   """Returns the index of a clip of each label (digit, colour, motion, ...), none twice.
 
-  Raises:
-    ConfigError: the source has not as many.
+  Raises ConfigError if the source has not as many.
   """
   wanted = collections.defaultdict(list)
   for place, label in enumerate(labels):
@@ -190,15 +187,9 @@ def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
 
 
 def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
-  """Returns the fields of the small world that say how the model's training clips look.
+  """Returns the fields of the small world, named by `looks`, that say how training clips look.
 
-  Args:
-    pipeline: of the model.
-    kind: of `config.data` that there is a judge for.
-    looks: names of the fields.
-
-  Raises:
-    ConfigError: the model was trained on data of another kind.
+  Raises ConfigError if the model was trained on data of another kind than the judge reads.
   """
   data = data_settings(fields_of(pipeline.config, 'data'))
   if data.kind != kind:

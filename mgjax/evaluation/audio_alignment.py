@@ -76,12 +76,7 @@ def judge_soundtracks(
 
   Beside the model's sounds stand the true ones, encoded and decoded, which is the best that a model
   of these latents can do, the true ones as they are, and each beside the pictures of the next clip.
-
-  Args:
-    pipeline: of a model that was trained on moving digits.
-    samples: how many clips.
-    seed: of the noise.
-    scorer: judges the sounds as well, each against its caption.
+  A scorer judges the sounds as well, each against its caption.
 
   Returns:
     The numbers, and the clips with the true sound, the codec's and the model's.
@@ -165,11 +160,7 @@ def _metrics(read: Sequence[SoundReading], scores: Mapping[str, SoundScores]) ->
 
 
 def check_digits(pipeline: AudioPipeline) -> ConfigDict:
-  """Returns the configuration of a model that was trained on moving digits.
-
-  Raises:
-    ConfigError: it was trained on something else.
-  """
+  """Returns the configuration of a model; raises ConfigError unless it is of moving digits."""
   config = pipeline.config
   if config.data.kind != 'digits':
     raise ConfigError(

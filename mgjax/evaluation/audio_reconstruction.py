@@ -201,14 +201,7 @@ def sample_audio(
   channels: int = 1,
   seconds: float = SECONDS,
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
-  """Chooses sounds for the codec of a run, evenly spread over its data.
-
-  Args:
-    data: of the run.
-    samples: how many, if there are as many.
-    sounds: a folder of files; by default the run's own validation data.
-    channels: of sounds from such a folder.
-    seconds: of a sound.
+  """Chooses sounds for the codec of a run, evenly spread over its validation data or `sounds`.
 
   Returns:
     The sounds, read one by one, and a description of them for a record.

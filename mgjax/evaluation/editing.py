@@ -209,14 +209,9 @@ def judge_edits(
 
 
 def held_out_edits(editor: VideoPipeline, samples: int) -> list[Asked]:
-  """Returns edits of clips that training never showed, as many of each task, in its order.
+  """Returns edits of clips that training never showed, as many of each task, at least one.
 
-  Args:
-    editor: of a model that was trained to edit moving digits.
-    samples: edits, shared out evenly; at least one a task.
-
-  Raises:
-    ConfigError: the model was trained on something else, or reads no source video.
+  Raises ConfigError if the model was trained on something else, or reads no source video.
   """
   if SOURCE not in editor.reads:
     raise ConfigError(

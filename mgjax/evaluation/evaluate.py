@@ -56,9 +56,7 @@ from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.evaluation.suites.score import find_videos, score_suite
 from mgjax.evaluation.suites.suite import read_suite
-from mgjax.evaluation.upsampling import quality
-from mgjax.evaluation.upsampling.quality import judge_upsampler
-from mgjax.evaluation.upsampling.seams import judge_seams, write_seams
+from mgjax.evaluation.upsampling import draw_upsampled, judge_seams, judge_upsampler, write_seams
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler
@@ -286,7 +284,7 @@ def evaluate_upsampler(
     )  # fmt: skip
   other = Upsampler(baseline, mesh=mesh) if baseline else None
   found, shown = judge_upsampler(pipeline, samples=samples, seed=seed, baseline=other, clips=clips)
-  written = [quality.write_sheet(folder, shown)]
+  written = [draw_upsampled(folder, shown)]
   show = clips_of([each.beside for each in shown], pipeline.config.data.fps)
   return write_findings(workdir, 'upsampler', found, about, written, show)
 

@@ -50,16 +50,10 @@ def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[st
 def compare_ways(
   pipeline: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> tuple[Measured, dict[str, np.ndarray]]:
-  """Makes soundtracks of long clips of the small world in every way.
+  """Makes soundtracks of clips of the small world, `factor` times as long, in every way.
 
   Of each way it says how the flux where windows end compares with that elsewhere, and what the
   judge hears; of so few clips there are no intervals.
-
-  Args:
-    pipeline: trained on the small world.
-    factor: length, in lengths of training.
-    clips: how many.
-    seed: of the noise, the same for every way.
 
   Returns:
     The numbers, and the sounds (s c) of the first clip: the 'original' and that of each way.

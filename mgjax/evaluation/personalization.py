@@ -49,11 +49,6 @@ def judge_personalization(
   themselves, pasted as videos that stand still; the clips of the hand, and what the autoencoder
   makes of them.
 
-  Args:
-    pipeline: of a model that was trained on moving digits and reads references.
-    samples: videos to judge, at least one a caption.
-    seed: of the noise.
-
   Raises:
     ConfigError: the model was trained on something else, or reads no references.
   """

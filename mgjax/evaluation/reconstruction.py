@@ -15,7 +15,7 @@ from mgjax.data.buckets import Shape
 from mgjax.data.clips import evenly
 from mgjax.data.settings import DataSettings
 from mgjax.data.sources import make_sources
-from mgjax.evaluation.metrics.frechet import few_rows, frechet_distance
+from mgjax.evaluation.metrics.sets import few_rows, frechet_distance
 from mgjax.evaluation.metrics.similarity import (
   FEATURES,
   Perceive,
@@ -205,15 +205,9 @@ def sample_clips(
   frames: int | None = None,
   size: tuple[int, int] | None = None,
 ) -> tuple[Iterator[UInt8[np.ndarray, 't h w 3']], dict[str, Any]]:
-  """Chooses clips for the autoencoder of a run, evenly spread over its data.
+  """Chooses clips for the autoencoder of a run, evenly spread over its validation data or `clips`.
 
-  Args:
-    data: of the run.
-    longest: of the run's buckets.
-    samples: how many, if there are as many.
-    clips: a folder or manifest; by default the run's own validation data.
-    frames: of a clip; by default those of `longest`, as the size.
-    size: (height, width).
+  `longest` of the run's buckets says their frames and size, unless given.
 
   Returns:
     The clips, read one by one, and a description of them for a record.

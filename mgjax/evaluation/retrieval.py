@@ -46,16 +46,12 @@ def judge_retrieval(
   colour tells it. The area under the curve is the probability that it is nearer than another. The
   vectors compared are those of the model's head for identities, if it has one.
 
-  Args:
-    clip: of a model that was trained on images of moving digits.
-    samples: images, 4096 at most.
-
   Returns:
     The numbers, those of `LABELS` beside chance, and for some captions what is nearest: (title,
     uint8 (n h w 3)).
 
   Raises:
-    ConfigError: the model was trained on something else.
+    ConfigError: the model was not trained on images of moving digits.
     DataError: there are too few images to show every caption and some handwriting twice.
   """
   data = data_settings(fields_of(clip.config, 'data'))
@@ -155,14 +151,8 @@ def _identities(
 ) -> list[np.ndarray]:
   """Looks for the handwriting of a colour among that of the next one.
 
-  Args:
-    vectors: of images.
-    shown: samples that the images are of.
-    colours: that there are.
-
-  Returns:
-    Of every image that was looked for: whether it was found, its area under the curve, what chance
-    finds; the cosines of the same and of other handwriting.
+  Returns of every image that was looked for: whether it was found, its area under the curve, what
+  chance finds; the cosines of the same and of other handwriting.
   """
   views: dict[tuple[int, str], dict[int, int]] = {}  # identity -> its first image
   for index, sample in enumerate(shown):

@@ -29,12 +29,8 @@ def judge_signs(
   """Samples signs with numbers of two digits or more and reads them.
 
   The numbers are those of `SignJudge.score`, beside those of real signs in handwriting that the
-  judge never saw, and of the same signs each under the caption of the next.
-
-  Args:
-    pipeline: of a model that was trained on signs.
-    samples: signs with numbers seen in training, and as many with numbers held out.
-    seed: of the noise.
+  judge never saw, and of the same signs each under the caption of the next. There are `samples` of
+  numbers seen in training, and as many of numbers held out.
 
   Returns:
     The numbers, and for 'seen' and 'held_out' the videos and what was asked of each.

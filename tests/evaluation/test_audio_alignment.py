@@ -12,10 +12,8 @@ from mgjax.audio.pipeline import AudioPipeline
 from mgjax.core.errors import ConfigError
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.settings import audio_shapes, data_settings
-from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
+from mgjax.evaluation.audio_alignment import judge_soundtracks
 from mgjax.evaluation.record.measured import table_of
-from mgjax.media.audio import read_audio
-from mgjax.media.video import probe
 from mgjax.tae.latents import Statistics
 
 RATE = 48_000
@@ -87,18 +85,6 @@ def test_a_silent_a_late_and_a_deaf_model_are_told_apart():
   assert scores['onset_error'] == pytest.approx(50, abs=2) and scores['tone'] > 0.9
   deaf, _ = judge_soundtracks(Planted(lambda sounds: np.roll(sounds, 1, axis=0)), samples=SAMPLES)
   assert deaf.record['scores']['missed'] > 0.3 and deaf.record['codec']['missed'] == 0
-
-
-def test_clips_are_written_with_their_pictures(right, tmp_path):
-  tracker, _, clips = right
-  sheet, *paths = write_clips(tmp_path, clips[:2], tracker.config.data.fps, tracker.rate)
-  names = [f'{i:03d}_{way}.wav' for i in range(2) for way in ('original', 'codec', 'model')]
-  assert [path.name for path in paths] == [*names, '000.mp4', '001.mp4'] and sheet.exists()
-  info = probe(paths[-1])
-  assert (info.height, info.width, info.frames) == (256, 256, 50)
-  heard, true = read_audio(paths[-1]), clips[1].heard.original
-  # AAC keeps the loudest moment, and where it is within a frame of 1024 samples.
-  assert abs(int(np.abs(heard).argmax()) - int(np.abs(true).argmax())) < 1024
 
 
 def test_other_data_is_refused():

@@ -62,15 +62,12 @@ def test_samples_like_their_clips_are_nearest_to_them(folder, tmp_path):
 
 
 def test_samples_like_another_clip_are_not_their_own(folder):
-  found, _, _ = judge_clips(Copies(folder, shows=lambda caption: 'a blue screen'))
+  model = Copies(folder, shows=lambda caption: 'a blue screen')
+  few, videos, _ = judge_clips(model, samples=2)
+  assert len(few.samples) == len(videos) == 2 and few.record['clip_captions'] == 3
+  found, _, _ = judge_clips(model)
   assert found.record['nearest_is_own'] == pytest.approx(1 / 3)
   assert set(found.record['nearest']) == {'a blue screen'}
-
-
-def test_fewer_samples_than_captions(folder):
-  found, videos, windows = judge_clips(Copies(folder), samples=2)
-  assert len(found.samples) == len(videos) == len(windows) == 2
-  assert found.record['clip_captions'] == 3
 
 
 def test_clips_that_moved_are_named_anew(folder, tmp_path):

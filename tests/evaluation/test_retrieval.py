@@ -82,28 +82,6 @@ def test_who_knows_digit_colour_and_handwriting_finds_everything(tmp_path):
     assert sheet.width > 8 * 16 and sheet.height > len(rows) * 16 == 8 * 16
 
 
-def test_who_knows_the_colour_alone_has_the_chance_of_the_rest():
-  def colour(labels):
-    return one_hot(2, COLOURS.index(labels['colour']))  # products of ones and zeros are exact
-
-  scores = judge_retrieval(Known(colour), samples=SAMPLES)[0].record['retrieval']
-  assert scores['colour'] == 1 and scores['digit'] == pytest.approx(0.1, abs=0.03)
-  # Vectors of handwriting in one colour are all the same: nothing is below, nothing above.
-  assert scores['identity'] == 0 and scores['identity_auc'] == 0.5
-
-
-def test_a_head_for_identities_is_what_finds_handwriting():
-  def colour(labels):
-    return one_hot(2, COLOURS.index(labels['colour']))
-
-  found, _ = judge_retrieval(
-    Known(colour, lambda labels: one_hot(1797, labels['identity'])), samples=SAMPLES
-  )
-  scores = found.record['retrieval']
-  assert scores['identity'] == scores['identity_auc'] == 1
-  assert scores['digit'] == pytest.approx(0.1, abs=0.03)
-
-
 def test_who_knows_nothing_has_chance():
   rng = np.random.default_rng(0)
   record = judge_retrieval(Known(lambda labels: rng.normal(size=16)), samples=SAMPLES)[0].record
@@ -111,6 +89,24 @@ def test_who_knows_nothing_has_chance():
     chance = record['chance'][name]
     trials = record['captions' if name.startswith('text') else 'queries']
     assert score == pytest.approx(chance, abs=5 * np.sqrt(chance * (1 - chance) / trials)), name
+
+
+def colour_of(labels):
+  return one_hot(2, COLOURS.index(labels['colour']))  # products of ones and zeros are exact
+
+
+@pytest.mark.parametrize(
+  ('recognise', 'identity', 'area'),
+  # Vectors of handwriting in one colour are all the same: nothing is below, nothing above.
+  [(None, 0, 0.5), (lambda labels: one_hot(1797, labels['identity']), 1, 1)],
+  ids=['no head', 'a head for identities'],
+)
+def test_who_knows_the_colour_has_the_chance_of_the_rest_and_a_head_its_own(
+  recognise, identity, area
+):
+  scores = judge_retrieval(Known(colour_of, recognise), samples=SAMPLES)[0].record['retrieval']
+  assert scores['colour'] == 1 and scores['digit'] == pytest.approx(0.1, abs=0.03)
+  assert (scores['identity'], scores['identity_auc']) == (identity, area)
 
 
 def test_too_few_images_and_other_data_are_refused():

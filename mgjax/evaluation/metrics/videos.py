@@ -14,10 +14,14 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float, UInt8
 from mgjax.evaluation.metrics.embeddings import clip_score, frame_consistency
-from mgjax.evaluation.metrics.frechet import frechet_value
-from mgjax.evaluation.metrics.kernel import kernel_value
 from mgjax.evaluation.metrics.motion import Motion, motion_of
-from mgjax.evaluation.metrics.neighbours import NEAREST, Neighbourhood, neighbourhood_values
+from mgjax.evaluation.metrics.sets import (
+  NEAREST,
+  Neighbourhood,
+  frechet_value,
+  kernel_value,
+  neighbourhood_values,
+)
 from mgjax.evaluation.metrics.stability import second_difference, warping_error
 from mgjax.evaluation.metrics.values import (
   Confidence,

@@ -21,8 +21,7 @@ from mgjax.evaluation.metrics.intervals import (
   draw_shares,
   share_over_prompts,
 )
-from mgjax.evaluation.metrics.values import Value, mean_value, plain, share_value
-from mgjax.evaluation.suites.means import mean_of
+from mgjax.evaluation.metrics.values import Value, mean_of, mean_value, plain, share_value
 
 EXTREMES = 4  # best and worst samples of each metric that are shown
 SHOWN = 12  # samples that are shown whatever their numbers are

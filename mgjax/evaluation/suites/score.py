@@ -17,10 +17,9 @@ from mgjax.core.typing import Float, UInt8
 from mgjax.digits.clips import all_captions
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import COLOURS, MOTIONS
-from mgjax.evaluation.metrics.values import Value
+from mgjax.evaluation.metrics.values import Mean, Value, mean_of
 from mgjax.evaluation.metrics.videos import BETTER, read_vectors, score_videos
 from mgjax.evaluation.record.measured import Grid, Measured, Metric
-from mgjax.evaluation.suites.means import Mean, mean_of
 from mgjax.evaluation.suites.suite import Suite
 from mgjax.evaluation.suites.vbench import video_names
 from mgjax.media.video import probe, stream_clip
@@ -39,10 +38,8 @@ def find_videos(directory: str | os.PathLike[str], suite: Suite) -> dict[int, pa
   """Returns the videos of a directory by the place of their row in the suite.
 
   A video is called by the index of its prompt, '00012.mp4' or '0012_1f3a55c0.mp4', or as VBench
-  does by the prompt, 'a dog runs-0.mp4', of which sample 0 counts.
-
-  Raises:
-    DataError: there is no such directory, or no video of the suite, or two of one prompt.
+  does by the prompt, 'a dog runs-0.mp4', of which sample 0 counts. Raises DataError if there is no
+  such directory, or no video of the suite, or two of one prompt.
   """
   directory = pathlib.Path(directory)
   if not directory.is_dir():
@@ -138,13 +135,9 @@ def _measured(
   files: Sequence[str],
   sets: Mapping[str, Value],
 ) -> Measured:
-  """The means with their intervals over prompts, of all and by tag.
+  """The means with their intervals over prompts, of all and by tag; `values` have a number a row.
 
-  Args:
-    suite: which one.
-    values: metric -> a number a row; NaN where there is none.
-    files: of each row the video, '' where there is none.
-    sets: what compares all videos with those of a reference.
+  Of a row without a video `files` has ''; `sets` compare all videos with those of a reference.
   """
   prompts, rows = suite.prompts, range(len(suite.rows))
   means, *tagged = (

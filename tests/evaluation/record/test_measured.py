@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.evaluation.metrics.intervals import apart, share, share_over_prompts
+from mgjax.evaluation.metrics.values import mean_of
 from mgjax.evaluation.record.measured import (
   EXTREMES,
   Grid,
@@ -17,7 +18,6 @@ from mgjax.evaluation.record.measured import (
   spread,
   table_of,
 )
-from mgjax.evaluation.suites.means import mean_of
 
 
 def test_best_and_worst_go_by_what_is_better():
