@@ -200,7 +200,7 @@ def _judge(
     told = {'frame_features': np.stack(seen)} if seen else {}
     prompts = [each.prompt for each in some]
     again = lambda pipeline: pipeline.generate(prompts, seed=seed, **told)  # noqa: E731
-  metrics = found.measured().as_dict()['metrics']
+  metrics = found.as_dict()['metrics']
   kept = ('value', 'low', 'high')
   return {name: {key: each[key] for key in kept} for name, each in metrics.items()}, again
 

@@ -1,7 +1,6 @@
 """Measures how well generated digit videos match their prompts."""
 
 import collections
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,17 @@ from mgjax.data.sources import make_digits
 from mgjax.digits.clips import Digits, all_captions, is_held_out
 from mgjax.digits.digit_features import DigitFeatures, fit_features
 from mgjax.digits.judge import DigitJudge, diversity, judge_ceiling, judge_floor, train_judge
-from mgjax.evaluation.metrics.frechet import frechet_value
+from mgjax.evaluation.metrics.sets import frechet_value
 from mgjax.evaluation.metrics.values import Value
-from mgjax.evaluation.record.measured import Measured, Metric, number_metric, share_metric
+from mgjax.evaluation.record.measured import (
+  SHOWN,
+  Grid,
+  Measured,
+  Metric,
+  number_metric,
+  share_metric,
+  spread,
+)
 from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.video.pipeline import VideoPipeline
 
@@ -27,87 +34,17 @@ LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_
 ATTRIBUTES = ('digit', 'colour', 'direction', 'all')
 
 
-@dataclasses.dataclass(frozen=True)
-class PromptAlignment:
-  """Shares of videos in which the judge reads what the prompt says.
-
-  Attributes:
-    scores: of the model, by attribute; 'all' wants all three in the same video.
-    ceiling: of real clips by handwriting that the judge never saw.
-    floor: of real clips under shuffled captions.
-    diversity: of the model's digits relative to real ones; 0 for copies of a template.
-    samples: number of videos that were judged.
-    captions: number of different held-out captions among the prompts.
-    held_out_share: of all captions that training never shows.
-    right: of the model, by attribute, of each video whether it has it.
-    prompts: of each video.
-    frechet: distance of the videos from real clips of the same captions, by handwriting that the
-      model never saw, in the rows of `digits.digit_features`; None where it was not measured.
-    real_frechet: the same of as many other real clips.
-  """
-
-  scores: dict[str, float]
-  ceiling: dict[str, float]
-  floor: dict[str, float]
-  diversity: float
-  samples: int
-  captions: int
-  held_out_share: float
-  right: Mapping[str, Sequence[bool] | np.ndarray] = dataclasses.field(default_factory=dict)
-  prompts: Sequence[str] = ()
-  frechet: Value | None = None
-  real_frechet: Value | None = None
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values; the model's scores go by the name `alignment`."""
-    values = dataclasses.asdict(self)
-    del values['right'], values['prompts']
-    for name in ('frechet', 'real_frechet'):
-      found = getattr(self, name)
-      values[name] = None if found is None else found.value
-    return {'alignment': values.pop('scores'), **values}
-
-  def measured(self) -> Measured:
-    """Returns the shares with their intervals."""
-    metrics = {
-      f'alignment/{name}': share_metric(
-        right, name, beside={'real clips': self.ceiling[name], 'shuffled': self.floor[name]}
-      )
-      for name, right in self.right.items()
-    }
-    diversity = number_metric(self.diversity, self.samples, 'diversity of digits', 1)
-    metrics |= {'diversity': diversity}
-    if self.frechet is not None:
-      beside = {} if self.real_frechet is None else {'real clips': self.real_frechet.value}
-      label = 'Frechet distance of what the judge sees'
-      metrics['frechet'] = Metric(self.frechet, label, -1, beside=beside, mean=False)
-    return Measured(metrics, self.prompts)
-
-  def table(self) -> str:
-    """Formats the scores next to ceiling and floor, for people."""
-    header = f'{"":22}' + ''.join(f'{name:>11}' for name in ATTRIBUTES)
-    rows = (
-      ('held-out captions', self.scores),
-      ('real clips (ceiling)', self.ceiling),
-      ('shuffled (floor)', self.floor),
-    )
-    lines = [
-      f'{name:22}' + ''.join(f'{scores[key]:11.3f}' for key in ATTRIBUTES) for name, scores in rows
-    ]
-    note = f'{self.samples} videos of {self.captions} captions; diversity {self.diversity:.2f}'
-    if self.frechet is not None:
-      note += f'; Frechet distance {self.frechet.value:.2f}'
-    if self.real_frechet is not None:
-      note += f' (real clips {self.real_frechet.value:.2f})'
-    return '\n'.join([header, *lines, note])
-
-
 def judge_model(
   pipeline: VideoPipeline, *, samples: int = 216, seed: int = 0
-) -> tuple[PromptAlignment, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
+) -> tuple[Measured, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
   """Samples every held-out caption equally often and judges the videos.
 
   What a model reads beside text comes from clips of held-out handwriting with these captions.
+  Beside the shares of videos in which the judge reads what the prompt says ('all' wants all three
+  in one video) stand those of real clips by handwriting that the judge never saw, and of real clips
+  under shuffled captions; the diversity of the digits relative to real ones, 0 for copies of a
+  template; and the Frechet distance from real clips of the same captions, by handwriting that the
+  model never saw, in the rows of `digits.digit_features`, beside that of as many other real clips.
 
   Args:
     pipeline: of a model that was trained on moving digits.
@@ -115,7 +52,7 @@ def judge_model(
     seed: of the noise.
 
   Returns:
-    The alignment, the videos and their prompts.
+    The numbers, the videos and their prompts.
 
   Raises:
     ConfigError: the model was trained on something else.
@@ -132,21 +69,43 @@ def judge_model(
   videos = pipeline.generate(prompts, seed=seed, **conditions)
   judge, ceiling, floor = _judge_of(tuple(world.items()))
   right = judge.right(videos, labels)
-  frechet, real = _distances(pipeline, videos, labels, world)
-  alignment = PromptAlignment(
-    scores={name: float(each.mean()) for name, each in right.items()},
-    ceiling=ceiling,
-    floor=floor,
-    diversity=diversity(judge, videos, labels),
-    samples=len(videos),
-    captions=len(unseen),
-    held_out_share=len(unseen) / len(captions),
-    right=right,
-    prompts=prompts,
-    frechet=frechet,
-    real_frechet=real,
-  )
-  return alignment, videos, prompts
+  scores = {name: float(each.mean()) for name, each in right.items()}
+  variety = diversity(judge, videos, labels)
+  metrics = {
+    f'alignment/{name}': share_metric(
+      each, name, beside={'real clips': ceiling[name], 'shuffled': floor[name]}
+    )
+    for name, each in right.items()
+  } | {'diversity': number_metric(variety, len(videos), 'diversity of digits', 1)}
+  note = f'{len(videos)} videos of {len(unseen)} captions; diversity {variety:.2f}'
+  distances = _distances(pipeline, videos, labels, world)
+  if distances is not None:
+    frechet, real = distances
+    metrics['frechet'] = Metric(
+      frechet,
+      'Frechet distance of what the judge sees',
+      -1,
+      beside={'real clips': real.value},
+      mean=False,
+    )
+    note += f'; Frechet distance {frechet.value:.2f} (real clips {real.value:.2f})'
+  rows = {
+    'held-out captions': scores, 'real clips (ceiling)': ceiling, 'shuffled (floor)': floor,
+  }  # fmt: skip
+  rows = {title: [found[name] for name in ATTRIBUTES] for title, found in rows.items()}
+  record = {
+    'alignment': scores,
+    'ceiling': ceiling,
+    'floor': floor,
+    'diversity': variety,
+    'samples': len(videos),
+    'captions': len(unseen),
+    'held_out_share': len(unseen) / len(captions),
+    'frechet': distances and distances[0].value,
+    'real_frechet': distances and distances[1].value,
+  }
+  found = Measured(metrics, prompts, record=record, table=[Grid(ATTRIBUTES, rows), note])
+  return found, videos, prompts
 
 
 @functools.lru_cache(maxsize=2)  # several ways to sample one model are judged alike
@@ -164,7 +123,7 @@ def _distances(
   videos: Sequence[np.ndarray] | np.ndarray,
   labels: Sequence[tuple],
   world: Mapping[str, Any],
-) -> tuple[Value | None, Value | None]:
+) -> tuple[Value, Value] | None:
   """Returns how far videos are from real clips of the same labels, and other real ones from them.
 
   None where validation data have not twice as many clips of these labels.
@@ -174,7 +133,7 @@ def _distances(
   try:
     features, real, others = _real_rows(source, tuple(labels), tuple(world.items()))
   except ConfigError:
-    return None, None
+    return None
   return frechet_value(features.rows(videos)[:, None], real), frechet_value(others, real)
 
 
@@ -194,9 +153,7 @@ def held_out_labels(
 ) -> tuple[list[tuple], list[tuple], list[tuple]]:
   """Returns all captions, those never shown in training, and one of these for every sample.
 
-  Args:
-    world: fields of the small world, see `world_of`.
-    samples: at least one a caption.
+  Samples are at least one a caption; `world` has the fields of the small world, see `world_of`.
   """
   captions = all_captions(world['colours'], world['motions'])
   unseen = [caption for caption in captions if is_held_out(*caption[:3])]
@@ -212,8 +169,7 @@ def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
 def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
   """Returns the index of a clip of each label (digit, colour, motion, ...), none twice.
 
-  Raises:
-    ConfigError: the source has not as many.
+  Raises ConfigError if the source has not as many.
   """
   wanted = collections.defaultdict(list)
   for place, label in enumerate(labels):
@@ -231,15 +187,9 @@ def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
 
 
 def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
-  """Returns the fields of the small world that say how the model's training clips look.
+  """Returns the fields of the small world, named by `looks`, that say how training clips look.
 
-  Args:
-    pipeline: of the model.
-    kind: of `config.data` that there is a judge for.
-    looks: names of the fields.
-
-  Raises:
-    ConfigError: the model was trained on data of another kind.
+  Raises ConfigError if the model was trained on data of another kind than the judge reads.
   """
   data = data_settings(fields_of(pipeline.config, 'data'))
   if data.kind != kind:
@@ -251,21 +201,11 @@ def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -
   return {name: getattr(world, name) for name in looks}
 
 
-def spread_prompts(prompts: Sequence[str], count: int) -> list[int]:
-  """Chooses `count` indices of different prompts, evenly spread over them."""
-  first = {prompt: index for index, prompt in reversed(list(enumerate(prompts)))}
-  chosen = sorted(first.values())
-  return [chosen[place * len(chosen) // count] for place in range(min(count, len(chosen)))]
-
-
-SHOWN = 12  # videos on the contact sheet
-
-
 def write_shown(
   directory: pathlib.Path, videos: np.ndarray, prompts: list[str], fps: float
 ) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
   """Writes some of the videos on a contact sheet and in an animation, and each as mp4."""
-  chosen = spread_prompts(prompts, SHOWN)
+  chosen = spread(prompts, SHOWN)
   paths = []
   for place, index in enumerate(chosen):
     paths.append(directory / 'samples' / f'{place:03d}.mp4')

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.clips import evenly
 from mgjax.data.settings import audio_shapes, data_settings
 from mgjax.digits.sound_judge import (
   SoundReading,
@@ -26,9 +27,15 @@ from mgjax.digits.sound_judge import (
   sound_ceiling,
   sound_floor,
 )
-from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, sounds_of, write_audio
-from mgjax.evaluation.reconstruction import evenly
-from mgjax.evaluation.record.measured import Measured, mean_metric, pooled_metric
+from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
+from mgjax.evaluation.record.measured import (
+  Grid,
+  Measured,
+  Metric,
+  mean_metric,
+  pooled_metric,
+)
+from mgjax.evaluation.record.show import Show, sounds_of
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.media.audio import write_soundtrack
 from mgjax.media.viewing import write_clip
@@ -43,79 +50,10 @@ _COLUMNS = {
   'tone': ('right tone, %', 100),
   'silence': ('silence kept, %', 100),
 }
+_TITLES = (
+  'held-out clips', 'real, through the codec', 'real (ceiling)', 'of another clip (floor)',
+)  # fmt: skip
 _ROWS = 8  # sounds that the codec gets at a time
-
-
-@dataclasses.dataclass(frozen=True)
-class AudioScores:
-  """Scores of generated and true audio by the judge of the digits world; see `SoundScores`.
-
-  Attributes:
-    scores: of the model's sounds.
-    codec: of the true sounds, encoded and decoded: the best that a model of its latents can do.
-    real: of the true sounds.
-    floor: of the true sounds, each beside the pictures of the next clip.
-    networks: of the model's and of the codec's sounds, the mean of each number that a scorer gives;
-      empty without one.
-    read: of the model's sounds, what is read of each.
-    prompts: of them.
-    numbers: of the model's sounds, what a scorer says of each.
-  """
-
-  scores: SoundScores
-  codec: SoundScores
-  real: SoundScores
-  floor: SoundScores
-  networks: dict[str, dict[str, float]]
-  read: Sequence[SoundReading] = ()
-  prompts: Sequence[str] = ()
-  numbers: Mapping[str, Sequence[float] | np.ndarray] = dataclasses.field(default_factory=dict)
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values."""
-    heard = {name: getattr(self, name).as_dict() for name in ('scores', 'codec', 'real', 'floor')}
-    return {**heard, 'networks': self.networks}
-
-  def measured(self) -> Measured:
-    """Returns the scores, which are of all events together, with intervals over clips."""
-    metrics = {}
-    alone = [judge_sounds([reading]) for reading in self.read]
-    others = {'codec': self.codec, 'real': self.real, 'of another clip': self.floor}
-    for name, (label, _) in _COLUMNS.items():
-      if not math.isfinite(getattr(self.scores, name)):
-        continue
-
-      def pooled(places: np.ndarray, name: str = name) -> float:
-        return getattr(judge_sounds([self.read[place] for place in places]), name)
-
-      metrics[f'scores/{name}'] = pooled_metric(
-        [getattr(each, name) for each in alone],
-        pooled,
-        label.removesuffix(', %'),
-        1 if name in ('tone', 'silence') else -1,
-        beside={way: getattr(scores, name) for way, scores in others.items()},
-      )
-    for name, each in self.numbers.items():
-      beside = {CODEC: self.networks[name][CODEC]}
-      metrics[f'networks/{name}/{MODEL}'] = mean_metric(each, name, beside=beside)
-    return Measured(metrics, self.prompts, sound=True)
-
-  def table(self) -> str:
-    """Formats the scores beside ceiling and floor, for people."""
-    rows = (
-      ('held-out clips', self.scores),
-      ('real, through the codec', self.codec),
-      ('real (ceiling)', self.real),
-      ('of another clip (floor)', self.floor),
-    )
-    lines = [f'{"":24}' + ''.join(f'{label:>17}' for label, _ in _COLUMNS.values())]
-    for label, scores in rows:
-      values = [getattr(scores, name) * unit for name, (_, unit) in _COLUMNS.items()]
-      cells = ['-' if math.isnan(value) else f'{value:.1f}' for value in values]
-      lines.append(f'{label:24}' + ''.join(f'{cell:>17}' for cell in cells))
-    for name, means in self.networks.items():
-      lines.append(f'{name}: {means[MODEL]:.4f} of the model, {means[CODEC]:.4f} of the codec')
-    return '\n'.join([*lines, f'{self.scores.clips} clip(s)'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,17 +71,15 @@ def judge_soundtracks(
   samples: int = 64,
   seed: int = 0,
   scorer: CommandScorer | None = None,
-) -> tuple[AudioScores, list[JudgedClip]]:
-  """Makes sounds for validation clips of the small world and judges them.
+) -> tuple[Measured, list[JudgedClip]]:
+  """Makes sounds for validation clips of the small world and judges them, see `SoundScores`.
 
-  Args:
-    pipeline: of a model that was trained on moving digits.
-    samples: how many clips.
-    seed: of the noise.
-    scorer: judges the sounds as well, each against its caption.
+  Beside the model's sounds stand the true ones, encoded and decoded, which is the best that a model
+  of these latents can do, the true ones as they are, and each beside the pictures of the next clip.
+  A scorer judges the sounds as well, each against its caption.
 
   Returns:
-    The scores, and the clips with the true sound, the codec's and the model's.
+    The numbers, and the clips with the true sound, the codec's and the model's.
 
   Raises:
     ConfigError: the model was trained on something else.
@@ -160,41 +96,71 @@ def judge_soundtracks(
   again = np.concatenate(
     [_through(pipeline, real[first : first + _ROWS]) for first in range(0, len(real), _ROWS)]
   )
-  networks, numbers = {}, {}
-  if scorer is not None:
-    both = {MODEL: made, CODEC: again}
-    found = {
-      way: scorer.measure(list(sounds), pipeline.rate, captions=prompts)
-      for way, sounds in both.items()
-    }
-    networks = {
-      number: {way: float(found[way][number].mean()) for way in both} for number in found[MODEL]
-    }
-    numbers = found[MODEL]
   read = read_clips(made, clips)
-  accompaniment = AudioScores(
-    scores=judge_sounds(read),
-    codec=judge_clips(again, clips),
-    real=sound_ceiling(clips),
-    floor=sound_floor(clips),
-    networks=networks,
-    read=read,
-    prompts=prompts,
-    numbers=numbers,
+  scores = {
+    'scores': judge_sounds(read),
+    'codec': judge_clips(again, clips),
+    'real': sound_ceiling(clips),
+    'floor': sound_floor(clips),
+  }
+  rows = {
+    title: [getattr(each, name) * unit for name, (_, unit) in _COLUMNS.items()]
+    for title, each in zip(_TITLES, scores.values(), strict=True)
+  }
+  metrics, networks = _metrics(read, scores), {}
+  if scorer is not None:
+    found, decoded = (
+      scorer.measure(list(sounds), pipeline.rate, captions=prompts) for sounds in (made, again)
+    )
+    for name, each in found.items():
+      networks[name] = {MODEL: float(each.mean()), CODEC: float(decoded[name].mean())}
+      beside = {CODEC: networks[name][CODEC]}
+      metrics[f'networks/{name}/{MODEL}'] = mean_metric(each, name, beside=beside)
+  measured = Measured(
+    metrics,
+    prompts,
+    sound=True,
+    record={**scores, 'networks': networks},
+    table=[
+      Grid([label for label, _ in _COLUMNS.values()], rows, '.1f'),
+      *(
+        f'{name}: {means[MODEL]:.4f} of the model, {means[CODEC]:.4f} of the codec'
+        for name, means in networks.items()
+      ),
+      f'{len(clips)} clip(s)',
+    ],
   )
   shown = [
     JudgedClip(prompt, clip.get('video'), AudioPair(truth, {CODEC: decoded, MODEL: sound}))
     for prompt, clip, truth, decoded, sound in zip(prompts, clips, real, again, made, strict=True)
   ]
-  return accompaniment, shown
+  return measured, shown
+
+
+def _metrics(read: Sequence[SoundReading], scores: Mapping[str, SoundScores]) -> dict[str, Metric]:
+  """The scores, which are of all events together, with intervals over clips."""
+  metrics = {}
+  alone = [judge_sounds([reading]) for reading in read]
+  others = {'codec': 'codec', 'real': 'real', 'of another clip': 'floor'}
+  for name, (label, _) in _COLUMNS.items():
+    if not math.isfinite(getattr(scores['scores'], name)):
+      continue
+
+    def pooled(places: np.ndarray, name: str = name) -> float:
+      return getattr(judge_sounds([read[place] for place in places]), name)
+
+    metrics[f'scores/{name}'] = pooled_metric(
+      [getattr(each, name) for each in alone],
+      pooled,
+      label.removesuffix(', %'),
+      1 if name in ('tone', 'silence') else -1,
+      beside={title: getattr(scores[way], name) for title, way in others.items()},
+    )
+  return metrics
 
 
 def check_digits(pipeline: AudioPipeline) -> ConfigDict:
-  """Returns the configuration of a model that was trained on moving digits.
-
-  Raises:
-    ConfigError: it was trained on something else.
-  """
+  """Returns the configuration of a model; raises ConfigError unless it is of moving digits."""
   config = pipeline.config
   if config.data.kind != 'digits':
     raise ConfigError(
@@ -215,13 +181,11 @@ def write_clips(
   return paths
 
 
-def soundtracks_of(
-  clips: Sequence[JudgedClip], fps: float, rate: int
-) -> Callable[[int, pathlib.Path], pathlib.Path]:
+def soundtracks_of(clips: Sequence[JudgedClip], fps: float, rate: int) -> Show:
   """Returns what writes clips with the model's sound as .mp4, or as .wav without pictures."""
   sounds = sounds_of({place: clip.heard.again[MODEL] for place, clip in enumerate(clips)}, rate)
 
-  def show(place: int, stem: pathlib.Path) -> pathlib.Path:
+  def show(place: int, stem: pathlib.Path) -> pathlib.Path | None:
     if clips[place].video is None:
       return sounds(place, stem)
     path = stem.with_suffix('.mp4')

@@ -1,6 +1,7 @@
 """Measures the reconstruction quality of an audio codec (Movie Gen §6)."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,10 +15,17 @@ from mgjax.audio.codec.losses import SPECTRAL_FLOOR, mel_distance
 from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.core.typing import Float
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.clips import evenly
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.evaluation.metrics.audio import signal_to_distortion, synchrony
-from mgjax.evaluation.reconstruction import evenly
-from mgjax.evaluation.record.measured import Measured, extremes, mean_metric, numbers_of
+from mgjax.evaluation.record.measured import (
+  Furthest,
+  Grid,
+  Measured,
+  mean_metric,
+  numbers_of,
+  standard_means,
+)
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.loudness import loudness
@@ -35,10 +43,8 @@ LABELS = {
   'correlation': ('correlation of onsets', '.3f'),
   'onset_error': ('error of onsets, ms', '.1f'),
 }
-_BETTER = {'distortion': 1, 'correlation': 1}  # of the others less is
+BETTER = {name: 1 if name in ('distortion', 'correlation') else -1 for name in LABELS}
 _UNUSED = 0.1  # standard deviation of a channel that says next to nothing; the prior's is 1
-
-_EVERY = 16  # sounds after which those are let go that are neither among the best nor the worst
 
 _mel_distance = jax.jit(mel_distance, static_argnums=(2, 3))
 
@@ -53,84 +59,6 @@ class AudioPair:
   again: dict[str, Float[np.ndarray, 's c']]
 
 
-@dataclasses.dataclass(frozen=True)
-class AudioReconstruction:
-  """Metrics of a codec's reconstructions and of those of baselines at the same rate.
-
-  Attributes:
-    sounds: of each sound, by the name of the way, its numbers, named as in `LABELS`; what has no
-      meaning is left out: all but mel distances beside silence (below -70 LUFS), the change of
-      loudness to silence, and the error of onsets where none are heard.
-    latents: `a_second`, `channels`, `unused` channels (of a deviation below 0.1, before they are
-      normalised), and of the normalised ones `mean`, the root mean square over channels, which
-      should be 0, and `std`, the mean over channels, which should be 1.
-    seconds: of a sound, the different ones.
-    notes: what a reader of the numbers has to know.
-    shown: some of the sounds.
-    extremes: the best and the worst sounds by each metric, by their numbers.
-    names: of the sounds.
-  """
-
-  sounds: list[dict[str, dict[str, float]]]
-  latents: dict[str, float]
-  seconds: list[float]
-  notes: list[str]
-  shown: list[AudioPair]
-  extremes: Mapping[int, AudioPair] = dataclasses.field(default_factory=dict)
-  names: Sequence[str] = ()
-
-  def scores(self) -> dict[str, dict[str, tuple[float, float | None]]]:
-    """Returns by way and name the mean over sounds and its standard error, None of a single one."""
-    scores = {}
-    for way in self.sounds[0]:
-      scores[way] = {}
-      for name in LABELS:
-        values = np.array([sound[way][name] for sound in self.sounds if name in sound[way]])
-        if len(values):
-          error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-          scores[way][name] = float(values.mean()), error
-    return scores
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values."""
-    scores = {
-      way: {name: {'mean': mean, 'standard_error': error} for name, (mean, error) in found.items()}
-      for way, found in self.scores().items()
-    }
-    values = {'scores': scores, 'latents': self.latents, 'seconds': self.seconds}
-    return {**values, 'notes': self.notes, 'sounds': self.sounds}
-
-  def measured(self) -> Measured:
-    """Returns the codec's means with their intervals, beside the baselines."""
-    scores, metrics = self.scores(), {}
-    for name in scores[CODEC]:
-      each = numbers_of([sound[CODEC] for sound in self.sounds], name)
-      beside = {
-        way: found[name][0] for way, found in scores.items() if way != CODEC and name in found
-      }
-      metrics[f'scores/{CODEC}/{name}'] = mean_metric(
-        each, LABELS[name][0], _BETTER.get(name, -1), beside=beside
-      )
-    names = self.names or [f'sound {number}' for number in range(len(self.sounds))]
-    return Measured(metrics, names, sound=True)
-
-  def table(self) -> str:
-    """Formats the means and their standard errors, a column a way, for people."""
-    scores = self.scores()
-    lines = [f'{"":26}' + ''.join(f'{way:>20}' for way in scores)]
-    for name, (label, digits) in LABELS.items():
-      cells = [_cell(scores[way].get(name), digits) for way in scores]
-      if set(cells) != {'-'}:
-        lines.append(f'{label:26}' + ''.join(f'{cell:>20}' for cell in cells))
-    length = ', '.join(f'{seconds:g}' for seconds in self.seconds)
-    lines.append(f'{len(self.sounds)} sound(s) of {length} s')
-    lines.append(
-      '{a_second:g} latents of {channels} a second, {unused} channel(s) unused; normalised, their '
-      'mean is {mean:.3f} and their deviation {std:.3f}'.format(**self.latents)
-    )
-    return '\n'.join([*lines, *self.notes])
-
-
 def evaluate_audio_reconstruction(
   codec: AudioCodec,
   sounds: Iterable[np.ndarray],
@@ -138,7 +66,8 @@ def evaluate_audio_reconstruction(
   others: Mapping[str, Way] | None = None,
   spectral_floor: float = SPECTRAL_FLOOR,
   shown: Collection[int] = range(SHOWN),
-) -> AudioReconstruction:
+  names: Sequence[str] = (),
+) -> tuple[Measured, dict[int, AudioPair]]:
   """Encodes and decodes sounds and compares the results with the originals.
 
   Args:
@@ -148,13 +77,23 @@ def evaluate_audio_reconstruction(
     spectral_floor: of training; if it is not the usual one, which hears the least noise in digital
       silence, there is a mel distance with this floor too.
     shown: numbers of the sounds to keep.
+    names: of the sounds.
+
+  Returns:
+    The numbers, and by their numbers the sounds to keep, and the best and the worst. The record
+    has of each sound, by the name of the way, its numbers, named as in `LABELS`; what has no
+    meaning is left out: all but mel distances beside silence (below -70 LUFS), the change of
+    loudness to silence, and the error of onsets where none are heard. Its `latents` are
+    `a_second`, `channels`, `unused` channels (of a deviation below 0.1, before they are
+    normalised), and of the normalised ones `mean`, the root mean square over channels, which
+    should be 0, and `std`, the mean over channels, which should be 1.
 
   Raises:
     DataError: there is no sound, or one is too short.
     NonFiniteError: a latent is not finite.
   """
-  ways, muted = dict(others or {}), {}
-  numbers, latents, kept, seconds, furthest = [], [], [], {}, {}
+  ways, muted, pairs = dict(others or {}), {}, Furthest(BETTER, shown)
+  numbers, rows, latents, seconds = [], [], [], {}
   for index, sound in enumerate(sounds):
     latents.append(np.asarray(codec.encode(jnp.asarray(sound[None])))[0])
     if not np.isfinite(latents[-1]).all():
@@ -170,29 +109,59 @@ def evaluate_audio_reconstruction(
     for name, found in numbers[-1].items():
       muted[name] = muted.get(name, 0) + ('distortion' in found and 'loudness' not in found)
     seconds[len(sound) / codec.rate] = None
-    if index in shown:
-      kept.append(AudioPair(sound, again))
-    furthest[index] = AudioPair(sound, again)
-    if index % _EVERY == 0:
-      furthest = _among(furthest, numbers)
+    rows.append(numbers[-1][CODEC])
+    pairs.add(AudioPair(sound, again), rows)
   if not numbers:
     raise DataError('there is no sound to judge; give one or more')
   silent = sum('distortion' not in each[CODEC] for each in numbers)
   notes = [f'{silent} silent sound(s) have mel distances only'] if silent else []
   notes += [f'{count} sound(s) came back silent: {name}' for name, count in muted.items() if count]
-  return AudioReconstruction(
-    numbers, _describe(codec, latents), list(seconds), notes, kept, _among(furthest, numbers)
-  )
+  pairs.let_go(rows)
+  description = _describe(codec, latents)
+  return _measured(numbers, description, list(seconds), notes, names), pairs.kept
 
 
-def _among(
-  pairs: Mapping[int, AudioPair], sounds: Sequence[Mapping[str, Mapping[str, float]]]
-) -> dict[int, AudioPair]:
-  """Those of the pairs that are among the best or the worst by a metric."""
-  rows = [sound[CODEC] for sound in sounds]
-  found = (extremes(numbers_of(rows, name), _BETTER.get(name, -1)) for name in LABELS)
-  wanted = {place for best, worst in found for place in (*best, *worst)}
-  return {place: pair for place, pair in pairs.items() if place in wanted}
+def _measured(
+  sounds: Sequence[Mapping[str, Mapping[str, float]]],
+  latents: Mapping[str, float],
+  seconds: Sequence[float],
+  notes: Sequence[str],
+  names: Sequence[str],
+) -> Measured:
+  scores = {
+    way: standard_means([sound[way] for sound in sounds], list(LABELS)) for way in sounds[0]
+  }
+  metrics = {
+    f'scores/{CODEC}/{name}': mean_metric(
+      numbers_of([sound[CODEC] for sound in sounds], name),
+      LABELS[name][0],
+      BETTER[name],
+      beside={
+        way: found[name]['mean'] for way, found in scores.items() if way != CODEC and name in found
+      },
+    )
+    for name in scores[CODEC]
+  }
+  rows = {
+    label: [_cell(found.get(name), digits) for found in scores.values()]
+    for name, (label, digits) in LABELS.items()
+    if any(name in found for found in scores.values())
+  }
+  return Measured(
+    metrics,
+    names or [f'sound {number}' for number in range(len(sounds))],
+    sound=True,
+    record={
+      'scores': scores, 'latents': latents, 'seconds': seconds, 'notes': notes, 'sounds': sounds,
+    },
+    table=[
+      Grid(list(scores), rows),
+      f'{len(sounds)} sound(s) of {", ".join(f"{each:g}" for each in seconds)} s',
+      '{a_second:g} latents of {channels} a second, {unused} channel(s) unused; normalised, their '
+      'mean is {mean:.3f} and their deviation {std:.3f}'.format(**latents),
+      *notes,
+    ],
+  )  # fmt: skip
 
 
 def compare_audio(
@@ -232,14 +201,7 @@ def sample_audio(
   channels: int = 1,
   seconds: float = SECONDS,
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
-  """Chooses sounds for the codec of a run, evenly spread over its data.
-
-  Args:
-    data: of the run.
-    samples: how many, if there are as many.
-    sounds: a folder of files; by default the run's own validation data.
-    channels: of sounds from such a folder.
-    seconds: of a sound.
+  """Chooses sounds for the codec of a run, evenly spread over its validation data or `sounds`.
 
   Returns:
     The sounds, read one by one, and a description of them for a record.
@@ -279,20 +241,6 @@ def write_audio(
   return [sheet, *paths]
 
 
-def sounds_of(
-  sounds: Mapping[int, Float[np.ndarray, 's c']], rate: int
-) -> Callable[[int, pathlib.Path], pathlib.Path]:
-  """Returns what writes sounds as .wav, by their places."""
-
-  def show(place: int, stem: pathlib.Path) -> pathlib.Path:
-    path = stem.with_suffix('.wav')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_wav(path, np.clip(sounds[place], -1, 1), rate)
-    return path
-
-  return show
-
-
 def _describe(codec: AudioCodec, latents: Sequence[np.ndarray]) -> dict[str, float]:
   found = estimate_statistics(latents)
   mean, std = np.array(found.mean), np.array(found.std)
@@ -305,8 +253,39 @@ def _describe(codec: AudioCodec, latents: Sequence[np.ndarray]) -> dict[str, flo
   }
 
 
-def _cell(score: tuple[float, float | None] | None, digits: str) -> str:
-  if score is None:
+def _cell(found: Mapping[str, float | None] | None, digits: str) -> str:
+  if found is None:
     return '-'
-  mean, error = score
-  return f'{mean:{digits}}' + ('' if error is None else f' +- {error:{digits}}')
+  error = found['standard_error']
+  return f'{found["mean"]:{digits}}' + ('' if error is None else f' +- {error:{digits}}')
+
+
+def make_truncated_mdct(codec: AudioCodec) -> Way:
+  """Makes the baseline of as many numbers a second: the lowest frequencies of an MDCT.
+
+  The modified discrete cosine transform is what classical audio coding uses. With N one latent's
+  hop, C coefficients are kept of each window of 2 N samples (and one hop more in all):
+
+    X_k = sum_n h_n x_n cos(pi / N (n + 1/2 + N/2) (k + 1/2)),   h_n = sin(pi (n + 1/2) / (2 N))
+  """
+  kept = max(codec.model.latent_channels // codec.model.channels, 1)
+  return functools.partial(truncated_mdct, hop=codec.compression, kept=kept)
+
+
+def truncated_mdct(
+  sound: Float[np.ndarray, 's c'], hop: int, kept: int
+) -> Float[np.ndarray, 's c']:
+  """Returns what the first `kept` MDCT coefficients of a sound say; the sound itself for all `hop`.
+
+  It is silent beyond its ends. What neighbouring windows fold over each other cancels where they
+  are added up (Princen and Bradley 1986).
+  """
+  samples, channels = sound.shape
+  n, k = np.arange(2 * hop) + 0.5, np.arange(kept) + 0.5
+  waves = np.cos(np.pi / hop * np.outer(n + hop / 2, k)) * np.sin(np.pi * n / (2 * hop))[:, None]
+  padded = np.pad(sound, ((hop, hop + -samples % hop), (0, 0))).reshape(-1, hop, channels)
+  windows = np.concatenate((padded[:-1], padded[1:]), axis=1)
+  coefficients = np.einsum('tnc,nk->tkc', windows, waves, optimize=True)
+  windows = np.einsum('tkc,nk->tnc', coefficients, waves, optimize=True) * (2 / hop)
+  again = windows[:-1, hop:] + windows[1:, :hop]
+  return again.reshape(-1, channels)[:samples].astype(np.float32)

@@ -8,9 +8,8 @@ is asked for and wrong everywhere else, and the true clip, as it is and through 
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,9 +25,9 @@ from mgjax.digits.edit_judge import EditJudge, JudgedEdit, train_edit_judge
 from mgjax.digits.edits import OF_MOTION, TASKS, Edit
 from mgjax.digits.scene import COLOURS
 from mgjax.evaluation.alignment import held_out_labels, indices_of, world_of
-from mgjax.evaluation.metrics.intervals import Share, share
-from mgjax.evaluation.record.measured import Measured, mean_metric, share_metric
-from mgjax.media.contact_sheet import contact_sheet
+from mgjax.evaluation.metrics.intervals import share
+from mgjax.evaluation.record.measured import Grid, Measured, mean_metric, share_metric
+from mgjax.evaluation.record.show import Shown
 from mgjax.video.pipeline import VideoPipeline
 
 OURS = 'model'
@@ -42,150 +41,14 @@ _NUMBERS = {
 }
 
 Videos = Sequence[UInt8[np.ndarray, '_ _ _ 3']] | UInt8[np.ndarray, 'b _ _ _ 3']
+Scores = dict[str, list[JudgedEdit]]  # row -> what is read of each of its edits
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-  """An edit to judge a model by.
-
-  Attributes:
-    name: of the row it counts in: its task, or `NEW_COLOUR`.
-    edit: with both scenes.
-  """
+class Asked(NamedTuple):
+  """An edit to judge a model by, with the row it counts in: its task, or `NEW_COLOUR`."""
 
   name: str
   edit: Edit
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-  """What is read of the edits of one row.
-
-  Attributes:
-    each: one an edit.
-  """
-
-  each: tuple[JudgedEdit, ...]
-
-  @property
-  def right(self) -> Share:
-    """The share of edits in which all is as asked and all else is kept."""
-    return share([each.right for each in self.each])
-
-  @property
-  def parts(self) -> dict[str, float]:
-    """Part -> share of edits in which it is as it should be."""
-    names = self.each[0].parts
-    return {name: float(np.mean([each.parts[name] for each in self.each])) for name in names}
-
-  def mean(self, name: str) -> float:
-    """The mean of a number of `JudgedEdit` over the edits that have it; NaN where none has."""
-    values = np.array([getattr(each, name) for each in self.each])
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if there.size else math.nan
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values, None for NaN."""
-    numbers = {name: self.mean(name) for name in _NUMBERS}
-    return {
-      'right': dataclasses.asdict(self.right),
-      'parts': self.parts,
-      **{name: None if math.isnan(value) else value for name, value in numbers.items()},
-      'each': [int(each.right) for each in self.each],
-    }
-
-
-@dataclasses.dataclass(frozen=True)
-class Edited:
-  """Scores of a model's edits, and of what they can be compared with.
-
-  Attributes:
-    scores: way -> row -> its scores.
-    instructions: of the edits, row by row.
-  """
-
-  scores: Mapping[str, Mapping[str, Scores]]
-  instructions: Sequence[str] = ()
-
-  def mean(self, way: str) -> float:
-    """The mean over tasks of the shares that are right; NaN if there is no task that counts."""
-    found = [s.right.value for name, s in self.scores[way].items() if name not in UNCOUNTED]
-    return float(np.mean(found)) if found else math.nan
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values."""
-    means = {way: self.mean(way) for way in self.scores}
-    return {
-      'edits': {
-        way: {name: scores.as_dict() for name, scores in rows.items()}
-        for way, rows in self.scores.items()
-      },
-      'mean': {way: None if math.isnan(value) else value for way, value in means.items()},
-    }
-
-  def measured(self) -> Measured:
-    """Returns what the model's edits score, of all tasks and of each, beside the other ways."""
-    ours, others = self.scores[OURS], [way for way in self.scores if way != OURS]
-    edits = [(name, each) for name, scores in ours.items() for each in scores.each]
-    right = {name: [each.right if of == name else math.nan for of, each in edits] for name in ours}
-    metrics = {}
-    if any(name not in UNCOUNTED for name in ours):
-      counted = [math.nan if name in UNCOUNTED else each.right for name, each in edits]
-      beside = {way: self.mean(way) for way in others}
-      metrics[f'mean/{OURS}'] = share_metric(counted, 'right', beside=beside)
-    for number, (label, better) in _NUMBERS.items():
-      values = [getattr(each, number) for _, each in edits]
-      if np.isfinite(values).any():
-        beside = {way: _mean_of(self.scores[way].values(), number) for way in others}
-        metrics[number] = mean_metric(values, label, better, beside=beside)
-    for name, each in right.items():
-      beside = {way: self.scores[way][name].right.value for way in others}
-      metrics[f'edits/{OURS}/{name}/right'] = share_metric(
-        each, f'right, {name}', beside=beside, shown=False
-      )
-    about = 'source, edit by the model, expected'
-    return Measured(metrics, self.instructions, about=about)
-
-  def table(self) -> str:
-    """Formats all ways with 95% intervals and what each task's parts are, for people."""
-    ways = list(self.scores)
-    rows = list(self.scores[ways[0]])
-    width = max(map(len, (*rows, 'mean')))
-    lines = ['right'.ljust(width) + ''.join(f'{way:>27}' for way in ways)]
-    for name in rows:
-      found = (f'{self.scores[way][name].right!s:>27}' for way in ways)
-      lines.append(name.ljust(width) + ''.join(found))
-    lines.append('mean'.ljust(width) + ''.join(f'{self.mean(way):27.3f}' for way in ways))
-    for number in _NUMBERS:
-      lines += ['', number.replace('_', ' ').ljust(width) + ''.join(f'{way:>27}' for way in ways)]
-      for name in rows:
-        values = [self.scores[way][name].mean(number) for way in ways]
-        if np.isfinite(values).any():
-          lines.append(name.ljust(width) + ''.join(f'{value:27.3f}' for value in values))
-    lines += ['', f'parts, {ways[0]}']
-    for name in rows:
-      parts = self.scores[ways[0]][name].parts.items()
-      lines.append(name.ljust(width) + ''.join(f'  {part} {value:.3f}' for part, value in parts))
-    count = len(self.scores[ways[0]][rows[0]].each)
-    left_out = ' and '.join(f'{name!r}' for name in UNCOUNTED if name in rows)
-    note = f'; {left_out} in no mean' if left_out else ''
-    return '\n'.join([*lines, '', f'{count} edits a row{note}'])
-
-
-@dataclasses.dataclass(frozen=True)
-class Shown:
-  """One edit, for a picture."""
-
-  row: str
-  instruction: str
-  source: UInt8[np.ndarray, 't h w 3']
-  ours: UInt8[np.ndarray, 't h w 3']
-  expected: UInt8[np.ndarray, 't h w 3']
-
-  @property
-  def beside(self) -> UInt8[np.ndarray, 't h v 3']:
-    """Source, the model's video and the expected one side by side."""
-    return np.concatenate([self.source, self.ours, self.expected], axis=2)
 
 
 def judge_editing(
@@ -195,7 +58,7 @@ def judge_editing(
   seed: int = 0,
   judge: EditJudge | None = None,
   untold: bool = False,
-) -> tuple[Edited, list[Shown]]:
+) -> tuple[Measured, dict[str, list[Shown]]]:
   """Edits clips that training never showed in every task of the model, and judges the videos.
 
   Args:
@@ -204,6 +67,9 @@ def judge_editing(
     seed: of the noise.
     judge: of edits; by default one that learns from the handwriting of training.
     untold: whether the model makes all edits again by the instruction alone, without the task.
+
+  Returns:
+    The numbers, and row -> its edits, for pictures.
 
   Raises:
     ConfigError: the model was trained on something else, or reads no source video.
@@ -228,20 +94,99 @@ def judge_editing(
   judge = judge or train_edit_judge(**world_of(editor, 'digits'))
   rows = [each.name for each in asked]
   found = {way: judge_edits(edits, videos, judge, rows) for way, videos in ways.items()}
-  shown = zip(rows, prompts, before, ways[OURS], truth, strict=True)
-  return Edited(found, prompts), [Shown(*each) for each in shown]
+  shown: dict[str, list[Shown]] = {name: [] for name in rows}
+  for name, prompt, *videos in zip(rows, prompts, before, ways[OURS], truth, strict=True):
+    titles = ('source', 'the model', 'expected')
+    shown[name].append(Shown(prompt, dict(zip(titles, videos, strict=True))))
+  return _measured(found, prompts), shown
 
 
-def _mean_of(scores: Iterable[Scores], number: str) -> float:
-  values = np.array([getattr(each, number) for row in scores for each in row.each])
+def _measured(scores: Mapping[str, Scores], instructions: Sequence[str]) -> Measured:
+  """Numbers of the model's edits, of all tasks and of each, beside the other ways."""
+  others = [way for way in scores if way != OURS]
+  edits = [(name, each) for name, row in scores[OURS].items() for each in row]
+  shares = {
+    way: {name: share([each.right for each in row]) for name, row in rows.items()}
+    for way, rows in scores.items()
+  }
+  means = {
+    way: _mean(found.value for name, found in rows.items() if name not in UNCOUNTED)
+    for way, rows in shares.items()
+  }
+  metrics = {}
+  if math.isfinite(means[OURS]):
+    counted = [math.nan if name in UNCOUNTED else each.right for name, each in edits]
+    beside = {way: means[way] for way in others}
+    metrics[f'mean/{OURS}'] = share_metric(counted, 'right', beside=beside)
+  for number, (label, better) in _NUMBERS.items():
+    values = [getattr(each, number) for _, each in edits]
+    if np.isfinite(values).any():
+      beside = {
+        way: _mean(getattr(each, number) for row in scores[way].values() for each in row)
+        for way in others
+      }
+      metrics[number] = mean_metric(values, label, better, beside=beside)
+  for row in scores[OURS]:
+    metrics[f'edits/{OURS}/{row}/right'] = share_metric(
+      [each.right if name == row else math.nan for name, each in edits],
+      f'right, {row}',
+      beside={way: shares[way][row].value for way in others},
+      shown=False,
+    )
+  told = {
+    way: {
+      name: {
+        'right': shares[way][name],
+        'parts': {
+          part: float(np.mean([each.parts[part] for each in row])) for part in row[0].parts
+        },
+        **{number: _mean(getattr(each, number) for each in row) for number in _NUMBERS},
+        'each': [int(each.right) for each in row],
+      }
+      for name, row in rows.items()
+    }
+    for way, rows in scores.items()
+  }
+  return Measured(
+    metrics,
+    instructions,
+    about='source, edit by the model, expected',
+    record={'edits': told, 'mean': means},
+    table=_tables(told, means),
+  )
+
+
+def _tables(
+  told: Mapping[str, Mapping[str, Mapping[str, Any]]], means: Mapping[str, float]
+) -> list[Grid | str]:
+  """All ways with 95% intervals, task by task, and what each task's parts are."""
+  rows = {name: [str(found[name]['right']) for found in told.values()] for name in told[OURS]}
+  means = {'mean': list(means.values())}
+  tables: list[Grid | str] = [Grid(list(told), rows | means, title='right')]
+  for number in _NUMBERS:
+    numbers = {name: [found[name][number] for found in told.values()] for name in rows}
+    numbers = {name: row for name, row in numbers.items() if np.isfinite(row).any()}
+    tables += ['', Grid(list(told), numbers, title=number.replace('_', ' '))]
+  tables += ['', f'parts, {OURS}']
+  for name, found in told[OURS].items():
+    tables.append('  '.join([name, *(f'{part} {x:.3f}' for part, x in found['parts'].items())]))
+  count = len(next(iter(told[OURS].values()))['each'])
+  left_out = ' and '.join(f'{name!r}' for name in UNCOUNTED if name in rows)
+  note = f'; {left_out} in no mean' if left_out else ''
+  return [*tables, '', f'{count} edits a row{note}']
+
+
+def _mean(numbers: Iterable[float]) -> float:
+  """The mean of those that are finite; NaN where none is."""
+  values = np.array(list(numbers))
   there = values[np.isfinite(values)]
   return float(there.mean()) if there.size else math.nan
 
 
 def judge_edits(
   edits: Sequence[Edit], videos: Videos, judge: EditJudge, rows: Sequence[str] = ()
-) -> dict[str, Scores]:
-  """Scores edited videos, whoever made them, by their rows.
+) -> Scores:
+  """Reads edited videos, whoever made them, by their rows.
 
   Args:
     edits: what was asked for, with the scenes.
@@ -260,18 +205,13 @@ def judge_edits(
   found: dict[str, list[JudgedEdit]] = {name: [] for name in rows}
   for edit, video, name in zip(edits, videos, rows, strict=True):
     found[name].append(judge.judge(np.asarray(video), edit))
-  return {name: Scores(tuple(each)) for name, each in found.items()}
+  return found
 
 
 def held_out_edits(editor: VideoPipeline, samples: int) -> list[Asked]:
-  """Returns edits of clips that training never showed, as many of each task, in its order.
+  """Returns edits of clips that training never showed, as many of each task, at least one.
 
-  Args:
-    editor: of a model that was trained to edit moving digits.
-    samples: edits, shared out evenly; at least one a task.
-
-  Raises:
-    ConfigError: the model was trained on something else, or reads no source video.
+  Raises ConfigError if the model was trained on something else, or reads no source video.
   """
   if SOURCE not in editor.reads:
     raise ConfigError(
@@ -305,16 +245,3 @@ def _tasks_of(editor: VideoPipeline, frames: int) -> list[str]:
   conditionings = fields_of(editor.config, 'model')['conditionings'].values()
   known = next((each['tasks'] for each in conditionings if 'tasks' in each), TASKS)
   return [task for task in TASKS if task in known and (frames > 1 or task not in OF_MOTION)]
-
-
-def write_shown(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.Path:
-  """Draws of one edit a row source, the model's video and the expected one below each other."""
-  shown = list({each.row: each for each in reversed(shown)}.values())[::-1]
-  directory.mkdir(parents=True, exist_ok=True)
-  rows = [video for each in shown for video in (each.source, each.ours, each.expected)]
-  titles = [
-    f'{each.instruction}: {what}' for each in shown for what in ('source', 'the model', 'expected')
-  ]
-  path = directory / 'edited.png'
-  contact_sheet(path, rows, titles)
-  return path

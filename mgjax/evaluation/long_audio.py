@@ -1,9 +1,9 @@
 """Compares the methods of generating long soundtracks (Movie Gen §6)."""
 
-import dataclasses
+import math
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,90 +16,25 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float
 from mgjax.data.settings import audio_shapes
 from mgjax.digits.clips import Digits
-from mgjax.digits.sound_judge import SoundScores, judge_clips
+from mgjax.digits.sound_judge import judge_clips
 from mgjax.digits.sounds import RATE
 from mgjax.evaluation.audio_alignment import check_digits
-from mgjax.evaluation.metrics.seams import Seams, gather_seams
-from mgjax.evaluation.record.measured import Measured, number_metric
+from mgjax.evaluation.metrics.seams import gather_seams
+from mgjax.evaluation.metrics.values import plain
+from mgjax.evaluation.record.measured import Grid, Measured, number_metric
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.video import write_video
 
-_LABELS = {
-  ('seams', 'ratio'): ('flux at seams over elsewhere', -1),
-  ('seams', 'rank'): ('rank of seams', -1),
-  ('scores', 'onset_error'): ('onset error, ms', -1),
-  ('scores', 'missed'): ('missed', -1),
-  ('scores', 'extra'): ('extra', -1),
-  ('scores', 'tone'): ('right tone', 1),
+_COLUMNS = {  # label of the metric, which way is better, head of the column, format
+  ('seams', 'ratio'): ('flux at seams over elsewhere', -1, 'flux at seams', '.2f'),
+  ('seams', 'rank'): ('rank of seams', -1, 'rank', '.2f'),
+  ('scores', 'onset_error'): ('onset error, ms', -1, 'onset error, ms', '.1f'),
+  ('scores', 'missed'): ('missed', -1, 'missed', '.1%'),
+  ('scores', 'extra'): ('extra', -1, 'extra', '.1%'),
+  ('scores', 'tone'): ('right tone', 1, 'right tone', '.1%'),
 }
 WAYS = tuple(how for how in extend.WAYS if how != 'whole')
-
-
-@dataclasses.dataclass(frozen=True)
-class Way:
-  """Results of one method.
-
-  Attributes:
-    seams: of the sounds, where windows end.
-    scores: of the sounds against the pictures.
-    sounds: one a clip.
-  """
-
-  seams: Seams
-  scores: SoundScores
-  sounds: Sequence[Float[np.ndarray, 's c']]
-
-
-@dataclasses.dataclass(frozen=True)
-class LongAudio:
-  """Results by method, and the clips that they were made for."""
-
-  ways: dict[str, Way]
-  clips: Sequence[dict[str, Any]]
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values."""
-    return {
-      how: {'seams': dataclasses.asdict(way.seams), 'scores': way.scores.as_dict()}
-      for how, way in self.ways.items()
-    }
-
-  def measured(self) -> Measured:
-    """Returns the numbers of each way; of so few clips there are no intervals."""
-    metrics = {}
-    for how, way in self.ways.items():
-      told = {'seams': dataclasses.asdict(way.seams), 'scores': dataclasses.asdict(way.scores)}
-      for (part, name), (label, better) in _LABELS.items():
-        number = float(told[part][name])
-        metrics[f'{how}/{part}/{name}'] = number_metric(
-          number, len(way.sounds), f'{label}, {how}', better
-        )
-    return Measured(metrics)
-
-  def table(self) -> str:
-    """Formats the ways for people."""
-    labels = ('flux at seams', 'rank', 'onset error', 'missed', 'extra', 'right tone')
-    lines = [f'{"":16}' + ''.join(f'{label:>15}' for label in labels)]
-    for how, way in self.ways.items():
-      seams, scores = way.seams, way.scores
-      shares = (scores.missed, scores.extra, scores.tone)
-      cells = [f'{seams.ratio:.2f} x', f'{seams.rank:.2f}', f'{scores.onset_error:.1f} ms']
-      cells += [f'{share:.1%}' for share in shares]
-      lines.append(f'{how:16}' + ''.join(f'{cell:>15}' for cell in cells))
-    seconds = len(self.clips[0]['audio']) / RATE
-    lines.append(f'{len(self.clips)} clip(s) of {seconds:g} s; flux: at seams over elsewhere')
-    return '\n'.join(lines)
-
-  def write(self, directory: pathlib.Path, rate: int) -> list[pathlib.Path]:
-    """Writes the first clip's sounds, the true one with them, as wavs and on one sheet."""
-    heard = {'original': self.clips[0]['audio']}
-    heard |= {how: way.sounds[0] for how, way in self.ways.items()}
-    paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in heard)]
-    audio_sheet(paths[0], list(heard.values()), list(heard), rate)
-    for path, sound in zip(paths[1:], heard.values(), strict=True):
-      write_wav(path, np.clip(sound, -1, 1), rate)
-    return paths
 
 
 def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[str, Any]]:
@@ -118,21 +53,21 @@ def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[st
 
 def compare_ways(
   pipeline: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0
-) -> LongAudio:
-  """Makes soundtracks of long clips of the small world in every way.
+) -> tuple[Measured, dict[str, np.ndarray]]:
+  """Makes soundtracks of clips of the small world, `factor` times as long, in every way.
 
-  Args:
-    pipeline: trained on the small world.
-    factor: length, in lengths of training.
-    clips: how many.
-    seed: of the noise, the same for every way.
+  Of each way it says how the flux where windows end compares with that elsewhere, and what the
+  judge hears; of so few clips there are no intervals.
+
+  Returns:
+    The numbers, and the sounds (s c) of the first clip: the 'original' and that of each way.
 
   Raises:
     ConfigError: the model was trained on something else.
   """
   samples, fps = long_clips(pipeline, factor, clips), pipeline.config.data.fps
   seconds = factor * pipeline.default_seconds
-  found = {}
+  heard, found = {'original': samples[0]['audio']}, {}
   with tempfile.TemporaryDirectory() as folder:
     paths = [pathlib.Path(folder) / f'{index}.mp4' for index in range(clips)]
     for path, sample in zip(paths, samples, strict=True):
@@ -147,8 +82,30 @@ def compare_ways(
         sounds.append(np.concatenate(list(parts)))
       joints = joints_of(pipeline, seconds, extension)
       seams = gather_seams([(sound, joints) for sound in sounds], pipeline.rate)
-      found[how] = Way(seams, judge_clips(sounds, samples), sounds)
-  return LongAudio(found, samples)
+      found[how] = {'seams': plain(seams), 'scores': plain(judge_clips(sounds, samples))}
+      heard[how] = sounds[0]
+  metrics, rows = {}, {}
+  for how, told in found.items():
+    rows[how] = [told[part][name] for part, name in _COLUMNS]
+    for (place, (label, better, *_)), number in zip(_COLUMNS.items(), rows[how], strict=True):
+      metrics['/'.join((how, *place))] = number_metric(
+        math.nan if number is None else number, clips, f'{label}, {how}', better
+      )
+  _, _, heads, digits = zip(*_COLUMNS.values(), strict=True)
+  length = len(samples[0]['audio']) / RATE
+  note = f'{clips} clip(s) of {length:g} s; flux: at seams over elsewhere'
+  return Measured(metrics, record=found, table=[Grid(heads, rows, digits), note]), heard
+
+
+def write_heard(
+  directory: pathlib.Path, heard: Mapping[str, np.ndarray], rate: int
+) -> list[pathlib.Path]:
+  """Writes sounds of one clip as wavs and on one sheet."""
+  paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in heard)]
+  audio_sheet(paths[0], list(heard.values()), list(heard), rate)
+  for path, sound in zip(paths[1:], heard.values(), strict=True):
+    write_wav(path, np.clip(sound, -1, 1), rate)
+  return paths
 
 
 def joints_of(pipeline: AudioPipeline, seconds: float, extension: Extension) -> list[float]:

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,81 +27,15 @@ Window = UInt8[np.ndarray, 't h w 3']
 _RECONSTRUCTED = 32  # windows that the autoencoder encodes and decodes
 
 
-@dataclasses.dataclass(frozen=True)
-class NearestClips:
-  """Which windows of clips are nearest to samples of their captions.
-
-  Attributes:
-    captions: that were sampled, in the words of the clips.
-    nearest: for each the caption of the window with the least mean squared difference.
-    psnr: for each the peak signal to noise ratio of sample and that window, in dB.
-    chance: the share of samples that a window drawn at random would be the own clip of.
-    windows: among which the nearest was sought.
-    clip_captions: how many different captions they have.
-    reconstruction_psnr: of windows through the autoencoder, in dB.
-  """
-
-  captions: list[str]
-  nearest: list[str]
-  psnr: list[float]
-  chance: float
-  windows: int
-  clip_captions: int
-  reconstruction_psnr: float
-
-  @property
-  def own(self) -> float:
-    """The share of samples whose nearest window is of a clip with their caption."""
-    pairs = zip(self.captions, self.nearest, strict=True)
-    return float(np.mean([asked == got for asked, got in pairs]))
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values."""
-    mean = float(np.mean(self.psnr))
-    return {'nearest_is_own': self.own, 'nearest_psnr': mean, **dataclasses.asdict(self)}
-
-  def measured(self) -> Measured:
-    """Returns how many samples are nearest to their own clip, and how near."""
-    pairs = zip(self.captions, self.nearest, strict=True)
-    return Measured(
-      {
-        'nearest_is_own': share_metric(
-          [asked == got for asked, got in pairs],
-          'nearest clip is their own',
-          beside={'chance': self.chance},
-        ),
-        'nearest_psnr': mean_metric(
-          self.psnr,
-          'against the nearest clip, dB',
-          beside={'autoencoder': self.reconstruction_psnr},
-        ),
-      },
-      self.captions,
-    )
-
-  def table(self) -> str:
-    """Formats the numbers, for people."""
-    return '\n'.join(
-      [
-        *(
-          f'{asked} -> nearest clip: {got}'
-          for asked, got in list(zip(self.captions, self.nearest, strict=True))[:SHOWN]
-        ),
-        f'nearest is its own clip: {self.own:.0%} of {len(self.captions)} samples '
-        f'({self.chance:.0%} by chance)',
-        f'sample against nearest clip: {np.mean(self.psnr):.1f} dB',
-        f'reconstruction: {self.reconstruction_psnr:.1f} dB',
-        f'{self.windows} windows of clips, {self.clip_captions} captions',
-      ]
-    )
-
-
 def judge_clips(
   pipeline: VideoPipeline, *, samples: int = SAMPLES, seed: int = 0, clips: str = ''
-) -> tuple[NearestClips, list[Window], list[Window]]:
+) -> tuple[Measured, list[Window], list[Window]]:
   """Samples captions of the clips that a model was trained on, and finds the clip nearest to each.
 
-  Clips are read window by window, at most 256 of them, about as many of each clip.
+  Clips are read window by window, at most 256 of them, about as many of each clip. The nearest
+  window is the one with the least mean squared difference. Beside the share of samples that are
+  nearest to a clip with their own caption stands that of windows drawn at random, beside the PSNR
+  of sample and window that of windows through the autoencoder.
 
   Args:
     pipeline: of a model that was trained on clips or on records of clips.
@@ -137,21 +71,48 @@ def judge_clips(
     ]
     if place in reconstructed:
       errors.append(pipeline.reconstruction_error(window))
-  found = NearestClips(
-    captions=asked,
-    nearest=[best.caption for best in nearest],
-    psnr=decibels(np.array([best.error for best in nearest])).tolist(),
-    chance=float(np.mean([captions.count(caption) / len(captions) for caption in asked])),
-    windows=len(captions),
-    clip_captions=len(known),
-    reconstruction_psnr=float(decibels(np.array([np.mean(errors)]))[0]),
+  names = [best.caption for best in nearest]
+  own = [caption == name for caption, name in zip(asked, names, strict=True)]
+  psnr = decibels(np.array([best.error for best in nearest])).tolist()
+  chance = float(np.mean([captions.count(caption) / len(captions) for caption in asked]))
+  again = float(decibels(np.array([np.mean(errors)]))[0])
+  found = Measured(
+    {
+      'nearest_is_own': share_metric(own, 'nearest clip is their own', beside={'chance': chance}),
+      'nearest_psnr': mean_metric(
+        psnr, 'against the nearest clip, dB', beside={'autoencoder': again}
+      ),
+    },
+    asked,
+    record={
+      'nearest_is_own': np.mean(own),
+      'nearest_psnr': np.mean(psnr),
+      'captions': asked,
+      'nearest': names,
+      'psnr': psnr,
+      'chance': chance,
+      'windows': len(captions),
+      'clip_captions': len(known),
+      'reconstruction_psnr': again,
+    },
+    table=[
+      *(
+        f'{caption} -> nearest clip: {name}'
+        for caption, name in zip(asked[:SHOWN], names, strict=False)
+      ),
+      f'nearest is its own clip: {np.mean(own):.0%} of {len(asked)} samples '
+      f'({chance:.0%} by chance)',
+      f'sample against nearest clip: {np.mean(psnr):.1f} dB',
+      f'reconstruction: {again:.1f} dB',
+      f'{len(captions)} windows of clips, {len(known)} captions',
+    ],
   )
   return found, videos, [replacing[best.index]['video'] for best in nearest]
 
 
 def write_nearest(
   directory: pathlib.Path,
-  found: NearestClips,
+  found: Measured,
   videos: Sequence[Window],
   windows: Sequence[Window],
   fps: float,
@@ -163,7 +124,7 @@ def write_nearest(
   for path, index in zip(paths, chosen, strict=True):
     write_clip(path, videos[index], fps)
     rows += [windows[index], videos[index]]
-    titles += [f'nearest clip: {found.nearest[index]}', f'sample: {found.captions[index]}']
+    titles += [f'nearest clip: {found.record["nearest"][index]}', f'sample: {found.samples[index]}']
   return write_sheets(directory / 'samples.png', rows, titles, fps), paths
 
 

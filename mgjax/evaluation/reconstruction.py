@@ -15,7 +15,7 @@ from mgjax.data.buckets import Shape
 from mgjax.data.clips import evenly
 from mgjax.data.settings import DataSettings
 from mgjax.data.sources import make_sources
-from mgjax.evaluation.metrics.frechet import few_rows, frechet_distance
+from mgjax.evaluation.metrics.sets import few_rows, frechet_distance
 from mgjax.evaluation.metrics.similarity import (
   FEATURES,
   Perceive,
@@ -27,11 +27,13 @@ from mgjax.evaluation.metrics.similarity import (
 )
 from mgjax.evaluation.metrics.values import Value
 from mgjax.evaluation.record.measured import (
+  Furthest,
+  Grid,
   Measured,
   Metric,
-  extremes,
   mean_metric,
   numbers_of,
+  standard_means,
 )
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.viewing import viewing_scale, write_clip
@@ -51,8 +53,7 @@ LABELS = {
   'highest_norm': ('highest latent norm', '.2f'),
   'dots': (f'share of latent norms above {DOT:g}', '.5f'),
 }
-_BETTER = {'psnr': 1, 'psnr_of_clip': 1, 'ssim': 1}  # of the others less is
-_EVERY = 16  # clips after which those are let go that are neither among the best nor the worst
+BETTER = {name: 1 if name in ('psnr', 'psnr_of_clip', 'ssim') else -1 for name in LABELS}
 _CONTRAST = 4  # of the drawn differences
 
 
@@ -73,83 +74,14 @@ class VideoPair:
   compression: tuple[int, int, int]
 
 
-@dataclasses.dataclass(frozen=True)
-class Reconstruction:
-  """Metrics of an autoencoder's reconstructions.
-
-  Attributes:
-    clips: of each clip its numbers, named as in `LABELS`; images have no flicker.
-    shapes: the different (frames, height, width) of the clips.
-    frechet: the distance between the features of all original and all reconstructed frames, the
-      number of rows and their dimensions; None if no network looked.
-    notes: what a reader of the numbers has to know.
-    shown: the first clips, for pictures.
-    extremes: the best and the worst clips by each metric, by their numbers.
-    names: of the clips, where they come from.
-  """
-
-  clips: list[dict[str, float]]
-  shapes: list[tuple[int, int, int]]
-  frechet: tuple[float, int, int] | None
-  notes: list[str]
-  shown: list[VideoPair]
-  extremes: Mapping[int, VideoPair] = dataclasses.field(default_factory=dict)
-  names: Sequence[str] = ()
-
-  def scores(self) -> dict[str, tuple[float, float | None]]:
-    """Returns the mean over clips and its standard error, None of a single clip, by name."""
-    scores = {}
-    for name in LABELS:
-      values = np.array([clip[name] for clip in self.clips if name in clip])
-      if len(values):
-        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
-        scores[name] = float(values.mean()), None if error is None else float(error)
-    return scores
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values."""
-    scores = {
-      name: {'mean': mean, 'standard_error': error} for name, (mean, error) in self.scores().items()
-    }
-    frechet = None
-    if self.frechet is not None:
-      named = zip(('distance', 'rows', 'dimensions'), self.frechet, strict=True)
-      frechet = {'features': FEATURES, **dict(named)}
-    values = {'scores': scores, 'frechet': frechet, 'shapes': [list(s) for s in self.shapes]}
-    return {**values, 'notes': self.notes, 'clips': self.clips}
-
-  def measured(self) -> Measured:
-    """Returns the means with their intervals."""
-    metrics = _metrics(self.clips)
-    if self.frechet is not None:
-      distance, rows, dimensions = self.frechet
-      warning = few_rows(rows, dimensions)
-      value = Value(distance, math.nan, math.nan, rows, references=rows, warning=warning)
-      metrics['frechet'] = Metric(value, f'Frechet ({FEATURES})', -1, mean=False)
-    names = self.names or [f'clip {number}' for number in range(len(self.clips))]
-    about = f'original, reconstruction, difference x {_CONTRAST}'
-    return Measured(metrics, names, about=about)
-
-  def table(self) -> str:
-    """Formats the means and their standard errors, for people."""
-    lines = [f'{"":32}{"mean":>11}{"std. error":>12}']
-    for name, (mean, error) in self.scores().items():
-      label, digits = LABELS[name]
-      after = '-' if error is None else format(error, digits)
-      lines.append(f'{label:32}{mean:11{digits}}{after:>12}')
-    if self.frechet is not None:
-      lines.append(f'{f"Frechet ({FEATURES})":32}{self.frechet[0]:11.4g}{"-":>12}')
-    shapes = ', '.join(f'{t} frame(s) of {h} x {w}' for t, h, w in self.shapes)
-    return '\n'.join([*lines, f'{len(self.clips)} clip(s): {shapes}', *self.notes])
-
-
 def evaluate_reconstruction(
   codec: LatentCodec,
   videos: Iterable[np.ndarray],
   *,
   perceive: Perceive | None = None,
   shown: Collection[int] = range(SHOWN),
-) -> Reconstruction:
+  names: Sequence[str] = (),
+) -> tuple[Measured, dict[int, VideoPair]]:
   """Encodes and decodes clips and compares the results with the originals.
 
   Args:
@@ -157,12 +89,17 @@ def evaluate_reconstruction(
     videos: uint8 (t h w 3), of any sizes that the autoencoder takes; one frame is an image.
     perceive: from `make_perceive`; LPIPS and the Frechet distance are left out without it.
     shown: numbers of the clips to keep for pictures.
+    names: of the clips, where they come from.
+
+  Returns:
+    The numbers named as in `LABELS`, images have no flicker, and by their numbers the clips to
+    keep, and the best and the worst by each of the numbers.
 
   Raises:
     DataError: there is no clip, or one is not of bytes, too small or empty.
     NonFiniteError: a latent is not finite.
   """
-  clips, shapes, kept, perceptions, furthest = [], {}, [], [], {}
+  clips, shapes, perceptions, pairs = [], {}, [], Furthest(BETTER, shown)
   for index, video in enumerate(videos):
     pair = reconstruct(codec, video, f'clip {index}')
     clips.append(_numbers(pair))
@@ -170,12 +107,7 @@ def evaluate_reconstruction(
     if perceive is not None:
       perceptions.append(perceive(pair.original, pair.reconstruction))
       clips[-1]['lpips'] = float(perceptions[-1].distances.mean())
-    if index in shown:
-      kept.append(pair)
-    # Those that are no longer among the best or worst go, so few are in memory at once.
-    furthest[index] = pair
-    if index % _EVERY == 0:
-      furthest = _among(furthest, clips)
+    pairs.add(pair, clips)
   if not clips:
     raise DataError('there is no clip to judge; give one or more')
   notes, frechet = [], None
@@ -192,7 +124,47 @@ def evaluate_reconstruction(
   if perceptions:
     frechet, note = _frechet(perceptions)
     notes += [note] if note else []
-  return Reconstruction(clips, list(shapes), frechet, notes, kept, _among(furthest, clips))
+  pairs.let_go(clips)
+  return _measured(clips, list(shapes), frechet, notes, names), pairs.kept
+
+
+def _measured(
+  clips: Sequence[Mapping[str, float]],
+  shapes: Sequence[tuple[int, ...]],
+  frechet: tuple[float, int, int] | None,
+  notes: Sequence[str],
+  names: Sequence[str],
+) -> Measured:
+  scores = standard_means(clips, list(LABELS))
+  metrics = {
+    f'scores/{name}': mean_metric(numbers_of(clips, name), LABELS[name][0], BETTER[name])
+    for name in scores
+  }
+  rows = {}
+  for name, found in scores.items():
+    label, digits = LABELS[name]
+    error = found['standard_error']
+    rows[label] = f'{found["mean"]:{digits}}', '-' if error is None else f'{error:{digits}}'
+  distances = None
+  if frechet is not None:
+    distance, count, dimensions = frechet
+    title, warning = f'Frechet ({FEATURES})', few_rows(count, dimensions)
+    value = Value(distance, math.nan, math.nan, count, references=count, warning=warning)
+    metrics['frechet'] = Metric(value, title, -1, mean=False)
+    rows[title] = f'{distance:.4g}', '-'
+    distances = {
+      'features': FEATURES, 'distance': distance, 'rows': count, 'dimensions': dimensions,
+    }  # fmt: skip
+  of = ', '.join(f'{t} frame(s) of {h} x {w}' for t, h, w in shapes)
+  return Measured(
+    metrics,
+    names or [f'clip {number}' for number in range(len(clips))],
+    about=f'original, reconstruction, difference x {_CONTRAST}',
+    record={
+      'scores': scores, 'frechet': distances, 'shapes': shapes, 'notes': notes, 'clips': clips,
+    },
+    table=[Grid(('mean', 'std. error'), rows), f'{len(clips)} clip(s): {of}', *notes],
+  )  # fmt: skip
 
 
 def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -> VideoPair:
@@ -233,15 +205,9 @@ def sample_clips(
   frames: int | None = None,
   size: tuple[int, int] | None = None,
 ) -> tuple[Iterator[UInt8[np.ndarray, 't h w 3']], dict[str, Any]]:
-  """Chooses clips for the autoencoder of a run, evenly spread over its data.
+  """Chooses clips for the autoencoder of a run, evenly spread over its validation data or `clips`.
 
-  Args:
-    data: of the run.
-    longest: of the run's buckets.
-    samples: how many, if there are as many.
-    clips: a folder or manifest; by default the run's own validation data.
-    frames: of a clip; by default those of `longest`, as the size.
-    size: (height, width).
+  `longest` of the run's buckets says their frames and size, unless given.
 
   Returns:
     The clips, read one by one, and a description of them for a record.
@@ -292,24 +258,6 @@ def write_pictures(
 def beside(pair: VideoPair) -> UInt8[np.ndarray, 't h v 3']:
   """Returns original | reconstruction | difference x 4."""
   return np.concatenate([pair.original, pair.reconstruction, _difference(pair)], axis=2)
-
-
-def _among(
-  pairs: Mapping[int, VideoPair], clips: Sequence[Mapping[str, float]]
-) -> dict[int, VideoPair]:
-  """Those of the pairs that are among the best or the worst by a metric."""
-  found = (extremes(numbers_of(clips, name), _BETTER.get(name, -1)) for name in LABELS)
-  wanted = {place for best, worst in found for place in (*best, *worst)}
-  return {place: pair for place, pair in pairs.items() if place in wanted}
-
-
-def _metrics(clips: Sequence[Mapping[str, float]]) -> dict[str, Metric]:
-  found = {name: numbers_of(clips, name) for name in LABELS}
-  return {
-    f'scores/{name}': mean_metric(each, LABELS[name][0], _BETTER.get(name, -1))
-    for name, each in found.items()
-    if np.isfinite(each).any()
-  }
 
 
 def _numbers(pair: VideoPair) -> dict[str, float]:

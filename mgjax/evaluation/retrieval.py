@@ -1,7 +1,5 @@
 """Measures a CLIP on handwriting that training never saw: retrieval, classes and identities."""
 
-import dataclasses
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,14 +9,14 @@ import numpy as np
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
-from mgjax.core.tables import aligned
-from mgjax.core.typing import Bool, Float, Int
+from mgjax.core.typing import Float, Int
+from mgjax.data.clips import evenly
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
 from mgjax.digits.clips import all_captions
-from mgjax.evaluation.metrics.intervals import Share, share
-from mgjax.evaluation.reconstruction import evenly
+from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import (
+  Grid,
   Measured,
   found_metric,
   number_metric,
@@ -38,67 +36,9 @@ LABELS = {
 _SHOWN = 8  # captions on the sheet, and images a caption
 
 
-@dataclasses.dataclass(frozen=True)
-class Retrieval:
-  """Shares, named as in `LABELS`.
-
-  Attributes:
-    scores: of the model.
-    chance: what they would be for vectors that know nothing.
-    cosines: means over handwriting in two colours, of the 'same' and of 'other' of its digit.
-    images: how many there are, all of held-out handwriting.
-    captions: how many.
-    queries: images whose handwriting was looked for.
-    right: of shares over images, which images are right.
-    shares: of the other shares, how many there are of.
-    shown: the caption of each image.
-  """
-
-  scores: dict[str, float]
-  chance: dict[str, float]
-  cosines: dict[str, float]
-  images: int
-  captions: int
-  queries: int
-  right: Mapping[str, Bool[np.ndarray, 'b']] = dataclasses.field(default_factory=dict)
-  shares: Mapping[str, Share] = dataclasses.field(default_factory=dict)
-  shown: Sequence[str] = ()
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values; the scores go by the name `retrieval`."""
-    values = dataclasses.asdict(self)
-    del values['right'], values['shares'], values['shown']
-    return {'retrieval': values.pop('scores'), **values}
-
-  def measured(self) -> Measured:
-    """Returns the shares with their intervals, beside chance."""
-    metrics = {}
-    for name, score in self.scores.items():
-      options = {'label': LABELS[name], 'beside': {'chance': self.chance[name]}, 'better': 1}
-      if name in self.right:
-        found = share_metric(self.right[name], shown=False, **options)
-      elif name in self.shares:
-        found = found_metric(self.shares[name], **options)
-      else:
-        found = number_metric(score, self.queries, **options)
-      metrics[f'retrieval/{name}'] = found
-    return Measured(metrics, self.shown)
-
-  def table(self) -> str:
-    """Formats the scores beside chance, for people."""
-    rows = [('', 'model', 'chance')]
-    rows += [
-      (LABELS[name], f'{score:.3f}', f'{self.chance[name]:.3f}')
-      for name, score in self.scores.items()
-    ]
-    cosines = ', '.join(f'{name} {value:.3f}' for name, value in self.cosines.items())
-    note = f'{self.images} images, {self.captions} captions, {self.queries} handwritings in pairs'
-    return '\n'.join([*aligned(rows), note, f'cosines of handwriting in two colours: {cosines}'])
-
-
 def judge_retrieval(
   clip: Clip, *, samples: int = 4096
-) -> tuple[Retrieval, list[tuple[str, np.ndarray]]]:
+) -> tuple[Measured, list[tuple[str, np.ndarray]]]:
   """Compares images of held-out handwriting with all captions and with each other.
 
   An identity is one image of handwriting. It is shown in one colour and place, and looked for among
@@ -106,15 +46,12 @@ def judge_retrieval(
   colour tells it. The area under the curve is the probability that it is nearer than another. The
   vectors compared are those of the model's head for identities, if it has one.
 
-  Args:
-    clip: of a model that was trained on images of moving digits.
-    samples: images, 4096 at most.
-
   Returns:
-    The scores, and for some captions what is nearest: (title, uint8 (n h w 3)).
+    The numbers, those of `LABELS` beside chance, and for some captions what is nearest: (title,
+    uint8 (n h w 3)).
 
   Raises:
-    ConfigError: the model was trained on something else.
+    ConfigError: the model was not trained on images of moving digits.
     DataError: there are too few images to show every caption and some handwriting twice.
   """
   data = data_settings(fields_of(clip.config, 'data'))
@@ -132,32 +69,51 @@ def judge_retrieval(
   vectors, texts = clip.encode_images(images), clip.encode_texts(captions)
   cosines = vectors @ texts.T
   found, chance = _captions(cosines, own, choices)
-  right = {name: hits for name, hits in found.items() if hits.shape == own.shape}
   scores = {name: hits.mean() for name, hits in found.items()}
-  colours = [world.colours.index(sample['colour']) for sample in shown]
   views = clip.encode_identities(images) if clip.identity else vectors
-  identities = _Identities(views, [s['identity'] for s in shown], [s['digit'] for s in shown])
-  hits, ranks, shares, same, other = identities.compare(np.array(colours), len(world.colours))
+  hits, ranks, shares, same, other = _identities(views, shown, world.colours)
   scores |= {'identity': np.mean(hits), 'identity_auc': np.mean(ranks)}
   chance |= {'identity': np.mean(shares), 'identity_auc': 0.5}
-  others = {name: hits.ravel() for name, hits in found.items() if name not in right}
-  retrieval = Retrieval(
-    scores={name: float(score) for name, score in scores.items()},
-    chance={name: float(share) for name, share in chance.items()},
-    cosines={'same': float(np.mean(same)), 'other': float(np.mean(other))},
-    images=len(shown),
-    captions=len(captions),
-    queries=len(hits),
-    right=right,
-    shares={name: share(each) for name, each in (others | {'identity': hits}).items()},
-    shown=[captions[number] for number in own],
+  scores = {name: float(score) for name, score in scores.items()}
+  chance = {name: float(share) for name, share in chance.items()}
+  close = {'same': float(np.mean(same)), 'other': float(np.mean(other))}
+  metrics = {
+    f'retrieval/{name}': number_metric(
+      score, len(hits), LABELS[name], 1, beside={'chance': chance[name]}
+    )
+    for name, score in scores.items()
+  }
+  for name, each in (found | {'identity': hits}).items():
+    options = {'label': LABELS[name], 'better': 1, 'beside': {'chance': chance[name]}}
+    metrics[f'retrieval/{name}'] = (
+      share_metric(each, shown=False, **options)
+      if each.shape == own.shape and name != 'identity'
+      else found_metric(share(each.ravel()), **options)
+    )
+  measured = Measured(
+    metrics,
+    [captions[number] for number in own],
+    record={
+      'retrieval': scores,
+      'chance': chance,
+      'cosines': close,
+      'images': len(shown),
+      'captions': len(captions),
+      'queries': len(hits),
+    },
+    table=[
+      Grid(('model', 'chance'), {LABELS[name]: (scores[name], chance[name]) for name in scores}),
+      f'{len(shown)} images, {len(captions)} captions, {len(hits)} handwritings in pairs',
+      'cosines of handwriting in two colours: '
+      + ', '.join(f'{name} {value:.3f}' for name, value in close.items()),
+    ],
   )
   rows = []
   for number in evenly(len(captions), _SHOWN):
     best = np.argsort(-cosines[:, number], kind='stable')[:_SHOWN]
     right = int((own[best] == number).sum())
     rows.append((f'{captions[number]}: {right} of {len(best)} right', images[best]))
-  return retrieval, rows
+  return measured, rows
 
 
 def _captions(
@@ -188,41 +144,32 @@ def _captions(
   return scores, chance
 
 
-class _Identities:
-  """Vectors of images with the handwriting and the digit that each shows."""
+def _identities(
+  vectors: Float[np.ndarray, 'b p'],
+  shown: Sequence[Mapping[str, Any]],
+  colours: Sequence[str],
+) -> list[np.ndarray]:
+  """Looks for the handwriting of a colour among that of the next one.
 
-  def __init__(
-    self, vectors: Float[np.ndarray, 'b p'], identities: Sequence[int], digits: Sequence[int]
-  ):
-    self.vectors, self.identities = vectors, np.array(identities)
-    self.digits = np.array(digits)
-
-  def compare(self, colours: Int[np.ndarray, ' b'], count: int) -> list[np.ndarray]:
-    """Looks for the handwriting of a colour among that of the next one.
-
-    Returns:
-      Of every image that was looked for: whether it was found, its area under the curve, what
-      chance finds; the cosines of the same and of other handwriting.
-    """
-    found: list[list[np.ndarray]] = []
-    for digit in np.unique(self.digits):
-      for colour in range(count if count > 1 else 0):
-        first = self._first((self.digits == digit) & (colours == colour))
-        second = self._first((self.digits == digit) & (colours == (colour + 1) % count))
-        both = sorted(first.keys() & second.keys())
-        if len(both) > 1:
-          here, there = ([views[identity] for identity in both] for views in (first, second))
-          found.append(_matched(self.vectors[here] @ self.vectors[there].T))
-    if not found:
-      raise DataError('no handwriting is there twice, in two colours; take more samples')
-    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
-
-  def _first(self, chosen: Bool[np.ndarray, ' b']) -> dict[int, int]:
-    """Identity -> the first of the chosen images that shows it."""
-    views: dict[int, int] = {}
-    for index in np.flatnonzero(chosen):
-      views.setdefault(int(self.identities[index]), int(index))
-    return views
+  Returns of every image that was looked for: whether it was found, its area under the curve, what
+  chance finds; the cosines of the same and of other handwriting.
+  """
+  views: dict[tuple[int, str], dict[int, int]] = {}  # identity -> its first image
+  for index, sample in enumerate(shown):
+    identities = views.setdefault((int(sample['digit']), sample['colour']), {})
+    identities.setdefault(int(sample['identity']), index)
+  found: list[list[np.ndarray]] = []
+  for digit in sorted({digit for digit, _ in views}):
+    for place, colour in enumerate(colours if len(colours) > 1 else ()):
+      first = views.get((digit, colour), {})
+      second = views.get((digit, colours[(place + 1) % len(colours)]), {})
+      both = sorted(first.keys() & second.keys())
+      if len(both) > 1:
+        here, there = ([each[identity] for identity in both] for each in (first, second))
+        found.append(_matched(vectors[here] @ vectors[there].T))
+  if not found:
+    raise DataError('no handwriting is there twice, in two colours; take more samples')
+  return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def _matched(cosines: Float[np.ndarray, 'n n']) -> list[np.ndarray]:
@@ -236,9 +183,9 @@ def _matched(cosines: Float[np.ndarray, 'n n']) -> list[np.ndarray]:
 
 
 def write_retrieved(
-  directory: str | os.PathLike[str], rows: Sequence[tuple[str, np.ndarray]]
+  directory: pathlib.Path, rows: Sequence[tuple[str, np.ndarray]]
 ) -> pathlib.Path:
   """Draws what `judge_retrieval` found: a row a caption, the nearest image first."""
-  path = pathlib.Path(directory) / 'retrieved.png'
+  path = directory / 'retrieved.png'
   contact_sheet(path, [images for _, images in rows], [title for title, _ in rows], scale=2)
   return path

@@ -63,19 +63,14 @@ class CommandScorer:
     return self.score(list(sounds), rate, captions=captions)
 
   def score(
-    self,
-    sounds: Sequence[Float[np.ndarray, '_ _']],
-    rate: int,
-    *,
-    captions: Sequence[str] | None = None,
-    videos: Sequence[str | os.PathLike[str]] | None = None,
+    self, sounds: Sequence[Float[np.ndarray, '_ _']], rate: int, **against: Any
   ) -> Float[np.ndarray, 'b']:
-    """Returns the number called `name` of each sound; arguments and errors are those of `measure`.
+    """Returns the number called `name` of each sound; takes and raises what `measure` does.
 
     Raises:
       DataError: the command gives no such number.
     """
-    numbers = self.measure(sounds, rate, captions=captions, videos=videos)
+    numbers = self.measure(sounds, rate, **against)
     if not self.name and len(numbers) == 1:
       return next(iter(numbers.values()))
     if self.name not in numbers:

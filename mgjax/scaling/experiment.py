@@ -51,4 +51,5 @@ def run_experiment(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
 
 def _judge(folder: pathlib.Path, samples: int) -> dict[str, Any]:
   found, _, _ = judge_model(VideoPipeline(folder), samples=samples)
-  return {**found.scores, 'diversity': found.diversity, 'samples': found.samples}
+  told = found.record
+  return {**told['alignment'], 'diversity': told['diversity'], 'samples': told['samples']}

@@ -39,7 +39,7 @@ from mgjax.editing.instructions import (
 )
 from mgjax.editing.pipeline import Editor
 from mgjax.editing.requests import EDIT
-from mgjax.evaluation.metrics.directional import directional_similarity
+from mgjax.evaluation.metrics.embeddings import directional_similarity
 from mgjax.evaluation.metrics.similarity import structural_similarity
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.task import about_videos

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -10,11 +10,12 @@ from ml_collections import ConfigDict
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.files import read_optional_json, write_json
+from mgjax.data.clips import evenly
 from mgjax.evaluation import audio_alignment, own_clips
 from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
-from mgjax.evaluation.reconstruction import evenly
+from mgjax.evaluation.record.measured import table_of
 from mgjax.registry import make_spec
 from mgjax.runtime.report.write import report_at_end
 from mgjax.runtime.workdir_lock import hold
@@ -26,7 +27,7 @@ from mgjax.workflows.stages import ENCODE, Stages, usual_seconds
 
 _SAMPLING = 0.06  # of the training of a model, what sampling and judging usually take
 
-Findings = tuple[dict[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
+Findings = tuple[Mapping[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
 
 
 def train_both(
@@ -88,7 +89,7 @@ def report_digits(
     sampler = VideoPipeline(model)
     alignment, videos, prompts = judge_model(sampler, samples=samples)
     sheets, paths = write_shown(workdir, videos, prompts, sampler.config.data.fps)
-    return alignment.as_dict(), alignment.table(), [*sheets, *paths]
+    return alignment.record, table_of(alignment), [*sheets, *paths]
 
   return _report(stages, model, workdir, samples, work)
 
@@ -108,7 +109,7 @@ def report_audio(
     found, clips = judge_soundtracks(tracker, samples=samples)
     shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
     paths = write_clips(workdir / 'samples', shown, tracker.config.data.fps, tracker.rate)
-    return found.as_dict(), found.table(), paths
+    return found.record, table_of(found), paths
 
   return _report(stages, model, workdir, samples, work)
 
@@ -127,7 +128,7 @@ def report_clips(
     sampler = VideoPipeline(model)
     found, videos, windows = judge_clips(sampler, samples=own_clips.SHOWN)
     sheets, paths = write_nearest(workdir, found, videos, windows, sampler.config.data.fps)
-    return found.as_dict(), found.table(), [*sheets, *paths]
+    return found.record, table_of(found), [*sheets, *paths]
 
   return _report(stages, model, workdir, own_clips.SHOWN, work)
 

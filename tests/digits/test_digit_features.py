@@ -5,7 +5,7 @@ import pytest
 
 from mgjax.digits.clips import Digits
 from mgjax.digits.digit_features import SHAPES, fit_features
-from mgjax.evaluation.metrics.frechet import frechet_distance
+from mgjax.evaluation.metrics.sets import frechet_distance
 
 FEATURES = fit_features(clips=300)
 

@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-import safetensors.numpy
 from PIL import Image
 
 from mgjax.checkpoints.workdir import read_config
@@ -17,21 +16,8 @@ from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.evaluation.reconstruction import sample_clips
 from mgjax.media.video import probe, write_video
-from mgjax.tae.perceptual import NUMBERS
 from tests import binaries
-
-
-def small_weights(path):
-  """A file of VGG16 and LPIPS with random numbers and two channels a layer."""
-  generator, tensors, before = np.random.default_rng(3), {}, 3
-  for stage, numbers in enumerate(NUMBERS):
-    for number in numbers:
-      kernel = generator.normal(size=(2, before, 3, 3)).astype(np.float32)
-      tensors[f'features.{number}.weight'] = kernel
-      tensors[f'features.{number}.bias'] = np.ones(2, np.float32)
-      before = 2
-    tensors[f'lin{stage}.model.1.weight'] = np.ones((1, 2, 1, 1), np.float32)
-  safetensors.numpy.save_file(tensors, path)
+from tests.evaluation.test_reconstruction import small_weights
 
 
 def evaluate(workdir, *arguments):
@@ -47,7 +33,7 @@ def place(tiny_runs, tmp_path_factory):
   (directory / 'clips').mkdir()
   noise = np.random.default_rng(0).integers(0, 256, (16, 24, 24, 3)).astype(np.uint8)
   write_video(directory / 'clips' / 'noise.mp4', noise, 8)
-  small_weights(directory / 'lpips.safetensors')
+  small_weights(directory / 'lpips.safetensors', (2,) * 5)
   return directory
 
 

@@ -8,7 +8,14 @@ import pytest
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import Codec
 from mgjax.core.errors import DataError, NonFiniteError
-from mgjax.evaluation.audio_reconstruction import LABELS, evaluate_audio_reconstruction, write_audio
+from mgjax.evaluation.audio_reconstruction import (
+  LABELS,
+  evaluate_audio_reconstruction,
+  make_truncated_mdct,
+  truncated_mdct,
+  write_audio,
+)
+from mgjax.evaluation.record.measured import table_of
 from mgjax.media.audio import read_audio
 from mgjax.tae.latents import Statistics
 
@@ -46,11 +53,12 @@ def struck(times=(0.2, 0.5), seed=0, seconds=0.8):
 
 
 def test_what_comes_back_whole_is_perfect_and_half_as_loud_is_six_decibels_away():
-  found = evaluate_audio_reconstruction(
+  measured, _ = evaluate_audio_reconstruction(
     Planted(latents()), [struck(), struck(seed=1)], others={'half': lambda sound: sound / 2}
-  ).scores()
+  )
+  found = measured.record['scores']
   assert list(found) == ['codec', 'half'] and set(found['codec']) == USUAL
-  means = {way: {name: mean for name, (mean, _) in each.items()} for way, each in found.items()}
+  means = {way: {name: x['mean'] for name, x in each.items()} for way, each in found.items()}
   whole = {'mel': 0, 'distortion': 100, 'loudness': 0, 'correlation': 1, 'onset_error': 0}
   assert means['codec'] == pytest.approx(whole, abs=1e-5)  # float32
   assert means['half'] | {'mel': 0} == pytest.approx(
@@ -64,7 +72,8 @@ def test_noise_in_silence_does_not_count_where_it_did_not_in_training():
   silence = np.zeros_like(struck())
   noise = np.float32(1e-4) * np.random.default_rng(0).normal(size=(1, *silence.shape))
   codec = Planted(latents(), lambda sound: sound + noise.astype(np.float32))
-  found = evaluate_audio_reconstruction(codec, [silence], spectral_floor=0.1).sounds[0]['codec']
+  measured, _ = evaluate_audio_reconstruction(codec, [silence], spectral_floor=0.1)
+  found = measured.record['sounds'][0]['codec']
   assert found['mel'] > 1 and found['mel_as_trained'] == 0
 
 
@@ -72,66 +81,68 @@ def test_a_late_codec_is_heard():
   def late(sound):
     return np.pad(sound, ((0, 0), (960, 0), (0, 0)))[:, : sound.shape[1]]
 
-  found = evaluate_audio_reconstruction(Planted(latents(), late), [struck()]).sounds[0]['codec']
+  measured, _ = evaluate_audio_reconstruction(Planted(latents(), late), [struck()])
+  found = measured.record['sounds'][0]['codec']
   assert found['onset_error'] == pytest.approx(20, abs=5)  # values of onsets are 5 ms apart
   assert found['distortion'] < -10 and found['loudness'] < 0.1
 
 
 def test_latents_are_described_before_and_after_they_are_normalised():
   numbers = np.stack([np.full(400, 3.0), np.tile([-1.0, 1.0], 200)], axis=1).astype(np.float32)
-  found = evaluate_audio_reconstruction(Planted(numbers), [struck()])
-  assert found.latents == {
+  found, _ = evaluate_audio_reconstruction(Planted(numbers), [struck()])
+  assert found.record['latents'] == {
     'a_second': RATE / 8, 'channels': 2, 'unused': 1, 'mean': pytest.approx(3 / np.sqrt(2)),
     'std': pytest.approx(0.5, abs=1e-5),
   }  # fmt: skip
-  assert (
-    evaluate_audio_reconstruction(Planted(numbers, std=0.09), [struck()]).latents['unused'] == 2
-  )
-  assert '6000 latents of 2 a second, 1 channel(s) unused' in found.table()
+  narrow, _ = evaluate_audio_reconstruction(Planted(numbers, std=0.09), [struck()])
+  assert narrow.record['latents']['unused'] == 2
+  assert '6000 latents of 2 a second, 1 channel(s) unused' in table_of(found)
 
 
 def test_beside_silence_there_are_mel_distances_only_and_the_table_says_so():
   silence = np.zeros_like(struck())
-  found = evaluate_audio_reconstruction(Planted(latents()), [silence, struck(), silence])
-  assert [set(each['codec']) for each in found.sounds] == [{'mel'}, USUAL, {'mel'}]
-  assert '2 silent sound(s) have mel distances only' in found.table()
-  alone = evaluate_audio_reconstruction(Planted(latents()), [silence])
-  assert [line[:12] for line in alone.table().splitlines()[1:3]] == ['mel distance', '1 sound(s) o']
+  found, _ = evaluate_audio_reconstruction(Planted(latents()), [silence, struck(), silence])
+  assert [set(each['codec']) for each in found.record['sounds']] == [{'mel'}, USUAL, {'mel'}]
+  assert '2 silent sound(s) have mel distances only' in table_of(found)
+  alone = table_of(evaluate_audio_reconstruction(Planted(latents()), [silence])[0])
+  assert [line[:12] for line in alone.splitlines()[1:3]] == ['mel distance', '1 sound(s) o']
   # A codec that is silent where there is sound is as far away as can be, and not left out.
-  muted = evaluate_audio_reconstruction(
+  muted, _ = evaluate_audio_reconstruction(
     Planted(latents(), np.zeros_like), [struck(), struck(seed=1)]
   )
-  scores = muted.scores()['codec']
-  assert scores['distortion'] == (-100, 0) and scores['correlation'] == (0, 0)
+  scores = muted.record['scores']['codec']
+  assert scores['distortion'] == {'mean': -100, 'standard_error': 0}
+  assert scores['correlation']['mean'] == 0
   assert set(scores) == {'mel', 'distortion', 'correlation'}
-  assert '2 sound(s) came back silent: codec' in muted.table()
+  assert '2 sound(s) came back silent: codec' in table_of(muted)
 
 
 def test_means_have_standard_errors_and_the_record_is_json():
-  found = evaluate_audio_reconstruction(
+  found, _ = evaluate_audio_reconstruction(
     Planted(latents(), lambda sound: sound + np.float32(0.01) * np.sign(sound)),
     [struck(seed=seed) for seed in range(3)],
   )
-  mean, error = found.scores()['codec']['distortion']
-  values = [each['codec']['distortion'] for each in found.sounds]
-  assert (mean, error) == pytest.approx((np.mean(values), np.std(values, ddof=1) / np.sqrt(3)))
-  assert f'{mean:.2f} +- {error:.2f}' in found.table() and '3 sound(s) of 0.8 s' in found.table()
-  record = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-  assert record['scores']['codec']['distortion'] == {'mean': mean, 'standard_error': error}
-  single = evaluate_audio_reconstruction(Planted(latents()), [struck()])
-  assert single.scores()['codec']['mel'][1] is None and '+-' not in single.table()
+  record, table = json.loads(json.dumps(found.record, allow_nan=False)), table_of(found)
+  values = [each['codec']['distortion'] for each in record['sounds']]
+  mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(3)
+  told = record['scores']['codec']['distortion']
+  assert told == pytest.approx({'mean': mean, 'standard_error': error})
+  assert f'{mean:.2f} +- {error:.2f}' in table and '3 sound(s) of 0.8 s' in table
+  single, _ = evaluate_audio_reconstruction(Planted(latents()), [struck()])
+  assert single.record['scores']['codec']['mel']['standard_error'] is None
+  assert '+-' not in table_of(single)
 
 
 def test_sounds_are_written_as_they_went_in_and_came_out(tmp_path):
   codec = Planted(latents(), lambda sound: -sound)
   sounds = [struck(seed=seed) for seed in range(3)]
-  found = evaluate_audio_reconstruction(
+  _, pairs = evaluate_audio_reconstruction(
     codec, sounds, others={'loud': lambda sound: 5 * sound}, shown=[0, 2]
   )
   stale = tmp_path / 'sounds' / '007_codec.wav'
   stale.parent.mkdir()
   stale.touch()
-  sheet, *paths = write_audio(tmp_path, found.shown, RATE)
+  sheet, *paths = write_audio(tmp_path, [pairs[0], pairs[2]], RATE)
   names = ['000_original', '000_codec', '000_loud', '001_original', '001_codec', '001_loud']
   assert [path.stem for path in paths] == names and sheet.exists() and not stale.exists()
   again = [read_audio(path) for path in paths[3:]]
@@ -145,3 +156,20 @@ def test_no_sounds_and_latents_that_are_not_finite_are_refused():
     evaluate_audio_reconstruction(Planted(latents()), [])
   with pytest.raises(NonFiniteError, match='the latents of sound 0 are not finite'):
     evaluate_audio_reconstruction(Planted(latents() * np.float32(np.nan)), [struck()])
+
+
+@pytest.mark.parametrize('samples', [1, 40, 48, 95])
+def test_all_coefficients_of_the_mdct_give_the_sound_back(samples):
+  sound = np.random.default_rng(0).normal(size=(samples, 2))
+  np.testing.assert_allclose(truncated_mdct(sound, 8, 8), sound, atol=1e-6)  # float32
+
+
+def test_the_baseline_keeps_low_tones_and_no_high_ones():
+  model = Codec(strides=(8, 24), latent_channels=16)
+  again = make_truncated_mdct(AudioCodec(model, {}, Statistics((0.0,) * 16, (1.0,) * 16)))
+  # Coefficient k is at (k + 1/2) 48,000 / 384 Hz: 16 of them reach to 2 kHz.
+  time, middle = np.arange(4800)[:, None] / 48_000, slice(400, -400)
+  for hertz, passes in ((500, True), (1500, True), (2500, False), (8000, False)):
+    tone = np.sin(2 * np.pi * hertz * time).astype(np.float32)
+    left = np.square(again(tone)[middle]).mean() / np.square(tone[middle]).mean()
+    assert abs(left - passes) < 0.05, (hertz, left)

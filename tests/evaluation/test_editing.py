@@ -18,8 +18,9 @@ from mgjax.evaluation.editing import (
   held_out_edits,
   judge_editing,
   judge_edits,
-  write_shown,
 )
+from mgjax.evaluation.record.measured import table_of
+from mgjax.evaluation.record.show import draw_below
 from mgjax.video.pipeline import VideoPipeline
 
 SHAPE = 4, 32, 32
@@ -63,22 +64,21 @@ def found(judge):
 
 
 def test_what_is_solved_is_right_and_floors_and_ceilings_stand_beside(found):
-  scores = found[0].scores
+  scores = found[0].record['edits']
   for name in ROWS:
     solved = name in ('recolour', 'mark', 'nothing', NEW_COLOUR)
-    assert scores[OURS][name].right.value == solved
-    assert scores['source, unchanged'][name].right.value == (name == 'nothing')
-    assert scores['model, task not told'][name].right.value == (name == 'nothing')
+    assert scores[OURS][name]['right']['value'] == solved
+    assert scores['source, unchanged'][name]['right']['value'] == (name == 'nothing')
+    assert scores['model, task not told'][name]['right']['value'] == (name == 'nothing')
     for way in ('truth', 'truth, autoencoder'):
       # A digit that nobody keeps may be misread by a judge that saw so few.
-      assert scores[way][name].right.value >= (0.6 if name in ('replace', 'add') else 1)
-    assert scores['truth'][name].right.count == EACH
+      assert scores[way][name]['right']['value'] >= (0.6 if name in ('replace', 'add') else 1)
+    assert scores['truth'][name]['right']['count'] == EACH
 
 
 def test_what_changes_nothing_and_new_colours_count_in_no_mean(found):
-  edited = found[0]
-  assert edited.mean(OURS) == pytest.approx(2 / 8)
-  assert edited.mean('source, unchanged') == 0
+  mean = found[0].record['mean']
+  assert mean[OURS] == pytest.approx(2 / 8) and mean['source, unchanged'] == 0
 
 
 def test_edits_show_what_training_never_did(found):
@@ -102,37 +102,38 @@ def test_the_model_is_told_tasks_once_and_the_seed_always(found):
 
 def test_all_of_it_is_in_table_record_and_picture(found, tmp_path):
   edited, shown, _ = found
-  record = json.loads(json.dumps(edited.as_dict(), allow_nan=False))
-  table = edited.table()
+  record, table = json.loads(json.dumps(edited.record, allow_nan=False)), table_of(edited)
   for way, rows in record['edits'].items():
     assert way in table and tuple(rows) == ROWS
     assert rows['remove']['handwriting'] is None
     assert len(rows['add']['each']) == EACH
-  assert record['mean'][OURS] == pytest.approx(edited.mean(OURS))
   assert all(name in table for name in ROWS) and f'{EACH} edits a row' in table
-  assert [each.row for each in shown] == [name for name in ROWS for _ in range(EACH)]
-  assert shown[0].beside.shape == (*SHAPE[:2], 3 * SHAPE[2], 3)
-  sheet = write_shown(tmp_path, shown)
-  assert sheet.name == 'edited.png' and sheet.stat().st_size > 1000
+  assert [*shown] == [*ROWS] and {len(row) for row in shown.values()} == {EACH}
+  assert shown['recolour'][0].beside.shape == (*SHAPE[:2], 3 * SHAPE[2], 3)
+  sheet = draw_below(tmp_path / 'edited.png', [row[0] for row in shown.values()])
+  assert sheet.stat().st_size > 1000
 
 
 def test_numbers_of_all_tasks_stand_edit_by_edit_beside_the_other_ways(found):
-  edited, _, _ = found
-  measured = edited.measured()
-  mean = measured.metrics[f'mean/{OURS}']
-  assert mean.value.value == pytest.approx(edited.mean(OURS))
+  measured, _, _ = found
+  record, mean = measured.record, measured.metrics[f'mean/{OURS}']
+  assert mean.value.value == pytest.approx(record['mean'][OURS])
   assert len(measured.samples) == len(mean.value.each) == EACH * len(ROWS)
   counted = [name not in UNCOUNTED for name in ROWS for _ in range(EACH)]
   assert np.isfinite(mean.value.each).tolist() == counted
-  assert mean.beside['truth'] == edited.mean('truth')
+  assert mean.beside['truth'] == record['mean']['truth']
   recolour = measured.metrics[f'edits/{OURS}/recolour/right'].value
-  assert (recolour.value, recolour.count) == (edited.scores[OURS]['recolour'].right.value, EACH)
+  assert (recolour.value, recolour.count) == (
+    record['edits'][OURS]['recolour']['right']['value'],
+    EACH,
+  )
 
 
 def test_videos_of_any_maker_are_scored(judge):
   edits = [each.edit for each in held_out_edits(Obedient(), SAMPLES)]
   black = [np.zeros((*SHAPE, 3), np.uint8)] * len(edits)
-  assert not any(scores.right.value for scores in judge_edits(edits, black, judge).values())
+  found = judge_edits(edits, black, judge)
+  assert not any(each.right for row in found.values() for each in row)
   with pytest.raises(DataError, match='one of each'):
     judge_edits(edits, black[:-1], judge)
 

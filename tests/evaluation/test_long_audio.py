@@ -4,7 +4,8 @@ import pytest
 
 from mgjax.audio.extend import Extension
 from mgjax.audio.pipeline import AudioPipeline
-from mgjax.evaluation.long_audio import WAYS, compare_ways, joints_of, long_clips
+from mgjax.evaluation.long_audio import WAYS, compare_ways, joints_of, long_clips, write_heard
+from mgjax.evaluation.record.measured import table_of
 from mgjax.media.audio import read_audio
 
 
@@ -29,11 +30,13 @@ def test_joints_are_where_windows_end(tracker):
 
 
 def test_every_way_is_judged(tracker, tmp_path):
-  found = compare_ways(tracker, factor=4, clips=1)
-  assert list(found.ways) == list(WAYS) == list(found.as_dict())
-  for how, way in found.ways.items():
-    assert way.sounds[0].shape == (4 * 19_200, 1), how
-    assert way.seams.ratio > 0 and way.scores.clips == 1
-  assert '1 clip(s) of 1.6 s' in found.table()
-  sheet, *wavs = found.write(tmp_path, tracker.rate)
+  found, heard = compare_ways(tracker, factor=4, clips=1)
+  assert list(found.record) == list(WAYS) and list(heard) == ['original', *WAYS]
+  for how in WAYS:
+    assert heard[how].shape == (4 * 19_200, 1), how
+    assert found.record[how]['seams']['ratio'] > 0 and found.record[how]['scores']['clips'] == 1
+    ratio = found.metrics[f'{how}/seams/ratio'].value.value
+    assert ratio == found.record[how]['seams']['ratio']
+  assert '1 clip(s) of 1.6 s' in table_of(found)
+  sheet, *wavs = write_heard(tmp_path, heard, tracker.rate)
   assert sheet.exists() and [read_audio(wav).shape for wav in wavs] == [(4 * 19_200, 1)] * 4

@@ -8,6 +8,7 @@ import pytest
 from configs.clips.fast import video as fast_video
 from mgjax.core.errors import DataError
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
+from mgjax.evaluation.record.measured import table_of
 from mgjax.media.video import read_clip, write_video
 from mgjax.video.pipeline import VideoPipeline
 
@@ -49,27 +50,24 @@ def folder(tmp_path_factory):
 
 def test_samples_like_their_clips_are_nearest_to_them(folder, tmp_path):
   found, videos, windows = judge_clips(Copies(folder))
-  assert sorted(found.captions) == sorted(COLOURS) and found.nearest == found.captions
-  assert found.own == 1 and found.chance == pytest.approx(1 / 3)
-  np.testing.assert_allclose(found.psnr, 20 * np.log10(255), rtol=1e-6)  # one grey level
-  assert found.reconstruction_psnr == pytest.approx(30)
-  numbers = json.loads(json.dumps(found.as_dict()))
-  assert numbers['nearest_is_own'] == 1 and numbers['windows'] == found.windows > 3
-  assert '100% of 3 samples (33% by chance)' in found.table()
+  record = json.loads(json.dumps(found.record))
+  assert sorted(record['captions']) == sorted(COLOURS) and record['nearest'] == record['captions']
+  assert record['nearest_is_own'] == 1 and record['chance'] == pytest.approx(1 / 3)
+  np.testing.assert_allclose(record['psnr'], 20 * np.log10(255), rtol=1e-6)  # one grey level
+  assert record['reconstruction_psnr'] == pytest.approx(30) and record['windows'] > 3
+  assert '100% of 3 samples (33% by chance)' in table_of(found)
   sheets, paths = write_nearest(tmp_path, found, videos, windows, 8)
   assert [sheet.suffix for sheet in sheets] == ['.png', '.webp'] and len(paths) == 3
   assert all(path.exists() for path in [*sheets, *paths])
 
 
 def test_samples_like_another_clip_are_not_their_own(folder):
-  found, _, _ = judge_clips(Copies(folder, shows=lambda caption: 'a blue screen'))
-  assert found.own == pytest.approx(1 / 3) and set(found.nearest) == {'a blue screen'}
-
-
-def test_fewer_samples_than_captions(folder):
-  found, videos, windows = judge_clips(Copies(folder), samples=2)
-  assert len(found.captions) == len(videos) == len(windows) == 2
-  assert found.clip_captions == 3
+  model = Copies(folder, shows=lambda caption: 'a blue screen')
+  few, videos, _ = judge_clips(model, samples=2)
+  assert len(few.samples) == len(videos) == 2 and few.record['clip_captions'] == 3
+  found, _, _ = judge_clips(model)
+  assert found.record['nearest_is_own'] == pytest.approx(1 / 3)
+  assert set(found.record['nearest']) == {'a blue screen'}
 
 
 def test_clips_that_moved_are_named_anew(folder, tmp_path):
@@ -77,4 +75,4 @@ def test_clips_that_moved_are_named_anew(folder, tmp_path):
   model.config.data.path = str(tmp_path / 'gone')
   with pytest.raises(DataError, match='gone'):
     judge_clips(model)
-  assert judge_clips(model, clips=str(folder))[0].own == 1
+  assert judge_clips(model, clips=str(folder))[0].record['nearest_is_own'] == 1

@@ -71,44 +71,42 @@ def everything(labels):
 
 def test_who_knows_digit_colour_and_handwriting_finds_everything(tmp_path):
   found, rows = judge_retrieval(Known(everything), samples=SAMPLES)
-  assert set(found.scores.values()) == {1.0}
-  assert found.cosines['same'] > found.cosines['other']
+  record = found.record
+  assert set(record['retrieval'].values()) == {1.0}
+  assert record['cosines']['same'] > record['cosines']['other']
   unseen = sum(len(identities_of('test', digit)) for digit in range(10))
-  assert unseen < found.queries <= 2 * unseen  # each in either colour
-  assert found.images == SAMPLES and found.captions == 20
+  assert unseen < record['queries'] <= 2 * unseen  # each in either colour
+  assert record['images'] == SAMPLES and record['captions'] == 20
   assert all('8 of 8 right' in title for title, _ in rows)
   with Image.open(write_retrieved(tmp_path, rows)) as sheet:
     assert sheet.width > 8 * 16 and sheet.height > len(rows) * 16 == 8 * 16
 
 
-def test_who_knows_the_colour_alone_has_the_chance_of_the_rest():
-  def colour(labels):
-    return one_hot(2, COLOURS.index(labels['colour']))  # products of ones and zeros are exact
-
-  found, _ = judge_retrieval(Known(colour), samples=SAMPLES)
-  assert found.scores['colour'] == 1 and found.scores['digit'] == pytest.approx(0.1, abs=0.03)
-  # Vectors of handwriting in one colour are all the same: nothing is below, nothing above.
-  assert found.scores['identity'] == 0 and found.scores['identity_auc'] == 0.5
-
-
-def test_a_head_for_identities_is_what_finds_handwriting():
-  def colour(labels):
-    return one_hot(2, COLOURS.index(labels['colour']))
-
-  found, _ = judge_retrieval(
-    Known(colour, lambda labels: one_hot(1797, labels['identity'])), samples=SAMPLES
-  )
-  assert found.scores['identity'] == found.scores['identity_auc'] == 1
-  assert found.scores['digit'] == pytest.approx(0.1, abs=0.03)
-
-
 def test_who_knows_nothing_has_chance():
   rng = np.random.default_rng(0)
-  found, _ = judge_retrieval(Known(lambda labels: rng.normal(size=16)), samples=SAMPLES)
-  for name, score in found.scores.items():
-    chance = found.chance[name]
-    trials = found.captions if name.startswith('text') else found.queries
+  record = judge_retrieval(Known(lambda labels: rng.normal(size=16)), samples=SAMPLES)[0].record
+  for name, score in record['retrieval'].items():
+    chance = record['chance'][name]
+    trials = record['captions' if name.startswith('text') else 'queries']
     assert score == pytest.approx(chance, abs=5 * np.sqrt(chance * (1 - chance) / trials)), name
+
+
+def colour_of(labels):
+  return one_hot(2, COLOURS.index(labels['colour']))  # products of ones and zeros are exact
+
+
+@pytest.mark.parametrize(
+  ('recognise', 'identity', 'area'),
+  # Vectors of handwriting in one colour are all the same: nothing is below, nothing above.
+  [(None, 0, 0.5), (lambda labels: one_hot(1797, labels['identity']), 1, 1)],
+  ids=['no head', 'a head for identities'],
+)
+def test_who_knows_the_colour_has_the_chance_of_the_rest_and_a_head_its_own(
+  recognise, identity, area
+):
+  scores = judge_retrieval(Known(colour_of, recognise), samples=SAMPLES)[0].record['retrieval']
+  assert scores['colour'] == 1 and scores['digit'] == pytest.approx(0.1, abs=0.03)
+  assert (scores['identity'], scores['identity_auc']) == (identity, area)
 
 
 def test_too_few_images_and_other_data_are_refused():

@@ -65,13 +65,12 @@ def test_a_model_that_writes_what_it_is_told_scores_like_real_signs(tmp_path):
   assert [is_held_out_number(number) for number in numbers] == [False] * SAMPLES + [True] * SAMPLES
   assert len({*numbers}) > SAMPLES  # many different ones, of both lengths alike
   assert sum(len(number) == 2 for number in numbers) == SAMPLES
-  for scores in found.scores.values():
+  for scores in found.record['signs'].values():
     # Handwriting that the judge was trained on: as good as its ceiling, less five deviations.
     assert scores['number'] > 0.96 - 5 * np.sqrt(0.96 * 0.04 / SAMPLES)
     assert scores['colour'] == scores['direction'] == 1
-  assert found.ceiling['number'] > 0.9 and found.floor['number'] < 0.03
-  assert set(found.as_dict()) == {'signs', 'ceiling', 'floor', 'samples'}
-  assert [len(line) for line in found.table().splitlines()[:5]] == [22 + 6 * 11] * 5
+  assert found.record['ceiling']['number'] > 0.9 and found.record['floor']['number'] < 0.03
+  assert set(found.record) == {'signs', 'ceiling', 'floor', 'samples'}
   with Image.open(write_sheet(tmp_path, made)) as sheet:
     assert sheet.width > 2 * 96 and sheet.height > 6 * 64  # six videos of two frames
 
@@ -79,7 +78,7 @@ def test_a_model_that_writes_what_it_is_told_scores_like_real_signs(tmp_path):
 def test_one_wrong_digit_costs_its_share_of_the_characters(tmp_path):
   wrong = lambda number: number[:-1] + str((int(number[-1]) + 1) % 10)  # noqa: E731
   found, made = judge_signs(Painter(change=wrong, lengths=(3,)), samples=SAMPLES)
-  for scores in found.scores.values():
+  for scores in found.record['signs'].values():
     # What the judge misreads is far less than the deviation of five that is left to it.
     assert scores['number'] < 0.1
     assert scores['characters'] == pytest.approx(2 / 3, abs=0.05)

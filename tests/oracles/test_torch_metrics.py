@@ -8,9 +8,7 @@ from configs.text import metaclip_text, metaclip_vision
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.clip.towers import make_clip_text, make_clip_vision
 from mgjax.evaluation.metrics.embeddings import class_divergence, clip_score
-from mgjax.evaluation.metrics.frechet import frechet_distance
-from mgjax.evaluation.metrics.kernel import kernel_distance
-from mgjax.evaluation.metrics.neighbours import neighbourhood
+from mgjax.evaluation.metrics.sets import frechet_distance, kernel_distance, neighbourhood
 from mgjax.evaluation.metrics.similarity import decibels, squared_errors, structural_similarity
 from mgjax.workflows.weights import import_weights
 from tests.oracles import clip as oracle

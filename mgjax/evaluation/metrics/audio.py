@@ -1,6 +1,6 @@
 """Audio metrics from waveforms alone: SI-SDR, onsets, and how two sounds go together in time.
 
-The Frechet distance is in `frechet.py`; the mel distance, which the codec also trains with, in
+The Frechet distance is in `sets.py`; the mel distance, which the codec also trains with, in
 `mgjax/audio/codec/losses.py`.
 """
 

@@ -1,6 +1,6 @@
-"""Scores of pairs from vectors and probabilities: CLIP, CLAP, classes of sounds, lags."""
+"""Scores of pairs from vectors and probabilities: CLIP, CLAP, edits, classes of sounds, lags."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
 from typing import Annotated
 
 import numpy as np
@@ -11,9 +11,8 @@ from mgjax.core.settings import Range, arguments
 from mgjax.core.typing import Float
 
 _LEAST = 1e-12  # of a length
+_SAME = 1e-6  # length of a difference of unit vectors below which it has no direction
 _SUM = 1e-3  # by which probabilities may miss 1: those of float16 do
-
-Offset = Callable[[Float[np.ndarray, '_ _'], Float[np.ndarray, '_ _']], float]
 
 
 def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '...']) -> Float[np.ndarray, '*b']:
@@ -77,6 +76,8 @@ def embedding_offset(
 ) -> float:
   """Returns the seconds by which sound is later than video: where their vectors agree most.
 
+  Its absolute value is DeSync, where vectors of a network such as Synchformer are given.
+
     argmax_k mean_i cos(sound_(i + k), video_i),   |k| <= furthest rate
 
   The smallest |k| of equal ones. At least half of the shorter sequence has to overlap.
@@ -103,28 +104,60 @@ def embedding_offset(
   return max(means, key=lambda lag: (means[lag], -abs(lag))) / rate
 
 
-def desynchronisation(
-  sounds: Sequence[Float[np.ndarray, '_ _']],
-  videos: Sequence[Float[np.ndarray, '_ _']],
-  offset: Offset,
-) -> Float[np.ndarray, 'b']:
-  """Returns |offset| of each clip in seconds: DeSync, of whatever tells the offset.
+@dataclasses.dataclass(frozen=True)
+class Directional:
+  """Similarities of edited clips, one number a clip.
+
+  Attributes:
+    direction: s, the mean of its frames. 0 of a frame that is as it was: it goes no way at all; NaN
+      of a clip whose captions do not differ.
+    output: cosine of the edited frames with the target caption, the mean of them.
+  """
+
+  direction: Float[np.ndarray, 'b']
+  output: Float[np.ndarray, 'b']
+
+
+def directional_similarity(
+  before: Float[np.ndarray, '_ _ _'],
+  after: Float[np.ndarray, '_ _ _'],
+  source: Float[np.ndarray, '_ _'],
+  target: Float[np.ndarray, '_ _'],
+) -> Directional:
+  """Compares the way from frame to edited frame with the way from caption to caption.
+
+    s = cos(E_v(after) - E_v(before), E_t(target caption) - E_t(source caption))
+
+  (StyleGAN-NADA, Gal et al. 2021; of edits InstructPix2Pix, Brooks et al. 2022.) A high cosine says
+  that what changed is what the captions say. It says nothing of what was to be kept, so that
+  structure is measured beside it.
 
   Args:
-    sounds: what `offset` reads of each sound, such as its vectors.
-    videos: of each video.
-    offset: of both to the seconds between them: a network such as Synchformer, or
-      `embedding_offset` with its rate.
+    before: vectors of the frames of clips, of any length: only directions count.
+    after: of the same frames, edited.
+    source: vectors of captions of what the clips show.
+    target: of what they are to show.
 
   Raises:
-    DataError: they do not pair.
+    DataError: they do not belong together.
   """
-  if len(sounds) != len(videos):
-    raise DataError(f'{len(sounds)} sounds and {len(videos)} videos do not pair; give one each')
-  pairs = zip(sounds, videos, strict=True)
-  return np.array([abs(offset(sound, video)) for sound, video in pairs], np.float64)
+  shape = before.shape
+  if after.shape != shape or not source.shape == target.shape == (shape[0], shape[2]):
+    raise DataError(
+      f'vectors of frames {shape}, {after.shape}, of captions {source.shape}, {target.shape}; '
+      'expected (clips, frames, d) twice and (clips, d) twice'
+    )
+  before, after, source, target = (
+    _unit(vectors, _SAME) for vectors in (before, after, source, target)
+  )
+  said = target - source
+  direction = np.einsum('btd,bd->bt', _unit(after - before, _SAME), _unit(said, _SAME)).mean(1)
+  direction[np.linalg.norm(said, axis=1) < _SAME] = np.nan
+  return Directional(direction, np.einsum('btd,bd->bt', after, target).mean(1))
 
 
-def _unit(vectors: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b d']:
+def _unit(vectors: Float[np.ndarray, '*b d'], least: float = _LEAST) -> Float[np.ndarray, '*b d']:
+  """Vectors of unit length in float64; zeros where they are shorter than `least`."""
   vectors = np.asarray(vectors, np.float64)
-  return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), _LEAST)
+  length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+  return np.where(length < least, 0.0, vectors / np.maximum(length, least))

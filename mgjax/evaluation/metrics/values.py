@@ -8,7 +8,7 @@ numbers; halves hold each clip once, and say how much the number depends on how 
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ import scipy.stats
 
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Count, Positive, Range, arguments
-from mgjax.core.typing import Int
+from mgjax.core.typing import Float, Int
 from mgjax.evaluation.metrics.intervals import draw_shares, share
 
 SPLITS = 25  # into halves
@@ -72,8 +72,7 @@ class Value:
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values, None for NaN."""
-    found = dataclasses.asdict(self) | {'limit': self.limit}
-    return {name: _plain(value) for name, value in found.items()}
+    return plain(self) | {'limit': plain(self.limit)}
 
 
 def mean_value(
@@ -126,6 +125,68 @@ def share_value(right: Sequence[bool | float] | np.ndarray, confidence: Confiden
   each = np.asarray(right, np.float64)
   found = share(each[np.isfinite(each)] > 0, confidence)
   return Value(found.value, found.low, found.high, found.count, tuple(each.tolist()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+  """A mean of numbers and between what the mean of many more prompts would be.
+
+  Attributes:
+    value: the mean; NaN of nothing.
+    low: lower end of the interval of 95%; NaN of fewer than two prompts.
+    high: its upper end.
+    videos: how many have a number.
+    prompts: how many different ones those are of.
+  """
+
+  value: float
+  low: float
+  high: float
+  videos: int
+  prompts: int
+
+  def __str__(self) -> str:
+    """Says it as 0.941 [0.9, 0.972], in four digits; without an interval where there is none."""
+    if math.isnan(self.low):
+      return f'{self.value:.4g}'
+    return f'{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]'
+
+  def as_dict(self) -> dict[str, float | int | None]:
+    """Returns plain JSON values: null in place of NaN."""
+    return plain(self)
+
+
+def mean_of(values: Float[np.ndarray, 'n'], prompts: Sequence[Hashable], seed: int = 0) -> Mean:
+  """Returns the mean of what is finite, with a percentile bootstrap over whole prompts.
+
+  With sum s_g and count n_g of prompt g, and w_g how often a resample has it,
+
+    mean* = sum_g w_g s_g / sum_g w_g n_g
+
+  Args:
+    values: one a video; NaN of what could not be measured.
+    prompts: of each video, equal for those of one prompt.
+    seed: of the resamples.
+
+  Raises:
+    DataError: there are not as many prompts as values.
+  """
+  if len(values) != len(prompts):
+    raise DataError(f'{len(values)} numbers of {len(prompts)} prompts; give the prompt of each')
+  kept = np.flatnonzero(np.isfinite(values)).tolist()
+  places: dict[Hashable, int] = {}
+  group = np.array([places.setdefault(prompts[each], len(places)) for each in kept], np.int64)
+  if not kept:
+    return Mean(math.nan, math.nan, math.nan, 0, 0)
+  count = len(places)
+  sums = np.bincount(group, np.asarray(values, np.float64)[kept], count)
+  counts = np.bincount(group, minlength=count)
+  low = high = math.nan
+  if count > 1:
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
+    low, high = np.quantile((drawn @ sums) / (drawn @ counts), (0.025, 0.975)).tolist()
+  return Mean(float(sums.sum() / counts.sum()), low, high, len(kept), count)
 
 
 def set_values(
@@ -214,7 +275,14 @@ def bias_warning(name: str, first: Value, second: Value) -> str:
   )
 
 
-def _plain(value: Any) -> Any:
-  if isinstance(value, tuple):
-    return [_plain(each) for each in value]
+def plain(value: Any) -> Any:
+  """Returns plain JSON values: objects of dataclasses, None for what is not finite."""
+  if dataclasses.is_dataclass(value):
+    return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+  if isinstance(value, Mapping):
+    return {name: plain(each) for name, each in value.items()}
+  if isinstance(value, list | tuple | np.ndarray):
+    return [plain(each) for each in value]
+  if isinstance(value, np.generic):
+    value = value.item()
   return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,13 +14,16 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float, UInt8
 from mgjax.evaluation.metrics.embeddings import clip_score, frame_consistency
-from mgjax.evaluation.metrics.frechet import frechet_value
-from mgjax.evaluation.metrics.kernel import kernel_value
 from mgjax.evaluation.metrics.motion import Motion, motion_of
-from mgjax.evaluation.metrics.neighbours import NEAREST, Neighbourhood, neighbourhood_values
+from mgjax.evaluation.metrics.sets import (
+  NEAREST,
+  Neighbourhood,
+  frechet_value,
+  kernel_value,
+  neighbourhood_values,
+)
 from mgjax.evaluation.metrics.stability import second_difference, warping_error
 from mgjax.evaluation.metrics.values import (
-  Confidence,
   Value,
   mean_value,
   share_value,
@@ -67,8 +70,6 @@ def score_videos(
   reference: Iterable[Video] | Float[np.ndarray, '_ ...'] | None = None,
   *,
   motion: bool = True,
-  confidence: Confidence = 0.95,
-  seed: int = 0,
 ) -> dict[str, Value]:
   """Returns all metrics that what is given allows, by names of `BETTER`.
 
@@ -82,12 +83,10 @@ def score_videos(
     reference: true videos, or vectors that the same encoder made of them: (videos d), or
       (videos frames d) for 'frechet_frames' too.
     motion: whether to measure 'warping_error', 'motion' and 'dynamic_degree', which need OpenCV.
-    confidence: of the intervals.
-    seed: of their resamples.
 
   Raises:
     DataError: there is not one prompt a video, there is no video, or one is no video.
-    ConfigError: OpenCV is not installed, or a number is out of its range.
+    ConfigError: OpenCV is not installed.
   """
   texts = None if prompts is None or clip is None else clip.encode_texts(prompts)
   each: dict[str, list[float]] = {}
@@ -113,23 +112,17 @@ def score_videos(
     asked = '' if prompts is None else f' and {len(prompts)} prompts'
     more = ' or more' if prompts is not None and count > len(prompts) else ''
     raise DataError(f'{count} videos{more}{asked}; give a video or more, and one prompt each')
-  made = {
-    name: mean_value(values, confidence, seed)
-    for name, values in each.items()
-    if np.isfinite(values).any()
-  }
+  made = {name: mean_value(values) for name, values in each.items() if np.isfinite(values).any()}
   if 'dynamic_degree' in made:
-    made['dynamic_degree'] = share_value(each['dynamic_degree'], confidence)
+    made['dynamic_degree'] = share_value(each['dynamic_degree'])
   if reference is not None and clip is not None:
-    made |= compare_clips(vectors, _reference(clip, reference), confidence, seed)
+    made |= compare_clips(vectors, _reference(clip, reference))
   return {name: made[name] for name in BETTER if name in made}
 
 
 def compare_clips(
   generated: Sequence[Float[np.ndarray, '_ _']] | Float[np.ndarray, '_ ...'],
   reference: Sequence[Float[np.ndarray, '_ _']] | Float[np.ndarray, '_ ...'],
-  confidence: Confidence = 0.95,
-  seed: int = 0,
 ) -> dict[str, Value]:
   """Compares vectors of generated videos with those of true ones, whatever encoder made them.
 
@@ -139,12 +132,9 @@ def compare_clips(
     generated: a vector a video (b d), or vectors of the frames of each, (t d) or in all (b t d): of
       those the mean stands for the video, and 'frechet_frames' compares them one by one.
     reference: likewise.
-    confidence: of the intervals.
-    seed: of them.
 
   Raises:
     DataError: the vectors do not belong together, or are not finite.
-    ConfigError: a number is out of its range.
   """
   clips = [_clips(given) for given in (reference, generated)]
   widths = {each.shape[1] for side in clips for each in side}
@@ -152,7 +142,6 @@ def compare_clips(
     raise DataError(f'vectors of {sorted(widths)} numbers; compare those of one encoder')
   means = [np.stack([each.mean(0) for each in side]) for side in clips]
   counts = len(clips[1]), len(clips[0])
-  options: dict[str, Any] = {'confidence': confidence, 'seed': seed}
   names = ['frechet_videos', 'kernel_distance', *Neighbourhood._fields]
   framed = all(len(each) > 1 for side in clips for each in side)
   names += ['frechet_frames'] if framed else []
@@ -161,13 +150,13 @@ def compare_clips(
     return {name: unmeasured(*counts, few) for name in names}
   true, ours = means
   found = {
-    'frechet_videos': frechet_value(ours[:, None], true[:, None], **options),
-    'kernel_distance': kernel_value(ours, true, **options),
+    'frechet_videos': frechet_value(ours[:, None], true[:, None]),
+    'kernel_distance': kernel_value(ours, true),
   }
   if framed:
-    found['frechet_frames'] = frechet_value(clips[1], clips[0], **options)
+    found['frechet_frames'] = frechet_value(clips[1], clips[0])
   if min(counts) >= 2 * NEAREST + 2:
-    return found | neighbourhood_values(true, ours, **options)
+    return found | neighbourhood_values(true, ours)
   few = f'{counts[0]} and {counts[1]} videos are too few; {2 * NEAREST + 2} of both have it'
   return found | {name: unmeasured(*counts, few) for name in Neighbourhood._fields}
 

@@ -15,7 +15,7 @@ from typing import Any
 from mgjax.core.errors import ConfigError, DataError, first_line, printable
 from mgjax.core.files import WRONG, read_json
 from mgjax.evaluation.metrics.intervals import apart, compare
-from mgjax.evaluation.metrics.values import Value, bias_warning
+from mgjax.evaluation.metrics.values import Value, bias_warning, plain
 
 RECORDS = ('evaluation.json', 'evaluation/reconstruction.json')  # of a folder
 # Settings that say which clips the numbers are of; no difference between models.
@@ -59,14 +59,6 @@ class Change:
   prompts: int = 0
   count: int = 0
   warning: str = ''
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values, None for NaN."""
-    told = dataclasses.asdict(self)
-    return {
-      name: None if isinstance(value, float) and not math.isfinite(value) else value
-      for name, value in told.items()
-    }
 
 
 def read_other(given: str | os.PathLike[str]) -> Other:
@@ -113,7 +105,7 @@ def compare_records(record: Mapping[str, Any], other: Other) -> dict[str, Any]:
   if record.get('task') == other.record.get('task', record.get('task')):
     for name, metric in record['measured']['metrics'].items():
       if (found := _change(record, other.record, name, metric, alike)) is not None:
-        changes[name] = found.as_dict()
+        changes[name] = plain(found)
     if not changes:
       notes.append('The other record has none of these numbers, so nothing is compared.')
   return {'path': os.fspath(other.path), 'notes': notes, 'metrics': changes}
@@ -136,29 +128,32 @@ def _is_record(record: Mapping[str, Any]) -> bool:
 
 def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str], bool]:
   """Says what differs beside the models, and whether both are of the same clips."""
-  notes = []
-  if ours.get('task') != theirs.get('task', ours.get('task')):
-    tasks = printable(f'{theirs.get("task")!r}'), ours.get('task')
-    notes.append(f'The other record is of the task {tasks[0]}, this one of {tasks[1]!r}: '
-                 'their numbers cannot be compared.')  # fmt: skip
-    return notes, False
+  task, other = ours.get('task'), theirs.get('task', ours.get('task'))
+  if task != other:
+    told = printable(repr(other))
+    return [
+      f'The other record is of the task {told}, this one of {task!r}: their numbers cannot be '
+      'compared.'
+    ], False
+  notes, alike = [], True
   if 'seed' in ours and 'seed' in theirs and ours['seed'] != theirs['seed']:
     notes.append(
       f'The other record is of seed {theirs["seed"]}, this one of {ours["seed"]}: their samples '
       'begin with other noise, so pairs share the prompt alone.'
     )
-  alike = True
+  parts = {
+    part: [each[part] if isinstance(each.get(part), Mapping) else {} for each in (ours, theirs)]
+    for part in ('weights', 'settings')
+  }
   for name in _DATA:
-    mine, yours = (_of(each.get('settings'), name) for each in (ours, theirs))
+    mine, yours = (each.get(name) for each in parts['settings'])
     if mine != yours and None not in (mine, yours):
       alike = False
       notes.append(
         f'The other record is of {name} {printable(yours)}, this one of {printable(mine)}: '
         'differences are of the clips as well as of the models, and nothing is paired.'
       )
-  for part in ('weights', 'settings'):
-    mine, yours = (each.get(part) if isinstance(each.get(part), Mapping) else {}
-                   for each in (ours, theirs))  # fmt: skip
+  for part, (mine, yours) in parts.items():
     for name in sorted((mine.keys() & yours.keys()) - {*_DATA, 'chosen'}):
       if mine[name] != yours[name]:
         said = (_word(each[name]) for each in (yours, mine))
@@ -174,7 +169,7 @@ def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str
     )
   else:
     mine, yours = (set(each['measured']['samples']) for each in (ours, theirs))
-    if mine != yours and (mine or yours):
+    if mine != yours:
       notes.append(
         f'Of {len(mine)} prompts of this record and {len(yours)} of the other {len(mine & yours)} '
         'are the same; where numbers are paired, it is over these.'
@@ -247,9 +242,11 @@ def _find(record: Mapping[str, Any], name: str) -> Value | None:
     return None if metric is None else _value_of(metric)
   found: Any = record
   for part in name.split('/'):
-    found = _of(found, part)
+    found = found.get(part) if isinstance(found, Mapping) else None
+  if type(found) in (int, float):
+    return Value(float(found), math.nan, math.nan, 0)
   try:
-    return _value_of(found) if isinstance(found, Mapping) else _number_of(found)
+    return _value_of(found) if isinstance(found, Mapping) else None
   except WRONG:
     return None
 
@@ -267,16 +264,6 @@ def _value_of(told: Mapping[str, Any]) -> Value:
   return Value(value, low, high, int(count), (), int(references), float(told.get('bias') or 0))
 
 
-def _number_of(found: Any) -> Value | None:
-  if type(found) not in (int, float):
-    return None
-  return Value(float(found), math.nan, math.nan, 0)
-
-
 def _word(value: Any) -> str:
   text = printable(value)
   return text if len(text) <= _LETTERS else f'{text[: _LETTERS - 1]}…'
-
-
-def _of(found: Any, name: str) -> Any:
-  return found.get(name) if isinstance(found, Mapping) else None

@@ -1,17 +1,19 @@
-"""What an evaluation measured, sample by sample: the one form that records and their pages have.
+"""`Measured`: the numbers of an evaluation, whatever was evaluated.
 
-An evaluation of whatever kind offers `Measured`. Its metrics then stand in the record with their
-intervals, on the page with their best and worst samples, and in comparisons with other records. A
-new metric needs a name there and nothing else.
+A judge returns its numbers as `Measured` and renders nothing. `Measured.as_dict` is what stands in
+the record, `table_of` is what is printed, and `mgjax.runtime.report.evaluation` makes the page of
+the record. A metric that a judge adds is in the record with its interval, on the page with its best
+and worst samples, and in comparisons with other records; it needs a name there and nothing else.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mgjax.core.tables import aligned
 from mgjax.core.typing import Float, Int
 from mgjax.evaluation.metrics.correlations import Correlation
 from mgjax.evaluation.metrics.intervals import (
@@ -19,12 +21,12 @@ from mgjax.evaluation.metrics.intervals import (
   draw_shares,
   share_over_prompts,
 )
-from mgjax.evaluation.metrics.values import Value, mean_value, share_value
-from mgjax.evaluation.suites.means import mean_of
+from mgjax.evaluation.metrics.values import Value, mean_of, mean_value, plain, share_value
 
 EXTREMES = 4  # best and worst samples of each metric that are shown
 SHOWN = 12  # samples that are shown whatever their numbers are
 _RESAMPLES = 1000
+_EVERY = 16  # samples after which those are let go that are neither among the best nor the worst
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,32 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True)
+class Grid:
+  """A table of numbers for people.
+
+  Attributes:
+    columns: what stands above the numbers.
+    rows: name -> cells: numbers, NaN or None where there is none, or text such as an interval.
+    digits: format of the numbers, or that of each column.
+    title: what stands above the names.
+  """
+
+  columns: Sequence[str]
+  rows: Mapping[str, Sequence[float | str | None]]
+  digits: str | Sequence[str] = '.3f'
+  title: str = ''
+
+  def cells(self) -> list[list[str]]:
+    """Returns the header and the rows as text."""
+    digits = [self.digits] * len(self.columns) if isinstance(self.digits, str) else self.digits
+    rows = [
+      [name, *(_cell(*pair) for pair in zip(cells, digits, strict=True))]
+      for name, cells in self.rows.items()
+    ]
+    return [[self.title, *self.columns], *rows]
+
+
+@dataclasses.dataclass(frozen=True)
 class Measured:
   """All numbers of an evaluation.
 
@@ -78,6 +106,8 @@ class Measured:
     groups: of some samples, such as those of a tag: name -> metric -> its value of these.
     sound: whether samples are to be heard.
     about: what a sample shows, from left to right; '' where it is the model's alone.
+    record: what the record holds beside `as_dict`; made plain JSON values, see `plain`.
+    table: for people: grids, and lines between and below them.
   """
 
   metrics: Mapping[str, Metric]
@@ -85,22 +115,16 @@ class Measured:
   groups: Mapping[str, Mapping[str, Value]] = dataclasses.field(default_factory=dict)
   sound: bool = False
   about: str = ''
+  record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  table: Sequence[Grid | str] = ()
+
+  def __post_init__(self):
+    object.__setattr__(self, 'record', plain(self.record))
 
   def shown(self, count: int = SHOWN) -> list[int]:
     """Returns the samples to show: some, evenly spread, and the best and worst of each metric."""
-    return sorted({*self.spread(count), *self.extremes()})
-
-  def extremes(self) -> set[int]:
-    """Returns the best and worst samples of all metrics."""
-    pairs = (metric.extremes() for metric in self.metrics.values())
-    return {place for best, worst in pairs for place in (*best, *worst)}
-
-  def spread(self, count: int = SHOWN) -> list[int]:
-    """Returns samples of different prompts, evenly spread over them."""
-    first = {name: place for place, name in reversed(list(enumerate(self.samples)))}
-    places = sorted(first.values())
-    count = min(count, len(places))
-    return [places[place * len(places) // count] for place in range(count)]
+    ends = (place for metric in self.metrics.values() for end in metric.extremes() for place in end)
+    return sorted({*spread(self.samples, count), *ends})
 
   def _over_prompts(self, metric: Metric) -> Metric:
     """The metric with an interval over prompts, where several samples are of one."""
@@ -126,7 +150,7 @@ class Measured:
     }
     return {
       'samples': list(self.samples),
-      'spread': self.spread(),
+      'spread': spread(self.samples),
       'files': {str(place): file for place, file in (files or {}).items()},
       'sound': self.sound,
       'about': self.about,
@@ -135,6 +159,14 @@ class Measured:
       },
       'groups': groups,
     }
+
+
+def spread(names: Sequence[str], count: int = SHOWN) -> list[int]:
+  """Returns places of different names, such as prompts, evenly spread over them."""
+  first = {name: place for place, name in reversed(list(enumerate(names)))}
+  places = sorted(first.values())
+  count = min(count, len(places))
+  return [places[place * len(places) // count] for place in range(count)]
 
 
 def extremes(
@@ -229,6 +261,60 @@ def pooled_metric(
 def numbers_of(rows: Sequence[Mapping[str, float]], name: str) -> Float[np.ndarray, 'n']:
   """Returns one number of each row, NaN of a row without it."""
   return np.array([row.get(name, np.nan) for row in rows], np.float64)
+
+
+def table_of(measured: Measured) -> str:
+  """Formats an evaluation's numbers, for people: names at their left edge, numbers at the right."""
+  lines: list[str] = []
+  for part in measured.table:
+    lines += [part] if isinstance(part, str) else aligned(part.cells())
+  return '\n'.join(lines)
+
+
+class Furthest:
+  """Keeps of samples, as they come, some, and those that are the best or the worst by a metric.
+
+  The others are let go, so that few are in memory at once.
+
+  Attributes:
+    kept: place -> sample.
+  """
+
+  def __init__(self, better: Mapping[str, int], always: Collection[int] = ()):
+    """Takes metric -> 1 where more is better, -1 where less is; and places that stay."""
+    self.kept: dict[int, Any] = {}
+    self._better, self._always = better, always
+
+  def add(self, sample: Any, rows: Sequence[Mapping[str, float]]) -> None:
+    """Adds a sample, given the numbers of all samples so far, its own last."""
+    self.kept[len(rows) - 1] = sample
+    if len(rows) % _EVERY == 1:
+      self.let_go(rows)
+
+  def let_go(self, rows: Sequence[Mapping[str, float]]) -> None:
+    """Lets those go that are no longer among the best or the worst."""
+    found = (extremes(numbers_of(rows, name), better) for name, better in self._better.items())
+    wanted = {place for best, worst in found for place in (*best, *worst)} | {*self._always}
+    self.kept = {place: sample for place, sample in self.kept.items() if place in wanted}
+
+
+def standard_means(
+  rows: Sequence[Mapping[str, float]], names: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+  """Returns the 'mean' over rows and its 'standard_error', None of a single one, by name."""
+  found = {}
+  for name in names:
+    values = np.array([row[name] for row in rows if name in row])
+    if len(values):
+      error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+      found[name] = {'mean': float(values.mean()), 'standard_error': error}
+  return found
+
+
+def _cell(value: float | str | None, digits: str) -> str:
+  if isinstance(value, str):
+    return value
+  return '-' if value is None or math.isnan(value) else format(value, digits)
 
 
 def _interval(value: Value) -> dict[str, Any]:

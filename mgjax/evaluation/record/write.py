@@ -2,24 +2,19 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mgjax.core.errors import printable
 from mgjax.core.files import read_json, write_bytes, write_json
-from mgjax.core.typing import UInt8
 from mgjax.evaluation.record.against import Other, compare_records
-from mgjax.evaluation.record.measured import Measured
-from mgjax.media.viewing import write_clip
+from mgjax.evaluation.record.measured import Measured, table_of
+from mgjax.evaluation.record.show import Show
 from mgjax.runtime.report.charts import format_number
 from mgjax.runtime.report.evaluation import evaluation_page
 
-PAGE = 'evaluation.html'
+RECORD, PAGE = 'evaluation.json', 'evaluation.html'
 SAMPLES = 'evaluation/each'  # files of the samples of a page, in the work directory
-# Place of a sample, where to write it without an ending -> the file that shows it; None for none.
-Show = Callable[[int, pathlib.Path], pathlib.Path | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,56 +31,41 @@ class Findings:
   paths: list[pathlib.Path]
 
 
-@runtime_checkable
-class Evaluated(Protocol):
-  """What every evaluation finds, of whatever kind."""
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values."""
-    ...
-
-  def table(self) -> str:
-    """Formats the numbers, for people."""
-    ...
-
-  def measured(self) -> Measured:
-    """Returns all numbers with their intervals, sample by sample where there are such."""
-    ...
-
-
 def write_findings(
+  folder: pathlib.Path,
   task: str,
-  found: Evaluated,
+  measured: Measured,
   about: Mapping[str, Any],
-  path: pathlib.Path,
   written: Sequence[pathlib.Path] = (),
-  *,
-  page: pathlib.Path,
   show: Show | None = None,
+  *,
+  name: str = RECORD,
+  page: str = PAGE,
 ) -> Findings:
   """Writes the record, the samples to show, and the page.
 
   Args:
+    folder: of the model, or of the videos.
     task: what was evaluated, such as 'video'; records of other tasks are not compared.
-    found: the numbers.
+    measured: the numbers.
     about: where they are from: weights, settings, seed.
-    path: of the record.
     written: pictures that were written before.
-    page: where the page goes.
     show: writes the file of a sample; without it no sample is shown.
+    name: of the record in the folder.
+    page: name of the page in the folder.
   """
-  measured, folder = found.measured(), page.parent / SAMPLES
-  files = {}
-  for earlier in folder.glob('[0-9]*.*'):
+  path, place_of_page = folder / name, folder / page
+  samples, files = place_of_page.parent / SAMPLES, {}
+  for earlier in samples.glob('[0-9]*.*'):
     earlier.unlink()  # of an evaluation that showed others
   if show is not None:
     for place in measured.shown():
-      if (file := show(place, folder / f'{place:05d}')) is not None:
-        files[place] = _relative(file, page.parent)
-  record = {'task': task} | dict(about) | found.as_dict() | {'measured': measured.as_dict(files)}
+      if (file := show(place, samples / f'{place:05d}')) is not None:
+        files[place] = _relative(file, place_of_page.parent)
+  record = {'task': task, **about, **measured.record, 'measured': measured.as_dict(files)}
   write_json(path, record)
-  _write_page(page, record)
-  return Findings(found.table(), [*written, page, path])
+  _write_page(place_of_page, record)
+  return Findings(table_of(measured), [*written, place_of_page, path])
 
 
 def add_comparison(findings: Findings, other: Other) -> Findings:
@@ -96,19 +76,6 @@ def add_comparison(findings: Findings, other: Other) -> Findings:
   write_json(path, record)
   _write_page(page, record)
   return Findings(f'{findings.table}\n\n{_told(record)}', findings.paths)
-
-
-def clips_of(videos: Sequence[np.ndarray] | UInt8[np.ndarray, 'b t h w 3'], fps: float) -> Show:
-  """Returns what writes videos as .mp4, and those of one frame as .png."""
-
-  def show(place: int, stem: pathlib.Path) -> pathlib.Path:
-    video = np.asarray(videos[place])
-    path = stem.with_suffix('.mp4' if len(video) > 1 else '.png')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_clip(path, video, fps)
-    return path
-
-  return show
 
 
 def _relative(path: pathlib.Path, folder: pathlib.Path) -> str:

@@ -1,9 +1,7 @@
 """Scores videos of a suite, whoever made them: from files alone, without a model's directory."""
 
-import dataclasses
 import functools
 import importlib.util
-import math
 import os
 import pathlib
 import re
@@ -19,10 +17,9 @@ from mgjax.core.typing import Float, UInt8
 from mgjax.digits.clips import all_captions
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import COLOURS, MOTIONS
-from mgjax.evaluation.metrics.values import Value
+from mgjax.evaluation.metrics.values import Mean, Value, mean_of
 from mgjax.evaluation.metrics.videos import BETTER, read_vectors, score_videos
-from mgjax.evaluation.record.measured import Measured, Metric
-from mgjax.evaluation.suites.means import Mean, mean_of
+from mgjax.evaluation.record.measured import Grid, Measured, Metric
 from mgjax.evaluation.suites.suite import Suite
 from mgjax.evaluation.suites.vbench import video_names
 from mgjax.media.video import probe, stream_clip
@@ -37,89 +34,12 @@ _SIDE = 256  # pixels of the shorter side, above which a video is looked at smal
 Clips = Mapping[int, pathlib.Path]
 
 
-@dataclasses.dataclass(frozen=True)
-class VideoScores:
-  """Numbers of the videos of a suite.
-
-  Attributes:
-    suite: which one.
-    values: metric -> a number a row; NaN where there is none.
-    files: of each row the video, '' where there is none.
-    sets: what compares all videos with those of a reference.
-  """
-
-  suite: Suite
-  values: Mapping[str, Float[np.ndarray, 'n']]
-  files: list[str]
-  sets: Mapping[str, Value] = dataclasses.field(default_factory=dict)
-
-  def mean(self, metric: str, tag: str = '') -> Mean:
-    """Returns a metric's mean over all prompts, or over those with a tag."""
-    rows = self.suite.tags[tag] if tag else list(range(len(self.suite.rows)))
-    prompts = self.suite.prompts
-    return mean_of(self.values[metric][rows], [prompts[row] for row in rows])
-
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values."""
-    means = {name: self.mean(name).as_dict() for name in self.values}
-    tags = {
-      tag: {name: self.mean(name, tag).as_dict() for name in self.values} for tag in self.suite.tags
-    }
-    videos = [
-      {'index': row.index, 'prompt': row.prompt, 'file': file}
-      | {name: None if math.isnan(v[at]) else float(v[at]) for name, v in self.values.items()}
-      for at, (row, file) in enumerate(zip(self.suite.rows, self.files, strict=True))
-      if file
-    ]
-    missing = self.files.count('')
-    return {'suite': self.suite.name, 'missing': missing} | {
-      'scores': means, 'sets': {name: value.as_dict() for name, value in self.sets.items()},
-      'tags': tags, 'videos': videos,
-    }  # fmt: skip
-
-  def measured(self) -> Measured:
-    """Returns the means with their intervals over prompts, of all and by tag."""
-    there = [place for place, file in enumerate(self.files) if file]
-    metrics = {
-      f'scores/{name}': Metric(
-        _value(self.mean(name), self.values[name][there]),
-        name.replace('_', ' '),
-        BETTER.get(name, 1),
-        share=name in (*_SHOWN, 'dynamic_degree'),
-      )
-      for name in self.values
-    }
-    metrics |= {
-      f'sets/{name}': Metric(value, name.replace('_', ' '), BETTER[name], mean=False)
-      for name, value in self.sets.items()
-    }
-    groups = {
-      tag: {f'scores/{name}': _value(self.mean(name, tag)) for name in self.values}
-      for tag in self.suite.tags
-    }
-    return Measured(metrics, [self.suite.prompts[place] for place in there], groups)
-
-  def table(self) -> str:
-    """Formats the means with their intervals over prompts, of all and by tag, for people."""
-    names = list(self.values)
-    rows = [('prompts', 'n', *names)]
-    for tag in ('', *self.suite.tags):
-      found = [self.mean(name, tag) for name in names]
-      rows.append((tag or 'all', str(max(each.videos for each in found)), *map(str, found)))
-    missing = self.files.count('')
-    note = f'{missing} of {len(self.files)} prompts have no video and count nowhere'
-    told = [f'{name}: {value}  {value.warning}'.rstrip() for name, value in self.sets.items()]
-    return '\n'.join([markdown(rows), *told, *([note] if missing else [])])
-
-
 def find_videos(directory: str | os.PathLike[str], suite: Suite) -> dict[int, pathlib.Path]:
   """Returns the videos of a directory by the place of their row in the suite.
 
   A video is called by the index of its prompt, '00012.mp4' or '0012_1f3a55c0.mp4', or as VBench
-  does by the prompt, 'a dog runs-0.mp4', of which sample 0 counts.
-
-  Raises:
-    DataError: there is no such directory, or no video of the suite, or two of one prompt.
+  does by the prompt, 'a dog runs-0.mp4', of which sample 0 counts. Raises DataError if there is no
+  such directory, or no video of the suite, or two of one prompt.
   """
   directory = pathlib.Path(directory)
   if not directory.is_dir():
@@ -162,7 +82,7 @@ def score_suite(
   clip: Clip | None = None,
   judge: str = '',
   reference: str | os.PathLike[str] = '',
-) -> VideoScores:
+) -> Measured:
   """Measures videos one after another: the metrics of `metrics.videos`, and the judge's shares.
 
   Frames are looked at with at most 256 pixels on their shorter side. Metrics of motion need OpenCV
@@ -206,7 +126,66 @@ def score_suite(
     spread[name][places] = each
   files = [os.fspath(videos[place]) if place in videos else '' for place in range(len(suite.rows))]
   sets = {name: value for name, value in found.items() if not value.each}
-  return VideoScores(suite, spread, files, sets)
+  return _measured(suite, spread, files, sets)
+
+
+def _measured(
+  suite: Suite,
+  values: Mapping[str, Float[np.ndarray, 'n']],
+  files: Sequence[str],
+  sets: Mapping[str, Value],
+) -> Measured:
+  """The means with their intervals over prompts, of all and by tag; `values` have a number a row.
+
+  Of a row without a video `files` has ''; `sets` compare all videos with those of a reference.
+  """
+  prompts, rows = suite.prompts, range(len(suite.rows))
+  means, *tagged = (
+    {name: mean_of(each[some], [prompts[row] for row in some]) for name, each in values.items()}
+    for some in (list(rows), *suite.tags.values())
+  )
+  tags = dict(zip(suite.tags, tagged, strict=True))
+  there = [row for row in rows if files[row]]
+  metrics = {
+    f'scores/{name}': Metric(
+      _value(mean, values[name][there]),
+      name.replace('_', ' '),
+      BETTER.get(name, 1),
+      share=name in (*_SHOWN, 'dynamic_degree'),
+    )
+    for name, mean in means.items()
+  } | {
+    f'sets/{name}': Metric(value, name.replace('_', ' '), BETTER[name], mean=False)
+    for name, value in sets.items()
+  }
+  videos = [
+    {'index': suite.rows[row].index, 'prompt': prompts[row], 'file': files[row]}
+    | {name: each[row] for name, each in values.items()}
+    for row in there
+  ]
+  missing = len(files) - len(there)
+  table = {
+    tag or 'all': [str(max(mean.videos for mean in found.values())), *map(str, found.values())]
+    for tag, found in {'': means, **tags}.items()
+  }
+  told = [f'{name}: {value}  {value.warning}'.rstrip() for name, value in sets.items()]
+  if missing:
+    told.append(f'{missing} of {len(files)} prompts have no video and count nowhere')
+  return Measured(
+    metrics,
+    [prompts[row] for row in there],
+    {tag: {f'scores/{name}': _value(mean) for name, mean in found.items()}
+     for tag, found in tags.items()},
+    record={
+      'suite': suite.name,
+      'missing': missing,
+      'scores': means,
+      'sets': {name: value.as_dict() for name, value in sets.items()},
+      'tags': tags,
+      'videos': videos,
+    },
+    table=[markdown(Grid(['n', *values], table, title='prompts').cells()), *told],
+  )  # fmt: skip
 
 
 def _value(mean: Mean, each: Sequence[float] | np.ndarray = ()) -> Value:

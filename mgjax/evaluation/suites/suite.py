@@ -1,10 +1,15 @@
-"""A prompt suite: the prompts that a comparison is about, by index, with what is known of them."""
+"""A prompt suite: the prompts that a comparison is about, by index, with what is known of them.
+
+Movie Gen Video Bench and Movie Gen Audio Bench are CC-BY-NC (Movie Gen §3.5, §6.3): they are read
+where their user has put them, and no prompt of them is part of this code.
+"""
 
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +19,16 @@ from mgjax.core.files import read_json
 from mgjax.core.settings import Count, check
 from mgjax.data.ingest.edit_bench import read_edit_bench
 from mgjax.digits.clips import all_captions, is_held_out
-from mgjax.evaluation.suites import moviegen, tables, vbench
+from mgjax.evaluation.suites import tables, vbench
 from mgjax.text.prompts import prompt_hash
 
 FILE = 'suite.json'  # in a directory of videos, of which suite they are
 MINI = 381  # prompts of the set that Movie Gen §3.5 measures its sigma on; which is not public
 MOTIONS = ('', 'low', 'medium', 'high')
 KINDS = ('video', 'sound', 'edit')
+_TAGGED = 'WithTag'  # at the end of the name of the table with concepts and motion levels
+_TAGS = ('concept', 'motion_level')
+_OTHER = 50  # one prompt in so many may be written otherwise in the other file
 _EDITS = {
   'instruction', 'edit_instruction', 'edit_prompt', 'style_change_caption',
   'object_change_caption', 'background_change_caption', 'multiple_changes_caption',
@@ -129,27 +137,69 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
   place = pathlib.Path(name)
   if place.is_dir():
     return _restore(place / FILE) if (place / FILE).exists() else _edits(place)
-  readers = {'.txt': _prompts, '.csv': _csv, '.jsonl': _jsonl, '.json': _json, '.parquet': _edits}
+  readers = {
+    '.txt': _lines_or_table, '.csv': _lines_or_table, '.jsonl': _jsonl, '.json': _json,
+    '.parquet': _edits,
+  }  # fmt: skip
   if place.suffix not in readers:
     raise ConfigError(f'{name}: a suite is a {", ".join(readers)}, a folder of edits or digits:N')
   return readers[place.suffix](place)
 
 
-def _prompts(path: pathlib.Path) -> Suite:
-  if moviegen.partner(path) is not None:
-    return _tagged(path)
-  rows = (Row(index, prompt) for index, prompt in enumerate(tables.read_lines(path)))
-  return Suite(path.stem, 'video', tuple(rows))
+def _lines_or_table(path: pathlib.Path) -> Suite:
+  """Reads prompts, with concepts and motion levels where there is a table of them.
+
+  Movie Gen Video Bench has both, joined by index: some prompts are written otherwise in the other
+  file, some come twice. The words are those of the .txt, if it is there.
+  """
+  if path.suffix == '.txt':
+    lines, table = path, path.with_name(f'{path.stem}{_TAGGED}.csv')
+    if not table.is_file():
+      rows = (Row(index, prompt) for index, prompt in enumerate(tables.read_lines(path)))
+      return Suite(path.stem, 'video', tuple(rows))
+  else:
+    lines, table = path.with_name(f'{path.stem.removesuffix(_TAGGED)}.txt'), path
+  found = tables.read_csv(table)
+  if table == path and _of_edits(found[0]):
+    return _edits(path)
+  has = [name for name in ('prompt', *_TAGS) if name in found[0]]
+  if has[:1] != ['prompt'] or len(has) == 2:
+    missing = next(name for name in ('prompt', *_TAGS) if name not in has)
+    raise DataError(
+      f'{table}: has no column {missing!r} but {", ".join(found[0])}; expected prompt alone, or '
+      'prompt,concept,motion_level'
+    )
+  prompts = [tables.wanted(table, row, number, 'prompt')[0] for number, row in enumerate(found, 1)]
+  if table.stem.endswith(_TAGGED) and lines.is_file():
+    prompts = _joined(lines, table, prompts)
+  rows = []
+  for index, (prompt, row) in enumerate(zip(prompts, found, strict=True)):
+    concepts = [each.strip() for each in row.get('concept', '').split(',')]
+    concepts = tuple(dict.fromkeys(filter(None, concepts)))
+    rows.append(Row(index, prompt, concepts, row.get('motion_level', '').lower()))
+  return Suite(table.stem.removesuffix(_TAGGED), 'video', tuple(rows))
 
 
-def _tagged(path: pathlib.Path) -> Suite:
-  name, found = moviegen.read_video_bench(path)
-  rows = (Row(index, *each) for index, each in enumerate(found))
-  return Suite(name, 'video', tuple(rows))
+def _joined(lines: pathlib.Path, table: pathlib.Path, prompts: Sequence[str]) -> list[str]:
+  """The prompts of the .txt, if they are those of the table."""
+  found = tables.read_lines(lines)
+  if len(found) != len(prompts):
+    raise DataError(
+      f'{lines} has {len(found)} prompts and {table} {len(prompts)} rows, which are joined by '
+      'index; take both from one release'
+    )
+  pairs = enumerate(zip(found, prompts, strict=True), 1)
+  other = [number for number, pair in pairs if len({*map(_plain, pair)}) > 1]
+  if len(other) > max(1, len(prompts) // _OTHER):
+    raise DataError(
+      f'{lines} and {table} have other prompts in {len(other)} of {len(prompts)} rows, first in '
+      f'row {other[0]}; take both from one release'
+    )
+  return found
 
 
-def _csv(path: pathlib.Path) -> Suite:
-  return _edits(path) if _of_edits(tables.read_csv(path)[0]) else _tagged(path)
+def _plain(prompt: str) -> str:
+  return ' '.join(unicodedata.normalize('NFKC', prompt).casefold().split())
 
 
 def _of_edits(row: Mapping[str, Any]) -> bool:
@@ -161,11 +211,7 @@ def _jsonl(path: pathlib.Path) -> Suite:
   if _of_edits(found[0]):
     return _edits(path)
   if 'video_prompt' in found[0]:
-    rows = (
-      Row(index, prompt, fields=fields)
-      for index, (prompt, fields) in enumerate(moviegen.audio_rows(path, found))
-    )
-    return Suite(path.stem, 'sound', tuple(rows))
+    return _sounds(path, found)
   rows = []
   for index, row in enumerate(found):
     (prompt,) = tables.wanted(path, row, index + 1, 'prompt')
@@ -175,6 +221,21 @@ def _jsonl(path: pathlib.Path) -> Suite:
     more = {key: value for key, value in row.items() if key != 'prompt'}
     rows.append(Row(index, prompt, tuple(map(str, concepts)), motion, more))
   return Suite(path.stem, 'video', tuple(rows))
+
+
+def _sounds(path: pathlib.Path, found: Sequence[dict[str, Any]]) -> Suite:
+  """Movie Gen Audio Bench: what videos show and what is to be heard, by ids with gaps."""
+  rows, known = [], set()
+  for number, row in enumerate(found, 1):
+    video, sound = tables.wanted(path, row, number, 'video_prompt', 'audio_prompt')
+    fields = {'id': row.get('id', number - 1), 'audio_prompt': sound}
+    if str(fields['id']) in known:
+      raise DataError(f'{path}: row {number} has the id {fields["id"]} of another; give it its own')
+    known.add(str(fields['id']))
+    if row.get('music_prompt'):
+      (fields['music_prompt'],) = tables.wanted(path, row, number, 'music_prompt')
+    rows.append(Row(number - 1, video, fields=fields))
+  return Suite(path.stem, 'sound', tuple(rows))
 
 
 def _json(path: pathlib.Path) -> Suite:

@@ -81,11 +81,7 @@ def read_csv(
 
 
 def read_json_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Returns the objects of a .jsonl.
-
-  Raises:
-    DataError: as `read_lines`, or a line is none.
-  """
+  """Returns the objects of a .jsonl; raises as `read_lines`, or DataError if a line is none."""
   mend = 'write an object a line, such as {"prompt": "a dog runs"}'
   return [
     parse_json(line, f'{path}, line {number}', error=DataError, mend=mend)
@@ -94,11 +90,7 @@ def read_json_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def wanted(path: Any, row: dict[str, Any], number: int, *names: str) -> list[str]:
-  """Returns texts of a row.
-
-  Raises:
-    DataError: one is not there, or empty.
-  """
+  """Returns texts of a row; raises DataError if one is not there, or empty."""
   for name in names:
     if name not in row:
       has = ', '.join(map(str, row)) or 'none'

@@ -18,7 +18,7 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.files import read_json
 from mgjax.core.tables import markdown
-from mgjax.evaluation.suites.means import Mean, mean_of
+from mgjax.evaluation.metrics.values import Mean, mean_of
 from mgjax.evaluation.suites.tables import wanted
 
 RESULTS = '_eval_results.json'  # at the end of the name of what VBench writes
@@ -27,11 +27,7 @@ _PERCENT = 100.0  # VBench keeps imaging_quality of videos in percent, its score
 
 
 def read_full_info(path: pathlib.Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-  """Yields the prompts of a VBench_full_info.json, each with the dimensions that it is for.
-
-  Raises:
-    DataError: it is none.
-  """
+  """Yields the prompts of a VBench_full_info.json and the dimensions of each; raises DataError."""
   mend = "name VBench's VBench_full_info.json"
   rows = read_json(path, list, error=DataError, mend=mend)
   if not rows:
@@ -102,7 +98,7 @@ def read_results(path: str | os.PathLike[str]) -> list[Dimension]:
 
 
 def results_table(found: Sequence[Dimension]) -> str:
-  """Formats results as a table in Markdown, for people too."""
+  """Formats results as a table in Markdown."""
   rows = [('dimension', 'score', 'mean of videos [95%]', 'videos', 'prompts')]
   for name, score, mean in found:
     counts = (str(mean.videos), str(mean.prompts)) if mean.videos else ('', '')

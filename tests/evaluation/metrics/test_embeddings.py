@@ -1,20 +1,19 @@
 """Scores of pairs of vectors and probabilities: closed forms, scipy's divergence, known lags."""
 
-import functools
-
 import numpy as np
 import pytest
-import scipy.stats
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.metrics.embeddings import (
   class_divergence,
   clip_score,
   cosines,
-  desynchronisation,
+  directional_similarity,
   embedding_offset,
   frame_consistency,
 )
+
+EDITS = np.ones((5, 8))  # vectors of captions
 
 
 def turned(*degrees):
@@ -39,33 +38,6 @@ def test_cosines_are_of_partners_and_zero_of_nothing():
   found = cosines(turned(0, 30, 90), turned(60, 30, 0))
   np.testing.assert_allclose(found, [0.5, 1, 0], atol=1e-15)
   assert cosines(np.zeros((1, 2)), turned(5)) == [0]
-  with pytest.raises(DataError, match='do not pair'):
-    cosines(turned(0), turned(0, 1))
-
-
-def test_the_divergence_of_classes_is_scipys():
-  p, q = np.random.default_rng(0).dirichlet(np.ones(7), (2, 12))
-  np.testing.assert_allclose(
-    class_divergence(p, q), [scipy.stats.entropy(a, b) for a, b in zip(p, q, strict=True)], 1e-12
-  )
-  assert (class_divergence(p, p) == 0).all()
-  certain = np.eye(3)[[0, 1]]
-  np.testing.assert_array_equal(class_divergence(certain, certain[::-1]), np.inf)
-  half = np.array([[0.5, 0.5]])
-  assert class_divergence(half, np.array([[0.9, 0.1]])) == pytest.approx(0.5 * np.log(0.25 / 0.09))
-
-
-@pytest.mark.parametrize(
-  ('p', 'q', 'said'),
-  [
-    (np.full((2, 4), 0.25), np.full((2, 5), 0.2), 'do not pair'),
-    (np.full((1, 4), 0.5), np.full((1, 4), 0.25), 'does not sum to 1'),
-    (np.array([[1.5, -0.5]]), np.full((1, 2), 0.5), 'does not sum to 1'),
-  ],
-)
-def test_what_are_no_probabilities_are_refused(p, q, said):
-  with pytest.raises(DataError, match=said):
-    class_divergence(p, q)
 
 
 @pytest.mark.parametrize('lag', [-6, 0, 1, 9])
@@ -83,17 +55,59 @@ def test_lags_are_no_further_than_asked_and_none_of_equal_vectors():
   assert embedding_offset(still, still, 4) == 0
   scene = np.random.default_rng(0).normal(size=(60, 16))
   assert abs(embedding_offset(scene[:40], scene[12:52], 8, furthest=0.5)) <= 0.5
-  with pytest.raises(DataError, match='as many of both'):
-    embedding_offset(scene, scene[1:], 8)
-  with pytest.raises(ConfigError, match='rate'):
-    embedding_offset(scene, scene, 0)
 
 
-def test_desynchronisation_asks_any_function_for_the_offset():
-  scene = np.random.default_rng(1).normal(size=(60, 16))
-  sounds, videos = [scene[8:48], scene[4:44]], [scene[4:44], scene[8:48]]
-  offset = functools.partial(embedding_offset, rate=8)
-  assert offset(sounds[0], videos[0]) == -0.5 and offset(sounds[1], videos[1]) == 0.5
-  np.testing.assert_array_equal(desynchronisation(sounds, videos, offset), [0.5, 0.5])
-  with pytest.raises(DataError, match='2 sounds and 1 videos'):
-    desynchronisation(sounds, videos[:1], offset)
+def test_the_divergence_of_classes_is_none_of_equal_ones_and_infinite_of_what_cannot_be():
+  certain = np.eye(3)[[0, 1]]
+  assert (class_divergence(certain, certain) == 0).all()
+  np.testing.assert_array_equal(class_divergence(certain, certain[::-1]), np.inf)
+
+
+@pytest.mark.parametrize(
+  ('score', 'given', 'error', 'said'),
+  [
+    (cosines, (np.ones((1, 2)), np.ones((2, 2))), DataError, 'do not pair'),
+    (class_divergence, (np.full((2, 4), 0.25), np.full((2, 5), 0.2)), DataError, 'do not pair'),
+    (class_divergence, (np.full((1, 2), 0.5), np.full((1, 2), 0.25)), DataError, 'sum to 1'),
+    (class_divergence, (np.array([[1.5, -0.5]]), np.full((1, 2), 0.5)), DataError, 'sum to 1'),
+    (embedding_offset, (np.ones((3, 2)), np.ones((2, 2)), 8), DataError, 'as many of both'),
+    (embedding_offset, (np.ones((3, 2)), np.ones((3, 2)), 0), ConfigError, 'rate'),
+    (
+      directional_similarity,
+      [np.ones((5, n, 8)) for n in (3, 2)] + [EDITS] * 2,
+      DataError,
+      'frames',
+    ),
+    (directional_similarity, [np.ones((5, 3, 8))] * 2 + [EDITS[:2], EDITS], DataError, 'frames'),
+  ],
+)
+def test_what_does_not_belong_together_is_refused(score, given, error, said):
+  with pytest.raises(error, match=said):
+    score(*given)
+
+
+def given(clips=5, frames=3, d=8) -> list[np.ndarray]:
+  generator = np.random.default_rng(0)
+  shapes = (clips, frames, d), (clips, frames, d), (clips, d), (clips, d)
+  return [generator.standard_normal(shape) for shape in shapes]
+
+
+def test_an_edit_along_the_captions_is_1_and_one_against_them_is_less():
+  source, target = np.eye(4)[:1], np.eye(4)[1:2]
+  there = directional_similarity(source[:, None], target[:, None], source, target)
+  back = directional_similarity(target[:, None], source[:, None], source, target)
+  assert there.direction == pytest.approx(1) and there.output == pytest.approx(1)
+  assert back.direction == pytest.approx(-1) and back.output == pytest.approx(0)
+  half = directional_similarity(source[:, None], 3 * (source + target)[:, None], source, target)
+  # From e_1 to (e_1 + e_2) / sqrt(2), of any length, beside the way from e_1 to e_2.
+  assert half.direction == pytest.approx(np.cos(np.pi / 8))
+  assert half.output == pytest.approx(0.5**0.5)
+
+
+def test_a_clip_that_stayed_goes_no_way_and_captions_that_agree_name_none():
+  before, after, source, target = given()
+  after[0] = before[0]
+  target[1] = source[1]
+  found = directional_similarity(before, after, source, target)
+  assert found.direction[0] == 0 and np.isnan(found.direction[1])
+  assert np.isfinite(found.direction[2:]).all() and np.isfinite(found.output).all()

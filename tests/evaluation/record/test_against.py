@@ -28,25 +28,19 @@ def compared(ours, theirs):
   return found['metrics'].get('scores/psnr'), ' '.join(found['notes'])
 
 
-def test_another_seed_is_said_and_still_paired():
-  change, notes = compared(record_of(np.arange(8.0), seed=1), record_of(np.arange(8.0) ** 2))
-  assert change['prompts'] == 8
-  assert 'of seed 0, this one of 1' in notes
-
-
-def test_another_task_is_not_compared():
-  change, notes = compared(record_of(np.arange(8.0)), record_of(np.arange(8.0), task='editing'))
-  assert change is None and "task 'editing', this one of 'video': their numbers cannot" in notes
-
-
-def test_other_clips_are_not_paired():
-  ours, theirs = (
-    record_of(np.arange(8.0) + n, settings={'clips': name, 'frames': 4})
-    for n, name in enumerate(('a/', 'b/'))
-  )
-  change, notes = compared(ours, theirs)
-  assert change['prompts'] == 0 and change['difference'] == -1
-  assert 'of clips b/, this one of a/' in notes and 'frames' not in notes
+@pytest.mark.parametrize(
+  ('ours', 'theirs', 'pairs', 'said'),
+  [
+    ({'seed': 1}, {}, 8, 'of seed 0, this one of 1'),
+    ({'settings': {'clips': 'a/'}}, {'settings': {'clips': 'b/'}}, 0, 'clips b/, this one of a/'),
+    ({'settings': {'steps': 4}}, {'settings': {'steps': 8}}, 8, 'the other record has 8, this'),
+    ({}, {'task': 'editing'}, None, "task 'editing', this one of 'video': their numbers cannot"),
+  ],
+  ids=['seed', 'clips', 'settings', 'task'],
+)
+def test_what_else_differs_is_said_and_pairs_are_of_the_same_clips(ours, theirs, pairs, said):
+  change, notes = compared(record_of(np.arange(8.0), **ours), record_of(np.ones(8), **theirs))
+  assert said in notes and (change and change['prompts']) == pairs
 
 
 def test_of_some_common_prompts_pairs_are_these_and_of_few_there_are_none():

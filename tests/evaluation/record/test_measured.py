@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from mgjax.evaluation.metrics.intervals import apart, share, share_over_prompts
+from mgjax.evaluation.metrics.values import mean_of
 from mgjax.evaluation.record.measured import (
   EXTREMES,
+  Grid,
   Measured,
   extremes,
   mean_metric,
   pooled_metric,
   share_metric,
+  spread,
+  table_of,
 )
-from mgjax.evaluation.suites.means import mean_of
 
 
 def test_best_and_worst_go_by_what_is_better():
@@ -30,7 +33,7 @@ def test_best_and_worst_go_by_what_is_better():
 def test_what_is_shown_is_some_of_all_and_the_extremes_of_each_metric():
   prompts = [f'p{place // 2}' for place in range(40)]
   measured = Measured({'x': mean_metric(np.arange(40.0), better=1)}, prompts)
-  assert measured.spread(4) == [0, 10, 20, 30]
+  assert spread(prompts, 4) == [0, 10, 20, 30]
   assert measured.shown(4) == [0, 1, 2, 3, 10, 20, 30, 36, 37, 38, 39]
 
 
@@ -78,3 +81,21 @@ def test_a_number_of_all_samples_together_has_an_interval_of_resamples():
   # Of n normal numbers the median has a deviation of sqrt(pi / 2n); the bootstrap's varies.
   assert metric.value.high - metric.value.low == pytest.approx(2 * reach, rel=0.35)
   assert metric.as_dict()['best'][0] == int(values.argmin())
+
+
+def test_a_table_is_of_all_grids_and_what_is_not_there_is_a_dash():
+  grid = Grid(
+    ('right', 'error'), {'model': (0.5, math.nan), 'truth': ('1 [1, 1]', None)}, title='a'
+  )
+  found = table_of(Measured({}, table=[grid, 'two videos']))
+  assert found.splitlines() == [
+    'a         right  error', 'model     0.500      -', 'truth  1 [1, 1]      -', 'two videos',
+  ]  # fmt: skip
+
+
+def test_records_hold_plain_values():
+  one = share([True])
+  record = {'x': np.float32(0.5), 'y': [math.nan, (1, np.int64(2))], 'z': one}
+  assert Measured({}, record=record).record == {
+    'x': 0.5, 'y': [None, [1, 2]], 'z': {'value': 1, 'low': one.low, 'high': 1, 'count': 1},
+  }  # fmt: skip

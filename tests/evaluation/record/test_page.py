@@ -181,13 +181,3 @@ def test_records_of_a_time_before_single_numbers_are_compared_without_pairs(firs
   assert change['difference'] == 0 and change['prompts'] == 0 and change['count'] == 12
   assert change['low'] < 0 < change['high']
   assert 'so nothing is paired' in page.text and page.row('flicker', 1)['how'] == 'not paired'
-
-
-def test_large_videos_are_shown_smaller_and_what_cannot_be_read_is_said(tmp_path):
-  noise = np.random.default_rng(0).integers(0, 256, (8, 480, 640, 3)).astype(np.uint8)
-  folder = make_videos(tmp_path / 'videos', [10, 20], ['large', 'small', 'none'])
-  write_clip(folder / '00000.mp4', noise, 24)
-  assert (folder / '00000.mp4').stat().st_size > 2**20
-  _, page, record = evaluate(folder)
-  assert record['missing'] == 1 and len(record['measured']['samples']) == 2
-  assert max(len(video['src']) for video in page.all('video') if 'src' in video) < 2**21

@@ -9,6 +9,7 @@ import pytest
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.digits.clips import Digits
+from mgjax.evaluation.record.measured import table_of
 from mgjax.evaluation.suites.score import find_videos, score_suite
 from mgjax.evaluation.suites.suite import Row, Suite, read_suite
 from mgjax.media.viewing import write_clip
@@ -63,9 +64,10 @@ def test_flicker_is_that_of_the_frames_and_who_has_no_number_counts_nowhere(tmp_
     write_clip(tmp_path / f'{name}.{"mp4" if len(frames) > 1 else "png"}', frames, 8)
   suite = suite_of('a', 'b', 'c', 'none')
   scores = score_suite(find_videos(tmp_path, suite), suite)
-  np.testing.assert_allclose(scores.values['flicker'], [0, 80, np.nan, np.nan], atol=4)
-  assert '1 of 4 prompts have no video' in scores.table()
-  told = json.loads(json.dumps(scores.as_dict(), allow_nan=False))
+  each = scores.metrics['scores/flicker'].value.each
+  np.testing.assert_allclose(each, [0, 80, np.nan], atol=4)
+  assert '1 of 4 prompts have no video' in table_of(scores)
+  told = json.loads(json.dumps(scores.record, allow_nan=False))
   assert told['missing'] == 1 and [row['index'] for row in told['videos']] == [0, 1, 2]
   assert told['videos'][2]['flicker'] is None and told['scores']['flicker']['videos'] == 2
 
@@ -80,12 +82,12 @@ def test_videos_are_compared_with_those_of_another_folder_or_with_their_vectors(
   videos = find_videos(tmp_path / 'ours', suite)
   folder = score_suite(videos, suite, clip=PixelClip(), reference=tmp_path / 'true')
   # Equal sets of vectors: as far apart as nothing.
-  assert folder.sets['frechet_videos'].value == pytest.approx(0, abs=1e-9)
-  assert folder.sets['frechet_videos'].references == 4
-  assert 'frechet_videos' in folder.table() and folder.as_dict()['sets']['frechet_videos']
+  distance = folder.record['sets']['frechet_videos']
+  assert distance['value'] == pytest.approx(0, abs=1e-9) and distance['references'] == 4
+  assert 'frechet_videos' in table_of(folder)
   np.save(tmp_path / 'true.npy', np.array([[0.0, 1.0]] * 4))
   far = score_suite(videos, suite, clip=PixelClip(), reference=tmp_path / 'true.npy')
-  assert far.sets['frechet_videos'].value > 0.5  # the means alone are (.5, .5) apart
+  assert far.record['sets']['frechet_videos']['value'] > 0.5  # the means alone are (.5, .5) apart
   with pytest.raises(ConfigError, match='--clip'):
     score_suite(videos, suite, reference=tmp_path / 'true.npy')
 
@@ -101,8 +103,11 @@ def test_the_judge_of_the_small_world_reads_real_clips_and_not_those_of_other_pr
   wrong = score_suite(turned, suite, judge='digits')
   # .97 of real clips and .006 of shuffled ones are right (docs/small_world.md); of 27 fewer than 23
   # or more than 3 are so with a probability below 1e-3.
-  assert right.mean('all').value >= 23 / 27 and wrong.mean('all').value <= 3 / 27
-  assert right.mean('colour', 'red').videos == sum(' red ' in prompt for prompt in suite.prompts)
+  means = [found.record['scores']['all']['value'] for found in (right, wrong)]
+  assert means[0] >= 23 / 27 and means[1] <= 3 / 27
+  assert right.record['tags']['red']['colour']['videos'] == sum(
+    ' red ' in prompt for prompt in suite.prompts
+  )
 
 
 def test_prompts_that_a_judge_does_not_know_are_refused(tmp_path):
@@ -136,5 +141,6 @@ def test_the_score_of_clip_is_the_mean_cosine_of_frames_with_their_prompt(tmp_pa
     video = np.concatenate([flat(level, 1) for level in levels])
     write_clip(tmp_path / f'{index}.mp4', video, 8)
   scores = score_suite(find_videos(tmp_path, suite), suite, clip=PixelClip())
-  np.testing.assert_allclose(scores.values['clip_score'], [100, 0, 50])
-  assert not math.isnan(scores.mean('clip_score').low)
+  score = scores.metrics['scores/clip_score'].value
+  np.testing.assert_allclose(score.each, [100, 0, 50])
+  assert not math.isnan(score.low)

@@ -44,14 +44,9 @@ def test_text_and_tags_are_joined_by_index_and_prompts_that_come_twice_stay(benc
   assert suite.rows[2].concepts == ('animal', 'gravity') and suite.rows[0].motion == 'high'
   assert suite.tags['animal'] == [0, 1, 2] and suite.tags['motion: high'] == [0, 3]
   assert len({row.file for row in suite.rows}) == 5
-
-
-def test_a_text_or_a_table_alone_is_a_suite(bench, tmp_path):
-  (bench / 'Bench.txt').rename(bench / 'alone.txt')
-  assert read_suite(bench / 'alone.txt').prompts == PROMPTS
-  assert read_suite(bench / 'BenchWithTag.csv').rows[0].concepts == ('animal', 'human-activity')
-  (tmp_path / 'bare.csv').write_text('Prompt\na dog\n')
-  assert read_suite(tmp_path / 'bare.csv').prompts == ['a dog']
+  (bench / ('BenchWithTag.csv' if name == 'Bench.txt' else 'Bench.txt')).unlink()
+  alone = read_suite(bench / name)
+  assert bool(alone.tags) == (name != 'Bench.txt') and alone.prompts[0] == PROMPTS[0]
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])

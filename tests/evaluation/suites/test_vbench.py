@@ -49,25 +49,19 @@ def test_results_of_several_files_become_one_table_with_intervals_over_prompts(t
 
 
 @pytest.mark.parametrize(
-  ('content', 'message'),
+  ('contents', 'message'),
   [
-    ('[]', 'holds list, expected dict'),
-    ('{', 'is no readable JSON'),
-    ('{}', 'has results of no dimension'),
-    ('{"color": [1, [{"video": 1}]]}', '"color" is not'),
-    ('{"color": ["high", []]}', '"color" is not'),
+    (['[]'], 'holds list, expected dict'),
+    (['{'], 'is no readable JSON'),
+    (['{}'], 'has results of no dimension'),
+    (['{"color": [1, [{"video": 1}]]}'], '"color" is not'),
+    (['{"color": ["high", []]}'], '"color" is not'),
+    (['{"color": [1, []]}'] * 2, 'color is in another file'),
+    ([], 'holds no file of results'),
   ],
 )
-def test_what_is_no_result_of_vbench_is_one_sentence(tmp_path, content, message):
-  (tmp_path / 'x_eval_results.json').write_text(content)
+def test_what_is_no_result_of_vbench_is_one_sentence(tmp_path, contents, message):
+  for number, content in enumerate(contents):
+    (tmp_path / f'{number}_eval_results.json').write_text(content)
   with pytest.raises(DataError, match=message):
-    read_results(tmp_path / 'x_eval_results.json')
-
-
-def test_a_dimension_in_two_files_or_a_folder_without_results_is_refused(tmp_path):
-  with pytest.raises(DataError, match='holds no file of results'):
-    read_results(tmp_path)
-  for name in 'ab':
-    (tmp_path / f'{name}_eval_results.json').write_text('{"color": [1, []]}')
-  with pytest.raises(DataError, match='color is in another file'):
     read_results(tmp_path)

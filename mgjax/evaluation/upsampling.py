@@ -1,0 +1,481 @@
+"""Measures how well an upsampler gives back what degradation took away, and looks for its seams.
+
+Every input is enlarged in several ways, and each is compared with the clip that it was made from:
+bicubic and Lanczos, the image autoencoder's reconstruction of the true clip (what a model of its
+latents could reach), a regression net where one is given, and the model with and without a caption.
+A perfect sample of what a clip could have been lies 3 dB below the mean of all of these, which the
+regression net answers: what PSNR rewards is not what looks real. So the judges of the small world
+read digits and textures, and a Frechet distance compares patches of latents (Movie Gen §3.1.5).
+"""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.resize import resize
+from mgjax.core.settings import fields_of
+from mgjax.core.typing import Float, UInt8
+from mgjax.data.buckets import Shape
+from mgjax.data.clips import evenly
+from mgjax.data.settings import DataSettings, data_settings, video_shapes
+from mgjax.data.sources import longest_bucket, make_digits, make_sources
+from mgjax.digits.judge import DigitJudge, train_judge
+from mgjax.digits.scene import TEXTURES
+from mgjax.digits.texture_judge import texture_phase
+from mgjax.evaluation.metrics.sets import frechet_distance
+from mgjax.evaluation.metrics.similarity import (
+  decibels,
+  flicker,
+  squared_errors,
+  structural_similarity,
+)
+from mgjax.evaluation.metrics.stability import (
+  IN_SECOND_DIFFERENCE,
+  IN_WARPING_ERROR,
+  SeamRatio,
+  at_seams,
+  second_difference,
+  spatial_seams,
+  warping_error,
+)
+from mgjax.evaluation.metrics.values import Value, mean_value
+from mgjax.evaluation.record.measured import (
+  Grid,
+  Measured,
+  Metric,
+  mean_metric,
+  number_metric,
+  share_metric,
+)
+from mgjax.evaluation.record.show import Shown
+from mgjax.flow.windows import Cover, windows
+from mgjax.media.contact_sheet import contact_sheet
+from mgjax.media.optical_flow import flows
+from mgjax.upsampler.pipeline import Upsampler, scaled_size
+from mgjax.upsampler.task import Pairs, Windows
+
+OURS = 'upsampled'
+REGRESSION = 'regression net'
+Videos = UInt8[np.ndarray, '_ _ _ _ 3']
+INPUTS = ('clean', 'degraded')
+SHOWN = 8  # clips in a picture
+PICTURED = ('bicubic', REGRESSION, OURS, 'truth')
+JUDGED = 1000  # clips that the judge learns from
+_SCALE = 4  # of a picture
+_PATCH = 2  # latent places a side, whose distribution is compared
+_COLUMNS = {
+  'psnr': ('PSNR dB', 2),
+  'ssim': ('SSIM', 3),
+  'frechet': ('Frechet', 3),
+  'flicker': ('flicker', 2),
+  'digit': ('digit', 3),
+  'texture': ('texture', 3),
+  'phase': ('phase', 3),
+}
+_LESS = ('frechet', 'flicker')  # is better
+_SHARES = ('digit', 'texture')
+Video = UInt8[np.ndarray, '_ _ _ 3']
+MEASURES = ('second difference', 'warping error', 'across tiles')
+ALONE = 'windows that share nothing'
+
+
+def judge_upsampler(
+  pipeline: Upsampler,
+  *,
+  samples: int = 64,
+  seed: int = 0,
+  baseline: Upsampler | None = None,
+  clips: str = '',
+) -> tuple[Measured, list[Shown]]:
+  """Degrades validation clips, enlarges them in every way and compares.
+
+  Args:
+    pipeline: the model.
+    samples: clips.
+    seed: of the noise, and of what happens to the clips.
+    baseline: of a regression net of the same autoencoder.
+    clips: a folder or manifest of other clips; by default those of the run's validation.
+
+  Returns:
+    The numbers: input -> kind of clips -> way -> score, and the samples: inputs that were enlarged,
+    clean ones first, then degraded ones.
+
+  Raises:
+    ConfigError: the configuration is of other data.
+    DataError: there are no clips.
+  """
+  config = pipeline.config
+  pairs = Pairs.of(fields_of(config, 'pairs'))
+  data = data_settings(fields_of(config, 'data')).without_latents()
+  if clips:
+    data = dataclasses.replace(data, kind='clips', path=clips, validation_path='')
+  name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
+  source = make_sources(data, {name: shape}, 'validation')[name]
+  chosen = [source[index] for index in evenly(len(source), samples)]
+  truth = np.stack([sample['video'] for sample in chosen])
+  captions = [sample['caption'] for sample in chosen]
+  kinds = _kinds(chosen)
+  make_judge = _JUDGES.get(data.kind)
+  read = _Reader(pipeline, make_judge and make_judge(data, shape), truth, chosen, kinds)
+  # The same whatever the input.
+  still = {
+    'autoencoder (ceiling)': np.stack([_through(pipeline, v) for v in truth]),
+    'truth': truth,
+  }
+  still_read = {way: read(videos) for way, videos in still.items()}
+  found: dict[str, dict[str, _Read]] = {}
+  shown = []
+  for given in INPUTS:
+    small = shrunk(truth, pairs) if given == 'clean' else _degraded(chosen, pairs, seed)
+    ways = _enlarged(pipeline, baseline, small, shape.size, captions, seed)
+    found[given] = {way: read(videos) for way, videos in ways.items()} | still_read
+    for row, caption in enumerate(captions):
+      pictured = {'input': _repeated(small[row], shape.size)}
+      pictured |= {way: videos[row] for way, videos in (ways | still).items() if way in PICTURED}
+      shown.append(Shown(f'{given}, {caption}', pictured))
+  where = '' if baseline is None else str(baseline.weights['workdir'])
+  return _measured(found, kinds, captions, where), shown
+
+
+def _measured(
+  found: Mapping[str, Mapping[str, '_Read']],
+  kinds: Mapping[str, Sequence[int]],
+  captions: Sequence[str],
+  baseline: str,
+) -> Measured:
+  """The model's scores beside the other ways, of every kind of input and of clips."""
+  scores = {
+    given: {kind: {way: each.scores[kind] for way, each in ways.items()} for kind in kinds}
+    for given, ways in found.items()
+  }
+  metrics = {}
+  table: list[Grid | str] = []
+  digits = [f'.{places}f' for _, places in _COLUMNS.values()]
+  heads = [title for title, _ in _COLUMNS.values()]
+  for place, (given, ways) in enumerate(found.items()):
+    for kind, rows in kinds.items():
+      told = scores[given][kind]
+      table += [
+        Grid(
+          heads,
+          {way: [each[name] for name in _COLUMNS] for way, each in told.items()},
+          digits,
+          f'{given} input, {kind} ({len(rows)})',
+        ),
+        '',
+      ]
+      for name, number in told[OURS].items():
+        if math.isnan(number):
+          continue
+        spread = np.full(len(found) * len(captions), np.nan)
+        if name in ways[OURS].each:
+          spread[np.array(rows) + place * len(captions)] = ways[OURS].each[name][list(rows)]
+        beside = {way: each[name] for way, each in told.items() if way != OURS}
+        label = ', '.join((_COLUMNS[name][0], f'{given} input', *({kind} - {'clips'})))
+        metrics[f'scores/{given}/{kind}/{OURS}/{name}'] = _metric(
+          name, number, spread, len(rows), label, beside
+        )
+  about = ['input', *(way for way in PICTURED if way != REGRESSION or baseline)]
+  return Measured(
+    metrics,
+    [f'{given}: {caption}' for given in found for caption in captions],
+    about=', '.join(about),
+    record={
+      'scores': scores,
+      'clips': {kind: len(rows) for kind, rows in kinds.items()},
+      'baseline': baseline,
+    },
+    table=table[:-1],
+  )
+
+
+def shrunk(videos: Videos, pairs: Pairs) -> Videos:
+  """Returns clips at low resolution without other degradation: means over areas."""
+  size = scaled_size(videos.shape[2:4], 1 / pairs.scale)
+  return np.stack([resize(video, size, 'area') for video in videos])
+
+
+def _degraded(samples: Sequence[dict[str, Any]], pairs: Pairs, seed: int) -> Videos:
+  """Returns clips degraded as in validation."""
+  source = pairs.degraded(samples, 2 * seed + 1)
+  return np.stack([source.small(index) for index in range(len(samples))])
+
+
+def _enlarged(
+  pipeline: Upsampler,
+  baseline: Upsampler | None,
+  small: Videos,
+  size: tuple[int, int],
+  captions: Sequence[str],
+  seed: int,
+) -> dict[str, Videos]:
+  """Enlarges clips in every way."""
+  ways = {
+    kernel: np.stack([resize(video, size, kernel) for video in small])
+    for kernel in ('bicubic', 'lanczos')
+  }
+  if baseline is not None:
+    ways[REGRESSION] = baseline.generate(captions, video=small, size=size)
+  ways['upsampled, no caption'] = pipeline.generate(video=small, size=size, seed=seed)
+  ways[OURS] = pipeline.generate(captions, video=small, size=size, seed=seed)
+  return ways
+
+
+def _repeated(video: UInt8[np.ndarray, '_ _ _ 3'], size: tuple[int, int]) -> np.ndarray:
+  """Returns frames of another size by the nearest pixels."""
+  rows, columns = (
+    np.arange(wanted) * length // wanted
+    for wanted, length in zip(size, video.shape[1:3], strict=True)
+  )
+  return video[:, rows][:, :, columns]
+
+
+def _through(pipeline: Upsampler, video: UInt8[np.ndarray, 't h w 3']) -> np.ndarray:
+  latents = pipeline.codec.encode(jnp.asarray(video)[None])
+  return np.asarray(pipeline.codec.decode(latents, len(video), size=video.shape[1:3]))[0]
+
+
+def _kinds(samples: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
+  """Returns which clips are plain and which have a texture; of other data all are one kind."""
+  kinds: dict[str, list[int]] = {}
+  for row, sample in enumerate(samples):
+    textured = TEXTURES[sample['texture']] if 'texture' in sample else None
+    kind = 'clips' if textured is None else 'textured' if textured else 'plain'
+    kinds.setdefault(kind, []).append(row)
+  return dict(sorted(kinds.items()))
+
+
+def _digit_judge(data: DataSettings, shape: Shape) -> DigitJudge:
+  world = {**data.digits, 'frames': shape.frames, 'size': shape.size}
+  return train_judge(side=min(shape.size), clips=JUDGED, **world)
+
+
+_JUDGES = {'digits': _digit_judge}  # kind of data -> what makes a judge of it
+
+
+class _Read(NamedTuple):
+  """What one way to enlarge scores.
+
+  Attributes:
+    each: score -> a number a clip, NaN of a clip without one.
+    scores: kind of clips -> score -> value; what cannot be measured is NaN.
+  """
+
+  each: dict[str, Float[np.ndarray, 'n']]
+  scores: dict[str, dict[str, float]]
+
+
+class _Reader:
+  """Compares videos with the true clips, by kinds of clips."""
+
+  def __init__(
+    self,
+    pipeline: Upsampler,
+    judge: DigitJudge | None,
+    truth: Videos,
+    samples: Sequence[Mapping[str, Any]],
+    kinds: Mapping[str, list[int]],
+  ):
+    self._pipeline, self._judge, self._truth = pipeline, judge, truth
+    self._samples, self._kinds = samples, kinds
+    self._patches = {kind: _patches(pipeline, truth[rows]) for kind, rows in kinds.items()}
+
+  def __call__(self, videos: Videos) -> _Read:
+    """Scores one way to enlarge."""
+    pairs = list(zip(videos, self._truth, strict=True))
+    errors = np.array([squared_errors(*pair).mean() for pair in pairs])
+    each = {
+      'psnr': decibels(errors),
+      'ssim': np.array([structural_similarity(*pair).mean() for pair in pairs]),
+    }
+    moving = self._truth.shape[1] > 1
+    if moving:
+      each['flicker'] = np.array([flicker(*pair) for pair in pairs])
+    phases = np.full(len(videos), np.nan)
+    if self._judge is not None:
+      read = zip(map(self._judge.read, videos), self._samples, strict=True)
+      read = [(mine, sample['digit'], TEXTURES[sample['texture']]) for mine, sample in read]
+      each['digit'] = np.array([float(mine.digit == digit) for mine, digit, _ in read])
+      each['texture'] = np.array(
+        [float(mine.texture == texture) if texture else np.nan for mine, _, texture in read]
+      )
+      if moving:
+        textured = (texture for *_, texture in read)
+        phases = np.array(
+          [texture_phase(v) if asked else np.nan for v, asked in zip(videos, textured, strict=True)]
+        )
+    scores = {}
+    for kind, rows in self._kinds.items():
+      means = {name: _mean(numbers[rows]) for name, numbers in each.items()}
+      scores[kind] = dict.fromkeys(_COLUMNS, math.nan) | means | {
+        # That of all clips is of their mean error.
+        'psnr': float(decibels(errors[rows].mean()[None])[0]),
+        'frechet': frechet_distance(_patches(self._pipeline, videos[rows]), self._patches[kind]),
+        'phase': _mean(phases[rows]),
+      }  # fmt: skip
+    return _Read(each, scores)
+
+
+def _mean(numbers: Float[np.ndarray, 'n']) -> float:
+  there = numbers[np.isfinite(numbers)]
+  return float(there.mean()) if there.size else math.nan
+
+
+def _metric(
+  name: str,
+  number: float,
+  each: Float[np.ndarray, 'n'],
+  count: int,
+  label: str,
+  beside: Mapping[str, float],
+) -> Metric:
+  """A score with its interval, where it is known what each clip has."""
+  better = -1 if name in _LESS else 1
+  if name in _SHARES:
+    return share_metric(each, label, beside=beside)
+  if not np.isfinite(each).any():
+    return number_metric(number, count, label, better, beside=beside)
+  found = mean_metric(each, label, better, beside=beside)
+  if name != 'psnr':
+    return found
+  # That of all clips is of their mean error, and falls where the error rises.
+  error = mean_value(10 ** (-each / 10))
+  low, high = (-10 * np.log10(max(end, 1e-12)) for end in (error.high, error.low))
+  value = dataclasses.replace(found.value, value=number, low=float(low), high=float(high))
+  return dataclasses.replace(found, value=value, mean=False)
+
+
+def _patches(pipeline: Upsampler, videos: Videos) -> Float[np.ndarray, 'n d']:
+  """Returns patches of 2 x 2 latents of all frames, in rows: features for a Frechet distance."""
+  rows = []
+  for video in videos:
+    latents = np.asarray(pipeline.codec.encode(jnp.asarray(video)[None]), np.float32)[0]
+    t, h, w, c = latents.shape
+    h, w = h - h % _PATCH, w - w % _PATCH
+    cut = latents[:, :h, :w].reshape(t, h // _PATCH, _PATCH, w // _PATCH, _PATCH, c)
+    rows.append(cut.transpose(0, 1, 3, 2, 4, 5).reshape(-1, _PATCH * _PATCH * c))
+  return np.concatenate(rows)
+
+
+def draw_upsampled(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.Path:
+  """Draws the middle frame of some clips in every way, beside each other, four times as large."""
+  half = len(shown) // len(INPUTS)
+  places = evenly(half, SHOWN // len(INPUTS))
+  shown = [shown[part * half + place] for part in range(len(INPUTS)) for place in places]
+  directory.mkdir(parents=True, exist_ok=True)
+  rows = [np.stack([video[len(video) // 2] for video in each.ways.values()]) for each in shown]
+  titles = [f'{each.title}: {", ".join(each.ways)}' for each in shown]
+  path = directory / 'upsampled.png'
+  contact_sheet(path, rows, titles, columns=len(rows[0]), scale=_SCALE)
+  return path
+
+
+def judge_seams(
+  pipeline: Upsampler, *, factor: int = 4, clips: int = 8, seed: int = 0
+) -> tuple[Measured, list[tuple[str, Video]]]:
+  """Enlarges clips of the small world that are `factor` times as long and wide as windows.
+
+  Flicker (the second difference in time, and the error after warping by the optical flow of the
+  true clip) at the seams of windows is compared with that near them, and the second difference of
+  pixels across the borders of tiles likewise; beside the same of the true clip, since what a clip
+  shows counts too, and with windows and tiles that share nothing, which says whether the measure
+  sees seams at all.
+
+  Returns:
+    The ratios of each measure at seams to near them, and the first clip in every way, for a
+    picture.
+
+  Raises:
+    ConfigError: the model was trained on something else.
+  """
+  data = data_settings(fields_of(pipeline.config, 'data')).without_latents()
+  if data.kind != 'digits':
+    raise ConfigError(f'seams are looked for on moving digits; this model is of {data.kind!r} data')
+  frames, height, width = pipeline.window
+  shape = (factor * frames, height, factor * width)
+  source = make_digits(data, 'validation', frames=shape[0], size=shape[1:])
+  samples = [source[index] for index in range(clips)]
+  pairs = Pairs.of(fields_of(pipeline.config, 'pairs'))
+  small = pairs.degraded(samples, 2 * seed + 1)
+  inputs = [small.small(index) for index in range(clips)]
+  truth = [sample['video'] for sample in samples]
+  motion = [list(flows(list(video))) for video in truth]
+  made = {'truth': truth}
+  usual = pipeline.windows
+  for way, how in ((OURS, usual), (ALONE, Windows(overlap=0, feather=0))):
+    pipeline.windows = how
+    made[way] = [
+      np.stack(list(pipeline.stream(
+        iter(video), size=scaled_size(video.shape[1:3], pairs.scale), prompt=sample['caption'],
+        seed=seed, index=index,
+      )))
+      for index, (video, sample) in enumerate(zip(inputs, samples, strict=True))
+    ]  # fmt: skip
+  pipeline.windows = usual
+  ratios = {}
+  for way, videos in made.items():
+    places = Windows(overlap=0, feather=0) if way == ALONE else usual
+    ratios[way] = _ratios(videos, motion, *_seams(shape, pipeline, places))
+  metrics = {}
+  for name, found in ratios[OURS].items():
+    value = Value(found.ratio, found.low, found.high, found.seams)
+    beside = {way: each[name].ratio for way, each in ratios.items() if way != OURS}
+    label = f'{name}, at seams over near them'
+    metrics[f'ratios/{OURS}/{name}'] = Metric(value, label, -1, beside=beside, mean=False)
+  rows = {
+    way: [f'{each.ratio:.3f} [{each.low:.3f}, {each.high:.3f}]' for each in found.values()]
+    for way, found in ratios.items()
+  }
+  measured = Measured(
+    metrics,
+    record={'ratios': ratios, 'shape': shape, 'clips': clips},
+    table=[
+      Grid(MEASURES, rows, title='at seams over near them'),
+      f'{clips} clip(s) of {shape[0]} frames of {shape[1]} x {shape[2]}',
+    ],
+  )
+  return measured, [(way, videos[0]) for way, videos in made.items()]
+
+
+def write_seams(directory: pathlib.Path, shown: list[tuple[str, Video]]) -> list[pathlib.Path]:
+  """Draws the first clip in every way."""
+  directory.mkdir(parents=True, exist_ok=True)
+  path = directory / 'seams.png'
+  contact_sheet(path, [video for _, video in shown], [way for way, _ in shown], columns=4)
+  return [path]
+
+
+def _seams(
+  shape: tuple[int, int, int], pipeline: Upsampler, how: Windows
+) -> tuple[list[int], list[int]]:
+  """Returns the first frames of windows and columns of tiles, and those behind their last ones."""
+  frames, _, width = pipeline.window
+  times = windows(shape[0], frames, how.overlap)
+  columns = windows(shape[2], width, how.feather)
+  return _ends(times), _ends(columns)
+
+
+def _ends(cover: Cover) -> list[int]:
+  starts = set(cover.starts) | {start + cover.size for start in cover.starts}
+  return sorted(starts - {0, cover.length})
+
+
+def _ratios(
+  videos: list[Video], motion: list[Any], frames: list[int], columns: list[int]
+) -> dict[str, SeamRatio]:
+  second = [(second_difference(list(video)), frames) for video in videos]
+  warped = [
+    (warping_error(list(video), each), frames) for video, each in zip(videos, motion, strict=True)
+  ]
+  stacked = np.concatenate(videos)
+  return {
+    MEASURES[0]: at_seams(second, IN_SECOND_DIFFERENCE),
+    MEASURES[1]: at_seams(warped, IN_WARPING_ERROR),
+    MEASURES[2]: spatial_seams(list(stacked), [], columns),
+  }
