@@ -8,19 +8,21 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Batch
+from mgjax.core.typing import Batch, Tree
 from mgjax.flow_models.conditions import example_batch
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.step_spec import make_flow_step_spec
 from mgjax.training.state import State, abstract_state, shardings_of
@@ -120,6 +122,16 @@ def compile_lowered(lower: Callable[[], Any], device: Any) -> CompiledStep:
   )
 
 
+def placed_shapes(boxes: Tree, mesh: Mesh) -> Tree:
+  """Returns the shapes of weights as they lie on a mesh; `boxes` name their axes."""
+
+  def placed(box) -> jax.ShapeDtypeStruct:
+    sharding = NamedSharding(mesh, partition(box.names, box.value.shape, mesh))
+    return jax.ShapeDtypeStruct(box.value.shape, box.value.dtype, sharding=sharding)
+
+  return jax.tree.map(placed, boxes, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+
+
 def tpu_devices(topology: Topology) -> list[Any]:
   """Returns the devices of a TPU topology that only the compiler knows.
 
@@ -128,7 +140,7 @@ def tpu_devices(topology: Topology) -> list[Any]:
   """
   if not topology.torus:
     raise ConfigError(
-      f'{topology.name} is of GPUs, whose programs need one to be compiled; take --estimate'
+      f'{topology.name} is of GPUs, whose programs need one to be compiled; leave --compile away'
     )
   chips = topology.shape[: topology.chip.rank]
   name = f'{topology.chip.name}:{"x".join(map(str, chips))}'
@@ -139,7 +151,7 @@ def tpu_devices(topology: Topology) -> list[Any]:
       problem = (str(error).splitlines() or [type(error).__name__])[0]
       raise ConfigError(
         f'cannot compile for {topology.name}: {problem}; the compiler is libtpu, which '
-        "pip install -e '.[tpu]' installs, or --estimate needs no compiler"
+        "pip install -e '.[tpu]' installs; a plan without --compile needs no compiler"
       ) from error
   return list(np.asarray(description.devices).reshape(-1))
 

@@ -9,7 +9,7 @@ compare with (`tests/planning/test_efficiency.py`).
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 T = TypeVar('T')
@@ -147,6 +147,11 @@ def words(values: Ends[float], form: str = '.3g') -> str:
   """Returns '1.2 to 3.4', the smaller number first, or one number where both read the same."""
   low, high = (format(value, form) for value in bounds(values).values())
   return low if low == high else f'{low} to {high}'
+
+
+def spread(numbers: Mapping[str, float], form: str = '.3g') -> str:
+  """Returns what `bounds` made in the words of `words`."""
+  return words(Ends(numbers['high'], numbers['low']), form)
 
 
 def describe_efficiency(chip: str, backward: bool = False) -> list[str]:

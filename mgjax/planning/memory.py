@@ -4,9 +4,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+import flax.linen as nn
+import jax
+
+from mgjax.core.typing import Tree
 from mgjax.nn.attention import heads_exchanged, parts_of_heads
 from mgjax.nn.kernels.tpu.blocks import backward_chunks
 from mgjax.parallel.chips import Chip
+from mgjax.parallel.rules import partition, size
 from mgjax.planning.policies import find_policy
 from mgjax.planning.workload import Parameter, Workload, sharding_axes
 
@@ -68,6 +73,18 @@ def parameter_bytes(
     for each, entry in pairs
     if each.trained or not trained_only
   )
+
+
+def weight_bytes(boxes: Tree, sizes: Mapping[str, int]) -> int:
+  """Counts the bytes of weights on one chip; `boxes` name the axes of their shapes."""
+  mesh = jax.sharding.AbstractMesh(tuple(sizes.values()), tuple(sizes))
+  total = 0
+  for box in jax.tree.leaves(boxes, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)):
+    shape, spec = box.value.shape, partition(box.names, box.value.shape, mesh)
+    cuts = [axes if isinstance(axes, tuple) else (axes,) for axes in spec if axes]
+    pieces = math.prod(size(mesh, axes) for axes in cuts)
+    total += math.prod(shape) * box.value.dtype.itemsize // pieces
+  return total
 
 
 def peak_memory(

@@ -1,4 +1,4 @@
-"""Plans of sampling: passes by hand, latency against chips, levers, and what is refused."""
+"""Plans of sampling: passes by hand, latency against chips, cheaper ways, and what is refused."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.flow_models.settings import SampleSettings
 from mgjax.parallel.chips import GIB
 from mgjax.planning.dispatch import plan_any
-from mgjax.planning.sampling.passes import count_passes, list_levers
+from mgjax.planning.sampling.passes import count_passes, list_ways
 
 TOKENS, WIDTH, FFN, LAYERS, TEXT = 73_728, 6144, 16_384, 48, 768
 
@@ -33,8 +33,8 @@ def sampler(**changes):
   return SampleSettings(**(fields | changes))
 
 
-def lever(answer, name):
-  return next(each for each in answer['levers'] if each['name'] == name)
+def way(answer, name):
+  return next(each for each in answer['ways'] if each['name'] == name)
 
 
 def test_fifty_guided_steps_of_the_30b_model_are_1022_pflop(answer):
@@ -63,7 +63,7 @@ def test_a_pass_gathers_weights_once_and_trades_heads_four_times(answer):
 
 
 def test_seconds_are_a_range_and_rates_are_that_of_it(answer):
-  for each in answer.numbers['levers']:
+  for each in answer.numbers['ways']:
     seconds = each['seconds']
     assert seconds['ideal'] < seconds['low'] < seconds['high']
     for small, large in (('low', 'high'), ('high', 'low')):
@@ -96,14 +96,14 @@ def test_the_30b_model_samples_on_every_kind_of_chip(topology):
     assert numbers['mfu']['low'] < 0.53 < numbers['mfu']['high']  # published as well
 
 
-def test_levers_take_fewer_passes_or_fewer_bytes(answer):
+def test_cheaper_ways_take_fewer_passes_or_fewer_bytes(answer):
   numbers = answer.numbers
-  whole, distilled = lever(numbers, 'as configured'), lever(numbers, 'guidance distilled')
-  four = lever(numbers, 'distilled to 4 steps')
+  whole, distilled = way(numbers, 'as configured'), way(numbers, 'guidance distilled')
+  four = way(numbers, 'distilled to 4 steps')
   assert distilled['flops'] == whole['flops'] / 2 and four['flops'] == whole['flops'] / 25
   assert four['seconds']['low'] == pytest.approx(distilled['seconds']['low'] * 4 / 50)
   peaks = [whole['peak_gib']] + [
-    lever(numbers, f'weights in {kind}')['peak_gib'] for kind in ('bfloat16', 'int8')
+    way(numbers, f'weights in {kind}')['peak_gib'] for kind in ('bfloat16', 'int8')
   ]
   weights, cast = numbers['gib']['weights'], numbers['gib']['cast weights']
   assert peaks[0] - peaks[1] == pytest.approx(weights / 2 + cast)
@@ -116,7 +116,7 @@ def test_guidance_on_an_interval_and_orders_of_solvers_are_counted():
   assert count_passes(sampler(guidance=())) == {1: 10}
   assert count_passes(sampler(guidance=(('text', (7.5, (0.0, 0.35))),))) == {2: 4, 1: 6}
   assert count_passes(sampler(solver='midpoint', guidance=(('a', 3.0), ('b', 2.0)))) == {3: 20}
-  names = [each.name for each in list_levers(sampler(guidance=(), steps=4))]
+  names = [each.name for each in list_ways(sampler(guidance=(), steps=4))]
   assert 'guidance distilled' not in names and 'distilled to 4 steps' not in names
   assert 'distilled to 1 step' in names
 
@@ -126,8 +126,8 @@ def test_both_rows_of_guidance_go_to_half_of_the_devices_each():
   together = plan(mesh={'context': 8}).numbers
   assert halves['mesh']['data'] == 2 and together['mesh']['context'] == 8
   assert halves['seconds']['ideal'] == pytest.approx(together['seconds']['ideal'])
-  # One row does not divide over two groups, so that levers without guidance are left out.
-  assert [each['name'] for each in halves['levers']][-1] == 'weights in int8'
+  # One row does not divide over two groups, so that ways without guidance are left out.
+  assert [each['name'] for each in halves['ways']][-1] == 'weights in int8'
   many = plan(mesh={'data': 2, 'context': 4}, rows=4).numbers
   assert many['samples'] == 4 and many['seconds']['ideal'] == 4 * halves['seconds']['ideal']
 
@@ -146,8 +146,8 @@ def test_the_answer_is_text_and_json(answer):
 
 @pytest.mark.parametrize(('options', 'sentence'), [
   ({'frames': 34}, '--frames says nothing about sampling of the component .video., which takes'),
-  ({'how': 'search'}, 'nothing to search'),
-  ({'remat': 'full'}, 'leave --search and --remat away'),
+  ({'how': 'search'}, '--search says nothing about sampling of'),
+  ({'remat': 'full'}, '--remat says nothing about sampling of'),
   ({'bucket': 'none'}, "there is no bucket 'none'"),
   ({'exchange': 'pigeon'}, "unknown exchange 'pigeon'"),
   ({'mesh': {'data': 8}}, '2 rows a pass do not divide over the mesh data=8; give more --rows'),
