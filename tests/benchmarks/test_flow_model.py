@@ -22,7 +22,6 @@ from mgjax.planning.workload import make_workload
 ORACLES = 'tests/oracles'
 PROGRAMS = {
   'step': ['step'],
-  'guards': ['fingerprints', 'bare_step', 'step'],
   'forward': ['forward'],
   'blocks': ['forward', 'forward_backward'],
   'attention': ['forward', 'forward_backward'],
@@ -62,17 +61,13 @@ def expected_flops(what, tokens=TOKENS, latents=LATENTS):
   layers = 2 * (linear + attention + 4 * tokens * CONTEXT * WIDTH)
   return {
     'step': {'step': 3 * forward},
-    'guards': {'fingerprints': 0, 'bare_step': 3 * forward, 'step': 3 * forward},
     'forward': {'forward': forward},
     'blocks': {'forward': ROWS * layers, 'forward_backward': 3 * ROWS * layers},
     'attention': {'forward': ROWS * attention, 'forward_backward': 3 * ROWS * attention},
   }[what]
 
 
-@pytest.mark.parametrize(
-  'what',
-  [pytest.param(each, marks=[pytest.mark.slow] * (each == 'guards')) for each in WHAT],
-)
+@pytest.mark.parametrize('what', WHAT)
 def test_numbers_of_everything_that_can_be_timed(what):
   report = json.loads(json.dumps(timed(what)))
   assert report['latents'] == [ROWS, *LATENTS]
@@ -214,9 +209,7 @@ def test_a_baseline_that_cannot_run_is_refused(tmp_path):
 def test_what_does_not_fit_together_is_refused():
   with pytest.raises(ConfigError, match='attention alone has no layers'):
     timed('attention', layers=1)
-  with pytest.raises(
-    ConfigError, match="no 'sound' to time; expected one of step, guards, forward"
-  ):
+  with pytest.raises(ConfigError, match="no 'sound' to time; expected one of step, forward"):
     timed('sound')
   with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
     timed('blocks', latents=(12, 1, 2, 2, 16), devices=None)
@@ -255,11 +248,6 @@ def test_out_of_memory_says_what_to_do(monkeypatch):
     timed('blocks')
   with pytest.raises(ConfigError, match='not even one layer fits'):
     timed('blocks', layers=0)
-
-
-def test_a_trace_is_written(tmp_path):
-  timed('attention', profile=str(tmp_path))
-  assert list(tmp_path.rglob('*.xplane.pb'))
 
 
 def test_configurations_have_the_sizes_they_speak_of():
