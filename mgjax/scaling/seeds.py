@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from mgjax.core.errors import ConfigError, printable
+from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.tables import aligned
 from mgjax.scaling.comparison import Interval
 
@@ -34,7 +34,14 @@ def compare_seeds(
 
   Raises:
     ConfigError: an arm is not there, or has one seed only.
+    DataError: a row names no arm or no seed.
   """
+  for number, row in enumerate(rows, 1):
+    if missing := [name for name in ('arm', 'seed') if row.get(name) is None]:
+      raise DataError(
+        f'row {number} has no {missing[0]}, nor tokens or flops; arms of sizes are compared by '
+        'their laws, others by their seeds: add the column'
+      )
   found = {}
   for arm in (first, second):
     runs = _runs(rows, arm)
