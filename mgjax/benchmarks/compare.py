@@ -125,17 +125,7 @@ def report_of(
   notes: Sequence[str],
   **counts: int,
 ) -> dict[str, Any]:
-  """Returns what every report has, in plain JSON values.
-
-  Args:
-    what: was timed.
-    ours: its programs.
-    outcome: of the comparison.
-    mesh: of the devices.
-    rounds: timed runs of every program.
-    notes: sentences to go with it.
-    counts: what one run takes in: `rows`, and the units of which rates are wanted.
-  """
+  """Returns what every report has, in plain JSON values."""
   kind = mesh.devices.flat[0].device_kind
   chip = find_chip(kind)
   notes = list(notes)
@@ -177,11 +167,6 @@ def prepare_baselines(
   baselines: Sequence[Baseline], task: Mapping[str, Any], check: Check | None
 ) -> tuple[Runs, dict[str, str]]:
   """Makes baselines and warms them up; one that fails is named, and does not stop the others.
-
-  Args:
-    baselines: from `find_baselines`.
-    task: what they have to do.
-    check: see `compare_programs`.
 
   Returns:
     Their programs, and baseline or variant -> why it has none.

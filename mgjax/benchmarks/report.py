@@ -31,15 +31,7 @@ def rates(
 ) -> dict[str, float | None]:
   """Returns what a program does in a second, and how much of the chips' peak that is.
 
-    MFU = flops / (seconds x devices x peak of bfloat16 products)
-
-  Args:
-    seconds: of one run.
-    flops: of one run, on all devices.
-    rows: samples of one run.
-    devices: that share it.
-    chip: what they are, or None.
-    counts: tokens of one run, or frames.
+  MFU = flops / (seconds x devices x peak of bfloat16 products)
   """
   return {
     **{f'{name}_per_second': count / seconds for name, count in counts.items()},
@@ -52,13 +44,7 @@ def rates(
 def rated(
   timings: Timings, flops: Mapping[str, int], **sizes: Any
 ) -> dict[str, dict[str, dict[str, Any]]]:
-  """Returns 'mgjax' or a baseline -> program -> its times, operations, and rates of the median.
-
-  Args:
-    timings: ('mgjax' or a baseline, program) -> 'min', 'median' and 'cpu' seconds.
-    flops: of every program.
-    sizes: as `rates` takes them.
-  """
+  """Returns 'mgjax' or a baseline -> program -> its times, operations, and rates of the median."""
   found: dict[str, dict[str, dict[str, Any]]] = {}
   for (name, program), times in timings.items():
     numbers = rates(times['median'], flops[program], **sizes)

@@ -72,13 +72,6 @@ def make_sample_programs(
   guided_step  one step of the solver, all rows that guidance makes of a sample in one pass
   sample       the whole loop, one program, as `launch.sample` runs it before it decodes
 
-  Args:
-    sampler: what is configured.
-    spec: the objects of the model's step.
-    latents: (b t h w c) of the samples.
-    context: m, tokens that cross-attention reads.
-    mesh: from `make_mesh`.
-
   Raises:
     ConfigError: the rows do not divide over the mesh, or the sampler is none that can be timed.
   """

@@ -59,13 +59,6 @@ def compile_step(
 ) -> CompiledStep:
   """Compiles forward, backward, AdamW and average for a topology; nothing runs.
 
-  Args:
-    config: of a flow model.
-    topology: of TPUs.
-    sizes: of the mesh axes.
-    latents: (t h w c) of one row.
-    rows: of the global batch.
-
   Raises:
     ConfigError: the topology is unknown to the compiler, or libtpu is not installed; or the mesh
       does not fit it.

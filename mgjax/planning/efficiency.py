@@ -155,12 +155,7 @@ def spread(numbers: Mapping[str, float], form: str = '.3g') -> str:
 
 
 def describe_efficiency(chip: str, backward: bool = False) -> list[str]:
-  """Returns the shares that a chip is counted with, a line each with its source.
-
-  Args:
-    chip: its name.
-    backward: whether gradients are computed.
-  """
+  """Returns the shares that a chip is counted with, a line each with its source."""
   found = EFFICIENCIES[chip]
   shares = {'linear maps': found.linear, 'attention kernels forward': found.forward}
   shares |= {'attention kernels backward': found.backward} if backward else {}

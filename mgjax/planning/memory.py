@@ -106,14 +106,6 @@ def peak_memory(
                                  and for the gradients; where gathers are asynchronous, two more
   activations outside the layers positions and their gradient, ends of the loop
   activations of a layer         in the backward pass of its FFN, or of its attention
-
-  Args:
-    work: the model and its samples.
-    sizes: of the mesh.
-    rows: samples a step.
-    remat: policy.
-    exchange: how context shards meet.
-    chip: the kind of chip.
   """
   local = share_of_chip(work, sizes, rows)
   copy, trained = (parameter_bytes(work, sizes, trained_only=only) for only in (False, True))

@@ -161,11 +161,6 @@ def search_plans(
 ) -> tuple[Workload, Topology, list[MeshCandidate], LongestVideo | None]:
   """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits.
 
-  Args:
-    config: of a flow model.
-    topology: as 'v5p:8x8x8' or 'h100:8x64'.
-    choices: what is fixed, and tried alone.
-
   Returns:
     What was planned for, the topology, what fits with the fastest first, and the longest video.
 

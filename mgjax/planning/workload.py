@@ -245,12 +245,7 @@ def check_preset(preset: str, sizes: Mapping[str, int]) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def sharding_axes(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
-  """Returns the mesh axes, slowest first, that shard each parameter (`parallel/rules.py`).
-
-  Args:
-    parameters: of a workload.
-    sizes: of all mesh axes, in their order.
-  """
+  """Returns the mesh axes, slowest first, that shard each parameter (`parallel/rules.py`)."""
   mesh = jax.sharding.AbstractMesh(sizes, AXES)
   entries = (parameter_entries(each.axes, each.shape, mesh) for each in parameters)
   return tuple(tuple(axis for entry in entry_of for axis in entry) for entry_of in entries)

@@ -15,12 +15,7 @@ _OUTLIER, _LEAST = 4.0, 0.005  # robust standard deviations above the law, and o
 
 
 def audit(records: Records, fit: Fit) -> list[str]:
-  """Says what spoils a law, a sentence each.
-
-  Args:
-    records: all runs; of a sweep of the learning rate those of every rate.
-    fit: of those at the best learning rates.
-  """
+  """Says what spoils a law, a sentence each."""
   kept = records.at_best_rates()
   return [*_grids(kept, fit.law), *_runs(kept, fit), *_rates(records)]
 

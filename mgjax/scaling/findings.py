@@ -134,12 +134,6 @@ def interval(value: Any, again: Sequence[Any]) -> Interval:
 def find_law(runs: Runs | Records, *, resamples: int = 200, seed: int = 0) -> LawFindings:
   """Fits the law and the IsoFLOP minima to runs, with intervals and warnings.
 
-  Args:
-    runs: sizes, tokens and losses, or records with what else is known.
-    resamples: fits that the intervals are from; cases are drawn within budgets where these have
-      four runs or more, residuals elsewhere.
-    seed: of the draws.
-
   Raises:
     DataError: see `fit_law`.
   """

@@ -98,10 +98,6 @@ def write_prediction(
 ) -> tuple[Prediction, list[pathlib.Path]]:
   """Correlates the runs of a sweep; writes predictor.png, .svg and .json beside them.
 
-  Args:
-    workdir: of the sweep.
-    score: see `predict_score`.
-
   Raises:
     ConfigError: there is no sweep, or see `predict_score`.
   """

@@ -1,7 +1,5 @@
 """One function times every component: by its family, with the options that the family has."""
 
-import json
-
 import pytest
 
 from configs.bench.data import get_config as data
@@ -18,15 +16,6 @@ def test_the_training_step_of_an_upsampler_is_timed(tmp_path):
   answer = bench_any(config, rounds=1, latents=(8, 6, 2, 2, 4))
   assert answer.numbers['programs']['mgjax']['step']['flops'] > 0
   assert answer.numbers['latents'] == [8, 6, 2, 2, 4]
-
-
-def test_an_answer_is_a_table_and_json():
-  config = t5_base.get_config()
-  config.model.update(vocabulary=20, dim=16, depth=1, heads=2, head_size=4, mlp_dim=24)
-  config.update(rows=8, length=4)
-  answer = bench_any(config, 'encode', rounds=1)
-  assert 'encode on' in answer.text
-  assert json.loads(json.dumps(answer.numbers))['sizes'] == [8, 4]
 
 
 @pytest.mark.parametrize(

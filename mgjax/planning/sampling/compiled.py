@@ -36,12 +36,6 @@ def compile_samplings(
   compiler's, and a pass has the collectives of the program over its passes. A sampler whose
   guidance ends on the way has two kinds of passes in one program, which stay those of the formula.
 
-  Args:
-    fields: of the model.
-    settings: of the sampler.
-    objective: what the model learnt to answer.
-    chosen: rows that a sample has in its passes -> the sampling on a mesh.
-
   Returns:
     The samplings, the programs as plain JSON values by name, and notes.
 
@@ -85,11 +79,6 @@ def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> Comp
   """Compiles `generate(params, batch, noise)` for a mesh; weights are in float32, as saved.
 
   Noise and conditions are whole on every device, as a pipeline gives them.
-
-  Args:
-    generate: from `flow_models.build.make_sampler_of`.
-    model: whose parameters it takes.
-    sampling: how many samples, on what chips and mesh.
 
   Raises:
     ConfigError: as `tpu_devices`, or the mesh does not fit the chips.

@@ -1,7 +1,8 @@
 """Plans a film that an upsampler makes: calls, operations, memory, seconds (Movie Gen §3.1.5).
 
 A call is a forward pass of some tiles of some windows (`sampling/latency.py`); windows of time and
-tiles of space are those of `mgjax.upsampler.pipeline`.
+tiles of space are those of `mgjax.upsampler.pipeline`. Windows run down the film as a wave front:
+at its two ends some rows of a program only fill it, which is not counted.
 """
 
 import dataclasses
@@ -12,19 +13,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import read_config
-from mgjax.conditioning.low_resolution import KEY
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, fields_of, unpack
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
-from mgjax.flow.multidiffusion import fill_devices
-from mgjax.flow.schedules import make_time_grid
-from mgjax.flow.streaming import stream_windows
 from mgjax.flow.windows import Cover, windows
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.settings import SampleSettings
@@ -60,7 +55,6 @@ class Film:
     work: the model and one tile of a window.
     codec: the image autoencoder, without weights.
     sample: the solver's settings.
-    crop: frames of a window.
     overlap: frames that windows share.
     covers: of rows and columns of a frame, in latents.
     times: the windows of frames.
@@ -74,7 +68,6 @@ class Film:
   work: Workload
   codec: LatentCodec
   sample: SampleSettings
-  crop: int
   overlap: int
   covers: tuple[Cover, Cover]
   times: Cover
@@ -95,23 +88,6 @@ class Film:
   def branches(self) -> int:
     """Rows of the model that guidance makes of one."""
     return count_branches(self.sample.guidance)
-
-
-@dataclasses.dataclass(frozen=True)
-class Calls:
-  """How often the program of a window's velocity runs.
-
-  Attributes:
-    programs: runs of it.
-    windows: that one run has, those that only fill it included.
-    tiles: of each window, that the model sees at once; the rest follow in a loop.
-    needed: pairs of window and evaluation that the film takes.
-  """
-
-  programs: int
-  windows: int
-  tiles: int
-  needed: int
 
 
 def read_film(config: ConfigDict, frames: int, size: tuple[int, int], rows: int = 0) -> Film:
@@ -142,38 +118,8 @@ def read_film(config: ConfigDict, frames: int, size: tuple[int, int], rows: int 
   sample = unpack(SampleSettings, fields['sample'], 'sample')
   return Film(
     frames, *size, rows, dataclasses.replace(work, notes=tuple(notes)), codec, sample,
-    shape.frames, shared.overlap, covers, times, fps,
+    shared.overlap, covers, times, fps,
   )  # fmt: skip
-
-
-def count_calls(film: Film, sizes: Mapping[str, int]) -> Calls:
-  """Counts what the wave front over the windows does, by sending an empty one down the film."""
-  rows = film.rows or math.prod(sizes[axis] for axis in BATCH)
-  at_once, programs = max(1, rows // film.tiles), 0
-
-  def velocity(batch, x, time):
-    nonlocal programs
-    programs += 1
-    return np.zeros_like(x)
-
-  # Places and their type do not matter, the number of devices does: it fills up rows.
-  with jax.sharding.use_abstract_mesh(AbstractMesh(tuple(sizes.values()), tuple(sizes))):
-    together = fill_devices(min(at_once, len(film.times.starts)))
-    tiles = fill_devices(min(max(1, rows // together), film.tiles), together)
-    made = stream_windows(
-      velocity,
-      [{KEY: np.zeros((film.frames, 1), np.int8)}],
-      size=film.crop,
-      overlap=film.overlap,
-      times=make_time_grid(steps=film.sample.steps, **film.sample.schedule),
-      noise=lambda start, stop: np.zeros((stop - start, 1)),
-      solver=film.sample.solver,
-      rows=at_once,
-    )
-    for _ in made:
-      pass
-  stages = film.sample.steps * (2 if film.sample.solver == 'midpoint' else 1)
-  return Calls(programs, together, tiles, len(film.times.starts) * stages)
 
 
 def plan_film(
@@ -202,21 +148,21 @@ def plan_film(
     ConfigError: the video is none that can be made, or the mesh does not fit.
   """
   film, place = read_film(config, frames, size, rows), parse_topology(topology)
-  calls, sampling = _on(film, place, sizes) if sizes else _spread(film, place)
+  sampling = _on(film, place, sizes) if sizes else _spread(film, place)
   work, codec = film.work, film.codec.model
-  gib = {name: each / GIB for name, each in film_bytes(film, calls, sampling).items()}
+  gib = {name: each / GIB for name, each in film_bytes(film, sampling).items()}
   decoding = decode_bytes(film) / GIB
   peak = max(sum(gib.values()), gib['weights'] + decoding)
   encode, decode = codec_flops(film)
-  in_turns = -(-film.tiles // calls.tiles)
-  evaluations = calls.needed * film.tiles * film.branches
-  run = calls.programs * calls.windows * in_turns * calls.tiles * film.branches
+  stages = film.sample.steps * (2 if film.sample.solver == 'midpoint' else 1)
+  tiles = len(film.times.starts) * film.tiles * stages
+  evaluations, programs = tiles * film.branches, math.ceil(tiles / sampling.asked.samples)
   model, seconds = evaluations * work.flops.forward, frames / film.fps
   one, chip = sampling.passes[film.branches], place.chip
   coded, rates = (encode + decode) / chip.flops, rates_of(chip.name)
   ends = Ends(
     *(
-      calls.programs * in_turns * each.step + coded / rate.linear
+      programs * each.step + coded / rate.linear
       for each, rate in ((one.time.slow, rates.slow), (one.time.fast, rates.fast))
     )
   )
@@ -252,9 +198,7 @@ def plan_film(
     'solver': film.sample.solver,
     'branches': film.branches,
     'calls': evaluations,
-    'calls_run': run,
-    'programs_run': calls.programs,
-    'windows_a_program': calls.windows,
+    'programs': programs,
     'flops': {
       'call': work.flops.forward,
       'model': model,
@@ -291,9 +235,8 @@ def describe_film(answer: Mapping[str, Any]) -> str:
       f'tiles       {rows} x {columns} of {crop[0]} x {crop[1]} pixels that share {shared}; '
       f'{answer["tokens"]:,} tokens each, {answer["context"]:,} of text',
       f'calls       {answer["calls"]:,}: {answer["steps"]} steps of {answer["solver"]} x '
-      f'{answer["windows"]} windows x {rows * columns} tiles x {answer["branches"]} of guidance; '
-      f'{answer["calls_run"]:,} with rows that only fill a program, of {answer["programs_run"]:,} '
-      f'runs with {answer["windows_a_program"]} windows',
+      f'{answer["windows"]} windows x {rows * columns} tiles x {answer["branches"]} of guidance, '
+      f'in {answer["programs"]:,} programs',
       f'FLOPs       {flops["call"]:.3e} a call, {flops["second_of_film"]:.3e} a second of film; '
       f'the film: model {flops["model"]:.3e}, encode {flops["encode"]:.3e}, decode '
       f'{flops["decode"]:.3e}',
@@ -307,17 +250,18 @@ def describe_film(answer: Mapping[str, Any]) -> str:
   )
 
 
-def film_bytes(film: Film, calls: Calls, sampling: Sampling) -> dict[str, int]:
+def film_bytes(film: Film, sampling: Sampling) -> dict[str, int]:
   """Returns category -> bytes on one chip while the model runs; their sum is the peak.
 
   Weights and what a pass takes (`sampling/latency.py`), and latents, their condition and the summed
   velocities of the windows, float32, whole frames.
   """
   groups = math.prod(sampling.sizes[axis] for axis in BATCH)
+  windows = math.ceil(max(1, sampling.asked.samples // film.tiles) / groups)
   return {
     'weights': sampling.weights(HALF),
     **{name: sampling.bytes[name] for name in ('weights of a layer', 'activations')},
-    'windows': 3 * math.ceil(calls.windows / groups) * math.prod(film.window) * FLOAT32,
+    'windows': 3 * windows * math.prod(film.window) * FLOAT32,
   }
 
 
@@ -349,18 +293,18 @@ def codec_flops(film: Film) -> tuple[int, int]:
   return tuple(chunks * count_products(run, params, x) for run, x in (encode, decode))
 
 
-def _on(film: Film, place: Topology, sizes: Mapping[str, int]) -> tuple[Calls, Sampling]:
-  """Returns the calls on a mesh; raises ConfigError where it does not fit."""
+def _on(film: Film, place: Topology, sizes: Mapping[str, int]) -> Sampling:
+  """Returns a call of as many tiles as fill a mesh; raises ConfigError where it does not fit."""
   sizes = make_sizes(sizes)
-  calls = count_calls(film, sizes)
-  asked = Asked(film.work, film.work.exchange, calls.windows * calls.tiles)
-  sampling = sample_on(asked, place, sizes, (film.branches,))
-  assert sampling is not None  # `count_calls` fills up what does not divide
-  return calls, sampling
+  groups = math.prod(sizes[axis] for axis in BATCH)
+  tiles = math.ceil((film.rows or groups) / groups) * groups
+  sampling = sample_on(Asked(film.work, film.work.exchange, tiles), place, sizes, (film.branches,))
+  assert sampling is not None  # rows are filled up to what divides
+  return sampling
 
 
-def _spread(film: Film, place: Topology) -> tuple[Calls, Sampling]:
-  """Spreads windows over `data` and, where that does not fit a chip, tokens over `context`."""
+def _spread(film: Film, place: Topology) -> Sampling:
+  """Spreads tiles over `data` and, where that does not fit a chip, tokens over `context`."""
   sizes, found = dict.fromkeys(AXES, 1), None
   for context in (n for n in range(1, place.devices + 1) if place.devices % n == 0):
     mesh = sizes | {'data': place.devices // context, 'context': context}
@@ -368,7 +312,7 @@ def _spread(film: Film, place: Topology) -> tuple[Calls, Sampling]:
       found = _on(film, place, mesh)
     except ConfigError:  # the torus has no such axes, or heads do not divide: there are others
       continue
-    if sum(film_bytes(film, *found).values()) <= (1 - FREE) * place.chip.memory:
+    if sum(film_bytes(film, found).values()) <= (1 - FREE) * place.chip.memory:
       return found
   return found or _on(film, place, sizes | {'data': place.devices})
 

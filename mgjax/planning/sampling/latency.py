@@ -105,12 +105,6 @@ def fastest(
   The middle of the range of seconds counts.
   What does not fit comes after all that does, least memory first; None if nothing divides.
 
-  Args:
-    asked: what is planned.
-    place: the chips.
-    rows: that a sample has in a pass.
-    given: sizes of the mesh; None tries all.
-
   Raises:
     ConfigError: the mesh that is given does not fit the chips.
   """
