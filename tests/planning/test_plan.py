@@ -165,3 +165,133 @@ def test_a_plan_with_splash_waits_for_its_partial_gradients(work):
   # layers of a chip.
   more = 2 * (36 * 18 - 144) * 2**20 * 3 * 48 / place.chip.memory_bandwidth
   assert theirs.elementwise - ours.elementwise == pytest.approx(more)
+
+
+@pytest.mark.parametrize(
+  'topology',
+  [pytest.param(each, marks=[pytest.mark.slow] * (each in SEARCHED_LONG)) for each in TOPOLOGIES],
+)
+def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
+  plan = make_plan(config, topology)
+  assert plan.fits
+  assert math.prod(plan.chosen.sizes.values()) == plan.topology.devices
+  text = describe_plan(plan)
+  for word in ('29,', 'parameters', 'linear', 'MFU', 'bound by', 'assumed', 'samples/s', 'days'):
+    assert word in text
+  assert all(len(line) <= 200 for line in text.splitlines())
+  answer = json.loads(json.dumps(plan_as_json(plan)))
+  mfu, seconds, ideal = (answer[k] for k in ('roofline_mfu', 'step_seconds', 'ideal_seconds'))
+  assert 0.15 < mfu['low'] < mfu['high'] < 0.6
+  assert 0 < ideal == pytest.approx(mfu['low'] * seconds['high'])
+  assert ideal == pytest.approx(mfu['high'] * seconds['low'])
+  assert f'{mfu["low"]:.1%} to {mfu["high"]:.1%}' in text  # never one of them alone
+  for each in describe_efficiency(plan.topology.chip.name, backward=True):
+    assert each in text and each in answer['assumed']
+  assert answer['peak_gib_per_chip'] == pytest.approx(sum(answer['gib_per_chip'].values()))
+  assert {'parameters', 'flops_per_sample', 'collectives'} <= set(answer)
+  assert answer['recommended_remat'] == plan.chosen.remat
+
+
+def test_collectives_move_the_bytes_that_the_arrays_have(config):
+  plan = make_plan(
+    config, 'v6e:16x16', Choices(mesh={'fsdp': 16, 'context': 16}, remat='attention')
+  )
+  moved = {(each.what, each.kind, each.axis): each for each in plan.chosen.collectives}
+  work = plan.work
+  # All matrices in bfloat16, twice; their gradients once.
+  whole = moved['weights', 'all-gather', 'context'].bytes
+  assert whole == pytest.approx(4 * work.count, rel=0.01)
+  assert moved['gradients', 'reduce-scatter', 'context'].bytes == pytest.approx(whole / 2, rel=0.01)
+  # Pieces over both axes become pieces over context: a sixteenth.
+  assert moved['weights', 'all-gather', 'fsdp'].bytes == pytest.approx(whole / 16, rel=0.01)
+  one = work.tokens // 16 * work.dim * 2
+  assert moved['attention', 'all-to-all', 'context'].bytes == 11 * work.depth * one
+
+
+def test_fewer_bytes_kept_are_more_seconds(work):
+  place = parse_topology('v5p:8x8x8')
+  ways = [
+    estimate(work, place, {'fsdp': 64, 'context': 8}, remat=remat, exchange='ulysses')
+    for remat in ('full', 'attention', 'attention_and_projections', 'nothing')
+  ]
+  assert [way.peak for way in ways] == sorted(way.peak for way in ways)
+  for end in ('slow', 'fast'):
+    times = [getattr(way.time, end) for way in ways]
+    assert [each.compute for each in times] == sorted((t.compute for t in times), reverse=True)
+  for way in ways:
+    slow, fast = way.time.slow, way.time.fast
+    assert slow.communication == fast.communication == slow.waiting >= fast.waiting
+    assert slow.compute > fast.compute
+
+
+def test_a_search_ranks_what_fits(config):
+  found = search_plans(config, 'v6e:16x16', Choices(bucket='video_1x1_16s'))
+  _, place, candidates, video = found
+  ordinary = [each for each in candidates if each.remat != 'offload']
+  middles = [(e.time.slow.step + e.time.fast.step) / e.rows for e in ordinary]
+  assert middles == sorted(middles)
+  assert all(each.peak <= 0.9 * place.chip.memory for each in candidates)
+  text = describe_search(*found)
+  assert 'longest video of 768 x 768' in text and 'fsdp=16,context=16' in text
+  assert json.loads(json.dumps(search_as_json(*found)))['longest']['tokens'] == video.tokens
+
+
+def test_the_longest_video_fits_and_one_frame_more_does_not(work):
+  place = parse_topology('v5p:8x8x8')
+  video = longest_video(work, place)
+  assert video.tokens == video.frames * 2304 >= 4 * 73_728
+  assert video.candidate.peak <= 0.9 * place.chip.memory
+  longer = dataclasses.replace(work, tokens=(video.frames + 1) * 2304)
+  assert not search(longer, place, remat=video.candidate.remat)
+
+
+def test_short_videos_take_less(config):
+  short, long = (
+    make_plan(each.get_config('30b'), 'v5e:16x16', Choices(mesh={'fsdp': 256}, remat='full'))
+    for each in (t2iv_256, t2iv_768)
+  )
+  assert short.fits and not long.fits
+  assert short.stage()[0] == 't2iv_256' and long.stage()[0] == 't2iv_768'
+  assert 'does not fit' in describe_plan(long)
+
+
+def test_the_plan_s_own_configuration_says_how_it_runs(config):
+  plan = make_plan(
+    config, 'h200:8', Choices(mesh={'context': 4, 'tensor': 2}, rows=2, remat='full')
+  )
+  changed = planned_config(config, plan)
+  assert changed.rules == 'fsdp_tp_cp'
+  assert changed.mesh.to_dict() == {'slice': 1, 'data': 1, 'fsdp': 1, 'context': 4, 'tensor': 2}
+  assert [bucket.batch_size for bucket in changed.buckets.values()] == [2]
+  assert changed.model.remat == 'full' != config.model.remat
+
+
+@pytest.mark.parametrize(
+  ('options', 'sentence'),
+  [
+    ({'bucket': 'long'}, r"^there is no bucket 'long'; take one of image_16x9, "),
+    ({'remat': 'most'}, r"^unknown remat policy 'most'; expected one of full, "),
+    ({'mesh': {'fsdp': 3}}, r'^the mesh fsdp=3 has 3 devices, h200:8 has 8; '),
+    ({'mesh': {'fsdp': 8}, 'rows': 9}, r'^9 rows do not divide over the 8 groups .* take 8 or 16$'),
+    (
+      {'mesh': {'tensor': 8}, 'exchange': 'mail'},
+      r"^unknown exchange 'mail'; expected one of ",
+    ),
+    (
+      {'mesh': {'fsdp': 2, 'contex': 4}},
+      r"^unknown mesh axes \['contex'\]; expected some of slice, data, fsdp, context, tensor$",
+    ),
+  ],
+)
+def test_what_does_not_fit_together_is_said_in_a_sentence(config, options, sentence):
+  with pytest.raises(ConfigError, match=sentence):
+    make_plan(config, 'h200:8', Choices(**options))
+
+
+def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
+  with pytest.raises(
+    ConfigError, match=r'^48 heads do not divide over tensor = 64; .* 1, 2, 3, 4, '
+  ):
+    make_plan(config, 'v5p:4x4x4', Choices(mesh={'tensor': 64}))
+  with pytest.raises(ConfigError, match=r'trades 48 heads a device over mesh\.context = 64'):
+    make_plan(config, 'v5p:4x4x4', Choices(mesh={'context': 64}, exchange='ulysses'))
