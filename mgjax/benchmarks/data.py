@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgjax.benchmarks.baselines import Baseline, find_baselines
 from mgjax.benchmarks.compare import prepare_baselines
@@ -82,12 +81,12 @@ class ClipSettings:
 
 
 def measure_data(
-  config: ConfigDict, *, baselines: Sequence[str] = (), rounds: int = 5
+  fields: Mapping[str, Any], *, baselines: Sequence[str] = (), rounds: int = 5
 ) -> dict[str, Any]:
   """Times how clips are read.
 
   Args:
-    config: `configs/bench/data.py` says what it holds.
+    fields: of a configuration; `configs/bench/data.py` says what it holds.
     baselines: Python files (`baselines.py`); one that cannot run is named in the report.
     rounds: timed runs of every program; all take turns.
 
@@ -99,7 +98,6 @@ def measure_data(
     ConfigError: there is no such baseline, or no whole batch.
     DataError: the videos cannot be used.
   """
-  fields = config.to_dict()
   clips = unpack(ClipSettings, {k: v for k, v in fields.items() if k != 'component'}, 'config')
   if not clips.batches:
     raise ConfigError(

@@ -71,7 +71,7 @@ def measure_flow_model(
   latents = tuple(latents or (config.buckets[work.bucket].batch_size, *work.latents))
   mesh = make_mesh(fields_of(config, 'mesh'), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
-  spec = make_flow_step_spec(config, latents[-1])
+  spec = make_flow_step_spec(config.to_dict(), latents[-1])
   sampler = Sampler.of(config.to_dict()) if what == SAMPLE else None
 
   def make(depth: int) -> Programs:

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from mgjax.benchmarks.baselines import Baseline, find_baselines, make_forward_task
 from mgjax.benchmarks.compare import Check, PreparedPrograms, compare_programs, prepare, report_of
@@ -30,7 +29,7 @@ CLOSE = 1e-4
 
 
 def measure_forward(
-  config: ConfigDict,
+  fields: Mapping[str, Any],
   what: str,
   *,
   video: tuple[int, int, int, int] | None = None,
@@ -41,8 +40,8 @@ def measure_forward(
   """Times a pass on random data, of weights that are drawn as well.
 
   Args:
-    config: of an autoencoder, a codec or an encoder; its mesh and rules say how devices share the
-      rows.
+    fields: of a configuration of an autoencoder, a codec or an encoder; its mesh and rules say how
+      devices share the rows.
     what: 'encode', pixels to the posterior's mean or tokens to states, or 'decode'.
     video: shape (b t h w) of an autoencoder's batch; by default of its longest bucket.
     baselines: Python files (`baselines.py`); all take turns in this process.
@@ -57,10 +56,10 @@ def measure_forward(
   Raises:
     ConfigError: something does not exist or does not divide.
   """
-  found, fields = read_forward(config, video=video), config.to_dict()
+  found = read_forward(fields, video=video)
   if what not in found.passes:
     raise ConfigError(
-      f'there is no {what!r} of {config.component!r} to time; expected one of '
+      f'there is no {what!r} of {fields["component"]!r} to time; expected one of '
       f'{", ".join(found.passes)}'
     )
   mesh = make_mesh(fields['mesh'], fields['rules'], devices=devices)

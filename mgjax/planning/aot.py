@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
-from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Batch, Tree
@@ -51,7 +50,7 @@ class CompiledStep:
 
 
 def compile_step(
-  config: ConfigDict,
+  fields: Mapping[str, Any],
   topology: Topology,
   sizes: Mapping[str, int],
   latents: tuple[int, int, int, int],
@@ -65,7 +64,7 @@ def compile_step(
   """
   devices = tpu_devices(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
-  spec = make_flow_step_spec(config, latents[-1])
+  spec = make_flow_step_spec(fields, latents[-1])
   state = abstract_state(spec.init, spec.optimizer, mesh)
   conditions = example_batch(spec.model, 'a', latents)
   shapes = {name: (array.shape[1:], array.dtype) for name, array in conditions.items()}

@@ -88,7 +88,7 @@ def plan_any(
         f'of {section(config.component).noun} a plan is by formula, of the longest bucket; leave '
         '--search, --compile, --bucket, --remat and --exchange away'
       )
-    answer = plan_forward(config, topology, mesh, rows)
+    answer = plan_forward(config.to_dict(), topology, mesh, rows)
     return Answer(describe_forward(answer), answer)
   choices = planning.Choices(mesh, bucket, rows, remat, exchange)
   if how == 'search':

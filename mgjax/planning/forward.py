@@ -14,7 +14,6 @@ import flax.linen as nn
 import jax
 import jax.extend
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from mgjax.audio.codec.model import RATE, make_codec
 from mgjax.audio.codec.task import codec_inputs
@@ -71,25 +70,24 @@ class Forward:
 
 
 def read_forward(
-  config: ConfigDict, rows: int = 0, video: tuple[int, int, int, int] | None = None
+  fields: Mapping[str, Any], rows: int = 0, video: tuple[int, int, int, int] | None = None
 ) -> Forward:
   """Reads a configuration of an autoencoder, a codec or an encoder.
 
   Args:
-    config: its configuration.
+    fields: of the configuration.
     rows: of the batch; 0 is that of the configuration.
     video: shape (b t h w) of an autoencoder's batch; by default of the bucket with the most frames.
 
   Raises:
     ConfigError: it is of something else, or of sizes that do not divide.
   """
-  family = section(config.component).family
+  family = section(fields['component']).family
   if family not in _READERS:
     raise ConfigError(
-      f'{config.component!r} is a {family}; expected a configuration of one of the families '
+      f'{fields["component"]!r} is a {family}; expected a configuration of one of the families '
       f'{", ".join(_READERS)}'
     )
-  fields = config.to_dict()
   if family == 'autoencoder':
     return _read_autoencoder(fields, rows, video)
   return _READERS[family](fields, rows)
@@ -112,12 +110,12 @@ def make_encoder(fields: Mapping[str, Any], rows: int = 0) -> tuple[nn.Module, t
 
 
 def plan_forward(
-  config: ConfigDict, topology: str, sizes: Mapping[str, int] | None = None, rows: int = 0
+  fields: Mapping[str, Any], topology: str, sizes: Mapping[str, int] | None = None, rows: int = 0
 ) -> dict[str, Any]:
   """Says what a model needs, and how long a training step takes or, of an encoder, a pass.
 
   Args:
-    config: of an autoencoder, a codec or an encoder.
+    fields: of a configuration of an autoencoder, a codec or an encoder.
     topology: as 'v5p:2x2x1' or 'h200:8'.
     sizes: of the mesh; by default all devices on `fsdp`.
     rows: of a step; 0 takes the configuration's batch.
@@ -128,7 +126,7 @@ def plan_forward(
   Raises:
     ConfigError: the mesh does not fit the topology, or the rows the mesh.
   """
-  place, found = parse_topology(topology), read_forward(config, rows)
+  place, found = parse_topology(topology), read_forward(fields, rows)
   alone = dict.fromkeys(AXES, 1)
   mesh = alone | dict(sizes or {'fsdp': place.devices})
   axis_networks(mesh, place)

@@ -200,7 +200,7 @@ def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
 
   work, chosen = plan.work, plan.chosen
   result = compile_step(
-    planned_config(config, plan), plan.topology, chosen.sizes, work.latents, chosen.rows
+    planned_config(config, plan).to_dict(), plan.topology, chosen.sizes, work.latents, chosen.rows
   )
   measured = {
     'arguments': result.arguments_gib,

@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import optax
-from ml_collections import ConfigDict
 
 from mgjax.core.typing import Key, Objective, Tree
 from mgjax.flow_models.build import make_flow_model, make_objectives
@@ -44,9 +43,8 @@ class StepSpec:
     return make_step(self.model, self.objective, self.optimizer, **self.options)
 
 
-def make_flow_step_spec(config: ConfigDict, channels: int) -> StepSpec:
+def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
-  fields = config.to_dict()
   model = make_flow_model(fields['model'])
   objective, _ = make_objectives(FlowSettings.of(fields).objective, model)
   settings = run_settings(fields['train'], fields['seed'])

@@ -62,7 +62,9 @@ def test_numbers_of_clips_and_baselines(config, tmp_path):
   (tmp_path / 'absent.py').write_text(
     "WHAT = ('data',)\n\ndef make_programs(task):\n  import no_such_package\n"
   )
-  report = measure_data(config, baselines=[*baselines, str(tmp_path / 'absent.py')], rounds=2)
+  report = measure_data(
+    config.to_dict(), baselines=[*baselines, str(tmp_path / 'absent.py')], rounds=2
+  )
   report = json.loads(json.dumps(report))
   clips = {'gop 16', 'gop 250', 'first batch'}
   assert report['programs'].keys() == {'mgjax', 'same'}
@@ -83,12 +85,12 @@ def test_numbers_of_clips_and_baselines(config, tmp_path):
 def test_what_cannot_be_timed_is_a_sentence(config, tmp_path):
   config.windows = 1
   with pytest.raises(ConfigError, match='at least one batch'):
-    measure_data(config)
+    measure_data(config.to_dict())
   with pytest.raises(DataError, match='is no folder'):
-    measure_data(get_config(str(tmp_path / 'nowhere')))
+    measure_data(get_config(str(tmp_path / 'nowhere')).to_dict())
   config.update(windows=4, frames=48)
   with pytest.raises(DataError, match='no video of more than 3 s'):
-    measure_data(config)
+    measure_data(config.to_dict())
 
 
 def test_processor_seconds_count_children_that_live_and_that_ended():

@@ -268,7 +268,7 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
     make_mesh(config.mesh.to_dict(), 'single', devices=one_device()),
   )
   with jax.set_mesh(mesh):
-    spec = make_flow_step_spec(config, work.latents[-1])
+    spec = make_flow_step_spec(config.to_dict(), work.latents[-1])
     programs = make_programs('blocks', spec, (1, *work.latents), work.context, mesh)
     traced = jax.jit(programs.programs['forward_backward']).trace(*programs.shapes)
     text = traced.lower(lowering_platforms=('cuda',)).as_text()

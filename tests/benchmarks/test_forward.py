@@ -25,7 +25,7 @@ def tiny(**changes):
 
 def timed(what, config=None, **options):
   options = {'devices': jax.devices()[:1], 'rounds': 2} | options
-  return measure_forward(config or tiny(), what, **options)
+  return measure_forward((config or tiny()).to_dict(), what, **options)
 
 
 def expected_flops(what):
@@ -85,7 +85,7 @@ def test_numbers_of_an_encoder(module):
     tokens += 1
   else:
     config.length = tokens
-  report = measure_forward(config, 'encode', rounds=2, devices=jax.devices()[:2])
+  report = measure_forward(config.to_dict(), 'encode', rounds=2, devices=jax.devices()[:2])
   assert report['sizes'] == [4, tokens] and report['devices'] == 2
   # Four maps, the two of the network, and scores with what they weigh; of both layers.
   layers = 2 * 4 * tokens * (4 * 16 * 16 + 2 * 16 * 24 + 2 * tokens * 16)
@@ -157,6 +157,6 @@ def test_what_does_not_fit_together_is_refused():
 
 @pytest.mark.slow
 def test_the_configuration_has_the_size_it_speaks_of():
-  found = read_forward(get_config(), video=(1, 17, 128, 128))
+  found = read_forward(get_config().to_dict(), video=(1, 17, 128, 128))
   shapes = jax.eval_shape(found.init, jax.random.key(0))
   assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 114_062_019

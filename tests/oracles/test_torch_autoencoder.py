@@ -122,7 +122,12 @@ def test_rivals_of_the_autoencoder_take_turns_with_it(what):
   config.model.update(widths=(4, 8), strides=((2, 2, 2),), blocks=1, groups=2, latent_channels=2)
   baselines = [str(FOLDER / f'{name}_autoencoder.py') for name in ('torch', 'diffusers')]
   report = measure_forward(
-    config, what, video=(1, 3, 8, 8), baselines=baselines, rounds=1, devices=jax.devices()[:1]
+    config.to_dict(),
+    what,
+    video=(1, 3, 8, 8),
+    baselines=baselines,
+    rounds=1,
+    devices=jax.devices()[:1],
   )
   assert not report['failed']
   names = list(report['baseline_over_mgjax'])

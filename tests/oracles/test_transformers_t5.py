@@ -87,5 +87,5 @@ def test_the_rival_of_the_bench_answers_as_ours_does():
   config.rows, config.length = 2, 9
   baseline = pathlib.Path(__file__).with_name('transformers_t5.py')
   options = {'baselines': [str(baseline)], 'rounds': 1, 'devices': jax.devices()[:1]}
-  report = measure_forward(config, 'encode', **options)
+  report = measure_forward(config.to_dict(), 'encode', **options)
   assert not report['failed'] and len(report['apart']) == 2
