@@ -251,7 +251,8 @@ def _read_codec(fields: Mapping[str, Any], rows: int) -> Forward:
   name = max(shapes, key=lambda each: shapes[each].seconds)
   rows, samples = rows or fields['buckets'][name]['batch_size'], round(shapes[name].seconds * RATE)
   shape = (rows, samples, model.channels)
-  return _coder(model, codec_inputs(model), shape, ('samples', rows * samples))
+  latents = rows * math.ceil(samples / model.compression)
+  return _coder(model, codec_inputs(model), shape, ('latents', latents))
 
 
 def _coder(
