@@ -3,25 +3,16 @@ r"""Plans a run: does the model fit a machine, and how fast could it be; needs n
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:8x8x8
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:4x4x4 --compile
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=h200:8 --search
-python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x1 --compile
-python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x2
-python -m launch.plan --config=configs/tae/tae.py --topology=v5e:16x16 --what=encode \
-  --clips=100000000
-python -m launch.plan --config=configs/text/ul2.py --topology=v5p:2x2x1 --compile
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v6e:4x4 --what=sample
-python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:2x2x2 --what=sample \
-  --compile --mesh=context=8
 python -m launch.plan --config=configs/upsampler/upsampler.py:7b --topology=v5p:1x1x1 \
   --what=sample --frames=256 --size=1080,1920
+python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x2
 Topologies are v5p:8x8x8, v5e:16x16, v6e:16x16, tpu7x:4x4x4 (chips along the torus), h100:8x64 (64
 nodes of 8 GPUs), h200:8. Estimates are formulas and take seconds; --compile compiles for TPUs that
 are not there, in minutes, and takes memory and collectives from the compiler. --what=sample plans
 sampling: of a video or audio model the latency of the configured steps, on other slices, and with
 fewer or cheaper passes (--rows samples at a time); of an upsampler the making of a --frames video.
---what=encode plans how long an autoencoder takes for --clips, and the bytes of their latents.
 """
-
-import json
 
 from absl import flags
 
@@ -35,10 +26,9 @@ _TOPOLOGY = command_line.define_required(
   'topology', 'v5p:8x8x8', 'Chips, as v5p:8x8x8 or h100:8x64.'
 )
 _MESH = flag_values.define_mesh('Mesh, as fsdp=32,context=16; by default the best.')
-_WHAT = flags.DEFINE_enum('what', 'train', ['train', 'sample', 'encode'], 'What is planned.')
-_CLIPS = flags.DEFINE_integer('clips', 0, 'That an autoencoder encodes.', lower_bound=0)
+_WHAT = flags.DEFINE_enum('what', 'train', ['train', 'sample'], 'What is planned.')
 _FRAMES = flags.DEFINE_integer(
-  'frames', 0, 'Of what an upsampler makes, or of a clip; by default 256.', lower_bound=0
+  'frames', 0, 'Of what an upsampler makes; by default 256.', lower_bound=0
 )
 _SIZE = flag_values.define(
   'size', flag_values.size, 'Height,width of what an upsampler makes; by default 1080,1920.'
@@ -49,19 +39,17 @@ _ROWS = flags.DEFINE_integer(
 )
 _REMAT = flags.DEFINE_string('remat', '', 'Policy; by default the fastest that fits.')
 _EXCHANGE = flags.DEFINE_string('exchange', '', 'Of context shards; by default as configured.')
-_ESTIMATE = flags.DEFINE_bool('estimate', False, 'Plan by formula, which is the default.')
 _COMPILE = flags.DEFINE_bool('compile', False, 'Compile the step, without devices; TPUs only.')
 _SEARCH = flags.DEFINE_bool('search', False, 'Rank meshes, policies and exchanges by formula.')
-_JSON = flags.DEFINE_bool('json', False, 'Print one JSON object.')
-_OUT = flags.DEFINE_string('out', '', 'JSON file for the same object.')
+_OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
 
 
 def main(_) -> None:
   config = _CONFIG.value
   if command_line.print_config(config):
     return
-  if _ESTIMATE.value + _COMPILE.value + _SEARCH.value > 1:
-    raise ConfigError('--estimate, --compile and --search exclude each other; give one of them')
+  if _COMPILE.value and _SEARCH.value:
+    raise ConfigError('--compile and --search exclude each other; give one of them')
   if -1 in (_MESH.value or {}).values():
     raise ConfigError('--mesh: a plan needs every size, as in fsdp=32,context=16')
 
@@ -82,9 +70,8 @@ def main(_) -> None:
     what=_WHAT.value,
     frames=_FRAMES.value,
     size=_SIZE.value,
-    clips=_CLIPS.value,
   )
-  print(json.dumps(answer.numbers, indent=2) if _JSON.value else answer.text)
+  print(answer.text)
   if _OUT.value:
     write_json(_OUT.value, answer.numbers)
 

@@ -28,11 +28,8 @@ the law of the smaller budgets is put to the test at the largest one.
 
 from absl import flags
 
-from mgjax.core.errors import ConfigError
-
 from . import command_line
 
-COMMANDS = ('plan', 'run', 'correlate', 'fit', 'predict', 'compare', 'plot')
 _OF_RECORDS = ('fit', 'predict', 'compare', 'plot')
 
 _CONFIG = command_line.define_config('configs/scaling/predictor.py', commands=('plan', 'run'))
@@ -51,8 +48,12 @@ _SCORE = flags.DEFINE_string('score', 'all', 'Of correlate: which of the scores 
 _RECORDS = command_line.define_required(
   'records', 'runs.csv', 'Records of runs: a .csv or a .jsonl.', commands=_OF_RECORDS
 )
-_COMPUTE = flags.DEFINE_float(
-  'compute', None, 'FLOPs to spend; of plot: at which published laws are told.', lower_bound=1.0
+_COMPUTE = command_line.define_required(
+  'compute',
+  '1e21',
+  'Of predict: FLOPs to spend.',
+  commands=('predict',),
+  define=flags.DEFINE_float,
 )
 _ARM = flags.DEFINE_string('arm', '', 'Which runs, where a column arm says.')
 _FIRST = flags.DEFINE_string('first', '', 'Of compare and plot: the arm compared with.')
@@ -64,20 +65,11 @@ _HOLD_OUT = flags.DEFINE_integer(
   'hold_out', 0, 'Of fit and plot: so many of the largest budgets are predicted by the others.',
   lower_bound=0,
 )  # fmt: skip
-_UNIQUE = flags.DEFINE_bool(
-  'unique_tokens', False, 'Of fit: tokens that are seen again count less; needs this column.'
-)
-_EXCESS = flags.DEFINE_bool(
-  'excess_parameters', False, 'Of fit with --unique_tokens: parameters beyond the data too.'
-)
 _RESAMPLES = flags.DEFINE_integer('resamples', 200, 'Fits that intervals are from.', lower_bound=10)
-_SEED = flags.DEFINE_integer('seed', 0, 'Of their draws.', lower_bound=0)
 
 
 def main(arguments) -> None:
-  commands = {'plan': _plan, 'run': _run, 'correlate': _correlate, 'fit': _fit, 'predict': _predict,
-              'compare': _compare, 'plot': _plot}  # fmt: skip
-  commands[arguments[1]]()
+  COMMANDS[arguments[1]]()
 
 
 def _plan() -> None:
@@ -115,89 +107,68 @@ def _correlate() -> None:
   print(found.table(), *paths, sep='\n')
 
 
-def _records():
-  from mgjax.scaling.records import choose_arm, read_records
-
-  return choose_arm(read_records(_RECORDS.value), _ARM.value, 'arm')
-
-
-def _draws() -> dict[str, int]:
-  return {'resamples': _RESAMPLES.value, 'seed': _SEED.value}
-
-
 def _fit() -> None:
   from mgjax.scaling.findings import find_law
   from mgjax.scaling.held_out import hold_out
 
-  records = _records()
-  if _UNIQUE.value or _EXCESS.value:
-    print(_fit_repeated(records))
-  elif _HOLD_OUT.value:
-    print(hold_out(records, _HOLD_OUT.value, **_draws()).table())
+  records, resamples = _arm(_ARM), _RESAMPLES.value
+  if _HOLD_OUT.value:
+    print(hold_out(records, _HOLD_OUT.value, resamples=resamples).table())
   else:
-    print(find_law(records, **_draws()).table())
-
-
-def _fit_repeated(records):
-  from mgjax.scaling.repeats import fit_repeated
-
-  if records.unique is None:
-    raise ConfigError(
-      '--unique_tokens: the records say not of every run how many distinct tokens it saw; add the '
-      'column unique_tokens'
-    )
-  kept = records.at_best_rates()
-  return fit_repeated(
-    kept.runs, kept.unique, sizes=_EXCESS.value, flops=kept.flops, **_draws()
-  )  # fmt: skip
+    print(find_law(records, resamples=resamples).table())
 
 
 def _predict() -> None:
   from mgjax.scaling.findings import find_law, predict
 
-  if _COMPUTE.value is None:
-    raise ConfigError('--compute is missing; say how many FLOPs are to be spent, as 1e21')
-  print(predict(find_law(_records(), **_draws()), _COMPUTE.value))
+  print(predict(find_law(_arm(_ARM), resamples=_RESAMPLES.value), _COMPUTE.value))
 
 
 def _compare() -> None:
   from mgjax.scaling.comparison import budgets_of, compare_recipes
   from mgjax.scaling.findings import describe_comparison
-  from mgjax.scaling.records import choose_arm, have_sizes, read_arms, read_rows
+  from mgjax.scaling.records import have_sizes, read_rows
   from mgjax.scaling.seeds import describe_seeds
 
+  names = _FIRST.value, _SECOND.value
   if not have_sizes(rows := read_rows(_RECORDS.value)):
-    print(describe_seeds(rows, _FIRST.value, _SECOND.value))
+    print(describe_seeds(rows, *names))
     return
-  arms = read_arms(_RECORDS.value)
-  first, second = (choose_arm(arms, flag.value, flag.name) for flag in (_FIRST, _SECOND))
-  found = compare_recipes(
-    first, second, budgets_of(second), resamples=_RESAMPLES.value, seed=_SEED.value
-  )
-  print(describe_comparison(found, (_FIRST.value, _SECOND.value)))
+  first, second = (_arm(flag).runs for flag in (_FIRST, _SECOND))
+  found = compare_recipes(first, second, budgets_of(second), resamples=_RESAMPLES.value)
+  print(describe_comparison(found, names))
 
 
 def _plot() -> None:
   from mgjax.scaling.comparison import budgets_of, compare_recipes
   from mgjax.scaling.findings import find_law
   from mgjax.scaling.held_out import hold_out
-  from mgjax.scaling.plots.page import write_laws
-  from mgjax.scaling.records import choose_arm, read_records
+  from mgjax.scaling.plots import write_laws
+  from mgjax.scaling.records import read_records
 
-  arms = read_records(_RECORDS.value)
-  if chosen := [flag for flag in (_ARM, _FIRST, _SECOND) if flag.value]:
-    arms = {flag.value: choose_arm(arms, flag.value, flag.name) for flag in chosen}
-  comparison = None
+  chosen = {flag.value: _arm(flag) for flag in (_ARM, _FIRST, _SECOND) if flag.value}
+  arms = chosen or read_records(_RECORDS.value)
+  draws, left, comparison = {'resamples': _RESAMPLES.value}, _HOLD_OUT.value, None
   if len(arms) == 2:
     first, second = (each.at_best_rates().runs for each in arms.values())
-    found = compare_recipes(first, second, budgets_of(second), **_draws())
-    comparison = found, tuple(arms)
-  left = _HOLD_OUT.value
-  tests = {name: hold_out(each, left, **_draws()) for name, each in arms.items()} if left else {}
-  laws = {name: find_law(each, **_draws()) for name, each in arms.items()}
-  print(*write_laws(laws, _OUT.value, tests=tests, comparison=comparison, compute=_COMPUTE.value),
-        sep='\n')  # fmt: skip
+    comparison = compare_recipes(first, second, budgets_of(second), **draws), tuple(arms)
+  tests = {name: hold_out(each, left, **draws) for name, each in arms.items()} if left else {}
+  laws = {name: find_law(each, **draws) for name, each in arms.items()}
+  print(*write_laws(laws, _OUT.value, tests=tests, comparison=comparison), sep='\n')
+
+
+def _arm(flag):
+  """Returns the records of the arm that a flag names."""
+  from mgjax.scaling.records import choose_arm, read_records
+
+  return choose_arm(read_records(_RECORDS.value), flag.value, flag.name)
+
+
+COMMANDS = {
+  'plan': _plan, 'run': _run, 'correlate': _correlate, 'fit': _fit, 'predict': _predict,
+  'compare': _compare, 'plot': _plot,
+}  # fmt: skip
 
 
 if __name__ == '__main__':
-  command_line.run(main, COMMANDS)
+  command_line.run(main, tuple(COMMANDS))

@@ -33,9 +33,9 @@ def read(config: ConfigDict) -> None:
   row = section(config.component)
   mesh.make_mesh(fields_of(config, 'mesh'), config.rules)
   if row.family == 'encoder':
-    from mgjax.planning.text_encoder import make_encoder
+    from mgjax.planning.forward import make_encoder
 
-    make_encoder(config)
+    make_encoder(config.to_dict())
     keep_settings(fields_of(config, 'train'))
     return
   training.run_settings(fields_of(config, 'train'), config.seed)
@@ -59,7 +59,7 @@ def known(request, monkeypatch):
 
   for module in (settings, mesh, training):
     monkeypatch.setattr(module, 'checked', record)
-  monkeypatch.setattr('mgjax.planning.text_encoder.checked', record)
+  monkeypatch.setattr('mgjax.planning.forward.checked', record)
   read(config)
   monkeypatch.undo()
   return config, found

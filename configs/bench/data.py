@@ -1,4 +1,4 @@
-"""Speed of the data: clips against other loaders, latents against a copy in memory.
+"""Speed of the data: clips against other loaders.
 
 python -m launch.bench --config=configs/bench/data.py:footage/ --what=data \\
   --baseline=tests/oracles/torch_loader.py --baseline=tests/oracles/decord_loader.py
@@ -22,5 +22,4 @@ def get_config(path: str = 'footage') -> ConfigDict:
   config.width = 256
   config.batch_size = 8
   config.threads = 0  # of our loader; 0 is one a core, as baselines have a worker a core
-  config.latents = ConfigDict({'rows': 512, 'shape': (8, 32, 32, 16), 'batch_size': 16})
   return config

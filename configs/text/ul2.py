@@ -1,7 +1,7 @@
 """The encoder of UL2, which reads whole prompts (§3.1.4): 8.7B parameters.
 
 python -m launch.weights import --config=configs/text/ul2.py --input=ul2/ --workdir=runs/ul2
-python -m launch.plan --config=configs/text/ul2.py --topology=v5p:2x2x1 --compile
+python -m launch.plan --config=configs/text/ul2.py --topology=v5p:2x2x1
 The folder is one of transformers, config.json and weights; a decoder among them is left out. Sizes
 are those of the published google/ul2; which UL2 the report's authors took is not public.
 """

@@ -3,8 +3,8 @@
 A file, such as `tests/oracles/torch_attention.py`, has WHAT, the names of what it can run, and
 `make_programs(task) -> {variant: {program: run}}`. A program goes by the name that ours has
 (`programs.py`), `run()` returns when it is done, and `task` is what `make_task` returns.
-Against autoencoders and encoders `task` is what `make_autoencoder_task` or `make_encoder_task`
-returns, and `run()` gives its result, an array, to be compared with ours before anything is timed.
+Against autoencoders, codecs and encoders `task` is what `make_forward_task` returns, and `run()`
+gives its result, an array, to be compared with ours before anything is timed.
 A file has DIFFERS where its work is another: words for the report, and nothing is compared.
 """
 
@@ -23,7 +23,6 @@ from mgjax.benchmarks.programs import BOTH, FORWARD
 from mgjax.benchmarks.timing import Timed, compile_program, draw, repeated
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
-from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Tree
 from mgjax.nn.patch import grid
 
@@ -98,33 +97,20 @@ def make_task(
   }
 
 
-def make_autoencoder_task(
-  what: str, fields: Mapping[str, Any], frames: int, x: Array, params: Tree
-) -> dict[str, Any]:
-  """Returns what a baseline of an autoencoder has to do, in plain values and arrays of numpy.
-
-  Returns:
-    `what`; `frames` of the video; `x`, pixels in [-1, 1] or latents (b t h w c); `params`, our
-    parameters by name; the `fields` of the model; `platform` and `threads`, as `make_task`.
-  """
-  params = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
-  given = {'what': what, 'frames': frames, 'x': np.asarray(x), 'params': params}
-  return {**given, **fields, **_machine()}
-
-
-def make_encoder_task(
+def make_forward_task(
   fields: Mapping[str, Any], inputs: Sequence[Array], params: Tree
 ) -> dict[str, Any]:
-  """Returns what a baseline of an encoder has to do, in plain values and arrays of numpy.
+  """Returns what a baseline of an autoencoder, a codec or an encoder has to do.
 
   Returns:
-    `what`, 'encode'; `tokens` and `mask` (b m), or `images` (b h w 3) in [0, 1]; `params`, ours as
-    a tree; the `fields` of the model and its `component`; `platform` and `threads`, as `make_task`.
+    The `fields` of the model, its `component`, `what` and `frames` of a video; `x`, pixels or
+    latents (b t h w c), of an encoder `tokens` and `mask` (b m) or `images` (b h w 3); `params`,
+    ours as a tree of numpy's arrays; `platform` and `threads`, as `make_task`.
   """
-  names = ('tokens', 'mask') if len(inputs) == 2 else ('images',)
+  names = {'clip_vision': ('images',)}.get(fields['component'], ('x',))
+  names = ('tokens', 'mask') if len(inputs) == 2 else names
   given = {name: np.asarray(each) for name, each in zip(names, inputs, strict=True)}
-  given |= {'what': 'encode', 'params': jax.tree.map(np.asarray, params)}
-  return {**given, **fields, **_machine()}
+  return {**fields, **given, 'params': jax.tree.map(np.asarray, params), **_machine()}
 
 
 def _machine() -> dict[str, Any]:

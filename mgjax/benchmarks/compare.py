@@ -23,7 +23,6 @@ from mgjax.benchmarks.timing import (
 from mgjax.core.errors import first_line
 from mgjax.parallel.chips import GIB, find_chip, peak_bytes
 
-PROFILED = 3  # runs of each program in a trace
 MIB = 2**20
 
 Runs = dict[tuple[str, str], Timed]  # ('mgjax' or a variant of a baseline, program) -> its run
@@ -94,7 +93,6 @@ def compare_programs(
   compilations: Sequence[float],
   *,
   rounds: int,
-  profile: str = '',
   check: Check | None = None,
 ) -> Comparison:
   """Times our programs and those of baselines, interleaved.
@@ -105,7 +103,6 @@ def compare_programs(
     task: what they have to do.
     compilations: of this process, a list that grows (`counted_compilations`).
     rounds: timed runs of every program.
-    profile: directory for a trace of some more runs of ours; '' for none.
     check: takes a baseline, its variant and that one's programs before they are timed, and raises
       where they do not do what they should.
   """
@@ -115,8 +112,6 @@ def compare_programs(
   before = len(compilations)
   timings = interleave(runs, rounds)
   late = len(compilations) - before
-  if profile:
-    _trace(ours.runs, profile)
   return Comparison(timings, failed, late, peak)
 
 
@@ -130,17 +125,7 @@ def report_of(
   notes: Sequence[str],
   **counts: int,
 ) -> dict[str, Any]:
-  """Returns what every report has, in plain JSON values.
-
-  Args:
-    what: was timed.
-    ours: its programs.
-    outcome: of the comparison.
-    mesh: of the devices.
-    rounds: timed runs of every program.
-    notes: sentences to go with it.
-    counts: what one run takes in: `rows`, and the units of which rates are wanted.
-  """
+  """Returns what every report has, in plain JSON values."""
   kind = mesh.devices.flat[0].device_kind
   chip = find_chip(kind)
   notes = list(notes)
@@ -183,11 +168,6 @@ def prepare_baselines(
 ) -> tuple[Runs, dict[str, str]]:
   """Makes baselines and warms them up; one that fails is named, and does not stop the others.
 
-  Args:
-    baselines: from `find_baselines`.
-    task: what they have to do.
-    check: see `compare_programs`.
-
   Returns:
     Their programs, and baseline or variant -> why it has none.
   """
@@ -211,11 +191,3 @@ def prepare_baselines(
       runs |= {(variant, name): run for name, run in programs.items()}
   gc.collect()
   return runs, failed
-
-
-def _trace(runs: Mapping[str, Timed], directory: str) -> None:
-  with jax.profiler.trace(directory):
-    for name, run in runs.items():
-      for _ in range(PROFILED):
-        with jax.profiler.TraceAnnotation(f'{OURS} {name}'):
-          run()

@@ -1,13 +1,12 @@
-"""Benchmarks data loading: clips, the first batch, and latents.
+"""Times data loading: random windows of video files, beside other loaders of the same windows.
 
-Clips are random windows of video files, read from records by the loader of training; baselines read
-the same windows from the same files, with as many workers as there are cores. Latents are read from
-records by threads, and compared with threads that copy as many bytes within memory.
+Ours reads records by the loader of training; baselines read the same windows from the same files,
+with as many workers as there are cores.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 import tempfile
@@ -15,104 +14,120 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgjax.benchmarks.baselines import Baseline, find_baselines
 from mgjax.benchmarks.compare import prepare_baselines
 from mgjax.benchmarks.report import OURS, ratios
-from mgjax.benchmarks.sample_data import (
-  ClipSettings,
-  LatentSettings,
-  Windows,
-  make_footage,
-  make_latents,
-)
 from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_family, warm_up
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.settings import checked, fields_of, unpack
-from mgjax.data.buckets import Shape
+from mgjax.core.settings import Positive, check, unpack
+from mgjax.data.buckets import Rate, Shape
+from mgjax.data.ingest.clip_check import COLUMNS, make_row
+from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.loader import StepIterator
 from mgjax.data.mixture import ShapeBucket, make_ordered_batches
-from mgjax.data.records.reader import Records
+from mgjax.data.records.reader import write_records
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import DataSettings, Workers
 from mgjax.data.sources import make_sources, make_transform
+from mgjax.media.video import encode_frames, stream_clip
 
 WHAT = 'data'
 FIRST = 'first batch'
-COPY = 'memory copy'
 # Levels of 255 that two readers of the same frames differ by on average at most: they round, and
 # enlarge the two halved planes of colour, as they like.
 ALIKE = 4.0
+RATE = 25  # frames a second of the files
 
 Programs = dict[str, Timed]
+Windows = list[tuple[str, float]]  # (file, second that it begins at)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSettings:
+  """The clips that are read, by the keys of `configs/bench/data.py`.
+
+  Attributes:
+    path: folder of videos.
+    seconds: of each video that are encoded.
+    gops: frames from key frame to key frame; of each, all videos are encoded once.
+    windows: clips that are read in one run.
+    frames: of a clip.
+    fps: frames a second of a clip.
+    height: of its pictures in pixels.
+    width: of its pictures in pixels.
+    batch_size: clips of a batch.
+    threads: of our loader; 0 is one a core.
+  """
+
+  path: str
+  seconds: Rate
+  gops: tuple[Positive, ...]
+  windows: Positive
+  frames: Positive
+  fps: Rate
+  height: Positive
+  width: Positive
+  batch_size: Positive
+  threads: Workers
+
+  def __post_init__(self):
+    check(self)
+
+  @property
+  def batches(self) -> int:
+    """Whole batches of one run."""
+    return self.windows // self.batch_size
 
 
 def measure_data(
-  config: ConfigDict, *, baselines: Sequence[str] = (), rounds: int = 5, directory: str = ''
+  fields: Mapping[str, Any], *, baselines: Sequence[str] = (), rounds: int = 5
 ) -> dict[str, Any]:
-  """Times how clips and latents are read.
+  """Times how clips are read.
 
   Args:
-    config: `configs/bench/data.py` says what it holds.
+    fields: of a configuration; `configs/bench/data.py` says what it holds.
     baselines: Python files (`baselines.py`); one that cannot run is named in the report.
     rounds: timed runs of every program; all take turns.
-    directory: for the files, which are removed again; by default where temporary files go.
 
   Returns:
     Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds of one run, of
-    processors too,
-    and what it reads in a second: `clips_per_second`, or `gigabytes_per_second` of latents.
+    processors too, and `clips_per_second`.
 
   Raises:
     ConfigError: there is no such baseline, or no whole batch.
     DataError: the videos cannot be used.
   """
-  names = [each.name for each in dataclasses.fields(ClipSettings)]
-  clips = unpack(ClipSettings, {name: config[name] for name in names}, 'config')
-  latents = unpack(LatentSettings, fields_of(config, 'latents'), 'latents')
-  threads = checked(Workers, config.threads, 'threads')
-  if not clips.batches or latents.rows < latents.batch_size:
-    raise ConfigError('windows and latents.rows must be at least one batch of theirs')
+  clips = unpack(ClipSettings, {k: v for k, v in fields.items() if k != 'component'}, 'config')
+  if not clips.batches:
+    raise ConfigError(
+      f'windows = {clips.windows}: expected at least one batch of {clips.batch_size}'
+    )
   found = find_baselines(baselines, WHAT, devices=1)
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  threads = threads or cores
-  with tempfile.TemporaryDirectory(dir=directory or None) as folder:
-    footage = make_footage(clips, pathlib.Path(folder))
-    ours = _clip_programs(clips, pathlib.Path(folder), footage, threads)
+  with tempfile.TemporaryDirectory() as folder:
+    footage = _make_footage(clips, pathlib.Path(folder))
+    ours = _programs(clips, pathlib.Path(folder), footage, clips.threads or cores)
     theirs, failed = prepare_baselines(found, _task(clips, footage, cores), _make_check(ours))
     for run in ours.values():
       warm_up(run)
     runs = {(OURS, name): run for name, run in ours.items()} | theirs
     timings = interleave(runs, rounds, processor_seconds_of_family)
-    records = make_latents(latents, pathlib.Path(folder) / 'latents')
-    programs_of_latents, size = _latent_programs(records, latents.batch_size, cores)
-    for run in programs_of_latents.values():
-      warm_up(run)
-    timings |= interleave(programs_of_latents, rounds, processor_seconds_of_family)
   count = clips.batches * clips.batch_size
   programs: dict[str, dict[str, Any]] = {}
   for (name, program), times in timings.items():
-    rate = {'clips_per_second': count / times['median']}
-    if program not in ours:
-      rate = {'gigabytes_per_second': size / times['median'] / 1e9}
-    programs.setdefault(name, {})[program] = {**times, **({} if program == FIRST else rate)}
+    rate = {} if program == FIRST else {'clips_per_second': count / times['median']}
+    programs.setdefault(name, {})[program] = {**times, **rate}
   return {
     'what': WHAT,
     'cores': cores,
-    'threads': threads,
+    'threads': clips.threads or cores,
     'rounds': rounds,
     'clips': [count, clips.frames, clips.height, clips.width],
     'fps': clips.fps,
     'batch_size': clips.batch_size,
-    'latents': [latents.rows, *latents.shape],
     'programs': programs,
-    'baseline_over_mgjax': ratios({key: timings[key] for key in runs}),
-    'copy_over_mgjax': {
-      program: timings[COPY, COPY]['median'] / timings[OURS, program]['median']
-      for name, program in programs_of_latents
-      if name == OURS
-    },
+    'baseline_over_mgjax': ratios(timings),
     'failed': failed,
   }
 
@@ -126,21 +141,15 @@ def describe_data(report: Mapping[str, Any]) -> str:
   ]
   for name, programs in report['programs'].items():
     for program, numbers in programs.items():
-      rates = [
-        f'{numbers[f"{unit}_per_second"]:.4g} {short}/s'
-        for unit, short in (('clips', 'clips'), ('gigabytes', 'GB'))
-        if f'{unit}_per_second' in numbers
-      ]
       times = ', '.join(f'{key} {numbers[key]:.4g} s' for key in ('median', 'min', 'cpu'))
-      lines.append(f'{name}, {program}: {", ".join([*rates, times])}')
+      rate = f'{numbers["clips_per_second"]:.4g} clips/s, ' if program != FIRST else ''
+      lines.append(f'{name}, {program}: {rate}{times}')
   for name, variant in report['baseline_over_mgjax'].items():
     for program, times in variant.items():
       lines.append(
         f'{name} / {OURS}, {program}: {times["median"]:.2f} (median), {times["min"]:.2f} (min), '
         f'{times["cpu"]:.2f} (processor seconds)'
       )
-  for program, ratio in report['copy_over_mgjax'].items():
-    lines.append(f'{OURS}, {program}: {ratio:.0%} of the speed of a {COPY}')
   return '\n'.join(lines + [f'{name} is absent: {why}' for name, why in report['failed'].items()])
 
 
@@ -148,7 +157,7 @@ def _task(clips: ClipSettings, footage: Mapping[int, Windows], cores: int) -> di
   """Returns what a baseline has to do: programs of whole epochs, and the first batch of one."""
   return {
     'what': WHAT,
-    'windows': {_name(gop): windows for gop, windows in footage.items()},
+    'windows': {f'gop {gop}': windows for gop, windows in footage.items()},
     'first': (FIRST, next(iter(footage.values()))),
     'frames': clips.frames,
     'fps': clips.fps,
@@ -158,11 +167,7 @@ def _task(clips: ClipSettings, footage: Mapping[int, Windows], cores: int) -> di
   }
 
 
-def _name(gop: int) -> str:
-  return f'gop {gop}'
-
-
-def _clip_programs(
+def _programs(
   clips: ClipSettings, folder: pathlib.Path, footage: Mapping[int, Windows], threads: int
 ) -> Programs:
   """Returns our programs; each gives the first batch that it reads."""
@@ -180,7 +185,7 @@ def _clip_programs(
         raise DataError('a clip of the benchmark could not be read')
     return first['video']
 
-  programs = {_name(gop): functools.partial(read, gop, clips.batches) for gop in footage}
+  programs = {f'gop {gop}': functools.partial(read, gop, clips.batches) for gop in footage}
   return programs | {FIRST: functools.partial(read, next(iter(footage)), 1)}
 
 
@@ -200,30 +205,65 @@ def _make_check(ours: Programs) -> Callable[[Baseline, str, Mapping[str, Timed]]
   return check
 
 
-def _latent_programs(
-  records: Records, batch_size: int, cores: int
-) -> tuple[dict[tuple[str, str], Timed], int]:
-  """Returns what reads all latents in some order, and the copy of as many bytes; and how many."""
-  whole = len(records) // batch_size * batch_size
-  order = np.random.default_rng(1).permutation(len(records))[:whole].tolist()
-  given = [records[index]['latents'] for index in order]
-  pool = concurrent.futures.ThreadPoolExecutor(cores)
-  bucket = ShapeBucket(WHAT, records, batch_size, 1, make_transform((), ('latents',)))
-  parts = [order[core::cores] for core in range(cores)]
-  copied = [given[core::cores] for core in range(cores)]
+def _make_footage(clips: ClipSettings, directory: pathlib.Path) -> dict[int, Windows]:
+  """Encodes the beginning of every video of a folder, and writes records of random windows of them.
 
-  def rows() -> None:
-    # One call a thread: handing over each row alone would cost as much as reading it.
-    list(pool.map(lambda part: [records[index]['latents'] for index in part], parts))
+  The files are as high as the samples and may be wider. A window is a row of the records with the
+  whole file it is of, as it would be of a clip that is read once an epoch.
 
-  def batches() -> None:
-    count = whole // batch_size
-    with StepIterator(make_ordered_batches(bucket, count), threads=cores) as iterator:
-      for _ in range(count):
-        next(iterator)
+  Args:
+    clips: what they are to be like.
+    directory: gets `gop_<n>/` with files and `gop_<n>/records/`.
 
-  def copy() -> None:
-    list(pool.map(lambda arrays: [array.copy() for array in arrays], copied))
+  Returns:
+    Frames from key frame to key frame -> windows, the same ones each time.
 
-  programs = {(OURS, 'latents'): rows, (OURS, 'batches of latents'): batches, (COPY, COPY): copy}
-  return programs, sum(array.nbytes for array in given)
+  Raises:
+    DataError: there is no video that is long enough.
+  """
+  length, found = clips.frames / clips.fps, {}
+  if not os.path.isdir(clips.path):
+    raise DataError(f'{clips.path!r} is no folder; give one with videos')
+  paths = sorted(pathlib.Path(clips.path).iterdir())
+  for gop in clips.gops:
+    folder = directory / f'gop_{gop}'
+    folder.mkdir(parents=True)
+    files = {}
+    for path in (each for each in paths if each.suffix.lower() in VIDEO.suffixes):
+      name = str(folder / f'{path.stem}.mp4')
+      if (seconds := _encode(path, pathlib.Path(name), clips, gop)) > length + 2 / RATE:
+        files[name] = seconds
+    if not files:
+      raise DataError(f'{clips.path!r} holds no video of more than {length:g} s; give some')
+    generator = np.random.default_rng(0)
+    names = generator.choice(sorted(files), clips.windows)
+    found[gop] = [
+      (str(name), float(generator.uniform(0, files[name] - length - 1 / RATE))) for name in names
+    ]
+    rows = _Rows(found[gop])
+    write_records(folder / 'records', rows, rows_per_shard=64, columns=COLUMNS)
+  return found
+
+
+class _Rows:
+  """Rows of records: a window each, with the whole file that it is of."""
+
+  def __init__(self, windows: Windows):
+    self._windows = windows
+
+  def __len__(self) -> int:
+    return len(self._windows)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    name, start = self._windows[index]
+    return make_row(pathlib.Path(name).read_bytes(), 'footage', name, start=start)
+
+
+def _encode(source: pathlib.Path, target: pathlib.Path, clips: ClipSettings, gop: int) -> float:
+  """Encodes the first seconds of a video; returns how many there are."""
+  size = clips.height, round(clips.width * 1.75 / 2) * 2
+  images = stream_clip(source, size=size, fps=RATE)
+  images = list(itertools.islice(images, round(RATE * clips.seconds)))
+  frames = ((index / RATE, (index + 1) / RATE, image) for index, image in enumerate(images))
+  target.write_bytes(encode_frames(frames, fps=RATE, clock=RATE, crf=20.0, gop=gop))
+  return len(images) / RATE

@@ -1,27 +1,26 @@
 """Times a configuration of any component on random data, on the devices that there are."""
 
+import functools
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from mgjax.benchmarks.autoencoder import measure_autoencoder
 from mgjax.benchmarks.data import WHAT as DATA
 from mgjax.benchmarks.data import describe_data, measure_data
 from mgjax.benchmarks.flow_model import measure_flow_model
+from mgjax.benchmarks.forward import measure_forward
 from mgjax.benchmarks.programs import STEP
 from mgjax.benchmarks.report import describe_benchmark
-from mgjax.benchmarks.text_encoder import measure_encoder
 from mgjax.core.errors import ConfigError
 from mgjax.planning.dispatch import Answer
-from mgjax.planning.text_encoder import ENCODE
 from mgjax.registry import section
 
-# The options that each family has beside baselines and rounds.
-OPTIONS = {
-  DATA: (),
-  'encoder': ('profile',),
-  'autoencoder': ('video', 'profile'),
-  'flow model': ('latents', 'layers', 'profile'),
+# Family -> what times it, and its options beside baselines and rounds.
+FAMILIES = {
+  'flow model': (measure_flow_model, ('latents', 'layers')),
+  'autoencoder': (measure_forward, ('video',)),
+  'codec': (measure_forward, ()),
+  'encoder': (measure_forward, ()),
 }
 
 
@@ -34,19 +33,18 @@ def bench_any(
   layers: int | None = None,
   baselines: Sequence[str] = (),
   rounds: int = 5,
-  profile: str = '',
 ) -> Answer:
   """Times a configuration with the benchmark of its component's family.
 
   Args:
     config: of any component, or of data (`configs/bench/data.py`).
-    what: 'data', or a program that the family has: `programs.WHAT`, `autoencoder.PASSES`, 'encode'.
+    what: 'data', or a program that the family has: of a flow model one of `programs.WHAT` or
+      'sample', of an autoencoder or a codec 'encode' or 'decode', of an encoder 'encode'.
     latents: shape (b t h w c), of a flow model; by default of the longest bucket.
     video: shape (b t h w), of an autoencoder; by default of the longest bucket.
     layers: of a flow model; None takes those configured, 0 as many as fit.
     baselines: 'jax.nn', or Python files (`baselines.py`).
     rounds: timed runs of each program.
-    profile: directory for a trace; '' for none.
 
   Returns:
     A table for people, and the report as plain JSON values.
@@ -58,24 +56,21 @@ def bench_any(
     raise ConfigError(
       f'--what={DATA} and a configuration of data go together: configs/bench/data.py'
     )
-  family = DATA if what == DATA else section(config.component).family
-  if family not in OPTIONS:
-    raise ConfigError(f'there is no benchmark of the family {family!r}: {", ".join(OPTIONS)} have')
-  given = {'latents': latents, 'video': video, 'layers': layers, 'profile': profile or None}
-  for flag, value in given.items():
-    if value is not None and flag not in OPTIONS[family]:
-      raise ConfigError(f'--{flag} is for configurations of another part; leave it away')
-  options = {flag: given[flag] for flag in OPTIONS[family] if given[flag] is not None}
-  options |= {'baselines': baselines, 'rounds': rounds}
-  if family == DATA:
-    report = measure_data(config, **options)
-    return Answer(describe_data(report), report)
-  if family == 'encoder':
-    if what != ENCODE:
-      raise ConfigError(f'of an encoder --what={ENCODE} is timed')
-    report = measure_encoder(config, **options)
-  elif family == 'autoencoder':
-    report = measure_autoencoder(config, what, **options)
-  else:
-    report = measure_flow_model(config, what, **options)
-  return Answer(describe_benchmark(report), report)
+  # A workload asks the section for its outline, which reads a configuration; others read values.
+  subject = config.to_dict()
+  measure, describe, able = measure_data, describe_data, ()
+  if what != DATA:
+    family = section(config.component).family
+    if family not in FAMILIES:
+      raise ConfigError(
+        f'there is no benchmark of the family {family!r}: {", ".join(FAMILIES)} have'
+      )
+    measure, able = FAMILIES[family]
+    subject = config if measure is measure_flow_model else subject
+    measure, describe = functools.partial(measure, what=what), describe_benchmark
+  given = {'latents': latents, 'video': video, 'layers': layers}
+  options = {flag: value for flag, value in given.items() if value is not None}
+  if others := set(options) - set(able):
+    raise ConfigError(f'--{min(others)} is for configurations of another part; leave it away')
+  report = measure(subject, baselines=baselines, rounds=rounds, **options)
+  return Answer(describe(report), report)

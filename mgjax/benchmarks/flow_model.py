@@ -22,14 +22,7 @@ from mgjax.benchmarks.compare import (
 )
 from mgjax.benchmarks.programs import Programs, make_programs
 from mgjax.benchmarks.report import ATTENTION_COUNTED, COUNTED
-from mgjax.benchmarks.sampling import (
-  READING,
-  SAMPLE,
-  make_reading_programs,
-  make_sample_programs,
-  read_sampler,
-  sampler_task,
-)
+from mgjax.benchmarks.sampling import SAMPLE, Sampler, make_sample_programs
 from mgjax.benchmarks.timing import (
   capacity,
   counted_compilations,
@@ -52,20 +45,17 @@ def measure_flow_model(
   layers: int | None = None,
   baselines: Sequence[str] = (),
   rounds: int = 5,
-  profile: str = '',
   devices: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
   """Times the programs of a flow model on random data.
 
   Args:
     config: of a flow model; its mesh and rules say how devices share the work.
-    what: 'step', 'guards', 'forward', 'blocks' or 'attention' (`programs.py`), 'sample' or
-      'reading' (`sampling.py`).
+    what: 'step', 'forward', 'blocks' or 'attention' (`programs.py`), or 'sample' (`sampling.py`).
     latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
     layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
     baselines: 'jax.nn', or Python files (`baselines.py`); all take turns in this process.
     rounds: timed runs of every program.
-    profile: directory for a trace of some more runs; '' for none.
     devices: by default all there are.
 
   Returns:
@@ -81,22 +71,18 @@ def measure_flow_model(
   latents = tuple(latents or (config.buckets[work.bucket].batch_size, *work.latents))
   mesh = make_mesh(fields_of(config, 'mesh'), config.rules, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
-  spec = make_flow_step_spec(config, latents[-1])
-  sampler = sampler_task(read_sampler(config)) if what == SAMPLE else {}
+  spec = make_flow_step_spec(config.to_dict(), latents[-1])
+  sampler = Sampler.of(config.to_dict()) if what == SAMPLE else None
 
   def make(depth: int) -> Programs:
     arguments = (_with_depth(spec, depth), latents, work.context, mesh)
-    if what == SAMPLE:
-      return make_sample_programs(config, *arguments)
-    if what == READING:
-      return make_reading_programs(config, *arguments)
-    return make_programs(what, *arguments)
+    return make_sample_programs(sampler, *arguments) if sampler else make_programs(what, *arguments)
 
   with jax.set_mesh(mesh), counted_compilations() as compilations:
     ours, depth, notes = _prepare_that_fits(make, spec.model.backbone.depth, layers)
     backbone = _with_depth(spec, depth).model.backbone
-    task = make_task(what, backbone, latents, work.context) | sampler
-    outcome = compare_programs(ours, found, task, compilations, rounds=rounds, profile=profile)
+    task = make_task(what, backbone, latents, work.context) | (sampler.task() if sampler else {})
+    outcome = compare_programs(ours, found, task, compilations, rounds=rounds)
 
   tokens = math.prod(grid(latents, backbone.patch))
   report = report_of(
@@ -110,7 +96,7 @@ def measure_flow_model(
     **{name: config.model[name] for name in ('dtype', 'remat', 'attention', 'exchange')},
     'layers': 0 if what == 'attention' else depth,
     'layers_configured': config.model.depth,
-    **(_of_sampler(sampler, report) if sampler else {}),
+    **(_of_sampler(sampler.task(), report) if sampler else {}),
     'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,
   }
 

@@ -13,10 +13,9 @@ from jax.sharding import Mesh, NamedSharding
 from mgjax.backbone.block import Block
 from mgjax.backbone.transformer import Transformer
 from mgjax.benchmarks.timing import draw
-from mgjax.checkpoints.fingerprints import fingerprint
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters
-from mgjax.core.typing import Batch, Key, Metrics, Tree
+from mgjax.core.typing import Batch, Key, Tree
 from mgjax.flow_models.conditions import example_batch
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD, backbone_flops
 from mgjax.flow_models.model import FlowModel
@@ -27,10 +26,9 @@ from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.rules import BATCH, Entry, fit, size, spec, token_entries, tokens_missing
 from mgjax.parallel.shard import make_initialise, put_batch
 from mgjax.planning.step_spec import StepSpec
-from mgjax.training.state import State, abstract_state, shardings_of, start_state
+from mgjax.training.state import abstract_state, shardings_of, start_state
 
 FORWARD, BOTH, STEP = 'forward', 'forward_backward', 'step'
-BARE, FINGERPRINTS = 'bare_step', 'fingerprints'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +61,6 @@ def make_programs(
   """Makes the programs to be timed, without allocating anything large; the mesh is ambient.
 
   step        forward, backward, AdamW and average, as a run takes it
-  guards      the same; without guard and reports but the loss; and a checkpoint's fingerprints
   forward     latents, flow times and prompts to velocities
   blocks      the layers alone: tokens to tokens, and with gradients of whatever they read
   attention   self-attention of one layer: q, k, v to its result, and with their gradients
@@ -96,21 +93,9 @@ def check_rows(latents: tuple[int, ...], mesh: Mesh) -> None:
 
 
 def _step(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
-  flops = backbone_flops(spec.model.backbone, latents, context).training
-  return make_step_programs(spec, make_batch(spec.model, latents, context, mesh), mesh, flops=flops)
-
-
-def make_step_programs(spec: StepSpec, batch: Batch, mesh: Mesh, *, flops: int) -> Programs:
-  """Makes a training step, with its optimizer and average, as a run takes it.
-
-  Args:
-    spec: the objects of the step.
-    batch: on the devices.
-    mesh: of the devices.
-    flops: of a step.
-  """
   initialise, _ = make_initialise(spec.init, mesh)
   shapes = abstract_state(spec.init, spec.optimizer, mesh)
+  batch = make_batch(spec.model, latents, context, mesh)
   # Given up, or the parameters would be there twice.
   begin = jax.jit(
     lambda params: start_state(params, spec.optimizer),
@@ -119,33 +104,12 @@ def make_step_programs(spec: StepSpec, batch: Batch, mesh: Mesh, *, flops: int) 
   )
   return Programs(
     programs={STEP: spec.make_step()},
-    flops={STEP: flops},
+    flops={STEP: backbone_flops(spec.model.backbone, latents, context).training},
     shapes=(shapes, batch),
     allocate=lambda: (begin(initialise(jax.random.key(0))), batch),
     parameters=count_parameters(shapes.params),
     out_shardings=(shardings_of(shapes), None),
     donates=True,
-  )
-
-
-def _guards(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
-  """A step with update guard and reports, one without, and the fingerprints of a checkpoint."""
-  guarded, unguarded = _step(spec, latents, context, mesh), spec.make_step(guard=None)
-
-  def bare(state: State, batch: Batch) -> tuple[State, Metrics]:
-    state, metrics = unguarded(state, batch)
-    # What nobody reads is not computed.
-    return state, {name: metrics[name] for name in ('loss', 'gradient_norm')}
-
-  def fingerprints(state: State, batch: Batch) -> tuple[State, Tree]:
-    del batch
-    return state, jax.tree.map(fingerprint, (state.params, state.opt_state, state.average))
-
-  flops = guarded.flops[STEP]
-  return dataclasses.replace(
-    guarded,
-    programs={FINGERPRINTS: fingerprints, BARE: bare, **guarded.programs},
-    flops={FINGERPRINTS: 0, BARE: flops, STEP: flops},
   )
 
 
@@ -246,9 +210,7 @@ def _attention(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   )
 
 
-WHAT = {
-  'step': _step, 'guards': _guards, 'forward': _forward, 'blocks': _blocks, 'attention': _attention
-}  # fmt: skip
+WHAT = {'step': _step, 'forward': _forward, 'blocks': _blocks, 'attention': _attention}
 
 
 def _array(mesh: Mesh, shape: Sequence[int], dtype: Any, entries: Sequence[Entry]):

@@ -1,10 +1,15 @@
 """Reports of benchmarks: rates, MFU, ratios to baselines, and a table for people."""
 
+import json
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from mgjax.core.tables import aligned
-from mgjax.parallel.chips import Chip
+from mgjax.core.errors import DataError
+from mgjax.core.tables import aligned, markdown
+from mgjax.parallel.chips import KINDS, Chip
+from mgjax.planning.efficiency import BACKWARD, FORWARD, rates_of, words
 
 Timings = Mapping[tuple[str, str], Mapping[str, float]]
 
@@ -15,12 +20,9 @@ COUNTED = (
 )
 # Dao et al. count the backward pass as 2.5 forward passes, with the scores that it computes again.
 ATTENTION_COUNTED = f'{COUNTED}; papers on attention kernels count 3.5, 7/6 of these'
-RECONSTRUCTION_COUNTED = (
+PASSES_COUNTED = (
   'FLOPs are those of our program before it is compiled: all convolutions, with the zeros that they'
-  ' read at edges, and all matrix products; forward and backward as 3 forward passes'
-)
-ENCODER_COUNTED = (
-  'FLOPs are those of our program before it is compiled: all matrix products, attention counted'
+  ' read at edges, and all matrix products, attention counted'
 )
 
 
@@ -29,15 +31,7 @@ def rates(
 ) -> dict[str, float | None]:
   """Returns what a program does in a second, and how much of the chips' peak that is.
 
-    MFU = flops / (seconds x devices x peak of bfloat16 products)
-
-  Args:
-    seconds: of one run.
-    flops: of one run, on all devices.
-    rows: samples of one run.
-    devices: that share it.
-    chip: what they are, or None.
-    counts: tokens of one run, or frames.
+  MFU = flops / (seconds x devices x peak of bfloat16 products)
   """
   return {
     **{f'{name}_per_second': count / seconds for name, count in counts.items()},
@@ -50,13 +44,7 @@ def rates(
 def rated(
   timings: Timings, flops: Mapping[str, int], **sizes: Any
 ) -> dict[str, dict[str, dict[str, Any]]]:
-  """Returns 'mgjax' or a baseline -> program -> its times, operations, and rates of the median.
-
-  Args:
-    timings: ('mgjax' or a baseline, program) -> 'min', 'median' and 'cpu' seconds.
-    flops: of every program.
-    sizes: as `rates` takes them.
-  """
+  """Returns 'mgjax' or a baseline -> program -> its times, operations, and rates of the median."""
   found: dict[str, dict[str, dict[str, Any]]] = {}
   for (name, program), times in timings.items():
     numbers = rates(times['median'], flops[program], **sizes)
@@ -75,7 +63,7 @@ def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def describe_benchmark(report: Mapping[str, Any]) -> str:
-  """Returns the report of a flow model's, an autoencoder's or an encoder's benchmark as text."""
+  """Returns the report of a benchmark of a model as text."""
   parts = [_heading(report), *aligned(_rows(report), names=2)]
   for name, variant in report['baseline_over_mgjax'].items():
     for program, times in variant.items():
@@ -96,12 +84,8 @@ def _heading(report: Mapping[str, Any]) -> str:
 
 
 def _sizes(report: Mapping[str, Any]) -> str:
-  if 'video' in report:
-    rows, frames, height, width = report['video']
-    return f'{rows} x {frames} frames of {height} x {width}, {report["dtype"]}'
-  if 'prompts' in report:
-    rows, length = report['prompts']
-    return f'{rows} x {length} tokens, {report["dtype"]}'
+  if 'sizes' in report:
+    return f'{" x ".join(map(str, report["sizes"]))}, {report["dtype"]}'
   rows, tokens = report['latents'][0], report['tokens_per_sample']
   depth = f'{report["layers"]} of {report["layers_configured"]} layers, ' * bool(report['layers'])
   how = ', '.join(f'{key} {report[key]}' for key in ('remat', 'attention', 'exchange'))
@@ -109,7 +93,7 @@ def _sizes(report: Mapping[str, Any]) -> str:
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-  unit = 'frames' if 'video' in report else 'tokens'
+  unit = report.get('unit', 'tokens')
   rows = [
     (
       '', '', 'median s', 'min s', 'cpu s', 'TFLOP/s', 'MFU', f'{unit}/s', 'samples/s', 'GiB',
@@ -129,3 +113,56 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
         )
       )  # fmt: skip
   return rows
+
+
+def describe_folder(folder: str | os.PathLike) -> str:
+  """Returns the benchmarks of a folder as one table, a row a program, and those that failed.
+
+  Beside the MFU of attention alone stands the planner's range for it.
+
+  Args:
+    folder: has NAME.json of `launch.bench --out`, and NAME.txt of what it printed; one without the
+      other failed, and its last line says why.
+
+  Raises:
+    DataError: there is neither.
+  """
+  written, printed = (sorted(pathlib.Path(folder).glob(f'*.{kind}')) for kind in ('json', 'txt'))
+  if not written and not printed:
+    raise DataError(
+      f'{folder} has no NAME.json; give a folder of what launch.bench --out=FOLDER/NAME.json wrote'
+    )
+  reports = {path.stem: json.loads(path.read_text()) for path in written}
+  devices = sorted({f'{each["devices"]} x {each["device"]}' for each in reports.values()})
+  headings = 'run', 'what', 'program', 'of', 'sizes', 'median s', 'min s', 'TFLOP/s', 'MFU'
+  rows = [(*headings, 'assumed MFU', 'peak GiB')]
+  for name, report in reports.items():
+    for whose, programs in report['programs'].items():
+      for program, numbers in programs.items():
+        rows.append(
+          (
+            name, report['what'], program, whose, _sizes(report), f'{numbers["median"]:.4g}',
+            f'{numbers["min"]:.4g}', f'{numbers["tflops_per_second"]:.4g}',
+            '-' if numbers['mfu'] is None else f'{numbers["mfu"]:.1%}', _assumed(report, program),
+            f'{report["peak_gib"]:.3g}',
+          )
+        )  # fmt: skip
+  lines = [', '.join(devices) or 'nothing was measured', '', markdown(rows)]
+  for path in (path for path in printed if path.stem not in reports):
+    last = path.read_text(errors='replace').strip().splitlines()[-1:] or ['it printed nothing']
+    lines.append(f'- {path.stem} failed: {last[0].strip()}')
+  return '\n'.join(lines)
+
+
+def _assumed(report: Mapping[str, Any], program: str) -> str:
+  """The planner's range for attention alone: shares forward, and with five products of two more.
+
+  MFU counts a backward pass as two forward ones: 3 / (1 / f + 5 / 2 / b).
+  """
+  if report['what'] != 'attention' or report['device'] not in KINDS:
+    return '-'
+  rates = rates_of(KINDS[report['device']])
+  if program == 'forward':
+    return words(rates.map(lambda each: each.forward), '.0%')
+  share = rates.map(lambda r: 3 / (1 / r.forward + BACKWARD / FORWARD / r.backward))
+  return words(share, '.0%')

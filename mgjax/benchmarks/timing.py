@@ -88,13 +88,7 @@ def draw(shapes: Any) -> Any:
 
 
 def repeated(call: Callable[..., Any], arguments: list[Any], *, donates: bool = False) -> Timed:
-  """Binds a program to its arguments; a first one that it uses up is replaced by its first result.
-
-  Args:
-    call: the program.
-    arguments: of every run.
-    donates: whether the first is used up.
-  """
+  """Binds a program to its arguments; a first one that it donates is replaced by its result."""
 
   def run() -> None:
     results = jax.block_until_ready(call(*arguments))

@@ -13,7 +13,6 @@ from mgjax.audio.extend import Extension
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Float
 from mgjax.data.settings import audio_shapes
 from mgjax.digits.clips import Digits
 from mgjax.digits.sound_judge import judge_clips

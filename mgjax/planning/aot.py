@@ -8,19 +8,20 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh
-from ml_collections import ConfigDict
+from jax.sharding import Mesh, NamedSharding
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Batch
+from mgjax.core.typing import Batch, Tree
 from mgjax.flow_models.conditions import example_batch
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.step_spec import make_flow_step_spec
 from mgjax.training.state import State, abstract_state, shardings_of
@@ -49,7 +50,7 @@ class CompiledStep:
 
 
 def compile_step(
-  config: ConfigDict,
+  fields: Mapping[str, Any],
   topology: Topology,
   sizes: Mapping[str, int],
   latents: tuple[int, int, int, int],
@@ -57,20 +58,13 @@ def compile_step(
 ) -> CompiledStep:
   """Compiles forward, backward, AdamW and average for a topology; nothing runs.
 
-  Args:
-    config: of a flow model.
-    topology: of TPUs.
-    sizes: of the mesh axes.
-    latents: (t h w c) of one row.
-    rows: of the global batch.
-
   Raises:
     ConfigError: the topology is unknown to the compiler, or libtpu is not installed; or the mesh
       does not fit it.
   """
   devices = tpu_devices(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
-  spec = make_flow_step_spec(config, latents[-1])
+  spec = make_flow_step_spec(fields, latents[-1])
   state = abstract_state(spec.init, spec.optimizer, mesh)
   conditions = example_batch(spec.model, 'a', latents)
   shapes = {name: (array.shape[1:], array.dtype) for name, array in conditions.items()}
@@ -120,6 +114,16 @@ def compile_lowered(lower: Callable[[], Any], device: Any) -> CompiledStep:
   )
 
 
+def placed_shapes(boxes: Tree, mesh: Mesh) -> Tree:
+  """Returns the shapes of weights as they lie on a mesh; `boxes` name their axes."""
+
+  def placed(box) -> jax.ShapeDtypeStruct:
+    sharding = NamedSharding(mesh, partition(box.names, box.value.shape, mesh))
+    return jax.ShapeDtypeStruct(box.value.shape, box.value.dtype, sharding=sharding)
+
+  return jax.tree.map(placed, boxes, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+
+
 def tpu_devices(topology: Topology) -> list[Any]:
   """Returns the devices of a TPU topology that only the compiler knows.
 
@@ -128,7 +132,7 @@ def tpu_devices(topology: Topology) -> list[Any]:
   """
   if not topology.torus:
     raise ConfigError(
-      f'{topology.name} is of GPUs, whose programs need one to be compiled; take --estimate'
+      f'{topology.name} is of GPUs, whose programs need one to be compiled; leave --compile away'
     )
   chips = topology.shape[: topology.chip.rank]
   name = f'{topology.chip.name}:{"x".join(map(str, chips))}'
@@ -139,7 +143,7 @@ def tpu_devices(topology: Topology) -> list[Any]:
       problem = (str(error).splitlines() or [type(error).__name__])[0]
       raise ConfigError(
         f'cannot compile for {topology.name}: {problem}; the compiler is libtpu, which '
-        "pip install -e '.[tpu]' installs, or --estimate needs no compiler"
+        "pip install -e '.[tpu]' installs; a plan without --compile needs no compiler"
       ) from error
   return list(np.asarray(description.devices).reshape(-1))
 

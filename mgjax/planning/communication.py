@@ -63,17 +63,7 @@ def list_collectives(
   exchange: str,
   chip: Chip,
 ) -> list[Collective]:
-  """Lists the collectives of a step.
-
-  Args:
-    work: the model and its samples.
-    sizes: of the mesh.
-    axes: the network of every axis larger than 1.
-    rows: samples a step.
-    remat: policy; None is a forward pass alone.
-    exchange: how context shards meet.
-    chip: the kind of chip, which says what is asynchronous.
-  """
+  """Lists the collectives of a step; where `remat` is None, of a forward pass alone."""
   local = share_of_chip(work, sizes, rows)
   policy = None if remat is None else find_policy(remat)
   found = _weights(work, sizes, axes, policy, local, chip.gathers_ahead)

@@ -9,7 +9,7 @@ compare with (`tests/planning/test_efficiency.py`).
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 T = TypeVar('T')
@@ -149,13 +149,13 @@ def words(values: Ends[float], form: str = '.3g') -> str:
   return low if low == high else f'{low} to {high}'
 
 
-def describe_efficiency(chip: str, backward: bool = False) -> list[str]:
-  """Returns the shares that a chip is counted with, a line each with its source.
+def spread(numbers: Mapping[str, float], form: str = '.3g') -> str:
+  """Returns what `bounds` made in the words of `words`."""
+  return words(Ends(numbers['high'], numbers['low']), form)
 
-  Args:
-    chip: its name.
-    backward: whether gradients are computed.
-  """
+
+def describe_efficiency(chip: str, backward: bool = False) -> list[str]:
+  """Returns the shares that a chip is counted with, a line each with its source."""
   found = EFFICIENCIES[chip]
   shares = {'linear maps': found.linear, 'attention kernels forward': found.forward}
   shares |= {'attention kernels backward': found.backward} if backward else {}

@@ -4,9 +4,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+import flax.linen as nn
+import jax
+
+from mgjax.core.typing import Tree
 from mgjax.nn.attention import heads_exchanged, parts_of_heads
 from mgjax.nn.kernels.tpu.blocks import backward_chunks
 from mgjax.parallel.chips import Chip
+from mgjax.parallel.rules import partition, size
 from mgjax.planning.policies import find_policy
 from mgjax.planning.workload import Parameter, Workload, sharding_axes
 
@@ -70,6 +75,18 @@ def parameter_bytes(
   )
 
 
+def weight_bytes(boxes: Tree, sizes: Mapping[str, int]) -> int:
+  """Counts the bytes of weights on one chip; `boxes` name the axes of their shapes."""
+  mesh = jax.sharding.AbstractMesh(tuple(sizes.values()), tuple(sizes))
+  total = 0
+  for box in jax.tree.leaves(boxes, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)):
+    shape, spec = box.value.shape, partition(box.names, box.value.shape, mesh)
+    cuts = [axes if isinstance(axes, tuple) else (axes,) for axes in spec if axes]
+    pieces = math.prod(size(mesh, axes) for axes in cuts)
+    total += math.prod(shape) * box.value.dtype.itemsize // pieces
+  return total
+
+
 def peak_memory(
   work: Workload,
   sizes: Mapping[str, int],
@@ -89,14 +106,6 @@ def peak_memory(
                                  and for the gradients; where gathers are asynchronous, two more
   activations outside the layers positions and their gradient, ends of the loop
   activations of a layer         in the backward pass of its FFN, or of its attention
-
-  Args:
-    work: the model and its samples.
-    sizes: of the mesh.
-    rows: samples a step.
-    remat: policy.
-    exchange: how context shards meet.
-    chip: the kind of chip.
   """
   local = share_of_chip(work, sizes, rows)
   copy, trained = (parameter_bytes(work, sizes, trained_only=only) for only in (False, True))

@@ -161,11 +161,6 @@ def search_plans(
 ) -> tuple[Workload, Topology, list[MeshCandidate], LongestVideo | None]:
   """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits.
 
-  Args:
-    config: of a flow model.
-    topology: as 'v5p:8x8x8' or 'h100:8x64'.
-    choices: what is fixed, and tried alone.
-
   Returns:
     What was planned for, the topology, what fits with the fastest first, and the longest video.
 
@@ -205,7 +200,7 @@ def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
 
   work, chosen = plan.work, plan.chosen
   result = compile_step(
-    planned_config(config, plan), plan.topology, chosen.sizes, work.latents, chosen.rows
+    planned_config(config, plan).to_dict(), plan.topology, chosen.sizes, work.latents, chosen.rows
   )
   measured = {
     'arguments': result.arguments_gib,

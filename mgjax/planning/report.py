@@ -1,12 +1,12 @@
 """Plans and searches as text for people, and as JSON values."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgjax.parallel.chips import GIB, Topology
 from mgjax.planning.communication import Collective
-from mgjax.planning.efficiency import Ends, bounds, words
+from mgjax.planning.efficiency import Ends, bounds, spread, words
 from mgjax.planning.plan import ESTIMATED, Plan, recommended_remat
 from mgjax.planning.policies import ORDER
 from mgjax.planning.roofline import Roofline, describe_assumptions
@@ -14,6 +14,7 @@ from mgjax.planning.search import FREE, LongestVideo, MeshCandidate, fits, mesh_
 from mgjax.planning.workload import Workload
 
 SHOWN = 12  # candidates of a search
+COLLECTIVES = ('kind', 'axis', 'GiB a chip', 'count', 'seconds', 'waited for', '')
 
 
 def describe_plan(plan: Plan) -> str:
@@ -116,15 +117,16 @@ def _memory(plan: Plan) -> list[str]:
 
 
 def _collectives(plan: Plan) -> list[str]:
-  heading = ('collectives a step', 'kind', 'axis', 'GiB a chip', 'count', 'seconds')
-  return table([(*heading, 'waited for', ''), *map(collective_row, plan.chosen.collectives)])
+  rows = (collective_row(collective_as_json(each)) for each in plan.chosen.collectives)
+  return table([('collectives a step', *COLLECTIVES), *rows])
 
 
-def collective_row(each: Collective) -> tuple[str, ...]:
-  """Returns a collective as cells of a table."""
+def collective_row(each: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns a collective (`collective_as_json`) as cells of a table."""
   return (
-    each.what, each.kind, each.axis, f'{each.bytes / GIB:.2f}', f'{each.count:,}',
-    f'{each.seconds:.3g}', words(each.waits), 'asynchronous' if each.asynchronous else 'waits',
+    each['what'], each['kind'], each['axis'], f'{each["bytes"] / GIB:.2f}', f'{each["count"]:,}',
+    f'{each["seconds"]:.3g}', spread(each['waits']),
+    'asynchronous' if each['asynchronous'] else 'waits',
   )  # fmt: skip
 
 

@@ -96,18 +96,9 @@ def roofline(
 ) -> Ends[Roofline]:
   """Estimates a step of `rows` samples, at both ends of the chip's efficiencies.
 
-    linear     3 x linear maps + what the policy computes again, at the share of linear maps
-    attention  forward kernels + those that the policy computes again, at the share of forward ones
-               + 5 / 2 x forward kernels, at the share of backward ones
-
-  Args:
-    work: the model and its samples.
-    topology: the chips.
-    sizes: of the mesh.
-    rows: samples a step.
-    remat: policy.
-    exchange: how context shards meet.
-    found: collectives, by formula or from a compiled program.
+  linear     3 x linear maps + what the policy computes again, at the share of linear maps
+  attention  forward kernels + those that the policy computes again, at the share of forward ones
+             + 5 / 2 x forward kernels, at the share of backward ones
   """
   policy, chip = find_policy(remat), topology.chip
   flops = work.flops
@@ -136,15 +127,7 @@ def forward_roofline(
   rows: int,
   found: Sequence[Collective],
 ) -> Ends[Roofline]:
-  """Estimates a forward pass of `rows` samples, as sampling takes them, at both ends.
-
-  Args:
-    work: the model and its samples.
-    topology: the chips.
-    sizes: of the mesh.
-    rows: samples a pass.
-    found: collectives, by formula or from a compiled program.
-  """
+  """Estimates a forward pass of `rows` samples, as sampling takes them, at both ends."""
   flops = work.flops
   kernels = flops.self_attention + flops.cross_attention
   traffic = work.depth * _forward_traffic(work, sizes, rows) / topology.chip.memory_bandwidth
@@ -159,13 +142,7 @@ def forward_roofline(
 
 
 def describe_assumptions(chip: str, found: Sequence[Collective], backward: bool) -> list[str]:
-  """Returns what the seconds rest on, a line each.
-
-  Args:
-    chip: its name.
-    found: the collectives that were counted.
-    backward: whether gradients are computed.
-  """
+  """Returns what the seconds rest on, a line each."""
   scheduled = any(each.scheduled is not None for each in found)
   return [
     'seconds are a range; low and high shares of the peak, and where they come from:',

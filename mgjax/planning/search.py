@@ -67,14 +67,6 @@ def estimate(
 ) -> MeshCandidate:
   """Estimates one way to run a step.
 
-  Args:
-    work: the model and its samples.
-    topology: the chips.
-    sizes: of the mesh.
-    remat: policy.
-    exchange: how context shards meet.
-    rows: samples a step; 0 is one for every group of chips that shares a sample.
-
   Raises:
     ConfigError: the mesh does not fit the topology, the rows the mesh, or the heads the exchange.
   """

@@ -5,19 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
-from mgjax.core.settings import fields_of, unpack
+from mgjax.core.settings import unpack
 from mgjax.core.typing import Key, Objective, Tree
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import small_inputs
 from mgjax.flow_models.objectives import make_objectives
 from mgjax.flow_models.settings import ObjectiveSettings
-from mgjax.tae.autoencoder import make_autoencoder
-from mgjax.tae.objective import LossWeights, make_objective
 from mgjax.training.optimizer import make_optimizer
 from mgjax.training.settings import optimizer_settings, run_settings
 from mgjax.training.step import Step, make_step
@@ -45,37 +40,21 @@ class StepSpec:
     """Returns random parameters in the boxes that name their axes."""
     return self.model.init(key, *self.inputs)['params']
 
-  def make_step(self, **changes: Any) -> Step:
-    """Makes the step; `changes` are options that come first."""
-    return make_step(self.model, self.objective, self.optimizer, **{**self.options, **changes})
+  def make_step(self) -> Step:
+    """Makes the step."""
+    return make_step(self.model, self.objective, self.optimizer, **self.options)
 
 
-def make_flow_step_spec(config: ConfigDict, channels: int) -> StepSpec:
+def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
-  model = make_flow_model(fields_of(config, 'model'))
-  settings = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
+  model = make_flow_model(fields['model'])
+  settings = unpack(ObjectiveSettings, fields['objective'], 'objective')
   objective = make_objectives(settings, model).train
-  return _make(config, model, small_inputs(model, channels), objective)
-
-
-def make_autoencoder_step_spec(config: ConfigDict) -> StepSpec:
-  """Makes the objects of an autoencoder's step, without LPIPS and discriminator."""
-  model = make_autoencoder(fields_of(config, 'model'))
-  inputs = (jnp.zeros((1, *model.compression, 3)), jax.random.key(0))
-  return _make(
-    config,
-    model,
-    inputs,
-    make_objective(LossWeights.of(fields_of(config, 'objective'))),
-  )
-
-
-def _make(config: ConfigDict, model: nn.Module, inputs: tuple[Any, ...], objective: Objective):
-  settings = run_settings(fields_of(config, 'train'), config.seed)
+  settings = run_settings(fields['train'], fields['seed'])
+  rate = optimizer_settings(fields['optimizer'])
   options = {
-    'seed': settings.seed, 'decay': settings.ema_decay,
-    'accumulate': settings.accumulate, 'guard': settings.guard,
+    'seed': settings.seed, 'decay': settings.ema_decay, 'accumulate': settings.accumulate,
+    'guard': settings.guard, 'rates': rate.rates,
   }  # fmt: skip
-  rate = optimizer_settings(fields_of(config, 'optimizer'))
   optimizer = make_optimizer(rate, settings.steps)
-  return StepSpec(model, inputs, objective, optimizer, options | {'rates': rate.rates})
+  return StepSpec(model, small_inputs(model, channels), objective, optimizer, options)

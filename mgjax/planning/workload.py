@@ -119,7 +119,9 @@ class Workload:
     return sum(parameter.size for parameter in self.parameters)
 
 
-def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
+def make_workload(
+  config: ConfigDict, bucket: str = '', latents: tuple[int, int, int, int] | None = None
+) -> Workload:
   """Reads a configuration; arrays are only ever shapes here.
 
   Latents are those of the configuration's autoencoder where there is one, else of the report's, 8 x
@@ -128,11 +130,12 @@ def make_workload(config: ConfigDict, bucket: str = '') -> Workload:
   Args:
     config: of a flow model.
     bucket: a name in `config.buckets`; '' takes the one with the most tokens.
+    latents: (t h w c) of a sample; by default those of the bucket.
 
   Raises:
     ConfigError: the configuration is not of a flow model, or has no such bucket.
   """
-  sample = _read_sample(config, bucket)
+  sample = _read_sample(config, bucket, latents)
   backbone = sample.model.backbone
   return Workload(
     bucket=sample.bucket,
@@ -184,21 +187,25 @@ class _Sample(NamedTuple):
   notes: tuple[str, ...]
 
 
-def _read_sample(config: ConfigDict, bucket: str) -> _Sample:
+def _read_sample(
+  config: ConfigDict, bucket: str, latents: tuple[int, int, int, int] | None = None
+) -> _Sample:
   if section(config.component).family != 'flow model':
     raise ConfigError(
       f'plans by formula are made for flow models; this configuration is of {config.component!r}'
     )
   outline = feature(config.component, 'outline', 'can be trained')(config)
   model = outline.model
-  grids = {
-    name: (shape, latents, math.prod(grid((1, *latents), model.backbone.patch)))
-    for name, (shape, latents) in outline.samples().items()
-  }
-  bucket = bucket or max(grids, key=lambda name: grids[name][2])
-  if bucket not in grids:
-    raise ConfigError(f'there is no bucket {bucket!r}; take one of {", ".join(grids)}')
-  shape, latents, tokens = grids[bucket]
+  samples = outline.samples()
+
+  def count(latents: tuple[int, ...]) -> int:
+    return math.prod(grid((1, *latents), model.backbone.patch))
+
+  bucket = bucket or max(samples, key=lambda name: count(samples[name][1]))
+  if bucket not in samples:
+    raise ConfigError(f'there is no bucket {bucket!r}; take one of {", ".join(samples)}')
+  shape, latents = samples[bucket][0], latents or samples[bucket][1]
+  tokens = count(latents)
   batch = small_inputs(model, latents[-1])[2]
   context, gated = context_lengths(model, batch, (*model.backbone.patch, latents[-1]))
   flops = backbone_flops(model.backbone, (1, *latents), context, gated)
@@ -238,12 +245,7 @@ def check_preset(preset: str, sizes: Mapping[str, int]) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def sharding_axes(parameters: tuple[Parameter, ...], sizes: tuple[int, ...]) -> tuple[Entry, ...]:
-  """Returns the mesh axes, slowest first, that shard each parameter (`parallel/rules.py`).
-
-  Args:
-    parameters: of a workload.
-    sizes: of all mesh axes, in their order.
-  """
+  """Returns the mesh axes, slowest first, that shard each parameter (`parallel/rules.py`)."""
   mesh = jax.sharding.AbstractMesh(sizes, AXES)
   entries = (parameter_entries(each.axes, each.shape, mesh) for each in parameters)
   return tuple(tuple(axis for entry in entry_of for axis in entry) for entry_of in entries)

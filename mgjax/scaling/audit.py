@@ -11,20 +11,13 @@ from mgjax.scaling.records import Records
 
 FURTHEST = 2.0  # decades of an extrapolation
 _WIDEST, _SIDE = 1.2, 3  # decades of a grid; points a side
-_LATE, _STEEPER = 0.75, 4.0  # part of a run after which its fall is looked at; times the law's
-_WORSE = 1.01  # loss at the end over the least on the way
 _OUTLIER, _LEAST = 4.0, 0.005  # robust standard deviations above the law, and of log L at least
 
 
 def audit(records: Records, fit: Fit) -> list[str]:
-  """Says what spoils a law, a sentence each.
-
-  Args:
-    records: all runs; of a sweep of the learning rate those of every rate.
-    fit: of those at the best learning rates.
-  """
+  """Says what spoils a law, a sentence each."""
   kept = records.at_best_rates()
-  return [*_grids(kept, fit.law), *_runs(kept, fit), *_rates(records), *_curves(kept, fit.law)]
+  return [*_grids(kept, fit.law), *_runs(kept, fit), *_rates(records)]
 
 
 def _grids(records: Records, law: Law) -> Iterator[str]:
@@ -79,34 +72,3 @@ def _rates(records: Records) -> Iterator[str]:
         f'{"smallest" if best == 0 else "largest"}, {sweep[best][0]:.3g}: a better one may lie '
         'beyond'
       )
-
-
-def _curves(records: Records, law: Law) -> Iterator[str]:
-  falling, rising = {}, {}
-  for place, curve in enumerate(records.curves):
-    if len(curve) < 3:
-      continue
-    tokens, losses = curve.T
-    late = float(np.interp(_LATE * tokens[-1], tokens, losses))
-    size = records.runs.size[place]
-    expected = float(law.loss(size, _LATE * tokens[-1]) - law.loss(size, tokens[-1]))
-    if losses[-1] > _WORSE * losses.min():
-      rising[place] = losses[-1] / losses.min() - 1
-    elif late - losses[-1] > _STEEPER * expected:
-      falling[place] = (late - losses[-1]) / expected
-
-  def of(found: dict[int, float]) -> str:
-    worst = max(found, key=lambda place: found[place])
-    size, tokens = records.runs.size[worst], records.runs.tokens[worst]
-    return (
-      f'of {len(found)} of {len(records.curves)} runs, most of that of {size:.3g} parameters and '
-      f'{tokens:.3g} tokens'
-    )
-
-  if rising:
-    yield f'the ends {of(rising)}, lie up to {max(rising.values()):.1%} above their least losses'
-  if falling:
-    yield (
-      f'the ends {of(falling)}, fall up to {max(falling.values()):.1f} times as fast as the law '
-      'says: they have not converged, as where the learning rate was not lowered'
-    )

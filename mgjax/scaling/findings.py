@@ -2,16 +2,16 @@
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tables import aligned
 from mgjax.scaling.audit import FURTHEST, audit
 from mgjax.scaling.comparison import Comparison, Interval
-from mgjax.scaling.envelope import fit_envelope
 from mgjax.scaling.isoflop import (
   Minimum,
   PowerLaw,
@@ -26,7 +26,11 @@ from mgjax.scaling.published import rows_at
 from mgjax.scaling.records import Records, as_records
 
 CONFIDENCE = 0.8  # of the intervals: those whose coverage the tests measure
+MOST = 1e40  # FLOPs of a budget
+_MANY = 10_000  # runs, above which fits are slow
 _OFF = (0.25, 0.5, 2.0, 4.0)  # sizes whose price is told, times the best one
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,6 @@ class LawFindings:
     minima_again: the same of losses drawn again, None where a budget lost its own.
     power: N*(C) through the minima.
     power_again: N*(C) through those of each draw.
-    envelope: N*(C) by the least loss on the way, None where the runs have no curves for it.
     warnings: see `audit`.
   """
 
@@ -52,7 +55,6 @@ class LawFindings:
   minima_again: Sequence[Sequence[Minimum | None]]
   power: PowerLaw | None
   power_again: Sequence[PowerLaw]
-  envelope: PowerLaw | None
   warnings: Sequence[str]
 
   def interval(self, what: Callable[[Law], Any]) -> Interval:
@@ -94,17 +96,11 @@ class LawFindings:
     return f'{len(self.fit.residuals)} runs, off by {spread:.2%} (root mean square)'
 
   def powers(self) -> list[str]:
-    """Says N*(C) by the minima and by the envelope."""
-    lines = []
-    if self.power is not None:
-      exponent = interval(self.power.exponent, [each.exponent for each in self.power_again])
-      lines.append(f'N*(C) = {self.power.factor:.4g} C^{self.power.exponent:.4f}, {exponent}')
-    if self.envelope is not None:
-      lines.append(
-        f'by the least loss on the way N*(C) = {self.envelope.factor:.4g} '
-        f'C^{self.envelope.exponent:.4f}'
-      )
-    return lines
+    """Says N*(C) by the minima."""
+    if self.power is None:
+      return []
+    exponent = interval(self.power.exponent, [each.exponent for each in self.power_again])
+    return [f'N*(C) = {self.power.factor:.4g} C^{self.power.exponent:.4f}, {exponent}']
 
   def table(self) -> str:
     """Formats the law, the minima and the warnings, for people."""
@@ -125,7 +121,6 @@ class LawFindings:
       'intervals': {name: dataclasses.asdict(each) for name, each in self.numbers().items()},
       'minima': [dataclasses.asdict(each) for each in self.minima],
       'power': None if self.power is None else dataclasses.asdict(self.power),
-      'envelope': None if self.envelope is None else dataclasses.asdict(self.envelope),
       'warnings': list(self.warnings),
     }
 
@@ -139,34 +134,25 @@ def interval(value: Any, again: Sequence[Any]) -> Interval:
 def find_law(runs: Runs | Records, *, resamples: int = 200, seed: int = 0) -> LawFindings:
   """Fits the law and the IsoFLOP minima to runs, with intervals and warnings.
 
-  Args:
-    runs: sizes, tokens and losses, or records with what else is known.
-    resamples: fits that the intervals are from; cases are drawn within budgets where these have
-      four runs or more, residuals elsewhere.
-    seed: of the draws.
-
   Raises:
     DataError: see `fit_law`.
   """
   given = as_records(runs)
   kept = given.at_best_rates()
+  if len(kept.runs.loss) > _MANY:
+    _log.warning('%d runs, fitted %d times: this may take minutes', len(kept.runs.loss), resamples)
   fit = fit_law(kept.runs, flops=kept.flops)
   groups = group_budgets(kept.compute)
   many = np.bincount(groups).min() >= 4
   how = {'how': 'case', 'groups': groups} if many else {'how': 'residual'}
   again = resample_fits(fit, kept.runs, resamples=resamples, seed=seed, **how)
-  minima, draws, power, powers, envelope = [], [], None, [], None
+  minima, draws, power, powers = [], [], None, []
   with contextlib.suppress(DataError):
     grid = (kept.compute, kept.runs.size, kept.runs.loss)
     minima, draws = find_minima(*grid), resample_minima(*grid, resamples=resamples, seed=seed)
     power = _power(minima)
     powers = [_power(draw) for draw in draws if sum(each is not None for each in draw) > 1]
-  if kept.curves:
-    with contextlib.suppress(DataError):
-      envelope = fit_envelope(kept.runs.size, kept.curves, flops=kept.flops)
-  return LawFindings(
-    kept, fit, again, minima, draws, power, powers, envelope, audit(given, fit)
-  )  # fmt: skip
+  return LawFindings(kept, fit, again, minima, draws, power, powers, audit(given, fit))
 
 
 def _power(minima: Sequence[Minimum | None]) -> PowerLaw:
@@ -177,7 +163,13 @@ def _power(minima: Sequence[Minimum | None]) -> PowerLaw:
 
 
 def predict(found: LawFindings, compute: float) -> str:
-  """Says how a budget is spent best, what that gives, and what other sizes cost."""
+  """Says how a budget is spent best, what that gives, and what other sizes cost.
+
+  Raises:
+    ConfigError: no law says anything of such a budget.
+  """
+  if not 1 <= compute <= MOST:
+    raise ConfigError(f'compute = {compute:g} FLOPs; expected a number from 1 to {MOST:g}')
   law = found.fit.law
   size = found.interval(lambda each: each.optimum(compute).size)
   tokens = found.interval(lambda each: each.optimum(compute).tokens)
@@ -199,21 +191,26 @@ def predict(found: LawFindings, compute: float) -> str:
   return '\n'.join(lines)
 
 
-def describe_comparison(found: Comparison, names: tuple[str, str]) -> str:
-  """Formats two recipes beside each other, for people."""
+def comparison_rows(found: Comparison, names: tuple[str, str]) -> tuple[list[tuple[str, str]], str]:
+  """Returns the rows of a table of factors of compute, below a header, and a note to it."""
   rows = [('FLOPs', f'compute that {names[0]} needs for the loss of {names[1]}, as a factor')]
   rows += [(f'{compute:.3g}', str(each)) for compute, each in found.multipliers.items()]
-  laws = aligned(
-    [('', 'E', 'A', 'B', 'alpha', 'beta')]
-    + [
-      (name, *(f'{getattr(law, field):.4g}' for field in ('e', 'a', 'b', 'alpha', 'beta')))
-      for name, law in zip(names, found.laws, strict=True)
-    ]
-  )
   note = (
     f'exponent of the best size, {names[1]} less {names[0]}: {found.exponent}; '
     f'intervals of 95% from {found.resamples} draws'
   )
+  return rows, note
+
+
+def describe_comparison(found: Comparison, names: tuple[str, str]) -> str:
+  """Formats two recipes beside each other, for people."""
+  rows, note = comparison_rows(found, names)
+  fields = ('e', 'a', 'b', 'alpha', 'beta')
+  laws = [
+    (name, *(f'{getattr(law, field):.4g}' for field in fields))
+    for name, law in zip(names, found.laws, strict=True)
+  ]
+  laws = aligned([('', 'E', 'A', 'B', 'alpha', 'beta'), *laws])
   return '\n'.join([*laws, '', *aligned(rows), note])
 
 

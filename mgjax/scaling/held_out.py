@@ -99,15 +99,9 @@ class HeldOut:
 def hold_out(
   runs: Runs | Records, budgets: Positive = 1, *, resamples: Positive = 200, seed: Count = 0
 ) -> HeldOut:
-  """Fits a law to the smaller budgets and predicts the largest ones.
+  """Fits a law to the smaller budgets and predicts the largest ones, `budgets` of them.
 
   The interval of a loss is that of the law with the residual of a run, drawn anew, on top.
-
-  Args:
-    runs: all of them.
-    budgets: how many of the largest are left out.
-    resamples: draws that the intervals are from.
-    seed: of the draws.
 
   Raises:
     DataError: no two budgets are left, or see `find_law`.

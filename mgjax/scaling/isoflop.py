@@ -68,11 +68,6 @@ def find_minima(
 ) -> list[Minimum]:
   """Fits L = c0 + c1 (log N) + c2 (log N)^2 to the runs of each budget, by least squares.
 
-  Args:
-    compute: C of every run.
-    size: N.
-    loss: at the end.
-
   Returns:
     One of each budget whose parabola has a minimum, the smallest budget first.
 
@@ -106,13 +101,6 @@ def resample_minima(
   What is left of the losses beside the parabolas, of all budgets together, is drawn anew for every
   run: log L = log L_parabola + what was drawn, made as large as the noise by sqrt(n / (n - 3)) for
   the n runs of its budget, since three constants took up some of it.
-
-  Args:
-    compute: C of every run.
-    size: N.
-    loss: at the end.
-    resamples: how many times.
-    seed: of the draws.
 
   Returns:
     Of each draw the minima of the budgets that `find_minima` has, None where one has lost it.

@@ -86,12 +86,6 @@ def fit_laws(
 ) -> list[Fit]:
   """Fits a law to each of several arms, which share E: the same data leave the same loss.
 
-  Args:
-    arms: runs of each.
-    delta: see `fit_law`.
-    flops: see `fit_law`.
-    starts: laws nearby, one an arm.
-
   Raises:
     DataError: see `fit_law`.
   """
@@ -175,15 +169,6 @@ def resample_fits(
   seed: Count = 0,
 ) -> list[Fit]:
   """Fits the law to runs drawn again, which shows how sure it is.
-
-  Args:
-    fit: of all runs.
-    runs: these.
-    how: see `draw_runs`.
-    groups: see `draw_runs`.
-    resamples: how many.
-    delta: of Huber's loss.
-    seed: of the draws.
 
   Raises:
     DataError: see `fit_law`.

@@ -17,7 +17,7 @@ from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import write_json
 from mgjax.core.tables import aligned
 from mgjax.evaluation.metrics.correlations import Correlation, correlate_ranks
-from mgjax.scaling.plots.scatter import Point, scatter
+from mgjax.scaling.plots import draw_points
 from mgjax.workflows.sweep import Row, read_rows
 
 LOSSES = ('validation_loss', 'loss')
@@ -98,10 +98,6 @@ def write_prediction(
 ) -> tuple[Prediction, list[pathlib.Path]]:
   """Correlates the runs of a sweep; writes predictor.png, .svg and .json beside them.
 
-  Args:
-    workdir: of the sweep.
-    score: see `predict_score`.
-
   Raises:
     ConfigError: there is no sweep, or see `predict_score`.
   """
@@ -113,11 +109,12 @@ def write_prediction(
       'python -m launch.scaling run makes some'
     )
   found = predict_score(rows, score)
-  points = {
-    loss.replace('_', ' '): [Point(name, x[loss], x[score]) for name, x in found.runs.items()]
+  panels = {
+    f'{loss.replace("_", " ")}, r = {found.ranks[loss]}': {
+      name: (each[loss], each[score]) for name, each in found.runs.items()
+    }
     for loss in LOSSES
   }
-  titles = {name: f'r = {found.ranks[loss]}' for name, loss in zip(points, LOSSES, strict=True)}
-  paths = scatter(points, f'score {score!r}', titles, workdir / 'predictor')
+  paths = draw_points(panels, f'score {score!r}', workdir / 'predictor')
   write_json(workdir / 'predictor.json', found.as_dict())
   return found, [*paths, workdir / 'predictor.json']

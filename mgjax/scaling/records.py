@@ -24,8 +24,8 @@ _TOKENS = ('tokens', 'd', 'training tokens')
 _COMPUTE = ('flops', 'compute', 'c', 'training flop', 'training flops')
 _LOSS = ('validation_loss', 'loss')
 _ARM = ('recipe', 'arm', 'model')
-_RATE, _UNIQUE, _CURVE, _RUN = 'learning_rate', 'unique_tokens', 'curve', 'run'
-Curve = Float[np.ndarray, '_p 2']  # tokens and loss on the way, by ascending tokens
+_RATE, _RUN = 'learning_rate', 'run'
+_LIMITS = (1e-30, 1e40)  # of any number: products and powers of these are floats
 _Runs = TypeVar('_Runs')
 
 
@@ -36,15 +36,11 @@ class Records:
   Attributes:
     runs: sizes, tokens and losses at the end.
     rates: learning rate of each run, None where a run does not say.
-    unique: distinct tokens among those of each run, None where a run does not say.
-    curves: losses on the way of each run; empty where a run has none.
     flops: k of C = k N D.
   """
 
   runs: Runs
   rates: Float[np.ndarray, 'r'] | None = None
-  unique: Float[np.ndarray, 'r'] | None = None
-  curves: tuple[Curve, ...] = ()
   flops: float = FLOPS
 
   @property
@@ -62,8 +58,6 @@ class Records:
     return Records(
       Runs(*(np.asarray(each)[places] for each in self.runs)),
       None if self.rates is None else self.rates[places],
-      None if self.unique is None else self.unique[places],
-      tuple(self.curves[place] for place in places) if self.curves else (),
       self.flops,
     )
 
@@ -108,8 +102,8 @@ def read_records(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str
   it has all of them, its size is C / (k D): parameters as the work counts them, with attention in
   it, so that the runs of a budget are of one budget.
   Names of columns may be those of published tables, as 'Model Size' and 'Training FLOP'. It may
-  have its `learning_rate`, its `unique_tokens`, and losses on the way: a `curve` of pairs of
-  tokens and loss, or rows with the same name in the column `run`, the last of which is its end.
+  have its `learning_rate`. Of rows with the same name in the column `run`
+  the last is its end.
 
   Args:
     path: a .csv with a header, or a .jsonl.
@@ -149,40 +143,24 @@ def _run(row: Mapping[str, Any], flops: float, where: str) -> dict[str, Any]:
   else:
     compute = _number(row, _COMPUTE, where, (*_TOKENS, *_COMPUTE))
     found['tokens'] = compute / (flops * found['size'])
-  for name, column in (('rate', _RATE), ('unique', _UNIQUE)):
-    if row.get(column) not in (None, ''):
-      found[name] = _number(row, (column,), where)
-  try:
-    curve = np.array(row.get(_CURVE) or np.empty((0, 2)), np.float64)
-  except (TypeError, ValueError):
-    curve = np.empty(0)
-  if curve.shape[1:] != (2,) or not (np.isfinite(curve) & (curve > 0)).all():
-    raise DataError(f'{where}: {_CURVE} is no list of [tokens, loss], all above 0; mend or drop it')
-  return {**found, 'curve': curve[np.argsort(curve[:, 0], kind='stable')], 'run': row.get(_RUN)}
+  if row.get(_RATE) not in (None, ''):
+    found['rate'] = _number(row, (_RATE,), where)
+  return {**found, 'run': row.get(_RUN)}
 
 
 def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-  """Makes one run of the rows that have one name: the last, with the others as its curve."""
-  found: dict[Any, list[dict[str, Any]]] = collections.defaultdict(list)
-  for number, row in enumerate(rows):
-    found[number if row['run'] in (None, '') else str(row['run'])].append(row)
-  ends = []
-  for each in found.values():
-    each = sorted(each, key=lambda row: row['tokens'])
-    if len(each) > 1:
-      each[-1]['curve'] = np.array([(row['tokens'], row['loss']) for row in each])
-    ends.append(each[-1])
-  return ends
+  """Keeps, of the rows that have one name, the last."""
+  found: dict[Any, dict[str, Any]] = {}
+  for number, row in enumerate(sorted(rows, key=lambda row: row['tokens'])):
+    found[number if row['run'] in (None, '') else str(row['run'])] = row
+  return [row for row in rows if any(row is each for each in found.values())]
 
 
 def _records(runs: Sequence[dict[str, Any]], flops: float) -> Records:
-  def column(name: str) -> np.ndarray | None:
-    return np.array([run[name] for run in runs]) if all(name in run for run in runs) else None
-
   size, tokens, loss = (np.array([run[name] for run in runs]) for name in Runs._fields)
-  curves = tuple(run['curve'] for run in runs)
-  curves = curves if any(len(each) for each in curves) else ()
-  return Records(Runs(size, tokens, loss), column('rate'), column('unique'), curves, flops)
+  told = all('rate' in run for run in runs)
+  rates = np.array([run['rate'] for run in runs]) if told else None
+  return Records(Runs(size, tokens, loss), rates, flops)
 
 
 def read_rows(path: str | os.PathLike[str]) -> Sequence[Mapping[str, Any]]:
@@ -217,10 +195,10 @@ def _number(
         number = float(row[name])
       except (TypeError, ValueError):
         number = math.nan
-      if not (math.isfinite(number) and number > 0):
+      if not _LIMITS[0] <= number <= _LIMITS[1]:
         raise DataError(
-          f'{where}: {name} is {printable(row[name])!r}; expected a number above 0, or leave the '
-          'row out'
+          f'{where}: {name} is {printable(row[name])!r}; expected a number above 0, from '
+          f'{_LIMITS[0]:g} to {_LIMITS[1]:g}, or leave the row out'
         )
       return number
   has = ', '.join(map(printable, row))

@@ -1,13 +1,12 @@
 """Arms of one budget compared by their seeds, as in an ablation (Movie Gen §3.6.2)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.stats import ttest_ind, ttest_rel
 
-from mgjax.core.errors import ConfigError, printable
+from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.tables import aligned
 from mgjax.scaling.comparison import Interval
 
@@ -34,7 +33,14 @@ def compare_seeds(
 
   Raises:
     ConfigError: an arm is not there, or has one seed only.
+    DataError: a row names no arm or no seed.
   """
+  for number, row in enumerate(rows, 1):
+    if missing := [name for name in ('arm', 'seed') if row.get(name) is None]:
+      raise DataError(
+        f'row {number} has no {missing[0]}, nor tokens or flops; arms of sizes are compared by '
+        'their laws, others by their seeds: add the column'
+      )
   found = {}
   for arm in (first, second):
     runs = _runs(rows, arm)
@@ -84,20 +90,9 @@ def _compare(
   name: str,
   confidence: float,
 ) -> tuple[float, float, Interval]:
-  one, other = (np.array([row[name] for row in arm.values()]) for arm in (first, second))
-  both = sorted(set(first) & set(second))
-  if len(both) == len(one) == len(other):
-    pairs = np.array([second[seed][name] - first[seed][name] for seed in both])
-    error, freedom = pairs.std(ddof=1) / math.sqrt(len(pairs)), len(pairs) - 1.0
-  else:
-    parts = [each.var(ddof=1) / len(each) for each in (one, other)]
-    error = math.sqrt(sum(parts))
-    below = sum(p**2 / (len(x) - 1) for p, x in zip(parts, (one, other), strict=True))
-    freedom = sum(parts) ** 2 / below if below else 1.0
-  difference = float(other.mean() - one.mean())
-  half = float(student.ppf((1 + confidence) / 2, freedom)) * error
-  return (
-    float(one.mean()),
-    float(other.mean()),
-    Interval(difference, difference - half, difference + half),
-  )
+  one, other = ([arm[seed][name] for seed in sorted(arm)] for arm in (first, second))
+  paired = set(first) == set(second)
+  test = ttest_rel(other, one) if paired else ttest_ind(other, one, equal_var=False)
+  low, high = map(float, test.confidence_interval(confidence))
+  means = float(np.mean(one)), float(np.mean(other))
+  return *means, Interval(means[1] - means[0], low, high)

@@ -43,7 +43,6 @@ def config(tmp_path):
     write_video(tmp_path / 'footage' / f'{name}.mp4', video, 25)
   config = get_config(str(tmp_path / 'footage'))
   config.update(seconds=1.0, windows=5, frames=3, height=32, width=32, batch_size=2, threads=2)
-  config.latents.update(rows=6, shape=(2, 3, 4, 5), batch_size=2)
   return config
 
 
@@ -53,7 +52,7 @@ def baseline(tmp_path, name, changed='batch'):
   return str(path)
 
 
-def test_numbers_of_clips_latents_and_baselines(config, tmp_path):
+def test_numbers_of_clips_and_baselines(config, tmp_path):
   baselines = [
     baseline(tmp_path, 'same'),
     baseline(tmp_path, 'bright', "batch // 2 + 100"),
@@ -63,17 +62,17 @@ def test_numbers_of_clips_latents_and_baselines(config, tmp_path):
   (tmp_path / 'absent.py').write_text(
     "WHAT = ('data',)\n\ndef make_programs(task):\n  import no_such_package\n"
   )
-  report = measure_data(config, baselines=[*baselines, str(tmp_path / 'absent.py')], rounds=2)
+  report = measure_data(
+    config.to_dict(), baselines=[*baselines, str(tmp_path / 'absent.py')], rounds=2
+  )
   report = json.loads(json.dumps(report))
-  clips, latents = {'gop 16', 'gop 250', 'first batch'}, {'latents', 'batches of latents'}
-  assert report['programs'].keys() == {'mgjax', 'same', 'memory copy'}
-  assert report['programs']['mgjax'].keys() == clips | latents
+  clips = {'gop 16', 'gop 250', 'first batch'}
+  assert report['programs'].keys() == {'mgjax', 'same'}
+  assert report['programs']['mgjax'].keys() == clips
   assert report['baseline_over_mgjax']['same'].keys() == clips
   numbers = report['programs']['mgjax']['gop 16']
   assert report['clips'] == [4, 3, 32, 32]  # whole batches of two
   assert numbers['clips_per_second'] == pytest.approx(4 / numbers['median'])
-  stored = report['programs']['mgjax']['latents']
-  assert stored['gigabytes_per_second'] == pytest.approx(6 * 120 * 2 / stored['median'] / 1e9)
   failed = report['failed']
   assert failed.keys() == {'bright', 'late', 'few', str(tmp_path / 'absent.py')}
   assert 'other frames' in failed['bright'] and 'other frames' in failed['late']
@@ -81,18 +80,17 @@ def test_numbers_of_clips_latents_and_baselines(config, tmp_path):
   text = describe_data(report)
   assert '4 clips of 3 frames of 32 x 32' in text and 'same / mgjax, gop 16: ' in text
   assert "absent.py is absent: No module named 'no_such_package'" in text
-  assert 'of the speed of a memory copy' in text
 
 
 def test_what_cannot_be_timed_is_a_sentence(config, tmp_path):
   config.windows = 1
   with pytest.raises(ConfigError, match='at least one batch'):
-    measure_data(config)
+    measure_data(config.to_dict())
   with pytest.raises(DataError, match='is no folder'):
-    measure_data(get_config(str(tmp_path / 'nowhere')))
+    measure_data(get_config(str(tmp_path / 'nowhere')).to_dict())
   config.update(windows=4, frames=48)
   with pytest.raises(DataError, match='no video of more than 3 s'):
-    measure_data(config)
+    measure_data(config.to_dict())
 
 
 def test_processor_seconds_count_children_that_live_and_that_ended():

@@ -1,4 +1,4 @@
-"""Sampling by the clock: a guided step, the loop, and the stages from a prompt to its file."""
+"""Sampling by the clock: a guided step, the loop, and a trained model up to its file."""
 
 import inspect
 import json
@@ -8,6 +8,7 @@ import pytest
 
 from configs.bench.cpu import get_config as cpu
 from mgjax.benchmarks.flow_model import measure_flow_model
+from mgjax.benchmarks.pipeline import describe_pipeline, measure_pipeline
 from mgjax.benchmarks.report import describe_benchmark
 from mgjax.core.errors import ConfigError
 from mgjax.flow_models.build import make_flow_model
@@ -62,17 +63,6 @@ def test_a_guided_step_and_all_of_them_take_turns_with_a_rival(tmp_path):
   assert f'mgjax {each["mgjax"]:.3g} ms a step' in describe_benchmark(report)
 
 
-def test_reading_conditions_once_and_at_every_step_take_turns():
-  options = {'rounds': 1, 'devices': jax.devices()[:1], 'latents': LATENTS}
-  config = tiny(sample__guidance=(('text', 4.0),))
-  ours = measure_flow_model(config, 'reading', **options)['programs']['mgjax']
-  row = backbone_flops(make_flow_model(tiny().model.to_dict()).backbone, LATENTS, 7).forward
-  assert ours['rereading']['flops'] == 3 * 2 * row
-  # Keys and values of 7 tokens in 2 layers of width 16, of 2 rows of guidance, are made once.
-  assert ours['sample']['flops'] == 3 * 2 * row - 2 * 2 * (4 * 2 * 7 * 16**2)
-  assert ours['rereading']['min'] > 0 and ours['sample']['min'] > 0
-
-
 def test_what_cannot_be_timed_is_a_sentence():
   with pytest.raises(ConfigError, match="solver 'dormand_prince' chooses its steps"):
     timed(tiny(sample__solver='dormand_prince'))
@@ -102,27 +92,14 @@ def test_a_program_has_the_options_of_the_devices_it_runs_on(monkeypatch):
   assert seen[1:] == [(jax.devices()[2], 2)]
 
 
-def test_stages_from_a_prompt_to_its_file(tiny_runs, tmp_path):
-  out = tmp_path / 'stages.json'
-  done = binaries.run(
-    'bench', f'--workdir={tiny_runs / "video"}', '--what=sample', '--rounds=1', f'--out={out}'
-  )
-  assert done.returncode == 0, done.stderr
-  report = json.loads(out.read_text())
-  stages = ('start', 'import', 'load', 'text', 'steps', 'decode', 'write')
-  assert tuple(report['first']) == stages and all(each > 0 for each in report['first'].values())
-  assert set(report['again']) == set(stages[3:])
-  assert report['prepared']['trace'] > 0
-  assert report['again']['steps'] < report['first']['steps']  # its program is there already
-  assert report['step_milliseconds'] == pytest.approx(
-    1000 * report['again']['steps'] / report['steps']
-  )
-  assert all(name in done.stdout for name in (*stages, 'a step of the loop'))
+def test_a_trained_model_is_timed_from_loading_to_its_file(tiny_runs):
+  report = measure_pipeline(str(tiny_runs / 'video'), rounds=1)
+  assert report == json.loads(json.dumps(report)) and set(report['programs']) == {'pixels', 'file'}
+  assert report['first']['load'] > 0 and report['first']['file'] > 0
+  assert all(times['min'] > 0 for times in report['programs'].values())
+  assert 'pixels' in describe_pipeline(report) and 'loaded in' in describe_pipeline(report)
 
 
-@pytest.mark.parametrize(
-  'flags', [['--what=step'], ['--what=sample', '--config=configs/bench/cpu.py']]
-)
-def test_a_work_directory_is_for_stages_alone(flags):
-  done = binaries.run('bench', '--workdir=runs/none', *flags)
-  assert done.returncode == 2 and 'levers, and leave --config away' in done.stderr
+def test_a_work_directory_and_a_configuration_exclude_each_other():
+  done = binaries.run('bench', '--workdir=runs/none', '--config=configs/bench/cpu.py')
+  assert done.returncode == 2 and 'leave --config away' in done.stderr

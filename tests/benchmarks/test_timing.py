@@ -112,17 +112,13 @@ def test_layers_are_halved_after_every_failure():
   ]
 
 
-def test_other_errors_are_not_mistaken_for_too_little_memory():
+@pytest.mark.parametrize(('error', 'told', 'sentence'), [
+  (ValueError('shapes'), ValueError, 'shapes'),
+  (MemoryError(), ConfigError, 'not even one layer'),
+])  # fmt: skip
+def test_other_errors_and_one_layer_that_does_not_fit_end_it(error, told, sentence):
   def attempt(depth):
-    raise ValueError('shapes')
+    raise error
 
-  with pytest.raises(ValueError, match='shapes'):
-    halve_until_it_fits(attempt, 8)
-
-
-def test_one_layer_that_does_not_fit_is_an_answer():
-  def attempt(depth):
-    raise MemoryError
-
-  with pytest.raises(ConfigError, match='not even one layer'):
+  with pytest.raises(told, match=sentence):
     halve_until_it_fits(attempt, 4)

@@ -26,7 +26,7 @@ from mgjax.flow_models.model import FlowModel
 from mgjax.nn.linear import Linear, Map
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place, parameter_shardings, put_batch
-from mgjax.planning.text_encoder import weight_bytes
+from mgjax.planning.memory import weight_bytes
 from tests.random_parameters import random_parameters
 
 EPS = np.finfo(np.float32).eps

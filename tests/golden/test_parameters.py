@@ -34,7 +34,7 @@ from mgjax.flow_models.conditions import small_inputs
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import parameter_shardings
-from mgjax.planning.text_encoder import make_encoder
+from mgjax.planning.forward import make_encoder
 from mgjax.tae.autoencoder import make_autoencoder
 from tests.audio.codec.shapes import boxed_shapes
 
@@ -64,8 +64,7 @@ def parameters(name):
   elif name == 'codec':
     return boxed_shapes(make_codec(audio_codec.get_config().model.to_dict()))
   elif name in ENCODERS:
-    model, read = make_encoder(ENCODERS[name].get_config())
-    inputs = read.shapes
+    model, inputs = make_encoder(ENCODERS[name].get_config().to_dict())
   elif name.startswith('audio_'):
     size = name.removeprefix('audio_')
     model = make_flow_model(audio_sizes.model(size, 750).to_dict())

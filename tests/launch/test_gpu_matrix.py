@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from mgjax.benchmarks.table import describe_folder
+from mgjax.benchmarks.report import describe_folder
 from mgjax.core.errors import DataError
 from tests.tiny import CHECKOUT
 
@@ -28,9 +28,11 @@ cat "$REPORT" >"$out"
 """
 NUMBERS = {'median': 2.0, 'min': 1.5, 'tflops_per_second': 300.0, 'mfu': 0.303}
 REPORT = {
-  'what': 'attention', 'device': 'NVIDIA H100 80GB HBM3', 'devices': 1, 'layers': 0,
+  'what': 'attention', 'device': 'NVIDIA H100 80GB HBM3', 'devices': 1,
+  'layers': 0, 'layers_configured': 48,
   'peak_gib': 12.5,
-  'latents': [1, 32, 96, 96, 16], 'tokens_per_sample': 73_728,
+  'latents': [1, 32, 96, 96, 16], 'tokens_per_sample': 73_728, 'dtype': 'bfloat16',
+  'remat': 'full', 'attention': 'auto', 'exchange': 'auto',
   'programs': {'mgjax': {'forward': NUMBERS, 'forward_backward': NUMBERS}},
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ import diffusers
 import numpy as np
 import torch
 
+from mgjax.core.tree import named_leaves
 from mgjax.tae.inflate import deflate
 
 WHAT = ('encode', 'decode')
@@ -38,7 +39,7 @@ def make_model(task: Mapping[str, Any]) -> diffusers.AutoencoderKL:
     use_quant_conv=False,
     use_post_quant_conv=False,
   )
-  tensors, _ = deflate(task['params'])
+  tensors, _ = deflate(named_leaves(task['params']))
   model.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()})
   return model.eval()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs.bench.tae_cpu import get_config
-from mgjax.benchmarks.autoencoder import measure_autoencoder
+from mgjax.benchmarks.forward import measure_forward
 from mgjax.core.tree import named_leaves
 from mgjax.nn.conv import centred
 from mgjax.tae.autoencoder import Autoencoder
@@ -121,8 +121,13 @@ def test_rivals_of_the_autoencoder_take_turns_with_it(what):
   config = get_config()
   config.model.update(widths=(4, 8), strides=((2, 2, 2),), blocks=1, groups=2, latent_channels=2)
   baselines = [str(FOLDER / f'{name}_autoencoder.py') for name in ('torch', 'diffusers')]
-  report = measure_autoencoder(
-    config, what, video=(1, 3, 8, 8), baselines=baselines, rounds=1, devices=jax.devices()[:1]
+  report = measure_forward(
+    config.to_dict(),
+    what,
+    video=(1, 3, 8, 8),
+    baselines=baselines,
+    rounds=1,
+    devices=jax.devices()[:1],
   )
   assert not report['failed']
   names = list(report['baseline_over_mgjax'])

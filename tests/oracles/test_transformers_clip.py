@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.text import metaclip_text, metaclip_vision
-from mgjax.benchmarks.text_encoder import measure_encoder
+from mgjax.benchmarks.forward import measure_forward
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.clip.towers import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.clip.weights import clip_fields, clip_rows, expected
@@ -135,5 +135,6 @@ def test_the_rival_of_the_bench_answers_as_ours_does(module):
     config.model.update(size=12, patch=4)
   config.rows = 2
   baseline = pathlib.Path(__file__).with_name('transformers_clip.py')
-  report = measure_encoder(config, baselines=[str(baseline)], rounds=1, devices=jax.devices()[:1])
+  options = {'baselines': [str(baseline)], 'rounds': 1, 'devices': jax.devices()[:1]}
+  report = measure_forward(config.to_dict(), 'encode', **options)
   assert not report['failed'] and len(report['apart']) == 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.text import t5_base
-from mgjax.benchmarks.text_encoder import measure_encoder
+from mgjax.benchmarks.forward import measure_forward
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.weights.names import import_tensors
 from mgjax.text.t5 import buckets_of, make_t5, t5_inputs
@@ -86,5 +86,6 @@ def test_the_rival_of_the_bench_answers_as_ours_does():
   config.model.update(oracle.MODELS['umt5'], dtype='float32')
   config.rows, config.length = 2, 9
   baseline = pathlib.Path(__file__).with_name('transformers_t5.py')
-  report = measure_encoder(config, baselines=[str(baseline)], rounds=1, devices=jax.devices()[:1])
+  options = {'baselines': [str(baseline)], 'rounds': 1, 'devices': jax.devices()[:1]}
+  report = measure_forward(config.to_dict(), 'encode', **options)
   assert not report['failed'] and len(report['apart']) == 2

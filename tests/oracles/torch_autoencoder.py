@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mgjax.core.tree import named_leaves
+
 WHAT = ('encode', 'decode')
 FORMATS = {'': torch.contiguous_format, ' channels last': torch.channels_last}
 
@@ -229,7 +231,8 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
   if task['dtype'] != 'float32' or task['quant_convolutions'] or task['patch'] != (1, 1, 1):
     raise ValueError('the twin computes in float32, without patches and quant_convolutions')
   fields = ('latent_channels', 'widths', 'strides', 'blocks', 'groups')
-  model = load(Autoencoder(**{name: task[name] for name in fields}), task['params']).eval()
+  model = Autoencoder(**{name: task[name] for name in fields})
+  model = load(model, named_leaves(task['params'])).eval()
   what = task['what']
 
   def run(model: Autoencoder, x: torch.Tensor) -> torch.Tensor:

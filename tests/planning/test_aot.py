@@ -61,9 +61,11 @@ def test_weights_are_gathered_in_bfloat16_and_gradients_scattered(topology, exch
 
 
 def test_a_topology_that_the_compiler_does_not_know_is_a_sentence():
-  with pytest.raises(planning.ConfigError, match=r'cannot compile for v5p:3x5x7: .*--estimate'):
+  with pytest.raises(
+    planning.ConfigError, match=r'cannot compile for v5p:3x5x7: .*without --compile'
+  ):
     tpu_devices(parse_topology('v5p:3x5x7'))
-  with pytest.raises(planning.ConfigError, match=r'is of GPUs, .* take --estimate'):
+  with pytest.raises(planning.ConfigError, match=r'is of GPUs, .* leave --compile away'):
     tpu_devices(parse_topology('h100:8x64'))
 
 

@@ -36,12 +36,6 @@ def test_every_chip_has_a_low_and_a_high_end_with_sources(chip):
   assert len(describe_efficiency(chip)) == 2 and len(describe_efficiency(chip, backward=True)) == 3
 
 
-def test_what_is_published_of_no_part_of_a_chip_is_said():
-  for chip in ('v5e', 'h100', 'h200', 'gb200'):
-    for said in describe_efficiency(chip, backward=True):
-      assert 'nothing published of this chip' in said and 'high: assumed' in said
-
-
 def test_a_backward_kernel_has_five_products_where_the_forward_one_has_two():
   rates = Rates(0.5, forward=0.5, backward=0.25)
   assert rates.attention(8.0) == 16.0

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs.digits import autoencoder
 from configs.video import t2iv_256, t2iv_768
 from mgjax.core.errors import ConfigError
 from mgjax.nn.kernels import splash
@@ -296,10 +295,3 @@ def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
     make_plan(config, 'v5p:4x4x4', Choices(mesh={'tensor': 64}))
   with pytest.raises(ConfigError, match=r'trades 48 heads a device over mesh\.context = 64'):
     make_plan(config, 'v5p:4x4x4', Choices(mesh={'context': 64}, exchange='ulysses'))
-
-
-def test_other_parts_have_no_plan_yet():
-  with pytest.raises(
-    ConfigError, match=r"for flow models; this configuration is of 'autoencoder'$"
-  ):
-    make_plan(autoencoder.get_config(), 'h200:8')

@@ -1,8 +1,5 @@
 """What spoils a law is told, and a clean experiment is told nothing."""
 
-import dataclasses
-import re
-
 import numpy as np
 import pytest
 
@@ -23,21 +20,8 @@ def grid(seeds=2, law=LAW, **where):
   return as_records(Runs(*(np.tile(each, seeds) for each in runs(law, **where))))
 
 
-def curves(records, fall=1.0, rise=0.0):
-  """Losses on the way: the law's, but for the last quarter, in which they fall or rise."""
-  found = []
-  for size, tokens in zip(records.runs.size, records.runs.tokens, strict=True):
-    seen = tokens * np.linspace(0.05, 1, 40)
-    losses = LAW.loss(size, seen)
-    late = np.interp(seen, [0.75 * tokens, tokens], [0, 1])
-    steep = (fall - 1) * (LAW.loss(size, 0.75 * tokens) - LAW.loss(size, tokens))
-    found.append(np.stack([seen, losses + steep * (1 - late) + rise * losses * late], 1))
-  return dataclasses.replace(records, curves=tuple(found))
-
-
 def test_a_clean_experiment_is_told_nothing():
   assert told(grid()) == ''
-  assert told(curves(grid())) == ''
 
 
 @pytest.mark.parametrize(
@@ -59,17 +43,6 @@ def test_a_run_far_above_the_law_may_not_have_converged():
   records.runs.loss[11] *= 1.08
   assert told(records).count('above the law: it may not have converged') == 1
   assert 'is 8.0% above the law' in told(records)
-
-
-def test_curves_tell_of_runs_that_still_fall_or_rise():
-  # A schedule that falls to zero makes a last quarter steeper than the law: three times is no news.
-  assert told(curves(grid(), fall=3.0)) == ''
-  falling = told(curves(grid(), fall=6.0))
-  assert 'the ends of 90 of 90 runs' in falling and 'they have not converged' in falling
-  # The curves have points 1/39 of their tokens apart, between which lines are a little high.
-  assert float(re.search(r'fall up to (\S+) times', falling)[1]) == pytest.approx(6, rel=0.03)
-  rising = told(curves(grid(), rise=0.05))
-  assert 'the ends of 90 of 90 runs' in rising and 'above their least losses' in rising
 
 
 def test_a_best_learning_rate_at_the_edge_of_its_sweep_is_told():

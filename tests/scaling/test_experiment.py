@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from configs.digits import video
+from mgjax.core.errors import ConfigError
+from mgjax.scaling.experiment import run_experiment
 from tests import binaries
 
 CONFIG = """
@@ -43,5 +46,5 @@ def test_an_experiment_is_run_goes_on_and_is_correlated(tiny_runs, tmp_path):
 
 
 def test_a_configuration_of_one_run_is_no_experiment(tmp_path):
-  done = binaries.run('scaling', 'run', '--config=digits/video', f'--workdir={tmp_path}')
-  assert done.returncode == 2 and 'lacks arms, samples, seeds' in done.stderr
+  with pytest.raises(ConfigError, match='lacks arms, samples, seeds'):
+    run_experiment(video.get_config(), tmp_path)

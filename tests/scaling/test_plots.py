@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mgjax.core.errors import ConfigError
 from mgjax.scaling.findings import find_law
 from mgjax.scaling.parametric import Runs
-from mgjax.scaling.plots.curves import draw_curves
-from mgjax.scaling.plots.page import write_laws
+from mgjax.scaling.plots import write_laws
 from tests import binaries
 from tests.scaling.test_comparison import FIRST, SECOND
 from tests.scaling.test_parametric import runs
 
-PICTURES = ('isoflop', 'size', 'loss', 'residuals')
+PICTURES = ('isoflop', 'size', 'loss')
 
 
 def noisy(law, seed=0, noise=0.003):
@@ -47,7 +47,7 @@ def test_the_binary_draws_two_arms_in_one_picture_and_tells_all_on_a_page(tmp_pa
   for told in ('llama law', 'Llama 3, text', 'HunyuanVideo, videos', 'Yin et al., videos'):
     assert told in sizes
   page = (out / 'laws.html').read_text()
-  assert page.count('data:image/svg+xml;base64,') == 4
+  assert page.count('data:image/svg+xml;base64,') == 3
   assert 'src="http' not in page and '<dit>' not in page and html.escape('<dit>') in page
   for told in ('IsoFLOP minima', 'Comparison', 'Predicted by the 36 runs', 'of one seed',
                'Published laws', 'arXiv 2412.03603', 'Best sizes, predicted'):  # fmt: skip
@@ -102,13 +102,8 @@ def test_intervals_of_minima_have_the_minimum_of_the_noise_free_parabola_in_80_p
   assert 0.72 <= np.mean(inside) <= 0.88
 
 
-def test_curves_are_drawn_a_panel_beside_the_other(tmp_path):
-  panels = {
-    'right': {'teacher': [(50, 0.95), (16, 0.94)], 'student': [(1, 0.93), (4, 0.96)]},
-    'error, ms': {'teacher': [(64, 8.0)]},
-  }
-  picture, drawing = draw_curves(panels, 'passes', tmp_path / 'curves')
-  with Image.open(picture) as image:
-    assert image.width > 1.3 * image.height > 400
-  told = drawing.read_text()
-  assert all(word in told for word in ('right', 'error, ms', 'teacher', 'student', 'passes'))
+@pytest.mark.parametrize('folder', ['/proc/laws', 'x' * 300])
+def test_a_folder_that_cannot_be_written_to_is_a_sentence(folder):
+  found = {'': find_law(noisy(FIRST), resamples=10)}
+  with pytest.raises(ConfigError, match=r'cannot be written to: .*; give another'):
+    write_laws(found, folder)

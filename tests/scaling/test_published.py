@@ -2,7 +2,7 @@
 
 import pytest
 
-from mgjax.scaling.published import EPOCH, HOFFMANN, PUBLISHED, rows_at
+from mgjax.scaling.published import EPOCH, HOFFMANN, PUBLISHED
 
 BY_NAME = {law.name: law for law in PUBLISHED}
 
@@ -42,10 +42,3 @@ def test_surfaces_are_those_of_the_parametric_fits():
     assert BY_NAME[name].best_size(5.76e23) == pytest.approx(best.size)
     assert BY_NAME[name].best_tokens(5.76e23) == pytest.approx(best.tokens)
   assert HOFFMANN.exponent == pytest.approx(0.4565, abs=1e-4)
-
-
-def test_every_law_has_a_source_and_a_row():
-  rows = rows_at(1e20)
-  assert [row[0] for row in rows[1:]] == [law.name for law in PUBLISHED]
-  assert all('arXiv' in law.source for law in PUBLISHED)
-  assert {row[3] for row in rows[1:]} == {'', 'beyond its budgets'}

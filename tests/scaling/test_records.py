@@ -1,12 +1,13 @@
 """Records of anybody's runs by the binary: laws, budgets, recipes, and files that are none."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.scaling.findings import find_law
+from mgjax.scaling.findings import find_law, predict
 from mgjax.scaling.parametric import Runs
 from mgjax.scaling.records import choose_arm, read_arms, read_records
 from tests import binaries
@@ -49,9 +50,10 @@ def test_a_published_table_is_read_by_its_own_names(tmp_path):
     ('parameters,loss\n1,2\n', 'row 1: has no tokens or d or training tokens or flops'),
     ('parameters,tokens,loss\n1,2,x\n', "row 1: loss is 'x'; expected a number above 0"),
     ('parameters,tokens,loss\n-1,2,3\n', 'expected a number above 0'),
+    ('parameters,tokens,loss\n1,2,1e-320\n', 'expected a number above 0, from 1e-30 to 1e'),
     ('parameters,tokens,loss\n', 'write a header such as parameters,tokens,loss'),
   ),
-  ids=('without tokens', 'without a number', 'below 0', 'empty'),
+  ids=('without tokens', 'without a number', 'below 0', 'subnormal', 'empty'),
 )
 def test_rows_that_are_no_runs_are_one_sentence(tmp_path, text, told):
   path = tmp_path / 'runs.csv'
@@ -65,19 +67,15 @@ def write_lines(path, *rows):
   return path
 
 
-def test_rows_of_one_run_are_its_curve_and_the_last_its_end(tmp_path):
+def test_of_rows_of_one_run_the_last_is_its_end(tmp_path):
   row = {'parameters': 10, 'run': 'a'}
   path = write_lines(
     tmp_path / 'runs.jsonl',
     {**row, 'tokens': 30, 'loss': 2.0}, {**row, 'tokens': 10, 'loss': 3.0},
-    {'parameters': 10, 'tokens': 40, 'loss': 1.5, 'curve': [[40, 1.5], [20, 2.5]]},
     {'parameters': 10, 'tokens': 50, 'loss': 1.4},
   )  # fmt: skip
   found = read_records(path)['']
-  assert found.runs.tokens.tolist() == [30, 40, 50] and found.runs.loss.tolist() == [2, 1.5, 1.4]
-  assert [curve.tolist() for curve in found.curves] == [
-    [[10, 3], [30, 2]], [[20, 2.5], [40, 1.5]], [],
-  ]  # fmt: skip
+  assert found.runs.tokens.tolist() == [30, 50] and found.runs.loss.tolist() == [2, 1.4]
 
 
 def test_flops_that_are_recorded_make_the_budget_and_the_size(tmp_path):
@@ -102,15 +100,6 @@ def test_of_a_sweep_of_the_learning_rate_the_best_runs_stay(tmp_path):
   assert found.at_best_rates().runs.loss.tolist() == [1.9, 3.0]
 
 
-@pytest.mark.parametrize(
-  'curve', ('falling', [1, 2], [[1, 2, 3]], [[1, -2]], [[1], [2, 3]]), ids=str
-)
-def test_a_curve_that_is_none_is_one_sentence(tmp_path, curve):
-  row = {'parameters': 10, 'tokens': 30, 'loss': 2.0, 'curve': curve}
-  with pytest.raises(DataError, match=r'row 1: curve is no list of \[tokens, loss\]'):
-    read_records(write_lines(tmp_path / 'runs.jsonl', row))
-
-
 def test_an_arm_is_chosen_by_name(records):
   arms = read_arms(records)
   assert choose_arm(arms, 'dit', 'arm') is arms['dit']
@@ -119,35 +108,34 @@ def test_an_arm_is_chosen_by_name(records):
 
 
 def test_the_commands_fit_predict_and_compare(records):
-  done = binaries.run('scaling', 'fit', f'--records={records}', '--arm=llama', '--resamples=20')
-  assert done.returncode == 0, done.stderr
-  assert 'alpha' in done.stdout and 'N*(C) = ' in done.stdout
-  assert 'warning: every run is of one seed' in done.stdout
-  done = binaries.run(
-    'scaling', 'predict', f'--records={records}', '--arm=llama', '--compute=1e24',
-    '--resamples=20',
-  )  # fmt: skip
-  assert done.returncode == 0 and '2 x the size' in done.stdout, done.stderr
-  assert 'warning: 3.0 decades beyond the largest run' in done.stdout
-  # Llama 3 at 1e24 FLOPs: .299 x 1e24^.537 tokens, and C / (6 D) parameters.
-  llama = next(line for line in done.stdout.splitlines() if line.startswith('Llama 3'))
-  assert llama.split()[3:] == ['7.21e+10', '2.31e+12', 'beyond', 'its', 'budgets']
-  done = binaries.run(
-    'scaling', 'fit', f'--records={records}', '--arm=llama', '--resamples=20', '--hold_out=1'
-  )
-  assert done.returncode == 0, done.stderr
-  assert 'Predicted by the 36 runs of smaller budgets' in done.stdout
-  assert 'of 9 losses lie in their intervals of 80%' in done.stdout
-  done = binaries.run(
-    'scaling', 'compare', f'--records={records}', '--first=llama', '--second=dit',
-    '--resamples=20',
-  )  # fmt: skip
-  assert done.returncode == 0, done.stderr
-  lines = done.stdout.splitlines()
+  def run(command, *words):
+    done = binaries.run('scaling', command, f'--records={records}', '--resamples=20', *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  told = run('fit', '--arm=llama')
+  assert 'alpha' in told and 'N*(C) = ' in told and 'warning: every run is of one seed' in told
+  told = run('fit', '--arm=llama', '--hold_out=1')
+  assert 'Predicted by the 36 runs of smaller budgets' in told
+  assert 'of 9 losses lie in their intervals of 80%' in told
+  lines = run('compare', '--first=llama', '--second=dit').splitlines()
   factors = [line.split()[1] for line in lines if 'e+' in line and '[' in line]
   assert len(factors) == 5 and all(abs(float(factor) - 1.3) < 0.1 for factor in factors)
+  assert '2 x the size' in run('predict', '--arm=dit', '--compute=1e22')
   done = binaries.run('scaling', 'predict', f'--records={records}', '--arm=dit')
   assert done.returncode == 2 and '--compute is missing' in done.stderr
+
+
+def test_a_budget_far_beyond_the_runs_is_told_beside_published_laws():
+  found = find_law(noisy(FIRST), resamples=10)
+  lines = predict(found, 1e24).splitlines()
+  assert lines[-1].startswith('warning: 3.0 decades beyond the largest run')
+  # Llama 3 at 1e24 FLOPs: .299 x 1e24^.537 tokens, and C / (6 D) parameters.
+  llama = next(line for line in lines if line.startswith('Llama 3'))
+  assert llama.split()[3:] == ['7.21e+10', '2.31e+12', 'beyond', 'its', 'budgets']
+  for compute in (math.nan, math.inf, 1e308, 0.5):
+    with pytest.raises(ConfigError, match=r'FLOPs; expected a number from 1 to 1e\+40'):
+      predict(found, compute)
 
 
 def test_intervals_hold_the_number_and_narrow_with_less_noise():

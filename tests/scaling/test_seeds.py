@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.scaling.seeds import compare_seeds, describe_seeds
 
 
@@ -52,3 +52,5 @@ def test_runs_that_failed_do_not_count_and_one_seed_is_none():
   assert compare_seeds(both + failed, 'a', 'b') == compare_seeds(both, 'a', 'b')
   with pytest.raises(ConfigError, match="arm 'b' has 1 runs; expected 2 seeds at least"):
     compare_seeds(rows('a', [0.5, 0.6]) + rows('b', [0.4]), 'a', 'b')
+  with pytest.raises(DataError, match='row 2 has no arm, nor tokens or flops; arms of sizes are'):
+    compare_seeds([*rows('a', [0.5]), {'loss': 1.0}], 'a', 'b')

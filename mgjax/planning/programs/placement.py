@@ -1,14 +1,16 @@
-"""Purpose, mesh axis and seconds of the collectives of a compiled program, and what is wrong."""
+"""Purpose, mesh axis and seconds of the collectives of a compiled program, what hides behind work,
+and what is wrong.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mgjax.parallel.chips import Topology
 from mgjax.planning.communication import Collective, exchange_seconds
 from mgjax.planning.efficiency import Ends, rates_of
 from mgjax.planning.network import AxisNetwork, axis_networks
 from mgjax.planning.programs.audit import CompiledCollective
-from mgjax.planning.programs.overlap import waiting_seconds
+from mgjax.planning.programs.work import Work
 
 SMALL = 2**20  # bytes; below, collectives are reported together
 
@@ -16,13 +18,7 @@ SMALL = 2**20  # bytes; below, collectives are reported together
 def group_collectives(
   found: Sequence[CompiledCollective], sizes: Mapping[str, int], topology: Topology
 ) -> list[Collective]:
-  """Sums collectives by purpose, kind and mesh axis, with what is waited for of each.
-
-  Args:
-    found: from `audit`.
-    sizes: of the mesh, slowest axis first.
-    topology: that the program was compiled for.
-  """
+  """Sums collectives by purpose, kind and mesh axis, with what is waited for of each."""
   axes = [axis_of(each, sizes) for each in found]
   wires = [
     _seconds(each, _wires(axis, sizes, topology)) for each, axis in zip(found, axes, strict=True)
@@ -43,6 +39,38 @@ def group_collectives(
     )
     for (what, kind, axis, asynchronous), (total, count, seconds, slow, fast) in sums.items()
   ]  # fmt: skip
+
+
+def waiting_seconds(
+  found: Sequence[CompiledCollective],
+  wires: Sequence[float],
+  seconds: Callable[[Work], float],
+) -> list[float]:
+  """Returns the seconds of one execution of every collective that no work hides.
+
+    max(0, seconds on the wire - seconds of the work between start and done)
+
+  for a collective by itself. Of several that are on their way at once no work counts twice: a place
+  of the schedule hides first those that must end first, which leaves the least to wait for
+  (Glover's rule). A collective that waits inside another's flight is not counted as work.
+
+  Args:
+    found: from `audit`.
+    wires: seconds on the wire of one execution of each.
+    seconds: of work, on the chip.
+  """
+  left, flying, works = list(wires), {}, {}
+  for index, each in enumerate(found):
+    for scheduled in each.between:
+      flying.setdefault(scheduled.place, []).append(index)
+      works[scheduled.place] = scheduled.work
+  last = [each.between[-1].place if each.between else 0 for each in found]
+  for place in sorted(works):
+    time = seconds(works[place])
+    for index in sorted(flying[place], key=lambda index: last[index]):
+      used = min(time, left[index])
+      time, left[index] = time - used, left[index] - used
+  return left
 
 
 def purpose(each: CompiledCollective) -> str:

@@ -7,32 +7,28 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
-from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Tree
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
 from mgjax.flow_models.conditions import example_batch, small_inputs
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
-from mgjax.parallel.chips import Topology
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
-from mgjax.planning.aot import CompiledStep, compile_lowered, tpu_devices
+from mgjax.planning.aot import CompiledStep, compile_lowered, placed_shapes, tpu_devices
 from mgjax.planning.communication import Collective
 from mgjax.planning.plan import COMPILED
 from mgjax.planning.programs.audit import audit
 from mgjax.planning.programs.placement import audit_failures, group_collectives
-from mgjax.planning.sampling.generation import Asked, Sampling, make_pass
+from mgjax.planning.sampling.latency import Sampling, make_pass
 from mgjax.planning.sampling.passes import count_passes
-from mgjax.planning.text_encoder import placed_shapes
 
 _ACTIVATIONS = ('weights', 'gradients', 'other')
 Chosen = Mapping[tuple[int, ...], Sampling | None]
 
 
 def compile_samplings(
-  config: ConfigDict, asked: Asked, place: Topology, chosen: Chosen
+  fields: Mapping[str, Any], settings: SampleSettings, objective: ObjectiveSettings, chosen: Chosen
 ) -> tuple[Chosen, dict[str, Any], list[str]]:
   """Compiles the sampler as configured, and without guidance, each on the mesh chosen for it.
 
@@ -40,33 +36,24 @@ def compile_samplings(
   compiler's, and a pass has the collectives of the program over its passes. A sampler whose
   guidance ends on the way has two kinds of passes in one program, which stay those of the formula.
 
-  Args:
-    config: of the model.
-    asked: what is planned.
-    place: the chips.
-    chosen: rows that a sample has in its passes -> the sampling on a mesh.
-
   Returns:
     The samplings, the programs as plain JSON values by name, and notes.
 
   Raises:
     ConfigError: the topology is not of TPUs, or the compiler for them is not installed.
   """
-  fields = fields_of(config, 'model') | {'exchange': asked.exchange}
   model = make_flow_model(fields)
-  objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
-  settings = unpack(SampleSettings, fields_of(config, 'sample'), 'sample')
   found, programs, notes = dict(chosen), {}, []
   for rows, sampling in chosen.items():
     if sampling is None:
       continue
-    several = max(rows) > 1
+    several, sizes, work = max(rows) > 1, sampling.sizes, sampling.asked.work
     sample = settings if several else settings.changed({'guidance': ()})
     generate = make_sampler_of(sample, objective, model)
-    program = compile_sampler(generate, model, asked, place, sampling.sizes)
+    program = compile_sampler(generate, model, sampling)
     name = 'the sampler' if several else 'the sampler without guidance'
     programs[name] = {
-      'mesh': dict(sampling.sizes),
+      'mesh': dict(sizes),
       'peak_gib': program.peak_gib,
       'arguments_gib': program.arguments_gib,
       'temporary_gib': program.temporary_gib,
@@ -78,35 +65,26 @@ def compile_samplings(
       notes.append(f'{name}: collectives are those of the formula')
     else:
       collectives = audit(program.hlo)
-      smallest = asked.work.dim**2 * asked.work.itemsize // sampling.sizes['tensor']
-      notes += audit_failures(collectives, smallest)
-      placed = group_collectives(collectives, sampling.sizes, place)
+      notes += audit_failures(collectives, work.dim**2 * work.itemsize // sizes['tensor'])
+      placed = group_collectives(collectives, sizes, sampling.place)
       shared = _shared(placed, sum(count_passes(sample).values()))
-      together = asked.samples * rows[0]
-      one = make_pass(asked.work, place, sampling.sizes, together, shared)
+      together = sampling.asked.samples * rows[0]
+      one = make_pass(work, sampling.place, sizes, together, shared)
       sampling = dataclasses.replace(sampling, passes={rows[0]: one})
     found[rows] = sampling
   return found, programs, notes
 
 
-def compile_sampler(
-  generate: Any, model: FlowModel, asked: Asked, place: Topology, sizes: Mapping[str, int]
-) -> CompiledStep:
+def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> CompiledStep:
   """Compiles `generate(params, batch, noise)` for a mesh; weights are in float32, as saved.
 
   Noise and conditions are whole on every device, as a pipeline gives them.
 
-  Args:
-    generate: from `flow_models.build.make_sampler_of`.
-    model: whose parameters it takes.
-    asked: what is planned.
-    place: the chips.
-    sizes: of the mesh.
-
   Raises:
     ConfigError: as `tpu_devices`, or the mesh does not fit the chips.
   """
-  mesh = make_mesh(sizes, devices=tpu_devices(place), torus=place.torus)
+  asked, place = sampling.asked, sampling.place
+  mesh = make_mesh(sampling.sizes, devices=tpu_devices(place), torus=place.torus)
   latents, whole = asked.work.latents, replicated(mesh)
   inputs = small_inputs(model, latents[-1])
   boxes = jax.eval_shape(lambda key: model.init(key, *inputs)['params'], jax.random.key(0))

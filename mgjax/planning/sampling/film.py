@@ -1,117 +1,77 @@
-"""A film that an upsampler makes, in numbers: calls, operations, memory (Movie Gen §3.1.5)."""
+"""Plans a film that an upsampler makes: calls, operations, memory, seconds (Movie Gen §3.1.5).
+
+A call is a forward pass of some tiles of some windows (`sampling/latency.py`); windows of time and
+tiles of space are those of `mgjax.upsampler.pipeline`. Windows run down the film as a wave front:
+at its two ends some rows of a program only fill it, which is not counted.
+"""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import read_config
-from mgjax.conditioning.low_resolution import KEY
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Positive, check, fields_of, unpack
-from mgjax.core.typing import Tree
+from mgjax.core.settings import Count, Positive, fields_of, unpack
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
-from mgjax.flow.guidance import Guidance, make_guided
-from mgjax.flow.multidiffusion import fill_devices
-from mgjax.flow.schedules import make_time_grid
-from mgjax.flow.streaming import stream_windows
 from mgjax.flow.windows import Cover, windows
 from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import context_lengths, small_inputs
-from mgjax.flow_models.flops import MATRICES, Flops, backbone_flops
-from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.settings import SampleSettings
 from mgjax.flow_models.shape import check_shape
-from mgjax.nn.patch import grid
-from mgjax.parallel.chips import Topology
+from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES, BATCH
-from mgjax.parallel.torus import assign_axes
-from mgjax.planning.efficiency import Ends, rates_of
-from mgjax.planning.sampling.products import count_products
-from mgjax.planning.search import FREE
-from mgjax.planning.text_encoder import weight_bytes
+from mgjax.planning.efficiency import Ends, bounds, describe_efficiency, rates_of, spread
+from mgjax.planning.forward import count_products
+from mgjax.planning.memory import FLOAT32
+from mgjax.planning.roofline import BY_FORMULA
+from mgjax.planning.sampling.latency import Asked, Sampling, sample_on
+from mgjax.planning.sampling.passes import HALF, count_branches
+from mgjax.planning.search import FREE, mesh_flag
+from mgjax.planning.workload import Workload, make_sizes, make_workload
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.tiling import Tiling
 from mgjax.upsampler.geometry import CHUNK, Windows, frame_covers
 
-WEIGHTS = jnp.bfloat16  # what the model's are planned in
-FLOAT32 = 4
 FRAMES, SIZE = 256, (1080, 1920)  # of the report's videos
+ASSUMED = 'convolutions as linear maps, and the autoencoder on one chip (assumed)'
 
 
 @dataclasses.dataclass(frozen=True)
 class Film:
-  """A video that is to be made.
+  """A video that is to be made, and what makes it.
 
   Attributes:
     frames: how many.
     height: in pixels.
     width: in pixels.
-    rows: of a call of the model; 0 is one for every group of chips that shares a row.
-  """
-
-  frames: Positive = FRAMES
-  height: Positive = SIZE[0]
-  width: Positive = SIZE[1]
-  rows: Count = 0
-
-  def __post_init__(self):
-    check(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-  """What makes a film of an upsampler's configuration, in objects and numbers.
-
-  Attributes:
-    film: what is made.
-    model: the flow model.
-    boxes: the shapes of its weights, which name their axes.
+    rows: tiles in a call; 0 is one for every group of chips that shares a row.
+    work: the model and one tile of a window.
     codec: the image autoencoder, without weights.
     sample: the solver's settings.
-    crop: frames, height and width of a window.
     overlap: frames that windows share.
     covers: of rows and columns of a frame, in latents.
-    flops: of the model, for one window and tile.
-    context: tokens of text.
-    branches: rows of the model that guidance makes of one.
+    times: the windows of frames.
     fps: frames a second.
-    notes: what the configuration leaves open.
   """
 
-  film: Film
-  model: FlowModel
-  boxes: Tree
+  frames: Positive
+  height: Positive
+  width: Positive
+  rows: Count
+  work: Workload
   codec: LatentCodec
   sample: SampleSettings
-  crop: tuple[int, int, int]
   overlap: int
   covers: tuple[Cover, Cover]
-  flops: Flops
-  context: int
-  branches: int
+  times: Cover
   fps: float
-  notes: tuple[str, ...]
-
-  @property
-  def times(self) -> Cover:
-    """The windows of frames."""
-    return windows(self.film.frames, self.crop[0], self.overlap)
-
-  @property
-  def tile(self) -> tuple[int, int, int, int]:
-    """The shape (t h w c) of what the model sees at once."""
-    rows, columns = self.covers
-    return self.times.size, rows.size, columns.size, self.codec.model.latent_channels
 
   @property
   def window(self) -> tuple[int, int, int, int]:
@@ -122,237 +82,239 @@ class Work:
   @property
   def tiles(self) -> int:
     """How many tiles a frame has."""
-    rows, columns = self.covers
-    return len(rows.starts) * len(columns.starts)
+    return math.prod(len(cover.starts) for cover in self.covers)
 
   @property
-  def tokens(self) -> int:
-    """n, of a window and tile."""
-    return math.prod(grid((1, *self.tile), self.model.backbone.patch))
+  def branches(self) -> int:
+    """Rows of the model that guidance makes of one."""
+    return count_branches(self.sample.guidance)
 
 
-@dataclasses.dataclass(frozen=True)
-class Calls:
-  """How often the program of a window's velocity runs.
-
-  Attributes:
-    programs: runs of it.
-    windows: that one run has, those that only fill it included.
-    tiles: of each window, that the model sees at once; the rest follow in a loop.
-    needed: pairs of window and evaluation that the film takes.
-    held: frames that are under way at the most, on the host.
-  """
-
-  programs: int
-  windows: int
-  tiles: int
-  needed: int
-  held: int
-
-
-def make_work(config: ConfigDict, film: Film) -> Work:
+def read_film(config: ConfigDict, frames: int, size: tuple[int, int], rows: int = 0) -> Film:
   """Reads a configuration of an upsampler; arrays are only ever shapes here.
 
   Raises:
     ConfigError: the film is none that can be made, or a setting is out of its range.
   """
-  model = make_flow_model(fields_of(config, 'model'))
-  codec, notes = _make_codec(config.autoencoder)
-  _, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
-  crop = (shape.frames, *shape.size)
-  check_shape(model.backbone, codec.model, crop)
-  shared = unpack(Windows, fields_of(config, 'windows'), 'windows')
-  patch, channels = model.backbone.patch, codec.model.latent_channels
+  for name, value in zip(('frames', 'height', 'width'), (frames, *size), strict=True):
+    if value < 1:
+      raise ConfigError(f'{name} = {value}; expected 1 at least')
+  fields = config.to_dict()
+  backbone, fps = make_flow_model(fields['model']).backbone, fields['data']['fps']
+  codec, notes = _make_codec(fields['autoencoder'])
+  name, shape = longest_bucket(video_shapes(fields['buckets'], fps))
+  check_shape(backbone, codec.model, (shape.frames, *shape.size))
+  shared = unpack(Windows, fields['windows'], 'windows')
   covers = frame_covers(
-    (film.height, film.width),
-    crop[1:],
+    size,
+    shape.size,
     feather=shared.feather,
     compression=codec.model.compression,
-    patch=patch,
+    patch=backbone.patch,
   )
-  inputs = small_inputs(model, channels)
-  boxes = jax.eval_shape(lambda key: model.init(key, *inputs)['params'], jax.random.key(0))
-  boxes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, WEIGHTS), boxes)
-  context, gated = context_lengths(model, inputs[2], (*patch, channels))
-  sample = unpack(SampleSettings, fields_of(config, 'sample'), 'sample')
-  frames = windows(film.frames, crop[0], shared.overlap).size
-  latents = (1, frames, covers[0].size, covers[1].size, channels)
-  return Work(
-    film=film,
-    model=model,
-    boxes=boxes,
-    codec=codec,
-    sample=sample,
-    crop=crop,
-    overlap=shared.overlap,
-    covers=covers,
-    flops=backbone_flops(model.backbone, latents, context, gated),
-    context=context,
-    branches=count_branches(sample.guidance),
-    fps=config.data.fps,
-    notes=tuple(notes),
-  )
+  times = windows(frames, shape.frames, shared.overlap)
+  tile = (times.size, *(cover.size for cover in covers), codec.model.latent_channels)
+  work = make_workload(config, name, tile)
+  sample = unpack(SampleSettings, fields['sample'], 'sample')
+  return Film(
+    frames, *size, rows, dataclasses.replace(work, notes=tuple(notes)), codec, sample,
+    shared.overlap, covers, times, fps,
+  )  # fmt: skip
 
 
-def count_branches(guidance: Guidance) -> int:
-  """Counts the rows of the model that guidance makes of one, with scales of an interval in it."""
-  seen = []
-
-  def predict(x, *_):
-    seen.append(len(x))
-    return x
-
-  scales = tuple((name, s[0] if isinstance(s, tuple) else s) for name, s in guidance)
-  make_guided(predict, {}, scales)(jnp.zeros((1, 1)), jnp.zeros(1))
-  return seen[0]
-
-
-def count_calls(work: Work, sizes: Mapping[str, int]) -> Calls:
-  """Counts what the wave front over the windows does, by sending an empty one down the film.
+def plan_film(
+  config: ConfigDict,
+  topology: str,
+  sizes: Mapping[str, int] | None = None,
+  *,
+  frames: int = FRAMES,
+  size: tuple[int, int] = SIZE,
+  rows: int = 0,
+) -> dict[str, Any]:
+  """Says what it takes to make a video of a size with an upsampler, weights in bfloat16.
 
   Args:
-    work: what is made.
-    sizes: of the mesh.
+    config: of the component 'upsampler'.
+    topology: as 'v5p:1x1x1' or 'h200:8'.
+    sizes: of the mesh; by default all windows that fit on `data`, tokens on `context`.
+    frames: of the video.
+    size: its height and width in pixels.
+    rows: tiles in a call; 0 is one a group of chips that shares a row.
+
+  Returns:
+    Plain JSON values; memory is that of one chip, seconds are those of all together.
+
+  Raises:
+    ConfigError: the video is none that can be made, or the mesh does not fit.
   """
-  groups = math.prod(sizes[axis] for axis in BATCH)
-  rows = work.film.rows or groups
-  programs = begun = done = held = 0
-
-  def velocity(batch, x, time):
-    nonlocal programs, held
-    programs, held = programs + 1, max(held, begun - done)
-    return np.zeros_like(x)
-
-  def noise(start, stop):
-    nonlocal begun
-    begun = stop
-    return np.zeros((stop - start, 1))
-
-  # Places and their type do not matter, the number of devices does: it fills up rows.
-  with jax.sharding.use_abstract_mesh(AbstractMesh(tuple(sizes.values()), tuple(sizes))):
-    together = fill_devices(min(max(1, rows // work.tiles), len(work.times.starts)))
-    tiles = fill_devices(min(max(1, rows // together), work.tiles), together)
-    made = stream_windows(
-      velocity,
-      [{KEY: np.zeros((work.film.frames, 1), np.int8)}],
-      size=work.crop[0],
-      overlap=work.overlap,
-      times=make_time_grid(steps=work.sample.steps, **work.sample.schedule),
-      noise=noise,
-      solver=work.sample.solver,
-      rows=max(1, rows // work.tiles),
+  film, place = read_film(config, frames, size, rows), parse_topology(topology)
+  sampling = _on(film, place, sizes) if sizes else _spread(film, place)
+  work, codec = film.work, film.codec.model
+  gib = {name: each / GIB for name, each in film_bytes(film, sampling).items()}
+  decoding = decode_bytes(film) / GIB
+  peak = max(sum(gib.values()), gib['weights'] + decoding)
+  encode, decode = codec_flops(film)
+  stages = film.sample.steps * (2 if film.sample.solver == 'midpoint' else 1)
+  tiles = len(film.times.starts) * film.tiles * stages
+  evaluations, programs = tiles * film.branches, math.ceil(tiles / sampling.asked.samples)
+  model, seconds = evaluations * work.flops.forward, frames / film.fps
+  one, chip = sampling.passes[film.branches], place.chip
+  coded, rates = (encode + decode) / chip.flops, rates_of(chip.name)
+  ends = Ends(
+    *(
+      programs * each.step + coded / rate.linear
+      for each, rate in ((one.time.slow, rates.slow), (one.time.fast, rates.fast))
     )
-    for part in made:
-      done += len(part)
-  stages = work.sample.steps * (2 if work.sample.solver == 'midpoint' else 1)
-  needed = len(work.times.starts) * stages
-  return Calls(programs, together, tiles, needed, held)
-
-
-def memory(work: Work, calls: Calls, sizes: Mapping[str, int]) -> dict[str, int]:
-  """Returns category -> bytes on one chip while the model runs; their sum is the peak.
-
-    weights              in bfloat16, in pieces over fsdp, context and tensor
-    weights of a layer   gathered where they lie in pieces: the largest matrix and the next one
-    activations          positions, and the larger of attention and FFN, of width d or f:
-                         input, norm, q, k, v, result (and those again where heads are exchanged);
-                         input, norm and the FFN's 2 or 3 arrays
-    windows              latents, their condition and the summed velocities, float32, whole frames
-
-  Args:
-    work: what is made.
-    calls: from `count_calls`.
-    sizes: of the mesh.
-  """
-  backbone = work.model.backbone
-  groups = math.prod(sizes[axis] for axis in BATCH)
-  pieces = sizes['context'] * sizes['tensor']
-  itemsize = jnp.dtype(backbone.dtype).itemsize
-  rows = calls.windows * calls.tiles * work.branches // groups
-  tokens = rows * math.ceil(work.tokens / pieces)
-  traded = 4 if sizes['context'] > 1 else 0
-  widest = max(
-    (6 + traded) * backbone.dim,
-    2 * backbone.dim + MATRICES[backbone.feed_forward] * backbone.mlp_dim,
   )
-  positions = math.ceil(work.tokens / pieces) * backbone.dim * (itemsize + FLOAT32)
-  itemsize_of_weights = jnp.dtype(WEIGHTS).itemsize
-  matrix = backbone.dim * max(backbone.dim, backbone.mlp_dim)
-  cut = sizes['context'] * sizes['fsdp'] > 1
+  most = (1 - FREE) * chip.memory / GIB
+  notes = [*work.notes, 'estimated by formula', *describe_efficiency(chip.name), BY_FORMULA]
+  if gib['weights'] + decoding > most and not film.codec.tiling.size:
+    notes.append(
+      'decoding whole frames beside the weights does not fit; give the autoencoder tiles of space, '
+      'as tiling.size = 512'
+    )
   return {
-    'weights': weight_bytes(work.boxes, sizes),
-    'weights of a layer': 2 * matrix * itemsize_of_weights // sizes['tensor'] if cut else 0,
-    'activations': positions + tokens * widest * itemsize,
-    'windows': 3 * math.ceil(calls.windows / groups) * math.prod(work.window) * FLOAT32,
+    'topology': topology,
+    'mesh': dict(sampling.sizes),
+    'frames': frames,
+    'size': list(size),
+    'fps': film.fps,
+    'seconds_of_film': seconds,
+    'parameters': work.count,
+    'window': [
+      film.times.size,
+      *(c.size * step for c, step in zip(film.covers, codec.compression[1:], strict=True)),
+    ],
+    'windows': len(film.times.starts),
+    'overlap': film.overlap,
+    'tiles': [len(cover.starts) for cover in film.covers],
+    'shared_pixels': [
+      c.feather * step for c, step in zip(film.covers, codec.compression[1:], strict=True)
+    ],
+    'latents': [frames, *film.window[1:]],
+    'tokens': work.tokens,
+    'context': work.context,
+    'steps': film.sample.steps,
+    'solver': film.sample.solver,
+    'branches': film.branches,
+    'calls': evaluations,
+    'programs': programs,
+    'flops': {
+      'call': work.flops.forward,
+      'model': model,
+      'encode': encode,
+      'decode': decode,
+      'second_of_film': (model + encode + decode) / seconds,
+    },
+    'seconds_a_second_of_film': {
+      'peak': (model / (chip.flops * place.devices) + coded) / seconds,
+      **bounds(ends.map(lambda each: each / seconds)),
+    },
+    'gib': gib,
+    'decode_gib': decoding,
+    'peak_gib': peak,
+    'gib_of_a_chip': chip.memory / GIB,
+    'fits': peak <= most,
+    'notes': [*notes, ASSUMED],
   }
 
 
-def decode_bytes(work: Work) -> int:
+def describe_film(answer: Mapping[str, Any]) -> str:
+  """Returns what `plan_film` found as a table for people."""
+  flops, seconds = answer['flops'], answer['seconds_a_second_of_film']
+  (rows, columns), (height, width) = answer['tiles'], answer['size']
+  frames, *crop = answer['window']
+  shared = ' and '.join(map(str, answer['shared_pixels']))
+  gib = answer['gib'] | {'decode, beside the weights': answer['decode_gib']}
+  verdict = 'fits' if answer['fits'] else 'does not fit'
+  return '\n'.join(
+    [
+      f'model       {answer["parameters"]:,} parameters in bfloat16',
+      f'film        {answer["frames"]} frames of {height} x {width}, {answer["fps"]:g} a second',
+      f'windows     {answer["windows"]} of {frames} frames that share {answer["overlap"]}',
+      f'tiles       {rows} x {columns} of {crop[0]} x {crop[1]} pixels that share {shared}; '
+      f'{answer["tokens"]:,} tokens each, {answer["context"]:,} of text',
+      f'calls       {answer["calls"]:,}: {answer["steps"]} steps of {answer["solver"]} x '
+      f'{answer["windows"]} windows x {rows * columns} tiles x {answer["branches"]} of guidance, '
+      f'in {answer["programs"]:,} programs',
+      f'FLOPs       {flops["call"]:.3e} a call, {flops["second_of_film"]:.3e} a second of film; '
+      f'the film: model {flops["model"]:.3e}, encode {flops["encode"]:.3e}, decode '
+      f'{flops["decode"]:.3e}',
+      '',
+      f'on {answer["topology"]}, mesh {mesh_flag(answer["mesh"])}: {seconds["peak"]:,.3g} s a '
+      f'second of film at 100% of the peak, {spread(seconds, ",.3g")} s at the shares below',
+      *(f'  {name:28} {value:8.2f} GiB' for name, value in gib.items()),
+      f'  {"peak":28} {answer["peak_gib"]:8.2f} of {answer["gib_of_a_chip"]:.0f} GiB: {verdict}',
+      *answer['notes'],
+    ]
+  )
+
+
+def film_bytes(film: Film, sampling: Sampling) -> dict[str, int]:
+  """Returns category -> bytes on one chip while the model runs; their sum is the peak.
+
+  Weights and what a pass takes (`sampling/latency.py`), and latents, their condition and the summed
+  velocities of the windows, float32, whole frames.
+  """
+  groups = math.prod(sampling.sizes[axis] for axis in BATCH)
+  windows = math.ceil(max(1, sampling.asked.samples // film.tiles) / groups)
+  return {
+    'weights': sampling.weights(HALF),
+    **{name: sampling.bytes[name] for name in ('weights of a layer', 'activations')},
+    'windows': 3 * windows * math.prod(film.window) * FLOAT32,
+  }
+
+
+def decode_bytes(film: Film) -> int:
   """Returns the bytes of decoding a few frames, beside the model's weights.
 
   At full resolution the first residual block reads as many channels as the level below has, and
   writes its own: input, its norm, and two arrays of its own width.
   """
-  model = work.codec.model
-  _, rows, columns, _ = work.window
+  model = film.codec.model
+  _, rows, columns, _ = film.window
   height, width = (n * s for n, s in zip((rows, columns), model.compression[1:], strict=True))
-  most = work.codec.tiling.size or max(height, width)
+  most = film.codec.tiling.size or max(height, width)
   pixels = CHUNK * min(height, most) * min(width, most) // math.prod(model.patch)
   finest, coarser = model.widths[0], (*model.widths, model.widths[-1])[1]
   return pixels * 2 * (finest + coarser) * jnp.dtype(model.dtype).itemsize
 
 
-def codec_flops(work: Work) -> tuple[int, int]:
+def codec_flops(film: Film) -> tuple[int, int]:
   """Counts the operations of encoding and of decoding the film, from the traced programs."""
-  encode, decode = _chunk_flops(work.codec.model, work.codec.tiling, work.window[1:3])
-  chunks = math.ceil(work.film.frames / CHUNK)
-  return chunks * encode, chunks * decode
-
-
-@functools.lru_cache(maxsize=64)  # tracing takes seconds
-def _chunk_flops(model: Autoencoder, tiling: Tiling, places: tuple[int, int]) -> tuple[int, int]:
+  codec, model, places = film.codec, film.codec.model, film.window[1:3]
+  inputs = (jax.ShapeDtypeStruct((1, *model.compression, 3), jnp.float32), jax.random.key(0))
+  params = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *inputs)['params'])
   size = tuple(n * step for n, step in zip(places, model.compression[1:], strict=True))
-  codec, params = _codec_of(model, tiling), codec_params(model)
   video = jax.ShapeDtypeStruct((1, CHUNK, *size, 3), jnp.uint8)
   latents = jax.ShapeDtypeStruct((1, CHUNK, *places, model.latent_channels), jnp.float32)
-  encode = count_products(codec.encode_tile, params, video)
-  return encode, count_products(codec.decode_tile, params, latents)
+  chunks = math.ceil(film.frames / CHUNK)
+  encode, decode = ((codec.encode_tile, video), (codec.decode_tile, latents))
+  return tuple(chunks * count_products(run, params, x) for run, x in (encode, decode))
 
 
-def codec_params(model: Autoencoder) -> Tree:
-  """Returns the shapes of an autoencoder's weights."""
-  inputs = (jax.ShapeDtypeStruct((1, *model.compression, 3), jnp.float32), jax.random.key(0))
-  return nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *inputs)['params'])
+def _on(film: Film, place: Topology, sizes: Mapping[str, int]) -> Sampling:
+  """Returns a call of as many tiles as fill a mesh; raises ConfigError where it does not fit."""
+  sizes = make_sizes(sizes)
+  groups = math.prod(sizes[axis] for axis in BATCH)
+  tiles = math.ceil((film.rows or groups) / groups) * groups
+  sampling = sample_on(Asked(film.work, film.work.exchange, tiles), place, sizes, (film.branches,))
+  assert sampling is not None  # rows are filled up to what divides
+  return sampling
 
 
-def seconds_of(work: Work, topology: Topology, evaluations: int) -> Ends[float]:
-  """Returns the seconds of evaluations of the model at both ends of the chips' efficiencies."""
-  kernels, chip = work.flops.self_attention + work.flops.cross_attention, topology.chip
-  return rates_of(chip.name).map(
-    lambda rates: (
-      evaluations
-      * (work.flops.linear / rates.linear + rates.attention(kernels))
-      / (chip.flops * topology.devices)
-    )
-  )
-
-
-def choose_mesh(work: Work, topology: Topology) -> dict[str, int]:
-  """Returns windows over `data` and, where that does not fit a chip, tokens over `context`."""
-  sizes = dict.fromkeys(AXES, 1)
-  for context in range(1, topology.devices + 1):
-    if topology.devices % context:
-      continue
-    found = sizes | {'data': topology.devices // context, 'context': context}
+def _spread(film: Film, place: Topology) -> Sampling:
+  """Spreads tiles over `data` and, where that does not fit a chip, tokens over `context`."""
+  sizes, found = dict.fromkeys(AXES, 1), None
+  for context in (n for n in range(1, place.devices + 1) if place.devices % n == 0):
+    mesh = sizes | {'data': place.devices // context, 'context': context}
     try:
-      if topology.torus:
-        assign_axes(found, topology.torus)
-    except ConfigError:
+      found = _on(film, place, mesh)
+    except ConfigError:  # the torus has no such axes, or heads do not divide: there are others
       continue
-    peak = sum(memory(work, count_calls(work, found), found).values())
-    if peak <= (1 - FREE) * topology.chip.memory:
+    if sum(film_bytes(film, found).values()) <= (1 - FREE) * place.chip.memory:
       return found
-  return sizes | {'context': topology.devices}
+  return found or _on(film, place, sizes | {'data': place.devices})
 
 
 def _make_codec(workdir: str) -> tuple[LatentCodec, list[str]]:
@@ -368,8 +330,4 @@ def _make_codec(workdir: str) -> tuple[LatentCodec, list[str]]:
     notes.append(
       f'no autoencoder at {workdir!r}: taken is the one of configs/upsampler/image_autoencoder.py'
     )
-  return _codec_of(model, tiling), notes
-
-
-def _codec_of(model: Autoencoder, tiling: Tiling) -> LatentCodec:
-  return LatentCodec(model, {}, Statistics.neutral(model.latent_channels), tiling)
+  return LatentCodec(model, {}, Statistics.neutral(model.latent_channels), tiling), notes

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array
-from mgjax.flow.guidance import Guidance
+from mgjax.flow.guidance import Guidance, make_guided
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.solvers import SOLVERS
 from mgjax.flow_models.settings import SampleSettings
-from mgjax.planning.sampling.film import count_branches
 
 # What weights are kept in while a model samples, and bytes of a number. Scales of int8, one a
 # channel, are a thousandth of it and left out.
@@ -24,7 +23,7 @@ STUDENTS = (4, 1)  # steps of models that learnt to take few (flow/distillation/
 
 
 @dataclasses.dataclass(frozen=True)
-class Lever:
+class Way:
   """One way to sample.
 
   Attributes:
@@ -69,7 +68,7 @@ def count_passes(sample: SampleSettings) -> dict[int, int]:
   return dict(found)
 
 
-def list_levers(sample: SampleSettings) -> list[Lever]:
+def list_ways(sample: SampleSettings) -> list[Way]:
   """Lists how a model could be sampled: as configured first, then cheaper one by one and together.
 
   Fewer passes need a model that learnt them (guidance, few steps), and are no speed for nothing.
@@ -77,17 +76,30 @@ def list_levers(sample: SampleSettings) -> list[Lever]:
   passes = count_passes(sample)
   total = sum(passes.values())
   found = [
-    Lever(CONFIGURED, passes),
-    Lever('weights in bfloat16', passes, HALF),
-    Lever('weights in int8', passes, INT8),
+    Way(CONFIGURED, passes),
+    Way('weights in bfloat16', passes, HALF),
+    Way('weights in int8', passes, INT8),
   ]
   if max(passes) > 1:
-    found.append(Lever('guidance distilled', {1: total}))
+    found.append(Way('guidance distilled', {1: total}))
   for steps in STUDENTS:
     if steps < total:
       words = f'distilled to {steps} step{"s" * (steps > 1)}'
-      found += [Lever(words, {1: steps}), Lever(f'{words}, weights in int8', {1: steps}, INT8)]
+      found += [Way(words, {1: steps}), Way(f'{words}, weights in int8', {1: steps}, INT8)]
   return found
+
+
+def count_branches(guidance: Guidance) -> int:
+  """Counts the rows of the model that guidance makes of one, with scales of an interval in it."""
+  seen = []
+
+  def predict(x, *_):
+    seen.append(len(x))
+    return x
+
+  scales = tuple((name, s[0] if isinstance(s, tuple) else s) for name, s in guidance)
+  make_guided(predict, {}, scales)(jnp.zeros((1, 1)), jnp.zeros(1))
+  return seen[0]
 
 
 def guidance_at(guidance: Guidance, time: float) -> Guidance:

@@ -11,10 +11,6 @@ from mgjax.scaling.law import FLOPS
 def describe_grid(points: Sequence[Point], topology: str = '') -> str:
   """Formats the runs of a grid as a table, with what they cost.
 
-  Args:
-    points: see `make_grid`.
-    topology: chips to cost them on, as 'v5p:8x8x8'; '' for none.
-
   Raises:
     ConfigError: there is no such topology, or a model does not fit it.
   """
@@ -45,10 +41,6 @@ def describe_grid(points: Sequence[Point], topology: str = '') -> str:
 
 def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, tuple[float, float]]:
   """Returns the least and the most seconds of every run on a topology, by the planner's formula.
-
-  Args:
-    points: see `make_grid`.
-    topology: as 'v5p:8x8x8'.
 
   Raises:
     ConfigError: there is no such topology, or no mesh takes a run's rows.

@@ -1,17 +1,16 @@
-"""Plans of sampling: passes by hand, latency against chips, levers, and what is refused."""
+"""Plans of sampling: passes by hand, latency against chips, cheaper ways, and what is refused."""
 
 import json
 import math
 
 import pytest
 
-from configs.audio import audio
 from configs.video import t2iv_768
 from mgjax.core.errors import ConfigError
 from mgjax.flow_models.settings import SampleSettings
 from mgjax.parallel.chips import GIB
 from mgjax.planning.dispatch import plan_any
-from mgjax.planning.sampling.passes import count_passes, list_levers
+from mgjax.planning.sampling.passes import count_passes, list_ways
 
 TOKENS, WIDTH, FFN, LAYERS, TEXT = 73_728, 6144, 16_384, 48, 768
 
@@ -33,8 +32,8 @@ def sampler(**changes):
   return SampleSettings(**(fields | changes))
 
 
-def lever(answer, name):
-  return next(each for each in answer['levers'] if each['name'] == name)
+def way(answer, name):
+  return next(each for each in answer['ways'] if each['name'] == name)
 
 
 def test_fifty_guided_steps_of_the_30b_model_are_1022_pflop(answer):
@@ -63,7 +62,7 @@ def test_a_pass_gathers_weights_once_and_trades_heads_four_times(answer):
 
 
 def test_seconds_are_a_range_and_rates_are_that_of_it(answer):
-  for each in answer.numbers['levers']:
+  for each in answer.numbers['ways']:
     seconds = each['seconds']
     assert seconds['ideal'] < seconds['low'] < seconds['high']
     for small, large in (('low', 'high'), ('high', 'low')):
@@ -96,14 +95,14 @@ def test_the_30b_model_samples_on_every_kind_of_chip(topology):
     assert numbers['mfu']['low'] < 0.53 < numbers['mfu']['high']  # published as well
 
 
-def test_levers_take_fewer_passes_or_fewer_bytes(answer):
+def test_cheaper_ways_take_fewer_passes_or_fewer_bytes(answer):
   numbers = answer.numbers
-  whole, distilled = lever(numbers, 'as configured'), lever(numbers, 'guidance distilled')
-  four = lever(numbers, 'distilled to 4 steps')
+  whole, distilled = way(numbers, 'as configured'), way(numbers, 'guidance distilled')
+  four = way(numbers, 'distilled to 4 steps')
   assert distilled['flops'] == whole['flops'] / 2 and four['flops'] == whole['flops'] / 25
   assert four['seconds']['low'] == pytest.approx(distilled['seconds']['low'] * 4 / 50)
   peaks = [whole['peak_gib']] + [
-    lever(numbers, f'weights in {kind}')['peak_gib'] for kind in ('bfloat16', 'int8')
+    way(numbers, f'weights in {kind}')['peak_gib'] for kind in ('bfloat16', 'int8')
   ]
   weights, cast = numbers['gib']['weights'], numbers['gib']['cast weights']
   assert peaks[0] - peaks[1] == pytest.approx(weights / 2 + cast)
@@ -116,9 +115,11 @@ def test_guidance_on_an_interval_and_orders_of_solvers_are_counted():
   assert count_passes(sampler(guidance=())) == {1: 10}
   assert count_passes(sampler(guidance=(('text', (7.5, (0.0, 0.35))),))) == {2: 4, 1: 6}
   assert count_passes(sampler(solver='midpoint', guidance=(('a', 3.0), ('b', 2.0)))) == {3: 20}
-  names = [each.name for each in list_levers(sampler(guidance=(), steps=4))]
+  names = [each.name for each in list_ways(sampler(guidance=(), steps=4))]
   assert 'guidance distilled' not in names and 'distilled to 4 steps' not in names
   assert 'distilled to 1 step' in names
+  with pytest.raises(ConfigError, match='chooses its steps while it runs'):
+    count_passes(sampler(solver='dormand_prince'))
 
 
 def test_both_rows_of_guidance_go_to_half_of_the_devices_each():
@@ -126,15 +127,10 @@ def test_both_rows_of_guidance_go_to_half_of_the_devices_each():
   together = plan(mesh={'context': 8}).numbers
   assert halves['mesh']['data'] == 2 and together['mesh']['context'] == 8
   assert halves['seconds']['ideal'] == pytest.approx(together['seconds']['ideal'])
-  # One row does not divide over two groups, so that levers without guidance are left out.
-  assert [each['name'] for each in halves['levers']][-1] == 'weights in int8'
+  # One row does not divide over two groups, so that ways without guidance are left out.
+  assert [each['name'] for each in halves['ways']][-1] == 'weights in int8'
   many = plan(mesh={'data': 2, 'context': 4}, rows=4).numbers
   assert many['samples'] == 4 and many['seconds']['ideal'] == 4 * halves['seconds']['ideal']
-
-
-def test_sound_is_planned_as_video_is():
-  numbers = plan('h200:8', audio.get_config('13b')).numbers
-  assert numbers['solver'] == 'midpoint' and numbers['passes'] == 2 * numbers['steps']
 
 
 def test_the_answer_is_text_and_json(answer):
@@ -146,8 +142,8 @@ def test_the_answer_is_text_and_json(answer):
 
 @pytest.mark.parametrize(('options', 'sentence'), [
   ({'frames': 34}, '--frames says nothing about sampling of the component .video., which takes'),
-  ({'how': 'search'}, 'nothing to search'),
-  ({'remat': 'full'}, 'leave --search and --remat away'),
+  ({'how': 'search'}, '--search says nothing about sampling of'),
+  ({'remat': 'full'}, '--remat says nothing about sampling of'),
   ({'bucket': 'none'}, "there is no bucket 'none'"),
   ({'exchange': 'pigeon'}, "unknown exchange 'pigeon'"),
   ({'mesh': {'data': 8}}, '2 rows a pass do not divide over the mesh data=8; give more --rows'),
@@ -157,13 +153,6 @@ def test_the_answer_is_text_and_json(answer):
 def test_what_cannot_be_planned_is_a_sentence(options, sentence):
   with pytest.raises(ConfigError, match=sentence):
     plan(**options)
-
-
-def test_a_solver_of_its_own_steps_is_refused():
-  config = t2iv_768.get_config('30b')
-  config.sample.solver = 'dormand_prince'
-  with pytest.raises(ConfigError, match='chooses its steps while it runs'):
-    plan(config=config)
 
 
 @pytest.mark.tpu_aot

@@ -1,4 +1,4 @@
-"""The bench of autoencoders: what it times, how it counts, when it trusts a baseline."""
+"""The bench of passes: what it times, how it counts, when it trusts a baseline."""
 
 import json
 
@@ -6,15 +6,11 @@ import jax
 import pytest
 
 from configs.bench.tae_cpu import get_config
-from mgjax.benchmarks.autoencoder import (
-  PASSES,
-  make_autoencoder_programs,
-  measure_autoencoder,
-)
+from configs.text import metaclip_text, metaclip_vision, t5_base
+from mgjax.benchmarks.forward import measure_forward
 from mgjax.benchmarks.report import describe_benchmark
 from mgjax.core.errors import ConfigError
-from mgjax.parallel.mesh import make_mesh
-from mgjax.planning.step_spec import make_autoencoder_step_spec
+from mgjax.planning.forward import read_forward
 
 WIDTH, LATENT, FRAMES, SIDE = 4, 2, 2, 4
 
@@ -29,7 +25,7 @@ def tiny(**changes):
 
 def timed(what, config=None, **options):
   options = {'devices': jax.devices()[:1], 'rounds': 2} | options
-  return measure_autoencoder(config or tiny(), what, **options)
+  return measure_forward((config or tiny()).to_dict(), what, **options)
 
 
 def expected_flops(what):
@@ -45,20 +41,13 @@ def expected_flops(what):
   encode = conv(3, WIDTH) + block + middle + conv(WIDTH, 2 * LATENT)
   decode = conv(LATENT, WIDTH) + middle + 2 * block + 9 * WIDTH * 3
   places = FRAMES * SIDE**2
-  return {
-    'encode': 2 * places * encode,
-    'decode': 2 * places * decode,
-    'step': 3 * 2 * places * (encode + decode),
-  }[what]
+  return 2 * places * {'encode': encode, 'decode': decode}[what]
 
 
-@pytest.mark.parametrize(
-  'what',
-  [pytest.param(each, marks=[pytest.mark.slow] * (each != 'encode')) for each in PASSES],
-)
-def test_numbers_of_everything_that_can_be_timed(what):
+@pytest.mark.parametrize('what', ['encode', pytest.param('decode', marks=pytest.mark.slow)])
+def test_numbers_of_an_autoencoder(what):
   report = json.loads(json.dumps(timed(what)))
-  assert report['video'] == [1, FRAMES, SIDE, SIDE] and not report['failed']
+  assert report['sizes'] == [1, FRAMES, SIDE, SIDE] and not report['failed']
   assert report['compiled_while_timed'] == 0
   assert report['peak_gib'] > 0 and report['peak_rss_mib'] > 0 and report['parameters'] > 0
   numbers = report['programs']['mgjax'][what]
@@ -68,7 +57,7 @@ def test_numbers_of_everything_that_can_be_timed(what):
   assert numbers['samples_per_second'] == pytest.approx(1 / numbers['median'])
   assert numbers['compile_seconds'] > 0 and numbers['compiled_gib'] > 0
   text = describe_benchmark(report)
-  assert f'{what} on 1 x cpu: 1 x 2 frames of 4 x 4, float32' in text
+  assert f'{what} on 1 x cpu: 1 x 2 x 4 x 4, float32' in text
   assert 'frames/s' in text and report['counted'] in text
 
 
@@ -77,6 +66,34 @@ def test_devices_share_the_rows():
   assert report['devices'] == 8
   # Of all devices together.
   assert report['programs']['mgjax']['decode']['flops'] == 8 * expected_flops('decode')
+
+
+@pytest.mark.parametrize(
+  'module', [t5_base, metaclip_text, pytest.param(metaclip_vision, marks=pytest.mark.slow)]
+)
+def test_numbers_of_an_encoder(module):
+  config, tokens = module.get_config(), 9
+  config.model.update(dim=16, depth=2, heads=2, mlp_dim=24, dtype='float32')
+  changes = {
+    't5': {'vocabulary': 20, 'head_size': 8},
+    'clip_text': {'vocabulary': 20, 'positions': tokens, 'eos': 19, 'projection': 8},
+    'clip_vision': {'size': 6, 'patch': 2, 'projection': 8},
+  }
+  config.model.update(changes[config.component])
+  config.rows = 4
+  if config.component == 'clip_vision':
+    tokens += 1
+  else:
+    config.length = tokens
+  report = measure_forward(config.to_dict(), 'encode', rounds=2, devices=jax.devices()[:2])
+  assert report['sizes'] == [4, tokens] and report['devices'] == 2
+  # Four maps, the two of the network, and scores with what they weigh; of both layers.
+  layers = 2 * 4 * tokens * (4 * 16 * 16 + 2 * 16 * 24 + 2 * tokens * 16)
+  # The vectors, and what patches go through.
+  rest = 4 * 16 * 8 * (config.component != 't5') + 4 * 9 * 12 * 16 * (tokens > 9)
+  numbers = report['programs']['mgjax']['encode']
+  assert numbers['flops'] == 2 * (layers + rest)
+  assert numbers['tokens_per_second'] == pytest.approx(4 * tokens / numbers['median'])
 
 
 # `same` answers as we do; the others do not, each in another way.
@@ -90,13 +107,7 @@ WHAT = ('encode',)
 def make_programs(task):
   assert task['what'] == 'encode' and task['frames'] == 2 and task['dtype'] == 'float32'
   assert task['platform'] == 'cpu' and task['threads'] > 0
-  tree = {}
-  for name, array in task['params'].items():
-    *path, last = name.split('/')
-    node = tree
-    for part in path:
-      node = node.setdefault(part, {})
-    node[last] = jax.numpy.asarray(array)
+  tree = jax.tree.map(jax.numpy.asarray, task['params'])
   fields = ('latent_channels', 'widths', 'strides', 'blocks', 'groups', 'patch', 'dtype')
   model = make_autoencoder({name: task[name] for name in fields})
   encode = jax.jit(lambda p, x: model.apply({'params': p}, x, method='encode').mean)
@@ -133,26 +144,19 @@ def test_only_baselines_that_give_our_results_are_timed_unless_they_say_how_they
   assert 'other does other work: images alone' in text
 
 
-def test_what_does_not_fit_together_is_refused(tmp_path):
-  path = tmp_path / 'other.py'
-  path.write_text(OTHER)
-  with pytest.raises(ConfigError, match="no 'blocks' of an autoencoder to time; expected one of"):
+def test_what_does_not_fit_together_is_refused():
+  with pytest.raises(ConfigError, match="no 'blocks' of 'autoencoder' to time; expected one of"):
     timed('blocks')
-  with pytest.raises(ConfigError, match="of the component 'video'; expected autoencoder"):
+  with pytest.raises(ConfigError, match="'video' is a flow model; expected a configuration of"):
     timed('encode', tiny(component='video'))
-  with pytest.raises(ConfigError, match=r'12 rows do not divide over 8 groups.* in --video'):
+  with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
     timed('encode', video=(12, 1, 4, 4), devices=None)
   with pytest.raises(ConfigError, match='4 x 6 pixels do not divide by the compression 4 x 4'):
     timed('decode', tiny(model__patch=(1, 4, 4)), video=(1, 1, 4, 6))
-  with pytest.raises(ConfigError, match="runs encode and decode, not 'step'"):
-    timed('step', baselines=[str(path)])
 
 
 @pytest.mark.slow
 def test_the_configuration_has_the_size_it_speaks_of():
-  config = get_config()
-  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=jax.devices()[:1])
-  spec = make_autoencoder_step_spec(config)
-  programs = make_autoencoder_programs('encode', spec, (1, 17, 128, 128), mesh)
-  assert programs.parameters == 114_062_019
-  assert programs.shapes[1].shape == (1, 17, 128, 128, 3)
+  found = read_forward(get_config().to_dict(), video=(1, 17, 128, 128))
+  shapes = jax.eval_shape(found.init, jax.random.key(0))
+  assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 114_062_019
