@@ -390,7 +390,7 @@ def _make_parquet(folder: Path) -> Path:
 
 
 def _convert(path: Path) -> None:
-  """Converts what a list names; rows that are not damaged must come through."""
+  """Converts what a list names: each entry is a row, or has a reason."""
   if path.is_dir():
     path = next(path.glob('list.*'))
   inputs = open_inputs(path)

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mgjax.core.errors import MgjaxError
-from tests.hostile.damage import Draw
+from mgjax.data.records.reader import Records
+from tests.hostile.damage import Draw, damage_bytes, damage_json
 from tests.hostile.kinds import KINDS
 
 SECONDS = 30  # for one file, on a busy machine
@@ -88,3 +89,27 @@ def test_a_damaged_file_is_read_or_refused(name, made):
 @pytest.mark.parametrize('name', KINDS)
 def test_many_damaged_files_are_read_or_refused(name, made):
   check(name, made, 300)
+
+
+@pytest.mark.parametrize(('name', 'damage'), [('csv', damage_bytes), ('jsonl', damage_json)])
+def test_a_damaged_line_costs_no_other_row(name, damage, made):
+  source = made(name)
+  (file,) = source.glob('list.*')
+  whole = file.read_bytes().split(b'\n')
+
+  @settings(max_examples=20, deadline=None, database=None, derandomize=True,
+            suppress_health_check=list(HealthCheck))  # fmt: skip
+  @given(st.data())
+  def try_some(data):
+    draw = Draw(data)
+    at = draw.number(len(whole) - 1) + 1
+    lines = [*whole[:at], damage(whole[at], draw).replace(b'\n', b' '), *whole[at + 1 :]]
+    with tempfile.TemporaryDirectory() as folder:
+      target = copied(source, Path(folder))
+      (target / file.name).write_bytes(b'\n'.join(lines))
+      KINDS[name].read(target)
+      found = {row['caption'] for row in Records(target / 'out')}
+    first = len(whole) - 6  # where the rows begin
+    assert {f'clip {n}, "so"' for n in range(6) if n + first != at} <= found
+
+  try_some()
