@@ -33,6 +33,7 @@ setup(
     'mgjax': ['weights/**/*'],
     'mgjax.curation.review': ['*.html'],
     'mgjax.evaluation.human': ['*.html'],
+    'mgjax.media': ['fonts/*'],
     'mgjax.launch': ['recipes/*.sh'],
   },
   entry_points={
@@ -53,8 +54,6 @@ setup(
     'grain>=0.2.18',
     'jax>=0.10.2',
     'jaxtyping>=0.3.11',
-    # Noto Sans for titles (OFL): 3.5 MB of 21 alphabets and emoji, data alone, no code that runs.
-    'manimgx-fonts>=2026.9.26.post1',
     'ml-collections>=1.1.0',
     'ml-dtypes>=0.6.0',
     'numpy>=2.4.6',
@@ -63,7 +62,6 @@ setup(
     'packaging>=26.3',
     'pillow>=13.0.0',
     'protobuf>=7.36.2',  # of sentencepiece's description of its models, which does not ask for it
-    'pylopdf-fonts-jp>=0.1.1',  # Noto Sans JP (OFL) for titles, 9.1 MB
     'safetensors>=0.8.0',
     'scikit-learn>=1.9.1',
     'scipy>=1.17.1',
@@ -74,8 +72,6 @@ setup(
     'tqdm>=4.70.1',
   ],
   extras_require={
-    # Simplified Chinese and Korean in titles: 27 MB.
-    'cjk': ['pylopdf-fonts-ko>=0.1.1', 'pylopdf-fonts-zh-cn>=0.1.1'],
     # The page on which people compare videos, 0.8 MB: its file responses answer Range requests, by
     # which browsers seek; the server of the standard library has neither those nor time limits.
     'compare': ['h11>=0.16.0', 'starlette>=1.10.0', 'uvicorn>=0.54.0'],

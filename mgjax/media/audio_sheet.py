@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw
 
 from mgjax.core.spectrum import magnitudes, triangles
 from mgjax.core.typing import Float, UInt8
-from mgjax.media.sheet_titles import write_sheet
-from mgjax.media.titles import draw_title, title_width
+from mgjax.media.titles import draw_title, title_width, write_sheet
 
 _WIDTH = 1000
 _LEFT, _RIGHT = 48, 12  # beside the plots

@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mgjax.core.typing import UInt8
-from mgjax.media.sheet_titles import write_sheet
-from mgjax.media.titles import draw_title
+from mgjax.media.titles import draw_title, write_sheet
 
 _SMALL = 128  # pixels up to which a small frame's longer side grows: eight fit into 1,060
 _LARGE = 320  # and to which a large one's shrinks

@@ -1,28 +1,31 @@
 """Finds and reads the tokenizer files of published encoders.
 
 Of the T5 family `spiece.model`, of CLIP `vocab.json` with `merges.txt` or OpenAI's and OpenCLIP's
-`bpe_simple_vocab_16e6.txt.gz`, of either `tokenizer.json`. The libraries that read them are loaded
-when they are needed. Special tokens that somebody types are text to sentencepiece, and themselves
-to the others, as in the reference tokenizers.
+`bpe_simple_vocab_16e6.txt.gz`, of either `tokenizer.json`. Special tokens that somebody types are
+text to sentencepiece, and themselves to the others, as in the reference tokenizers.
+
+Such a file holds rules that are run on every text, and the libraries follow them as they are: a
+damaged one may crash them, fill memory or never end. So files that nobody has tried are first read
+in a process of their own with limits of time and memory, where some texts become tokens:
+
+  python -m mgjax.text.tokenizer_files FILE...    prints why these are no tokenizer, or nothing
 """
 
 import functools
+import hashlib
 import os
 import pathlib
+import resource
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
-from mgjax.text.tokenizer_checks import (
-  Unfit,
-  check_json,
-  check_pieces,
-  check_words,
-  parse_words,
-)
+from mgjax.core.errors import ConfigError, printable
+from mgjax.core.files import parse_json
 
 VOCABULARY, MERGES = 'vocab.json', 'merges.txt'
 EXPECTED = (
@@ -37,7 +40,17 @@ KNOWN = ('spiece.model', 'tokenizer.json', VOCABULARY, MERGES, *COMPANIONS)
 BEGIN, END, WORD_END = '<|startoftext|>', '<|endoftext|>', '</w>'
 _MERGES_READ = 49152 - 256 - 2
 LARGEST = 1 << 26  # bytes of a file, four times those of the largest published one
+_SECONDS, _MEMORY = 60, 4 << 30  # of the trial; 256,000 words take 1.2 s and 0.9 GB
+_GROWTH = 100  # tokens of a byte of text; published ones make three at most
+_TRIALS = (
+  '', 'a cat', 'the sign says "407", it\'s Joe\'s', ' \t\n', 'a' * 3000 + '!', ' ' * 3000,
+  '\u732b' * 500, 'e\u0301\u0302' * 200, '\0\x01\x7f', ''.join(map(chr, range(1, 0x3000, 7))),
+)  # fmt: skip
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+
+
+class Unfit(ConfigError):
+  """A file is no tokenizer of such an encoder; the message goes on where its name ends."""
 
 
 class Vocabulary(NamedTuple):
@@ -90,8 +103,12 @@ def tokenizer_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
   return files
 
 
-def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
+def read_vocabulary(path: str | os.PathLike[str], tried: bool = False) -> Vocabulary:
   """Reads the tokenizer at `path`, a folder or a file.
+
+  Args:
+    path: where it is.
+    tried: whether these files have been read before, so that no trial is needed.
 
   Raises:
     ConfigError: there is none, or it is damaged, or it does not end a text with a token.
@@ -101,28 +118,73 @@ def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
     raise ConfigError(
       f'{os.fspath(path)!r} has no tokenizer; {EXPECTED}: get it from where the weights are'
     )
-  data = [read_tokenizer_file(file) for file in files]
-  name = files[0].name
-  if name.endswith('.model'):
-    read = _read_pieces
-  elif name == VOCABULARY:
-    read = _read_pair
-  elif name.endswith('.json'):
-    read = _read_json
-  elif name.endswith('.txt.gz'):
-    read = _read_merges_alone
-  else:
+  names = ' with '.join([repr(os.fspath(files[0])), *[file.name for file in files[1:]]])
+  readers = {
+    VOCABULARY: _read_pair, '.model': _read_pieces, '.json': _read_json,
+    '.txt.gz': _read_merges_alone,
+  }  # fmt: skip
+  read = next((readers[end] for end in readers if files[0].name.endswith(end)), None)
+  if read is None:
     raise ConfigError(f'{os.fspath(files[0])!r} is no tokenizer file by its name; {EXPECTED}')
+  data = [read_tokenizer_file(file) for file in files]
+  digest = hashlib.sha256(b''.join(data)).hexdigest()
+  if not tried and (fault := _tried(digest, *map(os.fspath, files))):
+    raise ConfigError(f'{names} {fault}')
   try:
     return read(*data)
   except Unfit as error:
-    raise ConfigError(f'{_names(files)} {error}') from error
+    raise ConfigError(f'{names} {error}') from error
   except BaseException as error:
     if not is_of_library(error):
       raise
     raise ConfigError(
-      f'{_names(files)} cannot be read as a tokenizer: {error!r:.200}; {EXPECTED}: get it again'
+      f'{names} cannot be read as a tokenizer: {error!r:.200}; {EXPECTED}: get it again'
     ) from error
+
+
+@functools.lru_cache(16)
+def _tried(digest: str, *files: str) -> str:
+  """Reads files in a process of their own; returns why they are no tokenizer, or ''."""
+  del digest  # a file with other content is tried anew
+  words = [sys.executable, '-m', __name__, *files]
+  paths = os.pathsep.join(filter(None, sys.path))
+  try:
+    ended = subprocess.run(
+      words, capture_output=True, check=False, timeout=2 * _SECONDS,
+      env=os.environ | {'PYTHONPATH': paths},
+    )  # fmt: skip
+  except subprocess.TimeoutExpired:
+    return f'makes no tokens of {len(_TRIALS)} texts in {2 * _SECONDS} s; get it again'
+  if ended.returncode:
+    return (
+      f'ends the library that reads it (exit code {ended.returncode}: a crash, more than '
+      f'{_SECONDS} s or {_MEMORY >> 30} GiB); get it again'
+    )
+  return printable(ended.stdout.decode(errors='replace').strip())
+
+
+def _fault_of(files: Sequence[str]) -> str:
+  """Returns what is wrong with the tokens of a tokenizer; of files that are none '' as well.
+
+  Those raise wherever they are read, without harm.
+  """
+  try:
+    vocabulary = read_vocabulary(files[0], tried=True)
+    for text in _TRIALS:
+      tokens = np.array(vocabulary.encode(text), np.int64)
+      if tokens.tolist() != list(vocabulary.encode(text)):
+        return f'makes other tokens of {text[:20]!a} each time; get it again'
+      if len(tokens) > _GROWTH * (len(text.encode()) + 1):
+        return f'makes {len(tokens)} tokens of {len(text)} letters; get it again'
+      if not 0 <= min(tokens) <= max(tokens) < vocabulary.size <= 2**31:
+        return f'makes tokens that are none, such as {max(tokens)}; get it again'
+  except ConfigError:
+    return ''
+  except BaseException as error:
+    if not is_of_library(error):
+      raise
+    return f'makes no tokens of some texts: {error!r:.200}; get it again'
+  return ''
 
 
 def read_tokenizer_file(path: pathlib.Path) -> bytes:
@@ -153,14 +215,9 @@ def is_of_library(error: BaseException) -> bool:
   return isinstance(error, Exception) and not isinstance(error, ImportError | MemoryError)
 
 
-def _names(files: Sequence[pathlib.Path]) -> str:
-  return ' with '.join([repr(os.fspath(files[0])), *[file.name for file in files[1:]]])
-
-
 def _read_pieces(data: bytes) -> Vocabulary:
   import sentencepiece
 
-  data = check_pieces(data)
   processor = sentencepiece.SentencePieceProcessor()
   processor.LoadFromSerializedProto(data)
   # Cut between two of its parts such a file still loads: with fewer pieces, or without its rules.
@@ -185,8 +242,10 @@ def _encode_pieces(processor: Any, text: str) -> list[int]:
 def _read_json(data: bytes) -> Vocabulary:
   import tokenizers
 
-  rules, pad = check_json(data)
-  tokenizer = tokenizers.Tokenizer.from_str(rules)
+  tokenizer = tokenizers.Tokenizer.from_buffer(data)
+  pad = (tokenizer.padding or {}).get('pad_id')
+  tokenizer.no_padding()
+  tokenizer.no_truncation()
   # Of a text, -1 stands for the tokens that its post-processor adds.
   added = [-1 if place is None else place for place in tokenizer.encode('a').sequence_ids]
   begins = next((place for place, of in enumerate(added) if of >= 0), len(added))
@@ -210,8 +269,14 @@ def _encode_fast(tokenizer: Any, text: str) -> list[int]:
 
 def _read_pair(vocabulary: bytes, merges: bytes) -> Vocabulary:
   """Reads CLIP's two files; as in transformers the end token fills up."""
-  tokens = parse_words(vocabulary)
-  check_words(tokens)
+  tokens = parse_json(
+    vocabulary, 'cannot be read as a tokenizer: it', error=Unfit,
+    mend='take the one that came with the weights',
+  )  # fmt: skip
+  if not all(type(token) is int and 0 <= token < 2**31 for token in tokens.values()):
+    raise Unfit('has words without a number; take the one that came with the weights')
+  if len(set(tokens.values())) < len(tokens):
+    raise Unfit('has words that share a number; take the one that came with the weights')
   lines = merges.decode().splitlines()
   if lines and lines[0].startswith('#version'):
     del lines[0]
@@ -296,3 +361,9 @@ def _clip(tokens: dict[str, int], merges: list[tuple[str, str]], pad: int) -> Vo
   )
   size = 1 + max(tokens.values())
   return Vocabulary(functools.partial(_encode_fast, tokenizer), pad, 1, 1, size)
+
+
+if __name__ == '__main__':
+  resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+  resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+  print(_fault_of(sys.argv[1:]))

@@ -167,6 +167,6 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
       f'the encoder in {os.fspath(workdir)!r} has no tokenizer; {EXPECTED}: copy what came with '
       f'its weights into {os.fspath(folder)!r}'
     )
-  tokenizer = load_tokenizer(folder)
+  tokenizer = load_tokenizer(folder, tried=(folder / DIGESTS).exists())
   check_tokenizer(tokenizer, fields_of(config, 'model'), os.fspath(folder))
   return tokenizer

@@ -102,13 +102,15 @@ class Tokenizer:
     return np.concatenate([tokens[: length - ends], tokens[-ends:]])
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+def load_tokenizer(path: str | os.PathLike[str], tried: bool = False) -> Tokenizer:
   """Reads a tokenizer.
 
   Args:
     path: 'bytes' for that of ByT5, which needs no file; else a file or a folder with `spiece.model`
       (T5, UL2: sentencepiece), `tokenizer.json` (tokenizers), `vocab.json` and `merges.txt` or
       `bpe_simple_vocab_16e6.txt.gz` (CLIP).
+    tried: whether these very files have been read before; others are read in a process of their
+      own first.
 
   Raises:
     ConfigError: there is no such file, or it is damaged, or its tokenizer ends texts with no token.
@@ -116,7 +118,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
   if path == BYTES:
     size = BYTE_OFFSET + 256
     return Tokenizer(Vocabulary(_encode_as_bytes, PAD, begins=0, ends=1, size=size))
-  return Tokenizer(read_vocabulary(path))
+  return Tokenizer(read_vocabulary(path, tried))
 
 
 def _encode_as_bytes(text: str) -> np.ndarray:

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from mgjax.core.errors import DataError
 from mgjax.media.audio import probe_audio, read_audio, stream_audio, write_wav
-from mgjax.media.containers import Blob, Limits
+from mgjax.media.containers import Blob
 from mgjax.media.video import probe, read_clip, stream_clip
 from tests.media.real_clips import real_clip
-from tests.media.test_video import numbered_file, reason
+from tests.media.test_video import numbered_file
 
 
 def in_memory(path):
@@ -44,35 +43,6 @@ def test_sound_in_memory_is_that_on_the_disk(tmp_path):
     )
   pieces = list(stream_audio(in_memory(tmp_path / 'a.wav'), rate=16_000, seconds=0.4))
   assert sum(map(len, pieces)) == 24_000
-
-
-def test_what_is_wrong_in_memory_is_a_sentence_with_its_name(tmp_path):
-  whole = numbered_file(tmp_path).read_bytes()
-  assert 'is empty' in reason(Blob('e', b''))
-  assert 'is a text file' in reason(Blob('text.mp4', b'hello\n' * 500))
-  assert 'index (moov), which comes last, is missing' in reason(
-    Blob('half', whole[: len(whole) // 2])
-  )
-  assert '64 x 64, more than 1000 pixels' in reason(Blob('large', whole), Limits(pixels=1000))
-  assert 'took over 0 s' in reason(Blob('slow', whole), Limits(wall_seconds=0.0))
-  write_wav(tmp_path / 'a.wav', np.zeros((8000, 1), np.float32), 16_000)
-  cut = (tmp_path / 'a.wav').read_bytes()[:5000]
-  with pytest.raises(DataError, match=r'^cut: is cut off'):
-    probe_audio(Blob('cut', cut))
-
-
-@pytest.mark.parametrize(
-  'script',
-  [
-    'ffconcat version 1.0\nfile {secret}\n',
-    '#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n',
-  ],
-)
-def test_a_script_in_memory_opens_no_file(tmp_path, script):
-  secret = numbered_file(tmp_path, 'secret.mp4')
-  assert 'is a list of other files' in reason(
-    Blob('clip.mp4', script.format(secret=secret).encode())
-  )
 
 
 def test_a_blob_is_known_by_its_name_and_shows_no_bytes():

@@ -8,6 +8,7 @@ come out the same in another version.
 """
 # ruff: noqa: RUF001
 
+import base64
 import contextlib
 import gzip
 import io
@@ -228,6 +229,41 @@ def main() -> None:
   for name, rows in answers.items():
     found[name] = np.array([seal(row) for row in rows], np.uint32)
   np.savez_compressed(VECTORS, **found)
+
+
+def unigram_json(model: bytes):
+  """Returns the tokenizer.json that transformers makes of a sentencepiece model of T5."""
+  from sentencepiece import sentencepiece_model_pb2
+
+  proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+  space_mark = {'type': 'Metaspace', 'replacement': '▁', 'prepend_scheme': 'always',
+                'split': True}  # fmt: skip
+  charsmap = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+  special = {'id': 1, 'content': '</s>', 'single_word': False, 'lstrip': False, 'rstrip': False,
+             'normalized': False, 'special': True}  # fmt: skip
+  space = {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': '▁'}
+  strip = {'type': 'Strip', 'strip_left': False, 'strip_right': True}
+  text = {'Sequence': {'id': 'A', 'type_id': 0}}
+  normalizers = [strip, {'type': 'Precompiled', 'precompiled_charsmap': charsmap}, space]
+  return {
+    'version': '1.0',
+    'truncation': None,
+    'padding': None,
+    'added_tokens': [special, special | {'id': 0, 'content': '<pad>'}],
+    'normalizer': {'type': 'Sequence', 'normalizers': normalizers},
+    'pre_tokenizer': space_mark,
+    'post_processor': {
+      'type': 'TemplateProcessing',
+      'single': [text, {'SpecialToken': {'id': '</s>', 'type_id': 0}}],
+      'pair': [text, {'Sequence': {'id': 'B', 'type_id': 0}}],
+      'special_tokens': {'</s>': {'id': '</s>', 'ids': [1], 'tokens': ['</s>']}},
+    },
+    'decoder': space_mark,
+    'model': {
+      'type': 'Unigram', 'unk_id': 2, 'byte_fallback': False,
+      'vocab': [[piece.piece, piece.score] for piece in proto.pieces],
+    },
+  }  # fmt: skip
 
 
 if __name__ == '__main__':

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.text import embedding_store
-from mgjax.text.embedding_store import Embeddings, embed
+from mgjax.text import embeddings
+from mgjax.text.embeddings import Embeddings, embed
 
 TEXTS = [f'a ball falls {index} times' for index in range(300)]
 
@@ -75,8 +75,8 @@ def test_too_few_embeddings_are_refused_and_nothing_is_kept(tmp_path):
 
 def test_texts_whose_keys_are_the_same_are_told_apart_when_they_are_read(tmp_path, monkeypatch):
   embed(str(tmp_path), ['one'], arrays_of, encoder='a')
-  same = embedding_store._key('one')
-  monkeypatch.setattr(embedding_store, '_key', lambda text: same)
+  same = embeddings._key('one')
+  monkeypatch.setattr(embeddings, '_key', lambda text: same)
   store = Embeddings(str(tmp_path))
   assert store.find('two') is None and store.find('one') is not None
 

@@ -10,8 +10,7 @@ from mgjax.api import train
 from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.data.sources import SPLITS, stored_latents
-from mgjax.text.embedding_store import Embeddings
-from mgjax.text.embeddings import Embedder, Lookup, TextSettings
+from mgjax.text.embeddings import Embedder, Embeddings, Lookup, TextSettings
 from mgjax.text.encoder import STATES, TextEncoder, identity_of
 from mgjax.text.prompts import prompt_of
 from mgjax.text.t5 import make_t5

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
+from mgjax.text import tokenizer_files
 from mgjax.text import tokenizers as library
 from mgjax.text.tokenizers import encode_texts, load_tokenizer
 from tests.oracles import tokens as oracle
@@ -212,21 +213,92 @@ def test_missing_files_are_named_with_what_would_do(tmp_path, folder):
     load_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize('name', ['spiece.model', 'tokenizer.json', 'vocab.json', 'bpe.txt.gz'])
 @pytest.mark.parametrize(
-  'data',
-  [b'', PNG, b'\x00' * 99, b'{}', b'[1, 2]', b'"a"', b'null', b'a b\nc d e\n', gzip.compress(PNG)],
-  ids=['empty', 'png', 'zeros', 'object', 'list', 'word', 'null', 'text', 'gzip'],
-)
+  ('name', 'data'),
+  [
+    ('spiece.model', b''), ('spiece.model', PNG), ('tokenizer.json', b'\0' * 99),
+    ('tokenizer.json', b'{}'), ('tokenizer.json', b'null'), ('vocab.json', b'[1, 2]'),
+    ('vocab.json', b'{"a": -1}'), ('vocab.json', b'{"a": 7, "b": 7}'), ('bpe.txt.gz', b'a b'),
+    ('bpe.txt.gz', gzip.compress(PNG)), ('bpe.txt.gz', gzip.compress(bytes(20 << 20), 1)),
+  ],
+)  # fmt: skip
 def test_what_is_no_tokenizer_is_refused_in_a_sentence(name, data, tmp_path):
   (tmp_path / name).write_bytes(data)
   (tmp_path / 'merges.txt').write_text('a b\n')
+  refused(tmp_path / name)
+
+
+def refused(path, why='get it again|came with the weights'):
   with pytest.raises(ConfigError) as caught:
-    load_tokenizer(tmp_path / name)
+    load_tokenizer(path)
   said = str(caught.value)
-  assert said.startswith(('the tokenizer file ', repr(str(tmp_path / name))))
-  assert re.search('get it again|came with the weights', said)
-  assert '\n' not in said and len(said) < 500 + len(str(tmp_path))
+  assert said.startswith(('the tokenizer file ', repr(str(path)))) and re.search(why, said)
+  assert said.isprintable() and len(said) < 500 + len(str(path))
+
+
+def rule(kind, **fields):
+  return {'type': kind} | fields
+
+
+DOUBLE = rule('Replace', pattern={'String': 'a'}, content='aaaaaaaa')
+
+
+@pytest.mark.parametrize(
+  ('parts', 'why'),
+  [
+    ({'normalizer': rule('Sequence', normalizers=[DOUBLE] * 3)}, 'tokens of 5 letters'),
+    ({'normalizer': rule('Prepend', prepend='a' * 100_000)}, 'tokens of 5 letters'),
+    ({'pre_tokenizer': rule('Split', pattern={'Regex': '('}, behavior='Isolated', invert=False)},
+     'get it again'),
+    ({'model': {'type': 'WordLevel', 'vocab': {'a': 2**32 - 1}, 'unk_token': 'a'}}, 'none'),
+    ({'post_processor': None}, 'ends a text with no token'),
+  ],
+)  # fmt: skip
+def test_rules_that_hurt_end_with_a_sentence(parts, why, tmp_path, vectors):
+  path = tmp_path / 'tokenizer.json'
+  path.write_text(json.dumps(oracle.unigram_json(oracle.give_pieces(vectors)) | parts))
+  refused(path, why)
+
+
+def test_a_file_that_ends_the_library_or_takes_for_ever_ends_a_process_of_its_own(
+  tmp_path, monkeypatch
+):
+  path = word_level(tmp_path / 'tokenizer.json')
+  monkeypatch.setattr(tokenizer_files, '_SECONDS', 0.05)  # less than a process takes to begin
+  refused(path, r'makes no tokens of \d+ texts in 0.1 s')
+  tokenizer_files._tried.cache_clear()
+  monkeypatch.setattr(tokenizer_files, '_SECONDS', 60)
+  monkeypatch.setattr(tokenizer_files.sys, 'executable', '/bin/false')
+  refused(path, 'ends the library that reads it .exit code 1')
+  assert load_tokenizer(path, tried=True)('b').tolist() == [1, 7]
+
+
+def test_t5_s_tokenizer_json_gives_sentencepiece_s_tokens(tmp_path, vectors):
+  pieces = oracle.give_pieces(vectors)
+  (tmp_path / 'spiece.model').write_bytes(pieces)
+  (tmp_path / 'tokenizer.json').write_text(json.dumps(oracle.unigram_json(pieces)))
+  tokenizer = load_tokenizer(tmp_path / 'tokenizer.json')
+  other = load_tokenizer(tmp_path / 'spiece.model')
+  for text in ['', 'a cat', 'the sign says "407"', '\ufb01ne \u00bd', 'a  b']:
+    assert tokenizer(text).tolist() == other(text).tolist()
+  assert (tokenizer.pad, tokenizer.end, tokenizer.size) == (0, 1, other.size)
+
+
+class PanicException(BaseException):
+  """As errors in Rust come: no `Exception`."""
+
+
+@pytest.mark.parametrize('error', [PanicException('unk'), ValueError('unk'), KeyboardInterrupt()])
+def test_an_error_of_a_library_at_a_text_is_a_sentence_and_others_pass(error):
+  def encode(text):
+    if text:
+      raise error
+    return [1]
+
+  tokenizer = library.Tokenizer(tokenizer_files.Vocabulary(encode, 0, 0, 1, 2))
+  kind = type(error) if isinstance(error, KeyboardInterrupt) else ConfigError
+  with pytest.raises(kind, match=r"makes no tokens of 'a cat': .*unk|^$"):
+    tokenizer('a cat')
 
 
 def test_a_truncated_file_is_refused_wherever_it_ends(folder, tmp_path, vectors):
@@ -239,7 +311,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(folder, tmp_path, vectors)
   }
   (tmp_path / 'merges.txt').write_bytes((folder / 'clip/merges.txt').read_bytes())
   for name, data in sources.items():
-    for part in np.linspace(1, len(data) - 1, 60).astype(int):
+    for part in np.linspace(1, len(data) - 1, 5).astype(int):
       (tmp_path / name).write_bytes(data[:part])
       with pytest.raises(ConfigError, match=r'get it again|came with the weights'):
         load_tokenizer(tmp_path / name)

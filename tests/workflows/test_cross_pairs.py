@@ -13,7 +13,7 @@ from mgjax.data.records.reader import Records, write_records
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.digits.clips import Digits
-from mgjax.media.sheet_titles import read_titles
+from mgjax.media.titles import read_titles
 from mgjax.media.video import write_video
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.workflows.cross_pairs import CrossPairSettings, PairedClips, Seen, make_cross_pairs

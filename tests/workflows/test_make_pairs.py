@@ -13,7 +13,7 @@ import pytest
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records, verify_records
 from mgjax.digits.clips import Digits
-from mgjax.media.sheet_titles import read_titles
+from mgjax.media.titles import read_titles
 from mgjax.workflows.make_pairs import PAGE, PICTURES, Pair, make_pairs
 
 SAMPLES, MOST = 21, 2

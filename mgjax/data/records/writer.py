@@ -281,7 +281,7 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
 
 def stored_files(shard: dict[str, Any]) -> list[tuple[str, int]]:
   """Returns name and size of both files that a shard cannot do without."""
-  return [(file['name'], file['bytes']) for file in (shard, shard['columns'])]
+  return [(str(file['name']), int(file['bytes'])) for file in (shard, shard['columns'])]
 
 
 def fault(names: dict[str, int | None], shard: dict[str, Any]) -> str:

@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float, UInt8
-from mgjax.media.sheet_titles import write_sheet
-from mgjax.media.titles import draw_title
+from mgjax.media.titles import draw_title, write_sheet
 
 _SURE = 1.959964  # standard deviations of a 95% interval
 _BINS, _WIDTH, _HEIGHT = 40, 1040, 220

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mgjax.core.errors import DataError
-from mgjax.media.containers import LIMITS, File, Limits, source_of
-from mgjax.media.diagnosis import AGAIN
+from mgjax.media.containers import AGAIN, LIMITS, File, Limits, source_of
 from mgjax.media.faces.face import Frame
 from mgjax.media.video import stream_frames
 

@@ -6,12 +6,14 @@ last thing that happens to a file.
 
 import dataclasses
 import functools
+import importlib
 import io
 import json
 import logging
 import mimetypes
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +22,12 @@ from PIL import Image
 from mgjax import __version__
 from mgjax.core.errors import ConfigError, DataError, first_line, printable
 from mgjax.core.files import replaced
-from mgjax.media.provenance.certificate import TEST, VARIABLE, Certificate, configured, load_c2pa
+
+VARIABLE = 'MGJAX_C2PA_CERTIFICATE'  # the environment variable that names a folder or a .pem
+CHAIN, KEY = 'certificate.pem', 'key.pem'
+_CURVES = {'secp256r1': 'es256', 'secp384r1': 'es384', 'secp521r1': 'es512'}
+# A block of a PEM file, without what else it says; a table of parameters of a curve too.
+_BLOCK = re.compile(rb'-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----', re.DOTALL)
 
 # What can carry a manifest, of what pipelines write.
 FORMATS = {'.mp4': 'video/mp4', '.png': 'image/png', '.wav': 'audio/wav', '.webp': 'image/webp'}
@@ -35,6 +42,91 @@ _UNTRUSTED = 'signingCredential.untrusted'
 _PARENT = 'parent'  # the ingredient that a file was made from, in its manifest
 
 _log = logging.getLogger(__name__)
+
+
+def load_c2pa() -> Any:
+  """Imports c2pa, which the distribution c2pa-python brings.
+
+  Raises:
+    ConfigError: it is not installed.
+  """
+  try:
+    return importlib.import_module('c2pa')
+  except ImportError:
+    raise ConfigError(
+      "C2PA needs c2pa-python, which is not installed: pip install 'mgjax[provenance]'"
+    ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+  """What signs.
+
+  Attributes:
+    chain: certificates in PEM, first the one that signs, then those of who issued it.
+    key: the private key in PEM.
+    algorithm: of the signature, by its name in C2PA.
+  """
+
+  chain: bytes
+  key: bytes = dataclasses.field(repr=False)
+  algorithm: str = 'es256'
+
+
+def configured() -> Certificate | None:
+  """Returns the certificate that `MGJAX_C2PA_CERTIFICATE` names; None where nothing is named.
+
+  Raises:
+    ConfigError: it cannot be used, or c2pa-python is not installed.
+  """
+  path = os.environ.get(VARIABLE, '')
+  if not path:
+    return None
+  load_c2pa()
+  return _read(path)
+
+
+@functools.cache
+def _read(path: str) -> Certificate:
+  """Reads a folder with certificate.pem and key.pem, or a .pem that has both."""
+  place = pathlib.Path(path)
+  files = [place / CHAIN, place / KEY] if place.is_dir() else [place]
+  try:
+    blocks = [each for file in files for each in _BLOCK.finditer(file.read_bytes())]
+  except OSError as error:
+    raise _wrong(path, f'{printable(error.filename)} cannot be read: {error.strerror}') from None
+  chain = [each[0] + b'\n' for each in blocks if each[1].endswith(b'CERTIFICATE')]
+  keys = [each[0] + b'\n' for each in blocks if each[1].endswith(b'PRIVATE KEY')]
+  if not chain or len(keys) != 1:
+    held = 'no certificate' if not chain else f'{len(keys)} private keys'
+    raise _wrong(path, f'it holds {held}, expected certificates and one private key')
+  return Certificate(b''.join(chain), keys[0], _algorithm(path, keys[0]))
+
+
+def _algorithm(path: str, pem: bytes) -> str:
+  from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+  from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+  try:
+    key = load_pem_private_key(pem, None)
+  except TypeError:
+    raise _wrong(path, 'its key is locked by a password; unlock it with openssl pkey') from None
+  except Exception as error:  # of many kinds, for damaged and for unknown keys
+    raise _wrong(path, f'its key cannot be read: {first_line(error)}') from None
+  if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
+    return _CURVES[key.curve.name]
+  if isinstance(key, ed25519.Ed25519PrivateKey):
+    return 'ed25519'
+  if isinstance(key, rsa.RSAPrivateKey):
+    return 'ps256'
+  raise _wrong(path, 'its key is of a kind that C2PA does not know; take ES256, Ed25519 or RSA')
+
+
+def _wrong(path: str, what: str) -> ConfigError:
+  return ConfigError(
+    f'{VARIABLE}={printable(path)!r}: {what}; name a folder with {CHAIN} and {KEY}, or a .pem that '
+    'has both'
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +168,9 @@ class Manifest:
   def _trust(self) -> str:
     if self.trusted:
       return 'trusted, one of the given authorities issued the certificate'
-    if self.signer == TEST:
-      why = 'it is a test certificate, which anybody can make'
-    elif self.authorities:
+    why = 'no authorities were given that could vouch for it'
+    if self.authorities:
       why = 'none of the given authorities issued the certificate'
-    else:
-      why = 'no authorities were given that could vouch for it'
     return f'UNTRUSTED, {why}; it does not prove who signed'
 
 

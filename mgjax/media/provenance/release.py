@@ -16,8 +16,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, MgjaxError, first_line, printable
 from mgjax.core.plug_ins import load_function
 from mgjax.core.typing import Float, UInt8
-from mgjax.media.provenance import certificate
-from mgjax.media.provenance.manifest import check_signing, sign
+from mgjax.media.provenance.manifest import check_signing, configured, sign
 from mgjax.media.viewing import enlarged
 
 CHECK, POSTPROCESS = 'MGJAX_CHECK', 'MGJAX_POSTPROCESS'
@@ -86,7 +85,7 @@ def postprocess_sound(
 
 def described() -> dict[str, Any]:
   """Returns what the json beside a file says of this: nothing where no variable is set."""
-  signing = certificate.configured()
+  signing = configured()
   said = {
     'check': os.environ.get(CHECK),
     'postprocess': os.environ.get(POSTPROCESS),

@@ -16,7 +16,6 @@ _NAME = 'mgjax'
 # What the extras of setup.py are for.
 PURPOSES = {
   'arcface': 'faces compared by networks of yours, for personalization',
-  'cjk': 'Chinese and Korean in titles of pictures',
   'compare': 'the page on which people compare videos',
   'cuda': 'NVIDIA GPUs',
   'curation': 'raw videos to training sets: shots, optical flow, text, copies',

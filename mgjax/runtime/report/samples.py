@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from mgjax.core.errors import printable
-from mgjax.media.sheet_titles import read_titles
+from mgjax.media.titles import read_titles
 
 PICTURE = 2**20  # bytes of a file that goes on the page
 _ALL = 6 * 2**20  # bytes of all of them

@@ -13,12 +13,11 @@ from PIL import Image
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.media.audio import read_audio, write_soundtrack, write_wav
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.media.provenance import certificate
-from mgjax.media.provenance.manifest import check_signing, read_manifest, sign
+from mgjax.media.provenance.manifest import VARIABLE, check_signing, read_manifest, sign
 from mgjax.media.video import read_clip, stream_frames
 from mgjax.media.viewing import write_sheets
 from tests.browser import EXECUTABLE, browser
-from tests.media.provenance.signing import RATE, configure, film, flip, needs_c2pa
+from tests.media.provenance.signing import RATE, configure, film, flip, make_certificate, needs_c2pa
 
 pytestmark = needs_c2pa
 MADE = ('c2pa.created', 'trainedAlgorithmicMedia')
@@ -57,15 +56,15 @@ def test_a_signed_video_with_sound_verifies_and_decodes_to_the_same(tmp_path, si
   np.testing.assert_array_equal(*[read_audio(path, rate=RATE) for path in (signed, plain)])
 
 
-def test_a_test_certificate_is_called_untrusted_until_its_authority_is_given(signed, authority):
+def test_a_certificate_is_called_untrusted_until_its_authority_is_given(signed, authority):
   without, given = read_manifest(signed), read_manifest(signed, authority)
   assert not without.trusted
-  assert 'UNTRUSTED, it is a test certificate, which anybody can make' in without.text
+  assert 'UNTRUSTED, no authorities were given' in without.text
   assert given.trusted and 'UNTRUSTED' not in given.text
 
 
 def test_another_authority_vouches_for_nothing(tmp_path, signed):
-  *_, other = certificate.make_test_certificate(tmp_path / 'other')
+  *_, other = make_certificate(tmp_path / 'other')
   assert not read_manifest(signed, other).trusted
 
 
@@ -145,7 +144,7 @@ def test_pictures_animations_and_sounds_are_signed_and_other_files_are_not(tmp_p
 
 
 def test_without_a_certificate_no_file_changes(tmp_path, monkeypatch):
-  monkeypatch.delenv(certificate.VARIABLE, raising=False)
+  monkeypatch.delenv(VARIABLE, raising=False)
   path = film(tmp_path / 'film.mp4')
   before = path.read_bytes()
   sign([path])
@@ -167,7 +166,7 @@ def test_a_certificate_for_another_purpose_is_refused_before_anything_is_made(
   chain = authority.read_bytes()
   key = (tmp_path / 'certificate' / 'key.pem').read_bytes()
   (tmp_path / 'own.pem').write_bytes(chain + key)
-  monkeypatch.setenv(certificate.VARIABLE, str(tmp_path / 'own.pem'))
+  monkeypatch.setenv(VARIABLE, str(tmp_path / 'own.pem'))
   with pytest.raises(ConfigError, match='cannot sign'):
     check_signing()
 
