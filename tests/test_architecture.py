@@ -32,7 +32,7 @@ ORDER = (
   ('registry',),
   ('planning', 'workflows'),
   ('api',),
-  ('benchmarks', 'scaling'),
+  ('benchmarks', 'scaling', 'serving'),
 )
 ROOMS = [room for line in ORDER for room in line]
 ARROWS = {

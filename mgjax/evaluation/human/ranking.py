@@ -1,4 +1,4 @@
-"""More than two models in one order: Bradley-Terry with ties, and Elo (Movie Gen §3.5, §3.7)."""
+"""Ranks more than two models: Bradley-Terry with ties, in points of Elo (Movie Gen §3.5, §3.7)."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Count, Magnitude, Positive, arguments
-from mgjax.core.typing import Float, Int
+from mgjax.core.typing import Float
 from mgjax.evaluation.human.statistics import Confidence, Tally
 
 POINTS = 400 / math.log(10)  # of Elo in a unit of log strength: ten to one is 400 points
@@ -25,9 +25,6 @@ class Rating:
     strength: by Bradley-Terry, in points of Elo: 400 more are ten to one; all average 1,000.
     low: lower end of its interval.
     high: its upper end.
-    elo: by Elo's rule, which depends on the order of votes: the mean over shuffled orders.
-    elo_low: lower end of its interval.
-    elo_high: its upper end.
     comparisons: prompts on which it was compared with another.
   """
 
@@ -35,9 +32,6 @@ class Rating:
   strength: float
   low: float
   high: float
-  elo: float
-  elo_low: float
-  elo_high: float
   comparisons: int
 
 
@@ -101,33 +95,6 @@ def bradley_terry(
   return theta, np.where(some, parameters[..., -1], -np.inf)
 
 
-def elo(
-  games: Int[np.ndarray, '*b g 3'], models: Positive, step: Magnitude = 16.0
-) -> Float[np.ndarray, '*b n']:
-  """Returns ratings by Elo's rule, game after game, from 1,000 each.
-
-  R_i += step (s - 1 / (1 + 10^((R_j - R_i) / 400))) and R_j the opposite, with s 1 for a win of i,
-  0 for a loss and 1/2 for a tie.
-
-  Args:
-    games: i, j and 1, 0 or -1, in their order.
-    models: how many there are.
-    step: K.
-
-  Raises:
-    ConfigError: a number is out of its range.
-  """
-  arguments(elo, {'models': models, 'step': step}, 'elo', ('games',))
-  ratings = np.full((*games.shape[:-2], models), START).reshape(-1, models)
-  rows = np.arange(len(ratings))
-  for i, j, outcome in np.moveaxis(games.reshape(len(rows), -1, 3), 0, -1):
-    expected = 1 / (1 + 10 ** ((ratings[rows, j] - ratings[rows, i]) / 400))
-    gain = step * ((1 + outcome) / 2 - expected)
-    ratings[rows, i] += gain
-    ratings[rows, j] -= gain
-  return ratings.reshape(*games.shape[:-2], models)
-
-
 def rank(
   tallies: Sequence[Tally],
   *,
@@ -137,8 +104,7 @@ def rank(
 ) -> list[Rating]:
   """Ranks the models of one question by the majorities of prompts, the strongest first.
 
-  Intervals are from prompts drawn again with replacement, each with all its pairs of models, and of
-  Elo each time in another order.
+  Intervals are from prompts drawn again with replacement, each with all its pairs of models.
 
   Args:
     tallies: of one question, of two models each.
@@ -166,7 +132,7 @@ def rank(
   p = len(prompts)
   drawn = generator.multinomial(p, np.full(p, 1 / p), resamples)
   weights = np.concatenate([np.ones((1, p), int), drawn])[:, which]  # first all of them once
-  table = np.zeros((len(weights), 3, n, n))
+  table = np.zeros((len(weights), 2, n, n))
   for column, (_, i, j, outcome) in enumerate(games):
     if outcome:
       table[:, 0, *((i, j) if outcome > 0 else (j, i))] += weights[:, column]
@@ -177,38 +143,17 @@ def rank(
   strengths = START + POINTS * theta
   tails = [(1 - confidence) / 2, (1 + confidence) / 2]
   low, high = np.quantile(strengths[1:], tails, axis=0)
-  # As many orders of the games themselves, for the rating; of those of each resample, for its
-  # interval. Lengths differ by resample: a game with itself changes nothing and fills them up.
-  plain = elo(_shuffled(generator, np.ones_like(weights[1:]), games[:, 1:]), n)
-  elo_low, elo_high = np.quantile(
-    elo(_shuffled(generator, weights[1:], games[:, 1:]), n), tails, axis=0
-  )
   found = [
     Rating(
       name,
       float(strengths[0, index]),
       float(low[index]),
       float(high[index]),
-      float(plain[:, index].mean()),
-      float(elo_low[index]),
-      float(elo_high[index]),
       int((games[:, 1:3] == index).sum()),
     )
     for index, name in enumerate(names)
   ]
   return sorted(found, key=lambda each: -each.strength)
-
-
-def _shuffled(
-  generator: np.random.Generator, weights: Int[np.ndarray, 'b g'], games: Int[np.ndarray, 'g 3']
-) -> Int[np.ndarray, 'b l 3']:
-  """Repeats games by their weights, each row in an order of its own, filled up at the end."""
-  longest = weights.sum(1).max()
-  found = np.zeros((len(weights), longest, 3), np.int16)
-  for row, counts in zip(found, weights, strict=True):
-    repeated = np.repeat(games, counts, axis=0)
-    row[: len(repeated)] = generator.permutation(repeated)
-  return found
 
 
 def _check_connected(names: Sequence[str], tallies: Sequence[Tally]) -> None:

@@ -15,8 +15,13 @@ from mgjax.core.errors import printable
 from mgjax.core.files import write_bytes
 from mgjax.core.tables import aligned
 from mgjax.evaluation.human.analysis import Analysis, Comparison, analyse_study
-from mgjax.evaluation.human.power import Raters, half_width, prompts_needed
-from mgjax.evaluation.human.statistics import MODERATE, SIGNIFICANT
+from mgjax.evaluation.human.statistics import (
+  MODERATE,
+  SIGNIFICANT,
+  USUAL,
+  half_width,
+  prompts_needed,
+)
 from mgjax.evaluation.metrics.intervals import Share
 from mgjax.runtime.report.intervals import interval_chart
 from mgjax.runtime.report.page import page, table
@@ -37,10 +42,7 @@ _MARKED = (
   '** is beyond 2 sigma, significant; * beyond 1 sigma, moderate; else on par. Sigma says how '
   'raters vary, the interval how prompts do as well.'
 )
-_RANKED = (
-  'By Bradley-Terry 400 points more win ten times as often as they lose; Elo takes ties as half a '
-  'win, which draws models together. All average 1,000.'
-)
+_RANKED = '400 points more win ten times as often as they lose; all models average 1,000.'
 _OF_GROUPS = 'Of so many groups one in twenty is beyond its interval by chance alone.'
 
 
@@ -123,7 +125,6 @@ def power(
   difference: float | None = None,
   *,
   study: str | os.PathLike[str] | None = None,
-  raters: int = 3,
 ) -> str:
   """Says how wide intervals would be and how many prompts a difference needs.
 
@@ -131,16 +132,14 @@ def power(
     prompts: of which the interval is asked; by default of several.
     difference: to be found, in points; by default several.
     study: whose votes say how often there is a tie, each question for itself; without one
-      `power.Raters` does.
-    raters: of a question, without a study.
+      `statistics.USUAL` does.
 
   Raises:
     DataError: the study has no votes.
     ConfigError: a number is out of its range.
   """
-  if study is None:
-    shares = {f'majorities of {raters} raters': Raters(raters).majorities()}
-  else:
+  shares = {'majorities of 3 raters': USUAL}
+  if study is not None:
     shares = {
       f'{each.tally.question}, {each.tally.ours} against {each.tally.theirs}': (
         each.rate.wins / each.rate.prompts,
@@ -181,7 +180,6 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
       {
         '': printable(each.model),
         'Bradley-Terry': f'{each.strength:,.0f} [{each.low:,.0f}, {each.high:,.0f}]',
-        'Elo': f'{each.elo:,.0f} [{each.elo_low:,.0f}, {each.elo_high:,.0f}]',
         'comparisons': f'{each.comparisons:,}',
       }
       for each in ranking
@@ -328,10 +326,10 @@ def _plain(found: Analysis) -> dict[str, Any]:
     comparisons.append(
       {name: getattr(each.tally, name) for name in ('question', 'ours', 'theirs', 'cannot_judge')}
       | _rate(each.rate)
-      | {'agreement': dataclasses.asdict(each.agreement), 'groups': groups}
-      | {'sigma': each.sigma, 'verdict': each.verdict}
+      | {'agreement': each.agreement, 'groups': groups, 'sigma': each.sigma}
+      | {'verdict': each.verdict}
     )
-  fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+  fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
   return _finite(fields | {'comparisons': comparisons})
 
 

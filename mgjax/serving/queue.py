@@ -1,0 +1,298 @@
+"""Hands items to people and takes their answers, without the network between.
+
+An item has a key and is wanted from a number of people. Everybody has a plan, items in an order;
+what others have answered meanwhile, or have before them just now, is passed over. An answer is on
+the disk before it is acknowledged, as a line of JSON with who gave it and when, and has the id that
+came with the item: sent again it changes nothing. After `kill -9` that log is all that is needed
+to go on.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import hmac
+import json
+import pathlib
+import time
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from mgjax.core.errors import DataError, MgjaxError, first_line
+from mgjax.core.files import append_json_line, end_line, parse_json, synchronise
+from mgjax.serving.http import Refused
+
+Key = tuple[Hashable, ...]
+LEASE = 900.0  # seconds for which an item is left to a person who has said nothing since
+_NOT_YOURS = 'That was not put to you; load it again.'
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """An item put to one person.
+
+  Attributes:
+    key: of the item.
+    person: who is asked.
+    about: what the kind of item knows of it.
+    again: whether it is asked a second time, to see how sure the person is.
+  """
+
+  key: Key
+  person: str
+  about: Any = None
+  again: bool = False
+
+
+class Queue:
+  """Who gets what, and what they answered. Each kind of item is a subclass.
+
+  Attributes:
+    kind: of item, which names the view of the page.
+    who: name of the answers' field that holds the person.
+    largest: bytes that an answer may have.
+    fields: name -> type of what the page sends.
+    log: of the answers.
+    people: token -> name.
+    operator: token of the page that shows the progress.
+    answers: by id, in their order.
+    latest: key -> the last answer about it, the latest one at the end.
+  """
+
+  kind, who, largest = '', 'person', 2048
+  fields: Mapping[str, Any] = {}
+
+  def __init__(
+    self, log: pathlib.Path, secret: str, people: Sequence[str], wanted: Mapping[Key, int]
+  ):
+    """Begins without answers, which `add` tells.
+
+    Args:
+      log: of the answers.
+      secret: that links and ids are made of.
+      people: names.
+      wanted: key of an item -> from how many people it is wanted.
+    """
+    self.log, self._secret, self._wanted = log, secret, wanted
+    self.people = {self.token(self.who, name): name for name in people}
+    self.operator = self.token('operator')
+    self.answers: dict[str, Any] = {}
+    self.latest: dict[Key, Any] = {}
+    self.open = dict.fromkeys(wanted)  # keys that have not enough answers
+    self.done: Counter[str] = Counter()
+    self.seen: dict[str, float] = {}
+    self._given: defaultdict[Key, Counter[str]] = defaultdict(Counter)
+    self._held: dict[str, tuple[Key, float]] = {}
+    self._passed: defaultdict[str, set[Key]] = defaultdict(set)
+    self._asked: dict[tuple[str, str], tuple[Task, float]] = {}
+    self._writing = asyncio.Lock()
+
+  def plan(self, person: str) -> Iterable[Task]:
+    """Returns what is for a person, in its order."""
+    raise NotImplementedError
+
+  def spare(self, key: Key, person: str) -> Task:
+    """Returns the task of an item that is not in a person's plan."""
+    raise NotImplementedError
+
+  def identity(self, task: Task) -> str:
+    """Returns the id of the answer to a task."""
+    raise NotImplementedError
+
+  async def describe(self, task: Task) -> dict[str, Any]:
+    """Returns what the page shows; under 'media' the names of files by where they stand."""
+    raise NotImplementedError
+
+  def media_names(self, task: Task) -> dict[str, str]:
+    """Returns the names of a task's files by where they stand, and lets the person have them."""
+    raise NotImplementedError
+
+  async def media(self, person: str, name: str) -> tuple[pathlib.Path, str]:
+    """Returns a file by its name, and its type; Refused where the person was not shown it."""
+    raise NotImplementedError
+
+  async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Any:
+    """Makes an answer of what was sent after so many seconds; Refused where it is none."""
+    raise NotImplementedError
+
+  def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
+    """Returns what stands above a task, and at the end: done, total, count, ended, more, own."""
+    raise NotImplementedError
+
+  def state(self) -> dict[str, Any]:
+    """Returns how far it is: title, sum, and tables with title, head and rows."""
+    raise NotImplementedError
+
+  def close(self) -> None:
+    """Ends what runs beside it."""
+
+  def add(self, key: Key, answer: Any) -> None:
+    """Counts an answer about an item."""
+    person = getattr(answer, self.who)
+    self.answers[answer.id] = answer
+    self.latest.pop(key, None)
+    self.latest[key] = answer
+    self.done[person] += 1
+    self._given[key][person] += 1
+    if self._held.get(person, (None,))[0] == key:
+      del self._held[person]
+    if len(self._given[key]) >= self._wanted.get(key, 0):
+      self.open.pop(key, None)
+
+  def given(self, key: Key) -> Counter[str]:
+    """Returns how often each person answered about an item."""
+    return self._given.get(key, Counter())
+
+  def waiting(self, person: str) -> list[Task]:
+    """Returns what is left for a person: what they have, their plan, what they passed on."""
+    others, passed = self._held_by_others(person), self._passed[person]
+    mine, _ = self._held.get(person, (None, 0.0))
+    left = [task for task in self.plan(person) if self._is_due(task, others)]
+    return sorted(left, key=lambda task: (task.key != mine, task.key in passed))
+
+  def take_over(self, person: str) -> Task | None:
+    """Returns an item that others have left and the person has not answered, or None."""
+    others = self._held_by_others(person)
+    mine, _ = self._held.get(person, (None, 0.0))
+    for key in (*[mine] * (mine in self.open), *reversed(self.open)):
+      if person not in self.given(key) and self._missing(key, others) > 0:
+        return self.spare(key, person)
+    return None
+
+  def left_by_others(self, person: str) -> int:
+    """Counts what a person could take over."""
+    others = self._held_by_others(person)
+    return sum(
+      person not in self.given(key) and self._missing(key, others) > 0 for key in self.open
+    )
+
+  def hold(self, task: Task) -> None:
+    """Leaves an item to a person for a while; what they had before is free again."""
+    self._held[task.person] = task.key, time.monotonic() + LEASE
+
+  def _held_by_others(self, person: str) -> Counter[Key]:
+    now = time.monotonic()
+    held = self._held.items()
+    return Counter(key for name, (key, until) in held if name != person and until > now)
+
+  def _missing(self, key: Key, others: Counter[Key]) -> int:
+    if key not in self.open:
+      return 0
+    return self._wanted[key] - len(self.given(key)) - others[key]
+
+  def _is_due(self, task: Task, others: Counter[Key]) -> bool:
+    count = self.given(task.key)[task.person]
+    if task.again:  # of what somebody else took over there is nothing to repeat
+      return count == 1 or (not count and task.key in self.open)
+    return not count and self._missing(task.key, others) > 0
+
+  async def next(self, person: str, more: bool = False, back: int = 0) -> dict[str, Any]:
+    """Returns what a person is to see next: the same until it is answered.
+
+    Args:
+      person: a name.
+      more: whether they take over what others have left.
+      back: of the items whose last answer is theirs the last but so many, to be looked at again.
+
+    Raises:
+      Refused: they have not answered that many.
+    """
+    self.seen[person] = time.time()
+    waiting = self.waiting(person)
+    task = waiting[0] if waiting else self.take_over(person) if more else None
+    if back:
+      task = self._before(person, back)
+    elif task is not None:
+      self.hold(task)
+    answer = {'kind': self.kind, 'task': None, 'ahead': [], **self.header(person, waiting)}
+    if task is not None:
+      identity = self.identity(task)
+      self._asked.setdefault((person, identity), (task, time.monotonic()))
+      media = self.media_names(task)
+      told = await self.describe(task)
+      answer['task'] = {'id': identity, 'media': media, **told}
+      # Of several questions about one pair the next ones have the same files.
+      ahead = (self.media_names(each) for each in waiting[1:])
+      answer['ahead'] = [*next((each for each in ahead if each != media), {}).values()]
+    return answer
+
+  def _before(self, person: str, back: int) -> Task:
+    own = [key for key, each in self.latest.items() if getattr(each, self.who) == person]
+    own = [key for key in own if key in self._wanted]
+    if back > len(own):
+      raise Refused(404, 'That is as far back as your answers go.')
+    return self.spare(own[-back], person)
+
+  def skip(self, person: str, body: bytes) -> dict[str, Any]:
+    """Leaves an item to others, and to the person when nothing else is left.
+
+    Raises:
+      Refused: it was not put to them.
+    """
+    identity = parsed(body, {'id': str})['id']
+    task, _ = self._asked.get((person, identity), (None, 0.0))
+    if task is None:
+      raise Refused(409, _NOT_YOURS)
+    self._passed[person].add(task.key)
+    self._held.pop(person, None)
+    return {'left': identity}
+
+  async def answer(self, person: str, body: bytes) -> dict[str, Any]:
+    """Writes an answer, once.
+
+    Raises:
+      Refused: it is none, or of another person, or the disk is full.
+    """
+    fields = parsed(body, self.fields)
+    async with self._writing:
+      known = self.answers.get(fields['id'])
+      task, since = self._asked.get((person, fields['id']), (None, 0.0))
+      if known is None:
+        if task is None:
+          raise Refused(409, _NOT_YOURS)
+        known = await self.decide(task, fields, time.monotonic() - since)
+        try:
+          await asyncio.to_thread(append_answer, self.log, known)
+        except OSError as error:
+          raise Refused(507, f'The answer could not be saved: {error.strerror}.') from error
+        self.add(task.key, known)
+      elif getattr(known, self.who) != person:
+        raise Refused(409, _NOT_YOURS)
+    self.seen[person] = time.time()
+    return {'saved': known.id}
+
+  def token(self, *parts: Any) -> str:
+    """Returns what nobody can guess who has not the secret: of a link, a file, an answer."""
+    message = json.dumps(parts).encode()
+    return hmac.new(self._secret.encode(), message, hashlib.sha256).hexdigest()[:32]
+
+
+def append_answer(path: pathlib.Path, answer: Any) -> None:
+  """Adds an answer, a dataclass, to a log; it is on the disk when this returns."""
+  end_line(path)  # one that a crash cut short must not spoil this one
+  append_json_line(path, dataclasses.asdict(answer))
+  synchronise(path)
+
+
+def now() -> str:
+  """Returns the time as logs have it, UTC."""
+  return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
+
+
+def parsed(body: bytes, wanted: Mapping[str, Any]) -> dict[str, Any]:
+  """Reads an answer that has the wanted fields and no others.
+
+  Raises:
+    Refused: it has not.
+  """
+  try:
+    fields = parse_json(body, 'what was sent', error=DataError, mend='send it again')
+  except MgjaxError as error:
+    raise Refused(400, first_line(error)) from error
+  fits = fields.keys() == wanted.keys() and all(
+    isinstance(fields[name], kind) and (kind is bool or not isinstance(fields[name], bool))
+    for name, kind in wanted.items()
+  )
+  if not fits:
+    raise Refused(400, f'Expected {", ".join(wanted)}.')
+  return fields
