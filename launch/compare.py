@@ -7,7 +7,7 @@ python -m launch.compare power --prompts_seen=1003
 python -m launch.compare power --difference=5 --study=votes/
 python -m launch.compare export --study=votes/ --out=votes.csv
 python -m launch.compare import --study=votes/ --csv=votes.csv
-analyse prints the table of net win rates and writes analysis.md, .csv, .html and .json into --out,
+analyse prints the table of net win rates and writes analysis.csv, .html and .json into --out,
 by default the study's folder. With more than two models it ranks them as well.
 power says how wide the interval of so many prompts is, and how many prompts a difference needs.
 import adds votes that were made elsewhere; the columns are in docs/evaluation_votes.md.

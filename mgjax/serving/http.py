@@ -31,7 +31,6 @@ _REQUEST = 10.0  # seconds in which a request has to arrive; uvicorn itself woul
 _IDLE = 5  # seconds that a connection may wait for its next request
 _RESPONSE = 600.0  # seconds in which a response has to leave
 _CONNECTIONS = 1000  # at once; more are told to come back
-_LOOPBACK = ('127.0.0.1', '::1', 'localhost')
 
 
 class Refused(Exception):
@@ -171,13 +170,6 @@ def address(host: str, port: int) -> str:
   """Returns the address of a server as others reach it."""
   name = socket.getfqdn() if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host
   return f'http://{name}:{port}'
-
-
-def warning(host: str, url: str) -> str:
-  """Says that what is sent can be read on the way, '' where it cannot."""
-  if host in _LOOPBACK or url.startswith('https:'):
-    return ''
-  return 'what is sent is not encrypted: outside of your own network put TLS before it, with --url'
 
 
 def _make_protocol() -> type:

@@ -15,7 +15,7 @@ import json
 import pathlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mgjax.core.errors import DataError, MgjaxError, first_line
@@ -48,19 +48,29 @@ class Queue:
   """Who gets what, and what they answered. Each kind of item is a subclass.
 
   Attributes:
-    kind: of item, which names the view of the page.
-    who: name of the answers' field that holds the person.
-    largest: bytes that an answer may have.
-    fields: name -> type of what the page sends.
-    log: of the answers.
     people: token -> name.
     operator: token of the page that shows the progress.
     answers: by id, in their order.
     latest: key -> the last answer about it, the latest one at the end.
+    open: keys that have not enough answers.
   """
 
-  kind, who, largest = '', 'person', 2048
-  fields: Mapping[str, Any] = {}
+  kind, who = '', 'person'  # which view the page shows; the answers' field that holds the person
+  largest = 2048  # bytes of an answer
+  fields: Mapping[str, Any] = {}  # name -> type of what the page sends
+  # What each kind does: a person's items in their order, one that is not among them, the id of the
+  # answer to one, what the page shows of it, the names of its files by where they stand, a file by
+  # its name, the answer made of what was sent after so many seconds, what stands above an item
+  # (title, count, done, total, ended, more, own), and the progress (title, sum, tables).
+  plan: Callable[[str], Iterable[Task]]
+  spare: Callable[[Key, str], Task]
+  identity: Callable[[Task], str]
+  describe: Callable[[Task], Awaitable[dict[str, Any]]]
+  media_names: Callable[[Task], dict[str, str]]
+  media: Callable[[str, str], Awaitable[tuple[pathlib.Path, str]]]
+  decide: Callable[[Task, Mapping[str, Any], float], Awaitable[Any]]
+  header: Callable[[str, Sequence[Task]], dict[str, Any]]
+  state: Callable[[], dict[str, Any]]
 
   def __init__(
     self, log: pathlib.Path, secret: str, people: Sequence[str], wanted: Mapping[Key, int]
@@ -78,50 +88,13 @@ class Queue:
     self.operator = self.token('operator')
     self.answers: dict[str, Any] = {}
     self.latest: dict[Key, Any] = {}
-    self.open = dict.fromkeys(wanted)  # keys that have not enough answers
+    self.open = dict.fromkeys(wanted)
     self.done: Counter[str] = Counter()
-    self.seen: dict[str, float] = {}
     self._given: defaultdict[Key, Counter[str]] = defaultdict(Counter)
     self._held: dict[str, tuple[Key, float]] = {}
     self._passed: defaultdict[str, set[Key]] = defaultdict(set)
     self._asked: dict[tuple[str, str], tuple[Task, float]] = {}
     self._writing = asyncio.Lock()
-
-  def plan(self, person: str) -> Iterable[Task]:
-    """Returns what is for a person, in its order."""
-    raise NotImplementedError
-
-  def spare(self, key: Key, person: str) -> Task:
-    """Returns the task of an item that is not in a person's plan."""
-    raise NotImplementedError
-
-  def identity(self, task: Task) -> str:
-    """Returns the id of the answer to a task."""
-    raise NotImplementedError
-
-  async def describe(self, task: Task) -> dict[str, Any]:
-    """Returns what the page shows; under 'media' the names of files by where they stand."""
-    raise NotImplementedError
-
-  def media_names(self, task: Task) -> dict[str, str]:
-    """Returns the names of a task's files by where they stand, and lets the person have them."""
-    raise NotImplementedError
-
-  async def media(self, person: str, name: str) -> tuple[pathlib.Path, str]:
-    """Returns a file by its name, and its type; Refused where the person was not shown it."""
-    raise NotImplementedError
-
-  async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Any:
-    """Makes an answer of what was sent after so many seconds; Refused where it is none."""
-    raise NotImplementedError
-
-  def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
-    """Returns what stands above a task, and at the end: done, total, count, ended, more, own."""
-    raise NotImplementedError
-
-  def state(self) -> dict[str, Any]:
-    """Returns how far it is: title, sum, and tables with title, head and rows."""
-    raise NotImplementedError
 
   def close(self) -> None:
     """Ends what runs beside it."""
@@ -197,7 +170,6 @@ class Queue:
     Raises:
       Refused: they have not answered that many.
     """
-    self.seen[person] = time.time()
     waiting = self.waiting(person)
     task = waiting[0] if waiting else self.take_over(person) if more else None
     if back:
@@ -258,7 +230,6 @@ class Queue:
         self.add(task.key, known)
       elif getattr(known, self.who) != person:
         raise Refused(409, _NOT_YOURS)
-    self.seen[person] = time.time()
     return {'saved': known.id}
 
   def token(self, *parts: Any) -> str:

@@ -11,13 +11,12 @@ import math
 import os
 import pathlib
 import random
-import statistics
-import time
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.core.settings import LARGEST
+from mgjax.evaluation.human.agreement import RATER, describe_rater, raters
 from mgjax.evaluation.human.questions import Question
 from mgjax.evaluation.human.study import (
   KINDS,
@@ -226,45 +225,22 @@ class Votes(Queue):
       answers = sum(min(count, question.raters) for count in counts)
       questions.append([question.name, answers, len(pairs) * question.raters])
     left = sum(wanted - answers for _, answers, wanted in questions)
+    known = {each.name: each for each in raters(self.answers.values())}
+    rows = []
+    for token, name in self.people.items():
+      cells = describe_rater(known[name]) if name in known else dict.fromkeys(RATER, '')
+      link = {'text': name, 'link': f'../r/{token}'}
+      rows.append([link, self.done[name], len(self.waiting(name)), *cells.values()])
+    told = f'{len(pairs)} pairs of {len(study.models)} models and {len(study.prompts)} prompts'
     return {
       'title': study.name,
-      'sum': f'{len(self.answers)} votes about {len(pairs)} pairs of {len(study.models)} models and '
-      f'{len(study.prompts)} prompts; '
+      'sum': f'{len(self.answers)} votes about {told}; '
       + (f'{left} answers are missing.' if left else 'every pair has its raters.'),
       'tables': [
         {'title': 'Questions', 'head': ['Question', 'Answers', 'Wanted'], 'rows': questions},
-        {
-          'title': 'Raters',
-          'head': [
-            'Rater', 'Answers', 'Left to do', 'Seconds each', 'Gold right', 'Same when repeated',
-            'Chose A', 'Cannot judge', 'Seen',
-          ],
-          'rows': [self._row(token, name) for token, name in self.people.items()],
-        },
+        {'title': 'Raters', 'head': ['Rater', 'Votes', 'Left to do', *RATER], 'rows': rows},
       ],
-    }  # fmt: skip
-
-  def _row(self, token: str, name: str) -> list[Any]:
-    own = [vote for vote in self.answers.values() if vote.rater == name]
-    first = {(vote.item, vote.question): vote for vote in reversed(own)}
-    again = [
-      vote.winner == before.winner
-      for vote in own
-      if (before := first[vote.item, vote.question]) is not vote
-    ]
-    gold = [vote.winner == vote.gold for vote in own if vote.gold]
-    seconds = [vote.milliseconds / 1000 for vote in own]
-    return [
-      {'text': name, 'link': f'../r/{token}'},
-      len(own),
-      len(self.waiting(name)),
-      f'{statistics.median(seconds):.1f}' if seconds else '',
-      f'{sum(gold)} of {len(gold)}' if gold else '',
-      f'{sum(again)} of {len(again)}' if again else '',
-      sum(vote.choice == 'left' for vote in own),
-      sum(vote.winner is None for vote in own),
-      f'{(time.time() - self.seen[name]) / 60:.0f} min ago' if name in self.seen else '',
-    ]
+    }
 
 
 @functools.lru_cache(maxsize=4096)

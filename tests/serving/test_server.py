@@ -417,7 +417,7 @@ def test_a_clip_that_cannot_be_shown_says_why_and_can_be_dropped(make, inputs, t
 
 @reviewed
 def test_where_there_is_nothing_to_look_at_one_sentence_says_so(make, inputs, tmp_path):
-  with pytest.raises(ConfigError, match='run launch.curate with this --output first'):
+  with pytest.raises(ConfigError, match=r'run launch\.curate with this --output first'):
     annotation.serve(tmp_path / 'none', lambda folder: Review(folder, inputs, ('ann',)), port=0)
   with pytest.raises(ConfigError, match='nobody looks at clips'):
     Review(tmp_path / 'x', inputs)

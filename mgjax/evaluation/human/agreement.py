@@ -13,6 +13,15 @@ from mgjax.evaluation.human.votes import Vote
 from mgjax.evaluation.metrics.intervals import Share, share
 
 GOLD = 0.9  # who is surely right about fewer gold items than this is flagged
+RATER = (
+  'answers',
+  'cannot judge',
+  'ties',
+  'seconds',
+  'gold right',
+  'same when asked again',
+  'left',
+)
 
 
 def fleiss_kappa(counts: Int[np.ndarray, 'n c']) -> float:
@@ -167,3 +176,12 @@ def raters(votes: Iterable[Vote], confidence: Confidence = 0.95) -> list[Rater]:
     )
 
   return [describe(name) for name in sorted(by_name)]
+
+
+def describe_rater(rater: Rater) -> dict[str, str]:
+  """Returns what is known of a rater as cells of a table, by RATER."""
+  counts = (f'{n:,}' for n in (rater.answers, rater.cannot_judge, rater.ties))
+  shares = (rater.gold, rater.consistent, rater.left)
+  told = (f'{share} of {share.count}' if share else '' for share in shares)
+  seconds = f'{rater.seconds:.1f}' if rater.seconds else ''
+  return dict(zip(RATER, (*counts, seconds, *told), strict=True))

@@ -57,8 +57,8 @@ SETS = {
     Question('motion_completeness', 'In which video does more of the described motion happen?',
              'A video that hardly moves, or stops halfway, is less complete.', sigma=1.68),
     Question('motion_naturalness', 'In which video is the motion more natural?',
-             'Think of weight, speed and joints; of what is imagined, whether it moves as it would.',
-             sigma=3.98),
+             'Think of weight, speed and joints; of what is imagined, whether it moves as it '
+             'would.', sigma=3.98),
     Question('text_subject', 'Which video shows better what the text names?',
              'Subjects, their number, looks and places. Motion does not count here.', sigma=3.74),
     Question('text_motion', 'Which video moves more as the text says?',

@@ -20,12 +20,8 @@ _LONGEST_STEP = 2.0  # of Newton's method, so that it does not leave where the c
 class Rating:
   """How strong a model is among those that it was compared with.
 
-  Attributes:
-    model: its name.
-    strength: by Bradley-Terry, in points of Elo: 400 more are ten to one; all average 1,000.
-    low: lower end of its interval.
-    high: its upper end.
-    comparisons: prompts on which it was compared with another.
+  Its strength by Bradley-Terry, with its interval, is in points of Elo: 400 more are ten to one,
+  all average 1,000. `comparisons` are prompts on which it was compared with another.
   """
 
   model: str
@@ -114,7 +110,6 @@ def rank(
 
   Raises:
     DataError: some models were never compared with the others, not even by way of a third one.
-    ConfigError: a number is out of its range.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(rank, given, 'rank', ('tallies',))

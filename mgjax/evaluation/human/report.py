@@ -14,6 +14,7 @@ from typing import Any
 from mgjax.core.errors import printable
 from mgjax.core.files import write_bytes
 from mgjax.core.tables import aligned
+from mgjax.evaluation.human.agreement import describe_rater
 from mgjax.evaluation.human.analysis import Analysis, Comparison, analyse_study
 from mgjax.evaluation.human.statistics import (
   MODERATE,
@@ -22,7 +23,6 @@ from mgjax.evaluation.human.statistics import (
   half_width,
   prompts_needed,
 )
-from mgjax.evaluation.metrics.intervals import Share
 from mgjax.runtime.report.intervals import interval_chart
 from mgjax.runtime.report.page import page, table
 
@@ -55,27 +55,20 @@ def analyse(
   repeats: Sequence[str | os.PathLike[str]] = (),
   leave_out: Sequence[str] = (),
 ) -> tuple[str, list[pathlib.Path]]:
-  """Analyses a study's votes and writes analysis.md, .csv, .html and .json.
+  """Analyses a study's votes and writes analysis.csv, .html and .json.
 
   Args:
     study: directory of the votes.
     out: where to write; by default there.
-    ours: see `analyse_study`.
     layout: of the first table, see `lay_out`.
-    repeats: see `analyse_study`.
-    leave_out: see `analyse_study`.
+    ours, repeats, leave_out: see `analyse_study`, which raises what this raises.
 
   Returns:
     The first table as text, with what raters are flagged for, and the paths.
-
-  Raises:
-    DataError: there are no votes, or they are not of this study.
-    ConfigError: there is no such model or rater.
   """
   found = analyse_study(study, ours=ours, repeats=repeats, leave_out=leave_out)
   sections = _sections(found, layout)
   made = {
-    'md': _markdown(found, sections),
     'csv': _csv(found),
     'html': _page(found, sections),
     'json': json.dumps(_plain(found), indent=2) + '\n',
@@ -172,7 +165,8 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
       f' Sigma of {printable(name)} is from {sigma.repeats} repeats: {sigma.value:.2f} '
       f'[{sigma.low:.2f}, {sigma.high:.2f}].'
     )
-  title = f'{printable(found.ours)} against others, {_WHAT[layout == "win_rate"]}'
+  what = 'win rate (50 is as good)' if layout == 'win_rate' else 'net win rate'
+  title = f'{printable(found.ours)} against others, {what}'
   sections = [(title, _ABOUT + about, lay_out(ours, layout))]
   sections.append(('Counts', '', [_counted(each) for each in found.comparisons]))
   for name, ranking in found.rankings.items():
@@ -192,29 +186,13 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
   rows = [
     {
       '': printable(each.name) + ' (left out)' * (each.name in found.left_out),
-      'answers': f'{each.answers:,}',
-      'cannot judge': f'{each.cannot_judge:,}',
-      'ties': f'{each.ties:,}',
-      'seconds': f'{each.seconds:.1f}' if each.seconds else '',
-      **{
-        name: _shown(value)
-        for name, value in {
-          'gold right': each.gold, 'same when asked again': each.consistent, 'left': each.left
-        }.items()
-      },
+      **describe_rater(each),
       'look at': '; '.join(each.flags),
     }
     for each in found.raters
-  ]  # fmt: skip
+  ]
   note = f'{found.votes:,} answers count: no gold items, and of repeated ones the first.'
   return [*sections, ('Raters', note, rows)]
-
-
-_WHAT = {False: 'net win rate', True: 'win rate (50 is as good)'}
-
-
-def _shown(share: Share | None) -> str:
-  return f'{share} of {share.count}' if share else ''
 
 
 def _counted(each: Comparison) -> dict[str, str]:
@@ -259,23 +237,6 @@ def _by_group(comparisons: Sequence[Comparison]) -> Rows:
 def _cells(rows: Rows) -> list[list[str]]:
   names = list(dict.fromkeys(name for row in rows for name in row))
   return [names, *([row.get(name, '') for name in names] for row in rows)]
-
-
-def _markdown(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
-  lines = [f'# {_escaped(printable(found.name))}', '']
-  for title, note, rows in sections:
-    head, *body = _cells(rows)
-    lines += [f'## {_escaped(title)}', '']
-    lines += ['| ' + ' | '.join(map(_escaped, head)) + ' |', '|---' * len(head) + '|']
-    lines += ['| ' + ' | '.join(map(_escaped, row)) + ' |' for row in body]
-    lines += ['', *([_escaped(note), ''] if note else [])]
-  return '\n'.join(lines)
-
-
-def _escaped(text: str) -> str:
-  for mark in '\\`*_|<[':
-    text = text.replace(mark, f'\\{mark}')
-  return text
 
 
 def _csv(found: Analysis) -> str:

@@ -113,13 +113,8 @@ def majority(counts: Int[np.ndarray, 'p 3']) -> Int[np.ndarray, 'p']:
 class NetWinRate:
   """The share of prompts that are won less the share that are lost, in points of [-100, 100].
 
-  Attributes:
-    wins: prompts.
-    ties: prompts.
-    losses: prompts.
-    low: lower end of the interval, in points.
-    high: its upper end.
-    sign_probability: of the sign test, see `sign_test`.
+  Wins, ties and losses are counts of prompts, low and high the ends of the interval in points; for
+  `sign_probability` see `sign_test`.
   """
 
   wins: int
@@ -180,8 +175,7 @@ def net_win_rate(
     seed: of them.
 
   Raises:
-    DataError: there are none.
-    ConfigError: a number is out of its range.
+    DataError: there are no verdicts.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(net_win_rate, given, 'net_win_rate', ('verdicts',))
@@ -297,17 +291,8 @@ def half_width(
 ) -> float:
   """Returns half the interval of the net win rate of so many prompts, in points.
 
-  100 z sqrt((win + lose - (win - lose)^2) / n), with z the quantile (1 + c) / 2 of the normal
-  distribution.
-
-  Args:
-    prompts: n.
-    win: share of prompts whose majority is a win.
-    lose: share of those whose majority is a loss.
-    confidence: of the interval.
-
-  Raises:
-    ConfigError: a number is out of its range.
+  100 z sqrt((win + lose - (win - lose)^2) / n), with win and lose the shares of prompts whose
+  majority is that, and z the quantile (1 + c) / 2 of the normal distribution.
   """
   given = {'prompts': prompts, 'win': win, 'lose': lose, 'confidence': confidence}
   arguments(half_width, given, 'half_width')

@@ -97,7 +97,7 @@ def read_votes(path: str | os.PathLike[str]) -> list[Vote]:
 
 
 def export_votes(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> pathlib.Path:
-  """Writes the votes of a study as a table of COLUMNS, which `import_votes` reads; returns its path.
+  """Writes the votes of a study as a table of COLUMNS, and returns its path.
 
   Raises:
     ConfigError: it is not called .csv.
