@@ -58,12 +58,11 @@ class Queue:
   kind, who = '', 'person'  # which view the page shows; the answers' field that holds the person
   largest = 2048  # bytes of an answer
   fields: Mapping[str, Any] = {}  # name -> type of what the page sends
-  # What each kind does: a person's items in their order, one that is not among them, the id of the
-  # answer to one, what the page shows of it, the names of its files by where they stand, a file by
-  # its name, the answer made of what was sent after so many seconds, what stands above an item
-  # (title, count, done, total, ended, more, own), and the progress (title, sum, tables).
-  plan: Callable[[str], Iterable[Task]]
-  spare: Callable[[Key, str], Task]
+  # What each kind does: a person's items in their order, with or without what others have left, the
+  # id of the answer to one, what the page shows of it, the names of its files by where they stand,
+  # a file by its name, the answer made of what was sent after so many seconds, what stands above an
+  # item (title, count, done, total, ended, more, own), and the progress (title, sum, tables).
+  plan: Callable[[str, bool], Iterable[Task]]
   identity: Callable[[Task], str]
   describe: Callable[[Task], Awaitable[dict[str, Any]]]
   media_names: Callable[[Task], dict[str, str]]
@@ -116,48 +115,31 @@ class Queue:
     """Returns how often each person answered about an item."""
     return self._given.get(key, Counter())
 
-  def waiting(self, person: str) -> list[Task]:
-    """Returns what is left for a person: what they have, their plan, what they passed on."""
-    others, passed = self._held_by_others(person), self._passed[person]
-    mine, _ = self._held.get(person, (None, 0.0))
-    left = [task for task in self.plan(person) if self._is_due(task, others)]
+  def waiting(self, person: str, more: bool = False) -> list[Task]:
+    """Returns what is left for a person: what they have, their plan, what they passed on.
+
+    Args:
+      person: a name.
+      more: whether what others have left comes after that.
+    """
+    now, mine = time.monotonic(), self._held.get(person, (None, 0.0))[0]
+    held = self._held.items()
+    others = Counter(key for name, (key, until) in held if name != person and until > now)
+    left = [task for task in self.plan(person, more) if self._is_due(task, others)]
+    passed = self._passed[person]
     return sorted(left, key=lambda task: (task.key != mine, task.key in passed))
-
-  def take_over(self, person: str) -> Task | None:
-    """Returns an item that others have left and the person has not answered, or None."""
-    others = self._held_by_others(person)
-    mine, _ = self._held.get(person, (None, 0.0))
-    for key in (*[mine] * (mine in self.open), *reversed(self.open)):
-      if person not in self.given(key) and self._missing(key, others) > 0:
-        return self.spare(key, person)
-    return None
-
-  def left_by_others(self, person: str) -> int:
-    """Counts what a person could take over."""
-    others = self._held_by_others(person)
-    return sum(
-      person not in self.given(key) and self._missing(key, others) > 0 for key in self.open
-    )
 
   def hold(self, task: Task) -> None:
     """Leaves an item to a person for a while; what they had before is free again."""
     self._held[task.person] = task.key, time.monotonic() + LEASE
 
-  def _held_by_others(self, person: str) -> Counter[Key]:
-    now = time.monotonic()
-    held = self._held.items()
-    return Counter(key for name, (key, until) in held if name != person and until > now)
-
-  def _missing(self, key: Key, others: Counter[Key]) -> int:
-    if key not in self.open:
-      return 0
-    return self._wanted[key] - len(self.given(key)) - others[key]
-
   def _is_due(self, task: Task, others: Counter[Key]) -> bool:
-    count = self.given(task.key)[task.person]
+    """Whether the person's answer is missing, and nobody else is giving it."""
+    key, given = task.key, self.given(task.key)
     if task.again:  # of what somebody else took over there is nothing to repeat
-      return count == 1 or (not count and task.key in self.open)
-    return not count and self._missing(task.key, others) > 0
+      return given[task.person] == 1 or (not given[task.person] and key in self.open)
+    missing = self._wanted[key] - len(given) - others[key] if key in self.open else 0
+    return not given[task.person] and missing > 0
 
   async def next(self, person: str, more: bool = False, back: int = 0) -> dict[str, Any]:
     """Returns what a person is to see next: the same until it is answered.
@@ -170,8 +152,8 @@ class Queue:
     Raises:
       Refused: they have not answered that many.
     """
-    waiting = self.waiting(person)
-    task = waiting[0] if waiting else self.take_over(person) if more else None
+    waiting = self.waiting(person, more)
+    task = waiting[0] if waiting else None
     if back:
       task = self._before(person, back)
     elif task is not None:
@@ -193,7 +175,7 @@ class Queue:
     own = [key for key in own if key in self._wanted]
     if back > len(own):
       raise Refused(404, 'That is as far back as your answers go.')
-    return self.spare(own[-back], person)
+    return Task(own[-back], person)
 
   def skip(self, person: str, body: bytes) -> dict[str, Any]:
     """Leaves an item to others, and to the person when nothing else is left.

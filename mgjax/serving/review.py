@@ -24,13 +24,14 @@ from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import ALLOWANCE, Guarded, Lost
 from mgjax.media.transcode import cut_video
 from mgjax.serving.http import Refused
-from mgjax.serving.queue import Key, Queue, Task, now
+from mgjax.serving.queue import Queue, Task, now
 from mgjax.text.prompts import LONGEST, clean_prompt
 
 PEOPLE, SHOWN = 'people.json', 'shown'
 _KEPT = 64  # clips that stay in `shown`
 _CRF = 23  # of clips that are shown, not of those that are cut
 _REASON = 200  # letters
+_TITLE = 'Clips for fine-tuning'
 _SLACK = 2e-3  # seconds by which the page may be wrong about where a clip ends
 
 
@@ -68,13 +69,9 @@ class Review(Queue):
     """Ends the process that cuts clips."""
     self._cut.close(for_good=True)
 
-  def plan(self, person: str) -> Iterator[Task]:
+  def plan(self, person: str, more: bool) -> Iterator[Task]:
     """Yields all clips that nobody has decided about."""
     return (Task(key, person) for key in self.open)
-
-  def spare(self, key: Key, person: str) -> Task:
-    """Returns a clip that a person goes back to."""
-    return Task(key, person)
 
   def identity(self, task: Task) -> str:
     """Returns the id of the decision, another one whenever the person goes back to the clip."""
@@ -160,17 +157,16 @@ class Review(Queue):
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
     """Returns how far all are."""
     decided, total = self._decided(), len(self._rows)
-    kept, own = (sum(each) for each in zip(*((d.keep, d.person == person) for d in decided), (0, 0),
-                                           strict=True))  # fmt: skip
+    kept, own = sum(d.keep for d in decided), sum(d.person == person for d in decided)
+    ended = f'All {total} clips are decided. You can close this page.'
+    if self.open:
+      ended = f'Others are looking at the last {len(self.open)}; reload later for what they leave.'
     return {
-      'title': 'Clips for fine-tuning',
+      'title': _TITLE,
       'count': f'{len(decided)} of {total} decided, {kept} kept, {own} by {person}',
       'done': len(decided),
       'total': total,
-      'ended': f'Other people are looking at the last {len(self.open)}; reload this page later to '
-      'see whether they left some.'
-      if self.open
-      else f'All {total} clips are decided. You can close this page.',
+      'ended': ended,
       'more': 0,
       'own': own,
     }
@@ -187,7 +183,7 @@ class Review(Queue):
       for token, name in self.people.items()
     ]
     return {
-      'title': 'Clips for fine-tuning',
+      'title': _TITLE,
       'sum': f'{len(decided)} of {len(self._rows)} clips are decided, '
       f'{sum(each.keep for each in decided)} of them kept.',
       'tables': [{'title': 'People', 'head': ['Name', 'Decided', 'Kept'], 'rows': rows}],

@@ -29,7 +29,7 @@ from mgjax.evaluation.human.study import (
 )
 from mgjax.evaluation.human.votes import CHOICES, FILE, Vote, read_votes
 from mgjax.serving.http import Refused
-from mgjax.serving.queue import Key, Queue, Task, now
+from mgjax.serving.queue import Queue, Task, now
 
 
 class Asked(NamedTuple):
@@ -125,14 +125,15 @@ class Votes(Queue):
     for vote in read_votes(log):
       self.add((vote.item, vote.question), vote)
 
-  def plan(self, person: str) -> Sequence[Task]:
-    """Returns what is for a rater, in its order."""
-    return self._plans[person]
-
-  def spare(self, key: Key, person: str) -> Task:
-    """Returns what a rater takes over of another."""
-    item, question = self._items[str(key[0])], self._questions[str(key[1])]
-    return _task(item, question, person, self.study.draw('taken', item.id, person).randrange(2))
+  def plan(self, person: str, more: bool) -> list[Task]:
+    """Returns what is for a rater, in its order, and perhaps what others have left."""
+    own, taken = self._plans[person], []
+    known = {task.key for task in own}
+    for key in (key for key in reversed(self.open) if more and key not in known):
+      item, question = self._items[key[0]], self._questions[key[1]]
+      turned = self.study.draw('taken', item.id, person).randrange(2)
+      taken.append(_task(item, question, person, turned))
+    return [*own, *taken]
 
   def identity(self, task: Task) -> str:
     """Returns the id of the vote that answers a task."""
@@ -201,7 +202,7 @@ class Votes(Queue):
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
     """Returns how far a rater is."""
-    done, free = self.done[person], 0 if waiting else self.left_by_others(person)
+    done, free = self.done[person], 0 if waiting else len(self.waiting(person, more=True))
     total = done + len(waiting)
     ended = f'{done} {"answer is" if done == 1 else "answers are"} saved. ' + (
       f'{free} of other people are still missing.' if free else 'You can close this page.'
@@ -213,7 +214,7 @@ class Votes(Queue):
       'total': total,
       'ended': ended,
       'more': free,
-      'own': 0,
+      'own': done,
     }
 
   def state(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from mgjax.evaluation.human.questions import read_questions
 from mgjax.evaluation.human.study import SPOILT, Item, Study
 from mgjax.evaluation.human.votes import Vote
 from mgjax.serving import votes
+from mgjax.serving.queue import Task
 from mgjax.serving.votes import Votes, make_plans
 
 RATERS = tuple('abcdefgh')
@@ -140,7 +141,7 @@ def test_a_plan_is_the_seeds_and_goes_on_after_a_restart(queue_of):
 def test_what_a_rater_left_is_taken_over_by_others_once(queue_of):
   queue = queue_of(make(questions='video:overall', raters=RATERS[:5], repeats=0.0))
   leaver, *others = queue.study.raters
-  left = len(list(queue.plan(leaver))) - answer(queue, leaver, 3)
+  left = len(queue.plan(leaver, False)) - answer(queue, leaver, 3)
   for rater in others:
     answer(queue, rater)
   assert left and len(raters_of(queue)) == len(queue.study.items)
@@ -148,9 +149,9 @@ def test_what_a_rater_left_is_taken_over_by_others_once(queue_of):
   while True:
     tasks = []
     for rater in others:
-      if task := queue.take_over(rater):
-        queue.hold(task)
-        tasks.append(task)
+      if found := queue.waiting(rater, more=True):
+        queue.hold(found[0])
+        tasks.append(found[0])
     if not tasks:
       break
     assert len({task.key for task in tasks}) == len(tasks)  # two never work on one
@@ -164,11 +165,20 @@ def test_what_a_rater_left_is_taken_over_by_others_once(queue_of):
 
 def test_what_was_taken_over_and_left_again_is_free_after_a_while(queue_of, monkeypatch):
   queue = queue_of(make(prompts=1, questions='video:overall', raters=RATERS[:4], repeats=0.0))
-  (free,) = (rater for rater in queue.study.raters if not queue.plan(rater))
+  (free,) = (rater for rater in queue.study.raters if not queue.plan(rater, False))
   owner = next(rater for rater in queue.study.raters if rater != free)
   for rater in {*queue.study.raters} - {free, owner}:
     answer(queue, rater)
-  queue.hold(queue.take_over(free))
-  assert not queue.waiting(owner) and queue.take_over(free)  # it is theirs still
+  queue.hold(queue.waiting(free, more=True)[0])
+  assert not queue.waiting(owner) and queue.waiting(free, more=True)  # it is theirs still
   monkeypatch.setattr('time.monotonic', lambda: 10**9)
   assert queue.waiting(owner)
+
+
+def test_links_and_ids_of_studies_that_were_begun_before_stay(queue_of):
+  queue = queue_of(make(raters=RATERS[:6]))
+  assert (next(iter(queue.people)), queue.operator) == (
+    'fd7ed3d972f604ba921e683669055ff0', '3a818aea1b1166066c97e4714a269890'
+  )  # fmt: skip
+  task = Task(('0:x:y', 'overall'), 'a')
+  assert queue.identity(task) == 'f0d77decd69a8dbea2231ea38248d4a3'

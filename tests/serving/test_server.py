@@ -384,7 +384,7 @@ def test_people_never_look_at_one_clip_at_once_and_pass_it_on(site):
   assert ben.next()[0]['task']['clip'] == '0.mp4#0'  # what was passed on
   assert ann.next()[0]['task']['id'] == third['id']
   ann.send(ann.next()[2])
-  assert ann.next()[0]['task'] is None and 'Other people' in ann.next()[0]['ended']
+  assert ann.next()[0]['task'] is None and 'Others are looking' in ann.next()[0]['ended']
   assert ben.send({'id': ben.next()[2]['id']}, 'skip')[0] == 200
   assert ann.next()[0]['task']['clip'] == '0.mp4#0'  # nothing else is left
   assert [each.person for each in queue.answers.values()] == ['ben', 'ann']

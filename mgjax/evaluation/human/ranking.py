@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import special
 
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Count, Magnitude, Positive, arguments
@@ -59,30 +60,26 @@ def bradley_terry(
   arguments(bradley_terry, {'prior': prior}, 'bradley_terry', ('wins', 'ties'))
   n = wins.shape[-1]
   first, second = np.triu_indices(n, 1)
-  won, lost, tied = wins[..., first, second], wins[..., second, first], ties[..., first, second]
-  total = won + lost + tied
-  some = tied.sum(-1) > 0
-  pairs = np.zeros((len(first), n + 1))  # which parameters a pair's difference is of
-  pairs[np.arange(len(first)), first], pairs[np.arange(len(first)), second] = 1, -1
-  last = np.zeros(n + 1)
-  last[-1] = 1
-  # Their mean is not in the data; with it fixed the matrix can be inverted without a prior.
-  fixed = prior * np.eye(n + 1) + np.outer(1 - last, 1 - last) / n
+  counts = np.stack([x[..., first, second] for x in (wins, np.swapaxes(wins, -1, -2), ties)], -1)
+  total, some = counts.sum(-1), counts[..., 2].sum(-1) > 0
+  # The logits of the three outcomes of a pair are linear in theta and eta.
+  pairs = (np.eye(n)[first] - np.eye(n)[second]) / 2
+  features = np.zeros((len(first), 3, n + 1))
+  features[:, 0, :n], features[:, 1, :n], features[:, 2, n] = pairs, -pairs, 1
+  # The mean of theta is not in the data; with it fixed the matrix is invertible without a prior.
+  mean = np.append(np.ones(n), 0)
+  fixed = prior * np.eye(n + 1) + np.outer(mean, mean) / n
   parameters = np.zeros((*wins.shape[:-2], n + 1))
   for _ in range(100):
-    d = parameters @ pairs.T
-    eta = np.where(some, parameters[..., -1], -np.inf)[..., None]
-    weights = np.stack([np.exp(d / 2), np.exp(-d / 2), np.exp(eta + 0 * d)])
-    p, q, r = weights / weights.sum(0)
-    slope = ((won - lost) - total * (p - q)) / 2
-    gradient = slope @ pairs + (tied - total * r).sum(-1)[..., None] * last - prior * parameters
-    curvature = total * (p + q - (p - q) ** 2) / 4
-    across = -total * r * (p - q) / 2
-    hessian = np.einsum('...p,pi,pj->...ij', curvature, pairs, pairs) + fixed
-    hessian[..., -1, :-1] += across @ pairs[:, :-1]
-    hessian[..., :-1, -1] += across @ pairs[:, :-1]
-    hessian[..., -1, -1] += (total * r * (1 - r)).sum(-1) + ~some
-    step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+    logits = np.einsum('pkf,...f->...pk', features, parameters)
+    logits[..., 2] = np.where(some[..., None], logits[..., 2], -np.inf)
+    p = special.softmax(logits, -1)
+    expected = np.einsum('pkf,...pk->...pf', features, p)
+    gradient = np.einsum('pkf,...pk->...f', features, counts - total[..., None] * p)
+    hessian = np.einsum('...pk,pkf,pkg->...fg', total[..., None] * p, features, features)
+    hessian += fixed - np.einsum('...p,...pf,...pg->...fg', total, expected, expected)
+    hessian[..., -1, -1] += ~some
+    step = np.linalg.solve(hessian, (gradient - prior * parameters)[..., None])[..., 0]
     longest = np.abs(step).max(-1, keepdims=True)
     parameters = parameters + step * np.minimum(1, _LONGEST_STEP / np.maximum(longest, 1e-300))
     if longest.max() < 1e-9:

@@ -26,13 +26,13 @@ from mgjax.evaluation.human.statistics import (
 from mgjax.runtime.report.intervals import interval_chart
 from mgjax.runtime.report.page import page, table
 
-Rows = list[dict[str, str]]
+Rows = list[dict[str, Any]]
 MARKS = {SIGNIFICANT: ' **', MODERATE: ' *'}
 CHANCE = 0.8  # how likely a difference shall be found where a number of prompts is recommended
 _CSV = (
   'question', 'ours', 'theirs', 'group', 'name', 'prompts', 'wins', 'ties', 'losses',
-  'net_win_rate', 'low', 'high', 'win_rate', 'sign_probability', 'sigma', 'verdict', 'alpha',
-  'kappa',
+  'net_win_rate', 'low', 'high', 'win_rate', 'sign_probability', 'cannot_judge', 'sigma',
+  'verdict', 'alpha', 'kappa',
 )  # fmt: skip
 _ABOUT = (
   'Net win rate: % of prompts won less % lost, by the majority of the raters of each, from -100 to '
@@ -68,10 +68,12 @@ def analyse(
   """
   found = analyse_study(study, ours=ours, repeats=repeats, leave_out=leave_out)
   sections = _sections(found, layout)
+  fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+  fields['comparisons'] = _records(found)
   made = {
     'csv': _csv(found),
     'html': _page(found, sections),
-    'json': json.dumps(_plain(found), indent=2) + '\n',
+    'json': json.dumps(_finite(fields), indent=2) + '\n',
   }
   paths = [pathlib.Path(out or study) / f'analysis.{kind}' for kind in made]
   for path, text in zip(paths, made.values(), strict=True):
@@ -239,18 +241,25 @@ def _cells(rows: Rows) -> list[list[str]]:
   return [names, *([row.get(name, '') for name in names] for row in rows)]
 
 
+def _records(found: Analysis) -> Rows:
+  """A row a comparison and a row a group of its prompts, by _CSV."""
+  rows = []
+  for each in found.comparisons:
+    common = {name: getattr(each.tally, name) for name in ('question', 'ours', 'theirs')}
+    alone = {'alpha': each.agreement.alpha, 'kappa': each.agreement.kappa, 'sigma': each.sigma}
+    alone |= {'cannot_judge': each.tally.cannot_judge, 'verdict': each.verdict}
+    for (group, name), rate in {('all', ''): each.rate, **each.groups}.items():
+      row = common | {'group': group, 'name': name, 'net_win_rate': rate.value}
+      row |= {name: getattr(rate, name) for name in _CSV if hasattr(rate, name)}
+      rows.append(row | (alone if group == 'all' else {}))
+  return rows
+
+
 def _csv(found: Analysis) -> str:
   text = io.StringIO()
   writer = csv.DictWriter(text, _CSV, lineterminator='\n')
   writer.writeheader()
-  for each in found.comparisons:
-    common = {name: getattr(each.tally, name) for name in ('question', 'ours', 'theirs')}
-    alone = {'alpha': each.agreement.alpha, 'kappa': each.agreement.kappa}
-    alone |= {'sigma': '' if each.sigma is None else each.sigma, 'verdict': each.verdict}
-    for (group, name), rate in {('all', ''): each.rate, **each.groups}.items():
-      row = common | {'group': group, 'name': name, 'net_win_rate': rate.value}
-      row |= {name: getattr(rate, name) for name in _CSV if hasattr(rate, name)}
-      writer.writerow(row | (alone if group == 'all' else {}))
+  writer.writerows(_records(found))
   return text.getvalue()
 
 
@@ -279,26 +288,8 @@ def _page(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
   return page(printable(found.name), f'<div class="charts">{body}</div>{tables}')
 
 
-def _plain(found: Analysis) -> dict[str, Any]:
-  """The analysis for programs: plain values, None where there is no number."""
-  comparisons = []
-  for each in found.comparisons:
-    groups = [{'group': g, 'name': n, **_rate(rate)} for (g, n), rate in each.groups.items()]
-    comparisons.append(
-      {name: getattr(each.tally, name) for name in ('question', 'ours', 'theirs', 'cannot_judge')}
-      | _rate(each.rate)
-      | {'agreement': each.agreement, 'groups': groups, 'sigma': each.sigma}
-      | {'verdict': each.verdict}
-    )
-  fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-  return _finite(fields | {'comparisons': comparisons})
-
-
-def _rate(rate: Any) -> dict[str, Any]:
-  return {'net_win_rate': rate.value, 'win_rate': rate.win_rate, **dataclasses.asdict(rate)}
-
-
 def _finite(value: Any) -> Any:
+  """Plain values for programs, None where there is no number."""
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
     value = dataclasses.asdict(value)
   if isinstance(value, Mapping):

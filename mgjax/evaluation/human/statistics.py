@@ -7,7 +7,6 @@ and what is resampled, are prompts.
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from statistics import NormalDist
 from typing import Annotated, Any
 
 import numpy as np
@@ -113,8 +112,9 @@ def majority(counts: Int[np.ndarray, 'p 3']) -> Int[np.ndarray, 'p']:
 class NetWinRate:
   """The share of prompts that are won less the share that are lost, in points of [-100, 100].
 
-  Wins, ties and losses are counts of prompts, low and high the ends of the interval in points; for
-  `sign_probability` see `sign_test`.
+  Wins, ties and losses are counts of prompts, low and high the ends of the interval in points.
+  `sign_probability` is of the exact sign test, of both sides: how likely a split as uneven is where
+  both models are as good.
   """
 
   wins: int
@@ -193,22 +193,9 @@ def net_win_rate(
     drawn = np.random.default_rng(seed).multinomial(n, np.array(counts) / n, resamples)
     outside = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(tail, n - 1))
     low, high = np.quantile(100 / n * (drawn[:, 0] - drawn[:, 2]), [outside, 1 - outside])
-  return NetWinRate(*counts, float(low), float(high), sign_test(counts[0], counts[2]))
-
-
-def sign_test(wins: Count, losses: Count) -> float:
-  """Returns how likely a split as uneven as this, or more, is where both models are as good.
-
-  With m = wins + losses, exact and of both sides: min(1, 2 sum_{i <= min(wins, losses)} C(m, i) /
-  2^m). Ties say nothing about which one is better.
-
-  Raises:
-    ConfigError: a number is negative.
-  """
-  arguments(sign_test, {'wins': wins, 'losses': losses}, 'sign_test')
-  m = wins + losses
-  fewer = sum(math.comb(m, i) for i in range(min(wins, losses) + 1))
-  return min(1.0, 2 * fewer / 2**m)  # of whole numbers: exact until it is divided
+  decided = counts[0] + counts[2]  # ties say nothing about which one is better
+  sign = float(stats.binomtest(counts[0], decided).pvalue) if decided else 1.0
+  return NetWinRate(*counts, float(low), float(high), sign)
 
 
 def groups(
@@ -296,7 +283,7 @@ def half_width(
   """
   given = {'prompts': prompts, 'win': win, 'lose': lose, 'confidence': confidence}
   arguments(half_width, given, 'half_width')
-  z = NormalDist().inv_cdf((1 + confidence) / 2)
+  z = float(stats.norm.ppf((1 + confidence) / 2))
   return 100 * z * math.sqrt((win + lose - (win - lose) ** 2) / prompts)
 
 
@@ -322,6 +309,6 @@ def prompts_needed(
   """
   given = {'difference': difference, 'tie': tie, 'chance': chance, 'confidence': confidence}
   arguments(prompts_needed, given, 'prompts_needed')
-  d, normal = difference / 100, NormalDist()
-  reach = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(chance)
+  d = difference / 100
+  reach = float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(chance))
   return max(2, math.ceil((max(1 - tie, d) - d * d) * (reach / d) ** 2))

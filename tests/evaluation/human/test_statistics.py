@@ -16,7 +16,6 @@ from mgjax.evaluation.human.statistics import (
   net_win_rate,
   prompts_needed,
   sigma,
-  sign_test,
   tally,
   verdict,
 )
@@ -178,15 +177,10 @@ def test_an_interval_depends_on_its_seed_alone_and_turns_with_the_models():
   assert (back.low, back.high) == pytest.approx((-there.high, -there.low), abs=3)  # other draws
 
 
-@pytest.mark.parametrize(('wins', 'losses'), [(0, 0), (1, 0), (5, 0), (7, 3), (50, 50), (521, 482)])
-def test_the_sign_test_is_that_of_scipy(wins, losses):
-  exact = scipy.stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1
-  assert sign_test(wins, losses) == pytest.approx(exact, rel=1e-12)
-  assert sign_test(losses, wins) == sign_test(wins, losses)
-
-
-def test_the_sign_test_of_all_wins_is_a_power_of_two():
-  assert sign_test(10, 0) == 2 * 2**-10
+def test_the_sign_test_is_of_both_sides_and_ties_say_nothing():
+  found = net_win_rate([1] * 10 + [0] * 5)
+  assert found.sign_probability == pytest.approx(2 * 2**-10)
+  assert net_win_rate([0, 0]).sign_probability == 1
 
 
 def test_prompts_are_grouped_by_each_of_their_concepts_and_by_motion():
