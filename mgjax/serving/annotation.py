@@ -69,7 +69,7 @@ def make_server(queue: Queue) -> Any:
 
   async def state(request: Request) -> Response:
     check_operator(request)
-    return JSONResponse(queue.state())
+    return JSONResponse({'kind': queue.kind, **queue.state()})
 
   routes = [
     Route('/r/{token}', page),

@@ -231,7 +231,7 @@ class Votes(Queue):
     for token, name in self.people.items():
       cells = describe_rater(known[name]) if name in known else dict.fromkeys(RATER, '')
       link = {'text': name, 'link': f'../r/{token}'}
-      rows.append([link, self.done[name], len(self.waiting(name)), *cells.values()])
+      rows.append([link, len(self.waiting(name)), *cells.values()])
     told = f'{len(pairs)} pairs of {len(study.models)} models and {len(study.prompts)} prompts'
     return {
       'title': study.name,
@@ -239,7 +239,7 @@ class Votes(Queue):
       + (f'{left} answers are missing.' if left else 'every pair has its raters.'),
       'tables': [
         {'title': 'Questions', 'head': ['Question', 'Answers', 'Wanted'], 'rows': questions},
-        {'title': 'Raters', 'head': ['Rater', 'Votes', 'Left to do', *RATER], 'rows': rows},
+        {'title': 'Raters', 'head': ['Rater', 'to do', *RATER], 'rows': rows},
       ],
     }
 

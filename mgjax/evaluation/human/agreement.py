@@ -13,15 +13,7 @@ from mgjax.evaluation.human.votes import Vote
 from mgjax.evaluation.metrics.intervals import Share, share
 
 GOLD = 0.9  # who is surely right about fewer gold items than this is flagged
-RATER = (
-  'answers',
-  'cannot judge',
-  'ties',
-  'seconds',
-  'gold right',
-  'same when asked again',
-  'left',
-)
+RATER = ('answers', 'cannot judge', 'ties', 'seconds', 'gold right', 'same again', 'left')
 
 
 def fleiss_kappa(counts: Int[np.ndarray, 'n c']) -> float:
