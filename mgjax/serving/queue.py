@@ -57,6 +57,7 @@ class Queue:
 
   kind, who = '', 'person'  # which view the page shows; the answers' field that holds the person
   largest = 2048  # bytes of an answer
+  revisable = False  # whether people may leave an item to others, and go back to an answer
   fields: Mapping[str, Any] = {}  # name -> type of what the page sends
   # What each kind does: a person's items in their order, with or without what others have left, the
   # id of the answer to one, what the page shows of it, the names of its files by where they stand,
@@ -172,7 +173,7 @@ class Queue:
 
   def _before(self, person: str, back: int) -> Task:
     own = [key for key, each in self.latest.items() if getattr(each, self.who) == person]
-    own = [key for key in own if key in self._wanted]
+    own = [key for key in own if key in self._wanted and self.revisable]
     if back > len(own):
       raise Refused(404, 'That is as far back as your answers go.')
     return Task(own[-back], person)
@@ -185,7 +186,7 @@ class Queue:
     """
     identity = parsed(body, {'id': str})['id']
     task, _ = self._asked.get((person, identity), (None, 0.0))
-    if task is None:
+    if task is None or not self.revisable:
       raise Refused(409, _NOT_YOURS)
     self._passed[person].add(task.key)
     self._held.pop(person, None)

@@ -38,7 +38,7 @@ _SLACK = 2e-3  # seconds by which the page may be wrong about where a clip ends
 class Review(Queue):
   """The clips of a run, of which people may have decided about some already."""
 
-  kind, largest = 'review', 65_536
+  kind, largest, revisable = 'review', 65_536, True
   fields: Mapping[str, Any] = {
     'id': str, 'keep': bool, 'reason': str, 'from': (int, float), 'to': (int, float),
     'caption': str, 'labels': list,

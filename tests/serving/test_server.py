@@ -292,6 +292,14 @@ def test_the_progress_says_how_far_it_is_and_not_who_wins(site):
 # Votes alone.
 
 
+def test_a_vote_is_given_once_and_for_all(site):
+  queue, ann, _ = site
+  _, _, vote = ann.next()
+  assert ann.send({'id': vote['id']}, 'skip')[0] == 409
+  assert ann.send(vote)[0] == 200
+  assert ann.ask(f'{ann.path}/next?back=1')[0] == 404
+
+
 def test_what_was_chosen_is_the_model_that_was_shown_there(site, videos, tmp_path):
   _, ann, ben = site
   for person, choice in ((ann, 'left'), (ben, 'right')):
