@@ -65,7 +65,7 @@ PARSED = (
   *(f'absl.flags.FLAGS{end}' for end in ('', '.is_parsed', '.mark_as_parsed')),
 )
 VAGUE = {'util', 'utils', 'common', 'helper', 'helpers', 'misc'}
-LONGEST = 600
+LONGEST = 400
 MOST_FILES = 16  # of a folder of mgjax/
 # Who may take a configuration as it is: who reads, runs, plans or times one.
 CONFIGURED = ('core', 'registry', 'api', 'workflows', 'planning', 'benchmarks', 'scaling')

@@ -293,7 +293,7 @@ def test_the_progress_says_how_far_it_is_and_not_who_wins(site):
 
 
 def test_a_vote_is_given_once_and_for_all(site):
-  queue, ann, _ = site
+  _, ann, _ = site
   _, _, vote = ann.next()
   assert ann.send({'id': vote['id']}, 'skip')[0] == 409
   assert ann.send(vote)[0] == 200
