@@ -10,9 +10,8 @@ Train on what is kept with --config.data.kind=records --config.data.path=data/cu
 --limit=1000 measures a fair sample of about as many videos, prints its funnel, what each filter
 costs and the hours that all videos take, and cuts nothing. --engine=ray spreads the work by Ray, on
 this machine or, with --address, on a cluster that sees the same folders.
-python -m launch.curate review --input=raw/ --output=data/curated --people=ann,ben
-shows people the clips that a run left, to keep, drop, trim, caption and label them; the next run
-does what they decided. See docs/curation.md.
+python -m launch.serve review --input=raw/ --output=data/curated --people=ann,ben
+shows people the clips that a run left; the next run does what they decided. See docs/curation.md.
 """
 
 import pathlib
@@ -23,11 +22,9 @@ from mgjax.core.errors import ConfigError
 
 from . import command_line
 
-COMMANDS = USUAL, _REVIEW = ('run', 'review')
-
 _INPUT = command_line.define_required('input', 'raw/', 'Videos.')
 _OUTPUT = command_line.define_required('output', 'data/curated', 'Folder for scores and records.')
-_CONFIG = command_line.define_config('configs/curation/high_resolution.py', commands=(USUAL,))
+_CONFIG = command_line.define_config('configs/curation/high_resolution.py')
 _ENGINE = flags.DEFINE_enum('engine', 'plain', ['plain', 'ray'], 'What spreads the work.')
 _ADDRESS = flags.DEFINE_string(
   'address', '', 'Of a Ray cluster, as auto; by default Ray is started here.'
@@ -40,10 +37,6 @@ _LAYOUT = flags.DEFINE_enum(
 )
 _MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the videos.')
 _CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
-_PEOPLE = flags.DEFINE_list('people', [], 'Who looks at clips: names, beside those before.')
-_HOST = flags.DEFINE_string('host', '127.0.0.1', 'Address to listen at; 0.0.0.0 for all.')
-_PORT = flags.DEFINE_integer('port', 8000, 'To listen at; 0: a free one.', 0, 65535)
-_URL = flags.DEFINE_string('url', '', 'That people reach the page by, where it is another one.')
 
 
 def main(arguments) -> None:
@@ -56,11 +49,7 @@ def main(arguments) -> None:
   inputs = open_inputs(
     _folder(), _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value
   )
-  if arguments[1] == _REVIEW:
-    curate.review(
-      inputs, _OUTPUT.value, _PEOPLE.value, host=_HOST.value, port=_PORT.value, url=_URL.value
-    )
-  elif _DRY_RUN.value:
+  if _DRY_RUN.value:
     print(*curate.plan(_CONFIG.value, inputs, _OUTPUT.value), sep='\n')
   else:
     print(*curate.curate(_CONFIG.value, inputs, _OUTPUT.value, options), sep='\n')
@@ -79,4 +68,4 @@ def _folder() -> str:
 
 
 if __name__ == '__main__':
-  command_line.run(main, COMMANDS, USUAL)
+  command_line.run(main)

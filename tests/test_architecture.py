@@ -34,7 +34,7 @@ ORDER = (
   ('registry',),
   ('planning', 'workflows'),
   ('api',),
-  ('benchmarks', 'scaling'),
+  ('benchmarks', 'scaling', 'serving'),
 )
 PACKAGES = [package for line in ORDER for package in line]
 ARROWS = {

@@ -2,7 +2,7 @@ r"""Clips to fine-tune on (§3.3): strict thresholds, clear subjects, people who
 
 python -m launch.curate --input=raw/ --output=runs/curation/finetuning \
   --config=configs/curation/finetuning.py --config.keep.seeds=seeds.csv
-python -m launch.curate review --input=raw/ --output=runs/curation/finetuning --people=ann,ben
+python -m launch.serve review --input=raw/ --output=runs/curation/finetuning --people=ann,ben
 
 The first command ends before it cuts: people have to look at what it left. Given again when they
 have, it cuts what they kept. Clips last 10.6 to 16 s, as published; how much stricter the other

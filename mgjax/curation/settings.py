@@ -308,7 +308,7 @@ class ReviewSettings(Checked):
 
   Attributes:
     undecided: 'keep' cuts them as they are, 'drop' does not, 'wait' cuts nothing before people
-      have looked at all of them, on the page of `launch.curate review`.
+      have looked at all of them, on the page of `launch.serve review`.
   """
 
   undecided: str = 'keep'

@@ -143,7 +143,7 @@ def curate(
         f'{told}; {CAPTIONS}/answers/failed.jsonl says why, the same command asks again',
       ]
     if looked.waiting and settings.review.undecided == 'wait':
-      return [*lines, f'nothing is cut while {looked.waiting} clips wait for launch.curate review']
+      return [*lines, f'nothing is cut while {looked.waiting} clips wait for launch.serve review']
     with contextlib.closing(_Shown('clip')) as shown:
       cut = write_records(
         looked.rows,
@@ -226,25 +226,6 @@ def _look(
     )
   unanswered = written.count(None) if settings.captions.endpoint.get('model') else 0
   return _Looked(selection, cut, found.waiting, unanswered, counts, lines)
-
-
-def review(
-  inputs: Inputs, output: str | os.PathLike[str], people: Sequence[str] = (), **where: Any
-) -> None:
-  """Serves the page on which people look at the clips that a run left; see `review.server.serve`.
-
-  Args:
-    inputs: the videos.
-    output: of the run.
-    people: names of those who look.
-    **where: host, port and url.
-
-  Raises:
-    ConfigError: there is nothing to look at, or it cannot be served.
-  """
-  from mgjax.curation.review.server import serve
-
-  serve(os.path.join(output, REVIEW), inputs, people, **where)
 
 
 def open_scores(

@@ -15,11 +15,11 @@ from mgjax.curation.rows import pyarrow
 from mgjax.data.records.reader import Records
 from mgjax.media.containers import Blob
 from mgjax.media.video import probe
-from tests.curation.review.tiny_review import FPS, SECONDS, Person, make_videos
 from tests.end_to_end.test_curation import CHECKOUT, curate
 from tests.runtime.chat_server import Server
+from tests.serving.tiny_pages import FPS, SECONDS, Client, make_raw
 
-pytest.importorskip('uvicorn', reason='needs the extra compare')
+pytest.importorskip('uvicorn', reason='needs the extra serve')
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def reviewing(raw, output, *flags):
   """Yields those who look at clips, by name, while the command serves; then kills it."""
   words = ['review', f'--input={raw}', f'--output={output}', '--port=0', *flags]
   process = subprocess.Popen(
-    [sys.executable, '-m', 'launch.curate', *words],
+    [sys.executable, '-m', 'launch.serve', *words],
     cwd=CHECKOUT, env={**os.environ, 'PYTHONPATH': str(CHECKOUT)}, text=True,
     stdout=subprocess.PIPE,
   )  # fmt: skip
@@ -37,10 +37,10 @@ def reviewing(raw, output, *flags):
         break
     invitations = (pathlib.Path(output) / 'review' / 'invitations.txt').read_text()
     found = re.findall(r'(\w+) http://127\.0\.0\.1:(\d+)/r/(\w+)', invitations)
-    people = {name: Person(int(port), token) for name, port, token in found}
+    people = {name: Client(int(port), token) for name, port, token in found}
     yield people
     for person in people.values():
-      person.client.close()
+      person.close()
   finally:
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -49,7 +49,7 @@ def reviewing(raw, output, *flags):
 
 def test_people_look_at_clips_and_the_command_cuts_what_they_leave(tmp_path):
   raw, output = tmp_path / 'raw', tmp_path / 'D'
-  make_videos(raw, 4)
+  make_raw(raw, 4)
   changes = {
     'measure__scorers': "('motion','camera','sound')",
     'measure__clips__longest': 16.0,
@@ -60,20 +60,20 @@ def test_people_look_at_clips_and_the_command_cuts_what_they_leave(tmp_path):
   }
   done = curate(raw, output, **changes)
   assert done.returncode == 0, done.stderr
-  assert 'nothing is cut while 4 clips wait for launch.curate review' in done.stdout
+  assert 'nothing is cut while 4 clips wait for launch.serve review' in done.stdout
   assert '4 of 4 clips have a caption (existing)' in done.stdout
   assert not (output / 'records').exists()
 
   with reviewing(raw, output, '--people=ann,ben') as people:
-    tasks = {name: person.next()['task'] for name, person in people.items()}
-    assert people['ann'].send(tasks['ann'], keep=False, reason='jitter')[0] == 200
+    (_, _, ann), (shown, _, ben) = (people[name].next() for name in ('ann', 'ben'))
+    assert people['ann'].send(ann, keep=False, reason='jitter')[0] == 200
     changed = {'from': 1.0, 'to': 3.0, 'caption': 'Noise moves.', 'labels': ['pan left']}
-    assert people['ben'].send(tasks['ben'], **changed)[0] == 200
-    last = people['ben'].next()['task']
+    assert people['ben'].send(ben, **changed)[0] == 200
+    _, _, last = people['ben'].next()
   with reviewing(raw, output) as people:  # killed with -9, and nothing of it is lost
-    found = people['ben'].next()
-    assert (found['done'], found['task']['id']) == (2, last['id'])
-    assert people['ben'].send(found['task'])[0] == 200
+    found, _, answer = people['ben'].next()
+    assert (found['done'], answer) == (2, last)
+    assert people['ben'].send(answer)[0] == 200
 
   done = curate(raw, output, **changes | {'review__undecided': 'drop'})
   assert done.returncode == 0, done.stderr
@@ -89,10 +89,10 @@ def test_people_look_at_clips_and_the_command_cuts_what_they_leave(tmp_path):
 
   records = Records(output / 'records')
   rows = {row['source']: row for row in (records[index] for index in range(len(records)))}
-  trimmed = rows[tasks['ben']['clip']]
+  trimmed = rows[shown['task']['clip']]
   assert trimmed['caption'] == 'Pan left. Noise moves.' and trimmed['labels'] == 'pan left'
   assert probe(Blob('cut', trimmed['media'].tobytes())).frames == 2 * FPS
-  (whole,) = (row for name, row in rows.items() if name != tasks['ben']['clip'])
+  (whole,) = (row for name, row in rows.items() if name != shown['task']['clip'])
   assert whole['seconds'] == SECONDS and whole['caption'].endswith('text 2')
   assert whole['sound_silence'] == 1.0 and 'labels' not in whole
   kept = pyarrow().parquet.read_table(output / 'kept.parquet').to_pylist()
@@ -102,10 +102,10 @@ def test_people_look_at_clips_and_the_command_cuts_what_they_leave(tmp_path):
 
 
 def test_reviewing_before_there_is_anything_is_a_sentence(tmp_path):
-  make_videos(tmp_path / 'raw', 1)
+  make_raw(tmp_path / 'raw', 1)
   words = ['review', f'--input={tmp_path}/raw', f'--output={tmp_path}/D']
   done = subprocess.run(
-    [sys.executable, '-m', 'launch.curate', *words],
+    [sys.executable, '-m', 'launch.serve', *words],
     cwd=CHECKOUT, env={**os.environ, 'PYTHONPATH': str(CHECKOUT)}, text=True, capture_output=True,
   )  # fmt: skip
   assert done.returncode == 2 and 'run launch.curate with this --output first' in done.stderr
@@ -114,7 +114,7 @@ def test_reviewing_before_there_is_anything_is_a_sentence(tmp_path):
 
 def test_a_written_caption_is_in_the_record_and_is_written_once(tmp_path):
   raw, output = tmp_path / 'raw', tmp_path / 'D'
-  make_videos(raw, 2)
+  make_raw(raw, 2)
   changes = {
     'measure__scorers': "('motion',)",
     'order': "('duration',)",
@@ -133,7 +133,7 @@ def test_a_written_caption_is_in_the_record_and_is_written_once(tmp_path):
 
 def test_nothing_is_cut_while_an_endpoint_has_yet_to_answer(tmp_path):
   raw, output = tmp_path / 'raw', tmp_path / 'D'
-  make_videos(raw, 2)
+  make_raw(raw, 2)
   answer = json.dumps({'caption': 'Noise moves.'})
 
   def faults(text):  # the first time somebody asks about one of the clips

@@ -1,10 +1,8 @@
-"""What a run hands over to people: the clips that its filters left, in files of their own.
+"""Hands the clips that a run's filters left to people, in files of their own.
 
 clips.parquet    a row a clip, with the caption that was written
 clips.json       of which videos they are, and how long clips are to be
-decisions.jsonl  what people decided
-people.json      who they are, and what their links are made of
-shown/           clips as they were shown; they can be deleted
+decisions.jsonl  what people decided, on the page of mgjax/serving
 """
 
 import dataclasses
@@ -28,13 +26,7 @@ COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class About:
-  """What is known of all clips.
-
-  Attributes:
-    videos: digest of the list of videos.
-    shortest: seconds that a clip lasts at least.
-    longest: and at most.
-  """
+  """A digest of the list of videos, and how many seconds a clip lasts at least and at most."""
 
   videos: str
   shortest: Magnitude
@@ -50,14 +42,7 @@ def write_candidates(
   inputs: Inputs,
   lengths: tuple[float, float],
 ) -> None:
-  """Writes the clips that people are to look at.
-
-  Args:
-    folder: of the review.
-    rows: of the clips; of COLUMNS what they have.
-    inputs: that they are in.
-    lengths: seconds, from and to, that a clip may have.
-  """
+  """Writes the clips that people are to look at: of each row what it has of COLUMNS."""
   folder = pathlib.Path(folder)
   arrays = {name: [row.get(name) for row in rows] for name in COLUMNS}
   write_bytes(folder / TABLE, to_parquet(pyarrow().table(arrays)))
@@ -70,12 +55,8 @@ def read_candidates(
 ) -> tuple[list[dict[str, Any]], About]:
   """Reads the clips that people are to look at.
 
-  Args:
-    folder: of the review.
-    inputs: that they are in.
-
   Raises:
-    ConfigError: there are none, or of other videos.
+    ConfigError: there are none, or of other videos than `inputs`.
     DataError: they are damaged.
   """
   folder = pathlib.Path(folder)

@@ -1,4 +1,4 @@
-"""What people decide about clips: lines of JSON that are only added (Movie Gen §3.3).
+"""Reads what people decided about clips, a log of JSON lines, and does it (Movie Gen §3.3).
 
 Of fine-tuning the paper says that people keep clips that look as in films, trim them to their best
 part, correct their captions and set labels of the shot. A decision is about a clip as it was
@@ -7,14 +7,13 @@ looked at. Of several decisions about a clip the last one counts.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError, MgjaxError
-from mgjax.core.files import end_line, read_json_lines, synchronise
+from mgjax.core.files import read_json_lines
 from mgjax.core.settings import Magnitude, check
 from mgjax.curation.review.labels import LABELS
 
@@ -100,24 +99,8 @@ def key_of(row: Mapping[str, Any]) -> Key:
   return row['clip'], round(row['start'], _DIGITS), round(row['end'], _DIGITS)
 
 
-def append_decision(path: str | os.PathLike[str], decision: Decision) -> None:
-  """Adds a decision, which is on the disk when this returns.
-
-  A line that a crash left unfinished is ended first, so that it does not spoil the next one.
-  """
-  end_line(path)
-  with open(path, 'ab') as file:
-    line = json.dumps(dataclasses.asdict(decision), ensure_ascii=False) + '\n'
-    file.write(line.encode())
-  synchronise(path)
-
-
 def read_decisions(path: str | os.PathLike[str]) -> list[Decision]:
-  """Reads decisions in their order, each id once; damaged lines are left out, aloud.
-
-  Args:
-    path: of the file; one that is missing has none.
-  """
+  """Reads decisions in their order, each id once; damaged lines are left out with a warning."""
   found: dict[str, Decision] = {}
   for decision, _ in read_json_lines(pathlib.Path(path), _parsed):
     found.setdefault(decision.id, decision)

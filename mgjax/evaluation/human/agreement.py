@@ -13,6 +13,7 @@ from mgjax.evaluation.human.votes import Vote
 from mgjax.evaluation.metrics.intervals import Share, share
 
 GOLD = 0.9  # who is surely right about fewer gold items than this is flagged
+RATER = ('answers', 'cannot judge', 'ties', 'seconds', 'gold right', 'same again', 'left')
 
 
 def fleiss_kappa(counts: Int[np.ndarray, 'n c']) -> float:
@@ -21,10 +22,7 @@ def fleiss_kappa(counts: Int[np.ndarray, 'n c']) -> float:
   (P - P_e) / (1 - P_e), with P the share of pairs of answers about one thing that are the same, and
   P_e = sum_c p_c^2 what it is of answers that are shuffled (Fleiss 1971). Where raters are missing
   it speaks of the things that have the most frequent number of answers; `krippendorff_alpha` takes
-  them all.
-
-  Args:
-    counts: of each answer, a row a thing.
+  them all. `counts` are of each answer, a row a thing.
   """
   raters = counts.sum(1)
   raters = raters[raters > 1]
@@ -43,9 +41,6 @@ def krippendorff_alpha(counts: Int[np.ndarray, 'n c']) -> float:
   1 - (N - 1) sum_u (m_u^2 - sum_c n_uc^2) / (m_u - 1) / (N^2 - sum_c n_c^2), over the things u that
   have m_u >= 2 answers, n_uc of them c, N in all (Krippendorff 2011, Computing Krippendorff's
   Alpha-Reliability).
-
-  Args:
-    counts: of each answer, a row a thing.
   """
   return float(_alpha(_parts(counts).sum(0)))
 
@@ -70,12 +65,8 @@ def _alpha(sums: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
 class Agreement:
   """How far raters agree beyond chance: 1 always, 0 as often as if answers were shuffled.
 
-  Attributes:
-    alpha: of Krippendorff.
-    low: lower end of its interval.
-    high: its upper end.
-    kappa: of Fleiss.
-    prompts: that two raters or more have judged.
+  Krippendorff's alpha with its interval, Fleiss' kappa, and how many prompts two raters or more
+  have judged.
   """
 
   alpha: float
@@ -99,9 +90,6 @@ def agreement(
     confidence: of the interval.
     resamples: how many.
     seed: of them.
-
-  Raises:
-    ConfigError: a number is out of its range.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(agreement, given, 'agreement', ('counts',))
@@ -152,15 +140,7 @@ class Rater:
 
 
 def raters(votes: Iterable[Vote], confidence: Confidence = 0.95) -> list[Rater]:
-  """Describes the raters of a study, by name.
-
-  Args:
-    votes: all of them, gold items and repeated ones too.
-    confidence: of the intervals of shares.
-
-  Raises:
-    ConfigError: the confidence is out of its range.
-  """
+  """Describes the raters of a study, by name, from all votes, gold items and repeated ones too."""
   arguments(raters, {'confidence': confidence}, 'raters', ('votes',))
   by_name: dict[str, list[Vote]] = {}
   for vote in votes:
@@ -188,3 +168,12 @@ def raters(votes: Iterable[Vote], confidence: Confidence = 0.95) -> list[Rater]:
     )
 
   return [describe(name) for name in sorted(by_name)]
+
+
+def describe_rater(rater: Rater) -> dict[str, str]:
+  """Returns what is known of a rater as cells of a table, by RATER."""
+  counts = (f'{n:,}' for n in (rater.answers, rater.cannot_judge, rater.ties))
+  shares = (rater.gold, rater.consistent, rater.left)
+  told = (f'{share} of {share.count}' if share else '' for share in shares)
+  seconds = f'{rater.seconds:.1f}' if rater.seconds else ''
+  return dict(zip(RATER, (*counts, seconds, *told), strict=True))

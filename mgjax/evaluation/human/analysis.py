@@ -1,4 +1,4 @@
-"""A study's votes, analysed: every question, pair of models, group of prompts (Movie Gen §3.5)."""
+"""Analyses a study's votes: every question, pair of models, group of prompts (Movie Gen §3.5)."""
 
 import dataclasses
 import math
@@ -26,10 +26,7 @@ class Comparison:
   """What was found of one question about two models.
 
   Attributes:
-    tally: the answers.
-    rate: the net win rate of all prompts.
-    groups: (kind, name) -> that of a concept or a motion level.
-    agreement: of the raters.
+    groups: (kind, name) -> the net win rate of a concept or a motion level.
     sigma: by how much `rate` varies when it is made again, None where it is not known.
   """
 
@@ -55,12 +52,9 @@ class Analysis:
   """What the votes of a study say.
 
   Attributes:
-    name: of the study.
-    ours: the model whose comparisons come first.
-    comparisons: by question, those of `ours` first.
+    ours: the model whose comparisons come first, by question.
     rankings: question -> models, the strongest first; none of two models.
     sigmas: question -> sigma of repeats, where there are any.
-    raters: all of them.
     left_out: names of raters whose votes did not count.
     votes: how many counted.
   """

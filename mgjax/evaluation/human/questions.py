@@ -46,122 +46,65 @@ class Question:
       )
 
 
-def _edit(name: str, text: str, help: str) -> Question:
-  return Question(name, text, help, reference=True)
-
-
-def _heard(name: str, text: str, help: str) -> Question:
-  return Question(name, text, help, sound=True)
-
-
 SETS = {
   'video': (
-    Question(
-      'overall',
-      'Which video is better, all in all?',
-      'Look at sharpness, at how objects and people look, and at how they move.',
-      sigma=5.07,
-    ),
-    Question(
-      'frame_consistency',
-      'In which video do things stay the same from frame to frame?',
-      'Things that morph, flicker, appear or vanish for no reason count against it.',
-      sigma=4.08,
-    ),
-    Question(
-      'motion_completeness',
-      'In which video does more of the described motion happen?',
-      'A video that hardly moves, or stops halfway, is less complete.',
-      sigma=1.68,
-    ),
-    Question(
-      'motion_naturalness',
-      'In which video is the motion more natural?',
-      'Think of weight, speed and joints; of what is imagined, whether it moves as it would.',
-      sigma=3.98,
-    ),
-    Question(
-      'text_subject',
-      'Which video shows better what the text names?',
-      'Subjects, their number, looks and places. Motion does not count here.',
-      sigma=3.74,
-    ),
-    Question(
-      'text_motion',
-      'Which video moves more as the text says?',
-      'What subjects do, and what the camera does. Looks do not count here.',
-      sigma=3.74,
-    ),
-    Question(
-      'realness',
-      'Which video looks more real?',
-      'As filmed by a camera; of what cannot be filmed, as made by a professional studio.',
-      raters=_CAREFUL,
-      sigma=2.52,
-    ),
-    Question(
-      'aesthetics',
-      'Which video is more beautiful?',
-      'Light, colour, composition and camera. Whether it fits the text does not count here.',
-      raters=_CAREFUL,
-      sigma=4.84,
-    ),
+    Question('overall', 'Which video is better, all in all?',
+             'Look at sharpness, at how objects and people look, and at how they move.',
+             sigma=5.07),
+    Question('frame_consistency', 'In which video do things stay the same from frame to frame?',
+             'Things that morph, flicker, appear or vanish for no reason count against it.',
+             sigma=4.08),
+    Question('motion_completeness', 'In which video does more of the described motion happen?',
+             'A video that hardly moves, or stops halfway, is less complete.', sigma=1.68),
+    Question('motion_naturalness', 'In which video is the motion more natural?',
+             'Think of weight, speed and joints; of what is imagined, whether it moves as it '
+             'would.', sigma=3.98),
+    Question('text_subject', 'Which video shows better what the text names?',
+             'Subjects, their number, looks and places. Motion does not count here.', sigma=3.74),
+    Question('text_motion', 'Which video moves more as the text says?',
+             'What subjects do, and what the camera does. Looks do not count here.', sigma=3.74),
+    Question('realness', 'Which video looks more real?',
+             'As filmed by a camera; of what cannot be filmed, as made by a professional studio.',
+             raters=_CAREFUL, sigma=2.52),
+    Question('aesthetics', 'Which video is more beautiful?',
+             'Light, colour, composition and camera. Whether it fits the text does not count here.',
+             raters=_CAREFUL, sigma=4.84),
   ),
   'sound': (
-    _heard('overall', 'Which sound is better for this video, all in all?', ''),
-    _heard(
-      'naturalness',
-      'Which sound is more natural?',
-      'Like a recording: no artefacts, no noise, no cuts.',
-    ),
-    _heard(
-      'professionalism',
-      'Which sound is more professional?',
-      'As if mixed for a film: levels, space, and what is heard above what.',
-    ),
-    _heard(
-      'correctness',
-      'In which video is the right thing heard?',
-      'Sounds of what is seen, none of what is not, music in the mood of the picture.',
-    ),
-    _heard(
-      'synchronisation',
-      'In which video do sounds come at the right moment?',
-      'Steps, blows and speech with what is seen, music with the cuts.',
-    ),
+    Question('overall', 'Which sound is better for this video, all in all?', sound=True),
+    Question('naturalness', 'Which sound is more natural?',
+             'Like a recording: no artefacts, no noise, no cuts.', sound=True),
+    Question('professionalism', 'Which sound is more professional?',
+             'As if mixed for a film: levels, space, and what is heard above what.', sound=True),
+    Question('correctness', 'In which video is the right thing heard?',
+             'Sounds of what is seen, none of what is not, music in the mood of the picture.',
+             sound=True),
+    Question('synchronisation', 'In which video do sounds come at the right moment?',
+             'Steps, blows and speech with what is seen, music with the cuts.', sound=True),
   ),
   'editing': (
-    _edit(
-      'text',
-      'Which video does better what the instruction says?',
-      'All that it asks for. What it does not speak of does not count here.',
-    ),
-    _edit(
-      'structure',
-      'Which video keeps better what should stay?',
-      'Compare with the source: places, motion, camera, and all that was not to be changed.',
-    ),
-    _edit('quality', 'Which video looks better?', 'Sharpness, steadiness, no artefacts.'),
-    _edit('overall', 'Which is the better edit, all in all?', ''),
+    Question('text', 'Which video does better what the instruction says?',
+             'All that it asks for. What it does not speak of does not count here.',
+             reference=True),
+    Question('structure', 'Which video keeps better what should stay?',
+             'Compare with the source: places, motion, camera, and all that was not to be changed.',
+             reference=True),
+    Question('quality', 'Which video looks better?',
+             'Sharpness, steadiness, no artefacts.', reference=True),
+    Question('overall', 'Which is the better edit, all in all?', reference=True),
   ),
   'personalization': (
-    _edit(
-      'identity',
-      'Which video shows more of the person in the picture?',
-      'Face and hair. Clothes, pose and light may change.',
-    ),
-    _edit(
-      'face_consistency',
-      'In which video does the face stay the same?',
-      'From the first frame to the last, when it turns and when it speaks.',
-    ),
+    Question('identity', 'Which video shows more of the person in the picture?',
+             'Face and hair. Clothes, pose and light may change.', reference=True),
+    Question('face_consistency', 'In which video does the face stay the same?',
+             'From the first frame to the last, when it turns and when it speaks.', reference=True),
     Question('overall', 'Which video is better, all in all?'),
     Question('frame_consistency', 'In which video do things stay the same from frame to frame?'),
     Question('motion_completeness', 'In which video does more of the described motion happen?'),
     Question('motion_naturalness', 'In which video is the motion more natural?'),
     Question('text', 'Which video shows better what the text says?'),
   ),
-}
+}  # fmt: skip
 
 
 def read_questions(given: str, each: int = 0) -> tuple[Question, ...]:

@@ -1,14 +1,15 @@
-"""More than two models in one order: Bradley-Terry with ties, and Elo (Movie Gen §3.5, §3.7)."""
+"""Ranks more than two models: Bradley-Terry with ties, in points of Elo (Movie Gen §3.5, §3.7)."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import special
 
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Count, Magnitude, Positive, arguments
-from mgjax.core.typing import Float, Int
+from mgjax.core.typing import Float
 from mgjax.evaluation.human.statistics import Confidence, Tally
 
 POINTS = 400 / math.log(10)  # of Elo in a unit of log strength: ten to one is 400 points
@@ -20,24 +21,14 @@ _LONGEST_STEP = 2.0  # of Newton's method, so that it does not leave where the c
 class Rating:
   """How strong a model is among those that it was compared with.
 
-  Attributes:
-    model: its name.
-    strength: by Bradley-Terry, in points of Elo: 400 more are ten to one; all average 1,000.
-    low: lower end of its interval.
-    high: its upper end.
-    elo: by Elo's rule, which depends on the order of votes: the mean over shuffled orders.
-    elo_low: lower end of its interval.
-    elo_high: its upper end.
-    comparisons: prompts on which it was compared with another.
+  Its strength by Bradley-Terry, with its interval, is in points of Elo: 400 more are ten to one,
+  all average 1,000. `comparisons` are prompts on which it was compared with another.
   """
 
   model: str
   strength: float
   low: float
   high: float
-  elo: float
-  elo_low: float
-  elo_high: float
   comparisons: int
 
 
@@ -69,63 +60,32 @@ def bradley_terry(
   arguments(bradley_terry, {'prior': prior}, 'bradley_terry', ('wins', 'ties'))
   n = wins.shape[-1]
   first, second = np.triu_indices(n, 1)
-  won, lost, tied = wins[..., first, second], wins[..., second, first], ties[..., first, second]
-  total = won + lost + tied
-  some = tied.sum(-1) > 0
-  pairs = np.zeros((len(first), n + 1))  # which parameters a pair's difference is of
-  pairs[np.arange(len(first)), first], pairs[np.arange(len(first)), second] = 1, -1
-  last = np.zeros(n + 1)
-  last[-1] = 1
-  # Their mean is not in the data; with it fixed the matrix can be inverted without a prior.
-  fixed = prior * np.eye(n + 1) + np.outer(1 - last, 1 - last) / n
+  counts = np.stack([x[..., first, second] for x in (wins, np.swapaxes(wins, -1, -2), ties)], -1)
+  total, some = counts.sum(-1), counts[..., 2].sum(-1) > 0
+  # The logits of the three outcomes of a pair are linear in theta and eta.
+  pairs = (np.eye(n)[first] - np.eye(n)[second]) / 2
+  features = np.zeros((len(first), 3, n + 1))
+  features[:, 0, :n], features[:, 1, :n], features[:, 2, n] = pairs, -pairs, 1
+  # The mean of theta is not in the data; with it fixed the matrix is invertible without a prior.
+  mean = np.append(np.ones(n), 0)
+  fixed = prior * np.eye(n + 1) + np.outer(mean, mean) / n
   parameters = np.zeros((*wins.shape[:-2], n + 1))
   for _ in range(100):
-    d = parameters @ pairs.T
-    eta = np.where(some, parameters[..., -1], -np.inf)[..., None]
-    weights = np.stack([np.exp(d / 2), np.exp(-d / 2), np.exp(eta + 0 * d)])
-    p, q, r = weights / weights.sum(0)
-    slope = ((won - lost) - total * (p - q)) / 2
-    gradient = slope @ pairs + (tied - total * r).sum(-1)[..., None] * last - prior * parameters
-    curvature = total * (p + q - (p - q) ** 2) / 4
-    across = -total * r * (p - q) / 2
-    hessian = np.einsum('...p,pi,pj->...ij', curvature, pairs, pairs) + fixed
-    hessian[..., -1, :-1] += across @ pairs[:, :-1]
-    hessian[..., :-1, -1] += across @ pairs[:, :-1]
-    hessian[..., -1, -1] += (total * r * (1 - r)).sum(-1) + ~some
-    step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+    logits = np.einsum('pkf,...f->...pk', features, parameters)
+    logits[..., 2] = np.where(some[..., None], logits[..., 2], -np.inf)
+    p = special.softmax(logits, -1)
+    expected = np.einsum('pkf,...pk->...pf', features, p)
+    gradient = np.einsum('pkf,...pk->...f', features, counts - total[..., None] * p)
+    hessian = np.einsum('...pk,pkf,pkg->...fg', total[..., None] * p, features, features)
+    hessian += fixed - np.einsum('...p,...pf,...pg->...fg', total, expected, expected)
+    hessian[..., -1, -1] += ~some
+    step = np.linalg.solve(hessian, (gradient - prior * parameters)[..., None])[..., 0]
     longest = np.abs(step).max(-1, keepdims=True)
     parameters = parameters + step * np.minimum(1, _LONGEST_STEP / np.maximum(longest, 1e-300))
     if longest.max() < 1e-9:
       break
   theta = parameters[..., :-1] - parameters[..., :-1].mean(-1, keepdims=True)
   return theta, np.where(some, parameters[..., -1], -np.inf)
-
-
-def elo(
-  games: Int[np.ndarray, '*b g 3'], models: Positive, step: Magnitude = 16.0
-) -> Float[np.ndarray, '*b n']:
-  """Returns ratings by Elo's rule, game after game, from 1,000 each.
-
-  R_i += step (s - 1 / (1 + 10^((R_j - R_i) / 400))) and R_j the opposite, with s 1 for a win of i,
-  0 for a loss and 1/2 for a tie.
-
-  Args:
-    games: i, j and 1, 0 or -1, in their order.
-    models: how many there are.
-    step: K.
-
-  Raises:
-    ConfigError: a number is out of its range.
-  """
-  arguments(elo, {'models': models, 'step': step}, 'elo', ('games',))
-  ratings = np.full((*games.shape[:-2], models), START).reshape(-1, models)
-  rows = np.arange(len(ratings))
-  for i, j, outcome in np.moveaxis(games.reshape(len(rows), -1, 3), 0, -1):
-    expected = 1 / (1 + 10 ** ((ratings[rows, j] - ratings[rows, i]) / 400))
-    gain = step * ((1 + outcome) / 2 - expected)
-    ratings[rows, i] += gain
-    ratings[rows, j] -= gain
-  return ratings.reshape(*games.shape[:-2], models)
 
 
 def rank(
@@ -137,8 +97,7 @@ def rank(
 ) -> list[Rating]:
   """Ranks the models of one question by the majorities of prompts, the strongest first.
 
-  Intervals are from prompts drawn again with replacement, each with all its pairs of models, and of
-  Elo each time in another order.
+  Intervals are from prompts drawn again with replacement, each with all its pairs of models.
 
   Args:
     tallies: of one question, of two models each.
@@ -148,7 +107,6 @@ def rank(
 
   Raises:
     DataError: some models were never compared with the others, not even by way of a third one.
-    ConfigError: a number is out of its range.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(rank, given, 'rank', ('tallies',))
@@ -166,7 +124,7 @@ def rank(
   p = len(prompts)
   drawn = generator.multinomial(p, np.full(p, 1 / p), resamples)
   weights = np.concatenate([np.ones((1, p), int), drawn])[:, which]  # first all of them once
-  table = np.zeros((len(weights), 3, n, n))
+  table = np.zeros((len(weights), 2, n, n))
   for column, (_, i, j, outcome) in enumerate(games):
     if outcome:
       table[:, 0, *((i, j) if outcome > 0 else (j, i))] += weights[:, column]
@@ -177,38 +135,17 @@ def rank(
   strengths = START + POINTS * theta
   tails = [(1 - confidence) / 2, (1 + confidence) / 2]
   low, high = np.quantile(strengths[1:], tails, axis=0)
-  # As many orders of the games themselves, for the rating; of those of each resample, for its
-  # interval. Lengths differ by resample: a game with itself changes nothing and fills them up.
-  plain = elo(_shuffled(generator, np.ones_like(weights[1:]), games[:, 1:]), n)
-  elo_low, elo_high = np.quantile(
-    elo(_shuffled(generator, weights[1:], games[:, 1:]), n), tails, axis=0
-  )
   found = [
     Rating(
       name,
       float(strengths[0, index]),
       float(low[index]),
       float(high[index]),
-      float(plain[:, index].mean()),
-      float(elo_low[index]),
-      float(elo_high[index]),
       int((games[:, 1:3] == index).sum()),
     )
     for index, name in enumerate(names)
   ]
   return sorted(found, key=lambda each: -each.strength)
-
-
-def _shuffled(
-  generator: np.random.Generator, weights: Int[np.ndarray, 'b g'], games: Int[np.ndarray, 'g 3']
-) -> Int[np.ndarray, 'b l 3']:
-  """Repeats games by their weights, each row in an order of its own, filled up at the end."""
-  longest = weights.sum(1).max()
-  found = np.zeros((len(weights), longest, 3), np.int16)
-  for row, counts in zip(found, weights, strict=True):
-    repeated = np.repeat(games, counts, axis=0)
-    row[: len(repeated)] = generator.permutation(repeated)
-  return found
 
 
 def _check_connected(names: Sequence[str], tallies: Sequence[Tally]) -> None:

@@ -14,20 +14,25 @@ from typing import Any
 from mgjax.core.errors import printable
 from mgjax.core.files import write_bytes
 from mgjax.core.tables import aligned
+from mgjax.evaluation.human.agreement import describe_rater
 from mgjax.evaluation.human.analysis import Analysis, Comparison, analyse_study
-from mgjax.evaluation.human.power import Raters, half_width, prompts_needed
-from mgjax.evaluation.human.statistics import MODERATE, SIGNIFICANT
-from mgjax.evaluation.metrics.intervals import Share
+from mgjax.evaluation.human.statistics import (
+  MODERATE,
+  SIGNIFICANT,
+  USUAL,
+  half_width,
+  prompts_needed,
+)
 from mgjax.runtime.report.intervals import interval_chart
 from mgjax.runtime.report.page import page, table
 
-Rows = list[dict[str, str]]
+Rows = list[dict[str, Any]]
 MARKS = {SIGNIFICANT: ' **', MODERATE: ' *'}
 CHANCE = 0.8  # how likely a difference shall be found where a number of prompts is recommended
 _CSV = (
   'question', 'ours', 'theirs', 'group', 'name', 'prompts', 'wins', 'ties', 'losses',
-  'net_win_rate', 'low', 'high', 'win_rate', 'sign_probability', 'sigma', 'verdict', 'alpha',
-  'kappa',
+  'net_win_rate', 'low', 'high', 'win_rate', 'sign_probability', 'cannot_judge', 'sigma',
+  'verdict', 'alpha', 'kappa',
 )  # fmt: skip
 _ABOUT = (
   'Net win rate: % of prompts won less % lost, by the majority of the raters of each, from -100 to '
@@ -37,10 +42,7 @@ _MARKED = (
   '** is beyond 2 sigma, significant; * beyond 1 sigma, moderate; else on par. Sigma says how '
   'raters vary, the interval how prompts do as well.'
 )
-_RANKED = (
-  'By Bradley-Terry 400 points more win ten times as often as they lose; Elo takes ties as half a '
-  'win, which draws models together. All average 1,000.'
-)
+_RANKED = '400 points more win ten times as often as they lose; all models average 1,000.'
 _OF_GROUPS = 'Of so many groups one in twenty is beyond its interval by chance alone.'
 
 
@@ -53,30 +55,25 @@ def analyse(
   repeats: Sequence[str | os.PathLike[str]] = (),
   leave_out: Sequence[str] = (),
 ) -> tuple[str, list[pathlib.Path]]:
-  """Analyses a study's votes and writes analysis.md, .csv, .html and .json.
+  """Analyses a study's votes and writes analysis.csv, .html and .json.
 
   Args:
     study: directory of the votes.
     out: where to write; by default there.
-    ours: see `analyse_study`.
     layout: of the first table, see `lay_out`.
-    repeats: see `analyse_study`.
-    leave_out: see `analyse_study`.
+    ours, repeats, leave_out: see `analyse_study`, which raises what this raises.
 
   Returns:
     The first table as text, with what raters are flagged for, and the paths.
-
-  Raises:
-    DataError: there are no votes, or they are not of this study.
-    ConfigError: there is no such model or rater.
   """
   found = analyse_study(study, ours=ours, repeats=repeats, leave_out=leave_out)
   sections = _sections(found, layout)
+  fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+  fields['comparisons'] = _records(found)
   made = {
-    'md': _markdown(found, sections),
     'csv': _csv(found),
     'html': _page(found, sections),
-    'json': json.dumps(_plain(found), indent=2) + '\n',
+    'json': json.dumps(_finite(fields), indent=2) + '\n',
   }
   paths = [pathlib.Path(out or study) / f'analysis.{kind}' for kind in made]
   for path, text in zip(paths, made.values(), strict=True):
@@ -123,7 +120,6 @@ def power(
   difference: float | None = None,
   *,
   study: str | os.PathLike[str] | None = None,
-  raters: int = 3,
 ) -> str:
   """Says how wide intervals would be and how many prompts a difference needs.
 
@@ -131,16 +127,14 @@ def power(
     prompts: of which the interval is asked; by default of several.
     difference: to be found, in points; by default several.
     study: whose votes say how often there is a tie, each question for itself; without one
-      `power.Raters` does.
-    raters: of a question, without a study.
+      `statistics.USUAL` does.
 
   Raises:
     DataError: the study has no votes.
     ConfigError: a number is out of its range.
   """
-  if study is None:
-    shares = {f'majorities of {raters} raters': Raters(raters).majorities()}
-  else:
+  shares = {'majorities of 3 raters': USUAL}
+  if study is not None:
     shares = {
       f'{each.tally.question}, {each.tally.ours} against {each.tally.theirs}': (
         each.rate.wins / each.rate.prompts,
@@ -173,7 +167,8 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
       f' Sigma of {printable(name)} is from {sigma.repeats} repeats: {sigma.value:.2f} '
       f'[{sigma.low:.2f}, {sigma.high:.2f}].'
     )
-  title = f'{printable(found.ours)} against others, {_WHAT[layout == "win_rate"]}'
+  what = 'win rate (50 is as good)' if layout == 'win_rate' else 'net win rate'
+  title = f'{printable(found.ours)} against others, {what}'
   sections = [(title, _ABOUT + about, lay_out(ours, layout))]
   sections.append(('Counts', '', [_counted(each) for each in found.comparisons]))
   for name, ranking in found.rankings.items():
@@ -181,7 +176,6 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
       {
         '': printable(each.model),
         'Bradley-Terry': f'{each.strength:,.0f} [{each.low:,.0f}, {each.high:,.0f}]',
-        'Elo': f'{each.elo:,.0f} [{each.elo_low:,.0f}, {each.elo_high:,.0f}]',
         'comparisons': f'{each.comparisons:,}',
       }
       for each in ranking
@@ -194,29 +188,13 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
   rows = [
     {
       '': printable(each.name) + ' (left out)' * (each.name in found.left_out),
-      'answers': f'{each.answers:,}',
-      'cannot judge': f'{each.cannot_judge:,}',
-      'ties': f'{each.ties:,}',
-      'seconds': f'{each.seconds:.1f}' if each.seconds else '',
-      **{
-        name: _shown(value)
-        for name, value in {
-          'gold right': each.gold, 'same when asked again': each.consistent, 'left': each.left
-        }.items()
-      },
+      **describe_rater(each),
       'look at': '; '.join(each.flags),
     }
     for each in found.raters
-  ]  # fmt: skip
+  ]
   note = f'{found.votes:,} answers count: no gold items, and of repeated ones the first.'
   return [*sections, ('Raters', note, rows)]
-
-
-_WHAT = {False: 'net win rate', True: 'win rate (50 is as good)'}
-
-
-def _shown(share: Share | None) -> str:
-  return f'{share} of {share.count}' if share else ''
 
 
 def _counted(each: Comparison) -> dict[str, str]:
@@ -263,35 +241,25 @@ def _cells(rows: Rows) -> list[list[str]]:
   return [names, *([row.get(name, '') for name in names] for row in rows)]
 
 
-def _markdown(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
-  lines = [f'# {_escaped(printable(found.name))}', '']
-  for title, note, rows in sections:
-    head, *body = _cells(rows)
-    lines += [f'## {_escaped(title)}', '']
-    lines += ['| ' + ' | '.join(map(_escaped, head)) + ' |', '|---' * len(head) + '|']
-    lines += ['| ' + ' | '.join(map(_escaped, row)) + ' |' for row in body]
-    lines += ['', *([_escaped(note), ''] if note else [])]
-  return '\n'.join(lines)
-
-
-def _escaped(text: str) -> str:
-  for mark in '\\`*_|<[':
-    text = text.replace(mark, f'\\{mark}')
-  return text
+def _records(found: Analysis) -> Rows:
+  """A row a comparison and a row a group of its prompts, by _CSV."""
+  rows = []
+  for each in found.comparisons:
+    common = {name: getattr(each.tally, name) for name in ('question', 'ours', 'theirs')}
+    alone = {'alpha': each.agreement.alpha, 'kappa': each.agreement.kappa, 'sigma': each.sigma}
+    alone |= {'cannot_judge': each.tally.cannot_judge, 'verdict': each.verdict}
+    for (group, name), rate in {('all', ''): each.rate, **each.groups}.items():
+      row = common | {'group': group, 'name': name, 'net_win_rate': rate.value}
+      row |= {name: getattr(rate, name) for name in _CSV if hasattr(rate, name)}
+      rows.append(row | (alone if group == 'all' else {}))
+  return rows
 
 
 def _csv(found: Analysis) -> str:
   text = io.StringIO()
   writer = csv.DictWriter(text, _CSV, lineterminator='\n')
   writer.writeheader()
-  for each in found.comparisons:
-    common = {name: getattr(each.tally, name) for name in ('question', 'ours', 'theirs')}
-    alone = {'alpha': each.agreement.alpha, 'kappa': each.agreement.kappa}
-    alone |= {'sigma': '' if each.sigma is None else each.sigma, 'verdict': each.verdict}
-    for (group, name), rate in {('all', ''): each.rate, **each.groups}.items():
-      row = common | {'group': group, 'name': name, 'net_win_rate': rate.value}
-      row |= {name: getattr(rate, name) for name in _CSV if hasattr(rate, name)}
-      writer.writerow(row | (alone if group == 'all' else {}))
+  writer.writerows(_records(found))
   return text.getvalue()
 
 
@@ -320,26 +288,8 @@ def _page(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
   return page(printable(found.name), f'<div class="charts">{body}</div>{tables}')
 
 
-def _plain(found: Analysis) -> dict[str, Any]:
-  """The analysis for programs: plain values, None where there is no number."""
-  comparisons = []
-  for each in found.comparisons:
-    groups = [{'group': g, 'name': n, **_rate(rate)} for (g, n), rate in each.groups.items()]
-    comparisons.append(
-      {name: getattr(each.tally, name) for name in ('question', 'ours', 'theirs', 'cannot_judge')}
-      | _rate(each.rate)
-      | {'agreement': dataclasses.asdict(each.agreement), 'groups': groups}
-      | {'sigma': each.sigma, 'verdict': each.verdict}
-    )
-  fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-  return _finite(fields | {'comparisons': comparisons})
-
-
-def _rate(rate: Any) -> dict[str, Any]:
-  return {'net_win_rate': rate.value, 'win_rate': rate.win_rate, **dataclasses.asdict(rate)}
-
-
 def _finite(value: Any) -> Any:
+  """Plain values for programs, None where there is no number."""
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
     value = dataclasses.asdict(value)
   if isinstance(value, Mapping):

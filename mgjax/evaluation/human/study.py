@@ -1,12 +1,11 @@
 """A study: which videos people compare, about what, and who they are (Movie Gen §3.5).
 
-Its directory holds `study.json`, all that decided it, and `votes.jsonl`, what was answered. Nothing
-else is kept: with these two a server goes on where another one was killed.
+Its directory holds `study.json`, all that decided it, and `votes.jsonl`, what was answered; with
+these two a server goes on where another one was killed.
 """
 
 import dataclasses
 import hashlib
-import hmac
 import itertools
 import json
 import os
@@ -35,15 +34,7 @@ _NAME = re.compile(r'[\w.-]{1,64}')
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-  """Two models' videos of one prompt.
-
-  Attributes:
-    id: in votes.
-    prompt: its index.
-    a: name of a model; which one is shown on the left is another matter.
-    b: name of the other one.
-    gold: the one that wins for certain, '' if nobody knows.
-  """
+  """Two models' videos of one prompt; `gold` names the one that wins for certain, if one does."""
 
   id: str
   prompt: Count
@@ -57,13 +48,10 @@ class Study:
   """All that decides a study.
 
   Attributes:
-    name: that raters read.
     seed: of pairs, of sides, of who sees what in which order.
     secret: that links and ids are made of; who has it can vote for everybody.
     models: name -> folder of videos.
     prompts: each with the keys 'prompt', 'concepts' and 'motion', by index.
-    questions: asked about each pair.
-    raters: names.
     repeats: share of a rater's pairs that come again, with sides changed.
     items: pairs, gold ones at the end.
     references: folder of what models were given, or ''.
@@ -102,11 +90,6 @@ class Study:
       for name, folder in (*self.models.items(), *others.items())
       if folder
     }
-
-  def token(self, *parts: Any) -> str:
-    """Returns what nobody can guess who has not the secret: of a rater's link, a video, a vote."""
-    message = json.dumps(parts).encode()
-    return hmac.new(self.secret.encode(), message, hashlib.sha256).hexdigest()[:32]
 
   def draw(self, *parts: Any) -> random.Random:
     """Returns random numbers that the seed decides."""
@@ -152,8 +135,13 @@ def begin(
   path = pathlib.Path(directory) / FILE
   if not prompts:
     raise ConfigError('--prompts is missing; name the file that the videos were made from')
-  rows, asked_of_all = _prompts(prompts), read_questions(questions, each)
-  raters = raters or _some_raters(max(question.raters for question in asked_of_all))
+  rows = [
+    {'prompt': row.prompt, 'concepts': [*row.concepts], 'motion': row.motion}
+    for row in read_suite(prompts).rows
+  ]
+  asked_of_all = read_questions(questions, each)
+  most = max(question.raters for question in asked_of_all)
+  raters = raters or tuple(f'rater{number:02d}' for number in range(1, most + 1))
   _check_names(models, raters)
   folders = {**models, SPOILT: gold, '': references}
   found = {each: videos_of(folder) for each, folder in folders.items() if folder}
@@ -165,6 +153,7 @@ def begin(
         f'question {needing[0]!r} needs what the models were given; name its folder by --references'
       )
     _check_complete(references, found[''], len(rows))
+  items = _items(models, rows, seed, pairs)
   asked = {
     'name': name or 'Which video is better?',
     'seed': seed,
@@ -173,18 +162,14 @@ def begin(
     'questions': [dataclasses.asdict(question) for question in asked_of_all],
     'raters': [*raters],
     'repeats': repeats,
-    'items': [dataclasses.asdict(item) for item in _items(models, rows, seed, pairs)],
     'references': references and os.path.abspath(references),
     'gold': gold and os.path.abspath(gold),
     'files': {each: _digest(paths) for each, paths in found.items()},
   }
-  asked['items'] += [
-    dataclasses.asdict(
-      Item(f'{prompt}:gold', prompt, next(iter(models)), SPOILT, next(iter(models)))
-    )
-    for prompt in sorted(found.get(SPOILT, ()))
-    if prompt < len(rows)
-  ]
+  first = next(iter(models))
+  spoilt = (prompt for prompt in sorted(found.get(SPOILT, ())) if prompt < len(rows))
+  items += (Item(f'{prompt}:gold', prompt, first, SPOILT, first) for prompt in spoilt)
+  asked['items'] = [dataclasses.asdict(item) for item in items]
   if path.exists():
     known = read_json(path, mend='put back a whole copy, or take another --out')
     changed = differences({**known, 'secret': ''}, {**asked, 'secret': ''})
@@ -204,22 +189,14 @@ def begin(
 
 
 def read_study(directory: str | os.PathLike[str]) -> Study:
-  """Reads a study.
-
-  Raises:
-    ConfigError: there is none, or it is damaged.
-  """
+  """Reads a study; ConfigError where there is none, or it is damaged."""
   path = pathlib.Path(directory) / FILE
-  mend = 'put back a whole copy; launch.compare serve began it'
+  mend = 'put back a whole copy, or give --a, --b and --prompts to begin one'
   return _study(read_json(path, mend=mend), path)
 
 
 def check_videos(study: Study) -> dict[str, dict[int, pathlib.Path]]:
-  """Returns the videos of each folder by index.
-
-  Raises:
-    DataError: they are others than when the study was made.
-  """
+  """Returns the videos of each folder by index; DataError if they changed since the study began."""
   found = {name: videos_of(folder) for name, folder in study.folders.items()}
   for name, paths in found.items():
     if _digest(paths) != study.files.get(name):
@@ -261,11 +238,7 @@ def inside(path: pathlib.Path, folder: str | os.PathLike[str]) -> bool:
 
 
 def frame_seconds(path: pathlib.Path) -> float:
-  """Returns how long a frame of a video is shown; 0 of a picture.
-
-  Raises:
-    DataError: it cannot be decoded.
-  """
+  """Returns how long a frame of a video is shown, 0 of a picture; DataError if it is damaged."""
   return 0.0 if path.suffix.lower() in PICTURES else 1 / probe(path).fps
 
 
@@ -279,15 +252,6 @@ def _study(fields: Mapping[str, Any], path: pathlib.Path) -> Study:
         for number, row in enumerate(fields[key], 1)
       )
   return unpack(Study, fields, os.fspath(path))
-
-
-def _prompts(path: str) -> list[dict[str, Any]]:
-  rows = read_suite(path).rows
-  return [{'prompt': r.prompt, 'concepts': [*r.concepts], 'motion': r.motion} for r in rows]
-
-
-def _some_raters(count: int) -> tuple[str, ...]:
-  return tuple(f'rater{number:02d}' for number in range(1, count + 1))
 
 
 def _check_names(models: Mapping[str, str], raters: Sequence[str]) -> None:

@@ -10,12 +10,12 @@ from mgjax.curation.review.decisions import (
   FILE,
   UNSEEN,
   Decision,
-  append_decision,
   read_decisions,
   review,
 )
 from mgjax.curation.review.labels import CAMERA, LABELS, SHOTS
-from tests.curation.review.tiny_review import row
+from mgjax.serving.queue import append_answer
+from tests.serving.tiny_pages import row
 
 ROWS = [row(0), row(1), row(2)]
 KEPT = Decision('a', '0.mp4#0', 0.5, 3.5, 'ann', True, '', 0.5, 3.5)
@@ -65,24 +65,24 @@ def test_a_clip_that_is_cut_in_another_way_has_yet_to_be_seen():
 def test_decisions_survive_a_crash_in_the_middle_of_a_line(tmp_path):
   path = tmp_path / FILE
   assert read_decisions(path) == []
-  append_decision(path, KEPT)
+  append_answer(path, KEPT)
   whole = path.read_bytes()
   for cut in (0, 1, len(whole) // 2, len(whole) - 1):
     path.write_bytes(whole + whole[:cut].replace(b'"a"', b'"z"'))
-    append_decision(path, DROPPED)
+    append_answer(path, DROPPED)
     found = read_decisions(path)
     assert (found[0], found[-1]) == (KEPT, DROPPED)
-  append_decision(path, KEPT)
+  append_answer(path, KEPT)
   assert read_decisions(path)[-1] == DROPPED  # the same id once
 
 
-def test_a_damaged_line_is_left_out_aloud(tmp_path, caplog):
+def test_a_damaged_line_is_left_out_with_a_warning(tmp_path, caplog):
   path = tmp_path / FILE
-  append_decision(path, KEPT)
+  append_answer(path, KEPT)
   with path.open('a') as file:
     for changes in ({'labels': ['nice']}, {'keep': False}, {'more': 1}, {'last': 99.0}):
       print(json.dumps(dataclasses.asdict(DROPPED) | {'reason': ''} | changes), file=file)
-  append_decision(path, DROPPED)
+  append_answer(path, DROPPED)
   assert read_decisions(path) == [KEPT, DROPPED] and '4 damaged lines' in caplog.text
 
 

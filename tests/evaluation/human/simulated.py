@@ -1,12 +1,40 @@
 """Votes of raters who are known: what is right, how often they see it, what they guess."""
 
+import dataclasses
 import itertools
 import json
+import math
 
 import numpy as np
 
-from mgjax.evaluation.human.power import Raters
-from mgjax.evaluation.human.votes import Vote, append_vote
+from mgjax.evaluation.human.votes import Vote, append_votes
+
+
+@dataclasses.dataclass(frozen=True)
+class Raters:
+  """Raters of a prompt see what is right of (win, tie, lose) with a probability, and guess else."""
+
+  raters: int = 3
+  shares: tuple[float, float, float] = (0.45, 0.15, 0.4)
+  sees: float = 0.6
+  guesses: tuple[float, float, float] = (0.3, 0.4, 0.3)
+
+  def answers(self, truth):
+    """How likely a rater is to say each where 0, 1 or 2 of them is right."""
+    return [(1 - self.sees) * g + self.sees * (truth == i) for i, g in enumerate(self.guesses)]
+
+  def majorities(self):
+    """Shares of prompts whose majority is a win, a tie and a loss, by enumeration."""
+    found = [0.0, 0.0, 0.0]
+    for truth, share in enumerate(self.shares):
+      for counts in itertools.product(range(self.raters + 1), repeat=3):
+        if sum(counts) == self.raters:
+          ways = math.factorial(self.raters) / math.prod(map(math.factorial, counts))
+          chances = (p**c for p, c in zip(self.answers(truth), counts, strict=True))
+          best = [index for index, count in enumerate(counts) if count == max(counts)]
+          found[best[0] if len(best) == 1 else 1] += share * ways * math.prod(chances)
+    return found
+
 
 USUAL = Raters()
 
@@ -51,9 +79,9 @@ def make_votes(
 
 
 def write_study(directory, votes, models=(), prompts=(), sigmas=None):
-  """Writes a study's directory as launch.compare serve leaves it, as far as it matters here."""
+  """Writes a study's directory as launch.serve votes leaves it, as far as it matters here."""
   directory.mkdir(exist_ok=True)
-  append_vote(directory / 'votes.jsonl', *votes)
+  append_votes(directory / 'votes.jsonl', votes)
   study = {'name': 'a study', 'models': dict.fromkeys(models, 'folder'), 'prompts': list(prompts)}
   study['questions'] = [{'name': name, 'sigma': value} for name, value in (sigmas or {}).items()]
   (directory / 'study.json').write_text(json.dumps(study))

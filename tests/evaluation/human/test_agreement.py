@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from mgjax.evaluation.human.agreement import agreement, fleiss_kappa, krippendorff_alpha, raters
-from mgjax.evaluation.human.power import Raters
 from mgjax.evaluation.human.votes import Vote
-from tests.evaluation.human.simulated import draw_counts
+from tests.evaluation.human.simulated import Raters, draw_counts
 
 # Fleiss 1971's table as it is printed everywhere: ten things, fourteen raters, five answers.
 FLEISS = np.array(

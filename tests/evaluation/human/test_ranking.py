@@ -7,8 +7,7 @@ import pytest
 import scipy.optimize
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.human import ranking
-from mgjax.evaluation.human.ranking import POINTS, START, bradley_terry, elo, rank
+from mgjax.evaluation.human.ranking import POINTS, START, bradley_terry, rank
 from mgjax.evaluation.human.statistics import Tally, tally
 from tests.evaluation.human.simulated import make_votes
 
@@ -78,19 +77,8 @@ def test_a_model_that_never_lost_has_a_strength_that_is_not_infinite():
   assert np.isfinite(theta).all() and theta[0] > theta[1] > theta[2]
 
 
-def test_elo_follows_its_rule_game_after_game():
-  games, _, _ = draw_games(games=60)
-  ratings = dict.fromkeys(range(4), 1000.0)
-  for i, j, outcome in games.tolist():
-    expected = 1 / (1 + 10 ** ((ratings[j] - ratings[i]) / 400))
-    change = 16 * ({1: 1, 0: 0.5, -1: 0}[outcome] - expected)
-    ratings[i], ratings[j] = ratings[i] + change, ratings[j] - change
-  np.testing.assert_allclose(elo(games, 4), list(ratings.values()))
-  np.testing.assert_allclose(elo(np.stack([games, games[::-1]]), 4)[0], list(ratings.values()))
-
-
 @pytest.mark.oracle
-def test_strengths_and_ratings_are_those_of_evalica():
+def test_strengths_are_those_of_evalica():
   evalica = pytest.importorskip('evalica')
   games, wins, ties = draw_games()
   winners = [
@@ -103,8 +91,6 @@ def test_strengths_and_ratings_are_those_of_evalica():
   theta, _ = bradley_terry(wins + ties / 2, 0 * ties, prior=0)
   # It stops where an iteration changes less than 1e-12 times what converges linearly.
   np.testing.assert_allclose(theta, scores - scores.mean(), atol=1e-6)
-  theirs = evalica.elo(*pairs, winners, initial=1000, base=10, scale=400, k=16)
-  np.testing.assert_allclose(elo(games, 4), theirs.scores.loc[list(MODELS)].to_numpy(), rtol=1e-9)
 
 
 def test_models_come_in_the_order_of_their_strength_with_intervals_around_it():
@@ -113,10 +99,8 @@ def test_models_come_in_the_order_of_their_strength_with_intervals_around_it():
   assert [each.model for each in found] == ['b', 'd', 'a', 'c']
   for each in found:
     assert each.low < each.strength < each.high
-    assert each.elo_low < each.elo < each.elo_high
     assert each.comparisons == 3 * 60
   assert np.mean([each.strength for each in found]) == pytest.approx(START)
-  assert np.mean([each.elo for each in found]) == pytest.approx(START)
   assert rank(tally(votes), resamples=200) == found
 
 
@@ -137,8 +121,7 @@ def test_numbers_out_of_their_range_are_refused():
 
 
 @pytest.mark.slow
-def test_an_interval_of_95_percent_has_the_truth_in_95_percent_of_studies(monkeypatch):
-  monkeypatch.setattr(ranking, 'elo', lambda games, models: np.zeros((len(games), models)))
+def test_an_interval_of_95_percent_has_the_truth_in_95_percent_of_studies():
   strengths, covered = dict(zip(MODELS, (0.6, 0.0, -0.6), strict=False)), []
   for seed in range(2000):
     generator, tallies = np.random.default_rng(seed), []

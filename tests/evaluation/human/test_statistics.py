@@ -9,19 +9,19 @@ import scipy.stats
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.human import statistics
-from mgjax.evaluation.human.power import Raters, half_width
 from mgjax.evaluation.human.statistics import (
   groups,
+  half_width,
   majority,
   net_win_rate,
+  prompts_needed,
   sigma,
-  sign_test,
   tally,
   verdict,
 )
 from mgjax.evaluation.human.votes import Vote
 from mgjax.evaluation.metrics.intervals import compare
-from tests.evaluation.human.simulated import draw_counts, net
+from tests.evaluation.human.simulated import Raters, draw_counts, net
 
 WIDTHS = {100: 16.8, 300: 9.7, 527: 7.3, 1003: 5.3}  # published, of the usual raters
 # Table 30, Movie Gen Audio Bench SFX: net win rates and half-widths of 527 prompts.
@@ -177,15 +177,10 @@ def test_an_interval_depends_on_its_seed_alone_and_turns_with_the_models():
   assert (back.low, back.high) == pytest.approx((-there.high, -there.low), abs=3)  # other draws
 
 
-@pytest.mark.parametrize(('wins', 'losses'), [(0, 0), (1, 0), (5, 0), (7, 3), (50, 50), (521, 482)])
-def test_the_sign_test_is_that_of_scipy(wins, losses):
-  exact = scipy.stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1
-  assert sign_test(wins, losses) == pytest.approx(exact, rel=1e-12)
-  assert sign_test(losses, wins) == sign_test(wins, losses)
-
-
-def test_the_sign_test_of_all_wins_is_a_power_of_two():
-  assert sign_test(10, 0) == 2 * 2**-10
+def test_the_sign_test_is_of_both_sides_and_ties_say_nothing():
+  found = net_win_rate([1] * 10 + [0] * 5)
+  assert found.sign_probability == pytest.approx(2 * 2**-10)
+  assert net_win_rate([0, 0]).sign_probability == 1
 
 
 def test_prompts_are_grouped_by_each_of_their_concepts_and_by_motion():
@@ -267,15 +262,43 @@ def test_published_intervals_of_the_audio_bench_come_back_from_the_counts_that_t
   assert impossible == 8
 
 
+@pytest.mark.parametrize(('prompts', 'points'), WIDTHS.items())
+def test_the_usual_raters_have_the_published_intervals(prompts, points):
+  assert Raters().majorities() == pytest.approx(statistics.USUAL)
+  win, _, lose = statistics.USUAL
+  assert round(half_width(prompts, win, lose), 1) == points
+
+
+def test_so_many_prompts_find_a_difference_as_often_as_they_should():
+  generator, difference, tie = np.random.default_rng(0), 10.0, 0.3
+  shares = (0.4, 0.3, 0.3)
+  for chance in (0.5, 0.8, 0.95):
+    n = prompts_needed(difference, tie, chance)
+    counts = generator.multinomial(n, shares, 20_000)
+    net = 100 * (counts[:, 0] - counts[:, 2]) / n
+    widths = [half_width(n, *row) for row in (counts[:50, [0, 2]] / n).tolist()]
+    found = np.mean(net > np.mean(widths))
+    assert found == pytest.approx(chance, abs=0.02)  # of counts with steps of 100 / n
+
+
+def test_a_difference_at_the_end_of_the_interval_is_found_in_half_of_the_studies():
+  n = prompts_needed(5.3, 0.27, 0.5)
+  width = half_width(n, (1 - 0.27 + 0.053) / 2, (1 - 0.27 - 0.053) / 2)
+  assert width == pytest.approx(5.3, rel=1 / n)
+
+
 @pytest.mark.parametrize(
-  ('options', 'said'),
-  [({'confidence': 1.0}, 'confidence'), ({'resamples': 0}, 'resamples'), ({'seed': -1}, 'seed')],
+  ('wrong', 'said'),
+  [
+    (lambda: net_win_rate([1, 0], confidence=1.0), 'confidence'),
+    (lambda: net_win_rate([1, 0], resamples=0), 'resamples'),
+    (lambda: net_win_rate([1, 0], seed=-1), 'seed'),
+    (lambda: half_width(0, 0.4, 0.3), 'prompts'),
+    (lambda: prompts_needed(0, 0.3), 'difference'),
+    (lambda: prompts_needed(5, 0.3, 0.3), 'chance'),
+    (lambda: net_win_rate([]), 'no prompt that somebody judged'),
+  ],
 )
-def test_numbers_out_of_their_range_are_refused(options, said):
-  with pytest.raises(ConfigError, match=said):
-    net_win_rate([1, 0], **options)
-
-
-def test_no_prompts_are_refused():
-  with pytest.raises(DataError, match='no prompt that somebody judged'):
-    net_win_rate([])
+def test_numbers_out_of_their_range_are_refused(wrong, said):
+  with pytest.raises((ConfigError, DataError), match=said):
+    wrong()

@@ -10,7 +10,7 @@ from mgjax.core.errors import ConfigError, DataError, MgjaxError
 from mgjax.evaluation.human.questions import SETS, Question, read_questions
 from mgjax.evaluation.human.study import SPOILT, begin, check_videos, read_study, videos_of
 from tests import binaries
-from tests.tiny_study import make_videos
+from tests.serving.tiny_pages import make_videos
 
 COUNT = 3
 
@@ -197,5 +197,5 @@ def test_a_damaged_study_is_refused(folder):
 )
 def test_a_wrong_command_line_is_one_sentence(flags, said, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  done = binaries.run('compare', 'serve', *flags)
+  done = binaries.run('serve', 'votes', *flags)
   assert done.returncode in (2, 3) and said in done.stderr and done.stderr.count('\n') == 1

@@ -1,4 +1,4 @@
-"""Pages for people, served over HTTP: what their servers have in common.
+"""The HTTP server of pages for people: headers, limits of time and size, and where it listens.
 
 A link holds a token of 128 bits and stands for one person; without one there is nothing to be had.
 A page runs its own script alone and loads nothing. Requests have to arrive, and answers to leave,
@@ -8,7 +8,6 @@ in time. Paths of requests are never made to paths of files.
 import asyncio
 import base64
 import contextlib
-import fcntl
 import hashlib
 import html
 import os
@@ -16,11 +15,10 @@ import pathlib
 import re
 import resource
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import write_bytes
 
 HEADERS = {
   'Cache-Control': 'no-store',
@@ -28,13 +26,11 @@ HEADERS = {
   'X-Content-Type-Options': 'nosniff',
   'X-Frame-Options': 'DENY',
 }
-INVITATIONS = 'invitations.txt'
 _HEADER = 16_384  # bytes of a request's header
 _REQUEST = 10.0  # seconds in which a request has to arrive; uvicorn itself would wait for ever
 _IDLE = 5  # seconds that a connection may wait for its next request
 _RESPONSE = 600.0  # seconds in which a response has to leave
 _CONNECTIONS = 1000  # at once; more are told to come back
-_LOOPBACK = ('127.0.0.1', '::1', 'localhost')
 
 
 class Refused(Exception):
@@ -46,15 +42,7 @@ class Refused(Exception):
 
 
 def make_app(routes: Sequence[Any]) -> Any:
-  """Returns the application (ASGI) of some routes, whose refusals are sentences.
-
-  Args:
-    routes: of Starlette.
-
-  Raises:
-    ConfigError: Starlette is not installed.
-  """
-  need('starlette')
+  """Returns the application (ASGI) of some routes of Starlette, whose refusals are sentences."""
   from starlette.applications import Starlette
   from starlette.exceptions import HTTPException
   from starlette.requests import Request
@@ -76,7 +64,7 @@ def make_app(routes: Sequence[Any]) -> Any:
   return _guarded(Starlette(routes=[*routes], exception_handlers=handlers))
 
 
-def page(path: pathlib.Path) -> Any:
+def page_response(path: pathlib.Path) -> Any:
   """Returns a page as a response, with a policy by which only its own script runs."""
   from starlette.responses import HTMLResponse
 
@@ -104,40 +92,30 @@ def file_response(path: pathlib.Path, media_type: str) -> Any:
   return _Bytes(path, media_type=media_type)
 
 
-async def body_of(request: Any, most: int, what: str) -> bytes:
-  """Reads what a request brings.
-
-  Args:
-    request: of Starlette.
-    most: bytes that it may have.
-    what: it is, for the sentence.
+async def body_of(request: Any, most: int) -> bytes:
+  """Reads what a request of Starlette brings.
 
   Raises:
-    Refused: it has more.
+    Refused: it has more than `most` bytes.
   """
   body = b''
   async for part in request.stream():
     body += part
     if len(body) > most:
-      raise Refused(413, f'{what} has at most {most} bytes.')
+      raise Refused(413, f'An answer has at most {most} bytes.')
   return body
 
 
 def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
   """Adds headers to all that an application answers, and an end to all answers."""
+  headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
   async def answer(scope, receive, send):
     async def sending(message):
       if message['type'] == 'http.response.start':
         given = {name for name, _ in message['headers']}
-        message['headers'] = [
-          *message['headers'],
-          *(
-            (name.lower().encode(), value.encode())
-            for name, value in HEADERS.items()
-            if name.lower().encode() not in given
-          ),
-        ]
+        more = [header for header in headers if header[0] not in given]
+        message['headers'] = [*message['headers'], *more]
       await send(message)
 
     with contextlib.suppress(TimeoutError):
@@ -148,12 +126,7 @@ def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
 
 
 def make_server(app: Any) -> Any:
-  """Returns a server (uvicorn) of an application, to be run with a socket that listens.
-
-  Raises:
-    ConfigError: uvicorn is not installed.
-  """
-  need('uvicorn')
+  """Returns a server (uvicorn) of an application, to be run with a socket that listens."""
   import uvicorn
 
   return uvicorn.Server(
@@ -174,28 +147,6 @@ def make_server(app: Any) -> Any:
       h11_max_incomplete_event_size=_HEADER,
     )
   )
-
-
-def invite(path: pathlib.Path, base: str, people: Mapping[str, str]) -> str:
-  """Writes the links of people, for nobody else to read, and says where they are.
-
-  Args:
-    path: of the file.
-    base: address of the server.
-    people: token -> name.
-  """
-  lines = [f'{name} {base}/r/{token}' for token, name in people.items()]
-  path.touch(0o600)
-  write_bytes(path, '\n'.join([*lines, '']).encode())
-  path.chmod(0o600)
-  return f'{len(lines)} invitations in {path}'
-
-
-def warning(host: str, url: str) -> str:
-  """Says that what is sent can be read on the way, '' where it cannot."""
-  if host in _LOOPBACK or url.startswith('https:'):
-    return ''
-  return 'what is sent is not encrypted: outside of your own network put TLS before it, with --url'
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -219,64 +170,6 @@ def address(host: str, port: int) -> str:
   """Returns the address of a server as others reach it."""
   name = socket.getfqdn() if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host
   return f'http://{name}:{port}'
-
-
-def run(
-  server: Any,
-  listener: socket.socket,
-  folder: pathlib.Path,
-  people: Mapping[str, str],
-  *,
-  host: str,
-  url: str,
-  tell: Callable[[str], None],
-  links: Mapping[str, str],
-) -> None:
-  """Runs a server until it is stopped.
-
-  Args:
-    server: of `make_server`.
-    listener: of `listening`.
-    folder: where the links of people are written.
-    people: token -> name.
-    host: address that it listens at.
-    url: that people reach it by, where that is another one.
-    tell: gets the lines that say where it is.
-    links: what they say of more pages -> the path of one.
-  """
-  base = (url or address(host, listener.getsockname()[1])).rstrip('/')
-  tell(invite(folder / INVITATIONS, base, people))
-  for said, path in links.items():
-    tell(f'{said}: {base}{path}')
-  if said := warning(host, url):
-    tell(said)
-  tell('stop with Ctrl-C; the same command goes on')
-  server.run([listener])
-
-
-@contextlib.contextmanager
-def held(path: pathlib.Path, mode: str, missing: str, noun: str) -> Iterator[None]:
-  """Keeps other servers from a folder by a file in it; what a killed one held is free.
-
-  Args:
-    path: of the file.
-    mode: it is opened in.
-    missing: what to do where it cannot be opened.
-    noun: of what is held.
-
-  Raises:
-    ConfigError: it cannot be opened, or another server has it.
-  """
-  try:
-    file = path.open(mode)
-  except OSError as error:
-    raise ConfigError(f'{path.parent}: holds no {noun} ({error.strerror}); {missing}') from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      raise ConfigError(f'{path.parent}: another server has this {noun}; stop that one') from error
-    yield
 
 
 def _make_protocol() -> type:
@@ -316,15 +209,14 @@ def _make_protocol() -> type:
   return Punctual
 
 
-def need(package: str) -> None:
-  """Asks for a package that serving needs.
+def check_installed() -> None:
+  """Asks for the packages that serving needs.
 
   Raises:
-    ConfigError: it is not installed.
+    ConfigError: one is not installed.
   """
-  try:
-    __import__(package)
-  except ImportError as error:
-    raise ConfigError(
-      f'{package} is missing; install mgjax[compare], or starlette and uvicorn'
-    ) from error
+  for package in ('starlette', 'uvicorn'):
+    try:
+      __import__(package)
+    except ImportError as error:
+      raise ConfigError(f'{package} is missing; pip install mgjax[serve]') from error

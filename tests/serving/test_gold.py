@@ -5,7 +5,8 @@ import zlib
 
 from mgjax.evaluation.human.analysis import analyse_study
 from mgjax.evaluation.human.study import begin
-from tests.tiny_study import Client, make_videos, served
+from mgjax.serving.votes import Votes
+from tests.serving.tiny_pages import make_videos, served
 
 PROMPTS, GOLD = 10, 8
 
@@ -16,24 +17,22 @@ def test_who_pays_attention_is_told_from_who_does_not_and_gold_counts_in_no_resu
   for index in range(GOLD):
     shutil.copy(tmp_path / 'c' / f'{index:05d}.mp4', tmp_path / 'spoilt')
   models = {name: str(tmp_path / name) for name in 'ab'}
-  study = begin(
+  begin(
     tmp_path / 'votes', models, str(tmp_path / 'prompts.txt'), 'video:overall',
     ('ann', 'ben', 'cy'), repeats=0, gold=str(tmp_path / 'spoilt'),
   )  # fmt: skip
   spoilt = {zlib.crc32(path.read_bytes()) for path in (tmp_path / 'spoilt').iterdir()}
   best = {zlib.crc32(path.read_bytes()) for path in (tmp_path / 'a').iterdir()}
-  with served(tmp_path / 'votes') as (_, port):
-    for rater in study.raters:
-      client, token = Client(port), study.token('rater', rater)
+  with served(Votes(tmp_path / 'votes')) as people:
+    for rater, client in people.items():
       for _ in range(PROMPTS + GOLD):
-        found, _, vote = client.next(token)
+        found, _, vote = client.next()
         sums = {side: vote[side] for side in ('left', 'right')}
         assert not any(word in str(found) for word in ('gold', 'spoilt'))
         wanted = spoilt if rater == 'cy' and spoilt & set(sums.values()) else best
         vote['choice'] = next(side for side, total in sums.items() if total in wanted)
-        assert client.vote(token, vote)[0] == 200
-      assert client.next(token)[0]['task'] is None
-      client.close()
+        assert client.send(vote)[0] == 200
+      assert client.next()[0]['task'] is None
   found = analyse_study(tmp_path / 'votes')
   seen = {each.name: each for each in found.raters}
   assert [seen[rater].gold.value for rater in ('ann', 'ben', 'cy')] == [1, 1, 0]

@@ -1,0 +1,123 @@
+r"""Serves pages on which people vote about pairs of videos, or look through clips to train on.
+
+python -m launch.serve votes --a=ours/ --b=theirs/ --prompts=prompts.txt --out=votes/ --raters=6
+python -m launch.serve votes --models=sft=x/,base=y/,other=z/ --prompts=prompts.txt --out=votes/
+python -m launch.serve votes --out=votes/
+python -m launch.serve review --input=raw/ --output=data/curated --people=ann,ben
+votes shows raters two videos of a prompt at a time, 00000.mp4 of each folder for the first line of
+--prompts and so on. review shows people the clips that launch.curate left, to keep, drop, trim,
+caption and label them; the next launch.curate does what they decided. Both write a link for each
+person into invitations.txt and every answer into a log, beside each other; the same command, or
+votes with --out alone, goes on. See docs/evaluation.md and docs/curation.md.
+"""
+
+import functools
+import os
+
+from absl import flags
+
+from mgjax.core.errors import ConfigError
+
+from . import command_line, flag_values
+
+COMMANDS = _VOTES, _REVIEW = 'votes', 'review'
+
+
+def _models(text: str) -> dict[str, str]:
+  pairs = [each.partition('=') for each in text.split(',')]
+  if len({name for name, _, _ in pairs}) < len(pairs) or not all(all(pair) for pair in pairs):
+    raise ConfigError(f'--models={text}: expected name=folder,name=folder, with names that differ')
+  return {name: folder for name, _, folder in pairs}
+
+
+def _raters(text: str) -> tuple[str, ...]:
+  if text.isdecimal() and 0 < int(text) < 1000:
+    return tuple(f'rater{number:02d}' for number in range(1, int(text) + 1))
+  return tuple(text.split(','))
+
+
+_OUT = command_line.define_required('out', 'votes/', 'Folder of the study.', commands=(_VOTES,))
+_INPUT = command_line.define_required(
+  'input', 'raw/', 'Videos, as launch.curate had them.', commands=(_REVIEW,)
+)
+_OUTPUT = command_line.define_required(
+  'output', 'data/curated', 'Folder that launch.curate wrote.', commands=(_REVIEW,)
+)
+_A = flag_values.define('a', flag_values.file('a'), 'Folder of the first videos.')
+_B = flag_values.define('b', flag_values.file('b'), 'Folder of the second videos.')
+_MODELS = flag_values.define(
+  'models', _models, 'Folders of two or more, with names: ours=x/,theirs=y/; not --a and --b.'
+)
+_PROMPTS = flags.DEFINE_string('prompts', None, 'The suite that the videos were made from.')
+_REFERENCES = flag_values.define(
+  'references',
+  flag_values.file('references'),
+  'Folder of what the models were given: clips to edit, pictures of people.',
+)
+_GOLD = flag_values.define(
+  'gold',
+  flag_values.file('gold'),
+  "Folder of spoilt videos of some prompts, which lose against the first model's for certain.",
+)
+_QUESTIONS = flags.DEFINE_string(
+  'questions',
+  'video',
+  'video, sound, editing or personalization, some of one (video:overall,realness), or a .json.',
+)
+_RATERS = flag_values.define(
+  'raters', _raters, 'How many, or all names; by default as many as the questions need.'
+)
+_EACH = flags.DEFINE_integer(
+  'each', 0, 'Raters of every question; 0: as the questions say, 3 or 6.', lower_bound=0
+)
+_PAIRS = flags.DEFINE_integer(
+  'pairs', 0, 'Pairs of models a prompt; 0: each model once.', lower_bound=0
+)
+_PEOPLE = flags.DEFINE_list('people', [], 'Who looks at clips: names, beside those before.')
+_LAYOUT = flags.DEFINE_enum(
+  'layout', 'auto', ['auto', 'files', 'tar', 'parquet'], 'How the videos lie.'
+)
+_MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the videos.')
+_CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
+_HOST = flags.DEFINE_string('host', '127.0.0.1', 'Address to listen at; 0.0.0.0 for all.')
+_PORT = flags.DEFINE_integer('port', 8000, 'To listen at; 0: a free one.', 0, 65535)
+_URL = flags.DEFINE_string('url', '', 'That people reach it by, where it is another address.')
+
+
+def main(arguments) -> None:
+  from mgjax.serving.annotation import serve
+
+  makers = {_VOTES: _votes, _REVIEW: _review}
+  folder, make_queue = makers[arguments[1]]()
+  serve(folder, make_queue, host=_HOST.value, port=_PORT.value, url=_URL.value)
+
+
+def _votes():
+  from mgjax.evaluation.human.study import begin
+  from mgjax.serving.votes import Votes
+
+  sides = {name: flag.value for name, flag in (('a', _A), ('b', _B)) if flag.value}
+  if sides and (_MODELS.value or len(sides) < 2):
+    raise ConfigError('expected --a and --b, or --models alone')
+  if models := sides or _MODELS.value:
+    begin(
+      _OUT.value, models, _PROMPTS.value, _QUESTIONS.value, _RATERS.value or (), each=_EACH.value,
+      pairs=_PAIRS.value, references=_REFERENCES.value or '', gold=_GOLD.value or '',
+    )  # fmt: skip
+  return _OUT.value, Votes
+
+
+def _review():
+  from mgjax.data.ingest.open_inputs import open_inputs
+  from mgjax.serving.review import Review
+  from mgjax.workflows.curate import REVIEW
+
+  inputs = open_inputs(
+    _INPUT.value, _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value
+  )
+  folder = os.path.join(_OUTPUT.value, REVIEW)
+  return folder, functools.partial(Review, inputs=inputs, people=_PEOPLE.value)
+
+
+if __name__ == '__main__':
+  command_line.run(main, COMMANDS)
