@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 
 from setuptools import find_packages, setup
 
@@ -9,12 +10,13 @@ from setuptools import find_packages, setup
 # no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
-  'bench', 'checkpoints', 'compare', 'completion', 'curate', 'data', 'doctor', 'edit', 'encode',
-  'evaluate', 'personalize', 'plan', 'provenance', 'quickstart', 'recipe', 'report', 'rewrite',
-  'sample', 'scaling', 'soundtrack', 'suite', 'train', 'upsample', 'weights',
+  'bench', 'compare', 'curate', 'data', 'doctor', 'evaluate', 'plan', 'sample', 'scaling', 'serve',
+  'train', 'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent
+# Names of before, which print the new command line.
+MOVED = runpy.run_path(str(HERE / 'launch' / 'moved.py'))['MOVED']
 VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'mgjax' / '__init__.py').read_text())[1]
 
 setup(
@@ -38,7 +40,7 @@ setup(
   entry_points={
     'console_scripts': [
       f'{name} = mgjax.launch.command_line:console'
-      for name in ('mgjax', *(f'mgjax-{binary}' for binary in BINARIES))
+      for name in ('mgjax', *(f'mgjax-{binary}' for binary in (*BINARIES, *MOVED)))
     ]
   },
   # Lower bounds are the versions that the tests run with; nothing older was tried.

@@ -62,7 +62,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes the plan by which `launch.encode` turns pairs into latents of both clips."""
+  """Makes the plan by which `launch.data encode` turns pairs into latents of both clips."""
   return make_video_encode_plan(config, _sources_of(config), _about(config))
 
 

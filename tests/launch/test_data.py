@@ -105,7 +105,7 @@ def test_the_records_give_the_frames_of_the_files(hostile, converted):
 def test_encoded_anew_what_is_whole_has_all_its_frames(hostile):
   folder, usable = hostile
   code, said, memory = measure(
-    'convert', f'--input={folder}/clips', f'--output={folder}/anew', '--reencode', '--full'
+    'convert', f'--input={folder}/clips', f'--output={folder}/anew', '--reencode=gop=16', '--full'
   )
   assert code == 0 and 'Traceback' not in said, said
   assert memory < GIGABYTE, f'{memory / GIGABYTE:.2f} GiB'
@@ -227,7 +227,7 @@ def test_a_killed_conversion_goes_on_and_loses_nothing(tmp_path):
     (tmp_path / 'clips' / f'clip_{number:02d}.mp4').write_bytes(data if number % 3 else b'no video')
   command = [
     sys.executable, '-m', 'launch.data', 'convert', f'--input={tmp_path}/clips',
-    f'--output={tmp_path}/records', '--rows_per_shard=1', '--reencode',
+    f'--output={tmp_path}/records', '--rows_per_shard=1', '--reencode=gop=16',
   ]  # fmt: skip
   killed = 0
   for wanted in (1, 9):  # shards that are there when it is killed
@@ -258,7 +258,7 @@ def test_an_isolated_conversion_ends_with_its_processes_and_goes_on(tmp_path, en
     (tmp_path / 'clips' / name).write_bytes(data)
   command = [
     sys.executable, '-m', 'launch.data', 'convert', f'--input={tmp_path}/clips',
-    f'--output={tmp_path}/records', '--rows_per_shard=3', '--reencode', '--isolate', '--threads=2',
+    f'--output={tmp_path}/records', '--rows_per_shard=3', '--reencode=gop=16', '--isolate',
   ]  # fmt: skip
   # While they start, once they work, and in the middle of it.
   for shards, pause in ((0, 0.5), (0, 2.5), (1, 0.0), (5, 0.1), (8, 0.3)):

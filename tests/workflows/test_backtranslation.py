@@ -117,7 +117,7 @@ def test_a_row_leads_from_the_edited_clip_to_the_real_one(made, tmp_path):
   for row, edit in zip(rows, asked, strict=True):
     assert (row['caption'], row['task'], row['fps']) == (edit.instruction, edit.task, 8)
     assert guess_task(row['caption'], TASKS) == row['task']
-  # The real side is what launch.encode stores of the same clips, in fields and in bits.
+  # The real side is what launch.data encode stores of the same clips, in fields and in bits.
   config.encode.train, config.encode.validation = CLIPS, VALIDATION
   assert encode(config, tmp_path)
   for row, stored in zip(rows, rows_of(tmp_path), strict=True):
@@ -362,8 +362,8 @@ def test_what_cannot_be_is_one_sentence(made, tmp_path):
   ):
     path = tmp_path / 'config.py'
     path.write_text(text.format(os.fspath(made.runs), os.fspath(made.recogniser), changes))
-    done = binaries.run('edit', 'make_pairs', f'--config={path}', f'--output={tmp_path}/o', *flags)
+    done = binaries.run('data', 'pairs', f'--config={path}', f'--output={tmp_path}/o', *flags)
     told = changes, done.stderr
     assert done.returncode == 2, told
     assert re.search(sentence, done.stderr), told
-    assert 'Traceback' not in done.stderr and done.stderr.count('edit.py: ') == 1, told
+    assert 'Traceback' not in done.stderr and done.stderr.count('data.py: ') == 1, told
