@@ -39,7 +39,7 @@ KEYS = {
   ),
   'latents': BatchKey(
     't h w c or t c', 'float',
-    ('workflows.row_encoder', 'video.task', 'audio.task'), ('flow.objective', 'audio.masking'),
+    ('workflows.encode', 'video.task', 'audio.task'), ('flow.objective', 'audio.masking'),
     batched=True,
   ),
   # What conditionings read: of the sample on the host, or of the batch on the devices.
@@ -109,8 +109,8 @@ KEYS = {
   'tokens': BatchKey('m or v m', 'int32', ('clip.task',), ('clip.objective',), batched=True),
   'tokens_mask': BatchKey('m or v m', 'bool', ('clip.task',), ('clip.objective',), batched=True),
   # What is known of a sample beside.
-  'source': BatchKey('', 'str', ('data.clips',), ('training.faults', 'workflows.row_encoder')),
-  'text_key': BatchKey('', 'str', ('workflows.row_encoder',), ()),  # names the caption in a row
+  'source': BatchKey('', 'str', ('data.clips',), ('training.faults', 'workflows.encode')),
+  'text_key': BatchKey('', 'str', ('workflows.encode',), ()),  # names the caption in a row
   'replaced': BatchKey('', 'int32', ('data.replacement',), ('data.loader',), batched=True),
   'digit': BatchKey('', 'int', ('digits.clips',), ('digits.judge',)),
   'identity': BatchKey(  # of the handwriting

@@ -94,7 +94,7 @@ def run_loop(
     during = session.phases.during
     writer = around.enter_context(MetricWriter(workdir, resume_step=done))
     # Its clock counts steps and their data alone.
-    progress = Progress(settings.steps, done, clock=session.phases.working, whole=True)
+    progress = Progress(settings.steps, done, clock=session.phases.working)
     around.enter_context(contextlib.closing(progress))
     waiting = progress.waiting
     explain = hooks.explain and during('evaluate', compiles=True)(hooks.explain)

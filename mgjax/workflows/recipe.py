@@ -17,6 +17,7 @@ import logging
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,7 +31,8 @@ from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_optional_json, write_json
 from mgjax.parallel.distributed import agreed
 from mgjax.registry import make_spec
-from mgjax.runtime.report.write import report_at_end
+from mgjax.runtime.progress import in_stage
+from mgjax.runtime.report.write import SECONDS, read_seconds, report_at_end
 from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs
@@ -38,17 +40,15 @@ from mgjax.workflows.backtranslation import backtranslate
 from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
 from mgjax.workflows.quickstart import is_judged, judge_samples
-from mgjax.workflows.stages import ENCODE, Stages, usual_seconds
 
 RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
 POINTERS = ('start_from', 'autoencoder')
-TRAIN, AVERAGE, SAMPLES = 'train', 'average', 'samples'  # kinds of stages, as ENCODE is
+TRAIN, ENCODE, AVERAGE, SAMPLES = 'train', 'encode', 'average', 'samples'  # kinds of stages
 BACKTRANSLATION = 'backtranslation'  # of a stage whose latents are pairs that a model makes
 EDITOR = f'{BACKTRANSLATION}.editor'
 # Pointers to a stage of the same component, and what another one cannot do.
 OF_ONE_COMPONENT = {'start_from': 'cannot start from', EDITOR: 'cannot have its pairs made by'}
 CONTENT = ('autoencoder', 'data', 'buckets', 'encode', BACKTRANSLATION)  # what latents depend on
-_SAMPLING = 0.06  # of the training of a model, what sampling and judging usually take
 
 _log = logging.getLogger(__name__)
 
@@ -205,18 +205,24 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
 
 
 def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
-  record, log = Stages(workdir, _usual(stages)), _Log(workdir, stages)
+  log, seconds = _Log(workdir, stages), read_seconds(workdir)
   log.write()
-  for stage in stages:
-    title = record.title(stage.name)
+  for number, stage in enumerate(stages, 1):
+    title, began = f'stage {number} of {len(stages)}: {stage.name}', time.monotonic()
     try:
       if agreed(log.done(stage)):
         _log.info('%s is done', title)
         continue
-      since = f', on {" and ".join(stage.after)}' if stage.after else ''
-      with report_at_end(workdir):
-        work = KINDS[stage.kind].work
-        ended = record.run(stage.name, lambda stage=stage, work=work: work(stage), since)
+      _log.info('%s%s', title, f', on {" and ".join(stage.after)}' if stage.after else '')
+      with report_at_end(workdir), in_stage(number, len(stages)):
+        try:
+          ended = KINDS[stage.kind].work(stage)
+        finally:
+          # To what earlier sessions of it took.
+          spent = seconds.get(stage.name, 0.0) + time.monotonic() - began
+          seconds[stage.name] = round(spent, 1)
+          if jax.process_index() == 0:
+            write_json(workdir / SECONDS, seconds)
     except MgjaxError as error:
       error.args = (f'stage {stage.name!r}: {error}', *error.args[1:])
       raise
@@ -225,14 +231,6 @@ def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
       return False
     log.note(stage)
   return True
-
-
-def _usual(stages: list[Stage]) -> dict[str, float | None]:
-  """Returns what each stage usually takes, in seconds; None where nothing like it was measured."""
-  usual: dict[str, float | None] = {}
-  for stage in stages:
-    usual[stage.name] = KINDS[stage.kind].usual(stage, usual)
-  return usual
 
 
 def _train(stage: Stage) -> bool:
@@ -268,35 +266,17 @@ class _Kind(NamedTuple):
     work: does it, and returns whether it came to its end.
     done: whether its files say that nothing is left to do; raises ConfigError if something else
       was done.
-    usual: what it usually takes, from that of the stages before it.
   """
 
   work: Callable[[Stage], bool]
   done: Callable[[Stage], bool]
-  usual: Callable[[Stage, dict[str, float | None]], float | None]
 
 
 KINDS = {
-  TRAIN: _Kind(
-    _train,
-    lambda stage: is_finished(stage.config.to_dict(), stage.workdir),
-    lambda stage, before: usual_seconds(stage.config, stage.config.component),
-  ),
-  ENCODE: _Kind(
-    _encode,
-    lambda stage: stage.workdir.is_dir(),
-    lambda stage, before: usual_seconds(stage.config, ENCODE),
-  ),
-  AVERAGE: _Kind(
-    _average,
-    lambda stage: (stage.workdir / REPORT).exists(),
-    lambda stage, before: 0.0,  # next to the others
-  ),
-  SAMPLES: _Kind(
-    _samples,
-    lambda stage: is_judged(stage.config, stage.workdir.parent),
-    lambda stage, before: before[stage.config.of] and _SAMPLING * before[stage.config.of],
-  ),
+  TRAIN: _Kind(_train, lambda stage: is_finished(stage.config.to_dict(), stage.workdir)),
+  ENCODE: _Kind(_encode, lambda stage: stage.workdir.is_dir()),
+  AVERAGE: _Kind(_average, lambda stage: (stage.workdir / REPORT).exists()),
+  SAMPLES: _Kind(_samples, lambda stage: is_judged(stage.config, stage.workdir.parent)),
 }
 
 

@@ -18,7 +18,7 @@ from mgjax.digits.scene import AUDIBLE
 from mgjax.media.compression import jpeg, video_codec
 from mgjax.upsampler.degradation import Degraded
 from mgjax.upsampler.recipe import Degradation
-from mgjax.workflows.row_encoder import ABOUT
+from mgjax.workflows.encode import ABOUT
 from tests.conditioning.test_contract import ALL, LATENTS, ROWS, batch_of, conditionings, make
 from tests.media.audio_files import encode_video, noise
 

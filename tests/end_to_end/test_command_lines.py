@@ -112,7 +112,7 @@ CASES = {
     r'^soundtrack\.py: --out=a\.mp4: there is no video to go into an \.mp4; name it \.wav$',
   ),
   'stages out of order': (
-    ['train', '--config=configs/digits/recipe.py', '--workdir={tmp}', '--config.order=("joint",)'],
+    ['train', '--config=digits/recipe', '--workdir={tmp}', '--config.order=("joint",)'],
     2, r"^train\.py: stage 'joint': start_from = 'images' does not come before it",
   ),
   'a recipe, dry': (
@@ -120,7 +120,8 @@ CASES = {
     r'(?s)stage 1 of \d, autoencoder: to do, 2,000 steps.*double, on joint and autoencoder: to do',
   ),
   'report of nothing': (
-    ['train', '--report', '--workdir={tmp}/empty'], 2, r'^train\.py: .*is the work directory of neither',
+    ['train', '--report', '--workdir={tmp}/empty'], 2,
+    r'^train\.py: .*is the work directory of neither',
   ),
   'nothing to average': (
     ['weights', 'average', '--workdir={tmp}/w'],

@@ -38,7 +38,7 @@ def recipe(first, second, **judged):
   second.autoencoder, second.data.latents = first.component, 'latents'
   config.stages = {first.component: first, second.component: second, 'samples': judged}
   config.stages.samples.update(component='samples', of=second.component)
-  config.order = tuple(config.stages)
+  config.order = (first.component, second.component, 'samples')
   return config
 
 

@@ -17,8 +17,14 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Statistics, Sums, estimate_statistics
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import prompt_of
-from mgjax.workflows.encode import encode, stored_prompts
-from mgjax.workflows.row_encoder import DTYPES, RowEncoder, read_ahead, rows_of_device
+from mgjax.workflows.encode import (
+  DTYPES,
+  RowEncoder,
+  encode,
+  read_ahead,
+  rows_of_device,
+  stored_prompts,
+)
 from tests import tiny
 
 BUCKETS = [('train', 'video'), ('train', 'image'), ('validation', 'video')]
