@@ -104,7 +104,9 @@ def test_a_bar_fits_its_terminal_and_drops_what_matters_least():
   with in_stage(2, 4):
     shown = report(Terminal(), 0.5, steps=400_000, stop=1000)[-1].split('\r')
   assert max(map(len, shown)) <= 80
-  assert re.search(r'2/4:   0%\|.* 1000/400000, ETA 2 days, 7:25:00', shown[-1])
+  assert re.search(
+    r'2/4:   0%\|.* 1000/400000, loss 0.25, 0.5 s/step, ETA 2 days, 7:25:00', shown[-1]
+  )
   shown = report(Terminal(), 0.5, steps=40_000, stop=40)[-1].split('\r')
   assert re.search(r'  0%\|.+\| 40/40000, loss 0.25, 0.5 s/step, ETA 5:33:00', shown[-1])
 

@@ -33,9 +33,25 @@ from tests import binaries, tiny, tiny_editing, tiny_text
 from tests.runtime.chat_server import Server
 from tests.tiny_editing import SIDE, WINDOW
 from tests.tiny_personalization import make_recogniser
-from tests.workflows.test_backtranslation_kills import SIZES, files_of, same
 
 CLIPS, VALIDATION = 12, 8
+SIZES = {'batch_size': 4, 'samples_per_shard': 4}
+
+
+def files_of(directory):
+  """The bytes of all that pairs left behind, but for the locks of folders."""
+  return {
+    path.relative_to(directory).as_posix(): path.read_bytes()
+    for path in directory.rglob('*')
+    if path.is_file() and path.suffix != '.lock'
+  }
+
+
+def same(directory, expected):
+  first, second = files_of(directory), files_of(expected)
+  assert first.keys() == second.keys()
+  assert [name for name in first if first[name] != second[name]] == []
+  return True
 
 
 @pytest.fixture(scope='module', autouse=True)
