@@ -26,7 +26,7 @@ from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
 from mgjax.runtime import compilation_cache
 from mgjax.runtime.tpu_presence import leave_out_tpu
 
-from . import moved
+from . import flag_values, moved
 
 _CACHE = flags.DEFINE_bool(
   'cache', True, 'Keep compiled programs in ~/.cache/mgjax for the next start; --nocache does not.'
@@ -92,12 +92,13 @@ def print_config(config) -> bool:
   return flags.FLAGS.print_config
 
 
-def fields(name: str, **limits: tuple[type, float, float]) -> Callable[[str], dict[str, Any]]:
-  """Returns what reads 'gop=16,crf=20' for the flag `name`.
+def define_fields(name: str, help: str, **limits: tuple[type, float, float]) -> flags.FlagHolder:
+  """Defines a flag of several numbers, as in --reencode=gop=16,crf=20.
 
   Args:
     name: of the flag.
-    **limits: of each field its type, the least and the most.
+    help: of the flag.
+    **limits: of each number its type, the least and the most.
   """
 
   def read(text: str) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def fields(name: str, **limits: tuple[type, float, float]) -> Callable[[str], di
         raise ConfigError(f'--{name}={text}: expected some of {known}')
     return found
 
-  return read
+  return flag_values.define(name, read, help)
 
 
 def run(

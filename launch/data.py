@@ -22,31 +22,26 @@ python -m launch.data student --input=runs/rewriting/pairs.jsonl \
 The same command again goes on where it stopped. Several processes share the work, on one host or on
 many that see the same directory: give each its own --process of --processes.
 convert and references read a folder of clips with captions (clip.mp4, clip.txt), a .csv or .jsonl
-that names them, WebDataset tars or parquet files; what cannot be used is listed, with the reason,
-in rejected.jsonl beside the records. inspect and verify take records of clips and of latents, or a
-directory of encode with several. inspect looks into some rows; it lists the damaged ones below the
-summary of the others and ends with exit code 3. Of one video, picture or sound it tells who signed
-it (C2PA), and ends with 3 where it was changed or has no manifest.
-encode makes latents of clips, so that training need not run the autoencoder: train with
---config.data.latents=runs/latents. With --config.text it encodes all prompts too, into stores
-beside the latents, and with --config.vision a tower of CLIP sees the frames that belong to sounds;
-with --prompts=file.txt the prompts of that file, one a line, and nothing else.
-references makes records of clips with five pictures of the one person in them. calibrate_faces
+that names them, WebDataset tars or parquet files; what cannot be used is listed in rejected.jsonl
+beside the records. inspect and verify take records of clips and of latents, or a directory of
+encode with several; inspect lists the damaged among some rows and ends with exit code 3. Of one
+video, picture or sound it tells who signed it (C2PA), and ends with 3 where it was changed.
+encode makes latents of clips: train with --config.data.latents=runs/latents. With --config.text it
+encodes all prompts too, beside the latents, with --config.vision a tower of CLIP sees the frames
+that belong to sounds, and with --prompts=file.txt it encodes the prompts of that file alone.
+references makes records of clips with five pictures of the one person in them; calibrate_faces
 takes a folder with a folder of pictures for each person.
 pairs edits real clips by a trained editor and turns the instructions round, for the last stage of
-its training; cross_pairs makes pictures of the people of references under other prompts. A filter
-keeps the good ones, and all are in pairs.html beside the records, with the reason why one was
-dropped. mark makes pairs of clips whose captions say what to mark: the function takes the frames
-(uint8, t h w 3) and the caption, and returns masks (t h w) of [0, 1].
-teach has a language model, which is shown examples, write prompts anew as training's captions are
-(Movie Gen §3.4.1). People look through its lines, set "keep" or mend "rewritten"; student writes
-what they leave as chats, which trainers of chat models read.
+its training; cross_pairs makes pictures of the people of references under other prompts. All are
+in pairs.html, with the reason why one was dropped. mark makes pairs of clips whose captions say
+what to mark: the function takes frames (uint8, t h w 3) and the caption, and returns masks (t h w).
+teach has a language model write prompts anew as training's captions are (Movie Gen §3.4.1). People
+look through its lines, set "keep" or mend "rewritten"; student writes what they leave as chats.
 """
 
 import contextlib
 import math
 import pathlib
-import time
 
 from absl import flags
 from etils import epy
@@ -83,44 +78,24 @@ _INPUT = command_line.define_required(
   'clips/',
   'Clips to convert, records to inspect or verify, prompts to rewrite.',
   commands=(
-    'convert',
-    'inspect',
-    'verify',
-    'references',
-    'calibrate_faces',
-    'cross_pairs',
-    'mark',
-    'teach',
+    'convert', 'inspect', 'verify', 'references', 'calibrate_faces', 'cross_pairs', 'mark', 'teach',
     'student',
   ),
-)
+)  # fmt: skip
 _OUTPUT = command_line.define_required(
   'output',
   'data/clips',
   'Directory or URL of the records to make; of teach and student a .jsonl.',
   commands=(
-    'convert',
-    'encode',
-    'references',
-    'pairs',
-    'cross_pairs',
-    'mark',
-    'teach',
-    'student',
+    'convert', 'encode', 'references', 'pairs', 'cross_pairs', 'mark', 'teach', 'student',
   ),
-)
+)  # fmt: skip
 _CONFIG = command_line.define_config('configs/digits/video.py', commands=('encode', 'pairs'))
 _WORKDIR = command_line.define_required(
-  'workdir',
-  'runs/personalized_images',
-  'cross_pairs: work directory of a personalized model.',
-  commands=('cross_pairs',),
+  'workdir', 'runs/personal', 'cross_pairs: run of a personalized model.', commands=('cross_pairs',)
 )
 _SEGMENTER = command_line.define_required(
-  'segmenter',
-  'package.module:function',
-  'mark: what finds the thing that a caption names.',
-  commands=('mark',),
+  'segmenter', 'package.module:function', 'mark: finds what a caption names.', commands=('mark',)
 )
 _TEACHER = command_line.define_required(
   'teacher',
@@ -136,23 +111,17 @@ _CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column wit
 _CAPTIONS = flags.DEFINE_enum(
   'captions', 'plain', ['plain', 'audio'], 'audio: the template, of the columns of docs/sounds.md.'
 )
-_REENCODE = flag_values.define(
+_REENCODE = command_line.define_fields(
   'reencode',
-  command_line.fields(
-    'reencode', gop=(int, 1, math.inf), crf=(float, 0, 51), side=(int, 0, math.inf)
-  ),
   'Encode anew, for quick reads at any moment, as gop=16,crf=20,side=256: frames from key frame to '
   'key frame (16), rate factor (20), what the shorter side is shrunk to (0, nothing).',
-)
+  gop=(int, 1, math.inf), crf=(float, 0, 51), side=(int, 0, math.inf),
+)  # fmt: skip
 _FULL = flags.DEFINE_bool('full', False, 'Decode all of each clip before it is taken.')
 _MEGABYTES = flags.DEFINE_integer('megabytes', 256, 'A larger file is rejected.', lower_bound=1)
 _ROWS_PER_SHARD = flags.DEFINE_integer('rows_per_shard', 256, 'Clips in a file.', lower_bound=1)
-_PROCESS = flags.DEFINE_integer(
-  'process', None, 'Which of the processes this is, from 0 on.', lower_bound=0
-)
-_PROCESSES = flags.DEFINE_integer(
-  'processes', None, 'How many processes share the work.', lower_bound=1
-)
+_PROCESS = flags.DEFINE_integer('process', None, 'This process, from 0 on.', lower_bound=0)
+_PROCESSES = flags.DEFINE_integer('processes', None, 'How many share the work.', lower_bound=1)
 _ISOLATE = flags.DEFINE_bool(
   'isolate', False, 'Decode in processes, so that a clip which kills its decoder is rejected.'
 )
@@ -168,36 +137,26 @@ _FACES = flags.DEFINE_string(
   'faces', 'cascade', 'What finds and compares faces: cascade, dlib, arcface:FILE.onnx.'
 )
 _THRESHOLD = flags.DEFINE_float(
-  'threshold',
-  None,
-  "Cosine from which on two faces are one person; by default the embedder's.",
-  lower_bound=-1,
-  upper_bound=1,
+  'threshold', None, "Cosine from which on two faces are one person; the embedder's.", -1, 1
 )
-_REFERENCES = flag_values.define(
+_REFERENCES = command_line.define_fields(
   'references',
-  command_line.fields(
-    'references', side=(int, 1, math.inf), margin=(float, 0, math.inf), smallest=(float, 0, 1)
-  ),
   'As side=224,margin=0.3,smallest=0.2: pixels of a reference, what is around its face as a share '
   'of the box, the smallest face as a share of the shorter side of a frame.',
-)
+  side=(int, 1, math.inf), margin=(float, 0, math.inf), smallest=(float, 0, 1),
+)  # fmt: skip
 _RECOGNISER = flag_values.define(
-  'recogniser',
-  flag_values.file('recogniser'),
-  'cross_pairs of moving digits: work directory of a CLIP with a head for identities.',
+  'recogniser', flag_values.file('recogniser'), 'cross_pairs of moving digits: run of a CLIP.'
 )
 _DENY_LIST = flag_values.define(
   'deny_list',
   flag_values.file('deny_list'),
-  'cross_pairs: embeddings (.npy) of people of whom none are made.',
+  'cross_pairs: people to leave out, as .npy.',
 )
 _PROMPTS = flag_values.define(
   'prompts', flag_values.file('prompts'), 'encode, cross_pairs: prompts, one a line.'
 )
-_BATCH_SIZE = flags.DEFINE_integer(
-  'batch_size', 16, 'pairs, cross_pairs: clips or pictures at a time.', lower_bound=1
-)
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Of pairs at a time.', lower_bound=1)
 
 
 def main(arguments) -> None:
@@ -219,7 +178,7 @@ def _opened():
     if pathlib.Path(source).resolve() in (folder, *folder.parents):
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
   structured = entries.Captions(captions.COLUMNS, captions.caption_of_row)
-  with contextlib.closing(_Report('item', patience=_PAUSE)) as listed:
+  with contextlib.closing(progress.Counted('item', patience=_PAUSE)) as listed:
     return open_inputs.open_inputs(
       source,
       _LAYOUT.value,
@@ -234,7 +193,7 @@ def _convert() -> None:
   inputs = _opened()
   anew = {} if _REENCODE.value is None else {'reencode': True, **_REENCODE.value}
   options = convert.ConvertOptions(full=_FULL.value, megabytes=_MEGABYTES.value, **anew)
-  with contextlib.closing(_Report('clip')) as report:
+  with contextlib.closing(progress.Counted('clip')) as report:
     outcome = convert.convert(
       inputs,
       _OUTPUT.value,
@@ -281,7 +240,7 @@ def _references() -> None:
   inputs, faces = _opened(), _open_faces()
   given = {k: v for k, v in (_REFERENCES.value or {}).items() if k != 'smallest'}
   sheet = reference_sheet.ReferenceSheet(_SHOWN)
-  with contextlib.closing(_Report('clip')) as report:
+  with contextlib.closing(progress.Counted('clip')) as report:
     outcome = reference_records.write_references(
       inputs,
       _OUTPUT.value,
@@ -300,7 +259,7 @@ def _references() -> None:
 
 
 def _calibrate_faces() -> None:
-  with contextlib.closing(_Report('file')) as report:
+  with contextlib.closing(progress.Counted('file')) as report:
     lines, rejected = face_calibration.calibrate_folder(
       _INPUT.value, _open_faces(), _SHEET.value, report
     )
@@ -432,24 +391,6 @@ COMMANDS = {
   'teach': _teach,
   'student': _student,
 }
-
-
-class _Report:
-  """Shows how far something is; of what is done before `patience` seconds are over nothing."""
-
-  def __init__(self, unit: str, patience: float = 0.0):
-    self._unit, self._progress = unit, None
-    self._begins = time.monotonic() + patience
-
-  def __call__(self, done: int, total: int) -> None:
-    if not total or (self._progress is None and time.monotonic() < self._begins):
-      return
-    self._progress = self._progress or progress.Progress(total, unit=self._unit)
-    self._progress.report(done)
-
-  def close(self) -> None:
-    if self._progress is not None:
-      self._progress.close()
 
 
 if __name__ == '__main__':

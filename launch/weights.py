@@ -85,15 +85,10 @@ _INPUT = command_line.define_required(
 )
 _CONFIG = command_line.define_config('configs/tae/tae.py', commands=('import',))
 _OUT = command_line.define_required(
-  'out',
-  'tae.safetensors',
-  'export: .safetensors file; for workdir, diffusers and transformers a folder.',
-  commands=('export',),
+  'out', 'tae.safetensors', 'export: .safetensors file, or a folder.', commands=('export',)
 )
 _TOKENIZER = flags.DEFINE_string(
-  'tokenizer',
-  None,
-  'import: file or folder of the tokenizer; by default what lies beside the weights.',
+  'tokenizer', None, 'import: of the tokenizer; by default what lies beside the weights.'
 )
 _FORMAT = flags.DEFINE_string(
   'format',
@@ -109,18 +104,12 @@ _WHICH = flags.DEFINE_enum(
 _STEP = flags.DEFINE_integer(
   'step', None, 'verify, export: of one checkpoint; by default of all, of the newest good one.'
 )
-_KEEP = flag_values.define(
+_KEEP = command_line.define_fields(
   'keep',
-  command_line.fields(
-    'keep',
-    latest=(int, 1, math.inf),
-    every=(int, 0, math.inf),
-    best=(int, 0, math.inf),
-    corrupt=(int, 0, 1),
-  ),
   'prune: what stays, as latest=2,every=10000,best=1: the newest, steps that are a multiple, those '
   'with the lowest losses; by default as the run. With corrupt=0 what was set aside goes too.',
-)
+  latest=(int, 1, math.inf), every=(int, 0, math.inf), best=(int, 0, math.inf), corrupt=(int, 0, 1),
+)  # fmt: skip
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'prune: say what would go, and remove nothing.')
 _SHARES = flag_values.define(
   'shares', _shares, 'average: one for each run, or greedy; by default all alike.'

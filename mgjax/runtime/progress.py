@@ -221,5 +221,26 @@ def track(items: Iterable[Any], total: int, unit: str, first: str = '') -> Itera
       progress.report(done)
 
 
+class Counted:
+  """Shows how far something is whose total is known with the first report alone."""
+
+  def __init__(self, unit: str, patience: float = 0.0):
+    """Says nothing of what is done before `patience` seconds are over."""
+    self._unit, self._progress = unit, None
+    self._begins = time.monotonic() + patience
+
+  def __call__(self, done: int, total: int) -> None:
+    """Tells that `done` of `total` are done."""
+    if not total or (self._progress is None and time.monotonic() < self._begins):
+      return
+    self._progress = self._progress or Progress(total, done, unit=self._unit)
+    self._progress.report(done)
+
+  def close(self) -> None:
+    """Shows the last of it."""
+    if self._progress is not None:
+      self._progress.close()
+
+
 def _plural(unit: str) -> str:
   return f'{unit}es' if unit.endswith('ch') else f'{unit}s'

@@ -36,7 +36,7 @@ from mgjax.curation.rows import PICTURES, Scores, pyarrow, to_parquet
 from mgjax.curation.select import UNMEASURED, Selection, alike, select
 from mgjax.curation.settings import CurationSettings
 from mgjax.data.ingest.inputs import Inputs
-from mgjax.runtime.progress import Progress
+from mgjax.runtime.progress import Counted
 from mgjax.runtime.workdir_lock import hold
 
 ENGINES = ('plain', 'ray')
@@ -97,7 +97,7 @@ def curate(
   workers = options.workers or os.cpu_count() or 1
   with hold(output), _engine(options, workers) as engine:
     scores = open_scores(inputs, output, settings)
-    with contextlib.closing(_Shown('video')) as shown:
+    with contextlib.closing(Counted('video')) as shown:
       shards.measure_all(
         inputs,
         scores,
@@ -132,7 +132,7 @@ def curate(
       ]
     if looked.waiting and settings.review.undecided == 'wait':
       return [*lines, f'nothing is cut while {looked.waiting} clips wait for launch.curate review']
-    with contextlib.closing(_Shown('clip')) as shown:
+    with contextlib.closing(Counted('clip')) as shown:
       cut = write_records(
         looked.rows,
         inputs,
@@ -178,7 +178,7 @@ def _look(
 ) -> _Looked:
   """Has captions written, hands the clips to people, and does what these decided."""
   rows = selection.kept_rows((*candidates.COLUMNS, *CARRIED))
-  with contextlib.closing(_Shown('caption')) as shown:
+  with contextlib.closing(Counted('caption')) as shown:
     written = caption_clips(
       rows,
       inputs,
@@ -330,20 +330,3 @@ def _report(
     pictures=pictures,
     moving=functools.partial(pictures, column=PICTURES[1]),
   )
-
-
-class _Shown:
-  """A bar, or lines, of how far something is."""
-
-  def __init__(self, unit: str):
-    self._unit, self._progress = unit, None
-
-  def __call__(self, done: int, total: int) -> None:
-    if self._progress is None:
-      self._progress = Progress(total, done, unit=self._unit)
-    self._progress.report(done)
-
-  def close(self) -> None:
-    """Shows the last of it."""
-    if self._progress is not None:
-      self._progress.close()
