@@ -11,8 +11,6 @@ captions (clip.mp4 and clip.txt), or a .csv or .jsonl with the columns video and
 `fast` a first picture of them comes in two minutes on two free cores. `make quickstart` runs these.
 """
 
-import os
-
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
@@ -33,8 +31,6 @@ def get_config(data: str = '') -> ConfigDict:
   fast, path = data.startswith('fast,'), data.removeprefix('fast,')
   if path.startswith('sound,') or data.endswith(',sound'):
     raise ConfigError('sound is made for moving digits, not yet for clips; leave one out')
-  if not os.path.exists(path):
-    raise ConfigError(f'quickstart.py:{data}: there is no file {path!r} with clips of your own')
   parts = (fast_autoencoder, fast_video) if fast else (clips_autoencoder, clips_video)
   return _quickstart(parts[0].get_config(path), parts[1].get_config(path), 'clips', samples=12)
 

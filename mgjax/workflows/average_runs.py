@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -128,35 +128,21 @@ def average_runs(
     raise ConfigError('a greedy average needs validation')
   config.train.checkpoints = ''  # those of the first run stay its own
   with hold(workdir):
-    return _average_into(workdir, config, candidates, weights, greedy, validate)
-
-
-def _average_into(
-  workdir: pathlib.Path,
-  config: ConfigDict,
-  candidates: Sequence[AverageCandidate],
-  weights: Sequence[float] | None,
-  greedy: bool,
-  validate: bool,
-) -> Averaged:
-  if (workdir / 'config.json').exists() or open_checkpoints(workdir, '').begun():
-    raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
-  mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
-  with jax.set_mesh(mesh):
-    spec = make_spec(config, workdir) if validate else None
-    measure = None
-    if spec is not None:
-      batches = config.train.validation_batches
-      measure = make_validate(spec, mesh, batches=batches)
-    params, averaged, metas = _average(candidates, weights, measure, greedy)
-    notes = [meta['notes'] for meta in metas]
-    kept = notes[0]
-    if any(each != notes[0] for each in notes):
-      kept = _notes_of(spec or make_spec(config, workdir), notes, params)
-  record = dataclasses.asdict(averaged)
-  origin = {'order': 'averaged', 'averaged': record}
-  write_workdir(config.to_dict(), params, kept, workdir, origin=origin, loss=averaged.loss)
-  write_json(workdir / REPORT, record)
+    if (workdir / 'config.json').exists() or open_checkpoints(workdir, '').begun():
+      raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
+    mesh, measure = make_mesh(fields_of(config, 'mesh'), config.rules), None
+    with jax.set_mesh(mesh):
+      spec = make_spec(config, workdir) if validate else None
+      if spec is not None:
+        measure = make_validate(spec, mesh, batches=config.train.validation_batches)
+      params, averaged, notes = _average(candidates, weights, measure, greedy)
+      kept = notes[0]
+      if any(each != kept for each in notes):
+        kept = _notes_of(spec or make_spec(config, workdir), notes, params)
+    record = dataclasses.asdict(averaged)
+    origin = {'order': 'averaged', 'averaged': record}
+    write_workdir(config.to_dict(), params, kept, workdir, origin=origin, loss=averaged.loss)
+    write_json(workdir / REPORT, record)
   return averaged
 
 
@@ -166,34 +152,33 @@ def _average(
   measure: Callable[[Tree], float] | None,
   greedy: bool,
 ) -> tuple[Tree, Averaged, list[dict[str, Any]]]:
-  """Returns the average, what it came to, and the meta of every candidate's checkpoint."""
+  """Returns the average, what it came to, and the notes of every candidate's checkpoint."""
   names = list(map(str, candidates))
-  metas: list[dict[str, Any]] = [{} for _ in candidates]
+  steps: dict[str, int] = {}
+  notes: list[dict[str, Any]] = [{} for _ in candidates]
 
   def load(index: int) -> Tree:
-    chosen = candidates[index]
-    params, metas[index] = load_params(chosen.workdir, step=chosen.step)
-    _log.info('read %s: step %d', chosen, metas[index]['step'])
+    params, meta = load_params(candidates[index].workdir, step=candidates[index].step)
+    steps[names[index]], notes[index] = meta['step'], meta['notes']
+    _log.info('read %s: step %d', names[index], meta['step'])
     return params
 
-  losses, trials = [], []
+  alone: dict[str, float | None] = dict.fromkeys(names)
   if measure is not None:
-    losses = [measure(load(index)) for index in range(len(candidates))]
-    _log.info('validation loss alone: %s', dict(zip(names, losses, strict=True)))
+    alone = {name: measure(load(index)) for index, name in enumerate(names)}
+    _log.info('validation loss alone: %s', alone)
   if greedy:
-    params, found = greedy_mean(losses, load, measure)
+    params, found = greedy_mean(list(alone.values()), load, measure)
     trials = [(names[trial.index], trial.loss, trial.taken) for trial in found]
-    taken = [name for name, _, stays in trials if stays]
-    shares = {name: 1 / len(taken) for name in taken}
-    loss = [loss for _, loss, stays in trials if stays][-1]
+    taken = {name: loss for name, loss, stays in trials if stays}
+    shares, loss = dict.fromkeys(taken, 1 / len(taken)), list(taken.values())[-1]
   else:
     given = [1.0] * len(candidates) if weights is None else list(weights)
-    params = mean_params(map(load, range(len(candidates))), given)
+    params, trials = mean_params(map(load, range(len(candidates))), given), []
     shares = {name: w / math.fsum(given) for name, w in zip(names, given, strict=True)}
     loss = measure and measure(params)
-  steps = {name: meta['step'] for name, meta in zip(names, metas, strict=True)}
-  alone = dict(zip(names, losses or [None] * len(names), strict=True))
-  return params, Averaged(steps, alone, trials, shares, loss), metas
+  steps = {name: steps[name] for name in names if name in steps}
+  return params, Averaged(steps, alone, trials, shares, loss), notes
 
 
 def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
@@ -315,15 +300,8 @@ def mean_params(trees: Iterable[Tree], weights: Sequence[float]) -> Tree:
   return mean.value()
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
-  """A candidate for a greedy mean.
-
-  Attributes:
-    index: of the candidate.
-    loss: of the mean with it; of the first, its own.
-    taken: whether it stays in the mean.
-  """
+class Trial(NamedTuple):
+  """A candidate for a greedy mean: its index, the loss of the mean with it, whether it stays."""
 
   index: int
   loss: float

@@ -18,9 +18,8 @@ def test_sounds_are_judged_and_a_second_call_says_the_same(tiny_sound_runs, tmp_
   report = json.loads((workdir / 'report.json').read_text())
   assert report['real']['clips'] == report['scores']['clips'] == 4
   assert report['real']['missed'] in (0, None)
-  assert set(json.loads((workdir / 'seconds.json').read_text())) == {
-    'codec', 'latents for audio', 'audio', 'samples'
-  }  # fmt: skip
+  seconds = json.loads((workdir / 'seconds.json').read_text())
+  assert seconds.keys() == {'latents for audio', 'samples'}  # the models were trained
   films = list((workdir / 'samples').glob('*.mp4'))
   assert films and all(probe_audio(path).rate == 48_000 for path in films)
   assert 'real (ceiling)' in text and '--video=' in text
