@@ -255,33 +255,6 @@ def test_pairs_begun_with_other_values_are_refused(made, tmp_path):
   assert backtranslate(config, made.directory, **SIZES) == made.results
 
 
-def test_two_processes_make_what_one_makes(made, tmp_path):
-  first = backtranslate(made.config(), tmp_path / 'pairs', **SIZES, process=1, processes=2)
-  assert not first['train/backtranslated'].finished
-  last = backtranslate(made.config(), tmp_path / 'pairs', **SIZES, process=0, processes=2)
-  assert last == made.results and same(tmp_path / 'pairs', made.directory)
-  with pytest.raises(ConfigError, match='process=2 must be from 0 to 1'):
-    backtranslate(made.config(), tmp_path / 'pairs', **SIZES, process=2, processes=2)
-
-
-def test_stopped_anywhere_it_goes_on_to_the_same_records(made, tmp_path, monkeypatch):
-  score, calls = backtranslation._scores, 0
-
-  def stopped(*arguments):
-    nonlocal calls
-    calls += 1
-    if calls in (6, 12):
-      raise KeyboardInterrupt
-    return score(*arguments)
-
-  monkeypatch.setattr(backtranslation, '_scores', stopped)
-  for _ in range(2):
-    with pytest.raises(KeyboardInterrupt):
-      backtranslate(made.config(), tmp_path / 'pairs', **SIZES)
-  assert backtranslate(made.config(), tmp_path / 'pairs', **SIZES) == made.results
-  assert same(tmp_path / 'pairs', made.directory)
-
-
 # The writer of instructions: a server.
 EDIT = {'task': 'recolour', 'instruction': 'make it red', 'reverse': 'make it blue'}
 EDIT |= {'target': 'the red digit moves'}
