@@ -9,14 +9,14 @@ MOVED = {  # old name -> the new command line, or what it begins with for those 
   'completion': 'doctor',  # command lines are no longer completed
   'edit': "sample --workdir=runs/editing/paired --video=in.mp4 --prompt='make it red'",
   'encode': 'data encode',
-  'personalize': "sample --workdir=runs/personal --reference=face.jpg --prompt='a person dances'",
+  'personalize': "sample --workdir=runs/people --reference=face.jpg --prompt='a person dances'",
   'provenance': 'data inspect --input=out.mp4',
   'quickstart': 'train --config=configs/quickstart.py --workdir=runs/quickstart',
   'recipe': 'train',
   'report': 'train --report',
   'rewrite': 'data teach --input=prompts.txt --teacher=MODEL@URL --output=pairs.jsonl',
   'soundtrack': "sample --workdir=runs/sound/audio --video=in.mp4 --prompt='a dog barks'",
-  'suite': 'evaluate --workdir=runs/video --suite=prompts.txt',
+  'suite': 'sample --workdir=runs/video --suite=prompts.txt --out=videos/',
   'upsample': 'sample --workdir=runs/upsampler --video=in.mp4 --out=out.mp4',
 }
 # Commands that take the flags they took -> those flags that have another name now.
